@@ -1,0 +1,9 @@
+//! Floor 0: what is true without IO.
+//!
+//! Every noun is a state, its commands and its events: `decide` says what a command leads to,
+//! `evolve` folds an event in. Money, time and ids are arguments. No clock, no randomness, no
+//! tokio, no SQL and no tracing lives here.
+
+pub mod id;
+pub mod money;
+pub mod time;

@@ -1,0 +1,3 @@
+//! kontor: a headless commerce and order platform.
+
+pub mod domain;
