@@ -4,6 +4,8 @@
 //! `evolve` folds an event in. Money, time and ids are arguments. No clock, no randomness, no
 //! tokio, no SQL and no tracing lives here.
 
+pub mod entity;
 pub mod id;
 pub mod money;
+pub mod product;
 pub mod time;

@@ -1,0 +1,30 @@
+//! Products: plain versioned rows, enough to sell from. The full catalogue is not here.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::id::Sku;
+use super::money::{Currency, TaxRate, UnitPrice};
+
+/// What is sold under a SKU.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Product {
+    /// Its stock keeping unit, the product's identity.
+    pub sku: Sku,
+    /// What a buyer reads first, 1 to 200 characters.
+    pub name: String,
+    /// At most 10,000 characters.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// At most 100 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub category: Option<String>,
+    /// The price of one, by currency; at most 50 currencies.
+    pub prices: BTreeMap<Currency, UnitPrice>,
+    /// The tax on it.
+    #[serde(default)]
+    pub tax_rate: TaxRate,
+    /// Whether it can be put into a cart.
+    pub active: bool,
+}

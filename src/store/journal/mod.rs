@@ -1,0 +1,200 @@
+//! The journal: the one table of events that is the truth, behind one trait.
+//!
+//! SQLite serves a store on one machine, memory serves the tests. Both pass the same suite.
+//! What events mean is not known here: they are kinds, versions and JSON text.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::domain::entity::{Cause, EntityId};
+use crate::domain::time::Timestamp;
+use crate::store::product;
+
+/// A fact, as it stands in the journal.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// The shard of its entity.
+    pub shard: u16,
+    /// Its place in the shard, dense from 1, in order of commit.
+    pub pos: i64,
+    /// Whose event it is.
+    pub entity: EntityId,
+    /// Its place in the entity's life, dense from 1.
+    pub seq: i64,
+    /// The event's kind.
+    pub kind: Arc<str>,
+    /// The version of the kind's shape.
+    pub version: u16,
+    /// When it was decided, by the store's clock.
+    pub at: Timestamp,
+    /// Who and why: a [`Cause`] as JSON.
+    pub cause: Arc<str>,
+    /// The event as JSON.
+    pub data: Arc<str>,
+}
+
+impl Record {
+    /// The cause, read from its JSON; a default one if it cannot be read.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        serde_json::from_str(&self.cause).unwrap_or_default()
+    }
+}
+
+/// One event that is to be appended.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    /// The event's kind.
+    pub kind: &'static str,
+    /// The version of the kind's shape.
+    pub version: u16,
+    /// The event as JSON.
+    pub data: Arc<str>,
+}
+
+/// What one entity adds to the journal, whole or not at all.
+#[derive(Clone, Debug)]
+pub struct Append {
+    /// The one whose events these are.
+    pub entity: EntityId,
+    /// The seq of its last event so far; the first new one gets the next.
+    pub after_seq: i64,
+    /// The events, possibly none when only the timer changes.
+    pub events: Vec<NewEvent>,
+    /// When they were decided.
+    pub at: Timestamp,
+    /// A [`Cause`] as JSON.
+    pub cause: Arc<str>,
+    /// What becomes of the entity's timer.
+    pub timer: Option<TimerChange>,
+    /// A plain row whose change these events tell of, written in the same transaction.
+    pub row: Option<product::Row>,
+}
+
+/// What becomes of an entity's one timer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimerChange {
+    /// It is due then, whatever was set before.
+    Set(Timestamp),
+    /// It is taken away.
+    Clear,
+}
+
+/// A timer row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timer {
+    /// Whom it wakes.
+    pub entity: EntityId,
+    /// When.
+    pub due_at: Timestamp,
+}
+
+/// A cached fold of an entity's events up to `seq`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Whose state it is.
+    pub entity: EntityId,
+    /// The last event in it.
+    pub seq: i64,
+    /// The version of the state's shape.
+    pub state_version: u32,
+    /// The state as JSON.
+    pub data: String,
+}
+
+/// Which incarnation of a shard's owner writes; a lower one is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Epoch(pub i64);
+
+/// Why a batch was not written, or may not have been.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// Somebody else owns the shard by now. Nothing was written.
+    #[error("another owner has taken shard {shard}")]
+    StaleEpoch {
+        /// The shard.
+        shard: u16,
+    },
+    /// An event stands where one of these should go. Nothing was written.
+    #[error("an entity of the batch has moved on")]
+    Conflict,
+    /// The store said no: a full disk, a broken file. Nothing was written.
+    #[error("the journal cannot be written: {0}")]
+    Failed(String),
+    /// The commit was sent and not answered: it may have been written.
+    #[error("the outcome of a commit is unknown: {0}")]
+    Unknown(String),
+}
+
+/// Why something could not be read, or a shard not be claimed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the journal cannot be read: {0}")]
+pub struct ReadError(pub String);
+
+/// The journal of a store.
+#[async_trait]
+pub trait Journal: Send + Sync + 'static {
+    /// How many shards the store was made with.
+    fn shards(&self) -> u16;
+
+    /// Takes a shard for an owner: its epoch grows by one, whoever had it before.
+    async fn claim(
+        &self,
+        shard: u16,
+        owner: &str,
+        lease_until: Timestamp,
+    ) -> Result<Epoch, ReadError>;
+
+    /// Appends a batch in one transaction: all of it or nothing. Positions are handed out
+    /// densely in the order of the batch. Answers the records as they now stand.
+    async fn append(
+        &self,
+        shard: u16,
+        epoch: Epoch,
+        batch: &[Append],
+    ) -> Result<Vec<Record>, AppendError>;
+
+    /// An entity's events after `after_seq`, in order, at most `limit`.
+    async fn read_entity(
+        &self,
+        entity: &EntityId,
+        after_seq: i64,
+        limit: u32,
+    ) -> Result<Vec<Record>, ReadError>;
+
+    /// A shard's events after `after_pos`, in order, at most `limit`.
+    async fn read_shard(
+        &self,
+        shard: u16,
+        after_pos: i64,
+        limit: u32,
+    ) -> Result<Vec<Record>, ReadError>;
+
+    /// The position of a shard's last event, 0 if there is none.
+    async fn last_pos(&self, shard: u16) -> Result<i64, ReadError>;
+
+    /// A shard's timers that are due by `until`, the earliest first, at most `limit`.
+    async fn due_timers(
+        &self,
+        shard: u16,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Timer>, ReadError>;
+
+    /// All timers of entities whose id begins with `prefix`, in order of entity, after
+    /// `after`, at most `limit`: who has something under way.
+    async fn timers_of(
+        &self,
+        shard: u16,
+        prefix: &str,
+        after: Option<&EntityId>,
+        limit: u32,
+    ) -> Result<Vec<Timer>, ReadError>;
+
+    /// The newest snapshot of an entity.
+    async fn snapshot(&self, entity: &EntityId) -> Result<Option<Snapshot>, ReadError>;
+
+    /// Keeps a snapshot, unless there is a newer one. It is a cache: losing it costs time only.
+    async fn put_snapshot(&self, snapshot: Snapshot) -> Result<(), ReadError>;
+}
