@@ -97,9 +97,12 @@ pub trait Noun: Default + Clone + Serialize + DeserializeOwned + Send + Sync + '
     /// What has happened to it.
     type Event: Event;
     /// Why it refuses.
-    type Rejection: std::error::Error + Send + 'static;
+    type Rejection: std::error::Error + Clone + Send + 'static;
     /// What it wants done outside of itself.
     type Effect: Clone + fmt::Debug + PartialEq + Send + 'static;
+
+    /// A command's name, in snake case, for the journal and the metrics.
+    fn command_name(command: &Self::Command) -> &'static str;
 
     /// The events that a command leads to, or why it leads to none. No event means that there
     /// is nothing left to do: the command was carried out before.

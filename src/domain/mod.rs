@@ -4,8 +4,14 @@
 //! `evolve` folds an event in. Money, time and ids are arguments. No clock, no randomness, no
 //! tokio, no SQL and no tracing lives here.
 
+pub mod address;
+pub mod cart;
+pub mod counter;
 pub mod entity;
 pub mod id;
 pub mod money;
+pub mod order;
+pub mod pricing;
 pub mod product;
+pub mod stock;
 pub mod time;

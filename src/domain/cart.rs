@@ -1,0 +1,434 @@
+//! A cart: what a buyer wants, until it is spent on an order.
+//!
+//! It holds no prices but those that were agreed for it: prices, taxes and names are looked up
+//! at every answer (`pricing`) and freeze in the order.
+
+use serde::{Deserialize, Serialize};
+
+use super::address::Address;
+use super::entity;
+use super::id::{CartId, OrderId, Sku};
+use super::money::{Currency, UnitPrice};
+use super::time::{Span, Timestamp};
+
+/// The most lines in a cart.
+pub const LINES_MAX: usize = 2_000;
+/// The most units on a line.
+pub const QUANTITY_MAX: i64 = 1_000_000;
+/// How long a cart that nobody touches is kept open.
+pub const LIFETIME: Span = Span::from_secs(30 * 24 * 3600);
+
+/// The journal's id for a cart.
+#[must_use]
+pub fn entity_id(id: CartId) -> entity::EntityId {
+    entity::EntityId::new(&id.to_string())
+}
+
+/// A line: so many units of a SKU.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// Its number in the cart, never used twice.
+    pub id: u32,
+    /// What.
+    pub sku: Sku,
+    /// Units.
+    #[serde(rename = "qty")]
+    pub quantity: i64,
+    /// A price that was agreed for this line only.
+    #[serde(rename = "price", default, skip_serializing_if = "Option::is_none")]
+    pub agreed_price: Option<UnitPrice>,
+}
+
+/// A line that is to be added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewLine {
+    /// What.
+    pub sku: Sku,
+    /// Units, 1 to [`QUANTITY_MAX`].
+    pub quantity: i64,
+    /// A price that was agreed for this line only.
+    pub agreed_price: Option<UnitPrice>,
+}
+
+/// What a buyer says about an order beside its lines. An outer `None` leaves a field as it is,
+/// an inner one clears it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Details {
+    /// Where the mail goes.
+    #[serde(skip_serializing_if = "Option::is_none", with = "double_option")]
+    pub email: Option<Option<String>>,
+    /// The buyer's own number for it.
+    #[serde(skip_serializing_if = "Option::is_none", with = "double_option")]
+    pub reference: Option<Option<String>>,
+    /// Where the goods go.
+    #[serde(skip_serializing_if = "Option::is_none", with = "double_option")]
+    pub shipping_address: Option<Option<Address>>,
+    /// Where the bill goes; the shipping address if there is none.
+    #[serde(skip_serializing_if = "Option::is_none", with = "double_option")]
+    pub billing_address: Option<Option<Address>>,
+    /// The id of a way of delivery.
+    #[serde(skip_serializing_if = "Option::is_none", with = "double_option")]
+    pub delivery_option: Option<Option<String>>,
+}
+
+/// Tells a field that is `null` from one that is not there.
+pub mod double_option {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    /// Reads a field that is there: `null` becomes `Some(None)`.
+    ///
+    /// # Errors
+    /// Those of the inner type.
+    pub fn deserialize<'de, T, D>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
+    where
+        T: Deserialize<'de>,
+        D: Deserializer<'de>,
+    {
+        Option::<T>::deserialize(deserializer).map(Some)
+    }
+
+    /// Writes the inner option.
+    ///
+    /// # Errors
+    /// Those of the inner type.
+    pub fn serialize<T, S>(value: &Option<Option<T>>, serializer: S) -> Result<S::Ok, S::Error>
+    where
+        T: Serialize,
+        S: Serializer,
+    {
+        value.as_ref().and_then(Option::as_ref).serialize(serializer)
+    }
+}
+
+/// A cart; by default, one that is not there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cart {
+    currency: Option<Currency>,
+    lines: Vec<Line>,
+    last_line: u32,
+    details: Details,
+    spent_on: Option<OrderId>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl Cart {
+    /// Its currency; `None` if there is no such cart.
+    #[must_use]
+    pub const fn currency(&self) -> Option<Currency> {
+        self.currency
+    }
+
+    /// Its lines, in the order in which they were added.
+    #[must_use]
+    pub fn lines(&self) -> &[Line] {
+        &self.lines
+    }
+
+    /// Where the mail goes.
+    #[must_use]
+    pub fn email(&self) -> Option<&str> {
+        self.details.email.as_ref()?.as_deref()
+    }
+
+    /// The buyer's own number for it.
+    #[must_use]
+    pub fn reference(&self) -> Option<&str> {
+        self.details.reference.as_ref()?.as_deref()
+    }
+
+    /// Where the goods go.
+    #[must_use]
+    pub fn shipping_address(&self) -> Option<&Address> {
+        self.details.shipping_address.as_ref()?.as_ref()
+    }
+
+    /// Where the bill goes.
+    #[must_use]
+    pub fn billing_address(&self) -> Option<&Address> {
+        self.details.billing_address.as_ref()?.as_ref()
+    }
+
+    /// The chosen way of delivery.
+    #[must_use]
+    pub fn delivery_option(&self) -> Option<&str> {
+        self.details.delivery_option.as_ref()?.as_deref()
+    }
+
+    /// The order that it became.
+    #[must_use]
+    pub const fn spent_on(&self) -> Option<OrderId> {
+        self.spent_on
+    }
+
+    /// When it was made.
+    #[must_use]
+    pub const fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
+    /// When it was last changed.
+    #[must_use]
+    pub const fn updated_at(&self) -> Timestamp {
+        self.updated_at
+    }
+
+    /// When it is given up, unless it is touched.
+    #[must_use]
+    pub fn expires_at(&self) -> Timestamp {
+        self.updated_at + LIFETIME
+    }
+
+    /// Whether it can still be changed.
+    ///
+    /// # Errors
+    /// [`Rejection`]: not there, spent or expired.
+    pub fn open(&self, now: Timestamp) -> Result<(), Rejection> {
+        if self.currency.is_none() {
+            return Err(Rejection::NotFound);
+        }
+        if let Some(order) = self.spent_on {
+            return Err(Rejection::Spent { order });
+        }
+        if now >= self.expires_at() {
+            return Err(Rejection::Expired);
+        }
+        Ok(())
+    }
+
+    fn line(&self, id: u32) -> Result<&Line, Rejection> {
+        self.lines.iter().find(|line| line.id == id).ok_or(Rejection::UnknownLine { line: id })
+    }
+
+    /// The lines as they are after adding: a SKU at the same price joins the line that is there.
+    fn added(&self, new: &[NewLine]) -> Result<Vec<Line>, Rejection> {
+        let mut lines: Vec<Line> = Vec::with_capacity(new.len());
+        let mut last = self.last_line;
+        for line in new {
+            let same = |other: &&mut Line| {
+                other.sku == line.sku && other.agreed_price == line.agreed_price
+            };
+            let merged = if let Some(there) = lines.iter_mut().find(same) {
+                there.quantity += line.quantity;
+                there.quantity
+            } else {
+                let there = self
+                    .lines
+                    .iter()
+                    .find(|other| other.sku == line.sku && other.agreed_price == line.agreed_price);
+                let id = there.map_or_else(
+                    || {
+                        last += 1;
+                        last
+                    },
+                    |there| there.id,
+                );
+                let quantity = line.quantity + there.map_or(0, |there| there.quantity);
+                let (sku, agreed_price) = (line.sku.clone(), line.agreed_price);
+                lines.push(Line { id, sku, quantity, agreed_price });
+                quantity
+            };
+            if line.quantity < 1 || merged > QUANTITY_MAX {
+                return Err(Rejection::Quantity);
+            }
+        }
+        let fresh = lines.iter().filter(|line| line.id > self.last_line).count();
+        if self.lines.len() + fresh > LINES_MAX {
+            return Err(Rejection::TooManyLines);
+        }
+        Ok(lines)
+    }
+}
+
+/// What can be asked of a cart.
+#[derive(Clone, Debug, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum Command {
+    /// Makes it.
+    Create {
+        /// The currency of all its prices.
+        currency: Currency,
+        /// What is known already.
+        details: Box<Details>,
+        /// First lines.
+        lines: Vec<NewLine>,
+    },
+    /// Adds lines.
+    AddLines {
+        /// The lines.
+        lines: Vec<NewLine>,
+    },
+    /// Sets the units of a line; 0 is refused, removing is its own command.
+    SetQuantity {
+        /// The line.
+        line: u32,
+        /// Units, 1 to [`QUANTITY_MAX`].
+        quantity: i64,
+    },
+    /// Takes a line out.
+    RemoveLine {
+        /// The line.
+        line: u32,
+    },
+    /// Says more about it.
+    Update {
+        /// What changes.
+        details: Box<Details>,
+    },
+    /// It has become an order.
+    Spend {
+        /// The order.
+        order: OrderId,
+    },
+}
+
+/// What has happened to a cart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+#[expect(missing_docs, reason = "the commands say what each field means")]
+pub enum Event {
+    /// It was made.
+    Created {
+        currency: Currency,
+        #[serde(default)]
+        details: Box<Details>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        lines: Vec<Line>,
+    },
+    /// These lines are now so.
+    LinesSet { lines: Vec<Line> },
+    /// A line was taken out.
+    LineRemoved { line: u32 },
+    /// More was said about it.
+    Updated { details: Box<Details> },
+    /// It has become an order.
+    Spent { order: OrderId },
+}
+
+impl entity::Event for Event {
+    fn kind(&self) -> &'static str {
+        self.into()
+    }
+}
+
+/// Why a cart refuses.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what each means")]
+pub enum Rejection {
+    #[error("there is no such cart")]
+    NotFound,
+    #[error("the cart has become an order")]
+    Spent { order: OrderId },
+    #[error("the cart was not touched for 30 days and has expired")]
+    Expired,
+    #[error("a cart with this id exists")]
+    Exists,
+    #[error("the cart has no line {line}")]
+    UnknownLine { line: u32 },
+    #[error("a line takes 1 to 1000000 units")]
+    Quantity,
+    #[error("a cart takes at most 2000 lines")]
+    TooManyLines,
+}
+
+impl entity::Noun for Cart {
+    const PREFIX: &'static str = "cart";
+    const STATE_VERSION: u32 = 1;
+
+    type Command = Command;
+    type Event = Event;
+    type Rejection = Rejection;
+    type Effect = std::convert::Infallible;
+
+    fn command_name(command: &Command) -> &'static str {
+        command.into()
+    }
+
+    fn decide(&self, command: &Command, now: Timestamp) -> Result<Vec<Event>, Rejection> {
+        match command {
+            Command::Create { currency, details, lines } => {
+                if self.currency.is_some() {
+                    return Err(Rejection::Exists);
+                }
+                let (currency, details) = (*currency, details.clone());
+                Ok(vec![Event::Created { currency, details, lines: self.added(lines)? }])
+            }
+            Command::Spend { order } if self.spent_on == Some(*order) => Ok(Vec::new()),
+            Command::Spend { order } if self.currency.is_some() && self.spent_on.is_none() => {
+                Ok(vec![Event::Spent { order: *order }])
+            }
+            _ => {
+                self.open(now)?;
+                self.change(command)
+            }
+        }
+    }
+
+    fn evolve(&mut self, event: &Event, at: Timestamp) {
+        self.updated_at = at;
+        match event {
+            Event::Created { currency, details, lines } => {
+                self.currency = Some(*currency);
+                self.details = (**details).clone();
+                self.created_at = at;
+                self.last_line = lines.iter().map(|line| line.id).max().unwrap_or(0);
+                self.lines.clone_from(lines);
+            }
+            Event::LinesSet { lines } => {
+                for line in lines {
+                    self.last_line = self.last_line.max(line.id);
+                    match self.lines.iter_mut().find(|there| there.id == line.id) {
+                        Some(there) => there.clone_from(line),
+                        None => self.lines.push(line.clone()),
+                    }
+                }
+            }
+            Event::LineRemoved { line } => self.lines.retain(|there| there.id != *line),
+            Event::Updated { details } => {
+                let Details { email, reference, shipping_address, .. } = (**details).clone();
+                let Details { billing_address, delivery_option, .. } = (**details).clone();
+                let mine = &mut self.details;
+                mine.email = email.or(mine.email.take());
+                mine.reference = reference.or(mine.reference.take());
+                mine.shipping_address = shipping_address.or(mine.shipping_address.take());
+                mine.billing_address = billing_address.or(mine.billing_address.take());
+                mine.delivery_option = delivery_option.or(mine.delivery_option.take());
+            }
+            Event::Spent { order } => self.spent_on = Some(*order),
+        }
+    }
+
+    fn weight(&self) -> usize {
+        1 + self.lines.len()
+    }
+}
+
+impl Cart {
+    /// A change of an open cart.
+    fn change(&self, command: &Command) -> Result<Vec<Event>, Rejection> {
+        match command {
+            Command::AddLines { lines } if lines.is_empty() => Ok(Vec::new()),
+            Command::AddLines { lines } => Ok(vec![Event::LinesSet { lines: self.added(lines)? }]),
+            Command::SetQuantity { line, quantity } => {
+                let there = self.line(*line)?;
+                if !(1..=QUANTITY_MAX).contains(quantity) {
+                    return Err(Rejection::Quantity);
+                }
+                if there.quantity == *quantity {
+                    return Ok(Vec::new());
+                }
+                let changed = Line { quantity: *quantity, ..there.clone() };
+                Ok(vec![Event::LinesSet { lines: vec![changed] }])
+            }
+            Command::RemoveLine { line } => {
+                self.line(*line)?;
+                Ok(vec![Event::LineRemoved { line: *line }])
+            }
+            Command::Update { details } if **details == Details::default() => Ok(Vec::new()),
+            Command::Update { details } => Ok(vec![Event::Updated { details: details.clone() }]),
+            Command::Create { .. } | Command::Spend { .. } => Ok(Vec::new()),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Numbers without gaps: each is drawn once, for one order.
+//!
+//! An order that asks again, because a crash came between, gets the number that it has. What
+//! was drawn and is known to have arrived is forgotten with the next draw.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+
+use serde::{Deserialize, Serialize};
+
+use super::entity;
+use super::id::OrderId;
+use super::time::Timestamp;
+
+/// The journal's id for the counter of order numbers.
+#[must_use]
+pub fn order_numbers() -> entity::EntityId {
+    entity::EntityId::new("ctr_order_number")
+}
+
+/// A counter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counter {
+    last: i64,
+    open: BTreeMap<OrderId, i64>,
+}
+
+impl Counter {
+    /// The last number drawn, 0 if none was.
+    #[must_use]
+    pub const fn last(&self) -> i64 {
+        self.last
+    }
+
+    /// The numbers that are not known to have arrived.
+    #[must_use]
+    pub const fn open(&self) -> &BTreeMap<OrderId, i64> {
+        &self.open
+    }
+}
+
+/// Draws the next number for an order.
+#[derive(Clone, Debug)]
+pub struct Draw {
+    /// Who gets it.
+    pub order: OrderId,
+    /// Orders that are known to have theirs.
+    pub arrived: Vec<OrderId>,
+}
+
+/// What has happened to a counter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// An order has got a number.
+    Drawn {
+        /// The order.
+        order: OrderId,
+        /// Its number, one more than the last.
+        number: i64,
+        /// Orders that need not be remembered any longer.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        arrived: Vec<OrderId>,
+    },
+}
+
+impl entity::Event for Event {
+    fn kind(&self) -> &'static str {
+        "drawn"
+    }
+}
+
+impl entity::Noun for Counter {
+    const PREFIX: &'static str = "ctr";
+    const STATE_VERSION: u32 = 1;
+
+    type Command = Draw;
+    type Event = Event;
+    type Rejection = Infallible;
+    type Effect = Infallible;
+
+    fn command_name(_command: &Draw) -> &'static str {
+        "draw"
+    }
+
+    fn decide(&self, draw: &Draw, _now: Timestamp) -> Result<Vec<Event>, Infallible> {
+        if self.open.contains_key(&draw.order) {
+            return Ok(Vec::new());
+        }
+        let arrived =
+            draw.arrived.iter().filter(|order| self.open.contains_key(order)).copied().collect();
+        Ok(vec![Event::Drawn { order: draw.order, number: self.last + 1, arrived }])
+    }
+
+    fn evolve(&mut self, event: &Event, _at: Timestamp) {
+        let Event::Drawn { order, number, arrived } = event;
+        self.last = *number;
+        for order in arrived {
+            self.open.remove(order);
+        }
+        self.open.insert(*order, *number);
+    }
+
+    fn weight(&self) -> usize {
+        self.open.len()
+    }
+}

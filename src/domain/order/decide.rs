@@ -1,0 +1,415 @@
+//! What a command leads to. Pure: the same state, command and moment give the same events.
+
+use std::collections::BTreeMap;
+
+use super::command::{Command, FulfillmentRequest, RefundRequest, Rejection};
+use super::effect::POLICY_CAPTURE;
+use super::ledger::{AttemptState, Fulfillment, FulfillmentLine, Refund, RefundLine, Report};
+use super::{Effect, Event, Order, PaymentMethod, Phase, Shortage};
+use crate::domain::money::Rounding;
+use crate::domain::time::{Span, Timestamp};
+
+/// How long after its last change an order with something left to do is woken again.
+const NUDGE: Span = Span::from_secs(300);
+
+/// What an alert says when a provider set another amount aside than it was asked for.
+const AMOUNT_MISMATCH: &str = "amount_mismatch";
+
+type Decision = Result<Vec<Event>, Rejection>;
+
+impl Order {
+    pub(super) fn decide_command(&self, command: &Command, now: Timestamp) -> Decision {
+        if self.placed.is_none() && !matches!(command, Command::Place { .. }) {
+            return Err(Rejection::NotFound);
+        }
+        match command {
+            Command::Place { placed, method } if self.placed.is_none() => Ok(vec![Event::Placed {
+                placed: placed.clone(),
+                method: (placed.totals.total > 0).then(|| method.clone()),
+            }]),
+            Command::Place { method, .. } | Command::Pay { method } => self.pay(method, now),
+            Command::Reserved { generation } => Ok(self.reserved(*generation)),
+            Command::OutOfStock { generation, shortages } => {
+                Ok(self.out_of_stock(*generation, shortages))
+            }
+            Command::Report { attempt, report } => Ok(self.report(*attempt, report)),
+            Command::HoldLapsed { generation } => {
+                let current = self.phase == Phase::Committing && self.generation == *generation;
+                Ok(some(current, Event::HoldLapsed { generation: *generation }))
+            }
+            Command::Confirm { number } => {
+                let committing = self.phase == Phase::Committing;
+                Ok(some(committing, Event::Confirmed { number: *number }))
+            }
+            Command::Captured { capture, amount, operation } => {
+                Ok(self.captured_now(*capture, *amount, operation))
+            }
+            Command::Refunded { refund, operation } => {
+                let open = self.refund(*refund).is_some_and(|one| one.operation.is_none());
+                let operation = operation.clone();
+                Ok(some(open, Event::Refunded { refund: *refund, operation }))
+            }
+            Command::RefundRestocked { refund } => {
+                let open = self.refund(*refund).is_some_and(|one| !one.restocked);
+                Ok(some(open, Event::RefundRestocked { refund: *refund }))
+            }
+            Command::Shipped { fulfillment } => {
+                let mut all = self.fulfillments.iter();
+                let open = all.any(|one| one.number == *fulfillment && !one.shipped);
+                Ok(some(open, Event::Shipped { fulfillment: *fulfillment }))
+            }
+            Command::Released => {
+                let cancelling = self.phase == Phase::Cancelling;
+                Ok(some(cancelling, Event::Cancelled {}))
+            }
+            Command::GiveUp { step, why } => {
+                let wanted = self.active_effects().iter().any(|effect| effect.step() == *step);
+                let (step, why) = (step.clone(), why.clone());
+                Ok(some(wanted, Event::Stuck { step, why }))
+            }
+            Command::RaiseAlert { alert } => {
+                let alert = alert.clone();
+                Ok(some(self.alert.is_none(), Event::AlertRaised { alert }))
+            }
+            Command::Cancel { reason } => self.cancel(reason),
+            Command::Refund(request) => self.refund_request(request, now),
+            Command::Capture { amount } => self.capture(*amount),
+            Command::Fulfill(request) => self.fulfill(request, now),
+            Command::Retry { reason } => self.retry(reason),
+            Command::Skip { reason } => self.skip(reason),
+        }
+    }
+
+    /// What is wanted and neither stuck nor given up; nothing while an alert stands.
+    pub(super) fn active_effects(&self) -> Vec<Effect> {
+        if self.alert.is_some() {
+            return Vec::new();
+        }
+        let mut wanted = self.wanted();
+        wanted.retain(|effect| {
+            let step = effect.step();
+            !self.stuck.contains_key(&step) && !self.skipped.contains(&step)
+        });
+        wanted
+    }
+
+    pub(super) fn next_timer(&self) -> Option<Timestamp> {
+        let placed = self.placed.as_ref()?;
+        match self.phase {
+            Phase::Reserving | Phase::Paying | Phase::AwaitingPayment => Some(placed.deadline_at),
+            Phase::Absent | Phase::Cancelled => None,
+            Phase::Committing | Phase::Confirmed | Phase::Cancelling => {
+                let left = self.wanted();
+                let open = left.iter().any(|effect| !self.skipped.contains(&effect.step()));
+                open.then(|| self.updated_at + NUDGE)
+            }
+        }
+    }
+
+    pub(super) fn deadline(&self, now: Timestamp) -> Vec<Event> {
+        let Some(placed) = &self.placed else {
+            return Vec::new();
+        };
+        let payable =
+            matches!(self.phase, Phase::Reserving | Phase::Paying | Phase::AwaitingPayment);
+        let late = payable && now >= placed.deadline_at && self.authorized() == 0;
+        let reason = "payment_deadline".to_owned();
+        some(late, Event::CancelRequested { reason, shortages: Vec::new() })
+    }
+
+    fn pay(&self, method: &PaymentMethod, now: Timestamp) -> Decision {
+        let in_time = self.placed.as_ref().is_some_and(|placed| now < placed.deadline_at);
+        match self.phase {
+            Phase::AwaitingPayment if in_time => {
+                Ok(vec![Event::PaymentRetried { method: method.clone() }])
+            }
+            Phase::Reserving | Phase::Paying | Phase::Committing => Err(Rejection::InProgress),
+            phase => Err(Rejection::NotPayable { phase }),
+        }
+    }
+
+    fn reserved(&self, generation: u32) -> Vec<Event> {
+        if self.phase != Phase::Reserving || self.generation != generation {
+            return Vec::new();
+        }
+        match &self.method {
+            Some(method) if self.authorized() == 0 => vec![Event::PaymentRequested {
+                attempt: u32::try_from(self.attempts.len()).unwrap_or(u32::MAX).saturating_add(1),
+                provider: method.provider.clone(),
+                amount: self.total(),
+            }],
+            _ => vec![Event::Reserved { generation }],
+        }
+    }
+
+    fn out_of_stock(&self, generation: u32, shortages: &[Shortage]) -> Vec<Event> {
+        let current = self.phase == Phase::Reserving && self.generation == generation;
+        let (reason, shortages) = ("out_of_stock".to_owned(), shortages.to_vec());
+        some(current, Event::CancelRequested { reason, shortages })
+    }
+
+    fn report(&self, number: u32, report: &Report) -> Vec<Event> {
+        let Some(attempt) = self.attempts.iter().find(|attempt| attempt.number == number) else {
+            return Vec::new();
+        };
+        let attempt_number = number;
+        match report {
+            Report::Authorized { payment, amount } if attempt.open() => {
+                let mut events = vec![Event::PaymentAuthorized {
+                    attempt: attempt_number,
+                    payment: payment.clone(),
+                    amount: *amount,
+                }];
+                if *amount != attempt.amount && self.phase == Phase::Paying {
+                    events.push(Event::AlertRaised { alert: AMOUNT_MISMATCH.to_owned() });
+                }
+                events
+            }
+            Report::Declined { code } if attempt.open() => {
+                vec![Event::PaymentDeclined { attempt: attempt_number, code: code.clone() }]
+            }
+            Report::Pending { payment }
+                if matches!(
+                    attempt.state,
+                    AttemptState::Requested | AttemptState::Unknown { .. }
+                ) =>
+            {
+                vec![Event::PaymentPending { attempt: attempt_number, payment: payment.clone() }]
+            }
+            Report::Unknown { why } if attempt.state == AttemptState::Requested => {
+                vec![Event::PaymentUnknown { attempt: attempt_number, why: why.clone() }]
+            }
+            Report::Reversed | Report::Voided if attempt.open() => {
+                vec![Event::PaymentReversed { attempt: attempt_number }]
+            }
+            Report::Reversed | Report::Voided if attempt.authorized() > 0 => {
+                let mut events = vec![Event::PaymentVoided { attempt: attempt_number }];
+                let unasked = matches!(self.phase, Phase::Committing | Phase::Confirmed);
+                if unasked && self.captured() == 0 && self.alert.is_none() {
+                    events.push(Event::AlertRaised { alert: "voided_elsewhere".to_owned() });
+                }
+                events
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn captured_now(&self, capture: u32, amount: i64, operation: &str) -> Vec<Event> {
+        let known = self.captures.iter().find(|one| one.number == capture);
+        let expected = match known {
+            Some(one) => one.operation.is_none(),
+            None => capture == POLICY_CAPTURE && self.captures.is_empty(),
+        };
+        if !expected || !matches!(self.phase, Phase::Confirmed | Phase::Cancelling) {
+            return Vec::new();
+        }
+        let mut events = vec![Event::Captured { capture, amount, operation: operation.to_owned() }];
+        if self.phase == Phase::Cancelling {
+            events.push(self.give_back(amount));
+        }
+        events
+    }
+
+    /// A refund of money alone, for an order that is taken back whole.
+    fn give_back(&self, amount: i64) -> Event {
+        Event::RefundRequested {
+            refund: Box::new(Refund {
+                number: self.next_refund(),
+                lines: Vec::new(),
+                delivery: 0,
+                free: amount,
+                amount,
+                restock: false,
+                reason: "cancelled".to_owned(),
+                requested_at: self.updated_at,
+                operation: None,
+                restocked: true,
+            }),
+        }
+    }
+
+    fn next_refund(&self) -> u32 {
+        u32::try_from(self.refunds.len()).unwrap_or(u32::MAX).saturating_add(1)
+    }
+
+    fn refund(&self, number: u32) -> Option<&Refund> {
+        self.refunds.iter().find(|one| one.number == number)
+    }
+
+    fn cancel(&self, reason: &str) -> Decision {
+        match self.phase {
+            Phase::Cancelling | Phase::Cancelled => return Ok(Vec::new()),
+            Phase::Committing if self.stuck.is_empty() && self.alert.is_none() => {
+                return Err(wrong("the order is being confirmed this moment: try again"));
+            }
+            Phase::Confirmed if !self.fulfillments.is_empty() => {
+                return Err(wrong("goods have gone out: refund what comes back instead"));
+            }
+            _ => {}
+        }
+        let reason = reason.to_owned();
+        let mut events = vec![Event::CancelRequested { reason, shortages: Vec::new() }];
+        let left = self.captured() - self.refunds_requested();
+        if left > 0 {
+            events.push(self.give_back(left));
+        }
+        Ok(events)
+    }
+
+    fn refund_request(&self, request: &RefundRequest, now: Timestamp) -> Decision {
+        if self.phase != Phase::Confirmed {
+            return Err(wrong("only a confirmed order can be refunded"));
+        }
+        let lines = self.refund_lines_of(request)?;
+        self.check_delivery_refund(request.delivery)?;
+        let of_lines: i64 = lines.iter().map(|line| line.amount).sum();
+        let amount = of_lines + request.delivery + request.free;
+        if amount == 0 && lines.is_empty() {
+            return Err(Rejection::Nothing { what: "say what to give back" });
+        }
+        let limit = self.captured() - self.refunds_requested();
+        if amount > limit {
+            return Err(Rejection::RefundTooLarge { limit });
+        }
+        Ok(vec![Event::RefundRequested {
+            refund: Box::new(Refund {
+                number: self.next_refund(),
+                restocked: lines.is_empty(),
+                lines,
+                delivery: request.delivery,
+                free: request.free,
+                amount,
+                restock: request.restock,
+                reason: request.reason.clone(),
+                requested_at: now,
+                operation: None,
+            }),
+        }])
+    }
+
+    fn check_delivery_refund(&self, amount: i64) -> Result<(), Rejection> {
+        let paid = self.placed.as_ref().map_or(0, |placed| {
+            let added = if placed.totals.tax_included { 0 } else { placed.delivery.tax };
+            placed.delivery.price + added
+        });
+        let limit = paid - self.refunds.iter().map(|one| one.delivery).sum::<i64>();
+        if amount > limit { Err(Rejection::RefundTooLarge { limit }) } else { Ok(()) }
+    }
+
+    /// The lines of a refund with their amounts. A line's share is cumulative, so that the
+    /// shares of all its units add up to what was paid for it.
+    fn refund_lines_of(&self, request: &RefundRequest) -> Result<Vec<RefundLine>, Rejection> {
+        let included = self.placed.as_ref().is_some_and(|placed| placed.totals.tax_included);
+        let mut lines: Vec<RefundLine> = Vec::with_capacity(request.lines.len());
+        for wanted in &request.lines {
+            let number = wanted.line;
+            let line = self.line(number).ok_or(Rejection::UnknownLine { line: number })?;
+            if lines.iter().any(|other| other.line == number) {
+                return Err(wrong("name each line once"));
+            }
+            let limit = line.quantity - self.refunded_units(number);
+            if wanted.quantity < 1 || wanted.quantity > limit {
+                return Err(Rejection::TooManyUnits { line: number, limit });
+            }
+            let (paid, before) = (line.due(included), self.refunded_amount(number));
+            let units = self.refunded_units(number) + wanted.quantity;
+            let share = Rounding::HalfEven
+                .divide(i128::from(paid) * i128::from(units), i128::from(line.quantity))
+                .unwrap_or(paid);
+            let amount = wanted.amount.unwrap_or_else(|| (share - before).max(0));
+            if amount > paid - before {
+                return Err(Rejection::RefundTooLarge { limit: paid - before });
+            }
+            let unshipped = wanted.quantity.min(self.unshipped(number));
+            let shipped = wanted.quantity - unshipped;
+            lines.push(RefundLine { line: number, unshipped, shipped, amount });
+        }
+        Ok(lines)
+    }
+
+    fn capture(&self, amount: Option<i64>) -> Decision {
+        if self.phase != Phase::Confirmed {
+            return Err(wrong("only a confirmed order can be captured"));
+        }
+        let asked = self.active_effects();
+        if asked.iter().any(|effect| matches!(effect, Effect::Capture { .. })) {
+            return Err(wrong("a capture is on its way"));
+        }
+        let limit = self.authorized() - self.captured() - self.capturing();
+        let amount = amount.unwrap_or(limit);
+        if amount < 1 || amount > limit {
+            return Err(Rejection::CaptureTooLarge { limit });
+        }
+        let capture = u32::try_from(self.captures.len()).unwrap_or(u32::MAX).saturating_add(1);
+        Ok(vec![Event::CaptureRequested { capture, amount }])
+    }
+
+    fn fulfill(&self, request: &FulfillmentRequest, now: Timestamp) -> Decision {
+        if self.phase != Phase::Confirmed || self.alert.is_some() {
+            return Err(wrong("only a confirmed order can be fulfilled"));
+        }
+        let mut units: BTreeMap<u32, i64> = BTreeMap::new();
+        for (line, quantity) in &request.lines {
+            self.line(*line).ok_or(Rejection::UnknownLine { line: *line })?;
+            let units = units.entry(*line).or_insert(0);
+            *units += quantity;
+            let limit = self.unshipped(*line);
+            if *quantity < 1 || *units > limit {
+                return Err(Rejection::TooManyUnits { line: *line, limit });
+            }
+        }
+        if request.lines.is_empty() {
+            let all = self.placed.iter().flat_map(|placed| &placed.lines);
+            units = all.map(|line| (line.id, self.unshipped(line.id))).collect();
+            units.retain(|_, quantity| *quantity > 0);
+        }
+        if units.is_empty() {
+            return Err(Rejection::Nothing { what: "nothing is left to fulfill" });
+        }
+        let number = u32::try_from(self.fulfillments.len()).unwrap_or(u32::MAX).saturating_add(1);
+        let lines =
+            units.into_iter().map(|(line, quantity)| FulfillmentLine { line, quantity }).collect();
+        Ok(vec![Event::Fulfilled {
+            fulfillment: Box::new(Fulfillment {
+                number,
+                lines,
+                tracking: request.tracking.clone(),
+                created_at: now,
+                shipped: false,
+            }),
+        }])
+    }
+
+    fn retry(&self, reason: &str) -> Decision {
+        let reason = reason.to_owned();
+        match self.alert.as_deref() {
+            Some(AMOUNT_MISMATCH) => Err(wrong("the amounts differ: cancel the order")),
+            Some(_) => Ok(vec![Event::AlertCleared { reason }]),
+            None if self.stuck.is_empty() => Err(wrong("nothing is stuck")),
+            None => Ok(vec![Event::RetryRequested { reason }]),
+        }
+    }
+
+    fn skip(&self, reason: &str) -> Decision {
+        let Some(step) = self.stuck.keys().next().cloned() else {
+            return Err(wrong("nothing is stuck"));
+        };
+        if ["reserve:", "authorize:", "commit:"].iter().any(|step_of| step.starts_with(step_of)) {
+            return Err(wrong("the order cannot do without this step: retry or cancel"));
+        }
+        let last = step == "release";
+        let mut events = vec![Event::StepSkipped { step, reason: reason.to_owned() }];
+        if last {
+            events.push(Event::Cancelled {});
+        }
+        Ok(events)
+    }
+}
+
+fn some(when: bool, event: Event) -> Vec<Event> {
+    if when { vec![event] } else { Vec::new() }
+}
+
+const fn wrong(what: &'static str) -> Rejection {
+    Rejection::WrongState { what }
+}

@@ -1,0 +1,150 @@
+//! The statuses that the world sees. They are derived, never assigned.
+
+use serde::{Deserialize, Serialize};
+
+use super::{AttemptState, Order, Phase};
+
+/// How an order stands.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::IntoStaticStr,
+    strum::EnumString,
+)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+#[expect(missing_docs, reason = "docs/glossary.md says what each means")]
+pub enum Status {
+    Pending,
+    AwaitingPayment,
+    Confirmed,
+    PartiallyFulfilled,
+    Fulfilled,
+    Completed,
+    Cancelled,
+    Stuck,
+}
+
+/// How the money of an order stands.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::IntoStaticStr,
+    strum::EnumString,
+)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+#[expect(missing_docs, reason = "docs/glossary.md says what each means")]
+pub enum PaymentStatus {
+    None,
+    Requested,
+    Unknown,
+    Declined,
+    Authorized,
+    PartiallyCaptured,
+    Captured,
+    PartiallyRefunded,
+    Refunded,
+    Voided,
+}
+
+/// How the goods of an order stand.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::IntoStaticStr,
+    strum::EnumString,
+)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+#[expect(missing_docs, reason = "docs/glossary.md says what each means")]
+pub enum FulfillmentStatus {
+    Unfulfilled,
+    Partial,
+    Fulfilled,
+}
+
+impl Order {
+    /// How it stands.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        if !self.stuck.is_empty() || self.alert.is_some() {
+            return Status::Stuck;
+        }
+        match self.phase {
+            Phase::Absent | Phase::Reserving => Status::Pending,
+            Phase::Paying => match self.attempts.last().map(|attempt| &attempt.state) {
+                Some(AttemptState::Unknown { .. } | AttemptState::Pending) => {
+                    Status::AwaitingPayment
+                }
+                _ => Status::Pending,
+            },
+            Phase::AwaitingPayment => Status::AwaitingPayment,
+            Phase::Committing => Status::Pending,
+            Phase::Cancelling | Phase::Cancelled => Status::Cancelled,
+            Phase::Confirmed => match self.fulfillment_status() {
+                FulfillmentStatus::Unfulfilled => Status::Confirmed,
+                FulfillmentStatus::Partial => Status::PartiallyFulfilled,
+                FulfillmentStatus::Fulfilled if self.captured() - self.refunded() == self.due() => {
+                    Status::Completed
+                }
+                FulfillmentStatus::Fulfilled => Status::Fulfilled,
+            },
+        }
+    }
+
+    /// How its money stands.
+    #[must_use]
+    pub fn payment_status(&self) -> PaymentStatus {
+        let (captured, refunded) = (self.captured(), self.refunded());
+        if captured > 0 {
+            return match refunded {
+                0 if captured < self.authorized() => PaymentStatus::PartiallyCaptured,
+                0 => PaymentStatus::Captured,
+                _ if refunded < captured => PaymentStatus::PartiallyRefunded,
+                _ => PaymentStatus::Refunded,
+            };
+        }
+        if self.authorized() > 0 {
+            return PaymentStatus::Authorized;
+        }
+        match self.attempts.last().map(|attempt| &attempt.state) {
+            None => PaymentStatus::None,
+            Some(AttemptState::Requested | AttemptState::Pending) => PaymentStatus::Requested,
+            Some(AttemptState::Unknown { .. }) => PaymentStatus::Unknown,
+            Some(AttemptState::Declined { .. }) => PaymentStatus::Declined,
+            Some(AttemptState::Authorized { .. }) => PaymentStatus::Authorized,
+            Some(AttemptState::Reversed | AttemptState::Voided) => PaymentStatus::Voided,
+        }
+    }
+
+    /// How its goods stand.
+    #[must_use]
+    pub fn fulfillment_status(&self) -> FulfillmentStatus {
+        if self.fulfillments.is_empty() {
+            FulfillmentStatus::Unfulfilled
+        } else if self.unshipped_units() > 0 {
+            FulfillmentStatus::Partial
+        } else {
+            FulfillmentStatus::Fulfilled
+        }
+    }
+}

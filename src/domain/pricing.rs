@@ -1,0 +1,207 @@
+//! What lines, delivery and taxes come to. The same sum prices a cart at every answer and is
+//! frozen into an order.
+//!
+//! Rounding happens once, at the line; the sum of the rows is the total is what is charged.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::id::Sku;
+use super::money::{Currency, InvalidMoney, Rounding, TaxRate, UnitPrice};
+
+/// How a store computes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rules {
+    /// Whether prices include tax; if not, it is added.
+    pub tax_included: bool,
+    /// How a half of a minor unit is rounded.
+    pub rounding: Rounding,
+    /// The ways of delivery, in the order in which they are shown.
+    pub delivery: Vec<DeliveryOption>,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        let express = ["GBP", "EUR", "USD"];
+        let price = |code| Some((Currency::from_code(code)?, 500));
+        Self {
+            tax_included: true,
+            rounding: Rounding::default(),
+            delivery: vec![
+                DeliveryOption {
+                    id: "standard".into(),
+                    name: "Standard delivery".into(),
+                    free: true,
+                    prices: BTreeMap::new(),
+                    tax_rate: TaxRate::default(),
+                },
+                DeliveryOption {
+                    id: "express".into(),
+                    name: "Express delivery".into(),
+                    free: false,
+                    prices: express.into_iter().filter_map(price).collect(),
+                    tax_rate: TaxRate::default(),
+                },
+            ],
+        }
+    }
+}
+
+impl Rules {
+    /// The way of delivery with this id.
+    #[must_use]
+    pub fn delivery_option(&self, id: &str) -> Option<&DeliveryOption> {
+        self.delivery.iter().find(|option| option.id == id)
+    }
+}
+
+/// A way of delivery.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeliveryOption {
+    /// What a cart names it by.
+    pub id: String,
+    /// What a buyer reads.
+    pub name: String,
+    /// Costs nothing, in any currency.
+    #[serde(default)]
+    pub free: bool,
+    /// Its price in minor units, by currency.
+    #[serde(default)]
+    pub prices: BTreeMap<Currency, i64>,
+    /// The tax on it.
+    #[serde(default)]
+    pub tax_rate: TaxRate,
+}
+
+impl DeliveryOption {
+    /// Its price in minor units; `None` where it is not offered.
+    #[must_use]
+    pub fn price(&self, currency: Currency) -> Option<i64> {
+        if self.free { Some(0) } else { self.prices.get(&currency).copied() }
+    }
+}
+
+/// A line with its price, before or after it is frozen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// Its id within the cart and the order.
+    pub id: u32,
+    /// What is sold.
+    pub sku: Sku,
+    /// Its name at that time.
+    pub name: String,
+    /// Units.
+    #[serde(rename = "qty")]
+    pub quantity: i64,
+    /// The price of one.
+    #[serde(rename = "price")]
+    pub unit_price: UnitPrice,
+    /// The tax on it.
+    #[serde(rename = "rate", default)]
+    pub tax_rate: TaxRate,
+    /// Minor units; the tax is in it when prices include tax.
+    pub total: i64,
+    /// Minor units of tax, included or to be added.
+    #[serde(default)]
+    pub tax: i64,
+}
+
+impl Line {
+    /// A line with its total and tax.
+    ///
+    /// # Errors
+    /// [`InvalidMoney::TooLarge`].
+    pub fn new(
+        id: u32,
+        (sku, name): (Sku, String),
+        quantity: i64,
+        (unit_price, tax_rate): (UnitPrice, TaxRate),
+        rules: &Rules,
+    ) -> Result<Self, InvalidMoney> {
+        let total = unit_price.times(quantity, rules.rounding)?;
+        let tax = tax_on(total, tax_rate, rules)?;
+        Ok(Self { id, sku, name, quantity, unit_price, tax_rate, total, tax })
+    }
+
+    /// What the buyer pays for it, in minor units.
+    #[must_use]
+    pub const fn due(&self, tax_included: bool) -> i64 {
+        if tax_included { self.total } else { self.total + self.tax }
+    }
+}
+
+fn tax_on(amount: i64, rate: TaxRate, rules: &Rules) -> Result<i64, InvalidMoney> {
+    if rules.tax_included {
+        rate.included_in(amount, rules.rounding)
+    } else {
+        rate.added_to(amount, rules.rounding)
+    }
+}
+
+/// A chosen way of delivery with its price.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// The option's id.
+    pub option: String,
+    /// Its name at that time.
+    pub name: String,
+    /// Minor units.
+    pub price: i64,
+    /// Minor units of tax, included or to be added.
+    #[serde(default)]
+    pub tax: i64,
+}
+
+impl Delivery {
+    /// An option at its price; `None` where it is not offered.
+    #[must_use]
+    pub fn of(option: &DeliveryOption, currency: Currency, rules: &Rules) -> Option<Self> {
+        let price = option.price(currency)?;
+        let tax = tax_on(price, option.tax_rate, rules).ok()?;
+        Some(Self { option: option.id.clone(), name: option.name.clone(), price, tax })
+    }
+}
+
+/// What it all comes to, in minor units.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// The sum of the lines.
+    pub items: i64,
+    /// The delivery.
+    pub delivery: i64,
+    /// All tax.
+    pub tax: i64,
+    /// Whether the tax is in the rows, or was added to them.
+    pub tax_included: bool,
+    /// What is charged.
+    pub total: i64,
+}
+
+impl Totals {
+    /// The sum of lines and delivery.
+    ///
+    /// # Errors
+    /// [`InvalidMoney::TooLarge`] beyond what can be charged.
+    pub fn of(
+        lines: &[Line],
+        delivery: Option<&Delivery>,
+        tax_included: bool,
+    ) -> Result<Self, InvalidMoney> {
+        let sum = |values: &mut dyn Iterator<Item = i64>| -> Result<i64, InvalidMoney> {
+            let sum: i128 = values.map(i128::from).sum();
+            Rounding::HalfEven.divide(sum, 1)
+        };
+        let items = sum(&mut lines.iter().map(|line| line.total))?;
+        let tax = sum(&mut lines
+            .iter()
+            .map(|line| line.tax)
+            .chain(delivery.map(|delivery| delivery.tax)))?;
+        let delivery = delivery.map_or(0, |delivery| delivery.price);
+        let added = if tax_included { 0 } else { tax };
+        let total = sum(&mut [items, delivery, added].into_iter())?;
+        Ok(Self { items, delivery, tax, tax_included, total })
+    }
+}
