@@ -1,6 +1,14 @@
-//! Rows of products.
+//! Rows of products: read one, list them, and the write that an append makes in its own
+//! transaction. Searching by relevance is not here.
 
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, SqliteConnection};
+
+use super::{Error, LIST_MAX, Store};
+use crate::domain::id::Sku;
+use crate::domain::money::TaxRate;
 use crate::domain::product::Product;
+use crate::domain::time::Timestamp;
 
 /// A product as it stands in its table.
 #[derive(Clone, Debug, PartialEq)]
@@ -9,4 +17,107 @@ pub struct Row {
     pub product: Product,
     /// Grows by one with every change.
     pub version: i64,
+}
+
+/// Which products to list, in order of SKU.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Only of this category.
+    pub category: Option<String>,
+    /// Only those that can, or cannot, be sold.
+    pub active: Option<bool>,
+    /// Only those with this text in their name or SKU, whatever its ASCII case.
+    pub q: Option<String>,
+    /// Only those behind this SKU.
+    pub after: Option<Sku>,
+    /// At most so many, up to [`LIST_MAX`].
+    pub limit: u32,
+}
+
+impl Store {
+    /// The product of a SKU.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn product(&self, sku: &Sku) -> Result<Option<Row>, Error> {
+        let found = sqlx::query(
+            "SELECT sku, name, description, category, prices, tax_rate, active, version \
+             FROM product WHERE sku = $1",
+        )
+        .bind(sku.as_str())
+        .fetch_optional(self.readers())
+        .await?;
+        found.as_ref().map(row).transpose()
+    }
+
+    /// Products in order of SKU.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn products(&self, filter: &Filter) -> Result<Vec<Row>, Error> {
+        let found = sqlx::query(
+            "SELECT sku, name, description, category, prices, tax_rate, active, version \
+             FROM product WHERE sku > $1 AND ($2 IS NULL OR category = $2) \
+             AND ($3 IS NULL OR active = $3) \
+             AND ($4 IS NULL OR instr(lower(name), $4) > 0 OR instr(lower(sku), $4) > 0) \
+             ORDER BY sku LIMIT $5",
+        )
+        .bind(filter.after.as_ref().map_or("", Sku::as_str))
+        .bind(filter.category.as_deref())
+        .bind(filter.active)
+        .bind(filter.q.as_ref().map(|text| text.to_ascii_lowercase()))
+        .bind(filter.limit.min(LIST_MAX))
+        .fetch_all(self.readers())
+        .await?;
+        found.iter().map(row).collect()
+    }
+}
+
+/// Writes a row inside of an append; `false` if its version is not the one after the stored.
+pub(in crate::store) async fn upsert(
+    connection: &mut SqliteConnection,
+    row: &Row,
+    at: Timestamp,
+) -> Result<bool, sqlx::Error> {
+    let text = if row.version == 1 {
+        "INSERT INTO product (sku, name, description, category, prices, tax_rate, active, version, \
+         updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (sku) DO NOTHING"
+    } else {
+        "UPDATE product SET name = $2, description = $3, category = $4, prices = $5, \
+         tax_rate = $6, active = $7, version = $8, updated_at = $9 \
+         WHERE sku = $1 AND version = $8 - 1"
+    };
+    let product = &row.product;
+    let prices = serde_json::to_string(&product.prices)
+        .map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+    let done = sqlx::query(text)
+        .bind(product.sku.as_str())
+        .bind(product.name.as_str())
+        .bind(product.description.as_str())
+        .bind(product.category.as_deref())
+        .bind(prices)
+        .bind(product.tax_rate.millionths())
+        .bind(product.active)
+        .bind(row.version)
+        .bind(at.millis())
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+fn row(found: &SqliteRow) -> Result<Row, Error> {
+    let broken = |reason: String| Error::Row { table: "product", reason };
+    let sku: &str = found.try_get(0)?;
+    let prices: &str = found.try_get(4)?;
+    let product = Product {
+        sku: sku.parse().map_err(|_| broken(format!("{sku:?} is no SKU")))?,
+        name: found.try_get(1)?,
+        description: found.try_get(2)?,
+        category: found.try_get(3)?,
+        prices: serde_json::from_str(prices).map_err(|error| broken(error.to_string()))?,
+        tax_rate: TaxRate::from_millionths(found.try_get(5)?)
+            .ok_or_else(|| broken("its tax rate is above 100 %".to_owned()))?,
+        active: found.try_get(6)?,
+    };
+    Ok(Row { product, version: found.try_get(7)? })
 }

@@ -1,1 +1,4 @@
-//! it
+//! The integration tests, as one binary.
+
+mod journal;
+mod lane;

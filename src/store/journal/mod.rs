@@ -3,6 +3,10 @@
 //! SQLite serves a store on one machine, memory serves the tests. Both pass the same suite.
 //! What events mean is not known here: they are kinds, versions and JSON text.
 
+pub mod lane;
+pub mod memory;
+pub mod sqlite;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -148,6 +152,10 @@ pub trait Journal: Send + Sync + 'static {
 
     /// Appends a batch in one transaction: all of it or nothing. Positions are handed out
     /// densely in the order of the batch. Answers the records as they now stand.
+    ///
+    /// An append that does not continue exactly where its entity stands, whether it collides or
+    /// leaves a gap, is an [`AppendError::Conflict`] of the whole batch; so is a row whose
+    /// version is not the one after the stored one.
     async fn append(
         &self,
         shard: u16,
@@ -197,4 +205,27 @@ pub trait Journal: Send + Sync + 'static {
 
     /// Keeps a snapshot, unless there is a newer one. It is a cache: losing it costs time only.
     async fn put_snapshot(&self, snapshot: Snapshot) -> Result<(), ReadError>;
+}
+
+/// The records that a batch becomes after a shard's last position.
+fn records(shard: u16, last_pos: i64, batch: &[Append]) -> Vec<Record> {
+    let mut pos = last_pos;
+    let mut records = Vec::with_capacity(batch.iter().map(|append| append.events.len()).sum());
+    for append in batch {
+        for (event, seq) in append.events.iter().zip(append.after_seq + 1..) {
+            pos += 1;
+            records.push(Record {
+                shard,
+                pos,
+                entity: append.entity.clone(),
+                seq,
+                kind: event.kind.into(),
+                version: event.version,
+                at: append.at,
+                cause: Arc::clone(&append.cause),
+                data: Arc::clone(&event.data),
+            });
+        }
+    }
+    records
 }

@@ -1,0 +1,320 @@
+//! The journal in memory, for tests and the simulator, with faults to order.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use tokio::sync::oneshot;
+
+use super::{Append, AppendError, Epoch, Journal, ReadError, Record, Snapshot, Timer, TimerChange};
+use crate::domain::entity::EntityId;
+use crate::domain::id::Sku;
+use crate::domain::time::Timestamp;
+use crate::store::product;
+
+/// What happens to one append to come.
+#[derive(Debug)]
+pub enum Fault {
+    /// It is answered with this error and nothing is written.
+    Refuse(AppendError),
+    /// It is written, and its outcome answered as unknown.
+    UnknownWritten,
+    /// It is not written, and its outcome answered as unknown.
+    UnknownUnwritten,
+    /// It waits until [`Gate::open`], or until the gate is dropped.
+    Slow(Hold),
+}
+
+/// The append's side of a [`Gate`].
+#[derive(Debug)]
+pub struct Hold {
+    reached: oneshot::Sender<()>,
+    opened: oneshot::Receiver<()>,
+}
+
+/// Holds one append up until it is opened.
+#[derive(Debug)]
+pub struct Gate {
+    reached: oneshot::Receiver<()>,
+    open: oneshot::Sender<()>,
+}
+
+impl Gate {
+    /// Waits until the append stands before the gate.
+    pub async fn reached(&mut self) {
+        // An error means that the append has gone, which is past the gate as well.
+        let _gone = (&mut self.reached).await;
+    }
+
+    /// Lets the append go on.
+    pub fn open(self) {
+        // An error means that the append was given up.
+        let _gone = self.open.send(());
+    }
+}
+
+/// A journal in memory. Clones are handles on the same one.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    state: Arc<Mutex<State>>,
+    shards: u16,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    shards: Vec<Shard>,
+    /// Where the events of an entity stand: shard and index.
+    entities: HashMap<EntityId, Vec<(u16, usize)>>,
+    timers: BTreeMap<EntityId, (u16, Timestamp)>,
+    snapshots: HashMap<EntityId, Snapshot>,
+    products: HashMap<Sku, product::Row>,
+    faults: VecDeque<Fault>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Shard {
+    epoch: i64,
+    records: Vec<Record>,
+}
+
+impl Memory {
+    /// An empty journal of so many shards.
+    #[must_use]
+    pub fn new(shards: u16) -> Self {
+        let shards = shards.max(1);
+        let state =
+            State { shards: vec![Shard::default(); usize::from(shards)], ..State::default() };
+        Self { state: Arc::new(Mutex::new(state)), shards }
+    }
+
+    /// Orders a fault for the next append that has none yet.
+    pub fn inject(&self, fault: Fault) {
+        self.state().faults.push_back(fault);
+    }
+
+    /// Holds the next append up that has no fault yet.
+    #[must_use]
+    pub fn hold(&self) -> Gate {
+        let (reached_tx, reached) = oneshot::channel();
+        let (open, opened) = oneshot::channel();
+        self.inject(Fault::Slow(Hold { reached: reached_tx, opened }));
+        Gate { reached, open }
+    }
+
+    /// A product row as it was last written.
+    #[must_use]
+    pub fn product(&self, sku: &Sku) -> Option<product::Row> {
+        self.state().products.get(sku).cloned()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn shard(&self, shard: u16) -> Result<&Shard, ReadError> {
+        self.shards
+            .get(usize::from(shard))
+            .ok_or_else(|| ReadError(format!("there is no shard {shard}")))
+    }
+
+    fn last_seq(&self, entity: &EntityId) -> i64 {
+        self.entities.get(entity).map_or(0, |places| count(places.len()))
+    }
+
+    /// Refuses what a transaction would have rolled back.
+    fn check(&self, shard: u16, epoch: Epoch, batch: &[Append]) -> Result<(), AppendError> {
+        if self.shard(shard).map_or(0, |found| found.epoch) != epoch.0 {
+            return Err(AppendError::StaleEpoch { shard });
+        }
+        let mut seqs: HashMap<&EntityId, i64> = HashMap::new();
+        let mut versions: HashMap<&Sku, i64> = HashMap::new();
+        for append in batch {
+            let seq = seqs.entry(&append.entity).or_insert_with(|| self.last_seq(&append.entity));
+            if *seq != append.after_seq {
+                return Err(AppendError::Conflict);
+            }
+            *seq += count(append.events.len());
+            if let Some(row) = &append.row {
+                let sku = &row.product.sku;
+                let version = versions
+                    .entry(sku)
+                    .or_insert_with(|| self.products.get(sku).map_or(0, |row| row.version));
+                if row.version != *version + 1 {
+                    return Err(AppendError::Conflict);
+                }
+                *version += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(
+        &mut self,
+        shard: u16,
+        epoch: Epoch,
+        batch: &[Append],
+    ) -> Result<Vec<Record>, AppendError> {
+        self.check(shard, epoch, batch)?;
+        let Some(found) = self.shards.get_mut(usize::from(shard)) else {
+            return Err(AppendError::StaleEpoch { shard });
+        };
+        let records = super::records(shard, count(found.records.len()), batch);
+        for record in &records {
+            let places = self.entities.entry(record.entity.clone()).or_default();
+            places.push((shard, found.records.len()));
+            found.records.push(record.clone());
+        }
+        for append in batch {
+            match append.timer {
+                Some(TimerChange::Set(due_at)) => {
+                    self.timers.insert(append.entity.clone(), (shard, due_at));
+                }
+                Some(TimerChange::Clear) => {
+                    self.timers.remove(&append.entity);
+                }
+                None => {}
+            }
+            if let Some(row) = &append.row {
+                self.products.insert(row.product.sku.clone(), row.clone());
+            }
+        }
+        Ok(records)
+    }
+}
+
+fn count(len: usize) -> i64 {
+    i64::try_from(len).unwrap_or(i64::MAX)
+}
+
+fn index(number: impl TryInto<usize>) -> usize {
+    number.try_into().unwrap_or(0)
+}
+
+#[async_trait]
+impl Journal for Memory {
+    fn shards(&self) -> u16 {
+        self.shards
+    }
+
+    async fn claim(
+        &self,
+        shard: u16,
+        _owner: &str,
+        _lease_until: Timestamp,
+    ) -> Result<Epoch, ReadError> {
+        let mut state = self.state();
+        state.shard(shard)?;
+        let found = &mut state.shards[usize::from(shard)];
+        found.epoch += 1;
+        Ok(Epoch(found.epoch))
+    }
+
+    async fn append(
+        &self,
+        shard: u16,
+        epoch: Epoch,
+        batch: &[Append],
+    ) -> Result<Vec<Record>, AppendError> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let fault = self.state().faults.pop_front();
+        let unknown = || Err(AppendError::Unknown("the connection broke".to_owned()));
+        match fault {
+            Some(Fault::Refuse(error)) => return Err(error),
+            Some(Fault::UnknownUnwritten) => return unknown(),
+            Some(Fault::UnknownWritten) => {
+                self.state().write(shard, epoch, batch)?;
+                return unknown();
+            }
+            Some(Fault::Slow(hold)) => {
+                // Errors mean that the test has dropped the gate, which opens it.
+                let _gone = hold.reached.send(());
+                let _gone = hold.opened.await;
+            }
+            None => {}
+        }
+        self.state().write(shard, epoch, batch)
+    }
+
+    async fn read_entity(
+        &self,
+        entity: &EntityId,
+        after_seq: i64,
+        limit: u32,
+    ) -> Result<Vec<Record>, ReadError> {
+        let state = self.state();
+        let places = state.entities.get(entity).map_or(&[][..], Vec::as_slice);
+        let wanted = places.iter().skip(index(after_seq)).take(index(limit));
+        Ok(wanted
+            .map(|(shard, at)| state.shards[usize::from(*shard)].records[*at].clone())
+            .collect())
+    }
+
+    async fn read_shard(
+        &self,
+        shard: u16,
+        after_pos: i64,
+        limit: u32,
+    ) -> Result<Vec<Record>, ReadError> {
+        let state = self.state();
+        let records = &state.shard(shard)?.records;
+        Ok(records.iter().skip(index(after_pos)).take(index(limit)).cloned().collect())
+    }
+
+    async fn last_pos(&self, shard: u16) -> Result<i64, ReadError> {
+        Ok(count(self.state().shard(shard)?.records.len()))
+    }
+
+    async fn due_timers(
+        &self,
+        shard: u16,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Timer>, ReadError> {
+        let state = self.state();
+        let mut due: Vec<Timer> = state
+            .timers
+            .iter()
+            .filter(|(_, (on, due_at))| *on == shard && *due_at <= until)
+            .map(|(entity, (_, due_at))| Timer { entity: entity.clone(), due_at: *due_at })
+            .collect();
+        due.sort_by_key(|timer| timer.due_at);
+        due.truncate(index(limit));
+        Ok(due)
+    }
+
+    async fn timers_of(
+        &self,
+        shard: u16,
+        prefix: &str,
+        after: Option<&EntityId>,
+        limit: u32,
+    ) -> Result<Vec<Timer>, ReadError> {
+        let state = self.state();
+        let found = state.timers.iter().filter(|(entity, (on, _))| {
+            *on == shard
+                && entity.as_str().starts_with(prefix)
+                && after.is_none_or(|after| *entity > after)
+        });
+        Ok(found
+            .take(index(limit))
+            .map(|(entity, (_, due_at))| Timer { entity: entity.clone(), due_at: *due_at })
+            .collect())
+    }
+
+    async fn snapshot(&self, entity: &EntityId) -> Result<Option<Snapshot>, ReadError> {
+        Ok(self.state().snapshots.get(entity).cloned())
+    }
+
+    async fn put_snapshot(&self, snapshot: Snapshot) -> Result<(), ReadError> {
+        let mut state = self.state();
+        let newer = state.snapshots.get(&snapshot.entity).is_some_and(|old| old.seq > snapshot.seq);
+        if !newer {
+            state.snapshots.insert(snapshot.entity.clone(), snapshot);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,431 @@
+//! The journal on SQLite: one shard, whose positions are the rowids of its table.
+//!
+//! What an append costs is statements, each a round trip to the connection's thread: one that
+//! checks the epoch and hands out positions, one or a few multi-row inserts, one for the timers.
+//! Nothing is read on this path. That an append continues its entity's events is refused by the
+//! table itself: a unique index for what stands there, a trigger for a gap.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+
+use async_trait::async_trait;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqliteConnection};
+
+use super::{Append, AppendError, Epoch, Journal, ReadError, Record, Snapshot, Timer, TimerChange};
+use crate::domain::entity::EntityId;
+use crate::domain::time::Timestamp;
+use crate::store::{Error, Store, product};
+
+/// The most rows of one statement: 256 x 8 variables is far below SQLite's 32,766.
+const ROWS_MAX: usize = 256;
+
+/// Texts for 1, 2, 4 .. 256 rows, so that the connection prepares each once. Their variables
+/// have no names: sqlx looks names up one by one, in time that is quadratic in their number.
+static INSERT_EVENTS: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
+    texts(
+        "INSERT INTO event (pos, shard, entity, seq, kind, version, at, cause, data) VALUES ",
+        "(?,0,?,?,?,?,?,?,?)",
+        "",
+    )
+});
+static SET_TIMERS: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
+    texts(
+        "INSERT INTO timer (entity, shard, due_at) VALUES ",
+        "(?,0,?)",
+        " ON CONFLICT (entity) DO UPDATE SET due_at = excluded.due_at",
+    )
+});
+static CLEAR_TIMERS: LazyLock<Vec<Arc<str>>> =
+    LazyLock::new(|| texts("DELETE FROM timer WHERE entity IN (", "?", ")"));
+
+fn texts(head: &str, row: &str, tail: &str) -> Vec<Arc<str>> {
+    (0..=ROWS_MAX.ilog2())
+        .map(|power| format!("{head}{}{tail}", vec![row; 1 << power].join(",")).into())
+        .collect()
+}
+
+/// Cuts rows into pieces that there is a text for, the largest first.
+fn chunks<'a, T>(
+    mut rows: &'a [T],
+    texts: &'static [Arc<str>],
+) -> impl Iterator<Item = (Arc<str>, &'a [T])> {
+    std::iter::from_fn(move || {
+        let power = rows.len().min(ROWS_MAX).checked_ilog2()?;
+        let (piece, rest) = rows.split_at(1 << power);
+        rows = rest;
+        Some((Arc::clone(&texts[power as usize]), piece))
+    })
+}
+
+/// The journal of a [`Store`].
+#[derive(Clone, Debug)]
+pub struct Sqlite {
+    store: Store,
+}
+
+impl Sqlite {
+    /// The journal in an open store.
+    #[must_use]
+    pub const fn new(store: Store) -> Self {
+        Self { store }
+    }
+}
+
+/// Why a transaction ended without its commit.
+enum Refusal {
+    Append(AppendError),
+    Sql(sqlx::Error),
+}
+
+impl From<sqlx::Error> for Refusal {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+/// An append that did not succeed, and whether the connection is still good.
+struct Broken {
+    error: AppendError,
+    usable: bool,
+}
+
+impl From<Refusal> for Broken {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Append(error) => Self { error, usable: true },
+            Refusal::Sql(error) => {
+                let code = error.as_database_error().and_then(|error| error.code());
+                // SQLITE_CONSTRAINT_UNIQUE, SQLITE_CONSTRAINT_TRIGGER: an event stands there, or
+                // the one before is missing. A position taken twice is none of an entity's fault.
+                match code.as_deref() {
+                    Some("2067" | "1811") => Self { error: AppendError::Conflict, usable: true },
+                    _ => Self { error: AppendError::Failed(error.to_string()), usable: false },
+                }
+            }
+        }
+    }
+}
+
+/// Writes a batch in a transaction of its own.
+async fn transact(
+    connection: &mut SqliteConnection,
+    shard: u16,
+    epoch: Epoch,
+    batch: &[Append],
+) -> Result<Vec<Record>, Broken> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(Refusal::Sql)?;
+    match write(&mut transaction, shard, epoch, batch).await {
+        Ok(records) => match transaction.commit().await {
+            Ok(()) => Ok(records),
+            // The log may hold the whole transaction, unsynced: invisible now, it could be found
+            // by the recovery after a crash. So it cannot be called unwritten.
+            Err(error) => {
+                Err(Broken { error: AppendError::Unknown(error.to_string()), usable: false })
+            }
+        },
+        Err(refusal) => {
+            let mut broken = Broken::from(refusal);
+            broken.usable &= transaction.rollback().await.is_ok();
+            Err(broken)
+        }
+    }
+}
+
+/// Writes a batch inside of a transaction.
+async fn write(
+    connection: &mut SqliteConnection,
+    shard: u16,
+    epoch: Epoch,
+    batch: &[Append],
+) -> Result<Vec<Record>, Refusal> {
+    let count: usize = batch.iter().map(|append| append.events.len()).sum();
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    let last_pos: Option<i64> = sqlx::query_scalar(
+        "UPDATE shard SET last_pos = last_pos + $3 WHERE id = $1 AND epoch = $2 RETURNING last_pos",
+    )
+    .bind(shard)
+    .bind(epoch.0)
+    .bind(count)
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(last_pos) = last_pos else {
+        return Err(Refusal::Append(AppendError::StaleEpoch { shard }));
+    };
+    let records = super::records(shard, last_pos - count, batch);
+    for (text, piece) in chunks(&records, &INSERT_EVENTS) {
+        let mut query = sqlx::query(AssertSqlSafe(text));
+        for record in piece {
+            query = query
+                .bind(record.pos)
+                .bind(record.entity.as_str())
+                .bind(record.seq)
+                .bind(Arc::clone(&record.kind))
+                .bind(record.version)
+                .bind(record.at.millis())
+                .bind(Arc::clone(&record.cause))
+                .bind(Arc::clone(&record.data));
+        }
+        query.execute(&mut *connection).await?;
+    }
+    for append in batch.iter().filter(|append| append.events.is_empty()) {
+        check_seq(connection, append).await?;
+    }
+    write_timers(connection, batch).await?;
+    for append in batch {
+        if let Some(row) = &append.row
+            && !product::upsert(connection, row, append.at).await?
+        {
+            return Err(Refusal::Append(AppendError::Conflict));
+        }
+    }
+    Ok(records)
+}
+
+/// Refuses an append without events whose entity has moved on: the table cannot see it.
+async fn check_seq(connection: &mut SqliteConnection, append: &Append) -> Result<(), Refusal> {
+    let last_seq: i64 =
+        sqlx::query_scalar("SELECT ifnull(max(seq), 0) FROM event WHERE entity = $1")
+            .bind(append.entity.as_str())
+            .fetch_one(connection)
+            .await?;
+    if last_seq == append.after_seq { Ok(()) } else { Err(Refusal::Append(AppendError::Conflict)) }
+}
+
+/// Writes what becomes of the batch's timers: the last word of each entity.
+async fn write_timers(
+    connection: &mut SqliteConnection,
+    batch: &[Append],
+) -> Result<(), sqlx::Error> {
+    let mut changes = HashMap::new();
+    for append in batch {
+        if let Some(change) = append.timer {
+            changes.insert(append.entity.as_str(), change);
+        }
+    }
+    let mut set = Vec::new();
+    let mut clear = Vec::new();
+    for (entity, change) in changes {
+        match change {
+            TimerChange::Set(due_at) => set.push((entity, due_at)),
+            TimerChange::Clear => clear.push(entity),
+        }
+    }
+    for (text, piece) in chunks(&set, &SET_TIMERS) {
+        let mut query = sqlx::query(AssertSqlSafe(text));
+        for (entity, due_at) in piece {
+            query = query.bind(*entity).bind(due_at.millis());
+        }
+        query.execute(&mut *connection).await?;
+    }
+    for (text, piece) in chunks(&clear, &CLEAR_TIMERS) {
+        let mut query = sqlx::query(AssertSqlSafe(text));
+        for entity in piece {
+            query = query.bind(*entity);
+        }
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+fn unreadable(error: impl Into<Error>) -> ReadError {
+    let error = error.into();
+    let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+    ReadError(format!("{error}{}", cause.unwrap_or_default()))
+}
+
+fn record(row: &SqliteRow) -> Result<Record, sqlx::Error> {
+    Ok(Record {
+        pos: row.try_get(0)?,
+        shard: row.try_get(1)?,
+        entity: EntityId::new(row.try_get(2)?),
+        seq: row.try_get(3)?,
+        kind: row.try_get::<&str, _>(4)?.into(),
+        version: row.try_get(5)?,
+        at: Timestamp::from_millis(row.try_get(6)?),
+        cause: row.try_get::<&str, _>(7)?.into(),
+        data: row.try_get::<&str, _>(8)?.into(),
+    })
+}
+
+fn timer(row: &SqliteRow) -> Result<Timer, sqlx::Error> {
+    Ok(Timer {
+        entity: EntityId::new(row.try_get(0)?),
+        due_at: Timestamp::from_millis(row.try_get(1)?),
+    })
+}
+
+#[async_trait]
+impl Journal for Sqlite {
+    fn shards(&self) -> u16 {
+        1
+    }
+
+    async fn claim(
+        &self,
+        shard: u16,
+        owner: &str,
+        lease_until: Timestamp,
+    ) -> Result<Epoch, ReadError> {
+        let mut durable = self.store.durable().await;
+        let connection = durable.connection().await.map_err(unreadable)?;
+        let epoch: Option<i64> = sqlx::query_scalar(
+            "UPDATE shard SET owner = $2, lease_until = $3, epoch = epoch + 1 WHERE id = $1 \
+             RETURNING epoch",
+        )
+        .bind(shard)
+        .bind(owner)
+        .bind(lease_until.millis())
+        .fetch_optional(connection)
+        .await
+        .map_err(unreadable)?;
+        epoch.map(Epoch).ok_or_else(|| ReadError(format!("there is no shard {shard}")))
+    }
+
+    async fn append(
+        &self,
+        shard: u16,
+        epoch: Epoch,
+        batch: &[Append],
+    ) -> Result<Vec<Record>, AppendError> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut durable = self.store.durable().await;
+        let connection = match durable.connection().await {
+            Ok(connection) => connection,
+            Err(error) => return Err(AppendError::Failed(error.to_string())),
+        };
+        match transact(connection, shard, epoch, batch).await {
+            Ok(records) => Ok(records),
+            Err(Broken { error, usable }) => {
+                if !usable {
+                    durable.discard().await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn read_entity(
+        &self,
+        entity: &EntityId,
+        after_seq: i64,
+        limit: u32,
+    ) -> Result<Vec<Record>, ReadError> {
+        let rows = sqlx::query(
+            "SELECT pos, shard, entity, seq, kind, version, at, cause, data FROM event \
+             WHERE entity = $1 AND seq > $2 ORDER BY seq LIMIT $3",
+        )
+        .bind(entity.as_str())
+        .bind(after_seq)
+        .bind(limit)
+        .fetch_all(self.store.readers())
+        .await
+        .map_err(unreadable)?;
+        rows.iter().map(record).collect::<Result<_, _>>().map_err(unreadable)
+    }
+
+    async fn read_shard(
+        &self,
+        shard: u16,
+        after_pos: i64,
+        limit: u32,
+    ) -> Result<Vec<Record>, ReadError> {
+        let rows = sqlx::query(
+            "SELECT pos, shard, entity, seq, kind, version, at, cause, data FROM event \
+             WHERE pos > $2 AND shard = $1 ORDER BY pos LIMIT $3",
+        )
+        .bind(shard)
+        .bind(after_pos)
+        .bind(limit)
+        .fetch_all(self.store.readers())
+        .await
+        .map_err(unreadable)?;
+        rows.iter().map(record).collect::<Result<_, _>>().map_err(unreadable)
+    }
+
+    async fn last_pos(&self, shard: u16) -> Result<i64, ReadError> {
+        sqlx::query_scalar("SELECT last_pos FROM shard WHERE id = $1")
+            .bind(shard)
+            .fetch_optional(self.store.readers())
+            .await
+            .map_err(unreadable)?
+            .ok_or_else(|| ReadError(format!("there is no shard {shard}")))
+    }
+
+    async fn due_timers(
+        &self,
+        shard: u16,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Timer>, ReadError> {
+        let rows = sqlx::query(
+            "SELECT entity, due_at FROM timer WHERE shard = $1 AND due_at <= $2 \
+             ORDER BY due_at, entity LIMIT $3",
+        )
+        .bind(shard)
+        .bind(until.millis())
+        .bind(limit)
+        .fetch_all(self.store.readers())
+        .await
+        .map_err(unreadable)?;
+        rows.iter().map(timer).collect::<Result<_, _>>().map_err(unreadable)
+    }
+
+    async fn timers_of(
+        &self,
+        shard: u16,
+        prefix: &str,
+        after: Option<&EntityId>,
+        limit: u32,
+    ) -> Result<Vec<Timer>, ReadError> {
+        let rows = sqlx::query(
+            "SELECT entity, due_at FROM timer \
+             WHERE entity >= $2 AND entity < $3 AND entity > $4 AND shard = $1 \
+             ORDER BY entity LIMIT $5",
+        )
+        .bind(shard)
+        .bind(prefix)
+        .bind(format!("{prefix}{}", char::MAX))
+        .bind(after.map_or("", EntityId::as_str))
+        .bind(limit)
+        .fetch_all(self.store.readers())
+        .await
+        .map_err(unreadable)?;
+        rows.iter().map(timer).collect::<Result<_, _>>().map_err(unreadable)
+    }
+
+    async fn snapshot(&self, entity: &EntityId) -> Result<Option<Snapshot>, ReadError> {
+        let row = sqlx::query("SELECT seq, state_version, data FROM snapshot WHERE entity = $1")
+            .bind(entity.as_str())
+            .fetch_optional(self.store.readers())
+            .await
+            .map_err(unreadable)?;
+        let Some(row) = row else { return Ok(None) };
+        Ok(Some(Snapshot {
+            entity: entity.clone(),
+            seq: row.try_get(0).map_err(unreadable)?,
+            state_version: row.try_get(1).map_err(unreadable)?,
+            data: row.try_get(2).map_err(unreadable)?,
+        }))
+    }
+
+    async fn put_snapshot(&self, snapshot: Snapshot) -> Result<(), ReadError> {
+        let mut write = self.store.begin_relaxed().await.map_err(unreadable)?;
+        sqlx::query(
+            "INSERT INTO snapshot (entity, seq, state_version, data) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (entity) DO UPDATE SET seq = excluded.seq, \
+             state_version = excluded.state_version, data = excluded.data \
+             WHERE excluded.seq >= snapshot.seq",
+        )
+        .bind(snapshot.entity.as_str())
+        .bind(snapshot.seq)
+        .bind(snapshot.state_version)
+        .bind(snapshot.data)
+        .execute(&mut *write)
+        .await
+        .map_err(unreadable)?;
+        write.commit().await.map_err(unreadable)
+    }
+}

@@ -1,0 +1,284 @@
+//! Opening a data folder: its lock, its file, its migrations, and every pragma with its reason.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool};
+
+use super::{Durable, Inner, Options, Store};
+
+/// The file of all tables.
+pub(super) const DATABASE: &str = "kontor.db";
+const LOCK: &str = "kontor.lock";
+
+/// How long a connection waits for another process (`kontor key`, `kontor backup`). Within this
+/// process nothing waits on SQLite's lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// Why a data folder could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process serves from it.
+    #[error(
+        "the data folder {} is in use by {}; stop that one first, or choose another folder with --data",
+        dir.display(),
+        pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+    )]
+    InUse {
+        /// The folder.
+        dir: PathBuf,
+        /// The id of the process, if it could be read.
+        pid: Option<u32>,
+    },
+    /// It was written by a newer kontor.
+    #[error(
+        "the data folder was written by a newer kontor (its schema is {found}, this one knows {known}); \
+         run the newer version, or restore a backup made by this one"
+    )]
+    Newer {
+        /// The newest migration in the folder.
+        found: i64,
+        /// The newest migration that this program has.
+        known: i64,
+    },
+    /// It was written by an older kontor that still runs.
+    #[error(
+        "the data folder is in use by an older kontor (its schema is {found}, this one needs {known}); \
+         restart the server with this version first"
+    )]
+    Older {
+        /// The newest migration in the folder.
+        found: i64,
+        /// The newest migration that this program has.
+        known: i64,
+    },
+    /// There is no store in it.
+    #[error("there is no store in {}; start one with kontor serve --data, or check the path", .0.display())]
+    Missing(PathBuf),
+    /// The path is something else.
+    #[error("{} is not a folder; choose another one with --data", .0.display())]
+    NotADirectory(PathBuf),
+    /// The file is not a store, or is damaged.
+    #[error(
+        "the store cannot be used: {0}; restore a backup into an empty folder with kontor restore"
+    )]
+    Corrupt(String),
+    /// The file system said no.
+    #[error("{} cannot be opened: {source}; check that it exists, is writable and not full", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl Store {
+    /// Opens a data folder for serving: makes it if need be, locks it for this process, and
+    /// brings its tables up to date.
+    ///
+    /// # Errors
+    /// [`OpenError`], each with what to do about it.
+    pub async fn open(dir: &Path, options: &Options) -> Result<Self, OpenError> {
+        make_dir(dir)?;
+        let lock = lock(dir)?;
+        let connect = durable_options(dir).create_if_missing(true);
+        let mut connection =
+            connect.connect().await.map_err(|error| opening(&dir.join(DATABASE), error))?;
+        refuse_newer(&mut connection).await?;
+        migrate(&mut connection).await?;
+        Ok(assemble(dir, options, connection, Some(lock)))
+    }
+
+    /// Opens a data folder whether or not a server runs on it. Nothing may be appended to the
+    /// journal through it.
+    ///
+    /// # Errors
+    /// [`OpenError::Missing`] where there is no store; [`OpenError::Older`] when a server of an
+    /// older version runs on it; what [`Store::open`] refuses otherwise, but for
+    /// [`OpenError::InUse`].
+    pub async fn open_beside(dir: &Path) -> Result<Self, OpenError> {
+        if dir.exists() && !dir.is_dir() {
+            return Err(OpenError::NotADirectory(dir.to_owned()));
+        }
+        let file = dir.join(DATABASE);
+        if !file.is_file() {
+            return Err(OpenError::Missing(dir.to_owned()));
+        }
+        let mut connection =
+            durable_options(dir).connect().await.map_err(|error| opening(&file, error))?;
+        let found = refuse_newer(&mut connection).await?;
+        if found < known() {
+            // Taken only while migrating: with a server of an older version it is not free.
+            let _lock = lock(dir).map_err(|error| match error {
+                OpenError::InUse { .. } => OpenError::Older { found, known: known() },
+                other => other,
+            })?;
+            migrate(&mut connection).await?;
+        }
+        Ok(assemble(dir, &Options { read_connections: 2, ..Options::default() }, connection, None))
+    }
+}
+
+/// The newest migration of this program.
+fn known() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
+}
+
+fn assemble(
+    dir: &Path,
+    options: &Options,
+    connection: SqliteConnection,
+    lock: Option<File>,
+) -> Store {
+    let inner = Inner {
+        dir: dir.to_owned(),
+        readers: pool(options.read_connections.clamp(1, 64), reader_options(dir)),
+        relaxed: pool(1, relaxed_options(dir)),
+        durable: Arc::new(tokio::sync::Mutex::new(Durable::new(durable_options(dir), connection))),
+        lock: Mutex::new(lock),
+    };
+    Store { inner: Arc::new(inner) }
+}
+
+/// A pool within this process: its connections do not age, and need no test but that no
+/// transaction was left open on them.
+fn pool(size: u32, options: SqliteConnectOptions) -> SqlitePool {
+    SqlitePoolOptions::new()
+        .max_connections(size)
+        .acquire_timeout(Duration::from_secs(10))
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .before_acquire(|connection, _| {
+            let idle = !connection.is_in_transaction();
+            Box::pin(async move { Ok(idle) })
+        })
+        .connect_lazy_with(options)
+}
+
+/// What all connections have in common.
+fn base(dir: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(dir.join(DATABASE))
+        .busy_timeout(BUSY_TIMEOUT)
+        .foreign_keys(false)
+        // An error while reading a mapped page is a signal that kills the process; as a read it
+        // is an error that one request sees. The system caches the pages either way.
+        .pragma("mmap_size", "0")
+        .pragma("temp_store", "MEMORY")
+        .pragma("trusted_schema", "OFF")
+        // Formatting a text of 256 rows for a log that nobody reads costs more than the rows.
+        .disable_statement_logging()
+}
+
+/// What both writers have in common.
+fn writer(dir: &Path) -> SqliteConnectOptions {
+    base(dir)
+        .journal_mode(SqliteJournalMode::Wal)
+        // A checkpoint costs two syncs and stops all writers: every 16 MiB is four times rarer
+        // than the default, and reading so long a log back after a crash still takes no time.
+        .pragma("wal_autocheckpoint", "4000")
+        // A log that a long read let grow is cut back to this many bytes.
+        .pragma("journal_size_limit", "67108864")
+}
+
+/// FULL: the log is synced at every commit, so that what is acknowledged survives a power cut.
+fn durable_options(dir: &Path) -> SqliteConnectOptions {
+    // 64 MiB of pages: the unique index of events is what an append must find in memory.
+    writer(dir).synchronous(SqliteSynchronous::Full).pragma("cache_size", "-65536")
+}
+
+/// NORMAL: no sync at a commit. What a power cut takes is made again from the journal.
+pub(super) fn relaxed_options(dir: &Path) -> SqliteConnectOptions {
+    writer(dir).synchronous(SqliteSynchronous::Normal).pragma("cache_size", "-16384")
+}
+
+fn reader_options(dir: &Path) -> SqliteConnectOptions {
+    base(dir).pragma("cache_size", "-8192").pragma("query_only", "ON").row_buffer_size(256)
+}
+
+/// Makes the folder, readable by its owner only: keys and buyers' data will be in it.
+pub(super) fn make_dir(dir: &Path) -> Result<(), OpenError> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    if dir.exists() {
+        return Err(OpenError::NotADirectory(dir.to_owned()));
+    }
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(dir).map_err(|source| OpenError::Io { path: dir.to_owned(), source })
+}
+
+/// Takes the folder for this process until the file is dropped.
+pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
+    let path = dir.join(LOCK);
+    let io = |source| OpenError::Io { path: path.clone(), source };
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            let read = file.take(20).read_to_string(&mut text);
+            let pid = read.ok().and_then(|_| text.trim().parse().ok());
+            return Err(OpenError::InUse { dir: dir.to_owned(), pid });
+        }
+        Err(TryLockError::Error(source)) => return Err(io(source)),
+    }
+    file.set_len(0).map_err(io)?;
+    writeln!(file, "{}", std::process::id()).map_err(io)?;
+    Ok(file)
+}
+
+/// The newest migration in the file, 0 for an empty one.
+pub(super) async fn refuse_newer(connection: &mut SqliteConnection) -> Result<i64, OpenError> {
+    let table: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = '_sqlx_migrations'",
+    )
+    .fetch_one(&mut *connection)
+    .await
+    .map_err(|error| OpenError::Corrupt(error.to_string()))?;
+    if table == 0 {
+        return Ok(0);
+    }
+    let found: i64 = sqlx::query_scalar("SELECT ifnull(max(version), 0) FROM _sqlx_migrations")
+        .fetch_one(connection)
+        .await
+        .map_err(|error| OpenError::Corrupt(error.to_string()))?;
+    let known = known();
+    if found > known { Err(OpenError::Newer { found, known }) } else { Ok(found) }
+}
+
+async fn migrate(connection: &mut SqliteConnection) -> Result<(), OpenError> {
+    MIGRATIONS.run_direct(None, connection, false).await.map_err(|error| match error {
+        MigrateError::Execute(error) => OpenError::Corrupt(error.to_string()),
+        MigrateError::VersionMissing(found) => OpenError::Newer { found, known: known() },
+        other => OpenError::Corrupt(other.to_string()),
+    })
+}
+
+/// What an error while opening the file means.
+fn opening(file: &Path, error: sqlx::Error) -> OpenError {
+    let code = error.as_database_error().and_then(|error| error.code());
+    match code.as_deref() {
+        // SQLITE_CORRUPT, SQLITE_NOTADB
+        Some("11" | "26") => OpenError::Corrupt(error.to_string()),
+        _ => OpenError::Io { path: file.to_owned(), source: io::Error::other(error) },
+    }
+}

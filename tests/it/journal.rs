@@ -1,0 +1,379 @@
+//! The journal's conformance suite: each test runs on every implementation.
+//!
+//! The lane's tests are beside it in `lane.rs`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kontor::domain::entity::EntityId;
+use kontor::domain::id::Sku;
+use kontor::domain::money::{Currency, TaxRate, UnitPrice};
+use kontor::domain::product::Product;
+use kontor::domain::time::Timestamp;
+use kontor::store::journal::memory::{Fault, Memory};
+use kontor::store::journal::{
+    Append, AppendError, Epoch, Journal, NewEvent, Record, Snapshot, TimerChange,
+};
+use kontor::store::{Options, Store, product};
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+/// A journal with its shard claimed.
+pub struct Fixture {
+    pub journal: Arc<dyn Journal>,
+    pub epoch: Epoch,
+    store: Option<(Store, TempDir)>,
+    memory: Option<Memory>,
+}
+
+impl Fixture {
+    pub async fn memory() -> Self {
+        let memory = Memory::new(1);
+        let journal: Arc<dyn Journal> = Arc::new(memory.clone());
+        let epoch = journal.claim(0, "test", at(0)).await.unwrap();
+        Self { journal, epoch, store: None, memory: Some(memory) }
+    }
+
+    pub async fn sqlite() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), &Options::default()).await.unwrap();
+        let journal = store.journal();
+        let epoch = journal.claim(0, "test", at(0)).await.unwrap();
+        Self { journal, epoch, store: Some((store, dir)), memory: None }
+    }
+
+    async fn append(&self, batch: &[Append]) -> Result<Vec<Record>, AppendError> {
+        self.journal.append(0, self.epoch, batch).await
+    }
+
+    pub async fn all(&self) -> Vec<Record> {
+        self.journal.read_shard(0, 0, 1_000_000).await.unwrap()
+    }
+
+    async fn product(&self, sku: &Sku) -> Option<product::Row> {
+        match (&self.store, &self.memory) {
+            (Some((store, _)), _) => store.product(sku).await.unwrap(),
+            (None, Some(memory)) => memory.product(sku),
+            (None, None) => None,
+        }
+    }
+}
+
+pub fn at(millis: i64) -> Timestamp {
+    Timestamp::from_millis(millis)
+}
+
+/// An append of `count` events.
+pub fn append(entity: &str, after_seq: i64, count: usize) -> Append {
+    let event = NewEvent { kind: "happened", version: 1, data: r#"{"n":1}"#.into() };
+    Append {
+        entity: EntityId::new(entity),
+        after_seq,
+        events: vec![event; count],
+        at: at(1_000),
+        cause: r#"{"by":"test","cmd":"try"}"#.into(),
+        timer: None,
+        row: None,
+    }
+}
+
+fn with_timer(append: Append, timer: TimerChange) -> Append {
+    Append { timer: Some(timer), ..append }
+}
+
+pub fn product_row(sku: &str, version: i64) -> product::Row {
+    let product = Product {
+        sku: sku.parse().unwrap(),
+        name: format!("Product {sku}"),
+        description: String::new(),
+        category: Some("things".to_owned()),
+        prices: BTreeMap::from([(Currency::GBP, UnitPrice::from_minor(250).unwrap())]),
+        tax_rate: TaxRate::parse("0.2").unwrap(),
+        active: true,
+    };
+    product::Row { product, version }
+}
+
+async fn a_record_reads_as_it_was_appended(fixture: Fixture) {
+    let mut batch = vec![append("cart_1", 0, 2), append("sku_x", 0, 1)];
+    batch[0].events[1] = NewEvent { kind: "renamed", version: 3, data: r#"{"ü":"€"}"#.into() };
+    let appended = fixture.append(&batch).await.unwrap();
+    assert_eq!(appended, fixture.all().await);
+    let second = &appended[1];
+    assert_eq!((second.pos, second.seq, &*second.kind, second.version), (2, 2, "renamed", 3));
+    assert_eq!(second.cause().command, "try");
+    assert_eq!(appended[2].entity.as_str(), "sku_x");
+    assert_eq!(appended[2].pos, 3);
+}
+
+async fn a_stale_epoch_is_refused(fixture: Fixture) {
+    fixture.append(&[append("cart_1", 0, 1)]).await.unwrap();
+    let newer = fixture.journal.claim(0, "another", at(0)).await.unwrap();
+    assert!(newer > fixture.epoch);
+    let refused = fixture.append(&[append("cart_1", 1, 1)]).await;
+    assert_eq!(refused, Err(AppendError::StaleEpoch { shard: 0 }));
+    assert_eq!(fixture.journal.last_pos(0).await.unwrap(), 1);
+    fixture.journal.append(0, newer, &[append("cart_1", 1, 1)]).await.unwrap();
+    let nowhere = fixture.journal.append(9, newer, &[append("cart_1", 2, 1)]).await;
+    assert_eq!(nowhere, Err(AppendError::StaleEpoch { shard: 9 }));
+    assert!(fixture.journal.claim(9, "test", at(0)).await.is_err());
+}
+
+async fn one_bad_entity_spoils_its_batch(fixture: Fixture) {
+    fixture.append(&[append("cart_1", 0, 2)]).await.unwrap();
+    for (what, bad) in [
+        ("stands there", append("cart_1", 1, 1)),
+        ("from the beginning", append("cart_1", 0, 1)),
+        ("a gap", append("cart_1", 3, 1)),
+        ("a gap at the start", append("cart_9", 1, 1)),
+        ("no events, behind", with_timer(append("cart_1", 1, 0), TimerChange::Clear)),
+        ("no events, ahead", with_timer(append("cart_1", 5, 0), TimerChange::Clear)),
+    ] {
+        let batch = [append("cart_2", 0, 1), bad, append("cart_3", 0, 1)];
+        assert_eq!(fixture.append(&batch).await, Err(AppendError::Conflict), "{what}");
+        assert_eq!(fixture.all().await.len(), 2, "{what}");
+    }
+    let written = fixture.append(&[append("cart_2", 0, 1)]).await.unwrap();
+    assert_eq!(written[0].pos, 3, "a refused batch takes no positions");
+}
+
+async fn one_batch_may_hold_a_whole_pipeline(fixture: Fixture) {
+    let batch: Vec<Append> = (0..700).map(|seq| append("sku_hot", seq, 1)).collect();
+    fixture.append(&batch).await.unwrap();
+    let read = fixture.journal.read_entity(&EntityId::new("sku_hot"), 0, 1_000).await.unwrap();
+    assert_eq!(read.len(), 700);
+    assert!(read.iter().zip(1..).all(|(record, n)| record.seq == n && record.pos == n));
+    assert!(fixture.append(&[]).await.unwrap().is_empty());
+}
+
+async fn positions_are_dense_under_concurrent_writers(fixture: Fixture) {
+    let writers = (0..8).map(|writer| {
+        let journal = Arc::clone(&fixture.journal);
+        let epoch = fixture.epoch;
+        tokio::spawn(async move {
+            for seq in 0..20 {
+                let batch = [append(&format!("cart_{writer}"), seq, 1)];
+                journal.append(0, epoch, &batch).await.unwrap();
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+    let all = fixture.all().await;
+    assert_eq!(all.len(), 160);
+    assert!(all.iter().zip(1..).all(|(record, pos)| record.pos == pos));
+    assert_eq!(fixture.journal.last_pos(0).await.unwrap(), 160);
+}
+
+async fn timers_go_with_their_append(fixture: Fixture) {
+    let set =
+        |entity: &str, after, due| with_timer(append(entity, after, 1), TimerChange::Set(at(due)));
+    fixture
+        .append(&[set("cart_2", 0, 50), set("cart_1", 0, 70), set("ord_1", 0, 60)])
+        .await
+        .unwrap();
+    let due = fixture.journal.due_timers(0, at(65), 10).await.unwrap();
+    let due: Vec<&str> = due.iter().map(|timer| timer.entity.as_str()).collect();
+    assert_eq!(due, ["cart_2", "ord_1"], "the earliest first, none before its time");
+
+    // The last word of a batch counts; a refused batch says nothing.
+    fixture.append(&[set("cart_1", 1, 10), set("cart_1", 2, 40)]).await.unwrap();
+    fixture.append(&[with_timer(append("cart_2", 1, 0), TimerChange::Clear)]).await.unwrap();
+    let refused = fixture.append(&[set("ord_1", 1, 1), set("ord_1", 7, 1)]).await;
+    assert_eq!(refused, Err(AppendError::Conflict));
+    let due = fixture.journal.due_timers(0, at(1_000), 10).await.unwrap();
+    let due: Vec<_> = due.iter().map(|timer| (timer.entity.as_str(), timer.due_at)).collect();
+    assert_eq!(due, [("cart_1", at(40)), ("ord_1", at(60))]);
+    assert_eq!(fixture.journal.due_timers(0, at(1_000), 1).await.unwrap().len(), 1);
+    assert_eq!(fixture.journal.due_timers(3, at(1_000), 9).await.unwrap(), []);
+}
+
+async fn timers_are_listed_by_prefix(fixture: Fixture) {
+    let names = ["ord_1", "ord_2", "ord_3", "orders_1", "cart_1", "sku_1"];
+    let batch: Vec<Append> =
+        names.iter().map(|name| with_timer(append(name, 0, 1), TimerChange::Set(at(5)))).collect();
+    fixture.append(&batch).await.unwrap();
+    let first = fixture.journal.timers_of(0, "ord_", None, 2).await.unwrap();
+    assert_eq!(first.iter().map(|t| t.entity.as_str()).collect::<Vec<_>>(), ["ord_1", "ord_2"]);
+    let rest = fixture.journal.timers_of(0, "ord_", Some(&first[1].entity), 2).await.unwrap();
+    assert_eq!(rest.iter().map(|t| t.entity.as_str()).collect::<Vec<_>>(), ["ord_3"]);
+}
+
+async fn many_timers_fit_one_batch(fixture: Fixture) {
+    let name = |n: i64| format!("cart_{n:04}");
+    let set = |n: i64| with_timer(append(&name(n), 0, 1), TimerChange::Set(at(n)));
+    fixture.append(&(0..600).map(set).collect::<Vec<_>>()).await.unwrap();
+    let clear = |n: i64| with_timer(append(&name(n), 1, 1), TimerChange::Clear);
+    fixture.append(&(0..597).map(clear).collect::<Vec<_>>()).await.unwrap();
+    let left = fixture.journal.due_timers(0, at(10_000), 1_000).await.unwrap();
+    assert_eq!(left.len(), 3);
+    assert_eq!(left[0].entity.as_str(), name(597));
+}
+
+async fn the_newest_snapshot_wins(fixture: Fixture) {
+    let entity = EntityId::new("sku_1");
+    let snapshot = |seq, state_version, data: &str| Snapshot {
+        entity: entity.clone(),
+        seq,
+        state_version,
+        data: data.to_owned(),
+    };
+    assert_eq!(fixture.journal.snapshot(&entity).await.unwrap(), None);
+    fixture.journal.put_snapshot(snapshot(200, 1, "{}")).await.unwrap();
+    fixture.journal.put_snapshot(snapshot(100, 1, "old")).await.unwrap();
+    assert_eq!(fixture.journal.snapshot(&entity).await.unwrap(), Some(snapshot(200, 1, "{}")));
+    fixture.journal.put_snapshot(snapshot(200, 2, "[]")).await.unwrap();
+    assert_eq!(fixture.journal.snapshot(&entity).await.unwrap(), Some(snapshot(200, 2, "[]")));
+}
+
+async fn a_product_and_its_event_are_one(fixture: Fixture) {
+    let change = |after_seq, version| Append {
+        row: Some(product_row("A1", version)),
+        ..append("product_A1", after_seq, 1)
+    };
+    let sku: Sku = "A1".parse().unwrap();
+    fixture.append(&[change(0, 1)]).await.unwrap();
+    assert_eq!(fixture.product(&sku).await, Some(product_row("A1", 1)));
+    for bad in [change(1, 1), change(1, 3), change(0, 2)] {
+        let version = bad.row.as_ref().map(|row| row.version);
+        assert_eq!(fixture.append(&[bad]).await, Err(AppendError::Conflict), "{version:?}");
+        assert_eq!(fixture.all().await.len(), 1);
+        assert_eq!(fixture.product(&sku).await, Some(product_row("A1", 1)));
+    }
+    let mut renamed = change(1, 2);
+    renamed.row.as_mut().unwrap().product.name = "New".to_owned();
+    fixture.append(&[renamed, change(2, 3)]).await.unwrap();
+    assert_eq!(fixture.product(&sku).await, Some(product_row("A1", 3)));
+}
+
+async fn reads_have_limits(fixture: Fixture) {
+    fixture.append(&[append("cart_1", 0, 5), append("cart_2", 0, 5)]).await.unwrap();
+    let entity = EntityId::new("cart_2");
+    let seqs = |records: Vec<Record>| records.iter().map(|r| r.seq).collect::<Vec<_>>();
+    assert_eq!(seqs(fixture.journal.read_entity(&entity, 0, 2).await.unwrap()), [1, 2]);
+    assert_eq!(seqs(fixture.journal.read_entity(&entity, 2, 9).await.unwrap()), [3, 4, 5]);
+    assert_eq!(seqs(fixture.journal.read_entity(&EntityId::new("no_1"), 0, 9).await.unwrap()), [0; 0]);
+    let pos = |records: Vec<Record>| records.iter().map(|r| r.pos).collect::<Vec<_>>();
+    assert_eq!(pos(fixture.journal.read_shard(0, 4, 3).await.unwrap()), [5, 6, 7]);
+    assert_eq!(pos(fixture.journal.read_shard(0, 10, 3).await.unwrap()), [0; 0]);
+}
+
+/// Runs each test on each implementation.
+macro_rules! conformance {
+    ($($test:ident),+ $(,)?) => {
+        mod memory {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(super::Fixture::memory().await).await;
+            })+
+        }
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(super::Fixture::sqlite().await).await;
+            })+
+        }
+    };
+}
+
+conformance!(
+    a_record_reads_as_it_was_appended,
+    a_stale_epoch_is_refused,
+    one_bad_entity_spoils_its_batch,
+    one_batch_may_hold_a_whole_pipeline,
+    positions_are_dense_under_concurrent_writers,
+    timers_go_with_their_append,
+    timers_are_listed_by_prefix,
+    many_timers_fit_one_batch,
+    the_newest_snapshot_wins,
+    a_product_and_its_event_are_one,
+    reads_have_limits,
+);
+
+#[tokio::test]
+async fn an_unknown_outcome_may_be_either() {
+    let fixture = Fixture::memory().await;
+    let memory = fixture.memory.clone().unwrap();
+    memory.inject(Fault::UnknownUnwritten);
+    memory.inject(Fault::UnknownWritten);
+    memory.inject(Fault::Refuse(AppendError::Failed("disk full".to_owned())));
+    for (errors, written) in [("unwritten", 0), ("written", 1)] {
+        let outcome = fixture.append(&[append("cart_1", 0, 1)]).await;
+        assert!(matches!(outcome, Err(AppendError::Unknown(_))), "{errors}: {outcome:?}");
+        assert_eq!(fixture.all().await.len(), written, "{errors}");
+    }
+    let refused = fixture.append(&[append("cart_1", 1, 1)]).await;
+    assert_eq!(refused, Err(AppendError::Failed("disk full".to_owned())));
+    fixture.append(&[append("cart_1", 1, 1)]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_dropped_without_closing_has_all_that_was_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut seq = 0;
+    for round in 1..=3 {
+        let store = Store::open(dir.path(), &Options::default()).await.unwrap();
+        let journal = store.journal();
+        let epoch = journal.claim(0, "test", at(0)).await.unwrap();
+        assert_eq!(epoch, Epoch(round));
+        assert_eq!(journal.last_pos(0).await.unwrap(), seq);
+        journal.append(0, epoch, &[append("cart_1", seq, 10)]).await.unwrap();
+        seq += 10;
+    }
+}
+
+#[tokio::test]
+async fn an_append_given_up_half_way_leaves_the_connection_usable() {
+    let fixture = Fixture::sqlite().await;
+    for _ in 0..20 {
+        let batch: Vec<Append> = (0..300).map(|n| append(&format!("cart_{n}"), 7, 1)).collect();
+        let attempt = fixture.append(&batch);
+        // Polled once or not to its end: dropped wherever it stands.
+        let _either = tokio::time::timeout(std::time::Duration::from_micros(300), attempt).await;
+    }
+    let written = fixture.append(&[append("cart_1", 0, 1)]).await.unwrap();
+    assert_eq!(written[0].pos, 1);
+}
+
+/// One step of the twin test: which entities append after which seq.
+type Step = Vec<(u8, i64, u8)>;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn both_journals_answer_alike(
+        steps in prop::collection::vec(
+            prop::collection::vec((0_u8..3, 0_i64..5, 0_u8..3), 1..4),
+            1..20,
+        )
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(twins(steps));
+    }
+}
+
+async fn twins(steps: Vec<Step>) {
+    let (memory, sqlite) = (Fixture::memory().await, Fixture::sqlite().await);
+    for step in steps {
+        let batch: Vec<Append> = step
+            .iter()
+            .map(|(entity, after, count)| {
+                let timer = match after % 3 {
+                    0 => None,
+                    1 => Some(TimerChange::Set(at(after * 10))),
+                    _ => Some(TimerChange::Clear),
+                };
+                Append { timer, ..append(&format!("cart_{entity}"), *after, usize::from(*count)) }
+            })
+            .collect();
+        assert_eq!(memory.append(&batch).await, sqlite.append(&batch).await);
+    }
+    assert_eq!(memory.all().await, sqlite.all().await);
+    let until = at(1_000);
+    assert_eq!(
+        memory.journal.due_timers(0, until, 100).await.unwrap(),
+        sqlite.journal.due_timers(0, until, 100).await.unwrap()
+    );
+}
