@@ -1,4 +1,5 @@
 //! kontor: a headless commerce and order platform.
 
+pub mod actors;
 pub mod domain;
 pub mod store;

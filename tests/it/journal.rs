@@ -253,7 +253,10 @@ async fn reads_have_limits(fixture: Fixture) {
     let seqs = |records: Vec<Record>| records.iter().map(|r| r.seq).collect::<Vec<_>>();
     assert_eq!(seqs(fixture.journal.read_entity(&entity, 0, 2).await.unwrap()), [1, 2]);
     assert_eq!(seqs(fixture.journal.read_entity(&entity, 2, 9).await.unwrap()), [3, 4, 5]);
-    assert_eq!(seqs(fixture.journal.read_entity(&EntityId::new("no_1"), 0, 9).await.unwrap()), [0; 0]);
+    assert_eq!(
+        seqs(fixture.journal.read_entity(&EntityId::new("no_1"), 0, 9).await.unwrap()),
+        [0; 0]
+    );
     let pos = |records: Vec<Record>| records.iter().map(|r| r.pos).collect::<Vec<_>>();
     assert_eq!(pos(fixture.journal.read_shard(0, 4, 3).await.unwrap()), [5, 6, 7]);
     assert_eq!(pos(fixture.journal.read_shard(0, 10, 3).await.unwrap()), [0; 0]);

@@ -3,7 +3,7 @@
 //!
 //! Who is told what, and in which order, is decided here; how it is written is the journal's.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot, watch};
+
+use crate::domain::entity::EntityId;
 
 use super::{Append, AppendError, Epoch, Journal, Record};
 
@@ -100,6 +102,9 @@ struct Queue {
     /// Appends that wait or are in flight, and their bytes.
     appends: usize,
     bytes: usize,
+    /// Entities with a refused append: whatever they queue is refused until they have read
+    /// their history again.
+    poisoned: HashSet<EntityId>,
     closed: bool,
 }
 
@@ -181,7 +186,8 @@ impl Lane {
             }
             queue.appends += 1;
             queue.bytes += bytes;
-            queue.waiting.push_back(Job::Append(Pending { append, bytes, done, doomed: false }));
+            let doomed = queue.poisoned.contains(&append.entity);
+            queue.waiting.push_back(Job::Append(Pending { append, bytes, done, doomed }));
         }
         self.shared.wake.notify_one();
         Ok(())
@@ -194,6 +200,18 @@ impl Lane {
         self.shared.wake.notify_one();
         // An error means that the writer has ended with its runtime: nothing is under way.
         let _ended = settled.await;
+    }
+
+    /// Takes appends of an entity again, after one of its was refused. Its owner says so once
+    /// it has waited for [`Lane::flush`] and before it reads the history again.
+    pub fn forgive(&self, entity: &EntityId) {
+        self.shared.queue().poisoned.remove(entity);
+    }
+
+    /// Whether appends of an entity are refused until it is forgiven.
+    #[must_use]
+    pub fn poisoned(&self, entity: &EntityId) -> bool {
+        self.shared.queue().poisoned.contains(entity)
     }
 
     /// How many appends wait or are in flight.
@@ -318,12 +336,11 @@ impl Shared {
                     left.push(range.start..middle);
                 }
                 Err(error) => {
-                    match error {
-                        AppendError::Conflict => self.doom(&mut batch, range.start),
-                        AppendError::StaleEpoch { .. } => {
-                            self.lost.send_replace(true);
-                        }
-                        AppendError::Failed(_) | AppendError::Unknown(_) => {}
+                    if matches!(error, AppendError::StaleEpoch { .. }) {
+                        self.lost.send_replace(true);
+                    }
+                    for at in range.clone() {
+                        self.doom(&mut batch, at);
                     }
                     self.tell(&mut batch, range, Err(error));
                 }
@@ -334,8 +351,8 @@ impl Shared {
         queue.bytes -= batch.bytes;
     }
 
-    /// Marks what was queued after a refused append by the same entity: it was decided on a
-    /// state that never came to be, even where its numbers happen to fit.
+    /// Marks what is and will be queued after a refused append by the same entity: it was
+    /// decided on a state that never came to be, even where its numbers happen to fit.
     fn doom(&self, batch: &mut Batch, refused: usize) {
         let entity = batch.appends[refused].entity.clone();
         for at in refused + 1..batch.appends.len() {
@@ -343,13 +360,15 @@ impl Shared {
                 batch.doomed[at] = true;
             }
         }
-        for job in &mut self.queue().waiting {
+        let mut queue = self.queue();
+        for job in &mut queue.waiting {
             if let Job::Append(pending) = job
                 && pending.append.entity == entity
             {
                 pending.doomed = true;
             }
         }
+        queue.poisoned.insert(entity);
     }
 
     fn tell(&self, batch: &mut Batch, range: Range<usize>, outcome: Result<(), AppendError>) {

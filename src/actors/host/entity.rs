@@ -1,0 +1,573 @@
+//! One entity in memory: the only writer of its events.
+//!
+//! It applies what it decides at once, queues it for the journal without waiting, and goes on.
+//! What it owes (answers, effects) it holds back until the lane says that the events are
+//! durable. If they cannot be written it forgets everything and reads its history again.
+
+use std::collections::{HashMap, VecDeque};
+use std::marker::PhantomData;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::time::Instant;
+
+use super::message::{Envelope, Held, Message, Reply, View};
+use super::shard::Route;
+use super::{Append, Error, Host, NewEvent, read};
+use crate::domain::entity::{Cause, EntityId, Event, Noun};
+use crate::domain::time::{Span, Timestamp};
+use crate::store::journal::{AppendError, Record, Snapshot, TimerChange};
+
+/// How long an idempotency key is remembered.
+const KEY_MEMORY: Span = Span::from_secs(24 * 3600);
+/// The most idempotency keys that one entity remembers.
+const KEYS_MAX: usize = 1_000;
+/// Events that are read at once.
+const PAGE: u32 = 500;
+/// A timer that has fired in vain is set no earlier than this from now.
+const TIMER_PAUSE: Span = Span::from_secs(10);
+
+/// What an entity is started with.
+pub(super) struct Start<N: Noun> {
+    pub entity: EntityId,
+    pub host: Host<N>,
+    pub shard: ActorRef<Route<N>>,
+    pub fresh: bool,
+}
+
+/// The entity's behavior.
+pub(super) struct Entity<N>(PhantomData<fn() -> N>);
+
+impl<N> Entity<N> {
+    pub(super) const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+/// Somebody who waits for a state.
+struct Waiter<N: Noun> {
+    ready: Box<dyn Fn(&N) -> bool + Send>,
+    reply: Reply<N>,
+}
+
+pub(super) struct Life<N: Noun> {
+    id: EntityId,
+    host: Host<N>,
+    shard: ActorRef<Route<N>>,
+    fresh: bool,
+    incarnation: u64,
+    broken: Option<String>,
+    state: N,
+    seq: i64,
+    durable: i64,
+    armed: Option<Timestamp>,
+    keys: HashMap<String, (u64, Timestamp)>,
+    held: VecDeque<(i64, Held<N::Rejection>)>,
+    waiters: Vec<Waiter<N>>,
+    started: Vec<N::Effect>,
+    snapshot_seq: i64,
+}
+
+impl<N: Noun> Actor for Entity<N> {
+    type Msg = Message<N>;
+    type State = Life<N>;
+    type Arguments = Start<N>;
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<Message<N>>,
+        start: Start<N>,
+    ) -> Result<Life<N>, ActorProcessingErr> {
+        Ok(Life {
+            id: start.entity,
+            host: start.host,
+            shard: start.shard,
+            fresh: start.fresh,
+            incarnation: 0,
+            broken: None,
+            state: N::default(),
+            seq: 0,
+            durable: 0,
+            armed: None,
+            keys: HashMap::new(),
+            held: VecDeque::new(),
+            waiters: Vec::new(),
+            started: Vec::new(),
+            snapshot_seq: 0,
+        })
+    }
+
+    async fn post_start(
+        &self,
+        _myself: ActorRef<Message<N>>,
+        life: &mut Life<N>,
+    ) -> Result<(), ActorProcessingErr> {
+        if let Some(lane) = life.host.lane(&life.id).cloned()
+            && lane.poisoned(&life.id)
+        {
+            lane.flush().await;
+            lane.forgive(&life.id);
+        }
+        if !life.fresh {
+            life.replay().await?;
+        }
+        life.perform();
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Message<N>>,
+        message: Message<N>,
+        life: &mut Life<N>,
+    ) -> Result<(), ActorProcessingErr> {
+        if let Some(why) = &life.broken
+            && !matches!(message, Message::Sleep)
+        {
+            message.refuse(Error::Quarantined(why.clone()));
+            return Ok(());
+        }
+        match message {
+            Message::Do(envelope) => life.receive(&myself, *envelope),
+            Message::Wait { ready, reply } => {
+                life.waiters.push(Waiter { ready, reply });
+                life.answer_waiters();
+            }
+            Message::Written { incarnation, seq } if incarnation == life.incarnation => {
+                life.written(seq);
+            }
+            Message::Unwritten { incarnation, error } if incarnation == life.incarnation => {
+                life.reset(&error).await?;
+                life.perform();
+            }
+            Message::Performed { incarnation, effect } if incarnation == life.incarnation => {
+                life.performed(&myself, effect);
+            }
+            Message::Written { .. } | Message::Unwritten { .. } | Message::Performed { .. } => {}
+            Message::Resume { effect } => {
+                life.started.retain(|started| *started != effect);
+                life.perform();
+            }
+            Message::Timer { due } => life.timer(&myself, due),
+            Message::Sleep => {
+                if life.quiet() {
+                    myself.drain()?;
+                } else {
+                    life.shard.cast(Route::StillBusy(life.id.clone()))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<N: Noun> Life<N> {
+    /// Nothing is owed to anybody, and nothing is on its way.
+    fn quiet(&self) -> bool {
+        self.seq == self.durable
+            && self.held.is_empty()
+            && self.waiters.is_empty()
+            && self.started.is_empty()
+    }
+
+    fn view(&self, replayed: bool) -> View<'_, N> {
+        View { state: &self.state, seq: self.seq, replayed }
+    }
+
+    fn receive(&mut self, myself: &ActorRef<Message<N>>, envelope: Envelope<N>) {
+        if envelope.deadline < Instant::now() {
+            return envelope.refuse(Error::TimedOut);
+        }
+        if envelope.abandoned.load(Ordering::Relaxed) {
+            return;
+        }
+        let Envelope { command, reply, permit, .. } = envelope;
+        let outcome = match command {
+            Some((command, cause)) => self.command(myself, &command, cause, permit.is_none()),
+            None => Ok(false),
+        };
+        drop(permit);
+        if let Some(reply) = reply {
+            let held = match outcome {
+                Ok(replayed) => reply(Ok(self.view(replayed))),
+                Err(error) => reply(Err(error)),
+            };
+            self.hold(held);
+        }
+    }
+
+    /// Decides a command; `true` if it was carried out before under the same key.
+    fn command(
+        &mut self,
+        myself: &ActorRef<Message<N>>,
+        command: &N::Command,
+        mut cause: Cause,
+        internal: bool,
+    ) -> Result<bool, Error<N::Rejection>> {
+        let now = self.host.shared.clock.now();
+        if let Some(idempotency) = &cause.idempotency
+            && let Some((digest, at)) = self.keys.get(&idempotency.key)
+            && *at + KEY_MEMORY > now
+        {
+            return if *digest == idempotency.digest { Ok(true) } else { Err(Error::KeyReused) };
+        }
+        let undurable = usize::try_from(self.seq - self.durable).unwrap_or(usize::MAX);
+        if undurable >= self.host.shared.options.undurable_max && !internal {
+            return Err(Error::Busy);
+        }
+        let events = self.state.decide(command, now).map_err(Error::Rejected)?;
+        if events.is_empty() {
+            return Ok(false);
+        }
+        N::command_name(command).clone_into(&mut cause.command);
+        self.apply(myself, &events, &cause, now).map_err(Error::Storage)?;
+        Ok(false)
+    }
+
+    /// Applies events at once, and queues them for the journal.
+    fn apply(
+        &mut self,
+        myself: &ActorRef<Message<N>>,
+        events: &[N::Event],
+        cause: &Cause,
+        now: Timestamp,
+    ) -> Result<(), String> {
+        let mut rows = Vec::with_capacity(events.len());
+        for event in events {
+            let data = serde_json::to_string(event).map_err(|error| error.to_string())?;
+            rows.push(NewEvent { kind: event.kind(), version: event.version(), data: data.into() });
+        }
+        let after_seq = self.seq;
+        for event in events {
+            self.state.evolve(event, now);
+            self.seq += 1;
+        }
+        self.remember(cause, now);
+        let cause = serde_json::to_string(cause).map_err(|error| error.to_string())?;
+        let timer = self.timer_change(now, false);
+        self.append(
+            myself,
+            Append {
+                entity: self.id.clone(),
+                after_seq,
+                events: rows,
+                at: now,
+                cause: cause.into(),
+                timer,
+                row: None,
+            },
+        );
+        Ok(())
+    }
+
+    fn append(&mut self, myself: &ActorRef<Message<N>>, append: Append) {
+        let (me, incarnation, seq) = (myself.clone(), self.incarnation, self.seq);
+        let done = move |outcome: Result<(), AppendError>| {
+            let _ = me.cast(match outcome {
+                Ok(()) => Message::Written { incarnation, seq },
+                Err(error) => Message::Unwritten { incarnation, error },
+            });
+        };
+        let queued = match self.host.lane(&self.id) {
+            Some(lane) => lane.enqueue(append, Box::new(done)).is_ok(),
+            None => false,
+        };
+        if !queued {
+            let error = AppendError::Failed("the journal's queue is full".into());
+            let _ = myself.cast(Message::Unwritten { incarnation: self.incarnation, error });
+        }
+    }
+
+    /// What becomes of the timer row, given the state. A timer that is armed for an earlier
+    /// moment than is wanted is left to fire in vain.
+    fn timer_change(&mut self, now: Timestamp, fired: bool) -> Option<TimerChange> {
+        let wanted = self.state.timer();
+        if fired {
+            self.armed = wanted.map(|at| if at <= now { now + TIMER_PAUSE } else { at });
+            return Some(self.armed.map_or(TimerChange::Clear, TimerChange::Set));
+        }
+        match (wanted, self.armed) {
+            (Some(at), armed) if armed.is_none_or(|armed| armed > at) => {
+                self.armed = Some(at);
+                Some(TimerChange::Set(at))
+            }
+            (None, Some(_)) if !N::LAZY_TIMER => {
+                self.armed = None;
+                Some(TimerChange::Clear)
+            }
+            _ => None,
+        }
+    }
+
+    fn timer(&mut self, myself: &ActorRef<Message<N>>, due: bool) {
+        let now = self.host.shared.clock.now();
+        let events = self.state.on_timer(now);
+        let cause = Cause { by: "timer".into(), command: "timer".into(), ..Cause::default() };
+        if !events.is_empty()
+            && let Err(error) = self.apply(myself, &events, &cause, now)
+        {
+            tracing::error!(entity = %self.id, error, "a timer's events cannot be written");
+        }
+        if due {
+            let timer = self.timer_change(now, true);
+            self.append(
+                myself,
+                Append {
+                    entity: self.id.clone(),
+                    after_seq: self.seq,
+                    events: Vec::new(),
+                    at: now,
+                    cause: "{}".into(),
+                    timer,
+                    row: None,
+                },
+            );
+        }
+        self.perform();
+    }
+
+    fn remember(&mut self, cause: &Cause, now: Timestamp) {
+        if let Some(idempotency) = &cause.idempotency {
+            if self.keys.len() >= KEYS_MAX {
+                self.keys.retain(|_, (_, at)| *at + KEY_MEMORY > now);
+            }
+            if self.keys.len() >= KEYS_MAX {
+                let oldest = self.keys.iter().min_by_key(|(_, (_, at))| *at);
+                if let Some(key) = oldest.map(|(key, _)| key.clone()) {
+                    self.keys.remove(&key);
+                }
+            }
+            self.keys.insert(idempotency.key.clone(), (idempotency.digest, now));
+        }
+    }
+
+    /// Gives an answer once all that it was read off is durable.
+    fn hold(&mut self, held: Held<N::Rejection>) {
+        if self.durable >= self.seq {
+            held(Ok(()));
+        } else {
+            self.held.push_back((self.seq, held));
+        }
+    }
+
+    fn written(&mut self, seq: i64) {
+        self.durable = self.durable.max(seq);
+        while self.held.front().is_some_and(|(seq, _)| *seq <= self.durable) {
+            if let Some((_, held)) = self.held.pop_front() {
+                held(Ok(()));
+            }
+        }
+        if self.durable == self.seq {
+            self.answer_waiters();
+            self.perform();
+            self.keep_snapshot();
+        }
+    }
+
+    fn answer_waiters(&mut self) {
+        if self.durable < self.seq {
+            return;
+        }
+        let state = &self.state;
+        let ready: Vec<_> = self.waiters.extract_if(.., |waiter| (waiter.ready)(state)).collect();
+        for waiter in ready {
+            (waiter.reply)(Ok(self.view(false)))(Ok(()));
+        }
+    }
+
+    /// Performs what the durable state wants and is not being performed.
+    fn perform(&mut self) {
+        if self.durable < self.seq || self.broken.is_some() {
+            return;
+        }
+        let Some(flow) = read(&self.host.shared.flow).clone() else {
+            return;
+        };
+        for effect in self.state.effects() {
+            if self.started.contains(&effect) {
+                continue;
+            }
+            self.started.push(effect.clone());
+            let teller = self.host.teller(&self.id, "saga");
+            let (flow, entity) = (flow.clone(), self.id.clone());
+            let over = Over {
+                host: self.host.clone(),
+                entity: self.id.clone(),
+                incarnation: self.incarnation,
+                effect: Some(effect.clone()),
+            };
+            tokio::spawn(async move {
+                flow.perform(&entity, effect, teller).await;
+                drop(over);
+            });
+        }
+    }
+
+    /// An effect is over. What it led to has come before this; if it is still wanted, it is
+    /// performed again after a pause.
+    fn performed(&mut self, myself: &ActorRef<Message<N>>, effect: N::Effect) {
+        if !self.started.contains(&effect) {
+            return;
+        }
+        if self.state.effects().contains(&effect) {
+            let pause = Duration::from_millis(self.host.shared.options.effect_pause_ms);
+            drop(myself.send_after(pause, move || Message::Resume { effect }));
+        } else {
+            self.started.retain(|started| *started != effect);
+            self.perform();
+        }
+    }
+
+    fn keep_snapshot(&mut self) {
+        let weight = i64::try_from(self.state.weight()).unwrap_or(i64::MAX);
+        let every = self.host.shared.options.snapshot_every.max(weight);
+        if self.seq - self.snapshot_seq < every {
+            return;
+        }
+        self.snapshot_seq = self.seq;
+        let kept = Kept { state: &self.state, keys: &self.keys, armed: self.armed };
+        let Ok(data) = serde_json::to_string(&kept) else {
+            return;
+        };
+        let (entity, seq) = (self.id.clone(), self.seq);
+        let snapshot = Snapshot { entity, seq, state_version: N::STATE_VERSION, data };
+        let journal = self.host.shared.journal.clone();
+        tokio::spawn(async move {
+            if let Err(error) = journal.put_snapshot(snapshot).await {
+                tracing::warn!(%error, "a snapshot was not kept");
+            }
+        });
+    }
+
+    /// Forgets everything and reads the history again: what was not written never happened.
+    async fn reset(&mut self, error: &AppendError) -> Result<(), ActorProcessingErr> {
+        tracing::warn!(entity = %self.id, %error, "events were not written; reading them again");
+        self.incarnation += 1;
+        let answer = match error {
+            AppendError::Failed(why) => Error::Storage(why.clone()),
+            _ => Error::TryAgain,
+        };
+        for (_, held) in self.held.drain(..) {
+            held(Err(answer.clone()));
+        }
+        for waiter in self.waiters.drain(..) {
+            (waiter.reply)(Err(answer.clone()))(Ok(()));
+        }
+        self.started.clear();
+        if let Some(lane) = self.host.lane(&self.id).cloned() {
+            lane.flush().await;
+            lane.forgive(&self.id);
+        }
+        self.replay().await
+    }
+
+    /// Reads the history, from a snapshot on where there is one and it is long.
+    async fn replay(&mut self) -> Result<(), ActorProcessingErr> {
+        self.state = N::default();
+        (self.seq, self.durable, self.snapshot_seq, self.armed) = (0, 0, 0, None);
+        self.keys.clear();
+        let journal = self.host.shared.journal.clone();
+        loop {
+            let page = journal.read_entity(&self.id, self.seq, PAGE).await?;
+            let full = page.len() == usize::try_from(PAGE).unwrap_or(usize::MAX);
+            if full && self.seq == 0 && self.believe_snapshot().await? {
+                continue;
+            }
+            for record in &page {
+                if let Err(why) = self.fold(record) {
+                    tracing::error!(entity = %self.id, why, "in quarantine: unreadable history");
+                    self.host.shared.quarantined.fetch_add(1, Ordering::Relaxed);
+                    self.broken = Some(why);
+                    return Ok(());
+                }
+            }
+            if !full {
+                break;
+            }
+        }
+        self.durable = self.seq;
+        if self.armed.is_none() {
+            self.armed = self.state.timer();
+        }
+        Ok(())
+    }
+
+    async fn believe_snapshot(&mut self) -> Result<bool, ActorProcessingErr> {
+        let Some(snapshot) = self.host.shared.journal.snapshot(&self.id).await? else {
+            return Ok(false);
+        };
+        if snapshot.state_version != N::STATE_VERSION {
+            return Ok(false);
+        }
+        let Ok(kept) = serde_json::from_str::<KeptOwned<N>>(&snapshot.data) else {
+            return Ok(false);
+        };
+        self.state = kept.state;
+        self.keys = kept.keys;
+        self.armed = kept.armed;
+        (self.seq, self.snapshot_seq) = (snapshot.seq, snapshot.seq);
+        Ok(true)
+    }
+
+    fn fold(&mut self, record: &Record) -> Result<(), String> {
+        if record.seq != self.seq + 1 {
+            return Err(format!("event {} follows event {}", record.seq, self.seq));
+        }
+        let event = decode::<N::Event>(record)
+            .map_err(|error| format!("event {} ({}): {error}", record.seq, record.kind))?;
+        self.state.evolve(&event, record.at);
+        self.seq = record.seq;
+        self.remember(&record.cause(), record.at);
+        Ok(())
+    }
+}
+
+/// Reads an event, lifting it to the newest version of its kind first.
+///
+/// # Errors
+/// When the data is not what the kind and version promise.
+pub fn decode<E: Event>(record: &Record) -> Result<E, serde_json::Error> {
+    let newest = E::newest(&record.kind);
+    if record.version >= newest {
+        return serde_json::from_str(&record.data);
+    }
+    let mut data: serde_json::Value = serde_json::from_str(&record.data)?;
+    for version in record.version..newest {
+        data = E::upcast(&record.kind, version, data);
+    }
+    serde_json::from_value(data)
+}
+
+/// What a snapshot holds.
+#[derive(serde::Serialize)]
+struct Kept<'a, N> {
+    state: &'a N,
+    keys: &'a HashMap<String, (u64, Timestamp)>,
+    armed: Option<Timestamp>,
+}
+
+#[derive(serde::Deserialize)]
+struct KeptOwned<N> {
+    state: N,
+    keys: HashMap<String, (u64, Timestamp)>,
+    armed: Option<Timestamp>,
+}
+
+/// Tells the entity that an effect is over, however it ended. It goes the way that the effect's
+/// results go, so that it comes after them.
+struct Over<N: Noun> {
+    host: Host<N>,
+    entity: EntityId,
+    incarnation: u64,
+    effect: Option<N::Effect>,
+}
+
+impl<N: Noun> Drop for Over<N> {
+    fn drop(&mut self) {
+        if let Some(effect) = self.effect.take() {
+            let message = Message::Performed { incarnation: self.incarnation, effect };
+            let _: Result<(), Error<N::Rejection>> = self.host.route(&self.entity, false, message);
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! The supervisor of the entities of one noun on one shard that are awake.
+//!
+//! It starts them, passes messages on, lets the idle ones leave memory, and restarts the ones
+//! that fail, with a growing pause. It never waits for an entity.
+
+use std::collections::HashMap;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::time::Instant;
+
+use super::entity::{Entity, Start};
+use super::message::Message;
+use super::{Buffer, Error, Host};
+use crate::domain::entity::{EntityId, Noun};
+
+/// How often the idle are looked for.
+const TICK: Duration = Duration::from_secs(1);
+/// After how long without a failure an entity is taken as healthy.
+const HEALTHY: Duration = Duration::from_secs(60);
+
+/// What a shard is told.
+pub(super) enum Route<N: Noun> {
+    /// A message for one of its entities.
+    To { entity: EntityId, fresh: bool, message: Message<N> },
+    /// The entity is not idle after all.
+    StillBusy(EntityId),
+    /// The pause after a failure is over.
+    Restart(EntityId),
+    /// Time to look for the idle.
+    Tick,
+}
+
+/// The supervisor's behavior.
+pub(super) struct Shard<N>(PhantomData<fn() -> N>);
+
+impl<N> Shard<N> {
+    pub(super) const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+/// Where an entity is in its life.
+enum Stage<N: Noun> {
+    /// It takes messages.
+    Live,
+    /// It is leaving memory; what comes meanwhile is kept for its next life.
+    Draining(Buffer<N>),
+    /// It has failed and is started again soon; what comes meanwhile is kept.
+    Resting(Buffer<N>),
+    /// It has failed too often.
+    Quarantined(String),
+}
+
+struct Slot<N: Noun> {
+    actor: Option<ActorRef<Message<N>>>,
+    stage: Stage<N>,
+    used: Instant,
+    pending: Arc<AtomicUsize>,
+    failures: u32,
+    failed: Option<Instant>,
+}
+
+pub(super) struct State<N: Noun> {
+    host: Host<N>,
+    slots: HashMap<EntityId, Slot<N>>,
+    names: HashMap<ActorId, EntityId>,
+}
+
+impl<N: Noun> Actor for Shard<N> {
+    type Msg = Route<N>;
+    type State = State<N>;
+    type Arguments = Host<N>;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Route<N>>,
+        host: Host<N>,
+    ) -> Result<State<N>, ActorProcessingErr> {
+        drop(myself.send_interval(TICK, || Route::Tick));
+        Ok(State { host, slots: HashMap::new(), names: HashMap::new() })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Route<N>>,
+        message: Route<N>,
+        state: &mut State<N>,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Route::To { entity, fresh, message } => {
+                state.route(&myself, entity, fresh, message).await?;
+            }
+            Route::StillBusy(entity) => state.stay(&entity),
+            Route::Restart(entity) => state.revive(&myself, entity).await?,
+            Route::Tick => state.tick(),
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<Route<N>>,
+        event: SupervisionEvent,
+        state: &mut State<N>,
+    ) -> Result<(), ActorProcessingErr> {
+        match event {
+            SupervisionEvent::ActorTerminated(who, _, _) => {
+                if let Some(entity) = state.names.remove(&who.get_id()) {
+                    state.gone(&myself, entity).await?;
+                }
+            }
+            SupervisionEvent::ActorFailed(who, why) => {
+                if let Some(entity) = state.names.remove(&who.get_id()) {
+                    state.failed(&myself, entity, &why.to_string());
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl<N: Noun> State<N> {
+    async fn route(
+        &mut self,
+        myself: &ActorRef<Route<N>>,
+        entity: EntityId,
+        fresh: bool,
+        mut message: Message<N>,
+    ) -> Result<(), ActorProcessingErr> {
+        let max = self.host.shared.options.entity_commands_max;
+        let Some(slot) = self.slots.get_mut(&entity) else {
+            let mut slot = Slot {
+                actor: None,
+                stage: Stage::Live,
+                used: Instant::now(),
+                pending: Arc::default(),
+                failures: 0,
+                failed: None,
+            };
+            slot.admit(&mut message, max);
+            let actor = self.spawn(myself, &entity, fresh, Buffer::from([message])).await?;
+            slot.actor = Some(actor);
+            self.slots.insert(entity, slot);
+            self.count();
+            return Ok(());
+        };
+        slot.used = Instant::now();
+        if !slot.admit(&mut message, max) {
+            message.refuse(Error::Busy);
+            return Ok(());
+        }
+        match &mut slot.stage {
+            Stage::Live => {
+                if let Some(actor) = &slot.actor
+                    && let Err(ractor::MessagingErr::SendErr(message)) = actor.cast(message)
+                {
+                    // It is stopping, and its end is on the way to us.
+                    slot.stage = Stage::Draining(Buffer::from([message]));
+                }
+            }
+            Stage::Draining(buffer) | Stage::Resting(buffer) => buffer.push_back(message),
+            Stage::Quarantined(why) => message.refuse(Error::Quarantined(why.clone())),
+        }
+        Ok(())
+    }
+
+    async fn spawn(
+        &mut self,
+        myself: &ActorRef<Route<N>>,
+        entity: &EntityId,
+        fresh: bool,
+        first: Buffer<N>,
+    ) -> Result<ActorRef<Message<N>>, ActorProcessingErr> {
+        let start =
+            Start { entity: entity.clone(), host: self.host.clone(), shard: myself.clone(), fresh };
+        let (actor, _) = Actor::spawn_linked(None, Entity::new(), start, myself.get_cell()).await?;
+        self.names.insert(actor.get_id(), entity.clone());
+        for message in first {
+            let _ = actor.cast(message);
+        }
+        Ok(actor)
+    }
+
+    /// An entity has left memory: it comes back at once if something came for it meanwhile.
+    async fn gone(
+        &mut self,
+        myself: &ActorRef<Route<N>>,
+        entity: EntityId,
+    ) -> Result<(), ActorProcessingErr> {
+        let Some(slot) = self.slots.get_mut(&entity) else {
+            return Ok(());
+        };
+        slot.actor = None;
+        match std::mem::replace(&mut slot.stage, Stage::Live) {
+            Stage::Draining(buffer) if !buffer.is_empty() => {
+                let actor = self.spawn(myself, &entity, false, buffer).await?;
+                if let Some(slot) = self.slots.get_mut(&entity) {
+                    slot.actor = Some(actor);
+                }
+            }
+            _ => {
+                self.slots.remove(&entity);
+            }
+        }
+        self.count();
+        Ok(())
+    }
+
+    /// An entity has failed: it is restarted after a pause, and given up after too many times.
+    fn failed(&mut self, myself: &ActorRef<Route<N>>, entity: EntityId, why: &str) {
+        let shared = &self.host.shared;
+        shared.failures.fetch_add(1, Ordering::Relaxed);
+        let Some(slot) = self.slots.get_mut(&entity) else {
+            return;
+        };
+        if slot.failed.is_some_and(|at| at.elapsed() > HEALTHY) {
+            slot.failures = 0;
+        }
+        slot.failures += 1;
+        slot.failed = Some(Instant::now());
+        slot.actor = None;
+        let buffer = match std::mem::replace(&mut slot.stage, Stage::Live) {
+            Stage::Draining(buffer) | Stage::Resting(buffer) => buffer,
+            Stage::Live | Stage::Quarantined(_) => Buffer::new(),
+        };
+        if slot.failures > shared.options.failures_max {
+            tracing::error!(%entity, why, "in quarantine: it failed too often");
+            shared.quarantined.fetch_add(1, Ordering::Relaxed);
+            for message in buffer {
+                message.refuse(Error::Quarantined(why.to_owned()));
+            }
+            slot.stage = Stage::Quarantined(why.to_owned());
+            return;
+        }
+        tracing::warn!(%entity, why, failures = slot.failures, "failed and is restarted");
+        slot.stage = Stage::Resting(buffer);
+        let pause = Duration::from_millis(10 << slot.failures.min(10));
+        drop(myself.send_after(pause, move || Route::Restart(entity)));
+    }
+
+    async fn revive(
+        &mut self,
+        myself: &ActorRef<Route<N>>,
+        entity: EntityId,
+    ) -> Result<(), ActorProcessingErr> {
+        let Some(slot) = self.slots.get_mut(&entity) else {
+            return Ok(());
+        };
+        if let Stage::Resting(mut buffer) = std::mem::replace(&mut slot.stage, Stage::Live) {
+            buffer.push_back(Message::Timer { due: false });
+            let actor = self.spawn(myself, &entity, false, buffer).await?;
+            if let Some(slot) = self.slots.get_mut(&entity) {
+                slot.actor = Some(actor);
+            }
+        }
+        Ok(())
+    }
+
+    /// The entity had something to do after all: it gets what was kept for it.
+    fn stay(&mut self, entity: &EntityId) {
+        if let Some(slot) = self.slots.get_mut(entity)
+            && matches!(slot.stage, Stage::Draining(_))
+            && let Stage::Draining(buffer) = std::mem::replace(&mut slot.stage, Stage::Live)
+        {
+            slot.used = Instant::now();
+            for message in buffer {
+                if let Some(actor) = &slot.actor {
+                    let _ = actor.cast(message);
+                }
+            }
+        }
+    }
+
+    /// Asks the idle to leave.
+    fn tick(&mut self) {
+        let idle = Duration::from_secs(self.host.shared.options.idle_secs);
+        for slot in self.slots.values_mut() {
+            if matches!(slot.stage, Stage::Live)
+                && slot.used.elapsed() >= idle
+                && let Some(actor) = &slot.actor
+                && actor.cast(Message::Sleep).is_ok()
+            {
+                slot.stage = Stage::Draining(Buffer::new());
+            }
+        }
+    }
+
+    fn count(&self) {
+        self.host.shared.awake.store(self.slots.len(), Ordering::Relaxed);
+    }
+}
+
+impl<N: Noun> Slot<N> {
+    /// Counts a message that needs a permit; `false` if the entity has too many.
+    fn admit(&self, message: &mut Message<N>, max: usize) -> bool {
+        match message {
+            Message::Do(envelope) => match &mut envelope.permit {
+                Some(permit) => permit.count(&self.pending, max),
+                None => true,
+            },
+            _ => true,
+        }
+    }
+}
