@@ -2,4 +2,6 @@
 
 pub mod actors;
 pub mod domain;
+pub mod providers;
+pub mod sandbox_psp;
 pub mod store;

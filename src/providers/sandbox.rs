@@ -1,0 +1,310 @@
+//! The client of `kontor sandbox-psp`.
+//!
+//! What moves money goes through the breaker; queries and the webhook subscription go around it
+//! (see [`Breaker`]). No retries live here: the caller repeats with the same key.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::payment::{
+    Authorization, Authorize, Breaker, BreakerOptions, Error, Notice, Operation, OperationKind,
+    Page, Payment, PaymentStatus, Provider, Receipt, Reversal, WebhookError,
+};
+use crate::domain::time::Timestamp;
+
+mod wire;
+
+/// The most bytes of an answer that are read.
+const ANSWER_BYTES_MAX: usize = 8 << 20;
+/// The most payments on a page.
+const PAGE_MAX: u32 = 200;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Shorter than the server's keep-alive, so that a pooled connection is seldom a closed one.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+const IDLE_CONNECTIONS_MAX: usize = 512;
+
+/// How to reach the sandbox.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Where it listens.
+    pub url: String,
+    /// The account, which is also the credential; a secret.
+    pub account: String,
+    /// What webhooks are signed with; a secret.
+    pub webhook_secret: String,
+    /// How long a call may take, in milliseconds, before its outcome counts as unknown.
+    pub timeout_ms: u64,
+    /// When to stop calling.
+    pub breaker: BreakerOptions,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            url: "http://127.0.0.1:8081".into(),
+            account: "kontor".into(),
+            webhook_secret: String::new(),
+            timeout_ms: 10_000,
+            breaker: BreakerOptions::default(),
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("url", &self.url)
+            .field("timeout_ms", &self.timeout_ms)
+            .field("breaker", &self.breaker)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The sandbox as a [`Provider`].
+pub struct Sandbox {
+    client: Client,
+    base: Url,
+    account: String,
+    webhook_secret: String,
+    breaker: Breaker,
+}
+
+impl fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sandbox").field("base", &self.base.as_str()).finish_non_exhaustive()
+    }
+}
+
+impl Sandbox {
+    /// A client; nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] with code `invalid_options` when the address is none, the webhook
+    /// secret is empty, or the system has no usable certificates for an `https` address.
+    pub fn new(options: Options) -> Result<Self, Error> {
+        super::install_crypto();
+        if options.webhook_secret.is_empty() {
+            return Err(invalid_options("the webhook secret is empty"));
+        }
+        let base = Url::parse(&options.url).map_err(|e| invalid_options(&e.to_string()))?;
+        let mut client = Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(Duration::from_millis(options.timeout_ms))
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+            .tcp_nodelay(true);
+        if base.scheme() == "http" {
+            // The system's certificates are not needed, and there may be none.
+            client = client.tls_certs_only([]);
+        }
+        Ok(Self {
+            client: client.build().map_err(|e| invalid_options(&e.to_string()))?,
+            base,
+            account: options.account,
+            webhook_secret: options.webhook_secret,
+            breaker: Breaker::new(options.breaker),
+        })
+    }
+
+    fn address(&self, path: &[&str]) -> Result<Url, Error> {
+        let mut url = self.base.clone();
+        url.path_segments_mut()
+            .map_err(|()| invalid_options("the address cannot have a path"))?
+            .pop_if_empty()
+            .push("v1")
+            .extend(path);
+        Ok(url)
+    }
+
+    fn request(&self, method: Method, url: Url) -> RequestBuilder {
+        self.client.request(method, url).bearer_auth(&self.account)
+    }
+
+    fn post(&self, path: &[&str], body: &serde_json::Value) -> Result<RequestBuilder, Error> {
+        Ok(self.request(Method::POST, self.address(path)?).json(body))
+    }
+
+    async fn operate(&self, kind: OperationKind, request: &Operation) -> Result<Receipt, Error> {
+        let (verb, body) = match kind {
+            OperationKind::Capture => ("captures", amount_body(request)),
+            OperationKind::Refund => ("refunds", amount_body(request)),
+            OperationKind::Void => ("void", json!({ "reference": request.reference })),
+        };
+        let path = ["payments", &request.payment, verb];
+        let sent = self.post(&path, &body)?.header("Idempotency-Key", &request.key);
+        let payment: Payment = self.breaker.call(answer::<wire::Payment>(sent)).await?.into();
+        let found = payment
+            .operations
+            .iter()
+            .rev()
+            .find(|done| done.kind == kind && done.reference == request.reference)
+            .filter(|_| payment.id == request.payment);
+        let done = found.ok_or_else(|| Error::Unknown("the answer lacks the operation".into()))?;
+        if kind != OperationKind::Void && done.amount != request.amount {
+            return Err(Error::Unknown("the answer speaks of another amount".into()));
+        }
+        Ok(Receipt { operation: done.id.clone(), amount: done.amount, payment: payment.id })
+    }
+}
+
+fn amount_body(request: &Operation) -> serde_json::Value {
+    json!({ "amount": request.amount.amount, "reference": request.reference })
+}
+
+fn invalid_options(message: &str) -> Error {
+    Error::Rejected { code: "invalid_options".into(), message: message.into() }
+}
+
+#[async_trait]
+impl Provider for Sandbox {
+    fn name(&self) -> &'static str {
+        "sandbox"
+    }
+
+    async fn authorize(&self, request: &Authorize) -> Result<Authorization, Error> {
+        let body = json!({
+            "reference": request.reference,
+            "amount": request.amount.amount,
+            "currency": request.amount.currency,
+            "token": request.token,
+        });
+        let sent = self.post(&["payments"], &body)?.header("Idempotency-Key", &request.key);
+        let payment: Payment = self.breaker.call(answer::<wire::Payment>(sent)).await?.into();
+        if payment.reference != request.reference {
+            return Err(Error::Unknown("the answer speaks of another payment".into()));
+        }
+        Ok(match payment.status {
+            PaymentStatus::Authorized => {
+                Authorization::Authorized { payment: payment.id, amount: payment.amount }
+            }
+            PaymentStatus::Pending => Authorization::Pending { payment: payment.id },
+            PaymentStatus::Declined => Authorization::Declined {
+                payment: Some(payment.id),
+                code: payment.decline_code.unwrap_or_else(|| "declined".into()),
+            },
+        })
+    }
+
+    async fn capture(&self, request: &Operation) -> Result<Receipt, Error> {
+        self.operate(OperationKind::Capture, request).await
+    }
+
+    async fn void(&self, request: &Operation) -> Result<Receipt, Error> {
+        self.operate(OperationKind::Void, request).await
+    }
+
+    async fn refund(&self, request: &Operation) -> Result<Receipt, Error> {
+        self.operate(OperationKind::Refund, request).await
+    }
+
+    async fn reverse(&self, reference: &str) -> Result<Reversal, Error> {
+        let sent = self.post(&["cancellations"], &json!({ "reference": reference }))?;
+        match self.breaker.call(answer::<wire::Reversal>(sent)).await? {
+            wire::Reversal::Blocked => Ok(Reversal::Blocked),
+            wire::Reversal::Reversed { payment } if payment.reference == reference => {
+                Ok(Reversal::Reversed { payment: (*payment).into() })
+            }
+            wire::Reversal::Reversed { .. } => {
+                Err(Error::Unknown("the answer speaks of another payment".into()))
+            }
+        }
+    }
+
+    async fn find(&self, reference: &str) -> Result<Option<Payment>, Error> {
+        let mut url = self.address(&["payments"])?;
+        url.query_pairs_mut().append_pair("reference", reference);
+        let page: wire::Page = answer(self.request(Method::GET, url)).await?;
+        let found = page.data.into_iter().find(|payment| payment.reference == reference);
+        Ok(found.map(Payment::from))
+    }
+
+    async fn list(&self, after: Option<&str>, limit: u32) -> Result<Page, Error> {
+        let mut url = self.address(&["payments"])?;
+        url.query_pairs_mut().append_pair("limit", &limit.clamp(1, PAGE_MAX).to_string());
+        if let Some(after) = after {
+            url.query_pairs_mut().append_pair("after", after);
+        }
+        let page: wire::Page = answer(self.request(Method::GET, url)).await?;
+        let payments = page.data.into_iter().map(Payment::from).collect();
+        Ok(Page { payments, next: page.next_cursor })
+    }
+
+    async fn subscribe(&self, webhook_url: &str) -> Result<(), Error> {
+        let body = json!({ "url": webhook_url, "secret": self.webhook_secret });
+        let url = self.address(&["webhook_endpoint"])?;
+        let sent = self.request(Method::PUT, url).json(&body);
+        answer::<serde::de::IgnoredAny>(sent).await.map(|_| ())
+    }
+
+    fn read_webhook(
+        &self,
+        signature: &str,
+        body: &[u8],
+        now: Timestamp,
+    ) -> Result<Notice, WebhookError> {
+        wire::check_signature(self.webhook_secret.as_bytes(), signature, body, now)?;
+        wire::read_notice(body)
+    }
+}
+
+/// Sends a request, and reads its answer or what its failure means.
+async fn answer<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, Error> {
+    let response = request.send().await.map_err(|error| meaning(&error))?;
+    let status = response.status();
+    let body = read_body(response).await?;
+    // A decline (402) has the same body as a success.
+    if status.is_success() || status == StatusCode::PAYMENT_REQUIRED {
+        return serde_json::from_slice(&body)
+            .map_err(|error| Error::Unknown(format!("the {status} answer is broken: {error}")));
+    }
+    Err(refusal(status, &body))
+}
+
+async fn read_body(mut response: Response) -> Result<Vec<u8>, Error> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| meaning(&error))? {
+        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+            return Err(Error::Unknown("the answer is too large".into()));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// What a failure to send or to receive means; its text has no address, no token and no secret.
+fn meaning(error: &reqwest::Error) -> Error {
+    if error.is_connect() {
+        return Error::Unavailable;
+    }
+    if error.is_builder() {
+        return Error::Rejected {
+            code: "invalid_request".into(),
+            message: "the request cannot be sent".into(),
+        };
+    }
+    let what = if error.is_timeout() { "it timed out" } else { "the connection broke off" };
+    Error::Unknown(what.into())
+}
+
+/// A refusal is final only in the provider's own words: a proxy's 404 is not one.
+fn refusal(status: StatusCode, body: &[u8]) -> Error {
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        return Error::Unavailable;
+    }
+    if status.is_client_error()
+        && status != StatusCode::REQUEST_TIMEOUT
+        && let Ok(problem) = serde_json::from_slice::<wire::Problem>(body)
+    {
+        return Error::Rejected { code: problem.code, message: problem.detail };
+    }
+    Error::Unknown(format!("it answered {status}"))
+}

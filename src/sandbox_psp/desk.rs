@@ -1,0 +1,429 @@
+//! What the sandbox does with a request: decide, record, tell by webhook, and answer as its
+//! faults ask for. HTTP is not known here beyond the status of a refusal.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::book::{self, Answered};
+use super::fact::{Endpoint, Fact, Kind, Made, Operation, OperationView, Status, View, What};
+use super::faults::{Desired, Faults, Token, happens};
+use super::in_flight::{InFlight, Turn};
+use super::ledger::{Entry, Ledger, Position};
+use super::problem::Problem;
+use super::webhooks::{News, Webhooks, hex};
+use super::{new_id, now};
+use crate::domain::money::{AMOUNT_MAX, parse_currency};
+
+/// How long a call that is never answered is held.
+const HOLD: Duration = Duration::from_secs(120);
+const SLOW: Duration = Duration::from_secs(2);
+/// How long `tok_webhook_only` stays pending.
+const PENDING: Duration = Duration::from_millis(200);
+/// How long after it the webhook of a payment comes whose call is never answered.
+const TIMEOUT_WEBHOOK_DELAY: Duration = Duration::from_secs(1);
+const REFERENCE_BYTES_MAX: usize = 128;
+const URL_BYTES_MAX: usize = 2048;
+const SECRET_BYTES_MAX: usize = 256;
+
+/// The body of an authorization.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Authorize {
+    reference: String,
+    amount: i64,
+    currency: String,
+    token: String,
+}
+
+/// The body of an operation; a void has no amount.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Operate {
+    reference: String,
+    amount: Option<i64>,
+}
+
+/// What a cancellation came to.
+#[derive(Debug, Serialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Cancelled {
+    Reversed { payment: Box<View> },
+    Blocked,
+}
+
+/// The state of the sandbox, and what works on it.
+pub struct Desk {
+    pub ledger: Arc<Ledger>,
+    pub webhooks: Arc<Webhooks>,
+    pub desired: Desired,
+    pub in_flight: InFlight,
+    /// Where work goes on that outlives its request.
+    pub background: Handle,
+    /// Turns true when the sandbox stops.
+    pub closing: watch::Receiver<bool>,
+}
+
+/// How an answer is given once it is decided.
+#[derive(Default)]
+struct Manner {
+    early: Vec<JoinHandle<()>>,
+    silent: bool,
+    delay: Duration,
+}
+
+impl Desk {
+    /// Authorizes an amount, or answers as before.
+    pub async fn authorize(
+        self: &Arc<Self>,
+        account: &str,
+        key: &str,
+        asked: &Authorize,
+    ) -> Result<Answered, Problem> {
+        check_reference(&asked.reference)?;
+        check_amount(asked.amount)?;
+        let token = Token::read(&asked.token)?;
+        let faults = self.desired.get(account);
+        let turn = self.in_flight.enter(account, key).await;
+        fail_by(&faults)?;
+        if token == Token::Error500 && self.desired.fails_at_first(account, key) {
+            return Err(internal_fault());
+        }
+        if token == Token::TimeoutLost {
+            drop(turn);
+            return Err(self.hold().await);
+        }
+        let request = fingerprint(&[
+            "authorize",
+            &asked.reference,
+            &asked.amount.to_string(),
+            &asked.currency,
+            &asked.token,
+        ]);
+        let (result, position) = self.ledger.enter(|entry| {
+            if let Some(answered) = entry.book.recorded(account, key, &request)? {
+                return Ok((answered, false));
+            }
+            entry.book.check_reference(account, &asked.reference)?;
+            let payment = asked.decide(token, &faults)?;
+            let id = payment.id.clone();
+            let key = key.to_owned();
+            entry.record(&fact(account, What::Made { key, request, payment }))?;
+            let made = entry.book.by_id(account, &id).ok_or_else(Problem::not_found)?;
+            Ok((Answered::of(made, 0), true))
+        });
+        let mut manner = Manner { silent: token == Token::Timeout, ..Manner::default() };
+        if let Ok((answered, true)) = &result {
+            if token == Token::Slow {
+                manner.delay = SLOW;
+            }
+            let delay = if manner.silent { TIMEOUT_WEBHOOK_DELAY } else { Duration::ZERO };
+            self.tell_made(account, &answered.payment, position, delay, &mut manner);
+        }
+        self.answer(&faults, turn, position, result, manner).await.map(|(answered, _)| answered)
+    }
+
+    /// Captures, voids or refunds, or answers as before.
+    pub async fn operate(
+        self: &Arc<Self>,
+        account: &str,
+        key: &str,
+        payment: &str,
+        kind: Kind,
+        asked: &Operate,
+    ) -> Result<Answered, Problem> {
+        check_reference(&asked.reference)?;
+        match (kind, asked.amount) {
+            (Kind::Void, None) => {}
+            (Kind::Void, Some(_)) => {
+                return Err(Problem::invalid("invalid_amount", "a void has no amount"));
+            }
+            (_, amount) => check_amount(amount.unwrap_or(0))?,
+        }
+        let faults = self.desired.get(account);
+        let turn = self.in_flight.enter(account, key).await;
+        fail_by(&faults)?;
+        let amount = asked.amount.unwrap_or(0).to_string();
+        let request = fingerprint(&[name(kind), payment, &asked.reference, &amount]);
+        let (result, position) = self.ledger.enter(|entry| {
+            if let Some(answered) = entry.book.recorded(account, key, &request)? {
+                return Ok((answered, false));
+            }
+            let now = entry.book.by_id(account, payment).ok_or_else(Problem::not_found)?;
+            let amount = book::allowed(now, kind, asked.amount)?;
+            let reference = asked.reference.clone();
+            let operation = Operation { id: new_id("op"), kind, reference, amount };
+            let (key, payment) = (key.to_owned(), payment.to_owned());
+            let what = What::Operated { key, request, payment: payment.clone(), operation };
+            entry.record(&fact(account, what))?;
+            let done = entry.book.by_id(account, &payment).ok_or_else(Problem::not_found)?;
+            Ok((Answered::of(done, done.operations.len()), true))
+        });
+        let mut manner = Manner::default();
+        if let Ok((answered, true)) = &result {
+            self.tell_operations(account, &answered.payment, 1, position, &mut manner);
+        }
+        self.answer(&faults, turn, position, result, manner).await.map(|(answered, _)| answered)
+    }
+
+    /// Undoes what has a reference, or blocks it.
+    pub async fn cancel(
+        self: &Arc<Self>,
+        account: &str,
+        reference: &str,
+    ) -> Result<Cancelled, Problem> {
+        check_reference(reference)?;
+        let faults = self.desired.get(account);
+        let turn = self.in_flight.enter(account, &format!("cancel {reference}")).await;
+        fail_by(&faults)?;
+        let (result, position) =
+            self.ledger.enter(|entry| reverse_or_block(entry, account, reference));
+        let mut manner = Manner::default();
+        if let Ok((Cancelled::Reversed { payment }, operations)) = &result {
+            self.tell_operations(account, payment, *operations, position, &mut manner);
+        }
+        self.answer(&faults, turn, position, result, manner).await.map(|(cancelled, _)| cancelled)
+    }
+
+    /// Sends webhooks of an account to an endpoint from now on.
+    pub async fn subscribe(&self, account: &str, endpoint: Endpoint) -> Result<(), Problem> {
+        let scheme = ["http://", "https://"].iter().any(|scheme| endpoint.url.starts_with(scheme));
+        if !scheme || endpoint.url.len() > URL_BYTES_MAX {
+            return Err(Problem::invalid("invalid_url", "the url is no http address"));
+        }
+        if endpoint.secret.is_empty() || endpoint.secret.len() > SECRET_BYTES_MAX {
+            return Err(Problem::invalid("invalid_secret", "a secret has 1 to 256 bytes"));
+        }
+        let (result, position) = self.ledger.enter(|entry| {
+            if entry.book.endpoint(account) == Some(&endpoint) {
+                return Ok(());
+            }
+            entry.record(&fact(account, What::Endpoint(endpoint)))
+        });
+        self.ledger.durable(position).await?;
+        result
+    }
+
+    /// Reads what is on disk, or soon is; the answer waits until it is.
+    pub async fn look<T>(
+        &self,
+        look: impl FnOnce(&book::Book) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        let (result, position) = self.ledger.enter(|entry| look(entry.book));
+        self.ledger.durable(position).await?;
+        result
+    }
+
+    /// Lets every payment that is pending become authorized in a moment.
+    pub fn settle_pending(self: &Arc<Self>) {
+        let (pending, _) = self.ledger.enter(|entry| Ok(entry.book.pending()));
+        for (account, id) in pending.unwrap_or_default() {
+            self.settle_later(account, id);
+        }
+    }
+
+    fn settle_later(self: &Arc<Self>, account: String, id: String) {
+        let desk = Arc::clone(self);
+        self.background.spawn(async move {
+            tokio::time::sleep(PENDING).await;
+            let (result, position) = desk.ledger.enter(|entry| settle(entry, &account, &id));
+            if let Ok(Some(payment)) = result {
+                let mut manner = Manner::default();
+                desk.tell_made(&account, &payment, position, Duration::ZERO, &mut manner);
+            }
+        });
+    }
+
+    fn tell_made(
+        self: &Arc<Self>,
+        account: &str,
+        payment: &View,
+        position: Position,
+        delay: Duration,
+        manner: &mut Manner,
+    ) {
+        let kind = match payment.status {
+            Status::Authorized => "payment.authorized",
+            Status::Declined => "payment.declined",
+            Status::Pending => {
+                self.settle_later(account.to_owned(), payment.id.clone());
+                return;
+            }
+        };
+        let news = News { account, kind, payment, operation: None, position, delay };
+        manner.early.extend(self.webhooks.announce(&news, &self.desired.get(account)));
+    }
+
+    /// Tells of the last `count` operations.
+    fn tell_operations(
+        &self,
+        account: &str,
+        payment: &View,
+        count: usize,
+        position: Position,
+        manner: &mut Manner,
+    ) {
+        let faults = self.desired.get(account);
+        let told = payment.operations.len().saturating_sub(count);
+        let tell = |operation: &OperationView| {
+            let kind = match operation.kind {
+                Kind::Capture => "payment.captured",
+                Kind::Void => "payment.voided",
+                Kind::Refund => "payment.refunded",
+            };
+            let operation = Some(operation);
+            let news = News { account, kind, payment, operation, position, delay: Duration::ZERO };
+            self.webhooks.announce(&news, &faults)
+        };
+        manner.early.extend(payment.operations.iter().skip(told).filter_map(tell));
+    }
+
+    /// Gives an answer once it is on disk, in the manner that was asked for.
+    async fn answer<T>(
+        &self,
+        faults: &Faults,
+        turn: Turn,
+        position: Position,
+        result: Result<T, Problem>,
+        manner: Manner,
+    ) -> Result<T, Problem> {
+        self.ledger.durable(position).await?;
+        for early in manner.early {
+            if early.await.is_err() {
+                tracing::warn!("an early webhook was cut off");
+            }
+        }
+        let answer = result?;
+        if manner.silent || happens(faults.timeout) {
+            // Another call with this key must not wait for one that is never answered.
+            drop(turn);
+            return Err(self.hold().await);
+        }
+        let delay = manner.delay + Duration::from_millis(faults.slow_ms);
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        Ok(answer)
+    }
+
+    /// Does not answer for as long as anyone may wait.
+    async fn hold(&self) -> Problem {
+        let mut closing = self.closing.clone();
+        tokio::select! {
+            () = tokio::time::sleep(HOLD) => {}
+            _ = closing.wait_for(|closing| *closing) => {}
+        }
+        Problem::new(StatusCode::GATEWAY_TIMEOUT, "no_answer", "a fault was asked for")
+    }
+}
+
+impl Authorize {
+    fn decide(&self, token: Token, faults: &Faults) -> Result<Made, Problem> {
+        let currency = parse_currency(&self.currency)
+            .map_err(|error| Problem::invalid("invalid_currency", error.to_string()))?;
+        let decline = match token {
+            Token::InsufficientFunds => Some("insufficient_funds"),
+            Token::Declined => Some("card_declined"),
+            _ if happens(faults.decline) => Some("card_declined"),
+            _ => None,
+        };
+        let status = match token {
+            _ if decline.is_some() => Status::Declined,
+            Token::WebhookOnly => Status::Pending,
+            _ => Status::Authorized,
+        };
+        let less = i64::from(token == Token::Mismatch);
+        Ok(Made {
+            id: new_id("pay"),
+            reference: self.reference.clone(),
+            status,
+            amount: self.amount - less,
+            currency,
+            decline_code: decline.map(str::to_owned),
+        })
+    }
+}
+
+/// Also how many operations it took.
+fn reverse_or_block(
+    entry: &mut Entry<'_>,
+    account: &str,
+    reference: &str,
+) -> Result<(Cancelled, usize), Problem> {
+    let Some(payment) = entry.book.by_reference(account, reference) else {
+        if !entry.book.blocked(account, reference) {
+            let reference = reference.to_owned();
+            entry.record(&fact(account, What::Blocked { reference }))?;
+        }
+        return Ok((Cancelled::Blocked, 0));
+    };
+    let operations = book::undoing(payment, || new_id("op"));
+    let count = operations.len();
+    if count > 0 {
+        let payment = payment.made.id.clone();
+        entry.record(&fact(account, What::Reversed { payment, operations }))?;
+    }
+    let payment = entry.book.by_reference(account, reference).ok_or_else(Problem::not_found)?;
+    Ok((Cancelled::Reversed { payment: Box::new(payment.view()) }, count))
+}
+
+/// Authorizes a payment that is still pending.
+fn settle(entry: &mut Entry<'_>, account: &str, id: &str) -> Result<Option<View>, Problem> {
+    match entry.book.by_id(account, id) {
+        Some(payment) if payment.status == Status::Pending => {}
+        _ => return Ok(None),
+    }
+    entry.record(&fact(account, What::Settled { payment: id.to_owned() }))?;
+    Ok(entry.book.by_id(account, id).map(super::fact::Payment::view))
+}
+
+fn fact(account: &str, what: What) -> Fact {
+    Fact { account: account.to_owned(), at: now(), what }
+}
+
+const fn name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Capture => "capture",
+        Kind::Void => "void",
+        Kind::Refund => "refund",
+    }
+}
+
+/// Tells requests apart without keeping what is in them.
+fn fingerprint(parts: &[&str]) -> String {
+    let digest = Sha256::digest(parts.join("\n").as_bytes());
+    hex(digest.get(..16).unwrap_or(&digest))
+}
+
+fn fail_by(faults: &Faults) -> Result<(), Problem> {
+    if happens(faults.error_500) { Err(internal_fault()) } else { Ok(()) }
+}
+
+fn internal_fault() -> Problem {
+    Problem::internal("a fault was asked for: nothing was executed")
+}
+
+/// A reference is 1 to 128 visible ASCII characters.
+pub fn check_reference(reference: &str) -> Result<(), Problem> {
+    let fits = (1..=REFERENCE_BYTES_MAX).contains(&reference.len())
+        && reference.bytes().all(|byte| byte.is_ascii_graphic());
+    if fits {
+        return Ok(());
+    }
+    let detail = "a reference has 1 to 128 visible ASCII characters";
+    Err(Problem::invalid("invalid_reference", detail))
+}
+
+fn check_amount(amount: i64) -> Result<(), Problem> {
+    if (1..=AMOUNT_MAX).contains(&amount) {
+        return Ok(());
+    }
+    let detail = "an amount is from 1 to 9007199254740991 minor units";
+    Err(Problem::invalid("invalid_amount", detail))
+}

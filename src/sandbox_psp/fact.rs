@@ -1,0 +1,185 @@
+//! The facts that the ledger's lines hold, and a payment as they add up to it.
+//!
+//! A fact is decided before it is made; nothing here refuses anything.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::money::Currency;
+use crate::domain::time::Timestamp;
+
+/// One line of the ledger.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Fact {
+    pub account: String,
+    pub at: Timestamp,
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// A payment was made, as the answer to a key.
+    Made {
+        key: String,
+        /// A hash of the request, to tell a repetition from another request.
+        request: String,
+        payment: Made,
+    },
+    /// A pending payment was authorized.
+    Settled { payment: String },
+    /// An operation was done, as the answer to a key.
+    Operated { key: String, request: String, payment: String, operation: Operation },
+    /// A payment was undone by its reference.
+    Reversed { payment: String, operations: Vec<Operation> },
+    /// A reference was blocked for ever.
+    Blocked { reference: String },
+    /// Webhooks go here from now on.
+    Endpoint(Endpoint),
+}
+
+/// A payment as it was made.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Made {
+    pub id: String,
+    pub reference: String,
+    pub status: Status,
+    pub amount: i64,
+    pub currency: Currency,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decline_code: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    Pending,
+    Authorized,
+    Declined,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    Capture,
+    Void,
+    Refund,
+}
+
+/// A capture, void or refund; the amount is in minor units.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Operation {
+    pub id: String,
+    pub kind: Kind,
+    pub reference: String,
+    pub amount: i64,
+}
+
+/// Where webhooks go, and what they are signed with.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Endpoint {
+    pub url: String,
+    pub secret: String,
+}
+
+impl std::fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Endpoint").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// A payment in memory.
+#[derive(Clone, Debug)]
+pub struct Payment {
+    pub made: Made,
+    pub made_at: Timestamp,
+    /// Now; `made.status` is what it was at first.
+    pub status: Status,
+    pub operations: Vec<(Timestamp, Operation)>,
+}
+
+/// Sums over a payment's operations, in minor units.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sums {
+    pub captured: i64,
+    pub refunded: i64,
+    pub voided: bool,
+}
+
+impl Payment {
+    /// The sums after its first `count` operations.
+    pub fn sums(&self, count: usize) -> Sums {
+        let mut sums = Sums::default();
+        for (_, operation) in self.operations.iter().take(count) {
+            match operation.kind {
+                Kind::Capture => sums.captured += operation.amount,
+                Kind::Refund => sums.refunded += operation.amount,
+                Kind::Void => sums.voided = true,
+            }
+        }
+        sums
+    }
+
+    /// As it is shown now.
+    pub fn view(&self) -> View {
+        self.view_at(self.status, self.operations.len())
+    }
+
+    /// As it was shown with a status and after its first `count` operations.
+    pub fn view_at(&self, status: Status, count: usize) -> View {
+        let Sums { captured, refunded, voided } = self.sums(count);
+        View {
+            id: self.made.id.clone(),
+            reference: self.made.reference.clone(),
+            status,
+            amount: self.made.amount,
+            currency: self.made.currency,
+            captured,
+            refunded,
+            voided,
+            decline_code: self.made.decline_code.clone(),
+            created_at: self.made_at.to_string(),
+            operations: self.operations.iter().take(count).map(OperationView::of).collect(),
+        }
+    }
+}
+
+/// A payment on the wire.
+#[derive(Clone, Debug, Serialize)]
+pub struct View {
+    pub id: String,
+    pub reference: String,
+    pub status: Status,
+    pub amount: i64,
+    pub currency: Currency,
+    pub captured: i64,
+    pub refunded: i64,
+    pub voided: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decline_code: Option<String>,
+    pub created_at: String,
+    pub operations: Vec<OperationView>,
+}
+
+/// An operation on the wire.
+#[derive(Clone, Debug, Serialize)]
+pub struct OperationView {
+    pub id: String,
+    pub kind: Kind,
+    pub reference: String,
+    pub amount: i64,
+    pub created_at: String,
+}
+
+impl OperationView {
+    fn of((at, operation): &(Timestamp, Operation)) -> Self {
+        Self {
+            id: operation.id.clone(),
+            kind: operation.kind,
+            reference: operation.reference.clone(),
+            amount: operation.amount,
+            created_at: at.to_string(),
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Faults on request: by token, for one payment, and by rate, for an account.
+//!
+//! Nothing here is kept on disk. What a fault does to a request is in `desk.rs`.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use serde::{Deserialize, Serialize};
+
+use super::ledger::locked;
+use super::problem::Problem;
+
+/// The most accounts that can have faults.
+const ACCOUNTS_MAX: usize = 10_000;
+/// The most keys whose first calls fail that are counted.
+const FAILING_KEYS_MAX: usize = 100_000;
+const SLOW_MS_MAX: u64 = 120_000;
+const LATE_MS_MAX: u64 = 600_000;
+const TOKEN_BYTES_MAX: usize = 256;
+
+/// What goes wrong for an account; rates are from 0 to 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Faults {
+    /// How many new authorizations are declined.
+    pub decline: f64,
+    /// How many calls are executed and not answered.
+    pub timeout: f64,
+    /// How many calls answer 500 and are not executed.
+    pub error_500: f64,
+    /// How much later calls are answered, in milliseconds.
+    pub slow_ms: u64,
+    /// How many webhooks are sent twice.
+    pub webhook_duplicate: f64,
+    /// How much later webhooks are sent, in milliseconds.
+    pub webhook_late_ms: u64,
+    /// Whether webhooks lose their order.
+    pub webhook_shuffle: bool,
+    /// How many webhooks are not sent.
+    pub webhook_drop: f64,
+    /// Whether webhooks are sent before the call that causes them is answered.
+    pub webhook_early: bool,
+}
+
+impl Faults {
+    /// Refuses rates outside of 0 to 1, and delays that are too long.
+    pub fn check(&self) -> Result<(), Problem> {
+        let rates =
+            [self.decline, self.timeout, self.error_500, self.webhook_duplicate, self.webhook_drop];
+        if !rates.iter().all(|rate| (0.0..=1.0).contains(rate)) {
+            return Err(Problem::invalid("invalid_faults", "a rate is from 0 to 1"));
+        }
+        if self.slow_ms > SLOW_MS_MAX || self.webhook_late_ms > LATE_MS_MAX {
+            return Err(Problem::invalid("invalid_faults", "a delay is too long"));
+        }
+        Ok(())
+    }
+}
+
+/// Whether something with a rate of 0 to 1 happens this time.
+pub fn happens(rate: f64) -> bool {
+    rate > 0.0 && rand::random_bool(rate.min(1.0))
+}
+
+/// The faults of each account, and the keys that fail at first.
+#[derive(Debug, Default)]
+pub struct Desired {
+    faults: Mutex<HashMap<String, Faults>>,
+    failures: Mutex<HashMap<(String, String), u32>>,
+}
+
+impl Desired {
+    pub fn get(&self, account: &str) -> Faults {
+        locked(&self.faults).get(account).copied().unwrap_or_default()
+    }
+
+    pub fn set(&self, account: &str, faults: Faults) -> Result<(), Problem> {
+        faults.check()?;
+        let mut all = locked(&self.faults);
+        if all.len() >= ACCOUNTS_MAX && !all.contains_key(account) {
+            return Err(Problem::conflict("too_many_accounts", "too many accounts have faults"));
+        }
+        all.insert(account.to_owned(), faults);
+        Ok(())
+    }
+
+    /// Whether this is one of the first two calls with a key.
+    pub fn fails_at_first(&self, account: &str, key: &str) -> bool {
+        let mut failures = locked(&self.failures);
+        if failures.len() >= FAILING_KEYS_MAX {
+            failures.clear();
+        }
+        let calls = failures.entry((account.to_owned(), key.to_owned())).or_insert(0);
+        *calls = calls.saturating_add(1);
+        *calls <= 2
+    }
+}
+
+/// What a token asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Token {
+    Ok,
+    Declined,
+    InsufficientFunds,
+    /// Executed, never answered.
+    Timeout,
+    /// Neither executed nor answered.
+    TimeoutLost,
+    /// 500 twice, without executing.
+    Error500,
+    Slow,
+    /// Pending, then authorized; only a webhook or a query tells.
+    WebhookOnly,
+    /// Authorizes one minor unit less.
+    Mismatch,
+}
+
+impl Token {
+    /// Reads a token; a card number is refused, and goes nowhere.
+    pub fn read(token: &str) -> Result<Self, Problem> {
+        let digits = token.bytes().filter(u8::is_ascii_digit).count();
+        let only_number = token.bytes().all(|b| b.is_ascii_digit() || b == b' ' || b == b'-');
+        if only_number && digits >= 12 {
+            let detail = "send a token: card numbers are not taken here";
+            return Err(Problem::invalid("card_number_refused", detail));
+        }
+        if !token.starts_with("tok_") || token.len() > TOKEN_BYTES_MAX {
+            return Err(Problem::invalid("invalid_token", "a token starts with tok_"));
+        }
+        Ok(match token {
+            "tok_declined" => Self::Declined,
+            "tok_insufficient_funds" => Self::InsufficientFunds,
+            "tok_timeout" => Self::Timeout,
+            "tok_timeout_lost" => Self::TimeoutLost,
+            "tok_500" => Self::Error500,
+            "tok_slow" => Self::Slow,
+            "tok_webhook_only" => Self::WebhookOnly,
+            "tok_mismatch" => Self::Mismatch,
+            _ => Self::Ok,
+        })
+    }
+}

@@ -1,0 +1,73 @@
+//! One request at a time for each idempotency key.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::OwnedMutexGuard;
+
+use super::ledger::locked;
+
+type Key = (String, String);
+type Turns = Arc<Mutex<HashMap<Key, Arc<tokio::sync::Mutex<()>>>>>;
+
+/// The keys of the requests that are under way.
+#[derive(Clone, Debug, Default)]
+pub struct InFlight(Turns);
+
+/// The right to work on a key, until it is dropped.
+#[derive(Debug)]
+pub struct Turn {
+    // Dropped before the place, which counts who is left.
+    _guard: OwnedMutexGuard<()>,
+    _place: Place,
+}
+
+#[derive(Debug)]
+struct Place {
+    turns: Turns,
+    key: Key,
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl InFlight {
+    /// Waits for the others with this key.
+    pub async fn enter(&self, account: &str, key: &str) -> Turn {
+        let key = (account.to_owned(), key.to_owned());
+        let turn = Arc::clone(locked(&self.0).entry(key.clone()).or_default());
+        let place = Place { turns: Arc::clone(&self.0), key, turn };
+        let guard = Arc::clone(&place.turn).lock_owned().await;
+        Turn { _guard: guard, _place: place }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut turns = locked(&self.turns);
+        // The map's and ours: nobody else works on it or waits for it.
+        if Arc::strong_count(&self.turn) == 2 {
+            turns.remove(&self.key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_stays_behind() {
+        let in_flight = InFlight::default();
+        let first = in_flight.enter("a", "k").await;
+        let mut second = Box::pin(in_flight.enter("a", "k"));
+        tokio::select! {
+            biased;
+            _ = &mut second => panic!("two turns at once"),
+            () = std::future::ready(()) => {}
+        }
+        let other = in_flight.enter("b", "k").await;
+        drop(first);
+        drop(second.await);
+        drop(other);
+        assert!(locked(&in_flight.0).is_empty());
+    }
+}

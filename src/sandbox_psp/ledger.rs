@@ -1,0 +1,236 @@
+//! The ledger file: facts are appended, synced in groups, and read back at the start.
+//!
+//! A fact is in the book as soon as it is decided, and on disk a little later; whoever answers
+//! from the book waits for [`Ledger::durable`] first. What the facts mean is not known here.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use actix_web::http::StatusCode;
+use tokio::sync::watch;
+
+use super::Error;
+use super::book::Book;
+use super::fact::Fact;
+use super::problem::Problem;
+
+/// The most bytes that may wait for the disk.
+const WAITING_BYTES_MAX: usize = 16 << 20;
+/// The longest line, in bytes.
+const LINE_BYTES_MAX: u64 = 1 << 20;
+
+/// How many facts there are; the number of the last one that a reader has seen.
+pub type Position = u64;
+
+/// The book and its file.
+#[derive(Debug)]
+pub struct Ledger {
+    book: Mutex<Book>,
+    queue: Arc<Queue>,
+    durable: watch::Receiver<Durable>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    lines: Vec<u8>,
+    position: Position,
+    closed: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Durable {
+    position: Position,
+    failed: bool,
+}
+
+/// The book while it is held, and the way to add to it.
+#[derive(Debug)]
+pub struct Entry<'a> {
+    /// What the facts so far add up to.
+    pub book: &'a mut Book,
+    lines: Vec<u8>,
+    count: u64,
+}
+
+impl Entry<'_> {
+    /// Makes a fact true; it reaches the disk after the entry.
+    pub fn record(&mut self, fact: &Fact) -> Result<(), Problem> {
+        let line = serde_json::to_vec(fact).map_err(|e| Problem::internal(e.to_string()))?;
+        self.book.apply(fact).map_err(|e| Problem::internal(e.to_string()))?;
+        self.lines.extend_from_slice(&line);
+        self.lines.push(b'\n');
+        self.count += 1;
+        Ok(())
+    }
+}
+
+impl Ledger {
+    /// Opens or makes `dir/ledger.jsonl`, for this process alone, and reads it.
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        let path = dir.join("ledger.jsonl");
+        let io = |source| Error::Io { path: path.clone(), source };
+        std::fs::create_dir_all(dir).map_err(io)?;
+        let file = open_private(&path).map_err(io)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Error::InUse(path)),
+            Err(TryLockError::Error(source)) => return Err(io(source)),
+        }
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(io)?;
+        let book = load(&file, &path)?;
+        let queue = Arc::new(Queue::default());
+        let (progress, durable) = watch::channel(Durable::default());
+        let writer = std::thread::Builder::new()
+            .name("sandbox-psp-ledger".into())
+            .spawn({
+                let queue = Arc::clone(&queue);
+                move || write(file, &queue, &progress)
+            })
+            .map_err(io)?;
+        let writer = Mutex::new(Some(writer));
+        Ok(Self { book: Mutex::new(book), queue, durable, writer })
+    }
+
+    /// Looks at the book, and adds to it. The result may be told once the position is durable,
+    /// also when it is a refusal: that too rests on facts.
+    pub fn enter<T>(
+        &self,
+        decide: impl FnOnce(&mut Entry<'_>) -> Result<T, Problem>,
+    ) -> (Result<T, Problem>, Position) {
+        let mut book = locked(&self.book);
+        if let Err(problem) = self.admit() {
+            return (Err(problem), 0);
+        }
+        let mut entry = Entry { book: &mut book, lines: Vec::new(), count: 0 };
+        let result = decide(&mut entry);
+        let mut waiting = locked(&self.queue.waiting);
+        waiting.lines.append(&mut entry.lines);
+        waiting.position += entry.count;
+        if entry.count > 0 {
+            self.queue.changed.notify_one();
+        }
+        (result, waiting.position)
+    }
+
+    fn admit(&self) -> Result<(), Problem> {
+        let waiting = locked(&self.queue.waiting);
+        if self.durable.borrow().failed || waiting.closed {
+            return Err(ledger_failed());
+        }
+        if waiting.lines.len() > WAITING_BYTES_MAX {
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            return Err(Problem::new(status, "overloaded", "the ledger's disk is too slow"));
+        }
+        Ok(())
+    }
+
+    /// Waits until everything up to a position is on disk.
+    pub async fn durable(&self, position: Position) -> Result<(), Problem> {
+        let mut durable = self.durable.clone();
+        let reached = durable.wait_for(|now| now.failed || now.position >= position).await;
+        match reached {
+            Ok(now) if !now.failed => Ok(()),
+            _ => Err(ledger_failed()),
+        }
+    }
+
+    /// Writes what waits, and gives the file up. Later entries are refused.
+    pub fn close(&self) {
+        locked(&self.queue.waiting).closed = true;
+        self.queue.changed.notify_one();
+        let writer = locked(&self.writer).take();
+        if let Some(writer) = writer
+            && writer.join().is_err()
+        {
+            tracing::error!("the ledger's writer panicked");
+        }
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn ledger_failed() -> Problem {
+    Problem::internal("the ledger cannot be written")
+}
+
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn open_private(path: &Path) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// Reads every fact, and cuts off a last line that has no end.
+fn load(file: &File, path: &Path) -> Result<Book, Error> {
+    let io = |source| Error::Io { path: path.to_owned(), source };
+    let mut book = Book::default();
+    let mut reader = BufReader::with_capacity(1 << 16, file);
+    let mut line = Vec::new();
+    let mut good_bytes: u64 = 0;
+    for number in 1_u64.. {
+        line.clear();
+        let mut limited = reader.by_ref().take(LINE_BYTES_MAX);
+        let read = limited.read_until(b'\n', &mut line).map_err(io)?;
+        if read == 0 {
+            return Ok(book);
+        }
+        let corrupt = |reason| Error::Corrupt { path: path.to_owned(), line: number, reason };
+        if limited.limit() == 0 {
+            return Err(corrupt("it is too long".into()));
+        }
+        if line.last() != Some(&b'\n') {
+            tracing::warn!(line = number, bytes = read, "cut a torn line off the ledger");
+            file.set_len(good_bytes).map_err(io)?;
+            file.sync_all().map_err(io)?;
+            return Ok(book);
+        }
+        let fact: Fact =
+            serde_json::from_slice(&line).map_err(|error| corrupt(error.to_string()))?;
+        book.apply(&fact).map_err(|error| corrupt(error.to_string()))?;
+        good_bytes += u64::try_from(read).unwrap_or(u64::MAX);
+    }
+    Ok(book)
+}
+
+/// Takes what is queued, writes and syncs it at once, and says so; until it is closed.
+fn write(mut file: File, queue: &Queue, progress: &watch::Sender<Durable>) {
+    let mut lines = Vec::new();
+    loop {
+        lines.clear();
+        let mut waiting = locked(&queue.waiting);
+        while waiting.lines.is_empty() && !waiting.closed {
+            waiting = queue.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+        if waiting.lines.is_empty() {
+            return;
+        }
+        std::mem::swap(&mut lines, &mut waiting.lines);
+        let position = waiting.position;
+        drop(waiting);
+        if let Err(error) = file.write_all(&lines).and_then(|()| file.sync_data()) {
+            tracing::error!(%error, "the ledger cannot be written");
+            progress.send_replace(Durable { position: 0, failed: true });
+            return;
+        }
+        progress.send_replace(Durable { position, failed: false });
+    }
+}

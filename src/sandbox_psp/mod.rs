@@ -1,0 +1,228 @@
+//! The sandbox payment provider: a program of its own with the habits of a real one.
+//!
+//! It knows nothing of kontor but `domain`, keeps its own ledger, and is the second witness in
+//! every test of money: an answer is never given before its fact is on disk. `fact` is what the
+//! ledger holds, `book` what it adds up to, `ledger` the file, `desk` the decisions, `faults`
+//! what goes wrong on request, `webhooks` the telling, `api` the protocol.
+
+mod api;
+mod book;
+mod desk;
+mod fact;
+mod faults;
+mod in_flight;
+mod ledger;
+mod problem;
+mod webhooks;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use actix_web::dev::ServerHandle;
+use actix_web::{App, HttpServer};
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
+use uuid::Uuid;
+
+use self::desk::Desk;
+use self::faults::Desired;
+use self::in_flight::InFlight;
+use self::ledger::Ledger;
+use self::webhooks::Webhooks;
+use crate::domain::id::Key;
+use crate::domain::time::Timestamp;
+
+const WORKERS: usize = 2;
+const CONNECTIONS_PER_WORKER_MAX: usize = 10_000;
+/// Longer than clients keep idle connections, so that they seldom meet a closed one.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+const SHUTDOWN_SECS: u64 = 5;
+
+/// Where the sandbox keeps its ledger, and where it listens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// The folder of `ledger.jsonl`, for one process at a time; made if it is missing.
+    pub data: PathBuf,
+    /// Port 0 takes a free one.
+    pub listen: SocketAddr,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { data: "data/sandbox-psp".into(), listen: ([127, 0, 0, 1], 8081).into() }
+    }
+}
+
+/// Why the sandbox cannot start, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The ledger cannot be read or written.
+    #[error("the ledger {} cannot be used", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another process has the ledger.
+    #[error("the ledger {} is in use by another process", .0.display())]
+    InUse(PathBuf),
+    /// A line other than a torn last one cannot be read.
+    #[error("line {line} of the ledger {} is corrupt: {reason}", path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {addr}")]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The webhook client cannot be made.
+    #[error("cannot make the webhook client: {0}")]
+    Client(String),
+    /// The server's thread cannot be started, or ended by itself.
+    #[error("the sandbox ended unexpectedly")]
+    Ended,
+}
+
+/// A sandbox that runs. Dropped without [`Running::stop`], it ends without grace.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    server: ServerHandle,
+    closing: watch::Sender<bool>,
+    done: Option<oneshot::Receiver<()>>,
+}
+
+impl Running {
+    /// Its address for a client.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// Answers what is under way, writes the ledger out and gives it up; within some 5 seconds.
+    /// Webhooks that are not delivered are lost.
+    pub async fn stop(mut self) {
+        self.closing.send_replace(true);
+        self.server.stop(true).await;
+        if let Some(done) = self.done.take()
+            && done.await.is_err()
+        {
+            tracing::error!("the sandbox ended unexpectedly");
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.done.is_some() {
+            self.closing.send_replace(true);
+            // The command is sent by the call; only its completion is not awaited.
+            drop(self.server.stop(false));
+        }
+    }
+}
+
+struct Started {
+    addr: SocketAddr,
+    server: ServerHandle,
+}
+
+/// Starts the sandbox on a thread of its own.
+///
+/// # Errors
+/// [`Error`] when the ledger or the address cannot be used.
+pub async fn start(options: Options) -> Result<Running, Error> {
+    let (closing, closed) = watch::channel(false);
+    let (ready, started) = oneshot::channel();
+    let (finished, done) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("sandbox-psp".into())
+        .spawn(move || {
+            actix_web::rt::System::new().block_on(run(options, closed, ready));
+            // Nobody may be waiting.
+            let _ = finished.send(());
+        })
+        .map_err(|_| Error::Ended)?;
+    let Started { addr, server } = started.await.map_err(|_| Error::Ended)??;
+    Ok(Running { addr, server, closing, done: Some(done) })
+}
+
+async fn run(
+    options: Options,
+    closing: watch::Receiver<bool>,
+    ready: oneshot::Sender<Result<Started, Error>>,
+) {
+    let ledger = match Ledger::open(&options.data) {
+        Ok(ledger) => Arc::new(ledger),
+        Err(error) => return drop(ready.send(Err(error))),
+    };
+    match serve(options.listen, Arc::clone(&ledger), closing) {
+        Err(error) => {
+            ledger.close();
+            drop(ready.send(Err(error)));
+        }
+        Ok((addr, server)) => {
+            drop(ready.send(Ok(Started { addr, server: server.handle() })));
+            if let Err(error) = server.await {
+                tracing::error!(%error, "the sandbox's server failed");
+            }
+            ledger.close();
+        }
+    }
+}
+
+fn serve(
+    listen: SocketAddr,
+    ledger: Arc<Ledger>,
+    closing: watch::Receiver<bool>,
+) -> Result<(SocketAddr, actix_web::dev::Server), Error> {
+    let desk = Arc::new(Desk {
+        webhooks: Webhooks::start(Arc::clone(&ledger))?,
+        ledger,
+        desired: Desired::default(),
+        in_flight: InFlight::default(),
+        background: Handle::current(),
+        closing,
+    });
+    desk.settle_pending();
+    let refused = |source| Error::Listen { addr: listen, source };
+    let server = HttpServer::new(move || App::new().configure(api::routes(Arc::clone(&desk))))
+        .workers(WORKERS)
+        .max_connections(CONNECTIONS_PER_WORKER_MAX)
+        .keep_alive(KEEP_ALIVE)
+        .tcp_nodelay(true)
+        // A client that hangs up takes its held request with it.
+        .h1_allow_half_closed(false)
+        .shutdown_timeout(SHUTDOWN_SECS)
+        .disable_signals()
+        .bind(listen)
+        .map_err(refused)?;
+    let addr = server.addrs().first().copied().unwrap_or(listen);
+    Ok((addr, server.run()))
+}
+
+/// The present; the only clock here.
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// A new identifier; later ones sort later.
+fn new_id(prefix: &str) -> String {
+    format!("{prefix}_{}", Key::new(Uuid::now_v7()))
+}
