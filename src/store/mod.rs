@@ -8,8 +8,16 @@
 //! which sleeps. Reads go to a pool of their own and see the last commit.
 
 pub mod journal;
+pub mod key;
+pub mod maintenance;
 mod open;
+pub mod order;
 pub mod product;
+pub mod projection;
+pub mod secret;
+pub mod setting;
+pub mod stock;
+pub mod webhook;
 
 use std::fs::File;
 use std::ops::{Deref, DerefMut};

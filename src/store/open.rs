@@ -14,7 +14,7 @@ use super::{Durable, Inner, Options, Store};
 
 /// The file of all tables.
 pub(super) const DATABASE: &str = "kontor.db";
-const LOCK: &str = "kontor.lock";
+pub(super) const LOCK: &str = "kontor.lock";
 
 /// How long a connection waits for another process (`kontor key`, `kontor backup`). Within this
 /// process nothing waits on SQLite's lock.

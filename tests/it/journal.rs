@@ -180,6 +180,12 @@ async fn timers_go_with_their_append(fixture: Fixture) {
     // The last word of a batch counts; a refused batch says nothing.
     fixture.append(&[set("cart_1", 1, 10), set("cart_1", 2, 40)]).await.unwrap();
     fixture.append(&[with_timer(append("cart_2", 1, 0), TimerChange::Clear)]).await.unwrap();
+    let mixed = [
+        with_timer(append("sku_1", 0, 0), TimerChange::Set(at(1))),
+        append("sku_1", 0, 2),
+        with_timer(append("sku_1", 2, 0), TimerChange::Clear),
+    ];
+    fixture.append(&mixed).await.unwrap();
     let refused = fixture.append(&[set("ord_1", 1, 1), set("ord_1", 7, 1)]).await;
     assert_eq!(refused, Err(AppendError::Conflict));
     let due = fixture.journal.due_timers(0, at(1_000), 10).await.unwrap();
@@ -343,7 +349,7 @@ async fn an_append_given_up_half_way_leaves_the_connection_usable() {
 type Step = Vec<(u8, i64, u8)>;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn both_journals_answer_alike(

@@ -3,3 +3,4 @@
 mod journal;
 mod lane;
 mod sandbox_psp;
+mod store;

@@ -109,7 +109,7 @@ struct Queue {
 }
 
 enum Job {
-    Append(Pending),
+    Append(Box<Pending>),
     Flush(oneshot::Sender<()>),
 }
 
@@ -187,7 +187,8 @@ impl Lane {
             queue.appends += 1;
             queue.bytes += bytes;
             let doomed = queue.poisoned.contains(&append.entity);
-            queue.waiting.push_back(Job::Append(Pending { append, bytes, done, doomed }));
+            let pending = Pending { append, bytes, done, doomed };
+            queue.waiting.push_back(Job::Append(Box::new(pending)));
         }
         self.shared.wake.notify_one();
         Ok(())
@@ -290,7 +291,7 @@ impl Shared {
             }
             match queue.waiting.pop_front() {
                 Some(Job::Flush(done)) => return Taken::Flush(done),
-                Some(Job::Append(next)) => batch.push(next),
+                Some(Job::Append(next)) => batch.push(*next),
                 None => break,
             }
         }
@@ -303,7 +304,7 @@ impl Shared {
 
     /// Writes a batch, in halves where one append spoils it, and tells everybody in order.
     async fn settle(&self, mut batch: Batch) {
-        let mut left: Vec<Range<usize>> = Vec::from([0..batch.appends.len()]);
+        let mut left: Vec<Range<usize>> = std::iter::once(0..batch.appends.len()).collect();
         while let Some(range) = left.pop() {
             if *self.lost.borrow() {
                 self.tell(&mut batch, range, Err(AppendError::StaleEpoch { shard: self.shard }));

@@ -152,6 +152,7 @@ async fn write(
     let Some(last_pos) = last_pos else {
         return Err(Refusal::Append(AppendError::StaleEpoch { shard }));
     };
+    check_seqs(connection, batch).await?;
     let records = super::records(shard, last_pos - count, batch);
     for (text, piece) in chunks(&records, &INSERT_EVENTS) {
         let mut query = sqlx::query(AssertSqlSafe(text));
@@ -168,9 +169,6 @@ async fn write(
         }
         query.execute(&mut *connection).await?;
     }
-    for append in batch.iter().filter(|append| append.events.is_empty()) {
-        check_seq(connection, append).await?;
-    }
     write_timers(connection, batch).await?;
     for append in batch {
         if let Some(row) = &append.row
@@ -182,14 +180,29 @@ async fn write(
     Ok(records)
 }
 
-/// Refuses an append without events whose entity has moved on: the table cannot see it.
-async fn check_seq(connection: &mut SqliteConnection, append: &Append) -> Result<(), Refusal> {
-    let last_seq: i64 =
-        sqlx::query_scalar("SELECT ifnull(max(seq), 0) FROM event WHERE entity = $1")
-            .bind(append.entity.as_str())
-            .fetch_one(connection)
-            .await?;
-    if last_seq == append.after_seq { Ok(()) } else { Err(Refusal::Append(AppendError::Conflict)) }
+/// Refuses an append that does not continue its entity's earlier one in the batch, and one
+/// without events whose entity has moved on: the table sees neither. Before anything is inserted.
+async fn check_seqs(connection: &mut SqliteConnection, batch: &[Append]) -> Result<(), Refusal> {
+    let mut seqs: HashMap<&str, i64> = HashMap::with_capacity(batch.len());
+    for append in batch {
+        let entity = append.entity.as_str();
+        let last_seq = match seqs.get(entity) {
+            Some(last_seq) => *last_seq,
+            None if !append.events.is_empty() => append.after_seq,
+            None => {
+                sqlx::query_scalar("SELECT ifnull(max(seq), 0) FROM event WHERE entity = $1")
+                    .bind(entity)
+                    .fetch_one(&mut *connection)
+                    .await?
+            }
+        };
+        if last_seq != append.after_seq {
+            return Err(Refusal::Append(AppendError::Conflict));
+        }
+        let count = i64::try_from(append.events.len()).unwrap_or(i64::MAX);
+        seqs.insert(entity, last_seq.saturating_add(count));
+    }
+    Ok(())
 }
 
 /// Writes what becomes of the batch's timers: the last word of each entity.

@@ -1,0 +1,173 @@
+//! API keys: `sk_<id>_<secret>`. The store keeps a digest of the secret; the key itself is shown
+//! once, when it is made, and is written nowhere, logs included.
+
+use std::fmt;
+use std::fmt::Write as _;
+
+use sha2::{Digest as _, Sha256};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+use subtle::ConstantTimeEq as _;
+
+use super::{Error, LIST_MAX, Store};
+use crate::domain::time::Timestamp;
+
+const PREFIX: &str = "sk_";
+const ID_BYTES: usize = 8;
+const SECRET_BYTES: usize = 32;
+
+/// An API key as it stands in its table, without its secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Names it in logs and causes, 16 hexadecimal digits.
+    pub id: String,
+    /// What its owner calls it.
+    pub name: String,
+    /// What it may do, each without spaces.
+    pub scopes: Vec<String>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Since when it is refused.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// A whole key, secret included: to be shown once.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The key's text, `sk_<id>_<secret>`.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+impl Store {
+    /// Makes a key; its secret cannot be had again.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] for a name or scopes beyond their limits (1 to 100 characters; 1 to 20
+    /// scopes of lower-case letters, `:`, `_` and `-`), or the store's errors.
+    pub async fn create_key(
+        &self,
+        name: &str,
+        scopes: &[String],
+        at: Timestamp,
+    ) -> Result<(Row, Secret), Error> {
+        check(name, scopes)?;
+        let id = hex(&rand::random::<[u8; ID_BYTES]>());
+        let secret = hex(&rand::random::<[u8; SECRET_BYTES]>());
+        let query = sqlx::query(
+            "INSERT INTO api_key (id, name, hash, scopes, created_at) VALUES ($1, $2, $3, $4, $5)",
+        );
+        let digest = Sha256::digest(secret.as_bytes()).to_vec();
+        self.write(
+            query
+                .bind(id.as_str())
+                .bind(name)
+                .bind(digest)
+                .bind(scopes.join(" "))
+                .bind(at.millis()),
+        )
+        .await?;
+        let key = Secret(format!("{PREFIX}{id}_{secret}"));
+        let row = Row {
+            id,
+            name: name.to_owned(),
+            scopes: scopes.to_vec(),
+            created_at: at,
+            revoked_at: None,
+        };
+        Ok((row, key))
+    }
+
+    /// The key of this text; `None` if there is none, its secret is another, or it is revoked.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn find_key(&self, text: &str) -> Result<Option<Row>, Error> {
+        let parts = text.strip_prefix(PREFIX).and_then(|rest| rest.split_once('_'));
+        let Some((id, secret)) = parts else { return Ok(None) };
+        if id.len() != 2 * ID_BYTES || secret.len() != 2 * SECRET_BYTES {
+            return Ok(None);
+        }
+        let found = sqlx::query(
+            "SELECT id, name, scopes, created_at, revoked_at, hash FROM api_key \
+             WHERE id = $1 AND revoked_at IS NULL",
+        )
+        .bind(id)
+        .fetch_optional(self.readers())
+        .await?;
+        let Some(found) = found else { return Ok(None) };
+        let digest = Sha256::digest(secret.as_bytes());
+        let hash: &[u8] = found.try_get(5)?;
+        let same: bool = digest.as_slice().ct_eq(hash).into();
+        if same { row(&found).map(Some) } else { Ok(None) }
+    }
+
+    /// All keys, the newest first, revoked ones included; at most [`LIST_MAX`].
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn keys(&self) -> Result<Vec<Row>, Error> {
+        let found = sqlx::query(
+            "SELECT id, name, scopes, created_at, revoked_at FROM api_key \
+             ORDER BY created_at DESC, id LIMIT $1",
+        )
+        .bind(LIST_MAX)
+        .fetch_all(self.readers())
+        .await?;
+        found.iter().map(row).collect()
+    }
+
+    /// Refuses a key from now on; `false` if there is none that is not revoked yet.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn revoke_key(&self, id: &str, at: Timestamp) -> Result<bool, Error> {
+        let query =
+            sqlx::query("UPDATE api_key SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL");
+        Ok(self.write(query.bind(id).bind(at.millis())).await? == 1)
+    }
+}
+
+fn check(name: &str, scopes: &[String]) -> Result<(), Error> {
+    if name.is_empty() || name.chars().count() > 100 {
+        return Err(Error::Refused("a key's name has 1 to 100 characters".to_owned()));
+    }
+    let fits = |scope: &String| {
+        let visible = |byte: u8| byte.is_ascii_lowercase() || b":_-".contains(&byte);
+        !scope.is_empty() && scope.len() <= 64 && scope.bytes().all(visible)
+    };
+    if scopes.is_empty() || scopes.len() > 20 || !scopes.iter().all(fits) {
+        let rule = "a key has 1 to 20 scopes of lower-case letters, ':', '_' and '-'";
+        return Err(Error::Refused(rule.to_owned()));
+    }
+    Ok(())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _infallible = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn row(found: &SqliteRow) -> Result<Row, Error> {
+    let scopes: &str = found.try_get(2)?;
+    Ok(Row {
+        id: found.try_get(0)?,
+        name: found.try_get(1)?,
+        scopes: scopes.split(' ').map(str::to_owned).collect(),
+        created_at: Timestamp::from_millis(found.try_get(3)?),
+        revoked_at: found.try_get::<Option<i64>, _>(4)?.map(Timestamp::from_millis),
+    })
+}

@@ -1,0 +1,187 @@
+//! Looking after a data folder: backup, restore, checks and sizes. What the rows mean is checked
+//! elsewhere, from the journal.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
+
+use super::open::{self, DATABASE};
+use super::{Error, OpenError, Store};
+
+/// How long a check takes and what it finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// The pages and rows; seconds for a large store.
+    Quick,
+    /// The indexes against their tables as well; minutes for a large store.
+    Full,
+}
+
+/// How large a store is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Bytes of the database file.
+    pub database_bytes: u64,
+    /// Bytes of the write-ahead log.
+    pub log_bytes: u64,
+    /// Bytes within the database file that are free to be used again.
+    pub free_bytes: u64,
+    /// How many events the journal has.
+    pub events: i64,
+}
+
+impl Store {
+    /// Writes a copy of the whole store as it is at one moment to a new file, while it serves.
+    /// The copy has all secrets of the store; on Unix only its owner may read it. Answers its
+    /// bytes.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if the file exists; no file is left behind by any error.
+    pub async fn backup(&self, to: &Path) -> Result<u64, Error> {
+        let Some(name) = to.to_str() else {
+            return Err(Error::Refused("the path of a backup must be valid UTF-8".to_owned()));
+        };
+        create_private(to)?;
+        let copied = self.copy_into(name).await;
+        let settled = copied.and_then(|()| Ok(sync(to)?));
+        if settled.is_err()
+            && let Err(error) = fs::remove_file(to)
+        {
+            tracing::warn!(%error, "an unfinished backup could not be removed");
+        }
+        settled
+    }
+
+    /// SQLite takes an empty file for a new one; made beforehand, it has the right permissions.
+    async fn copy_into(&self, name: &str) -> Result<(), Error> {
+        let mut connection = open::relaxed_options(self.dir()).connect().await?;
+        let outcome = sqlx::query("VACUUM INTO $1").bind(name).execute(&mut connection).await;
+        connection.close().await?;
+        outcome?;
+        Ok(())
+    }
+
+    /// Whether the file is whole: what is wrong with it, or nothing.
+    ///
+    /// # Errors
+    /// [`Error`] of the store, if it cannot even be read.
+    pub async fn check(&self, check: Check) -> Result<Vec<String>, Error> {
+        let mut connection = self.readers().acquire().await?;
+        Ok(run_check(&mut connection, check).await?)
+    }
+
+    /// How large the store is.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn sizes(&self) -> Result<Sizes, Error> {
+        let (free_pages, page_bytes, events): (i64, i64, i64) = sqlx::query_as(
+            "SELECT (SELECT freelist_count FROM pragma_freelist_count), \
+             (SELECT page_size FROM pragma_page_size), (SELECT ifnull(sum(last_pos), 0) FROM shard)",
+        )
+        .fetch_one(self.readers())
+        .await?;
+        let bytes = |name: &str| fs::metadata(self.dir().join(name)).map_or(0, |file| file.len());
+        Ok(Sizes {
+            database_bytes: bytes(DATABASE),
+            log_bytes: bytes(&format!("{DATABASE}-wal")),
+            free_bytes: u64::try_from(free_pages.saturating_mul(page_bytes)).unwrap_or(0),
+            events,
+        })
+    }
+}
+
+/// Puts a backup into an empty data folder, or one that does not exist yet, after checking it.
+///
+/// # Errors
+/// [`OpenError::Missing`] if there is no such file, [`OpenError::Corrupt`] if it is no whole
+/// store, [`OpenError::Newer`] if this version cannot read it, [`OpenError::Io`] if the folder is
+/// not empty.
+pub async fn restore(backup: &Path, dir: &Path) -> Result<(), OpenError> {
+    if !backup.is_file() {
+        return Err(OpenError::Missing(backup.to_owned()));
+    }
+    check_backup(backup).await?;
+    open::make_dir(dir)?;
+    let _lock = open::lock(dir)?;
+    let io = |path: PathBuf| move |source| OpenError::Io { path, source };
+    for entry in fs::read_dir(dir).map_err(io(dir.to_owned()))? {
+        let entry = entry.map_err(io(dir.to_owned()))?;
+        if entry.file_name() != open::LOCK {
+            let source = io::Error::other("the folder is not empty");
+            return Err(OpenError::Io { path: dir.to_owned(), source });
+        }
+    }
+    // Under another name until it is whole: a folder half restored is not taken for a store.
+    let part = dir.join("kontor.db.part");
+    let copy = || -> io::Result<()> {
+        create_private(&part)?;
+        fs::copy(backup, &part)?;
+        sync(&part)?;
+        fs::rename(&part, dir.join(DATABASE))?;
+        sync_dir(dir)
+    };
+    copy().map_err(io(part.clone()))
+}
+
+/// Refuses a file that is not a whole store of a version that is known here.
+async fn check_backup(backup: &Path) -> Result<(), OpenError> {
+    let corrupt = |error: sqlx::Error| OpenError::Corrupt(error.to_string());
+    // Immutable: nothing is written beside the backup, not even for reading it.
+    let options = SqliteConnectOptions::new().filename(backup).read_only(true).immutable(true);
+    let mut connection = options.connect().await.map_err(corrupt)?;
+    let application: i64 = sqlx::query_scalar("PRAGMA application_id")
+        .fetch_one(&mut connection)
+        .await
+        .map_err(corrupt)?;
+    if application != APPLICATION {
+        return Err(OpenError::Corrupt(format!("{} is no kontor store", backup.display())));
+    }
+    open::refuse_newer(&mut connection).await?;
+    let faults = run_check(&mut connection, Check::Full).await.map_err(corrupt)?;
+    connection.close().await.map_err(corrupt)?;
+    match faults.first() {
+        None => Ok(()),
+        Some(fault) => Err(OpenError::Corrupt(fault.clone())),
+    }
+}
+
+/// "kont", as the first migration sets it.
+const APPLICATION: i64 = 0x6b6f_6e74;
+
+async fn run_check(
+    connection: &mut SqliteConnection,
+    check: Check,
+) -> Result<Vec<String>, sqlx::Error> {
+    let text = match check {
+        Check::Quick => "PRAGMA quick_check(100)",
+        Check::Full => "PRAGMA integrity_check(100)",
+    };
+    let mut faults: Vec<String> = sqlx::query_scalar(text).fetch_all(connection).await?;
+    faults.retain(|fault| fault != "ok");
+    Ok(faults)
+}
+
+/// Makes a new empty file that only its owner may read.
+fn create_private(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// Waits until a file is on the disk; answers its bytes.
+fn sync(path: &Path) -> io::Result<u64> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    file.sync_all()?;
+    Ok(file.metadata()?.len())
+}
+
+/// Waits until a folder's names are on the disk, where the system can.
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
+}

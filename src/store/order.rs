@@ -1,0 +1,245 @@
+//! Rows of orders: a read model for lists and counts. An order's truth is its events.
+
+use std::collections::BTreeMap;
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
+
+use super::{Error, LIST_MAX, Store};
+use crate::domain::time::Timestamp;
+
+/// An order as its projection last saw it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Row {
+    /// `ord_` and its key.
+    pub id: String,
+    /// The human number, once it is confirmed.
+    pub number: Option<i64>,
+    /// Where it stands.
+    pub status: String,
+    /// Where its money stands.
+    pub payment_status: String,
+    /// Where its goods stand.
+    pub fulfillment_status: String,
+    /// The buyer's address.
+    pub email: String,
+    /// Where it goes, ISO 3166-1 alpha-2.
+    pub country: Option<String>,
+    /// The ISO 4217 code of its amounts.
+    pub currency: String,
+    /// What it costs, in minor units.
+    pub total: i64,
+    /// What was captured, in minor units.
+    pub captured: i64,
+    /// What was refunded, in minor units.
+    pub refunded: i64,
+    /// How many lines it has.
+    pub line_count: i64,
+    /// How many units all lines have together.
+    pub item_count: i64,
+    /// The buyer's own reference.
+    pub reference: Option<String>,
+    /// What its saga is at, while it is under way.
+    pub saga_step: Option<String>,
+    /// Why its saga cannot go on by itself.
+    pub stuck_reason: Option<String>,
+    /// What an operator should look at.
+    pub alert: Option<String>,
+    /// When it was placed.
+    pub placed_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+    /// The seq of its last event.
+    pub version: i64,
+}
+
+/// Which orders to list, the newest first.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// In one of these statuses; empty for any.
+    pub status: Vec<String>,
+    /// With this payment status.
+    pub payment_status: Option<String>,
+    /// With this fulfillment status.
+    pub fulfillment_status: Option<String>,
+    /// Of this buyer.
+    pub email: Option<String>,
+    /// With this number.
+    pub number: Option<i64>,
+    /// With this reference.
+    pub reference: Option<String>,
+    /// Placed then or later.
+    pub placed_from: Option<Timestamp>,
+    /// Placed before then.
+    pub placed_to: Option<Timestamp>,
+    /// Only those whose saga is stuck.
+    pub stuck: bool,
+    /// Only those whose saga is under way.
+    pub unfinished: bool,
+    /// Only those behind the order of this id, the last of the page before.
+    pub after: Option<String>,
+    /// At most so many, up to [`LIST_MAX`].
+    pub limit: u32,
+}
+
+macro_rules! columns {
+    () => {
+        "id, number, status, payment_status, fulfillment_status, email, country, currency, total, \
+         captured, refunded, line_count, item_count, reference, saga_step, stuck_reason, alert, \
+         placed_at, updated_at, version"
+    };
+}
+
+const SELECT: &str = concat!("SELECT ", columns!(), " FROM order_row WHERE ");
+
+/// Not `INSERT OR REPLACE`: that writes every index anew, this one those whose columns changed.
+const UPSERT: &str = concat!(
+    "INSERT INTO order_row (",
+    columns!(),
+    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, \
+     $19, $20) ON CONFLICT (id) DO UPDATE SET \
+     number = excluded.number, status = excluded.status, payment_status = \
+     excluded.payment_status, fulfillment_status = excluded.fulfillment_status, email \
+     = excluded.email, country = excluded.country, currency = excluded.currency, \
+     total = excluded.total, captured = excluded.captured, refunded = \
+     excluded.refunded, line_count = excluded.line_count, item_count = \
+     excluded.item_count, reference = excluded.reference, saga_step = \
+     excluded.saga_step, stuck_reason = excluded.stuck_reason, alert = \
+     excluded.alert, placed_at = excluded.placed_at, updated_at = \
+     excluded.updated_at, version = excluded.version"
+);
+
+impl Store {
+    /// The order of this id.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn order(&self, id: &str) -> Result<Option<Row>, Error> {
+        let found = sqlx::query(concat!("SELECT ", columns!(), " FROM order_row WHERE id = $1"))
+            .bind(id)
+            .fetch_optional(self.readers())
+            .await?;
+        Ok(found.as_ref().map(row).transpose()?)
+    }
+
+    /// Orders, the newest first.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn orders(&self, filter: &Filter) -> Result<Vec<Row>, Error> {
+        let mut query = select(filter);
+        let found = query.build().fetch_all(self.readers()).await?;
+        Ok(found.iter().map(row).collect::<Result<_, _>>()?)
+    }
+
+    /// How many orders there are in each status.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn count_orders(&self) -> Result<BTreeMap<String, i64>, Error> {
+        let found: Vec<(String, i64)> =
+            sqlx::query_as("SELECT status, count(*) FROM order_row GROUP BY status")
+                .fetch_all(self.readers())
+                .await?;
+        Ok(found.into_iter().collect())
+    }
+}
+
+/// The statement of a filter: only the conditions that it has, so that SQLite picks their index.
+fn select(filter: &Filter) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::new(SELECT);
+    // Every id is below this one: the first page.
+    query.push("id < ").push_bind(filter.after.clone().unwrap_or_else(|| "p".to_owned()));
+    let texts = [
+        (" AND payment_status = ", &filter.payment_status),
+        (" AND fulfillment_status = ", &filter.fulfillment_status),
+        (" AND email = ", &filter.email),
+        (" AND reference = ", &filter.reference),
+    ];
+    for (condition, value) in texts {
+        if let Some(value) = value {
+            query.push(condition).push_bind(value.clone());
+        }
+    }
+    let numbers = [
+        (" AND number = ", filter.number),
+        (" AND placed_at >= ", filter.placed_from.map(Timestamp::millis)),
+        (" AND placed_at < ", filter.placed_to.map(Timestamp::millis)),
+    ];
+    for (condition, value) in numbers {
+        if let Some(value) = value {
+            query.push(condition).push_bind(value);
+        }
+    }
+    if !filter.status.is_empty() {
+        query.push(" AND status IN (");
+        let mut list = query.separated(", ");
+        for status in &filter.status {
+            list.push_bind(status.clone());
+        }
+        query.push(")");
+    }
+    if filter.stuck {
+        query.push(" AND saga_step IS NOT NULL AND stuck_reason IS NOT NULL");
+    } else if filter.unfinished {
+        query.push(" AND saga_step IS NOT NULL");
+    }
+    query.push(" ORDER BY id DESC LIMIT ").push_bind(filter.limit.min(LIST_MAX));
+    query
+}
+
+/// Writes a row over what it was, inside of a projection's transaction.
+pub(in crate::store) async fn put(
+    connection: &mut SqliteConnection,
+    row: &Row,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(UPSERT)
+        .bind(row.id.as_str())
+        .bind(row.number)
+        .bind(row.status.as_str())
+        .bind(row.payment_status.as_str())
+        .bind(row.fulfillment_status.as_str())
+        .bind(row.email.as_str())
+        .bind(row.country.as_deref())
+        .bind(row.currency.as_str())
+        .bind(row.total)
+        .bind(row.captured)
+        .bind(row.refunded)
+        .bind(row.line_count)
+        .bind(row.item_count)
+        .bind(row.reference.as_deref())
+        .bind(row.saga_step.as_deref())
+        .bind(row.stuck_reason.as_deref())
+        .bind(row.alert.as_deref())
+        .bind(row.placed_at.millis())
+        .bind(row.updated_at.millis())
+        .bind(row.version)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+fn row(found: &SqliteRow) -> Result<Row, sqlx::Error> {
+    Ok(Row {
+        id: found.try_get(0)?,
+        number: found.try_get(1)?,
+        status: found.try_get(2)?,
+        payment_status: found.try_get(3)?,
+        fulfillment_status: found.try_get(4)?,
+        email: found.try_get(5)?,
+        country: found.try_get(6)?,
+        currency: found.try_get(7)?,
+        total: found.try_get(8)?,
+        captured: found.try_get(9)?,
+        refunded: found.try_get(10)?,
+        line_count: found.try_get(11)?,
+        item_count: found.try_get(12)?,
+        reference: found.try_get(13)?,
+        saga_step: found.try_get(14)?,
+        stuck_reason: found.try_get(15)?,
+        alert: found.try_get(16)?,
+        placed_at: Timestamp::from_millis(found.try_get(17)?),
+        updated_at: Timestamp::from_millis(found.try_get(18)?),
+        version: found.try_get(19)?,
+    })
+}

@@ -1,0 +1,135 @@
+//! Webhooks that were taken in and could not be matched yet: kept, and tried again. Their
+//! signatures were checked before; they are not kept.
+
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+
+use super::{Error, LIST_MAX, Store};
+use crate::domain::time::Timestamp;
+
+/// A webhook to be parked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parked {
+    /// The provider that sent it.
+    pub provider: String,
+    /// The provider's own id of it.
+    pub notice_id: String,
+    /// When it came.
+    pub received_at: Timestamp,
+    /// What it says.
+    pub body: String,
+    /// Why it could not be taken.
+    pub reason: String,
+    /// When to try it again.
+    pub next_try_at: Timestamp,
+}
+
+/// A parked webhook as it stands in its table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Its number here.
+    pub id: i64,
+    /// How often it was tried again.
+    pub attempts: i64,
+    /// The webhook.
+    pub webhook: Parked,
+}
+
+impl Store {
+    /// Keeps a webhook durably; `false` if this notice of the provider is kept already.
+    ///
+    /// # Errors
+    /// [`Error`] of the store: the provider must send it again.
+    pub async fn park_webhook(&self, webhook: &Parked) -> Result<bool, Error> {
+        let query = sqlx::query(
+            "INSERT INTO parked_webhook \
+             (provider, notice_id, received_at, body, reason, attempts, next_try_at) \
+             VALUES ($1, $2, $3, $4, $5, 0, $6) ON CONFLICT (provider, notice_id) DO NOTHING",
+        );
+        let written = self
+            .write(
+                query
+                    .bind(webhook.provider.as_str())
+                    .bind(webhook.notice_id.as_str())
+                    .bind(webhook.received_at.millis())
+                    .bind(webhook.body.as_str())
+                    .bind(webhook.reason.as_str())
+                    .bind(webhook.next_try_at.millis()),
+            )
+            .await?;
+        Ok(written == 1)
+    }
+
+    /// Webhooks that are due by `until`, the earliest first, at most `limit`.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn due_webhooks(&self, until: Timestamp, limit: u32) -> Result<Vec<Row>, Error> {
+        let found = sqlx::query(
+            "SELECT id, attempts, provider, notice_id, received_at, body, reason, next_try_at \
+             FROM parked_webhook WHERE next_try_at <= $1 ORDER BY next_try_at, id LIMIT $2",
+        )
+        .bind(until.millis())
+        .bind(limit.min(LIST_MAX))
+        .fetch_all(self.readers())
+        .await?;
+        Ok(found.iter().map(row).collect::<Result<_, _>>()?)
+    }
+
+    /// Parked webhooks in order of their ids after `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn parked_webhooks(&self, after: i64, limit: u32) -> Result<Vec<Row>, Error> {
+        let found = sqlx::query(
+            "SELECT id, attempts, provider, notice_id, received_at, body, reason, next_try_at \
+             FROM parked_webhook WHERE id > $1 ORDER BY id LIMIT $2",
+        )
+        .bind(after)
+        .bind(limit.min(LIST_MAX))
+        .fetch_all(self.readers())
+        .await?;
+        Ok(found.iter().map(row).collect::<Result<_, _>>()?)
+    }
+
+    /// Counts an attempt that failed, and when the next one is; `false` if it is gone.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn retry_webhook(
+        &self,
+        id: i64,
+        reason: &str,
+        next_try_at: Timestamp,
+    ) -> Result<bool, Error> {
+        let query = sqlx::query(
+            "UPDATE parked_webhook SET attempts = attempts + 1, reason = $2, next_try_at = $3 \
+             WHERE id = $1",
+        );
+        Ok(self.write(query.bind(id).bind(reason).bind(next_try_at.millis())).await? == 1)
+    }
+
+    /// Takes a webhook away that was taken at last; `false` if it is gone.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn remove_webhook(&self, id: i64) -> Result<bool, Error> {
+        let query = sqlx::query("DELETE FROM parked_webhook WHERE id = $1").bind(id);
+        Ok(self.write(query).await? == 1)
+    }
+}
+
+fn row(found: &SqliteRow) -> Result<Row, sqlx::Error> {
+    Ok(Row {
+        id: found.try_get(0)?,
+        attempts: found.try_get(1)?,
+        webhook: Parked {
+            provider: found.try_get(2)?,
+            notice_id: found.try_get(3)?,
+            received_at: Timestamp::from_millis(found.try_get(4)?),
+            body: found.try_get(5)?,
+            reason: found.try_get(6)?,
+            next_try_at: Timestamp::from_millis(found.try_get(7)?),
+        },
+    })
+}

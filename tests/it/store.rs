@@ -1,0 +1,392 @@
+//! The store story: one story over all rows, and what opening a data folder may meet.
+
+use std::path::Path;
+
+use kontor::domain::entity::EntityId;
+use kontor::domain::id::Sku;
+use kontor::store::journal::Append;
+use kontor::store::maintenance::{Check, restore};
+use kontor::store::projection::{DeadLetter, Step};
+use kontor::store::webhook::Parked;
+use kontor::store::{Error, OpenError, Options, Store, order, product, stock};
+use tempfile::TempDir;
+
+use crate::journal::{append, at, product_row};
+
+async fn open(dir: &Path) -> Store {
+    Store::open(dir, &Options::default()).await.unwrap()
+}
+
+async fn fresh() -> (Store, TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    (open(dir.path()).await, dir)
+}
+
+fn sku(text: &str) -> Sku {
+    text.parse().unwrap()
+}
+
+#[tokio::test]
+async fn the_store_story() {
+    let (store, dir) = fresh().await;
+    products(&store).await;
+    keys_and_secrets(&store).await;
+    orders(&store).await;
+    stock_levels(&store).await;
+    projections(&store).await;
+    webhooks(&store).await;
+    let secret = store.secret("cookie").await.unwrap();
+
+    // Everything is there again in a backup taken while it serves, and after a restart.
+    let backup = dir.path().join("backup.db");
+    assert!(store.backup(&backup).await.unwrap() > 0);
+    assert!(matches!(store.backup(&backup).await, Err(Error::Io(_))), "never over a file");
+    assert_eq!(store.check(Check::Quick).await.unwrap(), [""; 0]);
+    assert_eq!(store.check(Check::Full).await.unwrap(), [""; 0]);
+    let sizes = store.sizes().await.unwrap();
+    assert_eq!(sizes.events, 5);
+    assert!(sizes.database_bytes > 0 || sizes.log_bytes > 0);
+    store.close().await;
+
+    let elsewhere = dir.path().join("restored");
+    restore(&backup, &elsewhere).await.unwrap();
+    for folder in [dir.path(), &elsewhere] {
+        let again = open(folder).await;
+        assert_eq!(again.secret("cookie").await.unwrap(), secret);
+        assert_eq!(again.journal().last_pos(0).await.unwrap(), 5);
+        assert_eq!(again.cursor("orders", 0).await.unwrap(), 30);
+        again.close().await;
+    }
+    let again = restore(&backup, &elsewhere).await;
+    assert!(matches!(again, Err(OpenError::Io { .. })), "only into an empty folder: {again:?}");
+}
+
+async fn products(store: &Store) {
+    let journal = store.journal();
+    let epoch = journal.claim(0, "test", at(0)).await.unwrap();
+    let mut batch = Vec::new();
+    for (name, category, active) in
+        [("a1", Some("mugs"), true), ("b2", None, true), ("c3", Some("mugs"), false)]
+    {
+        let mut row = product_row(name, 1);
+        row.product.category = category.map(str::to_owned);
+        row.product.active = active;
+        batch.push(Append { row: Some(row), ..append(&format!("product_{name}"), 0, 1) });
+    }
+    let mut renamed = product_row("a1", 2);
+    renamed.product.name = "Grüne Tasse 100%".to_owned();
+    renamed.product.category = Some("mugs".to_owned());
+    batch.push(Append { row: Some(renamed.clone()), ..append("product_a1", 1, 2) });
+    journal.append(0, epoch, &batch).await.unwrap();
+
+    assert_eq!(store.product(&sku("a1")).await.unwrap(), Some(renamed));
+    assert_eq!(store.product(&sku("nope")).await.unwrap(), None);
+    let all = product::Filter { limit: 10, ..Default::default() };
+    let mugs = product::Filter { category: Some("mugs".to_owned()), ..all.clone() };
+    let inactive = product::Filter { active: Some(false), ..all.clone() };
+    let named = product::Filter { q: Some("TASSE 100%".to_owned()), ..all.clone() };
+    let coded = product::Filter { q: Some("B".to_owned()), ..all.clone() };
+    let page = product::Filter { after: Some(sku("a1")), limit: 1, ..all.clone() };
+    for (filter, expected) in [
+        (all, &["a1", "b2", "c3"][..]),
+        (mugs, &["a1", "c3"]),
+        (inactive, &["c3"]),
+        (named, &["a1"]),
+        (coded, &["b2"]),
+        (page, &["b2"]),
+    ] {
+        let found = store.products(&filter).await.unwrap();
+        let found: Vec<&str> = found.iter().map(|row| row.product.sku.as_str()).collect();
+        assert_eq!(found, expected, "{filter:?}");
+    }
+}
+
+async fn keys_and_secrets(store: &Store) {
+    let scopes = vec!["admin".to_owned(), "orders:read".to_owned()];
+    let (row, key) = store.create_key("the till", &scopes, at(5)).await.unwrap();
+    let text = key.reveal().to_owned();
+    assert!(text.starts_with(&format!("sk_{}_", row.id)));
+    assert!(!format!("{key:?}").contains(&text), "a key is not shown by accident");
+    assert_eq!(store.find_key(&text).await.unwrap(), Some(row.clone()));
+    let mut other = text.clone();
+    let last = if other.pop() == Some('0') { '1' } else { '0' };
+    other.push(last);
+    for wrong in ["", "sk_", "sk_a_b", &other, &text[..text.len() - 1], &text.replace("sk", "pk")] {
+        assert_eq!(store.find_key(wrong).await.unwrap(), None, "{wrong}");
+    }
+    assert_eq!(store.keys().await.unwrap(), std::slice::from_ref(&row));
+    assert!(store.revoke_key(&row.id, at(9)).await.unwrap());
+    assert!(!store.revoke_key(&row.id, at(9)).await.unwrap());
+    assert_eq!(store.find_key(&text).await.unwrap(), None);
+    assert_eq!(store.keys().await.unwrap()[0].revoked_at, Some(at(9)));
+    for bad in [vec![], vec!["a b".to_owned()], vec!["x".to_owned(); 21]] {
+        let refused = store.create_key("till", &bad, at(5)).await;
+        assert!(matches!(refused, Err(Error::Refused(_))), "{bad:?}");
+    }
+
+    let (one, two) = tokio::join!(store.secret("cursor"), store.secret("cursor"));
+    assert_eq!(one.unwrap(), two.unwrap());
+    assert_ne!(store.secret("cursor").await.unwrap(), store.secret("cookie").await.unwrap());
+    assert_eq!(store.setting("set_up").await.unwrap(), None);
+    store.put_setting("set_up", "no").await.unwrap();
+    store.put_setting("set_up", "yes").await.unwrap();
+    assert_eq!(store.setting("set_up").await.unwrap().as_deref(), Some("yes"));
+}
+
+fn order_row(n: i64, status: &str) -> order::Row {
+    order::Row {
+        id: format!("ord_{n:04}"),
+        status: status.to_owned(),
+        payment_status: "authorized".to_owned(),
+        fulfillment_status: "unfulfilled".to_owned(),
+        email: format!("buyer{}@example.com", n % 2),
+        country: Some("GB".to_owned()),
+        currency: "GBP".to_owned(),
+        total: n * 100,
+        line_count: 1,
+        item_count: 2,
+        placed_at: at(n * 1_000),
+        updated_at: at(n * 1_000),
+        version: 1,
+        ..order::Row::default()
+    }
+}
+
+async fn orders(store: &Store) {
+    let mut rows: Vec<order::Row> = (1..=6).map(|n| order_row(n, "pending")).collect();
+    rows[1].status = "stuck".to_owned();
+    rows[1].saga_step = Some("capture".to_owned());
+    rows[1].stuck_reason = Some("declined thrice".to_owned());
+    rows[2].saga_step = Some("reserve".to_owned());
+    rows[3].status = "confirmed".to_owned();
+    rows[3].number = Some(1_001);
+    rows[4].payment_status = "captured".to_owned();
+    rows[4].captured = 500;
+    rows[5].reference = Some("PO-7".to_owned());
+    rows[5].fulfillment_status = "fulfilled".to_owned();
+    let step = Step { orders: &rows, ..Step::default() };
+    assert!(store.commit_projection("orders", 0, 10, step).await.unwrap());
+    assert_eq!(store.order("ord_0005").await.unwrap().as_ref(), Some(&rows[4]));
+    assert_eq!(store.order("ord_9999").await.unwrap(), None);
+
+    let all = order::Filter { limit: 10, ..Default::default() };
+    let text = |text: &str| Some(text.to_owned());
+    let statuses = vec!["stuck".to_owned(), "confirmed".to_owned()];
+    let page = order::Filter { after: text("ord_0005"), limit: 2, ..all.clone() };
+    for (filter, expected) in [
+        (all.clone(), &[6, 5, 4, 3, 2, 1][..]),
+        (page, &[4, 3]),
+        (order::Filter { status: statuses, ..all.clone() }, &[4, 2]),
+        (order::Filter { payment_status: text("captured"), ..all.clone() }, &[5]),
+        (order::Filter { fulfillment_status: text("fulfilled"), ..all.clone() }, &[6]),
+        (order::Filter { email: text("buyer1@example.com"), ..all.clone() }, &[5, 3, 1]),
+        (order::Filter { number: Some(1_001), ..all.clone() }, &[4]),
+        (order::Filter { reference: text("PO-7"), ..all.clone() }, &[6]),
+        (order::Filter { placed_from: Some(at(5_000)), ..all.clone() }, &[6, 5]),
+        (order::Filter { placed_to: Some(at(2_000)), ..all.clone() }, &[1]),
+        (order::Filter { stuck: true, ..all.clone() }, &[2]),
+        (order::Filter { unfinished: true, ..all.clone() }, &[3, 2]),
+    ] {
+        let found = store.orders(&filter).await.unwrap();
+        let found: Vec<i64> = found.iter().map(|row| row.total / 100).collect();
+        assert_eq!(found, expected, "{filter:?}");
+    }
+    let counts = store.count_orders().await.unwrap();
+    assert_eq!((counts["pending"], counts["stuck"], counts["confirmed"]), (4, 1, 1));
+
+    let mut changed = rows[1].clone();
+    changed.status = "cancelled".to_owned();
+    changed.saga_step = None;
+    changed.version = 2;
+    let step = Step { orders: std::slice::from_ref(&changed), ..Step::default() };
+    assert!(store.commit_projection("orders", 0, 11, step).await.unwrap());
+    assert_eq!(store.order(&changed.id).await.unwrap(), Some(changed));
+    assert_eq!(store.orders(&order::Filter { stuck: true, ..all }).await.unwrap(), []);
+}
+
+async fn stock_levels(store: &Store) {
+    let level = |name: &str, location: &str, on_hand| stock::Row {
+        sku: sku(name),
+        location: location.to_owned(),
+        on_hand,
+        reserved: 1,
+        allocated: 1,
+        incoming: 0,
+        sold: 3,
+        updated_at: at(1),
+        version: 4,
+    };
+    let rows = [
+        level("a1", "east", 2),
+        level("a1", "west", 9),
+        level("b2", "east", 9),
+        level("c3", "west", 3),
+    ];
+    let step = Step { stock: &rows, ..Step::default() };
+    assert!(store.commit_projection("stock", 0, 4, step).await.unwrap());
+    assert_eq!(store.stock(&sku("a1")).await.unwrap(), rows[..2]);
+    let all = stock::Filter { limit: 10, ..Default::default() };
+    let page =
+        stock::Filter { after: Some((sku("a1"), "east".to_owned())), limit: 2, ..all.clone() };
+    let east = stock::Filter { location: Some("east".to_owned()), ..all.clone() };
+    let low = stock::Filter { sellable_max: Some(1), ..all.clone() };
+    for (filter, expected) in
+        [(all, &[0, 1, 2, 3][..]), (page, &[1, 2]), (east, &[0, 2]), (low, &[0, 3])]
+    {
+        let found = store.stock_levels(&filter).await.unwrap();
+        let expected: Vec<_> = expected.iter().map(|at| rows[*at].clone()).collect();
+        assert_eq!(found, expected, "{filter:?}");
+    }
+}
+
+async fn projections(store: &Store) {
+    let letter = |pos| DeadLetter {
+        id: 0,
+        projection: "orders".to_owned(),
+        shard: 0,
+        pos,
+        entity: EntityId::new("ord_0001"),
+        reason: "unknown kind".to_owned(),
+        at: at(3),
+    };
+    let dead = [letter(12), letter(13)];
+    let step = Step { dead: &dead, ..Step::default() };
+    assert!(store.commit_projection("orders", 0, 20, step).await.unwrap());
+    assert_eq!(store.cursor("orders", 0).await.unwrap(), 20);
+    let rows = [order_row(99, "pending")];
+    for behind in [20, 19, 1] {
+        let step = Step { orders: &rows, ..Step::default() };
+        assert!(!store.commit_projection("orders", 0, behind, step).await.unwrap(), "{behind}");
+    }
+    assert_eq!(store.order("ord_0099").await.unwrap(), None, "a step behind writes nothing");
+    let letters = store.dead_letters(0, 10).await.unwrap();
+    assert_eq!(letters.iter().map(|letter| letter.pos).collect::<Vec<_>>(), [12, 13]);
+    assert_eq!(store.dead_letters(letters[0].id, 10).await.unwrap(), letters[1..]);
+    assert!(store.delete_dead_letter(letters[0].id).await.unwrap());
+    assert!(!store.delete_dead_letter(letters[0].id).await.unwrap());
+    store.reset_projection("orders").await.unwrap();
+    assert_eq!(store.cursor("orders", 0).await.unwrap(), 0);
+    assert_eq!(store.cursor("stock", 0).await.unwrap(), 4, "the others stay");
+    assert_eq!(store.dead_letters(0, 10).await.unwrap(), []);
+    assert!(store.commit_projection("orders", 0, 30, Step::default()).await.unwrap());
+}
+
+async fn webhooks(store: &Store) {
+    let parked = |notice: &str, due| Parked {
+        provider: "sandbox".to_owned(),
+        notice_id: notice.to_owned(),
+        received_at: at(1),
+        body: r#"{"event":"captured"}"#.to_owned(),
+        reason: "no such attempt".to_owned(),
+        next_try_at: at(due),
+    };
+    assert!(store.park_webhook(&parked("n1", 20)).await.unwrap());
+    assert!(store.park_webhook(&parked("n2", 10)).await.unwrap());
+    assert!(!store.park_webhook(&parked("n1", 99)).await.unwrap(), "twice is once");
+    let elsewhere = Parked { provider: "other".to_owned(), ..parked("n1", 50) };
+    assert!(store.park_webhook(&elsewhere).await.unwrap());
+    let due = store.due_webhooks(at(20), 10).await.unwrap();
+    assert_eq!(due.iter().map(|row| &*row.webhook.notice_id).collect::<Vec<_>>(), ["n2", "n1"]);
+    assert!(store.retry_webhook(due[0].id, "still none", at(60)).await.unwrap());
+    assert!(store.remove_webhook(due[1].id).await.unwrap());
+    assert!(!store.remove_webhook(due[1].id).await.unwrap());
+    assert_eq!(store.due_webhooks(at(20), 10).await.unwrap(), []);
+    let left = store.parked_webhooks(0, 10).await.unwrap();
+    assert_eq!(left.len(), 2);
+    let retried = left.iter().find(|row| row.attempts == 1).unwrap();
+    assert_eq!((&*retried.webhook.reason, retried.webhook.next_try_at), ("still none", at(60)));
+}
+
+#[tokio::test]
+async fn a_folder_has_one_server() {
+    let (store, dir) = fresh().await;
+    let second = Store::open(dir.path(), &Options::default()).await;
+    match second {
+        Err(error @ OpenError::InUse { pid, .. }) => {
+            assert_eq!(pid, Some(std::process::id()));
+            assert!(error.to_string().contains("--data"), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+    store.close().await;
+    assert!(store.keys().await.is_err(), "closed is closed");
+    assert!(store.put_setting("a", "b").await.is_err());
+    open(dir.path()).await.close().await;
+}
+
+#[tokio::test]
+async fn a_store_is_opened_beside_its_server() {
+    let (store, dir) = fresh().await;
+    let beside = Store::open_beside(dir.path()).await.unwrap();
+    let (row, key) = beside.create_key("cli", &["admin".to_owned()], at(1)).await.unwrap();
+    assert_eq!(store.find_key(key.reveal()).await.unwrap(), Some(row));
+    beside.close().await;
+    store.close().await;
+    let alone = Store::open_beside(dir.path()).await.unwrap();
+    assert_eq!(alone.keys().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_no_store_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = Store::open_beside(&dir.path().join("nowhere")).await;
+    assert!(matches!(missing, Err(OpenError::Missing(_))), "{missing:?}");
+    let empty = Store::open_beside(dir.path()).await;
+    assert!(matches!(empty, Err(OpenError::Missing(_))), "{empty:?}");
+
+    let file = dir.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    let no_dir = Store::open(&file, &Options::default()).await;
+    assert!(matches!(no_dir, Err(OpenError::NotADirectory(_))), "{no_dir:?}");
+
+    let broken = dir.path().join("broken");
+    std::fs::create_dir(&broken).unwrap();
+    std::fs::write(
+        broken.join("kontor.db"),
+        "not a database, but long enough to be one".repeat(99),
+    )
+    .unwrap();
+    let corrupt = Store::open(&broken, &Options::default()).await;
+    assert!(matches!(corrupt, Err(OpenError::Corrupt(_))), "{corrupt:?}");
+    let target = dir.path().join("target");
+    for bad in [broken.join("kontor.db"), file] {
+        let refused = restore(&bad, &target).await;
+        assert!(matches!(refused, Err(OpenError::Corrupt(_))), "{refused:?}");
+    }
+    assert!(!target.exists());
+}
+
+#[tokio::test]
+async fn a_newer_store_is_left_alone() {
+    let (store, dir) = fresh().await;
+    store.close().await;
+    let path = dir.path().join("kontor.db");
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
+    let mut connection = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    sqlx::query(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+         VALUES (9999, 'from the future', true, x'00', 0)",
+    )
+    .execute(&mut connection)
+    .await
+    .unwrap();
+    sqlx::Connection::close(connection).await.unwrap();
+    for opened in
+        [Store::open(dir.path(), &Options::default()).await, Store::open_beside(dir.path()).await]
+    {
+        assert!(matches!(opened, Err(OpenError::Newer { found: 9999, .. })), "{opened:?}");
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn others_cannot_read_what_is_kept() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("deep/data");
+    let store = open(&data).await;
+    let backup = dir.path().join("backup.db");
+    store.backup(&backup).await.unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&data), mode(&backup)), (0o700, 0o600));
+}
