@@ -81,6 +81,12 @@ pub trait Provider: Send + Sync {
         body: &[u8],
         now: Timestamp,
     ) -> Result<Notice, WebhookError>;
+
+    /// Reads a webhook whose signature was checked when it came, and that was kept since.
+    ///
+    /// # Errors
+    /// [`WebhookError::Malformed`].
+    fn reread_webhook(&self, body: &[u8]) -> Result<Notice, WebhookError>;
 }
 
 /// A request to hold money.
