@@ -1,0 +1,497 @@
+//! The client of the public HTTP API: one connection pool, retries that are safe, problems as
+//! errors.
+//!
+//! What deliberately is not here: the shapes of requests and answers (`api`) and any flow. Every
+//! POST carries an idempotency key, and the other verbs say what should be, so whatever is sent
+//! may be sent again.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use reqwest::{Method, Url};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The most bytes of an answer that are read.
+const ANSWER_MAX_BYTES: usize = 32 * 1024 * 1024;
+/// How long one request may take, its answer included.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long a connection may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an idle connection is kept; shorter than the 15 s that servers allow.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a request is sent again before its error is given up to the caller.
+const RETRIES: usize = 9;
+/// The longest `Retry-After` that is waited for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
+
+/// A key or token, which no debug output and no error shows.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The secret itself, for a header.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.trim().to_owned()))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// Which server a command speaks to, and as whom.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Target {
+    /// Where the server is.
+    #[arg(long, env = "KONTOR_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    pub url: String,
+    /// An API key (`kontor key create`).
+    #[arg(long, env = "KONTOR_KEY", hide_env_values = true, value_name = "KEY")]
+    pub key: Secret,
+}
+
+impl Target {
+    /// A client for it.
+    ///
+    /// # Errors
+    /// [`Error::Address`], [`Error::Key`] and [`Error::Setup`].
+    pub fn client(&self) -> Result<Client, Error> {
+        Client::new(&self.url, Some(self.key.reveal().to_owned()))
+    }
+}
+
+/// A server's refusal (RFC 9457).
+#[derive(Clone, Debug)]
+pub struct Problem {
+    /// The HTTP status.
+    pub status: u16,
+    /// The stable code; `http_<status>` when whatever answered does not speak problem+json.
+    pub code: String,
+    /// For people.
+    pub detail: String,
+    /// All faulty fields.
+    pub errors: Vec<FieldError>,
+    /// How long the server asks to wait.
+    pub retry_after: Option<Duration>,
+    /// The whole document.
+    pub document: Value,
+}
+
+/// One faulty field, as the server names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldError {
+    /// Its path, for example `lines[0].quantity`.
+    pub field: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}): {}", self.code, self.status, self.detail)?;
+        for error in self.errors.iter().take(5) {
+            write!(f, "; {} {}", error.field, error.message)?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a request has no good answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The server refused.
+    #[error("{0}")]
+    Problem(Box<Problem>),
+    /// Nobody answered, and sending it again did not help.
+    #[error("no answer from {url}: {reason}")]
+    Unreachable {
+        /// What was asked.
+        url: String,
+        /// The whole chain of causes.
+        reason: String,
+    },
+    /// The answer is not what the contract says.
+    #[error("cannot read the answer of {url}: {reason}")]
+    Answer {
+        /// What was asked.
+        url: String,
+        /// Where it departs.
+        reason: String,
+    },
+    /// No http or https address, or one with a password in it.
+    #[error("{0:?} is no address of a server: give http://host:port or https://host")]
+    Address(String),
+    /// The key has characters that no key has.
+    #[error("the key is not one: it has characters that cannot be sent")]
+    Key,
+    /// TLS could not be set up.
+    #[error("cannot set up the client: {0}")]
+    Setup(String),
+}
+
+impl Error {
+    /// The refusal, if it is one.
+    #[must_use]
+    pub fn problem(&self) -> Option<&Problem> {
+        match self {
+            Self::Problem(problem) => Some(problem),
+            _ => None,
+        }
+    }
+
+    /// The stable code of the refusal, or "" if it is none.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        self.problem().map_or("", |problem| problem.code.as_str())
+    }
+
+    /// Whether going on makes no sense: nobody answers, or the key does not do.
+    #[must_use]
+    pub fn ends_the_run(&self) -> bool {
+        match self {
+            Self::Problem(problem) => matches!(problem.status, 401 | 403 | 429 | 503),
+            Self::Answer { .. } => false,
+            _ => true,
+        }
+    }
+
+    fn retryable(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Problem(problem) => {
+                matches!(problem.status, 429 | 502 | 503 | 504)
+                    || matches!(
+                        problem.code.as_str(),
+                        "idempotency_in_flight" | "checkout_in_progress"
+                    )
+            }
+            _ => false,
+        }
+    }
+
+    fn wait(&self, planned: Option<Duration>) -> Option<Duration> {
+        let asked = self.problem().and_then(|problem| problem.retry_after);
+        match asked {
+            Some(asked) => planned.map(|planned| planned.max(asked.min(RETRY_AFTER_MAX))),
+            None => planned,
+        }
+    }
+}
+
+/// A good answer.
+#[derive(Clone, Debug)]
+pub struct Answer<T> {
+    /// The HTTP status, 200 to 299.
+    pub status: u16,
+    /// The document.
+    pub body: T,
+}
+
+/// A server, as seen from outside. Cheap to clone; clones share the connections.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: String,
+    key: Option<HeaderValue>,
+    retries: usize,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("base", &self.base)
+            .field("has_key", &self.key.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client of the server at `url` that calls with `key`, or as anybody.
+    ///
+    /// # Errors
+    /// [`Error::Address`], [`Error::Key`], and [`Error::Setup`] when TLS cannot be set up.
+    pub fn new(url: &str, key: Option<String>) -> Result<Self, Error> {
+        let address = || Error::Address(without_password(url));
+        let parsed = Url::parse(url).map_err(|_| address())?;
+        let plain = parsed.username().is_empty() && parsed.password().is_none();
+        let web = matches!(parsed.scheme(), "http" | "https") && parsed.has_host();
+        if !plain || !web || parsed.query().is_some() || parsed.fragment().is_some() {
+            return Err(address());
+        }
+        let key = key.filter(|key| !key.is_empty()).map(bearer).transpose()?;
+        install_tls();
+        let mut builder = reqwest::Client::builder()
+            .tcp_nodelay(true)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(REQUEST_TIMEOUT)
+            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("kontor/", env!("CARGO_PKG_VERSION")));
+        if parsed.scheme() == "http" {
+            // No certificate is ever looked at, so a machine without any will do.
+            builder = builder.tls_certs_only(std::iter::empty());
+        }
+        let http = builder.build().map_err(|error| Error::Setup(chain(&error)))?;
+        let base = parsed.as_str().trim_end_matches('/').to_owned();
+        Ok(Self { http, base, key, retries: RETRIES })
+    }
+
+    /// The same client with another number of retries.
+    #[must_use]
+    pub fn with_retries(mut self, retries: usize) -> Self {
+        self.retries = retries;
+        self
+    }
+
+    /// The address that it speaks to, without a slash at its end.
+    #[must_use]
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Asks for what is at `path`, which begins with a slash.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Call<'_> {
+        self.call(Method::GET, path)
+    }
+
+    /// Posts to `path`, under a fresh idempotency key unless the caller names one.
+    #[must_use]
+    pub fn post(&self, path: &str) -> Call<'_> {
+        self.call(Method::POST, path)
+    }
+
+    /// Replaces what is at `path`.
+    #[must_use]
+    pub fn put(&self, path: &str) -> Call<'_> {
+        self.call(Method::PUT, path)
+    }
+
+    /// Changes what is at `path`.
+    #[must_use]
+    pub fn patch(&self, path: &str) -> Call<'_> {
+        self.call(Method::PATCH, path)
+    }
+
+    /// Takes away what is at `path`.
+    #[must_use]
+    pub fn delete(&self, path: &str) -> Call<'_> {
+        self.call(Method::DELETE, path)
+    }
+
+    fn call(&self, method: Method, path: &str) -> Call<'_> {
+        let url = Url::parse(&format!("{}{path}", self.base)).ok();
+        Call { client: self, method, url, body: None, idempotency_key: None, prefer: None }
+    }
+}
+
+/// A request in the making.
+#[derive(Debug)]
+#[must_use]
+pub struct Call<'a> {
+    client: &'a Client,
+    method: Method,
+    url: Option<Url>,
+    body: Option<Result<Vec<u8>, String>>,
+    idempotency_key: Option<String>,
+    prefer: Option<String>,
+}
+
+impl Call<'_> {
+    /// Adds a query parameter.
+    pub fn query(mut self, name: &str, value: &str) -> Self {
+        if let Some(url) = &mut self.url {
+            url.query_pairs_mut().append_pair(name, value);
+        }
+        self
+    }
+
+    /// The document to send.
+    pub fn json<T: Serialize>(mut self, body: &T) -> Self {
+        self.body = Some(serde_json::to_vec(body).map_err(|error| error.to_string()));
+        self
+    }
+
+    /// The idempotency key, for a caller that may come back with the same request later.
+    pub fn idempotency_key(mut self, key: &str) -> Self {
+        self.idempotency_key = Some(key.to_owned());
+        self
+    }
+
+    /// Asks the server to wait so many seconds, 0 to 30, for the outcome.
+    pub fn prefer_wait(mut self, seconds: u8) -> Self {
+        self.prefer = Some(format!("wait={seconds}"));
+        self
+    }
+
+    /// Sends it, and again with the same key while the server is busy or out of reach.
+    ///
+    /// # Errors
+    /// [`Error::Problem`] for a refusal, [`Error::Unreachable`] and [`Error::Answer`].
+    pub async fn send<T: DeserializeOwned>(mut self) -> Result<Answer<T>, Error> {
+        if self.method == Method::POST && self.idempotency_key.is_none() {
+            self.idempotency_key = Some(uuid::Uuid::new_v4().to_string());
+        }
+        let call = &self;
+        let backoff = ExponentialBuilder::default()
+            .with_jitter()
+            .with_min_delay(Duration::from_millis(50))
+            .with_max_delay(Duration::from_secs(4))
+            .with_max_times(self.client.retries);
+        (|| call.send_once())
+            .retry(backoff)
+            .when(Error::retryable)
+            .adjust(|error: &Error, planned| error.wait(planned))
+            .await
+    }
+
+    async fn send_once<T: DeserializeOwned>(&self) -> Result<Answer<T>, Error> {
+        let url = self.url.clone().ok_or_else(|| Error::Address(self.client.base.clone()))?;
+        let shown = format!("{} {}", self.method, url.path());
+        let unreachable = |error: reqwest::Error| Error::Unreachable {
+            url: shown.clone(),
+            reason: chain(&error.without_url()),
+        };
+        let mut request = self.client.http.request(self.method.clone(), url);
+        if let Some(key) = &self.client.key {
+            request = request.header(AUTHORIZATION, key.clone());
+        }
+        if let Some(key) = &self.idempotency_key {
+            request = request.header("Idempotency-Key", key);
+        }
+        if let Some(prefer) = &self.prefer {
+            request = request.header("Prefer", prefer);
+        }
+        if let Some(body) = &self.body {
+            let bytes = body.clone().map_err(|reason| Error::Setup(reason))?;
+            request = request.header(CONTENT_TYPE, "application/json").body(bytes);
+        }
+        let mut response = request.send().await.map_err(unreachable)?;
+        let status = response.status();
+        let retry_after = seconds(response.headers().get(RETRY_AFTER));
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+            if bytes.len() + chunk.len() > ANSWER_MAX_BYTES {
+                return Err(Error::Answer { url: shown, reason: "it is too large".to_owned() });
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        if !status.is_success() {
+            return Err(Error::Problem(Box::new(problem(status.as_u16(), retry_after, &bytes))));
+        }
+        let text = if bytes.is_empty() { b"null".as_slice() } else { &bytes };
+        let body = serde_json::from_slice(text)
+            .map_err(|error| Error::Answer { url: shown, reason: error.to_string() })?;
+        Ok(Answer { status: status.as_u16(), body })
+    }
+}
+
+/// Installs ring as the process's TLS provider, unless one is there.
+fn install_tls() {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Losing a race against another thread is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
+}
+
+fn bearer(key: String) -> Result<HeaderValue, Error> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| Error::Key)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn without_password(url: &str) -> String {
+    match (url.find("//"), url.rfind('@')) {
+        (Some(start), Some(at)) if start < at => {
+            format!("{}//***{}", &url[..start], &url[at..])
+        }
+        _ => url.to_owned(),
+    }
+}
+
+fn seconds(value: Option<&HeaderValue>) -> Option<Duration> {
+    value?.to_str().ok()?.parse().ok().map(Duration::from_secs)
+}
+
+fn problem(status: u16, retry_after: Option<Duration>, bytes: &[u8]) -> Problem {
+    let document: Value = serde_json::from_slice(bytes).unwrap_or(Value::Null);
+    let text = |name: &str| document.get(name).and_then(Value::as_str).map(str::to_owned);
+    let errors = document
+        .get("errors")
+        .and_then(|errors| serde_json::from_value(errors.clone()).ok())
+        .unwrap_or_default();
+    let start = || String::from_utf8_lossy(&bytes[..bytes.len().min(200)]).into_owned();
+    Problem {
+        status,
+        code: text("code").unwrap_or_else(|| format!("http_{status}")),
+        detail: text("detail").or_else(|| text("title")).unwrap_or_else(start),
+        errors,
+        retry_after,
+        document,
+    }
+}
+
+/// An error and all its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_secret_is_shown() {
+        let client = Client::new("http://127.0.0.1:1", Some("sk_hidden".into())).unwrap();
+        assert!(!format!("{client:?} {:?}", client.get("/x")).contains("sk_hidden"));
+        let target = Target { url: String::new(), key: "sk_hidden".parse().unwrap() };
+        assert!(!format!("{target:?}").contains("sk_hidden"));
+        let error = Client::new("http://me:sk_hidden@host", None).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("sk_hidden"));
+    }
+
+    #[test]
+    fn only_addresses_of_servers_will_do() {
+        for bad in ["", "localhost:8080", "ftp://x", "http://x/?a=b", "file:///etc"] {
+            assert!(matches!(Client::new(bad, None), Err(Error::Address(_))), "{bad}");
+        }
+        assert_eq!(Client::new("http://h:1/shop/", None).unwrap().base(), "http://h:1/shop");
+        assert!(matches!(Client::new("http://h", Some("a\nb".into())), Err(Error::Key)));
+    }
+
+    #[test]
+    fn a_problem_is_read_whole_and_other_pages_do_no_harm() {
+        let bytes = br#"{"code":"out_of_stock","detail":"d","order":null,"lines":[{"sku":"a"}],
+            "errors":[{"field":"f","message":"m"}]}"#;
+        let read = problem(409, None, bytes);
+        assert_eq!((read.code.as_str(), read.errors.len()), ("out_of_stock", 1));
+        assert_eq!(read.document["lines"][0]["sku"], "a");
+        assert_eq!(problem(502, None, b"<html>").code, "http_502");
+    }
+}
