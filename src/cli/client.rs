@@ -25,7 +25,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an idle connection is kept; shorter than the 15 s that servers allow.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a request is sent again before its error is given up to the caller.
-const RETRIES: usize = 9;
+const RETRIES: usize = 12;
 /// The longest `Retry-After` that is waited for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 
