@@ -1,7 +1,8 @@
 //! The client of the public HTTP API: one connection pool, retries that are safe, problems as
 //! errors.
 //!
-//! What deliberately is not here: the shapes of requests and answers (`api`) and any flow. Every
+//! What deliberately is not here: the shapes of requests and answers (`api`), what a refusal says
+//! (`problem`) and any flow. Every
 //! POST carries an idempotency key, and the other verbs say what should be, so whatever is sent
 //! may be sent again.
 
@@ -12,9 +13,11 @@ use std::time::Duration;
 use backon::{ExponentialBuilder, Retryable};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Url};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+
+pub use super::problem::{Error, FieldError, Problem};
+use super::problem::{chain, read};
 
 /// The most bytes of an answer that are read.
 const ANSWER_MAX_BYTES: usize = 32 * 1024 * 1024;
@@ -26,8 +29,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a request is sent again before its error is given up to the caller.
 const RETRIES: usize = 12;
-/// The longest `Retry-After` that is waited for.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 
 /// A key or token, which no debug output and no error shows.
 #[derive(Clone)]
@@ -73,124 +74,6 @@ impl Target {
     /// [`Error::Address`], [`Error::Key`] and [`Error::Setup`].
     pub fn client(&self) -> Result<Client, Error> {
         Client::new(&self.url, Some(self.key.reveal().to_owned()))
-    }
-}
-
-/// A server's refusal (RFC 9457).
-#[derive(Clone, Debug)]
-pub struct Problem {
-    /// The HTTP status.
-    pub status: u16,
-    /// The stable code; `http_<status>` when whatever answered does not speak problem+json.
-    pub code: String,
-    /// For people.
-    pub detail: String,
-    /// All faulty fields.
-    pub errors: Vec<FieldError>,
-    /// How long the server asks to wait.
-    pub retry_after: Option<Duration>,
-    /// The whole document.
-    pub document: Value,
-}
-
-/// One faulty field, as the server names it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FieldError {
-    /// Its path, for example `lines[0].quantity`.
-    pub field: String,
-    /// What is wrong with it.
-    pub message: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({}): {}", self.code, self.status, self.detail)?;
-        for error in self.errors.iter().take(5) {
-            write!(f, "; {} {}", error.field, error.message)?;
-        }
-        Ok(())
-    }
-}
-
-/// Why a request has no good answer.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The server refused.
-    #[error("{0}")]
-    Problem(Box<Problem>),
-    /// Nobody answered, and sending it again did not help.
-    #[error("no answer from {url}: {reason}")]
-    Unreachable {
-        /// What was asked.
-        url: String,
-        /// The whole chain of causes.
-        reason: String,
-    },
-    /// The answer is not what the contract says.
-    #[error("cannot read the answer of {url}: {reason}")]
-    Answer {
-        /// What was asked.
-        url: String,
-        /// Where it departs.
-        reason: String,
-    },
-    /// No http or https address, or one with a password in it.
-    #[error("{0:?} is no address of a server: give http://host:port or https://host")]
-    Address(String),
-    /// The key has characters that no key has.
-    #[error("the key is not one: it has characters that cannot be sent")]
-    Key,
-    /// TLS could not be set up.
-    #[error("cannot set up the client: {0}")]
-    Setup(String),
-}
-
-impl Error {
-    /// The refusal, if it is one.
-    #[must_use]
-    pub fn problem(&self) -> Option<&Problem> {
-        match self {
-            Self::Problem(problem) => Some(problem),
-            _ => None,
-        }
-    }
-
-    /// The stable code of the refusal, or "" if it is none.
-    #[must_use]
-    pub fn code(&self) -> &str {
-        self.problem().map_or("", |problem| problem.code.as_str())
-    }
-
-    /// Whether going on makes no sense: nobody answers, or the key does not do.
-    #[must_use]
-    pub fn ends_the_run(&self) -> bool {
-        match self {
-            Self::Problem(problem) => matches!(problem.status, 401 | 403 | 429 | 503),
-            Self::Answer { .. } => false,
-            _ => true,
-        }
-    }
-
-    fn retryable(&self) -> bool {
-        match self {
-            Self::Unreachable { .. } => true,
-            Self::Problem(problem) => {
-                matches!(problem.status, 429 | 502 | 503 | 504)
-                    || matches!(
-                        problem.code.as_str(),
-                        "idempotency_in_flight" | "checkout_in_progress"
-                    )
-            }
-            _ => false,
-        }
-    }
-
-    fn wait(&self, planned: Option<Duration>) -> Option<Duration> {
-        let asked = self.problem().and_then(|problem| problem.retry_after);
-        match asked {
-            Some(asked) => planned.map(|planned| planned.max(asked.min(RETRY_AFTER_MAX))),
-            None => planned,
-        }
     }
 }
 
@@ -266,31 +149,26 @@ impl Client {
     }
 
     /// Asks for what is at `path`, which begins with a slash.
-    #[must_use]
     pub fn get(&self, path: &str) -> Call<'_> {
         self.call(Method::GET, path)
     }
 
     /// Posts to `path`, under a fresh idempotency key unless the caller names one.
-    #[must_use]
     pub fn post(&self, path: &str) -> Call<'_> {
         self.call(Method::POST, path)
     }
 
     /// Replaces what is at `path`.
-    #[must_use]
     pub fn put(&self, path: &str) -> Call<'_> {
         self.call(Method::PUT, path)
     }
 
     /// Changes what is at `path`.
-    #[must_use]
     pub fn patch(&self, path: &str) -> Call<'_> {
         self.call(Method::PATCH, path)
     }
 
     /// Takes away what is at `path`.
-    #[must_use]
     pub fn delete(&self, path: &str) -> Call<'_> {
         self.call(Method::DELETE, path)
     }
@@ -379,7 +257,7 @@ impl Call<'_> {
             request = request.header("Prefer", prefer);
         }
         if let Some(body) = &self.body {
-            let bytes = body.clone().map_err(|reason| Error::Setup(reason))?;
+            let bytes = body.clone().map_err(Error::Setup)?;
             request = request.header(CONTENT_TYPE, "application/json").body(bytes);
         }
         let mut response = request.send().await.map_err(unreachable)?;
@@ -393,7 +271,7 @@ impl Call<'_> {
             bytes.extend_from_slice(&chunk);
         }
         if !status.is_success() {
-            return Err(Error::Problem(Box::new(problem(status.as_u16(), retry_after, &bytes))));
+            return Err(Error::Problem(Box::new(read(status.as_u16(), retry_after, &bytes))));
         }
         let text = if bytes.is_empty() { b"null".as_slice() } else { &bytes };
         let body = serde_json::from_slice(text)
@@ -429,39 +307,6 @@ fn seconds(value: Option<&HeaderValue>) -> Option<Duration> {
     value?.to_str().ok()?.parse().ok().map(Duration::from_secs)
 }
 
-fn problem(status: u16, retry_after: Option<Duration>, bytes: &[u8]) -> Problem {
-    let document: Value = serde_json::from_slice(bytes).unwrap_or(Value::Null);
-    let text = |name: &str| document.get(name).and_then(Value::as_str).map(str::to_owned);
-    let errors = document
-        .get("errors")
-        .and_then(|errors| serde_json::from_value(errors.clone()).ok())
-        .unwrap_or_default();
-    let start = || String::from_utf8_lossy(&bytes[..bytes.len().min(200)]).into_owned();
-    Problem {
-        status,
-        code: text("code").unwrap_or_else(|| format!("http_{status}")),
-        detail: text("detail").or_else(|| text("title")).unwrap_or_else(start),
-        errors,
-        retry_after,
-        document,
-    }
-}
-
-/// An error and all its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -483,15 +328,5 @@ mod tests {
         }
         assert_eq!(Client::new("http://h:1/shop/", None).unwrap().base(), "http://h:1/shop");
         assert!(matches!(Client::new("http://h", Some("a\nb".into())), Err(Error::Key)));
-    }
-
-    #[test]
-    fn a_problem_is_read_whole_and_other_pages_do_no_harm() {
-        let bytes = br#"{"code":"out_of_stock","detail":"d","order":null,"lines":[{"sku":"a"}],
-            "errors":[{"field":"f","message":"m"}]}"#;
-        let read = problem(409, None, bytes);
-        assert_eq!((read.code.as_str(), read.errors.len()), ("out_of_stock", 1));
-        assert_eq!(read.document["lines"][0]["sku"], "a");
-        assert_eq!(problem(502, None, b"<html>").code, "http_502");
     }
 }

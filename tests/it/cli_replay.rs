@@ -43,7 +43,7 @@ fn pence(line: &Value) -> i64 {
 
 /// Every POST: once a key, and now and then its answer is lost on the way.
 async fn post(request: HttpRequest, body: web::Json<Value>, shop: Shared) -> HttpResponse {
-    let key = request.headers()["idempotency-key"].to_str().unwrap().to_owned();
+    let key = request.headers().get("idempotency-key").unwrap().to_str().unwrap().to_owned();
     tokio::task::yield_now().await;
     let mut shop = lock(&shop);
     shop.requests += 1;

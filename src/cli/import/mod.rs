@@ -44,6 +44,7 @@ pub struct Args {
     /// The file: CSV or JSON Lines, plain or gzip
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+    /// Which server, and as whom
     #[command(flatten)]
     pub target: Target,
     /// What it is, if its name does not say so

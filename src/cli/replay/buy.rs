@@ -78,7 +78,7 @@ pub struct Buyer<'a> {
 }
 
 enum Tried {
-    Confirmed(api::Order, i64),
+    Confirmed(Box<api::Order>, i64),
     NewCart,
     Nothing,
 }
@@ -221,7 +221,7 @@ impl<'a> Buyer<'a> {
                 }
             }
         }
-        Ok(Tried::Confirmed(order, delivery))
+        Ok(Tried::Confirmed(Box::new(order), delivery))
     }
 
     /// Takes over the order that an earlier, broken run has made of this cart.

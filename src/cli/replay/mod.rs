@@ -51,6 +51,7 @@ pub struct Args {
     /// The Online Retail file, plain or gzip
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+    /// Which server, and as whom
     #[command(flatten)]
     pub target: Target,
     /// Stock at the beginning: exact is what the file sells, 90% that part of it, rounded down
