@@ -1,6 +1,7 @@
 //! kontor: a headless commerce and order platform.
 
 pub mod actors;
+pub mod bus;
 pub mod domain;
 pub mod providers;
 pub mod sandbox_psp;

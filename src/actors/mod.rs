@@ -3,5 +3,16 @@
 //! No decision about money or stock is made here: that is the domain's. No SQL and no HTTP
 //! either.
 
+pub mod cart;
+pub mod catalog;
+pub mod checkout;
 pub mod clock;
 pub mod host;
+pub mod node;
+pub mod notices;
+mod order;
+mod patience;
+pub mod payments;
+pub mod projections;
+mod refund;
+mod timers;

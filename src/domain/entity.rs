@@ -85,6 +85,37 @@ pub struct Idempotency {
     pub digest: u64,
 }
 
+/// A fact, as it stands in the journal.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// The shard of its entity.
+    pub shard: u16,
+    /// Its place in the shard, dense from 1, in order of commit.
+    pub pos: i64,
+    /// Whose event it is.
+    pub entity: EntityId,
+    /// Its place in the entity's life, dense from 1.
+    pub seq: i64,
+    /// The event's kind.
+    pub kind: Arc<str>,
+    /// The version of the kind's shape.
+    pub version: u16,
+    /// When it was decided, by the store's clock.
+    pub at: Timestamp,
+    /// Who and why: a [`Cause`] as JSON.
+    pub cause: Arc<str>,
+    /// The event as JSON.
+    pub data: Arc<str>,
+}
+
+impl Record {
+    /// The cause, read from its JSON; a default one if it cannot be read.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        serde_json::from_str(&self.cause).unwrap_or_default()
+    }
+}
+
 /// A noun: the type that implements this is its state, and the default is "not there yet".
 pub trait Noun: Default + Clone + Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The prefix of its ids, which is also its name in the journal.

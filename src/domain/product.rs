@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::entity::{self, EntityId};
 use super::id::Sku;
 use super::money::{Currency, TaxRate, UnitPrice};
 
@@ -27,4 +28,27 @@ pub struct Product {
     pub tax_rate: TaxRate,
     /// Whether it can be put into a cart.
     pub active: bool,
+}
+
+/// The journal's id for a product.
+#[must_use]
+pub fn entity_id(sku: &Sku) -> EntityId {
+    EntityId::new(&format!("prod_{sku}"))
+}
+
+/// What has happened to a product: its row as it was written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::IntoStaticStr)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum Event {
+    /// It is there.
+    Created(Product),
+    /// It is different.
+    Updated(Product),
+}
+
+impl entity::Event for Event {
+    fn kind(&self) -> &'static str {
+        self.into()
+    }
 }

@@ -81,6 +81,12 @@ pub trait Provider: Send + Sync {
         body: &[u8],
         now: Timestamp,
     ) -> Result<Notice, WebhookError>;
+
+    /// Reads a webhook whose signature was checked when it came, and that was kept since.
+    ///
+    /// # Errors
+    /// [`WebhookError::Malformed`].
+    fn reread_webhook(&self, body: &[u8]) -> Result<Notice, WebhookError>;
 }
 
 /// A request to hold money.
@@ -315,11 +321,12 @@ pub enum WebhookError {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BreakerOptions {
-    /// How many of the latest calls are looked at, and must have been made before it can open.
+    /// How many of the latest calls are looked at, and must have been made before it can open;
+    /// 1 to 10,000.
     pub calls: u32,
     /// The share of failures among them, 0 to 1, that opens it.
     pub failure_rate: f32,
-    /// How many calls are looked at once it is half open.
+    /// How many calls are looked at once it is half open; 1 to 10,000.
     pub probes: u32,
     /// How long it stays open, in milliseconds.
     pub wait_ms: u64,
@@ -342,7 +349,7 @@ impl Breaker {
     /// A closed breaker.
     #[must_use]
     pub fn new(options: BreakerOptions) -> Self {
-        let length = |calls: u32| usize::try_from(calls.max(1)).unwrap_or(1);
+        let length = |calls: u32| usize::try_from(calls.clamp(1, 10_000)).unwrap_or(1);
         let recloser = Recloser::custom()
             .error_rate(options.failure_rate)
             .closed_len(length(options.calls))

@@ -254,6 +254,10 @@ impl Provider for Sandbox {
         wire::check_signature(self.webhook_secret.as_bytes(), signature, body, now)?;
         wire::read_notice(body)
     }
+
+    fn reread_webhook(&self, body: &[u8]) -> Result<Notice, WebhookError> {
+        wire::read_notice(body)
+    }
 }
 
 /// Sends a request, and reads its answer or what its failure means.

@@ -80,11 +80,11 @@ impl Webhooks {
             background: Handle::current(),
         });
         for _ in 0..POOL {
-            let webhooks = Arc::clone(&webhooks);
-            tokio::spawn(async move {
+            let worker = Arc::clone(&webhooks);
+            webhooks.background.spawn(async move {
                 loop {
-                    let job = webhooks.next().await;
-                    webhooks.deliver(job).await;
+                    let job = worker.next().await;
+                    worker.deliver(job).await;
                 }
             });
         }
@@ -98,7 +98,7 @@ impl Webhooks {
         }
         let event = Arc::new(Event::of(news));
         if happens(faults.webhook_duplicate) {
-            self.push(Duration::ZERO + late(news, faults), 0, Arc::clone(&event));
+            self.push(late(news, faults), 0, Arc::clone(&event));
         }
         if !faults.webhook_early {
             self.push(late(news, faults), 0, event);

@@ -1,12 +1,15 @@
 //! Rows of orders: a read model for lists and counts. An order's truth is its events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
 use super::{Error, LIST_MAX, Store};
 use crate::domain::time::Timestamp;
+
+/// The most statuses that one list may ask for.
+pub const STATUSES_MAX: usize = 16;
 
 /// An order as its projection last saw it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,7 +59,7 @@ pub struct Row {
 /// Which orders to list, the newest first.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// In one of these statuses; empty for any.
+    /// In one of these statuses, at most [`STATUSES_MAX`]; empty for any.
     pub status: Vec<String>,
     /// With this payment status.
     pub payment_status: Option<String>,
@@ -125,8 +128,11 @@ impl Store {
     /// Orders, the newest first.
     ///
     /// # Errors
-    /// [`Error`] of the store.
+    /// [`Error::Refused`] for more than [`STATUSES_MAX`] statuses, or the store's errors.
     pub async fn orders(&self, filter: &Filter) -> Result<Vec<Row>, Error> {
+        if filter.status.len() > STATUSES_MAX {
+            return Err(Error::Refused(format!("at most {STATUSES_MAX} statuses can be listed")));
+        }
         let mut query = select(filter);
         let found = query.build().fetch_all(self.readers()).await?;
         Ok(found.iter().map(row).collect::<Result<_, _>>()?)
@@ -145,11 +151,34 @@ impl Store {
     }
 }
 
-/// The statement of a filter: only the conditions that it has, so that SQLite picks their index.
+/// The statement of a filter. Several statuses are as many lists that are merged: SQLite would
+/// otherwise sort all orders of these statuses for one page of them.
 fn select(filter: &Filter) -> QueryBuilder<Sqlite> {
-    let mut query = QueryBuilder::new(SELECT);
+    let statuses: BTreeSet<&str> = filter.status.iter().map(String::as_str).collect();
+    let mut query = QueryBuilder::new("");
+    match statuses.len() {
+        0 => push_list(&mut query, filter, None),
+        1 => push_list(&mut query, filter, statuses.first().copied()),
+        _ => {
+            for (at, status) in statuses.into_iter().enumerate() {
+                query.push(if at == 0 { "SELECT * FROM (" } else { " UNION ALL SELECT * FROM (" });
+                push_list(&mut query, filter, Some(status));
+                query.push(")");
+            }
+            query.push(" ORDER BY id DESC LIMIT ").push_bind(filter.limit.min(LIST_MAX));
+        }
+    }
+    query
+}
+
+/// One list: only the conditions that the filter has, so that SQLite picks their index.
+fn push_list(query: &mut QueryBuilder<Sqlite>, filter: &Filter, status: Option<&str>) {
     // Every id is below this one: the first page.
-    query.push("id < ").push_bind(filter.after.clone().unwrap_or_else(|| "p".to_owned()));
+    let after = filter.after.clone().unwrap_or_else(|| "p".to_owned());
+    query.push(SELECT).push("id < ").push_bind(after);
+    if let Some(status) = status {
+        query.push(" AND status = ").push_bind(status.to_owned());
+    }
     let texts = [
         (" AND payment_status = ", &filter.payment_status),
         (" AND fulfillment_status = ", &filter.fulfillment_status),
@@ -171,21 +200,12 @@ fn select(filter: &Filter) -> QueryBuilder<Sqlite> {
             query.push(condition).push_bind(value);
         }
     }
-    if !filter.status.is_empty() {
-        query.push(" AND status IN (");
-        let mut list = query.separated(", ");
-        for status in &filter.status {
-            list.push_bind(status.clone());
-        }
-        query.push(")");
-    }
     if filter.stuck {
         query.push(" AND saga_step IS NOT NULL AND stuck_reason IS NOT NULL");
     } else if filter.unfinished {
         query.push(" AND saga_step IS NOT NULL");
     }
     query.push(" ORDER BY id DESC LIMIT ").push_bind(filter.limit.min(LIST_MAX));
-    query
 }
 
 /// Writes a row over what it was, inside of a projection's transaction.

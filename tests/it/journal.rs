@@ -345,6 +345,37 @@ async fn an_append_given_up_half_way_leaves_the_connection_usable() {
     assert_eq!(written[0].pos, 1);
 }
 
+#[tokio::test]
+async fn a_write_that_broke_is_forgotten_and_the_next_one_goes_through() {
+    let fixture = Fixture::sqlite().await;
+    let (_, dir) = fixture.store.as_ref().unwrap();
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(dir.path().join("kontor.db"));
+    let mut saboteur = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    sqlx::query("ALTER TABLE timer RENAME TO hidden").execute(&mut saboteur).await.unwrap();
+    let batch = [with_timer(append("cart_1", 0, 3), TimerChange::Set(at(1)))];
+    for _ in 0..3 {
+        let outcome = fixture.append(&batch).await;
+        assert!(matches!(outcome, Err(AppendError::Failed(_))), "{outcome:?}");
+    }
+    assert_eq!(fixture.all().await, []);
+    sqlx::query("ALTER TABLE hidden RENAME TO timer").execute(&mut saboteur).await.unwrap();
+    sqlx::Connection::close(saboteur).await.unwrap();
+    assert_eq!(fixture.append(&batch).await.unwrap()[0].pos, 1);
+}
+
+#[tokio::test]
+async fn events_are_never_changed_or_deleted() {
+    let fixture = Fixture::sqlite().await;
+    fixture.append(&[append("cart_1", 0, 1)]).await.unwrap();
+    let (_, dir) = fixture.store.as_ref().unwrap();
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(dir.path().join("kontor.db"));
+    let mut vandal = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    for text in ["DELETE FROM event", "UPDATE event SET data = '{}'"] {
+        assert!(sqlx::query(text).execute(&mut vandal).await.is_err(), "{text}");
+    }
+    assert_eq!(fixture.all().await.len(), 1);
+}
+
 /// One step of the twin test: which entities append after which seq.
 type Step = Vec<(u8, i64, u8)>;
 

@@ -17,7 +17,7 @@ use super::shard::Route;
 use super::{Append, Error, Host, NewEvent, read};
 use crate::domain::entity::{Cause, EntityId, Event, Noun};
 use crate::domain::time::{Span, Timestamp};
-use crate::store::journal::{AppendError, Record, Snapshot, TimerChange};
+use crate::store::journal::{AppendError, Journal, ReadError, Record, Snapshot, TimerChange};
 
 /// How long an idempotency key is remembered.
 const KEY_MEMORY: Span = Span::from_secs(24 * 3600);
@@ -537,6 +537,46 @@ pub fn decode<E: Event>(record: &Record) -> Result<E, serde_json::Error> {
         data = E::upcast(&record.kind, version, data);
     }
     serde_json::from_value(data)
+}
+
+/// Folds an entity's events up to `until`, from its snapshot on where that is not beyond; the
+/// inner error says why its history cannot be read.
+///
+/// # Errors
+/// [`ReadError`] of the journal.
+pub async fn load<N: Noun>(
+    journal: &dyn Journal,
+    entity: &EntityId,
+    until: i64,
+) -> Result<Result<(N, i64), String>, ReadError> {
+    let (mut state, mut seq) = (N::default(), 0);
+    if until > i64::from(PAGE)
+        && let Some(snapshot) = journal.snapshot(entity).await?
+        && snapshot.state_version == N::STATE_VERSION
+        && snapshot.seq <= until
+        && let Ok(kept) = serde_json::from_str::<KeptOwned<N>>(&snapshot.data)
+    {
+        (state, seq) = (kept.state, snapshot.seq);
+    }
+    loop {
+        let page = journal.read_entity(entity, seq, PAGE).await?;
+        for record in &page {
+            if record.seq > until {
+                return Ok(Ok((state, seq)));
+            }
+            if record.seq != seq + 1 {
+                return Ok(Err(format!("event {} follows event {seq}", record.seq)));
+            }
+            match decode::<N::Event>(record) {
+                Ok(event) => state.evolve(&event, record.at),
+                Err(error) => return Ok(Err(format!("event {}: {error}", record.seq))),
+            }
+            seq = record.seq;
+        }
+        if page.len() < usize::try_from(PAGE).unwrap_or(usize::MAX) {
+            return Ok(Ok((state, seq)));
+        }
+    }
 }
 
 /// What a snapshot holds.

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
-pub use entity::decode;
+pub use entity::{decode, load};
 pub use message::View;
 
 use super::clock::Clock;

@@ -11,40 +11,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::domain::entity::{Cause, EntityId};
+pub use crate::domain::entity::Record;
+
+use crate::domain::entity::EntityId;
 use crate::domain::time::Timestamp;
 use crate::store::product;
-
-/// A fact, as it stands in the journal.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Record {
-    /// The shard of its entity.
-    pub shard: u16,
-    /// Its place in the shard, dense from 1, in order of commit.
-    pub pos: i64,
-    /// Whose event it is.
-    pub entity: EntityId,
-    /// Its place in the entity's life, dense from 1.
-    pub seq: i64,
-    /// The event's kind.
-    pub kind: Arc<str>,
-    /// The version of the kind's shape.
-    pub version: u16,
-    /// When it was decided, by the store's clock.
-    pub at: Timestamp,
-    /// Who and why: a [`Cause`] as JSON.
-    pub cause: Arc<str>,
-    /// The event as JSON.
-    pub data: Arc<str>,
-}
-
-impl Record {
-    /// The cause, read from its JSON; a default one if it cannot be read.
-    #[must_use]
-    pub fn cause(&self) -> Cause {
-        serde_json::from_str(&self.cause).unwrap_or_default()
-    }
-}
 
 /// One event that is to be appended.
 #[derive(Clone, Debug)]
@@ -68,7 +39,7 @@ pub struct Append {
     pub events: Vec<NewEvent>,
     /// When they were decided.
     pub at: Timestamp,
-    /// A [`Cause`] as JSON.
+    /// A [`Cause`](crate::domain::entity::Cause) as JSON.
     pub cause: Arc<str>,
     /// What becomes of the entity's timer.
     pub timer: Option<TimerChange>,

@@ -45,7 +45,7 @@ async fn a_timeout_may_hide_a_payment() {
     let psp = Fixture::start().await;
     let request = authorize("order-1", "key-1", 1000, "tok_timeout");
     for _ in 0..2 {
-        let answer = psp.hasty(500).authorize(&request).await;
+        let answer = psp.hasty(1500).authorize(&request).await;
         assert!(unknown(&answer), "{answer:?}");
     }
     let payment = psp.client.find("order-1").await.unwrap().unwrap();
@@ -177,4 +177,15 @@ async fn errors_say_what_may_have_happened() {
     let rejected = Error::Rejected { code: "x".into(), message: "y".into() };
     assert!(Error::Unavailable.retryable() && Error::Unknown("z".into()).retryable());
     assert!(!rejected.retryable());
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_frees_its_key() {
+    let psp = Fixture::start().await;
+    psp.set_faults(json!({ "slow_ms": 100_000 })).await;
+    let request = authorize("order-1", "k1", 1000, "tok_ok");
+    assert!(unknown(&psp.hasty(1000).authorize(&request).await));
+    psp.set_faults(json!({})).await;
+    let answer = psp.client.authorize(&request).await;
+    assert!(matches!(answer, Ok(Authorization::Authorized { .. })), "{answer:?}");
 }

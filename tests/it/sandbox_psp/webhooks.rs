@@ -118,7 +118,8 @@ async fn a_refused_webhook_comes_again() {
     psp.authorized("order-2", 1000).await;
     let received = receiver.until_received(4).await;
     assert_eq!(received.len(), 4);
-    assert!(received[2].at - received[1].at > received[1].at - received[0].at, "backs off");
+    let gap = |n: usize| received[n].at - received[n - 1].at;
+    assert!(gap(1) >= Duration::from_millis(250) && gap(2) >= Duration::from_millis(500));
 }
 
 #[tokio::test]
@@ -189,7 +190,7 @@ async fn webhooks_get_lost() {
 async fn an_unanswered_payment_is_told_by_webhook() {
     let (psp, receiver) = subscribed(0).await;
     let request = authorize("order-1", "k1", 1000, "tok_timeout");
-    assert!(unknown(&psp.hasty(300).authorize(&request).await));
+    assert!(unknown(&psp.hasty(1500).authorize(&request).await));
     receiver.until_received(1).await;
     let notices = receiver.notices(&psp.client);
     assert_eq!((notices[0].kind, notices[0].payment.amount), (NoticeKind::Authorized, gbp(1000)));

@@ -1,0 +1,147 @@
+//! What a cart comes to right now: its lines with today's names and prices, its delivery, its
+//! totals, and what is still missing before it can be checked out.
+
+use super::node::Node;
+use crate::domain::cart::Cart;
+use crate::domain::id::Sku;
+use crate::domain::money::InvalidMoney;
+use crate::domain::pricing::{Delivery, Line, Totals};
+use crate::store;
+
+/// A cart with prices.
+#[derive(Clone, Debug)]
+pub struct Priced {
+    /// The lines that can be sold, and at no price those that cannot.
+    pub lines: Vec<PricedLine>,
+    /// The chosen way of delivery, where it is offered.
+    pub delivery: Option<Delivery>,
+    /// What it comes to, lines that cannot be sold left out.
+    pub totals: Totals,
+    /// What is missing.
+    pub requirements: Vec<Requirement>,
+}
+
+/// A line of a cart with its price.
+#[derive(Clone, Debug)]
+pub struct PricedLine {
+    /// The line as it would be frozen.
+    pub line: Line,
+    /// Whether its price was agreed for this cart only.
+    pub agreed: bool,
+    /// Whether it can be sold now.
+    pub available: bool,
+}
+
+/// Something without which a cart cannot be checked out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what each means")]
+pub enum Requirement {
+    #[error("add a line")]
+    LinesMissing,
+    #[error("give an email address")]
+    EmailMissing,
+    #[error("give a shipping address")]
+    ShippingAddressMissing,
+    #[error("choose a delivery option that is offered in the cart's currency")]
+    DeliveryOptionMissing,
+    #[error("remove line {line}: {sku} is not for sale in this currency")]
+    LineUnavailable { line: u32, sku: Sku },
+    #[error("the cart comes to more than can be charged")]
+    TotalTooLarge,
+}
+
+impl Requirement {
+    /// The stable code.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::LinesMissing => "lines_missing",
+            Self::EmailMissing => "email_missing",
+            Self::ShippingAddressMissing => "shipping_address_missing",
+            Self::DeliveryOptionMissing => "delivery_option_missing",
+            Self::LineUnavailable { .. } => "line_unavailable",
+            Self::TotalTooLarge => "total_too_large",
+        }
+    }
+}
+
+impl Node {
+    /// Prices a cart.
+    ///
+    /// # Errors
+    /// The store's, when products cannot be read.
+    pub async fn price(&self, cart: &Cart) -> Result<Priced, store::Error> {
+        let mut requirements = Vec::new();
+        let lines = self.price_lines(cart, &mut requirements).await?;
+        if cart.lines().is_empty() {
+            requirements.push(Requirement::LinesMissing);
+        }
+        if cart.email().is_none() {
+            requirements.push(Requirement::EmailMissing);
+        }
+        if cart.shipping_address().is_none() {
+            requirements.push(Requirement::ShippingAddressMissing);
+        }
+        let option = cart.delivery_option().and_then(|id| self.rules.delivery_option(id));
+        let delivery = option
+            .zip(cart.currency())
+            .and_then(|(option, currency)| Delivery::of(option, currency, &self.rules));
+        if delivery.is_none() {
+            requirements.push(Requirement::DeliveryOptionMissing);
+        }
+        let sold: Vec<Line> =
+            lines.iter().filter(|line| line.available).map(|line| line.line.clone()).collect();
+        let totals = Totals::of(&sold, delivery.as_ref(), self.rules.tax_included);
+        if totals.is_err() {
+            requirements.push(Requirement::TotalTooLarge);
+        }
+        Ok(Priced { lines, delivery, totals: totals.unwrap_or_default(), requirements })
+    }
+
+    async fn price_lines(
+        &self,
+        cart: &Cart,
+        requirements: &mut Vec<Requirement>,
+    ) -> Result<Vec<PricedLine>, store::Error> {
+        let mut lines = Vec::with_capacity(cart.lines().len());
+        for line in cart.lines() {
+            let row = self.catalog.product(&line.sku).await?;
+            let product = row.as_ref().map(|row| &row.product);
+            let listed = cart
+                .currency()
+                .and_then(|currency| product?.prices.get(&currency))
+                .filter(|_| product.is_some_and(|product| product.active))
+                .copied();
+            let price = line.agreed_price.filter(|_| product.is_some()).or(listed);
+            let name = product.map(|product| product.name.clone()).unwrap_or_default();
+            let rate = product.map(|product| product.tax_rate).unwrap_or_default();
+            let named = (line.sku.clone(), name);
+            let unit_price = price.unwrap_or_default();
+            let priced =
+                Line::new(line.id, named.clone(), line.quantity, (unit_price, rate), &self.rules);
+            let available = price.is_some() && priced.is_ok();
+            match priced {
+                Err(InvalidMoney::TooLarge) => requirements.push(Requirement::TotalTooLarge),
+                _ if !available => {
+                    let (line, sku) = (line.id, line.sku.clone());
+                    requirements.push(Requirement::LineUnavailable { line, sku });
+                }
+                _ => {}
+            }
+            let (sku, name) = named;
+            let line_of = priced.unwrap_or(Line {
+                id: line.id,
+                sku,
+                name,
+                quantity: line.quantity,
+                unit_price,
+                tax_rate: rate,
+                total: 0,
+                tax: 0,
+            });
+            let agreed = line.agreed_price.is_some();
+            lines.push(PricedLine { line: line_of, agreed, available });
+        }
+        Ok(lines)
+    }
+}

@@ -1,0 +1,367 @@
+//! The checkout: a cart becomes an order, its stock is held, and later allocated and numbered.
+//!
+//! What the order decides is the domain's; here is only who is asked, and in what order. The
+//! money is in `payments`.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt as _};
+
+use super::cart::Requirement;
+use super::host::{self, Teller};
+use super::node::Node;
+use super::patience::Backoff;
+use crate::domain::cart;
+use crate::domain::counter;
+use crate::domain::entity::Cause;
+use crate::domain::id::{CartId, OrderId, Sku};
+use crate::domain::money::Money;
+use crate::domain::order::{self, Command, Order, PaymentMethod, Shortage};
+use crate::domain::stock;
+use crate::domain::time::Span;
+use crate::store;
+
+/// How many SKUs are asked at once for one order.
+const SKUS_AT_ONCE: usize = 64;
+
+/// What a buyer asks for.
+#[derive(Debug)]
+pub struct Request {
+    /// The cart.
+    pub cart: CartId,
+    /// How it is paid.
+    pub method: PaymentMethod,
+    /// What the buyer was shown.
+    pub expected_total: Option<Money>,
+    /// Who asks; it carries the idempotency key.
+    pub cause: Cause,
+    /// How long to wait for the outcome.
+    pub patience: Option<Duration>,
+}
+
+/// An order after a checkout.
+#[derive(Debug)]
+pub struct Placed {
+    /// The order.
+    pub order: Order,
+    /// Its version.
+    pub seq: i64,
+    /// Whether it is known how it went.
+    pub settled: bool,
+    /// Whether this was done before, under the same key.
+    pub replayed: bool,
+}
+
+/// Why nothing was placed.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what each means")]
+pub enum Refusal {
+    #[error("there is no such cart")]
+    CartNotFound,
+    #[error("the cart has expired")]
+    CartExpired,
+    #[error("the cart has become an order")]
+    CartSpent { order: OrderId },
+    #[error("the cart is not complete")]
+    Incomplete(Vec<Requirement>),
+    #[error("the cart comes to {total}")]
+    Changed { total: Money },
+    #[error("there is too little stock")]
+    OutOfStock(Vec<Shortage>),
+    #[error("there is no payment provider of this name")]
+    UnknownProvider,
+    #[error("the order is being paid for")]
+    InProgress { order: OrderId },
+    #[error(transparent)]
+    Host(host::Error<order::Rejection>),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+fn of_cart(error: host::Error<cart::Rejection>) -> Refusal {
+    Refusal::Host(match error {
+        host::Error::Rejected(_) | host::Error::TryAgain => host::Error::TryAgain,
+        host::Error::Busy => host::Error::Busy,
+        host::Error::TimedOut => host::Error::TimedOut,
+        host::Error::Storage(why) => host::Error::Storage(why),
+        host::Error::Quarantined(why) => host::Error::Quarantined(why),
+        host::Error::KeyReused => host::Error::KeyReused,
+    })
+}
+
+impl Node {
+    /// Makes an order of a cart, or tries once more to pay the order that it has become.
+    ///
+    /// # Errors
+    /// [`Refusal`]: nothing was placed, or nothing is known to have been.
+    pub async fn checkout(&self, request: Request) -> Result<Placed, Refusal> {
+        if !self.payments.knows(&request.method.provider) {
+            return Err(Refusal::UnknownProvider);
+        }
+        let entity = cart::entity_id(request.cart);
+        let cart = self.carts.look(&entity, |view| view.state.clone()).await.map_err(of_cart)?;
+        let order = OrderId(request.cart.0);
+        let command = match cart.open(self.clock.now()) {
+            Ok(()) => Command::Place {
+                placed: self.freeze(order, &cart, request.expected_total).await?.into(),
+                method: request.method,
+            },
+            Err(cart::Rejection::Spent { .. }) => Command::Pay { method: request.method },
+            Err(cart::Rejection::Expired) => return Err(Refusal::CartExpired),
+            Err(_) => return Err(Refusal::CartNotFound),
+        };
+        let entity = order::entity_id(order);
+        let read = |view: host::View<'_, Order>| Placed {
+            order: view.state.clone(),
+            seq: view.seq,
+            settled: view.state.settled(),
+            replayed: view.replayed,
+        };
+        let asked = self.orders.ask(&entity, command, request.cause, read).await;
+        let placed = asked.map_err(|error| match error {
+            host::Error::Rejected(order::Rejection::InProgress) => Refusal::InProgress { order },
+            host::Error::Rejected(order::Rejection::NotPayable { .. }) => {
+                Refusal::CartSpent { order }
+            }
+            other => Refusal::Host(other),
+        })?;
+        match request.patience {
+            Some(patience) if !placed.settled => {
+                let replayed = placed.replayed;
+                let waited = self.orders.wait(&entity, patience, Order::settled, read).await;
+                waited.map(|placed| Placed { replayed, ..placed }).map_err(Refusal::Host)
+            }
+            _ => Ok(placed),
+        }
+    }
+
+    /// Prices a cart for good, and looks whether there is stock for it, so that the buyer of a
+    /// cart that cannot be filled keeps the cart.
+    async fn freeze(
+        &self,
+        order: OrderId,
+        cart: &cart::Cart,
+        expected: Option<Money>,
+    ) -> Result<order::Placed, Refusal> {
+        let priced = self.price(cart).await?;
+        if !priced.requirements.is_empty() {
+            return Err(Refusal::Incomplete(priced.requirements));
+        }
+        let (Some(currency), Some(email), Some(shipping), Some(delivery)) =
+            (cart.currency(), cart.email(), cart.shipping_address(), priced.delivery)
+        else {
+            return Err(Refusal::CartNotFound);
+        };
+        let total = Money::new(priced.totals.total, currency);
+        if expected.is_some_and(|expected| expected != total) {
+            return Err(Refusal::Changed { total });
+        }
+        let placed = order::Placed {
+            order,
+            currency,
+            email: email.to_owned(),
+            reference: cart.reference().map(str::to_owned),
+            lines: priced.lines.into_iter().map(|line| line.line).collect(),
+            shipping_address: shipping.clone(),
+            billing_address: cart.billing_address().cloned(),
+            delivery,
+            totals: priced.totals,
+            capture: self.settings.capture,
+            deadline_at: self.clock.now() + Span::from_secs(self.settings.payment_deadline_secs),
+            hold: Span::from_secs(self.settings.hold_secs),
+        };
+        self.look_for_stock(&placed).await?;
+        Ok(placed)
+    }
+
+    async fn look_for_stock(&self, placed: &order::Placed) -> Result<(), Refusal> {
+        let mut units: BTreeMap<Sku, i64> = BTreeMap::new();
+        for line in &placed.lines {
+            *units.entry(line.sku.clone()).or_insert(0) += line.quantity;
+        }
+        let now = self.clock.now();
+        let looks = units.into_iter().map(|(sku, requested)| async move {
+            let entity = stock::entity_id(&sku);
+            let available = self.stock.look(&entity, move |view| view.state.sellable(now)).await;
+            available.map(|available| Shortage { sku, requested, available })
+        });
+        let all: Vec<_> = stream::iter(looks).buffer_unordered(SKUS_AT_ONCE).collect().await;
+        // What cannot be looked at now is decided when it is reserved.
+        let mut short: Vec<Shortage> =
+            all.into_iter().flatten().filter(|one| one.available < one.requested).collect();
+        if short.is_empty() {
+            return Ok(());
+        }
+        short.sort_by(|a, b| a.sku.cmp(&b.sku));
+        Err(Refusal::OutOfStock(short))
+    }
+
+    /// Holds stock for an order, all of it or none, and spends its cart.
+    pub(super) async fn reserve(
+        &self,
+        order: OrderId,
+        generation: u32,
+        (units, hold): (BTreeMap<Sku, i64>, Span),
+        teller: &Teller<Order>,
+    ) {
+        let mut backoff = Backoff::default();
+        loop {
+            let hold_until = self.clock.now() + hold;
+            let asked = units.clone().into_iter().map(|(sku, quantity)| {
+                let reserve = stock::Reserve {
+                    order,
+                    generation,
+                    quantity,
+                    hold_until,
+                    priority: self.settings.locations.clone(),
+                };
+                self.reserve_one(sku, reserve)
+            });
+            let spent = self.spend_cart(order);
+            let asked = stream::iter(asked).buffer_unordered(SKUS_AT_ONCE).collect::<Vec<_>>();
+            let (answers, spent) = tokio::join!(asked, spent);
+            let mut shortages = Vec::new();
+            let mut again = !spent;
+            for answer in answers {
+                match answer {
+                    Ok(()) => {}
+                    Err(Short::Of(shortage)) => shortages.push(shortage),
+                    Err(Short::Released) => return,
+                    Err(Short::TryAgain) => again = true,
+                }
+            }
+            if !shortages.is_empty() && spent {
+                shortages.sort_by(|a, b| a.sku.cmp(&b.sku));
+                return teller.tell(Command::OutOfStock { generation, shortages });
+            }
+            if !again && shortages.is_empty() {
+                return teller.tell(Command::Reserved { generation });
+            }
+            backoff.pause().await;
+        }
+    }
+
+    async fn reserve_one(&self, sku: Sku, reserve: stock::Reserve) -> Result<(), Short> {
+        let entity = stock::entity_id(&sku);
+        let command = stock::Command::Reserve(reserve);
+        match self.stock.ask(&entity, command, saga(), |_| ()).await {
+            Ok(()) => Ok(()),
+            Err(host::Error::Rejected(stock::Rejection::OutOfStock { requested, available })) => {
+                Err(Short::Of(Shortage { sku, requested, available }))
+            }
+            Err(host::Error::Rejected(stock::Rejection::Released)) => Err(Short::Released),
+            Err(host::Error::Rejected(stock::Rejection::TooMany)) => {
+                Err(Short::Of(Shortage { sku, requested: 0, available: 0 }))
+            }
+            Err(_) => Err(Short::TryAgain),
+        }
+    }
+
+    async fn spend_cart(&self, order: OrderId) -> bool {
+        let entity = cart::entity_id(CartId(order.0));
+        let command = cart::Command::Spend { order };
+        let spent = self.carts.ask(&entity, command, saga(), |_| ()).await;
+        matches!(spent, Ok(()) | Err(host::Error::Rejected(_)))
+    }
+
+    /// Turns an order's holds into allocations and draws its number.
+    pub(super) async fn commit(
+        &self,
+        order: OrderId,
+        generation: u32,
+        units: BTreeMap<Sku, i64>,
+        teller: &Teller<Order>,
+    ) {
+        let mut backoff = Backoff::default();
+        loop {
+            let asked = units.clone().into_keys().map(|sku| async move {
+                let entity = stock::entity_id(&sku);
+                let command = stock::Command::Commit { order };
+                self.stock.ask(&entity, command, saga(), |_| ()).await
+            });
+            let answers: Vec<_> =
+                stream::iter(asked).buffer_unordered(SKUS_AT_ONCE).collect().await;
+            if answers.iter().any(|answer| matches!(answer, Err(host::Error::Rejected(_)))) {
+                return teller.tell(Command::HoldLapsed { generation });
+            }
+            if answers.iter().all(Result::is_ok)
+                && let Some(number) = self.draw_number(order).await
+            {
+                return teller.tell(Command::Confirm { number });
+            }
+            backoff.pause().await;
+        }
+    }
+
+    async fn draw_number(&self, order: OrderId) -> Option<i64> {
+        let arrived = self.numbers.take();
+        let draw = counter::Draw { order, arrived: arrived.clone() };
+        let read =
+            move |view: host::View<'_, counter::Counter>| view.state.open().get(&order).copied();
+        let drawn = self.counters.ask(&counter::order_numbers(), draw, saga(), read).await;
+        if drawn.is_err() {
+            self.numbers.give_back(arrived);
+        }
+        drawn.ok().flatten()
+    }
+
+    /// Gives back all stock of an order.
+    pub(super) async fn release(
+        &self,
+        order: OrderId,
+        units: BTreeMap<Sku, i64>,
+        teller: &Teller<Order>,
+    ) {
+        let mut backoff = Backoff::default();
+        loop {
+            let asked = units.clone().into_keys().map(|sku| async move {
+                let entity = stock::entity_id(&sku);
+                let command = stock::Command::Release { order };
+                self.stock.ask(&entity, command, saga(), |_| ()).await
+            });
+            let answers: Vec<_> =
+                stream::iter(asked).buffer_unordered(SKUS_AT_ONCE).collect().await;
+            if answers.iter().all(Result::is_ok) {
+                return teller.tell(Command::Released);
+            }
+            backoff.pause().await;
+        }
+    }
+}
+
+/// Why a SKU was not reserved.
+enum Short {
+    Of(Shortage),
+    Released,
+    TryAgain,
+}
+
+pub(super) fn saga() -> Cause {
+    Cause { by: "saga".into(), ..Cause::default() }
+}
+
+/// Orders that have their number for good, so that the counter need not remember it. Losing one
+/// at a crash costs a few bytes until the next start.
+#[derive(Default)]
+pub(super) struct Numbers(Mutex<Vec<OrderId>>);
+
+/// How many arrivals one draw carries at the most.
+const ARRIVED_MAX: usize = 500;
+
+impl Numbers {
+    pub(super) fn arrived(&self, order: OrderId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(order);
+    }
+
+    fn take(&self) -> Vec<OrderId> {
+        let mut arrived = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = arrived.len().saturating_sub(ARRIVED_MAX);
+        arrived.split_off(from)
+    }
+
+    fn give_back(&self, orders: Vec<OrderId>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(orders);
+    }
+}

@@ -1,0 +1,44 @@
+//! How long to wait before the next try: twice as long each time, with jitter, up to a bound.
+
+use std::time::Duration;
+
+use backon::BackoffBuilder as _;
+
+const SHORTEST: Duration = Duration::from_millis(20);
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// A row of growing pauses that never ends.
+pub(super) struct Backoff {
+    pauses: backon::ExponentialBackoff,
+    tries: u32,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self::from(SHORTEST)
+    }
+}
+
+impl Backoff {
+    /// Pauses that begin with about `shortest`.
+    pub(super) fn from(shortest: Duration) -> Self {
+        let pauses = backon::ExponentialBuilder::default()
+            .with_min_delay(shortest)
+            .with_max_delay(LONGEST)
+            .with_jitter()
+            .without_max_times()
+            .build();
+        Self { pauses, tries: 0 }
+    }
+
+    /// How many pauses there were.
+    pub(super) const fn tries(&self) -> u32 {
+        self.tries
+    }
+
+    /// Waits for the next try.
+    pub(super) async fn pause(&mut self) {
+        self.tries = self.tries.saturating_add(1);
+        tokio::time::sleep(self.pauses.next().unwrap_or(LONGEST)).await;
+    }
+}

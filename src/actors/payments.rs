@@ -1,0 +1,336 @@
+//! The money of an order: what its provider is asked, and what becomes of the answers.
+//!
+//! A provider that does not answer has perhaps acted: the same key again, then a question by our
+//! reference, then a reversal. Never a second attempt while the first is unknown. Webhooks and
+//! the sweep are in `notices`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::host::Teller;
+use super::node::Node;
+use super::patience::Backoff;
+use crate::domain::entity::EntityId;
+use crate::domain::money::Money;
+use crate::domain::order::{Command, Effect, Order, Report};
+use crate::providers::payment::{
+    Authorization, Authorize, Error, Operation, OperationKind, Payment, PaymentStatus, Provider,
+    Receipt,
+};
+
+/// How patient kontor is with payment providers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// The pause before the first repeated call, in milliseconds; each next one is longer.
+    pub retry_after_ms: u64,
+    /// Calls without an answer after which the provider is asked what became of it.
+    pub ask_after: u32,
+    /// Calls without success after which a step is stuck and an operator sees it.
+    pub stuck_after: u32,
+    /// How often the provider's list is compared with the journal, in seconds; 0 for never.
+    pub sweep_secs: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { retry_after_ms: 200, ask_after: 2, stuck_after: 10, sweep_secs: 180 }
+    }
+}
+
+/// The payment providers of a store, by name.
+#[derive(Clone, Default)]
+pub struct Payments {
+    providers: HashMap<&'static str, Arc<dyn Provider>>,
+    options: Options,
+}
+
+impl Payments {
+    /// Providers, and how patient to be with them.
+    #[must_use]
+    pub fn new(providers: Vec<Arc<dyn Provider>>, options: Options) -> Self {
+        let providers = providers.into_iter().map(|one| (one.name(), one)).collect();
+        Self { providers, options }
+    }
+
+    /// Whether there is a provider of this name.
+    #[must_use]
+    pub fn knows(&self, name: &str) -> bool {
+        self.providers.contains_key(name)
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<dyn Provider>> {
+        self.providers.values()
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Arc<dyn Provider>> {
+        self.providers.get(name)
+    }
+
+    pub(super) const fn options(&self) -> &Options {
+        &self.options
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::from(Duration::from_millis(self.options.retry_after_ms))
+    }
+}
+
+/// Our name for an attempt, at the provider.
+#[must_use]
+pub fn attempt_reference(order: &EntityId, attempt: u32) -> String {
+    format!("{order}-p{attempt}")
+}
+
+/// Reads our name of something at the provider: the order, the letter, the number.
+#[must_use]
+pub fn parse_reference(reference: &str) -> Option<(EntityId, char, u32)> {
+    let (order, rest) = reference.rsplit_once('-')?;
+    let kind = rest.chars().next()?;
+    let number = rest.get(kind.len_utf8()..)?.parse().ok()?;
+    order.starts_with("ord_").then(|| (EntityId::new(order), kind, number))
+}
+
+/// What a provider's record says of the attempt; `None` while it is still being worked on.
+#[must_use]
+pub fn report_of(payment: &Payment) -> Option<Report> {
+    match payment.status {
+        PaymentStatus::Pending => None,
+        PaymentStatus::Declined => Some(Report::Declined {
+            code: payment.decline_code.clone().unwrap_or_else(|| "declined".into()),
+        }),
+        PaymentStatus::Authorized if payment.voided && payment.captured == 0 => {
+            Some(Report::Voided)
+        }
+        PaymentStatus::Authorized => {
+            Some(Report::Authorized { payment: payment.id.clone(), amount: payment.amount.amount })
+        }
+    }
+}
+
+/// One operation on a payment that was authorized before.
+struct Deed<'a> {
+    step: String,
+    payment: &'a str,
+    reference: String,
+    amount: Money,
+    kind: OperationKind,
+}
+
+impl Node {
+    /// Performs an effect that moves money.
+    pub(super) async fn perform_payment(
+        &self,
+        order: &EntityId,
+        effect: Effect,
+        teller: &Teller<Order>,
+    ) {
+        let step = effect.step();
+        match effect {
+            Effect::Authorize { attempt, provider, token, amount } => {
+                let Some(provider) = self.payments.get(&provider) else {
+                    return no_provider(step, &provider, teller);
+                };
+                let reference = attempt_reference(order, attempt);
+                let token = token.unwrap_or_default();
+                let key = reference.clone();
+                let request = Authorize { reference, key, amount, token };
+                self.authorize(order, attempt, (provider, &request), teller).await;
+            }
+            Effect::Reverse { attempt, provider } => {
+                let Some(provider) = self.payments.get(&provider) else {
+                    return no_provider(step, &provider, teller);
+                };
+                self.reverse(order, attempt, provider, teller).await;
+            }
+            Effect::Capture { capture, provider, payment, amount } => {
+                let reference = format!("{order}-c{capture}");
+                let kind = OperationKind::Capture;
+                let deed = Deed { step, payment: &payment, reference, amount, kind };
+                let done = |receipt: Receipt| Command::Captured {
+                    capture,
+                    amount: receipt.amount.amount,
+                    operation: receipt.operation,
+                };
+                self.operate(&provider, &deed, teller, done).await;
+            }
+            Effect::Void { attempt, provider, payment, amount } => {
+                let reference = format!("{order}-v{attempt}");
+                let kind = OperationKind::Void;
+                let deed = Deed { step, payment: &payment, reference, amount, kind };
+                let done = |_| Command::Report { attempt, report: Report::Voided };
+                self.operate(&provider, &deed, teller, done).await;
+            }
+            Effect::Refund { refund, provider, payment, amount } => {
+                let reference = format!("{order}-r{refund}");
+                let kind = OperationKind::Refund;
+                let deed = Deed { step, payment: &payment, reference, amount, kind };
+                let done =
+                    |receipt: Receipt| Command::Refunded { refund, operation: receipt.operation };
+                self.operate(&provider, &deed, teller, done).await;
+            }
+            _ => {}
+        }
+    }
+
+    /// Asks for the money until it is known what became of it.
+    async fn authorize(
+        &self,
+        order: &EntityId,
+        attempt: u32,
+        (provider, request): (&Arc<dyn Provider>, &Authorize),
+        teller: &Teller<Order>,
+    ) {
+        let step = format!("authorize:{attempt}");
+        let mut backoff = self.payments.backoff();
+        let mut unanswered = 0;
+        let report = |report| teller.tell(Command::Report { attempt, report });
+        loop {
+            match provider.authorize(request).await {
+                Ok(Authorization::Authorized { payment, amount }) => {
+                    return report(Report::Authorized { payment, amount: amount.amount });
+                }
+                Ok(Authorization::Declined { code, .. }) => {
+                    return report(Report::Declined { code });
+                }
+                Ok(Authorization::Pending { payment }) => {
+                    report(Report::Pending { payment });
+                    unanswered = self.payments.options.ask_after;
+                }
+                Err(Error::Rejected { code, .. }) if code == "reference_blocked" => {
+                    return report(Report::Reversed);
+                }
+                Err(Error::Rejected { code, .. }) => return report(Report::Declined { code }),
+                Err(error @ (Error::Unavailable | Error::Unknown(_))) => {
+                    if matches!(error, Error::Unknown(_)) {
+                        unanswered += 1;
+                    }
+                    report(Report::Unknown { why: error.to_string() });
+                }
+            }
+            if unanswered >= self.payments.options.ask_after
+                && let Some(known) = self.find_out(order, &step, (provider, request)).await
+            {
+                return report(known);
+            }
+            backoff.pause().await;
+            if !self.still_wanted(order, &step).await {
+                return;
+            }
+        }
+    }
+
+    /// Asks what became of an attempt; if the provider has never heard of it, makes sure that
+    /// it never will. `None` if that cannot be known yet.
+    async fn find_out(
+        &self,
+        order: &EntityId,
+        step: &str,
+        (provider, request): (&Arc<dyn Provider>, &Authorize),
+    ) -> Option<Report> {
+        let mut backoff = self.payments.backoff();
+        loop {
+            match provider.find(&request.reference).await {
+                Ok(Some(payment)) => {
+                    if let Some(report) = report_of(&payment) {
+                        return Some(report);
+                    }
+                }
+                Ok(None) => {
+                    return provider
+                        .reverse(&request.reference)
+                        .await
+                        .ok()
+                        .map(|_| Report::Reversed);
+                }
+                Err(_) => return None,
+            }
+            backoff.pause().await;
+            if !self.still_wanted(order, step).await {
+                return None;
+            }
+        }
+    }
+
+    /// Takes an attempt back whose outcome is unknown. It never gives up, but says so when it
+    /// takes long.
+    async fn reverse(
+        &self,
+        order: &EntityId,
+        attempt: u32,
+        provider: &Arc<dyn Provider>,
+        teller: &Teller<Order>,
+    ) {
+        let reference = attempt_reference(order, attempt);
+        let mut backoff = self.payments.backoff();
+        loop {
+            let error = match provider.reverse(&reference).await {
+                Ok(_) => {
+                    return teller.tell(Command::Report { attempt, report: Report::Reversed });
+                }
+                Err(error) => error,
+            };
+            if !error.retryable() || backoff.tries() >= self.payments.options.stuck_after {
+                let (step, why) = (format!("reverse:{attempt}"), error.to_string());
+                return teller.tell(Command::GiveUp { step, why });
+            }
+            backoff.pause().await;
+        }
+    }
+
+    /// Does something to an authorized payment until it is done, or cannot be.
+    async fn operate(
+        &self,
+        provider: &str,
+        deed: &Deed<'_>,
+        teller: &Teller<Order>,
+        done: impl Fn(Receipt) -> Command,
+    ) {
+        let Some(provider) = self.payments.get(provider) else {
+            return no_provider(deed.step.clone(), provider, teller);
+        };
+        let request = Operation {
+            payment: deed.payment.to_owned(),
+            reference: deed.reference.clone(),
+            key: deed.reference.clone(),
+            amount: deed.amount,
+        };
+        let mut backoff = self.payments.backoff();
+        loop {
+            let outcome = match deed.kind {
+                OperationKind::Capture => provider.capture(&request).await,
+                OperationKind::Void => provider.void(&request).await,
+                OperationKind::Refund => provider.refund(&request).await,
+            };
+            let error = match outcome {
+                Ok(receipt) => return teller.tell(done(receipt)),
+                Err(error) => error,
+            };
+            if !error.retryable() || backoff.tries() >= self.payments.options.stuck_after {
+                let (step, why) = (deed.step.clone(), error.to_string());
+                return teller.tell(Command::GiveUp { step, why });
+            }
+            backoff.pause().await;
+        }
+    }
+
+    /// Whether an order still wants a step; it does not once a webhook or an operator has
+    /// settled it.
+    async fn still_wanted(&self, order: &EntityId, step: &str) -> bool {
+        let step = step.to_owned();
+        let wanted = move |view: super::host::View<'_, Order>| {
+            let effects = crate::domain::entity::Noun::effects(view.state);
+            effects.iter().any(|effect| effect.step() == step)
+        };
+        self.orders.look(order, wanted).await.unwrap_or(true)
+    }
+}
+
+fn no_provider(step: String, provider: &str, teller: &Teller<Order>) {
+    let why = format!("the payment provider {provider} is not configured");
+    teller.tell(Command::GiveUp { step, why });
+}

@@ -1,0 +1,66 @@
+//! Goods that go out, and goods that come back: what fulfillments and refunds tell the stock.
+
+use std::collections::BTreeMap;
+
+use super::checkout::saga;
+use super::host::{self, Teller};
+use super::node::Node;
+use super::patience::Backoff;
+use crate::domain::id::{OrderId, Sku};
+use crate::domain::order::{Command, Order};
+use crate::domain::stock;
+
+impl Node {
+    /// Tells the stock that a fulfillment's goods went out.
+    pub(super) async fn ship(
+        &self,
+        order: OrderId,
+        fulfillment: u32,
+        units: BTreeMap<Sku, i64>,
+        teller: &Teller<Order>,
+    ) {
+        let id = format!("f{fulfillment}");
+        let moves = units
+            .into_iter()
+            .map(|(sku, quantity)| (sku, stock::Command::Ship { order, id: id.clone(), quantity }));
+        match self.move_goods(moves.collect()).await {
+            Ok(()) => teller.tell(Command::Shipped { fulfillment }),
+            Err(why) => teller.tell(Command::GiveUp { step: format!("ship:{fulfillment}"), why }),
+        }
+    }
+
+    /// Puts the goods of a refund where they belong.
+    pub(super) async fn restock(
+        &self,
+        order: OrderId,
+        refund: u32,
+        (units, restock): (BTreeMap<Sku, (i64, i64)>, bool),
+        teller: &Teller<Order>,
+    ) {
+        let id = format!("r{refund}");
+        let moves = units.into_iter().map(|(sku, (unshipped, shipped))| {
+            let id = id.clone();
+            (sku, stock::Command::TakeBack { order, id, unshipped, shipped, restock })
+        });
+        match self.move_goods(moves.collect()).await {
+            Ok(()) => teller.tell(Command::RefundRestocked { refund }),
+            Err(why) => teller.tell(Command::GiveUp { step: format!("restock:{refund}"), why }),
+        }
+    }
+
+    /// Sends each SKU its command until it is done; an answer of "no" ends it.
+    async fn move_goods(&self, moves: Vec<(Sku, stock::Command)>) -> Result<(), String> {
+        for (sku, command) in moves {
+            let mut backoff = Backoff::default();
+            let entity = stock::entity_id(&sku);
+            loop {
+                match self.stock.ask(&entity, command.clone(), saga(), |_| ()).await {
+                    Ok(()) => break,
+                    Err(host::Error::Rejected(why)) => return Err(format!("{sku}: {why}")),
+                    Err(_) => backoff.pause().await,
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,332 @@
+//! The client of the public HTTP API: one connection pool, retries that are safe, problems as
+//! errors.
+//!
+//! What deliberately is not here: the shapes of requests and answers (`api`), what a refusal says
+//! (`problem`) and any flow. Every
+//! POST carries an idempotency key, and the other verbs say what should be, so whatever is sent
+//! may be sent again.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use reqwest::{Method, Url};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use super::problem::{Error, FieldError, Problem};
+use super::problem::{chain, read};
+
+/// The most bytes of an answer that are read.
+const ANSWER_MAX_BYTES: usize = 32 * 1024 * 1024;
+/// How long one request may take, its answer included.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long a connection may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an idle connection is kept; shorter than the 15 s that servers allow.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a request is sent again before its error is given up to the caller.
+const RETRIES: usize = 12;
+
+/// A key or token, which no debug output and no error shows.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The secret itself, for a header.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.trim().to_owned()))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// Which server a command speaks to, and as whom.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Target {
+    /// Where the server is.
+    #[arg(long, env = "KONTOR_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    pub url: String,
+    /// An API key (`kontor key create`).
+    #[arg(long, env = "KONTOR_KEY", hide_env_values = true, value_name = "KEY")]
+    pub key: Secret,
+}
+
+impl Target {
+    /// A client for it.
+    ///
+    /// # Errors
+    /// [`Error::Address`], [`Error::Key`] and [`Error::Setup`].
+    pub fn client(&self) -> Result<Client, Error> {
+        Client::new(&self.url, Some(self.key.reveal().to_owned()))
+    }
+}
+
+/// A good answer.
+#[derive(Clone, Debug)]
+pub struct Answer<T> {
+    /// The HTTP status, 200 to 299.
+    pub status: u16,
+    /// The document.
+    pub body: T,
+}
+
+/// A server, as seen from outside. Cheap to clone; clones share the connections.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: String,
+    key: Option<HeaderValue>,
+    retries: usize,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("base", &self.base)
+            .field("has_key", &self.key.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client of the server at `url` that calls with `key`, or as anybody.
+    ///
+    /// # Errors
+    /// [`Error::Address`], [`Error::Key`], and [`Error::Setup`] when TLS cannot be set up.
+    pub fn new(url: &str, key: Option<String>) -> Result<Self, Error> {
+        let address = || Error::Address(without_password(url));
+        let parsed = Url::parse(url).map_err(|_| address())?;
+        let plain = parsed.username().is_empty() && parsed.password().is_none();
+        let web = matches!(parsed.scheme(), "http" | "https") && parsed.has_host();
+        if !plain || !web || parsed.query().is_some() || parsed.fragment().is_some() {
+            return Err(address());
+        }
+        let key = key.filter(|key| !key.is_empty()).map(bearer).transpose()?;
+        install_tls();
+        let mut builder = reqwest::Client::builder()
+            .tcp_nodelay(true)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(REQUEST_TIMEOUT)
+            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("kontor/", env!("CARGO_PKG_VERSION")));
+        if parsed.scheme() == "http" {
+            // No certificate is ever looked at, so a machine without any will do.
+            builder = builder.tls_certs_only(std::iter::empty());
+        }
+        let http = builder.build().map_err(|error| Error::Setup(chain(&error)))?;
+        let base = parsed.as_str().trim_end_matches('/').to_owned();
+        Ok(Self { http, base, key, retries: RETRIES })
+    }
+
+    /// The same client with another number of retries.
+    #[must_use]
+    pub fn with_retries(mut self, retries: usize) -> Self {
+        self.retries = retries;
+        self
+    }
+
+    /// The address that it speaks to, without a slash at its end.
+    #[must_use]
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Asks for what is at `path`, which begins with a slash.
+    pub fn get(&self, path: &str) -> Call<'_> {
+        self.call(Method::GET, path)
+    }
+
+    /// Posts to `path`, under a fresh idempotency key unless the caller names one.
+    pub fn post(&self, path: &str) -> Call<'_> {
+        self.call(Method::POST, path)
+    }
+
+    /// Replaces what is at `path`.
+    pub fn put(&self, path: &str) -> Call<'_> {
+        self.call(Method::PUT, path)
+    }
+
+    /// Changes what is at `path`.
+    pub fn patch(&self, path: &str) -> Call<'_> {
+        self.call(Method::PATCH, path)
+    }
+
+    /// Takes away what is at `path`.
+    pub fn delete(&self, path: &str) -> Call<'_> {
+        self.call(Method::DELETE, path)
+    }
+
+    fn call(&self, method: Method, path: &str) -> Call<'_> {
+        let url = Url::parse(&format!("{}{path}", self.base)).ok();
+        Call { client: self, method, url, body: None, idempotency_key: None, prefer: None }
+    }
+}
+
+/// A request in the making.
+#[derive(Debug)]
+#[must_use]
+pub struct Call<'a> {
+    client: &'a Client,
+    method: Method,
+    url: Option<Url>,
+    body: Option<Result<Vec<u8>, String>>,
+    idempotency_key: Option<String>,
+    prefer: Option<String>,
+}
+
+impl Call<'_> {
+    /// Adds a query parameter.
+    pub fn query(mut self, name: &str, value: &str) -> Self {
+        if let Some(url) = &mut self.url {
+            url.query_pairs_mut().append_pair(name, value);
+        }
+        self
+    }
+
+    /// The document to send.
+    pub fn json<T: Serialize>(mut self, body: &T) -> Self {
+        self.body = Some(serde_json::to_vec(body).map_err(|error| error.to_string()));
+        self
+    }
+
+    /// The idempotency key, for a caller that may come back with the same request later.
+    pub fn idempotency_key(mut self, key: &str) -> Self {
+        self.idempotency_key = Some(key.to_owned());
+        self
+    }
+
+    /// Asks the server to wait so many seconds, 0 to 30, for the outcome.
+    pub fn prefer_wait(mut self, seconds: u8) -> Self {
+        self.prefer = Some(format!("wait={seconds}"));
+        self
+    }
+
+    /// Sends it, and again with the same key while the server is busy or out of reach.
+    ///
+    /// # Errors
+    /// [`Error::Problem`] for a refusal, [`Error::Unreachable`] and [`Error::Answer`].
+    pub async fn send<T: DeserializeOwned>(mut self) -> Result<Answer<T>, Error> {
+        if self.method == Method::POST && self.idempotency_key.is_none() {
+            self.idempotency_key = Some(uuid::Uuid::new_v4().to_string());
+        }
+        let call = &self;
+        let backoff = ExponentialBuilder::default()
+            .with_jitter()
+            .with_min_delay(Duration::from_millis(50))
+            .with_max_delay(Duration::from_secs(4))
+            .with_max_times(self.client.retries);
+        (|| call.send_once())
+            .retry(backoff)
+            .when(Error::retryable)
+            .adjust(|error: &Error, planned| error.wait(planned))
+            .await
+    }
+
+    async fn send_once<T: DeserializeOwned>(&self) -> Result<Answer<T>, Error> {
+        let url = self.url.clone().ok_or_else(|| Error::Address(self.client.base.clone()))?;
+        let shown = format!("{} {}", self.method, url.path());
+        let unreachable = |error: reqwest::Error| Error::Unreachable {
+            url: shown.clone(),
+            reason: chain(&error.without_url()),
+        };
+        let mut request = self.client.http.request(self.method.clone(), url);
+        if let Some(key) = &self.client.key {
+            request = request.header(AUTHORIZATION, key.clone());
+        }
+        if let Some(key) = &self.idempotency_key {
+            request = request.header("Idempotency-Key", key);
+        }
+        if let Some(prefer) = &self.prefer {
+            request = request.header("Prefer", prefer);
+        }
+        if let Some(body) = &self.body {
+            let bytes = body.clone().map_err(Error::Setup)?;
+            request = request.header(CONTENT_TYPE, "application/json").body(bytes);
+        }
+        let mut response = request.send().await.map_err(unreachable)?;
+        let status = response.status();
+        let retry_after = seconds(response.headers().get(RETRY_AFTER));
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+            if bytes.len() + chunk.len() > ANSWER_MAX_BYTES {
+                return Err(Error::Answer { url: shown, reason: "it is too large".to_owned() });
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        if !status.is_success() {
+            return Err(Error::Problem(Box::new(read(status.as_u16(), retry_after, &bytes))));
+        }
+        let text = if bytes.is_empty() { b"null".as_slice() } else { &bytes };
+        let body = serde_json::from_slice(text)
+            .map_err(|error| Error::Answer { url: shown, reason: error.to_string() })?;
+        Ok(Answer { status: status.as_u16(), body })
+    }
+}
+
+/// Installs ring as the process's TLS provider, unless one is there.
+fn install_tls() {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Losing a race against another thread is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
+}
+
+fn bearer(key: String) -> Result<HeaderValue, Error> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| Error::Key)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn without_password(url: &str) -> String {
+    match (url.find("//"), url.rfind('@')) {
+        (Some(start), Some(at)) if start < at => {
+            format!("{}//***{}", &url[..start], &url[at..])
+        }
+        _ => url.to_owned(),
+    }
+}
+
+fn seconds(value: Option<&HeaderValue>) -> Option<Duration> {
+    value?.to_str().ok()?.parse().ok().map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_secret_is_shown() {
+        let client = Client::new("http://127.0.0.1:1", Some("sk_hidden".into())).unwrap();
+        assert!(!format!("{client:?} {:?}", client.get("/x")).contains("sk_hidden"));
+        let target = Target { url: String::new(), key: "sk_hidden".parse().unwrap() };
+        assert!(!format!("{target:?}").contains("sk_hidden"));
+        let error = Client::new("http://me:sk_hidden@host", None).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("sk_hidden"));
+    }
+
+    #[test]
+    fn only_addresses_of_servers_will_do() {
+        for bad in ["", "localhost:8080", "ftp://x", "http://x/?a=b", "file:///etc"] {
+            assert!(matches!(Client::new(bad, None), Err(Error::Address(_))), "{bad}");
+        }
+        assert_eq!(Client::new("http://h:1/shop/", None).unwrap().base(), "http://h:1/shop");
+        assert!(matches!(Client::new("http://h", Some("a\nb".into())), Err(Error::Key)));
+    }
+}

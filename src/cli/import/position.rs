@@ -1,0 +1,149 @@
+//! How far an import has come, kept beside the file so that a second run goes on from there.
+//!
+//! What deliberately is not here: the import itself (`mod.rs`).
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// The most refused rows that are kept one by one; the rest are counted.
+pub const ERRORS_MAX: usize = 1_000;
+
+/// A row that was refused, by this side or by the server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Its line in the file.
+    pub line: u64,
+    /// The faulty field.
+    pub field: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+/// What has come of the rows so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Rows that are done with, refused ones included.
+    pub rows: u64,
+    /// New products.
+    pub created: u64,
+    /// Changed products.
+    pub updated: u64,
+    /// Products that were so already.
+    pub unchanged: u64,
+    /// Stock levels that were set.
+    pub stock_set: u64,
+    /// Rows that were refused.
+    pub refused: u64,
+    /// The first faults, at most [`ERRORS_MAX`].
+    pub errors: Vec<Refused>,
+    /// How many more there were.
+    pub errors_left_out: u64,
+}
+
+impl Tally {
+    /// Notes a fault.
+    pub fn error(&mut self, error: Refused) {
+        if self.errors.len() < ERRORS_MAX {
+            self.errors.push(error);
+        } else {
+            self.errors_left_out += 1;
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Kept {
+    import: String,
+    tally: Tally,
+}
+
+#[derive(Serialize)]
+struct Keeping<'a> {
+    import: &'a str,
+    tally: &'a Tally,
+}
+
+/// Where the position of one import is kept: beside its file, or in the temporary folder if that
+/// cannot be written.
+#[derive(Debug)]
+pub struct Position {
+    import: String,
+    places: [PathBuf; 2],
+}
+
+impl Position {
+    /// For the import that `digest` names.
+    #[must_use]
+    pub fn new(file: &Path, digest: &str) -> Self {
+        let mut beside = file.as_os_str().to_owned();
+        beside.push(".kontor-import.json");
+        let short = digest.get(..16).unwrap_or(digest);
+        let elsewhere = std::env::temp_dir().join(format!("kontor-import-{short}.json"));
+        Self { import: digest.to_owned(), places: [beside.into(), elsewhere] }
+    }
+
+    /// What an earlier run has done, if it was broken off.
+    #[must_use]
+    pub fn load(&self) -> Option<Tally> {
+        self.places.iter().find_map(|place| {
+            let bytes = std::fs::read(place).ok()?;
+            let kept: Kept = serde_json::from_slice(&bytes).ok()?;
+            (kept.import == self.import).then_some(kept.tally)
+        })
+    }
+
+    /// Keeps it, in the first place that can be written.
+    ///
+    /// # Errors
+    /// The last one, when none can be.
+    pub fn save(&self, tally: &Tally) -> std::io::Result<()> {
+        let bytes = serde_json::to_vec(&Keeping { import: &self.import, tally })?;
+        let [beside, elsewhere] = &self.places;
+        replace(beside, &bytes).or_else(|_| replace(elsewhere, &bytes))
+    }
+
+    /// Forgets it.
+    pub fn clear(&self) {
+        for place in &self.places {
+            // Not being there is as good.
+            let _ = std::fs::remove_file(place);
+        }
+    }
+}
+
+/// Writes a file so that it is there whole or not at all.
+fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    std::fs::write(&new, bytes)?;
+    std::fs::rename(&new, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_is_for_one_import_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.csv");
+        let position = Position::new(&file, "0123456789abcdef-one");
+        assert_eq!(position.load(), None);
+        let tally = Tally { rows: 500, refused: 1, ..Tally::default() };
+        position.save(&tally).unwrap();
+        assert_eq!(position.load(), Some(tally));
+        assert_eq!(Position::new(&file, "0123456789abcdef-two").load(), None);
+        position.clear();
+        assert_eq!(position.load(), None);
+    }
+
+    #[test]
+    fn errors_beyond_the_limit_are_counted() {
+        let mut tally = Tally::default();
+        for line in 0..1_003 {
+            tally.error(Refused { line, field: String::new(), message: String::new() });
+        }
+        assert_eq!((tally.errors.len(), tally.errors_left_out), (ERRORS_MAX, 3));
+    }
+}

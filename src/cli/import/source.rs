@@ -1,0 +1,141 @@
+//! Opening what is imported: plain or gzip, with or without a byte order mark, and its digest.
+//!
+//! What deliberately is not here: what the rows mean (`rows`, `online_retail`).
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+/// Why a file cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be opened or read.
+    #[error("cannot read {path}: {reason}", path = .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        reason: std::io::Error,
+    },
+    /// Reading stopped midway.
+    #[error("cannot read on: {0}")]
+    Io(#[from] std::io::Error),
+    /// The columns are not the right ones.
+    #[error("{0}")]
+    Header(String),
+    /// A field makes the whole file unusable.
+    #[error("line {line}, {column}: {message}")]
+    Field {
+        /// From 1, the header being line 1.
+        line: u64,
+        /// Its name.
+        column: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// No CSV.
+    #[error("{0}")]
+    Csv(String),
+    /// More rows than are read at once.
+    #[error("the file has more than {0} rows")]
+    TooLong(usize),
+}
+
+impl Error {
+    /// From the CSV reader.
+    #[must_use]
+    pub fn csv(error: csv::Error) -> Self {
+        let text = error.to_string();
+        match error.into_kind() {
+            csv::ErrorKind::Io(error) => Self::Io(error),
+            _ => Self::Csv(text),
+        }
+    }
+}
+
+/// What to say of a field that is not UTF-8.
+#[must_use]
+pub fn not_utf8(error: std::str::Utf8Error) -> String {
+    format!("is not UTF-8 at byte {}", error.valid_up_to() + 1)
+}
+
+/// Opens a file.
+///
+/// # Errors
+/// [`Error::File`].
+pub fn open(path: &Path) -> Result<File, Error> {
+    let file = File::open(path).and_then(|file| match file.metadata()?.is_dir() {
+        true => Err(std::io::Error::from(std::io::ErrorKind::IsADirectory)),
+        false => Ok(file),
+    });
+    file.map_err(|reason| Error::File { path: path.to_owned(), reason })
+}
+
+/// The plain bytes: unpacked if gzip's magic bytes are there, without a byte order mark.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn plain<'a>(input: impl Read + 'a) -> Result<Box<dyn BufRead + 'a>, Error> {
+    let mut raw = BufReader::with_capacity(1 << 16, input);
+    let gzip = raw.fill_buf()?.starts_with(&[0x1f, 0x8b]);
+    let mut plain: Box<dyn BufRead + 'a> = if gzip {
+        Box::new(BufReader::with_capacity(1 << 16, flate2::bufread::MultiGzDecoder::new(raw)))
+    } else {
+        Box::new(raw)
+    };
+    if plain.fill_buf()?.starts_with(&[0xef, 0xbb, 0xbf]) {
+        plain.consume(3);
+    }
+    Ok(plain)
+}
+
+/// The SHA-256 of a file and of what else makes an import this one, in hexadecimal.
+///
+/// # Errors
+/// [`Error::File`].
+pub fn digest(path: &Path, also: &[&str]) -> Result<String, Error> {
+    let mut file = open(path)?;
+    let mut hasher = Sha256::new();
+    for part in also {
+        hasher.update(part.as_bytes());
+        hasher.update([0]);
+    }
+    let mut buffer = vec![0_u8; 1 << 16];
+    loop {
+        let read = file
+            .read(&mut buffer)
+            .map_err(|reason| Error::File { path: path.to_owned(), reason })?;
+        if read == 0 {
+            break;
+        }
+        hasher.update(&buffer[..read]);
+    }
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn gzip_and_byte_order_marks_are_taken_off() {
+        let text = b"\xef\xbb\xbfsku,name\n";
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(text).unwrap();
+        for bytes in [text.to_vec(), packed.finish().unwrap(), b"sku,name\n".to_vec()] {
+            let mut read = String::new();
+            plain(bytes.as_slice()).unwrap().read_to_string(&mut read).unwrap();
+            assert_eq!(read, "sku,name\n");
+        }
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = digest(Path::new("/nowhere/at-all.csv"), &[]).unwrap_err().to_string();
+        assert!(error.contains("/nowhere/at-all.csv"), "{error}");
+    }
+}

@@ -1,0 +1,57 @@
+//! The checkout saga on a real node, store and provider.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use kontor::actors::checkout::Refusal;
+use kontor::domain::order::{PaymentStatus, Phase, Status};
+
+use crate::shop::Shop;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cart_becomes_a_paid_order() {
+    let shop = Shop::open().await;
+    shop.sell("LAMP", 1_250, 5).await;
+    shop.sell("MUG", 300, 5).await;
+    let cart = shop.cart(&[("LAMP", 2), ("MUG", 1)]).await;
+    let placed = shop.checkout(cart, "tok_ok").await.unwrap();
+    assert!(placed.settled);
+    assert_eq!(placed.order.status(), Status::Confirmed);
+    assert_eq!(placed.order.number(), Some(1));
+    let order = shop.until(cart, |order| order.captured() > 0).await;
+    assert_eq!((order.captured(), order.payment_status()), (2_800, PaymentStatus::Captured));
+    let level = shop.level("LAMP").await;
+    assert_eq!((level.allocated, level.reserved, level.sellable()), (2, 0, 3));
+    let again = shop.checkout(cart, "tok_ok").await.unwrap();
+    assert!(again.replayed);
+    assert_eq!(again.order.number(), Some(1));
+    let shop = shop.restart().await;
+    let order = shop.order(cart).await;
+    assert_eq!((order.captured(), order.number()), (2_800, Some(1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_units_are_sold_once() {
+    let shop = Shop::open().await;
+    shop.sell("RARE", 1_000, 50).await;
+    let buyers = (0..200).map(|_| async {
+        let cart = shop.cart(&[("RARE", 1)]).await;
+        match shop.checkout(cart, "tok_ok").await {
+            Ok(placed) if placed.order.phase() == Phase::Confirmed => 1,
+            Ok(placed) => {
+                let why = placed.order.cancellation().map(|why| why.reason.clone());
+                assert_eq!(why.as_deref(), Some("out_of_stock"), "{:?}", placed.order.phase());
+                0
+            }
+            Err(Refusal::OutOfStock(short)) => {
+                assert_eq!(short[0].requested, 1);
+                0
+            }
+            Err(other) => panic!("{other}"),
+        }
+    });
+    assert_eq!(join_all(buyers).await.into_iter().sum::<i32>(), 50);
+    let level = shop.level("RARE").await;
+    assert_eq!((level.allocated, level.reserved, level.sellable()), (50, 0, 0));
+    drop(Arc::clone(&shop.node));
+}

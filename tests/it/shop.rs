@@ -1,0 +1,155 @@
+//! A shop in process: a real node on a store of its own, and a sandbox provider over HTTP.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kontor::actors::checkout::{Placed, Refusal, Request};
+use kontor::actors::clock::Clock;
+use kontor::actors::host;
+use kontor::actors::node::{Node, Settings, Start};
+use kontor::actors::payments::{self, Payments};
+use kontor::domain::address::Address;
+use kontor::domain::cart::{self, Details, NewLine};
+use kontor::domain::entity::{Cause, Idempotency};
+use kontor::domain::id::{CartId, OrderId, Sku};
+use kontor::domain::money::{Currency, TaxRate, UnitPrice};
+use kontor::domain::order::{self, Order, PaymentMethod};
+use kontor::domain::product::Product;
+use kontor::domain::stock;
+use kontor::providers::sandbox::{Options, Sandbox};
+use kontor::sandbox_psp::{self, Running};
+use kontor::store::Store;
+use tempfile::TempDir;
+
+pub struct Shop {
+    pub node: Arc<Node>,
+    pub psp: Running,
+    pub dir: TempDir,
+}
+
+impl Shop {
+    pub async fn open() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let psp = sandbox_psp::start(sandbox_psp::Options {
+            data: dir.path().join("psp"),
+            listen: "127.0.0.1:0".parse().unwrap(),
+        })
+        .await
+        .unwrap();
+        let node = node(&dir, &psp.url()).await;
+        Self { node, psp, dir }
+    }
+
+    /// Stops the node, and starts it again on the same store.
+    pub async fn restart(self) -> Self {
+        self.node.stop().await;
+        let node = node(&self.dir, &self.psp.url()).await;
+        Self { node, ..self }
+    }
+
+    pub async fn sell(&self, sku: &str, price: i64, on_hand: i64) {
+        let sku: Sku = sku.parse().unwrap();
+        let product = Product {
+            sku: sku.clone(),
+            name: format!("Product {sku}"),
+            description: String::new(),
+            category: None,
+            prices: [(Currency::GBP, UnitPrice::from_minor(price).unwrap())].into(),
+            tax_rate: TaxRate::parse("0.2").unwrap(),
+            active: true,
+        };
+        let any = kontor::actors::catalog::Expect::Any;
+        self.node.catalog.put(product, any, Cause::default()).await.unwrap();
+        let location = "main".parse().unwrap();
+        let set = stock::Command::Set { location, on_hand, change_from: None };
+        self.node.stock.ask(&stock::entity_id(&sku), set, Cause::default(), |_| ()).await.unwrap();
+    }
+
+    pub async fn cart(&self, lines: &[(&str, i64)]) -> CartId {
+        let id = CartId(self.node.clock.new_key());
+        let address = Address {
+            name: "Ada".into(),
+            company: None,
+            line1: "1 High Street".into(),
+            line2: None,
+            city: "London".into(),
+            region: None,
+            postal_code: "N1 1AA".into(),
+            country: "GB".into(),
+            phone: None,
+        };
+        let details = Details {
+            email: Some(Some("ada@example.com".into())),
+            shipping_address: Some(Some(address)),
+            delivery_option: Some(Some("standard".into())),
+            ..Details::default()
+        };
+        let lines = lines.iter().map(|(sku, quantity)| NewLine {
+            sku: sku.parse().unwrap(),
+            quantity: *quantity,
+            agreed_price: None,
+        });
+        let create = cart::Command::Create {
+            currency: Currency::GBP,
+            details: Box::new(details),
+            lines: lines.collect(),
+        };
+        let entity = cart::entity_id(id);
+        self.node.carts.create(&entity, create, Cause::default(), |_| ()).await.unwrap();
+        id
+    }
+
+    pub async fn checkout(&self, cart: CartId, token: &str) -> Result<Placed, Refusal> {
+        let key = format!("{cart}-{token}");
+        let idempotency = Some(Idempotency { key, digest: 1 });
+        let method = PaymentMethod { provider: "sandbox".into(), token: token.into() };
+        let cause = Cause { by: "buyer".into(), idempotency, ..Cause::default() };
+        let patience = Some(Duration::from_secs(30));
+        self.node.checkout(Request { cart, method, expected_total: None, cause, patience }).await
+    }
+
+    pub async fn order(&self, id: CartId) -> Order {
+        let entity = order::entity_id(OrderId(id.0));
+        self.node.orders.look(&entity, |view| view.state.clone()).await.unwrap()
+    }
+
+    /// Waits until an order is as it should be.
+    pub async fn until(
+        &self,
+        id: CartId,
+        ready: impl Fn(&Order) -> bool + Send + 'static,
+    ) -> Order {
+        let entity = order::entity_id(OrderId(id.0));
+        let patience = Duration::from_secs(30);
+        let read = |view: host::View<'_, Order>| view.state.clone();
+        self.node.orders.wait(&entity, patience, ready, read).await.unwrap()
+    }
+
+    pub async fn level(&self, sku: &str) -> stock::Level {
+        let entity = stock::entity_id(&sku.parse().unwrap());
+        self.node.stock.look(&entity, |view| view.state.total()).await.unwrap()
+    }
+}
+
+async fn node(dir: &TempDir, psp: &str) -> Arc<Node> {
+    let options = kontor::store::Options::default();
+    let store = Store::open(&dir.path().join("data"), &options).await.unwrap();
+    let sandbox = Sandbox::new(Options {
+        url: psp.into(),
+        account: "shop".into(),
+        webhook_secret: "whsec".into(),
+        ..Options::default()
+    })
+    .unwrap();
+    Node::start(Start {
+        store,
+        clock: Clock::system(),
+        rules: kontor::domain::pricing::Rules::default(),
+        settings: Settings { timer_poll_ms: 20, projection_pause_ms: 5, ..Settings::default() },
+        host: host::Options::default(),
+        lane: options.lane,
+        payments: Payments::new(vec![Arc::new(sandbox)], payments::Options::default()),
+    })
+    .await
+    .unwrap()
+}
