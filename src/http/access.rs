@@ -96,9 +96,7 @@ impl Principal {
     pub fn may(&self, scope: Scope) -> bool {
         match self {
             Self::Anyone => false,
-            Self::Key(row) => {
-                row.scopes.iter().any(|has| has == "admin" || has == scope.as_str())
-            }
+            Self::Key(row) => row.scopes.iter().any(|has| has == "admin" || has == scope.as_str()),
         }
     }
 

@@ -88,8 +88,7 @@ async fn read(request: &HttpRequest, mut payload: Payload) -> Result<web::Bytes,
         .app_data::<web::Data<Shared>>()
         .map_or_else(Default::default, |shared| shared.options.clone());
     let max = limits.body_bytes_max;
-    let too_large =
-        || Error::new(Code::PayloadTooLarge, format!("a body has at most {max} bytes"));
+    let too_large = || Error::new(Code::PayloadTooLarge, format!("a body has at most {max} bytes"));
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if length.is_some_and(|length| length > max) {
@@ -142,7 +141,8 @@ pub fn parse<T: DeserializeOwned + Validate<Context = ()>>(bytes: &[u8]) -> Resu
         },
         Err(error) if error.is_data() => Err(Error::invalid(faults::<T>(bytes, &error))),
         Err(error) => {
-            let why = if bytes.is_empty() { "the body is empty".to_owned() } else { error.to_string() };
+            let why =
+                if bytes.is_empty() { "the body is empty".to_owned() } else { error.to_string() };
             Err(Error::new(Code::MalformedJson, why))
         }
     }
@@ -361,15 +361,23 @@ mod tests {
         let mut found = fields(body);
         found.sort();
         let expected = [
-            "colour", "currency", "email", "lines[1].quantity", "lines[1].sku",
-            "lines[2].quantity", "lines[2].sku", "lines[3]",
+            "colour",
+            "currency",
+            "email",
+            "lines[1].quantity",
+            "lines[1].sku",
+            "lines[2].quantity",
+            "lines[2].sku",
+            "lines[3]",
         ];
         assert_eq!(found, expected);
     }
 
     #[test]
     fn numbers_that_are_no_quantity_are_refused() {
-        for number in ["0", "-1", "-0", "1.0", "1e2", "9223372036854775808", "1000001", "\"1\"", "null"] {
+        for number in
+            ["0", "-1", "-0", "1.0", "1e2", "9223372036854775808", "1000001", "\"1\"", "null"]
+        {
             let body = format!(r#"{{"lines": [{{"sku": "a", "quantity": {number}}}]}}"#);
             assert_eq!(fields(&body), ["lines[0].quantity"], "{number}");
         }
@@ -378,7 +386,8 @@ mod tests {
     #[test]
     fn what_is_not_json_is_malformed() {
         let deep = format!("{}{}", "[".repeat(33), "]".repeat(33));
-        let bad = ["", "{", "nul", "{\"lines\": NaN}", "{\"x\": 1e400}", "{} {}", "\u{feff}{}", &deep];
+        let bad =
+            ["", "{", "nul", "{\"lines\": NaN}", "{\"x\": 1e400}", "{} {}", "\u{feff}{}", &deep];
         for body in bad {
             let error = parse::<NewCart>(body.as_bytes()).err().expect(body);
             assert_eq!(error.code(), Code::MalformedJson, "{body}");

@@ -356,8 +356,9 @@ impl From<checkout::Refusal> for Error {
                     message: "is not a payment provider of this store".to_owned(),
                 }],
             ),
-            Refusal::InProgress { order } => Self::from(order::Rejection::InProgress)
-                .with("order", order.to_string().into()),
+            Refusal::InProgress { order } => {
+                Self::from(order::Rejection::InProgress).with("order", order.to_string().into())
+            }
             Refusal::Host(error) => error.into(),
             Refusal::Store(error) => error.into(),
         }

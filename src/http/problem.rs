@@ -239,8 +239,14 @@ mod tests {
         let docs = include_str!("../../docs/api.md");
         for code in Code::VARIANTS {
             assert!(code.status().as_u16() >= 400, "{code:?}");
-            assert!(code.remedy().ends_with('.') || code.remedy().ends_with("--scope."), "{code:?}");
-            assert!(docs.contains(&format!("`{}`", code.as_str())), "{code:?} is not in docs/api.md");
+            assert!(
+                code.remedy().ends_with('.') || code.remedy().ends_with("--scope."),
+                "{code:?}"
+            );
+            assert!(
+                docs.contains(&format!("`{}`", code.as_str())),
+                "{code:?} is not in docs/api.md"
+            );
             assert_eq!(code.as_str().parse(), Ok(*code));
         }
     }

@@ -119,7 +119,9 @@ mod tests {
     #[test]
     fn what_is_not_known_is_refused() {
         let known = ["limit", "after", "q"];
-        let code = |text: &str| Query::parse(text, &known).and_then(|query| query.limit()).err().map(|e| e.code());
+        let code = |text: &str| {
+            Query::parse(text, &known).and_then(|query| query.limit()).err().map(|e| e.code())
+        };
         assert_eq!(code("limit=1&q=a%20b"), None);
         assert_eq!(code("colour=red"), Some(Code::UnknownFilter));
         for bad in ["limit=0", "limit=201", "limit=x", "limit=-1", "limit=1&limit=2"] {

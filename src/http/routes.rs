@@ -1,13 +1,13 @@
 //! THE table of all routes: method, path, who may call, handler. The app is configured from it
 //! and from nothing else, and so is the API's document.
 
+use actix_web::HttpResponse;
 use actix_web::body::BoxBody;
 use actix_web::dev::ServiceRequest;
 use actix_web::guard;
 use actix_web::http::Method;
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, ServiceConfig};
-use actix_web::HttpResponse;
 use utoipa::OpenApi;
 
 use super::access::{Access, Scope, enforce};
@@ -174,7 +174,10 @@ mod tests {
             assert_eq!(admin, matches!(route.access, Access::Key(_)), "{}", route.path);
             if let Access::Key(scope) = route.access {
                 let reads = route.method == Method::GET;
-                assert!(scope == Scope::Ops || scope.as_str().ends_with(if reads { "read" } else { "write" }));
+                assert!(
+                    scope == Scope::Ops
+                        || scope.as_str().ends_with(if reads { "read" } else { "write" })
+                );
             }
         }
     }
