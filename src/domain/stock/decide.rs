@@ -1,9 +1,10 @@
 //! What a command leads to. Pure: the same stock, command and moment give the same events.
 
+use std::borrow::Cow;
+
 use super::{
     Claim, Command, Event, LAPSES_MAX, Location, Part, QUANTITY_MAX, Rejection, Reserve, Stock,
 };
-use crate::domain::entity;
 use crate::domain::id::OrderId;
 use crate::domain::time::Timestamp;
 
@@ -18,17 +19,25 @@ impl Stock {
                 let released = self.claims.get(order).is_some_and(|claim| claim.released);
                 Ok(if released { Vec::new() } else { vec![Event::Released { order: *order }] })
             }
-            Command::Ship { order, id, .. } | Command::TakeBack { order, id, .. }
-                if self.done(*order, id) =>
+            Command::Ship { order, id, .. }
+                if self.claims.get(order).is_some_and(|claim| claim.shipped.contains(id)) =>
+            {
+                Ok(Vec::new())
+            }
+            Command::TakeBack { order, id, .. }
+                if self.claims.get(order).is_some_and(|claim| claim.returned.contains(id)) =>
             {
                 Ok(Vec::new())
             }
             Command::Ship { order, id, quantity } => {
+                positive(*quantity)?;
                 let parts = self.take(*order, *quantity)?;
                 Ok(vec![Event::Shipped { order: *order, id: id.clone(), parts }])
             }
             Command::TakeBack { order, id, unshipped, shipped, restock } => {
                 let (order, id) = (*order, id.clone());
+                within(0, *unshipped)?;
+                within(0, *shipped)?;
                 let unshipped = self.take(order, *unshipped)?;
                 if !restock {
                     return Ok(vec![Event::WrittenOff { order, id, parts: unshipped }]);
@@ -38,49 +47,72 @@ impl Stock {
             }
             Command::Receive { location, quantity, from_incoming } => {
                 positive(*quantity)?;
-                let level = self.level(location);
-                if level.on_hand + quantity > QUANTITY_MAX {
-                    return Err(Rejection::TooMany);
-                }
+                positive(self.level(location).on_hand + quantity)?;
                 let (location, quantity) = (location.clone(), *quantity);
                 Ok(vec![Event::Received { location, quantity, from_incoming: *from_incoming }])
             }
             Command::Expect { location, quantity } => {
-                let incoming = self.level(location).incoming.saturating_add(*quantity);
-                if !(0..=QUANTITY_MAX).contains(&incoming) {
-                    return Err(Rejection::TooMany);
-                }
+                within(0, self.level(location).incoming.saturating_add(*quantity))?;
                 Ok(vec![Event::Expected { location: location.clone(), quantity: *quantity }])
             }
-            Command::Adjust { location, delta, reason } => self.adjust(location, *delta, reason),
+            Command::Adjust { location, delta, reason } => {
+                self.adjust(location, *delta, reason, now)
+            }
             Command::Set { location, on_hand, change_from } => {
                 let now_on_hand = self.level(location).on_hand;
                 if change_from.is_some_and(|expected| expected != now_on_hand) {
                     return Err(Rejection::Changed { on_hand: now_on_hand });
                 }
-                if !(0..=QUANTITY_MAX).contains(on_hand) {
-                    return Err(Rejection::TooMany);
-                }
-                self.adjust(location, on_hand - now_on_hand, "set")
+                within(0, *on_hand)?;
+                self.adjust(location, on_hand - now_on_hand, "set", now)
             }
             Command::Transfer { from, to, quantity } => {
                 positive(*quantity)?;
-                let level = self.level(from);
-                if level.sellable() < *quantity {
-                    let committed = level.reserved + level.allocated;
-                    return Err(Rejection::Committed { committed, on_hand: level.on_hand });
-                }
+                let mut events = self.freed(from, *quantity, now)?;
                 if from == to {
                     return Ok(Vec::new());
                 }
+                positive(self.level(to).on_hand + quantity)?;
                 let (from, to) = (from.clone(), to.clone());
-                Ok(vec![Event::Transferred { from, to, quantity: *quantity }])
+                events.push(Event::Transferred { from, to, quantity: *quantity });
+                Ok(events)
             }
         }
     }
 
-    fn done(&self, order: OrderId, id: &str) -> bool {
-        self.claims.get(&order).is_some_and(|claim| claim.done.iter().any(|done| done == id))
+    /// The stock without the holds that are past their time, and the events that drop them: at
+    /// most [`LAPSES_MAX`] of them, or more when that is not `enough` for what is asked.
+    fn after_lapses(
+        &self,
+        now: Timestamp,
+        enough: impl Fn(&Self) -> bool,
+    ) -> (Vec<Event>, Cow<'_, Self>) {
+        let mut after = Cow::Borrowed(self);
+        let mut events = Vec::new();
+        for (_, order) in self.lapses.iter().take_while(|(until, _)| *until <= now) {
+            if events.len() >= LAPSES_MAX && enough(&after) {
+                break;
+            }
+            let lapse = Event::Lapsed { order: *order };
+            after.to_mut().evolve_event(&lapse, now);
+            events.push(lapse);
+        }
+        (events, after)
+    }
+
+    /// What must be dropped so that `quantity` units can leave a location.
+    fn freed(&self, location: &Location, quantity: i64, now: Timestamp) -> Decision {
+        let enough = |stock: &Self| stock.level(location).sellable() >= quantity;
+        if enough(self) {
+            return Ok(Vec::new());
+        }
+        let (events, after) = self.after_lapses(now, enough);
+        if enough(&after) {
+            return Ok(events);
+        }
+        let level = after.level(location);
+        let committed = level.reserved + level.allocated;
+        Err(Rejection::Committed { committed, on_hand: level.on_hand })
     }
 
     /// The holds that are past their time.
@@ -116,42 +148,36 @@ impl Stock {
 
     fn reserve(&self, reserve: &Reserve, now: Timestamp) -> Decision {
         let Reserve { order, generation, quantity, hold_until, priority } = reserve;
-        positive(*quantity)?;
+        if *quantity < 1 {
+            return Err(Rejection::TooMany);
+        }
         if let Some(claim) = self.claims.get(order) {
             if claim.released {
                 return Err(Rejection::Released);
             }
-            if !claim.allocated.is_empty() {
+            if claim.committed {
                 return Ok(Vec::new());
             }
             if let Some(hold) = claim.hold.as_ref().filter(|hold| hold.hold_until > now) {
-                let held: i64 = hold.parts.iter().map(|part| part.quantity).sum();
                 if hold.generation >= *generation {
                     return Ok(Vec::new());
                 }
-                if held == *quantity {
-                    let hold_until = *hold_until;
+                if hold.quantity() == *quantity {
+                    let hold_until = hold.hold_until.max(*hold_until);
                     let generation = *generation;
                     return Ok(vec![Event::Extended { order: *order, generation, hold_until }]);
                 }
             }
         }
-        let mut events = self.lapsed(now);
-        let mut after = std::borrow::Cow::Borrowed(self);
-        let old = self.claims.get(order).and_then(|claim| claim.hold.as_ref());
-        if !events.is_empty() || old.is_some() {
-            let state = after.to_mut();
-            for event in &events {
-                entity::Noun::evolve(state, event, now);
-            }
-            if state.claims.get(order).is_some_and(|claim| claim.hold.is_some()) {
-                let lapse = Event::Lapsed { order: *order };
-                entity::Noun::evolve(state, &lapse, now);
-                events.push(lapse);
-            }
+        let enough = |stock: &Self| stock.total().sellable() >= *quantity;
+        let (mut events, mut after) = self.after_lapses(now, enough);
+        if after.claims.get(order).is_some_and(|claim| claim.hold.is_some()) {
+            let lapse = Event::Lapsed { order: *order };
+            after.to_mut().evolve_event(&lapse, now);
+            events.push(lapse);
         }
-        let available = after.total().sellable();
-        if available < *quantity {
+        if !enough(&after) {
+            let available = after.total().sellable();
             return Err(Rejection::OutOfStock { requested: *quantity, available });
         }
         events.push(Event::Reserved {
@@ -164,9 +190,9 @@ impl Stock {
     }
 
     fn commit(&self, order: OrderId, now: Timestamp) -> Decision {
-        let claim = self.claims.get(&order);
-        match claim {
-            Some(claim) if !claim.allocated.is_empty() => Ok(Vec::new()),
+        match self.claims.get(&order) {
+            Some(claim) if claim.released => Err(Rejection::HoldLapsed),
+            Some(claim) if claim.committed => Ok(Vec::new()),
             Some(Claim { hold: Some(hold), .. }) if hold.hold_until > now => {
                 Ok(vec![Event::Committed { order }])
             }
@@ -174,20 +200,19 @@ impl Stock {
         }
     }
 
-    fn adjust(&self, location: &Location, delta: i64, reason: &str) -> Decision {
+    fn adjust(&self, location: &Location, delta: i64, reason: &str, now: Timestamp) -> Decision {
         let level = self.level(location);
-        if delta.abs() > QUANTITY_MAX || level.on_hand + delta > QUANTITY_MAX {
-            return Err(Rejection::TooMany);
-        }
-        if level.sellable() + delta < 0 {
-            let committed = level.reserved + level.allocated;
-            return Err(Rejection::Committed { committed, on_hand: level.on_hand });
+        within(-QUANTITY_MAX, delta)?;
+        if delta > 0 {
+            positive(level.on_hand + delta)?;
         }
         if delta == 0 && self.levels.contains_key(location) {
             return Ok(Vec::new());
         }
+        let mut events = self.freed(location, -delta, now)?;
         let (location, reason) = (location.clone(), reason.to_owned());
-        Ok(vec![Event::Adjusted { location, delta, reason }])
+        events.push(Event::Adjusted { location, delta, reason });
+        Ok(events)
     }
 
     /// Takes `quantity` from what an order has, place by place.
@@ -222,5 +247,9 @@ impl Stock {
 }
 
 fn positive(quantity: i64) -> Result<(), Rejection> {
-    if (1..=QUANTITY_MAX).contains(&quantity) { Ok(()) } else { Err(Rejection::TooMany) }
+    within(1, quantity)
+}
+
+fn within(least: i64, quantity: i64) -> Result<(), Rejection> {
+    if (least..=QUANTITY_MAX).contains(&quantity) { Ok(()) } else { Err(Rejection::TooMany) }
 }

@@ -1,6 +1,6 @@
 //! How an event changes a SKU's stock. An event is a fact: nothing is refused here.
 
-use super::{Claim, Event, Hold, Level, MEMORY, Part, Stock};
+use super::{Claim, Event, Hold, Level, MEMORY, Part, RETURNS_MEMORY, Stock};
 use crate::domain::id::OrderId;
 use crate::domain::time::Timestamp;
 
@@ -30,7 +30,9 @@ impl Stock {
             Event::Committed { order } => {
                 let parts = self.drop_hold(*order);
                 self.change_levels(&parts, |level, quantity| level.allocated += quantity);
-                self.claims.entry(*order).or_default().allocated = parts;
+                let claim = self.claims.entry(*order).or_default();
+                claim.allocated = parts;
+                claim.committed = true;
             }
             Event::Released { order } => {
                 self.drop_hold(*order);
@@ -41,7 +43,7 @@ impl Stock {
                 self.remember(*order, at);
             }
             Event::Shipped { order, id, parts } => {
-                self.drop_allocated(*order, parts, Some(id));
+                self.drop_allocated(*order, parts).shipped.push(id.clone());
                 self.change_levels(parts, |level, quantity| {
                     level.on_hand -= quantity;
                     level.sold += quantity;
@@ -49,7 +51,7 @@ impl Stock {
                 self.remember(*order, at);
             }
             Event::Restocked { order, id, unshipped, returned } => {
-                self.drop_allocated(*order, unshipped, Some(id));
+                self.drop_allocated(*order, unshipped).returned.push(id.clone());
                 self.change_levels(returned, |level, quantity| {
                     level.on_hand += quantity;
                     level.sold -= quantity;
@@ -57,7 +59,7 @@ impl Stock {
                 self.remember(*order, at);
             }
             Event::WrittenOff { order, id, parts } => {
-                self.drop_allocated(*order, parts, Some(id));
+                self.drop_allocated(*order, parts).returned.push(id.clone());
                 self.change_levels(parts, |level, quantity| {
                     level.on_hand -= quantity;
                     level.received -= quantity;
@@ -105,7 +107,8 @@ impl Stock {
         hold.parts
     }
 
-    fn drop_allocated(&mut self, order: OrderId, parts: &[Part], id: Option<&str>) {
+    fn drop_allocated(&mut self, order: OrderId, parts: &[Part]) -> &mut Claim {
+        self.change_levels(parts, |level, quantity| level.allocated -= quantity);
         let claim = self.claims.entry(order).or_default();
         for part in parts {
             let mut left = part.quantity;
@@ -116,20 +119,23 @@ impl Stock {
             }
         }
         claim.allocated.retain(|part| part.quantity > 0);
-        claim.done.extend(id.map(str::to_owned));
-        self.change_levels(parts, |level, quantity| level.allocated -= quantity);
+        claim
     }
 
     /// Notes that an order may be settled, and forgets those that have been for long.
     fn remember(&mut self, order: OrderId, at: Timestamp) {
-        if self.claims.get(&order).is_some_and(Claim::settled) {
-            self.settled.push_back((at, order));
+        if let Some(claim) = self.claims.get_mut(&order).filter(|claim| claim.settled()) {
+            let memory = if claim.returned.is_empty() { MEMORY } else { RETURNS_MEMORY };
+            if let Some(before) = claim.forget_at.replace(at + memory) {
+                self.settled.remove(&(before, order));
+            }
+            self.settled.insert((at + memory, order));
         }
-        while let Some((since, order)) = self.settled.front().copied() {
-            if since + MEMORY > at {
+        while let Some((forget_at, order)) = self.settled.first().copied() {
+            if forget_at > at {
                 break;
             }
-            self.settled.pop_front();
+            self.settled.pop_first();
             if self.claims.get(&order).is_some_and(Claim::settled) {
                 self.claims.remove(&order);
             }

@@ -11,7 +11,7 @@ mod level;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use command::{Command, Event, Rejection, Reserve};
 pub use level::{InvalidLocation, Level, Location, Part};
@@ -27,6 +27,10 @@ pub const QUANTITY_MAX: i64 = 1_000_000_000;
 /// How long a settled order is remembered, so that a late or repeated command of its saga finds
 /// what was done. Longer than any order may stay open.
 const MEMORY: Span = Span::from_secs(24 * 3600);
+
+/// The same for an order with goods that were taken back, which must not come back twice, however
+/// long the machine was down in between. Such orders are few.
+const RETURNS_MEMORY: Span = Span::from_secs(90 * 24 * 3600);
 
 /// The most holds that lapse in one go.
 const LAPSES_MAX: usize = 500;
@@ -57,12 +61,27 @@ pub struct Claim {
     /// Units that belong to it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allocated: Vec<Part>,
-    /// Shipments and refunds that were carried out.
+    /// Whether its hold has once become an allocation: a late reservation or commit is done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    committed: bool,
+    /// Shipments that were carried out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    done: Vec<String>,
+    shipped: Vec<String>,
+    /// Refunds that were carried out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    returned: Vec<String>,
     /// Given up: a late reservation is refused.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     released: bool,
+    /// When it is forgotten, if it is still settled then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    forget_at: Option<Timestamp>,
+}
+
+impl Hold {
+    fn quantity(&self) -> i64 {
+        self.parts.iter().map(|part| part.quantity).sum()
+    }
 }
 
 impl Claim {
@@ -77,7 +96,7 @@ pub struct Stock {
     levels: BTreeMap<Location, Level>,
     claims: BTreeMap<OrderId, Claim>,
     lapses: BTreeSet<(Timestamp, OrderId)>,
-    settled: VecDeque<(Timestamp, OrderId)>,
+    settled: BTreeSet<(Timestamp, OrderId)>,
 }
 
 impl Stock {
@@ -106,8 +125,7 @@ impl Stock {
             .iter()
             .take_while(|(until, _)| *until <= now)
             .filter_map(|(_, order)| self.claims.get(order)?.hold.as_ref())
-            .flat_map(|hold| &hold.parts)
-            .map(|part| part.quantity)
+            .map(Hold::quantity)
             .sum();
         self.levels.values().map(Level::sellable).sum::<i64>() + lapsed
     }
