@@ -206,6 +206,9 @@ impl Cart {
         let mut lines: Vec<Line> = Vec::with_capacity(new.len());
         let mut last = self.last_line;
         for line in new {
+            if !(1..=QUANTITY_MAX).contains(&line.quantity) {
+                return Err(Rejection::Quantity);
+            }
             let same = |other: &&mut Line| {
                 other.sku == line.sku && other.agreed_price == line.agreed_price
             };
@@ -229,7 +232,7 @@ impl Cart {
                 lines.push(Line { id, sku, quantity, agreed_price });
                 quantity
             };
-            if line.quantity < 1 || merged > QUANTITY_MAX {
+            if merged > QUANTITY_MAX {
                 return Err(Rejection::Quantity);
             }
         }
