@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::command::{Command, FulfillmentRequest, RefundRequest, Rejection};
-use super::effect::POLICY_CAPTURE;
+use super::effect::{POLICY_CAPTURE, step};
 use super::ledger::{AttemptState, Fulfillment, FulfillmentLine, Refund, RefundLine, Report};
 use super::{Effect, Event, Order, PaymentMethod, Phase, Shortage};
 use crate::domain::money::{AMOUNT_MAX, Rounding};
@@ -54,11 +54,7 @@ impl Order {
             Command::Captured { capture, amount, operation } => {
                 Ok(self.captured_now(*capture, *amount, operation))
             }
-            Command::Refunded { refund, operation } => {
-                let open = self.refund(*refund).is_some_and(|one| one.operation.is_none());
-                let operation = operation.clone();
-                Ok(some(open, Event::Refunded { refund: *refund, operation }))
-            }
+            Command::Refunded { refund, operation } => Ok(self.refunded_now(*refund, operation)),
             Command::RefundRestocked { refund } => {
                 let open = self.refund(*refund).is_some_and(|one| !one.restocked);
                 Ok(some(open, Event::RefundRestocked { refund: *refund }))
@@ -228,6 +224,35 @@ impl Order {
             events.push(self.give_back(amount));
         } else if amount != asked && self.alert.is_none() {
             events.push(Event::AlertRaised { alert: CAPTURE_MISMATCH.to_owned() });
+        }
+        events
+    }
+
+    /// Money that came back after its refund was given up takes the place of what was asked for
+    /// since, as far as there is not enough left for both.
+    fn refunded_now(&self, refund: u32, operation: &str) -> Vec<Event> {
+        let Some(one) = self.refund(refund).filter(|one| one.operation.is_none()) else {
+            return Vec::new();
+        };
+        let mut events = vec![Event::Refunded { refund, operation: operation.to_owned() }];
+        let counted = !self.skipped.contains(&step::refund(refund));
+        let mut left = self.captured() - self.refunds_requested();
+        left -= if counted { 0 } else { one.amount };
+        if left >= 0 {
+            return events;
+        }
+        let open = self.refunds_that_count().filter(|other| other.operation.is_none());
+        for other in open.collect::<Vec<_>>().into_iter().rev() {
+            if left >= 0 {
+                break;
+            }
+            let step = step::refund(other.number);
+            let reason = format!("{} went through after all", step::refund(refund));
+            events.push(Event::StepSkipped { step, reason });
+            left += other.amount;
+        }
+        if left > 0 && matches!(self.phase, Phase::Cancelling | Phase::Cancelled) {
+            events.push(self.give_back(left));
         }
         events
     }
