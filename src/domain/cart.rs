@@ -3,6 +3,9 @@
 //! It holds no prices but those that were agreed for it: prices, taxes and names are looked up
 //! at every answer (`pricing`) and freeze in the order.
 
+#[cfg(test)]
+mod tests;
+
 use serde::{Deserialize, Serialize};
 
 use super::address::Address;

@@ -105,3 +105,32 @@ impl entity::Noun for Counter {
         self.open.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::entity::Noun;
+    use crate::domain::id::Key;
+
+    #[test]
+    fn each_order_gets_one_number_and_no_number_is_left_out() {
+        let order = |n: u128| OrderId(Key::new(Uuid::from_u128(n)));
+        let mut counter = Counter::default();
+        for (wanted, arrived, number) in
+            [(1, vec![], 1), (2, vec![], 2), (1, vec![2], 1), (3, vec![1, 9], 3), (2, vec![], 2)]
+        {
+            let arrived = arrived.into_iter().map(order).collect();
+            let draw = Draw { order: order(wanted), arrived };
+            let Ok(events) = counter.decide(&draw, Timestamp::default());
+            for event in &events {
+                counter.evolve(event, Timestamp::default());
+            }
+            assert_eq!(counter.open().get(&order(wanted)), Some(&number));
+        }
+        assert_eq!((counter.last(), counter.weight()), (3, 2));
+        let text = serde_json::to_string(&counter).unwrap();
+        assert_eq!(serde_json::from_str::<Counter>(&text).unwrap(), counter);
+    }
+}

@@ -280,7 +280,8 @@ impl Order {
             .collect()
     }
 
-    /// Goods whose moves the stock does not know of yet.
+    /// Goods whose moves the stock does not know of yet. What came back waits for what went out,
+    /// or the stock would not know where it came from.
     fn wanted_moves(&self, order: OrderId) -> Vec<Effect> {
         let mut wanted = Vec::new();
         for one in self.fulfillments.iter().filter(|one| !one.shipped) {
@@ -291,6 +292,9 @@ impl Order {
                 }
             }
             wanted.push(Effect::Ship { order, fulfillment: one.number, units });
+        }
+        if wanted.iter().any(|effect: &Effect| !self.skipped.contains(&effect.step())) {
+            return wanted;
         }
         for one in self.refunds.iter().filter(|one| !one.restocked && !one.lines.is_empty()) {
             let mut units = BTreeMap::new();

@@ -1,5 +1,6 @@
 //! Orders as stories: commands in, one line of text out. Whole sagas without IO.
 
+mod anywhere;
 mod random;
 mod stories;
 
