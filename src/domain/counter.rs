@@ -49,8 +49,11 @@ pub struct Draw {
 }
 
 /// What has happened to a counter.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr, strum::VariantNames,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Event {
     /// An order has got a number.
     Drawn {
@@ -66,7 +69,7 @@ pub enum Event {
 
 impl entity::Event for Event {
     fn kind(&self) -> &'static str {
-        "drawn"
+        self.into()
     }
 }
 
