@@ -37,6 +37,12 @@ fn answer((status, body): (u16, Value)) -> HttpResponse {
     HttpResponse::build(StatusCode::from_u16(status).unwrap()).json(body)
 }
 
+/// What a shop has left, and what it has sold.
+fn books(shop: &Shared) -> (BTreeMap<String, [i64; 2]>, BTreeMap<String, Value>) {
+    let shop = lock(shop);
+    (shop.stock.clone(), shop.orders.clone())
+}
+
 /// Half to even, as the shop rounds a line.
 fn pence(line: &Value) -> i64 {
     let price = (line["unit_price"]["amount"].as_f64().unwrap() * 10_000.0).round() as i64;
@@ -299,9 +305,9 @@ async fn a_replay_that_is_run_again_books_nothing_twice() {
     for more in [["--opening-stock", "exact"], ["--opening-stock", "50%"]] {
         let (shop, url, server) = open(Shop::default()).await;
         assert!(same(replay(&url, ROWS, &more).await, ExitCode::SUCCESS));
-        let before = (lock(&shop).stock.clone(), lock(&shop).orders.clone());
+        let before = books(&shop);
         assert!(same(replay(&url, ROWS, &more).await, ExitCode::SUCCESS), "{more:?}");
-        assert!(before == (lock(&shop).stock.clone(), lock(&shop).orders.clone()), "{more:?}");
+        assert!(before == books(&shop), "{more:?}");
         server.stop(false).await;
     }
 }
