@@ -3,6 +3,9 @@
 //! It holds no prices but those that were agreed for it: prices, taxes and names are looked up
 //! at every answer (`pricing`) and freeze in the order.
 
+#[cfg(test)]
+mod tests;
+
 use serde::{Deserialize, Serialize};
 
 use super::address::Address;
@@ -206,6 +209,9 @@ impl Cart {
         let mut lines: Vec<Line> = Vec::with_capacity(new.len());
         let mut last = self.last_line;
         for line in new {
+            if !(1..=QUANTITY_MAX).contains(&line.quantity) {
+                return Err(Rejection::Quantity);
+            }
             let same = |other: &&mut Line| {
                 other.sku == line.sku && other.agreed_price == line.agreed_price
             };
@@ -229,7 +235,7 @@ impl Cart {
                 lines.push(Line { id, sku, quantity, agreed_price });
                 quantity
             };
-            if line.quantity < 1 || merged > QUANTITY_MAX {
+            if merged > QUANTITY_MAX {
                 return Err(Rejection::Quantity);
             }
         }
@@ -284,7 +290,9 @@ pub enum Command {
 }
 
 /// What has happened to a cart.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr, strum::VariantNames,
+)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 #[expect(missing_docs, reason = "the commands say what each field means")]

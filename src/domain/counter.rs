@@ -49,8 +49,11 @@ pub struct Draw {
 }
 
 /// What has happened to a counter.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr, strum::VariantNames,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Event {
     /// An order has got a number.
     Drawn {
@@ -66,7 +69,7 @@ pub enum Event {
 
 impl entity::Event for Event {
     fn kind(&self) -> &'static str {
-        "drawn"
+        self.into()
     }
 }
 
@@ -103,5 +106,34 @@ impl entity::Noun for Counter {
 
     fn weight(&self) -> usize {
         self.open.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::entity::Noun;
+    use crate::domain::id::Key;
+
+    #[test]
+    fn each_order_gets_one_number_and_no_number_is_left_out() {
+        let order = |n: u128| OrderId(Key::new(Uuid::from_u128(n)));
+        let mut counter = Counter::default();
+        for (wanted, arrived, number) in
+            [(1, vec![], 1), (2, vec![], 2), (1, vec![2], 1), (3, vec![1, 9], 3), (2, vec![], 2)]
+        {
+            let arrived = arrived.into_iter().map(order).collect();
+            let draw = Draw { order: order(wanted), arrived };
+            let Ok(events) = counter.decide(&draw, Timestamp::default());
+            for event in &events {
+                counter.evolve(event, Timestamp::default());
+            }
+            assert_eq!(counter.open().get(&order(wanted)), Some(&number));
+        }
+        assert_eq!((counter.last(), counter.weight()), (3, 2));
+        let text = serde_json::to_string(&counter).unwrap();
+        assert_eq!(serde_json::from_str::<Counter>(&text).unwrap(), counter);
     }
 }

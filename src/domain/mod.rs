@@ -15,3 +15,6 @@ pub mod pricing;
 pub mod product;
 pub mod stock;
 pub mod time;
+
+#[cfg(test)]
+mod golden;

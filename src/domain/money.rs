@@ -93,7 +93,7 @@ impl UnitPrice {
     /// # Errors
     /// [`InvalidMoney::TooLarge`] beyond what a line can be computed from.
     pub fn from_minor(amount: i64) -> Result<Self, InvalidMoney> {
-        if amount.abs() > AMOUNT_MAX / PRICE_SCALE {
+        if amount.unsigned_abs() > (AMOUNT_MAX / PRICE_SCALE).unsigned_abs() {
             return Err(InvalidMoney::TooLarge);
         }
         Ok(Self(amount * PRICE_SCALE))
@@ -197,7 +197,7 @@ impl Rounding {
         let rounded = if up { quotient + numerator.signum() } else { quotient };
         i64::try_from(rounded)
             .ok()
-            .filter(|amount| amount.abs() <= AMOUNT_MAX)
+            .filter(|amount| (-AMOUNT_MAX..=AMOUNT_MAX).contains(amount))
             .ok_or(InvalidMoney::TooLarge)
     }
 }
@@ -272,6 +272,15 @@ mod tests {
             assert_eq!(Rounding::HalfEven.divide(tenths, 10), Ok(even), "{tenths} even");
             assert_eq!(Rounding::HalfUp.divide(tenths, 10), Ok(up), "{tenths} up");
         }
+    }
+
+    #[test]
+    fn the_far_edges_are_refused() {
+        assert_eq!(UnitPrice::from_minor(i64::MIN), Err(InvalidMoney::TooLarge));
+        let far = i128::from(i64::MIN);
+        assert_eq!(Rounding::HalfEven.divide(far, 1), Err(InvalidMoney::TooLarge));
+        let price = UnitPrice(AMOUNT_MAX);
+        assert_eq!(price.times(i64::MAX, Rounding::HalfUp), Err(InvalidMoney::TooLarge));
     }
 
     #[test]

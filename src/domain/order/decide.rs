@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::command::{Command, FulfillmentRequest, RefundRequest, Rejection};
-use super::effect::POLICY_CAPTURE;
+use super::effect::{POLICY_CAPTURE, step};
 use super::ledger::{AttemptState, Fulfillment, FulfillmentLine, Refund, RefundLine, Report};
 use super::{Effect, Event, Order, PaymentMethod, Phase, Shortage};
-use crate::domain::money::Rounding;
+use crate::domain::money::{AMOUNT_MAX, Rounding};
 use crate::domain::time::{Span, Timestamp};
 
 /// How long after its last change an order with something left to do is woken again.
@@ -14,6 +14,15 @@ const NUDGE: Span = Span::from_secs(300);
 
 /// What an alert says when a provider set another amount aside than it was asked for.
 const AMOUNT_MISMATCH: &str = "amount_mismatch";
+
+/// What an alert says when money that was set aside was let go, and the order had not asked.
+const VOIDED_ELSEWHERE: &str = "voided_elsewhere";
+
+/// What an alert says when a provider took another amount than it was asked for.
+const CAPTURE_MISMATCH: &str = "capture_mismatch";
+
+/// The most attempts to pay for one order.
+const ATTEMPTS_MAX: usize = 50;
 
 type Decision = Result<Vec<Event>, Rejection>;
 
@@ -38,17 +47,14 @@ impl Order {
                 Ok(some(current, Event::HoldLapsed { generation: *generation }))
             }
             Command::Confirm { number } => {
-                let committing = self.phase == Phase::Committing;
+                let committing =
+                    self.phase == Phase::Committing && self.paid() && self.alert.is_none();
                 Ok(some(committing, Event::Confirmed { number: *number }))
             }
             Command::Captured { capture, amount, operation } => {
                 Ok(self.captured_now(*capture, *amount, operation))
             }
-            Command::Refunded { refund, operation } => {
-                let open = self.refund(*refund).is_some_and(|one| one.operation.is_none());
-                let operation = operation.clone();
-                Ok(some(open, Event::Refunded { refund: *refund, operation }))
-            }
+            Command::Refunded { refund, operation } => Ok(self.refunded_now(*refund, operation)),
             Command::RefundRestocked { refund } => {
                 let open = self.refund(*refund).is_some_and(|one| !one.restocked);
                 Ok(some(open, Event::RefundRestocked { refund: *refund }))
@@ -59,8 +65,8 @@ impl Order {
                 Ok(some(open, Event::Shipped { fulfillment: *fulfillment }))
             }
             Command::Released => {
-                let cancelling = self.phase == Phase::Cancelling;
-                Ok(some(cancelling, Event::Cancelled {}))
+                let last = self.wanted().iter().any(|one| matches!(one, Effect::Release { .. }));
+                Ok(some(last, Event::Cancelled {}))
             }
             Command::GiveUp { step, why } => {
                 let wanted = self.active_effects().iter().any(|effect| effect.step() == *step);
@@ -96,9 +102,11 @@ impl Order {
     pub(super) fn next_timer(&self) -> Option<Timestamp> {
         let placed = self.placed.as_ref()?;
         match self.phase {
-            Phase::Reserving | Phase::Paying | Phase::AwaitingPayment => Some(placed.deadline_at),
-            Phase::Absent | Phase::Cancelled => None,
-            Phase::Committing | Phase::Confirmed | Phase::Cancelling => {
+            Phase::Reserving | Phase::Paying | Phase::AwaitingPayment if self.authorized() == 0 => {
+                Some(placed.deadline_at)
+            }
+            Phase::Absent => None,
+            _ => {
                 let left = self.wanted();
                 let open = left.iter().any(|effect| !self.skipped.contains(&effect.step()));
                 open.then(|| self.updated_at + NUDGE)
@@ -120,6 +128,9 @@ impl Order {
     fn pay(&self, method: &PaymentMethod, now: Timestamp) -> Decision {
         let in_time = self.placed.as_ref().is_some_and(|placed| now < placed.deadline_at);
         match self.phase {
+            Phase::AwaitingPayment if self.attempts.len() >= ATTEMPTS_MAX => {
+                Err(wrong("the order was tried to be paid for too often"))
+            }
             Phase::AwaitingPayment if in_time => {
                 Ok(vec![Event::PaymentRetried { method: method.clone() }])
             }
@@ -138,7 +149,8 @@ impl Order {
                 provider: method.provider.clone(),
                 amount: self.total(),
             }],
-            _ => vec![Event::Reserved { generation }],
+            _ if self.paid() => vec![Event::Reserved { generation }],
+            _ => Vec::new(),
         }
     }
 
@@ -184,9 +196,10 @@ impl Order {
             }
             Report::Reversed | Report::Voided if attempt.authorized() > 0 => {
                 let mut events = vec![Event::PaymentVoided { attempt: attempt_number }];
-                let unasked = matches!(self.phase, Phase::Committing | Phase::Confirmed);
-                if unasked && self.captured() == 0 && self.alert.is_none() {
-                    events.push(Event::AlertRaised { alert: "voided_elsewhere".to_owned() });
+                let unasked =
+                    matches!(self.phase, Phase::Reserving | Phase::Committing | Phase::Confirmed);
+                if unasked && self.captured() == 0 {
+                    events.push(Event::AlertRaised { alert: VOIDED_ELSEWHERE.to_owned() });
                 }
                 events
             }
@@ -194,18 +207,52 @@ impl Order {
         }
     }
 
+    /// Money that was taken is never overlooked, even after the order was given up: what comes
+    /// for a cancelled order goes back.
     fn captured_now(&self, capture: u32, amount: i64, operation: &str) -> Vec<Event> {
         let known = self.captures.iter().find(|one| one.number == capture);
         let expected = match known {
             Some(one) => one.operation.is_none(),
-            None => capture == POLICY_CAPTURE && self.captures.is_empty(),
+            None => capture == POLICY_CAPTURE && self.number.is_some(),
         };
-        if !expected || !matches!(self.phase, Phase::Confirmed | Phase::Cancelling) {
+        if !expected || !(1..=AMOUNT_MAX).contains(&amount) {
             return Vec::new();
         }
         let mut events = vec![Event::Captured { capture, amount, operation: operation.to_owned() }];
-        if self.phase == Phase::Cancelling {
+        let asked = known.map_or(self.authorized(), |one| one.amount);
+        if matches!(self.phase, Phase::Cancelling | Phase::Cancelled) {
             events.push(self.give_back(amount));
+        } else if amount != asked && self.alert.is_none() {
+            events.push(Event::AlertRaised { alert: CAPTURE_MISMATCH.to_owned() });
+        }
+        events
+    }
+
+    /// Money that came back after its refund was given up takes the place of what was asked for
+    /// since, as far as there is not enough left for both.
+    fn refunded_now(&self, refund: u32, operation: &str) -> Vec<Event> {
+        let Some(one) = self.refund(refund).filter(|one| one.operation.is_none()) else {
+            return Vec::new();
+        };
+        let mut events = vec![Event::Refunded { refund, operation: operation.to_owned() }];
+        let counted = !self.skipped.contains(&step::refund(refund));
+        let mut left = self.captured() - self.refunds_requested();
+        left -= if counted { 0 } else { one.amount };
+        if left >= 0 {
+            return events;
+        }
+        let open = self.refunds_that_count().filter(|other| other.operation.is_none());
+        for other in open.collect::<Vec<_>>().into_iter().rev() {
+            if left >= 0 {
+                break;
+            }
+            let step = step::refund(other.number);
+            let reason = format!("{} went through after all", step::refund(refund));
+            events.push(Event::StepSkipped { step, reason });
+            left += other.amount;
+        }
+        if left > 0 && matches!(self.phase, Phase::Cancelling | Phase::Cancelled) {
+            events.push(self.give_back(left));
         }
         events
     }
@@ -262,14 +309,15 @@ impl Order {
         }
         let lines = self.refund_lines_of(request)?;
         self.check_delivery_refund(request.delivery)?;
-        let of_lines: i64 = lines.iter().map(|line| line.amount).sum();
-        let amount = of_lines + request.delivery + request.free;
+        let limit = (self.captured() - self.refunds_requested()).max(0);
+        let rest = [request.delivery, request.free];
+        let amounts = || lines.iter().map(|line| line.amount).chain(rest);
+        let amount = i64::try_from(amounts().map(i128::from).sum::<i128>())
+            .ok()
+            .filter(|amount| *amount <= limit && amounts().all(|part| part >= 0))
+            .ok_or(Rejection::RefundTooLarge { limit })?;
         if amount == 0 && lines.is_empty() {
             return Err(Rejection::Nothing { what: "say what to give back" });
-        }
-        let limit = self.captured() - self.refunds_requested();
-        if amount > limit {
-            return Err(Rejection::RefundTooLarge { limit });
         }
         Ok(vec![Event::RefundRequested {
             refund: Box::new(Refund {
@@ -292,12 +340,13 @@ impl Order {
             let added = if placed.totals.tax_included { 0 } else { placed.delivery.tax };
             placed.delivery.price + added
         });
-        let limit = paid - self.refunds.iter().map(|one| one.delivery).sum::<i64>();
+        let limit = paid - self.refunds_that_count().map(|one| one.delivery).sum::<i64>();
         if amount > limit { Err(Rejection::RefundTooLarge { limit }) } else { Ok(()) }
     }
 
-    /// The lines of a refund with their amounts. A line's share is cumulative, so that the
-    /// shares of all its units add up to what was paid for it.
+    /// The lines of a refund with their amounts. The share of some units is that of all up to
+    /// the last of them less that of all before the first, so that the shares of all units add
+    /// up to what was paid for the line.
     fn refund_lines_of(&self, request: &RefundRequest) -> Result<Vec<RefundLine>, Rejection> {
         let included = self.placed.as_ref().is_some_and(|placed| placed.totals.tax_included);
         let mut lines: Vec<RefundLine> = Vec::with_capacity(request.lines.len());
@@ -312,11 +361,14 @@ impl Order {
                 return Err(Rejection::TooManyUnits { line: number, limit });
             }
             let (paid, before) = (line.due(included), self.refunded_amount(number));
-            let units = self.refunded_units(number) + wanted.quantity;
-            let share = Rounding::HalfEven
-                .divide(i128::from(paid) * i128::from(units), i128::from(line.quantity))
-                .unwrap_or(paid);
-            let amount = wanted.amount.unwrap_or_else(|| (share - before).max(0));
+            let share = |units: i64| {
+                Rounding::HalfEven
+                    .divide(i128::from(paid) * i128::from(units), i128::from(line.quantity))
+                    .unwrap_or(paid)
+            };
+            let units = self.refunded_units(number);
+            let own = share(units + wanted.quantity) - share(units);
+            let amount = wanted.amount.unwrap_or_else(|| own.min(paid - before).max(0));
             if amount > paid - before {
                 return Err(Rejection::RefundTooLarge { limit: paid - before });
             }
@@ -331,16 +383,20 @@ impl Order {
         if self.phase != Phase::Confirmed {
             return Err(wrong("only a confirmed order can be captured"));
         }
-        let asked = self.active_effects();
-        if asked.iter().any(|effect| matches!(effect, Effect::Capture { .. })) {
+        let asked = |effect: &Effect| {
+            matches!(effect, Effect::Capture { .. }) && !self.skipped.contains(&effect.step())
+        };
+        if self.wanted().iter().any(asked) {
             return Err(wrong("a capture is on its way"));
         }
-        let limit = self.authorized() - self.captured() - self.capturing();
+        let limit = (self.authorized() - self.captured() - self.capturing()).max(0);
         let amount = amount.unwrap_or(limit);
         if amount < 1 || amount > limit {
             return Err(Rejection::CaptureTooLarge { limit });
         }
-        let capture = u32::try_from(self.captures.len()).unwrap_or(u32::MAX).saturating_add(1);
+        let policy = self.policy_captures().then_some(POLICY_CAPTURE);
+        let last = self.captures.iter().map(|one| one.number).chain(policy).max().unwrap_or(0);
+        let capture = last.saturating_add(1);
         Ok(vec![Event::CaptureRequested { capture, amount }])
     }
 
@@ -382,8 +438,14 @@ impl Order {
 
     fn retry(&self, reason: &str) -> Decision {
         let reason = reason.to_owned();
+        let unconfirmed = matches!(self.phase, Phase::Reserving | Phase::Committing);
         match self.alert.as_deref() {
-            Some(AMOUNT_MISMATCH) => Err(wrong("the amounts differ: cancel the order")),
+            Some(AMOUNT_MISMATCH) if unconfirmed => {
+                Err(wrong("the amounts differ: cancel the order"))
+            }
+            Some(VOIDED_ELSEWHERE) if unconfirmed => {
+                Err(wrong("the money was let go: cancel the order"))
+            }
             Some(_) => Ok(vec![Event::AlertCleared { reason }]),
             None if self.stuck.is_empty() => Err(wrong("nothing is stuck")),
             None => Ok(vec![Event::RetryRequested { reason }]),

@@ -113,6 +113,17 @@ pub enum Effect {
     },
 }
 
+/// The names of steps that are asked for by number.
+pub(super) mod step {
+    pub(in super::super) fn capture(number: u32) -> String {
+        format!("capture:{number}")
+    }
+
+    pub(in super::super) fn refund(number: u32) -> String {
+        format!("refund:{number}")
+    }
+}
+
 impl Effect {
     /// The name of the step, by which it is retried, skipped and shown.
     #[must_use]
@@ -121,10 +132,10 @@ impl Effect {
             Self::Reserve { generation, .. } => format!("reserve:{generation}"),
             Self::Authorize { attempt, .. } => format!("authorize:{attempt}"),
             Self::Commit { generation, .. } => format!("commit:{generation}"),
-            Self::Capture { capture, .. } => format!("capture:{capture}"),
+            Self::Capture { capture, .. } => step::capture(*capture),
             Self::Void { attempt, .. } => format!("void:{attempt}"),
             Self::Reverse { attempt, .. } => format!("reverse:{attempt}"),
-            Self::Refund { refund, .. } => format!("refund:{refund}"),
+            Self::Refund { refund, .. } => step::refund(*refund),
             Self::Restock { refund, .. } => format!("restock:{refund}"),
             Self::Ship { fulfillment, .. } => format!("ship:{fulfillment}"),
             Self::Release { .. } => "release".into(),
@@ -169,7 +180,11 @@ impl Order {
             }
             Phase::Cancelling => return self.wanted_to_cancel(order, currency),
             Phase::AwaitingPayment => wanted.extend(self.wanted_reversals()),
-            Phase::Absent | Phase::Cancelled => {}
+            Phase::Cancelled => {
+                wanted.extend(self.wanted_refunds(currency));
+                wanted.extend(self.wanted_voids(currency));
+            }
+            Phase::Absent => {}
         }
         wanted
     }
@@ -205,14 +220,14 @@ impl Order {
         };
         let asked = self.captures.iter().filter(|one| one.operation.is_none());
         let mut wanted: Vec<_> = asked.map(|one| effect(one.number, one.amount)).collect();
-        if self.captures.is_empty() && self.policy_captures() {
+        if self.captures.is_empty() && self.policy_captures() && self.authorized() > 0 {
             wanted.push(effect(POLICY_CAPTURE, self.authorized()));
         }
         wanted
     }
 
     /// Whether the policy says that the money is taken now.
-    fn policy_captures(&self) -> bool {
+    pub(super) fn policy_captures(&self) -> bool {
         match self.placed.as_ref().map(|placed| placed.capture) {
             Some(CapturePolicy::AtOnce) => true,
             Some(CapturePolicy::AtDispatch) => !self.fulfillments.is_empty(),
@@ -265,7 +280,8 @@ impl Order {
             .collect()
     }
 
-    /// Goods whose moves the stock does not know of yet.
+    /// Goods whose moves the stock does not know of yet. What came back waits for what went out,
+    /// or the stock would not know where it came from.
     fn wanted_moves(&self, order: OrderId) -> Vec<Effect> {
         let mut wanted = Vec::new();
         for one in self.fulfillments.iter().filter(|one| !one.shipped) {
@@ -276,6 +292,9 @@ impl Order {
                 }
             }
             wanted.push(Effect::Ship { order, fulfillment: one.number, units });
+        }
+        if wanted.iter().any(|effect: &Effect| !self.skipped.contains(&effect.step())) {
+            return wanted;
         }
         for one in self.refunds.iter().filter(|one| !one.restocked && !one.lines.is_empty()) {
             let mut units = BTreeMap::new();

@@ -9,7 +9,9 @@ use super::{PaymentMethod, Placed, Shortage};
 use crate::domain::entity;
 
 /// What has happened to an order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr, strum::VariantNames,
+)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 #[expect(missing_docs, reason = "the ledger and the commands say what each field means")]

@@ -1,5 +1,7 @@
 //! How an event changes an order. An event is a fact: nothing is refused here.
 
+use std::collections::BTreeSet;
+
 use super::command::{Command, Rejection};
 use super::ledger::{Attempt, AttemptState, Capture};
 use super::{Cancellation, Effect, Event, Order, Phase};
@@ -66,6 +68,10 @@ impl entity::Noun for Order {
             }
             Event::AlertRaised { alert } => self.alert = Some(alert.clone()),
             Event::AlertCleared { .. } => self.alert = None,
+        }
+        if !self.stuck.is_empty() {
+            let wanted: BTreeSet<_> = self.wanted().iter().map(Effect::step).collect();
+            self.stuck.retain(|step, _| wanted.contains(step));
         }
     }
 

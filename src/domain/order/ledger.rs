@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Order;
+use super::{Order, effect::step};
 use crate::domain::time::Timestamp;
 
 /// One try to get an order paid.
@@ -213,10 +213,18 @@ impl Order {
         self.attempts.iter().find(|attempt| attempt.authorized() > 0)
     }
 
-    /// What is set aside for it, in minor units.
+    /// What is set aside for it, in minor units; what was taken of it stays in it, even once
+    /// the rest was let go.
     #[must_use]
     pub fn authorized(&self) -> i64 {
-        self.attempts.iter().map(Attempt::authorized).sum()
+        let set_aside: i64 = self.attempts.iter().map(Attempt::authorized).sum();
+        set_aside.max(self.captured())
+    }
+
+    /// Whether there is nothing to pay, or the money for it is set aside.
+    #[must_use]
+    pub fn paid(&self) -> bool {
+        self.total() <= 0 || self.authorized() >= self.total()
     }
 
     /// What was taken, in minor units.
@@ -228,7 +236,10 @@ impl Order {
     /// What is asked to be taken and is not yet, in minor units.
     #[must_use]
     pub fn capturing(&self) -> i64 {
-        self.captures.iter().filter(|one| one.operation.is_none()).map(|one| one.amount).sum()
+        let open = self.captures.iter().filter(|one| one.operation.is_none());
+        open.filter(|one| !self.skipped.contains(&step::capture(one.number)))
+            .map(|one| one.amount)
+            .sum()
     }
 
     /// What was given back, in minor units.
@@ -237,10 +248,17 @@ impl Order {
         self.refunds.iter().filter(|one| one.operation.is_some()).map(|one| one.amount).sum()
     }
 
-    /// What was asked to be given back, done or not, in minor units.
+    /// What was asked to be given back, done or not, in minor units; not what was given up.
     #[must_use]
     pub fn refunds_requested(&self) -> i64 {
-        self.refunds.iter().map(|one| one.amount).sum()
+        self.refunds_that_count().map(|one| one.amount).sum()
+    }
+
+    /// The refunds that were carried out, or still will be.
+    pub(super) fn refunds_that_count(&self) -> impl Iterator<Item = &Refund> {
+        self.refunds.iter().filter(|one| {
+            one.operation.is_some() || !self.skipped.contains(&step::refund(one.number))
+        })
     }
 
     /// What its buyer owes in the end: the total less all refunds, nothing once it is cancelled.

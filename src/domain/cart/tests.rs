@@ -1,0 +1,180 @@
+//! What a cart takes, joins, refuses, and becomes.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::entity::Noun;
+use crate::domain::id::Key;
+
+const DAY: i64 = 24 * 3_600_000;
+
+fn new(sku: &str, quantity: i64) -> NewLine {
+    NewLine { sku: sku.parse().unwrap(), quantity, agreed_price: None }
+}
+
+fn agreed(sku: &str, quantity: i64, price: &str) -> NewLine {
+    NewLine { agreed_price: Some(price.parse().unwrap()), ..new(sku, quantity) }
+}
+
+fn create(lines: Vec<NewLine>) -> Command {
+    Command::Create { currency: Currency::GBP, details: Box::default(), lines }
+}
+
+fn add(lines: Vec<NewLine>) -> Command {
+    Command::AddLines { lines }
+}
+
+fn amount(line: u32, quantity: i64) -> Command {
+    Command::SetQuantity { line, quantity }
+}
+
+fn remove(line: u32) -> Command {
+    Command::RemoveLine { line }
+}
+
+fn email(email: Option<&str>) -> Command {
+    let email = Some(email.map(str::to_owned));
+    Command::Update { details: Box::new(Details { email, ..Details::default() }) }
+}
+
+fn order(number: u128) -> OrderId {
+    OrderId(Key::new(uuid::Uuid::from_u128(number)))
+}
+
+fn spend(number: u128) -> Command {
+    Command::Spend { order: order(number) }
+}
+
+fn take(cart: &mut Cart, day: i64, command: &Command) -> Result<usize, Rejection> {
+    let at = Timestamp::from_millis(day * DAY);
+    let events = cart.decide(command, at)?;
+    for event in &events {
+        let text = serde_json::to_string(event).unwrap();
+        assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), *event);
+        cart.evolve(event, at);
+        let copy = serde_json::to_string(cart).unwrap();
+        assert_eq!(serde_json::from_str::<Cart>(&copy).unwrap(), *cart);
+    }
+    Ok(events.len())
+}
+
+/// Commands with their days, and the cart at the end, or the refusal of the last command.
+#[track_caller]
+fn check(steps: &[(i64, Command)], end: &str) -> Cart {
+    let mut cart = Cart::default();
+    let mut last = Ok(0);
+    for (day, command) in steps {
+        assert!(last.is_ok(), "{last:?} before {command:?}");
+        last = take(&mut cart, *day, command);
+    }
+    let lines = cart.lines().iter().map(|line| {
+        let price = line.agreed_price.map_or_else(String::new, |price| format!("@{price}"));
+        format!("{}:{}x{}{price}", line.id, line.quantity, line.sku)
+    });
+    let shown = lines.collect::<Vec<_>>().join(" ");
+    assert_eq!(last.map_or_else(|error| error.to_string(), |_| shown), end);
+    cart
+}
+
+#[test]
+fn lines_join_and_ids_are_never_used_twice() {
+    let first = vec![new("A", 1), new("B", 2), new("A", 3), agreed("A", 1, "5.5")];
+    let steps = [
+        (0, create(first)),
+        (0, add(vec![new("A", 1), agreed("A", 1, "5.5"), new("C", 1)])),
+        (0, remove(4)),
+        (0, add(vec![new("D", 1)])),
+        (0, amount(2, 9)),
+        (0, amount(2, 9)),
+        (0, add(vec![])),
+    ];
+    check(&steps[..1], "1:4xA 2:2xB 3:1xA@5.5");
+    check(&steps[..2], "1:5xA 2:2xB 3:2xA@5.5 4:1xC");
+    check(&steps, "1:5xA 2:9xB 3:2xA@5.5 5:1xD");
+}
+
+#[test]
+fn numbers_at_the_edge_are_refused() {
+    let no = "a line takes 1 to 1000000 units";
+    for bad in [i64::MIN, -1, 0, QUANTITY_MAX + 1, i64::MAX] {
+        check(&[(0, create(vec![new("A", bad)]))], no);
+        check(&[(0, create(vec![new("A", 1)])), (0, add(vec![new("A", bad)]))], no);
+        check(&[(0, create(vec![new("A", 1)])), (0, amount(1, bad))], no);
+        check(&[(0, create(vec![new("A", 1), new("A", bad)]))], no);
+    }
+    check(&[(0, create(vec![new("A", QUANTITY_MAX), new("A", 1)]))], no);
+    let many = |from: usize, to: usize| (from..to).map(|n| new(&format!("S{n}"), 1)).collect();
+    let full = (0, create(many(0, LINES_MAX)));
+    let too_many = "a cart takes at most 2000 lines";
+    check(&[(0, create(many(0, LINES_MAX + 1)))], too_many);
+    check(&[full.clone(), (0, add(vec![new("more", 1)]))], too_many);
+    let mut cart = Cart::default();
+    take(&mut cart, 0, &full.1).unwrap();
+    assert_eq!(take(&mut cart, 0, &add(vec![new("S7", 1)])), Ok(1));
+}
+
+#[test]
+fn a_cart_is_made_spent_and_expired_once() {
+    let made = (0, create(vec![new("A", 1)]));
+    check(&[(0, email(None))], "there is no such cart");
+    check(&[(0, spend(1))], "there is no such cart");
+    check(&[made.clone(), made.clone()], "a cart with this id exists");
+    check(&[made.clone(), (0, remove(2))], "the cart has no line 2");
+    check(&[made.clone(), (30, remove(1))], "the cart was not touched for 30 days and has expired");
+    check(&[made.clone(), (29, email(None)), (58, amount(1, 2))], "1:2xA");
+    check(&[made.clone(), (31, spend(1)), (31, spend(1))], "1:1xA");
+    let spent = [made, (0, spend(1)), (0, spend(2))];
+    let cart = check(&spent, "the cart has become an order");
+    assert_eq!(cart.spent_on(), Some(order(1)));
+}
+
+#[test]
+fn what_is_not_said_stays() {
+    let mut cart = Cart::default();
+    take(&mut cart, 0, &create(vec![])).unwrap();
+    take(&mut cart, 0, &email(Some("a@example.com"))).unwrap();
+    let reference = Details { reference: Some(Some("PO 7".into())), ..Details::default() };
+    take(&mut cart, 0, &Command::Update { details: Box::new(reference) }).unwrap();
+    assert_eq!((cart.email(), cart.reference()), (Some("a@example.com"), Some("PO 7")));
+    take(&mut cart, 0, &email(None)).unwrap();
+    assert_eq!((cart.email(), cart.reference()), (None, Some("PO 7")));
+    assert_eq!(take(&mut cart, 0, &Command::Update { details: Box::default() }), Ok(0));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn units_are_what_was_added_and_ids_are_unique(
+        steps in prop::collection::vec(
+            prop_oneof![
+                3 => prop::collection::vec((0..4_usize, 1_i64..9), 1..4).prop_map(|lines| {
+                    add(lines.into_iter().map(|(sku, n)| new(["A", "B", "C", "D"][sku], n)).collect())
+                }),
+                1 => (1_u32..8).prop_map(remove),
+                1 => (1_u32..8, 1_i64..9).prop_map(|(line, n)| amount(line, n)),
+            ],
+            1..40,
+        ),
+    ) {
+        let mut cart = Cart::default();
+        take(&mut cart, 0, &create(vec![])).unwrap();
+        let units = |cart: &Cart| cart.lines().iter().map(|line| line.quantity).sum::<i64>();
+        for step in &steps {
+            let (before, old) = (units(&cart), cart.clone());
+            let taken = take(&mut cart, 0, step);
+            let of = |line: &u32| old.line(*line).map_or(0, |line| line.quantity);
+            let change = match step {
+                _ if taken.is_err() => 0,
+                Command::AddLines { lines } => lines.iter().map(|line| line.quantity).sum(),
+                Command::RemoveLine { line } => -of(line),
+                Command::SetQuantity { line, quantity } => quantity - of(line),
+                _ => 0,
+            };
+            prop_assert_eq!(units(&cart), before + change);
+            let ids: std::collections::BTreeSet<u32> =
+                cart.lines().iter().map(|line| line.id).collect();
+            prop_assert_eq!(ids.len(), cart.lines().len());
+        }
+    }
+}

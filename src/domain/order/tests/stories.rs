@@ -1,0 +1,414 @@
+//! How orders go, and how they go wrong.
+
+use super::*;
+
+const IN_FULL: &str = "confirmed confirmed/captured/unfulfilled 2249-0 due 2249 []";
+const GONE: &str = "cancelled cancelled/none/unfulfilled 0-0 due 0 []";
+
+#[test]
+fn the_happy_path() {
+    let rest = "0-0 due 2249";
+    let steps = then(paid(), &[fulfill(&[]), shipped(1)]);
+    let ends = [
+        format!("reserving pending/none/unfulfilled {rest} [reserve:1]"),
+        format!("paying pending/requested/unfulfilled {rest} [authorize:1]"),
+        format!("committing pending/authorized/unfulfilled {rest} [commit:1]"),
+        format!("confirmed confirmed/authorized/unfulfilled {rest} [capture:1]"),
+        IN_FULL.to_owned(),
+        "confirmed completed/captured/fulfilled 2249-0 due 2249 [ship:1]".to_owned(),
+        "confirmed completed/captured/fulfilled 2249-0 due 2249 []".to_owned(),
+    ];
+    for (taken, end) in (1..).zip(ends) {
+        check(steps[..taken].to_vec(), &end);
+    }
+}
+
+#[test]
+fn a_sku_on_two_lines_is_asked_for_once() {
+    let order = tell(&[place()]);
+    let Some(Effect::Reserve { units, .. }) = order.effects().pop() else { panic!() };
+    let units: Vec<(String, i64)> =
+        units.into_iter().map(|(sku, units)| (sku.to_string(), units)).collect();
+    assert_eq!(units, [("A".to_owned(), 4), ("B".to_owned(), 2)]);
+}
+
+#[test]
+fn a_free_order_needs_no_payment() {
+    check(
+        vec![place_free(), reserved(1), confirm()],
+        "confirmed confirmed/none/unfulfilled 0-0 due 0 []",
+    );
+    check(
+        vec![place_free(), reserved(1), confirm(), refund(&[(1, 1)], 0, 0), restocked(1), cancel()],
+        "cancelling cancelled/none/unfulfilled 0-0 due 0 [release]",
+    );
+}
+
+#[test]
+fn out_of_stock_and_declines() {
+    check(
+        vec![place(), out_of_stock(1)],
+        "cancelling cancelled/none/unfulfilled 0-0 due 0 [release]",
+    );
+    check(vec![place(), out_of_stock(1), released()], GONE);
+    let declined_once = vec![place(), reserved(1), declined(1)];
+    check(
+        declined_once.clone(),
+        "awaiting_payment awaiting_payment/declined/unfulfilled 0-0 due 2249 []",
+    );
+    let again = then(declined_once.clone(), &[pay(), reserved(2), authorized(2)]);
+    check(again.clone(), "committing pending/authorized/unfulfilled 0-0 due 2249 [commit:2]");
+    check(then(again, &[confirm(), captured(1, TOTAL)]), IN_FULL);
+    check(
+        then(declined_once.clone(), &[reserved(1), authorized(1), out_of_stock(1), confirm()]),
+        "awaiting_payment awaiting_payment/declined/unfulfilled 0-0 due 2249 []",
+    );
+    refused(vec![place()], pay(), "the order is being paid for");
+    refused(happy(), pay(), "the order is Confirmed and takes no further payment");
+}
+
+#[test]
+fn attempts_have_a_limit() {
+    let mut steps = vec![place()];
+    for attempt in 1..=50 {
+        steps.extend([reserved(attempt), declined(attempt)]);
+        if attempt < 50 {
+            steps.push(pay());
+        }
+    }
+    refused(steps, pay(), "the order was tried to be paid for too often");
+}
+
+#[test]
+fn unknown_is_never_failed() {
+    let lost = vec![place(), reserved(1), unknown(1)];
+    check(lost.clone(), "paying awaiting_payment/unknown/unfulfilled 0-0 due 2249 [authorize:1]");
+    check(
+        then(lost.clone(), &[authorized(1)]),
+        "committing pending/authorized/unfulfilled 0-0 due 2249 [commit:1]",
+    );
+    check(
+        then(lost.clone(), &[pending(1), unknown(1)]),
+        "paying awaiting_payment/requested/unfulfilled 0-0 due 2249 [authorize:1]",
+    );
+    check(
+        then(lost.clone(), &[reversed(1), authorized(1)]),
+        "awaiting_payment awaiting_payment/voided/unfulfilled 0-0 due 2249 []",
+    );
+    refused(lost, pay(), "the order is being paid for");
+}
+
+#[test]
+fn another_amount_is_an_alert_and_goes_back() {
+    let odd = vec![place(), reserved(1), authorized_for(1, 2_000)];
+    check(odd.clone(), "committing stuck/authorized/unfulfilled 0-0 due 2249 []");
+    check(
+        then(odd.clone(), &[confirm()]),
+        "committing stuck/authorized/unfulfilled 0-0 due 2249 []",
+    );
+    refused(odd.clone(), retry(), "the amounts differ: cancel the order");
+    let going = then(odd, &[cancel()]);
+    check(going.clone(), "cancelling cancelled/authorized/unfulfilled 0-0 due 0 [void:1]");
+    check(
+        then(going, &[voided(1), released()]),
+        "cancelled cancelled/voided/unfulfilled 0-0 due 0 []",
+    );
+    check(
+        then(happy(), &[captured(1, 2_000)]),
+        "confirmed stuck/partially_captured/unfulfilled 2000-0 due 2249 []",
+    );
+}
+
+#[test]
+fn money_that_was_let_go_elsewhere_confirms_nothing() {
+    for before in [vec![], vec![hold_lapsed(1)]] {
+        let mut steps = vec![place(), reserved(1), authorized(1)];
+        steps.extend(before.clone());
+        steps.extend([voided(1), reserved(2), confirm()]);
+        let order = tell(&steps);
+        assert_eq!((order.alert(), order.number()), (Some("voided_elsewhere"), None));
+        let phase = if before.is_empty() { Phase::Committing } else { Phase::Reserving };
+        assert_eq!(order.phase(), phase);
+        refused(steps.clone(), retry(), "the money was let go: cancel the order");
+        let end = "cancelled cancelled/voided/unfulfilled 0-0 due 0 []";
+        check(then(steps, &[cancel(), released()]), end);
+    }
+    let twice = vec![place(), reserved(1), authorized(1), alert(), voided(1)];
+    refused(twice, retry(), "the money was let go: cancel the order");
+    let late = then(happy(), &[voided(1), retry()]);
+    check(late, "confirmed confirmed/voided/unfulfilled 0-0 due 2249 []");
+}
+
+#[test]
+fn cancelled_before_and_after_the_money() {
+    let lines: [(Vec<Step>, &str); 6] = [
+        (vec![place()], "[release]"),
+        (vec![place(), reserved(1)], "[reverse:1]"),
+        (vec![place(), reserved(1), unknown(1)], "[reverse:1]"),
+        (vec![place(), reserved(1), declined(1)], "[release]"),
+        (happy(), "[capture:1]"),
+        (paid(), "[refund:1]"),
+    ];
+    for (before, wants) in lines {
+        let end = show(&tell(&then(before, &[cancel()])));
+        assert!(end.ends_with(wants), "{end}");
+    }
+    let back = "cancelled cancelled/refunded/unfulfilled 2249-2249 due 0 []";
+    check(then(paid(), &[cancel(), refunded(1), released()]), back);
+    check(then(happy(), &[cancel(), captured(1, TOTAL), refunded(1), released()]), back);
+    let void = "cancelled cancelled/voided/unfulfilled 0-0 due 0 []";
+    let by_hand = |steps: &[Step]| {
+        let place = place_with(CapturePolicy::ByHand);
+        then(vec![place, reserved(1), authorized(1), confirm()], steps)
+    };
+    check(by_hand(&[cancel(), voided(1), released()]), void);
+    check(
+        by_hand(&[capture(Some(49)), captured(1, 49), cancel()]),
+        "cancelling cancelled/partially_captured/unfulfilled 49-0 due 0 [refund:1 void:1]",
+    );
+    check(
+        by_hand(&[
+            capture(Some(49)),
+            captured(1, 49),
+            cancel(),
+            voided(1),
+            refunded(1),
+            released(),
+        ]),
+        "cancelled cancelled/refunded/unfulfilled 49-49 due 0 []",
+    );
+    let paying = vec![place(), reserved(1), cancel()];
+    check(
+        then(paying.clone(), &[authorized(1)]),
+        "cancelling cancelled/authorized/unfulfilled 0-0 due 0 [void:1]",
+    );
+    check(
+        then(paying, &[declined(1), released()]),
+        "cancelled cancelled/declined/unfulfilled 0-0 due 0 []",
+    );
+    let committing = vec![place(), reserved(1), authorized(1)];
+    let why = "the order is being confirmed this moment: try again";
+    refused(committing, cancel(), why);
+    let why = "goods have gone out: refund what comes back instead";
+    refused(then(paid(), &[fulfill(&[(2, 1)])]), cancel(), why);
+}
+
+#[test]
+fn money_that_turns_up_after_the_end_goes_back() {
+    let reversal = [cancel(), give_up("reverse:1"), skip(), released()];
+    let gone = then(vec![place(), reserved(1)], &reversal);
+    check(
+        then(gone.clone(), &[authorized(1)]),
+        "cancelled cancelled/authorized/unfulfilled 0-0 due 0 [void:1]",
+    );
+    check(
+        then(gone, &[authorized(1), voided(1)]),
+        "cancelled cancelled/voided/unfulfilled 0-0 due 0 []",
+    );
+    let skipped = then(happy(), &[cancel(), give_up("capture:1"), skip(), voided(1), released()]);
+    check(
+        then(skipped, &[captured(1, TOTAL)]),
+        "cancelled cancelled/captured/unfulfilled 2249-0 due 0 [refund:1]",
+    );
+    let under_way = then(happy(), &[cancel(), voided(1), captured(1, TOTAL), released()]);
+    check(under_way, "cancelling cancelled/captured/unfulfilled 2249-0 due 0 [refund:1]");
+}
+
+#[test]
+fn the_deadline() {
+    let waiting = vec![place(), reserved(1), declined(1)];
+    check(
+        then(waiting.clone(), &[Step::Timer(HOUR - 1)]),
+        "awaiting_payment awaiting_payment/declined/unfulfilled 0-0 due 2249 []",
+    );
+    check(
+        then(waiting, &[Step::Timer(HOUR)]),
+        "cancelling cancelled/declined/unfulfilled 0-0 due 0 [release]",
+    );
+    check(
+        vec![place(), reserved(1), Step::Timer(HOUR)],
+        "cancelling cancelled/requested/unfulfilled 0-0 due 0 [reverse:1]",
+    );
+    let again = vec![place(), reserved(1), authorized(1), hold_lapsed(1), Step::Timer(HOUR)];
+    check(again.clone(), "reserving pending/authorized/unfulfilled 0-0 due 2249 [reserve:2]");
+    let order = tell(&again);
+    assert!(order.timer() > Some(order.updated_at()), "a timer that is always due");
+    check(then(happy(), &[Step::Timer(HOUR)]), &show(&tell(&happy())));
+}
+
+#[test]
+fn a_hold_that_lapsed_after_the_payment() {
+    let lapsed = vec![place(), reserved(1), authorized(1), hold_lapsed(1)];
+    check(
+        then(lapsed.clone(), &[reserved(1), hold_lapsed(1), reserved(2)]),
+        "committing pending/authorized/unfulfilled 0-0 due 2249 [commit:2]",
+    );
+    check(then(lapsed.clone(), &[reserved(2), confirm(), captured(1, TOTAL)]), IN_FULL);
+    let none_left = then(lapsed, &[out_of_stock(2)]);
+    check(none_left.clone(), "cancelling cancelled/authorized/unfulfilled 0-0 due 0 [void:1]");
+    check(
+        then(none_left, &[voided(1), released()]),
+        "cancelled cancelled/voided/unfulfilled 0-0 due 0 []",
+    );
+}
+
+#[test]
+fn refunds_by_line_add_up_to_the_penny() {
+    let mut steps = paid();
+    let mut amounts = Vec::new();
+    for number in 1..=3 {
+        steps.extend([refund(&[(1, 1)], 0, 0), refunded(number), restocked(number)]);
+        amounts.push(tell(&steps).refunds().last().map_or(0, |one| one.amount));
+    }
+    assert_eq!(amounts, [333, 334, 333]);
+    refused(steps.clone(), refund(&[(1, 1)], 0, 0), "line 1 has 0 units left for this");
+    refused(steps.clone(), refund(&[], 500, 0), "at most 499 minor units can be given back");
+    steps.extend([refund(&[(2, 2), (3, 1)], 499, 0), refunded(4), restocked(4)]);
+    check(steps.clone(), "confirmed confirmed/refunded/unfulfilled 2249-2249 due 0 []");
+    refused(steps.clone(), refund(&[], 0, 1), "at most 0 minor units can be given back");
+    check(then(steps, &[cancel(), released()]), &back_in_full());
+}
+
+fn back_in_full() -> String {
+    "cancelled cancelled/refunded/unfulfilled 2249-2249 due 0 []".into()
+}
+
+#[test]
+fn refunds_are_capped_whatever_is_asked() {
+    let too_large = "at most 2249 minor units can be given back";
+    for (delivery, free) in
+        [(0, 2_250), (-1, 2_250), (-1, 0), (0, -1), (499, i64::MAX), (i64::MIN, i64::MIN)]
+    {
+        refused(paid(), refund(&[], delivery, free), too_large);
+    }
+    refused(paid(), refund(&[], 0, 0), "say what to give back");
+    refused(paid(), refund(&[(9, 1)], 0, 0), "the order has no line 9");
+    refused(paid(), refund(&[(1, 1), (1, 1)], 0, 0), "name each line once");
+    refused(paid(), refund(&[(1, i64::MAX)], 0, 0), "line 1 has 3 units left for this");
+    refused(happy(), refund(&[(1, 1)], 0, 0), "at most 0 minor units can be given back");
+    check(
+        then(paid(), &[refund(&[], 0, 2_249), refunded(1)]),
+        "confirmed confirmed/refunded/unfulfilled 2249-2249 due 0 []",
+    );
+    let priced = |amount| {
+        let line = RefundLineRequest { line: 1, quantity: 1, amount: Some(amount) };
+        let lines = vec![line];
+        Step::from(Command::Refund(RefundRequest { lines, ..RefundRequest::default() }))
+    };
+    let dear = "at most 1000 minor units can be given back";
+    refused(paid(), priced(1_001), dear);
+    refused(paid(), priced(-1), too_large);
+    let cheap = tell(&then(paid(), &[priced(0), refund(&[(1, 1)], 0, 0)]));
+    assert_eq!(cheap.refunds()[1].amount, 334, "a unit is not dearer for the last being cheap");
+}
+
+#[test]
+fn when_the_money_is_taken() {
+    let with = |policy, steps: &[Step]| {
+        then(vec![place_with(policy), reserved(1), authorized(1), confirm()], steps)
+    };
+    check(
+        with(CapturePolicy::AtDispatch, &[]),
+        "confirmed confirmed/authorized/unfulfilled 0-0 due 2249 []",
+    );
+    check(
+        with(CapturePolicy::AtDispatch, &[fulfill(&[(1, 1)]), shipped(1)]),
+        "confirmed partially_fulfilled/authorized/partial 0-0 due 2249 [capture:1]",
+    );
+    check(
+        with(CapturePolicy::ByHand, &[fulfill(&[]), shipped(1)]),
+        "confirmed fulfilled/authorized/fulfilled 0-0 due 2249 []",
+    );
+    let by_hand = |steps: &[Step]| with(CapturePolicy::ByHand, steps);
+    let some = by_hand(&[capture(Some(1_000)), captured(1, 1_000)]);
+    check(
+        then(some.clone(), &[capture(None)]),
+        "confirmed confirmed/partially_captured/unfulfilled 1000-0 due 2249 [capture:2]",
+    );
+    check(then(some.clone(), &[capture(None), captured(2, 1_249)]), IN_FULL);
+    refused(some, capture(Some(1_250)), "at most 1249 minor units can be taken");
+    refused(by_hand(&[]), capture(Some(-1)), "at most 2249 minor units can be taken");
+    refused(paid(), capture(None), "at most 0 minor units can be taken");
+    refused(happy(), capture(Some(1)), "a capture is on its way");
+    let stuck = then(happy(), &[give_up("capture:1")]);
+    refused(stuck.clone(), capture(Some(1)), "a capture is on its way");
+    check(
+        then(stuck, &[skip(), capture(Some(49))]),
+        "confirmed confirmed/authorized/unfulfilled 0-0 due 2249 [capture:2]",
+    );
+}
+
+#[test]
+fn goods_go_out_in_parts() {
+    let some = then(paid(), &[fulfill(&[(1, 2)]), shipped(1), refund(&[(1, 2)], 0, 0)]);
+    let order = tell(&some);
+    let Some(Effect::Restock { units, .. }) = order.effects().pop() else { panic!() };
+    assert_eq!(units.into_values().collect::<Vec<_>>(), [(1, 1)], "unshipped first");
+    refused(some.clone(), fulfill(&[(1, 1)]), "line 1 has 0 units left for this");
+    refused(some.clone(), fulfill(&[(2, i64::MAX)]), "line 2 has 2 units left for this");
+    check(
+        then(paid(), &[fulfill(&[(2, 1)]), refund(&[(2, 2)], 0, 0), refunded(1)]),
+        "confirmed partially_fulfilled/partially_refunded/partial 2249-500 due 1749 [ship:1]",
+    );
+    let rest = then(some, &[refunded(1), restocked(1), fulfill(&[]), shipped(2)]);
+    check(rest.clone(), "confirmed completed/partially_refunded/fulfilled 2249-667 due 1582 []");
+    refused(rest, fulfill(&[]), "nothing is left to fulfill");
+    refused(then(paid(), &[alert()]), fulfill(&[]), "only a confirmed order can be fulfilled");
+}
+
+#[test]
+fn stuck_steps_are_retried_skipped_or_overtaken() {
+    let stuck = then(paid(), &[cancel(), give_up("refund:1")]);
+    check(stuck.clone(), "cancelling stuck/captured/unfulfilled 2249-0 due 0 []");
+    check(
+        then(stuck.clone(), &[retry()]),
+        "cancelling cancelled/captured/unfulfilled 2249-0 due 0 [refund:1]",
+    );
+    check(
+        then(stuck.clone(), &[refunded(1)]),
+        "cancelling cancelled/refunded/unfulfilled 2249-2249 due 0 [release]",
+    );
+    check(
+        then(stuck, &[skip()]),
+        "cancelling cancelled/captured/unfulfilled 2249-0 due 0 [release]",
+    );
+    let last = vec![place(), cancel(), give_up("release"), skip()];
+    check(last, GONE);
+    let paying = vec![place(), reserved(1), give_up("authorize:1")];
+    check(paying.clone(), "paying stuck/requested/unfulfilled 0-0 due 2249 []");
+    let needed = "the order cannot do without this step: retry or cancel";
+    refused(paying.clone(), skip(), needed);
+    check(
+        then(paying, &[authorized(1)]),
+        "committing pending/authorized/unfulfilled 0-0 due 2249 [commit:1]",
+    );
+    let committing = vec![place(), reserved(1), authorized(1), give_up("commit:1")];
+    check(
+        then(committing, &[cancel(), voided(1), released()]),
+        "cancelled cancelled/voided/unfulfilled 0-0 due 0 []",
+    );
+    check(then(paid(), &[give_up("refund:1")]), IN_FULL);
+    refused(paid(), retry(), "nothing is stuck");
+    refused(paid(), skip(), "nothing is stuck");
+    let back = [refund(&[], 0, 49), give_up("refund:1"), skip()];
+    check(then(paid(), &back), IN_FULL);
+    check(then(then(paid(), &back), &[cancel(), refunded(2), released()]), &back_in_full());
+}
+
+#[test]
+fn a_refund_that_was_given_up_and_went_through_counts_once() {
+    let lost = then(paid(), &[refund(&[], 0, 49), give_up("refund:1"), skip()]);
+    check(
+        then(lost.clone(), &[cancel(), refunded(1)]),
+        "cancelling cancelled/partially_refunded/unfulfilled 2249-49 due 0 [refund:3]",
+    );
+    check(then(lost.clone(), &[cancel(), refunded(1), refunded(3), released()]), &back_in_full());
+    check(
+        then(lost.clone(), &[refund(&[], 0, 2_249), refunded(1)]),
+        "confirmed confirmed/partially_refunded/unfulfilled 2249-49 due 2200 []",
+    );
+    check(
+        then(lost, &[refund(&[], 0, 100), refunded(1), refunded(2)]),
+        "confirmed confirmed/partially_refunded/unfulfilled 2249-149 due 2100 []",
+    );
+}

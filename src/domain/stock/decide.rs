@@ -1,0 +1,255 @@
+//! What a command leads to. Pure: the same stock, command and moment give the same events.
+
+use std::borrow::Cow;
+
+use super::{
+    Claim, Command, Event, LAPSES_MAX, Location, Part, QUANTITY_MAX, Rejection, Reserve, Stock,
+};
+use crate::domain::id::OrderId;
+use crate::domain::time::Timestamp;
+
+type Decision = Result<Vec<Event>, Rejection>;
+
+impl Stock {
+    pub(super) fn decide_command(&self, command: &Command, now: Timestamp) -> Decision {
+        match command {
+            Command::Reserve(reserve) => self.reserve(reserve, now),
+            Command::Commit { order } => self.commit(*order, now),
+            Command::Release { order } => {
+                let released = self.claims.get(order).is_some_and(|claim| claim.released);
+                Ok(if released { Vec::new() } else { vec![Event::Released { order: *order }] })
+            }
+            Command::Ship { order, id, .. }
+                if self.claims.get(order).is_some_and(|claim| claim.shipped.contains(id)) =>
+            {
+                Ok(Vec::new())
+            }
+            Command::TakeBack { order, id, .. }
+                if self.claims.get(order).is_some_and(|claim| claim.returned.contains(id)) =>
+            {
+                Ok(Vec::new())
+            }
+            Command::Ship { order, id, quantity } => {
+                positive(*quantity)?;
+                let parts = self.take(*order, *quantity)?;
+                Ok(vec![Event::Shipped { order: *order, id: id.clone(), parts }])
+            }
+            Command::TakeBack { order, id, unshipped, shipped, restock } => {
+                let (order, id) = (*order, id.clone());
+                within(0, *unshipped)?;
+                within(0, *shipped)?;
+                let unshipped = self.take(order, *unshipped)?;
+                if !restock {
+                    return Ok(vec![Event::WrittenOff { order, id, parts: unshipped }]);
+                }
+                let returned = self.return_to(*shipped);
+                Ok(vec![Event::Restocked { order, id, unshipped, returned }])
+            }
+            Command::Receive { location, quantity, from_incoming } => {
+                positive(*quantity)?;
+                positive(self.level(location).on_hand + quantity)?;
+                let (location, quantity) = (location.clone(), *quantity);
+                Ok(vec![Event::Received { location, quantity, from_incoming: *from_incoming }])
+            }
+            Command::Expect { location, quantity } => {
+                within(0, self.level(location).incoming.saturating_add(*quantity))?;
+                Ok(vec![Event::Expected { location: location.clone(), quantity: *quantity }])
+            }
+            Command::Adjust { location, delta, reason } => {
+                self.adjust(location, *delta, reason, now)
+            }
+            Command::Set { location, on_hand, change_from } => {
+                let now_on_hand = self.level(location).on_hand;
+                if change_from.is_some_and(|expected| expected != now_on_hand) {
+                    return Err(Rejection::Changed { on_hand: now_on_hand });
+                }
+                within(0, *on_hand)?;
+                self.adjust(location, on_hand - now_on_hand, "set", now)
+            }
+            Command::Transfer { from, to, quantity } => {
+                positive(*quantity)?;
+                let mut events = self.freed(from, *quantity, now)?;
+                if from == to {
+                    return Ok(Vec::new());
+                }
+                positive(self.level(to).on_hand + quantity)?;
+                let (from, to) = (from.clone(), to.clone());
+                events.push(Event::Transferred { from, to, quantity: *quantity });
+                Ok(events)
+            }
+        }
+    }
+
+    /// The stock without the holds that are past their time, and the events that drop them: at
+    /// most [`LAPSES_MAX`] of them, or more when that is not `enough` for what is asked.
+    fn after_lapses(
+        &self,
+        now: Timestamp,
+        enough: impl Fn(&Self) -> bool,
+    ) -> (Vec<Event>, Cow<'_, Self>) {
+        let mut after = Cow::Borrowed(self);
+        let mut events = Vec::new();
+        for (_, order) in self.lapses.iter().take_while(|(until, _)| *until <= now) {
+            if events.len() >= LAPSES_MAX && enough(&after) {
+                break;
+            }
+            let lapse = Event::Lapsed { order: *order };
+            after.to_mut().evolve_event(&lapse, now);
+            events.push(lapse);
+        }
+        (events, after)
+    }
+
+    /// What must be dropped so that `quantity` units can leave a location.
+    fn freed(&self, location: &Location, quantity: i64, now: Timestamp) -> Decision {
+        let enough = |stock: &Self| stock.level(location).sellable() >= quantity;
+        if enough(self) {
+            return Ok(Vec::new());
+        }
+        let (events, after) = self.after_lapses(now, enough);
+        if enough(&after) {
+            return Ok(events);
+        }
+        let level = after.level(location);
+        let committed = level.reserved + level.allocated;
+        Err(Rejection::Committed { committed, on_hand: level.on_hand })
+    }
+
+    /// The holds that are past their time.
+    pub(super) fn lapsed(&self, now: Timestamp) -> Vec<Event> {
+        self.lapses
+            .iter()
+            .take_while(|(until, _)| *until <= now)
+            .take(LAPSES_MAX)
+            .map(|(_, order)| Event::Lapsed { order: *order })
+            .collect()
+    }
+
+    /// Where `quantity` units come from: the first location that has them all, or else what
+    /// each has, in order of priority and then of name.
+    fn choose(&self, quantity: i64, priority: &[Location]) -> Vec<Part> {
+        let named = priority.iter().filter(|location| self.levels.contains_key(*location));
+        let others = self.levels.keys().filter(|location| !priority.contains(location));
+        let order: Vec<&Location> = named.chain(others).collect();
+        if let Some(one) = order.iter().find(|at| self.level(at).sellable() >= quantity) {
+            return vec![Part { location: (*one).clone(), quantity }];
+        }
+        let mut left = quantity;
+        let mut parts = Vec::new();
+        for location in order {
+            let taken = self.level(location).sellable().min(left);
+            if taken > 0 {
+                parts.push(Part { location: location.clone(), quantity: taken });
+                left -= taken;
+            }
+        }
+        parts
+    }
+
+    fn reserve(&self, reserve: &Reserve, now: Timestamp) -> Decision {
+        let Reserve { order, generation, quantity, hold_until, priority } = reserve;
+        if *quantity < 1 {
+            return Err(Rejection::TooMany);
+        }
+        if let Some(claim) = self.claims.get(order) {
+            if claim.released {
+                return Err(Rejection::Released);
+            }
+            if claim.committed {
+                return Ok(Vec::new());
+            }
+            if let Some(hold) = claim.hold.as_ref().filter(|hold| hold.hold_until > now) {
+                if hold.generation >= *generation {
+                    return Ok(Vec::new());
+                }
+                if hold.quantity() == *quantity {
+                    let hold_until = hold.hold_until.max(*hold_until);
+                    let generation = *generation;
+                    return Ok(vec![Event::Extended { order: *order, generation, hold_until }]);
+                }
+            }
+        }
+        let enough = |stock: &Self| stock.total().sellable() >= *quantity;
+        let (mut events, mut after) = self.after_lapses(now, enough);
+        if after.claims.get(order).is_some_and(|claim| claim.hold.is_some()) {
+            let lapse = Event::Lapsed { order: *order };
+            after.to_mut().evolve_event(&lapse, now);
+            events.push(lapse);
+        }
+        if !enough(&after) {
+            let available = after.total().sellable();
+            return Err(Rejection::OutOfStock { requested: *quantity, available });
+        }
+        events.push(Event::Reserved {
+            order: *order,
+            generation: *generation,
+            parts: after.choose(*quantity, priority),
+            hold_until: *hold_until,
+        });
+        Ok(events)
+    }
+
+    fn commit(&self, order: OrderId, now: Timestamp) -> Decision {
+        match self.claims.get(&order) {
+            Some(claim) if claim.released => Err(Rejection::HoldLapsed),
+            Some(claim) if claim.committed => Ok(Vec::new()),
+            Some(Claim { hold: Some(hold), .. }) if hold.hold_until > now => {
+                Ok(vec![Event::Committed { order }])
+            }
+            _ => Err(Rejection::HoldLapsed),
+        }
+    }
+
+    fn adjust(&self, location: &Location, delta: i64, reason: &str, now: Timestamp) -> Decision {
+        let level = self.level(location);
+        within(-QUANTITY_MAX, delta)?;
+        if delta > 0 {
+            positive(level.on_hand + delta)?;
+        }
+        if delta == 0 && self.levels.contains_key(location) {
+            return Ok(Vec::new());
+        }
+        let mut events = self.freed(location, -delta, now)?;
+        let (location, reason) = (location.clone(), reason.to_owned());
+        events.push(Event::Adjusted { location, delta, reason });
+        Ok(events)
+    }
+
+    /// Takes `quantity` from what an order has, place by place.
+    fn take(&self, order: OrderId, quantity: i64) -> Result<Vec<Part>, Rejection> {
+        let mut left = quantity;
+        let mut parts = Vec::new();
+        for part in self.claims.get(&order).map_or(&[][..], |claim| &claim.allocated) {
+            let taken = part.quantity.min(left);
+            if taken > 0 {
+                parts.push(Part { location: part.location.clone(), quantity: taken });
+                left -= taken;
+            }
+        }
+        if left > 0 { Err(Rejection::NotAllocated { missing: left }) } else { Ok(parts) }
+    }
+
+    /// Where goods that come back are put: where most were sold from.
+    fn return_to(&self, quantity: i64) -> Vec<Part> {
+        let mut left = quantity;
+        let mut by_sold: Vec<_> = self.levels.iter().collect();
+        by_sold.sort_by_key(|(_, level)| std::cmp::Reverse(level.sold));
+        let mut parts = Vec::new();
+        for (location, level) in by_sold {
+            let taken = level.sold.min(left);
+            if taken > 0 {
+                parts.push(Part { location: location.clone(), quantity: taken });
+                left -= taken;
+            }
+        }
+        parts
+    }
+}
+
+fn positive(quantity: i64) -> Result<(), Rejection> {
+    within(1, quantity)
+}
+
+fn within(least: i64, quantity: i64) -> Result<(), Rejection> {
+    if (least..=QUANTITY_MAX).contains(&quantity) { Ok(()) } else { Err(Rejection::TooMany) }
+}

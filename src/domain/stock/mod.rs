@@ -1,0 +1,213 @@
+//! The stock of one SKU: levels by location, holds that lapse, allocations, what was shipped.
+//!
+//! Its entity is the only writer of these numbers, so two buyers can never have the last unit.
+//! What a SKU is called or costs is the product's business.
+
+mod command;
+mod decide;
+mod evolve;
+mod level;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use command::{Command, Event, Rejection, Reserve};
+pub use level::{InvalidLocation, Level, Location, Part};
+use serde::{Deserialize, Serialize};
+
+use super::entity;
+use super::id::{OrderId, Sku};
+use super::time::{Span, Timestamp};
+
+/// The most units that one command or level may name.
+pub const QUANTITY_MAX: i64 = 1_000_000_000;
+
+/// How long a settled order is remembered, so that a late or repeated command of its saga finds
+/// what was done. Longer than any order may stay open.
+const MEMORY: Span = Span::from_secs(24 * 3600);
+
+/// The same for an order with goods that were taken back, which must not come back twice, however
+/// long the machine was down in between. Such orders are few.
+const RETURNS_MEMORY: Span = Span::from_secs(90 * 24 * 3600);
+
+/// The most holds that lapse in one go.
+const LAPSES_MAX: usize = 500;
+
+/// The journal's id for a SKU's stock.
+#[must_use]
+pub fn entity_id(sku: &Sku) -> entity::EntityId {
+    entity::EntityId::new(&format!("{}_{sku}", <Stock as entity::Noun>::PREFIX))
+}
+
+/// Units kept for an order until a moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// The units.
+    pub parts: Vec<Part>,
+    /// Which try of the order this is.
+    pub generation: u32,
+    /// From when on it no longer counts.
+    pub hold_until: Timestamp,
+}
+
+/// What one order has to do with this SKU.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// A hold that lapses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
+    /// Units that belong to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allocated: Vec<Part>,
+    /// Whether its hold has once become an allocation: a late reservation or commit is done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    committed: bool,
+    /// Shipments that were carried out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    shipped: Vec<String>,
+    /// Refunds that were carried out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    returned: Vec<String>,
+    /// Given up: a late reservation is refused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    released: bool,
+    /// When it is forgotten, if it is still settled then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    forget_at: Option<Timestamp>,
+}
+
+impl Hold {
+    fn quantity(&self) -> i64 {
+        self.parts.iter().map(|part| part.quantity).sum()
+    }
+}
+
+impl Claim {
+    fn settled(&self) -> bool {
+        self.hold.is_none() && self.allocated.is_empty()
+    }
+}
+
+/// The stock of one SKU.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Stock {
+    levels: BTreeMap<Location, Level>,
+    claims: BTreeMap<OrderId, Claim>,
+    lapses: BTreeSet<(Timestamp, OrderId)>,
+    settled: BTreeSet<(Timestamp, OrderId)>,
+}
+
+impl Stock {
+    /// The levels, by location.
+    #[must_use]
+    pub const fn levels(&self) -> &BTreeMap<Location, Level> {
+        &self.levels
+    }
+
+    /// The holds that count, by order.
+    pub fn holds(&self) -> impl Iterator<Item = (OrderId, &Hold)> {
+        self.claims.iter().filter_map(|(order, claim)| Some((*order, claim.hold.as_ref()?)))
+    }
+
+    /// The allocations, by order.
+    pub fn allocations(&self) -> impl Iterator<Item = (OrderId, &[Part])> {
+        let all = self.claims.iter().map(|(order, claim)| (*order, &claim.allocated[..]));
+        all.filter(|(_, parts)| !parts.is_empty())
+    }
+
+    /// What one order has here.
+    #[must_use]
+    pub fn claim(&self, order: OrderId) -> Option<&Claim> {
+        self.claims.get(&order)
+    }
+
+    /// Units that can be promised at `now`: a hold past its time is not counted.
+    #[must_use]
+    pub fn sellable(&self, now: Timestamp) -> i64 {
+        let lapsed: i64 = self
+            .lapses
+            .iter()
+            .take_while(|(until, _)| *until <= now)
+            .filter_map(|(_, order)| self.claims.get(order)?.hold.as_ref())
+            .map(Hold::quantity)
+            .sum();
+        self.levels.values().map(Level::sellable).sum::<i64>() + lapsed
+    }
+
+    /// All levels in one.
+    #[must_use]
+    pub fn total(&self) -> Level {
+        self.levels.values().fold(Level::default(), |sum, level| Level {
+            on_hand: sum.on_hand + level.on_hand,
+            reserved: sum.reserved + level.reserved,
+            allocated: sum.allocated + level.allocated,
+            incoming: sum.incoming + level.incoming,
+            sold: sum.sold + level.sold,
+            received: sum.received + level.received,
+        })
+    }
+
+    /// The first thing about it that cannot be true, if there is one.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        for (location, level) in &self.levels {
+            if !level.sound() {
+                return Some(format!("the level at {location} does not add up: {level:?}"));
+            }
+            let sum = |parts: &mut dyn Iterator<Item = &Part>| -> i64 {
+                parts.filter(|part| part.location == *location).map(|part| part.quantity).sum()
+            };
+            let held = sum(&mut self.holds().flat_map(|(_, hold)| &hold.parts));
+            let allocated = sum(&mut self.claims.values().flat_map(|claim| &claim.allocated));
+            if held != level.reserved || allocated != level.allocated {
+                return Some(format!(
+                    "at {location} {} are reserved but {held} are held, {} are allocated but \
+                     orders have {allocated}",
+                    level.reserved, level.allocated
+                ));
+            }
+        }
+        None
+    }
+
+    fn level(&self, location: &Location) -> Level {
+        self.levels.get(location).copied().unwrap_or_default()
+    }
+}
+
+impl entity::Noun for Stock {
+    const PREFIX: &'static str = "sku";
+    const STATE_VERSION: u32 = 1;
+    const LAZY_TIMER: bool = true;
+
+    type Command = Command;
+    type Event = Event;
+    type Rejection = Rejection;
+    type Effect = std::convert::Infallible;
+
+    fn command_name(command: &Command) -> &'static str {
+        command.into()
+    }
+
+    fn decide(&self, command: &Command, now: Timestamp) -> Result<Vec<Event>, Rejection> {
+        self.decide_command(command, now)
+    }
+
+    fn evolve(&mut self, event: &Event, at: Timestamp) {
+        self.evolve_event(event, at);
+    }
+
+    fn timer(&self) -> Option<Timestamp> {
+        self.lapses.first().map(|(until, _)| *until)
+    }
+
+    fn on_timer(&self, now: Timestamp) -> Vec<Event> {
+        self.lapsed(now)
+    }
+
+    fn weight(&self) -> usize {
+        self.claims.len() + self.levels.len()
+    }
+}

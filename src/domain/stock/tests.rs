@@ -1,0 +1,333 @@
+//! The stock of one SKU: what it promises, repeats, forgets, and never sells twice.
+
+mod random;
+
+use super::*;
+use crate::domain::entity::Noun;
+
+const SEC: i64 = 1_000;
+const DAY: i64 = 24 * 3600 * SEC;
+
+fn at(millis: i64) -> Timestamp {
+    Timestamp::from_millis(millis)
+}
+
+fn place(name: &str) -> Location {
+    name.parse().unwrap()
+}
+
+fn order(number: u32) -> OrderId {
+    let uuid =
+        uuid::Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0000 + u128::from(number));
+    OrderId(crate::domain::id::Key::new(uuid))
+}
+
+fn set(name: &str, on_hand: i64) -> Command {
+    Command::Set { location: place(name), on_hand, change_from: None }
+}
+
+fn adjust(name: &str, delta: i64) -> Command {
+    Command::Adjust { location: place(name), delta, reason: "counted".into() }
+}
+
+fn receive(name: &str, quantity: i64) -> Command {
+    Command::Receive { location: place(name), quantity, from_incoming: true }
+}
+
+fn expect(name: &str, quantity: i64) -> Command {
+    Command::Expect { location: place(name), quantity }
+}
+
+fn transfer(from: &str, to: &str, quantity: i64) -> Command {
+    Command::Transfer { from: place(from), to: place(to), quantity }
+}
+
+fn reserve(number: u32, generation: u32, quantity: i64, hold_until: i64) -> Command {
+    Command::Reserve(Reserve {
+        order: order(number),
+        generation,
+        quantity,
+        hold_until: at(hold_until),
+        priority: [place("main")].into(),
+    })
+}
+
+fn commit(number: u32) -> Command {
+    Command::Commit { order: order(number) }
+}
+
+fn release(number: u32) -> Command {
+    Command::Release { order: order(number) }
+}
+
+fn ship(number: u32, id: &str, quantity: i64) -> Command {
+    Command::Ship { order: order(number), id: id.into(), quantity }
+}
+
+fn take_back(number: u32, id: &str, unshipped: i64, shipped: i64, restock: bool) -> Command {
+    Command::TakeBack { order: order(number), id: id.into(), unshipped, shipped, restock }
+}
+
+/// Carries a command out; the events' names, or the refusal.
+fn take(stock: &mut Stock, millis: i64, command: &Command) -> Result<Vec<&'static str>, Rejection> {
+    let events = stock.decide(command, at(millis))?;
+    apply(stock, millis, &events);
+    Ok(events.iter().map(entity::Event::kind).collect())
+}
+
+fn apply(stock: &mut Stock, millis: i64, events: &[Event]) {
+    for event in events {
+        let text = serde_json::to_string(event).unwrap();
+        assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), *event);
+        stock.evolve(event, at(millis));
+        assert_eq!(stock.fault(), None, "after {event:?}");
+    }
+}
+
+/// Takes commands at their moments. Each stands with what comes of it: the names of events, or
+/// the refusal. At the end: on hand, reserved, allocated, incoming, sold.
+#[track_caller]
+fn check(steps: &[(i64, Command, &str)], end: [i64; 5]) -> Stock {
+    let mut stock = Stock::default();
+    for (millis, command, outcome) in steps {
+        let got = take(&mut stock, *millis, command)
+            .map_or_else(|error| error.to_string(), |events| events.join(" "));
+        assert_eq!(got, *outcome, "{command:?} at {millis}");
+    }
+    let Level { on_hand, reserved, allocated, incoming, sold, .. } = stock.total();
+    assert_eq!([on_hand, reserved, allocated, incoming, sold], end);
+    let text = serde_json::to_string(&stock).unwrap();
+    assert_eq!(serde_json::from_str::<Stock>(&text).unwrap(), stock, "a snapshot is a copy");
+    stock
+}
+
+#[test]
+fn the_way_of_a_sale() {
+    check(
+        &[
+            (0, set("main", 5), "adjusted"),
+            (0, set("main", 5), ""),
+            (0, reserve(1, 1, 3, 900), "reserved"),
+            (1, reserve(1, 1, 3, 901), ""),
+            (2, reserve(2, 1, 3, 900), "3 were asked for and 2 are available"),
+            (3, commit(1), "committed"),
+            (3, commit(1), ""),
+            (3, reserve(1, 2, 3, 900), ""),
+            (4, ship(1, "1", 4), "1 units are not allocated to the order"),
+            (4, ship(1, "1", 3), "shipped"),
+            (4, ship(1, "1", 3), ""),
+            (5, reserve(1, 1, 3, 900), ""),
+            (5, commit(1), ""),
+            (6, take_back(1, "1", 0, 2, true), "restocked"),
+            (6, take_back(1, "1", 0, 2, true), ""),
+        ],
+        [4, 0, 0, 0, 1],
+    );
+}
+
+#[test]
+fn a_hold_lapses_at_its_moment() {
+    let steps = [
+        (0, set("main", 1), "adjusted"),
+        (0, reserve(1, 1, 1, 900), "reserved"),
+        (899, reserve(2, 1, 1, 2_000), "1 were asked for and 0 are available"),
+        (899, set("main", 0), "1 of 1 units are reserved or allocated"),
+        (900, commit(1), "the hold has lapsed"),
+        (900, reserve(2, 1, 1, 2_000), "lapsed reserved"),
+        (901, reserve(1, 2, 1, 2_000), "1 were asked for and 0 are available"),
+        (902, commit(2), "committed"),
+        (5_000, commit(2), ""),
+    ];
+    check(&steps, [1, 0, 1, 0, 0]);
+    let stock = check(&steps[..2], [1, 1, 0, 0, 0]);
+    assert_eq!((stock.sellable(at(899)), stock.sellable(at(900))), (0, 1));
+    assert_eq!(stock.timer(), Some(at(900)));
+    assert_eq!(stock.on_timer(at(899)), []);
+    assert_eq!(stock.on_timer(at(900)), [Event::Lapsed { order: order(1) }]);
+    for late in [set("main", 0), adjust("main", -1), transfer("main", "shop", 1)] {
+        let mut stock = stock.clone();
+        assert_eq!(take(&mut stock, 900, &late).map(|events| events.len()), Ok(2), "{late:?}");
+    }
+}
+
+#[test]
+fn a_later_try_keeps_or_changes_the_hold() {
+    check(
+        &[
+            (0, set("main", 5), "adjusted"),
+            (0, reserve(1, 1, 3, 900), "reserved"),
+            (1, reserve(1, 2, 3, 800), "extended"),
+            (1, reserve(1, 1, 3, 950), ""),
+            (850, reserve(1, 3, 5, 900), "lapsed reserved"),
+            (850, reserve(1, 4, 6, 900), "6 were asked for and 5 are available"),
+            (851, commit(1), "committed"),
+        ],
+        [5, 0, 5, 0, 0],
+    );
+}
+
+#[test]
+fn what_was_released_gets_nothing_any_more() {
+    check(
+        &[
+            (0, set("main", 5), "adjusted"),
+            (0, release(1), "released"),
+            (0, reserve(1, 1, 1, 900), "the order was released before"),
+            (0, commit(1), "the hold has lapsed"),
+            (0, reserve(2, 1, 1, 900), "reserved"),
+            (0, release(2), "released"),
+            (0, release(2), ""),
+            (0, reserve(3, 1, 1, 900), "reserved"),
+            (0, commit(3), "committed"),
+            (0, release(3), "released"),
+            (0, commit(3), "the hold has lapsed"),
+            (0, reserve(3, 2, 1, 900), "the order was released before"),
+        ],
+        [5, 0, 0, 0, 0],
+    );
+}
+
+#[test]
+fn what_came_back_never_comes_back_twice() {
+    let sale = [
+        (0, set("main", 5), "adjusted"),
+        (0, reserve(1, 1, 2, 900), "reserved"),
+        (0, commit(1), "committed"),
+        (0, ship(1, "1", 1), "shipped"),
+        (0, ship(1, "2", 1), "shipped"),
+        (DAY - 1, take_back(1, "1", 0, 1, true), "restocked"),
+        (DAY, release(2), "released"),
+        (DAY, take_back(1, "1", 0, 1, true), ""),
+        (30 * DAY, release(3), "released"),
+        (30 * DAY, take_back(1, "1", 0, 1, true), ""),
+        (30 * DAY, take_back(1, "2", 0, 1, true), "restocked"),
+    ];
+    check(&sale, [5, 0, 0, 0, 0]);
+}
+
+#[test]
+fn settled_orders_are_forgotten_a_day_after_the_last_time() {
+    let mut steps = vec![
+        (0, set("main", 5), "adjusted"),
+        (0, reserve(1, 1, 2, 900), "reserved"),
+        (900, reserve(2, 1, 1, 2_000), "lapsed reserved"),
+        (DAY - 1, release(1), "released"),
+        (DAY + 900, release(2), "released"),
+        (DAY + 900, reserve(1, 2, 1, 2 * DAY), "the order was released before"),
+    ];
+    check(&steps, [5, 0, 0, 0, 0]);
+    steps.push((3 * DAY, release(4), "released"));
+    let stock = check(&steps, [5, 0, 0, 0, 0]);
+    assert_eq!(stock.weight(), 2, "one claim and one level: {stock:?}");
+    assert_eq!(stock.settled.len(), 1);
+}
+
+#[test]
+fn refunds_of_what_was_not_shipped() {
+    let sale = [
+        (0, set("main", 5), "adjusted"),
+        (0, reserve(1, 1, 3, 900), "reserved"),
+        (0, commit(1), "committed"),
+    ];
+    let with = |command, outcome| [sale.to_vec(), vec![(1, command, outcome)]].concat();
+    check(&with(take_back(1, "1", 2, 0, true), "restocked"), [5, 0, 1, 0, 0]);
+    check(&with(take_back(1, "1", 2, 0, false), "written_off"), [3, 0, 1, 0, 0]);
+    check(
+        &with(take_back(1, "1", 4, 0, true), "1 units are not allocated to the order"),
+        [5, 0, 3, 0, 0],
+    );
+    let mut both = with(ship(1, "1", 1), "shipped");
+    both.push((1, take_back(1, "1", 1, 1, true), "restocked"));
+    check(&both, [4 + 1, 0, 1, 0, 0]);
+}
+
+#[test]
+fn locations_are_asked_in_order() {
+    let steps = [
+        (0, set("a", 2), "adjusted"),
+        (0, set("main", 2), "adjusted"),
+        (0, set("z", 4), "adjusted"),
+    ];
+    let cases: [(i64, &[(&str, i64)]); 4] = [
+        (2, &[("main", 2)]),
+        (4, &[("z", 4)]),
+        (5, &[("main", 2), ("a", 2), ("z", 1)]),
+        (8, &[("main", 2), ("a", 2), ("z", 4)]),
+    ];
+    for (quantity, expected) in cases {
+        let mut stock = check(&steps, [8, 0, 0, 0, 0]);
+        assert_eq!(take(&mut stock, 0, &reserve(1, 1, quantity, 9)), Ok(vec!["reserved"]));
+        let parts = &stock.holds().next().unwrap().1.parts;
+        let got: Vec<_> =
+            parts.iter().map(|part| (part.location.as_str(), part.quantity)).collect();
+        assert_eq!(got, expected);
+    }
+}
+
+#[test]
+fn goods_come_in_and_move() {
+    check(
+        &[
+            (0, expect("main", 10), "expected"),
+            (0, receive("main", 4), "received"),
+            (0, expect("main", -7), "a quantity must be from 1 to 1000000000"),
+            (0, expect("main", -6), "expected"),
+            (0, transfer("main", "shop", 3), "transferred"),
+            (0, transfer("main", "main", 1), ""),
+            (0, transfer("main", "shop", 2), "0 of 1 units are reserved or allocated"),
+            (0, adjust("shop", -3), "adjusted"),
+            (0, adjust("shop", -1), "0 of 0 units are reserved or allocated"),
+            (
+                0,
+                Command::Set { location: place("main"), on_hand: 9, change_from: Some(2) },
+                "1 units are on hand",
+            ),
+        ],
+        [1, 0, 0, 0, 0],
+    );
+}
+
+#[test]
+fn numbers_at_the_edge_are_refused() {
+    let no = "a quantity must be from 1 to 1000000000";
+    let mut steps = vec![(0, set("main", QUANTITY_MAX), "adjusted")];
+    steps.push((0, set("shop", QUANTITY_MAX), "adjusted"));
+    for bad in [i64::MIN, i64::MAX, QUANTITY_MAX + 1] {
+        steps.push((0, adjust("main", bad), no));
+        steps.push((0, set("main", bad), no));
+        steps.push((0, receive("main", bad), no));
+        steps.push((0, expect("main", bad), no));
+        steps.push((0, transfer("main", "shop", bad), no));
+        steps.push((0, ship(1, "1", bad), no));
+        steps.push((0, take_back(1, "1", bad, 0, true), no));
+        steps.push((0, take_back(1, "1", 0, bad, true), no));
+    }
+    for none in [0, -1, i64::MIN] {
+        steps.push((0, reserve(1, 1, none, 9), no));
+    }
+    steps.push((0, transfer("main", "shop", 1), no));
+    steps.push((0, receive("main", 1), no));
+    steps.push((0, adjust("main", 1), no));
+    steps.push((
+        0,
+        reserve(1, 1, i64::MAX, 9),
+        "9223372036854775807 were asked for and 2000000000 are available",
+    ));
+    steps.push((0, reserve(1, 1, 2 * QUANTITY_MAX, 9), "reserved"));
+    steps.push((9, adjust("main", -QUANTITY_MAX), "lapsed adjusted"));
+    check(&steps, [QUANTITY_MAX, 0, 0, 0, 0]);
+}
+
+#[test]
+fn many_lapsed_holds_hide_nothing() {
+    let mut stock = Stock::default();
+    take(&mut stock, 0, &set("main", 700)).unwrap();
+    for number in 0..700 {
+        take(&mut stock, 0, &reserve(number, 1, 1, 900)).unwrap();
+    }
+    assert_eq!(stock.on_timer(at(900)).len(), 500);
+    assert_eq!(stock.sellable(at(900)), 700);
+    let few = stock.decide(&reserve(800, 1, 1, 2_000), at(900)).unwrap();
+    assert_eq!(few.len(), 501);
+    assert_eq!(take(&mut stock, 900, &reserve(800, 1, 700, 2_000)).map(|all| all.len()), Ok(701));
+}
