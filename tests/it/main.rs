@@ -1,5 +1,6 @@
 //! The integration tests, as one binary.
 
+mod api;
 mod checkout;
 mod house;
 mod journal;
