@@ -350,7 +350,7 @@ mod tests {
     use crate::http::carts::NewCart;
 
     fn fields(body: &str) -> Vec<String> {
-        let error = parse::<NewCart>(body.as_bytes()).err().expect(body);
+        let error = parse::<NewCart>(body.as_bytes()).expect_err(body);
         assert_eq!(error.code(), Code::InvalidRequest, "{body}: {error:?}");
         error.fields().iter().map(|fault| fault.field.clone()).collect()
     }
@@ -390,7 +390,7 @@ mod tests {
         let bad =
             ["", "{", "nul", "{\"lines\": NaN}", "{\"x\": 1e400}", "{} {}", "\u{feff}{}", &deep];
         for body in bad {
-            let error = parse::<NewCart>(body.as_bytes()).err().expect(body);
+            let error = parse::<NewCart>(body.as_bytes()).expect_err(body);
             assert_eq!(error.code(), Code::MalformedJson, "{body}");
         }
         assert!(parse::<NewCart>(b"{\"email\": \"\xff@x\"}").is_err());
