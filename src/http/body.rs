@@ -347,7 +347,7 @@ fn told(report: &garde::Report, patches: &[Patch]) -> Vec<FieldError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::carts::NewCart;
+    use crate::http::cart_shape::NewCart;
 
     fn fields(body: &str) -> Vec<String> {
         let error = parse::<NewCart>(body.as_bytes()).expect_err(body);
