@@ -6,3 +6,4 @@ pub mod domain;
 pub mod providers;
 pub mod sandbox_psp;
 pub mod store;
+pub mod verify;
