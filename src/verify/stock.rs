@@ -46,10 +46,13 @@ impl Items {
         let order = order_of(event);
         let claim = order.and_then(|order| entry.state.claim(order)).cloned().unwrap_or_default();
         let before = entry.state.levels().clone();
+        let groundless = matches!(event, Event::Committed { .. }) && claim.hold.is_none();
         entry.state.evolve(event, record.at);
         count(&mut entry.tally, event);
         if !entry.faulty
-            && let Some(fault) = entry.fault(order, &claim, &before)
+            && let Some(fault) = groundless
+                .then(|| "units were allocated that had not been held".to_owned())
+                .or_else(|| entry.fault(order, &claim, &before))
         {
             entry.faulty = true;
             let positions = [entry.last_pos, record.pos];
