@@ -8,3 +8,4 @@ mod lane;
 mod sandbox_psp;
 mod shop;
 mod store;
+mod verify;
