@@ -1,10 +1,19 @@
 //! kontor: a headless commerce and order platform.
+//!
+//! Four floors; an import runs only downwards. `domain` is true without IO. `store`, `bus` and
+//! `providers` are next to each other above it. `actors` decides when, and who next. `http` is
+//! the API. `app` is where everything meets; `cli`, `config`, `telemetry` and `verify` stand
+//! beside it. ARCHITECTURE.md is the tour.
 
 pub mod actors;
+pub mod app;
 pub mod bus;
+pub mod cli;
+pub mod config;
 pub mod domain;
 pub mod http;
 pub mod providers;
 pub mod sandbox_psp;
 pub mod store;
+pub mod telemetry;
 pub mod verify;

@@ -1,6 +1,5 @@
-use actix_web as _;
-use reqwest as _;
-use sqlx as _;
-use utoipa as _;
-use utoipa_swagger_ui as _;
-fn main() {}
+//! The kontor binary: it hands the command line to the library.
+
+fn main() -> std::process::ExitCode {
+    kontor::cli::main()
+}

@@ -80,9 +80,14 @@ pub async fn check_out(
     let asked = Request { cart, method, expected_total, cause, patience };
     let placed = Box::pin(call.node().checkout(asked)).await?;
     let order = OrderId(cart.0);
-    let status = if patience.is_some() { outcome(order, &placed)? } else { StatusCode::ACCEPTED };
-    let shape = OrderShape::new(order, &placed.order, placed.seq)?
-        .with_token(order_token(&call.shared().secret, order));
+    let token = order_token(&call.shared().secret, order);
+    let status = match patience {
+        Some(_) => {
+            outcome(order, &placed).map_err(|error| error.with("token", token.clone().into()))?
+        }
+        None => StatusCode::ACCEPTED,
+    };
+    let shape = OrderShape::new(order, &placed.order, placed.seq)?.with_token(token);
     Ok(versioned(status, placed.seq, &shape))
 }
 
@@ -116,14 +121,10 @@ fn outcome(id: OrderId, placed: &Placed) -> Result<StatusCode, Error> {
         |code, detail: &'static str| Error::new(code, detail).with("order", id.to_string().into());
     match order.phase() {
         Phase::Confirmed => Ok(StatusCode::CREATED),
-        Phase::AwaitingPayment => match declined(order) {
-            Some(reason) => Err(here(
-                Code::PaymentDeclined,
-                "the payment was declined; the order is open for another attempt",
-            )
-            .with("decline_code", reason.into())),
-            None => Ok(StatusCode::ACCEPTED),
-        },
+        Phase::AwaitingPayment => {
+            let detail = "the payment did not go through; the order is open for another attempt";
+            Err(here(Code::PaymentDeclined, detail).with("decline_code", declined(order).into()))
+        }
         Phase::Cancelling | Phase::Cancelled => match order.cancellation() {
             Some(why) if why.reason == "out_of_stock" => {
                 Err(here(Code::OutOfStock, "the order was cancelled: there is not enough stock")
@@ -135,11 +136,12 @@ fn outcome(id: OrderId, placed: &Placed) -> Result<StatusCode, Error> {
     }
 }
 
-/// The provider's word for why the last attempt was declined.
-fn declined(order: &Order) -> Option<String> {
-    match &order.attempts().last()?.state {
-        AttemptState::Declined { code } => Some(code.clone()),
-        _ => None,
+/// The provider's word for why the last attempt was declined; `no_answer` if the provider never
+/// gave one and the attempt was taken back.
+fn declined(order: &Order) -> String {
+    match order.attempts().last().map(|attempt| &attempt.state) {
+        Some(AttemptState::Declined { code }) => code.clone(),
+        _ => "no_answer".to_owned(),
     }
 }
 

@@ -61,7 +61,7 @@ impl Default for Options {
             head_timeout_secs: 10,
             body_timeout_secs: 20,
             body_bytes_max: 1 << 20,
-            shutdown_timeout_secs: 15,
+            shutdown_timeout_secs: 8,
         }
     }
 }

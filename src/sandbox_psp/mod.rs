@@ -217,12 +217,14 @@ fn serve(
 }
 
 /// The present; the only clock here.
+#[expect(clippy::disallowed_methods, reason = "a program of its own has a clock of its own")]
 fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// A new identifier; later ones sort later.
+#[expect(clippy::disallowed_methods, reason = "a program of its own draws its own ids")]
 fn new_id(prefix: &str) -> String {
     format!("{prefix}_{}", Key::new(Uuid::now_v7()))
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use actix_web::dev::ServerHandle;
 use actix_web::web::{self, Bytes};
@@ -137,8 +137,7 @@ pub fn unknown<T>(result: &Result<T, Error>) -> bool {
 }
 
 pub fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap())
+    kontor::actors::clock::Clock::system().now()
 }
 
 /// Asks again and again for up to 20 seconds.

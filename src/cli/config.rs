@@ -1,0 +1,47 @@
+//! `kontor config`: all settings, and where each came from.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::serve::Settings;
+use super::{Error, print_json};
+
+/// Show all settings and where each came from
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kontor config
+  KONTOR__SHOP__HOLD_SECS=600 kontor config --json")]
+pub struct Args {
+    /// Settings.
+    #[command(flatten)]
+    pub settings: Settings,
+    /// Answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Shows the settings.
+///
+/// # Errors
+/// [`Error`]: a setting is wrong.
+pub fn run(args: &Args) -> Result<ExitCode, Error> {
+    let loaded = args.settings.load()?;
+    let values = loaded.values().map_err(std::io::Error::from)?;
+    if args.json {
+        let all: serde_json::Map<_, _> = values
+            .into_iter()
+            .map(|(path, value)| {
+                let source = loaded.source(&path);
+                (path, json!({"value": value, "source": source}))
+            })
+            .collect();
+        print_json(&all)?;
+    } else {
+        for (path, value) in values {
+            println!("{path} = {value}  # {}", loaded.source(&path));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,209 @@
+//! `kontor demo`: a shop with buyers, a provider and nothing to set up, on data that is thrown
+//! away.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::sync::watch;
+
+use super::client::Client;
+use super::serve::told_to_stop;
+use super::shoppers::{self, Counters, Counts};
+use super::{Error, import, print_json};
+use crate::actors::clock::Clock;
+use crate::app::App;
+use crate::config::Config;
+use crate::http::server::StartError;
+use crate::sandbox_psp::{self, Running};
+use crate::telemetry;
+use crate::verify;
+
+/// Where the demo listens if that is free.
+const PORT: u16 = 8080;
+/// How often the line of figures is written anew.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Run a demo shop with simulated buyers, on throw-away data
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Starts a shop of some 200 products, the sandbox payment provider, and buyers with all kinds of
+luck. Ctrl-C stops it; then every order is verified against the provider's ledger.
+
+Examples:
+  kontor demo
+  kontor demo --for 30s --json")]
+pub struct Args {
+    /// Stop after so long: 30s, 5m
+    #[arg(long = "for", value_name = "DURATION", value_parser = super::duration)]
+    pub time: Option<Duration>,
+    /// How many carts the buyers begin in a second
+    #[arg(long, default_value_t = 20.0, value_name = "N")]
+    pub rate: f64,
+    /// Print the summary as JSON, and nothing else
+    #[arg(long)]
+    pub json: bool,
+}
+
+struct Shop {
+    psp: Running,
+    app: App,
+    config: Config,
+    key: String,
+}
+
+/// Runs the demo.
+///
+/// # Errors
+/// [`Error`]: something does not start.
+pub async fn run(args: Args) -> Result<ExitCode, Error> {
+    let quiet = telemetry::Options { filter: "error".into(), ..telemetry::Options::default() };
+    telemetry::start(&quiet).map_err(Error::Usage)?;
+    let dir = std::env::temp_dir().join(format!("kontor-demo-{}", std::process::id()));
+    std::fs::create_dir_all(&dir)?;
+    let outcome = demo(&args, &dir).await;
+    std::fs::remove_dir_all(&dir)?;
+    outcome
+}
+
+async fn demo(args: &Args, dir: &Path) -> Result<ExitCode, Error> {
+    let shop = open(dir).await?;
+    stock_up(&shop, args.json).await?;
+    if !args.json {
+        screen(&shop)?;
+    }
+    let counters = Arc::new(Counters::default());
+    let (stop, stopped) = watch::channel(false);
+    let client = Client::new(&shop.app.url(), None)?;
+    let options = shoppers::Options { carts_per_sec: args.rate, ..shoppers::Options::default() };
+    let buyers = tokio::spawn(shoppers::run(client, options, counters.clone(), stopped));
+    let started = Instant::now();
+    let live = (!args.json).then(|| tokio::spawn(figures(counters.clone(), started)));
+    match args.time {
+        Some(time) => tokio::select! {
+            () = tokio::time::sleep(time) => {}
+            () = told_to_stop() => {}
+        },
+        None => told_to_stop().await,
+    }
+    stop.send_replace(true);
+    if let Some(live) = live {
+        live.abort();
+        println!();
+    }
+    buyers.await.map_err(|error| Error::Usage(error.to_string()))??;
+    finish(shop, counters.read(), started.elapsed(), args.json).await
+}
+
+async fn open(dir: &Path) -> Result<Shop, Error> {
+    let psp = sandbox_psp::start(sandbox_psp::Options {
+        data: dir.join("psp"),
+        listen: ([127, 0, 0, 1], 0).into(),
+    })
+    .await?;
+    let mut config = Config::default();
+    config.data.dir = dir.join("shop");
+    config.sandbox.url = psp.url();
+    config.http.listen = ([127, 0, 0, 1], PORT).into();
+    let app = match App::start(&config).await {
+        Err(crate::app::Error::Server(StartError::Listen { .. })) => {
+            config.http.listen = ([127, 0, 0, 1], 0).into();
+            App::start(&config).await?
+        }
+        other => other?,
+    };
+    let scopes = ["admin".to_owned()];
+    let (_, key) = app.node.store.create_key("demo", &scopes, Clock::system().now()).await?;
+    let key = key.reveal().to_owned();
+    Ok(Shop { psp, app, config, key })
+}
+
+async fn stock_up(shop: &Shop, quiet: bool) -> Result<(), Error> {
+    if !quiet {
+        eprintln!("filling the shelves");
+    }
+    let client = Client::new(&shop.app.url(), Some(shop.key.clone()))?;
+    import::import_csv(&client, import::DEMO_CATALOG).await?;
+    Ok(())
+}
+
+fn screen(shop: &Shop) -> std::io::Result<()> {
+    let url = shop.app.url();
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "\n  kontor demo: a shop that sells, on data that is thrown away\n")?;
+    writeln!(out, "  shop      {url}/v1/store/products")?;
+    writeln!(out, "  API docs  {url}/docs")?;
+    writeln!(out, "  orders    {url}/v1/admin/orders")?;
+    writeln!(out, "  metrics   {url}/metrics")?;
+    writeln!(out, "  payments  {}/v1/payments", shop.psp.url())?;
+    writeln!(out, "  API key   {}\n", shop.key)?;
+    writeln!(out, "  Ctrl-C stops it and verifies every order.\n")?;
+    out.flush()
+}
+
+/// A line of living figures: over itself on a terminal, now and then elsewhere.
+async fn figures(counters: Arc<Counters>, started: Instant) {
+    let terminal = std::io::stdout().is_terminal();
+    let mut before = Counts::default();
+    loop {
+        let period = if terminal { TICK } else { TICK * 10 };
+        tokio::time::sleep(period).await;
+        let now = counters.read();
+        let rate = now.confirmed.saturating_sub(before.confirmed) as f64 / period.as_secs_f64();
+        let line = format!(
+            "  {:>4}s  {:>6} sold  {rate:>5.1}/s  {:>10.2} GBP  {:>4} declined  {:>4} too late  \
+             p99 {} ms",
+            started.elapsed().as_secs(),
+            now.confirmed,
+            now.revenue as f64 / 100.0,
+            now.declined,
+            now.out_of_stock,
+            now.checkout_p99_ms,
+        );
+        let mut out = std::io::stdout().lock();
+        let _ = if terminal { write!(out, "\r{line}\x1b[K") } else { writeln!(out, "{line}") };
+        let _ = out.flush();
+        drop(out);
+        before = now;
+    }
+}
+
+async fn finish(
+    shop: Shop,
+    counts: Counts,
+    time: Duration,
+    as_json: bool,
+) -> Result<ExitCode, Error> {
+    let Shop { psp, app, config, .. } = shop;
+    app.stop().await;
+    let store = crate::store::Store::open_beside(&config.data.dir).await?;
+    let options = verify::provider::sandbox_options(&store, &psp.url()).await?;
+    let provider = crate::providers::sandbox::Sandbox::new(options)
+        .map_err(|error| Error::Usage(error.to_string()))?;
+    let report = verify::verify(&store, Some(&provider), |_| {}).await?;
+    store.close().await;
+    psp.stop().await;
+    let ok = report.ok;
+    if as_json {
+        print_json(&json!({
+            "seconds": time.as_secs_f64(),
+            "buyers": counts,
+            "verify": report,
+        }))?;
+    } else {
+        println!(
+            "\n  {} carts, {} orders, {:.2} GBP in {:.0} s; {} declined, {} came too late",
+            counts.carts,
+            counts.confirmed,
+            counts.revenue as f64 / 100.0,
+            time.as_secs_f64(),
+            counts.declined,
+            counts.out_of_stock,
+        );
+        println!("{report}");
+    }
+    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,139 @@
+//! `kontor key`: API keys, straight in the data folder, whether or not a server runs on it.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::{Error, print_json};
+use crate::actors::clock::Clock;
+use crate::store::{self, OpenError, Store};
+
+/// The scopes that routes ask for; `admin` has them all.
+pub const SCOPES: [&str; 8] = [
+    "admin",
+    "orders:read",
+    "orders:write",
+    "products:read",
+    "products:write",
+    "stock:read",
+    "stock:write",
+    "ops",
+];
+
+/// Make, list and revoke API keys
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+A key is shown once; only a digest of it is stored. A server that runs on the folder takes a new
+key at once, and a revoked one no longer within 5 seconds.
+
+Examples:
+  kontor key create --scope admin
+  kontor key create --scope orders:read --scope stock:read --name warehouse --json
+  kontor key list
+  kontor key revoke 5f0c…")]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What can be done with keys.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Command {
+    /// Make a key and show it, once
+    Create {
+        /// The data folder
+        #[arg(long, value_name = "DIR", default_value = "data")]
+        data: PathBuf,
+        /// What it may do; may be given several times
+        #[arg(long = "scope", required = true, value_parser = SCOPES)]
+        scopes: Vec<String>,
+        /// Whose it is
+        #[arg(long, default_value = "unnamed")]
+        name: String,
+        /// Answer as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List keys, without their secrets
+    List {
+        /// The data folder
+        #[arg(long, value_name = "DIR", default_value = "data")]
+        data: PathBuf,
+        /// Answer as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take a key back
+    Revoke {
+        /// The key's id, from the list
+        id: String,
+        /// The data folder
+        #[arg(long, value_name = "DIR", default_value = "data")]
+        data: PathBuf,
+    },
+}
+
+/// Works on the keys of a data folder.
+///
+/// # Errors
+/// [`Error`]: the folder cannot be opened, or a name or scope is not valid.
+pub async fn run(args: Args) -> Result<ExitCode, Error> {
+    match args.command {
+        Command::Create { data, scopes, name, json } => {
+            let store = open(&data).await?;
+            let (row, secret) = store.create_key(&name, &scopes, Clock::system().now()).await?;
+            store.close().await;
+            if json {
+                let scopes = row.scopes;
+                print_json(&json!({"id": row.id, "key": secret.reveal(), "scopes": scopes}))?;
+            } else {
+                println!("{}", secret.reveal());
+                eprintln!("it is shown this once: keep it where your secrets are");
+            }
+        }
+        Command::List { data, json } => {
+            let store = open(&data).await?;
+            let keys = store.keys().await?;
+            store.close().await;
+            if json {
+                let keys: Vec<_> = keys.iter().map(show).collect();
+                print_json(&json!({ "keys": keys }))?;
+            } else {
+                for key in keys {
+                    let state = if key.revoked_at.is_some() { "revoked" } else { "active" };
+                    println!("{}  {state}  {}  {}", key.id, key.name, key.scopes.join(" "));
+                }
+            }
+        }
+        Command::Revoke { id, data } => {
+            let store = open(&data).await?;
+            let revoked = store.revoke_key(&id, Clock::system().now()).await?;
+            store.close().await;
+            if !revoked {
+                return Err(Error::Usage(format!("there is no active key {id}")));
+            }
+            eprintln!("revoked");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(key: &store::key::Row) -> serde_json::Value {
+    json!({
+        "id": key.id,
+        "name": key.name,
+        "scopes": key.scopes,
+        "created_at": key.created_at.to_string(),
+        "revoked_at": key.revoked_at.map(|at| at.to_string()),
+    })
+}
+
+/// Opens a store beside a server that may run on it; makes it if there is none.
+async fn open(dir: &Path) -> Result<Store, OpenError> {
+    match Store::open_beside(dir).await {
+        Err(OpenError::Missing(_)) => Store::open(dir, &store::Options::default()).await,
+        other => other,
+    }
+}

@@ -1,0 +1,169 @@
+//! The command line: arguments, and what the commands do.
+//!
+//! Answers go to standard output, progress and complaints to standard error. The commands that
+//! are clients speak to a server over its public API only.
+
+pub mod api;
+pub mod client;
+pub mod config;
+pub mod demo;
+pub mod import;
+pub mod key;
+pub mod online_retail;
+pub mod problem;
+pub mod replay;
+pub mod sandbox_psp;
+pub mod serve;
+pub mod shoppers;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::{app, http, store};
+
+/// A headless commerce and order platform: never oversold, never paid without an order, never an
+/// order lost.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "\
+First steps:
+  kontor demo                          a shop that sells, on throw-away data
+  kontor serve                         the real thing, on ./data
+  kontor key create --scope admin      a key for the admin API
+
+Every command has --help with examples."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Args),
+    Demo(demo::Args),
+    Import(import::Args),
+    Replay(replay::Args),
+    Key(key::Args),
+    Config(config::Args),
+    SandboxPsp(sandbox_psp::Args),
+    /// Print the OpenAPI document
+    Openapi,
+    /// Print completions for a shell
+    #[command(after_help = "Example:\n  kontor completions bash > /etc/bash_completion.d/kontor")]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Why a command could not do its work.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is what it wraps")]
+pub enum Error {
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Config(#[from] crate::config::Error),
+    #[error(transparent)]
+    App(#[from] app::Error),
+    #[error(transparent)]
+    Open(#[from] store::OpenError),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error(transparent)]
+    Client(#[from] client::Error),
+    #[error(transparent)]
+    Import(#[from] import::Error),
+    #[error(transparent)]
+    Replay(#[from] replay::Error),
+    #[error(transparent)]
+    SandboxPsp(#[from] crate::sandbox_psp::Error),
+    #[error(transparent)]
+    Verify(#[from] crate::verify::Error),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// Does what the command line says; the exit code tells how it went.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: the runtime cannot be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(Box::pin(run(arguments.command)));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {}", chain(&error));
+        ExitCode::FAILURE
+    })
+}
+
+async fn run(command: Command) -> Result<ExitCode, Error> {
+    match command {
+        Command::Serve(args) => serve::run(args).await,
+        Command::Demo(args) => demo::run(args).await,
+        Command::Import(args) => Ok(import::run(args).await?),
+        Command::Replay(args) => Ok(replay::run(args).await?),
+        Command::Key(args) => key::run(args).await,
+        Command::Config(args) => config::run(&args),
+        Command::SandboxPsp(args) => sandbox_psp::run(args).await,
+        Command::Openapi => {
+            print_json(&http::openapi::document())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Completions { shell } => {
+            let mut command = Arguments::command();
+            clap_complete::generate(shell, &mut command, "kontor", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// An error with its causes, in one line; a cause that only repeats it is left out.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let more = cause.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn print_json(value: &impl serde::Serialize) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, value)?;
+    writeln!(out)
+}
+
+/// Reads a length of time: `500ms`, `30s`, `5m`, `1h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let number: u64 = number.parse().map_err(|_| wrong_duration())?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" | "" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(wrong_duration()),
+    };
+    number.checked_mul(millis).map(Duration::from_millis).ok_or_else(wrong_duration)
+}
+
+fn wrong_duration() -> String {
+    "must be a number and a unit, for example 500ms, 30s or 5m".into()
+}

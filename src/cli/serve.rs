@@ -1,0 +1,125 @@
+//! `kontor serve`: the server, until it is told to stop.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::Error;
+use crate::app::App;
+use crate::config::{self, Loaded};
+use crate::telemetry;
+
+/// How long a graceful stop may take.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// Serve the shop
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Settings come from defaults, then config.toml (or --config), then the environment
+(KONTOR__HTTP__LISTEN=0.0.0.0:80), then these flags. `kontor config` shows them all.
+
+Ctrl-C or SIGTERM stops it: requests under way finish, nothing acknowledged is lost.
+
+Examples:
+  kontor serve
+  kontor serve --data /srv/shop --listen 0.0.0.0:8080
+  kontor sandbox-psp & kontor serve --sandbox-psp http://127.0.0.1:8081")]
+pub struct Args {
+    /// Settings.
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// Where settings come from, and those that flags set.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Settings {
+    /// Read this file instead of ./config.toml
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The data folder
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// The address to listen on
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<std::net::SocketAddr>,
+    /// The sandbox payment provider
+    #[arg(long, value_name = "URL")]
+    pub sandbox_psp: Option<String>,
+    /// development, or production: refuses what is only for trying things out
+    #[arg(long, value_name = "PROFILE")]
+    pub profile: Option<String>,
+}
+
+impl Settings {
+    /// Reads the configuration.
+    ///
+    /// # Errors
+    /// [`config::Error`].
+    pub fn load(&self) -> Result<Loaded, config::Error> {
+        let mut flags = Vec::new();
+        let quoted = |text: &str| format!("{text:?}");
+        if let Some(dir) = &self.data {
+            flags.push(("data.dir", quoted(&dir.to_string_lossy())));
+        }
+        if let Some(listen) = &self.listen {
+            flags.push(("http.listen", quoted(&listen.to_string())));
+        }
+        if let Some(url) = &self.sandbox_psp {
+            flags.push(("sandbox.url", quoted(url)));
+        }
+        if let Some(profile) = &self.profile {
+            flags.push(("profile", quoted(profile)));
+        }
+        config::load(self.config.as_deref(), std::env::vars(), &flags)
+    }
+}
+
+/// Serves until told to stop.
+///
+/// # Errors
+/// [`Error`]: the settings are wrong, or the server cannot start.
+pub async fn run(args: Args) -> Result<ExitCode, Error> {
+    let config = args.settings.load()?.config;
+    telemetry::start(&config.log).map_err(Error::Usage)?;
+    let app = App::start(&config).await?;
+    banner(&app, &config)?;
+    told_to_stop().await;
+    eprintln!("stopping: requests under way finish");
+    if tokio::time::timeout(STOP_WITHIN, app.stop()).await.is_err() {
+        eprintln!("stopped with requests under way; nothing acknowledged is lost");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn banner(app: &App, config: &config::Config) -> std::io::Result<()> {
+    let url = app.url();
+    let dir = config.data.dir.display();
+    let provider = match config.sandbox.url.as_str() {
+        "" => "none: start `kontor sandbox-psp` and give --sandbox-psp URL".to_owned(),
+        url => format!("sandbox at {url}"),
+    };
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "kontor {} is ready\n", env!("CARGO_PKG_VERSION"))?;
+    writeln!(out, "  API       {url}/v1")?;
+    writeln!(out, "  API docs  {url}/docs")?;
+    writeln!(out, "  health    {url}/readyz")?;
+    writeln!(out, "  metrics   {url}/metrics")?;
+    writeln!(out, "  data      {dir}")?;
+    writeln!(out, "  payments  {provider}\n")?;
+    writeln!(out, "  an API key:  kontor key create --data {dir} --scope admin")?;
+    out.flush()
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+pub(super) async fn told_to_stop() {
+    let terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
+    let Ok(mut terminate) = terminate else {
+        let _ = tokio::signal::ctrl_c().await;
+        return;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}

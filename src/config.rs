@@ -1,0 +1,295 @@
+//! All settings: defaults, then `config.toml`, then the environment, then flags.
+//!
+//! Each floor owns its own `Options`; here they only meet. Secrets are made and kept by the
+//! store; a setting that names a file (`..._FILE` in the environment) is read from it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use figment::providers::{Format as _, Serialized, Toml};
+use figment::value::{Dict, Map, Value};
+use figment::{Figment, Metadata, Profile, Provider};
+use serde::{Deserialize, Serialize};
+
+use crate::actors::{host, node, payments};
+use crate::domain::pricing;
+use crate::{http, store, telemetry};
+
+/// What every variable of the environment begins with.
+const PREFIX: &str = "KONTOR__";
+/// The file that is read when none is named.
+pub const FILE: &str = "config.toml";
+
+/// All settings of a server.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// What the server is for.
+    pub profile: Use,
+    /// The data folder.
+    pub data: Data,
+    /// The HTTP server.
+    pub http: http::server::Options,
+    /// How the shop is run.
+    pub shop: node::Settings,
+    /// How prices are computed.
+    pub pricing: pricing::Rules,
+    /// How patient kontor is with payment providers.
+    pub payments: payments::Options,
+    /// The sandbox payment provider.
+    pub sandbox: Sandbox,
+    /// The limits of entities.
+    pub entities: host::Options,
+    /// How the store is opened.
+    pub store: store::Options,
+    /// Logs.
+    pub log: telemetry::Options,
+}
+
+/// What a server is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Use {
+    /// Trying things out.
+    #[default]
+    Development,
+    /// Real money: what is only for trying things out is refused.
+    Production,
+}
+
+/// Where the data is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Data {
+    /// The folder of the store.
+    pub dir: PathBuf,
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Self { dir: "data".into() }
+    }
+}
+
+/// The sandbox payment provider.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sandbox {
+    /// Where it listens; empty if there is none.
+    pub url: String,
+    /// How long to wait for an answer, in milliseconds.
+    pub timeout_ms: u64,
+    /// When to stop asking for a while.
+    pub breaker: crate::providers::payment::BreakerOptions,
+}
+
+impl Default for Sandbox {
+    fn default() -> Self {
+        let defaults = crate::providers::sandbox::Options::default();
+        let (timeout_ms, breaker) = (defaults.timeout_ms, defaults.breaker);
+        Self { url: String::new(), timeout_ms, breaker }
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A value is not what it should be; the message says which and where it came from.
+    #[error("the configuration is not valid: {0}")]
+    Invalid(#[from] Box<figment::Error>),
+    /// A named file is not there or cannot be read.
+    #[error("{file} cannot be read: {error}")]
+    File {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+}
+
+/// A configuration, and where each value came from.
+pub struct Loaded {
+    /// The settings.
+    pub config: Config,
+    figment: Figment,
+}
+
+/// Reads the configuration: `file`, or `config.toml` here if there is one; then the environment;
+/// then `flags`, by their path (`http.listen`).
+///
+/// # Errors
+/// [`Error`]: an unknown or wrong value, or a file that cannot be read.
+pub fn load(
+    file: Option<&Path>,
+    environment: impl Iterator<Item = (String, String)>,
+    flags: &[(&str, String)],
+) -> Result<Loaded, Error> {
+    let mut figment = Figment::from(Serialized::defaults(Config::default()));
+    if let Some(file) = file {
+        std::fs::metadata(file).map_err(|error| Error::File { file: file.into(), error })?;
+    }
+    figment = figment.merge(Toml::file(file.unwrap_or(Path::new(FILE))));
+    let mut values = Variables::default();
+    for (name, value) in environment {
+        let Some(path) = name.strip_prefix(PREFIX) else {
+            continue;
+        };
+        let (path, value) = match path.strip_suffix("_FILE") {
+            Some(path) => {
+                let file = PathBuf::from(value);
+                let text =
+                    std::fs::read_to_string(&file).map_err(|error| Error::File { file, error })?;
+                (path, text.trim_end().to_owned())
+            }
+            None => (path, value),
+        };
+        values.0.insert(path.to_lowercase().replace("__", "."), value);
+    }
+    figment = figment.merge(values);
+    for (path, value) in flags {
+        figment = figment.merge(Flag(path, value.clone()));
+    }
+    let config = figment.extract().map_err(Box::new)?;
+    Ok(Loaded { config, figment })
+}
+
+impl Loaded {
+    /// Where a value came from, by its path.
+    #[must_use]
+    pub fn source(&self, path: &str) -> String {
+        match self.figment.find_metadata(path) {
+            None => "default".into(),
+            Some(metadata) => match &metadata.source {
+                Some(figment::Source::File(file)) => file.display().to_string(),
+                _ if metadata.name.contains("Config") => "default".into(),
+                _ => metadata.name.to_string(),
+            },
+        }
+    }
+
+    /// All values by path.
+    ///
+    /// # Errors
+    /// Never, for a configuration that was loaded.
+    pub fn values(&self) -> Result<BTreeMap<String, serde_json::Value>, serde_json::Error> {
+        let mut values = BTreeMap::new();
+        flatten("", serde_json::to_value(&self.config)?, &mut values);
+        Ok(values)
+    }
+}
+
+fn flatten(path: &str, value: serde_json::Value, into: &mut BTreeMap<String, serde_json::Value>) {
+    match value {
+        serde_json::Value::Object(fields) if !fields.is_empty() => {
+            for (name, value) in fields {
+                let path = if path.is_empty() { name } else { format!("{path}.{name}") };
+                flatten(&path, value, into);
+            }
+        }
+        value => {
+            into.insert(path.to_owned(), value);
+        }
+    }
+}
+
+/// Variables of the environment, by path.
+#[derive(Default)]
+struct Variables(BTreeMap<String, String>);
+
+impl Provider for Variables {
+    fn metadata(&self) -> Metadata {
+        Metadata::named("environment")
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        let mut dict = Dict::new();
+        for (path, text) in &self.0 {
+            insert(&mut dict, path, text);
+        }
+        Ok(Profile::Default.collect(dict))
+    }
+}
+
+/// A flag of the command line.
+struct Flag<'a>(&'a str, String);
+
+impl Provider for Flag<'_> {
+    fn metadata(&self) -> Metadata {
+        Metadata::named("flag")
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        let mut dict = Dict::new();
+        insert(&mut dict, self.0, &self.1);
+        Ok(Profile::Default.collect(dict))
+    }
+}
+
+/// Puts a text at a path: as a number, a truth value or a list where it reads as one.
+fn insert(dict: &mut Dict, path: &str, text: &str) {
+    match path.split_once('.') {
+        None => {
+            let value = text.parse().unwrap_or_else(|_| Value::from(text));
+            dict.insert(path.to_owned(), value);
+        }
+        Some((first, rest)) => {
+            let entry = dict.entry(first.to_owned()).or_insert_with(|| Value::from(Dict::new()));
+            if let Value::Dict(_, inner) = entry {
+                insert(inner, rest, text);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(pairs: &[(&str, &str)]) -> std::vec::IntoIter<(String, String)> {
+        let owned: Vec<_> =
+            pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        owned.into_iter()
+    }
+
+    #[test]
+    fn the_file_shows_every_option_at_its_default() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(FILE);
+        let text = std::fs::read_to_string(file).unwrap();
+        let shown: String = text
+            .lines()
+            .map(|line| line.strip_prefix("#: ").unwrap_or(line))
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        let loaded: Config = Figment::from(Toml::string(&shown)).extract().unwrap();
+        assert_eq!(loaded, Config::default());
+        let full: Dict = Figment::from(Toml::string(&shown)).extract().unwrap();
+        let mut known = BTreeMap::new();
+        flatten("", serde_json::to_value(Config::default()).unwrap(), &mut known);
+        let mut there = BTreeMap::new();
+        flatten("", serde_json::to_value(full).unwrap(), &mut there);
+        let missing: Vec<_> = known.keys().filter(|path| !there.contains_key(*path)).collect();
+        assert!(missing.is_empty(), "not in config.toml: {missing:?}");
+    }
+
+    #[test]
+    fn later_sources_win_and_are_named() {
+        let env = environment(&[("KONTOR__HTTP__LISTEN", "127.0.0.1:9"), ("OTHER", "x")]);
+        let loaded = load(None, env, &[("data.dir", "/tmp/x".into())]).unwrap();
+        assert_eq!(loaded.config.http.listen.to_string(), "127.0.0.1:9");
+        assert_eq!(loaded.source("http.listen"), "environment");
+        assert_eq!(loaded.config.data.dir, Path::new("/tmp/x"));
+        assert_eq!(loaded.source("data.dir"), "flag");
+        assert_eq!(loaded.source("shop.currency"), "default");
+    }
+
+    #[test]
+    fn a_wrong_or_unknown_value_is_named() {
+        for (name, part) in [("KONTOR__HTTP__LISTN", "listn"), ("KONTOR__SHOP__HOLD_SECS", "hold")]
+        {
+            let error = load(None, environment(&[(name, "soon")]), &[]).err().unwrap().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+        let missing = environment(&[("KONTOR__DATA__DIR_FILE", "/nowhere/at/all")]);
+        assert!(load(None, missing, &[]).is_err());
+    }
+}

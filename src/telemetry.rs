@@ -1,0 +1,54 @@
+//! Logs: lines for a person on a terminal, JSON elsewhere. What is counted is in
+//! `http::metrics`.
+
+use std::io::IsTerminal as _;
+
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::EnvFilter;
+
+/// How logs are written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// What is logged: `error`, `warn`, `info`, `debug`, or `kontor::actors=debug,info`.
+    pub filter: String,
+    /// Their shape.
+    pub format: Format,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { filter: "info".into(), format: Format::Auto }
+    }
+}
+
+/// The shape of log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// Text on a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    /// For a person.
+    Text,
+    /// For a program.
+    Json,
+}
+
+/// Starts logging to standard error, once a process.
+///
+/// # Errors
+/// What is wrong with the filter.
+pub fn start(options: &Options) -> Result<(), String> {
+    let filter = EnvFilter::try_new(&options.filter)
+        .map_err(|error| format!("log.filter is not valid: {error}"))?;
+    let json = match options.format {
+        Format::Json => true,
+        Format::Text => false,
+        Format::Auto => !std::io::stderr().is_terminal(),
+    };
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second start, in a test, leaves the first as it is.
+    let _ = if json { logs.json().try_init() } else { logs.compact().try_init() };
+    Ok(())
+}

@@ -1,0 +1,214 @@
+//! What can go wrong with a checkout, row by row, over HTTP against the sandbox provider; the
+//! provider's ledger is compared at the end of each.
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::site::Site;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_gets_the_recorded_order() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 9).await;
+    let cart = site.cart(&[("LAMP", 1)]).await;
+    let first = site.checkout(&cart, "key-1", "tok_ok", 30).await.expect(201);
+    let again = site.checkout(&cart, "key-1", "tok_ok", 30).await.expect(201);
+    assert_eq!((&first["id"], &first["number"]), (&again["id"], &again["number"]));
+    let order = site.until(&cart, |order| order["payment_status"] == "captured").await;
+    assert_eq!(order["captured"]["amount"], 1_000);
+    let spent = site.checkout(&cart, "key-2", "tok_ok", 30).await;
+    assert_eq!((spent.status, spent.code()), (409, "cart_spent"));
+    assert_eq!(spent.body["order"], first["id"]);
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_times_out_is_asked_what_became_of_it() {
+    let site = Site::with(|config| config.sandbox.timeout_ms = 150).await;
+    site.sell("LAMP", 1_000, 9).await;
+    let cart = site.cart(&[("LAMP", 1)]).await;
+    site.faults(json!({"webhook_drop": 1.0})).await;
+    let order = site.checkout(&cart, "key-1", "tok_timeout", 30).await.expect(201);
+    assert_eq!(order["status"], "confirmed");
+    let kinds = site.kinds(&cart).await;
+    assert!(kinds.iter().any(|kind| kind == "payment_unknown"), "{kinds:?}");
+    assert_eq!(kinds.iter().filter(|kind| *kind == "payment_requested").count(), 1);
+    site.until(&cart, |order| order["payment_status"] == "captured").await;
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_never_arrived_is_reversed_and_the_buyer_tries_again() {
+    let site = Site::with(|config| config.sandbox.timeout_ms = 150).await;
+    site.sell("LAMP", 1_000, 9).await;
+    let cart = site.cart(&[("LAMP", 1)]).await;
+    let lost = site.checkout(&cart, "key-1", "tok_timeout_lost", 30).await;
+    assert_eq!((lost.status, lost.code()), (402, "payment_declined"), "{:#}", lost.body);
+    let order = site.order(&cart).await;
+    assert_eq!(order["status"], "awaiting_payment");
+    let order = site.checkout(&cart, "key-2", "tok_ok", 30).await.expect(201);
+    assert_eq!(order["status"], "confirmed");
+    site.until(&cart, |order| order["payment_status"] == "captured").await;
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decline_is_final_and_a_new_attempt_has_a_new_key() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 9).await;
+    let cart = site.cart(&[("LAMP", 1)]).await;
+    let declined = site.checkout(&cart, "key-1", "tok_declined", 30).await;
+    assert_eq!((declined.status, declined.code()), (402, "payment_declined"));
+    let same = site.checkout(&cart, "key-1", "tok_declined", 30).await;
+    assert_eq!((same.status, same.code()), (402, "payment_declined"));
+    let reused = site.checkout(&cart, "key-1", "tok_ok", 30).await;
+    assert_eq!((reused.status, reused.code()), (422, "idempotency_key_reused"));
+    site.checkout(&cart, "key-2", "tok_ok", 30).await.expect(201);
+    let kinds = site.kinds(&cart).await;
+    assert_eq!(kinds.iter().filter(|kind| *kind == "payment_requested").count(), 2);
+    site.until(&cart, |order| order["payment_status"] == "captured").await;
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn webhooks_come_early_twice_late_and_in_any_order() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 99).await;
+    site.faults(json!({
+        "webhook_early": true, "webhook_duplicate": 1.0, "webhook_shuffle": true,
+    }))
+    .await;
+    let mut carts = Vec::new();
+    for number in 0..10 {
+        let cart = site.cart(&[("LAMP", 1)]).await;
+        site.checkout(&cart, &format!("key-{number}"), "tok_ok", 30).await.expect(201);
+        carts.push(cart);
+    }
+    site.faults(json!({"webhook_late_ms": 200, "webhook_duplicate": 0.5})).await;
+    let cart = site.cart(&[("LAMP", 1)]).await;
+    site.checkout(&cart, "key-late", "tok_webhook_only", 30).await.expect(201);
+    carts.push(cart);
+    for cart in &carts {
+        let order = site.until(cart, |order| order["payment_status"] == "captured").await;
+        assert_eq!(order["captured"]["amount"], 1_000);
+        let kinds = site.kinds(cart).await;
+        assert_eq!(kinds.iter().filter(|kind| *kind == "captured").count(), 1, "{kinds:?}");
+    }
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_webhook_is_refused() {
+    let site = Site::open().await;
+    for (signature, status) in [(None, 401), (Some("t=1,v1=00"), 401), (Some("nonsense"), 400)] {
+        let mut request = site.request(Method::POST, "/v1/webhooks/sandbox").json(&json!({}));
+        if let Some(signature) = signature {
+            request = request.header("Sandbox-Signature", signature);
+        }
+        assert_eq!(site.send(request).await.status, status, "{signature:?}");
+    }
+    let nobody = site.send(site.request(Method::POST, "/v1/webhooks/nobody").json(&json!({})));
+    assert_eq!(nobody.await.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn money_that_comes_after_the_hold_is_kept_if_there_is_stock() {
+    let site = Site::with(|config| config.shop.hold_secs = 1).await;
+    site.sell("LAMP", 1_000, 1).await;
+    site.faults(json!({"webhook_drop": 1.0})).await;
+    let cart = site.cart(&[("LAMP", 1)]).await;
+    let order = site.checkout(&cart, "key-1", "tok_slow", 30).await.expect(201);
+    assert_eq!(order["status"], "confirmed");
+    let kinds = site.kinds(&cart).await;
+    assert!(kinds.iter().any(|kind| kind == "hold_lapsed"), "{kinds:?}");
+    site.until(&cart, |order| order["payment_status"] == "captured").await;
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn money_that_comes_after_the_last_unit_went_goes_back() {
+    let site = Site::with(|config| config.shop.hold_secs = 1).await;
+    site.sell("LAMP", 1_000, 1).await;
+    site.faults(json!({"webhook_drop": 1.0})).await;
+    let slow = site.cart(&[("LAMP", 1)]).await;
+    let quick = site.cart(&[("LAMP", 1)]).await;
+    let slow_checkout = site.checkout(&slow, "key-1", "tok_slow", 30);
+    let quick_checkout = async {
+        site.until_some(async || (site.level("LAMP").await["reserved"] == 1).then_some(())).await;
+        site.until_some(async || {
+            let answer = site.checkout(&quick, "key-2", "tok_ok", 30).await;
+            (answer.status == 201).then_some(())
+        })
+        .await;
+    };
+    let (slow_answer, ()) = tokio::join!(slow_checkout, quick_checkout);
+    assert_eq!((slow_answer.status, slow_answer.code()), (409, "out_of_stock"));
+    let order = site
+        .until(&slow, |order| order["status"] == "cancelled" && order["payment_status"] == "voided")
+        .await;
+    assert_eq!(order["captured"]["amount"], 0);
+    site.until(&quick, |order| order["payment_status"] == "captured").await;
+    assert_eq!(site.level("LAMP").await["allocated"], 1);
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_amount_is_an_alert_and_nothing_is_sent() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 9).await;
+    let cart = site.cart(&[("LAMP", 1)]).await;
+    let order = site.checkout(&cart, "key-1", "tok_mismatch", 30).await.expect(202);
+    assert_eq!(order["status"], "stuck");
+    let id = order["id"].as_str().unwrap();
+    let path = format!("/orders/{id}/fulfillments");
+    let send = site.admin(Method::POST, &path, Some(json!({}))).await;
+    assert_eq!(send.code(), "wrong_state");
+    let why = json!({"reason": "the amounts differ"});
+    site.admin(Method::POST, &format!("/orders/{id}/cancel"), Some(why)).await.expect(200);
+    let order = site.until(&cart, |order| order["payment_status"] == "voided").await;
+    assert_eq!(order["status"], "cancelled");
+    site.until_some(async || (site.level("LAMP").await["sellable"] == 9).then_some(())).await;
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_is_down_stops_paying_and_nothing_else() {
+    let mut site = Site::with(|config| config.sandbox.breaker.wait_ms = 100).await;
+    site.sell("LAMP", 1_000, 9).await;
+    let cart = site.cart(&[("LAMP", 1)]).await;
+    site.stop_psp().await;
+    let order = site.checkout(&cart, "key-1", "tok_ok", 1).await.expect(202);
+    assert_eq!(
+        (&order["status"], &order["payment_status"]),
+        (&json!("awaiting_payment"), &json!("unknown"))
+    );
+    site.store(Method::GET, "/products", None).await.expect(200);
+    site.start_psp().await;
+    site.until(&cart, |order| order["payment_status"] == "captured").await;
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_is_not_paid_in_time_is_given_up() {
+    let site = Site::with(|config| config.shop.payment_deadline_secs = 1).await;
+    site.sell("LAMP", 1_000, 9).await;
+    let cart = site.cart(&[("LAMP", 1)]).await;
+    site.checkout(&cart, "key-1", "tok_declined", 30).await;
+    let order = site.until(&cart, |order| order["status"] == "cancelled").await;
+    assert_eq!(order["cancel_reason"], "payment_deadline");
+    site.until_some(async || (site.level("LAMP").await["sellable"] == 9).then_some(())).await;
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_under_way_goes_on_after_a_restart() {
+    let mut site = Site::with(|config| config.sandbox.breaker.wait_ms = 100).await;
+    site.sell("LAMP", 1_000, 9).await;
+    let cart = site.cart(&[("LAMP", 1)]).await;
+    site.stop_psp().await;
+    site.checkout(&cart, "key-1", "tok_ok", 0).await.expect(202);
+    site.restart().await;
+    site.start_psp().await;
+    site.until(&cart, |order| order["payment_status"] == "captured").await;
+    site.verify().await;
+}

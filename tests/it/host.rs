@@ -1,0 +1,367 @@
+//! The entity host on a noun of its own: what is owed waits for the journal, whatever goes wrong
+//! there, and nothing is lost on the way in or out of memory.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use kontor::actors::clock::Clock;
+use kontor::actors::host::{Error, Host, NoFlow, Options, View};
+use kontor::domain::entity::{self, Cause, EntityId, Idempotency, Noun};
+use kontor::domain::time::Timestamp;
+use kontor::store::journal::lane::{self, Lane};
+use kontor::store::journal::memory::{Fault, Memory};
+use kontor::store::journal::{Append, AppendError, Journal, NewEvent, Snapshot};
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use serde::{Deserialize, Serialize};
+
+/// A sum, with a limit and a timer at the round ones.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Tally {
+    sum: i64,
+}
+
+#[derive(Clone, Debug)]
+enum Command {
+    Add(i64),
+    Panic,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Event {
+    Added { by: i64 },
+}
+
+impl entity::Event for Event {
+    fn kind(&self) -> &'static str {
+        "added"
+    }
+
+    fn version(&self) -> u16 {
+        2
+    }
+
+    fn newest(_kind: &str) -> u16 {
+        2
+    }
+
+    /// The first version was a bare number.
+    fn upcast(_kind: &str, version: u16, data: serde_json::Value) -> serde_json::Value {
+        match version {
+            1 => serde_json::json!({"added": {"by": data}}),
+            _ => data,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too much")]
+struct TooMuch;
+
+impl Noun for Tally {
+    const PREFIX: &'static str = "tally";
+    const STATE_VERSION: u32 = 3;
+    type Command = Command;
+    type Event = Event;
+    type Rejection = TooMuch;
+    type Effect = std::convert::Infallible;
+
+    fn command_name(_: &Command) -> &'static str {
+        "add"
+    }
+
+    fn decide(&self, command: &Command, _: Timestamp) -> Result<Vec<Event>, TooMuch> {
+        match command {
+            Command::Add(by) if self.sum + by > 1_000_000 => Err(TooMuch),
+            Command::Add(by) => Ok(vec![Event::Added { by: *by }]),
+            Command::Panic => panic!("asked to"),
+        }
+    }
+
+    fn evolve(&mut self, event: &Event, _: Timestamp) {
+        let Event::Added { by } = event;
+        self.sum += by;
+    }
+
+    fn timer(&self) -> Option<Timestamp> {
+        (self.sum > 0 && self.sum % 100 == 0).then(|| Timestamp::from_millis(self.sum))
+    }
+}
+
+struct Root;
+
+impl Actor for Root {
+    type Msg = ();
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<()>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<()>,
+        _: SupervisionEvent,
+        (): &mut (),
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}
+
+struct Bench {
+    journal: Arc<Memory>,
+    lane: Lane,
+    host: Host<Tally>,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        Self::on(Arc::new(Memory::new(1)), Options::default()).await
+    }
+
+    async fn on(journal: Arc<Memory>, options: Options) -> Self {
+        let dynamic: Arc<dyn Journal> = journal.clone();
+        let epoch = journal.claim(0, "test", Timestamp::from_millis(0)).await.unwrap();
+        let limits = lane::Options::default();
+        let lane = Lane::start(dynamic.clone(), 0, epoch, limits, Arc::new(|_| {}));
+        let (root, _) = Actor::spawn(None, Root, ()).await.unwrap();
+        let clock = Clock::by_hand(Timestamp::from_millis(1_000));
+        let lanes = vec![lane.clone()];
+        let host = Host::start(dynamic, lanes, clock, options, root.get_cell()).await.unwrap();
+        host.set_flow(Arc::new(NoFlow));
+        Self { journal, lane, host }
+    }
+
+    async fn add(
+        &self,
+        id: &str,
+        by: i64,
+        key: Option<&str>,
+    ) -> Result<(i64, bool), Error<TooMuch>> {
+        let idempotency = key.map(|key| Idempotency { key: key.into(), digest: by.unsigned_abs() });
+        let cause = Cause { by: "test".into(), idempotency, ..Cause::default() };
+        let read = |view: View<'_, Tally>| (view.state.sum, view.replayed);
+        self.host.ask(&EntityId::new(id), Command::Add(by), cause, read).await
+    }
+
+    async fn sum(&self, id: &str) -> i64 {
+        self.host.look(&EntityId::new(id), |view| view.state.sum).await.unwrap()
+    }
+
+    async fn events(&self, id: &str) -> usize {
+        self.journal.read_entity(&EntityId::new(id), 0, 10_000).await.unwrap().len()
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_answered_before_it_is_durable() {
+    let bench = Bench::new().await;
+    let mut gate = bench.journal.hold();
+    let mut add = std::pin::pin!(bench.add("tally_a", 1, None));
+    tokio::select! {
+        biased;
+        answer = &mut add => panic!("{answer:?} before it was written"),
+        () = gate.reached() => {}
+    }
+    let mut look = std::pin::pin!(bench.sum("tally_a"));
+    for _ in 0..100 {
+        tokio::select! {
+            biased;
+            answer = &mut add => panic!("{answer:?} before it was written"),
+            answer = &mut look => panic!("{answer} was told before it was written"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    gate.open();
+    assert_eq!(add.await, Ok((1, false)));
+    assert_eq!(look.await, 1);
+}
+
+#[tokio::test]
+async fn one_entity_shares_commits() {
+    let bench = Bench::new().await;
+    let mut gate = bench.journal.hold();
+    let adds = join_all((0..1_000).map(|_| bench.add("tally_a", 1, None)));
+    let opened = async {
+        gate.reached().await;
+        for _ in 0..5_000 {
+            tokio::task::yield_now().await;
+        }
+        gate.open();
+    };
+    let (answers, ()) = tokio::join!(adds, opened);
+    assert!(answers.iter().all(Result::is_ok));
+    assert_eq!(bench.sum("tally_a").await, 1_000);
+    assert!(bench.lane.counters().commits < 20, "{:?}", bench.lane.counters());
+}
+
+#[tokio::test]
+async fn an_unknown_outcome_is_told_as_such_and_a_retry_is_safe() {
+    for fault in [Fault::UnknownWritten, Fault::UnknownUnwritten] {
+        let bench = Bench::new().await;
+        bench.add("tally_a", 1, Some("first")).await.unwrap();
+        bench.journal.inject(fault);
+        assert_eq!(bench.add("tally_a", 2, Some("second")).await, Err(Error::TryAgain));
+        let (sum, _) = bench.add("tally_a", 2, Some("second")).await.unwrap();
+        assert_eq!((sum, bench.events("tally_a").await), (3, 2));
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_never_happened() {
+    let bench = Bench::new().await;
+    bench.add("tally_a", 1, None).await.unwrap();
+    let full = AppendError::Failed("the disk is full".into());
+    bench.journal.inject(Fault::Refuse(full));
+    let answers = join_all((0..10).map(|_| bench.add("tally_a", 10, None))).await;
+    let refused = answers.iter().filter(|answer| answer.is_err()).count();
+    assert!(refused > 0, "{answers:?}");
+    let sum = bench.sum("tally_a").await;
+    assert_eq!(sum, 1 + 10 * (10 - i64::try_from(refused).unwrap()));
+    bench.add("tally_a", 1, None).await.unwrap();
+    assert_eq!(bench.sum("tally_a").await, sum + 1);
+}
+
+#[tokio::test]
+async fn a_key_is_carried_out_once_and_only_for_its_request() {
+    let bench = Bench::new().await;
+    assert_eq!(bench.add("tally_a", 5, Some("key")).await, Ok((5, false)));
+    assert_eq!(bench.add("tally_a", 5, Some("key")).await, Ok((5, true)));
+    assert_eq!(bench.add("tally_a", 6, Some("key")).await, Err(Error::KeyReused));
+    let bench = Bench::on(bench.journal, Options::default()).await;
+    assert_eq!(bench.add("tally_a", 5, Some("key")).await, Ok((5, true)));
+    assert_eq!(bench.add("tally_a", 2_000_000, None).await, Err(Error::Rejected(TooMuch)));
+}
+
+#[tokio::test]
+async fn an_entity_that_is_said_to_be_new_and_is_not_loses_nothing() {
+    let bench = Bench::new().await;
+    bench.add("tally_a", 5, None).await.unwrap();
+    let bench = Bench::on(bench.journal, Options::default()).await;
+    let id = EntityId::new("tally_a");
+    let made = bench.host.create(&id, Command::Add(1), Cause::default(), |_| ()).await;
+    assert_eq!(made, Err(Error::TryAgain));
+    assert_eq!(bench.sum("tally_a").await, 5);
+    bench.add("tally_a", 1, None).await.unwrap();
+    assert_eq!(bench.sum("tally_a").await, 6);
+}
+
+#[tokio::test]
+async fn leaving_memory_loses_no_call() {
+    let options = Options { idle_secs: 0, ..Options::default() };
+    let bench = Bench::on(Arc::new(Memory::new(1)), options).await;
+    tokio::time::pause();
+    let mut left = 0;
+    for _ in 0..50 {
+        let adds = join_all((0..20).map(|_| bench.add("tally_a", 1, None)));
+        let tick = tokio::time::advance(std::time::Duration::from_millis(997));
+        let (answers, ()) = tokio::join!(adds, tick);
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        left += usize::from(bench.host.gauge().awake == 0);
+    }
+    assert_eq!(bench.sum("tally_a").await, 1_000);
+    assert!(left > 0, "it never left memory");
+}
+
+#[tokio::test]
+async fn an_unreadable_history_is_in_quarantine_and_harms_nobody_else() {
+    let bench = Bench::new().await;
+    let write = |id: &str, data: &str| Append {
+        entity: EntityId::new(id),
+        after_seq: 0,
+        events: vec![NewEvent { kind: "added", version: 2, data: data.into() }],
+        at: Timestamp::from_millis(0),
+        cause: "{}".into(),
+        timer: None,
+        row: None,
+    };
+    let epoch = bench.journal.claim(0, "other", Timestamp::from_millis(0)).await.unwrap();
+    bench.journal.append(0, epoch, &[write("tally_bad", "{\"gone\":1}")]).await.unwrap();
+    let bench = Bench::on(bench.journal, Options::default()).await;
+    for _ in 0..3 {
+        let answer = bench.add("tally_bad", 1, None).await;
+        assert!(matches!(answer, Err(Error::Quarantined(_))), "{answer:?}");
+    }
+    assert_eq!(bench.add("tally_good", 1, None).await, Ok((1, false)));
+}
+
+#[tokio::test]
+async fn old_events_are_lifted_and_snapshots_of_another_version_ignored() {
+    let bench = Bench::new().await;
+    let events = (0..600).map(|_| NewEvent { kind: "added", version: 1, data: "2".into() });
+    let id = EntityId::new("tally_a");
+    let epoch = bench.journal.claim(0, "other", Timestamp::from_millis(0)).await.unwrap();
+    let append = Append {
+        entity: id.clone(),
+        after_seq: 0,
+        events: events.collect(),
+        at: Timestamp::from_millis(0),
+        cause: "{}".into(),
+        timer: None,
+        row: None,
+    };
+    bench.journal.append(0, epoch, &[append]).await.unwrap();
+    let kept = |state_version, sum| Snapshot {
+        entity: id.clone(),
+        seq: 600,
+        state_version,
+        data: serde_json::json!({"state": {"sum": sum}, "keys": {}, "armed": null}).to_string(),
+    };
+    bench.journal.put_snapshot(kept(2, 7)).await.unwrap();
+    let other = Bench::on(bench.journal.clone(), Options::default()).await;
+    assert_eq!(other.sum("tally_a").await, 1_200);
+    let journal = Arc::new(Memory::new(1));
+    let bench = Bench::on(journal.clone(), Options { snapshot_every: 10, ..Options::default() });
+    let bench = bench.await;
+    for _ in 0..600 {
+        bench.add("tally_b", 1, None).await.unwrap();
+    }
+    let kept = journal.snapshot(&EntityId::new("tally_b")).await.unwrap();
+    assert!(kept.is_some_and(|kept| kept.state_version == 3));
+    let again = Bench::on(journal, Options::default()).await;
+    assert_eq!(again.sum("tally_b").await, 600);
+}
+
+#[tokio::test]
+async fn a_panic_restarts_the_entity_and_too_many_end_it() {
+    let bench = Bench::new().await;
+    let id = EntityId::new("tally_a");
+    bench.add("tally_a", 1, None).await.unwrap();
+    for _ in 0..3 {
+        let answer = bench.host.ask(&id, Command::Panic, Cause::default(), |_| ()).await;
+        assert_eq!(answer, Err(Error::TryAgain));
+        assert_eq!(bench.sum("tally_a").await, 1);
+    }
+    let _ = bench.host.ask(&id, Command::Panic, Cause::default(), |_| ()).await;
+    let looked = bench.host.look(&id, |view| view.seq).await;
+    assert!(matches!(looked, Err(Error::Quarantined(_))), "{looked:?}");
+    assert_eq!(bench.add("tally_b", 1, None).await, Ok((1, false)));
+}
+
+#[tokio::test]
+async fn there_is_a_limit_to_what_is_under_way() {
+    let options = Options { commands_max: 10, ..Options::default() };
+    let bench = Bench::on(Arc::new(Memory::new(1)), options).await;
+    let answers = join_all((0..11).map(|_| bench.add("tally_a", 1, None))).await;
+    assert_eq!(answers.iter().filter(|answer| **answer == Err(Error::Busy)).count(), 1);
+    let options = Options { entity_commands_max: 10, ..Options::default() };
+    let bench = Bench::on(Arc::new(Memory::new(1)), options).await;
+    let answers = join_all((0..11).map(|_| bench.add("tally_a", 1, None))).await;
+    assert!(answers.contains(&Err(Error::Busy)), "{answers:?}");
+    assert_eq!(bench.add("tally_a", 1, None).await.map(|_| ()), Ok(()));
+}
+
+#[tokio::test]
+async fn a_timer_stands_beside_the_event_that_wants_it() {
+    let bench = Bench::new().await;
+    let far = Timestamp::from_millis(i64::MAX);
+    bench.add("tally_a", 100, None).await.unwrap();
+    let due = bench.journal.due_timers(0, far, 10).await.unwrap();
+    assert_eq!((due.len(), due[0].due_at), (1, Timestamp::from_millis(100)));
+    bench.add("tally_a", 1, None).await.unwrap();
+    assert_eq!(bench.journal.due_timers(0, far, 10).await.unwrap(), []);
+}

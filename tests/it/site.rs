@@ -1,0 +1,242 @@
+//! A whole server in process, over HTTP, with a sandbox provider of its own.
+
+use std::time::Duration;
+
+use kontor::actors::clock::Clock;
+use kontor::app::App;
+use kontor::config::Config;
+use kontor::providers::sandbox::Sandbox;
+use kontor::sandbox_psp::{self, Running};
+use kontor::verify;
+use reqwest::{Method, RequestBuilder, StatusCode};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// How long a condition may take to come true before a test fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct Site {
+    pub app: Option<App>,
+    pub psp: Option<Running>,
+    pub config: Config,
+    pub key: String,
+    pub web: reqwest::Client,
+    pub dir: TempDir,
+}
+
+/// An answer: its status and its JSON.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub body: Value,
+}
+
+impl Answer {
+    pub fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{:#}", self.body);
+        self.body
+    }
+
+    pub fn code(&self) -> &str {
+        self.body["code"].as_str().unwrap_or_default()
+    }
+}
+
+impl Site {
+    pub async fn open() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// A site whose settings are changed first. Timers and providers are hasty from the start.
+    pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let psp = start_psp(&dir, "127.0.0.1:0").await;
+        let mut config = Config::default();
+        config.data.dir = dir.path().join("data");
+        config.http.listen = "127.0.0.1:0".parse().unwrap();
+        config.http.workers = 2;
+        config.sandbox.url = psp.url();
+        config.shop.timer_poll_ms = 20;
+        config.shop.projection_pause_ms = 5;
+        config.payments.retry_after_ms = 20;
+        config.entities.effect_pause_ms = 50;
+        change(&mut config);
+        let app = App::start(&config).await.unwrap();
+        let scopes = ["admin".to_owned()];
+        let now = Clock::system().now();
+        let (_, key) = app.node.store.create_key("test", &scopes, now).await.unwrap();
+        let key = key.reveal().to_owned();
+        let web = reqwest::Client::builder().timeout(PATIENCE).build().unwrap();
+        Self { app: Some(app), psp: Some(psp), config, key, web, dir }
+    }
+
+    pub fn url(&self) -> String {
+        self.app.as_ref().unwrap().url()
+    }
+
+    /// Stops the server, and starts it again on the same store.
+    pub async fn restart(&mut self) {
+        self.app.take().unwrap().stop().await;
+        self.app = Some(App::start(&self.config).await.unwrap());
+    }
+
+    pub async fn stop_psp(&mut self) {
+        self.psp.take().unwrap().stop().await;
+    }
+
+    /// Starts the provider again where it was.
+    pub async fn start_psp(&mut self) {
+        let address = self.config.sandbox.url.trim_start_matches("http://").to_owned();
+        self.psp = Some(start_psp(&self.dir, &address).await);
+    }
+
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.web.request(method, format!("{}{path}", self.url()))
+    }
+
+    pub async fn send(&self, request: RequestBuilder) -> Answer {
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        let bytes = response.bytes().await.unwrap();
+        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        Answer { status, body }
+    }
+
+    /// A call of the admin surface.
+    pub async fn admin(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
+        let request = self.request(method, &format!("/v1/admin{path}")).bearer_auth(&self.key);
+        self.send(match body {
+            Some(body) => request.json(&body),
+            None => request,
+        })
+        .await
+    }
+
+    /// A call of the store surface.
+    pub async fn store(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
+        let request = self.request(method, &format!("/v1/store{path}"));
+        self.send(match body {
+            Some(body) => request.json(&body),
+            None => request,
+        })
+        .await
+    }
+
+    pub async fn sell(&self, sku: &str, price: i64, on_hand: i64) {
+        let product = json!({
+            "sku": sku, "name": format!("Product {sku}"), "tax_rate": "0.2",
+            "prices": [{"amount": price, "currency": "GBP"}],
+        });
+        self.admin(Method::POST, "/products", Some(product)).await.expect(201);
+        self.set_stock(sku, on_hand).await;
+    }
+
+    pub async fn set_stock(&self, sku: &str, on_hand: i64) {
+        let level = json!({"on_hand": on_hand});
+        let path = format!("/stock/{sku}/main");
+        self.admin(Method::PUT, &path, Some(level)).await.expect(200);
+    }
+
+    pub async fn cart(&self, lines: &[(&str, i64)]) -> String {
+        let lines: Vec<Value> =
+            lines.iter().map(|(sku, n)| json!({"sku": sku, "quantity": n})).collect();
+        let cart = json!({
+            "currency": "GBP", "email": "ada@example.com", "lines": lines,
+            "delivery_option": "standard",
+            "shipping_address": {
+                "name": "Ada", "line1": "1 High Street", "city": "London",
+                "postal_code": "N1 1AA", "country": "GB",
+            },
+        });
+        let cart = self.store(Method::POST, "/carts", Some(cart)).await.expect(201);
+        cart["id"].as_str().unwrap().to_owned()
+    }
+
+    /// A checkout under a key, with a token, waiting up to `wait` seconds for the outcome.
+    pub async fn checkout(&self, cart: &str, key: &str, token: &str, wait: u32) -> Answer {
+        let body = json!({"payment": {"provider": "sandbox", "token": token}});
+        let request = self
+            .request(Method::POST, &format!("/v1/store/carts/{cart}/checkout"))
+            .header("Idempotency-Key", key)
+            .header("Prefer", format!("wait={wait}"))
+            .json(&body);
+        self.send(request).await
+    }
+
+    pub async fn order(&self, cart: &str) -> Value {
+        let order = cart.replace("cart_", "ord_");
+        self.admin(Method::GET, &format!("/orders/{order}"), None).await.expect(200)
+    }
+
+    /// The kinds of an order's events, in order.
+    pub async fn kinds(&self, cart: &str) -> Vec<String> {
+        let order = cart.replace("cart_", "ord_");
+        let path = format!("/orders/{order}/events");
+        let events = self.admin(Method::GET, &path, None).await.expect(200);
+        let all = events["data"].as_array().unwrap();
+        all.iter().map(|event| event["kind"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Waits until an order is as it should be.
+    pub async fn until(&self, cart: &str, ready: impl Fn(&Value) -> bool) -> Value {
+        self.until_some(async || {
+            let order = cart.replace("cart_", "ord_");
+            let answer = self.admin(Method::GET, &format!("/orders/{order}"), None).await;
+            (answer.status == 200 && ready(&answer.body)).then_some(answer.body)
+        })
+        .await
+    }
+
+    /// Asks again and again until there is an answer.
+    pub async fn until_some<T>(&self, ask: impl AsyncFn() -> Option<T>) -> T {
+        let waited = tokio::time::timeout(PATIENCE, async {
+            loop {
+                if let Some(answer) = ask().await {
+                    return answer;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        waited.await.expect("the condition never came true")
+    }
+
+    pub async fn level(&self, sku: &str) -> Value {
+        self.admin(Method::GET, &format!("/stock/{sku}"), None).await.expect(200)
+    }
+
+    pub async fn faults(&self, faults: Value) {
+        let account = self.account().await;
+        let url = format!("{}/v1/faults", self.config.sandbox.url);
+        let put = self.web.put(url).bearer_auth(account).json(&faults);
+        assert_eq!(put.send().await.unwrap().status(), StatusCode::OK);
+    }
+
+    async fn account(&self) -> String {
+        let store = &self.app.as_ref().unwrap().node.store;
+        let options = verify::provider::sandbox_options(store, &self.config.sandbox.url).await;
+        options.unwrap().account
+    }
+
+    /// Stops the server and verifies the store, against the provider's ledger too.
+    pub async fn verify(mut self) {
+        self.app.take().unwrap().stop().await;
+        verify_folder(&self.config).await;
+    }
+}
+
+/// Verifies a folder that no server runs on, against the provider's ledger too.
+pub async fn verify_folder(config: &Config) {
+    let store = kontor::store::Store::open_beside(&config.data.dir).await.unwrap();
+    let options = verify::provider::sandbox_options(&store, &config.sandbox.url).await.unwrap();
+    let provider = Sandbox::new(options).unwrap();
+    let report = verify::verify(&store, Some(&provider), |_| {}).await.unwrap();
+    store.close().await;
+    assert!(report.ok, "{report}");
+}
+
+async fn start_psp(dir: &TempDir, listen: &str) -> Running {
+    let data = dir.path().join("psp");
+    sandbox_psp::start(sandbox_psp::Options { data, listen: listen.parse().unwrap() })
+        .await
+        .unwrap()
+}
