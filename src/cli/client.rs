@@ -25,8 +25,8 @@ const ANSWER_MAX_BYTES: usize = 32 * 1024 * 1024;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(75);
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long an idle connection is kept; shorter than the 15 s that servers allow.
-const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an idle connection is kept: shorter than the 5 s that servers commonly allow.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// How often a request is sent again before its error is given up to the caller.
 const RETRIES: usize = 12;
 

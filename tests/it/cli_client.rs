@@ -176,13 +176,15 @@ async fn a_broken_import_goes_on_where_it_stopped() {
     server.stop(false).await;
 }
 
-#[test]
-fn the_demo_catalog_is_a_good_import() {
-    let text = include_str!("../../src/cli/demo_catalog.csv");
-    let rows = import::rows::read(text.as_bytes(), import::rows::Format::Csv, "main").unwrap();
-    let rows: Vec<_> = rows.map(|row| row.unwrap().body.unwrap()).collect();
-    let skus: std::collections::HashSet<_> = rows.iter().map(|row| &row.product.sku).collect();
-    assert_eq!(skus.len(), rows.len());
-    assert!(rows.iter().all(|row| row.on_hand.is_some_and(|units| (3..=400).contains(&units))));
-    assert!(rows.iter().all(|row| row.product.category.is_some()));
+#[actix_web::test]
+async fn the_demo_catalog_is_a_good_import() {
+    let (url, stub, server) = start().await;
+    let client = Client::new(&url, None).unwrap();
+    let tally = import::import_csv(&client, import::DEMO_CATALOG).await.unwrap();
+    assert_eq!((tally.rows, tally.created, tally.refused), (200, 200, 0));
+    server.stop(false).await;
+    for product in stub.lock().unwrap().products.values() {
+        assert!((3..=400).contains(&product["on_hand"].as_i64().unwrap()), "{product}");
+        assert!(product["product"]["category"].is_string(), "{product}");
+    }
 }

@@ -1,6 +1,7 @@
 //! The integration tests, as one binary.
 
 mod checkout;
+mod house;
 mod journal;
 mod lane;
 mod sandbox_psp;

@@ -19,6 +19,9 @@ use self::rows::{Format, Row};
 use super::api::{Import, ImportRow, Imported};
 use super::client::{self, Client, Target};
 
+/// The products of the demo shop: facts drawn from the Online Retail data set (UCI, Daqing Chen,
+/// CC BY 4.0), in the columns of an import.
+pub const DEMO_CATALOG: &str = include_str!("../demo_catalog.csv");
 /// The most rows of one request.
 pub const BATCH_ROWS: usize = 500;
 /// The most bytes of one request, below the server's 1 MiB.
@@ -132,6 +135,23 @@ async fn import(client: &Client, args: &Args) -> Result<(Tally, u64), Error> {
         position.clear();
     }
     Ok((tally, resumed_at))
+}
+
+/// Imports a small CSV that is in memory, such as [`DEMO_CATALOG`], and says what came of it.
+///
+/// # Errors
+/// [`Error`], as for a file.
+pub async fn import_csv(client: &Client, csv: &str) -> Result<Tally, Error> {
+    let mut tally = Tally::default();
+    let mut batch = Batch::default();
+    for row in rows::read(csv.as_bytes(), Format::Csv, "main")? {
+        batch.add(row?);
+        if batch.full() {
+            batch.send(client, false, &mut tally).await?;
+        }
+    }
+    batch.send(client, false, &mut tally).await?;
+    Ok(tally)
 }
 
 fn progress(bytes: u64, quiet: bool) -> ProgressBar {

@@ -198,7 +198,7 @@ impl Order {
                 let mut events = vec![Event::PaymentVoided { attempt: attempt_number }];
                 let unasked =
                     matches!(self.phase, Phase::Reserving | Phase::Committing | Phase::Confirmed);
-                if unasked && self.captured() == 0 && self.alert.is_none() {
+                if unasked && self.captured() == 0 {
                     events.push(Event::AlertRaised { alert: VOIDED_ELSEWHERE.to_owned() });
                 }
                 events

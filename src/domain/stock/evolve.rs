@@ -66,6 +66,16 @@ impl Stock {
                 });
                 self.remember(*order, at);
             }
+            Event::Received { .. }
+            | Event::Expected { .. }
+            | Event::Adjusted { .. }
+            | Event::Transferred { .. } => self.evolve_levels(event),
+        }
+    }
+
+    /// Goods that come, go and move without an order.
+    fn evolve_levels(&mut self, event: &Event) {
+        match event {
             Event::Received { location, quantity, from_incoming } => {
                 let level = self.levels.entry(location.clone()).or_default();
                 level.on_hand += quantity;
@@ -89,6 +99,7 @@ impl Stock {
                     level.received += delta;
                 }
             }
+            _ => {}
         }
     }
 

@@ -127,10 +127,14 @@ fn money_that_was_let_go_elsewhere_confirms_nothing() {
         steps.extend([voided(1), reserved(2), confirm()]);
         let order = tell(&steps);
         assert_eq!((order.alert(), order.number()), (Some("voided_elsewhere"), None));
+        let phase = if before.is_empty() { Phase::Committing } else { Phase::Reserving };
+        assert_eq!(order.phase(), phase);
         refused(steps.clone(), retry(), "the money was let go: cancel the order");
         let end = "cancelled cancelled/voided/unfulfilled 0-0 due 0 []";
         check(then(steps, &[cancel(), released()]), end);
     }
+    let twice = vec![place(), reserved(1), authorized(1), alert(), voided(1)];
+    refused(twice, retry(), "the money was let go: cancel the order");
     let late = then(happy(), &[voided(1), retry()]);
     check(late, "confirmed confirmed/voided/unfulfilled 0-0 due 2249 []");
 }

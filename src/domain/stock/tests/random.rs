@@ -77,6 +77,15 @@ impl Book {
             Command::Release { .. } => {
                 (entry.held, entry.allocated, entry.released) = (0, 0, true);
             }
+            _ => return self.move_goods(*order, command),
+        }
+        true
+    }
+
+    /// Goods that leave and come back.
+    fn move_goods(&mut self, order: OrderId, command: &Command) -> bool {
+        let entry = self.entries.entry(order).or_default();
+        match command {
             Command::Ship { id, quantity, .. } => {
                 let id = format!("ship {id}");
                 if entry.done.contains(&id) {

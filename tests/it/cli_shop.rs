@@ -1,16 +1,20 @@
-//! `kontor replay` against a stub shop: scarce stock, refunds, lost answers.
+//! `kontor replay` and the demo's buyers against a stub shop: scarce stock, refunds, lost answers.
 //!
 //! What deliberately is not here: a real server, and the real file.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write as _;
 use std::process::ExitCode;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
+use actix_web::dev::ServerHandle;
 use actix_web::http::StatusCode;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use kontor::cli::replay;
+use kontor::cli::client::Client;
+use kontor::cli::{replay, shoppers};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 #[derive(Default)]
 struct Shop {
@@ -31,6 +35,12 @@ fn lock(shop: &Shared) -> MutexGuard<'_, Shop> {
 
 fn answer((status, body): (u16, Value)) -> HttpResponse {
     HttpResponse::build(StatusCode::from_u16(status).unwrap()).json(body)
+}
+
+/// What a shop has left, and what it has sold.
+fn books(shop: &Shared) -> (BTreeMap<String, [i64; 2]>, BTreeMap<String, Value>) {
+    let shop = lock(shop);
+    (shop.stock.clone(), shop.orders.clone())
 }
 
 /// Half to even, as the shop rounds a line.
@@ -54,6 +64,7 @@ async fn post(request: HttpRequest, body: web::Json<Value>, shop: Shared) -> Htt
     let outcome = match path[1..] {
         ["admin", "imports"] => import(&mut shop, &body),
         ["store", "carts"] => cart(&mut shop, body.0),
+        ["store", "carts", id, "lines"] => add_line(&mut shop, id, body.0),
         ["store", "carts", id, "checkout"] => checkout(&mut shop, id, &body),
         ["admin", "orders", id, "refunds"] => refund(&mut shop, id, &body),
         _ => (404, json!({"code": "not_found"})),
@@ -78,29 +89,62 @@ fn cart(shop: &mut Shop, mut body: Value) -> (u16, Value) {
     for (number, line) in body["lines"].as_array_mut().unwrap().iter_mut().enumerate() {
         line["id"] = json!(number.to_string());
     }
-    assert_eq!(body["shipping_address"]["country"].as_str().unwrap().len(), 2);
+    if let Some(address) = body.get("shipping_address") {
+        assert_eq!(address["country"].as_str().unwrap().len(), 2);
+    }
     body["id"] = json!(id);
-    body["totals"] = json!({"total": {"amount": 0, "currency": "GBP"}});
+    let body = with_total(&mut body);
     shop.carts.insert(id, body.clone());
     (201, body)
 }
 
-async fn line(request: HttpRequest, body: web::Bytes, shop: Shared) -> HttpResponse {
+fn add_line(shop: &mut Shop, id: &str, mut line: Value) -> (u16, Value) {
+    let cart = shop.carts.get_mut(id).unwrap();
+    let lines = cart["lines"].as_array_mut().unwrap();
+    line["id"] = json!(lines.len().to_string());
+    line["unit_price"] = json!({"amount": 100, "currency": "GBP"});
+    lines.push(line);
+    (200, with_total(cart))
+}
+
+fn with_total(cart: &mut Value) -> Value {
+    let total: i64 = cart["lines"].as_array().unwrap().iter().map(pence).sum();
+    cart["totals"] = json!({"total": {"amount": total, "currency": "GBP"}});
+    cart.clone()
+}
+
+fn spent(shop: &Shop, cart: &str) -> Option<(u16, Value)> {
+    let order = cart.replace("cart", "ord");
+    let there = shop.orders.contains_key(&order);
+    there.then(|| (409, json!({"code": "cart_spent", "order": order})))
+}
+
+/// PATCH of a cart, PATCH and DELETE of a line.
+async fn change(request: HttpRequest, body: web::Bytes, shop: Shared) -> HttpResponse {
     let mut shop = lock(&shop);
     let path: Vec<&str> = request.path().split('/').collect();
+    if let Some(spent) = spent(&shop, path[4]) {
+        return answer(spent);
+    }
     let cart = shop.carts.get_mut(path[4]).unwrap();
+    let Some(id) = path.get(6) else { return answer((200, cart.clone())) };
     let lines = cart["lines"].as_array_mut().unwrap();
+    let Some(place) = lines.iter().position(|line| line["id"] == *id) else {
+        return answer((404, json!({"code": "not_found"})));
+    };
     if request.method() == "DELETE" {
-        lines.retain(|line| line["id"] != path[6]);
+        lines.remove(place);
     } else {
         let body: Value = serde_json::from_slice(&body).unwrap();
-        let line = lines.iter_mut().find(|line| line["id"] == path[6]).unwrap();
-        line["quantity"] = body["quantity"].clone();
+        lines[place]["quantity"] = body["quantity"].clone();
     }
-    answer((200, cart.clone()))
+    answer((200, with_total(cart)))
 }
 
 fn checkout(shop: &mut Shop, id: &str, body: &Value) -> (u16, Value) {
+    if let Some(spent) = spent(shop, id) {
+        return spent;
+    }
     let cart = shop.carts[id].clone();
     let lines = cart["lines"].as_array().unwrap();
     let mut wanted: BTreeMap<&str, i64> = BTreeMap::new();
@@ -159,7 +203,9 @@ fn refund(shop: &mut Shop, id: &str, body: &Value) -> (u16, Value) {
 
 async fn list(request: HttpRequest, shop: Shared) -> HttpResponse {
     let shop = lock(&shop);
-    let all: Vec<Value> = if request.path().ends_with("stock") {
+    let all: Vec<Value> = if request.path().starts_with("/v1/store/products") {
+        shop.stock.keys().map(|sku| json!({"sku": sku})).collect()
+    } else if request.path().ends_with("stock") {
         let item = |(sku, [free, taken]): (&String, &[i64; 2])| json!({"sku": sku, "sellable": free, "reserved": 0, "allocated": taken, "sold": 0});
         shop.stock.iter().map(item).collect()
     } else {
@@ -172,22 +218,17 @@ async fn list(request: HttpRequest, shop: Shared) -> HttpResponse {
     answer((200, json!({"data": page, "next_cursor": next})))
 }
 
-/// Replays `file` against a fresh shop; what it holds afterwards, and the exit code.
-async fn replay(shop: Shop, rows: &str, more: &[&str]) -> (Shared, ExitCode) {
-    #[derive(clap::Parser)]
-    struct Cli {
-        #[command(flatten)]
-        args: replay::Args,
-    }
+/// Opens a shop; its address, and how to close it.
+async fn open(shop: Shop) -> (Shared, String, ServerHandle) {
     let shop: Shared = web::Data::new(Mutex::new(shop));
     let data = shop.clone();
     let server = HttpServer::new(move || {
         App::new()
             .app_data(data.clone())
-            .route("/v1/store/carts/{id}/lines/{line}", web::patch().to(line))
-            .route("/v1/store/carts/{id}/lines/{line}", web::delete().to(line))
-            .route("/v1/admin/stock", web::get().to(list))
-            .route("/v1/admin/orders", web::get().to(list))
+            .route("/v1/store/carts/{id}", web::patch().to(change))
+            .route("/v1/store/carts/{id}/lines/{line}", web::patch().to(change))
+            .route("/v1/store/carts/{id}/lines/{line}", web::delete().to(change))
+            .route("/{path:.*}", web::get().to(list))
             .default_service(web::post().to(post))
     })
     .workers(1)
@@ -198,16 +239,24 @@ async fn replay(shop: Shop, rows: &str, more: &[&str]) -> (Shared, ExitCode) {
     let server = server.run();
     let handle = server.handle();
     actix_web::rt::spawn(server);
+    (shop, url, handle)
+}
+
+/// Replays `rows`; the exit code.
+async fn replay(url: &str, rows: &str, more: &[&str]) -> ExitCode {
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: replay::Args,
+    }
     let mut file = tempfile::NamedTempFile::new().unwrap();
     let header =
         "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country";
     write!(file, "{header}\n{rows}").unwrap();
     let path = file.path().to_str().unwrap();
-    let words = ["kontor", path, "--url", &url, "--key", "sk_test", "--json"];
+    let words = ["kontor", path, "--url", url, "--key", "sk_test", "--json"];
     let args = <Cli as clap::Parser>::parse_from(words.iter().chain(more)).args;
-    let code = replay::run(args).await.unwrap();
-    handle.stop(false).await;
-    (shop, code)
+    replay::run(args).await.unwrap()
 }
 
 const ROWS: &str = "\
@@ -230,8 +279,9 @@ fn same(code: ExitCode, want: ExitCode) -> bool {
 
 #[actix_web::test]
 async fn with_exact_stock_all_is_sold_and_all_adds_up() {
-    let (shop, code) = replay(Shop::default(), ROWS, &[]).await;
-    assert!(same(code, ExitCode::SUCCESS));
+    let (shop, url, server) = open(Shop::default()).await;
+    assert!(same(replay(&url, ROWS, &[]).await, ExitCode::SUCCESS));
+    server.stop(false).await;
     let shop = lock(&shop);
     assert!(shop.stock.values().all(|[free, _]| *free == 0));
     assert_eq!(shop.orders.len(), 3);
@@ -242,15 +292,57 @@ async fn with_exact_stock_all_is_sold_and_all_adds_up() {
 #[actix_web::test]
 async fn with_scarce_stock_what_is_there_is_sold_to_the_last_unit() {
     for percent in ["90%", "50%", "0%"] {
-        let (shop, code) = replay(Shop::default(), ROWS, &["--opening-stock", percent]).await;
+        let (shop, url, server) = open(Shop::default()).await;
+        let code = replay(&url, ROWS, &["--opening-stock", percent]).await;
         assert!(same(code, ExitCode::SUCCESS), "{percent}");
+        server.stop(false).await;
         assert!(lock(&shop).stock.values().all(|[free, _]| *free == 0), "{percent}");
     }
 }
 
 #[actix_web::test]
+async fn a_replay_that_is_run_again_books_nothing_twice() {
+    for more in [["--opening-stock", "exact"], ["--opening-stock", "50%"]] {
+        let (shop, url, server) = open(Shop::default()).await;
+        assert!(same(replay(&url, ROWS, &more).await, ExitCode::SUCCESS));
+        let before = books(&shop);
+        assert!(same(replay(&url, ROWS, &more).await, ExitCode::SUCCESS), "{more:?}");
+        assert!(before == books(&shop), "{more:?}");
+        server.stop(false).await;
+    }
+}
+
+#[actix_web::test]
 async fn a_total_that_is_off_by_a_penny_fails_the_replay() {
-    let shop = Shop { miscounts: true, ..Shop::default() };
-    let (_, code) = replay(shop, ROWS, &[]).await;
-    assert!(same(code, ExitCode::FAILURE));
+    let (_, url, server) = open(Shop { miscounts: true, ..Shop::default() }).await;
+    assert!(same(replay(&url, ROWS, &[]).await, ExitCode::FAILURE));
+    server.stop(false).await;
+}
+
+#[actix_web::test]
+async fn buyers_shop_until_they_are_told_to_stop() {
+    let stock = ["a", "c d"].map(|sku| (sku.to_owned(), [60, 0]));
+    let (shop, url, server) = open(Shop { stock: stock.into(), ..Shop::default() }).await;
+    let client = Client::new(&url, None).unwrap();
+    let counters = Arc::new(shoppers::Counters::default());
+    let (stop, stopped) = watch::channel(false);
+    let options = shoppers::Options {
+        buyers: 4,
+        carts_per_sec: 500.0,
+        think_max: Duration::ZERO,
+        ..shoppers::Options::default()
+    };
+    let watched = async {
+        while lock(&shop).stock.values().any(|[free, _]| *free > 5) {
+            tokio::task::yield_now().await;
+        }
+        stop.send(true).unwrap();
+    };
+    let shopping = shoppers::run(client, options, Arc::clone(&counters), stopped);
+    let both = futures_util::future::join(shopping, watched);
+    tokio::time::timeout(Duration::from_secs(60), both).await.unwrap().0.unwrap();
+    server.stop(false).await;
+    let counts = counters.read();
+    assert!(counts.carts >= counts.placed && counts.placed >= counts.confirmed, "{counts:?}");
+    assert!(counts.confirmed > 0 && counts.revenue > 0 && counts.errors == 0, "{counts:?}");
 }
