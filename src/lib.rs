@@ -3,6 +3,7 @@
 pub mod actors;
 pub mod bus;
 pub mod domain;
+pub mod http;
 pub mod providers;
 pub mod sandbox_psp;
 pub mod store;

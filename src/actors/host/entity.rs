@@ -172,7 +172,7 @@ impl<N: Noun> Life<N> {
     }
 
     fn view(&self, replayed: bool) -> View<'_, N> {
-        View { state: &self.state, seq: self.seq, replayed }
+        View { state: &self.state, seq: self.seq, replayed, stale: false }
     }
 
     fn receive(&mut self, myself: &ActorRef<Message<N>>, envelope: Envelope<N>) {
@@ -182,19 +182,29 @@ impl<N: Noun> Life<N> {
         if envelope.abandoned.load(Ordering::Relaxed) {
             return;
         }
-        let Envelope { command, reply, permit, .. } = envelope;
+        let Envelope { command, if_seq, reply, permit, .. } = envelope;
+        let stale = command.as_ref().is_some_and(|(_, cause)| self.stale(if_seq, cause));
         let outcome = match command {
-            Some((command, cause)) => self.command(myself, &command, cause, permit.is_none()),
-            None => Ok(false),
+            Some((command, cause)) if !stale => {
+                self.command(myself, &command, cause, permit.is_none())
+            }
+            _ => Ok(false),
         };
         drop(permit);
         if let Some(reply) = reply {
             let held = match outcome {
-                Ok(replayed) => reply(Ok(self.view(replayed))),
+                Ok(replayed) => reply(Ok(View { stale, ..self.view(replayed) })),
                 Err(error) => reply(Err(error)),
             };
             self.hold(held);
         }
+    }
+
+    /// Whether a command is for another version. One that was carried out before is not: it gets
+    /// the outcome of the first.
+    fn stale(&self, if_seq: Option<i64>, cause: &Cause) -> bool {
+        let known = cause.idempotency.as_ref().is_some_and(|one| self.keys.contains_key(&one.key));
+        if_seq.is_some_and(|seq| seq != self.seq) && !known
     }
 
     /// Decides a command; `true` if it was carried out before under the same key.

@@ -19,6 +19,8 @@ pub struct View<'a, N> {
     pub seq: i64,
     /// Whether the command was carried out before, under the same idempotency key.
     pub replayed: bool,
+    /// Whether the command was left, because the entity has another version than it asks for.
+    pub stale: bool,
 }
 
 /// An answer that is ready and waits for its events to be durable.
@@ -100,6 +102,8 @@ impl Drop for Permit {
 /// A command, or without one a question, with all that belongs to it.
 pub(super) struct Envelope<N: Noun> {
     pub command: Option<(N::Command, Cause)>,
+    /// The version that the entity must have for the command to be carried out.
+    pub if_seq: Option<i64>,
     pub deadline: Instant,
     pub abandoned: Arc<AtomicBool>,
     pub reply: Option<Reply<N>>,

@@ -230,7 +230,24 @@ impl<N: Noun> Host<N> {
         cause: Cause,
         read: impl FnOnce(View<'_, N>) -> T + Send + 'static,
     ) -> Result<T, Error<N::Rejection>> {
-        self.send(entity, Some((command, cause)), false, read).await
+        self.send(entity, Some((command, cause)), (false, None), read).await
+    }
+
+    /// Like [`Host::ask`], on the condition that the entity has the version `if_seq`. If it has
+    /// another one, nothing is done and the answer is `Err` with that version.
+    ///
+    /// # Errors
+    /// As [`Host::ask`].
+    pub async fn ask_if<T: Send + 'static>(
+        &self,
+        entity: &EntityId,
+        if_seq: Option<i64>,
+        command: N::Command,
+        cause: Cause,
+        read: impl FnOnce(View<'_, N>) -> T + Send + 'static,
+    ) -> Result<Result<T, i64>, Error<N::Rejection>> {
+        let read = |view: View<'_, N>| if view.stale { Err(view.seq) } else { Ok(read(view)) };
+        self.send(entity, Some((command, cause)), (false, if_seq), read).await
     }
 
     /// Like [`Host::ask`], for an entity that does not exist yet: its history is not read. If it
@@ -245,7 +262,7 @@ impl<N: Noun> Host<N> {
         cause: Cause,
         read: impl FnOnce(View<'_, N>) -> T + Send + 'static,
     ) -> Result<T, Error<N::Rejection>> {
-        self.send(entity, Some((command, cause)), true, read).await
+        self.send(entity, Some((command, cause)), (true, None), read).await
     }
 
     /// Reads off the present state, once it is durable.
@@ -257,7 +274,7 @@ impl<N: Noun> Host<N> {
         entity: &EntityId,
         read: impl FnOnce(View<'_, N>) -> T + Send + 'static,
     ) -> Result<T, Error<N::Rejection>> {
-        self.send(entity, None, false, read).await
+        self.send(entity, None, (false, None), read).await
     }
 
     /// Waits until the durable state is `ready`, at most `patience`; then reads off it, ready or
@@ -286,7 +303,7 @@ impl<N: Noun> Host<N> {
         &self,
         entity: &EntityId,
         command: Option<(N::Command, Cause)>,
-        fresh: bool,
+        (fresh, if_seq): (bool, Option<i64>),
         read: impl FnOnce(View<'_, N>) -> T + Send + 'static,
     ) -> Result<T, Error<N::Rejection>> {
         let permit = self.shared.permits.clone().try_acquire_owned().map_err(|_| Error::Busy)?;
@@ -295,6 +312,7 @@ impl<N: Noun> Host<N> {
         let abandon = Abandon::default();
         let envelope = Envelope {
             command,
+            if_seq,
             deadline: Instant::now() + patience,
             abandoned: abandon.flag(),
             reply: Some(message::reply(read, sender)),
@@ -310,6 +328,7 @@ impl<N: Noun> Host<N> {
     pub fn tell(&self, entity: &EntityId, command: N::Command, cause: Cause) {
         let envelope = Envelope {
             command: Some((command, cause)),
+            if_seq: None,
             deadline: Instant::now() + Duration::from_secs(3600),
             abandoned: Arc::default(),
             reply: None,

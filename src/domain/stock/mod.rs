@@ -111,6 +111,12 @@ impl Stock {
         self.claims.iter().filter_map(|(order, claim)| Some((*order, claim.hold.as_ref()?)))
     }
 
+    /// The allocations, by order.
+    pub fn allocations(&self) -> impl Iterator<Item = (OrderId, &[Part])> {
+        let all = self.claims.iter().map(|(order, claim)| (*order, &claim.allocated[..]));
+        all.filter(|(_, parts)| !parts.is_empty())
+    }
+
     /// What one order has here.
     #[must_use]
     pub fn claim(&self, order: OrderId) -> Option<&Claim> {

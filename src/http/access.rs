@@ -1,0 +1,282 @@
+//! Who may call what: API keys with scopes, the order's token, and the one place that enforces
+//! what the table of routes says.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header;
+use actix_web::middleware::Next;
+use actix_web::{HttpMessage as _, web};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use super::error::Error;
+use super::problem::Code;
+use super::routes::Route;
+use super::server::Shared;
+use crate::domain::id::OrderId;
+use crate::store::{self, Store, key};
+
+/// How long a key is believed without asking the store: a revoked one works for so long.
+const KEY_TTL: Duration = Duration::from_secs(5);
+/// The most keys that are remembered.
+const KEYS_MAX: usize = 10_000;
+
+/// What a key may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Scope {
+    #[strum(serialize = "orders:read")]
+    OrdersRead,
+    #[strum(serialize = "orders:write")]
+    OrdersWrite,
+    #[strum(serialize = "products:read")]
+    ProductsRead,
+    #[strum(serialize = "products:write")]
+    ProductsWrite,
+    #[strum(serialize = "stock:read")]
+    StockRead,
+    #[strum(serialize = "stock:write")]
+    StockWrite,
+    #[strum(serialize = "ops")]
+    Ops,
+}
+
+impl Scope {
+    /// The scope as a key names it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// Who may call a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Anybody.
+    Public,
+    /// Whoever knows the cart's id. A key may come along, and must be a good one then.
+    Cart,
+    /// Whoever has the order's token.
+    Order,
+    /// A key with this scope, or `admin`.
+    Key(Scope),
+    /// The provider, by its signature.
+    Webhook,
+}
+
+/// Who calls.
+#[derive(Clone, Debug, Default)]
+pub enum Principal {
+    /// Somebody without a key.
+    #[default]
+    Anyone,
+    /// The holder of a key.
+    Key(Arc<key::Row>),
+}
+
+impl Principal {
+    /// The key's id.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        match self {
+            Self::Anyone => None,
+            Self::Key(row) => Some(&row.id),
+        }
+    }
+
+    /// Whether the caller has a scope.
+    #[must_use]
+    pub fn may(&self, scope: Scope) -> bool {
+        match self {
+            Self::Anyone => false,
+            Self::Key(row) => row.scopes.iter().any(|has| has == "admin" || has == scope.as_str()),
+        }
+    }
+
+    /// Refuses a caller without a scope.
+    ///
+    /// # Errors
+    /// 401 without a key, 403 with one that lacks the scope.
+    pub fn must(&self, scope: Scope) -> Result<(), Error> {
+        if self.may(scope) {
+            return Ok(());
+        }
+        match self {
+            Self::Anyone => Err(unauthorized("this takes an API key: Authorization: Bearer sk_…")),
+            Self::Key(_) => {
+                let detail = format!("the key lacks the scope {}", scope.as_str());
+                Err(Error::new(Code::Forbidden, detail))
+            }
+        }
+    }
+}
+
+fn unauthorized(detail: &'static str) -> Error {
+    Error::new(Code::Unauthorized, detail)
+}
+
+/// Keys that were seen lately, by a digest of their text.
+#[derive(Default)]
+pub struct Keys(Mutex<HashMap<[u8; 32], (Arc<key::Row>, Instant)>>);
+
+impl Keys {
+    async fn find(&self, store: &Store, text: &str) -> Result<Option<Arc<key::Row>>, store::Error> {
+        let digest: [u8; 32] = Sha256::digest(text.as_bytes()).into();
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned();
+        if let Some((row, at)) = known
+            && at.elapsed() < KEY_TTL
+        {
+            return Ok(Some(row));
+        }
+        let found = store.find_key(text).await?.map(Arc::new);
+        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &found {
+            Some(row) => {
+                if keys.len() >= KEYS_MAX {
+                    keys.clear();
+                }
+                keys.insert(digest, (row.clone(), Instant::now()));
+            }
+            None => {
+                keys.remove(&digest);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The right of an order's buyer to read it.
+#[must_use]
+pub fn order_token(secret: &[u8; 32], order: OrderId) -> String {
+    URL_SAFE_NO_PAD.encode(mac(secret, &["order", &order.to_string()]))
+}
+
+/// A keyed digest of texts.
+#[must_use]
+pub fn mac(secret: &[u8; 32], texts: &[&str]) -> [u8; 32] {
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret) else {
+        // A key of any length is taken.
+        return [0; 32];
+    };
+    for text in texts {
+        mac.update(&(text.len() as u64).to_be_bytes());
+        mac.update(text.as_bytes());
+    }
+    mac.finalize().into_bytes().into()
+}
+
+/// Lets a request through to its handler if the table says so.
+///
+/// # Errors
+/// None: a refusal is an answer.
+pub async fn enforce(
+    route: &'static Route,
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    request.extensions_mut().insert(super::server::Operation(route.operation));
+    match admit(route.access, &request).await {
+        Ok(principal) => {
+            request.extensions_mut().insert(principal);
+            next.call(request).await
+        }
+        Err(error) => Ok(request.error_response(error)),
+    }
+}
+
+async fn admit(access: Access, request: &ServiceRequest) -> Result<Principal, Error> {
+    let Some(shared) = request.app_data::<web::Data<Shared>>().cloned() else {
+        return Err(Error::new(Code::Internal, "the request could not be carried out"));
+    };
+    match access {
+        Access::Public | Access::Webhook => Ok(Principal::Anyone),
+        Access::Cart => match bearer(request)? {
+            Some(text) => holder(&shared, text).await,
+            None => Ok(Principal::Anyone),
+        },
+        Access::Key(scope) => {
+            let principal = match bearer(request)? {
+                Some(text) => holder(&shared, text).await?,
+                None => Principal::Anyone,
+            };
+            principal.must(scope).map(|()| principal)
+        }
+        Access::Order => {
+            let order = super::call::id(request.match_info().query("id"), "order")?;
+            let query = super::query::Query::of(request.request(), &["token"])?;
+            let given = match bearer(request)? {
+                Some(text) => text,
+                None => query.text("token").unwrap_or(""),
+            };
+            let token = order_token(&shared.secret, order);
+            if bool::from(token.as_bytes().ct_eq(given.as_bytes())) {
+                Ok(Principal::Anyone)
+            } else {
+                Err(unauthorized("this takes the order's token, as checkout answered it"))
+            }
+        }
+    }
+}
+
+async fn holder(shared: &Shared, text: &str) -> Result<Principal, Error> {
+    match shared.keys.find(&shared.node.store, text).await? {
+        Some(row) => Ok(Principal::Key(row)),
+        None => Err(unauthorized("the key is not known, or was revoked")),
+    }
+}
+
+/// The token of an `Authorization` header.
+fn bearer(request: &ServiceRequest) -> Result<Option<&str>, Error> {
+    let Some(value) = request.headers().get(header::AUTHORIZATION) else {
+        return Ok(None);
+    };
+    let parts = value.to_str().ok().and_then(|text| text.split_once(' '));
+    match parts {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Some(token.trim())),
+        _ => Err(unauthorized("Authorization must be Bearer and a token")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::Key;
+    use crate::domain::time::Timestamp;
+
+    #[test]
+    fn a_token_opens_one_order_only() {
+        let order = |n| OrderId(Key::new(uuid::Uuid::from_u128(n)));
+        let token = order_token(&[7; 32], order(1));
+        assert_eq!(token.len(), 43);
+        assert_eq!(token, order_token(&[7; 32], order(1)));
+        assert_ne!(token, order_token(&[7; 32], order(2)));
+        assert_ne!(token, order_token(&[8; 32], order(1)));
+        assert_ne!(mac(&[7; 32], &["ab", "c"]), mac(&[7; 32], &["a", "bc"]));
+    }
+
+    #[test]
+    fn a_scope_is_not_another() {
+        let key = |scope: &str| {
+            Principal::Key(Arc::new(key::Row {
+                id: "1".into(),
+                name: "n".into(),
+                scopes: vec![scope.into()],
+                created_at: Timestamp::default(),
+                revoked_at: None,
+            }))
+        };
+        assert!(key("orders:read").may(Scope::OrdersRead));
+        assert!(!key("orders:read").may(Scope::OrdersWrite));
+        assert!(key("admin").may(Scope::Ops));
+        let code = |principal: Principal| principal.must(Scope::Ops).map_err(|e| e.code());
+        assert_eq!(code(Principal::Anyone), Err(Code::Unauthorized));
+        assert_eq!(code(key("orders:read")), Err(Code::Forbidden));
+    }
+}

@@ -1,0 +1,194 @@
+//! What is counted, in the OpenMetrics text format: requests as they are answered, and the state
+//! of the node as it is when it is asked for.
+
+use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::time::{Duration, Instant};
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use tokio::sync::Mutex;
+
+use super::call::Call;
+use super::error::Error;
+use super::ops::hosts;
+use crate::actors::node::Node;
+
+/// For how long the counts of orders are answered again.
+const COUNT_TTL: Duration = Duration::from_secs(10);
+/// Upper bounds of the latencies, in seconds.
+const BUCKETS: [f64; 12] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Request {
+    operation: &'static str,
+    status: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Operation {
+    operation: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Noun {
+    noun: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Shard {
+    shard: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Status {
+    status: String,
+}
+
+type OfNoun = Family<Noun, Gauge<i64, AtomicI64>>;
+type OfShard = Family<Shard, Gauge<i64, AtomicI64>>;
+type Latency = Family<Operation, Histogram, fn() -> Histogram>;
+
+/// All that is counted.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<Request, Counter<u64, AtomicU64>>,
+    latency: Latency,
+    under_way: Gauge<i64, AtomicI64>,
+    awake: OfNoun,
+    commands: OfNoun,
+    failures: OfNoun,
+    quarantined: OfNoun,
+    queued: OfShard,
+    commits: OfShard,
+    records: OfShard,
+    refused: OfShard,
+    projected: Gauge<i64, AtomicI64>,
+    orders: Family<Status, Gauge<i64, AtomicI64>>,
+    counted: Mutex<Option<Instant>>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let latency: Latency = Family::new_with_constructor(|| Histogram::new(BUCKETS));
+        let mut all = Self {
+            registry: Registry::with_prefix("kontor"),
+            requests: Family::default(),
+            latency,
+            under_way: Gauge::default(),
+            awake: Family::default(),
+            commands: Family::default(),
+            failures: Family::default(),
+            quarantined: Family::default(),
+            queued: Family::default(),
+            commits: Family::default(),
+            records: Family::default(),
+            refused: Family::default(),
+            projected: Gauge::default(),
+            orders: Family::default(),
+            counted: Mutex::default(),
+        };
+        all.register();
+        all
+    }
+}
+
+impl Metrics {
+    fn register(&mut self) {
+        let to = &mut self.registry;
+        to.register("http_requests", "Requests by operation and status", self.requests.clone());
+        let help = "Seconds to an answer, by operation";
+        to.register("http_request_duration_seconds", help, self.latency.clone());
+        to.register("http_requests_under_way", "Requests under way", self.under_way.clone());
+        to.register("entities_awake", "Entities in memory", self.awake.clone());
+        let help = "Permits taken: commands and questions under way";
+        to.register("commands_under_way", help, self.commands.clone());
+        let help = "Entities that failed and were restarted, since the start";
+        to.register("entity_failures", help, self.failures.clone());
+        let help = "Entities found unreadable, since the start";
+        to.register("entities_quarantined", help, self.quarantined.clone());
+        to.register("lane_depth", "Appends that wait or are in flight", self.queued.clone());
+        to.register("lane_commits", "Transactions, since the start", self.commits.clone());
+        to.register("lane_records", "Events written, since the start", self.records.clone());
+        to.register("lane_refused", "Appends refused, since the start", self.refused.clone());
+        let help = "Position up to which rows follow the journal";
+        to.register("projected_position", help, self.projected.clone());
+        to.register("orders", "Orders by status", self.orders.clone());
+    }
+
+    /// Counts a request that came.
+    pub fn begin(&self) {
+        self.under_way.inc();
+    }
+
+    /// Counts a request that was answered.
+    pub fn end(&self, operation: &'static str, status: StatusCode, took: Duration) {
+        self.under_way.dec();
+        self.requests.get_or_create(&Request { operation, status: status.as_u16() }).inc();
+        self.latency.get_or_create(&Operation { operation }).observe(took.as_secs_f64());
+    }
+
+    async fn look(&self, node: &Node) -> Result<(), Error> {
+        let signed = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        for (noun, gauge) in hosts(node) {
+            let noun = Noun { noun };
+            self.awake.get_or_create(&noun).set(signed(gauge.awake));
+            self.commands.get_or_create(&noun).set(signed(gauge.under_way));
+            self.failures.get_or_create(&noun).set(signed(gauge.failures));
+            self.quarantined.get_or_create(&noun).set(signed(gauge.quarantined));
+        }
+        for (shard, lane) in (0..).zip(&node.lanes) {
+            let (shard, counters) = (Shard { shard }, lane.counters());
+            let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+            self.queued.get_or_create(&shard).set(signed(lane.depth()));
+            self.commits.get_or_create(&shard).set(count(counters.commits));
+            self.records.get_or_create(&shard).set(count(counters.records));
+            self.refused.get_or_create(&shard).set(count(counters.refused));
+        }
+        self.projected.set(node.projected());
+        let mut counted = self.counted.lock().await;
+        if counted.is_none_or(|at| at.elapsed() >= COUNT_TTL) {
+            for (status, count) in node.store.count_orders().await? {
+                self.orders.get_or_create(&Status { status }).set(count);
+            }
+            *counted = Some(Instant::now());
+        }
+        Ok(())
+    }
+}
+
+/// Shows what is counted.
+#[utoipa::path(get, path = "/metrics", tag = "health",
+    responses((status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text")))]
+pub async fn show_metrics(call: Call) -> Result<HttpResponse, Error> {
+    let metrics = &call.shared().metrics;
+    metrics.look(call.node()).await?;
+    let mut text = String::new();
+    encode(&mut text, &metrics.registry).map_err(Error::internal)?;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(HttpResponse::Ok().content_type(kind).body(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_counted_once_and_is_over() {
+        let metrics = Metrics::default();
+        metrics.begin();
+        metrics.end("get_cart", StatusCode::OK, Duration::from_millis(3));
+        let mut text = String::new();
+        encode(&mut text, &metrics.registry).unwrap();
+        let line = "kontor_http_requests_total{operation=\"get_cart\",status=\"200\"} 1";
+        assert!(text.contains(line), "{text}");
+        assert!(text.contains("kontor_http_requests_under_way 0"), "{text}");
+    }
+}

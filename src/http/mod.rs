@@ -1,0 +1,33 @@
+//! Floor 3: routes, request and response shapes, status codes.
+//!
+//! Handlers read a request into a command, send it to the floor below and write what comes back.
+//! No decision about money or stock, no SQL and no timers live here.
+
+mod access;
+mod body;
+mod call;
+mod carts;
+mod checkout;
+mod error;
+pub mod health;
+mod idempotency;
+mod imports;
+pub mod metrics;
+pub mod openapi;
+mod ops;
+mod order_changes;
+mod order_shape;
+mod orders;
+pub mod problem;
+mod products;
+mod query;
+pub mod routes;
+pub mod server;
+mod shape;
+mod stock;
+mod valid;
+mod webhooks;
+
+pub use access::{Access, Scope};
+pub use error::Error;
+pub use server::{Options, Server, start};

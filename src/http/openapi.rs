@@ -1,0 +1,298 @@
+//! The API's document: made of what the handlers say of themselves, completed from the table of
+//! routes with security, headers and the problems that every operation may answer. It is shown
+//! in a browser without any network.
+
+use std::sync::{Arc, OnceLock};
+
+use actix_web::http::header;
+use actix_web::{HttpResponse, web};
+use utoipa::PartialSchema as _;
+use utoipa::ToSchema as _;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{
+    ComponentsBuilder, Content, ContentBuilder, InfoBuilder, OpenApi, Ref, RefOr, Required,
+    Response, ResponseBuilder,
+};
+use utoipa_swagger_ui::Config;
+
+use super::access::Access;
+use super::error::Error;
+use super::imports::ImportRow;
+use super::problem::{FieldError, MEDIA_TYPE, Problem};
+use super::routes::{Route, TABLE, documented};
+
+/// The scheme of an API key.
+const KEY: &str = "api_key";
+/// The scheme of an order's token.
+const TOKEN: &str = "order_token";
+
+/// The API's document.
+#[must_use]
+pub fn document() -> OpenApi {
+    let mut document = documented();
+    document.info = InfoBuilder::new()
+        .title("kontor")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some("Carts, stock, orders and payments. docs/api.md walks through it."))
+        .build();
+    let bearer = |about: &str| {
+        let http = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(about));
+        SecurityScheme::Http(http.build())
+    };
+    let mut components =
+        document.components.take().unwrap_or_else(|| ComponentsBuilder::new().build());
+    components.schemas.insert(Problem::name().into_owned(), Problem::schema());
+    components.schemas.insert(FieldError::name().into_owned(), FieldError::schema());
+    components.schemas.insert(ImportRow::name().into_owned(), ImportRow::schema());
+    let mut referenced = Vec::new();
+    ImportRow::schemas(&mut referenced);
+    components.schemas.extend(referenced);
+    components
+        .add_security_scheme(KEY, bearer("An API key, sk_…, with the scope of the operation"));
+    components
+        .add_security_scheme(TOKEN, bearer("The token of one order, as checkout answered it"));
+    document.components = Some(components);
+    for route in TABLE {
+        let item = document.paths.paths.get_mut(&plain(route.path));
+        if let Some(operation) = item.and_then(|item| operation(item, route)) {
+            complete(operation, route);
+        }
+    }
+    document
+}
+
+/// A path as the document writes it: without what actix is told about its segments.
+#[must_use]
+pub fn plain(path: &str) -> String {
+    path.replace(":.*}", "}")
+}
+
+fn operation<'a>(item: &'a mut PathItem, route: &Route) -> Option<&'a mut Operation> {
+    let operation = match route.method.as_str() {
+        "GET" => &mut item.get,
+        "POST" => &mut item.post,
+        "PUT" => &mut item.put,
+        "PATCH" => &mut item.patch,
+        "DELETE" => &mut item.delete,
+        _ => return None,
+    };
+    operation.as_mut()
+}
+
+/// Adds what follows from the route alone.
+fn complete(operation: &mut Operation, route: &Route) {
+    let none: [&str; 0] = [];
+    operation.security = match route.access {
+        Access::Key(scope) => {
+            let about = operation.description.take().unwrap_or_default();
+            let text = format!("{about}\n\nTakes a key with the scope `{}`.", scope.as_str());
+            operation.description = Some(text.trim_start().to_owned());
+            Some(vec![SecurityRequirement::new(KEY, none)])
+        }
+        Access::Order => Some(vec![SecurityRequirement::new(TOKEN, none)]),
+        Access::Cart => {
+            Some(vec![SecurityRequirement::default(), SecurityRequirement::new(KEY, none)])
+        }
+        Access::Public | Access::Webhook => None,
+    };
+    let api = route.path.starts_with("/v1/");
+    let writes = route.method.as_str() != "GET";
+    let mut headers = Vec::new();
+    if route.method.as_str() == "POST" && route.access != Access::Webhook {
+        let needed = route.operation == "check_out";
+        headers.push(("Idempotency-Key", needed, "Makes a retry safe for 24 hours"));
+    }
+    let versioned = operation.responses.responses.values().any(has_version);
+    if writes && versioned && route.method.as_str() != "POST" {
+        headers.push(("If-Match", false, "The ETag that the thing must have"));
+    }
+    let parameters = operation.parameters.get_or_insert_with(Vec::new);
+    for (name, needed, about) in headers {
+        parameters.push(parameter(name, needed, about).into());
+    }
+    for (status, about) in problems(route, operation.request_body.is_some(), api, writes) {
+        let there = &mut operation.responses.responses;
+        there.entry(status.to_owned()).or_insert_with(|| RefOr::T(problem(about)));
+    }
+}
+
+/// Whether an answer is one thing with a version.
+fn has_version(response: &RefOr<Response>) -> bool {
+    const NAMES: [&str; 5] = ["Cart", "Order", "AdminOrder", "Product", "StockItem"];
+    let RefOr::T(response) = response else { return false };
+    let schema = |content: &RefOr<Content>| match content {
+        RefOr::T(content) => content.schema.clone(),
+        RefOr::Ref(_) => None,
+    };
+    response.content.values().any(|content| match schema(content) {
+        Some(RefOr::Ref(to)) => {
+            NAMES.iter().any(|name| to.ref_location == format!("#/components/schemas/{name}"))
+        }
+        _ => false,
+    })
+}
+
+type Problems = Vec<(&'static str, &'static str)>;
+
+fn problems(route: &Route, body: bool, api: bool, writes: bool) -> Problems {
+    let mut all: Problems = Vec::new();
+    if !api {
+        return all;
+    }
+    if body || !writes {
+        all.push(("400", "`malformed_json`, `bad_request`, `unknown_filter`, `invalid_cursor`"));
+        all.push(("422", "`invalid_request`, with all faulty fields in `errors`, and the like"));
+    }
+    if route.access != Access::Public {
+        all.push(("401", "`unauthorized`"));
+    }
+    if matches!(route.access, Access::Key(_) | Access::Cart) {
+        all.push(("403", "`forbidden`: the key lacks the scope"));
+    }
+    if route.path.contains('{') {
+        all.push(("404", "`not_found`"));
+    }
+    if writes {
+        all.push(("409", "`idempotency_in_flight`, `wrong_state`, and the like"));
+        all.push(("412", "`version_mismatch`"));
+    }
+    if body {
+        all.push(("408", "`request_timeout`"));
+        all.push(("413", "`payload_too_large`"));
+        all.push(("415", "`unsupported_media_type`"));
+    }
+    if matches!(route.access, Access::Cart) {
+        all.push(("410", "`cart_expired`"));
+    }
+    all.push(("429", "`too_many_requests`, with `Retry-After`"));
+    all.push(("503", "`try_again`, with `Retry-After`"));
+    all.push(("default", "Any other problem"));
+    all
+}
+
+fn problem(about: &str) -> Response {
+    let schema = Ref::from_schema_name(Problem::name());
+    let text = ObjectBuilder::new().schema_type(Type::String);
+    let id =
+        HeaderBuilder::new().schema(Some(text)).description(Some("The id of the request")).build();
+    ResponseBuilder::new()
+        .description(about)
+        .header("X-Request-Id", id)
+        .content(MEDIA_TYPE, ContentBuilder::new().schema(Some(schema)).build())
+        .build()
+}
+
+fn parameter(name: &str, needed: bool, about: &str) -> Parameter {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Header)
+        .required(if needed { Required::True } else { Required::False })
+        .description(Some(about))
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .build()
+}
+
+/// The document as text, made once.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn text() -> Result<&'static str, serde_json::Error> {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    if let Some(text) = TEXT.get() {
+        return Ok(text);
+    }
+    let made = document().to_json()?;
+    Ok(TEXT.get_or_init(|| made))
+}
+
+/// Shows the API's document.
+#[utoipa::path(get, path = "/openapi.json", tag = "docs",
+    responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json")))]
+pub async fn show_openapi() -> Result<HttpResponse, Error> {
+    let text = text().map_err(Error::internal)?;
+    Ok(HttpResponse::Ok().content_type("application/json").body(text))
+}
+
+/// Leads to the pages on the API.
+#[utoipa::path(get, path = "/docs", tag = "docs",
+    responses((status = 308, description = "To /docs/")))]
+pub async fn redirect_to_docs() -> HttpResponse {
+    HttpResponse::PermanentRedirect().insert_header((header::LOCATION, "/docs/")).finish()
+}
+
+/// Shows the pages on the API.
+#[utoipa::path(get, path = "/docs/{file}", tag = "docs",
+    params(("file" = String, Path, description = "A file of the pages")),
+    responses((status = 200, description = "A page", content_type = "text/html")))]
+pub async fn show_docs(path: web::Path<String>) -> Result<HttpResponse, Error> {
+    let file = utoipa_swagger_ui::serve(&path, Arc::new(Config::from("/openapi.json")));
+    let file = file.map_err(|error| {
+        Error::internal(std::io::Error::other(format!("a page of the API: {error}")))
+    })?;
+    let file = file.ok_or_else(|| Error::not_found("page"))?;
+    let mut response = HttpResponse::Ok();
+    if file.gzpipped {
+        response.insert_header((header::CONTENT_ENCODING, "gzip"));
+    }
+    Ok(response.content_type(file.content_type).body(file.bytes.into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn described() -> Vec<(String, String, String)> {
+        let mut all = Vec::new();
+        for (path, item) in &document().paths.paths {
+            let methods = [
+                ("GET", &item.get),
+                ("POST", &item.post),
+                ("PUT", &item.put),
+                ("PATCH", &item.patch),
+                ("DELETE", &item.delete),
+            ];
+            for (method, operation) in methods {
+                if let Some(operation) = operation {
+                    let id = operation.operation_id.clone().unwrap_or_default();
+                    all.push((path.clone(), method.to_owned(), id));
+                }
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn the_document_has_what_the_table_has_and_nothing_else() {
+        let document: BTreeSet<_> = described().into_iter().collect();
+        let table: BTreeSet<_> = TABLE
+            .iter()
+            .map(|route| (plain(route.path), route.method.to_string(), route.operation.to_owned()))
+            .collect();
+        assert_eq!(document, table);
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let text = text().unwrap();
+        let value: serde_json::Value = serde_json::from_str(text).unwrap();
+        let schemas = value["components"]["schemas"].as_object().unwrap();
+        for part in text.split("\"#/components/schemas/").skip(1) {
+            let name = part.split('"').next().unwrap();
+            assert!(schemas.contains_key(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_paths_and_operations_are_these() {
+        let lines: Vec<String> = described()
+            .iter()
+            .map(|(path, method, operation)| format!("{method:6} {path} {operation}"))
+            .collect();
+        insta::assert_snapshot!(lines.join("\n"));
+    }
+}

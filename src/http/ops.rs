@@ -1,0 +1,196 @@
+//! What an operator looks at when something does not go on: sagas, dead letters, parked
+//! webhooks, and this node with its shards and lanes.
+
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::call::Call;
+use super::error::Error;
+use super::order_shape::OrderSummary;
+use super::orders;
+use super::query::{Query, cursor, cut};
+use super::shape::Page;
+use crate::actors::host::Gauge;
+use crate::domain::id::OrderId;
+use crate::store::order::Filter;
+
+/// An event that a projection could not take.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeadLetterShape {
+    id: String,
+    projection: String,
+    entity: String,
+    shard: u16,
+    pos: i64,
+    reason: String,
+    at: String,
+}
+
+/// A webhook that was taken in and fits nothing yet.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ParkedWebhook {
+    id: String,
+    provider: String,
+    notice_id: String,
+    reason: String,
+    attempts: i64,
+    received_at: String,
+    next_try_at: String,
+}
+
+/// A shard and its writer.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ShardShape {
+    shard: u16,
+    /// The position of its last event.
+    last_pos: i64,
+    /// Appends that wait or are in flight.
+    queued: usize,
+    commits: u64,
+    records: u64,
+    /// Appends that were not written, or may not have been.
+    refused: u64,
+}
+
+/// How the entities of a noun are doing.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct HostShape {
+    noun: &'static str,
+    /// Entities in memory.
+    awake: usize,
+    /// Commands and questions under way.
+    under_way: usize,
+    failures: usize,
+    quarantined: usize,
+}
+
+/// A node.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct NodeShape {
+    id: &'static str,
+    version: &'static str,
+    ready: bool,
+    shards: Vec<ShardShape>,
+    hosts: Vec<HostShape>,
+    /// How far the rows of orders and stock have followed the journal.
+    projected: i64,
+}
+
+/// All nodes: on SQLite, this one.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Cluster {
+    nodes: Vec<NodeShape>,
+}
+
+/// Lists orders that are under way.
+#[utoipa::path(get, path = "/v1/admin/sagas", tag = "ops",
+    params(("stuck" = Option<bool>, Query, description = "Only those that cannot go on by themselves"),
+        ("limit" = Option<u32>, Query), ("after" = Option<String>, Query)),
+    responses((status = 200, description = "A page of orders, the newest first", body = Page<OrderSummary>)))]
+pub async fn list_sagas(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
+    let query = Query::of(&request, &["stuck", "limit", "after"])?;
+    let limit = query.limit()?;
+    let filter = Filter {
+        stuck: query.flag("stuck")?,
+        unfinished: true,
+        after: query.after::<OrderId>("orders")?.map(|id| id.to_string()),
+        limit: limit + 1,
+        ..Filter::default()
+    };
+    orders::page(&call, filter, limit).await
+}
+
+/// Lists events that a projection could not take.
+#[utoipa::path(get, path = "/v1/admin/dead-letters", tag = "ops",
+    params(("limit" = Option<u32>, Query), ("after" = Option<String>, Query)),
+    responses((status = 200, description = "A page of dead letters", body = Page<DeadLetterShape>)))]
+pub async fn list_dead_letters(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
+    let query = Query::of(&request, &["limit", "after"])?;
+    let (limit, after) = (query.limit()?, query.after::<i64>("dead-letters")?.unwrap_or(0));
+    let mut rows = call.node().store.dead_letters(after, limit + 1).await?;
+    let more = cut(&mut rows, limit);
+    let last = rows.last().map(|row| cursor("dead-letters", &row.id.to_string()));
+    let data = rows.into_iter().map(|row| DeadLetterShape {
+        id: row.id.to_string(),
+        projection: row.projection,
+        entity: row.entity.to_string(),
+        shard: row.shard,
+        pos: row.pos,
+        reason: row.reason,
+        at: row.at.to_string(),
+    });
+    let page = Page::<DeadLetterShape> { data: data.collect(), next_cursor: last.filter(|_| more) };
+    Ok(HttpResponse::Ok().json(page))
+}
+
+/// Lists webhooks that fit nothing yet.
+#[utoipa::path(get, path = "/v1/admin/webhooks", tag = "ops",
+    params(("limit" = Option<u32>, Query), ("after" = Option<String>, Query)),
+    responses((status = 200, description = "A page of webhooks", body = Page<ParkedWebhook>)))]
+pub async fn list_parked_webhooks(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
+    let query = Query::of(&request, &["limit", "after"])?;
+    let (limit, after) = (query.limit()?, query.after::<i64>("webhooks")?.unwrap_or(0));
+    let mut rows = call.node().store.parked_webhooks(after, limit + 1).await?;
+    let more = cut(&mut rows, limit);
+    let last = rows.last().map(|row| cursor("webhooks", &row.id.to_string()));
+    let data = rows.into_iter().map(|row| ParkedWebhook {
+        id: row.id.to_string(),
+        provider: row.webhook.provider,
+        notice_id: row.webhook.notice_id,
+        reason: row.webhook.reason,
+        attempts: row.attempts,
+        received_at: row.webhook.received_at.to_string(),
+        next_try_at: row.webhook.next_try_at.to_string(),
+    });
+    let page = Page::<ParkedWebhook> { data: data.collect(), next_cursor: last.filter(|_| more) };
+    Ok(HttpResponse::Ok().json(page))
+}
+
+/// Shows this node, its shards and lanes.
+#[utoipa::path(get, path = "/v1/admin/cluster", tag = "ops",
+    responses((status = 200, description = "The nodes", body = Cluster)))]
+pub async fn show_cluster(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
+    Query::of(&request, &[])?;
+    let node = call.node();
+    let journal = node.store.journal();
+    let mut shards = Vec::with_capacity(node.lanes.len());
+    for (shard, lane) in (0..journal.shards()).zip(&node.lanes) {
+        let counters = lane.counters();
+        shards.push(ShardShape {
+            shard,
+            last_pos: journal.last_pos(shard).await?,
+            queued: lane.depth(),
+            commits: counters.commits,
+            records: counters.records,
+            refused: counters.refused,
+        });
+    }
+    let hosts = hosts(node).into_iter().map(|(noun, gauge)| HostShape {
+        noun,
+        awake: gauge.awake,
+        under_way: gauge.under_way,
+        failures: gauge.failures,
+        quarantined: gauge.quarantined,
+    });
+    let shape = NodeShape {
+        id: "single",
+        version: env!("CARGO_PKG_VERSION"),
+        ready: call.shared().ready(),
+        shards,
+        hosts: hosts.collect(),
+        projected: node.projected(),
+    };
+    Ok(HttpResponse::Ok().json(Cluster { nodes: vec![shape] }))
+}
+
+/// How the entities of each noun are doing.
+#[must_use]
+pub fn hosts(node: &crate::actors::node::Node) -> [(&'static str, Gauge); 4] {
+    [
+        ("cart", node.carts.gauge()),
+        ("order", node.orders.gauge()),
+        ("stock", node.stock.gauge()),
+        ("counter", node.counters.gauge()),
+    ]
+}

@@ -1,0 +1,280 @@
+//! Reading orders: the buyer's own, an operator's lists, one as it is or was, and its events.
+//! Changing them is in `order_changes`.
+
+use std::str::FromStr;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::call::{Call, id, versioned};
+use super::error::Error;
+use super::order_shape::{AdminOrder, OrderShape, OrderSummary};
+use super::problem::Code;
+use super::query::{Query, cursor, cut};
+use super::shape::Page;
+use crate::actors::host::{View, decode};
+use crate::domain::entity::Noun as _;
+use crate::domain::id::OrderId;
+use crate::domain::order::{self, Event, FulfillmentStatus, Order, PaymentStatus, Status};
+use crate::domain::time::Timestamp;
+use crate::store::journal::Record;
+use crate::store::order::Filter;
+
+/// The most events that are folded to show an order as it was.
+const FOLD_MAX: usize = 20_000;
+const PAGE: u32 = 500;
+
+/// An event of an order.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EventShape {
+    /// Its place in the order's life, from 1.
+    seq: i64,
+    /// Its place in the journal.
+    pos: i64,
+    #[schema(example = "confirmed")]
+    kind: String,
+    at: String,
+    /// Who and why.
+    #[schema(value_type = Object)]
+    cause: Value,
+    /// What it says; payment tokens are masked.
+    #[schema(value_type = Object)]
+    data: Value,
+}
+
+/// Reads an order as its buyer.
+#[utoipa::path(get, path = "/v1/store/orders/{id}", tag = "orders",
+    params(("id" = String, Path, description = "The order's id"),
+        ("token" = Option<String>, Query, description = "The order's token, if it is not in Authorization")),
+    responses((status = 200, description = "The order", body = OrderShape)))]
+pub async fn get_my_order(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
+    let order: OrderId = id(&path, "order")?;
+    let (state, version) = look(&call, order).await?;
+    Ok(versioned(StatusCode::OK, version, &OrderShape::new(order, &state, version)?))
+}
+
+/// Lists orders, the newest first.
+#[utoipa::path(get, path = "/v1/admin/orders", tag = "orders",
+    params(("status" = Option<String>, Query, description = "One status, or several with commas between"),
+        ("payment_status" = Option<String>, Query), ("fulfillment_status" = Option<String>, Query),
+        ("email" = Option<String>, Query), ("number" = Option<i64>, Query),
+        ("reference" = Option<String>, Query), ("stuck" = Option<bool>, Query),
+        ("placed_from" = Option<String>, Query), ("placed_to" = Option<String>, Query),
+        ("limit" = Option<u32>, Query), ("after" = Option<String>, Query)),
+    responses((status = 200, description = "A page of orders", body = Page<OrderSummary>)))]
+pub async fn list_orders(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
+    let known = [
+        "status",
+        "payment_status",
+        "fulfillment_status",
+        "email",
+        "number",
+        "reference",
+        "stuck",
+        "placed_from",
+        "placed_to",
+        "limit",
+        "after",
+    ];
+    let query = Query::of(&request, &known)?;
+    let limit = query.limit()?;
+    let number = "must be an order number";
+    let filter = Filter {
+        status: statuses::<Status>(&query, "status")?,
+        payment_status: statuses::<PaymentStatus>(&query, "payment_status")?.pop(),
+        fulfillment_status: statuses::<FulfillmentStatus>(&query, "fulfillment_status")?.pop(),
+        email: query.text("email").map(str::to_owned),
+        number: query.read("number", number)?,
+        reference: query.text("reference").map(str::to_owned),
+        placed_from: moment(&query, "placed_from")?,
+        placed_to: moment(&query, "placed_to")?,
+        stuck: query.flag("stuck")?,
+        unfinished: false,
+        after: query.after::<OrderId>("orders")?.map(|id| id.to_string()),
+        limit: limit + 1,
+    };
+    page(&call, filter, limit).await
+}
+
+/// Answers a page of orders.
+///
+/// # Errors
+/// The store's.
+pub async fn page(call: &Call, filter: Filter, limit: u32) -> Result<HttpResponse, Error> {
+    let mut rows = call.node().store.orders(&filter).await?;
+    let more = cut(&mut rows, limit);
+    let last = rows.last().map(|row| cursor("orders", &row.id));
+    let data = rows.into_iter().map(OrderSummary::new).collect();
+    Ok(HttpResponse::Ok().json(Page::<OrderSummary> { data, next_cursor: last.filter(|_| more) }))
+}
+
+/// Reads an order, as it is or as it was.
+#[utoipa::path(get, path = "/v1/admin/orders/{id}", tag = "orders",
+    params(("id" = String, Path, description = "The order's id"),
+        ("at_seq" = Option<i64>, Query, description = "As it was after so many events"),
+        ("at" = Option<String>, Query, description = "As it was at this time")),
+    responses((status = 200, description = "The order", body = AdminOrder)))]
+pub async fn get_order(
+    call: Call,
+    path: web::Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Error> {
+    let order: OrderId = id(&path, "order")?;
+    let query = Query::of(&request, &["at_seq", "at"])?;
+    let seq: Option<i64> = query.read("at_seq", "must be a number of events")?;
+    let at = moment(&query, "at")?;
+    let (state, version) = match (seq, at) {
+        (None, None) => look(&call, order).await?,
+        (Some(_), Some(_)) => return Err(Error::field("at", "goes without at_seq only")),
+        (seq, at) => as_it_was(&call, order, seq, at).await?,
+    };
+    Ok(versioned(StatusCode::OK, version, &AdminOrder::new(order, &state, version)?))
+}
+
+/// Lists the events of an order.
+#[utoipa::path(get, path = "/v1/admin/orders/{id}/events", tag = "orders",
+    params(("id" = String, Path, description = "The order's id"),
+        ("limit" = Option<u32>, Query), ("after" = Option<String>, Query)),
+    responses((status = 200, description = "A page of events, the first first", body = Page<EventShape>)))]
+pub async fn list_order_events(
+    call: Call,
+    path: web::Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Error> {
+    let order: OrderId = id(&path, "order")?;
+    let query = Query::of(&request, &["limit", "after"])?;
+    let (limit, after) = (query.limit()?, query.after::<i64>("events")?.unwrap_or(0));
+    let journal = call.node().store.journal();
+    let mut records = journal.read_entity(&order::entity_id(order), after, limit + 1).await?;
+    if records.is_empty() && after == 0 {
+        return Err(Error::not_found("order"));
+    }
+    let more = cut(&mut records, limit);
+    let last = records.last().map(|record| cursor("events", &record.seq.to_string()));
+    let data = records.iter().map(event).collect();
+    Ok(HttpResponse::Ok().json(Page::<EventShape> { data, next_cursor: last.filter(|_| more) }))
+}
+
+/// The present state of an order and its version.
+///
+/// # Errors
+/// 404, or why there is no answer.
+pub async fn look(call: &Call, order: OrderId) -> Result<(Order, i64), Error> {
+    let read = |view: View<'_, Order>| (view.state.clone(), view.seq);
+    Ok(call.node().orders.look(&order::entity_id(order), read).await?)
+}
+
+/// Folds the events of an order up to a point.
+async fn as_it_was(
+    call: &Call,
+    id: OrderId,
+    seq: Option<i64>,
+    at: Option<Timestamp>,
+) -> Result<(Order, i64), Error> {
+    let journal = call.node().store.journal();
+    let (entity, mut order, mut version) = (order::entity_id(id), Order::default(), 0);
+    let mut folded = 0;
+    loop {
+        let page = journal.read_entity(&entity, version, PAGE).await?;
+        let over = page.len() < PAGE as usize;
+        for record in &page {
+            let beyond =
+                seq.is_some_and(|seq| record.seq > seq) || at.is_some_and(|at| record.at > at);
+            if beyond {
+                return Ok((order, version));
+            }
+            let event = decode::<Event>(record).map_err(Error::internal)?;
+            order.evolve(&event, record.at);
+            version = record.seq;
+        }
+        folded += page.len();
+        if over {
+            break;
+        }
+        if folded >= FOLD_MAX {
+            return Err(Error::new(Code::BadRequest, "the order has too many events for this"));
+        }
+    }
+    match seq {
+        Some(seq) if seq > version => {
+            Err(Error::field("at_seq", format!("must be at most {version}")))
+        }
+        _ => Ok((order, version)),
+    }
+}
+
+fn statuses<S: FromStr + Into<&'static str>>(
+    query: &Query,
+    name: &str,
+) -> Result<Vec<String>, Error> {
+    let Some(text) = query.text(name) else {
+        return Ok(Vec::new());
+    };
+    let read = |one: &str| {
+        let status = S::from_str(one.trim());
+        status.map(|status| Into::<&str>::into(status).to_owned())
+    };
+    let list: Result<Vec<String>, _> = text.split(',').map(read).collect();
+    list.map_err(|_| Error::field(name, "is not a status; docs/api.md lists them"))
+}
+
+fn moment(query: &Query, name: &str) -> Result<Option<Timestamp>, Error> {
+    let Some(text) = query.text(name) else {
+        return Ok(None);
+    };
+    let wrong = || Error::field(name, "must be an RFC 3339 time, for example 2026-01-31T12:00:00Z");
+    Timestamp::parse(text).ok_or_else(wrong).map(Some)
+}
+
+fn event(record: &Record) -> EventShape {
+    let mut data: Value = serde_json::from_str(&record.data).unwrap_or_default();
+    if let Some(inner) = data.get_mut(&*record.kind) {
+        data = inner.take();
+    }
+    mask(&mut data);
+    EventShape {
+        seq: record.seq,
+        pos: record.pos,
+        kind: record.kind.to_string(),
+        at: record.at.to_string(),
+        cause: serde_json::from_str(&record.cause).unwrap_or_default(),
+        data,
+    }
+}
+
+/// Hides the payment tokens in an event.
+fn mask(data: &mut Value) {
+    match data {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                if name == "token" && value.is_string() {
+                    *value = "***".into();
+                } else {
+                    mask(value);
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(mask),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn tokens_are_masked_wherever_they_are() {
+        let mut data =
+            json!({"method": {"provider": "p", "token": "tok_1"}, "list": [{"token": "t"}]});
+        mask(&mut data);
+        let expected =
+            json!({"method": {"provider": "p", "token": "***"}, "list": [{"token": "***"}]});
+        assert_eq!(data, expected);
+    }
+}

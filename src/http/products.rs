@@ -1,0 +1,326 @@
+//! Products: the shop window, and editing them.
+
+use std::collections::BTreeMap;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::body::Json;
+use super::call::{Call, id, versioned};
+use super::error::{Error, version_mismatch};
+use super::query::{Query, cursor, cut};
+use super::shape::{Page, Price, PriceInput};
+use super::valid::{self, text};
+use crate::actors::catalog::{self, Change, Expect};
+use crate::domain::cart::double_option;
+use crate::domain::id::Sku;
+use crate::domain::money::{Currency, TaxRate, UnitPrice, parse_currency};
+use crate::domain::product::Product;
+use crate::store::product::{Filter, Row};
+
+/// The most currencies that a product has prices in.
+const PRICES_MAX: usize = 50;
+
+/// A product.
+#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProductInput {
+    /// Its stock keeping unit; may be left out where the path has it.
+    #[serde(default)]
+    #[garde(inner(custom(valid::sku)))]
+    #[schema(example = "85123A")]
+    pub sku: Option<String>,
+    /// What a buyer reads first.
+    #[garde(custom(text(1, 200)))]
+    #[schema(min_length = 1, max_length = 200)]
+    pub name: String,
+    #[serde(default)]
+    #[garde(inner(custom(text(0, 10_000))))]
+    #[schema(max_length = 10_000)]
+    pub description: Option<String>,
+    /// What it is listed under.
+    #[serde(default)]
+    #[garde(inner(custom(text(1, 100))))]
+    pub category: Option<String>,
+    /// The price of one, one a currency.
+    #[garde(custom(one_a_currency), dive)]
+    #[schema(max_items = 50)]
+    pub prices: Vec<PriceInput>,
+    /// A fraction as a text; 0 if it is not said.
+    #[serde(default)]
+    #[garde(inner(custom(valid::tax_rate)))]
+    #[schema(example = "0.2")]
+    pub tax_rate: Option<String>,
+    /// Whether it can be put into a cart; it can if it is not said.
+    #[serde(default)]
+    #[garde(skip)]
+    pub active: Option<bool>,
+}
+
+/// What changes about a product.
+#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProductPatch {
+    #[serde(default)]
+    #[garde(inner(custom(text(1, 200))))]
+    name: Option<String>,
+    /// `null` clears it.
+    #[serde(default, deserialize_with = "double_option::deserialize")]
+    #[garde(inner(inner(custom(text(0, 10_000)))))]
+    #[schema(value_type = Option<String>)]
+    description: Option<Option<String>>,
+    /// `null` clears it.
+    #[serde(default, deserialize_with = "double_option::deserialize")]
+    #[garde(inner(inner(custom(text(1, 100)))))]
+    #[schema(value_type = Option<String>)]
+    category: Option<Option<String>>,
+    /// All prices; those that are not named are gone.
+    #[serde(default)]
+    #[garde(custom(maybe_one_a_currency), dive)]
+    prices: Option<Vec<PriceInput>>,
+    #[serde(default)]
+    #[garde(inner(custom(valid::tax_rate)))]
+    tax_rate: Option<String>,
+    #[serde(default)]
+    #[garde(skip)]
+    active: Option<bool>,
+}
+
+fn one_a_currency(prices: &[PriceInput], (): &()) -> garde::Result {
+    if prices.len() > PRICES_MAX {
+        return Err(garde::Error::new(format!("must have at most {PRICES_MAX} prices")));
+    }
+    let mut codes: Vec<&str> = prices.iter().map(|price| price.currency.as_str()).collect();
+    codes.sort_unstable();
+    codes.dedup();
+    if codes.len() == prices.len() {
+        Ok(())
+    } else {
+        Err(garde::Error::new("must have one price a currency"))
+    }
+}
+
+fn maybe_one_a_currency(prices: &Option<Vec<PriceInput>>, (): &()) -> garde::Result {
+    prices.as_ref().map_or(Ok(()), |prices| one_a_currency(prices, &()))
+}
+
+/// A product.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Product)]
+pub struct ProductShape {
+    sku: String,
+    name: String,
+    description: String,
+    category: Option<String>,
+    prices: Vec<Price>,
+    #[schema(example = "0.2")]
+    tax_rate: String,
+    active: bool,
+    version: i64,
+}
+
+impl From<&Row> for ProductShape {
+    fn from(row: &Row) -> Self {
+        let product = &row.product;
+        Self {
+            sku: product.sku.to_string(),
+            name: product.name.clone(),
+            description: product.description.clone(),
+            category: product.category.clone(),
+            prices: product.prices.iter().map(|(code, price)| Price::new(*price, *code)).collect(),
+            tax_rate: product.tax_rate.to_string(),
+            active: product.active,
+            version: row.version,
+        }
+    }
+}
+
+impl ProductInput {
+    /// The product, once the SKU is known.
+    #[must_use]
+    pub fn product(self, sku: Sku) -> Product {
+        Product {
+            sku,
+            name: self.name,
+            description: self.description.unwrap_or_default(),
+            category: self.category,
+            prices: prices(&self.prices),
+            tax_rate: rate(self.tax_rate.as_deref()),
+            active: self.active.unwrap_or(true),
+        }
+    }
+}
+
+fn prices(list: &[PriceInput]) -> BTreeMap<Currency, UnitPrice> {
+    list.iter().filter_map(PriceInput::read).collect()
+}
+
+fn rate(text: Option<&str>) -> TaxRate {
+    text.and_then(TaxRate::parse).unwrap_or_default()
+}
+
+/// Lists what is on sale.
+#[utoipa::path(get, path = "/v1/store/products", tag = "products",
+    params(("category" = Option<String>, Query), ("q" = Option<String>, Query),
+        ("currency" = Option<String>, Query, description = "Only products with a price in it"),
+        ("limit" = Option<u32>, Query), ("after" = Option<String>, Query)),
+    responses((status = 200, description = "A page of products, by SKU", body = Page<ProductShape>)))]
+pub async fn browse_products(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
+    list(&call, &request, Some(true), &["category", "q", "currency", "limit", "after"]).await
+}
+
+/// Shows a product that is on sale.
+#[utoipa::path(get, path = "/v1/store/products/{sku}", tag = "products",
+    params(("sku" = String, Path, description = "The SKU")),
+    responses((status = 200, description = "The product", body = ProductShape)))]
+pub async fn show_product(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
+    let row = find(&call, &path).await?;
+    if !row.product.active {
+        return Err(Error::not_found("product"));
+    }
+    Ok(versioned(StatusCode::OK, row.version, &ProductShape::from(&*row)))
+}
+
+/// Lists all products.
+#[utoipa::path(get, path = "/v1/admin/products", tag = "products",
+    params(("category" = Option<String>, Query), ("q" = Option<String>, Query),
+        ("currency" = Option<String>, Query), ("active" = Option<bool>, Query),
+        ("limit" = Option<u32>, Query), ("after" = Option<String>, Query)),
+    responses((status = 200, description = "A page of products, by SKU", body = Page<ProductShape>)))]
+pub async fn list_products(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
+    list(&call, &request, None, &["category", "q", "currency", "active", "limit", "after"]).await
+}
+
+/// Shows a product.
+#[utoipa::path(get, path = "/v1/admin/products/{sku}", tag = "products",
+    params(("sku" = String, Path, description = "The SKU")),
+    responses((status = 200, description = "The product", body = ProductShape)))]
+pub async fn get_product(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
+    let row = find(&call, &path).await?;
+    Ok(versioned(StatusCode::OK, row.version, &ProductShape::from(&*row)))
+}
+
+/// Makes a product.
+#[utoipa::path(post, path = "/v1/admin/products", tag = "products", request_body = ProductInput,
+    responses((status = 201, description = "The product", body = ProductShape)))]
+pub async fn create_product(call: Call, body: Json<ProductInput>) -> Result<HttpResponse, Error> {
+    let cause = call.cause(body.digest);
+    let sku = body.value.sku.as_deref().ok_or_else(|| Error::field("sku", "is required"))?;
+    let sku: Sku = sku.parse().map_err(|_| Error::field("sku", "is no SKU"))?;
+    let product = body.value.product(sku);
+    let (row, _) = call.node().catalog.put(product, Expect::Absent, cause).await?;
+    Ok(versioned(StatusCode::CREATED, row.version, &ProductShape::from(&row)))
+}
+
+/// Makes a product, or replaces it.
+#[utoipa::path(put, path = "/v1/admin/products/{sku}", tag = "products", request_body = ProductInput,
+    params(("sku" = String, Path, description = "The SKU")),
+    responses((status = 200, description = "The product", body = ProductShape),
+        (status = 201, description = "The product, which is new", body = ProductShape)))]
+pub async fn put_product(
+    call: Call,
+    path: web::Path<String>,
+    body: Json<ProductInput>,
+) -> Result<HttpResponse, Error> {
+    let sku: Sku = path.parse().map_err(|_| Error::field("sku", "is no SKU"))?;
+    if body.value.sku.as_deref().is_some_and(|own| own != sku.as_str()) {
+        return Err(Error::field("sku", "must be the one in the path, or be left out"));
+    }
+    let cause = call.cause(body.digest);
+    let expect = call.if_match.map_or(Expect::Any, Expect::Version);
+    let (row, change) = put(&call, body.value.product(sku), expect, cause).await?;
+    let status = if change == Change::Created { StatusCode::CREATED } else { StatusCode::OK };
+    Ok(versioned(status, row.version, &ProductShape::from(&row)))
+}
+
+/// Changes a product.
+#[utoipa::path(patch, path = "/v1/admin/products/{sku}", tag = "products", request_body = ProductPatch,
+    params(("sku" = String, Path, description = "The SKU")),
+    responses((status = 200, description = "The product", body = ProductShape)))]
+pub async fn update_product(
+    call: Call,
+    path: web::Path<String>,
+    body: Json<ProductPatch>,
+) -> Result<HttpResponse, Error> {
+    let cause = call.cause(body.digest);
+    let row = find(&call, &path).await?;
+    if let Some(version) = call.if_match
+        && version != row.version
+    {
+        return Err(version_mismatch(row.version));
+    }
+    let patch = body.value;
+    let mut product = row.product.clone();
+    product.name = patch.name.unwrap_or(product.name);
+    if let Some(description) = patch.description {
+        product.description = description.unwrap_or_default();
+    }
+    if let Some(category) = patch.category {
+        product.category = category;
+    }
+    if let Some(list) = patch.prices {
+        product.prices = prices(&list);
+    }
+    if let Some(text) = patch.tax_rate {
+        product.tax_rate = rate(Some(&text));
+    }
+    product.active = patch.active.unwrap_or(product.active);
+    let (row, _) = put(&call, product, Expect::Version(row.version), cause).await?;
+    Ok(versioned(StatusCode::OK, row.version, &ProductShape::from(&row)))
+}
+
+async fn put(
+    call: &Call,
+    product: Product,
+    expect: Expect,
+    cause: crate::domain::entity::Cause,
+) -> Result<(Row, Change), Error> {
+    let conditional = call.if_match.is_some();
+    match call.node().catalog.put(product, expect, cause).await {
+        // Two writers at once, and nobody asked for a version: the same again is safe.
+        Err(catalog::Error::VersionMismatch { .. }) if !conditional => {
+            Err(catalog::Error::TryAgain.into())
+        }
+        other => Ok(other?),
+    }
+}
+
+/// A product by the SKU in a path.
+///
+/// # Errors
+/// 404, or the store's.
+pub async fn find(call: &Call, path: &str) -> Result<std::sync::Arc<Row>, Error> {
+    let sku: Sku = id(path, "product")?;
+    call.node().catalog.product(&sku).await?.ok_or_else(|| Error::not_found("product"))
+}
+
+async fn list(
+    call: &Call,
+    request: &HttpRequest,
+    active: Option<bool>,
+    known: &[&str],
+) -> Result<HttpResponse, Error> {
+    let query = Query::of(request, known)?;
+    let currency = query.text("currency").map(parse_currency).transpose();
+    let currency = currency.map_err(|error| Error::field("currency", error.to_string()))?;
+    let limit = query.limit()?;
+    let active = match active {
+        Some(active) => Some(active),
+        None => query.read("active", "must be true or false")?,
+    };
+    let filter = Filter {
+        category: query.text("category").map(str::to_owned),
+        active,
+        q: query.text("q").map(str::to_owned),
+        after: query.after("products")?,
+        limit: limit + 1,
+    };
+    let mut rows = call.node().store.products(&filter).await?;
+    let more = cut(&mut rows, limit);
+    let last = rows.last().map(|row| cursor("products", row.product.sku.as_str()));
+    rows.retain(|row| currency.is_none_or(|code| row.product.prices.contains_key(&code)));
+    let data = rows.iter().map(ProductShape::from).collect();
+    Ok(HttpResponse::Ok().json(Page::<ProductShape> { data, next_cursor: last.filter(|_| more) }))
+}

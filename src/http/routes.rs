@@ -1,0 +1,184 @@
+//! THE table of all routes: method, path, who may call, handler. The app is configured from it
+//! and from nothing else, and so is the API's document.
+
+use actix_web::HttpResponse;
+use actix_web::body::BoxBody;
+use actix_web::dev::ServiceRequest;
+use actix_web::guard;
+use actix_web::http::Method;
+use actix_web::middleware::{Next, from_fn};
+use actix_web::web::{self, ServiceConfig};
+use utoipa::OpenApi;
+
+use super::access::{Access, Scope, enforce};
+use super::error::Error;
+use super::{
+    carts, checkout, health, imports, metrics, openapi, ops, order_changes, orders, problem,
+    products, stock, webhooks,
+};
+
+/// A route.
+pub struct Route {
+    /// The method.
+    pub method: Method,
+    /// The path, as actix reads it.
+    pub path: &'static str,
+    /// Who may call it.
+    pub access: Access,
+    /// The handler's name, which is the operation's id.
+    pub operation: &'static str,
+    /// The handler.
+    pub handler: fn() -> actix_web::Route,
+}
+
+const PUBLIC: Access = Access::Public;
+const CART: Access = Access::Cart;
+const ORDER: Access = Access::Order;
+const WEBHOOK: Access = Access::Webhook;
+const READ_ORDERS: Access = Access::Key(Scope::OrdersRead);
+const WRITE_ORDERS: Access = Access::Key(Scope::OrdersWrite);
+const READ_PRODUCTS: Access = Access::Key(Scope::ProductsRead);
+const WRITE_PRODUCTS: Access = Access::Key(Scope::ProductsWrite);
+const READ_STOCK: Access = Access::Key(Scope::StockRead);
+const WRITE_STOCK: Access = Access::Key(Scope::StockWrite);
+const OPS: Access = Access::Key(Scope::Ops);
+
+macro_rules! routes {
+    ($($method:ident $path:literal $access:ident $module:ident::$handler:ident;)*) => {
+        /// All routes.
+        pub const TABLE: &[Route] = &[$(Route {
+            method: Method::$method,
+            path: $path,
+            access: $access,
+            operation: stringify!($handler),
+            handler: || web::route().to($module::$handler),
+        }),*];
+
+        #[derive(OpenApi)]
+        #[openapi(paths($($module::$handler),*))]
+        struct Documented;
+    };
+}
+
+routes! {
+    POST   "/v1/store/carts"                                CART           carts::create_cart;
+    GET    "/v1/store/carts/{id}"                           CART           carts::get_cart;
+    PATCH  "/v1/store/carts/{id}"                           CART           carts::update_cart;
+    POST   "/v1/store/carts/{id}/lines"                     CART           carts::add_lines;
+    PATCH  "/v1/store/carts/{id}/lines/{line}"              CART           carts::set_quantity;
+    DELETE "/v1/store/carts/{id}/lines/{line}"              CART           carts::remove_line;
+    POST   "/v1/store/carts/{id}/checkout"                  CART           checkout::check_out;
+    GET    "/v1/store/delivery-options"                     PUBLIC         carts::list_delivery_options;
+    GET    "/v1/store/orders/{id}"                          ORDER          orders::get_my_order;
+    GET    "/v1/store/products"                             PUBLIC         products::browse_products;
+    GET    "/v1/store/products/{sku}"                       PUBLIC         products::show_product;
+
+    GET    "/v1/admin/products"                             READ_PRODUCTS  products::list_products;
+    POST   "/v1/admin/products"                             WRITE_PRODUCTS products::create_product;
+    GET    "/v1/admin/products/{sku}"                       READ_PRODUCTS  products::get_product;
+    PUT    "/v1/admin/products/{sku}"                       WRITE_PRODUCTS products::put_product;
+    PATCH  "/v1/admin/products/{sku}"                       WRITE_PRODUCTS products::update_product;
+    POST   "/v1/admin/imports"                              WRITE_PRODUCTS imports::import_products;
+
+    GET    "/v1/admin/stock"                                READ_STOCK     stock::list_stock;
+    GET    "/v1/admin/stock/{sku}"                          READ_STOCK     stock::get_stock;
+    POST   "/v1/admin/stock/{sku}/transfers"                WRITE_STOCK    stock::transfer_stock;
+    PUT    "/v1/admin/stock/{sku}/{location}"               WRITE_STOCK    stock::set_stock;
+    POST   "/v1/admin/stock/{sku}/{location}/receipts"      WRITE_STOCK    stock::receive_stock;
+    POST   "/v1/admin/stock/{sku}/{location}/adjustments"   WRITE_STOCK    stock::adjust_stock;
+    POST   "/v1/admin/stock/{sku}/{location}/incoming"      WRITE_STOCK    stock::expect_stock;
+
+    GET    "/v1/admin/orders"                               READ_ORDERS    orders::list_orders;
+    GET    "/v1/admin/orders/{id}"                          READ_ORDERS    orders::get_order;
+    GET    "/v1/admin/orders/{id}/events"                   READ_ORDERS    orders::list_order_events;
+    POST   "/v1/admin/orders/{id}/cancel"                   WRITE_ORDERS   order_changes::cancel_order;
+    POST   "/v1/admin/orders/{id}/refunds"                  WRITE_ORDERS   order_changes::refund_order;
+    POST   "/v1/admin/orders/{id}/captures"                 WRITE_ORDERS   order_changes::capture_order;
+    POST   "/v1/admin/orders/{id}/fulfillments"             WRITE_ORDERS   order_changes::fulfill_order;
+    POST   "/v1/admin/orders/{id}/retry"                    WRITE_ORDERS   order_changes::retry_order;
+    POST   "/v1/admin/orders/{id}/skip"                     WRITE_ORDERS   order_changes::skip_order_step;
+
+    GET    "/v1/admin/sagas"                                OPS            ops::list_sagas;
+    GET    "/v1/admin/dead-letters"                         OPS            ops::list_dead_letters;
+    GET    "/v1/admin/webhooks"                             OPS            ops::list_parked_webhooks;
+    GET    "/v1/admin/cluster"                              OPS            ops::show_cluster;
+
+    POST   "/v1/webhooks/{provider}"                        WEBHOOK        webhooks::take_webhook;
+
+    GET    "/livez"                                         PUBLIC         health::check_live;
+    GET    "/readyz"                                        PUBLIC         health::check_ready;
+    GET    "/metrics"                                       PUBLIC         metrics::show_metrics;
+    GET    "/openapi.json"                                  PUBLIC         openapi::show_openapi;
+    GET    "/docs/errors/{code}"                            PUBLIC         problem::explain_error;
+    GET    "/docs"                                          PUBLIC         openapi::redirect_to_docs;
+    GET    "/docs/{file:.*}"                                PUBLIC         openapi::show_docs;
+}
+
+/// The document of all routes, as their handlers describe them.
+#[must_use]
+pub fn documented() -> utoipa::openapi::OpenApi {
+    Documented::openapi()
+}
+
+/// Adds all routes to an app.
+pub fn configure(config: &mut ServiceConfig) {
+    let mut done: Vec<&str> = Vec::new();
+    for first in TABLE {
+        if done.contains(&first.path) {
+            continue;
+        }
+        done.push(first.path);
+        let here = || TABLE.iter().filter(|route| route.path == first.path);
+        let mut resource = web::resource(first.path);
+        for route in here() {
+            resource = resource.route(serve(route));
+        }
+        let mut allow: Vec<&str> = here().map(|route| route.method.as_str()).collect();
+        if allow.contains(&"GET") {
+            allow.push("HEAD");
+        }
+        let allow = allow.join(", ");
+        resource = resource.default_service(web::to(move || {
+            let error = Error::method_not_allowed(&allow);
+            async { Err::<HttpResponse, Error>(error) }
+        }));
+        config.service(resource);
+    }
+}
+
+fn serve(route: &'static Route) -> actix_web::Route {
+    let method = route.method.clone();
+    (route.handler)()
+        .guard(guard::fn_guard(move |context| {
+            let asked = &context.head().method;
+            *asked == method || (*asked == Method::HEAD && method == Method::GET)
+        }))
+        .wrap(from_fn(move |request: ServiceRequest, next: Next<BoxBody>| {
+            enforce(route, request, next)
+        }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_table_has_each_route_and_operation_once_and_guards_the_admin_surface() {
+        let (mut routes, mut operations) = (BTreeSet::new(), BTreeSet::new());
+        for route in TABLE {
+            assert!(routes.insert((route.path, route.method.as_str())), "{}", route.path);
+            assert!(operations.insert(route.operation), "{}", route.operation);
+            let admin = route.path.starts_with("/v1/admin/");
+            assert_eq!(admin, matches!(route.access, Access::Key(_)), "{}", route.path);
+            if let Access::Key(scope) = route.access {
+                let reads = route.method == Method::GET;
+                assert!(
+                    scope == Scope::Ops
+                        || scope.as_str().ends_with(if reads { "read" } else { "write" })
+                );
+            }
+        }
+    }
+}

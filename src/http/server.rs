@@ -1,0 +1,336 @@
+//! The HTTP server: its options, its own thread with its own runtime, and what every request
+//! passes through: its id, its log line, its metrics, its headers and the body of its problem.
+//!
+//! The routes are in `routes`; who may call them is enforced in `access`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServerHandle, ServiceRequest, ServiceResponse};
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::middleware::{Next, from_fn};
+use actix_web::{App, HttpMessage as _, HttpResponse, HttpServer, web};
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use super::access::Keys;
+use super::call::RequestId;
+use super::error::Error;
+use super::health::Health;
+use super::idempotency::InFlight;
+use super::metrics::Metrics;
+use super::{problem, routes};
+use crate::actors::node::Node;
+use crate::store;
+
+/// How HTTP is served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// The address to listen on; port 0 for any free one.
+    pub listen: SocketAddr,
+    /// Threads that serve requests; 0 for one a core.
+    pub workers: usize,
+    /// The most connections of one worker.
+    pub connections_max: usize,
+    /// The most connections that wait to be taken.
+    pub backlog: u32,
+    /// How long a connection may idle, in seconds.
+    pub keep_alive_secs: u64,
+    /// How long the head of a request may take, in seconds.
+    pub head_timeout_secs: u64,
+    /// How long the body of a request may take, in seconds.
+    pub body_timeout_secs: u64,
+    /// The largest body, in bytes.
+    pub body_bytes_max: usize,
+    /// How long requests under way may take when the server stops, in seconds.
+    pub shutdown_timeout_secs: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            workers: 0,
+            connections_max: 10_000,
+            backlog: 1_024,
+            keep_alive_secs: 75,
+            head_timeout_secs: 10,
+            body_timeout_secs: 20,
+            body_bytes_max: 1 << 20,
+            shutdown_timeout_secs: 15,
+        }
+    }
+}
+
+/// What all requests share.
+pub struct Shared {
+    /// The house below.
+    pub node: Arc<Node>,
+    /// How HTTP is served.
+    pub options: Options,
+    /// The requests with an idempotency key that are being worked on.
+    pub in_flight: InFlight,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// How the dependencies are.
+    pub health: Health,
+    pub(super) keys: Keys,
+    pub(super) secret: [u8; 32],
+    ready: AtomicBool,
+}
+
+impl Shared {
+    /// Whether the server takes traffic: not before it has started, nor once it stops.
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+}
+
+/// Why the server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be had.
+    #[error("cannot listen on {addr}: {source}; choose another address with --listen")]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The thread cannot be had.
+    #[error("the server's thread does not start: {0}")]
+    Thread(#[from] std::io::Error),
+    /// The secret of tokens cannot be read.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+/// A running server.
+pub struct Server {
+    addr: SocketAddr,
+    shared: Arc<Shared>,
+    handle: ServerHandle,
+    over: oneshot::Receiver<()>,
+}
+
+/// Starts the server on a thread of its own.
+///
+/// # Errors
+/// [`StartError`]: the address is taken, or the store cannot be read.
+pub async fn start(
+    options: Options,
+    node: Arc<Node>,
+    health: Health,
+) -> Result<Server, StartError> {
+    let secret = node.store.secret("http").await?;
+    let shared = Arc::new(Shared {
+        node,
+        options,
+        in_flight: InFlight::default(),
+        metrics: Metrics::default(),
+        health,
+        keys: Keys::default(),
+        secret,
+        ready: AtomicBool::new(false),
+    });
+    let (started, begun) = oneshot::channel();
+    let (ended, over) = oneshot::channel();
+    let of_thread = shared.clone();
+    std::thread::Builder::new().name("http".to_owned()).spawn(move || {
+        let system = actix_web::rt::System::new();
+        system.block_on(serve(of_thread, started));
+        // An error means that nobody waits for the end.
+        let _gone = ended.send(());
+    })?;
+    let lost = || StartError::Thread(std::io::Error::other("it ended at once"));
+    let (addr, handle) = begun.await.map_err(|_| lost())??;
+    shared.ready.store(true, Ordering::Relaxed);
+    Ok(Server { addr, shared, handle, over })
+}
+
+type Started = oneshot::Sender<Result<(SocketAddr, ServerHandle), StartError>>;
+
+async fn serve(shared: Arc<Shared>, started: Started) {
+    let options = shared.options.clone();
+    let data = web::Data::from(shared);
+    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(data.clone())
+            .wrap(from_fn(observe))
+            .configure(routes::configure)
+            .default_service(web::to(|| async {
+                Err::<HttpResponse, Error>(Error::of_status(actix_web::http::StatusCode::NOT_FOUND))
+            }))
+    })
+    .workers(if options.workers == 0 { cores } else { options.workers })
+    .max_connections(options.connections_max)
+    .backlog(options.backlog)
+    .keep_alive(Duration::from_secs(options.keep_alive_secs))
+    .client_request_timeout(Duration::from_secs(options.head_timeout_secs))
+    .client_disconnect_timeout(Duration::from_secs(2))
+    .shutdown_timeout(options.shutdown_timeout_secs)
+    .tcp_nodelay(true)
+    .disable_signals();
+    let addr = options.listen;
+    let listening = match server.bind(addr) {
+        Ok(server) => server,
+        Err(source) => {
+            let _gone = started.send(Err(StartError::Listen { addr, source }));
+            return;
+        }
+    };
+    let addr = listening.addrs().first().copied().unwrap_or(addr);
+    let running = listening.run();
+    if started.send(Ok((addr, running.handle()))).is_ok()
+        && let Err(error) = running.await
+    {
+        tracing::error!(%error, "the HTTP server failed");
+    }
+}
+
+impl Server {
+    /// Where it listens.
+    #[must_use]
+    pub const fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// What all requests share.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Stops taking traffic, lets what is under way come to its end, and stops.
+    pub async fn stop(self) {
+        self.shared.ready.store(false, Ordering::Relaxed);
+        self.handle.stop(true).await;
+        // An error means that the thread is gone already.
+        let _gone = self.over.await;
+    }
+}
+
+/// The operation that a request was routed to.
+#[derive(Clone, Copy, Debug)]
+pub struct Operation(pub &'static str);
+
+/// What every request passes through.
+async fn observe(
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let began = Instant::now();
+    let id = request_id(request.headers());
+    let shared = request.app_data::<web::Data<Shared>>().cloned();
+    request.extensions_mut().insert(RequestId(id.clone()));
+    if let Some(shared) = &shared {
+        shared.metrics.begin();
+    }
+    let response = next.call(request).await;
+    let took = began.elapsed();
+    let mut response = match response {
+        Ok(response) => explained(response, &id),
+        Err(error) => {
+            if let Some(shared) = &shared {
+                shared.metrics.end("none", error.as_response_error().status_code(), took);
+            }
+            return Err(error);
+        }
+    };
+    let operation = response.request().extensions().get::<Operation>().map_or("none", |op| op.0);
+    let status = response.status();
+    if let Some(shared) = &shared {
+        shared.metrics.end(operation, status, took);
+    }
+    tracing::debug!(
+        request_id = &*id,
+        method = %response.request().method(),
+        path = response.request().path(),
+        operation,
+        status = status.as_u16(),
+        micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        "answered"
+    );
+    let path = response.request().path();
+    let (api, page) = (path.starts_with("/v1/"), path.starts_with("/docs"));
+    add_headers(response.headers_mut(), &id, api, page);
+    Ok(response)
+}
+
+/// Gives an answer that is an error its problem.
+fn explained(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<BoxBody> {
+    let rendered = match response.response().error() {
+        Some(error) => match error.as_error::<Error>() {
+            Some(ours) => {
+                ours.log(id);
+                problem::respond(ours, id)
+            }
+            None => {
+                let status = error.as_response_error().status_code();
+                if status.is_server_error() {
+                    tracing::error!(request_id = id, %error, "a request failed");
+                }
+                problem::respond(&Error::of_status(status), id)
+            }
+        },
+        None => return response,
+    };
+    let (request, _) = response.into_parts();
+    ServiceResponse::new(request, rendered)
+}
+
+/// The request's own id if it is a good one, or else a new one.
+fn request_id(headers: &HeaderMap) -> Arc<str> {
+    let own = headers.get("x-request-id").and_then(|value| value.to_str().ok());
+    let good = |text: &&str| {
+        let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        (1..=64).contains(&text.len()) && text.bytes().all(letter)
+    };
+    match own.filter(good) {
+        Some(text) => text.into(),
+        None => format!("req_{:032x}", rand::random::<u128>()).into(),
+    }
+}
+
+fn add_headers(headers: &mut HeaderMap, id: &str, api: bool, page: bool) {
+    if let Ok(value) = HeaderValue::from_str(id) {
+        headers.insert(HeaderName::from_static("x-request-id"), value);
+    }
+    let nosniff = HeaderValue::from_static("nosniff");
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    if api && !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    if page {
+        let policy = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; \
+                      frame-ancestors 'none'; base-uri 'none'";
+        headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_id_is_kept_only_if_it_is_harmless() {
+        let id = |text: &str| {
+            let mut headers = HeaderMap::new();
+            let name = HeaderName::from_static("x-request-id");
+            headers.insert(name, HeaderValue::from_str(text).unwrap());
+            request_id(&headers)
+        };
+        assert_eq!(&*id("abc-1.2_3"), "abc-1.2_3");
+        for bad in ["", "a b", "a\"b", &"x".repeat(65)] {
+            assert!(id(bad).starts_with("req_"), "{bad}");
+        }
+        assert_ne!(request_id(&HeaderMap::new()), request_id(&HeaderMap::new()));
+    }
+}
