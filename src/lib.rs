@@ -7,3 +7,4 @@ pub mod http;
 pub mod providers;
 pub mod sandbox_psp;
 pub mod store;
+pub mod verify;

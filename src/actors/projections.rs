@@ -17,6 +17,7 @@ use crate::domain::entity::{EntityId, Noun, Record};
 use crate::domain::id::Sku;
 use crate::domain::order::Order;
 use crate::domain::stock::Stock;
+use crate::domain::time::Timestamp;
 use crate::store::journal::{Journal, ReadError};
 use crate::store::projection::{DeadLetter, Step};
 use crate::store::{self, Store};
@@ -32,6 +33,7 @@ const FOLDED_MAX: usize = 20_000;
 struct Folded<N> {
     state: N,
     seq: i64,
+    at: Timestamp,
 }
 
 /// Makes rows of one shard.
@@ -196,7 +198,7 @@ impl Projector {
         let stock: Vec<_> = changed_stock
             .iter()
             .filter_map(|id| Some((id, self.stock.get(id)?)))
-            .flat_map(|(id, one)| stock_rows(id, &one.state, one.seq, self.clock.now()))
+            .flat_map(|(id, one)| stock_rows(id, &one.state, one.seq, one.at))
             .collect();
         let step = Step { orders: &orders, stock: &stock, dead: &dead };
         self.store.commit_projection(NAME, self.shard, pos, step).await?;
@@ -240,21 +242,24 @@ async fn fold<N: Noun>(
     if known + 1 < record.seq {
         match super::host::load::<N>(journal, &record.entity, record.seq - 1).await? {
             Ok((state, seq)) => {
-                folded.insert(record.entity.clone(), Folded { state, seq });
+                let at = record.at;
+                folded.insert(record.entity.clone(), Folded { state, seq, at });
             }
             Err(reason) => return Ok(Err(reason)),
         }
     }
-    let one = folded
-        .entry(record.entity.clone())
-        .or_insert_with(|| Folded { state: N::default(), seq: 0 });
+    let one = folded.entry(record.entity.clone()).or_insert_with(|| Folded {
+        state: N::default(),
+        seq: 0,
+        at: record.at,
+    });
     if record.seq <= one.seq {
         return Ok(Ok(()));
     }
     match decode::<N::Event>(record) {
         Ok(event) => {
             one.state.evolve(&event, record.at);
-            one.seq = record.seq;
+            (one.seq, one.at) = (record.seq, record.at);
             Ok(Ok(()))
         }
         Err(error) => Ok(Err(error.to_string())),
@@ -296,12 +301,7 @@ pub fn order_row(id: &EntityId, order: &Order, seq: i64) -> store::order::Row {
 
 /// The stock of a SKU as its rows show it, one a location.
 #[must_use]
-pub fn stock_rows(
-    id: &EntityId,
-    stock: &Stock,
-    seq: i64,
-    at: crate::domain::time::Timestamp,
-) -> Vec<store::stock::Row> {
+pub fn stock_rows(id: &EntityId, stock: &Stock, seq: i64, at: Timestamp) -> Vec<store::stock::Row> {
     let Ok(sku) = id.key().parse::<Sku>() else {
         return Vec::new();
     };

@@ -122,9 +122,12 @@ fn unauthorized(detail: &'static str) -> Error {
     Error::new(Code::Unauthorized, detail)
 }
 
+/// A key, and when the store was asked for it.
+type Seen = (Arc<key::Row>, Instant);
+
 /// Keys that were seen lately, by a digest of their text.
 #[derive(Default)]
-pub struct Keys(Mutex<HashMap<[u8; 32], (Arc<key::Row>, Instant)>>);
+pub struct Keys(Mutex<HashMap<[u8; 32], Seen>>);
 
 impl Keys {
     async fn find(&self, store: &Store, text: &str) -> Result<Option<Arc<key::Row>>, store::Error> {

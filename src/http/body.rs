@@ -134,17 +134,21 @@ pub fn parse<T: DeserializeOwned + Validate<Context = ()>>(bytes: &[u8]) -> Resu
         let detail = format!("the body is nested more than {DEPTH_MAX} levels deep");
         return Err(Error::new(Code::MalformedJson, detail));
     }
+    // serde would read a struct from an array, too.
+    let object = bytes.trim_ascii_start().first() == Some(&b'{');
     match serde_json::from_slice::<T>(bytes) {
-        Ok(value) => match value.validate() {
+        Ok(value) if object => match value.validate() {
             Ok(()) => Ok(value),
             Err(report) => Err(Error::invalid(told(&report, &[]))),
         },
-        Err(error) if error.is_data() => Err(Error::invalid(faults::<T>(bytes, &error))),
-        Err(error) => {
-            let why =
-                if bytes.is_empty() { "the body is empty".to_owned() } else { error.to_string() };
-            Err(Error::new(Code::MalformedJson, why))
-        }
+        Ok(_) => Err(Error::field("", "must be an object")),
+        Err(error) if error.is_data() => match serde_json::from_slice::<Value>(bytes) {
+            Ok(value) if object => Err(Error::invalid(faults::<T>(value, bytes.len(), &error))),
+            Ok(_) => Err(Error::field("", "must be an object")),
+            Err(error) => Err(Error::new(Code::MalformedJson, error.to_string())),
+        },
+        Err(_) if bytes.is_empty() => Err(Error::new(Code::MalformedJson, "the body is empty")),
+        Err(error) => Err(Error::new(Code::MalformedJson, error.to_string())),
     }
 }
 
@@ -186,19 +190,16 @@ fn deeper_than(bytes: &[u8], max: u32) -> bool {
 }
 
 fn faults<T: DeserializeOwned + Validate<Context = ()>>(
-    bytes: &[u8],
+    value: Value,
+    bytes: usize,
     first: &serde_json::Error,
 ) -> Vec<FieldError> {
-    let tries = (FAULT_WORK_MAX / bytes.len().max(1)).clamp(1, 200);
-    let found = match serde_json::from_slice(bytes) {
-        Ok(value) => search::<T>(value, tries),
-        Err(_) => Vec::new(),
-    };
-    if !found.is_empty() {
-        return found;
+    let found = search::<T>(value, (FAULT_WORK_MAX / bytes.max(1)).clamp(1, 200));
+    if found.is_empty() {
+        // A field that stands twice, say: what a tree of values cannot show.
+        return vec![FieldError { field: String::new(), message: plain(&first.to_string()) }];
     }
-    // A field that stands twice, say: what a tree of values cannot show.
-    vec![FieldError { field: String::new(), message: plain(&first.to_string()) }]
+    found
 }
 
 /// A value that was found faulty, and which harmless one stands there now.
@@ -346,10 +347,10 @@ fn told(report: &garde::Report, patches: &[Patch]) -> Vec<FieldError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::carts::NewCart;
+    use crate::http::cart_shape::NewCart;
 
     fn fields(body: &str) -> Vec<String> {
-        let error = parse::<NewCart>(body.as_bytes()).err().expect(body);
+        let error = parse::<NewCart>(body.as_bytes()).expect_err(body);
         assert_eq!(error.code(), Code::InvalidRequest, "{body}: {error:?}");
         error.fields().iter().map(|fault| fault.field.clone()).collect()
     }
@@ -389,7 +390,7 @@ mod tests {
         let bad =
             ["", "{", "nul", "{\"lines\": NaN}", "{\"x\": 1e400}", "{} {}", "\u{feff}{}", &deep];
         for body in bad {
-            let error = parse::<NewCart>(body.as_bytes()).err().expect(body);
+            let error = parse::<NewCart>(body.as_bytes()).expect_err(body);
             assert_eq!(error.code(), Code::MalformedJson, "{body}");
         }
         assert!(parse::<NewCart>(b"{\"email\": \"\xff@x\"}").is_err());

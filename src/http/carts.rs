@@ -1,246 +1,27 @@
-//! Carts: making, reading and changing them. What a cart comes to is computed two floors down;
+//! Carts: making, reading and changing them. What a cart comes to is computed a floor below;
 //! checking it out is in `checkout`.
 
 use std::collections::BTreeSet;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use super::access::Scope;
 use super::body::Json;
 use super::call::{Call, id, versioned};
+use super::cart_shape::{
+    CartLine, CartPatch, CartShape, DeliveryOptionShape, DeliveryOptions, LinePatch, NewCart,
+    NewLine, NewLines, RequirementShape,
+};
 use super::error::{Error, version_mismatch};
 use super::idempotency;
 use super::problem::{Code, FieldError};
 use super::query::Query;
-use super::shape::{Address, Delivery, Money, Price, PriceInput, Totals};
-use super::valid::{self, text};
+use super::shape::{Delivery, Money, Price, PriceInput, Totals};
 use crate::actors::host::{self, View};
-use crate::domain::cart::{self, Cart, Command, Details, LINES_MAX, QUANTITY_MAX};
+use crate::domain::cart::{self, Cart, Command, Details};
 use crate::domain::id::{CartId, Sku};
 use crate::domain::money::{Currency, parse_currency};
-
-/// A line to add.
-#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NewLine {
-    /// What.
-    #[garde(custom(valid::sku))]
-    #[schema(example = "85123A")]
-    sku: String,
-    /// How many units.
-    #[garde(custom(valid::units(QUANTITY_MAX)))]
-    #[schema(minimum = 1, maximum = 1_000_000)]
-    quantity: i64,
-    /// A price that was agreed elsewhere; takes a key with the scope `orders:write`.
-    #[serde(default)]
-    #[garde(dive)]
-    unit_price: Option<PriceInput>,
-}
-
-/// A new cart; every field is optional.
-#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NewCart {
-    /// ISO 4217; the store's own if it is not said.
-    #[serde(default)]
-    #[garde(inner(custom(valid::currency)))]
-    #[schema(example = "GBP")]
-    currency: Option<String>,
-    /// Where the mail goes.
-    #[serde(default)]
-    #[garde(inner(custom(valid::email)))]
-    email: Option<String>,
-    /// The buyer's own number for it.
-    #[serde(default)]
-    #[garde(inner(custom(text(1, 100))))]
-    reference: Option<String>,
-    /// First lines.
-    #[serde(default)]
-    #[garde(custom(few_lines), dive)]
-    #[schema(max_items = 2_000)]
-    lines: Vec<NewLine>,
-    /// Where the goods go.
-    #[serde(default)]
-    #[garde(dive)]
-    shipping_address: Option<Address>,
-    /// Where the bill goes, if elsewhere.
-    #[serde(default)]
-    #[garde(dive)]
-    billing_address: Option<Address>,
-    /// The id of a way of delivery.
-    #[serde(default)]
-    #[garde(inner(custom(text(1, 64))))]
-    delivery_option: Option<String>,
-}
-
-/// What changes about a cart; `null` clears a field.
-#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct CartPatch {
-    /// Where the mail goes.
-    #[serde(default, deserialize_with = "cart::double_option::deserialize")]
-    #[garde(inner(inner(custom(valid::email))))]
-    #[schema(value_type = Option<String>)]
-    email: Option<Option<String>>,
-    /// The buyer's own number for it.
-    #[serde(default, deserialize_with = "cart::double_option::deserialize")]
-    #[garde(inner(inner(custom(text(1, 100)))))]
-    #[schema(value_type = Option<String>)]
-    reference: Option<Option<String>>,
-    /// Where the goods go.
-    #[serde(default, deserialize_with = "cart::double_option::deserialize")]
-    #[garde(dive)]
-    #[schema(value_type = Option<Address>)]
-    shipping_address: Option<Option<Address>>,
-    /// Where the bill goes, if elsewhere.
-    #[serde(default, deserialize_with = "cart::double_option::deserialize")]
-    #[garde(dive)]
-    #[schema(value_type = Option<Address>)]
-    billing_address: Option<Option<Address>>,
-    /// The id of a way of delivery.
-    #[serde(default, deserialize_with = "cart::double_option::deserialize")]
-    #[garde(inner(inner(custom(text(1, 64)))))]
-    #[schema(value_type = Option<String>)]
-    delivery_option: Option<Option<String>>,
-}
-
-/// One line to add, or many.
-#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[garde(custom(one_or_many))]
-pub struct NewLines {
-    /// What, for one line.
-    #[serde(default)]
-    #[garde(inner(custom(valid::sku)))]
-    sku: Option<String>,
-    /// How many units, for one line.
-    #[serde(default)]
-    #[garde(inner(custom(valid::units(QUANTITY_MAX))))]
-    #[schema(minimum = 1, maximum = 1_000_000)]
-    quantity: Option<i64>,
-    /// An agreed price, for one line; takes a key with the scope `orders:write`.
-    #[serde(default)]
-    #[garde(dive)]
-    unit_price: Option<PriceInput>,
-    /// Many lines.
-    #[serde(default)]
-    #[garde(custom(some_lines), dive)]
-    #[schema(min_items = 1, max_items = 2_000)]
-    lines: Option<Vec<NewLine>>,
-}
-
-fn few_lines(lines: &[NewLine], (): &()) -> garde::Result {
-    if lines.len() <= LINES_MAX {
-        Ok(())
-    } else {
-        Err(garde::Error::new(format!("must have at most {LINES_MAX} lines")))
-    }
-}
-
-fn some_lines(lines: &Option<Vec<NewLine>>, (): &()) -> garde::Result {
-    match lines {
-        Some(lines) if lines.is_empty() => Err(garde::Error::new("must not be empty")),
-        Some(lines) => few_lines(lines, &()),
-        None => Ok(()),
-    }
-}
-
-fn one_or_many(new: &NewLines, (): &()) -> garde::Result {
-    let single = (new.sku.is_some(), new.quantity.is_some(), new.unit_price.is_some());
-    match (single, new.lines.is_some()) {
-        ((true, true, _), false) | ((false, false, false), true) => Ok(()),
-        _ => Err(garde::Error::new("give sku and quantity, or lines")),
-    }
-}
-
-impl NewLines {
-    /// The lines, and before what their fields are named in a fault.
-    fn list(self) -> (Vec<NewLine>, bool) {
-        match (self.lines, self.sku, self.quantity) {
-            (None, Some(sku), Some(quantity)) => {
-                (vec![NewLine { sku, quantity, unit_price: self.unit_price }], true)
-            }
-            (lines, ..) => (lines.unwrap_or_default(), false),
-        }
-    }
-}
-
-/// A new number of units.
-#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct LinePatch {
-    /// How many units.
-    #[garde(custom(valid::units(QUANTITY_MAX)))]
-    #[schema(minimum = 1, maximum = 1_000_000)]
-    quantity: i64,
-}
-
-/// A line of a cart, at today's price.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct CartLine {
-    id: String,
-    sku: String,
-    name: String,
-    quantity: i64,
-    unit_price: Price,
-    #[schema(example = "0.2")]
-    tax_rate: String,
-    total: Money,
-    tax: Money,
-    /// Whether it can be sold now; if not, its price is 0 and it is in no total.
-    available: bool,
-}
-
-/// Something without which a cart cannot be checked out.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct RequirementShape {
-    #[schema(example = "email_missing")]
-    code: &'static str,
-    message: String,
-}
-
-/// A cart.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Cart)]
-pub struct CartShape {
-    /// Whoever knows it may use the cart.
-    id: String,
-    #[schema(example = "open")]
-    status: &'static str,
-    version: i64,
-    currency: &'static str,
-    email: Option<String>,
-    reference: Option<String>,
-    lines: Vec<CartLine>,
-    shipping_address: Option<Address>,
-    billing_address: Option<Address>,
-    delivery: Option<Delivery>,
-    totals: Totals,
-    /// What is missing before it can be checked out.
-    requirements: Vec<RequirementShape>,
-    created_at: String,
-    updated_at: String,
-    expires_at: String,
-}
-
-/// A way of delivery that can be chosen.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct DeliveryOptionShape {
-    id: String,
-    name: String,
-    /// What it costs, by currency; none where it costs nothing in any.
-    prices: Vec<Money>,
-    free: bool,
-}
-
-/// The ways of delivery.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct DeliveryOptions {
-    data: Vec<DeliveryOptionShape>,
-}
 
 /// Makes a cart.
 #[utoipa::path(post, path = "/v1/store/carts", tag = "carts", request_body = NewCart,
@@ -276,6 +57,7 @@ pub async fn create_cart(call: Call, body: Json<NewCart>) -> Result<HttpResponse
     let old = call.node().carts.look(&cart::entity_id(yesterday), there).await?;
     let cart = if old { yesterday } else { today };
     let made = call.node().carts.ask(&cart::entity_id(cart), command, cause, read).await?;
+    made.0.open(call.now())?;
     answer(&call, StatusCode::CREATED, cart, made).await
 }
 

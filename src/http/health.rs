@@ -3,8 +3,6 @@
 //! A provider that is away makes a node degraded, never unready: browsing goes on without it.
 
 use std::future::Future;
-use std::pin::Pin;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::HttpResponse;
@@ -15,40 +13,22 @@ use utoipa::ToSchema;
 use super::call::Call;
 use super::error::Error;
 use crate::actors::node::Node;
+use crate::providers::payment::Provider;
 
 /// For how long what was found is answered again.
-const TTL: Duration = Duration::from_secs(2);
+const TTL: Duration = Duration::from_secs(5);
 /// How long one check may take.
 const CHECK_MAX: Duration = Duration::from_secs(2);
 /// How many appends a lane may have waiting before the node sends traffic elsewhere.
 const QUEUED_MAX: usize = 10_000;
 
-/// What a check finds: a word on how it is, or what is wrong.
-pub type Finding = Pin<Box<dyn Future<Output = Result<String, String>> + Send>>;
-
-/// A check of something that the node can do without for a while.
-#[derive(Clone)]
-pub struct Probe {
-    /// What is checked.
-    pub name: String,
-    /// How.
-    pub check: Arc<dyn Fn() -> Finding + Send + Sync>,
-}
-
-/// How the dependencies are, found again every other second at the most.
+/// How the dependencies are, found again every few seconds at the most.
 #[derive(Default)]
 pub struct Health {
-    probes: Vec<Probe>,
     found: Mutex<Option<(Instant, Vec<CheckShape>)>>,
 }
 
 impl Health {
-    /// With checks beside those of the store, the disk and the lanes.
-    #[must_use]
-    pub fn new(probes: Vec<Probe>) -> Self {
-        Self { probes, found: Mutex::default() }
-    }
-
     async fn find(&self, node: &Node) -> Vec<CheckShape> {
         let mut found = self.found.lock().await;
         if let Some((at, checks)) = &*found
@@ -61,9 +41,9 @@ impl Health {
             needed("disk", disk(node).await),
             needed("lanes", lanes(node)),
         ];
-        for probe in &self.probes {
-            let outcome = within((probe.check)()).await;
-            checks.push(CheckShape::new(&probe.name, outcome, "degraded"));
+        for of in node.payments.all() {
+            let name = format!("provider {}", of.name());
+            checks.push(CheckShape::new(&name, provider(of.as_ref()).await, "degraded"));
         }
         *found = Some((Instant::now(), checks.clone()));
         checks
@@ -170,4 +150,15 @@ fn lanes(node: &Node) -> Result<String, String> {
     } else {
         Err(format!("{queued} appends queued"))
     }
+}
+
+/// A provider answers a question that costs nothing.
+async fn provider(provider: &dyn Provider) -> Result<String, String> {
+    within(async {
+        match provider.list(None, 1).await {
+            Ok(_) => Ok("answers".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    })
+    .await
 }

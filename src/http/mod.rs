@@ -6,6 +6,7 @@
 mod access;
 mod body;
 mod call;
+mod cart_shape;
 mod carts;
 mod checkout;
 mod error;

@@ -122,18 +122,14 @@ pub struct Server {
 ///
 /// # Errors
 /// [`StartError`]: the address is taken, or the store cannot be read.
-pub async fn start(
-    options: Options,
-    node: Arc<Node>,
-    health: Health,
-) -> Result<Server, StartError> {
+pub async fn start(options: Options, node: Arc<Node>) -> Result<Server, StartError> {
     let secret = node.store.secret("http").await?;
     let shared = Arc::new(Shared {
         node,
         options,
         in_flight: InFlight::default(),
         metrics: Metrics::default(),
-        health,
+        health: Health::default(),
         keys: Keys::default(),
         secret,
         ready: AtomicBool::new(false),
@@ -199,6 +195,12 @@ impl Server {
     #[must_use]
     pub const fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Where it listens, as a URL.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
     }
 
     /// What all requests share.

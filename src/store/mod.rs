@@ -16,6 +16,7 @@ pub mod product;
 pub mod projection;
 pub mod secret;
 pub mod setting;
+pub mod shard;
 pub mod stock;
 pub mod webhook;
 

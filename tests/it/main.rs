@@ -1,5 +1,6 @@
 //! The integration tests, as one binary.
 
+mod api;
 mod checkout;
 mod house;
 mod journal;
@@ -7,3 +8,4 @@ mod lane;
 mod sandbox_psp;
 mod shop;
 mod store;
+mod verify;

@@ -5,7 +5,7 @@
 
 mod breaker;
 mod faults;
-mod fixture;
+pub mod fixture;
 mod protocol;
 mod restart;
 mod webhooks;

@@ -1,0 +1,339 @@
+//! Everything that the journal's events add up to, noun by noun, as they are streamed.
+//!
+//! What an event means is the domain's; here is only who takes it, that its entity's seqs are
+//! dense (I5), and what is known only by looking at two nouns at one position (I1, I4).
+
+use std::collections::HashMap;
+
+use super::cart::{Carts, same_lines};
+use super::order::Orders;
+use super::report::{Checked, Findings, Invariant};
+use super::stock::Items;
+use crate::actors::host::decode;
+use crate::domain::cart::{self, Cart};
+use crate::domain::counter::{self, Counter};
+use crate::domain::entity::{EntityId, Event, Noun, Record};
+use crate::domain::id::{Key, OrderId};
+use crate::domain::order::{self, Order, Placed};
+use crate::domain::product::{self, Product};
+use crate::domain::stock::{self, Stock};
+use crate::domain::time::Timestamp;
+use crate::store::journal::{Journal, ReadError};
+
+/// Events of one entity that are read at once.
+const PAGE: u32 = 500;
+/// The prefix of products, which are rows and no noun.
+const PRODUCT: &str = "prod";
+
+/// All that was read.
+#[derive(Default)]
+pub(super) struct Books {
+    pub shards: u16,
+    pub orders: Orders,
+    pub carts: Carts,
+    pub stock: Items,
+    pub products: HashMap<EntityId, ProductEntry>,
+    /// The number that each order has drawn, and where.
+    pub drawn: HashMap<Key, (i64, i64)>,
+    pub newest_at: Timestamp,
+    pub checked: Checked,
+    pub findings: Findings,
+    pub counters: HashMap<EntityId, (Counter, i64, bool)>,
+}
+
+/// A product as its last event says.
+pub(super) struct ProductEntry {
+    pub seq: i64,
+    pub last_pos: i64,
+    pub broken: bool,
+    pub product: Option<Product>,
+}
+
+impl Books {
+    /// Folds an event in.
+    pub(super) async fn take(
+        &mut self,
+        journal: &dyn Journal,
+        record: &Record,
+    ) -> Result<(), ReadError> {
+        self.checked.events += 1;
+        self.newest_at = self.newest_at.max(record.at);
+        let home = record.entity.shard(self.shards);
+        if home != record.shard {
+            let why = format!("its event is on shard {}, but it lives on {home}", record.shard);
+            self.findings.add(Invariant::I5, &record.entity, &[record.pos], why);
+        }
+        match record.entity.prefix() {
+            Order::PREFIX => self.take_order(journal, record).await?,
+            Cart::PREFIX => self.take_cart(journal, record).await?,
+            Stock::PREFIX => self.take_stock(record),
+            Counter::PREFIX => self.take_counter(record),
+            PRODUCT => self.take_product(record),
+            _ => {
+                let why = "no noun has this prefix";
+                self.findings.add(Invariant::I5, &record.entity, &[record.pos], why);
+            }
+        }
+        Ok(())
+    }
+
+    async fn take_order(
+        &mut self,
+        journal: &dyn Journal,
+        record: &Record,
+    ) -> Result<(), ReadError> {
+        let Some(key) = self.key(record) else { return Ok(()) };
+        let (seq, broken) =
+            self.orders.all.get(&key).map_or((0, false), |entry| (entry.seq, entry.broken));
+        if broken {
+            return Ok(());
+        }
+        if self.orders.asleep(key)
+            && let Some(folded) = replay(journal, &record.entity, seq).await?
+        {
+            self.orders.wake(key, folded.state);
+        }
+        let Some(event) = next::<order::Event>(record, seq, &mut self.findings) else {
+            self.orders.give_up(key, record.pos);
+            return Ok(());
+        };
+        if matches!(event, order::Event::Confirmed { .. }) && self.shards == 1 {
+            self.check_allocated(key, record);
+        }
+        self.orders.take(key, record, &event, &mut self.findings);
+        self.orders.shrink();
+        Ok(())
+    }
+
+    /// An order that is being confirmed has all of its units.
+    fn check_allocated(&mut self, key: Key, record: &Record) {
+        let Some(order) = self.orders.awake(key) else { return };
+        for (sku, units) in order.units() {
+            let item = stock::entity_id(&sku);
+            let allocated = self.stock.allocated(&item, OrderId(key));
+            let faulty = self.stock.all.get(&item).is_some_and(|entry| entry.faulty);
+            if allocated != units && !faulty {
+                let why = format!(
+                    "it was confirmed with {allocated} of {units} units of {sku} allocated"
+                );
+                self.findings.add(Invariant::I4, &record.entity, &[record.pos], why);
+            }
+        }
+    }
+
+    async fn take_cart(&mut self, journal: &dyn Journal, record: &Record) -> Result<(), ReadError> {
+        let Some(key) = self.key(record) else { return Ok(()) };
+        let (seq, broken) =
+            self.carts.all.get(&key).map_or((0, false), |entry| (entry.seq, entry.broken));
+        if broken {
+            return Ok(());
+        }
+        if self.carts.asleep(key)
+            && let Some(folded) = replay(journal, &record.entity, seq).await?
+        {
+            self.carts.wake(key, folded.state);
+        }
+        let Some(event) = next::<cart::Event>(record, seq, &mut self.findings) else {
+            self.carts.all.entry(key).or_default().broken = true;
+            return Ok(());
+        };
+        let spent = self.carts.take(key, record, &event, &mut self.findings);
+        if let Some(cart) = spent {
+            self.checked.carts_spent += 1;
+            self.check_spent(journal, key, record, &cart).await?;
+        }
+        self.carts.shrink();
+        Ok(())
+    }
+
+    /// A cart that is being spent has become the order that has its key, and its lines.
+    async fn check_spent(
+        &mut self,
+        journal: &dyn Journal,
+        key: Key,
+        record: &Record,
+        cart: &Cart,
+    ) -> Result<(), ReadError> {
+        let mut add = |message: String| {
+            self.findings.add(Invariant::I1, &record.entity, &[record.pos], message);
+        };
+        if cart.spent_on() != Some(OrderId(key)) {
+            add("it was spent on an order with another key".to_owned());
+        }
+        let id = order::entity_id(OrderId(key));
+        let Some(entry) = self.orders.all.get_mut(&key) else {
+            add(format!("it was spent, but {id} was never placed"));
+            return Ok(());
+        };
+        entry.cart_spent = true;
+        let (seq, broken) = (entry.seq, entry.broken);
+        let placed = match self.orders.awake(key).and_then(|order| order.placed().cloned()) {
+            None if !broken => replay::<Order>(journal, &id, seq)
+                .await?
+                .and_then(|folded| folded.state.placed().cloned()),
+            placed => placed,
+        };
+        // A line may have been added after the cart was read and before it was spent.
+        if let Some(placed) = placed
+            && !same_lines(cart, &placed)
+            && !once_same(journal, record, &placed).await?
+        {
+            add(format!("the lines that were frozen in {id} were never its own"));
+        }
+        Ok(())
+    }
+
+    fn take_stock(&mut self, record: &Record) {
+        let (seq, broken) =
+            self.stock.all.get(&record.entity).map_or((0, false), |one| (one.seq, one.broken));
+        if broken {
+            return;
+        }
+        match next::<stock::Event>(record, seq, &mut self.findings) {
+            Some(event) => {
+                self.stock.take(record, &event, &mut self.findings);
+                if let Some(entry) = self.stock.all.get_mut(&record.entity) {
+                    (entry.seq, entry.last_pos, entry.at) = (record.seq, record.pos, record.at);
+                }
+            }
+            None => {
+                let entry = self.stock.all.entry(record.entity.clone()).or_default();
+                (entry.faulty, entry.broken) = (true, true);
+            }
+        }
+    }
+
+    fn take_counter(&mut self, record: &Record) {
+        let entry = self.counters.entry(record.entity.clone()).or_default();
+        if entry.2 {
+            return;
+        }
+        let Some(event) = next::<counter::Event>(record, entry.1, &mut self.findings) else {
+            entry.2 = true;
+            return;
+        };
+        let counter::Event::Drawn { order, number, .. } = &event;
+        let expected = entry.0.last() + 1;
+        if *number != expected {
+            let why = format!("{number} was drawn where {expected} comes next");
+            self.findings.add(Invariant::I2, &record.entity, &[record.pos], why);
+        }
+        entry.0.evolve(&event, record.at);
+        entry.1 = record.seq;
+        if record.entity == counter::order_numbers() {
+            self.checked.numbers += 1;
+            if let Some((other, at)) = self.drawn.insert(order.0, (*number, record.pos)) {
+                let why = format!("{order} has drawn both {other} and {number}");
+                self.findings.add(Invariant::I2, &record.entity, &[at, record.pos], why);
+            }
+        }
+    }
+
+    fn take_product(&mut self, record: &Record) {
+        let entry = self.products.entry(record.entity.clone()).or_insert(ProductEntry {
+            seq: 0,
+            last_pos: 0,
+            broken: false,
+            product: None,
+        });
+        if entry.broken {
+            return;
+        }
+        let Some(event) = next::<product::Event>(record, entry.seq, &mut self.findings) else {
+            entry.broken = true;
+            return;
+        };
+        let (product::Event::Created(product) | product::Event::Updated(product)) = event;
+        entry.product = Some(product);
+        (entry.seq, entry.last_pos) = (record.seq, record.pos);
+    }
+
+    fn key(&mut self, record: &Record) -> Option<Key> {
+        let key = record.entity.key().parse().ok();
+        if key.is_none() {
+            let why = "its id cannot be read";
+            self.findings.add(Invariant::I5, &record.entity, &[record.pos], why);
+        }
+        key
+    }
+}
+
+/// The event of a record, if it follows the one before; why not is noted.
+fn next<E: Event>(record: &Record, seq: i64, findings: &mut Findings) -> Option<E> {
+    if record.seq != seq + 1 {
+        let why = format!("its event {} follows event {seq}", record.seq);
+        findings.add(Invariant::I5, &record.entity, &[record.pos], why);
+        return None;
+    }
+    match decode::<E>(record) {
+        Ok(event) if event.kind() == &*record.kind => Some(event),
+        Ok(event) => {
+            let why = format!(
+                "its event {} is called {} but is {}",
+                record.seq,
+                record.kind,
+                event.kind()
+            );
+            findings.add(Invariant::I5, &record.entity, &[record.pos], why);
+            None
+        }
+        Err(error) => {
+            let why = format!("its event {} ({}) cannot be read: {error}", record.seq, record.kind);
+            findings.add(Invariant::I5, &record.entity, &[record.pos], why);
+            None
+        }
+    }
+}
+
+/// A fold of an entity's own events.
+pub(super) struct Folded<N> {
+    pub state: N,
+    pub seq: i64,
+    pub pos: i64,
+    pub at: Timestamp,
+}
+
+/// Folds an entity's events up to `until`, never from a snapshot; `None` if they cannot be read.
+pub(super) async fn replay<N: Noun>(
+    journal: &dyn Journal,
+    entity: &EntityId,
+    until: i64,
+) -> Result<Option<Folded<N>>, ReadError> {
+    let mut folded = Folded { state: N::default(), seq: 0, pos: 0, at: Timestamp::default() };
+    loop {
+        let page = journal.read_entity(entity, folded.seq, PAGE).await?;
+        for record in page.iter().filter(|record| record.seq <= until) {
+            let Ok(event) = decode::<N::Event>(record) else { return Ok(None) };
+            folded.state.evolve(&event, record.at);
+            (folded.seq, folded.pos, folded.at) = (record.seq, record.pos, record.at);
+        }
+        if page.len() < PAGE as usize || folded.seq >= until {
+            return Ok(Some(folded));
+        }
+    }
+}
+
+/// Whether a cart has had an order's lines at any time before it was spent.
+async fn once_same(
+    journal: &dyn Journal,
+    spent: &Record,
+    placed: &Placed,
+) -> Result<bool, ReadError> {
+    let mut cart = Cart::default();
+    let mut seq = 0;
+    while seq < spent.seq {
+        let page = journal.read_entity(&spent.entity, seq, PAGE).await?;
+        for record in &page {
+            let Ok(event) = decode::<cart::Event>(record) else { return Ok(true) };
+            cart.evolve(&event, record.at);
+            seq = record.seq;
+            if same_lines(&cart, placed) {
+                return Ok(true);
+            }
+        }
+        if page.is_empty() {
+            break;
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,92 @@
+//! Every cart, folded: one that is spent has its order, and the order's lines are the cart's
+//! (I1).
+//!
+//! A spent cart is forgotten but for its seq. When many are open, they are forgotten too, and
+//! read from the journal again when another event comes.
+
+use std::collections::HashMap;
+
+use super::report::{Findings, Invariant};
+use crate::domain::cart::{Cart, Event};
+use crate::domain::entity::{Noun as _, Record};
+use crate::domain::id::Key;
+use crate::domain::order::Placed;
+
+/// Open carts in memory before they are forgotten.
+const AWAKE_MAX: usize = 100_000;
+
+#[derive(Default)]
+pub(super) struct Entry {
+    pub seq: i64,
+    pub broken: bool,
+    pub spent: bool,
+    pub state: Option<Box<Cart>>,
+}
+
+/// All carts.
+#[derive(Default)]
+pub(super) struct Carts {
+    pub all: HashMap<Key, Entry>,
+    awake: usize,
+}
+
+impl Carts {
+    /// Whether a cart must be read again before the next event can be folded in.
+    pub(super) fn asleep(&self, key: Key) -> bool {
+        self.all.get(&key).is_some_and(|entry| entry.state.is_none() && !entry.spent)
+    }
+
+    pub(super) fn wake(&mut self, key: Key, cart: Cart) {
+        if let Some(entry) = self.all.get_mut(&key) {
+            entry.state = Some(Box::new(cart));
+            self.awake += 1;
+        }
+    }
+
+    /// Folds an event in; answers the cart if this has spent it.
+    pub(super) fn take(
+        &mut self,
+        key: Key,
+        record: &Record,
+        event: &Event,
+        findings: &mut Findings,
+    ) -> Option<Box<Cart>> {
+        let entry = self.all.entry(key).or_insert_with(|| {
+            self.awake += 1;
+            Entry { state: Some(Box::default()), ..Entry::default() }
+        });
+        entry.seq = record.seq;
+        if entry.spent {
+            let why = "it has events after it was spent on its order";
+            findings.add(Invariant::I1, &record.entity, &[record.pos], why);
+            return None;
+        }
+        entry.state.as_mut()?.evolve(event, record.at);
+        if let Event::Spent { .. } = event {
+            entry.spent = true;
+            self.awake = self.awake.saturating_sub(1);
+            return entry.state.take();
+        }
+        None
+    }
+
+    /// Forgets open carts, if there are many.
+    pub(super) fn shrink(&mut self) {
+        if self.awake > AWAKE_MAX {
+            self.all.values_mut().for_each(|entry| entry.state = None);
+            self.awake = 0;
+        }
+    }
+}
+
+/// Whether an order has a cart's lines: the same ids, SKUs and units, at the prices that were
+/// agreed, if any were.
+pub(super) fn same_lines(cart: &Cart, placed: &Placed) -> bool {
+    cart.lines().len() == placed.lines.len()
+        && cart.lines().iter().zip(&placed.lines).all(|(line, frozen)| {
+            line.id == frozen.id
+                && line.sku == frozen.sku
+                && line.quantity == frozen.quantity
+                && line.agreed_price.is_none_or(|price| price == frozen.unit_price)
+        })
+}

@@ -1,0 +1,127 @@
+//! What orders, stock and the counter say of each other once all events are read (I2, I4).
+
+use std::collections::HashMap;
+
+use super::books::Books;
+use super::order::{Entry, Standing, Summary};
+use super::report::Invariant;
+use crate::domain::entity::EntityId;
+use crate::domain::id::{Key, OrderId};
+use crate::domain::order;
+use crate::domain::stock;
+
+impl Books {
+    /// Compares what orders were promised with what they have.
+    pub(super) fn compare_nouns(&mut self) {
+        let mut allocated: HashMap<EntityId, i64> = HashMap::new();
+        let mut faults = Vec::new();
+        let mut broken = false;
+        for (key, entry) in &self.orders.all {
+            let Some(summary) = entry.summary() else { continue };
+            self.checked.orders += 1;
+            match summary.standing {
+                Standing::InFlight => self.checked.in_flight += 1,
+                Standing::Confirmed => self.checked.confirmed += 1,
+                Standing::Cancelled => self.checked.cancelled += 1,
+            }
+            self.checked.stuck += u64::from(summary.stuck);
+            self.checked.overruled += u64::from(entry.overruled);
+            broken |= entry.broken;
+            if !entry.broken {
+                self.compare_number(*key, entry, summary, &mut faults);
+                self.compare_stock(*key, entry, summary, (&mut allocated, &mut faults));
+            }
+        }
+        for (invariant, id, positions, message) in faults {
+            self.findings.add(invariant, id, &positions, message);
+        }
+        self.checked.idempotency_keys = count(self.orders.keys.len());
+        self.checked.operations = count(self.orders.operations.len());
+        self.checked.carts = count(self.carts.all.len());
+        self.checked.stock_items = count(self.stock.all.len());
+        self.checked.products = count(self.products.len());
+        self.compare_totals(&allocated, broken);
+    }
+
+    /// A confirmed order has the number that was drawn for it.
+    fn compare_number(&self, key: Key, entry: &Entry, summary: &Summary, faults: &mut Vec<Fault>) {
+        let Some(number) = summary.number else { return };
+        let id = order::entity_id(OrderId(key));
+        match self.drawn.get(&key) {
+            Some((drawn, _)) if *drawn == number => {}
+            Some((drawn, at)) => {
+                let why = format!("it has the number {number}, but {drawn} was drawn for it");
+                faults.push((Invariant::I2, id, vec![*at, entry.last_pos], why));
+            }
+            None => {
+                let why = format!("it has the number {number}, but none was drawn for it");
+                faults.push((Invariant::I2, id, vec![entry.last_pos], why));
+            }
+        }
+    }
+
+    fn compare_stock(
+        &self,
+        key: Key,
+        entry: &Entry,
+        summary: &Summary,
+        (allocated, faults): (&mut HashMap<EntityId, i64>, &mut Vec<Fault>),
+    ) {
+        for (sku, unshipped) in &summary.unshipped {
+            let item = stock::entity_id(sku);
+            let Some(there) = self.stock.all.get(&item) else { continue };
+            let has = self.stock.allocated(&item, OrderId(key));
+            let claim = there.state.claim(OrderId(key));
+            let held = claim.is_some_and(|claim| claim.hold.is_some());
+            *allocated.entry(item).or_insert(0) += has;
+            if there.faulty || entry.overruled {
+                continue;
+            }
+            let owed = match summary.standing {
+                Standing::InFlight => continue,
+                Standing::Confirmed => *unshipped,
+                Standing::Cancelled => 0,
+            };
+            if has != owed || held {
+                let id = order::entity_id(OrderId(key));
+                let hold = if held { " and a hold" } else { "" };
+                let why = format!(
+                    "at rest {owed} units of {sku} should be allocated to it, but it has {has}{hold}"
+                );
+                let positions = vec![entry.first_pos, entry.last_pos, there.last_pos];
+                faults.push((Invariant::I4, id, positions, why));
+            }
+        }
+    }
+
+    /// No unit is allocated to, or held for, an order that does not exist.
+    fn compare_totals(&mut self, allocated: &HashMap<EntityId, i64>, broken: bool) {
+        for (item, entry) in &self.stock.all {
+            let total = entry.state.total();
+            self.checked.allocations += u64::try_from(total.allocated).unwrap_or(0);
+            for (order, _) in entry.state.holds() {
+                self.checked.holds += 1;
+                let known =
+                    self.orders.all.contains_key(&order.0) || self.carts.all.contains_key(&order.0);
+                if !known {
+                    let why = format!("units are held for {order}, which does not exist");
+                    self.findings.add(Invariant::I4, item, &[entry.last_pos], why);
+                }
+            }
+            let known = allocated.get(item).copied().unwrap_or(0);
+            if known != total.allocated && !entry.faulty && !broken {
+                let why = format!(
+                    "{} units are allocated, but the orders that exist have {known}",
+                    total.allocated
+                );
+                self.findings.add(Invariant::I4, item, &[entry.last_pos], why);
+            }
+        }
+    }
+}
+
+type Fault = (Invariant, EntityId, Vec<i64>, String);
+
+fn count(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}

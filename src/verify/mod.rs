@@ -1,0 +1,195 @@
+//! Does all hold? The journal is folded again from its first event, and what comes out is
+//! compared with itself, with every row and timer, and with the payment provider's own ledger.
+//!
+//! Nothing is written and nothing is repaired. It works while a server runs: the journal is read
+//! up to where it stood at the start, orders under way are checked for what holds at any time,
+//! and what differs because it moves is looked at again.
+//!
+//! Memory: some 500 bytes an order and 150 a payment, 50 a spent cart, and all of the stock.
+
+mod books;
+mod cart;
+mod cross;
+mod money;
+mod order;
+pub mod provider;
+pub mod report;
+mod rows;
+mod stock;
+mod timers;
+
+pub use report::{Checked, Invariant, Report, VIOLATIONS_MAX, Violation};
+
+use self::books::Books;
+use self::money::Ledger;
+use self::report::{Findings, shard_name};
+use self::rows::Rows;
+use crate::actors::projections;
+use crate::domain::entity::{EntityId, Record};
+use crate::providers::payment::Provider;
+use crate::store::journal::{Journal, ReadError};
+use crate::store::{self, Store, shard};
+
+/// Events that are read at once.
+const PAGE: u32 = 2_000;
+/// The most events that are shown for one violation.
+const EVIDENCE_MAX: u32 = 20;
+
+/// How far a check has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What it is at: `payments`, `events` or `rows`.
+    pub stage: &'static str,
+    /// How many of them are done.
+    pub done: u64,
+    /// Of how many; 0 if that is not known.
+    pub total: u64,
+}
+
+/// Why it could not be checked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The journal cannot be read.
+    #[error(transparent)]
+    Journal(#[from] ReadError),
+    /// The rows cannot be read.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The payment provider does not tell.
+    #[error("the payment provider's ledger cannot be read: {0}")]
+    Provider(String),
+}
+
+/// Checks a store, and with a provider its ledger too.
+///
+/// # Errors
+/// [`Error`] when something cannot be read; what does not hold is in the report.
+pub async fn verify(
+    store: &Store,
+    provider: Option<&dyn Provider>,
+    mut progress: impl FnMut(Progress),
+) -> Result<Report, Error> {
+    let journal = store.journal();
+    let journal = journal.as_ref();
+    let ledger = match provider {
+        Some(provider) => Some(Ledger::read(provider, &mut progress).await?),
+        None => None,
+    };
+    let mut books = Books { shards: journal.shards(), ..Books::default() };
+    books.checked.shards = u64::from(books.shards);
+    let mut cursors = Vec::new();
+    for shard in 0..books.shards {
+        cursors.push(store.cursor(projections::NAME, shard).await?);
+    }
+    let before = store.shards().await?;
+    check_shards(&before, &cursors, &mut books.findings);
+    let total: i64 = before.iter().map(|shard| shard.last_pos).sum();
+    let total = u64::try_from(total).unwrap_or(0);
+    for shard in &before {
+        read_shard(journal, shard, &mut books, |done| {
+            progress(Progress { stage: "events", done, total });
+        })
+        .await?;
+    }
+    books.orders.finish(&mut books.findings);
+    books.compare_nouns();
+    books.check_timers(journal).await?;
+    Rows { store, journal, cursors }.compare(&mut books, &mut progress).await?;
+    if let (Some(provider), Some(ledger)) = (provider, &ledger) {
+        books.compare_money(journal, provider, ledger).await?;
+    }
+    check_epochs(&before, &store.shards().await?, &mut books.findings);
+    report(journal, books).await
+}
+
+/// A shard's row says where its last event is, and no projection is further.
+fn check_shards(shards: &[shard::Row], cursors: &[i64], findings: &mut Findings) {
+    for shard in shards {
+        let name = shard_name(shard.id);
+        if shard.last_pos != shard.max_pos {
+            let why = format!(
+                "its row says that its last event is at {}, but that is at {}",
+                shard.last_pos, shard.max_pos
+            );
+            findings.add(Invariant::I5, &name, &[shard.max_pos], why);
+        }
+        if shard.epoch < 0 || (shard.epoch == 0 && shard.last_pos > 0) {
+            let why = format!("it has events, but its epoch is {}", shard.epoch);
+            findings.add(Invariant::I5, &name, &[], why);
+        }
+        let cursor = cursors.get(usize::from(shard.id)).copied().unwrap_or(0);
+        if cursor > shard.last_pos.max(shard.max_pos) {
+            let why = format!("the rows stand at {cursor}, beyond the last event");
+            findings.add(Invariant::I6, &name, &[], why);
+        }
+    }
+}
+
+fn check_epochs(before: &[shard::Row], after: &[shard::Row], findings: &mut Findings) {
+    for (before, after) in before.iter().zip(after) {
+        if after.epoch < before.epoch || after.last_pos < before.last_pos {
+            let why = format!(
+                "it went back from epoch {} and position {} to {} and {}",
+                before.epoch, before.last_pos, after.epoch, after.last_pos
+            );
+            findings.add(Invariant::I5, shard_name(before.id), &[], why);
+        }
+    }
+}
+
+/// Reads a shard up to where it stood, and folds it in.
+async fn read_shard(
+    journal: &dyn Journal,
+    shard: &shard::Row,
+    books: &mut Books,
+    mut progress: impl FnMut(u64),
+) -> Result<(), ReadError> {
+    let end = shard.last_pos.max(shard.max_pos);
+    let mut pos = 0;
+    while pos < end {
+        let page = journal.read_shard(shard.id, pos, PAGE).await?;
+        if page.is_empty() {
+            break;
+        }
+        for record in page.iter().filter(|record| record.pos <= end) {
+            if record.pos != pos + 1 {
+                let why = format!("position {} follows position {pos}", record.pos);
+                let positions = [pos.max(1), record.pos];
+                books.findings.add(Invariant::I5, shard_name(shard.id), &positions, why);
+            }
+            pos = record.pos;
+            books.take(journal, record).await?;
+        }
+        progress(books.checked.events);
+        if page.last().is_none_or(|last| last.pos > end) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The report, with where to look for each violation, and the events of the first.
+async fn report(journal: &dyn Journal, books: Books) -> Result<Report, Error> {
+    let Books { checked, findings: Findings { mut kept, total }, .. } = books;
+    for violation in &mut kept {
+        violation.positions.sort_unstable();
+        violation.positions.dedup();
+        if violation.positions.is_empty() {
+            let entity = EntityId::new(&violation.entity);
+            let records = journal.read_entity(&entity, 0, EVIDENCE_MAX).await?;
+            violation.positions = records.iter().map(|record| record.pos).collect();
+        }
+    }
+    kept.sort_by_key(|violation| violation.invariant != Invariant::I5);
+    let mut evidence: Vec<Record> = Vec::new();
+    if let Some(first) = kept.first() {
+        let entity = EntityId::new(&first.entity);
+        let shard = entity.shard(journal.shards());
+        for pos in &first.positions {
+            let found = journal.read_shard(shard, pos - 1, 1).await?;
+            evidence.extend(found.into_iter().filter(|record| record.pos == *pos));
+        }
+    }
+    let ok = total.is_empty();
+    Ok(Report { ok, checked, violations: kept, violations_total: total, evidence })
+}

@@ -1,0 +1,470 @@
+//! Every order, folded, and what is checked of it by itself: its content (I1), that nothing is
+//! done twice (I2), and that its own ledger is what it owes (I3).
+//!
+//! A whole order takes one to a few kilobytes. When there are many, those at rest shrink to a
+//! summary of some 400 bytes, and are read from the journal again if another event comes.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt::{self, Write as _};
+use std::hash::{DefaultHasher, Hash, Hasher as _};
+
+use super::report::{Findings, Invariant};
+use crate::actors::projections::order_row;
+use crate::domain::entity::{EntityId, Noun as _, Record};
+use crate::domain::id::{Key, Sku};
+use crate::domain::money::{Currency, Rounding};
+use crate::domain::order::{Attempt, AttemptState, CapturePolicy, Event, Order, Phase, Placed};
+use crate::domain::pricing::{Line, Totals};
+use crate::domain::time::Timestamp;
+use crate::store;
+
+/// Whole orders in memory before those at rest shrink.
+const AWAKE_MAX: usize = 100_000;
+
+/// An order and what is known beside its state.
+pub(super) struct Entry {
+    pub seq: i64,
+    pub first_pos: i64,
+    pub last_pos: i64,
+    /// Its history cannot be folded: what follows from that is not reported again.
+    pub broken: bool,
+    pub cart_spent: bool,
+    /// An operator took money by hand.
+    pub by_hand: bool,
+    /// An operator gave a step up, or cleared an alert: equality is no longer owed.
+    pub overruled: bool,
+    pub row_seen: bool,
+    pub life: Life,
+}
+
+/// A whole order, or what is left of one.
+pub(super) enum Life {
+    Awake(Box<Order>),
+    Asleep(Box<Summary>),
+}
+
+/// Where an order stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    InFlight,
+    Confirmed,
+    Cancelled,
+}
+
+/// All that the last checks need of an order.
+#[derive(Clone, Debug)]
+pub(super) struct Summary {
+    pub standing: Standing,
+    pub stuck: bool,
+    pub number: Option<i64>,
+    pub currency: Currency,
+    pub total: i64,
+    pub captured: i64,
+    pub refunded: i64,
+    pub due: i64,
+    /// Money that is set aside and not taken.
+    pub set_aside: i64,
+    /// Whether the policy says that all of it is taken by now.
+    pub takes_all: bool,
+    pub attempts: Box<[Attempt]>,
+    pub operations: Box<[Done]>,
+    /// Units of each of its SKUs that are still to go out.
+    pub unshipped: Box<[(Sku, i64)]>,
+    pub timer: Option<Timestamp>,
+    pub row: u128,
+}
+
+/// A capture or refund that the provider has confirmed.
+#[derive(Clone, Debug)]
+pub(super) struct Done {
+    pub operation: Box<str>,
+    pub amount: i64,
+    pub refund: bool,
+}
+
+impl Summary {
+    pub(super) fn of(id: &EntityId, order: &Order, seq: i64) -> Self {
+        let rest = order.timer().is_none() && order.alert().is_none();
+        let captures = order.captures().iter().map(|one| (&one.operation, one.amount, false));
+        let refunds = order.refunds().iter().map(|one| (&one.operation, one.amount, true));
+        let operations = captures.chain(refunds).filter_map(|(operation, amount, refund)| {
+            let operation = operation.as_deref()?.into();
+            Some(Done { operation, amount, refund })
+        });
+        let lines = || order.placed().into_iter().flat_map(|placed| &placed.lines);
+        let unshipped = |sku: &Sku| -> i64 {
+            lines().filter(|line| line.sku == *sku).map(|line| order.unshipped(line.id)).sum()
+        };
+        let set_aside: i64 = order.attempts().iter().map(Attempt::authorized).sum();
+        Self {
+            standing: match order.phase() {
+                Phase::Confirmed if rest => Standing::Confirmed,
+                Phase::Cancelled if rest => Standing::Cancelled,
+                _ => Standing::InFlight,
+            },
+            stuck: !order.stuck().is_empty() || order.alert().is_some(),
+            number: order.number(),
+            currency: order.placed().map_or(Currency::XXX, |placed| placed.currency),
+            total: order.total(),
+            captured: order.captured(),
+            refunded: order.refunded(),
+            due: order.due(),
+            set_aside: (set_aside - order.captured()).max(0),
+            takes_all: match order.placed().map(|placed| placed.capture) {
+                Some(CapturePolicy::AtOnce) => true,
+                Some(CapturePolicy::AtDispatch) => !order.fulfillments().is_empty(),
+                Some(CapturePolicy::ByHand) | None => false,
+            },
+            attempts: order.attempts().into(),
+            operations: operations.collect(),
+            unshipped: order
+                .units()
+                .into_keys()
+                .map(|sku| (sku.clone(), unshipped(&sku)))
+                .collect(),
+            timer: order.timer(),
+            row: row_digest(&order_row(id, order, seq)),
+        }
+    }
+
+    /// What is wrong with its own ledger, once nothing is under way.
+    fn fault(&self, entry: &Entry) -> Option<String> {
+        let Self { total, captured, refunded, due, .. } = self;
+        match self.standing {
+            Standing::InFlight => None,
+            _ if entry.overruled => None,
+            Standing::Cancelled if captured != refunded => Some(format!(
+                "it is cancelled, but {captured} were captured and {refunded} refunded"
+            )),
+            Standing::Cancelled if self.set_aside > 0 => Some(format!(
+                "it is cancelled, but {} of the buyer's money are still set aside",
+                self.set_aside
+            )),
+            Standing::Cancelled => None,
+            Standing::Confirmed if self.takes_all && !entry.by_hand => {
+                (captured - refunded != *due).then(|| {
+                    format!(
+                        "it is at rest with {captured} captured and {refunded} refunded, but \
+                         {due} of {total} are due"
+                    )
+                })
+            }
+            Standing::Confirmed => (captured > total || refunded > captured)
+                .then(|| format!("{captured} were captured and {refunded} refunded of {total}")),
+        }
+    }
+}
+
+/// All orders.
+#[derive(Default)]
+pub(super) struct Orders {
+    pub all: HashMap<Key, Entry>,
+    pub keys: HashMap<u128, Key>,
+    pub operations: HashSet<u128>,
+    awake: usize,
+    awake_max: usize,
+}
+
+impl Orders {
+    /// Whether an order must be read again before the next event can be folded in.
+    pub(super) fn asleep(&self, key: Key) -> bool {
+        self.all.get(&key).is_some_and(|entry| matches!(entry.life, Life::Asleep(_)))
+    }
+
+    pub(super) fn wake(&mut self, key: Key, order: Order) {
+        if let Some(entry) = self.all.get_mut(&key) {
+            entry.life = Life::Awake(Box::new(order));
+            self.awake += 1;
+        }
+    }
+
+    /// The whole order, if it is in memory.
+    pub(super) fn awake(&self, key: Key) -> Option<&Order> {
+        match &self.all.get(&key)?.life {
+            Life::Awake(order) => Some(order),
+            Life::Asleep(_) => None,
+        }
+    }
+
+    /// Notes that an order's history cannot be folded.
+    pub(super) fn give_up(&mut self, key: Key, pos: i64) {
+        self.all.entry(key).or_insert_with(|| Entry::new(pos)).broken = true;
+    }
+
+    /// Folds an event in; the order is awake.
+    pub(super) fn take(
+        &mut self,
+        key: Key,
+        record: &Record,
+        event: &Event,
+        findings: &mut Findings,
+    ) {
+        let entry = self.all.entry(key).or_insert_with(|| {
+            self.awake += 1;
+            Entry::new(record.pos)
+        });
+        let Life::Awake(order) = &mut entry.life else {
+            return;
+        };
+        let mut add = |(invariant, message): (Invariant, String)| {
+            findings.add(invariant, &record.entity, &[record.pos], message);
+        };
+        if let Some(fault) = unexpected(order, event, record) {
+            add(fault);
+        }
+        match event {
+            Event::Placed { placed, .. } => {
+                content_faults(placed, &record.entity).into_iter().for_each(&mut add);
+                if let Some(idempotency) = record.cause().idempotency {
+                    let digest = digest(&(&idempotency.key, idempotency.digest));
+                    if let Some(other) = self.keys.insert(digest, key)
+                        && other != key
+                    {
+                        let why = format!(
+                            "it was placed under the idempotency key that made ord_{other}"
+                        );
+                        add((Invariant::I2, why));
+                    }
+                }
+            }
+            Event::Captured { operation, .. } | Event::Refunded { operation, .. }
+                if !self.operations.insert(digest(operation)) =>
+            {
+                let why = format!("the provider's operation {operation} is booked twice");
+                add((Invariant::I2, why));
+            }
+            Event::CaptureRequested { .. } => entry.by_hand = true,
+            Event::StepSkipped { .. } | Event::AlertCleared { .. } => entry.overruled = true,
+            _ => {}
+        }
+        order.evolve(event, record.at);
+        if let Some(fault) = impossible(order, event) {
+            add((Invariant::I3, fault));
+        }
+        (entry.seq, entry.last_pos) = (record.seq, record.pos);
+    }
+
+    /// Lets orders at rest shrink, if there are many.
+    pub(super) fn shrink(&mut self) {
+        if self.awake <= self.awake_max.max(AWAKE_MAX) {
+            return;
+        }
+        self.awake = 0;
+        for (key, entry) in &mut self.all {
+            if let Life::Awake(order) = &entry.life {
+                let summary = Summary::of(&EntityId::new(&format!("ord_{key}")), order, entry.seq);
+                if summary.standing == Standing::InFlight {
+                    self.awake += 1;
+                } else {
+                    entry.life = Life::Asleep(Box::new(summary));
+                }
+            }
+        }
+        self.awake_max = 2 * self.awake;
+    }
+
+    /// Checks each order by itself, now that there are no more events.
+    pub(super) fn finish(&mut self, findings: &mut Findings) {
+        for (key, entry) in &mut self.all {
+            let id = EntityId::new(&format!("ord_{key}"));
+            if let Life::Awake(order) = &entry.life {
+                entry.life = Life::Asleep(Box::new(Summary::of(&id, order, entry.seq)));
+            }
+            let Life::Asleep(summary) = &entry.life else { continue };
+            if entry.broken {
+                continue;
+            }
+            let positions = [entry.first_pos, entry.last_pos];
+            if let Some(fault) = summary.fault(entry) {
+                findings.add(Invariant::I3, &id, &positions, fault);
+            }
+            if summary.standing != Standing::InFlight && !entry.cart_spent {
+                let why = "it is at rest, but its cart was never spent";
+                findings.add(Invariant::I1, &id, &positions, why);
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn new(pos: i64) -> Self {
+        Self {
+            seq: 0,
+            first_pos: pos,
+            last_pos: pos,
+            broken: false,
+            cart_spent: false,
+            by_hand: false,
+            overruled: false,
+            row_seen: false,
+            life: Life::Awake(Box::default()),
+        }
+    }
+
+    /// What is left of it, once [`Orders::finish`] was called.
+    pub(super) fn summary(&self) -> Option<&Summary> {
+        match &self.life {
+            Life::Asleep(summary) => Some(summary),
+            Life::Awake(_) => None,
+        }
+    }
+}
+
+/// Why an event cannot follow the state that it meets.
+fn unexpected(order: &Order, event: &Event, record: &Record) -> Option<(Invariant, String)> {
+    let twice = |what: &str, number: u32| {
+        Some((Invariant::I2, format!("{what} {number} is in its journal twice, or out of turn")))
+    };
+    match event {
+        Event::Placed { .. } => (order.placed().is_some() || record.seq != 1)
+            .then(|| (Invariant::I1, "it was placed twice".to_owned())),
+        _ if order.placed().is_none() => {
+            Some((Invariant::I1, "it has events, but was never placed".to_owned()))
+        }
+        Event::PaymentRequested { attempt, amount, .. } => {
+            if order.attempts().iter().any(|one| one.number >= *attempt) {
+                return twice("payment attempt", *attempt);
+            }
+            (*amount != order.total()).then(|| {
+                let total = order.total();
+                (Invariant::I3, format!("{amount} were asked for, but it comes to {total}"))
+            })
+        }
+        Event::CaptureRequested { capture, .. } => {
+            if order.captures().iter().any(|one| one.number >= *capture) {
+                return twice("capture", *capture);
+            }
+            None
+        }
+        Event::Captured { capture, .. } => {
+            let mut known = order.captures().iter();
+            if known.any(|one| one.number == *capture && one.operation.is_some()) {
+                return twice("capture", *capture);
+            }
+            None
+        }
+        Event::RefundRequested { refund } => {
+            if order.refunds().iter().any(|one| one.number >= refund.number) {
+                return twice("refund", refund.number);
+            }
+            None
+        }
+        Event::Refunded { refund, .. } => {
+            let mut known = order.refunds().iter();
+            if !known.any(|one| one.number == *refund && one.operation.is_none()) {
+                return twice("refund", *refund);
+            }
+            None
+        }
+        Event::Fulfilled { fulfillment } => {
+            if order.fulfillments().iter().any(|one| one.number >= fulfillment.number) {
+                return twice("fulfillment", fulfillment.number);
+            }
+            None
+        }
+        Event::Confirmed { .. } if order.number().is_some() => {
+            Some((Invariant::I2, "it was confirmed twice".to_owned()))
+        }
+        Event::Confirmed { .. } if !order.paid() => {
+            Some((Invariant::I3, "it was confirmed without being paid for".to_owned()))
+        }
+        _ => None,
+    }
+}
+
+/// What can be true of no order at any time, looked at after events that may lead to it.
+fn impossible(order: &Order, event: &Event) -> Option<String> {
+    let (captured, refunded) = (order.captured(), order.refunded());
+    match event {
+        Event::Captured { .. } | Event::Refunded { .. } if refunded > captured => {
+            Some(format!("{refunded} were refunded of {captured} captured"))
+        }
+        Event::Captured { .. } if captured > order.total() => {
+            Some(format!("{captured} were captured of {}", order.total()))
+        }
+        Event::RefundRequested { .. } if order.refunds_requested() > captured => {
+            Some(format!("{} are to be refunded of {captured} captured", order.refunds_requested()))
+        }
+        Event::RefundRequested { .. } | Event::Fulfilled { .. } => {
+            let lines = order.placed().into_iter().flat_map(|placed| &placed.lines);
+            let over = lines.into_iter().find(|line| order.unshipped(line.id) < 0)?;
+            Some(format!("more units of line {} went out or back than it has", over.id))
+        }
+        _ => None,
+    }
+}
+
+/// What does not add up in what was frozen.
+fn content_faults(placed: &Placed, entity: &EntityId) -> Vec<(Invariant, String)> {
+    let mut faults = Vec::new();
+    if placed.order.to_string() != entity.as_str() {
+        faults.push((Invariant::I1, format!("its content says that it is {}", placed.order)));
+    }
+    if placed.lines.is_empty() {
+        faults.push((Invariant::I1, "it has no lines".to_owned()));
+    }
+    let included = placed.totals.tax_included;
+    for line in placed.lines.iter().filter(|line| !line_adds_up(line, included)) {
+        let Line { id, quantity, unit_price, total, tax, .. } = line;
+        let why = format!(
+            "line {id} does not add up: {quantity} x {unit_price} are said to be {total}, with \
+             {tax} tax"
+        );
+        faults.push((Invariant::I1, why));
+    }
+    match Totals::of(&placed.lines, Some(&placed.delivery), included) {
+        Ok(totals) if totals == placed.totals => {}
+        Ok(totals) => faults.push((
+            Invariant::I1,
+            format!("its rows come to {}, its total says {}", totals.total, placed.totals.total),
+        )),
+        Err(error) => faults.push((Invariant::I1, format!("its total {error}"))),
+    }
+    faults
+}
+
+/// Whether a line is its price times its units, under either way of rounding.
+fn line_adds_up(line: &Line, included: bool) -> bool {
+    [Rounding::HalfEven, Rounding::HalfUp].into_iter().any(|rounding| {
+        let tax = if included {
+            line.tax_rate.included_in(line.total, rounding)
+        } else {
+            line.tax_rate.added_to(line.total, rounding)
+        };
+        line.quantity > 0
+            && line.unit_price.times(line.quantity, rounding) == Ok(line.total)
+            && tax == Ok(line.tax)
+    })
+}
+
+/// A digest for telling apart what is in one store; nobody attacks it.
+pub(super) fn digest(value: &(impl Hash + ?Sized)) -> u128 {
+    let half = |seed: u8| {
+        let mut hasher = DefaultHasher::new();
+        (seed, value).hash(&mut hasher);
+        u128::from(hasher.finish())
+    };
+    half(0) << 64 | half(1)
+}
+
+/// A digest of a row as it is shown.
+pub(super) fn row_digest(row: &store::order::Row) -> u128 {
+    struct Digest(DefaultHasher, DefaultHasher);
+    impl fmt::Write for Digest {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            self.0.write(text.as_bytes());
+            self.1.write(text.as_bytes());
+            Ok(())
+        }
+    }
+    let mut digest = Digest(DefaultHasher::new(), DefaultHasher::new());
+    digest.1.write_u8(1);
+    // Writing to a digest does not fail.
+    let _infallible = write!(digest, "{row:?}");
+    u128::from(digest.0.finish()) << 64 | u128::from(digest.1.finish())
+}
+
+/// Whether an attempt's outcome is known and none of its money is the order's.
+pub(super) const fn closed(attempt: &Attempt) -> bool {
+    matches!(attempt.state, AttemptState::Declined { .. } | AttemptState::Reversed)
+}

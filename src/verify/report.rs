@@ -1,0 +1,269 @@
+//! What a check comes to: counts, violations, and the text a person reads.
+//!
+//! Nothing is checked here.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
+
+use serde::Serialize;
+
+use crate::domain::entity::{EntityId, Record};
+
+/// How many violations are kept; all are counted.
+pub const VIOLATIONS_MAX: usize = 100;
+/// How many events are printed below the first violation.
+const EVENTS_PRINTED_MAX: usize = 20;
+/// How many bytes of an event's data are printed.
+const DATA_BYTES_MAX: usize = 1_000;
+
+/// What must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum Invariant {
+    /// Every acknowledged order is there with its content.
+    I1,
+    /// Nothing is done twice: one order a key, one capture a number, one number an order.
+    I2,
+    /// The money: journal and provider agree with what is due.
+    I3,
+    /// The stock adds up at every moment, and orders have what they were promised.
+    I4,
+    /// The journal has no gaps, and who is under way will be woken.
+    I5,
+    /// Every row that is made of events equals their fold.
+    I6,
+}
+
+impl Invariant {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::I1, Self::I2, Self::I3, Self::I4, Self::I5, Self::I6];
+}
+
+impl fmt::Display for Invariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+/// Something that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Violation {
+    /// What should hold.
+    pub invariant: Invariant,
+    /// Whom it concerns: an entity of the journal, a shard, or a payment of the provider.
+    pub entity: String,
+    /// What is wrong, in a sentence.
+    pub message: String,
+    /// Where in its shard the events stand that show it.
+    pub positions: Vec<i64>,
+}
+
+/// How much was looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "each counts what its name says")]
+pub struct Checked {
+    pub shards: u64,
+    pub events: u64,
+    pub orders: u64,
+    pub confirmed: u64,
+    pub cancelled: u64,
+    pub in_flight: u64,
+    pub stuck: u64,
+    pub overruled: u64,
+    pub carts: u64,
+    pub carts_spent: u64,
+    pub stock_items: u64,
+    pub products: u64,
+    pub numbers: u64,
+    pub idempotency_keys: u64,
+    pub operations: u64,
+    pub allocations: u64,
+    pub holds: u64,
+    pub timers: u64,
+    pub order_rows: u64,
+    pub stock_rows: u64,
+    pub product_rows: u64,
+    /// The provider's payments; `null` if it was not asked.
+    pub payments: Option<u64>,
+    /// Differences that were settled by reading both sides again.
+    pub settled: u64,
+}
+
+/// What a check came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Whether all holds.
+    pub ok: bool,
+    /// How much was looked at.
+    pub checked: Checked,
+    /// The first violations, at most [`VIOLATIONS_MAX`].
+    pub violations: Vec<Violation>,
+    /// How many violations there are of each invariant that is violated.
+    pub violations_total: BTreeMap<Invariant, u64>,
+    /// The events that show the first violation.
+    #[serde(skip)]
+    pub evidence: Vec<Record>,
+}
+
+/// Collects violations.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    pub kept: Vec<Violation>,
+    pub total: BTreeMap<Invariant, u64>,
+}
+
+impl Findings {
+    pub(super) fn add(
+        &mut self,
+        invariant: Invariant,
+        entity: impl fmt::Display,
+        positions: &[i64],
+        message: impl Into<String>,
+    ) {
+        *self.total.entry(invariant).or_insert(0) += 1;
+        if self.kept.len() < VIOLATIONS_MAX {
+            let (entity, message) = (entity.to_string(), message.into());
+            self.kept.push(Violation { invariant, entity, message, positions: positions.to_vec() });
+        }
+    }
+}
+
+impl Report {
+    /// All that holds, a line an invariant, or the first violation with its events.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _infallible = if self.ok { self.proof(&mut text) } else { self.complaint(&mut text) };
+        text
+    }
+
+    fn proof(&self, text: &mut String) -> fmt::Result {
+        let c = &self.checked;
+        writeln!(text, "All holds: {} events on {} shards, folded again.", c.events, c.shards)?;
+        writeln!(
+            text,
+            "  I1 orders      {} placed ({} confirmed, {} cancelled, {} under way), of {} carts \
+             {} spent; content and totals add up",
+            c.orders, c.confirmed, c.cancelled, c.in_flight, c.carts, c.carts_spent
+        )?;
+        writeln!(
+            text,
+            "  I2 once        {} idempotency keys, {} provider operations, {} order numbers: each \
+             one once, no gap",
+            c.idempotency_keys, c.operations, c.numbers
+        )?;
+        match c.payments {
+            Some(payments) => writeln!(
+                text,
+                "  I3 money       captured less refunded is what is due; {payments} payments of \
+                 the provider agree",
+            )?,
+            None => writeln!(
+                text,
+                "  I3 money       captured less refunded is what is due (the provider was not \
+                 asked: --sandbox-psp)",
+            )?,
+        }
+        writeln!(
+            text,
+            "  I4 stock       {} SKUs add up after every event; {} allocations and {} holds \
+             belong to their orders",
+            c.stock_items, c.allocations, c.holds
+        )?;
+        writeln!(
+            text,
+            "  I5 journal     positions and seqs dense; {} timers wake what is under way",
+            c.timers
+        )?;
+        writeln!(
+            text,
+            "  I6 read models {} orders, {} stock levels, {} products equal their events",
+            c.order_rows, c.stock_rows, c.product_rows
+        )?;
+        if c.stuck > 0 {
+            writeln!(text, "  {} orders wait for an operator", c.stuck)?;
+        }
+        if c.overruled > 0 {
+            writeln!(text, "  {} orders were finished by an operator's word", c.overruled)?;
+        }
+        Ok(())
+    }
+
+    fn complaint(&self, text: &mut String) -> fmt::Result {
+        let total: u64 = self.violations_total.values().sum();
+        let by: Vec<String> =
+            self.violations_total.iter().map(|(of, count)| format!("{of}: {count}")).collect();
+        writeln!(
+            text,
+            "{total} violations ({}) in {} events.",
+            by.join(", "),
+            self.checked.events
+        )?;
+        let Some(first) = self.violations.first() else {
+            return Ok(());
+        };
+        writeln!(text, "\n{} {}: {}", first.invariant, first.entity, first.message)?;
+        for record in self.evidence.iter().take(EVENTS_PRINTED_MAX) {
+            writeln!(
+                text,
+                "  pos {} seq {} {} v{} at {} by {}\n    {}",
+                record.pos,
+                record.seq,
+                record.kind,
+                record.version,
+                record.at,
+                record.cause,
+                printable(&record.data)
+            )?;
+        }
+        for other in self.violations.iter().skip(1).take(9) {
+            writeln!(text, "\n{} {}: {}", other.invariant, other.entity, other.message)?;
+        }
+        if total > 10 {
+            writeln!(text, "\n... {} more; --json has the first {VIOLATIONS_MAX}", total - 10)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text().trim_end())
+    }
+}
+
+/// An event's data without what pays for anything, and not endless.
+fn printable(data: &str) -> String {
+    let hidden = match serde_json::from_str::<serde_json::Value>(data) {
+        Ok(mut value) => {
+            hide(&mut value);
+            value.to_string()
+        }
+        Err(_) => data.to_owned(),
+    };
+    match hidden.char_indices().nth(DATA_BYTES_MAX) {
+        Some((end, _)) => format!("{}...", &hidden[..end]),
+        None => hidden,
+    }
+}
+
+fn hide(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            for (name, field) in fields {
+                if name == "token" {
+                    *field = "...".into();
+                } else {
+                    hide(field);
+                }
+            }
+        }
+        serde_json::Value::Array(all) => all.iter_mut().for_each(hide),
+        _ => {}
+    }
+}
+
+/// Names a shard where no entity is to blame.
+pub(super) fn shard_name(shard: u16) -> EntityId {
+    EntityId::new(&format!("shard {shard}"))
+}

@@ -1,0 +1,95 @@
+//! Whoever is under way has a timer that wakes it (I5).
+//!
+//! A timer of somebody who is at rest fires in vain and is no violation.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::books::{Books, replay};
+use super::report::Invariant;
+use crate::domain::entity::{EntityId, Noun};
+use crate::domain::id::OrderId;
+use crate::domain::order::{self, Order};
+use crate::domain::stock::Stock;
+use crate::domain::time::{Span, Timestamp};
+use crate::store::journal::{Journal, ReadError};
+
+/// Timers that are read at once.
+const PAGE: u32 = 1_000;
+/// How late a timer may be: one that fired in vain is set again a little later.
+const LATENESS: Span = Span::from_secs(3_600);
+/// How often an entity without a timer is looked at again, and the pause before.
+const TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Who wants to be woken, when at the latest, and its last event's position.
+type Wanted = HashMap<EntityId, (Timestamp, i64)>;
+
+impl Books {
+    /// Looks for everybody's timer.
+    pub(super) async fn check_timers(&mut self, journal: &dyn Journal) -> Result<(), ReadError> {
+        let mut wanted = self.wanted();
+        let latest = |at: Timestamp, newest: Timestamp| at.max(newest) + LATENESS;
+        for shard in 0..self.shards {
+            let mut after: Option<EntityId> = None;
+            loop {
+                let page = journal.timers_of(shard, "", after.as_ref(), PAGE).await?;
+                let Some(last) = page.last() else { break };
+                after = Some(last.entity.clone());
+                for timer in &page {
+                    self.checked.timers += 1;
+                    let Some((at, pos)) = wanted.remove(&timer.entity) else { continue };
+                    if timer.due_at > latest(at, self.newest_at) {
+                        let why = format!(
+                            "it must be woken at {at}, but its timer is due at {}",
+                            timer.due_at
+                        );
+                        self.findings.add(Invariant::I5, &timer.entity, &[pos], why);
+                    }
+                }
+            }
+        }
+        for (entity, (at, pos)) in wanted {
+            if missing(journal, &entity).await? {
+                let why = format!("it must be woken at {at}, but has no timer");
+                self.findings.add(Invariant::I5, &entity, &[pos], why);
+            }
+        }
+        Ok(())
+    }
+
+    fn wanted(&self) -> Wanted {
+        let orders = self.orders.all.iter().filter(|(_, entry)| !entry.broken);
+        let orders = orders.filter_map(|(key, entry)| {
+            let at = entry.summary()?.timer?;
+            Some((order::entity_id(OrderId(*key)), (at, entry.last_pos)))
+        });
+        let stock = self.stock.all.iter().filter(|(_, entry)| !entry.broken);
+        let stock = stock
+            .filter_map(|(id, entry)| Some((id.clone(), (entry.state.timer()?, entry.last_pos))));
+        orders.chain(stock).collect()
+    }
+}
+
+/// Whether an entity still wants a timer and has none, looked at again while it may be moving.
+async fn missing(journal: &dyn Journal, entity: &EntityId) -> Result<bool, ReadError> {
+    for _ in 0..TRIES {
+        let wants = if entity.prefix() == Order::PREFIX {
+            wants::<Order>(journal, entity).await?
+        } else {
+            wants::<Stock>(journal, entity).await?
+        };
+        let shard = entity.shard(journal.shards());
+        let there = journal.timers_of(shard, entity.as_str(), None, 1).await?;
+        if !wants || there.iter().any(|timer| timer.entity == *entity) {
+            return Ok(false);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(true)
+}
+
+async fn wants<N: Noun>(journal: &dyn Journal, entity: &EntityId) -> Result<bool, ReadError> {
+    let folded = replay::<N>(journal, entity, i64::MAX).await?;
+    Ok(folded.is_some_and(|folded| folded.state.timer().is_some()))
+}

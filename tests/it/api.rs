@@ -1,0 +1,461 @@
+//! The HTTP API in process: who may call what, carts, bad input, products, stock and orders.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kontor::http::server::{self, Options, Server};
+use kontor::http::{Access, routes};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::shop::Shop;
+
+struct Api {
+    shop: Shop,
+    server: Server,
+    client: reqwest::Client,
+    admin: String,
+}
+
+struct Answer {
+    status: u16,
+    headers: reqwest::header::HeaderMap,
+    body: Value,
+}
+
+impl Answer {
+    fn code(&self) -> &str {
+        self.body["code"].as_str().unwrap_or("")
+    }
+
+    fn etag(&self) -> String {
+        self.headers["etag"].to_str().unwrap().to_owned()
+    }
+}
+
+impl Api {
+    async fn open() -> Self {
+        let shop = Shop::open().await;
+        let listen = "127.0.0.1:0".parse().unwrap();
+        let options = Options {
+            listen,
+            workers: 1,
+            body_timeout_secs: 1,
+            shutdown_timeout_secs: 1,
+            ..Options::default()
+        };
+        let server = server::start(options, Arc::clone(&shop.node)).await.unwrap();
+        let client = reqwest::Client::builder().build().unwrap();
+        let admin = key(&shop, "admin").await;
+        Self { shop, server, client, admin }
+    }
+
+    fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        self.client.request(method, format!("{}{path}", self.server.url()))
+    }
+
+    async fn admin(&self, method: &str, path: &str, body: Value) -> Answer {
+        let request = self.request(method, path).bearer_auth(&self.admin);
+        send(if method == "GET" { request } else { request.json(&body) }).await
+    }
+
+    async fn post(&self, path: &str, body: Value) -> Answer {
+        send(self.request("POST", path).json(&body)).await
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        send(self.request("GET", path)).await
+    }
+
+    async fn close(self) {
+        self.server.stop().await;
+        self.shop.node.stop().await;
+    }
+}
+
+async fn send(request: reqwest::RequestBuilder) -> Answer {
+    let response = request.send().await.unwrap();
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let text = response.text().await.unwrap();
+    let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+    Answer { status, headers, body }
+}
+
+async fn key(shop: &Shop, scope: &str) -> String {
+    let scopes = [scope.to_owned()];
+    let made = shop.node.store.create_key("test", &scopes, shop.node.clock.now());
+    made.await.unwrap().1.reveal().to_owned()
+}
+
+fn address() -> Value {
+    json!({"name": "Ada", "line1": "1 High Street", "city": "London", "postal_code": "N1 1AA",
+        "country": "GB"})
+}
+
+fn full_cart(sku: &str, quantity: i64) -> Value {
+    json!({"currency": "GBP", "email": "ada@example.com", "delivery_option": "standard",
+        "shipping_address": address(), "lines": [{"sku": sku, "quantity": quantity}]})
+}
+
+fn pay(token: &str) -> Value {
+    json!({"payment": {"provider": "sandbox", "token": token}})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_lets_in_whom_the_table_says() {
+    let api = Api::open().await;
+    let (other, weak) = (key(&api.shop, "nothing").await, "sk_0000_0000".to_owned());
+    for route in routes::TABLE {
+        let id = "cart_01h455vb4pex5vsknk084sn02q";
+        let order = "ord_01h455vb4pex5vsknk084sn02q";
+        let path = route.path.replace("{line}", "1").replace("{sku}", "A").replace("{code}", "x");
+        let path = path.replace("{location}", "main").replace("{file:.*}", "index.html");
+        let path = path.replace("{provider}", "sandbox");
+        let path = path.replace("{id}", if path.contains("orders") { order } else { id });
+        let call = |bearer: Option<&str>| {
+            let request = api.request(route.method.as_str(), &path);
+            let request = match bearer {
+                Some(text) => request.bearer_auth(text),
+                None => request,
+            };
+            send(request.json(&json!({"?": 1})))
+        };
+        let name = format!("{} {}", route.method, route.path);
+        let anyone = call(None).await;
+        assert!(anyone.headers.contains_key("x-request-id"), "{name}");
+        match route.access {
+            Access::Key(scope) => {
+                assert_eq!((anyone.status, anyone.code()), (401, "unauthorized"), "{name}");
+                assert_eq!(call(Some(&weak)).await.status, 401, "{name}");
+                let refused = call(Some(&other)).await;
+                assert_eq!((refused.status, refused.code()), (403, "forbidden"), "{name}");
+                let right = key(&api.shop, scope.as_str()).await;
+                for good in [&right, &api.admin] {
+                    let status = call(Some(good)).await.status;
+                    assert!(![401, 403, 405, 500].contains(&status), "{name}: {status}");
+                }
+            }
+            Access::Cart => {
+                assert!(![401, 403, 405, 500].contains(&anyone.status), "{name}");
+                assert_eq!(call(Some(&weak)).await.status, 401, "{name}");
+            }
+            Access::Order | Access::Webhook => assert_eq!(anyone.status, 401, "{name}"),
+            Access::Public => assert!(![401, 403, 405, 500].contains(&anyone.status), "{name}"),
+        }
+        let wrong = send(api.request("OPTIONS", &path)).await;
+        assert_eq!((wrong.status, wrong.code()), (405, "method_not_allowed"), "{name}");
+        assert!(wrong.headers["allow"].to_str().unwrap().contains(route.method.as_str()), "{name}");
+    }
+    api.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cart_is_made_changed_and_guarded_by_its_version() {
+    let api = Api::open().await;
+    api.shop.sell("A", 255, 10).await;
+    let made = api.post("/v1/store/carts", json!({})).await;
+    assert_eq!(made.status, 201, "{}", made.body);
+    let codes = |answer: &Answer| -> Vec<String> {
+        let list = answer.body["requirements"].as_array().unwrap().iter();
+        list.map(|one| one["code"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(
+        codes(&made),
+        ["lines_missing", "email_missing", "shipping_address_missing", "delivery_option_missing"]
+    );
+    let path = format!("/v1/store/carts/{}", made.body["id"].as_str().unwrap());
+    let lines = format!("{path}/lines");
+    api.post(&lines, json!({"sku": "A", "quantity": 1})).await;
+    let added = api.post(&lines, json!({"lines": [{"sku": "A", "quantity": 1}]})).await;
+    assert_eq!((added.status, &added.body["lines"][0]["quantity"]), (200, &json!(2)));
+    assert_eq!(added.body["totals"]["total"], json!({"amount": 510, "currency": "GBP"}));
+    let line = format!("{lines}/1");
+    let stale = api.request("PATCH", &line).header("If-Match", made.etag());
+    let stale = send(stale.json(&json!({"quantity": 3}))).await;
+    assert_eq!((stale.status, stale.code()), (412, "version_mismatch"));
+    let fresh = api.request("PATCH", &line).header("If-Match", added.etag());
+    let fresh = send(fresh.json(&json!({"quantity": 3}))).await;
+    assert_eq!((fresh.status, &fresh.body["lines"][0]["quantity"]), (200, &json!(3)));
+    let said = json!({"email": "ada@example.com", "reference": "PO 7", "delivery_option": "standard",
+        "shipping_address": address()});
+    let said = send(api.request("PATCH", &path).json(&said)).await;
+    assert!(codes(&said).is_empty(), "{}", said.body);
+    let cleared = send(api.request("PATCH", &path).json(&json!({"email": null}))).await;
+    assert_eq!(
+        (&cleared.body["email"], &cleared.body["reference"]),
+        (&Value::Null, &json!("PO 7"))
+    );
+    let emptied = send(api.request("DELETE", &line)).await;
+    assert_eq!((emptied.status, &emptied.body["lines"]), (200, &json!([])));
+    assert_eq!(send(api.request("DELETE", &line)).await.status, 404);
+    assert_eq!(api.get("/v1/store/carts/cart_x").await.code(), "not_found");
+    api.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_makes_one_cart_and_one_line() {
+    let api = Api::open().await;
+    api.shop.sell("A", 100, 10).await;
+    let send_as = |key: &'static str, path: String, body: Value| {
+        send(api.request("POST", &path).header("Idempotency-Key", key).json(&body))
+    };
+    let send_with = |path: String, body: Value| send_as("k1", path, body);
+    let body = json!({"email": "ada@example.com"});
+    let first = send_with("/v1/store/carts".into(), body.clone()).await;
+    let again = send_with("/v1/store/carts".into(), body).await;
+    assert_eq!((first.status, again.status), (201, 201));
+    assert_eq!(first.body["id"], again.body["id"]);
+    let other = send_with("/v1/store/carts".into(), json!({})).await;
+    assert_eq!((other.status, other.code()), (422, "idempotency_key_reused"));
+    let lines = format!("/v1/store/carts/{}/lines", first.body["id"].as_str().unwrap());
+    for _ in 0..2 {
+        let added = send_as("k2", lines.clone(), json!({"sku": "A", "quantity": 2})).await;
+        assert_eq!(added.body["lines"][0]["quantity"], 2, "{}", added.body);
+    }
+    api.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_input_is_named() {
+    let api = Api::open().await;
+    api.shop.sell("A", 100, 10).await;
+    let json_type = "application/json";
+    let deep = format!("{}{}", "[".repeat(40), "]".repeat(40));
+    let large = format!("{{\"email\": \"{}\"}}", "x".repeat(1 << 20));
+    let cases = [
+        ("", json_type, 400, "malformed_json"),
+        ("{", json_type, 400, "malformed_json"),
+        (&deep, json_type, 400, "malformed_json"),
+        ("[]", json_type, 422, "invalid_request"),
+        ("{\"color\": 1}", json_type, 422, "invalid_request"),
+        ("{\"currency\": \"XXX\"}", json_type, 422, "invalid_request"),
+        ("{\"lines\": [{\"sku\": \"B\", \"quantity\": 1}]}", json_type, 422, "unknown_sku"),
+        (
+            "{\"currency\": \"EUR\", \"lines\": [{\"sku\": \"A\", \"quantity\": 1}]}",
+            json_type,
+            422,
+            "currency_mismatch",
+        ),
+        ("{\"delivery_option\": \"drone\"}", json_type, 422, "unknown_delivery_option"),
+        (
+            "{\"lines\": [{\"sku\": \"A\", \"quantity\": 1, \"unit_price\": {\"amount\": 1, \"currency\": \"GBP\"}}]}",
+            json_type,
+            401,
+            "unauthorized",
+        ),
+        ("{}", "text/plain", 415, "unsupported_media_type"),
+        ("{}", "application/json; charset=latin1", 415, "unsupported_media_type"),
+        (&large, json_type, 413, "payload_too_large"),
+    ];
+    for (body, kind, status, code) in cases {
+        let request = api.request("POST", "/v1/store/carts").header("Content-Type", kind);
+        let answer = send(request.body(body.to_owned())).await;
+        let shown = &body[..body.len().min(80)];
+        assert_eq!((answer.status, answer.code()), (status, code), "{shown}: {}", answer.body);
+        assert_eq!(answer.headers["content-type"], "application/problem+json", "{shown}");
+        let page = api.get(answer.body["type"].as_str().unwrap()).await;
+        assert_eq!(page.status, 200, "{shown}");
+    }
+    assert_eq!(api.get("/v1/store/products?color=red").await.code(), "unknown_filter");
+    assert_eq!(api.get("/v1/store/products?after=zz").await.code(), "invalid_cursor");
+    assert_eq!(api.get("/v1/nothing").await.code(), "not_found");
+    let key = api.request("POST", "/v1/store/carts").header("Idempotency-Key", "a b");
+    assert_eq!(send(key.json(&json!({}))).await.body["errors"][0]["field"], "Idempotency-Key");
+    api.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_never_ends_is_given_up() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let api = Api::open().await;
+    let mut line = tokio::net::TcpStream::connect(api.server.addr()).await.unwrap();
+    let head = "POST /v1/store/carts HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+                Content-Length: 100\r\n\r\n{";
+    line.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    let read = line.read_exact(&mut answer);
+    tokio::time::timeout(Duration::from_secs(20), read).await.unwrap().unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 408");
+    api.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_is_placed_read_with_its_token_and_refunded() {
+    let api = Api::open().await;
+    api.shop.sell("A", 255, 5).await;
+    let cart = api.post("/v1/store/carts", full_cart("A", 2)).await;
+    let checkout = format!("/v1/store/carts/{}/checkout", cart.body["id"].as_str().unwrap());
+    assert_eq!(api.post(&checkout, pay("tok_ok")).await.code(), "idempotency_key_missing");
+    let buy = |key: &'static str, body: Value| {
+        let request = api.request("POST", &checkout).header("Prefer", "wait=30");
+        send(request.header("Idempotency-Key", key).json(&body))
+    };
+    let mut wrong = pay("tok_ok");
+    wrong["expected_total"] = json!({"amount": 1, "currency": "GBP"});
+    let changed = buy("k0", wrong).await;
+    assert_eq!((changed.code(), &changed.body["total"]["amount"]), ("cart_changed", &json!(510)));
+    let declined = buy("k1", pay("tok_declined")).await;
+    assert_eq!((declined.status, declined.code()), (402, "payment_declined"), "{}", declined.body);
+    let bought = buy("k2", pay("tok_ok")).await;
+    assert_eq!(
+        (bought.status, &bought.body["status"]),
+        (201, &json!("confirmed")),
+        "{}",
+        bought.body
+    );
+    let again = buy("k2", pay("tok_ok")).await;
+    assert_eq!((again.status, &again.body["id"]), (201, &bought.body["id"]));
+    let spent = api.get(&checkout.replace("/checkout", "")).await;
+    assert_eq!((spent.code(), &spent.body["order"]), ("cart_spent", &bought.body["id"]));
+
+    let (id, token) = (bought.body["id"].as_str().unwrap(), bought.body["token"].as_str().unwrap());
+    let path = format!("/v1/store/orders/{id}");
+    assert_eq!(api.get(&path).await.status, 401);
+    assert_eq!(api.get(&format!("{path}?token={token}x")).await.status, 401);
+    for answer in [
+        api.get(&format!("{path}?token={token}")).await,
+        send(api.request("GET", &path).bearer_auth(token)).await,
+    ] {
+        assert_eq!((answer.status, answer.body.get("token")), (200, None));
+    }
+
+    let admin = format!("/v1/admin/orders/{id}");
+    let order =
+        api.shop.until(id.replace("ord_", "cart_").parse().unwrap(), |order| order.captured() > 0);
+    let _captured = order.await;
+    let refund =
+        json!({"lines": [{"line": "1", "quantity": 1}], "restock": true, "reason": "broken"});
+    let refunded = api.admin("POST", &format!("{admin}/refunds"), refund).await;
+    assert_eq!(refunded.status, 200, "{}", refunded.body);
+    assert_eq!(refunded.body["refunds"][0]["amount"], json!({"amount": 255, "currency": "GBP"}));
+    let much = json!({"amount": {"amount": 9999, "currency": "GBP"}, "reason": "x"});
+    let much = api.admin("POST", &format!("{admin}/refunds"), much).await;
+    assert_eq!((much.status, much.code()), (422, "refund_too_large"));
+    let sent = api.admin("POST", &format!("{admin}/fulfillments"), json!({})).await;
+    assert_eq!((sent.status, &sent.body["fulfillment_status"]), (200, &json!("fulfilled")));
+    let first = api.admin("GET", &format!("{admin}?at_seq=1"), Value::Null).await;
+    assert_eq!((&first.body["status"], &first.body["version"]), (&json!("pending"), &json!(1)));
+    let events = api.admin("GET", &format!("{admin}/events?limit=200"), Value::Null).await;
+    assert_eq!(events.body["data"][0]["kind"], "placed");
+    assert!(!events.body.to_string().contains("tok_"), "{}", events.body);
+    api.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_little_stock_leaves_the_cart_open() {
+    let api = Api::open().await;
+    api.shop.sell("A", 100, 1).await;
+    let cart = api.post("/v1/store/carts", full_cart("A", 2)).await;
+    let path = format!("/v1/store/carts/{}", cart.body["id"].as_str().unwrap());
+    let request = api.request("POST", &format!("{path}/checkout")).header("Idempotency-Key", "k");
+    let refused = send(request.json(&pay("tok_ok"))).await;
+    assert_eq!((refused.status, refused.code()), (409, "out_of_stock"), "{}", refused.body);
+    assert_eq!(refused.body["order"], Value::Null);
+    assert_eq!(refused.body["lines"], json!([{"sku": "A", "requested": 2, "available": 1}]));
+    assert_eq!(api.get(&path).await.status, 200);
+    api.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn products_and_stock_are_kept() {
+    let api = Api::open().await;
+    let mug = json!({"sku": "M 1", "name": "Mug", "prices": [{"amount": 0.1, "currency": "GBP"}],
+        "tax_rate": "0.2"});
+    let made = api.admin("POST", "/v1/admin/products", mug.clone()).await;
+    assert_eq!(
+        (made.status, &made.body["prices"][0]["amount"]),
+        (201, &json!(0.1)),
+        "{}",
+        made.body
+    );
+    assert_eq!(api.admin("POST", "/v1/admin/products", mug.clone()).await.code(), "already_exists");
+    let path = "/v1/admin/products/M%201";
+    let hidden = api.admin("PATCH", path, json!({"active": false})).await;
+    assert_eq!((hidden.status, &hidden.body["version"]), (200, &json!(2)));
+    assert_eq!(api.get("/v1/store/products/M%201").await.status, 404);
+    let stale = api.request("PUT", path).bearer_auth(&api.admin).header("If-Match", made.etag());
+    assert_eq!(send(stale.json(&mug)).await.code(), "version_mismatch");
+    let put = api.admin("PUT", path, mug.clone()).await;
+    assert_eq!((put.status, &put.body["active"]), (200, &json!(true)));
+    assert_eq!(api.get("/v1/store/products?q=mug").await.body["data"][0]["sku"], "M 1");
+
+    let stock = "/v1/admin/stock/M%201";
+    let main = format!("{stock}/main");
+    let set = api.admin("PUT", &main, json!({"on_hand": 5})).await;
+    assert_eq!((set.status, &set.body["sellable"]), (200, &json!(5)), "{}", set.body);
+    let changed = api.admin("PUT", &main, json!({"on_hand": 9, "change_from": 7})).await;
+    assert_eq!((changed.status, changed.code()), (409, "stock_changed"));
+    let lost = json!({"quantity": -6, "reason": "lost"});
+    let lost = api.admin("POST", &format!("{main}/adjustments"), lost).await;
+    assert_eq!((lost.status, lost.code()), (409, "stock_committed"));
+    api.admin("POST", &format!("{main}/receipts"), json!({"quantity": 2})).await;
+    let moved = json!({"from": "main", "to": "back", "quantity": 3});
+    let moved = api.admin("POST", &format!("{stock}/transfers"), moved).await;
+    assert_eq!((moved.status, moved.body["levels"].as_array().unwrap().len()), (200, 2));
+    let one = api.admin("GET", stock, Value::Null).await;
+    assert_eq!((&one.body["on_hand"], &one.body["holds"]), (&json!(7), &json!([])));
+    assert_eq!(api.admin("GET", "/v1/admin/stock/none", Value::Null).await.status, 404);
+    api.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_does_what_it_can_and_the_same_again_changes_nothing() {
+    let api = Api::open().await;
+    let row = |sku: &str| json!({"product": {"sku": sku, "name": "N", "prices": []}, "on_hand": 3});
+    let mut rows = vec![row("A"), row("B"), json!({"product": {"sku": "C"}, "on_hand": -1})];
+    rows.push(row("A"));
+    rows[3]["location"] = json!("back");
+    let body = json!({"rows": rows});
+    let dry = json!({"dry_run": true, "rows": body["rows"]});
+    let dry = api.admin("POST", "/v1/admin/imports", dry).await;
+    assert_eq!(dry.body["created"], 3, "{}", dry.body);
+    let done = api.admin("POST", "/v1/admin/imports", body.clone()).await;
+    assert_eq!(
+        (&done.body["created"], &done.body["stock_set"]),
+        (&json!(2), &json!(3)),
+        "{}",
+        done.body
+    );
+    let fields: Vec<&str> = done.body["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["field"].as_str().unwrap())
+        .collect();
+    assert_eq!(fields, ["product.name", "product.prices", "on_hand"]);
+    assert_eq!(done.body["errors"][0]["row"], 2);
+    let again = api.admin("POST", "/v1/admin/imports", body).await;
+    assert_eq!((&again.body["unchanged"], &again.body["stock_set"]), (&json!(3), &json!(0)));
+    api.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_node_says_how_it_is() {
+    let api = Api::open().await;
+    let ready = api.get("/readyz").await;
+    assert_eq!((ready.status, &ready.body["ready"]), (200, &json!(true)), "{}", ready.body);
+    let names = ready.body["checks"].as_array().unwrap().iter().map(|one| one["name"].clone());
+    let names: Vec<Value> = names.collect();
+    for name in ["server", "store", "disk", "lanes", "provider sandbox"] {
+        assert!(names.contains(&json!(name)), "{name}");
+    }
+    let metrics = api.get("/metrics").await;
+    let text = metrics.body.as_str().unwrap();
+    assert!(
+        text.contains("kontor_http_requests_total{operation=\"check_ready\",status=\"200\"} 1")
+    );
+    assert_eq!(api.get("/openapi.json").await.body["openapi"], "3.1.0");
+    let page = api.get("/docs/").await;
+    assert!(page.body.as_str().unwrap().contains("swagger-ui"), "the pages are served from here");
+    assert!(page.headers.contains_key("content-security-policy"));
+    let cluster = api.admin("GET", "/v1/admin/cluster", Value::Null).await;
+    assert_eq!(cluster.body["nodes"][0]["ready"], true);
+    for list in ["sagas?stuck=true", "dead-letters", "webhooks", "orders", "stock", "products"] {
+        let page = api.admin("GET", &format!("/v1/admin/{list}"), Value::Null).await;
+        assert_eq!((page.status, &page.body["data"]), (200, &json!([])), "{list}: {}", page.body);
+    }
+    let head = api.request("HEAD", "/livez").send().await.unwrap();
+    assert_eq!((head.status().as_u16(), head.bytes().await.unwrap().len()), (200, 0));
+    api.close().await;
+}
