@@ -19,8 +19,16 @@ const ROOMS: [(&str, &[&str]); 12] = [
     (
         "cli",
         &[
-            "domain", "store", "providers", "actors", "http", "telemetry", "config", "verify",
-            "app", "sandbox_psp",
+            "domain",
+            "store",
+            "providers",
+            "actors",
+            "http",
+            "telemetry",
+            "config",
+            "verify",
+            "app",
+            "sandbox_psp",
         ],
     ),
 ];
