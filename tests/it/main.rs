@@ -2,6 +2,7 @@
 
 mod api;
 mod checkout;
+mod doctor;
 mod house;
 mod journal;
 mod lane;
