@@ -4,17 +4,21 @@
 //! are clients speak to a server over its public API only.
 
 pub mod api;
+pub mod backup;
 pub mod client;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod import;
 pub mod key;
 pub mod online_retail;
 pub mod problem;
 pub mod replay;
+pub mod restore;
 pub mod sandbox_psp;
 pub mod serve;
 pub mod shoppers;
+pub mod verify;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -48,6 +52,10 @@ enum Command {
     Demo(demo::Args),
     Import(import::Args),
     Replay(replay::Args),
+    Verify(verify::Args),
+    Doctor(doctor::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
     Key(key::Args),
     Config(config::Args),
     SandboxPsp(sandbox_psp::Args),
@@ -114,6 +122,10 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Demo(args) => demo::run(args).await,
         Command::Import(args) => Ok(import::run(args).await?),
         Command::Replay(args) => Ok(replay::run(args).await?),
+        Command::Verify(args) => Ok(verify::run(args).await),
+        Command::Doctor(args) => Ok(doctor::run(args).await),
+        Command::Backup(args) => Ok(backup::run(args).await),
+        Command::Restore(args) => Ok(restore::run(args).await),
         Command::Key(args) => key::run(args).await,
         Command::Config(args) => config::run(&args),
         Command::SandboxPsp(args) => sandbox_psp::run(args).await,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::books::{Books, replay};
 use super::report::Invariant;
+use crate::actors::clock::Clock;
 use crate::domain::entity::{EntityId, Noun};
 use crate::domain::id::OrderId;
 use crate::domain::order::{self, Order};
@@ -29,7 +30,8 @@ impl Books {
     /// Looks for everybody's timer.
     pub(super) async fn check_timers(&mut self, journal: &dyn Journal) -> Result<(), ReadError> {
         let mut wanted = self.wanted();
-        let latest = |at: Timestamp, newest: Timestamp| at.max(newest) + LATENESS;
+        // A timer that fires in vain, for an order that is stuck, is set a little after the present.
+        let present = self.newest_at.max(Clock::system().now());
         for shard in 0..self.shards {
             let mut after: Option<EntityId> = None;
             loop {
@@ -39,7 +41,7 @@ impl Books {
                 for timer in &page {
                     self.checked.timers += 1;
                     let Some((at, pos)) = wanted.remove(&timer.entity) else { continue };
-                    if timer.due_at > latest(at, self.newest_at) {
+                    if timer.due_at > at.max(present) + LATENESS {
                         let why = format!(
                             "it must be woken at {at}, but its timer is due at {}",
                             timer.due_at

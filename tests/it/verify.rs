@@ -3,7 +3,7 @@
 mod shop;
 mod tampering;
 
-use kontor::domain::order::{Command, FulfillmentRequest, RefundRequest};
+use kontor::domain::order::{Command, FulfillmentRequest, Order, RefundRequest};
 use kontor::store::Store;
 use kontor::store::maintenance::restore;
 use kontor::verify::{Report, verify};
@@ -100,6 +100,34 @@ async fn a_backup_taken_while_orders_come_restores_and_verifies() {
     assert!(report.ok, "{report}");
     assert!(report.checked.orders >= 1, "{report}");
     store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_holds_at_any_moment_of_a_rush() {
+    let shop = std::sync::Arc::new(Shop::open().await);
+    let faults = serde_json::json!({"decline": 0.1, "error_500": 0.1, "timeout": 0.02});
+    shop.set_faults(faults).await;
+    let buyers: Vec<_> = (0..150)
+        .map(|_| {
+            let shop = shop.clone();
+            tokio::spawn(async move { shop.try_buy("mug", 1, "tok_ok", true).await })
+        })
+        .collect();
+    let mut checks = 0;
+    while buyers.iter().any(|buyer| !buyer.is_finished()) {
+        let report = shop.verify_running().await;
+        assert!(report.ok, "check {checks}: {report}");
+        checks += 1;
+    }
+    let mut sold = 0;
+    for buyer in buyers {
+        let placed = buyer.await.unwrap();
+        let confirmed = |order: &Order| order.number().is_some();
+        sold += i64::from(placed.is_ok_and(|placed| confirmed(&placed.order)));
+    }
+    assert!(checks > 0 && sold > 0 && sold <= 100, "{checks} checks, {sold} sold");
+    let report = shop.verify_running().await;
+    assert!(report.ok, "{report}");
 }
 
 impl Shop {

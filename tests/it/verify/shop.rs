@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kontor::actors::catalog::Expect;
-use kontor::actors::checkout::{Placed, Request};
+use kontor::actors::checkout::{Placed, Refusal, Request};
 use kontor::actors::clock::Clock;
 use kontor::actors::host;
 use kontor::actors::node::{Node, Settings, Start};
@@ -118,6 +118,19 @@ impl Shop {
 
     /// Fills a cart and checks it out; waits for the outcome if asked to.
     pub async fn buy(&self, name: &str, quantity: i64, token: &str, wait: bool) -> OrderId {
+        let placed = self.try_buy(name, quantity, token, wait).await.unwrap();
+        assert!(placed.settled || !wait, "{:?}", placed.order);
+        placed.order.placed().unwrap().order
+    }
+
+    /// The same, where it may be refused.
+    pub async fn try_buy(
+        &self,
+        name: &str,
+        quantity: i64,
+        token: &str,
+        wait: bool,
+    ) -> Result<Placed, Refusal> {
         let id = CartId(self.node.clock.new_key());
         let address = Address {
             name: "A. Buyer".into(),
@@ -144,8 +157,7 @@ impl Shop {
         };
         self.node.carts.create(&cart::entity_id(id), create, cause(), |_| ()).await.unwrap();
         let idempotency = Idempotency { key: format!("key-{id}"), digest: 7 };
-        let placed: Placed = self
-            .node
+        self.node
             .checkout(Request {
                 cart: id,
                 method: PaymentMethod { provider: "sandbox".into(), token: token.into() },
@@ -154,9 +166,19 @@ impl Shop {
                 patience: wait.then_some(Duration::from_secs(20)),
             })
             .await
-            .unwrap();
-        assert!(placed.settled || !wait, "{:?}", placed.order);
-        OrderId(id.0)
+    }
+
+    /// Makes the provider fail now and then.
+    pub async fn set_faults(&self, faults: serde_json::Value) {
+        let options = {
+            let store = Store::open_beside(&self.data()).await.unwrap();
+            let options = sandbox_options(&store, &self.psp.url()).await.unwrap();
+            store.close().await;
+            options
+        };
+        let put = fixture::plain().put(format!("{}/v1/faults", self.psp.url()));
+        let answer = put.bearer_auth(&options.account).json(&faults).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
     }
 
     pub async fn command(&self, id: &OrderId, command: Command) {

@@ -1,0 +1,123 @@
+//! `kontor backup`: a copy of the whole store as it is at one moment, while it serves.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use super::{chain, print_json};
+use crate::actors::clock::Clock;
+use crate::store::Store;
+
+/// The setting that remembers when the last backup was taken, in milliseconds since 1970.
+pub const TAKEN_AT: &str = "backup_taken_at";
+/// How often the bar looks at the growing file.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Copy the whole store into one file, while it serves
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+The file holds all there is: journal, rows, keys and secrets. Keep it as safe as the folder. It is
+complete, or it is not there; an existing file is never written over.
+
+Examples:
+  kontor backup --to /backups/kontor-2026-01-31.db
+  kontor backup --data /var/lib/kontor --to /backups/today.db --json
+
+Back again, into an empty folder:
+  kontor restore --from /backups/today.db --data /var/lib/kontor-restored")]
+pub struct Args {
+    /// The data folder
+    #[arg(long, value_name = "DIR", default_value = "data")]
+    pub data: PathBuf,
+    /// The file to write; it must not exist
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+    /// Answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Takes a backup.
+pub async fn run(args: Args) -> ExitCode {
+    let shown = match back_up(&args).await {
+        Ok((bytes, events)) if args.json => {
+            print_json(&json!({ "file": args.to, "bytes": bytes, "events": events }))
+        }
+        Ok((bytes, events)) => {
+            println!("{} holds {events} events in {bytes} bytes", args.to.display());
+            Ok(())
+        }
+        Err(why) => {
+            eprintln!("error: no backup was taken: {why}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if shown.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+async fn back_up(args: &Args) -> Result<(u64, i64), String> {
+    let store = Store::open_beside(&args.data).await.map_err(|error| chain(&error))?;
+    let outcome = copy(&store, args).await;
+    store.close().await;
+    outcome
+}
+
+async fn copy(store: &Store, args: &Args) -> Result<(u64, i64), String> {
+    let sizes = store.sizes().await.map_err(|error| chain(&error))?;
+    // Under another name until it is whole, so that a killed backup is not taken for one.
+    let part = part_of(&args.to)?;
+    let bar = if args.json { ProgressBar::hidden() } else { ProgressBar::new(0) };
+    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes}") {
+        bar.set_style(style);
+    }
+    bar.set_length(sizes.database_bytes.saturating_sub(sizes.free_bytes));
+    let copied = {
+        let copying = store.backup(&part);
+        tokio::pin!(copying);
+        loop {
+            tokio::select! {
+                copied = &mut copying => break copied,
+                () = tokio::time::sleep(LOOK_EVERY) => {
+                    bar.set_position(std::fs::metadata(&part).map_or(0, |file| file.len()));
+                }
+            }
+        }
+    };
+    bar.finish_and_clear();
+    let bytes = copied.map_err(|error| chain(&error))?;
+    name_it(&part, &args.to)
+        .map_err(|error| format!("{} cannot be written: {error}", args.to.display()))?;
+    let now = Clock::system().now().millis().to_string();
+    if let Err(error) = store.put_setting(TAKEN_AT, &now).await {
+        eprintln!("warning: kontor doctor will not know of this backup: {error}");
+    }
+    Ok((bytes, sizes.events))
+}
+
+/// Gives a finished backup its name, never over another file where the disk can refuse that.
+fn name_it(part: &Path, to: &Path) -> std::io::Result<()> {
+    match std::fs::hard_link(part, to) {
+        Ok(()) => std::fs::remove_file(part),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(error),
+        Err(_) => std::fs::rename(part, to),
+    }
+}
+
+/// The name of an unfinished backup. What an earlier one left behind is taken away.
+fn part_of(to: &Path) -> Result<PathBuf, String> {
+    if to.exists() {
+        return Err(format!("{} exists; choose another name", to.display()));
+    }
+    let mut name = to.file_name().ok_or("the path of a backup must end in a name")?.to_owned();
+    name.push(".part");
+    let part = to.with_file_name(name);
+    match std::fs::remove_file(&part) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(format!("{} is in the way: {error}", part.display()))
+        }
+        _ => Ok(part),
+    }
+}

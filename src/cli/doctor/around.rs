@@ -1,0 +1,71 @@
+//! What is around the store: the port, and the payment provider.
+
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use super::{Args, Finding};
+use crate::providers::payment::Provider as _;
+use crate::providers::sandbox::Sandbox;
+use crate::store::Store;
+use crate::verify::provider::sandbox_options;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+pub(super) async fn examine(args: &Args, store: Option<&Store>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Some(listen) = args.listen {
+        findings.push(port(listen).await);
+    }
+    if let (Some(url), Some(store)) = (&args.sandbox_psp, store) {
+        findings.push(provider(url, store).await);
+    }
+    findings
+}
+
+async fn port(listen: SocketAddr) -> Finding {
+    let bound = TcpListener::bind(listen).map(drop);
+    let Err(error) = bound else {
+        return Finding::ok("port", format!("{listen} is free: no server listens there"));
+    };
+    let advice = "see who has it (ss -ltnp), or choose another with --listen";
+    if error.kind() != std::io::ErrorKind::AddrInUse {
+        return Finding::bad("port", format!("{listen} cannot be listened on: {error}"), advice);
+    }
+    match ready(listen).await {
+        Some((200, _)) => Finding::ok("port", format!("a kontor on {listen} is ready")),
+        Some((503, body)) => Finding::bad(
+            "port",
+            format!("the kontor on {listen} is not ready: {body}"),
+            "the answer names what it waits for; its log says more",
+        ),
+        _ => Finding::bad("port", format!("something that is no kontor has {listen}"), advice),
+    }
+}
+
+/// What a server there answers when asked whether it is ready.
+async fn ready(listen: SocketAddr) -> Option<(u16, String)> {
+    crate::providers::install_crypto();
+    let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).timeout(PATIENCE);
+    let answer = client.build().ok()?.get(format!("http://{listen}/readyz")).send().await.ok()?;
+    let status = answer.status().as_u16();
+    let body = answer.text().await.unwrap_or_default();
+    Some((status, body.chars().take(300).collect()))
+}
+
+async fn provider(url: &str, store: &Store) -> Finding {
+    let advice = "start it (kontor sandbox-psp), or correct the address; orders wait meanwhile";
+    let options = match sandbox_options(store, url).await {
+        Ok(options) => options,
+        Err(error) => return Finding::bad("provider", super::super::chain(&error), advice),
+    };
+    let sandbox = match Sandbox::new(options) {
+        Ok(sandbox) => sandbox,
+        Err(error) => return Finding::bad("provider", error.to_string(), advice),
+    };
+    match tokio::time::timeout(PATIENCE, sandbox.list(None, 1)).await {
+        Ok(Ok(_)) => Finding::ok("provider", format!("the payment provider at {url} answers")),
+        Ok(Err(error)) => Finding::bad("provider", error.to_string(), advice),
+        Err(_) => Finding::bad("provider", "the payment provider does not answer", advice),
+    }
+}

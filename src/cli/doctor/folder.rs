@@ -1,0 +1,121 @@
+//! The data folder: there, writable, private, with room on its disk, and who serves from it.
+
+use std::fs::{self, File, TryLockError};
+use std::path::Path;
+
+use super::Finding;
+
+/// Free bytes below which writes will soon fail.
+const FREE_BAD_BYTES: u64 = 256 << 20;
+/// Free bytes below which somebody should look.
+const FREE_WARN_BYTES: u64 = 2 << 30;
+/// Open files that a busy server needs.
+const FILES_MIN: u64 = 4_096;
+
+pub(super) fn examine(dir: &Path) -> Vec<Finding> {
+    let shown = dir.display();
+    if !dir.is_dir() {
+        let message = format!("there is no data folder {shown}");
+        return vec![Finding::bad(
+            "folder",
+            message,
+            "start a server (it makes one), or fix --data",
+        )];
+    }
+    let mut findings = vec![writable(dir)];
+    findings.extend(private(dir));
+    findings.extend(free(dir));
+    findings.push(server(dir));
+    findings.extend(open_files());
+    findings
+}
+
+fn writable(dir: &Path) -> Finding {
+    let probe = dir.join(format!(".doctor-{}", std::process::id()));
+    let written = fs::write(&probe, b"x").and_then(|()| fs::remove_file(&probe));
+    match written {
+        Ok(()) => Finding::ok("folder", format!("{} is there and writable", dir.display())),
+        Err(error) => Finding::bad(
+            "folder",
+            format!("{} cannot be written: {error}", dir.display()),
+            "run as the user who owns it, or give that user the folder (chown -R)",
+        ),
+    }
+}
+
+#[cfg(unix)]
+fn private(dir: &Path) -> Option<Finding> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = fs::metadata(dir).ok()?.permissions().mode() & 0o777;
+    Some(if mode & 0o077 == 0 {
+        Finding::ok("privacy", "only its owner can read the folder")
+    } else {
+        Finding::warn(
+            "privacy",
+            format!("others on this machine can look into the folder (mode {mode:03o})"),
+            format!("chmod 700 {}", dir.display()),
+        )
+    })
+}
+
+#[cfg(not(unix))]
+const fn private(_dir: &Path) -> Option<Finding> {
+    None
+}
+
+#[cfg(unix)]
+fn free(dir: &Path) -> Option<Finding> {
+    let disk = rustix::fs::statvfs(dir).ok()?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let message = format!("{} MiB are free on its disk", free >> 20);
+    let advice = "make room, or move the folder: a full disk refuses orders (none is lost)";
+    Some(match free {
+        0..FREE_BAD_BYTES => Finding::bad("disk", message, advice),
+        FREE_BAD_BYTES..FREE_WARN_BYTES => Finding::warn("disk", message, advice),
+        _ => Finding::ok("disk", message),
+    })
+}
+
+#[cfg(not(unix))]
+const fn free(_dir: &Path) -> Option<Finding> {
+    None
+}
+
+/// Whether a server has the folder, by its lock.
+fn server(dir: &Path) -> Finding {
+    let path = dir.join("kontor.lock");
+    let Ok(file) = File::open(&path) else {
+        return Finding::ok("server", "no server has ever run on this folder");
+    };
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => {
+            let pid = fs::read_to_string(&path).unwrap_or_default();
+            Finding::ok("server", format!("process {} serves from this folder", pid.trim()))
+        }
+        Ok(()) => Finding::ok("server", "no server runs on this folder"),
+        Err(TryLockError::Error(error)) => Finding::warn(
+            "server",
+            format!("the lock cannot be read: {error}"),
+            "check that the disk supports locks; network disks often do not",
+        ),
+    }
+}
+
+#[cfg(unix)]
+fn open_files() -> Option<Finding> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    Some(match limit {
+        Some(limit) if limit < FILES_MIN => Finding::warn(
+            "files",
+            format!("this shell allows {limit} open files: one a connection"),
+            "raise it for the server: ulimit -n 65536, or LimitNOFILE= in its systemd unit",
+        ),
+        Some(limit) => Finding::ok("files", format!("{limit} open files are allowed")),
+        None => Finding::ok("files", "any number of open files is allowed"),
+    })
+}
+
+#[cfg(not(unix))]
+const fn open_files() -> Option<Finding> {
+    None
+}

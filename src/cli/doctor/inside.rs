@@ -1,0 +1,167 @@
+//! The store: whole, followed by its rows, backed up, and what in it waits for an operator.
+
+use super::Finding;
+use crate::actors::clock::Clock;
+use crate::actors::projections;
+use crate::cli::backup::TAKEN_AT;
+use crate::domain::time::Span;
+use crate::store::maintenance::Check;
+use crate::store::{Error, LIST_MAX, Store, order};
+
+/// Events that rows may be behind while a server runs.
+const BEHIND_MAX: i64 = 10_000;
+/// How old the last backup may be.
+const BACKUP_AGE_MAX: Span = Span::from_secs(48 * 3600);
+/// How far in the future an event may be: clocks of one machine do not agree better.
+const AHEAD_MAX: Span = Span::from_secs(60);
+
+pub(super) async fn examine(store: &Store) -> Vec<Finding> {
+    let looked = [
+        ("file", whole(store).await),
+        ("rows", rows(store).await),
+        ("backup", backup(store).await),
+        ("clock", clock(store).await),
+        ("webhooks", webhooks(store).await),
+        ("letters", dead_letters(store).await),
+        ("orders", stuck(store).await),
+        ("keys", keys(store).await),
+    ];
+    let finding = |(check, looked): (&'static str, Result<Finding, Error>)| {
+        looked.unwrap_or_else(|error| {
+            let advice = "check the disk; if the file is damaged, restore a backup";
+            Finding::bad(check, super::super::chain(&error), advice)
+        })
+    };
+    looked.into_iter().map(finding).collect()
+}
+
+async fn whole(store: &Store) -> Result<Finding, Error> {
+    let faults = store.check(Check::Quick).await?;
+    let sizes = store.sizes().await?;
+    Ok(match faults.first() {
+        Some(fault) => Finding::bad(
+            "file",
+            format!("the database file is damaged: {fault}"),
+            "stop the server, keep a copy of the folder, and restore the last backup",
+        ),
+        None => Finding::ok(
+            "file",
+            format!(
+                "the file is whole: {} events in {} MiB, and a log of {} MiB",
+                sizes.events,
+                sizes.database_bytes >> 20,
+                sizes.log_bytes >> 20
+            ),
+        ),
+    })
+}
+
+async fn rows(store: &Store) -> Result<Finding, Error> {
+    let mut behind = 0;
+    for shard in store.shards().await? {
+        behind += shard.last_pos - store.cursor(projections::NAME, shard.id).await?;
+    }
+    let message = format!("lists are {behind} events behind the journal");
+    Ok(if behind > BEHIND_MAX {
+        let advice = "start the server, and look into its log for `rows fall behind`";
+        Finding::warn("rows", message, advice)
+    } else {
+        Finding::ok("rows", message)
+    })
+}
+
+async fn backup(store: &Store) -> Result<Finding, Error> {
+    let taken = store.setting(TAKEN_AT).await?.and_then(|text| text.parse::<i64>().ok());
+    let advice = "kontor backup --to FILE, every night, to another machine";
+    Ok(match taken {
+        None => Finding::warn("backup", "no backup was ever taken", advice),
+        Some(taken) => {
+            let age = Clock::system().now().millis() - taken;
+            let message = format!("the last backup is {} hours old", age / 3_600_000);
+            if age > BACKUP_AGE_MAX.millis() {
+                Finding::warn("backup", message, advice)
+            } else {
+                Finding::ok("backup", message)
+            }
+        }
+    })
+}
+
+async fn clock(store: &Store) -> Result<Finding, Error> {
+    let now = Clock::system().now();
+    let journal = store.journal();
+    for shard in store.shards().await? {
+        let after = (shard.max_pos - 1).max(0);
+        let read = journal.read_shard(shard.id, after, 1).await;
+        let last = read.map_err(|error| Error::Refused(error.to_string()))?;
+        if let Some(last) = last.first().filter(|last| last.at > now + AHEAD_MAX) {
+            return Ok(Finding::bad(
+                "clock",
+                format!("the last event is of {}, which is yet to come", last.at),
+                "set the machine's clock right (timedatectl): holds and deadlines go by it",
+            ));
+        }
+    }
+    Ok(Finding::ok("clock", "no event is of the future"))
+}
+
+async fn webhooks(store: &Store) -> Result<Finding, Error> {
+    let parked = store.parked_webhooks(0, LIST_MAX).await?;
+    Ok(match parked.last() {
+        None => Finding::ok("webhooks", "no webhook is parked"),
+        Some(last) => Finding::warn(
+            "webhooks",
+            format!("{} webhooks fit nothing; the last: {}", parked.len(), last.webhook.reason),
+            "if they are not taken within the hour, ask the provider what they are about",
+        ),
+    })
+}
+
+async fn dead_letters(store: &Store) -> Result<Finding, Error> {
+    let letters = store.dead_letters(0, LIST_MAX).await?;
+    Ok(match letters.first() {
+        None => Finding::ok("letters", "no dead letters"),
+        Some(first) => Finding::bad(
+            "letters",
+            format!(
+                "{} events could not be taken by lists; the first is {}'s: {}",
+                letters.len(),
+                first.entity,
+                first.reason
+            ),
+            "GET /v1/admin/dead-letters, and replay them after an upgrade; kontor verify says more",
+        ),
+    })
+}
+
+async fn stuck(store: &Store) -> Result<Finding, Error> {
+    let status = vec!["stuck".to_owned()];
+    let filter = order::Filter { status, limit: LIST_MAX, ..order::Filter::default() };
+    let stuck = store.orders(&filter).await?;
+    Ok(match stuck.first() {
+        None => Finding::ok("orders", "no order waits for an operator"),
+        Some(first) => {
+            let why = first.alert.as_deref().or(first.stuck_reason.as_deref()).unwrap_or("stuck");
+            Finding::warn(
+                "orders",
+                format!(
+                    "{} orders wait for an operator; the last is {}: {why}",
+                    stuck.len(),
+                    first.id
+                ),
+                "look at each (GET /v1/admin/orders?status=stuck), then retry, skip or cancel",
+            )
+        }
+    })
+}
+
+async fn keys(store: &Store) -> Result<Finding, Error> {
+    let keys = store.keys().await?;
+    let live: Vec<_> = keys.iter().filter(|key| key.revoked_at.is_none()).collect();
+    Ok(if live.iter().any(|key| key.scopes.iter().any(|scope| scope == "admin")) {
+        Finding::ok("keys", format!("{} API keys can be used", live.len()))
+    } else {
+        let advice = "kontor key create --scope admin";
+        Finding::warn("keys", "there is no API key for the admin API", advice)
+    })
+}

@@ -1,0 +1,57 @@
+//! `kontor restore`: a backup into an empty data folder, checked before and after.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::{chain, print_json};
+use crate::store::maintenance::restore;
+
+/// Put a backup into an empty data folder, and verify it
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+The folder must be empty or not exist: a store that is there is never written over. The backup is
+checked before it is copied, and what it holds is verified afterwards.
+
+Orders that were placed after the backup was taken are not in it: compare with the payment
+provider before you serve from it (kontor verify --sandbox-psp URL).
+
+Exit code: 0 restored and all holds, 1 not restored or something does not hold.
+
+Example:
+  kontor restore --from /backups/today.db --data /var/lib/kontor-restored")]
+pub struct Args {
+    /// The backup
+    #[arg(long, value_name = "FILE")]
+    pub from: PathBuf,
+    /// The data folder, empty or not there yet
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Restores a backup.
+pub async fn run(args: Args) -> ExitCode {
+    if let Err(error) = restore(&args.from, &args.data).await {
+        eprintln!("error: nothing was restored: {}", chain(&error));
+        return ExitCode::FAILURE;
+    }
+    let report = match super::verify::check(&args.data, None, args.json).await {
+        Ok(report) => report,
+        Err(why) => {
+            eprintln!("error: it was restored, but could not be checked: {why}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let ok = report.ok;
+    let shown = if args.json {
+        print_json(&json!({ "data": args.data, "verify": report }))
+    } else {
+        println!("{} was restored into {}.\n{report}", args.from.display(), args.data.display());
+        Ok(())
+    };
+    if ok && shown.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,102 @@
+//! `kontor verify`: does all hold? The checks are `verify`'s; here is how they are asked for and
+//! shown.
+
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{chain, print_json};
+use crate::providers::payment::Provider;
+use crate::providers::sandbox::Sandbox;
+use crate::store::Store;
+use crate::verify::provider::sandbox_options;
+use crate::verify::{Progress, Report, verify};
+
+/// Something could not be read, so nothing is proven.
+const COULD_NOT_CHECK: u8 = 2;
+
+/// Check that nothing is oversold, unpaid or lost, from the journal itself
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Folds every event again and checks:
+  I1  every order that was acknowledged is there, and its rows add up
+  I2  nothing was done twice: one order a key, one capture a number, order numbers without gaps
+  I3  captured less refunded is what is due, and with --sandbox-psp the provider says the same
+  I4  stock adds up after every single event, and orders have what they were promised
+  I5  the journal has no gaps, and whatever is under way has a timer that wakes it
+  I6  every row that is made of events equals their fold
+
+Nothing is written. A server may run on the folder: orders under way are counted as in_flight and
+checked for what must hold at any time.
+
+Exit code: 0 all holds, 1 something does not, 2 it could not be checked.
+
+Examples:
+  kontor verify
+  kontor verify --data /var/lib/kontor --sandbox-psp http://127.0.0.1:8081
+  kontor verify --json | jq .violations")]
+pub struct Args {
+    /// The data folder
+    #[arg(long, value_name = "DIR", default_value = "data")]
+    pub data: PathBuf,
+    /// Compare with the ledger of the sandbox payment provider at this address
+    #[arg(long, value_name = "URL")]
+    pub sandbox_psp: Option<String>,
+    /// Answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Checks a data folder.
+pub async fn run(args: Args) -> ExitCode {
+    match check(&args.data, args.sandbox_psp.as_deref(), args.json).await {
+        Ok(report) => {
+            let shown = if args.json {
+                print_json(&report)
+            } else {
+                println!("{report}");
+                Ok(())
+            };
+            match shown {
+                Ok(()) if report.ok => ExitCode::SUCCESS,
+                Ok(()) => ExitCode::FAILURE,
+                Err(error) => could_not(&error.to_string()),
+            }
+        }
+        Err(why) => could_not(&why),
+    }
+}
+
+fn could_not(why: &str) -> ExitCode {
+    eprintln!("error: it could not be checked: {why}");
+    ExitCode::from(COULD_NOT_CHECK)
+}
+
+/// Checks a folder, with a bar where somebody looks at it.
+pub(super) async fn check(dir: &Path, psp: Option<&str>, quiet: bool) -> Result<Report, String> {
+    let store = Store::open_beside(dir).await.map_err(|error| chain(&error))?;
+    let provider = match psp {
+        Some(url) => {
+            let options = sandbox_options(&store, url).await.map_err(|error| chain(&error))?;
+            Some(Sandbox::new(options).map_err(|error| chain(&error))?)
+        }
+        None => None,
+    };
+    let provider = provider.as_ref().map(|provider| provider as &dyn Provider);
+    let hidden = quiet || !std::io::stderr().is_terminal();
+    let bar = if hidden { ProgressBar::hidden() } else { ProgressBar::new(0) };
+    if let Ok(style) = ProgressStyle::with_template("{msg:>9} {wide_bar} {pos}/{len} {eta}") {
+        bar.set_style(style);
+    }
+    let report = verify(&store, provider, |Progress { stage, done, total }| {
+        bar.set_message(stage);
+        bar.set_length(total.max(done));
+        bar.set_position(done);
+    })
+    .await;
+    bar.finish_and_clear();
+    store.close().await;
+    report.map_err(|error| chain(&error))
+}

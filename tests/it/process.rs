@@ -1,0 +1,78 @@
+//! The real program as a process of its own, started on a free port and killed at will.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+pub struct Server {
+    child: Child,
+    pub url: String,
+}
+
+impl Server {
+    /// Starts `kontor serve` on a folder and waits until it says where it listens.
+    pub fn start(data: &Path, psp: &str) -> Self {
+        let mut child = kontor()
+            .args(["serve", "--listen", "127.0.0.1:0", "--sandbox-psp", psp, "--data"])
+            .arg(data)
+            .env("KONTOR__SHOP__TIMER_POLL_MS", "20")
+            .env("KONTOR__LOG__FILTER", "error")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let url = lines.map_while(Result::ok).find_map(|line| {
+            let url = line.trim().strip_prefix("API ")?.trim().strip_suffix("/v1")?.to_owned();
+            Some(url)
+        });
+        Self { child, url: url.expect("the server did not start") }
+    }
+
+    /// Ends it at once, as a power cut would.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks it to stop, and answers its exit code.
+    pub fn terminate(mut self) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The program, away from any configuration of the folder that the tests run in.
+pub fn kontor() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kontor"));
+    command.current_dir(std::env::temp_dir());
+    command
+}
+
+/// Makes an admin key in a folder.
+pub fn key(data: &Path) -> String {
+    let made = kontor()
+        .args(["key", "create", "--scope", "admin", "--json", "--data"])
+        .arg(data)
+        .output()
+        .unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap();
+    json["key"].as_str().unwrap().to_owned()
+}
+
+/// Runs `kontor verify` on a folder and the provider's ledger; panics with its words if it finds
+/// a violation.
+pub fn verify(data: &Path, psp: &str) {
+    let folder: PathBuf = data.to_owned();
+    let told =
+        kontor().args(["verify", "--sandbox-psp", psp, "--data"]).arg(folder).output().unwrap();
+    let words = String::from_utf8_lossy(&told.stdout);
+    assert!(told.status.success(), "{words}{}", String::from_utf8_lossy(&told.stderr));
+}
