@@ -102,17 +102,25 @@ impl Node {
         }
         let entity = cart::entity_id(request.cart);
         let cart = self.carts.look(&entity, |view| view.state.clone()).await.map_err(of_cart)?;
+        if cart.currency().is_none() {
+            return Err(Refusal::CartNotFound);
+        }
+        // Asked first: an order that is on its way has taken the stock that a second look at the
+        // cart would miss, and a retry must find the order and not the cart.
         let order = OrderId(request.cart.0);
-        let command = match cart.open(self.clock.now()) {
-            Ok(()) => Command::Place {
-                placed: self.freeze(order, &cart, request.expected_total).await?.into(),
-                method: request.method,
-            },
-            Err(cart::Rejection::Spent { .. }) => Command::Pay { method: request.method },
-            Err(cart::Rejection::Expired) => return Err(Refusal::CartExpired),
-            Err(_) => return Err(Refusal::CartNotFound),
-        };
         let entity = order::entity_id(order);
+        let there = self.orders.look(&entity, |view| view.state.placed().is_some()).await;
+        let command = if there.map_err(Refusal::Host)? {
+            Command::Pay { method: request.method }
+        } else {
+            match cart.open(self.clock.now()) {
+                Ok(()) => {}
+                Err(cart::Rejection::Expired) => return Err(Refusal::CartExpired),
+                Err(_) => return Err(Refusal::CartSpent { order }),
+            }
+            let placed = self.freeze(order, &cart, request.expected_total).await?.into();
+            Command::Place { placed, method: request.method }
+        };
         let read = |view: host::View<'_, Order>| Placed {
             order: view.state.clone(),
             seq: view.seq,

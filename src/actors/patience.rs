@@ -10,7 +10,6 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// A row of growing pauses that never ends.
 pub(super) struct Backoff {
     pauses: backon::ExponentialBackoff,
-    tries: u32,
 }
 
 impl Default for Backoff {
@@ -28,17 +27,11 @@ impl Backoff {
             .with_jitter()
             .without_max_times()
             .build();
-        Self { pauses, tries: 0 }
-    }
-
-    /// How many pauses there were.
-    pub(super) const fn tries(&self) -> u32 {
-        self.tries
+        Self { pauses }
     }
 
     /// Waits for the next try.
     pub(super) async fn pause(&mut self) {
-        self.tries = self.tries.saturating_add(1);
         tokio::time::sleep(self.pauses.next().unwrap_or(LONGEST)).await;
     }
 }

@@ -29,7 +29,8 @@ pub struct Options {
     pub retry_after_ms: u64,
     /// Calls without an answer after which the provider is asked what became of it.
     pub ask_after: u32,
-    /// Calls without success after which a step is stuck and an operator sees it.
+    /// Calls without an answer after which a step is stuck and an operator sees it. A provider
+    /// that cannot be reached at all is waited for.
     pub stuck_after: u32,
     /// How often the provider's list is compared with the journal, in seconds; 0 for never.
     pub sweep_secs: u64,
@@ -266,7 +267,7 @@ impl Node {
         teller: &Teller<Order>,
     ) {
         let reference = attempt_reference(order, attempt);
-        let mut backoff = self.payments.backoff();
+        let (mut backoff, mut unanswered) = (self.payments.backoff(), 0);
         loop {
             let error = match provider.reverse(&reference).await {
                 Ok(_) => {
@@ -274,7 +275,7 @@ impl Node {
                 }
                 Err(error) => error,
             };
-            if !error.retryable() || backoff.tries() >= self.payments.options.stuck_after {
+            if self.hopeless(&error, &mut unanswered) {
                 let (step, why) = (format!("reverse:{attempt}"), error.to_string());
                 return teller.tell(Command::GiveUp { step, why });
             }
@@ -299,7 +300,7 @@ impl Node {
             key: deed.reference.clone(),
             amount: deed.amount,
         };
-        let mut backoff = self.payments.backoff();
+        let (mut backoff, mut unanswered) = (self.payments.backoff(), 0);
         loop {
             let outcome = match deed.kind {
                 OperationKind::Capture => provider.capture(&request).await,
@@ -310,11 +311,24 @@ impl Node {
                 Ok(receipt) => return teller.tell(done(receipt)),
                 Err(error) => error,
             };
-            if !error.retryable() || backoff.tries() >= self.payments.options.stuck_after {
+            if self.hopeless(&error, &mut unanswered) {
                 let (step, why) = (deed.step.clone(), error.to_string());
                 return teller.tell(Command::GiveUp { step, why });
             }
             backoff.pause().await;
+        }
+    }
+
+    /// Whether an operator has to look: the provider said no, or was reached too often without
+    /// an answer. One that cannot be reached is waited for, however long it takes.
+    fn hopeless(&self, error: &Error, unanswered: &mut u32) -> bool {
+        match error {
+            Error::Unavailable => false,
+            Error::Rejected { .. } => true,
+            Error::Unknown(_) => {
+                *unanswered += 1;
+                *unanswered >= self.payments.options.stuck_after
+            }
         }
     }
 

@@ -83,7 +83,8 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
     let config = args.settings.load()?.config;
     telemetry::start(&config.log).map_err(Error::Usage)?;
     let app = App::start(&config).await?;
-    banner(&app, &config)?;
+    // Nobody may be reading; that is no reason not to serve.
+    let _unread = banner(&app, &config);
     told_to_stop().await;
     eprintln!("stopping: requests under way finish");
     if tokio::time::timeout(STOP_WITHIN, app.stop()).await.is_err() {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use kontor::sandbox_psp;
 use serde_json::{Value, json};
@@ -85,22 +86,25 @@ impl Buyers {
     /// What was acknowledged is there, and what was not answered is answered now.
     async fn check(&self, url: &str, key: &str) {
         let tries = self.tries.lock().unwrap().clone();
-        for (cart, try_) in tries {
-            if try_.answered.is_none_or(|status| status == 503 || status == 202) {
-                let status = self.checkout(url, &cart).await;
-                let known = matches!(status, Some(201 | 202 | 402 | 409));
-                assert!(known, "{cart} {try_:?}: {status:?}");
-            }
-            let answered = self.tries.lock().unwrap()[&cart].answered;
-            let Some(order) = self.order(url, key, &cart).await else {
-                assert_eq!(answered, Some(409), "{cart} {try_:?} was acknowledged and is lost");
-                continue;
-            };
-            match answered {
-                Some(201) => assert!(order["number"].is_i64(), "{order:#}"),
-                Some(402) => assert_eq!(order["number"], Value::Null, "{order:#}"),
-                _ => {}
-            }
+        let all = tries.into_iter().map(|(cart, try_)| self.check_one(url, key, cart, try_));
+        futures_util::stream::iter(all).buffer_unordered(BUYERS).collect::<Vec<()>>().await;
+    }
+
+    async fn check_one(&self, url: &str, key: &str, cart: String, try_: Try) {
+        if try_.answered.is_none_or(|status| status == 503 || status == 202) {
+            let status = self.checkout(url, &cart).await;
+            let known = matches!(status, Some(201 | 202 | 402 | 409));
+            assert!(known, "{cart} {try_:?}: {status:?}");
+        }
+        let answered = self.tries.lock().unwrap()[&cart].answered;
+        let Some(order) = self.order(url, key, &cart).await else {
+            assert_eq!(answered, Some(409), "{cart} {try_:?} was acknowledged and is lost");
+            return;
+        };
+        match answered {
+            Some(201) => assert!(order["number"].is_i64(), "{order:#}"),
+            Some(402) => assert_eq!(order["number"], Value::Null, "{order:#}"),
+            _ => {}
         }
     }
 
