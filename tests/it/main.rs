@@ -8,6 +8,7 @@ mod cli_client;
 mod cli_shop;
 mod doctor;
 mod failures;
+mod flash;
 mod host;
 mod house;
 mod journal;

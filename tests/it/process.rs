@@ -16,6 +16,7 @@ impl Server {
             .args(["serve", "--listen", "127.0.0.1:0", "--sandbox-psp", psp, "--data"])
             .arg(data)
             .env("KONTOR__SHOP__TIMER_POLL_MS", "20")
+            .env("KONTOR__SANDBOX__BREAKER__WAIT_MS", "100")
             .env("KONTOR__LOG__FILTER", "error")
             .stdout(Stdio::piped())
             .spawn()
