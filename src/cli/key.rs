@@ -11,7 +11,7 @@ use crate::actors::clock::Clock;
 use crate::store::{self, OpenError, Store};
 
 /// How long a folder that somebody else is making is waited for.
-const MADE_WITHIN: Duration = Duration::from_secs(2);
+const MADE_WITHIN: Duration = Duration::from_secs(5);
 /// The pause between two looks at it.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -150,6 +150,8 @@ async fn open(dir: &Path) -> Result<Store, OpenError> {
                         continue;
                     }
                     Err(error @ OpenError::InUse { .. }) => error,
+                    // It was made between two looks.
+                    Err(error @ OpenError::NotADirectory(_)) if dir.is_dir() => error,
                     Err(other) => return Err(other),
                 }
             }
