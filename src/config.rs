@@ -1,7 +1,10 @@
 //! All settings: defaults, then `config.toml`, then the environment, then flags.
 //!
 //! Each floor owns its own `Options`; here they only meet. Secrets are made and kept by the
-//! store; a setting that names a file (`..._FILE` in the environment) is read from it.
+//! store; a setting that names a file (`..._FILE` in the environment) is read from it. What each
+//! setting may be is in `check`.
+
+mod check;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,6 +13,8 @@ use figment::providers::{Format as _, Serialized, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use serde::{Deserialize, Serialize};
+
+pub use check::Fault;
 
 use crate::actors::{host, node, payments};
 use crate::domain::pricing;
@@ -97,6 +102,9 @@ pub enum Error {
     /// A value is not what it should be; the message says which and where it came from.
     #[error("the configuration is not valid: {0}")]
     Invalid(#[from] Box<figment::Error>),
+    /// Values that are read well and cannot be used; all of them.
+    #[error("the configuration is not valid:{}", lines(.0))]
+    Faults(Vec<Fault>),
     /// A named file is not there or cannot be read.
     #[error("{file} cannot be read: {error}")]
     File {
@@ -105,6 +113,21 @@ pub enum Error {
         /// Why.
         error: std::io::Error,
     },
+}
+
+fn lines(faults: &[Fault]) -> String {
+    faults.iter().map(|fault| format!("\n  {fault}")).collect()
+}
+
+impl Config {
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// [`Error::Faults`], with all that is wrong.
+    pub fn check(&self) -> Result<(), Error> {
+        let faults = check::faults(self);
+        if faults.is_empty() { Ok(()) } else { Err(Error::Faults(faults)) }
+    }
 }
 
 /// A configuration, and where each value came from.
@@ -165,6 +188,27 @@ impl Loaded {
                 _ => metadata.name.to_string(),
             },
         }
+    }
+
+    /// All that is wrong with the values, and where each came from.
+    #[must_use]
+    pub fn faults(&self) -> Vec<Fault> {
+        let mut faults = check::faults(&self.config);
+        for fault in &mut faults {
+            // A list is one value.
+            let path = fault.path.split('[').next().unwrap_or_default();
+            fault.source = Some(self.source(path));
+        }
+        faults
+    }
+
+    /// The settings, if all of them are good.
+    ///
+    /// # Errors
+    /// [`Error::Faults`], with all that is wrong and where it came from.
+    pub fn checked(self) -> Result<Config, Error> {
+        let faults = self.faults();
+        if faults.is_empty() { Ok(self.config) } else { Err(Error::Faults(faults)) }
     }
 
     /// All values by path.
@@ -280,6 +324,17 @@ mod tests {
         assert_eq!(loaded.config.data.dir, Path::new("/tmp/x"));
         assert_eq!(loaded.source("data.dir"), "flag");
         assert_eq!(loaded.source("shop.currency"), "default");
+    }
+
+    #[test]
+    fn values_that_cannot_be_used_are_told_with_their_source() {
+        let env = [("KONTOR__SHOP__HOLD_SECS", "0"), ("KONTOR__STORE__LANE__BATCH_APPENDS", "0")];
+        let loaded = load(None, environment(&env), &[("http.backlog", "0".into())]).unwrap();
+        let error = loaded.checked().unwrap_err().to_string();
+        let lines: Vec<&str> = error.lines().map(str::trim).collect();
+        assert_eq!(lines.len(), 4, "{error}");
+        assert_eq!(lines[1], "http.backlog is 0 (from flag): it must be from 1 to 65535");
+        assert!(lines[2].starts_with("shop.hold_secs is 0 (from environment)"), "{error}");
     }
 
     #[test]

@@ -18,6 +18,9 @@ use crate::store::{self, Store};
 /// The most products that are kept in memory.
 const CACHE_MAX: usize = 100_000;
 
+/// How often a write that expects nothing is tried again when another one was faster.
+const TRIES_MAX: usize = 32;
+
 /// What must be true of the row before it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {
@@ -97,11 +100,31 @@ impl Catalog {
         Ok(row)
     }
 
-    /// Writes a product. The same idempotency key again finds what it wrote.
+    /// Writes a product. The same idempotency key again finds what it wrote. With [`Expect::Any`]
+    /// a write that another one overtook is made again on top of it.
     ///
     /// # Errors
     /// [`Error`]: what was expected does not hold, or the store cannot write.
     pub async fn put(
+        &self,
+        product: Product,
+        expect: Expect,
+        cause: Cause,
+    ) -> Result<(Row, Change), Error> {
+        let any = expect == Expect::Any;
+        for _ in 1..if any { TRIES_MAX } else { 1 } {
+            match self.try_put(product.clone(), expect, cause.clone()).await {
+                Err(Error::VersionMismatch { .. }) => {}
+                other => return other,
+            }
+        }
+        match self.try_put(product, expect, cause).await {
+            Err(Error::VersionMismatch { .. }) if any => Err(Error::TryAgain),
+            other => other,
+        }
+    }
+
+    async fn try_put(
         &self,
         product: Product,
         expect: Expect,

@@ -176,6 +176,7 @@ impl Node {
             billing_address: cart.billing_address().cloned(),
             delivery,
             totals: priced.totals,
+            rounding: self.rules.rounding,
             capture: self.settings.capture,
             deadline_at: self.clock.now() + Span::from_secs(self.settings.payment_deadline_secs),
             hold: Span::from_secs(self.settings.hold_secs),

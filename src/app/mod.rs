@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::actors::clock::Clock;
 use crate::actors::node::{self, Node};
 use crate::actors::payments::Payments;
-use crate::config::{Config, Use};
+use crate::config::{self, Config, Use};
 use crate::http::server::{self, Server};
 use crate::providers::payment::{self, Provider};
 use crate::providers::sandbox::Sandbox;
@@ -32,6 +32,9 @@ pub struct App {
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// A setting cannot be used.
+    #[error(transparent)]
+    Config(#[from] config::Error),
     /// The data folder cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -69,6 +72,7 @@ impl App {
     /// # Errors
     /// As [`App::start`].
     pub async fn start_at(config: &Config, clock: Clock) -> Result<Self, Error> {
+        config.check()?;
         if config.profile == Use::Production && !config.sandbox.url.is_empty() {
             return Err(Error::SandboxInProduction);
         }

@@ -22,13 +22,14 @@ pub struct Args {
     pub json: bool,
 }
 
-/// Shows the settings.
+/// Shows the settings, and after them what is wrong with them.
 ///
 /// # Errors
-/// [`Error`]: a setting is wrong.
+/// [`Error`]: a setting is unknown or of the wrong type.
 pub fn run(args: &Args) -> Result<ExitCode, Error> {
     let loaded = args.settings.load()?;
     let values = loaded.values().map_err(std::io::Error::from)?;
+    let faults = loaded.faults();
     if args.json {
         let all: serde_json::Map<_, _> = values
             .into_iter()
@@ -43,5 +44,8 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
             println!("{path} = {value}  # {}", loaded.source(&path));
         }
     }
-    Ok(ExitCode::SUCCESS)
+    for fault in &faults {
+        eprintln!("error: {fault}");
+    }
+    Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

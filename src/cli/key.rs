@@ -2,12 +2,18 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::{Error, print_json};
 use crate::actors::clock::Clock;
 use crate::store::{self, OpenError, Store};
+
+/// How long a folder that somebody else is making is waited for.
+const MADE_WITHIN: Duration = Duration::from_secs(5);
+/// The pause between two looks at it.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The scopes that routes ask for; `admin` has them all.
 pub const SCOPES: [&str; 8] = [
@@ -130,10 +136,31 @@ fn show(key: &store::key::Row) -> serde_json::Value {
     })
 }
 
-/// Opens a store beside a server that may run on it; makes it if there is none.
+/// Opens a store beside a server that may run on it. If there is none it is made first, and the
+/// folder let go before anything else happens, so that a server can start on it at once; one
+/// that is being made by somebody else this moment is waited for.
 async fn open(dir: &Path) -> Result<Store, OpenError> {
-    match Store::open_beside(dir).await {
-        Err(OpenError::Missing(_)) => Store::open(dir, &store::Options::default()).await,
-        other => other,
+    let until = Instant::now() + MADE_WITHIN;
+    loop {
+        let error = match Store::open_beside(dir).await {
+            Err(OpenError::Missing(_)) => {
+                match Store::open(dir, &store::Options::default()).await {
+                    Ok(made) => {
+                        made.close().await;
+                        continue;
+                    }
+                    Err(error @ OpenError::InUse { .. }) => error,
+                    // It was made between two looks.
+                    Err(error @ OpenError::NotADirectory(_)) if dir.is_dir() => error,
+                    Err(other) => return Err(other),
+                }
+            }
+            Err(error @ OpenError::Older { .. }) => error,
+            other => return other,
+        };
+        if Instant::now() >= until {
+            return Err(error);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }

@@ -3,15 +3,20 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Error;
-use crate::app::App;
+use crate::app::{self, App};
 use crate::config::{self, Loaded};
+use crate::store::OpenError;
 use crate::telemetry;
 
 /// How long a graceful stop may take.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// How long a data folder that is in use is waited for.
+const FOLDER_WITHIN: Duration = Duration::from_secs(2);
+/// The pause between two looks at it.
+const FOLDER_EVERY: Duration = Duration::from_millis(50);
 
 /// Serve the shop
 #[derive(Clone, Debug, clap::Args)]
@@ -80,17 +85,33 @@ impl Settings {
 /// # Errors
 /// [`Error`]: the settings are wrong, or the server cannot start.
 pub async fn run(args: Args) -> Result<ExitCode, Error> {
-    let config = args.settings.load()?.config;
+    let config = args.settings.load()?.checked()?;
     telemetry::start(&config.log).map_err(Error::Usage)?;
-    let app = App::start(&config).await?;
-    // Nobody may be reading; that is no reason not to serve.
-    let _unread = banner(&app, &config);
+    let app = start(&config).await?;
+    // Whoever reads standard output may be gone by now; that is no reason not to serve.
+    if let Err(error) = banner(&app, &config) {
+        tracing::warn!(%error, "the addresses cannot be shown");
+    }
     told_to_stop().await;
     eprintln!("stopping: requests under way finish");
     if tokio::time::timeout(STOP_WITHIN, app.stop()).await.is_err() {
         eprintln!("stopped with requests under way; nothing acknowledged is lost");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Starts the server. A folder in use is waited for, briefly: `kontor key` holds a new one while
+/// it makes its tables, and a server that was told to stop a moment ago may still be closing it.
+async fn start(config: &config::Config) -> Result<App, app::Error> {
+    let until = Instant::now() + FOLDER_WITHIN;
+    loop {
+        match Box::pin(App::start(config)).await {
+            Err(app::Error::Open(OpenError::InUse { .. })) if Instant::now() < until => {
+                tokio::time::sleep(FOLDER_EVERY).await;
+            }
+            started => return started,
+        }
+    }
 }
 
 fn banner(app: &App, config: &config::Config) -> std::io::Result<()> {

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::error::Error;
+use super::objects::Objects;
 use super::problem::{Code, FieldError};
 use super::server::Shared;
 
@@ -134,9 +135,8 @@ pub fn parse<T: DeserializeOwned + Validate<Context = ()>>(bytes: &[u8]) -> Resu
         let detail = format!("the body is nested more than {DEPTH_MAX} levels deep");
         return Err(Error::new(Code::MalformedJson, detail));
     }
-    // serde would read a struct from an array, too.
     let object = bytes.trim_ascii_start().first() == Some(&b'{');
-    match serde_json::from_slice::<T>(bytes) {
+    match strictly::<T>(bytes) {
         Ok(value) if object => match value.validate() {
             Ok(()) => Ok(value),
             Err(report) => Err(Error::invalid(told(&report, &[]))),
@@ -152,6 +152,12 @@ pub fn parse<T: DeserializeOwned + Validate<Context = ()>>(bytes: &[u8]) -> Resu
     }
 }
 
+fn strictly<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let value = T::deserialize(Objects(&mut reader))?;
+    reader.end().map(|()| value)
+}
+
 /// Reads and checks a value that is JSON already.
 ///
 /// # Errors
@@ -159,7 +165,7 @@ pub fn parse<T: DeserializeOwned + Validate<Context = ()>>(bytes: &[u8]) -> Resu
 pub fn check<T: DeserializeOwned + Validate<Context = ()>>(
     value: &Value,
 ) -> Result<T, Vec<FieldError>> {
-    match serde_path_to_error::deserialize::<_, T>(value) {
+    match serde_path_to_error::deserialize::<_, T>(Objects(value)) {
         Ok(read) => match read.validate() {
             Ok(()) => Ok(read),
             Err(report) => Err(told(&report, &[])),
@@ -218,7 +224,7 @@ fn search<T: DeserializeOwned + Validate<Context = ()>>(
     let mut faults: Vec<FieldError> = Vec::new();
     let mut patches: Vec<Patch> = Vec::new();
     for _ in 0..tries {
-        let error = match serde_path_to_error::deserialize::<_, T>(&value) {
+        let error = match serde_path_to_error::deserialize::<_, T>(Objects(&value)) {
             Ok(read) => {
                 if let Err(report) = read.validate() {
                     faults.extend(told(&report, &patches));
@@ -395,6 +401,18 @@ mod tests {
         }
         assert!(parse::<NewCart>(b"{\"email\": \"\xff@x\"}").is_err());
         assert!(!deeper_than(br#"{"a": "[[[[\"[[[["}"#, 1));
+    }
+
+    #[test]
+    fn an_object_is_never_written_as_an_array() {
+        let address = r#"["Ada", null, "1 High St", null, "York", null, "N1", "GB", null]"#;
+        let body = format!(r#"{{"shipping_address": {address}, "lines": [["a", 1, null]]}}"#);
+        let mut found = fields(&body);
+        found.sort();
+        assert_eq!(found, ["lines[0]", "shipping_address"]);
+        let row = json!({"lines": [["a", 1, null]]});
+        let faults = check::<NewCart>(&row).expect_err("an array");
+        assert_eq!(faults[0].field, "lines[0]");
     }
 
     #[test]

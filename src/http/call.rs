@@ -27,7 +27,6 @@ pub struct Call {
     shared: web::Data<Shared>,
     request_id: Arc<str>,
     principal: Principal,
-    peer: String,
     key: Option<String>,
     /// The version that the thing must have for a write to happen.
     pub if_match: Option<i64>,
@@ -52,20 +51,19 @@ impl Call {
             let id = extensions.get::<RequestId>().map_or_else(|| "".into(), |id| id.0.clone());
             (id, extensions.get::<Principal>().cloned().unwrap_or_default())
         };
-        let peer = request.peer_addr().map(|peer| peer.ip().to_string()).unwrap_or_default();
         let key = match *request.method() {
             Method::POST => idempotency::key_of(request.headers())?,
             _ => None,
         };
         let guard = match &key {
             Some(key) => {
-                let whose = principal.id().unwrap_or(&peer);
+                let whose = principal.id().unwrap_or("");
                 Some(shared.in_flight.begin(whose, request.path(), key)?)
             }
             None => None,
         };
         let if_match = if_match(request.headers())?;
-        Ok(Self { shared, request_id, principal, peer, key, if_match, _guard: guard })
+        Ok(Self { shared, request_id, principal, key, if_match, _guard: guard })
     }
 
     /// The house below.
@@ -90,12 +88,6 @@ impl Call {
     #[must_use]
     pub const fn principal(&self) -> &Principal {
         &self.principal
-    }
-
-    /// The address that the request came from.
-    #[must_use]
-    pub fn peer(&self) -> &str {
-        &self.peer
     }
 
     /// The idempotency key.
@@ -134,6 +126,26 @@ fn if_match(headers: &HeaderMap) -> Result<Option<i64>, Error> {
 #[must_use]
 pub fn versioned(status: StatusCode, version: i64, body: &impl Serialize) -> HttpResponse {
     HttpResponse::build(status).insert_header((header::ETAG, format!("\"{version}\""))).json(body)
+}
+
+/// The answer of what was made, with its version and its place.
+#[must_use]
+pub fn created(version: i64, place: &str, body: &impl Serialize) -> HttpResponse {
+    located(StatusCode::CREATED, version, place, body)
+}
+
+/// An answer with a version and the place of what it is about.
+#[must_use]
+pub fn located(
+    status: StatusCode,
+    version: i64,
+    place: &str,
+    body: &impl Serialize,
+) -> HttpResponse {
+    HttpResponse::build(status)
+        .insert_header((header::ETAG, format!("\"{version}\"")))
+        .insert_header((header::LOCATION, place))
+        .json(body)
 }
 
 /// Reads an id out of a path.

@@ -8,7 +8,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::access::Scope;
 use super::body::Json;
-use super::call::{Call, id, versioned};
+use super::call::{Call, created, id, versioned};
 use super::cart_shape::{
     CartLine, CartPatch, CartShape, DeliveryOptionShape, DeliveryOptions, LinePatch, NewCart,
     NewLine, NewLines, RequirementShape,
@@ -27,6 +27,9 @@ use crate::domain::money::{Currency, parse_currency};
 #[utoipa::path(post, path = "/v1/store/carts", tag = "carts", request_body = NewCart,
     responses((status = 201, description = "The cart", body = CartShape)))]
 pub async fn create_cart(call: Call, body: Json<NewCart>) -> Result<HttpResponse, Error> {
+    if let Some(key) = call.idempotency_key() {
+        idempotency::check_cart_key(key, call.principal().id())?;
+    }
     let cause = call.cause(body.digest);
     let new = body.value;
     let currency = match &new.currency {
@@ -51,11 +54,11 @@ pub async fn create_cart(call: Call, body: Json<NewCart>) -> Result<HttpResponse
         let made = call.node().carts.create(&cart::entity_id(cart), command, cause, read).await?;
         return answer(&call, StatusCode::CREATED, cart, made).await;
     };
-    let [today, yesterday] =
-        idempotency::cart_ids(&call.shared().secret, call.peer(), key, call.now());
-    let there = |view: View<'_, Cart>| view.state.currency().is_some();
-    let old = call.node().carts.look(&cart::entity_id(yesterday), there).await?;
-    let cart = if old { yesterday } else { today };
+    let ids = idempotency::cart_ids(&call.shared().secret, call.principal().id(), key, call.now());
+    let cart = match call.node().store.newest_cart(&ids).await? {
+        Some(there) => there,
+        None => ids[0],
+    };
     let made = call.node().carts.ask(&cart::entity_id(cart), command, cause, read).await?;
     made.0.open(call.now())?;
     answer(&call, StatusCode::CREATED, cart, made).await
@@ -304,5 +307,8 @@ async fn answer(
         updated_at: cart.updated_at().to_string(),
         expires_at: cart.expires_at().to_string(),
     };
+    if status == StatusCode::CREATED {
+        return Ok(created(version, &format!("/v1/store/carts/{id}"), &shape));
+    }
     Ok(versioned(status, version, &shape))
 }

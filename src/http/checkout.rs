@@ -9,13 +9,13 @@ use utoipa::ToSchema;
 
 use super::access::order_token;
 use super::body::Json;
-use super::call::{Call, id, versioned};
+use super::call::{Call, id, located};
 use super::error::{Error, shortages};
 use super::order_shape::OrderShape;
-use super::problem::Code;
+use super::problem::{Code, FieldError};
 use super::shape::MoneyInput;
 use super::valid::text;
-use crate::actors::checkout::{Placed, Request};
+use crate::actors::checkout::{Placed, Refusal, Request};
 use crate::domain::id::{CartId, OrderId};
 use crate::domain::money::{Money, parse_currency};
 use crate::domain::order::{AttemptState, Order, PaymentMethod, Phase};
@@ -78,7 +78,8 @@ pub async fn check_out(
     let expected_total = expected_total.map(expected).transpose()?;
     let method = PaymentMethod { provider: payment.provider, token: payment.token };
     let asked = Request { cart, method, expected_total, cause, patience };
-    let placed = Box::pin(call.node().checkout(asked)).await?;
+    let placed = Box::pin(call.node().checkout(asked)).await;
+    let placed = placed.map_err(|refusal| refused(refusal, expected_total))?;
     let order = OrderId(cart.0);
     let token = order_token(&call.shared().secret, order);
     let status = match patience {
@@ -88,7 +89,8 @@ pub async fn check_out(
         None => StatusCode::ACCEPTED,
     };
     let shape = OrderShape::new(order, &placed.order, placed.seq)?.with_token(token);
-    Ok(versioned(status, placed.seq, &shape))
+    let place = format!("/v1/store/orders/{order}");
+    Ok(located(status, placed.seq, &place, &shape))
 }
 
 fn expected(total: MoneyInput) -> Result<Money, Error> {
@@ -96,6 +98,18 @@ fn expected(total: MoneyInput) -> Result<Money, Error> {
     let currency =
         currency.map_err(|error| Error::field("expected_total.currency", error.to_string()))?;
     Ok(Money::new(total.amount, currency))
+}
+
+/// A total that was expected in another currency cannot be right, whatever its amount.
+fn refused(refusal: Refusal, expected: Option<Money>) -> Error {
+    match (&refusal, expected) {
+        (Refusal::Changed { total }, Some(expected)) if expected.currency != total.currency => {
+            let message = format!("must be the cart's currency, {}", total.currency.code());
+            let field = "expected_total.currency".to_owned();
+            Error::faulty(Code::CurrencyMismatch, vec![FieldError { field, message }])
+        }
+        _ => refusal.into(),
+    }
 }
 
 /// How long to wait, if the request asks for it.

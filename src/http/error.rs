@@ -283,6 +283,7 @@ impl From<order::Rejection> for Error {
                 _ => Code::WrongState,
             },
             order::Rejection::WrongState { .. } => Code::WrongState,
+            order::Rejection::WhichStep { .. } => return Self::field("step", detail),
             order::Rejection::RefundTooLarge { .. } => Code::RefundTooLarge,
             order::Rejection::CaptureTooLarge { .. } => Code::CaptureTooLarge,
             order::Rejection::UnknownLine { .. } | order::Rejection::TooManyUnits { .. } => {

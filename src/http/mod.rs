@@ -14,6 +14,7 @@ pub mod health;
 mod idempotency;
 mod imports;
 pub mod metrics;
+mod objects;
 pub mod openapi;
 mod ops;
 mod order_changes;

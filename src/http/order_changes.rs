@@ -32,6 +32,21 @@ pub struct ReasonInput {
     reason: String,
 }
 
+/// A stuck step that is given up.
+#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SkipInput {
+    /// Which; the only one that is stuck if it is not said.
+    #[serde(default)]
+    #[garde(inner(custom(text(1, 64))))]
+    #[schema(example = "capture:1")]
+    step: Option<String>,
+    /// In an operator's words.
+    #[garde(custom(text(1, 500)))]
+    #[schema(min_length = 1, max_length = 500)]
+    reason: String,
+}
+
 /// Units of a line to give back.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -244,16 +259,17 @@ pub async fn retry_order(
 }
 
 /// Gives a stuck step up.
-#[utoipa::path(post, path = "/v1/admin/orders/{id}/skip", tag = "orders", request_body = ReasonInput,
+#[utoipa::path(post, path = "/v1/admin/orders/{id}/skip", tag = "orders", request_body = SkipInput,
     params(("id" = String, Path, description = "The order's id")),
     responses((status = 200, description = "The order", body = AdminOrder)))]
 pub async fn skip_order_step(
     call: Call,
     path: web::Path<String>,
-    body: Json<ReasonInput>,
+    body: Json<SkipInput>,
 ) -> Result<HttpResponse, Error> {
     let cause = call.cause(body.digest);
-    change(&call, &path, Command::Skip { reason: body.value.reason }, cause).await
+    let SkipInput { step, reason } = body.value;
+    change(&call, &path, Command::Skip { step, reason }, cause).await
 }
 
 async fn change(

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::body::Json;
-use super::call::{Call, id, versioned};
+use super::call::{Call, created, id, versioned};
 use super::error::{Error, version_mismatch};
 use super::query::{Query, cursor, cut};
 use super::shape::{Page, Price, PriceInput};
@@ -20,6 +20,8 @@ use crate::domain::money::{Currency, TaxRate, UnitPrice, parse_currency};
 use crate::domain::product::Product;
 use crate::store::product::{Filter, Row};
 
+/// How often a change is made again when another one was faster.
+const PATCH_TRIES_MAX: usize = 32;
 /// The most currencies that a product has prices in.
 const PRICES_MAX: usize = 50;
 
@@ -137,6 +139,17 @@ impl From<&Row> for ProductShape {
     }
 }
 
+impl ProductShape {
+    /// Where it is, as a path. Of what a SKU may have, all that a path may not is escaped.
+    fn place(&self) -> String {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+        let escaped = self.sku.bytes().map(|byte| {
+            if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }
+        });
+        format!("/v1/admin/products/{}", escaped.collect::<String>())
+    }
+}
+
 impl ProductInput {
     /// The product, once the SKU is known.
     #[must_use]
@@ -211,7 +224,8 @@ pub async fn create_product(call: Call, body: Json<ProductInput>) -> Result<Http
     let sku: Sku = sku.parse().map_err(|_| Error::field("sku", "is no SKU"))?;
     let product = body.value.product(sku);
     let (row, _) = call.node().catalog.put(product, Expect::Absent, cause).await?;
-    Ok(versioned(StatusCode::CREATED, row.version, &ProductShape::from(&row)))
+    let shape = ProductShape::from(&row);
+    Ok(created(row.version, &shape.place(), &shape))
 }
 
 /// Makes a product, or replaces it.
@@ -230,9 +244,13 @@ pub async fn put_product(
     }
     let cause = call.cause(body.digest);
     let expect = call.if_match.map_or(Expect::Any, Expect::Version);
-    let (row, change) = put(&call, body.value.product(sku), expect, cause).await?;
-    let status = if change == Change::Created { StatusCode::CREATED } else { StatusCode::OK };
-    Ok(versioned(status, row.version, &ProductShape::from(&row)))
+    let put = call.node().catalog.put(body.value.product(sku), expect, cause);
+    let (row, change) = put.await?;
+    let shape = ProductShape::from(&row);
+    if change == Change::Created {
+        return Ok(created(row.version, &shape.place(), &shape));
+    }
+    Ok(versioned(StatusCode::OK, row.version, &shape))
 }
 
 /// Changes a product.
@@ -245,14 +263,32 @@ pub async fn update_product(
     body: Json<ProductPatch>,
 ) -> Result<HttpResponse, Error> {
     let cause = call.cause(body.digest);
-    let row = find(&call, &path).await?;
-    if let Some(version) = call.if_match
-        && version != row.version
-    {
-        return Err(version_mismatch(row.version));
+    let mut tries = 0;
+    loop {
+        let row = find(&call, &path).await?;
+        if let Some(version) = call.if_match
+            && version != row.version
+        {
+            return Err(version_mismatch(row.version));
+        }
+        let product = patched(row.product.clone(), body.value.clone());
+        let put = call.node().catalog.put(product, Expect::Version(row.version), cause.clone());
+        match put.await {
+            // Another writer was faster, and nobody asked for a version.
+            Err(catalog::Error::VersionMismatch { .. }) if call.if_match.is_none() => {}
+            other => {
+                let row = other?.0;
+                return Ok(versioned(StatusCode::OK, row.version, &ProductShape::from(&row)));
+            }
+        }
+        tries += 1;
+        if tries == PATCH_TRIES_MAX {
+            return Err(catalog::Error::TryAgain.into());
+        }
     }
-    let patch = body.value;
-    let mut product = row.product.clone();
+}
+
+fn patched(mut product: Product, patch: ProductPatch) -> Product {
     product.name = patch.name.unwrap_or(product.name);
     if let Some(description) = patch.description {
         product.description = description.unwrap_or_default();
@@ -267,24 +303,7 @@ pub async fn update_product(
         product.tax_rate = rate(Some(&text));
     }
     product.active = patch.active.unwrap_or(product.active);
-    let (row, _) = put(&call, product, Expect::Version(row.version), cause).await?;
-    Ok(versioned(StatusCode::OK, row.version, &ProductShape::from(&row)))
-}
-
-async fn put(
-    call: &Call,
-    product: Product,
-    expect: Expect,
-    cause: crate::domain::entity::Cause,
-) -> Result<(Row, Change), Error> {
-    let conditional = call.if_match.is_some();
-    match call.node().catalog.put(product, expect, cause).await {
-        // Two writers at once, and nobody asked for a version: the same again is safe.
-        Err(catalog::Error::VersionMismatch { .. }) if !conditional => {
-            Err(catalog::Error::TryAgain.into())
-        }
-        other => Ok(other?),
-    }
+    product
 }
 
 /// A product by the SKU in a path.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServerHandle, ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, HttpMessage as _, HttpResponse, HttpServer, web};
@@ -161,7 +162,7 @@ async fn serve(shared: Arc<Shared>, started: Started) {
             .wrap(from_fn(observe))
             .configure(routes::configure)
             .default_service(web::to(|| async {
-                Err::<HttpResponse, Error>(Error::of_status(actix_web::http::StatusCode::NOT_FOUND))
+                Err::<HttpResponse, Error>(Error::of_status(StatusCode::NOT_FOUND))
             }))
     })
     .workers(if options.workers == 0 { cores } else { options.workers })
@@ -262,6 +263,10 @@ async fn observe(
     let path = response.request().path();
     let (api, page) = (path.starts_with("/v1/"), path.starts_with("/docs"));
     add_headers(response.headers_mut(), &id, api, page);
+    let again = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+    if again && !response.headers().contains_key(header::RETRY_AFTER) {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
     Ok(response)
 }
 

@@ -7,6 +7,7 @@
 //! their turn on one mutex of this process, which is fair, and not on SQLite's busy handler,
 //! which sleeps. Reads go to a pool of their own and see the last commit.
 
+mod cart;
 pub mod journal;
 pub mod key;
 pub mod maintenance;

@@ -200,7 +200,7 @@ async fn a_key_makes_one_cart_and_one_line() {
     let send_as = |key: &'static str, path: String, body: Value| {
         send(api.request("POST", &path).header("Idempotency-Key", key).json(&body))
     };
-    let send_with = |path: String, body: Value| send_as("k1", path, body);
+    let send_with = |path: String, body: Value| send_as("0123456789abcdef", path, body);
     let body = json!({"email": "ada@example.com"});
     let first = send_with("/v1/store/carts".into(), body.clone()).await;
     let again = send_with("/v1/store/carts".into(), body).await;

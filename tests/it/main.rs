@@ -7,6 +7,7 @@ mod checkout;
 mod cli_client;
 mod cli_shop;
 mod doctor;
+mod edge;
 mod failures;
 mod flash;
 mod host;

@@ -64,6 +64,7 @@ pub fn key(data: &Path) -> String {
         .arg(data)
         .output()
         .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let json: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap();
     json["key"].as_str().unwrap().to_owned()
 }

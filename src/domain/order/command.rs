@@ -105,8 +105,10 @@ pub enum Command {
         /// Why.
         reason: String,
     },
-    /// An operator gives the stuck step up.
+    /// An operator gives a stuck step up.
     Skip {
+        /// Which; the only one that is stuck if it is not said.
+        step: Option<String>,
         /// Why.
         reason: String,
     },
@@ -172,6 +174,12 @@ pub enum Rejection {
     WrongState {
         /// Why not.
         what: &'static str,
+    },
+    /// It is not clear which step is meant.
+    #[error("must be one of the stuck steps: {}", stuck.join(", "))]
+    WhichStep {
+        /// The steps that are stuck.
+        stuck: Vec<String>,
     },
     /// More than can be given back.
     #[error("at most {limit} minor units can be given back")]

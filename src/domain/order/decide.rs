@@ -6,7 +6,7 @@ use super::command::{Command, FulfillmentRequest, RefundRequest, Rejection};
 use super::effect::{POLICY_CAPTURE, step};
 use super::ledger::{AttemptState, Fulfillment, FulfillmentLine, Refund, RefundLine, Report};
 use super::{Effect, Event, Order, PaymentMethod, Phase, Shortage};
-use crate::domain::money::{AMOUNT_MAX, Rounding};
+use crate::domain::money::AMOUNT_MAX;
 use crate::domain::time::{Span, Timestamp};
 
 /// How long after its last change an order with something left to do is woken again.
@@ -82,7 +82,7 @@ impl Order {
             Command::Capture { amount } => self.capture(*amount),
             Command::Fulfill(request) => self.fulfill(request, now),
             Command::Retry { reason } => self.retry(reason),
-            Command::Skip { reason } => self.skip(reason),
+            Command::Skip { step, reason } => self.skip(step.as_deref(), reason),
         }
     }
 
@@ -322,7 +322,7 @@ impl Order {
         Ok(vec![Event::RefundRequested {
             refund: Box::new(Refund {
                 number: self.next_refund(),
-                restocked: lines.is_empty(),
+                restocked: lines.iter().all(|line| line.unshipped + line.shipped == 0),
                 lines,
                 delivery: request.delivery,
                 free: request.free,
@@ -349,6 +349,7 @@ impl Order {
     /// up to what was paid for the line.
     fn refund_lines_of(&self, request: &RefundRequest) -> Result<Vec<RefundLine>, Rejection> {
         let included = self.placed.as_ref().is_some_and(|placed| placed.totals.tax_included);
+        let rounding = self.placed.as_ref().map(|placed| placed.rounding).unwrap_or_default();
         let mut lines: Vec<RefundLine> = Vec::with_capacity(request.lines.len());
         for wanted in &request.lines {
             let number = wanted.line;
@@ -360,21 +361,23 @@ impl Order {
             if wanted.quantity < 1 || wanted.quantity > limit {
                 return Err(Rejection::TooManyUnits { line: number, limit });
             }
-            let (paid, before) = (line.due(included), self.refunded_amount(number));
+            let left = (line.due(included) - self.refunded_amount(number)).max(0);
+            let paid = line.due(included);
             let share = |units: i64| {
-                Rounding::HalfEven
+                rounding
                     .divide(i128::from(paid) * i128::from(units), i128::from(line.quantity))
                     .unwrap_or(paid)
             };
             let units = self.refunded_units(number);
             let own = share(units + wanted.quantity) - share(units);
-            let amount = wanted.amount.unwrap_or_else(|| own.min(paid - before).max(0));
-            if amount > paid - before {
-                return Err(Rejection::RefundTooLarge { limit: paid - before });
+            let amount = wanted.amount.unwrap_or_else(|| own.min(left).max(0));
+            if amount > left {
+                return Err(Rejection::RefundTooLarge { limit: left });
             }
-            let unshipped = wanted.quantity.min(self.unshipped(number));
-            let shipped = wanted.quantity - unshipped;
-            lines.push(RefundLine { line: number, unshipped, shipped, amount });
+            let unshipped = wanted.quantity.min(self.unshipped(number).max(0));
+            let shipped = (wanted.quantity - unshipped).min(self.away(number).max(0));
+            let moved = wanted.quantity - unshipped - shipped;
+            lines.push(RefundLine { line: number, unshipped, shipped, moved, amount });
         }
         Ok(lines)
     }
@@ -452,9 +455,14 @@ impl Order {
         }
     }
 
-    fn skip(&self, reason: &str) -> Decision {
-        let Some(step) = self.stuck.keys().next().cloned() else {
-            return Err(wrong("nothing is stuck"));
+    /// Gives up the step that is named, or the only one that is stuck.
+    fn skip(&self, named: Option<&str>, reason: &str) -> Decision {
+        let mut stuck: Vec<String> = self.stuck.keys().cloned().collect();
+        let step = match named {
+            _ if stuck.is_empty() => return Err(wrong("nothing is stuck")),
+            None if stuck.len() == 1 => stuck.remove(0),
+            Some(named) if self.stuck.contains_key(named) => named.to_owned(),
+            _ => return Err(Rejection::WhichStep { stuck }),
         };
         if ["reserve:", "authorize:", "commit:"].iter().any(|step_of| step.starts_with(step_of)) {
             return Err(wrong("the order cannot do without this step: retry or cancel"));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::ledger::{Fulfillment, Refund};
 use super::{PaymentMethod, Placed, Shortage};
@@ -94,5 +95,21 @@ pub enum Event {
 impl entity::Event for Event {
     fn kind(&self) -> &'static str {
         self.into()
+    }
+
+    fn version(&self) -> u16 {
+        Self::newest(self.kind())
+    }
+
+    fn newest(kind: &str) -> u16 {
+        if kind == "placed" { 2 } else { 1 }
+    }
+
+    fn upcast(kind: &str, version: u16, mut data: Value) -> Value {
+        // Refunds of these orders were always rounded so.
+        if (kind, version) == ("placed", 1) && data["placed"].is_object() {
+            data["placed"]["rounding"] = "half_even".into();
+        }
+        data
     }
 }

@@ -27,13 +27,13 @@ pub struct Attempt {
 pub enum AttemptState {
     /// The provider is being asked.
     Requested,
-    /// The provider has it, and will tell.
-    Pending,
     /// No answer: it may have been carried out.
     Unknown {
         /// What came instead of an answer.
         why: String,
     },
+    /// The provider has it, and will tell.
+    Pending,
     /// The money is set aside.
     Authorized {
         /// Minor units that the provider set aside.
@@ -154,15 +154,22 @@ pub struct RefundLine {
     /// Units of it that had been shipped.
     #[serde(default)]
     pub shipped: i64,
+    /// Units of it whose goods an earlier refund has moved, the money of which was given up.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub moved: i64,
     /// Minor units.
     pub amount: i64,
+}
+
+const fn is_zero(units: &i64) -> bool {
+    *units == 0
 }
 
 impl RefundLine {
     /// All units of it.
     #[must_use]
     pub const fn quantity(&self) -> i64 {
-        self.unshipped + self.shipped
+        self.unshipped + self.shipped + self.moved
     }
 }
 
@@ -277,24 +284,33 @@ impl Order {
         lines.filter(|one| one.line == line).map(|one| one.quantity).sum()
     }
 
-    /// Units of a line that were refunded.
+    /// Units of a line whose money was, or will be, given back; not those of a refund that was
+    /// given up.
     #[must_use]
     pub fn refunded_units(&self, line: u32) -> i64 {
-        self.refund_lines(line).map(RefundLine::quantity).sum()
+        let units: i64 = self.paid_back(line).map(RefundLine::quantity).sum();
+        // One that was given up and went through after all may come on top of its successor.
+        units.min(self.line(line).map_or(0, |line| line.quantity))
     }
 
     /// Minor units that were asked to be given back for a line.
     #[must_use]
     pub fn refunded_amount(&self, line: u32) -> i64 {
-        self.refund_lines(line).map(|one| one.amount).sum()
+        self.paid_back(line).map(|one| one.amount).sum()
     }
 
     /// Units of a line that are still to go out.
     #[must_use]
     pub fn unshipped(&self, line: u32) -> i64 {
         let quantity = self.line(line).map_or(0, |line| line.quantity);
-        let refunded: i64 = self.refund_lines(line).map(|one| one.unshipped).sum();
-        quantity - self.fulfilled(line) - refunded
+        let moved: i64 = self.moved_back(line).map(|one| one.unshipped).sum();
+        quantity - self.fulfilled(line) - moved
+    }
+
+    /// Units of a line that went out and did not come back.
+    #[must_use]
+    pub(super) fn away(&self, line: u32) -> i64 {
+        self.fulfilled(line) - self.moved_back(line).map(|one| one.shipped).sum::<i64>()
     }
 
     /// Units of all lines that are still to go out.
@@ -304,7 +320,14 @@ impl Order {
         lines.map(|line| self.unshipped(line.id)).sum()
     }
 
-    fn refund_lines(&self, line: u32) -> impl Iterator<Item = &RefundLine> {
+    /// What refunds give back of a line's money.
+    fn paid_back(&self, line: u32) -> impl Iterator<Item = &RefundLine> {
+        let lines = self.refunds_that_count().flat_map(|one| &one.lines);
+        lines.filter(move |one| one.line == line)
+    }
+
+    /// What refunds move of a line's goods, whatever becomes of the money.
+    fn moved_back(&self, line: u32) -> impl Iterator<Item = &RefundLine> {
         self.refunds.iter().flat_map(|one| &one.lines).filter(move |one| one.line == line)
     }
 }

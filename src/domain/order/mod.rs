@@ -32,7 +32,7 @@ pub use status::{FulfillmentStatus, PaymentStatus, Status};
 use super::address::Address;
 use super::entity;
 use super::id::{OrderId, Sku};
-use super::money::Currency;
+use super::money::{Currency, Rounding};
 use super::pricing::{Delivery, Line, Totals};
 use super::time::{Span, Timestamp};
 
@@ -93,6 +93,9 @@ pub struct Placed {
     pub delivery: Delivery,
     /// What it comes to.
     pub totals: Totals,
+    /// How a half of a minor unit was rounded, and will be in its refunds.
+    #[serde(default)]
+    pub rounding: Rounding,
     /// When its money is taken.
     #[serde(default)]
     pub capture: CapturePolicy,

@@ -70,6 +70,7 @@ fn placed(capture: CapturePolicy) -> Placed {
         billing_address: None,
         delivery,
         totals,
+        rounding: Rounding::HalfEven,
         capture,
         deadline_at: now() + Span::from_millis(HOUR),
         hold: Span::from_secs(900),
@@ -184,7 +185,11 @@ fn retry() -> Step {
 }
 
 fn skip() -> Step {
-    Command::Skip { reason: "looked".into() }.into()
+    Command::Skip { step: None, reason: "looked".into() }.into()
+}
+
+fn skip_step(step: &str) -> Step {
+    Command::Skip { step: Some(step.into()), reason: "looked".into() }.into()
 }
 
 fn alert() -> Step {

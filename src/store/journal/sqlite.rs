@@ -118,6 +118,11 @@ async fn transact(
     match write(&mut transaction, shard, epoch, batch).await {
         Ok(records) => match transaction.commit().await {
             Ok(()) => Ok(records),
+            // A full disk took less than the commit frame, which is the last of the transaction:
+            // without it no recovery finds the rest.
+            Err(error) if disk_full(&error) => {
+                Err(Broken { error: AppendError::Failed(error.to_string()), usable: false })
+            }
             // The log may hold the whole transaction, unsynced: invisible now, it could be found
             // by the recovery after a crash. So it cannot be called unwritten.
             Err(error) => {
@@ -130,6 +135,12 @@ async fn transact(
             Err(broken)
         }
     }
+}
+
+/// Whether the disk had no room (`SQLITE_FULL`).
+fn disk_full(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| code == "13")
 }
 
 /// Writes a batch inside of a transaction.

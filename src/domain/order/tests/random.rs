@@ -307,7 +307,8 @@ impl World {
             }),
             8 => Command::RaiseAlert { alert: "odd".into() },
             9 => {
-                self.skipped |= self.ask(&Command::Skip { reason: reason() });
+                let step = self.order.stuck().keys().next().cloned();
+                self.skipped |= self.ask(&Command::Skip { step, reason: reason() });
                 return;
             }
             10 => return self.void_elsewhere(),
@@ -353,7 +354,8 @@ impl World {
                 if retries < 4 && self.ask(&Command::Retry { reason: reason.clone() }) {
                     continue;
                 }
-                if self.ask(&Command::Skip { reason: reason.clone() }) {
+                let step = self.order.stuck().keys().next().cloned();
+                if self.ask(&Command::Skip { step, reason: reason.clone() }) {
                     self.skipped = true;
                     continue;
                 }

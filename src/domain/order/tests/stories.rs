@@ -303,6 +303,48 @@ fn refunds_are_capped_whatever_is_asked() {
 }
 
 #[test]
+fn refunds_round_as_the_order_was_rounded() {
+    let share = |rounding| {
+        let mut odd = placed(CapturePolicy::AtOnce);
+        odd.rounding = rounding;
+        odd.lines[1].total = 501;
+        odd.totals = Totals::of(&odd.lines, Some(&odd.delivery), true).unwrap();
+        let total = odd.totals.total;
+        let place = Command::Place { placed: Arc::new(odd), method: method() }.into();
+        let paid = [reserved(1), authorized_for(1, total), confirm(), captured(1, total)];
+        let half = refund(&[(2, 1)], 0, 0);
+        tell(&then(then(vec![place], &paid), &[half])).refunds()[0].amount
+    };
+    assert_eq!((share(Rounding::HalfEven), share(Rounding::HalfUp)), (250, 251));
+}
+
+#[test]
+fn what_a_given_up_refund_was_for_can_be_refunded_again() {
+    let lost = [refund(&[(2, 2)], 0, 0), restocked(1), give_up("refund:1"), skip()];
+    let lost = then(paid(), &lost);
+    let order = tell(&lost);
+    assert_eq!((order.refunded_units(2), order.refunded_amount(2)), (0, 0));
+    assert_eq!(order.unshipped(2), 0, "the goods are back whatever the money does");
+    let again = then(lost, &[refund(&[(2, 2)], 0, 0)]);
+    let order = tell(&again);
+    let line = &order.refunds()[1].lines[0];
+    assert_eq!((line.amount, line.unshipped, line.shipped, line.moved), (500, 0, 0, 2));
+    check(
+        then(again.clone(), &[refunded(2)]),
+        "confirmed confirmed/partially_refunded/unfulfilled 2249-500 due 1749 []",
+    );
+    refused(again.clone(), refund(&[(2, 1)], 0, 0), "line 2 has 0 units left for this");
+    let both = tell(&then(again, &[refunded(2), refunded(1)]));
+    assert_eq!((both.refunded(), both.refunded_units(2)), (1_000, 2));
+}
+
+#[test]
+fn an_attempt_only_ever_moves_down() {
+    let order = tell(&[place(), reserved(1), unknown(1), pending(1), unknown(1)]);
+    assert_eq!(order.attempts()[0].state, AttemptState::Pending);
+}
+
+#[test]
 fn when_the_money_is_taken() {
     let with = |policy, steps: &[Step]| {
         then(vec![place_with(policy), reserved(1), authorized(1), confirm()], steps)
@@ -393,6 +435,19 @@ fn stuck_steps_are_retried_skipped_or_overtaken() {
     let back = [refund(&[], 0, 49), give_up("refund:1"), skip()];
     check(then(paid(), &back), IN_FULL);
     check(then(then(paid(), &back), &[cancel(), refunded(2), released()]), &back_in_full());
+}
+
+#[test]
+fn an_operator_chooses_among_stuck_steps() {
+    let both = [refund(&[(1, 1)], 0, 0), give_up("refund:1"), give_up("restock:1")];
+    let both = then(paid(), &both);
+    let which = "must be one of the stuck steps: refund:1, restock:1";
+    refused(both.clone(), skip(), which);
+    refused(both.clone(), skip_step("capture:1"), which);
+    let order = tell(&then(both.clone(), &[skip_step("restock:1")]));
+    assert_eq!(order.stuck().keys().collect::<Vec<_>>(), ["refund:1"]);
+    check(then(both, &[skip_step("restock:1"), skip()]), IN_FULL);
+    refused(paid(), skip_step("refund:1"), "nothing is stuck");
 }
 
 #[test]

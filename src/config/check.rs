@@ -1,0 +1,250 @@
+//! What each setting may be: all that is wrong with a configuration is told at once, by the
+//! setting's path.
+//!
+//! Whether a value is of the right type was seen when it was read; what lies outside (a port that
+//! is taken, a folder that cannot be written) is seen when it is used.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use super::Config;
+use crate::domain::money::{AMOUNT_MAX, TaxRate};
+use crate::domain::pricing::DeliveryOption;
+
+/// A year, in seconds.
+const YEAR_SECS: i64 = 365 * 24 * 3600;
+/// The most locations that goods are taken from.
+const LOCATIONS_MAX: usize = 100;
+/// The most ways of delivery.
+const DELIVERY_MAX: usize = 100;
+
+/// A setting that cannot be what it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Its path, for example `shop.hold_secs`.
+    pub path: String,
+    /// What it is.
+    pub found: String,
+    /// What it must be.
+    pub wanted: String,
+    /// Where it came from, if that is known.
+    pub source: Option<String>,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, found, wanted, source } = self;
+        write!(f, "{path} is {found}")?;
+        if let Some(source) = source {
+            write!(f, " (from {source})")?;
+        }
+        write!(f, ": it must {wanted}")
+    }
+}
+
+/// All that is wrong with a configuration.
+#[must_use]
+pub fn faults(config: &Config) -> Vec<Fault> {
+    let mut found = Faults(Vec::new());
+    found.unless(config.data.dir.as_os_str().is_empty(), "data.dir", "\"\"", "name a folder");
+    http(config, &mut found);
+    shop(config, &mut found);
+    delivery(&config.pricing.delivery, &mut found);
+    payments(config, &mut found);
+    entities(config, &mut found);
+    store(config, &mut found);
+    if let Err(error) = tracing_subscriber::EnvFilter::try_new(&config.log.filter) {
+        let filter = format!("{:?}", config.log.filter);
+        found.add("log.filter", filter, format!("be a filter such as info: {error}"));
+    }
+    found.0
+}
+
+struct Faults(Vec<Fault>);
+
+impl Faults {
+    fn add(&mut self, path: &str, found: impl fmt::Display, wanted: impl Into<String>) {
+        let (path, found, wanted) = (path.to_owned(), found.to_string(), wanted.into());
+        self.0.push(Fault { path, found, wanted, source: None });
+    }
+
+    fn unless(&mut self, wrong: bool, path: &str, found: impl fmt::Display, wanted: &str) {
+        if wrong {
+            self.add(path, found, wanted);
+        }
+    }
+
+    fn range<N>(&mut self, path: &str, value: N, range: RangeInclusive<N>)
+    where
+        N: PartialOrd + fmt::Display,
+    {
+        if !range.contains(&value) {
+            self.add(path, value, format!("be from {} to {}", range.start(), range.end()));
+        }
+    }
+}
+
+fn http(config: &Config, found: &mut Faults) {
+    let http = &config.http;
+    found.range("http.workers", http.workers, 0..=1_024);
+    found.range("http.connections_max", http.connections_max, 1..=1_000_000);
+    found.range("http.backlog", http.backlog, 1..=65_535);
+    found.range("http.keep_alive_secs", http.keep_alive_secs, 0..=86_400);
+    found.range("http.head_timeout_secs", http.head_timeout_secs, 1..=3_600);
+    found.range("http.body_timeout_secs", http.body_timeout_secs, 1..=3_600);
+    found.range("http.body_bytes_max", http.body_bytes_max, 1_024..=1 << 30);
+    found.range("http.shutdown_timeout_secs", http.shutdown_timeout_secs, 0..=3_600);
+}
+
+fn shop(config: &Config, found: &mut Faults) {
+    let shop = &config.shop;
+    let count = shop.locations.len();
+    let names: BTreeSet<&str> = shop.locations.iter().map(|one| one.as_str()).collect();
+    let named =
+        || format!("{:?}", shop.locations.iter().map(|one| one.as_str()).collect::<Vec<_>>());
+    let path = "shop.locations";
+    found.unless(count == 0, path, "empty", "name at least one location");
+    found.unless(names.len() < count, path, named(), "name each location once");
+    let many = format!("have at most {LOCATIONS_MAX} locations");
+    found.unless(count > LOCATIONS_MAX, path, format!("a list of {count}"), &many);
+    found.range("shop.hold_secs", shop.hold_secs, 1..=YEAR_SECS);
+    found.range("shop.payment_deadline_secs", shop.payment_deadline_secs, 1..=YEAR_SECS);
+    found.range("shop.timer_poll_ms", shop.timer_poll_ms, 1..=60_000);
+    found.range("shop.projection_pause_ms", shop.projection_pause_ms, 0..=60_000);
+}
+
+fn delivery(options: &[DeliveryOption], found: &mut Faults) {
+    let path = "pricing.delivery";
+    let count = options.len();
+    found.unless(count == 0, path, "empty", "have a way of delivery, or no cart can be ordered");
+    let many = format!("have at most {DELIVERY_MAX} ways of delivery");
+    found.unless(count > DELIVERY_MAX, path, format!("a list of {count}"), &many);
+    let mut ids = BTreeSet::new();
+    for (index, option) in options.iter().enumerate().take(DELIVERY_MAX) {
+        let path = |field: &str| format!("pricing.delivery[{index}].{field}");
+        let id = format!("{:?}", option.id);
+        let short = |text: &str, max: usize| {
+            !text.trim().is_empty()
+                && text.chars().count() <= max
+                && !text.contains(char::is_control)
+        };
+        found.unless(!short(&option.id, 64), &path("id"), &id, "have 1 to 64 characters");
+        found.unless(!ids.insert(&option.id), &path("id"), &id, "be another than those before it");
+        let name = format!("{:?}", option.name);
+        found.unless(!short(&option.name, 200), &path("name"), name, "have 1 to 200 characters");
+        for (currency, price) in &option.prices {
+            let path = format!("{}.{}", path("prices"), currency.code());
+            found.range(&path, *price, 0..=AMOUNT_MAX);
+        }
+        let (free, priced) = (option.free, !option.prices.is_empty());
+        let wanted = "name a price, or `free` be true: it is offered in no currency";
+        found.unless(!free && !priced, &path("prices"), "empty", wanted);
+        let wanted = "be empty where `free` is true";
+        found.unless(free && priced, &path("prices"), "set", wanted);
+        let rate = option.tax_rate.millionths();
+        let wanted = format!("be from 0 to {} millionths (100 %)", TaxRate::ONE);
+        found.unless(rate > TaxRate::ONE, &path("tax_rate"), rate, &wanted);
+    }
+}
+
+fn payments(config: &Config, found: &mut Faults) {
+    let payments = &config.payments;
+    found.range("payments.retry_after_ms", payments.retry_after_ms, 1..=60_000);
+    found.range("payments.ask_after", payments.ask_after, 1..=1_000);
+    found.range("payments.stuck_after", payments.stuck_after, 1..=100_000);
+    found.range("payments.sweep_secs", payments.sweep_secs, 0..=604_800);
+    let (sandbox, url) = (&config.sandbox, &config.sandbox.url);
+    let web = reqwest::Url::parse(url)
+        .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    let wanted = "be empty, or an address such as http://127.0.0.1:8081";
+    found.unless(!url.is_empty() && !web, "sandbox.url", format!("{url:?}"), wanted);
+    found.range("sandbox.timeout_ms", sandbox.timeout_ms, 1..=600_000);
+    let breaker = &sandbox.breaker;
+    found.range("sandbox.breaker.calls", breaker.calls, 1..=10_000);
+    let rate = breaker.failure_rate;
+    let good = rate > 0.0 && rate <= 1.0;
+    found.unless(!good, "sandbox.breaker.failure_rate", rate, "be above 0 and at most 1");
+    found.range("sandbox.breaker.probes", breaker.probes, 1..=10_000);
+    found.range("sandbox.breaker.wait_ms", breaker.wait_ms, 1..=3_600_000);
+}
+
+fn entities(config: &Config, found: &mut Faults) {
+    let entities = &config.entities;
+    found.range("entities.commands_max", entities.commands_max, 1..=10_000_000);
+    found.range("entities.entity_commands_max", entities.entity_commands_max, 1..=10_000_000);
+    found.range("entities.undurable_max", entities.undurable_max, 1..=1_000_000);
+    found.range("entities.idle_secs", entities.idle_secs, 1..=86_400);
+    found.range("entities.command_timeout_ms", entities.command_timeout_ms, 1..=600_000);
+    found.range("entities.snapshot_every", entities.snapshot_every, 1..=1_000_000);
+    found.range("entities.effect_pause_ms", entities.effect_pause_ms, 1..=3_600_000);
+    found.range("entities.failures_max", entities.failures_max, 1..=1_000);
+}
+
+fn store(config: &Config, found: &mut Faults) {
+    let (store, lane) = (&config.store, &config.store.lane);
+    found.range("store.read_connections", store.read_connections, 1..=64);
+    found.range("store.lane.queue_appends", lane.queue_appends, 1..=10_000_000);
+    found.range("store.lane.queue_bytes", lane.queue_bytes, 1_024..=1 << 36);
+    found.range("store.lane.batch_appends", lane.batch_appends, 1..=100_000);
+    found.range("store.lane.batch_bytes", lane.batch_bytes, 1_024..=1 << 30);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_good() {
+        assert_eq!(faults(&Config::default()), []);
+    }
+
+    #[test]
+    fn everything_wrong_is_told_at_once() {
+        let mut config = Config::default();
+        config.shop.hold_secs = 0;
+        config.shop.payment_deadline_secs = -1;
+        config.shop.timer_poll_ms = 0;
+        config.shop.locations = [].into();
+        config.http.body_bytes_max = 0;
+        config.http.connections_max = 0;
+        config.sandbox.url = "psp".into();
+        config.sandbox.breaker.failure_rate = f32::NAN;
+        config.entities.commands_max = 0;
+        config.store.read_connections = 0;
+        config.store.lane.batch_appends = 0;
+        config.log.filter = "a=b=c".into();
+        let mut option = config.pricing.delivery[1].clone();
+        option.prices.values_mut().for_each(|price| *price = -1);
+        option.tax_rate = serde_json::from_str("1000001").unwrap();
+        config.pricing.delivery.push(option);
+        let found = faults(&config);
+        let paths: Vec<&str> = found.iter().map(|fault| fault.path.as_str()).collect();
+        let expected = [
+            "http.connections_max",
+            "http.body_bytes_max",
+            "shop.locations",
+            "shop.hold_secs",
+            "shop.payment_deadline_secs",
+            "shop.timer_poll_ms",
+            "pricing.delivery[2].id",
+            "pricing.delivery[2].prices.EUR",
+            "pricing.delivery[2].prices.GBP",
+            "pricing.delivery[2].prices.USD",
+            "pricing.delivery[2].tax_rate",
+            "sandbox.url",
+            "sandbox.breaker.failure_rate",
+            "entities.commands_max",
+            "store.read_connections",
+            "store.lane.batch_appends",
+            "log.filter",
+        ];
+        let mut sorted = paths.clone();
+        sorted.sort_unstable();
+        let mut wanted = expected;
+        wanted.sort_unstable();
+        assert_eq!(sorted, wanted);
+        let hold = found.iter().find(|fault| fault.path == "shop.hold_secs").unwrap();
+        assert_eq!(hold.to_string(), "shop.hold_secs is 0: it must be from 1 to 31536000");
+    }
+}
