@@ -126,6 +126,8 @@ async fn a_refusal_is_final_and_told_whole() {
     assert_eq!(error.problem().unwrap().document["detail"], "stub");
     assert_eq!(stub.lock().unwrap().asked.len(), 1);
     server.stop(false).await;
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let client = Client::new(&format!("http://{nobody}"), None).unwrap();
     let gone = client.with_retries(1).get("/livez").send::<Value>().await.unwrap_err();
     assert!(matches!(gone, Error::Unreachable { .. }), "{gone}");
 }
