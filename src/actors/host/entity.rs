@@ -25,8 +25,12 @@ const KEY_MEMORY: Span = Span::from_secs(24 * 3600);
 const KEYS_MAX: usize = 1_000;
 /// Events that are read at once.
 const PAGE: u32 = 500;
-/// A timer that has fired in vain is set no earlier than this from now.
+/// A timer that has fired and is still due, because there is more to do, fires again after this.
 const TIMER_PAUSE: Span = Span::from_secs(10);
+/// A timer that has fired in vain and is still due fires again after this.
+const VAIN_TIMER_PAUSE: Span = Span::from_secs(300);
+/// What an armed timer is taken for whose row is not known: later than any that is wanted.
+const UNKNOWN: Timestamp = Timestamp::from_millis(i64::MAX);
 
 /// What an entity is started with.
 pub(super) struct Start<N: Noun> {
@@ -255,7 +259,7 @@ impl<N: Noun> Life<N> {
         }
         self.remember(cause, now);
         let cause = serde_json::to_string(cause).map_err(|error| error.to_string())?;
-        let timer = self.timer_change(now, false);
+        let timer = self.timer_change();
         self.append(
             myself,
             Append {
@@ -291,13 +295,8 @@ impl<N: Noun> Life<N> {
 
     /// What becomes of the timer row, given the state. A timer that is armed for an earlier
     /// moment than is wanted is left to fire in vain.
-    fn timer_change(&mut self, now: Timestamp, fired: bool) -> Option<TimerChange> {
-        let wanted = self.state.timer();
-        if fired {
-            self.armed = wanted.map(|at| if at <= now { now + TIMER_PAUSE } else { at });
-            return Some(self.armed.map_or(TimerChange::Clear, TimerChange::Set));
-        }
-        match (wanted, self.armed) {
+    fn timer_change(&mut self) -> Option<TimerChange> {
+        match (self.state.timer(), self.armed) {
             (Some(at), armed) if armed.is_none_or(|armed| armed > at) => {
                 self.armed = Some(at);
                 Some(TimerChange::Set(at))
@@ -310,6 +309,13 @@ impl<N: Noun> Life<N> {
         }
     }
 
+    /// What becomes of the timer row once it has fired: never left due, or it would fire at once.
+    fn timer_fired(&mut self, now: Timestamp, in_vain: bool) -> TimerChange {
+        let pause = if in_vain { VAIN_TIMER_PAUSE } else { TIMER_PAUSE };
+        self.armed = self.state.timer().map(|at| if at <= now { now + pause } else { at });
+        self.armed.map_or(TimerChange::Clear, TimerChange::Set)
+    }
+
     fn timer(&mut self, myself: &ActorRef<Message<N>>, due: bool) {
         let now = self.host.shared.clock.now();
         let events = self.state.on_timer(now);
@@ -320,7 +326,7 @@ impl<N: Noun> Life<N> {
             tracing::error!(entity = %self.id, error, "a timer's events cannot be written");
         }
         if due {
-            let timer = self.timer_change(now, true);
+            let timer = Some(self.timer_fired(now, events.is_empty()));
             self.append(
                 myself,
                 Append {
@@ -436,7 +442,7 @@ impl<N: Noun> Life<N> {
             return;
         }
         self.snapshot_seq = self.seq;
-        let kept = Kept { state: &self.state, keys: &self.keys, armed: self.armed };
+        let kept = Kept { state: &self.state, keys: &self.keys };
         let Ok(data) = serde_json::to_string(&kept) else {
             return;
         };
@@ -497,9 +503,9 @@ impl<N: Noun> Life<N> {
             }
         }
         self.durable = self.seq;
-        if self.armed.is_none() {
-            self.armed = self.state.timer();
-        }
+        let now = self.host.shared.clock.now();
+        // One that is due has perhaps fired, and its row was set to a later moment.
+        self.armed = self.state.timer().map(|at| if at <= now { UNKNOWN } else { at });
         Ok(())
     }
 
@@ -515,7 +521,6 @@ impl<N: Noun> Life<N> {
         };
         self.state = kept.state;
         self.keys = kept.keys;
-        self.armed = kept.armed;
         (self.seq, self.snapshot_seq) = (snapshot.seq, snapshot.seq);
         Ok(true)
     }
@@ -594,14 +599,12 @@ pub async fn load<N: Noun>(
 struct Kept<'a, N> {
     state: &'a N,
     keys: &'a HashMap<String, (u64, Timestamp)>,
-    armed: Option<Timestamp>,
 }
 
 #[derive(serde::Deserialize)]
 struct KeptOwned<N> {
     state: N,
     keys: HashMap<String, (u64, Timestamp)>,
-    armed: Option<Timestamp>,
 }
 
 /// Tells the entity that an effect is over, however it ended. It goes the way that the effect's
