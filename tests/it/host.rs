@@ -343,6 +343,24 @@ async fn a_panic_restarts_the_entity_and_too_many_end_it() {
 }
 
 #[tokio::test]
+async fn a_journal_that_cannot_be_read_puts_nobody_in_quarantine() {
+    let bench = Bench::new().await;
+    bench.add("tally_a", 1, None).await.unwrap();
+    let bench = Bench::on(bench.journal, Options::default()).await;
+    tokio::time::pause();
+    bench.journal.fail_reads(20);
+    let (id, mut failed) = (EntityId::new("tally_a"), 0);
+    loop {
+        match bench.host.look(&id, |view| view.state.sum).await {
+            Err(Error::TryAgain) if failed <= 20 => failed += 1,
+            answer => break assert_eq!(answer, Ok(1)),
+        }
+    }
+    assert!(failed > 0, "no reading failed");
+    assert_eq!(bench.add("tally_a", 1, None).await, Ok((2, false)));
+}
+
+#[tokio::test]
 async fn there_is_a_limit_to_what_is_under_way() {
     let options = Options { commands_max: 10, ..Options::default() };
     let bench = Bench::on(Arc::new(Memory::new(1)), options).await;
