@@ -127,7 +127,7 @@ impl<N: Noun> Actor for Entity<N> {
         life: &mut Life<N>,
     ) -> Result<(), ActorProcessingErr> {
         if let Some(why) = &life.broken
-            && !matches!(message, Message::Sleep)
+            && !matches!(message, Message::Sleep | Message::Reread)
         {
             message.refuse(Error::Quarantined(why.clone()));
             return Ok(());
@@ -154,6 +154,12 @@ impl<N: Noun> Actor for Entity<N> {
                 life.perform();
             }
             Message::Timer { due } => life.timer(&myself, due),
+            Message::Reread => {
+                if life.broken.take().is_some() {
+                    life.replay().await?;
+                    life.perform();
+                }
+            }
             Message::Sleep => {
                 if life.quiet() {
                     myself.drain()?;
@@ -493,8 +499,9 @@ impl<N: Noun> Life<N> {
             for record in &page {
                 if let Err(why) = self.fold(record) {
                     tracing::error!(entity = %self.id, why, "in quarantine: unreadable history");
-                    self.host.shared.quarantined.fetch_add(1, Ordering::Relaxed);
-                    self.broken = Some(why);
+                    let shared = &self.host.shared;
+                    shared.quarantine.note(&self.id, &why, shared.clock.now());
+                    (self.broken, self.durable) = (Some(why), self.seq);
                     return Ok(());
                 }
             }
@@ -503,6 +510,7 @@ impl<N: Noun> Life<N> {
             }
         }
         self.durable = self.seq;
+        self.host.shared.quarantine.well(&self.id);
         let now = self.host.shared.clock.now();
         // One that is due has perhaps fired, and its row was set to a later moment.
         self.armed = self.state.timer().map(|at| if at <= now { UNKNOWN } else { at });

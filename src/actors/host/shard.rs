@@ -36,6 +36,8 @@ pub(super) enum Route<N: Noun> {
     StillBusy(EntityId),
     /// The pause after a failure is over.
     Restart(EntityId),
+    /// An operator lets an entity out of quarantine.
+    Release(EntityId),
     /// Time to look for the idle.
     Tick,
 }
@@ -105,6 +107,7 @@ impl<N: Noun> Actor for Shard<N> {
             }
             Route::StillBusy(entity) => state.stay(&entity),
             Route::Restart(entity) => state.revive(&myself, entity).await?,
+            Route::Release(entity) => state.release(&myself, entity).await?,
             Route::Tick => state.tick(),
         }
         Ok(())
@@ -246,7 +249,7 @@ impl<N: Noun> State<N> {
         };
         if !unread && slot.failures > shared.options.failures_max {
             tracing::error!(%entity, why, "in quarantine: it failed too often");
-            shared.quarantined.fetch_add(1, Ordering::Relaxed);
+            shared.quarantine.note(&entity, why, shared.clock.now());
             for message in buffer {
                 message.refuse(Error::Quarantined(why.to_owned()));
             }
@@ -276,6 +279,29 @@ impl<N: Noun> State<N> {
             }
         }
         Ok(())
+    }
+
+    /// An entity in quarantine tries again. One that failed too often starts anew, one that cannot
+    /// read its history reads it again.
+    async fn release(
+        &mut self,
+        myself: &ActorRef<Route<N>>,
+        entity: EntityId,
+    ) -> Result<(), ActorProcessingErr> {
+        let again = Message::Timer { due: false };
+        match self.slots.get_mut(&entity).map(|slot| (&slot.actor, &mut slot.stage)) {
+            Some((Some(actor), Stage::Live)) => {
+                let _ = actor.cast(Message::Reread);
+                return Ok(());
+            }
+            Some((_, Stage::Draining(buffer) | Stage::Resting(buffer))) => {
+                buffer.push_back(again);
+                return Ok(());
+            }
+            _ => {}
+        }
+        self.slots.remove(&entity);
+        self.route(myself, entity, false, again).await
     }
 
     /// The entity had something to do after all: it gets what was kept for it.
