@@ -410,7 +410,7 @@ async fn a_timer_that_fires_in_vain_rests_for_minutes() {
     bench.add("tally_a", 100, None).await.unwrap();
     bench.host.wake(&EntityId::new("tally_a"), true);
     let due = loop {
-        let due = bench.journal.due_timers(0, far, 10).await.unwrap();
+        let due = bench.journal.due_timers(0, far, None, 10).await.unwrap();
         if due[0].due_at > Timestamp::from_millis(100) {
             break due;
         }
@@ -420,7 +420,7 @@ async fn a_timer_that_fires_in_vain_rests_for_minutes() {
     // Read again, it does not take the row for an earlier one: a new wish is written.
     let bench = Bench::on(bench.journal, Options::default()).await;
     bench.add("tally_a", 1_900, None).await.unwrap();
-    let due = bench.journal.due_timers(0, far, 10).await.unwrap();
+    let due = bench.journal.due_timers(0, far, None, 10).await.unwrap();
     assert_eq!(due[0].due_at, Timestamp::from_millis(2_000));
 }
 
@@ -429,8 +429,8 @@ async fn a_timer_stands_beside_the_event_that_wants_it() {
     let bench = Bench::new().await;
     let far = Timestamp::from_millis(i64::MAX);
     bench.add("tally_a", 100, None).await.unwrap();
-    let due = bench.journal.due_timers(0, far, 10).await.unwrap();
+    let due = bench.journal.due_timers(0, far, None, 10).await.unwrap();
     assert_eq!((due.len(), due[0].due_at), (1, Timestamp::from_millis(100)));
     bench.add("tally_a", 1, None).await.unwrap();
-    assert_eq!(bench.journal.due_timers(0, far, 10).await.unwrap(), []);
+    assert_eq!(bench.journal.due_timers(0, far, None, 10).await.unwrap(), []);
 }

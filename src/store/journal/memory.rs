@@ -282,6 +282,7 @@ impl Journal for Memory {
         &self,
         shard: u16,
         until: Timestamp,
+        after: Option<&Timer>,
         limit: u32,
     ) -> Result<Vec<Timer>, ReadError> {
         let state = self.state();
@@ -291,7 +292,9 @@ impl Journal for Memory {
             .filter(|(_, (on, due_at))| *on == shard && *due_at <= until)
             .map(|(entity, (_, due_at))| Timer { entity: entity.clone(), due_at: *due_at })
             .collect();
-        due.sort_by_key(|timer| timer.due_at);
+        let place = |timer: &Timer| (timer.due_at, timer.entity.clone());
+        due.sort_by_key(place);
+        due.retain(|timer| after.is_none_or(|after| place(timer) > place(after)));
         due.truncate(index(limit));
         Ok(due)
     }
