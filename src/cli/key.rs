@@ -94,7 +94,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
             }
         }
         Command::List { data, json } => {
-            let store = open(&data).await?;
+            let store = Store::open_beside(&data).await?;
             let keys = store.keys().await?;
             store.close().await;
             if json {
@@ -132,7 +132,7 @@ fn show(key: &store::key::Row) -> serde_json::Value {
 
 /// Opens a store beside a server that may run on it; makes it if there is none.
 async fn open(dir: &Path) -> Result<Store, OpenError> {
-    match Store::open_beside(dir).await {
+    match Store::open_beside_up_to_date(dir).await {
         Err(OpenError::Missing(_)) => Store::open(dir, &store::Options::default()).await,
         other => other,
     }
