@@ -13,6 +13,7 @@ mod house;
 mod journal;
 mod kills;
 mod lane;
+mod operator;
 mod process;
 mod sandbox_psp;
 mod shop;
