@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -116,6 +116,7 @@ pub struct Node {
     pub lanes: Vec<Lane>,
     pub(super) numbers: Arc<Numbers>,
     projected: watch::Receiver<i64>,
+    replay: Arc<Notify>,
     stop: CancellationToken,
     supervisor: ActorRef<Weak<Node>>,
     work: tokio::sync::Mutex<JoinSet<()>>,
@@ -170,6 +171,7 @@ impl Node {
             lanes,
             numbers,
             projected,
+            replay: Arc::default(),
             stop: CancellationToken::new(),
             supervisor: supervisor.clone(),
             work: tokio::sync::Mutex::default(),
@@ -188,6 +190,7 @@ impl Node {
     async fn begin_work(self: &Arc<Self>, projector: Projector, reached: watch::Sender<i64>) {
         let mut work = self.work.lock().await;
         let pause = Duration::from_millis(self.settings.projection_pause_ms);
+        let projector = projector.again_on(self.replay.clone());
         work.spawn(projector.run(self.feed.listen(), pause, reached, self.stop.clone()));
         work.spawn(timers::run(self.clone(), self.stop.clone()));
         let node = self.clone();
@@ -255,6 +258,12 @@ impl Node {
             }
         }
         Ok(())
+    }
+
+    /// Lets the rows of orders and stock be made again from the first event, so that what was a
+    /// dead letter is tried again. It begins at once and goes on beside all else.
+    pub fn replay_rows(&self) {
+        self.replay.notify_one();
     }
 
     /// How far the rows of orders and stock have followed the journal.

@@ -9,18 +9,20 @@ use super::host::{self, View};
 use super::node::Node;
 use super::payments::{parse_reference, report_of};
 use crate::domain::entity::{Cause, EntityId, Noun as _};
-use crate::domain::order::{Command, Order, Phase, Report};
+use crate::domain::order::{AttemptState, Command, Order, Phase, Report};
 use crate::domain::time::Span;
 use crate::providers::payment::{
     Notice, NoticeKind, OperationKind, Payment, PaymentStatus, Provider, WebhookError,
 };
 use crate::store;
-use crate::store::webhook::Parked;
+use crate::store::webhook::{NEVER, Parked, Row};
 
-/// How long a webhook that fits nothing is tried again before it stays parked.
+/// How often a webhook that fits nothing is tried again before it is given up and stays parked.
 const TRIES_MAX: i64 = 10;
 /// The pause before the first new try.
 const RETRY_AFTER: Span = Span::from_secs(5);
+/// What the id of a parked notice begins with that the sweep found; its body is our reference.
+const SWEPT: &str = "sweep:";
 /// How many payments are read at once.
 const PAGE: u32 = 100;
 
@@ -144,29 +146,50 @@ impl Node {
     /// # Errors
     /// The store's.
     pub(super) async fn retry_parked(&self) -> Result<(), store::Error> {
-        let now = self.clock.now();
-        for row in self.store.due_webhooks(now, PAGE).await? {
-            if row.attempts >= TRIES_MAX {
-                continue;
-            }
-            let Some(provider) = self.payments.get(&row.webhook.provider) else {
-                continue;
-            };
-            let outcome = match provider.reread_webhook(row.webhook.body.as_bytes()) {
-                Ok(notice) => self.take_notice(provider.name(), &notice).await,
-                Err(error) => Err(Untaken::Unmatched(error.to_string())),
-            };
-            match outcome {
-                Ok(()) => {
-                    self.store.remove_webhook(row.id).await?;
-                }
-                Err(Untaken::Unmatched(why) | Untaken::Later(why)) => {
-                    let pause = Span::from_millis(RETRY_AFTER.millis() << row.attempts.min(12));
-                    self.store.retry_webhook(row.id, &why, now + pause).await?;
-                }
-            }
+        for row in self.store.due_webhooks(self.clock.now(), PAGE).await? {
+            self.try_parked(&row).await?;
         }
         Ok(())
+    }
+
+    /// Tries a parked webhook at once, given up or not; `None` if there is none, else whether it
+    /// was taken. One that was not stays as it was, with the reason of this try.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn retry_webhook(&self, id: i64) -> Result<Option<bool>, store::Error> {
+        match self.store.webhook(id).await? {
+            Some(row) => self.try_parked(&row).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn try_parked(&self, row: &Row) -> Result<bool, store::Error> {
+        let Err(Untaken::Unmatched(why) | Untaken::Later(why)) =
+            self.take_parked(&row.webhook).await
+        else {
+            self.store.remove_webhook(row.id).await?;
+            return Ok(true);
+        };
+        let given_up = row.webhook.next_try_at >= NEVER || row.attempts + 1 >= TRIES_MAX;
+        let pause = Span::from_millis(RETRY_AFTER.millis() << row.attempts.min(12));
+        let next = if given_up { NEVER } else { self.clock.now() + pause };
+        self.store.retry_webhook(row.id, &why, next).await?;
+        Ok(false)
+    }
+
+    async fn take_parked(&self, parked: &Parked) -> Result<(), Untaken> {
+        let Some(provider) = self.payments.get(&parked.provider) else {
+            let why = format!("the payment provider {} is not configured", parked.provider);
+            return Err(Untaken::Unmatched(why));
+        };
+        if parked.notice_id.starts_with(SWEPT) {
+            return self.look_again(provider.as_ref(), &parked.body).await;
+        }
+        match provider.reread_webhook(parked.body.as_bytes()) {
+            Ok(notice) => self.take_notice(provider.name(), &notice).await,
+            Err(error) => Err(Untaken::Unmatched(error.to_string())),
+        }
     }
 
     /// Compares a provider's list with the journal: repairs what can be repaired, and raises an
@@ -207,6 +230,9 @@ impl Node {
         let Ok(seen) = seen else {
             return false;
         };
+        if !seen.exists {
+            return self.raise_lost(provider, payment).await;
+        }
         let name = provider.name();
         if seen.open {
             if let Some(report) = report_of(payment) {
@@ -232,34 +258,89 @@ impl Node {
         else {
             return false;
         };
-        let live = payment.status == PaymentStatus::Authorized && !payment.voided;
+        let live = is_live(payment);
         let fits = seen.captured == payment.captured
             && seen.refunded == payment.refunded
             && (seen.live || !live || payment.captured > 0);
         if fits || !seen.at_rest {
             return fits && seen.at_rest;
         }
-        self.disagree(provider, payment, &order, &seen).await;
+        self.disagree(provider, payment, (&order, number), &seen).await;
         false
     }
 
-    /// Money that no order stands for goes back; any other difference is for an operator.
+    /// Money whose order the journal does not have at all stays where it is: the journal is
+    /// perhaps the older one, restored or copied. It is parked for an operator, once; `true` once
+    /// that is durable, or where no money is kept.
+    async fn raise_lost(&self, provider: &dyn Provider, payment: &Payment) -> bool {
+        if payment.status == PaymentStatus::Pending {
+            return false;
+        }
+        let Some(reason) = lost(payment) else {
+            return true;
+        };
+        let parked = Parked {
+            provider: provider.name().to_owned(),
+            notice_id: format!("{SWEPT}{}", payment.id),
+            received_at: self.clock.now(),
+            body: payment.reference.clone(),
+            reason,
+            next_try_at: NEVER,
+        };
+        match self.store.park_webhook(&parked).await {
+            Ok(true) => {
+                let (payment, reason) = (&payment.id, &parked.reason);
+                tracing::error!(payment, reason, "money that no order stands for");
+                true
+            }
+            Ok(false) => true,
+            Err(error) => {
+                tracing::error!(%error, "a payment without an order could not be noted");
+                false
+            }
+        }
+    }
+
+    /// Looks again at a payment whose order the journal did not have.
+    async fn look_again(&self, provider: &dyn Provider, reference: &str) -> Result<(), Untaken> {
+        let found = provider.find(reference).await;
+        let Some(payment) = found.map_err(|error| Untaken::Later(error.to_string()))? else {
+            return Ok(());
+        };
+        let Some((order, ..)) = parse_reference(&payment.reference) else {
+            return Ok(());
+        };
+        let exists = self.orders.look(&order, |view| view.state.placed().is_some()).await;
+        if exists.map_err(|error| Untaken::Later(error.to_string()))? {
+            self.compare(provider, &payment).await;
+            return Ok(());
+        }
+        lost(&payment).map_or(Ok(()), |why| Err(Untaken::Unmatched(why)))
+    }
+
+    /// Money of an attempt that its order has given up goes back; any other difference is for an
+    /// operator.
     async fn disagree(
         &self,
         provider: &dyn Provider,
         payment: &Payment,
-        order: &EntityId,
+        (order, number): (&EntityId, u32),
         seen: &Seen,
     ) {
-        if !seen.live && seen.captured == 0 {
-            tracing::warn!(%order, payment = payment.id, "money that no order stands for goes back");
+        if seen.given_up && seen.captured == 0 {
+            tracing::warn!(%order, payment = payment.id, "money of an attempt given up goes back");
             let _ = provider.reverse(&payment.reference).await;
             return;
         }
-        let alert = format!(
-            "the provider has {} captured and {} refunded, the journal {} and {}",
-            payment.captured, payment.refunded, seen.captured, seen.refunded
-        );
+        let alert = if seen.known {
+            format!(
+                "the provider has {} captured and {} refunded, the journal {} and {}",
+                payment.captured, payment.refunded, seen.captured, seen.refunded
+            )
+        } else {
+            let amount = payment.amount;
+            format!("the provider has a payment attempt {number} of {amount}, the journal none")
+        };
         tracing::error!(%order, alert, "the ledgers differ");
         let cause = Cause { by: "sweep".into(), ..Cause::default() };
         self.orders.tell(order, Command::RaiseAlert { alert }, cause);
@@ -268,6 +349,12 @@ impl Node {
 
 /// An order as the sweep sees it.
 struct Seen {
+    /// There is such an order.
+    exists: bool,
+    /// It has such an attempt.
+    known: bool,
+    /// The attempt is over, and the order lives from no money of it.
+    given_up: bool,
     /// The attempt is of unknown outcome, and the order is still at it.
     open: bool,
     /// Money is set aside or taken on the attempt.
@@ -282,12 +369,15 @@ impl Seen {
     fn of(order: &Order, number: u32) -> Self {
         let attempt = order.attempts().iter().find(|attempt| attempt.number == number);
         let live = attempt.is_some_and(|attempt| attempt.authorized() > 0);
-        let moved = attempt.is_some_and(|attempt| attempt.payment.is_some());
+        let moved = lives_from(order) == Some(number);
         Self {
+            exists: order.placed().is_some(),
+            known: attempt.is_some(),
+            given_up: attempt.is_some_and(|attempt| !attempt.open() && !live),
             open: attempt.is_some_and(super::super::domain::order::Attempt::open),
             live,
-            captured: if live || moved { order.captured() } else { 0 },
-            refunded: if live || moved { order.refunded() } else { 0 },
+            captured: if moved { order.captured() } else { 0 },
+            refunded: if moved { order.refunded() } else { 0 },
             at_rest: order.effects().is_empty()
                 && matches!(
                     order.phase(),
@@ -295,4 +385,28 @@ impl Seen {
                 ),
         }
     }
+}
+
+/// The attempt whose money is, or was, the order's: one that was declined never had any.
+fn lives_from(order: &Order) -> Option<u32> {
+    let had = |state: &AttemptState| matches!(state, AttemptState::Voided);
+    let had = || order.attempts().iter().rfind(|attempt| had(&attempt.state));
+    order.paid_attempt().or_else(had).map(|attempt| attempt.number)
+}
+
+/// Whether money is set aside or taken on a payment.
+fn is_live(payment: &Payment) -> bool {
+    payment.status == PaymentStatus::Authorized && !payment.voided
+}
+
+/// What is wrong with a payment whose order is not there; `None` if all of its money is back.
+fn lost(payment: &Payment) -> Option<String> {
+    let Payment { id, reference, amount, captured, refunded, .. } = payment;
+    let back = if *captured > 0 { captured == refunded } else { !is_live(payment) };
+    (!back).then(|| {
+        format!(
+            "the journal has no order for {reference}: payment {id} of {amount}, of which \
+             {captured} captured and {refunded} refunded, stays at the provider"
+        )
+    })
 }

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::clock::Clock;
@@ -46,6 +46,7 @@ pub struct Projector {
     orders: HashMap<EntityId, Folded<Order>>,
     stock: HashMap<EntityId, Folded<Stock>>,
     parked: HashSet<EntityId>,
+    again: Arc<Notify>,
 }
 
 /// Why a step was not made.
@@ -77,7 +78,15 @@ impl Projector {
             orders: HashMap::new(),
             stock: HashMap::new(),
             parked: parked.map(|letter| letter.entity).collect(),
+            again: Arc::default(),
         })
+    }
+
+    /// Makes all rows again, from the first event on, each time that it is notified.
+    #[must_use]
+    pub fn again_on(mut self, again: Arc<Notify>) -> Self {
+        self.again = again;
+        self
     }
 
     /// Works until told to stop; `reached` shows how far it has come. Steps are at least `pause`
@@ -100,8 +109,18 @@ impl Projector {
                 tokio::time::sleep(pause).await;
                 if feed.is_empty() { feed.recv().await.ok() } else { None }
             };
+            let again = self.again.clone();
             let heard = tokio::select! {
                 () = stop.cancelled() => return,
+                () = again.notified() => {
+                    match self.begin_again().await {
+                        Ok(()) => {
+                            reached.send_replace(0);
+                        }
+                        Err(error) => tracing::error!(%error, "rows cannot be made again"),
+                    }
+                    continue;
+                }
                 heard = heard => heard,
             };
             if let Some(batch) = heard
@@ -110,6 +129,17 @@ impl Projector {
                 tracing::error!(%error, "rows fall behind the journal");
             }
         }
+    }
+
+    /// Forgets the cursor and all dead letters.
+    async fn begin_again(&mut self) -> Result<(), store::Error> {
+        self.store.reset_projection(NAME).await?;
+        tracing::info!("all rows of orders and stock are made again");
+        self.pos = 0;
+        self.orders.clear();
+        self.stock.clear();
+        self.parked.clear();
+        Ok(())
     }
 
     /// Makes one last step, so that the rows show all that the journal has.

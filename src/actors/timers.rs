@@ -1,4 +1,7 @@
 //! Fires the timers that are due: the entity is woken and decides what that means.
+//!
+//! A timer whose entity cannot answer, because it is in quarantine, stays due. It is fired now and
+//! then, and never keeps the others from their turn.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,55 +14,71 @@ use crate::domain::entity::{EntityId, Noun as _};
 use crate::domain::order::Order;
 use crate::domain::stock::Stock;
 use crate::domain::time::{Span, Timestamp};
-use crate::store::journal::Journal;
+use crate::store::journal::{Journal, ReadError, Timer};
 
-/// How many timers are fired at once.
+/// How many timers are read at once, and about how many are fired at once.
 const AT_ONCE: u32 = 500;
+/// How many pages are read at once that have nothing to fire.
+const PAGES_MAX: u32 = 20;
 /// How long a timer that was fired is given to be set anew before it is fired again.
 const PATIENCE: Span = Span::from_secs(10);
+
+/// Where a shard's due timers were left, and which were fired of late.
+#[derive(Default)]
+struct Round {
+    after: Option<Timer>,
+    fired: HashMap<EntityId, Timestamp>,
+}
 
 /// Looks for due timers until told to stop.
 pub(super) async fn run(node: Arc<Node>, stop: CancellationToken) {
     let period = Duration::from_millis(node.settings.timer_poll_ms.max(1));
     let journal = node.store.journal();
-    let mut fired: HashMap<EntityId, Timestamp> = HashMap::new();
+    let mut rounds: HashMap<u16, Round> = HashMap::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(period) => {
-                let now = node.clock.now();
-                fired.retain(|_, at| *at + PATIENCE > now);
                 for shard in 0..journal.shards() {
-                    fire(&node, journal.as_ref(), shard, &mut fired).await;
+                    let round = rounds.entry(shard).or_default();
+                    if let Err(error) = fire(&node, journal.as_ref(), shard, round).await {
+                        tracing::warn!(%error, "timers cannot be read");
+                    }
                 }
             }
         }
     }
 }
 
+/// Fires a shard's due timers from where the round was left, and begins it anew at its end.
 async fn fire(
     node: &Node,
     journal: &dyn Journal,
     shard: u16,
-    fired: &mut HashMap<EntityId, Timestamp>,
-) {
+    round: &mut Round,
+) -> Result<(), ReadError> {
     let now = node.clock.now();
-    let due = match journal.due_timers(shard, now, AT_ONCE).await {
-        Ok(due) => due,
-        Err(error) => {
-            tracing::warn!(%error, "timers cannot be read");
-            return;
+    round.fired.retain(|_, at| *at + PATIENCE > now);
+    let mut fired = 0;
+    for _ in 0..PAGES_MAX {
+        let due = journal.due_timers(shard, now, round.after.as_ref(), AT_ONCE).await?;
+        let full = due.len() >= AT_ONCE as usize;
+        round.after = due.last().filter(|_| full).cloned();
+        for timer in due {
+            if round.fired.contains_key(&timer.entity) {
+                continue;
+            }
+            match timer.entity.prefix() {
+                Order::PREFIX => node.orders.wake(&timer.entity, true),
+                Stock::PREFIX => node.stock.wake(&timer.entity, true),
+                other => tracing::error!(noun = other, "a timer for a noun that has none"),
+            }
+            round.fired.insert(timer.entity, now);
+            fired += 1;
         }
-    };
-    for timer in due {
-        if fired.contains_key(&timer.entity) {
-            continue;
+        if !full || fired >= AT_ONCE {
+            break;
         }
-        match timer.entity.prefix() {
-            Order::PREFIX => node.orders.wake(&timer.entity, true),
-            Stock::PREFIX => node.stock.wake(&timer.entity, true),
-            other => tracing::error!(noun = other, "a timer for a noun that has none"),
-        }
-        fired.insert(timer.entity, now);
     }
+    Ok(())
 }

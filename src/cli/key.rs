@@ -100,7 +100,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
             }
         }
         Command::List { data, json } => {
-            let store = open(&data).await?;
+            let store = Store::open_beside(&data).await?;
             let keys = store.keys().await?;
             store.close().await;
             if json {
@@ -142,7 +142,7 @@ fn show(key: &store::key::Row) -> serde_json::Value {
 async fn open(dir: &Path) -> Result<Store, OpenError> {
     let until = Instant::now() + MADE_WITHIN;
     loop {
-        let error = match Store::open_beside(dir).await {
+        let error = match Store::open_beside_up_to_date(dir).await {
             Err(OpenError::Missing(_)) => {
                 match Store::open(dir, &store::Options::default()).await {
                     Ok(made) => {

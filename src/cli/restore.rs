@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::{chain, print_json};
+use crate::store::Store;
 use crate::store::maintenance::restore;
 
 /// Put a backup into an empty data folder, and verify it
@@ -38,6 +39,14 @@ pub async fn run(args: Args) -> ExitCode {
     if let Err(error) = restore(&args.from, &args.data).await {
         eprintln!("error: nothing was restored: {}", chain(&error));
         return ExitCode::FAILURE;
+    }
+    // A backup may be of an older version.
+    match Store::open_beside_up_to_date(&args.data).await {
+        Ok(store) => store.close().await,
+        Err(error) => {
+            eprintln!("error: it was restored, but could not be opened: {}", chain(&error));
+            return ExitCode::FAILURE;
+        }
     }
     let report = match super::verify::check(&args.data, None, args.json).await {
         Ok(report) => report,

@@ -1,19 +1,29 @@
 //! What an operator looks at when something does not go on: sagas, dead letters, parked
-//! webhooks, and this node with its shards and lanes.
+//! webhooks, quarantine, and this node with its shards and lanes; and what can be tried again.
 
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::call::Call;
+use super::call::{Call, id};
 use super::error::Error;
 use super::order_shape::OrderSummary;
 use super::orders;
+use super::problem::Code;
 use super::query::{Query, cursor, cut};
 use super::shape::Page;
-use crate::actors::host::Gauge;
+use crate::actors::host::{Gauge, Host, Quarantined, Released};
+use crate::domain::cart::Cart;
+use crate::domain::counter::Counter;
+use crate::domain::entity::{EntityId, Noun};
 use crate::domain::id::OrderId;
+use crate::domain::order::Order;
+use crate::domain::stock::Stock;
 use crate::store::order::Filter;
+use crate::store::webhook::{NEVER, Row};
+
+/// The most entities in quarantine that are shown.
+const QUARANTINE_MAX: usize = 100;
 
 /// An event that a projection could not take.
 #[derive(Debug, Serialize, ToSchema)]
@@ -27,7 +37,8 @@ pub struct DeadLetterShape {
     at: String,
 }
 
-/// A webhook that was taken in and fits nothing yet.
+/// A webhook that was taken in and fits nothing yet, or a payment without an order that the sweep
+/// found.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ParkedWebhook {
     id: String,
@@ -36,7 +47,33 @@ pub struct ParkedWebhook {
     reason: String,
     attempts: i64,
     received_at: String,
-    next_try_at: String,
+    /// Nothing once it was given up.
+    next_try_at: Option<String>,
+}
+
+/// What came of trying a webhook again.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct WebhookRetry {
+    taken: bool,
+    /// It, if it was not taken.
+    webhook: Option<ParkedWebhook>,
+}
+
+/// An entity that is in quarantine.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct QuarantineShape {
+    entity: String,
+    reason: String,
+    since: String,
+}
+
+/// What came of letting an entity try again.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct QuarantineRetry {
+    entity: String,
+    /// Whether it is in quarantine again.
+    quarantined: bool,
+    reason: Option<String>,
 }
 
 /// A shard and its writer.
@@ -73,6 +110,8 @@ pub struct NodeShape {
     ready: bool,
     shards: Vec<ShardShape>,
     hosts: Vec<HostShape>,
+    /// Entities in quarantine, the first 100 by noun and id.
+    quarantine: Vec<QuarantineShape>,
     /// How far the rows of orders and stock have followed the journal.
     projected: i64,
 }
@@ -134,17 +173,87 @@ pub async fn list_parked_webhooks(call: Call, request: HttpRequest) -> Result<Ht
     let mut rows = call.node().store.parked_webhooks(after, limit + 1).await?;
     let more = cut(&mut rows, limit);
     let last = rows.last().map(|row| cursor("webhooks", &row.id.to_string()));
-    let data = rows.into_iter().map(|row| ParkedWebhook {
-        id: row.id.to_string(),
-        provider: row.webhook.provider,
-        notice_id: row.webhook.notice_id,
-        reason: row.webhook.reason,
-        attempts: row.attempts,
-        received_at: row.webhook.received_at.to_string(),
-        next_try_at: row.webhook.next_try_at.to_string(),
-    });
+    let data = rows.into_iter().map(ParkedWebhook::from);
     let page = Page::<ParkedWebhook> { data: data.collect(), next_cursor: last.filter(|_| more) };
     Ok(HttpResponse::Ok().json(page))
+}
+
+impl From<Row> for ParkedWebhook {
+    fn from(row: Row) -> Self {
+        let next = row.webhook.next_try_at;
+        Self {
+            id: row.id.to_string(),
+            provider: row.webhook.provider,
+            notice_id: row.webhook.notice_id,
+            reason: row.webhook.reason,
+            attempts: row.attempts,
+            received_at: row.webhook.received_at.to_string(),
+            next_try_at: (next < NEVER).then(|| next.to_string()),
+        }
+    }
+}
+
+/// Tries a parked webhook again at once.
+#[utoipa::path(post, path = "/v1/admin/webhooks/{id}/retry", tag = "ops",
+    params(("id" = String, Path)),
+    responses((status = 200, description = "What came of it", body = WebhookRetry)))]
+pub async fn retry_parked_webhook(
+    call: Call,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Error> {
+    let id: i64 = id(&path, "webhook")?;
+    let node = call.node();
+    let taken = node.retry_webhook(id).await?.ok_or_else(|| Error::not_found("webhook"))?;
+    let left = if taken { None } else { node.store.webhook(id).await? };
+    let shape = WebhookRetry { taken, webhook: left.map(ParkedWebhook::from) };
+    Ok(HttpResponse::Ok().json(shape))
+}
+
+/// Discards a parked webhook.
+#[utoipa::path(delete, path = "/v1/admin/webhooks/{id}", tag = "ops",
+    params(("id" = String, Path)),
+    responses((status = 204, description = "It is gone")))]
+pub async fn discard_parked_webhook(
+    call: Call,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Error> {
+    let id: i64 = id(&path, "webhook")?;
+    if !call.node().store.remove_webhook(id).await? {
+        return Err(Error::not_found("webhook"));
+    }
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// Makes the rows of orders and stock again, and with them tries all dead letters again.
+#[utoipa::path(post, path = "/v1/admin/dead-letters/replay", tag = "ops",
+    responses((status = 202, description = "It has begun")))]
+pub async fn replay_dead_letters(call: Call) -> Result<HttpResponse, Error> {
+    call.node().replay_rows();
+    Ok(HttpResponse::Accepted().finish())
+}
+
+/// Lets an entity in quarantine try again.
+#[utoipa::path(post, path = "/v1/admin/quarantine/{entity}/retry", tag = "ops",
+    params(("entity" = String, Path)),
+    responses((status = 200, description = "What came of it", body = QuarantineRetry)))]
+pub async fn retry_quarantined(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
+    let (node, entity) = (call.node(), EntityId::new(&path));
+    let released = match entity.prefix() {
+        Cart::PREFIX => node.carts.release(&entity).await,
+        Order::PREFIX => node.orders.release(&entity).await,
+        Stock::PREFIX => node.stock.release(&entity).await,
+        Counter::PREFIX => node.counters.release(&entity).await,
+        _ => Released::NotThere,
+    };
+    let reason = match released {
+        Released::Well => None,
+        Released::Again(why) => Some(why),
+        Released::NotThere => return Err(Error::not_found("entity in quarantine")),
+        Released::Unknown => return Err(Error::new(Code::TryAgain, "the outcome is not known")),
+    };
+    let entity = entity.to_string();
+    let shape = QuarantineRetry { entity, quarantined: reason.is_some(), reason };
+    Ok(HttpResponse::Ok().json(shape))
 }
 
 /// Shows this node, its shards and lanes.
@@ -179,9 +288,24 @@ pub async fn show_cluster(call: Call, request: HttpRequest) -> Result<HttpRespon
         ready: call.shared().ready(),
         shards,
         hosts: hosts.collect(),
+        quarantine: quarantine(node),
         projected: node.projected(),
     };
     Ok(HttpResponse::Ok().json(Cluster { nodes: vec![shape] }))
+}
+
+/// Those in quarantine, of all nouns.
+fn quarantine(node: &crate::actors::node::Node) -> Vec<QuarantineShape> {
+    fn of<N: Noun>(host: &Host<N>) -> Vec<Quarantined> {
+        host.quarantined(QUARANTINE_MAX)
+    }
+    let all = [of(&node.carts), of(&node.orders), of(&node.stock), of(&node.counters)];
+    let show = |one: Quarantined| QuarantineShape {
+        entity: one.entity.to_string(),
+        reason: one.reason,
+        since: one.since.to_string(),
+    };
+    all.into_iter().flatten().take(QUARANTINE_MAX).map(show).collect()
 }
 
 /// How the entities of each noun are doing.

@@ -100,7 +100,11 @@ routes! {
 
     GET    "/v1/admin/sagas"                                OPS            ops::list_sagas;
     GET    "/v1/admin/dead-letters"                         OPS            ops::list_dead_letters;
+    POST   "/v1/admin/dead-letters/replay"                  OPS            ops::replay_dead_letters;
     GET    "/v1/admin/webhooks"                             OPS            ops::list_parked_webhooks;
+    DELETE "/v1/admin/webhooks/{id}"                        OPS            ops::discard_parked_webhook;
+    POST   "/v1/admin/webhooks/{id}/retry"                  OPS            ops::retry_parked_webhook;
+    POST   "/v1/admin/quarantine/{entity}/retry"            OPS            ops::retry_quarantined;
     GET    "/v1/admin/cluster"                              OPS            ops::show_cluster;
 
     POST   "/v1/webhooks/{provider}"                        WEBHOOK        webhooks::take_webhook;

@@ -48,10 +48,10 @@ pub enum OpenError {
         /// The newest migration that this program has.
         known: i64,
     },
-    /// It was written by an older kontor that still runs.
+    /// It was written by an older kontor, and nothing may be changed in it here.
     #[error(
-        "the data folder is in use by an older kontor (its schema is {found}, this one needs {known}); \
-         restart the server with this version first"
+        "the data folder is of an older kontor (its schema is {found}, this one needs {known}); \
+         start the server of this version on it first, which brings it up to date, or use the older one"
     )]
     Older {
         /// The newest migration in the folder.
@@ -97,14 +97,25 @@ impl Store {
         Ok(assemble(dir, options, connection, Some(lock)))
     }
 
-    /// Opens a data folder whether or not a server runs on it. Nothing may be appended to the
-    /// journal through it.
+    /// Opens a data folder whether or not a server runs on it, with its tables as they are.
+    /// Nothing may be appended to the journal through it.
     ///
     /// # Errors
-    /// [`OpenError::Missing`] where there is no store; [`OpenError::Older`] when a server of an
-    /// older version runs on it; what [`Store::open`] refuses otherwise, but for
-    /// [`OpenError::InUse`].
+    /// [`OpenError::Missing`] where there is no store; [`OpenError::Older`] where its tables are
+    /// not up to date; what [`Store::open`] refuses otherwise, but for [`OpenError::InUse`].
     pub async fn open_beside(dir: &Path) -> Result<Self, OpenError> {
+        Self::beside(dir, false).await
+    }
+
+    /// Like [`Store::open_beside`], but brings the tables up to date.
+    ///
+    /// # Errors
+    /// As [`Store::open_beside`]; [`OpenError::Older`] only while a server runs on it.
+    pub async fn open_beside_up_to_date(dir: &Path) -> Result<Self, OpenError> {
+        Self::beside(dir, true).await
+    }
+
+    async fn beside(dir: &Path, bring_up_to_date: bool) -> Result<Self, OpenError> {
         if dir.exists() && !dir.is_dir() {
             return Err(OpenError::NotADirectory(dir.to_owned()));
         }
@@ -116,6 +127,9 @@ impl Store {
             durable_options(dir).connect().await.map_err(|error| opening(&file, error))?;
         let found = refuse_newer(&mut connection).await?;
         if found < known() {
+            if !bring_up_to_date {
+                return Err(OpenError::Older { found, known: known() });
+            }
             // Taken only while migrating: with a server of an older version it is not free.
             let _lock = lock(dir).map_err(|error| match error {
                 OpenError::InUse { .. } => OpenError::Older { found, known: known() },

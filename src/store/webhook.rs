@@ -7,6 +7,9 @@ use sqlx::sqlite::SqliteRow;
 use super::{Error, LIST_MAX, Store};
 use crate::domain::time::Timestamp;
 
+/// When a webhook is tried again that was given up.
+pub const NEVER: Timestamp = Timestamp::from_millis(i64::MAX);
+
 /// A webhook to be parked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parked {
@@ -20,7 +23,7 @@ pub struct Parked {
     pub body: String,
     /// Why it could not be taken.
     pub reason: String,
-    /// When to try it again.
+    /// When to try it again; [`NEVER`] if it was given up.
     pub next_try_at: Timestamp,
 }
 
@@ -76,6 +79,21 @@ impl Store {
         Ok(found.iter().map(row).collect::<Result<_, _>>()?)
     }
 
+    /// A parked webhook.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn webhook(&self, id: i64) -> Result<Option<Row>, Error> {
+        let found = sqlx::query(
+            "SELECT id, attempts, provider, notice_id, received_at, body, reason, next_try_at \
+             FROM parked_webhook WHERE id = $1",
+        )
+        .bind(id)
+        .fetch_optional(self.readers())
+        .await?;
+        Ok(found.as_ref().map(row).transpose()?)
+    }
+
     /// Parked webhooks in order of their ids after `after`, at most `limit`.
     ///
     /// # Errors
@@ -109,7 +127,7 @@ impl Store {
         Ok(self.write(query.bind(id).bind(reason).bind(next_try_at.millis())).await? == 1)
     }
 
-    /// Takes a webhook away that was taken at last; `false` if it is gone.
+    /// Takes a webhook away that was taken at last, or is discarded; `false` if it is gone.
     ///
     /// # Errors
     /// [`Error`] of the store.

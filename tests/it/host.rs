@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use kontor::actors::clock::Clock;
-use kontor::actors::host::{Error, Host, NoFlow, Options, View};
+use kontor::actors::host::{Error, Host, NoFlow, Options, Released, View};
 use kontor::domain::entity::{self, Cause, EntityId, Idempotency, Noun};
 use kontor::domain::time::Timestamp;
 use kontor::store::journal::lane::{self, Lane};
@@ -267,26 +267,53 @@ async fn leaving_memory_loses_no_call() {
     assert!(left > 0, "it never left memory");
 }
 
-#[tokio::test]
-async fn an_unreadable_history_is_in_quarantine_and_harms_nobody_else() {
-    let bench = Bench::new().await;
-    let write = |id: &str, data: &str| Append {
+/// Writes what no tally says as the first event of an entity.
+async fn spoil(journal: &Memory, id: &str) {
+    let append = Append {
         entity: EntityId::new(id),
         after_seq: 0,
-        events: vec![NewEvent { kind: "added", version: 2, data: data.into() }],
+        events: vec![NewEvent { kind: "added", version: 2, data: "{\"gone\":1}".into() }],
         at: Timestamp::from_millis(0),
         cause: "{}".into(),
         timer: None,
         row: None,
     };
-    let epoch = bench.journal.claim(0, "other", Timestamp::from_millis(0)).await.unwrap();
-    bench.journal.append(0, epoch, &[write("tally_bad", "{\"gone\":1}")]).await.unwrap();
-    let bench = Bench::on(bench.journal, Options::default()).await;
+    let epoch = journal.claim(0, "other", Timestamp::from_millis(0)).await.unwrap();
+    journal.append(0, epoch, &[append]).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_unreadable_history_is_in_quarantine_and_harms_nobody_else() {
+    let journal = Arc::new(Memory::new(1));
+    spoil(&journal, "tally_bad").await;
+    let bench = Bench::on(journal, Options::default()).await;
     for _ in 0..3 {
         let answer = bench.add("tally_bad", 1, None).await;
         assert!(matches!(answer, Err(Error::Quarantined(_))), "{answer:?}");
     }
     assert_eq!(bench.add("tally_good", 1, None).await, Ok((1, false)));
+    let listed = bench.host.quarantined(10);
+    assert_eq!((listed.len(), listed[0].entity.as_str()), (1, "tally_bad"));
+    assert!(listed[0].reason.contains("event 1 (added)"), "{listed:?}");
+    let released = bench.host.release(&EntityId::new("tally_bad")).await;
+    assert!(matches!(released, Released::Again(_)), "{released:?}");
+    assert_eq!(bench.host.release(&EntityId::new("tally_good")).await, Released::NotThere);
+}
+
+#[tokio::test]
+async fn an_unreadable_entity_counts_once_however_often_it_wakes() {
+    let journal = Arc::new(Memory::new(1));
+    spoil(&journal, "tally_bad").await;
+    let bench = Bench::on(journal, Options { idle_secs: 0, ..Options::default() }).await;
+    tokio::time::pause();
+    for _ in 0..3 {
+        let answer = bench.add("tally_bad", 1, None).await;
+        assert!(matches!(answer, Err(Error::Quarantined(_))), "{answer:?}");
+        while bench.host.gauge().awake > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        }
+    }
+    assert_eq!(bench.host.gauge().quarantined, 1);
 }
 
 #[tokio::test]
@@ -340,6 +367,27 @@ async fn a_panic_restarts_the_entity_and_too_many_end_it() {
     let looked = bench.host.look(&id, |view| view.seq).await;
     assert!(matches!(looked, Err(Error::Quarantined(_))), "{looked:?}");
     assert_eq!(bench.add("tally_b", 1, None).await, Ok((1, false)));
+    assert_eq!(bench.host.gauge().quarantined, 1);
+    assert_eq!(bench.host.release(&id).await, Released::Well);
+    assert_eq!((bench.sum("tally_a").await, bench.host.gauge().quarantined), (1, 0));
+}
+
+#[tokio::test]
+async fn a_journal_that_cannot_be_read_puts_nobody_in_quarantine() {
+    let bench = Bench::new().await;
+    bench.add("tally_a", 1, None).await.unwrap();
+    let bench = Bench::on(bench.journal, Options::default()).await;
+    tokio::time::pause();
+    bench.journal.fail_reads(20);
+    let (id, mut failed) = (EntityId::new("tally_a"), 0);
+    loop {
+        match bench.host.look(&id, |view| view.state.sum).await {
+            Err(Error::TryAgain) if failed <= 20 => failed += 1,
+            answer => break assert_eq!(answer, Ok(1)),
+        }
+    }
+    assert!(failed > 0, "no reading failed");
+    assert_eq!(bench.add("tally_a", 1, None).await, Ok((2, false)));
 }
 
 #[tokio::test]
@@ -356,12 +404,33 @@ async fn there_is_a_limit_to_what_is_under_way() {
 }
 
 #[tokio::test]
+async fn a_timer_that_fires_in_vain_rests_for_minutes() {
+    let bench = Bench::new().await;
+    let far = Timestamp::from_millis(i64::MAX);
+    bench.add("tally_a", 100, None).await.unwrap();
+    bench.host.wake(&EntityId::new("tally_a"), true);
+    let due = loop {
+        let due = bench.journal.due_timers(0, far, None, 10).await.unwrap();
+        if due[0].due_at > Timestamp::from_millis(100) {
+            break due;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(due[0].due_at, Timestamp::from_millis(1_000 + 300_000));
+    // Read again, it does not take the row for an earlier one: a new wish is written.
+    let bench = Bench::on(bench.journal, Options::default()).await;
+    bench.add("tally_a", 1_900, None).await.unwrap();
+    let due = bench.journal.due_timers(0, far, None, 10).await.unwrap();
+    assert_eq!(due[0].due_at, Timestamp::from_millis(2_000));
+}
+
+#[tokio::test]
 async fn a_timer_stands_beside_the_event_that_wants_it() {
     let bench = Bench::new().await;
     let far = Timestamp::from_millis(i64::MAX);
     bench.add("tally_a", 100, None).await.unwrap();
-    let due = bench.journal.due_timers(0, far, 10).await.unwrap();
+    let due = bench.journal.due_timers(0, far, None, 10).await.unwrap();
     assert_eq!((due.len(), due[0].due_at), (1, Timestamp::from_millis(100)));
     bench.add("tally_a", 1, None).await.unwrap();
-    assert_eq!(bench.journal.due_timers(0, far, 10).await.unwrap(), []);
+    assert_eq!(bench.journal.due_timers(0, far, None, 10).await.unwrap(), []);
 }

@@ -173,7 +173,7 @@ async fn timers_go_with_their_append(fixture: Fixture) {
         .append(&[set("cart_2", 0, 50), set("cart_1", 0, 70), set("ord_1", 0, 60)])
         .await
         .unwrap();
-    let due = fixture.journal.due_timers(0, at(65), 10).await.unwrap();
+    let due = fixture.journal.due_timers(0, at(65), None, 10).await.unwrap();
     let due: Vec<&str> = due.iter().map(|timer| timer.entity.as_str()).collect();
     assert_eq!(due, ["cart_2", "ord_1"], "the earliest first, none before its time");
 
@@ -188,11 +188,21 @@ async fn timers_go_with_their_append(fixture: Fixture) {
     fixture.append(&mixed).await.unwrap();
     let refused = fixture.append(&[set("ord_1", 1, 1), set("ord_1", 7, 1)]).await;
     assert_eq!(refused, Err(AppendError::Conflict));
-    let due = fixture.journal.due_timers(0, at(1_000), 10).await.unwrap();
+    let due = fixture.journal.due_timers(0, at(1_000), None, 10).await.unwrap();
     let due: Vec<_> = due.iter().map(|timer| (timer.entity.as_str(), timer.due_at)).collect();
     assert_eq!(due, [("cart_1", at(40)), ("ord_1", at(60))]);
-    assert_eq!(fixture.journal.due_timers(0, at(1_000), 1).await.unwrap().len(), 1);
-    assert_eq!(fixture.journal.due_timers(3, at(1_000), 9).await.unwrap(), []);
+    assert_eq!(fixture.journal.due_timers(0, at(1_000), None, 1).await.unwrap().len(), 1);
+    fixture.append(&[set("sku_9", 0, 40), set("sku_8", 0, 40)]).await.unwrap();
+    let (mut after, mut all) = (None, Vec::new());
+    while let Some(next) = {
+        let page = fixture.journal.due_timers(0, at(1_000), after.as_ref(), 1).await.unwrap();
+        page.first().cloned()
+    } {
+        all.push(next.entity.to_string());
+        after = Some(next);
+    }
+    assert_eq!(all, ["cart_1", "sku_8", "sku_9", "ord_1"]);
+    assert_eq!(fixture.journal.due_timers(3, at(1_000), None, 9).await.unwrap(), []);
 }
 
 async fn timers_are_listed_by_prefix(fixture: Fixture) {
@@ -212,7 +222,7 @@ async fn many_timers_fit_one_batch(fixture: Fixture) {
     fixture.append(&(0..600).map(set).collect::<Vec<_>>()).await.unwrap();
     let clear = |n: i64| with_timer(append(&name(n), 1, 1), TimerChange::Clear);
     fixture.append(&(0..597).map(clear).collect::<Vec<_>>()).await.unwrap();
-    let left = fixture.journal.due_timers(0, at(10_000), 1_000).await.unwrap();
+    let left = fixture.journal.due_timers(0, at(10_000), None, 1_000).await.unwrap();
     assert_eq!(left.len(), 3);
     assert_eq!(left[0].entity.as_str(), name(597));
 }
@@ -413,7 +423,7 @@ async fn twins(steps: Vec<Step>) {
     assert_eq!(memory.all().await, sqlite.all().await);
     let until = at(1_000);
     assert_eq!(
-        memory.journal.due_timers(0, until, 100).await.unwrap(),
-        sqlite.journal.due_timers(0, until, 100).await.unwrap()
+        memory.journal.due_timers(0, until, None, 100).await.unwrap(),
+        sqlite.journal.due_timers(0, until, None, 100).await.unwrap()
     );
 }

@@ -327,6 +327,33 @@ async fn a_store_is_opened_beside_its_server() {
 }
 
 #[tokio::test]
+async fn an_older_store_is_changed_only_where_that_is_asked_for() {
+    let (store, dir) = fresh().await;
+    store.close().await;
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(dir.path().join("kontor.db"));
+    let mut connection = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    for statement in [
+        "DELETE FROM _sqlx_migrations WHERE version = 3",
+        "DROP TABLE projection",
+        "DROP TABLE dead_letter",
+        "DROP TABLE order_row",
+        "DROP TABLE stock_row",
+    ] {
+        sqlx::query(statement).execute(&mut connection).await.unwrap();
+    }
+    for _ in 0..2 {
+        let beside = Store::open_beside(dir.path()).await;
+        assert!(matches!(beside, Err(OpenError::Older { found: 2, .. })), "{beside:?}");
+    }
+    let newest = "SELECT max(version) FROM _sqlx_migrations";
+    let newest: i64 = sqlx::query_scalar(newest).fetch_one(&mut connection).await.unwrap();
+    assert_eq!(newest, 2);
+    sqlx::Connection::close(connection).await.unwrap();
+    Store::open_beside_up_to_date(dir.path()).await.unwrap().close().await;
+    Store::open_beside(dir.path()).await.unwrap().close().await;
+}
+
+#[tokio::test]
 async fn what_is_no_store_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let missing = Store::open_beside(&dir.path().join("nowhere")).await;

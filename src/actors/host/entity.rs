@@ -25,8 +25,12 @@ const KEY_MEMORY: Span = Span::from_secs(24 * 3600);
 const KEYS_MAX: usize = 1_000;
 /// Events that are read at once.
 const PAGE: u32 = 500;
-/// A timer that has fired in vain is set no earlier than this from now.
+/// A timer that has fired and is still due, because there is more to do, fires again after this.
 const TIMER_PAUSE: Span = Span::from_secs(10);
+/// A timer that has fired in vain and is still due fires again after this.
+const VAIN_TIMER_PAUSE: Span = Span::from_secs(300);
+/// What an armed timer is taken for whose row is not known: later than any that is wanted.
+const UNKNOWN: Timestamp = Timestamp::from_millis(i64::MAX);
 
 /// What an entity is started with.
 pub(super) struct Start<N: Noun> {
@@ -123,7 +127,7 @@ impl<N: Noun> Actor for Entity<N> {
         life: &mut Life<N>,
     ) -> Result<(), ActorProcessingErr> {
         if let Some(why) = &life.broken
-            && !matches!(message, Message::Sleep)
+            && !matches!(message, Message::Sleep | Message::Reread)
         {
             message.refuse(Error::Quarantined(why.clone()));
             return Ok(());
@@ -150,6 +154,12 @@ impl<N: Noun> Actor for Entity<N> {
                 life.perform();
             }
             Message::Timer { due } => life.timer(&myself, due),
+            Message::Reread => {
+                if life.broken.take().is_some() {
+                    life.replay().await?;
+                    life.perform();
+                }
+            }
             Message::Sleep => {
                 if life.quiet() {
                     myself.drain()?;
@@ -255,7 +265,7 @@ impl<N: Noun> Life<N> {
         }
         self.remember(cause, now);
         let cause = serde_json::to_string(cause).map_err(|error| error.to_string())?;
-        let timer = self.timer_change(now, false);
+        let timer = self.timer_change();
         self.append(
             myself,
             Append {
@@ -291,13 +301,8 @@ impl<N: Noun> Life<N> {
 
     /// What becomes of the timer row, given the state. A timer that is armed for an earlier
     /// moment than is wanted is left to fire in vain.
-    fn timer_change(&mut self, now: Timestamp, fired: bool) -> Option<TimerChange> {
-        let wanted = self.state.timer();
-        if fired {
-            self.armed = wanted.map(|at| if at <= now { now + TIMER_PAUSE } else { at });
-            return Some(self.armed.map_or(TimerChange::Clear, TimerChange::Set));
-        }
-        match (wanted, self.armed) {
+    fn timer_change(&mut self) -> Option<TimerChange> {
+        match (self.state.timer(), self.armed) {
             (Some(at), armed) if armed.is_none_or(|armed| armed > at) => {
                 self.armed = Some(at);
                 Some(TimerChange::Set(at))
@@ -310,6 +315,13 @@ impl<N: Noun> Life<N> {
         }
     }
 
+    /// What becomes of the timer row once it has fired: never left due, or it would fire at once.
+    fn timer_fired(&mut self, now: Timestamp, in_vain: bool) -> TimerChange {
+        let pause = if in_vain { VAIN_TIMER_PAUSE } else { TIMER_PAUSE };
+        self.armed = self.state.timer().map(|at| if at <= now { now + pause } else { at });
+        self.armed.map_or(TimerChange::Clear, TimerChange::Set)
+    }
+
     fn timer(&mut self, myself: &ActorRef<Message<N>>, due: bool) {
         let now = self.host.shared.clock.now();
         let events = self.state.on_timer(now);
@@ -320,7 +332,7 @@ impl<N: Noun> Life<N> {
             tracing::error!(entity = %self.id, error, "a timer's events cannot be written");
         }
         if due {
-            let timer = self.timer_change(now, true);
+            let timer = Some(self.timer_fired(now, events.is_empty()));
             self.append(
                 myself,
                 Append {
@@ -436,7 +448,7 @@ impl<N: Noun> Life<N> {
             return;
         }
         self.snapshot_seq = self.seq;
-        let kept = Kept { state: &self.state, keys: &self.keys, armed: self.armed };
+        let kept = Kept { state: &self.state, keys: &self.keys };
         let Ok(data) = serde_json::to_string(&kept) else {
             return;
         };
@@ -487,8 +499,9 @@ impl<N: Noun> Life<N> {
             for record in &page {
                 if let Err(why) = self.fold(record) {
                     tracing::error!(entity = %self.id, why, "in quarantine: unreadable history");
-                    self.host.shared.quarantined.fetch_add(1, Ordering::Relaxed);
-                    self.broken = Some(why);
+                    let shared = &self.host.shared;
+                    shared.quarantine.note(&self.id, &why, shared.clock.now());
+                    (self.broken, self.durable) = (Some(why), self.seq);
                     return Ok(());
                 }
             }
@@ -497,9 +510,10 @@ impl<N: Noun> Life<N> {
             }
         }
         self.durable = self.seq;
-        if self.armed.is_none() {
-            self.armed = self.state.timer();
-        }
+        self.host.shared.quarantine.well(&self.id);
+        let now = self.host.shared.clock.now();
+        // One that is due has perhaps fired, and its row was set to a later moment.
+        self.armed = self.state.timer().map(|at| if at <= now { UNKNOWN } else { at });
         Ok(())
     }
 
@@ -515,7 +529,6 @@ impl<N: Noun> Life<N> {
         };
         self.state = kept.state;
         self.keys = kept.keys;
-        self.armed = kept.armed;
         (self.seq, self.snapshot_seq) = (snapshot.seq, snapshot.seq);
         Ok(true)
     }
@@ -594,14 +607,12 @@ pub async fn load<N: Noun>(
 struct Kept<'a, N> {
     state: &'a N,
     keys: &'a HashMap<String, (u64, Timestamp)>,
-    armed: Option<Timestamp>,
 }
 
 #[derive(serde::Deserialize)]
 struct KeptOwned<N> {
     state: N,
     keys: HashMap<String, (u64, Timestamp)>,
-    armed: Option<Timestamp>,
 }
 
 /// Tells the entity that an effect is over, however it ended. It goes the way that the effect's

@@ -135,6 +135,8 @@ pub(super) enum Message<N: Noun> {
     Resume { effect: N::Effect },
     /// Its timer is due, or it is to look whether there is something to do.
     Timer { due: bool },
+    /// An operator lets it out of quarantine.
+    Reread,
     /// Its shard would like it to leave memory.
     Sleep,
 }

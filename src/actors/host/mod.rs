@@ -7,6 +7,7 @@
 
 mod entity;
 mod message;
+mod quarantine;
 mod shard;
 
 use std::collections::VecDeque;
@@ -22,12 +23,14 @@ use tokio::time::Instant;
 
 pub use entity::{decode, load};
 pub use message::View;
+pub use quarantine::{Quarantined, Released};
 
 use super::clock::Clock;
 use crate::domain::entity::{Cause, EntityId, Noun};
 use crate::store::journal::lane::Lane;
 use crate::store::journal::{Append, Journal, NewEvent};
 use message::{Abandon, Envelope, Message, Permit};
+use quarantine::Quarantine;
 use shard::{Route, Shard};
 
 /// The limits of a host.
@@ -137,7 +140,7 @@ struct Shared<N: Noun> {
     permits: Arc<Semaphore>,
     awake: AtomicUsize,
     failures: AtomicUsize,
-    quarantined: AtomicUsize,
+    quarantine: Quarantine,
 }
 
 /// The way to all entities of one noun. Cheap to clone.
@@ -160,7 +163,7 @@ pub struct Gauge {
     pub under_way: usize,
     /// Entities that failed and were restarted, since the start.
     pub failures: usize,
-    /// Entities found unreadable, since the start.
+    /// Entities in quarantine.
     pub quarantined: usize,
 }
 
@@ -188,7 +191,7 @@ impl<N: Noun> Host<N> {
                 permits,
                 awake: AtomicUsize::new(0),
                 failures: AtomicUsize::new(0),
-                quarantined: AtomicUsize::new(0),
+                quarantine: Quarantine::default(),
             }),
         };
         for _ in 0..host.shared.lanes.len() {
@@ -355,7 +358,7 @@ impl<N: Noun> Host<N> {
             awake: shared.awake.load(Ordering::Relaxed),
             under_way: shared.options.commands_max - shared.permits.available_permits(),
             failures: shared.failures.load(Ordering::Relaxed),
-            quarantined: shared.quarantined.load(Ordering::Relaxed),
+            quarantined: shared.quarantine.len(),
         }
     }
 

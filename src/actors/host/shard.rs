@@ -1,7 +1,8 @@
 //! The supervisor of the entities of one noun on one shard that are awake.
 //!
 //! It starts them, passes messages on, lets the idle ones leave memory, and restarts the ones
-//! that fail, with a growing pause. It never waits for an entity.
+//! that fail, with a growing pause: for ever if the journal could not be read, else a few times.
+//! It never waits for an entity.
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
@@ -16,11 +17,16 @@ use super::entity::{Entity, Start};
 use super::message::Message;
 use super::{Buffer, Error, Host};
 use crate::domain::entity::{EntityId, Noun};
+use crate::store::journal::ReadError;
 
 /// How often the idle are looked for.
 const TICK: Duration = Duration::from_secs(1);
 /// After how long without a failure an entity is taken as healthy.
 const HEALTHY: Duration = Duration::from_secs(60);
+/// The pause after the first failure; each next one in a row is twice as long.
+const PAUSE: Duration = Duration::from_millis(10);
+/// The longest pause after a failure.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// What a shard is told.
 pub(super) enum Route<N: Noun> {
@@ -30,6 +36,8 @@ pub(super) enum Route<N: Noun> {
     StillBusy(EntityId),
     /// The pause after a failure is over.
     Restart(EntityId),
+    /// An operator lets an entity out of quarantine.
+    Release(EntityId),
     /// Time to look for the idle.
     Tick,
 }
@@ -60,7 +68,10 @@ struct Slot<N: Noun> {
     stage: Stage<N>,
     used: Instant,
     pending: Arc<AtomicUsize>,
+    /// Failures in a row that are its own.
     failures: u32,
+    /// Readings of the journal that failed in a row.
+    unread: u32,
     failed: Option<Instant>,
 }
 
@@ -96,6 +107,7 @@ impl<N: Noun> Actor for Shard<N> {
             }
             Route::StillBusy(entity) => state.stay(&entity),
             Route::Restart(entity) => state.revive(&myself, entity).await?,
+            Route::Release(entity) => state.release(&myself, entity).await?,
             Route::Tick => state.tick(),
         }
         Ok(())
@@ -115,7 +127,8 @@ impl<N: Noun> Actor for Shard<N> {
             }
             SupervisionEvent::ActorFailed(who, why) => {
                 if let Some(entity) = state.names.remove(&who.get_id()) {
-                    state.failed(&myself, entity, &why.to_string());
+                    let unread = why.is::<ReadError>();
+                    state.failed(&myself, entity, &why.to_string(), unread);
                 }
             }
             _ => {}
@@ -140,6 +153,7 @@ impl<N: Noun> State<N> {
                 used: Instant::now(),
                 pending: Arc::default(),
                 failures: 0,
+                unread: 0,
                 failed: None,
             };
             slot.admit(&mut message, max);
@@ -211,26 +225,31 @@ impl<N: Noun> State<N> {
         Ok(())
     }
 
-    /// An entity has failed: it is restarted after a pause, and given up after too many times.
-    fn failed(&mut self, myself: &ActorRef<Route<N>>, entity: EntityId, why: &str) {
+    /// An entity has failed: it is restarted after a pause, and given up after too many times. One
+    /// that the journal could not be read for, `unread`, is as good as it was and not given up.
+    fn failed(&mut self, myself: &ActorRef<Route<N>>, entity: EntityId, why: &str, unread: bool) {
         let shared = &self.host.shared;
         shared.failures.fetch_add(1, Ordering::Relaxed);
         let Some(slot) = self.slots.get_mut(&entity) else {
             return;
         };
         if slot.failed.is_some_and(|at| at.elapsed() > HEALTHY) {
-            slot.failures = 0;
+            (slot.failures, slot.unread) = (0, 0);
         }
-        slot.failures += 1;
+        if unread {
+            slot.unread += 1;
+        } else {
+            (slot.failures, slot.unread) = (slot.failures + 1, 0);
+        }
         slot.failed = Some(Instant::now());
         slot.actor = None;
         let buffer = match std::mem::replace(&mut slot.stage, Stage::Live) {
             Stage::Draining(buffer) | Stage::Resting(buffer) => buffer,
             Stage::Live | Stage::Quarantined(_) => Buffer::new(),
         };
-        if slot.failures > shared.options.failures_max {
+        if !unread && slot.failures > shared.options.failures_max {
             tracing::error!(%entity, why, "in quarantine: it failed too often");
-            shared.quarantined.fetch_add(1, Ordering::Relaxed);
+            shared.quarantine.note(&entity, why, shared.clock.now());
             for message in buffer {
                 message.refuse(Error::Quarantined(why.to_owned()));
             }
@@ -239,7 +258,8 @@ impl<N: Noun> State<N> {
         }
         tracing::warn!(%entity, why, failures = slot.failures, "failed and is restarted");
         slot.stage = Stage::Resting(buffer);
-        let pause = Duration::from_millis(10 << slot.failures.min(10));
+        let times = (slot.failures + slot.unread).min(10);
+        let pause = (PAUSE * (1 << times)).min(PAUSE_MAX);
         drop(myself.send_after(pause, move || Route::Restart(entity)));
     }
 
@@ -259,6 +279,29 @@ impl<N: Noun> State<N> {
             }
         }
         Ok(())
+    }
+
+    /// An entity in quarantine tries again. One that failed too often starts anew, one that cannot
+    /// read its history reads it again.
+    async fn release(
+        &mut self,
+        myself: &ActorRef<Route<N>>,
+        entity: EntityId,
+    ) -> Result<(), ActorProcessingErr> {
+        let again = Message::Timer { due: false };
+        match self.slots.get_mut(&entity).map(|slot| (&slot.actor, &mut slot.stage)) {
+            Some((Some(actor), Stage::Live)) => {
+                let _ = actor.cast(Message::Reread);
+                return Ok(());
+            }
+            Some((_, Stage::Draining(buffer) | Stage::Resting(buffer))) => {
+                buffer.push_back(again);
+                return Ok(());
+            }
+            _ => {}
+        }
+        self.slots.remove(&entity);
+        self.route(myself, entity, false, again).await
     }
 
     /// The entity had something to do after all: it gets what was kept for it.

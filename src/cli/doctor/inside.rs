@@ -111,8 +111,13 @@ async fn webhooks(store: &Store) -> Result<Finding, Error> {
         None => Finding::ok("webhooks", "no webhook is parked"),
         Some(last) => Finding::warn(
             "webhooks",
-            format!("{} webhooks fit nothing; the last: {}", parked.len(), last.webhook.reason),
-            "if they are not taken within the hour, ask the provider what they are about",
+            format!(
+                "{} webhooks or payments fit nothing; the last: {}",
+                parked.len(),
+                last.webhook.reason
+            ),
+            "GET /v1/admin/webhooks: a webhook is tried again for 85 minutes; settle what is left at \
+             the provider, then POST /v1/admin/webhooks/{id}/retry, or DELETE it",
         ),
     })
 }
@@ -129,7 +134,8 @@ async fn dead_letters(store: &Store) -> Result<Finding, Error> {
                 first.entity,
                 first.reason
             ),
-            "GET /v1/admin/dead-letters, and replay them after an upgrade; kontor verify says more",
+            "kontor verify says more; once the cause is gone, after an upgrade, \
+             POST /v1/admin/dead-letters/replay makes all lists again",
         ),
     })
 }

@@ -69,6 +69,7 @@ struct State {
     snapshots: HashMap<EntityId, Snapshot>,
     products: HashMap<Sku, product::Row>,
     faults: VecDeque<Fault>,
+    unreadable: u32,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -90,6 +91,11 @@ impl Memory {
     /// Orders a fault for the next append that has none yet.
     pub fn inject(&self, fault: Fault) {
         self.state().faults.push_back(fault);
+    }
+
+    /// Lets the next `count` readings of an entity fail.
+    pub fn fail_reads(&self, count: u32) {
+        self.state().unreadable = count;
     }
 
     /// Holds the next append up that has no fault yet.
@@ -245,7 +251,11 @@ impl Journal for Memory {
         after_seq: i64,
         limit: u32,
     ) -> Result<Vec<Record>, ReadError> {
-        let state = self.state();
+        let mut state = self.state();
+        if let Some(left) = state.unreadable.checked_sub(1) {
+            state.unreadable = left;
+            return Err(ReadError("the disk hiccuped".to_owned()));
+        }
         let places = state.entities.get(entity).map_or(&[][..], Vec::as_slice);
         let wanted = places.iter().skip(index(after_seq)).take(index(limit));
         Ok(wanted
@@ -272,6 +282,7 @@ impl Journal for Memory {
         &self,
         shard: u16,
         until: Timestamp,
+        after: Option<&Timer>,
         limit: u32,
     ) -> Result<Vec<Timer>, ReadError> {
         let state = self.state();
@@ -281,7 +292,9 @@ impl Journal for Memory {
             .filter(|(_, (on, due_at))| *on == shard && *due_at <= until)
             .map(|(entity, (_, due_at))| Timer { entity: entity.clone(), due_at: *due_at })
             .collect();
-        due.sort_by_key(|timer| timer.due_at);
+        let place = |timer: &Timer| (timer.due_at, timer.entity.clone());
+        due.sort_by_key(place);
+        due.retain(|timer| after.is_none_or(|after| place(timer) > place(after)));
         due.truncate(index(limit));
         Ok(due)
     }

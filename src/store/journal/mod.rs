@@ -153,11 +153,13 @@ pub trait Journal: Send + Sync + 'static {
     /// The position of a shard's last event, 0 if there is none.
     async fn last_pos(&self, shard: u16) -> Result<i64, ReadError>;
 
-    /// A shard's timers that are due by `until`, the earliest first, at most `limit`.
+    /// A shard's timers that are due by `until`, the earliest first and of the same moment in
+    /// order of entity, after `after`, at most `limit`.
     async fn due_timers(
         &self,
         shard: u16,
         until: Timestamp,
+        after: Option<&Timer>,
         limit: u32,
     ) -> Result<Vec<Timer>, ReadError>;
 

@@ -382,14 +382,17 @@ impl Journal for Sqlite {
         &self,
         shard: u16,
         until: Timestamp,
+        after: Option<&Timer>,
         limit: u32,
     ) -> Result<Vec<Timer>, ReadError> {
         let rows = sqlx::query(
             "SELECT entity, due_at FROM timer WHERE shard = $1 AND due_at <= $2 \
-             ORDER BY due_at, entity LIMIT $3",
+             AND (due_at, entity) > ($3, $4) ORDER BY due_at, entity LIMIT $5",
         )
         .bind(shard)
         .bind(until.millis())
+        .bind(after.map_or(i64::MIN, |after| after.due_at.millis()))
+        .bind(after.map_or("", |after| after.entity.as_str()))
         .bind(limit)
         .fetch_all(self.store.readers())
         .await
