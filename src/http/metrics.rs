@@ -112,7 +112,7 @@ impl Metrics {
         to.register("commands_under_way", help, self.commands.clone());
         let help = "Entities that failed and were restarted, since the start";
         to.register("entity_failures", help, self.failures.clone());
-        let help = "Entities found unreadable, since the start";
+        let help = "Entities in quarantine";
         to.register("entities_quarantined", help, self.quarantined.clone());
         to.register("lane_depth", "Appends that wait or are in flight", self.queued.clone());
         to.register("lane_commits", "Transactions, since the start", self.commits.clone());

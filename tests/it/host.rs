@@ -283,6 +283,27 @@ async fn spoil(journal: &Memory, id: &str) {
 }
 
 #[tokio::test]
+async fn asking_for_what_is_not_there_takes_no_memory_for_long() {
+    let bench = Bench::new().await;
+    tokio::time::pause();
+    bench.add("tally_there", 1, None).await.unwrap();
+    let asked = join_all((0..100).map(|id| {
+        let id = format!("tally_{id}");
+        let bench = &bench;
+        async move { bench.sum(&id).await }
+    }));
+    assert!(asked.await.into_iter().all(|sum| sum == 0));
+    for _ in 0..3 {
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        for _ in 0..2_000 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(bench.host.gauge().awake, 1);
+    assert_eq!(bench.sum("tally_there").await, 1);
+}
+
+#[tokio::test]
 async fn an_unreadable_history_is_in_quarantine_and_harms_nobody_else() {
     let journal = Arc::new(Memory::new(1));
     spoil(&journal, "tally_bad").await;

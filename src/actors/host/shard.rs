@@ -34,6 +34,11 @@ pub(super) enum Route<N: Noun> {
     To { entity: EntityId, fresh: bool, message: Message<N> },
     /// The entity is not idle after all.
     StillBusy(EntityId),
+    /// Nothing has ever happened to the entity: asking for what is not there takes no memory for
+    /// long.
+    Absent(EntityId),
+    /// Something has happened to it after all.
+    Present(EntityId),
     /// The pause after a failure is over.
     Restart(EntityId),
     /// An operator lets an entity out of quarantine.
@@ -106,6 +111,12 @@ impl<N: Noun> Actor for Shard<N> {
                 state.route(&myself, entity, fresh, message).await?;
             }
             Route::StillBusy(entity) => state.stay(&entity),
+            Route::Absent(entity) => state.absent(&entity),
+            Route::Present(entity) => {
+                if let Some(slot) = state.slots.get_mut(&entity) {
+                    slot.used = Instant::now();
+                }
+            }
             Route::Restart(entity) => state.revive(&myself, entity).await?,
             Route::Release(entity) => state.release(&myself, entity).await?,
             Route::Tick => state.tick(),
@@ -316,6 +327,16 @@ impl<N: Noun> State<N> {
                     let _ = actor.cast(message);
                 }
             }
+        }
+    }
+
+    /// The entity leaves at the next tick, unless somebody uses it until then.
+    fn absent(&mut self, entity: &EntityId) {
+        let idle = Duration::from_secs(self.host.shared.options.idle_secs);
+        if let Some(slot) = self.slots.get_mut(entity)
+            && let Some(long_ago) = slot.used.checked_sub(idle)
+        {
+            slot.used = long_ago;
         }
     }
 

@@ -1,0 +1,167 @@
+//! The history of an entity: read from the journal, lifted to the newest shape, folded, and
+//! kept as a snapshot now and then. What is decided on it is `entity`'s.
+
+use std::collections::HashMap;
+
+use ractor::ActorProcessingErr;
+
+use super::{Life, UNKNOWN};
+use crate::domain::entity::{EntityId, Event, Noun};
+use crate::domain::time::Timestamp;
+use crate::store::journal::{Journal, ReadError, Record, Snapshot};
+
+/// Events that are read at once.
+const PAGE: u32 = 500;
+
+impl<N: Noun> Life<N> {
+    pub(super) fn keep_snapshot(&mut self) {
+        let weight = i64::try_from(self.state.weight()).unwrap_or(i64::MAX);
+        let every = self.host.shared.options.snapshot_every.max(weight);
+        if self.seq - self.snapshot_seq < every {
+            return;
+        }
+        self.snapshot_seq = self.seq;
+        let kept = Kept { state: &self.state, keys: &self.keys };
+        let Ok(data) = serde_json::to_string(&kept) else {
+            return;
+        };
+        let (entity, seq) = (self.id.clone(), self.seq);
+        let snapshot = Snapshot { entity, seq, state_version: N::STATE_VERSION, data };
+        let journal = self.host.shared.journal.clone();
+        tokio::spawn(async move {
+            if let Err(error) = journal.put_snapshot(snapshot).await {
+                tracing::warn!(%error, "a snapshot was not kept");
+            }
+        });
+    }
+
+    /// Reads the history, from a snapshot on where there is one and it is long.
+    pub(super) async fn replay(&mut self) -> Result<(), ActorProcessingErr> {
+        self.state = N::default();
+        (self.seq, self.durable, self.snapshot_seq, self.armed) = (0, 0, 0, None);
+        self.keys.clear();
+        let journal = self.host.shared.journal.clone();
+        loop {
+            let page = journal.read_entity(&self.id, self.seq, PAGE).await?;
+            let full = page.len() == usize::try_from(PAGE).unwrap_or(usize::MAX);
+            if full && self.seq == 0 && self.believe_snapshot().await? {
+                continue;
+            }
+            for record in &page {
+                if let Err(why) = self.fold(record) {
+                    tracing::error!(entity = %self.id, why, "in quarantine: unreadable history");
+                    let shared = &self.host.shared;
+                    shared.quarantine.note(&self.id, &why, shared.clock.now());
+                    (self.broken, self.durable) = (Some(why), self.seq);
+                    return Ok(());
+                }
+            }
+            if !full {
+                break;
+            }
+        }
+        self.durable = self.seq;
+        self.host.shared.quarantine.well(&self.id);
+        let now = self.host.shared.clock.now();
+        // One that is due has perhaps fired, and its row was set to a later moment.
+        self.armed = self.state.timer().map(|at| if at <= now { UNKNOWN } else { at });
+        Ok(())
+    }
+
+    async fn believe_snapshot(&mut self) -> Result<bool, ActorProcessingErr> {
+        let Some(snapshot) = self.host.shared.journal.snapshot(&self.id).await? else {
+            return Ok(false);
+        };
+        if snapshot.state_version != N::STATE_VERSION {
+            return Ok(false);
+        }
+        let Ok(kept) = serde_json::from_str::<KeptOwned<N>>(&snapshot.data) else {
+            return Ok(false);
+        };
+        self.state = kept.state;
+        self.keys = kept.keys;
+        (self.seq, self.snapshot_seq) = (snapshot.seq, snapshot.seq);
+        Ok(true)
+    }
+
+    fn fold(&mut self, record: &Record) -> Result<(), String> {
+        if record.seq != self.seq + 1 {
+            return Err(format!("event {} follows event {}", record.seq, self.seq));
+        }
+        let event = decode::<N::Event>(record)
+            .map_err(|error| format!("event {} ({}): {error}", record.seq, record.kind))?;
+        self.state.evolve(&event, record.at);
+        self.seq = record.seq;
+        self.remember(&record.cause(), record.at);
+        Ok(())
+    }
+}
+
+/// Reads an event, lifting it to the newest version of its kind first.
+///
+/// # Errors
+/// When the data is not what the kind and version promise.
+pub fn decode<E: Event>(record: &Record) -> Result<E, serde_json::Error> {
+    let newest = E::newest(&record.kind);
+    if record.version >= newest {
+        return serde_json::from_str(&record.data);
+    }
+    let mut data: serde_json::Value = serde_json::from_str(&record.data)?;
+    for version in record.version..newest {
+        data = E::upcast(&record.kind, version, data);
+    }
+    serde_json::from_value(data)
+}
+
+/// Folds an entity's events up to `until`, from its snapshot on where that is not beyond; the
+/// inner error says why its history cannot be read.
+///
+/// # Errors
+/// [`ReadError`] of the journal.
+pub async fn load<N: Noun>(
+    journal: &dyn Journal,
+    entity: &EntityId,
+    until: i64,
+) -> Result<Result<(N, i64), String>, ReadError> {
+    let (mut state, mut seq) = (N::default(), 0);
+    if until > i64::from(PAGE)
+        && let Some(snapshot) = journal.snapshot(entity).await?
+        && snapshot.state_version == N::STATE_VERSION
+        && snapshot.seq <= until
+        && let Ok(kept) = serde_json::from_str::<KeptOwned<N>>(&snapshot.data)
+    {
+        (state, seq) = (kept.state, snapshot.seq);
+    }
+    loop {
+        let page = journal.read_entity(entity, seq, PAGE).await?;
+        for record in &page {
+            if record.seq > until {
+                return Ok(Ok((state, seq)));
+            }
+            if record.seq != seq + 1 {
+                return Ok(Err(format!("event {} follows event {seq}", record.seq)));
+            }
+            match decode::<N::Event>(record) {
+                Ok(event) => state.evolve(&event, record.at),
+                Err(error) => return Ok(Err(format!("event {}: {error}", record.seq))),
+            }
+            seq = record.seq;
+        }
+        if page.len() < usize::try_from(PAGE).unwrap_or(usize::MAX) {
+            return Ok(Ok((state, seq)));
+        }
+    }
+}
+
+/// What a snapshot holds.
+#[derive(serde::Serialize)]
+struct Kept<'a, N> {
+    state: &'a N,
+    keys: &'a HashMap<String, (u64, Timestamp)>,
+}
+
+#[derive(serde::Deserialize)]
+struct KeptOwned<N> {
+    state: N,
+    keys: HashMap<String, (u64, Timestamp)>,
+}
