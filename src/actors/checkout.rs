@@ -285,13 +285,7 @@ impl Node {
     ) {
         let mut backoff = Backoff::default();
         loop {
-            let asked = units.clone().into_keys().map(|sku| async move {
-                let entity = stock::entity_id(&sku);
-                let command = stock::Command::Commit { order };
-                self.stock.ask(&entity, command, saga(), |_| ()).await
-            });
-            let answers: Vec<_> =
-                stream::iter(asked).buffer_unordered(SKUS_AT_ONCE).collect().await;
+            let answers = self.ask_each(&units, &stock::Command::Commit { order }).await;
             if answers.iter().any(|answer| matches!(answer, Err(host::Error::Rejected(_)))) {
                 return teller.tell(Command::HoldLapsed { generation });
             }
@@ -302,6 +296,22 @@ impl Node {
             }
             backoff.pause().await;
         }
+    }
+
+    /// Asks the stock of every SKU of an order the same thing.
+    async fn ask_each(
+        &self,
+        units: &BTreeMap<Sku, i64>,
+        command: &stock::Command,
+    ) -> Vec<Result<(), host::Error<stock::Rejection>>> {
+        let asked = units.clone().into_keys().map(|sku| {
+            let command = command.clone();
+            async move {
+                let entity = stock::entity_id(&sku);
+                self.stock.ask(&entity, command, saga(), |_| ()).await
+            }
+        });
+        stream::iter(asked).buffer_unordered(SKUS_AT_ONCE).collect().await
     }
 
     async fn draw_number(&self, order: OrderId) -> Option<i64> {
@@ -325,13 +335,7 @@ impl Node {
     ) {
         let mut backoff = Backoff::default();
         loop {
-            let asked = units.clone().into_keys().map(|sku| async move {
-                let entity = stock::entity_id(&sku);
-                let command = stock::Command::Release { order };
-                self.stock.ask(&entity, command, saga(), |_| ()).await
-            });
-            let answers: Vec<_> =
-                stream::iter(asked).buffer_unordered(SKUS_AT_ONCE).collect().await;
+            let answers = self.ask_each(&units, &stock::Command::Release { order }).await;
             if answers.iter().all(Result::is_ok) {
                 return teller.tell(Command::Released);
             }

@@ -139,7 +139,8 @@ impl Report {
 
     fn proof(&self, text: &mut String) -> fmt::Result {
         let c = &self.checked;
-        writeln!(text, "All holds: {} events on {} shards, folded again.", c.events, c.shards)?;
+        let shards = if c.shards == 1 { "1 shard".into() } else { format!("{} shards", c.shards) };
+        writeln!(text, "All holds: {} events on {shards}, folded again.", c.events)?;
         writeln!(
             text,
             "  I1 orders      {} placed ({} confirmed, {} cancelled, {} under way), of {} carts \
