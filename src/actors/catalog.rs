@@ -183,7 +183,7 @@ impl Catalog {
         };
         let (sender, receiver) = oneshot::channel();
         let done = Box::new(move |outcome| drop(sender.send(outcome)));
-        lane.enqueue(append, done).map_err(|full| Error::Storage(full.to_string()))?;
+        lane.enqueue(append, done).map_err(|_full| Error::TryAgain)?;
         let outcome = receiver.await.unwrap_or(Err(AppendError::Unknown("it stopped".into())));
         let Err(error) = outcome else {
             return Ok(());

@@ -286,6 +286,9 @@ impl Node {
         let mut backoff = Backoff::default();
         loop {
             let answers = self.ask_each(&units, &stock::Command::Commit { order }).await;
+            if let Some(why) = quarantined(&answers) {
+                return teller.tell(Command::GiveUp { step: format!("commit:{generation}"), why });
+            }
             if answers.iter().any(|answer| matches!(answer, Err(host::Error::Rejected(_)))) {
                 return teller.tell(Command::HoldLapsed { generation });
             }
@@ -336,12 +339,23 @@ impl Node {
         let mut backoff = Backoff::default();
         loop {
             let answers = self.ask_each(&units, &stock::Command::Release { order }).await;
+            if let Some(why) = quarantined(&answers) {
+                return teller.tell(Command::GiveUp { step: "release".into(), why });
+            }
             if answers.iter().all(Result::is_ok) {
                 return teller.tell(Command::Released);
             }
             backoff.pause().await;
         }
     }
+}
+
+/// Why an operator has to look before the stock can answer.
+fn quarantined(answers: &[Result<(), host::Error<stock::Rejection>>]) -> Option<String> {
+    answers.iter().find_map(|answer| match answer {
+        Err(error @ host::Error::Quarantined(_)) => Some(error.to_string()),
+        _ => None,
+    })
 }
 
 /// Why a SKU was not reserved.

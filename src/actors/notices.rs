@@ -199,11 +199,19 @@ impl Node {
     /// The store's.
     pub async fn sweep(&self, provider: &dyn Provider) -> Result<(), store::Error> {
         let setting = format!("sweep_after_{}", provider.name());
-        let mut after = self.store.setting(&setting).await?;
+        let mut after = self.store.setting(&setting).await?.filter(|after| !after.is_empty());
         let mut agreed = true;
         loop {
-            let Ok(page) = provider.list(after.as_deref(), PAGE).await else {
-                return Ok(());
+            let page = match provider.list(after.as_deref(), PAGE).await {
+                Ok(page) => page,
+                Err(error) => {
+                    tracing::warn!(%error, provider = provider.name(), "the sweep broke off");
+                    if !error.retryable() {
+                        // It does not know where we stopped: the next sweep begins anew.
+                        self.store.put_setting(&setting, "").await?;
+                    }
+                    return Ok(());
+                }
             };
             for payment in &page.payments {
                 agreed = self.compare(provider, payment).await && agreed;
@@ -258,14 +266,17 @@ impl Node {
         else {
             return false;
         };
-        let live = is_live(payment);
-        let fits = seen.captured == payment.captured
-            && seen.refunded == payment.refunded
-            && (seen.live || !live || payment.captured > 0);
-        if fits || !seen.at_rest {
-            return fits && seen.at_rest;
+        if seen.fits(payment) || !seen.at_rest {
+            return seen.fits(payment) && seen.at_rest;
         }
-        self.disagree(provider, payment, (&order, number), &seen).await;
+        // The list may be older than the order by now: only what still differs is a difference.
+        let Ok(Some(payment)) = provider.find(&payment.reference).await else {
+            return false;
+        };
+        let again = self.orders.look(&order, move |view| Seen::of(view.state, number)).await;
+        if again.is_ok_and(|again| again == seen) && !seen.fits(&payment) {
+            self.disagree(provider, &payment, (&order, number), &seen).await;
+        }
         false
     }
 
@@ -348,6 +359,7 @@ impl Node {
 }
 
 /// An order as the sweep sees it.
+#[derive(PartialEq, Eq)]
 struct Seen {
     /// There is such an order.
     exists: bool,
@@ -366,6 +378,13 @@ struct Seen {
 }
 
 impl Seen {
+    /// Whether a payment is what the order says of it.
+    fn fits(&self, payment: &Payment) -> bool {
+        self.captured == payment.captured
+            && self.refunded == payment.refunded
+            && (self.live || !is_live(payment) || payment.captured > 0)
+    }
+
     fn of(order: &Order, number: u32) -> Self {
         let attempt = order.attempts().iter().find(|attempt| attempt.number == number);
         let live = attempt.is_some_and(|attempt| attempt.authorized() > 0);

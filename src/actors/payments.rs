@@ -188,7 +188,7 @@ impl Node {
     ) {
         let step = format!("authorize:{attempt}");
         let mut backoff = self.payments.backoff();
-        let mut unanswered = 0;
+        let (mut unanswered, mut perhaps) = (0, false);
         let report = |report| teller.tell(Command::Report { attempt, report });
         loop {
             match provider.authorize(request).await {
@@ -201,14 +201,20 @@ impl Node {
                 Ok(Authorization::Pending { payment }) => {
                     report(Report::Pending { payment });
                     unanswered = self.payments.options.ask_after;
+                    perhaps = true;
                 }
                 Err(Error::Rejected { code, .. }) if code == "reference_blocked" => {
                     return report(Report::Reversed);
                 }
-                Err(Error::Rejected { code, .. }) => return report(Report::Declined { code }),
+                Err(Error::Rejected { code, .. }) if !perhaps => {
+                    return report(Report::Declined { code });
+                }
+                // A "no" to the repeated call says nothing of the first.
+                Err(Error::Rejected { .. }) => unanswered = self.payments.options.ask_after,
                 Err(error @ (Error::Unavailable | Error::Unknown(_))) => {
                     if matches!(error, Error::Unknown(_)) {
                         unanswered += 1;
+                        perhaps = true;
                     }
                     report(Report::Unknown { why: error.to_string() });
                 }

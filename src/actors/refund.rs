@@ -57,6 +57,9 @@ impl Node {
                 match self.stock.ask(&entity, command.clone(), saga(), |_| ()).await {
                     Ok(()) => break,
                     Err(host::Error::Rejected(why)) => return Err(format!("{sku}: {why}")),
+                    Err(error @ host::Error::Quarantined(_)) => {
+                        return Err(format!("{sku}: {error}"));
+                    }
                     Err(_) => backoff.pause().await,
                 }
             }

@@ -36,14 +36,15 @@ use crate::{app, http, store};
     after_help = "\
 First steps:
   kontor demo                          a shop that sells, on throw-away data
-  kontor serve                         the real thing, on ./data
+  kontor                               the real thing, on ./data (the same as kontor serve)
   kontor key create --scope admin      a key for the admin API
 
 Every command has --help with examples."
 )]
 struct Arguments {
+    /// What to do; without it, serve.
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -67,6 +68,12 @@ enum Command {
         /// Which shell
         shell: clap_complete::Shell,
     },
+}
+
+impl Default for Command {
+    fn default() -> Self {
+        Self::Serve(serve::Args::default())
+    }
 }
 
 /// Why a command could not do its work.
@@ -108,7 +115,7 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let outcome = runtime.block_on(Box::pin(run(arguments.command)));
+    let outcome = runtime.block_on(Box::pin(run(arguments.command.unwrap_or_default())));
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {}", chain(&error));

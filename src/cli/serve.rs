@@ -19,7 +19,7 @@ const FOLDER_WITHIN: Duration = Duration::from_secs(2);
 const FOLDER_EVERY: Duration = Duration::from_millis(50);
 
 /// Serve the shop
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 #[command(after_help = "\
 Settings come from defaults, then config.toml (or --config), then the environment
 (KONTOR__HTTP__LISTEN=0.0.0.0:80), then these flags. `kontor config` shows them all.

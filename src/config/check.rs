@@ -94,7 +94,7 @@ fn http(config: &Config, found: &mut Faults) {
     found.range("http.head_timeout_secs", http.head_timeout_secs, 1..=3_600);
     found.range("http.body_timeout_secs", http.body_timeout_secs, 1..=3_600);
     found.range("http.body_bytes_max", http.body_bytes_max, 1_024..=1 << 30);
-    found.range("http.shutdown_timeout_secs", http.shutdown_timeout_secs, 0..=3_600);
+    found.range("http.shutdown_timeout_secs", http.shutdown_timeout_secs, 0..=9);
 }
 
 fn shop(config: &Config, found: &mut Faults) {

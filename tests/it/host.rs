@@ -235,6 +235,17 @@ async fn a_key_is_carried_out_once_and_only_for_its_request() {
 }
 
 #[tokio::test]
+async fn the_same_key_of_another_caller_is_another_key() {
+    let bench = Bench::new().await;
+    assert_eq!(bench.add("tally_a", 5, Some("1")).await, Ok((5, false)));
+    let idempotency = Some(Idempotency { key: "1".into(), digest: 5 });
+    let cause = Cause { by: "another".into(), idempotency, ..Cause::default() };
+    let read = |view: View<'_, Tally>| (view.state.sum, view.replayed);
+    let answer = bench.host.ask(&EntityId::new("tally_a"), Command::Add(5), cause, read).await;
+    assert_eq!(answer, Ok((10, false)));
+}
+
+#[tokio::test]
 async fn an_entity_that_is_said_to_be_new_and_is_not_loses_nothing() {
     let bench = Bench::new().await;
     bench.add("tally_a", 5, None).await.unwrap();

@@ -24,13 +24,16 @@ use crate::site::Site;
 
 /// A provider that has these payments, and notes what it is asked to reverse.
 struct Ledger {
+    /// What the list says.
     payments: Vec<Payment>,
+    /// What it says when it is asked for one, a moment later.
+    fresh: Vec<Payment>,
     reversed: Mutex<Vec<String>>,
 }
 
 impl Ledger {
     fn of(payments: Vec<Payment>) -> Self {
-        Self { payments, reversed: Mutex::default() }
+        Self { fresh: payments.clone(), payments, reversed: Mutex::default() }
     }
 
     fn reversed(&self) -> Vec<String> {
@@ -79,8 +82,8 @@ impl Provider for Ledger {
         Ok(Reversal::Blocked)
     }
 
-    async fn find(&self, _: &str) -> Result<Option<Payment>, Error> {
-        Err(Error::Unavailable)
+    async fn find(&self, reference: &str) -> Result<Option<Payment>, Error> {
+        Ok(self.fresh.iter().find(|payment| payment.reference == reference).cloned())
     }
 
     async fn list(&self, _: Option<&str>, _: u32) -> Result<Page, Error> {
@@ -118,6 +121,22 @@ async fn a_payment_without_an_order_is_raised_once_and_never_reversed() {
     // The real provider has never heard of it: tried again, it is settled.
     assert_eq!(shop.node.retry_webhook(parked[0].id).await.unwrap(), Some(true));
     assert_eq!(shop.node.retry_webhook(parked[0].id).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_is_older_than_the_order_is_no_difference() {
+    let shop = Shop::open().await;
+    shop.sell("LAMP", 500, 5).await;
+    let cart = shop.cart(&[("LAMP", 1)]).await;
+    shop.checkout(cart, "tok_ok").await.unwrap();
+    shop.until(cart, |order| order.captured() == 500).await;
+    let listed = payment(&format!("{}-p1", order(cart)));
+    let fresh = Payment { captured: 500, ..listed.clone() };
+    let ledger = Ledger { fresh: vec![fresh], ..Ledger::of(vec![listed.clone()]) };
+    shop.node.sweep(&ledger).await.unwrap();
+    assert_eq!(shop.order(cart).await.alert(), None);
+    shop.node.sweep(&Ledger::of(vec![listed])).await.unwrap();
+    shop.until(cart, |order| order.alert().is_some()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

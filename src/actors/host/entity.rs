@@ -8,10 +8,12 @@ mod history;
 
 use std::collections::{HashMap, VecDeque};
 use std::marker::PhantomData;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::message::{Envelope, Held, Message, Reply, View};
@@ -27,6 +29,8 @@ pub use history::{decode, load};
 const KEY_MEMORY: Span = Span::from_secs(24 * 3600);
 /// The most idempotency keys that one entity remembers.
 const KEYS_MAX: usize = 1_000;
+/// The most callers that wait for a state of one entity.
+const WAITERS_MAX: usize = 1_000;
 /// A timer that has fired and is still due, because there is more to do, fires again after this.
 const TIMER_PAUSE: Span = Span::from_secs(10);
 /// A timer that has fired in vain and is still due fires again after this.
@@ -55,6 +59,7 @@ impl<N> Entity<N> {
 struct Waiter<N: Noun> {
     ready: Box<dyn Fn(&N) -> bool + Send>,
     reply: Reply<N>,
+    abandoned: Arc<AtomicBool>,
 }
 
 pub(super) struct Life<N: Noun> {
@@ -72,6 +77,7 @@ pub(super) struct Life<N: Noun> {
     held: VecDeque<(i64, Held<N::Rejection>)>,
     waiters: Vec<Waiter<N>>,
     started: Vec<N::Effect>,
+    performing: Vec<AbortHandle>,
     snapshot_seq: i64,
 }
 
@@ -100,6 +106,7 @@ impl<N: Noun> Actor for Entity<N> {
             held: VecDeque::new(),
             waiters: Vec::new(),
             started: Vec::new(),
+            performing: Vec::new(),
             snapshot_seq: 0,
         })
     }
@@ -139,8 +146,13 @@ impl<N: Noun> Actor for Entity<N> {
         }
         match message {
             Message::Do(envelope) => life.receive(&myself, *envelope),
-            Message::Wait { ready, reply } => {
-                life.waiters.push(Waiter { ready, reply });
+            Message::Wait { ready, reply, abandoned } => {
+                life.waiters.retain(|waiter| !waiter.abandoned.load(Ordering::Relaxed));
+                if life.waiters.len() >= WAITERS_MAX {
+                    reply(Err(Error::Busy))(Ok(()));
+                    return Ok(());
+                }
+                life.waiters.push(Waiter { ready, reply, abandoned });
                 life.answer_waiters();
             }
             Message::Written { incarnation, seq } if incarnation == life.incarnation => {
@@ -154,9 +166,11 @@ impl<N: Noun> Actor for Entity<N> {
                 life.performed(&myself, effect);
             }
             Message::Written { .. } | Message::Unwritten { .. } | Message::Performed { .. } => {}
-            Message::Resume { effect } => {
-                life.started.retain(|started| *started != effect);
-                life.perform();
+            Message::Resume { incarnation, effect } => {
+                if incarnation == life.incarnation {
+                    life.started.retain(|started| *started != effect);
+                    life.perform();
+                }
             }
             Message::Timer { due } => life.timer(&myself, due),
             Message::Reread => {
@@ -218,8 +232,13 @@ impl<N: Noun> Life<N> {
     /// Whether a command is for another version. One that was carried out before is not: it gets
     /// the outcome of the first.
     fn stale(&self, if_seq: Option<i64>, cause: &Cause) -> bool {
-        let known = cause.idempotency.as_ref().is_some_and(|one| self.keys.contains_key(&one.key));
-        if_seq.is_some_and(|seq| seq != self.seq) && !known
+        if_seq.is_some_and(|seq| seq != self.seq) && self.known(cause).is_none()
+    }
+
+    /// The digest of the request that its caller sent with this key within the last 24 hours.
+    fn known(&self, cause: &Cause) -> Option<u64> {
+        let (digest, at) = self.keys.get(&key_of(cause)?)?;
+        (*at + KEY_MEMORY > self.host.shared.clock.now()).then_some(*digest)
     }
 
     /// Decides a command; `true` if it was carried out before under the same key.
@@ -231,11 +250,9 @@ impl<N: Noun> Life<N> {
         internal: bool,
     ) -> Result<bool, Error<N::Rejection>> {
         let now = self.host.shared.clock.now();
-        if let Some(idempotency) = &cause.idempotency
-            && let Some((digest, at)) = self.keys.get(&idempotency.key)
-            && *at + KEY_MEMORY > now
-        {
-            return if *digest == idempotency.digest { Ok(true) } else { Err(Error::KeyReused) };
+        if let Some(known) = self.known(&cause) {
+            let same = cause.idempotency.as_ref().is_some_and(|one| one.digest == known);
+            return if same { Ok(true) } else { Err(Error::KeyReused) };
         }
         let undurable = usize::try_from(self.seq - self.durable).unwrap_or(usize::MAX);
         if undurable >= self.host.shared.options.undurable_max && !internal {
@@ -302,7 +319,8 @@ impl<N: Noun> Life<N> {
             None => false,
         };
         if !queued {
-            let error = AppendError::Failed("the journal's queue is full".into());
+            // What was queued before may still be written, so nobody is told that it was not.
+            let error = AppendError::Unknown("the journal's queue is full".into());
             let _ = myself.cast(Message::Unwritten { incarnation: self.incarnation, error });
         }
     }
@@ -358,7 +376,7 @@ impl<N: Noun> Life<N> {
     }
 
     fn remember(&mut self, cause: &Cause, now: Timestamp) {
-        if let Some(idempotency) = &cause.idempotency {
+        if let (Some(idempotency), Some(key)) = (&cause.idempotency, key_of(cause)) {
             if self.keys.len() >= KEYS_MAX {
                 self.keys.retain(|_, (_, at)| *at + KEY_MEMORY > now);
             }
@@ -368,7 +386,7 @@ impl<N: Noun> Life<N> {
                     self.keys.remove(&key);
                 }
             }
-            self.keys.insert(idempotency.key.clone(), (idempotency.digest, now));
+            self.keys.insert(key, (idempotency.digest, now));
         }
     }
 
@@ -427,10 +445,12 @@ impl<N: Noun> Life<N> {
                 incarnation: self.incarnation,
                 effect: Some(effect.clone()),
             };
-            tokio::spawn(async move {
+            let performing = tokio::spawn(async move {
                 flow.perform(&entity, effect, teller).await;
                 drop(over);
             });
+            self.performing.retain(|task| !task.is_finished());
+            self.performing.push(performing.abort_handle());
         }
     }
 
@@ -442,7 +462,8 @@ impl<N: Noun> Life<N> {
         }
         if self.state.effects().contains(&effect) {
             let pause = Duration::from_millis(self.host.shared.options.effect_pause_ms);
-            drop(myself.send_after(pause, move || Message::Resume { effect }));
+            let incarnation = self.incarnation;
+            drop(myself.send_after(pause, move || Message::Resume { incarnation, effect }));
         } else {
             self.started.retain(|started| *started != effect);
             self.perform();
@@ -464,12 +485,21 @@ impl<N: Noun> Life<N> {
             (waiter.reply)(Err(answer.clone()))(Ok(()));
         }
         self.started.clear();
+        for task in self.performing.drain(..) {
+            task.abort();
+        }
         if let Some(lane) = self.host.lane(&self.id).cloned() {
             lane.flush().await;
             lane.forgive(&self.id);
         }
         self.replay().await
     }
+}
+
+/// A caller's own name for its request: the same key of another caller is another key.
+fn key_of(cause: &Cause) -> Option<String> {
+    let idempotency = cause.idempotency.as_ref()?;
+    Some(format!("{} {}", cause.by, idempotency.key))
 }
 
 /// Tells the entity that an effect is over, however it ended. It goes the way that the effect's

@@ -124,7 +124,7 @@ pub(super) enum Message<N: Noun> {
     /// A command or a question.
     Do(Box<Envelope<N>>),
     /// Somebody waits for a state.
-    Wait { ready: Box<dyn Fn(&N) -> bool + Send>, reply: Reply<N> },
+    Wait { ready: Box<dyn Fn(&N) -> bool + Send>, reply: Reply<N>, abandoned: Arc<AtomicBool> },
     /// Its events up to `seq` are durable.
     Written { incarnation: u64, seq: i64 },
     /// Some of its events are not, and will not be.
@@ -132,7 +132,7 @@ pub(super) enum Message<N: Noun> {
     /// An effect was performed, or its performer died.
     Performed { incarnation: u64, effect: N::Effect },
     /// The pause after an effect that led to nothing is over.
-    Resume { effect: N::Effect },
+    Resume { incarnation: u64, effect: N::Effect },
     /// Its timer is due, or it is to look whether there is something to do.
     Timer { due: bool },
     /// An operator lets it out of quarantine.

@@ -295,7 +295,9 @@ impl<N: Noun> Host<N> {
         let (sender, receiver) = oneshot::channel();
         let late = read.clone();
         let reply = message::reply(read, sender);
-        self.route(entity, false, Message::Wait { ready: Box::new(ready), reply })?;
+        let abandon = Abandon::default();
+        let abandoned = abandon.flag();
+        self.route(entity, false, Message::Wait { ready: Box::new(ready), reply, abandoned })?;
         match tokio::time::timeout(patience, receiver).await {
             Ok(answer) => answer.unwrap_or(Err(Error::TryAgain)),
             Err(_) => self.look(entity, late).await,
@@ -322,7 +324,10 @@ impl<N: Noun> Host<N> {
             permit: Some(Permit::new(permit)),
         };
         self.route(entity, fresh, Message::Do(Box::new(envelope)))?;
-        let answer = receiver.await.unwrap_or(Err(Error::TryAgain));
+        // Its turn has come by then, or it is dropped; what takes longer is the disk.
+        let Ok(Ok(answer)) = tokio::time::timeout(patience, receiver).await else {
+            return Err(Error::TryAgain);
+        };
         abandon.answered();
         answer
     }
