@@ -41,6 +41,16 @@ impl EntityId {
         self.0.split_once('_').map_or(&*self.0, |(_, key)| key)
     }
 
+    /// The id as a log may have it: knowing a cart's id is the right to use it, so only its end
+    /// is shown.
+    #[must_use]
+    pub fn for_log(&self) -> String {
+        match self.0.strip_prefix("cart_") {
+            Some(key) => format!("cart_…{}", key.get(key.len().saturating_sub(6)..).unwrap_or("")),
+            None => self.0.to_string(),
+        }
+    }
+
     /// The shard that this entity lives on, of `shards`. A store never changes this function.
     #[must_use]
     pub fn shard(&self, shards: u16) -> u16 {

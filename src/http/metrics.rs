@@ -56,6 +56,15 @@ type OfNoun = Family<Noun, Gauge<i64, AtomicI64>>;
 type OfShard = Family<Shard, Gauge<i64, AtomicI64>>;
 type Latency = Family<Operation, Histogram, fn() -> Histogram>;
 
+/// A request that is under way, however it ends.
+pub struct UnderWay(Gauge<i64, AtomicI64>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// All that is counted.
 pub struct Metrics {
     registry: Registry,
@@ -123,14 +132,14 @@ impl Metrics {
         to.register("orders", "Orders by status", self.orders.clone());
     }
 
-    /// Counts a request that came.
-    pub fn begin(&self) {
+    /// Counts a request that came, until what this answers is dropped.
+    pub fn begin(&self) -> UnderWay {
         self.under_way.inc();
+        UnderWay(self.under_way.clone())
     }
 
     /// Counts a request that was answered.
     pub fn end(&self, operation: &'static str, status: StatusCode, took: Duration) {
-        self.under_way.dec();
         self.requests.get_or_create(&Request { operation, status: status.as_u16() }).inc();
         self.latency.get_or_create(&Operation { operation }).observe(took.as_secs_f64());
     }

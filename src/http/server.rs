@@ -232,9 +232,7 @@ async fn observe(
     let id = request_id(request.headers());
     let shared = request.app_data::<web::Data<Shared>>().cloned();
     request.extensions_mut().insert(RequestId(id.clone()));
-    if let Some(shared) = &shared {
-        shared.metrics.begin();
-    }
+    let _under_way = shared.as_ref().map(|shared| shared.metrics.begin());
     let response = next.call(request).await;
     let took = began.elapsed();
     let mut response = match response {
@@ -254,7 +252,6 @@ async fn observe(
     tracing::debug!(
         request_id = &*id,
         method = %response.request().method(),
-        path = response.request().path(),
         operation,
         status = status.as_u16(),
         micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),

@@ -355,7 +355,11 @@ impl<N: Noun> Life<N> {
         if !events.is_empty()
             && let Err(error) = self.apply(myself, &events, &cause, now)
         {
-            tracing::error!(entity = %self.id, error, "a timer's events cannot be written");
+            tracing::error!(
+                entity = self.id.for_log(),
+                error,
+                "a timer's events cannot be written"
+            );
         }
         if due {
             let timer = Some(self.timer_fired(now, events.is_empty()));
@@ -472,7 +476,7 @@ impl<N: Noun> Life<N> {
 
     /// Forgets everything and reads the history again: what was not written never happened.
     async fn reset(&mut self, error: &AppendError) -> Result<(), ActorProcessingErr> {
-        tracing::warn!(entity = %self.id, %error, "events were not written; reading them again");
+        tracing::warn!(entity = self.id.for_log(), %error, "events were not written; reading them again");
         self.incarnation += 1;
         let answer = match error {
             AppendError::Failed(why) => Error::Storage(why.clone()),

@@ -259,7 +259,7 @@ impl<N: Noun> State<N> {
             Stage::Live | Stage::Quarantined(_) => Buffer::new(),
         };
         if !unread && slot.failures > shared.options.failures_max {
-            tracing::error!(%entity, why, "in quarantine: it failed too often");
+            tracing::error!(entity = entity.for_log(), why, "in quarantine: it failed too often");
             shared.quarantine.note(&entity, why, shared.clock.now());
             for message in buffer {
                 message.refuse(Error::Quarantined(why.to_owned()));
@@ -267,7 +267,12 @@ impl<N: Noun> State<N> {
             slot.stage = Stage::Quarantined(why.to_owned());
             return;
         }
-        tracing::warn!(%entity, why, failures = slot.failures, "failed and is restarted");
+        tracing::warn!(
+            entity = entity.for_log(),
+            why,
+            failures = slot.failures,
+            "failed and is restarted"
+        );
         slot.stage = Stage::Resting(buffer);
         let times = (slot.failures + slot.unread).min(10);
         let pause = (PAUSE * (1 << times)).min(PAUSE_MAX);

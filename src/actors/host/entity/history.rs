@@ -49,7 +49,11 @@ impl<N: Noun> Life<N> {
             }
             for record in &page {
                 if let Err(why) = self.fold(record) {
-                    tracing::error!(entity = %self.id, why, "in quarantine: unreadable history");
+                    tracing::error!(
+                        entity = self.id.for_log(),
+                        why,
+                        "in quarantine: unreadable history"
+                    );
                     let shared = &self.host.shared;
                     shared.quarantine.note(&self.id, &why, shared.clock.now());
                     (self.broken, self.durable) = (Some(why), self.seq);
