@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use super::error::Error;
 use super::shape::{Address, Delivery, Money, Price, Totals};
 use crate::domain::id::OrderId;
-use crate::domain::money::Currency;
+use crate::domain::money::{Currency, parse_currency};
 use crate::domain::order::{self, Attempt, AttemptState, Order, Placed};
 use crate::domain::pricing;
 use crate::store;
@@ -227,7 +227,7 @@ impl AdminOrder {
     /// 404 for one that was not placed.
     pub fn new(id: OrderId, order: &Order, version: i64) -> Result<Self, Error> {
         let shape = OrderShape::new(id, order, version)?;
-        let currency = order.placed().map_or(Currency::GBP, |placed| placed.currency);
+        let currency = order.placed().ok_or_else(|| Error::not_found("order"))?.currency;
         let captures = order.captures().iter().map(|one| CaptureShape {
             id: one.number.to_string(),
             amount: Money::new(one.amount, currency),
@@ -251,11 +251,13 @@ impl AdminOrder {
 
 impl OrderSummary {
     /// A row of a list.
-    #[must_use]
-    pub fn new(row: store::order::Row) -> Self {
-        let currency = Currency::from_code(&row.currency).unwrap_or(Currency::XXX);
+    ///
+    /// # Errors
+    /// An internal one for a row whose currency is none: its amounts would mean nothing.
+    pub fn new(row: store::order::Row) -> Result<Self, Error> {
+        let currency = parse_currency(&row.currency).map_err(Error::internal)?;
         let money = |amount| Money::new(amount, currency);
-        Self {
+        Ok(Self {
             total: money(row.total),
             captured: money(row.captured),
             refunded: money(row.refunded),
@@ -276,7 +278,7 @@ impl OrderSummary {
             placed_at: row.placed_at.to_string(),
             updated_at: row.updated_at.to_string(),
             version: row.version,
-        }
+        })
     }
 }
 

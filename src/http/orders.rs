@@ -107,7 +107,7 @@ pub async fn page(call: &Call, filter: Filter, limit: u32) -> Result<HttpRespons
     let mut rows = call.node().store.orders(&filter).await?;
     let more = cut(&mut rows, limit);
     let last = rows.last().map(|row| cursor("orders", &row.id));
-    let data = rows.into_iter().map(OrderSummary::new).collect();
+    let data = rows.into_iter().map(OrderSummary::new).collect::<Result<_, _>>()?;
     Ok(HttpResponse::Ok().json(Page::<OrderSummary> { data, next_cursor: last.filter(|_| more) }))
 }
 

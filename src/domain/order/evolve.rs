@@ -56,7 +56,6 @@ impl entity::Noun for Order {
             }
             Event::Cancelled {} => {
                 self.phase = Phase::Cancelled;
-                self.released = true;
             }
             Event::Stuck { step, why } => {
                 self.stuck.insert(step.clone(), why.clone());

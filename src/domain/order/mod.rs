@@ -165,7 +165,6 @@ pub struct Order {
     refunds: Vec<Refund>,
     fulfillments: Vec<Fulfillment>,
     cancellation: Option<Cancellation>,
-    released: bool,
     stuck: BTreeMap<String, String>,
     skipped: BTreeSet<String>,
     alert: Option<String>,
