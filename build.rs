@@ -33,7 +33,7 @@ fn collect(root: &Path, folder: &Path, files: &mut Vec<(String, PathBuf)>) -> io
             || name.starts_with('.')
             || name.contains(".test.")
             || name.ends_with(".md")
-            || name.starts_with("package");
+            || ["package.json", "package-lock.json"].contains(&name.as_str());
         if aside {
             continue;
         }
