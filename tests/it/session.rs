@@ -9,6 +9,7 @@ use kontor::store::session::{IDLE, LASTS, LINK_LASTS};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
+use crate::process::{self, Server, kontor};
 use crate::site::Site;
 
 /// An answer: its status, its JSON, and what the cookie was set to.
@@ -265,4 +266,106 @@ async fn the_page_is_served_and_found() {
     );
     assert_eq!(send(get("/")).await.body["admin"], "/admin");
     app.stop().await;
+}
+
+/// The token in a link.
+fn token(link: &str) -> &str {
+    link.split_once("/admin#sign-in=").unwrap_or_else(|| panic!("{link} is no link")).1
+}
+
+/// Every file below a folder, as one run of bytes.
+fn everything(folder: &std::path::Path) -> Vec<u8> {
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    files.flat_map(|path| std::fs::read(path).unwrap()).collect()
+}
+
+fn contains(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|part| part == text.as_bytes())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_start_shows_a_link_and_secrets_are_kept_nowhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, logs) = (dir.path().join("data"), dir.path().join("logs"));
+    std::fs::create_dir(&logs).unwrap();
+    // Nobody listens there: no payment is made.
+    let start = |log: &str| {
+        let file = std::fs::File::create(logs.join(log)).unwrap();
+        Server::start_with(&data, "http://127.0.0.1:1", |command| {
+            command.env("KONTOR__LOG__FILTER", "trace").env("KONTOR__LOG__FORMAT", "json");
+            command.stderr(file);
+        })
+    };
+    let first = start("first.log");
+    assert!(first.admin.starts_with(&format!("{}/admin#sign-in=", first.url)), "{}", first.admin);
+    let shown = token(&first.admin).to_owned();
+    let made = sign_in(&first.url, json!({"link": shown})).await;
+    assert_eq!((made.status, &made.body["scopes"]), (201, &json!(["admin"])), "{}", made.body);
+    let key = process::key(&data);
+    let orders = format!("{}/v1/admin/orders", first.url);
+    assert_eq!(send(with(&made.cookie(), Method::GET, orders)).await.status, 200);
+
+    // Beside the running server, with less.
+    let beside = kontor()
+        .args(["sign-in", "--scope", "orders:read", "--url", &first.url, "--json", "--data"])
+        .arg(&data)
+        .output()
+        .unwrap();
+    assert!(beside.status.success(), "{}", String::from_utf8_lossy(&beside.stderr));
+    let beside: Value = serde_json::from_slice(&beside.stdout).unwrap();
+    let link = beside["link"].as_str().unwrap();
+    assert!(link.starts_with(&first.url), "{link}");
+    let less = sign_in(&first.url, json!({"link": token(link)})).await;
+    assert_eq!((less.status, &less.body["scopes"]), (201, &json!(["orders:read"])));
+    let by_key = sign_in(&first.url, json!({"key": key})).await;
+    assert_eq!(by_key.status, 201);
+    assert_eq!(first.terminate(), Some(0));
+
+    // What is shown elsewhere than on a terminal may be kept: later starts show no link.
+    let second = start("second.log");
+    assert_eq!(second.admin, format!("{}/admin", second.url));
+    let who = format!("{}/v1/session", second.url);
+    assert_eq!(send(with(&made.cookie(), Method::GET, who)).await.body, made.body, "it lasts");
+    second.kill();
+
+    let unused = kontor().args(["sign-in", "--data"]).arg(&data).output().unwrap();
+    let unused = String::from_utf8(unused.stdout).unwrap();
+    let (kept, logged) = (everything(&data), everything(&logs));
+    assert!(contains(&kept, made.body["id"].as_str().unwrap()) && contains(&logged, "signed in"));
+    let cookies = [made.cookie(), less.cookie(), by_key.cookie()];
+    let mut secrets =
+        vec![&*shown, token(link), token(unused.trim()), key.rsplit('_').next().unwrap()];
+    secrets.extend(cookies.iter().map(|cookie| cookie.split_once('=').unwrap().1));
+    for secret in secrets {
+        assert_eq!(secret.len(), 64);
+        assert!(!contains(&kept, secret) && !contains(&logged, secret), "a secret was kept");
+    }
+}
+
+#[test]
+fn the_demo_shows_a_new_link_when_one_was_used() {
+    use std::io::{BufRead as _, BufReader};
+    let mut demo = kontor()
+        .args(["demo", "--for", "60s", "--rate", "1"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut next = || {
+        let line =
+            lines.find_map(|line| Some(line.trim().strip_prefix("admin ")?.trim().to_owned()));
+        line.expect("there is no link")
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let first = next();
+    let (url, token) = first.split_once("/admin#sign-in=").unwrap();
+    assert_eq!(runtime.block_on(sign_in(url, json!({"link": token}))).status, 201);
+    let second = next();
+    let (_, token) = second.split_once("/admin#sign-in=").unwrap();
+    let token = token.split(' ').next().unwrap();
+    assert_eq!(runtime.block_on(sign_in(url, json!({"link": token}))).status, 201);
+    // The demo verifies its books before it ends.
+    std::process::Command::new("kill").args(["-TERM", &demo.id().to_string()]).status().unwrap();
+    while lines.next().is_some() {}
+    assert!(demo.wait().unwrap().success());
 }
