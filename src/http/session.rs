@@ -312,7 +312,8 @@ mod tests {
 
     #[test]
     fn a_request_is_of_this_host_only_if_its_browser_says_so() {
-        let table: &[(&[(&'static str, &str)], Option<bool>)] = &[
+        type Given = &'static [(&'static str, &'static str)];
+        let table: &[(Given, Option<bool>)] = &[
             (&[("host", "shop.example")], None),
             (&[("host", "shop.example"), ("origin", "https://shop.example")], Some(true)),
             (&[("host", "shop.example:443"), ("origin", "https://Shop.example")], Some(true)),

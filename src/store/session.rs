@@ -214,13 +214,22 @@ impl Store {
         Ok(found.is_some())
     }
 
-    /// Ends a session.
+    /// Ends all sessions and takes back all links that were not used; answers how many sessions
+    /// and links there were.
     ///
     /// # Errors
     /// [`Error`] of the store.
-    pub async fn end_session(&self, id: &str) -> Result<(), Error> {
-        self.write(sqlx::query("DELETE FROM session WHERE id = $1").bind(id)).await?;
-        Ok(())
+    pub async fn end_all_sessions(&self) -> Result<(u64, u64), Error> {
+        let links = self.write(sqlx::query("DELETE FROM sign_in_link")).await?;
+        Ok((self.write(sqlx::query("DELETE FROM session")).await?, links))
+    }
+
+    /// Ends a session; `false` if there is none of this id.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn end_session(&self, id: &str) -> Result<bool, Error> {
+        Ok(self.write(sqlx::query("DELETE FROM session WHERE id = $1").bind(id)).await? > 0)
     }
 }
 
