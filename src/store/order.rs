@@ -1,10 +1,12 @@
 //! Rows of orders: a read model for lists and counts. An order's truth is its events.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
+use super::many::Texts;
 use super::{Error, LIST_MAX, Store};
 use crate::domain::time::Timestamp;
 
@@ -96,21 +98,22 @@ macro_rules! columns {
 const SELECT: &str = concat!("SELECT ", columns!(), " FROM order_row WHERE ");
 
 /// Not `INSERT OR REPLACE`: that writes every index anew, this one those whose columns changed.
-const UPSERT: &str = concat!(
-    "INSERT INTO order_row (",
-    columns!(),
-    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, \
-     $19, $20) ON CONFLICT (id) DO UPDATE SET \
-     number = excluded.number, status = excluded.status, payment_status = \
-     excluded.payment_status, fulfillment_status = excluded.fulfillment_status, email \
-     = excluded.email, country = excluded.country, currency = excluded.currency, \
-     total = excluded.total, captured = excluded.captured, refunded = \
-     excluded.refunded, line_count = excluded.line_count, item_count = \
-     excluded.item_count, reference = excluded.reference, saga_step = \
-     excluded.saga_step, stuck_reason = excluded.stuck_reason, alert = \
-     excluded.alert, placed_at = excluded.placed_at, updated_at = \
-     excluded.updated_at, version = excluded.version"
-);
+static PUT: LazyLock<Texts> = LazyLock::new(|| {
+    Texts::new(
+        concat!("INSERT INTO order_row (", columns!(), ") VALUES "),
+        "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        " ON CONFLICT (id) DO UPDATE SET \
+         number = excluded.number, status = excluded.status, payment_status = \
+         excluded.payment_status, fulfillment_status = excluded.fulfillment_status, email \
+         = excluded.email, country = excluded.country, currency = excluded.currency, \
+         total = excluded.total, captured = excluded.captured, refunded = \
+         excluded.refunded, line_count = excluded.line_count, item_count = \
+         excluded.item_count, reference = excluded.reference, saga_step = \
+         excluded.saga_step, stuck_reason = excluded.stuck_reason, alert = \
+         excluded.alert, placed_at = excluded.placed_at, updated_at = \
+         excluded.updated_at, version = excluded.version",
+    )
+});
 
 impl Store {
     /// The order of this id.
@@ -208,35 +211,35 @@ fn push_list(query: &mut QueryBuilder<Sqlite>, filter: &Filter, status: Option<&
     query.push(" ORDER BY id DESC LIMIT ").push_bind(filter.limit.min(LIST_MAX));
 }
 
-/// Writes a row over what it was, inside of a projection's transaction.
+/// Writes rows over what they were, inside of a projection's transaction.
 pub(in crate::store) async fn put(
     connection: &mut SqliteConnection,
-    row: &Row,
+    rows: &[Row],
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(UPSERT)
-        .bind(row.id.as_str())
-        .bind(row.number)
-        .bind(row.status.as_str())
-        .bind(row.payment_status.as_str())
-        .bind(row.fulfillment_status.as_str())
-        .bind(row.email.as_str())
-        .bind(row.country.as_deref())
-        .bind(row.currency.as_str())
-        .bind(row.total)
-        .bind(row.captured)
-        .bind(row.refunded)
-        .bind(row.line_count)
-        .bind(row.item_count)
-        .bind(row.reference.as_deref())
-        .bind(row.saga_step.as_deref())
-        .bind(row.stuck_reason.as_deref())
-        .bind(row.alert.as_deref())
-        .bind(row.placed_at.millis())
-        .bind(row.updated_at.millis())
-        .bind(row.version)
-        .execute(connection)
-        .await?;
-    Ok(())
+    PUT.run(connection, rows, |query, row: &Row| {
+        query
+            .bind(row.id.as_str())
+            .bind(row.number)
+            .bind(row.status.as_str())
+            .bind(row.payment_status.as_str())
+            .bind(row.fulfillment_status.as_str())
+            .bind(row.email.as_str())
+            .bind(row.country.as_deref())
+            .bind(row.currency.as_str())
+            .bind(row.total)
+            .bind(row.captured)
+            .bind(row.refunded)
+            .bind(row.line_count)
+            .bind(row.item_count)
+            .bind(row.reference.as_deref())
+            .bind(row.saga_step.as_deref())
+            .bind(row.stuck_reason.as_deref())
+            .bind(row.alert.as_deref())
+            .bind(row.placed_at.millis())
+            .bind(row.updated_at.millis())
+            .bind(row.version)
+    })
+    .await
 }
 
 fn row(found: &SqliteRow) -> Result<Row, sqlx::Error> {
