@@ -125,7 +125,7 @@ impl Store {
     pub async fn dead_letters(&self, after: i64, limit: u32) -> Result<Vec<DeadLetter>, Error> {
         let found = sqlx::query(
             "SELECT id, projection, shard, pos, entity, reason, at FROM dead_letter \
-             WHERE id > $1 ORDER BY id LIMIT $2",
+             WHERE id > $1 ORDER BY id LIMIT +$2",
         )
         .bind(after)
         .bind(limit.min(LIST_MAX))

@@ -74,13 +74,13 @@ impl Store {
              version FROM stock_row WHERE sku = $3 AND (sku, location) > ($1, $2) \
              AND ($4 IS NULL OR location = $4) \
              AND ($5 IS NULL OR on_hand - reserved - allocated <= $5) \
-             ORDER BY sku, location LIMIT $6"
+             ORDER BY sku, location LIMIT +$6"
         } else {
             "SELECT sku, location, on_hand, reserved, allocated, incoming, sold, updated_at, \
              version FROM stock_row WHERE (sku, location) > ($1, $2) \
              AND ($4 IS NULL OR location = $4) \
              AND ($5 IS NULL OR on_hand - reserved - allocated <= $5) \
-             ORDER BY sku, location LIMIT $6"
+             ORDER BY sku, location LIMIT +$6"
         };
         let found = sqlx::query(text)
             .bind(sku)

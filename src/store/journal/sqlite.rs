@@ -4,6 +4,9 @@
 //! checks the epoch and hands out positions, one or a few multi-row inserts, one for the timers.
 //! Nothing is read on this path. That an append continues its entity's events is refused by the
 //! table itself: a unique index for what stands there, a trigger for a gap.
+//!
+//! `LIMIT +$3`: SQLite plans by the value of a bare variable there, and so prepares the statement
+//! anew at each execution.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -305,7 +308,7 @@ impl Journal for Sqlite {
     ) -> Result<Vec<Record>, ReadError> {
         let rows = sqlx::query(
             "SELECT pos, shard, entity, seq, kind, version, at, cause, data FROM event \
-             WHERE entity = $1 AND seq > $2 ORDER BY seq LIMIT $3",
+             WHERE entity = $1 AND seq > $2 ORDER BY seq LIMIT +$3",
         )
         .bind(entity.as_str())
         .bind(after_seq)
@@ -324,7 +327,7 @@ impl Journal for Sqlite {
     ) -> Result<Vec<Record>, ReadError> {
         let rows = sqlx::query(
             "SELECT pos, shard, entity, seq, kind, version, at, cause, data FROM event \
-             WHERE pos > $2 AND shard = $1 ORDER BY pos LIMIT $3",
+             WHERE pos > $2 AND shard = $1 ORDER BY pos LIMIT +$3",
         )
         .bind(shard)
         .bind(after_pos)
@@ -353,7 +356,7 @@ impl Journal for Sqlite {
     ) -> Result<Vec<Timer>, ReadError> {
         let rows = sqlx::query(
             "SELECT entity, due_at FROM timer WHERE shard = $1 AND due_at <= $2 \
-             AND (due_at, entity) > ($3, $4) ORDER BY due_at, entity LIMIT $5",
+             AND (due_at, entity) > ($3, $4) ORDER BY due_at, entity LIMIT +$5",
         )
         .bind(shard)
         .bind(until.millis())
@@ -376,7 +379,7 @@ impl Journal for Sqlite {
         let rows = sqlx::query(
             "SELECT entity, due_at FROM timer \
              WHERE entity >= $2 AND entity < $3 AND entity > $4 AND shard = $1 \
-             ORDER BY entity LIMIT $5",
+             ORDER BY entity LIMIT +$5",
         )
         .bind(shard)
         .bind(prefix)
