@@ -87,7 +87,7 @@ impl Store {
         .await?;
         let query = sqlx::query(
             "DELETE FROM sign_in_link WHERE hash IN \
-             (SELECT hash FROM sign_in_link ORDER BY expires_at DESC LIMIT -1 OFFSET $1)",
+             (SELECT hash FROM sign_in_link ORDER BY expires_at DESC LIMIT -1 OFFSET +$1)",
         );
         self.write(query.bind(LINKS_MAX)).await?;
         Ok(token)
@@ -270,7 +270,7 @@ async fn insert(
         .await?;
     sqlx::query(
         "DELETE FROM session WHERE hash IN \
-         (SELECT hash FROM session ORDER BY seen_at DESC LIMIT -1 OFFSET $1)",
+         (SELECT hash FROM session ORDER BY seen_at DESC LIMIT -1 OFFSET +$1)",
     )
     .bind(SESSIONS_MAX - 1)
     .execute(&mut *connection)
