@@ -3,7 +3,6 @@
 //! Requests are written with `format!`, and of answers only what is needed is read, borrowed from
 //! the bytes that came. What deliberately is not here: when a flow begins (`pace`).
 
-use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,10 +13,9 @@ use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use hyper::{Method, Request};
 use rand::RngExt as _;
 use rand::rngs::SmallRng;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 use tokio::time::Instant;
 
+use super::answer::{Cart, Order, code_of, said};
 use super::check::{Said, Told};
 use super::measure::{End, Recorder, Step};
 use super::setup::Goods;
@@ -126,38 +124,6 @@ pub struct Filled {
     pub lines: u32,
     /// Its number in the run.
     pub number: u64,
-}
-
-#[derive(Deserialize)]
-struct Amount {
-    amount: i64,
-}
-
-#[derive(Deserialize)]
-struct Totals {
-    total: Amount,
-}
-
-#[derive(Deserialize)]
-struct Cart<'a> {
-    id: &'a str,
-    lines: Vec<IgnoredAny>,
-    totals: Totals,
-}
-
-#[derive(Deserialize)]
-struct Order<'a> {
-    id: &'a str,
-    lines: Vec<IgnoredAny>,
-    total: Amount,
-}
-
-#[derive(Deserialize)]
-struct Problem<'a> {
-    #[serde(borrow)]
-    code: Cow<'a, str>,
-    #[serde(borrow, default)]
-    order: Option<Cow<'a, str>>,
 }
 
 /// A flow that did not come to its end; it has been counted.
@@ -401,51 +367,11 @@ impl Buyer {
     }
 }
 
-fn code_of(status: u16, body: &[u8]) -> Cow<'_, str> {
-    match serde_json::from_slice::<Problem<'_>>(body) {
-        Ok(problem) => problem.code,
-        Err(_) => Cow::Owned(format!("http_{status}")),
-    }
-}
-
-/// What a refused checkout says about its order; `None` if it says that there is none.
-fn said(status: u16, body: &[u8]) -> Option<Said> {
-    if status >= 500 {
-        return Some(Said::Nothing);
-    }
-    let problem = serde_json::from_slice::<Problem<'_>>(body).ok();
-    let Some(problem) = problem else { return Some(Said::Nothing) };
-    match (&*problem.code, problem.order) {
-        ("payment_declined", Some(_)) => Some(Said::Declined),
-        ("out_of_stock" | "order_cancelled", Some(_)) => Some(Said::Cancelled),
-        ("out_of_stock", None) => None,
-        ("idempotency_in_flight" | "checkout_in_progress", _) | (_, Some(_)) => Some(Said::Nothing),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use rand::SeedableRng as _;
 
     use super::*;
-
-    #[test]
-    fn a_refusal_says_whether_there_is_an_order() {
-        let body = |code: &str, order: &str| {
-            format!(r#"{{"code":"{code}","detail":"a \"b\"","order":{order}}}"#).into_bytes()
-        };
-        let order = r#""ord_1""#;
-        assert_eq!(said(402, &body("payment_declined", order)), Some(Said::Declined));
-        assert_eq!(said(409, &body("out_of_stock", order)), Some(Said::Cancelled));
-        assert_eq!(said(409, &body("out_of_stock", "null")), None);
-        assert_eq!(said(409, &body("order_cancelled", order)), Some(Said::Cancelled));
-        assert_eq!(said(422, br#"{"code":"cart_incomplete"}"#), None);
-        assert_eq!(said(503, &body("try_again", "null")), Some(Said::Nothing));
-        assert_eq!(said(409, b"<html>"), Some(Said::Nothing));
-        assert_eq!(code_of(502, b"<html>"), "http_502");
-        assert_eq!(code_of(409, &body("out_of_stock", "null")), "out_of_stock");
-    }
 
     #[test]
     fn a_mix_has_its_weights() {

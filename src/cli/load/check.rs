@@ -1,7 +1,7 @@
 //! The check at the end: the server's orders of this run are the ones that it told of.
 //!
 //! What was told is sorted once and compared with the server's list page by page, both newest
-//! first, so that nothing but 48 bytes an order is held. The list is a read model that follows the
+//! first, so that nothing but 32 bytes an order is held. The list is a read model that follows the
 //! orders: what differs is looked at again until patience is over. What deliberately is not here:
 //! whether the server's books are right in themselves; `kontor verify` says that.
 

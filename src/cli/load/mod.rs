@@ -8,6 +8,7 @@
 //! its work is waiting, and counting needs no locks that way. What deliberately is not here: TLS,
 //! and more than one machine.
 
+pub mod answer;
 pub mod args;
 pub mod buyer;
 pub mod check;

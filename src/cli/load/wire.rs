@@ -116,7 +116,7 @@ impl Link {
         Self { place, open: None, body: Vec::with_capacity(4096) }
     }
 
-    /// A request to `path`, which goes behind the path of the place.
+    /// Where it leads.
     #[must_use]
     pub fn place(&self) -> &Place {
         &self.place
