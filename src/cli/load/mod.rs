@@ -211,7 +211,7 @@ async fn drive(
     report.pace = pace.to_string();
     report.run.clone_from(&run.name);
     report.requests_per_checkout = requests_per_checkout;
-    report.ok = report.good() > 0 || ending == Ending::Stopped;
+    report.ok = report.good > 0 || ending == Ending::Stopped;
     report
 }
 

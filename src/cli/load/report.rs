@@ -80,6 +80,8 @@ pub struct Report {
     pub requests_per_second: f64,
     /// Confirmed orders a second.
     pub checkouts_per_second: f64,
+    /// Requests that were answered well.
+    pub good: u64,
     /// Arrivals that were not let in.
     pub shed: u64,
     /// By step.
@@ -104,6 +106,8 @@ impl Report {
     #[must_use]
     pub fn new(scenario: &'static str, recorder: &Recorder, ending: Ending) -> Self {
         let time = recorder.time(ending == Ending::Time);
+        let requests = recorder.steps().filter(|(step, _)| step.is_request());
+        let good = requests.map(|(_, tally)| tally.count - tally.failed).sum();
         Self {
             scenario,
             pace: String::new(),
@@ -113,6 +117,7 @@ impl Report {
             requests_per_checkout: 0,
             requests_per_second: rate(recorder.answered, time),
             checkouts_per_second: rate(recorder.confirmed, time),
+            good,
             shed: recorder.shed,
             steps: recorder.steps().map(|(step, tally)| StepReport::new(step, tally)).collect(),
             refusals: recorder.refusals.clone(),
@@ -132,12 +137,6 @@ impl Report {
             cpu_us_per_request: cpu.seconds() * each,
             cores: cpu.seconds() / time.as_secs_f64().max(1e-9),
         };
-    }
-
-    /// Requests that were answered well.
-    #[must_use]
-    pub fn good(&self) -> u64 {
-        self.steps.iter().map(|step| step.count - step.failed).sum()
     }
 }
 
