@@ -50,6 +50,9 @@ enum What {
         /// Events of each run.
         #[arg(long, default_value_t = 200_000)]
         events: usize,
+        /// Events of an entity before its writer goes on to a new one.
+        #[arg(long, default_value_t = 12)]
+        lifetime: usize,
     },
     /// Durable reservations a second of one SKU, beside an UPDATE in a commit each.
     HotSku {
@@ -126,7 +129,7 @@ fn main() -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match what {
-            What::Append { events } => append::run(&setting, events).await,
+            What::Append { events, lifetime } => append::run(&setting, events, lifetime).await,
             What::HotSku { reservations } => hot_sku::run(&setting, reservations).await,
             What::History { orders, checkouts, unshipped } => {
                 history::run(&setting, &orders, checkouts.into(), !unshipped).await

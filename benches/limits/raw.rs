@@ -30,8 +30,12 @@ pub async fn open(file: &Path) -> Outcome<SqliteConnection> {
 
 /// A row as the journal has it.
 pub struct Row {
-    /// The entity's id.
-    pub entity: Arc<str>,
+    /// The ids of the entities, in the order in which they come to life.
+    pub entities: Vec<Arc<str>>,
+    /// How many of them get events in turn.
+    pub alive: usize,
+    /// How many events each gets before the next ones come.
+    pub lifetime: usize,
     /// The event's kind.
     pub kind: Arc<str>,
     /// The cause as JSON.
@@ -40,43 +44,71 @@ pub struct Row {
     pub data: Arc<str>,
 }
 
-/// Rows a second into a table without any index, `batch` rows a commit in one statement.
-pub async fn append(file: &Path, row: &Row, rows: usize, batch: usize) -> Outcome<f64> {
+/// What a table refuses.
+#[derive(Clone, Copy)]
+pub enum Fence {
+    /// Nothing: rows go to its end.
+    None,
+    /// An event that stands there already, by a unique index on entity and seq.
+    Doubles,
+    /// That, and an event that skips one, by the journal's trigger.
+    DoublesAndGaps,
+}
+
+/// Rows a second, `batch` rows a commit in one statement.
+pub async fn append(
+    file: &Path,
+    row: &Row,
+    rows: usize,
+    (batch, fence): (usize, Fence),
+) -> Outcome<f64> {
     let mut connection = open(file).await?;
-    sqlx::query(
+    let unique = if matches!(fence, Fence::None) { "" } else { ", UNIQUE (entity, seq)" };
+    let table = format!(
         "CREATE TABLE event (pos INTEGER PRIMARY KEY, shard INTEGER NOT NULL, entity TEXT NOT NULL, \
          seq INTEGER NOT NULL, kind TEXT NOT NULL, version INTEGER NOT NULL, at INTEGER NOT NULL, \
-         cause TEXT NOT NULL, data TEXT NOT NULL) STRICT",
-    )
-    .execute(&mut connection)
-    .await?;
+         cause TEXT NOT NULL, data TEXT NOT NULL{unique}) STRICT"
+    );
+    sqlx::query(AssertSqlSafe(table)).execute(&mut connection).await?;
+    if matches!(fence, Fence::DoublesAndGaps) {
+        sqlx::query(
+            "CREATE TRIGGER event_has_no_gap BEFORE INSERT ON event WHEN NEW.seq <> 1 BEGIN \
+             SELECT RAISE(ABORT, 'gap') WHERE NOT EXISTS \
+             (SELECT 1 FROM event WHERE entity = NEW.entity AND seq = NEW.seq - 1); END",
+        )
+        .execute(&mut connection)
+        .await?;
+    }
     let places = vec!["(?,0,?,?,?,?,?,?,?)"; batch].join(",");
     let text: Arc<str> = format!(
         "INSERT INTO event (pos, shard, entity, seq, kind, version, at, cause, data) VALUES {places}"
     )
     .into();
     let begin = Instant::now();
-    let mut pos: i64 = 0;
+    let turn = row.alive * row.lifetime;
+    let mut written: usize = 0;
     for _ in 0..rows / batch {
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
         let mut query = sqlx::query(AssertSqlSafe(Arc::clone(&text)));
         for _ in 0..batch {
-            pos += 1;
+            let (round, of_round) = (written / turn, written % turn);
+            let entity = &row.entities[round * row.alive + of_round % row.alive];
             query = query
-                .bind(pos)
-                .bind(Arc::clone(&row.entity))
-                .bind(pos)
+                .bind(i64::try_from(written + 1)?)
+                .bind(Arc::clone(entity))
+                .bind(i64::try_from(of_round / row.alive + 1)?)
                 .bind(Arc::clone(&row.kind))
                 .bind(1_i64)
                 .bind(1_700_000_000_000_i64)
                 .bind(Arc::clone(&row.cause))
                 .bind(Arc::clone(&row.data));
+            written += 1;
         }
         query.execute(&mut *transaction).await?;
         transaction.commit().await?;
     }
     #[expect(clippy::cast_precision_loss, reason = "a count of rows")]
-    let rate = pos as f64 / begin.elapsed().as_secs_f64();
+    let rate = written as f64 / begin.elapsed().as_secs_f64();
     connection.close().await?;
     Ok(rate)
 }
