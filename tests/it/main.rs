@@ -6,6 +6,7 @@ mod api;
 mod checkout;
 mod cli_client;
 mod cli_shop;
+mod cost;
 mod doctor;
 mod edge;
 mod failures;
