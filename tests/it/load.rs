@@ -166,6 +166,19 @@ async fn a_run_that_is_stopped_still_reports_and_checks() {
     assert!(found.listed >= 5 && found.told == found.listed, "{report}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_stopped_while_it_is_prepared_ends_at_once() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    for words in ["checkout --count 1", "flash-sale --buyers 2"] {
+        let (told, stop) = watch::channel(false);
+        told.send_replace(true);
+        let run = load::measure(args(words, &["--url", &url, "--key", "sk_1"]), stop);
+        let stopped = tokio::time::timeout(Duration::from_secs(20), run).await.unwrap();
+        assert!(matches!(stopped, Err(load::Error::Stopped)), "{stopped:?}");
+    }
+}
+
 /// Orders that nobody was told of, or that are not there, fail the run: here the server's list is
 /// behind a stub that leaves one out, or shows one of another run.
 #[actix_web::test]

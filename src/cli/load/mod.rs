@@ -76,6 +76,9 @@ pub enum Error {
     /// The buyers of a flash sale cannot be prepared.
     #[error("cannot prepare the sale: {0}")]
     Prepare(String),
+    /// Somebody pressed Ctrl-C while it was being prepared.
+    #[error("stopped before the clock started; nothing was measured")]
+    Stopped,
     /// The answer cannot be printed.
     #[error("cannot print: {0}")]
     Print(#[from] std::io::Error),
@@ -89,7 +92,9 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
     let (told, stop) = watch::channel(false);
     let signals = tokio::spawn(async move {
         super::serve::told_to_stop().await;
-        eprintln!("stopping: what is under way ends, then comes the check");
+        eprintln!(
+            "stopping: what is under way ends, then comes the check; Ctrl-C again ends it at once"
+        );
         told.send_replace(true);
         super::serve::told_to_stop().await;
         std::process::exit(130);
@@ -132,7 +137,7 @@ pub async fn measure(args: Args, stop: watch::Receiver<bool>) -> Result<Report, 
                 let (all, mix) = (&mixed.all, Mix { weights, echo: false });
                 shop(name, &all.server, &all.shelf, &all.pace, mix, stop, progress).await
             }
-            Scenario::FlashSale(sale) => flash_sale(sale, progress).await,
+            Scenario::FlashSale(sale) => flash_sale(sale, &stop, progress).await,
             Scenario::Echo(echo) => {
                 let place = Place::parse(&echo.url, echo.timeout)?;
                 let mix = Mix { weights: [0; 3], echo: true };
@@ -163,6 +168,18 @@ fn new_run(place: Place, goods: Goods, manner: Manner, mix: Mix) -> Rc<Run> {
     })
 }
 
+/// What `work` comes to, unless somebody presses Ctrl-C before.
+async fn unless_stopped<T>(
+    stop: &watch::Receiver<bool>,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let mut stop = stop.clone();
+    tokio::select! {
+        done = work => done,
+        _ = stop.wait_for(|stop| *stop) => Err(Error::Stopped),
+    }
+}
+
 /// A scenario on a shelf of products.
 async fn shop(
     name: &'static str,
@@ -175,10 +192,14 @@ async fn shop(
 ) -> Result<Report, Error> {
     let place = Place::parse(&server.target.url, server.timeout)?;
     let client = server.target.client()?;
-    let mut goods = setup::stock_up(&client, shelf.skus, shelf.stock, progress).await?;
-    if mix.weights[0] > 0 {
-        setup::reading_matter(&client, &mut goods, "load-carts", progress).await?;
-    }
+    let set_up = async {
+        let mut goods = setup::stock_up(&client, shelf.skus, shelf.stock, progress).await?;
+        if mix.weights[0] > 0 {
+            setup::reading_matter(&client, &mut goods, "load-carts", progress).await?;
+        }
+        Ok(goods)
+    };
+    let goods = unless_stopped(&stop, set_up).await?;
     let run = new_run(place, goods, manner(server, shelf.stepwise), mix);
     let requests = if shelf.stepwise { 4 } else { 2 };
     let mut report = drive(name, &run, pace, stop, progress, requests).await;
@@ -255,15 +276,23 @@ async fn tick(run: Rc<Run>, begin: Instant, progress: Progress) {
 }
 
 /// The flash sale: all buyers ready, then all at once.
-async fn flash_sale(args: &FlashSale, progress: Progress) -> Result<Report, Error> {
+async fn flash_sale(
+    args: &FlashSale,
+    stop: &watch::Receiver<bool>,
+    progress: Progress,
+) -> Result<Report, Error> {
     let FlashSale { server, units, buyers, .. } = args;
     let place = Place::parse(&server.target.url, server.timeout)?;
     let client = server.target.client()?;
-    let goods = Goods { delivery: setup::delivery(&client).await?, ..Goods::default() };
+    let delivery = unless_stopped(stop, setup::delivery(&client)).await?;
+    let goods = Goods { delivery, ..Goods::default() };
     let run = new_run(place, goods, manner(server, false), Mix::CHECKOUT);
     let sku = format!("FLASH-{}", run.name);
-    setup::single(&client, &sku, *units).await?;
-    let ready = flash::prepare(&run, &sku, *buyers, progress).await?;
+    let set_up = async {
+        setup::single(&client, &sku, *units).await?;
+        flash::prepare(&run, &sku, *buyers, progress).await
+    };
+    let ready = unless_stopped(stop, set_up).await?;
     progress.say(&format!("all {buyers} buyers have a cart and a connection; now all check out"));
     let (due, before) = (Instant::now(), Cost::now());
     *run.recorder.borrow_mut() = Recorder::new(due, None);
