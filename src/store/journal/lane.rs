@@ -254,6 +254,8 @@ fn weigh(append: &Append) -> usize {
 async fn run(shared: Arc<Shared>) {
     loop {
         let woken = shared.wake.notified();
+        // Whoever is ready to run may have something to add: a commit costs the same for more.
+        tokio::task::yield_now().await;
         match shared.take() {
             Taken::Batch(batch) => shared.settle(batch).await,
             Taken::Flush(done) => {
