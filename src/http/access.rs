@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header;
+use actix_web::http::header::{self, HeaderMap};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage as _, web};
 use base64::Engine as _;
@@ -27,6 +27,7 @@ use crate::store::{self, Store, key};
 const KEY_TTL: Duration = Duration::from_secs(5);
 /// The most keys that are remembered.
 const KEYS_MAX: usize = 10_000;
+const NO_KEY: &str = "this takes an API key: Authorization: Bearer sk_…";
 
 /// What a key may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
@@ -67,6 +68,10 @@ pub enum Access {
     Order,
     /// A key with this scope, or `admin`.
     Key(Scope),
+    /// Any key: what it may see is asked later.
+    AnyKey,
+    /// Whoever may open a live socket: any key, or a ticket.
+    Live,
     /// The provider, by its signature.
     Webhook,
 }
@@ -100,6 +105,17 @@ impl Principal {
         }
     }
 
+    /// Whether the key or session was neither revoked nor ended meanwhile.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn stands(&self, shared: &Shared) -> Result<bool, store::Error> {
+        match self {
+            Self::Anyone => Ok(true),
+            Self::Key(row) => shared.node.store.key_stands(&row.id).await,
+        }
+    }
+
     /// Refuses a caller without a scope.
     ///
     /// # Errors
@@ -109,7 +125,7 @@ impl Principal {
             return Ok(());
         }
         match self {
-            Self::Anyone => Err(unauthorized("this takes an API key: Authorization: Bearer sk_…")),
+            Self::Anyone => Err(unauthorized(NO_KEY)),
             Self::Key(_) => {
                 let detail = format!("the key lacks the scope {}", scope.as_str());
                 Err(Error::new(Code::Forbidden, detail))
@@ -200,21 +216,23 @@ async fn admit(access: Access, request: &ServiceRequest) -> Result<Principal, Er
     };
     match access {
         Access::Public | Access::Webhook => Ok(Principal::Anyone),
-        Access::Cart => match bearer(request)? {
+        Access::Cart => match bearer(request.headers())? {
             Some(text) => holder(&shared, text).await,
             None => Ok(Principal::Anyone),
         },
         Access::Key(scope) => {
-            let principal = match bearer(request)? {
-                Some(text) => holder(&shared, text).await?,
-                None => Principal::Anyone,
-            };
+            let principal = principal(&shared, request.headers()).await?;
             principal.must(scope).map(|()| principal)
         }
+        Access::AnyKey => match principal(&shared, request.headers()).await? {
+            Principal::Anyone => Err(unauthorized(NO_KEY)),
+            known => Ok(known),
+        },
+        Access::Live => super::live::socket::principal_of_socket(&shared, request.request()).await,
         Access::Order => {
             let order = super::call::id(request.match_info().query("id"), "order")?;
             let query = super::query::Query::of(request.request(), &["token"])?;
-            let given = match bearer(request)? {
+            let given = match bearer(request.headers())? {
                 Some(text) => text,
                 None => query.text("token").unwrap_or(""),
             };
@@ -228,7 +246,22 @@ async fn admit(access: Access, request: &ServiceRequest) -> Result<Principal, Er
     }
 }
 
-async fn holder(shared: &Shared, text: &str) -> Result<Principal, Error> {
+/// Who calls the admin surface.
+///
+/// # Errors
+/// 401 for a key that is no good.
+pub async fn principal(shared: &Shared, headers: &HeaderMap) -> Result<Principal, Error> {
+    match bearer(headers)? {
+        Some(text) => holder(shared, text).await,
+        None => Ok(Principal::Anyone),
+    }
+}
+
+/// Whose key this is.
+///
+/// # Errors
+/// 401 for one that is not known, or was revoked.
+pub async fn holder(shared: &Shared, text: &str) -> Result<Principal, Error> {
     match shared.keys.find(&shared.node.store, text).await? {
         Some(row) => Ok(Principal::Key(row)),
         None => Err(unauthorized("the key is not known, or was revoked")),
@@ -236,8 +269,8 @@ async fn holder(shared: &Shared, text: &str) -> Result<Principal, Error> {
 }
 
 /// The token of an `Authorization` header.
-fn bearer(request: &ServiceRequest) -> Result<Option<&str>, Error> {
-    let Some(value) = request.headers().get(header::AUTHORIZATION) else {
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Error> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else {
         return Ok(None);
     };
     let parts = value.to_str().ok().and_then(|text| text.split_once(' '));

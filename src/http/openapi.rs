@@ -92,6 +92,10 @@ fn complete(operation: &mut Operation, route: &Route) {
             operation.description = Some(text.trim_start().to_owned());
             Some(vec![SecurityRequirement::new(KEY, none)])
         }
+        Access::AnyKey => Some(vec![SecurityRequirement::new(KEY, none)]),
+        Access::Live => {
+            Some(vec![SecurityRequirement::default(), SecurityRequirement::new(KEY, none)])
+        }
         Access::Order => Some(vec![SecurityRequirement::new(TOKEN, none)]),
         Access::Cart => {
             Some(vec![SecurityRequirement::default(), SecurityRequirement::new(KEY, none)])
@@ -151,6 +155,9 @@ fn problems(route: &Route, body: bool, api: bool, writes: bool) -> Problems {
     }
     if matches!(route.access, Access::Key(_) | Access::Cart) {
         all.push(("403", "`forbidden`: the key lacks the scope"));
+    }
+    if route.access == Access::Live {
+        all.push(("403", "`forbidden_origin`: a page of another host"));
     }
     if route.path.contains('{') {
         all.push(("404", "`not_found`"));

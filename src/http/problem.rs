@@ -54,6 +54,7 @@ codes! {
     InvalidCursor 400 "The cursor is not one of this list", "Send `next_cursor` back unchanged, to the same list, or start without `after`.";
     Unauthorized 401 "Who calls is not known", "Send `Authorization: Bearer` with a key or token that is valid and not revoked.";
     Forbidden 403 "The key may not do this", "Use a key with the scope that `detail` names: kontor key create --scope.";
+    ForbiddenOrigin 403 "A page of another host made this request", "Send it from a page of this host, with its `Origin`, or with an API key instead of a cookie.";
     NotFound 404 "There is no such thing", "Check the path and the id.";
     MethodNotAllowed 405 "The method is not allowed here", "Use one of those in the `Allow` header.";
     RequestTimeout 408 "The body came too slowly", "Send it again over a better line, or in smaller parts.";

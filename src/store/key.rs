@@ -112,6 +112,19 @@ impl Store {
         if same { row(&found).map(Some) } else { Ok(None) }
     }
 
+    /// Whether there is a key of this id that is not revoked.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn key_stands(&self, id: &str) -> Result<bool, Error> {
+        let found: Option<i64> =
+            sqlx::query_scalar("SELECT 1 FROM api_key WHERE id = $1 AND revoked_at IS NULL")
+                .bind(id)
+                .fetch_optional(self.readers())
+                .await?;
+        Ok(found.is_some())
+    }
+
     /// All keys, the newest first, revoked ones included; at most [`LIST_MAX`].
     ///
     /// # Errors

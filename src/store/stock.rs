@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
 use super::many::Texts;
-use super::{Error, LIST_MAX, Store};
+use super::{Error, LIST_MAX, Store, projection};
 use crate::domain::id::Sku;
 use crate::domain::time::Timestamp;
 
@@ -64,35 +64,56 @@ impl Store {
     /// # Errors
     /// [`Error`] of the store.
     pub async fn stock_levels(&self, filter: &Filter) -> Result<Vec<Row>, Error> {
-        let (sku, location) = match &filter.after {
-            Some((sku, location)) => (sku.as_str(), location.as_str()),
-            None => ("", ""),
-        };
-        // Two texts: with the SKU known, the primary key leads to it.
-        let text = if filter.sku.is_some() {
-            "SELECT sku, location, on_hand, reserved, allocated, incoming, sold, updated_at, \
-             version FROM stock_row WHERE sku = $3 AND (sku, location) > ($1, $2) \
-             AND ($4 IS NULL OR location = $4) \
-             AND ($5 IS NULL OR on_hand - reserved - allocated <= $5) \
-             ORDER BY sku, location LIMIT +$6"
-        } else {
-            "SELECT sku, location, on_hand, reserved, allocated, incoming, sold, updated_at, \
-             version FROM stock_row WHERE (sku, location) > ($1, $2) \
-             AND ($4 IS NULL OR location = $4) \
-             AND ($5 IS NULL OR on_hand - reserved - allocated <= $5) \
-             ORDER BY sku, location LIMIT +$6"
-        };
-        let found = sqlx::query(text)
-            .bind(sku)
-            .bind(location)
-            .bind(filter.sku.as_ref().map(Sku::as_str))
-            .bind(filter.location.as_deref())
-            .bind(filter.sellable_max)
-            .bind(filter.limit.min(LIST_MAX))
-            .fetch_all(self.readers())
-            .await?;
-        found.iter().map(row).collect()
+        list(&mut *self.readers().acquire().await?, filter).await
     }
+
+    /// Levels as [`Store::stock_levels`] lists them, and how far a projection of theirs has come,
+    /// both at one moment.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn stock_levels_at(
+        &self,
+        filter: &Filter,
+        (projection, shard): (&str, u16),
+    ) -> Result<(Vec<Row>, i64), Error> {
+        let mut read = self.readers().begin().await?;
+        let pos = projection::cursor(&mut read, projection, shard).await?;
+        let rows = list(&mut read, filter).await?;
+        read.rollback().await?;
+        Ok((rows, pos))
+    }
+}
+
+async fn list(connection: &mut SqliteConnection, filter: &Filter) -> Result<Vec<Row>, Error> {
+    let (sku, location) = match &filter.after {
+        Some((sku, location)) => (sku.as_str(), location.as_str()),
+        None => ("", ""),
+    };
+    // Two texts: with the SKU known, the primary key leads to it.
+    let text = if filter.sku.is_some() {
+        "SELECT sku, location, on_hand, reserved, allocated, incoming, sold, updated_at, \
+         version FROM stock_row WHERE sku = $3 AND (sku, location) > ($1, $2) \
+         AND ($4 IS NULL OR location = $4) \
+         AND ($5 IS NULL OR on_hand - reserved - allocated <= $5) \
+         ORDER BY sku, location LIMIT +$6"
+    } else {
+        "SELECT sku, location, on_hand, reserved, allocated, incoming, sold, updated_at, \
+         version FROM stock_row WHERE (sku, location) > ($1, $2) \
+         AND ($4 IS NULL OR location = $4) \
+         AND ($5 IS NULL OR on_hand - reserved - allocated <= $5) \
+         ORDER BY sku, location LIMIT +$6"
+    };
+    let found = sqlx::query(text)
+        .bind(sku)
+        .bind(location)
+        .bind(filter.sku.as_ref().map(Sku::as_str))
+        .bind(filter.location.as_deref())
+        .bind(filter.sellable_max)
+        .bind(filter.limit.min(LIST_MAX))
+        .fetch_all(connection)
+        .await?;
+    found.iter().map(row).collect()
 }
 
 static PUT: LazyLock<Texts> = LazyLock::new(|| {

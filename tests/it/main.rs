@@ -15,6 +15,7 @@ mod house;
 mod journal;
 mod kills;
 mod lane;
+mod live;
 mod operator;
 mod process;
 mod sandbox_psp;
