@@ -254,7 +254,8 @@ impl Projector {
         let mut ids: Vec<&EntityId> = changed.iter().copied().collect();
         ids.sort_unstable();
         let orders: Vec<_> = ids.iter().filter_map(|id| self.order(id)).collect();
-        let stock: Vec<_> = ids.iter().filter_map(|id| self.stock(id)).flat_map(|it| it.1).collect();
+        let stock: Vec<_> =
+            ids.iter().filter_map(|id| self.stock(id)).flat_map(|it| it.1).collect();
         let step = Step { orders: &orders, stock: &stock, dead };
         self.store.commit_projection(NAME, self.shard, pos, step).await?;
         Ok(())

@@ -67,7 +67,9 @@ impl Client {
         let next = async {
             loop {
                 match self.0.next().await {
-                    Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).unwrap()),
+                    Some(Ok(Message::Text(text))) => {
+                        return Ok(serde_json::from_str(&text).unwrap());
+                    }
                     Some(Ok(Message::Close(frame))) => {
                         return Err(frame.map(|frame| u16::from(frame.code)));
                     }
@@ -276,9 +278,7 @@ async fn an_order_that_leaves_the_filter_is_told_once() {
     site.sell("LAMP", 1_000, 1_000).await;
     let mut client = Client::open(&site).await;
     let filter = json!({"status": ["confirmed"]});
-    let subscribe = |filter: &Value| {
-        json!({"type": "subscribe", "id": "c", "topic": "orders", "filter": filter})
-    };
+    let subscribe = |filter: &Value| json!({"type": "subscribe", "id": "c", "topic": "orders", "filter": filter});
     client.say(subscribe(&filter)).await;
     assert_eq!(client.next().await["data"], json!([]));
     let order = buy(&site, 1).await.remove(0);
@@ -417,6 +417,7 @@ async fn who_does_not_read_costs_the_others_nothing() {
     let site = Site::with(|config| {
         let live = &mut config.http.live;
         (live.behind_max, live.ring_changes) = (200, 50);
+        live.messages_per_sec = 10_000;
     })
     .await;
     site.sell("LAMP", 1_000, 100_000).await;

@@ -176,8 +176,7 @@ mod tests {
             reason: super::super::message::Reason::Slow,
             skipped: 3,
         };
-        let message: Value =
-            serde_json::from_str(&ServerMessage::Resync(resync).frame()).unwrap();
+        let message: Value = serde_json::from_str(&ServerMessage::Resync(resync).frame()).unwrap();
         let described = &document().unwrap()["components"]["messages"]["resync"]["payload"];
         let fields = described["properties"].as_object().unwrap();
         assert!(message.as_object().unwrap().keys().all(|key| fields.contains_key(key)));

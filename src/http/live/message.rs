@@ -11,9 +11,7 @@ use crate::http::order_shape::OrderSummary;
 use crate::http::stock::StockLevel;
 
 /// What a subscription is about.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, strum::IntoStaticStr, ToSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, strum::IntoStaticStr, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Topic {

@@ -153,8 +153,7 @@ enum Next {
 impl Writer {
     /// Writes until there is nothing more to write, or the socket is to be closed.
     pub async fn run(mut self) {
-        let mut pings =
-            tokio::time::interval_at(Instant::now() + self.ping_every, self.ping_every);
+        let mut pings = tokio::time::interval_at(Instant::now() + self.ping_every, self.ping_every);
         let farewell = loop {
             let next = tokio::select! {
                 biased;

@@ -143,7 +143,9 @@ async fn listen(
         let heard = match timeout_at(Instant::now() + patience, stream.recv()).await {
             Err(_) => break Farewell::Silent,
             Ok(None) => break Farewell::Left,
-            Ok(Some(Err(_))) => break Farewell::Policy("a message was too large or no WebSocket's"),
+            Ok(Some(Err(_))) => {
+                break Farewell::Policy("a message was too large or no WebSocket's");
+            }
             Ok(Some(Ok(message))) => message,
         };
         if second.0.elapsed() >= Duration::from_secs(1) {

@@ -100,7 +100,10 @@ struct Window {
 
 impl Default for Window {
     fn default() -> Self {
-        Self { steps: std::array::from_fn(|_| AtomicU64::new(0)), longest_micros: AtomicU64::new(0) }
+        Self {
+            steps: std::array::from_fn(|_| AtomicU64::new(0)),
+            longest_micros: AtomicU64::new(0),
+        }
     }
 }
 

@@ -9,9 +9,7 @@ use bytestring::ByteString;
 
 use super::filter::Spec;
 use super::hub::{Hub, Socket};
-use super::message::{
-    Changes, ClusterNow, Reason, Resync, ServerMessage, Snapshot, Stats, Topic,
-};
+use super::message::{Changes, ClusterNow, Reason, Resync, ServerMessage, Snapshot, Stats, Topic};
 use super::ring::{Rendered, render};
 use super::token::Token;
 use crate::actors::changes::Changed;
