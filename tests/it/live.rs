@@ -427,14 +427,14 @@ async fn what_is_wrong_is_answered_and_ends_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_read_costs_the_others_nothing() {
-    let site = Site::with(|config| {
+    let mut site = Site::with(|config| {
         let live = &mut config.http.live;
         (live.behind_max, live.ring_changes) = (200, 50);
         (live.messages_per_sec, live.pause_ms) = (10_000, 10);
     })
     .await;
     site.sell("LAMP", 1_000, 100_000).await;
-    let mut deaf = narrow(&site).await;
+    let (mut deaf, mut stuck) = (narrow(&site).await, narrow(&site).await);
     let mut client = Client::open(&site).await;
     let mut book = Book::default();
     client.say(orders(None)).await;
@@ -448,10 +448,11 @@ async fn who_does_not_read_costs_the_others_nothing() {
     };
     // Its buffers, and the system's, have to be full first: then every turn passes it by.
     let (mut passed_by, mut rounds) = (0, 0);
-    while passed_by < 5 {
+    while passed_by < 10 {
         for id in 0..15 {
             let id = id.to_string();
-            deaf.say(json!({"type": "subscribe", "id": id, "topic": "orders", "limit": 200})).await;
+            let full = json!({"type": "subscribe", "id": id, "topic": "orders", "limit": 200});
+            tokio::join!(deaf.say(full.clone()), stuck.say(full));
         }
         let before = metric("kontor_live_skipped_total").await;
         let more = buy(&site, 4).await;
@@ -472,6 +473,11 @@ async fn who_does_not_read_costs_the_others_nothing() {
     assert!(resync["skipped"].as_i64().unwrap() > 200);
     assert_eq!(deaf.next().await["type"], "snapshot");
     assert_eq!(book.resyncs, 0);
+    // The other one has read nothing still, not even that it is to go.
+    let app = site.app.take().unwrap();
+    let stopped = tokio::time::timeout(Duration::from_secs(6), app.stop()).await;
+    stopped.expect("a socket that does not read held the server up");
+    drop(stuck);
 }
 
 #[tokio::test(flavor = "multi_thread")]
