@@ -11,6 +11,7 @@ pub mod demo;
 pub mod doctor;
 pub mod import;
 pub mod key;
+pub mod load;
 pub mod online_retail;
 pub mod problem;
 pub mod replay;
@@ -18,6 +19,7 @@ pub mod restore;
 pub mod sandbox_psp;
 pub mod serve;
 pub mod shoppers;
+pub mod sign_in;
 pub mod verify;
 
 use std::io::Write as _;
@@ -38,6 +40,7 @@ First steps:
   kontor demo                          a shop that sells, on throw-away data
   kontor                               the real thing, on ./data (the same as kontor serve)
   kontor key create --scope admin      a key for the admin API
+  kontor sign-in                       a link to the admin page
 
 Every command has --help with examples."
 )]
@@ -53,11 +56,14 @@ enum Command {
     Demo(demo::Args),
     Import(import::Args),
     Replay(replay::Args),
+    Load(load::Args),
     Verify(verify::Args),
     Doctor(doctor::Args),
     Backup(backup::Args),
     Restore(restore::Args),
     Key(key::Args),
+    SignIn(sign_in::Args),
+    SignOut(sign_in::OutArgs),
     Config(config::Args),
     SandboxPsp(sandbox_psp::Args),
     /// Print the OpenAPI document
@@ -97,6 +103,8 @@ pub enum Error {
     #[error(transparent)]
     Replay(#[from] replay::Error),
     #[error(transparent)]
+    Load(#[from] load::Error),
+    #[error(transparent)]
     SandboxPsp(#[from] crate::sandbox_psp::Error),
     #[error(transparent)]
     Verify(#[from] crate::verify::Error),
@@ -108,14 +116,19 @@ pub enum Error {
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let command = arguments.command.unwrap_or_default();
+    let mut runtime = match command {
+        Command::Load(_) => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: the runtime cannot be started: {error}");
             return ExitCode::FAILURE;
         }
     };
-    let outcome = runtime.block_on(Box::pin(run(arguments.command.unwrap_or_default())));
+    let outcome = runtime.block_on(Box::pin(run(command)));
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {}", chain(&error));
@@ -129,11 +142,14 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Demo(args) => demo::run(args).await,
         Command::Import(args) => Ok(import::run(args).await?),
         Command::Replay(args) => Ok(replay::run(args).await?),
+        Command::Load(args) => Ok(load::run(args).await?),
         Command::Verify(args) => Ok(verify::run(args).await),
         Command::Doctor(args) => Ok(doctor::run(args).await),
         Command::Backup(args) => Ok(backup::run(args).await),
         Command::Restore(args) => Ok(restore::run(args).await),
         Command::Key(args) => key::run(args).await,
+        Command::SignIn(args) => sign_in::run(args).await,
+        Command::SignOut(args) => sign_in::run_out(args).await,
         Command::Config(args) => config::run(&args),
         Command::SandboxPsp(args) => sandbox_psp::run(args).await,
         Command::Openapi => {

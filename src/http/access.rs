@@ -1,5 +1,5 @@
-//! Who may call what: API keys with scopes, the order's token, and the one place that enforces
-//! what the table of routes says.
+//! Who may call what: API keys and sessions with scopes, the order's token, and the one place that
+//! enforces what the table of routes says. Signing in and out is in `session`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +20,9 @@ use super::error::Error;
 use super::problem::Code;
 use super::routes::Route;
 use super::server::Shared;
+use super::session;
 use crate::domain::id::OrderId;
+use crate::store::session::Row as Session;
 use crate::store::{self, Store, key};
 
 /// How long a key is believed without asking the store: a revoked one works for so long.
@@ -66,7 +68,7 @@ pub enum Access {
     Cart,
     /// Whoever has the order's token.
     Order,
-    /// A key with this scope, or `admin`.
+    /// A key or a session with this scope, or `admin`.
     Key(Scope),
     /// Any key: what it may see is asked later.
     AnyKey,
@@ -84,53 +86,59 @@ pub enum Principal {
     Anyone,
     /// The holder of a key.
     Key(Arc<key::Row>),
+    /// Somebody who is signed in.
+    Session(Arc<Session>),
 }
 
 impl Principal {
-    /// The key's id.
+    /// The key's or session's id.
     #[must_use]
     pub fn id(&self) -> Option<&str> {
         match self {
             Self::Anyone => None,
             Self::Key(row) => Some(&row.id),
+            Self::Session(row) => Some(&row.id),
+        }
+    }
+
+    /// Who calls, as the journal names them.
+    #[must_use]
+    pub fn by(&self) -> String {
+        match self {
+            Self::Anyone => "buyer".to_owned(),
+            Self::Key(row) => format!("key:{}", row.id),
+            Self::Session(row) => format!("session:{}", row.id),
         }
     }
 
     /// Whether the caller has a scope.
     #[must_use]
     pub fn may(&self, scope: Scope) -> bool {
-        match self {
-            Self::Anyone => false,
-            Self::Key(row) => row.scopes.iter().any(|has| has == "admin" || has == scope.as_str()),
-        }
-    }
-
-    /// Whether the key or session was neither revoked nor ended meanwhile.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn stands(&self, shared: &Shared) -> Result<bool, store::Error> {
-        match self {
-            Self::Anyone => Ok(true),
-            Self::Key(row) => shared.node.store.key_stands(&row.id).await,
-        }
+        let scopes = match self {
+            Self::Anyone => return false,
+            Self::Key(row) => &row.scopes,
+            Self::Session(row) => &row.scopes,
+        };
+        scopes.iter().any(|has| has == "admin" || has == scope.as_str())
     }
 
     /// Refuses a caller without a scope.
     ///
     /// # Errors
-    /// 401 without a key, 403 with one that lacks the scope.
+    /// 401 without a key or session, 403 with one that lacks the scope.
     pub fn must(&self, scope: Scope) -> Result<(), Error> {
         if self.may(scope) {
             return Ok(());
         }
-        match self {
-            Self::Anyone => Err(unauthorized(NO_KEY)),
-            Self::Key(_) => {
-                let detail = format!("the key lacks the scope {}", scope.as_str());
-                Err(Error::new(Code::Forbidden, detail))
+        let what = match self {
+            Self::Anyone => {
+                return Err(unauthorized(NO_KEY));
             }
-        }
+            Self::Key(_) => "key",
+            Self::Session(_) => "session",
+        };
+        let detail = format!("the {what} lacks the scope {}", scope.as_str());
+        Err(Error::new(Code::Forbidden, detail))
     }
 }
 
@@ -222,12 +230,20 @@ async fn admit(access: Access, request: &ServiceRequest) -> Result<Principal, Er
         },
         Access::Key(scope) => {
             let principal = principal(&shared, request.headers()).await?;
+            if matches!(principal, Principal::Session(_)) && !request.method().is_safe() {
+                session::must_be_same_origin(request.headers())?;
+            }
             principal.must(scope).map(|()| principal)
         }
-        Access::AnyKey => match principal(&shared, request.headers()).await? {
-            Principal::Anyone => Err(unauthorized(NO_KEY)),
-            known => Ok(known),
-        },
+        Access::AnyKey => {
+            let principal = principal(&shared, request.headers()).await?;
+            match &principal {
+                Principal::Anyone => return Err(unauthorized(NO_KEY)),
+                Principal::Session(_) => session::must_be_same_origin(request.headers())?,
+                Principal::Key(_) => {}
+            }
+            Ok(principal)
+        }
         Access::Live => super::live::socket::principal_of_socket(&shared, request.request()).await,
         Access::Order => {
             let order = super::call::id(request.match_info().query("id"), "order")?;
@@ -246,26 +262,47 @@ async fn admit(access: Access, request: &ServiceRequest) -> Result<Principal, Er
     }
 }
 
-/// Who calls the admin surface.
+/// Who makes a request, by its bearer key or, without one, its session's cookie. Whether the
+/// cookie may change something, which depends on the request's origin, is for the caller to check.
 ///
 /// # Errors
-/// 401 for a key that is no good.
+/// 401 for a key that is not good; why the store cannot tell. A cookie that is not good counts as
+/// none.
 pub async fn principal(shared: &Shared, headers: &HeaderMap) -> Result<Principal, Error> {
-    match bearer(headers)? {
-        Some(text) => holder(shared, text).await,
-        None => Ok(Principal::Anyone),
+    if let Some(text) = bearer(headers)? {
+        return holder(shared, text).await;
     }
+    let Some(secret) = session::cookie(headers) else {
+        return Ok(Principal::Anyone);
+    };
+    let found = shared.sessions.find(&shared.node.store, secret, shared.node.clock.now()).await?;
+    Ok(found.map_or(Principal::Anyone, Principal::Session))
 }
 
-/// Whose key this is.
+/// The holder of an API key.
 ///
 /// # Errors
-/// 401 for one that is not known, or was revoked.
+/// 401 for one that is not good; why the store cannot tell.
 pub async fn holder(shared: &Shared, text: &str) -> Result<Principal, Error> {
     match shared.keys.find(&shared.node.store, text).await? {
         Some(row) => Ok(Principal::Key(row)),
         None => Err(unauthorized("the key is not known, or was revoked")),
     }
+}
+
+/// Whether a key is still not revoked, or a session has not ended: asked of the store, for what
+/// lasts longer than a request. A store that cannot tell says nothing against them.
+pub async fn still_good(shared: &Shared, principal: &Principal) -> bool {
+    let (store, now) = (&shared.node.store, shared.node.clock.now());
+    let found = match principal {
+        Principal::Anyone => return false,
+        Principal::Key(row) => store.key_works(&row.id).await,
+        Principal::Session(row) => store.session_lives(&row.id, now).await,
+    };
+    found.unwrap_or_else(|error| {
+        tracing::warn!(%error, "it cannot be told whether a caller is still good");
+        true
+    })
 }
 
 /// The token of an `Authorization` header.

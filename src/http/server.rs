@@ -24,6 +24,7 @@ use super::health::Health;
 use super::idempotency::InFlight;
 use super::live::{self, Live};
 use super::metrics::Metrics;
+use super::session::{Sessions, Tries};
 use super::{problem, routes};
 use crate::actors::node::Node;
 use crate::store;
@@ -86,6 +87,8 @@ pub struct Shared {
     /// What live feeds share.
     pub live: Live,
     pub(super) keys: Keys,
+    pub(super) sessions: Sessions,
+    pub(super) tries: Tries,
     pub(super) secret: [u8; 32],
     ready: AtomicBool,
 }
@@ -139,6 +142,8 @@ pub async fn start(options: Options, node: Arc<Node>) -> Result<Server, StartErr
         metrics: Metrics::default(),
         health: Health::default(),
         keys: Keys::default(),
+        sessions: Sessions::default(),
+        tries: Tries::default(),
         secret,
         ready: AtomicBool::new(false),
     });
