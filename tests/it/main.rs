@@ -16,6 +16,7 @@ mod house;
 mod journal;
 mod kills;
 mod lane;
+mod live;
 mod load;
 mod operator;
 mod process;
