@@ -22,7 +22,7 @@ use crate::store::journal::ReadError;
 /// How often the idle are looked for.
 const TICK: Duration = Duration::from_secs(1);
 /// How long an entity at rest may idle: what is still on its way to it, a webhook say, comes soon.
-const REST: Duration = Duration::from_secs(5);
+const REST: Duration = Duration::from_secs(2);
 /// After how long without a failure an entity is taken as healthy.
 const HEALTHY: Duration = Duration::from_secs(60);
 /// The pause after the first failure; each next one in a row is twice as long.
