@@ -224,6 +224,8 @@ impl Generator {
         cart.act(&mut self.batch, &cart_id, &create, &by("buyer"), at)?;
 
         self.now = at + Span::from_millis(200);
+        let spend = cart::Command::Spend { order };
+        cart.act(&mut self.batch, &cart_id, &spend, &by("buyer"), self.now)?;
         let mut life: Life<Order> = Life::default();
         let place = order::Command::Place {
             placed: Arc::new(self.freeze(order, &cart.state)?),
@@ -244,8 +246,6 @@ impl Generator {
             });
             self.stock(place, &reserve, &saga)?;
         }
-        let spend = cart::Command::Spend { order };
-        cart.act(&mut self.batch, &cart_id, &spend, &saga, self.now)?;
         let total = life.state.total();
         self.tell(&id, &mut life, &order::Command::Reserved { generation: 1 })?;
         let payment = format!("pay_{key}");
