@@ -20,6 +20,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What anything here may fail with: shown, and the process ends.
 type Error = Box<dyn std::error::Error + Send + Sync>;
 type Outcome<T = ()> = Result<T, Error>;
