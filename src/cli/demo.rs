@@ -13,12 +13,15 @@ use tokio::sync::watch;
 use super::client::Client;
 use super::serve::told_to_stop;
 use super::shoppers::{self, Counters, Counts};
+use super::sign_in::{self, Link};
 use super::{Error, import, print_json};
 use crate::actors::clock::Clock;
 use crate::app::App;
 use crate::config::Config;
 use crate::http::server::StartError;
 use crate::sandbox_psp::{self, Running};
+use crate::store::Store;
+use crate::store::session::SET_UP_LASTS;
 use crate::telemetry;
 use crate::verify;
 
@@ -72,8 +75,12 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
 async fn demo(args: &Args, dir: &Path) -> Result<ExitCode, Error> {
     let shop = open(dir).await?;
     stock_up(&shop, args.json).await?;
+    let mut watch = None;
     if !args.json {
-        screen(&shop)?;
+        let (store, url) = (shop.app.node.store.clone(), shop.app.url());
+        let link = sign_in::make(&store, &url, "demo", SET_UP_LASTS).await?;
+        screen(&shop, &link)?;
+        watch = Some(tokio::spawn(links(store, url, link)));
     }
     let counters = Arc::new(Counters::default());
     let (stop, stopped) = watch::channel(false);
@@ -90,6 +97,9 @@ async fn demo(args: &Args, dir: &Path) -> Result<ExitCode, Error> {
         None => told_to_stop().await,
     }
     stop.send_replace(true);
+    if let Some(watch) = watch {
+        watch.abort();
+    }
     if let Some(live) = live {
         live.abort();
         println!();
@@ -130,10 +140,31 @@ async fn stock_up(shop: &Shop, quiet: bool) -> Result<(), Error> {
     Ok(())
 }
 
-fn screen(shop: &Shop) -> std::io::Result<()> {
+/// Shows a new link whenever the last one was used, so that the next visitor can come in.
+async fn links(store: Arc<Store>, url: String, mut link: Link) {
+    loop {
+        tokio::time::sleep(TICK).await;
+        let now = Clock::system().now();
+        // A store that is busy is asked again.
+        if store.link_works(&link.token, now).await.unwrap_or(true) {
+            continue;
+        }
+        if let Ok(next) = sign_in::make(&store, &url, "demo", SET_UP_LASTS).await {
+            let end = if std::io::stdout().is_terminal() { "\r\x1b[K" } else { "" };
+            let mut out = std::io::stdout().lock();
+            // Whoever reads standard output may be gone by now.
+            let _ = writeln!(out, "{end}  admin     {}  (the last link was used)", next.address);
+            let _ = out.flush();
+            link = next;
+        }
+    }
+}
+
+fn screen(shop: &Shop, link: &Link) -> std::io::Result<()> {
     let url = shop.app.url();
     let mut out = std::io::stdout().lock();
     writeln!(out, "\n  kontor demo: a shop that sells, on data that is thrown away\n")?;
+    writeln!(out, "  admin     {}", link.address)?;
     writeln!(out, "  shop      {url}/v1/store/products")?;
     writeln!(out, "  API docs  {url}/docs")?;
     writeln!(out, "  orders    {url}/v1/admin/orders")?;
@@ -179,7 +210,7 @@ async fn finish(
 ) -> Result<ExitCode, Error> {
     let Shop { psp, app, config, .. } = shop;
     app.stop().await;
-    let store = crate::store::Store::open_beside(&config.data.dir).await?;
+    let store = Store::open_beside(&config.data.dir).await?;
     let options = verify::provider::sandbox_options(&store, &psp.url()).await?;
     let provider = crate::providers::sandbox::Sandbox::new(options)
         .map_err(|error| Error::Usage(error.to_string()))?;

@@ -139,7 +139,7 @@ fn show(key: &store::key::Row) -> serde_json::Value {
 /// Opens a store beside a server that may run on it. If there is none it is made first, and the
 /// folder let go before anything else happens, so that a server can start on it at once; one
 /// that is being made by somebody else this moment is waited for.
-async fn open(dir: &Path) -> Result<Store, OpenError> {
+pub(super) async fn open(dir: &Path) -> Result<Store, OpenError> {
     let until = Instant::now() + MADE_WITHIN;
     loop {
         let error = match Store::open_beside_up_to_date(dir).await {

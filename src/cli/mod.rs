@@ -18,6 +18,7 @@ pub mod restore;
 pub mod sandbox_psp;
 pub mod serve;
 pub mod shoppers;
+pub mod sign_in;
 pub mod verify;
 
 use std::io::Write as _;
@@ -58,6 +59,7 @@ enum Command {
     Backup(backup::Args),
     Restore(restore::Args),
     Key(key::Args),
+    SignIn(sign_in::Args),
     Config(config::Args),
     SandboxPsp(sandbox_psp::Args),
     /// Print the OpenAPI document
@@ -134,6 +136,7 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Backup(args) => Ok(backup::run(args).await),
         Command::Restore(args) => Ok(restore::run(args).await),
         Command::Key(args) => key::run(args).await,
+        Command::SignIn(args) => sign_in::run(args).await,
         Command::Config(args) => config::run(&args),
         Command::SandboxPsp(args) => sandbox_psp::run(args).await,
         Command::Openapi => {

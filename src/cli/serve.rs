@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use super::Error;
+use super::sign_in::{self, Link};
 use crate::app::{self, App};
 use crate::config::{self, Loaded};
 use crate::store::OpenError;
@@ -88,8 +89,12 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
     let config = args.settings.load()?.checked()?;
     telemetry::start(&config.log).map_err(Error::Usage)?;
     let app = start(&config).await?;
+    let link = sign_in::at_start(&app.node.store, &app.url()).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "there is no sign-in link");
+        None
+    });
     // Whoever reads standard output may be gone by now; that is no reason not to serve.
-    if let Err(error) = banner(&app, &config) {
+    if let Err(error) = banner(&app, &config, link) {
         tracing::warn!(%error, "the addresses cannot be shown");
     }
     told_to_stop().await;
@@ -114,7 +119,7 @@ async fn start(config: &config::Config) -> Result<App, app::Error> {
     }
 }
 
-fn banner(app: &App, config: &config::Config) -> std::io::Result<()> {
+fn banner(app: &App, config: &config::Config, link: Option<Link>) -> std::io::Result<()> {
     let url = app.url();
     let dir = config.data.dir.display();
     let provider = match config.sandbox.url.as_str() {
@@ -123,13 +128,21 @@ fn banner(app: &App, config: &config::Config) -> std::io::Result<()> {
     };
     let mut out = std::io::stdout().lock();
     writeln!(out, "kontor {} is ready\n", env!("CARGO_PKG_VERSION"))?;
+    match &link {
+        Some(link) => {
+            writeln!(out, "  admin     {}", link.address)?;
+            writeln!(out, "            (signs in {})", link.good_for)?;
+        }
+        None => writeln!(out, "  admin     {url}/admin")?,
+    }
     writeln!(out, "  API       {url}/v1")?;
     writeln!(out, "  API docs  {url}/docs")?;
     writeln!(out, "  health    {url}/readyz")?;
     writeln!(out, "  metrics   {url}/metrics")?;
     writeln!(out, "  data      {dir}")?;
     writeln!(out, "  payments  {provider}\n")?;
-    writeln!(out, "  an API key:  kontor key create --data {dir} --scope admin")?;
+    writeln!(out, "  an API key:      kontor key create --data {dir} --scope admin")?;
+    writeln!(out, "  a sign-in link:  kontor sign-in --data {dir} --url {url}")?;
     out.flush()
 }
 

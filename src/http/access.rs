@@ -1,5 +1,5 @@
-//! Who may call what: API keys with scopes, the order's token, and the one place that enforces
-//! what the table of routes says.
+//! Who may call what: API keys and sessions with scopes, the order's token, and the one place that
+//! enforces what the table of routes says. Signing in and out is in `session`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header;
+use actix_web::http::header::{self, HeaderMap};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage as _, web};
 use base64::Engine as _;
@@ -20,7 +20,9 @@ use super::error::Error;
 use super::problem::Code;
 use super::routes::Route;
 use super::server::Shared;
+use super::session;
 use crate::domain::id::OrderId;
+use crate::store::session::Row as Session;
 use crate::store::{self, Store, key};
 
 /// How long a key is believed without asking the store: a revoked one works for so long.
@@ -65,7 +67,7 @@ pub enum Access {
     Cart,
     /// Whoever has the order's token.
     Order,
-    /// A key with this scope, or `admin`.
+    /// A key or a session with this scope, or `admin`.
     Key(Scope),
     /// The provider, by its signature.
     Webhook,
@@ -79,42 +81,59 @@ pub enum Principal {
     Anyone,
     /// The holder of a key.
     Key(Arc<key::Row>),
+    /// Somebody who is signed in.
+    Session(Arc<Session>),
 }
 
 impl Principal {
-    /// The key's id.
+    /// The key's or session's id.
     #[must_use]
     pub fn id(&self) -> Option<&str> {
         match self {
             Self::Anyone => None,
             Self::Key(row) => Some(&row.id),
+            Self::Session(row) => Some(&row.id),
+        }
+    }
+
+    /// Who calls, as the journal names them.
+    #[must_use]
+    pub fn by(&self) -> String {
+        match self {
+            Self::Anyone => "buyer".to_owned(),
+            Self::Key(row) => format!("key:{}", row.id),
+            Self::Session(row) => format!("session:{}", row.id),
         }
     }
 
     /// Whether the caller has a scope.
     #[must_use]
     pub fn may(&self, scope: Scope) -> bool {
-        match self {
-            Self::Anyone => false,
-            Self::Key(row) => row.scopes.iter().any(|has| has == "admin" || has == scope.as_str()),
-        }
+        let scopes = match self {
+            Self::Anyone => return false,
+            Self::Key(row) => &row.scopes,
+            Self::Session(row) => &row.scopes,
+        };
+        scopes.iter().any(|has| has == "admin" || has == scope.as_str())
     }
 
     /// Refuses a caller without a scope.
     ///
     /// # Errors
-    /// 401 without a key, 403 with one that lacks the scope.
+    /// 401 without a key or session, 403 with one that lacks the scope.
     pub fn must(&self, scope: Scope) -> Result<(), Error> {
         if self.may(scope) {
             return Ok(());
         }
-        match self {
-            Self::Anyone => Err(unauthorized("this takes an API key: Authorization: Bearer sk_…")),
-            Self::Key(_) => {
-                let detail = format!("the key lacks the scope {}", scope.as_str());
-                Err(Error::new(Code::Forbidden, detail))
+        let what = match self {
+            Self::Anyone => {
+                return Err(unauthorized("this takes an API key: Authorization: Bearer sk_…"));
             }
-        }
+            Self::Key(_) => "key",
+            Self::Session(_) => "session",
+        };
+        let detail = format!("the {what} lacks the scope {}", scope.as_str());
+        Err(Error::new(Code::Forbidden, detail))
     }
 }
 
@@ -200,21 +219,21 @@ async fn admit(access: Access, request: &ServiceRequest) -> Result<Principal, Er
     };
     match access {
         Access::Public | Access::Webhook => Ok(Principal::Anyone),
-        Access::Cart => match bearer(request)? {
+        Access::Cart => match bearer(request.headers())? {
             Some(text) => holder(&shared, text).await,
             None => Ok(Principal::Anyone),
         },
         Access::Key(scope) => {
-            let principal = match bearer(request)? {
-                Some(text) => holder(&shared, text).await?,
-                None => Principal::Anyone,
-            };
+            let principal = principal(&shared, request.headers()).await?;
+            if matches!(principal, Principal::Session(_)) && !request.method().is_safe() {
+                session::must_be_same_origin(request.headers())?;
+            }
             principal.must(scope).map(|()| principal)
         }
         Access::Order => {
             let order = super::call::id(request.match_info().query("id"), "order")?;
             let query = super::query::Query::of(request.request(), &["token"])?;
-            let given = match bearer(request)? {
+            let given = match bearer(request.headers())? {
                 Some(text) => text,
                 None => query.text("token").unwrap_or(""),
             };
@@ -228,16 +247,52 @@ async fn admit(access: Access, request: &ServiceRequest) -> Result<Principal, Er
     }
 }
 
-async fn holder(shared: &Shared, text: &str) -> Result<Principal, Error> {
+/// Who makes a request, by its bearer key or, without one, its session's cookie. Whether the
+/// cookie may change something, which depends on the request's origin, is for the caller to check.
+///
+/// # Errors
+/// 401 for a key that is not good; why the store cannot tell. A cookie that is not good counts as
+/// none.
+pub async fn principal(shared: &Shared, headers: &HeaderMap) -> Result<Principal, Error> {
+    if let Some(text) = bearer(headers)? {
+        return holder(shared, text).await;
+    }
+    let Some(secret) = session::cookie(headers) else {
+        return Ok(Principal::Anyone);
+    };
+    let found = shared.sessions.find(&shared.node.store, secret, shared.node.clock.now()).await?;
+    Ok(found.map_or(Principal::Anyone, Principal::Session))
+}
+
+/// The holder of an API key.
+///
+/// # Errors
+/// 401 for one that is not good; why the store cannot tell.
+pub async fn holder(shared: &Shared, text: &str) -> Result<Principal, Error> {
     match shared.keys.find(&shared.node.store, text).await? {
         Some(row) => Ok(Principal::Key(row)),
         None => Err(unauthorized("the key is not known, or was revoked")),
     }
 }
 
+/// Whether a key is still not revoked, or a session has not ended: asked of the store, for what
+/// lasts longer than a request. A store that cannot tell says nothing against them.
+pub async fn still_good(shared: &Shared, principal: &Principal) -> bool {
+    let (store, now) = (&shared.node.store, shared.node.clock.now());
+    let found = match principal {
+        Principal::Anyone => return false,
+        Principal::Key(row) => store.key_works(&row.id).await,
+        Principal::Session(row) => store.session_lives(&row.id, now).await,
+    };
+    found.unwrap_or_else(|error| {
+        tracing::warn!(%error, "it cannot be told whether a caller is still good");
+        true
+    })
+}
+
 /// The token of an `Authorization` header.
-fn bearer(request: &ServiceRequest) -> Result<Option<&str>, Error> {
-    let Some(value) = request.headers().get(header::AUTHORIZATION) else {
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Error> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else {
         return Ok(None);
     };
     let parts = value.to_str().ok().and_then(|text| text.split_once(' '));

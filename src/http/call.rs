@@ -100,7 +100,7 @@ impl Call {
     #[must_use]
     pub fn cause(&self, digest: u64) -> Cause {
         Cause {
-            by: self.principal.id().map_or_else(|| "buyer".to_owned(), |id| format!("key:{id}")),
+            by: self.principal.by(),
             command: String::new(),
             request: Some(self.request_id.to_string()),
             idempotency: self.key.clone().map(|key| Idempotency { key, digest }),

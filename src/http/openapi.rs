@@ -11,7 +11,9 @@ use utoipa::ToSchema as _;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
 use utoipa::openapi::{
     ComponentsBuilder, Content, ContentBuilder, InfoBuilder, OpenApi, Ref, RefOr, Required,
     Response, ResponseBuilder,
@@ -26,6 +28,8 @@ use super::routes::{Route, TABLE, documented};
 
 /// The scheme of an API key.
 const KEY: &str = "api_key";
+/// The scheme of a session's cookie.
+const SESSION: &str = "session";
 /// The scheme of an order's token.
 const TOKEN: &str = "order_token";
 
@@ -52,6 +56,11 @@ pub fn document() -> OpenApi {
     components.schemas.extend(referenced);
     components
         .add_security_scheme(KEY, bearer("An API key, sk_…, with the scope of the operation"));
+    let cookie = ApiKeyValue::with_description(
+        super::session::COOKIE,
+        "The cookie of POST /v1/session; an unsafe method needs the Origin of this host, too",
+    );
+    components.add_security_scheme(SESSION, SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
     components
         .add_security_scheme(TOKEN, bearer("The token of one order, as checkout answered it"));
     document.components = Some(components);
@@ -90,7 +99,8 @@ fn complete(operation: &mut Operation, route: &Route) {
             let about = operation.description.take().unwrap_or_default();
             let text = format!("{about}\n\nTakes a key with the scope `{}`.", scope.as_str());
             operation.description = Some(text.trim_start().to_owned());
-            Some(vec![SecurityRequirement::new(KEY, none)])
+            let session = SecurityRequirement::new(SESSION, none);
+            Some(vec![SecurityRequirement::new(KEY, none), session])
         }
         Access::Order => Some(vec![SecurityRequirement::new(TOKEN, none)]),
         Access::Cart => {
@@ -101,7 +111,8 @@ fn complete(operation: &mut Operation, route: &Route) {
     let api = route.path.starts_with("/v1/");
     let writes = route.method.as_str() != "GET";
     let mut headers = Vec::new();
-    if route.method.as_str() == "POST" && route.access != Access::Webhook {
+    let keyed = route.access != Access::Webhook && route.operation != "create_session";
+    if route.method.as_str() == "POST" && keyed {
         let needed = route.operation == "check_out";
         headers.push(("Idempotency-Key", needed, "Makes a retry safe for 24 hours"));
     }
@@ -146,11 +157,11 @@ fn problems(route: &Route, body: bool, api: bool, writes: bool) -> Problems {
         all.push(("400", "`malformed_json`, `bad_request`, `unknown_filter`, `invalid_cursor`"));
         all.push(("422", "`invalid_request`, with all faulty fields in `errors`, and the like"));
     }
-    if route.access != Access::Public {
+    if route.access != Access::Public || route.path == "/v1/session" {
         all.push(("401", "`unauthorized`"));
     }
     if matches!(route.access, Access::Key(_) | Access::Cart) {
-        all.push(("403", "`forbidden`: the key lacks the scope"));
+        all.push(("403", "`forbidden`: the key lacks the scope; `forbidden_origin`"));
     }
     if route.path.contains('{') {
         all.push(("404", "`not_found`"));

@@ -54,6 +54,7 @@ codes! {
     InvalidCursor 400 "The cursor is not one of this list", "Send `next_cursor` back unchanged, to the same list, or start without `after`.";
     Unauthorized 401 "Who calls is not known", "Send `Authorization: Bearer` with a key or token that is valid and not revoked.";
     Forbidden 403 "The key may not do this", "Use a key with the scope that `detail` names: kontor key create --scope.";
+    ForbiddenOrigin 403 "A page of another host made this request", "Send it from a page of this host, with its `Origin`, or with an API key instead of a cookie.";
     NotFound 404 "There is no such thing", "Check the path and the id.";
     MethodNotAllowed 405 "The method is not allowed here", "Use one of those in the `Allow` header.";
     RequestTimeout 408 "The body came too slowly", "Send it again over a better line, or in smaller parts.";
@@ -86,6 +87,7 @@ codes! {
     VersionMismatch 412 "It was changed meanwhile", "Read it again, and repeat with the new `ETag` in `If-Match`.";
     Quarantined 423 "Its history cannot be read; an operator has to look", "Tell the operator of this store the `request_id`.";
     TooManyRequests 429 "Too much is under way", "Wait as long as `Retry-After` says, then send it again with the same key.";
+    TooManyTries 429 "Too many tries to sign in were wrong", "Wait as long as `Retry-After` says, then sign in with a new link: kontor sign-in.";
     TryAgain 503 "It could not be done just now", "Send the same request, with the same key, after as long as `Retry-After` says.";
     StorageFull 503 "The store has no room left", "Tell the operator of this store; nothing was done.";
     ShuttingDown 503 "This server is stopping", "Send the same request again: another server, or the next start, takes it.";
@@ -106,6 +108,7 @@ impl Code {
             Self::TooManyRequests | Self::TryAgain => Some(1),
             Self::ShuttingDown => Some(2),
             Self::StorageFull => Some(30),
+            Self::TooManyTries => Some(60),
             _ => None,
         }
     }

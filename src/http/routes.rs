@@ -13,8 +13,8 @@ use utoipa::OpenApi;
 use super::access::{Access, Scope, enforce};
 use super::error::Error;
 use super::{
-    carts, checkout, health, imports, metrics, openapi, ops, order_changes, orders, problem,
-    products, stock, webhooks,
+    carts, checkout, health, imports, metrics, openapi, ops, order_changes, orders, page, problem,
+    products, session, stock, webhooks,
 };
 
 /// A route.
@@ -107,8 +107,15 @@ routes! {
     POST   "/v1/admin/quarantine/{entity}/retry"            OPS            ops::retry_quarantined;
     GET    "/v1/admin/cluster"                              OPS            ops::show_cluster;
 
+    POST   "/v1/session"                                    PUBLIC         session::create_session;
+    GET    "/v1/session"                                    PUBLIC         session::get_session;
+    DELETE "/v1/session"                                    PUBLIC         session::delete_session;
+
     POST   "/v1/webhooks/{provider}"                        WEBHOOK        webhooks::take_webhook;
 
+    GET    "/"                                              PUBLIC         page::show_start;
+    GET    "/admin"                                         PUBLIC         page::show_admin;
+    GET    "/admin/{file:.*}"                               PUBLIC         page::show_admin_file;
     GET    "/livez"                                         PUBLIC         health::check_live;
     GET    "/readyz"                                        PUBLIC         health::check_ready;
     GET    "/metrics"                                       PUBLIC         metrics::show_metrics;

@@ -23,6 +23,7 @@ use super::error::Error;
 use super::health::Health;
 use super::idempotency::InFlight;
 use super::metrics::Metrics;
+use super::session::{Sessions, Tries};
 use super::{problem, routes};
 use crate::actors::node::Node;
 use crate::store;
@@ -80,6 +81,8 @@ pub struct Shared {
     /// How the dependencies are.
     pub health: Health,
     pub(super) keys: Keys,
+    pub(super) sessions: Sessions,
+    pub(super) tries: Tries,
     pub(super) secret: [u8; 32],
     ready: AtomicBool,
 }
@@ -132,6 +135,8 @@ pub async fn start(options: Options, node: Arc<Node>) -> Result<Server, StartErr
         metrics: Metrics::default(),
         health: Health::default(),
         keys: Keys::default(),
+        sessions: Sessions::default(),
+        tries: Tries::default(),
         secret,
         ready: AtomicBool::new(false),
     });

@@ -31,12 +31,17 @@ pub struct Row {
     pub revoked_at: Option<Timestamp>,
 }
 
-/// A whole key, secret included: to be shown once.
+/// A whole key, or another secret of 256 random bits: to be shown once.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// The key's text, `sk_<id>_<secret>`.
+    /// A new secret of 256 random bits behind a prefix.
+    pub(in crate::store) fn draw(prefix: &str) -> Self {
+        Self(format!("{prefix}{}", hex(&rand::random::<[u8; SECRET_BYTES]>())))
+    }
+
+    /// Its text, for a key `sk_<id>_<secret>`.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
@@ -62,7 +67,7 @@ impl Store {
         at: Timestamp,
     ) -> Result<(Row, Secret), Error> {
         check(name, scopes)?;
-        let id = hex(&rand::random::<[u8; ID_BYTES]>());
+        let id = new_id();
         let secret = hex(&rand::random::<[u8; SECRET_BYTES]>());
         let query = sqlx::query(
             "INSERT INTO api_key (id, name, hash, scopes, created_at) VALUES ($1, $2, $3, $4, $5)",
@@ -112,6 +117,19 @@ impl Store {
         if same { row(&found).map(Some) } else { Ok(None) }
     }
 
+    /// Whether the key of this id is there and not revoked.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn key_works(&self, id: &str) -> Result<bool, Error> {
+        let found: Option<i64> =
+            sqlx::query_scalar("SELECT 1 FROM api_key WHERE id = $1 AND revoked_at IS NULL")
+                .bind(id)
+                .fetch_optional(self.readers())
+                .await?;
+        Ok(found.is_some())
+    }
+
     /// All keys, the newest first, revoked ones included; at most [`LIST_MAX`].
     ///
     /// # Errors
@@ -138,7 +156,8 @@ impl Store {
     }
 }
 
-fn check(name: &str, scopes: &[String]) -> Result<(), Error> {
+/// Checks a name and scopes, of keys and of links alike.
+pub(in crate::store) fn check(name: &str, scopes: &[String]) -> Result<(), Error> {
     if name.is_empty() || name.chars().count() > 100 {
         return Err(Error::Refused("a key's name has 1 to 100 characters".to_owned()));
     }
@@ -151,6 +170,11 @@ fn check(name: &str, scopes: &[String]) -> Result<(), Error> {
         return Err(Error::Refused(rule.to_owned()));
     }
     Ok(())
+}
+
+/// A new id, 16 hexadecimal digits.
+pub(in crate::store) fn new_id() -> String {
+    hex(&rand::random::<[u8; ID_BYTES]>())
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -16,6 +16,7 @@ pub mod order;
 pub mod product;
 pub mod projection;
 pub mod secret;
+pub mod session;
 pub mod setting;
 pub mod shard;
 pub mod stock;

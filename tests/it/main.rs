@@ -18,6 +18,7 @@ mod lane;
 mod operator;
 mod process;
 mod sandbox_psp;
+mod session;
 mod shop;
 mod site;
 mod store;

@@ -7,26 +7,38 @@ use std::process::{Child, Command, Stdio};
 pub struct Server {
     child: Child,
     pub url: String,
+    /// The address of the admin page as it was shown, with its link if there was one.
+    pub admin: String,
 }
 
 impl Server {
     /// Starts `kontor serve` on a folder and waits until it says where it listens.
     pub fn start(data: &Path, psp: &str) -> Self {
-        let mut child = kontor()
+        Self::start_with(data, psp, |_| {})
+    }
+
+    /// The same, with a command that is changed first.
+    pub fn start_with(data: &Path, psp: &str, change: impl FnOnce(&mut Command)) -> Self {
+        let mut command = kontor();
+        command
             .args(["serve", "--listen", "127.0.0.1:0", "--sandbox-psp", psp, "--data"])
             .arg(data)
             .env("KONTOR__SHOP__TIMER_POLL_MS", "20")
             .env("KONTOR__SANDBOX__BREAKER__WAIT_MS", "100")
             .env("KONTOR__LOG__FILTER", "error")
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .stdout(Stdio::piped());
+        change(&mut command);
+        let mut child = command.spawn().unwrap();
+        let mut admin = String::new();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let url = lines.map_while(Result::ok).find_map(|line| {
+            if let Some(url) = line.trim().strip_prefix("admin ") {
+                admin = url.trim().to_owned();
+            }
             let url = line.trim().strip_prefix("API ")?.trim().strip_suffix("/v1")?.to_owned();
             Some(url)
         });
-        Self { child, url: url.expect("the server did not start") }
+        Self { child, url: url.expect("the server did not start"), admin }
     }
 
     /// Ends it at once, as a power cut would.

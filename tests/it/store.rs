@@ -333,7 +333,9 @@ async fn an_older_store_is_changed_only_where_that_is_asked_for() {
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(dir.path().join("kontor.db"));
     let mut connection = sqlx::ConnectOptions::connect(&options).await.unwrap();
     for statement in [
-        "DELETE FROM _sqlx_migrations WHERE version = 3",
+        "DELETE FROM _sqlx_migrations WHERE version >= 3",
+        "DROP TABLE session",
+        "DROP TABLE sign_in_link",
         "DROP TABLE projection",
         "DROP TABLE dead_letter",
         "DROP TABLE order_row",

@@ -1,0 +1,113 @@
+//! `kontor sign-in`: one-time links that sign a browser in to the admin page, straight in the data
+//! folder, whether or not a server runs on it. `kontor serve` and `kontor demo` make theirs here,
+//! too.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::{Error, key, print_json};
+use crate::actors::clock::Clock;
+use crate::domain::time::Span;
+use crate::store::session::{LINK_LASTS, SET_UP_LASTS};
+use crate::store::{self, Store};
+
+/// The setting that says since when a store is set up: its first link was shown then.
+const SET_UP: &str = "set_up_link_shown";
+
+/// Print a link that signs a browser in to the admin page, once
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+The link works once, within 15 minutes, on the server that runs on the folder. Who uses it has its
+scopes for 12 hours without use, 7 days at most.
+
+Examples:
+  kontor sign-in
+  kontor sign-in --data /srv/shop --url https://shop.example --scope orders:read --name support")]
+pub struct Args {
+    /// The data folder
+    #[arg(long, value_name = "DIR", default_value = "data")]
+    pub data: PathBuf,
+    /// What the session may do; may be given several times
+    #[arg(long = "scope", value_parser = key::SCOPES, default_value = "admin")]
+    pub scopes: Vec<String>,
+    /// Whose session it will be
+    #[arg(long, default_value = "sign-in link")]
+    pub name: String,
+    /// Where browsers reach the server
+    #[arg(long, env = "KONTOR_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    pub url: String,
+    /// Answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Makes a link and shows it.
+///
+/// # Errors
+/// [`Error`]: the folder cannot be opened, or a name is not valid.
+pub async fn run(args: Args) -> Result<ExitCode, Error> {
+    let Args { data, scopes, name, url, json } = args;
+    let (store, now) = (key::open(&data).await?, Clock::system().now());
+    let made = store.create_link(&name, &scopes, now, LINK_LASTS).await;
+    store.close().await;
+    let link = address(&url, made?.reveal());
+    if json {
+        let expires_at = (now + LINK_LASTS).to_string();
+        print_json(&json!({"link": link, "scopes": scopes, "expires_at": expires_at}))?;
+    } else {
+        println!("{link}");
+        eprintln!("it works once, within 15 minutes");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A link to show, and for how long it works.
+pub struct Link {
+    /// Its address; the token is in the fragment, which no log ever sees.
+    pub address: String,
+    /// Its token.
+    pub token: String,
+    /// What it is good for, in words.
+    pub good_for: &'static str,
+}
+
+/// The link that `kontor serve` shows: on a terminal at every start; anywhere else, where what is
+/// shown may be kept, only at the first start of a store that has no key, since nobody could come
+/// in otherwise.
+///
+/// # Errors
+/// [`store::Error`].
+pub async fn at_start(store: &Store, url: &str) -> Result<Option<Link>, store::Error> {
+    let first = store.setting(SET_UP).await?.is_none() && store.keys().await?.is_empty();
+    if !first {
+        let terminal = std::io::stdout().is_terminal();
+        return if terminal {
+            make(store, url, "sign-in link", LINK_LASTS).await.map(Some)
+        } else {
+            Ok(None)
+        };
+    }
+    let link = make(store, url, "set-up link", SET_UP_LASTS).await?;
+    store.put_setting(SET_UP, &Clock::system().now().to_string()).await?;
+    Ok(Some(link))
+}
+
+/// A link for somebody who may do everything.
+///
+/// # Errors
+/// [`store::Error`].
+pub async fn make(store: &Store, url: &str, name: &str, lasts: Span) -> Result<Link, store::Error> {
+    let scopes = ["admin".to_owned()];
+    let made = store.create_link(name, &scopes, Clock::system().now(), lasts).await?;
+    let token = made.reveal().to_owned();
+    let good_for =
+        if lasts == LINK_LASTS { "once, within 15 minutes" } else { "once, within 24 hours" };
+    Ok(Link { address: address(url, &token), token, good_for })
+}
+
+fn address(url: &str, token: &str) -> String {
+    format!("{}/admin#sign-in={token}", url.trim_end_matches('/'))
+}

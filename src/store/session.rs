@@ -1,0 +1,303 @@
+//! Sessions of people who are signed in, and the links that sign in once. The store keeps digests
+//! of their secrets; a secret is shown once, when it is drawn.
+//!
+//! A session ends 12 hours after it was last seen, 7 days after it began, or with the key that it
+//! came from. Links and sessions that are over are deleted when somebody signs in.
+
+use sha2::{Digest as _, Sha256};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Connection as _, Row as _, SqliteConnection};
+
+use super::key::{self, Secret};
+use super::{Error, Store};
+use crate::domain::time::{Span, Timestamp};
+
+/// How long a session lasts at the most.
+pub const LASTS: Span = Span::from_secs(7 * 24 * 3600);
+/// How long a session lasts that is not used.
+pub const IDLE: Span = Span::from_secs(12 * 3600);
+/// How long a link works.
+pub const LINK_LASTS: Span = Span::from_secs(15 * 60);
+/// How long the link of a first start works.
+pub const SET_UP_LASTS: Span = Span::from_secs(24 * 3600);
+/// How exactly it is known when a session was last used.
+const SEEN_EVERY: Span = Span::from_secs(60);
+/// The most sessions; the one not seen for longest makes room for a new one.
+const SESSIONS_MAX: u32 = 1_000;
+/// The most links that have not been used; beyond it the ones that end first go.
+const LINKS_MAX: u32 = 1_000;
+/// The longest secret that can be one of ours.
+const SECRET_MAX: usize = 128;
+
+/// A session as it stands in its table, without its secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Names it in logs and causes, 16 hexadecimal digits.
+    pub id: String,
+    /// The name of the key or link that it came from.
+    pub name: String,
+    /// What it may do.
+    pub scopes: Vec<String>,
+    /// The id of the key that it came from.
+    pub api_key: Option<String>,
+    /// When it began.
+    pub created_at: Timestamp,
+    /// When it was last used, to the minute.
+    pub seen_at: Timestamp,
+    /// When it ends at the latest.
+    pub expires_at: Timestamp,
+}
+
+impl Row {
+    /// Whether it has neither run out nor been idle for too long.
+    #[must_use]
+    pub fn lives(&self, now: Timestamp) -> bool {
+        now < self.expires_at && now < self.seen_at + IDLE
+    }
+}
+
+impl Store {
+    /// Makes a link that signs in once, until `lasts` from now; its token cannot be had again.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] for a name or scopes beyond the limits of keys, or the store's errors.
+    pub async fn create_link(
+        &self,
+        name: &str,
+        scopes: &[String],
+        now: Timestamp,
+        lasts: Span,
+    ) -> Result<Secret, Error> {
+        key::check(name, scopes)?;
+        let token = Secret::draw("");
+        self.write(
+            sqlx::query("DELETE FROM sign_in_link WHERE expires_at <= $1").bind(now.millis()),
+        )
+        .await?;
+        let query = sqlx::query(
+            "INSERT INTO sign_in_link (hash, name, scopes, expires_at) VALUES ($1, $2, $3, $4)",
+        );
+        self.write(
+            query
+                .bind(digest(token.reveal()))
+                .bind(name)
+                .bind(scopes.join(" "))
+                .bind((now + lasts).millis()),
+        )
+        .await?;
+        let query = sqlx::query(
+            "DELETE FROM sign_in_link WHERE hash IN \
+             (SELECT hash FROM sign_in_link ORDER BY expires_at DESC LIMIT -1 OFFSET $1)",
+        );
+        self.write(query.bind(LINKS_MAX)).await?;
+        Ok(token)
+    }
+
+    /// Whether a link still signs in: nobody has used it, and it has not run out.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn link_works(&self, token: &str, now: Timestamp) -> Result<bool, Error> {
+        let found: Option<i64> =
+            sqlx::query_scalar("SELECT 1 FROM sign_in_link WHERE hash = $1 AND expires_at > $2")
+                .bind(digest(token))
+                .bind(now.millis())
+                .fetch_optional(self.readers())
+                .await?;
+        Ok(found.is_some())
+    }
+
+    /// Uses a link up and begins a session with its scopes; `None` if the link is not one, was
+    /// used, or has run out. Both happen or neither.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn sign_in_by_link(
+        &self,
+        token: &str,
+        now: Timestamp,
+    ) -> Result<Option<(Row, Secret)>, Error> {
+        if token.len() > SECRET_MAX || !self.link_works(token, now).await? {
+            return Ok(None);
+        }
+        let mut durable = self.durable().await;
+        let mut transaction = durable.connection().await?.begin_with("BEGIN IMMEDIATE").await?;
+        let link = sqlx::query(
+            "DELETE FROM sign_in_link WHERE hash = $1 AND expires_at > $2 RETURNING name, scopes",
+        )
+        .bind(digest(token))
+        .bind(now.millis())
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let Some(link) = link else { return Ok(None) };
+        let (row, secret) = new_session(link.try_get(0)?, split(link.try_get(1)?), None, now);
+        insert(&mut transaction, &row, &secret).await?;
+        transaction.commit().await?;
+        Ok(Some((row, secret)))
+    }
+
+    /// Begins a session with the scopes of a key that was found good.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn sign_in_by_key(
+        &self,
+        key: &key::Row,
+        now: Timestamp,
+    ) -> Result<(Row, Secret), Error> {
+        let (row, secret) =
+            new_session(key.name.clone(), key.scopes.clone(), Some(key.id.clone()), now);
+        let mut durable = self.durable().await;
+        let mut transaction = durable.connection().await?.begin_with("BEGIN IMMEDIATE").await?;
+        insert(&mut transaction, &row, &secret).await?;
+        transaction.commit().await?;
+        Ok((row, secret))
+    }
+
+    /// The session of this secret; `None` if there is none, or it has ended.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn find_session(&self, secret: &str, now: Timestamp) -> Result<Option<Row>, Error> {
+        if secret.len() > SECRET_MAX {
+            return Ok(None);
+        }
+        let found = sqlx::query(concat!(
+            "SELECT id, name, scopes, api_key, created_at, seen_at, expires_at FROM session ",
+            "WHERE hash = $1 AND (api_key IS NULL OR EXISTS (SELECT 1 FROM api_key AS of_key ",
+            "WHERE of_key.id = session.api_key AND of_key.revoked_at IS NULL))",
+        ))
+        .bind(digest(secret))
+        .fetch_optional(self.readers())
+        .await?;
+        let found = found.as_ref().map(row).transpose()?;
+        Ok(found.filter(|row| row.lives(now)))
+    }
+
+    /// Notes that a session is being used, at most once a minute. Not durable: a power cut makes
+    /// it look idle for a little longer.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn touch_session(&self, row: &mut Row, now: Timestamp) -> Result<(), Error> {
+        if now < row.seen_at + SEEN_EVERY {
+            return Ok(());
+        }
+        row.seen_at = now;
+        let mut relaxed = self.begin_relaxed().await?;
+        sqlx::query("UPDATE session SET seen_at = $2 WHERE id = $1 AND seen_at < $2")
+            .bind(&row.id)
+            .bind(now.millis())
+            .execute(&mut *relaxed)
+            .await?;
+        relaxed.commit().await
+    }
+
+    /// Whether the session of this id has not ended.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn session_lives(&self, id: &str, now: Timestamp) -> Result<bool, Error> {
+        let found: Option<i64> = sqlx::query_scalar(
+            "SELECT 1 FROM session WHERE id = $1 AND expires_at > $2 AND seen_at > $3 \
+             AND (api_key IS NULL OR EXISTS (SELECT 1 FROM api_key AS of_key \
+             WHERE of_key.id = session.api_key AND of_key.revoked_at IS NULL))",
+        )
+        .bind(id)
+        .bind(now.millis())
+        .bind((now - IDLE).millis())
+        .fetch_optional(self.readers())
+        .await?;
+        Ok(found.is_some())
+    }
+
+    /// Ends a session.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn end_session(&self, id: &str) -> Result<(), Error> {
+        self.write(sqlx::query("DELETE FROM session WHERE id = $1").bind(id)).await?;
+        Ok(())
+    }
+}
+
+fn new_session(
+    name: String,
+    scopes: Vec<String>,
+    api_key: Option<String>,
+    now: Timestamp,
+) -> (Row, Secret) {
+    let row = Row {
+        id: key::new_id(),
+        name,
+        scopes,
+        api_key,
+        created_at: now,
+        seen_at: now,
+        expires_at: now + LASTS,
+    };
+    (row, Secret::draw(""))
+}
+
+/// Writes a session, after deleting those that are over and, if there are too many, the one that
+/// was not seen for longest.
+async fn insert(
+    connection: &mut SqliteConnection,
+    row: &Row,
+    secret: &Secret,
+) -> Result<(), sqlx::Error> {
+    let now = row.created_at;
+    sqlx::query("DELETE FROM session WHERE expires_at <= $1 OR seen_at <= $2")
+        .bind(now.millis())
+        .bind((now - IDLE).millis())
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("DELETE FROM sign_in_link WHERE expires_at <= $1")
+        .bind(now.millis())
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(
+        "DELETE FROM session WHERE hash IN \
+         (SELECT hash FROM session ORDER BY seen_at DESC LIMIT -1 OFFSET $1)",
+    )
+    .bind(SESSIONS_MAX - 1)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "INSERT INTO session (hash, id, name, scopes, api_key, created_at, seen_at, expires_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+    )
+    .bind(digest(secret.reveal()))
+    .bind(&row.id)
+    .bind(&row.name)
+    .bind(row.scopes.join(" "))
+    .bind(row.api_key.as_deref())
+    .bind(row.created_at.millis())
+    .bind(row.seen_at.millis())
+    .bind(row.expires_at.millis())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The digest by which a secret is found. It has 256 random bits: how long a look takes tells
+/// nothing that helps to guess one.
+fn digest(secret: &str) -> Vec<u8> {
+    Sha256::digest(secret.as_bytes()).to_vec()
+}
+
+fn split(scopes: &str) -> Vec<String> {
+    scopes.split(' ').map(str::to_owned).collect()
+}
+
+fn row(found: &SqliteRow) -> Result<Row, sqlx::Error> {
+    Ok(Row {
+        id: found.try_get(0)?,
+        name: found.try_get(1)?,
+        scopes: split(found.try_get(2)?),
+        api_key: found.try_get(3)?,
+        created_at: Timestamp::from_millis(found.try_get(4)?),
+        seen_at: Timestamp::from_millis(found.try_get(5)?),
+        expires_at: Timestamp::from_millis(found.try_get(6)?),
+    })
+}
