@@ -11,6 +11,8 @@ import { badge, failed, loading, panel, pips, when } from "./parts.js";
 import { link } from "./router.js";
 
 const ROWS_MAX = 100;
+/** A saga that has not moved for so long, in milliseconds, waits for something. */
+const WAITS = 5000;
 
 /** Shows the page. */
 export function attention(root) {
@@ -40,14 +42,14 @@ const focusOf = (body) => (body.contains(document.activeElement) ? document.acti
 function parts() {
   const stuck = [...alarms.stuck.values()];
   const unknown = alarms.unknown;
-  const waiting = [...alarms.waiting.values()].filter((order) => order.payment_status !== "unknown");
+  const waiting = [...alarms.waiting.values()].filter((order) => order.payment_status !== "unknown" && Date.now() - Date.parse(order.updated_at) > WAITS);
   const sections = [
     section("Stuck sagas and alerts", stuck, stuckRow, "Steps that cannot go on by themselves. Each is safe to repeat."),
     section("Quarantine", alarms.quarantine, quarantineRow, "Things that cannot be read or keep failing. All others go on."),
     section("Dead letters", alarms.letters, letterRow, "Events that a list could not take in. The journal is right; lists are made again from it.", replayButton),
     section("Parked webhooks", alarms.webhooks, webhookRow, "The provider said something that fits nothing known. Kept, and tried again."),
-    section("Payments with an unknown outcome", unknown, unknownRow, "kontor asks the provider by itself, with backoff. Nothing to do unless it stays so."),
-    section("Under way", waiting, waitingRow, "Sagas that wait for something, such as another try of the buyer. Nothing to do."),
+    section("Payments with an unknown outcome", unknown, unknownRow, "kontor asks the provider by itself, with backoff. Nothing to do unless it stays so.", null, "wait"),
+    section("Under way", waiting, waitingRow, "Sagas that wait for something, such as another try of the buyer. Nothing to do.", null, "mute"),
   ];
   const calm = alarms.count === 0 && unknown.length === 0;
   return [
@@ -58,10 +60,10 @@ function parts() {
   ];
 }
 
-function section(heading, list, row, why, aside) {
+function section(heading, list, row, why, aside, tone = "bad") {
   if (list.length === 0) return null;
   const more = list.length > ROWS_MAX ? h("p", { class: "hint pad", text: `and ${count(list.length - ROWS_MAX)} more` }) : null;
-  return panel(heading, [h("span", { class: "tally num", text: count(list.length) }), h("span", { class: "faint wide-only grow", text: why }), aside?.()],
+  return panel(heading, [h("span", { class: `tally num ${tone}`, text: count(list.length) }), h("span", { class: "faint wide-only grow", text: why }), aside?.()],
     h("ul", { class: "rows attention-rows" }, list.slice(0, ROWS_MAX).map(row)), more);
 }
 
@@ -73,7 +75,7 @@ const button = (label, id, run, kind = "") =>
   h("button", { class: `button small ${kind}`, type: "button", text: label, "aria-label": `${label} ${id}`, data: { focus: `${label} ${id}` }, onclick: run });
 const orderLink = (order) =>
   h("a", { href: link(["orders", order.id]), title: order.id, data: { focus: order.id }, text: orderName(order) });
-const facts = (order) => [h("span", { class: "num", text: money(order.total) }), " · ", order.email, " · ", when(order.updated_at)];
+const facts = (order) => [h("span", { class: "num", text: money(order.total) }), " · ", order.email, " · ", when(order.updated_at, true)];
 
 /** Reads the whole order first: a row of a list does not say which steps are stuck. */
 async function withOrder(row, run) {
@@ -117,7 +119,7 @@ function webhookRow(hook) {
   const base = `/v1/admin/webhooks/${encodeURIComponent(hook.id)}`;
   const next = hook.next_try_at ? ["next try ", when(hook.next_try_at)] : "given up: it is not tried again by itself";
   return line(h("span", { class: "mono clip", title: hook.notice_id, text: hook.notice_id }),
-    [h("b", { text: hook.reason }), h("span", { class: "faint" }, `${hook.provider} · ${several(hook.attempts, "try", "tries")} · received `, when(hook.received_at), " · ", next)],
+    [h("b", { text: hook.reason }), h("span", { class: "faint" }, `${hook.provider} · ${several(hook.attempts, "try", "tries")} · received `, when(hook.received_at, true), " · ", next)],
     [badge(hook.next_try_at ? "parked" : "failed")],
     [
       button("Retry", hook.id, () => attempt(() => send("POST", `${base}/retry`), (answer) => (answer.taken ? "It was taken in" : `Still not: ${answer.webhook?.reason ?? "it fits nothing"}`)), "primary first"),
@@ -133,12 +135,12 @@ function webhookRow(hook) {
 }
 
 const quarantineRow = (one) =>
-  line(h("span", { class: "mono clip", title: one.entity, text: one.entity }), [h("b", { text: one.reason }), h("span", { class: "faint" }, "since ", when(one.since))], [badge("quarantine")],
+  line(h("span", { class: "mono clip", title: one.entity, text: one.entity }), [h("b", { text: one.reason }), h("span", { class: "faint" }, when(one.since, true))], [badge("quarantine")],
     [button("Retry", one.entity, () => attempt(() => send("POST", `/v1/admin/quarantine/${encodeURIComponent(one.entity)}/retry`),
       (answer) => (answer.quarantined ? `Still not readable: ${answer.reason}` : "It is back")), "primary first")]);
 
 const letterRow = (letter) =>
-  line(h("span", { class: "mono clip", title: letter.entity, text: letter.entity }), [h("b", { text: letter.reason }), h("span", { class: "faint" }, `${letter.projection} · shard ${letter.shard}, position ${count(letter.pos)} · `, when(letter.at))], [badge("dead letter")], []);
+  line(h("span", { class: "mono clip", title: letter.entity, text: letter.entity }), [h("b", { text: letter.reason }), h("span", { class: "faint" }, `${letter.projection} · shard ${letter.shard}, position ${count(letter.pos)} · `, when(letter.at, true))], [badge("dead letter")], []);
 
 const replayButton = () => button("Make the rows again", "", () => ask({
   heading: "Make all rows again", verb: "Replay", done: "The rows are being made again",

@@ -67,7 +67,7 @@ export function chart({ heading, unit, series, read, floor = 1 }) {
     const top = scale.at(-1);
     const x = (back) => LEFT + (width - LEFT - RIGHT) * (1 - back / SPAN);
     const y = (value) => TOP + (height - TOP - BOTTOM) * (1 - value / top);
-    grid(context, { scale, x, y, width, height, colors, read });
+    grid(context, { scale, x, y, width, height, colors });
     const now = Date.parse(self.samples.at(-1)?.at ?? 0);
     const backs = self.samples.map((sample) => (now - Date.parse(sample.at)) / 1000);
     series.forEach((one, at) => line(context, { backs, values: points[at], x, y, color: colors.series[at], area: one.area }));
@@ -186,7 +186,10 @@ function palette(element, series) {
   };
 }
 
-function grid(context, { scale, x, y, width, height, colors, read }) {
+/** A value on the axis, whose unit stands in the heading. */
+const short = (value) => (value >= 10_000 ? `${value / 1000} k` : String(value));
+
+function grid(context, { scale, x, y, width, height, colors }) {
   context.font = colors.font;
   context.fillStyle = colors.faint;
   context.strokeStyle = colors.hair;
@@ -199,7 +202,7 @@ function grid(context, { scale, x, y, width, height, colors, read }) {
     context.moveTo(LEFT, at);
     context.lineTo(width - RIGHT, at);
     context.stroke();
-    context.fillText(read(value).replace(" ms", ""), LEFT - 8, at);
+    context.fillText(short(value), LEFT - 8, at);
   }
   context.textBaseline = "alphabetic";
   for (let back = 0; back <= SPAN; back += 60) {

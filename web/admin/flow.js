@@ -29,6 +29,8 @@ const MOVES = {
   alert_raised: ["stuck"],
 };
 const COUNTED = { ...STEPS };
+/** The height of what lies beside the way, in pixels. */
+const TRAY = 34;
 const HOP = 420;
 const SIDE_HOP = 650;
 const FADE = 500;
@@ -189,7 +191,7 @@ function places(width, height) {
     column,
     x: (at) => (typeof at === "number" ? at + 0.5 : BELOW[at] + 0.5) * column,
     y: (at, lane) =>
-      typeof at === "number" ? 12 + lane * (band - 24) : height - 16 - (lane - 0.5) * 18,
+      typeof at === "number" ? 12 + lane * (band - 24) : height - TRAY / 2 - (lane - 0.5) * (TRAY - 14),
     band,
     height,
   };
@@ -210,30 +212,51 @@ function rails(context, { column, x, band, height }, colors, width) {
     context.lineTo(across, band - 8);
     context.stroke();
   });
-  context.setLineDash([2, 4]);
+  const tray = column * 0.72;
   for (const side of SIDES) {
-    const across = Math.round(x(side)) + 0.5;
-    context.strokeStyle = colors.hair;
+    const across = x(side);
+    context.fillStyle = colors.rail;
     context.beginPath();
-    context.moveTo(across, band + 2);
-    context.lineTo(across, height - 30);
+    context.roundRect(across - tray / 2, height - TRAY, tray, TRAY, 6);
+    context.fill();
+    context.beginPath();
+    context.moveTo(Math.round(across) + 0.5, band + 4);
+    context.lineTo(Math.round(across) + 0.5, height - TRAY - 5);
+    context.stroke();
+    context.beginPath();
+    context.moveTo(across - 3.5, height - TRAY - 9);
+    context.lineTo(across + 0.5, height - TRAY - 4);
+    context.lineTo(across + 4.5, height - TRAY - 9);
     context.stroke();
   }
-  context.setLineDash([]);
 }
 
 function dot(context, point, place, colors, now) {
   const part = Math.max(0, Math.min(1, (now - point.start) / point.took));
-  const eased = part < 0.5 ? 2 * part * part : 1 - (2 - 2 * part) ** 2 / 2;
   const [fx, fy] = [place.x(point.from), place.y(point.from, point.lane)];
   const [tx, ty] = [place.x(point.to), place.y(point.to, point.lane)];
   const side = typeof point.to !== "number";
-  const across = fx + (tx - fx) * eased + (point.lane - 0.5) * place.column * 0.3;
-  const down = fy + (ty - fy) * (side ? part * part : eased);
+  const aside = (((point.lane * 7919) % 1) - 0.5) * place.column * 0.5;
+  const at = (part) => {
+    const eased = part < 0.5 ? 2 * part * part : 1 - (2 - 2 * part) ** 2 / 2;
+    return [fx + (tx - fx) * eased + aside, fy + (ty - fy) * (side ? part * part : eased)];
+  };
+  const [across, down] = at(part);
   const fade = point.end && now > point.end ? Math.max(0, 1 - (now - point.end) / FADE) : 1;
   const color = side ? colors[point.to] : point.to >= 4 ? colors.done : colors.moving;
   context.globalAlpha = fade * (side ? 0.95 : 0.85);
   context.fillStyle = color;
+  if (part > 0 && part < 1) {
+    const [tailX, tailY] = at(Math.max(0, part - 0.11));
+    context.strokeStyle = color;
+    context.lineWidth = 2;
+    context.globalAlpha = 0.3 * fade;
+    context.beginPath();
+    context.moveTo(tailX, tailY);
+    context.lineTo(across, down);
+    context.stroke();
+    context.globalAlpha = fade * (side ? 0.95 : 0.85);
+  }
   const drift = point.to === 5 && point.end ? (now - point.end + 1) * 0.05 : 0;
   context.beginPath();
   context.arc(across + drift, down, side ? 3.2 : 2.6, 0, 6.2832);

@@ -83,14 +83,19 @@ export function bytes(value) {
   return `${scaled >= 100 || at === 0 ? Math.round(scaled) : scaled.toFixed(1)} ${units[at]}`;
 }
 
-/** How long ago, in one unit. */
-export function ago(then, now = Date.now()) {
-  const seconds = Math.round((now - then) / 1000);
-  if (seconds < 2) return "now";
+function unit(seconds) {
   if (seconds < 60) return `${seconds} s`;
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
   if (seconds < 86_400) return `${Math.floor(seconds / 3600)} h`;
   return `${Math.floor(seconds / 86_400)} d`;
+}
+
+/** How long ago, or how soon, in one unit; `long` as in a sentence. */
+export function ago(then, now = Date.now(), long = false) {
+  const seconds = Math.round((now - then) / 1000);
+  if (seconds < -1) return `in ${unit(-seconds)}`;
+  if (seconds < 2) return long ? "just now" : "now";
+  return long ? `${unit(seconds)} ago` : unit(seconds);
 }
 
 /** How long until then: minutes and seconds. */

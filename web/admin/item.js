@@ -34,7 +34,7 @@ export function item(root, { parts }) {
   });
   const draw = (changed) => {
     const held = body.contains(document.activeElement) ? document.activeElement.getAttribute("href") ?? document.activeElement.textContent : null;
-    fill(body, head(known, name), levels(known, read), h("div", { class: "two" }, holds(known), allocations(known)));
+    fill(body, head(known, name), levels(known, read), h("div", { class: "two loose" }, holds(known), allocations(known)));
     if (held) [...body.querySelectorAll("a, button")].find((one) => (one.getAttribute("href") ?? one.textContent) === held)?.focus({ preventScroll: true });
     if (changed) flash(body.querySelector(".item-head"));
   };
@@ -81,7 +81,7 @@ function levels(item, read) {
   });
   const column = (name, kind = "end") => h("th", { scope: "col", class: kind, text: name });
   return panel("Levels", h("span", { class: "faint num", text: `version ${item.version}` }), h("table", { class: "list levels" },
-    h("thead", {}, h("tr", {}, column("Location", ""), column("On hand", "c-bar"), column("Sellable", "end c-sellable"), column("Reserved", "end c-reserved"), column("Allocated", "end c-allocated"), column("On hand", "end c-on_hand"), column("Incoming", "end c-incoming"), column("Sold", "end c-sold"), h("td"))),
+    h("thead", {}, h("tr", {}, column("Location", ""), column("On hand", "c-bar"), column("Sellable", "end c-sellable"), column("Reserved", "end c-reserved"), column("Allocated", "end c-allocated"), column("On hand", "end c-on_hand"), column("Incoming", "end c-incoming"), column("Sold", "end c-sold"), h("th", { scope: "col" }, h("span", { class: "unseen", text: "Changes" })))),
     h("tbody", {}, rows)));
 }
 

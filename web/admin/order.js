@@ -5,7 +5,7 @@ import { atMost, attr, fill, h, perFrame, text } from "./dom.js";
 import { clock, exact, millis, money, several, title } from "./format.js";
 import { follows, live } from "./live.js";
 import { actionsOf } from "./order-actions.js";
-import { badge, facts, failed, flash, icon, loading, panel, pips, setPips, when } from "./parts.js";
+import { badge, facts, failed, flash, icon, loading, panel, pips, setPips, until, when } from "./parts.js";
 import { go, link, restate } from "./router.js";
 import { changes, eventTitle, eventTone, reasonOf, sentence } from "./story.js";
 
@@ -204,7 +204,7 @@ class Page {
         badge(shown.status),
         labelled("payment", badge(shown.payment_status)),
         labelled("goods", badge(shown.fulfillment_status)),
-        h("span", { class: "faint" }, `${shown.email} · ${address.city}, ${address.country} · placed `, when(shown.placed_at)),
+        h("span", { class: "faint" }, `${shown.email} · ${address.city}, ${address.country} · placed `, when(shown.placed_at, true)),
         h("span", { class: "actions" }, actions.map((one) => h("button", {
           class: one.danger ? "button danger" : one.primary ? "button primary" : "button", type: "button", text: `${one.name}…`, onclick: one.run,
         })))));
@@ -345,9 +345,9 @@ function goodsPart(order) {
   const name = (id) => order.lines.find((line) => line.id === id)?.name ?? id;
   const sent = order.fulfillments.map((one) => h("li", {}, h("span", {}, `Parcel ${one.id}`,
     h("span", { class: "faint block", text: one.lines.map((line) => `${line.quantity} × ${name(line.line)}`).join(", ") }),
-    one.tracking ? h("span", { class: "mono faint block", text: `${one.tracking.carrier} ${one.tracking.number}` }) : null), when(one.created_at)));
+    one.tracking ? h("span", { class: "mono faint block", text: `${one.tracking.carrier} ${one.tracking.number}` }) : null), when(one.created_at, true)));
   const to = order.shipping_address;
   const address = [to.name, to.company, to.line1, to.line2, `${to.postal_code} ${to.city}`, to.region, to.country].filter(Boolean);
   return panel("Goods", null, sent.length ? h("ul", { class: "rows" }, sent) : h("p", { class: "hint pad", text: "Nothing has gone out yet." }),
-    facts([["To", address.join(", ")], ["Delivery", order.delivery.name], order.reference ? ["Reference", order.reference] : null, order.number ? null : ["Pay until", when(order.payment_deadline_at)]]));
+    facts([["To", address.join(", ")], ["Delivery", order.delivery.name], order.reference ? ["Reference", order.reference] : null, order.number ? null : ["Left to pay", until(order.payment_deadline_at)]]));
 }

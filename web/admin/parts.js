@@ -48,8 +48,8 @@ export function setBadge(element, status) {
 }
 
 /** How long ago something was, kept current, with the exact time as its title. */
-export function when(time) {
-  return setWhen(h("time"), time);
+export function when(time, long = false) {
+  return setWhen(h("time", { data: long ? { long: "" } : {} }), time);
 }
 
 /** Shows another time. */
@@ -58,7 +58,7 @@ export function setWhen(element, time) {
   element.dataset.at = time;
   element.dateTime = time;
   element.title = exact(time);
-  text(element, ago(Date.parse(time)));
+  text(element, ago(Date.parse(time), Date.now(), "long" in element.dataset));
   return element;
 }
 
@@ -72,7 +72,7 @@ export function until(time) {
 function tick() {
   const now = Date.now();
   for (const element of document.querySelectorAll("time[data-at]")) {
-    text(element, ago(Date.parse(element.dataset.at), now));
+    text(element, ago(Date.parse(element.dataset.at), now, "long" in element.dataset));
   }
   for (const element of document.querySelectorAll("time[data-until]")) {
     const end = Date.parse(element.dataset.until);
@@ -89,11 +89,11 @@ export const STEPS = ["placed", "reserved", "paying", "authorized", "confirmed",
 
 /** How many of its steps an order has behind it. */
 export function reached(order) {
-  const { status, payment_status: paid } = order;
+  const { payment_status: paid } = order;
   if (["captured", "partially_captured", "partially_refunded", "refunded"].includes(paid)) return 6;
   if (order.number) return 5;
   if (paid === "authorized") return 4;
-  if (paid === "none") return status === "cancelled" ? 1 : 1;
+  if (paid === "none") return 1;
   return 3;
 }
 

@@ -174,6 +174,7 @@ export function bar() {
 export function setBar(element, level) {
   const whole = Math.max(1, level.on_hand);
   [level.sellable, level.reserved, level.allocated].forEach((value, at) => {
+    element.children[at].hidden = value <= 0;
     element.children[at].style.setProperty("width", `${Math.max(0, (100 * value) / whole)}%`);
   });
 }

@@ -4,7 +4,7 @@ import { alarms } from "./alarms.js";
 import { get } from "./api.js";
 import { chart, SPAN } from "./chart.js";
 import { atMost, fill, h } from "./dom.js";
-import { bytes, count, millis, title } from "./format.js";
+import { bytes, count, millis, several, title } from "./format.js";
 import { live } from "./live.js";
 import { badge, facts, loading, panel } from "./parts.js";
 
@@ -21,8 +21,8 @@ export function system(root) {
       { label: "p50", color: "green", of: (one) => (one.request_ms?.count ? one.request_ms.p50 : NaN), area: true }] }),
     chart({ heading: "Behind the journal", unit: "events", read: whole, floor: 10, series: [
       { label: "projection lag", color: "amber", of: (one) => one.projection_lag, area: true }, { label: "lane queue", color: "blue", of: (one) => one.lane_queued }] }),
-    chart({ heading: "Memory", unit: "resident", read: bytes, floor: 32 * 2 ** 20, series: [
-      { label: "rss", color: "blue", of: (one) => one.rss_bytes || NaN, area: true }] }),
+    chart({ heading: "Memory", unit: "MiB, resident", read: whole, floor: 32, series: [
+      { label: "rss", color: "blue", of: (one) => (one.rss_bytes ? one.rss_bytes / 2 ** 20 : NaN), area: true }] }),
   ];
   const nodes = h("div");
   const ready = h("div");
@@ -75,7 +75,7 @@ function nodePart(node, sample) {
     h("section", { class: "panel node" }, h("div", { class: "panel-head" }, h("h2", { text: `Node ${node.id}` }), badge(node.ready ? "ok" : "failed"), h("span", { class: "faint grow", text: `kontor ${node.version}` })),
       facts([
         ["Journal position", h("span", { class: "num", text: count(last) })],
-        ["Lists are behind by", h("span", { class: "num", text: `${count(Math.max(0, last - node.projected))} events` })],
+        ["Lists are behind by", h("span", { class: "num", text: several(Math.max(0, last - node.projected), "event") })],
         ["Open sockets", h("span", { class: "num", text: sample ? count(sample.sockets) : "–" })],
         ["Requests", h("span", { class: "num", text: sample ? `${count(sample.requests)} a second` : "–" })],
         ["Answers of 5xx", h("span", { class: "num", text: sample ? `${count(sample.errors_5xx)} a second` : "–" })],
