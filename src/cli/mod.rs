@@ -39,6 +39,7 @@ First steps:
   kontor demo                          a shop that sells, on throw-away data
   kontor                               the real thing, on ./data (the same as kontor serve)
   kontor key create --scope admin      a key for the admin API
+  kontor sign-in                       a link to the admin page
 
 Every command has --help with examples."
 )]

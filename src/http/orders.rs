@@ -26,6 +26,8 @@ use crate::store::order::Filter;
 /// The most events that are folded to show an order as it was.
 const FOLD_MAX: usize = 20_000;
 const PAGE: u32 = 500;
+/// The longest search: an email address has at most 254 bytes.
+const WORDS_MAX: usize = 254;
 
 /// An event of an order.
 #[derive(Debug, Serialize, ToSchema)]
@@ -61,12 +63,14 @@ pub async fn get_my_order(call: Call, path: web::Path<String>) -> Result<HttpRes
     params(("status" = Option<String>, Query, description = "One status, or several with commas between"),
         ("payment_status" = Option<String>, Query), ("fulfillment_status" = Option<String>, Query),
         ("email" = Option<String>, Query), ("number" = Option<i64>, Query),
+        ("q" = Option<String>, Query, description = "An id, a number, a reference, or an email address or its beginning"),
         ("reference" = Option<String>, Query), ("stuck" = Option<bool>, Query),
         ("placed_from" = Option<String>, Query), ("placed_to" = Option<String>, Query),
         ("limit" = Option<u32>, Query), ("after" = Option<String>, Query)),
     responses((status = 200, description = "A page of orders", body = Page<OrderSummary>)))]
 pub async fn list_orders(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
     let known = [
+        "q",
         "status",
         "payment_status",
         "fulfillment_status",
@@ -89,6 +93,7 @@ pub async fn list_orders(call: Call, request: HttpRequest) -> Result<HttpRespons
         email: query.text("email").map(str::to_owned),
         number: query.read("number", number)?,
         reference: query.text("reference").map(str::to_owned),
+        search: words(&query)?,
         placed_from: moment(&query, "placed_from")?,
         placed_to: moment(&query, "placed_to")?,
         stuck: query.flag("stuck")?,
@@ -97,6 +102,15 @@ pub async fn list_orders(call: Call, request: HttpRequest) -> Result<HttpRespons
         limit: limit + 1,
     };
     page(&call, filter, limit).await
+}
+
+/// What a person typed to find orders.
+fn words(query: &Query) -> Result<Option<String>, Error> {
+    let words = query.text("q").map(str::trim).filter(|words| !words.is_empty());
+    if words.is_some_and(|words| words.len() > WORDS_MAX) {
+        return Err(Error::field("q", format!("must have at most {WORDS_MAX} bytes")));
+    }
+    Ok(words.map(str::to_owned))
 }
 
 /// Answers a page of orders.

@@ -153,11 +153,14 @@ const CLAIMS_MAX: usize = 1_000;
 /// Lists stock levels.
 #[utoipa::path(get, path = "/v1/admin/stock", tag = "stock",
     params(("sku" = Option<String>, Query), ("location" = Option<String>, Query),
+        ("q" = Option<String>, Query, description = "The beginning of the SKU"),
+        ("held" = Option<bool>, Query, description = "Only where units are reserved"),
         ("sellable_max" = Option<i64>, Query, description = "Only with at most so many units sellable"),
         ("limit" = Option<u32>, Query), ("after" = Option<String>, Query)),
     responses((status = 200, description = "A page of levels, by SKU and location", body = Page<StockLevel>)))]
 pub async fn list_stock(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
-    let query = Query::of(&request, &["sku", "location", "sellable_max", "limit", "after"])?;
+    let known = ["sku", "q", "held", "location", "sellable_max", "limit", "after"];
+    let query = Query::of(&request, &known)?;
     let limit = query.limit()?;
     let after = match query.after::<String>("stock")? {
         Some(text) => {
@@ -168,6 +171,8 @@ pub async fn list_stock(call: Call, request: HttpRequest) -> Result<HttpResponse
     };
     let filter = Filter {
         sku: query.read("sku", "is no SKU")?,
+        prefix: query.text("q").map(|text| text.trim().to_owned()),
+        held: query.flag("held")?,
         location: query.text("location").map(str::to_owned),
         sellable_max: query.read("sellable_max", "must be a number of units")?,
         after,

@@ -10,6 +10,9 @@ use crate::domain::time::Timestamp;
 
 /// The most statuses that one list may ask for.
 pub const STATUSES_MAX: usize = 16;
+/// How many orders the beginning of an email address may lead to before it is cheaper to walk
+/// through all orders, the newest first, until a page is full.
+const NARROW_MAX: i64 = 2_000;
 
 /// An order as its projection last saw it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,6 +74,9 @@ pub struct Filter {
     pub number: Option<i64>,
     /// With this reference.
     pub reference: Option<String>,
+    /// Only those that these words of a person lead to: an id, a number, a reference, or an email
+    /// address or its beginning.
+    pub search: Option<String>,
     /// Placed then or later.
     pub placed_from: Option<Timestamp>,
     /// Placed before then.
@@ -133,9 +139,40 @@ impl Store {
         if filter.status.len() > STATUSES_MAX {
             return Err(Error::Refused(format!("at most {STATUSES_MAX} statuses can be listed")));
         }
-        let mut query = select(filter);
+        let mut query = match &filter.search {
+            Some(words) => select_found(filter, &self.finds(words).await?),
+            None => select(filter),
+        };
         let found = query.build().fetch_all(self.readers()).await?;
         Ok(found.iter().map(row).collect::<Result<_, _>>()?)
+    }
+
+    /// All that words may mean.
+    async fn finds(&self, words: &str) -> Result<Vec<Find>, Error> {
+        let words = words.trim();
+        let mut finds =
+            vec![Find::Is("id", words.to_owned()), Find::Is("reference", words.to_owned())];
+        if let Ok(number) = words.trim_start_matches('#').parse() {
+            finds.push(Find::Number(number));
+        }
+        let lower = words.to_lowercase();
+        for from in BTreeSet::from([words.to_owned(), lower]) {
+            // Behind every text that begins like this.
+            let to = format!("{from}\u{10ffff}");
+            let there: i64 = sqlx::query_scalar(
+                "SELECT count(*) FROM (SELECT 1 FROM order_row WHERE email >= $1 AND email < $2 \
+                 LIMIT $3)",
+            )
+            .bind(&from)
+            .bind(&to)
+            .bind(NARROW_MAX)
+            .fetch_one(self.readers())
+            .await?;
+            if there > 0 {
+                finds.push(Find::Email { from, to, narrow: there < NARROW_MAX });
+            }
+        }
+        Ok(finds)
     }
 
     /// How many orders there are in each status.
@@ -171,14 +208,70 @@ fn select(filter: &Filter) -> QueryBuilder<Sqlite> {
     query
 }
 
+/// One meaning of what a person typed.
+enum Find {
+    /// A column is this.
+    Is(&'static str, String),
+    /// The number is this.
+    Number(i64),
+    /// The email address is between two texts; `narrow` where few are.
+    Email { from: String, to: String, narrow: bool },
+}
+
+/// The statement of a search: a list for each meaning, merged, each order once. A `+` keeps SQLite
+/// from an index that would be the wrong one.
+fn select_found(filter: &Filter, finds: &[Find]) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::new("");
+    for (at, find) in finds.iter().enumerate() {
+        query.push(if at == 0 { "SELECT * FROM (" } else { " UNION SELECT * FROM (" });
+        query.push(SELECT);
+        let sorts = match find {
+            Find::Is(column, text) => {
+                query.push(column).push(" = ").push_bind(text.clone());
+                false
+            }
+            Find::Number(number) => {
+                query.push("number = ").push_bind(*number);
+                true
+            }
+            Find::Email { from, to, narrow } => {
+                let column = if *narrow { "email" } else { "+email" };
+                query.push(column).push(" >= ").push_bind(from.clone());
+                query.push(" AND ").push(column).push(" < ").push_bind(to.clone());
+                *narrow
+            }
+        };
+        let by = if sorts { "+id" } else { "id" };
+        query.push(" AND ").push(by).push(" < ").push_bind(after(filter));
+        for (at, status) in filter.status.iter().enumerate() {
+            query.push(if at == 0 { " AND +status IN (" } else { ", " }).push_bind(status.clone());
+        }
+        query.push(if filter.status.is_empty() { "" } else { ")" });
+        push_conditions(&mut query, filter);
+        query.push(" ORDER BY ").push(by).push(" DESC LIMIT ");
+        query.push_bind(filter.limit.min(LIST_MAX)).push(")");
+    }
+    query.push(" ORDER BY id DESC LIMIT ").push_bind(filter.limit.min(LIST_MAX));
+    query
+}
+
+/// Every id is below what this answers for the first page.
+fn after(filter: &Filter) -> String {
+    filter.after.clone().unwrap_or_else(|| "p".to_owned())
+}
+
 /// One list: only the conditions that the filter has, so that SQLite picks their index.
 fn push_list(query: &mut QueryBuilder<Sqlite>, filter: &Filter, status: Option<&str>) {
-    // Every id is below this one: the first page.
-    let after = filter.after.clone().unwrap_or_else(|| "p".to_owned());
-    query.push(SELECT).push("id < ").push_bind(after);
+    query.push(SELECT).push("id < ").push_bind(after(filter));
     if let Some(status) = status {
         query.push(" AND status = ").push_bind(status.to_owned());
     }
+    push_conditions(query, filter);
+    query.push(" ORDER BY id DESC LIMIT ").push_bind(filter.limit.min(LIST_MAX));
+}
+
+/// The conditions of a filter, but for statuses, search and page.
+fn push_conditions(query: &mut QueryBuilder<Sqlite>, filter: &Filter) {
     let texts = [
         (" AND payment_status = ", &filter.payment_status),
         (" AND fulfillment_status = ", &filter.fulfillment_status),
@@ -205,7 +298,6 @@ fn push_list(query: &mut QueryBuilder<Sqlite>, filter: &Filter, status: Option<&
     } else if filter.unfinished {
         query.push(" AND saga_step IS NOT NULL");
     }
-    query.push(" ORDER BY id DESC LIMIT ").push_bind(filter.limit.min(LIST_MAX));
 }
 
 /// Writes a row over what it was, inside of a projection's transaction.

@@ -129,7 +129,10 @@ impl Store {
         .bind(now.millis())
         .fetch_optional(&mut *transaction)
         .await?;
-        let Some(link) = link else { return Ok(None) };
+        let Some(link) = link else {
+            transaction.rollback().await?;
+            return Ok(None);
+        };
         let (row, secret) = new_session(link.try_get(0)?, split(link.try_get(1)?), None, now);
         insert(&mut transaction, &row, &secret).await?;
         transaction.commit().await?;

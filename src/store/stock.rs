@@ -2,7 +2,7 @@
 //! the stock item's actor, never from here.
 
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
 use super::{Error, LIST_MAX, Store};
 use crate::domain::id::Sku;
@@ -36,6 +36,10 @@ pub struct Row {
 pub struct Filter {
     /// Only of this SKU.
     pub sku: Option<Sku>,
+    /// Only of SKUs that begin like this.
+    pub prefix: Option<String>,
+    /// Only where units are held for orders that are being placed.
+    pub held: bool,
     /// Only at this location.
     pub location: Option<String>,
     /// Only with at most so many units sellable.
@@ -61,35 +65,44 @@ impl Store {
     /// # Errors
     /// [`Error`] of the store.
     pub async fn stock_levels(&self, filter: &Filter) -> Result<Vec<Row>, Error> {
-        let (sku, location) = match &filter.after {
-            Some((sku, location)) => (sku.as_str(), location.as_str()),
-            None => ("", ""),
-        };
-        // Two texts: with the SKU known, the primary key leads to it.
-        let text = if filter.sku.is_some() {
-            "SELECT sku, location, on_hand, reserved, allocated, incoming, sold, updated_at, \
-             version FROM stock_row WHERE sku = $3 AND (sku, location) > ($1, $2) \
-             AND ($4 IS NULL OR location = $4) \
-             AND ($5 IS NULL OR on_hand - reserved - allocated <= $5) \
-             ORDER BY sku, location LIMIT $6"
-        } else {
-            "SELECT sku, location, on_hand, reserved, allocated, incoming, sold, updated_at, \
-             version FROM stock_row WHERE (sku, location) > ($1, $2) \
-             AND ($4 IS NULL OR location = $4) \
-             AND ($5 IS NULL OR on_hand - reserved - allocated <= $5) \
-             ORDER BY sku, location LIMIT $6"
-        };
-        let found = sqlx::query(text)
-            .bind(sku)
-            .bind(location)
-            .bind(filter.sku.as_ref().map(Sku::as_str))
-            .bind(filter.location.as_deref())
-            .bind(filter.sellable_max)
-            .bind(filter.limit.min(LIST_MAX))
-            .fetch_all(self.readers())
-            .await?;
+        let found = select(filter).build().fetch_all(self.readers()).await?;
         found.iter().map(row).collect()
     }
+}
+
+/// Only the conditions that the filter has, so that SQLite walks the one index that fits: it
+/// begins where the page does, or behind it where the SKUs begin, and ends with them.
+fn select(filter: &Filter) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::new(
+        "SELECT sku, location, on_hand, reserved, allocated, incoming, sold, updated_at, version \
+         FROM stock_row",
+    );
+    let prefix = filter.prefix.as_deref().unwrap_or("");
+    let first = match &filter.after {
+        Some((sku, location)) if sku.as_str() >= prefix => (sku.as_str(), location.as_str()),
+        _ => (prefix, ""),
+    };
+    query.push(if filter.held {
+        " INDEXED BY stock_held WHERE reserved > 0 AND"
+    } else {
+        " WHERE"
+    });
+    query.push(" (sku, location) > (").push_bind(first.0.to_owned()).push(", ");
+    query.push_bind(first.1.to_owned()).push(")");
+    if !prefix.is_empty() {
+        query.push(" AND sku < ").push_bind(format!("{prefix}\u{10ffff}"));
+    }
+    if let Some(sku) = &filter.sku {
+        query.push(" AND sku = ").push_bind(sku.to_string());
+    }
+    if let Some(location) = &filter.location {
+        query.push(" AND location = ").push_bind(location.clone());
+    }
+    if let Some(max) = filter.sellable_max {
+        query.push(" AND on_hand - reserved - allocated <= ").push_bind(max);
+    }
+    query.push(" ORDER BY sku, location LIMIT ").push_bind(filter.limit.min(LIST_MAX));
+    query
 }
 
 /// Writes a row over what it was, inside of a projection's transaction.

@@ -18,6 +18,7 @@ mod lane;
 mod operator;
 mod process;
 mod sandbox_psp;
+mod search;
 mod session;
 mod shop;
 mod site;

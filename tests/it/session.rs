@@ -104,6 +104,23 @@ async fn a_link_signs_in_once_and_its_scopes_hold() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_many_who_use_a_link_at_once_one_is_signed_in() {
+    let (app, _, _dir) = by_hand().await;
+    let (url, token) = (app.url(), link(&app, &["admin"]).await);
+    let tries = (0..10).map(|_| {
+        let (url, body) = (url.clone(), json!({"link": token}));
+        tokio::spawn(async move { sign_in(&url, body).await.status })
+    });
+    let mut answers = Vec::new();
+    for one in tries.collect::<Vec<_>>() {
+        answers.push(one.await.unwrap());
+    }
+    answers.sort_unstable();
+    assert_eq!((answers[0], &answers[1..]), (201, &[401; 9][..]));
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn links_and_sessions_end_by_themselves() {
     let (app, clock, _dir) = by_hand().await;
     let (url, store) = (app.url(), app.node.store.clone());

@@ -172,6 +172,7 @@ async fn orders(store: &Store) {
     let all = order::Filter { limit: 10, ..Default::default() };
     let text = |text: &str| Some(text.to_owned());
     let statuses = vec!["stuck".to_owned(), "confirmed".to_owned()];
+    let two = statuses.clone();
     let page = order::Filter { after: text("ord_0005"), limit: 2, ..all.clone() };
     for (filter, expected) in [
         (all.clone(), &[6, 5, 4, 3, 2, 1][..]),
@@ -184,6 +185,19 @@ async fn orders(store: &Store) {
         (order::Filter { reference: text("PO-7"), ..all.clone() }, &[6]),
         (order::Filter { placed_from: Some(at(5_000)), ..all.clone() }, &[6, 5]),
         (order::Filter { placed_to: Some(at(2_000)), ..all.clone() }, &[1]),
+        (order::Filter { search: text("ord_0003"), ..all.clone() }, &[3]),
+        (order::Filter { search: text("#1001"), ..all.clone() }, &[4]),
+        (order::Filter { search: text("PO-7"), ..all.clone() }, &[6]),
+        (order::Filter { search: text(" Buyer1@ "), ..all.clone() }, &[5, 3, 1]),
+        (order::Filter { search: text("buyer%"), ..all.clone() }, &[]),
+        (order::Filter { search: text("buyer"), limit: 2, ..all.clone() }, &[6, 5]),
+        (
+            order::Filter { search: text("buyer"), after: text("ord_0005"), ..all.clone() },
+            &[4, 3, 2, 1],
+        ),
+        (order::Filter { search: text("buyer"), unfinished: true, ..all.clone() }, &[3, 2]),
+        (order::Filter { search: text("buyer1"), status: two.clone(), ..all.clone() }, &[]),
+        (order::Filter { search: text("buyer"), status: two, ..all.clone() }, &[4, 2]),
         (order::Filter { stuck: true, ..all.clone() }, &[2]),
         (order::Filter { unfinished: true, ..all.clone() }, &[3, 2]),
     ] {
@@ -204,12 +218,34 @@ async fn orders(store: &Store) {
     assert_eq!(store.orders(&order::Filter { stuck: true, ..all }).await.unwrap(), []);
 }
 
+#[tokio::test]
+async fn a_search_finds_the_newest_of_very_many() {
+    let (store, _dir) = fresh().await;
+    let rows: Vec<order::Row> = (1..=2_500).map(|n| order_row(n, "pending")).collect();
+    let step = Step { orders: &rows, ..Step::default() };
+    assert!(store.commit_projection("orders", 0, 10, step).await.unwrap());
+    // Half of them each; with "buyer" it is all, and the other way to find them.
+    for (words, ids) in
+        [("buyer1", [2_499, 2_497, 2_495, 2_493]), ("buyer", [2_500, 2_499, 2_498, 2_497])]
+    {
+        let mut found = Vec::new();
+        let search = Some(words.to_owned());
+        let mut filter = order::Filter { search, limit: 2, ..Default::default() };
+        for _ in 0..2 {
+            let page = store.orders(&filter).await.unwrap();
+            filter.after = page.last().map(|row| row.id.clone());
+            found.extend(page.iter().map(|row| row.total / 100));
+        }
+        assert_eq!(found, ids, "{words}");
+    }
+}
+
 async fn stock_levels(store: &Store) {
     let level = |name: &str, location: &str, on_hand| stock::Row {
         sku: sku(name),
         location: location.to_owned(),
         on_hand,
-        reserved: 1,
+        reserved: i64::from(name != "b2"),
         allocated: 1,
         incoming: 0,
         sold: 3,
@@ -230,9 +266,24 @@ async fn stock_levels(store: &Store) {
         stock::Filter { after: Some((sku("a1"), "east".to_owned())), limit: 2, ..all.clone() };
     let east = stock::Filter { location: Some("east".to_owned()), ..all.clone() };
     let low = stock::Filter { sellable_max: Some(1), ..all.clone() };
-    for (filter, expected) in
-        [(all, &[0, 1, 2, 3][..]), (page, &[1, 2]), (east, &[0, 2]), (low, &[0, 3])]
-    {
+    let begins = |text: &str| stock::Filter { prefix: Some(text.to_owned()), ..all.clone() };
+    let held = stock::Filter { held: true, ..all.clone() };
+    let held_later = stock::Filter { held: true, ..page.clone() };
+    let behind = stock::Filter { after: Some((sku("c3"), "west".to_owned())), ..begins("b") };
+    for (filter, expected) in [
+        (all.clone(), &[0, 1, 2, 3][..]),
+        (page, &[1, 2]),
+        (east, &[0, 2]),
+        (low, &[0, 3]),
+        (held, &[0, 1, 3]),
+        (held_later, &[1, 3]),
+        (begins("a"), &[0, 1]),
+        (begins("b2"), &[2]),
+        (begins("B"), &[]),
+        (stock::Filter { held: true, ..begins("b") }, &[]),
+        (stock::Filter { sku: Some(sku("a1")), held: true, ..all.clone() }, &[0, 1]),
+        (behind, &[]),
+    ] {
         let found = store.stock_levels(&filter).await.unwrap();
         let expected: Vec<_> = expected.iter().map(|at| rows[*at].clone()).collect();
         assert_eq!(found, expected, "{filter:?}");
