@@ -6,7 +6,7 @@ import { atMost, fill, h } from "./dom.js";
 import { count, several, tail } from "./format.js";
 import { listKeys } from "./keys.js";
 import { follows, live } from "./live.js";
-import { failed, flash, icon, loading, panel, until } from "./parts.js";
+import { failed, icon, loading, panel, until } from "./parts.js";
 import { go, link } from "./router.js";
 import { bar, setBar } from "./stock.js";
 
@@ -24,19 +24,17 @@ export function item(root, { parts }) {
     try {
       const next = await get(`/v1/admin/stock/${encodeURIComponent(sku)}`);
       if (known && next.version < known.version) return;
-      const changed = known && next.version > known.version;
       known = next;
       if (!body.isConnected) fill(root, body);
-      draw(changed);
+      draw();
     } catch (problem) {
       if (!known) fill(root, failed(problem, read), h("p", { class: "centered" }, h("a", { href: "#/stock", text: "All stock" })));
     }
   });
-  const draw = (changed) => {
+  const draw = () => {
     const held = body.contains(document.activeElement) ? document.activeElement.getAttribute("href") ?? document.activeElement.textContent : null;
     fill(body, head(known, name), levels(known, read), h("div", { class: "two loose" }, holds(known), allocations(known)));
     if (held) [...body.querySelectorAll("a, button")].find((one) => (one.getAttribute("href") ?? one.textContent) === held)?.focus({ preventScroll: true });
-    if (changed) flash(body.querySelector(".item-head"));
   };
   const subscription = live.subscribe("stock", { filter: { sku }, limit: 1 }, {
     changes: (list) => {
@@ -49,7 +47,7 @@ export function item(root, { parts }) {
   read();
   get(`/v1/admin/products/${encodeURIComponent(sku)}`).then((product) => {
     name = product.name;
-    if (known) draw(false);
+    if (known) draw();
   }, () => {});
   return {
     heading: sku,

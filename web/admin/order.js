@@ -163,11 +163,9 @@ class Page {
     this.#drawTimeline();
     this.#compare();
     if (this.#drawn.seq === shown.version && this.#drawn.version === now.version) return;
-    const news = this.#drawn.version && this.#drawn.version !== now.version && !asked;
     this.#drawn = { seq: shown.version, version: now.version };
     this.#drawHead(shown, Boolean(asked));
     fill(this.main, mainPart(shown));
-    if (news) flash(this.header);
   }
 
   #build() {
@@ -308,7 +306,7 @@ function mainPart(order) {
 
 function lines(order) {
   const { totals } = order;
-  const sum = (name, value, strong) => h("tr", { class: strong ? "strong" : "" }, h("th", { scope: "row", colspan: "4", class: "end", text: name }), h("td", { class: "end num", text: money(value) }));
+  const sum = (name, value, strong) => h("div", { class: strong ? "strong" : "" }, h("dt", { text: name }), h("dd", { class: "num", text: money(value) }));
   const rows = order.lines.map((line) => {
     const notes = [line.fulfilled ? `${line.fulfilled} out` : "", line.refunded ? `${line.refunded} refunded` : ""].filter(Boolean).join(", ");
     return h("tr", {},
@@ -321,13 +319,12 @@ function lines(order) {
   const column = (name, kind = "") => h("th", { scope: "col", class: kind, text: name });
   return panel(several(order.lines.length, "line"), null, h("table", { class: "list lines" },
     h("thead", {}, h("tr", {}, column("Name"), column("SKU", "c-sku"), column("Units", "end"), column("Price", "end c-price"), column("Total", "end"))),
-    h("tbody", {}, rows),
-    h("tfoot", {},
+    h("tbody", {}, rows)), h("dl", { class: "sums" },
       sum("Items", totals.items), sum(`Delivery: ${order.delivery.name}`, totals.delivery),
       totals.tax.amount ? sum(totals.tax_included ? "Tax, included" : "Tax", totals.tax) : null,
       sum("Total", totals.total, true),
       order.refunded.amount ? sum("Refunded", order.refunded) : null,
-      order.due.amount !== order.total.amount ? sum("Due in the end", order.due, true) : null)));
+      order.due.amount !== order.total.amount ? sum("Due in the end", order.due, true) : null));
 }
 
 function moneyPart(order) {

@@ -53,7 +53,7 @@ class Shelf {
     this.body = h("tbody");
     const column = (name, kind = "") => h("th", { scope: "col", class: kind, text: name });
     this.table = h("table", { class: "list stock-table" }, h("caption", { class: "unseen", text: "Levels by SKU and location" }),
-      h("thead", {}, h("tr", {}, column("SKU"), column("Location", "c-place"), column("On hand, by what it is promised to", "c-bar"), column("Sellable", "end"), column("Reserved", "end"), column("Allocated", "end"), column("On hand", "end c-hand"), column("Incoming", "end c-incoming"), column("Sold", "end c-sold"), column("Changed", "end c-time"))),
+      h("thead", {}, h("tr", {}, column("SKU"), column("Location", "c-place"), column("On hand, by what it is promised to", "c-bar"), column("Sellable", "end c-sellable"), column("Reserved", "end c-reserved"), column("Allocated", "end c-allocated"), column("On hand", "end c-hand"), column("Incoming", "end c-incoming"), column("Sold", "end c-sold"), column("Changed", "end c-time"))),
       this.body);
     this.state = h("div", { class: "list-state" });
     this.more = h("button", { class: "button", type: "button", text: "Show more", hidden: true, onclick: () => this.#load() });
