@@ -10,7 +10,7 @@ import { cancel, retry, skip } from "./order-actions.js";
 import { badge, failed, loading, panel, pips, when } from "./parts.js";
 import { link } from "./router.js";
 
-const ROWS_MAX = 100;
+const ROWS_MAX = 50;
 /** A saga that has not moved for so long, in milliseconds, waits for something. */
 const WAITS = 5000;
 
@@ -18,7 +18,7 @@ const WAITS = 5000;
 export function attention(root) {
   const body = h("div", { class: "attention" });
   fill(root, body);
-  const draw = atMost(300, () => {
+  const draw = atMost(1000, () => {
     if (!alarms.read) return fill(body, loading(8));
     const held = focusOf(body);
     fill(body, parts());

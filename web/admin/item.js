@@ -52,6 +52,7 @@ export function item(root, { parts }) {
   return {
     heading: sku,
     keys: { ...listKeys(() => [...body.querySelectorAll("[data-row] a")]), Escape: () => go("#/stock") },
+    reconnected: read,
     close() {
       subscription.close();
       clearInterval(timer);

@@ -164,7 +164,15 @@ async function start() {
     else route();
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => dispatchEvent(new Event("theme")));
-  live.addEventListener("state", drawConnection);
+  let lost = false;
+  live.addEventListener("state", () => {
+    drawConnection();
+    if (live.state === "open" && lost) {
+      alarms.refresh();
+      shown?.view.reconnected?.();
+    }
+    lost = live.state === "waiting" || (lost && live.state !== "open");
+  });
   live.addEventListener("signed-out", () => leave("Your session has ended. Sign in again."));
   calls.addEventListener("signed-out", () => session && leave("Your session has ended. Sign in again."));
   alarms.addEventListener("change", drawTally);

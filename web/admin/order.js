@@ -29,6 +29,7 @@ export function order(root, { parts, query }) {
     },
     help: [["←  →", "Earlier and later"], ["Home", "As it was placed"], ["End", "As it is now"]],
     update: ({ query: next }) => page.look(Number(next.get("seq")) || null),
+    reconnected: () => page.reread(),
     close: () => page.close(),
   };
 }
@@ -45,7 +46,7 @@ class Page {
   #again = false;
   #drawn = { seq: 0, version: 0 };
   #paint = perFrame(() => this.#draw());
-  #reread = atMost(150, () => this.#read());
+  reread = atMost(150, () => this.#read());
 
   constructor(id, root, seq) {
     this.#id = id;
@@ -54,9 +55,9 @@ class Page {
     fill(root, loading(8));
     this.subscription = live.subscribe("orders", { filter: { order: id }, limit: 1 }, {
       changes: (list) => {
-        if (list.some((change) => follows(this.#now?.version ?? 0, change) !== "stale")) this.#reread();
+        if (list.some((change) => follows(this.#now?.version ?? 0, change) !== "stale")) this.reread();
       },
-      resync: () => this.#reread(),
+      resync: () => this.reread(),
     });
     this.#read();
   }
@@ -91,7 +92,7 @@ class Page {
     this.#reading = false;
     if (this.#again) {
       this.#again = false;
-      this.#reread();
+      this.reread();
     }
   }
 
@@ -262,7 +263,7 @@ class Page {
 
   close() {
     this.subscription.close();
-    this.#reread.cancel();
+    this.reread.cancel();
     this.#paint.cancel();
   }
 }

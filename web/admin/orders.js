@@ -5,7 +5,7 @@ import { arrange, atMost, attr, fill, h, perFrame, text } from "./dom.js";
 import { money, orderName, several, title, words } from "./format.js";
 import { listKeys } from "./keys.js";
 import { live } from "./live.js";
-import { badge, empty, failed, flash, icon, loading, pips, setBadge, setPips, setWhen } from "./parts.js";
+import { badge, empty, failed, flashAll, icon, loading, pips, setBadge, setPips, setWhen } from "./parts.js";
 import { link, restate } from "./router.js";
 
 const STATUSES = ["pending", "awaiting_payment", "confirmed", "partially_fulfilled", "fulfilled", "completed", "cancelled", "stuck"];
@@ -13,7 +13,7 @@ const PAYMENTS = ["none", "requested", "unknown", "declined", "authorized", "par
 const FULFILLMENTS = ["unfulfilled", "partial", "fulfilled"];
 const PAGE = 50;
 /** The most rows of a list that nobody has paged in: older ones make room for new orders. */
-const LIVE_ROWS = 100;
+const LIVE_ROWS = 60;
 /** The most orders that wait behind the pill. */
 const NEW_MAX = 1000;
 const age = ({ placed_at: placed, id }) => `${placed} ${id}`;
@@ -33,6 +33,7 @@ export function orders(root, { query }) {
     },
     help: [["n", "Show new orders"]],
     update: ({ query: next }) => list.refilter(filterOf(next)),
+    reconnected: () => list.reconnected(),
     close: () => list.close(),
   };
 }
@@ -134,6 +135,11 @@ class List {
     this.#filter = filter;
     this.#reflect();
     this.#open();
+  }
+
+  /** Reads what could not be read while there was no connection. */
+  reconnected() {
+    if (this.#problem) this.#load();
   }
 
   /** Esc: out of the list first, then out of the search. */
@@ -320,10 +326,8 @@ class List {
     }
     this.#dirty.clear();
     arrange(this.body, ordered.map((one) => one.parts.element));
-    for (const one of ordered) {
-      if (one.changed) flash(one.parts.element);
-      one.changed = false;
-    }
+    flashAll(ordered.filter((one) => one.changed).map((one) => one.parts.element));
+    for (const one of ordered) one.changed = false;
     this.#pool.length = Math.min(this.#pool.length, LIVE_ROWS);
     const waits = this.#new.size;
     this.pill.hidden = waits === 0;

@@ -5,6 +5,7 @@ import { chart, SPAN } from "./chart.js";
 import { atMost, attr, fill, h, text } from "./dom.js";
 import { flow } from "./flow.js";
 import { count, millis, money, orderName, rate, words } from "./format.js";
+import { listKeys } from "./keys.js";
 import { live } from "./live.js";
 import { badge, empty, panel, pips, setBadge, setPips, setWhen } from "./parts.js";
 import { link } from "./router.js";
@@ -74,6 +75,7 @@ export function overview(root) {
   warn();
   return {
     heading: "Overview",
+    keys: listKeys(() => [...root.querySelectorAll(".latest:not([hidden]) a, .needs a")]),
     close() {
       for (const one of subscriptions) one.close();
       alarms.removeEventListener("change", warn);
@@ -175,7 +177,7 @@ function put(parts, order) {
 }
 
 function showNeeds(element) {
-  const row = (href, name, note, why) => h("li", {}, h("a", { href, text: name }), h("span", { class: "clip faint", title: why, text: why }), note);
+  const row = (href, name, note, why) => h("li", { data: { row: "" } }, h("a", { href, text: name }), h("span", { class: "clip faint", title: why, text: why }), note);
   const orders = [...alarms.stuck.values()].map((order) =>
     row(link(["orders", order.id]), orderName(order), badge("stuck"), order.alert ?? order.stuck_reason ?? words(order.saga_step)));
   const unknown = alarms.unknown.map((order) =>

@@ -157,7 +157,15 @@ export function facts(pairs) {
     h("div", {}, h("dt", { text: name }), h("dd", {}, value))));
 }
 
-/** Lets the colors of a row fade for a moment: it has changed. */
+/** The most rows that flash at a time: more would only flicker, and cost every frame. */
+const FLASHES_MAX = 10;
+
+/** Lets the colors of rows fade for a moment: they have changed. */
+export function flashAll(elements) {
+  if (elements.length <= FLASHES_MAX) for (const one of elements) flash(one);
+}
+
+/** Lets the colors of something fade for a moment: it has changed. */
 export function flash(element) {
   if (element.getAnimations().some((one) => one.animationName?.startsWith("flash"))) return;
   element.classList.remove("flash");

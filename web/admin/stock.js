@@ -5,7 +5,7 @@ import { arrange, atMost, attr, fill, h, perFrame, text } from "./dom.js";
 import { count } from "./format.js";
 import { listKeys } from "./keys.js";
 import { live } from "./live.js";
-import { empty, failed, flash, icon, loading, setWhen } from "./parts.js";
+import { empty, failed, flashAll, icon, loading, setWhen } from "./parts.js";
 import { link, restate } from "./router.js";
 
 /** What few means in the filter for what runs out. */
@@ -26,6 +26,7 @@ export function stock(root, { query }) {
       Escape: () => list.leave(),
     },
     update: ({ query: next }) => list.reask(next),
+    reconnected: () => list.reconnected(),
     close: () => list.close(),
   };
 }
@@ -81,6 +82,12 @@ class Shelf {
     this.#change(this.search.value, known(query.get("only") ?? ""));
   }
 
+  /** Reads what could not be read while there was no connection. */
+  reconnected() {
+    if (this.#problem) this.#load();
+  }
+
+  /** Esc: out of the list first, then out of the search. */
   leave() {
     if (this.body.contains(document.activeElement)) document.activeElement.blur();
     else if (this.#prefix) {
@@ -136,13 +143,15 @@ class Shelf {
 
   #paint() {
     const keys = [...this.#rows.keys()];
+    const news = [];
     for (const [key, one] of this.#rows) {
       const fresh = !one.parts;
       if (fresh) one.parts = makeRow();
       if (fresh || this.#dirty.has(key)) writeRow(one.parts, one.row);
-      if (one.changed) flash(one.parts.element);
+      if (one.changed) news.push(one.parts.element);
       one.changed = false;
     }
+    flashAll(news);
     if (this.body.childElementCount !== keys.length || this.#dirty.size) arrange(this.body, keys.map((key) => this.#rows.get(key).parts.element));
     this.#dirty.clear();
     const none = keys.length === 0;

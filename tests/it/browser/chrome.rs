@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,6 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
 use tokio::sync::{Mutex as AsyncMutex, oneshot};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
@@ -51,7 +50,7 @@ pub struct Chrome {
     sink: AsyncMutex<SplitSink<Socket, Message>>,
     heard: Arc<Mutex<Heard>>,
     next: Mutex<u64>,
-    _child: Child,
+    child: Child,
     _dir: TempDir,
 }
 
@@ -71,7 +70,6 @@ impl Chrome {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .kill_on_drop(true)
             .spawn();
         let child = child.unwrap_or_else(|error| {
             panic!("{program} does not start ({error}): scripts/test --needs installs it")
@@ -86,7 +84,7 @@ impl Chrome {
                 hear(&hears, serde_json::from_str(&text).unwrap());
             }
         });
-        Self { sink: AsyncMutex::new(sink), heard, next: Mutex::new(1), _child: child, _dir: dir }
+        Self { sink: AsyncMutex::new(sink), heard, next: Mutex::new(1), child, _dir: dir }
     }
 
     async fn ask(&self, session: Option<&str>, method: &str, parameters: Value) -> Value {
@@ -106,6 +104,13 @@ impl Chrome {
         let answer = answer.unwrap_or_else(|_| panic!("no answer to {method}")).unwrap();
         assert!(answer["error"].is_null(), "{method}: {}", answer["error"]);
         answer["result"].clone()
+    }
+}
+
+impl Drop for Chrome {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
