@@ -1,5 +1,10 @@
 //! The kontor binary: it hands the command line to the library.
 
+/// Many small things are made on one thread and dropped on another, and that for weeks: the
+/// system's allocator is slow at the first and keeps what it should give back after the second.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> std::process::ExitCode {
     kontor::cli::main()
 }

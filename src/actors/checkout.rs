@@ -25,6 +25,8 @@ use crate::store;
 
 /// How many SKUs are asked at once for one order.
 const SKUS_AT_ONCE: usize = 64;
+/// How often a cart is priced again because it was changed meanwhile.
+const SEALS_MAX: usize = 3;
 
 /// What a buyer asks for.
 #[derive(Debug)]
@@ -54,6 +56,14 @@ pub struct Placed {
     pub replayed: bool,
 }
 
+/// A cart that can no longer be changed.
+enum Cart {
+    /// It was spent just now, and this is what it comes to.
+    Sealed(order::Placed),
+    /// It was spent by an earlier checkout, whose order may not have come to be.
+    SealedBefore(cart::Cart),
+}
+
 /// Why nothing was placed.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say what each means")]
@@ -80,6 +90,15 @@ pub enum Refusal {
     Store(#[from] store::Error),
 }
 
+fn read_placed(view: host::View<'_, Order>) -> Placed {
+    Placed {
+        order: view.state.clone(),
+        seq: view.seq,
+        settled: view.state.settled(),
+        replayed: view.replayed,
+    }
+}
+
 fn of_cart(error: host::Error<cart::Rejection>) -> Refusal {
     Refusal::Host(match error {
         host::Error::Rejected(_) | host::Error::TryAgain => host::Error::TryAgain,
@@ -100,35 +119,25 @@ impl Node {
         if !self.payments.knows(&request.method.provider) {
             return Err(Refusal::UnknownProvider);
         }
-        let entity = cart::entity_id(request.cart);
-        let cart = self.carts.look(&entity, |view| view.state.clone()).await.map_err(of_cart)?;
-        if cart.currency().is_none() {
-            return Err(Refusal::CartNotFound);
-        }
-        // Asked first: an order that is on its way has taken the stock that a second look at the
-        // cart would miss, and a retry must find the order and not the cart.
         let order = OrderId(request.cart.0);
         let entity = order::entity_id(order);
-        let there = self.orders.look(&entity, |view| view.state.placed().is_some()).await;
-        let command = if there.map_err(Refusal::Host)? {
-            Command::Pay { method: request.method }
-        } else {
-            match cart.open(self.clock.now()) {
-                Ok(()) => {}
-                Err(cart::Rejection::Expired) => return Err(Refusal::CartExpired),
-                Err(_) => return Err(Refusal::CartSpent { order }),
+        let placed = match self.seal(&request).await? {
+            Cart::Sealed(placed) => {
+                let command = Command::Place { placed: placed.into(), method: request.method };
+                self.orders.create(&entity, command, request.cause, read_placed).await
             }
-            let placed = self.freeze(order, &cart, request.expected_total).await?.into();
-            Command::Place { placed, method: request.method }
+            Cart::SealedBefore(cart) => {
+                let there = self.orders.look(&entity, |view| view.state.placed().is_some()).await;
+                let command = if there.map_err(Refusal::Host)? {
+                    Command::Pay { method: request.method }
+                } else {
+                    let placed = self.freeze(order, &cart, request.expected_total).await?.into();
+                    Command::Place { placed, method: request.method }
+                };
+                self.orders.ask(&entity, command, request.cause, read_placed).await
+            }
         };
-        let read = |view: host::View<'_, Order>| Placed {
-            order: view.state.clone(),
-            seq: view.seq,
-            settled: view.state.settled(),
-            replayed: view.replayed,
-        };
-        let asked = self.orders.ask(&entity, command, request.cause, read).await;
-        let placed = asked.map_err(|error| match error {
+        let placed = placed.map_err(|error| match error {
             host::Error::Rejected(order::Rejection::InProgress) => Refusal::InProgress { order },
             host::Error::Rejected(order::Rejection::NotPayable { .. }) => {
                 Refusal::CartSpent { order }
@@ -138,15 +147,40 @@ impl Node {
         match request.patience {
             Some(patience) if !placed.settled => {
                 let replayed = placed.replayed;
-                let waited = self.orders.wait(&entity, patience, Order::settled, read).await;
+                let waited = self.orders.wait(&entity, patience, Order::settled, read_placed).await;
                 waited.map(|placed| Placed { replayed, ..placed }).map_err(Refusal::Host)
             }
             _ => Ok(placed),
         }
     }
 
-    /// Prices a cart for good, and looks whether there is stock for it, so that the buyer of a
-    /// cart that cannot be filled keeps the cart.
+    /// Spends a cart at the version that was priced, so that what its buyer was told last is what
+    /// is ordered. Before that no order can be there; after it only an order of what was priced.
+    async fn seal(&self, request: &Request) -> Result<Cart, Refusal> {
+        let (entity, order) = (cart::entity_id(request.cart), OrderId(request.cart.0));
+        for _ in 0..SEALS_MAX {
+            let read = |view: host::View<'_, cart::Cart>| (view.state.clone(), view.seq);
+            let (cart, seq) = self.carts.look(&entity, read).await.map_err(of_cart)?;
+            match cart.open(self.clock.now()) {
+                Ok(()) => {}
+                Err(cart::Rejection::Expired) => return Err(Refusal::CartExpired),
+                Err(cart::Rejection::Spent { .. }) => return Ok(Cart::SealedBefore(cart)),
+                Err(_) => return Err(Refusal::CartNotFound),
+            }
+            let placed = self.freeze(order, &cart, request.expected_total).await?;
+            self.look_for_stock(&placed).await?;
+            let cause = Cause { idempotency: None, ..request.cause.clone() };
+            let spend = cart::Command::Spend { order };
+            let spent = self.carts.ask_if(&entity, Some(seq), spend, cause, |_| ()).await;
+            // Another version: it was changed meanwhile, or another checkout was first.
+            if spent.map_err(of_cart)?.is_ok() {
+                return Ok(Cart::Sealed(placed));
+            }
+        }
+        Err(Refusal::Host(host::Error::TryAgain))
+    }
+
+    /// Prices a cart for good.
     async fn freeze(
         &self,
         order: OrderId,
@@ -166,7 +200,7 @@ impl Node {
         if expected.is_some_and(|expected| expected != total) {
             return Err(Refusal::Changed { total });
         }
-        let placed = order::Placed {
+        Ok(order::Placed {
             order,
             currency,
             email: email.to_owned(),
@@ -180,11 +214,10 @@ impl Node {
             capture: self.settings.capture,
             deadline_at: self.clock.now() + Span::from_secs(self.settings.payment_deadline_secs),
             hold: Span::from_secs(self.settings.hold_secs),
-        };
-        self.look_for_stock(&placed).await?;
-        Ok(placed)
+        })
     }
 
+    /// Looks whether there is stock, so that the buyer of a cart that cannot be filled keeps it.
     async fn look_for_stock(&self, placed: &order::Placed) -> Result<(), Refusal> {
         let mut units: BTreeMap<Sku, i64> = BTreeMap::new();
         for line in &placed.lines {
@@ -207,7 +240,7 @@ impl Node {
         Err(Refusal::OutOfStock(short))
     }
 
-    /// Holds stock for an order, all of it or none, and spends its cart.
+    /// Holds stock for an order, all of it or none.
     pub(super) async fn reserve(
         &self,
         order: OrderId,
@@ -228,12 +261,10 @@ impl Node {
                 };
                 self.reserve_one(sku, reserve)
             });
-            let spent = self.spend_cart(order);
-            let asked = stream::iter(asked).buffer_unordered(SKUS_AT_ONCE).collect::<Vec<_>>();
-            let (answers, spent) = tokio::join!(asked, spent);
+            let answers = stream::iter(asked).buffer_unordered(SKUS_AT_ONCE).collect::<Vec<_>>();
             let mut shortages = Vec::new();
-            let mut again = !spent;
-            for answer in answers {
+            let mut again = false;
+            for answer in answers.await {
                 match answer {
                     Ok(()) => {}
                     Err(Short::Of(shortage)) => shortages.push(shortage),
@@ -241,11 +272,11 @@ impl Node {
                     Err(Short::TryAgain) => again = true,
                 }
             }
-            if !shortages.is_empty() && spent {
+            if !shortages.is_empty() {
                 shortages.sort_by(|a, b| a.sku.cmp(&b.sku));
                 return teller.tell(Command::OutOfStock { generation, shortages });
             }
-            if !again && shortages.is_empty() {
+            if !again {
                 return teller.tell(Command::Reserved { generation });
             }
             backoff.pause().await;
@@ -266,13 +297,6 @@ impl Node {
             }
             Err(_) => Err(Short::TryAgain),
         }
-    }
-
-    async fn spend_cart(&self, order: OrderId) -> bool {
-        let entity = cart::entity_id(CartId(order.0));
-        let command = cart::Command::Spend { order };
-        let spent = self.carts.ask(&entity, command, saga(), |_| ()).await;
-        matches!(spent, Ok(()) | Err(host::Error::Rejected(_)))
     }
 
     /// Turns an order's holds into allocations and draws its number.

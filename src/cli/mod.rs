@@ -61,6 +61,7 @@ enum Command {
     Restore(restore::Args),
     Key(key::Args),
     SignIn(sign_in::Args),
+    SignOut(sign_in::OutArgs),
     Config(config::Args),
     SandboxPsp(sandbox_psp::Args),
     /// Print the OpenAPI document
@@ -138,6 +139,7 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Restore(args) => Ok(restore::run(args).await),
         Command::Key(args) => key::run(args).await,
         Command::SignIn(args) => sign_in::run(args).await,
+        Command::SignOut(args) => sign_in::run_out(args).await,
         Command::Config(args) => config::run(&args),
         Command::SandboxPsp(args) => sandbox_psp::run(args).await,
         Command::Openapi => {

@@ -1,6 +1,6 @@
-//! `kontor sign-in`: one-time links that sign a browser in to the admin page, straight in the data
-//! folder, whether or not a server runs on it. `kontor serve` and `kontor demo` make theirs here,
-//! too.
+//! `kontor sign-in` and `kontor sign-out`: one-time links that sign a browser in to the admin page,
+//! and the end of sessions, straight in the data folder, whether or not a server runs on it.
+//! `kontor serve` and `kontor demo` make their links here, too.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -61,6 +61,47 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
         println!("{link}");
         eprintln!("it works once, within 15 minutes");
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// End sessions of the admin page
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Without an id all sessions end, and links that were not used yet no longer work. A server that runs
+on the folder takes note within 5 seconds. API keys stay: kontor key revoke.
+
+Examples:
+  kontor sign-out
+  kontor sign-out --data /srv/shop 5f0c…")]
+pub struct OutArgs {
+    /// One session, as the log and the journal name it
+    pub id: Option<String>,
+    /// The data folder
+    #[arg(long, value_name = "DIR", default_value = "data")]
+    pub data: PathBuf,
+}
+
+/// Ends sessions.
+///
+/// # Errors
+/// [`Error`]: the folder cannot be opened, or there is no such session.
+pub async fn run_out(args: OutArgs) -> Result<ExitCode, Error> {
+    let store = Store::open_beside_up_to_date(&args.data).await?;
+    let said = match &args.id {
+        Some(id) => {
+            let id = id.trim_start_matches("session:");
+            match store.end_session(id).await? {
+                true => "ended".to_owned(),
+                false => return Err(Error::Usage(format!("there is no session {id}"))),
+            }
+        }
+        None => {
+            let (sessions, links) = store.end_all_sessions().await?;
+            format!("{sessions} sessions ended, {links} links taken back")
+        }
+    };
+    store.close().await;
+    eprintln!("{said}");
     Ok(ExitCode::SUCCESS)
 }
 

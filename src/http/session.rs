@@ -96,31 +96,36 @@ impl Sessions {
 pub struct Tries(Mutex<HashMap<IpAddr, (u32, Instant)>>);
 
 impl Tries {
-    /// Refuses an address that was wrong too often within the last minute.
-    fn check(&self, from: IpAddr) -> Result<(), Error> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match all.get(&from) {
-            Some((count, since)) if *count >= TRIES_MAX && since.elapsed() < TRIES_PER => {
-                let detail = "too many wrong links and keys came from this address";
-                Err(Error::new(Code::TooManyTries, detail))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Counts a wrong try. When there are too many addresses, the new ones share one count.
-    fn wrong(&self, from: IpAddr) {
+    /// Counts a try as wrong, before anybody knows: tries at the same time are counted, too. When
+    /// there are too many addresses, the new ones share one count.
+    ///
+    /// # Errors
+    /// 429 for an address that was wrong too often within the minute.
+    fn begin(&self, from: IpAddr) -> Result<(), Error> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= ADDRESSES_MAX && !all.contains_key(&from) {
             all.retain(|_, (_, since)| since.elapsed() < TRIES_PER);
         }
         let room = all.len() < ADDRESSES_MAX || all.contains_key(&from);
         let from = if room { from } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
-        let entry = all.entry(from).or_insert_with(|| (0, Instant::now()));
-        if entry.1.elapsed() >= TRIES_PER {
-            *entry = (0, Instant::now());
+        let (count, since) = all.entry(from).or_insert_with(|| (0, Instant::now()));
+        if since.elapsed() >= TRIES_PER {
+            (*count, *since) = (0, Instant::now());
         }
-        entry.0 += 1;
+        if *count >= TRIES_MAX {
+            let detail = "too many wrong links and keys came from this address";
+            return Err(Error::new(Code::TooManyTries, detail));
+        }
+        *count += 1;
+        Ok(())
+    }
+
+    /// Takes a try back that was right.
+    fn right(&self, from: IpAddr) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((count, _)) = all.get_mut(&from) {
+            *count = count.saturating_sub(1);
+        }
     }
 }
 
@@ -227,7 +232,7 @@ pub async fn create_session(
         must_be_same_origin(request.headers())?;
     }
     let (shared, from) = (call.shared(), peer(&request));
-    shared.tries.check(from)?;
+    shared.tries.begin(from)?;
     let store = &call.node().store;
     let made = match body.value {
         SignIn { link: Some(link), key: None } => store.sign_in_by_link(&link, call.now()).await?,
@@ -238,10 +243,10 @@ pub async fn create_session(
         _ => return Err(Error::field("", "must have either link or key")),
     };
     let Some((row, secret)) = made else {
-        shared.tries.wrong(from);
         let detail = "the link or key is not known, was used or revoked, or is too old";
         return Err(Error::new(Code::Unauthorized, detail));
     };
+    shared.tries.right(from);
     tracing::info!(session = row.id, name = row.name, scopes = ?row.scopes, "signed in");
     let age = LASTS.millis() / 1000;
     Ok(HttpResponse::Created()
@@ -312,7 +317,8 @@ mod tests {
 
     #[test]
     fn a_request_is_of_this_host_only_if_its_browser_says_so() {
-        let table: &[(&[(&'static str, &str)], Option<bool>)] = &[
+        type Given = &'static [(&'static str, &'static str)];
+        let table: &[(Given, Option<bool>)] = &[
             (&[("host", "shop.example")], None),
             (&[("host", "shop.example"), ("origin", "https://shop.example")], Some(true)),
             (&[("host", "shop.example:443"), ("origin", "https://Shop.example")], Some(true)),
@@ -353,15 +359,16 @@ mod tests {
         let tries = Tries::default();
         let ip = |n: u32| IpAddr::V4(n.into());
         for _ in 0..TRIES_MAX {
-            assert!(tries.check(ip(1)).is_ok());
-            tries.wrong(ip(1));
+            assert!(tries.begin(ip(1)).is_ok());
+            assert!(tries.begin(ip(2)).is_ok());
+            tries.right(ip(2));
         }
-        assert_eq!(tries.check(ip(1)).unwrap_err().code(), Code::TooManyTries);
-        assert!(tries.check(ip(2)).is_ok());
+        assert_eq!(tries.begin(ip(1)).unwrap_err().code(), Code::TooManyTries);
+        assert!(tries.begin(ip(2)).is_ok());
         for n in 0..20_000 {
-            tries.wrong(ip(n));
+            let _counted = tries.begin(ip(n));
         }
         assert!(tries.0.lock().unwrap().len() <= ADDRESSES_MAX + 1);
-        assert!(tries.check(ip(1)).is_err());
+        assert!(tries.begin(ip(1)).is_err());
     }
 }

@@ -137,7 +137,7 @@ impl Store {
     pub async fn keys(&self) -> Result<Vec<Row>, Error> {
         let found = sqlx::query(
             "SELECT id, name, scopes, created_at, revoked_at FROM api_key \
-             ORDER BY created_at DESC, id LIMIT $1",
+             ORDER BY created_at DESC, id LIMIT +$1",
         )
         .bind(LIST_MAX)
         .fetch_all(self.readers())

@@ -11,6 +11,7 @@ mod cart;
 pub mod journal;
 pub mod key;
 pub mod maintenance;
+mod many;
 mod open;
 pub mod order;
 pub mod product;

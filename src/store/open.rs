@@ -202,6 +202,8 @@ fn writer(dir: &Path) -> SqliteConnectOptions {
         .pragma("wal_autocheckpoint", "4000")
         // A log that a long read let grow is cut back to this many bytes.
         .pragma("journal_size_limit", "67108864")
+        // Room for every text of the journal's and the projections' statements.
+        .statement_cache_capacity(256)
 }
 
 /// FULL: the log is synced at every commit, so that what is acknowledged survives a power cut.

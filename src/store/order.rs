@@ -1,10 +1,12 @@
 //! Rows of orders: a read model for lists and counts. An order's truth is its events.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
+use super::many::Texts;
 use super::{Error, LIST_MAX, Store};
 use crate::domain::time::Timestamp;
 
@@ -102,21 +104,22 @@ macro_rules! columns {
 const SELECT: &str = concat!("SELECT ", columns!(), " FROM order_row WHERE ");
 
 /// Not `INSERT OR REPLACE`: that writes every index anew, this one those whose columns changed.
-const UPSERT: &str = concat!(
-    "INSERT INTO order_row (",
-    columns!(),
-    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, \
-     $19, $20) ON CONFLICT (id) DO UPDATE SET \
-     number = excluded.number, status = excluded.status, payment_status = \
-     excluded.payment_status, fulfillment_status = excluded.fulfillment_status, email \
-     = excluded.email, country = excluded.country, currency = excluded.currency, \
-     total = excluded.total, captured = excluded.captured, refunded = \
-     excluded.refunded, line_count = excluded.line_count, item_count = \
-     excluded.item_count, reference = excluded.reference, saga_step = \
-     excluded.saga_step, stuck_reason = excluded.stuck_reason, alert = \
-     excluded.alert, placed_at = excluded.placed_at, updated_at = \
-     excluded.updated_at, version = excluded.version"
-);
+static PUT: LazyLock<Texts> = LazyLock::new(|| {
+    Texts::new(
+        concat!("INSERT INTO order_row (", columns!(), ") VALUES "),
+        "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        " ON CONFLICT (id) DO UPDATE SET \
+         number = excluded.number, status = excluded.status, payment_status = \
+         excluded.payment_status, fulfillment_status = excluded.fulfillment_status, email \
+         = excluded.email, country = excluded.country, currency = excluded.currency, \
+         total = excluded.total, captured = excluded.captured, refunded = \
+         excluded.refunded, line_count = excluded.line_count, item_count = \
+         excluded.item_count, reference = excluded.reference, saga_step = \
+         excluded.saga_step, stuck_reason = excluded.stuck_reason, alert = \
+         excluded.alert, placed_at = excluded.placed_at, updated_at = \
+         excluded.updated_at, version = excluded.version",
+    )
+});
 
 impl Store {
     /// The order of this id.
@@ -161,7 +164,7 @@ impl Store {
             let to = format!("{from}\u{10ffff}");
             let there: i64 = sqlx::query_scalar(
                 "SELECT count(*) FROM (SELECT 1 FROM order_row WHERE email >= $1 AND email < $2 \
-                 LIMIT $3)",
+                 LIMIT +$3)",
             )
             .bind(&from)
             .bind(&to)
@@ -248,10 +251,10 @@ fn select_found(filter: &Filter, finds: &[Find]) -> QueryBuilder<Sqlite> {
         }
         query.push(if filter.status.is_empty() { "" } else { ")" });
         push_conditions(&mut query, filter);
-        query.push(" ORDER BY ").push(by).push(" DESC LIMIT ");
+        query.push(" ORDER BY ").push(by).push(" DESC LIMIT +");
         query.push_bind(filter.limit.min(LIST_MAX)).push(")");
     }
-    query.push(" ORDER BY id DESC LIMIT ").push_bind(filter.limit.min(LIST_MAX));
+    query.push(" ORDER BY id DESC LIMIT +").push_bind(filter.limit.min(LIST_MAX));
     query
 }
 
@@ -300,35 +303,35 @@ fn push_conditions(query: &mut QueryBuilder<Sqlite>, filter: &Filter) {
     }
 }
 
-/// Writes a row over what it was, inside of a projection's transaction.
+/// Writes rows over what they were, inside of a projection's transaction.
 pub(in crate::store) async fn put(
     connection: &mut SqliteConnection,
-    row: &Row,
+    rows: &[Row],
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(UPSERT)
-        .bind(row.id.as_str())
-        .bind(row.number)
-        .bind(row.status.as_str())
-        .bind(row.payment_status.as_str())
-        .bind(row.fulfillment_status.as_str())
-        .bind(row.email.as_str())
-        .bind(row.country.as_deref())
-        .bind(row.currency.as_str())
-        .bind(row.total)
-        .bind(row.captured)
-        .bind(row.refunded)
-        .bind(row.line_count)
-        .bind(row.item_count)
-        .bind(row.reference.as_deref())
-        .bind(row.saga_step.as_deref())
-        .bind(row.stuck_reason.as_deref())
-        .bind(row.alert.as_deref())
-        .bind(row.placed_at.millis())
-        .bind(row.updated_at.millis())
-        .bind(row.version)
-        .execute(connection)
-        .await?;
-    Ok(())
+    PUT.run(connection, rows, |query, row: &Row| {
+        query
+            .bind(row.id.as_str())
+            .bind(row.number)
+            .bind(row.status.as_str())
+            .bind(row.payment_status.as_str())
+            .bind(row.fulfillment_status.as_str())
+            .bind(row.email.as_str())
+            .bind(row.country.as_deref())
+            .bind(row.currency.as_str())
+            .bind(row.total)
+            .bind(row.captured)
+            .bind(row.refunded)
+            .bind(row.line_count)
+            .bind(row.item_count)
+            .bind(row.reference.as_deref())
+            .bind(row.saga_step.as_deref())
+            .bind(row.stuck_reason.as_deref())
+            .bind(row.alert.as_deref())
+            .bind(row.placed_at.millis())
+            .bind(row.updated_at.millis())
+            .bind(row.version)
+    })
+    .await
 }
 
 fn row(found: &SqliteRow) -> Result<Row, sqlx::Error> {

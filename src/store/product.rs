@@ -60,12 +60,12 @@ impl Store {
             "SELECT sku, name, description, category, prices, tax_rate, active, version \
              FROM product WHERE category = $2 AND sku > $1 AND ($3 IS NULL OR active = $3) \
              AND ($4 IS NULL OR instr(lower(name), $4) > 0 OR instr(lower(sku), $4) > 0) \
-             ORDER BY sku LIMIT $5"
+             ORDER BY sku LIMIT +$5"
         } else {
             "SELECT sku, name, description, category, prices, tax_rate, active, version \
              FROM product WHERE sku > $1 AND ($3 IS NULL OR active = $3) \
              AND ($4 IS NULL OR instr(lower(name), $4) > 0 OR instr(lower(sku), $4) > 0) \
-             ORDER BY sku LIMIT $5"
+             ORDER BY sku LIMIT +$5"
         };
         let found = sqlx::query(text)
             .bind(filter.after.as_ref().map_or("", Sku::as_str))

@@ -79,12 +79,8 @@ impl Store {
         if moved.rows_affected() == 0 {
             return Ok(false);
         }
-        for row in step.orders {
-            order::put(&mut write, row).await?;
-        }
-        for row in step.stock {
-            stock::put(&mut write, row).await?;
-        }
+        order::put(&mut write, step.orders).await?;
+        stock::put(&mut write, step.stock).await?;
         for letter in step.dead {
             sqlx::query(
                 "INSERT INTO dead_letter (projection, shard, pos, entity, reason, at) \
@@ -129,7 +125,7 @@ impl Store {
     pub async fn dead_letters(&self, after: i64, limit: u32) -> Result<Vec<DeadLetter>, Error> {
         let found = sqlx::query(
             "SELECT id, projection, shard, pos, entity, reason, at FROM dead_letter \
-             WHERE id > $1 ORDER BY id LIMIT $2",
+             WHERE id > $1 ORDER BY id LIMIT +$2",
         )
         .bind(after)
         .bind(limit.min(LIST_MAX))

@@ -87,7 +87,7 @@ impl Store {
         .await?;
         let query = sqlx::query(
             "DELETE FROM sign_in_link WHERE hash IN \
-             (SELECT hash FROM sign_in_link ORDER BY expires_at DESC LIMIT -1 OFFSET $1)",
+             (SELECT hash FROM sign_in_link ORDER BY expires_at DESC LIMIT -1 OFFSET +$1)",
         );
         self.write(query.bind(LINKS_MAX)).await?;
         Ok(token)
@@ -214,13 +214,22 @@ impl Store {
         Ok(found.is_some())
     }
 
-    /// Ends a session.
+    /// Ends all sessions and takes back all links that were not used; answers how many sessions
+    /// and links there were.
     ///
     /// # Errors
     /// [`Error`] of the store.
-    pub async fn end_session(&self, id: &str) -> Result<(), Error> {
-        self.write(sqlx::query("DELETE FROM session WHERE id = $1").bind(id)).await?;
-        Ok(())
+    pub async fn end_all_sessions(&self) -> Result<(u64, u64), Error> {
+        let links = self.write(sqlx::query("DELETE FROM sign_in_link")).await?;
+        Ok((self.write(sqlx::query("DELETE FROM session")).await?, links))
+    }
+
+    /// Ends a session; `false` if there is none of this id.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn end_session(&self, id: &str) -> Result<bool, Error> {
+        Ok(self.write(sqlx::query("DELETE FROM session WHERE id = $1").bind(id)).await? > 0)
     }
 }
 
@@ -261,7 +270,7 @@ async fn insert(
         .await?;
     sqlx::query(
         "DELETE FROM session WHERE hash IN \
-         (SELECT hash FROM session ORDER BY seen_at DESC LIMIT -1 OFFSET $1)",
+         (SELECT hash FROM session ORDER BY seen_at DESC LIMIT -1 OFFSET +$1)",
     )
     .bind(SESSIONS_MAX - 1)
     .execute(&mut *connection)

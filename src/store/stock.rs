@@ -1,9 +1,12 @@
 //! Rows of stock levels, one per SKU and location: a read model. What may be sold is decided by
 //! the stock item's actor, never from here.
 
+use std::sync::LazyLock;
+
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
+use super::many::Texts;
 use super::{Error, LIST_MAX, Store};
 use crate::domain::id::Sku;
 use crate::domain::time::Timestamp;
@@ -101,31 +104,37 @@ fn select(filter: &Filter) -> QueryBuilder<Sqlite> {
     if let Some(max) = filter.sellable_max {
         query.push(" AND on_hand - reserved - allocated <= ").push_bind(max);
     }
-    query.push(" ORDER BY sku, location LIMIT ").push_bind(filter.limit.min(LIST_MAX));
+    query.push(" ORDER BY sku, location LIMIT +").push_bind(filter.limit.min(LIST_MAX));
     query
 }
 
-/// Writes a row over what it was, inside of a projection's transaction.
+static PUT: LazyLock<Texts> = LazyLock::new(|| {
+    Texts::new(
+        "INSERT OR REPLACE INTO stock_row (sku, location, on_hand, reserved, allocated, incoming, \
+         sold, updated_at, version) VALUES ",
+        "(?,?,?,?,?,?,?,?,?)",
+        "",
+    )
+});
+
+/// Writes rows over what they were, inside of a projection's transaction.
 pub(in crate::store) async fn put(
     connection: &mut SqliteConnection,
-    row: &Row,
+    rows: &[Row],
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "INSERT OR REPLACE INTO stock_row (sku, location, on_hand, reserved, allocated, incoming, \
-         sold, updated_at, version) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-    )
-    .bind(row.sku.as_str())
-    .bind(row.location.as_str())
-    .bind(row.on_hand)
-    .bind(row.reserved)
-    .bind(row.allocated)
-    .bind(row.incoming)
-    .bind(row.sold)
-    .bind(row.updated_at.millis())
-    .bind(row.version)
-    .execute(connection)
-    .await?;
-    Ok(())
+    PUT.run(connection, rows, |query, row: &Row| {
+        query
+            .bind(row.sku.as_str())
+            .bind(row.location.as_str())
+            .bind(row.on_hand)
+            .bind(row.reserved)
+            .bind(row.allocated)
+            .bind(row.incoming)
+            .bind(row.sold)
+            .bind(row.updated_at.millis())
+            .bind(row.version)
+    })
+    .await
 }
 
 fn row(found: &SqliteRow) -> Result<Row, Error> {

@@ -70,7 +70,7 @@ impl Store {
     pub async fn due_webhooks(&self, until: Timestamp, limit: u32) -> Result<Vec<Row>, Error> {
         let found = sqlx::query(
             "SELECT id, attempts, provider, notice_id, received_at, body, reason, next_try_at \
-             FROM parked_webhook WHERE next_try_at <= $1 ORDER BY next_try_at, id LIMIT $2",
+             FROM parked_webhook WHERE next_try_at <= $1 ORDER BY next_try_at, id LIMIT +$2",
         )
         .bind(until.millis())
         .bind(limit.min(LIST_MAX))
@@ -101,7 +101,7 @@ impl Store {
     pub async fn parked_webhooks(&self, after: i64, limit: u32) -> Result<Vec<Row>, Error> {
         let found = sqlx::query(
             "SELECT id, attempts, provider, notice_id, received_at, body, reason, next_try_at \
-             FROM parked_webhook WHERE id > $1 ORDER BY id LIMIT $2",
+             FROM parked_webhook WHERE id > $1 ORDER BY id LIMIT +$2",
         )
         .bind(after)
         .bind(limit.min(LIST_MAX))

@@ -100,6 +100,9 @@ impl Books {
         if matches!(event, order::Event::Confirmed { .. }) && self.shards == 1 {
             self.check_allocated(key, record);
         }
+        if let order::Event::Placed { placed, .. } = &event {
+            self.check_placed(key, record, placed);
+        }
         self.orders.take(key, record, &event, &mut self.findings);
         self.orders.shrink();
         Ok(())
@@ -137,50 +140,19 @@ impl Books {
             self.carts.all.entry(key).or_default().broken = true;
             return Ok(());
         };
-        let spent = self.carts.take(key, record, &event, &mut self.findings);
-        if let Some(cart) = spent {
-            self.checked.carts_spent += 1;
-            self.check_spent(journal, key, record, &cart).await?;
-        }
+        self.carts.take(key, record, &event, &mut self.findings);
         self.carts.shrink();
         Ok(())
     }
 
-    /// A cart that is being spent has become the order that has its key, and its lines.
-    async fn check_spent(
-        &mut self,
-        journal: &dyn Journal,
-        key: Key,
-        record: &Record,
-        cart: &Cart,
-    ) -> Result<(), ReadError> {
-        let mut add = |message: String| {
-            self.findings.add(Invariant::I1, &record.entity, &[record.pos], message);
+    /// An order is placed after its cart was spent on it, and has the cart's lines.
+    fn check_placed(&mut self, key: Key, record: &Record, placed: &Placed) {
+        let fault = match self.carts.sealed.remove(&key) {
+            None => "it was placed, but its cart was not spent on it first",
+            Some(cart) if !same_lines(&cart, placed) => "its lines are not those of its cart",
+            Some(_) => return,
         };
-        if cart.spent_on() != Some(OrderId(key)) {
-            add("it was spent on an order with another key".to_owned());
-        }
-        let id = order::entity_id(OrderId(key));
-        let Some(entry) = self.orders.all.get_mut(&key) else {
-            add(format!("it was spent, but {id} was never placed"));
-            return Ok(());
-        };
-        entry.cart_spent = true;
-        let (seq, broken) = (entry.seq, entry.broken);
-        let placed = match self.orders.awake(key).and_then(|order| order.placed().cloned()) {
-            None if !broken => replay::<Order>(journal, &id, seq)
-                .await?
-                .and_then(|folded| folded.state.placed().cloned()),
-            placed => placed,
-        };
-        // A line may have been added after the cart was read and before it was spent.
-        if let Some(placed) = placed
-            && !same_lines(cart, &placed)
-            && !once_same(journal, record, &placed).await?
-        {
-            add(format!("the lines that were frozen in {id} were never its own"));
-        }
-        Ok(())
+        self.findings.add(Invariant::I1, &record.entity, &[record.pos], fault);
     }
 
     fn take_stock(&mut self, record: &Record) {
@@ -311,29 +283,4 @@ pub(super) async fn replay<N: Noun>(
             return Ok(Some(folded));
         }
     }
-}
-
-/// Whether a cart has had an order's lines at any time before it was spent.
-async fn once_same(
-    journal: &dyn Journal,
-    spent: &Record,
-    placed: &Placed,
-) -> Result<bool, ReadError> {
-    let mut cart = Cart::default();
-    let mut seq = 0;
-    while seq < spent.seq {
-        let page = journal.read_entity(&spent.entity, seq, PAGE).await?;
-        for record in &page {
-            let Ok(event) = decode::<cart::Event>(record) else { return Ok(true) };
-            cart.evolve(&event, record.at);
-            seq = record.seq;
-            if same_lines(&cart, placed) {
-                return Ok(true);
-            }
-        }
-        if page.is_empty() {
-            break;
-        }
-    }
-    Ok(false)
 }

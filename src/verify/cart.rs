@@ -1,7 +1,6 @@
-//! Every cart, folded: one that is spent has its order, and the order's lines are the cart's
-//! (I1).
+//! Every cart, folded: the lines of an order are those of its cart when it was spent (I1).
 //!
-//! A spent cart is forgotten but for its seq. When many are open, they are forgotten too, and
+//! A spent cart is forgotten but for its seq once its order is placed. When many are open, they are forgotten too, and
 //! read from the journal again when another event comes.
 
 use std::collections::HashMap;
@@ -9,7 +8,7 @@ use std::collections::HashMap;
 use super::report::{Findings, Invariant};
 use crate::domain::cart::{Cart, Event};
 use crate::domain::entity::{Noun as _, Record};
-use crate::domain::id::Key;
+use crate::domain::id::{Key, OrderId};
 use crate::domain::order::Placed;
 
 /// Open carts in memory before they are forgotten.
@@ -27,6 +26,10 @@ pub(super) struct Entry {
 #[derive(Default)]
 pub(super) struct Carts {
     pub all: HashMap<Key, Entry>,
+    /// Those whose order was not placed yet: for good, if its buyer did not come back after a
+    /// crash.
+    pub sealed: HashMap<Key, Box<Cart>>,
+    pub spent: u64,
     awake: usize,
 }
 
@@ -43,14 +46,14 @@ impl Carts {
         }
     }
 
-    /// Folds an event in; answers the cart if this has spent it.
+    /// Folds an event in.
     pub(super) fn take(
         &mut self,
         key: Key,
         record: &Record,
         event: &Event,
         findings: &mut Findings,
-    ) -> Option<Box<Cart>> {
+    ) {
         let entry = self.all.entry(key).or_insert_with(|| {
             self.awake += 1;
             Entry { state: Some(Box::default()), ..Entry::default() }
@@ -59,15 +62,20 @@ impl Carts {
         if entry.spent {
             let why = "it has events after it was spent on its order";
             findings.add(Invariant::I1, &record.entity, &[record.pos], why);
-            return None;
+            return;
         }
-        entry.state.as_mut()?.evolve(event, record.at);
-        if let Event::Spent { .. } = event {
+        let Some(state) = &mut entry.state else { return };
+        state.evolve(event, record.at);
+        if let Event::Spent { order } = event {
+            if *order != OrderId(key) {
+                let why = "it was spent on an order with another key";
+                findings.add(Invariant::I1, &record.entity, &[record.pos], why);
+            }
             entry.spent = true;
+            self.spent += 1;
             self.awake = self.awake.saturating_sub(1);
-            return entry.state.take();
+            self.sealed.extend(entry.state.take().map(|cart| (key, cart)));
         }
-        None
     }
 
     /// Forgets open carts, if there are many.

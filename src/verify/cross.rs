@@ -38,6 +38,7 @@ impl Books {
         self.checked.idempotency_keys = count(self.orders.keys.len());
         self.checked.operations = count(self.orders.operations.len());
         self.checked.carts = count(self.carts.all.len());
+        self.checked.carts_spent = self.carts.spent;
         self.checked.stock_items = count(self.stock.all.len());
         self.checked.products = count(self.products.len());
         self.compare_totals(&allocated, broken);

@@ -28,7 +28,6 @@ pub(super) struct Entry {
     pub last_pos: i64,
     /// Its history cannot be folded: what follows from that is not reported again.
     pub broken: bool,
-    pub cart_spent: bool,
     /// An operator took money by hand.
     pub by_hand: bool,
     /// An operator gave a step up, or cleared an alert: equality is no longer owed.
@@ -278,11 +277,6 @@ impl Orders {
             if let Some(fault) = summary.fault(entry) {
                 findings.add(Invariant::I3, &id, &positions, fault);
             }
-            // One that was given up before its stock was asked for may have left its cart open.
-            if summary.standing == Standing::Confirmed && !entry.cart_spent {
-                let why = "it is confirmed, but its cart was never spent";
-                findings.add(Invariant::I1, &id, &positions, why);
-            }
         }
     }
 }
@@ -294,7 +288,6 @@ impl Entry {
             first_pos: pos,
             last_pos: pos,
             broken: false,
-            cart_spent: false,
             by_hand: false,
             overruled: false,
             row_seen: false,

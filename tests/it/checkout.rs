@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use kontor::actors::checkout::Refusal;
+use kontor::actors::host;
+use kontor::domain::cart::{self, NewLine};
+use kontor::domain::entity::Cause;
 use kontor::domain::order::{PaymentStatus, Phase, Status};
 
 use crate::shop::Shop;
@@ -54,4 +57,30 @@ async fn the_last_units_are_sold_once() {
     let level = shop.level("RARE").await;
     assert_eq!((level.allocated, level.reserved, level.sellable()), (50, 0, 0));
     drop(Arc::clone(&shop.node));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_buyer_changes_while_checking_out_is_ordered_or_refused() {
+    let shop = Shop::open().await;
+    shop.sell("LAMP", 1_250, 1_000).await;
+    shop.sell("MUG", 300, 1_000).await;
+    let mut carts = Vec::new();
+    for _ in 0..100 {
+        carts.push(shop.cart(&[("LAMP", 1)]).await);
+    }
+    let buyers = carts.iter().map(|cart| async {
+        let mug = NewLine { sku: "MUG".parse().unwrap(), quantity: 1, agreed_price: None };
+        let add = cart::Command::AddLines { lines: vec![mug] };
+        let entity = cart::entity_id(*cart);
+        let added = shop.node.carts.ask(&entity, add, Cause::default(), |_| ());
+        let (added, placed) = tokio::join!(added, shop.checkout(*cart, "tok_ok"));
+        let lines = placed.unwrap().order.placed().unwrap().lines.len();
+        let accepted = match added {
+            Ok(()) => true,
+            Err(host::Error::Rejected(cart::Rejection::Spent { .. })) => false,
+            Err(other) => panic!("{other:?}"),
+        };
+        assert_eq!(lines, if accepted { 2 } else { 1 });
+    });
+    join_all(buyers).await;
 }

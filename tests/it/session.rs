@@ -343,6 +343,12 @@ async fn the_first_start_shows_a_link_and_secrets_are_kept_nowhere() {
     assert_eq!(second.admin, format!("{}/admin", second.url));
     let who = format!("{}/v1/session", second.url);
     assert_eq!(send(with(&made.cookie(), Method::GET, who)).await.body, made.body, "it lasts");
+    let out = |more: &[&str]| {
+        let done = kontor().args(["sign-out", "--data"]).arg(&data).args(more).output().unwrap();
+        (done.status.success(), String::from_utf8(done.stderr).unwrap())
+    };
+    let id = less.body["id"].as_str().unwrap();
+    assert!(out(&[id]).0 && !out(&[id]).0, "one, once");
     second.kill();
 
     let unused = kontor().args(["sign-in", "--data"]).arg(&data).output().unwrap();
@@ -357,6 +363,7 @@ async fn the_first_start_shows_a_link_and_secrets_are_kept_nowhere() {
         assert_eq!(secret.len(), 64);
         assert!(!contains(&kept, secret) && !contains(&logged, secret), "a secret was kept");
     }
+    assert_eq!(out(&[]), (true, "2 sessions ended, 1 links taken back\n".to_owned()));
 }
 
 #[test]

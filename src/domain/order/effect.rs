@@ -13,7 +13,7 @@ use crate::domain::time::Span;
 /// Something that an order wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Hold stock, all of it or none, and spend the cart.
+    /// Hold stock, all of it or none.
     Reserve {
         /// The order.
         order: OrderId,

@@ -4,59 +4,39 @@
 //! checks the epoch and hands out positions, one or a few multi-row inserts, one for the timers.
 //! Nothing is read on this path. That an append continues its entity's events is refused by the
 //! table itself: a unique index for what stands there, a trigger for a gap.
+//!
+//! `LIMIT +$3`: SQLite plans by the value of a bare variable there, and so prepares the statement
+//! anew at each execution.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqliteConnection};
+use sqlx::{Connection as _, Row as _, SqliteConnection};
 
 use super::{Append, AppendError, Epoch, Journal, ReadError, Record, Snapshot, Timer, TimerChange};
 use crate::domain::entity::EntityId;
 use crate::domain::time::Timestamp;
+use crate::store::many::{Binding, Texts};
 use crate::store::{Error, Store, product};
 
-/// The most rows of one statement: 256 x 8 variables is far below SQLite's 32,766.
-const ROWS_MAX: usize = 256;
-
-/// Texts for 1, 2, 4 .. 256 rows, so that the connection prepares each once. Their variables
-/// have no names: sqlx looks names up one by one, in time that is quadratic in their number.
-static INSERT_EVENTS: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
-    texts(
+static INSERT_EVENTS: LazyLock<Texts> = LazyLock::new(|| {
+    Texts::new(
         "INSERT INTO event (pos, shard, entity, seq, kind, version, at, cause, data) VALUES ",
         "(?,0,?,?,?,?,?,?,?)",
         "",
     )
 });
-static SET_TIMERS: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
-    texts(
+static SET_TIMERS: LazyLock<Texts> = LazyLock::new(|| {
+    Texts::new(
         "INSERT INTO timer (entity, shard, due_at) VALUES ",
         "(?,0,?)",
         " ON CONFLICT (entity) DO UPDATE SET due_at = excluded.due_at",
     )
 });
-static CLEAR_TIMERS: LazyLock<Vec<Arc<str>>> =
-    LazyLock::new(|| texts("DELETE FROM timer WHERE entity IN (", "?", ")"));
-
-fn texts(head: &str, row: &str, tail: &str) -> Vec<Arc<str>> {
-    (0..=ROWS_MAX.ilog2())
-        .map(|power| format!("{head}{}{tail}", vec![row; 1 << power].join(",")).into())
-        .collect()
-}
-
-/// Cuts rows into pieces that there is a text for, the largest first.
-fn chunks<'a, T>(
-    mut rows: &'a [T],
-    texts: &'static [Arc<str>],
-) -> impl Iterator<Item = (Arc<str>, &'a [T])> {
-    std::iter::from_fn(move || {
-        let power = rows.len().min(ROWS_MAX).checked_ilog2()?;
-        let (piece, rest) = rows.split_at(1 << power);
-        rows = rest;
-        Some((Arc::clone(&texts[power as usize]), piece))
-    })
-}
+static CLEAR_TIMERS: LazyLock<Texts> =
+    LazyLock::new(|| Texts::new("DELETE FROM timer WHERE entity IN (", "?", ")"));
 
 /// The journal of a [`Store`].
 #[derive(Clone, Debug)]
@@ -165,21 +145,7 @@ async fn write(
     };
     check_seqs(connection, batch).await?;
     let records = super::records(shard, last_pos - count, batch);
-    for (text, piece) in chunks(&records, &INSERT_EVENTS) {
-        let mut query = sqlx::query(AssertSqlSafe(text));
-        for record in piece {
-            query = query
-                .bind(record.pos)
-                .bind(record.entity.as_str())
-                .bind(record.seq)
-                .bind(Arc::clone(&record.kind))
-                .bind(record.version)
-                .bind(record.at.millis())
-                .bind(Arc::clone(&record.cause))
-                .bind(Arc::clone(&record.data));
-        }
-        query.execute(&mut *connection).await?;
-    }
+    INSERT_EVENTS.run(&mut *connection, &records, bind_event).await?;
     write_timers(connection, batch).await?;
     for append in batch {
         if let Some(row) = &append.row
@@ -235,21 +201,24 @@ async fn write_timers(
             TimerChange::Clear => clear.push(entity),
         }
     }
-    for (text, piece) in chunks(&set, &SET_TIMERS) {
-        let mut query = sqlx::query(AssertSqlSafe(text));
-        for (entity, due_at) in piece {
-            query = query.bind(*entity).bind(due_at.millis());
-        }
-        query.execute(&mut *connection).await?;
-    }
-    for (text, piece) in chunks(&clear, &CLEAR_TIMERS) {
-        let mut query = sqlx::query(AssertSqlSafe(text));
-        for entity in piece {
-            query = query.bind(*entity);
-        }
-        query.execute(&mut *connection).await?;
-    }
-    Ok(())
+    SET_TIMERS
+        .run(connection, &set, |query, (entity, due_at): &(&str, Timestamp)| {
+            query.bind(*entity).bind(due_at.millis())
+        })
+        .await?;
+    CLEAR_TIMERS.run(connection, &clear, |query, entity: &&str| query.bind(*entity)).await
+}
+
+fn bind_event(query: Binding, record: &Record) -> Binding {
+    query
+        .bind(record.pos)
+        .bind(record.entity.as_str())
+        .bind(record.seq)
+        .bind(Arc::clone(&record.kind))
+        .bind(record.version)
+        .bind(record.at.millis())
+        .bind(Arc::clone(&record.cause))
+        .bind(Arc::clone(&record.data))
 }
 
 fn unreadable(error: impl Into<Error>) -> ReadError {
@@ -339,7 +308,7 @@ impl Journal for Sqlite {
     ) -> Result<Vec<Record>, ReadError> {
         let rows = sqlx::query(
             "SELECT pos, shard, entity, seq, kind, version, at, cause, data FROM event \
-             WHERE entity = $1 AND seq > $2 ORDER BY seq LIMIT $3",
+             WHERE entity = $1 AND seq > $2 ORDER BY seq LIMIT +$3",
         )
         .bind(entity.as_str())
         .bind(after_seq)
@@ -358,7 +327,7 @@ impl Journal for Sqlite {
     ) -> Result<Vec<Record>, ReadError> {
         let rows = sqlx::query(
             "SELECT pos, shard, entity, seq, kind, version, at, cause, data FROM event \
-             WHERE pos > $2 AND shard = $1 ORDER BY pos LIMIT $3",
+             WHERE pos > $2 AND shard = $1 ORDER BY pos LIMIT +$3",
         )
         .bind(shard)
         .bind(after_pos)
@@ -387,7 +356,7 @@ impl Journal for Sqlite {
     ) -> Result<Vec<Timer>, ReadError> {
         let rows = sqlx::query(
             "SELECT entity, due_at FROM timer WHERE shard = $1 AND due_at <= $2 \
-             AND (due_at, entity) > ($3, $4) ORDER BY due_at, entity LIMIT $5",
+             AND (due_at, entity) > ($3, $4) ORDER BY due_at, entity LIMIT +$5",
         )
         .bind(shard)
         .bind(until.millis())
@@ -410,7 +379,7 @@ impl Journal for Sqlite {
         let rows = sqlx::query(
             "SELECT entity, due_at FROM timer \
              WHERE entity >= $2 AND entity < $3 AND entity > $4 AND shard = $1 \
-             ORDER BY entity LIMIT $5",
+             ORDER BY entity LIMIT +$5",
         )
         .bind(shard)
         .bind(prefix)

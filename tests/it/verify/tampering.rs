@@ -54,7 +54,7 @@ fn ways() -> Vec<(&'static str, String, &'static str, &'static str)> {
         ("a total of all", data("placed", "true,\"total\":250", "true,\"total\":249"), "I1", "its rows come to 250"),
         ("a line", data("placed", "\"qty\":1", "\"qty\":2"), "I1", "line 1 does not add up"),
         ("an order's name", "UPDATE event SET entity = replace(entity, 'ord_', 'orx_') WHERE entity = \
-            (SELECT entity FROM event WHERE kind = 'placed' LIMIT 1)".into(), "I1", "was never placed"),
+            (SELECT entity FROM event WHERE kind = 'placed' LIMIT 1)".into(), "I5", "no noun has this prefix"),
         ("a key", "UPDATE event SET cause = (SELECT cause FROM event WHERE kind = 'placed' LIMIT 1) \
             WHERE kind = 'placed'".into(), "I2", "idempotency key"),
         ("a capture twice", again("captured"), "I2", "twice"),
@@ -84,7 +84,7 @@ fn ways() -> Vec<(&'static str, String, &'static str, &'static str)> {
         ("a price", "UPDATE product SET name = 'Other' WHERE sku = 'cup'".into(), "I6", "Other"),
         ("a cursor", "UPDATE projection SET pos = pos + 1000".into(), "I6", "beyond the last event"),
         ("a spent cart's line", "UPDATE event SET data = replace(data, '\"qty\":1', '\"qty\":9') WHERE pos = \
-            (SELECT min(pos) FROM event WHERE entity LIKE 'cart%')".into(), "I1", "were never its own"),
+            (SELECT min(pos) FROM event WHERE entity LIKE 'cart%')".into(), "I1", "are not those of its cart"),
     ]
 }
 

@@ -1,0 +1,80 @@
+//! Statements of many rows. A statement through sqlx costs two hops between threads whatever it
+//! does, so rows that belong together go in one; and a text is prepared once for a connection, so
+//! there are few of them.
+
+use std::sync::Arc;
+
+use sqlx::query::Query;
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{AssertSqlSafe, Sqlite, SqliteConnection};
+
+/// A statement whose variables are being bound.
+pub(in crate::store) type Binding = Query<'static, Sqlite, SqliteArguments>;
+
+/// The most variables of one statement, far below SQLite's 32,766.
+const VARIABLES_MAX: usize = 2_560;
+/// Up to so many rows there is a text for each number of them.
+const EXACT_MAX: usize = 24;
+
+/// The texts of a statement for 1, 2, 3 .. 24 rows, and for twice and four times as many, up to
+/// [`VARIABLES_MAX`]. Their variables have no names: sqlx looks names up one by one, in time that
+/// is quadratic in their number.
+pub(in crate::store) struct Texts {
+    /// The largest first.
+    by_rows: Vec<(usize, Arc<str>)>,
+}
+
+impl Texts {
+    /// The texts of `head row,row,row tail`.
+    pub(in crate::store) fn new(head: &str, row: &str, tail: &str) -> Self {
+        let variables = row.matches('?').count().max(1);
+        let larger = std::iter::successors(Some(EXACT_MAX * 2), |rows| Some(rows * 2));
+        let larger = larger.take_while(|rows| rows * variables <= VARIABLES_MAX);
+        let mut sizes: Vec<usize> = (1..=EXACT_MAX).chain(larger).collect();
+        sizes.reverse();
+        let text = |rows: usize| format!("{head}{}{tail}", vec![row; rows].join(",")).into();
+        Self { by_rows: sizes.into_iter().map(|rows| (rows, text(rows))).collect() }
+    }
+
+    /// Runs the statement for all rows, in as few pieces as there are texts for.
+    pub(in crate::store) async fn run<T>(
+        &self,
+        connection: &mut SqliteConnection,
+        mut rows: &[T],
+        bind: fn(Binding, &T) -> Binding,
+    ) -> Result<(), sqlx::Error> {
+        while let Some((count, text)) = self.by_rows.iter().find(|(count, _)| *count <= rows.len())
+        {
+            let (piece, rest) = rows.split_at(*count);
+            let query = sqlx::query(AssertSqlSafe(Arc::clone(text)));
+            piece.iter().fold(query, bind).execute(&mut *connection).await?;
+            rows = rest;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_number_of_rows_is_cut_into_few_pieces() {
+        let texts = Texts::new("X ", "(?,?)", " Y");
+        let pieces = |mut rows: usize| {
+            let mut pieces = Vec::new();
+            while let Some((count, _)) = texts.by_rows.iter().find(|(count, _)| *count <= rows) {
+                pieces.push(*count);
+                rows -= count;
+            }
+            pieces
+        };
+        assert_eq!(pieces(0), [0; 0]);
+        assert_eq!(pieces(17), [17]);
+        assert_eq!(pieces(100), [96, 4]);
+        assert_eq!(pieces(1_000), [768, 192, 24, 16]);
+        assert!(
+            texts.by_rows.iter().any(|(rows, text)| *rows == 2 && &**text == "X (?,?),(?,?) Y")
+        );
+    }
+}
