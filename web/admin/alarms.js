@@ -6,16 +6,51 @@ import { follows, live } from "./live.js";
 
 /** How often lists are read that have no topic of their own. */
 const POLL = 15_000;
-/** The most sagas that are kept here. */
-const SAGAS_MAX = 500;
+/** The most orders of a kind that are kept here. */
+const ORDERS_MAX = 500;
+
+/** Orders by id, as a list and its changes tell them; what is gone is remembered by its version. */
+class Kept extends Map {
+  more = false;
+  #gone = new Map();
+
+  all(rows, more) {
+    this.clear();
+    this.more = more;
+    for (const row of rows) this.put(row, true);
+  }
+
+  merge(changes) {
+    for (const change of changes) {
+      if (follows(this.#version(change.order), change) !== "stale") this.put(change.row, change.matches);
+    }
+  }
+
+  put(row, matches) {
+    if (row.version < this.#version(row.id)) return;
+    this.delete(row.id);
+    if (matches) {
+      this.set(row.id, row);
+      if (this.size > ORDERS_MAX) {
+        this.delete(this.keys().next().value);
+        this.more = true;
+      }
+    } else {
+      this.#gone.set(row.id, row.version);
+      if (this.#gone.size > 2000) this.#gone.delete(this.#gone.keys().next().value);
+    }
+  }
+
+  #version(id) {
+    return Math.max(this.get(id)?.version ?? 0, this.#gone.get(id) ?? 0);
+  }
+}
 
 class Alarms extends EventTarget {
-  /** Sagas that are stuck or carry an alert, by order. */
-  stuck = new Map();
-  /** Sagas that are under way and not stuck, by order. */
-  waiting = new Map();
-  /** Whether there are more sagas than are kept. */
-  more = false;
+  /** Orders that are stuck or carry an alert, by id. */
+  stuck = new Kept();
+  /** Orders that are under way, by id. */
+  underWay = new Kept();
   webhooks = [];
   letters = [];
   quarantine = [];
@@ -25,18 +60,23 @@ class Alarms extends EventTarget {
   read = false;
   #subscriptions = [];
   #timer = 0;
-  #gone = new Map();
   #tell = atMost(250, () => this.dispatchEvent(new Event("change")));
 
   start() {
+    const keep = (kept) => ({
+      snapshot: (rows, more) => {
+        kept.all(rows, more);
+        this.#tell();
+      },
+      changes: (list) => {
+        kept.merge(list);
+        this.#tell();
+      },
+    });
     this.#subscriptions = [
-      live.subscribe("sagas", { limit: 200 }, {
-        snapshot: (rows, more) => this.#all(rows, more),
-        changes: (list) => this.#merge(list),
-      }),
-      live.subscribe("cluster", {}, {
-        cluster: (data) => this.#see(data),
-      }),
+      live.subscribe("orders", { filter: { status: ["stuck"] }, limit: 200 }, keep(this.stuck)),
+      live.subscribe("sagas", { limit: 200 }, keep(this.underWay)),
+      live.subscribe("cluster", {}, { cluster: (data) => this.#see(data) }),
     ];
     this.refresh();
     this.#timer = setInterval(() => this.refresh(), POLL);
@@ -46,9 +86,9 @@ class Alarms extends EventTarget {
     for (const one of this.#subscriptions) one.close();
     clearInterval(this.#timer);
     this.#tell.cancel();
-    for (const map of [this.stuck, this.waiting, this.#gone]) map.clear();
+    [this.stuck, this.underWay] = [new Kept(), new Kept()];
     [this.webhooks, this.letters, this.quarantine, this.cluster] = [[], [], [], null];
-    [this.read, this.problem, this.more] = [false, null, false];
+    [this.read, this.problem] = [false, null];
   }
 
   /** How many things want somebody. */
@@ -56,23 +96,26 @@ class Alarms extends EventTarget {
     return this.stuck.size + this.webhooks.length + this.letters.length + this.quarantine.length;
   }
 
-  /** Sagas whose payment has no known outcome. */
+  /** Orders that are under way, and not stuck. */
+  get waiting() {
+    return [...this.underWay.values()].filter((row) => !this.stuck.has(row.id));
+  }
+
+  /** Orders whose payment has no known outcome. */
   get unknown() {
-    return [...this.waiting.values()].filter((row) => row.payment_status === "unknown");
+    return this.waiting.filter((row) => row.payment_status === "unknown");
   }
 
   /** Reads what has no topic. */
   async refresh() {
     try {
-      const [webhooks, letters, cluster, stuck] = await Promise.all([
+      const [webhooks, letters, cluster] = await Promise.all([
         get(path("/v1/admin/webhooks", { limit: 100 })),
         get(path("/v1/admin/dead-letters", { limit: 100 })),
         get("/v1/admin/cluster"),
-        get(path("/v1/admin/sagas", { stuck: true, limit: 200 })),
       ]);
       this.webhooks = webhooks.data;
       this.letters = letters.data;
-      for (const row of stuck.data) this.#put(row, true);
       this.problem = null;
       this.#see(cluster);
     } catch (problem) {
@@ -86,42 +129,6 @@ class Alarms extends EventTarget {
     this.cluster = cluster;
     this.quarantine = cluster.nodes.flatMap((node) => node.quarantine);
     this.#tell();
-  }
-
-  #all(rows, more) {
-    const kept = more ? [...this.stuck.values()] : [];
-    this.stuck.clear();
-    this.waiting.clear();
-    for (const row of [...kept, ...rows]) this.#put(row, true);
-    this.more = more;
-    this.#tell();
-  }
-
-  #merge(list) {
-    for (const change of list) {
-      const known = this.stuck.get(change.order) ?? this.waiting.get(change.order);
-      const version = Math.max(known?.version ?? 0, this.#gone.get(change.order) ?? 0);
-      if (follows(version, change) !== "stale") this.#put(change.row, change.matches);
-    }
-    this.#tell();
-  }
-
-  #put(row, matches) {
-    const known = this.stuck.get(row.id) ?? this.waiting.get(row.id);
-    if (row.version < Math.max(known?.version ?? 0, this.#gone.get(row.id) ?? 0)) return;
-    this.stuck.delete(row.id);
-    this.waiting.delete(row.id);
-    if (!matches) {
-      this.#gone.set(row.id, row.version);
-      if (this.#gone.size > 2000) this.#gone.delete(this.#gone.keys().next().value);
-      return;
-    }
-    const into = row.stuck_reason || row.alert || row.status === "stuck" ? this.stuck : this.waiting;
-    into.set(row.id, row);
-    if (into.size > SAGAS_MAX) {
-      into.delete(into.keys().next().value);
-      this.more = true;
-    }
   }
 }
 

@@ -9,6 +9,7 @@ import { listKeys } from "./keys.js";
 import { cancel, retry, skip } from "./order-actions.js";
 import { badge, failed, loading, panel, pips, when } from "./parts.js";
 import { link } from "./router.js";
+import { alertWords, onlyCancel } from "./story.js";
 
 const ROWS_MAX = 50;
 /** A saga that has not moved for so long, in milliseconds, waits for something. */
@@ -42,7 +43,7 @@ const focusOf = (body) => (body.contains(document.activeElement) ? document.acti
 function parts() {
   const stuck = [...alarms.stuck.values()];
   const unknown = alarms.unknown;
-  const waiting = [...alarms.waiting.values()].filter((order) => order.payment_status !== "unknown" && Date.now() - Date.parse(order.updated_at) > WAITS);
+  const waiting = alarms.waiting.filter((order) => order.payment_status !== "unknown" && Date.now() - Date.parse(order.updated_at) > WAITS);
   const sections = [
     section("Stuck sagas and alerts", stuck, stuckRow, "Steps that cannot go on by themselves. Each is safe to repeat."),
     section("Quarantine", alarms.quarantine, quarantineRow, "Things that cannot be read or keep failing. All others go on."),
@@ -87,13 +88,14 @@ async function withOrder(row, run) {
 }
 
 function stuckRow(order) {
-  const why = order.alert ?? order.stuck_reason ?? words(order.saga_step);
+  const why = order.alert ? alertWords(order.alert) : (order.stuck_reason ?? words(order.saga_step));
+  const name = orderName(order);
   return line(orderLink(order), [h("b", { text: why }), h("span", { class: "faint" }, facts(order))],
-    [badge(order.alert ? "alert" : "stuck"), badge(order.payment_status)],
+    [badge("stuck"), badge(order.payment_status)],
     [
-      button("Retry", orderName(order), () => withOrder(order, retry), "primary"),
-      order.stuck_reason ? button("Skip", orderName(order), () => withOrder(order, skip)) : null,
-      button("Cancel", orderName(order), () => withOrder(order, cancel), "danger"),
+      onlyCancel(order) ? null : button(order.alert ? "Clear" : "Retry", name, () => withOrder(order, retry), "primary"),
+      order.stuck_reason ? button("Skip", name, () => withOrder(order, skip)) : null,
+      button("Cancel", name, () => withOrder(order, cancel), "danger"),
     ]);
 }
 

@@ -79,7 +79,7 @@ function drawTally() {
   const tally = document.getElementById("tally");
   if (!tally) return;
   tally.hidden = alarms.count === 0;
-  text(tally, `${alarms.count}${alarms.more ? "+" : ""}`);
+  text(tally, `${alarms.count}${alarms.stuck.more ? "+" : ""}`);
   attr(tally, "aria-label", `${alarms.count} waiting`);
 }
 

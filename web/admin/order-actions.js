@@ -4,6 +4,7 @@ import { send } from "./api.js";
 import { ask } from "./dialog.js";
 import { h } from "./dom.js";
 import { minor, money, orderName, shift, exponent } from "./format.js";
+import { alertWords, onlyCancel } from "./story.js";
 
 const left = (line) => line.quantity - line.fulfilled - line.refunded;
 const post = (order, what, body, key) =>
@@ -17,7 +18,7 @@ export function actionsOf(order, now) {
   const authorized = order.payments.filter((one) => one.status === "authorized").reduce((sum, one) => sum + one.amount.amount, 0);
   const asked = order.captures.reduce((sum, one) => sum + one.amount.amount, 0);
   const list = [];
-  if (stuck || order.alert) list.push({ name: "Retry", primary: true, run: () => retry(now()) });
+  if ((stuck || order.alert) && !onlyCancel(order)) list.push({ name: order.alert ? "Clear the alert" : "Retry", primary: true, run: () => retry(now()) });
   if (stuck) list.push({ name: "Skip a step", run: () => skip(now()) });
   if (confirmed && order.lines.some((line) => left(line) > 0)) list.push({ name: "Fulfill", primary: !stuck, run: () => fulfill(now()) });
   if (confirmed && authorized > asked) list.push({ name: "Capture", run: () => capture(now(), authorized - asked) });
@@ -29,10 +30,12 @@ export function actionsOf(order, now) {
 
 /** Lets a stuck order go on. */
 export function retry(order, done) {
-  const why = order.stuck?.[0] ? `${order.stuck[0].step}: ${order.stuck[0].why}` : (order.stuck_reason ?? order.alert);
+  const why = order.stuck[0] ? `${order.stuck[0].step}: ${order.stuck[0].why}` : "";
+  const texts = order.alert
+    ? { heading: `Clear the alert of ${orderName(order)}`, verb: "Clear the alert", intro: `${alertWords(order.alert)} Once it is cleared the order goes on, as it is.` }
+    : { heading: `Retry order ${orderName(order)}`, verb: "Retry", intro: `It waits because of ${why}. Every step is safe to repeat; the provider is asked with the same key.` };
   ask({
-    heading: `Retry order ${orderName(order)}`, verb: "Retry", done: "The saga goes on",
-    intro: why ? `It waits because of: ${why}. Every step is safe to repeat; the provider is asked with the same key.` : "The saga goes on where it stopped.",
+    ...texts, done: "The saga goes on",
     fields: [REASON],
     act: async ({ reason }, key) => {
       await post(order, "retry", { reason }, key);
@@ -157,7 +160,9 @@ function refund(order) {
       if (delivery) body.delivery = amountOf(delivery, currency, "delivery");
       if (amount) body.amount = amountOf(amount, currency, "amount");
       if (!chosen.length && !delivery && !amount) throw complaint("amount", "say what to give back: units, the delivery, or an amount");
-      return post(order, "refunds", body, key);
+      return post(order, "refunds", body, key).catch((problem) => {
+        throw problem.code === "refund_too_large" ? complaint("amount", `with the rest, at most ${money(rest)} can be given back`) : problem;
+      });
     },
   });
 }

@@ -7,7 +7,7 @@ import { follows, live } from "./live.js";
 import { actionsOf } from "./order-actions.js";
 import { badge, facts, failed, flash, icon, loading, panel, pips, setPips, until, when } from "./parts.js";
 import { go, link, restate } from "./router.js";
-import { changes, eventTitle, eventTone, reasonOf, sentence } from "./story.js";
+import { alertWords, changes, eventTitle, eventTone, onlyCancel, reasonOf, sentence } from "./story.js";
 
 /** The most events whose changes are worked out without being asked for. */
 const DIFFS_MAX = 60;
@@ -209,7 +209,7 @@ class Page {
         })))));
     this.header.classList.toggle("past", past);
     fill(this.warning, shown.stuck.map((one) => callout("bad", `${one.step} cannot go on by itself`, one.why)),
-      shown.alert ? callout("bad", "Nothing is sent until somebody has looked", shown.alert) : null,
+      shown.alert ? callout("bad", "Nothing is sent until somebody has looked", `${alertWords(shown.alert)}${onlyCancel(shown) ? " The order can only be taken back." : ""}`) : null,
       shown.payment_status === "unknown" ? callout("wait", "The outcome of the payment is unknown", "The provider has not answered. kontor asks again with the same key, then by its reference, and reverses what it no longer waits for.") : null,
       shown.cancel_reason ? callout("mute", "Taken back", shown.cancel_reason) : null);
   }

@@ -9,8 +9,11 @@ import { listKeys } from "./keys.js";
 import { live } from "./live.js";
 import { badge, empty, panel, pips, setBadge, setPips, setWhen } from "./parts.js";
 import { link } from "./router.js";
+import { alertWords } from "./story.js";
 
 const LATEST = 10;
+/** A payment that has been unknown for so long, in milliseconds, is shown. */
+const WAITS = 5000;
 
 /** Shows the page. */
 export function overview(root) {
@@ -122,7 +125,7 @@ function headline() {
     alarms() {
       const waits = alarms.count;
       text(made.needs.value, count(waits));
-      text(made.needs.small, waits ? "open Attention" : `nothing; ${count(alarms.waiting.size)} under way`);
+      text(made.needs.small, waits ? "open Attention" : `nothing; ${count(alarms.underWay.size)} under way`);
       made.needs.box.classList.toggle("bad", waits > 0);
     },
   };
@@ -179,8 +182,9 @@ function put(parts, order) {
 function showNeeds(element) {
   const row = (href, name, note, why) => h("li", { data: { row: "" } }, h("a", { href, text: name }), h("span", { class: "clip faint", title: why, text: why }), note);
   const orders = [...alarms.stuck.values()].map((order) =>
-    row(link(["orders", order.id]), orderName(order), badge("stuck"), order.alert ?? order.stuck_reason ?? words(order.saga_step)));
-  const unknown = alarms.unknown.map((order) =>
+    row(link(["orders", order.id]), orderName(order), badge("stuck"), order.alert ? alertWords(order.alert) : (order.stuck_reason ?? words(order.saga_step))));
+  const long = (order) => Date.now() - Date.parse(order.updated_at) > WAITS;
+  const unknown = alarms.unknown.filter(long).map((order) =>
     row(link(["orders", order.id]), orderName(order), badge("unknown"), "the provider has not answered; kontor asks again"));
   const others = [
     [alarms.webhooks.length, "parked webhooks"],

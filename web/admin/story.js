@@ -76,13 +76,26 @@ export function sentence(event, currency) {
     case "step_skipped":
       return `${data.step} will not be done.`;
     case "alert_raised":
-      return data.alert ?? "";
+      return alertWords(data.alert);
     case "cancelled":
       return "No money is kept, no stock is held.";
     default:
       return "";
   }
 }
+
+const ALERTS = {
+  amount_mismatch: "The provider set aside another amount than was asked for.",
+  voided_elsewhere: "Somebody let the money go at the provider.",
+  capture_mismatch: "The provider took another amount than was asked for.",
+};
+
+/** What an alert means. */
+export const alertWords = (alert) => ALERTS[alert] ?? alert;
+
+/** Whether an order with an alert can only be taken back. */
+export const onlyCancel = (order) =>
+  ["amount_mismatch", "voided_elsewhere"].includes(order.alert) && !order.number;
 
 /** Why it was done, if somebody said so. */
 export const reasonOf = (event) => event.data?.reason ?? null;
