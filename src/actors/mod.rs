@@ -5,6 +5,7 @@
 
 pub mod cart;
 pub mod catalog;
+pub mod changes;
 pub mod checkout;
 pub mod clock;
 pub mod host;

@@ -1,6 +1,7 @@
 //! A node: the hosts of all nouns over one store, their supervisor, and the work that runs beside
 //! them (timers, projections, parked webhooks, the sweep).
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::catalog::Catalog;
+use super::changes::Changes;
 use super::checkout::Numbers;
 use super::clock::Clock;
 use super::host::{self, Host, NoFlow};
@@ -110,6 +112,10 @@ pub struct Node {
     pub clock: Clock,
     /// What the journal commits, as it does.
     pub feed: Feed,
+    /// What the rows of orders and stock have become, as they do.
+    pub changes: Changes,
+    /// What has happened to orders, since the start.
+    pub tally: Arc<Tally>,
     /// Who moves money.
     pub payments: Payments,
     /// The writers of the journal, one a shard.
@@ -120,6 +126,34 @@ pub struct Node {
     stop: CancellationToken,
     supervisor: ActorRef<Weak<Node>>,
     work: tokio::sync::Mutex<JoinSet<()>>,
+}
+
+/// How often what has happened to orders, as the journal commits it.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Orders placed.
+    pub placed: AtomicU64,
+    /// Orders confirmed.
+    pub confirmed: AtomicU64,
+    /// Orders cancelled.
+    pub cancelled: AtomicU64,
+    /// Payments that the provider declined.
+    pub declined: AtomicU64,
+}
+
+impl Tally {
+    fn count(&self, records: &[Record]) {
+        for record in records.iter().filter(|record| record.entity.prefix() == Order::PREFIX) {
+            let counter = match &*record.kind {
+                "placed" => &self.placed,
+                "confirmed" => &self.confirmed,
+                "cancelled" => &self.cancelled,
+                "payment_declined" => &self.declined,
+                _ => continue,
+            };
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Why a node does not start.
@@ -146,7 +180,8 @@ impl Node {
         let store = Arc::new(store);
         let journal = store.journal();
         let (feed, numbers) = (Feed::default(), Arc::new(Numbers::default()));
-        let committed = committed(feed.clone(), numbers.clone());
+        let tally = Arc::new(Tally::default());
+        let committed = committed(feed.clone(), numbers.clone(), tally.clone());
         let mut lanes = Vec::new();
         for shard in 0..journal.shards() {
             let epoch = journal.claim(shard, "single", clock.now() + LEASE).await?;
@@ -167,6 +202,8 @@ impl Node {
             store,
             clock,
             feed,
+            changes: Changes::default(),
+            tally,
             payments,
             lanes,
             numbers,
@@ -190,7 +227,7 @@ impl Node {
     async fn begin_work(self: &Arc<Self>, projector: Projector, reached: watch::Sender<i64>) {
         let mut work = self.work.lock().await;
         let pause = Duration::from_millis(self.settings.projection_pause_ms);
-        let projector = projector.again_on(self.replay.clone());
+        let projector = projector.again_on(self.replay.clone()).tell(self.changes.clone());
         work.spawn(projector.run(self.feed.listen(), pause, reached, self.stop.clone()));
         work.spawn(timers::run(self.clone(), self.stop.clone()));
         let node = self.clone();
@@ -306,8 +343,9 @@ impl Node {
 }
 
 /// What the lane does with every commit.
-fn committed(feed: Feed, numbers: Arc<Numbers>) -> Committed {
+fn committed(feed: Feed, numbers: Arc<Numbers>, tally: Arc<Tally>) -> Committed {
     Arc::new(move |records: &[Record]| {
+        tally.count(records);
         for record in records.iter().filter(|record| &*record.kind == "confirmed") {
             if let Ok(order) = record.entity.as_str().parse() {
                 numbers.arrived(order);

@@ -2,7 +2,8 @@
 //!
 //! The feed only tells early; what it skips is read from the journal. A row is the fold of its
 //! entity's events, so that making it again gives the same row. An event that cannot be read
-//! parks its entity and becomes a dead letter, and the rest goes on.
+//! parks its entity and becomes a dead letter, and the rest goes on. What a step changed is told
+//! through `changes` once it is written; rows that are made again are not news.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::changes::{Changed, Changes, Notes};
 use super::clock::Clock;
 use super::host::decode;
 use crate::domain::entity::{EntityId, Noun, Record};
@@ -47,6 +49,9 @@ pub struct Projector {
     stock: HashMap<EntityId, Folded<Stock>>,
     parked: HashSet<EntityId>,
     again: Arc<Notify>,
+    changes: Changes,
+    /// A step was folded and not written: what it changed is not known any more.
+    torn: bool,
 }
 
 /// Why a step was not made.
@@ -79,7 +84,17 @@ impl Projector {
             stock: HashMap::new(),
             parked: parked.map(|letter| letter.entity).collect(),
             again: Arc::default(),
+            changes: Changes::default(),
+            torn: false,
         })
+    }
+
+    /// Tells what each step changed.
+    #[must_use]
+    pub fn tell(mut self, changes: Changes) -> Self {
+        changes.reached(self.pos);
+        self.changes = changes;
+        self
     }
 
     /// Makes all rows again, from the first event on, each time that it is notified.
@@ -139,6 +154,7 @@ impl Projector {
         self.orders.clear();
         self.stock.clear();
         self.parked.clear();
+        self.torn = false;
         Ok(())
     }
 
@@ -182,9 +198,9 @@ impl Projector {
 
     /// Takes records that follow the cursor; a gap is left for the journal to fill.
     async fn take(&mut self, records: &[Record]) -> Result<(), Error> {
-        let mut changed_orders: Vec<EntityId> = Vec::new();
-        let mut changed_stock: Vec<EntityId> = Vec::new();
-        let mut dead = Vec::new();
+        let whole = !std::mem::replace(&mut self.torn, true);
+        let mut notes = (whole && self.changes.listened()).then(Notes::default);
+        let (mut changed, mut dead) = (HashSet::new(), Vec::new());
         let mut pos = self.pos;
         for record in records {
             if record.pos <= pos {
@@ -194,20 +210,22 @@ impl Projector {
                 break;
             }
             pos = record.pos;
-            let changed = match record.entity.prefix() {
-                Order::PREFIX => &mut changed_orders,
-                Stock::PREFIX => &mut changed_stock,
-                _ => continue,
-            };
+            if !matches!(record.entity.prefix(), Order::PREFIX | Stock::PREFIX) {
+                continue;
+            }
+            // What is made again is not news.
+            let notes = notes.as_mut().filter(|_| record.pos > self.changes.head());
             let outcome = if self.parked.contains(&record.entity) {
                 Err("an earlier event of it could not be read".to_owned())
             } else if record.entity.prefix() == Order::PREFIX {
-                fold(&mut self.orders, self.journal.as_ref(), record).await?
+                let before = |order: &Order| notes.map_or((), |notes| notes.order(order, record));
+                fold(&mut self.orders, self.journal.as_ref(), record, before).await?
             } else {
-                fold(&mut self.stock, self.journal.as_ref(), record).await?
+                let before = |_: &Stock| notes.map_or((), |notes| notes.stock(record));
+                fold(&mut self.stock, self.journal.as_ref(), record, before).await?
             };
             match outcome {
-                Ok(()) => changed.push(record.entity.clone()),
+                Ok(()) => drop(changed.insert(&record.entity)),
                 Err(reason) => {
                     self.parked.insert(record.entity.clone());
                     dead.push(self.letter(record, reason));
@@ -215,26 +233,61 @@ impl Projector {
             }
         }
         if pos == self.pos {
+            self.torn = !whole;
             return Ok(());
         }
-        changed_orders.sort();
-        changed_orders.dedup();
-        changed_stock.sort();
-        changed_stock.dedup();
-        let orders: Vec<_> = changed_orders
-            .iter()
-            .filter_map(|id| self.orders.get(id).map(|one| order_row(id, &one.state, one.seq)))
-            .collect();
-        let stock: Vec<_> = changed_stock
-            .iter()
-            .filter_map(|id| Some((id, self.stock.get(id)?)))
-            .flat_map(|(id, one)| stock_rows(id, &one.state, one.seq, one.at))
-            .collect();
-        let step = Step { orders: &orders, stock: &stock, dead: &dead };
-        self.store.commit_projection(NAME, self.shard, pos, step).await?;
-        self.pos = pos;
+        self.write(pos, &changed, &dead).await?;
+        let after_pos = std::mem::replace(&mut self.pos, pos);
+        self.torn = false;
+        self.publish(after_pos, notes);
         self.forget();
         Ok(())
+    }
+
+    /// Writes the rows of what was folded, and moves the cursor.
+    async fn write(
+        &self,
+        pos: i64,
+        changed: &HashSet<&EntityId>,
+        dead: &[DeadLetter],
+    ) -> Result<(), store::Error> {
+        let mut ids: Vec<&EntityId> = changed.iter().copied().collect();
+        ids.sort_unstable();
+        let orders: Vec<_> = ids.iter().filter_map(|id| self.order(id)).collect();
+        let stock: Vec<_> =
+            ids.iter().filter_map(|id| self.stock(id)).flat_map(|it| it.1).collect();
+        let step = Step { orders: &orders, stock: &stock, dead };
+        self.store.commit_projection(NAME, self.shard, pos, step).await?;
+        Ok(())
+    }
+
+    fn order(&self, id: &EntityId) -> Option<store::order::Row> {
+        self.orders.get(id).map(|one| order_row(id, &one.state, one.seq))
+    }
+
+    fn stock(&self, id: &EntityId) -> Option<(i64, Vec<store::stock::Row>)> {
+        self.stock.get(id).map(|one| (one.seq, stock_rows(id, &one.state, one.seq, one.at)))
+    }
+
+    /// Tells what a step changed that was written. Without notes, all that is told is that
+    /// something may have changed.
+    fn publish(&self, after_pos: i64, notes: Option<Notes>) {
+        let (shard, pos, head) = (self.shard, self.pos, self.changes.head());
+        if pos <= head {
+            return;
+        }
+        self.changes.reached(pos);
+        if !self.changes.listened() {
+            return;
+        }
+        let changed = match notes {
+            Some(notes) => {
+                let between = (shard, after_pos.max(head), pos);
+                notes.changed(between, |id| self.order(id), |id| self.stock(id))
+            }
+            None => Changed { shard, after_pos: pos, pos, orders: Vec::new(), stock: Vec::new() },
+        };
+        self.changes.publish(changed);
     }
 
     fn letter(&self, record: &Record, reason: String) -> DeadLetter {
@@ -262,11 +315,13 @@ impl Projector {
     }
 }
 
-/// Folds a record in, reading what came before it if that is not in memory.
+/// Folds a record in, reading what came before it if that is not in memory. `before` sees the
+/// state that it is folded into.
 async fn fold<N: Noun>(
     folded: &mut HashMap<EntityId, Folded<N>>,
     journal: &dyn Journal,
     record: &Record,
+    before: impl FnOnce(&N),
 ) -> Result<Result<(), String>, ReadError> {
     let known = folded.get(&record.entity).map_or(0, |one| one.seq);
     if known + 1 < record.seq {
@@ -288,6 +343,7 @@ async fn fold<N: Noun>(
     }
     match decode::<N::Event>(record) {
         Ok(event) => {
+            before(&one.state);
             one.state.evolve(&event, record.at);
             (one.seq, one.at) = (record.seq, record.at);
             Ok(Ok(()))

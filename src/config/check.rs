@@ -95,6 +95,34 @@ fn http(config: &Config, found: &mut Faults) {
     found.range("http.body_timeout_secs", http.body_timeout_secs, 1..=3_600);
     found.range("http.body_bytes_max", http.body_bytes_max, 1_024..=1 << 30);
     found.range("http.shutdown_timeout_secs", http.shutdown_timeout_secs, 0..=9);
+    live(config, found);
+}
+
+fn live(config: &Config, found: &mut Faults) {
+    let live = &config.http.live;
+    let path = "http.live.origins";
+    found.unless(live.origins.len() > 100, path, live.origins.len(), "name at most 100 origins");
+    for origin in &live.origins {
+        let good = reqwest::Url::parse(origin)
+            .is_ok_and(|url| url.has_host() && url.origin().ascii_serialization() == *origin);
+        let wanted = "be scheme, host and port, such as https://admin.example.com";
+        found.unless(!good, path, format!("{origin:?}"), wanted);
+    }
+    found.range("http.live.sockets_max", live.sockets_max, 0..=1_000_000);
+    found.range("http.live.subscriptions_max", live.subscriptions_max, 1..=1_000);
+    found.range("http.live.message_bytes_max", live.message_bytes_max, 1_024..=1 << 20);
+    found.range("http.live.messages_per_sec", live.messages_per_sec, 1..=10_000);
+    found.range("http.live.frame_bytes_max", live.frame_bytes_max, 256 << 10..=16 << 20);
+    found.range("http.live.pause_ms", live.pause_ms, 10..=10_000);
+    found.range("http.live.ring_changes", live.ring_changes, 1..=10_000_000);
+    found.range("http.live.behind_max", live.behind_max, 1..=10_000_000);
+    found.range("http.live.resume_events_max", live.resume_events_max, 0..=1_000_000);
+    found.range("http.live.resume_entities_max", live.resume_entities_max, 0..=100_000);
+    found.range("http.live.bytes_per_sec", live.bytes_per_sec, 64 << 10..=1 << 33);
+    found.range("http.live.ping_secs", live.ping_secs, 1..=3_600);
+    found.range("http.live.silence_secs", live.silence_secs, 2..=3_600);
+    found.range("http.live.streams_max", live.streams_max, 0..=1_000_000);
+    found.range("http.live.stream_secs", live.stream_secs, 1..=86_400);
 }
 
 fn shop(config: &Config, found: &mut Faults) {

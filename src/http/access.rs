@@ -29,6 +29,7 @@ use crate::store::{self, Store, key};
 const KEY_TTL: Duration = Duration::from_secs(5);
 /// The most keys that are remembered.
 const KEYS_MAX: usize = 10_000;
+const NO_KEY: &str = "this takes an API key: Authorization: Bearer sk_…";
 
 /// What a key may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
@@ -69,6 +70,10 @@ pub enum Access {
     Order,
     /// A key or a session with this scope, or `admin`.
     Key(Scope),
+    /// Any key: what it may see is asked later.
+    AnyKey,
+    /// Whoever may open a live socket: any key, or a ticket.
+    Live,
     /// The provider, by its signature.
     Webhook,
 }
@@ -127,7 +132,7 @@ impl Principal {
         }
         let what = match self {
             Self::Anyone => {
-                return Err(unauthorized("this takes an API key: Authorization: Bearer sk_…"));
+                return Err(unauthorized(NO_KEY));
             }
             Self::Key(_) => "key",
             Self::Session(_) => "session",
@@ -230,6 +235,16 @@ async fn admit(access: Access, request: &ServiceRequest) -> Result<Principal, Er
             }
             principal.must(scope).map(|()| principal)
         }
+        Access::AnyKey => match principal(&shared, request.headers()).await? {
+            Principal::Anyone => Err(unauthorized(NO_KEY)),
+            known => {
+                if matches!(known, Principal::Session(_)) && !request.method().is_safe() {
+                    session::must_be_same_origin(request.headers())?;
+                }
+                Ok(known)
+            }
+        },
+        Access::Live => super::live::socket::principal_of_socket(&shared, request.request()).await,
         Access::Order => {
             let order = super::call::id(request.match_info().query("id"), "order")?;
             let query = super::query::Query::of(request.request(), &["token"])?;

@@ -65,8 +65,44 @@ impl Drop for UnderWay {
     }
 }
 
+/// What is counted of live feeds.
+#[derive(Default)]
+pub struct LiveMetrics {
+    /// Sockets.
+    pub sockets: Gauge<i64, AtomicI64>,
+    /// Subscriptions of all sockets.
+    pub subscriptions: Gauge<i64, AtomicI64>,
+    /// Streams of single orders.
+    pub streams: Gauge<i64, AtomicI64>,
+    /// Frames given to sockets.
+    pub frames: Counter<u64, AtomicU64>,
+    /// Bytes of them.
+    pub bytes: Counter<u64, AtomicU64>,
+    /// Snapshots that replaced changes.
+    pub resyncs: Counter<u64, AtomicU64>,
+    /// Turns that a socket did not get because it had not taken the last one.
+    pub skipped: Counter<u64, AtomicU64>,
+}
+
+impl LiveMetrics {
+    fn register(&self, to: &mut Registry) {
+        to.register("live_sockets", "Live sockets", self.sockets.clone());
+        let help = "Subscriptions of live sockets";
+        to.register("live_subscriptions", help, self.subscriptions.clone());
+        to.register("live_streams", "Streams of single orders", self.streams.clone());
+        to.register("live_frames", "Frames given to live sockets", self.frames.clone());
+        to.register("live_bytes", "Bytes given to live sockets", self.bytes.clone());
+        let help = "Snapshots that replaced changes for a live subscription";
+        to.register("live_resyncs", help, self.resyncs.clone());
+        let help = "Turns that a live socket did not get, not having taken its last";
+        to.register("live_skipped", help, self.skipped.clone());
+    }
+}
+
 /// All that is counted.
 pub struct Metrics {
+    /// What is counted of live feeds.
+    pub live: LiveMetrics,
     registry: Registry,
     requests: Family<Request, Counter<u64, AtomicU64>>,
     latency: Latency,
@@ -88,6 +124,7 @@ impl Default for Metrics {
     fn default() -> Self {
         let latency: Latency = Family::new_with_constructor(|| Histogram::new(BUCKETS));
         let mut all = Self {
+            live: LiveMetrics::default(),
             registry: Registry::with_prefix("kontor"),
             requests: Family::default(),
             latency,
@@ -130,6 +167,7 @@ impl Metrics {
         let help = "Position up to which rows follow the journal";
         to.register("projected_position", help, self.projected.clone());
         to.register("orders", "Orders by status", self.orders.clone());
+        self.live.register(to);
     }
 
     /// Counts a request that came, until what this answers is dropped.

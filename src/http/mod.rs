@@ -13,6 +13,7 @@ mod error;
 pub mod health;
 mod idempotency;
 mod imports;
+pub mod live;
 pub mod metrics;
 mod objects;
 pub mod openapi;

@@ -102,6 +102,10 @@ fn complete(operation: &mut Operation, route: &Route) {
             let session = SecurityRequirement::new(SESSION, none);
             Some(vec![SecurityRequirement::new(KEY, none), session])
         }
+        Access::AnyKey => Some(vec![SecurityRequirement::new(KEY, none)]),
+        Access::Live => {
+            Some(vec![SecurityRequirement::default(), SecurityRequirement::new(KEY, none)])
+        }
         Access::Order => Some(vec![SecurityRequirement::new(TOKEN, none)]),
         Access::Cart => {
             Some(vec![SecurityRequirement::default(), SecurityRequirement::new(KEY, none)])
@@ -162,6 +166,9 @@ fn problems(route: &Route, body: bool, api: bool, writes: bool) -> Problems {
     }
     if matches!(route.access, Access::Key(_) | Access::Cart) {
         all.push(("403", "`forbidden`: the key lacks the scope; `forbidden_origin`"));
+    }
+    if route.access == Access::Live {
+        all.push(("403", "`forbidden_origin`: a page of another host"));
     }
     if route.path.contains('{') {
         all.push(("404", "`not_found`"));

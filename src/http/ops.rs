@@ -11,6 +11,7 @@ use super::order_shape::OrderSummary;
 use super::orders;
 use super::problem::Code;
 use super::query::{Query, cursor, cut};
+use super::server::Shared;
 use super::shape::Page;
 use crate::actors::host::{Gauge, Host, Quarantined, Released};
 use crate::domain::cart::Cart;
@@ -261,7 +262,15 @@ pub async fn retry_quarantined(call: Call, path: web::Path<String>) -> Result<Ht
     responses((status = 200, description = "The nodes", body = Cluster)))]
 pub async fn show_cluster(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
     Query::of(&request, &[])?;
-    let node = call.node();
+    Ok(HttpResponse::Ok().json(cluster(call.shared()).await?))
+}
+
+/// All nodes as they are now.
+///
+/// # Errors
+/// The journal's.
+pub async fn cluster(shared: &Shared) -> Result<Cluster, Error> {
+    let node = &shared.node;
     let journal = node.store.journal();
     let mut shards = Vec::with_capacity(node.lanes.len());
     for (shard, lane) in (0..journal.shards()).zip(&node.lanes) {
@@ -285,13 +294,13 @@ pub async fn show_cluster(call: Call, request: HttpRequest) -> Result<HttpRespon
     let shape = NodeShape {
         id: "single",
         version: env!("CARGO_PKG_VERSION"),
-        ready: call.shared().ready(),
+        ready: shared.ready(),
         shards,
         hosts: hosts.collect(),
         quarantine: quarantine(node),
         projected: node.projected(),
     };
-    Ok(HttpResponse::Ok().json(Cluster { nodes: vec![shape] }))
+    Ok(Cluster { nodes: vec![shape] })
 }
 
 /// Those in quarantine, of all nouns.

@@ -98,6 +98,7 @@ pub async fn list_orders(call: Call, request: HttpRequest) -> Result<HttpRespons
         placed_to: moment(&query, "placed_to")?,
         stuck: query.flag("stuck")?,
         unfinished: false,
+        id: None,
         after: query.after::<OrderId>("orders")?.map(|id| id.to_string()),
         limit: limit + 1,
     };

@@ -12,6 +12,7 @@ use utoipa::OpenApi;
 
 use super::access::{Access, Scope, enforce};
 use super::error::Error;
+use super::live::{asyncapi, socket, sse, ticket};
 use super::{
     carts, checkout, health, imports, metrics, openapi, ops, order_changes, orders, page, problem,
     products, session, stock, webhooks,
@@ -42,6 +43,8 @@ const WRITE_PRODUCTS: Access = Access::Key(Scope::ProductsWrite);
 const READ_STOCK: Access = Access::Key(Scope::StockRead);
 const WRITE_STOCK: Access = Access::Key(Scope::StockWrite);
 const OPS: Access = Access::Key(Scope::Ops);
+const ANY_KEY: Access = Access::AnyKey;
+const LIVE: Access = Access::Live;
 
 macro_rules! routes {
     ($($method:ident $path:literal $access:ident $module:ident::$handler:ident;)*) => {
@@ -70,6 +73,7 @@ routes! {
     POST   "/v1/store/carts/{id}/checkout"                  CART           checkout::check_out;
     GET    "/v1/store/delivery-options"                     PUBLIC         carts::list_delivery_options;
     GET    "/v1/store/orders/{id}"                          ORDER          orders::get_my_order;
+    GET    "/v1/store/orders/{id}/live"                     ORDER          sse::watch_my_order;
     GET    "/v1/store/products"                             PUBLIC         products::browse_products;
     GET    "/v1/store/products/{sku}"                       PUBLIC         products::show_product;
 
@@ -110,6 +114,8 @@ routes! {
     POST   "/v1/session"                                    PUBLIC         session::create_session;
     GET    "/v1/session"                                    PUBLIC         session::get_session;
     DELETE "/v1/session"                                    PUBLIC         session::delete_session;
+    GET    "/v1/admin/live"                                 LIVE           socket::open_live;
+    POST   "/v1/admin/live/tickets"                         ANY_KEY        ticket::create_live_ticket;
 
     POST   "/v1/webhooks/{provider}"                        WEBHOOK        webhooks::take_webhook;
 
@@ -120,6 +126,7 @@ routes! {
     GET    "/readyz"                                        PUBLIC         health::check_ready;
     GET    "/metrics"                                       PUBLIC         metrics::show_metrics;
     GET    "/openapi.json"                                  PUBLIC         openapi::show_openapi;
+    GET    "/asyncapi.json"                                 PUBLIC         asyncapi::show_asyncapi;
     GET    "/docs/errors/{code}"                            PUBLIC         problem::explain_error;
     GET    "/docs"                                          PUBLIC         openapi::redirect_to_docs;
     GET    "/docs/{file:.*}"                                PUBLIC         openapi::show_docs;
@@ -182,7 +189,8 @@ mod tests {
             assert!(routes.insert((route.path, route.method.as_str())), "{}", route.path);
             assert!(operations.insert(route.operation), "{}", route.operation);
             let admin = route.path.starts_with("/v1/admin/");
-            assert_eq!(admin, matches!(route.access, Access::Key(_)), "{}", route.path);
+            let guarded = matches!(route.access, Access::Key(_) | Access::AnyKey | Access::Live);
+            assert_eq!(admin, guarded, "{}", route.path);
             if let Access::Key(scope) = route.access {
                 let reads = route.method == Method::GET;
                 assert!(

@@ -22,6 +22,7 @@ use super::call::RequestId;
 use super::error::Error;
 use super::health::Health;
 use super::idempotency::InFlight;
+use super::live::{self, Live};
 use super::metrics::Metrics;
 use super::session::{Sessions, Tries};
 use super::{problem, routes};
@@ -50,6 +51,8 @@ pub struct Options {
     pub body_bytes_max: usize,
     /// How long requests under way may take when the server stops, in seconds.
     pub shutdown_timeout_secs: u64,
+    /// How much live feeds may take.
+    pub live: live::Options,
 }
 
 impl Default for Options {
@@ -64,6 +67,7 @@ impl Default for Options {
             body_timeout_secs: 20,
             body_bytes_max: 1 << 20,
             shutdown_timeout_secs: 8,
+            live: live::Options::default(),
         }
     }
 }
@@ -80,6 +84,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// How the dependencies are.
     pub health: Health,
+    /// What live feeds share.
+    pub live: Live,
     pub(super) keys: Keys,
     pub(super) sessions: Sessions,
     pub(super) tries: Tries,
@@ -130,6 +136,7 @@ pub async fn start(options: Options, node: Arc<Node>) -> Result<Server, StartErr
     let secret = node.store.secret("http").await?;
     let shared = Arc::new(Shared {
         node,
+        live: Live::new(&options.live),
         options,
         in_flight: InFlight::default(),
         metrics: Metrics::default(),
@@ -160,10 +167,13 @@ type Started = oneshot::Sender<Result<(SocketAddr, ServerHandle), StartError>>;
 async fn serve(shared: Arc<Shared>, started: Started) {
     let options = shared.options.clone();
     let data = web::Data::from(shared);
+    let of_samples = data.clone();
+    actix_web::rt::spawn(async move { live::sample(&of_samples).await });
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let server = HttpServer::new(move || {
         App::new()
             .app_data(data.clone())
+            .app_data(web::Data::new(live::Slot::default()))
             .wrap(from_fn(observe))
             .configure(routes::configure)
             .default_service(web::to(|| async {
@@ -178,6 +188,7 @@ async fn serve(shared: Arc<Shared>, started: Started) {
     .client_disconnect_timeout(Duration::from_secs(2))
     .shutdown_timeout(options.shutdown_timeout_secs)
     .tcp_nodelay(true)
+    .on_connect(live::wire::connected)
     .disable_signals();
     let addr = options.listen;
     let listening = match server.bind(addr) {
@@ -218,6 +229,7 @@ impl Server {
     /// Stops taking traffic, lets what is under way come to its end, and stops.
     pub async fn stop(self) {
         self.shared.ready.store(false, Ordering::Relaxed);
+        self.shared.live.stop.cancel();
         self.handle.stop(true).await;
         // An error means that the thread is gone already.
         let _gone = self.over.await;
@@ -251,8 +263,12 @@ async fn observe(
     };
     let operation = response.request().extensions().get::<Operation>().map_or("none", |op| op.0);
     let status = response.status();
+    if status != StatusCode::SWITCHING_PROTOCOLS {
+        drop(live::wire::take(response.request()));
+    }
     if let Some(shared) = &shared {
         shared.metrics.end(operation, status, took);
+        shared.live.request(operation, status, took);
     }
     tracing::debug!(
         request_id = &*id,

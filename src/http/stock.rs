@@ -342,7 +342,9 @@ fn level_of(location: &str, level: &Level) -> LevelShape {
     }
 }
 
-fn level_row(row: Row) -> StockLevel {
+/// A level as lists show it.
+#[must_use]
+pub fn level_row(row: Row) -> StockLevel {
     StockLevel {
         sku: row.sku.to_string(),
         level: LevelShape {

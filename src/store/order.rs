@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
 use super::many::Texts;
-use super::{Error, LIST_MAX, Store};
+use super::{Error, LIST_MAX, Store, projection};
 use crate::domain::time::Timestamp;
 
 /// The most statuses that one list may ask for.
@@ -87,6 +87,8 @@ pub struct Filter {
     pub stuck: bool,
     /// Only those whose saga is under way.
     pub unfinished: bool,
+    /// Only the one of this id.
+    pub id: Option<String>,
     /// Only those behind the order of this id, the last of the page before.
     pub after: Option<String>,
     /// At most so many, up to [`LIST_MAX`].
@@ -176,6 +178,23 @@ impl Store {
             }
         }
         Ok(finds)
+    }
+
+    /// Orders as [`Store::orders`] lists them, and how far a projection of theirs has come, both
+    /// at one moment.
+    ///
+    /// # Errors
+    /// As [`Store::orders`].
+    pub async fn orders_at(
+        &self,
+        filter: &Filter,
+        (projection, shard): (&str, u16),
+    ) -> Result<(Vec<Row>, i64), Error> {
+        let mut read = self.readers().begin().await?;
+        let pos = projection::cursor(&mut read, projection, shard).await?;
+        let found = select(filter).build().fetch_all(&mut *read).await?;
+        read.rollback().await?;
+        Ok((found.iter().map(row).collect::<Result<_, _>>()?, pos))
     }
 
     /// How many orders there are in each status.
@@ -276,6 +295,7 @@ fn push_list(query: &mut QueryBuilder<Sqlite>, filter: &Filter, status: Option<&
 /// The conditions of a filter, but for statuses, search and page.
 fn push_conditions(query: &mut QueryBuilder<Sqlite>, filter: &Filter) {
     let texts = [
+        (" AND id = ", &filter.id),
         (" AND payment_status = ", &filter.payment_status),
         (" AND fulfillment_status = ", &filter.fulfillment_status),
         (" AND email = ", &filter.email),

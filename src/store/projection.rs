@@ -1,8 +1,8 @@
 //! What every projection has: a cursor that moves in the transaction of its rows, and dead
 //! letters for events that it could not take. Which events make which rows is not known here.
 
-use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, SqliteConnection};
 
 use super::{Error, LIST_MAX, Store, order, stock};
 use crate::domain::entity::EntityId;
@@ -44,13 +44,7 @@ impl Store {
     /// # Errors
     /// [`Error`] of the store.
     pub async fn cursor(&self, name: &str, shard: u16) -> Result<i64, Error> {
-        let pos: Option<i64> =
-            sqlx::query_scalar("SELECT pos FROM projection WHERE name = $1 AND shard = $2")
-                .bind(name)
-                .bind(shard)
-                .fetch_optional(self.readers())
-                .await?;
-        Ok(pos.unwrap_or(0))
+        Ok(cursor(&mut *self.readers().acquire().await?, name, shard).await?)
     }
 
     /// Writes a step and moves the cursor to `pos`, in one transaction; `false`, and nothing
@@ -142,6 +136,21 @@ impl Store {
         let query = sqlx::query("DELETE FROM dead_letter WHERE id = $1").bind(id);
         Ok(self.write(query).await? == 1)
     }
+}
+
+/// As [`Store::cursor`], on a connection that reads more at the same moment.
+pub(in crate::store) async fn cursor(
+    connection: &mut SqliteConnection,
+    name: &str,
+    shard: u16,
+) -> Result<i64, sqlx::Error> {
+    let pos: Option<i64> =
+        sqlx::query_scalar("SELECT pos FROM projection WHERE name = $1 AND shard = $2")
+            .bind(name)
+            .bind(shard)
+            .fetch_optional(connection)
+            .await?;
+    Ok(pos.unwrap_or(0))
 }
 
 fn dead_letter(found: &SqliteRow) -> Result<DeadLetter, sqlx::Error> {

@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
 use super::many::Texts;
-use super::{Error, LIST_MAX, Store};
+use super::{Error, LIST_MAX, Store, projection};
 use crate::domain::id::Sku;
 use crate::domain::time::Timestamp;
 
@@ -70,6 +70,23 @@ impl Store {
     pub async fn stock_levels(&self, filter: &Filter) -> Result<Vec<Row>, Error> {
         let found = select(filter).build().fetch_all(self.readers()).await?;
         found.iter().map(row).collect()
+    }
+
+    /// Levels as [`Store::stock_levels`] lists them, and how far a projection of theirs has come,
+    /// both at one moment.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn stock_levels_at(
+        &self,
+        filter: &Filter,
+        (projection, shard): (&str, u16),
+    ) -> Result<(Vec<Row>, i64), Error> {
+        let mut read = self.readers().begin().await?;
+        let pos = projection::cursor(&mut read, projection, shard).await?;
+        let found = select(filter).build().fetch_all(&mut *read).await?;
+        read.rollback().await?;
+        Ok((found.iter().map(row).collect::<Result<_, _>>()?, pos))
     }
 }
 

@@ -136,6 +136,12 @@ async fn every_route_lets_in_whom_the_table_says() {
                     assert!(![401, 403, 405, 500].contains(&status), "{name}: {status}");
                 }
             }
+            Access::AnyKey | Access::Live => {
+                assert_eq!((anyone.status, anyone.code()), (401, "unauthorized"), "{name}");
+                assert_eq!(call(Some(&weak)).await.status, 401, "{name}");
+                let status = call(Some(&other)).await.status;
+                assert!(![401, 403, 405, 500].contains(&status), "{name}: {status}");
+            }
             Access::Cart => {
                 assert!(![401, 403, 405, 500].contains(&anyone.status), "{name}");
                 assert_eq!(call(Some(&weak)).await.status, 401, "{name}");

@@ -16,6 +16,7 @@ mod house;
 mod journal;
 mod kills;
 mod lane;
+mod live;
 mod operator;
 mod process;
 mod sandbox_psp;

@@ -1,0 +1,187 @@
+//! The document of the live feed's messages, AsyncAPI 3.0, made from their types: what serde
+//! writes is what it says.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use actix_web::HttpResponse;
+use serde_json::{Map, Value, json};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
+
+use super::message::{
+    Bye, Changes, ClusterNow, Hello, Refused, Resync, Snapshot, Stats, Subscribe, Unsubscribe,
+};
+use crate::http::error::Error;
+
+/// A message: its `type`, what it is for, and the schema of the rest.
+struct Described {
+    kind: &'static str,
+    about: &'static str,
+    schema: RefOr<Schema>,
+    parts: Vec<(String, RefOr<Schema>)>,
+}
+
+fn described<M: PartialSchema + ToSchema>(kind: &'static str, about: &'static str) -> Described {
+    let mut parts = Vec::new();
+    M::schemas(&mut parts);
+    Described { kind, about, schema: M::schema(), parts }
+}
+
+fn of_client() -> [Described; 2] {
+    [
+        described::<Subscribe>("subscribe", "Asks for a topic, from now on or from a token on"),
+        described::<Unsubscribe>("unsubscribe", "Ends a subscription"),
+    ]
+}
+
+fn of_server() -> [Described; 8] {
+    [
+        described::<Hello>("hello", "The first message"),
+        described::<Snapshot<'static>>("snapshot", "How everything stands"),
+        described::<Changes<'static>>("changes", "What changed since the token before"),
+        described::<Resync<'static>>("resync", "Changes were left out; a snapshot follows"),
+        described::<Stats<'static>>("stats", "Figures, one sample a second"),
+        described::<ClusterNow<'static>>("cluster", "The nodes, when they look different"),
+        described::<Refused<'static>>("error", "A message that was not carried out"),
+        described::<Bye>("bye", "The last message"),
+    ]
+}
+
+/// The message as one schema, its `type` included.
+fn payload(message: &Described) -> Result<Value, serde_json::Error> {
+    let mut schema = serde_json::to_value(&message.schema)?;
+    if let Some(fields) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+        fields.insert("type".into(), json!({"const": message.kind}));
+    }
+    if let Some(schema) = schema.as_object_mut() {
+        let required = schema.entry("required").or_insert_with(|| json!([]));
+        if let Some(required) = required.as_array_mut() {
+            required.insert(0, "type".into());
+        }
+    }
+    Ok(schema)
+}
+
+/// The document.
+///
+/// # Errors
+/// When a schema cannot be written.
+pub fn document() -> Result<Value, serde_json::Error> {
+    let (mut messages, mut schemas) = (Map::new(), BTreeMap::new());
+    let (client, server) = (of_client(), of_server());
+    for message in client.iter().chain(&server) {
+        let shape = json!({
+            "name": message.kind,
+            "summary": message.about,
+            "contentType": "application/json",
+            "payload": payload(message)?,
+        });
+        messages.insert(message.kind.to_owned(), shape);
+        for (name, schema) in &message.parts {
+            schemas.insert(name.clone(), serde_json::to_value(schema)?);
+        }
+    }
+    let named = |all: &[Described], to: &str| -> Vec<Value> {
+        all.iter().map(|one| json!({"$ref": format!("#/{to}/messages/{}", one.kind)})).collect()
+    };
+    let all: Map<String, Value> = messages
+        .keys()
+        .map(|kind| (kind.clone(), json!({"$ref": format!("#/components/messages/{kind}")})))
+        .collect();
+    let channel = json!({"$ref": "#/channels/live"});
+    Ok(json!({
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "kontor live",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Orders, stock and figures as they change. docs/api.md walks through it.",
+        },
+        "defaultContentType": "application/json",
+        "channels": {"live": {
+            "address": "/v1/admin/live",
+            "description": "A WebSocket, subprotocol kontor.live.v1: one message a text frame.",
+            "messages": all,
+        }},
+        "operations": {
+            "say": {
+                "action": "receive", "channel": channel,
+                "messages": named(&client, "channels/live"),
+            },
+            "hear": {
+                "action": "send", "channel": channel,
+                "messages": named(&server, "channels/live"),
+            },
+        },
+        "components": {"messages": messages, "schemas": schemas},
+    }))
+}
+
+/// The document as text, made once.
+fn text() -> Result<&'static str, serde_json::Error> {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    if let Some(text) = TEXT.get() {
+        return Ok(text);
+    }
+    let made = document()?.to_string();
+    Ok(TEXT.get_or_init(|| made))
+}
+
+/// Shows the document of the live feed.
+#[utoipa::path(get, path = "/asyncapi.json", tag = "docs",
+    responses((status = 200, description = "AsyncAPI 3.0", content_type = "application/json")))]
+pub async fn show_asyncapi() -> Result<HttpResponse, Error> {
+    let text = text().map_err(Error::internal)?;
+    Ok(HttpResponse::Ok().content_type("application/json").body(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::live::message::ServerMessage;
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let document = document().unwrap();
+        for part in document.to_string().split("\"$ref\":\"#").skip(1) {
+            let path = part.split('"').next().unwrap();
+            assert!(document.pointer(path).is_some(), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_messages_and_their_fields_are_these() {
+        let document = document().unwrap();
+        let list = |schema: &Value| {
+            let fields = schema["properties"].as_object();
+            fields.map_or_else(String::new, |fields| {
+                fields.keys().cloned().collect::<Vec<_>>().join(" ")
+            })
+        };
+        let messages = document["components"]["messages"].as_object().unwrap();
+        let mut lines: Vec<String> = messages
+            .iter()
+            .map(|(name, message)| format!("message {name}: {}", list(&message["payload"])))
+            .collect();
+        let schemas = document["components"]["schemas"].as_object().unwrap();
+        lines.extend(schemas.iter().map(|(name, schema)| format!("{name}: {}", list(schema))));
+        insta::assert_snapshot!(lines.join("\n"));
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_described() {
+        let resync = Resync {
+            id: "a",
+            token: "t".into(),
+            reason: super::super::message::Reason::Slow,
+            skipped: 3,
+        };
+        let message: Value = serde_json::from_str(&ServerMessage::Resync(resync).frame()).unwrap();
+        let described = &document().unwrap()["components"]["messages"]["resync"]["payload"];
+        let fields = described["properties"].as_object().unwrap();
+        assert!(message.as_object().unwrap().keys().all(|key| fields.contains_key(key)));
+        for required in described["required"].as_array().unwrap() {
+            assert!(message.get(required.as_str().unwrap()).is_some(), "{required}");
+        }
+    }
+}

@@ -1,0 +1,448 @@
+//! The hub of one HTTP worker: its sockets, what each has seen, and whose turn it is.
+//!
+//! At most every `pause_ms` it goes round: a socket whose last frames are gone gets what came
+//! since, one that is behind too far gets a fresh snapshot instead. What two equal subscriptions
+//! get is made once. The bytes of all of them are budgeted, so that at a high rate sockets get
+//! their turns less often, and requests keep their share of the machine.
+
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use actix::{
+    Actor, ActorFutureExt as _, Addr, AsyncContext as _, Context, Handler, Message, SpawnHandle,
+    StreamHandler, WrapFuture as _,
+};
+use actix_web::web;
+use bytestring::ByteString;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use super::Place;
+use super::filter::{self, Asked, Wrong};
+use super::message::{ClientMessage, Refused, ServerMessage, Subscribe};
+use super::outbox::Farewell;
+use super::ring::Ring;
+use super::snapshot::{self, Past, Taken};
+use super::subscription::Subscription;
+use crate::actors::changes::Changed;
+use crate::http::access::{self, Principal};
+use crate::http::problem::Code;
+use crate::http::server::Shared;
+
+/// How often figures, the cluster, and who may still listen are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// After how many looks principals are asked for again.
+const ASK_AGAIN: u64 = 10;
+/// After how many looks the cluster is shown again.
+pub(super) const CLUSTER_AGAIN: u64 = 4;
+/// For how long nobody listens before the feed is let go.
+const LET_GO: Duration = Duration::from_secs(30);
+
+/// Where the hub of a worker is.
+#[derive(Default)]
+pub struct Slot(OnceCell<Addr<Hub>>);
+
+impl Slot {
+    /// The hub of this worker, started with its first socket.
+    pub fn hub(&self, shared: &web::Data<Shared>) -> Addr<Hub> {
+        self.0.get_or_init(|| Hub::new(shared.clone()).start()).clone()
+    }
+}
+
+/// A number that no other socket of this process has.
+pub fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// What a socket tells the hub.
+pub enum Told {
+    /// It was opened.
+    Open(Box<Opened>),
+    /// Its client said something, or what could not be read.
+    Said(u64, Result<ClientMessage, String>),
+    /// It is to be closed.
+    End(u64, Farewell),
+    /// It is closed.
+    Gone(u64),
+}
+
+/// A socket that was opened.
+pub struct Opened {
+    /// Its number.
+    pub socket: u64,
+    /// Who opened it.
+    pub principal: Principal,
+    /// Where its frames go.
+    pub frames: mpsc::Sender<ByteString>,
+    /// How it is told to go.
+    pub farewell: oneshot::Sender<Farewell>,
+    /// Its place among all sockets.
+    pub place: Place,
+}
+
+impl Message for Told {
+    type Result = ();
+}
+
+/// A socket, as its hub knows it.
+pub(super) struct Socket {
+    pub(super) principal: Principal,
+    pub(super) frames: mpsc::Sender<ByteString>,
+    farewell: oneshot::Sender<Farewell>,
+    pub(super) subscriptions: Vec<Subscription>,
+    /// Which of them is served first.
+    pub(super) turn: usize,
+    _place: Place,
+}
+
+impl Socket {
+    /// Whether all that it was given is on its way.
+    pub(super) fn idle(&self) -> bool {
+        self.frames.capacity() == self.frames.max_capacity()
+    }
+}
+
+/// The hub of one HTTP worker.
+pub struct Hub {
+    pub(super) shared: web::Data<Shared>,
+    pub(super) sockets: BTreeMap<u64, Socket>,
+    pub(super) ring: Ring,
+    listening: Option<SpawnHandle>,
+    quiet_since: Instant,
+    /// The socket that is served first.
+    pub(super) turn: u64,
+    last_round: Instant,
+    round: Option<SpawnHandle>,
+    pub(super) budget: Budget,
+    pub(super) taken: HashMap<Asked, Option<Rc<Taken>>>,
+    pub(super) past: HashMap<i64, Option<Past>>,
+    pub(super) looks: u64,
+}
+
+/// What may still be written now.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Budget {
+    left: i64,
+    per_sec: i64,
+    filled: Instant,
+}
+
+/// What a frame costs beside its bytes.
+const FRAME_COST: i64 = 2_048;
+/// What a change costs that was looked at.
+const LOOK_COST: i64 = 64;
+
+impl Budget {
+    fn new(per_sec: usize) -> Self {
+        let per_sec = i64::try_from(per_sec).unwrap_or(i64::MAX);
+        Self { left: per_sec, per_sec, filled: Instant::now() }
+    }
+
+    fn fill(&mut self) {
+        let millis = i64::try_from(self.filled.elapsed().as_millis()).unwrap_or(1_000).min(1_000);
+        self.left = (self.left + self.per_sec / 1_000 * millis).min(self.per_sec);
+        self.filled = Instant::now();
+    }
+
+    pub(super) const fn spent(&self) -> bool {
+        self.left <= 0
+    }
+
+    pub(super) fn frame(&mut self, bytes: usize) {
+        self.left -= i64::try_from(bytes).unwrap_or(0) + FRAME_COST;
+    }
+
+    pub(super) fn look(&mut self, changes: usize) {
+        self.left -= i64::try_from(changes).unwrap_or(0) * LOOK_COST;
+    }
+}
+
+impl Hub {
+    fn new(shared: web::Data<Shared>) -> Self {
+        let options = &shared.options.live;
+        let (ring, budget) =
+            (Ring::new(0, options.ring_changes), Budget::new(options.bytes_per_sec));
+        Self {
+            shared,
+            sockets: BTreeMap::new(),
+            ring,
+            listening: None,
+            quiet_since: Instant::now(),
+            turn: 0,
+            last_round: Instant::now(),
+            round: None,
+            budget,
+            taken: HashMap::new(),
+            past: HashMap::new(),
+            looks: 0,
+        }
+    }
+
+    /// Goes round soon, if that is not to happen anyway.
+    pub(super) fn wake(&mut self, ctx: &mut Context<Self>) {
+        if self.round.is_some() {
+            return;
+        }
+        let pause = Duration::from_millis(self.shared.options.live.pause_ms);
+        let wait = (self.last_round + pause).saturating_duration_since(Instant::now());
+        self.round = Some(ctx.run_later(wait, |hub, ctx| {
+            (hub.round, hub.last_round) = (None, Instant::now());
+            hub.budget.fill();
+            if hub.go_round(ctx) {
+                hub.wake(ctx);
+            }
+        }));
+    }
+
+    /// Begins to hear of changes, if it does not yet.
+    fn listen(&mut self, ctx: &mut Context<Self>) {
+        if self.listening.is_some() {
+            return;
+        }
+        let receiver = self.shared.node.changes.listen();
+        // What comes is behind this, or leaves a gap that is seen.
+        self.ring.begin_at(self.shared.node.changes.head());
+        let changes = futures_util::stream::unfold(receiver, |mut receiver| async move {
+            loop {
+                match receiver.recv().await {
+                    Ok(changed) => return Some((changed, receiver)),
+                    // What comes next shows the gap.
+                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return None,
+                }
+            }
+        });
+        self.listening = Some(ctx.add_stream(changes));
+    }
+
+    fn say(&mut self, socket: u64, message: &ServerMessage<'_>) {
+        if let Some(socket) = self.sockets.get(&socket) {
+            // One that does not read does not get to know what it did wrong, either.
+            let _full = socket.frames.try_send(message.frame());
+        }
+    }
+
+    fn refuse(&mut self, socket: u64, id: Option<&str>, wrong: &Wrong) {
+        let (code, detail) = (wrong.code, wrong.detail.as_str());
+        self.say(socket, &ServerMessage::Error(Refused { id, code, detail }));
+    }
+
+    fn said(&mut self, socket: u64, said: Result<ClientMessage, String>, ctx: &mut Context<Self>) {
+        match said {
+            Err(detail) => {
+                let code = Code::MalformedJson.as_str();
+                self.refuse(socket, None, &Wrong { code, detail });
+            }
+            Ok(ClientMessage::Unsubscribe(message)) => {
+                let Some(socket) = self.sockets.get_mut(&socket) else { return };
+                let before = socket.subscriptions.len();
+                socket.subscriptions.retain(|one| one.spec.id != message.id);
+                let gone = before - socket.subscriptions.len();
+                self.shared.metrics.live.subscriptions.dec_by(i64::try_from(gone).unwrap_or(0));
+            }
+            Ok(ClientMessage::Subscribe(message)) => {
+                let id = message.id.clone();
+                if let Err(wrong) = self.subscribe(socket, message) {
+                    return self.refuse(socket, Some(&id), &wrong);
+                }
+                self.listen(ctx);
+                self.look(ctx, true);
+                self.wake(ctx);
+            }
+        }
+    }
+
+    fn subscribe(&mut self, socket: u64, message: Subscribe) -> Result<(), Wrong> {
+        let Some(socket) = self.sockets.get_mut(&socket) else { return Ok(()) };
+        let (spec, from) = filter::read(message)?;
+        let scope = spec.topic.scope();
+        if !socket.principal.may(scope) {
+            let detail = format!("this topic takes the scope {}", scope.as_str());
+            return Err(Wrong::new(Code::Forbidden.as_str(), detail));
+        }
+        let known = socket.subscriptions.iter().position(|one| one.spec.id == spec.id);
+        if let Some(known) = known {
+            socket.subscriptions.remove(known);
+            self.shared.metrics.live.subscriptions.dec();
+        }
+        let most = self.shared.options.live.subscriptions_max;
+        if socket.subscriptions.len() >= most {
+            let detail = format!("a socket has at most {most} subscriptions");
+            return Err(Wrong::new(Code::TooManyRequests.as_str(), detail));
+        }
+        socket.subscriptions.push(Subscription::new(spec, from));
+        self.shared.metrics.live.subscriptions.inc();
+        Ok(())
+    }
+
+    /// Lets a socket go; its writer says why.
+    pub(super) fn end(&mut self, socket: u64, why: Farewell) {
+        if let Some(socket) = self.sockets.remove(&socket) {
+            let gone = i64::try_from(socket.subscriptions.len()).unwrap_or(0);
+            self.shared.metrics.live.subscriptions.dec_by(gone);
+            self.shared.metrics.live.sockets.dec();
+            // An error means that the writer is gone already.
+            let _gone = socket.farewell.send(why);
+        }
+    }
+
+    /// Shows figures and nodes, asks whether everybody may still listen, and lets the feed go
+    /// when nobody is left.
+    fn look(&mut self, ctx: &mut Context<Self>, at_once: bool) {
+        self.show_figures();
+        if at_once || self.looks.is_multiple_of(CLUSTER_AGAIN) {
+            self.look_at_nodes(ctx, at_once);
+        }
+        if at_once {
+            return;
+        }
+        self.looks += 1;
+        if self.looks.is_multiple_of(ASK_AGAIN) {
+            self.ask_again(ctx);
+        }
+        self.taken.retain(|_, taken| taken.as_ref().is_none_or(|taken| taken.fresh()));
+        self.past.retain(|_, past| past.as_ref().is_none_or(Past::fresh));
+        if !self.sockets.is_empty() {
+            self.quiet_since = Instant::now();
+        } else if self.quiet_since.elapsed() > LET_GO
+            && let Some(listening) = self.listening.take()
+        {
+            ctx.cancel_future(listening);
+            self.ring.begin_at(0);
+        }
+    }
+
+    /// Ends the sockets of keys and sessions that have ended.
+    fn ask_again(&mut self, ctx: &mut Context<Self>) {
+        let mut known: HashMap<String, Principal> = HashMap::new();
+        for socket in self.sockets.values() {
+            if let Some(id) = socket.principal.id() {
+                known.entry(id.to_owned()).or_insert_with(|| socket.principal.clone());
+            }
+        }
+        let shared = self.shared.clone();
+        let ask = async move {
+            let mut ended = Vec::new();
+            for (id, principal) in known {
+                if !access::still_good(&shared, &principal).await {
+                    ended.push(id);
+                }
+            }
+            ended
+        };
+        ctx.spawn(ask.into_actor(self).map(|ended, hub, _| {
+            let of = |socket: &Socket| {
+                socket.principal.id().is_some_and(|id| ended.iter().any(|one| one == id))
+            };
+            let gone = hub.sockets.iter().filter(|(_, socket)| of(socket)).map(|(id, _)| *id);
+            for id in gone.collect::<Vec<_>>() {
+                hub.end(id, Farewell::Ended);
+            }
+        }));
+    }
+
+    /// Takes a snapshot, unless one is on its way.
+    pub(super) fn take(&mut self, asked: &Asked, ctx: &mut Context<Self>) {
+        if matches!(self.taken.get(asked), Some(None)) {
+            return;
+        }
+        self.taken.insert(asked.clone(), None);
+        let (shared, asked) = (self.shared.clone(), asked.clone());
+        let take = async move {
+            let taken = snapshot::take(&shared.node, &asked).await;
+            (asked, taken)
+        };
+        ctx.spawn(take.into_actor(self).map(|(asked, taken), hub, ctx| {
+            match taken {
+                Ok(Some(taken)) => drop(hub.taken.insert(asked, Some(Rc::new(taken)))),
+                Ok(None) => drop(hub.taken.remove(&asked)),
+                Err(error) => {
+                    tracing::warn!(%error, "no snapshot for live subscriptions");
+                    hub.taken.remove(&asked);
+                }
+            }
+            hub.wake(ctx);
+        }));
+    }
+
+    /// Reads what came behind a position from the journal, unless that is under way.
+    pub(super) fn read_back(&mut self, from: i64, ctx: &mut Context<Self>) {
+        if self.past.contains_key(&from)
+            || self.past.values().filter(|past| past.is_none()).count() >= snapshot::READS_MAX
+        {
+            return;
+        }
+        self.past.insert(from, None);
+        let (shared, until) = (self.shared.clone(), self.ring.head());
+        let read = async move { snapshot::past(&shared, from, until).await };
+        ctx.spawn(read.into_actor(self).map(move |past, hub, ctx| {
+            match past {
+                Ok(past) => drop(hub.past.insert(from, Some(past))),
+                Err(error) => {
+                    tracing::warn!(%error, "live subscriptions wait for the journal");
+                    hub.past.remove(&from);
+                }
+            }
+            hub.wake(ctx);
+        }));
+    }
+}
+
+impl Actor for Hub {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(LOOK_EVERY, |hub, ctx| hub.look(ctx, false));
+        let stop = self.shared.live.stop.clone();
+        let stopped = async move { stop.cancelled().await };
+        ctx.spawn(stopped.into_actor(self).map(|(), hub, ctx| {
+            let sockets: Vec<u64> = hub.sockets.keys().copied().collect();
+            for socket in sockets {
+                hub.end(socket, Farewell::Stopping);
+            }
+            if let Some(listening) = hub.listening.take() {
+                ctx.cancel_future(listening);
+            }
+        }));
+    }
+}
+
+impl StreamHandler<Arc<Changed>> for Hub {
+    fn handle(&mut self, changed: Arc<Changed>, ctx: &mut Context<Self>) {
+        self.ring.push(changed);
+        if !self.sockets.is_empty() {
+            self.wake(ctx);
+        }
+    }
+
+    fn finished(&mut self, _: &mut Context<Self>) {
+        self.listening = None;
+    }
+}
+
+impl Handler<Told> for Hub {
+    type Result = ();
+
+    fn handle(&mut self, told: Told, ctx: &mut Context<Self>) {
+        match told {
+            Told::Open(opened) => {
+                let Opened { socket, principal, frames, farewell, place } = *opened;
+                self.shared.metrics.live.sockets.inc();
+                let subscriptions = Vec::new();
+                let opened =
+                    Socket { principal, frames, farewell, subscriptions, turn: 0, _place: place };
+                self.sockets.insert(socket, opened);
+                if self.shared.live.stop.is_cancelled() {
+                    self.end(socket, Farewell::Stopping);
+                }
+            }
+            Told::Said(socket, said) => self.said(socket, said, ctx),
+            Told::End(socket, why) => self.end(socket, why),
+            Told::Gone(socket) => self.end(socket, Farewell::Left),
+        }
+    }
+}

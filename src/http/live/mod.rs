@@ -1,0 +1,164 @@
+//! The live feed: sockets for operators, an order's own stream for its buyer.
+//!
+//! What changed comes from `actors::changes`, once a step of the projector. One hub an HTTP worker
+//! (`hub`) keeps the last of it (`ring`) and shows it to its sockets (`socket`), each behind an
+//! outbox of its own (`outbox`): equal subscriptions share their frames, and nobody waits for
+//! a socket that does not read. No change is decided here, and nothing here is the truth: whoever
+//! fell behind is shown the journal, or the rows as they stand.
+
+pub mod asyncapi;
+mod filter;
+mod hub;
+mod message;
+mod outbox;
+mod ring;
+mod snapshot;
+pub mod socket;
+pub mod sse;
+mod stats;
+mod subscription;
+pub mod ticket;
+mod token;
+pub mod wire;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+pub use self::hub::Slot;
+pub use self::stats::sample;
+use self::stats::{Counts, Samples};
+use self::ticket::Tickets;
+
+/// How much live feeds may take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Where pages may come from that open sockets, beside this server's own: `https://…`.
+    pub origins: Vec<String>,
+    /// The most sockets of the node.
+    pub sockets_max: usize,
+    /// The most subscriptions of one socket.
+    pub subscriptions_max: usize,
+    /// The largest message of a client, in bytes.
+    pub message_bytes_max: usize,
+    /// The most messages of a client, per second.
+    pub messages_per_sec: u32,
+    /// About how large a frame may be, in bytes.
+    pub frame_bytes_max: usize,
+    /// How far apart the frames of a socket are at least, in milliseconds.
+    pub pause_ms: u64,
+    /// Changes of orders and stock that each worker keeps.
+    pub ring_changes: usize,
+    /// Events that a socket may be behind before it gets a snapshot instead.
+    pub behind_max: i64,
+    /// Events that are read from the journal for one that comes back.
+    pub resume_events_max: usize,
+    /// Orders and SKUs that are read from the journal for one that comes back.
+    pub resume_entities_max: usize,
+    /// Bytes that each worker writes per second, over all sockets.
+    pub bytes_per_sec: usize,
+    /// How often a socket is asked whether it is still there, in seconds.
+    pub ping_secs: u64,
+    /// After how many seconds without a word, or in which nothing could be sent, a socket is
+    /// closed.
+    pub silence_secs: u64,
+    /// The most streams of single orders for their buyers.
+    pub streams_max: usize,
+    /// How long such a stream lasts, in seconds; the browser opens it again.
+    pub stream_secs: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            origins: Vec::new(),
+            sockets_max: 2_000,
+            subscriptions_max: 16,
+            message_bytes_max: 16 << 10,
+            messages_per_sec: 20,
+            frame_bytes_max: 512 << 10,
+            pause_ms: 100,
+            ring_changes: 20_000,
+            behind_max: 5_000,
+            resume_events_max: 20_000,
+            resume_entities_max: 1_000,
+            bytes_per_sec: 8 << 20,
+            ping_secs: 20,
+            silence_secs: 60,
+            streams_max: 2_000,
+            stream_secs: 600,
+        }
+    }
+}
+
+/// What all live feeds of the server share.
+pub struct Live {
+    /// Ends all of them.
+    pub stop: CancellationToken,
+    tickets: Tickets,
+    sockets: Places,
+    streams: Places,
+    counts: Counts,
+    samples: Samples,
+}
+
+impl Live {
+    /// Nobody listens yet.
+    #[must_use]
+    pub fn new(options: &Options) -> Self {
+        Self {
+            stop: CancellationToken::new(),
+            tickets: Tickets::default(),
+            sockets: Places::new(options.sockets_max),
+            streams: Places::new(options.streams_max),
+            counts: Counts::default(),
+            samples: Samples::default(),
+        }
+    }
+
+    /// Counts an answered request.
+    pub fn request(&self, operation: &str, status: StatusCode, took: Duration) {
+        self.counts.request(operation, status, took);
+    }
+}
+
+/// A bounded number of places.
+#[derive(Debug)]
+pub struct Places {
+    taken: Arc<AtomicUsize>,
+    max: usize,
+}
+
+/// A place, until it is dropped.
+#[derive(Debug)]
+pub struct Place(Arc<AtomicUsize>);
+
+impl Places {
+    fn new(max: usize) -> Self {
+        Self { taken: Arc::default(), max }
+    }
+
+    /// Takes a place, if there is one.
+    #[must_use]
+    pub fn take(&self) -> Option<Place> {
+        let place = Place(Arc::clone(&self.taken));
+        (place.0.fetch_add(1, Ordering::Relaxed) < self.max).then_some(place)
+    }
+
+    /// How many are taken.
+    #[must_use]
+    pub fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,207 @@
+//! The way from the hub to a socket: a few frames that wait, and the writer that hands one at a
+//! time to the connection. What the connection has not taken yet is never followed by more.
+
+use std::cell::Cell;
+use std::net::TcpStream;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::web::Bytes;
+use actix_ws::{CloseCode, CloseReason, Session};
+use bytestring::ByteString;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::message::{Bye, ServerMessage};
+use super::wire;
+
+/// Frames that may wait for a socket. The hub adds some only when none waits.
+pub const WAITING_MAX: usize = 40;
+/// How long a socket may take to go once it was told to.
+const GOING: Duration = Duration::from_secs(2);
+/// How long a socket may take to go when the server stops.
+const GOING_AT_STOP: Duration = Duration::from_millis(500);
+
+/// Why a socket is closed by us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    /// The server stops.
+    Stopping,
+    /// Who opened it may no longer.
+    Ended,
+    /// It does not keep to the rules.
+    Policy(&'static str),
+    /// Nothing was heard of it, or it took nothing.
+    Silent,
+    /// It said so itself.
+    Left,
+}
+
+impl Farewell {
+    fn parts(self) -> Option<(CloseCode, &'static str)> {
+        match self {
+            Self::Stopping => Some((CloseCode::Away, "the server is stopping")),
+            Self::Ended => Some((CloseCode::Other(4401), "the session or key has ended")),
+            Self::Policy(reason) => Some((CloseCode::Policy, reason)),
+            Self::Silent => Some((CloseCode::Policy, "nothing was heard for too long")),
+            Self::Left => None,
+        }
+    }
+}
+
+/// What the connection has taken of a response.
+#[derive(Default)]
+pub struct Gate {
+    taken: Cell<u64>,
+    gone: Cell<bool>,
+    changed: Notify,
+}
+
+/// The body of a socket's response, watched.
+struct Watched {
+    body: BoxBody,
+    gate: Rc<Gate>,
+}
+
+/// Watches a response's body.
+pub fn watch(body: BoxBody) -> (BoxBody, Rc<Gate>) {
+    let gate = Rc::<Gate>::default();
+    (BoxBody::new(Watched { body, gate: gate.clone() }), gate)
+}
+
+impl MessageBody for Watched {
+    type Error = Box<dyn std::error::Error>;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_next(cx);
+        if polled.is_ready() {
+            self.gate.taken.set(self.gate.taken.get() + 1);
+            self.gate.changed.notify_waiters();
+        }
+        polled
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.gate.gone.set(true);
+        self.gate.changed.notify_waiters();
+    }
+}
+
+impl Gate {
+    /// Waits until more than `seen` was taken, or the connection is gone.
+    async fn past(&self, seen: u64) {
+        loop {
+            let changed = self.changed.notified();
+            if self.taken.get() > seen || self.gone.get() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Waits until the connection is gone.
+    async fn gone(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if self.gone.get() {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+/// Writes to one socket.
+pub struct Writer {
+    /// The socket.
+    pub session: Session,
+    /// What its connection has taken.
+    pub gate: Rc<Gate>,
+    /// A hold on the connection.
+    pub wire: Option<TcpStream>,
+    /// Frames that wait.
+    pub frames: mpsc::Receiver<ByteString>,
+    /// Pings of the client that are to be answered.
+    pub pings: mpsc::Receiver<Bytes>,
+    /// When it is to end, and why.
+    pub farewell: oneshot::Receiver<Farewell>,
+    /// How often it is asked whether it is there.
+    pub ping_every: Duration,
+    /// How long nothing may be taken.
+    pub patience: Duration,
+}
+
+enum Next {
+    Frame(ByteString),
+    Ping,
+    Pong(Bytes),
+    End(Farewell),
+}
+
+impl Writer {
+    /// Writes until there is nothing more to write, or the socket is to be closed.
+    pub async fn run(mut self) {
+        let mut pings = tokio::time::interval_at(Instant::now() + self.ping_every, self.ping_every);
+        let farewell = loop {
+            let next = tokio::select! {
+                biased;
+                end = &mut self.farewell => Next::End(end.unwrap_or(Farewell::Left)),
+                Some(bytes) = self.pings.recv() => Next::Pong(bytes),
+                _ = pings.tick() => Next::Ping,
+                frame = self.frames.recv() => match frame {
+                    Some(frame) => Next::Frame(frame),
+                    None => Next::End(Farewell::Left),
+                },
+            };
+            let seen = self.gate.taken.get();
+            let sent = match next {
+                Next::Frame(frame) => self.session.text(frame).await,
+                Next::Ping => self.session.ping(b"").await,
+                Next::Pong(bytes) => self.session.pong(&bytes).await,
+                Next::End(farewell) => break farewell,
+            };
+            if sent.is_err() {
+                break Farewell::Left;
+            }
+            tokio::select! {
+                biased;
+                end = &mut self.farewell => break end.unwrap_or(Farewell::Left),
+                taken = timeout(self.patience, self.gate.past(seen)) => if taken.is_err() {
+                    break Farewell::Silent;
+                },
+            }
+        };
+        self.end(farewell).await;
+    }
+
+    /// Says why, and sees to it that the connection goes.
+    async fn end(mut self, farewell: Farewell) {
+        let going = if farewell == Farewell::Stopping { GOING_AT_STOP } else { GOING };
+        let until = Instant::now() + going;
+        let close = async {
+            let reason = farewell.parts().map(|(code, text)| (code, Some(text)));
+            if let Some((_, Some(reason))) = reason {
+                let _gone = self.session.text(ServerMessage::Bye(Bye { reason }).frame()).await;
+            }
+            let reason = reason
+                .map(|(code, text)| CloseReason { code, description: text.map(str::to_owned) });
+            let _gone = self.session.close(reason).await;
+        };
+        let _late = timeout_at(until, close).await;
+        if timeout_at(until, self.gate.gone()).await.is_err() {
+            wire::cut(self.wire.as_ref());
+        }
+    }
+}

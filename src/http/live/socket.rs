@@ -1,0 +1,172 @@
+//! A socket: who may open it, from where, and what its client says. What it is shown is the
+//! hub's business.
+
+use std::time::Duration;
+
+use actix_web::http::header::{self, HeaderMap};
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
+use actix_ws::{AggregatedMessage as Message, AggregatedMessageStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use super::hub::{self, Hub, Opened, Slot, Told};
+use super::message::{ClientMessage, Hello, ServerMessage};
+use super::outbox::{self, Farewell, WAITING_MAX, Writer};
+use super::wire;
+use crate::http::access::{self, Principal};
+use crate::http::error::Error;
+use crate::http::problem::Code;
+use crate::http::query::Query;
+use crate::http::server::Shared;
+
+/// The subprotocol.
+const PROTOCOL: &str = "kontor.live.v1";
+/// What a subprotocol begins with that is a key.
+const BEARER: &str = "bearer.";
+
+/// Who opens a socket: by ticket, by a key among the subprotocols, or as with any other request.
+///
+/// # Errors
+/// 401 for a ticket or key that is no good; 403 for a page of another host.
+pub async fn principal_of_socket(
+    shared: &Shared,
+    request: &HttpRequest,
+) -> Result<Principal, Error> {
+    own_origin(request.headers(), &shared.options.live.origins)?;
+    let query = Query::of(request, &["ticket"])?;
+    if let Some(ticket) = query.text("ticket") {
+        let used = || Error::new(Code::Unauthorized, "the ticket is not known, or was used");
+        return shared.live.tickets.take(ticket).ok_or_else(used);
+    }
+    let offered = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL);
+    let offered = offered.filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(','));
+    if let Some(key) = offered.filter_map(|one| one.trim().strip_prefix(BEARER)).next() {
+        return access::holder(shared, key).await;
+    }
+    match access::principal(shared, request.headers()).await? {
+        Principal::Anyone => {
+            let detail = "this takes a session, a ticket, or the subprotocol bearer.sk_…";
+            Err(Error::new(Code::Unauthorized, detail))
+        }
+        known => Ok(known),
+    }
+}
+
+/// Refuses a page that is not of this host.
+fn own_origin(headers: &HeaderMap, others: &[String]) -> Result<(), Error> {
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return Ok(());
+    };
+    let origin = origin.to_str().unwrap_or("");
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
+    let from = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+    let own = from.is_some_and(|from| !host.is_empty() && from.eq_ignore_ascii_case(host));
+    if own || others.iter().any(|other| other.eq_ignore_ascii_case(origin)) {
+        return Ok(());
+    }
+    Err(Error::new(Code::ForbiddenOrigin, "a page of another host may not open this"))
+}
+
+/// Opens a live socket.
+#[utoipa::path(get, path = "/v1/admin/live", tag = "live",
+    params(("ticket" = Option<String>, Query, description = "A ticket, if there is no other proof")),
+    responses((status = 101, description = "A WebSocket; /asyncapi.json has its messages")))]
+pub async fn open_live(
+    request: HttpRequest,
+    payload: web::Payload,
+    shared: web::Data<Shared>,
+    slot: web::Data<Slot>,
+) -> Result<HttpResponse, Error> {
+    let principal = request.extensions().get::<Principal>().cloned().unwrap_or_default();
+    let wire = wire::take(&request);
+    if shared.live.stop.is_cancelled() {
+        return Err(Error::new(Code::ShuttingDown, "this server is stopping"));
+    }
+    let full = || Error::new(Code::TooManyRequests, "there are too many live sockets");
+    let place = shared.live.sockets.take().ok_or_else(full)?;
+    let offered = actix_ws::handle_with_protocols(&request, payload, &[PROTOCOL]);
+    let (response, session, stream) = offered.map_err(|_| {
+        Error::new(Code::BadRequest, "this is a WebSocket: it takes Upgrade: websocket")
+    })?;
+    let mut gate = None;
+    let response = response.map_body(|_, body| {
+        let (body, watched) = outbox::watch(body);
+        gate = Some(watched);
+        body
+    });
+    let Some(gate) = gate else {
+        return Err(Error::new(Code::Internal, "the request could not be carried out"));
+    };
+    let options = &shared.options.live;
+    let (frames, waiting) = mpsc::channel(WAITING_MAX);
+    let (pong, pings) = mpsc::channel(1);
+    let (farewell, end) = oneshot::channel();
+    let writer = Writer {
+        session,
+        gate,
+        wire,
+        frames: waiting,
+        pings,
+        farewell: end,
+        ping_every: Duration::from_secs(options.ping_secs),
+        patience: Duration::from_secs(options.silence_secs),
+    };
+    let hello = Hello { version: env!("CARGO_PKG_VERSION"), node: "single" };
+    // There is room: nothing waits yet.
+    let _room = frames.try_send(ServerMessage::Hello(hello).frame());
+    let hub = slot.hub(&shared);
+    let socket = hub::next_id();
+    hub.do_send(Told::Open(Box::new(Opened { socket, principal, frames, farewell, place })));
+    actix_web::rt::spawn(async move {
+        writer.run().await;
+        hub.do_send(Told::Gone(socket));
+    });
+    let most = options.message_bytes_max;
+    let stream = stream.max_frame_size(most).aggregate_continuations();
+    let stream = stream.max_continuation_size(most);
+    actix_web::rt::spawn(listen(shared.clone(), slot.hub(&shared), socket, stream, pong));
+    Ok(response)
+}
+
+/// Hears a client until it leaves, is silent for too long, or does not keep to the rules.
+async fn listen(
+    shared: web::Data<Shared>,
+    hub: actix::Addr<Hub>,
+    socket: u64,
+    mut stream: AggregatedMessageStream,
+    pong: mpsc::Sender<web::Bytes>,
+) {
+    let options = &shared.options.live;
+    let patience = Duration::from_secs(options.silence_secs);
+    let mut second = (Instant::now(), 0);
+    let why = loop {
+        let heard = match timeout_at(Instant::now() + patience, stream.recv()).await {
+            Err(_) => break Farewell::Silent,
+            Ok(None) => break Farewell::Left,
+            Ok(Some(Err(_))) => {
+                break Farewell::Policy("a message was too large or no WebSocket's");
+            }
+            Ok(Some(Ok(message))) => message,
+        };
+        if second.0.elapsed() >= Duration::from_secs(1) {
+            second = (Instant::now(), 0);
+        }
+        second.1 += 1;
+        if second.1 > options.messages_per_sec {
+            break Farewell::Policy("too many messages a second");
+        }
+        match heard {
+            Message::Text(text) => {
+                let said = serde_json::from_str::<ClientMessage>(&text);
+                let said = said.map_err(|error| error.to_string());
+                hub.do_send(Told::Said(socket, said));
+            }
+            // One that waits already is answer enough.
+            Message::Ping(bytes) => drop(pong.try_send(bytes)),
+            Message::Pong(_) => {}
+            Message::Close(_) => break Farewell::Left,
+            Message::Binary(_) => break Farewell::Policy("messages are text"),
+        }
+    };
+    hub.do_send(Told::End(socket, why));
+}

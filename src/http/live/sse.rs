@@ -1,0 +1,130 @@
+//! An order's own stream, for its buyer: its present state, then each newer one, as server-sent
+//! events, until it can change no more.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use actix_web::http::header;
+use actix_web::web::{self, Bytes};
+use actix_web::{HttpRequest, HttpResponse};
+use tokio::time::Instant;
+
+use super::Place;
+use crate::actors::host::View;
+use crate::domain::entity::Noun as _;
+use crate::domain::id::OrderId;
+use crate::domain::order::{self, Order, Status};
+use crate::http::call::{Call, id};
+use crate::http::error::Error;
+use crate::http::order_shape::OrderShape;
+use crate::http::orders;
+use crate::http::problem::Code;
+use crate::http::server::Shared;
+
+/// How long a stream is silent at most.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How far apart states are at least: what lies between is left out.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Streams an order to its buyer, as server-sent events.
+#[utoipa::path(get, path = "/v1/store/orders/{id}/live", tag = "live",
+    params(("id" = String, Path, description = "The order's id"),
+        ("token" = Option<String>, Query, description = "The order's token, if it is not in Authorization"),
+        ("Last-Event-ID" = Option<i64>, Header, description = "The version that was seen last")),
+    responses((status = 200, description = "Events `order`, each with the order as its data and its version as its id", content_type = "text/event-stream", body = String),
+        (status = 204, description = "The version that was seen is the last one")))]
+pub async fn watch_my_order(
+    call: Call,
+    path: web::Path<String>,
+    request: HttpRequest,
+    shared: web::Data<Shared>,
+) -> Result<HttpResponse, Error> {
+    let order: OrderId = id(&path, "order")?;
+    let (state, version) = orders::look(&call, order).await?;
+    let shape = OrderShape::new(order, &state, version)?;
+    let seen = request.headers().get("last-event-id").and_then(|seen| seen.to_str().ok());
+    let seen = seen.and_then(|seen| seen.parse().ok()) == Some(version);
+    if seen && over(&state) {
+        return Ok(HttpResponse::NoContent().finish());
+    }
+    let full = || Error::new(Code::TooManyRequests, "there are too many streams");
+    let place = shared.live.streams.take().ok_or_else(full)?;
+    shared.metrics.live.streams.inc();
+    let first = if seen { Bytes::from_static(b": up to date\n\n") } else { event(&shape, version) };
+    let until = Instant::now() + Duration::from_secs(shared.options.live.stream_secs);
+    let watch = Watch { shared, order, state, next: Some(first), until, _place: place };
+    let events = futures_util::stream::unfold(watch, |mut watch| async move {
+        let event = watch.next().await?;
+        Some((Ok::<_, Infallible>(event), watch))
+    });
+    Ok(HttpResponse::Ok()
+        .content_type("text/event-stream")
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .insert_header(("x-accel-buffering", "no"))
+        .streaming(events))
+}
+
+/// Whether an order changes no more: a cancelled one, with nothing left to do.
+fn over(order: &Order) -> bool {
+    order.status() == Status::Cancelled && order.effects().is_empty() && order.stuck().is_empty()
+}
+
+fn event(shape: &OrderShape, version: i64) -> Bytes {
+    let data = serde_json::to_string(shape).unwrap_or_default();
+    format!("event: order\nid: {version}\ndata: {data}\n\n").into()
+}
+
+/// A buyer who watches an order.
+struct Watch {
+    shared: web::Data<Shared>,
+    order: OrderId,
+    state: Order,
+    next: Option<Bytes>,
+    until: Instant,
+    _place: Place,
+}
+
+impl Watch {
+    /// What is written next; nothing at the end.
+    async fn next(&mut self) -> Option<Bytes> {
+        if let Some(first) = self.next.take() {
+            return Some(first);
+        }
+        let stop = self.shared.live.stop.clone();
+        if over(&self.state) || Instant::now() >= self.until {
+            return None;
+        }
+        let stopped = async {
+            stop.cancelled().await;
+            None
+        };
+        tokio::select! {
+            biased;
+            end = stopped => end,
+            next = self.newer() => next,
+        }
+    }
+
+    async fn newer(&mut self) -> Option<Bytes> {
+        tokio::time::sleep(PAUSE).await;
+        let seen = self.state.clone();
+        let ready = move |order: &Order| *order != seen;
+        let read = |view: View<'_, Order>| (view.state.clone(), view.seq);
+        let entity = order::entity_id(self.order);
+        let patience = KEEP_ALIVE.min(self.until.saturating_duration_since(Instant::now()));
+        let (state, version) =
+            self.shared.node.orders.wait(&entity, patience, ready, read).await.ok()?;
+        if state == self.state {
+            return Some(Bytes::from_static(b": keep-alive\n\n"));
+        }
+        let shape = OrderShape::new(self.order, &state, version).ok()?;
+        self.state = state;
+        Some(event(&shape, version))
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.shared.metrics.live.streams.dec();
+    }
+}

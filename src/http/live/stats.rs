@@ -1,0 +1,270 @@
+//! Figures of this server, sampled once a second for as long as it runs; the last 300 are kept.
+//!
+//! They are differences of counters that exist anyway. For scraping there is `/metrics`.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::actors::node::Node;
+use crate::http::server::Shared;
+
+/// How many samples are kept.
+pub const KEPT: usize = 300;
+/// How far apart samples are.
+pub const EVERY: Duration = Duration::from_secs(1);
+/// The operation whose time is told apart.
+const CHECKOUT: &str = "check_out";
+
+/// How long something took, in milliseconds, over one second.
+#[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
+pub struct Took {
+    /// Half took at most so long.
+    pub p50: f64,
+    /// Nine of ten took at most so long.
+    pub p90: f64,
+    /// 99 of 100 took at most so long.
+    pub p99: f64,
+    /// The longest.
+    pub max: f64,
+    /// How many there were.
+    pub count: u64,
+}
+
+/// Entities in memory.
+#[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
+pub struct Awake {
+    /// Carts.
+    pub carts: usize,
+    /// Orders.
+    pub orders: usize,
+    /// Stock items.
+    pub stock: usize,
+}
+
+/// One second.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Sample {
+    /// Its number, from 1; not on the wire.
+    #[serde(skip)]
+    pub number: u64,
+    /// When it ended.
+    pub at: String,
+    /// Orders placed in it.
+    pub orders_placed: u64,
+    /// Orders confirmed in it.
+    pub orders_confirmed: u64,
+    /// Orders cancelled in it.
+    pub orders_cancelled: u64,
+    /// Payments declined in it.
+    pub payments_declined: u64,
+    /// Events written in it.
+    pub events: u64,
+    /// Transactions of the journal in it.
+    pub commits: u64,
+    /// Requests answered in it.
+    pub requests: u64,
+    /// Of those, with a status of 500 or more.
+    pub errors_5xx: u64,
+    /// How long checkouts took, waiting for the outcome included.
+    pub checkout_ms: Took,
+    /// How long all requests took.
+    pub request_ms: Took,
+    /// Appends that wait for the journal.
+    pub lane_queued: usize,
+    /// How many events rows are behind the journal.
+    pub projection_lag: i64,
+    /// Entities in memory.
+    pub awake: Awake,
+    /// Open live sockets.
+    pub sockets: usize,
+    /// Memory of the process, in bytes; 0 where that is not known.
+    pub rss_bytes: u64,
+}
+
+/// Times up to 2 minutes, in steps of a quarter of a power of two above 16 µs.
+const STEPS: usize = 96;
+const LAST_STEP: f64 = 95.0;
+
+/// Counts times by size.
+#[derive(Debug)]
+struct Window {
+    steps: [AtomicU64; STEPS],
+    longest_micros: AtomicU64,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self {
+            steps: std::array::from_fn(|_| AtomicU64::new(0)),
+            longest_micros: AtomicU64::new(0),
+        }
+    }
+}
+
+/// The upper bound of a step, in milliseconds.
+fn bound_ms(step: usize) -> f64 {
+    let power = f64::from(u32::try_from(step + 1).unwrap_or(u32::MAX)) / 4.0;
+    0.016 * power.exp2()
+}
+
+impl Window {
+    fn take(&self, took: Duration) {
+        let ms = took.as_secs_f64() * 1_000.0;
+        let step = (ms / 0.016).log2().mul_add(4.0, -1.0).ceil().clamp(0.0, LAST_STEP);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "it was clamped to the steps"
+        )]
+        let step = step as usize;
+        if let Some(counter) = self.steps.get(step) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.longest_micros.fetch_max(micros, Ordering::Relaxed);
+    }
+
+    /// What was counted since the last time.
+    fn cut(&self) -> Took {
+        let counts: Vec<u64> =
+            self.steps.iter().map(|step| step.swap(0, Ordering::Relaxed)).collect();
+        let longest = Duration::from_micros(self.longest_micros.swap(0, Ordering::Relaxed));
+        let (count, max) = (counts.iter().sum::<u64>(), longest.as_secs_f64() * 1_000.0);
+        let share = |percent: u64| {
+            let rank = (count * percent).div_ceil(100).max(1);
+            let mut below: u64 = 0;
+            let step = counts.iter().position(|step| {
+                below += step;
+                below >= rank
+            });
+            let ms = step.map_or(0.0, |step| bound_ms(step).min(max));
+            (ms * 1_000.0).round() / 1_000.0
+        };
+        Took { p50: share(50), p90: share(90), p99: share(99), max, count }
+    }
+}
+
+/// What requests add to, between two samples.
+#[derive(Debug, Default)]
+pub struct Counts {
+    requests: Window,
+    checkouts: Window,
+    errors: AtomicU64,
+}
+
+impl Counts {
+    /// Counts an answered request.
+    pub fn request(&self, operation: &str, status: StatusCode, took: Duration) {
+        self.requests.take(took);
+        if operation == CHECKOUT {
+            self.checkouts.take(took);
+        }
+        if status.is_server_error() {
+            self.errors.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The samples of this server.
+#[derive(Debug, Default)]
+pub struct Samples(Mutex<VecDeque<Arc<Sample>>>);
+
+impl Samples {
+    /// Those behind a number, the newest last.
+    #[must_use]
+    pub fn after(&self, number: u64) -> Vec<Arc<Sample>> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.iter().filter(|sample| sample.number > number).cloned().collect()
+    }
+
+    fn keep(&self, sample: Sample) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= KEPT {
+            kept.pop_front();
+        }
+        kept.push_back(Arc::new(sample));
+    }
+}
+
+/// Counters that only grow, as they were at the last sample.
+#[derive(Clone, Copy, Default)]
+struct Totals {
+    placed: u64,
+    confirmed: u64,
+    cancelled: u64,
+    declined: u64,
+    events: u64,
+    commits: u64,
+}
+
+impl Totals {
+    fn of(node: &Node) -> Self {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let lanes = || node.lanes.iter().map(crate::store::journal::lane::Lane::counters);
+        Self {
+            placed: count(&node.tally.placed),
+            confirmed: count(&node.tally.confirmed),
+            cancelled: count(&node.tally.cancelled),
+            declined: count(&node.tally.declined),
+            events: lanes().map(|counters| counters.records).sum(),
+            commits: lanes().map(|counters| counters.commits).sum(),
+        }
+    }
+}
+
+/// Takes samples until the server stops.
+pub async fn sample(shared: &Shared) {
+    let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut before = Totals::of(&shared.node);
+    for number in 1.. {
+        tokio::select! {
+            () = shared.live.stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let now = Totals::of(&shared.node);
+        let last = shared.node.store.journal().last_pos(0).await.unwrap_or(0);
+        shared.live.samples.keep(one(shared, number, (before, now), last));
+        before = now;
+    }
+}
+
+fn one(shared: &Shared, number: u64, (before, now): (Totals, Totals), last_pos: i64) -> Sample {
+    let (node, live) = (&shared.node, &shared.live);
+    let request_ms = live.counts.requests.cut();
+    Sample {
+        number,
+        at: node.clock.now().to_string(),
+        orders_placed: now.placed - before.placed,
+        orders_confirmed: now.confirmed - before.confirmed,
+        orders_cancelled: now.cancelled - before.cancelled,
+        payments_declined: now.declined - before.declined,
+        events: now.events - before.events,
+        commits: now.commits - before.commits,
+        checkout_ms: live.counts.checkouts.cut(),
+        requests: request_ms.count,
+        request_ms,
+        errors_5xx: live.counts.errors.swap(0, Ordering::Relaxed),
+        lane_queued: node.lanes.iter().map(crate::store::journal::lane::Lane::depth).sum(),
+        projection_lag: (last_pos - node.projected()).max(0),
+        awake: Awake {
+            carts: node.carts.gauge().awake,
+            orders: node.orders.gauge().awake,
+            stock: node.stock.gauge().awake,
+        },
+        sockets: live.sockets.taken(),
+        rss_bytes: rss_bytes(),
+    }
+}
+
+fn rss_bytes() -> u64 {
+    // Pages of 4 KiB, as on every Linux that this runs on; 0 elsewhere.
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4_096
+}

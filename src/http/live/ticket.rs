@@ -1,0 +1,73 @@
+//! Tickets: a right to open one socket, for clients that can send neither a header nor a cookie
+//! with it. In memory only, for 30 seconds, once.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use actix_web::HttpResponse;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use utoipa::ToSchema;
+
+use crate::domain::time::Span;
+use crate::http::access::Principal;
+use crate::http::call::Call;
+use crate::http::error::Error;
+use crate::http::problem::Code;
+
+const LIFE_SECS: u32 = 30;
+/// The most tickets at once.
+const TICKETS_MAX: usize = 10_000;
+
+/// Tickets that were given out, by a digest of their text.
+#[derive(Default)]
+pub struct Tickets(Mutex<HashMap<[u8; 32], (Principal, Instant)>>);
+
+impl Tickets {
+    /// Gives a ticket to somebody; `None` if there are too many.
+    fn give(&self, principal: Principal) -> Option<String> {
+        let text = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
+        let now = Instant::now();
+        let mut tickets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if tickets.len() >= TICKETS_MAX {
+            tickets.retain(|_, (_, until)| *until > now);
+        }
+        if tickets.len() >= TICKETS_MAX {
+            return None;
+        }
+        let until = now + Duration::from_secs(LIFE_SECS.into());
+        tickets.insert(Sha256::digest(text.as_bytes()).into(), (principal, until));
+        Some(text)
+    }
+
+    /// Takes a ticket: whose it was, if it was good.
+    pub fn take(&self, text: &str) -> Option<Principal> {
+        let digest: [u8; 32] = Sha256::digest(text.as_bytes()).into();
+        let mut tickets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (principal, until) = tickets.remove(&digest)?;
+        (until > Instant::now()).then_some(principal)
+    }
+}
+
+/// A right to open one socket.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LiveTicket {
+    /// To be sent as `?ticket=`.
+    ticket: String,
+    /// Until when.
+    expires_at: String,
+}
+
+/// Gives the right to open one socket, within 30 seconds.
+#[utoipa::path(post, path = "/v1/admin/live/tickets", tag = "live",
+    responses((status = 201, description = "The ticket", body = LiveTicket)))]
+pub async fn create_live_ticket(call: Call) -> Result<HttpResponse, Error> {
+    let ticket = call.shared().live.tickets.give(call.principal().clone());
+    let full = || Error::new(Code::TooManyRequests, "there are too many tickets");
+    let ticket = ticket.ok_or_else(full)?;
+    let expires_at = (call.now() + Span::from_secs(LIFE_SECS.into())).to_string();
+    Ok(HttpResponse::Created().json(LiveTicket { ticket, expires_at }))
+}
