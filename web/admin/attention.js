@@ -4,7 +4,7 @@ import { alarms } from "./alarms.js";
 import { get, send } from "./api.js";
 import { ask, sentence } from "./dialog.js";
 import { atMost, fill, h, say } from "./dom.js";
-import { count, money, orderName, several, words } from "./format.js";
+import { count, money, orderName, several } from "./format.js";
 import { listKeys } from "./keys.js";
 import { cancel, retry, skip } from "./order-actions.js";
 import { badge, failed, loading, panel, pips, when } from "./parts.js";
@@ -88,7 +88,7 @@ async function withOrder(row, run) {
 }
 
 function stuckRow(order) {
-  const why = order.alert ? alertWords(order.alert) : (order.stuck_reason ?? words(order.saga_step));
+  const why = order.alert ? alertWords(order.alert) : [order.saga_step, order.stuck_reason].filter(Boolean).join(": ");
   const name = orderName(order);
   return line(orderLink(order), [h("b", { text: why }), h("span", { class: "faint" }, facts(order))],
     [badge("stuck"), badge(order.payment_status)],

@@ -40,7 +40,7 @@ export function item(root, { parts }) {
     changes: (list) => {
       if (list.some((change) => follows(known?.version ?? 0, change) !== "stale")) read();
     },
-    resync: () => read(),
+    snapshot: ([row]) => row && known && row.version > known.version && read(),
   });
   // A hold past its time is no longer listed, and no event says so at that moment.
   const timer = setInterval(() => known?.holds?.some((one) => Date.parse(one.hold_until) < Date.now()) && read(), 2000);

@@ -57,7 +57,7 @@ class Page {
       changes: (list) => {
         if (list.some((change) => follows(this.#now?.version ?? 0, change) !== "stale")) this.reread();
       },
-      resync: () => this.reread(),
+      snapshot: ([row]) => row && this.#now && row.version > this.#now.version && this.reread(),
     });
     this.#read();
   }

@@ -59,6 +59,8 @@ class List {
   #cut = false;
   #loading = null;
   #problem = null;
+  #started = false;
+  #behind = false;
   #subscription = null;
   #write = perFrame(() => this.#paint());
   #flush = atMost(500, () => this.#settle());
@@ -159,18 +161,32 @@ class List {
     this.#new.clear();
     this.#pool.push(...[...this.#rows.values()].map((one) => one.parts).filter(Boolean));
     this.#rows.clear();
-    [this.#cursor, this.#paged, this.#cut, this.#problem] = [null, false, false, null];
+    [this.#cursor, this.#paged, this.#cut, this.#problem, this.#behind] = [null, false, false, null, false];
     const { status, payment_status, fulfillment_status } = this.#filter;
     const filter = {};
     if (status.length) filter.status = status;
     if (payment_status) filter.payment_status = payment_status;
     if (fulfillment_status) filter.fulfillment_status = fulfillment_status;
     this.#subscription = live.subscribe("orders", { filter, limit: 1 }, {
+      // What is read after the snapshot misses nothing: what changes from then on is told.
+      snapshot: () => (this.#started ? this.#renew() : this.#start()),
       changes: (changes) => this.#take(changes),
-      resync: () => this.#reread(),
+      error: () => this.#started || this.#start(),
     });
-    this.#load();
+    this.#started = false;
+    if (live.state !== "open") this.#start();
     this.#write();
+  }
+
+  #start() {
+    this.#started = true;
+    this.#load();
+  }
+
+  /** Changes were missed: reads the list anew, at once or when nobody is at it. */
+  #renew() {
+    this.#behind = true;
+    this.#flush();
   }
 
   #ask(after) {
@@ -213,14 +229,21 @@ class List {
     [this.#cut, this.#paged] = [false, true];
   }
 
-  async #reread() {
+  /** Reads the first page, and shows it in place of all that is there. */
+  async #replace() {
+    this.#behind = false;
+    const asked = this.#filter;
     try {
       const page = await get(this.#ask(null));
-      for (const row of page.data) this.#put(row, false);
+      if (asked !== this.#filter) return;
+      const ids = new Set(page.data.map((row) => row.id));
+      for (const id of [...this.#rows.keys()]) if (!ids.has(id)) this.#drop(id);
+      for (const row of page.data) this.#put(row, true);
+      [this.#cursor, this.#paged, this.#cut, this.#problem] = [page.next_cursor, false, false, null];
     } catch {
-      // The list stays as it was; the banner tells that the connection is lost.
+      // The list stays as it was, and the next snapshot tries again.
     }
-    this.#flush();
+    this.#write();
   }
 
   #take(changes) {
@@ -251,7 +274,9 @@ class List {
       this.#dirty.add(row.id);
       this.#write();
     } else if (shown) {
-      this.#rows.set(row.id, { row, parts: null });
+      // A change may have overtaken the page that the row is in.
+      const told = this.#new.get(row.id);
+      this.#rows.set(row.id, { row: told?.version > row.version ? told : row, parts: null });
       this.#dirty.add(row.id);
       this.#new.delete(row.id);
     } else {
@@ -267,12 +292,16 @@ class List {
   }
 
   #settle() {
-    if (!this.#held()) this.#admit();
+    if (!this.#held()) {
+      if (this.#behind) this.#replace();
+      this.#admit();
+    }
     this.#write();
   }
 
   /** Shows the new orders. */
   release() {
+    if (this.#behind) this.#replace();
     this.#admit();
     if (this.#paged) {
       this.#paged = false;
@@ -330,8 +359,9 @@ class List {
     for (const one of ordered) one.changed = false;
     this.#pool.length = Math.min(this.#pool.length, LIVE_ROWS);
     const waits = this.#new.size;
-    this.pill.hidden = waits === 0;
-    if (waits) text(this.pill, `${several(waits, "new order")}${waits >= NEW_MAX ? " or more" : ""}`);
+    this.pill.hidden = waits === 0 && !this.#behind;
+    if (this.#behind) text(this.pill, "Show the newest");
+    else if (waits) text(this.pill, `${several(waits, "new order")}${waits >= NEW_MAX ? " or more" : ""}`);
     this.#showState();
   }
 
@@ -341,7 +371,7 @@ class List {
     this.more.hidden = none || !(this.#cursor || this.#cut);
     attr(this.more, "aria-busy", this.#loading ? "true" : null);
     if (this.#problem) fill(this.state, failed(this.#problem, () => this.#load()));
-    else if (none && this.#loading) this.state.firstElementChild?.matches(".bones") || fill(this.state, loading(10));
+    else if (none && (this.#loading || !this.#started)) this.state.firstElementChild?.matches(".bones") || fill(this.state, loading(10));
     else if (none) fill(this.state, nothing(this.#filter));
     else fill(this.state);
   }

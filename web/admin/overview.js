@@ -4,7 +4,7 @@ import { alarms } from "./alarms.js";
 import { chart, SPAN } from "./chart.js";
 import { atMost, attr, fill, h, text } from "./dom.js";
 import { flow } from "./flow.js";
-import { count, millis, money, orderName, rate, words } from "./format.js";
+import { count, millis, money, orderName, rate } from "./format.js";
 import { listKeys } from "./keys.js";
 import { live } from "./live.js";
 import { badge, empty, panel, pips, setBadge, setPips, setWhen } from "./parts.js";
@@ -182,7 +182,7 @@ function put(parts, order) {
 function showNeeds(element) {
   const row = (href, name, note, why) => h("li", { data: { row: "" } }, h("a", { href, text: name }), h("span", { class: "clip faint", title: why, text: why }), note);
   const orders = [...alarms.stuck.values()].map((order) =>
-    row(link(["orders", order.id]), orderName(order), badge("stuck"), order.alert ? alertWords(order.alert) : (order.stuck_reason ?? words(order.saga_step))));
+    row(link(["orders", order.id]), orderName(order), badge("stuck"), order.alert ? alertWords(order.alert) : [order.saga_step, order.stuck_reason].filter(Boolean).join(": ")));
   const long = (order) => Date.now() - Date.parse(order.updated_at) > WAITS;
   const unknown = alarms.unknown.filter(long).map((order) =>
     row(link(["orders", order.id]), orderName(order), badge("unknown"), "the provider has not answered; kontor asks again"));

@@ -38,6 +38,9 @@ class Shelf {
   #cursor = null;
   #loading = null;
   #problem = null;
+  #opened = false;
+  /** Changes of rows that are being read. */
+  #early = new Map();
   #dirty = new Set();
   #write = perFrame(() => this.#paint());
   #slow = atMost(200, () => this.#write());
@@ -71,9 +74,12 @@ class Shelf {
         for (const one of list) for (const row of one.rows) this.#put({ ...row, version: one.version }, false);
         this.#slow();
       },
-      resync: () => this.#open(),
+      // What is read after the snapshot misses nothing: what changes from then on is told.
+      snapshot: () => this.#open(),
+      error: () => this.#open(),
     });
-    this.#open();
+    if (live.state !== "open") this.#open();
+    else this.#write();
   }
 
   /** Follows the address. */
@@ -107,6 +113,7 @@ class Shelf {
     this.#loading?.abort();
     [this.#loading, this.#cursor] = [null, null];
     this.#rows.clear();
+    this.#opened = true;
     for (const chip of this.chips) attr(chip, "aria-pressed", String(chip.dataset.name === this.#only));
     this.#load();
   }
@@ -126,7 +133,10 @@ class Shelf {
       if (problem.name === "AbortError") return;
       this.#problem = problem;
     }
-    if (this.#loading === doing) this.#loading = null;
+    if (this.#loading === doing) {
+      this.#loading = null;
+      this.#early.clear();
+    }
     this.#write();
   }
 
@@ -135,8 +145,14 @@ class Shelf {
     const known = this.#rows.get(key);
     if (known && row.version <= known.row.version) return;
     if (known) known.row = row;
-    else if (fresh) this.#rows.set(key, { row, parts: null });
-    else return;
+    else if (fresh) {
+      // A change may have overtaken the page that the row is in.
+      const told = this.#early.get(key);
+      this.#rows.set(key, { row: told?.version > row.version ? told : row, parts: null });
+    } else {
+      if (this.#loading) this.#early.set(key, row);
+      return;
+    }
     this.#dirty.add(key);
     if (known) known.changed = true;
   }
@@ -158,7 +174,7 @@ class Shelf {
     attr(this.table, "hidden", none);
     this.more.hidden = none || !this.#cursor;
     if (this.#problem) fill(this.state, failed(this.#problem, () => this.#load()));
-    else if (none && this.#loading) this.state.firstElementChild?.matches(".bones") || fill(this.state, loading(10));
+    else if (none && (this.#loading || !this.#opened)) this.state.firstElementChild?.matches(".bones") || fill(this.state, loading(10));
     else if (none && this.#prefix) fill(this.state, empty(`No SKU begins with “${this.#prefix}”`, "SKUs are told apart by upper and lower case."));
     else if (none && this.#only === "held") fill(this.state, empty("Nothing is held", "Units are held while their order is being paid, for 15 minutes at most."));
     else if (none && this.#only) fill(this.state, empty("Nothing runs out", `Every SKU has more than ${FEW} units to sell.`));
