@@ -12,6 +12,7 @@ import { link } from "./router.js";
 import { alertWords, onlyCancel } from "./story.js";
 
 const ROWS_MAX = 50;
+const CALM_MAX = 15;
 /** A saga that has not moved for so long, in milliseconds, waits for something. */
 const WAITS = 5000;
 
@@ -63,9 +64,11 @@ function parts() {
 
 function section(heading, list, row, why, aside, tone = "bad") {
   if (list.length === 0) return null;
-  const more = list.length > ROWS_MAX ? h("p", { class: "hint pad", text: `and ${count(list.length - ROWS_MAX)} more` }) : null;
+  // What asks for nothing is shown in part only: it changes all the time.
+  const most = tone === "bad" ? ROWS_MAX : CALM_MAX;
+  const more = list.length > most ? h("p", { class: "hint pad", text: `and ${count(list.length - most)} more` }) : null;
   return panel(heading, [h("span", { class: `tally num ${tone}`, text: count(list.length) }), h("span", { class: "faint wide-only grow", text: why }), aside?.()],
-    h("ul", { class: "rows attention-rows" }, list.slice(0, ROWS_MAX).map(row)), more);
+    h("ul", { class: "rows attention-rows" }, list.slice(0, most).map(row)), more);
 }
 
 function line(name, why, badges, buttons) {

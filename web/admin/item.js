@@ -99,7 +99,7 @@ function allocations(item) {
   const list = [...(item.allocations ?? [])].sort((one, other) => (one.order < other.order ? 1 : -1));
   const rows = list.slice(0, ROWS_MAX).map((one) => h("li", { data: { row: "" } },
     h("a", { class: "mono", href: link(["orders", one.order]), title: one.order, text: tail(one.order) }), h("span", { class: "num end", text: several(one.quantity, "unit") })));
-  const more = list.length > ROWS_MAX ? `the newest ${ROWS_MAX} of ${count(list.length)}` : several(list.length, "order");
+  const more = list.length > ROWS_MAX ? `${ROWS_MAX} of ${count(list.length)}` : several(list.length, "order");
   return panel("Allocations", h("span", { class: "faint", text: more }),
     rows.length ? h("ul", { class: "rows tall", tabindex: "0", "aria-label": "Allocations" }, rows) : h("p", { class: "hint pad", text: "No paid order waits for its units." }));
 }

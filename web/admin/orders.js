@@ -359,7 +359,7 @@ class List {
     for (const one of ordered) one.changed = false;
     this.#pool.length = Math.min(this.#pool.length, LIVE_ROWS);
     const waits = this.#new.size;
-    this.pill.hidden = waits === 0 && !this.#behind;
+    this.pill.hidden = (waits === 0 && !this.#behind) || !this.#held();
     if (this.#behind) text(this.pill, "Show the newest");
     else if (waits) text(this.pill, `${several(waits, "new order")}${waits >= NEW_MAX ? " or more" : ""}`);
     this.#showState();
