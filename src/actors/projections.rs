@@ -28,6 +28,10 @@ use crate::store::{self, Store};
 pub const NAME: &str = "rows";
 /// Events that are taken in one step.
 const STEP_MAX: u32 = 2_000;
+/// Events that are folded before others on the same thread get their turn.
+const BREATH: i64 = 64;
+/// Folded orders in memory above which those at rest are forgotten.
+const RESTING_MAX: usize = 1_000;
 /// Folded entities that are kept in memory.
 const FOLDED_MAX: usize = 20_000;
 
@@ -210,6 +214,9 @@ impl Projector {
                 break;
             }
             pos = record.pos;
+            if pos % BREATH == 0 {
+                tokio::task::yield_now().await;
+            }
             if !matches!(record.entity.prefix(), Order::PREFIX | Stock::PREFIX) {
                 continue;
             }
@@ -303,7 +310,7 @@ impl Projector {
     }
 
     fn forget(&mut self) {
-        if self.orders.len() > FOLDED_MAX {
+        if self.orders.len() > RESTING_MAX {
             self.orders.retain(|_, one| one.state.timer().is_some());
         }
         if self.orders.len() > FOLDED_MAX {

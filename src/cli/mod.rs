@@ -11,6 +11,7 @@ pub mod demo;
 pub mod doctor;
 pub mod import;
 pub mod key;
+pub mod load;
 pub mod online_retail;
 pub mod problem;
 pub mod replay;
@@ -55,6 +56,7 @@ enum Command {
     Demo(demo::Args),
     Import(import::Args),
     Replay(replay::Args),
+    Load(load::Args),
     Verify(verify::Args),
     Doctor(doctor::Args),
     Backup(backup::Args),
@@ -101,6 +103,8 @@ pub enum Error {
     #[error(transparent)]
     Replay(#[from] replay::Error),
     #[error(transparent)]
+    Load(#[from] load::Error),
+    #[error(transparent)]
     SandboxPsp(#[from] crate::sandbox_psp::Error),
     #[error(transparent)]
     Verify(#[from] crate::verify::Error),
@@ -112,14 +116,25 @@ pub enum Error {
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let command = arguments.command.unwrap_or_default();
+    let mut runtime = match command {
+        Command::Load(_) => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    if let (Command::Serve(_), Err(_)) = (&command, std::env::var("TOKIO_WORKER_THREADS")) {
+        // The other half of the cores has HTTP and the journal's thread to run; with more, actors
+        // spend their time waking each other's thread.
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        runtime.worker_threads((cores / 2).max(1));
+    }
+    let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: the runtime cannot be started: {error}");
             return ExitCode::FAILURE;
         }
     };
-    let outcome = runtime.block_on(Box::pin(run(arguments.command.unwrap_or_default())));
+    let outcome = runtime.block_on(Box::pin(run(command)));
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {}", chain(&error));
@@ -133,6 +148,7 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Demo(args) => demo::run(args).await,
         Command::Import(args) => Ok(import::run(args).await?),
         Command::Replay(args) => Ok(replay::run(args).await?),
+        Command::Load(args) => Ok(load::run(args).await?),
         Command::Verify(args) => Ok(verify::run(args).await),
         Command::Doctor(args) => Ok(doctor::run(args).await),
         Command::Backup(args) => Ok(backup::run(args).await),

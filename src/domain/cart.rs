@@ -408,6 +408,10 @@ impl entity::Noun for Cart {
         }
     }
 
+    fn at_rest(&self) -> bool {
+        self.spent_on.is_some()
+    }
+
     fn weight(&self) -> usize {
         1 + self.lines.len()
     }

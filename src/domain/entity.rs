@@ -179,6 +179,11 @@ pub trait Noun: Default + Clone + Serialize + DeserializeOwned + Send + Sync + '
         Vec::new()
     }
 
+    /// Whether nothing more is expected to happen to it soon, so that it need not stay in memory.
+    fn at_rest(&self) -> bool {
+        false
+    }
+
     /// About how many rows its state holds: what a snapshot of it costs.
     fn weight(&self) -> usize {
         1

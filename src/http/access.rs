@@ -235,15 +235,15 @@ async fn admit(access: Access, request: &ServiceRequest) -> Result<Principal, Er
             }
             principal.must(scope).map(|()| principal)
         }
-        Access::AnyKey => match principal(&shared, request.headers()).await? {
-            Principal::Anyone => Err(unauthorized(NO_KEY)),
-            known => {
-                if matches!(known, Principal::Session(_)) && !request.method().is_safe() {
-                    session::must_be_same_origin(request.headers())?;
-                }
-                Ok(known)
+        Access::AnyKey => {
+            let principal = principal(&shared, request.headers()).await?;
+            match &principal {
+                Principal::Anyone => return Err(unauthorized(NO_KEY)),
+                Principal::Session(_) => session::must_be_same_origin(request.headers())?,
+                Principal::Key(_) => {}
             }
-        },
+            Ok(principal)
+        }
         Access::Live => super::live::socket::principal_of_socket(&shared, request.request()).await,
         Access::Order => {
             let order = super::call::id(request.match_info().query("id"), "order")?;

@@ -111,11 +111,11 @@ routes! {
     POST   "/v1/admin/quarantine/{entity}/retry"            OPS            ops::retry_quarantined;
     GET    "/v1/admin/cluster"                              OPS            ops::show_cluster;
 
+    GET    "/v1/admin/live"                                 LIVE           socket::open_live;
+    POST   "/v1/admin/live/tickets"                         ANY_KEY        ticket::create_live_ticket;
     POST   "/v1/session"                                    PUBLIC         session::create_session;
     GET    "/v1/session"                                    PUBLIC         session::get_session;
     DELETE "/v1/session"                                    PUBLIC         session::delete_session;
-    GET    "/v1/admin/live"                                 LIVE           socket::open_live;
-    POST   "/v1/admin/live/tickets"                         ANY_KEY        ticket::create_live_ticket;
 
     POST   "/v1/webhooks/{provider}"                        WEBHOOK        webhooks::take_webhook;
 

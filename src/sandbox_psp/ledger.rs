@@ -1,6 +1,6 @@
-//! The ledger file: facts are appended, synced in groups, and read back at the start.
+//! The ledger file: facts are appended, written in groups, and read back at the start.
 //!
-//! A fact is in the book as soon as it is decided, and on disk a little later; whoever answers
+//! A fact is in the book as soon as it is decided, and in the file a little later; whoever answers
 //! from the book waits for [`Ledger::durable`] first. What the facts mean is not known here.
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -211,7 +211,8 @@ fn load(file: &File, path: &Path) -> Result<Book, Error> {
     Ok(book)
 }
 
-/// Takes what is queued, writes and syncs it at once, and says so; until it is closed.
+/// Takes what is queued, writes it at once, and says so; until it is closed. It is not synced: what
+/// is written outlives this process, if not a power cut, and the disk is for the shop's journal.
 fn write(mut file: File, queue: &Queue, progress: &watch::Sender<Durable>) {
     let mut lines = Vec::new();
     loop {
@@ -226,7 +227,7 @@ fn write(mut file: File, queue: &Queue, progress: &watch::Sender<Durable>) {
         std::mem::swap(&mut lines, &mut waiting.lines);
         let position = waiting.position;
         drop(waiting);
-        if let Err(error) = file.write_all(&lines).and_then(|()| file.sync_data()) {
+        if let Err(error) = file.write_all(&lines) {
             tracing::error!(%error, "the ledger cannot be written");
             progress.send_replace(Durable { position: 0, failed: true });
             return;

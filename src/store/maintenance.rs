@@ -57,7 +57,7 @@ impl Store {
 
     /// SQLite takes an empty file for a new one; made beforehand, it has the right permissions.
     async fn copy_into(&self, name: &str) -> Result<(), Error> {
-        let mut connection = open::relaxed_options(self.dir()).connect().await?;
+        let mut connection = open::writer_options(self.dir()).connect().await?;
         let outcome = sqlx::query("VACUUM INTO $1").bind(name).execute(&mut connection).await;
         connection.close().await?;
         outcome?;

@@ -1,11 +1,10 @@
 //! Floor 1: everything SQL. The journal is the truth; the rest are rows of their own or
 //! projections of it. No decision is made here.
 //!
-//! One file, `kontor.db`, in one data folder. Two connections write it and never at the same
-//! time: the durable one (`synchronous=FULL`) for the journal and for what must survive a power
-//! cut, the relaxed one (`NORMAL`) for what can be made again from the journal. Both wait for
-//! their turn on one mutex of this process, which is fair, and not on SQLite's busy handler,
-//! which sleeps. Reads go to a pool of their own and see the last commit.
+//! One file, `kontor.db`, in one data folder. One connection writes it: with `synchronous=FULL`
+//! the journal and what must survive a power cut, with `NORMAL` what can be made again from the
+//! journal. Writers wait for their turn on a mutex of this process, which is fair, and not on
+//! SQLite's busy handler, which sleeps. Reads go to a pool of their own and see the last commit.
 
 mod cart;
 pub mod journal;
@@ -24,7 +23,6 @@ pub mod stock;
 pub mod webhook;
 
 use std::fs::File;
-use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -32,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions};
 use sqlx::{
-    ConnectOptions as _, Connection as _, Sqlite, SqliteConnection, SqlitePool, Transaction,
+    ConnectOptions as _, Connection as _, Executor as _, Sqlite, SqliteConnection, SqlitePool,
 };
 use tokio::sync::OwnedMutexGuard;
 
@@ -88,8 +86,7 @@ pub struct Store {
 struct Inner {
     dir: PathBuf,
     readers: SqlitePool,
-    relaxed: SqlitePool,
-    durable: Arc<tokio::sync::Mutex<Durable>>,
+    writer: Arc<tokio::sync::Mutex<Writer>>,
     lock: Mutex<Option<File>>,
 }
 
@@ -108,11 +105,10 @@ impl Store {
 
     /// Closes all connections and lets go of the folder. What is being written is finished first.
     pub async fn close(&self) {
-        let mut durable = self.inner.durable.lock().await;
-        self.inner.relaxed.close().await;
+        let mut writer = self.inner.writer.lock().await;
         self.inner.readers.close().await;
-        durable.discard().await;
-        durable.closed = true;
+        writer.discard().await;
+        writer.closed = true;
         drop(self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
@@ -120,9 +116,9 @@ impl Store {
         &self.inner.readers
     }
 
-    /// Waits for this writer's turn on the durable connection.
-    pub(in crate::store) async fn durable(&self) -> OwnedMutexGuard<Durable> {
-        Arc::clone(&self.inner.durable).lock_owned().await
+    /// Waits for this writer's turn.
+    pub(in crate::store) async fn durable(&self) -> OwnedMutexGuard<Writer> {
+        Arc::clone(&self.inner.writer).lock_owned().await
     }
 
     /// Runs one statement durably; answers how many rows it changed.
@@ -145,9 +141,14 @@ impl Store {
 
     /// Begins a transaction of what can be made again from the journal.
     pub(in crate::store) async fn begin_relaxed(&self) -> Result<Relaxed, Error> {
-        let turn = Arc::clone(&self.inner.durable).lock_owned().await;
-        let transaction = self.inner.relaxed.begin_with("BEGIN IMMEDIATE").await?;
-        Ok(Relaxed { transaction, _turn: turn })
+        let mut turn = Arc::clone(&self.inner.writer).lock_owned().await;
+        let connection = turn.prepared(Sync::Normal).await?;
+        if let Err(error) = connection.execute("BEGIN IMMEDIATE").await {
+            turn.discard().await;
+            return Err(error.into());
+        }
+        turn.relaxed_open = true;
+        Ok(Relaxed { turn })
     }
 }
 
@@ -166,36 +167,76 @@ pub(in crate::store) fn refused_by_constraint(error: &sqlx::Error) -> bool {
         .is_some_and(|code| code.parse::<i32>().is_ok_and(|extended| extended & 0xff == 19))
 }
 
-/// The durable connection, opened again after it broke.
-pub(in crate::store) struct Durable {
+/// Whether a commit is synced before it is believed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sync {
+    /// It is, so that what is acknowledged survives a power cut.
+    Full,
+    /// It is not. What a power cut takes is made again from the journal.
+    Normal,
+}
+
+/// The connection that writes, opened again after it broke.
+///
+/// There is one for both kinds of writing: with two, each would find its pages outdated by the
+/// other's commits and read them again.
+pub(in crate::store) struct Writer {
     options: SqliteConnectOptions,
     connection: Option<SqliteConnection>,
+    sync: Sync,
+    /// A relaxed transaction was begun and not committed.
+    relaxed_open: bool,
     closed: bool,
 }
 
-impl Durable {
+impl Writer {
     fn new(options: SqliteConnectOptions, connection: SqliteConnection) -> Self {
-        Self { options, connection: Some(connection), closed: false }
+        let (connection, sync) = (Some(connection), Sync::Full);
+        Self { options, connection, sync, relaxed_open: false, closed: false }
     }
 
-    /// The connection, outside of any transaction.
+    /// The connection, outside of any transaction; its commits are durable.
     pub(in crate::store) async fn connection(
         &mut self,
     ) -> Result<&mut SqliteConnection, sqlx::Error> {
+        self.prepared(Sync::Full).await
+    }
+
+    async fn prepared(&mut self, sync: Sync) -> Result<&mut SqliteConnection, sqlx::Error> {
         if self.closed {
             return Err(sqlx::Error::PoolClosed);
         }
-        if self.connection.as_ref().is_some_and(sqlx::Connection::is_in_transaction) {
+        let open = self.connection.as_ref().is_some_and(sqlx::Connection::is_in_transaction);
+        if open || self.relaxed_open {
             self.discard().await;
+        }
+        if let Some(connection) = &mut self.connection
+            && self.sync != sync
+        {
+            let text = match sync {
+                Sync::Full => "PRAGMA synchronous = FULL",
+                Sync::Normal => "PRAGMA synchronous = NORMAL",
+            };
+            match connection.execute(text).await {
+                Ok(_) => self.sync = sync,
+                Err(error) => {
+                    self.discard().await;
+                    return Err(error);
+                }
+            }
         }
         match self.connection {
             Some(ref mut connection) => Ok(connection),
-            None => Ok(self.connection.insert(self.options.connect().await?)),
+            None => {
+                self.sync = Sync::Full;
+                Ok(self.connection.insert(self.options.connect().await?))
+            }
         }
     }
 
     /// Closes the connection, and with it whatever transaction it is in.
     pub(in crate::store) async fn discard(&mut self) {
+        self.relaxed_open = false;
         if let Some(connection) = self.connection.take()
             && let Err(error) = connection.close().await
         {
@@ -204,28 +245,20 @@ impl Durable {
     }
 }
 
-/// A transaction on the relaxed connection. Dropped, it is rolled back.
+/// A transaction that is not synced. Dropped, it is rolled back with its connection.
 pub(in crate::store) struct Relaxed {
-    transaction: Transaction<'static, Sqlite>,
-    _turn: OwnedMutexGuard<Durable>,
+    turn: OwnedMutexGuard<Writer>,
 }
 
 impl Relaxed {
-    pub(in crate::store) async fn commit(self) -> Result<(), Error> {
-        Ok(self.transaction.commit().await?)
+    /// Where its statements run.
+    pub(in crate::store) fn connection(&mut self) -> Result<&mut SqliteConnection, sqlx::Error> {
+        self.turn.connection.as_mut().ok_or(sqlx::Error::PoolClosed)
     }
-}
 
-impl Deref for Relaxed {
-    type Target = SqliteConnection;
-
-    fn deref(&self) -> &SqliteConnection {
-        &self.transaction
-    }
-}
-
-impl DerefMut for Relaxed {
-    fn deref_mut(&mut self) -> &mut SqliteConnection {
-        &mut self.transaction
+    pub(in crate::store) async fn commit(mut self) -> Result<(), Error> {
+        self.connection()?.execute("COMMIT").await?;
+        self.turn.relaxed_open = false;
+        Ok(())
     }
 }

@@ -10,7 +10,7 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool};
 
-use super::{Durable, Inner, Options, Store};
+use super::{Inner, Options, Store, Writer};
 
 /// The file of all tables.
 pub(super) const DATABASE: &str = "kontor.db";
@@ -89,7 +89,7 @@ impl Store {
     pub async fn open(dir: &Path, options: &Options) -> Result<Self, OpenError> {
         make_dir(dir)?;
         let lock = lock(dir)?;
-        let connect = durable_options(dir).create_if_missing(true);
+        let connect = writer_options(dir).create_if_missing(true);
         let mut connection =
             connect.connect().await.map_err(|error| opening(&dir.join(DATABASE), error))?;
         refuse_newer(&mut connection).await?;
@@ -124,7 +124,7 @@ impl Store {
             return Err(OpenError::Missing(dir.to_owned()));
         }
         let mut connection =
-            durable_options(dir).connect().await.map_err(|error| opening(&file, error))?;
+            writer_options(dir).connect().await.map_err(|error| opening(&file, error))?;
         let found = refuse_newer(&mut connection).await?;
         if found < known() {
             if !bring_up_to_date {
@@ -155,8 +155,7 @@ fn assemble(
     let inner = Inner {
         dir: dir.to_owned(),
         readers: pool(options.read_connections.clamp(1, 64), reader_options(dir)),
-        relaxed: pool(1, relaxed_options(dir)),
-        durable: Arc::new(tokio::sync::Mutex::new(Durable::new(durable_options(dir), connection))),
+        writer: Arc::new(tokio::sync::Mutex::new(Writer::new(writer_options(dir), connection))),
         lock: Mutex::new(lock),
     };
     Store { inner: Arc::new(inner) }
@@ -193,10 +192,13 @@ fn base(dir: &Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-/// What both writers have in common.
-fn writer(dir: &Path) -> SqliteConnectOptions {
+/// FULL: the log is synced at every commit, so that what is acknowledged survives a power cut.
+pub(super) fn writer_options(dir: &Path) -> SqliteConnectOptions {
     base(dir)
         .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        // 64 MiB of pages: the unique index of events is what an append must find in memory.
+        .pragma("cache_size", "-65536")
         // A checkpoint costs two syncs and stops all writers: every 16 MiB is four times rarer
         // than the default, and reading so long a log back after a crash still takes no time.
         .pragma("wal_autocheckpoint", "4000")
@@ -204,17 +206,6 @@ fn writer(dir: &Path) -> SqliteConnectOptions {
         .pragma("journal_size_limit", "67108864")
         // Room for every text of the journal's and the projections' statements.
         .statement_cache_capacity(256)
-}
-
-/// FULL: the log is synced at every commit, so that what is acknowledged survives a power cut.
-fn durable_options(dir: &Path) -> SqliteConnectOptions {
-    // 64 MiB of pages: the unique index of events is what an append must find in memory.
-    writer(dir).synchronous(SqliteSynchronous::Full).pragma("cache_size", "-65536")
-}
-
-/// NORMAL: no sync at a commit. What a power cut takes is made again from the journal.
-pub(super) fn relaxed_options(dir: &Path) -> SqliteConnectOptions {
-    writer(dir).synchronous(SqliteSynchronous::Normal).pragma("cache_size", "-16384")
 }
 
 fn reader_options(dir: &Path) -> SqliteConnectOptions {

@@ -152,6 +152,23 @@ impl Store {
         Ok(found.iter().map(row).collect::<Result<_, _>>()?)
     }
 
+    /// Orders as [`Store::orders`] lists them, and how far a projection of theirs has come, both
+    /// at one moment.
+    ///
+    /// # Errors
+    /// As [`Store::orders`].
+    pub async fn orders_at(
+        &self,
+        filter: &Filter,
+        (projection, shard): (&str, u16),
+    ) -> Result<(Vec<Row>, i64), Error> {
+        let mut read = self.readers().begin().await?;
+        let pos = projection::cursor(&mut read, projection, shard).await?;
+        let found = select(filter).build().fetch_all(&mut *read).await?;
+        read.rollback().await?;
+        Ok((found.iter().map(row).collect::<Result<_, _>>()?, pos))
+    }
+
     /// All that words may mean.
     async fn finds(&self, words: &str) -> Result<Vec<Find>, Error> {
         let words = words.trim();
@@ -178,23 +195,6 @@ impl Store {
             }
         }
         Ok(finds)
-    }
-
-    /// Orders as [`Store::orders`] lists them, and how far a projection of theirs has come, both
-    /// at one moment.
-    ///
-    /// # Errors
-    /// As [`Store::orders`].
-    pub async fn orders_at(
-        &self,
-        filter: &Filter,
-        (projection, shard): (&str, u16),
-    ) -> Result<(Vec<Row>, i64), Error> {
-        let mut read = self.readers().begin().await?;
-        let pos = projection::cursor(&mut read, projection, shard).await?;
-        let found = select(filter).build().fetch_all(&mut *read).await?;
-        read.rollback().await?;
-        Ok((found.iter().map(row).collect::<Result<_, _>>()?, pos))
     }
 
     /// How many orders there are in each status.

@@ -68,13 +68,13 @@ impl Store {
         .bind(name)
         .bind(shard)
         .bind(pos)
-        .execute(&mut *write)
+        .execute(write.connection()?)
         .await?;
         if moved.rows_affected() == 0 {
             return Ok(false);
         }
-        order::put(&mut write, step.orders).await?;
-        stock::put(&mut write, step.stock).await?;
+        order::put(write.connection()?, step.orders).await?;
+        stock::put(write.connection()?, step.stock).await?;
         for letter in step.dead {
             sqlx::query(
                 "INSERT INTO dead_letter (projection, shard, pos, entity, reason, at) \
@@ -87,7 +87,7 @@ impl Store {
             .bind(letter.entity.as_str())
             .bind(letter.reason.as_str())
             .bind(letter.at.millis())
-            .execute(&mut *write)
+            .execute(write.connection()?)
             .await?;
         }
         write.commit().await?;
@@ -103,11 +103,11 @@ impl Store {
         let mut write = self.begin_relaxed().await?;
         sqlx::query("DELETE FROM projection WHERE name = $1")
             .bind(name)
-            .execute(&mut *write)
+            .execute(write.connection()?)
             .await?;
         sqlx::query("DELETE FROM dead_letter WHERE projection = $1")
             .bind(name)
-            .execute(&mut *write)
+            .execute(write.connection()?)
             .await?;
         write.commit().await
     }

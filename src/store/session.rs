@@ -191,7 +191,7 @@ impl Store {
         sqlx::query("UPDATE session SET seen_at = $2 WHERE id = $1 AND seen_at < $2")
             .bind(&row.id)
             .bind(now.millis())
-            .execute(&mut *relaxed)
+            .execute(relaxed.connection()?)
             .await?;
         relaxed.commit().await
     }

@@ -64,8 +64,8 @@ async fn a_pipeline_becomes_few_commits(fixture: Fixture) {
     }
     watched.lane.flush().await;
     assert_eq!(watched.told(), (0..1_000).map(|n| (n, true)).collect::<Vec<_>>());
-    let Counters { commits, records, refused } = watched.lane.counters();
-    assert_eq!((records, refused), (1_000, 0));
+    let Counters { commits, appends, records, refused } = watched.lane.counters();
+    assert_eq!((appends, records, refused), (1_000, 1_000, 0));
     assert!(commits <= 10, "{commits} commits");
     assert_eq!(watched.lane.depth(), 0);
     assert_eq!(fixture.all().await.len(), 1_000);

@@ -234,7 +234,7 @@ pub async fn verify_folder(config: &Config) {
     assert!(report.ok, "{report}");
 }
 
-async fn start_psp(dir: &TempDir, listen: &str) -> Running {
+pub async fn start_psp(dir: &TempDir, listen: &str) -> Running {
     let data = dir.path().join("psp");
     sandbox_psp::start(sandbox_psp::Options { data, listen: listen.parse().unwrap() })
         .await

@@ -414,6 +414,14 @@ impl<N: Noun> Life<N> {
             self.answer_waiters();
             self.perform();
             self.keep_snapshot();
+            self.rest();
+        }
+    }
+
+    /// Tells the shard that it need not stay in memory.
+    fn rest(&self) {
+        if self.state.at_rest() && self.quiet() {
+            let _ = self.shard.cast(Route::AtRest(self.id.clone()));
         }
     }
 
@@ -471,6 +479,7 @@ impl<N: Noun> Life<N> {
         } else {
             self.started.retain(|started| *started != effect);
             self.perform();
+            self.rest();
         }
     }
 

@@ -21,6 +21,8 @@ use crate::store::journal::ReadError;
 
 /// How often the idle are looked for.
 const TICK: Duration = Duration::from_secs(1);
+/// How long an entity at rest may idle: what is still on its way to it, a webhook say, comes soon.
+const REST: Duration = Duration::from_secs(5);
 /// After how long without a failure an entity is taken as healthy.
 const HEALTHY: Duration = Duration::from_secs(60);
 /// The pause after the first failure; each next one in a row is twice as long.
@@ -34,6 +36,8 @@ pub(super) enum Route<N: Noun> {
     To { entity: EntityId, fresh: bool, message: Message<N> },
     /// The entity is not idle after all.
     StillBusy(EntityId),
+    /// Nothing more is expected to happen to the entity.
+    AtRest(EntityId),
     /// Nothing has ever happened to the entity: asking for what is not there takes no memory for
     /// long.
     Absent(EntityId),
@@ -72,6 +76,8 @@ struct Slot<N: Noun> {
     actor: Option<ActorRef<Message<N>>>,
     stage: Stage<N>,
     used: Instant,
+    /// How long it may idle before it leaves memory.
+    idle: Duration,
     pending: Arc<AtomicUsize>,
     /// Failures in a row that are its own.
     failures: u32,
@@ -111,6 +117,11 @@ impl<N: Noun> Actor for Shard<N> {
                 state.route(&myself, entity, fresh, message).await?;
             }
             Route::StillBusy(entity) => state.stay(&entity),
+            Route::AtRest(entity) => {
+                if let Some(slot) = state.slots.get_mut(&entity) {
+                    slot.idle = slot.idle.min(REST);
+                }
+            }
             Route::Absent(entity) => state.absent(&entity),
             Route::Present(entity) => {
                 if let Some(slot) = state.slots.get_mut(&entity) {
@@ -162,6 +173,7 @@ impl<N: Noun> State<N> {
                 actor: None,
                 stage: Stage::Live,
                 used: Instant::now(),
+                idle: Duration::from_secs(self.host.shared.options.idle_secs),
                 pending: Arc::default(),
                 failures: 0,
                 unread: 0,
@@ -337,9 +349,8 @@ impl<N: Noun> State<N> {
 
     /// The entity leaves at the next tick, unless somebody uses it until then.
     fn absent(&mut self, entity: &EntityId) {
-        let idle = Duration::from_secs(self.host.shared.options.idle_secs);
         if let Some(slot) = self.slots.get_mut(entity)
-            && let Some(long_ago) = slot.used.checked_sub(idle)
+            && let Some(long_ago) = slot.used.checked_sub(slot.idle)
         {
             slot.used = long_ago;
         }
@@ -347,10 +358,9 @@ impl<N: Noun> State<N> {
 
     /// Asks the idle to leave.
     fn tick(&mut self) {
-        let idle = Duration::from_secs(self.host.shared.options.idle_secs);
         for slot in self.slots.values_mut() {
             if matches!(slot.stage, Stage::Live)
-                && slot.used.elapsed() >= idle
+                && slot.used.elapsed() >= slot.idle
                 && let Some(actor) = &slot.actor
                 && actor.cast(Message::Sleep).is_ok()
             {

@@ -25,6 +25,10 @@ impl entity::Noun for Order {
         self.decide_command(command, now)
     }
 
+    fn at_rest(&self) -> bool {
+        matches!(self.phase, Phase::Confirmed | Phase::Cancelled)
+    }
+
     fn evolve(&mut self, event: &Event, at: Timestamp) {
         self.updated_at = at;
         match event {

@@ -28,7 +28,7 @@ use super::ring::Ring;
 use super::snapshot::{self, Past, Taken};
 use super::subscription::Subscription;
 use crate::actors::changes::Changed;
-use crate::http::access::{self, Principal};
+use crate::http::access::{Principal, still_good};
 use crate::http::problem::Code;
 use crate::http::server::Shared;
 
@@ -328,7 +328,7 @@ impl Hub {
         let ask = async move {
             let mut ended = Vec::new();
             for (id, principal) in known {
-                if !access::still_good(&shared, &principal).await {
+                if !still_good(&shared, &principal).await {
                     ended.push(id);
                 }
             }

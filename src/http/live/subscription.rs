@@ -75,7 +75,9 @@ impl Subscription {
 /// What was made in this round, for all that are to get the same.
 #[derive(Default)]
 struct Made {
-    changes: HashMap<(Rc<Spec>, i64), Rendered>,
+    /// By the subscription, its place, and whether it is led by the journal: stretches of the
+    /// journal end elsewhere than those of the ring.
+    changes: HashMap<(Rc<Spec>, i64, bool), Rendered>,
     snapshots: HashMap<Rc<Spec>, ByteString>,
 }
 
@@ -161,7 +163,7 @@ impl Hub {
                 let (pos, changed) = (*pos, Arc::clone(changed));
                 let rest = changed.partition_point(|changed| changed.after_pos < pos);
                 let rest = changed.iter().skip(rest).map(AsRef::as_ref);
-                let upto = self.show(one, pos, rest, made, give);
+                let upto = self.show(one, (pos, true), rest, made, give);
                 let over = changed.last().is_none_or(|last| last.pos <= upto);
                 one.at = if over { At::Here(upto) } else { At::Past(upto, changed) };
                 true
@@ -178,7 +180,8 @@ impl Hub {
                 }
                 // The ring is looked at and not changed.
                 let ring = std::mem::replace(&mut self.ring, super::ring::Ring::new(0, 0));
-                let upto = ring.since(pos).map(|rest| self.show(one, pos, rest, made, give));
+                let upto =
+                    ring.since(pos).map(|rest| self.show(one, (pos, false), rest, made, give));
                 self.ring = ring;
                 match upto {
                     // One step of the projector is more than a frame.
@@ -207,12 +210,12 @@ impl Hub {
     fn show<'a>(
         &mut self,
         one: &mut Subscription,
-        pos: i64,
+        (pos, journal): (i64, bool),
         rest: impl Iterator<Item = &'a Changed>,
         made: &mut Made,
         give: &mut Vec<ByteString>,
     ) -> i64 {
-        let key = (Rc::clone(&one.spec), pos);
+        let key = (Rc::clone(&one.spec), pos, journal);
         let rendered = made.changes.entry(key).or_insert_with(|| {
             let rendered = render(&one.spec, pos, rest, self.shared.options.live.frame_bytes_max);
             self.budget.look(rendered.looked);

@@ -68,6 +68,8 @@ impl std::fmt::Debug for Full {
 pub struct Counters {
     /// Transactions that were committed.
     pub commits: u64,
+    /// Appends in them.
+    pub appends: u64,
     /// Events in them.
     pub records: u64,
     /// Appends that were not written, or may not have been.
@@ -92,6 +94,7 @@ struct Shared {
     wake: Notify,
     lost: watch::Sender<bool>,
     commits: AtomicU64,
+    appends: AtomicU64,
     records: AtomicU64,
     refused: AtomicU64,
 }
@@ -161,6 +164,7 @@ impl Lane {
             wake: Notify::new(),
             lost: watch::Sender::new(false),
             commits: AtomicU64::new(0),
+            appends: AtomicU64::new(0),
             records: AtomicU64::new(0),
             refused: AtomicU64::new(0),
         });
@@ -233,6 +237,7 @@ impl Lane {
     pub fn counters(&self) -> Counters {
         Counters {
             commits: self.shared.commits.load(Ordering::Relaxed),
+            appends: self.shared.appends.load(Ordering::Relaxed),
             records: self.shared.records.load(Ordering::Relaxed),
             refused: self.shared.refused.load(Ordering::Relaxed),
         }
@@ -249,6 +254,8 @@ fn weigh(append: &Append) -> usize {
 async fn run(shared: Arc<Shared>) {
     loop {
         let woken = shared.wake.notified();
+        // Whoever is ready to run may have something to add: a commit costs the same for more.
+        tokio::task::yield_now().await;
         match shared.take() {
             Taken::Batch(batch) => shared.settle(batch).await,
             Taken::Flush(done) => {
@@ -327,6 +334,7 @@ impl Shared {
             match self.journal.append(self.shard, self.epoch, appends).await {
                 Ok(records) => {
                     self.commits.fetch_add(1, Ordering::Relaxed);
+                    self.appends.fetch_add(range.len() as u64, Ordering::Relaxed);
                     self.records.fetch_add(records.len() as u64, Ordering::Relaxed);
                     guarded(|| (self.committed)(&records));
                     self.tell(&mut batch, range, Ok(()));

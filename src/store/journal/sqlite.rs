@@ -419,7 +419,7 @@ impl Journal for Sqlite {
         .bind(snapshot.seq)
         .bind(snapshot.state_version)
         .bind(snapshot.data)
-        .execute(&mut *write)
+        .execute(write.connection().map_err(unreadable)?)
         .await
         .map_err(unreadable)?;
         write.commit().await.map_err(unreadable)

@@ -10,7 +10,10 @@ use crate::domain::entity::{EntityId, Event, Noun};
 use crate::domain::time::Timestamp;
 use crate::store::journal::{Journal, ReadError, Record, Snapshot};
 
-/// Events that are read at once.
+/// Events that are read first: all of most carts and orders. What has more may have a snapshot,
+/// and then these were read in vain.
+const FIRST: u32 = 50;
+/// Events that are read at once after that.
 const PAGE: u32 = 500;
 
 impl<N: Noun> Life<N> {
@@ -42,8 +45,9 @@ impl<N: Noun> Life<N> {
         self.keys.clear();
         let journal = self.host.shared.journal.clone();
         loop {
-            let page = journal.read_entity(&self.id, self.seq, PAGE).await?;
-            let full = page.len() == usize::try_from(PAGE).unwrap_or(usize::MAX);
+            let limit = if self.seq == 0 { FIRST } else { PAGE };
+            let page = journal.read_entity(&self.id, self.seq, limit).await?;
+            let full = page.len() == usize::try_from(limit).unwrap_or(usize::MAX);
             if full && self.seq == 0 && self.believe_snapshot().await? {
                 continue;
             }

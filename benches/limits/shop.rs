@@ -1,0 +1,110 @@
+//! A node over a folder, with or without the sandbox provider beside it in this process.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kontor::actors::checkout::Request;
+use kontor::actors::clock::Clock;
+use kontor::actors::host;
+use kontor::actors::node::{Node, Settings, Start};
+use kontor::actors::payments::{self, Payments};
+use kontor::domain::address::Address;
+use kontor::domain::cart::{self, Details, NewLine};
+use kontor::domain::entity::{Cause, Idempotency};
+use kontor::domain::id::{CartId, OrderId, Sku};
+use kontor::domain::money::Currency;
+use kontor::domain::order::{self, Order, PaymentMethod, PaymentStatus};
+use kontor::domain::pricing::Rules;
+use kontor::providers::payment::Provider;
+use kontor::providers::sandbox::Sandbox;
+use kontor::store::{self, Store};
+use kontor::verify::provider::sandbox_options;
+
+use crate::Outcome;
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A node over a folder. Entities stay in memory for an hour.
+pub async fn node(dir: &Path, psp: Option<&str>) -> Outcome<Arc<Node>> {
+    std::fs::create_dir_all(dir)?;
+    let options = store::Options::default();
+    let store = Store::open(dir, &options).await?;
+    let mut providers: Vec<Arc<dyn Provider>> = Vec::new();
+    if let Some(url) = psp {
+        providers.push(Arc::new(Sandbox::new(sandbox_options(&store, url).await?)?));
+    }
+    let node = Node::start(Start {
+        store,
+        clock: Clock::system(),
+        rules: Rules::default(),
+        settings: Settings::default(),
+        host: host::Options { idle_secs: 3_600, ..host::Options::default() },
+        lane: options.lane,
+        payments: Payments::new(providers, payments::Options::default()),
+    });
+    Ok(node.await?)
+}
+
+/// An address.
+pub fn address() -> Address {
+    Address {
+        name: "Ada Lovelace".into(),
+        company: None,
+        line1: "12 St James's Square".into(),
+        line2: None,
+        city: "London".into(),
+        region: None,
+        postal_code: "SW1Y 4JH".into(),
+        country: "GB".into(),
+        phone: None,
+    }
+}
+
+/// What a buyer says beside the lines.
+pub fn details(buyer: u64) -> Details {
+    Details {
+        email: Some(Some(format!("buyer-{buyer}@example.com"))),
+        shipping_address: Some(Some(address())),
+        delivery_option: Some(Some("standard".into())),
+        ..Details::default()
+    }
+}
+
+/// A line of one unit for each SKU.
+pub fn lines(skus: &[Sku]) -> Vec<NewLine> {
+    let line = |sku: &Sku| NewLine { sku: sku.clone(), quantity: 1, agreed_price: None };
+    skus.iter().map(line).collect()
+}
+
+/// Makes a cart.
+pub async fn cart(node: &Node, buyer: u64, skus: &[Sku]) -> Outcome<CartId> {
+    let id = CartId(node.clock.new_key());
+    let create = cart::Command::Create {
+        currency: Currency::GBP,
+        details: Box::new(details(buyer)),
+        lines: lines(skus),
+    };
+    let cause = Cause { by: "buyer".into(), ..Cause::default() };
+    node.carts.create(&cart::entity_id(id), create, cause, |_| ()).await?;
+    Ok(id)
+}
+
+/// Checks a cart out, and waits until its money is taken.
+pub async fn buy(node: &Node, cart: CartId) -> Outcome {
+    let idempotency = Some(Idempotency { key: format!("key-{cart}"), digest: 1 });
+    let method = PaymentMethod { provider: "sandbox".into(), token: "tok_ok".into() };
+    let cause = Cause { by: "buyer".into(), idempotency, ..Cause::default() };
+    let patience = Some(PATIENCE);
+    node.checkout(Request { cart, method, expected_total: None, cause, patience }).await?;
+    let entity = order::entity_id(OrderId(cart.0));
+    let captured = |order: &Order| order.payment_status() == PaymentStatus::Captured;
+    let read = |view: host::View<'_, Order>| view.state.payment_status();
+    let status = node.orders.wait(&entity, PATIENCE, captured, read).await?;
+    if status == PaymentStatus::Captured {
+        Ok(())
+    } else {
+        Err(format!("an order ended {status:?}").into())
+    }
+}

@@ -1,0 +1,105 @@
+//! Answers, as far as the generator needs them, borrowed from the bytes that came.
+//!
+//! What deliberately is not here: what is done about them (`buyer`).
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::check::Said;
+
+/// Minor units.
+#[derive(Debug, Deserialize)]
+pub struct Amount {
+    /// How many.
+    pub amount: i64,
+}
+
+/// What a cart comes to.
+#[derive(Debug, Deserialize)]
+pub struct Totals {
+    /// All in all.
+    pub total: Amount,
+}
+
+/// A cart.
+#[derive(Debug, Deserialize)]
+pub struct Cart<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// One each line.
+    pub lines: Vec<IgnoredAny>,
+    /// Its sums.
+    pub totals: Totals,
+}
+
+/// An order.
+#[derive(Debug, Deserialize)]
+pub struct Order<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// One each line.
+    pub lines: Vec<IgnoredAny>,
+    /// All in all.
+    pub total: Amount,
+}
+
+/// A refusal.
+#[derive(Debug, Deserialize)]
+pub struct Problem<'a> {
+    /// The stable code.
+    #[serde(borrow)]
+    pub code: Cow<'a, str>,
+    /// The order that it is about.
+    #[serde(borrow, default)]
+    pub order: Option<Cow<'a, str>>,
+}
+
+/// The code of a refusal; `http_<status>` if it has none.
+#[must_use]
+pub fn code_of(status: u16, body: &[u8]) -> Cow<'_, str> {
+    match serde_json::from_slice::<Problem<'_>>(body) {
+        Ok(problem) => problem.code,
+        Err(_) => Cow::Owned(format!("http_{status}")),
+    }
+}
+
+/// What a refused checkout says about its order; `None` if it says that there is none.
+#[must_use]
+pub fn said(status: u16, body: &[u8]) -> Option<Said> {
+    if status >= 500 {
+        return Some(Said::Nothing);
+    }
+    let problem = serde_json::from_slice::<Problem<'_>>(body).ok();
+    let Some(problem) = problem else { return Some(Said::Nothing) };
+    match (&*problem.code, problem.order) {
+        ("payment_declined", Some(_)) => Some(Said::Declined),
+        ("out_of_stock" | "order_cancelled", Some(_)) => Some(Said::Cancelled),
+        ("out_of_stock", None) => None,
+        ("idempotency_in_flight" | "checkout_in_progress", _) | (_, Some(_)) => Some(Said::Nothing),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_whether_there_is_an_order() {
+        let body = |code: &str, order: &str| {
+            format!(r#"{{"code":"{code}","detail":"a \"b\"","order":{order}}}"#).into_bytes()
+        };
+        let order = r#""ord_1""#;
+        assert_eq!(said(402, &body("payment_declined", order)), Some(Said::Declined));
+        assert_eq!(said(409, &body("out_of_stock", order)), Some(Said::Cancelled));
+        assert_eq!(said(409, &body("out_of_stock", "null")), None);
+        assert_eq!(said(409, &body("order_cancelled", order)), Some(Said::Cancelled));
+        assert_eq!(said(422, br#"{"code":"cart_incomplete"}"#), None);
+        assert_eq!(said(503, &body("try_again", "null")), Some(Said::Nothing));
+        assert_eq!(said(409, b"<html>"), Some(Said::Nothing));
+        assert_eq!(code_of(502, b"<html>"), "http_502");
+        assert_eq!(code_of(409, &body("out_of_stock", "null")), "out_of_stock");
+    }
+}

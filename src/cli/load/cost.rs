@@ -1,0 +1,67 @@
+//! What the generator itself costs: the processor time of this process, as the kernel counts it.
+
+use serde::Serialize;
+
+/// Processor seconds of this process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Cost {
+    /// In the program.
+    pub user: f64,
+    /// In the kernel for it.
+    pub system: f64,
+}
+
+impl Cost {
+    /// What it was up to now; zeros where the kernel does not say (`/proc` is Linux's).
+    #[must_use]
+    pub fn now() -> Self {
+        std::fs::read_to_string("/proc/self/stat")
+            .ok()
+            .and_then(|text| Self::read(&text, ticks()))
+            .unwrap_or_default()
+    }
+
+    /// The 14th and 15th field; the second is in parentheses and may have blanks.
+    fn read(text: &str, ticks: f64) -> Option<Self> {
+        let mut fields = text.rsplit_once(')')?.1.split_whitespace().skip(11);
+        let mut seconds = || fields.next()?.parse::<f64>().ok().map(|count| count / ticks);
+        Some(Self { user: seconds()?, system: seconds()? })
+    }
+
+    /// What it cost since then.
+    #[must_use]
+    pub fn since(self, then: Self) -> Self {
+        Self { user: self.user - then.user, system: self.system - then.system }
+    }
+
+    /// Both.
+    #[must_use]
+    pub fn seconds(self) -> f64 {
+        self.user + self.system
+    }
+}
+
+#[cfg(unix)]
+#[expect(clippy::cast_precision_loss, reason = "it is 100")]
+fn ticks() -> f64 {
+    rustix::param::clock_ticks_per_second() as f64
+}
+
+#[cfg(not(unix))]
+fn ticks() -> f64 {
+    100.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_line_is_read() {
+        let line = "7 (a) b) S 1 7 7 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 3 0 1 1 1";
+        assert_eq!(Cost::read(line, 100.0), Some(Cost { user: 2.5, system: 0.5 }));
+        assert_eq!(Cost::read("", 100.0), None);
+        let (first, second) = (Cost { user: 1.0, system: 2.0 }, Cost { user: 2.0, system: 4.0 });
+        assert!((second.since(first).seconds() - 3.0).abs() < 1e-9);
+    }
+}

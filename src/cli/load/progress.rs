@@ -1,0 +1,17 @@
+//! Progress lines, on standard error.
+
+/// Where progress goes; quiet for tests and scripts that want none.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Whether nothing is said.
+    pub quiet: bool,
+}
+
+impl Progress {
+    /// Says a line.
+    pub fn say(self, line: &str) {
+        if !self.quiet {
+            eprintln!("{line}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! What a run tells at its end, as a table or as JSON.
+//!
+//! What deliberately is not here: measuring (`measure`) and judging the server (`check`).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::check::Findings;
+use super::cost::Cost;
+use super::flash::Sale;
+use super::measure::{Recorder, Step, Tally};
+use super::pace::Ending;
+
+/// The latencies of one step, in milliseconds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StepReport {
+    /// Which.
+    pub step: &'static str,
+    /// How many.
+    pub count: u64,
+    /// How many were refused or not answered.
+    pub failed: u64,
+    /// Half of them took at most this.
+    pub p50_ms: f64,
+    /// 90 of 100.
+    pub p90_ms: f64,
+    /// 99 of 100.
+    pub p99_ms: f64,
+    /// 999 of 1,000.
+    pub p999_ms: f64,
+    /// The longest.
+    pub max_ms: f64,
+}
+
+impl StepReport {
+    fn new(step: Step, tally: &Tally) -> Self {
+        Self {
+            step: step.into(),
+            count: tally.count,
+            failed: tally.failed,
+            p50_ms: tally.quantile_ms(0.5),
+            p90_ms: tally.quantile_ms(0.9),
+            p99_ms: tally.quantile_ms(0.99),
+            p999_ms: tally.quantile_ms(0.999),
+            max_ms: tally.max_ms(),
+        }
+    }
+}
+
+/// What the generator itself cost.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Generator {
+    /// Processor seconds, set-up and check left out.
+    pub cpu: Cost,
+    /// Processor microseconds a request, warm-up included.
+    pub cpu_us_per_request: f64,
+    /// The share of one core.
+    pub cores: f64,
+}
+
+/// A run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Which scenario.
+    pub scenario: &'static str,
+    /// How flows began, in words.
+    pub pace: String,
+    /// The run's own reference, which its orders carry.
+    pub run: String,
+    /// Why it ended.
+    pub ended: &'static str,
+    /// What was measured, in seconds.
+    pub seconds: f64,
+    /// Requests that a checkout takes.
+    pub requests_per_checkout: u8,
+    /// Answers a second.
+    pub requests_per_second: f64,
+    /// Confirmed orders a second.
+    pub checkouts_per_second: f64,
+    /// Requests that were answered well.
+    pub good: u64,
+    /// Arrivals that were not let in.
+    pub shed: u64,
+    /// By step.
+    pub steps: Vec<StepReport>,
+    /// Refusals by code.
+    pub refusals: BTreeMap<String, u64>,
+    /// Requests without an answer by what was wrong.
+    pub unanswered: BTreeMap<&'static str, u64>,
+    /// What the generator cost.
+    pub generator: Generator,
+    /// How the flash sale went.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sale: Option<Sale>,
+    /// What the check found; nothing if it was not made.
+    pub check: Option<Findings>,
+    /// Whether nothing is wrong.
+    pub ok: bool,
+}
+
+impl Report {
+    /// The figures of a recorder.
+    #[must_use]
+    pub fn new(scenario: &'static str, recorder: &Recorder, ending: Ending) -> Self {
+        let time = recorder.time(ending == Ending::Time);
+        let requests = recorder.steps().filter(|(step, _)| step.is_request());
+        let good = requests.map(|(_, tally)| tally.count - tally.failed).sum();
+        Self {
+            scenario,
+            pace: String::new(),
+            run: String::new(),
+            ended: ending.into(),
+            seconds: time.as_secs_f64(),
+            requests_per_checkout: 0,
+            requests_per_second: rate(recorder.answered, time),
+            checkouts_per_second: rate(recorder.confirmed, time),
+            good,
+            shed: recorder.shed,
+            steps: recorder.steps().map(|(step, tally)| StepReport::new(step, tally)).collect(),
+            refusals: recorder.refusals.clone(),
+            unanswered: recorder.unanswered.clone(),
+            generator: Generator { cpu: Cost::default(), cpu_us_per_request: 0.0, cores: 0.0 },
+            sale: None,
+            check: None,
+            ok: true,
+        }
+    }
+
+    /// Adds what the generator cost for so many requests, over so long.
+    pub fn cost(&mut self, cpu: Cost, requests: u64, time: Duration) {
+        let each = rate(1_000_000, Duration::from_secs(requests.max(1)));
+        self.generator = Generator {
+            cpu,
+            cpu_us_per_request: cpu.seconds() * each,
+            cores: cpu.seconds() / time.as_secs_f64().max(1e-9),
+        };
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+fn rate(count: u64, time: Duration) -> f64 {
+    if time.is_zero() { 0.0 } else { count as f64 / time.as_secs_f64() }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}, {}, run {}", self.scenario, self.pace, self.run)?;
+        writeln!(
+            f,
+            "{:.1} s measured (ended: {}): {:.1} requests/s, {:.1} checkouts/s, {} shed\n",
+            self.seconds,
+            self.ended,
+            self.requests_per_second,
+            self.checkouts_per_second,
+            self.shed
+        )?;
+        writeln!(
+            f,
+            "{:<16}{:>10}{:>9}{:>10}{:>10}{:>10}{:>10}{:>10}  ms",
+            "", "count", "failed", "p50", "p90", "p99", "p99.9", "max"
+        )?;
+        for step in &self.steps {
+            let StepReport { step, count, failed, p50_ms, p90_ms, p99_ms, p999_ms, max_ms } = step;
+            writeln!(
+                f,
+                "{step:<16}{count:>10}{failed:>9}{p50_ms:>10.2}{p90_ms:>10.2}{p99_ms:>10.2}\
+                 {p999_ms:>10.2}{max_ms:>10.2}"
+            )?;
+        }
+        let refused = self.refusals.iter().map(|(code, count)| ("refused", code.as_str(), count));
+        let lost = self.unanswered.iter().map(|(why, count)| ("no answer", *why, count));
+        for (what, why, count) in refused.chain(lost) {
+            write!(f, "\n{what}: {why} {count}")?;
+        }
+        let Generator { cpu, cpu_us_per_request, cores } = &self.generator;
+        writeln!(
+            f,
+            "\ngenerator: {:.2} s user, {:.2} s system, {cpu_us_per_request:.0} us a request, \
+             {cores:.2} cores",
+            cpu.user, cpu.system
+        )?;
+        if let Some(sale) = &self.sale {
+            let word = if sale.exact() { "exact" } else { "NOT EXACT" };
+            writeln!(
+                f,
+                "sale: {word}: {} units, {} buyers: {} confirmed, {} out of stock, {} otherwise; \
+                 last answer after {} ms; sold {}, sellable {}",
+                sale.units,
+                sale.buyers,
+                sale.confirmed,
+                sale.refused,
+                sale.otherwise,
+                sale.last_answer_ms,
+                sale.sold,
+                sale.sellable
+            )?;
+        }
+        match &self.check {
+            Some(found) if found.ok() => write!(f, "check: all holds: {found}"),
+            Some(found) => write!(f, "check: DOES NOT HOLD: {found}"),
+            None => write!(f, "check: not made"),
+        }
+    }
+}

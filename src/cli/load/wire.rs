@@ -1,0 +1,245 @@
+//! Connections of the generator: HTTP/1.1, kept alive, one request at a time.
+//!
+//! A connection is driven by the very task that waits for its answer, so a request costs no
+//! hand-over between tasks. What deliberately is not here: TLS, retries of anything that was
+//! sent, and what requests say.
+
+use std::future::{Future as _, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper::client::conn::http1::{self, Connection, SendRequest};
+use hyper::header::HeaderValue;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+/// A request, ready to be sent.
+pub type Ask = Request<Full<Bytes>>;
+
+/// The most bytes of an answer that are read.
+const ANSWER_MAX_BYTES: usize = 4 << 20;
+
+/// Why an address will not do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadPlace {
+    /// TLS would be measured, too.
+    #[error(
+        "{0}: the load generator speaks http:// only; measure behind the proxy that ends TLS, at \
+         the server's own address"
+    )]
+    Tls(String),
+    /// Not an address.
+    #[error("{0:?} is no address of a server: give http://host:port")]
+    Wrong(String),
+}
+
+/// Where requests go.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// `host:port`, to connect to.
+    authority: String,
+    host: HeaderValue,
+    /// The path of the URL, without a slash at its end.
+    pub path: String,
+    /// How long one request may take, its connection included.
+    pub timeout: Duration,
+}
+
+impl Place {
+    /// Reads `http://host:port/path`.
+    ///
+    /// # Errors
+    /// [`BadPlace`]: https, or no URL of a server.
+    pub fn parse(url: &str, timeout: Duration) -> Result<Self, BadPlace> {
+        let wrong = || BadPlace::Wrong(url.to_owned());
+        let parsed = reqwest::Url::parse(url).map_err(|_| wrong())?;
+        if parsed.scheme() == "https" {
+            let host = parsed.host_str().unwrap_or_default();
+            return Err(BadPlace::Tls(format!("https://{host}")));
+        }
+        let plain = parsed.username().is_empty() && parsed.password().is_none();
+        let (Some(host), "http", true) = (parsed.host_str(), parsed.scheme(), plain) else {
+            return Err(BadPlace::Wrong(parsed.scheme().to_owned() + "://…"));
+        };
+        if parsed.query().is_some() || parsed.fragment().is_some() {
+            return Err(wrong());
+        }
+        let authority = format!("{host}:{}", parsed.port().unwrap_or(80));
+        let shown = HeaderValue::from_str(&authority).map_err(|_| wrong())?;
+        let path = parsed.path().trim_end_matches('/').to_owned();
+        Ok(Self { authority, host: shown, path, timeout })
+    }
+
+    /// The `Host` header of requests there.
+    #[must_use]
+    pub const fn host(&self) -> &HeaderValue {
+        &self.host
+    }
+}
+
+/// Why a request has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum Fault {
+    /// No connection could be made; nothing was sent.
+    Connect,
+    /// The connection ended before the answer did.
+    Closed,
+    /// It took too long.
+    Timeout,
+    /// The answer is too large.
+    TooLarge,
+}
+
+struct Open {
+    sender: SendRequest<Full<Bytes>>,
+    line: Pin<Box<Connection<TokioIo<TcpStream>, Full<Bytes>>>>,
+    over: bool,
+}
+
+/// A connection that is made when it is needed and made again when the server has closed it.
+pub struct Link {
+    place: Rc<Place>,
+    open: Option<Open>,
+    body: Vec<u8>,
+}
+
+impl Link {
+    /// A link that is not connected yet.
+    #[must_use]
+    pub fn new(place: Rc<Place>) -> Self {
+        Self { place, open: None, body: Vec::with_capacity(4096) }
+    }
+
+    /// Where it leads.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The body of the last answer.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// Connects, unless it is connected.
+    ///
+    /// # Errors
+    /// [`Fault::Connect`] and [`Fault::Timeout`].
+    pub async fn connect(&mut self) -> Result<(), Fault> {
+        if self.open.is_none() {
+            let timeout = self.place.timeout;
+            let open = tokio::time::timeout(timeout, connect(&self.place)).await;
+            self.open = Some(open.map_err(|_| Fault::Timeout)??);
+        }
+        Ok(())
+    }
+
+    /// Sends a request and reads the answer; its status. Sent once: only what could not leave at
+    /// all, because the server had closed an idle connection, goes out over a new one.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn send(&mut self, ask: Ask) -> Result<u16, Fault> {
+        let timeout = self.place.timeout;
+        let outcome = tokio::time::timeout(timeout, self.exchange(ask)).await;
+        let outcome = outcome.unwrap_or(Err(Fault::Timeout));
+        if outcome.is_err() || self.open.as_ref().is_some_and(|open| open.over) {
+            self.open = None;
+        }
+        outcome
+    }
+
+    async fn exchange(&mut self, ask: Ask) -> Result<u16, Fault> {
+        self.body.clear();
+        let mut unsent = Some(ask);
+        loop {
+            let fresh = self.open.is_none();
+            let mut open = match self.open.take() {
+                Some(open) => open,
+                None => connect(&self.place).await?,
+            };
+            match talk(&mut open, &mut unsent, &mut self.body).await {
+                // Nothing has left yet, and the connection may simply have been idle too long.
+                Err(_) if unsent.is_some() && !fresh => {}
+                outcome => {
+                    self.open = Some(open);
+                    return outcome;
+                }
+            }
+        }
+    }
+}
+
+async fn connect(place: &Place) -> Result<Open, Fault> {
+    let socket = TcpStream::connect(&place.authority).await.map_err(|_| Fault::Connect)?;
+    socket.set_nodelay(true).map_err(|_| Fault::Connect)?;
+    let (sender, line) =
+        http1::handshake(TokioIo::new(socket)).await.map_err(|_| Fault::Connect)?;
+    Ok(Open { sender, line: Box::pin(line), over: false })
+}
+
+/// One request and its answer, driving the connection meanwhile.
+async fn talk(open: &mut Open, ask: &mut Option<Ask>, body: &mut Vec<u8>) -> Result<u16, Fault> {
+    let Open { sender, line, over } = open;
+    let mut talk = pin!(async {
+        sender.ready().await.map_err(|_| Fault::Closed)?;
+        let Some(request) = ask.take() else { return Err(Fault::Closed) };
+        let response = match sender.try_send_request(request).await {
+            Ok(response) => response,
+            Err(mut error) => {
+                *ask = error.take_message();
+                return Err(Fault::Closed);
+            }
+        };
+        let status = response.status().as_u16();
+        let mut answer = response.into_body();
+        while let Some(frame) = answer.frame().await {
+            let Ok(data) = frame.map_err(|_| Fault::Closed)?.into_data() else { continue };
+            if body.len() + data.len() > ANSWER_MAX_BYTES {
+                return Err(Fault::TooLarge);
+            }
+            body.extend_from_slice(&data);
+        }
+        Ok(status)
+    });
+    poll_fn(|context| {
+        // What is sent lies ready for the connection, and what it reads for the talk.
+        for _ in 0..2 {
+            if let Poll::Ready(outcome) = talk.as_mut().poll(context) {
+                return Poll::Ready(outcome);
+            }
+            if !*over && line.as_mut().poll(context).is_ready() {
+                *over = true;
+            }
+        }
+        if *over { talk.as_mut().poll(context) } else { Poll::Pending }
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_and_tls_is_refused_in_words() {
+        let read = |url: &str| Place::parse(url, Duration::from_secs(1));
+        let place = read("http://h:1/a/").unwrap();
+        assert_eq!((place.authority.as_str(), place.path.as_str()), ("h:1", "/a"));
+        assert_eq!(read("http://h").unwrap().authority, "h:80");
+        let tls = read("https://me:secret@h:1").unwrap_err();
+        assert!(tls.to_string().contains("http:// only") && !tls.to_string().contains("secret"));
+        for bad in ["", "h:1", "ftp://h", "http://h/?a=b"] {
+            assert!(matches!(read(bad), Err(BadPlace::Wrong(_))), "{bad}");
+        }
+        let secret = read("http://me:secret@h").unwrap_err();
+        assert!(!secret.to_string().contains("secret"));
+    }
+}
