@@ -56,18 +56,6 @@ export function path(base, query = {}) {
   return text ? `${base}?${text}` : base;
 }
 
-/** Reads all pages of a list, up to `most` rows. */
-export async function all(base, query, most = 1000, options) {
-  const rows = [];
-  let after = null;
-  do {
-    const page = await get(path(base, { ...query, limit: 200, after }), options);
-    rows.push(...page.data);
-    after = page.next_cursor;
-  } while (after && rows.length < most);
-  return { rows, more: Boolean(after) };
-}
-
 /** A random key for one thing that is done. */
 export function freshKey() {
   const bits = crypto.getRandomValues(new Uint8Array(16));

@@ -16,7 +16,7 @@ const charts = new Set();
 let crosshair = null;
 
 /** Round numbers from 0 to at least `most`. */
-export function ticks(most, about = 4) {
+function ticks(most, about = 4) {
   const rough = Math.max(most, 1e-9) / about;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 2.5, 5, 10].find((one) => one * power >= rough) * power;
