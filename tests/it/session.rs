@@ -271,7 +271,7 @@ async fn the_page_is_served_and_found() {
     assert!(!policy.contains("unsafe"), "{policy}");
     let same = get("/admin/orders").header("If-None-Match", head("etag")).send().await.unwrap();
     assert_eq!((same.status().as_u16(), same.text().await.unwrap().len()), (304, 0));
-    let script = get("/admin/app.js").send().await.unwrap();
+    let script = get("/admin/main.js").send().await.unwrap();
     assert_eq!(script.headers()["content-type"], "text/javascript; charset=utf-8");
     for none in ["/admin/none.js", "/admin/../Cargo.toml", "/admin/%2e%2e/build.rs"] {
         assert_eq!(get(none).send().await.unwrap().status(), 404, "{none}");

@@ -1,0 +1,222 @@
+//! The admin page in a real browser, on a real server: signing in, orders that come alive, the
+//! history of one, a stuck saga, the keyboard, and whether everybody can use it.
+
+mod chrome;
+
+use chrome::Page;
+use kontor::store::session::LINK_LASTS;
+use reqwest::Method;
+use serde_json::json;
+
+use crate::site::Site;
+
+/// Before a session is opened, the page asks whether there is one: 401 is the answer to that.
+const ASKED: &str = "/v1/session";
+
+impl Site {
+    async fn sign_in_link(&self) -> String {
+        let node = &self.app.as_ref().unwrap().node;
+        let scopes = ["admin".to_owned()];
+        let made = node.store.create_link("Ada", &scopes, node.clock.now(), LINK_LASTS).await;
+        format!("{}/admin#sign-in={}", self.url(), made.unwrap().reveal())
+    }
+
+    /// A browser that is signed in, at a page of the admin.
+    async fn browser(&self, at: &str) -> Page {
+        let page = Page::open().await;
+        page.go(&self.sign_in_link().await).await;
+        page.sees("#connection", "Live").await;
+        page.eval(&format!("location.hash = {}", json!(at))).await;
+        page
+    }
+
+    /// An order that was paid, by its cart.
+    async fn sold(&self, key: &str) -> String {
+        let cart = self.cart(&[("LAMP", 2)]).await;
+        self.checkout(&cart, key, "tok_ok", 30).await.expect(201);
+        self.until(&cart, |order| order["payment_status"] == "captured").await;
+        cart
+    }
+
+    /// An order that waits for somebody: the provider set aside another amount than was asked for.
+    async fn stuck(&self, key: &str) -> String {
+        let cart = self.cart(&[("LAMP", 1)]).await;
+        self.checkout(&cart, key, "tok_mismatch", 30).await.expect(202);
+        self.until(&cart, |order| order["status"] == "stuck").await;
+        cart
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_signs_in_and_orders_come_alive_without_a_reload() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 99).await;
+    let page = site.browser("#/orders").await;
+    assert_eq!(page.eval("location.href.includes('sign-in')").await, false);
+    page.sees(".list-state", "No orders yet").await;
+    page.eval("window.kept = true").await;
+    let cart = site.cart(&[("LAMP", 2)]).await;
+    site.checkout(&cart, "key-1", "tok_ok", 30).await.expect(201);
+    page.sees("tr[data-row] .c-order", "#1").await;
+    page.sees("tr[data-row] .c-status", "confirmed").await;
+    page.sees("tr[data-row] .c-payment", "captured").await;
+    page.sees("tr[data-row] .c-total", "20.00").await;
+    // One that is declined stays open, is paid at the second try, and its row says both.
+    let other = site.cart(&[("LAMP", 1)]).await;
+    site.checkout(&other, "key-2", "tok_declined", 30).await.expect(402);
+    page.sees("tr[data-row] .c-payment", "declined").await;
+    site.checkout(&other, "key-3", "tok_ok", 30).await.expect(201);
+    page.until("document.querySelectorAll('tr[data-row] .c-payment .ok').length === 2").await;
+    assert_eq!(page.eval("window.kept").await, true);
+    assert_eq!(page.troubles(ASKED), [""; 0]);
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_keyboard_leads_from_the_list_to_an_order_through_its_history_and_back() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 99).await;
+    let cart = site.sold("key-1").await;
+    site.sold("key-2").await;
+    let page = site.browser("#/orders").await;
+    page.sees("tr[data-row] .c-order", "#2").await;
+    page.press("/").await;
+    page.until("document.activeElement.id === 'orders-search'").await;
+    page.write("nobody@").await;
+    page.sees(".list-state", "Nothing found").await;
+    page.eval("document.activeElement.select()").await;
+    page.write("#1").await;
+    page.until("document.querySelectorAll('tr[data-row]').length === 1").await;
+    page.press("Enter").await;
+    page.until("document.activeElement.matches('.row-link')").await;
+    page.press("Enter").await;
+    let order = cart.replace("cart_", "ord_");
+    page.until(&format!("location.hash === '#/orders/{order}'")).await;
+    page.until("document.querySelectorAll('.timeline .event').length === 5").await;
+    page.sees(".timeline .diff", "payment status").await;
+    page.sees(".order-sum .badge", "captured").await;
+    page.press("ArrowLeft").await;
+    page.press("ArrowLeft").await;
+    page.sees(".moment", "As it was").await;
+    page.sees(".moment", "event 3 of 5").await;
+    page.sees(".order-sum .badge", "authorized").await;
+    page.until("location.hash.endsWith('seq=3')").await;
+    page.until("document.querySelector('#history').value === '3'").await;
+    page.until("document.querySelectorAll('.order-head .actions button').length === 0").await;
+    page.press("Escape").await;
+    page.sees(".moment", "As it is now").await;
+    page.press("Escape").await;
+    page.until("location.hash === '#/orders'").await;
+    page.until("document.querySelectorAll('tr[data-row]').length === 2").await;
+    page.press("j").await;
+    page.press("j").await;
+    page.until("document.querySelectorAll('tr[data-row]')[1].contains(document.activeElement)")
+        .await;
+    page.press("?").await;
+    page.sees("dialog[open]", "Keyboard").await;
+    page.press("Escape").await;
+    page.until("!document.querySelector('dialog')").await;
+    assert_eq!(page.troubles(ASKED), [""; 0]);
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stuck_order_is_seen_everywhere_and_retried_with_a_reason() {
+    let site = Site::with(|config| config.payments.stuck_after = 2).await;
+    site.sell("LAMP", 1_000, 99).await;
+    let cart = site.sold("key-1").await;
+    let order = cart.replace("cart_", "ord_");
+    let page = site.browser("#/attention").await;
+    page.sees(".calm", "Nothing waits for you").await;
+    // The provider fails at every call: a refund gets stuck.
+    site.faults(json!({"error_500": 1.0})).await;
+    let refund = json!({"amount": {"amount": 500, "currency": "GBP"}, "reason": "a scratch"});
+    site.admin(Method::POST, &format!("/orders/{order}/refunds"), Some(refund)).await.expect(200);
+    page.sees("#tally", "1").await;
+    page.sees(".attention-rows .why", "500 Internal Server Error").await;
+    site.faults(json!({})).await;
+    page.click(".attention-rows button.primary").await;
+    page.sees("dialog[open] h2", "Retry").await;
+    page.click("dialog button.primary").await;
+    page.sees("dialog .field-error", "say why").await;
+    assert_eq!(page.eval("document.activeElement.name").await, "reason");
+    page.write("the provider was asked by phone").await;
+    page.click("dialog button.primary").await;
+    page.until("!document.querySelector('dialog')").await;
+    page.until("document.querySelector('#tally').hidden").await;
+    page.eval(&format!("location.hash = '#/orders/{order}'")).await;
+    page.sees(".timeline q", "asked by phone").await;
+    page.sees(".timeline .who", "session:").await;
+    page.sees(".order-sum .badge", "partially refunded").await;
+    assert_eq!(page.troubles(ASKED), [""; 0]);
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_page_is_whole_and_open_to_all_light_dark_and_on_a_phone() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 99).await;
+    let sold = site.sold("key-1").await.replace("cart_", "ord_");
+    let stuck = site.stuck("key-2").await.replace("cart_", "ord_");
+    let page = site.browser("#/").await;
+    let places = [
+        ("#/".to_owned(), ".latest a"),
+        ("#/orders".to_owned(), ".row-link"),
+        (format!("#/orders/{sold}"), ".timeline .diff dl"),
+        (format!("#/orders/{sold}?seq=3"), ".history.past"),
+        (format!("#/orders/{stuck}"), ".callout.bad"),
+        ("#/stock".to_owned(), ".row-link"),
+        ("#/stock/LAMP".to_owned(), ".levels"),
+        ("#/attention".to_owned(), ".attention-rows"),
+        ("#/system".to_owned(), ".node"),
+        ("#/nowhere".to_owned(), ".empty"),
+    ];
+    for (theme, width, height) in [("light", 1440, 900), ("dark", 1440, 900), ("dark", 390, 844)] {
+        page.size(width, height).await;
+        page.theme(theme).await;
+        for (place, shown) in &places {
+            page.eval(&format!("location.hash = {}", json!(place))).await;
+            page.until(&format!("document.querySelector('{shown}')?.checkVisibility() === true"))
+                .await;
+            let over = "document.documentElement.scrollWidth > innerWidth";
+            assert_eq!(page.eval(over).await, false, "{place} is too wide at {width}");
+            let barriers = page.barriers().await;
+            assert!(barriers.is_empty(), "{place}, {theme} at {width}: {barriers:#?}");
+        }
+    }
+    assert_eq!(page.troubles(ASKED), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_says_how_to_sign_in_and_goes_on_after_a_lost_connection() {
+    let mut site = Site::open().await;
+    site.sell("LAMP", 1_000, 99).await;
+    let page = Page::open().await;
+    page.go(&format!("{}/admin#sign-in=never-made", site.url())).await;
+    page.sees(".card .form-error", "used already").await;
+    page.sees(".card .command", "kontor sign-in").await;
+    assert_eq!(page.barriers().await, [json!(null); 0]);
+    page.eval("document.querySelector('#api-key').focus()").await;
+    page.write("sk_nobody").await;
+    page.press("Enter").await;
+    page.until("document.querySelector('#api-key').selectionEnd > 0").await;
+    page.eval("document.querySelector('#api-key').select()").await;
+    page.write(&site.key).await;
+    page.press("Enter").await;
+    page.sees("#connection", "Live").await;
+    page.eval("location.hash = '#/orders'").await;
+    page.sees(".list-state", "No orders yet").await;
+    // The server goes away and comes back where it was; an order is placed before the page knows.
+    site.config.http.listen = site.url().trim_start_matches("http://").parse().unwrap();
+    site.app.take().unwrap().stop().await;
+    page.sees("#banner", "The connection is lost").await;
+    site.app = Some(kontor::app::App::start(&site.config).await.unwrap());
+    site.sold("key-1").await;
+    page.until("document.querySelector('#banner').hidden").await;
+    page.sees("tr[data-row] .c-order", "#1").await;
+    page.click("#tools .out").await;
+    page.sees(".card h1", "Sign in").await;
+    page.go(&format!("{}/admin#/orders", site.url())).await;
+    page.sees(".card h1", "Sign in").await;
+    site.verify().await;
+}

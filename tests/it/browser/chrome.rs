@@ -1,0 +1,276 @@
+//! A real Chromium, driven over its DevTools protocol: pages, keys, sizes, and what went wrong in
+//! them. What the pages should do is in the tests.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use futures_util::stream::SplitSink;
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::sync::{Mutex as AsyncMutex, oneshot};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// How long a condition may take to come true in a page.
+const PATIENCE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(40);
+const AXE: &str = include_str!("../../browser/axe.min.js");
+/// What a page may do on a machine without a display, and what it must not do.
+const SWITCHES: [&str; 13] = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--no-first-run",
+    "--no-default-browser-check",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-extensions",
+    "--remote-debugging-port=0",
+    "about:blank",
+];
+
+#[derive(Default)]
+struct Heard {
+    answers: HashMap<u64, oneshot::Sender<Value>>,
+    troubles: Vec<String>,
+}
+
+/// The browser; it ends with the test.
+pub struct Chrome {
+    sink: AsyncMutex<SplitSink<Socket, Message>>,
+    heard: Arc<Mutex<Heard>>,
+    next: Mutex<u64>,
+    child: Child,
+    _dir: TempDir,
+}
+
+/// A tab.
+pub struct Page {
+    chrome: Chrome,
+    session: String,
+}
+
+impl Chrome {
+    async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let program = std::env::var("CHROMIUM").unwrap_or_else(|_| "chromium".into());
+        let child = Command::new(&program)
+            .args(SWITCHES)
+            .arg(format!("--user-data-dir={}", dir.path().display()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let child = child.unwrap_or_else(|error| {
+            panic!("{program} does not start ({error}): scripts/test --needs installs it")
+        });
+        let address = address(dir.path().join("DevToolsActivePort")).await;
+        let (socket, _) = tokio_tungstenite::connect_async(address).await.unwrap();
+        let (sink, mut stream) = socket.split();
+        let heard = Arc::new(Mutex::new(Heard::default()));
+        let hears = heard.clone();
+        tokio::spawn(async move {
+            while let Some(Ok(Message::Text(text))) = stream.next().await {
+                hear(&hears, serde_json::from_str(&text).unwrap());
+            }
+        });
+        Self { sink: AsyncMutex::new(sink), heard, next: Mutex::new(1), child, _dir: dir }
+    }
+
+    async fn ask(&self, session: Option<&str>, method: &str, parameters: Value) -> Value {
+        let id = {
+            let mut next = self.next.lock().unwrap();
+            *next += 1;
+            *next
+        };
+        let (sender, receiver) = oneshot::channel();
+        self.heard.lock().unwrap().answers.insert(id, sender);
+        let mut message = json!({"id": id, "method": method, "params": parameters});
+        if let Some(session) = session {
+            message["sessionId"] = session.into();
+        }
+        self.sink.lock().await.send(Message::text(message.to_string())).await.unwrap();
+        let answer = tokio::time::timeout(PATIENCE, receiver).await;
+        let answer = answer.unwrap_or_else(|_| panic!("no answer to {method}")).unwrap();
+        assert!(answer["error"].is_null(), "{method}: {}", answer["error"]);
+        answer["result"].clone()
+    }
+}
+
+impl Drop for Chrome {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Where the browser listens, once it says so.
+async fn address(file: PathBuf) -> String {
+    let started = Instant::now();
+    loop {
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        if let Some((port, path)) = text.split_once('\n')
+            && !path.is_empty()
+        {
+            return format!("ws://127.0.0.1:{}{}", port.trim(), path.trim());
+        }
+        assert!(started.elapsed() < PATIENCE, "the browser does not listen");
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn hear(heard: &Mutex<Heard>, message: Value) {
+    let mut heard = heard.lock().unwrap();
+    if let Some(id) = message["id"].as_u64() {
+        if let Some(sender) = heard.answers.remove(&id) {
+            let _ = sender.send(message);
+        }
+        return;
+    }
+    let told = &message["params"];
+    let trouble = match message["method"].as_str().unwrap_or_default() {
+        "Runtime.exceptionThrown" => told["exceptionDetails"].to_string(),
+        "Runtime.consoleAPICalled" if told["type"] == "error" || told["type"] == "warning" => {
+            told["args"].to_string()
+        }
+        "Log.entryAdded" if told["entry"]["level"] == "error" => told["entry"].to_string(),
+        _ => return,
+    };
+    heard.troubles.push(trouble);
+}
+
+impl Page {
+    /// A new tab in a browser of its own.
+    pub async fn open() -> Self {
+        let chrome = Chrome::start().await;
+        let target = chrome.ask(None, "Target.createTarget", json!({"url": "about:blank"})).await;
+        let attach = json!({"targetId": target["targetId"], "flatten": true});
+        let attached = chrome.ask(None, "Target.attachToTarget", attach).await;
+        let session = attached["sessionId"].as_str().unwrap().to_owned();
+        let page = Self { chrome, session };
+        for domain in ["Page", "Runtime", "Log"] {
+            page.ask(&format!("{domain}.enable"), json!({})).await;
+        }
+        page.size(1440, 900).await;
+        page
+    }
+
+    async fn ask(&self, method: &str, parameters: Value) -> Value {
+        self.chrome.ask(Some(&self.session), method, parameters).await
+    }
+
+    pub async fn go(&self, url: &str) {
+        let answer = self.ask("Page.navigate", json!({"url": url})).await;
+        assert!(answer["errorText"].is_null(), "{url}: {answer}");
+    }
+
+    /// What an expression, or the promise that it makes, comes to.
+    pub async fn eval(&self, expression: &str) -> Value {
+        let ask = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
+        let answer = self.ask("Runtime.evaluate", ask).await;
+        let wrong = &answer["exceptionDetails"];
+        assert!(wrong.is_null(), "{expression:.300}: {wrong}");
+        answer["result"]["value"].clone()
+    }
+
+    /// Waits until an expression is true.
+    pub async fn until(&self, expression: &str) {
+        let started = Instant::now();
+        loop {
+            // While a page is being left, its context is gone: that is no answer.
+            let ask = json!({"expression": expression, "returnByValue": true});
+            let answer = self.ask("Runtime.evaluate", ask).await;
+            if answer["result"]["value"] == true {
+                return;
+            }
+            if started.elapsed() > PATIENCE {
+                let text = self.eval("location.hash + '\\n' + document.body.innerText").await;
+                panic!("never true: {expression}\n{}", text.as_str().unwrap_or_default());
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Waits until something is shown that a selector finds and that has a text in it.
+    pub async fn sees(&self, selector: &str, text: &str) {
+        let (selector, text) = (json!(selector), json!(text));
+        self.until(&format!(
+            "[...document.querySelectorAll({selector})].some((one) => \
+             one.checkVisibility() && one.textContent.includes({text}))"
+        ))
+        .await;
+    }
+
+    /// Clicks what a selector finds first, once it is shown.
+    pub async fn click(&self, selector: &str) {
+        let selector = json!(selector);
+        self.until(&format!("document.querySelector({selector})?.checkVisibility() === true"))
+            .await;
+        self.eval(&format!("document.querySelector({selector}).click()")).await;
+    }
+
+    /// Presses a key: a letter or sign, or a key's name.
+    pub async fn press(&self, key: &str) {
+        let code = match key {
+            "Enter" => 13,
+            "Escape" => 27,
+            "ArrowLeft" => 37,
+            "ArrowRight" => 39,
+            _ => 0,
+        };
+        let mut down = json!({"type": "keyDown", "key": key, "windowsVirtualKeyCode": code});
+        if key == "Enter" {
+            down["text"] = "\r".into();
+        } else if code == 0 {
+            down["text"] = key.into();
+        }
+        self.ask("Input.dispatchKeyEvent", down).await;
+        let up = json!({"type": "keyUp", "key": key, "windowsVirtualKeyCode": code});
+        self.ask("Input.dispatchKeyEvent", up).await;
+    }
+
+    /// Types a text where the focus is.
+    pub async fn write(&self, text: &str) {
+        self.ask("Input.insertText", json!({"text": text})).await;
+    }
+
+    pub async fn size(&self, width: u32, height: u32) {
+        let phone = width < 500;
+        let metrics =
+            json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone});
+        self.ask("Emulation.setDeviceMetricsOverride", metrics).await;
+    }
+
+    pub async fn theme(&self, theme: &str) {
+        let feature = json!([{"name": "prefers-color-scheme", "value": theme}]);
+        self.ask("Emulation.setEmulatedMedia", json!({"features": feature})).await;
+    }
+
+    /// What axe finds that keeps people out.
+    pub async fn barriers(&self) -> Vec<Value> {
+        if self.eval("typeof axe").await == "undefined" {
+            self.eval(&format!("{AXE};0")).await;
+        }
+        let run = "axe.run({resultTypes: ['violations']}).then((found) => found.violations\
+                   .filter((one) => ['serious', 'critical'].includes(one.impact))\
+                   .map((one) => `${one.id}: ${one.nodes.map((node) => node.html).join(' ')}`))";
+        self.eval(run).await.as_array().unwrap().clone()
+    }
+
+    /// Errors, warnings and refusals of its policy since the last time; `but` what has this in it.
+    pub fn troubles(&self, but: &str) -> Vec<String> {
+        let mut all = std::mem::take(&mut self.chrome.heard.lock().unwrap().troubles);
+        all.retain(|trouble| but.is_empty() || !trouble.contains(but));
+        all
+    }
+}

@@ -1,0 +1,63 @@
+// Calls of the REST API: JSON in and out, problems as errors, keys against doing things twice.
+
+/** An answer that is a problem (RFC 9457), or no answer at all. */
+export class Problem extends Error {
+  constructor(status, body) {
+    super(body.detail || body.title || `the server answered ${status}`);
+    this.status = status;
+    this.code = body.code ?? "no_answer";
+    this.title = body.title ?? "No answer";
+    this.errors = body.errors ?? [];
+    this.request = body.request_id ?? null;
+    this.page = body.type ?? null;
+  }
+}
+
+/** Listens to `signed-out`: some call was refused because the session has ended. */
+export const calls = new EventTarget();
+
+async function call(method, path, { body, headers = {}, signal } = {}) {
+  const options = { method, signal, headers: { Accept: "application/json", ...headers } };
+  if (body !== undefined) {
+    options.headers["Content-Type"] = "application/json";
+    options.body = JSON.stringify(body);
+  }
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem(0, { detail: "The server cannot be reached. Nothing is known to have happened." });
+  }
+  const read = response.status === 204 ? {} : await response.json().catch(() => ({}));
+  if (response.ok) return read;
+  if (response.status === 401 && path !== "/v1/session") calls.dispatchEvent(new Event("signed-out"));
+  throw new Problem(response.status, read);
+}
+
+/** Reads something. */
+export const get = (path, options) => call("GET", path, options);
+
+/** Changes something: with a key, so that a retry does nothing twice. */
+export function send(method, path, body, { key, version } = {}) {
+  const headers = {};
+  if (key) headers["Idempotency-Key"] = key;
+  if (version !== undefined) headers["If-Match"] = `"${version}"`;
+  return call(method, path, { body, headers });
+}
+
+/** A path of the admin surface with its query; what is empty is left out. */
+export function path(base, query = {}) {
+  const search = new URLSearchParams();
+  for (const [name, value] of Object.entries(query)) {
+    if (value !== null && value !== undefined && value !== "") search.set(name, value);
+  }
+  const text = search.toString();
+  return text ? `${base}?${text}` : base;
+}
+
+/** A random key for one thing that is done. */
+export function freshKey() {
+  const bits = crypto.getRandomValues(new Uint8Array(16));
+  return `admin-${[...bits].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+}

@@ -1,0 +1,157 @@
+// Everything that waits for an operator, worst first, each with what can be done about it.
+
+import { alarms } from "./alarms.js";
+import { get, send } from "./api.js";
+import { ask, sentence } from "./dialog.js";
+import { atMost, fill, h, say } from "./dom.js";
+import { count, money, orderName, several } from "./format.js";
+import { listKeys } from "./keys.js";
+import { cancel, retry, skip } from "./order-actions.js";
+import { badge, failed, loading, panel, pips, when } from "./parts.js";
+import { link } from "./router.js";
+import { alertWords, onlyCancel } from "./story.js";
+
+const ROWS_MAX = 50;
+const CALM_MAX = 15;
+/** A saga that has not moved for so long, in milliseconds, waits for something. */
+const WAITS = 5000;
+
+/** Shows the page. */
+export function attention(root) {
+  const body = h("div", { class: "attention" });
+  fill(root, body);
+  const draw = atMost(1000, () => {
+    if (!alarms.read) return fill(body, loading(8));
+    const held = focusOf(body);
+    fill(body, parts());
+    if (held) body.querySelector(`[data-focus="${CSS.escape(held)}"]`)?.focus({ preventScroll: true });
+  });
+  alarms.addEventListener("change", draw);
+  alarms.refresh();
+  draw();
+  return {
+    heading: "Attention",
+    keys: listKeys(() => [...body.querySelectorAll("[data-row] a, [data-row] .first")]),
+    close() {
+      alarms.removeEventListener("change", draw);
+      draw.cancel();
+    },
+  };
+}
+
+const focusOf = (body) => (body.contains(document.activeElement) ? document.activeElement.dataset.focus : null);
+
+function parts() {
+  const stuck = [...alarms.stuck.values()];
+  const unknown = alarms.unknown;
+  const waiting = alarms.waiting.filter((order) => order.payment_status !== "unknown" && Date.now() - Date.parse(order.updated_at) > WAITS);
+  const sections = [
+    section("Stuck sagas and alerts", stuck, stuckRow, "Steps that cannot go on by themselves. Each is safe to repeat."),
+    section("Quarantine", alarms.quarantine, quarantineRow, "Things that cannot be read or keep failing. All others go on."),
+    section("Dead letters", alarms.letters, letterRow, "Events that a list could not take in. The journal is right; lists are made again from it.", replayButton),
+    section("Parked webhooks", alarms.webhooks, webhookRow, "The provider said something that fits nothing known. Kept, and tried again."),
+    section("Payments with an unknown outcome", unknown, unknownRow, "kontor asks the provider by itself, with backoff. Nothing to do unless it stays so.", null, "wait"),
+    section("Under way", waiting, waitingRow, "Sagas that wait for something, such as another try of the buyer. Nothing to do.", null, "mute"),
+  ];
+  const calm = alarms.count === 0 && unknown.length === 0;
+  return [
+    alarms.problem ? failed(alarms.problem, () => alarms.refresh()) : null,
+    calm ? h("div", { class: "empty calm big" }, h("span", { class: "tick", "aria-hidden": "true" }), h("p", { class: "empty-title", text: "Nothing waits for you" }),
+      h("p", { text: "No saga is stuck, no payment is unknown, no webhook is parked, nothing is in quarantine." })) : null,
+    sections,
+  ];
+}
+
+function section(heading, list, row, why, aside, tone = "bad") {
+  if (list.length === 0) return null;
+  // What asks for nothing is shown in part only: it changes all the time.
+  const most = tone === "bad" ? ROWS_MAX : CALM_MAX;
+  const more = list.length > most ? h("p", { class: "hint pad", text: `and ${count(list.length - most)} more` }) : null;
+  return panel(heading, [h("span", { class: `tally num ${tone}`, text: count(list.length) }), h("span", { class: "faint wide-only grow", text: why }), aside?.()],
+    h("ul", { class: "rows attention-rows" }, list.slice(0, most).map(row)), more);
+}
+
+function line(name, why, badges, buttons) {
+  return h("li", { data: { row: "" } }, h("span", { class: "name" }, name), h("span", { class: "badges" }, badges), h("span", { class: "why" }, why), h("span", { class: "actions" }, buttons));
+}
+
+const button = (label, id, run, kind = "") =>
+  h("button", { class: `button small ${kind}`, type: "button", text: label, "aria-label": `${label} ${id}`, data: { focus: `${label} ${id}` }, onclick: run });
+const orderLink = (order) =>
+  h("a", { href: link(["orders", order.id]), title: order.id, data: { focus: order.id }, text: orderName(order) });
+const facts = (order) => [h("span", { class: "num", text: money(order.total) }), " · ", order.email, " · ", when(order.updated_at, true)];
+
+/** Reads the whole order first: a row of a list does not say which steps are stuck. */
+async function withOrder(row, run) {
+  try {
+    run(await get(`/v1/admin/orders/${encodeURIComponent(row.id)}`), () => alarms.refresh());
+  } catch (problem) {
+    say(sentence(problem), true);
+  }
+}
+
+function stuckRow(order) {
+  const why = order.alert ? alertWords(order.alert) : [order.saga_step, order.stuck_reason].filter(Boolean).join(": ");
+  const name = orderName(order);
+  return line(orderLink(order), [h("b", { text: why }), h("span", { class: "faint" }, facts(order))],
+    [badge("stuck"), badge(order.payment_status)],
+    [
+      onlyCancel(order) ? null : button(order.alert ? "Clear" : "Retry", name, () => withOrder(order, retry), "primary"),
+      order.stuck_reason ? button("Skip", name, () => withOrder(order, skip)) : null,
+      button("Cancel", name, () => withOrder(order, cancel), "danger"),
+    ]);
+}
+
+const unknownRow = (order) =>
+  line(orderLink(order), [h("span", { text: `at ${order.saga_step ?? "the provider"}` }), h("span", { class: "faint" }, facts(order))], [badge("unknown")],
+    [button("Cancel", orderName(order), () => withOrder(order, cancel), "danger")]);
+
+const waitingRow = (order) =>
+  line(orderLink(order), [h("span", { text: order.saga_step ? `at ${order.saga_step}` : "" }), h("span", { class: "faint" }, facts(order))], [badge(order.status), pips(order)],
+    [button("Cancel", orderName(order), () => withOrder(order, cancel))]);
+
+async function attempt(run, done) {
+  try {
+    const answer = await run();
+    say(typeof done === "function" ? done(answer) : done);
+  } catch (problem) {
+    say(sentence(problem), true);
+  }
+  alarms.refresh();
+}
+
+function webhookRow(hook) {
+  const base = `/v1/admin/webhooks/${encodeURIComponent(hook.id)}`;
+  const next = hook.next_try_at ? ["next try ", when(hook.next_try_at)] : "given up: it is not tried again by itself";
+  return line(h("span", { class: "mono clip", title: hook.notice_id, text: hook.notice_id }),
+    [h("b", { text: hook.reason }), h("span", { class: "faint" }, `${hook.provider} · ${several(hook.attempts, "try", "tries")} · received `, when(hook.received_at, true), " · ", next)],
+    [badge(hook.next_try_at ? "parked" : "failed")],
+    [
+      button("Retry", hook.id, () => attempt(() => send("POST", `${base}/retry`), (answer) => (answer.taken ? "It was taken in" : `Still not: ${answer.webhook?.reason ?? "it fits nothing"}`)), "primary first"),
+      button("Discard", hook.id, () => ask({
+        heading: "Discard a webhook", verb: "Discard", danger: true, done: "It was discarded",
+        intro: `${hook.provider} ${hook.notice_id}: ${hook.reason}. What it says will never be applied.`,
+        act: async () => {
+          await send("DELETE", base);
+          alarms.refresh();
+        },
+      }), "danger"),
+    ]);
+}
+
+const quarantineRow = (one) =>
+  line(h("span", { class: "mono clip", title: one.entity, text: one.entity }), [h("b", { text: one.reason }), h("span", { class: "faint" }, when(one.since, true))], [badge("quarantine")],
+    [button("Retry", one.entity, () => attempt(() => send("POST", `/v1/admin/quarantine/${encodeURIComponent(one.entity)}/retry`),
+      (answer) => (answer.quarantined ? `Still not readable: ${answer.reason}` : "It is back")), "primary first")]);
+
+const letterRow = (letter) =>
+  line(h("span", { class: "mono clip", title: letter.entity, text: letter.entity }), [h("b", { text: letter.reason }), h("span", { class: "faint" }, `${letter.projection} · shard ${letter.shard}, position ${count(letter.pos)} · `, when(letter.at, true))], [badge("dead letter")], []);
+
+const replayButton = () => button("Make the rows again", "", () => ask({
+  heading: "Make all rows again", verb: "Replay", done: "The rows are being made again",
+  intro: "All rows of orders and stock are made again from the journal. Meanwhile lists show earlier states; single orders and the shop do not.",
+  act: async (_, key) => {
+    await send("POST", "/v1/admin/dead-letters/replay", undefined, { key });
+    alarms.refresh();
+  },
+}), "primary");

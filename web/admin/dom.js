@@ -1,0 +1,123 @@
+// Making and changing elements. No framework: what the pages need, and nothing else.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function put(element, name, value) {
+  if (value === null || value === undefined || value === false) return;
+  if (name === "class") element.setAttribute("class", value);
+  else if (name === "text") element.textContent = value;
+  else if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+  else if (name === "data") Object.assign(element.dataset, value);
+  else if (name === "style") {
+    for (const [key, set] of Object.entries(value)) element.style.setProperty(key, set);
+  } else if (value === true) element.setAttribute(name, "");
+  else element.setAttribute(name, value);
+}
+
+/** An element with its attributes (`on…` listen, `style` goes through CSSOM) and children. */
+export function h(tag, attributes, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes ?? {})) put(element, name, value);
+  add(element, children);
+  return element;
+}
+
+/** The same for SVG. */
+export function s(tag, attributes, ...children) {
+  const element = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes ?? {})) put(element, name, value);
+  add(element, children);
+  return element;
+}
+
+function add(element, children) {
+  for (const child of children.flat(Infinity)) {
+    if (child === null || child === undefined || child === false) continue;
+    element.append(child);
+  }
+}
+
+/** Writes a text only if it is another one: a text that stays costs no layout. */
+export function text(element, value) {
+  const next = String(value);
+  if (element.textContent !== next) element.textContent = next;
+}
+
+/** Sets or removes an attribute only if that changes it. */
+export function attr(element, name, value) {
+  if (value === null || value === undefined || value === false) element.removeAttribute(name);
+  else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value);
+}
+
+/** Puts other children into an element. */
+export function fill(element, ...children) {
+  const fragment = document.createDocumentFragment();
+  add(fragment, children);
+  element.replaceChildren(fragment);
+}
+
+/**
+ * Makes the children of `parent` be the elements of these keys in this order, and moves no element
+ * that is in its place already: what has the focus keeps it.
+ */
+export function arrange(parent, elements) {
+  const wanted = new Set(elements);
+  for (const child of [...parent.children]) if (!wanted.has(child)) child.remove();
+  let at = parent.firstElementChild;
+  for (const element of elements) {
+    if (element === at) at = at.nextElementSibling;
+    else parent.insertBefore(element, at);
+  }
+}
+
+/** A function that runs at most once a frame, however often it is asked. */
+export function perFrame(run) {
+  let asked = 0;
+  const ask = () => {
+    if (asked) return;
+    asked = requestAnimationFrame(() => {
+      asked = 0;
+      run();
+    });
+  };
+  ask.cancel = () => {
+    cancelAnimationFrame(asked);
+    asked = 0;
+  };
+  return ask;
+}
+
+/** A function that runs at most every `ms` milliseconds, the last time included. */
+export function atMost(ms, run) {
+  let timer = 0;
+  let last = -Infinity;
+  const ask = () => {
+    if (timer) return;
+    const wait = Math.max(0, last + ms - performance.now());
+    timer = setTimeout(() => {
+      timer = 0;
+      last = performance.now();
+      run();
+    }, wait);
+  };
+  ask.cancel = () => {
+    clearTimeout(timer);
+    timer = 0;
+  };
+  return ask;
+}
+
+/** Whether the user asked for little motion. */
+export const still = matchMedia("(prefers-reduced-motion: reduce)");
+
+let announced = 0;
+
+/** Tells a screen reader something, politely, and shows it for a moment. */
+export function say(message, bad = false) {
+  const region = document.getElementById("said");
+  text(region, message);
+  region.classList.toggle("bad", bad);
+  region.classList.add("shown");
+  clearTimeout(announced);
+  announced = setTimeout(() => region.classList.remove("shown"), bad ? 9000 : 4000);
+}

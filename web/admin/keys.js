@@ -1,0 +1,101 @@
+// The keyboard: single keys that work anywhere, and those of the page that is shown.
+
+import { h } from "./dom.js";
+import { go } from "./router.js";
+
+const JUMPS = { o: "#/", r: "#/orders", s: "#/stock", a: "#/attention", y: "#/system" };
+const EVERYWHERE = [
+  ["?", "These shortcuts"],
+  ["/", "Search"],
+  ["j  k", "Next and previous in a list"],
+  ["Enter", "Open"],
+  ["Esc", "Back, or close"],
+  ["g o", "Overview"],
+  ["g r", "Orders"],
+  ["g s", "Stock"],
+  ["g a", "Attention"],
+  ["g y", "System"],
+  ["t", "Light or dark"],
+];
+
+let page = { keys: {}, help: [] };
+let everywhere = {};
+let jumping = 0;
+
+/** The keys of the page that is shown now: `{key: run}` and `[[key, words]]` for the help. */
+export function pageKeys(keys, help = []) {
+  page = { keys, help };
+}
+
+function typing(target) {
+  return target.closest("input, textarea, select, [contenteditable]") !== null;
+}
+
+function pressed(event) {
+  if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (document.querySelector("dialog[open]")) return;
+  if (typing(event.target)) {
+    const range = event.target.type === "range";
+    if (event.key === "Escape") event.target.blur();
+    if (!range) return;
+  }
+  if (jumping) {
+    clearTimeout(jumping);
+    jumping = 0;
+    if (JUMPS[event.key]) {
+      event.preventDefault();
+      go(JUMPS[event.key]);
+    }
+    return;
+  }
+  if (event.key === "g") {
+    jumping = setTimeout(() => (jumping = 0), 1200);
+    return;
+  }
+  const run = page.keys[event.key] ?? everywhere[event.key];
+  if (run && run(event) !== false) event.preventDefault();
+}
+
+/** Starts listening; `keys` work on every page. */
+export function startKeys(keys) {
+  everywhere = { "?": help, ...keys };
+  addEventListener("keydown", pressed);
+}
+
+function row([keys, words]) {
+  const caps = keys.split(" ").filter(Boolean).map((key) => h("kbd", { text: key }));
+  return h("div", { class: "shortcut" }, h("dt", {}, caps), h("dd", { text: words }));
+}
+
+/** Shows all shortcuts. */
+export function help() {
+  const close = h("button", { class: "button", type: "button", text: "Close", autofocus: true });
+  const dialog = h("dialog", { class: "dialog", "aria-labelledby": "keys-title" },
+    h("h2", { id: "keys-title", text: "Keyboard" }),
+    h("dl", { class: "shortcuts" }, EVERYWHERE.map(row), page.help.map(row)),
+    h("div", { class: "dialog-end" }, close));
+  close.addEventListener("click", () => dialog.close());
+  dialog.addEventListener("close", () => dialog.remove());
+  document.body.append(dialog);
+  dialog.showModal();
+}
+
+/** Moves the focus among links by j and k; `find` gives them in order. */
+export function listKeys(find) {
+  const move = (step) => {
+    const links = find();
+    if (links.length === 0) return;
+    const row = document.activeElement?.closest("[data-row]");
+    const at = row ? links.findIndex((link) => row.contains(link)) : -1;
+    const next = at < 0 ? (step > 0 ? 0 : links.length - 1) : at + step;
+    const link = links[Math.max(0, Math.min(links.length - 1, next))];
+    link.focus({ preventScroll: true });
+    link.scrollIntoView({ block: "nearest" });
+  };
+  return {
+    j: () => move(1),
+    k: () => move(-1),
+    ArrowDown: () => (document.activeElement?.closest("[data-row]") ? move(1) : false),
+    ArrowUp: () => (document.activeElement?.closest("[data-row]") ? move(-1) : false),
+  };
+}

@@ -1,0 +1,201 @@
+// The frame: session, navigation, theme, connection. Each page is a module that fills `main`.
+
+import { alarms } from "./alarms.js";
+import { calls, get, send } from "./api.js";
+import { attention } from "./attention.js";
+import { attr, fill, h, say, text } from "./dom.js";
+import { sentence } from "./dialog.js";
+import { item } from "./item.js";
+import { help, pageKeys, startKeys } from "./keys.js";
+import { live } from "./live.js";
+import { order } from "./order.js";
+import { orders } from "./orders.js";
+import { overview } from "./overview.js";
+import { empty, icon, startClock } from "./parts.js";
+import { go, here } from "./router.js";
+import { byLink, linkInAddress, signIn } from "./signin.js";
+import { stock } from "./stock.js";
+import { system } from "./system.js";
+
+const NAV = [
+  ["", "overview", "Overview"],
+  ["orders", "orders", "Orders"],
+  ["stock", "stock", "Stock"],
+  ["attention", "attention", "Attention"],
+  ["system", "system", "System"],
+];
+const frame = document.getElementById("frame");
+const main = document.getElementById("main");
+const inside = document.getElementById("page");
+const banner = document.getElementById("banner");
+let session = null;
+let shown = null;
+
+function pageOf(parts) {
+  const [first = "", second] = parts;
+  if (first === "orders") return second ? order : orders;
+  if (first === "stock") return second ? item : stock;
+  return { "": overview, attention, system }[first] ?? missing;
+}
+
+function missing(root) {
+  fill(root, empty("There is no such page", h("p", {}, h("a", { href: "#/", text: "Overview" }))));
+  return { heading: "Not found", close() {} };
+}
+
+function route() {
+  if (!session) return;
+  const place = here();
+  const page = pageOf(place.parts);
+  const key = `${page.name} ${place.parts.join("/")}`;
+  if (shown?.key === key) {
+    shown.view.update?.(place);
+    return;
+  }
+  shown?.view.close();
+  inside.replaceChildren();
+  const root = h("div", { class: `page ${page.name}` });
+  inside.append(root);
+  shown = { key, view: page(root, place) };
+  pageKeys(shown.view.keys ?? {}, shown.view.help ?? []);
+  document.title = `${shown.view.heading} · kontor`;
+  text(document.getElementById("heading"), shown.view.heading);
+  for (const link of document.querySelectorAll("nav a")) {
+    attr(link, "aria-current", link.dataset.name === (place.parts[0] ?? "") ? "page" : null);
+  }
+  scrollTo({ top: 0 });
+}
+
+function drawNav() {
+  fill(document.getElementById("nav"), NAV.map(([path, picture, label]) =>
+    h("a", { href: `#/${path}`, data: { name: path } }, icon(picture), h("span", { text: label }),
+      path === "attention" ? h("span", { class: "tally num", id: "tally", hidden: true }) : null)));
+  const tools = [["theme", "Light or dark", toggleTheme], ["keys", "Keyboard shortcuts", help], ["out", "Sign out", signOut]];
+  fill(document.getElementById("tools"), tools.map(([picture, label, run]) =>
+    h("button", { class: `icon-button ${picture}`, type: "button", title: label, "aria-label": label, onclick: run }, icon(picture))));
+}
+
+function drawTally() {
+  const tally = document.getElementById("tally");
+  if (!tally) return;
+  tally.hidden = alarms.count === 0;
+  text(tally, `${alarms.count}${alarms.stuck.more ? "+" : ""}`);
+  attr(tally, "aria-label", `${alarms.count} waiting`);
+}
+
+function toggleTheme() {
+  const root = document.documentElement;
+  const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  root.dataset.theme = dark ? "light" : "dark";
+  try {
+    localStorage.setItem("kontor.theme", root.dataset.theme);
+  } catch {
+    // Storage may be refused: then the choice lasts as long as the page.
+  }
+  dispatchEvent(new Event("theme"));
+}
+
+let counting = 0;
+
+function drawConnection() {
+  clearInterval(counting);
+  const status = document.getElementById("connection");
+  attr(status, "class", `connection ${live.state}`);
+  text(status, live.state === "open" ? "Live" : live.state === "connecting" ? "Connecting" : "Offline");
+  const lost = session && live.state === "waiting";
+  document.body.classList.toggle("lost", Boolean(lost));
+  if (live.state === "open" || !session) banner.hidden = true;
+  if (!lost) return;
+  const wait = h("span", { class: "num" });
+  fill(banner, h("b", { text: "The connection is lost." }), " What you see may be old. Trying again in ", wait, h("button", { class: "button small", type: "button", text: "Try now", onclick: () => live.retry() }));
+  banner.hidden = false;
+  const show = () => text(wait, `${Math.max(0, Math.ceil((live.retryAt - Date.now()) / 1000))} s.`);
+  show();
+  counting = setInterval(show, 500);
+}
+
+function enter(opened) {
+  session = opened;
+  document.body.classList.remove("signed-out");
+  frame.hidden = false;
+  document.getElementById("gate").replaceChildren();
+  text(document.getElementById("who"), opened.name);
+  attr(document.getElementById("who"), "title", `Scopes: ${opened.scopes.join(", ")}`);
+  live.start();
+  alarms.start();
+  route();
+}
+
+function leave(why) {
+  const was = session;
+  session = null;
+  shown?.view.close();
+  shown = null;
+  pageKeys({});
+  inside.replaceChildren();
+  if (was) alarms.stop();
+  live.stop();
+  drawConnection();
+  frame.hidden = true;
+  document.body.classList.add("signed-out");
+  document.title = "Sign in · kontor";
+  signIn(document.getElementById("gate"), enter, why);
+}
+
+async function signOut() {
+  try {
+    await send("DELETE", "/v1/session");
+    leave("");
+  } catch (problem) {
+    say(sentence(problem), true);
+  }
+}
+
+async function start() {
+  drawNav();
+  startClock();
+  startKeys({ t: toggleTheme, "/": () => go("#/orders"), Escape: () => go("#/") });
+  document.getElementById("skip").addEventListener("click", (event) => {
+    event.preventDefault();
+    main.focus();
+  });
+  addEventListener("hashchange", () => {
+    if (location.hash.startsWith("#sign-in=")) open(linkInAddress());
+    else route();
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => dispatchEvent(new Event("theme")));
+  let lost = false;
+  live.addEventListener("state", () => {
+    drawConnection();
+    if (live.state === "open" && lost) {
+      alarms.refresh();
+      shown?.view.reconnected?.();
+    }
+    lost = live.state === "waiting" || (lost && live.state !== "open");
+  });
+  live.addEventListener("signed-out", () => leave("Your session has ended. Sign in again."));
+  calls.addEventListener("signed-out", () => session && leave("Your session has ended. Sign in again."));
+  alarms.addEventListener("change", drawTally);
+  await open(linkInAddress());
+}
+
+/** Opens a session by a link, or takes up the one that is there. */
+async function open(link) {
+  let why = "";
+  if (link) {
+    try {
+      return enter(await byLink(link));
+    } catch (problem) {
+      why = problem.status === 401 ? "This link was used already, or is too old. A new one is one command away." : sentence(problem);
+    }
+  }
+  if (session) return why ? say(why, true) : route();
+  try {
+    enter(await get("/v1/session"));
+    if (why) say(why, true);
+  } catch (problem) {
+    leave(why || (problem.status === 401 ? "" : sentence(problem)));
+  }
+}
+
+start();

@@ -1,0 +1,168 @@
+// What an operator can do to an order, each with a reason: what applies now, and its dialog.
+
+import { send } from "./api.js";
+import { ask } from "./dialog.js";
+import { h } from "./dom.js";
+import { minor, money, orderName, shift, exponent } from "./format.js";
+import { alertWords, onlyCancel } from "./story.js";
+
+const left = (line) => line.quantity - line.fulfilled - line.refunded;
+const post = (order, what, body, key) =>
+  send("POST", `/v1/admin/orders/${encodeURIComponent(order.id)}/${what}`, body, { key, version: order.version });
+const REASON = { name: "reason", label: "Reason", type: "reason", required: true, why: "say why, in a few words", hint: "Kept in the order's history with your name." };
+
+/** The actions that apply to an order as it is, the most wanted first: `{name, danger?, run}`. */
+export function actionsOf(order, now) {
+  const stuck = order.stuck.length > 0;
+  const confirmed = order.phase === "confirmed";
+  const authorized = order.payments.filter((one) => one.status === "authorized").reduce((sum, one) => sum + one.amount.amount, 0);
+  const asked = order.captures.reduce((sum, one) => sum + one.amount.amount, 0);
+  const list = [];
+  if ((stuck || order.alert) && !onlyCancel(order)) list.push({ name: order.alert ? "Clear the alert" : "Retry", primary: true, run: () => retry(now()) });
+  if (stuck) list.push({ name: "Skip a step", run: () => skip(now()) });
+  if (confirmed && order.lines.some((line) => left(line) > 0)) list.push({ name: "Fulfill", primary: !stuck, run: () => fulfill(now()) });
+  if (confirmed && authorized > asked) list.push({ name: "Capture", run: () => capture(now(), authorized - asked) });
+  if (order.captured.amount > order.refunded.amount) list.push({ name: "Refund", run: () => refund(now()) });
+  const cancellable = !["cancelling", "cancelled"].includes(order.phase) && order.fulfillments.length === 0;
+  if (cancellable) list.push({ name: "Cancel", danger: true, run: () => cancel(now()) });
+  return list;
+}
+
+/** Lets a stuck order go on. */
+export function retry(order, done) {
+  const why = order.stuck[0] ? `${order.stuck[0].step}: ${order.stuck[0].why}` : "";
+  const texts = order.alert
+    ? { heading: `Clear the alert of ${orderName(order)}`, verb: "Clear the alert", intro: `${alertWords(order.alert)} Once it is cleared the order goes on, as it is.` }
+    : { heading: `Retry order ${orderName(order)}`, verb: "Retry", intro: `It waits because of ${why}. Every step is safe to repeat; the provider is asked with the same key.` };
+  ask({
+    ...texts, done: "The saga goes on",
+    fields: [REASON],
+    act: async ({ reason }, key) => {
+      await post(order, "retry", { reason }, key);
+      done?.();
+    },
+  });
+}
+
+/** Gives a stuck step up. */
+export function skip(order, done) {
+  const steps = order.stuck ?? [];
+  ask({
+    heading: `Skip a step of ${orderName(order)}`, verb: "Skip the step", danger: true, done: "The step was given up",
+    intro: "The step will never be done. Whatever it would have moved (money, goods) is yours to settle by hand.",
+    fields: [
+      ...(steps.length ? [{ name: "step", label: "Step", type: "select", required: true, options: steps.map((one) => [one.step, `${one.step}: ${one.why}`]) }] : []),
+      REASON,
+    ],
+    act: async (values, key) => {
+      await post(order, "skip", values, key);
+      done?.();
+    },
+  });
+}
+
+/** Takes an order back. */
+export function cancel(order, done) {
+  const paid = order.captured.amount > 0 ? ` ${money(order.captured)} go back to the buyer.` : "";
+  ask({
+    heading: `Cancel order ${orderName(order)}`, verb: "Cancel the order", danger: true, done: "The order is being taken back",
+    intro: `Its stock is released and its payment undone, and that cannot be taken back.${paid}`,
+    fields: [REASON],
+    act: async ({ reason }, key) => {
+      await post(order, "cancel", { reason }, key);
+      done?.();
+    },
+  });
+}
+
+function capture(order, rest) {
+  const { currency } = order;
+  const digits = exponent(currency);
+  ask({
+    heading: `Capture from ${orderName(order)}`, verb: "Capture", done: "The capture was asked for",
+    intro: `${money({ amount: rest, currency })} are authorized and not captured yet.`,
+    fields: [amountField("amount", "Amount", currency, { value: shift(rest, digits), required: true })],
+    act: ({ amount }, key) => post(order, "captures", { amount: amountOf(amount, currency, "amount") }, key),
+  });
+}
+
+function amountField(name, label, currency, more = {}) {
+  return { name, label: `${label}, ${currency}`, inputmode: "decimal", ...more };
+}
+
+function amountOf(typed, currency, field) {
+  const amount = minor(typed, currency);
+  if (amount === null || amount === 0) {
+    const error = new Error("not an amount");
+    error.errors = [{ field, message: `is no amount of ${currency}, like ${shift(1250, exponent(currency))}` }];
+    throw error;
+  }
+  return { amount, currency };
+}
+
+/** A number of units for each line. */
+function units(name, label, lines, most, value) {
+  const inputs = lines.map((line) => h("input", {
+    type: "number", min: "0", max: most(line), step: "1", value: value(line), inputmode: "numeric", "aria-label": `${label}: ${line.name}`,
+  }));
+  const element = h("div", { class: "units" }, lines.map((line, at) => h("div", { class: "unit-row" },
+    h("span", { class: "clip" }, line.name, h("span", { class: "faint mono", text: ` ${line.sku}` })),
+    inputs[at], h("span", { class: "faint", text: `of ${most(line)}` }))));
+  const read = () => lines.map((line, at) => ({ line: line.id, quantity: Number(inputs[at].value || 0) })).filter((one) => one.quantity > 0);
+  return { name, label, element, read };
+}
+
+function fulfill(order) {
+  const lines = order.lines.filter((line) => left(line) > 0);
+  ask({
+    heading: `Send goods of ${orderName(order)}`, verb: "Fulfill", done: "The fulfillment was made",
+    fields: [
+      units("lines", "Units that go out", lines, left, left),
+      { name: "carrier", label: "Carrier" },
+      { name: "number", label: "Tracking number" },
+      { name: "url", label: "Tracking address", type: "url" },
+    ],
+    act: ({ lines: chosen, carrier, number, url }, key) => {
+      if (!chosen.length) throw complaint("lines", "choose at least one unit");
+      if (Boolean(carrier) !== Boolean(number)) throw complaint(carrier ? "number" : "carrier", "goes with the other one");
+      const tracking = carrier ? { carrier, number, ...(url ? { url } : {}) } : undefined;
+      return post(order, "fulfillments", { lines: chosen, tracking }, key).catch((problem) => {
+        for (const one of problem.errors ?? []) one.field = one.field.replace(/^tracking\./, "");
+        throw problem;
+      });
+    },
+  });
+}
+
+function complaint(field, message) {
+  const error = new Error(message);
+  error.errors = [{ field, message }];
+  return error;
+}
+
+function refund(order) {
+  const { currency } = order;
+  const rest = { amount: order.captured.amount - order.refunded.amount, currency };
+  const lines = order.lines.filter((line) => line.quantity > line.refunded);
+  ask({
+    heading: `Refund order ${orderName(order)}`, verb: "Refund", danger: true, done: "The refund was asked for",
+    intro: `At most ${money(rest)} can be given back. Units give back their share of what was paid, to the penny.`,
+    fields: [
+      ...(lines.length ? [units("lines", "Units given back", lines, (line) => line.quantity - line.refunded, () => 0)] : []),
+      amountField("delivery", "For the delivery", currency),
+      amountField("amount", "Any other amount", currency),
+      { name: "restock", label: "The goods go back on sale", type: "checkbox" },
+      REASON,
+    ],
+    act: ({ lines: chosen = [], delivery, amount, restock, reason }, key) => {
+      const body = { restock, reason };
+      if (chosen.length) body.lines = chosen;
+      if (delivery) body.delivery = amountOf(delivery, currency, "delivery");
+      if (amount) body.amount = amountOf(amount, currency, "amount");
+      if (!chosen.length && !delivery && !amount) throw complaint("amount", "say what to give back: units, the delivery, or an amount");
+      return post(order, "refunds", body, key).catch((problem) => {
+        throw problem.code === "refund_too_large" ? complaint("amount", `with the rest, at most ${money(rest)} can be given back`) : problem;
+      });
+    },
+  });
+}

@@ -1,0 +1,351 @@
+// One order: what it is, how it came to be so, event by event, and what can be done to it.
+
+import { get, path } from "./api.js";
+import { atMost, attr, fill, h, perFrame, text } from "./dom.js";
+import { clock, exact, millis, money, several, title } from "./format.js";
+import { follows, live } from "./live.js";
+import { actionsOf } from "./order-actions.js";
+import { badge, facts, failed, flash, icon, loading, panel, pips, setPips, until, when } from "./parts.js";
+import { go, link, restate } from "./router.js";
+import { alertWords, changes, eventTitle, eventTone, onlyCancel, reasonOf, sentence } from "./story.js";
+
+/** The most events whose changes are worked out without being asked for. */
+const DIFFS_MAX = 60;
+const EVENTS_MAX = 2000;
+
+/** Shows the page. */
+export function order(root, { parts, query }) {
+  const page = new Page(parts[1], root, Number(query.get("seq")) || null);
+  return {
+    heading: "Order",
+    keys: {
+      ArrowLeft: () => page.step(-1),
+      ArrowRight: () => page.step(1),
+      j: () => page.step(1),
+      k: () => page.step(-1),
+      Home: () => page.look(1),
+      End: () => page.look(null),
+      Escape: () => page.leave(),
+    },
+    help: [["←  →", "Earlier and later"], ["Home", "As it was placed"], ["End", "As it is now"]],
+    update: ({ query: next }) => page.look(Number(next.get("seq")) || null),
+    reconnected: () => page.reread(),
+    close: () => page.close(),
+  };
+}
+
+class Page {
+  #id;
+  #root;
+  #seq;
+  #now = null;
+  #events = [];
+  #states = new Map();
+  #items = new Map();
+  #reading = false;
+  #again = false;
+  #drawn = { seq: 0, version: 0 };
+  #paint = perFrame(() => this.#draw());
+  reread = atMost(150, () => this.#read());
+
+  constructor(id, root, seq) {
+    this.#id = id;
+    this.#root = root;
+    this.#seq = seq;
+    fill(root, loading(8));
+    this.subscription = live.subscribe("orders", { filter: { order: id }, limit: 1 }, {
+      changes: (list) => {
+        if (list.some((change) => follows(this.#now?.version ?? 0, change) !== "stale")) this.reread();
+      },
+      snapshot: ([row]) => row && this.#now && row.version > this.#now.version && this.reread(),
+    });
+    this.#read();
+  }
+
+  get #base() {
+    return `/v1/admin/orders/${encodeURIComponent(this.#id)}`;
+  }
+
+  async #read() {
+    if (this.#reading) {
+      this.#again = true;
+      return;
+    }
+    this.#reading = true;
+    try {
+      const now = await get(this.#base);
+      const events = [];
+      let after = null;
+      do {
+        const page = await get(path(`${this.#base}/events`, { limit: 200, after }));
+        events.push(...page.data);
+        after = page.next_cursor;
+      } while (after && events.length < EVENTS_MAX);
+      this.#now = now;
+      this.#states.set(now.version, now);
+      // An event that came in between is left for the next reading, so that both agree.
+      this.#events = events.filter((event) => event.seq <= now.version);
+      this.#paint();
+    } catch (problem) {
+      if (!this.#now) fill(this.#root, failed(problem, () => this.#read()), this.#back());
+    }
+    this.#reading = false;
+    if (this.#again) {
+      this.#again = false;
+      this.reread();
+    }
+  }
+
+  #back() {
+    return h("p", { class: "centered" }, h("a", { href: "#/orders", text: "All orders" }));
+  }
+
+  /** The state after so many events. */
+  async #state(seq) {
+    if (seq < 1) return null;
+    if (!this.#states.has(seq)) this.#states.set(seq, await get(path(this.#base, { at_seq: seq })));
+    return this.#states.get(seq);
+  }
+
+  /** Works out what each event changed, one after the other. */
+  async #compare() {
+    for (const event of this.#events.slice(0, DIFFS_MAX)) await this.#explain(event);
+  }
+
+  async #explain(event) {
+    const item = this.#items.get(event.seq);
+    if (!item || item.explained) return;
+    item.explained = true;
+    try {
+      const [before, after] = [await this.#state(event.seq - 1), await this.#state(event.seq)];
+      showChanges(item.diff, event.seq === 1 ? [] : changes(before, after));
+    } catch {
+      item.explained = false;
+    }
+  }
+
+  /** Moves through its history. */
+  step(by) {
+    if (!this.#now) return;
+    const at = Math.max(1, Math.min(this.#now.version, (this.#seq ?? this.#now.version) + by));
+    this.look(at);
+  }
+
+  /** Shows it after so many events, or as it is now. */
+  look(seq) {
+    const latest = !this.#now || (seq !== null && seq >= this.#now.version && this.#now.version > 0);
+    this.#seq = this.#now && latest ? null : seq;
+    restate(["orders", this.#id], { seq: this.#seq });
+    this.#paint();
+  }
+
+  /** Esc: back to the present first, then to the list. */
+  leave() {
+    if (this.#seq) this.look(null);
+    else go("#/orders");
+  }
+
+  async #draw() {
+    const now = this.#now;
+    if (!now) return;
+    if (!this.header) this.#build();
+    const asked = this.#seq;
+    let shown = now;
+    if (asked) {
+      try {
+        shown = await this.#state(Math.min(asked, now.version));
+      } catch (problem) {
+        text(this.moment, problem.message);
+        return;
+      }
+      if (asked !== this.#seq) return;
+    }
+    this.#drawSlider(shown);
+    this.#drawTimeline();
+    this.#compare();
+    if (this.#drawn.seq === shown.version && this.#drawn.version === now.version) return;
+    this.#drawn = { seq: shown.version, version: now.version };
+    this.#drawHead(shown, Boolean(asked));
+    fill(this.main, mainPart(shown));
+  }
+
+  #build() {
+    this.header = h("header", { class: "order-head" });
+    this.warning = h("div");
+    this.range = h("input", { type: "range", min: "1", step: "1", id: "history", "aria-label": "History of the order" });
+    this.range.addEventListener("input", () => this.look(Number(this.range.value)));
+    this.marks = h("div", { class: "marks", "aria-hidden": "true" });
+    this.moment = h("output", { class: "moment", for: "history" });
+    this.present = h("button", { class: "button small", type: "button", text: "Back to now", onclick: () => this.look(null) });
+    const arrow = (by, name, label) => h("button", { class: "icon-button", type: "button", "aria-label": label, onclick: () => this.step(by) }, icon(name));
+    this.slider = h("section", { class: "panel history", "aria-label": "History" },
+      h("div", { class: "history-line" }, arrow(-1, "left", "One event earlier"),
+        h("div", { class: "range" }, this.marks, this.range), arrow(1, "right", "One event later")),
+      h("div", { class: "history-words" }, this.moment, this.present));
+    this.main = h("div", { class: "order-main" });
+    this.timeline = h("ol", { class: "timeline" });
+    fill(this.#root, h("div", { class: "order-page" }, this.header, this.warning, this.slider,
+      h("div", { class: "order-columns" }, this.main,
+        panel("Timeline", h("span", { class: "faint wide-only", text: "every event, who and why" }), this.timeline))));
+  }
+
+  #drawHead(shown, past) {
+    const address = shown.shipping_address;
+    const actions = past ? [] : actionsOf(shown, () => this.#now);
+    fill(this.header,
+      h("div", { class: "order-title" },
+        h("a", { class: "back", href: "#/orders" }, icon("left"), "Orders"),
+        h("h2", { text: shown.number ? `Order #${shown.number}` : "Order" }),
+        h("span", { class: "mono faint id", text: shown.id }),
+        setPips(pips(shown), shown)),
+      h("div", { class: "order-sum" },
+        h("b", { class: "order-total num", text: money(shown.total) }),
+        badge(shown.status),
+        labelled("payment", badge(shown.payment_status)),
+        labelled("goods", badge(shown.fulfillment_status)),
+        h("span", { class: "faint" }, `${shown.email} · ${address.city}, ${address.country} · placed `, when(shown.placed_at, true)),
+        h("span", { class: "actions" }, actions.map((one) => h("button", {
+          class: one.danger ? "button danger" : one.primary ? "button primary" : "button", type: "button", text: `${one.name}…`, onclick: one.run,
+        })))));
+    this.header.classList.toggle("past", past);
+    fill(this.warning, shown.stuck.map((one) => callout("bad", `${one.step} cannot go on by itself`, one.why)),
+      shown.alert ? callout("bad", "Nothing is sent until somebody has looked", `${alertWords(shown.alert)}${onlyCancel(shown) ? " The order can only be taken back." : ""}`) : null,
+      shown.payment_status === "unknown" ? callout("wait", "The outcome of the payment is unknown", "The provider has not answered. kontor asks again with the same key, then by its reference, and reverses what it no longer waits for.") : null,
+      shown.cancel_reason ? callout("mute", "Taken back", shown.cancel_reason) : null);
+  }
+
+  #drawSlider(shown) {
+    const { version } = this.#now;
+    const seq = this.#seq ?? version;
+    attr(this.range, "max", version);
+    this.range.disabled = version < 2;
+    if (Number(this.range.value) !== seq) this.range.value = seq;
+    const event = this.#events[seq - 1];
+    const words = event ? `${eventTitle(event.kind)}, event ${seq} of ${version}` : `event ${seq} of ${version}`;
+    attr(this.range, "aria-valuetext", words);
+    fill(this.moment, h("b", { text: this.#seq ? "As it was" : "As it is now" }), ` · ${words} · `, h("span", { class: "num", text: event ? exact(event.at) : "" }));
+    this.present.classList.toggle("unshown", !this.#seq);
+    this.slider.classList.toggle("past", Boolean(this.#seq));
+    if (this.marks.childElementCount !== this.#events.length) {
+      fill(this.marks, this.#events.map((one, at) => h("i", { class: eventTone(one.kind), style: { left: `${version < 2 ? 50 : (100 * at) / (version - 1)}%` } })));
+    }
+    [...this.marks.children].forEach((mark, at) => mark.classList.toggle("later", at + 1 > seq));
+  }
+
+  #drawTimeline() {
+    const { currency, version } = this.#now;
+    let before = null;
+    for (const event of this.#events) {
+      if (!this.#items.has(event.seq)) {
+        const item = timelineItem(event, before, currency, () => this.look(event.seq));
+        item.open = () => this.#explain(event);
+        item.element.addEventListener("pointerenter", item.open, { once: true });
+        this.#items.set(event.seq, item);
+        this.timeline.append(item.element);
+        if (this.#drawn.version) flash(item.element);
+      }
+      before = event;
+    }
+    const seq = this.#seq ?? version;
+    for (const [at, { element, button }] of this.#items) {
+      element.classList.toggle("later", at > seq);
+      element.classList.toggle("current", at === seq);
+      attr(button, "aria-current", at === seq ? "step" : null);
+    }
+    if (this.#seq && this.#items.get(seq)) {
+      this.#items.get(seq).open();
+      const box = this.#items.get(seq).element;
+      if (this.timeline.scrollHeight > this.timeline.clientHeight) {
+        this.timeline.scrollTop = box.offsetTop - this.timeline.clientHeight / 2;
+      }
+    }
+  }
+
+  close() {
+    this.subscription.close();
+    this.reread.cancel();
+    this.#paint.cancel();
+  }
+}
+
+const labelled = (name, element) => h("span", { class: "labelled" }, h("span", { class: "faint", text: name }), element);
+
+const callout = (tone, heading, words) =>
+  h("div", { class: `callout ${tone}` }, h("b", { text: heading }), h("span", { text: words }));
+
+function timelineItem(event, before, currency, look) {
+  const { cause = {} } = event;
+  const gap = before ? Date.parse(event.at) - Date.parse(before.at) : null;
+  const reason = reasonOf(event);
+  const diff = h("div", { class: "diff" });
+  const button = h("button", { class: "event-title", type: "button", title: "Show the order as it was then", onclick: look, text: eventTitle(event.kind) });
+  const element = h("li", { class: `event ${eventTone(event.kind)}` },
+    h("div", { class: "event-head" }, button, h("span", { class: "num faint", text: `#${event.seq}` }),
+      h("time", { class: "num faint end", datetime: event.at, title: exact(event.at), text: clock(event.at) }),
+      gap === null ? null : h("span", { class: "gap num", text: `+${millis(gap)}` })),
+    h("p", { class: "event-who" }, h("span", { class: "who", text: cause.by ?? "?" }),
+      h("span", { class: "faint mono", text: cause.cmd ?? cause.command ?? "" }),
+      reason ? h("q", { text: reason }) : null),
+    h("p", { class: "event-words", text: sentence(event, currency) }), diff,
+    h("details", { class: "raw" }, h("summary", { text: "Event as written" }),
+      h("pre", { tabindex: "0", text: JSON.stringify({ kind: event.kind, pos: event.pos, cause, data: event.data }, null, 2) })));
+  return { element, diff, button, explained: false };
+}
+
+function showChanges(element, list) {
+  if (list.length === 0) return;
+  const rows = list.map(({ what, before, after }) => h("div", {}, h("dt", { text: what }), h("dd", {},
+    before === null ? null : [h("del", { text: before }), h("span", { class: "arrow", "aria-label": "became", role: "img", text: "→" })],
+    after === null ? h("span", { class: "faint", text: "nothing" }) : h("ins", { text: after }))));
+  if (rows.length <= 6) fill(element, h("dl", {}, rows));
+  else fill(element, h("dl", {}, rows.slice(0, 5)), h("details", {}, h("summary", { text: `${several(rows.length - 5, "more change")}` }), h("dl", {}, rows.slice(5))));
+}
+
+function mainPart(order) {
+  return [lines(order), h("div", { class: "two" }, moneyPart(order), goodsPart(order))];
+}
+
+function lines(order) {
+  const { totals } = order;
+  const sum = (name, value, strong) => h("div", { class: strong ? "strong" : "" }, h("dt", { text: name }), h("dd", { class: "num", text: money(value) }));
+  const rows = order.lines.map((line) => {
+    const notes = [line.fulfilled ? `${line.fulfilled} out` : "", line.refunded ? `${line.refunded} refunded` : ""].filter(Boolean).join(", ");
+    return h("tr", {},
+      h("th", { scope: "row" }, line.name, h("span", { class: "faint", text: notes ? ` · ${notes}` : "" })),
+      h("td", { class: "c-sku" }, h("a", { class: "mono", href: link(["stock", line.sku]), text: line.sku })),
+      h("td", { class: "end num", text: line.quantity }),
+      h("td", { class: "end num c-price", text: money(line.unit_price) }),
+      h("td", { class: "end num", text: money(line.total) }));
+  });
+  const column = (name, kind = "") => h("th", { scope: "col", class: kind, text: name });
+  return panel(several(order.lines.length, "line"), null, h("table", { class: "list lines" },
+    h("thead", {}, h("tr", {}, column("Name"), column("SKU", "c-sku"), column("Units", "end"), column("Price", "end c-price"), column("Total", "end"))),
+    h("tbody", {}, rows)), h("dl", { class: "sums" },
+      sum("Items", totals.items), sum(`Delivery: ${order.delivery.name}`, totals.delivery),
+      totals.tax.amount ? sum(totals.tax_included ? "Tax, included" : "Tax", totals.tax) : null,
+      sum("Total", totals.total, true),
+      order.refunded.amount ? sum("Refunded", order.refunded) : null,
+      order.due.amount !== order.total.amount ? sum("Due in the end", order.due, true) : null));
+}
+
+function moneyPart(order) {
+  const row = (name, what, amount, state, note) => h("li", {}, h("span", {}, name, note ? h("span", { class: "faint", text: ` ${note}` }) : null, h("span", { class: "mono faint block clip", text: what ?? "" })), badge(state), h("span", { class: "num end", text: money(amount) }));
+  const rows = [
+    ...order.payments.map((one) => row(`Attempt ${one.attempt}`, one.payment, one.amount, one.status, `${one.provider}${one.decline_code ? `: ${title(one.decline_code)}` : ""}`)),
+    ...order.captures.map((one) => row(`Capture ${one.id}`, "", one.amount, one.status)),
+    ...order.refunds.map((one) => row(`Refund ${one.id}`, one.reason, one.amount, one.status, one.restock ? "goods go back on sale" : "")),
+  ];
+  return panel("Money", h("span", { class: "faint num", text: `${money(order.captured)} captured` }),
+    rows.length ? h("ul", { class: "rows" }, rows) : h("p", { class: "hint pad", text: "The provider has not been asked yet." }));
+}
+
+function goodsPart(order) {
+  const name = (id) => order.lines.find((line) => line.id === id)?.name ?? id;
+  const sent = order.fulfillments.map((one) => h("li", {}, h("span", {}, `Parcel ${one.id}`,
+    h("span", { class: "faint block", text: one.lines.map((line) => `${line.quantity} × ${name(line.line)}`).join(", ") }),
+    one.tracking ? h("span", { class: "mono faint block", text: `${one.tracking.carrier} ${one.tracking.number}` }) : null), when(one.created_at, true)));
+  const to = order.shipping_address;
+  const address = [to.name, to.company, to.line1, to.line2, `${to.postal_code} ${to.city}`, to.region, to.country].filter(Boolean);
+  return panel("Goods", null, sent.length ? h("ul", { class: "rows" }, sent) : h("p", { class: "hint pad", text: "Nothing has gone out yet." }),
+    facts([["To", address.join(", ")], ["Delivery", order.delivery.name], order.reference ? ["Reference", order.reference] : null, order.number ? null : ["Left to pay", until(order.payment_deadline_at)]]));
+}

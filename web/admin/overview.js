@@ -1,0 +1,200 @@
+// The first page: how the shop is doing right now, as numbers, two charts and the saga flow.
+
+import { alarms } from "./alarms.js";
+import { chart, SPAN } from "./chart.js";
+import { atMost, attr, fill, h, text } from "./dom.js";
+import { flow } from "./flow.js";
+import { count, millis, money, orderName, rate } from "./format.js";
+import { listKeys } from "./keys.js";
+import { live } from "./live.js";
+import { badge, empty, panel, pips, setBadge, setPips, setWhen } from "./parts.js";
+import { link } from "./router.js";
+import { alertWords } from "./story.js";
+
+const LATEST = 10;
+/** A payment that has been unknown for so long, in milliseconds, is shown. */
+const WAITS = 5000;
+
+/** Shows the page. */
+export function overview(root) {
+  const samples = [];
+  const through = chart({
+    heading: "Throughput", unit: "orders/s", read: (value) => (Number.isInteger(value) ? String(value) : value.toFixed(1)), floor: 4,
+    series: [
+      { label: "placed", color: "blue", of: (one) => one.orders_placed, area: true },
+      { label: "confirmed", color: "green", of: (one) => one.orders_confirmed },
+      { label: "declined", color: "rose", of: (one) => one.payments_declined },
+    ],
+  });
+  const latency = chart({
+    heading: "Checkout latency", unit: "ms", read: millis, floor: 10,
+    series: [
+      { label: "p99", color: "amber", of: (one) => (one.checkout_ms?.count ? one.checkout_ms.p99 : NaN) },
+      { label: "p50", color: "green", of: (one) => (one.checkout_ms?.count ? one.checkout_ms.p50 : NaN), area: true },
+    ],
+  });
+  const figures = headline();
+  const picture = flow();
+  const latest = latestOrders();
+  const needs = h("div", { class: "needs" });
+  fill(root,
+    figures.element,
+    h("section", { class: "panel flow", "aria-label": "Orders on their way" },
+      h("div", { class: "panel-head" }, h("h2", { text: "Orders on their way" }),
+        h("span", { class: "faint wide-only", text: "each point is an order, moved by its events · rates over 10 s" })),
+      picture.stage),
+    h("div", { class: "two" }, through.figure, latency.figure),
+    h("div", { class: "two lean" },
+      panel("Latest orders", h("a", { class: "quiet", href: "#/orders", text: "All orders" }), latest.element),
+      panel("Needs you", h("a", { class: "quiet", href: "#/attention", text: "Attention" }), needs)));
+
+  const show = atMost(200, () => {
+    through.show(samples);
+    latency.show(samples);
+    figures.show(samples);
+  });
+  const subscriptions = [
+    live.subscribe("stats", {}, {
+      stats: (list) => {
+        if (list.length > 1) samples.length = 0;
+        samples.push(...list);
+        samples.splice(0, Math.max(0, samples.length - SPAN));
+        show();
+      },
+    }),
+    live.subscribe("orders", { limit: LATEST }, {
+      snapshot: (rows) => latest.all(rows),
+      changes: (list) => {
+        picture.take(list);
+        latest.take(list);
+      },
+    }),
+  ];
+  const warn = () => {
+    figures.alarms();
+    showNeeds(needs);
+  };
+  alarms.addEventListener("change", warn);
+  warn();
+  return {
+    heading: "Overview",
+    keys: listKeys(() => [...root.querySelectorAll(".latest:not([hidden]) a, .needs a")]),
+    close() {
+      for (const one of subscriptions) one.close();
+      alarms.removeEventListener("change", warn);
+      for (const one of [through, latency, picture, latest]) one.close();
+      show.cancel();
+    },
+  };
+}
+
+function headline() {
+  const made = {};
+  const one = (name, label, note, href) => {
+    const value = h("b", { class: "num", text: "–" });
+    const small = h("small", { text: note });
+    made[name] = { value, small, box: h(href ? "a" : "div", { class: `figure ${name}`, href }, h("span", { text: label }), value, small) };
+    return made[name].box;
+  };
+  const element = h("section", { class: "figures", "aria-label": "Now" },
+    one("minute", "Orders a minute", "placed, last 60 s"),
+    one("confirmed", "Confirmed", "of those placed"),
+    one("declined", "Declined", "payments, last 60 s"),
+    one("p50", "Checkout p50", "last 10 s"),
+    one("p99", "Checkout p99", "last 10 s"),
+    one("needs", "Needs you", "nothing waits", "#/attention"));
+  return {
+    element,
+    show(samples) {
+      const minute = samples.slice(-60);
+      const sum = (of) => minute.reduce((all, sample) => all + of(sample), 0);
+      const placed = sum((sample) => sample.orders_placed);
+      const scale = minute.length ? 60 / minute.length : 0;
+      text(made.minute.value, count(Math.round(placed * scale)));
+      text(made.minute.small, `${rate(placed / Math.max(1, minute.length))} a second`);
+      const confirmed = sum((sample) => sample.orders_confirmed);
+      text(made.confirmed.value, placed ? `${Math.min(100, (100 * confirmed) / placed).toFixed(1)} %` : "–");
+      text(made.confirmed.small, `${count(confirmed)} of ${count(placed)} placed`);
+      text(made.declined.value, count(sum((sample) => sample.payments_declined)));
+      const recent = samples.slice(-10).map((sample) => sample.checkout_ms).filter((one) => one?.count);
+      const weight = recent.reduce((all, one) => all + one.count, 0);
+      const p50 = recent.reduce((all, one) => all + one.p50 * one.count, 0) / weight;
+      text(made.p50.value, weight ? millis(Math.round(p50 * 10) / 10) : "–");
+      text(made.p99.value, weight ? millis(Math.max(...recent.map((one) => one.p99))) : "–");
+    },
+    alarms() {
+      const waits = alarms.count;
+      text(made.needs.value, count(waits));
+      text(made.needs.small, waits ? "open Attention" : `nothing; ${count(alarms.underWay.size)} under way`);
+      made.needs.box.classList.toggle("bad", waits > 0);
+    },
+  };
+}
+
+/** A handful of rows that are written over, never made anew. */
+function latestOrders() {
+  const rows = Array.from({ length: LATEST }, () => {
+    const parts = { link: h("a", {}), who: h("span", { class: "clip" }), pips: pips({ payment_status: "none" }), badge: badge("pending"), total: h("span", { class: "num end" }), time: h("time", { class: "faint end" }) };
+    parts.element = h("li", { class: "latest", hidden: true, data: { row: "" } }, parts.link, parts.who, parts.pips, parts.badge, parts.total, parts.time);
+    return parts;
+  });
+  const nothing = empty("No orders yet", "They appear here as they are placed.");
+  const list = h("ol", { class: "latest-list" }, rows.map((row) => row.element));
+  const element = h("div", {}, list, nothing);
+  let known = new Map();
+  const show = atMost(400, () => {
+    const newest = [...known.values()].sort((one, other) => (one.placed_at < other.placed_at ? 1 : -1)).slice(0, LATEST);
+    known = new Map(newest.map((row) => [row.id, row]));
+    nothing.hidden = newest.length > 0;
+    // Under the pointer or the focus, rows keep their orders and only change in place.
+    const held = list.matches(":hover, :focus-within");
+    const shown = held ? rows.map((parts) => known.get(parts.id) ?? null) : newest;
+    shown.forEach((order, at) => order && put(rows[at], order));
+  });
+  return {
+    element,
+    all(list) {
+      for (const row of list) known.set(row.id, row);
+      show();
+    },
+    take(list) {
+      for (const change of list) {
+        if ((known.get(change.order)?.version ?? 0) < change.version) known.set(change.order, change.row);
+      }
+      show();
+    },
+    close: () => show.cancel(),
+  };
+}
+
+function put(parts, order) {
+  parts.id = order.id;
+  parts.element.hidden = false;
+  attr(parts.link, "href", link(["orders", order.id]));
+  text(parts.link, orderName(order));
+  text(parts.who, order.email);
+  setPips(parts.pips, order);
+  setBadge(parts.badge, order.status);
+  text(parts.total, money(order.total));
+  setWhen(parts.time, order.placed_at);
+}
+
+function showNeeds(element) {
+  const row = (href, name, note, why) => h("li", { data: { row: "" } }, h("a", { href, text: name }), h("span", { class: "clip faint", title: why, text: why }), note);
+  const orders = [...alarms.stuck.values()].map((order) =>
+    row(link(["orders", order.id]), orderName(order), badge("stuck"), order.alert ? alertWords(order.alert) : [order.saga_step, order.stuck_reason].filter(Boolean).join(": ")));
+  const long = (order) => Date.now() - Date.parse(order.updated_at) > WAITS;
+  const unknown = alarms.unknown.filter(long).map((order) =>
+    row(link(["orders", order.id]), orderName(order), badge("unknown"), "the provider has not answered; kontor asks again"));
+  const others = [
+    [alarms.webhooks.length, "parked webhooks"],
+    [alarms.letters.length, "dead letters"],
+    [alarms.quarantine.length, "in quarantine"],
+  ].filter(([many]) => many).map(([many, what]) => row("#/attention", `${count(many)} ${what}`, null, ""));
+  const rows = [...orders, ...others, ...unknown].slice(0, LATEST);
+  if (rows.length) fill(element, h("ul", { class: "needs-list" }, rows));
+  else if (!element.querySelector(".calm")) {
+    fill(element, h("div", { class: "empty calm" }, h("p", { class: "empty-title", text: "Nothing waits for you" }),
+      h("p", { text: "Stuck sagas, unknown payments, parked webhooks and quarantine would stand here." })));
+  }
+}

@@ -1,0 +1,224 @@
+// Stock: all SKUs with their levels, found by the beginning of their name, and kept current.
+
+import { get, path } from "./api.js";
+import { arrange, atMost, attr, fill, h, perFrame, text } from "./dom.js";
+import { count } from "./format.js";
+import { listKeys } from "./keys.js";
+import { live } from "./live.js";
+import { empty, failed, flashAll, icon, loading, setWhen } from "./parts.js";
+import { link, restate } from "./router.js";
+
+/** What few means in the filter for what runs out. */
+const FEW = 5;
+/** What can be looked for, by its name in the address. */
+const FILTERS = { "": {}, few: { sellable_max: FEW }, held: { held: true } };
+const LABELS = { "": "All", few: `At most ${FEW} sellable`, held: "Held now" };
+const known = (name) => (name in FILTERS ? name : "");
+
+/** Shows the page. */
+export function stock(root, { query }) {
+  const list = new Shelf(root, query);
+  return {
+    heading: "Stock",
+    keys: {
+      ...listKeys(() => [...list.body.querySelectorAll("a.row-link")]),
+      "/": () => list.search.focus(),
+      Escape: () => list.leave(),
+    },
+    update: ({ query: next }) => list.reask(next),
+    reconnected: () => list.reconnected(),
+    close: () => list.close(),
+  };
+}
+
+class Shelf {
+  #rows = new Map();
+  #prefix;
+  #only;
+  #cursor = null;
+  #loading = null;
+  #problem = null;
+  #opened = false;
+  /** Changes of rows that are being read. */
+  #early = new Map();
+  #dirty = new Set();
+  #write = perFrame(() => this.#paint());
+  #slow = atMost(200, () => this.#write());
+  #typed = atMost(200, () => this.#change(this.search.value.trim(), this.#only));
+
+  constructor(root, query) {
+    this.#prefix = query.get("q") ?? "";
+    this.#only = known(query.get("only") ?? "");
+    this.search = h("input", { type: "search", id: "stock-search", placeholder: "SKU or its beginning", autocomplete: "off", spellcheck: "false" });
+    this.search.value = this.#prefix;
+    this.search.addEventListener("input", this.#typed);
+    this.search.addEventListener("keydown", (event) => event.key === "Enter" && this.body.querySelector("a.row-link")?.focus());
+    this.chips = Object.keys(FILTERS).map((name) => h("button", { class: "chip", type: "button", text: LABELS[name], data: { name }, onclick: () => this.#change(this.#prefix, name) }));
+    this.body = h("tbody");
+    const column = (name, kind = "") => h("th", { scope: "col", class: kind, text: name });
+    this.table = h("table", { class: "list stock-table" }, h("caption", { class: "unseen", text: "Levels by SKU and location" }),
+      h("thead", {}, h("tr", {}, column("SKU"), column("Location", "c-place"), column("On hand, by what it is promised to", "c-bar"), column("Sellable", "end c-sellable"), column("Reserved", "end c-reserved"), column("Allocated", "end c-allocated"), column("On hand", "end c-hand"), column("Incoming", "end c-incoming"), column("Sold", "end c-sold"), column("Changed", "end c-time"))),
+      this.body);
+    this.state = h("div", { class: "list-state" });
+    this.more = h("button", { class: "button", type: "button", text: "Show more", hidden: true, onclick: () => this.#load() });
+    this.watch = new IntersectionObserver(([entry]) => entry.isIntersecting && this.#load(), { rootMargin: "600px" });
+    this.watch.observe(this.more);
+    fill(root, h("div", { class: "list-page" },
+      h("div", { class: "toolbar" },
+        h("label", { class: "search", for: "stock-search" }, icon("search"), h("span", { class: "unseen", text: "Search SKUs" }), this.search, h("kbd", { class: "wide-only", text: "/" })),
+        h("div", { class: "chips", role: "group", "aria-label": "Show" }, this.chips),
+        h("span", { class: "legend bars wide-only" }, ["sellable", "reserved", "allocated"].map((name) => h("span", { class: `key ${name}` }, h("i"), name)))),
+      h("div", { class: "panel flush" }, this.table, this.state), h("div", { class: "list-end" }, this.more)));
+    this.subscription = live.subscribe("stock", { limit: 1 }, {
+      changes: (list) => {
+        for (const one of list) for (const row of one.rows) this.#put({ ...row, version: one.version }, false);
+        this.#slow();
+      },
+      // What is read after the snapshot misses nothing: what changes from then on is told.
+      snapshot: () => this.#open(),
+      error: () => this.#open(),
+    });
+    if (live.state !== "open") this.#open();
+    else this.#write();
+  }
+
+  /** Follows the address. */
+  reask(query) {
+    this.search.value = query.get("q") ?? "";
+    this.#change(this.search.value, known(query.get("only") ?? ""));
+  }
+
+  /** Reads what could not be read while there was no connection. */
+  reconnected() {
+    if (this.#problem) this.#load();
+  }
+
+  /** Esc: out of the list first, then out of the search. */
+  leave() {
+    if (this.body.contains(document.activeElement)) document.activeElement.blur();
+    else if (this.#prefix) {
+      this.search.value = "";
+      this.#change("", this.#only);
+    }
+  }
+
+  #change(prefix, only) {
+    if (prefix === this.#prefix && only === this.#only) return;
+    [this.#prefix, this.#only] = [prefix, only];
+    restate(["stock"], { q: prefix, only });
+    this.#open();
+  }
+
+  #open() {
+    this.#loading?.abort();
+    [this.#loading, this.#cursor] = [null, null];
+    this.#rows.clear();
+    this.#opened = true;
+    for (const chip of this.chips) attr(chip, "aria-pressed", String(chip.dataset.name === this.#only));
+    this.#load();
+  }
+
+  async #load() {
+    if (this.#loading || (this.#rows.size && !this.#cursor)) return;
+    const doing = new AbortController();
+    this.#loading = doing;
+    this.#problem = null;
+    this.#write();
+    try {
+      const query = { q: this.#prefix, ...FILTERS[this.#only], limit: 100, after: this.#cursor };
+      const page = await get(path("/v1/admin/stock", query), { signal: doing.signal });
+      this.#cursor = page.next_cursor;
+      for (const row of page.data) this.#put(row, true);
+    } catch (problem) {
+      if (problem.name === "AbortError") return;
+      this.#problem = problem;
+    }
+    if (this.#loading === doing) {
+      this.#loading = null;
+      this.#early.clear();
+    }
+    this.#write();
+  }
+
+  #put(row, fresh) {
+    const key = `${row.sku}/${row.location}`;
+    const known = this.#rows.get(key);
+    if (known && row.version <= known.row.version) return;
+    if (known) known.row = row;
+    else if (fresh) {
+      // A change may have overtaken the page that the row is in.
+      const told = this.#early.get(key);
+      this.#rows.set(key, { row: told?.version > row.version ? told : row, parts: null });
+    } else {
+      if (this.#loading) this.#early.set(key, row);
+      return;
+    }
+    this.#dirty.add(key);
+    if (known) known.changed = true;
+  }
+
+  #paint() {
+    const keys = [...this.#rows.keys()];
+    const news = [];
+    for (const [key, one] of this.#rows) {
+      const fresh = !one.parts;
+      if (fresh) one.parts = makeRow();
+      if (fresh || this.#dirty.has(key)) writeRow(one.parts, one.row);
+      if (one.changed) news.push(one.parts.element);
+      one.changed = false;
+    }
+    flashAll(news);
+    if (this.body.childElementCount !== keys.length || this.#dirty.size) arrange(this.body, keys.map((key) => this.#rows.get(key).parts.element));
+    this.#dirty.clear();
+    const none = keys.length === 0;
+    attr(this.table, "hidden", none);
+    this.more.hidden = none || !this.#cursor;
+    if (this.#problem) fill(this.state, failed(this.#problem, () => this.#load()));
+    else if (none && (this.#loading || !this.#opened)) this.state.firstElementChild?.matches(".bones") || fill(this.state, loading(10));
+    else if (none && this.#prefix) fill(this.state, empty(`No SKU begins with “${this.#prefix}”`, "SKUs are told apart by upper and lower case."));
+    else if (none && this.#only === "held") fill(this.state, empty("Nothing is held", "Units are held while their order is being paid, for 15 minutes at most."));
+    else if (none && this.#only) fill(this.state, empty("Nothing runs out", `Every SKU has more than ${FEW} units to sell.`));
+    else if (none) fill(this.state, empty("No stock yet", "Stock is there once a product has units at a location: by an import, or by PUT /v1/admin/stock/{sku}/{location}."));
+    else fill(this.state);
+  }
+
+  close() {
+    this.subscription.close();
+    this.#loading?.abort();
+    this.watch.disconnect();
+    for (const one of [this.#write, this.#slow, this.#typed]) one.cancel();
+  }
+}
+
+/** The three parts of what is on hand, as one bar. */
+export function bar() {
+  return h("span", { class: "bar" }, h("i", { class: "sellable" }), h("i", { class: "reserved" }), h("i", { class: "allocated" }));
+}
+
+/** Shows a level in a bar. */
+export function setBar(element, level) {
+  const whole = Math.max(1, level.on_hand);
+  [level.sellable, level.reserved, level.allocated].forEach((value, at) => {
+    element.children[at].hidden = value <= 0;
+    element.children[at].style.setProperty("width", `${Math.max(0, (100 * value) / whole)}%`);
+  });
+}
+
+function makeRow() {
+  const cell = (kind) => h("td", { class: `end num ${kind}` });
+  const parts = { link: h("a", { class: "row-link mono" }), place: h("td", { class: "faint c-place" }), bar: bar(), sellable: cell("strong c-sellable"), reserved: cell("c-reserved"), allocated: cell("c-allocated"), hand: cell("c-hand"), incoming: cell("c-incoming"), sold: cell("c-sold"), time: h("time", {}) };
+  parts.element = h("tr", { data: { row: "" } }, h("th", { scope: "row", class: "c-sku" }, parts.link), parts.place, h("td", { class: "c-bar" }, parts.bar), parts.sellable, parts.reserved, parts.allocated, parts.hand, parts.incoming, parts.sold, h("td", { class: "end faint c-time" }, parts.time));
+  parts.element.addEventListener("click", (event) => event.target.closest("a") || parts.link.click());
+  return parts;
+}
+
+function writeRow(parts, row) {
+  attr(parts.link, "href", link(["stock", row.sku]));
+  text(parts.link, row.sku);
+  text(parts.place, row.location);
+  setBar(parts.bar, row);
+  const numbers = { sellable: row.sellable, reserved: row.reserved, allocated: row.allocated, hand: row.on_hand, incoming: row.incoming, sold: row.sold };
+  for (const [name, value] of Object.entries(numbers)) text(parts[name], count(value));
+  parts.element.classList.toggle("out", row.sellable <= 0);
+  setWhen(parts.time, row.updated_at);
+}

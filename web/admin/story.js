@@ -1,0 +1,150 @@
+// The story of an order: what each event means in words, and what it changed.
+
+import { money, several, title, words } from "./format.js";
+
+const TITLES = {
+  placed: "Placed",
+  payment_retried: "Buyer pays again",
+  reserved: "Stock reserved",
+  payment_requested: "Stock reserved, provider asked",
+  payment_pending: "Provider is working on it",
+  payment_unknown: "No answer from the provider",
+  payment_authorized: "Payment authorized",
+  payment_declined: "Payment declined",
+  payment_reversed: "Attempt reversed",
+  payment_voided: "Authorization let go",
+  hold_lapsed: "Hold lapsed",
+  confirmed: "Confirmed",
+  capture_requested: "Capture asked for",
+  captured: "Money captured",
+  refund_requested: "Refund asked for",
+  refunded: "Money refunded",
+  refund_restocked: "Goods of the refund settled",
+  fulfilled: "Goods sent out",
+  shipped: "Stock knows what was shipped",
+  cancel_requested: "Cancelling",
+  cancelled: "Cancelled",
+  stuck: "Stuck",
+  retry_requested: "Retried",
+  step_skipped: "Step given up",
+  alert_raised: "Alert raised",
+  alert_cleared: "Alert cleared",
+};
+
+const TONES = {
+  payment_unknown: "wait", payment_pending: "wait", hold_lapsed: "wait", payment_declined: "bad",
+  stuck: "bad", alert_raised: "bad", cancel_requested: "mute", cancelled: "mute",
+  payment_reversed: "mute", payment_voided: "mute", confirmed: "ok", captured: "ok",
+  payment_authorized: "ok", fulfilled: "ok", shipped: "ok", refunded: "mute",
+};
+
+/** The name of an event. */
+export const eventTitle = (kind) => TITLES[kind] ?? title(kind);
+
+/** The tone of an event. */
+export const eventTone = (kind) => TONES[kind] ?? "busy";
+
+/** One sentence on what an event says. */
+export function sentence(event, currency) {
+  const { kind, data = {} } = event;
+  const amount = typeof data.amount === "number" ? money({ amount: data.amount, currency }) : "";
+  switch (kind) {
+    case "placed":
+      return `${several(data.lines?.length ?? 0, "line")}, frozen with prices and taxes. Stock is asked for.`;
+    case "payment_requested":
+      return `All lines are held. ${amount} asked of ${data.provider}, attempt ${data.attempt}.`;
+    case "payment_authorized":
+      return `${amount} set aside as ${data.payment}.`;
+    case "payment_declined":
+      return `The provider said no: ${words(data.code)}. The buyer may try again until the deadline.`;
+    case "payment_unknown":
+      return `It may have been carried out; it is asked again with the same key. ${data.why ?? ""}`;
+    case "confirmed":
+      return `Paid and allocated; drew number ${data.number}.`;
+    case "capture_requested":
+      return `${amount} is to be taken.`;
+    case "captured":
+      return `${amount} taken, ${data.operation}.`;
+    case "refund_requested":
+      return `${amount} is to be given back${data.restock ? ", the goods go back on sale" : ""}.`;
+    case "refunded":
+      return `Refund ${data.refund} was carried out, ${data.operation}.`;
+    case "fulfilled":
+      return data.tracking ? `${data.tracking.carrier} ${data.tracking.number}` : "Without tracking.";
+    case "stuck":
+      return `${data.step}: ${data.why}`;
+    case "step_skipped":
+      return `${data.step} will not be done.`;
+    case "alert_raised":
+      return alertWords(data.alert);
+    case "cancelled":
+      return "No money is kept, no stock is held.";
+    default:
+      return "";
+  }
+}
+
+const ALERTS = {
+  amount_mismatch: "The provider set aside another amount than was asked for.",
+  voided_elsewhere: "Somebody let the money go at the provider.",
+  capture_mismatch: "The provider took another amount than was asked for.",
+};
+
+/** What an alert means. */
+export const alertWords = (alert) => ALERTS[alert] ?? alert;
+
+/** Whether an order with an alert can only be taken back. */
+export const onlyCancel = (order) =>
+  ["amount_mismatch", "voided_elsewhere"].includes(order.alert) && !order.number;
+
+/** Why it was done, if somebody said so. */
+export const reasonOf = (event) => event.data?.reason ?? null;
+
+const HIDDEN = new Set(["version", "updated_at", "id", "placed_at", "payment_deadline_at", "token"]);
+const NAMES = {
+  payments: "payment", lines: "line", captures: "capture", refunds: "refund",
+  fulfillments: "fulfillment", stuck: "stuck step",
+};
+
+function leaves(value, path, into) {
+  if (value === null || value === undefined) return;
+  if (Array.isArray(value)) {
+    value.forEach((one, at) => leaves(one, [...path, one?.id ?? one?.attempt ?? one?.line ?? at + 1], into));
+  } else if (typeof value === "object") {
+    if ("amount" in value && "currency" in value && typeof value.amount === "number") {
+      into.set(path.join("\u0000"), money(value));
+      return;
+    }
+    for (const [name, one] of Object.entries(value)) {
+      if (HIDDEN.has(name) && (path.length !== 2 || name !== "id")) continue;
+      if (path.length === 2 && (name === "id" || name === "attempt")) continue;
+      leaves(one, [...path, name], into);
+    }
+  } else into.set(path.join("\u0000"), typeof value === "boolean" ? (value ? "yes" : "no") : String(value));
+}
+
+function flat(state) {
+  const into = new Map();
+  if (state) leaves(state, [], into);
+  return into;
+}
+
+function label(path) {
+  const [first, second, ...rest] = path.split("\u0000");
+  if (second === undefined) return words(first);
+  const head = NAMES[first] ? `${NAMES[first]} ${second}` : `${words(first)}, ${words(second)}`;
+  return rest.length ? `${head}: ${rest.map(words).join(", ")}` : head;
+}
+
+/** What differs between two states of an order: `{what, before, after}`, by name. */
+export function changes(before, after) {
+  const [old, now] = [flat(before), flat(after)];
+  const list = [];
+  for (const [path, value] of now) {
+    if (old.get(path) !== value) list.push({ what: label(path), before: old.get(path) ?? null, after: value });
+  }
+  for (const [path, value] of old) {
+    if (!now.has(path)) list.push({ what: label(path), before: value, after: null });
+  }
+  return list;
+}
