@@ -157,9 +157,16 @@ pub fn cookie(headers: &HeaderMap) -> Option<&str> {
 #[must_use]
 pub fn same_origin(headers: &HeaderMap) -> Option<bool> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    if let Some(site) = text("sec-fetch-site") {
-        return Some(site == "same-origin");
+    match text("sec-fetch-site") {
+        Some(site) => Some(site == "same-origin"),
+        None => origin_is_host(headers),
     }
+}
+
+/// Whether the origin that a request names is the host that it is for; `None` if it names none.
+#[must_use]
+pub fn origin_is_host(headers: &HeaderMap) -> Option<bool> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let origin = text("origin")?;
     let host = text("host").unwrap_or("");
     let of_us = |scheme: &str, port: &str| {
@@ -232,8 +239,20 @@ pub async fn create_session(
         must_be_same_origin(request.headers())?;
     }
     let (shared, from) = (call.shared(), peer(&request));
-    shared.tries.begin(from)?;
     let store = &call.node().store;
+    let begun = shared.tries.begin(from);
+    let counted = begun.is_ok();
+    if let Err(too_many) = begun {
+        // What cannot be guessed is let in, however often others behind the same proxy guess.
+        let right = match &body.value {
+            SignIn { link: Some(link), key: None } => store.link_works(link, call.now()).await?,
+            SignIn { link: None, key: Some(text) } => found(shared, text).await?.is_some(),
+            _ => false,
+        };
+        if !right {
+            return Err(too_many);
+        }
+    }
     let made = match body.value {
         SignIn { link: Some(link), key: None } => store.sign_in_by_link(&link, call.now()).await?,
         SignIn { link: None, key: Some(text) } => match found(shared, &text).await? {
@@ -246,7 +265,9 @@ pub async fn create_session(
         let detail = "the link or key is not known, was used or revoked, or is too old";
         return Err(Error::new(Code::Unauthorized, detail));
     };
-    shared.tries.right(from);
+    if counted {
+        shared.tries.right(from);
+    }
     tracing::info!(session = row.id, name = row.name, scopes = ?row.scopes, "signed in");
     let age = LASTS.millis() / 1000;
     Ok(HttpResponse::Created()

@@ -24,6 +24,8 @@ pub const SET_UP_LASTS: Span = Span::from_secs(24 * 3600);
 const SEEN_EVERY: Span = Span::from_secs(60);
 /// The most sessions; the one not seen for longest makes room for a new one.
 const SESSIONS_MAX: u32 = 1_000;
+/// The most sessions of one key: it cannot push those of others out.
+const SESSIONS_OF_KEY_MAX: u32 = 50;
 /// The most links that have not been used; beyond it the ones that end first go.
 const LINKS_MAX: u32 = 1_000;
 /// The longest secret that can be one of ours.
@@ -251,8 +253,8 @@ fn new_session(
     (row, Secret::draw(""))
 }
 
-/// Writes a session, after deleting those that are over and, if there are too many, the one that
-/// was not seen for longest.
+/// Writes a session, after deleting those that are over and, if there are too many, of all or of
+/// its key, the one that was not seen for longest.
 async fn insert(
     connection: &mut SqliteConnection,
     row: &Row,
@@ -273,6 +275,14 @@ async fn insert(
          (SELECT hash FROM session ORDER BY seen_at DESC LIMIT -1 OFFSET +$1)",
     )
     .bind(SESSIONS_MAX - 1)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "DELETE FROM session WHERE hash IN (SELECT hash FROM session WHERE api_key = $1 \
+         ORDER BY seen_at DESC LIMIT -1 OFFSET +$2)",
+    )
+    .bind(row.api_key.as_deref())
+    .bind(SESSIONS_OF_KEY_MAX - 1)
     .execute(&mut *connection)
     .await?;
     sqlx::query(

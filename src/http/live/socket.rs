@@ -18,6 +18,7 @@ use crate::http::error::Error;
 use crate::http::problem::Code;
 use crate::http::query::Query;
 use crate::http::server::Shared;
+use crate::http::session::origin_is_host;
 
 /// The subprotocol.
 const PROTOCOL: &str = "kontor.live.v1";
@@ -58,9 +59,7 @@ fn own_origin(headers: &HeaderMap, others: &[String]) -> Result<(), Error> {
         return Ok(());
     };
     let origin = origin.to_str().unwrap_or("");
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
-    let from = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
-    let own = from.is_some_and(|from| !host.is_empty() && from.eq_ignore_ascii_case(host));
+    let own = origin_is_host(headers) == Some(true);
     if own || others.iter().any(|other| other.eq_ignore_ascii_case(origin)) {
         return Ok(());
     }
