@@ -15,7 +15,7 @@ use super::node::Node;
 use super::patience::Backoff;
 use crate::domain::cart;
 use crate::domain::counter;
-use crate::domain::entity::Cause;
+use crate::domain::entity::{Cause, EntityId};
 use crate::domain::id::{CartId, OrderId, Sku};
 use crate::domain::money::Money;
 use crate::domain::order::{self, Command, Order, PaymentMethod, Shortage};
@@ -27,6 +27,8 @@ use crate::store;
 const SKUS_AT_ONCE: usize = 64;
 /// How often a cart is priced again because it was changed meanwhile.
 const SEALS_MAX: usize = 3;
+/// How often an order is placed again because there was too much under way.
+const PLACES_MAX: usize = 4;
 
 /// What a buyer asks for.
 #[derive(Debug)]
@@ -124,16 +126,11 @@ impl Node {
         let placed = match self.seal(&request).await? {
             Cart::Sealed(placed) => {
                 let command = Command::Place { placed: placed.into(), method: request.method };
-                self.orders.create(&entity, command, request.cause, read_placed).await
+                self.place(&entity, &command, &request.cause).await
             }
             Cart::SealedBefore(cart) => {
-                let there = self.orders.look(&entity, |view| view.state.placed().is_some()).await;
-                let command = if there.map_err(Refusal::Host)? {
-                    Command::Pay { method: request.method }
-                } else {
-                    let placed = self.freeze(order, &cart, request.expected_total).await?.into();
-                    Command::Place { placed, method: request.method }
-                };
+                let command =
+                    self.go_on(order, &cart, request.method, request.expected_total).await?;
                 self.orders.ask(&entity, command, request.cause, read_placed).await
             }
         };
@@ -154,8 +151,54 @@ impl Node {
         }
     }
 
+    /// Places an order whose cart was spent just now. What is too much for a moment is tried again:
+    /// the buyer can no longer change the cart.
+    async fn place(
+        &self,
+        entity: &EntityId,
+        command: &Command,
+        cause: &Cause,
+    ) -> Result<Placed, host::Error<order::Rejection>> {
+        let mut backoff = Backoff::default();
+        for _ in 1..PLACES_MAX {
+            let placed = self.orders.create(entity, command.clone(), cause.clone(), read_placed);
+            match placed.await {
+                Err(host::Error::Busy | host::Error::TryAgain) => backoff.pause().await,
+                settled => return settled,
+            }
+        }
+        self.orders.ask(entity, command.clone(), cause.clone(), read_placed).await
+    }
+
+    /// What another checkout of a spent cart asks of its order: to be paid, or to be placed, if it
+    /// was not because nothing went on after its cart was spent.
+    async fn go_on(
+        &self,
+        order: OrderId,
+        cart: &cart::Cart,
+        method: PaymentMethod,
+        expected: Option<Money>,
+    ) -> Result<Command, Refusal> {
+        let total = |view: host::View<'_, Order>| {
+            let placed = view.state.placed()?;
+            Some(Money::new(view.state.total(), placed.currency))
+        };
+        match self.orders.look(&order::entity_id(order), total).await.map_err(Refusal::Host)? {
+            Some(total) if expected.is_some_and(|expected| expected != total) => {
+                Err(Refusal::Changed { total })
+            }
+            Some(_) => Ok(Command::Pay { method }),
+            None => match self.freeze(order, cart, expected).await {
+                Ok(placed) => Ok(Command::Place { placed: placed.into(), method }),
+                // It cannot be completed any more: its buyer has to make a new one.
+                Err(Refusal::Incomplete(_)) => Err(Refusal::CartExpired),
+                Err(other) => Err(other),
+            },
+        }
+    }
+
     /// Spends a cart at the version that was priced, so that what its buyer was told last is what
-    /// is ordered. Before that no order can be there; after it only an order of what was priced.
+    /// is ordered. Before that no order can be there.
     async fn seal(&self, request: &Request) -> Result<Cart, Refusal> {
         let (entity, order) = (cart::entity_id(request.cart), OrderId(request.cart.0));
         for _ in 0..SEALS_MAX {

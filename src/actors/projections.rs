@@ -30,7 +30,7 @@ pub const NAME: &str = "rows";
 const STEP_MAX: u32 = 2_000;
 /// Events that are folded before others on the same thread get their turn.
 const BREATH: i64 = 64;
-/// Folded orders in memory above which those at rest are forgotten.
+/// Folded orders in memory above which those at rest are forgotten at first.
 const RESTING_MAX: usize = 1_000;
 /// Folded entities that are kept in memory.
 const FOLDED_MAX: usize = 20_000;
@@ -53,6 +53,8 @@ pub struct Projector {
     stock: HashMap<EntityId, Folded<Stock>>,
     parked: HashSet<EntityId>,
     again: Arc<Notify>,
+    /// Folded orders above which those at rest are forgotten.
+    resting_max: usize,
     changes: Changes,
     /// A step was folded and not written: what it changed is not known any more.
     torn: bool,
@@ -88,6 +90,7 @@ impl Projector {
             stock: HashMap::new(),
             parked: parked.map(|letter| letter.entity).collect(),
             again: Arc::default(),
+            resting_max: RESTING_MAX,
             changes: Changes::default(),
             torn: false,
         })
@@ -310,8 +313,10 @@ impl Projector {
     }
 
     fn forget(&mut self) {
-        if self.orders.len() > RESTING_MAX {
+        if self.orders.len() > self.resting_max {
             self.orders.retain(|_, one| one.state.timer().is_some());
+            // Not at every step again when most of them are under way.
+            self.resting_max = (2 * self.orders.len()).clamp(RESTING_MAX, FOLDED_MAX);
         }
         if self.orders.len() > FOLDED_MAX {
             self.orders.clear();

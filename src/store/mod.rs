@@ -142,12 +142,17 @@ impl Store {
     /// Begins a transaction of what can be made again from the journal.
     pub(in crate::store) async fn begin_relaxed(&self) -> Result<Relaxed, Error> {
         let mut turn = Arc::clone(&self.inner.writer).lock_owned().await;
-        let connection = turn.prepared(Sync::Normal).await?;
-        if let Err(error) = connection.execute("BEGIN IMMEDIATE").await {
+        turn.prepared(Sync::Normal).await?;
+        // Before it is: whoever asks may be gone by the time that it has begun.
+        turn.relaxed_open = true;
+        let begun = match &mut turn.connection {
+            Some(connection) => connection.execute("BEGIN IMMEDIATE").await.map(drop),
+            None => Err(sqlx::Error::PoolClosed),
+        };
+        if let Err(error) = begun {
             turn.discard().await;
             return Err(error.into());
         }
-        turn.relaxed_open = true;
         Ok(Relaxed { turn })
     }
 }
@@ -183,7 +188,8 @@ enum Sync {
 pub(in crate::store) struct Writer {
     options: SqliteConnectOptions,
     connection: Option<SqliteConnection>,
-    sync: Sync,
+    /// `None` while it is being changed: whoever asks may be gone before it is known.
+    sync: Option<Sync>,
     /// A relaxed transaction was begun and not committed.
     relaxed_open: bool,
     closed: bool,
@@ -191,7 +197,7 @@ pub(in crate::store) struct Writer {
 
 impl Writer {
     fn new(options: SqliteConnectOptions, connection: SqliteConnection) -> Self {
-        let (connection, sync) = (Some(connection), Sync::Full);
+        let (connection, sync) = (Some(connection), Some(Sync::Full));
         Self { options, connection, sync, relaxed_open: false, closed: false }
     }
 
@@ -210,28 +216,21 @@ impl Writer {
         if open || self.relaxed_open {
             self.discard().await;
         }
-        if let Some(connection) = &mut self.connection
-            && self.sync != sync
-        {
+        if self.connection.is_none() {
+            self.connection = Some(self.options.connect().await?);
+            self.sync = Some(Sync::Full);
+        }
+        let connection = self.connection.as_mut().ok_or(sqlx::Error::PoolClosed)?;
+        if self.sync != Some(sync) {
+            self.sync = None;
             let text = match sync {
                 Sync::Full => "PRAGMA synchronous = FULL",
                 Sync::Normal => "PRAGMA synchronous = NORMAL",
             };
-            match connection.execute(text).await {
-                Ok(_) => self.sync = sync,
-                Err(error) => {
-                    self.discard().await;
-                    return Err(error);
-                }
-            }
+            connection.execute(text).await?;
+            self.sync = Some(sync);
         }
-        match self.connection {
-            Some(ref mut connection) => Ok(connection),
-            None => {
-                self.sync = Sync::Full;
-                Ok(self.connection.insert(self.options.connect().await?))
-            }
-        }
+        Ok(connection)
     }
 
     /// Closes the connection, and with it whatever transaction it is in.
@@ -260,5 +259,36 @@ impl Relaxed {
         self.connection()?.execute("COMMIT").await?;
         self.turn.relaxed_open = false;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn whoever_gives_up_half_way_leaves_nothing_to_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), &Options::default()).await.unwrap();
+        for polls in 0..300 {
+            let mut begin = Box::pin(store.begin_relaxed());
+            for _ in 0..polls {
+                if (&mut begin).now_or_never().is_some() {
+                    break;
+                }
+                std::thread::yield_now();
+            }
+            drop(begin);
+            let mut turn = store.durable().await;
+            let connection = turn.connection().await.unwrap();
+            let level: i64 =
+                sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut *connection).await.unwrap();
+            assert_eq!(level, 2, "after {polls} polls");
+            let own = connection.begin_with("BEGIN IMMEDIATE").await;
+            own.unwrap().rollback().await.unwrap();
+        }
+        store.close().await;
     }
 }

@@ -39,6 +39,11 @@ impl Carts {
         self.all.get(&key).is_some_and(|entry| entry.state.is_none() && !entry.spent)
     }
 
+    /// Whether a cart's events could not all be folded.
+    pub(super) fn unreadable(&self, key: Key) -> bool {
+        self.all.get(&key).is_some_and(|entry| entry.broken)
+    }
+
     pub(super) fn wake(&mut self, key: Key, cart: Cart) {
         if let Some(entry) = self.all.get_mut(&key) {
             entry.state = Some(Box::new(cart));
@@ -64,7 +69,10 @@ impl Carts {
             findings.add(Invariant::I1, &record.entity, &[record.pos], why);
             return;
         }
-        let Some(state) = &mut entry.state else { return };
+        let Some(state) = &mut entry.state else {
+            entry.broken = true;
+            return;
+        };
         state.evolve(event, record.at);
         if let Event::Spent { order } = event {
             if *order != OrderId(key) {

@@ -2,7 +2,8 @@
 //!
 //! It applies what it decides at once, queues it for the journal without waiting, and goes on.
 //! What it owes (answers, effects) it holds back until the lane says that the events are
-//! durable. If they cannot be written it forgets everything and reads its history again.
+//! durable. If they cannot be written it forgets everything and reads its history again. That is
+//! seldom, so its future is boxed: every entity in memory is a task as large as its largest wait.
 
 mod history;
 
@@ -119,11 +120,11 @@ impl<N: Noun> Actor for Entity<N> {
         if let Some(lane) = life.host.lane(&life.id).cloned()
             && lane.poisoned(&life.id)
         {
-            lane.flush().await;
+            Box::pin(lane.flush()).await;
             lane.forgive(&life.id);
         }
         if !life.fresh {
-            life.replay().await?;
+            Box::pin(life.replay()).await?;
             if life.seq == 0 {
                 life.shard.cast(Route::Absent(life.id.clone()))?;
             }
@@ -159,7 +160,7 @@ impl<N: Noun> Actor for Entity<N> {
                 life.written(seq);
             }
             Message::Unwritten { incarnation, error } if incarnation == life.incarnation => {
-                life.reset(&error).await?;
+                Box::pin(life.reset(&error)).await?;
                 life.perform();
             }
             Message::Performed { incarnation, effect } if incarnation == life.incarnation => {
@@ -175,7 +176,7 @@ impl<N: Noun> Actor for Entity<N> {
             Message::Timer { due } => life.timer(&myself, due),
             Message::Reread => {
                 if life.broken.take().is_some() {
-                    life.replay().await?;
+                    Box::pin(life.replay()).await?;
                     life.perform();
                 }
             }
