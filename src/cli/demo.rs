@@ -1,5 +1,5 @@
-//! `kontor demo`: a shop with buyers, a provider and nothing to set up, on data that is thrown
-//! away.
+//! `kontor demo`: a shop with buyers, shopkeepers, a provider and nothing to set up, on data that
+//! is thrown away.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
-use super::client::Client;
+use super::client::{self, Client};
 use super::serve::told_to_stop;
-use super::shoppers::{self, Counters, Counts};
+use super::shopkeepers;
+use super::shoppers;
 use super::sign_in::{self, Link};
 use super::{Error, import, print_json};
 use crate::actors::clock::Clock;
@@ -33,8 +35,8 @@ const TICK: Duration = Duration::from_millis(500);
 /// Run a demo shop with simulated buyers, on throw-away data
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
-Starts a shop of some 200 products, the sandbox payment provider, and buyers with all kinds of
-luck. Ctrl-C stops it; then every order is verified against the provider's ledger.
+Starts a shop of some 200 products, the sandbox payment provider, buyers with all kinds of luck,
+and people who restock, ship and refund. Ctrl-C stops it; then every order is verified against the provider's ledger.
 
 Examples:
   kontor demo
@@ -82,13 +84,9 @@ async fn demo(args: &Args, dir: &Path) -> Result<ExitCode, Error> {
         screen(&shop, &link)?;
         watch = Some(tokio::spawn(links(store, url, link)));
     }
-    let counters = Arc::new(Counters::default());
-    let (stop, stopped) = watch::channel(false);
-    let client = Client::new(&shop.app.url(), None)?;
-    let options = shoppers::Options { carts_per_sec: args.rate, ..shoppers::Options::default() };
-    let buyers = tokio::spawn(shoppers::run(client, options, counters.clone(), stopped));
+    let people = People::begin(&shop, args.rate)?;
     let started = Instant::now();
-    let live = (!args.json).then(|| tokio::spawn(figures(counters.clone(), started)));
+    let live = (!args.json).then(|| tokio::spawn(figures(people.counters.clone(), started)));
     match args.time {
         Some(time) => tokio::select! {
             () = tokio::time::sleep(time) => {}
@@ -96,7 +94,6 @@ async fn demo(args: &Args, dir: &Path) -> Result<ExitCode, Error> {
         },
         None => told_to_stop().await,
     }
-    stop.send_replace(true);
     if let Some(watch) = watch {
         watch.abort();
     }
@@ -104,8 +101,55 @@ async fn demo(args: &Args, dir: &Path) -> Result<ExitCode, Error> {
         live.abort();
         println!();
     }
-    buyers.await.map_err(|error| Error::Usage(error.to_string()))??;
-    finish(shop, counters.read(), started.elapsed(), args.json).await
+    let counts = people.end().await?;
+    finish(shop, counts, started.elapsed(), args.json).await
+}
+
+/// What the people of the demo have done.
+#[derive(Clone, Default)]
+struct Counters {
+    buyers: Arc<shoppers::Counters>,
+    shopkeepers: Arc<shopkeepers::Counters>,
+}
+
+impl Counters {
+    fn read(&self) -> (shoppers::Counts, shopkeepers::Counts) {
+        (self.buyers.read(), self.shopkeepers.read())
+    }
+}
+
+/// One side of the counter: how to stop it, and what it then says.
+type Side = (watch::Sender<bool>, JoinHandle<Result<(), client::Error>>);
+
+struct People {
+    counters: Counters,
+    buyers: Side,
+    shopkeepers: Side,
+}
+
+impl People {
+    fn begin(shop: &Shop, rate: f64) -> Result<Self, Error> {
+        let (url, counters) = (shop.app.url(), Counters::default());
+        let (stop, stopped) = watch::channel(false);
+        let options = shoppers::Options { carts_per_sec: rate, ..shoppers::Options::default() };
+        let anybody = Client::new(&url, None)?;
+        let buyers = shoppers::run(anybody, options, counters.buyers.clone(), stopped);
+        let buyers = (stop, tokio::spawn(buyers));
+        let (stop, stopped) = watch::channel(false);
+        let options = shopkeepers::Options::default();
+        let admin = Client::new(&url, Some(shop.key.clone()))?;
+        let staff = shopkeepers::run(admin, options, counters.shopkeepers.clone(), stopped);
+        Ok(Self { counters, buyers, shopkeepers: (stop, tokio::spawn(staff)) })
+    }
+
+    /// Sends the shopkeepers home, then the buyers.
+    async fn end(self) -> Result<(shoppers::Counts, shopkeepers::Counts), Error> {
+        for (stop, work) in [self.shopkeepers, self.buyers] {
+            stop.send_replace(true);
+            work.await.map_err(|error| Error::Usage(error.to_string()))??;
+        }
+        Ok(self.counters.read())
+    }
 }
 
 async fn open(dir: &Path) -> Result<Shop, Error> {
@@ -176,20 +220,22 @@ fn screen(shop: &Shop, link: &Link) -> std::io::Result<()> {
 }
 
 /// A line of living figures: over itself on a terminal, now and then elsewhere.
-async fn figures(counters: Arc<Counters>, started: Instant) {
+async fn figures(counters: Counters, started: Instant) {
     let terminal = std::io::stdout().is_terminal();
-    let mut before = Counts::default();
+    let mut before = shoppers::Counts::default();
     loop {
         let period = if terminal { TICK } else { TICK * 10 };
         tokio::time::sleep(period).await;
-        let now = counters.read();
+        let (now, staff) = counters.read();
         let rate = now.confirmed.saturating_sub(before.confirmed) as f64 / period.as_secs_f64();
         let line = format!(
-            "  {:>4}s  {:>6} sold  {rate:>5.1}/s  {:>10.2} GBP  {:>4} declined  {:>4} too late  \
-             p99 {} ms",
+            "  {:>4}s  {:>6} sold  {rate:>5.1}/s  {:>10.2} GBP  {:>6} shipped  {:>4} refunded  \
+             {:>4} declined  {:>4} too late  p99 {} ms",
             started.elapsed().as_secs(),
             now.confirmed,
             now.revenue as f64 / 100.0,
+            staff.shipped,
+            staff.refunded,
             now.declined,
             now.out_of_stock,
             now.checkout_p99_ms,
@@ -204,7 +250,7 @@ async fn figures(counters: Arc<Counters>, started: Instant) {
 
 async fn finish(
     shop: Shop,
-    counts: Counts,
+    (counts, staff): (shoppers::Counts, shopkeepers::Counts),
     time: Duration,
     as_json: bool,
 ) -> Result<ExitCode, Error> {
@@ -222,17 +268,23 @@ async fn finish(
         print_json(&json!({
             "seconds": time.as_secs_f64(),
             "buyers": counts,
+            "shopkeepers": staff,
             "verify": report,
         }))?;
     } else {
         println!(
-            "\n  {} carts, {} orders, {:.2} GBP in {:.0} s; {} declined, {} came too late",
+            "\n  {} carts, {} orders, {:.2} GBP in {:.0} s; {} declined, {} came too late\n  \
+             {} shipped, {} refunded, {} cancelled; {} deliveries received",
             counts.carts,
             counts.confirmed,
             counts.revenue as f64 / 100.0,
             time.as_secs_f64(),
             counts.declined,
             counts.out_of_stock,
+            staff.shipped,
+            staff.refunded,
+            staff.canceled,
+            staff.received,
         );
         println!("{report}");
     }

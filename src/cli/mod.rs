@@ -18,6 +18,7 @@ pub mod replay;
 pub mod restore;
 pub mod sandbox_psp;
 pub mod serve;
+pub mod shopkeepers;
 pub mod shoppers;
 pub mod sign_in;
 pub mod verify;

@@ -25,6 +25,7 @@ mod sandbox_psp;
 mod search;
 mod session;
 mod shop;
+mod shopkeepers;
 mod site;
 mod store;
 mod verify;

@@ -1,0 +1,79 @@
+//! The demo's shopkeepers at a whole server: they restock, ship and refund, and the books hold.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kontor::cli::client::Client;
+use kontor::cli::shopkeepers::{self, Counters, Options};
+use reqwest::Method;
+use tokio::sync::watch;
+
+use crate::site::Site;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shopkeepers_restock_ship_and_refund_until_they_are_told_to_stop() {
+    let site = Site::open().await;
+    // The first SKU of the shop is one that is left to sell out.
+    site.sell("A-FAN", 500, 0).await;
+    site.sell("LAMP", 1_000, 12).await;
+    site.sell("MUG", 1_000, 1_000).await;
+    let cart = site.cart(&[("LAMP", 8)]).await;
+    site.checkout(&cart, "key-1", "tok_ok", 30).await.expect(201);
+
+    let client = Client::new(&site.url(), Some(site.key.clone())).unwrap();
+    let counters = Arc::new(Counters::default());
+    let (stop, stopped) = watch::channel(false);
+    let options = Options {
+        turn: Duration::from_millis(20),
+        pack_after: Duration::ZERO,
+        cancel_percent: 0,
+        refund_percent: 100,
+        ..Options::default()
+    };
+    let work = tokio::spawn(shopkeepers::run(client, options, Arc::clone(&counters), stopped));
+    let order = site.until(&cart, |order| order["refunds"][0]["status"] == "done").await;
+    assert_eq!(order["fulfillment_status"], "fulfilled");
+    assert!(order["fulfillments"][0]["tracking"]["number"].is_string(), "{order:#}");
+    assert_eq!(order["refunds"][0]["lines"][0]["quantity"], 1);
+    site.until_some(async || {
+        (site.level("LAMP").await["sellable"].as_i64() > Some(options.low)).then_some(())
+    })
+    .await;
+    stop.send(true).unwrap();
+    work.await.unwrap().unwrap();
+
+    assert_eq!(site.level("A-FAN").await["on_hand"], 0, "it is left empty for a minute");
+    assert_eq!(site.level("MUG").await["on_hand"], 1_000, "there is enough of it");
+    let counts = counters.read();
+    assert_eq!((counts.shipped, counts.refunded, counts.canceled), (1, 1, 0), "{counts:?}");
+    assert!(counts.received > 0 && counts.errors == 0, "{counts:?}");
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scarce_goods_come_back_in_the_end_and_minds_are_changed() {
+    let site = Site::open().await;
+    site.sell("A-FAN", 500, 2).await;
+    let cart = site.cart(&[("A-FAN", 2)]).await;
+    site.checkout(&cart, "key-1", "tok_ok", 30).await.expect(201);
+    let client = Client::new(&site.url(), Some(site.key.clone())).unwrap();
+    let counters = Arc::new(Counters::default());
+    let (stop, stopped) = watch::channel(false);
+    let options = Options {
+        turn: Duration::from_millis(20),
+        pack_after: Duration::ZERO,
+        empty_for: Duration::ZERO,
+        cancel_percent: 100,
+        ..Options::default()
+    };
+    let work = tokio::spawn(shopkeepers::run(client, options, Arc::clone(&counters), stopped));
+    let order = site.until(&cart, |order| order["status"] == "cancelled").await;
+    assert_eq!(order["cancel_reason"], "the buyer changed their mind");
+    site.until_some(async || (counters.read().received > 0).then_some(())).await;
+    drop(stop);
+    work.await.unwrap().unwrap();
+    let path = format!("/orders/{}", cart.replace("cart_", "ord_"));
+    let order = site.admin(Method::GET, &path, None).await.expect(200);
+    assert_eq!(order["fulfillment_status"], "unfulfilled");
+    site.verify().await;
+}
