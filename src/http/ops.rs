@@ -17,7 +17,6 @@ use crate::actors::host::{Gauge, Host, Quarantined, Released};
 use crate::domain::cart::Cart;
 use crate::domain::counter::Counter;
 use crate::domain::entity::{EntityId, Noun};
-use crate::domain::id::OrderId;
 use crate::domain::order::Order;
 use crate::domain::stock::Stock;
 use crate::store::order::Filter;
@@ -127,14 +126,14 @@ pub struct Cluster {
 #[utoipa::path(get, path = "/v1/admin/sagas", tag = "ops",
     params(("stuck" = Option<bool>, Query, description = "Only those that cannot go on by themselves"),
         ("limit" = Option<u32>, Query), ("after" = Option<String>, Query)),
-    responses((status = 200, description = "A page of orders, the newest first", body = Page<OrderSummary>)))]
+    responses((status = 200, description = "A page of orders, the newest placed first", body = Page<OrderSummary>)))]
 pub async fn list_sagas(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
     let query = Query::of(&request, &["stuck", "limit", "after"])?;
     let limit = query.limit()?;
     let filter = Filter {
         stuck: query.flag("stuck")?,
         unfinished: true,
-        after: query.after::<OrderId>("orders")?.map(|id| id.to_string()),
+        after: orders::after(&query)?,
         limit: limit + 1,
         ..Filter::default()
     };

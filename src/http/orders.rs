@@ -1,6 +1,7 @@
 //! Reading orders: the buyer's own, an operator's lists, one as it is or was, and its events.
 //! Changing them is in `order_changes`.
 
+use std::fmt;
 use std::str::FromStr;
 
 use actix_web::http::StatusCode;
@@ -58,7 +59,7 @@ pub async fn get_my_order(call: Call, path: web::Path<String>) -> Result<HttpRes
     Ok(versioned(StatusCode::OK, version, &OrderShape::new(order, &state, version)?))
 }
 
-/// Lists orders, the newest first.
+/// Lists orders, the newest placed first.
 #[utoipa::path(get, path = "/v1/admin/orders", tag = "orders",
     params(("status" = Option<String>, Query, description = "One status, or several with commas between"),
         ("payment_status" = Option<String>, Query), ("fulfillment_status" = Option<String>, Query),
@@ -99,7 +100,7 @@ pub async fn list_orders(call: Call, request: HttpRequest) -> Result<HttpRespons
         stuck: query.flag("stuck")?,
         unfinished: false,
         id: None,
-        after: query.after::<OrderId>("orders")?.map(|id| id.to_string()),
+        after: after(&query)?,
         limit: limit + 1,
     };
     page(&call, filter, limit).await
@@ -114,6 +115,35 @@ fn words(query: &Query) -> Result<Option<String>, Error> {
     Ok(words.map(str::to_owned))
 }
 
+/// What a page of orders comes after, as the store takes it.
+///
+/// # Errors
+/// 400 `invalid_cursor`.
+pub fn after(query: &Query) -> Result<Option<(Timestamp, String)>, Error> {
+    Ok(query.after("orders")?.map(|Place(at, id)| (at, id)))
+}
+
+/// Where an order stands in lists: when it was placed, and its id.
+#[derive(Debug, PartialEq, Eq)]
+struct Place(Timestamp, String);
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.0.millis(), self.1)
+    }
+}
+
+impl FromStr for Place {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (at, id) = text.split_once('/').ok_or(())?;
+        let at = Timestamp::from_millis(at.parse().map_err(|_| ())?);
+        let id: OrderId = id.parse().map_err(|_| ())?;
+        Ok(Self(at, id.to_string()))
+    }
+}
+
 /// Answers a page of orders.
 ///
 /// # Errors
@@ -121,7 +151,8 @@ fn words(query: &Query) -> Result<Option<String>, Error> {
 pub async fn page(call: &Call, filter: Filter, limit: u32) -> Result<HttpResponse, Error> {
     let mut rows = call.node().store.orders(&filter).await?;
     let more = cut(&mut rows, limit);
-    let last = rows.last().map(|row| cursor("orders", &row.id));
+    let last = rows.last().map(|row| Place(row.placed_at, row.id.clone()));
+    let last = last.map(|place| cursor("orders", &place.to_string()));
     let data = rows.into_iter().map(OrderSummary::new).collect::<Result<_, _>>()?;
     Ok(HttpResponse::Ok().json(Page::<OrderSummary> { data, next_cursor: last.filter(|_| more) }))
 }
@@ -282,6 +313,18 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_place_in_the_list_is_a_time_and_an_id() {
+        let id = "ord_01k8x4m5n6p7q8r9s0t1v2w3x4";
+        for at in [0, -5, 1_700_000_000_123] {
+            let place = Place(Timestamp::from_millis(at), id.to_owned());
+            assert_eq!(place.to_string().parse(), Ok(place));
+        }
+        for bad in [id, "", "/", &format!("/{id}"), &format!("x/{id}"), "1/", "1/ord_1"] {
+            assert_eq!(bad.parse::<Place>(), Err(()), "{bad}");
+        }
+    }
 
     #[test]
     fn tokens_are_masked_wherever_they_are() {

@@ -61,7 +61,7 @@ pub struct Row {
     pub version: i64,
 }
 
-/// Which orders to list, the newest first.
+/// Which orders to list, the newest placed first.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     /// In one of these statuses, at most [`STATUSES_MAX`]; empty for any.
@@ -89,8 +89,9 @@ pub struct Filter {
     pub unfinished: bool,
     /// Only the one of this id.
     pub id: Option<String>,
-    /// Only those behind the order of this id, the last of the page before.
-    pub after: Option<String>,
+    /// Only those behind the order that was placed then and has this id, the last of the page
+    /// before.
+    pub after: Option<(Timestamp, String)>,
     /// At most so many, up to [`LIST_MAX`].
     pub limit: u32,
 }
@@ -102,6 +103,10 @@ macro_rules! columns {
          placed_at, updated_at, version"
     };
 }
+
+/// How lists are sorted; and how what another index found is, so that SQLite takes that one.
+const BY_INDEX: [&str; 2] = ["placed_at", "id"];
+const BY_SORT: [&str; 2] = ["+placed_at", "+id"];
 
 const SELECT: &str = concat!("SELECT ", columns!(), " FROM order_row WHERE ");
 
@@ -136,7 +141,7 @@ impl Store {
         Ok(found.as_ref().map(row).transpose()?)
     }
 
-    /// Orders, the newest first.
+    /// Orders, the newest placed first; of those of one moment, the highest id first.
     ///
     /// # Errors
     /// [`Error::Refused`] for more than [`STATUSES_MAX`] statuses, or the store's errors.
@@ -224,7 +229,7 @@ fn select(filter: &Filter) -> QueryBuilder<Sqlite> {
                 push_list(&mut query, filter, Some(status));
                 query.push(")");
             }
-            query.push(" ORDER BY id DESC LIMIT ").push_bind(filter.limit.min(LIST_MAX));
+            push_order(&mut query, BY_INDEX, filter);
         }
     }
     query
@@ -247,53 +252,63 @@ fn select_found(filter: &Filter, finds: &[Find]) -> QueryBuilder<Sqlite> {
     for (at, find) in finds.iter().enumerate() {
         query.push(if at == 0 { "SELECT * FROM (" } else { " UNION SELECT * FROM (" });
         query.push(SELECT);
-        let sorts = match find {
+        let by = match find {
             Find::Is(column, text) => {
                 query.push(column).push(" = ").push_bind(text.clone());
-                false
+                BY_INDEX
             }
             Find::Number(number) => {
                 query.push("number = ").push_bind(*number);
-                true
+                BY_SORT
             }
             Find::Email { from, to, narrow } => {
                 let column = if *narrow { "email" } else { "+email" };
                 query.push(column).push(" >= ").push_bind(from.clone());
                 query.push(" AND ").push(column).push(" < ").push_bind(to.clone());
-                *narrow
+                if *narrow { BY_SORT } else { BY_INDEX }
             }
         };
-        let by = if sorts { "+id" } else { "id" };
-        query.push(" AND ").push(by).push(" < ").push_bind(after(filter));
         for (at, status) in filter.status.iter().enumerate() {
             query.push(if at == 0 { " AND +status IN (" } else { ", " }).push_bind(status.clone());
         }
         query.push(if filter.status.is_empty() { "" } else { ")" });
-        push_conditions(&mut query, filter);
-        query.push(" ORDER BY ").push(by).push(" DESC LIMIT +");
-        query.push_bind(filter.limit.min(LIST_MAX)).push(")");
+        push_conditions(&mut query, filter, by);
+        push_order(&mut query, by, filter);
+        query.push(")");
     }
-    query.push(" ORDER BY id DESC LIMIT +").push_bind(filter.limit.min(LIST_MAX));
+    push_order(&mut query, BY_INDEX, filter);
     query
-}
-
-/// Every id is below what this answers for the first page.
-fn after(filter: &Filter) -> String {
-    filter.after.clone().unwrap_or_else(|| "p".to_owned())
 }
 
 /// One list: only the conditions that the filter has, so that SQLite picks their index.
 fn push_list(query: &mut QueryBuilder<Sqlite>, filter: &Filter, status: Option<&str>) {
-    query.push(SELECT).push("id < ").push_bind(after(filter));
+    query.push(SELECT).push("TRUE");
     if let Some(status) = status {
-        query.push(" AND status = ").push_bind(status.to_owned());
+        // An index of few orders is better than that of their status.
+        let few = filter.email.is_some() || filter.reference.is_some();
+        query.push(if few { " AND +status = " } else { " AND status = " });
+        query.push_bind(status.to_owned());
     }
-    push_conditions(query, filter);
-    query.push(" ORDER BY id DESC LIMIT ").push_bind(filter.limit.min(LIST_MAX));
+    let by = if filter.number.is_some() { BY_SORT } else { BY_INDEX };
+    push_conditions(query, filter, by);
+    push_order(query, by, filter);
 }
 
-/// The conditions of a filter, but for statuses, search and page.
-fn push_conditions(query: &mut QueryBuilder<Sqlite>, filter: &Filter) {
+/// The end of a list.
+fn push_order(query: &mut QueryBuilder<Sqlite>, [placed_at, id]: [&str; 2], filter: &Filter) {
+    query.push(format_args!(" ORDER BY {placed_at} DESC, {id} DESC LIMIT +"));
+    query.push_bind(filter.limit.min(LIST_MAX));
+}
+
+/// Where a page begins: behind the one before and behind `placed_to`, whichever is older. It is one
+/// condition, so that no page reads what the pages before it had.
+fn behind(filter: &Filter) -> Option<(Timestamp, String)> {
+    let to = filter.placed_to.map(|to| (to, String::new()));
+    filter.after.clone().into_iter().chain(to).min()
+}
+
+/// The conditions of a filter, but for statuses and search.
+fn push_conditions(query: &mut QueryBuilder<Sqlite>, filter: &Filter, [placed_at, id]: [&str; 2]) {
     let texts = [
         (" AND id = ", &filter.id),
         (" AND payment_status = ", &filter.payment_status),
@@ -306,15 +321,15 @@ fn push_conditions(query: &mut QueryBuilder<Sqlite>, filter: &Filter) {
             query.push(condition).push_bind(value.clone());
         }
     }
-    let numbers = [
-        (" AND number = ", filter.number),
-        (" AND placed_at >= ", filter.placed_from.map(Timestamp::millis)),
-        (" AND placed_at < ", filter.placed_to.map(Timestamp::millis)),
-    ];
-    for (condition, value) in numbers {
-        if let Some(value) = value {
-            query.push(condition).push_bind(value);
-        }
+    if let Some(number) = filter.number {
+        query.push(" AND number = ").push_bind(number);
+    }
+    if let Some(from) = filter.placed_from {
+        query.push(format_args!(" AND {placed_at} >= ")).push_bind(from.millis());
+    }
+    if let Some((at, last)) = behind(filter) {
+        query.push(format_args!(" AND ({placed_at}, {id}) < (")).push_bind(at.millis());
+        query.push(", ").push_bind(last).push(")");
     }
     if filter.stuck {
         query.push(" AND saga_step IS NOT NULL AND stuck_reason IS NOT NULL");
@@ -377,4 +392,82 @@ fn row(found: &SqliteRow) -> Result<Row, sqlx::Error> {
         updated_at: Timestamp::from_millis(found.try_get(18)?),
         version: found.try_get(19)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::AssertSqlSafe;
+
+    use super::*;
+    use crate::store::Options;
+
+    /// How SQLite carries out a query: its steps that read rows, and whether it sorts in the end.
+    async fn plan(store: &Store, query: QueryBuilder<Sqlite>) -> Vec<String> {
+        let text = format!("EXPLAIN QUERY PLAN {}", query.sql().as_str());
+        let steps = sqlx::query(AssertSqlSafe(text)).fetch_all(store.readers()).await.unwrap();
+        steps.iter().map(|step| step.get::<String, _>(3)).collect()
+    }
+
+    #[tokio::test]
+    async fn every_list_reads_an_index_in_its_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), &Options::default()).await.unwrap();
+        let text = |text: &str| Some(text.to_owned());
+        let (status, two) = (vec!["pending".to_owned()], ["a", "b"].map(str::to_owned).to_vec());
+        let after = Some((Timestamp::from_millis(1), "ord_1".to_owned()));
+        let moment = Some(Timestamp::from_millis(0));
+        let first = Filter { limit: 2, ..Filter::default() };
+        for all in [first.clone(), Filter { after, ..first }] {
+            for (filter, index) in [
+                (all.clone(), "order_by_time"),
+                (Filter { payment_status: text("p"), ..all.clone() }, "order_by_time"),
+                (Filter { fulfillment_status: text("f"), ..all.clone() }, "order_by_time"),
+                (Filter { placed_from: moment, ..all.clone() }, "order_by_time"),
+                (Filter { placed_to: moment, ..all.clone() }, "order_by_time"),
+                (Filter { status: status.clone(), ..all.clone() }, "order_by_status"),
+                (Filter { status: two.clone(), ..all.clone() }, "order_by_status"),
+                (
+                    Filter { status: two.clone(), placed_from: moment, ..all.clone() },
+                    "order_by_status",
+                ),
+                (Filter { email: text("e"), ..all.clone() }, "order_by_email"),
+                (Filter { email: text("e"), status: two.clone(), ..all.clone() }, "order_by_email"),
+                (Filter { reference: text("r"), ..all.clone() }, "order_by_reference"),
+                (
+                    Filter { reference: text("r"), status: status.clone(), ..all.clone() },
+                    "order_by_reference",
+                ),
+                (Filter { stuck: true, ..all.clone() }, "order_unfinished"),
+                (Filter { unfinished: true, ..all.clone() }, "order_unfinished"),
+                (Filter { id: text("i"), ..all.clone() }, "sqlite_autoindex_order_row_1"),
+            ] {
+                let steps = plan(&store, select(&filter)).await;
+                let reads: Vec<_> =
+                    steps.iter().filter(|step| step.contains(" order_row")).collect();
+                assert_eq!(reads.len(), filter.status.len().max(1), "{filter:?}: {steps:?}");
+                let right = |step: &&String| step.contains(&format!("INDEX {index}"));
+                assert!(reads.iter().all(right), "{filter:?}: {steps:?}");
+                let sorts = |step: &String| step.contains("TEMP B-TREE");
+                assert!(!steps.iter().any(sorts) || filter.status.len() > 1, "{steps:?}");
+            }
+            let number = plan(&store, select(&Filter { number: Some(1), ..all.clone() })).await;
+            assert!(number[0].contains("INDEX order_by_number"), "{number:?}");
+            let found = |narrow| Find::Email { from: "a".into(), to: "b".into(), narrow };
+            for (find, index) in [
+                (Find::Is("id", "i".into()), "sqlite_autoindex_order_row_1"),
+                (Find::Is("reference", "r".into()), "order_by_reference"),
+                (Find::Number(1), "order_by_number"),
+                (found(true), "order_by_email"),
+                (found(false), "order_by_time"),
+            ] {
+                let filter = Filter { placed_from: moment, ..all.clone() };
+                for filter in [all.clone(), filter] {
+                    let steps = plan(&store, select_found(&filter, std::slice::from_ref(&find)));
+                    let steps = steps.await;
+                    let right = |step: &String| step.contains(&format!("INDEX {index}"));
+                    assert!(steps.iter().any(right), "{steps:?}");
+                }
+            }
+        }
+    }
 }

@@ -61,7 +61,9 @@ impl Rows<'_> {
                 }
             }
             match page.last() {
-                Some(last) if page.len() == LIST_MAX as usize => after = Some(last.id.clone()),
+                Some(last) if page.len() == LIST_MAX as usize => {
+                    after = Some((last.placed_at, last.id.clone()))
+                }
                 _ => break,
             }
         }

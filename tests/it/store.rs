@@ -173,10 +173,11 @@ async fn orders(store: &Store) {
     let text = |text: &str| Some(text.to_owned());
     let statuses = vec!["stuck".to_owned(), "confirmed".to_owned()];
     let two = statuses.clone();
-    let page = order::Filter { after: text("ord_0005"), limit: 2, ..all.clone() };
+    let page =
+        order::Filter { after: Some((at(5_000), "ord_0005".to_owned())), limit: 2, ..all.clone() };
     for (filter, expected) in [
         (all.clone(), &[6, 5, 4, 3, 2, 1][..]),
-        (page, &[4, 3]),
+        (page.clone(), &[4, 3]),
         (order::Filter { status: statuses, ..all.clone() }, &[4, 2]),
         (order::Filter { payment_status: text("captured"), ..all.clone() }, &[5]),
         (order::Filter { fulfillment_status: text("fulfilled"), ..all.clone() }, &[6]),
@@ -192,7 +193,7 @@ async fn orders(store: &Store) {
         (order::Filter { search: text("buyer%"), ..all.clone() }, &[]),
         (order::Filter { search: text("buyer"), limit: 2, ..all.clone() }, &[6, 5]),
         (
-            order::Filter { search: text("buyer"), after: text("ord_0005"), ..all.clone() },
+            order::Filter { search: text("buyer"), after: page.after.clone(), ..all.clone() },
             &[4, 3, 2, 1],
         ),
         (order::Filter { search: text("buyer"), unfinished: true, ..all.clone() }, &[3, 2]),
@@ -233,10 +234,77 @@ async fn a_search_finds_the_newest_of_very_many() {
         let mut filter = order::Filter { search, limit: 2, ..Default::default() };
         for _ in 0..2 {
             let page = store.orders(&filter).await.unwrap();
-            filter.after = page.last().map(|row| row.id.clone());
+            filter.after = page.last().map(|row| (row.placed_at, row.id.clone()));
             found.extend(page.iter().map(|row| row.total / 100));
         }
         assert_eq!(found, ids, "{words}");
+    }
+}
+
+/// Orders whose ids are in another order than the times at which they were placed, three of a time.
+#[tokio::test]
+async fn orders_are_listed_newest_placed_first_whatever_their_ids() {
+    let (store, _dir) = fresh().await;
+    let mut rows: Vec<order::Row> = (0..60)
+        .map(|n| {
+            let status = ["pending", "confirmed", "stuck"][usize::try_from(n / 4 % 3).unwrap()];
+            order::Row {
+                placed_at: at(n * 37 % 60 / 3),
+                number: Some(n / 30),
+                reference: (n % 4 < 2).then(|| "PO".to_owned()),
+                saga_step: (n % 5 < 3).then(|| "capture".to_owned()),
+                stuck_reason: (n % 5 < 2).then(|| "declined".to_owned()),
+                ..order_row(n, status)
+            }
+        })
+        .collect();
+    let step = Step { orders: &rows, ..Step::default() };
+    assert!(store.commit_projection("orders", 0, 10, step).await.unwrap());
+    rows.sort_by(|one, other| (other.placed_at, &other.id).cmp(&(one.placed_at, &one.id)));
+
+    type Takes = fn(&order::Row) -> bool;
+    let all = order::Filter { limit: 4, ..Default::default() };
+    let text = |text: &str| Some(text.to_owned());
+    let status = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
+    let cases: [(order::Filter, Takes); 13] = [
+        (all.clone(), |_| true),
+        (order::Filter { status: status(&["stuck"]), ..all.clone() }, |row| row.status == "stuck"),
+        (order::Filter { status: status(&["stuck", "confirmed"]), ..all.clone() }, |row| {
+            row.status != "pending"
+        }),
+        (order::Filter { payment_status: text("authorized"), ..all.clone() }, |_| true),
+        (order::Filter { fulfillment_status: text("unfulfilled"), ..all.clone() }, |_| true),
+        (
+            order::Filter {
+                email: text("buyer1@example.com"),
+                status: status(&["stuck", "pending"]),
+                ..all.clone()
+            },
+            |row| row.email == "buyer1@example.com" && row.status != "confirmed",
+        ),
+        (order::Filter { number: Some(1), ..all.clone() }, |row| row.number == Some(1)),
+        (order::Filter { reference: text("PO"), ..all.clone() }, |row| row.reference.is_some()),
+        (
+            order::Filter { placed_from: Some(at(3)), placed_to: Some(at(15)), ..all.clone() },
+            |row| (at(3)..at(15)).contains(&row.placed_at),
+        ),
+        (order::Filter { stuck: true, ..all.clone() }, |row| row.stuck_reason.is_some()),
+        (order::Filter { unfinished: true, ..all.clone() }, |row| row.saga_step.is_some()),
+        (order::Filter { search: text("buyer"), placed_to: Some(at(9)), ..all.clone() }, |row| {
+            row.placed_at < at(9)
+        }),
+        (order::Filter { search: text("PO"), ..all.clone() }, |row| row.reference.is_some()),
+    ];
+    for (mut filter, takes) in cases {
+        let expected: Vec<&order::Row> = rows.iter().filter(|row| takes(row)).collect();
+        assert!(expected.len() > 8, "{filter:?}");
+        let mut found = Vec::new();
+        for _ in 0..=expected.len() / 4 {
+            let page = store.orders(&filter).await.unwrap();
+            filter.after = page.last().map(|row| (row.placed_at, row.id.clone())).or(filter.after);
+            found.extend(page);
+        }
+        assert_eq!(found.iter().collect::<Vec<_>>(), expected, "{filter:?}");
     }
 }
 
