@@ -20,7 +20,6 @@ use actix_web::web;
 use bytestring::ByteString;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use super::Place;
 use super::filter::{self, Asked, Wrong};
 use super::message::{ClientMessage, Refused, ServerMessage, Subscribe};
 use super::outbox::Farewell;
@@ -80,8 +79,6 @@ pub struct Opened {
     pub frames: mpsc::Sender<ByteString>,
     /// How it is told to go.
     pub farewell: oneshot::Sender<Farewell>,
-    /// Its place among all sockets.
-    pub place: Place,
 }
 
 impl Message for Told {
@@ -96,7 +93,6 @@ pub(super) struct Socket {
     pub(super) subscriptions: Vec<Subscription>,
     /// Which of them is served first.
     pub(super) turn: usize,
-    _place: Place,
 }
 
 impl Socket {
@@ -430,11 +426,10 @@ impl Handler<Told> for Hub {
     fn handle(&mut self, told: Told, ctx: &mut Context<Self>) {
         match told {
             Told::Open(opened) => {
-                let Opened { socket, principal, frames, farewell, place } = *opened;
+                let Opened { socket, principal, frames, farewell } = *opened;
                 self.shared.metrics.live.sockets.inc();
                 let subscriptions = Vec::new();
-                let opened =
-                    Socket { principal, frames, farewell, subscriptions, turn: 0, _place: place };
+                let opened = Socket { principal, frames, farewell, subscriptions, turn: 0 };
                 self.sockets.insert(socket, opened);
                 if self.shared.live.stop.is_cancelled() {
                     self.end(socket, Farewell::Stopping);
