@@ -165,7 +165,15 @@ impl Hub {
                 let rest = changed.iter().skip(rest).map(AsRef::as_ref);
                 let upto = self.show(one, (pos, true), rest, made, give);
                 let over = changed.last().is_none_or(|last| last.pos <= upto);
-                one.at = if over { At::Here(upto) } else { At::Past(upto, changed) };
+                one.at = if over {
+                    At::Here(upto)
+                } else if upto == pos {
+                    // One stretch of the journal is more than a frame.
+                    let reason = if one.returning { Reason::TooOld } else { Reason::Slow };
+                    At::Wanting(Some((reason, (head - pos).max(0))))
+                } else {
+                    At::Past(upto, changed)
+                };
                 true
             }
             At::Here(pos) => {
