@@ -24,7 +24,7 @@ use super::filter::{self, Asked, Wrong};
 use super::message::{ClientMessage, Refused, ServerMessage, Subscribe};
 use super::outbox::Farewell;
 use super::ring::Ring;
-use super::snapshot::{self, Past, Taken};
+use super::snapshot::{self, Past, Stretches, Taken};
 use super::subscription::Subscription;
 use crate::actors::changes::Changed;
 use crate::http::access::{Principal, still_good};
@@ -116,6 +116,7 @@ pub struct Hub {
     pub(super) budget: Budget,
     pub(super) taken: HashMap<Asked, Option<Rc<Taken>>>,
     pub(super) past: HashMap<i64, Option<Past>>,
+    stretches: Stretches,
     pub(super) looks: u64,
 }
 
@@ -174,6 +175,7 @@ impl Hub {
             budget,
             taken: HashMap::new(),
             past: HashMap::new(),
+            stretches: Stretches::default(),
             looks: 0,
         }
     }
@@ -365,17 +367,22 @@ impl Hub {
         }));
     }
 
-    /// Reads what came behind a position from the journal, unless that is under way.
-    pub(super) fn read_back(&mut self, from: i64, ctx: &mut Context<Self>) {
+    /// Reads what came behind a position from the journal, unless that is under way; whether
+    /// there is room for it.
+    pub(super) fn read_back(&mut self, from: i64, ctx: &mut Context<Self>) -> bool {
         if self.past.contains_key(&from)
             || self.past.values().filter(|past| past.is_none()).count() >= snapshot::READS_MAX
         {
-            return;
+            return true;
+        }
+        let (shared, until) = (self.shared.clone(), self.ring.head());
+        if !self.stretches.begin(from, until, shared.options.live.resume_events_max) {
+            return false;
         }
         self.past.insert(from, None);
-        let (shared, until) = (self.shared.clone(), self.ring.head());
         let read = async move { snapshot::past(&shared, from, until).await };
         ctx.spawn(read.into_actor(self).map(move |past, hub, ctx| {
+            hub.stretches.end(from, past.as_ref().ok());
             match past {
                 Ok(past) => drop(hub.past.insert(from, Some(past))),
                 Err(error) => {
@@ -385,6 +392,7 @@ impl Hub {
             }
             hub.wake(ctx);
         }));
+        true
     }
 }
 

@@ -97,7 +97,7 @@ impl Ring {
             at = before;
         }
         let there = match self.changed.get(at) {
-            Some(changed) => changed.after_pos == pos || changed.is_empty(),
+            Some(changed) => changed.after_pos <= pos,
             None => self.head == pos,
         };
         there.then(|| self.changed.range(at..).map(AsRef::as_ref))

@@ -304,7 +304,10 @@ impl Hub {
                 true
             }
             None => {
-                self.read_back(from, ctx);
+                if !self.read_back(from, ctx) {
+                    // Others are shown as much of the journal as may be held.
+                    one.at = At::Wanting(Some((reason, (head - from).max(0))));
+                }
                 true
             }
         }
