@@ -21,7 +21,7 @@ use bytestring::ByteString;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::filter::{self, Asked, Wrong};
-use super::message::{ClientMessage, Refused, ServerMessage, Subscribe};
+use super::message::{ClientMessage, Refused, ServerMessage, Subscribe, Topic};
 use super::outbox::Farewell;
 use super::ring::Ring;
 use super::snapshot::{self, Past, Stretches, Taken};
@@ -32,7 +32,7 @@ use crate::http::problem::Code;
 use crate::http::server::Shared;
 
 /// How often figures, the cluster, and who may still listen are looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// After how many looks principals are asked for again.
 const ASK_AGAIN: u64 = 10;
 /// After how many looks the cluster is shown again.
@@ -118,6 +118,10 @@ pub struct Hub {
     pub(super) past: HashMap<i64, Option<Past>>,
     stretches: Stretches,
     pub(super) looks: u64,
+    /// The socket that is shown figures first.
+    pub(super) figures_turn: u64,
+    /// When nodes were looked at.
+    pub(super) nodes_at: Option<Instant>,
 }
 
 /// What may still be written now.
@@ -177,6 +181,8 @@ impl Hub {
             past: HashMap::new(),
             stretches: Stretches::default(),
             looks: 0,
+            figures_turn: 0,
+            nodes_at: None,
         }
     }
 
@@ -243,13 +249,17 @@ impl Hub {
                 self.shared.metrics.live.subscriptions.dec_by(i64::try_from(gone).unwrap_or(0));
             }
             Ok(ClientMessage::Subscribe(message)) => {
-                let id = message.id.clone();
+                let (id, topic) = (message.id.clone(), message.topic);
                 if let Err(wrong) = self.subscribe(socket, message) {
                     return self.refuse(socket, Some(&id), &wrong);
                 }
                 self.listen(ctx);
-                self.look(ctx, true);
-                self.wake(ctx);
+                match topic {
+                    Topic::Stats => self.show_figures(Some(socket)),
+                    // One that comes between two looks is shown them at the next.
+                    Topic::Cluster => self.look_at_nodes(ctx, true),
+                    Topic::Orders | Topic::Sagas | Topic::Stock => self.wake(ctx),
+                }
             }
         }
     }
@@ -290,14 +300,10 @@ impl Hub {
 
     /// Shows figures and nodes, asks whether everybody may still listen, and lets the feed go
     /// when nobody is left.
-    fn look(&mut self, ctx: &mut Context<Self>, at_once: bool) {
-        self.show_figures();
-        if at_once || self.looks.is_multiple_of(CLUSTER_AGAIN) {
-            self.look_at_nodes(ctx, at_once);
-        }
-        if at_once {
-            return;
-        }
+    fn look(&mut self, ctx: &mut Context<Self>) {
+        self.budget.fill();
+        self.show_figures(None);
+        self.look_at_nodes(ctx, !self.looks.is_multiple_of(CLUSTER_AGAIN));
         self.looks += 1;
         if self.looks.is_multiple_of(ASK_AGAIN) {
             self.ask_again(ctx);
@@ -400,7 +406,7 @@ impl Actor for Hub {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(LOOK_EVERY, |hub, ctx| hub.look(ctx, false));
+        ctx.run_interval(LOOK_EVERY, |hub, ctx| hub.look(ctx));
         let stop = self.shared.live.stop.clone();
         let stopped = async move { stop.cancelled().await };
         ctx.spawn(stopped.into_actor(self).map(|(), hub, ctx| {

@@ -7,6 +7,7 @@
 //! fell behind is shown the journal, or the rows as they stand.
 
 pub mod asyncapi;
+mod figures;
 mod filter;
 mod hub;
 mod message;
