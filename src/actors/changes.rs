@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use tokio::sync::broadcast;
 
-use super::host::{decode, load};
+use super::host::{decode, load_within};
 use super::projections::{order_row, stock_rows};
 use crate::domain::entity::{EntityId, Noun, Record};
 use crate::domain::id::Sku;
@@ -230,15 +230,16 @@ impl Notes {
 /// How much [`read`] may take on.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Events.
+    /// Events of the stretch, and as many again that go before it and are folded for it.
     pub events: usize,
     /// Orders and SKUs.
     pub entities: usize,
 }
 
 /// States that are folded while a stretch of the journal is read.
-#[derive(Default)]
 struct States {
+    /// Events that may be folded still to know how something stood before.
+    left: i64,
     orders: HashMap<EntityId, Option<(Order, i64)>>,
     stock: HashMap<EntityId, Option<(Stock, i64, Timestamp)>>,
 }
@@ -257,7 +258,9 @@ pub async fn read(
     if far > bounds.events {
         return Ok(None);
     }
-    let (mut states, mut all, mut at) = (States::default(), Vec::new(), after_pos);
+    let left = i64::try_from(bounds.events).unwrap_or(i64::MAX);
+    let mut states = States { left, orders: HashMap::new(), stock: HashMap::new() };
+    let (mut all, mut at) = (Vec::new(), after_pos);
     while at < until {
         let page = journal.read_shard(shard, at, PAGE).await?;
         let Some(last) = page.iter().map(|record| record.pos).filter(|pos| *pos <= until).max()
@@ -266,7 +269,9 @@ pub async fn read(
         };
         let mut notes = Notes::default();
         for record in page.iter().filter(|record| record.pos <= last) {
-            states.fold(journal, record, &mut notes).await?;
+            if !states.fold(journal, record, &mut notes).await? {
+                return Ok(None);
+            }
         }
         if states.orders.len() + states.stock.len() > bounds.entities {
             return Ok(None);
@@ -278,16 +283,19 @@ pub async fn read(
 }
 
 impl States {
+    /// Takes an event; whether that was within bounds.
     async fn fold(
         &mut self,
         journal: &dyn Journal,
         record: &Record,
         notes: &mut Notes,
-    ) -> Result<(), ReadError> {
+    ) -> Result<bool, ReadError> {
+        let (entity, before) = (&record.entity, record.seq - 1);
         match record.entity.prefix() {
             Order::PREFIX => {
                 if !self.orders.contains_key(&record.entity) {
-                    let before = load::<Order>(journal, &record.entity, record.seq - 1).await?;
+                    let before = load_within::<Order>(journal, entity, before, &mut self.left);
+                    let Some(before) = before.await? else { return Ok(false) };
                     self.orders.insert(record.entity.clone(), before.ok());
                 }
                 let known = self.orders.get_mut(&record.entity);
@@ -301,7 +309,8 @@ impl States {
             }
             Stock::PREFIX => {
                 if !self.stock.contains_key(&record.entity) {
-                    let before = load::<Stock>(journal, &record.entity, record.seq - 1).await?;
+                    let before = load_within::<Stock>(journal, entity, before, &mut self.left);
+                    let Some(before) = before.await? else { return Ok(false) };
                     let before = before.ok().map(|(state, seq)| (state, seq, record.at));
                     self.stock.insert(record.entity.clone(), before);
                 }
@@ -316,7 +325,7 @@ impl States {
             }
             _ => {}
         }
-        Ok(())
+        Ok(true)
     }
 
     fn changed(&self, notes: Notes, between: (u16, i64, i64)) -> Changed {

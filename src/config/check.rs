@@ -121,6 +121,9 @@ fn live(config: &Config, found: &mut Faults) {
     found.range("http.live.bytes_per_sec", live.bytes_per_sec, 64 << 10..=1 << 33);
     found.range("http.live.ping_secs", live.ping_secs, 1..=3_600);
     found.range("http.live.silence_secs", live.silence_secs, 2..=3_600);
+    let path = "http.live.ping_secs";
+    let wanted = "be less than http.live.silence_secs, or silent sockets are closed unasked";
+    found.unless(live.ping_secs >= live.silence_secs, path, live.ping_secs, wanted);
     found.range("http.live.streams_max", live.streams_max, 0..=1_000_000);
     found.range("http.live.stream_secs", live.stream_secs, 1..=86_400);
 }
@@ -236,6 +239,7 @@ mod tests {
         config.shop.locations = [].into();
         config.http.body_bytes_max = 0;
         config.http.connections_max = 0;
+        config.http.live.ping_secs = 60;
         config.sandbox.url = "psp".into();
         config.sandbox.breaker.failure_rate = f32::NAN;
         config.entities.commands_max = 0;
@@ -251,6 +255,7 @@ mod tests {
         let expected = [
             "http.connections_max",
             "http.body_bytes_max",
+            "http.live.ping_secs",
             "shop.locations",
             "shop.hold_secs",
             "shop.payment_deadline_secs",

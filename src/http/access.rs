@@ -101,6 +101,15 @@ impl Principal {
         }
     }
 
+    /// Whose share of what is bounded a caller takes: all sessions of a key take from the key's.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        match self {
+            Self::Session(row) => row.api_key.as_deref().unwrap_or(&row.id),
+            _ => self.id().unwrap_or(""),
+        }
+    }
+
     /// Who calls, as the journal names them.
     #[must_use]
     pub fn by(&self) -> String {

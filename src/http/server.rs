@@ -263,9 +263,6 @@ async fn observe(
     };
     let operation = response.request().extensions().get::<Operation>().map_or("none", |op| op.0);
     let status = response.status();
-    if status != StatusCode::SWITCHING_PROTOCOLS {
-        drop(live::wire::take(response.request()));
-    }
     if let Some(shared) = &shared {
         shared.metrics.end(operation, status, took);
         shared.live.request(operation, status, took);

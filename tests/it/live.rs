@@ -544,3 +544,68 @@ async fn a_buyer_sees_its_own_order_to_the_end() {
     let again = watch(&order["token"]).header("last-event-id", seen).send().await.unwrap();
     assert_eq!(again.status(), 204);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_takes_the_places_of_others() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 9).await;
+    let mut orders = Vec::new();
+    for key in ["key-1", "key-2"] {
+        let cart = site.cart(&[("LAMP", 1)]).await;
+        orders.push(site.checkout(&cart, key, "tok_ok", 30).await.expect(201));
+    }
+    let watch = async |order: &Value| {
+        let (id, token) = (order["id"].as_str().unwrap(), order["token"].as_str().unwrap());
+        let path = format!("/v1/store/orders/{id}/live?token={token}");
+        site.request(Method::GET, &path).send().await.unwrap()
+    };
+    let mut streams = Vec::new();
+    for _ in 0..8 {
+        streams.push(watch(&orders[0]).await);
+    }
+    assert!(streams.iter().all(|stream| stream.status() == 200));
+    let refused = watch(&orders[0]).await;
+    assert_eq!(refused.status(), 429);
+    assert_eq!(refused.json::<Value>().await.unwrap()["code"], "too_many_requests");
+    assert_eq!(watch(&orders[1]).await.status(), 200);
+    // A place that is left is free again.
+    streams.pop();
+    let again = async {
+        while watch(&orders[0]).await.status() != 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, again).await.expect("a place stayed taken");
+}
+
+/// Buys until a token is old, comes back with it, and is led to a snapshot.
+async fn is_resynced(site: &Site, before: usize) {
+    site.sell("LAMP", 1_000, 1_000).await;
+    buy(site, before).await;
+    let subscribe = |from: Option<&Value>| json!({"type": "subscribe", "id": "s", "topic": "stock", "from": from});
+    let mut client = Client::open(site).await;
+    client.say(subscribe(None)).await;
+    let snapshot = client.next().await;
+    buy(site, 1).await;
+    let mut again = Client::open(site).await;
+    again.say(subscribe(Some(&snapshot["token"]))).await;
+    let resync = again.next().await;
+    assert_eq!((&resync["type"], &resync["reason"]), (&json!("resync"), &json!("too_old")));
+    assert_eq!(again.next().await["type"], "snapshot");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stretch_of_the_journal_that_fits_no_frame_leads_to_a_snapshot() {
+    let small = |config: &mut kontor::config::Config| {
+        (config.http.live.ring_changes, config.http.live.frame_bytes_max) = (1, 1);
+    };
+    is_resynced(&Site::with(small).await, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_back_has_no_long_history_folded() {
+    let short = |config: &mut kontor::config::Config| {
+        (config.http.live.ring_changes, config.http.live.resume_events_max) = (1, 60);
+    };
+    is_resynced(&Site::with(short).await, 40).await;
+}

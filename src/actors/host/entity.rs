@@ -24,7 +24,7 @@ use crate::domain::entity::{Cause, EntityId, Event, Noun};
 use crate::domain::time::{Span, Timestamp};
 use crate::store::journal::{AppendError, TimerChange};
 
-pub use history::{decode, load};
+pub use history::{decode, load, load_within};
 
 /// How long an idempotency key is remembered.
 const KEY_MEMORY: Span = Span::from_secs(24 * 3600);

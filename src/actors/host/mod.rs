@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
-pub use entity::{decode, load};
+pub use entity::{decode, load, load_within};
 pub use message::View;
 pub use quarantine::{Quarantined, Released};
 

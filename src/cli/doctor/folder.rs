@@ -107,7 +107,7 @@ fn open_files() -> Option<Finding> {
     Some(match limit {
         Some(limit) if limit < FILES_MIN => Finding::warn(
             "files",
-            format!("this shell allows {limit} open files: one a connection"),
+            format!("this shell allows {limit} open files: two a connection"),
             "raise it for the server: ulimit -n 65536, or LimitNOFILE= in its systemd unit",
         ),
         Some(limit) => Finding::ok("files", format!("{limit} open files are allowed")),

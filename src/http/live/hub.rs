@@ -20,12 +20,11 @@ use actix_web::web;
 use bytestring::ByteString;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use super::Place;
 use super::filter::{self, Asked, Wrong};
-use super::message::{ClientMessage, Refused, ServerMessage, Subscribe};
+use super::message::{ClientMessage, Refused, ServerMessage, Subscribe, Topic};
 use super::outbox::Farewell;
 use super::ring::Ring;
-use super::snapshot::{self, Past, Taken};
+use super::snapshot::{self, Past, Stretches, Taken};
 use super::subscription::Subscription;
 use crate::actors::changes::Changed;
 use crate::http::access::{Principal, still_good};
@@ -33,7 +32,7 @@ use crate::http::problem::Code;
 use crate::http::server::Shared;
 
 /// How often figures, the cluster, and who may still listen are looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// After how many looks principals are asked for again.
 const ASK_AGAIN: u64 = 10;
 /// After how many looks the cluster is shown again.
@@ -80,8 +79,6 @@ pub struct Opened {
     pub frames: mpsc::Sender<ByteString>,
     /// How it is told to go.
     pub farewell: oneshot::Sender<Farewell>,
-    /// Its place among all sockets.
-    pub place: Place,
 }
 
 impl Message for Told {
@@ -96,7 +93,6 @@ pub(super) struct Socket {
     pub(super) subscriptions: Vec<Subscription>,
     /// Which of them is served first.
     pub(super) turn: usize,
-    _place: Place,
 }
 
 impl Socket {
@@ -120,7 +116,12 @@ pub struct Hub {
     pub(super) budget: Budget,
     pub(super) taken: HashMap<Asked, Option<Rc<Taken>>>,
     pub(super) past: HashMap<i64, Option<Past>>,
+    stretches: Stretches,
     pub(super) looks: u64,
+    /// The socket that is shown figures first.
+    pub(super) figures_turn: u64,
+    /// When nodes were looked at.
+    pub(super) nodes_at: Option<Instant>,
 }
 
 /// What may still be written now.
@@ -178,7 +179,10 @@ impl Hub {
             budget,
             taken: HashMap::new(),
             past: HashMap::new(),
+            stretches: Stretches::default(),
             looks: 0,
+            figures_turn: 0,
+            nodes_at: None,
         }
     }
 
@@ -245,13 +249,17 @@ impl Hub {
                 self.shared.metrics.live.subscriptions.dec_by(i64::try_from(gone).unwrap_or(0));
             }
             Ok(ClientMessage::Subscribe(message)) => {
-                let id = message.id.clone();
+                let (id, topic) = (message.id.clone(), message.topic);
                 if let Err(wrong) = self.subscribe(socket, message) {
                     return self.refuse(socket, Some(&id), &wrong);
                 }
                 self.listen(ctx);
-                self.look(ctx, true);
-                self.wake(ctx);
+                match topic {
+                    Topic::Stats => self.show_figures(Some(socket)),
+                    // One that comes between two looks is shown them at the next.
+                    Topic::Cluster => self.look_at_nodes(ctx, true),
+                    Topic::Orders | Topic::Sagas | Topic::Stock => self.wake(ctx),
+                }
             }
         }
     }
@@ -292,14 +300,10 @@ impl Hub {
 
     /// Shows figures and nodes, asks whether everybody may still listen, and lets the feed go
     /// when nobody is left.
-    fn look(&mut self, ctx: &mut Context<Self>, at_once: bool) {
-        self.show_figures();
-        if at_once || self.looks.is_multiple_of(CLUSTER_AGAIN) {
-            self.look_at_nodes(ctx, at_once);
-        }
-        if at_once {
-            return;
-        }
+    fn look(&mut self, ctx: &mut Context<Self>) {
+        self.budget.fill();
+        self.show_figures(None);
+        self.look_at_nodes(ctx, !self.looks.is_multiple_of(CLUSTER_AGAIN));
         self.looks += 1;
         if self.looks.is_multiple_of(ASK_AGAIN) {
             self.ask_again(ctx);
@@ -369,17 +373,22 @@ impl Hub {
         }));
     }
 
-    /// Reads what came behind a position from the journal, unless that is under way.
-    pub(super) fn read_back(&mut self, from: i64, ctx: &mut Context<Self>) {
+    /// Reads what came behind a position from the journal, unless that is under way; whether
+    /// there is room for it.
+    pub(super) fn read_back(&mut self, from: i64, ctx: &mut Context<Self>) -> bool {
         if self.past.contains_key(&from)
             || self.past.values().filter(|past| past.is_none()).count() >= snapshot::READS_MAX
         {
-            return;
+            return true;
+        }
+        let (shared, until) = (self.shared.clone(), self.ring.head());
+        if !self.stretches.begin(from, until, shared.options.live.resume_events_max) {
+            return false;
         }
         self.past.insert(from, None);
-        let (shared, until) = (self.shared.clone(), self.ring.head());
         let read = async move { snapshot::past(&shared, from, until).await };
         ctx.spawn(read.into_actor(self).map(move |past, hub, ctx| {
+            hub.stretches.end(from, past.as_ref().ok());
             match past {
                 Ok(past) => drop(hub.past.insert(from, Some(past))),
                 Err(error) => {
@@ -389,6 +398,7 @@ impl Hub {
             }
             hub.wake(ctx);
         }));
+        true
     }
 }
 
@@ -396,7 +406,7 @@ impl Actor for Hub {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(LOOK_EVERY, |hub, ctx| hub.look(ctx, false));
+        ctx.run_interval(LOOK_EVERY, |hub, ctx| hub.look(ctx));
         let stop = self.shared.live.stop.clone();
         let stopped = async move { stop.cancelled().await };
         ctx.spawn(stopped.into_actor(self).map(|(), hub, ctx| {
@@ -430,11 +440,10 @@ impl Handler<Told> for Hub {
     fn handle(&mut self, told: Told, ctx: &mut Context<Self>) {
         match told {
             Told::Open(opened) => {
-                let Opened { socket, principal, frames, farewell, place } = *opened;
+                let Opened { socket, principal, frames, farewell } = *opened;
                 self.shared.metrics.live.sockets.inc();
                 let subscriptions = Vec::new();
-                let opened =
-                    Socket { principal, frames, farewell, subscriptions, turn: 0, _place: place };
+                let opened = Socket { principal, frames, farewell, subscriptions, turn: 0 };
                 self.sockets.insert(socket, opened);
                 if self.shared.live.stop.is_cancelled() {
                     self.end(socket, Farewell::Stopping);

@@ -7,10 +7,12 @@
 //! fell behind is shown the journal, or the rows as they stand.
 
 pub mod asyncapi;
+mod figures;
 mod filter;
 mod hub;
 mod message;
 mod outbox;
+mod places;
 mod ring;
 mod snapshot;
 pub mod socket;
@@ -21,8 +23,6 @@ pub mod ticket;
 mod token;
 pub mod wire;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 pub use self::hub::Slot;
+use self::places::Places;
 pub use self::stats::sample;
 use self::stats::{Counts, Samples};
 use self::ticket::Tickets;
@@ -114,8 +115,8 @@ impl Live {
         Self {
             stop: CancellationToken::new(),
             tickets: Tickets::default(),
-            sockets: Places::new(options.sockets_max),
-            streams: Places::new(options.streams_max),
+            sockets: Places::new(options.sockets_max, socket::each_max(options.sockets_max)),
+            streams: Places::new(options.streams_max, sse::ORDER_MAX),
             counts: Counts::default(),
             samples: Samples::default(),
         }
@@ -124,41 +125,5 @@ impl Live {
     /// Counts an answered request.
     pub fn request(&self, operation: &str, status: StatusCode, took: Duration) {
         self.counts.request(operation, status, took);
-    }
-}
-
-/// A bounded number of places.
-#[derive(Debug)]
-pub struct Places {
-    taken: Arc<AtomicUsize>,
-    max: usize,
-}
-
-/// A place, until it is dropped.
-#[derive(Debug)]
-pub struct Place(Arc<AtomicUsize>);
-
-impl Places {
-    fn new(max: usize) -> Self {
-        Self { taken: Arc::default(), max }
-    }
-
-    /// Takes a place, if there is one.
-    #[must_use]
-    pub fn take(&self) -> Option<Place> {
-        let place = Place(Arc::clone(&self.taken));
-        (place.0.fetch_add(1, Ordering::Relaxed) < self.max).then_some(place)
-    }
-
-    /// How many are taken.
-    #[must_use]
-    pub fn taken(&self) -> usize {
-        self.taken.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

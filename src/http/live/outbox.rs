@@ -21,9 +21,9 @@ use super::wire;
 /// Frames that may wait for a socket. The hub adds some only when none waits.
 pub const WAITING_MAX: usize = 40;
 /// How long a socket may take to go once it was told to.
-const GOING: Duration = Duration::from_secs(2);
+pub const GOING: Duration = Duration::from_secs(2);
 /// How long a socket may take to go when the server stops.
-const GOING_AT_STOP: Duration = Duration::from_millis(500);
+pub const GOING_AT_STOP: Duration = Duration::from_millis(500);
 
 /// Why a socket is closed by us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +112,7 @@ impl Gate {
     }
 
     /// Waits until the connection is gone.
-    async fn gone(&self) {
+    pub async fn gone(&self) {
         loop {
             let changed = self.changed.notified();
             if self.gone.get() {
@@ -130,7 +130,7 @@ pub struct Writer {
     /// What its connection has taken.
     pub gate: Rc<Gate>,
     /// A hold on the connection.
-    pub wire: Option<TcpStream>,
+    pub wire: Option<Rc<TcpStream>>,
     /// Frames that wait.
     pub frames: mpsc::Receiver<ByteString>,
     /// Pings of the client that are to be answered.
@@ -201,7 +201,7 @@ impl Writer {
         };
         let _late = timeout_at(until, close).await;
         if timeout_at(until, self.gate.gone()).await.is_err() {
-            wire::cut(self.wire.as_ref());
+            wire::cut(self.wire.as_deref());
         }
     }
 }

@@ -65,6 +65,16 @@ impl Ring {
             }
         }
         self.head = changed.pos;
+        if changed.is_empty()
+            && let Some(last) = self.changed.back_mut()
+            && last.is_empty()
+        {
+            // Steps in which nothing is told are one, however many there are.
+            let (shard, after_pos, pos) = (last.shard, last.after_pos, changed.pos);
+            let (orders, stock) = (Vec::new(), Vec::new());
+            *last = Arc::new(Changed { shard, after_pos, pos, orders, stock });
+            return;
+        }
         self.held += changed.len();
         self.changed.push_back(changed);
         while self.held > self.held_max
@@ -77,9 +87,17 @@ impl Ring {
     /// What came behind `pos`; `None` if that is not all here.
     #[must_use]
     pub fn since(&self, pos: i64) -> Option<impl Iterator<Item = &Changed>> {
-        let at = self.changed.partition_point(|changed| changed.after_pos < pos);
+        let mut at = self.changed.partition_point(|changed| changed.after_pos < pos);
+        // It may lie within steps in which nothing was told.
+        if let Some(before) = at.checked_sub(1)
+            && let Some(changed) = self.changed.get(before)
+            && changed.is_empty()
+            && pos < changed.pos
+        {
+            at = before;
+        }
         let there = match self.changed.get(at) {
-            Some(changed) => changed.after_pos == pos,
+            Some(changed) => changed.after_pos <= pos,
             None => self.head == pos,
         };
         there.then(|| self.changed.range(at..).map(AsRef::as_ref))
@@ -233,4 +251,43 @@ fn level(after: i64, change: &StockChange) -> ChangeShape<'_> {
         version: change.version,
         rows: change.rows.iter().cloned().map(level_row).collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn empty(after_pos: i64) -> Arc<Changed> {
+        let (orders, stock) = (Vec::new(), Vec::new());
+        Arc::new(Changed { shard: 0, after_pos, pos: after_pos + 1, orders, stock })
+    }
+
+    fn full(after_pos: i64) -> Arc<Changed> {
+        let sku = "LAMP".parse().unwrap();
+        let stock = vec![StockChange { sku, after: 0, version: 1, rows: Vec::new() }];
+        let orders = Vec::new();
+        Arc::new(Changed { shard: 0, after_pos, pos: after_pos + 1, orders, stock })
+    }
+
+    fn since(ring: &Ring, pos: i64) -> Option<Vec<i64>> {
+        ring.since(pos).map(|rest| rest.map(|changed| changed.pos).collect())
+    }
+
+    #[test]
+    fn steps_in_which_nothing_is_told_take_no_room_and_leave_no_gap() {
+        let mut ring = Ring::new(0, 10);
+        ring.push(full(0));
+        for at in 1..1_000 {
+            ring.push(empty(at));
+        }
+        ring.push(full(1_000));
+        assert_eq!(ring.changed.len(), 3);
+        assert_eq!(since(&ring, 0), Some(vec![1, 1_000, 1_001]));
+        for within in [1, 500, 999] {
+            assert_eq!(since(&ring, within), Some(vec![1_000, 1_001]), "{within}");
+        }
+        assert_eq!(since(&ring, 1_000), Some(vec![1_001]));
+        assert_eq!(since(&ring, 1_001), Some(Vec::new()));
+        assert_eq!((since(&ring, -1), since(&ring, 1_002)), (None, None));
+    }
 }

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::hub::{self, Hub, Opened, Slot, Told};
 use super::message::{ClientMessage, Hello, ServerMessage};
 use super::outbox::{self, Farewell, WAITING_MAX, Writer};
+use super::places::Full;
 use super::wire;
 use crate::http::access::{self, Principal};
 use crate::http::error::Error;
@@ -24,6 +25,12 @@ use crate::http::session::origin_is_host;
 const PROTOCOL: &str = "kontor.live.v1";
 /// What a subprotocol begins with that is a key.
 const BEARER: &str = "bearer.";
+
+/// How many sockets one principal may have of so many: a quarter, but 16 at least.
+#[must_use]
+pub const fn each_max(sockets_max: usize) -> usize {
+    if sockets_max / 4 > 16 { sockets_max / 4 } else { 16 }
+}
 
 /// Who opens a socket: by ticket, by a key among the subprotocols, or as with any other request.
 ///
@@ -77,12 +84,15 @@ pub async fn open_live(
     slot: web::Data<Slot>,
 ) -> Result<HttpResponse, Error> {
     let principal = request.extensions().get::<Principal>().cloned().unwrap_or_default();
-    let wire = wire::take(&request);
+    let wire = wire::of(&request);
     if shared.live.stop.is_cancelled() {
         return Err(Error::new(Code::ShuttingDown, "this server is stopping"));
     }
-    let full = || Error::new(Code::TooManyRequests, "there are too many live sockets");
-    let place = shared.live.sockets.take().ok_or_else(full)?;
+    let full = |full| match full {
+        Full::All => Error::new(Code::TooManyRequests, "there are too many live sockets"),
+        Full::Owner => Error::new(Code::TooManyRequests, "you have too many live sockets"),
+    };
+    let place = shared.live.sockets.take(principal.owner()).map_err(full)?;
     let offered = actix_ws::handle_with_protocols(&request, payload, &[PROTOCOL]);
     let (response, session, stream) = offered.map_err(|_| {
         Error::new(Code::BadRequest, "this is a WebSocket: it takes Upgrade: websocket")
@@ -115,9 +125,11 @@ pub async fn open_live(
     let _room = frames.try_send(ServerMessage::Hello(hello).frame());
     let hub = slot.hub(&shared);
     let socket = hub::next_id();
-    hub.do_send(Told::Open(Box::new(Opened { socket, principal, frames, farewell, place })));
+    hub.do_send(Told::Open(Box::new(Opened { socket, principal, frames, farewell })));
     actix_web::rt::spawn(async move {
         writer.run().await;
+        // The connection is gone, or cut.
+        drop(place);
         hub.do_send(Told::Gone(socket));
     });
     let most = options.message_bytes_max;

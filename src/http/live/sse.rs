@@ -2,14 +2,19 @@
 //! events, until it can change no more.
 
 use std::convert::Infallible;
+use std::net::TcpStream;
+use std::rc::Rc;
 use std::time::Duration;
 
 use actix_web::http::header;
 use actix_web::web::{self, Bytes};
 use actix_web::{HttpRequest, HttpResponse};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 
-use super::Place;
+use super::outbox::{self, GOING, GOING_AT_STOP, Gate};
+use super::places::{Full, Place};
+use super::wire;
 use crate::actors::host::View;
 use crate::domain::entity::Noun as _;
 use crate::domain::id::OrderId;
@@ -23,6 +28,8 @@ use crate::http::server::Shared;
 
 /// How long a stream is silent at most.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// The most streams of one order.
+pub const ORDER_MAX: usize = 8;
 /// How far apart states are at least: what lies between is left out.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -32,7 +39,8 @@ const PAUSE: Duration = Duration::from_millis(100);
         ("token" = Option<String>, Query, description = "The order's token, if it is not in Authorization"),
         ("Last-Event-ID" = Option<i64>, Header, description = "The version that was seen last")),
     responses((status = 200, description = "Events `order`, each with the order as its data and its version as its id", content_type = "text/event-stream", body = String),
-        (status = 204, description = "The version that was seen is the last one")))]
+        (status = 204, description = "The version that was seen is the last one"),
+        (status = 429, description = "The order has 8 streams, or the server as many as it may have")))]
 pub async fn watch_my_order(
     call: Call,
     path: web::Path<String>,
@@ -47,21 +55,49 @@ pub async fn watch_my_order(
     if seen && over(&state) {
         return Ok(HttpResponse::NoContent().finish());
     }
-    let full = || Error::new(Code::TooManyRequests, "there are too many streams");
-    let place = shared.live.streams.take().ok_or_else(full)?;
+    let full = |full| match full {
+        Full::All => Error::new(Code::TooManyRequests, "there are too many streams"),
+        Full::Owner => Error::new(Code::TooManyRequests, "this order has too many streams"),
+    };
+    let place = shared.live.streams.take(&path).map_err(full)?;
     shared.metrics.live.streams.inc();
     let first = if seen { Bytes::from_static(b": up to date\n\n") } else { event(&shape, version) };
     let until = Instant::now() + Duration::from_secs(shared.options.live.stream_secs);
+    let stop = shared.live.stop.clone();
     let watch = Watch { shared, order, state, next: Some(first), until, _place: place };
     let events = futures_util::stream::unfold(watch, |mut watch| async move {
         let event = watch.next().await?;
         Some((Ok::<_, Infallible>(event), watch))
     });
-    Ok(HttpResponse::Ok()
+    let response = HttpResponse::Ok()
         .content_type("text/event-stream")
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .insert_header(("x-accel-buffering", "no"))
-        .streaming(events))
+        .streaming(events);
+    let wire = wire::of(&request);
+    Ok(response.map_body(|_, body| {
+        let (body, gate) = outbox::watch(body);
+        actix_web::rt::spawn(see_off(gate, wire, until, stop));
+        body
+    }))
+}
+
+/// Cuts a stream that is not over when it should be: nothing is asked of the body of one that
+/// does not read, so that it cannot see to its end by itself.
+async fn see_off(
+    gate: Rc<Gate>,
+    wire: Option<Rc<TcpStream>>,
+    until: Instant,
+    stop: CancellationToken,
+) {
+    let going = tokio::select! {
+        () = gate.gone() => return,
+        () = tokio::time::sleep_until(until) => GOING,
+        () = stop.cancelled() => GOING_AT_STOP,
+    };
+    if timeout(going, gate.gone()).await.is_err() {
+        wire::cut(wire.as_deref());
+    }
 }
 
 /// Whether an order changes no more: a cancelled one, with nothing left to do.
@@ -126,5 +162,42 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.shared.metrics.live.streams.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::net::TcpListener;
+
+    use actix_web::body::BoxBody;
+
+    use super::*;
+
+    /// A stream whose body nobody asks for more; answers the client's end.
+    fn deaf(until: Instant, stop: &CancellationToken) -> (BoxBody, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let wire = Some(Rc::new(listener.accept().unwrap().0));
+        let (body, gate) = outbox::watch(BoxBody::new(()));
+        actix_web::rt::spawn(see_off(gate, wire, until, stop.clone()));
+        (body, client)
+    }
+
+    async fn is_cut(mut client: TcpStream) -> bool {
+        let read = move || client.read(&mut [0]).unwrap();
+        actix_web::rt::task::spawn_blocking(read).await.unwrap() == 0
+    }
+
+    #[actix_web::test]
+    async fn a_stream_that_does_not_read_is_cut_at_its_end_and_at_a_stop() {
+        let far = Instant::now() + Duration::from_secs(3_600);
+        let stop = CancellationToken::new();
+        let (_body, over) = deaf(Instant::now(), &stop);
+        assert!(is_cut(over).await);
+        let (_other, stopped) = deaf(far, &stop);
+        stop.cancel();
+        assert!(is_cut(stopped).await);
     }
 }

@@ -4,16 +4,15 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use actix::{ActorFutureExt as _, AsyncContext as _, Context, WrapFuture as _};
+use actix::Context;
 use bytestring::ByteString;
 
 use super::filter::Spec;
 use super::hub::{Hub, Socket};
-use super::message::{Changes, ClusterNow, Reason, Resync, ServerMessage, Snapshot, Stats, Topic};
+use super::message::{Changes, Reason, Resync, ServerMessage, Snapshot, Topic};
 use super::ring::{Rendered, render};
 use super::token::Token;
 use crate::actors::changes::Changed;
-use crate::http::ops;
 
 /// After how many events of others a client gets a newer token.
 const TOKEN_EVERY: i64 = 2_000;
@@ -24,7 +23,7 @@ const FALLS_MAX: u32 = 5;
 pub struct Subscription {
     /// What was asked for.
     pub spec: Rc<Spec>,
-    at: At,
+    pub(super) at: At,
     /// The position of its last token.
     told: i64,
     /// It has come back, and has not seen all yet: it may be further behind than others.
@@ -33,7 +32,7 @@ pub struct Subscription {
 }
 
 /// How far a subscription has come.
-enum At {
+pub(super) enum At {
     /// It waits for a snapshot.
     Wanting(Option<(Reason, i64)>),
     /// It has seen all up to here.
@@ -125,19 +124,24 @@ impl Hub {
             waits |= self.step(one, made, &mut give, ctx);
             for frame in give {
                 bytes += frame.len();
-                self.give(socket, frame);
+                // There is room, or its writer is gone.
+                let _gone = self.give(socket, frame);
             }
         }
         waits
     }
 
-    fn give(&mut self, socket: &Socket, frame: ByteString) {
+    /// Gives a socket a frame; whether there was room for it.
+    pub(super) fn give(&mut self, socket: &Socket, frame: ByteString) -> bool {
+        let bytes = frame.len();
+        if socket.frames.try_send(frame).is_err() {
+            return false;
+        }
         let metrics = &self.shared.metrics.live;
         metrics.frames.inc();
-        metrics.bytes.inc_by(u64::try_from(frame.len()).unwrap_or(0));
-        self.budget.frame(frame.len());
-        // There is room, or its writer is gone.
-        let _gone = socket.frames.try_send(frame);
+        metrics.bytes.inc_by(u64::try_from(bytes).unwrap_or(0));
+        self.budget.frame(bytes);
+        true
     }
 
     /// Leads a subscription on; whether it wants to be looked at again without being woken.
@@ -165,7 +169,15 @@ impl Hub {
                 let rest = changed.iter().skip(rest).map(AsRef::as_ref);
                 let upto = self.show(one, (pos, true), rest, made, give);
                 let over = changed.last().is_none_or(|last| last.pos <= upto);
-                one.at = if over { At::Here(upto) } else { At::Past(upto, changed) };
+                one.at = if over {
+                    At::Here(upto)
+                } else if upto == pos {
+                    // One stretch of the journal is more than a frame.
+                    let reason = if one.returning { Reason::TooOld } else { Reason::Slow };
+                    At::Wanting(Some((reason, (head - pos).max(0))))
+                } else {
+                    At::Past(upto, changed)
+                };
                 true
             }
             At::Here(pos) => {
@@ -296,63 +308,12 @@ impl Hub {
                 true
             }
             None => {
-                self.read_back(from, ctx);
+                if !self.read_back(from, ctx) {
+                    // Others are shown as much of the journal as may be held.
+                    one.at = At::Wanting(Some((reason, (head - from).max(0))));
+                }
                 true
             }
         }
-    }
-
-    /// Shows figures to those who have not seen them yet.
-    pub(super) fn show_figures(&mut self) {
-        let mut sockets = std::mem::take(&mut self.sockets);
-        for socket in sockets.values_mut().filter(|socket| socket.idle()) {
-            let mut give = Vec::new();
-            for one in &mut socket.subscriptions {
-                let At::Figures(seen) = &mut one.at else { continue };
-                let samples = self.shared.live.samples.after(*seen);
-                if let Some(last) = samples.last() {
-                    *seen = last.number;
-                    let stats = Stats { id: &one.spec.id, data: &samples };
-                    give.push(ServerMessage::Stats(stats).frame());
-                }
-            }
-            for frame in give {
-                self.give(socket, frame);
-            }
-        }
-        self.sockets = sockets;
-    }
-
-    /// Shows the nodes to those who saw them differently; with `new`, to those who never did.
-    pub(super) fn look_at_nodes(&mut self, ctx: &mut Context<Self>, new: bool) {
-        let wants = |one: &Subscription| match &one.at {
-            At::Nodes(seen) => !new || seen.is_empty(),
-            _ => false,
-        };
-        if !self.sockets.values().any(|socket| socket.subscriptions.iter().any(wants)) {
-            return;
-        }
-        let shared = self.shared.clone();
-        let look = async move { ops::cluster(&shared).await };
-        ctx.spawn(look.into_actor(self).map(|cluster, hub, _| {
-            let Ok(cluster) = cluster else { return };
-            let text = serde_json::to_string(&cluster).unwrap_or_default();
-            let mut sockets = std::mem::take(&mut hub.sockets);
-            for socket in sockets.values_mut().filter(|socket| socket.idle()) {
-                let mut give = Vec::new();
-                for one in &mut socket.subscriptions {
-                    let At::Nodes(seen) = &mut one.at else { continue };
-                    if *seen != text {
-                        seen.clone_from(&text);
-                        let now = ClusterNow { id: &one.spec.id, data: &cluster };
-                        give.push(ServerMessage::Cluster(now).frame());
-                    }
-                }
-                for frame in give {
-                    hub.give(socket, frame);
-                }
-            }
-            hub.sockets = sockets;
-        }));
     }
 }

@@ -21,21 +21,22 @@ use crate::http::problem::Code;
 const LIFE_SECS: u32 = 30;
 /// The most tickets at once.
 const TICKETS_MAX: usize = 10_000;
+/// The most tickets at once of one key.
+const KEY_TICKETS_MAX: usize = 100;
 
 /// Tickets that were given out, by a digest of their text.
 #[derive(Default)]
 pub struct Tickets(Mutex<HashMap<[u8; 32], (Principal, Instant)>>);
 
 impl Tickets {
-    /// Gives a ticket to somebody; `None` if there are too many.
+    /// Gives a ticket to somebody; `None` if there are too many, or too many of theirs.
     fn give(&self, principal: Principal) -> Option<String> {
         let text = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
         let now = Instant::now();
         let mut tickets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if tickets.len() >= TICKETS_MAX {
-            tickets.retain(|_, (_, until)| *until > now);
-        }
-        if tickets.len() >= TICKETS_MAX {
+        tickets.retain(|_, (_, until)| *until > now);
+        let theirs = tickets.values().filter(|(who, _)| who.owner() == principal.owner()).count();
+        if tickets.len() >= TICKETS_MAX || theirs >= KEY_TICKETS_MAX {
             return None;
         }
         let until = now + Duration::from_secs(LIFE_SECS.into());

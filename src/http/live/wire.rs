@@ -1,19 +1,22 @@
 //! A second hold on a connection, to cut it: a peer that reads nothing cannot be told to go.
 
 use std::any::Any;
-use std::cell::RefCell;
 use std::net::{Shutdown, TcpStream};
+use std::rc::Rc;
 
 use actix_web::HttpRequest;
 use actix_web::dev::Extensions;
 
-/// A hold on a connection, until its first request has shown whether it is a socket.
-pub struct Wire(RefCell<Option<TcpStream>>);
+/// A hold on a connection, for as long as that lives: any of its requests may turn out to be a
+/// socket or stream.
+pub struct Wire(Rc<TcpStream>);
 
 /// Keeps a hold on a new connection.
 pub fn connected(io: &dyn Any, extensions: &mut Extensions) {
-    if let Some(io) = io.downcast_ref::<actix_web::rt::net::TcpStream>() {
-        extensions.insert(Wire(RefCell::new(second(io))));
+    if let Some(io) = io.downcast_ref::<actix_web::rt::net::TcpStream>()
+        && let Some(second) = second(io)
+    {
+        extensions.insert(Wire(Rc::new(second)));
     }
 }
 
@@ -28,9 +31,9 @@ fn second(_: &actix_web::rt::net::TcpStream) -> Option<TcpStream> {
     None
 }
 
-/// Takes the hold on a request's connection, and leaves none behind.
-pub fn take(request: &HttpRequest) -> Option<TcpStream> {
-    request.conn_data::<Wire>().and_then(|wire| wire.0.borrow_mut().take())
+/// The hold on a request's connection.
+pub fn of(request: &HttpRequest) -> Option<Rc<TcpStream>> {
+    request.conn_data::<Wire>().map(|wire| Rc::clone(&wire.0))
 }
 
 /// Cuts a connection, whatever it is waiting for.

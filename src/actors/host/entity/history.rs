@@ -131,6 +131,22 @@ pub async fn load<N: Noun>(
     entity: &EntityId,
     until: i64,
 ) -> Result<Result<(N, i64), String>, ReadError> {
+    let mut left = i64::MAX;
+    let loaded = load_within(journal, entity, until, &mut left).await?;
+    Ok(loaded.unwrap_or_else(|| Err("it is too long".to_owned())))
+}
+
+/// Folds an entity's events up to `until`, like [`load`], if that is at most `left` events, and
+/// takes them from it; `None` if it is more.
+///
+/// # Errors
+/// [`ReadError`] of the journal.
+pub async fn load_within<N: Noun>(
+    journal: &dyn Journal,
+    entity: &EntityId,
+    until: i64,
+    left: &mut i64,
+) -> Result<Option<Result<(N, i64), String>>, ReadError> {
     let (mut state, mut seq) = (N::default(), 0);
     if until > i64::from(PAGE)
         && let Some(snapshot) = journal.snapshot(entity).await?
@@ -140,25 +156,28 @@ pub async fn load<N: Noun>(
     {
         (state, seq) = (kept.state, snapshot.seq);
     }
-    loop {
-        let page = journal.read_entity(entity, seq, PAGE).await?;
+    if until - seq > *left {
+        return Ok(None);
+    }
+    *left -= until - seq;
+    while seq < until {
+        let limit = u32::try_from(until - seq).unwrap_or(PAGE).min(PAGE);
+        let page = journal.read_entity(entity, seq, limit).await?;
         for record in &page {
-            if record.seq > until {
-                return Ok(Ok((state, seq)));
-            }
             if record.seq != seq + 1 {
-                return Ok(Err(format!("event {} follows event {seq}", record.seq)));
+                return Ok(Some(Err(format!("event {} follows event {seq}", record.seq))));
             }
             match decode::<N::Event>(record) {
                 Ok(event) => state.evolve(&event, record.at),
-                Err(error) => return Ok(Err(format!("event {}: {error}", record.seq))),
+                Err(error) => return Ok(Some(Err(format!("event {}: {error}", record.seq)))),
             }
             seq = record.seq;
         }
-        if page.len() < usize::try_from(PAGE).unwrap_or(usize::MAX) {
-            return Ok(Ok((state, seq)));
+        if page.len() < usize::try_from(limit).unwrap_or(usize::MAX) {
+            break;
         }
     }
+    Ok(Some(Ok((state, seq))))
 }
 
 /// What a snapshot holds.

@@ -1,0 +1,137 @@
+//! Figures and nodes, shown to those who have not seen them yet: made once for all, and within
+//! the bytes that the hub may write.
+
+use std::collections::HashMap;
+
+use actix::{ActorFutureExt as _, AsyncContext as _, Context, WrapFuture as _};
+use bytestring::ByteString;
+
+use super::hub::{Hub, LOOK_EVERY, Socket};
+use super::message::{ClusterNow, ServerMessage, Stats};
+use super::subscription::At;
+use crate::http::ops;
+
+/// Messages of figures to nobody, by the number of the sample that they follow, with the number
+/// of the last.
+#[derive(Default)]
+struct Shown(HashMap<u64, Option<(ByteString, u64)>>);
+
+/// How a message of figures to nobody begins.
+const TO_NOBODY: &str = r#"{"type":"stats","id":"""#;
+
+/// A message of figures to nobody as a subscription's frame.
+fn addressed(id: &str, message: &str) -> ByteString {
+    let id = serde_json::to_string(id).unwrap_or_default();
+    let rest = message.strip_prefix(TO_NOBODY).unwrap_or_default();
+    format!(r#"{{"type":"stats","id":{id}{rest}"#).into()
+}
+
+impl Hub {
+    /// Shows figures to those who have not seen them yet, or to one socket of them, until the
+    /// budget is spent.
+    pub(super) fn show_figures(&mut self, only: Option<u64>) {
+        let mut sockets = std::mem::take(&mut self.sockets);
+        let mut shown = Shown::default();
+        if let Some(id) = only {
+            if let Some(socket) = sockets.get_mut(&id) {
+                self.show_figures_to(socket, &mut shown);
+            }
+        } else {
+            let turn = self.figures_turn;
+            let after = sockets.range(turn..).map(|(id, _)| *id);
+            let order: Vec<u64> = after.chain(sockets.range(..turn).map(|(id, _)| *id)).collect();
+            for id in order {
+                if self.budget.spent() {
+                    self.figures_turn = id;
+                    break;
+                }
+                if let Some(socket) = sockets.get_mut(&id).filter(|socket| socket.idle()) {
+                    self.show_figures_to(socket, &mut shown);
+                }
+            }
+        }
+        self.sockets = sockets;
+    }
+
+    fn show_figures_to(&mut self, socket: &mut Socket, shown: &mut Shown) {
+        let (most, mut bytes) = (self.shared.options.live.frame_bytes_max, 0);
+        let mut subscriptions = std::mem::take(&mut socket.subscriptions);
+        for one in &mut subscriptions {
+            let At::Figures(seen) = &mut one.at else { continue };
+            if bytes > most || self.budget.spent() {
+                break;
+            }
+            let samples = &self.shared.live.samples;
+            let message = shown.0.entry(*seen).or_insert_with(|| {
+                let samples = samples.after(*seen);
+                let last = samples.last()?.number;
+                let stats = Stats { id: "", data: &samples };
+                Some((ServerMessage::Stats(stats).frame(), last))
+            });
+            let Some((message, last)) = message else { continue };
+            let frame = addressed(&one.spec.id, message);
+            bytes += frame.len();
+            if !self.give(socket, frame) {
+                break;
+            }
+            *seen = *last;
+        }
+        socket.subscriptions = subscriptions;
+    }
+
+    /// Shows the nodes to those who saw them differently; with `new`, only if there is somebody
+    /// who never did. At most so often as figures.
+    pub(super) fn look_at_nodes(&mut self, ctx: &mut Context<Self>, new: bool) {
+        if self.nodes_at.is_some_and(|at| at.elapsed() < LOOK_EVERY / 2) {
+            return;
+        }
+        let wants = |socket: &Socket| {
+            socket.subscriptions.iter().any(|one| match &one.at {
+                At::Nodes(seen) => !new || seen.is_empty(),
+                _ => false,
+            })
+        };
+        if !self.sockets.values().any(wants) {
+            return;
+        }
+        self.nodes_at = Some(std::time::Instant::now());
+        let shared = self.shared.clone();
+        let look = async move { ops::cluster(&shared).await };
+        ctx.spawn(look.into_actor(self).map(|cluster, hub, _| {
+            let Ok(cluster) = cluster else { return };
+            let text = serde_json::to_string(&cluster).unwrap_or_default();
+            let mut sockets = std::mem::take(&mut hub.sockets);
+            for socket in sockets.values_mut().filter(|socket| socket.idle()) {
+                if hub.budget.spent() {
+                    break;
+                }
+                let mut subscriptions = std::mem::take(&mut socket.subscriptions);
+                for one in &mut subscriptions {
+                    let At::Nodes(seen) = &mut one.at else { continue };
+                    if *seen == text {
+                        continue;
+                    }
+                    let now = ClusterNow { id: &one.spec.id, data: &cluster };
+                    if !hub.give(socket, ServerMessage::Cluster(now).frame()) {
+                        break;
+                    }
+                    seen.clone_from(&text);
+                }
+                socket.subscriptions = subscriptions;
+            }
+            hub.sockets = sockets;
+        }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_of_shared_samples_is_the_message() {
+        let id = "a \"b\"";
+        let message = |id| ServerMessage::Stats(Stats { id, data: &[] }).frame();
+        assert_eq!(addressed(id, &message("")), message(id));
+    }
+}
