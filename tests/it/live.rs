@@ -595,14 +595,6 @@ async fn is_resynced(site: &Site, before: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stretch_of_the_journal_that_fits_no_frame_leads_to_a_snapshot() {
-    let small = |config: &mut kontor::config::Config| {
-        (config.http.live.ring_changes, config.http.live.frame_bytes_max) = (1, 1);
-    };
-    is_resynced(&Site::with(small).await, 0).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn who_comes_back_has_no_long_history_folded() {
     let short = |config: &mut kontor::config::Config| {
         (config.http.live.ring_changes, config.http.live.resume_events_max) = (1, 60);

@@ -59,7 +59,7 @@ pub async fn watch_my_order(
         Full::All => Error::new(Code::TooManyRequests, "there are too many streams"),
         Full::Owner => Error::new(Code::TooManyRequests, "this order has too many streams"),
     };
-    let place = shared.live.streams.take(&path).map_err(full)?;
+    let place = shared.live.streams.take(&order.to_string()).map_err(full)?;
     shared.metrics.live.streams.inc();
     let first = if seen { Bytes::from_static(b": up to date\n\n") } else { event(&shape, version) };
     let until = Instant::now() + Duration::from_secs(shared.options.live.stream_secs);

@@ -61,6 +61,19 @@ impl Subscription {
         Self { spec: Rc::new(spec), at, told, returning: from.is_some(), falls: 0 }
     }
 
+    /// Where it is when the journal has led it from `pos` to `upto`.
+    fn past(&self, pos: i64, upto: i64, head: i64, changed: Arc<[Arc<Changed>]>) -> At {
+        if changed.last().is_none_or(|last| last.pos <= upto) {
+            At::Here(upto)
+        } else if upto == pos {
+            // One stretch of the journal is more than a frame.
+            let reason = if self.returning { Reason::TooOld } else { Reason::Slow };
+            At::Wanting(Some((reason, (head - pos).max(0))))
+        } else {
+            At::Past(upto, changed)
+        }
+    }
+
     /// Whether there is something that it has not seen.
     fn due(&self, head: i64) -> bool {
         match self.at {
@@ -168,16 +181,7 @@ impl Hub {
                 let rest = changed.partition_point(|changed| changed.after_pos < pos);
                 let rest = changed.iter().skip(rest).map(AsRef::as_ref);
                 let upto = self.show(one, (pos, true), rest, made, give);
-                let over = changed.last().is_none_or(|last| last.pos <= upto);
-                one.at = if over {
-                    At::Here(upto)
-                } else if upto == pos {
-                    // One stretch of the journal is more than a frame.
-                    let reason = if one.returning { Reason::TooOld } else { Reason::Slow };
-                    At::Wanting(Some((reason, (head - pos).max(0))))
-                } else {
-                    At::Past(upto, changed)
-                };
+                one.at = one.past(pos, upto, head, changed);
                 true
             }
             At::Here(pos) => {
@@ -315,5 +319,28 @@ impl Hub {
                 true
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stretch_that_fits_no_frame_leads_to_a_snapshot() {
+        let text = r#"{"id": "s", "topic": "stock"}"#;
+        let (spec, _) = super::super::filter::read(serde_json::from_str(text).unwrap())
+            .map_err(|wrong| wrong.detail)
+            .unwrap();
+        let one = Subscription::new(spec, Some(Token { shard: 0, pos: 5 }));
+        let stretch = |after_pos, pos| {
+            let (orders, stock) = (Vec::new(), Vec::new());
+            Arc::new(Changed { shard: 0, after_pos, pos, orders, stock })
+        };
+        let changed: Arc<[_]> = vec![stretch(5, 9), stretch(9, 12)].into();
+        let at = |upto| one.past(5, upto, 20, Arc::clone(&changed));
+        assert!(matches!(at(5), At::Wanting(Some((Reason::TooOld, 15)))));
+        assert!(matches!(at(9), At::Past(9, _)));
+        assert!(matches!(at(12), At::Here(12)));
     }
 }
