@@ -122,12 +122,6 @@ pub fn main() -> ExitCode {
         Command::Load(_) => tokio::runtime::Builder::new_current_thread(),
         _ => tokio::runtime::Builder::new_multi_thread(),
     };
-    if let (Command::Serve(_), Err(_)) = (&command, std::env::var("TOKIO_WORKER_THREADS")) {
-        // The other half of the cores has HTTP and the journal's thread to run; with more, actors
-        // spend their time waking each other's thread.
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        runtime.worker_threads((cores / 2).max(1));
-    }
     let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
