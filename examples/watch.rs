@@ -1,5 +1,6 @@
 //! Many admins at once: sockets that follow all orders, for `kontor load checkout` to run beside.
-//! Says each second what they got. It does not check it: `tests/it/live.rs` does.
+//! Says each second what they got. It does not check it: `tests/it/live.rs` does. One key may open a
+//! quarter of `http.live.sockets_max`: for 1,000 the server needs KONTOR__HTTP__LIVE__SOCKETS_MAX=4004.
 //!
 //! `KONTOR_KEY=sk_… cargo run --release --example watch -- --url http://127.0.0.1:8080 --sockets 1000`
 
