@@ -199,7 +199,7 @@ async fn it_says_how_to_sign_in_and_goes_on_after_a_lost_connection() {
     page.eval("document.querySelector('#api-key').focus()").await;
     page.write("sk_nobody").await;
     page.press("Enter").await;
-    page.until("document.querySelector('#api-key').selectionEnd > 0").await;
+    page.sees(".card .form-error", "is not known").await;
     page.eval("document.querySelector('#api-key').select()").await;
     page.write(&site.key).await;
     page.press("Enter").await;
