@@ -36,7 +36,7 @@ pub async fn node(dir: &Path, psp: Option<&str>) -> Outcome<Arc<Node>> {
         providers.push(Arc::new(Sandbox::new(sandbox_options(&store, url).await?)?));
     }
     let node = Node::start(Start {
-        store,
+        store: Arc::new(store),
         clock: Clock::system(),
         rules: Rules::default(),
         settings: Settings::default(),

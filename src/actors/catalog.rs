@@ -13,7 +13,7 @@ use crate::domain::product::{self, Product};
 use crate::store::journal::lane::Lane;
 use crate::store::journal::{Append, AppendError, NewEvent};
 use crate::store::product::Row;
-use crate::store::{self, Store};
+use crate::store::{self, Tables};
 
 /// The most products that are kept in memory.
 const CACHE_MAX: usize = 100_000;
@@ -71,7 +71,7 @@ pub enum Error {
 
 /// All products of a store.
 pub struct Catalog {
-    store: Arc<Store>,
+    store: Arc<dyn Tables>,
     lanes: Vec<Lane>,
     clock: Clock,
     cache: RwLock<HashMap<Sku, Arc<Row>>>,
@@ -80,7 +80,7 @@ pub struct Catalog {
 impl Catalog {
     /// The products of a store, written through its lanes.
     #[must_use]
-    pub fn new(store: Arc<Store>, lanes: Vec<Lane>, clock: Clock) -> Self {
+    pub fn new(store: Arc<dyn Tables>, lanes: Vec<Lane>, clock: Clock) -> Self {
         Self { store, lanes, clock, cache: RwLock::default() }
     }
 

@@ -31,7 +31,7 @@ use crate::domain::stock::{Location, Stock};
 use crate::domain::time::Span;
 use crate::store::journal::lane::{Committed, Lane};
 use crate::store::journal::{Journal, ReadError};
-use crate::store::{self, Store};
+use crate::store::{self, Tables};
 
 /// How long a shard is owned without being claimed again. On one node nobody else claims it.
 const LEASE: Span = Span::from_secs(10);
@@ -75,7 +75,7 @@ impl Default for Settings {
 /// What a node is started with.
 pub struct Start {
     /// The data.
-    pub store: Store,
+    pub store: Arc<dyn Tables>,
     /// The time.
     pub clock: Clock,
     /// How prices are computed.
@@ -107,7 +107,7 @@ pub struct Node {
     /// How the shop is run.
     pub settings: Settings,
     /// The data.
-    pub store: Arc<Store>,
+    pub store: Arc<dyn Tables>,
     /// The time.
     pub clock: Clock,
     /// What the journal commits, as it does.
@@ -177,7 +177,6 @@ impl Node {
     /// [`Error`]: the store cannot be read, or an actor not be started.
     pub async fn start(start: Start) -> Result<Arc<Self>, Error> {
         let Start { store, clock, rules, settings, host, lane, payments } = start;
-        let store = Arc::new(store);
         let journal = store.journal();
         let (feed, numbers) = (Feed::default(), Arc::new(Numbers::default()));
         let tally = Arc::new(Tally::default());

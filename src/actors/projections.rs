@@ -22,7 +22,7 @@ use crate::domain::stock::Stock;
 use crate::domain::time::Timestamp;
 use crate::store::journal::{Journal, ReadError};
 use crate::store::projection::{DeadLetter, Step};
-use crate::store::{self, Store};
+use crate::store::{self, Tables};
 
 /// The name of the one projection that makes the rows of orders and stock.
 pub const NAME: &str = "rows";
@@ -44,7 +44,7 @@ struct Folded<N> {
 
 /// Makes rows of one shard.
 pub struct Projector {
-    store: Arc<Store>,
+    store: Arc<dyn Tables>,
     journal: Arc<dyn Journal>,
     clock: Clock,
     shard: u16,
@@ -76,7 +76,11 @@ impl Projector {
     ///
     /// # Errors
     /// The store's.
-    pub async fn new(store: Arc<Store>, clock: Clock, shard: u16) -> Result<Self, store::Error> {
+    pub async fn new(
+        store: Arc<dyn Tables>,
+        clock: Clock,
+        shard: u16,
+    ) -> Result<Self, store::Error> {
         let pos = store.cursor(NAME, shard).await?;
         let letters = store.dead_letters(0, store::LIST_MAX).await?;
         let parked = letters.into_iter().filter(|letter| letter.projection == NAME);

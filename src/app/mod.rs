@@ -25,6 +25,8 @@ const SUBSCRIBE_AGAIN: Duration = Duration::from_secs(2);
 pub struct App {
     /// The node.
     pub node: Arc<Node>,
+    /// The data.
+    pub store: Store,
     server: Server,
     stop: CancellationToken,
 }
@@ -86,7 +88,7 @@ impl App {
         };
         let providers: Vec<Arc<dyn Provider>> = sandbox.into_iter().collect();
         let node = Node::start(node::Start {
-            store,
+            store: Arc::new(store.clone()),
             clock,
             rules: config.pricing.clone(),
             settings: config.shop.clone(),
@@ -95,14 +97,14 @@ impl App {
             payments: Payments::new(providers, config.payments.clone()),
         })
         .await?;
-        let server = match server::start(config.http.clone(), node.clone()).await {
+        let server = match server::start(config.http.clone(), node.clone(), store.clone()).await {
             Ok(server) => server,
             Err(error) => {
                 node.stop().await;
                 return Err(error.into());
             }
         };
-        let app = Self { node, server, stop: CancellationToken::new() };
+        let app = Self { node, store, server, stop: CancellationToken::new() };
         app.subscribe();
         Ok(app)
     }

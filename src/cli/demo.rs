@@ -79,7 +79,7 @@ async fn demo(args: &Args, dir: &Path) -> Result<ExitCode, Error> {
     stock_up(&shop, args.json).await?;
     let mut watch = None;
     if !args.json {
-        let (store, url) = (shop.app.node.store.clone(), shop.app.url());
+        let (store, url) = (shop.app.store.clone(), shop.app.url());
         let link = sign_in::make(&store, &url, "demo", SET_UP_LASTS).await?;
         screen(&shop, &link)?;
         watch = Some(tokio::spawn(links(store, url, link)));
@@ -170,7 +170,7 @@ async fn open(dir: &Path) -> Result<Shop, Error> {
         other => other?,
     };
     let scopes = ["admin".to_owned()];
-    let (_, key) = app.node.store.create_key("demo", &scopes, Clock::system().now()).await?;
+    let (_, key) = app.store.create_key("demo", &scopes, Clock::system().now()).await?;
     let key = key.reveal().to_owned();
     Ok(Shop { psp, app, config, key })
 }
@@ -185,7 +185,7 @@ async fn stock_up(shop: &Shop, quiet: bool) -> Result<(), Error> {
 }
 
 /// Shows a new link whenever the last one was used, so that the next visitor can come in.
-async fn links(store: Arc<Store>, url: String, mut link: Link) {
+async fn links(store: Store, url: String, mut link: Link) {
     loop {
         tokio::time::sleep(TICK).await;
         let now = Clock::system().now();

@@ -89,7 +89,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
     let config = args.settings.load()?.checked()?;
     telemetry::start(&config.log).map_err(Error::Usage)?;
     let app = start(&config).await?;
-    let link = sign_in::at_start(&app.node.store, &app.url()).await.unwrap_or_else(|error| {
+    let link = sign_in::at_start(&app.store, &app.url()).await.unwrap_or_else(|error| {
         tracing::warn!(%error, "there is no sign-in link");
         None
     });

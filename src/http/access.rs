@@ -284,7 +284,7 @@ pub async fn principal(shared: &Shared, headers: &HeaderMap) -> Result<Principal
     let Some(secret) = session::cookie(headers) else {
         return Ok(Principal::Anyone);
     };
-    let found = shared.sessions.find(&shared.node.store, secret, shared.node.clock.now()).await?;
+    let found = shared.sessions.find(&shared.store, secret, shared.node.clock.now()).await?;
     Ok(found.map_or(Principal::Anyone, Principal::Session))
 }
 
@@ -293,7 +293,7 @@ pub async fn principal(shared: &Shared, headers: &HeaderMap) -> Result<Principal
 /// # Errors
 /// 401 for one that is not good; why the store cannot tell.
 pub async fn holder(shared: &Shared, text: &str) -> Result<Principal, Error> {
-    match shared.keys.find(&shared.node.store, text).await? {
+    match shared.keys.find(&shared.store, text).await? {
         Some(row) => Ok(Principal::Key(row)),
         None => Err(unauthorized("the key is not known, or was revoked")),
     }
@@ -302,7 +302,7 @@ pub async fn holder(shared: &Shared, text: &str) -> Result<Principal, Error> {
 /// Whether a key is still not revoked, or a session has not ended: asked of the store, for what
 /// lasts longer than a request. A store that cannot tell says nothing against them.
 pub async fn still_good(shared: &Shared, principal: &Principal) -> bool {
-    let (store, now) = (&shared.node.store, shared.node.clock.now());
+    let (store, now) = (&shared.store, shared.node.clock.now());
     let found = match principal {
         Principal::Anyone => return false,
         Principal::Key(row) => store.key_works(&row.id).await,

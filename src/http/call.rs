@@ -17,6 +17,7 @@ use super::server::Shared;
 use crate::actors::node::Node;
 use crate::domain::entity::{Cause, Idempotency};
 use crate::domain::time::Timestamp;
+use crate::store::Store;
 
 /// The id of a request, kept or made.
 #[derive(Clone, Debug)]
@@ -70,6 +71,12 @@ impl Call {
     #[must_use]
     pub fn node(&self) -> &Node {
         &self.shared.node
+    }
+
+    /// The data.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.shared.store
     }
 
     /// What all requests share.

@@ -55,7 +55,7 @@ pub async fn create_cart(call: Call, body: Json<NewCart>) -> Result<HttpResponse
         return answer(&call, StatusCode::CREATED, cart, made).await;
     };
     let ids = idempotency::cart_ids(&call.shared().secret, call.principal().id(), key, call.now());
-    let cart = match call.node().store.newest_cart(&ids).await? {
+    let cart = match call.store().newest_cart(&ids).await? {
         Some(there) => there,
         None => ids[0],
     };

@@ -12,8 +12,10 @@ use utoipa::ToSchema;
 
 use super::call::Call;
 use super::error::Error;
+use super::server::Shared;
 use crate::actors::node::Node;
 use crate::providers::payment::Provider;
+use crate::store::Store;
 
 /// For how long what was found is answered again.
 const TTL: Duration = Duration::from_secs(5);
@@ -29,7 +31,8 @@ pub struct Health {
 }
 
 impl Health {
-    async fn find(&self, node: &Node) -> Vec<CheckShape> {
+    async fn find(&self, shared: &Shared) -> Vec<CheckShape> {
+        let node = &shared.node;
         let mut found = self.found.lock().await;
         if let Some((at, checks)) = &*found
             && at.elapsed() < TTL
@@ -37,8 +40,8 @@ impl Health {
             return checks.clone();
         }
         let mut checks = vec![
-            needed("store", store(node).await),
-            needed("disk", disk(node).await),
+            needed("store", store(shared).await),
+            needed("disk", disk(&shared.store).await),
             needed("lanes", lanes(node)),
         ];
         for of in node.payments.all() {
@@ -96,7 +99,7 @@ pub async fn check_live() -> HttpResponse {
     responses((status = 200, description = "It should", body = Readiness),
         (status = 503, description = "It should not, for now", body = Readiness)))]
 pub async fn check_ready(call: Call) -> Result<HttpResponse, Error> {
-    let mut checks = call.shared().health.find(call.node()).await;
+    let mut checks = call.shared().health.find(call.shared()).await;
     let serving = call.shared().ready();
     let outcome = if serving { Ok("serving".to_owned()) } else { Err("stopping".to_owned()) };
     checks.insert(0, needed("server", outcome));
@@ -115,24 +118,24 @@ async fn within(finding: impl Future<Output = Result<String, String>>) -> Result
 }
 
 /// A setting is written durably and read again.
-async fn store(node: &Node) -> Result<String, String> {
+async fn store(shared: &Shared) -> Result<String, String> {
     within(async {
-        let text = node.clock.now().to_string();
+        let text = shared.node.clock.now().to_string();
         let said = |error: crate::store::Error| {
             tracing::warn!(%error, "the store cannot be written");
             "cannot be written".to_owned()
         };
-        node.store.put_setting("last_ready_check", &text).await.map_err(said)?;
-        let read = node.store.setting("last_ready_check").await.map_err(said)?;
+        shared.store.put_setting("last_ready_check", &text).await.map_err(said)?;
+        let read = shared.store.setting("last_ready_check").await.map_err(said)?;
         if read.is_some() { Ok("writable".to_owned()) } else { Err("forgets".to_owned()) }
     })
     .await
 }
 
 /// There is room for a file in the data folder.
-async fn disk(node: &Node) -> Result<String, String> {
+async fn disk(store: &Store) -> Result<String, String> {
     within(async {
-        let file = node.store.dir().join("ready.tmp");
+        let file = store.dir().join("ready.tmp");
         let written = tokio::fs::write(&file, [0; 4096]).await;
         let removed = tokio::fs::remove_file(&file).await;
         match written.and(removed) {

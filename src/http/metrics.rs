@@ -18,7 +18,7 @@ use tokio::sync::Mutex;
 use super::call::Call;
 use super::error::Error;
 use super::ops::hosts;
-use crate::actors::node::Node;
+use super::server::Shared;
 
 /// For how long the counts of orders are answered again.
 const COUNT_TTL: Duration = Duration::from_secs(10);
@@ -182,7 +182,8 @@ impl Metrics {
         self.latency.get_or_create(&Operation { operation }).observe(took.as_secs_f64());
     }
 
-    async fn look(&self, node: &Node) -> Result<(), Error> {
+    async fn look(&self, shared: &Shared) -> Result<(), Error> {
+        let node = &shared.node;
         let signed = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         for (noun, gauge) in hosts(node) {
             let noun = Noun { noun };
@@ -202,7 +203,7 @@ impl Metrics {
         self.projected.set(node.projected());
         let mut counted = self.counted.lock().await;
         if counted.is_none_or(|at| at.elapsed() >= COUNT_TTL) {
-            for (status, count) in node.store.count_orders().await? {
+            for (status, count) in shared.store.count_orders().await? {
                 self.orders.get_or_create(&Status { status }).set(count);
             }
             *counted = Some(Instant::now());
@@ -216,7 +217,7 @@ impl Metrics {
     responses((status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text")))]
 pub async fn show_metrics(call: Call) -> Result<HttpResponse, Error> {
     let metrics = &call.shared().metrics;
-    metrics.look(call.node()).await?;
+    metrics.look(call.shared()).await?;
     let mut text = String::new();
     encode(&mut text, &metrics.registry).map_err(Error::internal)?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

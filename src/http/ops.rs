@@ -147,7 +147,7 @@ pub async fn list_sagas(call: Call, request: HttpRequest) -> Result<HttpResponse
 pub async fn list_dead_letters(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
     let query = Query::of(&request, &["limit", "after"])?;
     let (limit, after) = (query.limit()?, query.after::<i64>("dead-letters")?.unwrap_or(0));
-    let mut rows = call.node().store.dead_letters(after, limit + 1).await?;
+    let mut rows = call.store().dead_letters(after, limit + 1).await?;
     let more = cut(&mut rows, limit);
     let last = rows.last().map(|row| cursor("dead-letters", &row.id.to_string()));
     let data = rows.into_iter().map(|row| DeadLetterShape {
@@ -170,7 +170,7 @@ pub async fn list_dead_letters(call: Call, request: HttpRequest) -> Result<HttpR
 pub async fn list_parked_webhooks(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
     let query = Query::of(&request, &["limit", "after"])?;
     let (limit, after) = (query.limit()?, query.after::<i64>("webhooks")?.unwrap_or(0));
-    let mut rows = call.node().store.parked_webhooks(after, limit + 1).await?;
+    let mut rows = call.store().parked_webhooks(after, limit + 1).await?;
     let more = cut(&mut rows, limit);
     let last = rows.last().map(|row| cursor("webhooks", &row.id.to_string()));
     let data = rows.into_iter().map(ParkedWebhook::from);
@@ -204,7 +204,7 @@ pub async fn retry_parked_webhook(
     let id: i64 = id(&path, "webhook")?;
     let node = call.node();
     let taken = node.retry_webhook(id).await?.ok_or_else(|| Error::not_found("webhook"))?;
-    let left = if taken { None } else { node.store.webhook(id).await? };
+    let left = if taken { None } else { call.store().webhook(id).await? };
     let shape = WebhookRetry { taken, webhook: left.map(ParkedWebhook::from) };
     Ok(HttpResponse::Ok().json(shape))
 }
@@ -218,7 +218,7 @@ pub async fn discard_parked_webhook(
     path: web::Path<String>,
 ) -> Result<HttpResponse, Error> {
     let id: i64 = id(&path, "webhook")?;
-    if !call.node().store.remove_webhook(id).await? {
+    if !call.store().remove_webhook(id).await? {
         return Err(Error::not_found("webhook"));
     }
     Ok(HttpResponse::NoContent().finish())

@@ -149,7 +149,7 @@ impl FromStr for Place {
 /// # Errors
 /// The store's.
 pub async fn page(call: &Call, filter: Filter, limit: u32) -> Result<HttpResponse, Error> {
-    let mut rows = call.node().store.orders(&filter).await?;
+    let mut rows = call.store().orders(&filter).await?;
     let more = cut(&mut rows, limit);
     let last = rows.last().map(|row| Place(row.placed_at, row.id.clone()));
     let last = last.map(|place| cursor("orders", &place.to_string()));
@@ -193,7 +193,7 @@ pub async fn list_order_events(
     let order: OrderId = id(&path, "order")?;
     let query = Query::of(&request, &["limit", "after"])?;
     let (limit, after) = (query.limit()?, query.after::<i64>("events")?.unwrap_or(0));
-    let journal = call.node().store.journal();
+    let journal = call.store().journal();
     let mut records = journal.read_entity(&order::entity_id(order), after, limit + 1).await?;
     if records.is_empty() && after == 0 {
         return Err(Error::not_found("order"));
@@ -220,7 +220,7 @@ async fn as_it_was(
     seq: Option<i64>,
     at: Option<Timestamp>,
 ) -> Result<(Order, i64), Error> {
-    let journal = call.node().store.journal();
+    let journal = call.store().journal();
     let (entity, mut order, mut version) = (order::entity_id(id), Order::default(), 0);
     let mut folded = 0;
     loop {

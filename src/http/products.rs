@@ -336,7 +336,7 @@ async fn list(
         after: query.after("products")?,
         limit: limit + 1,
     };
-    let mut rows = call.node().store.products(&filter).await?;
+    let mut rows = call.store().products(&filter).await?;
     let more = cut(&mut rows, limit);
     let last = rows.last().map(|row| cursor("products", row.product.sku.as_str()));
     rows.retain(|row| currency.is_none_or(|code| row.product.prices.contains_key(&code)));

@@ -27,7 +27,7 @@ use super::metrics::Metrics;
 use super::session::{Sessions, Tries};
 use super::{problem, routes};
 use crate::actors::node::Node;
-use crate::store;
+use crate::store::{self, Store};
 
 /// How HTTP is served.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +76,8 @@ impl Default for Options {
 pub struct Shared {
     /// The house below.
     pub node: Arc<Node>,
+    /// The data.
+    pub store: Store,
     /// How HTTP is served.
     pub options: Options,
     /// The requests with an idempotency key that are being worked on.
@@ -132,10 +134,11 @@ pub struct Server {
 ///
 /// # Errors
 /// [`StartError`]: the address is taken, or the store cannot be read.
-pub async fn start(options: Options, node: Arc<Node>) -> Result<Server, StartError> {
-    let secret = node.store.secret("http").await?;
+pub async fn start(options: Options, node: Arc<Node>, store: Store) -> Result<Server, StartError> {
+    let secret = store.secret("http").await?;
     let shared = Arc::new(Shared {
         node,
+        store,
         live: Live::new(&options.live),
         options,
         in_flight: InFlight::default(),

@@ -239,7 +239,7 @@ pub async fn create_session(
         must_be_same_origin(request.headers())?;
     }
     let (shared, from) = (call.shared(), peer(&request));
-    let store = &call.node().store;
+    let store = call.store();
     let begun = shared.tries.begin(from);
     let counted = begun.is_ok();
     if let Err(too_many) = begun {
@@ -300,7 +300,7 @@ pub async fn get_session(call: Call, request: HttpRequest) -> Result<HttpRespons
 pub async fn delete_session(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
     if let Some(row) = signed_in(&call, request.headers()).await? {
         must_be_same_origin(request.headers())?;
-        call.node().store.end_session(&row.id).await?;
+        call.store().end_session(&row.id).await?;
         call.shared().sessions.forget(&row.id);
     }
     Ok(HttpResponse::NoContent().insert_header((header::SET_COOKIE, set_cookie("", 0))).finish())
@@ -308,9 +308,7 @@ pub async fn delete_session(call: Call, request: HttpRequest) -> Result<HttpResp
 
 async fn signed_in(call: &Call, headers: &HeaderMap) -> Result<Option<Arc<Row>>, Error> {
     match cookie(headers) {
-        Some(secret) => {
-            Ok(call.shared().sessions.find(&call.node().store, secret, call.now()).await?)
-        }
+        Some(secret) => Ok(call.shared().sessions.find(call.store(), secret, call.now()).await?),
         None => Ok(None),
     }
 }

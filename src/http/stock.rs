@@ -178,7 +178,7 @@ pub async fn list_stock(call: Call, request: HttpRequest) -> Result<HttpResponse
         after,
         limit: limit + 1,
     };
-    let mut rows = call.node().store.stock_levels(&filter).await?;
+    let mut rows = call.store().stock_levels(&filter).await?;
     let more = cut(&mut rows, limit);
     let last = rows.last().map(|row| cursor("stock", &format!("{}/{}", row.sku, row.location)));
     let data = rows.into_iter().map(level_row).collect();

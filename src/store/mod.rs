@@ -11,6 +11,7 @@ pub mod journal;
 pub mod key;
 pub mod maintenance;
 mod many;
+pub mod memory;
 mod open;
 pub mod order;
 pub mod product;
@@ -20,6 +21,7 @@ pub mod session;
 pub mod setting;
 pub mod shard;
 pub mod stock;
+mod tables;
 pub mod webhook;
 
 use std::fs::File;
@@ -35,6 +37,7 @@ use sqlx::{
 use tokio::sync::OwnedMutexGuard;
 
 pub use self::open::OpenError;
+pub use self::tables::Tables;
 
 /// The most rows that any list answers.
 pub const LIST_MAX: u32 = 1_000;

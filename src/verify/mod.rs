@@ -28,7 +28,7 @@ use crate::actors::projections;
 use crate::domain::entity::{EntityId, Record};
 use crate::providers::payment::Provider;
 use crate::store::journal::{Journal, ReadError};
-use crate::store::{self, Store, shard};
+use crate::store::{self, Tables, shard};
 
 /// Events that are read at once.
 const PAGE: u32 = 2_000;
@@ -65,7 +65,7 @@ pub enum Error {
 /// # Errors
 /// [`Error`] when something cannot be read; what does not hold is in the report.
 pub async fn verify(
-    store: &Store,
+    store: &dyn Tables,
     provider: Option<&dyn Provider>,
     mut progress: impl FnMut(Progress),
 ) -> Result<Report, Error> {

@@ -16,11 +16,11 @@ use crate::domain::order::{self, Order};
 use crate::domain::product::{self, Product};
 use crate::domain::stock::{self, Stock};
 use crate::store::journal::{Journal, ReadError};
-use crate::store::{self, LIST_MAX, Store};
+use crate::store::{self, LIST_MAX, Tables};
 
 /// What the rows are compared with, and where.
 pub(super) struct Rows<'a> {
-    pub store: &'a Store,
+    pub store: &'a dyn Tables,
     pub journal: &'a dyn Journal,
     /// How far the projection had come in each shard, before any row was read.
     pub cursors: Vec<i64>,
@@ -51,8 +51,7 @@ impl Rows<'_> {
     async fn compare_orders(&self, books: &mut Books) -> Result<(), Error> {
         let mut after = None;
         loop {
-            let filter = store::order::Filter { after, limit: LIST_MAX, ..Default::default() };
-            let page = self.store.orders(&filter).await?;
+            let page = self.store.orders_behind(after, LIST_MAX).await?;
             for row in &page {
                 books.checked.order_rows += 1;
                 if let Some((positions, message)) = self.order_fault(books, row).await? {
@@ -121,8 +120,7 @@ impl Rows<'_> {
         let mut item: Vec<store::stock::Row> = Vec::new();
         let mut seen = std::collections::HashSet::new();
         loop {
-            let filter = store::stock::Filter { after, limit: LIST_MAX, ..Default::default() };
-            let page = self.store.stock_levels(&filter).await?;
+            let page = self.store.stock_behind(after, LIST_MAX).await?;
             let last = page.last().map(|row| (row.sku.clone(), row.location.clone()));
             let full = page.len() == LIST_MAX as usize;
             for row in page {
@@ -189,8 +187,7 @@ impl Rows<'_> {
         let mut after: Option<Sku> = None;
         let mut seen = std::collections::HashSet::new();
         loop {
-            let filter = store::product::Filter { after, limit: LIST_MAX, ..Default::default() };
-            let page = self.store.products(&filter).await?;
+            let page = self.store.products_behind(after, LIST_MAX).await?;
             for row in &page {
                 books.checked.product_rows += 1;
                 let id = product::entity_id(&row.product.sku);

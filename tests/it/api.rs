@@ -44,7 +44,8 @@ impl Api {
             shutdown_timeout_secs: 1,
             ..Options::default()
         };
-        let server = server::start(options, Arc::clone(&shop.node)).await.unwrap();
+        let server =
+            server::start(options, Arc::clone(&shop.node), shop.store.clone()).await.unwrap();
         let client = reqwest::Client::builder().build().unwrap();
         let admin = key(&shop, "admin").await;
         Self { shop, server, client, admin }
@@ -84,7 +85,7 @@ async fn send(request: reqwest::RequestBuilder) -> Answer {
 
 async fn key(shop: &Shop, scope: &str) -> String {
     let scopes = [scope.to_owned()];
-    let made = shop.node.store.create_key("test", &scopes, shop.node.clock.now());
+    let made = shop.store.create_key("test", &scopes, shop.node.clock.now());
     made.await.unwrap().1.reveal().to_owned()
 }
 

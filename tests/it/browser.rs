@@ -15,9 +15,9 @@ const ASKED: &str = "/v1/session";
 
 impl Site {
     async fn sign_in_link(&self) -> String {
-        let node = &self.app.as_ref().unwrap().node;
+        let app = self.app.as_ref().unwrap();
         let scopes = ["admin".to_owned()];
-        let made = node.store.create_link("Ada", &scopes, node.clock.now(), LINK_LASTS).await;
+        let made = app.store.create_link("Ada", &scopes, app.node.clock.now(), LINK_LASTS).await;
         format!("{}/admin#sign-in={}", self.url(), made.unwrap().reveal())
     }
 

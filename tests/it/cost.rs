@@ -142,7 +142,7 @@ async fn a_checkout_costs_what_it_always_did() {
         .await;
 
     let wanted = EVENTS.map(|(noun, kind, count)| (noun.to_owned(), kind.to_owned(), count));
-    assert_eq!(events(&node.store, pos).await, wanted);
+    assert_eq!(events(&site.app.as_ref().unwrap().store, pos).await, wanted);
     let after = node.lanes[0].counters();
     assert_eq!(after.appends - before.appends, APPENDS);
     assert_eq!(after.records - before.records, APPENDS);

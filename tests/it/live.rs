@@ -356,8 +356,8 @@ async fn stock_sagas_figures_and_nodes_are_shown() {
 /// Makes a key with scopes.
 async fn key(site: &Site, scopes: &[&str]) -> (String, String) {
     let scopes: Vec<String> = scopes.iter().map(|scope| (*scope).to_owned()).collect();
-    let node = &site.app.as_ref().unwrap().node;
-    let (row, key) = node.store.create_key("live", &scopes, node.clock.now()).await.unwrap();
+    let app = site.app.as_ref().unwrap();
+    let (row, key) = app.store.create_key("live", &scopes, app.node.clock.now()).await.unwrap();
     (row.id, key.reveal().to_owned())
 }
 
@@ -419,8 +419,8 @@ async fn what_is_wrong_is_answered_and_ends_nothing() {
     client.say(subscribe("c", "stock")).await;
     assert_eq!(client.next().await["type"], "snapshot");
     // The socket goes with its key.
-    let node = &site.app.as_ref().unwrap().node;
-    assert!(node.store.revoke_key(&id, node.clock.now()).await.unwrap());
+    let app = site.app.as_ref().unwrap();
+    assert!(app.store.revoke_key(&id, app.node.clock.now()).await.unwrap());
     assert_eq!(client.next().await["type"], "bye");
     assert_eq!(client.heard().await, Err(Some(4401)));
 }

@@ -290,7 +290,7 @@ async fn quarantine_and_dead_letters_are_shown_and_tried_again() {
     let first = site
         .until_some(async || letters().await["data"][0]["id"].as_str().map(str::to_owned))
         .await;
-    let store = site.app.as_ref().unwrap().node.store.clone();
+    let store = site.app.as_ref().unwrap().store.clone();
     let old = store.dead_letters(0, 1).await.unwrap().remove(0);
     // One that is no fault any more is gone after the replay, one that is comes back.
     let mended = kontor::store::projection::DeadLetter { pos: 1, ..old.clone() };

@@ -47,7 +47,7 @@ async fn sign_in(url: &str, body: Value) -> Answer {
 async fn link(app: &App, scopes: &[&str]) -> String {
     let scopes: Vec<String> = scopes.iter().map(|&scope| scope.to_owned()).collect();
     let now = app.node.clock.now();
-    let made = app.node.store.create_link("a link", &scopes, now, LINK_LASTS).await.unwrap();
+    let made = app.store.create_link("a link", &scopes, now, LINK_LASTS).await.unwrap();
     made.reveal().to_owned()
 }
 
@@ -123,7 +123,7 @@ async fn of_many_who_use_a_link_at_once_one_is_signed_in() {
 #[tokio::test(flavor = "multi_thread")]
 async fn links_and_sessions_end_by_themselves() {
     let (app, clock, _dir) = by_hand().await;
-    let (url, store) = (app.url(), app.node.store.clone());
+    let (url, store) = (app.url(), app.store.clone());
     let old = link(&app, &["admin"]).await;
     clock.turn(LINK_LASTS);
     assert_eq!(sign_in(&url, json!({"link": old})).await.status, 401);
@@ -194,7 +194,7 @@ async fn a_cookie_changes_something_only_from_a_page_of_this_host() {
         let cause: Value = serde_json::from_str(&record.cause).unwrap();
         cause["by"].as_str().unwrap_or_default().to_owned()
     };
-    let journal = site.app.as_ref().unwrap().node.store.journal();
+    let journal = site.app.as_ref().unwrap().store.journal();
     let entity = kontor::domain::stock::entity_id(&"A".parse().unwrap());
     let records = journal.read_entity(&entity, 0, 100).await.unwrap();
     let session = format!("session:{}", made.body["id"].as_str().unwrap());
@@ -204,7 +204,7 @@ async fn a_cookie_changes_something_only_from_a_page_of_this_host() {
 #[tokio::test(flavor = "multi_thread")]
 async fn signing_out_and_revoking_the_key_end_a_session() {
     let (app, clock, _dir) = by_hand().await;
-    let (url, store) = (app.url(), app.node.store.clone());
+    let (url, store) = (app.url(), app.store.clone());
     let scopes = ["admin".to_owned()];
     let (key, secret) = store.create_key("desk", &scopes, clock.now()).await.unwrap();
     let one = sign_in(&url, json!({"key": secret.reveal()})).await;

@@ -23,6 +23,7 @@ use tempfile::TempDir;
 
 pub struct Shop {
     pub node: Arc<Node>,
+    pub store: Store,
     pub psp: Running,
     pub dir: TempDir,
 }
@@ -36,15 +37,15 @@ impl Shop {
         })
         .await
         .unwrap();
-        let node = node(&dir, &psp.url()).await;
-        Self { node, psp, dir }
+        let (node, store) = node(&dir, &psp.url()).await;
+        Self { node, store, psp, dir }
     }
 
     /// Stops the node, and starts it again on the same store.
     pub async fn restart(self) -> Self {
         self.node.stop().await;
-        let node = node(&self.dir, &self.psp.url()).await;
-        Self { node, ..self }
+        let (node, store) = node(&self.dir, &self.psp.url()).await;
+        Self { node, store, ..self }
     }
 
     pub async fn sell(&self, sku: &str, price: i64, on_hand: i64) {
@@ -131,7 +132,7 @@ impl Shop {
     }
 }
 
-async fn node(dir: &TempDir, psp: &str) -> Arc<Node> {
+async fn node(dir: &TempDir, psp: &str) -> (Arc<Node>, Store) {
     let options = kontor::store::Options::default();
     let store = Store::open(&dir.path().join("data"), &options).await.unwrap();
     let sandbox = Sandbox::new(Options {
@@ -141,15 +142,14 @@ async fn node(dir: &TempDir, psp: &str) -> Arc<Node> {
         ..Options::default()
     })
     .unwrap();
-    Node::start(Start {
-        store,
+    let start = Start {
+        store: Arc::new(store.clone()),
         clock: Clock::system(),
         rules: kontor::domain::pricing::Rules::default(),
         settings: Settings { timer_poll_ms: 20, projection_pause_ms: 5, ..Settings::default() },
         host: host::Options::default(),
         lane: options.lane,
         payments: Payments::new(vec![Arc::new(sandbox)], payments::Options::default()),
-    })
-    .await
-    .unwrap()
+    };
+    (Node::start(start).await.unwrap(), store)
 }

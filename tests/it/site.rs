@@ -64,7 +64,7 @@ impl Site {
         let app = App::start(&config).await.unwrap();
         let scopes = ["admin".to_owned()];
         let now = Clock::system().now();
-        let (_, key) = app.node.store.create_key("test", &scopes, now).await.unwrap();
+        let (_, key) = app.store.create_key("test", &scopes, now).await.unwrap();
         let key = key.reveal().to_owned();
         let web = reqwest::Client::builder().timeout(PATIENCE).build().unwrap();
         Self { app: Some(app), psp: Some(psp), config, key, web, dir }
@@ -212,7 +212,7 @@ impl Site {
     }
 
     async fn account(&self) -> String {
-        let store = &self.app.as_ref().unwrap().node.store;
+        let store = &self.app.as_ref().unwrap().store;
         let options = verify::provider::sandbox_options(store, &self.config.sandbox.url).await;
         options.unwrap().account
     }

@@ -357,7 +357,7 @@ impl Hub {
         self.taken.insert(asked.clone(), None);
         let (shared, asked) = (self.shared.clone(), asked.clone());
         let take = async move {
-            let taken = snapshot::take(&shared.node, &asked).await;
+            let taken = snapshot::take(&shared, &asked).await;
             (asked, taken)
         };
         ctx.spawn(take.into_actor(self).map(|(asked, taken), hub, ctx| {

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use super::filter::{self, Asked};
 use super::message::{LiveRow, Topic};
 use crate::actors::changes::{self, Bounds, Changed};
-use crate::actors::node::Node;
 use crate::actors::projections::NAME;
 use crate::http::error::Error;
 use crate::http::order_shape::OrderSummary;
@@ -47,17 +46,18 @@ impl Taken {
 ///
 /// # Errors
 /// The store's.
-pub async fn take(node: &Node, asked: &Asked) -> Result<Option<Taken>, Error> {
+pub async fn take(shared: &Shared, asked: &Asked) -> Result<Option<Taken>, Error> {
+    let (node, store) = (&shared.node, &shared.store);
     let (head, at) = (node.changes.head(), Instant::now());
     let (rows, more, pos) = match asked.0 {
         Topic::Orders | Topic::Sagas => {
-            let (mut rows, pos) = node.store.orders_at(&filter::orders(asked), (NAME, 0)).await?;
+            let (mut rows, pos) = store.orders_at(&filter::orders(asked), (NAME, 0)).await?;
             let more = cut(&mut rows, asked.2);
             let shape = |row| OrderSummary::new(row).map(LiveRow::Order);
             (rows.into_iter().map(shape).collect::<Result<_, _>>()?, more, pos)
         }
         Topic::Stock => {
-            let found = node.store.stock_levels_at(&filter::stock(asked), (NAME, 0)).await?;
+            let found = store.stock_levels_at(&filter::stock(asked), (NAME, 0)).await?;
             let (mut rows, pos) = found;
             let more = cut(&mut rows, asked.2);
             (rows.into_iter().map(|row| LiveRow::Stock(level_row(row))).collect(), more, pos)

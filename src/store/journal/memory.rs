@@ -113,6 +113,20 @@ impl Memory {
         self.state().products.get(sku).cloned()
     }
 
+    /// All product rows, in no order.
+    #[must_use]
+    pub fn products(&self) -> Vec<product::Row> {
+        self.state().products.values().cloned().collect()
+    }
+
+    /// A shard's epoch and the position of its last event.
+    #[must_use]
+    pub fn stands(&self, shard: u16) -> (i64, i64) {
+        let state = self.state();
+        let found = state.shard(shard);
+        found.map_or((0, 0), |found| (found.epoch, count(found.records.len())))
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

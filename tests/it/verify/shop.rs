@@ -75,7 +75,7 @@ impl Shop {
         let provider = Arc::new(Sandbox::new(options).unwrap());
         let patience = payments::Options { retry_after_ms: 50, ..Default::default() };
         let node = Node::start(Start {
-            store,
+            store: Arc::new(store),
             clock: Clock::system(),
             rules: pricing::Rules::default(),
             settings: Settings::default(),

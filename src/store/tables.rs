@@ -1,0 +1,210 @@
+//! What the actors and the proof need of a store: the journal, the rows that are made of it, and
+//! the few things that are kept beside it. [`Store`] has it in SQLite,
+//! [`Memory`](super::memory::Memory) for the simulator. Keys, sessions and the lists that people
+//! ask for are not here: only HTTP wants those.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::journal::Journal;
+use super::projection::{DeadLetter, Step};
+use super::webhook::{self, Parked};
+use super::{Error, Store, order, product, shard, stock};
+use crate::domain::id::Sku;
+use crate::domain::time::Timestamp;
+
+/// The tables of a store. Every method may fail with the store's [`Error`]; nothing is written
+/// then.
+#[async_trait]
+pub trait Tables: Send + Sync + 'static {
+    /// The journal.
+    fn journal(&self) -> Arc<dyn Journal>;
+
+    /// All shards, in order.
+    async fn shards(&self) -> Result<Vec<shard::Row>, Error>;
+
+    /// See [`Store::product`].
+    async fn product(&self, sku: &Sku) -> Result<Option<product::Row>, Error>;
+
+    /// Products in order of SKU behind `after`, at most `limit`.
+    async fn products_behind(
+        &self,
+        after: Option<Sku>,
+        limit: u32,
+    ) -> Result<Vec<product::Row>, Error>;
+
+    /// Orders behind the one that was placed then and has this id, the newest placed first, at
+    /// most `limit`.
+    async fn orders_behind(
+        &self,
+        after: Option<(Timestamp, String)>,
+        limit: u32,
+    ) -> Result<Vec<order::Row>, Error>;
+
+    /// Stock levels in order of SKU and location behind `after`, at most `limit`.
+    async fn stock_behind(
+        &self,
+        after: Option<(Sku, String)>,
+        limit: u32,
+    ) -> Result<Vec<stock::Row>, Error>;
+
+    /// See [`Store::stock`].
+    async fn stock(&self, sku: &Sku) -> Result<Vec<stock::Row>, Error>;
+
+    /// See [`Store::cursor`].
+    async fn cursor(&self, name: &str, shard: u16) -> Result<i64, Error>;
+
+    /// See [`Store::commit_projection`].
+    async fn commit_projection(
+        &self,
+        name: &str,
+        shard: u16,
+        pos: i64,
+        step: Step<'_>,
+    ) -> Result<bool, Error>;
+
+    /// See [`Store::reset_projection`].
+    async fn reset_projection(&self, name: &str) -> Result<(), Error>;
+
+    /// See [`Store::dead_letters`].
+    async fn dead_letters(&self, after: i64, limit: u32) -> Result<Vec<DeadLetter>, Error>;
+
+    /// See [`Store::park_webhook`].
+    async fn park_webhook(&self, webhook: &Parked) -> Result<bool, Error>;
+
+    /// See [`Store::due_webhooks`].
+    async fn due_webhooks(&self, until: Timestamp, limit: u32) -> Result<Vec<webhook::Row>, Error>;
+
+    /// See [`Store::webhook`].
+    async fn webhook(&self, id: i64) -> Result<Option<webhook::Row>, Error>;
+
+    /// See [`Store::parked_webhooks`].
+    async fn parked_webhooks(&self, after: i64, limit: u32) -> Result<Vec<webhook::Row>, Error>;
+
+    /// See [`Store::retry_webhook`].
+    async fn retry_webhook(
+        &self,
+        id: i64,
+        reason: &str,
+        next_try_at: Timestamp,
+    ) -> Result<bool, Error>;
+
+    /// See [`Store::remove_webhook`].
+    async fn remove_webhook(&self, id: i64) -> Result<bool, Error>;
+
+    /// See [`Store::setting`].
+    async fn setting(&self, name: &str) -> Result<Option<String>, Error>;
+
+    /// See [`Store::put_setting`].
+    async fn put_setting(&self, name: &str, value: &str) -> Result<(), Error>;
+
+    /// Closes it. What is being written is finished first.
+    async fn close(&self);
+}
+
+#[async_trait]
+impl Tables for Store {
+    fn journal(&self) -> Arc<dyn Journal> {
+        Self::journal(self)
+    }
+
+    async fn shards(&self) -> Result<Vec<shard::Row>, Error> {
+        Self::shards(self).await
+    }
+
+    async fn product(&self, sku: &Sku) -> Result<Option<product::Row>, Error> {
+        Self::product(self, sku).await
+    }
+
+    async fn products_behind(
+        &self,
+        after: Option<Sku>,
+        limit: u32,
+    ) -> Result<Vec<product::Row>, Error> {
+        self.products(&product::Filter { after, limit, ..Default::default() }).await
+    }
+
+    async fn orders_behind(
+        &self,
+        after: Option<(Timestamp, String)>,
+        limit: u32,
+    ) -> Result<Vec<order::Row>, Error> {
+        self.orders(&order::Filter { after, limit, ..Default::default() }).await
+    }
+
+    async fn stock_behind(
+        &self,
+        after: Option<(Sku, String)>,
+        limit: u32,
+    ) -> Result<Vec<stock::Row>, Error> {
+        self.stock_levels(&stock::Filter { after, limit, ..Default::default() }).await
+    }
+
+    async fn stock(&self, sku: &Sku) -> Result<Vec<stock::Row>, Error> {
+        Self::stock(self, sku).await
+    }
+
+    async fn cursor(&self, name: &str, shard: u16) -> Result<i64, Error> {
+        Self::cursor(self, name, shard).await
+    }
+
+    async fn commit_projection(
+        &self,
+        name: &str,
+        shard: u16,
+        pos: i64,
+        step: Step<'_>,
+    ) -> Result<bool, Error> {
+        Self::commit_projection(self, name, shard, pos, step).await
+    }
+
+    async fn reset_projection(&self, name: &str) -> Result<(), Error> {
+        Self::reset_projection(self, name).await
+    }
+
+    async fn dead_letters(&self, after: i64, limit: u32) -> Result<Vec<DeadLetter>, Error> {
+        Self::dead_letters(self, after, limit).await
+    }
+
+    async fn park_webhook(&self, webhook: &Parked) -> Result<bool, Error> {
+        Self::park_webhook(self, webhook).await
+    }
+
+    async fn due_webhooks(&self, until: Timestamp, limit: u32) -> Result<Vec<webhook::Row>, Error> {
+        Self::due_webhooks(self, until, limit).await
+    }
+
+    async fn webhook(&self, id: i64) -> Result<Option<webhook::Row>, Error> {
+        Self::webhook(self, id).await
+    }
+
+    async fn parked_webhooks(&self, after: i64, limit: u32) -> Result<Vec<webhook::Row>, Error> {
+        Self::parked_webhooks(self, after, limit).await
+    }
+
+    async fn retry_webhook(
+        &self,
+        id: i64,
+        reason: &str,
+        next_try_at: Timestamp,
+    ) -> Result<bool, Error> {
+        Self::retry_webhook(self, id, reason, next_try_at).await
+    }
+
+    async fn remove_webhook(&self, id: i64) -> Result<bool, Error> {
+        Self::remove_webhook(self, id).await
+    }
+
+    async fn setting(&self, name: &str) -> Result<Option<String>, Error> {
+        Self::setting(self, name).await
+    }
+
+    async fn put_setting(&self, name: &str, value: &str) -> Result<(), Error> {
+        Self::put_setting(self, name, value).await
+    }
+
+    async fn close(&self) {
+        Self::close(self).await;
+    }
+}
