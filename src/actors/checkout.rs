@@ -12,7 +12,7 @@ use futures_util::stream::{self, StreamExt as _};
 use super::cart::Requirement;
 use super::host::{self, Teller};
 use super::node::Node;
-use super::patience::Backoff;
+use super::patience::{Backoff, SHORTEST};
 use crate::domain::cart;
 use crate::domain::counter;
 use crate::domain::entity::{Cause, EntityId};
@@ -159,7 +159,7 @@ impl Node {
         command: &Command,
         cause: &Cause,
     ) -> Result<Placed, host::Error<order::Rejection>> {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::new(SHORTEST, &self.clock);
         for _ in 1..PLACES_MAX {
             let placed = self.orders.create(entity, command.clone(), cause.clone(), read_placed);
             match placed.await {
@@ -291,7 +291,7 @@ impl Node {
         (units, hold): (BTreeMap<Sku, i64>, Span),
         teller: &Teller<Order>,
     ) {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::new(SHORTEST, &self.clock);
         loop {
             let hold_until = self.clock.now() + hold;
             let asked = units.clone().into_iter().map(|(sku, quantity)| {
@@ -350,7 +350,7 @@ impl Node {
         units: BTreeMap<Sku, i64>,
         teller: &Teller<Order>,
     ) {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::new(SHORTEST, &self.clock);
         loop {
             let answers = self.ask_each(&units, &stock::Command::Commit { order }).await;
             if let Some(why) = quarantined(&answers) {
@@ -403,7 +403,7 @@ impl Node {
         units: BTreeMap<Sku, i64>,
         teller: &Teller<Order>,
     ) {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::new(SHORTEST, &self.clock);
         loop {
             let answers = self.ask_each(&units, &stock::Command::Release { order }).await;
             if let Some(why) = quarantined(&answers) {

@@ -372,6 +372,7 @@ where
 {
     loop {
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = tokio::time::sleep(period) => work().await,
         }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use backon::BackoffBuilder as _;
 
-const SHORTEST: Duration = Duration::from_millis(20);
+use super::clock::Clock;
+
+/// The first pause where nothing else is said.
+pub(super) const SHORTEST: Duration = Duration::from_millis(20);
 const LONGEST: Duration = Duration::from_secs(10);
 
 /// A row of growing pauses that never ends.
@@ -12,19 +15,14 @@ pub(super) struct Backoff {
     pauses: backon::ExponentialBackoff,
 }
 
-impl Default for Backoff {
-    fn default() -> Self {
-        Self::from(SHORTEST)
-    }
-}
-
 impl Backoff {
-    /// Pauses that begin with about `shortest`.
-    pub(super) fn from(shortest: Duration) -> Self {
+    /// Pauses that begin with about `shortest`; their jitter is drawn from the clock.
+    pub(super) fn new(shortest: Duration, clock: &Clock) -> Self {
         let pauses = backon::ExponentialBuilder::default()
             .with_min_delay(shortest)
             .with_max_delay(LONGEST)
             .with_jitter()
+            .with_jitter_seed(clock.jitter())
             .without_max_times()
             .build();
         Self { pauses }

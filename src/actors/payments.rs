@@ -4,12 +4,13 @@
 //! reference, then a reversal. Never a second attempt while the first is unknown. Webhooks and
 //! the sweep are in `notices`.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::clock::Clock;
 use super::host::Teller;
 use super::node::Node;
 use super::patience::Backoff;
@@ -45,7 +46,7 @@ impl Default for Options {
 /// The payment providers of a store, by name.
 #[derive(Clone, Default)]
 pub struct Payments {
-    providers: HashMap<&'static str, Arc<dyn Provider>>,
+    providers: BTreeMap<&'static str, Arc<dyn Provider>>,
     options: Options,
 }
 
@@ -76,8 +77,8 @@ impl Payments {
         &self.options
     }
 
-    fn backoff(&self) -> Backoff {
-        Backoff::from(Duration::from_millis(self.options.retry_after_ms))
+    fn backoff(&self, clock: &Clock) -> Backoff {
+        Backoff::new(Duration::from_millis(self.options.retry_after_ms), clock)
     }
 }
 
@@ -187,7 +188,7 @@ impl Node {
         teller: &Teller<Order>,
     ) {
         let step = format!("authorize:{attempt}");
-        let mut backoff = self.payments.backoff();
+        let mut backoff = self.payments.backoff(&self.clock);
         let (mut unanswered, mut perhaps) = (0, false);
         let report = |report| teller.tell(Command::Report { attempt, report });
         loop {
@@ -239,7 +240,7 @@ impl Node {
         step: &str,
         (provider, request): (&Arc<dyn Provider>, &Authorize),
     ) -> Option<Report> {
-        let mut backoff = self.payments.backoff();
+        let mut backoff = self.payments.backoff(&self.clock);
         loop {
             match provider.find(&request.reference).await {
                 Ok(Some(payment)) => {
@@ -273,7 +274,7 @@ impl Node {
         teller: &Teller<Order>,
     ) {
         let reference = attempt_reference(order, attempt);
-        let (mut backoff, mut unanswered) = (self.payments.backoff(), 0);
+        let (mut backoff, mut unanswered) = (self.payments.backoff(&self.clock), 0);
         loop {
             let error = match provider.reverse(&reference).await {
                 Ok(_) => {
@@ -306,7 +307,7 @@ impl Node {
             key: deed.reference.clone(),
             amount: deed.amount,
         };
-        let (mut backoff, mut unanswered) = (self.payments.backoff(), 0);
+        let (mut backoff, mut unanswered) = (self.payments.backoff(&self.clock), 0);
         loop {
             let outcome = match deed.kind {
                 OperationKind::Capture => provider.capture(&request).await,

@@ -137,6 +137,7 @@ impl Projector {
             };
             let again = self.again.clone();
             let heard = tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 () = again.notified() => {
                     match self.begin_again().await {

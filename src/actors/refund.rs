@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::checkout::saga;
 use super::host::{self, Teller};
 use super::node::Node;
-use super::patience::Backoff;
+use super::patience::{Backoff, SHORTEST};
 use crate::domain::id::{OrderId, Sku};
 use crate::domain::order::{Command, Order};
 use crate::domain::stock;
@@ -51,7 +51,7 @@ impl Node {
     /// Sends each SKU its command until it is done; an answer of "no" ends it.
     async fn move_goods(&self, moves: Vec<(Sku, stock::Command)>) -> Result<(), String> {
         for (sku, command) in moves {
-            let mut backoff = Backoff::default();
+            let mut backoff = Backoff::new(SHORTEST, &self.clock);
             let entity = stock::entity_id(&sku);
             loop {
                 match self.stock.ask(&entity, command.clone(), saga(), |_| ()).await {

@@ -37,6 +37,7 @@ pub(super) async fn run(node: Arc<Node>, stop: CancellationToken) {
     let mut rounds: HashMap<u16, Round> = HashMap::new();
     loop {
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = tokio::time::sleep(period) => {
                 for shard in 0..journal.shards() {

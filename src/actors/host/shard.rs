@@ -356,12 +356,14 @@ impl<N: Noun> State<N> {
         }
     }
 
-    /// Asks the idle to leave.
+    /// Asks the idle to leave, in an order that does not depend on where a map keeps them.
     fn tick(&mut self) {
-        for slot in self.slots.values_mut() {
-            if matches!(slot.stage, Stage::Live)
-                && slot.used.elapsed() >= slot.idle
-                && let Some(actor) = &slot.actor
+        let idle =
+            |slot: &Slot<N>| matches!(slot.stage, Stage::Live) && slot.used.elapsed() >= slot.idle;
+        let mut idle: Vec<_> = self.slots.iter_mut().filter(|(_, slot)| idle(slot)).collect();
+        idle.sort_unstable_by_key(|(entity, _)| *entity);
+        for (_, slot) in idle {
+            if let Some(actor) = &slot.actor
                 && actor.cast(Message::Sleep).is_ok()
             {
                 slot.stage = Stage::Draining(Buffer::new());
