@@ -14,6 +14,7 @@ pub mod domain;
 pub mod http;
 pub mod providers;
 pub mod sandbox_psp;
+pub mod simulate;
 pub mod store;
 pub mod telemetry;
 pub mod verify;

@@ -16,6 +16,7 @@ use super::patience::{Backoff, SHORTEST};
 use crate::domain::cart;
 use crate::domain::counter;
 use crate::domain::entity::{Cause, EntityId};
+use crate::domain::flaw::{self, Flaw};
 use crate::domain::id::{CartId, OrderId, Sku};
 use crate::domain::money::Money;
 use crate::domain::order::{self, Command, Order, PaymentMethod, Shortage};
@@ -212,9 +213,13 @@ impl Node {
             }
             let placed = self.freeze(order, &cart, request.expected_total).await?;
             self.look_for_stock(&placed).await?;
+            if flaw::on(Flaw::CartNotSealed) {
+                return Ok(Cart::Sealed(placed));
+            }
+            let seq = (!flaw::on(Flaw::CartSealedBlindly)).then_some(seq);
             let cause = Cause { idempotency: None, ..request.cause.clone() };
             let spend = cart::Command::Spend { order };
-            let spent = self.carts.ask_if(&entity, Some(seq), spend, cause, |_| ()).await;
+            let spent = self.carts.ask_if(&entity, seq, spend, cause, |_| ()).await;
             // Another version: it was changed meanwhile, or another checkout was first.
             if spent.map_err(of_cart)?.is_ok() {
                 return Ok(Cart::Sealed(placed));
@@ -400,9 +405,12 @@ impl Node {
     pub(super) async fn release(
         &self,
         order: OrderId,
-        units: BTreeMap<Sku, i64>,
+        mut units: BTreeMap<Sku, i64>,
         teller: &Teller<Order>,
     ) {
+        if flaw::on(Flaw::ReleaseForgetsSku) {
+            units.pop_last();
+        }
         let mut backoff = Backoff::new(SHORTEST, &self.clock);
         loop {
             let answers = self.ask_each(&units, &stock::Command::Release { order }).await;

@@ -9,6 +9,7 @@ use super::host::{self, View};
 use super::node::Node;
 use super::payments::{parse_reference, report_of};
 use crate::domain::entity::{Cause, EntityId, Noun as _};
+use crate::domain::flaw::{self, Flaw};
 use crate::domain::order::{AttemptState, Command, Order, Phase, Report};
 use crate::domain::time::Span;
 use crate::providers::payment::{
@@ -72,6 +73,9 @@ impl Node {
             Ok(()) => return Ok(()),
             Err(Untaken::Unmatched(why) | Untaken::Later(why)) => why,
         };
+        if flaw::on(Flaw::WebhookNotKept) {
+            return Ok(());
+        }
         let parked = Parked {
             provider: provider.to_owned(),
             notice_id: notice.id,

@@ -15,6 +15,7 @@ use super::host::Teller;
 use super::node::Node;
 use super::patience::Backoff;
 use crate::domain::entity::EntityId;
+use crate::domain::flaw::{self, Flaw};
 use crate::domain::money::Money;
 use crate::domain::order::{Command, Effect, Order, Report};
 use crate::providers::payment::{
@@ -217,6 +218,9 @@ impl Node {
                         unanswered += 1;
                         perhaps = true;
                     }
+                    if perhaps && flaw::on(Flaw::TimeoutTakenForDecline) {
+                        return report(Report::Declined { code: "timeout".into() });
+                    }
                     report(Report::Unknown { why: error.to_string() });
                 }
             }
@@ -248,6 +252,7 @@ impl Node {
                         return Some(report);
                     }
                 }
+                Ok(None) if flaw::on(Flaw::LateCallNotBlocked) => return Some(Report::Reversed),
                 Ok(None) => {
                     return provider
                         .reverse(&request.reference)
@@ -301,7 +306,7 @@ impl Node {
         let Some(provider) = self.payments.get(provider) else {
             return no_provider(deed.step.clone(), provider, teller);
         };
-        let request = Operation {
+        let mut request = Operation {
             payment: deed.payment.to_owned(),
             reference: deed.reference.clone(),
             key: deed.reference.clone(),
@@ -309,6 +314,9 @@ impl Node {
         };
         let (mut backoff, mut unanswered) = (self.payments.backoff(&self.clock), 0);
         loop {
+            if flaw::on(Flaw::NewKeyAtEachCall) {
+                request.key = format!("{}-{}", deed.reference, self.clock.jitter());
+            }
             let outcome = match deed.kind {
                 OperationKind::Capture => provider.capture(&request).await,
                 OperationKind::Void => provider.void(&request).await,

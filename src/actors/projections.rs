@@ -16,6 +16,7 @@ use super::changes::{Changed, Changes, Notes};
 use super::clock::Clock;
 use super::host::decode;
 use crate::domain::entity::{EntityId, Noun, Record};
+use crate::domain::flaw::{self, Flaw};
 use crate::domain::id::Sku;
 use crate::domain::order::Order;
 use crate::domain::stock::Stock;
@@ -218,7 +219,7 @@ impl Projector {
             if record.pos <= pos {
                 continue;
             }
-            if record.pos != pos + 1 {
+            if record.pos != pos + 1 && !flaw::on(Flaw::CursorSkips) {
                 break;
             }
             pos = record.pos;

@@ -21,6 +21,7 @@ pub mod serve;
 pub mod shopkeepers;
 pub mod shoppers;
 pub mod sign_in;
+pub mod simulate;
 pub mod verify;
 
 use std::io::Write as _;
@@ -59,6 +60,7 @@ enum Command {
     Replay(replay::Args),
     Load(load::Args),
     Verify(verify::Args),
+    Simulate(simulate::Args),
     Doctor(doctor::Args),
     Backup(backup::Args),
     Restore(restore::Args),
@@ -118,6 +120,10 @@ pub enum Error {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let command = arguments.command.unwrap_or_default();
+    // It brings a runtime of its own, with a time of its own.
+    if let Command::Simulate(args) = &command {
+        return simulate::run(args).unwrap_or(ExitCode::FAILURE);
+    }
     let mut runtime = match command {
         Command::Load(_) => tokio::runtime::Builder::new_current_thread(),
         _ => tokio::runtime::Builder::new_multi_thread(),
@@ -145,6 +151,7 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Replay(args) => Ok(replay::run(args).await?),
         Command::Load(args) => Ok(load::run(args).await?),
         Command::Verify(args) => Ok(verify::run(args).await),
+        Command::Simulate(_) => Ok(ExitCode::SUCCESS),
         Command::Doctor(args) => Ok(doctor::run(args).await),
         Command::Backup(args) => Ok(backup::run(args).await),
         Command::Restore(args) => Ok(restore::run(args).await),

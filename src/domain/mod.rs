@@ -8,6 +8,7 @@ pub mod address;
 pub mod cart;
 pub mod counter;
 pub mod entity;
+pub mod flaw;
 pub mod id;
 pub mod money;
 pub mod order;

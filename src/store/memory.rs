@@ -16,9 +16,11 @@ use crate::domain::id::Sku;
 use crate::domain::time::Timestamp;
 
 /// A store in memory.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Memory {
     journal: Journal,
+    /// What is between the journal and those who use it.
+    before: Option<Arc<dyn journal::Journal>>,
     rows: Arc<Mutex<Rows>>,
 }
 
@@ -39,7 +41,14 @@ impl Memory {
     /// Tables beside a journal, all of them empty.
     #[must_use]
     pub fn new(journal: Journal) -> Self {
-        Self { journal, rows: Arc::default() }
+        Self { journal, before: None, rows: Arc::default() }
+    }
+
+    /// The same tables for somebody who sees their journal through another one, which fails now
+    /// and then.
+    #[must_use]
+    pub fn behind(self, before: Arc<dyn journal::Journal>) -> Self {
+        Self { before: Some(before), ..self }
     }
 
     /// Lets the next `count` uses of a table fail, with nothing written.
@@ -75,7 +84,7 @@ fn page<T>(found: impl Iterator<Item = T>, limit: u32) -> Vec<T> {
 #[async_trait]
 impl Tables for Memory {
     fn journal(&self) -> Arc<dyn journal::Journal> {
-        Arc::new(self.journal.clone())
+        self.before.clone().unwrap_or_else(|| Arc::new(self.journal.clone()))
     }
 
     async fn shards(&self) -> Result<Vec<shard::Row>, Error> {

@@ -21,6 +21,7 @@ use super::message::{Envelope, Held, Message, Reply, View};
 use super::shard::Route;
 use super::{Append, Error, Host, NewEvent, read};
 use crate::domain::entity::{Cause, EntityId, Event, Noun};
+use crate::domain::flaw::{self, Flaw};
 use crate::domain::time::{Span, Timestamp};
 use crate::store::journal::{AppendError, TimerChange};
 
@@ -159,6 +160,11 @@ impl<N: Noun> Actor for Entity<N> {
             Message::Written { incarnation, seq } if incarnation == life.incarnation => {
                 life.written(seq);
             }
+            Message::Unwritten { incarnation, .. }
+                if incarnation == life.incarnation && flaw::on(Flaw::StateKeptAfterRefusal) =>
+            {
+                life.written(life.seq);
+            }
             Message::Unwritten { incarnation, error } if incarnation == life.incarnation => {
                 Box::pin(life.reset(&error)).await?;
                 life.perform();
@@ -182,6 +188,9 @@ impl<N: Noun> Actor for Entity<N> {
             }
             Message::Sleep => {
                 if life.quiet() {
+                    if flaw::on(Flaw::TimerLostAtPassivation) {
+                        life.lose_timer(&myself);
+                    }
                     myself.drain()?;
                 } else {
                     life.shard.cast(Route::StillBusy(life.id.clone()))?;
@@ -221,6 +230,9 @@ impl<N: Noun> Life<N> {
             _ => Ok(false),
         };
         drop(permit);
+        if flaw::on(Flaw::EffectBeforeDurable) {
+            self.perform();
+        }
         if let Some(reply) = reply {
             let held = match outcome {
                 Ok(replayed) => reply(Ok(View { stale, ..self.view(replayed) })),
@@ -332,6 +344,9 @@ impl<N: Noun> Life<N> {
         match (self.state.timer(), self.armed) {
             (Some(at), armed) if armed.is_none_or(|armed| armed > at) => {
                 self.armed = Some(at);
+                if armed.is_none() && flaw::on(Flaw::TimerNeverSet) {
+                    return None;
+                }
                 Some(TimerChange::Set(at))
             }
             (None, Some(_)) if !N::LAZY_TIMER => {
@@ -340,6 +355,14 @@ impl<N: Noun> Life<N> {
             }
             _ => None,
         }
+    }
+
+    /// The fault of [`Flaw::TimerLostAtPassivation`].
+    fn lose_timer(&mut self, myself: &ActorRef<Message<N>>) {
+        let (entity, after_seq, at) = (self.id.clone(), self.seq, self.host.shared.clock.now());
+        let timer = Some(TimerChange::Clear);
+        let (events, cause) = (Vec::new(), "{}".into());
+        self.append(myself, Append { entity, after_seq, events, at, cause, timer, row: None });
     }
 
     /// What becomes of the timer row once it has fired: never left due, or it would fire at once.
@@ -381,6 +404,9 @@ impl<N: Noun> Life<N> {
     }
 
     fn remember(&mut self, cause: &Cause, now: Timestamp) {
+        if flaw::on(Flaw::KeysForgotten) {
+            return;
+        }
         if let (Some(idempotency), Some(key)) = (&cause.idempotency, key_of(cause)) {
             if self.keys.len() >= KEYS_MAX {
                 self.keys.retain(|_, (_, at)| *at + KEY_MEMORY > now);
@@ -397,7 +423,7 @@ impl<N: Noun> Life<N> {
 
     /// Gives an answer once all that it was read off is durable.
     fn hold(&mut self, held: Held<N::Rejection>) {
-        if self.durable >= self.seq {
+        if self.durable >= self.seq || flaw::on(Flaw::ReplyBeforeDurable) {
             held(Ok(()));
         } else {
             self.held.push_back((self.seq, held));
@@ -439,7 +465,8 @@ impl<N: Noun> Life<N> {
 
     /// Performs what the durable state wants and is not being performed.
     fn perform(&mut self) {
-        if self.durable < self.seq || self.broken.is_some() {
+        let early = flaw::on(Flaw::EffectBeforeDurable);
+        if (self.durable < self.seq && !early) || self.broken.is_some() {
             return;
         }
         let Some(flow) = read(&self.host.shared.flow).clone() else {

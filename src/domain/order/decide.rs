@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use super::command::{Command, FulfillmentRequest, RefundRequest, Rejection};
 use super::effect::{POLICY_CAPTURE, step};
-use super::ledger::{AttemptState, Fulfillment, FulfillmentLine, Refund, RefundLine, Report};
+use super::ledger::{
+    Attempt, AttemptState, Fulfillment, FulfillmentLine, Refund, RefundLine, Report,
+};
 use super::{Effect, Event, Order, PaymentMethod, Phase, Shortage};
+use crate::domain::flaw::{self, Flaw};
 use crate::domain::money::AMOUNT_MAX;
 use crate::domain::time::{Span, Timestamp};
 
@@ -134,6 +137,12 @@ impl Order {
             Phase::AwaitingPayment if in_time => {
                 Ok(vec![Event::PaymentRetried { method: method.clone() }])
             }
+            Phase::Paying
+                if flaw::on(Flaw::SecondAttemptWhileUnknown)
+                    && self.attempts.last().is_some_and(Attempt::open) =>
+            {
+                Ok(vec![Event::PaymentRetried { method: method.clone() }])
+            }
             Phase::Reserving | Phase::Paying | Phase::Committing => Err(Rejection::InProgress),
             phase => Err(Rejection::NotPayable { phase }),
         }
@@ -172,7 +181,8 @@ impl Order {
                     payment: payment.clone(),
                     amount: *amount,
                 }];
-                if *amount != attempt.amount && self.phase == Phase::Paying {
+                let same = *amount == attempt.amount || flaw::on(Flaw::AmountNotCompared);
+                if !same && self.phase == Phase::Paying {
                     events.push(Event::AlertRaised { alert: AMOUNT_MISMATCH.to_owned() });
                 }
                 events
@@ -309,7 +319,10 @@ impl Order {
         }
         let lines = self.refund_lines_of(request)?;
         self.check_delivery_refund(request.delivery)?;
-        let limit = (self.captured() - self.refunds_requested()).max(0);
+        let mut limit = (self.captured() - self.refunds_requested()).max(0);
+        if flaw::on(Flaw::RefundNotCapped) {
+            limit = i64::MAX;
+        }
         let rest = [request.delivery, request.free];
         let amounts = || lines.iter().map(|line| line.amount).chain(rest);
         let amount = i64::try_from(amounts().map(i128::from).sum::<i128>())

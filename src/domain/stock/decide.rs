@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::{
     Claim, Command, Event, LAPSES_MAX, Location, Part, QUANTITY_MAX, Rejection, Reserve, Stock,
 };
+use crate::domain::flaw::{self, Flaw};
 use crate::domain::id::OrderId;
 use crate::domain::time::Timestamp;
 
@@ -25,7 +26,8 @@ impl Stock {
                 Ok(Vec::new())
             }
             Command::TakeBack { order, id, .. }
-                if self.claims.get(order).is_some_and(|claim| claim.returned.contains(id)) =>
+                if self.claims.get(order).is_some_and(|claim| claim.returned.contains(id))
+                    && !flaw::on(Flaw::GoodsBackTwice) =>
             {
                 Ok(Vec::new())
             }
@@ -155,7 +157,8 @@ impl Stock {
             if claim.released {
                 return Err(Rejection::Released);
             }
-            if claim.committed {
+            let same = claim.hold.is_some() && flaw::on(Flaw::GenerationIgnored);
+            if claim.committed || same {
                 return Ok(Vec::new());
             }
             if let Some(hold) = claim.hold.as_ref().filter(|hold| hold.hold_until > now) {
@@ -176,7 +179,7 @@ impl Stock {
             after.to_mut().evolve_event(&lapse, now);
             events.push(lapse);
         }
-        if !enough(&after) {
+        if !enough(&after) && !flaw::on(Flaw::ReservedUnseen) {
             let available = after.total().sellable();
             return Err(Rejection::OutOfStock { requested: *quantity, available });
         }
@@ -193,7 +196,9 @@ impl Stock {
         match self.claims.get(&order) {
             Some(claim) if claim.released => Err(Rejection::HoldLapsed),
             Some(claim) if claim.committed => Ok(Vec::new()),
-            Some(Claim { hold: Some(hold), .. }) if hold.hold_until > now => {
+            Some(Claim { hold: Some(hold), .. })
+                if hold.hold_until > now || flaw::on(Flaw::LapsedHoldAllocated) =>
+            {
                 Ok(vec![Event::Committed { order }])
             }
             _ => Err(Rejection::HoldLapsed),

@@ -1,6 +1,7 @@
 //! How an event changes a SKU's stock. An event is a fact: nothing is refused here.
 
 use super::{Claim, Event, Hold, Level, MEMORY, Part, RETURNS_MEMORY, Stock};
+use crate::domain::flaw::{self, Flaw};
 use crate::domain::id::OrderId;
 use crate::domain::time::Timestamp;
 
@@ -37,7 +38,7 @@ impl Stock {
             Event::Released { order } => {
                 self.drop_hold(*order);
                 let claim = self.claims.entry(*order).or_default();
-                claim.released = true;
+                claim.released = !flaw::on(Flaw::ReleasedWithoutTombstone);
                 let parts = std::mem::take(&mut claim.allocated);
                 self.change_levels(&parts, |level, quantity| level.allocated -= quantity);
                 self.remember(*order, at);

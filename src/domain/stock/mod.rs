@@ -18,6 +18,7 @@ pub use level::{InvalidLocation, Level, Location, Part};
 use serde::{Deserialize, Serialize};
 
 use super::entity;
+use super::flaw::{self, Flaw};
 use super::id::{OrderId, Sku};
 use super::time::{Span, Timestamp};
 
@@ -133,7 +134,8 @@ impl Stock {
             .filter_map(|(_, order)| self.claims.get(order)?.hold.as_ref())
             .map(Hold::quantity)
             .sum();
-        self.levels.values().map(Level::sellable).sum::<i64>() + lapsed
+        let counted = if flaw::on(Flaw::LapsedHoldCounted) { 0 } else { lapsed };
+        self.levels.values().map(Level::sellable).sum::<i64>() + counted
     }
 
     /// All levels in one.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::domain::entity::EntityId;
+use crate::domain::flaw::{self, Flaw};
 
 use super::{Append, AppendError, Epoch, Journal, Record};
 
@@ -343,6 +344,9 @@ impl Shared {
                     let middle = range.start + range.len() / 2;
                     left.push(middle..range.end);
                     left.push(range.start..middle);
+                }
+                Err(AppendError::Unknown(_)) if flaw::on(Flaw::UnknownCommitBelieved) => {
+                    self.tell(&mut batch, range, Ok(()));
                 }
                 Err(error) => {
                     if matches!(error, AppendError::StaleEpoch { .. }) {

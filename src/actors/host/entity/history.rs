@@ -7,6 +7,7 @@ use ractor::ActorProcessingErr;
 
 use super::{Life, UNKNOWN};
 use crate::domain::entity::{EntityId, Event, Noun};
+use crate::domain::flaw::{self, Flaw};
 use crate::domain::time::Timestamp;
 use crate::store::journal::{Journal, ReadError, Record, Snapshot};
 
@@ -80,7 +81,8 @@ impl<N: Noun> Life<N> {
         let Some(snapshot) = self.host.shared.journal.snapshot(&self.id).await? else {
             return Ok(false);
         };
-        if snapshot.state_version != N::STATE_VERSION {
+        let foreign = snapshot.state_version != N::STATE_VERSION;
+        if foreign && !flaw::on(Flaw::ForeignSnapshotBelieved) {
             return Ok(false);
         }
         let Ok(kept) = serde_json::from_str::<KeptOwned<N>>(&snapshot.data) else {

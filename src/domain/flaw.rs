@@ -1,0 +1,104 @@
+//! Faults that can be put into the code on purpose, to see whether the simulator finds them. A
+//! release build has none of them: there [`on`] is never true.
+
+/// A fault.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    serde::Serialize,
+    strum::IntoStaticStr,
+    strum::EnumString,
+    strum::VariantArray,
+)]
+#[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
+pub enum Flaw {
+    /// An answer goes out before its events are durable.
+    ReplyBeforeDurable,
+    /// An effect begins before its events are durable.
+    EffectBeforeDurable,
+    /// A commit of unknown outcome is taken for one that was written.
+    UnknownCommitBelieved,
+    /// Who could not write its events goes on as if it had.
+    StateKeptAfterRefusal,
+    /// Idempotency keys are forgotten.
+    KeysForgotten,
+    /// A snapshot of another version of the state is believed.
+    ForeignSnapshotBelieved,
+    /// A timer's row goes when its entity leaves memory.
+    TimerLostAtPassivation,
+    /// The first timer of an entity is never set.
+    TimerNeverSet,
+    /// Stock is reserved without a look at what is left.
+    ReservedUnseen,
+    /// A released order can reserve again.
+    ReleasedWithoutTombstone,
+    /// A later try at the stock is taken for the one before.
+    GenerationIgnored,
+    /// A hold past its time still counts.
+    LapsedHoldCounted,
+    /// A hold past its time is still allocated.
+    LapsedHoldAllocated,
+    /// Goods of one refund come back as often as they are sent.
+    GoodsBackTwice,
+    /// The last SKU of an order is not released.
+    ReleaseForgetsSku,
+    /// A cart becomes an order without being spent.
+    CartNotSealed,
+    /// A cart is spent whatever has happened to it since it was priced.
+    CartSealedBlindly,
+    /// Another attempt is made while one is unknown.
+    SecondAttemptWhileUnknown,
+    /// No answer of the provider is taken for a no.
+    TimeoutTakenForDecline,
+    /// An attempt that the provider has not heard of is given up without being blocked.
+    LateCallNotBlocked,
+    /// A call that is repeated gets a key of its own.
+    NewKeyAtEachCall,
+    /// Another amount than was asked for is as good.
+    AmountNotCompared,
+    /// A refund has no limit.
+    RefundNotCapped,
+    /// Money that was set aside for a cancelled order stays there.
+    VoidForgotten,
+    /// A webhook that cannot be taken is answered and not kept.
+    WebhookNotKept,
+    /// A projection takes what comes, gaps or not.
+    CursorSkips,
+}
+
+#[cfg(debug_assertions)]
+thread_local! {
+    static PRESENT: std::cell::Cell<Option<Flaw>> = const { std::cell::Cell::new(None) };
+}
+
+/// Whether the code of this thread has the fault.
+#[cfg(debug_assertions)]
+#[must_use]
+pub fn on(flaw: Flaw) -> bool {
+    PRESENT.get() == Some(flaw)
+}
+
+/// Whether the code of this thread has the fault: never.
+#[cfg(not(debug_assertions))]
+#[must_use]
+pub const fn on(_: Flaw) -> bool {
+    false
+}
+
+/// Gives the code of this thread a fault, or takes it away again; in a release build, nothing.
+pub fn put(flaw: Option<Flaw>) {
+    #[cfg(debug_assertions)]
+    PRESENT.set(flaw);
+    #[cfg(not(debug_assertions))]
+    drop(flaw);
+}
+
+/// Whether this build can have faults.
+#[must_use]
+pub const fn possible() -> bool {
+    cfg!(debug_assertions)
+}

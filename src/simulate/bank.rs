@@ -1,0 +1,492 @@
+//! The payment provider of the simulator, with a ledger of its own: the second witness of all
+//! money. Its calls get lost, are carried out and not answered, or are refused at the door; its
+//! webhooks come late, twice, in any order, or never.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::plan::{Fault, Net};
+use super::world::World;
+use crate::domain::money::Money;
+use crate::domain::time::Timestamp;
+use crate::providers::payment::{
+    Authorization, Authorize, Error, Notice, NoticeKind, Operation, OperationKind, Page, Payment,
+    PaymentOperation, PaymentStatus, Provider, Receipt, Reversal, WebhookError,
+};
+
+/// The name that buyers choose it by.
+pub const NAME: &str = "bank";
+/// What a webhook of it is signed with.
+pub const SIGNATURE: &str = "signed";
+
+/// A webhook on its way.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// When it arrives, in simulated milliseconds.
+    pub at: i64,
+    /// Which notice.
+    pub notice: String,
+    /// How often it was tried.
+    pub tries: u32,
+}
+
+/// The provider. Clones are handles on the same ledger.
+#[derive(Clone)]
+pub struct Bank {
+    world: World,
+    ledger: Arc<Mutex<Ledger>>,
+    faults: Arc<[Fault]>,
+    net: Net,
+    /// Whether calls go wrong; the proof reads a ledger that answers.
+    outside: bool,
+}
+
+#[derive(Default)]
+struct Ledger {
+    calls: u64,
+    payments: Vec<Payment>,
+    /// What was answered under a key.
+    answers: BTreeMap<String, Answer>,
+    blocked: BTreeSet<String>,
+    /// Requests that are still on their way: when they arrive.
+    late: Vec<(i64, Authorize)>,
+    /// Payments that are decided later: when, and whether they are granted.
+    pending: Vec<(i64, usize, bool)>,
+    notices: BTreeMap<String, Notice>,
+    deliveries: Vec<Delivery>,
+}
+
+#[derive(Clone)]
+enum Answer {
+    Authorized(usize),
+    Done(Receipt),
+    Refused(Error),
+}
+
+impl Bank {
+    /// A provider without payments.
+    pub fn new(world: World, faults: &[Fault], net: Net) -> Self {
+        Self { world, ledger: Arc::default(), faults: faults.into(), net, outside: true }
+    }
+
+    /// The same ledger, for those who only want to know.
+    pub fn ledger(&self) -> Self {
+        Self { outside: false, ..self.clone() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls so far.
+    pub fn calls(&self) -> u64 {
+        self.lock().calls
+    }
+
+    /// All payments.
+    pub fn payments(&self) -> Vec<Payment> {
+        self.lock().payments.clone()
+    }
+
+    /// Decides what is due, and takes the webhooks that arrive by now.
+    pub fn due(&self) -> Vec<Delivery> {
+        let now = self.world.elapsed();
+        let mut ledger = self.lock();
+        let late: Vec<_> = ledger.late.extract_if(.., |(at, _)| *at <= now).collect();
+        for (_, request) in late {
+            let outcome = self.grant(&mut ledger, &request);
+            self.world.tell("bank", |line| {
+                write!(line, "gets the late request {}: {}", request.reference, outcome.is_ok())
+            });
+        }
+        let due: Vec<_> = ledger.pending.extract_if(.., |(at, ..)| *at <= now).collect();
+        for (_, index, granted) in due {
+            self.decide(&mut ledger, index, granted);
+        }
+        let mut due: Vec<Delivery> =
+            ledger.deliveries.extract_if(.., |one| one.at <= now).collect();
+        due.sort_by(|a, b| (a.at, &a.notice).cmp(&(b.at, &b.notice)));
+        due
+    }
+
+    /// When the next thing is due.
+    pub fn next(&self) -> Option<i64> {
+        let ledger = self.lock();
+        let pending = ledger.pending.iter().map(|(at, ..)| *at);
+        let late = ledger.late.iter().map(|(at, _)| *at);
+        pending.chain(late).chain(ledger.deliveries.iter().map(|one| one.at)).min()
+    }
+
+    /// Sends a webhook again that was not taken.
+    pub fn send_again(&self, delivery: Delivery) {
+        let at = self.world.elapsed() + 5_000;
+        if delivery.tries < 20 {
+            self.lock().deliveries.push(Delivery { at, tries: delivery.tries + 1, ..delivery });
+        }
+    }
+
+    /// What a notice says.
+    pub fn notice(&self, id: &str) -> Option<Notice> {
+        self.lock().notices.get(id).cloned()
+    }
+
+    fn decide(&self, ledger: &mut Ledger, index: usize, granted: bool) {
+        let payment = &mut ledger.payments[index];
+        if payment.status != PaymentStatus::Pending {
+            return;
+        }
+        let kind = if granted {
+            payment.status = PaymentStatus::Authorized;
+            NoticeKind::Authorized
+        } else {
+            payment.status = PaymentStatus::Declined;
+            payment.decline_code = Some("declined".to_owned());
+            NoticeKind::Declined
+        };
+        self.announce(ledger, index, kind, None);
+    }
+
+    /// Sends webhooks of what has just happened to a payment.
+    fn announce(
+        &self,
+        ledger: &mut Ledger,
+        index: usize,
+        kind: NoticeKind,
+        operation: Option<PaymentOperation>,
+    ) {
+        let payment = ledger.payments[index].clone();
+        let id = format!("evt_{}", ledger.notices.len() + 1);
+        self.world.tell("bank", |line| write!(line, "{id}: {kind:?} {}", payment.reference));
+        let notice = Notice { id: id.clone(), kind, payment, operation };
+        ledger.notices.insert(id.clone(), notice);
+        if self.world.happens(self.net.withheld) {
+            return;
+        }
+        for _ in 0..=u32::from(self.world.happens(self.net.doubled)) {
+            let late = if self.world.happens(self.net.late) { 60_000 } else { 200 };
+            let at = self.world.elapsed() + i64::try_from(self.world.chance(late)).unwrap_or(0);
+            ledger.deliveries.push(Delivery { at, notice: id.clone(), tries: 0 });
+        }
+    }
+
+    /// Carries a call out over a bad line.
+    async fn call<T>(
+        &self,
+        what: String,
+        execute: impl FnOnce(&mut Ledger) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        if !self.outside {
+            return execute(&mut self.lock());
+        }
+        self.world.alive().await;
+        let number = {
+            let mut ledger = self.lock();
+            ledger.calls += 1;
+            ledger.calls
+        };
+        let told = |how: &str| {
+            self.world.tell("bank", |line| write!(line, "call {number} {what} {how}"));
+        };
+        let fault = self.faults.iter().find(|fault| match fault {
+            Fault::CrashBeforeCall { nth }
+            | Fault::CrashAfterCall { nth }
+            | Fault::CallLost { nth }
+            | Fault::CallLate { nth, .. }
+            | Fault::CallUnanswered { nth }
+            | Fault::CallSlow { nth, .. } => *nth == number,
+            Fault::CallsRefused { from, count } => (*from..from + count).contains(&number),
+            _ => false,
+        });
+        match fault {
+            Some(Fault::CrashBeforeCall { .. }) => {
+                self.world.die(&format!("before call {number} ({what})"));
+            }
+            Some(Fault::CallsRefused { .. }) => {
+                told("finds the bank closed");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                self.world.alive().await;
+                return Err(Error::Unavailable);
+            }
+            Some(Fault::CallLost { .. } | Fault::CallLate { .. }) => {
+                told("is lost");
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                self.world.alive().await;
+                return Err(Error::Unknown("it timed out".to_owned()));
+            }
+            _ => {}
+        }
+        self.world.alive().await;
+        tokio::time::sleep(Duration::from_millis(self.world.chance(40))).await;
+        self.world.alive().await;
+        let outcome = execute(&mut self.lock());
+        told(if outcome.is_ok() { "is done" } else { "is refused" });
+        match fault {
+            Some(Fault::CrashAfterCall { .. }) => {
+                self.world.die(&format!("after call {number} ({what})"));
+            }
+            Some(Fault::CallUnanswered { .. }) => {
+                told("is not answered");
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                self.world.alive().await;
+                return Err(Error::Unknown("it timed out".to_owned()));
+            }
+            Some(Fault::CallSlow { ms, .. }) => {
+                told("is answered late");
+                tokio::time::sleep(Duration::from_millis(*ms)).await;
+            }
+            _ => {}
+        }
+        tokio::time::sleep(Duration::from_millis(self.world.chance(40))).await;
+        self.world.alive().await;
+        outcome
+    }
+
+    fn grant(&self, ledger: &mut Ledger, request: &Authorize) -> Result<Authorization, Error> {
+        if ledger.blocked.contains(&request.reference) {
+            return Err(rejected("reference_blocked"));
+        }
+        let index = match ledger.answers.get(&request.key) {
+            Some(Answer::Authorized(index)) => *index,
+            _ => {
+                let index = ledger.payments.len();
+                ledger.payments.push(new_payment(index, request));
+                ledger.answers.insert(request.key.clone(), Answer::Authorized(index));
+                let later = |granted| {
+                    let wait = i64::try_from(self.world.chance(90_000)).unwrap_or(0);
+                    (self.world.elapsed() + wait, index, granted)
+                };
+                match request.token.as_str() {
+                    "tok_declined" => self.decide(ledger, index, false),
+                    "tok_pending" => ledger.pending.push(later(true)),
+                    "tok_pending_declined" => ledger.pending.push(later(false)),
+                    _ => self.decide(ledger, index, true),
+                }
+                index
+            }
+        };
+        let payment = &ledger.payments[index];
+        let id = payment.id.clone();
+        Ok(match payment.status {
+            PaymentStatus::Pending => Authorization::Pending { payment: id },
+            PaymentStatus::Declined => {
+                let code = payment.decline_code.clone().unwrap_or_default();
+                Authorization::Declined { payment: Some(id), code }
+            }
+            PaymentStatus::Authorized => {
+                Authorization::Authorized { payment: id, amount: payment.amount }
+            }
+        })
+    }
+
+    fn operate(
+        &self,
+        ledger: &mut Ledger,
+        kind: OperationKind,
+        request: &Operation,
+    ) -> Result<Receipt, Error> {
+        match ledger.answers.get(&request.key) {
+            Some(Answer::Done(receipt)) => return Ok(receipt.clone()),
+            Some(Answer::Refused(error)) => return Err(error.clone()),
+            _ => {}
+        }
+        let outcome = self.execute(ledger, kind, request);
+        let answer = match &outcome {
+            Ok(receipt) => Answer::Done(receipt.clone()),
+            Err(error) => Answer::Refused(error.clone()),
+        };
+        ledger.answers.insert(request.key.clone(), answer);
+        outcome
+    }
+
+    fn execute(
+        &self,
+        ledger: &mut Ledger,
+        kind: OperationKind,
+        request: &Operation,
+    ) -> Result<Receipt, Error> {
+        let asked = request.amount.amount;
+        let found = ledger.payments.iter().position(|payment| payment.id == request.payment);
+        let index = found.ok_or_else(|| rejected("unknown_payment"))?;
+        let payment = &mut ledger.payments[index];
+        let open = payment.amount.amount - payment.captured;
+        let live = payment.status == PaymentStatus::Authorized && !payment.voided;
+        let moved = match kind {
+            OperationKind::Capture if live && (1..=open).contains(&asked) => {
+                payment.captured += asked;
+                asked
+            }
+            OperationKind::Void if live && open > 0 => {
+                payment.voided = true;
+                open
+            }
+            OperationKind::Refund if (1..=payment.captured - payment.refunded).contains(&asked) => {
+                payment.refunded += asked;
+                asked
+            }
+            _ => return Err(rejected("not_possible")),
+        };
+        Ok(self.record(ledger, index, kind, &request.reference, moved))
+    }
+
+    fn record(
+        &self,
+        ledger: &mut Ledger,
+        index: usize,
+        kind: OperationKind,
+        reference: &str,
+        moved: i64,
+    ) -> Receipt {
+        let payment = &mut ledger.payments[index];
+        let amount = Money::new(moved, payment.amount.currency);
+        let operation = PaymentOperation {
+            id: format!("{}-{}", payment.id, payment.operations.len() + 1),
+            kind,
+            reference: reference.to_owned(),
+            amount,
+        };
+        payment.operations.push(operation.clone());
+        let receipt =
+            Receipt { operation: operation.id.clone(), payment: payment.id.clone(), amount };
+        let told = match kind {
+            OperationKind::Capture => NoticeKind::Captured,
+            OperationKind::Void => NoticeKind::Voided,
+            OperationKind::Refund => NoticeKind::Refunded,
+        };
+        self.announce(ledger, index, told, Some(operation));
+        receipt
+    }
+
+    fn undo(&self, ledger: &mut Ledger, reference: &str) -> Reversal {
+        let found = ledger.payments.iter().position(|payment| payment.reference == reference);
+        let Some(index) = found else {
+            ledger.blocked.insert(reference.to_owned());
+            return Reversal::Blocked;
+        };
+        let payment = ledger.payments[index].clone();
+        match payment.status {
+            PaymentStatus::Pending => self.decide(ledger, index, false),
+            PaymentStatus::Declined => {}
+            PaymentStatus::Authorized => {
+                let left = payment.captured - payment.refunded;
+                if left > 0 {
+                    ledger.payments[index].refunded += left;
+                    self.record(ledger, index, OperationKind::Refund, "reversal", left);
+                }
+                let open = payment.amount.amount - payment.captured;
+                if !payment.voided && open > 0 {
+                    ledger.payments[index].voided = true;
+                    self.record(ledger, index, OperationKind::Void, "reversal", open);
+                }
+            }
+        }
+        Reversal::Reversed { payment: ledger.payments[index].clone() }
+    }
+}
+
+fn new_payment(index: usize, request: &Authorize) -> Payment {
+    let mut amount = request.amount;
+    if request.token == "tok_mismatch" {
+        amount.amount += 1;
+    }
+    Payment {
+        id: format!("pay_{}", index + 1),
+        reference: request.reference.clone(),
+        status: PaymentStatus::Pending,
+        amount,
+        captured: 0,
+        refunded: 0,
+        voided: false,
+        decline_code: None,
+        operations: Vec::new(),
+    }
+}
+
+fn rejected(code: &str) -> Error {
+    Error::Rejected { code: code.to_owned(), message: "no".to_owned() }
+}
+
+#[async_trait]
+impl Provider for Bank {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    async fn authorize(&self, request: &Authorize) -> Result<Authorization, Error> {
+        let what = format!("authorize {}", request.reference);
+        let next = self.calls() + 1;
+        let late = self.faults.iter().find_map(|fault| match fault {
+            Fault::CallLate { nth, ms } if *nth == next && self.outside => Some(*ms),
+            _ => None,
+        });
+        if let Some(ms) = late {
+            let at = self.world.elapsed() + i64::try_from(ms).unwrap_or(0);
+            self.lock().late.push((at, request.clone()));
+        }
+        self.call(what, |ledger| self.grant(ledger, request)).await
+    }
+
+    async fn capture(&self, request: &Operation) -> Result<Receipt, Error> {
+        let what = format!("capture {} {}", request.reference, request.amount);
+        self.call(what, |ledger| self.operate(ledger, OperationKind::Capture, request)).await
+    }
+
+    async fn void(&self, request: &Operation) -> Result<Receipt, Error> {
+        let what = format!("void {}", request.reference);
+        self.call(what, |ledger| self.operate(ledger, OperationKind::Void, request)).await
+    }
+
+    async fn refund(&self, request: &Operation) -> Result<Receipt, Error> {
+        let what = format!("refund {} {}", request.reference, request.amount);
+        self.call(what, |ledger| self.operate(ledger, OperationKind::Refund, request)).await
+    }
+
+    async fn reverse(&self, reference: &str) -> Result<Reversal, Error> {
+        let what = format!("reverse {reference}");
+        self.call(what, |ledger| Ok(self.undo(ledger, reference))).await
+    }
+
+    async fn find(&self, reference: &str) -> Result<Option<Payment>, Error> {
+        let found = |ledger: &mut Ledger| {
+            let mut all = ledger.payments.iter();
+            Ok(all.find(|payment| payment.reference == reference).cloned())
+        };
+        self.call(format!("find {reference}"), found).await
+    }
+
+    async fn list(&self, after: Option<&str>, limit: u32) -> Result<Page, Error> {
+        let listed = |ledger: &mut Ledger| {
+            let from = after.map_or(Some(0), |after| {
+                ledger.payments.iter().position(|payment| payment.id == after).map(|at| at + 1)
+            });
+            let from = from.ok_or_else(|| rejected("unknown_cursor"))?;
+            let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+            let payments: Vec<_> = ledger.payments.iter().skip(from).take(limit).cloned().collect();
+            let more = ledger.payments.len() > from + payments.len();
+            let last = payments.last().map(|payment| payment.id.clone());
+            Ok(Page { payments, next: last.filter(|_| more) })
+        };
+        self.call("list".to_owned(), listed).await
+    }
+
+    async fn subscribe(&self, _: &str) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn read_webhook(
+        &self,
+        signature: &str,
+        body: &[u8],
+        _: Timestamp,
+    ) -> Result<Notice, WebhookError> {
+        if signature == SIGNATURE { self.reread_webhook(body) } else { Err(WebhookError::Forged) }
+    }
+
+    fn reread_webhook(&self, body: &[u8]) -> Result<Notice, WebhookError> {
+        let id = String::from_utf8_lossy(body);
+        self.notice(&id).ok_or_else(|| WebhookError::Malformed("no such notice".to_owned()))
+    }
+}

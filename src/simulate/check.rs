@@ -1,0 +1,194 @@
+//! What must hold: the whole proof now and then, and at the end that every saga is over, that
+//! what was told is true, and that both ledgers agree.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::bank::Bank;
+use super::clients::{Known, Told, sku};
+use super::operators::REASON;
+use super::run::Counts;
+use super::watch::Watch;
+use super::world::World;
+use crate::actors::host::{View, load};
+use crate::actors::node::Node;
+use crate::actors::payments::parse_reference;
+use crate::domain::entity::{EntityId, Noun as _};
+use crate::domain::id::OrderId;
+use crate::domain::order::{self, Order, Phase};
+use crate::domain::stock::{self, Stock};
+use crate::providers::payment::{NoticeKind, Payment, PaymentStatus};
+use crate::store::journal::memory::Memory as Journal;
+use crate::store::memory::Memory;
+use crate::store::webhook;
+use crate::verify::verify;
+
+/// Checks, and how many there were.
+#[derive(Default)]
+pub struct Checks {
+    counts: Mutex<Counts>,
+}
+
+impl Checks {
+    /// What was counted.
+    pub fn counts(&self) -> Counts {
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, count: impl FnOnce(&mut Counts)) {
+        count(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Lets `kontor verify` look at the store and at the provider's ledger.
+    pub async fn verify(&self, world: &World, tables: &Memory, bank: &Bank, last: bool) {
+        self.count(|counts| counts.checks += 1);
+        match verify(tables, Some(&bank.ledger()), |_| {}).await {
+            Ok(report) => {
+                if let Some(first) = report.violations.first() {
+                    let rule = format!("verify {}", first.invariant);
+                    world.violate(&rule, format!("{}: {}", first.entity, first.message));
+                }
+            }
+            // The disk may fail in the middle; at the end it is well.
+            Err(error) if last => world.violate("the store can be read", error.to_string()),
+            Err(_) => {}
+        }
+    }
+
+    /// Looks at every order once nothing is under way any more.
+    pub async fn at_rest(&self, world: &World, journal: &Journal, bank: &Bank, known: &[Known]) {
+        let payments = bank.payments();
+        for buyer in known {
+            let Some(cart) = buyer.cart else { continue };
+            let id = order::entity_id(OrderId(cart.0));
+            let order = match load::<Order>(journal, &id, i64::MAX).await {
+                Ok(Ok((order, _))) => order,
+                other => {
+                    let what = format!("{id}: {:?}", other.map(drop));
+                    return world.violate("every order can be read", what);
+                }
+            };
+            let mine: Vec<&Payment> = payments
+                .iter()
+                .filter(|one| parse_reference(&one.reference).is_some_and(|(of, ..)| of == id))
+                .collect();
+            let stuck = !order.stuck().is_empty() || order.alert().is_some();
+            self.count(|counts| {
+                counts.orders += u64::from(order.placed().is_some());
+                counts.stuck += u64::from(stuck);
+            });
+            if let Some(told) = &buyer.told {
+                kept(world, &id, &order, told);
+            }
+            if !stuck {
+                over(world, &id, &order);
+                money(world, &id, &order, &mine);
+            }
+        }
+    }
+}
+
+/// What a buyer was told is true for good.
+fn kept(world: &World, id: &EntityId, order: &Order, told: &Told) {
+    let same = order.placed().is_some()
+        && order.total() == told.total
+        && order.units().values().sum::<i64>() == told.units
+        && (told.number.is_none() || told.number == order.number());
+    if !same {
+        world.violate("what is told stays true", format!("{id}: {told:?}"));
+    }
+    let by_operator = order.cancellation().is_none_or(|it| it.reason == REASON);
+    if told.number.is_some() && order.phase() != Phase::Confirmed && !by_operator {
+        let what = format!("{id}: {:?}, {:?}", order.phase(), order.cancellation());
+        world.violate("what was confirmed stands", what);
+    }
+}
+
+/// A saga is over, or stuck with a reason.
+fn over(world: &World, id: &EntityId, order: &Order) {
+    let rest = matches!(order.phase(), Phase::Absent | Phase::Confirmed | Phase::Cancelled);
+    if !rest || !order.effects().is_empty() {
+        let steps: Vec<String> = order.effects().iter().map(order::Effect::step).collect();
+        let what = format!("{id}: {:?}, wants {steps:?}", order.phase());
+        world.violate("every saga ends", what);
+    }
+}
+
+/// The provider has what the order says, and nothing of an order that is not there.
+fn money(world: &World, id: &EntityId, order: &Order, payments: &[&Payment]) {
+    let live = |payment: &&&Payment| {
+        payment.status != PaymentStatus::Declined
+            && !payment.voided
+            && payment.captured < payment.amount.amount
+    };
+    let kept: i64 = payments.iter().map(|one| one.captured - one.refunded).sum();
+    let holds = |one: &&&Payment| live(one) || one.captured > one.refunded;
+    let holding = payments.iter().filter(holds).count();
+    let live = payments.iter().filter(live).count();
+    let confirmed = order.phase() == Phase::Confirmed;
+    if kept != order.captured() - order.refunded() {
+        let what = format!(
+            "{id}: the provider keeps {kept}, the journal {}",
+            order.captured() - order.refunded()
+        );
+        world.violate("both ledgers agree", what);
+    } else if !confirmed && (kept != 0 || live > 0) {
+        let what = format!("{id} is {:?}: {kept} kept, {live} set aside", order.phase());
+        world.violate("nobody pays without an order", what);
+    } else if holding > 1 {
+        world.violate("an order is paid for once", format!("{id}: {holding} times"));
+    }
+}
+
+/// A webhook that was answered well is in its order or parked, on disk.
+pub async fn notice_kept(
+    world: &World,
+    node: &Arc<Node>,
+    journal: &Journal,
+    bank: &Bank,
+    body: &str,
+) {
+    let Some(notice) = bank.notice(body) else { return };
+    let parked = node.store.parked_webhooks(0, u32::MAX).await;
+    let is_parked = |rows: &Vec<webhook::Row>| rows.iter().any(|row| row.webhook.notice_id == body);
+    // A table that hiccups is asked by nobody but this check.
+    if parked.as_ref().is_ok_and(is_parked) || parked.is_err() {
+        return;
+    }
+    let Some((id, _, attempt)) = parse_reference(&notice.payment.reference) else { return };
+    let Ok(Ok((order, _))) = load::<Order>(journal, &id, i64::MAX).await else { return };
+    let attempt = order.attempts().iter().find(|known| known.number == attempt);
+    let operation = notice.operation.as_ref().map(|operation| operation.id.as_str());
+    let taken = match notice.kind {
+        NoticeKind::Captured => {
+            order.captures().iter().any(|one| one.operation.as_deref() == operation)
+        }
+        NoticeKind::Refunded => {
+            order.refunds().iter().any(|one| one.operation.as_deref() == operation)
+        }
+        _ => attempt.is_some_and(|attempt| !attempt.open()),
+    };
+    if !taken {
+        let what = format!("{body}: {:?} of {}", notice.kind, notice.payment.reference);
+        world.violate("a webhook that is answered is kept", what);
+    }
+}
+
+/// What can be sold is what the books say, wherever both stand at the same event.
+pub async fn shelves(world: &World, node: &Arc<Node>, watch: &Mutex<Watch>, skus: usize) {
+    for number in 0..skus {
+        let (sku, clock) = (sku(number), node.clock.clone());
+        let read = move |view: View<'_, Stock>| {
+            let now = clock.now();
+            (view.state.sellable(now), view.seq, now)
+        };
+        let found = node.stock.look(&stock::entity_id(&sku), read).await;
+        let Ok((sellable, seq, now)) = found else { continue };
+        let watch = watch.lock().unwrap_or_else(PoisonError::into_inner);
+        let (there, at) = watch.sellable(&sku, now);
+        drop(watch);
+        if at == seq && there != sellable {
+            let what = format!("{sku}: {sellable} can be sold, the books say {there}");
+            world.violate("the shelf is what the books say", what);
+        }
+    }
+}

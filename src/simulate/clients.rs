@@ -1,0 +1,413 @@
+//! Those outside: buyers who ask again until they are answered, operators, and the courier who
+//! brings webhooks. What each has been told outlives the node, and is held against it.
+
+use std::fmt::Write as _;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::bank::{Bank, Delivery, NAME, SIGNATURE};
+use super::check;
+use super::plan::{Buyer, Net};
+use super::world::World;
+use crate::actors::checkout::{Placed, Refusal, Request};
+use crate::actors::host::{self, View};
+use crate::actors::node::Node;
+use crate::actors::notices::WebhookRefusal;
+use crate::domain::address::Address;
+use crate::domain::cart::{self, Cart, Details, NewLine};
+use crate::domain::entity::{Cause, Idempotency};
+use crate::domain::id::{CartId, OrderId, Sku};
+use crate::domain::money::Currency;
+use crate::domain::order::{self, Order, PaymentMethod, Phase};
+use crate::store::journal::Journal as _;
+use crate::store::journal::memory::Memory;
+
+/// How long a client that was not answered waits before it asks again.
+const PAUSE: Duration = Duration::from_millis(1_500);
+/// How often a request is sent before its sender gives up.
+const TRIES_MAX: u32 = 60;
+
+/// The network, and all that was heard over it.
+#[derive(Clone)]
+pub struct Clients {
+    /// The world.
+    pub world: World,
+    /// How bad the network is.
+    pub net: Net,
+    /// What is on disk.
+    pub journal: Memory,
+    known: Arc<Mutex<Vec<Known>>>,
+}
+
+/// What a buyer knows.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// Its cart.
+    pub cart: Option<CartId>,
+    made: bool,
+    edited: bool,
+    attempt: usize,
+    /// What it was told of its order last.
+    pub told: Option<Told>,
+    /// Nothing more is going to be asked.
+    pub done: bool,
+}
+
+/// What was acknowledged.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// The order's version then.
+    pub seq: i64,
+    /// What it costs.
+    pub total: i64,
+    /// Its number, if it was confirmed.
+    pub number: Option<i64>,
+    /// How many units it has.
+    pub units: i64,
+}
+
+/// The SKU of a number.
+pub fn sku(number: usize) -> Sku {
+    // A name that is well formed by construction.
+    format!("SKU-{number}").parse().unwrap_or_else(|_| unreachable!("a SKU of letters"))
+}
+
+impl Clients {
+    /// Buyers who know nothing yet.
+    pub fn new(world: World, net: Net, journal: Memory, buyers: usize) -> Self {
+        Self { world, net, journal, known: Arc::new(Mutex::new(vec![Known::default(); buyers])) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What all buyers know.
+    pub fn known(&self) -> Vec<Known> {
+        self.lock().clone()
+    }
+
+    fn note(&self, me: usize, change: impl FnOnce(&mut Known)) {
+        if let Some(known) = self.lock().get_mut(me) {
+            change(known);
+        }
+    }
+
+    /// Sends a request over the network, perhaps twice; `None` if no answer comes.
+    pub async fn request<T, F>(&self, patience: Duration, send: impl Fn() -> F) -> Option<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let world = &self.world;
+        tokio::time::sleep(Duration::from_millis(world.chance(20))).await;
+        world.alive().await;
+        let lost = world.happens(self.net.lost);
+        if world.happens(self.net.doubled) {
+            let (world, twin) = (world.clone(), send());
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(world.chance(60))).await;
+                drop(twin.await);
+            });
+        }
+        if lost {
+            tokio::time::sleep(patience).await;
+            return None;
+        }
+        let answer = tokio::time::timeout(patience, send()).await.ok();
+        world.alive().await;
+        answer.filter(|_| !world.happens(self.net.unanswered))
+    }
+
+    /// Sends a request again and again until there is an answer that is one.
+    pub async fn insist<T, F>(&self, patience: Duration, send: impl Fn() -> F) -> Option<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Option<T>> + Send + 'static,
+    {
+        for _ in 0..TRIES_MAX {
+            if let Some(Some(answer)) = self.request(patience, &send).await {
+                return Some(answer);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        None
+    }
+
+    /// A buyer goes shopping, from where it was when the node died.
+    pub async fn buy(self, node: Arc<Node>, me: usize, buyer: Buyer) {
+        let wait = buyer.at - self.world.elapsed();
+        tokio::time::sleep(Duration::from_millis(u64::try_from(wait).unwrap_or(0))).await;
+        let known = self.lock().get(me).cloned().unwrap_or_default();
+        if known.done {
+            return;
+        }
+        let cart = known.cart.unwrap_or_else(|| CartId(node.clock.new_key()));
+        self.note(me, |known| known.cart = Some(cart));
+        if !known.made && !self.make_cart(&node, me, cart, &buyer).await {
+            return self.note(me, |known| known.done = true);
+        }
+        if !known.edited {
+            for edit in 0..buyer.edits {
+                self.edit(&node, cart, &buyer, edit).await;
+            }
+            self.note(me, |known| known.edited = true);
+        }
+        for attempt in known.attempt..buyer.tokens.len() {
+            self.note(me, |known| known.attempt = attempt);
+            if !self.pay(&node, me, cart, &buyer).await {
+                break;
+            }
+        }
+        self.note(me, |known| known.done = true);
+    }
+
+    async fn make_cart(&self, node: &Arc<Node>, me: usize, cart: CartId, buyer: &Buyer) -> bool {
+        let who = format!("buyer {me}");
+        let send = || {
+            let (node, command) = (node.clone(), create(buyer));
+            let cause = cause("buyer", &format!("{me}-cart"));
+            async move {
+                let made =
+                    node.carts.ask(&cart::entity_id(cart), command, cause, |view| view.seq).await;
+                // It may be there already: the same again says so.
+                matches!(made, Ok(_) | Err(host::Error::Rejected(_))).then_some(())
+            }
+        };
+        let patience = Duration::from_millis(u64::try_from(buyer.patience).unwrap_or(0));
+        let made = self.insist(patience, send).await.is_some();
+        self.world.tell(&who, |line| write!(line, "has {cart}: {made}"));
+        self.note(me, |known| known.made = made);
+        made
+    }
+
+    async fn edit(&self, node: &Arc<Node>, cart: CartId, buyer: &Buyer, edit: u32) {
+        let line = buyer.lines.first().map_or(0, |(sku, _)| *sku);
+        let send = || {
+            let node = node.clone();
+            async move {
+                let lines = vec![NewLine { sku: sku(line), quantity: 1, agreed_price: None }];
+                let command = cart::Command::AddLines { lines };
+                let cause = cause("buyer", &format!("{cart}-edit-{edit}"));
+                let read = |view: View<'_, Cart>| view.seq;
+                node.carts.ask(&cart::entity_id(cart), command, cause, read).await.is_ok()
+            }
+        };
+        if edit == 0 {
+            let _answered = self.request(Duration::from_secs(5), send).await;
+        } else {
+            // From another device, beside the checkout.
+            tokio::spawn(send());
+        }
+    }
+
+    /// One attempt to pay; whether another one may follow.
+    async fn pay(&self, node: &Arc<Node>, me: usize, cart: CartId, buyer: &Buyer) -> bool {
+        let attempt = self.lock().get(me).map_or(0, |known| known.attempt);
+        let token = buyer.tokens[attempt];
+        let wait = if buyer.patience > 1_000 { Duration::from_secs(10) } else { Duration::ZERO };
+        let send = || {
+            let node = node.clone();
+            async move {
+                let request = Request {
+                    cart,
+                    method: PaymentMethod { provider: NAME.to_owned(), token: token.to_owned() },
+                    expected_total: None,
+                    cause: cause("buyer", &format!("{cart}-pay-{attempt}")),
+                    patience: (!wait.is_zero()).then_some(wait),
+                };
+                heard(node.checkout(request).await)
+            }
+        };
+        let patience = Duration::from_millis(u64::try_from(buyer.patience).unwrap_or(0)) + wait;
+        let answer = self.insist(patience, send).await;
+        let who = format!("buyer {me}");
+        match answer {
+            Some(Heard::Placed(placed)) => self.acknowledged(me, &placed).await,
+            Some(Heard::Busy) => {
+                self.world.tell(&who, |line| write!(line, "is told that it is being paid for"));
+            }
+            Some(Heard::No(why)) => {
+                self.world.tell(&who, |line| write!(line, "is refused: {why}"));
+                return false;
+            }
+            None => {
+                self.world.tell(&who, |line| write!(line, "gives up"));
+                return false;
+            }
+        }
+        let patience = if buyer.hasty && attempt == 0 { 2 } else { TRIES_MAX };
+        let known = self.await_outcome(node, me, OrderId(cart.0), patience).await;
+        known.is_none() || known == Some(Phase::AwaitingPayment)
+    }
+
+    /// Asks for the order now and then until it is known how it went.
+    async fn await_outcome(
+        &self,
+        node: &Arc<Node>,
+        me: usize,
+        order: OrderId,
+        tries: u32,
+    ) -> Option<Phase> {
+        for _ in 0..tries {
+            let send = || {
+                let node = node.clone();
+                async move {
+                    let read = |view: View<'_, Order>| (view.state.clone(), view.seq);
+                    node.orders.look(&order::entity_id(order), read).await.ok()
+                }
+            };
+            if let Some(Some((order, seq))) = self.request(Duration::from_secs(5), send).await {
+                let settled = order.settled();
+                let placed = Placed { order, seq, settled, replayed: false };
+                self.acknowledged(me, &placed).await;
+                if settled {
+                    return Some(placed.order.phase());
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        None
+    }
+
+    /// Keeps what was told, and looks whether it is true: in the journal, now.
+    async fn acknowledged(&self, me: usize, placed: &Placed) {
+        let Placed { order, seq, .. } = placed;
+        self.world.tell(&format!("buyer {me}"), |line| {
+            write!(line, "is told: {:?} at {seq}, number {:?}", order.phase(), order.number())
+        });
+        let Some(frozen) = order.placed() else {
+            return self.world.violate("what is told is there", format!("buyer {me}: no order"));
+        };
+        let told = Told {
+            seq: *seq,
+            total: order.total(),
+            number: order.number(),
+            units: order.units().values().sum(),
+        };
+        let id = order::entity_id(frozen.order);
+        let before = self.lock().get(me).and_then(|known| known.told.clone());
+        if let Some(before) = before
+            && (before.total != told.total || before.seq > told.seq)
+        {
+            let what = format!("{id}: {before:?}, later {told:?}");
+            self.world.violate("what is told stays true", what);
+        }
+        self.note(me, |known| known.told = Some(told));
+        let there = self.journal.read_entity(&id, seq - 1, 1).await;
+        if there.is_ok_and(|there| there.is_empty()) {
+            let what = format!("{id} was told at {seq}, which is not on disk");
+            self.world.violate("what is told is durable", what);
+        }
+    }
+
+    /// Brings webhooks until the node is gone.
+    pub async fn bring(self, node: Arc<Node>, bank: Bank) {
+        loop {
+            for delivery in bank.due() {
+                tokio::spawn(self.clone().deliver(node.clone(), bank.clone(), delivery));
+            }
+            let wait = bank.next().map_or(1_000, |at| at - self.world.elapsed());
+            let wait = u64::try_from(wait).unwrap_or(0).clamp(1, 1_000);
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+        }
+    }
+
+    async fn deliver(self, node: Arc<Node>, bank: Bank, delivery: Delivery) {
+        let body = delivery.notice.clone();
+        let mut again = Undelivered { bank, delivery: Some(delivery) };
+        let sent = node.webhook(NAME, SIGNATURE, body.as_bytes());
+        let answer = tokio::time::timeout(Duration::from_secs(10), sent).await;
+        if self.world.is_dead() {
+            return;
+        }
+        let said = match answer {
+            Ok(Ok(())) => {
+                again.delivery = None;
+                check::notice_kept(&self.world, &node, &self.journal, &again.bank, &body).await;
+                "taken"
+            }
+            Ok(Err(WebhookRefusal::TryAgain)) => "to be sent again",
+            Ok(Err(error)) => {
+                let what = format!("{body}: {error}");
+                return self.world.violate("a webhook that is signed is taken", what);
+            }
+            Err(_) => "not answered",
+        };
+        self.world.tell("courier", |line| write!(line, "{body} is {said}"));
+    }
+}
+
+/// A webhook that comes back when its courier dies with the node.
+struct Undelivered {
+    bank: Bank,
+    delivery: Option<Delivery>,
+}
+
+impl Drop for Undelivered {
+    fn drop(&mut self) {
+        if let Some(delivery) = self.delivery.take() {
+            self.bank.send_again(delivery);
+        }
+    }
+}
+
+enum Heard {
+    Busy,
+    Placed(Box<Placed>),
+    No(String),
+}
+
+/// What an answer to a checkout means; `None` where the same has to be asked again.
+fn heard(answer: Result<Placed, Refusal>) -> Option<Heard> {
+    match answer {
+        Ok(placed) => Some(Heard::Placed(Box::new(placed))),
+        Err(Refusal::InProgress { .. }) => Some(Heard::Busy),
+        Err(Refusal::Store(_)) => None,
+        Err(Refusal::Host(error)) => match error {
+            host::Error::Rejected(_) | host::Error::KeyReused | host::Error::Quarantined(_) => {
+                Some(Heard::No(error.to_string()))
+            }
+            _ => None,
+        },
+        Err(other) => Some(Heard::No(format!("{other:?}"))),
+    }
+}
+
+/// Who asks, under which key.
+pub fn cause(by: &str, key: &str) -> Cause {
+    let idempotency = Some(Idempotency { key: key.to_owned(), digest: 1 });
+    Cause { by: by.to_owned(), idempotency, ..Cause::default() }
+}
+
+fn create(buyer: &Buyer) -> cart::Command {
+    let address = Address {
+        name: "Ada".into(),
+        company: None,
+        line1: "1 High Street".into(),
+        line2: None,
+        city: "London".into(),
+        region: None,
+        postal_code: "N1 1AA".into(),
+        country: "GB".into(),
+        phone: None,
+    };
+    let lines = buyer.lines.iter();
+    cart::Command::Create {
+        currency: Currency::GBP,
+        details: Box::new(Details {
+            email: Some(Some("ada@example.com".into())),
+            shipping_address: Some(Some(address)),
+            delivery_option: Some(Some("standard".into())),
+            ..Details::default()
+        }),
+        lines: lines
+            .map(|(number, quantity)| NewLine {
+                sku: sku(*number),
+                quantity: *quantity,
+                agreed_price: None,
+            })
+            .collect(),
+    }
+}

@@ -1,0 +1,244 @@
+//! Operators: what they ask of stock and orders, under keys, again until they are answered. Each
+//! deed that was answered well must have been done once.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::clients::{Clients, cause, sku};
+use super::plan::Deed;
+use crate::actors::catalog::Expect;
+use crate::actors::host;
+use crate::actors::node::Node;
+use crate::domain::entity::Cause;
+use crate::domain::id::OrderId;
+use crate::domain::money::{Currency, TaxRate, UnitPrice};
+use crate::domain::order::{self, Command, FulfillmentRequest, RefundLineRequest, RefundRequest};
+use crate::domain::product::Product;
+use crate::domain::stock::{self, Location};
+
+/// How long an operator waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Why operators do what they do.
+pub const REASON: &str = "the operator said so";
+
+/// All operators, and what is done.
+#[derive(Clone)]
+pub struct Operators {
+    clients: Clients,
+    done: Arc<Mutex<BTreeSet<String>>>,
+}
+
+/// How a deed was answered.
+enum Answer {
+    Done,
+    Refused(String),
+}
+
+impl Operators {
+    /// Operators who have done nothing yet.
+    pub fn new(clients: Clients) -> Self {
+        Self { clients, done: Arc::default() }
+    }
+
+    fn finished(&self, name: &str) -> bool {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
+    }
+
+    fn finish(&self, name: &str) {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+    }
+
+    /// Puts products on sale and units on their shelves.
+    pub async fn open_shop(self, node: Arc<Node>, units: Vec<Vec<i64>>, history: i64) {
+        for (number, places) in units.iter().enumerate() {
+            self.reprice(&node, number, 1_000, "open").await;
+            for (place, quantity) in places.iter().enumerate().filter(|(_, units)| **units > 0) {
+                let receive = receive(place, *quantity);
+                self.stock(&node, number, receive, &format!("open-{number}-{place}")).await;
+            }
+        }
+        for unit in 0..history {
+            self.stock(&node, 0, receive(0, 1), &format!("history-{unit}")).await;
+        }
+    }
+
+    /// Does one thing when its time has come.
+    pub async fn act(self, node: Arc<Node>, at: i64, number: usize, deed: Deed) {
+        let wait = at - self.clients.world.elapsed();
+        tokio::time::sleep(Duration::from_millis(u64::try_from(wait).unwrap_or(0))).await;
+        let name = format!("deed-{number}");
+        match deed {
+            Deed::Receive { sku, quantity } => {
+                self.stock(&node, sku, receive(0, quantity), &name).await;
+            }
+            Deed::Adjust { sku, delta } => {
+                let (location, reason) = (place(0), REASON.to_owned());
+                let command = stock::Command::Adjust { location, delta, reason };
+                self.stock(&node, sku, command, &name).await;
+            }
+            Deed::Set { sku, on_hand } => {
+                let (location, change_from) = (place(0), None);
+                let command = stock::Command::Set { location, on_hand, change_from };
+                self.stock(&node, sku, command, &name).await;
+            }
+            Deed::Transfer { sku, quantity } => {
+                let (from, to) = (place(0), place(1));
+                let command = stock::Command::Transfer { from, to, quantity };
+                self.stock(&node, sku, command, &name).await;
+            }
+            Deed::Reprice { sku, price } => self.reprice(&node, sku, price, &name).await,
+            Deed::RemakeRows => {
+                self.clients.world.tell("operator", |line| write!(line, "has all rows made again"));
+                node.replay_rows();
+            }
+            of_order => {
+                let (order, command) = command_of(&of_order);
+                self.order(&node, order, command, &name).await;
+            }
+        }
+    }
+
+    /// Lets everything that is stuck go on, at the end of the day.
+    pub async fn keep(self, node: Arc<Node>, from: i64) {
+        let mut round = 0;
+        loop {
+            let wait = u64::try_from(from - self.clients.world.elapsed()).unwrap_or(0);
+            tokio::time::sleep(Duration::from_millis(wait.max(60_000))).await;
+            for (number, known) in self.clients.known().into_iter().enumerate() {
+                let Some(cart) = known.cart else { continue };
+                let entity = order::entity_id(OrderId(cart.0));
+                let stuck = |view: host::View<'_, order::Order>| {
+                    let order = view.state;
+                    order.alert().is_some() || !order.stuck().is_empty()
+                };
+                if node.orders.look(&entity, stuck).await == Ok(true) {
+                    // What differs for good can only be taken back.
+                    let reason = REASON.to_owned();
+                    let command = match round % 3 {
+                        2 => Command::Cancel { reason },
+                        _ => Command::Retry { reason },
+                    };
+                    self.order(&node, number, command, &format!("keep-{round}-{number}")).await;
+                }
+            }
+            round += 1;
+        }
+    }
+
+    async fn stock(&self, node: &Arc<Node>, number: usize, command: stock::Command, name: &str) {
+        let entity = stock::entity_id(&sku(number));
+        let send = || {
+            let (node, entity, command) = (node.clone(), entity.clone(), command.clone());
+            let cause = self.cause(name);
+            async move { answer(node.stock.ask(&entity, command, cause, |_| ()).await) }
+        };
+        self.insist(name, &format!("{}: {command:?}", entity), send).await;
+    }
+
+    async fn order(&self, node: &Arc<Node>, number: usize, command: Command, name: &str) {
+        let Some(cart) = self.clients.known().get(number).and_then(|known| known.cart) else {
+            return;
+        };
+        let entity = order::entity_id(OrderId(cart.0));
+        let send = || {
+            let (node, entity, command) = (node.clone(), entity.clone(), command.clone());
+            let cause = self.cause(name);
+            async move { answer(node.orders.ask(&entity, command, cause, |_| ()).await) }
+        };
+        self.insist(name, &format!("{entity}: {command:?}"), send).await;
+    }
+
+    async fn reprice(&self, node: &Arc<Node>, number: usize, price: i64, name: &str) {
+        let name = format!("{name}-price-{number}");
+        let Ok(price) = UnitPrice::from_minor(price) else {
+            return;
+        };
+        let product = Product {
+            sku: sku(number),
+            name: format!("Product {number}"),
+            description: String::new(),
+            category: None,
+            prices: [(Currency::GBP, price)].into(),
+            tax_rate: TaxRate::default(),
+            active: true,
+        };
+        let send = || {
+            let (node, product) = (node.clone(), product.clone());
+            let cause = self.cause(&name);
+            async move { node.catalog.put(product, Expect::Any, cause).await.ok().map(|_| Answer::Done) }
+        };
+        self.insist(&name, "a new price", send).await;
+    }
+
+    fn cause(&self, name: &str) -> Cause {
+        cause("operator", name)
+    }
+
+    async fn insist<F>(&self, name: &str, what: &str, send: impl Fn() -> F)
+    where
+        F: Future<Output = Option<Answer>> + Send + 'static,
+    {
+        if self.finished(name) {
+            return;
+        }
+        let outcome = match self.clients.insist(PATIENCE, send).await {
+            Some(Answer::Done) => "done".to_owned(),
+            Some(Answer::Refused(why)) => format!("refused: {why}"),
+            None => "given up".to_owned(),
+        };
+        self.finish(name);
+        self.clients.world.tell("operator", |line| write!(line, "{name}: {what} is {outcome}"));
+    }
+}
+
+fn answer<R: std::fmt::Display>(answer: Result<(), host::Error<R>>) -> Option<Answer> {
+    match answer {
+        Ok(()) => Some(Answer::Done),
+        Err(host::Error::Rejected(why)) => Some(Answer::Refused(why.to_string())),
+        Err(_) => None,
+    }
+}
+
+/// A location of the shop.
+fn place(number: usize) -> Location {
+    let name = if number == 0 { "main" } else { "annex" };
+    // A name that is well formed by construction.
+    name.parse().unwrap_or_else(|_| unreachable!("a location of letters"))
+}
+
+fn receive(at: usize, quantity: i64) -> stock::Command {
+    stock::Command::Receive { location: place(at), quantity, from_incoming: false }
+}
+
+/// What a deed asks of which order.
+fn command_of(deed: &Deed) -> (usize, Command) {
+    let reason = REASON.to_owned();
+    let refund = |request: RefundRequest| {
+        Command::Refund(RefundRequest { reason: REASON.to_owned(), ..request })
+    };
+    let unit = |restock| {
+        let lines = vec![RefundLineRequest { line: 1, quantity: 1, amount: None }];
+        refund(RefundRequest { lines, restock, ..RefundRequest::default() })
+    };
+    match deed {
+        Deed::Cancel { order } => (*order, Command::Cancel { reason }),
+        Deed::RefundAll { order, restock } => {
+            let two = RefundLineRequest { line: 1, quantity: 2, amount: None };
+            let request =
+                RefundRequest { lines: vec![two], restock: *restock, ..Default::default() };
+            (*order, refund(request))
+        }
+        Deed::RefundUnit { order, restock } => (*order, unit(*restock)),
+        Deed::RefundFree { order, amount } => {
+            (*order, refund(RefundRequest { free: *amount, ..RefundRequest::default() }))
+        }
+        Deed::Fulfill { order } => (*order, Command::Fulfill(FulfillmentRequest::default())),
+        Deed::Capture { order, amount } => (*order, Command::Capture { amount: *amount }),
+        Deed::Skip { order } => (*order, Command::Skip { step: None, reason }),
+        Deed::Retry { order } => (*order, Command::Retry { reason }),
+        // Those of the stock go another way.
+        _ => (usize::MAX, Command::Retry { reason }),
+    }
+}

@@ -1,0 +1,91 @@
+//! Makes a plan that breaks a rule smaller, for as long as it breaks the same rule: what is left
+//! is the story to read.
+
+use super::plan::{Net, Plan};
+use super::run::{Outcome, run};
+
+/// The most runs that are spent on one plan.
+const RUNS_MAX: u32 = 400;
+
+/// A plan that cannot be made smaller.
+#[derive(Clone, Debug)]
+pub struct Shrunken {
+    /// The plan.
+    pub plan: Plan,
+    /// Its run, with the story.
+    pub outcome: Outcome,
+    /// How many runs it took.
+    pub runs: u32,
+}
+
+/// Makes a plan smaller that breaks a rule; `None` if it breaks none.
+#[must_use]
+pub fn shrink(plan: &Plan) -> Option<Shrunken> {
+    let rule = run(plan, false).violation?.rule;
+    let (mut plan, mut runs) = (plan.clone(), 1);
+    let mut smaller = true;
+    while std::mem::take(&mut smaller) {
+        for step in 0..steps(&plan) {
+            let Some(less) = without(&plan, step) else { continue };
+            if runs >= RUNS_MAX {
+                break;
+            }
+            runs += 1;
+            if run(&less, false).violation.is_some_and(|found| found.rule == rule) {
+                (plan, smaller) = (less, true);
+                break;
+            }
+        }
+    }
+    Some(Shrunken { outcome: run(&plan, true), plan, runs })
+}
+
+/// How many ways there are to make a plan smaller.
+fn steps(plan: &Plan) -> usize {
+    plan.faults.len() + plan.deeds.len() + 4 * plan.buyers.len() + 10
+}
+
+/// A plan without one thing; `None` if that is not in it.
+fn without(plan: &Plan, step: usize) -> Option<Plan> {
+    let mut less = plan.clone();
+    let Some(step) = step.checked_sub(plan.faults.len()) else {
+        less.faults.remove(step);
+        return Some(less);
+    };
+    let Some(step) = step.checked_sub(plan.deeds.len()) else {
+        less.deeds.remove(step);
+        return Some(less);
+    };
+    let buyers = plan.buyers.len();
+    let Some(step) = step.checked_sub(4 * buyers) else {
+        let buyer = &mut less.buyers[step % buyers];
+        let there = buyer.comes();
+        match step / buyers {
+            0 => buyer.stay_at_home(),
+            1 if buyer.edits > 0 => buyer.edits = 0,
+            2 if buyer.lines.len() > 1 => drop(buyer.lines.pop()),
+            3 if buyer.tokens.len() > 1 => drop(buyer.tokens.pop()),
+            _ => return None,
+        }
+        return there.then_some(less);
+    };
+    let (net, shop) = (&mut less.net, &mut less.shop);
+    let had = |value: &mut u32| std::mem::take(value) > 0;
+    let changed = match step {
+        0 => {
+            let bad = net.lost + net.unanswered + net.doubled + net.late + net.withheld > 0;
+            *net = Net { lost: 0, unanswered: 0, doubled: 0, late: 0, withheld: 0 };
+            bad
+        }
+        1 => had(&mut net.lost),
+        2 => had(&mut net.unanswered),
+        3 => had(&mut net.doubled),
+        4 => had(&mut net.late),
+        5 => had(&mut net.withheld),
+        6 => std::mem::take(&mut shop.small),
+        7 => std::mem::take(&mut shop.history) > 0,
+        8 => std::mem::replace(&mut shop.idle_secs, 20) != 20,
+        _ => std::mem::replace(&mut shop.timer_poll_ms, 1_000) != 1_000,
+    };
+    changed.then_some(less)
+}

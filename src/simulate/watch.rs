@@ -1,0 +1,282 @@
+//! Watches every event as it is committed, with books of its own: the stock at every moment, the
+//! money that orders ask for, and that nothing is confirmed without both. What a whole journal
+//! must look like is checked by `verify`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+
+use super::world::World;
+use crate::actors::host::decode;
+use crate::domain::entity::{EntityId, Noun as _, Record};
+use crate::domain::id::{OrderId, Sku};
+use crate::domain::order::{self, Order};
+use crate::domain::stock::{self, Location, Part, Stock};
+use crate::domain::time::Timestamp;
+
+/// The books.
+#[derive(Default)]
+pub struct Watch {
+    stock: BTreeMap<EntityId, Shelf>,
+    orders: BTreeMap<EntityId, Sale>,
+    seqs: BTreeMap<EntityId, i64>,
+    /// Events so far.
+    pub events: u64,
+    /// Orders that were confirmed.
+    pub confirmed: u64,
+}
+
+/// The stock of one SKU.
+#[derive(Default)]
+struct Shelf {
+    on_hand: BTreeMap<Location, i64>,
+    holds: BTreeMap<OrderId, (Vec<Part>, Timestamp)>,
+    allocated: BTreeMap<OrderId, Vec<Part>>,
+    released: BTreeSet<OrderId>,
+    moved: BTreeSet<(OrderId, String)>,
+}
+
+/// The money and goods of one order.
+#[derive(Default)]
+struct Sale {
+    units: BTreeMap<Sku, i64>,
+    total: i64,
+    /// Attempts of which it is not known whether they set money aside.
+    open: BTreeSet<u32>,
+    authorized: BTreeMap<u32, i64>,
+    captured: i64,
+    refunds: BTreeMap<u32, i64>,
+    confirmed: bool,
+}
+
+impl Watch {
+    /// Takes an event that was just committed.
+    pub fn take(&mut self, world: &World, record: &Record) {
+        self.events += 1;
+        let seq = self.seqs.entry(record.entity.clone()).or_insert(0);
+        if record.seq != *seq + 1 {
+            world.violate("a history has no gap", format!("{} #{}", record.entity, record.seq));
+        }
+        *seq = record.seq;
+        let outcome = match record.entity.prefix() {
+            Stock::PREFIX => self.take_stock(record),
+            Order::PREFIX => self.take_order(record),
+            _ => Ok(()),
+        };
+        if let Err((rule, what)) = outcome {
+            world.violate(rule, format!("{} #{}: {what}", record.entity, record.seq));
+        }
+    }
+
+    /// What can be sold of a SKU by these books, and at which of its events they stand.
+    pub fn sellable(&self, sku: &Sku, now: Timestamp) -> (i64, i64) {
+        let id = stock::entity_id(sku);
+        let sellable = self.stock.get(&id).map_or(0, |shelf| {
+            let held = shelf.holds.values().filter(|(_, until)| *until > now);
+            shelf.on_hand.values().sum::<i64>()
+                - held.map(|(parts, _)| sum(parts)).sum::<i64>()
+                - shelf.allocated.values().map(|parts| sum(parts)).sum::<i64>()
+        });
+        (sellable, self.seqs.get(&id).copied().unwrap_or(0))
+    }
+
+    fn take_stock(&mut self, record: &Record) -> Finding {
+        let event = decode::<stock::Event>(record).map_err(|error| unreadable(&error))?;
+        let shelf = self.stock.entry(record.entity.clone()).or_default();
+        shelf.take(&event, record.at)?;
+        for (location, on_hand) in &shelf.on_hand {
+            let at = |parts: &Vec<Part>| {
+                let here = parts.iter().filter(|part| part.location == *location);
+                here.map(|part| part.quantity).sum::<i64>()
+            };
+            let held: i64 = shelf.holds.values().map(|(parts, _)| at(parts)).sum();
+            let allocated: i64 = shelf.allocated.values().map(at).sum();
+            if on_hand - held - allocated < 0 {
+                let what = format!("{on_hand} on hand, {held} held, {allocated} allocated");
+                return Err(("no unit is promised twice", what));
+            }
+        }
+        Ok(())
+    }
+
+    fn take_order(&mut self, record: &Record) -> Finding {
+        let event = decode::<order::Event>(record).map_err(|error| unreadable(&error))?;
+        let sale = self.orders.entry(record.entity.clone()).or_default();
+        sale.take(&event)?;
+        if sale.confirmed || !matches!(event, order::Event::Confirmed { .. }) {
+            return Ok(());
+        }
+        sale.confirmed = true;
+        self.confirmed += 1;
+        let order: OrderId = record.entity.as_str().parse().map_err(|error| unreadable(&error))?;
+        for (sku, units) in &sale.units {
+            let shelf = self.stock.get(&stock::entity_id(sku));
+            let has = shelf.and_then(|shelf| shelf.allocated.get(&order)).map_or(0, |it| sum(it));
+            if has != *units {
+                let what = format!("{units} of {sku} were sold, {has} are allocated");
+                return Err(("nothing is confirmed without its stock", what));
+            }
+        }
+        Ok(())
+    }
+}
+
+type Finding = Result<(), (&'static str, String)>;
+
+fn unreadable(error: &impl Debug) -> (&'static str, String) {
+    ("every event can be read", format!("{error:?}"))
+}
+
+fn sum(parts: &[Part]) -> i64 {
+    parts.iter().map(|part| part.quantity).sum()
+}
+
+impl Shelf {
+    fn take(&mut self, event: &stock::Event, at: Timestamp) -> Finding {
+        use stock::Event;
+        match event {
+            Event::Reserved { order, parts, hold_until, .. } => {
+                if self.released.contains(order) {
+                    return Err(("what was released is not reserved again", order.to_string()));
+                }
+                if self.holds.contains_key(order) || self.allocated.contains_key(order) {
+                    return Err(("an order is held for once", order.to_string()));
+                }
+                self.holds.insert(*order, (parts.clone(), *hold_until));
+            }
+            Event::Extended { order, hold_until, .. } => {
+                let hold = self.holds.get_mut(order);
+                let hold = hold.ok_or_else(|| ("a hold is there", order.to_string()))?;
+                hold.1 = *hold_until;
+            }
+            Event::Lapsed { order } => {
+                self.holds.remove(order);
+            }
+            Event::Committed { order } => match self.holds.remove(order) {
+                Some((parts, until)) if until > at => {
+                    self.allocated.insert(*order, parts);
+                }
+                other => {
+                    let what = format!("{order} at {at}: {other:?}");
+                    return Err(("only a live hold is allocated", what));
+                }
+            },
+            Event::Released { order } => {
+                self.holds.remove(order);
+                self.allocated.remove(order);
+                self.released.insert(*order);
+            }
+            Event::Shipped { order, id, parts } => {
+                self.once(*order, id)?;
+                self.leave(*order, parts)?;
+                self.add(parts, -1);
+            }
+            Event::Restocked { order, id, unshipped, returned } => {
+                self.once(*order, id)?;
+                self.leave(*order, unshipped)?;
+                self.add(returned, 1);
+            }
+            Event::WrittenOff { order, id, parts } => {
+                self.once(*order, id)?;
+                self.leave(*order, parts)?;
+                self.add(parts, -1);
+            }
+            Event::Received { location, quantity, .. } => {
+                *self.on_hand.entry(location.clone()).or_insert(0) += quantity;
+            }
+            Event::Adjusted { location, delta, .. } => {
+                *self.on_hand.entry(location.clone()).or_insert(0) += delta;
+            }
+            Event::Transferred { from, to, quantity } => {
+                *self.on_hand.entry(from.clone()).or_insert(0) -= quantity;
+                *self.on_hand.entry(to.clone()).or_insert(0) += quantity;
+            }
+            Event::Expected { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn once(&mut self, order: OrderId, id: &str) -> Finding {
+        if self.moved.insert((order, id.to_owned())) {
+            return Ok(());
+        }
+        Err(("goods move once", format!("{order} {id}")))
+    }
+
+    /// Takes units from what an order has been allocated.
+    fn leave(&mut self, order: OrderId, parts: &[Part]) -> Finding {
+        for part in parts {
+            let mut left = part.quantity;
+            let mine = self.allocated.entry(order).or_default();
+            for one in mine.iter_mut().filter(|one| one.location == part.location) {
+                let taken = one.quantity.min(left);
+                one.quantity -= taken;
+                left -= taken;
+            }
+            if left > 0 {
+                return Err(("only allocated goods leave", format!("{order}: {left} too many")));
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, parts: &[Part], sign: i64) {
+        for part in parts {
+            *self.on_hand.entry(part.location.clone()).or_insert(0) += sign * part.quantity;
+        }
+    }
+}
+
+impl Sale {
+    fn take(&mut self, event: &order::Event) -> Finding {
+        use order::Event;
+        match event {
+            Event::Placed { placed, .. } => {
+                self.total = placed.totals.total;
+                for line in &placed.lines {
+                    *self.units.entry(line.sku.clone()).or_insert(0) += line.quantity;
+                }
+            }
+            Event::PaymentRequested { attempt, .. } => {
+                if !self.open.is_empty() || self.live() > 0 {
+                    let what = format!("attempt {attempt} beside {:?}", self.open);
+                    return Err(("one attempt at a time", what));
+                }
+                self.open.insert(*attempt);
+            }
+            Event::PaymentAuthorized { attempt, amount, .. } => {
+                self.open.remove(attempt);
+                self.authorized.insert(*attempt, *amount);
+            }
+            Event::PaymentDeclined { attempt, .. } | Event::PaymentReversed { attempt } => {
+                self.open.remove(attempt);
+            }
+            Event::PaymentVoided { attempt } => {
+                self.authorized.remove(attempt);
+            }
+            Event::Confirmed { .. } if self.live() != self.total => {
+                let what = format!("{} of {} are set aside", self.live(), self.total);
+                return Err(("nothing is confirmed unpaid", what));
+            }
+            Event::Captured { amount, .. } => self.captured += amount,
+            Event::RefundRequested { refund } => {
+                self.refunds.insert(refund.number, refund.amount);
+                let asked: i64 = self.refunds.values().sum();
+                if asked > self.captured {
+                    let what = format!("{asked} of {} captured", self.captured);
+                    return Err(("no more is refunded than was captured", what));
+                }
+            }
+            Event::StepSkipped { step, .. } => {
+                if let Some(Ok(refund)) = step.strip_prefix("refund:").map(str::parse) {
+                    self.refunds.remove(&refund);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn live(&self) -> i64 {
+        self.authorized.values().sum()
+    }
+}

@@ -1,0 +1,217 @@
+//! What outlives a node: simulated time, chance, the story so far, and what was found wrong. All
+//! of it on one thread.
+
+use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hasher as _};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rand::rngs::StdRng;
+use rand::{Rng as _, RngExt as _, SeedableRng as _};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::actors::clock::{Clock, Source};
+use crate::domain::time::Timestamp;
+
+/// The moment at which every run begins.
+const BEGINNING: i64 = 1_750_000_000_000;
+/// The most lines of a story that are kept.
+const LINES_MAX: usize = 20_000;
+
+/// The world. Clones are handles on the same one.
+#[derive(Clone)]
+pub struct World {
+    inner: Arc<Mutex<Inner>>,
+    ended: Arc<Notify>,
+}
+
+struct Inner {
+    /// Simulated milliseconds before this life.
+    before: i64,
+    /// When this life began, on its own runtime.
+    began: Option<Instant>,
+    /// How far the machine's clock is off.
+    skew: i64,
+    chance: StdRng,
+    hash: DefaultHasher,
+    story: Option<Vec<String>>,
+    line: String,
+    dead: bool,
+    violation: Option<Violation>,
+}
+
+/// What does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The rule that is broken; a smaller plan has to break the same one.
+    pub rule: String,
+    /// How.
+    pub what: String,
+}
+
+impl World {
+    /// A world at its beginning; `telling` keeps the story.
+    #[must_use]
+    pub fn new(seed: u64, telling: bool) -> Self {
+        let inner = Inner {
+            before: 0,
+            began: None,
+            skew: 0,
+            chance: StdRng::seed_from_u64(!seed),
+            hash: DefaultHasher::new(),
+            story: telling.then(Vec::new),
+            line: String::new(),
+            dead: false,
+            violation: None,
+        };
+        Self { inner: Arc::new(Mutex::new(inner)), ended: Arc::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The clock of the node.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        Clock::of(Arc::new(self.clone()))
+    }
+
+    /// Milliseconds since the beginning. No clock that jumps.
+    #[must_use]
+    pub fn elapsed(&self) -> i64 {
+        self.lock().elapsed()
+    }
+
+    /// A process begins to live, on a runtime of its own.
+    pub fn begin_life(&self) {
+        let mut inner = self.lock();
+        inner.began = Some(Instant::now());
+        inner.dead = false;
+    }
+
+    /// The process is gone; the next one comes after a pause.
+    pub fn end_life(&self, pause_ms: i64) {
+        let mut inner = self.lock();
+        inner.before = inner.elapsed() + pause_ms;
+        inner.began = None;
+    }
+
+    /// The process dies at this moment: nothing of it reaches the outside any more.
+    pub fn die(&self, of: &str) {
+        if !std::mem::replace(&mut self.lock().dead, true) {
+            self.tell("machine", |line| write!(line, "the process is killed {of}"));
+            self.ended.notify_one();
+        }
+    }
+
+    /// Waits for ever in a process that is dead.
+    pub async fn alive(&self) {
+        if self.lock().dead {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Whether the process is dead.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.lock().dead
+    }
+
+    /// Resolves when the process is dead, or something does not hold.
+    pub async fn ended(&self) {
+        self.ended.notified().await;
+    }
+
+    /// Turns the machine's clock.
+    pub fn turn_clock(&self, by: i64) {
+        self.lock().skew += by;
+        self.tell("machine", |line| write!(line, "its clock jumps by {} s", by / 1_000));
+    }
+
+    /// Sets the machine's clock right.
+    pub fn right_clock(&self) {
+        if std::mem::take(&mut self.lock().skew) != 0 {
+            self.tell("machine", |line| write!(line, "its clock is right again"));
+        }
+    }
+
+    /// A number below `end`.
+    pub fn chance(&self, end: u64) -> u64 {
+        if end == 0 { 0 } else { self.lock().chance.random_range(0..end) }
+    }
+
+    /// True in so many of a hundred cases.
+    pub fn happens(&self, per_cent: u32) -> bool {
+        self.lock().chance.random_range(0..100) < per_cent
+    }
+
+    /// Adds a line to the story.
+    pub fn tell(&self, who: &str, write: impl FnOnce(&mut String) -> std::fmt::Result) {
+        let mut inner = self.lock();
+        let elapsed = inner.elapsed();
+        let mut line = std::mem::take(&mut inner.line);
+        line.clear();
+        // Writing to a string does not fail.
+        let _infallible = write!(line, "{:>4}.{:03}  {who:<9} ", elapsed / 1_000, elapsed % 1_000);
+        let _infallible = write(&mut line);
+        inner.hash.write(line.as_bytes());
+        if let Some(story) = inner.story.as_mut().filter(|story| story.len() < LINES_MAX) {
+            story.push(line.clone());
+        }
+        inner.line = line;
+    }
+
+    /// Adds to the trace what the story leaves out.
+    pub fn trace(&self, bytes: &[u8]) {
+        self.lock().hash.write(bytes);
+    }
+
+    /// Something does not hold. The first such thing ends the run.
+    pub fn violate(&self, rule: &str, what: impl Into<String>) {
+        let what = what.into();
+        self.tell("WRONG", |line| write!(line, "{rule}: {what}"));
+        let mut inner = self.lock();
+        if inner.violation.is_none() {
+            inner.violation = Some(Violation { rule: rule.to_owned(), what });
+        }
+        drop(inner);
+        self.ended.notify_one();
+    }
+
+    /// What does not hold.
+    #[must_use]
+    pub fn violation(&self) -> Option<Violation> {
+        self.lock().violation.clone()
+    }
+
+    /// A digest of all that has happened.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        self.lock().hash.finish()
+    }
+
+    /// The story, if it was kept.
+    #[must_use]
+    pub fn story(&self) -> Vec<String> {
+        self.lock().story.clone().unwrap_or_default()
+    }
+}
+
+impl Inner {
+    fn elapsed(&self) -> i64 {
+        let life = self.began.map_or(0, |began| began.elapsed().as_millis());
+        self.before + i64::try_from(life).unwrap_or(i64::MAX)
+    }
+}
+
+impl Source for World {
+    fn now(&self) -> Timestamp {
+        let inner = self.lock();
+        Timestamp::from_millis(BEGINNING + inner.elapsed() + inner.skew)
+    }
+
+    fn draw(&self) -> u64 {
+        self.lock().chance.next_u64()
+    }
+}
