@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::plan::{Fault, Net};
+use super::plan::{Fault, Mishap, Net};
+use super::watch::Watch;
 use super::world::World;
 use crate::domain::money::Money;
 use crate::domain::time::Timestamp;
@@ -41,6 +42,7 @@ pub struct Bank {
     ledger: Arc<Mutex<Ledger>>,
     faults: Arc<[Fault]>,
     net: Net,
+    watch: Arc<Mutex<Watch>>,
     /// Whether calls go wrong; the proof reads a ledger that answers.
     outside: bool,
 }
@@ -48,6 +50,7 @@ pub struct Bank {
 #[derive(Default)]
 struct Ledger {
     calls: u64,
+    named: BTreeMap<&'static str, u64>,
     payments: Vec<Payment>,
     /// What was answered under a key.
     answers: BTreeMap<String, Answer>,
@@ -69,8 +72,9 @@ enum Answer {
 
 impl Bank {
     /// A provider without payments.
-    pub fn new(world: World, faults: &[Fault], net: Net) -> Self {
-        Self { world, ledger: Arc::default(), faults: faults.into(), net, outside: true }
+    pub fn new(world: World, faults: &[Fault], net: Net, watch: Arc<Mutex<Watch>>) -> Self {
+        let (ledger, faults) = (Arc::default(), faults.into());
+        Self { world, ledger, faults, net, watch, outside: true }
     }
 
     /// The same ledger, for those who only want to know.
@@ -173,45 +177,52 @@ impl Bank {
         }
     }
 
+    /// Counts a call; its number, and what happens to it.
+    fn count(&self, name: &'static str) -> (u64, Option<Mishap>) {
+        let mut ledger = self.lock();
+        ledger.calls += 1;
+        let (all, of_name) = (ledger.calls - 1, ledger.named.get(name).copied().unwrap_or(0));
+        *ledger.named.entry(name).or_insert(0) += 1;
+        let met = self.faults.iter().find_map(|fault| match fault {
+            Fault::Call { point, what } if point.kind.is_none_or(|kind| kind == name) => {
+                let before = if point.kind.is_some() { of_name } else { all };
+                point.meets(before, 1).then_some(*what)
+            }
+            _ => None,
+        });
+        (all + 1, met)
+    }
+
     /// Carries a call out over a bad line.
     async fn call<T>(
         &self,
-        what: String,
+        (name, what): (&'static str, String),
+        late: Option<&Authorize>,
         execute: impl FnOnce(&mut Ledger) -> Result<T, Error>,
     ) -> Result<T, Error> {
         if !self.outside {
             return execute(&mut self.lock());
         }
         self.world.alive().await;
-        let number = {
-            let mut ledger = self.lock();
-            ledger.calls += 1;
-            ledger.calls
-        };
+        let (number, mishap) = self.count(name);
         let told = |how: &str| {
-            self.world.tell("bank", |line| write!(line, "call {number} {what} {how}"));
+            self.world.tell("bank", |line| write!(line, "call {number}: {name} {what} {how}"));
         };
-        let fault = self.faults.iter().find(|fault| match fault {
-            Fault::CrashBeforeCall { nth }
-            | Fault::CrashAfterCall { nth }
-            | Fault::CallLost { nth }
-            | Fault::CallLate { nth, .. }
-            | Fault::CallUnanswered { nth }
-            | Fault::CallSlow { nth, .. } => *nth == number,
-            Fault::CallsRefused { from, count } => (*from..from + count).contains(&number),
-            _ => false,
-        });
-        match fault {
-            Some(Fault::CrashBeforeCall { .. }) => {
-                self.world.die(&format!("before call {number} ({what})"));
+        match mishap {
+            Some(Mishap::CrashBefore) => {
+                self.world.die(&format!("before call {number} ({name} {what})"));
             }
-            Some(Fault::CallsRefused { .. }) => {
+            Some(Mishap::Refused) => {
                 told("finds the bank closed");
                 tokio::time::sleep(Duration::from_millis(5)).await;
                 self.world.alive().await;
                 return Err(Error::Unavailable);
             }
-            Some(Fault::CallLost { .. } | Fault::CallLate { .. }) => {
+            Some(Mishap::Lost | Mishap::Late(_)) => {
+                if let (Some(Mishap::Late(ms)), Some(request)) = (mishap, late) {
+                    let at = self.world.elapsed() + 2_000 + i64::try_from(ms).unwrap_or(0);
+                    self.lock().late.push((at, request.clone()));
+                }
                 told("is lost");
                 tokio::time::sleep(Duration::from_secs(2)).await;
                 self.world.alive().await;
@@ -224,19 +235,19 @@ impl Bank {
         self.world.alive().await;
         let outcome = execute(&mut self.lock());
         told(if outcome.is_ok() { "is done" } else { "is refused" });
-        match fault {
-            Some(Fault::CrashAfterCall { .. }) => {
-                self.world.die(&format!("after call {number} ({what})"));
+        match mishap {
+            Some(Mishap::CrashAfter) => {
+                self.world.die(&format!("after call {number} ({name} {what})"));
             }
-            Some(Fault::CallUnanswered { .. }) => {
+            Some(Mishap::Unanswered) => {
                 told("is not answered");
                 tokio::time::sleep(Duration::from_secs(2)).await;
                 self.world.alive().await;
                 return Err(Error::Unknown("it timed out".to_owned()));
             }
-            Some(Fault::CallSlow { ms, .. }) => {
+            Some(Mishap::Slow(ms)) => {
                 told("is answered late");
-                tokio::time::sleep(Duration::from_millis(*ms)).await;
+                tokio::time::sleep(Duration::from_millis(ms)).await;
             }
             _ => {}
         }
@@ -416,37 +427,33 @@ impl Provider for Bank {
     }
 
     async fn authorize(&self, request: &Authorize) -> Result<Authorization, Error> {
-        let what = format!("authorize {}", request.reference);
-        let next = self.calls() + 1;
-        let late = self.faults.iter().find_map(|fault| match fault {
-            Fault::CallLate { nth, ms } if *nth == next && self.outside => Some(*ms),
-            _ => None,
-        });
-        if let Some(ms) = late {
-            let at = self.world.elapsed() + i64::try_from(ms).unwrap_or(0);
-            self.lock().late.push((at, request.clone()));
-        }
-        self.call(what, |ledger| self.grant(ledger, request)).await
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner).asked(
+            &self.world,
+            &request.reference,
+            request.amount.amount,
+        );
+        let what = ("authorize", request.reference.clone());
+        self.call(what, Some(request), |ledger| self.grant(ledger, request)).await
     }
 
     async fn capture(&self, request: &Operation) -> Result<Receipt, Error> {
-        let what = format!("capture {} {}", request.reference, request.amount);
-        self.call(what, |ledger| self.operate(ledger, OperationKind::Capture, request)).await
+        let what = ("capture", format!("{} {}", request.reference, request.amount));
+        self.call(what, None, |ledger| self.operate(ledger, OperationKind::Capture, request)).await
     }
 
     async fn void(&self, request: &Operation) -> Result<Receipt, Error> {
-        let what = format!("void {}", request.reference);
-        self.call(what, |ledger| self.operate(ledger, OperationKind::Void, request)).await
+        let what = ("void", request.reference.clone());
+        self.call(what, None, |ledger| self.operate(ledger, OperationKind::Void, request)).await
     }
 
     async fn refund(&self, request: &Operation) -> Result<Receipt, Error> {
-        let what = format!("refund {} {}", request.reference, request.amount);
-        self.call(what, |ledger| self.operate(ledger, OperationKind::Refund, request)).await
+        let what = ("refund", format!("{} {}", request.reference, request.amount));
+        self.call(what, None, |ledger| self.operate(ledger, OperationKind::Refund, request)).await
     }
 
     async fn reverse(&self, reference: &str) -> Result<Reversal, Error> {
-        let what = format!("reverse {reference}");
-        self.call(what, |ledger| Ok(self.undo(ledger, reference))).await
+        let what = ("reverse", reference.to_owned());
+        self.call(what, None, |ledger| Ok(self.undo(ledger, reference))).await
     }
 
     async fn find(&self, reference: &str) -> Result<Option<Payment>, Error> {
@@ -454,7 +461,7 @@ impl Provider for Bank {
             let mut all = ledger.payments.iter();
             Ok(all.find(|payment| payment.reference == reference).cloned())
         };
-        self.call(format!("find {reference}"), found).await
+        self.call(("find", reference.to_owned()), None, found).await
     }
 
     async fn list(&self, after: Option<&str>, limit: u32) -> Result<Page, Error> {
@@ -469,7 +476,7 @@ impl Provider for Bank {
             let last = payments.last().map(|payment| payment.id.clone());
             Ok(Page { payments, next: last.filter(|_| more) })
         };
-        self.call("list".to_owned(), listed).await
+        self.call(("list", after.unwrap_or_default().to_owned()), None, listed).await
     }
 
     async fn subscribe(&self, _: &str) -> Result<(), Error> {

@@ -1,6 +1,7 @@
 //! The journal as a disk that fails: appends that are refused, slow or of unknown outcome, reads
 //! that fail, and processes that die before and after a commit.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::plan::Fault;
+use super::plan::{Fault, Mishap};
 use super::watch::Watch;
 use super::world::World;
 use crate::domain::entity::EntityId;
@@ -25,6 +26,8 @@ pub struct Disk {
     faults: Vec<Fault>,
     watch: Arc<Mutex<Watch>>,
     appends: AtomicU64,
+    /// Events of each kind, and appends in all, that were tried so far.
+    seen: Mutex<BTreeMap<&'static str, u64>>,
     unreadable: AtomicU32,
     stale_snapshots: AtomicBool,
 }
@@ -43,6 +46,7 @@ impl Disk {
             faults,
             watch,
             appends: AtomicU64::new(0),
+            seen: Mutex::default(),
             unreadable: AtomicU32::new(0),
             stale_snapshots: AtomicBool::new(false),
         }
@@ -77,15 +81,26 @@ impl Disk {
         Ok(())
     }
 
-    fn fault(&self, number: u64) -> Option<&Fault> {
-        self.faults.iter().find(|fault| match fault {
-            Fault::CrashBeforeAppend { nth }
-            | Fault::CrashAfterAppend { nth }
-            | Fault::AppendRefused { nth }
-            | Fault::AppendUnknown { nth, .. }
-            | Fault::AppendSlow { nth, .. } => *nth == number,
-            _ => false,
-        })
+    /// What happens to an append; it is counted here.
+    fn mishap(&self, batch: &[Append]) -> Option<Mishap> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut met = None;
+        for fault in &self.faults {
+            let Fault::Append { point, what } = fault else { continue };
+            let of_kind = |append: &Append| {
+                append.events.iter().filter(|event| point.kind == Some(event.kind)).count()
+            };
+            let now = point.kind.map_or(1, |_| batch.iter().map(of_kind).sum());
+            let before = seen.get(point.kind.unwrap_or("any")).copied().unwrap_or(0);
+            if now > 0 && point.meets(before, now as u64) {
+                met = Some(*what);
+            }
+        }
+        *seen.entry("any").or_insert(0) += 1;
+        for event in batch.iter().flat_map(|append| &append.events) {
+            *seen.entry(event.kind).or_insert(0) += 1;
+        }
+        met
     }
 
     async fn write(
@@ -104,9 +119,7 @@ impl Disk {
             });
         }
         let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
-        for record in &records {
-            watch.take(&self.world, record);
-        }
+        watch.take(&self.world, &records);
         Ok(records)
     }
 }
@@ -135,41 +148,41 @@ impl Journal for Disk {
     ) -> Result<Vec<Record>, AppendError> {
         self.world.alive().await;
         let number = self.appends.fetch_add(1, Ordering::Relaxed) + 1;
-        let fault = self.fault(number).cloned();
+        let mishap = self.mishap(batch);
         let told = |what: &str| {
             self.world.tell("disk", |line| write!(line, "append {number} {what}"));
         };
         tokio::time::sleep(Duration::from_millis(self.world.chance(6))).await;
         self.world.alive().await;
-        match fault {
-            Some(Fault::CrashBeforeAppend { .. }) => {
+        match mishap {
+            Some(Mishap::CrashBefore) => {
                 self.world.die(&format!("before append {number}"));
                 self.world.alive().await;
             }
-            Some(Fault::CrashAfterAppend { .. }) => {
+            Some(Mishap::CrashAfter) => {
                 let _written = self.write(shard, epoch, batch).await;
                 self.world.die(&format!("after append {number}"));
                 self.world.alive().await;
             }
-            Some(Fault::AppendRefused { .. }) => {
+            Some(Mishap::Refused) => {
                 told("is refused");
                 return Err(AppendError::Failed("the disk is full".to_owned()));
             }
-            Some(Fault::AppendUnknown { written, .. }) => {
-                if written {
-                    told("is written and not answered");
-                    self.write(shard, epoch, batch).await?;
-                } else {
-                    told("is neither written nor answered");
-                }
+            Some(Mishap::Unanswered) => {
+                told("is written and not answered");
+                self.write(shard, epoch, batch).await?;
                 return Err(AppendError::Unknown("the connection broke".to_owned()));
             }
-            Some(Fault::AppendSlow { ms, .. }) => {
+            Some(Mishap::Lost) => {
+                told("is neither written nor answered");
+                return Err(AppendError::Unknown("the connection broke".to_owned()));
+            }
+            Some(Mishap::Slow(ms) | Mishap::Late(ms)) => {
                 told("is slow");
                 tokio::time::sleep(Duration::from_millis(ms)).await;
                 self.world.alive().await;
             }
-            _ => {}
+            None => {}
         }
         let outcome = self.write(shard, epoch, batch).await;
         if self.world.chance(2) == 0 {

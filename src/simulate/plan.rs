@@ -94,78 +94,100 @@ pub enum Deed {
     RemakeRows,
 }
 
-/// What goes wrong. Appends and calls to the provider are counted from the start of the run.
+/// What goes wrong.
 #[derive(Clone, Debug)]
 pub enum Fault {
     /// The process dies at this moment, so many steps of its tasks later.
-    Crash {
-        at: i64,
-        steps: u32,
-    },
-    CrashBeforeAppend {
-        nth: u64,
-    },
-    CrashAfterAppend {
-        nth: u64,
-    },
-    CrashBeforeCall {
-        nth: u64,
-    },
-    CrashAfterCall {
-        nth: u64,
-    },
+    Crash { at: i64, steps: u32 },
     /// The process is stopped in good order.
-    Stop {
-        at: i64,
-    },
-    AppendRefused {
-        nth: u64,
-    },
-    AppendUnknown {
-        nth: u64,
-        written: bool,
-    },
-    AppendSlow {
-        nth: u64,
-        ms: u64,
-    },
-    ReadsFail {
-        at: i64,
-        count: u32,
-    },
-    TablesFail {
-        at: i64,
-        count: u32,
-    },
-    CallLost {
-        nth: u64,
-    },
-    CallUnanswered {
-        nth: u64,
-    },
-    CallsRefused {
-        from: u64,
-        count: u64,
-    },
-    CallSlow {
-        nth: u64,
-        ms: u64,
-    },
-    /// A request for money reaches the provider long after its sender gave it up.
-    CallLate {
-        nth: u64,
-        ms: u64,
-    },
+    Stop { at: i64 },
+    /// Something happens to an append.
+    Append { point: Point, what: Mishap },
+    /// Something happens to a call to the provider.
+    Call { point: Point, what: Mishap },
+    /// The next readings of the journal fail.
+    ReadsFail { at: i64, count: u32 },
+    /// The next uses of a table fail.
+    TablesFail { at: i64, count: u32 },
     /// The machine's clock jumps.
-    Clock {
-        at: i64,
-        by: i64,
-    },
+    Clock { at: i64, by: i64 },
     /// Snapshots are of another version of the program from then on.
-    StaleSnapshots {
-        at: i64,
-    },
+    StaleSnapshots { at: i64 },
 }
+
+/// Which append, or which call.
+#[derive(Clone, Copy, Debug)]
+pub struct Point {
+    /// The kind of an event in it, or the name of the call; none for any.
+    pub kind: Option<&'static str>,
+    /// The first of them, counted from 1 and from the start of the run.
+    pub nth: u64,
+    /// How many from there on.
+    pub count: u64,
+}
+
+impl Point {
+    /// Whether this is the one, of which `before` came before and `now` come now.
+    #[must_use]
+    pub const fn meets(&self, before: u64, now: u64) -> bool {
+        before < self.nth + self.count - 1 && before + now >= self.nth
+    }
+}
+
+/// What happens to an append or a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mishap {
+    /// The process dies before it.
+    CrashBefore,
+    /// The process dies after it, before anybody knows.
+    CrashAfter,
+    /// It is refused, and surely not done.
+    Refused,
+    /// It is done and not answered.
+    Unanswered,
+    /// It is lost, and nobody knows.
+    Lost,
+    /// It takes so many milliseconds.
+    Slow(u64),
+    /// It is given up by its sender, and arrives so many milliseconds later.
+    Late(u64),
+}
+
+/// Kinds of events at whose appends something happens.
+const KINDS: [&str; 30] = [
+    "created",
+    "lines_set",
+    "spent",
+    "placed",
+    "reserved",
+    "extended",
+    "payment_requested",
+    "payment_pending",
+    "payment_unknown",
+    "payment_authorized",
+    "payment_declined",
+    "payment_retried",
+    "committed",
+    "drawn",
+    "confirmed",
+    "captured",
+    "capture_requested",
+    "cancel_requested",
+    "released",
+    "cancelled",
+    "payment_voided",
+    "payment_reversed",
+    "refund_requested",
+    "refunded",
+    "restocked",
+    "written_off",
+    "refund_restocked",
+    "fulfilled",
+    "shipped",
+    "lapsed",
+];
+/// Calls to which something happens.
+const CALLS: [&str; 6] = ["authorize", "capture", "void", "refund", "reverse", "find"];
 
 const TOKENS: [&str; 8] = [
     "tok_ok",
@@ -200,11 +222,12 @@ impl Plan {
         let shop = shop(rng);
         let skus = shop.units.len();
         let net = net(rng, calm);
-        let buyers: Vec<Buyer> = (0..rng.random_range(2..=9)).map(|_| buyer(rng, skus)).collect();
+        let rush = rng.random_ratio(1, 3);
+        let buyers: Vec<Buyer> =
+            (0..rng.random_range(2..=9)).map(|_| buyer(rng, skus, rush)).collect();
         let count = rng.random_range(0..=8);
-        let mut deeds: Vec<(i64, Deed)> = (0..count)
-            .map(|_| (rng.random_range(0..BUSY_MS + 60_000), deed(rng, skus, buyers.len())))
-            .collect();
+        let mut deeds: Vec<(i64, Deed)> =
+            (0..count).map(|_| (when(rng), deed(rng, skus, buyers.len()))).collect();
         deeds.sort_by_key(|(at, _)| *at);
         let count = if calm { 1 } else { rng.random_range(1..=8) };
         let faults = (0..count).map(|_| fault(rng)).collect();
@@ -224,7 +247,7 @@ fn shop(rng: &mut StdRng) -> Shop {
         history: if rng.random_ratio(1, 4) { rng.random_range(50..=70) } else { 0 },
         capture: [0, 0, 0, 1, 2][rng.random_range(0..5)],
         idle_secs: rng.random_range(1..=20),
-        timer_poll_ms: [200, 1_000, 1_000, 20_000][rng.random_range(0..4)],
+        timer_poll_ms: [200, 1_000, 20_000, 45_000][rng.random_range(0..4)],
         snapshot_every: [3, 10, 500][rng.random_range(0..3)],
         small: rng.random_ratio(1, 4),
     }
@@ -241,19 +264,29 @@ fn net(rng: &mut StdRng, calm: bool) -> Net {
     }
 }
 
-fn buyer(rng: &mut StdRng, skus: usize) -> Buyer {
+fn buyer(rng: &mut StdRng, skus: usize, rush: bool) -> Buyer {
     let lines = (0..rng.random_range(1..=3))
         .map(|_| (rng.random_range(0..skus), rng.random_range(1..=2)))
         .collect();
     let attempts = rng.random_range(1..=3);
     Buyer {
         // Many at nearly the same moment: that is where the races are.
-        at: 2_000 + rng.random_range(0..5) * 20_000 + rng.random_range(0..200),
+        at: if rush { 2_000 } else { 2_000 + rng.random_range(0..5) * 20_000 }
+            + rng.random_range(0..if rush { 30 } else { 200 }),
         lines,
         tokens: (0..attempts).map(|_| TOKENS[rng.random_range(0..TOKENS.len())]).collect(),
         edits: if rng.random_ratio(1, 3) { rng.random_range(1..=2) } else { 0 },
         patience: [50, 500, 5_000, 30_000][rng.random_range(0..4)],
         hasty: rng.random_ratio(1, 3),
+    }
+}
+
+/// When an operator does something: at any time, or just when buyers have come.
+fn when(rng: &mut StdRng) -> i64 {
+    if rng.random_ratio(1, 2) {
+        rng.random_range(0..BUSY_MS + 60_000)
+    } else {
+        2_000 + rng.random_range(0..5) * 20_000 + rng.random_range(0..1_500)
     }
 }
 
@@ -279,30 +312,48 @@ fn deed(rng: &mut StdRng, skus: usize, orders: usize) -> Deed {
 
 fn fault(rng: &mut StdRng) -> Fault {
     let at = rng.random_range(0..BUSY_MS + 60_000);
-    let (append, call) = (rng.random_range(5..150), rng.random_range(1..40));
-    match rng.random_range(0..19) {
+    match rng.random_range(0..16) {
         // When buyers come is when a crash hurts.
         0 | 1 => {
             let at = 2_000 + rng.random_range(0..6) * 20_000 + rng.random_range(0..2_000);
             Fault::Crash { at, steps: rng.random_range(0..200) }
         }
-        2 => Fault::CrashBeforeAppend { nth: append },
-        3 => Fault::CrashAfterAppend { nth: append },
-        4 => Fault::CrashBeforeCall { nth: call },
-        5 => Fault::CrashAfterCall { nth: call },
-        6 => Fault::Stop { at },
-        7 => Fault::AppendRefused { nth: append },
-        8 => Fault::AppendUnknown { nth: append, written: true },
-        9 => Fault::AppendUnknown { nth: append, written: false },
-        10 => Fault::AppendSlow { nth: append, ms: rng.random_range(100..20_000) },
-        11 => Fault::ReadsFail { at, count: rng.random_range(1..=6) },
-        12 => Fault::TablesFail { at, count: rng.random_range(1..=6) },
-        13 => Fault::CallLost { nth: call },
-        14 => Fault::CallUnanswered { nth: call },
-        15 => Fault::CallsRefused { from: call, count: rng.random_range(1..=12) },
-        16 => Fault::CallSlow { nth: call, ms: rng.random_range(1_000..180_000) },
-        17 => Fault::CallLate { nth: call, ms: rng.random_range(2_000..60_000) },
+        2 => Fault::Stop { at },
+        3..=7 => {
+            let what = match rng.random_range(0..6) {
+                0 => Mishap::CrashBefore,
+                1 => Mishap::CrashAfter,
+                2 => Mishap::Refused,
+                3 => Mishap::Unanswered,
+                4 => Mishap::Lost,
+                _ => Mishap::Slow(rng.random_range(100..20_000)),
+            };
+            Fault::Append { point: point(rng, &KINDS, 150), what }
+        }
+        8..=12 => {
+            let what = match rng.random_range(0..8) {
+                0 => Mishap::CrashBefore,
+                1 => Mishap::CrashAfter,
+                2 => Mishap::Refused,
+                3 => Mishap::Unanswered,
+                4 => Mishap::Lost,
+                5 => Mishap::Slow(rng.random_range(1_000..180_000)),
+                _ => Mishap::Late(rng.random_range(1_000..60_000)),
+            };
+            Fault::Call { point: point(rng, &CALLS, 40), what }
+        }
+        13 => Fault::ReadsFail { at, count: rng.random_range(1..=6) },
+        14 => Fault::TablesFail { at, count: rng.random_range(1..=6) },
         _ if rng.random_ratio(1, 2) => Fault::StaleSnapshots { at },
         _ => Fault::Clock { at, by: rng.random_range(-3_600_000..=3_600_000) },
     }
+}
+
+fn point(rng: &mut StdRng, kinds: &[&'static str], any_max: u64) -> Point {
+    let count = [1, 1, 1, 2, 3, 8][rng.random_range(0..6)];
+    if rng.random_ratio(1, 4) {
+        return Point { kind: None, nth: rng.random_range(1..any_max), count };
+    }
+    let kind = kinds[rng.random_range(0..kinds.len())];
+    Point { kind: Some(kind), nth: rng.random_range(1..=4), count }
 }

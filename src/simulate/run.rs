@@ -125,7 +125,7 @@ impl Outside {
         let tables = Memory::new(journal.clone());
         let clients = Clients::new(world.clone(), plan.net, journal.clone(), plan.buyers.len());
         Self {
-            bank: Bank::new(world.clone(), &plan.faults, plan.net),
+            bank: Bank::new(world.clone(), &plan.faults, plan.net, watch.clone()),
             operators: Operators::new(clients.clone()),
             checks: Checks::default(),
             world,
@@ -225,7 +225,7 @@ impl Outside {
             lane = lane::Options { queue_appends: 6, batch_appends: 3, ..lane };
         }
         let settings = Settings {
-            hold_secs: 120,
+            hold_secs: 60,
             payment_deadline_secs: DEADLINE_SECS,
             capture: match shop.capture {
                 0 => CapturePolicy::AtOnce,

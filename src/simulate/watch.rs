@@ -7,6 +7,7 @@ use std::fmt::Debug;
 
 use super::world::World;
 use crate::actors::host::decode;
+use crate::actors::payments::parse_reference;
 use crate::domain::entity::{EntityId, Noun as _, Record};
 use crate::domain::id::{OrderId, Sku};
 use crate::domain::order::{self, Order};
@@ -19,6 +20,8 @@ pub struct Watch {
     stock: BTreeMap<EntityId, Shelf>,
     orders: BTreeMap<EntityId, Sale>,
     seqs: BTreeMap<EntityId, i64>,
+    /// The last event under each key of a caller, and when it was decided.
+    keys: BTreeMap<(EntityId, String, String), (i64, Timestamp)>,
     /// Events so far.
     pub events: u64,
     /// Orders that were confirmed.
@@ -40,6 +43,8 @@ struct Shelf {
 struct Sale {
     units: BTreeMap<Sku, i64>,
     total: i64,
+    /// What was asked for, by attempt.
+    asked: BTreeMap<u32, i64>,
     /// Attempts of which it is not known whether they set money aside.
     open: BTreeSet<u32>,
     authorized: BTreeMap<u32, i64>,
@@ -49,21 +54,48 @@ struct Sale {
 }
 
 impl Watch {
-    /// Takes an event that was just committed.
-    pub fn take(&mut self, world: &World, record: &Record) {
-        self.events += 1;
-        let seq = self.seqs.entry(record.entity.clone()).or_insert(0);
-        if record.seq != *seq + 1 {
-            world.violate("a history has no gap", format!("{} #{}", record.entity, record.seq));
+    /// Takes events that were just committed together.
+    pub fn take(&mut self, world: &World, records: &[Record]) {
+        for record in records {
+            self.events += 1;
+            let seq = self.seqs.entry(record.entity.clone()).or_insert(0);
+            let last = std::mem::replace(seq, record.seq);
+            if record.seq != last + 1 {
+                let what = format!("{} #{}", record.entity, record.seq);
+                world.violate("a history has no gap", what);
+            }
+            let outcome = self.once(record).and_then(|()| match record.entity.prefix() {
+                Stock::PREFIX => self.take_stock(record),
+                Order::PREFIX => self.take_order(record, world),
+                _ => Ok(()),
+            });
+            if let Err((rule, what)) = outcome {
+                world.violate(rule, format!("{} #{}: {what}", record.entity, record.seq));
+            }
         }
-        *seq = record.seq;
-        let outcome = match record.entity.prefix() {
-            Stock::PREFIX => self.take_stock(record),
-            Order::PREFIX => self.take_order(record),
+    }
+
+    /// The provider is asked for money.
+    pub fn asked(&self, world: &World, reference: &str, amount: i64) {
+        let Some((order, _, attempt)) = parse_reference(reference) else { return };
+        let asked = self.orders.get(&order).and_then(|sale| sale.asked.get(&attempt));
+        if asked != Some(&amount) {
+            let what = format!("{reference}: {amount}, on disk is {asked:?}");
+            world.violate("the provider is asked for what is on disk", what);
+        }
+    }
+
+    /// What a key was used for is done once: all its events are of one append.
+    fn once(&mut self, record: &Record) -> Finding {
+        let cause = record.cause();
+        let Some(idempotency) = cause.idempotency else { return Ok(()) };
+        let used = (record.entity.clone(), cause.by, idempotency.key);
+        let done = (record.seq, record.at);
+        match self.keys.insert(used, done) {
+            Some((seq, at)) if (seq + 1, at) != done => {
+                Err(("a key is used once", format!("at {seq} and again at {}", record.seq)))
+            }
             _ => Ok(()),
-        };
-        if let Err((rule, what)) = outcome {
-            world.violate(rule, format!("{} #{}: {what}", record.entity, record.seq));
         }
     }
 
@@ -98,10 +130,14 @@ impl Watch {
         Ok(())
     }
 
-    fn take_order(&mut self, record: &Record) -> Finding {
+    fn take_order(&mut self, record: &Record, world: &World) -> Finding {
         let event = decode::<order::Event>(record).map_err(|error| unreadable(&error))?;
         let sale = self.orders.entry(record.entity.clone()).or_default();
         sale.take(&event)?;
+        if matches!(event, order::Event::PaymentRequested { .. }) && !world.turned_lately() {
+            return self.held(record);
+        }
+        let Some(sale) = self.orders.get_mut(&record.entity) else { return Ok(()) };
         if sale.confirmed || !matches!(event, order::Event::Confirmed { .. }) {
             return Ok(());
         }
@@ -114,6 +150,20 @@ impl Watch {
             if has != *units {
                 let what = format!("{units} of {sku} were sold, {has} are allocated");
                 return Err(("nothing is confirmed without its stock", what));
+            }
+        }
+        Ok(())
+    }
+
+    /// The stock of an order is held when its money is asked for.
+    fn held(&self, record: &Record) -> Finding {
+        let order: OrderId = record.entity.as_str().parse().map_err(|error| unreadable(&error))?;
+        let skus = self.orders.get(&record.entity).map(|sale| sale.units.keys());
+        for sku in skus.into_iter().flatten() {
+            let shelf = self.stock.get(&stock::entity_id(sku));
+            let hold = shelf.and_then(|shelf| shelf.holds.get(&order));
+            if hold.is_none_or(|(_, until)| *until <= record.at) {
+                return Err(("money is asked for only while the stock is held", sku.to_string()));
             }
         }
         Ok(())
@@ -236,7 +286,8 @@ impl Sale {
                     *self.units.entry(line.sku.clone()).or_insert(0) += line.quantity;
                 }
             }
-            Event::PaymentRequested { attempt, .. } => {
+            Event::PaymentRequested { attempt, amount, .. } => {
+                self.asked.insert(*attempt, *amount);
                 if !self.open.is_empty() || self.live() > 0 {
                     let what = format!("attempt {attempt} beside {:?}", self.open);
                     return Err(("one attempt at a time", what));

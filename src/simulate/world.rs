@@ -32,6 +32,8 @@ struct Inner {
     began: Option<Instant>,
     /// How far the machine's clock is off.
     skew: i64,
+    /// When it last jumped.
+    turned: i64,
     chance: StdRng,
     hash: DefaultHasher,
     story: Option<Vec<String>>,
@@ -57,6 +59,7 @@ impl World {
             before: 0,
             began: None,
             skew: 0,
+            turned: i64::MIN / 2,
             chance: StdRng::seed_from_u64(!seed),
             hash: DefaultHasher::new(),
             story: telling.then(Vec::new),
@@ -125,8 +128,18 @@ impl World {
 
     /// Turns the machine's clock.
     pub fn turn_clock(&self, by: i64) {
-        self.lock().skew += by;
+        let mut inner = self.lock();
+        inner.skew += by;
+        inner.turned = inner.elapsed();
+        drop(inner);
         self.tell("machine", |line| write!(line, "its clock jumps by {} s", by / 1_000));
+    }
+
+    /// Whether the clock jumped within the last half minute.
+    #[must_use]
+    pub fn turned_lately(&self) -> bool {
+        let inner = self.lock();
+        inner.elapsed() - inner.turned < 30_000
     }
 
     /// Sets the machine's clock right.
