@@ -14,6 +14,7 @@ mod bank;
 mod check;
 mod clients;
 mod disk;
+mod draw;
 mod hunt;
 mod operators;
 mod plan;

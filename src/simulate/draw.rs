@@ -1,0 +1,243 @@
+//! How a plan is drawn from a seed. Most is drawn evenly; a theme makes it likely that what has to
+//! come together for a rare fault does: late refunds and what goes wrong with them, or orders that
+//! are taken back while their stock is being reserved.
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+use super::plan::{BUSY_MS, Buyer, Deed, Fault, Mishap, Net, Plan, Point, Shop};
+
+/// What a plan is about.
+#[derive(Clone, Copy)]
+enum Theme {
+    Anything,
+    AfterSale,
+    TakenBack,
+}
+
+impl Theme {
+    /// Kinds of events at whose appends something happens.
+    const fn kinds(self) -> &'static [&'static str] {
+        match self {
+            Self::Anything => &KINDS,
+            Self::AfterSale => &[
+                "captured",
+                "refund_requested",
+                "refunded",
+                "restocked",
+                "written_off",
+                "refund_restocked",
+                "fulfilled",
+                "shipped",
+            ],
+            Self::TakenBack => &["reserved", "cancel_requested", "released", "cancelled"],
+        }
+    }
+
+    /// Calls to which something happens.
+    const fn calls(self) -> &'static [&'static str] {
+        match self {
+            Self::Anything => &["authorize", "capture", "void", "refund", "reverse", "find"],
+            Self::AfterSale => &["capture", "refund", "void"],
+            Self::TakenBack => &["authorize", "void", "reverse", "find"],
+        }
+    }
+}
+
+/// Most kinds of events that there are.
+const KINDS: [&str; 30] = [
+    "created",
+    "lines_set",
+    "spent",
+    "placed",
+    "reserved",
+    "extended",
+    "payment_requested",
+    "payment_pending",
+    "payment_unknown",
+    "payment_authorized",
+    "payment_declined",
+    "payment_retried",
+    "committed",
+    "drawn",
+    "confirmed",
+    "captured",
+    "capture_requested",
+    "cancel_requested",
+    "released",
+    "cancelled",
+    "payment_voided",
+    "payment_reversed",
+    "refund_requested",
+    "refunded",
+    "restocked",
+    "written_off",
+    "refund_restocked",
+    "fulfilled",
+    "shipped",
+    "lapsed",
+];
+const TOKENS: [&str; 8] = [
+    "tok_ok",
+    "tok_ok",
+    "tok_ok",
+    "tok_ok",
+    "tok_declined",
+    "tok_pending",
+    "tok_pending_declined",
+    "tok_mismatch",
+];
+
+impl Plan {
+    /// The plan of a seed: the same seed gives the same plan.
+    #[must_use]
+    pub fn draw(seed: u64) -> Self {
+        let rng = &mut StdRng::seed_from_u64(seed);
+        let calm = rng.random_ratio(1, 5);
+        let shop = shop(rng);
+        let skus = shop.units.len();
+        let net = net(rng, calm);
+        let rush = rng.random_ratio(1, 3);
+        let theme = match rng.random_range(0..6) {
+            0 => Theme::AfterSale,
+            1 => Theme::TakenBack,
+            _ => Theme::Anything,
+        };
+        let buyers: Vec<Buyer> =
+            (0..rng.random_range(2..=9)).map(|_| buyer(rng, skus, rush)).collect();
+        let count = rng.random_range(0..=8);
+        let mut deeds: Vec<(i64, Deed)> =
+            (0..count).map(|_| deed(rng, skus, &buyers, theme)).collect();
+        deeds.sort_by_key(|(at, _)| *at);
+        let count = if calm { 1 } else { rng.random_range(1..=8) };
+        let faults = (0..count).map(|_| fault(rng, theme)).collect();
+        Self { seed, shop, net, buyers, deeds, faults }
+    }
+}
+
+fn shop(rng: &mut StdRng) -> Shop {
+    let skus = rng.random_range(1..=3);
+    let mut units = || {
+        let places = if rng.random_ratio(1, 3) { 2 } else { 1 };
+        (0..places).map(|_| rng.random_range(0..=8)).collect()
+    };
+    let units = (0..skus).map(|_| units()).collect();
+    Shop {
+        units,
+        history: if rng.random_ratio(1, 4) { rng.random_range(50..=70) } else { 0 },
+        capture: [0, 0, 0, 1, 2][rng.random_range(0..5)],
+        idle_secs: rng.random_range(1..=20),
+        timer_poll_ms: [200, 1_000, 20_000, 45_000][rng.random_range(0..4)],
+        snapshot_every: [3, 10, 500][rng.random_range(0..3)],
+        small: rng.random_ratio(1, 4),
+    }
+}
+
+fn net(rng: &mut StdRng, calm: bool) -> Net {
+    let bad = |rng: &mut StdRng, most: u32| if calm { 0 } else { rng.random_range(0..=most) };
+    Net {
+        lost: bad(rng, 15),
+        unanswered: bad(rng, 15),
+        doubled: bad(rng, 25),
+        late: bad(rng, 50),
+        withheld: bad(rng, 20),
+    }
+}
+
+fn buyer(rng: &mut StdRng, skus: usize, rush: bool) -> Buyer {
+    let lines = (0..rng.random_range(1..=3))
+        .map(|_| (rng.random_range(0..skus), rng.random_range(1..=2)))
+        .collect();
+    let attempts = rng.random_range(1..=3);
+    Buyer {
+        // Many at nearly the same moment: that is where the races are.
+        at: if rush { 2_000 } else { 2_000 + rng.random_range(0..5) * 20_000 }
+            + rng.random_range(0..if rush { 30 } else { 200 }),
+        lines,
+        tokens: (0..attempts).map(|_| TOKENS[rng.random_range(0..TOKENS.len())]).collect(),
+        edits: if rng.random_ratio(1, 3) { rng.random_range(1..=2) } else { 0 },
+        patience: [50, 500, 5_000, 30_000][rng.random_range(0..4)],
+        hasty: rng.random_ratio(1, 3),
+    }
+}
+
+/// What an operator does, and when: at any time, or just when somebody has come.
+fn deed(rng: &mut StdRng, skus: usize, buyers: &[Buyer], theme: Theme) -> (i64, Deed) {
+    let (sku, order) = (rng.random_range(0..skus), rng.random_range(0..buyers.len()));
+    let came = buyers[order].at;
+    let at = match theme {
+        Theme::Anything if rng.random_ratio(1, 2) => rng.random_range(0..BUSY_MS + 60_000),
+        Theme::AfterSale => came + rng.random_range(2_000..40_000),
+        _ => came + rng.random_range(0..2_500),
+    };
+    let kind = match theme {
+        Theme::Anything => rng.random_range(0..18),
+        Theme::AfterSale => rng.random_range(8..15),
+        Theme::TakenBack => rng.random_range(6..8),
+    };
+    let deed = match kind {
+        0 | 1 => Deed::Receive { sku, quantity: rng.random_range(1..=3) },
+        2 => Deed::Adjust { sku, delta: rng.random_range(-2..=2) },
+        3 => Deed::Set { sku, on_hand: rng.random_range(0..=4) },
+        4 => Deed::Transfer { sku, quantity: rng.random_range(1..=2) },
+        5 => Deed::Reprice { sku, price: rng.random_range(1..=50) * 100 },
+        6 | 7 => Deed::Cancel { order },
+        8 => Deed::RefundAll { order, restock: rng.random_ratio(1, 2) },
+        9 | 10 => Deed::RefundUnit { order, restock: rng.random_ratio(1, 2) },
+        11 => Deed::RefundFree { order, amount: rng.random_range(1..=3_000) },
+        12 | 13 => Deed::Fulfill { order },
+        14 => Deed::Capture { order, amount: rng.random_ratio(1, 2).then_some(100) },
+        15 => Deed::Retry { order },
+        16 => Deed::Skip { order },
+        _ => Deed::RemakeRows,
+    };
+    (at, deed)
+}
+
+fn fault(rng: &mut StdRng, theme: Theme) -> Fault {
+    let at = rng.random_range(0..BUSY_MS + 60_000);
+    match rng.random_range(0..16) {
+        // When buyers come is when a crash hurts.
+        0 | 1 => {
+            let at = 2_000 + rng.random_range(0..6) * 20_000 + rng.random_range(0..2_000);
+            Fault::Crash { at, steps: rng.random_range(0..200) }
+        }
+        2 => Fault::Stop { at },
+        3..=7 => {
+            let what = match rng.random_range(0..6) {
+                0 => Mishap::CrashBefore,
+                1 => Mishap::CrashAfter,
+                2 => Mishap::Refused,
+                3 => Mishap::Unanswered,
+                4 => Mishap::Lost,
+                _ => Mishap::Slow(rng.random_range(100..20_000)),
+            };
+            Fault::Append { point: point(rng, theme.kinds(), 150), what }
+        }
+        8..=12 => {
+            let what = match rng.random_range(0..8) {
+                0 => Mishap::CrashBefore,
+                1 => Mishap::CrashAfter,
+                2 => Mishap::Refused,
+                3 => Mishap::Unanswered,
+                4 => Mishap::Lost,
+                5 => Mishap::Slow(rng.random_range(1_000..180_000)),
+                _ => Mishap::Late(rng.random_range(1_000..60_000)),
+            };
+            Fault::Call { point: point(rng, theme.calls(), 40), what }
+        }
+        13 => Fault::ReadsFail { at, count: rng.random_range(1..=6) },
+        14 => Fault::TablesFail { at, count: rng.random_range(1..=6) },
+        _ if rng.random_ratio(1, 2) => Fault::StaleSnapshots { at },
+        _ => Fault::Clock { at, by: rng.random_range(-3_600_000..=3_600_000) },
+    }
+}
+
+fn point(rng: &mut StdRng, kinds: &[&'static str], any_max: u64) -> Point {
+    let count = [1, 1, 1, 2, 3, 8][rng.random_range(0..6)];
+    if rng.random_ratio(1, 4) {
+        return Point { kind: None, nth: rng.random_range(1..any_max), count };
+    }
+    let kind = kinds[rng.random_range(0..kinds.len())];
+    Point { kind: Some(kind), nth: rng.random_range(1..=4), count }
+}
