@@ -20,17 +20,12 @@ impl Theme {
     const fn kinds(self) -> &'static [&'static str] {
         match self {
             Self::Anything => &KINDS,
-            Self::AfterSale => &[
-                "captured",
-                "refund_requested",
-                "refunded",
-                "restocked",
-                "written_off",
-                "refund_restocked",
-                "fulfilled",
-                "shipped",
-            ],
-            Self::TakenBack => &["reserved", "cancel_requested", "released", "cancelled"],
+            Self::AfterSale => {
+                &["captured", "refunded", "restocked", "written_off", "refund_restocked", "shipped"]
+            }
+            Self::TakenBack => {
+                &["reserved", "reserved", "reserved", "released", "cancel_requested"]
+            }
         }
     }
 
@@ -98,14 +93,14 @@ impl Plan {
         let skus = shop.units.len();
         let net = net(rng, calm);
         let rush = rng.random_ratio(1, 3);
-        let theme = match rng.random_range(0..6) {
+        let theme = match rng.random_range(0..5) {
             0 => Theme::AfterSale,
             1 => Theme::TakenBack,
             _ => Theme::Anything,
         };
         let buyers: Vec<Buyer> =
             (0..rng.random_range(2..=9)).map(|_| buyer(rng, skus, rush)).collect();
-        let count = rng.random_range(0..=8);
+        let count = rng.random_range(0..=if matches!(theme, Theme::Anything) { 8 } else { 16 });
         let mut deeds: Vec<(i64, Deed)> =
             (0..count).map(|_| deed(rng, skus, &buyers, theme)).collect();
         deeds.sort_by_key(|(at, _)| *at);
@@ -146,7 +141,7 @@ fn net(rng: &mut StdRng, calm: bool) -> Net {
 
 fn buyer(rng: &mut StdRng, skus: usize, rush: bool) -> Buyer {
     let lines = (0..rng.random_range(1..=3))
-        .map(|_| (rng.random_range(0..skus), rng.random_range(1..=2)))
+        .map(|_| (rng.random_range(0..skus), rng.random_range(1..=3)))
         .collect();
     let attempts = rng.random_range(1..=3);
     Buyer {
@@ -234,10 +229,10 @@ fn fault(rng: &mut StdRng, theme: Theme) -> Fault {
 }
 
 fn point(rng: &mut StdRng, kinds: &[&'static str], any_max: u64) -> Point {
-    let count = [1, 1, 1, 2, 3, 8][rng.random_range(0..6)];
+    let count = [1, 1, 1, 2, 5, 9][rng.random_range(0..6)];
     if rng.random_ratio(1, 4) {
         return Point { kind: None, nth: rng.random_range(1..any_max), count };
     }
     let kind = kinds[rng.random_range(0..kinds.len())];
-    Point { kind: Some(kind), nth: rng.random_range(1..=4), count }
+    Point { kind: Some(kind), nth: [1, 1, 1, 2, 3, 4][rng.random_range(0..6)], count }
 }
