@@ -25,9 +25,9 @@ const DEADLINE_SECS: i64 = 300;
 /// When operators begin to look after what is stuck, in simulated milliseconds.
 const KEEP_FROM: i64 = BUSY_MS + 120_000;
 /// When everything has to be at rest, in simulated milliseconds of a clock that never jumped.
-const END: i64 = 2_400_000;
+const END: i64 = 1_500_000;
 /// How far apart whole checks are while something goes on and after it, in simulated milliseconds.
-const CHECK_EVERY: (i64, i64) = (10_000, 300_000);
+const CHECK_EVERY: (i64, i64) = (20_000, 300_000);
 /// The most lives of one run.
 const LIVES_MAX: u32 = 40;
 

@@ -169,7 +169,9 @@ impl World {
         let _infallible = write!(line, "{:>4}.{:03}  {who:<9} ", elapsed / 1_000, elapsed % 1_000);
         let _infallible = write(&mut line);
         inner.hash.write(line.as_bytes());
-        if let Some(story) = inner.story.as_mut().filter(|story| story.len() < LINES_MAX) {
+        let over = inner.violation.is_some();
+        let story = inner.story.as_mut().filter(|story| !over && story.len() < LINES_MAX);
+        if let Some(story) = story {
             story.push(line.clone());
         }
         inner.line = line;

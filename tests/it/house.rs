@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room and what it may use beside itself. A room that is not here fails.
-const ROOMS: [(&str, &[&str]); 12] = [
+const ROOMS: [(&str, &[&str]); 13] = [
     ("domain", &[]),
     ("store", &["domain"]),
     ("bus", &["domain"]),
@@ -14,6 +14,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
     ("http", &["domain", "store", "bus", "providers", "actors"]),
     ("telemetry", &[]),
     ("verify", &["domain", "store", "providers", "actors"]),
+    ("simulate", &["domain", "store", "providers", "actors", "verify"]),
     ("config", &["domain", "store", "providers", "actors", "http", "telemetry"]),
     ("app", &["domain", "store", "providers", "actors", "http", "telemetry", "config", "verify"]),
     (
@@ -29,6 +30,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
             "verify",
             "app",
             "sandbox_psp",
+            "simulate",
         ],
     ),
 ];

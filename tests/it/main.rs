@@ -26,6 +26,7 @@ mod search;
 mod session;
 mod shop;
 mod shopkeepers;
+mod simulate;
 mod site;
 mod store;
 mod verify;
