@@ -236,8 +236,9 @@ impl Node {
         }
     }
 
-    /// Asks what became of an attempt; if the provider has never heard of it, makes sure that
-    /// it never will. `None` if that cannot be known yet.
+    /// Asks what became of an attempt; `None` if that cannot be known yet. One that the provider
+    /// has not heard of is taken back by the order's next step, once it has decided so: until
+    /// then a webhook may still bring the money.
     async fn find_out(
         &self,
         order: &EntityId,
@@ -253,13 +254,11 @@ impl Node {
                     }
                 }
                 Ok(None) if flaw::on(Flaw::LateCallNotBlocked) => return Some(Report::Reversed),
-                Ok(None) => {
-                    return provider
-                        .reverse(&request.reference)
-                        .await
-                        .ok()
-                        .map(|_| Report::Reversed);
+                Ok(None) if flaw::on(Flaw::ReversedUndecided) => {
+                    let reversed = provider.reverse(&request.reference).await;
+                    return reversed.ok().map(|_| Report::Reversed);
                 }
+                Ok(None) => return Some(Report::Unheard),
                 Err(_) => return None,
             }
             backoff.pause().await;

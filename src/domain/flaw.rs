@@ -56,6 +56,8 @@ pub enum Flaw {
     TimeoutTakenForDecline,
     /// An attempt that the provider has not heard of is given up without being blocked.
     LateCallNotBlocked,
+    /// An attempt is taken back before its order has decided so.
+    ReversedUndecided,
     /// A call that is repeated gets a key of its own.
     NewKeyAtEachCall,
     /// Another amount than was asked for is as good.

@@ -11,6 +11,7 @@ const TITLES = {
   payment_unknown: "No answer from the provider",
   payment_authorized: "Payment authorized",
   payment_declined: "Payment declined",
+  payment_given_up: "Attempt given up, to be reversed",
   payment_reversed: "Attempt reversed",
   payment_voided: "Authorization let go",
   hold_lapsed: "Hold lapsed",
@@ -32,7 +33,8 @@ const TITLES = {
 };
 
 const TONES = {
-  payment_unknown: "wait", payment_pending: "wait", hold_lapsed: "wait", payment_declined: "bad",
+  payment_unknown: "wait", payment_given_up: "wait", payment_pending: "wait", hold_lapsed: "wait",
+  payment_declined: "bad",
   stuck: "bad", alert_raised: "bad", cancel_requested: "mute", cancelled: "mute",
   payment_reversed: "mute", payment_voided: "mute", confirmed: "ok", captured: "ok",
   payment_authorized: "ok", fulfilled: "ok", shipped: "ok", refunded: "mute",

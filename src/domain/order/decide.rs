@@ -131,6 +131,7 @@ impl Order {
     fn pay(&self, method: &PaymentMethod, now: Timestamp) -> Decision {
         let in_time = self.placed.as_ref().is_some_and(|placed| now < placed.deadline_at);
         match self.phase {
+            Phase::AwaitingPayment if self.taking_back() => Err(Rejection::InProgress),
             Phase::AwaitingPayment if self.attempts.len() >= ATTEMPTS_MAX => {
                 Err(wrong("the order was tried to be paid for too often"))
             }
@@ -200,6 +201,9 @@ impl Order {
             }
             Report::Unknown { why } if attempt.state == AttemptState::Requested => {
                 vec![Event::PaymentUnknown { attempt: attempt_number, why: why.clone() }]
+            }
+            Report::Unheard if attempt.open() && self.phase == Phase::Paying => {
+                vec![Event::PaymentGivenUp { attempt: attempt_number }]
             }
             Report::Reversed | Report::Voided if attempt.open() => {
                 vec![Event::PaymentReversed { attempt: attempt_number }]

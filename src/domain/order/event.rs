@@ -41,6 +41,9 @@ pub enum Event {
     PaymentAuthorized { attempt: u32, payment: String, amount: i64 },
     /// The provider said no.
     PaymentDeclined { attempt: u32, code: String },
+    /// The provider has not heard of an attempt: it is no longer waited for, and taken back,
+    /// whatever comes of it.
+    PaymentGivenUp { attempt: u32 },
     /// An attempt whose outcome was unknown was taken back.
     PaymentReversed { attempt: u32 },
     /// Money that was set aside was let go.

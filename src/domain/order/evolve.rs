@@ -42,6 +42,7 @@ impl entity::Noun for Order {
             | Event::PaymentUnknown { .. }
             | Event::PaymentAuthorized { .. }
             | Event::PaymentDeclined { .. }
+            | Event::PaymentGivenUp { .. }
             | Event::PaymentReversed { .. }
             | Event::PaymentVoided { .. } => self.evolve_payment(event),
             Event::CaptureRequested { .. }
@@ -153,6 +154,7 @@ impl Order {
                 self.set_attempt(*attempt, AttemptState::Declined { code: code.clone() }, None);
                 self.await_payment();
             }
+            Event::PaymentGivenUp { .. } => self.await_payment(),
             Event::PaymentReversed { attempt } => {
                 self.set_attempt(*attempt, AttemptState::Reversed, None);
                 self.await_payment();

@@ -95,6 +95,8 @@ pub enum Report {
         /// What came instead.
         why: String,
     },
+    /// It has not heard of it. That may change until it is taken back.
+    Unheard,
     /// It was taken back, or made impossible.
     Reversed,
     /// What was set aside was let go.

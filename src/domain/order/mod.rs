@@ -278,9 +278,15 @@ impl Order {
             Phase::Absent | Phase::Reserving | Phase::Paying | Phase::Committing => {
                 !self.stuck.is_empty() || self.alert.is_some()
             }
-            Phase::AwaitingPayment | Phase::Confirmed | Phase::Cancelling | Phase::Cancelled => {
-                true
+            Phase::AwaitingPayment => {
+                !self.taking_back() || !self.stuck.is_empty() || self.alert.is_some()
             }
+            Phase::Confirmed | Phase::Cancelling | Phase::Cancelled => true,
         }
+    }
+
+    /// Whether an attempt that is no longer waited for is not taken back yet.
+    fn taking_back(&self) -> bool {
+        self.attempts.iter().any(|attempt| attempt.open() || attempt.authorized() > 0)
     }
 }

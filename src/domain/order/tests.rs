@@ -136,6 +136,10 @@ fn pending(attempt: u32) -> Step {
     report(attempt, Report::Pending { payment: format!("pay_{attempt}") })
 }
 
+fn unheard(attempt: u32) -> Step {
+    report(attempt, Report::Unheard)
+}
+
 fn reversed(attempt: u32) -> Step {
     report(attempt, Report::Reversed)
 }

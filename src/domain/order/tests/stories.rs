@@ -99,6 +99,27 @@ fn unknown_is_never_failed() {
 }
 
 #[test]
+fn money_that_comes_for_an_attempt_given_up_goes_back() {
+    let open = vec![place(), reserved(1), unknown(1), unheard(1)];
+    let rest = "0-0 due 2249";
+    check(
+        open.clone(),
+        &format!("awaiting_payment awaiting_payment/unknown/unfulfilled {rest} [reverse:1]"),
+    );
+    refused(open.clone(), pay(), "the order is being paid for");
+    let late = then(open.clone(), &[authorized(1)]);
+    check(
+        late.clone(),
+        &format!("awaiting_payment awaiting_payment/authorized/unfulfilled {rest} [void:1]"),
+    );
+    refused(late.clone(), pay(), "the order is being paid for");
+    let over = format!("awaiting_payment awaiting_payment/voided/unfulfilled {rest} []");
+    check(then(late, &[reversed(1)]), &over);
+    check(then(open, &[reversed(1)]), &over);
+    check(then(paid(), &[unheard(1)]), IN_FULL);
+}
+
+#[test]
 fn another_amount_is_an_alert_and_goes_back() {
     let odd = vec![place(), reserved(1), authorized_for(1, 2_000)];
     check(odd.clone(), "committing stuck/authorized/unfulfilled 0-0 due 2249 []");
