@@ -207,7 +207,7 @@ mod tests {
 
     prop_state_machine! {
         #![proptest_config(ProptestConfig {
-            cases: 300,
+            cases: ProptestConfig::default().cases.max(300),
             failure_persistence: None,
             ..ProptestConfig::default()
         })]

@@ -157,7 +157,7 @@ static CORPUS: LazyLock<Vec<(Target, Vec<Vec<u8>>)>> = LazyLock::new(|| {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 20_000,
+        cases: ProptestConfig::default().cases.max(20_000),
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

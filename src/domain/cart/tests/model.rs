@@ -274,7 +274,7 @@ impl StateMachineTest for Subject {
 
 prop_state_machine! {
     #![proptest_config(ProptestConfig {
-        cases: 400,
+        cases: ProptestConfig::default().cases.max(400),
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

@@ -467,7 +467,7 @@ impl StateMachineTest for Subject {
 
 prop_state_machine! {
     #![proptest_config(ProptestConfig {
-        cases: 500,
+        cases: ProptestConfig::default().cases.max(500),
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
