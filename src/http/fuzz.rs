@@ -87,7 +87,6 @@ fn faults(all: &[FieldError]) {
     assert!(all.len() <= 100, "{} faults are told at once", all.len());
     for FieldError { field, message } in all {
         assert!(!message.is_empty(), "{field:?} is refused without a reason");
-        assert!(!message.contains("expected struct"), "{message:?} tells of our types");
     }
 }
 

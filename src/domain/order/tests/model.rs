@@ -297,7 +297,8 @@ impl Subject {
     fn lie(&mut self, number: usize) {
         let lies = super::anywhere::commands();
         if let Step::Do(command) = &lies[number % lies.len()] {
-            self.lied |= self.ask(command);
+            let before = std::mem::replace(&mut self.lied, true);
+            self.lied = self.ask(command) || before;
         }
     }
 
