@@ -84,7 +84,15 @@ impl Ledger {
                 ));
                 (self.phase, self.alert) = (Phase::Cancelling, false);
             }
-            Event::Cancelled {} => self.go(&[Phase::Cancelling], Phase::Cancelled),
+            Event::Cancelled {} => {
+                let left = |step: &str| !self.given_up.iter().any(|one| one.starts_with(step));
+                assert!(self.held() <= self.captured() || !left("void:"), "money is still held");
+                let open = self.tries.keys().any(|attempt| self.open(*attempt));
+                assert!(!open || !left("reverse:"), "an attempt is still unknown");
+                let owed = self.refunded() < self.to_refund();
+                assert!(!owed || !left("refund:"), "money is still owed");
+                self.go(&[Phase::Cancelling], Phase::Cancelled);
+            }
             Event::AlertRaised { .. } => self.alert = true,
             Event::AlertCleared { .. } => self.alert = false,
             Event::StepSkipped { step, .. } => {
