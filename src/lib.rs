@@ -3,7 +3,8 @@
 //! Four floors; an import runs only downwards. `domain` is true without IO. `store`, `bus` and
 //! `providers` are next to each other above it. `actors` decides when, and who next. `http` is
 //! the API. `app` is where everything meets; `cli`, `config`, `telemetry` and `verify` stand
-//! beside it. ARCHITECTURE.md is the tour.
+//! beside it. `fuzz` says what decoders promise, and is built for tests only. ARCHITECTURE.md is the
+//! tour.
 
 pub mod actors;
 pub mod app;
@@ -11,6 +12,8 @@ pub mod bus;
 pub mod cli;
 pub mod config;
 pub mod domain;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod http;
 pub mod providers;
 pub mod sandbox_psp;

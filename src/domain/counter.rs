@@ -111,6 +111,10 @@ impl entity::Noun for Counter {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+    use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
     use uuid::Uuid;
 
     use super::*;
@@ -135,5 +139,80 @@ mod tests {
         assert_eq!((counter.last(), counter.weight()), (3, 2));
         let text = serde_json::to_string(&counter).unwrap();
         assert_eq!(serde_json::from_str::<Counter>(&text).unwrap(), counter);
+    }
+
+    /// Who draws, and who is said to have their number.
+    type Step = (usize, Vec<usize>);
+
+    /// The list of all draws: the number is the place. And who is known to have arrived.
+    #[derive(Clone, Debug, Default)]
+    struct Draws {
+        all: Vec<usize>,
+        arrived: BTreeSet<usize>,
+    }
+
+    impl ReferenceStateMachine for Draws {
+        type State = Self;
+        type Transition = Step;
+
+        fn init_state() -> BoxedStrategy<Self> {
+            Just(Self::default()).boxed()
+        }
+
+        fn transitions(_: &Self) -> BoxedStrategy<Step> {
+            (0_usize..6, prop::collection::vec(0_usize..8, 0..3)).boxed()
+        }
+
+        fn apply(mut draws: Self, (who, arrived): &Step) -> Self {
+            if !draws.all.contains(who) || draws.arrived.contains(who) {
+                draws.arrived.extend(arrived.iter().filter(|one| draws.all.contains(one)));
+                draws.arrived.remove(who);
+                draws.all.push(*who);
+            }
+            draws
+        }
+    }
+
+    struct Subject;
+
+    impl StateMachineTest for Subject {
+        type SystemUnderTest = Counter;
+        type Reference = Draws;
+
+        fn init_test(_: &Draws) -> Counter {
+            Counter::default()
+        }
+
+        fn apply(mut counter: Counter, draws: &Draws, (who, arrived): Step) -> Counter {
+            let order = |n: usize| OrderId(Key::new(Uuid::from_u128(n as u128)));
+            let draw =
+                Draw { order: order(who), arrived: arrived.into_iter().map(order).collect() };
+            let Ok(events) = counter.decide(&draw, Timestamp::default());
+            for event in events {
+                let text = serde_json::to_string(&event).unwrap();
+                counter.evolve(&serde_json::from_str(&text).unwrap(), Timestamp::default());
+            }
+            let last = draws.all.iter().rposition(|one| *one == who).expect("it drew");
+            assert_eq!(counter.open().get(&order(who)), Some(&(last as i64 + 1)));
+            counter
+        }
+
+        fn check_invariants(counter: &Counter, draws: &Draws) {
+            assert_eq!(counter.last(), draws.all.len() as i64, "a number is left out");
+            let open: BTreeSet<_> =
+                draws.all.iter().filter(|one| !draws.arrived.contains(one)).collect();
+            assert_eq!(counter.weight(), open.len(), "who is remembered");
+        }
+    }
+
+    prop_state_machine! {
+        #![proptest_config(ProptestConfig {
+            cases: ProptestConfig::default().cases.max(300),
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn numbers_are_places_in_a_list(sequential 1..30 => Subject);
     }
 }

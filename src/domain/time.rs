@@ -4,8 +4,8 @@ use std::fmt;
 use std::ops::{Add, Sub};
 
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, UtcOffset};
 
 /// A moment: milliseconds since 1970-01-01 UTC.
 #[derive(
@@ -27,10 +27,14 @@ impl Timestamp {
         self.0
     }
 
-    /// Reads an RFC 3339 time; `None` if it is not one.
+    /// Reads an RFC 3339 time; `None` if it is not one, or not one in UTC: the first and the last
+    /// hours of its range are in another year there.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+        let at = OffsetDateTime::parse(text, &Rfc3339).ok()?.checked_to_offset(UtcOffset::UTC)?;
+        if !(0..=9999).contains(&at.year()) {
+            return None;
+        }
         i64::try_from(at.unix_timestamp_nanos() / 1_000_000).ok().map(Self)
     }
 }
@@ -107,6 +111,8 @@ mod tests {
         assert_eq!(at.to_string(), "2010-11-17T13:20:00.123Z");
         assert_eq!(Timestamp::parse(&at.to_string()), Some(at));
         assert_eq!(Timestamp::parse("2010-11-17T14:20:00.123+01:00"), Some(at));
-        assert_eq!(Timestamp::parse("yesterday"), None);
+        for bad in ["yesterday", "0000-01-01T00:00:00+00:01", "9999-12-31T23:59:59-00:01"] {
+            assert_eq!(Timestamp::parse(bad), None, "{bad}");
+        }
     }
 }

@@ -115,7 +115,11 @@ impl Call {
     }
 }
 
-fn if_match(headers: &HeaderMap) -> Result<Option<i64>, Error> {
+/// The version that the thing must have, if the request says so.
+///
+/// # Errors
+/// 422 for what is no ETag of ours.
+pub fn if_match(headers: &HeaderMap) -> Result<Option<i64>, Error> {
     let Some(value) = headers.get(header::IF_MATCH) else {
         return Ok(None);
     };

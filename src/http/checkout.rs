@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
+use actix_web::http::header::HeaderMap;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -72,7 +73,7 @@ pub async fn check_out(
         let detail = "a checkout needs an Idempotency-Key";
         return Err(Error::new(Code::IdempotencyKeyMissing, detail));
     }
-    let patience = wait(&request)?;
+    let patience = wait(request.headers())?;
     let cause = call.cause(body.digest);
     let CheckoutInput { payment, expected_total } = body.value;
     let expected_total = expected_total.map(expected).transpose()?;
@@ -113,8 +114,11 @@ fn refused(refusal: Refusal, expected: Option<Money>) -> Error {
 }
 
 /// How long to wait, if the request asks for it.
-fn wait(request: &HttpRequest) -> Result<Option<Duration>, Error> {
-    for header in request.headers().get_all("prefer") {
+///
+/// # Errors
+/// 422 for anything but 0 to 30 seconds.
+pub fn wait(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
+    for header in headers.get_all("prefer") {
         for preference in header.to_str().unwrap_or("").split([',', ';']) {
             let Some((name, value)) = preference.split_once('=') else { continue };
             if name.trim().eq_ignore_ascii_case("wait") {
@@ -169,7 +173,7 @@ mod tests {
     fn prefer_is_read_leniently_and_bounded() {
         let read = |text: &str| {
             let request = TestRequest::default().insert_header(("Prefer", text)).to_http_request();
-            wait(&request).map_err(|error| error.code())
+            wait(request.headers()).map_err(|error| error.code())
         };
         assert_eq!(read("respond-async"), Ok(None));
         assert_eq!(read("wait=0"), Ok(Some(Duration::ZERO)));

@@ -10,6 +10,8 @@ mod cart_shape;
 mod carts;
 mod checkout;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod health;
 mod idempotency;
 mod imports;

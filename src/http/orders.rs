@@ -252,7 +252,11 @@ async fn as_it_was(
     }
 }
 
-fn statuses<S: FromStr + Into<&'static str>>(
+/// Statuses in a query, with commas between.
+///
+/// # Errors
+/// 422 with the field.
+pub fn statuses<S: FromStr + Into<&'static str>>(
     query: &Query,
     name: &str,
 ) -> Result<Vec<String>, Error> {
@@ -267,7 +271,11 @@ fn statuses<S: FromStr + Into<&'static str>>(
     list.map_err(|_| Error::field(name, "is not a status; docs/api.md lists them"))
 }
 
-fn moment(query: &Query, name: &str) -> Result<Option<Timestamp>, Error> {
+/// A time in a query.
+///
+/// # Errors
+/// 422 with the field.
+pub fn moment(query: &Query, name: &str) -> Result<Option<Timestamp>, Error> {
     let Some(text) = query.text(name) else {
         return Ok(None);
     };

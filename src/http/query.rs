@@ -28,7 +28,11 @@ impl Query {
         Self::parse(request.query_string(), known)
     }
 
-    fn parse(text: &str, known: &[&str]) -> Result<Self, Error> {
+    /// Reads the text of a query.
+    ///
+    /// # Errors
+    /// Those of [`Query::of`].
+    pub fn parse(text: &str, known: &[&str]) -> Result<Self, Error> {
         let broken = |_| Error::new(Code::BadRequest, "the query string cannot be read");
         let pairs = web::Query::<Vec<(String, String)>>::from_query(text).map_err(broken)?;
         let mut all = BTreeMap::new();

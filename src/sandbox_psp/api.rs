@@ -99,8 +99,8 @@ fn shown(answered: &Answered) -> HttpResponse {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Cancel {
-    reference: String,
+pub(super) struct Cancel {
+    pub(super) reference: String,
 }
 
 async fn cancel(desk: Data<Desk>, call: Call) -> Answer {
@@ -116,10 +116,10 @@ async fn get_payment(desk: Data<Desk>, id: Path<String>, call: Call) -> Answer {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct List {
-    reference: Option<String>,
+pub(super) struct List {
+    pub(super) reference: Option<String>,
     after: Option<String>,
-    limit: Option<usize>,
+    pub(super) limit: Option<usize>,
 }
 
 async fn list_payments(desk: Data<Desk>, request: HttpRequest, call: Call) -> Answer {
@@ -216,7 +216,7 @@ fn body_problem(error: &actix_web::Error) -> Problem {
     Problem::invalid("invalid_body", "the body cannot be read")
 }
 
-fn account(headers: &HeaderMap) -> Result<String, Problem> {
+pub(super) fn account(headers: &HeaderMap) -> Result<String, Problem> {
     let account = headers
         .get(AUTHORIZATION)
         .and_then(|value| value.to_str().ok())

@@ -86,9 +86,7 @@ impl Desk {
         key: &str,
         asked: &Authorize,
     ) -> Result<Answered, Problem> {
-        check_reference(&asked.reference)?;
-        check_amount(asked.amount)?;
-        let token = Token::read(&asked.token)?;
+        let token = asked.check()?;
         let faults = self.desired.get(account);
         let turn = self.in_flight.enter(account, key).await;
         fail_by(&faults)?;
@@ -138,14 +136,7 @@ impl Desk {
         kind: Kind,
         asked: &Operate,
     ) -> Result<Answered, Problem> {
-        check_reference(&asked.reference)?;
-        match (kind, asked.amount) {
-            (Kind::Void, None) => {}
-            (Kind::Void, Some(_)) => {
-                return Err(Problem::invalid("invalid_amount", "a void has no amount"));
-            }
-            (_, amount) => check_amount(amount.unwrap_or(0))?,
-        }
+        asked.check(kind)?;
         let faults = self.desired.get(account);
         let turn = self.in_flight.enter(account, key).await;
         fail_by(&faults)?;
@@ -323,8 +314,30 @@ impl Desk {
     }
 }
 
+impl Operate {
+    /// Checks what is asked of a payment.
+    pub fn check(&self, kind: Kind) -> Result<(), Problem> {
+        check_reference(&self.reference)?;
+        match (kind, self.amount) {
+            (Kind::Void, None) => Ok(()),
+            (Kind::Void, Some(_)) => {
+                Err(Problem::invalid("invalid_amount", "a void has no amount"))
+            }
+            (_, amount) => check_amount(amount.unwrap_or(0)),
+        }
+    }
+}
+
 impl Authorize {
-    fn decide(&self, token: Token, faults: &Faults) -> Result<Made, Problem> {
+    /// Checks it, and reads its token.
+    pub fn check(&self) -> Result<Token, Problem> {
+        check_reference(&self.reference)?;
+        check_amount(self.amount)?;
+        Token::read(&self.token)
+    }
+
+    /// The payment that it makes.
+    pub fn decide(&self, token: Token, faults: &Faults) -> Result<Made, Problem> {
         let currency = parse_currency(&self.currency)
             .map_err(|error| Problem::invalid("invalid_currency", error.to_string()))?;
         let decline = match token {

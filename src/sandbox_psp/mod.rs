@@ -10,6 +10,8 @@ mod book;
 mod desk;
 mod fact;
 mod faults;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod in_flight;
 mod ledger;
 mod problem;

@@ -79,8 +79,12 @@ pub fn read<'a>(
         Format::OnlineRetail => {
             let catalog = online_retail::catalog(&online_retail::read(input)?);
             Ok(Box::new(catalog.into_iter().map(|implied| {
-                let body = ImportRow { product: implied.product, location: None, on_hand: None };
-                Ok(Row { line: implied.line, body: Ok(body) })
+                let product = implied.product;
+                let body = match product.sku.parse::<Sku>() {
+                    Ok(_) => Ok(ImportRow { product, location: None, on_hand: None }),
+                    Err(error) => Err(vec![fault("sku", error.to_string())]),
+                };
+                Ok(Row { line: implied.line, body })
             })))
         }
     }

@@ -1,6 +1,6 @@
 //! What a cart takes, joins, refuses, and becomes.
 
-use proptest::prelude::*;
+mod model;
 
 use super::*;
 use crate::domain::entity::Noun;
@@ -139,42 +139,4 @@ fn what_is_not_said_stays() {
     take(&mut cart, 0, &email(None)).unwrap();
     assert_eq!((cart.email(), cart.reference()), (None, Some("PO 7")));
     assert_eq!(take(&mut cart, 0, &Command::Update { details: Box::default() }), Ok(0));
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn units_are_what_was_added_and_ids_are_unique(
-        steps in prop::collection::vec(
-            prop_oneof![
-                3 => prop::collection::vec((0..4_usize, 1_i64..9), 1..4).prop_map(|lines| {
-                    add(lines.into_iter().map(|(sku, n)| new(["A", "B", "C", "D"][sku], n)).collect())
-                }),
-                1 => (1_u32..8).prop_map(remove),
-                1 => (1_u32..8, 1_i64..9).prop_map(|(line, n)| amount(line, n)),
-            ],
-            1..40,
-        ),
-    ) {
-        let mut cart = Cart::default();
-        take(&mut cart, 0, &create(vec![])).unwrap();
-        let units = |cart: &Cart| cart.lines().iter().map(|line| line.quantity).sum::<i64>();
-        for step in &steps {
-            let (before, old) = (units(&cart), cart.clone());
-            let taken = take(&mut cart, 0, step);
-            let of = |line: &u32| old.line(*line).map_or(0, |line| line.quantity);
-            let change = match step {
-                _ if taken.is_err() => 0,
-                Command::AddLines { lines } => lines.iter().map(|line| line.quantity).sum(),
-                Command::RemoveLine { line } => -of(line),
-                Command::SetQuantity { line, quantity } => quantity - of(line),
-                _ => 0,
-            };
-            prop_assert_eq!(units(&cart), before + change);
-            let ids: std::collections::BTreeSet<u32> =
-                cart.lines().iter().map(|line| line.id).collect();
-            prop_assert_eq!(ids.len(), cart.lines().len());
-        }
-    }
 }

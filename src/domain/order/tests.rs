@@ -1,8 +1,10 @@
 //! Orders as stories: commands in, one line of text out. Whole sagas without IO.
 
 mod anywhere;
-mod random;
+mod ledger;
+mod model;
 mod stories;
+mod world;
 
 use super::*;
 use crate::domain::entity::Noun;

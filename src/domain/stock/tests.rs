@@ -1,6 +1,6 @@
 //! The stock of one SKU: what it promises, repeats, forgets, and never sells twice.
 
-mod random;
+mod model;
 
 use super::*;
 use crate::domain::entity::Noun;

@@ -8,9 +8,9 @@
 
 pub mod asyncapi;
 mod figures;
-mod filter;
+pub(super) mod filter;
 mod hub;
-mod message;
+pub(super) mod message;
 mod outbox;
 mod places;
 mod ring;
@@ -20,7 +20,7 @@ pub mod sse;
 mod stats;
 mod subscription;
 pub mod ticket;
-mod token;
+pub(super) mod token;
 pub mod wire;
 
 use std::time::Duration;

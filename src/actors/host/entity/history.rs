@@ -113,14 +113,20 @@ impl<N: Noun> Life<N> {
 /// When the data is not what the kind and version promise.
 pub fn decode<E: Event>(record: &Record) -> Result<E, serde_json::Error> {
     let newest = E::newest(&record.kind);
-    if record.version >= newest {
-        return serde_json::from_str(&record.data);
+    let event: E = if record.version >= newest {
+        serde_json::from_str(&record.data)?
+    } else {
+        let mut data: serde_json::Value = serde_json::from_str(&record.data)?;
+        for version in record.version..newest {
+            data = E::upcast(&record.kind, version, data);
+        }
+        serde_json::from_value(data)?
+    };
+    if event.kind() == &*record.kind {
+        Ok(event)
+    } else {
+        Err(serde::de::Error::custom(format!("the data is that of {}", event.kind())))
     }
-    let mut data: serde_json::Value = serde_json::from_str(&record.data)?;
-    for version in record.version..newest {
-        data = E::upcast(&record.kind, version, data);
-    }
-    serde_json::from_value(data)
 }
 
 /// Folds an entity's events up to `until`, from its snapshot on where that is not beyond; the

@@ -35,9 +35,9 @@ fn places() -> Vec<Vec<Step>> {
     ]
 }
 
-#[test]
-fn any_command_anywhere_keeps_the_sums() {
-    let commands = vec![
+/// Commands of every sort, many of which nothing honest could have led to.
+pub(super) fn commands() -> Vec<Step> {
+    vec![
         place(),
         pay(),
         reserved(1),
@@ -84,7 +84,12 @@ fn any_command_anywhere_keeps_the_sums() {
         alert(),
         Step::Timer(0),
         Step::Timer(HOUR),
-    ];
+    ]
+}
+
+#[test]
+fn any_command_anywhere_keeps_the_sums() {
+    let commands = commands();
     for before in places() {
         let order = tell(&before);
         for one in &commands {

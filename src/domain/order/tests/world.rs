@@ -1,0 +1,247 @@
+//! What is around an order: real stock, an honest payment provider, and a saga that may call
+//! them late, twice, or without hearing the answer. Who does what when is in `model`.
+
+use super::*;
+use crate::domain::stock::{self, Stock};
+
+/// How the provider and the line to it behave in one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    /// It is done, and the answer arrives.
+    Answered,
+    /// It is done, and the answer is lost; it may still come by mail.
+    Unanswered,
+    /// It is not done, and the saga gives up.
+    GivenUp,
+    /// An authorization is refused.
+    Declined,
+    /// An authorization is decided later.
+    Pending,
+    /// An authorization sets one unit less aside.
+    Less,
+}
+
+/// A payment as its provider knows it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Payment {
+    pub(super) set_aside: i64,
+    pub(super) pending: bool,
+    pub(super) declined: bool,
+    pub(super) closed: bool,
+    captures: BTreeMap<u32, i64>,
+    refunds: BTreeMap<u32, i64>,
+}
+
+impl Payment {
+    pub(super) fn captured(&self) -> i64 {
+        self.captures.values().sum()
+    }
+
+    pub(super) fn refunded(&self) -> i64 {
+        self.refunds.values().sum()
+    }
+
+    /// What it still keeps from the buyer without having taken it.
+    pub(super) fn held(&self) -> i64 {
+        if self.declined || self.closed { 0 } else { self.set_aside - self.captured() }
+    }
+}
+
+/// Stock and provider; each deed has a key, and the same key again is the same deed.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) now: i64,
+    pub(super) stocks: BTreeMap<Sku, Stock>,
+    pub(super) payments: BTreeMap<u32, Payment>,
+}
+
+impl World {
+    pub(super) fn new(on_hand: [i64; 2]) -> Self {
+        let mut world = Self { now: START, stocks: BTreeMap::new(), payments: BTreeMap::new() };
+        for (sku, on_hand) in ["A", "B"].into_iter().zip(on_hand) {
+            let sku: Sku = sku.parse().unwrap();
+            world.stocks.insert(sku.clone(), Stock::default());
+            let location = "main".parse().unwrap();
+            world
+                .stock(&sku, &stock::Command::Set { location, on_hand, change_from: None })
+                .unwrap();
+        }
+        world
+    }
+
+    pub(super) fn at(&self) -> Timestamp {
+        Timestamp::from_millis(self.now)
+    }
+
+    fn stock(&mut self, sku: &Sku, command: &stock::Command) -> Result<(), stock::Rejection> {
+        let at = self.at();
+        let stock = self.stocks.get_mut(sku).unwrap();
+        for event in stock.decide(command, at)? {
+            stock.evolve(&event, at);
+            assert_eq!(stock.fault(), None);
+        }
+        Ok(())
+    }
+
+    /// Carries an effect out; what there is to tell of it.
+    pub(super) fn perform(&mut self, effect: &Effect, how: How) -> Command {
+        let no = Command::GiveUp { step: effect.step(), why: "refused".into() };
+        match effect {
+            Effect::Reserve { order, generation, units, hold } => {
+                self.reserve(*order, *generation, units, *hold)
+            }
+            Effect::Commit { order, generation, units } => {
+                let commit = stock::Command::Commit { order: *order };
+                let mut all = true;
+                for sku in units.keys() {
+                    all &= self.stock(sku, &commit).is_ok();
+                }
+                if all {
+                    Command::Confirm { number: 1 }
+                } else {
+                    Command::HoldLapsed { generation: *generation }
+                }
+            }
+            Effect::Release { order, units } => {
+                for sku in units.keys() {
+                    self.stock(sku, &stock::Command::Release { order: *order }).unwrap();
+                }
+                Command::Released
+            }
+            Effect::Ship { order, fulfillment, units } => {
+                for (sku, quantity) in units {
+                    let (order, id) = (*order, fulfillment.to_string());
+                    let ship = stock::Command::Ship { order, id, quantity: *quantity };
+                    if self.stock(sku, &ship).is_err() {
+                        return no;
+                    }
+                }
+                Command::Shipped { fulfillment: *fulfillment }
+            }
+            Effect::Restock { order, refund, units, restock } => {
+                for (sku, (unshipped, shipped)) in units {
+                    let back = stock::Command::TakeBack {
+                        order: *order,
+                        id: refund.to_string(),
+                        unshipped: *unshipped,
+                        shipped: *shipped,
+                        restock: *restock,
+                    };
+                    if self.stock(sku, &back).is_err() {
+                        return no;
+                    }
+                }
+                Command::RefundRestocked { refund: *refund }
+            }
+            _ => self.ask_provider(effect, how).unwrap_or(no),
+        }
+    }
+
+    fn reserve(
+        &mut self,
+        order: OrderId,
+        generation: u32,
+        units: &BTreeMap<Sku, i64>,
+        hold: Span,
+    ) -> Command {
+        let hold_until = self.at() + hold;
+        let mut shortages = Vec::new();
+        for (sku, quantity) in units {
+            let (quantity, priority) = (*quantity, [].into());
+            let reserve = stock::Reserve { order, generation, quantity, hold_until, priority };
+            match self.stock(sku, &stock::Command::Reserve(reserve)) {
+                Err(stock::Rejection::OutOfStock { requested, available }) => {
+                    shortages.push(Shortage { sku: sku.clone(), requested, available });
+                }
+                Err(stock::Rejection::Released) | Ok(()) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        if shortages.is_empty() {
+            Command::Reserved { generation }
+        } else {
+            Command::OutOfStock { generation, shortages }
+        }
+    }
+
+    /// What the provider answers; `None` if it refuses. No more goes out than came in.
+    fn ask_provider(&mut self, effect: &Effect, how: How) -> Option<Command> {
+        Some(match effect {
+            Effect::Authorize { attempt, amount, .. } => {
+                let set_aside = amount.amount - i64::from(how == How::Less);
+                let (declined, pending) = (how == How::Declined, how == How::Pending);
+                let fresh = Payment { set_aside, declined, pending, ..Payment::default() };
+                self.payments.entry(*attempt).or_insert(fresh);
+                self.report(*attempt)
+            }
+            Effect::Reverse { attempt, .. } => {
+                let payment = self.payments.entry(*attempt).or_default();
+                if payment.pending {
+                    *payment = Payment::default();
+                }
+                payment.closed = true;
+                self.report(*attempt)
+            }
+            Effect::Void { attempt, .. } => {
+                self.payments.get_mut(attempt)?.closed = true;
+                self.report(*attempt)
+            }
+            Effect::Capture { capture, payment, amount, .. } => {
+                let paid = self.paid(payment)?;
+                let fits = amount.amount <= paid.held();
+                if !fits && !paid.captures.contains_key(capture) {
+                    return None;
+                }
+                let amount = *paid.captures.entry(*capture).or_insert(amount.amount);
+                Command::Captured { capture: *capture, amount, operation: "c".into() }
+            }
+            Effect::Refund { refund, payment, amount, .. } => {
+                let paid = self.paid(payment)?;
+                let fits = amount.amount <= paid.captured() - paid.refunded();
+                if !fits && !paid.refunds.contains_key(refund) {
+                    return None;
+                }
+                paid.refunds.entry(*refund).or_insert(amount.amount);
+                Command::Refunded { refund: *refund, operation: "r".into() }
+            }
+            _ => return None,
+        })
+    }
+
+    fn paid(&mut self, payment: &str) -> Option<&mut Payment> {
+        self.payments.get_mut(&payment.strip_prefix("pay_")?.parse().ok()?)
+    }
+
+    /// What the provider says of an attempt.
+    pub(super) fn report(&self, attempt: u32) -> Command {
+        let (one, payment) = (&self.payments[&attempt], format!("pay_{attempt}"));
+        let report = match one {
+            Payment { declined: true, .. } => Report::Declined { code: "no".into() },
+            Payment { pending: true, .. } => Report::Pending { payment },
+            Payment { closed: true, set_aside: 0, .. } => Report::Reversed,
+            Payment { closed: true, .. } => Report::Voided,
+            _ => Report::Authorized { payment, amount: one.set_aside },
+        };
+        Command::Report { attempt, report }
+    }
+
+    /// The provider decides what is pending; what it tells of it.
+    pub(super) fn decide(&mut self) -> Vec<Command> {
+        let pending = self.payments.iter_mut().filter(|(_, one)| one.pending);
+        let decided = pending.map(|(attempt, one)| {
+            one.pending = false;
+            *attempt
+        });
+        let decided: Vec<u32> = decided.collect();
+        decided.into_iter().map(|attempt| self.report(attempt)).collect()
+    }
+
+    /// The provider lets money go that nobody has taken; what it tells of it.
+    pub(super) fn void_elsewhere(&mut self) -> Option<Command> {
+        let open = |one: &Payment| !one.pending && one.held() > 0 && one.captures.is_empty();
+        let attempt =
+            self.payments.iter().find(|(_, one)| open(one)).map(|(attempt, _)| *attempt)?;
+        self.payments.get_mut(&attempt)?.closed = true;
+        Some(self.report(attempt))
+    }
+}

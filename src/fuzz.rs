@@ -1,0 +1,73 @@
+//! What every decoder of outside bytes promises, whatever the bytes: one function a target, which
+//! panics where a promise is broken.
+//!
+//! Three callers share them: libFuzzer (`fuzz/`), a test over the bytes that were kept
+//! (`fuzz/corpus/`), and a test over random mutations of those. Built for tests and for libFuzzer
+//! only: nothing of it ships. Decoders that only one floor knows are looked after in that floor's
+//! own `fuzz`.
+
+mod files;
+mod stored;
+mod values;
+mod webhook;
+
+#[cfg(test)]
+mod tests;
+
+use crate::{http, sandbox_psp};
+
+/// A decoder, or a few that stand together.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
+pub enum Target {
+    /// JSON bodies: the first byte chooses one of all shapes of requests.
+    Body,
+    /// `config.toml`, and one setting by a variable of the environment.
+    Config,
+    /// Stored events of every noun, of any version, and snapshots.
+    Events,
+    /// Headers: idempotency keys, `Prefer`, `If-Match`, cookies, `Authorization`.
+    Headers,
+    /// Identifiers, SKUs, locations, prices, rates and times, as paths and fields have them.
+    Ids,
+    /// Files to import: CSV, JSON Lines, Online Retail, gzip or not; and rows as the server reads
+    /// them.
+    Import,
+    /// What a client says on a live socket.
+    Live,
+    /// What the sandbox payment provider is asked.
+    Psp,
+    /// Query strings: filters, pages and cursors.
+    Query,
+    /// Order tokens, and live tokens of positions.
+    Tokens,
+    /// Webhooks: their signature and their body.
+    Webhook,
+}
+
+/// Runs a target on bytes.
+pub fn run(target: Target, bytes: &[u8]) {
+    match target {
+        Target::Body => http::fuzz::body(bytes),
+        Target::Config => files::config(bytes),
+        Target::Events => stored::events(bytes),
+        Target::Headers => http::fuzz::headers(bytes),
+        Target::Ids => values::ids(bytes),
+        Target::Import => {
+            files::import(bytes);
+            http::fuzz::import(bytes);
+        }
+        Target::Live => http::fuzz::live(bytes),
+        Target::Psp => sandbox_psp::fuzz::requests(bytes),
+        Target::Query => http::fuzz::query(bytes),
+        Target::Tokens => http::fuzz::tokens(bytes),
+        Target::Webhook => webhook::webhook(bytes),
+    }
+}
+
+/// The first byte, which chooses a variant, and the rest.
+fn split(bytes: &[u8]) -> (u8, &[u8]) {
+    bytes.split_first().map_or((0, bytes), |(first, rest)| (*first, rest))
+}

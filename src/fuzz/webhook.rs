@@ -1,0 +1,71 @@
+//! Webhooks of the sandbox: only what its secret signed, lately, is read.
+
+use std::sync::OnceLock;
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+
+use super::split;
+use crate::domain::time::Timestamp;
+use crate::providers::payment::{Provider as _, WebhookError};
+use crate::providers::sandbox::{Options, Sandbox};
+
+const SECRET: &str = "a secret of this target";
+const NOW_SECS: i64 = 1_700_000_000;
+
+fn sandbox() -> Option<&'static Sandbox> {
+    static SANDBOX: OnceLock<Option<Sandbox>> = OnceLock::new();
+    let options = || Options { webhook_secret: SECRET.into(), ..Options::default() };
+    SANDBOX.get_or_init(|| Sandbox::new(options()).ok()).as_ref()
+}
+
+/// The signature of a body, as a provider makes it.
+fn sign(at: &str, body: &[u8]) -> String {
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()) else {
+        return String::new();
+    };
+    mac.update(format!("{at}.").as_bytes());
+    mac.update(body);
+    let tag: String = mac.finalize().into_bytes().iter().map(|b| format!("{b:02x}")).collect();
+    format!("t={at},v1={tag}")
+}
+
+/// The first line is the header, the rest the body. With an even first byte the header is taken
+/// as it stands; else it is the time of a signature that is right.
+pub(super) fn webhook(bytes: &[u8]) {
+    let (way, bytes) = split(bytes);
+    let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
+    let (line, body) = bytes.split_at(end);
+    let body = body.strip_prefix(b"\n").unwrap_or(body);
+    let Ok(line) = std::str::from_utf8(line) else { return };
+    let Some(sandbox) = sandbox() else { return };
+    let now = Timestamp::from_millis(NOW_SECS * 1000);
+    if way % 2 == 0 {
+        let read = sandbox.read_webhook(line, body, now);
+        let refused = matches!(
+            read,
+            Err(WebhookError::Missing | WebhookError::Forged | WebhookError::Malformed(_))
+        );
+        // Nobody who does not know the secret can write the header.
+        assert!(refused, "a forged webhook was taken: {line:?}");
+        return;
+    }
+    let signed = line.parse::<i64>().ok();
+    let fresh = signed.is_some_and(|at| at.abs_diff(NOW_SECS) <= 300);
+    let read = sandbox.read_webhook(&sign(line, body), body, now);
+    match read {
+        Ok(notice) => {
+            assert!(fresh, "a webhook signed at {line:?} was taken");
+            assert_eq!(sandbox.reread_webhook(body).ok(), Some(notice));
+        }
+        Err(WebhookError::Malformed(why)) => assert!(!why.is_empty()),
+        Err(WebhookError::Expired) => assert!(!fresh, "{line:?} is fresh"),
+        // A time with a comma in it is not the one that was signed.
+        Err(error) => assert!(line.contains([',', ' ']) || line.trim() != line, "{error}"),
+    }
+    if let Some((last, rest)) = body.split_last() {
+        let forged = [rest, &[last ^ 1]].concat();
+        let read = sandbox.read_webhook(&sign(line, body), &forged, now);
+        assert!(read.is_err(), "a body that was changed was taken");
+    }
+}

@@ -1,0 +1,232 @@
+//! What the readers of requests promise; see `crate::fuzz`.
+
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use garde::Validate;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::body::{check, parse};
+use super::error::Error;
+use super::live::filter;
+use super::live::message::ClientMessage;
+use super::live::token::Token;
+use super::problem::{Code, FieldError};
+use super::query::{LIMIT_MAX, Query, cursor};
+use super::{
+    access, call, cart_shape, checkout, idempotency, imports, order_changes, orders, products,
+    session, stock,
+};
+use crate::domain::id::{Key, OrderId};
+use crate::domain::order::{FulfillmentStatus, PaymentStatus, Status};
+
+/// A field that no shape has.
+const STRANGER: &str = "no_such_field";
+
+/// The readers of bodies, one a shape.
+const SHAPES: &[fn(&[u8])] = &[
+    shape::<cart_shape::NewCart>,
+    shape::<cart_shape::CartPatch>,
+    shape::<cart_shape::NewLines>,
+    shape::<cart_shape::LinePatch>,
+    shape::<checkout::CheckoutInput>,
+    shape::<imports::ImportInput>,
+    shape::<order_changes::ReasonInput>,
+    shape::<order_changes::RefundInput>,
+    shape::<order_changes::CaptureInput>,
+    shape::<order_changes::FulfillmentInput>,
+    shape::<order_changes::SkipInput>,
+    shape::<products::ProductInput>,
+    shape::<products::ProductPatch>,
+    shape::<session::SignIn>,
+    shape::<stock::StockInput>,
+    shape::<stock::ReceiptInput>,
+    shape::<stock::AdjustmentInput>,
+    shape::<stock::IncomingInput>,
+    shape::<stock::TransferInput>,
+];
+
+/// Reads a body as the shape that its first byte chooses.
+pub fn body(bytes: &[u8]) {
+    let Some((first, rest)) = bytes.split_first() else { return };
+    if let Some(read) = SHAPES.get(usize::from(*first) % SHAPES.len()) {
+        read(rest);
+    }
+}
+
+fn shape<T: DeserializeOwned + Validate<Context = ()>>(bytes: &[u8]) {
+    let value = serde_json::from_slice::<Value>(bytes);
+    if let Err(error) = parse::<T>(bytes) {
+        refusal(&error);
+        let malformed = error.code() == Code::MalformedJson;
+        assert!(malformed || value.is_ok(), "what is no JSON is malformed: {error:?}");
+        return;
+    }
+    let mut value = value.expect("what was taken is JSON");
+    let written = value.to_string();
+    if let Err(error) = parse::<T>(written.as_bytes()) {
+        panic!("{written} is refused, written another way it is not: {error:?}");
+    }
+    let fields = value.as_object_mut().expect("what was taken is an object");
+    fields.insert(STRANGER.to_owned(), Value::Null);
+    let refused = parse::<T>(value.to_string().as_bytes()).err();
+    let told = refused.iter().flat_map(Error::fields).any(|fault| fault.field == STRANGER);
+    assert!(told, "a field that is not known is let pass: {value}");
+}
+
+/// What every refusal of a body has.
+fn refusal(error: &Error) {
+    match error.code() {
+        Code::MalformedJson => assert!(!error.detail().is_empty()),
+        Code::InvalidRequest => faults(error.fields()),
+        other => panic!("a body is refused as {other:?}"),
+    }
+}
+
+fn faults(all: &[FieldError]) {
+    assert!(!all.is_empty(), "a body is refused without naming a field");
+    assert!(all.len() <= 100, "{} faults are told at once", all.len());
+    for FieldError { field, message } in all {
+        assert!(!message.is_empty(), "{field:?} is refused without a reason");
+    }
+}
+
+/// Reads rows to import, one JSON value a line.
+pub fn import(bytes: &[u8]) {
+    for line in bytes.split(|byte| *byte == b'\n').take(100) {
+        let Ok(value) = serde_json::from_slice::<Value>(line) else { continue };
+        if let Err(told) = check::<imports::ImportRow>(&value) {
+            faults(&told);
+        }
+    }
+}
+
+/// Reads lines as headers of one request, each by the reader that it is for.
+pub fn headers(bytes: &[u8]) {
+    let headers = header_map(bytes);
+    if let Ok(Some(key)) = idempotency::key_of(&headers) {
+        assert!((1..=255).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()));
+        let again = idempotency::key_of(&one("idempotency-key", &key));
+        assert_eq!(again.ok().flatten(), Some(key));
+    }
+    if let Ok(Some(wait)) = checkout::wait(&headers) {
+        assert!(wait.as_secs() <= 30, "{wait:?}");
+        let again = checkout::wait(&one("prefer", &format!("wait={}", wait.as_secs())));
+        assert_eq!(again.ok().flatten(), Some(wait));
+    }
+    if let Ok(Some(version)) = call::if_match(&headers) {
+        let again = call::if_match(&one("if-match", &format!("\"{version}\"")));
+        assert_eq!(again.ok().flatten(), Some(version));
+    }
+    if let Ok(Some(token)) = access::bearer(&headers) {
+        let again = one("authorization", &format!("Bearer {token}"));
+        assert_eq!(access::bearer(&again).ok().flatten(), Some(token));
+    }
+    if let Some(secret) = session::cookie(&headers) {
+        assert!(!secret.is_empty() && !secret.contains(';'));
+        let again = one("cookie", &format!("a=b; {}={secret}", session::COOKIE));
+        assert_eq!(session::cookie(&again), Some(secret));
+    }
+    let changes = session::must_be_same_origin(&headers).is_ok();
+    let named = headers.contains_key("sec-fetch-site") || headers.contains_key("origin");
+    assert!(named || !changes, "a request that names no origin changes something");
+}
+
+fn header_map(bytes: &[u8]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for line in bytes.split(|byte| *byte == b'\n') {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        let (name, value) = line.split_at(colon);
+        let name = HeaderName::from_bytes(name);
+        let value = HeaderValue::from_bytes(value.strip_prefix(b":").unwrap_or(value));
+        if let (Ok(name), Ok(value)) = (name, value) {
+            headers.append(name, value);
+        }
+    }
+    headers
+}
+
+fn one(name: &str, value: &str) -> HeaderMap {
+    header_map(format!("{name}:{value}").as_bytes())
+}
+
+/// Reads a query string as every list does.
+pub fn query(bytes: &[u8]) {
+    let known = ["q", "status", "number", "stuck", "at", "limit", "after"];
+    let text = &*String::from_utf8_lossy(bytes);
+    let Ok(query) = Query::parse(text, &known) else { return };
+    if let Ok(limit) = query.limit() {
+        assert!((1..=LIMIT_MAX).contains(&limit));
+    }
+    let (_, _) = (query.flag("stuck"), query.read::<i64>("number", "a number"));
+    let (_, _) = (orders::moment(&query, "at"), orders::statuses::<Status>(&query, "status"));
+    let _ = orders::statuses::<PaymentStatus>(&query, "status");
+    let _ = orders::statuses::<FulfillmentStatus>(&query, "status");
+    if let Ok(Some((at, id))) = orders::after(&query) {
+        let again = after(&cursor("orders", &format!("{}/{id}", at.millis())));
+        assert_eq!(orders::after(&again).ok().flatten(), Some((at, id)));
+    }
+    for list in ["dead-letters", "webhooks", "events"] {
+        if let Ok(Some(place)) = query.after::<i64>(list) {
+            let again = after(&cursor(list, &place.to_string()));
+            assert_eq!(again.after::<i64>(list).ok().flatten(), Some(place));
+        }
+    }
+    for list in ["products", "stock"] {
+        if let Ok(Some(place)) = query.after::<String>(list) {
+            let again = after(&cursor(list, &place));
+            assert_eq!(again.after::<String>(list).ok().flatten(), Some(place));
+            let other = if list == "stock" { "products" } else { "stock" };
+            let wrong = query.after::<String>(other).err().map(|error| error.code());
+            assert_eq!(wrong, Some(Code::InvalidCursor), "a cursor of another list is taken");
+        }
+    }
+}
+
+fn after(cursor: &str) -> Query {
+    Query::parse(&format!("after={cursor}"), &["after"]).expect("a cursor of ours is a query")
+}
+
+/// Reads a text as a live token, and as the token of an order.
+pub fn tokens(bytes: &[u8]) {
+    let text = &*String::from_utf8_lossy(bytes);
+    if let Some(token) = Token::parse(text) {
+        assert!(token.pos >= 0);
+        assert_eq!(Token::parse(&token.text()), Some(token));
+    }
+    let order = |n| OrderId(Key::new(uuid::Uuid::from_u128(n)));
+    let (ours, secret) = (order(1), [7; 32]);
+    let token = access::order_token(&secret, ours);
+    assert!(!access::opens(&secret, ours, text) || *text == *token, "{text:?} opens an order");
+    // A token of ours that was cut, lengthened or changed somewhere opens nothing.
+    let at = bytes.first().map_or(0, |byte| usize::from(*byte) % token.len());
+    let (before, rest) = token.split_at(at);
+    let changed = if rest.starts_with('A') { "B" } else { "A" };
+    let forged = [
+        before.to_owned(),
+        format!("{token}{}", text.get(..1).unwrap_or("=")),
+        format!("{before}{changed}{}", rest.get(1..).unwrap_or("")),
+    ];
+    for forged in forged {
+        assert!(!access::opens(&secret, ours, &forged), "{forged:?} opens an order");
+    }
+    assert!(!access::opens(&secret, order(2), &token) && !access::opens(&[8; 32], ours, &token));
+}
+
+/// Reads what a client says on a live socket.
+pub fn live(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(ClientMessage::Subscribe(asked)) = serde_json::from_str(text) else { return };
+    match filter::read(asked) {
+        Err(wrong) => assert!(!wrong.code.is_empty() && !wrong.detail.is_empty()),
+        Ok((spec, token)) => {
+            assert!((1..=64).contains(&spec.id.chars().count()) && spec.filter.status.len() <= 16);
+            assert!((1..=LIMIT_MAX).contains(&spec.limit));
+            if let Some(token) = token {
+                assert_eq!(Token::parse(&token.text()), Some(token));
+            }
+            let asked = spec.asked();
+            assert_eq!(filter::orders(&asked).limit, spec.limit + 1);
+            assert_eq!(filter::stock(&asked).sku.is_some(), spec.filter.sku.is_some());
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! What the readers of the sandbox's requests promise; see `crate::fuzz`.
+
+use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use actix_web::web;
+use serde::de::DeserializeOwned;
+
+use super::api::{Cancel, List, account};
+use super::book::Book;
+use super::desk::{Authorize, Operate, check_reference};
+use super::fact::{Endpoint, Fact, Kind};
+use super::faults::{Faults, Token, happens};
+use crate::domain::money::AMOUNT_MAX;
+
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    serde_json::from_slice(bytes).ok()
+}
+
+/// Reads bytes as everything that a request can have, and as lines of a ledger.
+pub fn requests(bytes: &[u8]) {
+    if let Some(asked) = read::<Authorize>(bytes) {
+        if let Ok(token) = asked.check()
+            && let Ok(made) = asked.decide(token, &Faults::default())
+        {
+            assert!((0..=AMOUNT_MAX).contains(&made.amount), "{made:?}");
+        }
+    }
+    if let Some(asked) = read::<Operate>(bytes) {
+        for kind in [Kind::Capture, Kind::Void, Kind::Refund] {
+            let _checked = asked.check(kind);
+        }
+    }
+    if let Some(cancel) = read::<Cancel>(bytes) {
+        let _checked = check_reference(&cancel.reference);
+    }
+    if let Some(faults) = read::<Faults>(bytes)
+        && faults.check().is_ok()
+    {
+        // A rate that was taken can be drawn by.
+        for rate in [faults.decline, faults.timeout, faults.error_500, faults.webhook_drop] {
+            let _ = happens(rate);
+        }
+    }
+    let _: Option<Endpoint> = read(bytes);
+    let text = &*String::from_utf8_lossy(bytes);
+    if let Ok(list) = web::Query::<List>::from_query(text)
+        && let Some(reference) = &list.reference
+    {
+        let _checked = check_reference(reference);
+    }
+    if let Ok(token) = Token::read(text) {
+        assert!(text.starts_with("tok_"), "{token:?}");
+    }
+    if let Ok(value) = HeaderValue::from_bytes(bytes) {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, value);
+        if let Ok(account) = account(&headers) {
+            assert_eq!(format!("Bearer {account}"), text);
+        }
+    }
+    let mut book = Book::default();
+    for line in bytes.split(|byte| *byte == b'\n') {
+        if let Some(fact) = read::<Fact>(line) {
+            let _applied = book.apply(&fact);
+        }
+    }
+}
