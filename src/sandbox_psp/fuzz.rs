@@ -17,12 +17,11 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
 
 /// Reads bytes as everything that a request can have, and as lines of a ledger.
 pub fn requests(bytes: &[u8]) {
-    if let Some(asked) = read::<Authorize>(bytes) {
-        if let Ok(token) = asked.check()
-            && let Ok(made) = asked.decide(token, &Faults::default())
-        {
-            assert!((0..=AMOUNT_MAX).contains(&made.amount), "{made:?}");
-        }
+    if let Some(asked) = read::<Authorize>(bytes)
+        && let Ok(token) = asked.check()
+        && let Ok(made) = asked.decide(token, &Faults::default())
+    {
+        assert!((0..=AMOUNT_MAX).contains(&made.amount), "{made:?}");
     }
     if let Some(asked) = read::<Operate>(bytes) {
         for kind in [Kind::Capture, Kind::Void, Kind::Refund] {
