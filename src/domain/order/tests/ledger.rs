@@ -132,6 +132,10 @@ impl Ledger {
                 }
             }
             Event::PaymentDeclined { attempt, .. } => self.fail(*attempt, Try::Declined),
+            Event::PaymentGivenUp { attempt } => {
+                assert!(self.open(*attempt), "only an open attempt is given up");
+                self.go(&[Phase::Paying], Phase::AwaitingPayment);
+            }
             Event::PaymentReversed { attempt } => self.fail(*attempt, Try::Gone),
             Event::PaymentVoided { attempt } => {
                 assert!(matches!(self.tries.get(attempt), Some(Try::Held(_))), "nothing to void");

@@ -99,6 +99,7 @@ impl ReferenceStateMachine for Scene {
                 12 => Just(How::Answered),
                 3 => Just(How::Unanswered),
                 2 => Just(How::GivenUp),
+                1 => Just(How::Unheard),
                 2 => Just(How::Declined),
                 1 => Just(How::Pending),
                 1 => Just(How::Less),
@@ -210,6 +211,13 @@ impl Subject {
         let (step, why) = (effect.step(), "no answer".to_owned());
         if how == How::GivenUp {
             self.ask(&Command::GiveUp { step, why });
+            return;
+        }
+        if let (How::Unheard, Effect::Authorize { attempt, .. }) = (how, effect) {
+            let report = Report::Unheard;
+            self.ask(&Command::Report { attempt: *attempt, report });
+            // It arrives after all, and what comes of it is told by mail.
+            self.mail.push(self.world.perform(effect, How::Answered));
             return;
         }
         let result = self.world.perform(effect, how);

@@ -13,6 +13,8 @@ pub(super) enum How {
     Unanswered,
     /// It is not done, and the saga gives up.
     GivenUp,
+    /// An authorization is on its way still, and the provider says that it has not heard of it.
+    Unheard,
     /// An authorization is refused.
     Declined,
     /// An authorization is decided later.
