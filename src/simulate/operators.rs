@@ -166,7 +166,8 @@ impl Operators {
         };
         let send = || {
             let (node, product) = (node.clone(), product.clone());
-            let cause = self.cause(&name);
+            // A row that is put is what was put last, whoever asked twice.
+            let cause = Cause { idempotency: None, ..self.cause(&name) };
             async move { node.catalog.put(product, Expect::Any, cause).await.ok().map(|_| Answer::Done) }
         };
         self.insist(&name, "a new price", send).await;
