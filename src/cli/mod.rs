@@ -163,7 +163,7 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Config(args) => config::run(&args),
         Command::SandboxPsp(args) => sandbox_psp::run(args).await,
         Command::Openapi => {
-            println!("{}", http::openapi::text()?);
+            println!("{}", http::openapi::text().map_err(std::io::Error::other)?);
             Ok(ExitCode::SUCCESS)
         }
         Command::Sbom => {
