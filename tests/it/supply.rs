@@ -56,6 +56,12 @@ fn license(package: &Value) -> Expression {
         .unwrap_or_else(|error| panic!("{}: {words:?}: {error}", package["name"]))
 }
 
+/// The license as SPDX writes it: some crates put a `/` for `OR`.
+fn canonical(package: &Value) -> String {
+    let words = package["license"].as_str().unwrap_or("");
+    Expression::canonicalize(words).unwrap().unwrap_or_else(|| words.to_owned())
+}
+
 #[test]
 fn every_license_is_permissive() {
     let allowed: Vec<Licensee> = texts(&table("deny.toml")["licenses"]["allow"])
@@ -151,7 +157,7 @@ fn sbom() -> Value {
             let purl = format!("pkg:cargo/{name}@{}", version.replace('+', "%2B"));
             let mut shape = json!({
                 "type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl,
-                "licenses": [{"expression": license(package).to_string()}],
+                "licenses": [{"expression": canonical(package)}],
             });
             let sum = checksum(name, version);
             if sum.is_empty() {
