@@ -71,6 +71,8 @@ enum Command {
     SandboxPsp(sandbox_psp::Args),
     /// Print the OpenAPI document
     Openapi,
+    /// Print what this program is made of, as CycloneDX
+    Sbom,
     /// Print completions for a shell
     #[command(after_help = "Example:\n  kontor completions bash > /etc/bash_completion.d/kontor")]
     Completions {
@@ -161,7 +163,11 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Config(args) => config::run(&args),
         Command::SandboxPsp(args) => sandbox_psp::run(args).await,
         Command::Openapi => {
-            print_json(&http::openapi::document())?;
+            println!("{}", http::openapi::text().map_err(std::io::Error::other)?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Sbom => {
+            print!("{}", include_str!("../../sbom.cdx.json"));
             Ok(ExitCode::SUCCESS)
         }
         Command::Completions { shell } => {

@@ -335,9 +335,9 @@ pub enum Rejection {
     Exists,
     #[error("the cart has no line {line}")]
     UnknownLine { line: u32 },
-    #[error("a line takes 1 to 1000000 units")]
+    #[error("must leave a line with 1 to 1000000 units")]
     Quantity,
-    #[error("a cart takes at most 2000 lines")]
+    #[error("must leave the cart with at most 2000 lines")]
     TooManyLines,
 }
 

@@ -333,6 +333,11 @@ fn plain(message: &str) -> String {
     if let Some(name) = quoted(message, "unknown field `") {
         return format!("there is no field `{name}` here");
     }
+    if let Some((found, "i64" | "u64" | "i32" | "u32")) = message.split_once(", expected ") {
+        let found =
+            found.trim_start_matches("invalid type: ").trim_start_matches("invalid value: ");
+        return format!("must be a whole number, without a decimal point, not {found}");
+    }
     let cut = message.split(", expected struct ").next().unwrap_or(message);
     if cut.len() < message.len() { format!("{cut}, expected an object") } else { cut.to_owned() }
 }
@@ -346,6 +351,8 @@ fn told(report: &garde::Report, patches: &[Patch]) -> Vec<FieldError> {
             message: error.message().to_owned(),
         })
         .filter(|fault| !inside(&fault.field, patches))
+        // What is said of the whole cannot be told while parts of it stand in for faulty ones.
+        .filter(|fault| patches.is_empty() || !fault.field.is_empty())
         .take(FAULTS_MAX)
         .collect()
 }
@@ -388,6 +395,9 @@ mod tests {
             let body = format!(r#"{{"lines": [{{"sku": "a", "quantity": {number}}}]}}"#);
             assert_eq!(fields(&body), ["lines[0].quantity"], "{number}");
         }
+        let error = parse::<NewCart>(br#"{"lines": [{"sku": "a", "quantity": 2.0}]}"#);
+        let rule = "must be a whole number, without a decimal point, not floating point `2.0`";
+        assert_eq!(error.expect_err("no quantity").fields()[0].message, rule);
     }
 
     #[test]
@@ -418,6 +428,10 @@ mod tests {
     #[test]
     fn other_faults_of_shape_name_a_place_too() {
         assert_eq!(fields("[]"), [""]);
+        let line = br#"{"sku": "LAMP", "quantity": 1.5}"#;
+        let error = parse::<crate::http::cart_shape::NewLines>(line).expect_err("no quantity");
+        let told: Vec<_> = error.fields().iter().map(|fault| fault.field.as_str()).collect();
+        assert_eq!(told, ["quantity"]);
         assert_eq!(fields(r#"{"email": "a@b.example", "email": "c@d.example"}"#), [""]);
         assert_eq!(fields(r#"{"shipping_address": {}}"#).len(), 5);
         assert_eq!(fields(r#"{"shipping_address": "here"}"#), ["shipping_address"]);

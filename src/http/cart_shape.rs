@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 use super::shape::{Address, Delivery, Money, Price, PriceInput, Totals};
 use super::valid::{self, text};
+use super::values;
 use crate::domain::cart::{self, LINES_MAX, QUANTITY_MAX};
 
 /// A line to add.
@@ -13,7 +14,7 @@ use crate::domain::cart::{self, LINES_MAX, QUANTITY_MAX};
 pub struct NewLine {
     /// What.
     #[garde(custom(valid::sku))]
-    #[schema(example = "85123A")]
+    #[schema(value_type = values::Sku)]
     pub sku: String,
     /// How many units.
     #[garde(custom(valid::units(QUANTITY_MAX)))]
@@ -32,15 +33,17 @@ pub struct NewCart {
     /// ISO 4217; the store's own if it is not said.
     #[serde(default)]
     #[garde(inner(custom(valid::currency)))]
-    #[schema(example = "GBP")]
+    #[schema(value_type = Option<values::Currency>)]
     pub currency: Option<String>,
     /// Where the mail goes.
     #[serde(default)]
     #[garde(inner(custom(valid::email)))]
+    #[schema(value_type = Option<values::Email>)]
     pub email: Option<String>,
     /// The buyer's own number for it.
     #[serde(default)]
     #[garde(inner(custom(text(1, 100))))]
+    #[schema(min_length = 1, max_length = 100)]
     pub reference: Option<String>,
     /// First lines.
     #[serde(default)]
@@ -58,6 +61,7 @@ pub struct NewCart {
     /// The id of a way of delivery.
     #[serde(default)]
     #[garde(inner(custom(text(1, 64))))]
+    #[schema(min_length = 1, max_length = 64)]
     pub delivery_option: Option<String>,
 }
 
@@ -68,12 +72,12 @@ pub struct CartPatch {
     /// Where the mail goes.
     #[serde(default, deserialize_with = "cart::double_option::deserialize")]
     #[garde(inner(inner(custom(valid::email))))]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<values::Email>)]
     pub email: Option<Option<String>>,
     /// The buyer's own number for it.
     #[serde(default, deserialize_with = "cart::double_option::deserialize")]
     #[garde(inner(inner(custom(text(1, 100)))))]
-    #[schema(value_type = Option<String>)]
+    #[schema(min_length = 1, max_length = 100, value_type = Option<String>)]
     pub reference: Option<Option<String>>,
     /// Where the goods go.
     #[serde(default, deserialize_with = "cart::double_option::deserialize")]
@@ -88,12 +92,12 @@ pub struct CartPatch {
     /// The id of a way of delivery.
     #[serde(default, deserialize_with = "cart::double_option::deserialize")]
     #[garde(inner(inner(custom(text(1, 64)))))]
-    #[schema(value_type = Option<String>)]
+    #[schema(min_length = 1, max_length = 64, value_type = Option<String>)]
     pub delivery_option: Option<Option<String>>,
 }
 
-/// One line to add, or many.
-#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
+/// One line to add, or many; the document has it as [`values::NewLines`].
+#[derive(Clone, Debug, Deserialize, garde::Validate)]
 #[serde(deny_unknown_fields)]
 #[garde(custom(one_or_many))]
 pub struct NewLines {
@@ -104,7 +108,6 @@ pub struct NewLines {
     /// How many units, for one line.
     #[serde(default)]
     #[garde(inner(custom(valid::units(QUANTITY_MAX))))]
-    #[schema(minimum = 1, maximum = 1_000_000)]
     pub quantity: Option<i64>,
     /// An agreed price, for one line; takes a key with the scope `orders:write`.
     #[serde(default)]
@@ -113,7 +116,6 @@ pub struct NewLines {
     /// Many lines.
     #[serde(default)]
     #[garde(custom(some_lines), dive)]
-    #[schema(min_items = 1, max_items = 2_000)]
     pub lines: Option<Vec<NewLine>>,
 }
 

@@ -18,6 +18,7 @@ use super::idempotency;
 use super::problem::{Code, FieldError};
 use super::query::Query;
 use super::shape::{Delivery, Money, Price, PriceInput, Totals};
+use super::values;
 use crate::actors::host::{self, View};
 use crate::domain::cart::{self, Cart, Command, Details};
 use crate::domain::id::{CartId, Sku};
@@ -66,7 +67,7 @@ pub async fn create_cart(call: Call, body: Json<NewCart>) -> Result<HttpResponse
 
 /// Reads a cart.
 #[utoipa::path(get, path = "/v1/store/carts/{id}", tag = "carts",
-    params(("id" = String, Path, description = "The cart's id")),
+    params(("id" = inline(values::CartId), Path)),
     responses((status = 200, description = "The cart", body = CartShape)))]
 pub async fn get_cart(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
     let cart: CartId = id(&path, "cart")?;
@@ -76,7 +77,7 @@ pub async fn get_cart(call: Call, path: web::Path<String>) -> Result<HttpRespons
 
 /// Changes what is said about a cart.
 #[utoipa::path(patch, path = "/v1/store/carts/{id}", tag = "carts", request_body = CartPatch,
-    params(("id" = String, Path, description = "The cart's id")),
+    params(("id" = inline(values::CartId), Path)),
     responses((status = 200, description = "The cart", body = CartShape)))]
 pub async fn update_cart(
     call: Call,
@@ -98,8 +99,8 @@ pub async fn update_cart(
 }
 
 /// Adds lines to a cart.
-#[utoipa::path(post, path = "/v1/store/carts/{id}/lines", tag = "carts", request_body = NewLines,
-    params(("id" = String, Path, description = "The cart's id")),
+#[utoipa::path(post, path = "/v1/store/carts/{id}/lines", tag = "carts", request_body = values::NewLines,
+    params(("id" = inline(values::CartId), Path)),
     responses((status = 200, description = "The cart", body = CartShape)))]
 pub async fn add_lines(
     call: Call,
@@ -118,8 +119,7 @@ pub async fn add_lines(
 /// Sets the units of a line.
 #[utoipa::path(patch, path = "/v1/store/carts/{id}/lines/{line}", tag = "carts",
     request_body = LinePatch,
-    params(("id" = String, Path, description = "The cart's id"),
-        ("line" = String, Path, description = "The line's id")),
+    params(("id" = inline(values::CartId), Path), ("line" = inline(values::LineId), Path)),
     responses((status = 200, description = "The cart", body = CartShape)))]
 pub async fn set_quantity(
     call: Call,
@@ -133,8 +133,7 @@ pub async fn set_quantity(
 
 /// Takes a line out of a cart.
 #[utoipa::path(delete, path = "/v1/store/carts/{id}/lines/{line}", tag = "carts",
-    params(("id" = String, Path, description = "The cart's id"),
-        ("line" = String, Path, description = "The line's id")),
+    params(("id" = inline(values::CartId), Path), ("line" = inline(values::LineId), Path)),
     responses((status = 200, description = "The cart", body = CartShape)))]
 pub async fn remove_line(
     call: Call,
@@ -204,7 +203,8 @@ async fn checked_lines(
         let field = |name: &str| {
             if single { name.to_owned() } else { format!("lines[{index}].{name}") }
         };
-        let sku: Sku = line.sku.parse().map_err(|_| Error::field(&field("sku"), "is no SKU"))?;
+        let sku = line.sku.parse::<Sku>();
+        let sku = sku.map_err(|rule| Error::field(&field("sku"), rule.to_string()))?;
         let price = line.unit_price.as_ref().and_then(PriceInput::read);
         if price.is_some_and(|(code, _)| code != currency) {
             let message = format!("must be in the cart's currency, {}", currency.code());

@@ -16,6 +16,7 @@ use super::order_shape::OrderShape;
 use super::problem::{Code, FieldError};
 use super::shape::MoneyInput;
 use super::valid::text;
+use super::values;
 use crate::actors::checkout::{Placed, Refusal, Request};
 use crate::domain::id::{CartId, OrderId};
 use crate::domain::money::{Money, parse_currency};
@@ -30,11 +31,11 @@ const WAIT_MAX_SECS: u64 = 30;
 pub struct PaymentInput {
     /// The provider's name.
     #[garde(custom(text(1, 64)))]
-    #[schema(example = "sandbox")]
+    #[schema(min_length = 1, max_length = 64, example = "sandbox")]
     provider: String,
     /// What the provider gave the buyer's browser for the card.
     #[garde(custom(text(1, 512)))]
-    #[schema(example = "tok_ok")]
+    #[schema(min_length = 1, max_length = 512, example = "tok_ok")]
     token: String,
 }
 
@@ -53,7 +54,7 @@ pub struct CheckoutInput {
 /// Makes an order of a cart, or tries once more to pay it.
 #[utoipa::path(post, path = "/v1/store/carts/{id}/checkout", tag = "checkout",
     request_body = CheckoutInput,
-    params(("id" = String, Path, description = "The cart's id"),
+    params(("id" = inline(values::CartId), Path),
         ("Prefer" = Option<String>, Header, description = "`wait=N` waits up to N seconds, 0 to 30, for the outcome")),
     responses(
         (status = 201, description = "The order is confirmed", body = OrderShape),

@@ -14,7 +14,7 @@ use super::call::Call;
 use super::error::Error;
 use super::problem::FieldError;
 use super::products::ProductInput;
-use super::valid;
+use super::{valid, values};
 use crate::actors::catalog::{Change, Expect};
 use crate::actors::host::View;
 use crate::domain::entity::Cause;
@@ -53,14 +53,16 @@ fn few_rows(rows: &[Value], (): &()) -> garde::Result {
 #[serde(deny_unknown_fields)]
 pub struct ImportRow {
     #[garde(dive)]
+    #[schema(value_type = values::NewProduct)]
     product: ProductInput,
     /// Where `on_hand` lies; the store's first location if it is not said.
     #[serde(default)]
     #[garde(inner(custom(valid::location)))]
-    #[schema(example = "main")]
+    #[schema(value_type = Option<values::Location>)]
     location: Option<String>,
     #[serde(default)]
     #[garde(inner(range(min = 0, max = QUANTITY_MAX)))]
+    #[schema(minimum = 0, maximum = 1_000_000_000)]
     on_hand: Option<i64>,
 }
 
@@ -139,7 +141,7 @@ fn read(call: &Call, value: &Value) -> Result<Row, Vec<FieldError>> {
     };
     let row: ImportRow = check(value)?;
     let sku = row.product.sku.as_deref().ok_or_else(|| fault("product.sku", "is required"))?;
-    let sku: Sku = sku.parse().map_err(|_| fault("product.sku", "is no SKU"))?;
+    let sku = sku.parse::<Sku>().map_err(|rule| fault("product.sku", &rule.to_string()))?;
     let location = match &row.location {
         Some(text) => text.parse().ok(),
         None => call.node().settings.locations.first().cloned().or_else(|| "main".parse().ok()),

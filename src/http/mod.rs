@@ -15,6 +15,7 @@ pub mod fuzz;
 pub mod health;
 mod idempotency;
 mod imports;
+mod links;
 pub mod live;
 pub mod metrics;
 mod objects;
@@ -33,6 +34,7 @@ mod session;
 mod shape;
 mod stock;
 mod valid;
+mod values;
 mod webhooks;
 
 pub use access::{Access, Principal, Scope, holder, principal, still_good};

@@ -4,13 +4,14 @@
 
 use std::sync::{Arc, OnceLock};
 
-use actix_web::http::header;
+use actix_web::http::{Method, header};
 use actix_web::{HttpResponse, web};
+use serde_json::{Map, Value};
 use utoipa::PartialSchema as _;
 use utoipa::ToSchema as _;
-use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
-use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::schema::{ArrayItems, ObjectBuilder, Schema, Type};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
@@ -25,6 +26,7 @@ use super::error::Error;
 use super::imports::ImportRow;
 use super::problem::{FieldError, MEDIA_TYPE, Problem};
 use super::routes::{Route, TABLE, documented};
+use super::{links, values};
 
 /// The scheme of an API key.
 const KEY: &str = "api_key";
@@ -32,6 +34,8 @@ const KEY: &str = "api_key";
 const SESSION: &str = "session";
 /// The scheme of an order's token.
 const TOKEN: &str = "order_token";
+/// The scheme of an order's token where a header cannot be sent.
+const TOKEN_QUERY: &str = "order_token_query";
 
 /// The API's document.
 #[must_use]
@@ -54,6 +58,8 @@ pub fn document() -> OpenApi {
     let mut referenced = Vec::new();
     ImportRow::schemas(&mut referenced);
     components.schemas.extend(referenced);
+    components.schemas.extend(values::all());
+    components.schemas.values_mut().for_each(complete_schema);
     components
         .add_security_scheme(KEY, bearer("An API key, sk_…, with the scope of the operation"));
     let cookie = ApiKeyValue::with_description(
@@ -63,6 +69,8 @@ pub fn document() -> OpenApi {
     components.add_security_scheme(SESSION, SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
     components
         .add_security_scheme(TOKEN, bearer("The token of one order, as checkout answered it"));
+    let query = ApiKeyValue::with_description("token", "The token of one order, in the query");
+    components.add_security_scheme(TOKEN_QUERY, SecurityScheme::ApiKey(ApiKey::Query(query)));
     document.components = Some(components);
     for route in TABLE {
         let item = document.paths.paths.get_mut(&plain(route.path));
@@ -102,36 +110,67 @@ fn complete(operation: &mut Operation, route: &Route) {
             let session = SecurityRequirement::new(SESSION, none);
             Some(vec![SecurityRequirement::new(KEY, none), session])
         }
-        Access::AnyKey => Some(vec![SecurityRequirement::new(KEY, none)]),
+        Access::AnyKey => {
+            Some(vec![SecurityRequirement::new(KEY, none), SecurityRequirement::new(SESSION, none)])
+        }
         Access::Live => {
             Some(vec![SecurityRequirement::default(), SecurityRequirement::new(KEY, none)])
         }
-        Access::Order => Some(vec![SecurityRequirement::new(TOKEN, none)]),
+        Access::Order => {
+            let query = SecurityRequirement::new(TOKEN_QUERY, none);
+            Some(vec![SecurityRequirement::new(TOKEN, none), query])
+        }
         Access::Cart => {
             Some(vec![SecurityRequirement::default(), SecurityRequirement::new(KEY, none)])
         }
         Access::Public | Access::Webhook => None,
     };
-    let api = route.path.starts_with("/v1/");
-    let writes = route.method.as_str() != "GET";
-    let mut headers = Vec::new();
-    let keyed = route.access != Access::Webhook && route.operation != "create_session";
-    if route.method.as_str() == "POST" && keyed {
-        let needed = route.operation == "check_out";
-        headers.push(("Idempotency-Key", needed, "Makes a retry safe for 24 hours"));
-    }
-    let versioned = operation.responses.responses.values().any(has_version);
-    if writes && versioned && route.method.as_str() != "POST" {
-        headers.push(("If-Match", false, "The ETag that the thing must have"));
-    }
     let parameters = operation.parameters.get_or_insert_with(Vec::new);
-    for (name, needed, about) in headers {
-        parameters.push(parameter(name, needed, about).into());
+    let keyed = route.access != Access::Webhook && route.operation != "create_session";
+    if route.method == Method::POST && keyed {
+        parameters.push(idempotency_key(route.operation).into());
     }
-    for (status, about) in problems(route, operation.request_body.is_some(), api, writes) {
+    let all = &mut operation.responses.responses;
+    if route.method != Method::GET && all.get("200").is_some_and(has_version) {
+        parameters.push(if_match().into());
+    }
+    for (status, response) in all.iter_mut() {
+        let versioned = has_version(response);
+        if let RefOr::T(response) = response {
+            if versioned {
+                let tag = header("The version, as `If-Match` takes it", r#"^"[0-9]+"$"#);
+                response.headers.insert("ETag".to_owned(), tag.into());
+                if ["201", "202"].contains(&status.as_str()) {
+                    let place = header("Where it is", "^/v1/");
+                    response.headers.insert("Location".to_owned(), place.into());
+                }
+            }
+            response.headers.insert("X-Request-Id".to_owned(), request_id().into());
+        }
+    }
+    let body = operation.request_body.is_some();
+    for (status, about) in problems(route, body) {
         let there = &mut operation.responses.responses;
-        there.entry(status.to_owned()).or_insert_with(|| RefOr::T(problem(about)));
+        there.entry(status.to_owned()).or_insert_with(|| RefOr::T(problem(status, about)));
     }
+    links::add(operation, route.operation);
+}
+
+fn idempotency_key(operation: &str) -> Parameter {
+    let (needed, more) = match operation {
+        "check_out" => (true, ""),
+        "create_cart" => (false, "; a caller without an API key draws 16 characters or more"),
+        _ => (false, ""),
+    };
+    let about = format!("Makes a retry safe for 24 hours{more}");
+    let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[!-~]{1,255}$"));
+    parameter("Idempotency-Key", needed, &about, text.max_length(Some(255)))
+}
+
+fn if_match() -> Parameter {
+    let text = ObjectBuilder::new().schema_type(Type::String);
+    let text = text.pattern(Some(r#"^(\*|"[0-9]{1,18}")$"#));
+    parameter("If-Match", false, "The ETag that the thing must have", text)
 }
 
 /// Whether an answer is one thing with a version.
@@ -150,70 +189,119 @@ fn has_version(response: &RefOr<Response>) -> bool {
     })
 }
 
-type Problems = Vec<(&'static str, &'static str)>;
-
-fn problems(route: &Route, body: bool, api: bool, writes: bool) -> Problems {
-    let mut all: Problems = Vec::new();
-    if !api {
+/// The problems that a route may answer, whatever its handler is.
+fn problems(route: &Route, body: bool) -> Vec<(&'static str, &'static str)> {
+    let mut all = vec![("500", "`internal`")];
+    let named = route.path.contains('{');
+    if named {
+        all.push(("404", "`not_found`"));
+    }
+    if !route.path.starts_with("/v1/") {
         return all;
     }
-    if body || !writes {
-        all.push(("400", "`malformed_json`, `bad_request`, `unknown_filter`, `invalid_cursor`"));
-        all.push(("422", "`invalid_request`, with all faulty fields in `errors`, and the like"));
-    }
+    let writes = route.method != Method::GET;
+    all.push(("400", "`malformed_json`, `bad_request`, `unknown_filter`, `invalid_cursor`"));
+    all.push(("422", "`invalid_request`, with all faulty fields in `errors`, and the like"));
     if route.access != Access::Public || route.path == "/v1/session" {
         all.push(("401", "`unauthorized`"));
     }
-    if matches!(route.access, Access::Key(_) | Access::Cart) {
+    let session = route.path == "/v1/session" && writes;
+    let keyed = matches!(route.access, Access::Key(_) | Access::Cart | Access::AnyKey);
+    if keyed || session || route.access == Access::Live {
         all.push(("403", "`forbidden`: the key lacks the scope; `forbidden_origin`"));
-    }
-    if route.access == Access::Live {
-        all.push(("403", "`forbidden_origin`: a page of another host"));
-    }
-    if route.path.contains('{') {
-        all.push(("404", "`not_found`"));
-    }
-    if writes {
-        all.push(("409", "`idempotency_in_flight`, `wrong_state`, and the like"));
-        all.push(("412", "`version_mismatch`"));
     }
     if body {
         all.push(("408", "`request_timeout`"));
         all.push(("413", "`payload_too_large`"));
         all.push(("415", "`unsupported_media_type`"));
     }
-    if matches!(route.access, Access::Cart) {
+    if writes || (named && route.access == Access::Cart) {
+        all.push(("409", "`cart_spent`, `idempotency_in_flight`, `wrong_state`, and the like"));
+    }
+    if writes {
+        all.push(("412", "`version_mismatch`"));
+    }
+    if named || writes {
+        all.push(("423", "`quarantined`"));
+    }
+    if route.access == Access::Cart {
         all.push(("410", "`cart_expired`"));
     }
     all.push(("429", "`too_many_requests`, with `Retry-After`"));
     all.push(("503", "`try_again`, with `Retry-After`"));
-    all.push(("default", "Any other problem"));
     all
 }
 
-fn problem(about: &str) -> Response {
-    let schema = Ref::from_schema_name(Problem::name());
-    let text = ObjectBuilder::new().schema_type(Type::String);
-    let id =
-        HeaderBuilder::new().schema(Some(text)).description(Some("The id of the request")).build();
-    ResponseBuilder::new()
-        .description(about)
-        .header("X-Request-Id", id)
-        .content(MEDIA_TYPE, ContentBuilder::new().schema(Some(schema)).build())
-        .build()
+fn header(about: &str, pattern: &str) -> Header {
+    let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern));
+    HeaderBuilder::new().schema(Some(text)).description(Some(about)).build()
 }
 
-fn parameter(name: &str, needed: bool, about: &str) -> Parameter {
+fn request_id() -> Header {
+    header("The id of the request", "^[A-Za-z0-9._-]{1,64}$")
+}
+
+fn problem(status: &str, about: &str) -> Response {
+    let schema = Ref::from_schema_name(Problem::name());
+    let mut response = ResponseBuilder::new()
+        .description(about)
+        .header("X-Request-Id", request_id())
+        .content(MEDIA_TYPE, ContentBuilder::new().schema(Some(schema)).build());
+    let more = match status {
+        "401" => Some(("WWW-Authenticate", "How to say who calls", "^Bearer ")),
+        "429" | "503" => Some(("Retry-After", "After how many seconds to try again", "^[0-9]+$")),
+        _ => None,
+    };
+    if let Some((name, about, pattern)) = more {
+        response = response.header(name, header(about, pattern));
+    }
+    response.build()
+}
+
+fn parameter(name: &str, needed: bool, about: &str, schema: ObjectBuilder) -> Parameter {
     ParameterBuilder::new()
         .name(name)
         .parameter_in(ParameterIn::Header)
         .required(if needed { Required::True } else { Required::False })
         .description(Some(about))
-        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .schema(Some(schema))
         .build()
 }
 
-/// The document as text, made once.
+/// Completes schemas by what a rule says of all of them: what letters a text may have that has a
+/// greatest length, and that what is named `_at` is a point in time.
+fn complete_schema(schema: &mut RefOr<Schema>) {
+    let RefOr::T(schema) = schema else { return };
+    match schema {
+        Schema::Object(object) => {
+            let free = object.pattern.is_none() && object.enum_values.is_none();
+            if object.max_length.is_some() && free && object.format.is_none() {
+                let pattern = values::letters(object.min_length.unwrap_or(0));
+                object.pattern = Some(pattern.to_owned());
+            }
+            for (name, property) in &mut object.properties {
+                if let RefOr::T(Schema::Object(moment)) = property
+                    && name.ends_with("_at")
+                {
+                    moment.format = Some(values::date_time());
+                }
+                complete_schema(property);
+            }
+        }
+        Schema::Array(array) => {
+            if let ArrayItems::RefOrSchema(items) = &mut array.items {
+                complete_schema(items);
+            }
+        }
+        Schema::OneOf(of) => of.items.iter_mut().for_each(complete_schema),
+        Schema::AllOf(of) => of.items.iter_mut().for_each(complete_schema),
+        Schema::AnyOf(of) => of.items.iter_mut().for_each(complete_schema),
+        _ => {}
+    }
+}
+
+/// The document as text, made once. An empty parameter of a query counts as not there, which
+/// utoipa has no word for.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -222,8 +310,22 @@ pub fn text() -> Result<&'static str, serde_json::Error> {
     if let Some(text) = TEXT.get() {
         return Ok(text);
     }
-    let made = document().to_json()?;
+    let mut made = serde_json::to_value(document())?;
+    for parameter in made["paths"].as_object_mut().into_iter().flat_map(parameters_of) {
+        if parameter["in"] == "query" {
+            parameter["allowEmptyValue"] = true.into();
+        }
+    }
+    let made = made.to_string();
     Ok(TEXT.get_or_init(|| made))
+}
+
+/// The parameters of all operations, by path.
+fn parameters_of(paths: &mut Map<String, Value>) -> impl Iterator<Item = &mut Value> {
+    let operations = paths.values_mut().filter_map(Value::as_object_mut);
+    let operations = operations.flat_map(|methods| methods.values_mut());
+    let lists = operations.filter_map(|operation| operation.get_mut("parameters"));
+    lists.filter_map(Value::as_array_mut).flatten()
 }
 
 /// Shows the API's document.
@@ -244,7 +346,7 @@ pub async fn redirect_to_docs() -> HttpResponse {
 /// Shows the pages on the API.
 #[utoipa::path(get, path = "/docs/{file}", tag = "docs",
     params(("file" = String, Path, description = "A file of the pages")),
-    responses((status = 200, description = "A page", content_type = "text/html")))]
+    responses((status = 200, description = "A page, or what it is made of", content_type = "*/*")))]
 pub async fn show_docs(path: web::Path<String>) -> Result<HttpResponse, Error> {
     let file = utoipa_swagger_ui::serve(&path, Arc::new(Config::from("/openapi.json")));
     let file = file.map_err(|error| {

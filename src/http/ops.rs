@@ -13,6 +13,7 @@ use super::problem::Code;
 use super::query::{Query, cursor, cut};
 use super::server::Shared;
 use super::shape::Page;
+use super::values;
 use crate::actors::host::{Gauge, Host, Quarantined, Released};
 use crate::domain::cart::Cart;
 use crate::domain::counter::Counter;
@@ -125,7 +126,7 @@ pub struct Cluster {
 /// Lists orders that are under way.
 #[utoipa::path(get, path = "/v1/admin/sagas", tag = "ops",
     params(("stuck" = Option<bool>, Query, description = "Only those that cannot go on by themselves"),
-        ("limit" = Option<u32>, Query), ("after" = Option<String>, Query)),
+        ("limit" = inline(Option<values::Limit>), Query), ("after" = inline(Option<values::Cursor>), Query)),
     responses((status = 200, description = "A page of orders, the newest placed first", body = Page<OrderSummary>)))]
 pub async fn list_sagas(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
     let query = Query::of(&request, &["stuck", "limit", "after"])?;
@@ -142,7 +143,7 @@ pub async fn list_sagas(call: Call, request: HttpRequest) -> Result<HttpResponse
 
 /// Lists events that a projection could not take.
 #[utoipa::path(get, path = "/v1/admin/dead-letters", tag = "ops",
-    params(("limit" = Option<u32>, Query), ("after" = Option<String>, Query)),
+    params(("limit" = inline(Option<values::Limit>), Query), ("after" = inline(Option<values::Cursor>), Query)),
     responses((status = 200, description = "A page of dead letters", body = Page<DeadLetterShape>)))]
 pub async fn list_dead_letters(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
     let query = Query::of(&request, &["limit", "after"])?;
@@ -165,7 +166,7 @@ pub async fn list_dead_letters(call: Call, request: HttpRequest) -> Result<HttpR
 
 /// Lists webhooks that fit nothing yet.
 #[utoipa::path(get, path = "/v1/admin/webhooks", tag = "ops",
-    params(("limit" = Option<u32>, Query), ("after" = Option<String>, Query)),
+    params(("limit" = inline(Option<values::Limit>), Query), ("after" = inline(Option<values::Cursor>), Query)),
     responses((status = 200, description = "A page of webhooks", body = Page<ParkedWebhook>)))]
 pub async fn list_parked_webhooks(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
     let query = Query::of(&request, &["limit", "after"])?;

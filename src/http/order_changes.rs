@@ -12,7 +12,8 @@ use super::order_shape::AdminOrder;
 use super::orders::look;
 use super::problem::{Code, FieldError};
 use super::shape::MoneyInput;
-use super::valid::{text, units};
+use super::valid::{line_id, text, units};
+use super::values;
 use crate::actors::host::View;
 use crate::domain::cart::QUANTITY_MAX;
 use crate::domain::entity::Cause;
@@ -39,7 +40,7 @@ pub struct SkipInput {
     /// Which; the only one that is stuck if it is not said.
     #[serde(default)]
     #[garde(inner(custom(text(1, 64))))]
-    #[schema(example = "capture:1")]
+    #[schema(min_length = 1, max_length = 64, example = "capture:1")]
     step: Option<String>,
     /// In an operator's words.
     #[garde(custom(text(1, 500)))]
@@ -52,10 +53,10 @@ pub struct SkipInput {
 #[serde(deny_unknown_fields)]
 pub struct RefundLineInput {
     #[garde(custom(line_id))]
-    #[schema(example = "1")]
+    #[schema(value_type = values::LineId)]
     line: String,
     #[garde(custom(units(QUANTITY_MAX)))]
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 1_000_000)]
     quantity: i64,
     /// What to give back for them; their share of what was paid if it is not said.
     #[serde(default)]
@@ -69,6 +70,7 @@ pub struct RefundLineInput {
 pub struct RefundInput {
     #[serde(default)]
     #[garde(custom(few), dive)]
+    #[schema(max_items = 2_000)]
     lines: Vec<RefundLineInput>,
     /// Of the delivery.
     #[serde(default)]
@@ -102,10 +104,10 @@ pub struct CaptureInput {
 #[serde(deny_unknown_fields)]
 pub struct FulfillmentLineInput {
     #[garde(custom(line_id))]
-    #[schema(example = "1")]
+    #[schema(value_type = values::LineId)]
     line: String,
     #[garde(custom(units(QUANTITY_MAX)))]
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 1_000_000)]
     quantity: i64,
 }
 
@@ -114,11 +116,14 @@ pub struct FulfillmentLineInput {
 #[serde(deny_unknown_fields)]
 pub struct TrackingInput {
     #[garde(custom(text(1, 100)))]
+    #[schema(min_length = 1, max_length = 100)]
     carrier: String,
     #[garde(custom(text(1, 100)))]
+    #[schema(min_length = 1, max_length = 100)]
     number: String,
     #[serde(default)]
     #[garde(inner(custom(web_address)))]
+    #[schema(max_length = 500, pattern = "^https?://[!-~]+$")]
     url: Option<String>,
 }
 
@@ -129,6 +134,7 @@ pub struct FulfillmentInput {
     /// All that is left if there are none.
     #[serde(default)]
     #[garde(custom(few), dive)]
+    #[schema(max_items = 2_000)]
     lines: Vec<FulfillmentLineInput>,
     #[serde(default)]
     #[garde(dive)]
@@ -143,14 +149,15 @@ fn few<T>(lines: &[T], (): &()) -> garde::Result {
     }
 }
 
-fn line_id(value: &str, (): &()) -> garde::Result {
-    let wrong = || garde::Error::new("must be the id of a line, for example \"1\"");
-    value.parse::<u32>().map(|_| ()).map_err(|_| wrong())
-}
-
 fn web_address(value: &str, (): &()) -> garde::Result {
-    let web = value.starts_with("https://") || value.starts_with("http://");
-    if web { text(8, 500)(value, &()) } else { Err(garde::Error::new("must begin with https://")) }
+    let rest = value.strip_prefix("https://").or_else(|| value.strip_prefix("http://"));
+    let plain = |rest: &str| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_graphic());
+    if rest.is_some_and(plain) && value.len() <= 500 {
+        Ok(())
+    } else {
+        let rule = "must begin with https:// and have at most 500 visible ASCII characters";
+        Err(garde::Error::new(rule))
+    }
 }
 
 fn number(line: &str) -> u32 {
@@ -159,7 +166,7 @@ fn number(line: &str) -> u32 {
 
 /// Takes an order back.
 #[utoipa::path(post, path = "/v1/admin/orders/{id}/cancel", tag = "orders", request_body = ReasonInput,
-    params(("id" = String, Path, description = "The order's id")),
+    params(("id" = inline(values::OrderId), Path)),
     responses((status = 200, description = "The order", body = AdminOrder)))]
 pub async fn cancel_order(
     call: Call,
@@ -172,7 +179,7 @@ pub async fn cancel_order(
 
 /// Gives money back.
 #[utoipa::path(post, path = "/v1/admin/orders/{id}/refunds", tag = "orders", request_body = RefundInput,
-    params(("id" = String, Path, description = "The order's id")),
+    params(("id" = inline(values::OrderId), Path)),
     responses((status = 200, description = "The order", body = AdminOrder)))]
 pub async fn refund_order(
     call: Call,
@@ -207,7 +214,7 @@ pub async fn refund_order(
 
 /// Takes money that is set aside.
 #[utoipa::path(post, path = "/v1/admin/orders/{id}/captures", tag = "orders", request_body = CaptureInput,
-    params(("id" = String, Path, description = "The order's id")),
+    params(("id" = inline(values::OrderId), Path)),
     responses((status = 200, description = "The order", body = AdminOrder)))]
 pub async fn capture_order(
     call: Call,
@@ -225,7 +232,7 @@ pub async fn capture_order(
 /// Sends goods out.
 #[utoipa::path(post, path = "/v1/admin/orders/{id}/fulfillments", tag = "orders",
     request_body = FulfillmentInput,
-    params(("id" = String, Path, description = "The order's id")),
+    params(("id" = inline(values::OrderId), Path)),
     responses((status = 200, description = "The order", body = AdminOrder)))]
 pub async fn fulfill_order(
     call: Call,
@@ -247,7 +254,7 @@ pub async fn fulfill_order(
 
 /// Lets a stuck order go on.
 #[utoipa::path(post, path = "/v1/admin/orders/{id}/retry", tag = "orders", request_body = ReasonInput,
-    params(("id" = String, Path, description = "The order's id")),
+    params(("id" = inline(values::OrderId), Path)),
     responses((status = 200, description = "The order", body = AdminOrder)))]
 pub async fn retry_order(
     call: Call,
@@ -260,7 +267,7 @@ pub async fn retry_order(
 
 /// Gives a stuck step up.
 #[utoipa::path(post, path = "/v1/admin/orders/{id}/skip", tag = "orders", request_body = SkipInput,
-    params(("id" = String, Path, description = "The order's id")),
+    params(("id" = inline(values::OrderId), Path)),
     responses((status = 200, description = "The order", body = AdminOrder)))]
 pub async fn skip_order_step(
     call: Call,

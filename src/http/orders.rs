@@ -8,6 +8,7 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use serde_json::Value;
+use strum::VariantArray;
 use utoipa::ToSchema;
 
 use super::call::{Call, id, versioned};
@@ -16,6 +17,7 @@ use super::order_shape::{AdminOrder, OrderShape, OrderSummary};
 use super::problem::Code;
 use super::query::{Query, cursor, cut};
 use super::shape::Page;
+use super::values;
 use crate::actors::host::{View, decode};
 use crate::domain::entity::Noun as _;
 use crate::domain::id::OrderId;
@@ -27,7 +29,7 @@ use crate::store::order::Filter;
 /// The most events that are folded to show an order as it was.
 const FOLD_MAX: usize = 20_000;
 const PAGE: u32 = 500;
-/// The longest search: an email address has at most 254 bytes.
+/// The longest search, in characters: an email address has at most 254.
 const WORDS_MAX: usize = 254;
 
 /// An event of an order.
@@ -50,7 +52,7 @@ pub struct EventShape {
 
 /// Reads an order as its buyer.
 #[utoipa::path(get, path = "/v1/store/orders/{id}", tag = "orders",
-    params(("id" = String, Path, description = "The order's id"),
+    params(("id" = inline(values::OrderId), Path),
         ("token" = Option<String>, Query, description = "The order's token, if it is not in Authorization")),
     responses((status = 200, description = "The order", body = OrderShape)))]
 pub async fn get_my_order(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
@@ -61,13 +63,15 @@ pub async fn get_my_order(call: Call, path: web::Path<String>) -> Result<HttpRes
 
 /// Lists orders, the newest placed first.
 #[utoipa::path(get, path = "/v1/admin/orders", tag = "orders",
-    params(("status" = Option<String>, Query, description = "One status, or several with commas between"),
-        ("payment_status" = Option<String>, Query), ("fulfillment_status" = Option<String>, Query),
+    params(("status" = inline(Option<values::Statuses>), Query),
+        ("payment_status" = inline(Option<values::PaymentStatus>), Query),
+        ("fulfillment_status" = inline(Option<values::FulfillmentStatus>), Query),
         ("email" = Option<String>, Query), ("number" = Option<i64>, Query),
-        ("q" = Option<String>, Query, description = "An id, a number, a reference, or an email address or its beginning"),
+        ("q" = Option<String>, Query, max_length = 254, description = "An id, a number, a reference, or an email address or its beginning"),
         ("reference" = Option<String>, Query), ("stuck" = Option<bool>, Query),
-        ("placed_from" = Option<String>, Query), ("placed_to" = Option<String>, Query),
-        ("limit" = Option<u32>, Query), ("after" = Option<String>, Query)),
+        ("placed_from" = inline(Option<values::Moment>), Query),
+        ("placed_to" = inline(Option<values::Moment>), Query),
+        ("limit" = inline(Option<values::Limit>), Query), ("after" = inline(Option<values::Cursor>), Query)),
     responses((status = 200, description = "A page of orders", body = Page<OrderSummary>)))]
 pub async fn list_orders(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
     let known = [
@@ -89,8 +93,8 @@ pub async fn list_orders(call: Call, request: HttpRequest) -> Result<HttpRespons
     let number = "must be an order number";
     let filter = Filter {
         status: statuses::<Status>(&query, "status")?,
-        payment_status: statuses::<PaymentStatus>(&query, "payment_status")?.pop(),
-        fulfillment_status: statuses::<FulfillmentStatus>(&query, "fulfillment_status")?.pop(),
+        payment_status: status::<PaymentStatus>(&query, "payment_status")?,
+        fulfillment_status: status::<FulfillmentStatus>(&query, "fulfillment_status")?,
         email: query.text("email").map(str::to_owned),
         number: query.read("number", number)?,
         reference: query.text("reference").map(str::to_owned),
@@ -109,8 +113,8 @@ pub async fn list_orders(call: Call, request: HttpRequest) -> Result<HttpRespons
 /// What a person typed to find orders.
 fn words(query: &Query) -> Result<Option<String>, Error> {
     let words = query.text("q").map(str::trim).filter(|words| !words.is_empty());
-    if words.is_some_and(|words| words.len() > WORDS_MAX) {
-        return Err(Error::field("q", format!("must have at most {WORDS_MAX} bytes")));
+    if words.is_some_and(|words| words.chars().count() > WORDS_MAX) {
+        return Err(Error::field("q", format!("must have at most {WORDS_MAX} characters")));
     }
     Ok(words.map(str::to_owned))
 }
@@ -159,9 +163,9 @@ pub async fn page(call: &Call, filter: Filter, limit: u32) -> Result<HttpRespons
 
 /// Reads an order, as it is or as it was.
 #[utoipa::path(get, path = "/v1/admin/orders/{id}", tag = "orders",
-    params(("id" = String, Path, description = "The order's id"),
+    params(("id" = inline(values::OrderId), Path),
         ("at_seq" = Option<i64>, Query, description = "As it was after so many events"),
-        ("at" = Option<String>, Query, description = "As it was at this time")),
+        ("at" = inline(Option<values::Moment>), Query)),
     responses((status = 200, description = "The order", body = AdminOrder)))]
 pub async fn get_order(
     call: Call,
@@ -182,8 +186,8 @@ pub async fn get_order(
 
 /// Lists the events of an order.
 #[utoipa::path(get, path = "/v1/admin/orders/{id}/events", tag = "orders",
-    params(("id" = String, Path, description = "The order's id"),
-        ("limit" = Option<u32>, Query), ("after" = Option<String>, Query)),
+    params(("id" = inline(values::OrderId), Path),
+        ("limit" = inline(Option<values::Limit>), Query), ("after" = inline(Option<values::Cursor>), Query)),
     responses((status = 200, description = "A page of events, the first first", body = Page<EventShape>)))]
 pub async fn list_order_events(
     call: Call,
@@ -256,19 +260,34 @@ async fn as_it_was(
 ///
 /// # Errors
 /// 422 with the field.
-pub fn statuses<S: FromStr + Into<&'static str>>(
+pub fn statuses<S: VariantArray + FromStr + Into<&'static str> + Copy>(
     query: &Query,
     name: &str,
 ) -> Result<Vec<String>, Error> {
     let Some(text) = query.text(name) else {
         return Ok(Vec::new());
     };
-    let read = |one: &str| {
-        let status = S::from_str(one.trim());
-        status.map(|status| Into::<&str>::into(status).to_owned())
-    };
-    let list: Result<Vec<String>, _> = text.split(',').map(read).collect();
-    list.map_err(|_| Error::field(name, "is not a status; docs/api.md lists them"))
+    text.split(',').map(|one| named::<S>(one.trim(), name, "must be of")).collect()
+}
+
+/// The one status that a filter names.
+fn status<S: VariantArray + FromStr + Into<&'static str> + Copy>(
+    query: &Query,
+    name: &str,
+) -> Result<Option<String>, Error> {
+    query.text(name).map(|text| named::<S>(text, name, "must be one of")).transpose()
+}
+
+fn named<S: VariantArray + FromStr + Into<&'static str> + Copy>(
+    text: &str,
+    name: &str,
+    rule: &str,
+) -> Result<String, Error> {
+    let status = S::from_str(text).map(Into::<&str>::into);
+    status.map(str::to_owned).map_err(|_| {
+        let known: Vec<&str> = S::VARIANTS.iter().map(|one| (*one).into()).collect();
+        Error::field(name, format!("{rule} {}", known.join(", ")))
+    })
 }
 
 /// A time in a query.

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::error::Error;
+use super::values;
 
 /// The media type of a problem.
 pub const MEDIA_TYPE: &str = "application/problem+json";
@@ -133,9 +134,10 @@ pub struct Problem {
     /// What the code means.
     pub title: &'static str,
     /// The HTTP status.
+    #[schema(minimum = 400, maximum = 599)]
     pub status: u16,
     /// What a program should look at.
-    #[schema(example = "invalid_request")]
+    #[schema(value_type = values::ErrorCode)]
     pub code: &'static str,
     /// What is wrong with this request.
     pub detail: String,
@@ -196,8 +198,9 @@ pub struct CodePage {
 /// # Errors
 /// [`Code::NotFound`] for a code that does not exist.
 #[utoipa::path(get, path = "/docs/errors/{code}", tag = "docs",
-    params(("code" = String, Path, description = "An error's `code`")),
-    responses((status = 200, description = "A page, or JSON if that is asked for", body = CodePage)))]
+    params(("code" = inline(values::ErrorCode), Path)),
+    responses((status = 200, description = "A page, or JSON if that is asked for", content(
+        (CodePage = "application/json"), (String = "text/html")))))]
 pub async fn explain_error(
     path: web::Path<String>,
     request: HttpRequest,

@@ -13,9 +13,10 @@ use super::error::{Error, version_mismatch};
 use super::query::{Query, cursor, cut};
 use super::shape::{Page, Price, PriceInput};
 use super::valid::{self, text};
+use super::values;
 use crate::actors::catalog::{self, Change, Expect};
 use crate::domain::cart::double_option;
-use crate::domain::id::Sku;
+use crate::domain::id::{InvalidSku, Sku};
 use crate::domain::money::{Currency, TaxRate, UnitPrice, parse_currency};
 use crate::domain::product::Product;
 use crate::store::product::{Filter, Row};
@@ -32,7 +33,7 @@ pub struct ProductInput {
     /// Its stock keeping unit; may be left out where the path has it.
     #[serde(default)]
     #[garde(inner(custom(valid::sku)))]
-    #[schema(example = "85123A")]
+    #[schema(value_type = Option<values::Sku>)]
     pub sku: Option<String>,
     /// What a buyer reads first.
     #[garde(custom(text(1, 200)))]
@@ -45,6 +46,7 @@ pub struct ProductInput {
     /// What it is listed under.
     #[serde(default)]
     #[garde(inner(custom(text(1, 100))))]
+    #[schema(min_length = 1, max_length = 100)]
     pub category: Option<String>,
     /// The price of one, one a currency.
     #[garde(custom(one_a_currency), dive)]
@@ -53,7 +55,7 @@ pub struct ProductInput {
     /// A fraction as a text; 0 if it is not said.
     #[serde(default)]
     #[garde(inner(custom(valid::tax_rate)))]
-    #[schema(example = "0.2")]
+    #[schema(value_type = Option<values::TaxRate>)]
     pub tax_rate: Option<String>,
     /// Whether it can be put into a cart; it can if it is not said.
     #[serde(default)]
@@ -67,23 +69,26 @@ pub struct ProductInput {
 pub struct ProductPatch {
     #[serde(default)]
     #[garde(inner(custom(text(1, 200))))]
+    #[schema(min_length = 1, max_length = 200)]
     name: Option<String>,
     /// `null` clears it.
     #[serde(default, deserialize_with = "double_option::deserialize")]
     #[garde(inner(inner(custom(text(0, 10_000)))))]
-    #[schema(value_type = Option<String>)]
+    #[schema(max_length = 10_000, value_type = Option<String>)]
     description: Option<Option<String>>,
     /// `null` clears it.
     #[serde(default, deserialize_with = "double_option::deserialize")]
     #[garde(inner(inner(custom(text(1, 100)))))]
-    #[schema(value_type = Option<String>)]
+    #[schema(min_length = 1, max_length = 100, value_type = Option<String>)]
     category: Option<Option<String>>,
     /// All prices; those that are not named are gone.
     #[serde(default)]
     #[garde(custom(maybe_one_a_currency), dive)]
+    #[schema(max_items = 50)]
     prices: Option<Vec<PriceInput>>,
     #[serde(default)]
     #[garde(inner(custom(valid::tax_rate)))]
+    #[schema(value_type = Option<values::TaxRate>)]
     tax_rate: Option<String>,
     #[serde(default)]
     #[garde(skip)]
@@ -177,8 +182,8 @@ fn rate(text: Option<&str>) -> TaxRate {
 /// Lists what is on sale.
 #[utoipa::path(get, path = "/v1/store/products", tag = "products",
     params(("category" = Option<String>, Query), ("q" = Option<String>, Query),
-        ("currency" = Option<String>, Query, description = "Only products with a price in it"),
-        ("limit" = Option<u32>, Query), ("after" = Option<String>, Query)),
+        ("currency" = inline(Option<values::Currency>), Query, description = "Only products with a price in it"),
+        ("limit" = inline(Option<values::Limit>), Query), ("after" = inline(Option<values::Cursor>), Query)),
     responses((status = 200, description = "A page of products, by SKU", body = Page<ProductShape>)))]
 pub async fn browse_products(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
     list(&call, &request, Some(true), &["category", "q", "currency", "limit", "after"]).await
@@ -186,7 +191,7 @@ pub async fn browse_products(call: Call, request: HttpRequest) -> Result<HttpRes
 
 /// Shows a product that is on sale.
 #[utoipa::path(get, path = "/v1/store/products/{sku}", tag = "products",
-    params(("sku" = String, Path, description = "The SKU")),
+    params(("sku" = inline(values::Sku), Path)),
     responses((status = 200, description = "The product", body = ProductShape)))]
 pub async fn show_product(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
     let row = find(&call, &path).await?;
@@ -199,8 +204,8 @@ pub async fn show_product(call: Call, path: web::Path<String>) -> Result<HttpRes
 /// Lists all products.
 #[utoipa::path(get, path = "/v1/admin/products", tag = "products",
     params(("category" = Option<String>, Query), ("q" = Option<String>, Query),
-        ("currency" = Option<String>, Query), ("active" = Option<bool>, Query),
-        ("limit" = Option<u32>, Query), ("after" = Option<String>, Query)),
+        ("currency" = inline(Option<values::Currency>), Query), ("active" = Option<bool>, Query),
+        ("limit" = inline(Option<values::Limit>), Query), ("after" = inline(Option<values::Cursor>), Query)),
     responses((status = 200, description = "A page of products, by SKU", body = Page<ProductShape>)))]
 pub async fn list_products(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
     list(&call, &request, None, &["category", "q", "currency", "active", "limit", "after"]).await
@@ -208,20 +213,25 @@ pub async fn list_products(call: Call, request: HttpRequest) -> Result<HttpRespo
 
 /// Shows a product.
 #[utoipa::path(get, path = "/v1/admin/products/{sku}", tag = "products",
-    params(("sku" = String, Path, description = "The SKU")),
+    params(("sku" = inline(values::Sku), Path)),
     responses((status = 200, description = "The product", body = ProductShape)))]
 pub async fn get_product(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
     let row = find(&call, &path).await?;
     Ok(versioned(StatusCode::OK, row.version, &ProductShape::from(&*row)))
 }
 
+/// What a SKU must be.
+fn no_sku(rule: InvalidSku) -> Error {
+    Error::field("sku", rule.to_string())
+}
+
 /// Makes a product.
-#[utoipa::path(post, path = "/v1/admin/products", tag = "products", request_body = ProductInput,
+#[utoipa::path(post, path = "/v1/admin/products", tag = "products", request_body = values::NewProduct,
     responses((status = 201, description = "The product", body = ProductShape)))]
 pub async fn create_product(call: Call, body: Json<ProductInput>) -> Result<HttpResponse, Error> {
     let cause = call.cause(body.digest);
     let sku = body.value.sku.as_deref().ok_or_else(|| Error::field("sku", "is required"))?;
-    let sku: Sku = sku.parse().map_err(|_| Error::field("sku", "is no SKU"))?;
+    let sku: Sku = sku.parse().map_err(no_sku)?;
     let product = body.value.product(sku);
     let (row, _) = call.node().catalog.put(product, Expect::Absent, cause).await?;
     let shape = ProductShape::from(&row);
@@ -230,7 +240,7 @@ pub async fn create_product(call: Call, body: Json<ProductInput>) -> Result<Http
 
 /// Makes a product, or replaces it.
 #[utoipa::path(put, path = "/v1/admin/products/{sku}", tag = "products", request_body = ProductInput,
-    params(("sku" = String, Path, description = "The SKU")),
+    params(("sku" = inline(values::Sku), Path)),
     responses((status = 200, description = "The product", body = ProductShape),
         (status = 201, description = "The product, which is new", body = ProductShape)))]
 pub async fn put_product(
@@ -238,7 +248,7 @@ pub async fn put_product(
     path: web::Path<String>,
     body: Json<ProductInput>,
 ) -> Result<HttpResponse, Error> {
-    let sku: Sku = path.parse().map_err(|_| Error::field("sku", "is no SKU"))?;
+    let sku: Sku = path.parse().map_err(no_sku)?;
     if body.value.sku.as_deref().is_some_and(|own| own != sku.as_str()) {
         return Err(Error::field("sku", "must be the one in the path, or be left out"));
     }
@@ -255,7 +265,7 @@ pub async fn put_product(
 
 /// Changes a product.
 #[utoipa::path(patch, path = "/v1/admin/products/{sku}", tag = "products", request_body = ProductPatch,
-    params(("sku" = String, Path, description = "The SKU")),
+    params(("sku" = inline(values::Sku), Path)),
     responses((status = 200, description = "The product", body = ProductShape)))]
 pub async fn update_product(
     call: Call,

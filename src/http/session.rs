@@ -19,6 +19,7 @@ use super::error::Error;
 use super::problem::Code;
 use super::server::Shared;
 use super::valid::text;
+use super::values;
 use crate::domain::time::Timestamp;
 use crate::store::session::{LASTS, Row};
 use crate::store::{self, Store, key};
@@ -189,8 +190,8 @@ pub fn must_be_same_origin(headers: &HeaderMap) -> Result<(), Error> {
     Err(Error::new(Code::ForbiddenOrigin, detail))
 }
 
-/// What signs in: one of the two.
-#[derive(Clone, Deserialize, garde::Validate, ToSchema)]
+/// What signs in: one of the two; the document has it as [`values::SignIn`].
+#[derive(Clone, Deserialize, garde::Validate)]
 #[serde(deny_unknown_fields)]
 pub struct SignIn {
     /// The token of a one-time link.
@@ -200,7 +201,6 @@ pub struct SignIn {
     /// An API key.
     #[serde(default)]
     #[garde(inner(custom(text(1, 200))))]
-    #[schema(example = "sk_…")]
     key: Option<String>,
 }
 
@@ -228,7 +228,7 @@ impl Session {
 }
 
 /// Signs in with a one-time link or an API key.
-#[utoipa::path(post, path = "/v1/session", tag = "session", request_body = SignIn,
+#[utoipa::path(post, path = "/v1/session", tag = "session", request_body = values::SignIn,
     responses((status = 201, description = "Who is signed in; the cookie is set", body = Session)))]
 pub async fn create_session(
     call: Call,

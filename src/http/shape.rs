@@ -6,6 +6,7 @@ use serde_json::Number;
 use utoipa::ToSchema;
 
 use super::valid::{self, text};
+use super::values;
 use crate::domain::address;
 use crate::domain::money::{self, Currency, UnitPrice};
 use crate::domain::pricing;
@@ -17,7 +18,7 @@ pub struct Money {
     #[schema(example = 1250)]
     pub amount: i64,
     /// ISO 4217.
-    #[schema(example = "GBP")]
+    #[schema(value_type = values::Currency)]
     pub currency: &'static str,
 }
 
@@ -42,7 +43,7 @@ pub struct Price {
     #[schema(value_type = f64, example = 255)]
     pub amount: Number,
     /// ISO 4217.
-    #[schema(example = "GBP")]
+    #[schema(value_type = values::Currency)]
     pub currency: &'static str,
 }
 
@@ -65,7 +66,7 @@ pub struct MoneyInput {
     pub amount: i64,
     /// ISO 4217.
     #[garde(custom(valid::currency))]
-    #[schema(example = "GBP")]
+    #[schema(value_type = values::Currency)]
     pub currency: String,
 }
 
@@ -83,11 +84,11 @@ impl MoneyInput {
 pub struct PriceInput {
     /// Minor units, with at most 4 decimals.
     #[garde(custom(valid::unit_price))]
-    #[schema(value_type = f64, minimum = 0, example = 255)]
+    #[schema(value_type = f64, minimum = 0, maximum = 900_719_925_474_i64, multiple_of = 0.0001, example = 255)]
     pub amount: Number,
     /// ISO 4217.
     #[garde(custom(valid::currency))]
-    #[schema(example = "GBP")]
+    #[schema(value_type = values::Currency)]
     pub currency: String,
 }
 
@@ -110,6 +111,7 @@ pub struct Address {
     /// A company.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(inner(custom(text(1, 200))))]
+    #[schema(min_length = 1, max_length = 200)]
     pub company: Option<String>,
     /// Street and number.
     #[garde(custom(text(1, 200)))]
@@ -118,6 +120,7 @@ pub struct Address {
     /// Whatever else the street needs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(inner(custom(text(1, 200))))]
+    #[schema(min_length = 1, max_length = 200)]
     pub line2: Option<String>,
     /// The town.
     #[garde(custom(text(1, 100)))]
@@ -126,6 +129,7 @@ pub struct Address {
     /// A state, county or province.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(inner(custom(text(1, 100))))]
+    #[schema(min_length = 1, max_length = 100)]
     pub region: Option<String>,
     /// The postal code.
     #[garde(custom(text(1, 20)))]
@@ -133,11 +137,12 @@ pub struct Address {
     pub postal_code: String,
     /// ISO 3166-1 alpha-2.
     #[garde(custom(valid::country))]
-    #[schema(example = "GB")]
+    #[schema(value_type = values::Country)]
     pub country: String,
     /// A telephone number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(inner(custom(text(1, 50))))]
+    #[schema(min_length = 1, max_length = 50)]
     pub phone: Option<String>,
 }
 

@@ -8,10 +8,12 @@ use utoipa::ToSchema;
 use super::body::Json;
 use super::call::{Call, id, versioned};
 use super::error::{Error, version_mismatch};
+use super::problem::Code;
 use super::products::find;
 use super::query::{Query, cursor, cut};
 use super::shape::Page;
 use super::valid::{self, text, units};
+use super::values;
 use crate::actors::host::View;
 use crate::domain::entity::Cause;
 use crate::domain::id::Sku;
@@ -30,6 +32,7 @@ pub struct StockInput {
     /// What it must be now.
     #[serde(default)]
     #[garde(inner(range(min = 0, max = QUANTITY_MAX)))]
+    #[schema(minimum = 0, maximum = 1_000_000_000)]
     change_from: Option<i64>,
 }
 
@@ -38,7 +41,7 @@ pub struct StockInput {
 #[serde(deny_unknown_fields)]
 pub struct ReceiptInput {
     #[garde(custom(units(QUANTITY_MAX)))]
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 1_000_000_000)]
     quantity: i64,
     /// Whether they were announced as incoming.
     #[serde(default)]
@@ -52,8 +55,10 @@ pub struct ReceiptInput {
 pub struct AdjustmentInput {
     /// Negative for losses.
     #[garde(custom(some_units))]
+    #[schema(value_type = values::UnitsChange)]
     quantity: i64,
     #[garde(custom(text(1, 500)))]
+    #[schema(min_length = 1, max_length = 500)]
     reason: String,
 }
 
@@ -63,6 +68,7 @@ pub struct AdjustmentInput {
 pub struct IncomingInput {
     /// Negative if they no longer are.
     #[garde(custom(some_units))]
+    #[schema(value_type = values::UnitsChange)]
     quantity: i64,
 }
 
@@ -71,11 +77,13 @@ pub struct IncomingInput {
 #[serde(deny_unknown_fields)]
 pub struct TransferInput {
     #[garde(custom(valid::location))]
+    #[schema(value_type = values::Location)]
     from: String,
     #[garde(custom(valid::location))]
+    #[schema(value_type = values::Location)]
     to: String,
     #[garde(custom(units(QUANTITY_MAX)))]
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 1_000_000_000)]
     quantity: i64,
 }
 
@@ -152,11 +160,11 @@ const CLAIMS_MAX: usize = 1_000;
 
 /// Lists stock levels.
 #[utoipa::path(get, path = "/v1/admin/stock", tag = "stock",
-    params(("sku" = Option<String>, Query), ("location" = Option<String>, Query),
+    params(("sku" = inline(Option<values::Sku>), Query), ("location" = Option<String>, Query),
         ("q" = Option<String>, Query, description = "The beginning of the SKU"),
         ("held" = Option<bool>, Query, description = "Only where units are reserved"),
         ("sellable_max" = Option<i64>, Query, description = "Only with at most so many units sellable"),
-        ("limit" = Option<u32>, Query), ("after" = Option<String>, Query)),
+        ("limit" = inline(Option<values::Limit>), Query), ("after" = inline(Option<values::Cursor>), Query)),
     responses((status = 200, description = "A page of levels, by SKU and location", body = Page<StockLevel>)))]
 pub async fn list_stock(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
     let known = ["sku", "q", "held", "location", "sellable_max", "limit", "after"];
@@ -165,12 +173,13 @@ pub async fn list_stock(call: Call, request: HttpRequest) -> Result<HttpResponse
     let after = match query.after::<String>("stock")? {
         Some(text) => {
             let (sku, location) = text.split_once('/').unwrap_or((&text, ""));
-            Some((id::<Sku>(sku, "SKU")?, location.to_owned()))
+            let wrong = |_| Error::new(Code::InvalidCursor, "`after` is no cursor of this list");
+            Some((sku.parse::<Sku>().map_err(wrong)?, location.to_owned()))
         }
         None => None,
     };
     let filter = Filter {
-        sku: query.read("sku", "is no SKU")?,
+        sku: query.read("sku", "must be a SKU")?,
         prefix: query.text("q").map(|text| text.trim().to_owned()),
         held: query.flag("held")?,
         location: query.text("location").map(str::to_owned),
@@ -187,7 +196,7 @@ pub async fn list_stock(call: Call, request: HttpRequest) -> Result<HttpResponse
 
 /// Reads the stock of a SKU, with its holds and allocations.
 #[utoipa::path(get, path = "/v1/admin/stock/{sku}", tag = "stock",
-    params(("sku" = String, Path, description = "The SKU")),
+    params(("sku" = inline(values::Sku), Path)),
     responses((status = 200, description = "The item", body = StockItem)))]
 pub async fn get_stock(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
     let sku = find(&call, &path).await?.product.sku.clone();
@@ -199,7 +208,7 @@ pub async fn get_stock(call: Call, path: web::Path<String>) -> Result<HttpRespon
 
 /// Sets the units on hand.
 #[utoipa::path(put, path = "/v1/admin/stock/{sku}/{location}", tag = "stock", request_body = StockInput,
-    params(("sku" = String, Path), ("location" = String, Path)),
+    params(("sku" = inline(values::Sku), Path), ("location" = inline(values::Location), Path)),
     responses((status = 200, description = "The item", body = StockItem)))]
 pub async fn set_stock(
     call: Call,
@@ -213,7 +222,7 @@ pub async fn set_stock(
 
 /// Takes goods in.
 #[utoipa::path(post, path = "/v1/admin/stock/{sku}/{location}/receipts", tag = "stock",
-    request_body = ReceiptInput, params(("sku" = String, Path), ("location" = String, Path)),
+    request_body = ReceiptInput, params(("sku" = inline(values::Sku), Path), ("location" = inline(values::Location), Path)),
     responses((status = 200, description = "The item", body = StockItem)))]
 pub async fn receive_stock(
     call: Call,
@@ -227,7 +236,7 @@ pub async fn receive_stock(
 
 /// Puts a count right.
 #[utoipa::path(post, path = "/v1/admin/stock/{sku}/{location}/adjustments", tag = "stock",
-    request_body = AdjustmentInput, params(("sku" = String, Path), ("location" = String, Path)),
+    request_body = AdjustmentInput, params(("sku" = inline(values::Sku), Path), ("location" = inline(values::Location), Path)),
     responses((status = 200, description = "The item", body = StockItem)))]
 pub async fn adjust_stock(
     call: Call,
@@ -242,7 +251,7 @@ pub async fn adjust_stock(
 
 /// Announces goods.
 #[utoipa::path(post, path = "/v1/admin/stock/{sku}/{location}/incoming", tag = "stock",
-    request_body = IncomingInput, params(("sku" = String, Path), ("location" = String, Path)),
+    request_body = IncomingInput, params(("sku" = inline(values::Sku), Path), ("location" = inline(values::Location), Path)),
     responses((status = 200, description = "The item", body = StockItem)))]
 pub async fn expect_stock(
     call: Call,
@@ -255,7 +264,7 @@ pub async fn expect_stock(
 
 /// Moves goods between locations.
 #[utoipa::path(post, path = "/v1/admin/stock/{sku}/transfers", tag = "stock",
-    request_body = TransferInput, params(("sku" = String, Path)),
+    request_body = TransferInput, params(("sku" = inline(values::Sku), Path)),
     responses((status = 200, description = "The item", body = StockItem)))]
 pub async fn transfer_stock(
     call: Call,

@@ -81,9 +81,25 @@ pub fn location(value: &str, (): &()) -> garde::Result {
 /// # Errors
 /// What it must be.
 pub fn tax_rate(value: &str, (): &()) -> garde::Result {
-    let wrong =
-        || garde::Error::new("must be a fraction from 0 to 1 as a text, for example \"0.2\"");
-    TaxRate::parse(value).map(|_| ()).ok_or_else(wrong)
+    let rule =
+        "must be a fraction from 0 to 1 as a text, with at most 6 decimals, for example \"0.2\"";
+    let (whole, decimals) = value.split_once('.').unwrap_or((value, "0"));
+    let plain = ["0", "1"].contains(&whole) && (1..=6).contains(&decimals.len());
+    let rate = TaxRate::parse(value).filter(|_| plain);
+    rate.map(|_| ()).ok_or_else(|| garde::Error::new(rule))
+}
+
+/// Checks the id of a line.
+///
+/// # Errors
+/// What it must be.
+pub fn line_id(value: &str, (): &()) -> garde::Result {
+    let digits = value.bytes().all(|byte| byte.is_ascii_digit()) && !value.starts_with('0');
+    if digits && (1..=9).contains(&value.len()) {
+        Ok(())
+    } else {
+        Err(garde::Error::new("must be the id of a line, for example \"1\""))
+    }
 }
 
 /// Checks an email address, 254 bytes at most.

@@ -29,4 +29,5 @@ mod shopkeepers;
 mod simulate;
 mod site;
 mod store;
+mod supply;
 mod verify;

@@ -184,7 +184,7 @@ pub enum Rejection {
         missing: i64,
     },
     /// The level would fall below what is promised.
-    #[error("{committed} of {on_hand} units are reserved or allocated")]
+    #[error("there are {on_hand} units, of which {committed} are reserved or allocated")]
     Committed {
         /// Units that are promised.
         committed: i64,
@@ -198,6 +198,6 @@ pub enum Rejection {
         on_hand: i64,
     },
     /// A quantity out of bounds.
-    #[error("a quantity must be from 1 to 1000000000")]
+    #[error("leads to a number of units that is not from 0 to 1000000000")]
     TooMany,
 }

@@ -131,7 +131,7 @@ fn a_hold_lapses_at_its_moment() {
         (0, set("main", 1), "adjusted"),
         (0, reserve(1, 1, 1, 900), "reserved"),
         (899, reserve(2, 1, 1, 2_000), "1 were asked for and 0 are available"),
-        (899, set("main", 0), "1 of 1 units are reserved or allocated"),
+        (899, set("main", 0), "there are 1 units, of which 1 are reserved or allocated"),
         (900, commit(1), "the hold has lapsed"),
         (900, reserve(2, 1, 1, 2_000), "lapsed reserved"),
         (901, reserve(1, 2, 1, 2_000), "1 were asked for and 0 are available"),
@@ -270,13 +270,17 @@ fn goods_come_in_and_move() {
         &[
             (0, expect("main", 10), "expected"),
             (0, receive("main", 4), "received"),
-            (0, expect("main", -7), "a quantity must be from 1 to 1000000000"),
+            (0, expect("main", -7), "leads to a number of units that is not from 0 to 1000000000"),
             (0, expect("main", -6), "expected"),
             (0, transfer("main", "shop", 3), "transferred"),
             (0, transfer("main", "main", 1), ""),
-            (0, transfer("main", "shop", 2), "0 of 1 units are reserved or allocated"),
+            (
+                0,
+                transfer("main", "shop", 2),
+                "there are 1 units, of which 0 are reserved or allocated",
+            ),
             (0, adjust("shop", -3), "adjusted"),
-            (0, adjust("shop", -1), "0 of 0 units are reserved or allocated"),
+            (0, adjust("shop", -1), "there are 0 units, of which 0 are reserved or allocated"),
             (
                 0,
                 Command::Set { location: place("main"), on_hand: 9, change_from: Some(2) },
@@ -289,7 +293,7 @@ fn goods_come_in_and_move() {
 
 #[test]
 fn numbers_at_the_edge_are_refused() {
-    let no = "a quantity must be from 1 to 1000000000";
+    let no = "leads to a number of units that is not from 0 to 1000000000";
     let mut steps = vec![(0, set("main", QUANTITY_MAX), "adjusted")];
     steps.push((0, set("shop", QUANTITY_MAX), "adjusted"));
     for bad in [i64::MIN, i64::MAX, QUANTITY_MAX + 1] {

@@ -25,6 +25,7 @@ use crate::http::order_shape::OrderShape;
 use crate::http::orders;
 use crate::http::problem::Code;
 use crate::http::server::Shared;
+use crate::http::values;
 
 /// How long a stream is silent at most.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -35,10 +36,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Streams an order to its buyer, as server-sent events.
 #[utoipa::path(get, path = "/v1/store/orders/{id}/live", tag = "live",
-    params(("id" = String, Path, description = "The order's id"),
+    params(("id" = inline(values::OrderId), Path),
         ("token" = Option<String>, Query, description = "The order's token, if it is not in Authorization"),
         ("Last-Event-ID" = Option<i64>, Header, description = "The version that was seen last")),
-    responses((status = 200, description = "Events `order`, each with the order as its data and its version as its id", content_type = "text/event-stream", body = String),
+    responses((status = 200, description = "Events `order`, each with the order as its data and its version as its id", content_type = "text/event-stream", body = inline(values::OrderEvent)),
         (status = 204, description = "The version that was seen is the last one"),
         (status = 429, description = "The order has 8 streams, or the server as many as it may have")))]
 pub async fn watch_my_order(
