@@ -60,13 +60,13 @@ values! {
     /// ISO 3166-1 alpha-2.
     Country |about| one_of(about, 2, |code| valid::country(code, &()).is_ok()).examples(["GB"]);
     /// An email address.
-    Email |about| email(about);
+    Email email;
     /// `next_cursor` of the page before, unchanged.
     Cursor |about| text(about, r"^[A-Za-z0-9_-]*$", 512);
     /// The number of rows.
     Limit |about| number(about, 1, i64::from(super::query::LIMIT_MAX));
     /// Units that come or, if negative, go.
-    UnitsChange |about| units_change(about);
+    UnitsChange units_change;
     /// A point in time, RFC 3339.
     Moment |about| ObjectBuilder::new().schema_type(Type::String).description(Some(about))
         .format(Some(date_time()));
@@ -79,7 +79,7 @@ values! {
     ErrorCode |about| string().description(Some(about))
         .enum_values(Some(Code::VARIANTS.iter().map(|code| code.as_str())));
     /// One status, or several with commas between.
-    Statuses |about| statuses(about);
+    Statuses statuses;
     /// How the money of an order stands.
     PaymentStatus |about| string().description(Some(about)).enum_values(Some(names::<order::PaymentStatus>()));
     /// How the goods of an order stand.
@@ -87,11 +87,11 @@ values! {
     /// How an order stands.
     Status |about| string().description(Some(about)).enum_values(Some(names::<order::Status>()));
     /// One line to add, or many.
-    NewLines |about| new_lines(about);
+    NewLines new_lines;
     /// A product that names its SKU.
-    NewProduct |about| new_product(about);
+    NewProduct new_product;
     /// What signs in: the token of a one-time link, or an API key.
-    SignIn |about| sign_in(about);
+    SignIn sign_in;
 }
 
 /// The format of a point in time.
