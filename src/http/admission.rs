@@ -31,8 +31,6 @@ const TURNS: u32 = 4;
 const LOOKS: u32 = 2;
 /// Requests under way that are always let in.
 const LIMIT_MIN: usize = 32;
-/// No limit: more than there can be connections.
-const LIMIT_MAX: usize = 1 << 20;
 /// Appends that wait for the journal, in commits, that count as the target.
 const COMMITS: usize = 4;
 
@@ -43,11 +41,13 @@ pub struct Options {
     /// How long work may wait before anybody begins with it, in milliseconds; beyond that requests
     /// are refused.
     pub target_ms: u64,
+    /// The most requests under way, however short the delay is.
+    pub under_way_max: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { target_ms: 50 }
+        Self { target_ms: 50, under_way_max: 100_000 }
     }
 }
 
@@ -110,11 +110,13 @@ pub struct Admission {
     came: AtomicUsize,
 }
 
-impl Default for Admission {
-    fn default() -> Self {
+impl Admission {
+    /// Lets all in, up to the most that there may be.
+    #[must_use]
+    pub fn new(options: &Options) -> Self {
         Self {
             under_way: AtomicUsize::new(0),
-            limit: AtomicUsize::new(LIMIT_MAX),
+            limit: AtomicUsize::new(options.under_way_max),
             turn: AtomicU64::new(0),
             delay: AtomicU64::new(0),
             came: AtomicUsize::new(0),
@@ -146,10 +148,10 @@ impl Admission {
         self.under_way.load(Ordering::Relaxed)
     }
 
-    /// Requests that may be under way before carts are refused; none if there is no limit.
+    /// Requests that may be under way before carts are refused.
     #[must_use]
-    pub fn limit(&self) -> Option<usize> {
-        Some(self.limit.load(Ordering::Relaxed)).filter(|limit| *limit < LIMIT_MAX)
+    pub fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
     }
 
     /// How long work waited before anybody began with it, when it was looked last.
@@ -162,20 +164,22 @@ impl Admission {
 /// The next limit. The delay grows with what is under way, so what is under way is made smaller
 /// by as much as the delay is too long, and at most by half, since work that was let in before is
 /// still to come; or larger, a fifth at a time.
-fn next_limit(limit: usize, under_way: usize, delay: Duration, target: Duration) -> usize {
+fn next_limit(limit: usize, under_way: usize, delay: Duration, options: &Options) -> usize {
+    let target = Duration::from_millis(options.target_ms);
     if delay <= target {
-        return (limit + limit / 5 + 1).min(LIMIT_MAX);
+        return (limit + limit / 5 + 1).min(options.under_way_max);
     }
     let (delay, target) = (delay.as_micros().max(1), target.as_micros());
     let now = limit.min(under_way);
     let share = usize::try_from(now as u128 * target / delay).unwrap_or(now);
-    share.max(now / 2).max(LIMIT_MIN)
+    share.max(now / 2).max(LIMIT_MIN.min(options.under_way_max))
 }
 
 /// Looks at the delay for as long as the server runs, and sets the limit.
 pub async fn watch(shared: &web::Data<Shared>) {
     let admission = &shared.admission;
-    let target = Duration::from_millis(shared.options.overload.target_ms);
+    let options = &shared.options.overload;
+    let target = Duration::from_millis(options.target_ms);
     let mut too_long = 0;
     loop {
         sleep(EVERY).await;
@@ -186,15 +190,15 @@ pub async fn watch(shared: &web::Data<Shared>) {
         too_long = if delay > target { too_long + 1 } else { 0 };
         if too_long == 0 || too_long >= LOOKS {
             let before = admission.limit.load(Ordering::Relaxed);
-            let limit = next_limit(before, admission.under_way(), delay, target);
+            let limit = next_limit(before, admission.under_way(), delay, options);
             admission.limit.store(limit, Ordering::Relaxed);
-            if before == LIMIT_MAX && limit < LIMIT_MAX {
+            if before == options.under_way_max && limit < before {
                 tracing::warn!(
                     ?delay,
                     limit,
                     "more is asked than can be done: requests are refused"
                 );
-            } else if before < LIMIT_MAX && limit == LIMIT_MAX {
+            } else if before < limit && limit == options.under_way_max {
                 tracing::info!("all requests are let in again");
             }
         }
@@ -243,11 +247,9 @@ mod tests {
 
     use super::*;
 
-    const TARGET: Duration = Duration::from_millis(50);
-
     #[test]
     fn what_matters_least_is_refused_first() {
-        let admission = Admission::default();
+        let admission = Admission::new(&Options::default());
         admission.limit.store(LIMIT_MIN, Ordering::Relaxed);
         let mut all = Vec::new();
         let mut refused = Vec::new();
@@ -271,18 +273,20 @@ mod tests {
     fn the_limit_follows_the_delay() {
         // A house where each request under way adds a millisecond of delay.
         let delay = |under_way: usize| Duration::from_millis(under_way as u64);
-        let (mut limit, mut under_way) = (LIMIT_MAX, 5_000);
+        let options = Options::default();
+        let most = options.under_way_max;
+        let (mut limit, mut under_way) = (most, 5_000);
         for _ in 0..10 {
-            limit = next_limit(limit, under_way, delay(under_way), TARGET);
+            limit = next_limit(limit, under_way, delay(under_way), &options);
             under_way = limit;
         }
         assert!((40..=60).contains(&under_way), "{under_way}");
         let mut looks = 0;
-        while limit < LIMIT_MAX {
-            limit = next_limit(limit, 0, Duration::ZERO, TARGET);
+        while limit < most {
+            limit = next_limit(limit, 0, Duration::ZERO, &options);
             looks += 1;
         }
         assert!(looks < 100, "all are let in again after {looks} looks");
-        assert_eq!(next_limit(LIMIT_MAX, 0, delay(9_999), TARGET), LIMIT_MIN, "some always are");
+        assert_eq!(next_limit(most, 0, delay(9_999), &options), LIMIT_MIN, "some always are");
     }
 }

@@ -170,7 +170,7 @@ impl Metrics {
         to.register("http_requests_under_way", "Requests under way", self.under_way.clone());
         let help = "Requests refused because there was too much to do, by class";
         to.register("http_refused", help, self.refusals.clone());
-        let help = "Requests under way from which on carts are refused; 0 if there is no limit";
+        let help = "Requests under way from which on carts are refused";
         to.register("http_limit", help, self.limit.clone());
         let help = "Seconds that work waits before anybody begins with it";
         to.register("http_delay_seconds", help, self.delay.clone());
@@ -211,7 +211,7 @@ impl Metrics {
 
     fn look_at_house(&self, admission: &Admission) {
         let signed = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        self.limit.set(admission.limit().map_or(0, signed));
+        self.limit.set(signed(admission.limit()));
         self.delay.set(admission.delay().as_secs_f64());
         self.resident.set(i64::try_from(rss_bytes()).unwrap_or(i64::MAX));
     }
