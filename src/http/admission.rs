@@ -4,9 +4,8 @@
 //! One number says how well the house keeps up: its delay, which is how long a piece of work
 //! waits before anybody begins with it. Ten times a second it is measured where work queues: at
 //! an HTTP worker's turn, at a reading connection, in the mailboxes of carts and orders, in the
-//! lane. While it is short, all are let in. Once it stood above the target for two looks, so few
-//! requests may be under way at once that it comes down to the target, and each class has its
-//! share of them. What deliberately is not here: how many may wait for one entity, which is the
+//! lane. So many requests may be under way that it stays below the target, and each class has its
+//! share of them; while it does, more and more may, because many only wait for a provider. What deliberately is not here: how many may wait for one entity, which is the
 //! host's, and which class a route has, which the table in `routes` says.
 //!
 //! Stock is not asked: one SKU that everybody wants is no reason to refuse the others.
@@ -30,7 +29,11 @@ const TURNS: u32 = 4;
 /// So many looks in a row must find the delay too long: a burst is no overload.
 const LOOKS: u32 = 2;
 /// Requests under way that are always let in.
-const LIMIT_MIN: usize = 32;
+const LIMIT_MIN: usize = 64;
+/// Requests that may come at once, out of nothing: what is more than that has to grow.
+const LIMIT_REST: usize = 1_000;
+/// Requests of operators and providers that are let in whatever buyers do.
+const OPERATE_MIN: usize = 256;
 /// Appends that wait for the journal, in commits, that count as the target.
 const COMMITS: usize = 4;
 
@@ -85,14 +88,16 @@ impl Class {
         self.into()
     }
 
-    /// The requests of all classes under way at which this one is refused, given the limit. Carts
-    /// are the valve: whoever has one is to get through with it.
+    /// The requests under way at which this one is refused, given the limit: of all buyers for a
+    /// buyer, of operators for an operator. Carts are the valve: whoever has one is to get through
+    /// with it.
     const fn most(self, limit: usize) -> usize {
         match self {
             Self::Browse => limit / 2,
             Self::Cart => limit,
             Self::Checkout => limit * 4,
-            Self::Operate => limit * 8,
+            Self::Operate if limit < OPERATE_MIN => OPERATE_MIN,
+            Self::Operate => limit,
             Self::Health => usize::MAX,
         }
     }
@@ -100,7 +105,8 @@ impl Class {
 
 /// Who is let in.
 pub struct Admission {
-    under_way: AtomicUsize,
+    buyers: AtomicUsize,
+    operators: AtomicUsize,
     limit: AtomicUsize,
     /// The longest turn of a worker since the last look, in microseconds.
     turn: AtomicU64,
@@ -115,8 +121,9 @@ impl Admission {
     #[must_use]
     pub fn new(options: &Options) -> Self {
         Self {
-            under_way: AtomicUsize::new(0),
-            limit: AtomicUsize::new(options.under_way_max),
+            buyers: AtomicUsize::new(0),
+            operators: AtomicUsize::new(0),
+            limit: AtomicUsize::new(options.under_way_max.min(LIMIT_REST)),
             turn: AtomicU64::new(0),
             delay: AtomicU64::new(0),
             came: AtomicUsize::new(0),
@@ -137,15 +144,19 @@ impl Admission {
     /// Lets a request in, or not.
     pub fn admit(&self, class: Class) -> Option<Admitted<'_>> {
         self.came.store(1, Ordering::Relaxed);
-        let before = self.under_way.fetch_add(1, Ordering::Relaxed);
-        let admitted = Admitted(&self.under_way);
+        let under_way = match class {
+            Class::Browse | Class::Cart | Class::Checkout => &self.buyers,
+            Class::Operate | Class::Health => &self.operators,
+        };
+        let before = under_way.fetch_add(1, Ordering::Relaxed);
+        let admitted = Admitted(under_way);
         (before < class.most(self.limit.load(Ordering::Relaxed))).then_some(admitted)
     }
 
-    /// Requests under way.
+    /// Requests of buyers under way.
     #[must_use]
     pub fn under_way(&self) -> usize {
-        self.under_way.load(Ordering::Relaxed)
+        self.buyers.load(Ordering::Relaxed)
     }
 
     /// Requests that may be under way before carts are refused.
@@ -163,11 +174,14 @@ impl Admission {
 
 /// The next limit. The delay grows with what is under way, so what is under way is made smaller
 /// by as much as the delay is too long, and at most by half, since work that was let in before is
-/// still to come; or larger, a fifth at a time.
+/// still to come. While the delay is short it grows a fifth at a time if it is made use of, and
+/// else falls back to what may come at once.
 fn next_limit(limit: usize, under_way: usize, delay: Duration, options: &Options) -> usize {
     let target = Duration::from_millis(options.target_ms);
     if delay <= target {
-        return (limit + limit / 5 + 1).min(options.under_way_max);
+        let more = if under_way * 2 >= limit { limit + limit / 5 + 1 } else { limit - limit / 10 };
+        let rest = LIMIT_REST.min(limit + limit / 5 + 1);
+        return more.max(rest).min(options.under_way_max);
     }
     let (delay, target) = (delay.as_micros().max(1), target.as_micros());
     let now = limit.min(under_way);
@@ -192,15 +206,6 @@ pub async fn watch(shared: &web::Data<Shared>) {
             let before = admission.limit.load(Ordering::Relaxed);
             let limit = next_limit(before, admission.under_way(), delay, options);
             admission.limit.store(limit, Ordering::Relaxed);
-            if before == options.under_way_max && limit < before {
-                tracing::warn!(
-                    ?delay,
-                    limit,
-                    "more is asked than can be done: requests are refused"
-                );
-            } else if before < limit && limit == options.under_way_max {
-                tracing::info!("all requests are let in again");
-            }
         }
     }
 }
@@ -236,57 +241,66 @@ async fn reading(store: &Store, target: Duration) -> Duration {
 
 /// Appends that wait for the journal, as a share of those that may.
 fn lanes(node: &Node, target: Duration) -> Duration {
-    let share =
-        node.lanes.iter().map(|lane| lane.depth() / (lane.batch_appends() * COMMITS).max(1));
-    target * u32::try_from(share.max().unwrap_or(0)).unwrap_or(u32::MAX).min(1_000)
+    let whole = node.lanes.iter().map(|lane| {
+        let depth = u32::try_from(lane.depth()).unwrap_or(u32::MAX);
+        let most = u32::try_from(lane.batch_appends() * COMMITS).unwrap_or(u32::MAX);
+        f64::from(depth) / f64::from(most.max(1))
+    });
+    target.mul_f64(whole.fold(0.0, f64::max).min(1_000.0))
 }
 
 #[cfg(test)]
 mod tests {
-    use strum::VariantArray as _;
-
     use super::*;
 
     #[test]
     fn what_matters_least_is_refused_first() {
         let admission = Admission::new(&Options::default());
         admission.limit.store(LIMIT_MIN, Ordering::Relaxed);
-        let mut all = Vec::new();
-        let mut refused = Vec::new();
-        // As many of the class that matters most as are let in: the others fall away one by one.
-        while let Some(admitted) = admission.admit(Class::Operate) {
+        let (mut all, mut refused) = (Vec::new(), Vec::new());
+        // As many checkouts as are let in: the others fall away one by one.
+        while let Some(admitted) = admission.admit(Class::Checkout) {
             all.push(admitted);
-            for class in Class::VARIANTS {
-                if !refused.contains(class) && admission.admit(*class).is_none() {
-                    refused.push(*class);
+            for class in [Class::Checkout, Class::Cart, Class::Browse] {
+                if !refused.contains(&class) && admission.admit(class).is_none() {
+                    refused.push(class);
                 }
             }
         }
-        assert_eq!(refused, [Class::Browse, Class::Cart, Class::Checkout, Class::Operate]);
+        assert_eq!(refused, [Class::Browse, Class::Cart, Class::Checkout]);
+        for class in [Class::Operate, Class::Health] {
+            assert!(admission.admit(class).is_some(), "{class:?}: whatever buyers do");
+        }
+        let operators: Vec<_> =
+            std::iter::from_fn(|| admission.admit(Class::Operate)).take(10_000).collect();
+        assert_eq!(operators.len(), OPERATE_MIN);
         assert!(admission.admit(Class::Health).is_some());
-        drop(all);
+        drop((all, operators));
         assert_eq!(admission.under_way(), 0, "those refused are not counted");
-        assert!(Class::VARIANTS.iter().all(|class| admission.admit(*class).is_some()));
+        assert!(admission.admit(Class::Browse).is_some());
     }
 
     #[test]
     fn the_limit_follows_the_delay() {
-        // A house where each request under way adds a millisecond of delay.
-        let delay = |under_way: usize| Duration::from_millis(under_way as u64);
+        // A house where ten requests under way add a millisecond of delay.
+        let delay = |under_way: usize| Duration::from_micros(under_way as u64 * 100);
         let options = Options::default();
-        let most = options.under_way_max;
-        let (mut limit, mut under_way) = (most, 5_000);
-        for _ in 0..10 {
+        let (mut limit, mut under_way) = (options.under_way_max, 5_000);
+        for _ in 0..20 {
             limit = next_limit(limit, under_way, delay(under_way), &options);
             under_way = limit;
         }
-        assert!((40..=60).contains(&under_way), "{under_way}");
-        let mut looks = 0;
-        while limit < most {
-            limit = next_limit(limit, 0, Duration::ZERO, &options);
-            looks += 1;
+        assert!((400..=600).contains(&under_way), "{under_way}");
+        // What waits for others makes no delay, and room is made for it.
+        for _ in 0..40 {
+            limit = next_limit(limit, limit, Duration::ZERO, &options);
         }
-        assert!(looks < 100, "all are let in again after {looks} looks");
-        assert_eq!(next_limit(most, 0, delay(9_999), &options), LIMIT_MIN, "some always are");
+        assert_eq!(limit, options.under_way_max);
+        for _ in 0..100 {
+            limit = next_limit(limit, 0, Duration::ZERO, &options);
+        }
+        assert_eq!(limit, LIMIT_REST, "nobody is there");
+        let long = Duration::from_secs(9);
+        assert_eq!(next_limit(limit, 0, long, &options), LIMIT_MIN, "some always are let in");
     }
 }
