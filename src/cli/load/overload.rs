@@ -222,7 +222,7 @@ fn recovered(looks: &[Look], wanted: f64) -> Option<f64> {
             looks[place..].iter().find(|then| then.at >= look.at + Duration::from_secs(1))?;
         let confirmed = then.confirmed.checked_sub(look.confirmed)? as f64;
         let well = confirmed / (then.at - look.at).as_secs_f64() >= wanted;
-        well.then_some(look.at.as_secs_f64())
+        well.then_some((look.at - looks[0].at).as_secs_f64())
     })
 }
 
