@@ -93,6 +93,10 @@ fn http(config: &Config, found: &mut Faults) {
     found.range("http.keep_alive_secs", http.keep_alive_secs, 0..=86_400);
     found.range("http.head_timeout_secs", http.head_timeout_secs, 1..=3_600);
     found.range("http.body_timeout_secs", http.body_timeout_secs, 1..=3_600);
+    found.range("http.answer_timeout_secs", http.answer_timeout_secs, 1..=3_600);
+    found.range("http.overload.target_ms", http.overload.target_ms, 1..=10_000);
+    let most = http.overload.under_way_max;
+    found.range("http.overload.under_way_max", most, 1..=1_000_000);
     found.range("http.body_bytes_max", http.body_bytes_max, 1_024..=1 << 30);
     found.range("http.shutdown_timeout_secs", http.shutdown_timeout_secs, 0..=9);
     live(config, found);

@@ -16,6 +16,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
+use super::body;
 use super::error::Error;
 use super::problem::Code;
 use super::routes::Route;
@@ -224,13 +225,29 @@ pub async fn enforce(
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     request.extensions_mut().insert(super::server::Operation(route.operation));
-    match admit(route.access, &request).await {
-        Ok(principal) => {
-            request.extensions_mut().insert(principal);
-            next.call(request).await
+    let shared = request.app_data::<web::Data<Shared>>().cloned();
+    let admitted = match &shared {
+        Some(shared) => shared.admission.admit(route.class),
+        None => None,
+    };
+    let refused = match admitted {
+        None => {
+            if let Some(shared) = &shared {
+                shared.metrics.refuse(route.class);
+            }
+            Error::new(Code::Overloaded, "there is too much to do; nothing was done")
         }
-        Err(error) => Ok(request.error_response(error)),
-    }
+        Some(_) => match admit(route.access, &request).await {
+            Ok(principal) => {
+                request.extensions_mut().insert(principal);
+                return next.call(request).await;
+            }
+            Err(error) => error,
+        },
+    };
+    let mut request = request;
+    body::skip(&mut request.take_payload()).await;
+    Ok(request.error_response(refused))
 }
 
 async fn admit(access: Access, request: &ServiceRequest) -> Result<Principal, Error> {

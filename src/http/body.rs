@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::task::Poll;
 
 use actix_web::dev::Payload;
 use actix_web::http::header;
@@ -25,6 +26,8 @@ use super::server::Shared;
 const DEPTH_MAX: u32 = 32;
 /// The most faults that are told at once.
 const FAULTS_MAX: usize = 50;
+/// The most chunks of a body that are taken without being read.
+const SKIP_CHUNKS: usize = 16;
 /// How many bytes of body may be gone over again in all, looking for faults.
 const FAULT_WORK_MAX: usize = 4 << 20;
 
@@ -111,6 +114,29 @@ async fn read(request: &HttpRequest, mut payload: Payload) -> Result<web::Bytes,
     actix_web::rt::time::timeout(patience, collect).await.unwrap_or_else(|_| {
         Err(Error::new(Code::RequestTimeout, "the body did not arrive in time"))
     })
+}
+
+/// Takes what has come of a body that nobody reads, without waiting for more of it: when that is
+/// all of it, the connection can go on.
+pub async fn skip(payload: &mut Payload) {
+    let mut waited = false;
+    std::future::poll_fn(|context| {
+        for _ in 0..SKIP_CHUNKS {
+            match payload.poll_next_unpin(context) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending if waited => return Poll::Ready(()),
+                Poll::Pending => {
+                    // The connection's buffer is looked into once.
+                    waited = true;
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+            }
+        }
+        Poll::Ready(())
+    })
+    .await;
 }
 
 fn digest(request: &HttpRequest, body: &[u8]) -> u64 {

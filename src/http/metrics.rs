@@ -15,8 +15,10 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tokio::sync::Mutex;
 
+use super::admission::{Admission, Class};
 use super::call::Call;
 use super::error::Error;
+use super::live::rss_bytes;
 use super::ops::hosts;
 use super::server::Shared;
 
@@ -30,6 +32,11 @@ const BUCKETS: [f64; 12] =
 struct Request {
     operation: &'static str,
     status: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfClass {
+    class: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -107,6 +114,10 @@ pub struct Metrics {
     requests: Family<Request, Counter<u64, AtomicU64>>,
     latency: Latency,
     under_way: Gauge<i64, AtomicI64>,
+    refusals: Family<OfClass, Counter<u64, AtomicU64>>,
+    limit: Gauge<i64, AtomicI64>,
+    delay: Gauge<f64, AtomicU64>,
+    resident: Gauge<i64, AtomicI64>,
     awake: OfNoun,
     commands: OfNoun,
     failures: OfNoun,
@@ -129,6 +140,10 @@ impl Default for Metrics {
             requests: Family::default(),
             latency,
             under_way: Gauge::default(),
+            refusals: Family::default(),
+            limit: Gauge::default(),
+            delay: Gauge::default(),
+            resident: Gauge::default(),
             awake: Family::default(),
             commands: Family::default(),
             failures: Family::default(),
@@ -153,6 +168,13 @@ impl Metrics {
         let help = "Seconds to an answer, by operation";
         to.register("http_request_duration_seconds", help, self.latency.clone());
         to.register("http_requests_under_way", "Requests under way", self.under_way.clone());
+        let help = "Requests refused because there was too much to do, by class";
+        to.register("http_refused", help, self.refusals.clone());
+        let help = "Requests under way from which on carts are refused";
+        to.register("http_limit", help, self.limit.clone());
+        let help = "Seconds that work waits before anybody begins with it";
+        to.register("http_delay_seconds", help, self.delay.clone());
+        to.register("resident_bytes", "Memory of the process", self.resident.clone());
         to.register("entities_awake", "Entities in memory", self.awake.clone());
         let help = "Permits taken: commands and questions under way";
         to.register("commands_under_way", help, self.commands.clone());
@@ -180,6 +202,18 @@ impl Metrics {
     pub fn end(&self, operation: &'static str, status: StatusCode, took: Duration) {
         self.requests.get_or_create(&Request { operation, status: status.as_u16() }).inc();
         self.latency.get_or_create(&Operation { operation }).observe(took.as_secs_f64());
+    }
+
+    /// Counts a request that was refused because there was too much to do.
+    pub fn refuse(&self, class: Class) {
+        self.refusals.get_or_create(&OfClass { class: class.as_str() }).inc();
+    }
+
+    fn look_at_house(&self, admission: &Admission) {
+        let signed = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.limit.set(signed(admission.limit()));
+        self.delay.set(admission.delay().as_secs_f64());
+        self.resident.set(i64::try_from(rss_bytes()).unwrap_or(i64::MAX));
     }
 
     async fn look(&self, shared: &Shared) -> Result<(), Error> {
@@ -217,6 +251,7 @@ impl Metrics {
     responses((status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text")))]
 pub async fn show_metrics(call: Call) -> Result<HttpResponse, Error> {
     let metrics = &call.shared().metrics;
+    metrics.look_at_house(&call.shared().admission);
     metrics.look(call.shared()).await?;
     let mut text = String::new();
     encode(&mut text, &metrics.registry).map_err(Error::internal)?;

@@ -4,6 +4,7 @@
 //! No decision about money or stock, no SQL and no timers live here.
 
 mod access;
+pub mod admission;
 mod body;
 mod call;
 mod cart_shape;
@@ -15,7 +16,9 @@ pub mod fuzz;
 pub mod health;
 mod idempotency;
 mod imports;
+mod line;
 mod links;
+pub mod listen;
 pub mod live;
 pub mod metrics;
 mod objects;

@@ -90,6 +90,7 @@ codes! {
     TooManyRequests 429 "Too much is under way", "Wait as long as `Retry-After` says, then send it again with the same key.";
     TooManyTries 429 "Too many tries to sign in were wrong", "Wait as long as `Retry-After` says, then sign in with a new link: kontor sign-in.";
     TryAgain 503 "It could not be done just now", "Send the same request, with the same key, after as long as `Retry-After` says.";
+    Overloaded 503 "There is more to do than can be done", "Nothing was done: send the same request, with the same key, after as long as `Retry-After` says, and later with each try.";
     StorageFull 503 "The store has no room left", "Tell the operator of this store; nothing was done.";
     ShuttingDown 503 "This server is stopping", "Send the same request again: another server, or the next start, takes it.";
     Internal 500 "Something went wrong on our side", "Tell the operator of this store the `request_id`.";
@@ -106,7 +107,7 @@ impl Code {
     #[must_use]
     pub const fn retry_after_secs(self) -> Option<u32> {
         match self {
-            Self::TooManyRequests | Self::TryAgain => Some(1),
+            Self::TooManyRequests | Self::TryAgain | Self::Overloaded => Some(1),
             Self::ShuttingDown => Some(2),
             Self::StorageFull => Some(30),
             Self::TooManyTries => Some(60),

@@ -1,4 +1,4 @@
-//! THE table of all routes: method, path, who may call, handler. The app is configured from it
+//! THE table of all routes: method, path, who may call, what it is for, handler. The app is configured from it
 //! and from nothing else, and so is the API's document.
 
 use actix_web::HttpResponse;
@@ -11,6 +11,7 @@ use actix_web::web::{self, ServiceConfig};
 use utoipa::OpenApi;
 
 use super::access::{Access, Scope, enforce};
+use super::admission::Class;
 use super::error::Error;
 use super::live::{asyncapi, socket, sse, ticket};
 use super::{
@@ -26,6 +27,8 @@ pub struct Route {
     pub path: &'static str,
     /// Who may call it.
     pub access: Access,
+    /// What it is for, which says how early it is refused when there is too much to do.
+    pub class: Class,
     /// The handler's name, which is the operation's id.
     pub operation: &'static str,
     /// The handler.
@@ -47,12 +50,13 @@ const ANY_KEY: Access = Access::AnyKey;
 const LIVE: Access = Access::Live;
 
 macro_rules! routes {
-    ($($method:ident $path:literal $access:ident $module:ident::$handler:ident;)*) => {
+    ($($method:ident $path:literal $access:ident $class:ident $module:ident::$handler:ident;)*) => {
         /// All routes.
         pub const TABLE: &[Route] = &[$(Route {
             method: Method::$method,
             path: $path,
             access: $access,
+            class: Class::$class,
             operation: stringify!($handler),
             handler: || web::route().to($module::$handler),
         }),*];
@@ -64,72 +68,72 @@ macro_rules! routes {
 }
 
 routes! {
-    POST   "/v1/store/carts"                                CART           carts::create_cart;
-    GET    "/v1/store/carts/{id}"                           CART           carts::get_cart;
-    PATCH  "/v1/store/carts/{id}"                           CART           carts::update_cart;
-    POST   "/v1/store/carts/{id}/lines"                     CART           carts::add_lines;
-    PATCH  "/v1/store/carts/{id}/lines/{line}"              CART           carts::set_quantity;
-    DELETE "/v1/store/carts/{id}/lines/{line}"              CART           carts::remove_line;
-    POST   "/v1/store/carts/{id}/checkout"                  CART           checkout::check_out;
-    GET    "/v1/store/delivery-options"                     PUBLIC         carts::list_delivery_options;
-    GET    "/v1/store/orders/{id}"                          ORDER          orders::get_my_order;
-    GET    "/v1/store/orders/{id}/live"                     ORDER          sse::watch_my_order;
-    GET    "/v1/store/products"                             PUBLIC         products::browse_products;
-    GET    "/v1/store/products/{sku}"                       PUBLIC         products::show_product;
+    POST   "/v1/store/carts"                                CART           Cart     carts::create_cart;
+    GET    "/v1/store/carts/{id}"                           CART           Cart     carts::get_cart;
+    PATCH  "/v1/store/carts/{id}"                           CART           Cart     carts::update_cart;
+    POST   "/v1/store/carts/{id}/lines"                     CART           Cart     carts::add_lines;
+    PATCH  "/v1/store/carts/{id}/lines/{line}"              CART           Cart     carts::set_quantity;
+    DELETE "/v1/store/carts/{id}/lines/{line}"              CART           Cart     carts::remove_line;
+    POST   "/v1/store/carts/{id}/checkout"                  CART           Checkout checkout::check_out;
+    GET    "/v1/store/delivery-options"                     PUBLIC         Cart     carts::list_delivery_options;
+    GET    "/v1/store/orders/{id}"                          ORDER          Checkout orders::get_my_order;
+    GET    "/v1/store/orders/{id}/live"                     ORDER          Checkout sse::watch_my_order;
+    GET    "/v1/store/products"                             PUBLIC         Browse   products::browse_products;
+    GET    "/v1/store/products/{sku}"                       PUBLIC         Browse   products::show_product;
 
-    GET    "/v1/admin/products"                             READ_PRODUCTS  products::list_products;
-    POST   "/v1/admin/products"                             WRITE_PRODUCTS products::create_product;
-    GET    "/v1/admin/products/{sku}"                       READ_PRODUCTS  products::get_product;
-    PUT    "/v1/admin/products/{sku}"                       WRITE_PRODUCTS products::put_product;
-    PATCH  "/v1/admin/products/{sku}"                       WRITE_PRODUCTS products::update_product;
-    POST   "/v1/admin/imports"                              WRITE_PRODUCTS imports::import_products;
+    GET    "/v1/admin/products"                             READ_PRODUCTS  Operate  products::list_products;
+    POST   "/v1/admin/products"                             WRITE_PRODUCTS Operate  products::create_product;
+    GET    "/v1/admin/products/{sku}"                       READ_PRODUCTS  Operate  products::get_product;
+    PUT    "/v1/admin/products/{sku}"                       WRITE_PRODUCTS Operate  products::put_product;
+    PATCH  "/v1/admin/products/{sku}"                       WRITE_PRODUCTS Operate  products::update_product;
+    POST   "/v1/admin/imports"                              WRITE_PRODUCTS Operate  imports::import_products;
 
-    GET    "/v1/admin/stock"                                READ_STOCK     stock::list_stock;
-    GET    "/v1/admin/stock/{sku}"                          READ_STOCK     stock::get_stock;
-    POST   "/v1/admin/stock/{sku}/transfers"                WRITE_STOCK    stock::transfer_stock;
-    PUT    "/v1/admin/stock/{sku}/{location}"               WRITE_STOCK    stock::set_stock;
-    POST   "/v1/admin/stock/{sku}/{location}/receipts"      WRITE_STOCK    stock::receive_stock;
-    POST   "/v1/admin/stock/{sku}/{location}/adjustments"   WRITE_STOCK    stock::adjust_stock;
-    POST   "/v1/admin/stock/{sku}/{location}/incoming"      WRITE_STOCK    stock::expect_stock;
+    GET    "/v1/admin/stock"                                READ_STOCK     Operate  stock::list_stock;
+    GET    "/v1/admin/stock/{sku}"                          READ_STOCK     Operate  stock::get_stock;
+    POST   "/v1/admin/stock/{sku}/transfers"                WRITE_STOCK    Operate  stock::transfer_stock;
+    PUT    "/v1/admin/stock/{sku}/{location}"               WRITE_STOCK    Operate  stock::set_stock;
+    POST   "/v1/admin/stock/{sku}/{location}/receipts"      WRITE_STOCK    Operate  stock::receive_stock;
+    POST   "/v1/admin/stock/{sku}/{location}/adjustments"   WRITE_STOCK    Operate  stock::adjust_stock;
+    POST   "/v1/admin/stock/{sku}/{location}/incoming"      WRITE_STOCK    Operate  stock::expect_stock;
 
-    GET    "/v1/admin/orders"                               READ_ORDERS    orders::list_orders;
-    GET    "/v1/admin/orders/{id}"                          READ_ORDERS    orders::get_order;
-    GET    "/v1/admin/orders/{id}/events"                   READ_ORDERS    orders::list_order_events;
-    POST   "/v1/admin/orders/{id}/cancel"                   WRITE_ORDERS   order_changes::cancel_order;
-    POST   "/v1/admin/orders/{id}/refunds"                  WRITE_ORDERS   order_changes::refund_order;
-    POST   "/v1/admin/orders/{id}/captures"                 WRITE_ORDERS   order_changes::capture_order;
-    POST   "/v1/admin/orders/{id}/fulfillments"             WRITE_ORDERS   order_changes::fulfill_order;
-    POST   "/v1/admin/orders/{id}/retry"                    WRITE_ORDERS   order_changes::retry_order;
-    POST   "/v1/admin/orders/{id}/skip"                     WRITE_ORDERS   order_changes::skip_order_step;
+    GET    "/v1/admin/orders"                               READ_ORDERS    Operate  orders::list_orders;
+    GET    "/v1/admin/orders/{id}"                          READ_ORDERS    Operate  orders::get_order;
+    GET    "/v1/admin/orders/{id}/events"                   READ_ORDERS    Operate  orders::list_order_events;
+    POST   "/v1/admin/orders/{id}/cancel"                   WRITE_ORDERS   Operate  order_changes::cancel_order;
+    POST   "/v1/admin/orders/{id}/refunds"                  WRITE_ORDERS   Operate  order_changes::refund_order;
+    POST   "/v1/admin/orders/{id}/captures"                 WRITE_ORDERS   Operate  order_changes::capture_order;
+    POST   "/v1/admin/orders/{id}/fulfillments"             WRITE_ORDERS   Operate  order_changes::fulfill_order;
+    POST   "/v1/admin/orders/{id}/retry"                    WRITE_ORDERS   Operate  order_changes::retry_order;
+    POST   "/v1/admin/orders/{id}/skip"                     WRITE_ORDERS   Operate  order_changes::skip_order_step;
 
-    GET    "/v1/admin/sagas"                                OPS            ops::list_sagas;
-    GET    "/v1/admin/dead-letters"                         OPS            ops::list_dead_letters;
-    POST   "/v1/admin/dead-letters/replay"                  OPS            ops::replay_dead_letters;
-    GET    "/v1/admin/webhooks"                             OPS            ops::list_parked_webhooks;
-    DELETE "/v1/admin/webhooks/{id}"                        OPS            ops::discard_parked_webhook;
-    POST   "/v1/admin/webhooks/{id}/retry"                  OPS            ops::retry_parked_webhook;
-    POST   "/v1/admin/quarantine/{entity}/retry"            OPS            ops::retry_quarantined;
-    GET    "/v1/admin/cluster"                              OPS            ops::show_cluster;
+    GET    "/v1/admin/sagas"                                OPS            Operate  ops::list_sagas;
+    GET    "/v1/admin/dead-letters"                         OPS            Operate  ops::list_dead_letters;
+    POST   "/v1/admin/dead-letters/replay"                  OPS            Operate  ops::replay_dead_letters;
+    GET    "/v1/admin/webhooks"                             OPS            Operate  ops::list_parked_webhooks;
+    DELETE "/v1/admin/webhooks/{id}"                        OPS            Operate  ops::discard_parked_webhook;
+    POST   "/v1/admin/webhooks/{id}/retry"                  OPS            Operate  ops::retry_parked_webhook;
+    POST   "/v1/admin/quarantine/{entity}/retry"            OPS            Operate  ops::retry_quarantined;
+    GET    "/v1/admin/cluster"                              OPS            Operate  ops::show_cluster;
 
-    GET    "/v1/admin/live"                                 LIVE           socket::open_live;
-    POST   "/v1/admin/live/tickets"                         ANY_KEY        ticket::create_live_ticket;
-    POST   "/v1/session"                                    PUBLIC         session::create_session;
-    GET    "/v1/session"                                    PUBLIC         session::get_session;
-    DELETE "/v1/session"                                    PUBLIC         session::delete_session;
+    GET    "/v1/admin/live"                                 LIVE           Operate  socket::open_live;
+    POST   "/v1/admin/live/tickets"                         ANY_KEY        Operate  ticket::create_live_ticket;
+    POST   "/v1/session"                                    PUBLIC         Operate  session::create_session;
+    GET    "/v1/session"                                    PUBLIC         Operate  session::get_session;
+    DELETE "/v1/session"                                    PUBLIC         Operate  session::delete_session;
 
-    POST   "/v1/webhooks/{provider}"                        WEBHOOK        webhooks::take_webhook;
+    POST   "/v1/webhooks/{provider}"                        WEBHOOK        Operate  webhooks::take_webhook;
 
-    GET    "/"                                              PUBLIC         page::show_start;
-    GET    "/admin"                                         PUBLIC         page::show_admin;
-    GET    "/admin/{file:.*}"                               PUBLIC         page::show_admin_file;
-    GET    "/livez"                                         PUBLIC         health::check_live;
-    GET    "/readyz"                                        PUBLIC         health::check_ready;
-    GET    "/metrics"                                       PUBLIC         metrics::show_metrics;
-    GET    "/openapi.json"                                  PUBLIC         openapi::show_openapi;
-    GET    "/asyncapi.json"                                 PUBLIC         asyncapi::show_asyncapi;
-    GET    "/docs/errors/{code}"                            PUBLIC         problem::explain_error;
-    GET    "/docs"                                          PUBLIC         openapi::redirect_to_docs;
-    GET    "/docs/{file:.*}"                                PUBLIC         openapi::show_docs;
+    GET    "/"                                              PUBLIC         Browse   page::show_start;
+    GET    "/admin"                                         PUBLIC         Operate  page::show_admin;
+    GET    "/admin/{file:.*}"                               PUBLIC         Operate  page::show_admin_file;
+    GET    "/livez"                                         PUBLIC         Health   health::check_live;
+    GET    "/readyz"                                        PUBLIC         Health   health::check_ready;
+    GET    "/metrics"                                       PUBLIC         Health   metrics::show_metrics;
+    GET    "/openapi.json"                                  PUBLIC         Browse   openapi::show_openapi;
+    GET    "/asyncapi.json"                                 PUBLIC         Browse   asyncapi::show_asyncapi;
+    GET    "/docs/errors/{code}"                            PUBLIC         Browse   problem::explain_error;
+    GET    "/docs"                                          PUBLIC         Browse   openapi::redirect_to_docs;
+    GET    "/docs/{file:.*}"                                PUBLIC         Browse   openapi::show_docs;
 }
 
 /// The document of all routes, as their handlers describe them.
@@ -188,6 +192,8 @@ mod tests {
         for route in TABLE {
             assert!(routes.insert((route.path, route.method.as_str())), "{}", route.path);
             assert!(operations.insert(route.operation), "{}", route.operation);
+            let buyers = route.path.starts_with("/v1/store/");
+            assert_eq!(buyers && route.class == Class::Operate, false, "{}", route.path);
             let admin = route.path.starts_with("/v1/admin/");
             let guarded = matches!(route.access, Access::Key(_) | Access::AnyKey | Access::Live);
             assert_eq!(admin, guarded, "{}", route.path);

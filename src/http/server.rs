@@ -6,22 +6,25 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServerHandle, ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::{Next, from_fn};
-use actix_web::{App, HttpMessage as _, HttpResponse, HttpServer, web};
+use actix_web::{App, HttpMessage as _, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::access::Keys;
+use super::admission::{self, Admission};
 use super::call::RequestId;
 use super::error::Error;
 use super::health::Health;
 use super::idempotency::InFlight;
+use super::line;
+use super::listen::listen;
 use super::live::{self, Live};
 use super::metrics::Metrics;
 use super::session::{Sessions, Tries};
@@ -47,10 +50,14 @@ pub struct Options {
     pub head_timeout_secs: u64,
     /// How long the body of a request may take, in seconds.
     pub body_timeout_secs: u64,
+    /// How long a client may take nothing of its answer, in seconds.
+    pub answer_timeout_secs: u64,
     /// The largest body, in bytes.
     pub body_bytes_max: usize,
     /// How long requests under way may take when the server stops, in seconds.
     pub shutdown_timeout_secs: u64,
+    /// When requests are refused because there is too much to do.
+    pub overload: admission::Options,
     /// How much live feeds may take.
     pub live: live::Options,
 }
@@ -65,8 +72,10 @@ impl Default for Options {
             keep_alive_secs: 75,
             head_timeout_secs: 10,
             body_timeout_secs: 20,
+            answer_timeout_secs: 30,
             body_bytes_max: 1 << 20,
             shutdown_timeout_secs: 8,
+            overload: admission::Options::default(),
             live: live::Options::default(),
         }
     }
@@ -82,6 +91,8 @@ pub struct Shared {
     pub options: Options,
     /// The requests with an idempotency key that are being worked on.
     pub in_flight: InFlight,
+    /// Who is let in when there is too much to do.
+    pub admission: Admission,
     /// What is counted.
     pub metrics: Metrics,
     /// How the dependencies are.
@@ -140,6 +151,7 @@ pub async fn start(options: Options, node: Arc<Node>, store: Store) -> Result<Se
         node,
         store,
         live: Live::new(&options.live),
+        admission: Admission::new(&options.overload),
         options,
         in_flight: InFlight::default(),
         metrics: Metrics::default(),
@@ -172,8 +184,10 @@ async fn serve(shared: Arc<Shared>, started: Started) {
     let data = web::Data::from(shared);
     let of_samples = data.clone();
     actix_web::rt::spawn(async move { live::sample(&of_samples).await });
-    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    let server = HttpServer::new(move || {
+    let of_admission = data.clone();
+    actix_web::rt::spawn(async move { admission::watch(&of_admission).await });
+    let served = listen(&options, move || {
+        actix_web::rt::spawn(admission::watch_turns(data.clone()));
         App::new()
             .app_data(data.clone())
             .app_data(web::Data::new(live::Slot::default()))
@@ -182,27 +196,15 @@ async fn serve(shared: Arc<Shared>, started: Started) {
             .default_service(web::to(|| async {
                 Err::<HttpResponse, Error>(Error::of_status(StatusCode::NOT_FOUND))
             }))
-    })
-    .workers(if options.workers == 0 { cores } else { options.workers })
-    .max_connections(options.connections_max)
-    .backlog(options.backlog)
-    .keep_alive(Duration::from_secs(options.keep_alive_secs))
-    .client_request_timeout(Duration::from_secs(options.head_timeout_secs))
-    .client_disconnect_timeout(Duration::from_secs(2))
-    .shutdown_timeout(options.shutdown_timeout_secs)
-    .tcp_nodelay(true)
-    .on_connect(live::wire::connected)
-    .disable_signals();
-    let addr = options.listen;
-    let listening = match server.bind(addr) {
-        Ok(server) => server,
+    });
+    let (addr, running) = match served {
+        Ok(served) => served,
         Err(source) => {
+            let addr = options.listen;
             let _gone = started.send(Err(StartError::Listen { addr, source }));
             return;
         }
     };
-    let addr = listening.addrs().first().copied().unwrap_or(addr);
-    let running = listening.run();
     if started.send(Ok((addr, running.handle()))).is_ok()
         && let Err(error) = running.await
     {
@@ -252,6 +254,7 @@ async fn observe(
     let id = request_id(request.headers());
     let shared = request.app_data::<web::Data<Shared>>().cloned();
     request.extensions_mut().insert(RequestId(id.clone()));
+    let _works = line::works(request.request());
     let _under_way = shared.as_ref().map(|shared| shared.metrics.begin());
     let response = next.call(request).await;
     let took = began.elapsed();

@@ -13,6 +13,7 @@ mod edge;
 mod failures;
 mod flash;
 mod host;
+mod hostile;
 mod house;
 mod journal;
 mod kills;

@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
 
 use super::message::{Envelope, Held, Message, Reply, View};
 use super::shard::Route;
@@ -215,7 +214,11 @@ impl<N: Noun> Life<N> {
     }
 
     fn receive(&mut self, myself: &ActorRef<Message<N>>, envelope: Envelope<N>) {
-        if envelope.deadline < Instant::now() {
+        let waited = envelope.sent.elapsed();
+        if envelope.permit.is_some() {
+            self.host.shared.waits.note(waited);
+        }
+        if waited > envelope.patience {
             return envelope.refuse(Error::TimedOut);
         }
         if envelope.abandoned.load(Ordering::Relaxed) {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
@@ -104,7 +105,9 @@ pub(super) struct Envelope<N: Noun> {
     pub command: Option<(N::Command, Cause)>,
     /// The version that the entity must have for the command to be carried out.
     pub if_seq: Option<i64>,
-    pub deadline: Instant,
+    pub sent: Instant,
+    /// How long it may wait for its turn.
+    pub patience: Duration,
     pub abandoned: Arc<AtomicBool>,
     pub reply: Option<Reply<N>>,
     pub permit: Option<Permit>,

@@ -9,6 +9,7 @@ mod entity;
 mod message;
 mod quarantine;
 mod shard;
+mod waits;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,6 +33,7 @@ use crate::store::journal::{Append, Journal, NewEvent};
 use message::{Abandon, Envelope, Message, Permit};
 use quarantine::Quarantine;
 use shard::{Route, Shard};
+use waits::Waits;
 
 /// The limits of a host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,6 +142,7 @@ struct Shared<N: Noun> {
     permits: Arc<Semaphore>,
     awake: AtomicUsize,
     failures: AtomicUsize,
+    waits: Waits,
     quarantine: Quarantine,
 }
 
@@ -191,6 +194,7 @@ impl<N: Noun> Host<N> {
                 permits,
                 awake: AtomicUsize::new(0),
                 failures: AtomicUsize::new(0),
+                waits: Waits::default(),
                 quarantine: Quarantine::default(),
             }),
         };
@@ -318,7 +322,8 @@ impl<N: Noun> Host<N> {
         let envelope = Envelope {
             command,
             if_seq,
-            deadline: Instant::now() + patience,
+            sent: Instant::now(),
+            patience,
             abandoned: abandon.flag(),
             reply: Some(message::reply(read, sender)),
             permit: Some(Permit::new(permit)),
@@ -337,7 +342,8 @@ impl<N: Noun> Host<N> {
         let envelope = Envelope {
             command: Some((command, cause)),
             if_seq: None,
-            deadline: Instant::now() + Duration::from_secs(3600),
+            sent: Instant::now(),
+            patience: Duration::from_secs(3600),
             abandoned: Arc::default(),
             reply: None,
             permit: None,
@@ -365,6 +371,12 @@ impl<N: Noun> Host<N> {
             failures: shared.failures.load(Ordering::Relaxed),
             quarantined: shared.quarantine.len(),
         }
+    }
+
+    /// How long commands and questions waited for their turn on average, since this was last
+    /// asked; zero if there were only a few.
+    pub fn take_wait(&self) -> Duration {
+        self.shared.waits.take()
     }
 
     fn route<E>(

@@ -50,6 +50,8 @@ pub enum Scenario {
     Browse(Shopping),
     /// Mostly read, leave some carts, buy a little
     Mixed(Mixed),
+    /// Find the peak, offer many times as much, then half of it, and say what is left of it
+    Overload(Overload),
     /// Post a document of 300 bytes to any address and read the answer
     Echo(Echo),
 }
@@ -63,6 +65,7 @@ impl Scenario {
             Self::FlashSale(sale) => sale.name(),
             Self::Browse(_) => "browse",
             Self::Mixed(_) => "mixed",
+            Self::Overload(_) => "overload",
             Self::Echo(_) => "echo",
         }
     }
@@ -74,6 +77,7 @@ impl Scenario {
             Self::Checkout(all) | Self::Browse(all) => &all.output,
             Self::FlashSale(all) => &all.output,
             Self::Mixed(all) => &all.all.output,
+            Self::Overload(all) => &all.output,
             Self::Echo(all) => &all.output,
         }
     }
@@ -136,6 +140,74 @@ pub struct Mixed {
     /// The weight of checkouts
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub checkouts: u32,
+}
+
+/// Far more than can be done.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Overload {
+    /// The server.
+    #[command(flatten)]
+    pub server: Server,
+    /// What it sells.
+    #[command(flatten)]
+    pub shelf: Shelf,
+    /// How long the peak is looked for
+    #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = duration)]
+    pub peak_for: Duration,
+    /// Clients of the closed loop that looks for it
+    #[arg(long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub concurrency: u16,
+    /// How many times the peak is offered
+    #[arg(long, default_value_t = 10.0, value_name = "N", value_parser = rate)]
+    pub times: f64,
+    /// How long
+    #[arg(long, default_value = "20s", value_name = "DURATION", value_parser = duration)]
+    pub flood_for: Duration,
+    /// How long half of the peak is offered after it
+    #[arg(long, default_value = "15s", value_name = "DURATION", value_parser = duration)]
+    pub after_for: Duration,
+    /// The most flows at a time; what is due beyond is shed
+    #[arg(long, default_value_t = 2_000, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub max_in_flight: u16,
+    /// The weight of reading a page
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub browse: u32,
+    /// The weight of filling a cart and leaving it
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub leave: u32,
+    /// The weight of checkouts
+    #[arg(long, default_value_t = 80, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub checkouts: u32,
+    /// How it tells.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+impl Overload {
+    /// The closed loop that finds the peak.
+    #[must_use]
+    pub fn at_peak(&self) -> Pace {
+        Pace { concurrency: Some(self.concurrency), ..self.pace(self.peak_for) }
+    }
+
+    /// So many flows a second, for so long.
+    #[must_use]
+    pub fn at_rate(&self, rate: f64, time: Duration) -> Pace {
+        Pace { rate: Some(rate), ..self.pace(time) }
+    }
+
+    fn pace(&self, time: Duration) -> Pace {
+        Pace {
+            time: Some(time),
+            count: None,
+            concurrency: None,
+            rate: None,
+            arrivals: Arrivals::Poisson,
+            max_in_flight: self.max_in_flight,
+            warmup: Some(Duration::ZERO),
+            seed: 1,
+        }
+    }
 }
 
 /// Echoes, to compare with a bare server.
@@ -309,7 +381,7 @@ mod tests {
         let error = read("load chekout --key k").unwrap_err().to_string();
         assert!(error.contains("'checkout'"), "{error}");
         let error = read("load").unwrap_err().to_string();
-        for name in ["checkout", "flash-sale", "browse", "mixed", "echo"] {
+        for name in ["checkout", "flash-sale", "browse", "mixed", "overload", "echo"] {
             assert!(error.contains(name), "{error}");
         }
     }

@@ -15,6 +15,7 @@ pub mod check;
 pub mod cost;
 pub mod flash;
 pub mod measure;
+pub mod overload;
 pub mod pace;
 pub mod progress;
 pub mod report;
@@ -41,6 +42,7 @@ use self::check::Said;
 use self::cost::Cost;
 use self::flash::Sale;
 use self::measure::Recorder;
+use self::overload::{Phases, Watch};
 use self::pace::{Ending, Limits, Schedule};
 use self::progress::Progress;
 use self::report::Report;
@@ -137,6 +139,7 @@ pub async fn measure(args: Args, stop: watch::Receiver<bool>) -> Result<Report, 
                 let (all, mix) = (&mixed.all, Mix { weights, echo: false });
                 shop(name, &all.server, &all.shelf, &all.pace, mix, stop, progress).await
             }
+            Scenario::Overload(over) => overload(over, stop, progress).await,
             Scenario::FlashSale(sale) => flash_sale(sale, &stop, progress).await,
             Scenario::Echo(echo) => {
                 let place = Place::parse(&echo.url, echo.timeout)?;
@@ -203,6 +206,54 @@ async fn shop(
     let run = new_run(place, goods, manner(server, shelf.stepwise), mix);
     let requests = if shelf.stepwise { 4 } else { 2 };
     let mut report = drive(name, &run, pace, stop, progress, requests).await;
+    verify(&client, server, &run, &mut report, progress).await?;
+    Ok(report)
+}
+
+/// The peak, many times as much, and half of it.
+async fn overload(
+    args: &args::Overload,
+    stop: watch::Receiver<bool>,
+    progress: Progress,
+) -> Result<Report, Error> {
+    let args::Overload { server, shelf, browse, leave, checkouts, .. } = args;
+    let place = Place::parse(&server.target.url, server.timeout)?;
+    let client = server.target.client()?;
+    let set_up = async {
+        let mut goods = setup::stock_up(&client, shelf.skus, shelf.stock, progress).await?;
+        setup::reading_matter(&client, &mut goods, "load-carts", progress).await?;
+        Ok(goods)
+    };
+    let goods = unless_stopped(&stop, set_up).await?;
+    let mix = Mix { weights: [*browse, *leave, *checkouts], echo: false };
+    let run = new_run(place, goods, manner(server, shelf.stepwise), mix);
+    let watch = Watch::new();
+    let key = server.target.key.reveal().to_owned();
+    let looking = tokio::task::spawn_local(watch.clone().keep_looking(run.clone(), key));
+    let phase = async |pace: Pace| drive("overload", &run, &pace, stop.clone(), progress, 2).await;
+    progress.say("looking for the peak");
+    let peak = phase(args.at_peak()).await;
+    let memory_at_peak = watch.phase();
+    let flows = |report: &Report| {
+        let begun = report.steps.iter().find(|step| step.step == "start_delay");
+        begun.map_or(0.0, |step| f64::from(u32::try_from(step.count).unwrap_or(u32::MAX)))
+    };
+    let per_second = (flows(&peak) / peak.seconds.max(1e-9)).max(1.0);
+    let rates = (per_second * args.times, per_second / 2.0);
+    progress.say(&format!("the flood: {:.0} flows/s", rates.0));
+    let began = Instant::now();
+    let flood = phase(args.at_rate(rates.0, args.flood_for)).await;
+    let tail = began.elapsed().saturating_sub(args.flood_for);
+    let memory = (memory_at_peak, watch.phase());
+    progress.say(&format!("after the flood: {:.0} flows/s", rates.1));
+    let after = phase(args.at_rate(rates.1, args.after_for)).await;
+    looking.abort();
+    let all: f64 = mix.weights.iter().copied().map(f64::from).sum();
+    let mut report = flood.clone();
+    let checkouts = f64::from(*checkouts) / all;
+    let went = watch.overload(Phases { peak, flood, after, rates, checkouts, memory, tail });
+    report.ok &= went.ok();
+    report.overload = Some(Box::new(went));
     verify(&client, server, &run, &mut report, progress).await?;
     Ok(report)
 }

@@ -12,6 +12,7 @@ use super::check::Findings;
 use super::cost::Cost;
 use super::flash::Sale;
 use super::measure::{Recorder, Step, Tally};
+use super::overload::Overload;
 use super::pace::Ending;
 
 /// The latencies of one step, in milliseconds.
@@ -95,6 +96,9 @@ pub struct Report {
     /// How the flash sale went.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sale: Option<Sale>,
+    /// How the overload went.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overload: Option<Box<Overload>>,
     /// What the check found; nothing if it was not made.
     pub check: Option<Findings>,
     /// Whether nothing is wrong.
@@ -124,6 +128,7 @@ impl Report {
             unanswered: recorder.unanswered.clone(),
             generator: Generator { cpu: Cost::default(), cpu_us_per_request: 0.0, cores: 0.0 },
             sale: None,
+            overload: None,
             check: None,
             ok: true,
         }
@@ -197,6 +202,9 @@ impl fmt::Display for Report {
                 sale.sold,
                 sale.sellable
             )?;
+        }
+        if let Some(overload) = &self.overload {
+            write!(f, "{overload}")?;
         }
         match &self.check {
             Some(found) if found.ok() => write!(f, "check: all holds: {found}"),

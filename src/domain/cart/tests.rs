@@ -95,7 +95,7 @@ fn lines_join_and_ids_are_never_used_twice() {
 
 #[test]
 fn numbers_at_the_edge_are_refused() {
-    let no = "a line takes 1 to 1000000 units";
+    let no = "must leave a line with 1 to 1000000 units";
     for bad in [i64::MIN, -1, 0, QUANTITY_MAX + 1, i64::MAX] {
         check(&[(0, create(vec![new("A", bad)]))], no);
         check(&[(0, create(vec![new("A", 1)])), (0, add(vec![new("A", bad)]))], no);

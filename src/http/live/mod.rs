@@ -21,7 +21,6 @@ mod stats;
 mod subscription;
 pub mod ticket;
 pub(super) mod token;
-pub mod wire;
 
 use std::time::Duration;
 
@@ -31,8 +30,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::hub::Slot;
 use self::places::Places;
-pub use self::stats::sample;
 use self::stats::{Counts, Samples};
+pub use self::stats::{rss_bytes, sample};
 use self::ticket::Tickets;
 
 /// How much live feeds may take.

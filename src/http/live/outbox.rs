@@ -2,7 +2,6 @@
 //! time to the connection. What the connection has not taken yet is never followed by more.
 
 use std::cell::Cell;
-use std::net::TcpStream;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -16,7 +15,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::message::{Bye, ServerMessage};
-use super::wire;
+use crate::http::line::Hold;
 
 /// Frames that may wait for a socket. The hub adds some only when none waits.
 pub const WAITING_MAX: usize = 40;
@@ -130,7 +129,7 @@ pub struct Writer {
     /// What its connection has taken.
     pub gate: Rc<Gate>,
     /// A hold on the connection.
-    pub wire: Option<Rc<TcpStream>>,
+    pub hold: Option<Rc<Hold>>,
     /// Frames that wait.
     pub frames: mpsc::Receiver<ByteString>,
     /// Pings of the client that are to be answered.
@@ -200,8 +199,10 @@ impl Writer {
             let _gone = self.session.close(reason).await;
         };
         let _late = timeout_at(until, close).await;
-        if timeout_at(until, self.gate.gone()).await.is_err() {
-            wire::cut(self.wire.as_deref());
+        if timeout_at(until, self.gate.gone()).await.is_err()
+            && let Some(hold) = &self.hold
+        {
+            hold.cut();
         }
     }
 }

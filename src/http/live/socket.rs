@@ -13,9 +13,9 @@ use super::hub::{self, Hub, Opened, Slot, Told};
 use super::message::{ClientMessage, Hello, ServerMessage};
 use super::outbox::{self, Farewell, WAITING_MAX, Writer};
 use super::places::Full;
-use super::wire;
 use crate::http::access::{self, Principal};
 use crate::http::error::Error;
+use crate::http::line;
 use crate::http::problem::Code;
 use crate::http::query::Query;
 use crate::http::server::Shared;
@@ -84,7 +84,7 @@ pub async fn open_live(
     slot: web::Data<Slot>,
 ) -> Result<HttpResponse, Error> {
     let principal = request.extensions().get::<Principal>().cloned().unwrap_or_default();
-    let wire = wire::of(&request);
+    let hold = line::of(&request);
     if shared.live.stop.is_cancelled() {
         return Err(Error::new(Code::ShuttingDown, "this server is stopping"));
     }
@@ -113,13 +113,16 @@ pub async fn open_live(
     let writer = Writer {
         session,
         gate,
-        wire,
+        hold: hold.clone(),
         frames: waiting,
         pings,
         farewell: end,
         ping_every: Duration::from_secs(options.ping_secs),
         patience: Duration::from_secs(options.silence_secs),
     };
+    if let Some(hold) = hold {
+        hold.stream();
+    }
     let hello = Hello { version: env!("CARGO_PKG_VERSION"), node: "single" };
     // There is room: nothing waits yet.
     let _room = frames.try_send(ServerMessage::Hello(hello).frame());

@@ -2,7 +2,6 @@
 //! events, until it can change no more.
 
 use std::convert::Infallible;
-use std::net::TcpStream;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -14,13 +13,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::outbox::{self, GOING, GOING_AT_STOP, Gate};
 use super::places::{Full, Place};
-use super::wire;
 use crate::actors::host::View;
 use crate::domain::entity::Noun as _;
 use crate::domain::id::OrderId;
 use crate::domain::order::{self, Order, Status};
 use crate::http::call::{Call, id};
 use crate::http::error::Error;
+use crate::http::line::{self, Hold};
 use crate::http::order_shape::OrderShape;
 use crate::http::orders;
 use crate::http::problem::Code;
@@ -75,29 +74,34 @@ pub async fn watch_my_order(
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .insert_header(("x-accel-buffering", "no"))
         .streaming(events);
-    let wire = wire::of(&request);
+    let hold = line::of(&request);
+    if let Some(hold) = &hold {
+        hold.stream();
+    }
     Ok(response.map_body(|_, body| {
         let (body, gate) = outbox::watch(body);
-        actix_web::rt::spawn(see_off(gate, wire, until, stop));
+        actix_web::rt::spawn(see_off(gate, hold, until, stop));
         body
     }))
 }
 
 /// Cuts a stream that is not over when it should be: nothing is asked of the body of one that
 /// does not read, so that it cannot see to its end by itself.
-async fn see_off(
-    gate: Rc<Gate>,
-    wire: Option<Rc<TcpStream>>,
-    until: Instant,
-    stop: CancellationToken,
-) {
+async fn see_off(gate: Rc<Gate>, hold: Option<Rc<Hold>>, until: Instant, stop: CancellationToken) {
     let going = tokio::select! {
-        () = gate.gone() => return,
+        () = gate.gone() => {
+            if let Some(hold) = hold {
+                hold.rests();
+            }
+            return;
+        }
         () = tokio::time::sleep_until(until) => GOING,
         () = stop.cancelled() => GOING_AT_STOP,
     };
-    if timeout(going, gate.gone()).await.is_err() {
-        wire::cut(wire.as_deref());
+    if timeout(going, gate.gone()).await.is_err()
+        && let Some(hold) = hold
+    {
+        hold.cut();
     }
 }
 
@@ -168,36 +172,34 @@ impl Drop for Watch {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
-    use std::net::TcpListener;
-
     use actix_web::body::BoxBody;
+    use actix_web::rt::net::TcpStream;
+    use tokio::io::AsyncReadExt as _;
 
     use super::*;
 
     /// A stream whose body nobody asks for more; answers the client's end.
-    fn deaf(until: Instant, stop: &CancellationToken) -> (BoxBody, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        let wire = Some(Rc::new(listener.accept().unwrap().0));
+    async fn deaf(until: Instant, stop: &CancellationToken) -> (BoxBody, TcpStream) {
+        let (line, client) = line::tests::pair().await;
         let (body, gate) = outbox::watch(BoxBody::new(()));
-        actix_web::rt::spawn(see_off(gate, wire, until, stop.clone()));
+        let hold = line.hold();
+        hold.stream();
+        actix_web::rt::spawn(line::tests::drive(line));
+        actix_web::rt::spawn(see_off(gate, Some(hold), until, stop.clone()));
         (body, client)
     }
 
     async fn is_cut(mut client: TcpStream) -> bool {
-        let read = move || client.read(&mut [0]).unwrap();
-        actix_web::rt::task::spawn_blocking(read).await.unwrap() == 0
+        client.read(&mut [0]).await.unwrap() == 0
     }
 
     #[actix_web::test]
     async fn a_stream_that_does_not_read_is_cut_at_its_end_and_at_a_stop() {
         let far = Instant::now() + Duration::from_secs(3_600);
         let stop = CancellationToken::new();
-        let (_body, over) = deaf(Instant::now(), &stop);
+        let (_body, over) = deaf(Instant::now(), &stop).await;
         assert!(is_cut(over).await);
-        let (_other, stopped) = deaf(far, &stop);
+        let (_other, stopped) = deaf(far, &stop).await;
         stop.cancel();
         assert!(is_cut(stopped).await);
     }

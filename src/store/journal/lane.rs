@@ -226,6 +226,12 @@ impl Lane {
         self.shared.queue().appends
     }
 
+    /// How many appends go into one commit.
+    #[must_use]
+    pub fn batch_appends(&self) -> usize {
+        self.shared.options.batch_appends
+    }
+
     /// Resolves once another owner has taken the shard: everything fails from then on.
     pub async fn lost(&self) {
         let mut lost = self.shared.lost.subscribe();

@@ -1,0 +1,50 @@
+//! How long commands waited for their turn, since somebody last looked.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Fewer commands than this say nothing about a queue.
+const COMMANDS_MIN: u64 = 16;
+
+/// The waits since the last look.
+#[derive(Debug, Default)]
+pub(super) struct Waits {
+    micros: AtomicU64,
+    commands: AtomicU64,
+}
+
+impl Waits {
+    /// Notes a command whose turn has come.
+    pub(super) fn note(&self, wait: Duration) {
+        let micros = u64::try_from(wait.as_micros()).unwrap_or(u64::MAX);
+        self.micros.fetch_add(micros, Ordering::Relaxed);
+        self.commands.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The mean of what was noted since the last look, zero of a few.
+    pub(super) fn take(&self) -> Duration {
+        let commands = self.commands.swap(0, Ordering::Relaxed);
+        let micros = self.micros.swap(0, Ordering::Relaxed);
+        if commands < COMMANDS_MIN {
+            return Duration::ZERO;
+        }
+        Duration::from_micros(micros / commands)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mean_of_enough_commands_is_told_once() {
+        let waits = Waits::default();
+        waits.note(Duration::from_secs(1));
+        assert_eq!(waits.take(), Duration::ZERO, "one is no queue");
+        for millis in 0..=20 {
+            waits.note(Duration::from_millis(millis));
+        }
+        assert_eq!(waits.take(), Duration::from_millis(10));
+        assert_eq!(waits.take(), Duration::ZERO);
+    }
+}

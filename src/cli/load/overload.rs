@@ -1,0 +1,291 @@
+//! Overload: the peak of a closed loop, then many times its rate in an open loop, then half of it.
+//!
+//! What is looked at is what is left of the peak in the flood, what is refused, whether operators
+//! are still answered, how soon all is well again, and what it takes of memory. What deliberately
+//! is not here: flows (`buyer`) and when they begin (`pace`).
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::buyer::Run;
+use super::report::Report;
+use super::wire::Link;
+
+/// How far apart the looks at the server are.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// The share of what is offered after the flood that says that all is well again.
+const WELL: f64 = 0.8;
+
+/// What was seen of the server at one moment.
+#[derive(Clone, Debug, Default)]
+struct Look {
+    at: Duration,
+    confirmed: u64,
+    resident: u64,
+}
+
+/// Who looks at the server while it is flooded, as its operators do.
+pub struct Watch {
+    looks: RefCell<Vec<Look>>,
+    operators: RefCell<(u64, u64)>,
+    health: RefCell<(u64, u64)>,
+}
+
+impl Watch {
+    /// Nobody has looked yet.
+    #[must_use]
+    pub fn new() -> Rc<Self> {
+        let none = || RefCell::new((0, 0));
+        Rc::new(Self { looks: RefCell::default(), operators: none(), health: none() })
+    }
+
+    /// Looks again and again, until it is dropped.
+    pub async fn keep_looking(self: Rc<Self>, run: Rc<Run>, key: String) {
+        let mut link = Link::new(run.place.clone());
+        let begin = Instant::now();
+        let mut every = tokio::time::interval(LOOK_EVERY);
+        let bearer = HeaderValue::try_from(format!("Bearer {key}")).ok();
+        loop {
+            every.tick().await;
+            let told = ask(&mut link, "/v1/admin/orders?limit=1", bearer.as_ref()).await;
+            count(&self.operators, told);
+            let told = ask(&mut link, "/metrics", None).await;
+            count(&self.health, told);
+            let resident = figure(link.body(), "kontor_resident_bytes ").unwrap_or(0);
+            let confirmed = run.recorder.borrow().confirmed;
+            self.looks.borrow_mut().push(Look { at: begin.elapsed(), confirmed, resident });
+        }
+    }
+
+    /// Forgets what was seen, and answers the most memory that was seen.
+    fn begin_again(&self) -> u64 {
+        let looks = self.looks.take();
+        looks.iter().map(|look| look.resident).max().unwrap_or(0)
+    }
+}
+
+async fn ask(link: &mut Link, path: &str, bearer: Option<&HeaderValue>) -> bool {
+    let place = link.place();
+    let mut request =
+        Request::builder().uri(format!("{}{path}", place.path)).header(HOST, place.host());
+    if let Some(bearer) = bearer {
+        request = request.header(AUTHORIZATION, bearer);
+    }
+    let Ok(request) = request.body(Full::new(Bytes::new())) else { return false };
+    matches!(link.send(request).await, Ok(200))
+}
+
+fn count(tally: &RefCell<(u64, u64)>, good: bool) {
+    let mut tally = tally.borrow_mut();
+    tally.0 += 1;
+    tally.1 += u64::from(!good);
+}
+
+/// A figure of the server's metrics.
+pub fn figure(metrics: &[u8], name: &str) -> Option<u64> {
+    let text = std::str::from_utf8(metrics).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().parse().ok()
+}
+
+/// Memory of the server, in bytes, at its greatest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    /// At the peak.
+    pub peak: u64,
+    /// In the flood.
+    pub flood: u64,
+    /// After it.
+    pub after: u64,
+}
+
+/// How an overload went.
+#[derive(Clone, Debug, Serialize)]
+pub struct Overload {
+    /// Confirmed checkouts a second that the closed loop found.
+    pub peak_per_second: f64,
+    /// Flows a second that began in the flood.
+    pub offered_per_second: f64,
+    /// Confirmed checkouts a second in the flood.
+    pub flood_per_second: f64,
+    /// Those by the peak's.
+    pub goodput: f64,
+    /// The share of each class that was refused in the flood.
+    pub refused: BTreeMap<&'static str, f64>,
+    /// Whether what matters less was refused before what matters more.
+    pub in_order: bool,
+    /// Requests of an operator beside it, and those that were not answered well.
+    pub operators: (u64, u64),
+    /// Requests for metrics beside it, and those that were not answered well.
+    pub health: (u64, u64),
+    /// How long after the flood all was well again, in seconds; nothing if it never was.
+    pub recovered_after: Option<f64>,
+    /// Memory of the server.
+    pub memory: Memory,
+    /// How the peak was found.
+    pub peak: Report,
+    /// What came after the flood.
+    pub after: Report,
+}
+
+/// What is needed to tell how an overload went.
+pub struct Phases {
+    /// The closed loop.
+    pub peak: Report,
+    /// The flood.
+    pub flood: Report,
+    /// What came after it.
+    pub after: Report,
+    /// Flows a second that began in the flood, and after it.
+    pub rates: (f64, f64),
+    /// The share of flows that are checkouts.
+    pub checkouts: f64,
+    /// Memory that was seen until the flood was over.
+    pub memory: (u64, u64),
+    /// How long the last flows of the flood took after its end.
+    pub tail: Duration,
+}
+
+impl Watch {
+    /// Ends a phase; the most memory that was seen in it.
+    #[must_use]
+    pub fn phase(&self) -> u64 {
+        self.begin_again()
+    }
+
+    /// How it went.
+    #[must_use]
+    pub fn overload(&self, phases: Phases) -> Overload {
+        let Phases { peak, flood, after, rates, checkouts, memory, tail } = phases;
+        let recovered_after = recovered(&self.looks.borrow(), rates.1 * checkouts * WELL)
+            .map(|secs| secs + tail.as_secs_f64());
+        let mut refused = refused(&flood);
+        let operators = *self.operators.borrow();
+        refused.insert("operate", share(operators.1, operators.0));
+        let of = |class: &str| refused.get(class).copied().unwrap_or(0.0);
+        let in_order = [("browse", "cart"), ("cart", "checkout"), ("checkout", "operate")]
+            .iter()
+            .all(|(first, then)| !refused.contains_key(first) || of(first) >= of(then));
+        Overload {
+            peak_per_second: peak.checkouts_per_second,
+            offered_per_second: rates.0,
+            flood_per_second: flood.checkouts_per_second,
+            goodput: flood.checkouts_per_second / peak.checkouts_per_second.max(1e-9),
+            refused,
+            in_order,
+            operators,
+            health: *self.health.borrow(),
+            recovered_after,
+            memory: Memory { peak: memory.0, flood: memory.1, after: self.begin_again() },
+            peak,
+            after,
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+fn share(part: u64, whole: u64) -> f64 {
+    part as f64 / (whole as f64).max(1.0)
+}
+
+/// The share of requests that failed, by class.
+fn refused(flood: &Report) -> BTreeMap<&'static str, f64> {
+    let mut sums: BTreeMap<&'static str, (u64, u64)> = BTreeMap::new();
+    for step in &flood.steps {
+        let class = match step.step {
+            "list_products" | "read_product" => "browse",
+            "create_cart" | "add_lines" | "set_details" | "read_cart" => "cart",
+            "checkout" => "checkout",
+            _ => continue,
+        };
+        let sum = sums.entry(class).or_default();
+        *sum = (sum.0 + step.count, sum.1 + step.failed);
+    }
+    sums.into_iter().map(|(class, (count, failed))| (class, share(failed, count))).collect()
+}
+
+/// When for the first time as much as `wanted` a second was confirmed over a second.
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+fn recovered(looks: &[Look], wanted: f64) -> Option<f64> {
+    looks.iter().enumerate().find_map(|(place, look)| {
+        let then =
+            looks[place..].iter().find(|then| then.at >= look.at + Duration::from_secs(1))?;
+        let confirmed = then.confirmed.checked_sub(look.confirmed)? as f64;
+        let well = confirmed / (then.at - look.at).as_secs_f64() >= wanted;
+        well.then_some((look.at - looks[0].at).as_secs_f64())
+    })
+}
+
+impl Overload {
+    /// Whether what must hold on any machine does.
+    #[must_use]
+    pub fn ok(&self) -> bool {
+        self.in_order && self.operators.1 == 0 && self.health.1 == 0 && self.after.good > 0
+    }
+}
+
+impl fmt::Display for Overload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "overload: peak {:.1} checkouts/s; {:.0} flows/s offered, {:.1} checkouts/s: {:.2} of the peak",
+            self.peak_per_second, self.offered_per_second, self.flood_per_second, self.goodput
+        )?;
+        write!(f, "refused:")?;
+        for (class, share) in &self.refused {
+            write!(f, " {class} {:.1} %", share * 100.0)?;
+        }
+        writeln!(f, "; {}", if self.in_order { "in order" } else { "NOT IN ORDER" })?;
+        let (operators, health) = (self.operators, self.health);
+        writeln!(
+            f,
+            "beside it: operator {} asked, {} failed; metrics {} asked, {} failed",
+            operators.0, operators.1, health.0, health.1
+        )?;
+        match self.recovered_after {
+            Some(secs) => write!(f, "all well again {secs:.1} s after the flood; ")?,
+            None => write!(f, "NOT WELL AGAIN after the flood; ")?,
+        }
+        let mib = |bytes: u64| bytes >> 20;
+        let Memory { peak, flood, after } = self.memory;
+        writeln!(
+            f,
+            "memory of the server {} MiB at the peak, {} in the flood, {} after it",
+            mib(peak),
+            mib(flood),
+            mib(after)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_well_again_when_a_second_has_what_was_offered() {
+        let look = |(quarters, confirmed): (u64, u64)| Look {
+            at: LOOK_EVERY * u32::try_from(quarters).unwrap(),
+            confirmed,
+            resident: 0,
+        };
+        let looks: Vec<Look> = [0, 0, 10, 20, 45, 70, 95, 120, 145]
+            .iter()
+            .zip(0..)
+            .map(|(c, q)| look((q, *c)))
+            .collect();
+        assert_eq!(recovered(&looks, 100.0), Some(0.75));
+        assert_eq!(recovered(&looks, 1_000.0), None);
+        assert_eq!(figure(b"a 1\nkontor_resident_bytes 42\n", "kontor_resident_bytes "), Some(42));
+    }
+}
