@@ -8,6 +8,8 @@ mod checkout;
 mod cli_client;
 mod cli_shop;
 mod cost;
+#[cfg(debug_assertions)]
+mod crashes;
 mod doctor;
 mod edge;
 mod failures;

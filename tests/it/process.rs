@@ -47,6 +47,13 @@ impl Server {
         self.child.wait().unwrap();
     }
 
+    /// Waits until it has died by itself as by `kill -9`.
+    pub fn died(mut self) {
+        use std::os::unix::process::ExitStatusExt as _;
+        let status = self.child.wait().unwrap();
+        assert_eq!(status.signal(), Some(9), "{status}");
+    }
+
     /// Asks it to stop, and answers its exit code.
     pub fn terminate(mut self) -> Option<i32> {
         let pid = self.child.id().to_string();

@@ -16,6 +16,8 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 
 use super::{Append, AppendError, Epoch, Journal, ReadError, Record, Snapshot, Timer, TimerChange};
+#[cfg(debug_assertions)]
+use crate::crash;
 use crate::domain::entity::EntityId;
 use crate::domain::time::Timestamp;
 use crate::store::many::{Binding, Texts};
@@ -248,6 +250,16 @@ fn timer(row: &SqliteRow) -> Result<Timer, sqlx::Error> {
     })
 }
 
+/// Lets a test kill the process here.
+#[cfg(debug_assertions)]
+fn crash_point(side: crash::Side, batch: &[Append]) {
+    for append in batch {
+        for event in &append.events {
+            crash::reached(side, append.entity.prefix(), event.kind);
+        }
+    }
+}
+
 #[async_trait]
 impl Journal for Sqlite {
     fn shards(&self) -> u16 {
@@ -289,8 +301,14 @@ impl Journal for Sqlite {
             Ok(connection) => connection,
             Err(error) => return Err(AppendError::Failed(error.to_string())),
         };
+        #[cfg(debug_assertions)]
+        crash_point(crash::Side::Before, batch);
         match transact(connection, shard, epoch, batch).await {
-            Ok(records) => Ok(records),
+            Ok(records) => {
+                #[cfg(debug_assertions)]
+                crash_point(crash::Side::After, batch);
+                Ok(records)
+            }
             Err(Broken { error, usable }) => {
                 if !usable {
                     durable.discard().await;
