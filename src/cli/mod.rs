@@ -7,6 +7,7 @@ pub mod api;
 pub mod backup;
 pub mod client;
 pub mod config;
+pub mod crash_test;
 pub mod demo;
 pub mod doctor;
 pub mod import;
@@ -69,6 +70,7 @@ enum Command {
     SignOut(sign_in::OutArgs),
     Config(config::Args),
     SandboxPsp(sandbox_psp::Args),
+    CrashTest(crash_test::Args),
     /// Print the OpenAPI document
     Openapi,
     /// Print completions for a shell
@@ -160,6 +162,7 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
         Command::SignOut(args) => sign_in::run_out(args).await,
         Command::Config(args) => config::run(&args),
         Command::SandboxPsp(args) => sandbox_psp::run(args).await,
+        Command::CrashTest(args) => crash_test::run(args).await,
         Command::Openapi => {
             print_json(&http::openapi::document())?;
             Ok(ExitCode::SUCCESS)

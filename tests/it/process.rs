@@ -1,7 +1,7 @@
 //! The real program as a process of its own, started on a free port and killed at will.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 pub struct Server {
@@ -86,14 +86,4 @@ pub fn key(data: &Path) -> String {
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let json: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap();
     json["key"].as_str().unwrap().to_owned()
-}
-
-/// Runs `kontor verify` on a folder and the provider's ledger; panics with its words if it finds
-/// a violation.
-pub fn verify(data: &Path, psp: &str) {
-    let folder: PathBuf = data.to_owned();
-    let told =
-        kontor().args(["verify", "--sandbox-psp", psp, "--data"]).arg(folder).output().unwrap();
-    let words = String::from_utf8_lossy(&told.stdout);
-    assert!(told.status.success(), "{words}{}", String::from_utf8_lossy(&told.stderr));
 }
