@@ -10,6 +10,7 @@ mod cli_shop;
 mod cost;
 #[cfg(debug_assertions)]
 mod crashes;
+mod damage;
 mod doctor;
 mod edge;
 mod failures;

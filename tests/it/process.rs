@@ -76,6 +76,16 @@ pub fn kontor() -> Command {
     command
 }
 
+/// What `kontor serve` says on a folder that it refuses.
+pub fn serve_fails(data: &Path) -> String {
+    let told =
+        kontor().args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).output().unwrap();
+    assert_eq!(told.status.code(), Some(1), "{told:?}");
+    let words = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(!words.contains("panicked"), "{words}");
+    words
+}
+
 /// Makes an admin key in a folder.
 pub fn key(data: &Path) -> String {
     let made = kontor()
