@@ -15,6 +15,7 @@ mod doctor;
 mod edge;
 mod failures;
 mod flash;
+mod full_disk;
 mod host;
 mod house;
 mod journal;
