@@ -7,6 +7,7 @@ mod browser;
 mod checkout;
 mod cli_client;
 mod cli_shop;
+mod clocks;
 mod cost;
 #[cfg(debug_assertions)]
 mod crashes;
