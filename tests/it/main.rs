@@ -14,7 +14,7 @@ mod crashes;
 mod damage;
 mod doctor;
 mod edge;
-mod failures;
+
 mod flash;
 mod full_disk;
 mod host;
@@ -25,6 +25,7 @@ mod lane;
 mod live;
 mod load;
 mod operator;
+mod payment_faults;
 mod process;
 mod sandbox_psp;
 mod search;
