@@ -73,6 +73,7 @@ impl Story {
                 "ord.payment_unknown",
                 "psp.find",
                 "psp.reverse",
+                "ord.payment_given_up",
                 "ord.payment_reversed",
                 "ord.payment_retried",
                 "sku.extended",
