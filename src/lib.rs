@@ -11,6 +11,8 @@ pub mod app;
 pub mod bus;
 pub mod cli;
 pub mod config;
+#[cfg(debug_assertions)]
+pub mod crash;
 pub mod domain;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

@@ -59,7 +59,8 @@ async fn fire(
     round: &mut Round,
 ) -> Result<(), ReadError> {
     let now = node.clock.now();
-    round.fired.retain(|_, at| *at + PATIENCE > now);
+    // What was fired later than this moment was so before the clock was set back.
+    round.fired.retain(|_, at| *at <= now && *at + PATIENCE > now);
     let mut fired = 0;
     for _ in 0..PAGES_MAX {
         let due = journal.due_timers(shard, now, round.after.as_ref(), AT_ONCE).await?;

@@ -7,6 +7,7 @@ pub mod api;
 pub mod backup;
 pub mod client;
 pub mod config;
+pub mod crash_test;
 pub mod demo;
 pub mod doctor;
 pub mod import;
@@ -69,6 +70,7 @@ enum Command {
     SignOut(sign_in::OutArgs),
     Config(config::Args),
     SandboxPsp(sandbox_psp::Args),
+    CrashTest(crash_test::Args),
     /// Print the OpenAPI document
     Openapi,
     /// Print what this program is made of, as CycloneDX
@@ -162,6 +164,7 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
         Command::SignOut(args) => sign_in::run_out(args).await,
         Command::Config(args) => config::run(&args),
         Command::SandboxPsp(args) => sandbox_psp::run(args).await,
+        Command::CrashTest(args) => crash_test::run(args).await,
         Command::Openapi => {
             println!("{}", http::openapi::text().map_err(std::io::Error::other)?);
             Ok(ExitCode::SUCCESS)

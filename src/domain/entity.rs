@@ -116,6 +116,9 @@ pub struct Record {
     pub cause: Arc<str>,
     /// The event as JSON.
     pub data: Arc<str>,
+    /// Whether it is as it was written, as far as the store can tell; if not, nothing else in it
+    /// can be believed.
+    pub intact: bool,
 }
 
 impl Record {

@@ -16,6 +16,8 @@ use super::payment::{
     Authorization, Authorize, Breaker, BreakerOptions, Error, Notice, Operation, OperationKind,
     Page, Payment, PaymentStatus, Provider, Receipt, Reversal, WebhookError,
 };
+#[cfg(debug_assertions)]
+use crate::crash;
 use crate::domain::time::Timestamp;
 
 mod wire;
@@ -134,14 +136,15 @@ impl Sandbox {
     }
 
     async fn operate(&self, kind: OperationKind, request: &Operation) -> Result<Receipt, Error> {
-        let (verb, body) = match kind {
-            OperationKind::Capture => ("captures", amount_body(request)),
-            OperationKind::Refund => ("refunds", amount_body(request)),
-            OperationKind::Void => ("void", json!({ "reference": request.reference })),
+        let (call, verb, body) = match kind {
+            OperationKind::Capture => ("capture", "captures", amount_body(request)),
+            OperationKind::Refund => ("refund", "refunds", amount_body(request)),
+            OperationKind::Void => ("void", "void", json!({ "reference": request.reference })),
         };
         let path = ["payments", &request.payment, verb];
         let sent = self.post(&path, &body)?.header("Idempotency-Key", &request.key);
-        let payment: Payment = self.breaker.call(answer::<wire::Payment>(sent)).await?.into();
+        let answer = answer::<wire::Payment>(call, sent);
+        let payment: Payment = self.breaker.call(answer).await?.into();
         let found = payment
             .operations
             .iter()
@@ -178,7 +181,8 @@ impl Provider for Sandbox {
             "token": request.token,
         });
         let sent = self.post(&["payments"], &body)?.header("Idempotency-Key", &request.key);
-        let payment: Payment = self.breaker.call(answer::<wire::Payment>(sent)).await?.into();
+        let answer = answer::<wire::Payment>("authorize", sent);
+        let payment: Payment = self.breaker.call(answer).await?.into();
         if payment.reference != request.reference {
             return Err(Error::Unknown("the answer speaks of another payment".into()));
         }
@@ -208,7 +212,7 @@ impl Provider for Sandbox {
 
     async fn reverse(&self, reference: &str) -> Result<Reversal, Error> {
         let sent = self.post(&["cancellations"], &json!({ "reference": reference }))?;
-        match self.breaker.call(answer::<wire::Reversal>(sent)).await? {
+        match self.breaker.call(answer::<wire::Reversal>("reverse", sent)).await? {
             wire::Reversal::Blocked => Ok(Reversal::Blocked),
             wire::Reversal::Reversed { payment } if payment.reference == reference => {
                 Ok(Reversal::Reversed { payment: (*payment).into() })
@@ -222,7 +226,7 @@ impl Provider for Sandbox {
     async fn find(&self, reference: &str) -> Result<Option<Payment>, Error> {
         let mut url = self.address(&["payments"])?;
         url.query_pairs_mut().append_pair("reference", reference);
-        let page: wire::Page = answer(self.request(Method::GET, url)).await?;
+        let page: wire::Page = answer("find", self.request(Method::GET, url)).await?;
         let found = page.data.into_iter().find(|payment| payment.reference == reference);
         Ok(found.map(Payment::from))
     }
@@ -233,7 +237,7 @@ impl Provider for Sandbox {
         if let Some(after) = after {
             url.query_pairs_mut().append_pair("after", after);
         }
-        let page: wire::Page = answer(self.request(Method::GET, url)).await?;
+        let page: wire::Page = answer("list", self.request(Method::GET, url)).await?;
         let payments = page.data.into_iter().map(Payment::from).collect();
         Ok(Page { payments, next: page.next_cursor })
     }
@@ -242,7 +246,7 @@ impl Provider for Sandbox {
         let body = json!({ "url": webhook_url, "secret": self.webhook_secret });
         let url = self.address(&["webhook_endpoint"])?;
         let sent = self.request(Method::PUT, url).json(&body);
-        answer::<serde::de::IgnoredAny>(sent).await.map(|_| ())
+        answer::<serde::de::IgnoredAny>("subscribe", sent).await.map(|_| ())
     }
 
     fn read_webhook(
@@ -260,8 +264,18 @@ impl Provider for Sandbox {
     }
 }
 
-/// Sends a request, and reads its answer or what its failure means.
-async fn answer<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, Error> {
+/// Makes a call: sends its request, and reads the answer or what its failure means.
+async fn answer<T: DeserializeOwned>(call: &str, request: RequestBuilder) -> Result<T, Error> {
+    #[cfg(debug_assertions)]
+    crash::reached(crash::Side::Before, "psp", call);
+    let answer = exchange(request).await;
+    #[cfg(debug_assertions)]
+    crash::reached(crash::Side::After, "psp", call);
+    tracing::trace!(call, answered = answer.is_ok(), "the provider was asked");
+    answer
+}
+
+async fn exchange<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, Error> {
     let response = request.send().await.map_err(|error| meaning(&error))?;
     let status = response.status();
     let body = read_body(response).await?;

@@ -9,7 +9,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
 use super::open::{self, DATABASE};
-use super::{Error, OpenError, Store};
+use super::{Error, OpenError, Store, whole};
 
 /// How long a check takes and what it finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,13 +133,7 @@ async fn check_backup(backup: &Path) -> Result<(), OpenError> {
     // Immutable: nothing is written beside the backup, not even for reading it.
     let options = SqliteConnectOptions::new().filename(backup).read_only(true).immutable(true);
     let mut connection = options.connect().await.map_err(corrupt)?;
-    let application: i64 = sqlx::query_scalar("PRAGMA application_id")
-        .fetch_one(&mut connection)
-        .await
-        .map_err(corrupt)?;
-    if application != APPLICATION {
-        return Err(OpenError::Corrupt(format!("{} is no kontor store", backup.display())));
-    }
+    whole::kind(&mut connection, backup).await?;
     open::refuse_newer(&mut connection).await?;
     let faults = run_check(&mut connection, Check::Full).await.map_err(corrupt)?;
     connection.close().await.map_err(corrupt)?;
@@ -148,9 +142,6 @@ async fn check_backup(backup: &Path) -> Result<(), OpenError> {
         Some(fault) => Err(OpenError::Corrupt(fault.clone())),
     }
 }
-
-/// "kont", as the first migration sets it.
-const APPLICATION: i64 = 0x6b6f_6e74;
 
 async fn run_check(
     connection: &mut SqliteConnection,
@@ -182,6 +173,6 @@ fn sync(path: &Path) -> io::Result<u64> {
 }
 
 /// Waits until a folder's names are on the disk, where the system can.
-fn sync_dir(dir: &Path) -> io::Result<()> {
+pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
 }

@@ -23,6 +23,7 @@ pub mod shard;
 pub mod stock;
 mod tables;
 pub mod webhook;
+pub mod whole;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

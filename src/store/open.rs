@@ -10,7 +10,7 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool};
 
-use super::{Inner, Options, Store, Writer};
+use super::{Inner, Options, Store, Writer, whole};
 
 /// The file of all tables.
 pub(super) const DATABASE: &str = "kontor.db";
@@ -67,7 +67,8 @@ pub enum OpenError {
     NotADirectory(PathBuf),
     /// The file is not a store, or is damaged.
     #[error(
-        "the store cannot be used: {0}; restore a backup into an empty folder with kontor restore"
+        "the store cannot be used: {0}; keep a copy of the folder, and restore a backup into an \
+         empty one with kontor restore"
     )]
     Corrupt(String),
     /// The file system said no.
@@ -89,11 +90,18 @@ impl Store {
     pub async fn open(dir: &Path, options: &Options) -> Result<Self, OpenError> {
         make_dir(dir)?;
         let lock = lock(dir)?;
-        let connect = writer_options(dir).create_if_missing(true);
-        let mut connection =
-            connect.connect().await.map_err(|error| opening(&dir.join(DATABASE), error))?;
+        whole::files(dir)?;
+        whole::log(dir)?;
+        let file = dir.join(DATABASE);
+        if !file.exists() {
+            make(dir, &file).await?;
+        }
+        let connect = writer_options(dir);
+        let mut connection = connect.connect().await.map_err(|error| opening(&file, error))?;
+        whole::kind(&mut connection, &file).await?;
         refuse_newer(&mut connection).await?;
         migrate(&mut connection).await?;
+        whole::end(&mut connection, &file).await?;
         Ok(assemble(dir, options, connection, Some(lock)))
     }
 
@@ -123,8 +131,10 @@ impl Store {
         if !file.is_file() {
             return Err(OpenError::Missing(dir.to_owned()));
         }
+        whole::files(dir)?;
         let mut connection =
             writer_options(dir).connect().await.map_err(|error| opening(&file, error))?;
+        whole::kind(&mut connection, &file).await?;
         let found = refuse_newer(&mut connection).await?;
         if found < known() {
             if !bring_up_to_date {
@@ -139,6 +149,27 @@ impl Store {
         }
         Ok(assemble(dir, &Options { read_connections: 2, ..Options::default() }, connection, None))
     }
+}
+
+/// Makes an empty store, under another name until it is whole: a start that is cut off leaves
+/// nothing that could be taken for a store, and an empty file is never one.
+async fn make(dir: &Path, file: &Path) -> Result<(), OpenError> {
+    let part = dir.join(format!("{DATABASE}.new"));
+    for left in ["", "-wal", "-shm", "-journal"] {
+        let left = dir.join(format!("{DATABASE}.new{left}"));
+        match fs::remove_file(&left) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(OpenError::Io { path: left, source });
+            }
+            _ => {}
+        }
+    }
+    let connect = writer_options(dir).filename(&part).create_if_missing(true);
+    let mut connection = connect.connect().await.map_err(|error| opening(&part, error))?;
+    migrate(&mut connection).await?;
+    connection.close().await.map_err(|error| opening(&part, error))?;
+    let named = fs::rename(&part, file).and_then(|()| super::maintenance::sync_dir(dir));
+    named.map_err(|source| OpenError::Io { path: file.to_owned(), source })
 }
 
 /// The newest migration of this program.
@@ -285,7 +316,7 @@ fn opening(file: &Path, error: sqlx::Error) -> OpenError {
     let code = error.as_database_error().and_then(|error| error.code());
     match code.as_deref() {
         // SQLITE_CORRUPT, SQLITE_NOTADB
-        Some("11" | "26") => OpenError::Corrupt(error.to_string()),
+        Some("11" | "26") => whole::damaged(file, error),
         _ => OpenError::Io { path: file.to_owned(), source: io::Error::other(error) },
     }
 }

@@ -7,11 +7,16 @@ mod browser;
 mod checkout;
 mod cli_client;
 mod cli_shop;
+mod clocks;
 mod cost;
+#[cfg(debug_assertions)]
+mod crashes;
+mod damage;
 mod doctor;
 mod edge;
-mod failures;
+
 mod flash;
+mod full_disk;
 mod host;
 mod hostile;
 mod house;
@@ -21,6 +26,7 @@ mod lane;
 mod live;
 mod load;
 mod operator;
+mod payment_faults;
 mod process;
 mod sandbox_psp;
 mod search;

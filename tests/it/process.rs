@@ -1,7 +1,7 @@
 //! The real program as a process of its own, started on a free port and killed at will.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 pub struct Server {
@@ -47,6 +47,13 @@ impl Server {
         self.child.wait().unwrap();
     }
 
+    /// Waits until it has died by itself as by `kill -9`.
+    pub fn died(mut self) {
+        use std::os::unix::process::ExitStatusExt as _;
+        let status = self.child.wait().unwrap();
+        assert_eq!(status.signal(), Some(9), "{status}");
+    }
+
     /// Asks it to stop, and answers its exit code.
     pub fn terminate(mut self) -> Option<i32> {
         let pid = self.child.id().to_string();
@@ -69,6 +76,16 @@ pub fn kontor() -> Command {
     command
 }
 
+/// What `kontor serve` says on a folder that it refuses.
+pub fn serve_fails(data: &Path) -> String {
+    let told =
+        kontor().args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).output().unwrap();
+    assert_eq!(told.status.code(), Some(1), "{told:?}");
+    let words = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(!words.contains("panicked"), "{words}");
+    words
+}
+
 /// Makes an admin key in a folder.
 pub fn key(data: &Path) -> String {
     let made = kontor()
@@ -79,14 +96,4 @@ pub fn key(data: &Path) -> String {
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let json: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap();
     json["key"].as_str().unwrap().to_owned()
-}
-
-/// Runs `kontor verify` on a folder and the provider's ledger; panics with its words if it finds
-/// a violation.
-pub fn verify(data: &Path, psp: &str) {
-    let folder: PathBuf = data.to_owned();
-    let told =
-        kontor().args(["verify", "--sandbox-psp", psp, "--data"]).arg(folder).output().unwrap();
-    let words = String::from_utf8_lossy(&told.stdout);
-    assert!(told.status.success(), "{words}{}", String::from_utf8_lossy(&told.stderr));
 }

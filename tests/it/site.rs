@@ -211,6 +211,29 @@ impl Site {
         assert_eq!(put.send().await.unwrap().status(), StatusCode::OK);
     }
 
+    /// A call straight to the provider, as its account.
+    pub async fn provider(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+        key: &str,
+    ) -> Value {
+        let url = format!("{}/v1{path}", self.config.sandbox.url);
+        let mut call = self.web.request(method, url).bearer_auth(self.account().await);
+        if let Some(body) = &body {
+            call = call.header("Idempotency-Key", key).json(body);
+        }
+        let answer = call.send().await.unwrap();
+        assert!(answer.status().is_success(), "{answer:?}");
+        answer.json().await.unwrap()
+    }
+
+    /// All payments, as the provider lists them.
+    pub async fn payments(&self) -> Value {
+        self.provider(Method::GET, "/payments", None, "").await
+    }
+
     async fn account(&self) -> String {
         let store = &self.app.as_ref().unwrap().store;
         let options = verify::provider::sandbox_options(store, &self.config.sandbox.url).await;
@@ -218,20 +241,26 @@ impl Site {
     }
 
     /// Stops the server and verifies the store, against the provider's ledger too.
-    pub async fn verify(mut self) {
+    pub async fn verify(self) {
+        let violations = self.violations().await;
+        assert!(violations.is_empty(), "{violations:#?}");
+    }
+
+    /// The same, and answers what does not hold.
+    pub async fn violations(mut self) -> Vec<verify::Violation> {
         self.app.take().unwrap().stop().await;
-        verify_folder(&self.config).await;
+        report(&self.config).await.violations
     }
 }
 
-/// Verifies a folder that no server runs on, against the provider's ledger too.
-pub async fn verify_folder(config: &Config) {
+/// What is found in a folder that no server runs on, against the provider's ledger too.
+async fn report(config: &Config) -> verify::Report {
     let store = kontor::store::Store::open_beside(&config.data.dir).await.unwrap();
     let options = verify::provider::sandbox_options(&store, &config.sandbox.url).await.unwrap();
     let provider = Sandbox::new(options).unwrap();
     let report = verify::verify(&store, Some(&provider), |_| {}).await.unwrap();
     store.close().await;
-    assert!(report.ok, "{report}");
+    report
 }
 
 pub async fn start_psp(dir: &TempDir, listen: &str) -> Running {

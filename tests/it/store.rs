@@ -459,6 +459,8 @@ async fn an_older_store_is_changed_only_where_that_is_asked_for() {
         "DROP TABLE dead_letter",
         "DROP TABLE order_row",
         "DROP TABLE stock_row",
+        "ALTER TABLE event DROP COLUMN sum",
+        "ALTER TABLE snapshot DROP COLUMN sum",
     ] {
         sqlx::query(statement).execute(&mut connection).await.unwrap();
     }

@@ -4,6 +4,7 @@ use std::fs::{self, File, TryLockError};
 use std::path::Path;
 
 use super::Finding;
+use crate::store::whole::DAMAGED_LOG;
 
 /// Free bytes below which writes will soon fail.
 const FREE_BAD_BYTES: u64 = 256 << 20;
@@ -24,6 +25,7 @@ pub(super) fn examine(dir: &Path) -> Vec<Finding> {
     }
     let mut findings = vec![writable(dir)];
     findings.extend(private(dir));
+    findings.extend(damaged_logs(dir));
     findings.extend(free(dir));
     findings.push(server(dir));
     findings.extend(open_files());
@@ -41,6 +43,26 @@ fn writable(dir: &Path) -> Finding {
             "run as the user who owns it, or give that user the folder (chown -R)",
         ),
     }
+}
+
+/// Logs that were damaged at a start, whose copies nobody has settled yet.
+fn damaged_logs(dir: &Path) -> Option<Finding> {
+    let names =
+        fs::read_dir(dir).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut copies: Vec<String> = names.filter(|name| name.starts_with(DAMAGED_LOG)).collect();
+    copies.sort();
+    (!copies.is_empty()).then(|| {
+        Finding::bad(
+            "log",
+            format!(
+                "at a start the log was damaged before its end: what was committed after that is \
+                 not in the store, but only in {}",
+                copies.join(", ")
+            ),
+            "kontor verify --sandbox-psp and the provider's list tell what is missing; settle it, \
+             then remove the copy",
+        )
+    })
 }
 
 #[cfg(unix)]

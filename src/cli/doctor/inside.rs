@@ -8,6 +8,8 @@ use crate::domain::time::Span;
 use crate::store::maintenance::Check;
 use crate::store::{Error, LIST_MAX, Store, order};
 
+/// Events that are read at once.
+const PAGE: u32 = 2_000;
 /// Events that rows may be behind while a server runs.
 const BEHIND_MAX: i64 = 10_000;
 /// How old the last backup may be.
@@ -18,6 +20,7 @@ const AHEAD_MAX: Span = Span::from_secs(60);
 pub(super) async fn examine(store: &Store) -> Vec<Finding> {
     let looked = [
         ("file", whole(store).await),
+        ("events", events(store).await),
         ("rows", rows(store).await),
         ("backup", backup(store).await),
         ("clock", clock(store).await),
@@ -36,7 +39,7 @@ pub(super) async fn examine(store: &Store) -> Vec<Finding> {
 }
 
 async fn whole(store: &Store) -> Result<Finding, Error> {
-    let faults = store.check(Check::Quick).await?;
+    let faults = store.check(Check::Full).await?;
     let sizes = store.sizes().await?;
     Ok(match faults.first() {
         Some(fault) => Finding::bad(
@@ -52,6 +55,37 @@ async fn whole(store: &Store) -> Result<Finding, Error> {
                 sizes.database_bytes >> 20,
                 sizes.log_bytes >> 20
             ),
+        ),
+    })
+}
+
+/// Reads every event and compares it with its checksum.
+async fn events(store: &Store) -> Result<Finding, Error> {
+    let journal = store.journal();
+    let (mut read, mut damaged, mut first) = (0, 0, None);
+    for shard in store.shards().await? {
+        let mut after = 0;
+        loop {
+            let page = journal.read_shard(shard.id, after, PAGE).await;
+            let page = page.map_err(|error| Error::Refused(error.to_string()))?;
+            let Some(last) = page.last() else { break };
+            after = last.pos;
+            read += page.len();
+            for record in page.iter().filter(|record| !record.intact) {
+                damaged += 1;
+                first.get_or_insert((record.pos, record.entity.to_string()));
+            }
+        }
+    }
+    Ok(match first {
+        None => Finding::ok("events", format!("{read} events are as they were written")),
+        Some((pos, entity)) => Finding::bad(
+            "events",
+            format!(
+                "{damaged} of {read} events are damaged on the disk; the first is {pos}, of {entity}"
+            ),
+            "keep a copy of the folder, and restore the last backup; until then what they are of \
+             is in quarantine, and all else goes on",
         ),
     })
 }

@@ -197,6 +197,7 @@ fn records(shard: u16, last_pos: i64, batch: &[Append]) -> Vec<Record> {
                 at: append.at,
                 cause: Arc::clone(&append.cause),
                 data: Arc::clone(&event.data),
+                intact: true,
             });
         }
     }

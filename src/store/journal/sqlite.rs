@@ -16,6 +16,8 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 
 use super::{Append, AppendError, Epoch, Journal, ReadError, Record, Snapshot, Timer, TimerChange};
+#[cfg(debug_assertions)]
+use crate::crash;
 use crate::domain::entity::EntityId;
 use crate::domain::time::Timestamp;
 use crate::store::many::{Binding, Texts};
@@ -23,8 +25,8 @@ use crate::store::{Error, Store, product};
 
 static INSERT_EVENTS: LazyLock<Texts> = LazyLock::new(|| {
     Texts::new(
-        "INSERT INTO event (pos, shard, entity, seq, kind, version, at, cause, data) VALUES ",
-        "(?,0,?,?,?,?,?,?,?)",
+        "INSERT INTO event (pos, shard, entity, seq, kind, version, at, cause, data, sum) VALUES ",
+        "(?,0,?,?,?,?,?,?,?,?)",
         "",
     )
 });
@@ -219,6 +221,22 @@ fn bind_event(query: Binding, record: &Record) -> Binding {
         .bind(record.at.millis())
         .bind(Arc::clone(&record.cause))
         .bind(Arc::clone(&record.data))
+        .bind(checksum(record))
+}
+
+/// What is written beside an event, so that a bit that flips later is seen.
+fn checksum(record: &Record) -> i64 {
+    let mut sum = crc32fast::Hasher::new();
+    for number in [record.shard.into(), record.pos, record.seq, record.version.into()] {
+        sum.update(&number.to_le_bytes());
+    }
+    sum.update(&record.at.millis().to_le_bytes());
+    for text in [record.entity.as_str(), &record.kind, &record.cause, &record.data] {
+        sum.update(text.as_bytes());
+        // No text has this byte: what moves from one to the next is seen.
+        sum.update(&[0xff]);
+    }
+    sum.finalize().into()
 }
 
 fn unreadable(error: impl Into<Error>) -> ReadError {
@@ -227,18 +245,33 @@ fn unreadable(error: impl Into<Error>) -> ReadError {
     ReadError(format!("{error}{}", cause.unwrap_or_default()))
 }
 
-fn record(row: &SqliteRow) -> Result<Record, sqlx::Error> {
-    Ok(Record {
-        pos: row.try_get(0)?,
-        shard: row.try_get(1)?,
-        entity: EntityId::new(row.try_get(2)?),
-        seq: row.try_get(3)?,
-        kind: row.try_get::<&str, _>(4)?.into(),
-        version: row.try_get(5)?,
-        at: Timestamp::from_millis(row.try_get(6)?),
-        cause: row.try_get::<&str, _>(7)?.into(),
-        data: row.try_get::<&str, _>(8)?.into(),
-    })
+/// A row as it stands, damaged or not: what else is on its page must still be readable.
+fn record(row: &SqliteRow) -> Record {
+    let number = |column: usize| row.try_get_unchecked::<i64, _>(column).unwrap_or_default();
+    let text = |column: usize| {
+        let bytes = row.try_get_unchecked::<&[u8], _>(column).unwrap_or_default();
+        String::from_utf8_lossy(bytes).into_owned()
+    };
+    let mut record = Record {
+        pos: number(0),
+        shard: u16::try_from(number(1)).unwrap_or(u16::MAX),
+        entity: EntityId::new(&text(2)),
+        seq: number(3),
+        kind: text(4).into(),
+        version: u16::try_from(number(5)).unwrap_or(u16::MAX),
+        at: Timestamp::from_millis(number(6)),
+        cause: text(7).into(),
+        data: text(8).into(),
+        intact: true,
+    };
+    let sum = row.try_get_unchecked::<Option<i64>, _>(9);
+    record.intact = match sum {
+        Ok(Some(sum)) => sum == checksum(&record),
+        // Written before there were checksums.
+        Ok(None) => true,
+        Err(_) => false,
+    };
+    record
 }
 
 fn timer(row: &SqliteRow) -> Result<Timer, sqlx::Error> {
@@ -246,6 +279,16 @@ fn timer(row: &SqliteRow) -> Result<Timer, sqlx::Error> {
         entity: EntityId::new(row.try_get(0)?),
         due_at: Timestamp::from_millis(row.try_get(1)?),
     })
+}
+
+/// Lets a test kill the process here.
+#[cfg(debug_assertions)]
+fn crash_point(side: crash::Side, batch: &[Append]) {
+    for append in batch {
+        for event in &append.events {
+            crash::reached(side, append.entity.prefix(), event.kind);
+        }
+    }
 }
 
 #[async_trait]
@@ -289,8 +332,14 @@ impl Journal for Sqlite {
             Ok(connection) => connection,
             Err(error) => return Err(AppendError::Failed(error.to_string())),
         };
+        #[cfg(debug_assertions)]
+        crash_point(crash::Side::Before, batch);
         match transact(connection, shard, epoch, batch).await {
-            Ok(records) => Ok(records),
+            Ok(records) => {
+                #[cfg(debug_assertions)]
+                crash_point(crash::Side::After, batch);
+                Ok(records)
+            }
             Err(Broken { error, usable }) => {
                 if !usable {
                     durable.discard().await;
@@ -307,7 +356,7 @@ impl Journal for Sqlite {
         limit: u32,
     ) -> Result<Vec<Record>, ReadError> {
         let rows = sqlx::query(
-            "SELECT pos, shard, entity, seq, kind, version, at, cause, data FROM event \
+            "SELECT pos, shard, entity, seq, kind, version, at, cause, data, sum FROM event \
              WHERE entity = $1 AND seq > $2 ORDER BY seq LIMIT +$3",
         )
         .bind(entity.as_str())
@@ -316,7 +365,7 @@ impl Journal for Sqlite {
         .fetch_all(self.store.readers())
         .await
         .map_err(unreadable)?;
-        rows.iter().map(record).collect::<Result<_, _>>().map_err(unreadable)
+        Ok(rows.iter().map(record).collect())
     }
 
     async fn read_shard(
@@ -326,7 +375,7 @@ impl Journal for Sqlite {
         limit: u32,
     ) -> Result<Vec<Record>, ReadError> {
         let rows = sqlx::query(
-            "SELECT pos, shard, entity, seq, kind, version, at, cause, data FROM event \
+            "SELECT pos, shard, entity, seq, kind, version, at, cause, data, sum FROM event \
              WHERE pos > $2 AND shard = $1 ORDER BY pos LIMIT +$3",
         )
         .bind(shard)
@@ -335,7 +384,7 @@ impl Journal for Sqlite {
         .fetch_all(self.store.readers())
         .await
         .map_err(unreadable)?;
-        rows.iter().map(record).collect::<Result<_, _>>().map_err(unreadable)
+        Ok(rows.iter().map(record).collect())
     }
 
     async fn last_pos(&self, shard: u16) -> Result<i64, ReadError> {
@@ -393,32 +442,40 @@ impl Journal for Sqlite {
     }
 
     async fn snapshot(&self, entity: &EntityId) -> Result<Option<Snapshot>, ReadError> {
-        let row = sqlx::query("SELECT seq, state_version, data FROM snapshot WHERE entity = $1")
-            .bind(entity.as_str())
-            .fetch_optional(self.store.readers())
-            .await
-            .map_err(unreadable)?;
+        let row =
+            sqlx::query("SELECT seq, state_version, data, sum FROM snapshot WHERE entity = $1")
+                .bind(entity.as_str())
+                .fetch_optional(self.store.readers())
+                .await
+                .map_err(unreadable)?;
         let Some(row) = row else { return Ok(None) };
+        let data: String = row.try_get(2).map_err(unreadable)?;
+        let sum: Option<i64> = row.try_get(3).map_err(unreadable)?;
+        if sum.is_some_and(|sum| sum != i64::from(crc32fast::hash(data.as_bytes()))) {
+            tracing::warn!(entity = entity.for_log(), "a snapshot is damaged and not believed");
+            return Ok(None);
+        }
         Ok(Some(Snapshot {
             entity: entity.clone(),
             seq: row.try_get(0).map_err(unreadable)?,
             state_version: row.try_get(1).map_err(unreadable)?,
-            data: row.try_get(2).map_err(unreadable)?,
+            data,
         }))
     }
 
     async fn put_snapshot(&self, snapshot: Snapshot) -> Result<(), ReadError> {
         let mut write = self.store.begin_relaxed().await.map_err(unreadable)?;
         sqlx::query(
-            "INSERT INTO snapshot (entity, seq, state_version, data) VALUES ($1, $2, $3, $4) \
+            "INSERT INTO snapshot (entity, seq, state_version, data, sum) VALUES ($1, $2, $3, $4, $5) \
              ON CONFLICT (entity) DO UPDATE SET seq = excluded.seq, \
-             state_version = excluded.state_version, data = excluded.data \
+             state_version = excluded.state_version, data = excluded.data, sum = excluded.sum \
              WHERE excluded.seq >= snapshot.seq",
         )
         .bind(snapshot.entity.as_str())
         .bind(snapshot.seq)
         .bind(snapshot.state_version)
-        .bind(snapshot.data)
+        .bind(&*snapshot.data)
+        .bind(i64::from(crc32fast::hash(snapshot.data.as_bytes())))
         .execute(write.connection().map_err(unreadable)?)
         .await
         .map_err(unreadable)?;

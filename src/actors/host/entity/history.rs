@@ -110,8 +110,12 @@ impl<N: Noun> Life<N> {
 /// Reads an event, lifting it to the newest version of its kind first.
 ///
 /// # Errors
-/// When the data is not what the kind and version promise.
+/// When the record is not as it was written, or the data is not what the kind and version promise.
 pub fn decode<E: Event>(record: &Record) -> Result<E, serde_json::Error> {
+    if !record.intact {
+        let why = "it is damaged on the disk: its checksum is of something else";
+        return Err(serde::de::Error::custom(why));
+    }
     let newest = E::newest(&record.kind);
     let event: E = if record.version >= newest {
         serde_json::from_str(&record.data)?

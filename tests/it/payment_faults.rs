@@ -1,8 +1,31 @@
-//! What can go wrong with a checkout, row by row, over HTTP against the sandbox provider; the
-//! provider's ledger is compared at the end of each.
+//! What can go wrong around a payment and what is right then, a test a row, over HTTP against the
+//! sandbox provider; at the end of each the journal's money is compared with the provider's ledger.
+//!
+//! | what happens | what is right | test |
+//! | --- | --- | --- |
+//! | the buyer asks twice | the recorded order | `a_retry_gets_the_recorded_order` |
+//! | a crash at any point | it ends as if there had been none | `crashes`, and `what_was_under_way_goes_on_after_a_restart` |
+//! | the outcome of a commit is unknown | forgotten, read again, answered as retryable | `host` |
+//! | the provider times out, having acted | unknown, asked, found | `a_provider_that_times_out_is_asked_what_became_of_it` |
+//! | the provider times out, not having acted | unknown, asked, reversed | `an_attempt_that_never_arrived_is_reversed_and_the_buyer_tries_again` |
+//! | the provider fails at first | the same key again | `a_provider_that_fails_at_first_is_asked_again_under_the_same_key` |
+//! | a capture or refund is not answered | made once | `a_capture_that_is_not_answered_is_made_once`, `a_refund_that_is_not_answered_is_made_once` |
+//! | a decline | final; a new attempt has a new key | `a_decline_is_final_and_a_new_attempt_has_a_new_key` |
+//! | a webhook before the response | the same answer, once | `a_webhook_before_the_response_counts_once` |
+//! | a webhook twice | counts once | `a_webhook_twice_counts_once` |
+//! | a webhook late, and nothing else tells | it pays the order | `a_late_webhook_pays_the_order` |
+//! | webhooks out of order | nothing goes back | `webhooks_out_of_order_change_nothing` |
+//! | no webhook at all | the response does | `without_webhooks_the_responses_do` |
+//! | a webhook for nothing we know | kept, shown, tried again | `a_webhook_for_nothing_we_know_is_kept` |
+//! | a forged webhook | refused | `a_forged_webhook_is_refused` |
+//! | paid after the hold lapsed | reserved again, else the money goes back | `money_that_comes_after_the_hold_is_kept_if_there_is_stock`, `money_that_comes_after_the_last_unit_went_goes_back` |
+//! | another amount | an alert, and nothing is sent | `another_amount_is_an_alert_and_nothing_is_sent` |
+//! | the provider is down | orders wait, all else goes on | `a_provider_that_is_down_stops_paying_and_nothing_else` |
+//! | nobody pays | given up at the deadline | `an_order_that_is_not_paid_in_time_is_given_up` |
 
+use kontor::verify::Invariant;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::site::Site;
 
@@ -70,31 +93,145 @@ async fn a_decline_is_final_and_a_new_attempt_has_a_new_key() {
     site.verify().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn webhooks_come_early_twice_late_and_in_any_order() {
+/// Buys under these faults, and looks that each order was paid exactly once.
+async fn paid_once(faults: Value, token: &str, orders: usize) {
     let site = Site::open().await;
     site.sell("LAMP", 1_000, 99).await;
-    site.faults(json!({
-        "webhook_early": true, "webhook_duplicate": 1.0, "webhook_shuffle": true,
-    }))
-    .await;
+    site.faults(faults).await;
     let mut carts = Vec::new();
-    for number in 0..10 {
+    for number in 0..orders {
         let cart = site.cart(&[("LAMP", 1)]).await;
-        site.checkout(&cart, &format!("key-{number}"), "tok_ok", 30).await.expect(201);
+        let order = site.checkout(&cart, &format!("key-{number}"), token, 30).await.expect(201);
+        assert_eq!(order["status"], "confirmed", "{order:#}");
         carts.push(cart);
     }
-    site.faults(json!({"webhook_late_ms": 200, "webhook_duplicate": 0.5})).await;
-    let cart = site.cart(&[("LAMP", 1)]).await;
-    site.checkout(&cart, "key-late", "tok_webhook_only", 30).await.expect(201);
-    carts.push(cart);
     for cart in &carts {
         let order = site.until(cart, |order| order["payment_status"] == "captured").await;
         assert_eq!(order["captured"]["amount"], 1_000);
         let kinds = site.kinds(cart).await;
-        assert_eq!(kinds.iter().filter(|kind| *kind == "captured").count(), 1, "{kinds:?}");
+        for once in ["payment_authorized", "confirmed", "captured"] {
+            assert_eq!(kinds.iter().filter(|kind| *kind == once).count(), 1, "{kinds:?}");
+        }
     }
+    assert_eq!(site.level("LAMP").await["allocated"], orders);
     site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_before_the_response_counts_once() {
+    paid_once(json!({"webhook_early": true}), "tok_ok", 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_twice_counts_once() {
+    paid_once(json!({"webhook_duplicate": 1.0}), "tok_ok", 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_webhook_pays_the_order() {
+    let faults = json!({"webhook_late_ms": 200, "webhook_duplicate": 0.5});
+    paid_once(faults, "tok_webhook_only", 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn webhooks_out_of_order_change_nothing() {
+    let faults = json!({
+        "webhook_early": true, "webhook_duplicate": 1.0, "webhook_shuffle": true,
+    });
+    paid_once(faults, "tok_ok", 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_webhooks_the_responses_do() {
+    paid_once(json!({"webhook_drop": 1.0}), "tok_ok", 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_fails_at_first_is_asked_again_under_the_same_key() {
+    let site = Site::with(|config| config.payments.ask_after = 5).await;
+    site.sell("LAMP", 1_000, 9).await;
+    let cart = site.cart(&[("LAMP", 1)]).await;
+    site.checkout(&cart, "key-1", "tok_500", 30).await.expect(201);
+    site.until(&cart, |order| order["payment_status"] == "captured").await;
+    let kinds = site.kinds(&cart).await;
+    assert_eq!(kinds.iter().filter(|kind| *kind == "payment_requested").count(), 1, "{kinds:?}");
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_capture_that_is_not_answered_is_made_once() {
+    let change = |config: &mut kontor::config::Config| {
+        config.sandbox.timeout_ms = 150;
+        config.shop.capture = kontor::domain::order::CapturePolicy::ByHand;
+    };
+    let site = Site::with(change).await;
+    site.sell("LAMP", 1_000, 9).await;
+    let cart = site.cart(&[("LAMP", 1)]).await;
+    let order = site.checkout(&cart, "key-1", "tok_ok", 30).await.expect(201);
+    not_answered(&site, &order, "captures", json!({})).await;
+    let order = site.until(&cart, |order| order["payment_status"] == "captured").await;
+    assert_eq!(
+        (&order["captured"]["amount"], &order["status"]),
+        (&json!(1_000), &json!("confirmed"))
+    );
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refund_that_is_not_answered_is_made_once() {
+    let site = Site::with(|config| config.sandbox.timeout_ms = 150).await;
+    site.sell("LAMP", 1_000, 9).await;
+    let cart = site.cart(&[("LAMP", 1)]).await;
+    let order = site.checkout(&cart, "key-1", "tok_ok", 30).await.expect(201);
+    site.until(&cart, |order| order["payment_status"] == "captured").await;
+    let amount = json!({"amount": 400, "currency": "GBP"});
+    not_answered(&site, &order, "refunds", json!({"amount": amount, "reason": "late"})).await;
+    let refunded = |order: &Value| order["payment_status"] == "partially_refunded";
+    let order = site.until(&cart, refunded).await;
+    assert_eq!(order["refunded"]["amount"], 400);
+    site.verify().await;
+}
+
+/// Does something to an order whose provider executes and does not answer, until it has done so.
+async fn not_answered(site: &Site, order: &Value, what: &str, body: Value) {
+    site.faults(json!({"timeout": 1.0, "webhook_drop": 1.0})).await;
+    let path = format!("/orders/{}/{what}", order["id"].as_str().unwrap());
+    site.admin(Method::POST, &path, Some(body)).await.expect(200);
+    site.until_some(async || {
+        let payment = site.payments().await["data"][0].clone();
+        (payment["captured"] != 0 && (what == "captures" || payment["refunded"] != 0)).then_some(())
+    })
+    .await;
+    site.faults(json!({})).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_for_nothing_we_know_is_kept() {
+    let site = Site::open().await;
+    let references = ["ord_01h455vb4pex5vsknk084sn02q-p1", "somebody-elses"];
+    for reference in references {
+        let payment = json!({
+            "reference": reference, "amount": 700, "currency": "GBP", "token": "tok_ok",
+        });
+        site.provider(Method::POST, "/payments", Some(payment), reference).await;
+    }
+    let listed = site
+        .until_some(async || {
+            let listed = site.admin(Method::GET, "/webhooks", None).await.expect(200);
+            (listed["data"].as_array().unwrap().len() == 2).then_some(listed)
+        })
+        .await;
+    for parked in listed["data"].as_array().unwrap() {
+        let reason = parked["reason"].as_str().unwrap();
+        assert!(references.iter().any(|one| reason.contains(one)), "{parked:#}");
+        assert!(!parked["next_try_at"].is_null(), "it is tried again: {parked:#}");
+    }
+    let orders = site.admin(Method::GET, "/orders", None).await.expect(200);
+    assert_eq!(orders["data"], json!([]));
+    // The money is there, and the proof says that nobody asked for it.
+    let violations = site.violations().await;
+    assert_eq!(violations.len(), 2, "{violations:?}");
+    assert!(violations.iter().all(|one| one.invariant == Invariant::I3), "{violations:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

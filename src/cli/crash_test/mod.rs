@@ -1,0 +1,258 @@
+//! `kontor crash-test`: `kill -9` at random moments under load, again and again. No acknowledged
+//! order is lost or changed, none is charged twice, nothing is oversold.
+//!
+//! `server` is the process that is killed, `buyers` what they do and remember; here is the order
+//! of things, and the report. Crashes at chosen points are in `tests/it/crashes.rs`.
+
+mod buyers;
+mod server;
+
+use std::fmt;
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
+use serde::Serialize;
+
+use self::buyers::Buyers;
+use self::server::Server;
+use super::client::Client;
+use super::{Error, print_json};
+use crate::actors::clock::Clock;
+use crate::sandbox_psp;
+
+/// The earliest and the latest moment of a kill, in milliseconds after the buyers began.
+const MOMENT_MS: std::ops::Range<u64> = 20..520;
+/// How often the whole store is verified during a run, beside the end.
+const VERIFIED: u32 = 10;
+
+/// Kill the server again and again under load, and check that nothing is lost
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Starts this program as a server in a process of its own, beside a sandbox payment provider, lets 24
+buyers shop, and kills it (kill -9) at a random moment. After each start, whatever was not answered
+is sent again under its key, the orders of the last two rounds and 500 of the earlier ones must be
+there as they were told, and at the end all of them; ten times on the way and at the end all of
+kontor verify must hold, the provider's ledger included.
+
+Exit code: 0 all holds, 1 something does not.
+
+Examples:
+  kontor crash-test --kills 500
+  kontor crash-test --kills 20 --seed 7 --data crashed --json")]
+pub struct Args {
+    /// How often
+    #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub kills: u32,
+    /// What the moments are drawn from; a random one if it is not said
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// An empty folder that is kept at the end; a temporary one if it is not said
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How a run went.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// No violation.
+    pub ok: bool,
+    /// What the moments were drawn from.
+    pub seed: u64,
+    /// How often the server was killed.
+    pub kills: u32,
+    /// Checkouts that were sent, each under its own key.
+    pub checkouts: u64,
+    /// Of these, answered for good: confirmed, declined or refused.
+    pub acknowledged: u64,
+    /// Orders that were read again and compared with what their buyers were told.
+    pub compared: u64,
+    /// Orders that were confirmed and paid in the end.
+    pub confirmed: usize,
+    /// How often all of `kontor verify` was run.
+    pub verified: u32,
+    /// Seconds.
+    pub seconds: f64,
+    /// What must never be.
+    pub violations_total: u64,
+    /// The first of them.
+    pub violations: Vec<String>,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} kills in {:.0} s (seed {}): {} checkouts, {} of them acknowledged, {} confirmed and \
+             paid; orders compared {} times, all verified {} times: {} violations",
+            self.kills,
+            self.seconds,
+            self.seed,
+            self.checkouts,
+            self.acknowledged,
+            self.confirmed,
+            self.compared,
+            self.verified,
+            self.violations_total,
+        )?;
+        self.violations.iter().try_for_each(|one| write!(f, "\n  {one}"))
+    }
+}
+
+/// Runs the test. Ctrl-C ends it after the present round, with its report.
+///
+/// # Errors
+/// [`Error`] when it could not run; what does not hold is exit code 1.
+pub async fn run(args: Args) -> Result<ExitCode, Error> {
+    let dir = match &args.data {
+        Some(dir) => dir.clone(),
+        None => std::env::temp_dir().join(format!("kontor-crash-test-{}", std::process::id())),
+    };
+    std::fs::create_dir_all(&dir)?;
+    if std::fs::read_dir(&dir)?.next().is_some() {
+        return Err(Error::Usage(format!("{} is not empty: choose another folder", dir.display())));
+    }
+    let outcome = crash(&args, &dir).await;
+    if args.data.is_none() && matches!(&outcome, Ok(report) if report.ok) {
+        std::fs::remove_dir_all(&dir)?;
+    }
+    let report = outcome?;
+    if args.json {
+        print_json(&report)?;
+    } else {
+        println!("{report}");
+    }
+    if !report.ok {
+        eprintln!("what is left is in {}", dir.display());
+    }
+    Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A run: its folder, its provider, and what is known so far.
+struct Run {
+    data: PathBuf,
+    psp: String,
+    key: String,
+    buyers: Buyers,
+    verified: u32,
+}
+
+async fn crash(args: &Args, dir: &Path) -> Result<Report, Error> {
+    let (started, seed) = (Instant::now(), args.seed.unwrap_or_else(rand::random));
+    let mut moments = SmallRng::seed_from_u64(seed);
+    let listen = ([127, 0, 0, 1], 0).into();
+    let ledger = sandbox_psp::Options { data: dir.join("psp"), listen };
+    let psp = sandbox_psp::start(ledger).await?;
+    let data = dir.join("shop");
+    let key = make_key(&data).await?;
+    let mut run = Run { data, psp: psp.url(), key, buyers: Buyers::default(), verified: 0 };
+    let stop = Arc::new(AtomicBool::new(false));
+    let told = stop.clone();
+    tokio::spawn(async move {
+        super::serve::told_to_stop().await;
+        told.store(true, Ordering::Relaxed);
+    });
+    let mut kills = 0;
+    while kills < args.kills && !stop.load(Ordering::Relaxed) {
+        let moment = Duration::from_millis(moments.random_range(MOMENT_MS));
+        run.round(kills, moment).await?;
+        kills += 1;
+        if kills.is_multiple_of(args.kills.div_ceil(VERIFIED)) {
+            run.verify().await;
+        }
+        run.progress(kills, args.kills);
+    }
+    let server = run.start()?;
+    let (anybody, admin) = run.clients(&server)?;
+    let confirmed = run.buyers.settle(&anybody, &admin).await;
+    server.kill()?;
+    run.verify().await;
+    psp.stop().await;
+    let (checkouts, acknowledged, compared) = run.buyers.counts();
+    let (violations_total, violations) = run.buyers.violations();
+    Ok(Report {
+        ok: violations_total == 0,
+        seed,
+        kills,
+        checkouts,
+        acknowledged,
+        compared,
+        confirmed,
+        verified: run.verified,
+        seconds: started.elapsed().as_secs_f64(),
+        violations_total,
+        violations,
+    })
+}
+
+impl Run {
+    /// Starts a server, looks whether all is there, and kills it while buyers shop.
+    async fn round(&self, number: u32, moment: Duration) -> Result<(), Error> {
+        let server = self.start()?;
+        let (anybody, admin) = self.clients(&server)?;
+        let round = usize::try_from(number).unwrap_or(usize::MAX);
+        self.buyers.check(&anybody, &admin, round).await;
+        self.buyers.fill(&admin).await?;
+        let killing = async {
+            tokio::time::sleep(moment).await;
+            server.kill()
+        };
+        let ((), killed) = tokio::join!(self.buyers.shop(&anybody, round), killing);
+        Ok(killed?)
+    }
+
+    fn start(&self) -> Result<Server, Error> {
+        Ok(tokio::task::block_in_place(|| Server::start(&self.data, &self.psp))?)
+    }
+
+    /// A buyer's client and an operator's, which send nothing a second time.
+    fn clients(&self, server: &Server) -> Result<(Client, Client), Error> {
+        let anybody = Client::new(&server.url, None)?.with_retries(0);
+        let admin = Client::new(&server.url, Some(self.key.clone()))?.with_retries(0);
+        Ok((anybody, admin))
+    }
+
+    async fn verify(&mut self) {
+        self.verified += 1;
+        match super::verify::check(&self.data, Some(&self.psp), true).await {
+            Ok(report) if report.ok => {}
+            Ok(report) => self.buyers.violation(report.to_string()),
+            Err(why) => self.buyers.violation(format!("it could not be verified: {why}")),
+        }
+    }
+
+    /// A line over itself on a terminal, now and then elsewhere.
+    fn progress(&self, kills: u32, of: u32) {
+        let terminal = std::io::stderr().is_terminal();
+        if !terminal && !kills.is_multiple_of(of.div_ceil(VERIFIED)) {
+            return;
+        }
+        let (checkouts, acknowledged, compared) = self.buyers.counts();
+        let (violations, _) = self.buyers.violations();
+        let line = format!(
+            "{kills} of {of} kills: {checkouts} checkouts, {acknowledged} acknowledged, orders \
+             compared {compared} times, {violations} violations"
+        );
+        if terminal {
+            eprint!("\r{line}\x1b[K{}", if kills == of { "\n" } else { "" });
+        } else {
+            eprintln!("{line}");
+        }
+    }
+}
+
+async fn make_key(data: &Path) -> Result<String, Error> {
+    let store = super::key::open(data).await?;
+    let scopes = ["admin".to_owned()];
+    let (_, key) = store.create_key("crash-test", &scopes, Clock::system().now()).await?;
+    store.close().await;
+    Ok(key.reveal().to_owned())
+}
