@@ -51,6 +51,7 @@ fn record(kind: &str, version: u16, data: &str) -> Record {
         at: Timestamp::default(),
         cause: "{}".into(),
         data: data.into(),
+        intact: true,
     }
 }
 

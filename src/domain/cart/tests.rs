@@ -105,7 +105,7 @@ fn numbers_at_the_edge_are_refused() {
     check(&[(0, create(vec![new("A", QUANTITY_MAX), new("A", 1)]))], no);
     let many = |from: usize, to: usize| (from..to).map(|n| new(&format!("S{n}"), 1)).collect();
     let full = (0, create(many(0, LINES_MAX)));
-    let too_many = "a cart takes at most 2000 lines";
+    let too_many = "must leave the cart with at most 2000 lines";
     check(&[(0, create(many(0, LINES_MAX + 1)))], too_many);
     check(&[full.clone(), (0, add(vec![new("more", 1)]))], too_many);
     let mut cart = Cart::default();
