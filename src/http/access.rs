@@ -16,6 +16,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
+use super::admission::{Admitted, Class};
 use super::body;
 use super::error::Error;
 use super::problem::Code;
@@ -226,28 +227,41 @@ pub async fn enforce(
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     request.extensions_mut().insert(super::server::Operation(route.operation));
     let shared = request.app_data::<web::Data<Shared>>().cloned();
-    let admitted = match &shared {
-        Some(shared) => shared.admission.admit(route.class),
-        None => None,
-    };
-    let refused = match admitted {
-        None => {
-            if let Some(shared) = &shared {
-                shared.metrics.refuse(route.class);
-            }
-            Error::new(Code::Overloaded, "there is too much to do; nothing was done")
+    let refused = match enter(route, &request, shared.as_ref().map(web::Data::get_ref)).await {
+        Ok((principal, _admitted)) => {
+            request.extensions_mut().insert(principal);
+            return next.call(request).await;
         }
-        Some(_) => match admit(route.access, &request).await {
-            Ok(principal) => {
-                request.extensions_mut().insert(principal);
-                return next.call(request).await;
-            }
-            Err(error) => error,
-        },
+        Err(error) => error,
     };
     let mut request = request;
     body::skip(&mut request.take_payload()).await;
     Ok(request.error_response(refused))
+}
+
+/// Finds who asks, and a place for the request: at the door until that is known, then among its
+/// own.
+async fn enter<'a>(
+    route: &Route,
+    request: &ServiceRequest,
+    shared: Option<&'a Shared>,
+) -> Result<(Principal, Admitted<'a>), Error> {
+    let full = || {
+        if let Some(shared) = shared {
+            shared.metrics.refuse(route.class);
+        }
+        Error::new(Code::Overloaded, "there is too much to do; nothing was done")
+    };
+    let admission = shared.map(|shared| &shared.admission).ok_or_else(full)?;
+    if route.class != Class::Operate {
+        let place = admission.admit(route.class).ok_or_else(full)?;
+        return Ok((admit(route.access, request).await?, place));
+    }
+    let at_door = admission.knock().ok_or_else(full)?;
+    match admit(route.access, request).await? {
+        Principal::Anyone => Ok((Principal::Anyone, at_door)),
+        known => Ok((known, admission.admit(route.class).ok_or_else(full)?)),
+    }
 }
 
 async fn admit(access: Access, request: &ServiceRequest) -> Result<Principal, Error> {

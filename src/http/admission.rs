@@ -32,6 +32,9 @@ const LOOKS: u32 = 2;
 const LIMIT_MIN: usize = 64;
 /// Requests that may come at once, out of nothing: what is more than that has to grow.
 const LIMIT_REST: usize = 1_000;
+/// Requests that may be under way at once of those who have not shown who they are: sign-ins,
+/// webhooks until their signature is checked, keys until they are looked up.
+const AT_DOOR_MAX: usize = 4_096;
 /// Requests of operators and providers that are let in whatever buyers do.
 const OPERATE_MIN: usize = 256;
 /// Appends that wait for the journal, in commits, that count as the target.
@@ -107,6 +110,8 @@ impl Class {
 pub struct Admission {
     buyers: AtomicUsize,
     operators: AtomicUsize,
+    /// Operators and providers of whom it is not known yet who they are.
+    at_door: AtomicUsize,
     limit: AtomicUsize,
     /// The longest turn of a worker since the last look, in microseconds.
     turn: AtomicU64,
@@ -123,6 +128,7 @@ impl Admission {
         Self {
             buyers: AtomicUsize::new(0),
             operators: AtomicUsize::new(0),
+            at_door: AtomicUsize::new(0),
             limit: AtomicUsize::new(options.under_way_max.min(LIMIT_REST)),
             turn: AtomicU64::new(0),
             delay: AtomicU64::new(0),
@@ -132,11 +138,13 @@ impl Admission {
 }
 
 /// A request that was let in, until this is dropped.
-pub struct Admitted<'a>(&'a AtomicUsize);
+pub struct Admitted<'a>(Option<&'a AtomicUsize>);
 
 impl Drop for Admitted<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        if let Some(under_way) = self.0 {
+            under_way.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -146,11 +154,22 @@ impl Admission {
         self.came.store(1, Ordering::Relaxed);
         let under_way = match class {
             Class::Browse | Class::Cart | Class::Checkout => &self.buyers,
-            Class::Operate | Class::Health => &self.operators,
+            Class::Operate => &self.operators,
+            Class::Health => return Some(Admitted(None)),
         };
+        Self::enter(under_way, class.most(self.limit.load(Ordering::Relaxed)))
+    }
+
+    /// Lets a request in of which it is not known yet whether it is an operator's or a provider's,
+    /// or not: many who only say so must not keep those out who are.
+    pub fn knock(&self) -> Option<Admitted<'_>> {
+        Self::enter(&self.at_door, AT_DOOR_MAX)
+    }
+
+    fn enter(under_way: &AtomicUsize, most: usize) -> Option<Admitted<'_>> {
         let before = under_way.fetch_add(1, Ordering::Relaxed);
-        let admitted = Admitted(under_way);
-        (before < class.most(self.limit.load(Ordering::Relaxed))).then_some(admitted)
+        let admitted = Admitted(Some(under_way));
+        (before < most).then_some(admitted)
     }
 
     /// Requests of buyers under way.
@@ -252,6 +271,18 @@ fn lanes(node: &Node, target: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_only_knocks_keeps_no_operator_out() {
+        let admission = Admission::new(&Options::default());
+        let knocking: Vec<_> = std::iter::from_fn(|| admission.knock()).collect();
+        assert_eq!(knocking.len(), AT_DOOR_MAX);
+        let health: Vec<_> = (0..2 * AT_DOOR_MAX).map(|_| admission.admit(Class::Health)).collect();
+        assert!(health.iter().all(Option::is_some));
+        assert!(admission.admit(Class::Operate).is_some());
+        drop(knocking);
+        assert!(admission.knock().is_some());
+    }
 
     #[test]
     fn what_matters_least_is_refused_first() {

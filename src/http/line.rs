@@ -70,9 +70,11 @@ impl Hold {
         self.doing.set(Doing::Streams);
     }
 
-    /// Its live feed is over.
+    /// Its live feed is over, unless the next request has begun already.
     pub fn rests(&self) {
-        self.doing.set(Doing::Rests(Instant::now()));
+        if self.doing.get() == Doing::Streams {
+            self.doing.set(Doing::Rests(Instant::now()));
+        }
     }
 
     /// A request is being worked on until this is dropped.

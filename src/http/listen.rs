@@ -80,10 +80,14 @@ where
     Ok((addr, builder.run()))
 }
 
+/// The connections that a worker takes at least.
+const CONNECTIONS_MIN: usize = 32;
+
 /// How many connections a worker takes: no more than it can have descriptors for.
 fn connections(max: usize, workers: usize, files: Option<u64>) -> usize {
     let Some(files) = files else { return max };
-    let each = usize::try_from(files.saturating_sub(FILES_BESIDE)).unwrap_or(max) / workers.max(1);
+    let beside = FILES_BESIDE.min(files / 4);
+    let each = usize::try_from(files - beside).unwrap_or(max) / workers.max(1);
     if each < max {
         tracing::warn!(
             open_files = files,
@@ -92,7 +96,7 @@ fn connections(max: usize, workers: usize, files: Option<u64>) -> usize {
             "fewer connections than the settings allow: raise the limit of open files (ulimit -Hn)"
         );
     }
-    each.clamp(1, max)
+    each.clamp(CONNECTIONS_MIN.min(max), max)
 }
 
 #[cfg(unix)]

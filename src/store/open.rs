@@ -132,6 +132,10 @@ impl Store {
             return Err(OpenError::Missing(dir.to_owned()));
         }
         whole::files(dir)?;
+        // Whoever opens it first takes the log in; a server that runs has done so.
+        if let Ok(_lock) = lock(dir) {
+            whole::log(dir)?;
+        }
         let mut connection =
             writer_options(dir).connect().await.map_err(|error| opening(&file, error))?;
         whole::kind(&mut connection, &file).await?;

@@ -56,11 +56,16 @@ pub(super) fn log(dir: &Path) -> Result<(), OpenError> {
     };
     let Some(Damage { frame, lost, salt }) = damage else { return Ok(()) };
     let copy = dir.join(format!("{DAMAGED_LOG}{salt:08x}"));
+    if copy.exists() {
+        // The first copy has more in it than what is left of the log by now.
+        return Ok(());
+    }
     fs::copy(&log, &copy).map_err(io)?;
     tracing::error!(
         "{} is damaged at page {frame}: {lost} pages after it, and the commits in them, cannot be \
-         taken. A copy is kept as {}: compare with the payment provider (kontor verify \
-         --sandbox-psp), settle what is missing, then remove the copy",
+         taken. If the power was cut, nobody may have been told of them. A copy is kept as {}: \
+         compare with the payment provider (kontor verify --sandbox-psp), settle what is missing, \
+         then remove the copy",
         log.display(),
         copy.display()
     );

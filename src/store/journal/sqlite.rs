@@ -248,9 +248,12 @@ fn unreadable(error: impl Into<Error>) -> ReadError {
 /// A row as it stands, damaged or not: what else is on its page must still be readable.
 fn record(row: &SqliteRow) -> Record {
     let number = |column: usize| row.try_get_unchecked::<i64, _>(column).unwrap_or_default();
-    let text = |column: usize| {
+    let mut whole = true;
+    let mut text = |column: usize| {
         let bytes = row.try_get_unchecked::<&[u8], _>(column).unwrap_or_default();
-        String::from_utf8_lossy(bytes).into_owned()
+        let text = String::from_utf8_lossy(bytes);
+        whole &= matches!(text, std::borrow::Cow::Borrowed(_));
+        text.into_owned()
     };
     let mut record = Record {
         pos: number(0),
@@ -267,11 +270,32 @@ fn record(row: &SqliteRow) -> Record {
     let sum = row.try_get_unchecked::<Option<i64>, _>(9);
     record.intact = match sum {
         Ok(Some(sum)) => sum == checksum(&record),
-        // Written before there were checksums.
-        Ok(None) => true,
+        // Written before there were checksums: all that can be told is that its texts are texts.
+        Ok(None) => whole,
         Err(_) => false,
     };
     record
+}
+
+/// A snapshot's row, if it is as it was written: it is a cache, and one that is damaged is none.
+fn snapshot(entity: &EntityId, row: &SqliteRow) -> Option<Snapshot> {
+    let snapshot = Snapshot {
+        entity: entity.clone(),
+        seq: row.try_get(0).ok()?,
+        state_version: row.try_get(1).ok()?,
+        data: row.try_get(2).ok()?,
+    };
+    let sum: Option<i64> = row.try_get(3).ok()?;
+    sum.is_none_or(|sum| sum == snapshot_checksum(&snapshot)).then_some(snapshot)
+}
+
+fn snapshot_checksum(snapshot: &Snapshot) -> i64 {
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(&snapshot.seq.to_le_bytes());
+    sum.update(&snapshot.state_version.to_le_bytes());
+    sum.update(snapshot.entity.as_str().as_bytes());
+    sum.update(snapshot.data.as_bytes());
+    sum.finalize().into()
 }
 
 fn timer(row: &SqliteRow) -> Result<Timer, sqlx::Error> {
@@ -449,18 +473,11 @@ impl Journal for Sqlite {
                 .await
                 .map_err(unreadable)?;
         let Some(row) = row else { return Ok(None) };
-        let data: String = row.try_get(2).map_err(unreadable)?;
-        let sum: Option<i64> = row.try_get(3).map_err(unreadable)?;
-        if sum.is_some_and(|sum| sum != i64::from(crc32fast::hash(data.as_bytes()))) {
+        let found = snapshot(entity, &row);
+        if found.is_none() {
             tracing::warn!(entity = entity.for_log(), "a snapshot is damaged and not believed");
-            return Ok(None);
         }
-        Ok(Some(Snapshot {
-            entity: entity.clone(),
-            seq: row.try_get(0).map_err(unreadable)?,
-            state_version: row.try_get(1).map_err(unreadable)?,
-            data,
-        }))
+        Ok(found)
     }
 
     async fn put_snapshot(&self, snapshot: Snapshot) -> Result<(), ReadError> {
@@ -475,7 +492,7 @@ impl Journal for Sqlite {
         .bind(snapshot.seq)
         .bind(snapshot.state_version)
         .bind(&*snapshot.data)
-        .bind(i64::from(crc32fast::hash(snapshot.data.as_bytes())))
+        .bind(snapshot_checksum(&snapshot))
         .execute(write.connection().map_err(unreadable)?)
         .await
         .map_err(unreadable)?;
