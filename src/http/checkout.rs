@@ -140,6 +140,7 @@ fn outcome(id: OrderId, placed: &Placed) -> Result<StatusCode, Error> {
         |code, detail: &'static str| Error::new(code, detail).with("order", id.to_string().into());
     match order.phase() {
         Phase::Confirmed => Ok(StatusCode::CREATED),
+        Phase::AwaitingPayment if order.taking_back() => Ok(StatusCode::ACCEPTED),
         Phase::AwaitingPayment => {
             let detail = "the payment did not go through; the order is open for another attempt";
             Err(here(Code::PaymentDeclined, detail).with("decline_code", declined(order).into()))

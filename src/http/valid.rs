@@ -84,7 +84,9 @@ pub fn tax_rate(value: &str, (): &()) -> garde::Result {
     let rule =
         "must be a fraction from 0 to 1 as a text, with at most 6 decimals, for example \"0.2\"";
     let (whole, decimals) = value.split_once('.').unwrap_or((value, "0"));
-    let plain = ["0", "1"].contains(&whole) && (1..=6).contains(&decimals.len());
+    // Zeros at the end say nothing: databases write them.
+    let said = decimals.trim_end_matches('0').len();
+    let plain = ["0", "1"].contains(&whole) && said <= 6 && (1..=18).contains(&decimals.len());
     let rate = TaxRate::parse(value).filter(|_| plain);
     rate.map(|_| ()).ok_or_else(|| garde::Error::new(rule))
 }

@@ -54,7 +54,7 @@ values! {
     /// Where goods lie.
     Location |about| text(about, r"^[a-z0-9-]{1,32}$", 32).examples(["main"]);
     /// A fraction as a text, with at most 6 decimals.
-    TaxRate |about| text(about, r"^(0(\.[0-9]{1,6})?|1(\.0{1,6})?)$", 8).examples(["0.2"]);
+    TaxRate |about| text(about, r"^(0(\.[0-9]{1,6}0{0,12})?|1(\.0{1,18})?)$", 20).examples(["0.2"]);
     /// ISO 4217.
     Currency |about| one_of(about, 3, |code| parse_currency(code).is_ok()).examples(["GBP"]);
     /// ISO 3166-1 alpha-2.

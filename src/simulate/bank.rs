@@ -452,6 +452,10 @@ impl Provider for Bank {
     }
 
     async fn reverse(&self, reference: &str) -> Result<Reversal, Error> {
+        if self.outside {
+            let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+            watch.reversed(&self.world, reference);
+        }
         let what = ("reverse", reference.to_owned());
         self.call(what, None, |ledger| Ok(self.undo(ledger, reference))).await
     }

@@ -32,7 +32,9 @@ impl Theme {
     /// Calls to which something happens.
     const fn calls(self) -> &'static [&'static str] {
         match self {
-            Self::Anything => &["authorize", "capture", "void", "refund", "reverse", "find"],
+            Self::Anything => {
+                &["authorize", "capture", "void", "refund", "reverse", "find", "list"]
+            }
             Self::AfterSale => &["capture", "refund", "void"],
             Self::TakenBack => &["authorize", "void", "reverse", "find"],
         }
@@ -40,7 +42,7 @@ impl Theme {
 }
 
 /// Most kinds of events that there are.
-const KINDS: [&str; 30] = [
+const KINDS: [&str; 36] = [
     "created",
     "lines_set",
     "spent",
@@ -52,6 +54,12 @@ const KINDS: [&str; 30] = [
     "payment_unknown",
     "payment_authorized",
     "payment_declined",
+    "payment_given_up",
+    "hold_lapsed",
+    "stuck",
+    "retry_requested",
+    "step_skipped",
+    "received",
     "payment_retried",
     "committed",
     "drawn",

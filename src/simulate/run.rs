@@ -1,5 +1,6 @@
 //! One run: lives of a node, one after the other, until all is quiet; then the last checks.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -85,6 +86,8 @@ struct Outside {
     operators: Operators,
     watch: Arc<Mutex<Watch>>,
     checks: Checks,
+    /// How many things that have their time have come.
+    came: AtomicUsize,
 }
 
 /// How a life ended.
@@ -128,6 +131,7 @@ impl Outside {
             bank: Bank::new(world.clone(), &plan.faults, plan.net, watch.clone()),
             operators: Operators::new(clients.clone()),
             checks: Checks::default(),
+            came: AtomicUsize::new(0),
             world,
             journal,
             tables,
@@ -172,7 +176,7 @@ impl Outside {
         let mut next_check = after(self.world.elapsed());
         loop {
             let now = self.world.elapsed();
-            let event = next_event(plan, now);
+            let event = next_event(plan, self.came.load(Ordering::Relaxed));
             let until = event.map_or(ends, |(at, _)| at).min(next_check).min(ends);
             let wait = Duration::from_millis(u64::try_from(until - now).unwrap_or(0));
             tokio::select! {
@@ -189,10 +193,11 @@ impl Outside {
                 check::shelves(&self.world, &node, &self.watch, plan.shop.units.len()).await;
                 self.checks.verify(&self.world, &self.tables, &self.bank, false).await;
             }
-            if let Some((_, fault)) = event.filter(|(at, _)| *at <= now)
-                && let Some(end) = self.befall(&node, fault).await
-            {
-                return end;
+            if let Some((_, fault)) = event.filter(|(at, _)| *at <= now) {
+                self.came.fetch_add(1, Ordering::Relaxed);
+                if let Some(end) = self.befall(&node, fault).await {
+                    return end;
+                }
             }
             if now >= ends {
                 let ending = self.finish(&node, plan);
@@ -274,7 +279,11 @@ impl Outside {
                 return Some(End::Killed);
             }
             Fault::Stop { .. } => {
-                node.stop().await;
+                tokio::select! {
+                    biased;
+                    () = self.world.ended() => return Some(self.how_ended()),
+                    () = node.stop() => {}
+                }
                 self.world.die("after it was stopped in good order");
                 return Some(End::Stopped);
             }
@@ -330,8 +339,9 @@ const fn after(now: i64) -> i64 {
     now + if now < KEEP_FROM + 60_000 { CHECK_EVERY.0 } else { CHECK_EVERY.1 }
 }
 
-/// The next thing that has its time, and has not come yet.
-fn next_event(plan: &Plan, now: i64) -> Option<(i64, &Fault)> {
+/// The next thing that has its time, after so many that came. What was due while no node lived
+/// comes as soon as one does.
+fn next_event(plan: &Plan, came: usize) -> Option<(i64, &Fault)> {
     let timed = plan.faults.iter().filter_map(|fault| match fault {
         Fault::Crash { at, .. }
         | Fault::Stop { at }
@@ -341,5 +351,7 @@ fn next_event(plan: &Plan, now: i64) -> Option<(i64, &Fault)> {
         | Fault::StaleSnapshots { at } => Some((*at, fault)),
         _ => None,
     });
-    timed.filter(|(at, _)| *at > now).min_by_key(|(at, _)| *at)
+    let mut timed: Vec<_> = timed.collect();
+    timed.sort_by_key(|(at, _)| *at);
+    timed.get(came).copied()
 }

@@ -51,6 +51,9 @@ struct Sale {
     captured: i64,
     refunds: BTreeMap<u32, i64>,
     confirmed: bool,
+    /// Attempts that are no longer waited for.
+    given_up: BTreeSet<u32>,
+    cancelling: bool,
 }
 
 impl Watch {
@@ -82,6 +85,16 @@ impl Watch {
         if asked != Some(&amount) {
             let what = format!("{reference}: {amount}, on disk is {asked:?}");
             world.violate("the provider is asked for what is on disk", what);
+        }
+    }
+
+    /// The provider is asked to take an attempt back.
+    pub fn reversed(&self, world: &World, reference: &str) {
+        let Some((order, _, attempt)) = parse_reference(reference) else { return };
+        let Some(sale) = self.orders.get(&order) else { return };
+        let waits = sale.open.contains(&attempt) || sale.authorized.contains_key(&attempt);
+        if waits && !sale.cancelling && !sale.given_up.contains(&attempt) {
+            world.violate("an attempt is given up before it is taken back", reference);
         }
     }
 
@@ -301,6 +314,10 @@ impl Sale {
             Event::PaymentDeclined { attempt, .. } | Event::PaymentReversed { attempt } => {
                 self.open.remove(attempt);
             }
+            Event::PaymentGivenUp { attempt } => {
+                self.given_up.insert(*attempt);
+            }
+            Event::CancelRequested { .. } => self.cancelling = true,
             Event::PaymentVoided { attempt } => {
                 self.authorized.remove(attempt);
             }

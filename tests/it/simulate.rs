@@ -16,10 +16,10 @@ const HUNT_MAX: u64 = 1_000;
 
 /// Where a hunt begins for what few seeds find, to save time: they are found from 1 on as well.
 const RARE: [(Flaw, u64); 4] = [
-    (Flaw::WebhookNotKept, 130),
-    (Flaw::NewKeyAtEachCall, 265),
-    (Flaw::ReleasedWithoutTombstone, 355),
-    (Flaw::ReversedUndecided, 900),
+    (Flaw::WebhookNotKept, 120),
+    (Flaw::GenerationIgnored, 250),
+    (Flaw::NewKeyAtEachCall, 270),
+    (Flaw::ReleasedWithoutTombstone, 600),
 ];
 
 /// Runs something on as many threads as there are cores.

@@ -176,6 +176,8 @@ impl Order {
         };
         let attempt_number = number;
         match report {
+            // What comes for an attempt that was given up is undone by its reversal.
+            Report::Authorized { .. } if self.phase == Phase::AwaitingPayment => Vec::new(),
             Report::Authorized { payment, amount } if attempt.open() => {
                 let mut events = vec![Event::PaymentAuthorized {
                     attempt: attempt_number,

@@ -180,10 +180,7 @@ impl Order {
                 wanted.extend(self.wanted_moves(order));
             }
             Phase::Cancelling => return self.wanted_to_cancel(order, currency),
-            Phase::AwaitingPayment => {
-                wanted.extend(self.wanted_reversals());
-                wanted.extend(self.wanted_voids(currency));
-            }
+            Phase::AwaitingPayment => wanted.extend(self.wanted_reversals()),
             Phase::Cancelled => {
                 wanted.extend(self.wanted_refunds(currency));
                 wanted.extend(self.wanted_voids(currency));

@@ -285,8 +285,9 @@ impl Order {
         }
     }
 
-    /// Whether an attempt that is no longer waited for is not taken back yet.
-    fn taking_back(&self) -> bool {
-        self.attempts.iter().any(|attempt| attempt.open() || attempt.authorized() > 0)
+    /// Whether the last attempt was given up, and is not taken back yet.
+    #[must_use]
+    pub fn taking_back(&self) -> bool {
+        self.phase == Phase::AwaitingPayment && self.attempts.iter().any(Attempt::open)
     }
 }

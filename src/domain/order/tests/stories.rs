@@ -110,11 +110,13 @@ fn money_that_comes_for_an_attempt_given_up_goes_back() {
     let late = then(open.clone(), &[authorized(1)]);
     check(
         late.clone(),
-        &format!("awaiting_payment awaiting_payment/authorized/unfulfilled {rest} [void:1]"),
+        &format!("awaiting_payment awaiting_payment/unknown/unfulfilled {rest} [reverse:1]"),
     );
     refused(late.clone(), pay(), "the order is being paid for");
     let over = format!("awaiting_payment awaiting_payment/voided/unfulfilled {rest} []");
     check(then(late, &[reversed(1)]), &over);
+    let again = then(open.clone(), &[reversed(1), pay(), reserved(2), authorized(2), confirm()]);
+    check(then(again, &[captured(1, 2_249)]), IN_FULL);
     check(then(open, &[reversed(1)]), &over);
     check(then(paid(), &[unheard(1)]), IN_FULL);
 }
