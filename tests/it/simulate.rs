@@ -19,7 +19,7 @@ const RARE: [(Flaw, u64); 4] = [
     (Flaw::WebhookNotKept, 120),
     (Flaw::GenerationIgnored, 250),
     (Flaw::NewKeyAtEachCall, 270),
-    (Flaw::ReleasedWithoutTombstone, 600),
+    (Flaw::ReleasedWithoutTombstone, 1_260),
 ];
 
 /// Runs something on as many threads as there are cores.
