@@ -2,9 +2,10 @@
 //!
 //! Each floor owns its own `Options`; here they only meet. Secrets are made and kept by the
 //! store; a setting that names a file (`..._FILE` in the environment) is read from it. What each
-//! setting may be is in `check`.
+//! setting may be is in `check`, and what is not shown of it in `mask`.
 
 mod check;
+mod mask;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,9 +17,9 @@ use serde::{Deserialize, Serialize};
 
 pub use check::Fault;
 
-use crate::actors::{host, node, payments};
+use crate::actors::{cluster, host, node, payments};
 use crate::domain::pricing;
-use crate::{http, store, telemetry};
+use crate::{bus, http, store, telemetry};
 
 /// What every variable of the environment begins with.
 const PREFIX: &str = "KONTOR__";
@@ -45,8 +46,14 @@ pub struct Config {
     pub sandbox: Sandbox,
     /// The limits of entities.
     pub entities: host::Options,
+    /// How a node lives among others.
+    pub cluster: cluster::Options,
     /// How the store is opened.
     pub store: store::Options,
+    /// Where what nodes share is kept.
+    pub cache: store::cache::Options,
+    /// How nodes reach each other.
+    pub bus: bus::Options,
     /// Logs.
     pub log: telemetry::Options,
 }
@@ -211,13 +218,18 @@ impl Loaded {
         if faults.is_empty() { Ok(self.config) } else { Err(Error::Faults(faults)) }
     }
 
-    /// All values by path.
+    /// All values by path, without the passwords of addresses.
     ///
     /// # Errors
     /// Never, for a configuration that was loaded.
     pub fn values(&self) -> Result<BTreeMap<String, serde_json::Value>, serde_json::Error> {
         let mut values = BTreeMap::new();
         flatten("", serde_json::to_value(&self.config)?, &mut values);
+        for (path, value) in &mut values {
+            if let serde_json::Value::String(text) = value {
+                *text = if path == "bus.url" { bus::masked(text) } else { mask::password(text) };
+            }
+        }
         Ok(values)
     }
 }
@@ -324,6 +336,13 @@ mod tests {
         assert_eq!(loaded.config.data.dir, Path::new("/tmp/x"));
         assert_eq!(loaded.source("data.dir"), "flag");
         assert_eq!(loaded.source("shop.currency"), "default");
+    }
+
+    #[test]
+    fn a_password_in_an_address_is_not_shown() {
+        let env = environment(&[("KONTOR__BUS__URL", "nats://u:secret@a:4222")]);
+        let values = load(None, env, &[]).unwrap().values().unwrap();
+        assert_eq!(values["bus.url"], "nats://***@a:4222");
     }
 
     #[test]

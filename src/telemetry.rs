@@ -18,7 +18,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { filter: "info,actix_server=warn".into(), format: Format::Auto }
+        Self { filter: "info,actix_server=warn,async_nats=warn".into(), format: Format::Auto }
     }
 }
 

@@ -9,7 +9,7 @@ use kontor::actors::clock::Clock;
 use kontor::domain::entity::EntityId;
 use kontor::domain::id::OrderId;
 use kontor::domain::order;
-use kontor::domain::time::Timestamp;
+use kontor::domain::time::{Span, Timestamp};
 use kontor::store::Store;
 use kontor::store::journal::lane::{Counters, Lane};
 use kontor::store::journal::{Append, NewEvent};
@@ -20,7 +20,7 @@ use crate::figure::{Figure, Spread, number};
 use crate::raw::Fence;
 use crate::{Outcome, Setting, raw};
 
-const WRITERS: usize = 1_024;
+pub const WRITERS: usize = 1_024;
 /// Rows of one commit of the limit.
 const RAW_BATCH: usize = 100;
 /// Rows of one commit of the lane, as many at the most.
@@ -29,7 +29,7 @@ const LANE_BATCH: usize = 512;
 const DATA_BYTES: usize = 203;
 
 /// Rows in which as many entities live at a time as there are writers, each for `lifetime` events.
-fn row(events: usize, lifetime: usize) -> raw::Row {
+pub fn row(events: usize, lifetime: usize) -> raw::Row {
     let clock = Clock::system();
     let id = |_| order::entity_id(OrderId(clock.new_key())).as_str().into();
     let data = format!("{{\"text\":\"{}\"}}", "x".repeat(DATA_BYTES - 11));
@@ -96,8 +96,9 @@ async fn through_the_lane(dir: &std::path::Path, row: &raw::Row) -> Outcome<(f64
     let options = kontor::store::Options::default();
     let store = Store::open(dir, &options).await?;
     let journal = store.journal();
-    let epoch = journal.claim(0, "bench", Timestamp::default()).await?;
-    let lane = Lane::start(journal, 0, epoch, options.lane, Arc::new(|_| {}));
+    let fences = journal.claim(&[0], "bench", Span::from_secs(3_600)).await?;
+    let lane = Lane::start(journal, options.lane, Arc::new(|_| {}));
+    fences.into_iter().for_each(|fence| lane.own(fence));
     let refused = Arc::new(AtomicUsize::new(0));
     let mut writers = JoinSet::new();
     let begin = Instant::now();

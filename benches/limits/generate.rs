@@ -23,7 +23,7 @@ use kontor::domain::product::{self, Product};
 use kontor::domain::stock::{self, Location, Stock};
 use kontor::domain::time::{Span, Timestamp};
 use kontor::store::journal::{Append, NewEvent, Snapshot};
-use kontor::store::projection::Step;
+use kontor::store::projection::{Cursor, Step};
 use kontor::store::{self, Store};
 use tokio::sync::mpsc;
 
@@ -84,7 +84,7 @@ pub async fn fill(dir: &Path, orders: u64, shipped: bool) -> Outcome<Filled> {
     let store = Store::open(dir, &store::Options::default()).await?;
     let journal = store.journal();
     let clock = Clock::system();
-    let epoch = journal.claim(0, "bench", clock.now()).await?;
+    let fences = journal.claim(&[0], "bench", Span::from_secs(3_600)).await?;
     let pace = Span::from_millis(PACE.millis().saturating_mul(i64::try_from(orders)?));
     let first = clock.now() - Span::from_secs(2 * 24 * 3600) - pace;
     let (to, mut from) = mpsc::channel(2);
@@ -98,10 +98,12 @@ pub async fn fill(dir: &Path, orders: u64, shipped: bool) -> Outcome<Filled> {
     });
     let mut events: i64 = 0;
     while let Some(Batch { appends, orders, stock, snapshots, .. }) = from.recv().await {
-        let records = journal.append(0, epoch, &appends).await?;
+        let records = journal.append(&fences, &appends).await?;
+        let after = events;
         events = records.last().map_or(events, |record| record.pos);
-        let step = Step { orders: &orders, stock: &stock, dead: &[] };
-        store.commit_projection(projections::NAME, 0, events, step).await?;
+        let step = Step { orders: &orders, stock: &stock, ..Step::default() };
+        let cursor = Cursor { shard: 0, after, pos: events };
+        store.commit_projection(projections::NAME, &[cursor], step).await?;
         for snapshot in snapshots {
             journal.put_snapshot(snapshot).await?;
         }

@@ -72,7 +72,7 @@ async fn turn(dir: &Path, checkouts: usize) -> Outcome<(Cost, Cost)> {
 }
 
 async fn measure(node: &Node, checkouts: usize) -> Outcome<Cost> {
-    let lane = node.lanes.first().ok_or("no lane")?;
+    let lane = node.lanes.iter().next().ok_or("no lane")?;
     let mut wall_ms = Vec::with_capacity(checkouts);
     let (before, cpu, written) = (lane.counters(), machine::cpu_ms()?, machine::written_bytes()?);
     for at in 0..checkouts {
@@ -82,8 +82,11 @@ async fn measure(node: &Node, checkouts: usize) -> Outcome<Cost> {
     }
     // Rows belong to the cost.
     let after = lane.counters();
-    node.caught_up(node.store.journal().last_pos(0).await?, std::time::Duration::from_secs(60))
-        .await;
+    node.caught_up(
+        (0, node.store.journal().last_pos(0).await?),
+        std::time::Duration::from_secs(60),
+    )
+    .await;
     #[expect(clippy::cast_precision_loss, reason = "counts")]
     let each = |total: f64| total / checkouts as f64;
     #[expect(clippy::cast_precision_loss, reason = "counts")]

@@ -23,9 +23,9 @@ pub async fn run(setting: &Setting, reservations: usize) -> Outcome {
     let node = shop::node(&setting.dir().join("hot-sku"), None).await?;
     let (mut kontor, mut limit, mut per_commit) = (Vec::new(), Vec::new(), Vec::new());
     for run in 0..setting.runs {
-        let before = node.lanes.first().map(|lane| lane.counters()).unwrap_or_default();
-        kontor.push(reserve(&node, &format!("HOT-{run}"), reservations).await?);
-        let after = node.lanes.first().map(|lane| lane.counters()).unwrap_or_default();
+        let before = node.lanes.iter().next().map(|lane| lane.counters()).unwrap_or_default();
+        kontor.push(reserve(&node, &node, &format!("HOT-{run}"), reservations).await?);
+        let after = node.lanes.iter().next().map(|lane| lane.counters()).unwrap_or_default();
         #[expect(clippy::cast_precision_loss, reason = "counts")]
         per_commit.push(
             (after.records - before.records) as f64 / (after.commits - before.commits) as f64,
@@ -49,7 +49,13 @@ pub async fn run(setting: &Setting, reservations: usize) -> Outcome {
     figure.show(setting)
 }
 
-async fn reserve(node: &Arc<Node>, name: &str, reservations: usize) -> Outcome<f64> {
+/// Reservations a second through a node, of a SKU that one has.
+pub async fn reserve(
+    node: &Arc<Node>,
+    has: &Node,
+    name: &str,
+    reservations: usize,
+) -> Outcome<f64> {
     let sku: Sku = name.parse()?;
     let entity = stock::entity_id(&sku);
     let location: stock::Location = "main".parse()?;
@@ -58,7 +64,7 @@ async fn reserve(node: &Arc<Node>, name: &str, reservations: usize) -> Outcome<f
         quantity: 1_000_000_000,
         from_incoming: false,
     };
-    node.stock.ask(&entity, receive, Cause::default(), |_| ()).await?;
+    node.stock.carry_out(&entity, receive, Cause::default()).await?;
     let hold_until = node.clock.now() + Span::from_secs(3_600);
     let priority: Arc<[stock::Location]> = [location].into();
     let mut tasks: JoinSet<Result<(), Error>> = JoinSet::new();
@@ -75,7 +81,7 @@ async fn reserve(node: &Arc<Node>, name: &str, reservations: usize) -> Outcome<f
                     priority: Arc::clone(&priority),
                 });
                 let cause = Cause { by: "saga".into(), ..Cause::default() };
-                node.stock.ask(&entity, reserve, cause, |_| ()).await?;
+                node.stock.carry_out(&entity, reserve, cause).await?;
             }
             Ok(())
         });
@@ -84,7 +90,7 @@ async fn reserve(node: &Arc<Node>, name: &str, reservations: usize) -> Outcome<f
         task??;
     }
     let took = begin.elapsed().as_secs_f64();
-    let held = node.stock.look(&entity, |view| view.state.total().reserved).await?;
+    let held = has.stock.look(&entity, |view| view.state.total().reserved).await?;
     if held != i64::try_from(reservations / TASKS * TASKS)? {
         return Err(format!("{held} units are held").into());
     }

@@ -11,8 +11,10 @@ mod history;
 mod hot_sku;
 mod machine;
 mod memory;
+mod postgres;
 mod raw;
 mod ready;
+mod remote;
 mod shop;
 mod size;
 
@@ -60,6 +62,30 @@ enum What {
     },
     /// Durable reservations a second of one SKU, beside an UPDATE in a commit each.
     HotSku {
+        /// Reservations of each run.
+        #[arg(long, default_value_t = 50_000)]
+        reservations: usize,
+    },
+    /// As append, on PostgreSQL, beside plain inserts of 4 connections.
+    PostgresAppend {
+        /// Events of each run.
+        #[arg(long, default_value_t = 400_000)]
+        events: usize,
+        /// Events of an entity before its writer goes on to a new one.
+        #[arg(long, default_value_t = 12)]
+        lifetime: usize,
+        /// How many batches are written at the same time.
+        #[arg(long, default_value_t = 4)]
+        lanes: u16,
+    },
+    /// As hot-sku, on PostgreSQL, beside an UPDATE in a commit each on 32 connections.
+    PostgresHotSku {
+        /// Reservations of each run.
+        #[arg(long, default_value_t = 50_000)]
+        reservations: usize,
+    },
+    /// As postgres-hot-sku, through a node that has not the SKU, beside the one that has it.
+    Remote {
         /// Reservations of each run.
         #[arg(long, default_value_t = 50_000)]
         reservations: usize,
@@ -135,6 +161,13 @@ fn main() -> Outcome {
         match what {
             What::Append { events, lifetime } => append::run(&setting, events, lifetime).await,
             What::HotSku { reservations } => hot_sku::run(&setting, reservations).await,
+            What::PostgresAppend { events, lifetime, lanes } => {
+                postgres::append(&setting, events, lifetime, lanes).await
+            }
+            What::PostgresHotSku { reservations } => {
+                postgres::hot_sku(&setting, reservations).await
+            }
+            What::Remote { reservations } => remote::run(&setting, reservations).await,
             What::History { orders, checkouts, unshipped } => {
                 history::run(&setting, &orders, checkouts.into(), !unshipped).await
             }

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use kontor::actors::checkout::Request;
 use kontor::actors::clock::Clock;
+use kontor::actors::cluster;
 use kontor::actors::host;
 use kontor::actors::node::{Node, Settings, Start};
 use kontor::actors::payments::{self, Payments};
+use kontor::actors::runtime::{self, Runtime};
 use kontor::domain::address::Address;
 use kontor::domain::cart::{self, Details, NewLine};
 use kontor::domain::entity::{Cause, Idempotency};
@@ -29,8 +31,22 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A node over a folder. Entities stay in memory for an hour.
 pub async fn node(dir: &Path, psp: Option<&str>) -> Outcome<Arc<Node>> {
     std::fs::create_dir_all(dir)?;
+    let store = Store::open(dir, &store::Options::default()).await?;
+    node_on(store, psp).await
+}
+
+/// A node over a store.
+pub async fn node_on(store: Store, psp: Option<&str>) -> Outcome<Arc<Node>> {
+    node_among(store, psp, None).await
+}
+
+/// A node over a store, among others if it is told how.
+pub async fn node_among(
+    store: Store,
+    psp: Option<&str>,
+    cluster: Option<cluster::Start>,
+) -> Outcome<Arc<Node>> {
     let options = store::Options::default();
-    let store = Store::open(dir, &options).await?;
     let mut providers: Vec<Arc<dyn Provider>> = Vec::new();
     if let Some(url) = psp {
         providers.push(Arc::new(Sandbox::new(sandbox_options(&store, url).await?)?));
@@ -41,8 +57,12 @@ pub async fn node(dir: &Path, psp: Option<&str>) -> Outcome<Arc<Node>> {
         rules: Rules::default(),
         settings: Settings::default(),
         host: host::Options { idle_secs: 3_600, ..host::Options::default() },
+        lanes: options.lanes(),
         lane: options.lane,
+        cluster,
         payments: Payments::new(providers, payments::Options::default()),
+        cache: store::cache::Cache::in_process(),
+        runtime: Runtime::new(&runtime::Defaults::default()),
     });
     Ok(node.await?)
 }
@@ -99,12 +119,16 @@ pub async fn buy(node: &Node, cart: CartId) -> Outcome {
     let patience = Some(PATIENCE);
     node.checkout(Request { cart, method, expected_total: None, cause, patience }).await?;
     let entity = order::entity_id(OrderId(cart.0));
-    let captured = |order: &Order| order.payment_status() == PaymentStatus::Captured;
-    let read = |view: host::View<'_, Order>| view.state.payment_status();
-    let status = node.orders.wait(&entity, PATIENCE, captured, read).await?;
-    if status == PaymentStatus::Captured {
-        Ok(())
-    } else {
-        Err(format!("an order ended {status:?}").into())
+    let mut until = host::Until::Settled;
+    loop {
+        let read = |view: host::View<'_, Order>| (view.state.payment_status(), view.seq);
+        let (status, seq) = node.orders.wait(&entity, PATIENCE, until, read).await?;
+        if status == PaymentStatus::Captured {
+            return Ok(());
+        }
+        if until == host::Until::Past(seq) {
+            return Err(format!("an order ended {status:?}").into());
+        }
+        until = host::Until::Past(seq);
     }
 }

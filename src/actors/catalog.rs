@@ -1,19 +1,37 @@
 //! Products for those who sell and those who edit them: read from memory, written as rows with
-//! their change event in one append.
+//! their change event in one append, by the node that has their shard (`away`).
+//!
+//! What other nodes change comes by the feed, and is taken over from there. The feed may lose
+//! something: where other nodes write to the same store, a product is believed for a while only,
+//! unless this node has its shard, so that nobody else can write it.
+
+mod away;
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::clock::Clock;
-use crate::domain::entity::{Cause, Event as _};
+use super::host::{Away, Tenure};
+use crate::domain::entity::{Cause, Event as _, Record};
 use crate::domain::id::Sku;
 use crate::domain::product::{self, Product};
-use crate::store::journal::lane::Lane;
+use crate::store::cache::Cache;
+use crate::store::journal::lanes::Lanes;
 use crate::store::journal::{Append, AppendError, NewEvent};
 use crate::store::product::Row;
 use crate::store::{self, Tables};
+
+/// The space of the cache that holds what was answered of many products.
+pub const SPACE: &str = "products";
 
 /// The most products that are kept in memory.
 const CACHE_MAX: usize = 100_000;
@@ -22,7 +40,7 @@ const CACHE_MAX: usize = 100_000;
 const TRIES_MAX: usize = 32;
 
 /// What must be true of the row before it is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Expect {
     /// It is not there.
     Absent,
@@ -33,7 +51,7 @@ pub enum Expect {
 }
 
 /// What a write has changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
     /// The product is new.
     Created,
@@ -72,16 +90,88 @@ pub enum Error {
 /// All products of a store.
 pub struct Catalog {
     store: Arc<dyn Tables>,
-    lanes: Vec<Lane>,
+    lanes: Lanes,
     clock: Clock,
-    cache: RwLock<HashMap<Sku, Arc<Row>>>,
+    cache: Cache,
+    believed: Option<Duration>,
+    kept: RwLock<HashMap<Sku, Kept>>,
+    lookups: Lookups,
+    away: RwLock<Option<Arc<dyn Away>>>,
+    /// Shards that this node has, since when, and for how long.
+    had: RwLock<HashMap<u16, (Instant, Tenure)>>,
+}
+
+pub(super) use away::NOUN;
+
+/// A product in memory, and the moment before it was read or written.
+#[derive(Clone)]
+struct Kept {
+    row: Arc<Row>,
+    at: Instant,
+}
+
+/// How often products were asked for by their SKU, since the start.
+#[derive(Debug, Default)]
+pub struct Lookups {
+    /// They were in memory.
+    pub hits: AtomicU64,
+    /// The store was asked.
+    pub misses: AtomicU64,
 }
 
 impl Catalog {
-    /// The products of a store, written through its lanes.
+    /// The products of a store, written through its lanes. If other nodes write to it, too, a
+    /// product is `believed` for so long without asking the store.
     #[must_use]
-    pub fn new(store: Arc<dyn Tables>, lanes: Vec<Lane>, clock: Clock) -> Self {
-        Self { store, lanes, clock, cache: RwLock::default() }
+    pub fn new(
+        store: Arc<dyn Tables>,
+        lanes: Lanes,
+        clock: Clock,
+        cache: Cache,
+        believed: Option<Duration>,
+    ) -> Self {
+        let (kept, lookups) = (RwLock::default(), Lookups::default());
+        let (away, had) = (RwLock::default(), RwLock::default());
+        Self { store, lanes, clock, cache, believed, kept, lookups, away, had }
+    }
+
+    /// Writes products of a shard from now on; nobody else does while the tenure lasts.
+    pub(super) fn open(&self, shard: u16, tenure: Tenure) {
+        let mut had = self.had.write().unwrap_or_else(PoisonError::into_inner);
+        had.insert(shard, (Instant::now(), tenure));
+    }
+
+    /// Writes products of a shard no longer.
+    pub(super) fn close(&self, shard: u16) {
+        self.had.write().unwrap_or_else(PoisonError::into_inner).remove(&shard);
+    }
+
+    /// Whether what was read then is what there is: nobody else can have written it since, or
+    /// has lately.
+    fn believes(&self, sku: &Sku, read_at: Instant) -> bool {
+        let Some(believed) = self.believed else {
+            return true;
+        };
+        if read_at.elapsed() < believed {
+            return true;
+        }
+        let shard = product::entity_id(sku).shard(self.lanes.shards());
+        let had = self.had.read().unwrap_or_else(PoisonError::into_inner);
+        had.get(&shard).is_some_and(|(since, tenure)| *since <= read_at && tenure.stands())
+    }
+
+    /// How often products were asked for by their SKU.
+    #[must_use]
+    pub const fn lookups(&self) -> &Lookups {
+        &self.lookups
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<Sku, Kept>> {
+        self.kept.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self) -> RwLockWriteGuard<'_, HashMap<Sku, Kept>> {
+        self.kept.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A product by its SKU.
@@ -89,13 +179,18 @@ impl Catalog {
     /// # Errors
     /// The store's, when it cannot be read.
     pub async fn product(&self, sku: &Sku) -> Result<Option<Arc<Row>>, store::Error> {
-        let cached = self.cache.read().unwrap_or_else(PoisonError::into_inner).get(sku).cloned();
-        if cached.is_some() {
-            return Ok(cached);
+        let kept = self.read().get(sku).cloned();
+        if let Some(kept) = kept
+            && self.believes(sku, kept.at)
+        {
+            self.lookups.hits.fetch_add(1, Ordering::Relaxed);
+            return Ok(Some(kept.row));
         }
+        self.lookups.misses.fetch_add(1, Ordering::Relaxed);
+        let asked = Instant::now();
         let row = self.store.product(sku).await?.map(Arc::new);
         if let Some(row) = &row {
-            self.keep(row.clone());
+            self.keep(row.clone(), asked);
         }
         Ok(row)
     }
@@ -106,6 +201,19 @@ impl Catalog {
     /// # Errors
     /// [`Error`]: what was expected does not hold, or the store cannot write.
     pub async fn put(
+        &self,
+        product: Product,
+        expect: Expect,
+        cause: Cause,
+    ) -> Result<(Row, Change), Error> {
+        let away = self.away.read().unwrap_or_else(PoisonError::into_inner).clone();
+        match away {
+            Some(away) => self.put_where_it_is(away.as_ref(), product, expect, cause).await,
+            None => self.put_here(product, expect, cause).await,
+        }
+    }
+
+    async fn put_here(
         &self,
         product: Product,
         expect: Expect,
@@ -152,8 +260,11 @@ impl Catalog {
         }
         let version = there.as_ref().map_or(0, |row| row.version) + 1;
         let row = Row { product, version };
+        let asked = Instant::now();
         self.write(&row, cause).await?;
-        self.keep(Arc::new(row.clone()));
+        self.keep(Arc::new(row.clone()), asked);
+        // Whoever asks after the answer finds what was written, on any node.
+        self.cache.drop_space(SPACE).await;
         Ok((row, if version == 1 { Change::Created } else { Change::Updated }))
     }
 
@@ -166,8 +277,7 @@ impl Catalog {
         };
         cause.command = "put_product".into();
         let entity = product::entity_id(&row.product.sku);
-        let shards = u16::try_from(self.lanes.len()).unwrap_or(1);
-        let lane = &self.lanes[usize::from(entity.shard(shards))];
+        let lane = self.lanes.of_entity(&entity);
         let append = Append {
             entity: entity.clone(),
             after_seq: row.version - 1,
@@ -190,7 +300,7 @@ impl Catalog {
         };
         lane.flush().await;
         lane.forgive(&entity);
-        self.cache.write().unwrap_or_else(PoisonError::into_inner).remove(&row.product.sku);
+        self.change().remove(&row.product.sku);
         match error {
             AppendError::Failed(why) => Err(Error::Storage(why)),
             AppendError::Conflict => match self.product(&row.product.sku).await? {
@@ -211,14 +321,71 @@ impl Catalog {
         Ok(first.first().is_some_and(|record| record.cause().idempotency == cause.idempotency))
     }
 
-    fn keep(&self, row: Arc<Row>) {
-        let mut cache = self.cache.write().unwrap_or_else(PoisonError::into_inner);
-        if cache.len() >= CACHE_MAX {
-            cache.clear();
+    /// Keeps what a product was at a moment or later.
+    fn keep(&self, row: Arc<Row>, at: Instant) {
+        let mut all = self.change();
+        if all.len() >= CACHE_MAX {
+            all.clear();
         }
-        let newer = cache.get(&row.product.sku).is_none_or(|there| there.version < row.version);
-        if newer {
-            cache.insert(row.product.sku.clone(), row);
+        match all.get_mut(&row.product.sku) {
+            Some(kept) if kept.row.version > row.version => {}
+            Some(kept) => *kept = Kept { row, at },
+            None => drop(all.insert(row.product.sku.clone(), Kept { row, at })),
         }
+    }
+
+    /// Takes over what the journal has committed of products; whether there was any. That may be
+    /// long ago: since when a product is believed says only who has read its row, or written it.
+    fn take(&self, records: &[Record]) -> bool {
+        let mut any = false;
+        for record in records.iter().filter(|record| record.entity.prefix() == product::PREFIX) {
+            any = true;
+            match serde_json::from_str(&record.data) {
+                Ok(product::Event::Created(product) | product::Event::Updated(product)) => {
+                    if let Some(kept) = self.change().get_mut(&product.sku)
+                        && kept.row.version < record.seq
+                    {
+                        kept.row = Arc::new(Row { product, version: record.seq });
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, entity = %record.entity, "a product is read again");
+                    self.change().clear();
+                }
+            }
+        }
+        any
+    }
+
+    /// Follows the feed until told to stop, and drops what was answered of products that have
+    /// changed.
+    pub(super) async fn follow(&self, mut feed: Receiver<Arc<[Record]>>, stop: CancellationToken) {
+        loop {
+            let mut changed = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                received = feed.recv() => match received {
+                    Ok(records) => self.take(&records),
+                    Err(RecvError::Lagged(_)) => self.lost_some(),
+                    Err(RecvError::Closed) => return,
+                },
+            };
+            loop {
+                changed |= match feed.try_recv() {
+                    Ok(records) => self.take(&records),
+                    Err(TryRecvError::Lagged(_)) => self.lost_some(),
+                    Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+                };
+            }
+            if changed {
+                self.cache.drop_space(SPACE).await;
+            }
+        }
+    }
+
+    /// Forgets all: what was lost of the feed may have been about any product.
+    fn lost_some(&self) -> bool {
+        self.change().clear();
+        true
     }
 }

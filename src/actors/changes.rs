@@ -1,5 +1,6 @@
 //! What the projector tells as it goes: which orders and stock a step changed, once their rows
-//! are written. Whoever hears of a change can also read it.
+//! are written. Of shards that other nodes own, the follower tells, and their rows may be a moment
+//! late.
 //!
 //! It is a feed and not the truth: whoever falls behind, or comes later, reads the journal, which
 //! `read` here folds into the same shape. Who listens, and how a change is shown, is not known
@@ -10,7 +11,7 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 
 use super::host::{decode, load_within};
 use super::projections::{order_row, stock_rows};
@@ -110,6 +111,12 @@ pub struct Changed {
 }
 
 impl Changed {
+    /// Something may have changed up to a position, and it is not known what: a gap, which whoever
+    /// listens fills from the journal.
+    pub(super) const fn unknown(shard: u16, pos: i64) -> Self {
+        Self { shard, after_pos: pos, pos, orders: Vec::new(), stock: Vec::new() }
+    }
+
     /// How many things changed.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -127,37 +134,78 @@ impl Changed {
 #[derive(Clone, Debug)]
 pub struct Changes {
     sender: broadcast::Sender<Arc<Changed>>,
-    head: Arc<AtomicI64>,
-}
-
-impl Default for Changes {
-    fn default() -> Self {
-        Self { sender: broadcast::Sender::new(DEPTH), head: Arc::default() }
-    }
+    /// How far each shard was told.
+    heads: Arc<[AtomicI64]>,
+    /// How far the rows of each shard were written, as far as is known here.
+    written: Arc<[AtomicI64]>,
+    begun: Arc<Notify>,
 }
 
 impl Changes {
-    /// Listens from now on. What comes next may leave a gap behind [`Changes::head`]: its
+    /// Of so many shards.
+    #[must_use]
+    pub fn new(shards: u16) -> Self {
+        let zeros = || (0..shards.max(1)).map(|_| AtomicI64::new(0)).collect();
+        let sender = broadcast::Sender::new(DEPTH);
+        Self { sender, heads: zeros(), written: zeros(), begun: Arc::default() }
+    }
+
+    /// Listens from now on. What comes next may leave a gap behind [`Changes::heads`]: its
     /// `after_pos` is then higher.
     #[must_use]
     pub fn listen(&self) -> broadcast::Receiver<Arc<Changed>> {
-        self.sender.subscribe()
+        let receiver = self.sender.subscribe();
+        self.begun.notify_one();
+        receiver
     }
 
-    /// The highest position whose rows were ever written. A cursor below it means that rows are
-    /// being made again.
+    /// How far each shard was told.
     #[must_use]
-    pub fn head(&self) -> i64 {
-        self.head.load(Ordering::Acquire)
+    pub fn heads(&self) -> Vec<i64> {
+        self.heads.iter().map(|head| head.load(Ordering::Acquire)).collect()
+    }
+
+    /// The positions of rows that were read with these cursors; `None` if they show an earlier
+    /// state than others did before: they are being made again.
+    #[must_use]
+    pub fn rows_at(&self, cursors: &[(u16, i64)]) -> Option<Arc<[i64]>> {
+        let mut seen = vec![0; self.heads.len()];
+        for (shard, pos) in cursors {
+            if let Some(there) = seen.get_mut(usize::from(*shard)) {
+                *there = *pos;
+            }
+        }
+        let later =
+            |(written, pos): (&AtomicI64, &i64)| written.fetch_max(*pos, Ordering::AcqRel) <= *pos;
+        self.written.iter().zip(&seen).all(later).then(|| seen.into())
+    }
+
+    /// How far a shard was told.
+    pub(super) fn head(&self, shard: u16) -> i64 {
+        self.heads.get(usize::from(shard)).map_or(0, |head| head.load(Ordering::Acquire))
     }
 
     pub(super) fn listened(&self) -> bool {
         self.sender.receiver_count() > 0
     }
 
-    /// Says that rows are written up to `pos`.
-    pub(super) fn reached(&self, pos: i64) {
-        self.head.fetch_max(pos, Ordering::AcqRel);
+    /// Resolves when somebody has begun to listen.
+    pub(super) async fn begun(&self) {
+        self.begun.notified().await;
+    }
+
+    /// Says that a shard is told up to `pos`.
+    pub(super) fn reached(&self, shard: u16, pos: i64) {
+        if let Some(head) = self.heads.get(usize::from(shard)) {
+            head.fetch_max(pos, Ordering::AcqRel);
+        }
+    }
+
+    /// Says that the rows of a shard are written up to `pos`.
+    pub(super) fn wrote(&self, shard: u16, pos: i64) {
+        if let Some(written) = self.written.get(usize::from(shard)) {
+            written.fetch_max(pos, Ordering::AcqRel);
+        }
     }
 
     pub(super) fn publish(&self, changed: Changed) {
@@ -244,42 +292,66 @@ struct States {
     stock: HashMap<EntityId, Option<(Stock, i64, Timestamp)>>,
 }
 
-/// What changed behind `after_pos` up to `until`, from the journal, in stretches of at most 256
-/// events; `None` if that is more than `bounds` allow.
+/// What changed behind some positions up to others, one a shard, from the journal: shard by shard,
+/// in stretches of at most 256 events; `None` if that is more than `bounds` allow.
 ///
 /// # Errors
 /// [`ReadError`] of the journal.
 pub async fn read(
     journal: &dyn Journal,
-    (shard, after_pos, until): (u16, i64, i64),
+    (after, until): (&[i64], &[i64]),
     bounds: Bounds,
 ) -> Result<Option<Vec<Arc<Changed>>>, ReadError> {
-    let far = usize::try_from(until.saturating_sub(after_pos)).unwrap_or(0);
-    if far > bounds.events {
+    let max = i64::try_from(bounds.events).unwrap_or(i64::MAX);
+    if distance(after, until) > max {
         return Ok(None);
     }
-    let left = i64::try_from(bounds.events).unwrap_or(i64::MAX);
-    let mut states = States { left, orders: HashMap::new(), stock: HashMap::new() };
-    let (mut all, mut at) = (Vec::new(), after_pos);
+    let mut states = States { left: max, orders: HashMap::new(), stock: HashMap::new() };
+    let mut all = Vec::new();
+    for (shard, (after, until)) in (0..).zip(after.iter().zip(until)) {
+        let stretch = (shard, *after, *until);
+        if !read_shard(journal, stretch, bounds.entities, &mut states, &mut all).await? {
+            return Ok(None);
+        }
+    }
+    Ok(Some(all))
+}
+
+/// How many events lie between positions, over all shards.
+#[must_use]
+pub fn distance(after: &[i64], until: &[i64]) -> i64 {
+    let between = |(after, until): (&i64, &i64)| until.saturating_sub(*after).max(0);
+    after.iter().zip(until).map(between).fold(0, i64::saturating_add)
+}
+
+/// Adds what changed in one shard; whether that was within bounds.
+async fn read_shard(
+    journal: &dyn Journal,
+    (shard, after, until): (u16, i64, i64),
+    entities: usize,
+    states: &mut States,
+    all: &mut Vec<Arc<Changed>>,
+) -> Result<bool, ReadError> {
+    let mut at = after;
     while at < until {
         let page = journal.read_shard(shard, at, PAGE).await?;
         let Some(last) = page.iter().map(|record| record.pos).filter(|pos| *pos <= until).max()
         else {
-            return Ok(None);
+            return Ok(false);
         };
         let mut notes = Notes::default();
         for record in page.iter().filter(|record| record.pos <= last) {
             if !states.fold(journal, record, &mut notes).await? {
-                return Ok(None);
+                return Ok(false);
             }
         }
-        if states.orders.len() + states.stock.len() > bounds.entities {
-            return Ok(None);
+        if states.orders.len() + states.stock.len() > entities {
+            return Ok(false);
         }
         all.push(Arc::new(states.changed(notes, (shard, at, last))));
         at = last;
     }
-    Ok(Some(all))
+    Ok(true)
 }
 
 impl States {

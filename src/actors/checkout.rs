@@ -4,13 +4,12 @@
 //! money is in `payments`.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _};
 
 use super::cart::Requirement;
-use super::host::{self, Teller};
+use super::host::{self, Teller, Until};
 use super::node::Node;
 use super::patience::{Backoff, SHORTEST};
 use crate::domain::cart;
@@ -85,6 +84,10 @@ pub enum Refusal {
     OutOfStock(Vec<Shortage>),
     #[error("there is no payment provider of this name")]
     UnknownProvider,
+    #[error("{provider} takes no new payments now")]
+    ProviderOff { provider: String },
+    #[error("no orders are taken now")]
+    Closed,
     #[error("the order is being paid for")]
     InProgress { order: OrderId },
     #[error(transparent)]
@@ -105,6 +108,7 @@ fn read_placed(view: host::View<'_, Order>) -> Placed {
 fn of_cart(error: host::Error<cart::Rejection>) -> Refusal {
     Refusal::Host(match error {
         host::Error::Rejected(_) | host::Error::TryAgain => host::Error::TryAgain,
+        host::Error::Moved => host::Error::Moved,
         host::Error::Busy => host::Error::Busy,
         host::Error::TimedOut => host::Error::TimedOut,
         host::Error::Storage(why) => host::Error::Storage(why),
@@ -121,6 +125,13 @@ impl Node {
     pub async fn checkout(&self, request: Request) -> Result<Placed, Refusal> {
         if !self.payments.knows(&request.method.provider) {
             return Err(Refusal::UnknownProvider);
+        }
+        let settings = self.runtime.current();
+        if !settings.checkout {
+            return Err(Refusal::Closed);
+        }
+        if settings.providers_off.contains(&request.method.provider) {
+            return Err(Refusal::ProviderOff { provider: request.method.provider });
         }
         let order = OrderId(request.cart.0);
         let entity = order::entity_id(order);
@@ -142,13 +153,16 @@ impl Node {
             }
             other => Refusal::Host(other),
         })?;
-        match request.patience {
-            Some(patience) if !placed.settled => {
-                let replayed = placed.replayed;
-                let waited = self.orders.wait(&entity, patience, Order::settled, read_placed).await;
-                waited.map(|placed| Placed { replayed, ..placed }).map_err(Refusal::Host)
+        let Some(patience) = request.patience.filter(|_| !placed.settled) else {
+            return Ok(placed);
+        };
+        match self.orders.wait(&entity, patience, Until::Settled, read_placed).await {
+            Ok(settled) => Ok(Placed { replayed: placed.replayed, ..settled }),
+            // It is placed, and goes on: only how it went cannot be told here and now.
+            Err(error) => {
+                tracing::debug!(%error, entity = entity.for_log(), "nobody tells how it went");
+                Ok(placed)
             }
-            _ => Ok(placed),
         }
     }
 
@@ -164,7 +178,9 @@ impl Node {
         for _ in 1..PLACES_MAX {
             let placed = self.orders.create(entity, command.clone(), cause.clone(), read_placed);
             match placed.await {
-                Err(host::Error::Busy | host::Error::TryAgain) => backoff.pause().await,
+                Err(host::Error::Busy | host::Error::Moved | host::Error::TryAgain) => {
+                    backoff.pause().await
+                }
                 settled => return settled,
             }
         }
@@ -271,10 +287,9 @@ impl Node {
         for line in &placed.lines {
             *units.entry(line.sku.clone()).or_insert(0) += line.quantity;
         }
-        let now = self.clock.now();
         let looks = units.into_iter().map(|(sku, requested)| async move {
             let entity = stock::entity_id(&sku);
-            let available = self.stock.look(&entity, move |view| view.state.sellable(now)).await;
+            let available = self.stock.figure(&entity).await;
             available.map(|available| Shortage { sku, requested, available })
         });
         let all: Vec<_> = stream::iter(looks).buffer_unordered(SKUS_AT_ONCE).collect().await;
@@ -334,7 +349,7 @@ impl Node {
     async fn reserve_one(&self, sku: Sku, reserve: stock::Reserve) -> Result<(), Short> {
         let entity = stock::entity_id(&sku);
         let command = stock::Command::Reserve(reserve);
-        match self.stock.ask(&entity, command, saga(), |_| ()).await {
+        match self.stock.carry_out(&entity, command, saga()).await {
             Ok(()) => Ok(()),
             Err(host::Error::Rejected(stock::Rejection::OutOfStock { requested, available })) => {
                 Err(Short::Of(Shortage { sku, requested, available }))
@@ -383,7 +398,7 @@ impl Node {
             let command = command.clone();
             async move {
                 let entity = stock::entity_id(&sku);
-                self.stock.ask(&entity, command, saga(), |_| ()).await
+                self.stock.carry_out(&entity, command, saga()).await
             }
         });
         stream::iter(asked).buffer_unordered(SKUS_AT_ONCE).collect().await
@@ -442,28 +457,4 @@ enum Short {
 
 pub(super) fn saga() -> Cause {
     Cause { by: "saga".into(), ..Cause::default() }
-}
-
-/// Orders that have their number for good, so that the counter need not remember it. Losing one
-/// at a crash costs a few bytes until the next start.
-#[derive(Default)]
-pub(super) struct Numbers(Mutex<Vec<OrderId>>);
-
-/// How many arrivals one draw carries at the most.
-const ARRIVED_MAX: usize = 500;
-
-impl Numbers {
-    pub(super) fn arrived(&self, order: OrderId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(order);
-    }
-
-    fn take(&self) -> Vec<OrderId> {
-        let mut arrived = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let from = arrived.len().saturating_sub(ARRIVED_MAX);
-        arrived.split_off(from)
-    }
-
-    fn give_back(&self, orders: Vec<OrderId>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(orders);
-    }
 }

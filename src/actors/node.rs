@@ -1,40 +1,48 @@
 //! A node: the hosts of all nouns over one store, their supervisor, and the work that runs beside
 //! them (timers, projections, parked webhooks, the sweep).
 
+use std::future::pending;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::catalog::Catalog;
 use super::changes::Changes;
-use super::checkout::Numbers;
 use super::clock::Clock;
-use super::host::{self, Host, NoFlow};
+use super::cluster::{self, Cluster};
+use super::host::{self, Away, Host, NoFlow, Tenure};
+use super::numbers::Numbers;
 use super::order::Orders;
 use super::payments::Payments;
-use super::projections::Projector;
+use super::projections::{Follower, Owned, Projector};
+use super::runtime::Runtime;
 use super::timers;
-use crate::bus::Feed;
+use crate::bus::{Feed, Relay};
 use crate::domain::cart::Cart;
-use crate::domain::counter::{self, Counter};
-use crate::domain::entity::{EntityId, Noun as _, Record};
+use crate::domain::counter::Counter;
+use crate::domain::entity::{Noun as _, Record};
 use crate::domain::money::Currency;
-use crate::domain::order::{self, CapturePolicy, Order};
+use crate::domain::order::{CapturePolicy, Order};
 use crate::domain::pricing;
 use crate::domain::stock::{Location, Stock};
 use crate::domain::time::Span;
-use crate::store::journal::lane::{Committed, Lane};
+use crate::store::cache::Cache;
+use crate::store::journal::lane::Committed;
+use crate::store::journal::lanes::Lanes;
 use crate::store::journal::{Journal, ReadError};
 use crate::store::{self, Tables};
 
-/// How long a shard is owned without being claimed again. On one node nobody else claims it.
+/// How long a shard is owned that nobody else can claim.
 const LEASE: Span = Span::from_secs(10);
+/// The owner of all shards where there is one node.
+const SINGLE: &str = "single";
 /// How often parked webhooks are looked for.
 const PARKED_EVERY: Duration = Duration::from_secs(5);
 
@@ -56,6 +64,9 @@ pub struct Settings {
     pub timer_poll_ms: u64,
     /// How far apart the steps of a projection are at least, in milliseconds.
     pub projection_pause_ms: u64,
+    /// How long a product is believed without asking the store, in milliseconds, where several
+    /// nodes write to it.
+    pub product_believed_ms: u64,
 }
 
 impl Default for Settings {
@@ -68,6 +79,7 @@ impl Default for Settings {
             capture: CapturePolicy::default(),
             timer_poll_ms: 1_000,
             projection_pause_ms: 50,
+            product_believed_ms: 2_000,
         }
     }
 }
@@ -86,8 +98,16 @@ pub struct Start {
     pub host: host::Options,
     /// The limits of the lanes.
     pub lane: store::journal::lane::Options,
+    /// How many lanes there are at the most.
+    pub lanes: u16,
     /// Who moves money.
     pub payments: Payments,
+    /// What nodes share and may lose.
+    pub cache: Cache,
+    /// What may change while it runs.
+    pub runtime: Runtime,
+    /// The other nodes; nothing if there are none.
+    pub cluster: Option<cluster::Start>,
 }
 
 /// A running node.
@@ -118,14 +138,23 @@ pub struct Node {
     pub tally: Arc<Tally>,
     /// Who moves money.
     pub payments: Payments,
-    /// The writers of the journal, one a shard.
-    pub lanes: Vec<Lane>,
+    /// What nodes share and may lose.
+    pub cache: Cache,
+    /// What may change while it runs.
+    pub runtime: Runtime,
+    /// The writers of the journal.
+    pub lanes: Lanes,
+    /// This node among others; nothing if there are none.
+    pub cluster: Option<Arc<Cluster>>,
     pub(super) numbers: Arc<Numbers>,
-    projected: watch::Receiver<i64>,
+    pub(super) relay: OnceLock<Relay>,
+    /// The shards whose rows this node writes.
+    pub owned: Owned,
+    projected: watch::Receiver<Vec<i64>>,
     replay: Arc<Notify>,
-    stop: CancellationToken,
+    pub(super) stop: CancellationToken,
     supervisor: ActorRef<Weak<Node>>,
-    work: tokio::sync::Mutex<JoinSet<()>>,
+    pub(super) work: tokio::sync::Mutex<JoinSet<()>>,
 }
 
 /// How often what has happened to orders, as the journal commits it.
@@ -176,36 +205,47 @@ impl Node {
     /// # Errors
     /// [`Error`]: the store cannot be read, or an actor not be started.
     pub async fn start(start: Start) -> Result<Arc<Self>, Error> {
-        let Start { store, clock, rules, settings, host, lane, payments } = start;
+        let Start { store, clock, rules, settings, host, lane, lanes, payments, cache, .. } = start;
+        let (runtime, cluster) = (start.runtime, start.cluster);
         let journal = store.journal();
-        let (feed, numbers) = (Feed::default(), Arc::new(Numbers::default()));
+        let (feed, numbers) = (Feed::default(), Arc::new(Numbers::new(cluster.is_some())));
         let tally = Arc::new(Tally::default());
         let committed = committed(feed.clone(), numbers.clone(), tally.clone());
-        let mut lanes = Vec::new();
-        for shard in 0..journal.shards() {
-            let epoch = journal.claim(shard, "single", clock.now() + LEASE).await?;
-            let options = lane.clone();
-            lanes.push(Lane::start(journal.clone(), shard, epoch, options, committed.clone()));
-        }
+        let lanes = Lanes::start(&journal, lanes, &lane, &committed);
         let (supervisor, _) = Actor::spawn(None, Supervisor, ()).await?;
         let over = (journal.clone(), lanes.clone(), clock.clone(), host);
-        let (reached, projected) = watch::channel(0);
+        let (reached, projected) = watch::channel(vec![0; usize::from(journal.shards())]);
+        let owned = Owned::default();
+        // A store of one shard has one node.
+        let believed = Duration::from_millis(settings.product_believed_ms);
+        let believed = (journal.shards() > 1).then_some(believed);
         let node = Arc::new(Self {
-            carts: start_host(&over, &supervisor).await?,
-            orders: start_host(&over, &supervisor).await?,
-            stock: start_host(&over, &supervisor).await?,
-            counters: start_host(&over, &supervisor).await?,
-            catalog: Catalog::new(store.clone(), lanes.clone(), clock.clone()),
+            carts: host_over(&over, &supervisor),
+            orders: host_over(&over, &supervisor),
+            stock: host_over(&over, &supervisor),
+            counters: host_over(&over, &supervisor),
+            catalog: Catalog::new(
+                store.clone(),
+                lanes.clone(),
+                clock.clone(),
+                cache.clone(),
+                believed,
+            ),
             rules: Arc::new(rules),
             settings,
             store,
+            cluster: cluster.map(|start| Arc::new(Cluster::new(start))),
             clock,
             feed,
-            changes: Changes::default(),
+            changes: Changes::new(journal.shards()),
             tally,
             payments,
+            cache,
+            runtime,
             lanes,
             numbers,
+            relay: OnceLock::new(),
+            owned: owned.clone(),
             projected,
             replay: Arc::default(),
             stop: CancellationToken::new(),
@@ -217,36 +257,117 @@ impl Node {
         node.counters.set_flow(Arc::new(NoFlow));
         node.orders.set_flow(Arc::new(Orders::new(&node)));
         let _ = supervisor.cast(Arc::downgrade(&node));
-        let projector = Projector::new(node.store.clone(), node.clock.clone(), 0).await?;
+        let projector = Projector::new(node.store.clone(), node.clock.clone(), owned).await?;
         node.begin_work(projector, reached).await;
-        node.resume(journal.as_ref()).await?;
+        match node.cluster.clone() {
+            Some(cluster) => node.find_others(&cluster),
+            None => node.own_all().await?,
+        }
         Ok(node)
     }
 
-    async fn begin_work(self: &Arc<Self>, projector: Projector, reached: watch::Sender<i64>) {
+    /// Runs all shards: there is no other node.
+    async fn own_all(self: &Arc<Self>) -> Result<(), Error> {
+        let all: Vec<u16> = (0..self.lanes.shards()).collect();
+        for fence in self.store.journal().claim(&all, SINGLE, LEASE).await? {
+            self.open_shard(fence, Tenure::for_good()).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends what is meant for other nodes there. It has no shard until it joins them.
+    fn find_others(&self, cluster: &Arc<Cluster>) {
+        let away: Arc<dyn Away> = cluster.clone();
+        self.carts.set_away(away.clone());
+        self.orders.set_away(away.clone());
+        self.stock.set_away(away.clone());
+        self.counters.set_away(away.clone());
+        self.catalog.set_away(away);
+    }
+
+    /// Lives among the other nodes from now on, if there are any: takes calls and shards. They
+    /// reach it at `url`.
+    pub async fn join(self: &Arc<Self>, url: &str) {
+        let Some(cluster) = self.cluster.clone() else {
+            return;
+        };
+        cluster.begin(url, self.clock.now());
+        let node = Arc::downgrade(self);
+        let handler = move |call| -> futures_util::future::BoxFuture<'static, bytes::Bytes> {
+            let node = node.upgrade();
+            Box::pin(async move {
+                match node {
+                    Some(node) => node.answer_call(call).await,
+                    None => bytes::Bytes::new(),
+                }
+            })
+        };
+        drop(cluster.calls().serve(Arc::new(handler), self.stop.clone()));
+        self.relay(&cluster).await;
+        let mut work = self.work.lock().await;
+        work.spawn(cluster.clone().keep(self.clone(), self.stop.clone()));
+        work.spawn(cluster.clone().place(self.clone(), self.stop.clone()));
+    }
+
+    async fn begin_work(self: &Arc<Self>, projector: Projector, reached: watch::Sender<Vec<i64>>) {
         let mut work = self.work.lock().await;
         let pause = Duration::from_millis(self.settings.projection_pause_ms);
-        let projector = projector.again_on(self.replay.clone()).tell(self.changes.clone());
+        let projector = projector
+            .again_on(self.replay.clone())
+            .tell(self.changes.clone())
+            .by_settings(self.runtime.watch());
         work.spawn(projector.run(self.feed.listen(), pause, reached, self.stop.clone()));
+        if self.store.journal().shards() > 1 {
+            let changes = self.changes.clone();
+            let follower = Follower::new(self.store.clone(), self.owned.clone(), changes);
+            work.spawn(follower.run(self.feed.listen(), pause, self.stop.clone()));
+        }
         work.spawn(timers::run(self.clone(), self.stop.clone()));
+        let (node, feed, stop) = (self.clone(), self.feed.listen(), self.stop.clone());
+        work.spawn(async move { node.catalog.follow(feed, stop).await });
         let node = self.clone();
         work.spawn(every(PARKED_EVERY, self.stop.clone(), move || {
             let node = node.clone();
             async move {
-                if let Err(error) = node.retry_parked().await {
+                if node.leads()
+                    && let Err(error) = node.retry_parked().await
+                {
                     tracing::warn!(%error, "parked webhooks were not tried again");
                 }
             }
         }));
-        let sweep_secs = self.payments.options().sweep_secs;
-        if sweep_secs > 0 {
-            let node = self.clone();
-            let period = Duration::from_secs(sweep_secs);
-            work.spawn(every(period, self.stop.clone(), move || {
-                let node = node.clone();
-                async move { node.sweep_all().await }
-            }));
+        let node = self.clone();
+        work.spawn(async move { node.sweep_by_setting().await });
+    }
+
+    /// Sweeps again and again, as often as the settings say, until told to stop.
+    async fn sweep_by_setting(&self) {
+        let mut settings = self.runtime.watch();
+        let mut last = Instant::now();
+        loop {
+            let period = settings.borrow_and_update().sweep;
+            let due = async {
+                if period.is_zero() { pending().await } else { sleep_until(last + period).await }
+            };
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                Ok(()) = settings.changed() => {}
+                () = due => {
+                    if self.leads() {
+                        // What is left of it, the next sweep does.
+                        let _stopped = self.stop.run_until_cancelled(self.sweep_all()).await;
+                    }
+                    last = Instant::now();
+                }
+            }
         }
+    }
+
+    /// Whether this node does what only one node does: the one that has the first shard.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.runs(0)
     }
 
     /// Compares the lists of all providers with the journal.
@@ -258,74 +379,65 @@ impl Node {
         }
     }
 
-    /// Wakes every order that has something under way, and tells the counter what has arrived.
-    async fn resume(&self, journal: &dyn Journal) -> Result<(), Error> {
-        let mut woken = 0;
-        for shard in 0..journal.shards() {
-            let mut after: Option<EntityId> = None;
-            loop {
-                let prefix = format!("{}_", Order::PREFIX);
-                let page = journal.timers_of(shard, &prefix, after.as_ref(), 500).await?;
-                let Some(last) = page.last() else {
-                    break;
-                };
-                after = Some(last.entity.clone());
-                for timer in &page {
-                    self.orders.wake(&timer.entity, false);
-                }
-                woken += page.len();
-            }
-        }
-        if woken > 0 {
-            tracing::info!(orders = woken, "orders that were under way go on");
-        }
-        let open = self
-            .counters
-            .look(&counter::order_numbers(), |view| view.state.open().clone())
-            .await
-            .unwrap_or_default();
-        for (order, number) in open {
-            let arrived = self
-                .orders
-                .look(&order::entity_id(order), move |view| view.state.number() == Some(number))
-                .await;
-            if arrived == Ok(true) {
-                self.numbers.arrived(order);
-            }
-        }
-        Ok(())
-    }
-
     /// Lets the rows of orders and stock be made again from the first event, so that what was a
     /// dead letter is tried again. It begins at once and goes on beside all else.
     pub fn replay_rows(&self) {
         self.replay.notify_one();
     }
 
-    /// How far the rows of orders and stock have followed the journal.
+    /// How far the rows of orders and stock have followed the journal: the sum of the positions
+    /// of all shards whose rows are written here.
     #[must_use]
     pub fn projected(&self) -> i64 {
-        *self.projected.borrow()
+        let owned = self.owned.all();
+        let projected = self.projected.borrow();
+        owned.iter().filter_map(|shard| projected.get(usize::from(*shard))).sum()
     }
 
-    /// Waits until the rows show everything up to `pos`, at most `patience`; `false` if they do
-    /// not by then.
-    pub async fn caught_up(&self, pos: i64, patience: Duration) -> bool {
+    /// Waits until the rows that are written here show everything of a shard up to `pos`, at most
+    /// `patience`; `false` if they do not by then.
+    pub async fn caught_up(&self, (shard, pos): (u16, i64), patience: Duration) -> bool {
         let mut projected = self.projected.clone();
-        let there = projected.wait_for(|reached| *reached >= pos);
+        let there = projected
+            .wait_for(|reached| reached.get(usize::from(shard)).is_some_and(|at| *at >= pos));
         matches!(tokio::time::timeout(patience, there).await, Ok(Ok(_)))
+    }
+
+    /// Hears of every step of the rows that are written here.
+    #[must_use]
+    pub fn steps(&self) -> watch::Receiver<Vec<i64>> {
+        self.projected.clone()
+    }
+
+    /// Gives all shards to the other nodes, if there are any. What still comes for them is sent
+    /// on, until [`Node::stop`].
+    pub async fn leave(self: &Arc<Self>) {
+        if let Some(cluster) = &self.cluster {
+            cluster.leave(self).await;
+        }
+    }
+
+    /// How many events of a shard that this node owns are committed and not in the stream of all
+    /// nodes; nothing if there is none.
+    #[must_use]
+    pub fn relay_lag(&self, shard: u16) -> Option<i64> {
+        self.relay.get().map(|relay| relay.lag(shard))
+    }
+
+    /// This node's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.cluster.as_ref().map_or(SINGLE, |cluster| cluster.me())
     }
 
     /// Stops: what is queued for the journal is written, rows catch up, the store is closed. What
     /// is under way goes on at the next start.
     pub async fn stop(&self) {
-        for lane in &self.lanes {
-            lane.flush().await;
-        }
+        self.lanes.flush().await;
         self.stop.cancel();
         let mut work = self.work.lock().await;
         while work.join_next().await.is_some() {}
-        match Projector::new(self.store.clone(), self.clock.clone(), 0).await {
+        match Projector::new(self.store.clone(), self.clock.clone(), self.owned.clone()).await {
             Ok(mut projector) => {
                 if let Err(error) = projector.finish().await {
                     tracing::warn!(%error, "rows catch up at the next start");
@@ -334,8 +446,12 @@ impl Node {
             Err(error) => tracing::warn!(%error, "rows catch up at the next start"),
         }
         self.supervisor.stop(None);
-        for lane in &self.lanes {
-            lane.flush().await;
+        self.lanes.flush().await;
+        if let Err(error) = self.store.journal().release(&self.lanes.owned()).await {
+            tracing::warn!(%error, "the shards were not given back; their leases end by themselves");
+        }
+        if let Some(cluster) = &self.cluster {
+            cluster.gone(self).await;
         }
         self.store.close().await;
     }
@@ -354,17 +470,17 @@ fn committed(feed: Feed, numbers: Arc<Numbers>, tally: Arc<Tally>) -> Committed 
     })
 }
 
-type Over = (Arc<dyn Journal>, Vec<Lane>, Clock, host::Options);
+type Over = (Arc<dyn Journal>, Lanes, Clock, host::Options);
 
-async fn start_host<N: crate::domain::entity::Noun>(
+fn host_over<N: crate::domain::entity::Noun>(
     over: &Over,
     supervisor: &ActorRef<Weak<Node>>,
-) -> Result<Host<N>, ractor::SpawnErr> {
+) -> Host<N> {
     let (journal, lanes, clock, options) = over.clone();
-    Host::start(journal, lanes, clock, options, supervisor.get_cell()).await
+    Host::new(journal, lanes, clock, options, supervisor.get_cell())
 }
 
-/// Does something again and again until told to stop.
+/// Does something again and again until told to stop, which may be in the middle of it.
 async fn every<F, W>(period: Duration, stop: CancellationToken, work: F)
 where
     F: Fn() -> W,
@@ -374,7 +490,9 @@ where
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(period) => work().await,
+            () = tokio::time::sleep(period) => {
+                let _stopped = stop.run_until_cancelled(work()).await;
+            }
         }
     }
 }
@@ -407,7 +525,7 @@ impl Actor for Supervisor {
 
     async fn handle_supervisor_evt(
         &self,
-        myself: ActorRef<Weak<Node>>,
+        _: ActorRef<Weak<Node>>,
         event: SupervisionEvent,
         node: &mut Weak<Node>,
     ) -> Result<(), ActorProcessingErr> {
@@ -416,11 +534,10 @@ impl Actor for Supervisor {
         };
         tracing::error!(%why, "a shard failed and is started again");
         if let Some(node) = node.upgrade() {
-            let me = myself.get_cell();
-            let _ = node.carts.restart(&shard, me.clone()).await
-                || node.orders.restart(&shard, me.clone()).await
-                || node.stock.restart(&shard, me.clone()).await
-                || node.counters.restart(&shard, me).await;
+            let _ = node.carts.restart(&shard).await
+                || node.orders.restart(&shard).await
+                || node.stock.restart(&shard).await
+                || node.counters.restart(&shard).await;
         }
         Ok(())
     }

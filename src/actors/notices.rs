@@ -149,7 +149,7 @@ impl Node {
     ///
     /// # Errors
     /// The store's.
-    pub(super) async fn retry_parked(&self) -> Result<(), store::Error> {
+    pub async fn retry_parked(&self) -> Result<(), store::Error> {
         for row in self.store.due_webhooks(self.clock.now(), PAGE).await? {
             self.try_parked(&row).await?;
         }
@@ -358,7 +358,10 @@ impl Node {
         };
         tracing::error!(%order, alert, "the ledgers differ");
         let cause = Cause { by: "sweep".into(), ..Cause::default() };
-        self.orders.tell(order, Command::RaiseAlert { alert }, cause);
+        let told = self.orders.carry_out(order, Command::RaiseAlert { alert }, cause).await;
+        if let Err(error) = told {
+            tracing::warn!(%order, %error, "an alert was not raised; the next sweep raises it");
+        }
     }
 }
 

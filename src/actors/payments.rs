@@ -36,11 +36,19 @@ pub struct Options {
     pub stuck_after: u32,
     /// How often the provider's list is compared with the journal, in seconds; 0 for never.
     pub sweep_secs: u64,
+    /// Where providers reach this server with their webhooks; empty for where it listens.
+    pub webhook_url: String,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { retry_after_ms: 200, ask_after: 2, stuck_after: 10, sweep_secs: 180 }
+        Self {
+            retry_after_ms: 200,
+            ask_after: 2,
+            stuck_after: 10,
+            webhook_url: String::new(),
+            sweep_secs: 180,
+        }
     }
 }
 
@@ -72,10 +80,6 @@ impl Payments {
 
     pub(super) fn get(&self, name: &str) -> Option<&Arc<dyn Provider>> {
         self.providers.get(name)
-    }
-
-    pub(super) const fn options(&self) -> &Options {
-        &self.options
     }
 
     fn backoff(&self, clock: &Clock) -> Backoff {

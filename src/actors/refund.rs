@@ -54,7 +54,7 @@ impl Node {
             let mut backoff = Backoff::new(SHORTEST, &self.clock);
             let entity = stock::entity_id(&sku);
             loop {
-                match self.stock.ask(&entity, command.clone(), saga(), |_| ()).await {
+                match self.stock.carry_out(&entity, command.clone(), saga()).await {
                     Ok(()) => break,
                     Err(host::Error::Rejected(why)) => return Err(format!("{sku}: {why}")),
                     Err(error @ host::Error::Quarantined(_)) => {

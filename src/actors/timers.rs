@@ -40,7 +40,9 @@ pub(super) async fn run(node: Arc<Node>, stop: CancellationToken) {
             biased;
             () = stop.cancelled() => return,
             () = tokio::time::sleep(period) => {
-                for shard in 0..journal.shards() {
+                let owned = node.owned.all();
+                rounds.retain(|shard, _| owned.contains(shard));
+                for shard in owned {
                     let round = rounds.entry(shard).or_default();
                     if let Err(error) = fire(&node, journal.as_ref(), shard, round).await {
                         tracing::warn!(%error, "timers cannot be read");

@@ -1,20 +1,29 @@
 //! The only place where everything meets: what is started, in which order, and how it stops.
 //!
 //! Store, node, HTTP server, in this order; and back in the other: no new requests, those under
-//! way finish, the journal's queue is written, the store is closed.
+//! way finish, the journal's queue is written, the store is closed. A node among others gives its
+//! shards away first, and goes on serving until balancers have noticed that it leaves.
+
+mod cluster;
+
+mod jobs;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::actors::clock::Clock;
 use crate::actors::node::{self, Node};
 use crate::actors::payments::Payments;
+use crate::actors::runtime::{Defaults, Runtime};
+use crate::bus::queue::{Line, TwinLine};
 use crate::config::{self, Config, Use};
 use crate::http::server::{self, Server};
 use crate::providers::payment::{self, Provider};
 use crate::providers::sandbox::Sandbox;
+use crate::store::cache::{self, Cache};
 use crate::store::{self, OpenError, Store};
 use crate::verify::provider::sandbox_options;
 
@@ -28,7 +37,10 @@ pub struct App {
     /// The data.
     pub store: Store,
     server: Server,
+    jobs: JoinHandle<()>,
     stop: CancellationToken,
+    webhook_url: String,
+    leave_after: Duration,
 }
 
 /// Why a server does not start.
@@ -40,6 +52,9 @@ pub enum Error {
     /// The data folder cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// There can be no cache.
+    #[error(transparent)]
+    Cache(#[from] cache::OpenError),
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -49,6 +64,12 @@ pub enum Error {
     /// The HTTP server does not start.
     #[error(transparent)]
     Server(#[from] server::StartError),
+    /// NATS cannot be used as it is set up.
+    #[error(transparent)]
+    Bus(#[from] crate::bus::nats::Error),
+    /// Other nodes cannot be called.
+    #[error("other nodes cannot be called: {0}")]
+    Calls(String),
     /// The sandbox provider cannot be used.
     #[error("the sandbox payment provider cannot be used: {0}")]
     Provider(#[from] payment::Error),
@@ -78,7 +99,12 @@ impl App {
         if config.profile == Use::Production && !config.sandbox.url.is_empty() {
             return Err(Error::SandboxInProduction);
         }
-        let store = Store::open(&config.data.dir, &config.store).await?;
+        let cache = Cache::open(&config.cache).await?;
+        let store = if config.store.url.is_empty() {
+            Store::open(&config.data.dir, &config.store).await?
+        } else {
+            Store::connect(&config.store.url, &config.store).await?
+        };
         let sandbox = match sandbox(config, &store).await {
             Ok(sandbox) => sandbox,
             Err(error) => {
@@ -86,7 +112,17 @@ impl App {
                 return Err(error);
             }
         };
+        let stop = CancellationToken::new();
+        let (cluster, line) = match cluster::start(config, &store, &clock, &stop).await? {
+            Some((cluster, line)) => (Some(cluster), line),
+            None => (None, Arc::new(TwinLine::default()) as Arc<dyn Line>),
+        };
+        let name = cluster.as_ref().map_or_else(|| "single".to_owned(), |own| own.node.clone());
+        let calls = cluster.as_ref().map(|cluster| cluster.calls.clone());
+        let leave_ms = cluster.as_ref().map_or(0, |_| config.cluster.leave_ms);
         let providers: Vec<Arc<dyn Provider>> = sandbox.into_iter().collect();
+        let runtime = Runtime::new(&defaults(config, &providers));
+        runtime.refresh(&store).await?;
         let node = Node::start(node::Start {
             store: Arc::new(store.clone()),
             clock,
@@ -94,17 +130,31 @@ impl App {
             settings: config.shop.clone(),
             host: config.entities.clone(),
             lane: config.store.lane.clone(),
+            lanes: config.store.lanes(),
             payments: Payments::new(providers, config.payments.clone()),
+            cache,
+            runtime: runtime.clone(),
+            cluster,
         })
         .await?;
-        let server = match server::start(config.http.clone(), node.clone(), store.clone()).await {
-            Ok(server) => server,
-            Err(error) => {
-                node.stop().await;
-                return Err(error.into());
-            }
-        };
-        let app = Self { node, store, server, stop: CancellationToken::new() };
+        let server =
+            match server::start(config.http.clone(), node.clone(), store.clone(), calls).await {
+                Ok(server) => server,
+                Err(error) => {
+                    node.stop().await;
+                    return Err(error.into());
+                }
+            };
+        let (queue, jobs) = jobs::start(&node, &store, line, &name, stop.clone());
+        // It is set once, here.
+        let _first = server.shared().jobs.set(queue);
+        let webhook_url = config.payments.webhook_url.clone();
+        let leave_after = Duration::from_millis(leave_ms);
+        let app = Self { node, store, server, jobs, stop, webhook_url, leave_after };
+        let own = config.cluster.url.clone();
+        app.node.join(&if own.is_empty() { app.url() } else { own }).await;
+        let notices = app.node.cluster.as_ref().map(|cluster| cluster.notices().clone());
+        tokio::spawn(runtime.follow(app.store.clone(), notices, app.stop.clone()));
         app.subscribe();
         Ok(app)
     }
@@ -121,8 +171,14 @@ impl App {
 
     /// Stops it: requests under way finish, and all that was acknowledged is on disk.
     pub async fn stop(self) {
+        self.server.leave();
+        let noticed = tokio::time::sleep(self.leave_after);
+        self.node.leave().await;
+        noticed.await;
         self.stop.cancel();
         self.server.stop().await;
+        // What a job had begun, and did not end in time, is begun again at the next start.
+        let _ended = self.jobs.await;
         self.node.stop().await;
     }
 
@@ -130,7 +186,9 @@ impl App {
     fn subscribe(&self) {
         for provider in self.node.payments.all() {
             let provider = Arc::clone(provider);
-            let url = format!("{}/v1/webhooks/{}", self.url(), provider.name());
+            let own = self.url();
+            let base = if self.webhook_url.is_empty() { &own } else { &self.webhook_url };
+            let url = format!("{base}/v1/webhooks/{}", provider.name());
             let stop = self.stop.clone();
             tokio::spawn(async move {
                 while let Err(error) = provider.subscribe(&url).await {
@@ -142,6 +200,16 @@ impl App {
                 }
             });
         }
+    }
+}
+
+/// What holds of the settings that may change while it runs, until somebody changes them.
+fn defaults(config: &Config, providers: &[Arc<dyn Provider>]) -> Defaults {
+    Defaults {
+        rates: config.http.rates,
+        products_cached_secs: config.http.products_cached_secs,
+        sweep_secs: config.payments.sweep_secs,
+        providers: providers.iter().map(|provider| provider.name().to_owned()).collect(),
     }
 }
 

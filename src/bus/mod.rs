@@ -1,38 +1,60 @@
-//! Floor 1: what crosses nodes. On a single node that is one in-process feed of what the
-//! journal has committed. It is not the truth: whoever falls behind reads the journal.
+//! Floor 1: what crosses nodes: calls from one node to another, notices to all of them, and the
+//! stream of what their journals have committed. Each has a twin in process, for several nodes
+//! in one process and for the node that is alone.
+//!
+//! Nothing here is the truth, and all of it may be lost: whoever falls behind reads the journal.
+
+pub mod calls;
+mod feed;
+mod findings;
+pub mod follow;
+pub mod local;
+pub mod nats;
+mod notices;
+mod options;
+pub mod queue;
+pub mod relay;
+pub mod stream;
 
 use std::sync::Arc;
 
-use tokio::sync::broadcast;
+use crate::domain::time::Timestamp;
 
-use crate::domain::entity::Record;
+pub use calls::{Call, CallError, Calls, Handler, Peer};
+pub use feed::Feed;
+pub use findings::Findings;
+pub use notices::{Notice, Notices};
+pub use options::{Options, masked};
+pub use relay::{Relay, Source};
 
-/// How many commits a slow reader may be behind before it has to read the journal.
-const DEPTH: usize = 4_096;
+/// Tells the time of the store.
+pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// Hands every commit to all who listen.
-#[derive(Clone, Debug)]
-pub struct Feed {
-    sender: broadcast::Sender<Arc<[Record]>>,
-}
-
-impl Default for Feed {
-    fn default() -> Self {
-        Self { sender: broadcast::Sender::new(DEPTH) }
-    }
-}
-
-impl Feed {
-    /// Hands a commit's records on; nobody is waited for.
-    pub fn publish(&self, records: &[Record]) {
-        if self.sender.receiver_count() > 0 {
-            let _ = self.sender.send(records.into());
+/// A node's id as one token of a subject: what could mean something there is written as `=XX`.
+#[must_use]
+pub fn token(node: &str) -> String {
+    use std::fmt::Write as _;
+    let mut token = String::with_capacity(node.len());
+    for byte in node.bytes() {
+        if byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_' {
+            token.push(char::from(byte));
+        } else {
+            let _ = write!(token, "={byte:02X}");
         }
     }
+    if token.is_empty() { "=".to_owned() } else { token }
+}
 
-    /// Listens from now on.
-    #[must_use]
-    pub fn listen(&self) -> broadcast::Receiver<Arc<[Record]>> {
-        self.sender.subscribe()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_one_and_never_another_nodes() {
+        assert_eq!(token("node-1_a"), "node-1_a");
+        assert_eq!(token("a.b"), "a=2Eb");
+        assert_eq!(token("*"), "=2A");
+        assert_ne!(token("a=2Eb"), token("a.b"));
+        assert_eq!(token(""), "=");
     }
 }

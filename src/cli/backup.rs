@@ -7,9 +7,9 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::{chain, print_json};
+use super::{chain, place, print_json};
 use crate::actors::clock::Clock;
-use crate::store::Store;
+use crate::store::{Address, Store};
 
 /// The setting that remembers when the last backup was taken, in milliseconds since 1970.
 pub const TAKEN_AT: &str = "backup_taken_at";
@@ -32,6 +32,9 @@ pub struct Args {
     /// The data folder
     #[arg(long, value_name = "DIR", default_value = "data")]
     pub data: PathBuf,
+    /// Refused: a store in PostgreSQL is backed up with pg_dump
+    #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
+    pub store: Option<Address>,
     /// The file to write; it must not exist
     #[arg(long, value_name = "FILE")]
     pub to: PathBuf,
@@ -59,6 +62,9 @@ pub async fn run(args: Args) -> ExitCode {
 }
 
 async fn back_up(args: &Args) -> Result<(u64, i64), String> {
+    if place::database(args.store.as_ref()).is_some() {
+        return Err(place::PG_DUMP.to_owned());
+    }
     let store = Store::open_beside(&args.data).await.map_err(|error| chain(&error))?;
     let outcome = copy(&store, args).await;
     store.close().await;

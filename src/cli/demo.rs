@@ -1,5 +1,5 @@
 //! `kontor demo`: a shop with buyers, shopkeepers, a provider and nothing to set up, on data that
-//! is thrown away.
+//! is thrown away. The same on a cluster is in `cluster/demo.rs`.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
@@ -16,7 +16,7 @@ use super::serve::told_to_stop;
 use super::shopkeepers;
 use super::shoppers;
 use super::sign_in::{self, Link};
-use super::{Error, import, print_json};
+use super::{Error, cluster, import, print_json};
 use crate::actors::clock::Clock;
 use crate::app::App;
 use crate::config::Config;
@@ -25,7 +25,7 @@ use crate::sandbox_psp::{self, Running};
 use crate::store::Store;
 use crate::store::session::SET_UP_LASTS;
 use crate::telemetry;
-use crate::verify;
+use crate::verify::{self, Report};
 
 /// Where the demo listens if that is free.
 const PORT: u16 = 8080;
@@ -40,7 +40,9 @@ and people who restock, ship and refund. Ctrl-C stops it; then every order is ve
 
 Examples:
   kontor demo
-  kontor demo --for 30s --json")]
+  kontor demo --for 30s --json
+  kontor demo --cluster           three nodes behind HAProxy, on PostgreSQL, NATS and Redis, which
+                                  are installed with apt-get if they are not there")]
 pub struct Args {
     /// Stop after so long: 30s, 5m
     #[arg(long = "for", value_name = "DURATION", value_parser = super::duration)]
@@ -48,6 +50,9 @@ pub struct Args {
     /// How many carts the buyers begin in a second
     #[arg(long, default_value_t = 20.0, value_name = "N")]
     pub rate: f64,
+    /// Three nodes behind a load balancer, on PostgreSQL, NATS and Redis, all on this machine
+    #[arg(long)]
+    pub cluster: bool,
     /// Print the summary as JSON, and nothing else
     #[arg(long)]
     pub json: bool,
@@ -69,14 +74,17 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
     telemetry::start(&quiet).map_err(Error::Usage)?;
     let dir = std::env::temp_dir().join(format!("kontor-demo-{}", std::process::id()));
     std::fs::create_dir_all(&dir)?;
-    let outcome = demo(&args, &dir).await;
+    let outcome = match args.cluster {
+        true => Box::pin(cluster::demo::run(&args, &dir)).await,
+        false => demo(&args, &dir).await,
+    };
     std::fs::remove_dir_all(&dir)?;
     outcome
 }
 
 async fn demo(args: &Args, dir: &Path) -> Result<ExitCode, Error> {
     let shop = open(dir).await?;
-    stock_up(&shop, args.json).await?;
+    stock_up(&shop.app.url(), &shop.key, args.json).await?;
     let mut watch = None;
     if !args.json {
         let (store, url) = (shop.app.store.clone(), shop.app.url());
@@ -84,30 +92,18 @@ async fn demo(args: &Args, dir: &Path) -> Result<ExitCode, Error> {
         screen(&shop, &link)?;
         watch = Some(tokio::spawn(links(store, url, link)));
     }
-    let people = People::begin(&shop, args.rate)?;
-    let started = Instant::now();
-    let live = (!args.json).then(|| tokio::spawn(figures(people.counters.clone(), started)));
-    match args.time {
-        Some(time) => tokio::select! {
-            () = tokio::time::sleep(time) => {}
-            () = told_to_stop() => {}
-        },
-        None => told_to_stop().await,
-    }
+    let people = People::begin(&shop.app.url(), &shop.key, args)?;
+    people.work(args.time).await;
     if let Some(watch) = watch {
         watch.abort();
     }
-    if let Some(live) = live {
-        live.abort();
-        println!();
-    }
-    let counts = people.end().await?;
-    finish(shop, counts, started.elapsed(), args.json).await
+    let day = people.end().await?;
+    finish(shop, &day, args.json).await
 }
 
 /// What the people of the demo have done.
 #[derive(Clone, Default)]
-struct Counters {
+pub(super) struct Counters {
     buyers: Arc<shoppers::Counters>,
     shopkeepers: Arc<shopkeepers::Counters>,
 }
@@ -121,34 +117,64 @@ impl Counters {
 /// One side of the counter: how to stop it, and what it then says.
 type Side = (watch::Sender<bool>, JoinHandle<Result<(), client::Error>>);
 
-struct People {
+/// The buyers and shopkeepers of a demo, at work.
+pub(super) struct People {
     counters: Counters,
     buyers: Side,
     shopkeepers: Side,
+    started: Instant,
+    live: Option<JoinHandle<()>>,
+}
+
+/// What the people of a demo have done in all.
+pub(super) struct Day {
+    buyers: shoppers::Counts,
+    shopkeepers: shopkeepers::Counts,
+    time: Duration,
 }
 
 impl People {
-    fn begin(shop: &Shop, rate: f64) -> Result<Self, Error> {
-        let (url, counters) = (shop.app.url(), Counters::default());
+    /// Lets people in, and shows what they do unless the answer is JSON.
+    pub(super) fn begin(url: &str, key: &str, args: &Args) -> Result<Self, Error> {
+        let counters = Counters::default();
         let (stop, stopped) = watch::channel(false);
-        let options = shoppers::Options { carts_per_sec: rate, ..shoppers::Options::default() };
-        let anybody = Client::new(&url, None)?;
+        let options = shoppers::Options { carts_per_sec: args.rate, ..Default::default() };
+        let anybody = Client::new(url, None)?;
         let buyers = shoppers::run(anybody, options, counters.buyers.clone(), stopped);
         let buyers = (stop, tokio::spawn(buyers));
         let (stop, stopped) = watch::channel(false);
         let options = shopkeepers::Options::default();
-        let admin = Client::new(&url, Some(shop.key.clone()))?;
+        let admin = Client::new(url, Some(key.to_owned()))?;
         let staff = shopkeepers::run(admin, options, counters.shopkeepers.clone(), stopped);
-        Ok(Self { counters, buyers, shopkeepers: (stop, tokio::spawn(staff)) })
+        let shopkeepers = (stop, tokio::spawn(staff));
+        let started = Instant::now();
+        let live = (!args.json).then(|| tokio::spawn(figures(counters.clone(), started)));
+        Ok(Self { counters, buyers, shopkeepers, started, live })
+    }
+
+    /// Waits until it is time to close.
+    pub(super) async fn work(&self, time: Option<Duration>) {
+        match time {
+            Some(time) => tokio::select! {
+                () = tokio::time::sleep(time) => {}
+                () = told_to_stop() => {}
+            },
+            None => told_to_stop().await,
+        }
     }
 
     /// Sends the shopkeepers home, then the buyers.
-    async fn end(self) -> Result<(shoppers::Counts, shopkeepers::Counts), Error> {
+    pub(super) async fn end(self) -> Result<Day, Error> {
+        if let Some(live) = self.live {
+            live.abort();
+            println!();
+        }
         for (stop, work) in [self.shopkeepers, self.buyers] {
             stop.send_replace(true);
             work.await.map_err(|error| Error::Usage(error.to_string()))??;
         }
-        Ok(self.counters.read())
+        let (buyers, shopkeepers) = self.counters.read();
+        Ok(Day { buyers, shopkeepers, time: self.started.elapsed() })
     }
 }
 
@@ -175,17 +201,18 @@ async fn open(dir: &Path) -> Result<Shop, Error> {
     Ok(Shop { psp, app, config, key })
 }
 
-async fn stock_up(shop: &Shop, quiet: bool) -> Result<(), Error> {
+/// Puts the demo's products on sale.
+pub(super) async fn stock_up(url: &str, key: &str, quiet: bool) -> Result<(), Error> {
     if !quiet {
         eprintln!("filling the shelves");
     }
-    let client = Client::new(&shop.app.url(), Some(shop.key.clone()))?;
+    let client = Client::new(url, Some(key.to_owned()))?;
     import::import_csv(&client, import::DEMO_CATALOG).await?;
     Ok(())
 }
 
 /// Shows a new link whenever the last one was used, so that the next visitor can come in.
-async fn links(store: Store, url: String, mut link: Link) {
+pub(super) async fn links(store: Store, url: String, mut link: Link) {
     loop {
         tokio::time::sleep(TICK).await;
         let now = Clock::system().now();
@@ -248,26 +275,31 @@ async fn figures(counters: Counters, started: Instant) {
     }
 }
 
-async fn finish(
-    shop: Shop,
-    (counts, staff): (shoppers::Counts, shopkeepers::Counts),
-    time: Duration,
-    as_json: bool,
-) -> Result<ExitCode, Error> {
+async fn finish(shop: Shop, day: &Day, as_json: bool) -> Result<ExitCode, Error> {
     let Shop { psp, app, config, .. } = shop;
     app.stop().await;
     let store = Store::open_beside(&config.data.dir).await?;
-    let options = verify::provider::sandbox_options(&store, &psp.url()).await?;
-    let provider = crate::providers::sandbox::Sandbox::new(options)
-        .map_err(|error| Error::Usage(error.to_string()))?;
-    let report = verify::verify(&store, Some(&provider), |_| {}).await?;
+    let report = proof(&store, &psp).await?;
     store.close().await;
     psp.stop().await;
-    let ok = report.ok;
+    show(day, &report, as_json)
+}
+
+/// Verifies a store that no server runs on, against the provider's ledger too.
+pub(super) async fn proof(store: &Store, psp: &Running) -> Result<Report, Error> {
+    let options = verify::provider::sandbox_options(store, &psp.url()).await?;
+    let provider = crate::providers::sandbox::Sandbox::new(options)
+        .map_err(|error| Error::Usage(error.to_string()))?;
+    Ok(verify::verify(store, Some(&provider), |_| {}).await?)
+}
+
+/// The summary of a demo.
+pub(super) fn show(day: &Day, report: &Report, as_json: bool) -> Result<ExitCode, Error> {
+    let Day { buyers, shopkeepers: staff, time } = day;
     if as_json {
         print_json(&json!({
             "seconds": time.as_secs_f64(),
-            "buyers": counts,
+            "buyers": buyers,
             "shopkeepers": staff,
             "verify": report,
         }))?;
@@ -275,12 +307,12 @@ async fn finish(
         println!(
             "\n  {} carts, {} orders, {:.2} GBP in {:.0} s; {} declined, {} came too late\n  \
              {} shipped, {} refunded, {} cancelled; {} deliveries received",
-            counts.carts,
-            counts.confirmed,
-            counts.revenue as f64 / 100.0,
+            buyers.carts,
+            buyers.confirmed,
+            buyers.revenue as f64 / 100.0,
             time.as_secs_f64(),
-            counts.declined,
-            counts.out_of_stock,
+            buyers.declined,
+            buyers.out_of_stock,
             staff.shipped,
             staff.refunded,
             staff.canceled,
@@ -288,5 +320,5 @@ async fn finish(
         );
         println!("{report}");
     }
-    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -13,8 +13,8 @@ use std::process::ExitCode;
 use serde::Serialize;
 use serde_json::json;
 
-use super::print_json;
-use crate::store::Store;
+use super::{place, print_json};
+use crate::store::Address;
 
 /// Say what is wrong with this installation, and what to do
 #[derive(Clone, Debug, clap::Args)]
@@ -33,6 +33,9 @@ pub struct Args {
     /// The data folder
     #[arg(long, value_name = "DIR", default_value = "data")]
     pub data: PathBuf,
+    /// The PostgreSQL database that the store is in, instead of a folder
+    #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
+    pub store: Option<Address>,
     /// Where the server listens, or will
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<std::net::SocketAddr>,
@@ -112,10 +115,14 @@ pub async fn run(args: Args) -> ExitCode {
 
 /// Everything that is looked at, in order.
 pub async fn examine(args: &Args) -> Vec<Finding> {
-    let mut findings = folder::examine(&args.data);
+    let database = place::database(args.store.as_ref());
+    let mut findings = match database {
+        Some(_) => Vec::new(),
+        None => folder::examine(&args.data),
+    };
     let mut store = None;
-    if args.data.is_dir() {
-        match Store::open_beside(&args.data).await {
+    if database.is_some() || args.data.is_dir() {
+        match place::beside(&args.data, database).await {
             Ok(opened) => {
                 findings.push(Finding::ok("version", "the store is of this version"));
                 findings.extend(inside::examine(&opened).await);

@@ -1,4 +1,4 @@
-//! `kontor key`: API keys, straight in the data folder, whether or not a server runs on it.
+//! `kontor key`: API keys, straight in the store, whether or not a server runs on it.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{Error, print_json};
+use super::{Error, place, print_json};
 use crate::actors::clock::Clock;
-use crate::store::{self, OpenError, Store};
+use crate::store::{self, Address, OpenError, Store};
 
 /// How long a folder that somebody else is making is waited for.
 const MADE_WITHIN: Duration = Duration::from_secs(5);
@@ -37,6 +37,7 @@ Examples:
   kontor key create --scope admin
   kontor key create --scope orders:read --scope stock:read --name warehouse --json
   kontor key list
+  kontor key create --scope admin --store postgres://kontor@db/kontor
   kontor key revoke 5f0c…")]
 pub struct Args {
     /// What to do.
@@ -52,6 +53,9 @@ pub enum Command {
         /// The data folder
         #[arg(long, value_name = "DIR", default_value = "data")]
         data: PathBuf,
+        /// The PostgreSQL database that the store is in, instead of a folder
+        #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
+        store: Option<Address>,
         /// What it may do; may be given several times
         #[arg(long = "scope", required = true, value_parser = SCOPES)]
         scopes: Vec<String>,
@@ -67,6 +71,9 @@ pub enum Command {
         /// The data folder
         #[arg(long, value_name = "DIR", default_value = "data")]
         data: PathBuf,
+        /// The PostgreSQL database that the store is in, instead of a folder
+        #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
+        store: Option<Address>,
         /// Answer as JSON
         #[arg(long)]
         json: bool,
@@ -78,6 +85,9 @@ pub enum Command {
         /// The data folder
         #[arg(long, value_name = "DIR", default_value = "data")]
         data: PathBuf,
+        /// The PostgreSQL database that the store is in, instead of a folder
+        #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
+        store: Option<Address>,
     },
 }
 
@@ -87,8 +97,8 @@ pub enum Command {
 /// [`Error`]: the folder cannot be opened, or a name or scope is not valid.
 pub async fn run(args: Args) -> Result<ExitCode, Error> {
     match args.command {
-        Command::Create { data, scopes, name, json } => {
-            let store = open(&data).await?;
+        Command::Create { data, store, scopes, name, json } => {
+            let store = open(&data, store.as_ref()).await?;
             let (row, secret) = store.create_key(&name, &scopes, Clock::system().now()).await?;
             store.close().await;
             if json {
@@ -99,8 +109,8 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
                 eprintln!("it is shown this once: keep it where your secrets are");
             }
         }
-        Command::List { data, json } => {
-            let store = Store::open_beside(&data).await?;
+        Command::List { data, store, json } => {
+            let store = place::beside(&data, store.as_ref()).await?;
             let keys = store.keys().await?;
             store.close().await;
             if json {
@@ -113,8 +123,8 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
                 }
             }
         }
-        Command::Revoke { id, data } => {
-            let store = open(&data).await?;
+        Command::Revoke { id, data, store } => {
+            let store = open(&data, store.as_ref()).await?;
             let revoked = store.revoke_key(&id, Clock::system().now()).await?;
             store.close().await;
             if !revoked {
@@ -139,7 +149,10 @@ fn show(key: &store::key::Row) -> serde_json::Value {
 /// Opens a store beside a server that may run on it. If there is none it is made first, and the
 /// folder let go before anything else happens, so that a server can start on it at once; one
 /// that is being made by somebody else this moment is waited for.
-pub(super) async fn open(dir: &Path) -> Result<Store, OpenError> {
+pub(super) async fn open(dir: &Path, store: Option<&Address>) -> Result<Store, OpenError> {
+    if place::database(store).is_some() {
+        return place::up_to_date(dir, store).await;
+    }
     let until = Instant::now() + MADE_WITHIN;
     loop {
         let error = match Store::open_beside_up_to_date(dir).await {

@@ -6,6 +6,7 @@
 pub mod api;
 pub mod backup;
 pub mod client;
+pub mod cluster;
 pub mod config;
 pub mod crash_test;
 pub mod demo;
@@ -13,7 +14,9 @@ pub mod doctor;
 pub mod import;
 pub mod key;
 pub mod load;
+pub mod move_store;
 pub mod online_retail;
+pub mod place;
 pub mod problem;
 pub mod replay;
 pub mod restore;
@@ -65,6 +68,7 @@ enum Command {
     Doctor(doctor::Args),
     Backup(backup::Args),
     Restore(restore::Args),
+    Move(move_store::Args),
     Key(key::Args),
     SignIn(sign_in::Args),
     SignOut(sign_in::OutArgs),
@@ -116,6 +120,8 @@ pub enum Error {
     #[error(transparent)]
     Verify(#[from] crate::verify::Error),
     #[error(transparent)]
+    Servers(#[from] cluster::servers::Error),
+    #[error(transparent)]
     Io(#[from] std::io::Error),
 }
 
@@ -159,6 +165,7 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Doctor(args) => Ok(doctor::run(args).await),
         Command::Backup(args) => Ok(backup::run(args).await),
         Command::Restore(args) => Ok(restore::run(args).await),
+        Command::Move(args) => move_store::run(args).await,
         Command::Key(args) => key::run(args).await,
         Command::SignIn(args) => sign_in::run(args).await,
         Command::SignOut(args) => sign_in::run_out(args).await,

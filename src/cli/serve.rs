@@ -9,7 +9,7 @@ use super::Error;
 use super::sign_in::{self, Link};
 use crate::app::{self, App};
 use crate::config::{self, Loaded};
-use crate::store::OpenError;
+use crate::store::{Address, OpenError};
 use crate::telemetry;
 
 /// How long a graceful stop may take.
@@ -30,6 +30,7 @@ Ctrl-C or SIGTERM stops it: requests under way finish, nothing acknowledged is l
 Examples:
   kontor serve
   kontor serve --data /srv/shop --listen 0.0.0.0:8080
+  kontor serve --store postgres://kontor@db/kontor
   kontor sandbox-psp & kontor serve --sandbox-psp http://127.0.0.1:8081")]
 pub struct Args {
     /// Settings.
@@ -46,6 +47,9 @@ pub struct Settings {
     /// The data folder
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// The PostgreSQL database that the store is in, instead of the folder
+    #[arg(long, value_name = "URL")]
+    pub store: Option<Address>,
     /// The address to listen on
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<std::net::SocketAddr>,
@@ -67,6 +71,9 @@ impl Settings {
         let quoted = |text: &str| format!("{text:?}");
         if let Some(dir) = &self.data {
             flags.push(("data.dir", quoted(&dir.to_string_lossy())));
+        }
+        if let Some(store) = &self.store {
+            flags.push(("store.url", quoted(store.reveal())));
         }
         if let Some(listen) = &self.listen {
             flags.push(("http.listen", quoted(&listen.to_string())));
@@ -121,7 +128,11 @@ async fn start(config: &config::Config) -> Result<App, app::Error> {
 
 fn banner(app: &App, config: &config::Config, link: Option<Link>) -> std::io::Result<()> {
     let url = app.url();
-    let dir = config.data.dir.display();
+    let store = &config.store.url;
+    let (flag, place) = match store.is_empty() {
+        true => ("--data", config.data.dir.display().to_string()),
+        false => ("--store", store.to_string()),
+    };
     let provider = match config.sandbox.url.as_str() {
         "" => "none: start `kontor sandbox-psp` and give --sandbox-psp URL".to_owned(),
         url => format!("sandbox at {url}"),
@@ -139,10 +150,10 @@ fn banner(app: &App, config: &config::Config, link: Option<Link>) -> std::io::Re
     writeln!(out, "  API docs  {url}/docs")?;
     writeln!(out, "  health    {url}/readyz")?;
     writeln!(out, "  metrics   {url}/metrics")?;
-    writeln!(out, "  data      {dir}")?;
+    writeln!(out, "  data      {place}")?;
     writeln!(out, "  payments  {provider}\n")?;
-    writeln!(out, "  an API key:      kontor key create --data {dir} --scope admin")?;
-    writeln!(out, "  a sign-in link:  kontor sign-in --data {dir} --url {url}")?;
+    writeln!(out, "  an API key:      kontor key create {flag} {place} --scope admin")?;
+    writeln!(out, "  a sign-in link:  kontor sign-in {flag} {place} --url {url}")?;
     out.flush()
 }
 

@@ -8,11 +8,11 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{Error, key, print_json};
+use super::{Error, key, place, print_json};
 use crate::actors::clock::Clock;
 use crate::domain::time::Span;
 use crate::store::session::{LINK_LASTS, SET_UP_LASTS};
-use crate::store::{self, Store};
+use crate::store::{self, Address, Store};
 
 /// The setting that says since when a store is set up: its first link was shown then.
 const SET_UP: &str = "set_up_link_shown";
@@ -30,6 +30,9 @@ pub struct Args {
     /// The data folder
     #[arg(long, value_name = "DIR", default_value = "data")]
     pub data: PathBuf,
+    /// The PostgreSQL database that the store is in, instead of a folder
+    #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
+    pub store: Option<Address>,
     /// What the session may do; may be given several times
     #[arg(long = "scope", value_parser = key::SCOPES, default_value = "admin")]
     pub scopes: Vec<String>,
@@ -49,8 +52,8 @@ pub struct Args {
 /// # Errors
 /// [`Error`]: the folder cannot be opened, or a name is not valid.
 pub async fn run(args: Args) -> Result<ExitCode, Error> {
-    let Args { data, scopes, name, url, json } = args;
-    let (store, now) = (key::open(&data).await?, Clock::system().now());
+    let Args { data, store, scopes, name, url, json } = args;
+    let (store, now) = (key::open(&data, store.as_ref()).await?, Clock::system().now());
     let made = store.create_link(&name, &scopes, now, LINK_LASTS).await;
     store.close().await;
     let link = address(&url, made?.reveal());
@@ -79,6 +82,9 @@ pub struct OutArgs {
     /// The data folder
     #[arg(long, value_name = "DIR", default_value = "data")]
     pub data: PathBuf,
+    /// The PostgreSQL database that the store is in, instead of a folder
+    #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
+    pub store: Option<Address>,
 }
 
 /// Ends sessions.
@@ -86,7 +92,7 @@ pub struct OutArgs {
 /// # Errors
 /// [`Error`]: the folder cannot be opened, or there is no such session.
 pub async fn run_out(args: OutArgs) -> Result<ExitCode, Error> {
-    let store = Store::open_beside_up_to_date(&args.data).await?;
+    let store = place::up_to_date(&args.data, args.store.as_ref()).await?;
     let said = match &args.id {
         Some(id) => {
             let id = id.trim_start_matches("session:");

@@ -16,7 +16,7 @@ use crate::simulate::{Counts, Plan, hunt, run as simulate, shrink};
 /// Every so many seeds, one is run twice, and must give the same.
 const TWICE_EVERY: u64 = 10;
 
-/// Try to break the promises: run a whole node in simulated time, with faults from a seed
+/// Try to break the promises: run whole nodes in simulated time, with faults from a seed
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
@@ -213,7 +213,18 @@ impl Work<'_> {
 }
 
 fn print(summary: &Summary, args: &Args) {
-    let Counts { lives, events, appends, calls, orders, confirmed, stuck, checks } = summary.counts;
+    let Counts {
+        lives,
+        clusters,
+        claims,
+        events,
+        appends,
+        calls,
+        orders,
+        confirmed,
+        stuck,
+        checks,
+    } = summary.counts;
     if args.story
         && summary.ok
         && let Some(seed) = args.seed
@@ -240,7 +251,8 @@ fn print(summary: &Summary, args: &Args) {
         summary.run_twice
     );
     println!(
-        "{lives} lives of a node, {events} events in {appends} commits, {calls} calls to the \
+        "{lives} lives of a node, {clusters} seeds with several of them, which took shards {claims} \
+         times; {events} events in {appends} commits, {calls} calls to the \
          provider, {orders} orders of which {confirmed} were confirmed and {stuck} are stuck \
          with a reason, {checks} proofs."
     );

@@ -7,10 +7,10 @@ use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{chain, print_json};
+use super::{chain, place, print_json};
 use crate::providers::payment::Provider;
 use crate::providers::sandbox::Sandbox;
-use crate::store::Store;
+use crate::store::{Address, Store};
 use crate::verify::provider::sandbox_options;
 use crate::verify::{Progress, Report, verify};
 
@@ -41,6 +41,9 @@ pub struct Args {
     /// The data folder
     #[arg(long, value_name = "DIR", default_value = "data")]
     pub data: PathBuf,
+    /// The PostgreSQL database that the store is in, instead of a folder
+    #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
+    pub store: Option<Address>,
     /// Compare with the ledger of the sandbox payment provider at this address
     #[arg(long, value_name = "URL")]
     pub sandbox_psp: Option<String>,
@@ -51,7 +54,7 @@ pub struct Args {
 
 /// Checks a data folder.
 pub async fn run(args: Args) -> ExitCode {
-    match check(&args.data, args.sandbox_psp.as_deref(), args.json).await {
+    match of_place(&args).await {
         Ok(report) => {
             let shown = if args.json {
                 print_json(&report)
@@ -74,9 +77,24 @@ fn could_not(why: &str) -> ExitCode {
     ExitCode::from(COULD_NOT_CHECK)
 }
 
+async fn of_place(args: &Args) -> Result<Report, String> {
+    let store = place::beside(&args.data, args.store.as_ref()).await;
+    let store = store.map_err(|error| chain(&error))?;
+    check_store(store, args.sandbox_psp.as_deref(), args.json).await
+}
+
 /// Checks a folder, with a bar where somebody looks at it.
 pub(super) async fn check(dir: &Path, psp: Option<&str>, quiet: bool) -> Result<Report, String> {
     let store = Store::open_beside(dir).await.map_err(|error| chain(&error))?;
+    check_store(store, psp, quiet).await
+}
+
+/// Checks a store and closes it, with a bar where somebody looks at it.
+pub(super) async fn check_store(
+    store: Store,
+    psp: Option<&str>,
+    quiet: bool,
+) -> Result<Report, String> {
     let provider = match psp {
         Some(url) => {
             let options = sandbox_options(&store, url).await.map_err(|error| chain(&error))?;

@@ -8,9 +8,12 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use super::Config;
+use super::{Config, mask};
+use crate::actors::runtime::{PRODUCTS_CACHED_MAX_SECS, RATE_MAX, SWEEP_MAX_SECS};
+use crate::bus::masked;
 use crate::domain::money::{AMOUNT_MAX, TaxRate};
 use crate::domain::pricing::DeliveryOption;
+use crate::store::cache::check_url;
 
 /// A year, in seconds.
 const YEAR_SECS: i64 = 365 * 24 * 3600;
@@ -54,6 +57,9 @@ pub fn faults(config: &Config) -> Vec<Fault> {
     payments(config, &mut found);
     entities(config, &mut found);
     store(config, &mut found);
+    cache(config, &mut found);
+    bus(config, &mut found);
+    cluster(config, &mut found);
     if let Err(error) = tracing_subscriber::EnvFilter::try_new(&config.log.filter) {
         let filter = format!("{:?}", config.log.filter);
         found.add("log.filter", filter, format!("be a filter such as info: {error}"));
@@ -85,6 +91,27 @@ impl Faults {
     }
 }
 
+fn cluster(config: &Config, found: &mut Faults) {
+    let cluster = &config.cluster;
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    let wrong = cluster.node.len() > 64 || !cluster.node.bytes().all(letter);
+    let wanted = "be at most 64 letters, digits, - and _, another for each node";
+    found.unless(wrong, "cluster.node", &cluster.node, wanted);
+    for (path, url) in
+        [("cluster.url", &cluster.url), ("payments.webhook_url", &config.payments.webhook_url)]
+    {
+        let web = ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme));
+        found.unless(!url.is_empty() && !web, path, url, "begin with http:// or https://");
+    }
+    found.range("cluster.lease_ms", cluster.lease_ms, 1_000..=120_000);
+    let wanted = "be at least 100, and at most a third of cluster.lease_ms";
+    let wrong = cluster.renew_ms < 100 || cluster.renew_ms.saturating_mul(3) > cluster.lease_ms;
+    found.unless(wrong, "cluster.renew_ms", cluster.renew_ms, wanted);
+    found.range("cluster.settle_ms", cluster.settle_ms, 0..=600_000);
+    found.range("cluster.hand_over_max", cluster.hand_over_max, 1..=1_024);
+    found.range("cluster.leave_ms", cluster.leave_ms, 0..=60_000);
+}
+
 fn http(config: &Config, found: &mut Faults) {
     let http = &config.http;
     found.range("http.workers", http.workers, 0..=1_024);
@@ -99,6 +126,22 @@ fn http(config: &Config, found: &mut Faults) {
     found.range("http.overload.under_way_max", most, 1..=1_000_000);
     found.range("http.body_bytes_max", http.body_bytes_max, 1_024..=1 << 30);
     found.range("http.shutdown_timeout_secs", http.shutdown_timeout_secs, 0..=9);
+    found.range(
+        "http.products_cached_secs",
+        http.products_cached_secs,
+        0..=PRODUCTS_CACHED_MAX_SECS,
+    );
+    let many = http.trusted_proxies.len();
+    let path = "http.trusted_proxies";
+    found.unless(many > 100, path, format!("a list of {many}"), "name at most 100 networks");
+    for (class, count) in [
+        ("browse", http.rates.browse),
+        ("cart", http.rates.cart),
+        ("checkout", http.rates.checkout),
+        ("operate", http.rates.operate),
+    ] {
+        found.range(&format!("http.rates.{class}"), count, 0..=RATE_MAX);
+    }
     live(config, found);
 }
 
@@ -147,6 +190,7 @@ fn shop(config: &Config, found: &mut Faults) {
     found.range("shop.payment_deadline_secs", shop.payment_deadline_secs, 1..=YEAR_SECS);
     found.range("shop.timer_poll_ms", shop.timer_poll_ms, 1..=60_000);
     found.range("shop.projection_pause_ms", shop.projection_pause_ms, 0..=60_000);
+    found.range("shop.product_believed_ms", shop.product_believed_ms, 0..=600_000);
 }
 
 fn delivery(options: &[DeliveryOption], found: &mut Faults) {
@@ -188,7 +232,7 @@ fn payments(config: &Config, found: &mut Faults) {
     found.range("payments.retry_after_ms", payments.retry_after_ms, 1..=60_000);
     found.range("payments.ask_after", payments.ask_after, 1..=1_000);
     found.range("payments.stuck_after", payments.stuck_after, 1..=100_000);
-    found.range("payments.sweep_secs", payments.sweep_secs, 0..=604_800);
+    found.range("payments.sweep_secs", payments.sweep_secs, 0..=SWEEP_MAX_SECS);
     let (sandbox, url) = (&config.sandbox, &config.sandbox.url);
     let web = reqwest::Url::parse(url)
         .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
@@ -216,13 +260,53 @@ fn entities(config: &Config, found: &mut Faults) {
     found.range("entities.failures_max", entities.failures_max, 1..=1_000);
 }
 
+fn bus(config: &Config, found: &mut Faults) {
+    let bus = &config.bus;
+    if let Err(error) = bus.urls() {
+        let wanted = format!("be empty, or an address such as nats://127.0.0.1:4222: {error}");
+        found.add("bus.url", format!("{:?}", masked(&bus.url)), wanted);
+    }
+    found.range("bus.start_wait_ms", bus.start_wait_ms, 0..=60_000);
+    found.range("bus.calls_max", bus.calls_max, 1..=1_000_000);
+    found.range("bus.events_age_hours", bus.events_age_hours, 1..=24 * 365);
+    found.range("bus.events_bytes_max", bus.events_bytes_max, 1 << 20..=1 << 44);
+    found.range("bus.events_replicas", bus.events_replicas, 1..=5);
+    found.range("bus.events_behind_max", bus.events_behind_max, 0..=1_000_000_000);
+}
+
 fn store(config: &Config, found: &mut Faults) {
     let (store, lane) = (&config.store, &config.store.lane);
+    let wanted = "be empty, or an address such as postgres://user:password@host:5432/database";
+    for (path, url) in [("store.url", &store.url), ("store.replica_url", &store.replica_url)] {
+        found.unless(!url.is_empty() && !url.is_postgres(), path, format!("{url:?}"), wanted);
+    }
+    let alone = store.url.is_empty() && !store.replica_url.is_empty();
+    let replica = format!("{:?}", store.replica_url);
+    found.unless(alone, "store.replica_url", replica, "be empty, as store.url is");
+    found.range("store.replica_lag_max_ms", store.replica_lag_max_ms, 0..=3_600_000);
+    found.range("store.shards", store.shards, 1..=1_024);
+    found.range("store.lanes", store.lanes, 0..=64);
     found.range("store.read_connections", store.read_connections, 1..=64);
+    found.range("store.write_connections", store.write_connections, 1..=64);
     found.range("store.lane.queue_appends", lane.queue_appends, 1..=10_000_000);
     found.range("store.lane.queue_bytes", lane.queue_bytes, 1_024..=1 << 36);
     found.range("store.lane.batch_appends", lane.batch_appends, 1..=100_000);
     found.range("store.lane.batch_bytes", lane.batch_bytes, 1_024..=1 << 30);
+}
+
+fn cache(config: &Config, found: &mut Faults) {
+    let cache = &config.cache;
+    let good = cache.url.is_empty() || check_url(&cache.url).is_ok();
+    let wanted = "be empty, or an address such as redis://127.0.0.1:6379";
+    found.unless(!good, "cache.url", format!("{:?}", mask::password(&cache.url)), wanted);
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let good = (1..=64).contains(&cache.prefix.len()) && cache.prefix.bytes().all(letter);
+    let wanted = "have 1 to 64 letters, digits, dots, dashes and underscores";
+    found.unless(!good, "cache.prefix", format!("{:?}", cache.prefix), wanted);
+    found.range("cache.timeout_ms", cache.timeout_ms, 1..=10_000);
+    found.range("cache.retry_ms", cache.retry_ms, 10..=60_000);
+    found.range("cache.poll_ms", cache.poll_ms, 10..=1_000);
+    found.range("cache.bytes_max", cache.bytes_max, 0..=1 << 36);
 }
 
 #[cfg(test)]
@@ -249,6 +333,11 @@ mod tests {
         config.entities.commands_max = 0;
         config.store.read_connections = 0;
         config.store.lane.batch_appends = 0;
+        config.cache.url = "redis:6379".into();
+        config.cache.prefix = "a b".into();
+        config.cache.poll_ms = 0;
+        config.bus.url = "http://u:secret@a".into();
+        config.bus.calls_max = 0;
         config.log.filter = "a=b=c".into();
         let mut option = config.pricing.delivery[1].clone();
         option.prices.values_mut().for_each(|price| *price = -1);
@@ -274,6 +363,11 @@ mod tests {
             "entities.commands_max",
             "store.read_connections",
             "store.lane.batch_appends",
+            "cache.url",
+            "cache.prefix",
+            "cache.poll_ms",
+            "bus.url",
+            "bus.calls_max",
             "log.filter",
         ];
         let mut sorted = paths.clone();
@@ -281,6 +375,7 @@ mod tests {
         let mut wanted = expected;
         wanted.sort_unstable();
         assert_eq!(sorted, wanted);
+        assert!(found.iter().all(|fault| !fault.to_string().contains("secret")));
         let hold = found.iter().find(|fault| fault.path == "shop.hold_secs").unwrap();
         assert_eq!(hold.to_string(), "shop.hold_secs is 0: it must be from 1 to 31536000");
     }

@@ -43,7 +43,7 @@ pub struct Line {
 }
 
 /// A line that is to be added.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewLine {
     /// What.
     pub sku: Sku,
@@ -248,7 +248,7 @@ impl Cart {
 }
 
 /// What can be asked of a cart.
-#[derive(Clone, Debug, strum::IntoStaticStr)]
+#[derive(Clone, Debug, Serialize, Deserialize, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Command {
     /// Makes it.
@@ -322,7 +322,7 @@ impl entity::Event for Event {
 }
 
 /// Why a cart refuses.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say what each means")]
 pub enum Rejection {
     #[error("there is no such cart")]

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -40,7 +41,7 @@ impl Counter {
 }
 
 /// Draws the next number for an order.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Draw {
     /// Who gets it.
     pub order: OrderId,
@@ -73,20 +74,24 @@ impl entity::Event for Event {
     }
 }
 
+/// Why a counter refuses: it never does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Rejection {}
+
 impl entity::Noun for Counter {
     const PREFIX: &'static str = "ctr";
     const STATE_VERSION: u32 = 1;
 
     type Command = Draw;
     type Event = Event;
-    type Rejection = Infallible;
+    type Rejection = Rejection;
     type Effect = Infallible;
 
     fn command_name(_command: &Draw) -> &'static str {
         "draw"
     }
 
-    fn decide(&self, draw: &Draw, _now: Timestamp) -> Result<Vec<Event>, Infallible> {
+    fn decide(&self, draw: &Draw, _now: Timestamp) -> Result<Vec<Event>, Rejection> {
         if self.open.contains_key(&draw.order) {
             return Ok(Vec::new());
         }
@@ -102,6 +107,15 @@ impl entity::Noun for Counter {
             self.open.remove(order);
         }
         self.open.insert(*order, *number);
+    }
+
+    fn excerpt(draw: &Draw) -> entity::Excerpt<Self> {
+        let order = draw.order;
+        Arc::new(move |counter: &Self| {
+            let number = counter.open.get(&order);
+            let open = number.map(|number| (order, *number)).into_iter().collect();
+            Self { last: counter.last, open }
+        })
     }
 
     fn weight(&self) -> usize {
@@ -137,6 +151,8 @@ mod tests {
             assert_eq!(counter.open().get(&order(wanted)), Some(&number));
         }
         assert_eq!((counter.last(), counter.weight()), (3, 2));
+        let told = Counter::excerpt(&Draw { order: order(3), arrived: vec![] })(&counter);
+        assert_eq!((told.last(), told.open()), (3, &[(order(3), 3)].into()));
         let text = serde_json::to_string(&counter).unwrap();
         assert_eq!(serde_json::from_str::<Counter>(&text).unwrap(), counter);
     }

@@ -136,12 +136,12 @@ pub trait Noun: Default + Clone + Serialize + DeserializeOwned + Send + Sync + '
     /// The version of the state's shape; a snapshot of another version is ignored.
     const STATE_VERSION: u32;
 
-    /// What can be asked of it.
-    type Command: fmt::Debug + Send + 'static;
+    /// What can be asked of it. It may come from another node, as may the answer.
+    type Command: Clone + fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static;
     /// What has happened to it.
     type Event: Event;
     /// Why it refuses.
-    type Rejection: std::error::Error + Clone + Send + 'static;
+    type Rejection: std::error::Error + Clone + Serialize + DeserializeOwned + Send + 'static;
     /// What it wants done outside of itself.
     type Effect: Clone + fmt::Debug + PartialEq + Send + 'static;
 
@@ -187,11 +187,31 @@ pub trait Noun: Default + Clone + Serialize + DeserializeOwned + Send + Sync + '
         false
     }
 
+    /// Whether whoever waits for an outcome has it.
+    fn settled(&self) -> bool {
+        true
+    }
+
+    /// The one number that others ask it for without wanting to know the rest: what of a SKU can
+    /// be sold. It is all that crosses to another node then.
+    fn figure(&self, _now: Timestamp) -> i64 {
+        0
+    }
+
+    /// What another node that has sent a command is told of the state that it led to: all, or for
+    /// a noun that has much, as much as the answer to this command is read off.
+    fn excerpt(_command: &Self::Command) -> Excerpt<Self> {
+        Arc::new(Self::clone)
+    }
+
     /// About how many rows its state holds: what a snapshot of it costs.
     fn weight(&self) -> usize {
         1
     }
 }
+
+/// A copy of a state, or of a part of it.
+pub type Excerpt<N> = Arc<dyn Fn(&N) -> N + Send + Sync>;
 
 /// An event: its kind and version stand beside it in the journal.
 pub trait Event: Serialize + DeserializeOwned + Clone + fmt::Debug + Send + Sync + 'static {

@@ -70,6 +70,12 @@ pub enum Flaw {
     WebhookNotKept,
     /// A projection takes what comes, gaps or not.
     CursorSkips,
+    /// Who writes to a shard that another node has is not refused.
+    FenceNotChecked,
+    /// A node serves its shards for longer than it may.
+    ZombieReplies,
+    /// What the stream has taken is believed to stay there.
+    RelayBelieves,
 }
 
 #[cfg(debug_assertions)]

@@ -10,6 +10,7 @@ pub mod counter;
 pub mod entity;
 pub mod flaw;
 pub mod id;
+pub mod job;
 pub mod money;
 pub mod order;
 pub mod pricing;

@@ -30,10 +30,13 @@ pub struct Product {
     pub active: bool,
 }
 
+/// What the journal's ids of products begin with.
+pub const PREFIX: &str = "prod";
+
 /// The journal's id for a product.
 #[must_use]
 pub fn entity_id(sku: &Sku) -> EntityId {
-    EntityId::new(&format!("prod_{sku}"))
+    EntityId::new(&format!("{PREFIX}_{sku}"))
 }
 
 /// What has happened to a product: its row as it was written.

@@ -20,6 +20,7 @@ use super::admission::{Admitted, Class};
 use super::body;
 use super::error::Error;
 use super::problem::Code;
+use super::rates::{self, Counted};
 use super::routes::Route;
 use super::server::Shared;
 use super::session;
@@ -27,8 +28,9 @@ use crate::domain::id::OrderId;
 use crate::store::session::Row as Session;
 use crate::store::{self, Store, key};
 
-/// How long a key is believed without asking the store: a revoked one works for so long.
-const KEY_TTL: Duration = Duration::from_secs(5);
+/// How long a key or session is believed without asking the store. Other nodes are told what was
+/// revoked; who is not told, or revoked by another program, asks again within a second.
+pub const BELIEVED: Duration = Duration::from_millis(900);
 /// The most keys that are remembered.
 const KEYS_MAX: usize = 10_000;
 const NO_KEY: &str = "this takes an API key: Authorization: Bearer sk_…";
@@ -49,6 +51,8 @@ pub enum Scope {
     StockRead,
     #[strum(serialize = "stock:write")]
     StockWrite,
+    #[strum(serialize = "settings:write")]
+    SettingsWrite,
     #[strum(serialize = "ops")]
     Ops,
 }
@@ -78,6 +82,8 @@ pub enum Access {
     Live,
     /// The provider, by its signature.
     Webhook,
+    /// Another node of the cluster, by its signature.
+    Node,
 }
 
 /// Who calls.
@@ -169,7 +175,7 @@ impl Keys {
         let digest: [u8; 32] = Sha256::digest(text.as_bytes()).into();
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned();
         if let Some((row, at)) = known
-            && at.elapsed() < KEY_TTL
+            && at.elapsed() < BELIEVED
         {
             return Ok(Some(row));
         }
@@ -228,9 +234,13 @@ pub async fn enforce(
     request.extensions_mut().insert(super::server::Operation(route.operation));
     let shared = request.app_data::<web::Data<Shared>>().cloned();
     let refused = match enter(route, &request, shared.as_ref().map(web::Data::get_ref)).await {
-        Ok((principal, _admitted)) => {
-            request.extensions_mut().insert(principal);
-            return next.call(request).await;
+        Ok(entered) => {
+            request.extensions_mut().insert(entered.principal);
+            let mut response = next.call(request).await?;
+            if let Some(counted) = entered.counted {
+                counted.tell(response.headers_mut());
+            }
+            return Ok(response);
         }
         Err(error) => error,
     };
@@ -239,29 +249,48 @@ pub async fn enforce(
     Ok(request.error_response(refused))
 }
 
+/// A request that was let in.
+struct Entered<'a> {
+    principal: Principal,
+    counted: Option<Counted>,
+    _place: Admitted<'a>,
+}
+
 /// Finds who asks, and a place for the request: at the door until that is known, then among its
-/// own.
+/// own. Then it is counted against what its client may send.
 async fn enter<'a>(
     route: &Route,
     request: &ServiceRequest,
     shared: Option<&'a Shared>,
-) -> Result<(Principal, Admitted<'a>), Error> {
+) -> Result<Entered<'a>, Error> {
     let full = || {
         if let Some(shared) = shared {
             shared.metrics.refuse(route.class);
         }
         Error::new(Code::Overloaded, "there is too much to do; nothing was done")
     };
-    let admission = shared.map(|shared| &shared.admission).ok_or_else(full)?;
-    if route.class != Class::Operate {
+    let shared = shared.ok_or_else(full)?;
+    let admission = &shared.admission;
+    let (principal, place) = if route.class == Class::Operate {
+        let at_door = admission.knock().ok_or_else(full)?;
+        match admit(route.access, request).await? {
+            Principal::Anyone => (Principal::Anyone, at_door),
+            known => (known, admission.admit(route.class).ok_or_else(full)?),
+        }
+    } else {
         let place = admission.admit(route.class).ok_or_else(full)?;
-        return Ok((admit(route.access, request).await?, place));
-    }
-    let at_door = admission.knock().ok_or_else(full)?;
-    match admit(route.access, request).await? {
-        Principal::Anyone => Ok((Principal::Anyone, at_door)),
-        known => Ok((known, admission.admit(route.class).ok_or_else(full)?)),
-    }
+        (admit(route.access, request).await?, place)
+    };
+    let counted = match route.access {
+        // Providers send what has happened, however much that is.
+        Access::Webhook | Access::Node => None,
+        _ => {
+            let (now, from) = (shared.node.runtime.current(), shared.client(request.request()));
+            let counted = rates::count(shared.cache(), &now.rates, route.class, &principal, from);
+            counted.await.inspect_err(|_| shared.metrics.limit(route.class))?
+        }
+    };
+    Ok(Entered { principal, counted, _place: place })
 }
 
 async fn admit(access: Access, request: &ServiceRequest) -> Result<Principal, Error> {
@@ -270,6 +299,8 @@ async fn admit(access: Access, request: &ServiceRequest) -> Result<Principal, Er
     };
     match access {
         Access::Public | Access::Webhook => Ok(Principal::Anyone),
+        Access::Node if shared.calls.is_some() => Ok(Principal::Anyone),
+        Access::Node => Err(Error::not_found("cluster")),
         Access::Cart => match bearer(request.headers())? {
             Some(text) => holder(&shared, text).await,
             None => Ok(Principal::Anyone),
@@ -320,7 +351,10 @@ pub async fn principal(shared: &Shared, headers: &HeaderMap) -> Result<Principal
     let Some(secret) = session::cookie(headers) else {
         return Ok(Principal::Anyone);
     };
-    let found = shared.sessions.find(&shared.store, secret, shared.node.clock.now()).await?;
+    let found = {
+        let (store, now) = (&shared.store, shared.node.clock.now());
+        shared.sessions.find(store, shared.cache(), secret, now).await?
+    };
     Ok(found.map_or(Principal::Anyone, Principal::Session))
 }
 

@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use super::error::Error;
 use super::objects::Objects;
 use super::problem::{Code, FieldError};
-use super::server::Shared;
+use super::server::{Options, Shared};
 
 /// The deepest nesting of a body.
 const DEPTH_MAX: u32 = 32;
@@ -87,11 +87,36 @@ fn check_type(request: &HttpRequest) -> Result<(), Error> {
     }
 }
 
-async fn read(request: &HttpRequest, mut payload: Payload) -> Result<web::Bytes, Error> {
-    let limits = request
-        .app_data::<web::Data<Shared>>()
-        .map_or_else(Default::default, |shared| shared.options.clone());
+async fn read(request: &HttpRequest, payload: Payload) -> Result<web::Bytes, Error> {
+    let limits = limits(request);
     let max = limits.body_bytes_max;
+    read_up_to(request, payload, max, limits.body_timeout_secs).await
+}
+
+fn limits(request: &HttpRequest) -> Options {
+    let shared = request.app_data::<web::Data<Shared>>();
+    shared.map_or_else(Default::default, |shared| shared.options.clone())
+}
+
+/// Reads a body whose size has a limit of its own.
+///
+/// # Errors
+/// 413 for a larger one, 408 for one that is too slow, 400 for one that breaks off.
+pub async fn read_at_most(
+    request: &HttpRequest,
+    payload: web::Payload,
+    max: usize,
+) -> Result<web::Bytes, Error> {
+    let secs = limits(request).body_timeout_secs;
+    read_up_to(request, payload.into_inner(), max, secs).await
+}
+
+async fn read_up_to(
+    request: &HttpRequest,
+    mut payload: Payload,
+    max: usize,
+    secs: u64,
+) -> Result<web::Bytes, Error> {
     let too_large = || Error::new(Code::PayloadTooLarge, format!("a body has at most {max} bytes"));
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
@@ -110,7 +135,7 @@ async fn read(request: &HttpRequest, mut payload: Payload) -> Result<web::Bytes,
         }
         Ok(bytes.freeze())
     };
-    let patience = std::time::Duration::from_secs(limits.body_timeout_secs);
+    let patience = std::time::Duration::from_secs(secs);
     actix_web::rt::time::timeout(patience, collect).await.unwrap_or_else(|_| {
         Err(Error::new(Code::RequestTimeout, "the body did not arrive in time"))
     })

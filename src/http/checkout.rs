@@ -13,6 +13,7 @@ use super::body::Json;
 use super::call::{Call, id, located};
 use super::error::{Error, shortages};
 use super::order_shape::OrderShape;
+use super::position;
 use super::problem::{Code, FieldError};
 use super::shape::MoneyInput;
 use super::valid::text;
@@ -20,7 +21,7 @@ use super::values;
 use crate::actors::checkout::{Placed, Refusal, Request};
 use crate::domain::id::{CartId, OrderId};
 use crate::domain::money::{Money, parse_currency};
-use crate::domain::order::{AttemptState, Order, PaymentMethod, Phase};
+use crate::domain::order::{self, AttemptState, Order, PaymentMethod, Phase};
 
 /// The longest wait for an outcome, in seconds.
 const WAIT_MAX_SECS: u64 = 30;
@@ -92,7 +93,8 @@ pub async fn check_out(
     };
     let shape = OrderShape::new(order, &placed.order, placed.seq)?.with_token(token);
     let place = format!("/v1/store/orders/{order}");
-    Ok(located(status, placed.seq, &place, &shape))
+    let response = located(status, placed.seq, &place, &shape);
+    Ok(position::wrote(response, order::entity_id(order), placed.seq))
 }
 
 fn expected(total: MoneyInput) -> Result<Money, Error> {

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use actix_web::http::StatusCode;
+use actix_web::http::header::HeaderName;
 use actix_web::{HttpResponse, ResponseError};
 use serde_json::{Map, Value, json};
 
@@ -25,6 +26,7 @@ struct Inner {
     fields: Vec<FieldError>,
     extra: Map<String, Value>,
     allow: Option<String>,
+    headers: Vec<(HeaderName, String)>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -37,6 +39,7 @@ impl Error {
             fields: Vec::new(),
             extra: Map::new(),
             allow: None,
+            headers: Vec::new(),
             source: None,
         }))
     }
@@ -93,6 +96,13 @@ impl Error {
         self
     }
 
+    /// Adds a header to the answer.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: String) -> Self {
+        self.0.headers.push((name, value));
+        self
+    }
+
     fn caused_by(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         self.0.source = Some(Box::new(source));
         self
@@ -126,6 +136,12 @@ impl Error {
     #[must_use]
     pub fn allow(&self) -> Option<&str> {
         self.0.allow.as_deref()
+    }
+
+    /// The headers of its own.
+    #[must_use]
+    pub fn headers(&self) -> &[(HeaderName, String)] {
+        &self.0.headers
     }
 
     /// Writes what the caller is not shown to the log, once, with its whole chain.
@@ -192,6 +208,9 @@ impl<R: Into<Self>> From<host::Error<R>> for Error {
             host::Error::TimedOut => {
                 Self::new(Code::TryAgain, "the request waited too long; nothing was done")
             }
+            host::Error::Moved => {
+                Self::new(Code::TryAgain, "it is being handed over; nothing was done")
+            }
             host::Error::TryAgain => Self::new(Code::TryAgain, "the outcome is not known"),
             host::Error::Storage(why) => storage(why),
             host::Error::Quarantined(why) => {
@@ -227,8 +246,8 @@ impl From<store::Error> for Error {
     fn from(error: store::Error) -> Self {
         match &error {
             store::Error::Refused(why) => Self::new(Code::BadRequest, why.clone()),
-            store::Error::Sql(sqlx_error) if sqlx_error.to_string().contains("timed out") => {
-                Self::new(Code::TryAgain, "the store is busy").caused_by(error)
+            _ if error.is_passing() => {
+                Self::new(Code::TryAgain, "the store does not answer").caused_by(error)
             }
             _ => Self::internal(error),
         }
@@ -349,6 +368,13 @@ impl From<checkout::Refusal> for Error {
                 Self::new(Code::OutOfStock, "nothing was ordered; the cart is still open")
                     .with("order", Value::Null)
                     .with("lines", shortages(&lines))
+            }
+            Refusal::ProviderOff { provider } => Self::new(
+                Code::ProviderOff,
+                format!("{provider} takes no new payments now; nothing was ordered"),
+            ),
+            Refusal::Closed => {
+                Self::new(Code::CheckoutClosed, "no orders are taken now; the cart is kept")
             }
             Refusal::UnknownProvider => Self::faulty(
                 Code::UnknownProvider,

@@ -190,7 +190,7 @@ fn after(cursor: &str) -> Query {
 pub fn tokens(bytes: &[u8]) {
     let text = &*String::from_utf8_lossy(bytes);
     if let Some(token) = Token::parse(text) {
-        assert!(token.pos >= 0);
+        assert!(token.0.iter().all(|pos| *pos >= 0));
         assert_eq!(Token::parse(&token.text()), Some(token));
     }
     let order = |n| OrderId(Key::new(uuid::Uuid::from_u128(n)));

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::body::{Json, check};
 use super::call::Call;
 use super::error::Error;
-use super::problem::FieldError;
+use super::problem::{Code, FieldError};
 use super::products::ProductInput;
 use super::{valid, values};
 use crate::actors::catalog::{Change, Expect};
@@ -92,6 +92,9 @@ pub struct RowError {
 #[utoipa::path(post, path = "/v1/admin/imports", tag = "products", request_body = ImportInput,
     responses((status = 200, description = "What was done", body = ImportReport)))]
 pub async fn import_products(call: Call, body: Json<ImportInput>) -> Result<HttpResponse, Error> {
+    if !call.node().runtime.current().imports {
+        return Err(Error::new(Code::ImportsClosed, "products are not imported now"));
+    }
     let has_stock = body.value.rows.iter().any(|row| row.get("on_hand").is_some());
     if has_stock {
         call.principal().must(super::access::Scope::StockWrite)?;
@@ -175,7 +178,7 @@ async fn take(call: &Call, row: Row, dry: bool, cause: Cause) -> Outcome {
         return Ok((change, there != Some(on_hand)));
     }
     let command = stock::Command::Set { location, on_hand, change_from: None };
-    call.node().stock.ask(&entity, command, cause, |_| ()).await?;
+    call.node().stock.carry_out(&entity, command, cause).await?;
     Ok((change, true))
 }
 

@@ -1,7 +1,7 @@
 //! What is counted, in the OpenMetrics text format: requests as they are answered, and the state
 //! of the node as it is when it is asked for.
 
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use actix_web::HttpResponse;
@@ -21,12 +21,20 @@ use super::error::Error;
 use super::live::rss_bytes;
 use super::ops::hosts;
 use super::server::Shared;
+use crate::actors::catalog::Lookups;
+use crate::bus::calls;
+use crate::store::cache::{Cache, State};
 
 /// For how long the counts of orders are answered again.
 const COUNT_TTL: Duration = Duration::from_secs(10);
 /// Upper bounds of the latencies, in seconds.
 const BUCKETS: [f64; 12] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Lookup {
+    outcome: &'static str,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Request {
@@ -106,6 +114,47 @@ impl LiveMetrics {
     }
 }
 
+/// How the cache is and what it did.
+#[derive(Default)]
+struct CacheMetrics {
+    up: Gauge<i64, AtomicI64>,
+    lookups: Family<Lookup, Gauge<i64, AtomicI64>>,
+    failed: Gauge<i64, AtomicI64>,
+    outages: Gauge<i64, AtomicI64>,
+    products: Family<Lookup, Gauge<i64, AtomicI64>>,
+}
+
+impl CacheMetrics {
+    fn register(&self, to: &mut Registry) {
+        let help = "1 if the cache can be used, 0 while its server is away";
+        to.register("cache_up", help, self.up.clone());
+        let help = "Answers looked for in the cache, since the start, by what came of it";
+        to.register("cache_lookups", help, self.lookups.clone());
+        let help = "Calls of the cache that failed or took too long, since the start";
+        to.register("cache_failed", help, self.failed.clone());
+        to.register("cache_outages", "How often its server went away", self.outages.clone());
+        let help = "Products asked for by their SKU, since the start: from memory or the store";
+        to.register("product_lookups", help, self.products.clone());
+    }
+
+    fn look(&self, cache: &Cache, products: &Lookups) {
+        let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let (state, counts) = (cache.state(), cache.counts());
+        self.up.set(i64::from(!matches!(state, State::Away(_))));
+        for (outcome, count) in
+            [("hit", counts.hits), ("miss", counts.misses), ("away", counts.away)]
+        {
+            self.lookups.get_or_create(&Lookup { outcome }).set(signed(count));
+        }
+        self.failed.set(signed(counts.failed));
+        self.outages.set(signed(counts.outages));
+        for (outcome, count) in [("hit", &products.hits), ("miss", &products.misses)] {
+            let count = count.load(Ordering::Relaxed);
+            self.products.get_or_create(&Lookup { outcome }).set(signed(count));
+        }
+    }
+}
+
 /// All that is counted.
 pub struct Metrics {
     /// What is counted of live feeds.
@@ -115,9 +164,13 @@ pub struct Metrics {
     latency: Latency,
     under_way: Gauge<i64, AtomicI64>,
     refusals: Family<OfClass, Counter<u64, AtomicU64>>,
+    limited: Family<OfClass, Counter<u64, AtomicU64>>,
+    cache: CacheMetrics,
     limit: Gauge<i64, AtomicI64>,
     delay: Gauge<f64, AtomicU64>,
     resident: Gauge<i64, AtomicI64>,
+    replica_lag: Family<Vec<(String, String)>, Gauge<f64, AtomicU64>>,
+    replica_read: Family<Vec<(String, String)>, Gauge<i64, AtomicI64>>,
     awake: OfNoun,
     commands: OfNoun,
     failures: OfNoun,
@@ -131,8 +184,10 @@ pub struct Metrics {
     counted: Mutex<Option<Instant>>,
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
+impl Metrics {
+    /// Counts from nothing; what is counted of calls between nodes is shown beside it.
+    #[must_use]
+    pub fn new(calls: Option<&calls::Metrics>) -> Self {
         let latency: Latency = Family::new_with_constructor(|| Histogram::new(BUCKETS));
         let mut all = Self {
             live: LiveMetrics::default(),
@@ -141,9 +196,13 @@ impl Default for Metrics {
             latency,
             under_way: Gauge::default(),
             refusals: Family::default(),
+            limited: Family::default(),
+            cache: CacheMetrics::default(),
             limit: Gauge::default(),
             delay: Gauge::default(),
             resident: Gauge::default(),
+            replica_lag: Family::default(),
+            replica_read: Family::default(),
             awake: Family::default(),
             commands: Family::default(),
             failures: Family::default(),
@@ -157,11 +216,12 @@ impl Default for Metrics {
             counted: Mutex::default(),
         };
         all.register();
+        if let Some(calls) = calls {
+            calls.register(&mut all.registry);
+        }
         all
     }
-}
 
-impl Metrics {
     fn register(&mut self) {
         let to = &mut self.registry;
         to.register("http_requests", "Requests by operation and status", self.requests.clone());
@@ -170,11 +230,17 @@ impl Metrics {
         to.register("http_requests_under_way", "Requests under way", self.under_way.clone());
         let help = "Requests refused because there was too much to do, by class";
         to.register("http_refused", help, self.refusals.clone());
+        let help = "Requests refused because their client sent too many, by class";
+        to.register("http_rate_limited", help, self.limited.clone());
         let help = "Requests under way from which on carts are refused";
         to.register("http_limit", help, self.limit.clone());
         let help = "Seconds that work waits before anybody begins with it";
         to.register("http_delay_seconds", help, self.delay.clone());
         to.register("resident_bytes", "Memory of the process", self.resident.clone());
+        let help = "Seconds that the replica is behind, -1 while that is not known";
+        to.register("replica_lag_seconds", help, self.replica_lag.clone());
+        let help = "1 while lists are read from the replica";
+        to.register("replica_read", help, self.replica_read.clone());
         to.register("entities_awake", "Entities in memory", self.awake.clone());
         let help = "Permits taken: commands and questions under way";
         to.register("commands_under_way", help, self.commands.clone());
@@ -190,6 +256,7 @@ impl Metrics {
         to.register("projected_position", help, self.projected.clone());
         to.register("orders", "Orders by status", self.orders.clone());
         self.live.register(to);
+        self.cache.register(to);
     }
 
     /// Counts a request that came, until what this answers is dropped.
@@ -209,6 +276,11 @@ impl Metrics {
         self.refusals.get_or_create(&OfClass { class: class.as_str() }).inc();
     }
 
+    /// Counts a request that was refused because its client sent too many.
+    pub fn limit(&self, class: Class) {
+        self.limited.get_or_create(&OfClass { class: class.as_str() }).inc();
+    }
+
     fn look_at_house(&self, admission: &Admission) {
         let signed = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.limit.set(signed(admission.limit()));
@@ -217,6 +289,11 @@ impl Metrics {
     }
 
     async fn look(&self, shared: &Shared) -> Result<(), Error> {
+        if let Some(lag) = shared.store.replica_lag() {
+            let behind = lag.behind.map_or(-1.0, |behind| behind.as_secs_f64());
+            self.replica_lag.get_or_create(&Vec::new()).set(behind);
+            self.replica_read.get_or_create(&Vec::new()).set(lag.is_read.into());
+        }
         let node = &shared.node;
         let signed = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         for (noun, gauge) in hosts(node) {
@@ -226,7 +303,7 @@ impl Metrics {
             self.failures.get_or_create(&noun).set(signed(gauge.failures));
             self.quarantined.get_or_create(&noun).set(signed(gauge.quarantined));
         }
-        for (shard, lane) in (0..).zip(&node.lanes) {
+        for (shard, lane) in (0..).zip(node.lanes.iter()) {
             let (shard, counters) = (Shard { shard }, lane.counters());
             let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
             self.queued.get_or_create(&shard).set(signed(lane.depth()));
@@ -252,6 +329,7 @@ impl Metrics {
 pub async fn show_metrics(call: Call) -> Result<HttpResponse, Error> {
     let metrics = &call.shared().metrics;
     metrics.look_at_house(&call.shared().admission);
+    metrics.cache.look(call.shared().cache(), call.node().catalog.lookups());
     metrics.look(call.shared()).await?;
     let mut text = String::new();
     encode(&mut text, &metrics.registry).map_err(Error::internal)?;
@@ -265,7 +343,7 @@ mod tests {
 
     #[test]
     fn a_request_is_counted_once_and_is_over() {
-        let metrics = Metrics::default();
+        let metrics = Metrics::new(None);
         metrics.begin();
         metrics.end("get_cart", StatusCode::OK, Duration::from_millis(3));
         let mut text = String::new();

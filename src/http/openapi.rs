@@ -123,10 +123,11 @@ fn complete(operation: &mut Operation, route: &Route) {
         Access::Cart => {
             Some(vec![SecurityRequirement::default(), SecurityRequirement::new(KEY, none)])
         }
-        Access::Public | Access::Webhook => None,
+        Access::Public | Access::Webhook | Access::Node => None,
     };
     let parameters = operation.parameters.get_or_insert_with(Vec::new);
-    let keyed = route.access != Access::Webhook && route.operation != "create_session";
+    let signed = matches!(route.access, Access::Webhook | Access::Node);
+    let keyed = !signed && route.operation != "create_session";
     if route.method == Method::POST && keyed {
         parameters.push(idempotency_key(route.operation).into());
     }
@@ -227,7 +228,7 @@ fn problems(route: &Route, body: bool) -> Vec<(&'static str, &'static str)> {
     if route.access == Access::Cart {
         all.push(("410", "`cart_expired`"));
     }
-    all.push(("429", "`too_many_requests`, with `Retry-After`"));
+    all.push(("429", "`too_many_requests`, `rate_limited`, with `Retry-After`"));
     all.push(("503", "`try_again`, with `Retry-After`"));
     all
 }

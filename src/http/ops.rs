@@ -1,5 +1,8 @@
-//! What an operator looks at when something does not go on: sagas, dead letters, parked
-//! webhooks, quarantine, and this node with its shards and lanes; and what can be tried again.
+//! What an operator looks at when something does not go on: sagas, parked
+//! webhooks, quarantine, and this node with its shards and lanes; and what can be tried again. All
+//! nodes together are in `cluster`, and dead letters in `dead_letters`.
+
+use std::collections::BTreeSet;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
@@ -9,6 +12,7 @@ use super::call::{Call, id};
 use super::error::Error;
 use super::order_shape::OrderSummary;
 use super::orders;
+use super::position;
 use super::problem::Code;
 use super::query::{Query, cursor, cut};
 use super::server::Shared;
@@ -21,22 +25,11 @@ use crate::domain::entity::{EntityId, Noun};
 use crate::domain::order::Order;
 use crate::domain::stock::Stock;
 use crate::store::order::Filter;
-use crate::store::webhook::{NEVER, Row};
+use crate::store::shard::Row;
+use crate::store::webhook::{self, NEVER};
 
 /// The most entities in quarantine that are shown.
 const QUARANTINE_MAX: usize = 100;
-
-/// An event that a projection could not take.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct DeadLetterShape {
-    id: String,
-    projection: String,
-    entity: String,
-    shard: u16,
-    pos: i64,
-    reason: String,
-    at: String,
-}
 
 /// A webhook that was taken in and fits nothing yet, or a payment without an order that the sweep
 /// found.
@@ -106,26 +99,37 @@ pub struct HostShape {
 /// A node.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct NodeShape {
-    id: &'static str,
+    id: String,
     version: &'static str,
     ready: bool,
     shards: Vec<ShardShape>,
     hosts: Vec<HostShape>,
     /// Entities in quarantine, the first 100 by noun and id.
     quarantine: Vec<QuarantineShape>,
-    /// How far the rows of orders and stock have followed the journal.
+    /// How far the rows of orders and stock have followed the journal: the sum of the positions
+    /// of its shards.
     projected: i64,
 }
 
-/// All nodes: on SQLite, this one.
+impl NodeShape {
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+/// The node that tells.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Cluster {
-    nodes: Vec<NodeShape>,
+pub struct Here {
+    /// As in the answer of `GET /v1/admin/cluster`.
+    pub here: NodeShape,
 }
 
 /// Lists orders that are under way.
 #[utoipa::path(get, path = "/v1/admin/sagas", tag = "ops",
     params(("stuck" = Option<bool>, Query, description = "Only those that cannot go on by themselves"),
+        ("Kontor-After" = Option<String>, Header, description = "Positions of writes that the list is to show"),
         ("limit" = inline(Option<values::Limit>), Query), ("after" = inline(Option<values::Cursor>), Query)),
     responses((status = 200, description = "A page of orders, the newest placed first", body = Page<OrderSummary>)))]
 pub async fn list_sagas(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
@@ -138,30 +142,8 @@ pub async fn list_sagas(call: Call, request: HttpRequest) -> Result<HttpResponse
         limit: limit + 1,
         ..Filter::default()
     };
-    orders::page(&call, filter, limit).await
-}
-
-/// Lists events that a projection could not take.
-#[utoipa::path(get, path = "/v1/admin/dead-letters", tag = "ops",
-    params(("limit" = inline(Option<values::Limit>), Query), ("after" = inline(Option<values::Cursor>), Query)),
-    responses((status = 200, description = "A page of dead letters", body = Page<DeadLetterShape>)))]
-pub async fn list_dead_letters(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
-    let query = Query::of(&request, &["limit", "after"])?;
-    let (limit, after) = (query.limit()?, query.after::<i64>("dead-letters")?.unwrap_or(0));
-    let mut rows = call.store().dead_letters(after, limit + 1).await?;
-    let more = cut(&mut rows, limit);
-    let last = rows.last().map(|row| cursor("dead-letters", &row.id.to_string()));
-    let data = rows.into_iter().map(|row| DeadLetterShape {
-        id: row.id.to_string(),
-        projection: row.projection,
-        entity: row.entity.to_string(),
-        shard: row.shard,
-        pos: row.pos,
-        reason: row.reason,
-        at: row.at.to_string(),
-    });
-    let page = Page::<DeadLetterShape> { data: data.collect(), next_cursor: last.filter(|_| more) };
-    Ok(HttpResponse::Ok().json(page))
+    let seen = position::wait(&call, &request).await?;
+    orders::page(&call, filter, limit).await.map(|response| seen.mark(response))
 }
 
 /// Lists webhooks that fit nothing yet.
@@ -179,8 +161,8 @@ pub async fn list_parked_webhooks(call: Call, request: HttpRequest) -> Result<Ht
     Ok(HttpResponse::Ok().json(page))
 }
 
-impl From<Row> for ParkedWebhook {
-    fn from(row: Row) -> Self {
+impl From<webhook::Row> for ParkedWebhook {
+    fn from(row: webhook::Row) -> Self {
         let next = row.webhook.next_try_at;
         Self {
             id: row.id.to_string(),
@@ -225,14 +207,6 @@ pub async fn discard_parked_webhook(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Makes the rows of orders and stock again, and with them tries all dead letters again.
-#[utoipa::path(post, path = "/v1/admin/dead-letters/replay", tag = "ops",
-    responses((status = 202, description = "It has begun")))]
-pub async fn replay_dead_letters(call: Call) -> Result<HttpResponse, Error> {
-    call.node().replay_rows();
-    Ok(HttpResponse::Accepted().finish())
-}
-
 /// Lets an entity in quarantine try again.
 #[utoipa::path(post, path = "/v1/admin/quarantine/{entity}/retry", tag = "ops",
     params(("entity" = String, Path)),
@@ -257,33 +231,27 @@ pub async fn retry_quarantined(call: Call, path: web::Path<String>) -> Result<Ht
     Ok(HttpResponse::Ok().json(shape))
 }
 
-/// Shows this node, its shards and lanes.
-#[utoipa::path(get, path = "/v1/admin/cluster", tag = "ops",
-    responses((status = 200, description = "The nodes", body = Cluster)))]
-pub async fn show_cluster(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
-    Query::of(&request, &[])?;
-    Ok(HttpResponse::Ok().json(cluster(call.shared()).await?))
-}
-
-/// All nodes as they are now.
+/// This node as it is now, with the shards that it owns.
 ///
 /// # Errors
-/// The journal's.
-pub async fn cluster(shared: &Shared) -> Result<Cluster, Error> {
+/// The store's.
+pub async fn here(shared: &Shared) -> Result<NodeShape, Error> {
     let node = &shared.node;
-    let journal = node.store.journal();
-    let mut shards = Vec::with_capacity(node.lanes.len());
-    for (shard, lane) in (0..journal.shards()).zip(&node.lanes) {
+    let own: BTreeSet<u16> = node.lanes.owned().iter().map(|fence| fence.shard).collect();
+    let rows = node.store.shards().await?.into_iter().filter(|row| own.contains(&row.id));
+    let shard = |row: Row| {
+        let lane = node.lanes.of(row.id);
         let counters = lane.counters();
-        shards.push(ShardShape {
-            shard,
-            last_pos: journal.last_pos(shard).await?,
+        ShardShape {
+            shard: row.id,
+            last_pos: row.last_pos,
             queued: lane.depth(),
             commits: counters.commits,
             records: counters.records,
             refused: counters.refused,
-        });
-    }
+        }
+    };
+    let shards = rows.map(shard).collect();
     let hosts = hosts(node).into_iter().map(|(noun, gauge)| HostShape {
         noun,
         awake: gauge.awake,
@@ -291,16 +259,15 @@ pub async fn cluster(shared: &Shared) -> Result<Cluster, Error> {
         failures: gauge.failures,
         quarantined: gauge.quarantined,
     });
-    let shape = NodeShape {
-        id: "single",
+    Ok(NodeShape {
+        id: node.name().to_owned(),
         version: env!("CARGO_PKG_VERSION"),
         ready: shared.ready(),
         shards,
         hosts: hosts.collect(),
         quarantine: quarantine(node),
         projected: node.projected(),
-    };
-    Ok(Cluster { nodes: vec![shape] })
+    })
 }
 
 /// Those in quarantine, of all nouns.

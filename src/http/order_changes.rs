@@ -10,6 +10,7 @@ use super::call::{Call, id, versioned};
 use super::error::{Error, version_mismatch};
 use super::order_shape::AdminOrder;
 use super::orders::look;
+use super::position;
 use super::problem::{Code, FieldError};
 use super::shape::MoneyInput;
 use super::valid::{line_id, text, units};
@@ -294,7 +295,8 @@ async fn change(
         Err(0) => return Err(Error::not_found("order")),
         Err(version) => return Err(version_mismatch(version)),
     };
-    Ok(versioned(StatusCode::OK, version, &AdminOrder::new(order, &state, version)?))
+    let response = versioned(StatusCode::OK, version, &AdminOrder::new(order, &state, version)?);
+    Ok(position::wrote(response, entity, version))
 }
 
 async fn currency(call: &Call, path: &str) -> Result<Currency, Error> {

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use super::call::{Call, id, versioned};
 use super::error::Error;
 use super::order_shape::{AdminOrder, OrderShape, OrderSummary};
+use super::position;
 use super::problem::Code;
 use super::query::{Query, cursor, cut};
 use super::shape::Page;
@@ -71,6 +72,7 @@ pub async fn get_my_order(call: Call, path: web::Path<String>) -> Result<HttpRes
         ("reference" = Option<String>, Query), ("stuck" = Option<bool>, Query),
         ("placed_from" = inline(Option<values::Moment>), Query),
         ("placed_to" = inline(Option<values::Moment>), Query),
+        ("Kontor-After" = Option<String>, Header, description = "Positions of writes that the list is to show"),
         ("limit" = inline(Option<values::Limit>), Query), ("after" = inline(Option<values::Cursor>), Query)),
     responses((status = 200, description = "A page of orders", body = Page<OrderSummary>)))]
 pub async fn list_orders(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
@@ -107,7 +109,8 @@ pub async fn list_orders(call: Call, request: HttpRequest) -> Result<HttpRespons
         after: after(&query)?,
         limit: limit + 1,
     };
-    page(&call, filter, limit).await
+    let seen = position::wait(&call, &request).await?;
+    page(&call, filter, limit).await.map(|response| seen.mark(response))
 }
 
 /// What a person typed to find orders.

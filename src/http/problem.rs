@@ -66,6 +66,9 @@ codes! {
     CurrencyMismatch 422 "There is no price in this currency", "Use a currency that the product has a price in; a cart has one currency.";
     UnknownDeliveryOption 422 "There is no such way of delivery in this currency", "Choose one of GET /v1/store/delivery-options.";
     UnknownProvider 422 "There is no such payment provider", "Name a provider that this store is set up with.";
+    ProviderOff 409 "The payment provider is switched off", "Pay with another provider, or later: the cart is still open.";
+    ImportsClosed 503 "Products are not imported now", "An operator has switched imports off: send it again later.";
+    CheckoutClosed 503 "No orders are taken now", "An operator has switched checkout off: the cart is kept, send it again later.";
     CartSpent 409 "The cart has become an order", "Go on with the order whose id stands in `order`.";
     CartChanged 409 "The total is another than was expected", "Show the buyer the total in `total`, and send it as `expected_total`.";
     CheckoutInProgress 409 "The order is being paid for", "Wait for the outcome: read the order, or send the same request with the same key.";
@@ -88,6 +91,7 @@ codes! {
     VersionMismatch 412 "It was changed meanwhile", "Read it again, and repeat with the new `ETag` in `If-Match`.";
     Quarantined 423 "Its history cannot be read; an operator has to look", "Tell the operator of this store the `request_id`.";
     TooManyRequests 429 "Too much is under way", "Wait as long as `Retry-After` says, then send it again with the same key.";
+    RateLimited 429 "Too many requests came from this client", "Wait as long as `Retry-After` says; `RateLimit` says what is left.";
     TooManyTries 429 "Too many tries to sign in were wrong", "Wait as long as `Retry-After` says, then sign in with a new link: kontor sign-in.";
     TryAgain 503 "It could not be done just now", "Send the same request, with the same key, after as long as `Retry-After` says.";
     Overloaded 503 "There is more to do than can be done", "Nothing was done: send the same request, with the same key, after as long as `Retry-After` says, and later with each try.";
@@ -107,10 +111,12 @@ impl Code {
     #[must_use]
     pub const fn retry_after_secs(self) -> Option<u32> {
         match self {
-            Self::TooManyRequests | Self::TryAgain | Self::Overloaded => Some(1),
+            Self::TooManyRequests | Self::RateLimited | Self::TryAgain | Self::Overloaded => {
+                Some(1)
+            }
             Self::ShuttingDown => Some(2),
-            Self::StorageFull => Some(30),
-            Self::TooManyTries => Some(60),
+            Self::StorageFull | Self::ImportsClosed | Self::CheckoutClosed => Some(30),
+            Self::TooManyTries => Some(30),
             _ => None,
         }
     }
@@ -178,6 +184,9 @@ pub fn respond(error: &Error, request_id: &str) -> HttpResponse {
     }
     if let Some(allow) = error.allow() {
         response.insert_header((header::ALLOW, allow));
+    }
+    for (name, value) in error.headers() {
+        response.insert_header((name.clone(), value.as_str()));
     }
     match serde_json::to_vec(&problem) {
         Ok(body) => response.body(body),

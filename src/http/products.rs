@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use actix_web::http::StatusCode;
+use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::body::Json;
 use super::call::{Call, created, id, versioned};
 use super::error::{Error, version_mismatch};
+use super::position::{self, Seen};
 use super::query::{Query, cursor, cut};
 use super::shape::{Page, Price, PriceInput};
 use super::valid::{self, text};
@@ -18,11 +19,14 @@ use crate::actors::catalog::{self, Change, Expect};
 use crate::domain::cart::double_option;
 use crate::domain::id::{InvalidSku, Sku};
 use crate::domain::money::{Currency, TaxRate, UnitPrice, parse_currency};
-use crate::domain::product::Product;
+use crate::domain::product::{Product, entity_id};
+use crate::store::cache::Found;
 use crate::store::product::{Filter, Row};
 
 /// How often a change is made again when another one was faster.
 const PATCH_TRIES_MAX: usize = 32;
+/// The longest key under which a page is kept.
+const KEY_MAX: usize = 300;
 /// The most currencies that a product has prices in.
 const PRICES_MAX: usize = 50;
 
@@ -183,10 +187,14 @@ fn rate(text: Option<&str>) -> TaxRate {
 #[utoipa::path(get, path = "/v1/store/products", tag = "products",
     params(("category" = Option<String>, Query), ("q" = Option<String>, Query),
         ("currency" = inline(Option<values::Currency>), Query, description = "Only products with a price in it"),
+        ("Kontor-After" = Option<String>, Header, description = "Positions of writes that the list is to show"),
         ("limit" = inline(Option<values::Limit>), Query), ("after" = inline(Option<values::Cursor>), Query)),
     responses((status = 200, description = "A page of products, by SKU", body = Page<ProductShape>)))]
 pub async fn browse_products(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
-    list(&call, &request, Some(true), &["category", "q", "currency", "limit", "after"]).await
+    let known = ["category", "q", "currency", "limit", "after"];
+    let (wanted, seen) = asked(&call, &request, Some(true), &known).await?;
+    let body = if seen.was_asked() { wanted.read(&call).await } else { wanted.browse(&call).await };
+    body.map(|body| seen.mark(page(body)))
 }
 
 /// Shows a product that is on sale.
@@ -205,10 +213,13 @@ pub async fn show_product(call: Call, path: web::Path<String>) -> Result<HttpRes
 #[utoipa::path(get, path = "/v1/admin/products", tag = "products",
     params(("category" = Option<String>, Query), ("q" = Option<String>, Query),
         ("currency" = inline(Option<values::Currency>), Query), ("active" = Option<bool>, Query),
+        ("Kontor-After" = Option<String>, Header, description = "Positions of writes that the list is to show"),
         ("limit" = inline(Option<values::Limit>), Query), ("after" = inline(Option<values::Cursor>), Query)),
     responses((status = 200, description = "A page of products, by SKU", body = Page<ProductShape>)))]
 pub async fn list_products(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
-    list(&call, &request, None, &["category", "q", "currency", "active", "limit", "after"]).await
+    let known = ["category", "q", "currency", "active", "limit", "after"];
+    let (wanted, seen) = asked(&call, &request, None, &known).await?;
+    wanted.read(&call).await.map(|body| seen.mark(page(body)))
 }
 
 /// Shows a product.
@@ -235,7 +246,7 @@ pub async fn create_product(call: Call, body: Json<ProductInput>) -> Result<Http
     let product = body.value.product(sku);
     let (row, _) = call.node().catalog.put(product, Expect::Absent, cause).await?;
     let shape = ProductShape::from(&row);
-    Ok(created(row.version, &shape.place(), &shape))
+    Ok(wrote(created(row.version, &shape.place(), &shape), &row))
 }
 
 /// Makes a product, or replaces it.
@@ -257,10 +268,12 @@ pub async fn put_product(
     let put = call.node().catalog.put(body.value.product(sku), expect, cause);
     let (row, change) = put.await?;
     let shape = ProductShape::from(&row);
-    if change == Change::Created {
-        return Ok(created(row.version, &shape.place(), &shape));
-    }
-    Ok(versioned(StatusCode::OK, row.version, &shape))
+    let response = if change == Change::Created {
+        created(row.version, &shape.place(), &shape)
+    } else {
+        versioned(StatusCode::OK, row.version, &shape)
+    };
+    Ok(wrote(response, &row))
 }
 
 /// Changes a product.
@@ -288,7 +301,8 @@ pub async fn update_product(
             Err(catalog::Error::VersionMismatch { .. }) if call.if_match.is_none() => {}
             other => {
                 let row = other?.0;
-                return Ok(versioned(StatusCode::OK, row.version, &ProductShape::from(&row)));
+                let response = versioned(StatusCode::OK, row.version, &ProductShape::from(&row));
+                return Ok(wrote(response, &row));
             }
         }
         tries += 1;
@@ -296,6 +310,10 @@ pub async fn update_product(
             return Err(catalog::Error::TryAgain.into());
         }
     }
+}
+
+fn wrote(response: HttpResponse, row: &Row) -> HttpResponse {
+    position::wrote(response, entity_id(&row.product.sku), row.version)
 }
 
 fn patched(mut product: Product, patch: ProductPatch) -> Product {
@@ -325,31 +343,83 @@ pub async fn find(call: &Call, path: &str) -> Result<std::sync::Arc<Row>, Error>
     call.node().catalog.product(&sku).await?.ok_or_else(|| Error::not_found("product"))
 }
 
-async fn list(
+/// Which page of products is asked for, once it shows what it is to show.
+async fn asked(
     call: &Call,
     request: &HttpRequest,
     active: Option<bool>,
     known: &[&str],
-) -> Result<HttpResponse, Error> {
-    let query = Query::of(request, known)?;
-    let currency = query.text("currency").map(parse_currency).transpose();
-    let currency = currency.map_err(|error| Error::field("currency", error.to_string()))?;
-    let limit = query.limit()?;
-    let active = match active {
-        Some(active) => Some(active),
-        None => query.read("active", "must be true or false")?,
-    };
-    let filter = Filter {
-        category: query.text("category").map(str::to_owned),
-        active,
-        q: query.text("q").map(str::to_owned),
-        after: query.after("products")?,
-        limit: limit + 1,
-    };
-    let mut rows = call.store().products(&filter).await?;
-    let more = cut(&mut rows, limit);
-    let last = rows.last().map(|row| cursor("products", row.product.sku.as_str()));
-    rows.retain(|row| currency.is_none_or(|code| row.product.prices.contains_key(&code)));
-    let data = rows.iter().map(ProductShape::from).collect();
-    Ok(HttpResponse::Ok().json(Page::<ProductShape> { data, next_cursor: last.filter(|_| more) }))
+) -> Result<(Wanted, Seen), Error> {
+    let wanted = Wanted::of(request, active, known)?;
+    Ok((wanted, position::wait(call, request).await?))
+}
+
+/// Which page of products is asked for.
+struct Wanted {
+    filter: Filter,
+    currency: Option<Currency>,
+    limit: u32,
+}
+
+impl Wanted {
+    fn of(request: &HttpRequest, active: Option<bool>, known: &[&str]) -> Result<Self, Error> {
+        let query = Query::of(request, known)?;
+        let currency = query.text("currency").map(parse_currency).transpose();
+        let currency = currency.map_err(|error| Error::field("currency", error.to_string()))?;
+        let limit = query.limit()?;
+        let active = match active {
+            Some(active) => Some(active),
+            None => query.read("active", "must be true or false")?,
+        };
+        let filter = Filter {
+            category: query.text("category").map(str::to_owned),
+            active,
+            q: query.text("q").map(str::to_owned),
+            after: query.after("products")?,
+            limit: limit + 1,
+        };
+        Ok(Self { filter, currency, limit })
+    }
+
+    async fn read(&self, call: &Call) -> Result<Vec<u8>, Error> {
+        let mut rows = call.store().products(&self.filter).await?;
+        let more = cut(&mut rows, self.limit);
+        let last = rows.last().map(|row| cursor("products", row.product.sku.as_str()));
+        rows.retain(|row| self.currency.is_none_or(|code| row.product.prices.contains_key(&code)));
+        let data = rows.iter().map(ProductShape::from).collect();
+        let page = Page::<ProductShape> { data, next_cursor: last.filter(|_| more) };
+        serde_json::to_vec(&page).map_err(Error::internal)
+    }
+
+    /// Under which key the page is kept; none for what is too long to keep.
+    fn key(&self) -> Option<String> {
+        let Filter { category, q, after, .. } = &self.filter;
+        let currency = self.currency.map(|currency| currency.code());
+        let key = format!("{category:?} {q:?} {after:?} {currency:?} {}", self.limit);
+        (key.len() <= KEY_MAX).then_some(key)
+    }
+
+    /// The page of a shop window, from the cache if it is there.
+    async fn browse(&self, call: &Call) -> Result<Vec<u8>, Error> {
+        let lasts = call.node().runtime.current().products_cached;
+        let key = self.key().filter(|_| !lasts.is_zero());
+        let cache = call.shared().cache();
+        let place = match key {
+            Some(key) => match cache.get(catalog::SPACE, &key).await {
+                Found::Hit(page) => return Ok(page),
+                Found::Miss(place) => Some(place),
+                Found::Away => None,
+            },
+            None => None,
+        };
+        let page = self.read(call).await?;
+        if let Some(place) = place {
+            cache.put(place, page.clone(), lasts).await;
+        }
+        Ok(page)
+    }
+}
+
+fn page(body: Vec<u8>) -> HttpResponse {
+    HttpResponse::Ok().content_type(header::ContentType::json()).body(body)
 }

@@ -15,8 +15,8 @@ use super::admission::Class;
 use super::error::Error;
 use super::live::{asyncapi, socket, sse, ticket};
 use super::{
-    carts, checkout, health, imports, metrics, openapi, ops, order_changes, orders, page, problem,
-    products, session, stock, webhooks,
+    carts, checkout, cluster, dead_letters, health, imports, jobs, metrics, node_calls, openapi,
+    ops, order_changes, orders, page, problem, products, session, settings, stock, webhooks,
 };
 
 /// A route.
@@ -39,12 +39,14 @@ const PUBLIC: Access = Access::Public;
 const CART: Access = Access::Cart;
 const ORDER: Access = Access::Order;
 const WEBHOOK: Access = Access::Webhook;
+const NODE: Access = Access::Node;
 const READ_ORDERS: Access = Access::Key(Scope::OrdersRead);
 const WRITE_ORDERS: Access = Access::Key(Scope::OrdersWrite);
 const READ_PRODUCTS: Access = Access::Key(Scope::ProductsRead);
 const WRITE_PRODUCTS: Access = Access::Key(Scope::ProductsWrite);
 const READ_STOCK: Access = Access::Key(Scope::StockRead);
 const WRITE_STOCK: Access = Access::Key(Scope::StockWrite);
+const WRITE_SETTINGS: Access = Access::Key(Scope::SettingsWrite);
 const OPS: Access = Access::Key(Scope::Ops);
 const ANY_KEY: Access = Access::AnyKey;
 const LIVE: Access = Access::Live;
@@ -107,13 +109,32 @@ routes! {
     POST   "/v1/admin/orders/{id}/skip"                     WRITE_ORDERS   Operate  order_changes::skip_order_step;
 
     GET    "/v1/admin/sagas"                                OPS            Operate  ops::list_sagas;
-    GET    "/v1/admin/dead-letters"                         OPS            Operate  ops::list_dead_letters;
-    POST   "/v1/admin/dead-letters/replay"                  OPS            Operate  ops::replay_dead_letters;
+    GET    "/v1/admin/dead-letters"                         OPS            Operate  dead_letters::list_dead_letters;
+    POST   "/v1/admin/dead-letters/replay"                  OPS            Operate  dead_letters::replay_dead_letters;
+    GET    "/v1/admin/dead-letters/{id}"                    OPS            Operate  dead_letters::get_dead_letter;
+    POST   "/v1/admin/dead-letters/{id}/replay"             OPS            Operate  dead_letters::replay_dead_letter;
+    DELETE "/v1/admin/dead-letters/{id}"                    OPS            Operate  dead_letters::discard_dead_letter;
     GET    "/v1/admin/webhooks"                             OPS            Operate  ops::list_parked_webhooks;
     DELETE "/v1/admin/webhooks/{id}"                        OPS            Operate  ops::discard_parked_webhook;
     POST   "/v1/admin/webhooks/{id}/retry"                  OPS            Operate  ops::retry_parked_webhook;
     POST   "/v1/admin/quarantine/{entity}/retry"            OPS            Operate  ops::retry_quarantined;
-    GET    "/v1/admin/cluster"                              OPS            Operate  ops::show_cluster;
+    GET    "/v1/admin/cluster"                              OPS            Operate  cluster::show_cluster;
+    POST   "/v1/admin/cluster/nodes/{id}/drain"             OPS            Operate  cluster::drain_node;
+    POST   "/v1/admin/cluster/nodes/{id}/undrain"           OPS            Operate  cluster::undrain_node;
+    POST   "/v1/admin/cluster/shards/{id}/move"             OPS            Operate  cluster::move_shard;
+    DELETE "/v1/admin/cluster/shards/{id}/pin"              OPS            Operate  cluster::unpin_shard;
+    GET    "/v1/admin/jobs"                                 OPS            Operate  jobs::list_jobs;
+    POST   "/v1/admin/jobs"                                 OPS            Operate  jobs::add_job;
+    GET    "/v1/admin/jobs/{id}"                            OPS            Operate  jobs::get_job;
+    DELETE "/v1/admin/jobs/{id}"                            OPS            Operate  jobs::discard_job;
+    POST   "/v1/admin/jobs/{id}/retry"                      OPS            Operate  jobs::retry_job;
+    GET    "/v1/admin/schedules"                            OPS            Operate  jobs::list_schedules;
+    PUT    "/v1/admin/schedules"                            OPS            Operate  jobs::put_schedule;
+
+    GET    "/v1/admin/settings"                             OPS            Operate  settings::list_settings;
+    GET    "/v1/admin/settings/{name}"                      OPS            Operate  settings::get_setting;
+    PUT    "/v1/admin/settings/{name}"                      WRITE_SETTINGS Operate  settings::put_setting;
+    GET    "/v1/admin/settings/{name}/history"              OPS            Operate  settings::list_setting_changes;
 
     GET    "/v1/admin/live"                                 LIVE           Operate  socket::open_live;
     POST   "/v1/admin/live/tickets"                         ANY_KEY        Operate  ticket::create_live_ticket;
@@ -122,6 +143,7 @@ routes! {
     DELETE "/v1/session"                                    PUBLIC         Operate  session::delete_session;
 
     POST   "/v1/webhooks/{provider}"                        WEBHOOK        Operate  webhooks::take_webhook;
+    POST   "/v1/node/calls"                                 NODE           Checkout node_calls::answer_node;
 
     GET    "/"                                              PUBLIC         Browse   page::show_start;
     GET    "/admin"                                         PUBLIC         Operate  page::show_admin;

@@ -3,9 +3,9 @@
 //!
 //! The routes are in `routes`; who may call them is enforced in `access`.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use actix_web::body::BoxBody;
@@ -13,13 +13,14 @@ use actix_web::dev::{ServerHandle, ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::{Next, from_fn};
-use actix_web::{App, HttpMessage as _, HttpResponse, web};
+use actix_web::{App, HttpMessage as _, HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::access::Keys;
 use super::admission::{self, Admission};
 use super::call::RequestId;
+use super::client_address::{self, Network};
 use super::error::Error;
 use super::health::Health;
 use super::idempotency::InFlight;
@@ -27,9 +28,13 @@ use super::line;
 use super::listen::listen;
 use super::live::{self, Live};
 use super::metrics::Metrics;
-use super::session::{Sessions, Tries};
+use super::session::Sessions;
 use super::{problem, routes};
 use crate::actors::node::Node;
+use crate::actors::runtime::Rates;
+use crate::bus::Calls;
+use crate::bus::queue::Queue;
+use crate::store::cache::Cache;
 use crate::store::{self, Store};
 
 /// How HTTP is served.
@@ -58,6 +63,12 @@ pub struct Options {
     pub shutdown_timeout_secs: u64,
     /// When requests are refused because there is too much to do.
     pub overload: admission::Options,
+    /// How many requests one client may send.
+    pub rates: Rates,
+    /// How long lists of products are answered again, in seconds; 0 for never.
+    pub products_cached_secs: u64,
+    /// Proxies whose word is taken for where a request comes from.
+    pub trusted_proxies: Vec<Network>,
     /// How much live feeds may take.
     pub live: live::Options,
 }
@@ -76,6 +87,9 @@ impl Default for Options {
             body_bytes_max: 1 << 20,
             shutdown_timeout_secs: 8,
             overload: admission::Options::default(),
+            rates: Rates::default(),
+            products_cached_secs: 5,
+            trusted_proxies: Vec::new(),
             live: live::Options::default(),
         }
     }
@@ -99,14 +113,30 @@ pub struct Shared {
     pub health: Health,
     /// What live feeds share.
     pub live: Live,
+    /// Calls of other nodes, if there are any.
+    pub calls: Option<Calls>,
+    /// The job queue, once it has begun.
+    pub jobs: OnceLock<Queue>,
     pub(super) keys: Keys,
     pub(super) sessions: Sessions,
-    pub(super) tries: Tries,
     pub(super) secret: [u8; 32],
     ready: AtomicBool,
 }
 
 impl Shared {
+    /// What nodes share.
+    #[must_use]
+    pub fn cache(&self) -> &Cache {
+        &self.node.cache
+    }
+
+    /// Where a request comes from.
+    #[must_use]
+    pub fn client(&self, request: &HttpRequest) -> IpAddr {
+        let peer = request.peer_addr().map(|addr| addr.ip());
+        client_address::of(peer, request.headers(), &self.options.trusted_proxies)
+    }
+
     /// Whether the server takes traffic: not before it has started, nor once it stops.
     #[must_use]
     pub fn ready(&self) -> bool {
@@ -141,11 +171,16 @@ pub struct Server {
     over: oneshot::Receiver<()>,
 }
 
-/// Starts the server on a thread of its own.
+/// Starts the server on a thread of its own. `calls` answers other nodes, if there are any.
 ///
 /// # Errors
 /// [`StartError`]: the address is taken, or the store cannot be read.
-pub async fn start(options: Options, node: Arc<Node>, store: Store) -> Result<Server, StartError> {
+pub async fn start(
+    options: Options,
+    node: Arc<Node>,
+    store: Store,
+    calls: Option<Calls>,
+) -> Result<Server, StartError> {
     let secret = store.secret("http").await?;
     let shared = Arc::new(Shared {
         node,
@@ -154,11 +189,12 @@ pub async fn start(options: Options, node: Arc<Node>, store: Store) -> Result<Se
         admission: Admission::new(&options.overload),
         options,
         in_flight: InFlight::default(),
-        metrics: Metrics::default(),
+        metrics: Metrics::new(calls.as_ref().map(Calls::metrics)),
+        calls,
+        jobs: OnceLock::new(),
         health: Health::default(),
         keys: Keys::default(),
         sessions: Sessions::default(),
-        tries: Tries::default(),
         secret,
         ready: AtomicBool::new(false),
     });
@@ -229,6 +265,11 @@ impl Server {
     #[must_use]
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// Says that it should get no more traffic. What comes all the same is served.
+    pub fn leave(&self) {
+        self.shared.ready.store(false, Ordering::Relaxed);
     }
 
     /// Stops taking traffic, lets what is under way come to its end, and stops.

@@ -2,7 +2,6 @@
 //! back. What a session may do is checked where keys are checked, in `access`.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,15 +11,16 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
 
-use super::access::{Principal, holder};
+use super::access::{self, Principal, holder};
 use super::body::Json;
 use super::call::Call;
 use super::error::Error;
 use super::problem::Code;
 use super::server::Shared;
 use super::valid::text;
-use super::values;
+use super::{rates, values};
 use crate::domain::time::Timestamp;
+use crate::store::cache::Cache;
 use crate::store::session::{LASTS, Row};
 use crate::store::{self, Store, key};
 
@@ -29,15 +29,14 @@ use crate::store::{self, Store, key};
 pub const COOKIE: &str = "__Host-kontor";
 
 /// How long a session is believed without asking the store.
-const TTL: Duration = Duration::from_secs(5);
+const TTL: Duration = access::BELIEVED;
 /// The most sessions that are remembered.
 const SESSIONS_MAX: usize = 10_000;
-/// How many wrong tries one address has in a minute.
-const TRIES_MAX: u32 = 20;
-/// The minute.
-const TRIES_PER: Duration = Duration::from_secs(60);
-/// The most addresses whose tries are counted apart.
-const ADDRESSES_MAX: usize = 10_000;
+
+/// What nodes are told when a session ends.
+fn revocation(id: &str) -> String {
+    format!("session:{id}")
+}
 
 /// A session, and when the store was asked for it.
 type Seen = (Arc<Row>, Instant);
@@ -54,6 +53,7 @@ impl Sessions {
     pub async fn find(
         &self,
         store: &Store,
+        cache: &Cache,
         secret: &str,
         now: Timestamp,
     ) -> Result<Option<Arc<Row>>, store::Error> {
@@ -61,6 +61,7 @@ impl Sessions {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned();
         if let Some((row, at)) = known
             && at.elapsed() < TTL
+            && !cache.revoked(&revocation(&row.id))
         {
             return Ok(Some(row).filter(|row| row.lives(now)));
         }
@@ -89,56 +90,6 @@ impl Sessions {
     fn forget(&self, id: &str) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, (row, _)| row.id != id);
-    }
-}
-
-/// Wrong tries to sign in, by where they come from.
-#[derive(Default)]
-pub struct Tries(Mutex<HashMap<IpAddr, (u32, Instant)>>);
-
-impl Tries {
-    /// Counts a try as wrong, before anybody knows: tries at the same time are counted, too. When
-    /// there are too many addresses, the new ones share one count.
-    ///
-    /// # Errors
-    /// 429 for an address that was wrong too often within the minute.
-    fn begin(&self, from: IpAddr) -> Result<(), Error> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= ADDRESSES_MAX && !all.contains_key(&from) {
-            all.retain(|_, (_, since)| since.elapsed() < TRIES_PER);
-        }
-        let room = all.len() < ADDRESSES_MAX || all.contains_key(&from);
-        let from = if room { from } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
-        let (count, since) = all.entry(from).or_insert_with(|| (0, Instant::now()));
-        if since.elapsed() >= TRIES_PER {
-            (*count, *since) = (0, Instant::now());
-        }
-        if *count >= TRIES_MAX {
-            let detail = "too many wrong links and keys came from this address";
-            return Err(Error::new(Code::TooManyTries, detail));
-        }
-        *count += 1;
-        Ok(())
-    }
-
-    /// Takes a try back that was right.
-    fn right(&self, from: IpAddr) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((count, _)) = all.get_mut(&from) {
-            *count = count.saturating_sub(1);
-        }
-    }
-}
-
-/// Where a request comes from: an address, or the /64 that one household has of IPv6.
-fn peer(request: &HttpRequest) -> IpAddr {
-    match request.peer_addr().map(|addr| addr.ip().to_canonical()) {
-        Some(IpAddr::V6(ip)) => {
-            let [a, b, c, d, ..] = ip.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-        Some(ip) => ip,
-        None => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     }
 }
 
@@ -238,9 +189,9 @@ pub async fn create_session(
     if same_origin(request.headers()) == Some(false) {
         must_be_same_origin(request.headers())?;
     }
-    let (shared, from) = (call.shared(), peer(&request));
+    let (shared, from) = (call.shared(), call.shared().client(&request));
     let store = call.store();
-    let begun = shared.tries.begin(from);
+    let begun = rates::begin_try(shared.cache(), from).await;
     let counted = begun.is_ok();
     if let Err(too_many) = begun {
         // What cannot be guessed is let in, however often others behind the same proxy guess.
@@ -266,7 +217,7 @@ pub async fn create_session(
         return Err(Error::new(Code::Unauthorized, detail));
     };
     if counted {
-        shared.tries.right(from);
+        rates::right_try(shared.cache(), from).await;
     }
     tracing::info!(session = row.id, name = row.name, scopes = ?row.scopes, "signed in");
     let age = LASTS.millis() / 1000;
@@ -302,13 +253,18 @@ pub async fn delete_session(call: Call, request: HttpRequest) -> Result<HttpResp
         must_be_same_origin(request.headers())?;
         call.store().end_session(&row.id).await?;
         call.shared().sessions.forget(&row.id);
+        call.shared().cache().revoke(&revocation(&row.id), TTL * 2).await;
     }
     Ok(HttpResponse::NoContent().insert_header((header::SET_COOKIE, set_cookie("", 0))).finish())
 }
 
 async fn signed_in(call: &Call, headers: &HeaderMap) -> Result<Option<Arc<Row>>, Error> {
     match cookie(headers) {
-        Some(secret) => Ok(call.shared().sessions.find(call.store(), secret, call.now()).await?),
+        Some(secret) => Ok(call
+            .shared()
+            .sessions
+            .find(call.store(), call.shared().cache(), secret, call.now())
+            .await?),
         None => Ok(None),
     }
 }
@@ -371,23 +327,5 @@ mod tests {
         assert_eq!(of(&["a=1; __Host-kontor=x=y; b"]).as_deref(), Some("x=y"));
         assert_eq!(of(&["a=1", "__Host-kontor=z"]).as_deref(), Some("z"));
         assert_eq!(of(&["x__Host-kontor=z; __Host-kontor="]), None);
-    }
-
-    #[test]
-    fn wrong_tries_are_counted_by_address_in_bounded_room() {
-        let tries = Tries::default();
-        let ip = |n: u32| IpAddr::V4(n.into());
-        for _ in 0..TRIES_MAX {
-            assert!(tries.begin(ip(1)).is_ok());
-            assert!(tries.begin(ip(2)).is_ok());
-            tries.right(ip(2));
-        }
-        assert_eq!(tries.begin(ip(1)).unwrap_err().code(), Code::TooManyTries);
-        assert!(tries.begin(ip(2)).is_ok());
-        for n in 0..20_000 {
-            let _counted = tries.begin(ip(n));
-        }
-        assert!(tries.0.lock().unwrap().len() <= ADDRESSES_MAX + 1);
-        assert!(tries.begin(ip(1)).is_err());
     }
 }

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use super::body::Json;
 use super::call::{Call, id, versioned};
 use super::error::{Error, version_mismatch};
+use super::position;
 use super::problem::Code;
 use super::products::find;
 use super::query::{Query, cursor, cut};
@@ -164,6 +165,7 @@ const CLAIMS_MAX: usize = 1_000;
         ("q" = Option<String>, Query, description = "The beginning of the SKU"),
         ("held" = Option<bool>, Query, description = "Only where units are reserved"),
         ("sellable_max" = Option<i64>, Query, description = "Only with at most so many units sellable"),
+        ("Kontor-After" = Option<String>, Header, description = "Positions of writes that the list is to show"),
         ("limit" = inline(Option<values::Limit>), Query), ("after" = inline(Option<values::Cursor>), Query)),
     responses((status = 200, description = "A page of levels, by SKU and location", body = Page<StockLevel>)))]
 pub async fn list_stock(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
@@ -187,11 +189,13 @@ pub async fn list_stock(call: Call, request: HttpRequest) -> Result<HttpResponse
         after,
         limit: limit + 1,
     };
+    let seen = position::wait(&call, &request).await?;
     let mut rows = call.store().stock_levels(&filter).await?;
     let more = cut(&mut rows, limit);
     let last = rows.last().map(|row| cursor("stock", &format!("{}/{}", row.sku, row.location)));
     let data = rows.into_iter().map(level_row).collect();
-    Ok(HttpResponse::Ok().json(Page::<StockLevel> { data, next_cursor: last.filter(|_| more) }))
+    let page = Page::<StockLevel> { data, next_cursor: last.filter(|_| more) };
+    Ok(seen.mark(HttpResponse::Ok().json(page)))
 }
 
 /// Reads the stock of a SKU, with its holds and allocations.
@@ -296,7 +300,10 @@ async fn change(
     let read = move |view: View<'_, Stock>| item(&named, &view, now, false);
     let entity = stock::entity_id(&sku);
     match call.node().stock.ask_if(&entity, call.if_match, command, cause, read).await? {
-        Ok(shape) => Ok(versioned(StatusCode::OK, shape.version, &shape)),
+        Ok(shape) => {
+            let response = versioned(StatusCode::OK, shape.version, &shape);
+            Ok(position::wrote(response, entity, shape.version))
+        }
         Err(version) => Err(version_mismatch(version)),
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::plan::{Fault, Mishap, Net};
+use super::process::Process;
 use super::watch::Watch;
 use super::world::World;
 use crate::domain::money::Money;
@@ -43,8 +44,8 @@ pub struct Bank {
     faults: Arc<[Fault]>,
     net: Net,
     watch: Arc<Mutex<Watch>>,
-    /// Whether calls go wrong; the proof reads a ledger that answers.
-    outside: bool,
+    /// Who calls, over a bad line; nobody for the proof, which reads a ledger that answers.
+    process: Option<Process>,
 }
 
 #[derive(Default)]
@@ -74,12 +75,17 @@ impl Bank {
     /// A provider without payments.
     pub fn new(world: World, faults: &[Fault], net: Net, watch: Arc<Mutex<Watch>>) -> Self {
         let (ledger, faults) = (Arc::default(), faults.into());
-        Self { world, ledger, faults, net, watch, outside: true }
+        Self { world, ledger, faults, net, watch, process: None }
+    }
+
+    /// The same, as a process calls it.
+    pub fn of(&self, process: Process) -> Self {
+        Self { process: Some(process), ..self.clone() }
     }
 
     /// The same ledger, for those who only want to know.
     pub fn ledger(&self) -> Self {
-        Self { outside: false, ..self.clone() }
+        Self { process: None, ..self.clone() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Ledger> {
@@ -200,22 +206,22 @@ impl Bank {
         late: Option<&Authorize>,
         execute: impl FnOnce(&mut Ledger) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        if !self.outside {
+        let Some(process) = &self.process else {
             return execute(&mut self.lock());
-        }
-        self.world.alive().await;
+        };
+        process.alive().await;
         let (number, mishap) = self.count(name);
         let told = |how: &str| {
             self.world.tell("bank", |line| write!(line, "call {number}: {name} {what} {how}"));
         };
         match mishap {
             Some(Mishap::CrashBefore) => {
-                self.world.die(&format!("before call {number} ({name} {what})"));
+                process.die(&format!("before call {number} ({name} {what})"));
             }
             Some(Mishap::Refused) => {
                 told("finds the bank closed");
                 tokio::time::sleep(Duration::from_millis(5)).await;
-                self.world.alive().await;
+                process.alive().await;
                 return Err(Error::Unavailable);
             }
             Some(Mishap::Lost | Mishap::Late(_)) => {
@@ -225,24 +231,24 @@ impl Bank {
                 }
                 told("is lost");
                 tokio::time::sleep(Duration::from_secs(2)).await;
-                self.world.alive().await;
+                process.alive().await;
                 return Err(Error::Unknown("it timed out".to_owned()));
             }
             _ => {}
         }
-        self.world.alive().await;
+        process.alive().await;
         tokio::time::sleep(Duration::from_millis(self.world.chance(40))).await;
-        self.world.alive().await;
+        process.alive().await;
         let outcome = execute(&mut self.lock());
         told(if outcome.is_ok() { "is done" } else { "is refused" });
         match mishap {
             Some(Mishap::CrashAfter) => {
-                self.world.die(&format!("after call {number} ({name} {what})"));
+                process.die(&format!("after call {number} ({name} {what})"));
             }
             Some(Mishap::Unanswered) => {
                 told("is not answered");
                 tokio::time::sleep(Duration::from_secs(2)).await;
-                self.world.alive().await;
+                process.alive().await;
                 return Err(Error::Unknown("it timed out".to_owned()));
             }
             Some(Mishap::Slow(ms)) => {
@@ -252,7 +258,7 @@ impl Bank {
             _ => {}
         }
         tokio::time::sleep(Duration::from_millis(self.world.chance(40))).await;
-        self.world.alive().await;
+        process.alive().await;
         outcome
     }
 
@@ -452,7 +458,7 @@ impl Provider for Bank {
     }
 
     async fn reverse(&self, reference: &str) -> Result<Reversal, Error> {
-        if self.outside {
+        if self.process.is_some() {
             let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
             watch.reversed(&self.world, reference);
         }

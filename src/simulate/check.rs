@@ -2,9 +2,11 @@
 //! what was told is true, and that both ledgers agree.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::bank::Bank;
-use super::clients::{Known, Told, sku};
+use super::clients::{Clients, Known, Told, sku};
+use super::fleet::{Fleet, One};
 use super::operators::REASON;
 use super::run::Counts;
 use super::watch::Watch;
@@ -12,14 +14,16 @@ use super::world::World;
 use crate::actors::host::{View, load};
 use crate::actors::node::Node;
 use crate::actors::payments::parse_reference;
+use crate::bus::stream::Twin;
 use crate::domain::entity::{EntityId, Noun as _};
 use crate::domain::id::OrderId;
 use crate::domain::order::{self, Order, Phase};
 use crate::domain::stock::{self, Stock};
 use crate::providers::payment::{NoticeKind, Payment, PaymentStatus};
+use crate::store::journal::Journal as _;
 use crate::store::journal::memory::Memory as Journal;
 use crate::store::memory::Memory;
-use crate::store::webhook;
+use crate::store::{Tables as _, webhook};
 use crate::verify::verify;
 
 /// Checks, and how many there were.
@@ -140,15 +144,10 @@ fn money(world: &World, id: &EntityId, order: &Order, payments: &[&Payment]) {
 }
 
 /// A webhook that was answered well is in its order or parked, on disk.
-pub async fn notice_kept(
-    world: &World,
-    node: &Arc<Node>,
-    journal: &Journal,
-    bank: &Bank,
-    body: &str,
-) {
+pub async fn notice_kept(clients: &Clients, bank: &Bank, body: &str) {
+    let Clients { world, journal, tables, .. } = clients;
     let Some(notice) = bank.notice(body) else { return };
-    let parked = node.store.parked_webhooks(0, u32::MAX).await;
+    let parked = tables.parked_webhooks(0, u32::MAX).await;
     let is_parked = |rows: &Vec<webhook::Row>| rows.iter().any(|row| row.webhook.notice_id == body);
     // A table that hiccups is asked by nobody but this check.
     if parked.as_ref().is_ok_and(is_parked) || parked.is_err() {
@@ -173,22 +172,66 @@ pub async fn notice_kept(
     }
 }
 
-/// What can be sold is what the books say, wherever both stand at the same event.
-pub async fn shelves(world: &World, node: &Arc<Node>, watch: &Mutex<Watch>, skus: usize) {
-    for number in 0..skus {
-        let (sku, clock) = (sku(number), node.clock.clone());
-        let read = move |view: View<'_, Stock>| {
-            let now = clock.now();
-            (view.state.sellable(now), view.seq, now)
+/// What can be sold is what the books say, wherever both stand at the same event, through every
+/// node.
+pub async fn shelves(clients: &Clients, fleet: &Fleet, watch: &Mutex<Watch>, skus: usize) {
+    for One { process, node } in fleet.all() {
+        for number in 0..skus {
+            let (sku, clock) = (sku(number), node.clock.clone());
+            let entity = stock::entity_id(&sku);
+            let read = move |view: View<'_, Stock>| {
+                let now = clock.now();
+                (view.state.sellable(now), view.seq, now)
+            };
+            let before = clients.seen(&entity);
+            let looked = process.answers(node.stock.look(&entity, read)).await;
+            let Some(Ok((sellable, seq, now))) = looked else { continue };
+            clients.told(&entity, before, seq);
+            let watch = watch.lock().unwrap_or_else(PoisonError::into_inner);
+            let (there, at) = watch.sellable(&sku, now);
+            drop(watch);
+            if at == seq && there != sellable {
+                let what = format!("{sku}: {sellable} can be sold, the books say {there}");
+                clients.world.violate("the shelf is what the books say", what);
+            }
+        }
+    }
+}
+
+/// Looks at stock and orders through any node, again and again, until some moment.
+pub async fn look_around(clients: Clients, fleet: Fleet, skus: usize, until: i64) {
+    let world = clients.world.clone();
+    while world.elapsed() < until {
+        tokio::time::sleep(Duration::from_millis(200 + world.chance(800))).await;
+        let known = clients.known();
+        let drawn = usize::try_from(world.chance((skus + known.len()) as u64)).unwrap_or(0);
+        let entity = match drawn.checked_sub(skus) {
+            None => stock::entity_id(&sku(drawn)),
+            Some(buyer) => match known.get(buyer).and_then(|known| known.cart) {
+                Some(cart) => order::entity_id(OrderId(cart.0)),
+                None => continue,
+            },
         };
-        let found = node.stock.look(&stock::entity_id(&sku), read).await;
-        let Ok((sellable, seq, now)) = found else { continue };
-        let watch = watch.lock().unwrap_or_else(PoisonError::into_inner);
-        let (there, at) = watch.sellable(&sku, now);
-        drop(watch);
-        if at == seq && there != sellable {
-            let what = format!("{sku}: {sellable} can be sold, the books say {there}");
-            world.violate("the shelf is what the books say", what);
+        let before = clients.seen(&entity);
+        let look = async |node: Arc<Node>| match entity.prefix() {
+            Stock::PREFIX => node.stock.look(&entity, |view| view.seq).await.ok(),
+            _ => node.orders.look(&entity, |view| view.seq).await.ok(),
+        };
+        let looked = tokio::time::timeout(Duration::from_secs(2), fleet.through(look)).await;
+        if let Ok(Some(Some(seq))) = looked {
+            clients.told(&entity, before, seq);
+        }
+    }
+}
+
+/// What is committed is in the stream, once nothing is under way any more.
+pub fn relayed(world: &World, journal: &Journal, stream: &Twin) {
+    for shard in 0..journal.shards() {
+        let (_, last) = journal.stands(shard);
+        let there = stream.positions(shard);
+        if let Some(missing) = (1..=last).find(|pos| !there.contains(pos)) {
+            let what = format!("{missing} of {last} in shard {shard}, which has {there:?}");
+            world.violate("what is committed is relayed", what);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Those outside: buyers who ask again until they are answered, operators, and the courier who
-//! brings webhooks. What each has been told outlives the node, and is held against it.
+//! brings webhooks, each through any node. What they have been told outlives the nodes, and is
+//! held against all of them.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,6 +10,7 @@ use std::time::Duration;
 
 use super::bank::{Bank, Delivery, NAME, SIGNATURE};
 use super::check;
+use super::fleet::Fleet;
 use super::plan::{Buyer, Net};
 use super::world::World;
 use crate::actors::checkout::{Placed, Refusal, Request};
@@ -16,12 +19,13 @@ use crate::actors::node::Node;
 use crate::actors::notices::WebhookRefusal;
 use crate::domain::address::Address;
 use crate::domain::cart::{self, Cart, Details, NewLine};
-use crate::domain::entity::{Cause, Idempotency};
+use crate::domain::entity::{Cause, EntityId, Idempotency};
 use crate::domain::id::{CartId, OrderId, Sku};
 use crate::domain::money::Currency;
 use crate::domain::order::{self, Order, PaymentMethod, Phase};
 use crate::store::journal::Journal as _;
-use crate::store::journal::memory::Memory;
+use crate::store::journal::memory::Memory as Journal;
+use crate::store::memory::Memory;
 
 /// How long a client that was not answered waits before it asks again.
 const PAUSE: Duration = Duration::from_millis(1_500);
@@ -36,8 +40,12 @@ pub struct Clients {
     /// How bad the network is.
     pub net: Net,
     /// What is on disk.
-    pub journal: Memory,
+    pub journal: Journal,
+    /// What is beside it.
+    pub tables: Memory,
     known: Arc<Mutex<Vec<Known>>>,
+    /// The highest version of each entity that anybody was told of.
+    seen: Arc<Mutex<BTreeMap<EntityId, i64>>>,
 }
 
 /// What a buyer knows.
@@ -75,8 +83,10 @@ pub fn sku(number: usize) -> Sku {
 
 impl Clients {
     /// Buyers who know nothing yet.
-    pub fn new(world: World, net: Net, journal: Memory, buyers: usize) -> Self {
-        Self { world, net, journal, known: Arc::new(Mutex::new(vec![Known::default(); buyers])) }
+    pub fn new(world: World, net: Net, stored: (Journal, Memory), buyers: usize) -> Self {
+        let known = Arc::new(Mutex::new(vec![Known::default(); buyers]));
+        let (journal, tables) = stored;
+        Self { world, net, journal, tables, known, seen: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Known>> {
@@ -92,6 +102,24 @@ impl Clients {
         if let Some(known) = self.lock().get_mut(me) {
             change(known);
         }
+    }
+
+    /// The highest version of an entity that anybody was told of so far.
+    pub fn seen(&self, entity: &EntityId) -> i64 {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.get(entity).copied().unwrap_or(0)
+    }
+
+    /// Notes a version that was told, and that it is not older than what was told before it was
+    /// asked for.
+    pub fn told(&self, entity: &EntityId, before: i64, seq: i64) {
+        if seq < before {
+            let what = format!("{entity}: {before} was told before, now {seq}");
+            self.world.violate("what was told is seen through every node", what);
+        }
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let highest = seen.entry(entity.clone()).or_insert(0);
+        *highest = seq.max(*highest);
     }
 
     /// Sends a request over the network, perhaps twice; `None` if no answer comes.
@@ -136,42 +164,44 @@ impl Clients {
     }
 
     /// A buyer goes shopping, from where it was when the node died.
-    pub async fn buy(self, node: Arc<Node>, me: usize, buyer: Buyer) {
+    pub async fn buy(self, fleet: Fleet, me: usize, buyer: Buyer) {
         let wait = buyer.at - self.world.elapsed();
         tokio::time::sleep(Duration::from_millis(u64::try_from(wait).unwrap_or(0))).await;
         let known = self.lock().get(me).cloned().unwrap_or_default();
         if known.done {
             return;
         }
-        let cart = known.cart.unwrap_or_else(|| CartId(node.clock.new_key()));
+        let cart = known.cart.unwrap_or_else(|| CartId(self.world.clock().new_key()));
         self.note(me, |known| known.cart = Some(cart));
-        if !known.made && !self.make_cart(&node, me, cart, &buyer).await {
+        if !known.made && !self.make_cart(&fleet, me, cart, &buyer).await {
             return self.note(me, |known| known.done = true);
         }
         if !known.edited {
             for edit in 0..buyer.edits {
-                self.edit(&node, cart, &buyer, edit).await;
+                self.edit(&fleet, cart, &buyer, edit).await;
             }
             self.note(me, |known| known.edited = true);
         }
         for attempt in known.attempt..buyer.tokens.len() {
             self.note(me, |known| known.attempt = attempt);
-            if !self.pay(&node, me, cart, &buyer).await {
+            if !self.pay(&fleet, me, cart, &buyer).await {
                 break;
             }
         }
         self.note(me, |known| known.done = true);
     }
 
-    async fn make_cart(&self, node: &Arc<Node>, me: usize, cart: CartId, buyer: &Buyer) -> bool {
+    async fn make_cart(&self, fleet: &Fleet, me: usize, cart: CartId, buyer: &Buyer) -> bool {
         let who = format!("buyer {me}");
         let send = || {
-            let (node, command) = (node.clone(), create(buyer));
+            let (fleet, command) = (fleet.clone(), create(buyer));
             let cause = cause("buyer", &format!("{me}-cart"));
             async move {
-                let made =
-                    node.carts.ask(&cart::entity_id(cart), command, cause, |view| view.seq).await;
+                let ask = async |node: Arc<Node>| {
+                    node.carts.ask(&cart::entity_id(cart), command, cause, |view| view.seq).await
+                };
                 // It may be there already: the same again says so.
+                let made = fleet.through(ask).await?;
                 matches!(made, Ok(_) | Err(host::Error::Rejected(_))).then_some(())
             }
         };
@@ -182,16 +212,19 @@ impl Clients {
         made
     }
 
-    async fn edit(&self, node: &Arc<Node>, cart: CartId, buyer: &Buyer, edit: u32) {
+    async fn edit(&self, fleet: &Fleet, cart: CartId, buyer: &Buyer, edit: u32) {
         let line = buyer.lines.first().map_or(0, |(sku, _)| *sku);
         let send = || {
-            let node = node.clone();
+            let fleet = fleet.clone();
             async move {
                 let lines = vec![NewLine { sku: sku(line), quantity: 1, agreed_price: None }];
                 let command = cart::Command::AddLines { lines };
                 let cause = cause("buyer", &format!("{cart}-edit-{edit}"));
                 let read = |view: View<'_, Cart>| view.seq;
-                node.carts.ask(&cart::entity_id(cart), command, cause, read).await.is_ok()
+                let ask = async |node: Arc<Node>| {
+                    node.carts.ask(&cart::entity_id(cart), command, cause, read).await.is_ok()
+                };
+                fleet.through(ask).await
             }
         };
         if edit == 0 {
@@ -203,12 +236,12 @@ impl Clients {
     }
 
     /// One attempt to pay; whether another one may follow.
-    async fn pay(&self, node: &Arc<Node>, me: usize, cart: CartId, buyer: &Buyer) -> bool {
+    async fn pay(&self, fleet: &Fleet, me: usize, cart: CartId, buyer: &Buyer) -> bool {
         let attempt = self.lock().get(me).map_or(0, |known| known.attempt);
         let token = buyer.tokens[attempt];
         let wait = if buyer.patience > 1_000 { Duration::from_secs(10) } else { Duration::ZERO };
         let send = || {
-            let node = node.clone();
+            let fleet = fleet.clone();
             async move {
                 let request = Request {
                     cart,
@@ -217,7 +250,7 @@ impl Clients {
                     cause: cause("buyer", &format!("{cart}-pay-{attempt}")),
                     patience: (!wait.is_zero()).then_some(wait),
                 };
-                heard(node.checkout(request).await)
+                heard(fleet.through(async |node: Arc<Node>| node.checkout(request).await).await?)
             }
         };
         let patience = Duration::from_millis(u64::try_from(buyer.patience).unwrap_or(0)) + wait;
@@ -238,27 +271,31 @@ impl Clients {
             }
         }
         let patience = if buyer.hasty && attempt == 0 { 2 } else { TRIES_MAX };
-        let known = self.await_outcome(node, me, OrderId(cart.0), patience).await;
+        let known = self.await_outcome(fleet, me, OrderId(cart.0), patience).await;
         known.is_none() || known == Some(Phase::AwaitingPayment)
     }
 
     /// Asks for the order now and then until it is known how it went.
     async fn await_outcome(
         &self,
-        node: &Arc<Node>,
+        fleet: &Fleet,
         me: usize,
         order: OrderId,
         tries: u32,
     ) -> Option<Phase> {
+        let id = order::entity_id(order);
         for _ in 0..tries {
             let send = || {
-                let node = node.clone();
+                let (fleet, id) = (fleet.clone(), id.clone());
                 async move {
                     let read = |view: View<'_, Order>| (view.state.clone(), view.seq);
-                    node.orders.look(&order::entity_id(order), read).await.ok()
+                    let look = async |node: Arc<Node>| node.orders.look(&id, read).await.ok();
+                    fleet.through(look).await.flatten()
                 }
             };
+            let before = self.seen(&id);
             if let Some(Some((order, seq))) = self.request(Duration::from_secs(5), send).await {
+                self.told(&id, before, seq);
                 let settled = order.settled();
                 let placed = Placed { order, seq, settled, replayed: false };
                 self.acknowledged(me, &placed).await;
@@ -302,11 +339,11 @@ impl Clients {
         }
     }
 
-    /// Brings webhooks until the node is gone.
-    pub async fn bring(self, node: Arc<Node>, bank: Bank) {
+    /// Brings webhooks until all nodes are gone.
+    pub async fn bring(self, fleet: Fleet, bank: Bank) {
         loop {
             for delivery in bank.due() {
-                tokio::spawn(self.clone().deliver(node.clone(), bank.clone(), delivery));
+                tokio::spawn(self.clone().deliver(fleet.clone(), bank.clone(), delivery));
             }
             let wait = bank.next().map_or(1_000, |at| at - self.world.elapsed());
             let wait = u64::try_from(wait).unwrap_or(0).clamp(1, 1_000);
@@ -314,22 +351,24 @@ impl Clients {
         }
     }
 
-    async fn deliver(self, node: Arc<Node>, bank: Bank, delivery: Delivery) {
+    async fn deliver(self, fleet: Fleet, bank: Bank, delivery: Delivery) {
         let body = delivery.notice.clone();
         let mut again = Undelivered { bank, delivery: Some(delivery) };
-        let sent = node.webhook(NAME, SIGNATURE, body.as_bytes());
+        let sent = fleet
+            .through(async |node: Arc<Node>| node.webhook(NAME, SIGNATURE, body.as_bytes()).await);
         let answer = tokio::time::timeout(Duration::from_secs(10), sent).await;
         if self.world.is_dead() {
             return;
         }
         let said = match answer {
-            Ok(Ok(())) => {
+            Ok(None) => "not taken by anybody",
+            Ok(Some(Ok(()))) => {
                 again.delivery = None;
-                check::notice_kept(&self.world, &node, &self.journal, &again.bank, &body).await;
+                check::notice_kept(&self, &again.bank, &body).await;
                 "taken"
             }
-            Ok(Err(WebhookRefusal::TryAgain)) => "to be sent again",
-            Ok(Err(error)) => {
+            Ok(Some(Err(WebhookRefusal::TryAgain))) => "to be sent again",
+            Ok(Some(Err(error))) => {
                 let what = format!("{body}: {error}");
                 return self.world.violate("a webhook that is signed is taken", what);
             }
@@ -339,7 +378,7 @@ impl Clients {
     }
 }
 
-/// A webhook that comes back when its courier dies with the node.
+/// A webhook that comes back when its courier dies with the nodes.
 struct Undelivered {
     bank: Bank,
     delivery: Option<Delivery>,

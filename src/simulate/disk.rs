@@ -10,17 +10,24 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::plan::{Fault, Mishap};
+use super::process::Process;
 use super::watch::Watch;
 use super::world::World;
 use crate::domain::entity::EntityId;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Span, Timestamp};
 use crate::store::journal::memory::Memory;
 use crate::store::journal::{
-    Append, AppendError, Epoch, Journal, ReadError, Record, Snapshot, Timer,
+    Append, AppendError, Fence, Journal, ReadError, Record, Snapshot, Timer,
 };
 
-/// The journal that a node sees.
+/// The journal that a process sees. Clones of one are the same.
+#[derive(Clone)]
 pub struct Disk {
+    shared: Arc<Shared>,
+    process: Process,
+}
+
+struct Shared {
     world: World,
     journal: Memory,
     faults: Vec<Fault>,
@@ -40,7 +47,8 @@ impl Disk {
         faults: Vec<Fault>,
         watch: Arc<Mutex<Watch>>,
     ) -> Self {
-        Self {
+        let process = Process::alone(&world);
+        let shared = Shared {
             world,
             journal,
             faults,
@@ -49,33 +57,40 @@ impl Disk {
             seen: Mutex::default(),
             unreadable: AtomicU32::new(0),
             stale_snapshots: AtomicBool::new(false),
-        }
+        };
+        Self { shared: Arc::new(shared), process }
+    }
+
+    /// The same disk, as a process sees it.
+    #[must_use]
+    pub fn of(&self, process: Process) -> Self {
+        Self { shared: self.shared.clone(), process }
     }
 
     /// Lets the next readings fail.
     pub fn fail_reads(&self, count: u32) {
-        self.unreadable.store(count, Ordering::Relaxed);
+        self.shared.unreadable.store(count, Ordering::Relaxed);
     }
 
     /// Gives every snapshot another version from now on.
     pub fn age_snapshots(&self) {
-        self.stale_snapshots.store(true, Ordering::Relaxed);
+        self.shared.stale_snapshots.store(true, Ordering::Relaxed);
     }
 
     /// Appends so far.
     pub fn appends(&self) -> u64 {
-        self.appends.load(Ordering::Relaxed)
+        self.shared.appends.load(Ordering::Relaxed)
     }
 
     async fn reading(&self) -> Result<(), ReadError> {
-        self.world.alive().await;
-        if self.world.chance(4) == 0 {
-            tokio::time::sleep(Duration::from_millis(self.world.chance(4))).await;
+        self.process.reach_store().await;
+        if self.shared.world.chance(4) == 0 {
+            tokio::time::sleep(Duration::from_millis(self.shared.world.chance(4))).await;
         }
-        let left = self.unreadable.load(Ordering::Relaxed);
+        let left = self.shared.unreadable.load(Ordering::Relaxed);
         if left > 0 {
-            self.unreadable.store(left - 1, Ordering::Relaxed);
-            self.world.tell("disk", |line| write!(line, "a reading fails"));
+            self.shared.unreadable.store(left - 1, Ordering::Relaxed);
+            self.shared.world.tell("disk", |line| write!(line, "a reading fails"));
             return Err(ReadError("the disk hiccuped".to_owned()));
         }
         Ok(())
@@ -83,9 +98,9 @@ impl Disk {
 
     /// What happens to an append; it is counted here.
     fn mishap(&self, batch: &[Append]) -> Option<Mishap> {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let mut met = None;
-        for fault in &self.faults {
+        for fault in &self.shared.faults {
             let Fault::Append { point, what } = fault else { continue };
             let of_kind = |append: &Append| {
                 append.events.iter().filter(|event| point.kind == Some(event.kind)).count()
@@ -103,66 +118,91 @@ impl Disk {
         met
     }
 
-    async fn write(
-        &self,
-        shard: u16,
-        epoch: Epoch,
-        batch: &[Append],
-    ) -> Result<Vec<Record>, AppendError> {
-        let records = self.journal.append(shard, epoch, batch).await?;
+    async fn write(&self, fences: &[Fence], batch: &[Append]) -> Result<Vec<Record>, AppendError> {
+        let records = self.shared.journal.append(fences, batch).await?;
+        self.by_the_owner(fences, &records);
         for record in &records {
-            self.world.trace(record.data.as_bytes());
-            self.world.trace(record.cause.as_bytes());
+            self.shared.world.trace(record.data.as_bytes());
+            self.shared.world.trace(record.cause.as_bytes());
             let data = if record.data.len() > 160 { "{..}" } else { &*record.data };
-            self.world.tell("journal", |line| {
+            self.shared.world.tell("journal", |line| {
                 write!(line, "{} {} #{} {data}", record.entity, record.kind, record.seq)
             });
         }
-        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
-        watch.take(&self.world, &records);
+        let mut watch = self.shared.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        watch.take(&self.shared.world, &records);
         Ok(records)
+    }
+
+    /// What was written was so under the epoch that the shard stands at.
+    fn by_the_owner(&self, fences: &[Fence], records: &[Record]) {
+        let Shared { world, journal, .. } = &*self.shared;
+        for fence in fences {
+            let (epoch, _) = journal.stands(fence.shard);
+            let there = records.iter().find(|record| record.shard == fence.shard);
+            if let Some(record) = there.filter(|_| epoch != fence.epoch.0) {
+                let what = format!(
+                    "{} #{}: {} has epoch {} of shard {}, which stands at {epoch}",
+                    record.entity,
+                    record.seq,
+                    self.process.name(),
+                    fence.epoch.0,
+                    fence.shard
+                );
+                world.violate("only the owner writes", what);
+            }
+        }
     }
 }
 
 #[async_trait]
 impl Journal for Disk {
     fn shards(&self) -> u16 {
-        self.journal.shards()
+        self.shared.journal.shards()
     }
 
     async fn claim(
         &self,
-        shard: u16,
+        shards: &[u16],
         owner: &str,
-        lease_until: Timestamp,
-    ) -> Result<Epoch, ReadError> {
-        self.world.alive().await;
-        self.journal.claim(shard, owner, lease_until).await
+        lease: Span,
+    ) -> Result<Vec<Fence>, ReadError> {
+        self.process.reach_store().await;
+        let claimed = self.shared.journal.claim(shards, owner, lease).await?;
+        let fences = claimed.iter().map(|fence| (fence.shard, fence.epoch.0));
+        let fences: Vec<_> = fences.collect();
+        self.shared.world.tell(owner, |line| write!(line, "takes {fences:?}"));
+        Ok(claimed)
     }
 
-    async fn append(
-        &self,
-        shard: u16,
-        epoch: Epoch,
-        batch: &[Append],
-    ) -> Result<Vec<Record>, AppendError> {
-        self.world.alive().await;
-        let number = self.appends.fetch_add(1, Ordering::Relaxed) + 1;
+    async fn renew(&self, fences: &[Fence], lease: Span) -> Result<Vec<Fence>, ReadError> {
+        self.process.reach_store().await;
+        self.shared.journal.renew(fences, lease).await
+    }
+
+    async fn release(&self, fences: &[Fence]) -> Result<(), ReadError> {
+        self.process.reach_store().await;
+        self.shared.journal.release(fences).await
+    }
+
+    async fn append(&self, fences: &[Fence], batch: &[Append]) -> Result<Vec<Record>, AppendError> {
+        self.process.reach_store().await;
+        let number = self.shared.appends.fetch_add(1, Ordering::Relaxed) + 1;
         let mishap = self.mishap(batch);
         let told = |what: &str| {
-            self.world.tell("disk", |line| write!(line, "append {number} {what}"));
+            self.shared.world.tell("disk", |line| write!(line, "append {number} {what}"));
         };
-        tokio::time::sleep(Duration::from_millis(self.world.chance(6))).await;
-        self.world.alive().await;
+        tokio::time::sleep(Duration::from_millis(self.shared.world.chance(6))).await;
+        self.process.reach_store().await;
         match mishap {
             Some(Mishap::CrashBefore) => {
-                self.world.die(&format!("before append {number}"));
-                self.world.alive().await;
+                self.process.die(&format!("before append {number}"));
+                self.process.reach_store().await;
             }
             Some(Mishap::CrashAfter) => {
-                let _written = self.write(shard, epoch, batch).await;
-                self.world.die(&format!("after append {number}"));
-                self.world.alive().await;
+                let _written = self.write(fences, batch).await;
+                self.process.die(&format!("after append {number}"));
+                self.process.reach_store().await;
             }
             Some(Mishap::Refused) => {
                 told("is refused");
@@ -170,7 +210,7 @@ impl Journal for Disk {
             }
             Some(Mishap::Unanswered) => {
                 told("is written and not answered");
-                self.write(shard, epoch, batch).await?;
+                self.write(fences, batch).await?;
                 return Err(AppendError::Unknown("the connection broke".to_owned()));
             }
             Some(Mishap::Lost) => {
@@ -180,15 +220,24 @@ impl Journal for Disk {
             Some(Mishap::Slow(ms) | Mishap::Late(ms)) => {
                 told("is slow");
                 tokio::time::sleep(Duration::from_millis(ms)).await;
-                self.world.alive().await;
+                if self.process.is_dead() {
+                    // It was on its way when its sender died.
+                    drop(self.write(fences, batch).await);
+                }
+                self.process.reach_store().await;
+            }
+            Some(Mishap::CutOff(ms)) => {
+                told("is on its way, and its sender is cut off");
+                self.process.cut_off(ms);
+                self.process.reach_store().await;
             }
             None => {}
         }
-        let outcome = self.write(shard, epoch, batch).await;
-        if self.world.chance(2) == 0 {
-            tokio::time::sleep(Duration::from_millis(self.world.chance(6))).await;
+        let outcome = self.write(fences, batch).await;
+        if self.shared.world.chance(2) == 0 {
+            tokio::time::sleep(Duration::from_millis(self.shared.world.chance(6))).await;
         }
-        self.world.alive().await;
+        self.process.reach_store().await;
         outcome
     }
 
@@ -199,7 +248,7 @@ impl Journal for Disk {
         limit: u32,
     ) -> Result<Vec<Record>, ReadError> {
         self.reading().await?;
-        self.journal.read_entity(entity, after_seq, limit).await
+        self.shared.journal.read_entity(entity, after_seq, limit).await
     }
 
     async fn read_shard(
@@ -209,12 +258,12 @@ impl Journal for Disk {
         limit: u32,
     ) -> Result<Vec<Record>, ReadError> {
         self.reading().await?;
-        self.journal.read_shard(shard, after_pos, limit).await
+        self.shared.journal.read_shard(shard, after_pos, limit).await
     }
 
     async fn last_pos(&self, shard: u16) -> Result<i64, ReadError> {
         self.reading().await?;
-        self.journal.last_pos(shard).await
+        self.shared.journal.last_pos(shard).await
     }
 
     async fn due_timers(
@@ -225,7 +274,7 @@ impl Journal for Disk {
         limit: u32,
     ) -> Result<Vec<Timer>, ReadError> {
         self.reading().await?;
-        self.journal.due_timers(shard, until, after, limit).await
+        self.shared.journal.due_timers(shard, until, after, limit).await
     }
 
     async fn timers_of(
@@ -236,14 +285,14 @@ impl Journal for Disk {
         limit: u32,
     ) -> Result<Vec<Timer>, ReadError> {
         self.reading().await?;
-        self.journal.timers_of(shard, prefix, after, limit).await
+        self.shared.journal.timers_of(shard, prefix, after, limit).await
     }
 
     async fn snapshot(&self, entity: &EntityId) -> Result<Option<Snapshot>, ReadError> {
         self.reading().await?;
-        let mut found = self.journal.snapshot(entity).await?;
+        let mut found = self.shared.journal.snapshot(entity).await?;
         if let Some(snapshot) = &mut found
-            && self.stale_snapshots.load(Ordering::Relaxed)
+            && self.shared.stale_snapshots.load(Ordering::Relaxed)
         {
             // Another version wrote it: it reads well, and means something else.
             snapshot.state_version += 1;
@@ -253,7 +302,7 @@ impl Journal for Disk {
     }
 
     async fn put_snapshot(&self, snapshot: Snapshot) -> Result<(), ReadError> {
-        self.world.alive().await;
-        self.journal.put_snapshot(snapshot).await
+        self.process.reach_store().await;
+        self.shared.journal.put_snapshot(snapshot).await
     }
 }

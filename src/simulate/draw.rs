@@ -5,7 +5,7 @@
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::plan::{BUSY_MS, Buyer, Deed, Fault, Mishap, Net, Plan, Point, Shop};
+use super::plan::{BUSY_MS, Blow, Bus, Buyer, Deed, Fault, Loss, Mishap, Net, Plan, Point, Shop};
 
 /// What a plan is about.
 #[derive(Clone, Copy)]
@@ -92,12 +92,26 @@ const TOKENS: [&str; 8] = [
 ];
 
 impl Plan {
-    /// The plan of a seed: the same seed gives the same plan.
+    /// The plan of a seed: the same seed gives the same plan. By every third there are several
+    /// nodes.
     #[must_use]
     pub fn draw(seed: u64) -> Self {
-        let rng = &mut StdRng::seed_from_u64(seed);
+        let (alone, mut rng, calm) = Self::drawn(seed);
+        if seed % 3 == 2 { alone.among_others(&mut rng, calm) } else { alone }
+    }
+
+    /// The same on one node, whatever the seed.
+    #[must_use]
+    pub fn draw_alone(seed: u64) -> Self {
+        Self::drawn(seed).0
+    }
+
+    /// A plan for one node, what more can be drawn from, and whether little goes wrong.
+    fn drawn(seed: u64) -> (Self, StdRng, bool) {
+        let mut drawn = StdRng::seed_from_u64(seed);
+        let rng = &mut drawn;
         let calm = rng.random_ratio(1, 5);
-        let shop = shop(rng);
+        let shop = Shop { shards: [1, 4, 1][(seed % 3) as usize], ..shop(rng) };
         let skus = shop.units.len();
         let net = net(rng, calm);
         let rush = rng.random_ratio(1, 3);
@@ -114,8 +128,67 @@ impl Plan {
         deeds.sort_by_key(|(at, _)| *at);
         let count = if calm { 1 } else { rng.random_range(1..=8) };
         let faults = (0..count).map(|_| fault(rng, theme)).collect();
-        Self { seed, shop, net, buyers, deeds, faults }
+        let (nodes, bus) = (1, Bus::default());
+        let alone = Self { seed, shop, net, nodes, bus, buyers, deeds, faults };
+        (alone, drawn, calm)
     }
+
+    /// The same on several nodes, with what can only happen there.
+    fn among_others(mut self, rng: &mut StdRng, calm: bool) -> Self {
+        self.nodes = rng.random_range(2..=3);
+        self.shop.shards = rng.random_range(4..=8);
+        // Looking at every shard for ever takes most of a run's time, and shows nothing more.
+        self.shop.timer_poll_ms = self.shop.timer_poll_ms.max(1_000);
+        self.bus = bus(rng, calm);
+        // A whole machine room that fails leaves little of what only some nodes can show.
+        let rare = |rng: &mut StdRng| rng.random_ratio(1, 4);
+        self.faults.retain(|fault| {
+            !matches!(fault, Fault::Crash { .. } | Fault::Stop { .. }) || rare(rng)
+        });
+        for fault in &mut self.faults {
+            if let Fault::Clock { by, .. } = fault {
+                // What is due later is waited for, and several nodes are not idle for nothing.
+                *by /= 6;
+            }
+        }
+        let count = if calm { 1 } else { rng.random_range(1..=6) };
+        let faults = (0..count).map(|_| blow(rng, self.nodes, &self.buyers));
+        let faults: Vec<Fault> = faults.collect();
+        self.faults.extend(faults);
+        if rng.random_ratio(1, 3) {
+            // Longer than a lease: what it had on its way comes when its shards are another's.
+            let what = Mishap::CutOff(rng.random_range(11_000..50_000));
+            self.faults.push(Fault::Append { point: point(rng, &KINDS, 150), what });
+        }
+        self
+    }
+}
+
+fn bus(rng: &mut StdRng, calm: bool) -> Bus {
+    let bad = |rng: &mut StdRng, most: u32| if calm { 0 } else { rng.random_range(0..=most) };
+    Bus { lost: bad(rng, 8), unanswered: bad(rng, 8), doubled: bad(rng, 20), late: bad(rng, 20) }
+}
+
+/// What a node meets with, or the stream; often just when somebody has come.
+fn blow(rng: &mut StdRng, nodes: usize, buyers: &[Buyer]) -> Fault {
+    let at = match buyers.get(rng.random_range(0..2 * buyers.len())) {
+        Some(buyer) => buyer.at + rng.random_range(0..3_000),
+        None => rng.random_range(0..BUSY_MS + 60_000),
+    };
+    let node = rng.random_range(0..nodes);
+    let ms = rng.random_range(1_000..40_000);
+    let what = match rng.random_range(0..12) {
+        0 | 1 => Blow::Killed { steps: rng.random_range(0..200) },
+        2 | 3 => Blow::Leaves,
+        // Longer than a lease.
+        4..=6 => Blow::NoStore { ms: 10_000 + ms },
+        7 => Blow::NoBus { ms },
+        8 => Blow::Mute { ms },
+        9 => return Fault::Stream { at, what: Loss::Deleted },
+        10 => return Fault::Stream { at, what: Loss::Tail { count: rng.random_range(1..50) } },
+        _ => return Fault::Stream { at, what: Loss::Away { ms } },
+    };
+    Fault::Node { at, node, what }
 }
 
 fn shop(rng: &mut StdRng) -> Shop {
@@ -126,6 +199,7 @@ fn shop(rng: &mut StdRng) -> Shop {
     };
     let units = (0..skus).map(|_| units()).collect();
     Shop {
+        shards: 1,
         units,
         history: if rng.random_ratio(1, 4) { rng.random_range(50..=70) } else { 0 },
         capture: [0, 0, 0, 1, 2][rng.random_range(0..5)],

@@ -16,15 +16,33 @@ pub struct Found {
     pub seeds: Option<u64>,
     /// The rule that it broke.
     pub rule: Option<String>,
+    /// The plan that found it.
+    #[serde(skip)]
+    pub plan: Option<Plan>,
 }
 
-/// Runs seeds from `from` on, at most `max` of them, on code with a fault.
+/// Whether only several nodes can show a fault. The others are looked for on one, which takes less
+/// time.
+const fn needs_several(flaw: Flaw) -> bool {
+    matches!(flaw, Flaw::FenceNotChecked | Flaw::ZombieReplies | Flaw::RelayBelieves)
+}
+
+/// Runs seeds from `from` on, at most `max` of them, on code with a fault: those of several nodes
+/// if the fault needs them, else each of them on one.
 #[must_use]
 pub fn hunt(flaw: Flaw, from: u64, max: u64) -> Found {
     flaw::put(Some(flaw));
-    let found = (from..from.saturating_add(max))
-        .find_map(|seed| Some((seed - from + 1, run(&Plan::draw(seed), false).violation?.rule)));
+    let several = needs_several(flaw);
+    let found = (from..from.saturating_add(max)).find_map(|seed| {
+        let plan = if several { Plan::draw(seed) } else { Plan::draw_alone(seed) };
+        let fits = (plan.nodes > 1) == several;
+        let violation = fits.then(|| run(&plan, false))?.violation?;
+        Some((seed - from + 1, violation.rule, plan))
+    });
     flaw::put(None);
-    let (seeds, rule) = found.unzip();
-    Found { flaw, seeds, rule }
+    let (mut seeds, mut rule, mut plan) = (None, None, None);
+    if let Some(found) = found {
+        (seeds, rule, plan) = (Some(found.0), Some(found.1), Some(found.2));
+    }
+    Found { flaw, seeds, rule, plan }
 }

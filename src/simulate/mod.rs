@@ -1,23 +1,32 @@
-//! The simulator: a whole node on one thread and in simulated time, between buyers, operators, a
-//! provider and a disk whose faults are drawn from a seed. The same seed gives the same run.
+//! The simulator: whole nodes on one thread and in simulated time, between buyers, operators, a
+//! provider, a disk and a bus whose faults are drawn from a seed. The same seed gives the same run.
 //!
-//! The node is the real one: its actors, flows, lane, timers and projections. Only what is
-//! outside of it is simulated, behind the seams that it has anyway: [`Journal`] and [`Tables`]
-//! (`disk`), [`Provider`] (`bank`), the clock and chance (`world`), and those who call it
-//! (`clients`, `operators`). HTTP, SQLite and sockets are not here; they are tested as they are.
+//! The nodes are the real ones: their actors, flows, lanes, timers, projections, leases, relays
+//! and followers. Most seeds have one, every third has several on one journal (`nodes`). Only what
+//! is outside of them is simulated, behind the seams that they have anyway: [`Journal`] and
+//! [`Tables`] (`disk`, `process`), [`Provider`] (`bank`), [`Board`] and [`Stream`] (`process`,
+//! `pipe`), the clock and chance (`world`), and those who call them (`clients`, `operators`,
+//! `fleet`). HTTP, databases and sockets are not here; they are tested as they are.
 //!
 //! [`Journal`]: crate::store::journal::Journal
 //! [`Tables`]: crate::store::Tables
 //! [`Provider`]: crate::providers::payment::Provider
+//! [`Board`]: crate::bus::local::Board
+//! [`Stream`]: crate::bus::stream::Stream
 
 mod bank;
 mod check;
 mod clients;
 mod disk;
 mod draw;
+mod ears;
+mod fleet;
 mod hunt;
+mod nodes;
 mod operators;
+mod pipe;
 mod plan;
+mod process;
 mod run;
 mod shrink;
 mod watch;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::clients::{Clients, cause, sku};
+use super::fleet::Fleet;
 use super::plan::Deed;
 use crate::actors::catalog::Expect;
 use crate::actors::host;
@@ -51,57 +52,59 @@ impl Operators {
     }
 
     /// Puts products on sale and units on their shelves.
-    pub async fn open_shop(self, node: Arc<Node>, units: Vec<Vec<i64>>, history: i64) {
+    pub async fn open_shop(self, fleet: Fleet, units: Vec<Vec<i64>>, history: i64) {
         for (number, places) in units.iter().enumerate() {
-            self.reprice(&node, number, 1_000, "open").await;
+            self.reprice(&fleet, number, 1_000, "open").await;
             for (place, quantity) in places.iter().enumerate().filter(|(_, units)| **units > 0) {
                 let receive = receive(place, *quantity);
-                self.stock(&node, number, receive, &format!("open-{number}-{place}")).await;
+                self.stock(&fleet, number, receive, &format!("open-{number}-{place}")).await;
             }
         }
         for unit in 0..history {
-            self.stock(&node, 0, receive(0, 1), &format!("history-{unit}")).await;
+            self.stock(&fleet, 0, receive(0, 1), &format!("history-{unit}")).await;
         }
     }
 
     /// Does one thing when its time has come.
-    pub async fn act(self, node: Arc<Node>, at: i64, number: usize, deed: Deed) {
+    pub async fn act(self, fleet: Fleet, at: i64, number: usize, deed: Deed) {
         let wait = at - self.clients.world.elapsed();
         tokio::time::sleep(Duration::from_millis(u64::try_from(wait).unwrap_or(0))).await;
         let name = format!("deed-{number}");
         match deed {
             Deed::Receive { sku, quantity } => {
-                self.stock(&node, sku, receive(0, quantity), &name).await;
+                self.stock(&fleet, sku, receive(0, quantity), &name).await;
             }
             Deed::Adjust { sku, delta } => {
                 let (location, reason) = (place(0), REASON.to_owned());
                 let command = stock::Command::Adjust { location, delta, reason };
-                self.stock(&node, sku, command, &name).await;
+                self.stock(&fleet, sku, command, &name).await;
             }
             Deed::Set { sku, on_hand } => {
                 let (location, change_from) = (place(0), None);
                 let command = stock::Command::Set { location, on_hand, change_from };
-                self.stock(&node, sku, command, &name).await;
+                self.stock(&fleet, sku, command, &name).await;
             }
             Deed::Transfer { sku, quantity } => {
                 let (from, to) = (place(0), place(1));
                 let command = stock::Command::Transfer { from, to, quantity };
-                self.stock(&node, sku, command, &name).await;
+                self.stock(&fleet, sku, command, &name).await;
             }
-            Deed::Reprice { sku, price } => self.reprice(&node, sku, price, &name).await,
+            Deed::Reprice { sku, price } => self.reprice(&fleet, sku, price, &name).await,
             Deed::RemakeRows => {
                 self.clients.world.tell("operator", |line| write!(line, "has all rows made again"));
-                node.replay_rows();
+                if let Some(one) = fleet.all().first() {
+                    one.node.replay_rows();
+                }
             }
             of_order => {
                 let (order, command) = command_of(&of_order);
-                self.order(&node, order, command, &name).await;
+                self.order(&fleet, order, command, &name).await;
             }
         }
     }
 
     /// Lets everything that is stuck go on, at the end of the day.
-    pub async fn keep(self, node: Arc<Node>, from: i64) {
+    pub async fn keep(self, fleet: Fleet, from: i64) {
         let mut round = 0;
         loop {
             let wait = u64::try_from(from - self.clients.world.elapsed()).unwrap_or(0);
@@ -113,44 +116,65 @@ impl Operators {
                     let order = view.state;
                     order.alert().is_some() || !order.stuck().is_empty()
                 };
-                if node.orders.look(&entity, stuck).await == Ok(true) {
+                let look = async |node: Arc<Node>| node.orders.look(&entity, stuck).await;
+                if fleet.through(look).await == Some(Ok(true)) {
                     // What differs for good can only be taken back.
                     let reason = REASON.to_owned();
                     let command = match round % 3 {
                         2 => Command::Cancel { reason },
                         _ => Command::Retry { reason },
                     };
-                    self.order(&node, number, command, &format!("keep-{round}-{number}")).await;
+                    self.order(&fleet, number, command, &format!("keep-{round}-{number}")).await;
                 }
             }
             round += 1;
         }
     }
 
-    async fn stock(&self, node: &Arc<Node>, number: usize, command: stock::Command, name: &str) {
+    async fn stock(&self, fleet: &Fleet, number: usize, command: stock::Command, name: &str) {
         let entity = stock::entity_id(&sku(number));
         let send = || {
-            let (node, entity, command) = (node.clone(), entity.clone(), command.clone());
-            let cause = self.cause(name);
-            async move { answer(node.stock.ask(&entity, command, cause, |_| ()).await) }
+            let (fleet, clients) = (fleet.clone(), self.clients.clone());
+            let (entity, command, cause) = (entity.clone(), command.clone(), self.cause(name));
+            async move {
+                let before = clients.seen(&entity);
+                let ask = async |node: Arc<Node>| {
+                    node.stock.ask(&entity, command, cause, |view| view.seq).await
+                };
+                let asked = fleet.through(ask).await?;
+                if let Ok(seq) = asked {
+                    clients.told(&entity, before, seq);
+                }
+                answer(asked)
+            }
         };
         self.insist(name, &format!("{}: {command:?}", entity), send).await;
     }
 
-    async fn order(&self, node: &Arc<Node>, number: usize, command: Command, name: &str) {
+    async fn order(&self, fleet: &Fleet, number: usize, command: Command, name: &str) {
         let Some(cart) = self.clients.known().get(number).and_then(|known| known.cart) else {
             return;
         };
         let entity = order::entity_id(OrderId(cart.0));
         let send = || {
-            let (node, entity, command) = (node.clone(), entity.clone(), command.clone());
-            let cause = self.cause(name);
-            async move { answer(node.orders.ask(&entity, command, cause, |_| ()).await) }
+            let (fleet, clients) = (fleet.clone(), self.clients.clone());
+            let (entity, command, cause) = (entity.clone(), command.clone(), self.cause(name));
+            async move {
+                let before = clients.seen(&entity);
+                let ask = async |node: Arc<Node>| {
+                    node.orders.ask(&entity, command, cause, |view| view.seq).await
+                };
+                let asked = fleet.through(ask).await?;
+                if let Ok(seq) = asked {
+                    clients.told(&entity, before, seq);
+                }
+                answer(asked)
+            }
         };
         self.insist(name, &format!("{entity}: {command:?}"), send).await;
     }
 
-    async fn reprice(&self, node: &Arc<Node>, number: usize, price: i64, name: &str) {
+    async fn reprice(&self, fleet: &Fleet, number: usize, price: i64, name: &str) {
         let name = format!("{name}-price-{number}");
         let Ok(price) = UnitPrice::from_minor(price) else {
             return;
@@ -165,10 +189,14 @@ impl Operators {
             active: true,
         };
         let send = || {
-            let (node, product) = (node.clone(), product.clone());
+            let (fleet, product) = (fleet.clone(), product.clone());
             // A row that is put is what was put last, whoever asked twice.
             let cause = Cause { idempotency: None, ..self.cause(&name) };
-            async move { node.catalog.put(product, Expect::Any, cause).await.ok().map(|_| Answer::Done) }
+            async move {
+                let put =
+                    async |node: Arc<Node>| node.catalog.put(product, Expect::Any, cause).await;
+                fleet.through(put).await?.ok().map(|_| Answer::Done)
+            }
         };
         self.insist(&name, "a new price", send).await;
     }
@@ -194,9 +222,9 @@ impl Operators {
     }
 }
 
-fn answer<R: std::fmt::Display>(answer: Result<(), host::Error<R>>) -> Option<Answer> {
+fn answer<R: std::fmt::Display>(answer: Result<i64, host::Error<R>>) -> Option<Answer> {
     match answer {
-        Ok(()) => Some(Answer::Done),
+        Ok(_) => Some(Answer::Done),
         Err(host::Error::Rejected(why)) => Some(Answer::Refused(why.to_string())),
         Err(_) => None,
     }

@@ -11,8 +11,12 @@ pub struct Plan {
     pub seed: u64,
     /// The shop.
     pub shop: Shop,
-    /// The network between clients and node.
+    /// The network between clients and nodes.
     pub net: Net,
+    /// How many nodes there are.
+    pub nodes: usize,
+    /// What goes from one node to another, and to the stream.
+    pub bus: Bus,
     /// Who buys.
     pub buyers: Vec<Buyer>,
     /// What operators do, and when, in milliseconds.
@@ -24,6 +28,8 @@ pub struct Plan {
 /// How the shop is set up.
 #[derive(Clone, Debug)]
 pub struct Shop {
+    /// Shards of its journal.
+    pub shards: u16,
     /// Units of each SKU, at each of its locations.
     pub units: Vec<Vec<i64>>,
     /// How many single units of the first SKU come in at the start, so that its history is long.
@@ -53,6 +59,19 @@ pub struct Net {
     pub late: u32,
     /// Webhooks that never come.
     pub withheld: u32,
+}
+
+/// How bad the bus is, each in per cent of all calls and of all that is relayed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bus {
+    /// What never arrives.
+    pub lost: u32,
+    /// What is not answered.
+    pub unanswered: u32,
+    /// What arrives twice.
+    pub doubled: u32,
+    /// What comes late.
+    pub late: u32,
 }
 
 /// Somebody who buys.
@@ -110,6 +129,36 @@ pub enum Fault {
     Clock { at: i64, by: i64 },
     /// Snapshots are of another version of the program from then on.
     StaleSnapshots { at: i64 },
+    /// One of several nodes meets with something; nothing, if there is no such node.
+    Node { at: i64, node: usize, what: Blow },
+    /// The stream of several nodes meets with something.
+    Stream { at: i64, what: Loss },
+}
+
+/// What a node among others meets with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blow {
+    /// It dies, so many steps later, and comes back after a while.
+    Killed { steps: u32 },
+    /// It gives its shards away, stops, and comes back after a while.
+    Leaves,
+    /// It does not reach the store for so many milliseconds.
+    NoStore { ms: u64 },
+    /// Its calls and notices do not reach the others, nor theirs it, for so many milliseconds.
+    NoBus { ms: u64 },
+    /// Its answers to the others are lost for so many milliseconds.
+    Mute { ms: u64 },
+}
+
+/// What a stream meets with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// It is deleted.
+    Deleted,
+    /// It forgets so many of its last messages.
+    Tail { count: usize },
+    /// It cannot be reached for so many milliseconds.
+    Away { ms: u64 },
 }
 
 /// Which append, or which call.
@@ -148,6 +197,8 @@ pub enum Mishap {
     Slow(u64),
     /// It is given up by its sender, and arrives so many milliseconds later.
     Late(u64),
+    /// It is on its way while its sender does not reach the store for so many milliseconds.
+    CutOff(u64),
 }
 
 impl Buyer {

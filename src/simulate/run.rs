@@ -1,36 +1,43 @@
-//! One run: lives of a node, one after the other, until all is quiet; then the last checks.
+//! One run: lives of a machine, one after the other, until all is quiet; then the last checks. In
+//! each of them one node lives, or several do, which die and come back on their own (`nodes`).
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use futures_util::future::join_all;
 
 use super::bank::Bank;
 use super::check::{self, Checks};
 use super::clients::Clients;
 use super::disk::Disk;
+use super::fleet::{Fleet, One};
+use super::nodes::Room;
 use super::operators::Operators;
 use super::plan::{BUSY_MS, Fault, Plan};
+use super::process::Process;
 use super::watch::Watch;
 use super::world::{Violation, World};
-use crate::actors::host;
-use crate::actors::node::{Node, Settings, Start};
-use crate::actors::payments::{self, Payments};
-use crate::domain::order::CapturePolicy;
-use crate::domain::pricing::Rules;
-use crate::store::journal::lane;
+use crate::actors::node::Node;
 use crate::store::journal::memory::Memory as Journal;
 use crate::store::memory::Memory;
 
-/// How long an order can be paid, in seconds of simulated time.
-const DEADLINE_SECS: i64 = 300;
 /// When operators begin to look after what is stuck, in simulated milliseconds.
 const KEEP_FROM: i64 = BUSY_MS + 120_000;
 /// When everything has to be at rest, in simulated milliseconds of a clock that never jumped.
 const END: i64 = 1_500_000;
+/// The same of several nodes, which are never idle: that takes most of a run's time.
+const END_OF_SEVERAL: i64 = 900_000;
 /// How far apart whole checks are while something goes on and after it, in simulated milliseconds.
 const CHECK_EVERY: (i64, i64) = (20_000, 300_000);
 /// The most lives of one run.
 const LIVES_MAX: u32 = 40;
+/// How long it may take until all nodes are there at the end, in simulated milliseconds.
+const BACK_MAX: i64 = 120_000;
+/// How long after its time a run may go on, in simulated milliseconds.
+const LATE_MAX: i64 = 1_800_000;
+/// How long a stop in good order may take.
+const STOP_MAX: Duration = Duration::from_secs(60);
 
 /// What a run came to.
 #[derive(Clone, Debug)]
@@ -52,6 +59,8 @@ pub struct Outcome {
 #[expect(missing_docs, reason = "each counts what its name says")]
 pub struct Counts {
     pub lives: u64,
+    pub clusters: u64,
+    pub claims: u64,
     pub events: u64,
     pub appends: u64,
     pub calls: u64,
@@ -65,6 +74,8 @@ impl Counts {
     /// Adds those of another run.
     pub const fn add(&mut self, other: &Self) {
         self.lives += other.lives;
+        self.clusters += other.clusters;
+        self.claims += other.claims;
         self.events += other.events;
         self.appends += other.appends;
         self.calls += other.calls;
@@ -75,13 +86,18 @@ impl Counts {
     }
 }
 
-/// What outlives a node.
-struct Outside {
-    world: World,
-    journal: Journal,
-    tables: Memory,
-    disk: Arc<Disk>,
-    bank: Bank,
+/// What outlives a machine.
+pub(super) struct Outside {
+    pub plan: Plan,
+    pub world: World,
+    pub journal: Journal,
+    pub tables: Memory,
+    pub disk: Disk,
+    pub bank: Bank,
+    /// Where several nodes meet.
+    pub room: Room,
+    /// Nodes that were started.
+    pub lives: AtomicU64,
     clients: Clients,
     operators: Operators,
     watch: Arc<Mutex<Watch>>,
@@ -101,12 +117,12 @@ enum End {
 /// Runs a plan; `telling` keeps the story.
 #[must_use]
 pub fn run(plan: &Plan, telling: bool) -> Outcome {
-    let outside = Outside::new(plan, telling);
+    let outside = Arc::new(Outside::new(plan, telling));
     let mut lives = 0;
     tracing::subscriber::with_default(tracing::subscriber::NoSubscriber::default(), || {
         loop {
             lives += 1;
-            if matches!(outside.live(plan), End::Quiet | End::Wrong) {
+            if matches!(outside.live(), End::Quiet | End::Wrong) {
                 break;
             }
             if lives >= LIVES_MAX {
@@ -115,23 +131,31 @@ pub fn run(plan: &Plan, telling: bool) -> Outcome {
             }
         }
     });
-    outside.outcome(lives)
+    outside.outcome()
 }
 
 impl Outside {
     fn new(plan: &Plan, telling: bool) -> Self {
         let world = World::new(plan.seed, telling);
-        let journal = Journal::new(1);
+        let time = world.clone();
+        let journal = Journal::with_time(plan.shop.shards, Arc::new(move || time.store_time()));
         let watch = Arc::new(Mutex::new(Watch::default()));
         let disk = Disk::new(world.clone(), journal.clone(), plan.faults.clone(), watch.clone());
-        let disk = Arc::new(disk);
         let tables = Memory::new(journal.clone());
-        let clients = Clients::new(world.clone(), plan.net, journal.clone(), plan.buyers.len());
+        let clients = Clients::new(
+            world.clone(),
+            plan.net,
+            (journal.clone(), tables.clone()),
+            plan.buyers.len(),
+        );
         Self {
             bank: Bank::new(world.clone(), &plan.faults, plan.net, watch.clone()),
             operators: Operators::new(clients.clone()),
             checks: Checks::default(),
             came: AtomicUsize::new(0),
+            room: Room::default(),
+            lives: AtomicU64::new(0),
+            plan: plan.clone(),
             world,
             journal,
             tables,
@@ -141,8 +165,8 @@ impl Outside {
         }
     }
 
-    fn live(&self, plan: &Plan) -> End {
-        let fine = plan.faults.iter().any(|fault| matches!(fault, Fault::Crash { .. }));
+    fn live(self: &Arc<Self>) -> End {
+        let fine = self.plan.faults.iter().any(Fault::is_fine);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
@@ -152,31 +176,48 @@ impl Outside {
             self.world.violate("a node comes to life", "no runtime");
             return End::Wrong;
         };
-        runtime.block_on(async {
+        let end = runtime.block_on(async {
             self.world.begin_life();
-            let end = self.one_life(plan).await;
+            let latest = end(&self.plan) + LATE_MAX;
+            let end = tokio::select! {
+                biased;
+                end = self.one_life() => end,
+                () = self.world.until(latest) => {
+                    self.world.violate("everything comes to an end", "somebody waits for ever");
+                    End::Wrong
+                }
+            };
             // Time stands from here on: what is dropped now is dropped at one moment.
             let pause = 100 + i64::try_from(self.world.chance(3_000)).unwrap_or(0);
             self.world.end_life(pause);
             end
-        })
+        });
+        self.room.clear();
+        end
     }
 
-    async fn one_life(&self, plan: &Plan) -> End {
-        let started = tokio::select! {
-            biased;
-            () = self.world.ended() => return self.how_ended(),
-            started = Node::start(self.start(plan)) => started,
-        };
-        let Ok(node) = started else {
-            return End::Killed;
-        };
-        self.populate(plan, &node);
-        let ends = end(plan);
+    async fn one_life(self: &Arc<Self>) -> End {
+        let fleet = Fleet::new(&self.world, self.plan.nodes);
+        if self.plan.nodes > 1 {
+            self.start_all(&fleet);
+        } else {
+            let process = Process::alone(&self.world);
+            let started = tokio::select! {
+                biased;
+                () = self.world.ended() => return self.how_ended(),
+                started = Node::start(self.start(&process)) => started,
+            };
+            let Ok(node) = started else {
+                return End::Killed;
+            };
+            fleet.put(0, Some(One { process, node }));
+        }
+        self.populate(&fleet);
+        let ends = end(&self.plan);
         let mut next_check = after(self.world.elapsed());
         loop {
             let now = self.world.elapsed();
-            let event = next_event(plan, self.came.load(Ordering::Relaxed));
+            let event = next_event(&self.plan, self.came.load(Ordering::Relaxed));
             let until = event.map_or(ends, |(at, _)| at).min(next_check).min(ends);
             let wait = Duration::from_millis(u64::try_from(until - now).unwrap_or(0));
             tokio::select! {
@@ -190,17 +231,17 @@ impl Outside {
             }
             if now >= next_check {
                 next_check = after(now);
-                check::shelves(&self.world, &node, &self.watch, plan.shop.units.len()).await;
+                self.look_at_shelves(&fleet).await;
                 self.checks.verify(&self.world, &self.tables, &self.bank, false).await;
             }
             if let Some((_, fault)) = event.filter(|(at, _)| *at <= now) {
                 self.came.fetch_add(1, Ordering::Relaxed);
-                if let Some(end) = self.befall(&node, fault).await {
+                if let Some(end) = self.befall(&fleet, fault).await {
                     return end;
                 }
             }
             if now >= ends {
-                let ending = self.finish(&node, plan);
+                let ending = self.finish(&fleet);
                 return tokio::select! {
                     biased;
                     () = self.world.ended() => self.how_ended(),
@@ -214,62 +255,32 @@ impl Outside {
         if self.world.violation().is_some() { End::Wrong } else { End::Killed }
     }
 
-    fn start(&self, plan: &Plan) -> Start {
-        let shop = &plan.shop;
-        let defaults = (host::Options::default(), lane::Options::default());
-        let (mut host, mut lane) = defaults;
-        host.idle_secs = shop.idle_secs;
-        host.snapshot_every = shop.snapshot_every;
-        if shop.small {
-            host = host::Options {
-                commands_max: 12,
-                entity_commands_max: 4,
-                undurable_max: 3,
-                ..host
-            };
-            lane = lane::Options { queue_appends: 6, batch_appends: 3, ..lane };
-        }
-        let settings = Settings {
-            hold_secs: 60,
-            payment_deadline_secs: DEADLINE_SECS,
-            capture: match shop.capture {
-                0 => CapturePolicy::AtOnce,
-                1 => CapturePolicy::AtDispatch,
-                _ => CapturePolicy::ByHand,
-            },
-            timer_poll_ms: shop.timer_poll_ms,
-            ..Settings::default()
-        };
-        let patience =
-            payments::Options { sweep_secs: 90, stuck_after: 4, ..payments::Options::default() };
-        Start {
-            store: Arc::new(self.tables.clone().behind(self.disk.clone())),
-            clock: self.world.clock(),
-            rules: Rules::default(),
-            settings,
-            host,
-            lane,
-            payments: Payments::new(vec![Arc::new(self.bank.clone())], patience),
-        }
+    async fn look_at_shelves(&self, fleet: &Fleet) {
+        check::shelves(&self.clients, fleet, &self.watch, self.plan.shop.units.len()).await;
     }
 
-    /// Sends everybody to the node who has something to do there.
-    fn populate(&self, plan: &Plan, node: &Arc<Node>) {
+    /// Sends everybody to the nodes who has something to do there.
+    fn populate(&self, fleet: &Fleet) {
+        let plan = &self.plan;
         let (units, history) = (plan.shop.units.clone(), plan.shop.history);
-        tokio::spawn(self.operators.clone().open_shop(node.clone(), units, history));
-        tokio::spawn(self.clients.clone().bring(node.clone(), self.bank.clone()));
+        tokio::spawn(self.operators.clone().open_shop(fleet.clone(), units, history));
+        tokio::spawn(self.clients.clone().bring(fleet.clone(), self.bank.clone()));
         for (me, buyer) in plan.buyers.iter().enumerate().filter(|(_, buyer)| buyer.comes()) {
-            tokio::spawn(self.clients.clone().buy(node.clone(), me, buyer.clone()));
+            tokio::spawn(self.clients.clone().buy(fleet.clone(), me, buyer.clone()));
         }
         for (number, (at, deed)) in plan.deeds.iter().enumerate() {
             let operators = self.operators.clone();
-            tokio::spawn(operators.act(node.clone(), *at, number, deed.clone()));
+            tokio::spawn(operators.act(fleet.clone(), *at, number, deed.clone()));
         }
-        tokio::spawn(self.operators.clone().keep(node.clone(), KEEP_FROM));
+        tokio::spawn(self.operators.clone().keep(fleet.clone(), KEEP_FROM));
+        if plan.nodes > 1 {
+            let (clients, skus) = (self.clients.clone(), plan.shop.units.len());
+            tokio::spawn(check::look_around(clients, fleet.clone(), skus, KEEP_FROM));
+        }
     }
 
     /// Lets something happen that has its time; the end of this life, if it is that.
-    async fn befall(&self, node: &Arc<Node>, fault: &Fault) -> Option<End> {
+    async fn befall(self: &Arc<Self>, fleet: &Fleet, fault: &Fault) -> Option<End> {
         match fault {
             Fault::Crash { steps, .. } => {
                 for _ in 0..*steps {
@@ -279,10 +290,13 @@ impl Outside {
                 return Some(End::Killed);
             }
             Fault::Stop { .. } => {
+                let all = fleet.all();
+                let stopping =
+                    all.iter().map(|one| tokio::time::timeout(STOP_MAX, one.node.stop()));
                 tokio::select! {
                     biased;
                     () = self.world.ended() => return Some(self.how_ended()),
-                    () = node.stop() => {}
+                    _ = join_all(stopping) => {}
                 }
                 self.world.die("after it was stopped in good order");
                 return Some(End::Stopped);
@@ -291,24 +305,73 @@ impl Outside {
             Fault::TablesFail { count, .. } => self.tables.fail(*count),
             Fault::Clock { by, .. } => self.world.turn_clock(*by),
             Fault::StaleSnapshots { .. } => self.disk.age_snapshots(),
-            _ => {}
+            Fault::Node { node, what, .. } => self.strike(fleet, *node, *what).await,
+            Fault::Stream { what, .. } => self.lose(*what),
+            Fault::Append { .. } | Fault::Call { .. } => {}
         }
         None
     }
 
     /// All is over: everything is at rest, stopped in good order, and proved.
-    async fn finish(&self, node: &Arc<Node>, plan: &Plan) {
-        check::shelves(&self.world, node, &self.watch, plan.shop.units.len()).await;
-        node.stop().await;
+    async fn finish(&self, fleet: &Fleet) {
+        if self.plan.nodes > 1 {
+            self.close_down(fleet).await;
+        }
+        self.look_at_shelves(fleet).await;
+        if self.plan.nodes > 1 {
+            self.end_one(fleet, 0).await;
+        } else if let Some(One { node, .. }) = fleet.at(0) {
+            node.stop().await;
+        }
         self.checks.verify(&self.world, &self.tables, &self.bank, true).await;
         let known = self.clients.known();
         self.checks.at_rest(&self.world, &self.journal, &self.bank, &known).await;
     }
 
-    fn outcome(&self, lives: u32) -> Outcome {
+    /// Lets all nodes but one leave, once all of them are there and have been looked at.
+    async fn close_down(&self, fleet: &Fleet) {
+        let latest = self.world.elapsed() + BACK_MAX;
+        while !fleet.is_whole() {
+            if self.world.elapsed() > latest {
+                return self.world.violate("a node comes back", "one is away at the end");
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        self.look_at_shelves(fleet).await;
+        check::relayed(&self.world, &self.journal, self.room.stream());
+        for place in 1..self.plan.nodes {
+            self.end_one(fleet, place).await;
+        }
+    }
+
+    /// Lets the node of a place leave for good. One that dies meanwhile comes back, and is asked
+    /// again.
+    async fn end_one(&self, fleet: &Fleet, place: usize) {
+        let latest = self.world.elapsed() + BACK_MAX;
+        while self.world.elapsed() <= latest {
+            let Some(One { process, node }) = fleet.at(place) else {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                continue;
+            };
+            let left = async {
+                node.leave().await;
+                fleet.put(place, None);
+                node.stop().await;
+            };
+            if process.answers(left).await.is_some() {
+                return;
+            }
+            fleet.put(place, None);
+        }
+        self.world.violate("a node can be stopped", "it is not, at the end");
+    }
+
+    fn outcome(&self) -> Outcome {
         let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
         let counts = Counts {
-            lives: u64::from(lives),
+            lives: self.lives.load(Ordering::Relaxed),
+            clusters: u64::from(self.plan.nodes > 1),
+            claims: if self.plan.nodes > 1 { self.claims() } else { 0 },
             events: watch.events,
             appends: self.disk.appends(),
             calls: self.bank.calls(),
@@ -325,13 +388,22 @@ impl Outside {
     }
 }
 
+impl Outside {
+    /// How often a shard was claimed.
+    fn claims(&self) -> u64 {
+        let epochs = (0..self.plan.shop.shards).map(|shard| self.journal.stands(shard).0);
+        u64::try_from(epochs.sum::<i64>()).unwrap_or(0)
+    }
+}
+
 /// When everything has to be at rest: what was promised while the clock ran ahead is due later.
 fn end(plan: &Plan) -> i64 {
     let ahead = plan.faults.iter().map(|fault| match fault {
         Fault::Clock { by, .. } => (*by).max(0),
         _ => 0,
     });
-    END + ahead.sum::<i64>()
+    let end = if plan.nodes > 1 { END_OF_SEVERAL } else { END };
+    end + ahead.sum::<i64>()
 }
 
 /// When the next whole check is.
@@ -348,8 +420,10 @@ fn next_event(plan: &Plan, came: usize) -> Option<(i64, &Fault)> {
         | Fault::ReadsFail { at, .. }
         | Fault::TablesFail { at, .. }
         | Fault::Clock { at, .. }
-        | Fault::StaleSnapshots { at } => Some((*at, fault)),
-        _ => None,
+        | Fault::StaleSnapshots { at }
+        | Fault::Node { at, .. }
+        | Fault::Stream { at, .. } => Some((*at, fault)),
+        Fault::Append { .. } | Fault::Call { .. } => None,
     });
     let mut timed: Vec<_> = timed.collect();
     timed.sort_by_key(|(at, _)| *at);

@@ -1,7 +1,7 @@
 //! Makes a plan that breaks a rule smaller, for as long as it breaks the same rule: what is left
 //! is the story to read.
 
-use super::plan::{Net, Plan};
+use super::plan::{Bus, Net, Plan};
 use super::run::{Outcome, run};
 
 /// The most runs that are spent on one plan.
@@ -42,7 +42,7 @@ pub fn shrink(plan: &Plan) -> Option<Shrunken> {
 
 /// How many ways there are to make a plan smaller.
 fn steps(plan: &Plan) -> usize {
-    plan.faults.len() + plan.deeds.len() + 4 * plan.buyers.len() + 10
+    plan.faults.len() + plan.deeds.len() + 4 * plan.buyers.len() + 16
 }
 
 /// A plan without one thing; `None` if that is not in it.
@@ -69,7 +69,7 @@ fn without(plan: &Plan, step: usize) -> Option<Plan> {
         }
         return there.then_some(less);
     };
-    let (net, shop) = (&mut less.net, &mut less.shop);
+    let (net, bus, shop) = (&mut less.net, &mut less.bus, &mut less.shop);
     let had = |value: &mut u32| std::mem::take(value) > 0;
     let changed = match step {
         0 => {
@@ -85,7 +85,17 @@ fn without(plan: &Plan, step: usize) -> Option<Plan> {
         6 => std::mem::take(&mut shop.small),
         7 => std::mem::take(&mut shop.history) > 0,
         8 => std::mem::replace(&mut shop.idle_secs, 20) != 20,
-        _ => std::mem::replace(&mut shop.timer_poll_ms, 1_000) != 1_000,
+        9 => std::mem::replace(&mut shop.timer_poll_ms, 1_000) != 1_000,
+        10 => std::mem::take(bus) != Bus::default(),
+        11 => had(&mut bus.lost),
+        12 => had(&mut bus.unanswered),
+        13 => had(&mut bus.doubled),
+        14 => had(&mut bus.late),
+        _ if less.nodes > 1 => {
+            less.nodes -= 1;
+            true
+        }
+        _ => false,
     };
     changed.then_some(less)
 }

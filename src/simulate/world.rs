@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
@@ -84,6 +85,18 @@ impl World {
     #[must_use]
     pub fn elapsed(&self) -> i64 {
         self.lock().elapsed()
+    }
+
+    /// Waits until so many milliseconds after the beginning.
+    pub async fn until(&self, at: i64) {
+        let wait = u64::try_from(at - self.elapsed()).unwrap_or(0);
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+    }
+
+    /// The clock of the store, which never jumps.
+    #[must_use]
+    pub fn store_time(&self) -> Timestamp {
+        Timestamp::from_millis(BEGINNING + self.elapsed())
     }
 
     /// A process begins to live, on a runtime of its own.

@@ -1,6 +1,7 @@
 //! Carts as far as the store is asked about them: whether one is there. What is in a cart, its
 //! actor knows.
 
+use super::both::{Readers, fetch_optional};
 use super::{Error, Store};
 use crate::domain::id::CartId;
 
@@ -11,13 +12,21 @@ impl Store {
     /// [`Error`] of the store.
     pub async fn newest_cart(&self, ids: &[CartId]) -> Result<Option<CartId>, Error> {
         let names: Vec<String> = ids.iter().map(ToString::to_string).collect();
-        let found: Option<String> = sqlx::query_scalar(
-            "SELECT entity FROM event WHERE seq = 1 \
-             AND entity IN (SELECT value FROM json_each($1)) ORDER BY entity DESC LIMIT 1",
-        )
-        .bind(serde_json::Value::from(names).to_string())
-        .fetch_optional(self.readers())
-        .await?;
-        Ok(found.and_then(|name| name.parse().ok()))
+        let readers = self.readers();
+        let found = match readers {
+            Readers::Sqlite(_) => {
+                let text = "SELECT entity FROM event WHERE seq = 1 AND entity IN \
+                            (SELECT value FROM json_each($1)) ORDER BY entity DESC LIMIT 1";
+                let names = serde_json::Value::from(names).to_string();
+                fetch_optional!(readers, sqlx::query(text).bind(names.as_str()))
+            }
+            Readers::Postgres(pool) => {
+                let text = "SELECT entity FROM event WHERE seq = 1 AND entity = ANY($1) \
+                            ORDER BY entity DESC LIMIT 1";
+                pool.fetch_optional(sqlx::query(text).bind(names)).await
+            }
+        }?;
+        let name: Option<String> = found.map(|found| found.try_get(0)).transpose()?;
+        Ok(name.and_then(|name| name.parse().ok()))
     }
 }

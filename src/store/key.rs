@@ -5,10 +5,9 @@ use std::fmt;
 use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
 use subtle::ConstantTimeEq as _;
 
+use super::both::{Found, change, fetch_all, fetch_optional};
 use super::{Error, LIST_MAX, Store};
 use crate::domain::time::Timestamp;
 
@@ -69,19 +68,18 @@ impl Store {
         check(name, scopes)?;
         let id = new_id();
         let secret = hex(&rand::random::<[u8; SECRET_BYTES]>());
-        let query = sqlx::query(
-            "INSERT INTO api_key (id, name, hash, scopes, created_at) VALUES ($1, $2, $3, $4, $5)",
-        );
+        let text = "INSERT INTO api_key (id, name, hash, scopes, created_at) \
+                    VALUES ($1, $2, $3, $4, $5)";
         let digest = Sha256::digest(secret.as_bytes()).to_vec();
-        self.write(
-            query
+        change!(
+            self,
+            sqlx::query(text)
                 .bind(id.as_str())
                 .bind(name)
                 .bind(digest)
                 .bind(scopes.join(" "))
-                .bind(at.millis()),
-        )
-        .await?;
+                .bind(at.millis())
+        )?;
         let key = Secret(format!("{PREFIX}{id}_{secret}"));
         let row = Row {
             id,
@@ -103,13 +101,9 @@ impl Store {
         if id.len() != 2 * ID_BYTES || secret.len() != 2 * SECRET_BYTES {
             return Ok(None);
         }
-        let found = sqlx::query(
-            "SELECT id, name, scopes, created_at, revoked_at, hash FROM api_key \
-             WHERE id = $1 AND revoked_at IS NULL",
-        )
-        .bind(id)
-        .fetch_optional(self.readers())
-        .await?;
+        let text = "SELECT id, name, scopes, created_at, revoked_at, hash FROM api_key \
+                    WHERE id = $1 AND revoked_at IS NULL";
+        let found = fetch_optional!(self.readers(), sqlx::query(text).bind(id))?;
         let Some(found) = found else { return Ok(None) };
         let digest = Sha256::digest(secret.as_bytes());
         let hash: &[u8] = found.try_get(5)?;
@@ -122,11 +116,8 @@ impl Store {
     /// # Errors
     /// [`Error`] of the store.
     pub async fn key_works(&self, id: &str) -> Result<bool, Error> {
-        let found: Option<i64> =
-            sqlx::query_scalar("SELECT 1 FROM api_key WHERE id = $1 AND revoked_at IS NULL")
-                .bind(id)
-                .fetch_optional(self.readers())
-                .await?;
+        let text = "SELECT 1 FROM api_key WHERE id = $1 AND revoked_at IS NULL";
+        let found = fetch_optional!(self.readers(), sqlx::query(text).bind(id))?;
         Ok(found.is_some())
     }
 
@@ -135,13 +126,9 @@ impl Store {
     /// # Errors
     /// [`Error`] of the store.
     pub async fn keys(&self) -> Result<Vec<Row>, Error> {
-        let found = sqlx::query(
-            "SELECT id, name, scopes, created_at, revoked_at FROM api_key \
-             ORDER BY created_at DESC, id LIMIT +$1",
-        )
-        .bind(LIST_MAX)
-        .fetch_all(self.readers())
-        .await?;
+        let text = "SELECT id, name, scopes, created_at, revoked_at FROM api_key \
+                    ORDER BY created_at DESC, id LIMIT +$1";
+        let found = fetch_all!(self.readers(), sqlx::query(text).bind(i64::from(LIST_MAX)))?;
         found.iter().map(row).collect()
     }
 
@@ -150,9 +137,8 @@ impl Store {
     /// # Errors
     /// [`Error`] of the store.
     pub async fn revoke_key(&self, id: &str, at: Timestamp) -> Result<bool, Error> {
-        let query =
-            sqlx::query("UPDATE api_key SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL");
-        Ok(self.write(query.bind(id).bind(at.millis())).await? == 1)
+        let text = "UPDATE api_key SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
+        Ok(change!(self, sqlx::query(text).bind(id).bind(at.millis()))? == 1)
     }
 }
 
@@ -180,18 +166,18 @@ pub(in crate::store) fn new_id() -> String {
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
         // Writing to a string does not fail.
-        let _infallible = write!(text, "{byte:02x}");
+        let _infallible = std::write!(text, "{byte:02x}");
         text
     })
 }
 
-fn row(found: &SqliteRow) -> Result<Row, Error> {
+fn row(found: &Found) -> Result<Row, Error> {
     let scopes: &str = found.try_get(2)?;
     Ok(Row {
         id: found.try_get(0)?,
         name: found.try_get(1)?,
         scopes: scopes.split(' ').map(str::to_owned).collect(),
         created_at: Timestamp::from_millis(found.try_get(3)?),
-        revoked_at: found.try_get::<Option<i64>, _>(4)?.map(Timestamp::from_millis),
+        revoked_at: found.try_get::<Option<i64>>(4)?.map(Timestamp::from_millis),
     })
 }

@@ -1,4 +1,5 @@
-//! Looking after a data folder: backup, restore, checks and sizes. What the rows mean is checked
+//! Looking after a store: backup and restore of a data folder, checks and sizes. A database in
+//! PostgreSQL is backed up by its own tools. What the rows mean is checked
 //! elsewhere, from the journal.
 
 use std::fs::{self, File, OpenOptions};
@@ -9,7 +10,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
 use super::open::{self, DATABASE};
-use super::{Error, OpenError, Store, whole};
+use super::{Backend, Error, OpenError, Store, postgres, whole};
 
 /// How long a check takes and what it finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,7 @@ impl Store {
     /// # Errors
     /// [`Error::Refused`] if the file exists; no file is left behind by any error.
     pub async fn backup(&self, to: &Path) -> Result<u64, Error> {
+        self.folder()?;
         let Some(name) = to.to_str() else {
             return Err(Error::Refused("the path of a backup must be valid UTF-8".to_owned()));
         };
@@ -57,7 +59,7 @@ impl Store {
 
     /// SQLite takes an empty file for a new one; made beforehand, it has the right permissions.
     async fn copy_into(&self, name: &str) -> Result<(), Error> {
-        let mut connection = open::writer_options(self.dir()).connect().await?;
+        let mut connection = open::writer_options(self.folder()?.dir()).connect().await?;
         let outcome = sqlx::query("VACUUM INTO $1").bind(name).execute(&mut connection).await;
         connection.close().await?;
         outcome?;
@@ -69,8 +71,13 @@ impl Store {
     /// # Errors
     /// [`Error`] of the store, if it cannot even be read.
     pub async fn check(&self, check: Check) -> Result<Vec<String>, Error> {
-        let mut connection = self.readers().acquire().await?;
-        Ok(run_check(&mut connection, check).await?)
+        match &self.backend {
+            Backend::Sqlite(folder) => {
+                let mut connection = folder.readers().acquire().await?;
+                Ok(run_check(&mut connection, check).await?)
+            }
+            Backend::Postgres(database) => postgres::check(database, check).await,
+        }
     }
 
     /// How large the store is.
@@ -78,13 +85,17 @@ impl Store {
     /// # Errors
     /// [`Error`] of the store.
     pub async fn sizes(&self) -> Result<Sizes, Error> {
+        let folder = match &self.backend {
+            Backend::Sqlite(folder) => folder,
+            Backend::Postgres(database) => return postgres::sizes(database).await,
+        };
         let (free_pages, page_bytes, events): (i64, i64, i64) = sqlx::query_as(
             "SELECT (SELECT freelist_count FROM pragma_freelist_count), \
              (SELECT page_size FROM pragma_page_size), (SELECT ifnull(sum(last_pos), 0) FROM shard)",
         )
-        .fetch_one(self.readers())
+        .fetch_one(folder.readers())
         .await?;
-        let bytes = |name: &str| fs::metadata(self.dir().join(name)).map_or(0, |file| file.len());
+        let bytes = |name: &str| fs::metadata(folder.dir().join(name)).map_or(0, |file| file.len());
         Ok(Sizes {
             database_bytes: bytes(DATABASE),
             log_bytes: bytes(&format!("{DATABASE}-wal")),

@@ -1,7 +1,9 @@
 //! Statements of many rows. A statement through sqlx costs two hops between threads whatever it
 //! does, so rows that belong together go in one; and a text is prepared once for a connection, so
-//! there are few of them.
+//! there are few of them. This is SQLite's way; PostgreSQL takes a column as an array (`unnest`).
 
+use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use sqlx::query::Query;
@@ -52,6 +54,16 @@ impl Texts {
         }
         Ok(())
     }
+}
+
+/// The rows with the last of those that have the same key, in no order: one statement of PostgreSQL
+/// writes a row once.
+pub(in crate::store) fn last_of_each<'a, T, K: Hash + Eq>(
+    rows: &'a [T],
+    key: impl Fn(&'a T) -> K,
+) -> Vec<&'a T> {
+    let last: HashMap<K, &T> = rows.iter().map(|row| (key(row), row)).collect();
+    last.into_values().collect()
 }
 
 #[cfg(test)]

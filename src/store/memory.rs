@@ -9,11 +9,20 @@ use async_trait::async_trait;
 
 use super::journal::memory::Memory as Journal;
 use super::journal::{self, Journal as _};
-use super::projection::{DeadLetter, Step};
+use super::node::{self, NodeRow};
+use super::projection::{Cursor, DeadLetter, Step};
 use super::webhook::{self, Parked};
 use super::{Error, Tables, order, product, shard, stock};
+use crate::domain::entity::EntityId;
 use crate::domain::id::Sku;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Span, Timestamp};
+
+/// What is between a node and the tables.
+#[async_trait]
+pub trait Way: Send + Sync + 'static {
+    /// Returns once a use of a table gets through; never, if it is lost.
+    async fn pass(&self);
+}
 
 /// A store in memory.
 #[derive(Clone)]
@@ -21,6 +30,7 @@ pub struct Memory {
     journal: Journal,
     /// What is between the journal and those who use it.
     before: Option<Arc<dyn journal::Journal>>,
+    way: Option<Arc<dyn Way>>,
     rows: Arc<Mutex<Rows>>,
 }
 
@@ -32,6 +42,8 @@ struct Rows {
     letters: BTreeMap<i64, DeadLetter>,
     webhooks: BTreeMap<i64, webhook::Row>,
     settings: BTreeMap<String, String>,
+    nodes: BTreeMap<String, node::Row>,
+    pins: BTreeMap<u16, String>,
     /// The highest id that was given to a dead letter or a webhook.
     last_id: i64,
     fails: u32,
@@ -41,14 +53,14 @@ impl Memory {
     /// Tables beside a journal, all of them empty.
     #[must_use]
     pub fn new(journal: Journal) -> Self {
-        Self { journal, before: None, rows: Arc::default() }
+        Self { journal, before: None, way: None, rows: Arc::default() }
     }
 
     /// The same tables for somebody who sees their journal through another one, which fails now
-    /// and then.
+    /// and then, and reaches them by a way that may be closed.
     #[must_use]
-    pub fn behind(self, before: Arc<dyn journal::Journal>) -> Self {
-        Self { before: Some(before), ..self }
+    pub fn behind(self, before: Arc<dyn journal::Journal>, way: Arc<dyn Way>) -> Self {
+        Self { before: Some(before), way: Some(way), ..self }
     }
 
     /// Lets the next `count` uses of a table fail, with nothing written.
@@ -60,7 +72,10 @@ impl Memory {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn rows(&self) -> Result<MutexGuard<'_, Rows>, Error> {
+    async fn rows(&self) -> Result<MutexGuard<'_, Rows>, Error> {
+        if let Some(way) = &self.way {
+            way.pass().await;
+        }
         let mut rows = self.locked();
         if let Some(left) = rows.fails.checked_sub(1) {
             rows.fails = left;
@@ -88,14 +103,17 @@ impl Tables for Memory {
     }
 
     async fn shards(&self) -> Result<Vec<shard::Row>, Error> {
+        let pins = self.rows().await?.pins.clone();
         let mut shards = Vec::new();
         for id in 0..self.journal.shards() {
             let (epoch, last_pos) = self.journal.stands(id);
+            let (owner, lease_until) = self.journal.leased(id);
             shards.push(shard::Row {
                 id,
-                owner: "simulator".into(),
+                owner,
                 epoch,
-                lease_until: Timestamp::from_millis(0),
+                lease_until,
+                pinned_to: pins.get(&id).cloned(),
                 last_pos,
                 max_pos: last_pos,
             });
@@ -104,7 +122,7 @@ impl Tables for Memory {
     }
 
     async fn product(&self, sku: &Sku) -> Result<Option<product::Row>, Error> {
-        drop(self.rows()?);
+        drop(self.rows().await?);
         Ok(self.journal.product(sku))
     }
 
@@ -113,6 +131,7 @@ impl Tables for Memory {
         after: Option<Sku>,
         limit: u32,
     ) -> Result<Vec<product::Row>, Error> {
+        drop(self.rows().await?);
         let mut found = self.journal.products();
         found.retain(|row| after.as_ref().is_none_or(|after| row.product.sku > *after));
         found.sort_by(|a, b| a.product.sku.cmp(&b.product.sku));
@@ -125,7 +144,7 @@ impl Tables for Memory {
         limit: u32,
     ) -> Result<Vec<order::Row>, Error> {
         let key = |row: &order::Row| (row.placed_at, row.id.clone());
-        let mut found: Vec<order::Row> = self.rows()?.orders.values().cloned().collect();
+        let mut found: Vec<order::Row> = self.rows().await?.orders.values().cloned().collect();
         found.retain(|row| after.as_ref().is_none_or(|after| key(row) < *after));
         found.sort_by_key(|row| std::cmp::Reverse(key(row)));
         Ok(page(found.into_iter(), limit))
@@ -136,34 +155,44 @@ impl Tables for Memory {
         after: Option<(Sku, String)>,
         limit: u32,
     ) -> Result<Vec<stock::Row>, Error> {
-        let rows = self.rows()?;
+        let rows = self.rows().await?;
         let behind = rows.stock.iter().filter(|(at, _)| after.as_ref().is_none_or(|it| *at > it));
         Ok(page(behind.map(|(_, row)| row.clone()), limit))
     }
 
     async fn stock(&self, sku: &Sku) -> Result<Vec<stock::Row>, Error> {
-        let rows = self.rows()?;
+        let rows = self.rows().await?;
         let of_sku = rows.stock.values().filter(|row| row.sku == *sku);
         Ok(page(of_sku.cloned(), super::LIST_MAX))
     }
 
     async fn cursor(&self, name: &str, shard: u16) -> Result<i64, Error> {
-        Ok(self.rows()?.cursors.get(&(name.to_owned(), shard)).copied().unwrap_or(0))
+        Ok(self.rows().await?.cursors.get(&(name.to_owned(), shard)).copied().unwrap_or(0))
+    }
+
+    async fn cursors(&self, name: &str) -> Result<Vec<(u16, i64)>, Error> {
+        let rows = self.rows().await?;
+        let of_name = rows.cursors.iter().filter(|((of, _), _)| of == name);
+        Ok(of_name.map(|((_, shard), pos)| (*shard, *pos)).collect())
     }
 
     async fn commit_projection(
         &self,
         name: &str,
-        shard: u16,
-        pos: i64,
+        cursors: &[Cursor],
         step: Step<'_>,
     ) -> Result<bool, Error> {
-        let mut rows = self.rows()?;
-        let cursor = rows.cursors.entry((name.to_owned(), shard)).or_insert(0);
-        if *cursor >= pos {
+        let mut rows = self.rows().await?;
+        let stands = |cursor: &Cursor| {
+            let there = rows.cursors.get(&(name.to_owned(), cursor.shard));
+            there.copied().unwrap_or(0) == cursor.after
+        };
+        if !cursors.iter().all(stands) {
             return Ok(false);
         }
-        *cursor = pos;
+        for cursor in cursors {
+            rows.cursors.insert((name.to_owned(), cursor.shard), cursor.pos);
+        }
         for row in step.orders {
             rows.orders.insert(row.id.clone(), row.clone());
         }
@@ -179,23 +208,43 @@ impl Tables for Memory {
             let id = known.unwrap_or_else(|| rows.next_id());
             rows.letters.insert(id, DeadLetter { id, ..letter.clone() });
         }
+        let healed =
+            |letter: &DeadLetter| letter.projection == name && step.healed.contains(&letter.entity);
+        rows.letters.retain(|_, letter| !healed(letter));
         Ok(true)
     }
 
     async fn reset_projection(&self, name: &str) -> Result<(), Error> {
-        let mut rows = self.rows()?;
+        let mut rows = self.rows().await?;
         rows.cursors.retain(|(of, _), _| of != name);
         rows.letters.retain(|_, letter| letter.projection != name);
         Ok(())
     }
 
     async fn dead_letters(&self, after: i64, limit: u32) -> Result<Vec<DeadLetter>, Error> {
-        let rows = self.rows()?;
+        let rows = self.rows().await?;
         Ok(page(rows.letters.range(after + 1..).map(|(_, letter)| letter.clone()), limit))
     }
 
+    async fn dead_letter(&self, id: i64) -> Result<Option<DeadLetter>, Error> {
+        Ok(self.rows().await?.letters.get(&id).cloned())
+    }
+
+    async fn parked(&self, name: &str, entities: &[EntityId]) -> Result<Vec<EntityId>, Error> {
+        let rows = self.rows().await?;
+        let parked = |entity: &&EntityId| {
+            let of = |letter: &DeadLetter| letter.projection == name && letter.entity == **entity;
+            rows.letters.values().any(of)
+        };
+        Ok(entities.iter().filter(parked).cloned().collect())
+    }
+
+    async fn delete_dead_letter(&self, id: i64) -> Result<bool, Error> {
+        Ok(self.rows().await?.letters.remove(&id).is_some())
+    }
+
     async fn park_webhook(&self, webhook: &Parked) -> Result<bool, Error> {
-        let mut rows = self.rows()?;
+        let mut rows = self.rows().await?;
         let id = (&webhook.provider, &webhook.notice_id);
         let same = |row: &webhook::Row| (&row.webhook.provider, &row.webhook.notice_id) == id;
         if rows.webhooks.values().any(same) {
@@ -207,7 +256,7 @@ impl Tables for Memory {
     }
 
     async fn due_webhooks(&self, until: Timestamp, limit: u32) -> Result<Vec<webhook::Row>, Error> {
-        let rows = self.rows()?;
+        let rows = self.rows().await?;
         let due = rows.webhooks.values().filter(|row| row.webhook.next_try_at <= until);
         let mut due: Vec<webhook::Row> = due.cloned().collect();
         due.sort_by_key(|row| (row.webhook.next_try_at, row.id));
@@ -215,11 +264,11 @@ impl Tables for Memory {
     }
 
     async fn webhook(&self, id: i64) -> Result<Option<webhook::Row>, Error> {
-        Ok(self.rows()?.webhooks.get(&id).cloned())
+        Ok(self.rows().await?.webhooks.get(&id).cloned())
     }
 
     async fn parked_webhooks(&self, after: i64, limit: u32) -> Result<Vec<webhook::Row>, Error> {
-        let rows = self.rows()?;
+        let rows = self.rows().await?;
         Ok(page(rows.webhooks.range(after + 1..).map(|(_, row)| row.clone()), limit))
     }
 
@@ -229,7 +278,7 @@ impl Tables for Memory {
         reason: &str,
         next_try_at: Timestamp,
     ) -> Result<bool, Error> {
-        let mut rows = self.rows()?;
+        let mut rows = self.rows().await?;
         let Some(row) = rows.webhooks.get_mut(&id) else {
             return Ok(false);
         };
@@ -240,16 +289,64 @@ impl Tables for Memory {
     }
 
     async fn remove_webhook(&self, id: i64) -> Result<bool, Error> {
-        Ok(self.rows()?.webhooks.remove(&id).is_some())
+        Ok(self.rows().await?.webhooks.remove(&id).is_some())
     }
 
     async fn setting(&self, name: &str) -> Result<Option<String>, Error> {
-        Ok(self.rows()?.settings.get(name).cloned())
+        Ok(self.rows().await?.settings.get(name).cloned())
     }
 
     async fn put_setting(&self, name: &str, value: &str) -> Result<(), Error> {
-        self.rows()?.settings.insert(name.to_owned(), value.to_owned());
+        self.rows().await?.settings.insert(name.to_owned(), value.to_owned());
         Ok(())
+    }
+
+    async fn heartbeat(&self, node: &NodeRow, lease: Span) -> Result<Option<bool>, Error> {
+        let now = self.journal.now();
+        let mut rows = self.rows().await?;
+        let before = rows.nodes.get(&node.id);
+        let another = before.is_some_and(|before| {
+            let (its, mine) = (&before.node, node);
+            its.started_at != mine.started_at && its.url != mine.url && before.lease_until > now
+        });
+        if another {
+            return Ok(None);
+        }
+        let draining = before
+            .is_some_and(|before| before.draining && before.node.started_at == node.started_at);
+        let row = node::Row { node: node.clone(), lease_until: now + lease, draining, lives: true };
+        rows.nodes.insert(node.id.clone(), row);
+        Ok(Some(draining))
+    }
+
+    async fn nodes(&self) -> Result<Vec<node::Row>, Error> {
+        let now = self.journal.now();
+        let rows = self.rows().await?;
+        let seen = |row: &node::Row| node::Row { lives: row.lease_until > now, ..row.clone() };
+        Ok(rows.nodes.values().map(seen).collect())
+    }
+
+    async fn set_draining(&self, id: &str, draining: bool) -> Result<bool, Error> {
+        let mut rows = self.rows().await?;
+        let Some(row) = rows.nodes.get_mut(id) else { return Ok(false) };
+        row.draining = draining;
+        Ok(true)
+    }
+
+    async fn remove_node(&self, node: &NodeRow) -> Result<bool, Error> {
+        let mut rows = self.rows().await?;
+        let nodes = &mut rows.nodes;
+        let there = nodes.get(&node.id).is_some_and(|row| row.node.started_at == node.started_at);
+        Ok(there && nodes.remove(&node.id).is_some())
+    }
+
+    async fn pin_shard(&self, shard: u16, node: Option<&str>) -> Result<bool, Error> {
+        let mut rows = self.rows().await?;
+        match node {
+            Some(node) => drop(rows.pins.insert(shard, node.to_owned())),
+            None => drop(rows.pins.remove(&shard)),
+        }
+        Ok(shard < self.journal.shards())
     }
 
     async fn close(&self) {}

@@ -1,42 +1,49 @@
 //! Floor 1: everything SQL. The journal is the truth; the rest are rows of their own or
 //! projections of it. No decision is made here.
 //!
-//! One file, `kontor.db`, in one data folder. One connection writes it: with `synchronous=FULL`
-//! the journal and what must survive a power cut, with `NORMAL` what can be made again from the
-//! journal. Writers wait for their turn on a mutex of this process, which is fair, and not on
-//! SQLite's busy handler, which sleeps. Reads go to a pool of their own and see the last commit.
+//! A store is one file in a data folder, with SQLite (`folder`), or a database that many nodes
+//! share, with PostgreSQL (`postgres`). What a statement says is written once where both
+//! understand it (`both`).
 
+mod address;
+mod both;
+pub mod cache;
 mod cart;
+mod folder;
+pub mod job;
 pub mod journal;
 pub mod key;
 pub mod maintenance;
 mod many;
 pub mod memory;
+pub mod node;
 mod open;
 pub mod order;
+pub mod postgres;
 pub mod product;
 pub mod projection;
+pub mod relocate;
+pub mod runtime_setting;
 pub mod secret;
 pub mod session;
 pub mod setting;
 pub mod shard;
+mod shown;
 pub mod stock;
 mod tables;
 pub mod webhook;
 pub mod whole;
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use sqlx::query::Query;
-use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions};
-use sqlx::{
-    ConnectOptions as _, Connection as _, Executor as _, Sqlite, SqliteConnection, SqlitePool,
-};
-use tokio::sync::OwnedMutexGuard;
 
+use self::both::{Readers, Writing};
+use self::folder::{Folder, Sync};
+use self::postgres::{Database, pool};
+
+pub use self::address::Address;
 pub use self::open::OpenError;
 pub use self::tables::Tables;
 
@@ -47,22 +54,54 @@ pub const LIST_MAX: u32 = 1_000;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
+    /// The PostgreSQL database that it is in; empty for SQLite in the data folder.
+    pub url: Address,
+    /// A replica of it, which lists, searches and reports are read from; empty for none.
+    pub replica_url: Address,
+    /// How far behind the replica may be, in milliseconds, before the primary is read instead.
+    pub replica_lag_max_ms: u64,
+    /// How many shards a store in PostgreSQL is made with, 1 to 1,024; it keeps them.
+    pub shards: u16,
+    /// How many lanes write a store in PostgreSQL at the same time, 1 to 64; 0 for one a core, and
+    /// 4 at the most.
+    pub lanes: u16,
     /// How many connections read at the same time, 1 to 64.
     pub read_connections: u32,
+    /// How many connections write to PostgreSQL at the same time, 1 to 64.
+    pub write_connections: u32,
     /// The limits of the journal's writer.
     pub lane: journal::lane::Options,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { read_connections: 4, lane: journal::lane::Options::default() }
+        Self {
+            url: Address::default(),
+            replica_url: Address::default(),
+            replica_lag_max_ms: 1_000,
+            shards: 64,
+            lanes: 0,
+            read_connections: 4,
+            write_connections: 8,
+            lane: journal::lane::Options::default(),
+        }
+    }
+}
+
+impl Options {
+    /// How many lanes write a store in PostgreSQL at the same time. More of them than cores make
+    /// batches smaller, and cost more than they bring.
+    #[must_use]
+    pub fn lanes(&self) -> u16 {
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        if self.lanes == 0 { u16::try_from(cores.min(4)).unwrap_or(4) } else { self.lanes }
     }
 }
 
 /// Why rows could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// SQLite said no.
+    /// The database said no, or nothing in time.
     #[error("the store cannot be read or written")]
     Sql(#[from] sqlx::Error),
     /// A row holds what this version does not understand.
@@ -81,218 +120,137 @@ pub enum Error {
     Refused(String),
 }
 
-/// An open data folder. Clones are handles on the same one.
-#[derive(Clone)]
-pub struct Store {
-    inner: Arc<Inner>,
+impl Error {
+    /// Whether it may be over in a moment: the database is away, restarting or overloaded.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        let Self::Sql(error) = self else { return false };
+        match error {
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolTimedOut => true,
+            // Codes of PostgreSQL have five characters; SQLite's are shorter numbers.
+            sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+                let passing = ["57", "53", "08", "40", "55P03"];
+                code.len() == 5 && passing.iter().any(|class| code.starts_with(class))
+            }),
+            _ => false,
+        }
+    }
 }
 
-struct Inner {
-    dir: PathBuf,
-    readers: SqlitePool,
-    writer: Arc<tokio::sync::Mutex<Writer>>,
-    lock: Mutex<Option<File>>,
+/// An open store. Clones are handles on the same one.
+#[derive(Clone)]
+pub struct Store {
+    backend: Backend,
+}
+
+/// Where the tables are.
+#[derive(Clone)]
+enum Backend {
+    Sqlite(Folder),
+    Postgres(Database),
 }
 
 impl Store {
-    /// The folder.
+    fn sqlite(folder: Folder) -> Self {
+        Self { backend: Backend::Sqlite(folder) }
+    }
+
+    fn postgres(database: Database) -> Self {
+        Self { backend: Backend::Postgres(database) }
+    }
+
+    /// Whether the tables are in PostgreSQL, where other nodes may use them too.
     #[must_use]
-    pub fn dir(&self) -> &Path {
-        &self.inner.dir
+    pub const fn is_shared(&self) -> bool {
+        matches!(self.backend, Backend::Postgres(_))
     }
 
     /// The journal in it.
     #[must_use]
     pub fn journal(&self) -> Arc<dyn journal::Journal> {
-        Arc::new(journal::sqlite::Sqlite::new(self.clone()))
-    }
-
-    /// Closes all connections and lets go of the folder. What is being written is finished first.
-    pub async fn close(&self) {
-        let mut writer = self.inner.writer.lock().await;
-        self.inner.readers.close().await;
-        writer.discard().await;
-        writer.closed = true;
-        drop(self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
-    }
-
-    pub(in crate::store) fn readers(&self) -> &SqlitePool {
-        &self.inner.readers
-    }
-
-    /// Waits for this writer's turn.
-    pub(in crate::store) async fn durable(&self) -> OwnedMutexGuard<Writer> {
-        Arc::clone(&self.inner.writer).lock_owned().await
-    }
-
-    /// Runs one statement durably; answers how many rows it changed.
-    pub(in crate::store) async fn write(
-        &self,
-        query: Query<'_, Sqlite, SqliteArguments>,
-    ) -> Result<u64, Error> {
-        let mut durable = self.durable().await;
-        let outcome = query.execute(durable.connection().await?).await;
-        match outcome {
-            Ok(done) => Ok(done.rows_affected()),
-            Err(error) => {
-                if !refused_by_constraint(&error) {
-                    durable.discard().await;
-                }
-                Err(error.into())
+        match &self.backend {
+            Backend::Sqlite(folder) => Arc::new(journal::sqlite::Sqlite::new(folder.clone())),
+            Backend::Postgres(database) => {
+                Arc::new(journal::postgres::Postgres::new(database.clone()))
             }
         }
     }
 
-    /// Begins a transaction of what can be made again from the journal.
-    pub(in crate::store) async fn begin_relaxed(&self) -> Result<Relaxed, Error> {
-        let mut turn = Arc::clone(&self.inner.writer).lock_owned().await;
-        turn.prepared(Sync::Normal).await?;
-        // Before it is: whoever asks may be gone by the time that it has begun.
-        turn.relaxed_open = true;
-        let begun = match &mut turn.connection {
-            Some(connection) => connection.execute("BEGIN IMMEDIATE").await.map(drop),
-            None => Err(sqlx::Error::PoolClosed),
-        };
-        if let Err(error) = begun {
-            turn.discard().await;
-            return Err(error.into());
+    /// The data folder, where the store is in one.
+    #[must_use]
+    pub fn dir(&self) -> Option<&Path> {
+        self.folder().ok().map(Folder::dir)
+    }
+
+    /// Closes all connections, and lets go of the data folder. What is being written is finished
+    /// first.
+    pub async fn close(&self) {
+        match &self.backend {
+            Backend::Sqlite(folder) => folder.close().await,
+            Backend::Postgres(database) => database.close().await,
         }
-        Ok(Relaxed { turn })
+    }
+
+    /// The data folder, where the store is in one.
+    pub(in crate::store) fn folder(&self) -> Result<&Folder, Error> {
+        match &self.backend {
+            Backend::Sqlite(folder) => Ok(folder),
+            Backend::Postgres(_) => Err(Error::Refused(
+                "this is done to a data folder; the store is in PostgreSQL, which has tools of its \
+                 own: pg_dump, pg_restore, pg_amcheck"
+                    .to_owned(),
+            )),
+        }
+    }
+
+    /// Where rows are read that a decision rests on: they are as of the last commit.
+    pub(in crate::store) fn readers(&self) -> Readers<'_> {
+        match &self.backend {
+            Backend::Sqlite(folder) => Readers::Sqlite(folder.readers()),
+            Backend::Postgres(database) => Readers::Postgres(database.readers()),
+        }
+    }
+
+    /// Where rows are read for lists, searches and reports: a replica that is not too far behind,
+    /// if there is one.
+    pub(in crate::store) fn lists(&self) -> Readers<'_> {
+        match &self.backend {
+            Backend::Sqlite(folder) => Readers::Sqlite(folder.readers()),
+            Backend::Postgres(database) => Readers::Postgres(database.lists()),
+        }
+    }
+
+    /// Begins a transaction that is durable once it is committed.
+    pub(in crate::store) async fn begin(&self) -> Result<Writing, Error> {
+        Ok(match &self.backend {
+            Backend::Sqlite(folder) => Writing::Sqlite(folder.begin(Sync::Full).await?),
+            Backend::Postgres(database) => {
+                Writing::Postgres(database.writers().begin(pool::BEGIN).await?)
+            }
+        })
+    }
+
+    /// Begins a transaction of what can be made again from the journal.
+    pub(in crate::store) async fn begin_relaxed(&self) -> Result<Writing, Error> {
+        Ok(match &self.backend {
+            Backend::Sqlite(folder) => Writing::Sqlite(folder.begin_relaxed().await?),
+            Backend::Postgres(database) => {
+                Writing::Postgres(database.writers().begin(pool::BEGIN_RELAXED).await?)
+            }
+        })
     }
 }
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store").field("dir", &self.inner.dir).finish_non_exhaustive()
-    }
-}
-
-/// Whether the statement was refused for what it says, so that the connection is still good.
-pub(in crate::store) fn refused_by_constraint(error: &sqlx::Error) -> bool {
-    // SQLITE_CONSTRAINT is 19 in the low byte of every extended code.
-    error
-        .as_database_error()
-        .and_then(|error| error.code())
-        .is_some_and(|code| code.parse::<i32>().is_ok_and(|extended| extended & 0xff == 19))
-}
-
-/// Whether a commit is synced before it is believed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sync {
-    /// It is, so that what is acknowledged survives a power cut.
-    Full,
-    /// It is not. What a power cut takes is made again from the journal.
-    Normal,
-}
-
-/// The connection that writes, opened again after it broke.
-///
-/// There is one for both kinds of writing: with two, each would find its pages outdated by the
-/// other's commits and read them again.
-pub(in crate::store) struct Writer {
-    options: SqliteConnectOptions,
-    connection: Option<SqliteConnection>,
-    /// `None` while it is being changed: whoever asks may be gone before it is known.
-    sync: Option<Sync>,
-    /// A relaxed transaction was begun and not committed.
-    relaxed_open: bool,
-    closed: bool,
-}
-
-impl Writer {
-    fn new(options: SqliteConnectOptions, connection: SqliteConnection) -> Self {
-        let (connection, sync) = (Some(connection), Some(Sync::Full));
-        Self { options, connection, sync, relaxed_open: false, closed: false }
-    }
-
-    /// The connection, outside of any transaction; its commits are durable.
-    pub(in crate::store) async fn connection(
-        &mut self,
-    ) -> Result<&mut SqliteConnection, sqlx::Error> {
-        self.prepared(Sync::Full).await
-    }
-
-    async fn prepared(&mut self, sync: Sync) -> Result<&mut SqliteConnection, sqlx::Error> {
-        if self.closed {
-            return Err(sqlx::Error::PoolClosed);
-        }
-        let open = self.connection.as_ref().is_some_and(sqlx::Connection::is_in_transaction);
-        if open || self.relaxed_open {
-            self.discard().await;
-        }
-        if self.connection.is_none() {
-            self.connection = Some(self.options.connect().await?);
-            self.sync = Some(Sync::Full);
-        }
-        let connection = self.connection.as_mut().ok_or(sqlx::Error::PoolClosed)?;
-        if self.sync != Some(sync) {
-            self.sync = None;
-            let text = match sync {
-                Sync::Full => "PRAGMA synchronous = FULL",
-                Sync::Normal => "PRAGMA synchronous = NORMAL",
-            };
-            connection.execute(text).await?;
-            self.sync = Some(sync);
-        }
-        Ok(connection)
-    }
-
-    /// Closes the connection, and with it whatever transaction it is in.
-    pub(in crate::store) async fn discard(&mut self) {
-        self.relaxed_open = false;
-        if let Some(connection) = self.connection.take()
-            && let Err(error) = connection.close().await
-        {
-            tracing::debug!(%error, "a connection did not close cleanly");
-        }
-    }
-}
-
-/// A transaction that is not synced. Dropped, it is rolled back with its connection.
-pub(in crate::store) struct Relaxed {
-    turn: OwnedMutexGuard<Writer>,
-}
-
-impl Relaxed {
-    /// Where its statements run.
-    pub(in crate::store) fn connection(&mut self) -> Result<&mut SqliteConnection, sqlx::Error> {
-        self.turn.connection.as_mut().ok_or(sqlx::Error::PoolClosed)
-    }
-
-    pub(in crate::store) async fn commit(mut self) -> Result<(), Error> {
-        self.connection()?.execute("COMMIT").await?;
-        self.turn.relaxed_open = false;
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use futures_util::FutureExt as _;
-
-    use super::*;
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn whoever_gives_up_half_way_leaves_nothing_to_the_next() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path(), &Options::default()).await.unwrap();
-        for polls in 0..300 {
-            let mut begin = Box::pin(store.begin_relaxed());
-            for _ in 0..polls {
-                if (&mut begin).now_or_never().is_some() {
-                    break;
-                }
-                std::thread::yield_now();
+        match &self.backend {
+            Backend::Sqlite(folder) => f.debug_tuple("Store").field(&folder.dir()).finish(),
+            Backend::Postgres(database) => {
+                f.debug_tuple("Store").field(&database.address().to_string()).finish()
             }
-            drop(begin);
-            let mut turn = store.durable().await;
-            let connection = turn.connection().await.unwrap();
-            let level: i64 =
-                sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut *connection).await.unwrap();
-            assert_eq!(level, 2, "after {polls} polls");
-            let own = connection.begin_with("BEGIN IMMEDIATE").await;
-            own.unwrap().rollback().await.unwrap();
         }
-        store.close().await;
     }
 }

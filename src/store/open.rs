@@ -3,14 +3,14 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool};
 
-use super::{Inner, Options, Store, Writer, whole};
+use super::folder::{Folder, Writer};
+use super::{Address, Options, Store, whole};
 
 /// The file of all tables.
 pub(super) const DATABASE: &str = "kontor.db";
@@ -39,22 +39,22 @@ pub enum OpenError {
     },
     /// It was written by a newer kontor.
     #[error(
-        "the data folder was written by a newer kontor (its schema is {found}, this one knows {known}); \
+        "the store was written by a newer kontor (its schema is {found}, this one knows {known}); \
          run the newer version, or restore a backup made by this one"
     )]
     Newer {
-        /// The newest migration in the folder.
+        /// The newest migration in the store.
         found: i64,
         /// The newest migration that this program has.
         known: i64,
     },
     /// It was written by an older kontor, and nothing may be changed in it here.
     #[error(
-        "the data folder is of an older kontor (its schema is {found}, this one needs {known}); \
+        "the store is of an older kontor (its schema is {found}, this one needs {known}); \
          start the server of this version on it first, which brings it up to date, or use the older one"
     )]
     Older {
-        /// The newest migration in the folder.
+        /// The newest migration in the store.
         found: i64,
         /// The newest migration that this program has.
         known: i64,
@@ -71,6 +71,45 @@ pub enum OpenError {
          empty one with kontor restore"
     )]
     Corrupt(String),
+    /// The address of a database is none.
+    #[error(
+        "{address} is no address of a store: {why}; it must be like \
+         postgres://user:password@host:5432/database"
+    )]
+    Address {
+        /// What was given.
+        address: Address,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The database does not answer, or does not let us in.
+    #[error(
+        "PostgreSQL at {address} cannot be used: {why}; check that it runs and is reached from \
+         here, and that user, password and database are right"
+    )]
+    Unreachable {
+        /// The database.
+        address: Address,
+        /// What happened.
+        why: String,
+    },
+    /// There is no store in the database.
+    #[error("there is no store in {0}; start one with kontor serve --store, or check the address")]
+    Empty(Address),
+    /// The database is somebody else's.
+    #[error(
+        "the database {0} has tables that are not kontor's; name one of its own for the store: \
+         CREATE DATABASE kontor"
+    )]
+    Foreign(Address),
+    /// The database cannot hold a store.
+    #[error("the database {address} cannot be used as a store: {why}")]
+    Unfit {
+        /// The database.
+        address: Address,
+        /// What is wrong with it, and what to do.
+        why: String,
+    },
     /// The file system said no.
     #[error("{} cannot be opened: {source}; check that it exists, is writable and not full", path.display())]
     Io {
@@ -103,6 +142,18 @@ impl Store {
         migrate(&mut connection).await?;
         whole::end(&mut connection, &file).await?;
         Ok(assemble(dir, options, connection, Some(lock)))
+    }
+
+    /// As [`Store::open`], but only where there is a store already.
+    ///
+    /// # Errors
+    /// [`OpenError::Missing`] where there is none; otherwise as [`Store::open`].
+    pub async fn open_existing(dir: &Path) -> Result<Self, OpenError> {
+        if dir.join(DATABASE).is_file() {
+            Self::open(dir, &Options::default()).await
+        } else {
+            Err(OpenError::Missing(dir.to_owned()))
+        }
     }
 
     /// Opens a data folder whether or not a server runs on it, with its tables as they are.
@@ -187,13 +238,9 @@ fn assemble(
     connection: SqliteConnection,
     lock: Option<File>,
 ) -> Store {
-    let inner = Inner {
-        dir: dir.to_owned(),
-        readers: pool(options.read_connections.clamp(1, 64), reader_options(dir)),
-        writer: Arc::new(tokio::sync::Mutex::new(Writer::new(writer_options(dir), connection))),
-        lock: Mutex::new(lock),
-    };
-    Store { inner: Arc::new(inner) }
+    let readers = pool(options.read_connections.clamp(1, 64), reader_options(dir));
+    let writer = Writer::new(writer_options(dir), connection);
+    Store::sqlite(Folder::new(dir.to_owned(), readers, writer, lock))
 }
 
 /// A pool within this process: its connections do not age, and need no test but that no

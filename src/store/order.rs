@@ -1,12 +1,15 @@
 //! Rows of orders: a read model for lists and counts. An order's truth is its events.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
+use sqlx::Postgres;
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
 
-use super::many::Texts;
+use super::both::{Builder, Dialect, Found, Readers, Writing, fetch_all, fetch_optional};
+use super::many::{Binding, Texts, last_of_each};
 use super::{Error, LIST_MAX, Store, projection};
 use crate::domain::time::Timestamp;
 
@@ -104,29 +107,61 @@ macro_rules! columns {
     };
 }
 
-/// How lists are sorted; and how what another index found is, so that SQLite takes that one.
-const BY_INDEX: [&str; 2] = ["placed_at", "id"];
-const BY_SORT: [&str; 2] = ["+placed_at", "+id"];
+/// Whether a list is sorted by the index of its order, or what another index found is sorted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Index,
+    Sort,
+}
+
+/// A `+` keeps SQLite from an index that would be the wrong one. PostgreSQL counts what is there.
+const NO_INDEX: &str = "+";
+
+impl By {
+    const fn columns(self, dialect: Dialect) -> [&'static str; 2] {
+        match (self, dialect) {
+            (Self::Sort, Dialect::Sqlite) => ["+placed_at", "+id"],
+            _ => ["placed_at", "id"],
+        }
+    }
+}
 
 const SELECT: &str = concat!("SELECT ", columns!(), " FROM order_row WHERE ");
 
-/// Not `INSERT OR REPLACE`: that writes every index anew, this one those whose columns changed.
+/// What is written over a row that is there. Not `INSERT OR REPLACE`: that writes every index anew,
+/// this one those whose columns changed.
+macro_rules! over {
+    () => {
+        " ON CONFLICT (id) DO UPDATE SET number = excluded.number, status = excluded.status, \
+         payment_status = excluded.payment_status, \
+         fulfillment_status = excluded.fulfillment_status, email = excluded.email, \
+         country = excluded.country, currency = excluded.currency, total = excluded.total, \
+         captured = excluded.captured, refunded = excluded.refunded, \
+         line_count = excluded.line_count, item_count = excluded.item_count, \
+         reference = excluded.reference, saga_step = excluded.saga_step, \
+         stuck_reason = excluded.stuck_reason, alert = excluded.alert, \
+         placed_at = excluded.placed_at, updated_at = excluded.updated_at, \
+         version = excluded.version"
+    };
+}
+
 static PUT: LazyLock<Texts> = LazyLock::new(|| {
     Texts::new(
         concat!("INSERT INTO order_row (", columns!(), ") VALUES "),
         "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-        " ON CONFLICT (id) DO UPDATE SET \
-         number = excluded.number, status = excluded.status, payment_status = \
-         excluded.payment_status, fulfillment_status = excluded.fulfillment_status, email \
-         = excluded.email, country = excluded.country, currency = excluded.currency, \
-         total = excluded.total, captured = excluded.captured, refunded = \
-         excluded.refunded, line_count = excluded.line_count, item_count = \
-         excluded.item_count, reference = excluded.reference, saga_step = \
-         excluded.saga_step, stuck_reason = excluded.stuck_reason, alert = \
-         excluded.alert, placed_at = excluded.placed_at, updated_at = \
-         excluded.updated_at, version = excluded.version",
+        over!(),
     )
 });
+
+const PUT_ARRAYS: &str = concat!(
+    "INSERT INTO order_row (",
+    columns!(),
+    ") SELECT * FROM unnest($1::TEXT[], $2::BIGINT[], $3::TEXT[], $4::TEXT[], $5::TEXT[], \
+     $6::TEXT[], $7::TEXT[], $8::TEXT[], $9::BIGINT[], $10::BIGINT[], $11::BIGINT[], \
+     $12::BIGINT[], $13::BIGINT[], $14::TEXT[], $15::TEXT[], $16::TEXT[], $17::TEXT[], \
+     $18::BIGINT[], $19::BIGINT[], $20::BIGINT[])",
+    over!()
+);
 
 impl Store {
     /// The order of this id.
@@ -134,10 +169,8 @@ impl Store {
     /// # Errors
     /// [`Error`] of the store.
     pub async fn order(&self, id: &str) -> Result<Option<Row>, Error> {
-        let found = sqlx::query(concat!("SELECT ", columns!(), " FROM order_row WHERE id = $1"))
-            .bind(id)
-            .fetch_optional(self.readers())
-            .await?;
+        let text = concat!("SELECT ", columns!(), " FROM order_row WHERE id = $1");
+        let found = fetch_optional!(self.readers(), sqlx::query(text).bind(id))?;
         Ok(found.as_ref().map(row).transpose()?)
     }
 
@@ -149,57 +182,23 @@ impl Store {
         if filter.status.len() > STATUSES_MAX {
             return Err(Error::Refused(format!("at most {STATUSES_MAX} statuses can be listed")));
         }
-        let mut query = match &filter.search {
-            Some(words) => select_found(filter, &self.finds(words).await?),
-            None => select(filter),
-        };
-        let found = query.build().fetch_all(self.readers()).await?;
-        Ok(found.iter().map(row).collect::<Result<_, _>>()?)
+        list(self.lists(), filter).await
     }
 
-    /// Orders as [`Store::orders`] lists them, and how far a projection of theirs has come, both
-    /// at one moment.
+    /// Orders as [`Store::orders`] lists them, and how far a projection of theirs has come in each
+    /// shard, both at one moment.
     ///
     /// # Errors
     /// As [`Store::orders`].
     pub async fn orders_at(
         &self,
         filter: &Filter,
-        (projection, shard): (&str, u16),
-    ) -> Result<(Vec<Row>, i64), Error> {
-        let mut read = self.readers().begin().await?;
-        let pos = projection::cursor(&mut read, projection, shard).await?;
-        let found = select(filter).build().fetch_all(&mut *read).await?;
-        read.rollback().await?;
-        Ok((found.iter().map(row).collect::<Result<_, _>>()?, pos))
-    }
-
-    /// All that words may mean.
-    async fn finds(&self, words: &str) -> Result<Vec<Find>, Error> {
-        let words = words.trim();
-        let mut finds =
-            vec![Find::Is("id", words.to_owned()), Find::Is("reference", words.to_owned())];
-        if let Ok(number) = words.trim_start_matches('#').parse() {
-            finds.push(Find::Number(number));
-        }
-        let lower = words.to_lowercase();
-        for from in BTreeSet::from([words.to_owned(), lower]) {
-            // Behind every text that begins like this.
-            let to = format!("{from}\u{10ffff}");
-            let there: i64 = sqlx::query_scalar(
-                "SELECT count(*) FROM (SELECT 1 FROM order_row WHERE email >= $1 AND email < $2 \
-                 LIMIT +$3)",
-            )
-            .bind(&from)
-            .bind(&to)
-            .bind(NARROW_MAX)
-            .fetch_one(self.readers())
-            .await?;
-            if there > 0 {
-                finds.push(Find::Email { from, to, narrow: there < NARROW_MAX });
-            }
-        }
-        Ok(finds)
+        projection: &str,
+    ) -> Result<(Vec<Row>, Vec<(u16, i64)>), Error> {
+        let from = self.readers();
+        let list = select(filter, from.dialect());
+        let (found, cursors) = projection::list_at(from, list, projection).await?;
+        Ok((found.iter().map(row).collect::<Result<_, _>>()?, cursors))
     }
 
     /// How many orders there are in each status.
@@ -207,19 +206,53 @@ impl Store {
     /// # Errors
     /// [`Error`] of the store.
     pub async fn count_orders(&self) -> Result<BTreeMap<String, i64>, Error> {
-        let found: Vec<(String, i64)> =
-            sqlx::query_as("SELECT status, count(*) FROM order_row GROUP BY status")
-                .fetch_all(self.readers())
-                .await?;
-        Ok(found.into_iter().collect())
+        let text = "SELECT status, count(*) FROM order_row GROUP BY status";
+        let found = fetch_all!(self.lists(), sqlx::query(text))?;
+        let count = |found: &Found| Ok((found.try_get(0)?, found.try_get(1)?));
+        Ok(found.iter().map(count).collect::<Result<_, sqlx::Error>>()?)
     }
+}
+
+/// Orders as they stand in one of the databases.
+pub(in crate::store) async fn list(from: Readers<'_>, filter: &Filter) -> Result<Vec<Row>, Error> {
+    let query = match &filter.search {
+        Some(words) => select_found(filter, &finds(from, words).await?, from.dialect()),
+        None => select(filter, from.dialect()),
+    };
+    let found = query.fetch_all(from).await?;
+    Ok(found.iter().map(row).collect::<Result<_, _>>()?)
+}
+
+/// All that words may mean.
+async fn finds(from: Readers<'_>, words: &str) -> Result<Vec<Find>, Error> {
+    let words = words.trim();
+    let mut finds = vec![Find::Is("id", words.to_owned()), Find::Is("reference", words.to_owned())];
+    if let Ok(number) = words.trim_start_matches('#').parse() {
+        finds.push(Find::Number(number));
+    }
+    let lower = words.to_lowercase();
+    for beginning in BTreeSet::from([words.to_owned(), lower]) {
+        // Behind every text that begins like this.
+        let to = format!("{beginning}\u{10ffff}");
+        let text = "SELECT count(*) FROM (SELECT 1 FROM order_row WHERE email >= $1 AND \
+                    email < $2 LIMIT +$3) AS found";
+        let there = fetch_optional!(
+            from,
+            sqlx::query(text).bind(beginning.as_str()).bind(to.as_str()).bind(NARROW_MAX)
+        )?;
+        let there: i64 = there.map_or(Ok(0), |there| there.try_get(0))?;
+        if there > 0 {
+            finds.push(Find::Email { from: beginning, to, narrow: there < NARROW_MAX });
+        }
+    }
+    Ok(finds)
 }
 
 /// The statement of a filter. Several statuses are as many lists that are merged: SQLite would
 /// otherwise sort all orders of these statuses for one page of them.
-fn select(filter: &Filter) -> QueryBuilder<Sqlite> {
+fn select(filter: &Filter, dialect: Dialect) -> Builder {
     let statuses: BTreeSet<&str> = filter.status.iter().map(String::as_str).collect();
-    let mut query = QueryBuilder::new("");
+    let mut query = Builder::new(dialect, "");
     match statuses.len() {
         0 => push_list(&mut query, filter, None),
         1 => push_list(&mut query, filter, statuses.first().copied()),
@@ -227,9 +260,9 @@ fn select(filter: &Filter) -> QueryBuilder<Sqlite> {
             for (at, status) in statuses.into_iter().enumerate() {
                 query.push(if at == 0 { "SELECT * FROM (" } else { " UNION ALL SELECT * FROM (" });
                 push_list(&mut query, filter, Some(status));
-                query.push(")");
+                query.push(") AS found");
             }
-            push_order(&mut query, BY_INDEX, filter);
+            push_order(&mut query, By::Index, filter);
         }
     }
     query
@@ -245,59 +278,63 @@ enum Find {
     Email { from: String, to: String, narrow: bool },
 }
 
-/// The statement of a search: a list for each meaning, merged, each order once. A `+` keeps SQLite
-/// from an index that would be the wrong one.
-fn select_found(filter: &Filter, finds: &[Find]) -> QueryBuilder<Sqlite> {
-    let mut query = QueryBuilder::new("");
+/// The statement of a search: a list for each meaning, merged, each order once.
+fn select_found(filter: &Filter, finds: &[Find], dialect: Dialect) -> Builder {
+    let mut query = Builder::new(dialect, "");
     for (at, find) in finds.iter().enumerate() {
         query.push(if at == 0 { "SELECT * FROM (" } else { " UNION SELECT * FROM (" });
         query.push(SELECT);
         let by = match find {
             Find::Is(column, text) => {
                 query.push(column).push(" = ").push_bind(text.clone());
-                BY_INDEX
+                By::Index
             }
             Find::Number(number) => {
                 query.push("number = ").push_bind(*number);
-                BY_SORT
+                By::Sort
             }
             Find::Email { from, to, narrow } => {
-                let column = if *narrow { "email" } else { "+email" };
-                query.push(column).push(" >= ").push_bind(from.clone());
-                query.push(" AND ").push(column).push(" < ").push_bind(to.clone());
-                if *narrow { BY_SORT } else { BY_INDEX }
+                let hint = if *narrow { "" } else { NO_INDEX };
+                query.hint(hint).push("email >= ").push_bind(from.clone()).push(" AND ");
+                query.hint(hint).push("email < ").push_bind(to.clone());
+                if *narrow { By::Sort } else { By::Index }
             }
         };
         for (at, status) in filter.status.iter().enumerate() {
-            query.push(if at == 0 { " AND +status IN (" } else { ", " }).push_bind(status.clone());
+            match at {
+                0 => query.push(" AND ").hint(NO_INDEX).push("status IN ("),
+                _ => query.push(", "),
+            };
+            query.push_bind(status.clone());
         }
         query.push(if filter.status.is_empty() { "" } else { ")" });
         push_conditions(&mut query, filter, by);
         push_order(&mut query, by, filter);
-        query.push(")");
+        query.push(") AS found");
     }
-    push_order(&mut query, BY_INDEX, filter);
+    push_order(&mut query, By::Index, filter);
     query
 }
 
 /// One list: only the conditions that the filter has, so that SQLite picks their index.
-fn push_list(query: &mut QueryBuilder<Sqlite>, filter: &Filter, status: Option<&str>) {
+fn push_list(query: &mut Builder, filter: &Filter, status: Option<&str>) {
     query.push(SELECT).push("TRUE");
     if let Some(status) = status {
         // An index of few orders is better than that of their status.
         let few = filter.email.is_some() || filter.reference.is_some();
-        query.push(if few { " AND +status = " } else { " AND status = " });
+        query.push(" AND ").hint(if few { NO_INDEX } else { "" }).push("status = ");
         query.push_bind(status.to_owned());
     }
-    let by = if filter.number.is_some() { BY_SORT } else { BY_INDEX };
+    let by = if filter.number.is_some() { By::Sort } else { By::Index };
     push_conditions(query, filter, by);
     push_order(query, by, filter);
 }
 
 /// The end of a list.
-fn push_order(query: &mut QueryBuilder<Sqlite>, [placed_at, id]: [&str; 2], filter: &Filter) {
+fn push_order(query: &mut Builder, by: By, filter: &Filter) {
+    let [placed_at, id] = by.columns(query.dialect());
     query.push(format_args!(" ORDER BY {placed_at} DESC, {id} DESC LIMIT +"));
-    query.push_bind(filter.limit.min(LIST_MAX));
+    query.push_bind(i64::from(filter.limit.min(LIST_MAX)));
 }
 
 /// Where a page begins: behind the one before and behind `placed_to`, whichever is older. It is one
@@ -308,7 +345,8 @@ fn behind(filter: &Filter) -> Option<(Timestamp, String)> {
 }
 
 /// The conditions of a filter, but for statuses and search.
-fn push_conditions(query: &mut QueryBuilder<Sqlite>, filter: &Filter, [placed_at, id]: [&str; 2]) {
+fn push_conditions(query: &mut Builder, filter: &Filter, by: By) {
+    let [placed_at, id] = by.columns(query.dialect());
     let texts = [
         (" AND id = ", &filter.id),
         (" AND payment_status = ", &filter.payment_status),
@@ -339,37 +377,79 @@ fn push_conditions(query: &mut QueryBuilder<Sqlite>, filter: &Filter, [placed_at
 }
 
 /// Writes rows over what they were, inside of a projection's transaction.
-pub(in crate::store) async fn put(
-    connection: &mut SqliteConnection,
-    rows: &[Row],
-) -> Result<(), sqlx::Error> {
-    PUT.run(connection, rows, |query, row: &Row| {
-        query
-            .bind(row.id.as_str())
-            .bind(row.number)
-            .bind(row.status.as_str())
-            .bind(row.payment_status.as_str())
-            .bind(row.fulfillment_status.as_str())
-            .bind(row.email.as_str())
-            .bind(row.country.as_deref())
-            .bind(row.currency.as_str())
-            .bind(row.total)
-            .bind(row.captured)
-            .bind(row.refunded)
-            .bind(row.line_count)
-            .bind(row.item_count)
-            .bind(row.reference.as_deref())
-            .bind(row.saga_step.as_deref())
-            .bind(row.stuck_reason.as_deref())
-            .bind(row.alert.as_deref())
-            .bind(row.placed_at.millis())
-            .bind(row.updated_at.millis())
-            .bind(row.version)
-    })
-    .await
+pub(in crate::store) async fn put(writing: &mut Writing, rows: &[Row]) -> Result<(), sqlx::Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    match writing {
+        Writing::Sqlite(writing) => PUT.run(writing.connection()?, rows, bind).await,
+        Writing::Postgres(transaction) => {
+            let rows = last_of_each(rows, |row| row.id.as_str());
+            transaction.execute(put_arrays(&rows)).await.map(drop)
+        }
+    }
 }
 
-fn row(found: &SqliteRow) -> Result<Row, sqlx::Error> {
+fn bind(query: Binding, row: &Row) -> Binding {
+    query
+        .bind(row.id.as_str())
+        .bind(row.number)
+        .bind(row.status.as_str())
+        .bind(row.payment_status.as_str())
+        .bind(row.fulfillment_status.as_str())
+        .bind(row.email.as_str())
+        .bind(row.country.as_deref())
+        .bind(row.currency.as_str())
+        .bind(row.total)
+        .bind(row.captured)
+        .bind(row.refunded)
+        .bind(row.line_count)
+        .bind(row.item_count)
+        .bind(row.reference.as_deref())
+        .bind(row.saga_step.as_deref())
+        .bind(row.stuck_reason.as_deref())
+        .bind(row.alert.as_deref())
+        .bind(row.placed_at.millis())
+        .bind(row.updated_at.millis())
+        .bind(row.version)
+}
+
+/// A statement of PostgreSQL that writes any number of rows: each column is an array.
+fn put_arrays(rows: &[&Row]) -> Query<'static, Postgres, PgArguments> {
+    macro_rules! column {
+        ($row:ident => $value:expr) => {
+            rows.iter().map(|$row| $value).collect::<Vec<_>>()
+        };
+    }
+    sqlx::query(PUT_ARRAYS)
+        .bind(column!(row => row.id.as_str()))
+        .bind(column!(row => row.number))
+        .bind(column!(row => row.status.as_str()))
+        .bind(column!(row => row.payment_status.as_str()))
+        .bind(column!(row => row.fulfillment_status.as_str()))
+        .bind(column!(row => row.email.as_str()))
+        .bind(column!(row => row.country.as_deref()))
+        .bind(column!(row => row.currency.as_str()))
+        .bind(column!(row => row.total))
+        .bind(column!(row => row.captured))
+        .bind(column!(row => row.refunded))
+        .bind(column!(row => row.line_count))
+        .bind(column!(row => row.item_count))
+        .bind(column!(row => row.reference.as_deref().map(storable)))
+        .bind(column!(row => row.saga_step.as_deref()))
+        .bind(column!(row => row.stuck_reason.as_deref().map(storable)))
+        .bind(column!(row => row.alert.as_deref().map(storable)))
+        .bind(column!(row => row.placed_at.millis()))
+        .bind(column!(row => row.updated_at.millis()))
+        .bind(column!(row => row.version))
+}
+
+/// What others wrote, without what no text in PostgreSQL can have.
+fn storable(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.into() }
+}
+
+fn row(found: &Found) -> Result<Row, sqlx::Error> {
     Ok(Row {
         id: found.try_get(0)?,
         number: found.try_get(1)?,
@@ -396,15 +476,16 @@ fn row(found: &SqliteRow) -> Result<Row, sqlx::Error> {
 
 #[cfg(test)]
 mod tests {
-    use sqlx::AssertSqlSafe;
+    use sqlx::{AssertSqlSafe, Row as _};
 
     use super::*;
     use crate::store::Options;
 
     /// How SQLite carries out a query: its steps that read rows, and whether it sorts in the end.
-    async fn plan(store: &Store, query: QueryBuilder<Sqlite>) -> Vec<String> {
-        let text = format!("EXPLAIN QUERY PLAN {}", query.sql().as_str());
-        let steps = sqlx::query(AssertSqlSafe(text)).fetch_all(store.readers()).await.unwrap();
+    async fn plan(store: &Store, query: Builder) -> Vec<String> {
+        let text = format!("EXPLAIN QUERY PLAN {}", query.text());
+        let readers = store.folder().unwrap().readers();
+        let steps = sqlx::query(AssertSqlSafe(text)).fetch_all(readers).await.unwrap();
         steps.iter().map(|step| step.get::<String, _>(3)).collect()
     }
 
@@ -441,7 +522,7 @@ mod tests {
                 (Filter { unfinished: true, ..all.clone() }, "order_unfinished"),
                 (Filter { id: text("i"), ..all.clone() }, "sqlite_autoindex_order_row_1"),
             ] {
-                let steps = plan(&store, select(&filter)).await;
+                let steps = plan(&store, select(&filter, Dialect::Sqlite)).await;
                 let reads: Vec<_> =
                     steps.iter().filter(|step| step.contains(" order_row")).collect();
                 assert_eq!(reads.len(), filter.status.len().max(1), "{filter:?}: {steps:?}");
@@ -450,7 +531,9 @@ mod tests {
                 let sorts = |step: &String| step.contains("TEMP B-TREE");
                 assert!(!steps.iter().any(sorts) || filter.status.len() > 1, "{steps:?}");
             }
-            let number = plan(&store, select(&Filter { number: Some(1), ..all.clone() })).await;
+            let number =
+                plan(&store, select(&Filter { number: Some(1), ..all.clone() }, Dialect::Sqlite))
+                    .await;
             assert!(number[0].contains("INDEX order_by_number"), "{number:?}");
             let found = |narrow| Find::Email { from: "a".into(), to: "b".into(), narrow };
             for (find, index) in [
@@ -462,7 +545,10 @@ mod tests {
             ] {
                 let filter = Filter { placed_from: moment, ..all.clone() };
                 for filter in [all.clone(), filter] {
-                    let steps = plan(&store, select_found(&filter, std::slice::from_ref(&find)));
+                    let steps = plan(
+                        &store,
+                        select_found(&filter, std::slice::from_ref(&find), Dialect::Sqlite),
+                    );
                     let steps = steps.await;
                     let right = |step: &String| step.contains(&format!("INDEX {index}"));
                     assert!(steps.iter().any(right), "{steps:?}");

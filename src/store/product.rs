@@ -1,9 +1,9 @@
 //! Rows of products: read one, list them, and the write that an append makes in its own
 //! transaction. Searching by relevance is not here.
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::SqliteConnection;
 
+use super::both::{Dialect, Found, Readers, fetch_all, fetch_optional};
 use super::{Error, LIST_MAX, Store};
 use crate::domain::id::Sku;
 use crate::domain::money::TaxRate;
@@ -34,19 +34,37 @@ pub struct Filter {
     pub limit: u32,
 }
 
+macro_rules! columns {
+    () => {
+        "sku, name, description, category, prices, tax_rate, active, version"
+    };
+}
+
+/// The text of a list; `$finds` is what finds one text in another.
+macro_rules! listing {
+    ($category:literal, $finds:literal) => {
+        concat!(
+            "SELECT ",
+            columns!(),
+            " FROM product WHERE ",
+            $category,
+            " sku > $1 AND ($3 IS NULL OR active = $3) AND ($4 IS NULL OR ",
+            $finds,
+            "(lower(name), $4) > 0 OR ",
+            $finds,
+            "(lower(sku), $4) > 0) ORDER BY sku LIMIT +$5"
+        )
+    };
+}
+
 impl Store {
     /// The product of a SKU.
     ///
     /// # Errors
     /// [`Error`] of the store.
     pub async fn product(&self, sku: &Sku) -> Result<Option<Row>, Error> {
-        let found = sqlx::query(
-            "SELECT sku, name, description, category, prices, tax_rate, active, version \
-             FROM product WHERE sku = $1",
-        )
-        .bind(sku.as_str())
-        .fetch_optional(self.readers())
-        .await?;
+        let text = concat!("SELECT ", columns!(), " FROM product WHERE sku = $1");
+        let found = fetch_optional!(self.readers(), sqlx::query(text).bind(sku.as_str()))?;
         found.as_ref().map(row).transpose()
     }
 
@@ -55,28 +73,29 @@ impl Store {
     /// # Errors
     /// [`Error`] of the store.
     pub async fn products(&self, filter: &Filter) -> Result<Vec<Row>, Error> {
-        // Two texts: with the category known, its index leads to it.
-        let text = if filter.category.is_some() {
-            "SELECT sku, name, description, category, prices, tax_rate, active, version \
-             FROM product WHERE category = $2 AND sku > $1 AND ($3 IS NULL OR active = $3) \
-             AND ($4 IS NULL OR instr(lower(name), $4) > 0 OR instr(lower(sku), $4) > 0) \
-             ORDER BY sku LIMIT +$5"
-        } else {
-            "SELECT sku, name, description, category, prices, tax_rate, active, version \
-             FROM product WHERE sku > $1 AND ($3 IS NULL OR active = $3) \
-             AND ($4 IS NULL OR instr(lower(name), $4) > 0 OR instr(lower(sku), $4) > 0) \
-             ORDER BY sku LIMIT +$5"
-        };
-        let found = sqlx::query(text)
+        list(self.lists(), filter).await
+    }
+}
+
+/// Products as they stand in one of the databases.
+pub(in crate::store) async fn list(from: Readers<'_>, filter: &Filter) -> Result<Vec<Row>, Error> {
+    // Two texts: with the category known, its index leads to it.
+    let text = match (filter.category.is_some(), from.dialect()) {
+        (true, Dialect::Sqlite) => listing!("category = $2 AND", "instr"),
+        (false, Dialect::Sqlite) => listing!("", "instr"),
+        (true, Dialect::Postgres) => listing!("category = $2 AND", "strpos"),
+        (false, Dialect::Postgres) => listing!("", "strpos"),
+    };
+    let found = fetch_all!(
+        from,
+        sqlx::query(text)
             .bind(filter.after.as_ref().map_or("", Sku::as_str))
             .bind(filter.category.as_deref())
             .bind(filter.active)
             .bind(filter.q.as_ref().map(|text| text.to_ascii_lowercase()))
-            .bind(filter.limit.min(LIST_MAX))
-            .fetch_all(self.readers())
-            .await?;
-        found.iter().map(row).collect()
-    }
+            .bind(i64::from(filter.limit.min(LIST_MAX)))
+    )?;
+    found.iter().map(row).collect()
 }
 
 /// Writes a row inside of an append; `false` if its version is not the one after the stored.
@@ -111,7 +130,26 @@ pub(in crate::store) async fn upsert(
     Ok(done.rows_affected() == 1)
 }
 
-fn row(found: &SqliteRow) -> Result<Row, Error> {
+/// A row as JSON, for the function of PostgreSQL that appends.
+pub(in crate::store) fn as_json(
+    row: &Row,
+    at: Timestamp,
+) -> Result<serde_json::Value, serde_json::Error> {
+    let product = &row.product;
+    Ok(serde_json::json!({
+        "sku": product.sku.as_str(),
+        "name": product.name,
+        "description": product.description,
+        "category": product.category,
+        "prices": serde_json::to_string(&product.prices)?,
+        "tax_rate": product.tax_rate.millionths(),
+        "active": product.active,
+        "version": row.version,
+        "updated_at": at.millis(),
+    }))
+}
+
+fn row(found: &Found) -> Result<Row, Error> {
     let broken = |reason: String| Error::Row { table: "product", reason };
     let sku: &str = found.try_get(0)?;
     let prices: &str = found.try_get(4)?;
@@ -121,7 +159,9 @@ fn row(found: &SqliteRow) -> Result<Row, Error> {
         description: found.try_get(2)?,
         category: found.try_get(3)?,
         prices: serde_json::from_str(prices).map_err(|error| broken(error.to_string()))?,
-        tax_rate: TaxRate::from_millionths(found.try_get(5)?)
+        tax_rate: u32::try_from(found.try_get::<i64>(5)?)
+            .ok()
+            .and_then(TaxRate::from_millionths)
             .ok_or_else(|| broken("its tax rate is above 100 %".to_owned()))?,
         active: found.try_get(6)?,
     };

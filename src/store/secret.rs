@@ -1,5 +1,6 @@
 //! Secrets that this store draws for itself and keeps: what signs tokens and cursors.
 
+use super::both::{change, fetch_optional};
 use super::{Error, Store};
 
 impl Store {
@@ -12,20 +13,18 @@ impl Store {
             return Ok(secret);
         }
         let drawn: [u8; 32] = rand::random();
-        let query = sqlx::query(
-            "INSERT INTO secret (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING",
-        );
-        self.write(query.bind(name).bind(drawn.to_vec())).await?;
+        let text = "INSERT INTO secret (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
+        change!(self, sqlx::query(text).bind(name).bind(drawn.to_vec()))?;
         // Read again: another call may have been first.
         self.read_secret(name).await?.ok_or_else(|| broken("it is gone"))
     }
 
     async fn read_secret(&self, name: &str) -> Result<Option<[u8; 32]>, Error> {
-        let found: Option<Vec<u8>> = sqlx::query_scalar("SELECT value FROM secret WHERE name = $1")
-            .bind(name)
-            .fetch_optional(self.readers())
-            .await?;
-        found.map(|value| value.try_into().map_err(|_| broken("it has not 32 bytes"))).transpose()
+        let text = "SELECT value FROM secret WHERE name = $1";
+        let found = fetch_optional!(self.readers(), sqlx::query(text).bind(name))?;
+        let Some(found) = found else { return Ok(None) };
+        let value: Vec<u8> = found.try_get(0)?;
+        value.try_into().map(Some).map_err(|_| broken("it has not 32 bytes"))
     }
 }
 

@@ -5,9 +5,8 @@
 //! came from. Links and sessions that are over are deleted when somebody signs in.
 
 use sha2::{Digest as _, Sha256};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Connection as _, Row as _, SqliteConnection};
 
+use super::both::{Found, Writing, change, execute, execute_returning, fetch_optional};
 use super::key::{self, Secret};
 use super::{Error, Store};
 use crate::domain::time::{Span, Timestamp};
@@ -30,6 +29,13 @@ const SESSIONS_OF_KEY_MAX: u32 = 50;
 const LINKS_MAX: u32 = 1_000;
 /// The longest secret that can be one of ours.
 const SECRET_MAX: usize = 128;
+
+/// A limit that is none, to both databases.
+macro_rules! all {
+    () => {
+        "9223372036854775807"
+    };
+}
 
 /// A session as it stands in its table, without its secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,26 +78,25 @@ impl Store {
     ) -> Result<Secret, Error> {
         key::check(name, scopes)?;
         let token = Secret::draw("");
-        self.write(
-            sqlx::query("DELETE FROM sign_in_link WHERE expires_at <= $1").bind(now.millis()),
-        )
-        .await?;
-        let query = sqlx::query(
-            "INSERT INTO sign_in_link (hash, name, scopes, expires_at) VALUES ($1, $2, $3, $4)",
-        );
-        self.write(
-            query
+        let text = "DELETE FROM sign_in_link WHERE expires_at <= $1";
+        change!(self, sqlx::query(text).bind(now.millis()))?;
+        let text = "INSERT INTO sign_in_link (hash, name, scopes, expires_at) \
+                    VALUES ($1, $2, $3, $4)";
+        change!(
+            self,
+            sqlx::query(text)
                 .bind(digest(token.reveal()))
                 .bind(name)
                 .bind(scopes.join(" "))
-                .bind((now + lasts).millis()),
-        )
-        .await?;
-        let query = sqlx::query(
-            "DELETE FROM sign_in_link WHERE hash IN \
-             (SELECT hash FROM sign_in_link ORDER BY expires_at DESC LIMIT -1 OFFSET +$1)",
+                .bind((now + lasts).millis())
+        )?;
+        let text = concat!(
+            "DELETE FROM sign_in_link WHERE hash IN ",
+            "(SELECT hash FROM sign_in_link ORDER BY expires_at DESC LIMIT ",
+            all!(),
+            " OFFSET +$1)"
         );
-        self.write(query.bind(LINKS_MAX)).await?;
+        change!(self, sqlx::query(text).bind(i64::from(LINKS_MAX)))?;
         Ok(token)
     }
 
@@ -100,12 +105,11 @@ impl Store {
     /// # Errors
     /// [`Error`] of the store.
     pub async fn link_works(&self, token: &str, now: Timestamp) -> Result<bool, Error> {
-        let found: Option<i64> =
-            sqlx::query_scalar("SELECT 1 FROM sign_in_link WHERE hash = $1 AND expires_at > $2")
-                .bind(digest(token))
-                .bind(now.millis())
-                .fetch_optional(self.readers())
-                .await?;
+        let text = "SELECT 1 FROM sign_in_link WHERE hash = $1 AND expires_at > $2";
+        let found = fetch_optional!(
+            self.readers(),
+            sqlx::query(text).bind(digest(token)).bind(now.millis())
+        )?;
         Ok(found.is_some())
     }
 
@@ -122,22 +126,18 @@ impl Store {
         if token.len() > SECRET_MAX || !self.link_works(token, now).await? {
             return Ok(None);
         }
-        let mut durable = self.durable().await;
-        let mut transaction = durable.connection().await?.begin_with("BEGIN IMMEDIATE").await?;
-        let link = sqlx::query(
-            "DELETE FROM sign_in_link WHERE hash = $1 AND expires_at > $2 RETURNING name, scopes",
-        )
-        .bind(digest(token))
-        .bind(now.millis())
-        .fetch_optional(&mut *transaction)
-        .await?;
+        let mut writing = self.begin().await?;
+        let text =
+            "DELETE FROM sign_in_link WHERE hash = $1 AND expires_at > $2 RETURNING name, scopes";
+        let link =
+            execute_returning!(writing, sqlx::query(text).bind(digest(token)).bind(now.millis()))?;
         let Some(link) = link else {
-            transaction.rollback().await?;
+            writing.commit().await?;
             return Ok(None);
         };
         let (row, secret) = new_session(link.try_get(0)?, split(link.try_get(1)?), None, now);
-        insert(&mut transaction, &row, &secret).await?;
-        transaction.commit().await?;
+        insert(&mut writing, &row, &secret).await?;
+        writing.commit().await?;
         Ok(Some((row, secret)))
     }
 
@@ -152,10 +152,9 @@ impl Store {
     ) -> Result<(Row, Secret), Error> {
         let (row, secret) =
             new_session(key.name.clone(), key.scopes.clone(), Some(key.id.clone()), now);
-        let mut durable = self.durable().await;
-        let mut transaction = durable.connection().await?.begin_with("BEGIN IMMEDIATE").await?;
-        insert(&mut transaction, &row, &secret).await?;
-        transaction.commit().await?;
+        let mut writing = self.begin().await?;
+        insert(&mut writing, &row, &secret).await?;
+        writing.commit().await?;
         Ok((row, secret))
     }
 
@@ -167,14 +166,10 @@ impl Store {
         if secret.len() > SECRET_MAX {
             return Ok(None);
         }
-        let found = sqlx::query(concat!(
-            "SELECT id, name, scopes, api_key, created_at, seen_at, expires_at FROM session ",
-            "WHERE hash = $1 AND (api_key IS NULL OR EXISTS (SELECT 1 FROM api_key AS of_key ",
-            "WHERE of_key.id = session.api_key AND of_key.revoked_at IS NULL))",
-        ))
-        .bind(digest(secret))
-        .fetch_optional(self.readers())
-        .await?;
+        let text = "SELECT id, name, scopes, api_key, created_at, seen_at, expires_at FROM session \
+                    WHERE hash = $1 AND (api_key IS NULL OR EXISTS (SELECT 1 FROM api_key AS of_key \
+                    WHERE of_key.id = session.api_key AND of_key.revoked_at IS NULL))";
+        let found = fetch_optional!(self.readers(), sqlx::query(text).bind(digest(secret)))?;
         let found = found.as_ref().map(row).transpose()?;
         Ok(found.filter(|row| row.lives(now)))
     }
@@ -190,11 +185,8 @@ impl Store {
         }
         row.seen_at = now;
         let mut relaxed = self.begin_relaxed().await?;
-        sqlx::query("UPDATE session SET seen_at = $2 WHERE id = $1 AND seen_at < $2")
-            .bind(&row.id)
-            .bind(now.millis())
-            .execute(relaxed.connection()?)
-            .await?;
+        let text = "UPDATE session SET seen_at = $2 WHERE id = $1 AND seen_at < $2";
+        execute!(relaxed, sqlx::query(text).bind(row.id.as_str()).bind(now.millis()))?;
         relaxed.commit().await
     }
 
@@ -203,16 +195,13 @@ impl Store {
     /// # Errors
     /// [`Error`] of the store.
     pub async fn session_lives(&self, id: &str, now: Timestamp) -> Result<bool, Error> {
-        let found: Option<i64> = sqlx::query_scalar(
-            "SELECT 1 FROM session WHERE id = $1 AND expires_at > $2 AND seen_at > $3 \
-             AND (api_key IS NULL OR EXISTS (SELECT 1 FROM api_key AS of_key \
-             WHERE of_key.id = session.api_key AND of_key.revoked_at IS NULL))",
-        )
-        .bind(id)
-        .bind(now.millis())
-        .bind((now - IDLE).millis())
-        .fetch_optional(self.readers())
-        .await?;
+        let text = "SELECT 1 FROM session WHERE id = $1 AND expires_at > $2 AND seen_at > $3 \
+                    AND (api_key IS NULL OR EXISTS (SELECT 1 FROM api_key AS of_key \
+                    WHERE of_key.id = session.api_key AND of_key.revoked_at IS NULL))";
+        let found = fetch_optional!(
+            self.readers(),
+            sqlx::query(text).bind(id).bind(now.millis()).bind((now - IDLE).millis())
+        )?;
         Ok(found.is_some())
     }
 
@@ -222,8 +211,8 @@ impl Store {
     /// # Errors
     /// [`Error`] of the store.
     pub async fn end_all_sessions(&self) -> Result<(u64, u64), Error> {
-        let links = self.write(sqlx::query("DELETE FROM sign_in_link")).await?;
-        Ok((self.write(sqlx::query("DELETE FROM session")).await?, links))
+        let links = change!(self, sqlx::query("DELETE FROM sign_in_link"))?;
+        Ok((change!(self, sqlx::query("DELETE FROM session"))?, links))
     }
 
     /// Ends a session; `false` if there is none of this id.
@@ -231,7 +220,7 @@ impl Store {
     /// # Errors
     /// [`Error`] of the store.
     pub async fn end_session(&self, id: &str) -> Result<bool, Error> {
-        Ok(self.write(sqlx::query("DELETE FROM session WHERE id = $1").bind(id)).await? > 0)
+        Ok(change!(self, sqlx::query("DELETE FROM session WHERE id = $1").bind(id))? > 0)
     }
 }
 
@@ -255,50 +244,42 @@ fn new_session(
 
 /// Writes a session, after deleting those that are over and, if there are too many, of all or of
 /// its key, the one that was not seen for longest.
-async fn insert(
-    connection: &mut SqliteConnection,
-    row: &Row,
-    secret: &Secret,
-) -> Result<(), sqlx::Error> {
-    let now = row.created_at;
-    sqlx::query("DELETE FROM session WHERE expires_at <= $1 OR seen_at <= $2")
-        .bind(now.millis())
-        .bind((now - IDLE).millis())
-        .execute(&mut *connection)
-        .await?;
-    sqlx::query("DELETE FROM sign_in_link WHERE expires_at <= $1")
-        .bind(now.millis())
-        .execute(&mut *connection)
-        .await?;
-    sqlx::query(
-        "DELETE FROM session WHERE hash IN \
-         (SELECT hash FROM session ORDER BY seen_at DESC LIMIT -1 OFFSET +$1)",
-    )
-    .bind(SESSIONS_MAX - 1)
-    .execute(&mut *connection)
-    .await?;
-    sqlx::query(
-        "DELETE FROM session WHERE hash IN (SELECT hash FROM session WHERE api_key = $1 \
-         ORDER BY seen_at DESC LIMIT -1 OFFSET +$2)",
-    )
-    .bind(row.api_key.as_deref())
-    .bind(SESSIONS_OF_KEY_MAX - 1)
-    .execute(&mut *connection)
-    .await?;
-    sqlx::query(
-        "INSERT INTO session (hash, id, name, scopes, api_key, created_at, seen_at, expires_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-    )
-    .bind(digest(secret.reveal()))
-    .bind(&row.id)
-    .bind(&row.name)
-    .bind(row.scopes.join(" "))
-    .bind(row.api_key.as_deref())
-    .bind(row.created_at.millis())
-    .bind(row.seen_at.millis())
-    .bind(row.expires_at.millis())
-    .execute(connection)
-    .await?;
+async fn insert(writing: &mut Writing, row: &Row, secret: &Secret) -> Result<(), Error> {
+    let now = row.created_at.millis();
+    let idle_since = (row.created_at - IDLE).millis();
+    let text = "DELETE FROM session WHERE expires_at <= $1 OR seen_at <= $2";
+    execute!(*writing, sqlx::query(text).bind(now).bind(idle_since))?;
+    let text = "DELETE FROM sign_in_link WHERE expires_at <= $1";
+    execute!(*writing, sqlx::query(text).bind(now))?;
+    let text = concat!(
+        "DELETE FROM session WHERE hash IN ",
+        "(SELECT hash FROM session ORDER BY seen_at DESC LIMIT ",
+        all!(),
+        " OFFSET +$1)"
+    );
+    execute!(*writing, sqlx::query(text).bind(i64::from(SESSIONS_MAX) - 1))?;
+    let text = concat!(
+        "DELETE FROM session WHERE hash IN (SELECT hash FROM session WHERE api_key = $1 ",
+        "ORDER BY seen_at DESC LIMIT ",
+        all!(),
+        " OFFSET +$2)"
+    );
+    let most = i64::from(SESSIONS_OF_KEY_MAX) - 1;
+    execute!(*writing, sqlx::query(text).bind(row.api_key.as_deref()).bind(most))?;
+    let text = "INSERT INTO session (hash, id, name, scopes, api_key, created_at, seen_at, \
+                expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    execute!(
+        *writing,
+        sqlx::query(text)
+            .bind(digest(secret.reveal()))
+            .bind(row.id.as_str())
+            .bind(row.name.as_str())
+            .bind(row.scopes.join(" "))
+            .bind(row.api_key.as_deref())
+            .bind(now)
+            .bind(row.seen_at.millis())
+            .bind(row.expires_at.millis())
+    )?;
     Ok(())
 }
 
@@ -312,7 +293,7 @@ fn split(scopes: &str) -> Vec<String> {
     scopes.split(' ').map(str::to_owned).collect()
 }
 
-fn row(found: &SqliteRow) -> Result<Row, sqlx::Error> {
+fn row(found: &Found) -> Result<Row, sqlx::Error> {
     Ok(Row {
         id: found.try_get(0)?,
         name: found.try_get(1)?,

@@ -1,5 +1,6 @@
 //! Settings that belong to the data, not to the process: a name and a text each.
 
+use super::both::{change, fetch_optional};
 use super::{Error, Store};
 
 impl Store {
@@ -8,10 +9,9 @@ impl Store {
     /// # Errors
     /// [`Error`] of the store.
     pub async fn setting(&self, name: &str) -> Result<Option<String>, Error> {
-        Ok(sqlx::query_scalar("SELECT value FROM setting WHERE name = $1")
-            .bind(name)
-            .fetch_optional(self.readers())
-            .await?)
+        let text = "SELECT value FROM setting WHERE name = $1";
+        let found = fetch_optional!(self.readers(), sqlx::query(text).bind(name))?;
+        Ok(found.map(|found| found.try_get(0)).transpose()?)
     }
 
     /// Writes a setting over what it was.
@@ -19,11 +19,9 @@ impl Store {
     /// # Errors
     /// [`Error`] of the store.
     pub async fn put_setting(&self, name: &str, value: &str) -> Result<(), Error> {
-        let query = sqlx::query(
-            "INSERT INTO setting (name, value) VALUES ($1, $2) \
-             ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-        );
-        self.write(query.bind(name).bind(value)).await?;
+        let text = "INSERT INTO setting (name, value) VALUES ($1, $2) \
+                    ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+        change!(self, sqlx::query(text).bind(name).bind(value))?;
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! Who owns which shard of the journal, and where its last event is.
 
+use super::both::{Found, fetch_all};
 use super::{Error, Store};
 use crate::domain::time::Timestamp;
 
@@ -14,6 +15,8 @@ pub struct Row {
     pub epoch: i64,
     /// Until when it is claimed.
     pub lease_until: Timestamp,
+    /// The node that an operator wants it to be with.
+    pub pinned_to: Option<String>,
     /// The position of its last event, as its row says.
     pub last_pos: i64,
     /// The highest position of its events, 0 if there are none.
@@ -26,21 +29,22 @@ impl Store {
     /// # Errors
     /// [`Error`] of the store.
     pub async fn shards(&self) -> Result<Vec<Row>, Error> {
-        let found: Vec<(u16, String, i64, i64, i64, i64)> = sqlx::query_as(
-            "SELECT id, owner, epoch, lease_until, last_pos, \
-             ifnull((SELECT pos FROM event WHERE event.shard = shard.id ORDER BY pos DESC LIMIT 1), 0) \
-             FROM shard ORDER BY id",
-        )
-        .fetch_all(self.readers())
-        .await?;
-        let row = |(id, owner, epoch, lease_until, last_pos, max_pos)| Row {
-            id,
-            owner,
-            epoch,
-            lease_until: Timestamp::from_millis(lease_until),
-            last_pos,
-            max_pos,
-        };
-        Ok(found.into_iter().map(row).collect())
+        let text = "SELECT id, owner, epoch, lease_until, pinned_to, last_pos, coalesce((SELECT pos \
+                    FROM event WHERE event.shard = shard.id ORDER BY pos DESC LIMIT 1), 0) \
+                    FROM shard ORDER BY id";
+        let found = fetch_all!(self.readers(), sqlx::query(text))?;
+        Ok(found.iter().map(row).collect::<Result<_, _>>()?)
     }
+}
+
+fn row(found: &Found) -> Result<Row, sqlx::Error> {
+    Ok(Row {
+        id: found.shard(0)?,
+        owner: found.try_get(1)?,
+        epoch: found.try_get(2)?,
+        lease_until: Timestamp::from_millis(found.try_get(3)?),
+        pinned_to: found.try_get(4)?,
+        last_pos: found.try_get(5)?,
+        max_pos: found.try_get(6)?,
+    })
 }

@@ -3,10 +3,8 @@
 
 use std::sync::LazyLock;
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
-
-use super::many::Texts;
+use super::both::{Builder, Dialect, Found, Readers, Writing};
+use super::many::{Binding, Texts, last_of_each};
 use super::{Error, LIST_MAX, Store, projection};
 use crate::domain::id::Sku;
 use crate::domain::time::Timestamp;
@@ -60,7 +58,7 @@ impl Store {
     /// [`Error`] of the store.
     pub async fn stock(&self, sku: &Sku) -> Result<Vec<Row>, Error> {
         let filter = Filter { sku: Some(sku.clone()), limit: LIST_MAX, ..Filter::default() };
-        self.stock_levels(&filter).await
+        list(self.readers(), &filter).await
     }
 
     /// Levels in order of SKU and location.
@@ -68,32 +66,37 @@ impl Store {
     /// # Errors
     /// [`Error`] of the store.
     pub async fn stock_levels(&self, filter: &Filter) -> Result<Vec<Row>, Error> {
-        let found = select(filter).build().fetch_all(self.readers()).await?;
-        found.iter().map(row).collect()
+        list(self.lists(), filter).await
     }
 
-    /// Levels as [`Store::stock_levels`] lists them, and how far a projection of theirs has come,
-    /// both at one moment.
+    /// Levels as [`Store::stock_levels`] lists them, and how far a projection of theirs has come in
+    /// each shard, both at one moment.
     ///
     /// # Errors
     /// [`Error`] of the store.
     pub async fn stock_levels_at(
         &self,
         filter: &Filter,
-        (projection, shard): (&str, u16),
-    ) -> Result<(Vec<Row>, i64), Error> {
-        let mut read = self.readers().begin().await?;
-        let pos = projection::cursor(&mut read, projection, shard).await?;
-        let found = select(filter).build().fetch_all(&mut *read).await?;
-        read.rollback().await?;
-        Ok((found.iter().map(row).collect::<Result<_, _>>()?, pos))
+        projection: &str,
+    ) -> Result<(Vec<Row>, Vec<(u16, i64)>), Error> {
+        let from = self.readers();
+        let list = select(filter, from.dialect());
+        let (found, cursors) = projection::list_at(from, list, projection).await?;
+        Ok((found.iter().map(row).collect::<Result<_, _>>()?, cursors))
     }
+}
+
+/// Levels as they stand in one of the databases.
+pub(in crate::store) async fn list(from: Readers<'_>, filter: &Filter) -> Result<Vec<Row>, Error> {
+    let found = select(filter, from.dialect()).fetch_all(from).await?;
+    found.iter().map(row).collect()
 }
 
 /// Only the conditions that the filter has, so that SQLite walks the one index that fits: it
 /// begins where the page does, or behind it where the SKUs begin, and ends with them.
-fn select(filter: &Filter) -> QueryBuilder<Sqlite> {
-    let mut query = QueryBuilder::new(
+fn select(filter: &Filter, dialect: Dialect) -> Builder {
+    let mut query = Builder::new(
+        dialect,
         "SELECT sku, location, on_hand, reserved, allocated, incoming, sold, updated_at, version \
          FROM stock_row",
     );
@@ -102,11 +105,10 @@ fn select(filter: &Filter) -> QueryBuilder<Sqlite> {
         Some((sku, location)) if sku.as_str() >= prefix => (sku.as_str(), location.as_str()),
         _ => (prefix, ""),
     };
-    query.push(if filter.held {
-        " INDEXED BY stock_held WHERE reserved > 0 AND"
-    } else {
-        " WHERE"
-    });
+    if filter.held {
+        query.hint(" INDEXED BY stock_held");
+    }
+    query.push(if filter.held { " WHERE reserved > 0 AND" } else { " WHERE" });
     query.push(" (sku, location) > (").push_bind(first.0.to_owned()).push(", ");
     query.push_bind(first.1.to_owned()).push(")");
     if !prefix.is_empty() {
@@ -121,7 +123,7 @@ fn select(filter: &Filter) -> QueryBuilder<Sqlite> {
     if let Some(max) = filter.sellable_max {
         query.push(" AND on_hand - reserved - allocated <= ").push_bind(max);
     }
-    query.push(" ORDER BY sku, location LIMIT +").push_bind(filter.limit.min(LIST_MAX));
+    query.push(" ORDER BY sku, location LIMIT +").push_bind(i64::from(filter.limit.min(LIST_MAX)));
     query
 }
 
@@ -134,27 +136,56 @@ static PUT: LazyLock<Texts> = LazyLock::new(|| {
     )
 });
 
+const PUT_ARRAYS: &str = "INSERT INTO stock_row (sku, location, on_hand, reserved, allocated, \
+    incoming, sold, updated_at, version) SELECT * FROM unnest($1::TEXT[], $2::TEXT[], $3::BIGINT[], \
+    $4::BIGINT[], $5::BIGINT[], $6::BIGINT[], $7::BIGINT[], $8::BIGINT[], $9::BIGINT[]) \
+    ON CONFLICT (sku, location) DO UPDATE SET on_hand = excluded.on_hand, \
+    reserved = excluded.reserved, allocated = excluded.allocated, incoming = excluded.incoming, \
+    sold = excluded.sold, updated_at = excluded.updated_at, version = excluded.version";
+
 /// Writes rows over what they were, inside of a projection's transaction.
-pub(in crate::store) async fn put(
-    connection: &mut SqliteConnection,
-    rows: &[Row],
-) -> Result<(), sqlx::Error> {
-    PUT.run(connection, rows, |query, row: &Row| {
-        query
-            .bind(row.sku.as_str())
-            .bind(row.location.as_str())
-            .bind(row.on_hand)
-            .bind(row.reserved)
-            .bind(row.allocated)
-            .bind(row.incoming)
-            .bind(row.sold)
-            .bind(row.updated_at.millis())
-            .bind(row.version)
-    })
-    .await
+pub(in crate::store) async fn put(writing: &mut Writing, rows: &[Row]) -> Result<(), sqlx::Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    match writing {
+        Writing::Sqlite(writing) => PUT.run(writing.connection()?, rows, bind).await,
+        Writing::Postgres(transaction) => {
+            let rows = last_of_each(rows, |row| (row.sku.as_str(), row.location.as_str()));
+            macro_rules! column {
+                ($row:ident => $value:expr) => {
+                    rows.iter().map(|$row| $value).collect::<Vec<_>>()
+                };
+            }
+            let query = sqlx::query(PUT_ARRAYS)
+                .bind(column!(row => row.sku.as_str()))
+                .bind(column!(row => row.location.as_str()))
+                .bind(column!(row => row.on_hand))
+                .bind(column!(row => row.reserved))
+                .bind(column!(row => row.allocated))
+                .bind(column!(row => row.incoming))
+                .bind(column!(row => row.sold))
+                .bind(column!(row => row.updated_at.millis()))
+                .bind(column!(row => row.version));
+            transaction.execute(query).await.map(drop)
+        }
+    }
 }
 
-fn row(found: &SqliteRow) -> Result<Row, Error> {
+fn bind(query: Binding, row: &Row) -> Binding {
+    query
+        .bind(row.sku.as_str())
+        .bind(row.location.as_str())
+        .bind(row.on_hand)
+        .bind(row.reserved)
+        .bind(row.allocated)
+        .bind(row.incoming)
+        .bind(row.sold)
+        .bind(row.updated_at.millis())
+        .bind(row.version)
+}
+
+fn row(found: &Found) -> Result<Row, Error> {
     let sku: &str = found.try_get(0)?;
     let broken = |_| Error::Row { table: "stock_row", reason: format!("{sku:?} is no SKU") };
     Ok(Row {

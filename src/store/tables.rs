@@ -1,18 +1,21 @@
 //! What the actors and the proof need of a store: the journal, the rows that are made of it, and
-//! the few things that are kept beside it. [`Store`] has it in SQLite,
+//! the few things that are kept beside it. [`Store`] has it in a database,
 //! [`Memory`](super::memory::Memory) for the simulator. Keys, sessions and the lists that people
-//! ask for are not here: only HTTP wants those.
+//! ask for are not here: only HTTP wants those. What is asked for here is never read from a
+//! replica: decisions rest on it.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use super::journal::Journal;
-use super::projection::{DeadLetter, Step};
+use super::node::{self, NodeRow};
+use super::projection::{Cursor, DeadLetter, Step};
 use super::webhook::{self, Parked};
 use super::{Error, Store, order, product, shard, stock};
+use crate::domain::entity::EntityId;
 use crate::domain::id::Sku;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Span, Timestamp};
 
 /// The tables of a store. Every method may fail with the store's [`Error`]; nothing is written
 /// then.
@@ -55,12 +58,14 @@ pub trait Tables: Send + Sync + 'static {
     /// See [`Store::cursor`].
     async fn cursor(&self, name: &str, shard: u16) -> Result<i64, Error>;
 
+    /// See [`Store::cursors`].
+    async fn cursors(&self, name: &str) -> Result<Vec<(u16, i64)>, Error>;
+
     /// See [`Store::commit_projection`].
     async fn commit_projection(
         &self,
         name: &str,
-        shard: u16,
-        pos: i64,
+        cursors: &[Cursor],
         step: Step<'_>,
     ) -> Result<bool, Error>;
 
@@ -69,6 +74,15 @@ pub trait Tables: Send + Sync + 'static {
 
     /// See [`Store::dead_letters`].
     async fn dead_letters(&self, after: i64, limit: u32) -> Result<Vec<DeadLetter>, Error>;
+
+    /// See [`Store::dead_letter`].
+    async fn dead_letter(&self, id: i64) -> Result<Option<DeadLetter>, Error>;
+
+    /// See [`Store::parked`].
+    async fn parked(&self, name: &str, entities: &[EntityId]) -> Result<Vec<EntityId>, Error>;
+
+    /// See [`Store::delete_dead_letter`].
+    async fn delete_dead_letter(&self, id: i64) -> Result<bool, Error>;
 
     /// See [`Store::park_webhook`].
     async fn park_webhook(&self, webhook: &Parked) -> Result<bool, Error>;
@@ -99,6 +113,21 @@ pub trait Tables: Send + Sync + 'static {
     /// See [`Store::put_setting`].
     async fn put_setting(&self, name: &str, value: &str) -> Result<(), Error>;
 
+    /// See [`Store::heartbeat`].
+    async fn heartbeat(&self, node: &NodeRow, lease: Span) -> Result<Option<bool>, Error>;
+
+    /// See [`Store::nodes`].
+    async fn nodes(&self) -> Result<Vec<node::Row>, Error>;
+
+    /// See [`Store::set_draining`].
+    async fn set_draining(&self, id: &str, draining: bool) -> Result<bool, Error>;
+
+    /// See [`Store::remove_node`].
+    async fn remove_node(&self, node: &NodeRow) -> Result<bool, Error>;
+
+    /// See [`Store::pin_shard`].
+    async fn pin_shard(&self, shard: u16, node: Option<&str>) -> Result<bool, Error>;
+
     /// Closes it. What is being written is finished first.
     async fn close(&self);
 }
@@ -122,7 +151,8 @@ impl Tables for Store {
         after: Option<Sku>,
         limit: u32,
     ) -> Result<Vec<product::Row>, Error> {
-        self.products(&product::Filter { after, limit, ..Default::default() }).await
+        let filter = product::Filter { after, limit, ..Default::default() };
+        product::list(self.readers(), &filter).await
     }
 
     async fn orders_behind(
@@ -130,7 +160,8 @@ impl Tables for Store {
         after: Option<(Timestamp, String)>,
         limit: u32,
     ) -> Result<Vec<order::Row>, Error> {
-        self.orders(&order::Filter { after, limit, ..Default::default() }).await
+        let filter = order::Filter { after, limit, ..Default::default() };
+        order::list(self.readers(), &filter).await
     }
 
     async fn stock_behind(
@@ -138,7 +169,8 @@ impl Tables for Store {
         after: Option<(Sku, String)>,
         limit: u32,
     ) -> Result<Vec<stock::Row>, Error> {
-        self.stock_levels(&stock::Filter { after, limit, ..Default::default() }).await
+        let filter = stock::Filter { after, limit, ..Default::default() };
+        stock::list(self.readers(), &filter).await
     }
 
     async fn stock(&self, sku: &Sku) -> Result<Vec<stock::Row>, Error> {
@@ -149,14 +181,17 @@ impl Tables for Store {
         Self::cursor(self, name, shard).await
     }
 
+    async fn cursors(&self, name: &str) -> Result<Vec<(u16, i64)>, Error> {
+        Self::cursors(self, name).await
+    }
+
     async fn commit_projection(
         &self,
         name: &str,
-        shard: u16,
-        pos: i64,
+        cursors: &[Cursor],
         step: Step<'_>,
     ) -> Result<bool, Error> {
-        Self::commit_projection(self, name, shard, pos, step).await
+        Self::commit_projection(self, name, cursors, step).await
     }
 
     async fn reset_projection(&self, name: &str) -> Result<(), Error> {
@@ -165,6 +200,18 @@ impl Tables for Store {
 
     async fn dead_letters(&self, after: i64, limit: u32) -> Result<Vec<DeadLetter>, Error> {
         Self::dead_letters(self, after, limit).await
+    }
+
+    async fn dead_letter(&self, id: i64) -> Result<Option<DeadLetter>, Error> {
+        Self::dead_letter(self, id).await
+    }
+
+    async fn parked(&self, name: &str, entities: &[EntityId]) -> Result<Vec<EntityId>, Error> {
+        Self::parked(self, name, entities).await
+    }
+
+    async fn delete_dead_letter(&self, id: i64) -> Result<bool, Error> {
+        Self::delete_dead_letter(self, id).await
     }
 
     async fn park_webhook(&self, webhook: &Parked) -> Result<bool, Error> {
@@ -202,6 +249,26 @@ impl Tables for Store {
 
     async fn put_setting(&self, name: &str, value: &str) -> Result<(), Error> {
         Self::put_setting(self, name, value).await
+    }
+
+    async fn heartbeat(&self, node: &NodeRow, lease: Span) -> Result<Option<bool>, Error> {
+        Self::heartbeat(self, node, lease).await
+    }
+
+    async fn nodes(&self) -> Result<Vec<node::Row>, Error> {
+        Self::nodes(self).await
+    }
+
+    async fn set_draining(&self, id: &str, draining: bool) -> Result<bool, Error> {
+        Self::set_draining(self, id, draining).await
+    }
+
+    async fn remove_node(&self, node: &NodeRow) -> Result<bool, Error> {
+        Self::remove_node(self, node).await
+    }
+
+    async fn pin_shard(&self, shard: u16, node: Option<&str>) -> Result<bool, Error> {
+        Self::pin_shard(self, shard, node).await
     }
 
     async fn close(&self) {

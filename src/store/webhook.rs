@@ -1,9 +1,7 @@
 //! Webhooks that were taken in and could not be matched yet: kept, and tried again. Their
 //! signatures were checked before; they are not kept.
 
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
-
+use super::both::{Found, change, fetch_all, fetch_optional};
 use super::{Error, LIST_MAX, Store};
 use crate::domain::time::Timestamp;
 
@@ -44,22 +42,20 @@ impl Store {
     /// # Errors
     /// [`Error`] of the store: the provider must send it again.
     pub async fn park_webhook(&self, webhook: &Parked) -> Result<bool, Error> {
-        let query = sqlx::query(
-            "INSERT INTO parked_webhook \
-             (provider, notice_id, received_at, body, reason, attempts, next_try_at) \
-             VALUES ($1, $2, $3, $4, $5, 0, $6) ON CONFLICT (provider, notice_id) DO NOTHING",
-        );
-        let written = self
-            .write(
-                query
-                    .bind(webhook.provider.as_str())
-                    .bind(webhook.notice_id.as_str())
-                    .bind(webhook.received_at.millis())
-                    .bind(webhook.body.as_str())
-                    .bind(webhook.reason.as_str())
-                    .bind(webhook.next_try_at.millis()),
-            )
-            .await?;
+        let text = "INSERT INTO parked_webhook \
+                    (provider, notice_id, received_at, body, reason, attempts, next_try_at) \
+                    VALUES ($1, $2, $3, $4, $5, 0, $6) \
+                    ON CONFLICT (provider, notice_id) DO NOTHING";
+        let written = change!(
+            self,
+            sqlx::query(text)
+                .bind(webhook.provider.as_str())
+                .bind(webhook.notice_id.as_str())
+                .bind(webhook.received_at.millis())
+                .bind(webhook.body.as_str())
+                .bind(webhook.reason.as_str())
+                .bind(webhook.next_try_at.millis())
+        )?;
         Ok(written == 1)
     }
 
@@ -68,14 +64,11 @@ impl Store {
     /// # Errors
     /// [`Error`] of the store.
     pub async fn due_webhooks(&self, until: Timestamp, limit: u32) -> Result<Vec<Row>, Error> {
-        let found = sqlx::query(
-            "SELECT id, attempts, provider, notice_id, received_at, body, reason, next_try_at \
-             FROM parked_webhook WHERE next_try_at <= $1 ORDER BY next_try_at, id LIMIT +$2",
-        )
-        .bind(until.millis())
-        .bind(limit.min(LIST_MAX))
-        .fetch_all(self.readers())
-        .await?;
+        let text = "SELECT id, attempts, provider, notice_id, received_at, body, reason, \
+                    next_try_at FROM parked_webhook WHERE next_try_at <= $1 \
+                    ORDER BY next_try_at, id LIMIT +$2";
+        let limit = i64::from(limit.min(LIST_MAX));
+        let found = fetch_all!(self.readers(), sqlx::query(text).bind(until.millis()).bind(limit))?;
         Ok(found.iter().map(row).collect::<Result<_, _>>()?)
     }
 
@@ -84,13 +77,9 @@ impl Store {
     /// # Errors
     /// [`Error`] of the store.
     pub async fn webhook(&self, id: i64) -> Result<Option<Row>, Error> {
-        let found = sqlx::query(
-            "SELECT id, attempts, provider, notice_id, received_at, body, reason, next_try_at \
-             FROM parked_webhook WHERE id = $1",
-        )
-        .bind(id)
-        .fetch_optional(self.readers())
-        .await?;
+        let text = "SELECT id, attempts, provider, notice_id, received_at, body, reason, \
+                    next_try_at FROM parked_webhook WHERE id = $1";
+        let found = fetch_optional!(self.readers(), sqlx::query(text).bind(id))?;
         Ok(found.as_ref().map(row).transpose()?)
     }
 
@@ -99,14 +88,10 @@ impl Store {
     /// # Errors
     /// [`Error`] of the store.
     pub async fn parked_webhooks(&self, after: i64, limit: u32) -> Result<Vec<Row>, Error> {
-        let found = sqlx::query(
-            "SELECT id, attempts, provider, notice_id, received_at, body, reason, next_try_at \
-             FROM parked_webhook WHERE id > $1 ORDER BY id LIMIT +$2",
-        )
-        .bind(after)
-        .bind(limit.min(LIST_MAX))
-        .fetch_all(self.readers())
-        .await?;
+        let text = "SELECT id, attempts, provider, notice_id, received_at, body, reason, \
+                    next_try_at FROM parked_webhook WHERE id > $1 ORDER BY id LIMIT +$2";
+        let limit = i64::from(limit.min(LIST_MAX));
+        let found = fetch_all!(self.readers(), sqlx::query(text).bind(after).bind(limit))?;
         Ok(found.iter().map(row).collect::<Result<_, _>>()?)
     }
 
@@ -120,11 +105,9 @@ impl Store {
         reason: &str,
         next_try_at: Timestamp,
     ) -> Result<bool, Error> {
-        let query = sqlx::query(
-            "UPDATE parked_webhook SET attempts = attempts + 1, reason = $2, next_try_at = $3 \
-             WHERE id = $1",
-        );
-        Ok(self.write(query.bind(id).bind(reason).bind(next_try_at.millis())).await? == 1)
+        let text = "UPDATE parked_webhook SET attempts = attempts + 1, reason = $2, \
+                    next_try_at = $3 WHERE id = $1";
+        Ok(change!(self, sqlx::query(text).bind(id).bind(reason).bind(next_try_at.millis()))? == 1)
     }
 
     /// Takes a webhook away that was taken at last, or is discarded; `false` if it is gone.
@@ -132,12 +115,12 @@ impl Store {
     /// # Errors
     /// [`Error`] of the store.
     pub async fn remove_webhook(&self, id: i64) -> Result<bool, Error> {
-        let query = sqlx::query("DELETE FROM parked_webhook WHERE id = $1").bind(id);
-        Ok(self.write(query).await? == 1)
+        let text = "DELETE FROM parked_webhook WHERE id = $1";
+        Ok(change!(self, sqlx::query(text).bind(id))? == 1)
     }
 }
 
-fn row(found: &SqliteRow) -> Result<Row, sqlx::Error> {
+fn row(found: &Found) -> Result<Row, sqlx::Error> {
     Ok(Row {
         id: found.try_get(0)?,
         attempts: found.try_get(1)?,

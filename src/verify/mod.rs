@@ -77,9 +77,11 @@ pub async fn verify(
     };
     let mut books = Books { shards: journal.shards(), ..Books::default() };
     books.checked.shards = u64::from(books.shards);
-    let mut cursors = Vec::new();
-    for shard in 0..books.shards {
-        cursors.push(store.cursor(projections::NAME, shard).await?);
+    let mut cursors = vec![0; usize::from(books.shards)];
+    for (shard, pos) in store.cursors(projections::NAME).await? {
+        if let Some(cursor) = cursors.get_mut(usize::from(shard)) {
+            *cursor = pos;
+        }
     }
     let before = store.shards().await?;
     check_shards(&before, &cursors, &mut books.findings);

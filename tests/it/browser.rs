@@ -153,6 +153,48 @@ async fn a_stuck_order_is_seen_everywhere_and_retried_with_a_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_setting_is_changed_with_a_reason_and_its_history_read() {
+    let site = Site::open().await;
+    let page = site.browser("#/settings").await;
+    page.sees(".settings-rows", "rates.browse").await;
+    page.press("j").await;
+    page.until("document.activeElement.id === 'checkout-change'").await;
+    page.press("Enter").await;
+    page.sees("dialog[open] h2", "Switch off: checkout").await;
+    page.click("dialog button.danger").await;
+    page.sees("dialog .field-error", "say why").await;
+    page.write("the warehouse burns").await;
+    page.click("dialog button.danger").await;
+    page.until("!document.querySelector('dialog')").await;
+    page.sees(".settings-rows .last", "the warehouse burns").await;
+    page.sees(".settings-rows .badge.wait", "off").await;
+    page.until("document.activeElement.id === 'checkout-change'").await;
+    assert!(!site.app.as_ref().unwrap().node.runtime.current().checkout);
+
+    page.click("#rates-browse-change").await;
+    page.until("document.activeElement.name === 'value'").await;
+    page.eval("document.activeElement.select()").await;
+    page.write("99999999999").await;
+    page.eval("document.querySelector('dialog textarea').focus()").await;
+    page.write("a robot").await;
+    page.click("dialog button.primary").await;
+    page.sees("dialog .field-error", "from 0 to 10000000").await;
+    page.eval("document.querySelector('dialog input').select()").await;
+    page.write("600").await;
+    page.click("dialog button.primary").await;
+    page.until("!document.querySelector('dialog')").await;
+    page.sees(".settings-rows", "600 a minute").await;
+    page.click("#rates-browse-history").await;
+    page.sees("dialog[open] .event", "a robot").await;
+    page.sees("dialog[open] .event-title", "no limit → 600 a minute").await;
+    assert!(page.barriers().await.is_empty());
+    page.press("Escape").await;
+    page.until("!document.querySelector('dialog')").await;
+    // What the server objects to is in the console, too.
+    assert_eq!(page.troubles("/v1/"), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_page_is_whole_and_open_to_all_light_dark_and_on_a_phone() {
     let site = Site::open().await;
     site.sell("LAMP", 1_000, 99).await;
@@ -169,6 +211,8 @@ async fn every_page_is_whole_and_open_to_all_light_dark_and_on_a_phone() {
         ("#/stock/LAMP".to_owned(), ".levels"),
         ("#/attention".to_owned(), ".attention-rows"),
         ("#/system".to_owned(), ".node"),
+        ("#/settings".to_owned(), ".settings-rows"),
+        ("#/cluster".to_owned(), ".shards-table"),
         ("#/nowhere".to_owned(), ".empty"),
     ];
     for (theme, width, height) in [("light", 1440, 900), ("dark", 1440, 900), ("dark", 390, 844)] {

@@ -84,3 +84,19 @@ async fn what_a_buyer_changes_while_checking_out_is_ordered_or_refused() {
     });
     join_all(buyers).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_placed_order_is_answered_though_nobody_can_tell_how_it_went() {
+    let shop = Shop::open().await;
+    shop.sell("LAMP", 1_250, 5).await;
+    let cart = shop.cart(&[("LAMP", 1)]).await;
+    let buying = {
+        let node = Arc::clone(&shop.node);
+        tokio::spawn(async move { crate::shop::checkout(&node, cart, "tok_slow").await })
+    };
+    shop.until(cart, |order| order.placed().is_some()).await;
+    shop.node.orders.abandon(0);
+    let placed = buying.await.unwrap().unwrap();
+    assert!(!placed.settled);
+    assert!(placed.order.placed().is_some());
+}

@@ -132,7 +132,7 @@ async fn a_checkout_costs_what_it_always_did() {
     let node = Arc::clone(&site.app.as_ref().unwrap().node);
     let journal = node.store.journal();
     let mut timers = count_timers(&site).await;
-    let (pos, before) = (journal.last_pos(0).await.unwrap(), node.lanes[0].counters());
+    let (pos, before) = (journal.last_pos(0).await.unwrap(), node.lanes.of(0).counters());
     site.until_some(async || (provider_calls.puts.load(Ordering::SeqCst) == 1).then_some(())).await;
 
     let cart = site.cart(&[("LAMP", 2), ("MUG", 1)]).await;
@@ -143,7 +143,7 @@ async fn a_checkout_costs_what_it_always_did() {
 
     let wanted = EVENTS.map(|(noun, kind, count)| (noun.to_owned(), kind.to_owned(), count));
     assert_eq!(events(&site.app.as_ref().unwrap().store, pos).await, wanted);
-    let after = node.lanes[0].counters();
+    let after = node.lanes.of(0).counters();
     assert_eq!(after.appends - before.appends, APPENDS);
     assert_eq!(after.records - before.records, APPENDS);
     assert_eq!(after.refused, before.refused);

@@ -165,7 +165,8 @@ async fn every_flipped_bit_of_an_event_is_found() {
         let holds = verify::verify(&store, None, |_| {}).await.is_ok_and(|report| report.ok);
         store.close().await;
         assert!(!holds, "verify did not see bit {bit} of byte {at}");
-        let args = doctor::Args { data: dir, listen: None, sandbox_psp: None, json: true };
+        let args =
+            doctor::Args { data: dir, store: None, listen: None, sandbox_psp: None, json: true };
         let found = doctor::examine(&args).await;
         let told = |one: &&doctor::Finding| ["events", "file"].contains(&one.check);
         assert!(found.iter().filter(told).any(|one| one.level == Level::Bad), "{bit} of {at}");
@@ -193,7 +194,7 @@ async fn a_damaged_event_stops_its_order_and_nothing_else() {
     assert_eq!((lost.status, lost.code()), (423, "quarantined"), "{:#}", lost.body);
     assert!(!lost.body.to_string().contains("checksum"), "nothing internal: {:#}", lost.body);
     let listed = site.admin(Method::GET, "/cluster", None).await.expect(200);
-    let why = listed["nodes"][0]["quarantine"][0]["reason"].as_str().unwrap();
+    let why = listed["here"]["quarantine"][0]["reason"].as_str().unwrap();
     assert!(why.contains("checksum"), "{why}");
     assert_eq!(site.order(&carts[1]).await["captured"]["amount"], 1_000);
     let cart = site.cart(&[("LAMP", 1)]).await;
@@ -243,7 +244,8 @@ async fn a_damaged_index_is_found_by_the_doctor() {
     for place in places {
         let (_dir, dir) = copy(&dir);
         flip(&dir.join("kontor.db"), place + 8, 2);
-        let args = doctor::Args { data: dir, listen: None, sandbox_psp: None, json: true };
+        let args =
+            doctor::Args { data: dir, store: None, listen: None, sandbox_psp: None, json: true };
         let found = doctor::examine(&args).await;
         let bad = |one: &&doctor::Finding| one.check == "file" && one.level == Level::Bad;
         assert!(found.iter().any(|one| bad(&one)), "{found:?}");
@@ -271,7 +273,8 @@ async fn a_log_damaged_before_its_end_is_kept_and_told_of() {
             .filter(|path| path.to_string_lossy().contains(".damaged-"))
             .collect();
         assert_eq!(copies.len(), usize::from(damaged), "{at:?}");
-        let args = doctor::Args { data: dir, listen: None, sandbox_psp: None, json: true };
+        let args =
+            doctor::Args { data: dir, store: None, listen: None, sandbox_psp: None, json: true };
         let found = doctor::examine(&args).await;
         assert_eq!(found.iter().any(|one| one.check == "log"), damaged, "{found:?}");
         for copy in copies {

@@ -8,7 +8,7 @@ use kontor::cli::{backup, restore};
 use kontor::store::{Options, Store};
 
 fn args(data: &Path) -> Args {
-    Args { data: data.into(), listen: None, sandbox_psp: None, json: true }
+    Args { data: data.into(), store: None, listen: None, sandbox_psp: None, json: true }
 }
 
 fn of<'a>(findings: &'a [Finding], check: &str) -> &'a Finding {
@@ -56,7 +56,9 @@ async fn a_backup_is_whole_or_not_there() {
     let data = dir.path().join("data");
     let store = Store::open(&data, &Options::default()).await.unwrap();
     let to = dir.path().join("backup.db");
-    let take = || backup::run(backup::Args { data: data.clone(), to: to.clone(), json: true });
+    let take = || {
+        backup::run(backup::Args { data: data.clone(), store: None, to: to.clone(), json: true })
+    };
     std::fs::write(dir.path().join("backup.db.part"), "a backup that was killed").unwrap();
     assert_eq!(take().await, ExitCode::SUCCESS);
     assert!(to.is_file() && !dir.path().join("backup.db.part").exists());

@@ -81,7 +81,7 @@ async fn a_history_that_makes_no_sense_is_locked() {
     };
     let (sender, written) = tokio::sync::oneshot::channel();
     let done = Box::new(move |outcome| drop(sender.send(outcome)));
-    node.lanes[0].enqueue(append, done).unwrap();
+    node.lanes.of(0).enqueue(append, done).unwrap();
     written.await.unwrap().unwrap();
     let locked = site.store(Method::GET, &format!("/carts/{id}"), None).await;
     assert_eq!((locked.status, locked.code()), (423, "quarantined"));

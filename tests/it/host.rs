@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use kontor::actors::clock::Clock;
-use kontor::actors::host::{Error, Host, NoFlow, Options, Released, View};
+use kontor::actors::host::{Error, Host, NoFlow, Options, Released, Tenure, View};
 use kontor::domain::entity::{self, Cause, EntityId, Idempotency, Noun};
-use kontor::domain::time::Timestamp;
-use kontor::store::journal::lane::{self, Lane};
-use kontor::store::journal::memory::{Fault, Memory};
+use kontor::domain::time::{Span, Timestamp};
+use kontor::store::journal::lane::{self, Committed};
+use kontor::store::journal::lanes::Lanes;
+use kontor::store::journal::memory::{Fault, Gate, Memory};
 use kontor::store::journal::{Append, AppendError, Journal, NewEvent, Snapshot};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use serde::{Deserialize, Serialize};
@@ -20,7 +21,7 @@ struct Tally {
     sum: i64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 enum Command {
     Add(i64),
     Panic,
@@ -54,7 +55,7 @@ impl entity::Event for Event {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("too much")]
 struct TooMuch;
 
@@ -111,7 +112,7 @@ impl Actor for Root {
 
 struct Bench {
     journal: Arc<Memory>,
-    lane: Lane,
+    lanes: Lanes,
     host: Host<Tally>,
 }
 
@@ -122,15 +123,17 @@ impl Bench {
 
     async fn on(journal: Arc<Memory>, options: Options) -> Self {
         let dynamic: Arc<dyn Journal> = journal.clone();
-        let epoch = journal.claim(0, "test", Timestamp::from_millis(0)).await.unwrap();
+        let fences = journal.claim(&[0], "test", Span::from_secs(0)).await.unwrap();
         let limits = lane::Options::default();
-        let lane = Lane::start(dynamic.clone(), 0, epoch, limits, Arc::new(|_| {}));
+        let committed: Committed = Arc::new(|_| {});
+        let lanes = Lanes::start(&dynamic, 1, &limits, &committed);
+        lanes.of(0).own(fences[0]);
         let (root, _) = Actor::spawn(None, Root, ()).await.unwrap();
         let clock = Clock::by_hand(Timestamp::from_millis(1_000));
-        let lanes = vec![lane.clone()];
-        let host = Host::start(dynamic, lanes, clock, options, root.get_cell()).await.unwrap();
+        let host = Host::new(dynamic, lanes.clone(), clock, options, root.get_cell());
+        host.open(0, Tenure::for_good()).await.unwrap();
         host.set_flow(Arc::new(NoFlow));
-        Self { journal, lane, host }
+        Self { journal, lanes, host }
     }
 
     async fn add(
@@ -154,16 +157,21 @@ impl Bench {
     }
 }
 
+/// Waits until the journal holds back what something waits for.
+async fn until_held<T: std::fmt::Debug>(gate: &mut Gate, waits: impl Future<Output = T>) {
+    tokio::select! {
+        biased;
+        answer = waits => panic!("{answer:?} before it was written"),
+        () = gate.reached() => {}
+    }
+}
+
 #[tokio::test]
 async fn nothing_is_answered_before_it_is_durable() {
     let bench = Bench::new().await;
     let mut gate = bench.journal.hold();
     let mut add = std::pin::pin!(bench.add("tally_a", 1, None));
-    tokio::select! {
-        biased;
-        answer = &mut add => panic!("{answer:?} before it was written"),
-        () = gate.reached() => {}
-    }
+    until_held(&mut gate, add.as_mut()).await;
     let mut look = std::pin::pin!(bench.sum("tally_a"));
     for _ in 0..100 {
         tokio::select! {
@@ -193,7 +201,7 @@ async fn one_entity_shares_commits() {
     let (answers, ()) = tokio::join!(adds, opened);
     assert!(answers.iter().all(Result::is_ok));
     assert_eq!(bench.sum("tally_a").await, 1_000);
-    assert!(bench.lane.counters().commits < 20, "{:?}", bench.lane.counters());
+    assert!(bench.lanes.of(0).counters().commits < 20, "{:?}", bench.lanes.of(0).counters());
 }
 
 #[tokio::test]
@@ -289,8 +297,8 @@ async fn spoil(journal: &Memory, id: &str) {
         timer: None,
         row: None,
     };
-    let epoch = journal.claim(0, "other", Timestamp::from_millis(0)).await.unwrap();
-    journal.append(0, epoch, &[append]).await.unwrap();
+    let fences = journal.claim(&[0], "other", Span::from_secs(0)).await.unwrap();
+    journal.append(&fences, &[append]).await.unwrap();
 }
 
 #[tokio::test]
@@ -353,7 +361,7 @@ async fn old_events_are_lifted_and_snapshots_of_another_version_ignored() {
     let bench = Bench::new().await;
     let events = (0..600).map(|_| NewEvent { kind: "added", version: 1, data: "2".into() });
     let id = EntityId::new("tally_a");
-    let epoch = bench.journal.claim(0, "other", Timestamp::from_millis(0)).await.unwrap();
+    let fences = bench.journal.claim(&[0], "other", Span::from_secs(0)).await.unwrap();
     let append = Append {
         entity: id.clone(),
         after_seq: 0,
@@ -363,7 +371,7 @@ async fn old_events_are_lifted_and_snapshots_of_another_version_ignored() {
         timer: None,
         row: None,
     };
-    bench.journal.append(0, epoch, &[append]).await.unwrap();
+    bench.journal.append(&fences, &[append]).await.unwrap();
     let kept = |state_version, sum| Snapshot {
         entity: id.clone(),
         seq: 600,
@@ -433,6 +441,27 @@ async fn there_is_a_limit_to_what_is_under_way() {
     let answers = join_all((0..11).map(|_| bench.add("tally_a", 1, None))).await;
     assert!(answers.contains(&Err(Error::Busy)), "{answers:?}");
     assert_eq!(bench.add("tally_a", 1, None).await.map(|_| ()), Ok(()));
+}
+
+#[tokio::test]
+async fn a_shard_whose_closing_was_given_up_can_be_abandoned() {
+    let bench = Bench::new().await;
+    let mut gate = bench.journal.hold();
+    let mut add = std::pin::pin!(bench.add("tally_a", 1, None));
+    until_held(&mut gate, add.as_mut()).await;
+    {
+        let mut closing = std::pin::pin!(bench.host.close(0));
+        assert!(futures_util::poll!(closing.as_mut()).is_pending(), "one cannot leave yet");
+    }
+    bench.host.abandon(0);
+    let gone = async {
+        while bench.host.gauge().awake > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), gone).await.expect("it stays");
+    assert_eq!(add.await, Err(Error::TryAgain), "nobody is there to answer");
+    gate.open();
 }
 
 #[tokio::test]

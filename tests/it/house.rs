@@ -15,14 +15,18 @@ const ROOMS: [(&str, &[&str]); 15] = [
     ("http", &["domain", "store", "bus", "providers", "actors"]),
     ("telemetry", &[]),
     ("verify", &["domain", "store", "providers", "actors"]),
-    ("simulate", &["domain", "store", "providers", "actors", "verify"]),
-    ("config", &["domain", "store", "providers", "actors", "http", "telemetry"]),
-    ("app", &["domain", "store", "providers", "actors", "http", "telemetry", "config", "verify"]),
+    ("simulate", &["domain", "store", "bus", "providers", "actors", "verify"]),
+    ("config", &["domain", "store", "bus", "providers", "actors", "http", "telemetry"]),
+    (
+        "app",
+        &["domain", "store", "bus", "providers", "actors", "http", "telemetry", "config", "verify"],
+    ),
     (
         "cli",
         &[
             "domain",
             "store",
+            "bus",
             "providers",
             "actors",
             "http",

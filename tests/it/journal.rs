@@ -9,20 +9,23 @@ use kontor::domain::entity::EntityId;
 use kontor::domain::id::Sku;
 use kontor::domain::money::{Currency, TaxRate, UnitPrice};
 use kontor::domain::product::Product;
-use kontor::domain::time::Timestamp;
+use kontor::domain::time::{Span, Timestamp};
 use kontor::store::journal::memory::{Fault, Memory};
 use kontor::store::journal::{
-    Append, AppendError, Epoch, Journal, NewEvent, Record, Snapshot, TimerChange,
+    Append, AppendError, Epoch, Fence, Journal, NewEvent, Record, Snapshot, TimerChange,
 };
 use kontor::store::{Options, Store, product};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use crate::servers::database;
+
 /// A journal with its shard claimed.
 pub struct Fixture {
     pub journal: Arc<dyn Journal>,
-    pub epoch: Epoch,
-    store: Option<(Store, TempDir)>,
+    pub fence: Fence,
+    store: Option<Store>,
+    dir: Option<TempDir>,
     memory: Option<Memory>,
 }
 
@@ -30,20 +33,29 @@ impl Fixture {
     pub async fn memory() -> Self {
         let memory = Memory::new(1);
         let journal: Arc<dyn Journal> = Arc::new(memory.clone());
-        let epoch = journal.claim(0, "test", at(0)).await.unwrap();
-        Self { journal, epoch, store: None, memory: Some(memory) }
+        let fence = claim(journal.as_ref(), "test").await;
+        Self { journal, fence, store: None, dir: None, memory: Some(memory) }
     }
 
     pub async fn sqlite() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), &Options::default()).await.unwrap();
         let journal = store.journal();
-        let epoch = journal.claim(0, "test", at(0)).await.unwrap();
-        Self { journal, epoch, store: Some((store, dir)), memory: None }
+        let fence = claim(journal.as_ref(), "test").await;
+        Self { journal, fence, store: Some(store), dir: Some(dir), memory: None }
+    }
+
+    /// In PostgreSQL, with as many shards as the suite knows of.
+    pub async fn postgres() -> Self {
+        let options = Options { shards: 1, ..Options::default() };
+        let store = Store::connect(&database().as_str().into(), &options).await.unwrap();
+        let journal = store.journal();
+        let fence = claim(journal.as_ref(), "test").await;
+        Self { journal, fence, store: Some(store), dir: None, memory: None }
     }
 
     async fn append(&self, batch: &[Append]) -> Result<Vec<Record>, AppendError> {
-        self.journal.append(0, self.epoch, batch).await
+        self.journal.append(&[self.fence], batch).await
     }
 
     pub async fn all(&self) -> Vec<Record> {
@@ -52,11 +64,16 @@ impl Fixture {
 
     async fn product(&self, sku: &Sku) -> Option<product::Row> {
         match (&self.store, &self.memory) {
-            (Some((store, _)), _) => store.product(sku).await.unwrap(),
+            (Some(store), _) => store.product(sku).await.unwrap(),
             (None, Some(memory)) => memory.product(sku),
             (None, None) => None,
         }
     }
+}
+
+/// Claims shard 0 with a lease that is over at once, so that anybody may claim it next.
+pub async fn claim(journal: &dyn Journal, owner: &str) -> Fence {
+    journal.claim(&[0], owner, Span::from_secs(0)).await.unwrap()[0]
 }
 
 pub fn at(millis: i64) -> Timestamp {
@@ -108,15 +125,37 @@ async fn a_record_reads_as_it_was_appended(fixture: Fixture) {
 
 async fn a_stale_epoch_is_refused(fixture: Fixture) {
     fixture.append(&[append("cart_1", 0, 1)]).await.unwrap();
-    let newer = fixture.journal.claim(0, "another", at(0)).await.unwrap();
-    assert!(newer > fixture.epoch);
+    let newer = claim(fixture.journal.as_ref(), "another").await;
+    assert!(newer.epoch > fixture.fence.epoch);
     let refused = fixture.append(&[append("cart_1", 1, 1)]).await;
     assert_eq!(refused, Err(AppendError::StaleEpoch { shard: 0 }));
     assert_eq!(fixture.journal.last_pos(0).await.unwrap(), 1);
-    fixture.journal.append(0, newer, &[append("cart_1", 1, 1)]).await.unwrap();
-    let nowhere = fixture.journal.append(9, newer, &[append("cart_1", 2, 1)]).await;
-    assert_eq!(nowhere, Err(AppendError::StaleEpoch { shard: 9 }));
-    assert!(fixture.journal.claim(9, "test", at(0)).await.is_err());
+    fixture.journal.append(&[newer], &[append("cart_1", 1, 1)]).await.unwrap();
+    for fences in [vec![], vec![Fence { shard: 9, ..newer }]] {
+        let unfenced = fixture.journal.append(&fences, &[append("cart_1", 2, 1)]).await;
+        assert_eq!(unfenced, Err(AppendError::StaleEpoch { shard: 0 }));
+    }
+    assert!(fixture.journal.claim(&[9], "test", Span::from_secs(1)).await.is_err());
+}
+
+async fn a_lease_keeps_others_out_until_it_is_given_back(fixture: Fixture) {
+    let (journal, long) = (&fixture.journal, Span::from_secs(3_600));
+    let mine = journal.claim(&[0], "one", long).await.unwrap();
+    assert_eq!(mine.len(), 1);
+    assert_eq!(journal.claim(&[0], "two", long).await.unwrap(), []);
+    assert_eq!(journal.renew(&mine, long).await.unwrap(), mine);
+    // The same owner again, as after a restart: the epoch grows, the old one has nothing left.
+    let again = journal.claim(&[0], "one", long).await.unwrap();
+    assert!(again[0].epoch > mine[0].epoch);
+    assert_eq!(journal.renew(&mine, long).await.unwrap(), []);
+    journal.release(&mine).await.unwrap();
+    assert_eq!(journal.claim(&[0], "two", long).await.unwrap(), [], "not its to give back");
+    journal.release(&again).await.unwrap();
+    assert_eq!(journal.renew(&again, long).await.unwrap(), []);
+    let taken = journal.claim(&[0], "two", Span::from_secs(0)).await.unwrap();
+    assert!(taken[0].epoch > again[0].epoch);
+    assert_eq!(journal.renew(&taken, long).await.unwrap(), [], "its lease was over");
+    assert_eq!(journal.claim(&[0], "three", long).await.unwrap().len(), 1);
 }
 
 async fn one_bad_entity_spoils_its_batch(fixture: Fixture) {
@@ -149,11 +188,11 @@ async fn one_batch_may_hold_a_whole_pipeline(fixture: Fixture) {
 async fn positions_are_dense_under_concurrent_writers(fixture: Fixture) {
     let writers = (0..8).map(|writer| {
         let journal = Arc::clone(&fixture.journal);
-        let epoch = fixture.epoch;
+        let fence = fixture.fence;
         tokio::spawn(async move {
             for seq in 0..20 {
                 let batch = [append(&format!("cart_{writer}"), seq, 1)];
-                journal.append(0, epoch, &batch).await.unwrap();
+                journal.append(&[fence], &batch).await.unwrap();
             }
         })
     });
@@ -293,12 +332,19 @@ macro_rules! conformance {
                 super::$test(super::Fixture::sqlite().await).await;
             })+
         }
+        mod postgres {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(super::Fixture::postgres().await).await;
+            })+
+        }
     };
 }
 
 conformance!(
     a_record_reads_as_it_was_appended,
     a_stale_epoch_is_refused,
+    a_lease_keeps_others_out_until_it_is_given_back,
     one_bad_entity_spoils_its_batch,
     one_batch_may_hold_a_whole_pipeline,
     positions_are_dense_under_concurrent_writers,
@@ -334,10 +380,10 @@ async fn a_store_dropped_without_closing_has_all_that_was_acknowledged() {
     for round in 1..=3 {
         let store = Store::open(dir.path(), &Options::default()).await.unwrap();
         let journal = store.journal();
-        let epoch = journal.claim(0, "test", at(0)).await.unwrap();
-        assert_eq!(epoch, Epoch(round));
+        let fence = claim(journal.as_ref(), "test").await;
+        assert_eq!(fence.epoch, Epoch(round));
         assert_eq!(journal.last_pos(0).await.unwrap(), seq);
-        journal.append(0, epoch, &[append("cart_1", seq, 10)]).await.unwrap();
+        journal.append(&[fence], &[append("cart_1", seq, 10)]).await.unwrap();
         seq += 10;
     }
 }
@@ -358,7 +404,7 @@ async fn an_append_given_up_half_way_leaves_the_connection_usable() {
 #[tokio::test]
 async fn a_write_that_broke_is_forgotten_and_the_next_one_goes_through() {
     let fixture = Fixture::sqlite().await;
-    let (_, dir) = fixture.store.as_ref().unwrap();
+    let dir = fixture.dir.as_ref().unwrap();
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(dir.path().join("kontor.db"));
     let mut saboteur = sqlx::ConnectOptions::connect(&options).await.unwrap();
     sqlx::query("ALTER TABLE timer RENAME TO hidden").execute(&mut saboteur).await.unwrap();
@@ -377,7 +423,7 @@ async fn a_write_that_broke_is_forgotten_and_the_next_one_goes_through() {
 async fn events_are_never_changed_or_deleted() {
     let fixture = Fixture::sqlite().await;
     fixture.append(&[append("cart_1", 0, 1)]).await.unwrap();
-    let (_, dir) = fixture.store.as_ref().unwrap();
+    let dir = fixture.dir.as_ref().unwrap();
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(dir.path().join("kontor.db"));
     let mut vandal = sqlx::ConnectOptions::connect(&options).await.unwrap();
     for text in ["DELETE FROM event", "UPDATE event SET data = '{}'"] {
@@ -393,7 +439,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn both_journals_answer_alike(
+    fn all_journals_answer_alike(
         steps in prop::collection::vec(
             prop::collection::vec((0_u8..3, 0_i64..5, 0_u8..3), 1..4),
             1..20,
@@ -405,7 +451,8 @@ proptest! {
 }
 
 async fn twins(steps: Vec<Step>) {
-    let (memory, sqlite) = (Fixture::memory().await, Fixture::sqlite().await);
+    let memory = Fixture::memory().await;
+    let others = [Fixture::sqlite().await, Fixture::postgres().await];
     for step in steps {
         let batch: Vec<Append> = step
             .iter()
@@ -418,12 +465,20 @@ async fn twins(steps: Vec<Step>) {
                 Append { timer, ..append(&format!("cart_{entity}"), *after, usize::from(*count)) }
             })
             .collect();
-        assert_eq!(memory.append(&batch).await, sqlite.append(&batch).await);
+        let answer = memory.append(&batch).await;
+        for other in &others {
+            assert_eq!(answer, other.append(&batch).await);
+        }
     }
-    assert_eq!(memory.all().await, sqlite.all().await);
     let until = at(1_000);
-    assert_eq!(
-        memory.journal.due_timers(0, until, None, 100).await.unwrap(),
-        sqlite.journal.due_timers(0, until, None, 100).await.unwrap()
-    );
+    for other in others {
+        assert_eq!(memory.all().await, other.all().await);
+        assert_eq!(
+            memory.journal.due_timers(0, until, None, 100).await.unwrap(),
+            other.journal.due_timers(0, until, None, 100).await.unwrap()
+        );
+        if let Some(store) = &other.store {
+            store.close().await;
+        }
+    }
 }

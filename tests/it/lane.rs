@@ -2,11 +2,16 @@
 
 use std::sync::{Arc, Mutex};
 
+use kontor::domain::entity::EntityId;
+use kontor::domain::time::Span;
 use kontor::store::journal::lane::{Counters, Lane, Options};
 use kontor::store::journal::memory::{Fault, Memory};
-use kontor::store::journal::{AppendError, Epoch, Journal, Record};
+use kontor::store::journal::{AppendError, Fence, Journal, Record};
 
-use crate::journal::{Fixture, append, at};
+use crate::journal::{Fixture, append, claim};
+
+/// A lease that is over when it begins.
+const OVER: Span = Span::from_secs(0);
 
 /// What happened, in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,14 +27,16 @@ struct Watched {
 }
 
 impl Watched {
-    fn start(journal: Arc<dyn Journal>, epoch: Epoch, options: Options) -> Self {
+    fn start(journal: Arc<dyn Journal>, fence: Fence, options: Options) -> Self {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&seen);
         let committed = Arc::new(move |records: &[Record]| {
             let positions = records.iter().map(|record| record.pos).collect();
             log.lock().unwrap().push(Seen::Committed(positions));
         });
-        Self { lane: Lane::start(journal, 0, epoch, options, committed), seen }
+        let lane = Lane::start(journal, options, committed);
+        lane.own(fence);
+        Self { lane, seen }
     }
 
     fn enqueue(&self, name: u32, entity: &str, after_seq: i64) {
@@ -50,15 +57,15 @@ impl Watched {
     }
 }
 
-async fn memory() -> (Memory, Arc<dyn Journal>, Epoch) {
+async fn memory() -> (Memory, Arc<dyn Journal>, Fence) {
     let memory = Memory::new(1);
     let journal: Arc<dyn Journal> = Arc::new(memory.clone());
-    let epoch = journal.claim(0, "test", at(0)).await.unwrap();
-    (memory, journal, epoch)
+    let fence = claim(journal.as_ref(), "test").await;
+    (memory, journal, fence)
 }
 
 async fn a_pipeline_becomes_few_commits(fixture: Fixture) {
-    let watched = Watched::start(Arc::clone(&fixture.journal), fixture.epoch, Options::default());
+    let watched = Watched::start(Arc::clone(&fixture.journal), fixture.fence, Options::default());
     for n in 0..1_000_u32 {
         watched.enqueue(n, "sku_hot", i64::from(n));
     }
@@ -72,7 +79,7 @@ async fn a_pipeline_becomes_few_commits(fixture: Fixture) {
 }
 
 async fn records_are_shown_before_anybody_is_told(fixture: Fixture) {
-    let watched = Watched::start(Arc::clone(&fixture.journal), fixture.epoch, Options::default());
+    let watched = Watched::start(Arc::clone(&fixture.journal), fixture.fence, Options::default());
     watched.enqueue(1, "cart_1", 0);
     watched.lane.flush().await;
     watched.enqueue(2, "cart_1", 1);
@@ -87,8 +94,8 @@ async fn records_are_shown_before_anybody_is_told(fixture: Fixture) {
 }
 
 async fn the_innocent_of_a_spoilt_batch_are_written(fixture: Fixture) {
-    fixture.journal.append(0, fixture.epoch, &[append("cart_bad", 0, 1)]).await.unwrap();
-    let watched = Watched::start(Arc::clone(&fixture.journal), fixture.epoch, Options::default());
+    fixture.journal.append(&[fixture.fence], &[append("cart_bad", 0, 1)]).await.unwrap();
+    let watched = Watched::start(Arc::clone(&fixture.journal), fixture.fence, Options::default());
     let mut expected = Vec::new();
     for n in 0..40_u32 {
         if n % 16 == 5 {
@@ -109,13 +116,13 @@ async fn the_innocent_of_a_spoilt_batch_are_written(fixture: Fixture) {
 }
 
 async fn a_lane_whose_shard_is_taken_is_dead(fixture: Fixture) {
-    let watched = Watched::start(Arc::clone(&fixture.journal), fixture.epoch, Options::default());
+    let watched = Watched::start(Arc::clone(&fixture.journal), fixture.fence, Options::default());
     watched.enqueue(1, "cart_1", 0);
     watched.lane.flush().await;
-    fixture.journal.claim(0, "another", at(0)).await.unwrap();
+    claim(fixture.journal.as_ref(), "another").await;
     watched.enqueue(2, "cart_1", 1);
     watched.enqueue(3, "cart_2", 0);
-    watched.lane.lost().await;
+    watched.lane.lost().wait_for(|lost| lost.contains(&0)).await.unwrap();
     watched.enqueue(4, "cart_3", 0);
     watched.lane.flush().await;
     assert_eq!(watched.told(), [(1, true), (2, false), (3, false), (4, false)]);
@@ -149,9 +156,9 @@ on_both!(
 
 #[tokio::test]
 async fn a_full_lane_gives_the_append_back() {
-    let (memory, journal, epoch) = memory().await;
+    let (memory, journal, fence) = memory().await;
     let options = Options { queue_appends: 2, ..Options::default() };
-    let watched = Watched::start(journal, epoch, options);
+    let watched = Watched::start(journal, fence, options);
     let mut gate = memory.hold();
     watched.enqueue(1, "cart_1", 0);
     gate.reached().await;
@@ -168,9 +175,9 @@ async fn a_full_lane_gives_the_append_back() {
 
 #[tokio::test]
 async fn a_lane_is_full_by_bytes_as_well() {
-    let (memory, journal, epoch) = memory().await;
+    let (memory, journal, fence) = memory().await;
     let watched =
-        Watched::start(journal, epoch, Options { queue_bytes: 300, ..Options::default() });
+        Watched::start(journal, fence, Options { queue_bytes: 300, ..Options::default() });
     let mut gate = memory.hold();
     // Larger than the whole queue, and yet taken: nothing else waits.
     watched.lane.enqueue(append("cart_1", 0, 100), Box::new(|_| ())).unwrap();
@@ -190,8 +197,8 @@ async fn what_builds_on_a_failed_write_fails_as_well() {
         Fault::Refuse(AppendError::Conflict),
         Fault::UnknownUnwritten,
     ] {
-        let (memory, journal, epoch) = memory().await;
-        let watched = Watched::start(Arc::clone(&journal), epoch, Options::default());
+        let (memory, journal, fence) = memory().await;
+        let watched = Watched::start(Arc::clone(&journal), fence, Options::default());
         let name = format!("{fault:?}");
         let mut gate = memory.hold();
         memory.inject(fault);
@@ -214,8 +221,8 @@ async fn what_builds_on_a_failed_write_fails_as_well() {
 
 #[tokio::test]
 async fn an_unknown_outcome_goes_to_all_of_its_batch() {
-    let (memory, journal, epoch) = memory().await;
-    let watched = Watched::start(Arc::clone(&journal), epoch, Options::default());
+    let (memory, journal, fence) = memory().await;
+    let watched = Watched::start(Arc::clone(&journal), fence, Options::default());
     let mut gate = memory.hold();
     memory.inject(Fault::UnknownWritten);
     watched.enqueue(0, "cart_0", 0);
@@ -233,8 +240,8 @@ async fn an_unknown_outcome_goes_to_all_of_its_batch() {
 
 #[tokio::test]
 async fn a_callback_that_panics_harms_nobody_else() {
-    let (_memory, journal, epoch) = memory().await;
-    let watched = Watched::start(journal, epoch, Options::default());
+    let (_memory, journal, fence) = memory().await;
+    let watched = Watched::start(journal, fence, Options::default());
     watched.lane.enqueue(append("cart_1", 0, 1), Box::new(|_| panic!("on purpose"))).unwrap();
     watched.enqueue(2, "cart_2", 0);
     watched.lane.flush().await;
@@ -243,9 +250,9 @@ async fn a_callback_that_panics_harms_nobody_else() {
 
 #[tokio::test]
 async fn a_batch_has_limits() {
-    let (memory, journal, epoch) = memory().await;
+    let (memory, journal, fence) = memory().await;
     let options = Options { batch_appends: 10, ..Options::default() };
-    let watched = Watched::start(journal, epoch, options);
+    let watched = Watched::start(journal, fence, options);
     let mut gate = memory.hold();
     watched.enqueue(0, "cart_0", 0);
     gate.reached().await;
@@ -255,4 +262,92 @@ async fn a_batch_has_limits() {
     gate.open();
     watched.lane.flush().await;
     assert_eq!(watched.lane.counters().commits, 4);
+}
+
+/// An entity of a shard, of two.
+fn entity_on(shard: u16, number: u32) -> String {
+    let mut names = (0..).map(|n| format!("cart_{number}x{n}"));
+    let on = |name: &String| EntityId::new(name).shard(2) == shard;
+    names.find(on).unwrap()
+}
+
+/// A lane over the two shards of a journal in memory, whose leases are over.
+async fn over_two_shards() -> (Memory, Arc<dyn Journal>, Vec<Fence>, Watched) {
+    let memory = Memory::new(2);
+    let journal: Arc<dyn Journal> = Arc::new(memory.clone());
+    let fences = journal.claim(&[0, 1], "test", OVER).await.unwrap();
+    let watched = Watched::start(Arc::clone(&journal), fences[0], Options::default());
+    watched.lane.own(fences[1]);
+    (memory, journal, fences, watched)
+}
+
+#[tokio::test]
+async fn a_lane_writes_for_several_shards_and_loses_them_one_by_one() {
+    let (memory, journal, fences, watched) = over_two_shards().await;
+    let mut gate = memory.hold();
+    watched.enqueue(0, &entity_on(0, 0), 0);
+    gate.reached().await;
+    for number in 1..=6 {
+        watched.enqueue(number, &entity_on(u16::try_from(number % 2).unwrap(), number), 0);
+    }
+    gate.open();
+    watched.lane.flush().await;
+    assert_eq!(watched.told(), (0..=6).map(|n| (n, true)).collect::<Vec<_>>());
+    assert_eq!(watched.lane.counters().commits, 2);
+    assert_eq!((memory.stands(0).1, memory.stands(1).1), (4, 3));
+
+    journal.claim(&[1], "another", OVER).await.unwrap();
+    let mut gate = memory.hold();
+    watched.enqueue(7, &entity_on(0, 7), 0);
+    gate.reached().await;
+    for number in 8..=11 {
+        watched.enqueue(number, &entity_on(u16::try_from(number % 2).unwrap(), number), 0);
+    }
+    gate.open();
+    watched.lane.flush().await;
+    let expected = [(7, true), (8, true), (9, false), (10, true), (11, false)];
+    assert_eq!(watched.told()[7..], expected);
+    assert_eq!(watched.lane.lost().borrow().iter().copied().collect::<Vec<_>>(), [1]);
+    assert_eq!(watched.lane.owned(), fences[..1]);
+}
+
+#[tokio::test]
+async fn what_was_queued_before_a_shard_came_back_is_not_written() {
+    let (memory, journal, fence) = memory().await;
+    let watched = Watched::start(Arc::clone(&journal), fence, Options::default());
+    let mut gate = memory.hold();
+    watched.enqueue(0, "cart_0", 0);
+    gate.reached().await;
+    watched.enqueue(1, "cart_1", 0);
+    watched.lane.disown(0);
+    watched.enqueue(2, "cart_2", 0);
+    watched.lane.own(claim(journal.as_ref(), "test").await);
+    watched.enqueue(3, "cart_3", 0);
+    gate.open();
+    watched.lane.flush().await;
+    // The first was on its way under the epoch that is over.
+    assert_eq!(watched.told(), [(0, false), (1, false), (2, false), (3, true)]);
+    assert_eq!(memory.stands(0).1, 1);
+}
+
+#[tokio::test]
+async fn a_shard_that_was_given_up_meanwhile_spoils_nothing_of_another() {
+    let (memory, journal, _, watched) = over_two_shards().await;
+    let mut first = memory.hold();
+    let mut gate = memory.hold();
+    watched.enqueue(0, &entity_on(0, 0), 0);
+    first.reached().await;
+    watched.enqueue(1, &entity_on(1, 1), 0);
+    watched.enqueue(2, &entity_on(0, 2), 0);
+    first.open();
+    // Both are on their way in one transaction when one of the shards goes.
+    gate.reached().await;
+    watched.lane.disown(1);
+    journal.claim(&[1], "another", OVER).await.unwrap();
+    gate.open();
+    watched.lane.flush().await;
+    assert_eq!(watched.told(), [(0, true), (1, false), (2, true)]);
+    watched.enqueue(3, &entity_on(0, 2), 1);
+    watched.lane.flush().await;
+    assert_eq!(watched.told().last(), Some(&(3, true)));
 }

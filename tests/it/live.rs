@@ -1,6 +1,8 @@
 //! The live feed over the wire: what a client is shown chains without a gap or a double, also
 //! when it comes back, and one that does not read harms nobody.
 
+mod nodes;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -8,7 +8,7 @@ use kontor::domain::entity::{Cause, EntityId};
 use kontor::domain::id::{CartId, OrderId};
 use kontor::domain::money::{Currency, Money};
 use kontor::domain::order::{Command, Report, entity_id};
-use kontor::domain::time::Timestamp;
+use kontor::domain::time::{Span, Timestamp};
 use kontor::providers::payment::{
     Authorization, Authorize, Error, Notice, Operation, Page, Payment, PaymentStatus, Provider,
     Receipt, Reversal, WebhookError,
@@ -226,9 +226,9 @@ async fn a_webhook_given_up_is_not_due_and_can_be_retried_and_discarded() {
 async fn write(dir: &std::path::Path, appends: &[Append]) {
     let store = Store::open(dir, &Options::default()).await.unwrap();
     let journal = store.journal();
-    let epoch = journal.claim(0, "test", Timestamp::from_millis(0)).await.unwrap();
+    let fences = journal.claim(&[0], "test", Span::from_secs(0)).await.unwrap();
     for batch in appends.chunks(100) {
-        journal.append(0, epoch, batch).await.unwrap();
+        journal.append(&fences, batch).await.unwrap();
     }
     store.close().await;
 }
@@ -275,10 +275,10 @@ async fn quarantine_and_dead_letters_are_shown_and_tried_again() {
     let cluster = site
         .until_some(async || {
             let cluster = site.admin(Method::GET, "/cluster", None).await.expect(200);
-            (!cluster["nodes"][0]["quarantine"][0].is_null()).then_some(cluster)
+            (!cluster["here"]["quarantine"][0].is_null()).then_some(cluster)
         })
         .await;
-    let listed = &cluster["nodes"][0]["quarantine"][0];
+    let listed = &cluster["here"]["quarantine"][0];
     assert_eq!(listed["entity"], "ord_bad");
     assert!(listed["reason"].as_str().unwrap().contains("event 1 (placed)"), "{listed}");
     let again = site.admin(Method::POST, "/quarantine/ord_bad/retry", None).await.expect(200);
@@ -290,6 +290,14 @@ async fn quarantine_and_dead_letters_are_shown_and_tried_again() {
     let first = site
         .until_some(async || letters().await["data"][0]["id"].as_str().map(str::to_owned))
         .await;
+    let path = format!("/dead-letters/{first}");
+    let letter = site.admin(Method::GET, &path, None).await.expect(200);
+    assert_eq!(
+        (&letter["entity"], &letter["event"]["kind"]),
+        (&json!("ord_bad"), &json!("placed"))
+    );
+    assert_eq!((&letter["event"]["data"], &letter["event"]["seq"]), (&json!("{}"), &json!(1)));
+    site.admin(Method::GET, "/dead-letters/99999", None).await.expect(404);
     let store = site.app.as_ref().unwrap().store.clone();
     let old = store.dead_letters(0, 1).await.unwrap().remove(0);
     // One that is no fault any more is gone after the replay, one that is comes back.
@@ -297,7 +305,8 @@ async fn quarantine_and_dead_letters_are_shown_and_tried_again() {
     let step = kontor::store::projection::Step { dead: &[mended], ..Default::default() };
     let name = kontor::actors::projections::NAME;
     let pos = store.cursor(name, 0).await.unwrap();
-    assert!(store.commit_projection(name, 0, pos + 1, step).await.unwrap());
+    let here = kontor::store::projection::Cursor { shard: 0, after: pos, pos };
+    assert!(store.commit_projection(name, &[here], step).await.unwrap());
     assert_eq!(store.dead_letters(0, 10).await.unwrap().len(), 2);
     site.admin(Method::POST, "/dead-letters/replay", None).await.expect(202);
     site.until_some(async || {

@@ -246,7 +246,8 @@ async fn wrong_tries_are_limited() {
     let response = reqwest::Client::new().post(format!("{url}/v1/session"));
     let response = response.json(&json!({"link": "one more"})).send().await.unwrap();
     assert_eq!(response.status(), 429);
-    assert_eq!(response.headers()["retry-after"], "60");
+    let again: u64 = response.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=30).contains(&again), "{again}");
     let body: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
     assert_eq!(body["code"], "too_many_tries");
     assert_eq!(sign_in(&url, json!({"link": good})).await.status, 201, "a right one is let in");

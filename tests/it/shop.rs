@@ -8,6 +8,7 @@ use kontor::actors::clock::Clock;
 use kontor::actors::host;
 use kontor::actors::node::{Node, Settings, Start};
 use kontor::actors::payments::{self, Payments};
+use kontor::actors::runtime::{self, Runtime};
 use kontor::domain::address::Address;
 use kontor::domain::cart::{self, Details, NewLine};
 use kontor::domain::entity::{Cause, Idempotency};
@@ -49,64 +50,15 @@ impl Shop {
     }
 
     pub async fn sell(&self, sku: &str, price: i64, on_hand: i64) {
-        let sku: Sku = sku.parse().unwrap();
-        let product = Product {
-            sku: sku.clone(),
-            name: format!("Product {sku}"),
-            description: String::new(),
-            category: None,
-            prices: [(Currency::GBP, UnitPrice::from_minor(price).unwrap())].into(),
-            tax_rate: TaxRate::parse("0.2").unwrap(),
-            active: true,
-        };
-        let any = kontor::actors::catalog::Expect::Any;
-        self.node.catalog.put(product, any, Cause::default()).await.unwrap();
-        let location = "main".parse().unwrap();
-        let set = stock::Command::Set { location, on_hand, change_from: None };
-        self.node.stock.ask(&stock::entity_id(&sku), set, Cause::default(), |_| ()).await.unwrap();
+        sell(&self.node, sku, price, on_hand).await;
     }
 
     pub async fn cart(&self, lines: &[(&str, i64)]) -> CartId {
-        let id = CartId(self.node.clock.new_key());
-        let address = Address {
-            name: "Ada".into(),
-            company: None,
-            line1: "1 High Street".into(),
-            line2: None,
-            city: "London".into(),
-            region: None,
-            postal_code: "N1 1AA".into(),
-            country: "GB".into(),
-            phone: None,
-        };
-        let details = Details {
-            email: Some(Some("ada@example.com".into())),
-            shipping_address: Some(Some(address)),
-            delivery_option: Some(Some("standard".into())),
-            ..Details::default()
-        };
-        let lines = lines.iter().map(|(sku, quantity)| NewLine {
-            sku: sku.parse().unwrap(),
-            quantity: *quantity,
-            agreed_price: None,
-        });
-        let create = cart::Command::Create {
-            currency: Currency::GBP,
-            details: Box::new(details),
-            lines: lines.collect(),
-        };
-        let entity = cart::entity_id(id);
-        self.node.carts.create(&entity, create, Cause::default(), |_| ()).await.unwrap();
-        id
+        cart(&self.node, lines).await
     }
 
     pub async fn checkout(&self, cart: CartId, token: &str) -> Result<Placed, Refusal> {
-        let key = format!("{cart}-{token}");
-        let idempotency = Some(Idempotency { key, digest: 1 });
-        let method = PaymentMethod { provider: "sandbox".into(), token: token.into() };
-        let cause = Cause { by: "buyer".into(), idempotency, ..Cause::default() };
-        let patience = Some(Duration::from_secs(30));
-        self.node.checkout(Request { cart, method, expected_total: None, cause, patience }).await
+        checkout(&self.node, cart, token).await
     }
 
     pub async fn order(&self, id: CartId) -> Order {
@@ -120,15 +72,101 @@ impl Shop {
         id: CartId,
         ready: impl Fn(&Order) -> bool + Send + 'static,
     ) -> Order {
-        let entity = order::entity_id(OrderId(id.0));
-        let patience = Duration::from_secs(30);
-        let read = |view: host::View<'_, Order>| view.state.clone();
-        self.node.orders.wait(&entity, patience, ready, read).await.unwrap()
+        until(&self.node, id, ready).await
     }
 
     pub async fn level(&self, sku: &str) -> stock::Level {
         let entity = stock::entity_id(&sku.parse().unwrap());
         self.node.stock.look(&entity, |view| view.state.total()).await.unwrap()
+    }
+}
+
+pub async fn sell(node: &Node, sku: &str, price: i64, on_hand: i64) {
+    let sku: Sku = sku.parse().unwrap();
+    let product = Product {
+        sku: sku.clone(),
+        name: format!("Product {sku}"),
+        description: String::new(),
+        category: None,
+        prices: [(Currency::GBP, UnitPrice::from_minor(price).unwrap())].into(),
+        tax_rate: TaxRate::parse("0.2").unwrap(),
+        active: true,
+    };
+    let any = kontor::actors::catalog::Expect::Any;
+    node.catalog.put(product, any, Cause::default()).await.unwrap();
+    let location = "main".parse().unwrap();
+    let set = stock::Command::Set { location, on_hand, change_from: None };
+    node.stock.ask(&stock::entity_id(&sku), set, Cause::default(), |_| ()).await.unwrap();
+}
+
+pub async fn cart(node: &Node, lines: &[(&str, i64)]) -> CartId {
+    let id = CartId(node.clock.new_key());
+    let address = Address {
+        name: "Ada".into(),
+        company: None,
+        line1: "1 High Street".into(),
+        line2: None,
+        city: "London".into(),
+        region: None,
+        postal_code: "N1 1AA".into(),
+        country: "GB".into(),
+        phone: None,
+    };
+    let details = Details {
+        email: Some(Some("ada@example.com".into())),
+        shipping_address: Some(Some(address)),
+        delivery_option: Some(Some("standard".into())),
+        ..Details::default()
+    };
+    let lines = lines.iter().map(|(sku, quantity)| NewLine {
+        sku: sku.parse().unwrap(),
+        quantity: *quantity,
+        agreed_price: None,
+    });
+    let create = cart::Command::Create {
+        currency: Currency::GBP,
+        details: Box::new(details),
+        lines: lines.collect(),
+    };
+    let entity = cart::entity_id(id);
+    node.carts.create(&entity, create, Cause::default(), |_| ()).await.unwrap();
+    id
+}
+
+pub async fn checkout(node: &Node, cart: CartId, token: &str) -> Result<Placed, Refusal> {
+    pay(node, cart, token, Some(Duration::from_secs(30))).await
+}
+
+/// Checks a cart out without waiting for the outcome.
+pub async fn place(node: &Node, cart: CartId, token: &str) -> Result<Placed, Refusal> {
+    pay(node, cart, token, None).await
+}
+
+async fn pay(
+    node: &Node,
+    cart: CartId,
+    token: &str,
+    patience: Option<Duration>,
+) -> Result<Placed, Refusal> {
+    let key = format!("{cart}-{token}");
+    let idempotency = Some(Idempotency { key, digest: 1 });
+    let method = PaymentMethod { provider: "sandbox".into(), token: token.into() };
+    let cause = Cause { by: "buyer".into(), idempotency, ..Cause::default() };
+    node.checkout(Request { cart, method, expected_total: None, cause, patience }).await
+}
+
+/// Waits until an order is as it should be, wherever it lives.
+pub async fn until(node: &Node, id: CartId, ready: impl Fn(&Order) -> bool) -> Order {
+    let entity = order::entity_id(OrderId(id.0));
+    let (patience, mut until) = (Duration::from_secs(30), host::Until::Past(-1));
+    loop {
+        let read = |view: host::View<'_, Order>| (view.state.clone(), view.seq);
+        let (state, seq) = node.orders.wait(&entity, patience, until, read).await.unwrap();
+        if ready(&state) {
+            return state;
+        }
+        assert_ne!(until, host::Until::Past(seq), "it stays as it is: {state:?}");
+        until = host::Until::Past(seq);
     }
 }
 
@@ -149,7 +187,11 @@ async fn node(dir: &TempDir, psp: &str) -> (Arc<Node>, Store) {
         settings: Settings { timer_poll_ms: 20, projection_pause_ms: 5, ..Settings::default() },
         host: host::Options::default(),
         lane: options.lane,
+        lanes: 1,
+        cluster: None,
         payments: Payments::new(vec![Arc::new(sandbox)], payments::Options::default()),
+        cache: kontor::store::cache::Cache::in_process(),
+        runtime: Runtime::new(&runtime::Defaults::default()),
     };
     (Node::start(start).await.unwrap(), store)
 }

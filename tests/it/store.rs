@@ -4,14 +4,18 @@ use std::path::Path;
 
 use kontor::domain::entity::EntityId;
 use kontor::domain::id::Sku;
+use kontor::domain::time::Span;
 use kontor::store::journal::Append;
 use kontor::store::maintenance::{Check, restore};
-use kontor::store::projection::{DeadLetter, Step};
+use kontor::store::node::NodeRow;
+use kontor::store::projection::{Cursor, DeadLetter, Step};
+use kontor::store::session::LINK_LASTS;
 use kontor::store::webhook::Parked;
-use kontor::store::{Error, OpenError, Options, Store, order, product, stock};
+use kontor::store::{Address, Error, OpenError, Options, Store, order, product, stock};
 use tempfile::TempDir;
 
-use crate::journal::{append, at, product_row};
+use crate::journal::{append, at, claim, product_row};
+use crate::servers::database;
 
 async fn open(dir: &Path) -> Store {
     Store::open(dir, &Options::default()).await.unwrap()
@@ -22,6 +26,20 @@ async fn fresh() -> (Store, TempDir) {
     (open(dir.path()).await, dir)
 }
 
+/// A store in SQLite, and one of a single shard in PostgreSQL.
+async fn one_of_each() -> [(Store, TempDir); 2] {
+    [fresh().await, (connect(&database().as_str().into()).await, tempfile::tempdir().unwrap())]
+}
+
+async fn connect(url: &Address) -> Store {
+    Store::connect(url, &Options { shards: 1, ..Options::default() }).await.unwrap()
+}
+
+/// A step of shard 0.
+fn to(after: i64, pos: i64) -> Cursor {
+    Cursor { shard: 0, after, pos }
+}
+
 fn sku(text: &str) -> Sku {
     text.parse().unwrap()
 }
@@ -29,12 +47,7 @@ fn sku(text: &str) -> Sku {
 #[tokio::test]
 async fn the_store_story() {
     let (store, dir) = fresh().await;
-    products(&store).await;
-    keys_and_secrets(&store).await;
-    orders(&store).await;
-    stock_levels(&store).await;
-    projections(&store).await;
-    webhooks(&store).await;
+    story(&store).await;
     let secret = store.secret("cookie").await.unwrap();
 
     // Everything is there again in a backup taken while it serves, and after a restart.
@@ -61,9 +74,102 @@ async fn the_store_story() {
     assert!(matches!(again, Err(OpenError::Io { .. })), "only into an empty folder: {again:?}");
 }
 
+#[tokio::test]
+async fn the_store_story_in_postgres() {
+    let url: Address = database().as_str().into();
+    let store = connect(&url).await;
+    story(&store).await;
+    let secret = store.secret("cookie").await.unwrap();
+    assert_eq!(store.check(Check::Quick).await.unwrap(), [""; 0]);
+    assert_eq!(store.check(Check::Full).await.unwrap(), [""; 0]);
+    let sizes = store.sizes().await.unwrap();
+    assert_eq!(sizes.events, 5);
+    assert!(sizes.database_bytes > 0);
+    let copied = store.backup(Path::new("/nowhere")).await.unwrap_err().to_string();
+    assert!(copied.contains("pg_dump"), "{copied}");
+    store.close().await;
+    assert!(store.keys().await.is_err(), "closed is closed");
+    assert!(store.put_setting("a", "b").await.is_err());
+
+    let again = connect(&url).await;
+    assert_eq!(again.secret("cookie").await.unwrap(), secret);
+    assert_eq!(again.journal().last_pos(0).await.unwrap(), 5);
+    assert_eq!(again.cursor("orders", 0).await.unwrap(), 30);
+}
+
+async fn story(store: &Store) {
+    products(store).await;
+    keys_and_secrets(store).await;
+    sessions(store).await;
+    orders(store).await;
+    stock_levels(store).await;
+    projections(store).await;
+    webhooks(store).await;
+    nodes(store).await;
+}
+
+async fn nodes(store: &Store) {
+    let node = |id: &str, started| NodeRow {
+        id: id.to_owned(),
+        url: format!("http://{id}"),
+        version: "1".to_owned(),
+        started_at: at(started),
+    };
+    let (hour, over) = (Span::from_secs(3_600), Span::from_millis(-1));
+    assert_eq!(store.heartbeat(&node("b", 1), hour).await.unwrap(), Some(false));
+    assert_eq!(store.heartbeat(&node("a", 1), over).await.unwrap(), Some(false));
+    assert!(store.set_draining("b", true).await.unwrap());
+    assert!(!store.set_draining("c", true).await.unwrap());
+    let drains = store.heartbeat(&node("b", 1), hour).await.unwrap();
+    assert_eq!(drains, Some(true), "it goes on draining");
+    let all = store.nodes().await.unwrap();
+    let all: Vec<_> = all.iter().map(|row| (&*row.node.id, row.lives, row.draining)).collect();
+    assert_eq!(all, [("a", false, false), ("b", true, true)]);
+    let again = store.heartbeat(&node("b", 2), hour).await.unwrap();
+    assert_eq!(again, Some(false), "it has started again");
+    let elsewhere = |id, started| NodeRow { url: "http://there".into(), ..node(id, started) };
+    let another = store.heartbeat(&elsewhere("b", 3), hour).await.unwrap();
+    assert_eq!(another, None, "it has the name of one that lives");
+    assert_eq!(store.nodes().await.unwrap()[1].node, node("b", 2));
+    let over = store.heartbeat(&elsewhere("a", 2), over).await.unwrap();
+    assert_eq!(over, Some(false), "it has the name of one that is dead");
+    assert!(!store.remove_node(&elsewhere("b", 3)).await.unwrap());
+    assert!(store.remove_node(&node("b", 2)).await.unwrap());
+    assert!(!store.remove_node(&node("b", 2)).await.unwrap());
+    store.heartbeat(&node("c", 1), Span::from_secs(-90_000)).await.unwrap();
+    let left = store.nodes().await.unwrap();
+    assert_eq!(left.iter().map(|row| &*row.node.id).collect::<Vec<_>>(), ["a"], "c is forgotten");
+
+    assert!(store.pin_shard(0, Some("a")).await.unwrap());
+    assert!(!store.pin_shard(9, Some("a")).await.unwrap());
+    assert_eq!(store.shards().await.unwrap()[0].pinned_to.as_deref(), Some("a"));
+    assert!(store.pin_shard(0, None).await.unwrap());
+    assert_eq!(store.shards().await.unwrap()[0].pinned_to, None);
+}
+
+async fn sessions(store: &Store) {
+    let scopes = vec!["admin".to_owned()];
+    let link = store.create_link("set-up", &scopes, at(0), LINK_LASTS).await.unwrap();
+    assert!(store.link_works(link.reveal(), at(1)).await.unwrap());
+    let (row, secret) = store.sign_in_by_link(link.reveal(), at(1)).await.unwrap().unwrap();
+    assert!(store.sign_in_by_link(link.reveal(), at(1)).await.unwrap().is_none(), "it is used");
+    assert_eq!(store.find_session(secret.reveal(), at(2)).await.unwrap(), Some(row.clone()));
+    let mut seen = row.clone();
+    store.touch_session(&mut seen, at(600_000)).await.unwrap();
+    assert_eq!(store.find_session(secret.reveal(), at(2)).await.unwrap(), Some(seen));
+    let (key, _) = store.create_key("desk", &scopes, at(5)).await.unwrap();
+    let (of_key, _) = store.sign_in_by_key(&key, at(6)).await.unwrap();
+    assert!(store.session_lives(&of_key.id, at(7)).await.unwrap());
+    assert!(store.revoke_key(&key.id, at(8)).await.unwrap());
+    assert!(!store.session_lives(&of_key.id, at(9)).await.unwrap(), "it ends with its key");
+    assert!(store.end_session(&row.id).await.unwrap());
+    store.create_link("another", &scopes, at(9), LINK_LASTS).await.unwrap();
+    assert_eq!(store.end_all_sessions().await.unwrap(), (1, 1));
+}
+
 async fn products(store: &Store) {
     let journal = store.journal();
-    let epoch = journal.claim(0, "test", at(0)).await.unwrap();
+    let fence = claim(journal.as_ref(), "test").await;
     let mut batch = Vec::new();
     for (name, category, active) in
         [("a1", Some("mugs"), true), ("b2", None, true), ("c3", Some("mugs"), false)]
@@ -77,7 +183,7 @@ async fn products(store: &Store) {
     renamed.product.name = "Grüne Tasse 100%".to_owned();
     renamed.product.category = Some("mugs".to_owned());
     batch.push(Append { row: Some(renamed.clone()), ..append("product_a1", 1, 2) });
-    journal.append(0, epoch, &batch).await.unwrap();
+    journal.append(&[fence], &batch).await.unwrap();
 
     assert_eq!(store.product(&sku("a1")).await.unwrap(), Some(renamed));
     assert_eq!(store.product(&sku("nope")).await.unwrap(), None);
@@ -115,6 +221,11 @@ async fn keys_and_secrets(store: &Store) {
         assert_eq!(store.find_key(wrong).await.unwrap(), None, "{wrong}");
     }
     assert_eq!(store.keys().await.unwrap(), std::slice::from_ref(&row));
+    for odd in ["sk_\u{0}123456789abcde_", "a\u{0}"] {
+        let text = format!("{odd}{}", &text["sk_".len() + row.id.len() + 1..]);
+        assert_eq!(store.find_key(&text).await.unwrap(), None);
+        assert_eq!(store.order(odd).await.unwrap(), None);
+    }
     assert!(store.revoke_key(&row.id, at(9)).await.unwrap());
     assert!(!store.revoke_key(&row.id, at(9)).await.unwrap());
     assert_eq!(store.find_key(&text).await.unwrap(), None);
@@ -165,7 +276,7 @@ async fn orders(store: &Store) {
     rows[5].reference = Some("PO-7".to_owned());
     rows[5].fulfillment_status = "fulfilled".to_owned();
     let step = Step { orders: &rows, ..Step::default() };
-    assert!(store.commit_projection("orders", 0, 10, step).await.unwrap());
+    assert!(store.commit_projection("orders", &[to(0, 10)], step).await.unwrap());
     assert_eq!(store.order("ord_0005").await.unwrap().as_ref(), Some(&rows[4]));
     assert_eq!(store.order("ord_9999").await.unwrap(), None);
 
@@ -214,17 +325,22 @@ async fn orders(store: &Store) {
     changed.saga_step = None;
     changed.version = 2;
     let step = Step { orders: std::slice::from_ref(&changed), ..Step::default() };
-    assert!(store.commit_projection("orders", 0, 11, step).await.unwrap());
+    assert!(store.commit_projection("orders", &[to(10, 11)], step).await.unwrap());
     assert_eq!(store.order(&changed.id).await.unwrap(), Some(changed));
     assert_eq!(store.orders(&order::Filter { stuck: true, ..all }).await.unwrap(), []);
 }
 
 #[tokio::test]
 async fn a_search_finds_the_newest_of_very_many() {
-    let (store, _dir) = fresh().await;
+    for (store, _dir) in one_of_each().await {
+        search(&store).await;
+    }
+}
+
+async fn search(store: &Store) {
     let rows: Vec<order::Row> = (1..=2_500).map(|n| order_row(n, "pending")).collect();
     let step = Step { orders: &rows, ..Step::default() };
-    assert!(store.commit_projection("orders", 0, 10, step).await.unwrap());
+    assert!(store.commit_projection("orders", &[to(0, 10)], step).await.unwrap());
     // Half of them each; with "buyer" it is all, and the other way to find them.
     for (words, ids) in
         [("buyer1", [2_499, 2_497, 2_495, 2_493]), ("buyer", [2_500, 2_499, 2_498, 2_497])]
@@ -244,7 +360,12 @@ async fn a_search_finds_the_newest_of_very_many() {
 /// Orders whose ids are in another order than the times at which they were placed, three of a time.
 #[tokio::test]
 async fn orders_are_listed_newest_placed_first_whatever_their_ids() {
-    let (store, _dir) = fresh().await;
+    for (store, _dir) in one_of_each().await {
+        lists(&store).await;
+    }
+}
+
+async fn lists(store: &Store) {
     let mut rows: Vec<order::Row> = (0..60)
         .map(|n| {
             let status = ["pending", "confirmed", "stuck"][usize::try_from(n / 4 % 3).unwrap()];
@@ -259,7 +380,7 @@ async fn orders_are_listed_newest_placed_first_whatever_their_ids() {
         })
         .collect();
     let step = Step { orders: &rows, ..Step::default() };
-    assert!(store.commit_projection("orders", 0, 10, step).await.unwrap());
+    assert!(store.commit_projection("orders", &[to(0, 10)], step).await.unwrap());
     rows.sort_by(|one, other| (other.placed_at, &other.id).cmp(&(one.placed_at, &one.id)));
 
     type Takes = fn(&order::Row) -> bool;
@@ -327,7 +448,7 @@ async fn stock_levels(store: &Store) {
         level("c3", "west", 3),
     ];
     let step = Step { stock: &rows, ..Step::default() };
-    assert!(store.commit_projection("stock", 0, 4, step).await.unwrap());
+    assert!(store.commit_projection("stock", &[to(0, 4)], step).await.unwrap());
     assert_eq!(store.stock(&sku("a1")).await.unwrap(), rows[..2]);
     let all = stock::Filter { limit: 10, ..Default::default() };
     let page =
@@ -370,24 +491,48 @@ async fn projections(store: &Store) {
     };
     let dead = [letter(12), letter(13)];
     let step = Step { dead: &dead, ..Step::default() };
-    assert!(store.commit_projection("orders", 0, 20, step).await.unwrap());
+    assert!(store.commit_projection("orders", &[to(11, 20)], step).await.unwrap());
     assert_eq!(store.cursor("orders", 0).await.unwrap(), 20);
     let rows = [order_row(99, "pending")];
-    for behind in [20, 19, 1] {
+    let other = Cursor { shard: 1, after: 0, pos: 7 };
+    for elsewhere in [0, 19, 21] {
         let step = Step { orders: &rows, ..Step::default() };
-        assert!(!store.commit_projection("orders", 0, behind, step).await.unwrap(), "{behind}");
+        let cursors = [other, to(elsewhere, 22)];
+        assert!(!store.commit_projection("orders", &cursors, step).await.unwrap(), "{elsewhere}");
     }
-    assert_eq!(store.order("ord_0099").await.unwrap(), None, "a step behind writes nothing");
+    assert_eq!(store.order("ord_0099").await.unwrap(), None, "such a step writes nothing");
+    assert_eq!(store.cursors("orders").await.unwrap(), [(0, 20)], "and moves no cursor");
+    let cursors = [other, to(20, 20)];
+    assert!(store.commit_projection("orders", &cursors, Step::default()).await.unwrap());
+    assert_eq!(store.cursors("orders").await.unwrap(), [(0, 20), (1, 7)]);
+    let (found, at) = store.orders_at(&order::Filter::default(), "orders").await.unwrap();
+    assert_eq!((found.len(), at), (0, vec![(0, 20), (1, 7)]));
+    let (_, at) = store.stock_levels_at(&stock::Filter::default(), "stock").await.unwrap();
+    assert_eq!(at, [(0, 4)]);
     let letters = store.dead_letters(0, 10).await.unwrap();
     assert_eq!(letters.iter().map(|letter| letter.pos).collect::<Vec<_>>(), [12, 13]);
     assert_eq!(store.dead_letters(letters[0].id, 10).await.unwrap(), letters[1..]);
     assert!(store.delete_dead_letter(letters[0].id).await.unwrap());
     assert!(!store.delete_dead_letter(letters[0].id).await.unwrap());
+    assert_eq!(store.dead_letter(letters[0].id).await.unwrap(), None);
+    assert_eq!(store.dead_letter(letters[1].id).await.unwrap().as_ref(), Some(&letters[1]));
+    let entities = [EntityId::new("ord_0002"), EntityId::new("ord_0001")];
+    assert_eq!(store.parked("orders", &entities).await.unwrap(), entities[1..]);
+    assert_eq!(store.parked("stock", &entities).await.unwrap(), []);
+    let step = Step { healed: &entities, ..Step::default() };
+    assert!(store.commit_projection("stock", &[to(4, 4)], step).await.unwrap());
+    assert_eq!(store.parked("orders", &entities).await.unwrap(), entities[1..], "not its own");
+    assert!(store.commit_projection("orders", &[to(20, 20)], step).await.unwrap());
+    assert_eq!(store.dead_letters(0, 10).await.unwrap(), []);
+    let step = Step { dead: &dead, ..Step::default() };
+    assert!(store.commit_projection("orders", &[to(20, 20)], step).await.unwrap());
     store.reset_projection("orders").await.unwrap();
     assert_eq!(store.cursor("orders", 0).await.unwrap(), 0);
     assert_eq!(store.cursor("stock", 0).await.unwrap(), 4, "the others stay");
     assert_eq!(store.dead_letters(0, 10).await.unwrap(), []);
-    assert!(store.commit_projection("orders", 0, 30, Step::default()).await.unwrap());
+    let none = store.commit_projection("orders", &[to(20, 30)], Step::default()).await.unwrap();
+    assert!(!none, "whoever knew the old cursor begins again");
+    assert!(store.commit_projection("orders", &[to(0, 30)], Step::default()).await.unwrap());
 }
 
 async fn webhooks(store: &Store) {
@@ -453,12 +598,17 @@ async fn an_older_store_is_changed_only_where_that_is_asked_for() {
     let mut connection = sqlx::ConnectOptions::connect(&options).await.unwrap();
     for statement in [
         "DELETE FROM _sqlx_migrations WHERE version >= 3",
+        "DROP TABLE runtime_setting",
+        "DROP TABLE node",
+        "ALTER TABLE shard DROP COLUMN pinned_to",
         "DROP TABLE session",
         "DROP TABLE sign_in_link",
         "DROP TABLE projection",
         "DROP TABLE dead_letter",
         "DROP TABLE order_row",
         "DROP TABLE stock_row",
+        "DROP TABLE job",
+        "DROP TABLE schedule",
         "ALTER TABLE event DROP COLUMN sum",
         "ALTER TABLE snapshot DROP COLUMN sum",
     ] {

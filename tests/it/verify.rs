@@ -1,6 +1,6 @@
 //! `verify`: a journal made by a real node holds; broken in many ways, each way is found.
 
-mod shop;
+pub mod shop;
 mod tampering;
 
 use kontor::domain::order::{Command, FulfillmentRequest, Order, RefundRequest};
@@ -132,7 +132,7 @@ async fn it_holds_at_any_moment_of_a_rush() {
 
 impl Shop {
     /// Orders of every kind: confirmed, refunded, fulfilled, declined, cancelled, out of stock.
-    async fn some_of_everything(&self) -> shop::Counts {
+    pub async fn some_of_everything(&self) -> shop::Counts {
         let mut all = Vec::new();
         for (sku, quantity) in [("mug", 1), ("mug", 3), ("cup", 2), ("tea spoon", 5)] {
             all.push(self.buy(sku, quantity, "tok_ok", true).await);

@@ -127,7 +127,7 @@ class Alarms extends EventTarget {
 
   #see(cluster) {
     this.cluster = cluster;
-    this.quarantine = cluster.nodes.flatMap((node) => node.quarantine);
+    this.quarantine = cluster.here.quarantine;
     this.#tell();
   }
 }

@@ -2,7 +2,7 @@
 
 import { alarms } from "./alarms.js";
 import { get, send } from "./api.js";
-import { ask, sentence } from "./dialog.js";
+import { ask, look, sentence } from "./dialog.js";
 import { atMost, fill, h, say } from "./dom.js";
 import { count, money, orderName, several } from "./format.js";
 import { listKeys } from "./keys.js";
@@ -144,8 +144,48 @@ const quarantineRow = (one) =>
     [button("Retry", one.entity, () => attempt(() => send("POST", `/v1/admin/quarantine/${encodeURIComponent(one.entity)}/retry`),
       (answer) => (answer.quarantined ? `Still not readable: ${answer.reason}` : "It is back")), "primary first")]);
 
-const letterRow = (letter) =>
-  line(h("span", { class: "mono clip", title: letter.entity, text: letter.entity }), [h("b", { text: letter.reason }), h("span", { class: "faint" }, `${letter.projection} · shard ${letter.shard}, position ${count(letter.pos)} · `, when(letter.at, true))], [badge("dead letter")], []);
+function letterRow(letter) {
+  const base = `/v1/admin/dead-letters/${encodeURIComponent(letter.id)}`;
+  return line(h("span", { class: "mono clip", title: letter.entity, text: letter.entity }),
+    [h("b", { text: letter.reason }), h("span", { class: "faint" }, `${letter.projection} · shard ${letter.shard}, position ${count(letter.pos)} · `, when(letter.at, true))],
+    [badge("dead letter")],
+    [
+      button("Inspect", letter.entity, () => inspect(letter, base)),
+      button("Try again", letter.entity, () => attempt(() => send("POST", `${base}/replay`), (answer) => (answer.replayed ? "Its rows are right again" : `Still not: ${answer.reason}`)), "primary first"),
+      button("Discard", letter.entity, () => ask({
+        heading: "Discard a dead letter", verb: "Discard", danger: true, done: "It was discarded",
+        intro: `${letter.entity}: ${letter.reason}. Its rows stay as they are until its next event, which is a dead letter again if its history cannot be read.`,
+        act: async () => {
+          await send("DELETE", base);
+          alarms.refresh();
+        },
+      }), "danger"),
+    ]);
+}
+
+async function inspect(letter, base) {
+  const { body, close } = look(`Dead letter of ${letter.entity}`);
+  fill(body, loading(4));
+  try {
+    const { event, reason } = await get(base);
+    fill(body, h("p", { class: "dialog-intro", text: reason }), event
+      ? [h("p", { class: "faint" }, `Event ${count(event.seq)}, ${event.kind} in version ${event.version}, of `, when(event.at, true), event.intact ? null : ": it is not as it was written"),
+        h("div", { class: "raw" }, h("pre", { tabindex: "0", "aria-label": "The event", text: pretty(event.data) }), h("pre", { tabindex: "0", "aria-label": "Its cause", text: pretty(event.cause) }))]
+      : h("p", { class: "faint", text: "The journal has no such event." }));
+  } catch (problem) {
+    close();
+    say(sentence(problem), true);
+  }
+}
+
+/** JSON on several lines; what is none as it is. */
+function pretty(text) {
+  try {
+    return JSON.stringify(JSON.parse(text), null, 2);
+  } catch {
+    return text;
+  }
+}
 
 const replayButton = () => button("Make the rows again", "", () => ask({
   heading: "Make all rows again", verb: "Replay", done: "The rows are being made again",

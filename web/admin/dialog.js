@@ -17,7 +17,7 @@ export function ask({ heading, intro, fields = [], verb, danger = false, act, do
     h("div", { class: "dialog-end" }, back, go));
   const dialog = h("dialog", { class: "dialog", "aria-labelledby": "ask-title" },
     h("h2", { id: "ask-title", text: heading }),
-    intro ? h("p", { class: "dialog-intro" }, intro) : null, form);
+    intro ? h(typeof intro === "string" ? "p" : "div", { class: "dialog-intro" }, intro) : null, form);
   let sent = { body: null, key: null };
 
   const submit = async () => {
@@ -65,11 +65,30 @@ export function ask({ heading, intro, fields = [], verb, danger = false, act, do
   const before = document.activeElement;
   dialog.addEventListener("close", () => {
     dialog.remove();
-    if (before?.isConnected) before.focus();
+    // What it was opened from may have been drawn anew.
+    const now = before?.isConnected ? before : before?.id ? document.getElementById(before.id) : null;
+    now?.focus();
   });
   document.body.append(dialog);
   dialog.showModal();
   built[0]?.focus();
+}
+
+/** Shows something in a dialog that only closes; answers the element to fill. */
+export function look(heading) {
+  const body = h("div", { class: "looked-at" });
+  const close = h("button", { class: "button", type: "button", text: "Close", autofocus: true });
+  const dialog = h("dialog", { class: "dialog", "aria-labelledby": "look-title" },
+    h("h2", { id: "look-title", text: heading }), body, h("div", { class: "dialog-end" }, close));
+  const before = document.activeElement;
+  close.addEventListener("click", () => dialog.close());
+  dialog.addEventListener("close", () => {
+    dialog.remove();
+    if (before?.isConnected) before.focus();
+  });
+  document.body.append(dialog);
+  dialog.showModal();
+  return { body, close: () => dialog.close() };
 }
 
 const ADVICE = {

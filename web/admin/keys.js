@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { go } from "./router.js";
 
-const JUMPS = { o: "#/", r: "#/orders", s: "#/stock", a: "#/attention", y: "#/system" };
+const JUMPS = { o: "#/", r: "#/orders", s: "#/stock", a: "#/attention", c: "#/cluster", y: "#/system", e: "#/settings" };
 const EVERYWHERE = [
   ["?", "These shortcuts"],
   ["/", "Search"],
@@ -14,7 +14,9 @@ const EVERYWHERE = [
   ["g r", "Orders"],
   ["g s", "Stock"],
   ["g a", "Attention"],
+  ["g c", "Cluster"],
   ["g y", "System"],
+  ["g e", "Settings"],
   ["t", "Light or dark"],
 ];
 

@@ -3,6 +3,7 @@
 import { alarms } from "./alarms.js";
 import { calls, get, send } from "./api.js";
 import { attention } from "./attention.js";
+import { cluster } from "./cluster.js";
 import { attr, fill, h, say, text } from "./dom.js";
 import { sentence } from "./dialog.js";
 import { item } from "./item.js";
@@ -14,6 +15,7 @@ import { overview } from "./overview.js";
 import { empty, icon, startClock } from "./parts.js";
 import { go, here } from "./router.js";
 import { byLink, linkInAddress, signIn } from "./signin.js";
+import { settings } from "./settings.js";
 import { stock } from "./stock.js";
 import { system } from "./system.js";
 
@@ -22,7 +24,9 @@ const NAV = [
   ["orders", "orders", "Orders"],
   ["stock", "stock", "Stock"],
   ["attention", "attention", "Attention"],
+  ["cluster", "cluster", "Cluster"],
   ["system", "system", "System"],
+  ["settings", "settings", "Settings"],
 ];
 const frame = document.getElementById("frame");
 const main = document.getElementById("main");
@@ -35,7 +39,7 @@ function pageOf(parts) {
   const [first = "", second] = parts;
   if (first === "orders") return second ? order : orders;
   if (first === "stock") return second ? item : stock;
-  return { "": overview, attention, system }[first] ?? missing;
+  return { "": overview, attention, cluster, system, settings }[first] ?? missing;
 }
 
 function missing(root) {

@@ -8,7 +8,9 @@ const PATHS = {
   orders: "M6 3h12v18l-3-2-3 2-3-2-3 2zM9.5 8h5M9.5 12h5",
   stock: "M4 8l8-4 8 4v8l-8 4-8-4zM4 8l8 4 8-4M12 12v8",
   attention: "M12 4l9 16H3zM12 10v4M12 17v.2",
+  cluster: "M12 3v5M12 8l-7 6M12 8l7 6M9 3h6M3 14h5v6H3zM16 14h5v6h-5z",
   system: "M4 5h16v6H4zM4 13h16v6H4zM7.5 8v.1M7.5 16v.1",
+  settings: "M4 7h9M19 7h1M16 4v6M4 17h1M11 17h9M8 14v6",
   theme: "M12 4a8 8 0 1 0 0 16zM12 4a8 8 0 0 1 0 16",
   out: "M14 5H6v14h8M10 12h10M17 9l3 3-3 3",
   keys: "M3 7h18v10H3zM7 11v.1M11 11v.1M15 11v.1M8 14h8",
@@ -24,10 +26,10 @@ export const icon = (name) =>
   s("svg", { class: "icon", viewBox: "0 0 24 24", "aria-hidden": "true" }, s("path", { d: PATHS[name] }));
 
 const TONES = {
-  ok: ["confirmed", "completed", "fulfilled", "captured", "authorized", "done", "ok", "partially_fulfilled", "partially_captured"],
+  ok: ["confirmed", "completed", "fulfilled", "captured", "authorized", "done", "ok", "on", "live", "partially_fulfilled", "partially_captured"],
   busy: ["pending", "requested", "partial"],
-  wait: ["awaiting_payment", "unknown", "degraded"],
-  bad: ["stuck", "declined", "failed"],
+  wait: ["awaiting_payment", "unknown", "degraded", "draining"],
+  bad: ["stuck", "declined", "failed", "dead", "unowned"],
   mute: ["cancelled", "voided", "reversed", "none", "unfulfilled", "refunded", "partially_refunded"],
 };
 const TONE = new Map(Object.entries(TONES).flatMap(([tone, names]) => names.map((name) => [name, tone])));

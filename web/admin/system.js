@@ -29,7 +29,7 @@ export function system(root) {
   fill(root, nodes, h("div", { class: "two" }, made.map((one) => one.figure)), ready);
   let cluster = alarms.cluster;
   const draw = atMost(500, () => {
-    fill(nodes, cluster ? cluster.nodes.map((node) => nodePart(node, samples.at(-1))) : loading(6));
+    fill(nodes, cluster ? nodePart(cluster.here, samples.at(-1)) : loading(6));
   });
   const subscriptions = [
     live.subscribe("stats", {}, {

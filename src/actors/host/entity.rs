@@ -16,9 +16,9 @@ use std::time::Duration;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::AbortHandle;
 
-use super::message::{Envelope, Held, Message, Reply, View};
+use super::message::{Envelope, Held, Message, Reply, Until, View};
 use super::shard::Route;
-use super::{Append, Error, Host, NewEvent, read};
+use super::{Append, Error, Host, NewEvent, Tenure, read_lock};
 use crate::domain::entity::{Cause, EntityId, Event, Noun};
 use crate::domain::flaw::{self, Flaw};
 use crate::domain::time::{Span, Timestamp};
@@ -45,6 +45,7 @@ pub(super) struct Start<N: Noun> {
     pub host: Host<N>,
     pub shard: ActorRef<Route<N>>,
     pub fresh: bool,
+    pub tenure: Tenure,
 }
 
 /// The entity's behavior.
@@ -58,7 +59,7 @@ impl<N> Entity<N> {
 
 /// Somebody who waits for a state.
 struct Waiter<N: Noun> {
-    ready: Box<dyn Fn(&N) -> bool + Send>,
+    until: Until,
     reply: Reply<N>,
     abandoned: Arc<AtomicBool>,
 }
@@ -78,8 +79,19 @@ pub(super) struct Life<N: Noun> {
     held: VecDeque<(i64, Held<N::Rejection>)>,
     waiters: Vec<Waiter<N>>,
     started: Vec<N::Effect>,
-    performing: Vec<AbortHandle>,
+    performing: Vec<Performing>,
     snapshot_seq: i64,
+    tenure: Tenure,
+    leaving: bool,
+}
+
+/// An effect under way. It ends with its entity, wherever that goes on.
+struct Performing(AbortHandle);
+
+impl Drop for Performing {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl<N: Noun> Actor for Entity<N> {
@@ -109,6 +121,8 @@ impl<N: Noun> Actor for Entity<N> {
             started: Vec::new(),
             performing: Vec::new(),
             snapshot_seq: 0,
+            tenure: start.tenure,
+            leaving: false,
         })
     }
 
@@ -117,9 +131,8 @@ impl<N: Noun> Actor for Entity<N> {
         _myself: ActorRef<Message<N>>,
         life: &mut Life<N>,
     ) -> Result<(), ActorProcessingErr> {
-        if let Some(lane) = life.host.lane(&life.id).cloned()
-            && lane.poisoned(&life.id)
-        {
+        let lane = life.host.lane(&life.id).clone();
+        if lane.poisoned(&life.id) {
             Box::pin(lane.flush()).await;
             lane.forgive(&life.id);
         }
@@ -140,20 +153,23 @@ impl<N: Noun> Actor for Entity<N> {
         life: &mut Life<N>,
     ) -> Result<(), ActorProcessingErr> {
         if let Some(why) = &life.broken
-            && !matches!(message, Message::Sleep | Message::Reread)
+            && !matches!(message, Message::Sleep | Message::Leave | Message::Reread)
         {
             message.refuse(Error::Quarantined(why.clone()));
             return Ok(());
         }
         match message {
+            message @ (Message::Do(_) | Message::Wait { .. }) if life.leaving => {
+                message.refuse(Error::Moved);
+            }
             Message::Do(envelope) => life.receive(&myself, *envelope),
-            Message::Wait { ready, reply, abandoned } => {
+            Message::Wait { until, reply, abandoned } => {
                 life.waiters.retain(|waiter| !waiter.abandoned.load(Ordering::Relaxed));
                 if life.waiters.len() >= WAITERS_MAX {
                     reply(Err(Error::Busy))(Ok(()));
                     return Ok(());
                 }
-                life.waiters.push(Waiter { ready, reply, abandoned });
+                life.waiters.push(Waiter { until, reply, abandoned });
                 life.answer_waiters();
             }
             Message::Written { incarnation, seq } if incarnation == life.incarnation => {
@@ -195,6 +211,10 @@ impl<N: Noun> Actor for Entity<N> {
                     life.shard.cast(Route::StillBusy(life.id.clone()))?;
                 }
             }
+            Message::Leave => life.leave(),
+        }
+        if life.leaving && life.quiet() {
+            myself.drain()?;
         }
         Ok(())
     }
@@ -210,7 +230,18 @@ impl<N: Noun> Life<N> {
     }
 
     fn view(&self, replayed: bool) -> View<'_, N> {
-        View { state: &self.state, seq: self.seq, replayed, stale: false }
+        View { state: &self.state, seq: self.seq, replayed, stale: false, figure: None }
+    }
+
+    /// Its shard goes to another node: what it wants done begins again there, and whoever waits
+    /// asks there.
+    fn leave(&mut self) {
+        self.leaving = true;
+        self.performing.clear();
+        self.started.clear();
+        for waiter in self.waiters.drain(..) {
+            (waiter.reply)(Err(Error::Moved))(Ok(()));
+        }
     }
 
     fn receive(&mut self, myself: &ActorRef<Message<N>>, envelope: Envelope<N>) {
@@ -223,6 +254,9 @@ impl<N: Noun> Life<N> {
         }
         if envelope.abandoned.load(Ordering::Relaxed) {
             return;
+        }
+        if !self.tenure.stands() {
+            return envelope.refuse(Error::Moved);
         }
         let Envelope { command, if_seq, reply, permit, .. } = envelope;
         let stale = command.as_ref().is_some_and(|(_, cause)| self.stale(if_seq, cause));
@@ -330,11 +364,7 @@ impl<N: Noun> Life<N> {
                 Err(error) => Message::Unwritten { incarnation, error },
             });
         };
-        let queued = match self.host.lane(&self.id) {
-            Some(lane) => lane.enqueue(append, Box::new(done)).is_ok(),
-            None => false,
-        };
-        if !queued {
+        if self.host.lane(&self.id).enqueue(append, Box::new(done)).is_err() {
             // What was queued before may still be written, so nobody is told that it was not.
             let error = AppendError::Unknown("the journal's queue is full".into());
             let _ = myself.cast(Message::Unwritten { incarnation: self.incarnation, error });
@@ -456,11 +486,13 @@ impl<N: Noun> Life<N> {
     }
 
     fn answer_waiters(&mut self) {
-        if self.durable < self.seq {
+        if self.durable < self.seq || !self.tenure.stands() {
             return;
         }
         let state = &self.state;
-        let ready: Vec<_> = self.waiters.extract_if(.., |waiter| (waiter.ready)(state)).collect();
+        let seq = self.seq;
+        let met = |waiter: &mut Waiter<N>| waiter.until.met(state, seq);
+        let ready: Vec<_> = self.waiters.extract_if(.., met).collect();
         for waiter in ready {
             (waiter.reply)(Ok(self.view(false)))(Ok(()));
         }
@@ -472,7 +504,10 @@ impl<N: Noun> Life<N> {
         if (self.durable < self.seq && !early) || self.broken.is_some() {
             return;
         }
-        let Some(flow) = read(&self.host.shared.flow).clone() else {
+        if self.leaving || !self.tenure.stands() {
+            return;
+        }
+        let Some(flow) = read_lock(&self.host.shared.flow).clone() else {
             return;
         };
         for effect in self.state.effects() {
@@ -492,8 +527,8 @@ impl<N: Noun> Life<N> {
                 flow.perform(&entity, effect, teller).await;
                 drop(over);
             });
-            self.performing.retain(|task| !task.is_finished());
-            self.performing.push(performing.abort_handle());
+            self.performing.retain(|task| !task.0.is_finished());
+            self.performing.push(Performing(performing.abort_handle()));
         }
     }
 
@@ -529,13 +564,10 @@ impl<N: Noun> Life<N> {
             (waiter.reply)(Err(answer.clone()))(Ok(()));
         }
         self.started.clear();
-        for task in self.performing.drain(..) {
-            task.abort();
-        }
-        if let Some(lane) = self.host.lane(&self.id).cloned() {
-            lane.flush().await;
-            lane.forgive(&self.id);
-        }
+        self.performing.clear();
+        let lane = self.host.lane(&self.id).clone();
+        lane.flush().await;
+        lane.forgive(&self.id);
         self.replay().await
     }
 }

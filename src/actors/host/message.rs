@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
@@ -22,6 +23,28 @@ pub struct View<'a, N> {
     pub replayed: bool,
     /// Whether the command was left, because the entity has another version than it asks for.
     pub stale: bool,
+    /// The noun's one figure where that is all that another node told; the state is empty then.
+    pub(super) figure: Option<i64>,
+}
+
+/// What somebody waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Until {
+    /// The outcome ([`Noun::settled`]).
+    Settled,
+    /// Another version than this one.
+    Past(i64),
+}
+
+impl Until {
+    /// Whether a state with this version is it.
+    pub(super) fn met<N: Noun>(self, state: &N, seq: i64) -> bool {
+        match self {
+            Self::Settled => state.settled(),
+            Self::Past(seen) => seq != seen,
+        }
+    }
 }
 
 /// An answer that is ready and waits for its events to be durable.
@@ -127,7 +150,7 @@ pub(super) enum Message<N: Noun> {
     /// A command or a question.
     Do(Box<Envelope<N>>),
     /// Somebody waits for a state.
-    Wait { ready: Box<dyn Fn(&N) -> bool + Send>, reply: Reply<N>, abandoned: Arc<AtomicBool> },
+    Wait { until: Until, reply: Reply<N>, abandoned: Arc<AtomicBool> },
     /// Its events up to `seq` are durable.
     Written { incarnation: u64, seq: i64 },
     /// Some of its events are not, and will not be.
@@ -142,6 +165,8 @@ pub(super) enum Message<N: Noun> {
     Reread,
     /// Its shard would like it to leave memory.
     Sleep,
+    /// Its shard goes to another node: it leaves as soon as all that it owes is given.
+    Leave,
 }
 
 impl<N: Noun> Message<N> {

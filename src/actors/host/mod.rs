@@ -4,35 +4,46 @@
 //! There it is decided, its events are applied at once and queued for the journal, and whatever
 //! is owed to anybody (an answer, an effect) waits until they are durable. What the events mean
 //! is not known here.
+//!
+//! A node runs the entities of the shards that it owns (`places`); what is meant for another
+//! shard goes to its owner (`away`). Which shards those are is decided elsewhere.
 
+mod away;
 mod entity;
 mod message;
+mod places;
 mod quarantine;
 mod shard;
+mod tenure;
 mod waits;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ractor::{Actor, ActorCell, ActorRef};
+use ractor::ActorCell;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
+pub use away::{Away, Failure};
 pub use entity::{decode, load, load_within};
-pub use message::View;
+pub use message::{Until, View};
 pub use quarantine::{Quarantined, Released};
+pub use tenure::Tenure;
 
 use super::clock::Clock;
 use crate::domain::entity::{Cause, EntityId, Noun};
 use crate::store::journal::lane::Lane;
+use crate::store::journal::lanes::Lanes;
 use crate::store::journal::{Append, Journal, NewEvent};
+use away::Want;
 use message::{Abandon, Envelope, Message, Permit};
+use places::Places;
 use quarantine::Quarantine;
-use shard::{Route, Shard};
+use shard::Route;
 use waits::Waits;
 
 /// The limits of a host.
@@ -73,7 +84,7 @@ impl Default for Options {
 }
 
 /// Why a command got no answer from its noun, or which one.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Error<R> {
     /// The noun refuses.
     #[error("{0}")]
@@ -93,10 +104,16 @@ pub enum Error<R> {
     /// The entity's history cannot be read; an operator has to look.
     #[error("the entity is in quarantine: {0}")]
     Quarantined(String),
+    /// Its shard is on its way to another node; nothing was done.
+    #[error("the shard is being handed over")]
+    Moved,
     /// The idempotency key was used for another request.
     #[error("the idempotency key was used for another request")]
     KeyReused,
 }
+
+/// How long to wait for news of where a shard is before it is tried again.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Performs the effects of a noun: a flow's file next to this one implements it.
 #[async_trait]
@@ -134,11 +151,13 @@ impl<N: Noun> Teller<N> {
 /// What all entities of a noun share.
 struct Shared<N: Noun> {
     journal: Arc<dyn Journal>,
-    lanes: Vec<Lane>,
+    lanes: Lanes,
     clock: Clock,
     options: Options,
     flow: RwLock<Option<Arc<dyn Flow<N>>>>,
-    shards: RwLock<Vec<ActorRef<Route<N>>>>,
+    places: Places<N>,
+    away: RwLock<Option<Arc<dyn Away>>>,
+    supervisor: ActorCell,
     permits: Arc<Semaphore>,
     awake: AtomicUsize,
     failures: AtomicUsize,
@@ -171,59 +190,44 @@ pub struct Gauge {
 }
 
 impl<N: Noun> Host<N> {
-    /// Starts a supervisor for each shard, under `supervisor`.
-    ///
-    /// # Errors
-    /// [`ractor::SpawnErr`] when an actor cannot be started.
-    pub async fn start(
+    /// A host that has no shard yet: [`Host::open`] gives it some. Its actors are supervised by
+    /// `supervisor`.
+    #[must_use]
+    pub fn new(
         journal: Arc<dyn Journal>,
-        lanes: Vec<Lane>,
+        lanes: Lanes,
         clock: Clock,
         options: Options,
         supervisor: ActorCell,
-    ) -> Result<Self, ractor::SpawnErr> {
+    ) -> Self {
         let permits = Arc::new(Semaphore::new(options.commands_max));
-        let host = Self {
+        Self {
             shared: Arc::new(Shared {
+                places: Places::new(journal.shards()),
                 journal,
                 lanes,
                 clock,
                 options,
                 flow: RwLock::new(None),
-                shards: RwLock::new(Vec::new()),
+                away: RwLock::new(None),
+                supervisor,
                 permits,
                 awake: AtomicUsize::new(0),
                 failures: AtomicUsize::new(0),
                 waits: Waits::default(),
                 quarantine: Quarantine::default(),
             }),
-        };
-        for _ in 0..host.shared.lanes.len() {
-            let (shard, _) =
-                Actor::spawn_linked(None, Shard::new(), host.clone(), supervisor.clone()).await?;
-            write(&host.shared.shards).push(shard);
         }
-        Ok(host)
+    }
+
+    /// Says how the entities of other nodes are reached. Until then there are none.
+    pub fn set_away(&self, away: Arc<dyn Away>) {
+        *write(&self.shared.away) = Some(away);
     }
 
     /// Says who performs the effects of this noun. Until then they wait.
     pub fn set_flow(&self, flow: Arc<dyn Flow<N>>) {
         *write(&self.shared.flow) = Some(flow);
-    }
-
-    /// Starts a shard's supervisor again after it failed; `false` if the cell is not one of them.
-    pub(super) async fn restart(&self, failed: &ActorCell, supervisor: ActorCell) -> bool {
-        let place =
-            read(&self.shared.shards).iter().position(|one| one.get_id() == failed.get_id());
-        let Some(place) = place else {
-            return false;
-        };
-        if let Ok((shard, _)) =
-            Actor::spawn_linked(None, Shard::new(), self.clone(), supervisor).await
-        {
-            write(&self.shared.shards)[place] = shard;
-        }
-        true
     }
 
     /// Sends a command and reads the answer off the state that it led to, once that is durable.
@@ -237,7 +241,21 @@ impl<N: Noun> Host<N> {
         cause: Cause,
         read: impl FnOnce(View<'_, N>) -> T + Send + 'static,
     ) -> Result<T, Error<N::Rejection>> {
-        self.send(entity, Some((command, cause)), (false, None), read).await
+        self.send(entity, Asked::command(command, cause), read).await
+    }
+
+    /// Sends a command and waits until what it led to is durable.
+    ///
+    /// # Errors
+    /// As [`Host::ask`].
+    pub async fn carry_out(
+        &self,
+        entity: &EntityId,
+        command: N::Command,
+        cause: Cause,
+    ) -> Result<(), Error<N::Rejection>> {
+        let asked = Asked { want: Want::Nothing, ..Asked::command(command, cause) };
+        self.send(entity, asked, |_| ()).await
     }
 
     /// Like [`Host::ask`], on the condition that the entity has the version `if_seq`. If it has
@@ -254,7 +272,7 @@ impl<N: Noun> Host<N> {
         read: impl FnOnce(View<'_, N>) -> T + Send + 'static,
     ) -> Result<Result<T, i64>, Error<N::Rejection>> {
         let read = |view: View<'_, N>| if view.stale { Err(view.seq) } else { Ok(read(view)) };
-        self.send(entity, Some((command, cause)), (false, if_seq), read).await
+        self.send(entity, Asked { if_seq, ..Asked::command(command, cause) }, read).await
     }
 
     /// Like [`Host::ask`], for an entity that does not exist yet: its history is not read. If it
@@ -269,7 +287,7 @@ impl<N: Noun> Host<N> {
         cause: Cause,
         read: impl FnOnce(View<'_, N>) -> T + Send + 'static,
     ) -> Result<T, Error<N::Rejection>> {
-        self.send(entity, Some((command, cause)), (true, None), read).await
+        self.send(entity, Asked { fresh: true, ..Asked::command(command, cause) }, read).await
     }
 
     /// Reads off the present state, once it is durable.
@@ -281,11 +299,22 @@ impl<N: Noun> Host<N> {
         entity: &EntityId,
         read: impl FnOnce(View<'_, N>) -> T + Send + 'static,
     ) -> Result<T, Error<N::Rejection>> {
-        self.send(entity, None, (false, None), read).await
+        self.send(entity, Asked::question(Want::State), read).await
     }
 
-    /// Waits until the durable state is `ready`, at most `patience`; then reads off it, ready or
-    /// not.
+    /// Asks for the noun's one figure ([`Noun::figure`]), once what it is read off is durable.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn figure(&self, entity: &EntityId) -> Result<i64, Error<N::Rejection>> {
+        let clock = self.shared.clock.clone();
+        let read =
+            move |view: View<'_, N>| view.figure.unwrap_or_else(|| view.state.figure(clock.now()));
+        self.send(entity, Asked::question(Want::Figure), read).await
+    }
+
+    /// Waits until the durable state is what is waited for, at most `patience`; then reads off
+    /// it, whether it is or not.
     ///
     /// # Errors
     /// Why there is no answer.
@@ -293,7 +322,37 @@ impl<N: Noun> Host<N> {
         &self,
         entity: &EntityId,
         patience: Duration,
-        ready: impl Fn(&N) -> bool + Send + 'static,
+        until: Until,
+        read: impl Fn(View<'_, N>) -> T + Send + Sync + Clone + 'static,
+    ) -> Result<T, Error<N::Rejection>> {
+        let away = read_lock(&self.shared.away).clone();
+        let Some(away) = away else {
+            return self.wait_here(entity, patience, until, read).await;
+        };
+        let deadline = Instant::now() + patience;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let answer = if self.has(entity) {
+                self.wait_here(entity, left, until, read.clone()).await
+            } else {
+                let asked = Asked { wait: Some(until), ..Asked::question(Want::State) };
+                self.ask_away(away.as_ref(), entity, &asked, left, read.clone()).await
+            };
+            match answer {
+                Err(Error::Moved | Error::TryAgain) if Instant::now() < deadline => {
+                    away.changed(self.pause(deadline)).await;
+                }
+                Err(Error::Moved) => return Err(Error::TryAgain),
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn wait_here<T: Send + 'static>(
+        &self,
+        entity: &EntityId,
+        patience: Duration,
+        until: Until,
         read: impl Fn(View<'_, N>) -> T + Send + Sync + Clone + 'static,
     ) -> Result<T, Error<N::Rejection>> {
         let (sender, receiver) = oneshot::channel();
@@ -301,18 +360,61 @@ impl<N: Noun> Host<N> {
         let reply = message::reply(read, sender);
         let abandon = Abandon::default();
         let abandoned = abandon.flag();
-        self.route(entity, false, Message::Wait { ready: Box::new(ready), reply, abandoned })?;
+        self.route(entity, false, Message::Wait { until, reply, abandoned })?;
         match tokio::time::timeout(patience, receiver).await {
             Ok(answer) => answer.unwrap_or(Err(Error::TryAgain)),
-            Err(_) => self.look(entity, late).await,
+            Err(_) => self.send_here(entity, Asked::question(Want::State), late).await,
         }
     }
 
+    /// Sends to wherever the entity lives, again where its shard moves meanwhile.
     async fn send<T: Send + 'static>(
         &self,
         entity: &EntityId,
-        command: Option<(N::Command, Cause)>,
-        (fresh, if_seq): (bool, Option<i64>),
+        mut asked: Asked<N>,
+        read: impl FnOnce(View<'_, N>) -> T + Send + 'static,
+    ) -> Result<T, Error<N::Rejection>> {
+        let away = read_lock(&self.shared.away).clone();
+        let Some(away) = away else {
+            return self.send_here(entity, asked, read).await;
+        };
+        let deadline =
+            Instant::now() + Duration::from_millis(self.shared.options.command_timeout_ms);
+        // It is called at most once: what has moved was not read.
+        let read = Arc::new(Mutex::new(Some(read)));
+        loop {
+            let once = read.clone();
+            let read = move |view: View<'_, N>| {
+                let read = once.lock().unwrap_or_else(PoisonError::into_inner).take();
+                read.map(|read| read(view))
+            };
+            let here = self.has(entity);
+            let answer = if here {
+                self.send_here(entity, asked.clone(), read).await
+            } else {
+                asked.name(&self.shared.clock);
+                let left = deadline.saturating_duration_since(Instant::now());
+                self.ask_away(away.as_ref(), entity, &asked, left, read).await
+            };
+            match answer {
+                Ok(answer) => return answer.ok_or(Error::TryAgain),
+                Err(Error::Moved) if Instant::now() < deadline => {
+                    away.changed(self.pause(deadline)).await;
+                }
+                // It may be there by now, and has a name that it is known by.
+                Err(Error::TryAgain) if !here && Instant::now() < deadline => {
+                    asked.fresh = false;
+                    away.changed(self.pause(deadline)).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn send_here<T: Send + 'static>(
+        &self,
+        entity: &EntityId,
+        asked: Asked<N>,
         read: impl FnOnce(View<'_, N>) -> T + Send + 'static,
     ) -> Result<T, Error<N::Rejection>> {
         let permit = self.shared.permits.clone().try_acquire_owned().map_err(|_| Error::Busy)?;
@@ -320,21 +422,26 @@ impl<N: Noun> Host<N> {
         let patience = Duration::from_millis(self.shared.options.command_timeout_ms);
         let abandon = Abandon::default();
         let envelope = Envelope {
-            command,
-            if_seq,
+            command: asked.command,
+            if_seq: asked.if_seq,
             sent: Instant::now(),
             patience,
             abandoned: abandon.flag(),
             reply: Some(message::reply(read, sender)),
             permit: Some(Permit::new(permit)),
         };
-        self.route(entity, fresh, Message::Do(Box::new(envelope)))?;
+        self.route(entity, asked.fresh, Message::Do(Box::new(envelope)))?;
         // Its turn has come by then, or it is dropped; what takes longer is the disk.
         let Ok(Ok(answer)) = tokio::time::timeout(patience, receiver).await else {
             return Err(Error::TryAgain);
         };
         abandon.answered();
         answer
+    }
+
+    /// How long to wait for news of where a shard is.
+    fn pause(&self, deadline: Instant) -> Duration {
+        deadline.saturating_duration_since(Instant::now()).min(PAUSE)
     }
 
     /// Sends a command that needs no permit and gets no answer: what an effect led to.
@@ -351,7 +458,10 @@ impl<N: Noun> Host<N> {
         let sent: Result<(), Error<N::Rejection>> =
             self.route(entity, false, Message::Do(Box::new(envelope)));
         if sent.is_err() {
-            tracing::debug!(%entity, "the shard is gone; the entity will ask again");
+            tracing::debug!(
+                entity = entity.for_log(),
+                "the shard is gone; the entity will ask again"
+            );
         }
     }
 
@@ -385,14 +495,18 @@ impl<N: Noun> Host<N> {
         fresh: bool,
         message: Message<N>,
     ) -> Result<(), Error<E>> {
-        let shards = read(&self.shared.shards);
-        let shard = usize::from(entity.shard(self.shared.journal.shards()));
-        let to = shards.get(shard).ok_or(Error::TryAgain)?;
-        to.cast(Route::To { entity: entity.clone(), fresh, message }).map_err(|_| Error::TryAgain)
+        let shard = entity.shard(self.shared.journal.shards());
+        let to = Route::To { entity: entity.clone(), fresh, message };
+        if self.shared.places.cast(shard, to) { Ok(()) } else { Err(Error::Moved) }
     }
 
-    fn lane(&self, entity: &EntityId) -> Option<&Lane> {
-        self.shared.lanes.get(usize::from(entity.shard(self.shared.journal.shards())))
+    /// Whether an entity lives here.
+    fn has(&self, entity: &EntityId) -> bool {
+        self.shared.places.has(entity.shard(self.shared.journal.shards()))
+    }
+
+    fn lane(&self, entity: &EntityId) -> &Lane {
+        self.shared.lanes.of_entity(entity)
     }
 
     fn teller(&self, entity: &EntityId, by: &str) -> Teller<N> {
@@ -400,8 +514,31 @@ impl<N: Noun> Host<N> {
     }
 }
 
+/// What is asked of an entity: to carry a command out, or without one how it is.
+#[derive(Clone)]
+struct Asked<N: Noun> {
+    command: Option<(N::Command, Cause)>,
+    /// The version that the entity must have.
+    if_seq: Option<i64>,
+    /// It does not exist yet.
+    fresh: bool,
+    want: Want,
+    wait: Option<Until>,
+}
+
+impl<N: Noun> Asked<N> {
+    const fn command(command: N::Command, cause: Cause) -> Self {
+        let command = Some((command, cause));
+        Self { command, if_seq: None, fresh: false, want: Want::State, wait: None }
+    }
+
+    const fn question(want: Want) -> Self {
+        Self { command: None, if_seq: None, fresh: false, want, wait: None }
+    }
+}
+
 /// A lock that a panic elsewhere cannot poison for good: what it guards is always whole.
-fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+fn read_lock<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::RwLock;
 
 use super::shard::Route;
-use super::{Error, Host, read, write};
+use super::{Error, Host, read_lock, write};
 use crate::domain::entity::{EntityId, Noun};
 use crate::domain::time::Timestamp;
 
@@ -44,7 +44,7 @@ pub(super) struct Quarantine(RwLock<BTreeMap<EntityId, (String, Timestamp)>>);
 
 impl Quarantine {
     pub(super) fn len(&self) -> usize {
-        read(&self.0).len()
+        read_lock(&self.0).len()
     }
 
     /// Notes an entity once, however often it is found to be broken.
@@ -58,7 +58,7 @@ impl Quarantine {
 
     /// An entity has read its history.
     pub(super) fn well(&self, entity: &EntityId) {
-        if read(&self.0).contains_key(entity) {
+        if read_lock(&self.0).contains_key(entity) {
             write(&self.0).remove(entity);
         }
     }
@@ -73,19 +73,16 @@ impl<N: Noun> Host<N> {
             reason: reason.clone(),
             since: *since,
         };
-        read(&self.shared.quarantine.0).iter().take(limit).map(show).collect()
+        read_lock(&self.shared.quarantine.0).iter().take(limit).map(show).collect()
     }
 
     /// Lets an entity out of quarantine: it reads its history again.
     pub async fn release(&self, entity: &EntityId) -> Released {
-        if !read(&self.shared.quarantine.0).contains_key(entity) {
+        if !read_lock(&self.shared.quarantine.0).contains_key(entity) {
             return Released::NotThere;
         }
-        let shard = usize::from(entity.shard(self.shared.journal.shards()));
-        let told = read(&self.shared.shards)
-            .get(shard)
-            .is_some_and(|shard| shard.cast(Route::Release(entity.clone())).is_ok());
-        if !told {
+        let shard = entity.shard(self.shared.journal.shards());
+        if !self.shared.places.cast(shard, Route::Release(entity.clone())) {
             return Released::Unknown;
         }
         match self.look(entity, |_| ()).await {

@@ -11,10 +11,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::entity::{Entity, Start};
 use super::message::Message;
+use super::tenure::Tenure;
 use super::{Buffer, Error, Host};
 use crate::domain::entity::{EntityId, Noun};
 use crate::store::journal::ReadError;
@@ -49,6 +51,15 @@ pub(super) enum Route<N: Noun> {
     Release(EntityId),
     /// Time to look for the idle.
     Tick,
+    /// It goes to another node: it is empty when this is answered.
+    Close(oneshot::Sender<()>),
+}
+
+/// What a shard is opened with.
+#[derive(Clone)]
+pub(super) struct Opening<N: Noun> {
+    pub host: Host<N>,
+    pub tenure: Tenure,
 }
 
 /// The supervisor's behavior.
@@ -90,20 +101,33 @@ pub(super) struct State<N: Noun> {
     host: Host<N>,
     slots: HashMap<EntityId, Slot<N>>,
     names: HashMap<ActorId, EntityId>,
+    tenure: Tenure,
+    /// Who waits for it to be empty, once it is on its way to another node.
+    closing: Option<oneshot::Sender<()>>,
+    closed: bool,
+    counted: usize,
+}
+
+/// What a shard that goes leaves is not awake any more.
+impl<N: Noun> Drop for State<N> {
+    fn drop(&mut self) {
+        self.host.shared.awake.fetch_sub(self.counted, Ordering::Relaxed);
+    }
 }
 
 impl<N: Noun> Actor for Shard<N> {
     type Msg = Route<N>;
     type State = State<N>;
-    type Arguments = Host<N>;
+    type Arguments = Opening<N>;
 
     async fn pre_start(
         &self,
         myself: ActorRef<Route<N>>,
-        host: Host<N>,
+        Opening { host, tenure }: Opening<N>,
     ) -> Result<State<N>, ActorProcessingErr> {
         drop(myself.send_interval(TICK, || Route::Tick));
-        Ok(State { host, slots: HashMap::new(), names: HashMap::new() })
+        let (slots, names) = (HashMap::new(), HashMap::new());
+        Ok(State { host, slots, names, tenure, closing: None, closed: false, counted: 0 })
     }
 
     async fn handle(
@@ -131,7 +155,9 @@ impl<N: Noun> Actor for Shard<N> {
             Route::Restart(entity) => state.revive(&myself, entity).await?,
             Route::Release(entity) => state.release(&myself, entity).await?,
             Route::Tick => state.tick(),
+            Route::Close(done) => state.close(done),
         }
+        state.end(&myself);
         Ok(())
     }
 
@@ -155,11 +181,46 @@ impl<N: Noun> Actor for Shard<N> {
             }
             _ => {}
         }
+        state.end(&myself);
         Ok(())
     }
 }
 
 impl<N: Noun> State<N> {
+    /// Takes nothing more, and lets all entities leave.
+    fn close(&mut self, done: oneshot::Sender<()>) {
+        self.closing = Some(done);
+        self.closed = true;
+        let mut all: Vec<_> = self.slots.iter_mut().collect();
+        all.sort_unstable_by_key(|(entity, _)| *entity);
+        for (_, slot) in all {
+            match std::mem::replace(&mut slot.stage, Stage::Draining(Buffer::new())) {
+                Stage::Draining(buffer) | Stage::Resting(buffer) => {
+                    for message in buffer {
+                        message.refuse(Error::Moved);
+                    }
+                }
+                Stage::Live | Stage::Quarantined(_) => {}
+            }
+            if let Some(actor) = &slot.actor {
+                let _ = actor.cast(Message::Leave);
+            }
+        }
+        self.slots.retain(|_, slot| slot.actor.is_some());
+        self.count();
+    }
+
+    /// Ends once it is closed and empty.
+    fn end(&mut self, myself: &ActorRef<Route<N>>) {
+        if self.slots.is_empty()
+            && let Some(done) = self.closing.take()
+        {
+            // An error means that nobody waits any more.
+            let _gone = done.send(());
+            myself.stop(None);
+        }
+    }
+
     async fn route(
         &mut self,
         myself: &ActorRef<Route<N>>,
@@ -167,6 +228,10 @@ impl<N: Noun> State<N> {
         fresh: bool,
         mut message: Message<N>,
     ) -> Result<(), ActorProcessingErr> {
+        if self.closed {
+            message.refuse(Error::Moved);
+            return Ok(());
+        }
         let max = self.host.shared.options.entity_commands_max;
         let Some(slot) = self.slots.get_mut(&entity) else {
             let mut slot = Slot {
@@ -213,8 +278,13 @@ impl<N: Noun> State<N> {
         fresh: bool,
         first: Buffer<N>,
     ) -> Result<ActorRef<Message<N>>, ActorProcessingErr> {
-        let start =
-            Start { entity: entity.clone(), host: self.host.clone(), shard: myself.clone(), fresh };
+        let start = Start {
+            entity: entity.clone(),
+            host: self.host.clone(),
+            shard: myself.clone(),
+            fresh,
+            tenure: self.tenure.clone(),
+        };
         let (actor, _) = Actor::spawn_linked(None, Entity::new(), start, myself.get_cell()).await?;
         self.names.insert(actor.get_id(), entity.clone());
         for message in first {
@@ -234,7 +304,7 @@ impl<N: Noun> State<N> {
         };
         slot.actor = None;
         match std::mem::replace(&mut slot.stage, Stage::Live) {
-            Stage::Draining(buffer) if !buffer.is_empty() => {
+            Stage::Draining(buffer) if !buffer.is_empty() && !self.closed => {
                 let actor = self.spawn(myself, &entity, false, buffer).await?;
                 if let Some(slot) = self.slots.get_mut(&entity) {
                     slot.actor = Some(actor);
@@ -270,6 +340,10 @@ impl<N: Noun> State<N> {
             Stage::Draining(buffer) | Stage::Resting(buffer) => buffer,
             Stage::Live | Stage::Quarantined(_) => Buffer::new(),
         };
+        if self.closed {
+            self.slots.remove(&entity);
+            return;
+        }
         if !unread && slot.failures > shared.options.failures_max {
             tracing::error!(entity = entity.for_log(), why, "in quarantine: it failed too often");
             shared.quarantine.note(&entity, why, shared.clock.now());
@@ -371,8 +445,12 @@ impl<N: Noun> State<N> {
         }
     }
 
-    fn count(&self) {
-        self.host.shared.awake.store(self.slots.len(), Ordering::Relaxed);
+    fn count(&mut self) {
+        let (before, now) =
+            (std::mem::replace(&mut self.counted, self.slots.len()), self.slots.len());
+        let awake = &self.host.shared.awake;
+        awake.fetch_add(now, Ordering::Relaxed);
+        awake.fetch_sub(before, Ordering::Relaxed);
     }
 }
 

@@ -1,8 +1,8 @@
-//! Buyers who shop until the server is gone, remember what they were told, and look afterwards
-//! whether it is still true.
+//! Buyers who shop until the server is gone, or until they are told to stop, remember what they
+//! were told, and look afterwards whether it is still true.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,10 @@ const BUYERS: usize = 24;
 const SKUS: usize = 4;
 /// Units of each that come in before every round: fewer than are wanted.
 const UNITS: i64 = 60;
+/// What is noted when the answer was to come back later.
+const LATER: u16 = 503;
+/// How long a buyer waits who was not served.
+const AGAIN_AFTER: Duration = Duration::from_millis(20);
 /// What a unit costs.
 const PRICE: i64 = 1_000;
 /// Orders of earlier rounds that are looked at again after every kill.
@@ -55,6 +59,10 @@ pub struct Buyers {
     violations_total: AtomicU64,
     /// Orders that were read and compared with what had been told of them.
     looks: AtomicU64,
+    /// Checkouts that were answered as confirmed.
+    confirmed: AtomicU64,
+    /// Requests of shopping that got no answer, or none of use.
+    failed: AtomicU64,
     /// Of earlier rounds, the last one that was looked at again.
     looked_at: Mutex<String>,
 }
@@ -78,22 +86,50 @@ impl Buyers {
 
     /// Lets all of them shop until the server is gone.
     pub async fn shop(&self, anybody: &Client, round: usize) {
-        join_all((0..BUYERS).map(|buyer| self.shop_alone(anybody, round, buyer))).await;
+        let all = (0..BUYERS).map(|buyer| self.shop_alone(anybody, round, buyer, |served| served));
+        join_all(all).await;
     }
 
-    async fn shop_alone(&self, anybody: &Client, round: usize, buyer: usize) {
+    /// Lets a few of them shop, whatever happens, until `stop` says so.
+    pub async fn shop_on(&self, anybody: &Client, round: usize, buyers: usize, stop: &AtomicBool) {
+        let go_on = |_| !stop.load(Ordering::Relaxed);
+        let all = (0..buyers).map(|buyer| self.shop_alone(anybody, round, buyer, go_on));
+        join_all(all).await;
+    }
+
+    /// One cart after the other for as long as `go_on` says, which hears whether the last one was
+    /// answered.
+    async fn shop_alone(
+        &self,
+        anybody: &Client,
+        round: usize,
+        buyer: usize,
+        go_on: impl Fn(bool) -> bool,
+    ) {
         for number in 0.. {
-            let sku = format!("P{}", (round + buyer + number) % SKUS);
-            let quantity = if number % 5 == 0 { 2 } else { 1 };
-            let Some(cart) = make_cart(anybody, &sku, quantity).await else { return };
-            let token = ["tok_ok", "tok_ok", "tok_500", "tok_declined"][(buyer + number) % 4];
-            let key = format!("key-{round}-{buyer}-{number}");
-            let new = Try { key, token, sku, quantity, answered: None, number: None };
-            self.tries().insert(cart.clone(), new);
-            if self.checkout(anybody, &cart).await.is_none() {
+            let served = self.buy(anybody, (round, buyer, number)).await;
+            if !served {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+            }
+            if !go_on(served) {
                 return;
             }
+            if !served {
+                tokio::time::sleep(AGAIN_AFTER).await;
+            }
         }
+    }
+
+    /// Fills a cart and pays; whether there was an answer.
+    async fn buy(&self, anybody: &Client, (round, buyer, number): (usize, usize, usize)) -> bool {
+        let sku = format!("P{}", (round + buyer + number) % SKUS);
+        let quantity = if number % 5 == 0 { 2 } else { 1 };
+        let Some(cart) = make_cart(anybody, &sku, quantity).await else { return false };
+        let token = ["tok_ok", "tok_ok", "tok_500", "tok_declined"][(buyer + number) % 4];
+        let key = format!("key-{round}-{buyer}-{number}");
+        let new = Try { key, token, sku, quantity, answered: None, number: None };
+        self.tries().insert(cart.clone(), new);
+        self.checkout(anybody, &cart).await.is_some_and(|status| status < 500)
     }
 
     /// Sends the checkout of a cart, or sends it again; `None` if no answer came.
@@ -108,9 +144,14 @@ impl Buyers {
         let call = anybody.post(&path).idempotency_key(&key).prefer_wait(20).json(&body);
         let (status, number) = match call.send::<Value>().await {
             Ok(answer) => (answer.status, answer.body["number"].as_i64()),
+            // Also where the first one is still under way.
+            Err(error @ Error::Problem(_)) if error.retryable() => (LATER, None),
             Err(Error::Problem(problem)) => (problem.status, None),
             Err(_) => return None,
         };
+        if status == 201 {
+            self.confirmed.fetch_add(1, Ordering::Relaxed);
+        }
         if let Some(one) = self.tries().get_mut(cart) {
             one.answered = Some(status);
             one.number = one.number.or(number);
@@ -209,6 +250,11 @@ impl Buyers {
         let tries = self.tries();
         let answered = tries.values().filter(|one| one.settled()).count();
         (tries.len() as u64, answered as u64, self.looks.load(Ordering::Relaxed))
+    }
+
+    /// Checkouts that were answered as confirmed so far, and requests of shopping that failed.
+    pub fn shopping(&self) -> (u64, u64) {
+        (self.confirmed.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
     }
 
     fn tries(&self) -> MutexGuard<'_, BTreeMap<String, Try>> {

@@ -2,10 +2,14 @@
 //! order is lost or changed, none is charged twice, nothing is oversold.
 //!
 //! `server` is the process that is killed, `buyers` what they do and remember; here is the order
-//! of things, and the report. Crashes at chosen points are in `tests/it/crashes.rs`.
+//! of things, and the report. `cluster` does the same to a cluster, with the faults of `faults`, and
+//! `witness` saw who wrote. Crashes at chosen points are in `tests/it/crashes.rs`.
 
 mod buyers;
+mod cluster;
+mod faults;
 mod server;
+mod witness;
 
 use std::fmt;
 use std::io::IsTerminal as _;
@@ -20,6 +24,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use serde::Serialize;
 
 use self::buyers::Buyers;
+pub use self::faults::Fault;
 use self::server::Server;
 use super::client::Client;
 use super::{Error, print_json};
@@ -40,15 +45,34 @@ is sent again under its key, the orders of the last two rounds and 500 of the ea
 there as they were told, and at the end all of them; ten times on the way and at the end all of
 kontor verify must hold, the provider's ledger included.
 
+With --cluster there are three servers behind HAProxy, on PostgreSQL, NATS and Redis, and each round
+does one fault after the other to them: kills, freezes, cut lines, restarts, deleted data. Buyers go
+on all the while. A freeze outlasts the lease of what the server owns, and not one event may be
+written by a server that is not the owner.
+
 Exit code: 0 all holds, 1 something does not.
 
 Examples:
   kontor crash-test --kills 500
+  kontor crash-test --cluster --rounds 20
+  kontor crash-test --cluster --fault kill,freeze --rounds 100
   kontor crash-test --kills 20 --seed 7 --data crashed --json")]
 pub struct Args {
     /// How often
     #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub kills: u32,
+    /// Three servers behind a balancer, and all kinds of faults
+    #[arg(long, conflicts_with = "kills")]
+    pub cluster: bool,
+    /// With --cluster: only these faults, in this order
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',', requires = "cluster")]
+    pub fault: Vec<Fault>,
+    /// With --cluster: how often each of them
+    #[arg(long, default_value_t = 3, value_name = "N", requires = "cluster", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub rounds: u32,
+    /// With --cluster: how long a node has its shards without renewing that
+    #[arg(long, default_value = "5s", value_name = "DURATION", requires = "cluster", value_parser = super::duration)]
+    pub lease: Duration,
     /// What the moments are drawn from; a random one if it is not said
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
@@ -120,20 +144,40 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
     if std::fs::read_dir(&dir)?.next().is_some() {
         return Err(Error::Usage(format!("{} is not empty: choose another folder", dir.display())));
     }
-    let outcome = crash(&args, &dir).await;
-    if args.data.is_none() && matches!(&outcome, Ok(report) if report.ok) {
+    let ok = if args.cluster {
+        let report = Box::pin(cluster::run(&args, &dir)).await?;
+        show(&args, &report)?;
+        report.ok
+    } else {
+        let report = crash(&args, &dir).await?;
+        show(&args, &report)?;
+        report.ok
+    };
+    if !ok {
+        eprintln!("what is left is in {}", dir.display());
+    } else if args.data.is_none() {
         std::fs::remove_dir_all(&dir)?;
     }
-    let report = outcome?;
+    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn show(args: &Args, report: &(impl Serialize + fmt::Display)) -> std::io::Result<()> {
     if args.json {
-        print_json(&report)?;
-    } else {
-        println!("{report}");
+        return print_json(report);
     }
-    if !report.ok {
-        eprintln!("what is left is in {}", dir.display());
-    }
-    Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    println!("{report}");
+    Ok(())
+}
+
+/// A flag that Ctrl-C sets.
+fn told_to_stop() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let told = stop.clone();
+    tokio::spawn(async move {
+        super::serve::told_to_stop().await;
+        told.store(true, Ordering::Relaxed);
+    });
+    stop
 }
 
 /// A run: its folder, its provider, and what is known so far.
@@ -154,12 +198,7 @@ async fn crash(args: &Args, dir: &Path) -> Result<Report, Error> {
     let data = dir.join("shop");
     let key = make_key(&data).await?;
     let mut run = Run { data, psp: psp.url(), key, buyers: Buyers::default(), verified: 0 };
-    let stop = Arc::new(AtomicBool::new(false));
-    let told = stop.clone();
-    tokio::spawn(async move {
-        super::serve::told_to_stop().await;
-        told.store(true, Ordering::Relaxed);
-    });
+    let stop = told_to_stop();
     let mut kills = 0;
     while kills < args.kills && !stop.load(Ordering::Relaxed) {
         let moment = Duration::from_millis(moments.random_range(MOMENT_MS));
@@ -250,7 +289,7 @@ impl Run {
 }
 
 async fn make_key(data: &Path) -> Result<String, Error> {
-    let store = super::key::open(data).await?;
+    let store = super::key::open(data, None).await?;
     let scopes = ["admin".to_owned()];
     let (_, key) = store.create_key("crash-test", &scopes, Clock::system().now()).await?;
     store.close().await;

@@ -1,5 +1,7 @@
 //! The store: whole, followed by its rows, backed up, and what in it waits for an operator.
 
+use std::collections::BTreeMap;
+
 use super::Finding;
 use crate::actors::clock::Clock;
 use crate::actors::projections;
@@ -41,6 +43,20 @@ pub(super) async fn examine(store: &Store) -> Vec<Finding> {
 async fn whole(store: &Store) -> Result<Finding, Error> {
     let faults = store.check(Check::Full).await?;
     let sizes = store.sizes().await?;
+    if store.is_shared() {
+        let mib = sizes.database_bytes >> 20;
+        return Ok(match faults.first() {
+            Some(fault) => Finding::bad(
+                "file",
+                format!("events are missing: {fault}"),
+                "stop all nodes, keep a copy of the database, and restore the last backup",
+            ),
+            None => Finding::ok(
+                "file",
+                format!("the shards are whole: {} events, {mib} MiB in all", sizes.events),
+            ),
+        });
+    }
     Ok(match faults.first() {
         Some(fault) => Finding::bad(
             "file",
@@ -91,10 +107,10 @@ async fn events(store: &Store) -> Result<Finding, Error> {
 }
 
 async fn rows(store: &Store) -> Result<Finding, Error> {
-    let mut behind = 0;
-    for shard in store.shards().await? {
-        behind += shard.last_pos - store.cursor(projections::NAME, shard.id).await?;
-    }
+    let cursors: BTreeMap<u16, i64> = store.cursors(projections::NAME).await?.into_iter().collect();
+    let behind = store.shards().await?.iter().fold(0, |behind, shard| {
+        behind + (shard.last_pos - cursors.get(&shard.id).copied().unwrap_or(0)).max(0)
+    });
     let message = format!("lists are {behind} events behind the journal");
     Ok(if behind > BEHIND_MAX {
         let advice = "start the server, and look into its log for `rows fall behind`";
@@ -105,6 +121,10 @@ async fn rows(store: &Store) -> Result<Finding, Error> {
 }
 
 async fn backup(store: &Store) -> Result<Finding, Error> {
+    if store.is_shared() {
+        let message = "PostgreSQL's own backups (pg_dump, or its archive) are not looked at";
+        return Ok(Finding::ok("backup", message));
+    }
     let taken = store.setting(TAKEN_AT).await?.and_then(|text| text.parse::<i64>().ok());
     let advice = "kontor backup --to FILE, every night, to another machine";
     Ok(match taken {

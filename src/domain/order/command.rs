@@ -1,13 +1,16 @@
 //! What can be asked of an order, and why it refuses.
 
+use std::borrow::Cow;
 use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use super::ledger::{Report, Tracking};
 use super::{PaymentMethod, Phase, Placed, Shortage};
 
 /// What can be asked of an order. Commands that bring back what an effect led to are safe to
 /// repeat; they lead to nothing when the order knows already.
-#[derive(Clone, Debug, strum::IntoStaticStr)]
+#[derive(Clone, Debug, Serialize, Deserialize, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Command {
     /// Makes it of a cart.
@@ -120,7 +123,7 @@ pub enum Command {
 }
 
 /// A refund that is asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefundRequest {
     /// Lines and units.
     pub lines: Vec<RefundLineRequest>,
@@ -135,7 +138,7 @@ pub struct RefundRequest {
 }
 
 /// Units of a line that are to be given back.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefundLineRequest {
     /// The line.
     pub line: u32,
@@ -146,7 +149,7 @@ pub struct RefundLineRequest {
 }
 
 /// Goods that are to go out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FulfillmentRequest {
     /// Lines and units; all that is left if there are none.
     pub lines: Vec<(u32, i64)>,
@@ -155,7 +158,7 @@ pub struct FulfillmentRequest {
 }
 
 /// Why an order refuses.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Rejection {
     /// There is none.
     #[error("there is no such order")]
@@ -173,7 +176,7 @@ pub enum Rejection {
     #[error("{what}")]
     WrongState {
         /// Why not.
-        what: &'static str,
+        what: Cow<'static, str>,
     },
     /// It is not clear which step is meant.
     #[error("must be one of the stuck steps: {}", stuck.join(", "))]
@@ -211,6 +214,6 @@ pub enum Rejection {
     #[error("{what}")]
     Nothing {
         /// What there is nothing of.
-        what: &'static str,
+        what: Cow<'static, str>,
     },
 }

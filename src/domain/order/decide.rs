@@ -336,7 +336,7 @@ impl Order {
             .filter(|amount| *amount <= limit && amounts().all(|part| part >= 0))
             .ok_or(Rejection::RefundTooLarge { limit })?;
         if amount == 0 && lines.is_empty() {
-            return Err(Rejection::Nothing { what: "say what to give back" });
+            return Err(Rejection::Nothing { what: "say what to give back".into() });
         }
         Ok(vec![Event::RefundRequested {
             refund: Box::new(Refund {
@@ -442,7 +442,7 @@ impl Order {
             units.retain(|_, quantity| *quantity > 0);
         }
         if units.is_empty() {
-            return Err(Rejection::Nothing { what: "nothing is left to fulfill" });
+            return Err(Rejection::Nothing { what: "nothing is left to fulfill".into() });
         }
         let number = u32::try_from(self.fulfillments.len()).unwrap_or(u32::MAX).saturating_add(1);
         let lines =
@@ -500,5 +500,5 @@ fn some(when: bool, event: Event) -> Vec<Event> {
 }
 
 const fn wrong(what: &'static str) -> Rejection {
-    Rejection::WrongState { what }
+    Rejection::WrongState { what: std::borrow::Cow::Borrowed(what) }
 }

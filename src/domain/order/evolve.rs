@@ -17,6 +17,10 @@ impl entity::Noun for Order {
     type Rejection = Rejection;
     type Effect = Effect;
 
+    fn settled(&self) -> bool {
+        Self::settled(self)
+    }
+
     fn command_name(command: &Command) -> &'static str {
         command.into()
     }

@@ -71,7 +71,7 @@ impl Attempt {
 }
 
 /// What a provider says of an attempt: in answer, by webhook, when asked, or in its list.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Report {
     /// The money is set aside.
     Authorized {

@@ -10,7 +10,7 @@ use crate::domain::id::OrderId;
 use crate::domain::time::Timestamp;
 
 /// Keeps units for an order.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Reserve {
     /// The order, or the cart with the same key.
     pub order: OrderId,
@@ -25,7 +25,7 @@ pub struct Reserve {
 }
 
 /// What can be asked of a SKU's stock.
-#[derive(Clone, Debug, strum::IntoStaticStr)]
+#[derive(Clone, Debug, Serialize, Deserialize, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Command {
     /// Keeps units for an order.
@@ -161,7 +161,7 @@ impl entity::Event for Event {
 }
 
 /// Why a SKU's stock refuses.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Rejection {
     /// There is not enough to promise.
     #[error("{requested} were asked for and {available} are available")]

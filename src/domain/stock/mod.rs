@@ -189,6 +189,10 @@ impl entity::Noun for Stock {
     type Rejection = Rejection;
     type Effect = std::convert::Infallible;
 
+    fn figure(&self, now: Timestamp) -> i64 {
+        self.sellable(now)
+    }
+
     fn command_name(command: &Command) -> &'static str {
         command.into()
     }

@@ -61,8 +61,7 @@ pub fn read(from: Subscribe) -> Result<(Spec, Option<Token>), Wrong> {
     if !(1..=LIMIT_MAX).contains(&limit) {
         return Err(Wrong::new("invalid_request", "limit must be a number from 1 to 200"));
     }
-    let token = from.map(|text| Token::parse(&text).filter(|token| token.shard == 0));
-    let token = match token {
+    let token = match from.map(|text| Token::parse(&text)) {
         Some(None) => return Err(Wrong::new("invalid_cursor", "from is no token of ours")),
         Some(token) => token,
         None => None,

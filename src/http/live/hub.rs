@@ -115,7 +115,7 @@ pub struct Hub {
     round: Option<SpawnHandle>,
     pub(super) budget: Budget,
     pub(super) taken: HashMap<Asked, Option<Rc<Taken>>>,
-    pub(super) past: HashMap<i64, Option<Past>>,
+    pub(super) past: HashMap<Arc<[i64]>, Option<Past>>,
     stretches: Stretches,
     pub(super) looks: u64,
     /// The socket that is shown figures first.
@@ -165,8 +165,9 @@ impl Budget {
 impl Hub {
     fn new(shared: web::Data<Shared>) -> Self {
         let options = &shared.options.live;
-        let (ring, budget) =
-            (Ring::new(0, options.ring_changes), Budget::new(options.bytes_per_sec));
+        let shards = shared.node.changes.heads().len();
+        let ring = Ring::new(shards, options.ring_changes);
+        let budget = Budget::new(options.bytes_per_sec);
         Self {
             shared,
             sockets: BTreeMap::new(),
@@ -209,7 +210,7 @@ impl Hub {
         }
         let receiver = self.shared.node.changes.listen();
         // What comes is behind this, or leaves a gap that is seen.
-        self.ring.begin_at(self.shared.node.changes.head());
+        self.ring.begin_at(self.shared.node.changes.heads());
         let changes = futures_util::stream::unfold(receiver, |mut receiver| async move {
             loop {
                 match receiver.recv().await {
@@ -282,7 +283,8 @@ impl Hub {
             let detail = format!("a socket has at most {most} subscriptions");
             return Err(Wrong::new(Code::TooManyRequests.as_str(), detail));
         }
-        socket.subscriptions.push(Subscription::new(spec, from));
+        let shards = self.ring.heads().len();
+        socket.subscriptions.push(Subscription::new(spec, from, shards));
         self.shared.metrics.live.subscriptions.inc();
         Ok(())
     }
@@ -316,7 +318,8 @@ impl Hub {
             && let Some(listening) = self.listening.take()
         {
             ctx.cancel_future(listening);
-            self.ring.begin_at(0);
+            let nowhere = vec![0; self.ring.heads().len()];
+            self.ring.begin_at(nowhere);
         }
     }
 
@@ -373,22 +376,23 @@ impl Hub {
         }));
     }
 
-    /// Reads what came behind a position from the journal, unless that is under way; whether
+    /// Reads what came behind some positions from the journal, unless that is under way; whether
     /// there is room for it.
-    pub(super) fn read_back(&mut self, from: i64, ctx: &mut Context<Self>) -> bool {
-        if self.past.contains_key(&from)
+    pub(super) fn read_back(&mut self, from: &Arc<[i64]>, ctx: &mut Context<Self>) -> bool {
+        if self.past.contains_key(from)
             || self.past.values().filter(|past| past.is_none()).count() >= snapshot::READS_MAX
         {
             return true;
         }
-        let (shared, until) = (self.shared.clone(), self.ring.head());
-        if !self.stretches.begin(from, until, shared.options.live.resume_events_max) {
+        let (shared, until) = (self.shared.clone(), Arc::clone(self.ring.heads()));
+        if !self.stretches.begin(from, &until, shared.options.live.resume_events_max) {
             return false;
         }
-        self.past.insert(from, None);
-        let read = async move { snapshot::past(&shared, from, until).await };
+        self.past.insert(Arc::clone(from), None);
+        let (from, behind) = (Arc::clone(from), Arc::clone(from));
+        let read = async move { snapshot::past(&shared, behind, until).await };
         ctx.spawn(read.into_actor(self).map(move |past, hub, ctx| {
-            hub.stretches.end(from, past.as_ref().ok());
+            hub.stretches.end(&from, past.as_ref().ok());
             match past {
                 Ok(past) => drop(hub.past.insert(from, Some(past))),
                 Err(error) => {

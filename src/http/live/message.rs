@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::stats::Sample;
-use crate::http::ops::Cluster;
+use crate::http::ops::Here;
 use crate::http::order_shape::OrderSummary;
 use crate::http::stock::StockLevel;
 
@@ -83,7 +83,7 @@ pub struct Hello {
     /// The version of the server.
     pub version: &'static str,
     /// The node that serves this socket.
-    pub node: &'static str,
+    pub node: String,
 }
 
 /// A row of a snapshot, by topic.
@@ -205,14 +205,14 @@ pub struct Stats<'a> {
     pub data: &'a [std::sync::Arc<Sample>],
 }
 
-/// The nodes, at first and whenever they look different.
+/// This node, at first and whenever it looks different.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ClusterNow<'a> {
     /// The subscription.
     pub id: &'a str,
-    /// As `GET /v1/admin/cluster` answers it.
-    #[schema(value_type = Cluster)]
-    pub data: &'a Cluster,
+    /// This node.
+    #[schema(value_type = Here)]
+    pub data: &'a Here,
 }
 
 /// A message that was not understood or is not allowed. The socket stays open.

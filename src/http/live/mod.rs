@@ -1,7 +1,7 @@
 //! The live feed: sockets for operators, an order's own stream for its buyer.
 //!
-//! What changed comes from `actors::changes`, once a step of the projector. One hub an HTTP worker
-//! (`hub`) keeps the last of it (`ring`) and shows it to its sockets (`socket`), each behind an
+//! What changed comes from `actors::changes`, once a step and shard. One hub an HTTP worker
+//! (`hub`) keeps the last of it (`ring`), makes frames of it (`render`) and shows it to its sockets (`socket`), each behind an
 //! outbox of its own (`outbox`): equal subscriptions share their frames, and nobody waits for
 //! a socket that does not read. No change is decided here, and nothing here is the truth: whoever
 //! fell behind is shown the journal, or the rows as they stand.
@@ -13,6 +13,7 @@ mod hub;
 pub(super) mod message;
 mod outbox;
 mod places;
+mod render;
 mod ring;
 mod snapshot;
 pub mod socket;

@@ -1,293 +1,359 @@
-//! What changed lately, and frames made of it: several changes of one order become one, with the
-//! newest state and all events.
+//! What changed lately, over all shards in the order in which it was told, and how far somebody
+//! has seen it. Frames are made of it in `render`.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytestring::ByteString;
+use crate::actors::changes::{Changed, distance};
 
-use super::filter::Spec;
-use super::message::{
-    ChangeShape, Changes, HappenedShape, OrderChangeShape, ServerMessage, StockChangeShape, Topic,
-};
-use super::token::Token;
-use crate::actors::changes::{Changed, Happened, OrderChange, StockChange};
-use crate::http::order_shape::OrderSummary;
-use crate::http::stock::level_row;
-use crate::store::order::Row;
+/// How far somebody has seen the feed: the last entry of the ring that was looked at, and the
+/// positions up to which all was seen, one a shard.
+#[derive(Clone, Debug)]
+pub struct Place {
+    index: u64,
+    seen: Arc<[i64]>,
+    /// The positions are those of the ring behind the entry: whoever is at this entry has seen the
+    /// same. Otherwise some of what follows may have been seen already.
+    aligned: bool,
+}
 
-/// About how many bytes a change is on the wire without its events.
-const CHANGE_BYTES: usize = 700;
-/// About how many bytes an event is.
-const EVENT_BYTES: usize = 100;
+/// What two places have in common from which the same is seen next.
+pub type Same = (u64, Option<Arc<[i64]>>);
 
-/// The last changes of a shard, without a gap between them.
+impl Place {
+    /// Somewhere in the feed.
+    #[must_use]
+    pub const fn of(seen: Arc<[i64]>) -> Self {
+        Self { index: 0, seen, aligned: false }
+    }
+
+    /// The positions.
+    #[must_use]
+    pub const fn seen(&self) -> &Arc<[i64]> {
+        &self.seen
+    }
+
+    /// Equal for places from which the same is seen next.
+    #[must_use]
+    pub fn same(&self) -> Same {
+        (self.index, (!self.aligned).then(|| Arc::clone(&self.seen)))
+    }
+}
+
+/// An entry of the ring.
+#[derive(Debug)]
+struct Entry {
+    /// The number of the last step in it.
+    index: u64,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    Told(Arc<Changed>),
+    /// Steps in which nothing is told, however many there are: shards, and the positions before
+    /// and after.
+    Quiet(Vec<(u16, i64, i64)>),
+}
+
+impl Entry {
+    fn told(&self) -> Option<&Changed> {
+        match &self.what {
+            What::Told(changed) => Some(changed),
+            What::Quiet(_) => None,
+        }
+    }
+
+    fn spans(&self) -> impl Iterator<Item = (u16, i64, i64)> + '_ {
+        let (one, many) = match &self.what {
+            What::Told(changed) => (Some((changed.shard, changed.after_pos, changed.pos)), &[][..]),
+            What::Quiet(spans) => (None, spans.as_slice()),
+        };
+        one.into_iter().chain(many.iter().copied())
+    }
+}
+
+/// The last changes of all shards, without a gap in any of them.
 #[derive(Debug)]
 pub struct Ring {
-    changed: VecDeque<Arc<Changed>>,
+    entries: VecDeque<Entry>,
     /// Things that changed, over all of them.
     held: usize,
     held_max: usize,
-    head: i64,
+    /// The number of the last step, and of the last one before the first entry.
+    index: u64,
+    first: u64,
+    /// The positions before the first entry, and behind the last.
+    base: Vec<i64>,
+    heads: Arc<[i64]>,
 }
 
 impl Ring {
-    /// A ring that begins behind `head` and holds about `held_max` changes.
+    /// A ring of so many shards that holds about `held_max` changes.
     #[must_use]
-    pub const fn new(head: i64, held_max: usize) -> Self {
-        Self { changed: VecDeque::new(), held: 0, held_max, head }
+    pub fn new(shards: usize, held_max: usize) -> Self {
+        let (base, heads) = (vec![0; shards], vec![0; shards].into());
+        Self { entries: VecDeque::new(), held: 0, held_max, index: 1, first: 1, base, heads }
     }
 
-    /// How far the feed has come.
+    /// How far the feed has come in each shard.
     #[must_use]
-    pub const fn head(&self) -> i64 {
-        self.head
+    pub const fn heads(&self) -> &Arc<[i64]> {
+        &self.heads
     }
 
-    /// Forgets all, and begins behind `head`.
-    pub fn begin_at(&mut self, head: i64) {
-        self.changed.clear();
-        (self.held, self.head) = (0, head);
+    /// Forgets all, and begins behind these positions.
+    pub fn begin_at(&mut self, heads: Vec<i64>) {
+        self.entries.clear();
+        self.held = 0;
+        // Nobody has seen the step of this number.
+        self.index += 1;
+        self.first = self.index;
+        self.heads = heads.as_slice().into();
+        self.base = heads;
     }
 
-    /// Takes what comes next. What is known already is left out; over a gap, what came before it
-    /// is forgotten.
+    /// Takes what comes next in a shard. What is known already is left out; over a gap, what came
+    /// before it is forgotten.
     pub fn push(&mut self, changed: Arc<Changed>) {
-        if changed.pos <= self.head {
+        let (shard, after, pos) = (changed.shard, changed.after_pos, changed.pos);
+        let Some(head) = self.heads.get(usize::from(shard)).copied() else { return };
+        if pos <= head {
             return;
         }
-        if changed.after_pos != self.head {
-            let from = changed.after_pos.max(self.head);
-            self.begin_at(from);
-            if changed.after_pos < from {
-                self.head = changed.pos;
+        if after != head {
+            let mut heads = self.heads.to_vec();
+            // Of what overlaps, it is not known what is new.
+            let begin = if after > head { after } else { pos };
+            heads[usize::from(shard)] = begin;
+            self.begin_at(heads);
+            if begin == pos {
                 return;
             }
         }
-        self.head = changed.pos;
-        if changed.is_empty()
-            && let Some(last) = self.changed.back_mut()
-            && last.is_empty()
-        {
-            // Steps in which nothing is told are one, however many there are.
-            let (shard, after_pos, pos) = (last.shard, last.after_pos, changed.pos);
-            let (orders, stock) = (Vec::new(), Vec::new());
-            *last = Arc::new(Changed { shard, after_pos, pos, orders, stock });
-            return;
+        self.index += 1;
+        Arc::make_mut(&mut self.heads)[usize::from(shard)] = pos;
+        if changed.is_empty() {
+            return self.push_quiet((shard, after, pos));
         }
         self.held += changed.len();
-        self.changed.push_back(changed);
+        self.entries.push_back(Entry { index: self.index, what: What::Told(changed) });
         while self.held > self.held_max
-            && let Some(oldest) = self.changed.pop_front()
+            && let Some(oldest) = self.entries.pop_front()
         {
-            self.held -= oldest.len();
+            self.held -= oldest.told().map_or(0, Changed::len);
+            self.first = oldest.index;
+            for (shard, _, pos) in oldest.spans() {
+                self.base[usize::from(shard)] = pos;
+            }
         }
     }
 
-    /// What came behind `pos`; `None` if that is not all here.
+    fn push_quiet(&mut self, span: (u16, i64, i64)) {
+        if let Some(Entry { index, what: What::Quiet(spans) }) = self.entries.back_mut() {
+            *index = self.index;
+            match spans.iter_mut().find(|one| one.0 == span.0) {
+                Some(one) => one.2 = span.2,
+                None => spans.push(span),
+            }
+            return;
+        }
+        let what = What::Quiet(vec![span]);
+        self.entries.push_back(Entry { index: self.index, what });
+    }
+
+    /// How many events lie before somebody.
     #[must_use]
-    pub fn since(&self, pos: i64) -> Option<impl Iterator<Item = &Changed>> {
-        let mut at = self.changed.partition_point(|changed| changed.after_pos < pos);
-        // It may lie within steps in which nothing was told.
-        if let Some(before) = at.checked_sub(1)
-            && let Some(changed) = self.changed.get(before)
-            && changed.is_empty()
-            && pos < changed.pos
-        {
-            at = before;
+    pub fn behind(&self, place: &Place) -> i64 {
+        distance(&place.seen, &self.heads)
+    }
+
+    /// Whether somebody has looked at all that is here.
+    #[must_use]
+    pub const fn is_at_end(&self, place: &Place) -> bool {
+        place.index == self.index
+    }
+
+    /// Whether somebody has seen more of a shard than is here.
+    #[must_use]
+    pub fn is_ahead(&self, seen: &[i64]) -> bool {
+        seen.iter().zip(self.heads.iter()).any(|(seen, head)| seen > head)
+    }
+
+    /// What comes behind a place, step by step, up to a last one without a change; `None` if that
+    /// is not all here. In steps without a change nothing is told, or nothing that was not seen.
+    #[must_use]
+    pub fn since(&self, place: &Place) -> Option<impl Iterator<Item = (u64, Option<&Changed>)>> {
+        let there = place.index >= self.first
+            || place.seen.iter().zip(&self.base).all(|(seen, base)| seen >= base);
+        if !there {
+            return None;
         }
-        let there = match self.changed.get(at) {
-            Some(changed) => changed.after_pos <= pos,
-            None => self.head == pos,
+        let at = self.entries.partition_point(|entry| entry.index <= place.index);
+        let (seen, aligned) = (Arc::clone(&place.seen), place.aligned);
+        let is_new = move |changed: &Changed| {
+            aligned || seen.get(usize::from(changed.shard)).is_none_or(|seen| changed.pos > *seen)
         };
-        there.then(|| self.changed.range(at..).map(AsRef::as_ref))
-    }
-}
-
-/// A frame of changes.
-#[derive(Clone, Debug)]
-pub struct Rendered {
-    /// The frame; nothing if nothing in it is what the subscription is about.
-    pub frame: Option<ByteString>,
-    /// How far it leads.
-    pub upto: i64,
-    /// How many changes were looked at.
-    pub looked: usize,
-}
-
-/// Several changes of one order.
-struct Merged<'a> {
-    first: &'a OrderChange,
-    row: &'a Row,
-    events: Vec<&'a [Happened]>,
-}
-
-#[derive(Default)]
-struct Gathered<'a> {
-    orders: Vec<Merged<'a>>,
-    places: HashMap<&'a str, usize>,
-    stock: HashMap<&'a str, (i64, &'a StockChange)>,
-}
-
-/// Makes one frame of what follows `pos`, as far as about `bytes_max` go. It leads nowhere if the
-/// first step is larger than that.
-#[must_use]
-pub fn render<'a>(
-    spec: &Spec,
-    pos: i64,
-    changes: impl Iterator<Item = &'a Changed>,
-    bytes_max: usize,
-) -> Rendered {
-    let mut gathered = Gathered::default();
-    let (mut upto, mut shard, mut looked, mut bytes) = (pos, 0, 0, 0);
-    for changed in changes {
-        let more = gathered.size(spec, changed);
-        if bytes + more > bytes_max {
-            break;
-        }
-        bytes += more;
-        looked += changed.len();
-        gathered.take(spec, changed);
-        (upto, shard) = (changed.pos, changed.shard);
-    }
-    let data = gathered.shapes(spec);
-    let frame = (!data.is_empty()).then(|| {
-        let token = Token { shard, pos: upto }.text();
-        ServerMessage::Changes(Changes { id: &spec.id, token, data }).frame()
-    });
-    Rendered { frame, upto, looked }
-}
-
-impl<'a> Gathered<'a> {
-    /// About how many bytes a step adds.
-    fn size(&self, spec: &Spec, changed: &Changed) -> usize {
-        let order = |change: &OrderChange| {
-            let known = self.places.contains_key(change.row.id.as_str());
-            let row = if known { 0 } else { CHANGE_BYTES };
-            if known || spec.takes(&change.row) || spec.took(change) {
-                row + EVENT_BYTES * change.events.len()
-            } else {
-                0
-            }
+        let half_seen = |changed: &Changed| {
+            let seen = place.seen.get(usize::from(changed.shard));
+            seen.is_some_and(|seen| changed.after_pos < *seen && *seen < changed.pos)
         };
-        match spec.topic {
-            Topic::Orders | Topic::Sagas => changed.orders.iter().map(order).sum(),
-            Topic::Stock => {
-                let taken = changed.stock.iter().filter(|change| spec.takes_sku(&change.sku));
-                taken.map(|change| EVENT_BYTES + 250 * change.rows.len()).sum()
-            }
-            Topic::Cluster | Topic::Stats => 0,
+        let mut rest = self.entries.range(at..).filter_map(Entry::told);
+        if !aligned && rest.any(half_seen) {
+            return None;
         }
+        let rest = self.entries.range(at..);
+        let steps = rest.map(move |entry| (entry.index, entry.told().filter(|told| is_new(told))));
+        Some(steps.chain(std::iter::once((self.index, None))))
     }
 
-    fn take(&mut self, spec: &Spec, changed: &'a Changed) {
-        match spec.topic {
-            Topic::Orders | Topic::Sagas => {
-                for change in &changed.orders {
-                    self.take_order(spec, change);
+    /// Where somebody is who has looked at the steps from a place up to this number.
+    #[must_use]
+    pub fn place(&self, from: &Place, index: u64) -> Place {
+        let mut seen = Arc::clone(&self.heads);
+        if index < self.index {
+            let seen = Arc::make_mut(&mut seen);
+            for entry in self.entries.iter().rev().take_while(|entry| entry.index > index) {
+                for (shard, after, _) in entry.spans() {
+                    seen[usize::from(shard)] = after;
                 }
             }
-            Topic::Stock => {
-                for change in changed.stock.iter().filter(|change| spec.takes_sku(&change.sku)) {
-                    let place = self.stock.entry(change.sku.as_str());
-                    place.or_insert((change.after, change)).1 = change;
-                }
-            }
-            Topic::Cluster | Topic::Stats => {}
         }
-    }
-
-    fn take_order(&mut self, spec: &Spec, change: &'a OrderChange) {
-        if let Some(place) = self.places.get(change.row.id.as_str()) {
-            if let Some(merged) = self.orders.get_mut(*place) {
-                merged.row = &change.row;
-                merged.events.push(&change.events);
-            }
-        } else if spec.takes(&change.row) || spec.took(change) {
-            self.places.insert(&change.row.id, self.orders.len());
-            let events = vec![change.events.as_slice()];
-            self.orders.push(Merged { first: change, row: &change.row, events });
+        let further = |(before, here): (&i64, &i64)| before > here;
+        let aligned = from.aligned || !from.seen.iter().zip(seen.iter()).any(further);
+        if !aligned {
+            let most = seen.iter().zip(from.seen.iter()).map(|(here, before)| *here.max(before));
+            seen = most.collect();
         }
+        Place { index, seen, aligned }
     }
-
-    fn shapes(self, spec: &Spec) -> Vec<ChangeShape<'a>> {
-        let orders = self.orders.into_iter().filter_map(|merged| {
-            let matches = spec.takes(merged.row);
-            // One that came and left in between was never shown.
-            if !matches && !spec.took(merged.first) {
-                return None;
-            }
-            order(&merged, matches)
-        });
-        let mut stock: Vec<_> = self.stock.into_values().collect();
-        stock.sort_unstable_by(|one, other| one.1.sku.cmp(&other.1.sku));
-        orders.chain(stock.into_iter().map(|(after, change)| level(after, change))).collect()
-    }
-}
-
-fn order<'a>(merged: &Merged<'a>, matches: bool) -> Option<ChangeShape<'a>> {
-    let happened = |event: &'a Happened| HappenedShape {
-        seq: event.seq,
-        kind: &event.kind,
-        at: event.at.to_string(),
-        by: &event.by,
-    };
-    let row = OrderSummary::new(merged.row.clone());
-    let row = row.inspect_err(|error| tracing::error!(%error, "an order cannot be shown")).ok()?;
-    Some(ChangeShape::Order(OrderChangeShape {
-        order: &merged.row.id,
-        after: merged.first.after,
-        version: merged.row.version,
-        matches,
-        events: merged.events.iter().copied().flatten().map(happened).collect(),
-        row,
-    }))
-}
-
-fn level(after: i64, change: &StockChange) -> ChangeShape<'_> {
-    ChangeShape::Stock(StockChangeShape {
-        sku: change.sku.as_str(),
-        after,
-        version: change.version,
-        rows: change.rows.iter().cloned().map(level_row).collect(),
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::actors::changes::StockChange;
 
-    fn empty(after_pos: i64) -> Arc<Changed> {
-        let (orders, stock) = (Vec::new(), Vec::new());
-        Arc::new(Changed { shard: 0, after_pos, pos: after_pos + 1, orders, stock })
+    fn quiet(shard: u16, after_pos: i64, pos: i64) -> Arc<Changed> {
+        Arc::new(Changed { shard, after_pos, pos, orders: Vec::new(), stock: Vec::new() })
     }
 
-    fn full(after_pos: i64) -> Arc<Changed> {
+    fn full(shard: u16, after_pos: i64, pos: i64) -> Arc<Changed> {
         let sku = "LAMP".parse().unwrap();
         let stock = vec![StockChange { sku, after: 0, version: 1, rows: Vec::new() }];
-        let orders = Vec::new();
-        Arc::new(Changed { shard: 0, after_pos, pos: after_pos + 1, orders, stock })
+        Arc::new(Changed { shard, after_pos, pos, orders: Vec::new(), stock })
     }
 
-    fn since(ring: &Ring, pos: i64) -> Option<Vec<i64>> {
-        ring.since(pos).map(|rest| rest.map(|changed| changed.pos).collect())
+    fn at(seen: &[i64]) -> Place {
+        Place::of(seen.into())
+    }
+
+    /// What is told behind a place, and the place behind that.
+    fn led(ring: &Ring, place: &Place) -> Option<(Vec<(u16, i64)>, Place)> {
+        let steps: Vec<_> = ring.since(place)?.collect();
+        let told = steps.iter().filter_map(|step| step.1);
+        let told = told.map(|changed| (changed.shard, changed.pos)).collect();
+        let last = steps.last().map_or_else(|| place.clone(), |step| ring.place(place, step.0));
+        Some((told, last))
+    }
+
+    fn told(ring: &Ring, place: &Place) -> Option<Vec<(u16, i64)>> {
+        led(ring, place).map(|led| led.0)
     }
 
     #[test]
     fn steps_in_which_nothing_is_told_take_no_room_and_leave_no_gap() {
-        let mut ring = Ring::new(0, 10);
-        ring.push(full(0));
+        let mut ring = Ring::new(1, 10);
+        ring.push(full(0, 0, 1));
+        let (_, early) = led(&ring, &at(&[0])).unwrap();
         for at in 1..1_000 {
-            ring.push(empty(at));
+            ring.push(quiet(0, at, at + 1));
         }
-        ring.push(full(1_000));
-        assert_eq!(ring.changed.len(), 3);
-        assert_eq!(since(&ring, 0), Some(vec![1, 1_000, 1_001]));
-        for within in [1, 500, 999] {
-            assert_eq!(since(&ring, within), Some(vec![1_000, 1_001]), "{within}");
+        let (none, late) = led(&ring, &early).unwrap();
+        assert_eq!((none, late.seen().to_vec()), (vec![], vec![1_000]));
+        ring.push(full(0, 1_000, 1_001));
+        assert_eq!(ring.entries.len(), 3);
+        assert_eq!(told(&ring, &at(&[0])), Some(vec![(0, 1), (0, 1_001)]));
+        for within in [1, 500, 999, 1_000] {
+            assert_eq!(told(&ring, &at(&[within])), Some(vec![(0, 1_001)]), "{within}");
         }
-        assert_eq!(since(&ring, 1_000), Some(vec![1_001]));
-        assert_eq!(since(&ring, 1_001), Some(Vec::new()));
-        assert_eq!((since(&ring, -1), since(&ring, 1_002)), (None, None));
+        assert_eq!(
+            (told(&ring, &early), told(&ring, &late)),
+            (Some(vec![(0, 1_001)]), Some(vec![(0, 1_001)]))
+        );
+        assert_eq!(told(&ring, &at(&[1_001])), Some(Vec::new()));
+        assert_eq!(told(&ring, &at(&[-1])), None);
+    }
+
+    #[test]
+    fn each_shard_goes_its_own_way_and_is_told_once() {
+        let mut ring = Ring::new(3, 100);
+        ring.begin_at(vec![10, 20, 0]);
+        ring.push(full(0, 10, 12));
+        ring.push(quiet(2, 0, 5));
+        ring.push(full(1, 20, 21));
+        ring.push(full(0, 12, 13));
+        // One who has seen more of a shard than of another.
+        let (some, place) = led(&ring, &at(&[12, 20, 3])).unwrap();
+        assert_eq!(some, [(1, 21), (0, 13)]);
+        assert_eq!((place.seen().to_vec(), place.aligned), (vec![13, 21, 5], true));
+        assert!(ring.is_at_end(&place) && ring.behind(&place) == 0);
+        // One who has seen what is not here yet is told the rest, and that never again.
+        let (some, ahead) = led(&ring, &at(&[10, 25, 5])).unwrap();
+        assert_eq!(some, [(0, 12), (0, 13)]);
+        assert_eq!((ahead.seen().to_vec(), ahead.aligned), (vec![13, 25, 5], false));
+        assert!(ring.is_ahead(ahead.seen()) && ring.is_at_end(&ahead));
+        ring.push(full(1, 21, 24));
+        ring.push(full(1, 24, 25));
+        ring.push(full(2, 5, 6));
+        let (some, caught) = led(&ring, &ahead).unwrap();
+        assert_eq!((some, caught.aligned), (vec![(2, 6)], true));
+        assert_eq!(told(&ring, &place), Some(vec![(1, 24), (1, 25), (2, 6)]));
+        // One in the middle of a step has to look into the journal.
+        assert_eq!(told(&ring, &at(&[11, 20, 0])), None);
+        assert_eq!(told(&ring, &at(&[9, 20, 0])), None);
+        assert_eq!(told(&ring, &at(&[12, 22, 0])), None);
+    }
+
+    #[test]
+    fn half_way_through_everybody_is_at_the_same_place() {
+        let mut ring = Ring::new(2, 100);
+        for pos in 1..=5 {
+            ring.push(full(0, pos - 1, pos));
+            ring.push(quiet(1, pos - 1, pos));
+        }
+        let from = at(&[0, 0]);
+        let steps: Vec<u64> = ring.since(&from).unwrap().map(|step| step.0).collect();
+        assert_eq!(steps.len(), 11);
+        for (step, seen) in steps.iter().zip([[1, 0], [1, 1], [2, 1], [2, 2]]) {
+            let place = ring.place(&from, *step);
+            assert_eq!(place.seen().to_vec(), seen);
+            assert_eq!(told(&ring, &place), told(&ring, &at(&seen)));
+        }
+    }
+
+    #[test]
+    fn whoever_is_behind_a_gap_or_too_far_back_is_told_so() {
+        let mut ring = Ring::new(2, 2);
+        let begin = led(&ring, &at(&[0, 0])).unwrap().1;
+        ring.push(full(0, 0, 1));
+        let (_, one) = led(&ring, &begin).unwrap();
+        ring.push(full(1, 0, 1));
+        ring.push(full(0, 1, 2));
+        assert_eq!(told(&ring, &begin), None, "the first is gone");
+        assert_eq!(told(&ring, &one), Some(vec![(1, 1), (0, 2)]));
+        // Known already, with more behind it, and over a gap.
+        ring.push(full(1, 0, 1));
+        assert_eq!(told(&ring, &one), Some(vec![(1, 1), (0, 2)]));
+        ring.push(full(1, 0, 3));
+        assert_eq!((told(&ring, &one), ring.heads().to_vec()), (None, vec![2, 3]));
+        assert_eq!(told(&ring, &at(&[2, 3])), Some(vec![]));
+        ring.push(full(0, 5, 6));
+        assert_eq!((told(&ring, &at(&[2, 3])), ring.heads().to_vec()), (None, vec![6, 3]));
+        assert_eq!(told(&ring, &at(&[5, 3])), Some(vec![(0, 6)]));
+        ring.push(quiet(1, 9, 9));
+        assert_eq!((told(&ring, &at(&[6, 3])), ring.heads().to_vec()), (None, vec![6, 9]));
+        ring.push(full(9, 0, 1));
+        assert_eq!(ring.heads().to_vec(), [6, 9], "there is no such shard");
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::filter::{self, Asked};
 use super::message::{LiveRow, Topic};
-use crate::actors::changes::{self, Bounds, Changed};
+use crate::actors::changes::{self, Bounds, Changed, distance};
 use crate::actors::projections::NAME;
 use crate::http::error::Error;
 use crate::http::order_shape::OrderSummary;
@@ -23,14 +23,14 @@ pub const READS_MAX: usize = 2;
 /// How many times the longest stretch a hub holds at once, over all that are shown.
 const HELD_MAX: usize = 4;
 
-/// How everything stood at a position.
+/// How everything stood at some positions.
 pub struct Taken {
     /// Rows.
     pub rows: Vec<LiveRow>,
     /// Whether there are more.
     pub more: bool,
-    /// The position.
-    pub pos: i64,
+    /// The positions, one a shard.
+    pub seen: Arc<[i64]>,
     at: Instant,
 }
 
@@ -40,38 +40,85 @@ impl Taken {
     pub fn fresh(&self) -> bool {
         self.at.elapsed() < FRESH
     }
+
+    /// Whether it shows all that was seen at these positions: rows of other nodes' shards may be
+    /// later than the news of them.
+    #[must_use]
+    pub fn shows(&self, seen: &[i64]) -> bool {
+        self.seen.iter().zip(seen).all(|(here, seen)| here >= seen)
+    }
 }
 
-/// Takes a snapshot; nothing while rows are made again, since they show earlier states then.
+/// Takes a snapshot; nothing while rows are made again, since they show earlier states then, or
+/// when they are far behind the news.
 ///
 /// # Errors
 /// The store's.
 pub async fn take(shared: &Shared, asked: &Asked) -> Result<Option<Taken>, Error> {
     let (node, store) = (&shared.node, &shared.store);
-    let (head, at) = (node.changes.head(), Instant::now());
-    let (rows, more, pos) = match asked.0 {
+    let (heads, at) = (node.changes.heads(), Instant::now());
+    let (rows, more, cursors) = match asked.0 {
         Topic::Orders | Topic::Sagas => {
-            let (mut rows, pos) = store.orders_at(&filter::orders(asked), (NAME, 0)).await?;
+            let (mut rows, cursors) = store.orders_at(&filter::orders(asked), NAME).await?;
             let more = cut(&mut rows, asked.2);
             let shape = |row| OrderSummary::new(row).map(LiveRow::Order);
-            (rows.into_iter().map(shape).collect::<Result<_, _>>()?, more, pos)
+            (rows.into_iter().map(shape).collect::<Result<_, _>>()?, more, cursors)
         }
         Topic::Stock => {
-            let found = store.stock_levels_at(&filter::stock(asked), (NAME, 0)).await?;
-            let (mut rows, pos) = found;
+            let found = store.stock_levels_at(&filter::stock(asked), NAME).await?;
+            let (mut rows, cursors) = found;
             let more = cut(&mut rows, asked.2);
-            (rows.into_iter().map(|row| LiveRow::Stock(level_row(row))).collect(), more, pos)
+            (rows.into_iter().map(|row| LiveRow::Stock(level_row(row))).collect(), more, cursors)
         }
-        Topic::Cluster | Topic::Stats => (Vec::new(), false, head),
+        Topic::Cluster | Topic::Stats => (Vec::new(), false, Vec::new()),
     };
-    Ok((pos >= head).then_some(Taken { rows, more, pos, at }))
+    let seen = node.changes.rows_at(&cursors);
+    let near = |seen: &Arc<[i64]>| distance(seen, &heads) <= shared.options.live.behind_max / 2;
+    Ok(seen.filter(near).map(|seen| Taken { rows, more, seen, at }))
 }
 
 /// What happened longer ago.
 pub struct Past {
-    /// It, oldest first; nothing if that would be too much, or is not of this store.
-    pub changed: Option<Arc<[Arc<Changed>]>>,
+    /// It.
+    pub found: Found,
     at: Instant,
+}
+
+/// What was found in the journal.
+pub enum Found {
+    /// All.
+    All(Arc<Stretch>),
+    /// More than is shown.
+    TooMuch,
+    /// Positions that the journal does not have.
+    OfAnotherStore,
+}
+
+/// What changed between some positions and others.
+pub struct Stretch {
+    /// It, shard by shard, oldest first.
+    pub changed: Vec<Arc<Changed>>,
+    /// The positions before it.
+    pub from: Arc<[i64]>,
+    /// The positions behind it.
+    pub upto: Arc<[i64]>,
+}
+
+impl Stretch {
+    /// The positions behind so many of the changes.
+    #[must_use]
+    pub fn seen(&self, shown: usize) -> Arc<[i64]> {
+        if shown >= self.changed.len() {
+            return Arc::clone(&self.upto);
+        }
+        let mut seen = self.from.to_vec();
+        for changed in self.changed.iter().take(shown) {
+            if let Some(seen) = seen.get_mut(usize::from(changed.shard)) {
+                *seen = changed.pos;
+            }
+        }
+        seen.into()
+    }
 }
 
 impl Past {
@@ -85,39 +132,42 @@ impl Past {
 /// The stretches of the journal that are read or shown to somebody still: they are bounded by
 /// the events in them, since who is shown one may take long to read it.
 #[derive(Default)]
-pub struct Stretches(Vec<Stretch>);
+pub struct Stretches(Vec<Room>);
 
-struct Stretch {
-    from: i64,
+struct Room {
+    from: Arc<[i64]>,
     events: i64,
     /// Nothing while it is read.
-    held: Option<Weak<[Arc<Changed>]>>,
+    held: Option<Weak<Stretch>>,
 }
 
 impl Stretches {
-    /// Makes room for the stretch from one position to another; whether there is some.
-    pub fn begin(&mut self, from: i64, until: i64, events_max: usize) -> bool {
-        let held = |one: &Stretch| one.held.as_ref().is_none_or(|held| held.strong_count() > 0);
+    /// Makes room for the stretch from some positions to others; whether there is some.
+    pub fn begin(&mut self, from: &Arc<[i64]>, until: &[i64], events_max: usize) -> bool {
+        let held = |one: &Room| one.held.as_ref().is_none_or(|held| held.strong_count() > 0);
         self.0.retain(held);
-        let events = until.saturating_sub(from).max(1);
+        let events = distance(from, until).max(1);
         let max = i64::try_from(events_max.saturating_mul(HELD_MAX)).unwrap_or(i64::MAX);
         let all = self.0.iter().fold(events, |all, one| all.saturating_add(one.events));
         let room = all <= max.max(1);
         if room {
-            self.0.push(Stretch { from, events, held: None });
+            self.0.push(Room { from: Arc::clone(from), events, held: None });
         }
         room
     }
 
     /// Takes note of a stretch that was read, or could not be.
-    pub fn end(&mut self, from: i64, past: Option<&Past>) {
-        let held = past.and_then(|past| past.changed.as_ref()).map(Arc::downgrade);
-        let at = self.0.iter().position(|one| one.from == from && one.held.is_none());
+    pub fn end(&mut self, from: &[i64], past: Option<&Past>) {
+        let held = past.and_then(|past| match &past.found {
+            Found::All(stretch) => Some(Arc::downgrade(stretch)),
+            Found::TooMuch | Found::OfAnotherStore => None,
+        });
+        let at = self.0.iter().position(|one| *one.from == *from && one.held.is_none());
         match (at, held) {
             (Some(at), None) => drop(self.0.swap_remove(at)),
             (Some(at), held) => {
-                if let Some(stretch) = self.0.get_mut(at) {
-                    stretch.held = held;
+                if let Some(room) = self.0.get_mut(at) {
+                    room.held = held;
                 }
             }
             (None, _) => {}
@@ -125,44 +175,70 @@ impl Stretches {
     }
 }
 
-/// Reads what happened behind `from` up to `until`.
+/// Reads what happened behind `from` up to `until`, shard by shard.
 ///
 /// # Errors
 /// The journal's.
-pub async fn past(shared: &Shared, from: i64, until: i64) -> Result<Past, Error> {
+pub async fn past(shared: &Shared, from: Arc<[i64]>, until: Arc<[i64]>) -> Result<Past, Error> {
     let journal = shared.node.store.journal();
     let options = &shared.options.live;
     let (events, entities) = (options.resume_events_max, options.resume_entities_max);
-    let changed = if from > until {
-        // Rows that are made again come there; what the journal does not have never will.
-        (from <= journal.last_pos(0).await?).then(Vec::new)
-    } else {
-        changes::read(journal.as_ref(), (0, from, until), Bounds { events, entities }).await?
+    let found = |found| Ok(Past { found, at: Instant::now() });
+    for (shard, (from, until)) in (0..).zip(from.iter().zip(until.iter())) {
+        // What another node has told already comes here, too; what the journal does not have
+        // never will.
+        if from > until && *from > journal.last_pos(shard).await? {
+            return found(Found::OfAnotherStore);
+        }
+    }
+    let bounds = Bounds { events, entities };
+    let Some(changed) = changes::read(journal.as_ref(), (&from, &until), bounds).await? else {
+        return found(Found::TooMuch);
     };
-    Ok(Past { changed: changed.map(Into::into), at: Instant::now() })
+    let upto = from.iter().zip(until.iter()).map(|(from, until)| *from.max(until)).collect();
+    found(Found::All(Arc::new(Stretch { changed, from, upto })))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn begin(stretches: &mut Stretches, from: i64, until: i64) -> bool {
+        stretches.begin(&vec![from, 7].into(), &[until, 7], 100)
+    }
+
     #[test]
     fn stretches_are_bounded_until_nobody_is_shown_them() {
         let mut stretches = Stretches::default();
         let mut pasts = Vec::new();
         for from in 0..4 {
-            assert!(stretches.begin(from, from + 100, 100), "{from}");
-            let past = Past { changed: Some(Vec::new().into()), at: Instant::now() };
-            stretches.end(from, Some(&past));
-            pasts.push(past);
+            assert!(begin(&mut stretches, from, from + 100), "{from}");
+            let (behind, upto) = (vec![from, 7].into(), vec![from + 100, 7].into());
+            let stretch = Arc::new(Stretch { changed: Vec::new(), from: behind, upto });
+            let past = Past { found: Found::All(Arc::clone(&stretch)), at: Instant::now() };
+            stretches.end(&[from, 7], Some(&past));
+            pasts.push((past, stretch));
         }
-        assert!(!stretches.begin(9, 10, 100));
-        let shown = pasts[0].changed.clone();
+        assert!(!begin(&mut stretches, 9, 10));
+        let shown = Arc::clone(&pasts[0].1);
         pasts.clear();
-        assert!(stretches.begin(5, 305, 100));
-        assert!(!stretches.begin(6, 7, 100), "one is shown, one is read");
-        stretches.end(5, None);
+        assert!(begin(&mut stretches, 5, 305));
+        assert!(!begin(&mut stretches, 6, 7), "one is shown, one is read");
+        stretches.end(&[5, 7], None);
         drop(shown);
-        assert!(stretches.begin(6, 406, 100));
+        assert!(begin(&mut stretches, 6, 406));
+    }
+
+    #[test]
+    fn a_stretch_leads_from_shard_to_shard() {
+        let changed = |shard, after_pos, pos| {
+            let (orders, stock) = (Vec::new(), Vec::new());
+            Arc::new(Changed { shard, after_pos, pos, orders, stock })
+        };
+        let changed = vec![changed(0, 1, 3), changed(0, 3, 4), changed(1, 7, 9)];
+        let (from, upto) = (vec![1, 7].into(), vec![4, 9].into());
+        let stretch = Stretch { changed, from, upto };
+        let seen: Vec<Vec<i64>> = (0..4).map(|shown| stretch.seen(shown).to_vec()).collect();
+        assert_eq!(seen, [[1, 7], [3, 7], [4, 7], [4, 9]]);
     }
 }

@@ -123,7 +123,8 @@ pub async fn open_live(
     if let Some(hold) = hold {
         hold.stream();
     }
-    let hello = Hello { version: env!("CARGO_PKG_VERSION"), node: "single" };
+    let node = shared.node.name().to_owned();
+    let hello = Hello { version: env!("CARGO_PKG_VERSION"), node };
     // There is room: nothing waits yet.
     let _room = frames.try_send(ServerMessage::Hello(hello).frame());
     let hub = slot.hub(&shared);

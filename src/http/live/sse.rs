@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::outbox::{self, GOING, GOING_AT_STOP, Gate};
 use super::places::{Full, Place};
-use crate::actors::host::View;
+use crate::actors::host::{Until, View};
 use crate::domain::entity::Noun as _;
 use crate::domain::id::OrderId;
 use crate::domain::order::{self, Order, Status};
@@ -64,7 +64,7 @@ pub async fn watch_my_order(
     let first = if seen { Bytes::from_static(b": up to date\n\n") } else { event(&shape, version) };
     let until = Instant::now() + Duration::from_secs(shared.options.live.stream_secs);
     let stop = shared.live.stop.clone();
-    let watch = Watch { shared, order, state, next: Some(first), until, _place: place };
+    let watch = Watch { shared, order, state, version, next: Some(first), until, _place: place };
     let events = futures_util::stream::unfold(watch, |mut watch| async move {
         let event = watch.next().await?;
         Some((Ok::<_, Infallible>(event), watch))
@@ -120,6 +120,7 @@ struct Watch {
     shared: web::Data<Shared>,
     order: OrderId,
     state: Order,
+    version: i64,
     next: Option<Bytes>,
     until: Instant,
     _place: Place,
@@ -148,18 +149,21 @@ impl Watch {
 
     async fn newer(&mut self) -> Option<Bytes> {
         tokio::time::sleep(PAUSE).await;
-        let seen = self.state.clone();
-        let ready = move |order: &Order| *order != seen;
         let read = |view: View<'_, Order>| (view.state.clone(), view.seq);
         let entity = order::entity_id(self.order);
         let patience = KEEP_ALIVE.min(self.until.saturating_duration_since(Instant::now()));
-        let (state, version) =
-            self.shared.node.orders.wait(&entity, patience, ready, read).await.ok()?;
-        if state == self.state {
+        let (state, version) = self
+            .shared
+            .node
+            .orders
+            .wait(&entity, patience, Until::Past(self.version), read)
+            .await
+            .ok()?;
+        if version == self.version {
             return Some(Bytes::from_static(b": keep-alive\n\n"));
         }
         let shape = OrderShape::new(self.order, &state, version).ok()?;
-        self.state = state;
+        (self.state, self.version) = (state, version);
         Some(event(&shape, version))
     }
 }

@@ -229,7 +229,10 @@ pub async fn sample(shared: &Shared) {
             _ = ticks.tick() => {}
         }
         let now = Totals::of(&shared.node);
-        let last = shared.node.store.journal().last_pos(0).await.unwrap_or(0);
+        let mut last = 0;
+        for shard in shared.node.owned.all() {
+            last += shared.node.store.journal().last_pos(shard).await.unwrap_or(0);
+        }
         shared.live.samples.keep(one(shared, number, (before, now), last));
         before = now;
     }

@@ -10,7 +10,9 @@ use bytestring::ByteString;
 use super::filter::Spec;
 use super::hub::{Hub, Socket};
 use super::message::{Changes, Reason, Resync, ServerMessage, Snapshot, Topic};
-use super::ring::{Rendered, render};
+use super::render::render;
+use super::ring::{Place, Ring, Same};
+use super::snapshot::{Found, Stretch};
 use super::token::Token;
 use crate::actors::changes::Changed;
 
@@ -24,10 +26,14 @@ pub struct Subscription {
     /// What was asked for.
     pub spec: Rc<Spec>,
     pub(super) at: At,
-    /// The position of its last token.
+    /// The sum of the positions of its last token.
     told: i64,
+    /// What it has seen, as far as that is known to be of this store: no snapshot shows less.
+    seen: Option<Arc<[i64]>>,
     /// It has come back, and has not seen all yet: it may be further behind than others.
     returning: bool,
+    /// Its token is of this store, as far as can be told.
+    vouched: bool,
     falls: u32,
 }
 
@@ -36,11 +42,11 @@ pub(super) enum At {
     /// It waits for a snapshot.
     Wanting(Option<(Reason, i64)>),
     /// It has seen all up to here.
-    Here(i64),
+    Here(Place),
     /// It waits for the journal behind here.
-    Behind(i64),
-    /// It is shown the journal from here on.
-    Past(i64, Arc<[Arc<Changed>]>),
+    Behind(Arc<[i64]>),
+    /// It is shown the journal, and has seen so many of its changes.
+    Past(Arc<Stretch>, usize),
     /// It has seen all samples up to this.
     Figures(u64),
     /// It has seen the nodes like this.
@@ -48,49 +54,86 @@ pub(super) enum At {
 }
 
 impl Subscription {
-    /// One that has seen all up to `from`, or nothing.
+    /// One that has seen all up to `from`, or nothing, of a store of so many shards.
     #[must_use]
-    pub fn new(spec: Spec, from: Option<Token>) -> Self {
-        let at = match (spec.topic, from) {
+    pub fn new(spec: Spec, from: Option<Token>, shards: usize) -> Self {
+        let mut told = 0;
+        let at = match (spec.topic, &from) {
             (Topic::Stats, _) => At::Figures(0),
             (Topic::Cluster, _) => At::Nodes(String::new()),
-            (_, Some(token)) => At::Here(token.pos),
+            (_, Some(Token(seen))) if seen.len() == shards => {
+                told = sum(seen);
+                At::Here(Place::of(Arc::clone(seen)))
+            }
+            (_, Some(_)) => At::Wanting(Some((Reason::TooOld, 0))),
             (_, None) => At::Wanting(None),
         };
-        let told = from.map_or(0, |token| token.pos);
-        Self { spec: Rc::new(spec), at, told, returning: from.is_some(), falls: 0 }
+        let returning = from.is_some();
+        let (seen, vouched) = (None, !returning);
+        Self { spec: Rc::new(spec), at, told, seen, returning, vouched, falls: 0 }
     }
 
-    /// Where it is when the journal has led it from `pos` to `upto`.
-    fn past(&self, pos: i64, upto: i64, head: i64, changed: Arc<[Arc<Changed>]>) -> At {
-        if changed.last().is_none_or(|last| last.pos <= upto) {
-            At::Here(upto)
-        } else if upto == pos {
-            // One stretch of the journal is more than a frame.
-            let reason = if self.returning { Reason::TooOld } else { Reason::Slow };
-            At::Wanting(Some((reason, (head - pos).max(0))))
+    /// Why it is to get a snapshot: it has missed so many events.
+    fn missed(&self, events: i64) -> At {
+        let reason = if self.returning { Reason::TooOld } else { Reason::Slow };
+        At::Wanting(Some((reason, events)))
+    }
+
+    /// Where it is when so many changes of a stretch were shown, and so many before.
+    fn past(&self, stretch: Arc<Stretch>, (before, shown): (usize, usize), ring: &Ring) -> At {
+        if shown >= stretch.changed.len() {
+            At::Here(Place::of(Arc::clone(&stretch.upto)))
+        } else if shown == before {
+            // One change of the stretch is more than a frame.
+            self.missed(ring.behind(&Place::of(stretch.seen(before))))
         } else {
-            At::Past(upto, changed)
+            At::Past(stretch, shown)
         }
     }
 
     /// Whether there is something that it has not seen.
-    fn due(&self, head: i64) -> bool {
-        match self.at {
-            At::Here(pos) => pos < head || self.returning,
+    fn due(&self, ring: &Ring) -> bool {
+        match &self.at {
+            At::Here(place) => self.returning || !ring.is_at_end(place),
             At::Wanting(_) | At::Behind(_) | At::Past(..) => true,
             At::Figures(_) | At::Nodes(_) => false,
         }
     }
+
+    /// It has seen all that there is.
+    const fn is_up_to_date(&mut self) {
+        (self.returning, self.vouched, self.falls) = (false, true, 0);
+    }
+}
+
+fn sum(seen: &[i64]) -> i64 {
+    seen.iter().fold(0, |sum, pos| sum.saturating_add(*pos))
+}
+
+/// From where frames are made: those who begin at the same get the same.
+#[derive(PartialEq, Eq, Hash)]
+enum From {
+    Ring(Same),
+    /// A stretch of the journal, which lives as long as somebody is shown it, and so many changes.
+    Past(usize, usize),
+}
+
+/// What was made for all that begin at the same.
+struct Shown {
+    /// Nothing if there is nothing in it that the subscription is about.
+    frame: Option<ByteString>,
+    /// The number of the last step in it, and where that leads; nothing if the first is more than
+    /// a frame.
+    upto: Option<(u64, Place)>,
 }
 
 /// What was made in this round, for all that are to get the same.
 #[derive(Default)]
 struct Made {
-    /// By the subscription, its place, and whether it is led by the journal: stretches of the
-    /// journal end elsewhere than those of the ring.
-    changes: HashMap<(Rc<Spec>, i64, bool), Rendered>,
+    changes: HashMap<(Rc<Spec>, From), Shown>,
     snapshots: HashMap<Rc<Spec>, ByteString>,
+    /// Stretches that frames were made of: others take their place in memory after this round only.
+    stretches: Vec<Arc<Stretch>>,
 }
 
 impl Hub {
@@ -107,8 +150,7 @@ impl Hub {
                 break;
             }
             let Some(socket) = sockets.get_mut(&id) else { continue };
-            let head = self.ring.head();
-            if !socket.subscriptions.iter().any(|one| one.due(head)) {
+            if !socket.subscriptions.iter().any(|one| one.due(&self.ring)) {
                 continue;
             }
             if socket.idle() {
@@ -165,7 +207,6 @@ impl Hub {
         give: &mut Vec<ByteString>,
         ctx: &mut Context<Self>,
     ) -> bool {
-        let head = self.ring.head();
         match &one.at {
             At::Figures(_) | At::Nodes(_) => false,
             At::Wanting(resync) => {
@@ -173,48 +214,46 @@ impl Hub {
                 self.show_snapshot(one, resync, made, give, ctx)
             }
             At::Behind(from) => {
-                let from = *from;
-                self.find_past(one, from, ctx)
+                let from = Arc::clone(from);
+                self.find_past(one, &from, ctx)
             }
-            At::Past(pos, changed) => {
-                let (pos, changed) = (*pos, Arc::clone(changed));
-                let rest = changed.partition_point(|changed| changed.after_pos < pos);
-                let rest = changed.iter().skip(rest).map(AsRef::as_ref);
-                let upto = self.show(one, (pos, true), rest, made, give);
-                one.at = one.past(pos, upto, head, changed);
+            At::Past(stretch, before) => {
+                let (stretch, before) = (Arc::clone(stretch), *before);
+                let shown = self.show_past(one, &stretch, before, made, give);
+                one.at = one.past(stretch, (before, shown), &self.ring);
                 true
             }
-            At::Here(pos) => {
-                let (pos, behind) = (*pos, head - *pos);
-                if behind == 0 {
-                    one.returning = false;
+            At::Here(place) => {
+                let place = place.clone();
+                if !one.vouched && self.ring.is_ahead(place.seen()) {
+                    one.at = At::Behind(Arc::clone(place.seen()));
+                    return self.step(one, made, give, ctx);
+                }
+                if self.ring.is_at_end(&place) {
+                    one.is_up_to_date();
                     return false;
                 }
+                let behind = self.ring.behind(&place);
                 if behind > self.shared.options.live.behind_max && !one.returning {
                     one.at = At::Wanting(Some((Reason::Slow, behind)));
                     return self.step(one, made, give, ctx);
                 }
-                // The ring is looked at and not changed.
-                let ring = std::mem::replace(&mut self.ring, super::ring::Ring::new(0, 0));
-                let upto =
-                    ring.since(pos).map(|rest| self.show(one, (pos, false), rest, made, give));
-                self.ring = ring;
-                match upto {
+                match self.show_ring(one, &place, made, give) {
+                    Some(Some(place)) => {
+                        let end = self.ring.is_at_end(&place);
+                        one.at = At::Here(place);
+                        if end {
+                            one.is_up_to_date();
+                        }
+                        !end
+                    }
                     // One step of the projector is more than a frame.
-                    Some(upto) if upto == pos => {
+                    Some(None) => {
                         one.at = At::Wanting(Some((Reason::Slow, behind)));
                         self.step(one, made, give, ctx)
                     }
-                    Some(upto) => {
-                        one.at = At::Here(upto);
-                        if upto == head {
-                            (one.returning, one.falls) = (false, 0);
-                        }
-                        upto < head
-                    }
-                    None if behind < 0 && !one.returning => false,
                     None => {
-                        one.at = At::Behind(pos);
+                        one.at = At::Behind(Arc::clone(place.seen()));
                         self.step(one, made, give, ctx)
                     }
                 }
@@ -222,34 +261,76 @@ impl Hub {
         }
     }
 
-    /// Shows a subscription what follows `pos`; how far that leads.
+    /// Shows a subscription what follows a place in the ring; where that leads, if anywhere, or
+    /// nothing if it is not all there.
+    fn show_ring(
+        &mut self,
+        one: &mut Subscription,
+        from: &Place,
+        made: &mut Made,
+        give: &mut Vec<ByteString>,
+    ) -> Option<Option<Place>> {
+        // The ring is looked at and not changed.
+        let ring = std::mem::replace(&mut self.ring, Ring::new(0, 0));
+        let place = |number| ring.place(from, number);
+        let key = From::Ring(from.same());
+        let steps = ring.since(from);
+        let shown = steps.map(|steps| self.show(one, key, (steps, place), made, give));
+        self.ring = ring;
+        shown.map(|shown| shown.map(|(_, place)| place))
+    }
+
+    /// Shows a subscription more of a stretch of the journal; how many of its changes it has seen
+    /// then.
+    fn show_past(
+        &mut self,
+        one: &mut Subscription,
+        stretch: &Arc<Stretch>,
+        before: usize,
+        made: &mut Made,
+        give: &mut Vec<ByteString>,
+    ) -> usize {
+        made.stretches.push(Arc::clone(stretch));
+        let key = From::Past(Arc::as_ptr(stretch).addr(), before);
+        let changed = stretch.changed.iter().map(|changed| Some(changed.as_ref()));
+        let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        let place = |number| Place::of(stretch.seen(count(number)));
+        let steps = (1..).zip(changed).skip(before);
+        let shown = self.show(one, key, (steps, place), made, give);
+        shown.map_or(before, |(number, _)| count(number))
+    }
+
+    /// Shows a subscription some steps, as far as a frame goes: the number of the last, and where
+    /// it leads; nothing if the first is more than a frame.
     fn show<'a>(
         &mut self,
         one: &mut Subscription,
-        (pos, journal): (i64, bool),
-        rest: impl Iterator<Item = &'a Changed>,
+        from: From,
+        (steps, place): (impl Iterator<Item = (u64, Option<&'a Changed>)>, impl Fn(u64) -> Place),
         made: &mut Made,
         give: &mut Vec<ByteString>,
-    ) -> i64 {
-        let key = (Rc::clone(&one.spec), pos, journal);
-        let rendered = made.changes.entry(key).or_insert_with(|| {
-            let rendered = render(&one.spec, pos, rest, self.shared.options.live.frame_bytes_max);
+    ) -> Option<(u64, Place)> {
+        let shown = made.changes.entry((Rc::clone(&one.spec), from)).or_insert_with(|| {
+            let rendered = render(&one.spec, steps, self.shared.options.live.frame_bytes_max);
             self.budget.look(rendered.looked);
-            rendered
+            let upto = rendered.upto.map(|number| (number, place(number)));
+            let token = || upto.as_ref().map(|(_, place)| Token(Arc::clone(place.seen())).text());
+            let frame = rendered.frame(&one.spec, || token().unwrap_or_default());
+            Shown { frame, upto }
         });
-        let upto = rendered.upto;
-        let token_only = || {
-            let token = Token { shard: 0, pos: upto }.text();
-            let changes = Changes { id: &one.spec.id, token, data: Vec::new() };
-            ServerMessage::Changes(changes).frame()
-        };
-        match &rendered.frame {
+        let (number, place) = shown.upto.clone()?;
+        match &shown.frame {
             Some(frame) => give.push(frame.clone()),
-            None if upto - one.told >= TOKEN_EVERY => give.push(token_only()),
-            None => return upto,
+            None if sum(place.seen()) - one.told >= TOKEN_EVERY => {
+                let (id, token) = (one.spec.id.as_str(), Token(Arc::clone(place.seen())).text());
+                let changes = Changes { id, token, data: Vec::new() };
+                give.push(ServerMessage::Changes(changes).frame());
+            }
+            None => return Some((number, place)),
         }
-        one.told = upto;
-        upto
+        one.told = sum(place.seen());
+        one.seen = Some(Arc::clone(place.seen()));
+        Some((number, place))
     }
 
     fn show_snapshot(
@@ -261,15 +342,18 @@ impl Hub {
         ctx: &mut Context<Self>,
     ) -> bool {
         let asked = one.spec.asked();
+        let enough = |seen: &Option<Arc<[i64]>>, taken: &super::snapshot::Taken| {
+            taken.fresh() && seen.as_ref().is_none_or(|seen| taken.shows(seen))
+        };
         let taken = match self.taken.get(&asked) {
-            Some(Some(taken)) if taken.fresh() => Rc::clone(taken),
+            Some(Some(taken)) if enough(&one.seen, taken) => Rc::clone(taken),
             Some(None) => return false,
             _ => {
                 self.take(&asked, ctx);
                 return true;
             }
         };
-        let token = || Token { shard: 0, pos: taken.pos }.text();
+        let token = || Token(Arc::clone(&taken.seen)).text();
         if let Some((reason, skipped)) = resync {
             let id = one.spec.id.as_str();
             self.shared.metrics.live.resyncs.inc();
@@ -281,44 +365,55 @@ impl Hub {
             ServerMessage::Snapshot(Snapshot { id, token: token(), data, more }).frame()
         });
         give.push(frame.clone());
-        (one.at, one.told) = (At::Here(taken.pos), taken.pos);
-        (one.returning, one.falls) = (false, 0);
-        taken.pos < self.ring.head()
+        one.at = At::Here(Place::of(Arc::clone(&taken.seen)));
+        (one.told, one.seen) = (sum(&taken.seen), Some(Arc::clone(&taken.seen)));
+        one.is_up_to_date();
+        true
     }
 
     /// Finds what came behind `from` in the journal.
-    fn find_past(&mut self, one: &mut Subscription, from: i64, ctx: &mut Context<Self>) -> bool {
-        let head = self.ring.head();
-        let reason = if one.returning { Reason::TooOld } else { Reason::Slow };
-        match self.past.get(&from) {
-            Some(None) => false,
-            Some(Some(past)) => {
-                one.falls += 1;
-                one.at = match &past.changed {
-                    Some(changed) if !changed.is_empty() && one.falls <= FALLS_MAX => {
-                        At::Past(from, Arc::clone(changed))
-                    }
-                    Some(changed) if changed.is_empty() && from >= head => {
-                        one.returning = false;
-                        At::Here(from)
-                    }
-                    // It was read when the feed had not come as far.
-                    Some(changed) if changed.is_empty() && one.falls <= FALLS_MAX => {
-                        self.past.remove(&from);
-                        At::Behind(from)
-                    }
-                    _ => At::Wanting(Some((reason, (head - from).max(0)))),
-                };
-                true
-            }
+    fn find_past(
+        &mut self,
+        one: &mut Subscription,
+        from: &Arc<[i64]>,
+        ctx: &mut Context<Self>,
+    ) -> bool {
+        let place = Place::of(Arc::clone(from));
+        let behind = self.ring.behind(&place);
+        let found = match self.past.get(from) {
+            Some(None) => return false,
+            Some(Some(past)) => &past.found,
             None => {
                 if !self.read_back(from, ctx) {
                     // Others are shown as much of the journal as may be held.
-                    one.at = At::Wanting(Some((reason, (head - from).max(0))));
+                    one.seen = (!self.ring.is_ahead(from)).then(|| Arc::clone(from));
+                    one.at = one.missed(behind);
                 }
-                true
+                return true;
+            }
+        };
+        one.falls += 1;
+        match found {
+            Found::OfAnotherStore => {
+                (one.seen, one.at) = (None, one.missed(behind));
+            }
+            Found::All(stretch) if one.falls <= FALLS_MAX => {
+                one.vouched = true;
+                one.at = if !stretch.changed.is_empty() {
+                    At::Past(Arc::clone(stretch), 0)
+                } else if behind == 0 {
+                    At::Here(place)
+                } else {
+                    // It was read when the feed had not come as far.
+                    self.past.remove(from);
+                    At::Behind(Arc::clone(from))
+                };
+            }
+            Found::All(_) | Found::TooMuch => {
+                (one.seen, one.at) = (Some(Arc::clone(from)), one.missed(behind));
             }
         }
+        true
     }
 }
 
@@ -332,15 +427,20 @@ mod tests {
         let (spec, _) = super::super::filter::read(serde_json::from_str(text).unwrap())
             .map_err(|wrong| wrong.detail)
             .unwrap();
-        let one = Subscription::new(spec, Some(Token { shard: 0, pos: 5 }));
-        let stretch = |after_pos, pos| {
+        let one = Subscription::new(spec, Some(Token([5, 7].as_slice().into())), 2);
+        let changed = |shard, after_pos, pos| {
             let (orders, stock) = (Vec::new(), Vec::new());
-            Arc::new(Changed { shard: 0, after_pos, pos, orders, stock })
+            Arc::new(Changed { shard, after_pos, pos, orders, stock })
         };
-        let changed: Arc<[_]> = vec![stretch(5, 9), stretch(9, 12)].into();
-        let at = |upto| one.past(5, upto, 20, Arc::clone(&changed));
-        assert!(matches!(at(5), At::Wanting(Some((Reason::TooOld, 15)))));
-        assert!(matches!(at(9), At::Past(9, _)));
-        assert!(matches!(at(12), At::Here(12)));
+        let changed = vec![changed(0, 5, 9), changed(0, 9, 12)];
+        let (from, upto) = (vec![5, 7].into(), vec![12, 7].into());
+        let stretch = Arc::new(Stretch { changed, from, upto });
+        let mut ring = Ring::new(2, 10);
+        ring.begin_at(vec![19, 8]);
+        let at = |shown| one.past(Arc::clone(&stretch), (0, shown), &ring);
+        assert!(matches!(at(0), At::Wanting(Some((Reason::TooOld, 15)))));
+        assert!(matches!(at(1), At::Past(_, 1)));
+        let At::Here(place) = at(2) else { panic!("it has seen all") };
+        assert_eq!(place.seen().to_vec(), [12, 7]);
     }
 }

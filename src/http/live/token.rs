@@ -1,34 +1,79 @@
-//! The place in the feed that a client has seen: a shard and a position of its journal, as
+//! The place in the feed that a client has seen: a position of the journal for each shard, as
 //! opaque text.
+
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-/// Everything up to `pos` has been seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Token {
-    /// The shard.
-    pub shard: u16,
-    /// The position in it.
-    pub pos: i64,
-}
+/// More shards than any store has.
+const SHARDS_MAX: u64 = 4_096;
+
+/// All was seen up to these positions, one a shard. One that does not have as many as the store
+/// has shards is of another store, or of one of an earlier version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token(pub Arc<[i64]>);
 
 impl Token {
     /// The token as a client keeps it.
     #[must_use]
-    pub fn text(self) -> String {
-        URL_SAFE_NO_PAD.encode(format!("1:{}:{}", self.shard, self.pos))
+    pub fn text(&self) -> String {
+        let mut bytes = Vec::with_capacity(4 + 4 * self.0.len());
+        bytes.extend_from_slice(b"2:");
+        put(&mut bytes, self.0.len() as u64);
+        for pos in self.0.iter() {
+            put(&mut bytes, u64::try_from(*pos).unwrap_or(0));
+        }
+        URL_SAFE_NO_PAD.encode(bytes)
     }
 
     /// Reads a token of ours; `None` for anything else.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-        let text = String::from_utf8(bytes).ok()?;
-        let (shard, pos) = text.strip_prefix("1:")?.split_once(':')?;
-        let token = Self { shard: shard.parse().ok()?, pos: pos.parse().ok()? };
-        (token.pos >= 0).then_some(token)
+        if let Some(old) = bytes.strip_prefix(b"1:") {
+            return Self::parse_old(std::str::from_utf8(old).ok()?);
+        }
+        let mut rest = bytes.strip_prefix(b"2:")?;
+        let count = take(&mut rest).filter(|count| *count <= SHARDS_MAX)?;
+        let position = |_| i64::try_from(take(&mut rest)?).ok();
+        let positions: Option<Arc<[i64]>> = (0..count).map(position).collect();
+        rest.is_empty().then_some(Self(positions?))
     }
+
+    /// Reads the token of a version that knew one shard.
+    fn parse_old(text: &str) -> Option<Self> {
+        let (shard, pos) = text.split_once(':')?;
+        let (shard, pos): (u16, i64) = (shard.parse().ok()?, pos.parse().ok()?);
+        let positions: &[i64] = if shard == 0 { &[pos] } else { &[] };
+        (pos >= 0).then(|| Self(positions.into()))
+    }
+}
+
+/// Adds a number, seven bits a byte, the lowest first.
+fn put(bytes: &mut Vec<u8>, mut number: u64) {
+    loop {
+        let low = u8::try_from(number & 0x7f).unwrap_or(0);
+        number >>= 7;
+        if number == 0 {
+            return bytes.push(low);
+        }
+        bytes.push(low | 0x80);
+    }
+}
+
+/// Takes a number off.
+fn take(bytes: &mut &[u8]) -> Option<u64> {
+    let mut number: u64 = 0;
+    for place in 0..9 {
+        let (first, rest) = bytes.split_first()?;
+        *bytes = rest;
+        number |= u64::from(first & 0x7f) << (7 * place);
+        if first & 0x80 == 0 {
+            return Some(number);
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -37,10 +82,27 @@ mod tests {
 
     #[test]
     fn a_token_is_read_back_and_nothing_else_is() {
-        let token = Token { shard: 3, pos: 1_234 };
-        assert_eq!(Token::parse(&token.text()), Some(token));
-        for bad in ["", "!", "MTox", &URL_SAFE_NO_PAD.encode("1:0:-1"), "orders"] {
+        let many: Vec<i64> = (0..64).map(|shard| 1 << (shard % 63)).collect();
+        for positions in [&[][..], &[0], &[1_234], &[127, 128, i64::MAX], &many] {
+            let token = Token(positions.into());
+            assert_eq!(Token::parse(&token.text()), Some(token.clone()));
+            let mut bytes = URL_SAFE_NO_PAD.decode(token.text()).unwrap();
+            bytes.push(0);
+            assert_eq!(Token::parse(&URL_SAFE_NO_PAD.encode(&bytes)), None);
+            bytes.truncate(bytes.len() - 2);
+            assert_eq!(Token::parse(&URL_SAFE_NO_PAD.encode(&bytes)), None);
+        }
+        let encoded = |text: &[u8]| URL_SAFE_NO_PAD.encode(text);
+        let endless = encoded(b"2:\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff");
+        for bad in ["", "!", "MTox", "orders", &encoded(b"1:0:-1"), &encoded(b"2:"), &endless] {
             assert_eq!(Token::parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_token_of_one_shard_is_known_still() {
+        let old = |text: &str| Token::parse(&URL_SAFE_NO_PAD.encode(text));
+        assert_eq!(old("1:0:17"), Some(Token([17].as_slice().into())));
+        assert_eq!(old("1:3:17"), Some(Token([].as_slice().into())));
     }
 }

@@ -1,9 +1,9 @@
-//! The lane: the one writer of a shard. It takes whatever is queued, writes it in one
+//! The lane: the one writer of some shards. It takes whatever is queued, writes it in one
 //! transaction, and takes what has queued meanwhile; one transaction in flight, no timer.
 //!
 //! Who is told what, and in which order, is decided here; how it is written is the journal's.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +15,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use crate::domain::entity::EntityId;
 use crate::domain::flaw::{self, Flaw};
 
-use super::{Append, AppendError, Epoch, Journal, Record};
+use super::{Append, AppendError, Epoch, Fence, Journal, Record};
 
 /// Told of what became of an append, once it is settled.
 pub type Done = Box<dyn FnOnce(Result<(), AppendError>) + Send>;
@@ -77,7 +77,7 @@ pub struct Counters {
     pub refused: u64,
 }
 
-/// A handle on a shard's writer. The writer ends when the last handle is dropped and its queue
+/// A handle on the writer of some shards. The writer ends when the last handle is dropped and its queue
 /// is empty.
 #[derive(Clone)]
 pub struct Lane {
@@ -87,13 +87,12 @@ pub struct Lane {
 
 struct Shared {
     journal: Arc<dyn Journal>,
-    shard: u16,
-    epoch: Epoch,
+    shards: u16,
     options: Options,
     committed: Committed,
     queue: Mutex<Queue>,
     wake: Notify,
-    lost: watch::Sender<bool>,
+    lost: watch::Sender<BTreeSet<u16>>,
     commits: AtomicU64,
     appends: AtomicU64,
     records: AtomicU64,
@@ -103,6 +102,8 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Job>,
+    /// The shards that may be written, each at the epoch of its claim.
+    owned: BTreeMap<u16, Epoch>,
     /// Appends that wait or are in flight, and their bytes.
     appends: usize,
     bytes: usize,
@@ -119,6 +120,8 @@ enum Job {
 
 struct Pending {
     append: Append,
+    /// As it was when the append was queued; nothing if its shard was not owned.
+    fence: Option<Fence>,
     bytes: usize,
     done: Done,
     /// An earlier append that it builds on was refused.
@@ -129,6 +132,7 @@ struct Pending {
 #[derive(Default)]
 struct Batch {
     appends: Vec<Append>,
+    fences: Vec<Option<Fence>>,
     done: Vec<Option<Done>>,
     doomed: Vec<bool>,
     bytes: usize,
@@ -145,25 +149,18 @@ impl Drop for Handles {
 }
 
 impl Lane {
-    /// Starts the writer of a shard as a task of the current runtime. `committed` and the
-    /// callbacks run on that task: they hand on, they do not work.
+    /// Starts a writer as a task of the current runtime. It owns no shard yet. `committed` and
+    /// the callbacks run on that task: they hand on, they do not work.
     #[must_use]
-    pub fn start(
-        journal: Arc<dyn Journal>,
-        shard: u16,
-        epoch: Epoch,
-        options: Options,
-        committed: Committed,
-    ) -> Self {
+    pub fn start(journal: Arc<dyn Journal>, options: Options, committed: Committed) -> Self {
         let shared = Arc::new(Shared {
+            shards: journal.shards(),
             journal,
-            shard,
-            epoch,
             options,
             committed,
             queue: Mutex::default(),
             wake: Notify::new(),
-            lost: watch::Sender::new(false),
+            lost: watch::Sender::default(),
             commits: AtomicU64::new(0),
             appends: AtomicU64::new(0),
             records: AtomicU64::new(0),
@@ -171,6 +168,31 @@ impl Lane {
         });
         tokio::spawn(run(Arc::clone(&shared)));
         Self { _handles: Arc::new(Handles(Arc::clone(&shared))), shared }
+    }
+
+    /// Takes appends for a shard from now on, under the epoch of its claim.
+    pub fn own(&self, fence: Fence) {
+        self.shared.queue().owned.insert(fence.shard, fence.epoch);
+        self.shared.lost.send_if_modified(|lost| lost.remove(&fence.shard));
+    }
+
+    /// Refuses appends for a shard from now on, and those that wait still: they end as those of a
+    /// stale epoch. Whoever wants them written flushes first.
+    pub fn disown(&self, shard: u16) {
+        self.shared.queue().owned.remove(&shard);
+    }
+
+    /// Whether it writes for a shard.
+    #[must_use]
+    pub fn owns(&self, shard: u16) -> bool {
+        self.shared.queue().owned.contains_key(&shard)
+    }
+
+    /// The shards that it writes for, with the epochs of their claims.
+    #[must_use]
+    pub fn owned(&self) -> Vec<Fence> {
+        let fence = |(shard, epoch): (&u16, &Epoch)| Fence { shard: *shard, epoch: *epoch };
+        self.shared.queue().owned.iter().map(fence).collect()
     }
 
     /// Queues an append without waiting. `done` is called once it is settled, in the order of
@@ -192,7 +214,9 @@ impl Lane {
             queue.appends += 1;
             queue.bytes += bytes;
             let doomed = queue.poisoned.contains(&append.entity);
-            let pending = Pending { append, bytes, done, doomed };
+            let shard = append.entity.shard(self.shared.shards);
+            let fence = queue.fence(shard);
+            let pending = Pending { append, fence, bytes, done, doomed };
             queue.waiting.push_back(Job::Append(Box::new(pending)));
         }
         self.shared.wake.notify_one();
@@ -232,11 +256,11 @@ impl Lane {
         self.shared.options.batch_appends
     }
 
-    /// Resolves once another owner has taken the shard: everything fails from then on.
-    pub async fn lost(&self) {
-        let mut lost = self.shared.lost.subscribe();
-        // No error: the sender lives as long as this handle.
-        let _closed = lost.wait_for(|lost| *lost).await;
+    /// Shows the shards that another owner has taken, as the journal says when it is written: all
+    /// appends of theirs fail from then on.
+    #[must_use]
+    pub fn lost(&self) -> watch::Receiver<BTreeSet<u16>> {
+        self.shared.lost.subscribe()
     }
 
     /// What it has done so far.
@@ -281,6 +305,25 @@ enum Taken {
     Nothing { closed: bool },
 }
 
+impl Queue {
+    /// A shard as it is owned now.
+    fn fence(&self, shard: u16) -> Option<Fence> {
+        self.owned.get(&shard).map(|epoch| Fence { shard, epoch: *epoch })
+    }
+}
+
+/// Each fence of some appends once.
+fn fences_of(fences: &[Option<Fence>]) -> Vec<Fence> {
+    let mut all: Vec<Fence> = Vec::new();
+    for fence in fences.iter().flatten() {
+        if !all.contains(fence) {
+            all.push(*fence);
+        }
+    }
+    all.sort_unstable_by_key(|fence| fence.shard);
+    all
+}
+
 impl Shared {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
@@ -320,17 +363,13 @@ impl Shared {
     async fn settle(&self, mut batch: Batch) {
         let mut left: Vec<Range<usize>> = std::iter::once(0..batch.appends.len()).collect();
         while let Some(range) = left.pop() {
-            if *self.lost.borrow() {
-                self.tell(&mut batch, range, Err(AppendError::StaleEpoch { shard: self.shard }));
-                continue;
-            }
-            if let Some(at) = range.clone().find(|at| batch.doomed[*at]) {
+            if let Some((at, why)) = self.first_refused(&batch, range.clone()) {
                 if at > range.start {
                     left.push(at..range.end);
                     left.push(range.start..at);
                 } else {
                     left.push(at + 1..range.end);
-                    self.tell(&mut batch, at..at + 1, Err(AppendError::Conflict));
+                    self.tell(&mut batch, at..at + 1, Err(why));
                 }
                 continue;
             }
@@ -338,7 +377,8 @@ impl Shared {
                 continue;
             }
             let appends = &batch.appends[range.clone()];
-            match self.journal.append(self.shard, self.epoch, appends).await {
+            let fences = fences_of(&batch.fences[range.clone()]);
+            match self.journal.append(&fences, appends).await {
                 Ok(records) => {
                     self.commits.fetch_add(1, Ordering::Relaxed);
                     self.appends.fetch_add(range.len() as u64, Ordering::Relaxed);
@@ -354,10 +394,11 @@ impl Shared {
                 Err(AppendError::Unknown(_)) if flaw::on(Flaw::UnknownCommitBelieved) => {
                     self.tell(&mut batch, range, Ok(()));
                 }
+                // Nothing was written: what is not that shard's is tried again without it.
+                Err(AppendError::StaleEpoch { shard }) if self.lose(&fences, shard) => {
+                    left.push(range);
+                }
                 Err(error) => {
-                    if matches!(error, AppendError::StaleEpoch { .. }) {
-                        self.lost.send_replace(true);
-                    }
                     for at in range.clone() {
                         self.doom(&mut batch, at);
                     }
@@ -368,6 +409,32 @@ impl Shared {
         let mut queue = self.queue();
         queue.appends -= batch.appends.len();
         queue.bytes -= batch.bytes;
+    }
+
+    /// The first append of a range that is not to be written, and why.
+    fn first_refused(&self, batch: &Batch, range: Range<usize>) -> Option<(usize, AppendError)> {
+        let queue = self.queue();
+        for at in range {
+            let shard = batch.appends[at].entity.shard(self.shards);
+            if batch.fences[at].is_none() || batch.fences[at] != queue.fence(shard) {
+                return Some((at, AppendError::StaleEpoch { shard }));
+            }
+            if batch.doomed[at] {
+                return Some((at, AppendError::Conflict));
+            }
+        }
+        None
+    }
+
+    /// Notes that another owner has a shard; whether those fences are about it at all. One that is
+    /// owned no more, or under another claim by now, has been given up in the meantime.
+    fn lose(&self, fences: &[Fence], shard: u16) -> bool {
+        let mut queue = self.queue();
+        if queue.fence(shard).is_some_and(|fence| fences.contains(&fence)) {
+            queue.owned.remove(&shard);
+            self.lost.send_modify(|lost| _ = lost.insert(shard));
+        }
+        fences.iter().any(|fence| fence.shard == shard)
     }
 
     /// Marks what is and will be queued after a refused append by the same entity: it was
@@ -412,6 +479,7 @@ fn guarded(callback: impl FnOnce()) {
 impl Batch {
     fn push(&mut self, pending: Pending) {
         self.appends.push(pending.append);
+        self.fences.push(pending.fence);
         self.done.push(Some(pending.done));
         self.doomed.push(pending.doomed);
         self.bytes += pending.bytes;

@@ -6,10 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use tokio::sync::oneshot;
 
-use super::{Append, AppendError, Epoch, Journal, ReadError, Record, Snapshot, Timer, TimerChange};
+use super::{
+    Append, AppendError, Epoch, Fence, Journal, ReadError, Record, Snapshot, Timer, TimerChange,
+    fence_of,
+};
 use crate::domain::entity::EntityId;
+use crate::domain::flaw::{self, Flaw};
 use crate::domain::id::Sku;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Span, Timestamp};
 use crate::store::product;
 
 /// What happens to one append to come.
@@ -53,11 +57,21 @@ impl Gate {
     }
 }
 
+/// What tells a journal in memory the time that leases are measured by.
+pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
 /// A journal in memory. Clones are handles on the same one.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Memory {
     state: Arc<Mutex<State>>,
     shards: u16,
+    now: Now,
+}
+
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Memory").field("shards", &self.shards).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -74,18 +88,26 @@ struct State {
 
 #[derive(Clone, Debug, Default)]
 struct Shard {
+    owner: String,
     epoch: i64,
+    lease_until: Timestamp,
     records: Vec<Record>,
 }
 
 impl Memory {
-    /// An empty journal of so many shards.
+    /// An empty journal of so many shards, whose time stands still: no lease of any length ends.
     #[must_use]
     pub fn new(shards: u16) -> Self {
+        Self::with_time(shards, Arc::new(Timestamp::default))
+    }
+
+    /// An empty journal of so many shards, whose leases end by a clock.
+    #[must_use]
+    pub fn with_time(shards: u16, now: Now) -> Self {
         let shards = shards.max(1);
         let state =
             State { shards: vec![Shard::default(); usize::from(shards)], ..State::default() };
-        Self { state: Arc::new(Mutex::new(state)), shards }
+        Self { state: Arc::new(Mutex::new(state)), shards, now }
     }
 
     /// Orders a fault for the next append that has none yet.
@@ -127,6 +149,20 @@ impl Memory {
         found.map_or((0, 0), |found| (found.epoch, count(found.records.len())))
     }
 
+    /// A shard's owner, and until when it is leased.
+    #[must_use]
+    pub fn leased(&self, shard: u16) -> (String, Timestamp) {
+        let state = self.state();
+        let found = state.shard(shard);
+        found.map_or_else(|_| Default::default(), |it| (it.owner.clone(), it.lease_until))
+    }
+
+    /// The time that leases are measured by.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        (self.now)()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -139,14 +175,23 @@ impl State {
             .ok_or_else(|| ReadError(format!("there is no shard {shard}")))
     }
 
+    fn shard_count(&self) -> u16 {
+        u16::try_from(self.shards.len()).unwrap_or(u16::MAX)
+    }
+
     fn last_seq(&self, entity: &EntityId) -> i64 {
         self.entities.get(entity).map_or(0, |places| count(places.len()))
     }
 
     /// Refuses what a transaction would have rolled back.
-    fn check(&self, shard: u16, epoch: Epoch, batch: &[Append]) -> Result<(), AppendError> {
-        if self.shard(shard).map_or(0, |found| found.epoch) != epoch.0 {
-            return Err(AppendError::StaleEpoch { shard });
+    fn check(&self, fences: &[Fence], batch: &[Append]) -> Result<(), AppendError> {
+        for append in batch {
+            let shard = append.entity.shard(self.shard_count());
+            let fence = fence_of(fences, shard)?;
+            let stands = self.shard(shard).map_or(0, |found| found.epoch) == fence.epoch.0;
+            if !stands && !flaw::on(Flaw::FenceNotChecked) {
+                return Err(AppendError::StaleEpoch { shard });
+            }
         }
         let mut seqs: HashMap<&EntityId, i64> = HashMap::new();
         let mut versions: HashMap<&Sku, i64> = HashMap::new();
@@ -170,23 +215,24 @@ impl State {
         Ok(())
     }
 
-    fn write(
-        &mut self,
-        shard: u16,
-        epoch: Epoch,
-        batch: &[Append],
-    ) -> Result<Vec<Record>, AppendError> {
-        self.check(shard, epoch, batch)?;
-        let Some(found) = self.shards.get_mut(usize::from(shard)) else {
-            return Err(AppendError::StaleEpoch { shard });
-        };
-        let records = super::records(shard, count(found.records.len()), batch);
+    fn write(&mut self, fences: &[Fence], batch: &[Append]) -> Result<Vec<Record>, AppendError> {
+        self.check(fences, batch)?;
+        let shards = self.shard_count();
+        let mut ends: Vec<i64> =
+            self.shards.iter().map(|shard| count(shard.records.len())).collect();
+        let records = super::records(shards, batch, |shard| {
+            let end = &mut ends[usize::from(shard)];
+            *end += 1;
+            *end
+        });
         for record in &records {
+            let found = &mut self.shards[usize::from(record.shard)];
             let places = self.entities.entry(record.entity.clone()).or_default();
-            places.push((shard, found.records.len()));
+            places.push((record.shard, found.records.len()));
             found.records.push(record.clone());
         }
         for append in batch {
+            let shard = append.entity.shard(shards);
             match append.timer {
                 Some(TimerChange::Set(due_at)) => {
                     self.timers.insert(append.entity.clone(), (shard, due_at));
@@ -220,23 +266,53 @@ impl Journal for Memory {
 
     async fn claim(
         &self,
-        shard: u16,
-        _owner: &str,
-        _lease_until: Timestamp,
-    ) -> Result<Epoch, ReadError> {
-        let mut state = self.state();
-        state.shard(shard)?;
-        let found = &mut state.shards[usize::from(shard)];
-        found.epoch += 1;
-        Ok(Epoch(found.epoch))
+        shards: &[u16],
+        owner: &str,
+        lease: Span,
+    ) -> Result<Vec<Fence>, ReadError> {
+        let (mut state, now) = (self.state(), (self.now)());
+        let mut taken = Vec::new();
+        for shard in shards {
+            state.shard(*shard)?;
+            let found = &mut state.shards[usize::from(*shard)];
+            if found.owner.is_empty() || found.owner == owner || found.lease_until <= now {
+                owner.clone_into(&mut found.owner);
+                found.epoch += 1;
+                found.lease_until = now + lease;
+                taken.push(Fence { shard: *shard, epoch: Epoch(found.epoch) });
+            }
+        }
+        Ok(taken)
     }
 
-    async fn append(
-        &self,
-        shard: u16,
-        epoch: Epoch,
-        batch: &[Append],
-    ) -> Result<Vec<Record>, AppendError> {
+    async fn renew(&self, fences: &[Fence], lease: Span) -> Result<Vec<Fence>, ReadError> {
+        let (mut state, now) = (self.state(), (self.now)());
+        let mut standing = Vec::new();
+        for fence in fences {
+            state.shard(fence.shard)?;
+            let found = &mut state.shards[usize::from(fence.shard)];
+            if found.epoch == fence.epoch.0 && found.lease_until > now {
+                found.lease_until = now + lease;
+                standing.push(*fence);
+            }
+        }
+        Ok(standing)
+    }
+
+    async fn release(&self, fences: &[Fence]) -> Result<(), ReadError> {
+        let mut state = self.state();
+        for fence in fences {
+            state.shard(fence.shard)?;
+            let found = &mut state.shards[usize::from(fence.shard)];
+            if found.epoch == fence.epoch.0 {
+                found.owner.clear();
+                found.lease_until = Timestamp::default();
+            }
+        }
+        Ok(())
+    }
+
+    async fn append(&self, fences: &[Fence], batch: &[Append]) -> Result<Vec<Record>, AppendError> {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
@@ -246,7 +322,7 @@ impl Journal for Memory {
             Some(Fault::Refuse(error)) => return Err(error),
             Some(Fault::UnknownUnwritten) => return unknown(),
             Some(Fault::UnknownWritten) => {
-                self.state().write(shard, epoch, batch)?;
+                self.state().write(fences, batch)?;
                 return unknown();
             }
             Some(Fault::Slow(hold)) => {
@@ -256,7 +332,7 @@ impl Journal for Memory {
             }
             None => {}
         }
-        self.state().write(shard, epoch, batch)
+        self.state().write(fences, batch)
     }
 
     async fn read_entity(

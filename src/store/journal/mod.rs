@@ -1,21 +1,28 @@
 //! The journal: the one table of events that is the truth, behind one trait.
 //!
-//! SQLite serves a store on one machine, memory serves the tests. Both pass the same suite.
+//! SQLite serves a store on one machine, PostgreSQL one that many nodes share, memory serves the
+//! tests. All pass the same suite.
 //! What events mean is not known here: they are kinds, versions and JSON text.
 
+mod checksum;
 pub mod lane;
+pub mod lanes;
 pub mod memory;
-pub mod sqlite;
+pub(in crate::store) mod postgres;
+pub(in crate::store) mod sqlite;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 pub use crate::domain::entity::Record;
 
+#[cfg(debug_assertions)]
+use crate::crash;
 use crate::domain::entity::EntityId;
-use crate::domain::time::Timestamp;
-use crate::store::product;
+use crate::domain::time::{Span, Timestamp};
+use crate::store::{Error, product};
 
 /// One event that is to be appended.
 #[derive(Clone, Debug)]
@@ -82,6 +89,15 @@ pub struct Snapshot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Epoch(pub i64);
 
+/// A shard that its owner may write to, as of its last claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fence {
+    /// The shard.
+    pub shard: u16,
+    /// The claim's epoch.
+    pub epoch: Epoch,
+}
+
 /// Why a batch was not written, or may not have been.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
@@ -113,26 +129,33 @@ pub trait Journal: Send + Sync + 'static {
     /// How many shards the store was made with.
     fn shards(&self) -> u16;
 
-    /// Takes a shard for an owner: its epoch grows by one, whoever had it before.
+    /// Takes shards for an owner, for as long as `lease`: those that nobody has, whose lease is
+    /// over by the store's clock, or that it has itself. Each one's epoch grows by one. Answers
+    /// those that were taken, in order; the others belong to somebody else.
     async fn claim(
         &self,
-        shard: u16,
+        shards: &[u16],
         owner: &str,
-        lease_until: Timestamp,
-    ) -> Result<Epoch, ReadError>;
+        lease: Span,
+    ) -> Result<Vec<Fence>, ReadError>;
 
-    /// Appends a batch in one transaction: all of it or nothing. Positions are handed out
-    /// densely in the order of the batch. Answers the records as they now stand.
+    /// Prolongs the leases that still stand, to `lease` from now by the store's clock. Answers
+    /// those that do, in order: whatever is missing is lost.
+    async fn renew(&self, fences: &[Fence], lease: Span) -> Result<Vec<Fence>, ReadError>;
+
+    /// Gives shards back, so that anybody may claim them at once. What was taken by somebody else
+    /// meanwhile is left alone.
+    async fn release(&self, fences: &[Fence]) -> Result<(), ReadError>;
+
+    /// Appends a batch in one transaction: all of it or nothing. `fences` has every shard that
+    /// an entity of the batch lives on. Positions are handed out densely for each shard, in the
+    /// order of the batch. Answers the records as they now stand, in that order.
     ///
     /// An append that does not continue exactly where its entity stands, whether it collides or
     /// leaves a gap, is an [`AppendError::Conflict`] of the whole batch; so is a row whose
-    /// version is not the one after the stored one.
-    async fn append(
-        &self,
-        shard: u16,
-        epoch: Epoch,
-        batch: &[Append],
-    ) -> Result<Vec<Record>, AppendError>;
+    /// version is not the one after the stored one. A shard of another epoch, or one without a
+    /// fence, is [`AppendError::StaleEpoch`].
+    async fn append(&self, fences: &[Fence], batch: &[Append]) -> Result<Vec<Record>, AppendError>;
 
     /// An entity's events after `after_seq`, in order, at most `limit`.
     async fn read_entity(
@@ -180,16 +203,15 @@ pub trait Journal: Send + Sync + 'static {
     async fn put_snapshot(&self, snapshot: Snapshot) -> Result<(), ReadError>;
 }
 
-/// The records that a batch becomes after a shard's last position.
-fn records(shard: u16, last_pos: i64, batch: &[Append]) -> Vec<Record> {
-    let mut pos = last_pos;
+/// The records that a batch becomes. `next_pos` hands out a shard's positions.
+fn records(shards: u16, batch: &[Append], mut next_pos: impl FnMut(u16) -> i64) -> Vec<Record> {
     let mut records = Vec::with_capacity(batch.iter().map(|append| append.events.len()).sum());
     for append in batch {
+        let shard = append.entity.shard(shards);
         for (event, seq) in append.events.iter().zip(append.after_seq + 1..) {
-            pos += 1;
             records.push(Record {
                 shard,
-                pos,
+                pos: next_pos(shard),
                 entity: append.entity.clone(),
                 seq,
                 kind: event.kind.into(),
@@ -202,4 +224,45 @@ fn records(shard: u16, last_pos: i64, batch: &[Append]) -> Vec<Record> {
         }
     }
     records
+}
+
+/// The fence of a shard among those of a batch.
+fn fence_of(fences: &[Fence], shard: u16) -> Result<Fence, AppendError> {
+    let found = fences.iter().find(|fence| fence.shard == shard).copied();
+    found.ok_or(AppendError::StaleEpoch { shard })
+}
+
+/// What becomes of the timers of a batch, those that are set and those that are taken away: the last
+/// word of each entity, in order of entity.
+fn timer_changes(batch: &[Append]) -> (Vec<(&str, Timestamp)>, Vec<&str>) {
+    let mut changes = BTreeMap::new();
+    for append in batch {
+        if let Some(change) = append.timer {
+            changes.insert(append.entity.as_str(), change);
+        }
+    }
+    let (mut set, mut clear) = (Vec::new(), Vec::new());
+    for (entity, change) in changes {
+        match change {
+            TimerChange::Set(due_at) => set.push((entity, due_at)),
+            TimerChange::Clear => clear.push(entity),
+        }
+    }
+    (set, clear)
+}
+
+fn unreadable(error: impl Into<Error>) -> ReadError {
+    let error = error.into();
+    let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+    ReadError(format!("{error}{}", cause.unwrap_or_default()))
+}
+
+/// Lets a test kill the process here.
+#[cfg(debug_assertions)]
+fn crash_point(side: crash::Side, batch: &[Append]) {
+    for append in batch {
+        for event in &append.events {
+            crash::reached(side, append.entity.prefix(), event.kind);
+        }
+    }
 }

@@ -12,16 +12,24 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Connection as _, Row as _, SqliteConnection};
+use sqlx::query::QueryAs;
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{Connection as _, Row as _, Sqlite as Sqlx, SqliteConnection};
 
-use super::{Append, AppendError, Epoch, Journal, ReadError, Record, Snapshot, Timer, TimerChange};
+#[cfg(debug_assertions)]
+use super::crash_point;
+use super::{
+    Append, AppendError, Epoch, Fence, Journal, ReadError, Record, Snapshot, Timer, checksum,
+    fence_of, timer_changes, unreadable,
+};
 #[cfg(debug_assertions)]
 use crate::crash;
 use crate::domain::entity::EntityId;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Span, Timestamp};
+use crate::store::both::sqlite_now;
+use crate::store::folder::Folder;
 use crate::store::many::{Binding, Texts};
-use crate::store::{Error, Store, product};
+use crate::store::product;
 
 static INSERT_EVENTS: LazyLock<Texts> = LazyLock::new(|| {
     Texts::new(
@@ -40,17 +48,30 @@ static SET_TIMERS: LazyLock<Texts> = LazyLock::new(|| {
 static CLEAR_TIMERS: LazyLock<Texts> =
     LazyLock::new(|| Texts::new("DELETE FROM timer WHERE entity IN (", "?", ")"));
 
-/// The journal of a [`Store`].
-#[derive(Clone, Debug)]
-pub struct Sqlite {
-    store: Store,
+/// How many shards there are: one node owns everything, and scattered pages cost.
+const SHARDS: u16 = 1;
+
+/// The journal in a data folder.
+#[derive(Clone)]
+pub(in crate::store) struct Sqlite {
+    store: Folder,
 }
 
 impl Sqlite {
-    /// The journal in an open store.
-    #[must_use]
-    pub const fn new(store: Store) -> Self {
+    pub(in crate::store) const fn new(store: Folder) -> Self {
         Self { store }
+    }
+
+    /// Runs a statement that changes a shard's row, durably; answers what stands then.
+    async fn fences(
+        &self,
+        query: QueryAs<'_, Sqlx, (u16, i64), SqliteArguments>,
+    ) -> Result<Vec<Fence>, ReadError> {
+        let mut durable = self.store.durable().await;
+        let connection = durable.connection().await.map_err(unreadable)?;
+        let found = query.fetch_all(connection).await.map_err(unreadable)?;
+        let fence = |(shard, epoch)| Fence { shard, epoch: Epoch(epoch) };
+        Ok(found.into_iter().map(fence).collect())
     }
 }
 
@@ -92,12 +113,11 @@ impl From<Refusal> for Broken {
 /// Writes a batch in a transaction of its own.
 async fn transact(
     connection: &mut SqliteConnection,
-    shard: u16,
-    epoch: Epoch,
+    fence: Fence,
     batch: &[Append],
 ) -> Result<Vec<Record>, Broken> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(Refusal::Sql)?;
-    match write(&mut transaction, shard, epoch, batch).await {
+    match write(&mut transaction, fence, batch).await {
         Ok(records) => match transaction.commit().await {
             Ok(()) => Ok(records),
             // A full disk took less than the commit frame, which is the last of the transaction:
@@ -128,8 +148,7 @@ fn disk_full(error: &sqlx::Error) -> bool {
 /// Writes a batch inside of a transaction.
 async fn write(
     connection: &mut SqliteConnection,
-    shard: u16,
-    epoch: Epoch,
+    Fence { shard, epoch }: Fence,
     batch: &[Append],
 ) -> Result<Vec<Record>, Refusal> {
     let count: usize = batch.iter().map(|append| append.events.len()).sum();
@@ -146,7 +165,11 @@ async fn write(
         return Err(Refusal::Append(AppendError::StaleEpoch { shard }));
     };
     check_seqs(connection, batch).await?;
-    let records = super::records(shard, last_pos - count, batch);
+    let mut pos = last_pos - count;
+    let records = super::records(SHARDS, batch, |_| {
+        pos += 1;
+        pos
+    });
     INSERT_EVENTS.run(&mut *connection, &records, bind_event).await?;
     write_timers(connection, batch).await?;
     for append in batch {
@@ -189,20 +212,7 @@ async fn write_timers(
     connection: &mut SqliteConnection,
     batch: &[Append],
 ) -> Result<(), sqlx::Error> {
-    let mut changes = HashMap::new();
-    for append in batch {
-        if let Some(change) = append.timer {
-            changes.insert(append.entity.as_str(), change);
-        }
-    }
-    let mut set = Vec::new();
-    let mut clear = Vec::new();
-    for (entity, change) in changes {
-        match change {
-            TimerChange::Set(due_at) => set.push((entity, due_at)),
-            TimerChange::Clear => clear.push(entity),
-        }
-    }
+    let (set, clear) = timer_changes(batch);
     SET_TIMERS
         .run(connection, &set, |query, (entity, due_at): &(&str, Timestamp)| {
             query.bind(*entity).bind(due_at.millis())
@@ -221,28 +231,7 @@ fn bind_event(query: Binding, record: &Record) -> Binding {
         .bind(record.at.millis())
         .bind(Arc::clone(&record.cause))
         .bind(Arc::clone(&record.data))
-        .bind(checksum(record))
-}
-
-/// What is written beside an event, so that a bit that flips later is seen.
-fn checksum(record: &Record) -> i64 {
-    let mut sum = crc32fast::Hasher::new();
-    for number in [record.shard.into(), record.pos, record.seq, record.version.into()] {
-        sum.update(&number.to_le_bytes());
-    }
-    sum.update(&record.at.millis().to_le_bytes());
-    for text in [record.entity.as_str(), &record.kind, &record.cause, &record.data] {
-        sum.update(text.as_bytes());
-        // No text has this byte: what moves from one to the next is seen.
-        sum.update(&[0xff]);
-    }
-    sum.finalize().into()
-}
-
-fn unreadable(error: impl Into<Error>) -> ReadError {
-    let error = error.into();
-    let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
-    ReadError(format!("{error}{}", cause.unwrap_or_default()))
+        .bind(checksum::of(record))
 }
 
 /// A row as it stands, damaged or not: what else is on its page must still be readable.
@@ -269,7 +258,7 @@ fn record(row: &SqliteRow) -> Record {
     };
     let sum = row.try_get_unchecked::<Option<i64>, _>(9);
     record.intact = match sum {
-        Ok(Some(sum)) => sum == checksum(&record),
+        Ok(Some(sum)) => sum == checksum::of(&record),
         // Written before there were checksums: all that can be told is that its texts are texts.
         Ok(None) => whole,
         Err(_) => false,
@@ -286,16 +275,7 @@ fn snapshot(entity: &EntityId, row: &SqliteRow) -> Option<Snapshot> {
         data: row.try_get(2).ok()?,
     };
     let sum: Option<i64> = row.try_get(3).ok()?;
-    sum.is_none_or(|sum| sum == snapshot_checksum(&snapshot)).then_some(snapshot)
-}
-
-fn snapshot_checksum(snapshot: &Snapshot) -> i64 {
-    let mut sum = crc32fast::Hasher::new();
-    sum.update(&snapshot.seq.to_le_bytes());
-    sum.update(&snapshot.state_version.to_le_bytes());
-    sum.update(snapshot.entity.as_str().as_bytes());
-    sum.update(snapshot.data.as_bytes());
-    sum.finalize().into()
+    sum.is_none_or(|sum| sum == checksum::of_snapshot(&snapshot)).then_some(snapshot)
 }
 
 fn timer(row: &SqliteRow) -> Result<Timer, sqlx::Error> {
@@ -305,52 +285,66 @@ fn timer(row: &SqliteRow) -> Result<Timer, sqlx::Error> {
     })
 }
 
-/// Lets a test kill the process here.
-#[cfg(debug_assertions)]
-fn crash_point(side: crash::Side, batch: &[Append]) {
-    for append in batch {
-        for event in &append.events {
-            crash::reached(side, append.entity.prefix(), event.kind);
-        }
-    }
-}
-
 #[async_trait]
 impl Journal for Sqlite {
     fn shards(&self) -> u16 {
-        1
+        SHARDS
     }
 
     async fn claim(
         &self,
-        shard: u16,
+        shards: &[u16],
         owner: &str,
-        lease_until: Timestamp,
-    ) -> Result<Epoch, ReadError> {
-        let mut durable = self.store.durable().await;
-        let connection = durable.connection().await.map_err(unreadable)?;
-        let epoch: Option<i64> = sqlx::query_scalar(
-            "UPDATE shard SET owner = $2, lease_until = $3, epoch = epoch + 1 WHERE id = $1 \
-             RETURNING epoch",
-        )
-        .bind(shard)
-        .bind(owner)
-        .bind(lease_until.millis())
-        .fetch_optional(connection)
-        .await
-        .map_err(unreadable)?;
-        epoch.map(Epoch).ok_or_else(|| ReadError(format!("there is no shard {shard}")))
+        lease: Span,
+    ) -> Result<Vec<Fence>, ReadError> {
+        if let Some(shard) = shards.iter().find(|shard| **shard >= SHARDS) {
+            return Err(ReadError(format!("there is no shard {shard}")));
+        }
+        let text = concat!(
+            "UPDATE shard SET owner = $2, epoch = epoch + 1, lease_until = ",
+            sqlite_now!(),
+            " + $3 WHERE id = $1 AND (owner IN ('', $2) OR lease_until <= ",
+            sqlite_now!(),
+            ") RETURNING id, epoch"
+        );
+        let mut taken = Vec::new();
+        for shard in shards {
+            let query = sqlx::query_as(text).bind(shard).bind(owner).bind(lease.millis());
+            taken.extend(self.fences(query).await?);
+        }
+        Ok(taken)
     }
 
-    async fn append(
-        &self,
-        shard: u16,
-        epoch: Epoch,
-        batch: &[Append],
-    ) -> Result<Vec<Record>, AppendError> {
+    async fn renew(&self, fences: &[Fence], lease: Span) -> Result<Vec<Fence>, ReadError> {
+        let text = concat!(
+            "UPDATE shard SET lease_until = ",
+            sqlite_now!(),
+            " + $3 WHERE id = $1 AND epoch = $2 AND lease_until > ",
+            sqlite_now!(),
+            " RETURNING id, epoch"
+        );
+        let mut standing = Vec::new();
+        for Fence { shard, epoch } in fences {
+            let query = sqlx::query_as(text).bind(shard).bind(epoch.0).bind(lease.millis());
+            standing.extend(self.fences(query).await?);
+        }
+        Ok(standing)
+    }
+
+    async fn release(&self, fences: &[Fence]) -> Result<(), ReadError> {
+        let text = "UPDATE shard SET owner = '', lease_until = 0 WHERE id = $1 AND epoch = $2 \
+                    RETURNING id, epoch";
+        for Fence { shard, epoch } in fences {
+            self.fences(sqlx::query_as(text).bind(shard).bind(epoch.0)).await?;
+        }
+        Ok(())
+    }
+
+    async fn append(&self, fences: &[Fence], batch: &[Append]) -> Result<Vec<Record>, AppendError> {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
+        let fence = fence_of(fences, 0)?;
         let mut durable = self.store.durable().await;
         let connection = match durable.connection().await {
             Ok(connection) => connection,
@@ -358,7 +352,7 @@ impl Journal for Sqlite {
         };
         #[cfg(debug_assertions)]
         crash_point(crash::Side::Before, batch);
-        match transact(connection, shard, epoch, batch).await {
+        match transact(connection, fence, batch).await {
             Ok(records) => {
                 #[cfg(debug_assertions)]
                 crash_point(crash::Side::After, batch);
@@ -492,7 +486,7 @@ impl Journal for Sqlite {
         .bind(snapshot.seq)
         .bind(snapshot.state_version)
         .bind(&*snapshot.data)
-        .bind(snapshot_checksum(&snapshot))
+        .bind(checksum::of_snapshot(&snapshot))
         .execute(write.connection().map_err(unreadable)?)
         .await
         .map_err(unreadable)?;

@@ -10,6 +10,7 @@ use kontor::actors::clock::Clock;
 use kontor::actors::host;
 use kontor::actors::node::{Node, Settings, Start};
 use kontor::actors::payments::{self, Payments};
+use kontor::actors::runtime::{self, Runtime};
 use kontor::domain::address::Address;
 use kontor::domain::cart::{self, Details, NewLine};
 use kontor::domain::entity::{Cause, Idempotency, Noun as _};
@@ -81,7 +82,11 @@ impl Shop {
             settings: Settings::default(),
             host: host::Options::default(),
             lane: store::journal::lane::Options::default(),
+            lanes: 1,
+            cluster: None,
             payments: Payments::new(vec![provider.clone()], patience),
+            cache: store::cache::Cache::in_process(),
+            runtime: Runtime::new(&runtime::Defaults::default()),
         })
         .await
         .unwrap();
@@ -186,11 +191,7 @@ impl Shop {
     }
 
     pub async fn until(&self, id: &OrderId, ready: fn(&Order) -> bool) {
-        let entity = order::entity_id(*id);
-        let patience = Duration::from_secs(20);
-        let read = |view: host::View<'_, Order>| view.state.clone();
-        let order = self.node.orders.wait(&entity, patience, ready, read).await.unwrap();
-        assert!(ready(&order), "{order:?}");
+        crate::shop::until(&self.node, CartId(id.0), ready).await;
     }
 
     pub async fn until_cancelled(&self, id: &OrderId) {

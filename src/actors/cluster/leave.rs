@@ -1,0 +1,101 @@
+//! Giving shards away: some of them to where they should be, or all when a node leaves.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt as _};
+use tokio::time::timeout;
+
+use super::Cluster;
+use crate::actors::node::Node;
+use crate::bus::Notice;
+use crate::store::journal::Fence;
+
+/// How long a hand-over may take before the shard is dropped.
+const HAND_OVER: Duration = Duration::from_secs(8);
+/// How many shards are given away at once when the node stops.
+const LEAVE_AT_ONCE: usize = 16;
+
+impl Cluster {
+    /// Marks shards as being given away; answers those that were not yet.
+    pub(super) fn begin_to_give(&self, shards: Vec<u16>) -> Vec<Fence> {
+        let mut held = self.held();
+        let begin = |shard: u16| {
+            let held = held.get_mut(&shard)?;
+            (!std::mem::replace(&mut held.leaving, true)).then_some(held.fence)
+        };
+        shards.into_iter().filter_map(begin).collect()
+    }
+
+    /// Gives shards away, so many at once, and waits until they are free.
+    pub(super) async fn give(&self, node: &Arc<Node>, shards: Vec<Fence>, at_once: usize) {
+        tracing::info!(shards = shards.len(), "shards are given away");
+        let given = stream::iter(shards).map(|fence| self.hand_over(node, fence));
+        given.buffer_unordered(at_once.max(1)).collect::<Vec<()>>().await;
+        self.notices.tell(Notice::Shards);
+    }
+
+    /// Takes no more for a shard, finishes what it has, and lets go of it.
+    async fn hand_over(&self, node: &Node, fence: Fence) {
+        let shard = fence.shard;
+        let turn = self.held().get(&shard).map(|held| held.turn.clone()).unwrap_or_default();
+        let close = async {
+            let _mine = turn.lock().await;
+            node.close_shard(shard).await;
+        };
+        if timeout(HAND_OVER, close).await.is_err() {
+            tracing::warn!(shard, "a shard took too long to hand over, and is dropped");
+            node.abandon_shard(shard);
+        }
+        if self.close(fence) {
+            if let Err(error) = node.store.journal().release(&[fence]).await {
+                tracing::warn!(%error, shard, "a shard is free when its lease ends");
+            }
+            self.end(fence);
+        }
+        self.changed.notify_waiters();
+    }
+
+    pub(super) async fn say_that_it_leaves(&self, node: &Node) {
+        if !self.listed.load(Ordering::Acquire) {
+            return;
+        }
+        if let Err(error) = node.store.set_draining(&self.me, true).await {
+            tracing::warn!(%error, "the other nodes were not told that this one leaves");
+        }
+    }
+
+    /// Gives all shards away. What comes for them is sent on. This node goes on saying that it
+    /// lives, and that it takes no shards: one that says so no more is gone.
+    pub(in crate::actors) async fn leave(&self, node: &Arc<Node>) {
+        self.leaving.cancel();
+        self.say_that_it_leaves(node).await;
+        self.look_again();
+        let all: Vec<u16> = self.held().keys().copied().collect();
+        let all = self.begin_to_give(all);
+        self.give(node, all, LEAVE_AT_ONCE).await;
+        // Some were being given away before.
+        let rest = async {
+            loop {
+                let changed = self.changed.notified();
+                if self.shards_held() == 0 {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        let _late = timeout(HAND_OVER, rest).await;
+        self.look_again();
+    }
+
+    /// Says that this node is gone. Its leases must not be kept any more, or it would come back.
+    pub(in crate::actors) async fn gone(&self, node: &Node) {
+        if let Some(row) = self.row.get()
+            && let Err(error) = node.store.remove_node(row).await
+        {
+            tracing::debug!(%error, "the node stays listed until its lease ends");
+        }
+        self.look_again();
+    }
+}

@@ -1,0 +1,127 @@
+//! The shards that this node runs: each is opened when it was claimed, closed when it is handed
+//! over, and abandoned when it was lost. Which ones is decided elsewhere.
+
+use std::sync::RwLock;
+
+use ractor::{Actor, ActorCell, ActorId, ActorRef};
+use tokio::sync::oneshot;
+
+use super::shard::{Opening, Route, Shard};
+use super::tenure::Tenure;
+use super::{Host, read_lock, write};
+use crate::domain::entity::Noun;
+
+/// A shard that runs here.
+struct Place<N: Noun> {
+    actor: ActorRef<Route<N>>,
+    tenure: Tenure,
+    /// It takes no more, and ends what it has.
+    closing: bool,
+}
+
+/// All shards; nothing where one is elsewhere.
+pub(super) struct Places<N: Noun>(RwLock<Vec<Option<Place<N>>>>);
+
+impl<N: Noun> Places<N> {
+    pub(super) fn new(shards: u16) -> Self {
+        Self(RwLock::new((0..shards).map(|_| None).collect()))
+    }
+
+    /// Whether a shard runs here and may be served.
+    pub(super) fn has(&self, shard: u16) -> bool {
+        let places = read_lock(&self.0);
+        let place = places.get(usize::from(shard)).and_then(Option::as_ref);
+        place.is_some_and(|place| !place.closing && place.tenure.stands())
+    }
+
+    /// Sends to a shard; `false` if it does not run here.
+    pub(super) fn cast(&self, shard: u16, route: Route<N>) -> bool {
+        let places = read_lock(&self.0);
+        match places.get(usize::from(shard)) {
+            Some(Some(place)) if !place.closing => place.actor.cast(route).is_ok(),
+            _ => false,
+        }
+    }
+
+    fn put(&self, shard: u16, place: Option<Place<N>>) -> Option<Place<N>> {
+        let mut places = write(&self.0);
+        places.get_mut(usize::from(shard)).and_then(|slot| std::mem::replace(slot, place))
+    }
+
+    /// Lets a shard take no more; nothing if it does not run here.
+    fn close(&self, shard: u16) -> Option<ActorRef<Route<N>>> {
+        let mut places = write(&self.0);
+        let place = places.get_mut(usize::from(shard))?.as_mut()?;
+        place.closing = true;
+        Some(place.actor.clone())
+    }
+
+    /// Forgets a shard that has ended, unless it runs here again.
+    fn forget(&self, shard: u16, ended: ActorId) {
+        let mut places = write(&self.0);
+        if let Some(slot) = places.get_mut(usize::from(shard)) {
+            slot.take_if(|place| place.actor.get_id() == ended);
+        }
+    }
+}
+
+impl<N: Noun> Host<N> {
+    /// Runs a shard from now on.
+    ///
+    /// # Errors
+    /// [`ractor::SpawnErr`] when its supervisor cannot be started.
+    pub async fn open(&self, shard: u16, tenure: Tenure) -> Result<(), ractor::SpawnErr> {
+        let opening = Opening { host: self.clone(), tenure: tenure.clone() };
+        let supervisor = self.shared.supervisor.clone();
+        let (actor, _) = Actor::spawn_linked(None, Shard::new(), opening, supervisor).await?;
+        let place = Place { actor, tenure, closing: false };
+        if let Some(before) = self.shared.places.put(shard, Some(place)) {
+            before.actor.kill();
+        }
+        Ok(())
+    }
+
+    /// Takes no more commands for a shard, and waits until those that it has are answered and its
+    /// entities have left memory. What they wanted done goes on elsewhere. Where this is given up,
+    /// what is left is abandoned.
+    pub async fn close(&self, shard: u16) {
+        let Some(actor) = self.shared.places.close(shard) else {
+            return;
+        };
+        let (done, closed) = oneshot::channel();
+        if actor.cast(Route::Close(done)).is_ok() {
+            // An error means that it has failed, which empties it as well.
+            let _gone = closed.await;
+        }
+        self.shared.places.forget(shard, actor.get_id());
+    }
+
+    /// Forgets a shard at once: somebody else has it. Nobody is answered.
+    pub fn abandon(&self, shard: u16) {
+        if let Some(place) = self.shared.places.put(shard, None) {
+            place.tenure.end();
+            place.actor.kill();
+        }
+    }
+
+    /// Starts a shard's supervisor again after it failed; `false` if the cell is not one of them.
+    pub(in crate::actors) async fn restart(&self, failed: &ActorCell) -> bool {
+        let found = {
+            let places = read_lock(&self.shared.places.0);
+            let mut all = places.iter().enumerate();
+            all.find_map(|(shard, place)| {
+                let failed = |place: &&Place<N>| place.actor.get_id() == failed.get_id();
+                let place = place.as_ref().filter(failed).filter(|place| !place.closing);
+                place.map(|place| (shard, place.tenure.clone()))
+            })
+        };
+        let Some((shard, tenure)) = found else {
+            return false;
+        };
+        let shard = u16::try_from(shard).unwrap_or(u16::MAX);
+        if let Err(error) = self.open(shard, tenure).await {
+            tracing::error!(%error, shard, "a shard cannot be started again");
+        }
+        true
+    }
+}

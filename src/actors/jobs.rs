@@ -1,0 +1,50 @@
+//! The job queue's ledger in the store. What jobs do is not known here.
+
+use async_trait::async_trait;
+
+use crate::bus::queue::Ledger;
+use crate::domain::job::{Job, Schedule};
+use crate::domain::time::Timestamp;
+use crate::store::{self, Store};
+
+/// The ledger in the store.
+pub struct Rows(pub Store);
+
+fn told(error: store::Error) -> String {
+    error.to_string()
+}
+
+#[async_trait]
+impl Ledger for Rows {
+    async fn add_job(&self, job: &Job) -> Result<bool, String> {
+        self.0.add_job(job).await.map_err(told)
+    }
+
+    async fn job(&self, id: &str) -> Result<Option<Job>, String> {
+        self.0.job(id).await.map_err(told)
+    }
+
+    async fn put_job(&self, was: &Job, job: &Job) -> Result<bool, String> {
+        self.0.put_job(was, job).await.map_err(told)
+    }
+
+    async fn due_jobs(&self, until: Timestamp, limit: u32) -> Result<Vec<Job>, String> {
+        self.0.due_jobs(until, limit).await.map_err(told)
+    }
+
+    async fn remove_done_jobs(&self, before: Timestamp) -> Result<u64, String> {
+        self.0.remove_done_jobs(before).await.map_err(told)
+    }
+
+    async fn schedules(&self) -> Result<Vec<Schedule>, String> {
+        self.0.schedules().await.map_err(told)
+    }
+
+    async fn put_schedule(&self, schedule: &Schedule) -> Result<(), String> {
+        self.0.put_schedule(schedule).await.map_err(told)
+    }
+
+    async fn move_schedule(&self, was: &Schedule, next_at: Timestamp) -> Result<bool, String> {
+        self.0.move_schedule(was, next_at).await.map_err(told)
+    }
+}

@@ -1,0 +1,262 @@
+//! Follows the shards that other nodes own, so that who listens here hears of their orders and
+//! stock, too. It folds as the projector does and writes nothing. The feed brings what other nodes
+//! relay; whatever it does not is read from the journal, which is looked at again and again: the
+//! news is late then, and never wrong. Nothing is followed while nobody listens.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::fold::Folds;
+use super::{BREATH, Error, Heard, Owned, STEP_MAX};
+use crate::actors::changes::{Changed, Changes, Notes};
+use crate::domain::entity::{EntityId, Record};
+use crate::store::Tables;
+use crate::store::journal::Journal;
+
+/// How often the journal is asked what nobody told of, and whether somebody listens still.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+/// Events of a shard that are told from where it was told last, when it is followed again. Of more,
+/// whoever listens is left to read what it misses.
+const BEHIND_MAX: i64 = 256;
+
+/// How far a shard was told.
+struct Part {
+    pos: i64,
+    /// The journal has more than the feed has told.
+    behind: bool,
+    /// Something was folded and not told.
+    torn: bool,
+}
+
+/// Tells what changes in the shards of other nodes.
+pub struct Follower {
+    store: Arc<dyn Tables>,
+    journal: Arc<dyn Journal>,
+    owned: Owned,
+    changes: Changes,
+    parts: BTreeMap<u16, Part>,
+    folds: Folds,
+    /// Those with an event that cannot be read: nothing is told of them.
+    unreadable: HashSet<EntityId>,
+}
+
+/// What is told of one shard.
+struct Stretch {
+    after: i64,
+    pos: i64,
+    /// What is new; nothing if that is not known.
+    notes: Option<Notes>,
+}
+
+impl Follower {
+    /// Follows all shards that are not in `owned`.
+    #[must_use]
+    pub fn new(store: Arc<dyn Tables>, owned: Owned, changes: Changes) -> Self {
+        Self {
+            journal: store.journal(),
+            store,
+            owned,
+            changes,
+            parts: BTreeMap::new(),
+            folds: Folds::default(),
+            unreadable: HashSet::new(),
+        }
+    }
+
+    /// Works until told to stop. Steps are at least `pause` apart.
+    pub async fn run(mut self, mut feed: Heard, pause: Duration, stop: CancellationToken) {
+        let mut owned = self.owned.watch();
+        loop {
+            if !self.changes.listened() {
+                self.rest();
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return,
+                    () = self.changes.begun() => {}
+                    // Who began to listen before it was waited for is found here.
+                    () = tokio::time::sleep(ASK_EVERY) => {}
+                }
+                // The feed keeps whatever one of its listeners has not taken.
+                feed = feed.resubscribe();
+                continue;
+            }
+            if let Err(error) = self.ask().await {
+                tracing::warn!(%error, "other nodes' changes are late");
+            }
+            let ask_at = Instant::now() + ASK_EVERY;
+            loop {
+                if let Err(error) = self.catch_up(&mut feed).await {
+                    tracing::warn!(%error, "other nodes' changes are late");
+                }
+                let heard = async {
+                    tokio::time::sleep(pause).await;
+                    if feed.is_empty() { Some(feed.recv().await) } else { None }
+                };
+                let heard = tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return,
+                    Ok(()) = owned.changed() => break,
+                    () = tokio::time::sleep_until(ask_at) => break,
+                    heard = heard => heard,
+                };
+                match heard {
+                    Some(Ok(batch)) => {
+                        if let Err(error) = self.take(&batch).await {
+                            tracing::warn!(%error, "other nodes' changes are late");
+                        }
+                    }
+                    Some(Err(RecvError::Lagged(_))) => self.all_behind(),
+                    Some(Err(RecvError::Closed)) => {
+                        tokio::time::sleep_until(ask_at).await;
+                        break;
+                    }
+                    None => {}
+                }
+            }
+        }
+    }
+
+    fn rest(&mut self) {
+        self.parts.clear();
+        self.folds = Folds::default();
+        self.unreadable.clear();
+    }
+
+    /// Begins with shards that are others' by now, forgets those that are not, and looks how far
+    /// the journal is.
+    async fn ask(&mut self) -> Result<(), Error> {
+        let (owned, shards) = (self.owned.all(), self.journal.shards());
+        self.parts.retain(|shard, _| !owned.contains(shard));
+        if owned.len() == usize::from(shards) {
+            self.rest();
+            return Ok(());
+        }
+        self.folds.retain(|id| !owned.contains(&id.shard(shards)));
+        for row in self.store.shards().await? {
+            if owned.contains(&row.id) {
+                continue;
+            }
+            let told = self.changes.head(row.id);
+            if let Some(part) = self.parts.get_mut(&row.id) {
+                part.behind |= row.last_pos > part.pos;
+                continue;
+            }
+            let near = row.last_pos - told <= if told > 0 { BEHIND_MAX } else { 0 };
+            let pos = if near { told } else { row.last_pos };
+            if !near {
+                self.changes.reached(row.id, pos);
+                self.changes.publish(Changed::unknown(row.id, pos));
+            }
+            self.parts.insert(row.id, Part { pos, behind: row.last_pos > pos, torn: false });
+        }
+        Ok(())
+    }
+
+    fn all_behind(&mut self) {
+        self.parts.values_mut().for_each(|part| part.behind = true);
+    }
+
+    async fn catch_up(&mut self, feed: &mut Heard) -> Result<(), Error> {
+        let mut heard: Vec<Record> = Vec::new();
+        while heard.len() < STEP_MAX as usize {
+            match feed.try_recv() {
+                Ok(batch) => {
+                    let of = |record: &&Record| self.parts.contains_key(&record.shard);
+                    heard.extend(batch.iter().filter(of).cloned());
+                }
+                Err(TryRecvError::Lagged(_)) => self.all_behind(),
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+            }
+        }
+        self.take(&heard).await?;
+        let behind: Vec<u16> =
+            self.parts.iter().filter(|(_, part)| part.behind).map(|(shard, _)| *shard).collect();
+        for shard in behind {
+            self.read_journal(shard).await?;
+        }
+        Ok(())
+    }
+
+    async fn read_journal(&mut self, shard: u16) -> Result<(), Error> {
+        loop {
+            let Some(part) = self.parts.get_mut(&shard) else { return Ok(()) };
+            let page = self.journal.read_shard(shard, part.pos, STEP_MAX).await?;
+            let full = page.len() == STEP_MAX as usize;
+            self.take(&page).await?;
+            if !full {
+                self.parts.entry(shard).and_modify(|part| part.behind = false);
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes records that follow what was told, and tells what they change.
+    async fn take(&mut self, records: &[Record]) -> Result<(), Error> {
+        let outcome = self.step(records).await;
+        if outcome.is_err() {
+            for record in records {
+                self.parts.entry(record.shard).and_modify(|part| part.behind = true);
+            }
+        }
+        outcome
+    }
+
+    async fn step(&mut self, records: &[Record]) -> Result<(), Error> {
+        let mut stretches: BTreeMap<u16, Stretch> = BTreeMap::new();
+        for (count, record) in records.iter().enumerate() {
+            if count % BREATH == BREATH - 1 {
+                tokio::task::yield_now().await;
+            }
+            let Some(part) = self.parts.get_mut(&record.shard) else { continue };
+            let at = stretches.get(&record.shard).map_or(part.pos, |stretch| stretch.pos);
+            if record.pos <= at {
+                continue;
+            }
+            if record.pos != at + 1 {
+                part.behind = true;
+                continue;
+            }
+            let stretch = stretches.entry(record.shard).or_insert_with(|| {
+                let whole = !std::mem::replace(&mut part.torn, true);
+                Stretch { after: at, pos: at, notes: whole.then(Notes::default) }
+            });
+            stretch.pos = record.pos;
+            if Folds::concerns(record) && !self.unreadable.contains(&record.entity) {
+                let notes = stretch.notes.as_mut();
+                let taken = self.folds.take(self.journal.as_ref(), record, notes).await?;
+                if taken.is_err() {
+                    self.unreadable.insert(record.entity.clone());
+                }
+            }
+        }
+        let owned: BTreeSet<u16> = self.owned.all();
+        for (shard, stretch) in stretches {
+            if let Some(part) = self.parts.get_mut(&shard) {
+                (part.pos, part.torn) = (stretch.pos, false);
+            }
+            if !owned.contains(&shard) {
+                self.publish(shard, stretch);
+            }
+        }
+        self.folds.forget_resting();
+        Ok(())
+    }
+
+    fn publish(&self, shard: u16, stretch: Stretch) {
+        let Stretch { after, pos, notes } = stretch;
+        let changed = match notes {
+            Some(notes) => {
+                let (order, stock) = (|id: &_| self.folds.order(id), |id: &_| self.folds.stock(id));
+                notes.changed((shard, after, pos), order, stock)
+            }
+            None => Changed::unknown(shard, pos),
+        };
+        self.changes.reached(shard, pos);
+        self.changes.publish(changed);
+    }
+}

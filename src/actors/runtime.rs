@@ -1,0 +1,511 @@
+//! Settings that may change while it runs: which there are, what each may be, what holds now. A
+//! change is a row in the store, with who made it and why, and reaches every node within a second.
+//! What a setting does is decided where it is read; what needs a restart is in the configuration.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::pending;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::bus::{Notice, Notices};
+use crate::domain::time::Timestamp;
+use crate::store::runtime_setting::Row;
+use crate::store::{self, Store};
+
+/// How often the store is asked what holds.
+const EVERY: Duration = Duration::from_millis(500);
+/// How often a change that expects no version is made again when another one was faster.
+const TRIES_MAX: u32 = 16;
+/// The most requests a minute that a limit can be.
+pub const RATE_MAX: u32 = 10_000_000;
+/// The longest period of the sweep, in seconds.
+pub const SWEEP_MAX_SECS: u64 = 604_800;
+/// How long lists of products can be kept at most, in seconds.
+pub const PRODUCTS_CACHED_MAX_SECS: u64 = 3_600;
+
+/// How many requests one client may send in a minute, and at once; 0 for any number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rates {
+    /// Looking around.
+    pub browse: u32,
+    /// Filling carts.
+    pub cart: u32,
+    /// Buying, and asking about an order.
+    pub checkout: u32,
+    /// What operators do.
+    pub operate: u32,
+}
+
+/// What holds as long as nobody has changed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Defaults {
+    /// The limits of clients.
+    pub rates: Rates,
+    /// How long lists of products are answered again, in seconds.
+    pub products_cached_secs: u64,
+    /// How often the lists of providers are compared, in seconds.
+    pub sweep_secs: u64,
+    /// The payment providers that there are.
+    pub providers: Vec<String>,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        let rates = Rates::default();
+        Self { rates, products_cached_secs: 5, sweep_secs: 180, providers: Vec::new() }
+    }
+}
+
+/// What holds now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Current {
+    /// The limits of clients.
+    pub rates: Rates,
+    /// Whether orders are taken.
+    pub checkout: bool,
+    /// Whether products are imported.
+    pub imports: bool,
+    /// The payment providers that take no new payments.
+    pub providers_off: BTreeSet<String>,
+    /// Whether the rows of orders and stock stand still.
+    pub projections_paused: bool,
+    /// How long lists of products are answered again; zero for never.
+    pub products_cached: Duration,
+    /// How often the lists of providers are compared; zero for never.
+    pub sweep: Duration,
+}
+
+/// A value of a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Value {
+    /// On or off.
+    Switch(bool),
+    /// A whole number.
+    Number(u64),
+}
+
+/// What a setting may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// On or off.
+    Switch,
+    /// From one number to another.
+    Number {
+        /// The least.
+        min: u64,
+        /// The most.
+        max: u64,
+    },
+}
+
+/// A setting that there is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Definition {
+    /// Its name.
+    pub name: String,
+    /// What it may be.
+    pub kind: Kind,
+    /// What it is if nobody has changed it.
+    pub default: Value,
+    /// What it does.
+    pub about: String,
+}
+
+impl Definition {
+    /// What is wrong with a value.
+    fn fault(&self, value: Value) -> Option<String> {
+        match (self.kind, value) {
+            (Kind::Switch, Value::Switch(_)) => None,
+            (Kind::Switch, Value::Number(_)) => Some("must be true or false".to_owned()),
+            (Kind::Number { min, max }, Value::Number(number)) if (min..=max).contains(&number) => {
+                None
+            }
+            (Kind::Number { min, max }, _) => {
+                Some(format!("must be a whole number from {min} to {max}"))
+            }
+        }
+    }
+}
+
+/// A setting with what holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// The setting.
+    pub definition: Definition,
+    /// What holds.
+    pub value: Value,
+    /// How often it was changed.
+    pub version: i64,
+    /// The last change.
+    pub last: Option<Row>,
+}
+
+/// Why a setting was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is none of this name.
+    #[error("there is no such setting")]
+    Unknown,
+    /// It cannot be this.
+    #[error("{0}")]
+    Invalid(String),
+    /// Somebody else has changed it.
+    #[error("the setting has version {version}")]
+    VersionMismatch {
+        /// The version that it has.
+        version: i64,
+    },
+    /// Others changed it again and again.
+    #[error("the setting is changed too often: try again")]
+    TryAgain,
+    /// The store cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+/// Who changes a setting, and why.
+#[derive(Clone, Debug)]
+pub struct Author {
+    /// Who, as the journal names them.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// Under which request.
+    pub request_id: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// The settings of a node. Clones are handles on the same ones.
+#[derive(Clone, Debug)]
+pub struct Runtime {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    definitions: Vec<Definition>,
+    rows: Mutex<BTreeMap<String, Row>>,
+    current: watch::Sender<Arc<Current>>,
+}
+
+impl Runtime {
+    /// Settings that are all at their defaults until [`Runtime::refresh`] has read the store.
+    #[must_use]
+    pub fn new(defaults: &Defaults) -> Self {
+        let definitions = definitions(defaults);
+        let current = current(&definitions, &BTreeMap::new());
+        let inner = Inner {
+            definitions,
+            rows: Mutex::default(),
+            current: watch::Sender::new(Arc::new(current)),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// What holds now.
+    #[must_use]
+    pub fn current(&self) -> Arc<Current> {
+        self.inner.current.borrow().clone()
+    }
+
+    /// Tells of every change from now on.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Arc<Current>> {
+        self.inner.current.subscribe()
+    }
+
+    fn rows(&self) -> MutexGuard<'_, BTreeMap<String, Row>> {
+        self.inner.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All settings, as this node knows them.
+    #[must_use]
+    pub fn all(&self) -> Vec<Shown> {
+        let rows = self.rows();
+        self.inner.definitions.iter().map(|one| shown(one, rows.get(&one.name))).collect()
+    }
+
+    /// A setting, as this node knows it.
+    #[must_use]
+    pub fn one(&self, name: &str) -> Option<Shown> {
+        let definition = self.inner.definitions.iter().find(|one| one.name == name)?;
+        Some(shown(definition, self.rows().get(name)))
+    }
+
+    /// Reads what holds from the store.
+    ///
+    /// # Errors
+    /// The store's; what held goes on.
+    pub async fn refresh(&self, store: &Store) -> Result<(), store::Error> {
+        let rows = store.runtime_settings().await?;
+        let mut known = self.rows();
+        for row in rows {
+            // What was read earlier may be older than what is known.
+            let newer = known.get(&row.name).is_none_or(|there| there.version < row.version);
+            if newer {
+                tracing::info!(
+                    setting = row.name,
+                    value = row.value.as_deref().unwrap_or("default"),
+                    version = row.version,
+                    by = row.by,
+                    reason = row.reason,
+                    "a setting has changed"
+                );
+                known.insert(row.name.clone(), row);
+            }
+        }
+        let next = Arc::new(current(&self.inner.definitions, &known));
+        self.inner.current.send_if_modified(|current| {
+            let changed = **current != *next;
+            *current = next;
+            changed
+        });
+        Ok(())
+    }
+
+    /// Reads what holds from the store again and again, and at once when another node says that
+    /// something has changed, until told to stop.
+    pub async fn follow(self, store: Store, notices: Option<Notices>, stop: CancellationToken) {
+        let mut heard = notices.map(|notices| notices.listen());
+        let mut well = true;
+        loop {
+            let told = async {
+                let Some(heard) = &mut heard else { return pending().await };
+                loop {
+                    match heard.recv().await {
+                        Ok(Notice::Settings | Notice::Missed) | Err(RecvError::Lagged(_)) => return,
+                        Ok(_) => {}
+                        Err(RecvError::Closed) => pending().await,
+                    }
+                }
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = told => {}
+                () = tokio::time::sleep(EVERY) => {}
+            }
+            let read = self.refresh(&store).await;
+            if let Err(error) = &read
+                && well
+            {
+                tracing::warn!(%error, "settings cannot be read; what held goes on");
+            }
+            well = read.is_ok();
+        }
+    }
+
+    /// Changes a setting, or sets it back to its default. It holds here at once.
+    ///
+    /// # Errors
+    /// [`Error`]; nothing has changed then.
+    pub async fn change(
+        &self,
+        store: &Store,
+        name: &str,
+        value: Option<Value>,
+        expect: Option<i64>,
+        author: &Author,
+    ) -> Result<Shown, Error> {
+        let json = |value: Value| {
+            let wrong = |error: serde_json::Error| Error::Invalid(error.to_string());
+            serde_json::to_string(&value).map_err(wrong)
+        };
+        for _ in 0..TRIES_MAX {
+            self.refresh(store).await?;
+            let now = self.one(name).ok_or(Error::Unknown)?;
+            if let Some(fault) = value.and_then(|value| now.definition.fault(value)) {
+                return Err(Error::Invalid(fault));
+            }
+            if expect.is_some_and(|version| version != now.version) {
+                return Err(Error::VersionMismatch { version: now.version });
+            }
+            let row = Row {
+                name: name.to_owned(),
+                version: now.version + 1,
+                value: value.map(json).transpose()?,
+                before: json(now.value)?,
+                by: author.by.clone(),
+                reason: author.reason.clone(),
+                request_id: author.request_id.clone(),
+                at: author.at,
+            };
+            if store.change_runtime_setting(&row).await? {
+                self.refresh(store).await?;
+                return self.one(name).ok_or(Error::Unknown);
+            }
+        }
+        Err(Error::TryAgain)
+    }
+}
+
+fn shown(definition: &Definition, last: Option<&Row>) -> Shown {
+    Shown {
+        definition: definition.clone(),
+        value: value(definition, last),
+        version: last.map_or(0, |row| row.version),
+        last: last.cloned(),
+    }
+}
+
+/// What a setting is. What another version of this program has written and this one cannot take
+/// counts as the default.
+fn value(definition: &Definition, last: Option<&Row>) -> Value {
+    let stored = last.and_then(|row| row.value.as_deref());
+    let read = stored.and_then(|text| serde_json::from_str(text).ok());
+    read.filter(|value| definition.fault(*value).is_none()).unwrap_or(definition.default)
+}
+
+/// The name of the switch of a provider.
+fn provider_switch(provider: &str) -> String {
+    format!("providers.{provider}")
+}
+
+fn definitions(defaults: &Defaults) -> Vec<Definition> {
+    let number = |name: &str, default: u64, max: u64, about: &str| Definition {
+        name: name.to_owned(),
+        kind: Kind::Number { min: 0, max },
+        default: Value::Number(default),
+        about: about.to_owned(),
+    };
+    let switch = |name: String, default: bool, about: String| Definition {
+        name,
+        kind: Kind::Switch,
+        default: Value::Switch(default),
+        about,
+    };
+    let rates = defaults.rates;
+    let rate = |class: &str, default: u32, about: &str| {
+        let about = format!("{about}: requests a minute of one client, 0 for any number");
+        number(&format!("rates.{class}"), default.into(), RATE_MAX.into(), &about)
+    };
+    let mut all = vec![
+        switch("checkout".to_owned(), true, "Whether orders are taken".to_owned()),
+        switch("imports".to_owned(), true, "Whether products are imported".to_owned()),
+        number(
+            "products.cached_secs",
+            defaults.products_cached_secs,
+            PRODUCTS_CACHED_MAX_SECS,
+            "How long lists of products are answered again, in seconds; 0 for never",
+        ),
+        switch(
+            "projections.paused".to_owned(),
+            false,
+            "Whether the lists of orders and stock stand still".to_owned(),
+        ),
+        rate("browse", rates.browse, "Looking around"),
+        rate("cart", rates.cart, "Filling carts"),
+        rate("checkout", rates.checkout, "Buying, and asking about an order"),
+        rate("operate", rates.operate, "What operators do"),
+        number(
+            "sweep.period_secs",
+            defaults.sweep_secs,
+            SWEEP_MAX_SECS,
+            "How often the lists of payment providers are compared, in seconds; 0 for never",
+        ),
+    ];
+    all.extend(defaults.providers.iter().map(|provider| {
+        let about = format!(
+            "Whether {provider} takes new payments; those that have begun are brought to their end"
+        );
+        switch(provider_switch(provider), true, about)
+    }));
+    all.sort_by(|one, other| one.name.cmp(&other.name));
+    all
+}
+
+fn current(definitions: &[Definition], rows: &BTreeMap<String, Row>) -> Current {
+    let values: BTreeMap<&str, Value> = definitions
+        .iter()
+        .map(|one| (one.name.as_str(), value(one, rows.get(&one.name))))
+        .collect();
+    let number = |name: &str| match values.get(name) {
+        Some(Value::Number(number)) => *number,
+        _ => 0,
+    };
+    let on = |name: &str| values.get(name) == Some(&Value::Switch(true));
+    let rate = |class: &str| u32::try_from(number(&format!("rates.{class}"))).unwrap_or(RATE_MAX);
+    let off = |(name, value): (&&str, &Value)| {
+        let provider = name.strip_prefix("providers.")?;
+        (*value == Value::Switch(false)).then(|| provider.to_owned())
+    };
+    Current {
+        rates: Rates {
+            browse: rate("browse"),
+            cart: rate("cart"),
+            checkout: rate("checkout"),
+            operate: rate("operate"),
+        },
+        checkout: on("checkout"),
+        imports: on("imports"),
+        providers_off: values.iter().filter_map(off).collect(),
+        projections_paused: on("projections.paused"),
+        products_cached: Duration::from_secs(number("products.cached_secs")),
+        sweep: Duration::from_secs(number("sweep.period_secs")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: &str, version: i64, value: Option<&str>) -> Row {
+        Row {
+            name: name.to_owned(),
+            version,
+            value: value.map(str::to_owned),
+            before: "0".to_owned(),
+            by: "key:1".to_owned(),
+            reason: "test".to_owned(),
+            request_id: "req_1".to_owned(),
+            at: Timestamp::default(),
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_taken_counts_as_the_default() {
+        let rates = Rates { browse: 7, ..Rates::default() };
+        let defaults =
+            Defaults { rates, providers: vec!["sandbox".to_owned()], ..Defaults::default() };
+        let definitions = definitions(&defaults);
+        let with = |name: &str, value: Option<&str>| {
+            let rows = [(name.to_owned(), row(name, 1, value))].into();
+            current(&definitions, &rows)
+        };
+        let untouched = current(&definitions, &BTreeMap::new());
+        assert_eq!((untouched.rates.browse, untouched.checkout), (7, true));
+        assert_eq!(with("rates.browse", Some("9")).rates.browse, 9);
+        assert!(with("providers.sandbox", Some("false")).providers_off.contains("sandbox"));
+        assert_eq!(with("sweep.period_secs", Some("0")).sweep, Duration::ZERO);
+        for (name, value) in [
+            ("rates.browse", Some("true")),
+            ("rates.browse", Some("-1")),
+            ("rates.browse", Some("10000001")),
+            ("rates.browse", Some("1e3")),
+            ("rates.browse", None),
+            ("rates.unheard_of", Some("1")),
+            ("checkout", Some("0")),
+        ] {
+            assert_eq!(with(name, value), untouched, "{name} {value:?}");
+        }
+    }
+
+    #[test]
+    fn every_setting_says_what_it_does_and_its_default_is_good() {
+        let defaults = Defaults { providers: vec!["sandbox".to_owned()], ..Defaults::default() };
+        let all = definitions(&defaults);
+        for one in &all {
+            assert_eq!(one.fault(one.default), None, "{}", one.name);
+            assert!(one.about.len() > 10, "{}", one.name);
+        }
+        assert!(all.windows(2).all(|pair| pair[0].name < pair[1].name));
+    }
+}

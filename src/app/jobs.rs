@@ -1,0 +1,89 @@
+//! The kinds of jobs that this server knows, and what each does: what an operator would do by
+//! hand, or by a schedule.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+
+use futures_util::FutureExt as _;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::actors::jobs::Rows;
+use crate::actors::node::Node;
+use crate::bus::queue::{Fault, Line, Pace, Queue, Run, Start, Work};
+use crate::store::Store;
+use crate::verify::verify;
+
+/// Starts to work on jobs, until told to stop.
+pub(super) fn start(
+    node: &Arc<Node>,
+    store: &Store,
+    line: Arc<dyn Line>,
+    name: &str,
+    stop: CancellationToken,
+) -> (Queue, JoinHandle<()>) {
+    let (ledger, clock) = (Arc::new(Rows(store.clone())), node.clock.clone());
+    let start = Start {
+        ledger,
+        line,
+        kinds: kinds(node, store),
+        node: name.to_owned(),
+        now: Arc::new(move || clock.now()),
+        pace: Pace::default(),
+    };
+    Queue::start(start, stop)
+}
+
+/// The kinds of jobs.
+fn kinds(node: &Arc<Node>, store: &Store) -> BTreeMap<&'static str, Work> {
+    let node = Arc::downgrade(node);
+    let of_node = |what: fn(Arc<Node>) -> Done| -> Work {
+        let node = Weak::clone(&node);
+        Arc::new(move |_| match node.upgrade() {
+            Some(node) => what(node),
+            None => async { Err(Fault::Again("the node is stopping".into())) }.boxed(),
+        })
+    };
+    let store = store.clone();
+    BTreeMap::from([
+        ("sweep_payments", of_node(|node| sweep_payments(node).boxed())),
+        ("retry_webhooks", of_node(|node| retry_webhooks(node).boxed())),
+        ("replay_rows", of_node(|node| replay_rows(node).boxed())),
+        ("verify", Arc::new(move |run| check(store.clone(), run).boxed()) as Work),
+    ])
+}
+
+type Done = futures_util::future::BoxFuture<'static, Result<Value, Fault>>;
+
+/// Compares the providers' lists of payments with the journal.
+async fn sweep_payments(node: Arc<Node>) -> Result<Value, Fault> {
+    node.sweep_all().await;
+    Ok(json!({}))
+}
+
+/// Tries all parked webhooks again that are due.
+async fn retry_webhooks(node: Arc<Node>) -> Result<Value, Fault> {
+    node.retry_parked().await.map_err(|error| Fault::Again(error.to_string()))?;
+    Ok(json!({}))
+}
+
+/// Makes the rows of orders and stock again; that goes on beside.
+async fn replay_rows(node: Arc<Node>) -> Result<Value, Fault> {
+    node.replay_rows();
+    Ok(json!({"begun": true}))
+}
+
+/// Checks the promise of the store, as `kontor verify` does without a provider. What does not
+/// hold is no fault of the job: trying again would not mend it.
+async fn check(store: Store, run: Run) -> Result<Value, Fault> {
+    let report = verify(&store, None, |now| {
+        run.progress(json!({"stage": now.stage, "done": now.done, "total": now.total}));
+    });
+    let report = report.await.map_err(|error| Fault::Again(error.to_string()))?;
+    let report = serde_json::to_value(&report).map_err(|error| Fault::Never(error.to_string()))?;
+    if report["ok"] != true {
+        tracing::error!(%report, "what is promised does not hold");
+    }
+    Ok(report)
+}

@@ -1,0 +1,100 @@
+//! Calls by HTTP, the caller's side: to the node's own address, while NATS is away or the node
+//! does not listen there.
+
+use std::time::Duration;
+
+use reqwest::{Client, StatusCode, header};
+use tokio::time::Instant;
+use tokio_util::bytes::{Bytes, BytesMut};
+
+use super::{ANSWER_BYTES_MAX, CallError, Calls, PATH, Peer, Way};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Shorter than the server's keep-alive, so that a pooled connection is seldom a closed one.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A client for calls.
+pub(super) fn client() -> Result<Client, String> {
+    // TLS needs a provider; one that is installed already is as good.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+    let build = || {
+        Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .tcp_nodelay(true)
+    };
+    // A system may have no certificates; then only addresses without TLS can be called.
+    let made = build().build().or_else(|_| build().tls_certs_only([]).build());
+    made.map_err(|error| error.to_string())
+}
+
+impl Calls {
+    pub(super) async fn by_http(
+        &self,
+        to: &Peer,
+        body: Bytes,
+        until: Instant,
+    ) -> Result<Bytes, CallError> {
+        let unreachable = |why: String| CallError::Unreachable { node: to.node.clone(), why };
+        let unknown = |why: String| CallError::Unknown { node: to.node.clone(), why };
+        let Way::Wire { http, .. } = &self.0.way else {
+            return Err(unreachable("there is no way".into()));
+        };
+        if to.url.is_empty() {
+            return Err(unreachable("it has no address".into()));
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(unreachable("no time is left".into()));
+        }
+        let address = format!("{}{PATH}", to.url.trim_end_matches('/'));
+        let mut request = http.post(address).timeout(left);
+        for (name, value) in self.seal(until).headers(&self.0.secret, &to.node, &body) {
+            request = request.header(name, value);
+        }
+        let request = request.header(header::CONTENT_TYPE, "application/octet-stream").body(body);
+        let mut response = request.send().await.map_err(|error| {
+            let why = told(&error);
+            if error.is_connect() || error.is_builder() { unreachable(why) } else { unknown(why) }
+        })?;
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+                return Err(CallError::Busy(to.node.clone()));
+            }
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                return Err(unreachable("the call is too large".into()));
+            }
+            // It was refused before anything was done.
+            status if status.is_client_error() => {
+                return Err(unreachable(format!("it answered {status}")));
+            }
+            status => return Err(unknown(format!("it answered {status}"))),
+        }
+        let mut answer = BytesMut::new();
+        loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) if answer.len() + chunk.len() > ANSWER_BYTES_MAX => {
+                    return Err(unknown("the answer is too large".into()));
+                }
+                Ok(Some(chunk)) => answer.extend_from_slice(&chunk),
+                Ok(None) => return Ok(answer.freeze()),
+                Err(error) => return Err(unknown(told(&error))),
+            }
+        }
+    }
+}
+
+/// An error with its causes, without the address.
+fn told(error: &reqwest::Error) -> String {
+    let mut told = if error.is_timeout() { "no answer in time" } else { "it broke off" }.to_owned();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        told = cause.to_string();
+        source = cause.source();
+    }
+    told
+}

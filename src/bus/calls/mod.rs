@@ -1,0 +1,368 @@
+//! Calls: bytes to one node, and the bytes that it answers. By NATS where it stands and the other
+//! node listens there, else by HTTP to the node's own address, else, for nodes in one process,
+//! straight through memory. What the bytes mean is not known here.
+//!
+//! A call may reach its node twice (an answer too large for NATS is fetched by HTTP; a caller
+//! repeats what it does not know the outcome of), so what is asked must bear that.
+
+mod http;
+mod metrics;
+mod seal;
+mod serve;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+use super::local::Board;
+use super::nats::Connection;
+use super::{Now, Options, token};
+use seal::Seal;
+
+pub use metrics::Metrics;
+pub use seal::SKEW;
+pub use serve::LONGEST;
+
+/// The largest call, in bytes.
+pub const CALL_BYTES_MAX: usize = 1 << 20;
+/// The largest answer, in bytes.
+pub const ANSWER_BYTES_MAX: usize = 8 << 20;
+/// The path of calls by HTTP.
+pub const PATH: &str = "/v1/node/calls";
+
+/// How long a node that did not answer by NATS is called by HTTP first.
+const SILENT_FOR: Duration = Duration::from_secs(15);
+/// How a node that cannot answer now says so, over NATS.
+const OUTCOME: &str = "Kontor-Call-Outcome";
+
+/// Another node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Peer {
+    /// Its id.
+    pub node: String,
+    /// Where it listens for HTTP, for example `http://10.0.0.2:8080`.
+    pub url: String,
+}
+
+/// A call that came in.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The node that calls.
+    pub from: String,
+    /// The call's id, new with each try.
+    pub id: String,
+    /// The trace that it belongs to (W3C `traceparent`), possibly empty.
+    pub trace: String,
+    /// Until when the caller waits.
+    pub until: Instant,
+    /// What it asks.
+    pub body: Bytes,
+}
+
+/// What answers calls. It may be called twice for the same thing.
+pub type Handler = Arc<dyn Fn(Call) -> BoxFuture<'static, Bytes> + Send + Sync>;
+
+/// Why a call has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// Nothing was delivered: the node is not there, or no longer takes calls.
+    #[error("node {node} cannot be reached: {why}")]
+    Unreachable {
+        /// The node.
+        node: String,
+        /// What is in the way.
+        why: String,
+    },
+    /// The node has too much to do; nothing was done.
+    #[error("node {0} has too much to do")]
+    Busy(String),
+    /// The call is larger than [`CALL_BYTES_MAX`]; nothing was sent.
+    #[error("a call of {0} bytes is too large")]
+    TooLarge(usize),
+    /// It was sent and not answered: it may have been carried out, now or a moment later.
+    #[error("the outcome of a call to node {node} is unknown: {why}")]
+    Unknown {
+        /// The node.
+        node: String,
+        /// What became of it, as far as can be told.
+        why: String,
+    },
+}
+
+impl CallError {
+    const fn outcome(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => "unreachable",
+            Self::Busy(_) => "busy",
+            Self::TooLarge(_) => "too_large",
+            Self::Unknown { .. } => "unknown",
+        }
+    }
+}
+
+/// Why a call that came in is not carried out. Nothing was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It does not show that a node of this cluster wrote it, to this node.
+    #[error("the call is not signed by a node of this cluster, to this node")]
+    Unsigned,
+    /// It was written too long ago, or the clocks are too far apart.
+    #[error("the call was written more than {} seconds ago or ahead: are the clocks right?", SKEW.as_secs())]
+    Late,
+    /// There is too much to do.
+    #[error("there is too much to do")]
+    Busy,
+    /// It is larger than a call may be.
+    #[error("the call is too large")]
+    TooLarge,
+    /// The node does not take calls yet, or no longer.
+    #[error("the node takes no calls")]
+    Closed,
+}
+
+impl Refusal {
+    const fn outcome(self) -> &'static str {
+        match self {
+            Self::Unsigned => "unsigned",
+            Self::Late => "late",
+            Self::Busy => "busy",
+            Self::TooLarge => "too_large",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// Why an admitted call has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// Nothing was done.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It was begun, and its caller waits no longer.
+    #[error("the call was not answered in time")]
+    Expired,
+}
+
+/// Calls other nodes, and answers them; clones are the same.
+#[derive(Clone)]
+pub struct Calls(Arc<Inner>);
+
+struct Inner {
+    node: String,
+    way: Way,
+    secret: [u8; 32],
+    now: Now,
+    metrics: Metrics,
+    handler: OnceLock<Handler>,
+    places: Arc<Semaphore>,
+    places_max: u32,
+    closed: CancellationToken,
+    /// Nodes that did not answer by NATS, and until when they are called by HTTP first: a line that
+    /// swallows everything is found out by its pings much later.
+    silent: Mutex<HashMap<String, Instant>>,
+}
+
+enum Way {
+    Wire { nats: Option<Connection>, http: reqwest::Client },
+    Local(Board),
+}
+
+impl Calls {
+    /// For nodes in processes of their own. `secret` is the cluster's.
+    ///
+    /// # Errors
+    /// Why there can be no HTTP client.
+    pub fn new(
+        nats: Option<Connection>,
+        options: &Options,
+        secret: [u8; 32],
+        node: &str,
+        now: Now,
+    ) -> Result<Self, String> {
+        let way = Way::Wire { nats, http: http::client()? };
+        Ok(Self::with(way, options, secret, node, now))
+    }
+
+    /// For nodes in one process.
+    #[must_use]
+    pub fn local(board: &Board, options: &Options, node: &str, now: Now) -> Self {
+        let this = Self::with(Way::Local(board.clone()), options, [0; 32], node, now);
+        board.add(node, &this);
+        this
+    }
+
+    fn with(way: Way, options: &Options, secret: [u8; 32], node: &str, now: Now) -> Self {
+        let places_max = u32::try_from(options.calls_max).unwrap_or(u32::MAX);
+        Self(Arc::new(Inner {
+            node: node.to_owned(),
+            way,
+            secret,
+            now,
+            metrics: Metrics::default(),
+            handler: OnceLock::new(),
+            places: Arc::new(Semaphore::new(places_max as usize)),
+            places_max,
+            closed: CancellationToken::new(),
+            silent: Mutex::default(),
+        }))
+    }
+
+    /// This node's id.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        &self.0.node
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// Calls a node and waits for its answer, at most so long.
+    ///
+    /// # Errors
+    /// [`CallError`]: what may be repeated at once, later, or only with the same meaning.
+    pub async fn call(
+        &self,
+        to: &Peer,
+        body: Bytes,
+        patience: Duration,
+    ) -> Result<Bytes, CallError> {
+        if body.len() > CALL_BYTES_MAX {
+            return Err(CallError::TooLarge(body.len()));
+        }
+        let until = Instant::now() + patience;
+        let nats = match &self.0.way {
+            Way::Local(board) => {
+                let call = self.seal(until).into_call(body, until);
+                return self.counted("local", board.call(&self.0.node, &to.node, call)).await;
+            }
+            Way::Wire { nats, .. } => nats.as_ref().filter(|nats| nats.is_up()),
+        };
+        if nats.is_some() && self.is_silent(&to.node) {
+            let tried = self.counted("http", self.by_http(to, body.clone(), until)).await;
+            if !matches!(tried, Err(CallError::Unreachable { .. })) {
+                return tried;
+            }
+        }
+        let mut carried_out = false;
+        if let Some(nats) = nats {
+            let tried = self.counted("nats", self.by_nats(nats, to, body.clone(), until)).await;
+            match tried {
+                Ok(Some(answer)) => return Ok(answer),
+                Ok(None) => carried_out = true,
+                Err(CallError::Unreachable { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let tried = self.counted("http", self.by_http(to, body, until)).await;
+        tried.map_err(|error| match error {
+            CallError::Unreachable { node, why } if carried_out => CallError::Unknown { node, why },
+            CallError::Busy(node) if carried_out => {
+                CallError::Unknown { node, why: "the answer is too large for NATS".into() }
+            }
+            error => error,
+        })
+    }
+
+    fn is_silent(&self, node: &str) -> bool {
+        let silent = self.0.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        silent.get(node).is_some_and(|until| Instant::now() < *until)
+    }
+
+    fn note_silent(&self, node: &str) {
+        let mut silent = self.0.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        silent.retain(|_, until| Instant::now() < *until);
+        silent.insert(node.to_owned(), Instant::now() + SILENT_FOR);
+    }
+
+    async fn counted<T>(
+        &self,
+        way: &'static str,
+        work: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        let began = Instant::now();
+        let done = work.await;
+        let outcome = done.as_ref().map_or_else(CallError::outcome, |_| "answered");
+        self.0.metrics.called(way, outcome, began.elapsed());
+        done
+    }
+
+    fn seal(&self, until: Instant) -> Seal {
+        let id = format!("{:032x}", rand::random::<u128>());
+        let trace = format!("00-{id}-{:016x}-01", rand::random::<u64>());
+        Seal {
+            from: self.0.node.clone(),
+            id,
+            sent: (self.0.now)(),
+            left: until.saturating_duration_since(Instant::now()),
+            trace,
+        }
+    }
+
+    /// The answer, or nothing where it has to be fetched by HTTP, being too large for NATS.
+    async fn by_nats(
+        &self,
+        nats: &Connection,
+        to: &Peer,
+        body: Bytes,
+        until: Instant,
+    ) -> Result<Option<Bytes>, CallError> {
+        use async_nats::RequestErrorKind as Kind;
+
+        let unreachable = |why: &str| {
+            let (node, why) = (to.node.clone(), why.to_owned());
+            CallError::Unreachable { node, why }
+        };
+        let unknown = |why: &str| {
+            let (node, why) = (to.node.clone(), why.to_owned());
+            CallError::Unknown { node, why }
+        };
+        let mut headers = async_nats::HeaderMap::new();
+        for (name, value) in self.seal(until).headers(&self.0.secret, &to.node, &body) {
+            headers.insert(name, value);
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        let request = async_nats::Request::new().headers(headers).payload(body).timeout(Some(left));
+        let sent = nats.client().send_request(subject(&to.node), request);
+        let message = tokio::select! {
+            sent = sent => sent,
+            () = nats.broken() => return Err(unknown("NATS went away")),
+        };
+        let message = message.map_err(|error| match error.kind() {
+            Kind::NoResponders => unreachable("it does not listen to NATS"),
+            Kind::InvalidSubject | Kind::MaxPayloadExceeded => unreachable(&error.to_string()),
+            Kind::TimedOut => {
+                self.note_silent(&to.node);
+                unknown("no answer in time")
+            }
+            Kind::Other => unknown(&error.to_string()),
+        })?;
+        let outcome = message.headers.as_ref().and_then(|headers| headers.get(OUTCOME));
+        match outcome.map(async_nats::HeaderValue::as_str) {
+            None => Ok(Some(message.payload)),
+            Some("busy") => Err(CallError::Busy(to.node.clone())),
+            Some("answer_too_large") => Ok(None),
+            Some("expired") => Err(unknown("it was not answered in time")),
+            Some(refused) => Err(unreachable(refused)),
+        }
+    }
+}
+
+impl Seal {
+    fn into_call(self, body: Bytes, until: Instant) -> Call {
+        Call { from: self.from, id: self.id, trace: self.trace, until, body }
+    }
+}
+
+/// Where a node listens for calls.
+fn subject(node: &str) -> String {
+    format!("kontor.node.{}.calls", token(node))
+}

@@ -1,0 +1,160 @@
+//! What stands beside the bytes of a call, whichever way it goes: who calls whom, when, how long
+//! it waits, and the proof that a node of this cluster wrote it.
+
+use std::time::Duration;
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+use subtle::ConstantTimeEq as _;
+
+use super::Refusal;
+use crate::domain::time::Timestamp;
+
+/// The node that calls.
+pub const FROM: &str = "Kontor-Call-From";
+/// The call's id, new with each try.
+pub const ID: &str = "Kontor-Call-Id";
+/// When it was sent, in milliseconds since 1970 by the caller's clock.
+pub const SENT: &str = "Kontor-Call-Sent";
+/// How long the caller waits from then, in milliseconds.
+pub const LEFT: &str = "Kontor-Call-Left";
+/// The keyed digest of all of these, the callee and the bytes.
+pub const MAC: &str = "Kontor-Call-Mac";
+/// The trace that it belongs to (W3C).
+pub const TRACE: &str = "traceparent";
+
+/// How far apart the clocks of two nodes may be. A call that was overheard works again for as
+/// long and no longer.
+pub const SKEW: Duration = Duration::from_secs(60);
+
+/// What a call carries beside its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seal {
+    /// The node that calls.
+    pub from: String,
+    /// The call's id.
+    pub id: String,
+    /// When it was sent.
+    pub sent: Timestamp,
+    /// How long the caller waits.
+    pub left: Duration,
+    /// The trace that it belongs to.
+    pub trace: String,
+}
+
+impl Seal {
+    /// The headers of a call to a node.
+    #[must_use]
+    pub fn headers(&self, secret: &[u8; 32], to: &str, body: &[u8]) -> [(&'static str, String); 6] {
+        let (sent, left) = (self.sent.millis().to_string(), self.left.as_millis().to_string());
+        let mac = mac(secret, &[&self.from, to, &self.id, &sent, &left], body);
+        [
+            (FROM, self.from.clone()),
+            (ID, self.id.clone()),
+            (SENT, sent),
+            (LEFT, left),
+            (MAC, hex(&mac)),
+            (TRACE, self.trace.clone()),
+        ]
+    }
+
+    /// Reads the headers of a call to this node. Its time and sender are believed only if a node
+    /// of the cluster wrote them, lately enough.
+    ///
+    /// # Errors
+    /// [`Refusal::Unsigned`] or [`Refusal::Late`].
+    pub fn read<'a>(
+        secret: &[u8; 32],
+        me: &str,
+        header: impl Fn(&str) -> Option<&'a str>,
+        body: &[u8],
+        now: Timestamp,
+    ) -> Result<Self, Refusal> {
+        let text = |name| header(name).ok_or(Refusal::Unsigned);
+        let (from, id, sent, left) = (text(FROM)?, text(ID)?, text(SENT)?, text(LEFT)?);
+        let right = hex(&mac(secret, &[from, me, id, sent, left], body));
+        if !bool::from(right.as_bytes().ct_eq(text(MAC)?.as_bytes())) {
+            return Err(Refusal::Unsigned);
+        }
+        let sent: i64 = sent.parse().map_err(|_| Refusal::Unsigned)?;
+        let left: u64 = left.parse().map_err(|_| Refusal::Unsigned)?;
+        let age = now.millis().saturating_sub(sent);
+        let skew = i64::try_from(SKEW.as_millis()).unwrap_or(i64::MAX);
+        if age > skew || age < -skew {
+            return Err(Refusal::Late);
+        }
+        Ok(Self {
+            from: from.to_owned(),
+            id: id.to_owned(),
+            sent: Timestamp::from_millis(sent),
+            left: Duration::from_millis(left),
+            trace: header(TRACE).unwrap_or_default().to_owned(),
+        })
+    }
+}
+
+fn mac(secret: &[u8; 32], texts: &[&str], body: &[u8]) -> [u8; 32] {
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret) else {
+        // A key of any length is taken.
+        return [0; 32];
+    };
+    for text in texts {
+        mac.update(&(text.len() as u64).to_be_bytes());
+        mac.update(text.as_bytes());
+    }
+    mac.update(body);
+    mac.finalize().into_bytes().into()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |value: u8| char::from(DIGITS[usize::from(value & 15)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: [u8; 32] = [7; 32];
+
+    fn seal() -> Seal {
+        Seal {
+            from: "a".into(),
+            id: "1".into(),
+            sent: Timestamp::from_millis(1_000_000),
+            left: Duration::from_millis(500),
+            trace: "00-1-2-01".into(),
+        }
+    }
+
+    fn read(
+        headers: &[(&'static str, String)],
+        me: &str,
+        body: &[u8],
+        at: i64,
+    ) -> Result<Seal, Refusal> {
+        let find = |name: &str| headers.iter().find(|(n, _)| *n == name).map(|(_, v)| v.as_str());
+        Seal::read(&SECRET, me, find, body, Timestamp::from_millis(at))
+    }
+
+    #[test]
+    fn a_seal_is_good_for_its_node_its_bytes_and_its_time() {
+        let headers = seal().headers(&SECRET, "b", b"body");
+        assert_eq!(read(&headers, "b", b"body", 1_000_100), Ok(seal()));
+        assert_eq!(read(&headers, "c", b"body", 1_000_100), Err(Refusal::Unsigned));
+        assert_eq!(read(&headers, "b", b"bod", 1_000_100), Err(Refusal::Unsigned));
+        assert_eq!(read(&headers, "b", b"body", 1_060_001), Err(Refusal::Late));
+        assert_eq!(read(&headers, "b", b"body", 939_999), Err(Refusal::Late));
+        for at in 0..5 {
+            let mut changed = headers.clone();
+            changed[at].1.push('0');
+            assert_eq!(read(&changed, "b", b"body", 1_000_100), Err(Refusal::Unsigned), "{at}");
+            let mut missing = headers.to_vec();
+            missing.remove(at);
+            assert_eq!(read(&missing, "b", b"body", 1_000_100), Err(Refusal::Unsigned), "{at}");
+        }
+        let foreign = seal().headers(&[8; 32], "b", b"body");
+        assert_eq!(read(&foreign, "b", b"body", 1_000_100), Err(Refusal::Unsigned));
+    }
+}

@@ -1,0 +1,192 @@
+//! Calls that come in: who is let in, how many at once, and how long they may take.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::Message;
+use futures_util::StreamExt as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tokio_util::bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+use super::seal::Seal;
+use super::{
+    ANSWER_BYTES_MAX, CALL_BYTES_MAX, Call, Calls, Failure, Handler, OUTCOME, Refusal, Way, subject,
+};
+use crate::bus::nats::Connection;
+
+/// The longest that a call is worked on, whatever its caller says.
+pub const LONGEST: Duration = Duration::from_secs(60);
+/// What is left of a message for its headers.
+const HEADERS: usize = 1_024;
+const SUBSCRIBE_AGAIN: Duration = Duration::from_secs(1);
+
+impl Calls {
+    /// Answers calls from now on, until told to stop: then no more are taken. What this answers
+    /// is over when those under way have been answered.
+    pub fn serve(&self, handler: Handler, stop: CancellationToken) -> tokio::task::JoinHandle<()> {
+        if self.0.handler.set(handler).is_err() {
+            tracing::error!("calls have a handler already");
+        }
+        let this = self.clone();
+        tokio::spawn(async move {
+            match &this.0.way {
+                Way::Wire { nats: Some(nats), .. } => this.listen(nats, &stop).await,
+                Way::Wire { nats: None, .. } | Way::Local(_) => stop.cancelled().await,
+            }
+            this.0.closed.cancel();
+            let under_way = this.0.places.acquire_many(this.0.places_max);
+            if tokio::time::timeout(LONGEST, under_way).await.is_err() {
+                tracing::warn!("calls of other nodes were still under way");
+            }
+        })
+    }
+
+    /// Whether there is somebody to answer.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.0.handler.get().is_some() && !self.0.closed.is_cancelled()
+    }
+
+    /// Reads a call that came by HTTP.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn admit_http<'a>(
+        &self,
+        header: impl Fn(&str) -> Option<&'a str>,
+        body: Bytes,
+    ) -> Result<Call, Refusal> {
+        let admitted = self.admit(header, body);
+        if let Err(refusal) = &admitted {
+            self.0.metrics.answered("http", refusal.outcome());
+        }
+        admitted
+    }
+
+    fn admit<'a>(
+        &self,
+        header: impl Fn(&str) -> Option<&'a str>,
+        body: Bytes,
+    ) -> Result<Call, Refusal> {
+        if body.len() > CALL_BYTES_MAX {
+            return Err(Refusal::TooLarge);
+        }
+        let inner = &self.0;
+        let now = (inner.now)();
+        let seal = Seal::read(&inner.secret, &inner.node, header, &body, now)?;
+        // Clocks differ; what is sure is that the caller waits no longer than from now on.
+        let until = Instant::now() + seal.left.min(LONGEST);
+        Ok(seal.into_call(body, until))
+    }
+
+    /// Carries out a call that was admitted.
+    ///
+    /// # Errors
+    /// [`Failure`]: it was refused, or took longer than its caller waits.
+    pub async fn answer(&self, way: &'static str, call: Call) -> Result<Bytes, Failure> {
+        let done = self.carry_out(call).await;
+        let outcome = match &done {
+            Ok(_) => "answered",
+            Err(Failure::Refused(refusal)) => refusal.outcome(),
+            Err(Failure::Expired) => "expired",
+        };
+        self.0.metrics.answered(way, outcome);
+        done
+    }
+
+    async fn carry_out(&self, call: Call) -> Result<Bytes, Failure> {
+        let _place = self.place()?;
+        let handler = self.0.handler.get().ok_or(Refusal::Closed)?;
+        let until = call.until;
+        tracing::debug!(call = call.id, from = call.from, trace = call.trace, "a node calls");
+        let answer = tokio::time::timeout_at(until, handler(call)).await;
+        let answer = answer.map_err(|_| Failure::Expired)?;
+        if answer.len() > ANSWER_BYTES_MAX {
+            tracing::error!(bytes = answer.len(), "the answer to a call is too large");
+            return Err(Failure::Expired);
+        }
+        Ok(answer)
+    }
+
+    fn place(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        if !self.is_open() {
+            return Err(Refusal::Closed);
+        }
+        let place = Arc::clone(&self.0.places);
+        Semaphore::try_acquire_owned(place).map_err(|_| Refusal::Busy)
+    }
+
+    /// Takes calls from NATS until told to stop.
+    async fn listen(&self, nats: &Connection, stop: &CancellationToken) {
+        loop {
+            let subscribed = nats.client().subscribe(subject(&self.0.node)).await;
+            let mut calls = match subscribed {
+                Ok(calls) => calls,
+                Err(error) => {
+                    tracing::warn!(%error, "no calls by NATS");
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = tokio::time::sleep(SUBSCRIBE_AGAIN) => continue,
+                    }
+                }
+            };
+            loop {
+                let message = tokio::select! {
+                    () = stop.cancelled() => break,
+                    message = calls.next() => message,
+                };
+                match message {
+                    Some(message) => self.take(nats, message),
+                    None => break,
+                }
+            }
+            if stop.is_cancelled() {
+                // What the server has sent already is answered; it sends no more.
+                if calls.drain().await.is_ok() && nats.is_up() {
+                    while let Some(message) = calls.next().await {
+                        self.take(nats, message);
+                    }
+                }
+                return;
+            }
+        }
+    }
+
+    /// Answers a call of NATS beside the others.
+    fn take(&self, nats: &Connection, message: Message) {
+        let Some(reply) = message.reply else {
+            return;
+        };
+        let (this, nats) = (self.clone(), nats.clone());
+        let headers = message.headers.unwrap_or_default();
+        let header = |name: &str| headers.get(name).map(async_nats::HeaderValue::as_str);
+        let admitted = this.admit(header, message.payload);
+        tokio::spawn(async move {
+            let done = match admitted {
+                Ok(call) => this.answer("nats", call).await,
+                Err(refusal) => {
+                    this.0.metrics.answered("nats", refusal.outcome());
+                    Err(Failure::Refused(refusal))
+                }
+            };
+            let (outcome, answer) = match done {
+                Ok(answer) if answer.len() + HEADERS > nats.message_bytes_max() => {
+                    (Some("answer_too_large"), Bytes::new())
+                }
+                Ok(answer) => (None, answer),
+                Err(Failure::Refused(refusal)) => (Some(refusal.outcome()), Bytes::new()),
+                Err(Failure::Expired) => (Some("expired"), Bytes::new()),
+            };
+            let mut headers = async_nats::HeaderMap::new();
+            if let Some(outcome) = outcome {
+                headers.insert(OUTCOME, outcome);
+            }
+            let sent = nats.client().publish_with_headers(reply, headers, answer).await;
+            if let Err(error) = sent {
+                tracing::warn!(%error, "a call was carried out and cannot be answered");
+            }
+        });
+    }
+}

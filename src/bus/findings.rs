@@ -1,0 +1,94 @@
+//! What is not as it should be with the servers that nodes reach each other by, for operators:
+//! a server that did not do what it was asked, silently, above all.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+use serde_json::Value;
+
+/// All findings, each under what it is about; clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Findings(Arc<Mutex<BTreeMap<&'static str, String>>>);
+
+impl Findings {
+    /// All of them: what each is about, and what was found.
+    #[must_use]
+    pub fn all(&self) -> Vec<(&'static str, String)> {
+        let found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        found.iter().map(|(about, text)| (*about, text.clone())).collect()
+    }
+
+    pub(super) fn set(&self, about: &'static str, text: String) {
+        let mut found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if found.get(about) != Some(&text) {
+            tracing::warn!(about, "{text}");
+            found.insert(about, text);
+        }
+    }
+
+    pub(super) fn clear(&self, about: &'static str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(about);
+    }
+
+    /// Finds out whether a server echoes what it was asked for.
+    pub(super) fn compare(
+        &self,
+        about: &'static str,
+        asked: &impl Serialize,
+        got: &impl Serialize,
+    ) {
+        let differences = differences(asked, got);
+        if differences.is_empty() {
+            self.clear(about);
+        } else {
+            self.set(about, format!("the server has it otherwise: {}", differences.join(", ")));
+        }
+    }
+}
+
+/// Where a server's answer differs from what it was asked for. What was not asked for may be
+/// anything.
+fn differences(asked: &impl Serialize, got: &impl Serialize) -> Vec<String> {
+    let value = |what: Result<Value, serde_json::Error>| what.unwrap_or_default();
+    let (asked, got) = (value(serde_json::to_value(asked)), value(serde_json::to_value(got)));
+    let Value::Object(asked) = asked else {
+        return Vec::new();
+    };
+    let nothing = |value: &Value| match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::Bool(true) => false,
+    };
+    let differs = |(name, asked): (String, Value)| {
+        let got = &got[&name];
+        let differs = !nothing(&asked) && asked != *got;
+        differs.then(|| format!("{name} is {got} instead of {asked}"))
+    };
+    asked.into_iter().filter_map(differs).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_echoed_is_found_and_gone_when_it_is() {
+        let asked = json!({"a": 1, "b": "x", "c": null, "d": 0, "e": ["y"], "f": true});
+        let right = json!({"a": 1, "b": "x", "c": 5, "d": 7, "e": ["y"], "f": true, "g": 1});
+        assert!(differences(&asked, &right).is_empty());
+        let wrong = json!({"a": 2, "b": "x", "e": ["y"]});
+        assert_eq!(differences(&asked, &wrong).len(), 2);
+        let findings = Findings::default();
+        findings.compare("s", &asked, &wrong);
+        let found = findings.all();
+        assert!(found[0].1.contains("a is 2 instead of 1"), "{found:?}");
+        findings.compare("s", &asked, &right);
+        assert!(findings.all().is_empty());
+    }
+}

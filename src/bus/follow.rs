@@ -1,0 +1,114 @@
+//! Follows the stream and puts what other nodes have committed into the feed. Some may come
+//! twice, out of order or not at all: listeners go by positions and read the journal where they
+//! have a gap. What this node commits itself comes from its own lanes; one that owns all shards
+//! has nothing to follow.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::Feed;
+use super::stream::Stream;
+use super::stream::wire::Heard;
+use crate::domain::entity::Record;
+
+/// The most messages that are taken at once.
+const CHUNK: usize = 256;
+/// The pause before the stream is looked for again.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// The shards that this node owns.
+type Owned = watch::Receiver<BTreeSet<u16>>;
+
+/// Follows the stream until told to stop. Whenever it begins, or begins again after a break, it
+/// first hears the last event of each kind and shard, by which listeners see what they missed.
+/// Shards count from 0 to `shards`.
+pub fn start(
+    stream: Arc<dyn Stream>,
+    feed: Feed,
+    (owned, shards): (Owned, u16),
+    stop: CancellationToken,
+) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut reachable = stream.reachable();
+        loop {
+            let followed = async {
+                let mut mine = owned.clone();
+                if mine.wait_for(|owned| owned.len() < usize::from(shards)).await.is_err() {
+                    return;
+                }
+                if reachable.wait_for(|up| *up).await.is_err() {
+                    return;
+                }
+                tokio::select! {
+                    biased;
+                    _ = mine.wait_for(|owned| owned.len() >= usize::from(shards)) => {}
+                    () = follow(&*stream, &feed, &owned) => {}
+                }
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = followed => {}
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(AGAIN) => {}
+            }
+        }
+    })
+}
+
+/// Follows the stream until something breaks.
+async fn follow(stream: &dyn Stream, feed: &Feed, owned: &Owned) {
+    let mut reachable = stream.reachable();
+    reachable.mark_unchanged();
+    let heard = match stream.follow().await {
+        Ok(heard) => heard,
+        Err(trouble) => {
+            tracing::debug!(error = %trouble, "the stream cannot be followed");
+            return;
+        }
+    };
+    let mut chunks = heard.ready_chunks(CHUNK);
+    loop {
+        let chunk = tokio::select! {
+            biased;
+            _ = reachable.changed() => return,
+            chunk = chunks.next() => chunk,
+        };
+        let Some(chunk) = chunk else {
+            return;
+        };
+        let mut batch = Vec::with_capacity(chunk.len());
+        let owns = |shard: u16| owned.borrow().contains(&shard);
+        for heard in chunk {
+            match heard {
+                Ok(Heard { record: Some(record), .. }) if !owns(record.shard) => {
+                    batch.push(record);
+                }
+                Ok(_) => {}
+                Err(trouble) => {
+                    tracing::debug!(error = %trouble, "the stream broke off");
+                    publish(feed, batch);
+                    return;
+                }
+            }
+        }
+        publish(feed, batch);
+    }
+}
+
+/// Hands records on, those of one shard together and in the order that they came.
+fn publish(feed: &Feed, mut batch: Vec<Record>) {
+    batch.sort_by_key(|record| record.shard);
+    for of_shard in batch.chunk_by(|one, next| one.shard == next.shard) {
+        feed.publish(of_shard);
+    }
+}

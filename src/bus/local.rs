@@ -1,0 +1,218 @@
+//! The twin in process: several nodes in one process, for tests and the simulator. What goes
+//! wrong on a wire can go wrong here when it is asked to.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{broadcast, oneshot};
+use tokio_util::bytes::Bytes;
+
+use super::calls::{Call, CallError, Calls, Failure, Refusal};
+use super::notices::Notice;
+
+/// How many notices a slow listener may be behind before it misses some.
+const NOTICES: usize = 256;
+
+/// What becomes of a call; by default it arrives at once, and so does its answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fate {
+    /// How long it is on its way.
+    pub way: Duration,
+    /// It never arrives, and its caller waits for nothing.
+    pub lost: bool,
+    /// It arrives once more, so much later.
+    pub again: Option<Duration>,
+    /// How long its answer is on its way.
+    pub back: Duration,
+    /// Its answer never arrives.
+    pub unanswered: bool,
+}
+
+/// What a node's calls go over.
+#[async_trait]
+pub trait Line: Send + Sync + 'static {
+    /// What becomes of the node's next call.
+    fn fate(&self) -> Fate;
+
+    /// Returns at once while the node is there, and never once it is gone.
+    async fn open(&self);
+}
+
+/// Where the nodes of one process find each other; clones are the same board.
+#[derive(Clone)]
+pub struct Board {
+    inner: Arc<Inner>,
+    line: Option<Arc<dyn Line>>,
+}
+
+/// A node that takes calls, and what it answers over.
+#[derive(Clone)]
+struct Callee {
+    calls: Calls,
+    line: Option<Arc<dyn Line>>,
+}
+
+struct Inner {
+    nodes: Mutex<HashMap<String, Callee>>,
+    faults: Mutex<Faults>,
+    pub(super) notices: broadcast::Sender<(String, Notice)>,
+}
+
+#[derive(Default)]
+struct Faults {
+    cut: HashSet<String>,
+    mute: HashSet<String>,
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        let inner = Inner {
+            nodes: Mutex::default(),
+            faults: Mutex::default(),
+            notices: broadcast::Sender::new(NOTICES),
+        };
+        Self { inner: Arc::new(inner), line: None }
+    }
+}
+
+impl Board {
+    /// The same board as one node has it: its calls and its answers go over a line.
+    #[must_use]
+    pub fn over(&self, line: Arc<dyn Line>) -> Self {
+        Self { inner: self.inner.clone(), line: Some(line) }
+    }
+
+    /// Cuts a node off from all others, or joins it again: calls do not reach it.
+    pub fn cut(&self, node: &str, off: bool) {
+        let mut faults = self.faults();
+        if off {
+            faults.cut.insert(node.to_owned());
+        } else {
+            faults.cut.remove(node);
+        }
+    }
+
+    /// Lets a node's answers be lost, or no longer: it carries calls out, and nobody hears.
+    pub fn mute(&self, node: &str, on: bool) {
+        let mut faults = self.faults();
+        if on {
+            faults.mute.insert(node.to_owned());
+        } else {
+            faults.mute.remove(node);
+        }
+    }
+
+    /// Forgets a node, as if its process had died.
+    pub fn remove(&self, node: &str) {
+        self.nodes().remove(node);
+    }
+
+    pub(super) fn add(&self, node: &str, calls: &Calls) {
+        let callee = Callee { calls: calls.clone(), line: self.line.clone() };
+        self.nodes().insert(node.to_owned(), callee);
+    }
+
+    pub(super) fn notices(&self) -> &broadcast::Sender<(String, Notice)> {
+        &self.inner.notices
+    }
+
+    pub(super) fn is_cut(&self, node: &str) -> bool {
+        self.faults().cut.contains(node)
+    }
+
+    pub(super) async fn call(&self, from: &str, to: &str, call: Call) -> Result<Bytes, CallError> {
+        self.open().await;
+        let fate = self.line.as_ref().map(|line| line.fate()).unwrap_or_default();
+        let done = self.carry(from, to, call, fate).await;
+        self.open().await;
+        done
+    }
+
+    async fn open(&self) {
+        if let Some(line) = &self.line {
+            line.open().await;
+        }
+    }
+
+    async fn carry(
+        &self,
+        from: &str,
+        to: &str,
+        call: Call,
+        fate: Fate,
+    ) -> Result<Bytes, CallError> {
+        let node = || to.to_owned();
+        let unreachable = |why: &str| {
+            let why = why.to_owned();
+            CallError::Unreachable { node: node(), why }
+        };
+        let unknown = |why: &str| {
+            let why = why.to_owned();
+            CallError::Unknown { node: node(), why }
+        };
+        pause(fate.way).await;
+        if self.is_cut(from) || self.is_cut(to) {
+            return Err(unreachable("it is cut off"));
+        }
+        let callee = self.nodes().get(to).cloned();
+        let callee = callee.ok_or_else(|| unreachable("it is not there"))?;
+        let until = call.until;
+        if fate.lost {
+            tokio::time::sleep_until(until).await;
+            return Err(unknown("no answer in time"));
+        }
+        if let Some(later) = fate.again {
+            let (callee, call) = (callee.clone(), call.clone());
+            tokio::spawn(async move {
+                pause(later).await;
+                drop(callee.answer(call).await);
+            });
+        }
+        let (answer, answered) = oneshot::channel();
+        tokio::spawn(async move {
+            // Whoever called may be gone.
+            let _gone = answer.send(callee.answer(call).await);
+        });
+        let done = match tokio::time::timeout_at(until, answered).await {
+            Err(_) => return Err(unknown("no answer in time")),
+            Ok(Err(_)) => return Err(unknown("it broke off")),
+            Ok(Ok(done)) => done,
+        };
+        pause(fate.back).await;
+        if fate.unanswered || self.faults().mute.contains(to) {
+            return Err(unknown("the answer was lost"));
+        }
+        match done {
+            Ok(answer) => Ok(answer),
+            Err(Failure::Expired) => Err(unknown("it was not answered in time")),
+            Err(Failure::Refused(Refusal::Busy)) => Err(CallError::Busy(node())),
+            Err(Failure::Refused(refusal)) => Err(unreachable(&refusal.to_string())),
+        }
+    }
+
+    fn nodes(&self) -> std::sync::MutexGuard<'_, HashMap<String, Callee>> {
+        self.inner.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn faults(&self) -> std::sync::MutexGuard<'_, Faults> {
+        self.inner.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Callee {
+    async fn answer(&self, call: Call) -> Result<Bytes, Failure> {
+        let done = self.calls.answer("local", call).await;
+        if let Some(line) = &self.line {
+            line.open().await;
+        }
+        done
+    }
+}
+
+async fn pause(time: Duration) {
+    if !time.is_zero() {
+        tokio::time::sleep(time).await;
+    }
+}

@@ -1,0 +1,230 @@
+//! The connection to NATS: it comes back by itself, for ever, and a node starts without it.
+//!
+//! What is said over it stands in `calls`, `notices` and the stream.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_nats::{Client, ConnectOptions, Event, ServerInfo};
+use tokio::sync::watch;
+
+use super::options::{Options, masked};
+
+/// How often a silent server is asked whether it is there; after two times without an answer
+/// the connection counts as broken.
+const PING: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// The longest pause between two tries to connect.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// The most messages that wait to be written.
+const QUEUE: usize = 4_096;
+
+/// Why there is no connection, however long one waits.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("NATS cannot be used: {0}")]
+pub struct Error(pub String);
+
+/// A connection to NATS, or the wish for one.
+#[derive(Clone)]
+pub struct Connection {
+    client: Client,
+    state: watch::Receiver<bool>,
+    trouble: Arc<Mutex<Option<String>>>,
+    address: Arc<str>,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// Connects, under the node's id; `None` when the options name no server. Waits for the
+    /// server no longer than they say: the connection then comes later.
+    ///
+    /// # Errors
+    /// [`Error`]: the address is none.
+    pub async fn open(options: &Options, node: &str) -> Result<Option<Self>, Error> {
+        let urls = options.urls().map_err(Error)?;
+        let Some(first) = urls.first() else {
+            return Ok(None);
+        };
+        // TLS needs a provider; one that is installed already is as good.
+        let _installed = rustls::crypto::ring::default_provider().install_default();
+        let (told, state) = watch::channel(false);
+        let trouble = Arc::new(Mutex::new(None));
+        let address: Arc<str> = masked(&options.url).into();
+        let notes = Notes { told, trouble: trouble.clone(), address: address.clone() };
+        let notes = Arc::new(notes);
+        let mut connect = ConnectOptions::new()
+            .name(node)
+            .retry_on_initial_connect()
+            .max_reconnects(None)
+            .ping_interval(PING)
+            .connection_timeout(CONNECT_TIMEOUT)
+            .client_capacity(QUEUE)
+            .reconnect_delay_callback(pause)
+            .event_callback(move |event| {
+                notes.take(&event);
+                std::future::ready(())
+            });
+        let name = decoded(first.username());
+        connect = match first.password() {
+            Some(password) => connect.user_and_password(name, decoded(password)),
+            None if !name.is_empty() => connect.token(name),
+            None => connect,
+        };
+        let mut servers = Vec::with_capacity(urls.len());
+        for mut url in urls {
+            let bare = url.set_password(None).and_then(|()| url.set_username(""));
+            bare.map_err(|()| Error(format!("{} cannot be used", masked(url.as_str()))))?;
+            let server = async_nats::ServerAddr::from_url(url);
+            servers.push(server.map_err(|error| Error(error.to_string()))?);
+        }
+        let client = connect.connect(servers).await.map_err(|error| Error(error.to_string()))?;
+        let mut this = Self { client, state, trouble, address };
+        let patience = Duration::from_millis(options.start_wait_ms);
+        if tokio::time::timeout(patience, this.state.wait_for(|up| *up)).await.is_err() {
+            let (nats, why) = (&*this.address, this.trouble().unwrap_or_default());
+            tracing::warn!(nats, why, "NATS is not there; starting without it, until it comes");
+        }
+        Ok(Some(this))
+    }
+
+    /// Whether it stands.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        *self.state.borrow()
+    }
+
+    /// Tells whenever it breaks or comes back.
+    #[must_use]
+    pub fn connected(&self) -> watch::Receiver<bool> {
+        self.state.clone()
+    }
+
+    /// What went wrong last, while it does not stand.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        if self.is_up() {
+            return None;
+        }
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Where it goes, without passwords.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// What the server says of itself, once it was connected to.
+    #[must_use]
+    pub fn server(&self) -> Option<ServerInfo> {
+        self.client.try_server_info()
+    }
+
+    /// The most bytes of a message, with its headers.
+    #[must_use]
+    pub fn message_bytes_max(&self) -> usize {
+        self.client.max_payload()
+    }
+
+    /// Waits until all that was sent has gone out, at most so long.
+    pub async fn flush(&self, patience: Duration) {
+        // Whoever needs to know waits for an answer.
+        let _late = tokio::time::timeout(patience, self.client.flush()).await;
+    }
+
+    pub(super) const fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Waits until it breaks.
+    pub(super) async fn broken(&self) {
+        // The sender lives as long as the client.
+        let mut state = self.state.clone();
+        let _over = state.wait_for(|up| !*up).await;
+    }
+}
+
+/// What becomes known of a connection.
+struct Notes {
+    told: watch::Sender<bool>,
+    trouble: Arc<Mutex<Option<String>>>,
+    address: Arc<str>,
+}
+
+impl Notes {
+    fn take(&self, event: &Event) {
+        let nats = &*self.address;
+        match event {
+            Event::Connected => {
+                tracing::info!(nats, "NATS is there");
+                self.told.send_replace(true);
+            }
+            Event::Disconnected | Event::Closed => {
+                if self.told.send_replace(false) {
+                    tracing::warn!(nats, "NATS is away; calls go by HTTP until it is back");
+                }
+            }
+            Event::LameDuckMode => tracing::info!(nats, "the NATS server is about to stop"),
+            Event::SlowConsumer(_) => tracing::debug!(nats, "a message of NATS was dropped"),
+            Event::Draining => {}
+            Event::ServerError(error) => self.trouble(&error.to_string()),
+            Event::ClientError(error) => self.trouble(&error.to_string()),
+        }
+    }
+
+    fn trouble(&self, text: &str) {
+        let mut last = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.as_deref() != Some(text) {
+            tracing::warn!(nats = &*self.address, error = text, "NATS says no");
+            *last = Some(text.to_owned());
+        }
+    }
+}
+
+/// The pause before a try to connect.
+fn pause(attempt: usize) -> Duration {
+    if attempt <= 1 {
+        return Duration::ZERO;
+    }
+    let exponent = u32::try_from(attempt.min(8)).unwrap_or(8);
+    PAUSE_MAX.min(Duration::from_millis(10 << exponent))
+}
+
+/// A part of an address without its percent signs.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let hex = after.get(..2).filter(|hex| hex.iter().all(u8::is_ascii_hexdigit));
+        let hex = hex.and_then(|hex| std::str::from_utf8(hex).ok());
+        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) if *first == b'%' => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_bound_and_passwords_are_decoded() {
+        assert_eq!(pause(1), Duration::ZERO);
+        assert!(pause(2) < pause(5));
+        assert_eq!(pause(1_000_000), PAUSE_MAX);
+        assert_eq!(decoded("a%40b%zz%"), "a@b%zz%");
+    }
+}

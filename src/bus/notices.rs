@@ -1,0 +1,188 @@
+//! Notices: a word to all other nodes that something is worth another look. They may be lost, so
+//! whoever hears one reads the truth, and whoever hears none looks now and then.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{broadcast, mpsc};
+use tokio_util::bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+use super::local::Board;
+use super::nats::Connection;
+
+/// Where notices are told.
+const SUBJECT: &str = "kontor.notices";
+/// How many a slow listener may be behind before it misses some.
+const DEPTH: usize = 256;
+/// How many wait to be sent before they are dropped.
+const QUEUE: usize = 1_024;
+/// The most bytes of a notice.
+const BYTES_MAX: usize = 64 << 10;
+
+/// Something is worth another look.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "about", rename_all = "snake_case")]
+pub enum Notice {
+    /// Shards have other owners, or nodes came, went or drain.
+    Shards,
+    /// Settings that can be changed while running were.
+    Settings,
+    /// Things that caches may have were changed.
+    CacheDrop {
+        /// Their keys; a key that ends in `*` stands for all that begin so.
+        keys: Vec<String>,
+    },
+    /// Nobody said this: notices may have been missed, so everything is worth another look.
+    Missed,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Told {
+    from: String,
+    #[serde(flatten)]
+    notice: Notice,
+}
+
+/// Tells all other nodes, and hears them; clones are the same.
+#[derive(Clone)]
+pub struct Notices {
+    heard: broadcast::Sender<Notice>,
+    queue: mpsc::Sender<Notice>,
+}
+
+impl Notices {
+    /// For nodes in processes of their own; without NATS, nobody is told and nobody heard.
+    #[must_use]
+    pub fn new(nats: Option<Connection>, node: &str, stop: CancellationToken) -> Self {
+        let (this, queue) = Self::empty();
+        if let Some(nats) = nats {
+            let node: Arc<str> = node.into();
+            tokio::spawn(say(nats.clone(), node.clone(), queue, stop.clone()));
+            tokio::spawn(hear(nats, node, this.heard.clone(), stop));
+        }
+        this
+    }
+
+    /// For nodes in one process.
+    #[must_use]
+    pub fn local(board: &Board, node: &str, stop: CancellationToken) -> Self {
+        let (this, mut queue) = Self::empty();
+        let (board, node, heard) = (board.clone(), node.to_owned(), this.heard.clone());
+        let mut told = board.notices().subscribe();
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return,
+                    Some(notice) = queue.recv() => {
+                        if !board.is_cut(&node) {
+                            let _none = board.notices().send((node.clone(), notice));
+                        }
+                    }
+                    told = told.recv() => {
+                        let notice = match told {
+                            Ok((from, _)) if from == node || board.is_cut(&node) => continue,
+                            Ok((_, notice)) => notice,
+                            Err(_) => Notice::Missed,
+                        };
+                        let _none = heard.send(notice);
+                    }
+                }
+            }
+        });
+        this
+    }
+
+    fn empty() -> (Self, mpsc::Receiver<Notice>) {
+        let (queue, waiting) = mpsc::channel(QUEUE);
+        (Self { heard: broadcast::Sender::new(DEPTH), queue }, waiting)
+    }
+
+    /// Tells all other nodes; nobody is waited for.
+    pub fn tell(&self, notice: Notice) {
+        if self.queue.try_send(notice).is_err() {
+            tracing::debug!("a notice was dropped");
+        }
+    }
+
+    /// Listens to all other nodes from now on. One that lags has missed notices.
+    #[must_use]
+    pub fn listen(&self) -> broadcast::Receiver<Notice> {
+        self.heard.subscribe()
+    }
+}
+
+/// Tells what waits, while there is a connection.
+async fn say(
+    nats: Connection,
+    node: Arc<str>,
+    mut queue: mpsc::Receiver<Notice>,
+    stop: CancellationToken,
+) {
+    loop {
+        let notice = tokio::select! {
+            () = stop.cancelled() => return,
+            notice = queue.recv() => notice,
+        };
+        let Some(notice) = notice else {
+            return;
+        };
+        if !nats.is_up() {
+            continue;
+        }
+        let told = serde_json::to_vec(&Told { from: node.to_string(), notice });
+        let sent = match told {
+            Ok(bytes) => nats.client().publish(SUBJECT, Bytes::from(bytes)).await,
+            Err(_) => continue,
+        };
+        if let Err(error) = sent {
+            tracing::debug!(%error, "a notice was not sent");
+        }
+    }
+}
+
+/// Hears the others; after a break, everything may have been missed.
+async fn hear(
+    nats: Connection,
+    node: Arc<str>,
+    heard: broadcast::Sender<Notice>,
+    stop: CancellationToken,
+) {
+    let mut up = nats.connected();
+    let Ok(mut told) = nats.client().subscribe(SUBJECT).await else {
+        tracing::error!("no notices are heard");
+        return;
+    };
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            message = told.next() => {
+                let Some(message) = message else { return };
+                match read(&message.payload) {
+                    Some(told) if *told.from != *node => {
+                        let _none = heard.send(told.notice);
+                    }
+                    Some(_) => {}
+                    None => tracing::warn!("a notice cannot be read"),
+                }
+            }
+            changed = up.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                if *up.borrow_and_update() {
+                    let _none = heard.send(Notice::Missed);
+                }
+            }
+        }
+    }
+}
+
+fn read(payload: &[u8]) -> Option<Told> {
+    if payload.len() > BYTES_MAX {
+        return None;
+    }
+    serde_json::from_slice(payload).ok()
+}

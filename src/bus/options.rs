@@ -1,0 +1,130 @@
+//! How nodes reach each other. Where each of them listens stands in the store, not here.
+
+use std::fmt;
+
+use reqwest::Url;
+use serde::{Deserialize, Serialize};
+
+/// How nodes reach each other.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Where NATS is, `nats://user:password@host:4222`, several with commas; empty for none. A
+    /// secret, if there is a password in it.
+    pub url: String,
+    /// How long a start waits for NATS, in milliseconds; it goes on without it then.
+    pub start_wait_ms: u64,
+    /// How many calls of other nodes are answered at once; those beyond are told to come later.
+    pub calls_max: usize,
+    /// How long events stay in the stream, in hours.
+    pub events_age_hours: u64,
+    /// The most bytes of the stream.
+    pub events_bytes_max: u64,
+    /// On how many servers of a NATS cluster the stream is.
+    pub events_replicas: usize,
+    /// The most events of a shard that are put into the stream again after it has lost them.
+    pub events_behind_max: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            start_wait_ms: 2_000,
+            calls_max: 1_024,
+            events_age_hours: 72,
+            events_bytes_max: 1 << 30,
+            events_replicas: 1,
+            events_behind_max: 100_000,
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("url", &masked(&self.url))
+            .field("start_wait_ms", &self.start_wait_ms)
+            .field("calls_max", &self.calls_max)
+            .field("events_age_hours", &self.events_age_hours)
+            .field("events_bytes_max", &self.events_bytes_max)
+            .field("events_replicas", &self.events_replicas)
+            .field("events_behind_max", &self.events_behind_max)
+            .finish()
+    }
+}
+
+impl Options {
+    /// The addresses of NATS.
+    ///
+    /// # Errors
+    /// What is wrong with one; it is shown without its password.
+    pub fn urls(&self) -> Result<Vec<Url>, String> {
+        parts(&self.url).iter().map(|text| text.trim()).filter(|t| !t.is_empty()).map(url).collect()
+    }
+}
+
+fn url(text: &str) -> Result<Url, String> {
+    let wrong = |why: &str| format!("{} is no address of NATS: {why}", masked(text));
+    let url = Url::parse(text).map_err(|error| wrong(&error.to_string()))?;
+    if !matches!(url.scheme(), "nats" | "tls") {
+        return Err(wrong("it begins with nats:// or tls://"));
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err(wrong("it has no host"));
+    }
+    Ok(url)
+}
+
+/// An address, or several, as logs may have them: without passwords and tokens.
+#[must_use]
+pub fn masked(text: &str) -> String {
+    let one = |text: &String| {
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return text.clone();
+        };
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        // A password may hold what should have been escaped: the last @ ends it.
+        match rest[..end].rfind('@').or_else(|| rest.rfind('@')) {
+            Some(at) => format!("{scheme}://***{}", &rest[at..]),
+            None => text.clone(),
+        }
+    };
+    parts(text).iter().map(one).collect::<Vec<_>>().join(",")
+}
+
+/// The addresses of a list; what comes after a comma and is none belongs to the one before.
+fn parts(text: &str) -> Vec<String> {
+    let mut parts: Vec<String> = Vec::new();
+    for part in text.split(',') {
+        match parts.last_mut() {
+            Some(last) if !part.contains("://") => {
+                last.push(',');
+                last.push_str(part);
+            }
+            _ => parts.push(part.to_owned()),
+        }
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_checked_and_its_password_shown_to_nobody() {
+        let urls = |url: &str| Options { url: url.into(), ..Options::default() }.urls();
+        assert_eq!(urls("").unwrap(), []);
+        assert_eq!(urls("nats://a:4222, tls://u:p@b").unwrap().len(), 2);
+        for bad in ["http://a", "a:4222", "nats://", "nats://u:secret@"] {
+            let error = urls(bad).unwrap_err();
+            assert!(!error.contains("secret"), "{error}");
+        }
+        assert_eq!(masked("nats://u:p@b/x,nats://c"), "nats://***@b/x,nats://c");
+        assert_eq!(masked("nats://token@b"), "nats://***@b");
+        assert_eq!(masked("nats://u:p,/q@b"), "nats://***@b");
+        let options = Options { url: "nats://u:secret@b".into(), ..Options::default() };
+        assert!(!format!("{options:?}").contains("secret"));
+    }
+}

@@ -1,0 +1,74 @@
+//! Schedules: jobs that are added again and again, by whichever node sees first that one is due.
+
+use serde_json::Value;
+
+use super::{Error, Queue};
+use crate::domain::job::{Schedule, next_after};
+
+impl Queue {
+    /// All schedules.
+    ///
+    /// # Errors
+    /// [`Error::Ledger`].
+    pub async fn schedules(&self) -> Result<Vec<Schedule>, Error> {
+        self.0.ledger.schedules().await.map_err(Error::Ledger)
+    }
+
+    /// Sets a schedule; a time that was missed before is not made up for.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn schedule(
+        &self,
+        name: &str,
+        kind: &str,
+        payload: &Value,
+        cron: &str,
+        enabled: bool,
+    ) -> Result<Schedule, Error> {
+        if !self.0.kinds.contains_key(kind) {
+            return Err(Error::UnknownKind);
+        }
+        let next_at = next_after(cron, (self.0.now)()).map_err(Error::Cron)?;
+        let before = self.schedules().await?;
+        let last_at = before.iter().find(|one| one.name == name).and_then(|one| one.last_at);
+        let (name, kind, cron) = (name.to_owned(), kind.to_owned(), cron.to_owned());
+        let payload = payload.to_string();
+        let schedule = Schedule { name, kind, payload, cron, enabled, next_at, last_at };
+        self.0.ledger.put_schedule(&schedule).await.map_err(Error::Ledger)?;
+        Ok(schedule)
+    }
+
+    /// Adds the jobs of all schedules that are due. The job comes first: its key makes it the
+    /// only one of its time, however many nodes add it, and a node that dies before it has moved
+    /// the schedule on is made up for by the next.
+    pub(super) async fn fire(&self) {
+        let now = (self.0.now)();
+        let all = match self.0.ledger.schedules().await {
+            Ok(all) => all,
+            Err(error) => return tracing::warn!(error, "schedules cannot be read"),
+        };
+        for schedule in all.into_iter().filter(|one| one.enabled && one.next_at <= now) {
+            let name = &schedule.name;
+            let key = format!("schedule:{name}:{}", schedule.next_at.millis());
+            let payload = serde_json::from_str(&schedule.payload).unwrap_or_default();
+            let by = format!("schedule:{name}");
+            match self.add(&schedule.kind, &payload, &by, Some(key)).await {
+                Ok(_) => {}
+                // Another version of the node may know it.
+                Err(Error::UnknownKind) => continue,
+                Err(error) => {
+                    tracing::warn!(schedule = name, %error, "a job was not added");
+                    continue;
+                }
+            }
+            let moved = match next_after(&schedule.cron, now) {
+                Ok(next) => self.0.ledger.move_schedule(&schedule, next).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = moved {
+                tracing::warn!(schedule = name, error, "a schedule was not moved on");
+            }
+        }
+    }
+}

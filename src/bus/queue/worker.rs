@@ -1,0 +1,233 @@
+//! Working on jobs: taking the word, beginning, saying that it goes on, and writing what came of
+//! it; and looking into the ledger for what nobody has told of.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use futures_util::{FutureExt as _, StreamExt as _};
+use serde_json::Value;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use super::line::Word;
+use super::{Queue, State};
+use crate::domain::job::Job;
+
+/// The most jobs that are looked at at once.
+const LOOK: u32 = 100;
+/// The pause before the line is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How often what is done and old is removed.
+const CLEAN: Duration = Duration::from_secs(600);
+/// How long a stop waits for jobs that are under way.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// The longest error that is kept.
+const ERROR_CHARS_MAX: usize = 500;
+
+/// Why a job was not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It may go better later.
+    Again(String),
+    /// It never will.
+    Never(String),
+}
+
+/// A job that is worked on.
+#[derive(Clone)]
+pub struct Run {
+    /// The job, as it was when it was begun.
+    pub job: Job,
+    progress: tokio::sync::watch::Sender<Option<Value>>,
+}
+
+impl Run {
+    /// What the job is done with.
+    #[must_use]
+    pub fn payload(&self) -> Value {
+        serde_json::from_str(&self.job.payload).unwrap_or_default()
+    }
+
+    /// Says how far it has come; operators see it a moment later.
+    pub fn progress(&self, how_far: Value) {
+        self.progress.send_replace(Some(how_far));
+    }
+}
+
+impl Queue {
+    /// Works until told to stop.
+    pub(super) async fn work(&self) {
+        let tasks = TaskTracker::new();
+        let stop = self.0.stop.clone();
+        let mut look = tokio::time::interval(self.0.pace.poll);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut words, mut line_again) = (None, Instant::now());
+        let mut clean_at = Instant::now();
+        loop {
+            if words.is_none() && self.0.line.is_up() && Instant::now() >= line_again {
+                line_again = Instant::now() + AGAIN;
+                match self.0.line.words().await {
+                    Ok(line) => words = Some(line),
+                    Err(error) => tracing::warn!(error, "nobody tells this node of jobs"),
+                }
+            }
+            // No word is taken that could not be worked on.
+            let word = async {
+                match words.as_mut() {
+                    Some(words) => {
+                        let place = self.0.places.clone().acquire_owned().await.ok();
+                        (words.next().await, place)
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => break,
+                (word, place) = word => match word {
+                    Some(word) => {
+                        let this = self.clone();
+                        tasks.spawn(async move {
+                            let id = word.job.clone();
+                            this.take(&id, Some(word)).await;
+                            drop(place);
+                        });
+                    }
+                    None => words = None,
+                },
+                _ = look.tick() => {
+                    let line = words.is_some();
+                    let look = async {
+                        self.fire().await;
+                        self.look(&tasks, line).await;
+                        if Instant::now() >= clean_at {
+                            clean_at = Instant::now() + CLEAN;
+                            self.clean().await;
+                        }
+                    };
+                    // What is left of it, another node does.
+                    let _stopped = stop.run_until_cancelled(look).await;
+                }
+            }
+        }
+        tasks.close();
+        // What does not end in time is begun again by another node when its lease is over.
+        let _late = tokio::time::timeout(LAST_WORDS, tasks.wait()).await;
+    }
+
+    /// Looks for what is due: tells of it, or begins with it where there is no line.
+    async fn look(&self, tasks: &TaskTracker, line: bool) {
+        let due = match self.0.ledger.due_jobs((self.0.now)(), LOOK).await {
+            Ok(due) => due,
+            Err(error) => return tracing::warn!(error, "jobs cannot be looked for"),
+        };
+        for job in due {
+            if line {
+                self.0.line.tell(&job).await;
+            } else {
+                let Ok(place) = self.0.places.clone().try_acquire_owned() else {
+                    return;
+                };
+                let this = self.clone();
+                tasks.spawn(async move {
+                    this.take(&job.id, None).await;
+                    drop(place);
+                });
+            }
+        }
+    }
+
+    async fn clean(&self) {
+        let before = (self.0.now)() - self.0.pace.keep;
+        if let Err(error) = self.0.ledger.remove_done_jobs(before).await {
+            tracing::warn!(error, "jobs that are done cannot be removed");
+        }
+    }
+
+    /// Begins with a job if nobody else has, and sees to it.
+    async fn take(&self, id: &str, word: Option<Word>) {
+        match self.begin(id).await {
+            Ok(Some(job)) => self.run(job, word.as_ref()).await,
+            Ok(None) => {}
+            // The word comes again, or the ledger is looked into.
+            Err(error) => return tracing::warn!(job = id, error, "a job cannot be begun"),
+        }
+        if let Some(word) = word {
+            word.over().await;
+        }
+    }
+
+    async fn begin(&self, id: &str) -> Result<Option<Job>, String> {
+        let (ledger, now) = (&self.0.ledger, (self.0.now)());
+        let Some(was) = ledger.job(id).await? else {
+            return Ok(None);
+        };
+        if !was.can_begin(now) || !self.0.kinds.contains_key(&*was.kind) {
+            return Ok(None);
+        }
+        let mut job = was.clone();
+        let begun = job.begin(&self.0.node, now, self.0.pace.lease);
+        if !begun {
+            tracing::error!(job = id, kind = job.kind, "a job was given up");
+        }
+        let written = ledger.put_job(&was, &job).await?;
+        Ok((begun && written).then_some(job))
+    }
+
+    async fn run(&self, mut job: Job, word: Option<&Word>) {
+        let Some(work) = self.0.kinds.get(&*job.kind) else {
+            return;
+        };
+        let (told, mut progress) = tokio::sync::watch::channel(None);
+        let run = Run { job: job.clone(), progress: told };
+        // A job that panics has failed; its node has not.
+        let mut work = AssertUnwindSafe(work(run)).catch_unwind();
+        let pace = u64::try_from(self.0.pace.lease.millis() / 3).unwrap_or(1).max(1);
+        let mut beat = tokio::time::interval(Duration::from_millis(pace));
+        beat.tick().await;
+        let done = loop {
+            tokio::select! {
+                done = &mut work => break done,
+                _ = beat.tick() => {
+                    if let Some(word) = word {
+                        word.hold().await;
+                    }
+                    let mut longer = job.clone();
+                    longer.due_at = (self.0.now)() + self.0.pace.lease;
+                    let how_far: Option<Value> = progress.borrow_and_update().clone();
+                    longer.progress = how_far.map(|value| value.to_string()).or(longer.progress);
+                    match self.0.ledger.put_job(&job, &longer).await {
+                        Ok(true) => job = longer,
+                        Ok(false) => {
+                            tracing::warn!(job = job.id, "another node has taken a job over");
+                            return;
+                        }
+                        Err(error) => tracing::warn!(job = job.id, error, "a job goes on unseen"),
+                    }
+                }
+            }
+        };
+        let done = done.unwrap_or_else(|_| Err(Fault::Again("it panicked".into())));
+        self.end(&job, done).await;
+    }
+
+    /// Writes what came of a job; if that fails, it is begun again when its lease is over.
+    async fn end(&self, was: &Job, done: Result<Value, Fault>) {
+        let (mut job, now) = (was.clone(), (self.0.now)());
+        let short = |error: String| error.chars().take(ERROR_CHARS_MAX).collect::<String>();
+        match done {
+            Ok(result) => job.finish(result.to_string(), now),
+            Err(Fault::Again(error)) => job.fail(&short(error), now),
+            Err(Fault::Never(error)) => job.give_up(&short(error), now),
+        }
+        let (id, kind) = (&job.id, &job.kind);
+        match self.0.ledger.put_job(was, &job).await {
+            Ok(true) if job.state == State::Dead => {
+                let error = job.last_error.as_deref().unwrap_or_default();
+                tracing::error!(job = id, kind, error, "a job was given up");
+            }
+            Ok(true) => tracing::debug!(job = id, kind, state = job.state.as_str(), "a job ended"),
+            Ok(false) => tracing::warn!(job = id, kind, "another node has taken a job over"),
+            Err(error) => tracing::warn!(job = id, kind, error, "what came of a job is not kept"),
+        }
+    }
+}

@@ -1,0 +1,494 @@
+//! Relays what this node's shards commit to the stream. Where it stands is learned from the
+//! stream, and where the stream stands behind the journal, the journal is read: after a start, a
+//! hand-over, a break, and whenever the stream was found to have lost something.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::stream::wire::{self, Message};
+use super::stream::{Stream, Trouble};
+use super::{Feed, Now, Options};
+use crate::domain::entity::Record;
+use crate::domain::flaw::{self, Flaw};
+use crate::domain::time::{Span, Timestamp};
+
+/// The most events that are sent and not acknowledged.
+const WINDOW: usize = 512;
+/// The most events that are read at once.
+const PAGE: u32 = 256;
+/// How far the clocks of nodes and of the stream may be apart: what will leave the stream within
+/// that time is not sent to it again.
+const SKEW: Span = Span::from_secs(60);
+/// How often is looked whether the stream has lost something.
+const CHECK: Duration = Duration::from_secs(2);
+/// The pause after something failed, which grows.
+const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How long a stop waits for what was sent.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Where the journal is read; it must be the truth, and no replica that is behind.
+#[async_trait]
+pub trait Source: Send + Sync + 'static {
+    /// A shard's events after a position, in order, at most `limit`.
+    async fn read_shard(&self, shard: u16, after: i64, limit: u32) -> Result<Vec<Record>, String>;
+
+    /// The position of a shard's last event, 0 if there is none.
+    async fn last_pos(&self, shard: u16) -> Result<i64, String>;
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfShard {
+    shard: u16,
+}
+
+type Lag = Family<OfShard, Gauge<i64, AtomicI64>>;
+
+enum Order {
+    Own(u16, i64),
+    Disown(u16),
+    Committed(Vec<(u16, i64)>),
+}
+
+/// Relays shards; clones are the same.
+#[derive(Clone)]
+pub struct Relay {
+    orders: mpsc::UnboundedSender<Order>,
+    lag: Lag,
+}
+
+impl Relay {
+    /// A relay without shards. It listens to the feed from now on, until told to stop; what this
+    /// answers beside it is over when what was sent has been kept, or after 2 s.
+    pub fn start(
+        stream: Arc<dyn Stream>,
+        source: Arc<dyn Source>,
+        feed: &Feed,
+        options: &Options,
+        now: Now,
+        stop: CancellationToken,
+    ) -> (Self, JoinHandle<()>) {
+        let (orders, taken) = mpsc::unbounded_channel();
+        let lag = Lag::default();
+        let age_secs = options.events_age_hours.saturating_mul(3_600);
+        let ends = Ends {
+            stream,
+            source,
+            now,
+            behind_max: i64::try_from(options.events_behind_max).unwrap_or(i64::MAX),
+            age_max: Span::from_secs(i64::try_from(age_secs).unwrap_or(i64::MAX / 1_000)),
+        };
+        let task = Task {
+            ends,
+            lag: lag.clone(),
+            shards: BTreeMap::new(),
+            sent: FuturesUnordered::new(),
+            ready: false,
+            life: 0,
+            turn: 0,
+            paused_until: None,
+            pause: PAUSE,
+        };
+        let heard = feed.listen();
+        (Self { orders, lag }, tokio::spawn(task.run(taken, heard, stop)))
+    }
+
+    /// Relays a shard that this node has begun to own.
+    pub fn own(&self, shard: u16, epoch: i64) {
+        // It has ended only if it was told to stop.
+        let _over = self.orders.send(Order::Own(shard, epoch));
+    }
+
+    /// Relays a shard no longer.
+    pub fn disown(&self, shard: u16) {
+        let _over = self.orders.send(Order::Disown(shard));
+    }
+
+    /// Tells the last committed positions of shards, as the store has them. What was committed and
+    /// never came by the feed, because its outcome was not known, is relayed when this was told
+    /// twice.
+    pub fn committed(&self, last: Vec<(u16, i64)>) {
+        let _over = self.orders.send(Order::Committed(last));
+    }
+
+    /// How many events of a shard are committed and not in the stream, as far as is known.
+    #[must_use]
+    pub fn lag(&self, shard: u16) -> i64 {
+        self.lag.get_or_create(&OfShard { shard }).get()
+    }
+
+    /// Shows the lag in a registry.
+    pub fn register(&self, to: &mut Registry) {
+        let help = "Events that are committed and not in the stream, by shard of this node";
+        to.register("relay_lag", help, self.lag.clone());
+    }
+}
+
+/// A shard that is relayed.
+#[derive(Default)]
+struct Shard {
+    epoch: i64,
+    /// Grows whenever it begins anew: what was sent before counts no longer.
+    round: u64,
+    /// Whether it is known where the stream stands.
+    learned: bool,
+    /// The next position to send.
+    next: i64,
+    /// The last position that is in the stream.
+    kept: i64,
+    /// The last position that is known to be committed.
+    head: i64,
+    /// The last position that is committed as the store has told; the feed may be about to tell.
+    told: i64,
+    /// Whether the feed has left something out, so that the journal has to be read.
+    behind: bool,
+}
+
+/// What became of an event that was sent.
+struct Done {
+    shard: u16,
+    round: u64,
+    pos: i64,
+    kept: Result<(), Trouble>,
+}
+
+/// Stream and journal, and how much of it the stream is to have.
+struct Ends {
+    stream: Arc<dyn Stream>,
+    source: Arc<dyn Source>,
+    now: Now,
+    behind_max: i64,
+    age_max: Span,
+}
+
+struct Task {
+    ends: Ends,
+    lag: Lag,
+    shards: BTreeMap<u16, Shard>,
+    sent: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// Whether the stream was there, as it should be.
+    ready: bool,
+    life: u64,
+    /// The shard that something was done for last.
+    turn: u16,
+    paused_until: Option<Instant>,
+    pause: Duration,
+}
+
+impl Task {
+    async fn run(
+        mut self,
+        mut orders: mpsc::UnboundedReceiver<Order>,
+        mut feed: broadcast::Receiver<Arc<[Record]>>,
+        stop: CancellationToken,
+    ) {
+        let mut reachable = self.ends.stream.reachable();
+        let mut check = tokio::time::interval(CHECK);
+        check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let up = *reachable.borrow();
+            let free = up && self.paused_until.is_none() && self.sent.len() < WINDOW;
+            let work = if free { self.work() } else { None };
+            let paused_until = self.paused_until.unwrap_or_else(Instant::now);
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                order = orders.recv() => match order {
+                    Some(order) => self.order(order),
+                    None => break,
+                },
+                changed = reachable.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    self.begin_anew();
+                }
+                Some(done) = self.sent.next() => self.done(done),
+                batch = feed.recv() => match batch {
+                    Ok(batch) => self.hear(&batch, free).await,
+                    Err(RecvError::Lagged(_)) => {
+                        self.shards.values_mut().for_each(|shard| shard.behind = true);
+                    }
+                    Err(RecvError::Closed) => break,
+                },
+                _ = check.tick(), if up => self.check().await,
+                () = tokio::time::sleep_until(paused_until), if self.paused_until.is_some() => {
+                    self.paused_until = None;
+                }
+                () = std::future::ready(()), if work.is_some() => {
+                    let Some(shard) = work else { continue };
+                    self.turn = shard;
+                    let done = tokio::select! {
+                        biased;
+                        () = stop.cancelled() => break,
+                        done = self.go_on(shard) => done,
+                    };
+                    if let Err(trouble) = done {
+                        self.fail(shard, &trouble);
+                    }
+                }
+            }
+        }
+        let rest = async { while self.sent.next().await.is_some() {} };
+        // What is not kept by then, the next owner relays.
+        let _late = tokio::time::timeout(LAST_WORDS, rest).await;
+    }
+
+    fn order(&mut self, order: Order) {
+        match order {
+            Order::Own(shard, epoch) => {
+                let round = self.shards.get(&shard).map_or(0, |before| before.round + 1);
+                let new = Shard { epoch, round, ..Shard::default() };
+                self.shards.insert(shard, new);
+            }
+            Order::Disown(shard) => {
+                self.shards.remove(&shard);
+                self.lag.remove(&OfShard { shard });
+            }
+            Order::Committed(last) => {
+                for (shard, pos) in last {
+                    let Some(state) = self.shards.get_mut(&shard) else {
+                        continue;
+                    };
+                    let missed = state.learned && state.told > state.head;
+                    if missed {
+                        (state.head, state.behind) = (state.told, true);
+                    }
+                    state.told = pos;
+                    if missed {
+                        self.show(shard);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A shard that there is something to do for: one after the other, so that one whose turn comes to
+    /// nothing does not keep the others waiting.
+    fn work(&self) -> Option<u16> {
+        let waits = |(_, shard): &(&u16, &Shard)| !shard.learned || shard.behind;
+        let after = self.shards.range(self.turn + 1..).find(waits);
+        after.or_else(|| self.shards.iter().find(waits)).map(|(shard, _)| *shard)
+    }
+
+    /// Forgets where the stream stands.
+    fn begin_anew(&mut self) {
+        self.ready = false;
+        self.paused_until = None;
+        self.sent = FuturesUnordered::new();
+        for shard in self.shards.values_mut() {
+            shard.round += 1;
+            shard.learned = false;
+        }
+    }
+
+    fn fail(&mut self, shard: u16, trouble: &Trouble) {
+        if let Some(shard) = self.shards.get_mut(&shard) {
+            shard.round += 1;
+            shard.learned = false;
+        }
+        if *trouble == Trouble::Missing {
+            self.begin_anew();
+        }
+        if self.paused_until.is_none() {
+            tracing::warn!(shard, error = %trouble, "an event was not relayed; beginning again");
+            self.paused_until = Some(Instant::now() + self.pause);
+            self.pause = PAUSE_MAX.min(self.pause * 2);
+        }
+    }
+
+    fn done(&mut self, done: Done) {
+        let Some(shard) = self.shards.get_mut(&done.shard).filter(|one| one.round == done.round)
+        else {
+            return;
+        };
+        match done.kept {
+            Ok(()) => {
+                shard.kept = shard.kept.max(done.pos);
+                self.pause = PAUSE;
+                self.show(done.shard);
+            }
+            Err(trouble) => self.fail(done.shard, &trouble),
+        }
+    }
+
+    fn show(&self, shard: u16) {
+        if let Some(state) = self.shards.get(&shard) {
+            let lag = (state.head - state.kept).max(0);
+            self.lag.get_or_create(&OfShard { shard }).set(lag);
+        }
+    }
+
+    /// Sends what the feed has, if it goes on where the shard stands; else it is read later.
+    async fn hear(&mut self, batch: &[Record], free: bool) {
+        for record in batch {
+            let room = free && self.sent.len() < WINDOW;
+            let Some(shard) = self.shards.get_mut(&record.shard) else {
+                continue;
+            };
+            shard.head = shard.head.max(record.pos);
+            if !shard.learned || record.pos < shard.next {
+                continue;
+            }
+            if shard.behind || record.pos > shard.next || !room {
+                shard.behind = true;
+                continue;
+            }
+            if let Err(trouble) = self.send(record).await {
+                self.fail(record.shard, &trouble);
+            }
+        }
+        if let Some(last) = batch.last() {
+            self.show(last.shard);
+        }
+    }
+
+    async fn send(&mut self, record: &Record) -> Result<(), Trouble> {
+        let Some(shard) = self.shards.get_mut(&record.shard) else {
+            return Ok(());
+        };
+        let kept = self.ends.stream.send(Message::of(record, shard.epoch)).await?;
+        shard.next = record.pos + 1;
+        let (round, pos, shard) = (shard.round, record.pos, record.shard);
+        let done = kept.map(move |kept| Done { shard, round, pos, kept });
+        self.sent.push(done.boxed());
+        Ok(())
+    }
+
+    /// Learns where a shard stands, or reads on where it is behind.
+    async fn go_on(&mut self, shard: u16) -> Result<(), Trouble> {
+        if !self.ready {
+            self.ends.stream.ready().await?;
+            self.life = self.ends.stream.life().await?;
+            self.ready = true;
+        }
+        let Some(state) = self.shards.get(&shard) else {
+            return Ok(());
+        };
+        if !state.learned {
+            let (next, head) = self.ends.learn(shard).await?;
+            if let Some(state) = self.shards.get_mut(&shard) {
+                state.head = state.head.max(head);
+                let believed = state.kept > 0 && flaw::on(Flaw::RelayBelieves);
+                let next = if believed { state.kept + 1 } else { next };
+                (state.learned, state.next, state.kept) = (true, next, next - 1);
+                state.behind = state.head >= next;
+            }
+            self.show(shard);
+            return Ok(());
+        }
+        let after = state.next - 1;
+        let page =
+            self.ends.source.read_shard(shard, after, PAGE).await.map_err(Trouble::Failed)?;
+        let full = page.len() >= PAGE as usize;
+        for record in &page {
+            if self.sent.len() >= WINDOW
+                && let Some(done) = self.sent.next().await
+            {
+                self.done(done);
+            }
+            // What was sent just now may have shown that it has to begin anew.
+            if self.shards.get(&shard).is_none_or(|state| state.next != record.pos) {
+                break;
+            }
+            self.send(record).await?;
+        }
+        if let Some(state) = self.shards.get_mut(&shard) {
+            state.head = state.head.max(state.next - 1);
+            state.behind = state.learned && (full || state.head >= state.next);
+        }
+        self.show(shard);
+        Ok(())
+    }
+
+    /// Looks whether the stream has lost something.
+    async fn check(&mut self) {
+        if !self.ready || self.shards.is_empty() {
+            return;
+        }
+        match self.ends.stream.life().await {
+            Ok(life) if life == self.life => {}
+            Ok(_) => {
+                tracing::warn!("the stream has lost events; they are relayed again");
+                self.begin_anew();
+            }
+            Err(Trouble::Missing) => {
+                tracing::warn!("the stream is gone; it is made again");
+                self.begin_anew();
+            }
+            Err(Trouble::Failed(error)) => tracing::debug!(error, "the stream cannot be seen"),
+        }
+    }
+}
+
+impl Ends {
+    /// The next position to send, and the last one that is committed. Whoever sent before may have
+    /// been refused some, or a stream that was made again or lost its end may lack what was sent
+    /// before that was seen: of those that are not too old, the first that is not there is the next,
+    /// whatever is there behind it.
+    async fn learn(&self, shard: u16) -> Result<(i64, i64), Trouble> {
+        let last = self.stream.last(shard).await?;
+        let head = self.source.last_pos(shard).await.map_err(Trouble::Failed)?;
+        let ours = match &last {
+            Some((pos, sum)) => match self.at(shard, *pos).await? {
+                Some(record) => !record.intact || wire::sum(&record) == *sum,
+                None => false,
+            },
+            None => true,
+        };
+        if !ours {
+            tracing::warn!(
+                shard,
+                "the stream has events that the journal has not: a journal was restored, or the \
+                 stream is another store's; its events of this shard are dropped"
+            );
+            self.stream.purge(shard).await?;
+        }
+        let oldest = (self.now)() - self.age_max + SKEW;
+        let oldest = self.stream.horizon().await?.map_or(oldest, |at| at.max(oldest));
+        let least = (head - self.behind_max).max(0) + 1;
+        let from = self.first_since(shard, oldest, least, head + 1).await?;
+        Ok((self.stream.missing(shard, from).await?, head))
+    }
+
+    async fn at(&self, shard: u16, pos: i64) -> Result<Option<Record>, Trouble> {
+        let read = self.source.read_shard(shard, pos - 1, 1).await.map_err(Trouble::Failed)?;
+        Ok(read.into_iter().next().filter(|record| record.pos == pos))
+    }
+
+    /// The first position from one on, and below another, that is not older than this.
+    async fn first_since(
+        &self,
+        shard: u16,
+        oldest: Timestamp,
+        mut from: i64,
+        mut to: i64,
+    ) -> Result<i64, Trouble> {
+        while from < to {
+            let middle = from + (to - from) / 2;
+            let young = self.at(shard, middle).await?.is_none_or(|record| record.at >= oldest);
+            if young {
+                to = middle;
+            } else {
+                from = middle + 1;
+            }
+        }
+        Ok(from)
+    }
+}

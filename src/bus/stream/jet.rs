@@ -1,0 +1,372 @@
+//! The stream on JetStream. A server acknowledges before it has synced, so its tail may be lost;
+//! nats-server 2.9 also leaves out in silence what it does not know, so what it made is compared
+//! with what it was asked for.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, IntoConsumerConfig as _, pull};
+use async_nats::jetstream::context::{
+    Context, ContextBuilder, GetStreamErrorKind, PublishError, PublishErrorKind,
+};
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::stream::{
+    Config, Info, LastRawMessageErrorKind, RawMessageErrorKind, RetentionPolicy, StorageType,
+};
+use async_nats::jetstream::{ErrorCode, stream};
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+use time::OffsetDateTime;
+use tokio::sync::watch;
+
+use super::wire::{CONTENT_TYPE, Heard, Message, SUBJECTS, of_shard, read};
+use super::{Kept, NAME, Stream, Trouble, missing_of};
+use crate::bus::findings::Findings;
+use crate::bus::nats::Connection;
+use crate::bus::options::Options;
+use crate::domain::time::Timestamp;
+
+/// How long a server may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// For how long a message is known by its id.
+const DUPLICATES: Duration = Duration::from_secs(120);
+/// The most messages that are not acknowledged yet, above what a relay has.
+const UNACKNOWLEDGED: usize = 4_096;
+/// What a server says in while it has nothing to say; after twice as long it is asked again.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+const EXPIRES: Duration = Duration::from_secs(30);
+const PAGE: usize = 512;
+/// What is left of a message for its headers.
+const HEADERS: usize = 4_096;
+const ID: &str = "Nats-Msg-Id";
+
+/// The stream on JetStream; clones are the same.
+#[derive(Clone)]
+pub struct Jet(Arc<Inner>);
+
+struct Inner {
+    nats: Connection,
+    context: Context,
+    config: Config,
+    findings: Findings,
+    known: Mutex<Known>,
+}
+
+/// What was seen of the stream: by this it is told that it has lost something.
+#[derive(Default)]
+struct Known {
+    life: u64,
+    created: Option<OffsetDateTime>,
+    last: u64,
+    emptied_at: u64,
+    /// What is added to the ids of shards whose events were dropped: a server remembers the ids of
+    /// what is gone, and would take what is sent in its place for it.
+    salts: HashMap<u16, u32>,
+}
+
+impl Jet {
+    /// The stream, as options have it. Nothing is sent yet.
+    #[must_use]
+    pub fn new(nats: Connection, options: &Options, findings: Findings) -> Self {
+        let context = ContextBuilder::new()
+            .timeout(PATIENCE)
+            .ack_timeout(PATIENCE)
+            .max_ack_inflight(UNACKNOWLEDGED)
+            .build(nats.client().clone());
+        let config = Config {
+            name: NAME.to_owned(),
+            subjects: vec![SUBJECTS.to_owned()],
+            retention: RetentionPolicy::Limits,
+            storage: StorageType::File,
+            max_age: Duration::from_secs(options.events_age_hours.saturating_mul(3_600)),
+            max_bytes: i64::try_from(options.events_bytes_max).unwrap_or(i64::MAX),
+            max_messages: -1,
+            max_messages_per_subject: -1,
+            max_consumers: -1,
+            num_replicas: options.events_replicas,
+            duplicate_window: DUPLICATES,
+            ..Config::default()
+        };
+        let known = Mutex::default();
+        Self(Arc::new(Inner { nats, context, config, findings, known }))
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn stream(&self) -> Result<stream::Stream<()>, Trouble> {
+        self.0.context.get_stream_no_info(NAME).await.map_err(failed)
+    }
+
+    async fn info(&self) -> Result<Info, Trouble> {
+        let stream = self.0.context.get_stream(NAME).await;
+        let stream = stream.map_err(|error| match error.kind() {
+            GetStreamErrorKind::JetStream(why) => of_code(&why),
+            _ => failed(error),
+        })?;
+        Ok(stream.cached_info().clone())
+    }
+
+    /// Sends a message under an id.
+    async fn publish(&self, message: &Message, id: &str) -> Result<Acked, Trouble> {
+        let mut headers = HeaderMap::new();
+        headers.insert("content-type", CONTENT_TYPE);
+        headers.insert(ID, id);
+        let publish = PublishMessage::build().payload(message.body.clone()).headers(headers);
+        self.0.context.send_publish(message.subject.clone(), publish).await.map_err(of_publish)
+    }
+
+    fn keep(&self, sequence: u64) {
+        let mut known = self.known();
+        known.last = known.last.max(sequence);
+    }
+
+    /// Sees to a message that a server takes for one that it has: one that was purged is still
+    /// known by its id, and is sent again under another.
+    async fn again(&self, message: &Message, sequence: u64) -> Result<(), Trouble> {
+        let found = self.stream().await?.get_raw_message(sequence).await;
+        match found.map_err(|error| (error.kind(), error.to_string())) {
+            Ok(found)
+                if found.headers.get(ID).is_some_and(|id| id.as_str().starts_with(&message.id)) =>
+            {
+                return Ok(());
+            }
+            Ok(_) | Err((RawMessageErrorKind::NoMessageFound, _)) => {}
+            Err((RawMessageErrorKind::JetStream(why), _))
+                if why.error_code() == ErrorCode::STREAM_NOT_FOUND =>
+            {
+                return Err(Trouble::Missing);
+            }
+            Err((_, text)) => return Err(Trouble::Failed(text)),
+        }
+        let id = format!("{}~{:08x}", message.id, rand::random::<u32>());
+        let acked = self.publish(message, &id).await?.await.map_err(of_publish)?;
+        self.keep(acked.sequence);
+        Ok(())
+    }
+}
+
+impl Jet {
+    /// All positions of a shard that are there, as its messages' ids tell.
+    async fn positions(&self, shard: u16) -> Result<BTreeSet<i64>, Trouble> {
+        let asked = pull::Config {
+            deliver_policy: DeliverPolicy::All,
+            filter_subject: of_shard(shard),
+            ack_policy: AckPolicy::None,
+            headers_only: true,
+            inactive_threshold: EXPIRES,
+            memory_storage: true,
+            num_replicas: 1,
+            ..pull::Config::default()
+        };
+        let stream = self.stream().await?;
+        let mut consumer = stream.create_consumer(asked).await.map_err(failed)?;
+        let messages = consumer.stream().max_messages_per_batch(PAGE).expires(EXPIRES).messages();
+        let mut messages = messages.await.map_err(failed)?;
+        let mut positions = BTreeSet::new();
+        let mut left = consumer.cached_info().num_pending;
+        while left > 0 {
+            let Ok(next) = tokio::time::timeout(PATIENCE, messages.next()).await else {
+                // Those that are left may have gone before they came.
+                left = consumer.info().await.map_err(failed)?.num_pending;
+                if left > 0 {
+                    return Err(failed("the stream does not tell what it has"));
+                }
+                break;
+            };
+            let Some(message) = next else { break };
+            let message = message.map_err(failed)?;
+            left = message.info().map_err(failed)?.pending;
+            let id = message.headers.as_ref().and_then(|headers| headers.get(ID));
+            let pos: Option<i64> =
+                id.and_then(|id| id.as_str().split(['-', '~']).nth(1)?.parse().ok());
+            positions.extend(pos);
+        }
+        let name = consumer.cached_info().name.clone();
+        if let Err(error) = stream.delete_consumer(&name).await {
+            tracing::debug!(%error, "a consumer is left for the server to drop");
+        }
+        Ok(positions)
+    }
+}
+
+type Acked = async_nats::jetstream::context::PublishAckFuture;
+
+fn failed(error: impl std::fmt::Display) -> Trouble {
+    Trouble::Failed(error.to_string())
+}
+
+fn of_code(error: &async_nats::jetstream::Error) -> Trouble {
+    if error.error_code() == ErrorCode::STREAM_NOT_FOUND { Trouble::Missing } else { failed(error) }
+}
+
+fn of_publish(error: PublishError) -> Trouble {
+    match error.kind() {
+        PublishErrorKind::StreamNotFound => Trouble::Missing,
+        _ => failed(error),
+    }
+}
+
+#[async_trait]
+impl Stream for Jet {
+    fn reachable(&self) -> watch::Receiver<bool> {
+        self.0.nats.connected()
+    }
+
+    async fn ready(&self) -> Result<(), Trouble> {
+        let Inner { context, config, findings, .. } = &*self.0;
+        let about = "stream KONTOR_EVENTS";
+        let info = match self.info().await {
+            Err(Trouble::Missing) => {
+                let made = context.create_stream(config.clone()).await.map_err(failed)?;
+                tracing::info!(stream = NAME, "the stream was made");
+                made.cached_info().clone()
+            }
+            other => other?,
+        };
+        findings.compare(about, config, &info.config);
+        if findings.all().iter().any(|(found, _)| *found == about) {
+            match context.update_stream(config).await {
+                Ok(info) => findings.compare(about, config, &info.config),
+                Err(error) => tracing::warn!(%error, stream = NAME, "it cannot be changed"),
+            }
+        }
+        Ok(())
+    }
+
+    async fn life(&self) -> Result<u64, Trouble> {
+        let info = self.info().await?;
+        let state = &info.state;
+        let mut known = self.known();
+        let other = known.created.is_some_and(|created| created != info.created);
+        let shorter = state.last_sequence < known.last;
+        let emptied = state.messages == 0 && state.first_sequence > known.emptied_at.max(1);
+        if other || shorter || emptied {
+            known.life += 1;
+            known.last = state.last_sequence;
+        }
+        known.emptied_at = if state.messages == 0 { state.first_sequence } else { 0 };
+        known.created = Some(info.created);
+        Ok(known.life)
+    }
+
+    async fn last(&self, shard: u16) -> Result<Option<(i64, String)>, Trouble> {
+        let stream = self.stream().await?;
+        match stream.get_last_raw_message_by_subject(&of_shard(shard)).await {
+            Ok(message) => {
+                let heard = read(&message.payload);
+                Ok(heard.map(|heard| (heard.pos, heard.sum)))
+            }
+            Err(error) => match error.kind() {
+                LastRawMessageErrorKind::NoMessageFound => Ok(None),
+                LastRawMessageErrorKind::JetStream(why) => Err(of_code(&why)),
+                _ => Err(failed(error)),
+            },
+        }
+    }
+
+    async fn missing(&self, shard: u16, from: i64) -> Result<i64, Trouble> {
+        let stream = self.stream().await?;
+        let first = match stream.get_first_raw_message_by_subject(of_shard(shard), 1).await {
+            Ok(message) => read(&message.payload),
+            Err(error) => match error.kind() {
+                RawMessageErrorKind::NoMessageFound => None,
+                RawMessageErrorKind::JetStream(why) => return Err(of_code(&why)),
+                _ => return Err(failed(error)),
+            },
+        };
+        let Some(first) = first else {
+            return Ok(from);
+        };
+        // In this order: what comes or goes meanwhile makes the count too small, never right.
+        let mut counts = stream.info_with_subjects(of_shard(shard)).await.map_err(failed)?;
+        let mut count = 0;
+        while let Some((_, one)) = counts.try_next().await.map_err(failed)? {
+            count += i64::try_from(one).unwrap_or(i64::MAX);
+        }
+        let last = self.last(shard).await?.map_or(0, |(last, _)| last);
+        if first.pos <= from && count == last - first.pos + 1 {
+            return Ok(from.max(last + 1));
+        }
+        // Something is missing, or stands there twice or out of order.
+        Ok(missing_of(&self.positions(shard).await?, from))
+    }
+
+    async fn horizon(&self) -> Result<Option<Timestamp>, Trouble> {
+        // What the server has, which may be less than what it was asked for.
+        let Info { config, state, .. } = self.info().await?;
+        let old = (!config.max_age.is_zero()).then(|| OffsetDateTime::now_utc() - config.max_age);
+        // It has been full: what is missing though it is not was purged, with a shard.
+        let full = u64::try_from(config.max_bytes).unwrap_or(u64::MAX) / 10 * 9;
+        let full = state.first_sequence > 1 && state.bytes >= full;
+        let at = old.max(full.then_some(state.first_timestamp));
+        let millis = |at: OffsetDateTime| i64::try_from(at.unix_timestamp_nanos() / 1_000_000);
+        Ok(at.and_then(|at| millis(at).ok()).map(Timestamp::from_millis))
+    }
+
+    async fn purge(&self, shard: u16) -> Result<(), Trouble> {
+        let purged = self.stream().await?.purge().filter(of_shard(shard)).await;
+        purged.map_err(failed)?;
+        self.known().salts.insert(shard, rand::random());
+        Ok(())
+    }
+
+    async fn send(&self, message: Message) -> Result<Kept, Trouble> {
+        let fits = message.body.len() + HEADERS <= self.0.nats.message_bytes_max();
+        let message = if fits { message } else { message.without_data() };
+        let salt = self.known().salts.get(&message.shard).copied();
+        let id = match salt {
+            Some(salt) => format!("{}~{salt:08x}", message.id),
+            None => message.id.clone(),
+        };
+        let acked = self.publish(&message, &id).await?;
+        let this = self.clone();
+        let kept = async move {
+            let acked = acked.await.map_err(of_publish)?;
+            if acked.duplicate {
+                return this.again(&message, acked.sequence).await;
+            }
+            this.keep(acked.sequence);
+            Ok(())
+        };
+        Ok(kept.boxed())
+    }
+
+    async fn follow(&self) -> Result<BoxStream<'static, Result<Heard, Trouble>>, Trouble> {
+        // Its stream is asked for first: a consumer on none is an error that says less.
+        self.info().await?;
+        let asked = pull::Config {
+            deliver_policy: DeliverPolicy::LastPerSubject,
+            filter_subject: SUBJECTS.to_owned(),
+            ack_policy: AckPolicy::None,
+            inactive_threshold: EXPIRES,
+            memory_storage: true,
+            num_replicas: 1,
+            ..pull::Config::default()
+        };
+        let stream = self.stream().await?;
+        let consumer = stream.create_consumer(asked.clone()).await.map_err(failed)?;
+        let got = &consumer.cached_info().config;
+        self.0.findings.compare("consumer of KONTOR_EVENTS", &asked.into_consumer_config(), got);
+        let messages = consumer
+            .stream()
+            .max_messages_per_batch(PAGE)
+            .heartbeat(HEARTBEAT)
+            .expires(EXPIRES)
+            .messages()
+            .await
+            .map_err(failed)?;
+        let heard = messages.filter_map(|message| {
+            let heard = match message {
+                Ok(message) => read(&message.payload).map(Ok),
+                Err(error) => Some(Err(failed(error))),
+            };
+            std::future::ready(heard)
+        });
+        Ok(heard.boxed())
+    }
+}

@@ -1,0 +1,26 @@
+//! One question over HTTP without a runtime: is somebody there, and what does it say?
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// How long one answer may take.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// Gets a path; the status and the whole answer, with its head.
+///
+/// # Errors
+/// The system's, also when the answer is none of HTTP.
+pub fn get(addr: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect_timeout(&addr, ANSWER)?;
+    stream.set_read_timeout(Some(ANSWER))?;
+    let ask = format!("GET {path} HTTP/1.0\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
+    stream.write_all(ask.as_bytes())?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    let status = text.split(' ').nth(1).and_then(|status| status.parse().ok());
+    match status {
+        Some(status) => Ok((status, text)),
+        None => Err(std::io::Error::other(format!("no HTTP: {text}"))),
+    }
+}

@@ -1,0 +1,63 @@
+//! A small server whose port and folder stay when it is killed and started again. Which program it
+//! is, and when it answers, is its own file's.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::process::{Care, PATIENCE, Process};
+use super::{Error, Signal, free_port, make};
+
+/// A server's place, and its process while it runs.
+#[derive(Debug)]
+pub struct Kept {
+    process: Option<Process>,
+    pub(super) dir: PathBuf,
+    pub(super) port: u16,
+}
+
+impl Kept {
+    /// A place in a folder, on a free port.
+    pub(super) fn new(dir: &Path) -> Result<Self, Error> {
+        Ok(Self { process: None, dir: make(dir.to_owned())?, port: free_port()? })
+    }
+
+    /// Starts its program, and waits until it answers.
+    pub(super) fn run(
+        &mut self,
+        name: &str,
+        command: Command,
+        answers: impl FnMut() -> bool,
+    ) -> Result<(), Error> {
+        let log = self.dir.join(format!("{name}.log"));
+        let mut process = Process::spawn(name, command, &log, Care::default())?;
+        process.until(answers)?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Its port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its process, while it runs.
+    #[must_use]
+    pub fn process(&self) -> Option<&Process> {
+        self.process.as_ref()
+    }
+
+    /// Ends it as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Ends it as an administrator does.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn stop(&mut self) -> Result<(), Error> {
+        let Some(process) = self.process.take() else { return Ok(()) };
+        process.stop(Signal::TERM, PATIENCE).map(drop)
+    }
+}

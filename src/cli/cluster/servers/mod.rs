@@ -1,0 +1,124 @@
+//! PostgreSQL, NATS, Redis and HAProxy as processes of our own: each in a folder of its own, on a
+//! free port of the loopback, for the demo's cluster and for tests.
+//!
+//! A server that was started answers; one that is dropped is gone, and so is one whose starter was
+//! killed. What runs on a machine beside them is never looked at. What deliberately is not here:
+//! settings for a real installation (`deploy/`), and what the servers are used for.
+
+mod ask;
+mod haproxy;
+mod kept;
+mod nats;
+mod postgres;
+mod process;
+mod programs;
+mod redis;
+
+use std::collections::HashSet;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::sync::{Mutex, PoisonError};
+
+pub use self::ask::get;
+pub use self::haproxy::{Haproxy, Plan};
+pub use self::kept::Kept;
+pub use self::nats::Nats;
+pub use self::postgres::{Options as PostgresOptions, Postgres, Stop};
+pub use self::process::{Care, Process, Signal};
+pub use self::programs::{Program, missing};
+pub use self::redis::Redis;
+
+/// Ports that are drawn: below those that the system gives to outgoing connections, so that a
+/// server which is away for a while finds its own free when it comes back.
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
+/// How many are tried.
+const PORT_TRIES: usize = 500;
+
+/// Why a server cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It is not installed.
+    #[error("{program} is not installed: apt-get install {package}")]
+    Missing {
+        /// The program.
+        program: &'static str,
+        /// The Debian package that has it.
+        package: &'static str,
+    },
+    /// It ended, or did not answer in time.
+    #[error("{name} {what}\n{log}")]
+    Failed {
+        /// Which.
+        name: String,
+        /// What happened.
+        what: String,
+        /// The end of what it wrote.
+        log: String,
+    },
+    /// No port is free.
+    #[error("no port from {} to {} is free", PORTS.start, PORTS.end)]
+    NoPort,
+    /// The system's.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    pub(super) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+
+    pub(super) fn ended(name: &str, status: ExitStatus, log: String) -> Self {
+        Self::Failed { name: name.to_owned(), what: format!("ended: {status}"), log }
+    }
+}
+
+/// A port of the loopback that nobody uses, and that this process was not given before.
+///
+/// # Errors
+/// [`Error::NoPort`].
+pub fn free_port() -> Result<u16, Error> {
+    static GIVEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let given = given.get_or_insert_default();
+    for _ in 0..PORT_TRIES {
+        let port = rand::random_range(PORTS);
+        if !given.contains(&port) && TcpListener::bind(local(port)).is_ok() {
+            given.insert(port);
+            return Ok(port);
+        }
+    }
+    Err(Error::NoPort)
+}
+
+/// A port's address on the loopback.
+#[must_use]
+pub fn local(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// Makes a folder with all above it.
+fn make(dir: PathBuf) -> Result<PathBuf, Error> {
+    std::fs::create_dir_all(&dir).map_err(Error::io(dir.display().to_string()))?;
+    std::path::absolute(&dir).map_err(Error::io(dir.display().to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_given_once() {
+        let ports: Vec<u16> = (0..50).map(|_| free_port().unwrap()).collect();
+        let different: HashSet<u16> = ports.iter().copied().collect();
+        assert_eq!(different.len(), ports.len());
+        assert!(ports.iter().all(|port| PORTS.contains(port)));
+    }
+}

@@ -1,0 +1,95 @@
+//! A NATS server with JetStream.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
+use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::kept::Kept;
+use super::{Error, Program, local};
+
+/// How long one answer may take.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// A server that keeps its port and its store over a kill.
+#[derive(Debug)]
+pub struct Nats(Kept);
+
+impl Deref for Nats {
+    type Target = Kept;
+
+    fn deref(&self) -> &Kept {
+        &self.0
+    }
+}
+
+impl DerefMut for Nats {
+    fn deref_mut(&mut self) -> &mut Kept {
+        &mut self.0
+    }
+}
+
+impl Nats {
+    /// Starts one in a folder.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn start(dir: &Path) -> Result<Self, Error> {
+        let mut nats = Self(Kept::new(dir)?);
+        nats.start_again()?;
+        Ok(nats)
+    }
+
+    /// Starts it again, on the same port and store.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn start_again(&mut self) -> Result<(), Error> {
+        let mut command = Command::new(Program::Nats.find()?);
+        let port = self.0.port;
+        let args = ["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd"];
+        command.args(args).arg(self.store());
+        self.0.run("nats-server", command, || answers(port))
+    }
+
+    /// Where it is, for clients.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("nats://{}", local(self.0.port))
+    }
+
+    /// Kills it, and deletes all that JetStream has kept.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn wipe(&mut self) -> Result<(), Error> {
+        self.kill();
+        let store = self.store();
+        if store.exists() {
+            std::fs::remove_dir_all(&store).map_err(Error::io(store.display().to_string()))?;
+        }
+        Ok(())
+    }
+
+    fn store(&self) -> PathBuf {
+        self.0.dir.join("store")
+    }
+}
+
+/// Whether it greets, with JetStream, and answers a ping.
+fn answers(port: u16) -> bool {
+    let ask = || {
+        let mut stream = TcpStream::connect_timeout(&local(port), ANSWER)?;
+        stream.set_read_timeout(Some(ANSWER))?;
+        let mut lines = BufReader::new(stream.try_clone()?).lines();
+        let mut line =
+            || lines.next().unwrap_or_else(|| Err(std::io::ErrorKind::UnexpectedEof.into()));
+        let greeting = line()?;
+        stream.write_all(b"CONNECT {\"verbose\":false,\"pedantic\":false}\r\nPING\r\n")?;
+        let good = greeting.starts_with("INFO ") && greeting.contains("\"jetstream\":true");
+        Ok::<bool, std::io::Error>(good && line()? == "PONG")
+    };
+    ask().unwrap_or(false)
+}

@@ -1,0 +1,88 @@
+//! A Redis server that keeps nothing on disk.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
+use std::ops::{Deref, DerefMut};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use super::kept::Kept;
+use super::{Error, Program, local};
+
+/// How long one answer may take.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// A server that keeps its port over a kill, and nothing else.
+#[derive(Debug)]
+pub struct Redis(Kept);
+
+impl Deref for Redis {
+    type Target = Kept;
+
+    fn deref(&self) -> &Kept {
+        &self.0
+    }
+}
+
+impl DerefMut for Redis {
+    fn deref_mut(&mut self) -> &mut Kept {
+        &mut self.0
+    }
+}
+
+impl Redis {
+    /// Starts one in a folder.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn start(dir: &Path) -> Result<Self, Error> {
+        let mut redis = Self(Kept::new(dir)?);
+        redis.start_again()?;
+        Ok(redis)
+    }
+
+    /// Starts it again on the same port, empty.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn start_again(&mut self) -> Result<(), Error> {
+        let mut command = Command::new(Program::Redis.find()?);
+        command
+            .args(["--bind", "127.0.0.1", "--port", &self.0.port.to_string()])
+            .args(["--save", "", "--appendonly", "no", "--daemonize", "no", "--dir"])
+            .arg(&self.0.dir);
+        let port = self.0.port;
+        let well = || call(port, "PING").is_ok_and(|answer| answer == "+PONG");
+        self.0.run("redis-server", command, well)
+    }
+
+    /// Where it is, for clients.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis://{}", local(self.0.port))
+    }
+
+    /// Forgets everything that is in it.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn flush(&self) -> Result<(), Error> {
+        let answer = call(self.0.port, "FLUSHALL").map_err(Error::io("redis-server"))?;
+        if answer == "+OK" {
+            return Ok(());
+        }
+        let what = format!("does not flush: {answer}");
+        Err(Error::Failed { name: "redis-server".into(), what, log: String::new() })
+    }
+}
+
+/// Sends one command of one word; the first line of its answer.
+fn call(port: u16, word: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&local(port), ANSWER)?;
+    stream.set_read_timeout(Some(ANSWER))?;
+    stream.write_all(format!("{word}\r\n").as_bytes())?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    Ok(line.trim_end().to_owned())
+}

@@ -1,0 +1,112 @@
+//! `kontor move`: a store from a data folder to PostgreSQL, and the proof that it is whole there.
+//! How rows are copied is the store's; how they are made again, the projector's.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use super::{Error, chain, print_json, verify};
+use crate::actors::clock::Clock;
+use crate::actors::projections::{Owned, Projector};
+use crate::store::relocate::Moved;
+use crate::store::{Address, Options, Store};
+
+/// Take a store from a data folder to PostgreSQL
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Stop the server first. Everything goes along: events, orders under way, products, keys, sessions,
+secrets, settings and parked webhooks; lists are made again from the events. What arrived is then
+checked as `kontor verify` does. The folder is not changed: keep it until you are content.
+
+The database must be empty. A move that breaks off leaves it so, and can be begun again.
+
+Exit code: 0 it is there and all holds, 1 it was not moved, or something does not hold.
+
+Examples:
+  createdb kontor
+  kontor move --data /var/lib/kontor --to postgres://kontor@db/kontor
+  kontor serve --store postgres://kontor@db/kontor")]
+pub struct Args {
+    /// The data folder
+    #[arg(long, value_name = "DIR", default_value = "data")]
+    pub data: PathBuf,
+    /// The empty PostgreSQL database that it goes to
+    #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
+    pub to: Address,
+    /// How many shards the store has there; it keeps them
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub shards: u16,
+    /// Compare with the ledger of the sandbox payment provider at this address
+    #[arg(long, value_name = "URL")]
+    pub sandbox_psp: Option<String>,
+    /// Answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Moves a store.
+///
+/// # Errors
+/// [`Error`]: one of the two cannot be opened, or the target is not empty.
+pub async fn run(args: Args) -> Result<ExitCode, Error> {
+    // With the folder's lock: no server runs on it, and none starts meanwhile.
+    let from = Store::open_existing(&args.data).await?;
+    let options = Options { shards: args.shards, ..Options::default() };
+    let to = match Store::connect(&args.to, &options).await {
+        Ok(to) => to,
+        Err(error) => {
+            from.close().await;
+            return Err(error.into());
+        }
+    };
+    let moved = transfer(&from, &to, args.json).await;
+    from.close().await;
+    let events = match moved {
+        Ok(events) => events,
+        Err(error) => {
+            to.close().await;
+            return Err(error);
+        }
+    };
+    let report = verify::check_store(to, args.sandbox_psp.as_deref(), args.json).await;
+    let report = report.map_err(|why| Error::Usage(format!("it was not checked: {why}")))?;
+    let ok = report.ok;
+    if args.json {
+        print_json(&json!({ "to": args.to, "events": events, "verify": report }))?;
+    } else {
+        println!("{events} events are in {} now.\n{report}", args.to);
+    }
+    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Copies everything, and makes the rows of lists there.
+async fn transfer(from: &Store, to: &Store, quiet: bool) -> Result<u64, Error> {
+    let hidden = quiet || !std::io::stderr().is_terminal();
+    let bar = if hidden { ProgressBar::hidden() } else { ProgressBar::new(0) };
+    if let Ok(style) = ProgressStyle::with_template("{msg:>16} {wide_bar} {pos}/{len} {eta}") {
+        bar.set_style(style);
+    }
+    let events = from
+        .move_to(to, |Moved { table, done, total }| {
+            bar.set_message(table);
+            bar.set_length(total.max(done));
+            bar.set_position(done);
+        })
+        .await?;
+    bar.set_message("lists");
+    let shards = 0..to.journal().shards();
+    let projector = Projector::new(Arc::new(to.clone()), Clock::system(), Owned::of(shards)).await;
+    let finished = projector?.finish().await;
+    bar.finish_and_clear();
+    finished.map_err(|error| {
+        let why = chain(&error);
+        Error::Usage(format!(
+            "all is there, but the lists were not made: {why}; the server makes them at its start"
+        ))
+    })?;
+    Ok(events)
+}

@@ -1,0 +1,38 @@
+//! Which store a command works on: the one in a data folder, or one in PostgreSQL.
+
+use std::path::Path;
+
+use crate::store::{Address, OpenError, Options, Store};
+
+/// What is said to whoever would copy a database with the means of a folder.
+pub const PG_DUMP: &str = "a store in PostgreSQL is backed up by PostgreSQL's own tools: \
+    pg_dump --format=custom --file kontor.dump URL, and back into an empty database with \
+    pg_restore --dbname URL kontor.dump, then kontor verify --store URL";
+
+/// The address, if the store is in PostgreSQL.
+#[must_use]
+pub fn database(store: Option<&Address>) -> Option<&Address> {
+    store.filter(|address| !address.is_empty())
+}
+
+/// Opens a store beside its servers, as it is.
+///
+/// # Errors
+/// [`OpenError`].
+pub async fn beside(data: &Path, store: Option<&Address>) -> Result<Store, OpenError> {
+    match database(store) {
+        Some(address) => Store::connect_beside(address).await,
+        None => Store::open_beside(data).await,
+    }
+}
+
+/// Opens a store beside its servers, and brings its tables up to date.
+///
+/// # Errors
+/// [`OpenError`].
+pub async fn up_to_date(data: &Path, store: Option<&Address>) -> Result<Store, OpenError> {
+    match database(store) {
+        Some(address) => Store::connect(address, &Options::default()).await,
+        None => Store::open_beside_up_to_date(data).await,
+    }
+}

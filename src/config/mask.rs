@@ -1,0 +1,34 @@
+//! What of a setting is not shown: the password in an address.
+
+/// A text without the password, if it is an address that has one.
+#[must_use]
+pub fn password(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return text.to_owned();
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    // A password may hold what should have been escaped: the last @ ends it.
+    let Some(at) = rest[..end].rfind('@').or_else(|| rest.rfind('@')) else {
+        return text.to_owned();
+    };
+    let user = rest[..at].split(':').next().unwrap_or("");
+    format!("{scheme}://{user}:***{}", &rest[at..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_not_shown() {
+        for (text, shown) in [
+            ("redis://127.0.0.1:6379/0", "redis://127.0.0.1:6379/0"),
+            ("redis://:geheim@127.0.0.1:6379", "redis://:***@127.0.0.1:6379"),
+            ("postgres://k:geheim@h/db?x=y", "postgres://k:***@h/db?x=y"),
+            ("postgres://k:ge/h@eim@h/db", "postgres://k:***@h/db"),
+            ("info,kontor=debug", "info,kontor=debug"),
+        ] {
+            assert_eq!(password(text), shown, "{text}");
+        }
+    }
+}

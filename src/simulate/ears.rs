@@ -1,0 +1,73 @@
+//! Those who watch a node's live feed: what it leaves out it says, and what it tells of an order
+//! goes on where it was.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::world::World;
+use crate::actors::changes::{Changed, Changes};
+
+/// What somebody has heard who listens to one node.
+#[derive(Default)]
+struct Ears {
+    /// How far each shard was told.
+    heads: BTreeMap<u16, i64>,
+    /// The last event of each order that was told, by its shard.
+    orders: BTreeMap<u16, BTreeMap<String, i64>>,
+}
+
+/// Listens to a node for as long as it lives.
+pub fn listen(
+    world: &World,
+    name: &'static str,
+    changes: &Changes,
+) -> impl Future<Output = ()> + use<> {
+    let (world, mut feed) = (world.clone(), changes.listen());
+    async move {
+        let mut ears = Ears::default();
+        while let Some(changed) = next(&mut feed).await {
+            match changed {
+                Some(changed) => ears.take(&world, name, &changed),
+                None => ears = Ears::default(),
+            }
+        }
+    }
+}
+
+/// What is told next, or that something was missed; nothing at the end.
+async fn next(feed: &mut Receiver<Arc<Changed>>) -> Option<Option<Arc<Changed>>> {
+    match feed.recv().await {
+        Ok(changed) => Some(Some(changed)),
+        Err(RecvError::Lagged(_)) => Some(None),
+        Err(RecvError::Closed) => None,
+    }
+}
+
+impl Ears {
+    fn take(&mut self, world: &World, name: &str, changed: &Changed) {
+        let head = self.heads.entry(changed.shard).or_insert(changed.pos);
+        let orders = self.orders.entry(changed.shard).or_default();
+        if changed.after_pos > *head {
+            // A gap, which whoever listens fills from the journal.
+            orders.clear();
+        }
+        *head = changed.pos.max(*head);
+        for order in &changed.orders {
+            let Some(last) = order.events.last().map(|event| event.seq) else { continue };
+            let told = orders.entry(order.row.id.clone()).or_insert(order.after);
+            let mut seqs = order.events.iter().map(|event| event.seq);
+            let whole = (order.after + 1..=last).all(|seq| seqs.next() == Some(seq));
+            if order.after > *told || !whole {
+                let what = format!(
+                    "{name} tells of {} from {} to {last}, before up to {told}",
+                    order.row.id, order.after
+                );
+                world.violate("a live feed says what it leaves out", what);
+            }
+            *told = last.max(*told);
+        }
+    }
+}

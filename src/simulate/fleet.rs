@@ -1,0 +1,79 @@
+//! The nodes that live now, as those outside find them: a request goes to any of them, and what
+//! the process answers that dies meanwhile is heard by nobody.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::process::Process;
+use super::world::World;
+use crate::actors::node::Node;
+
+/// A node, and the process that it lives in.
+#[derive(Clone)]
+pub struct One {
+    /// The process.
+    pub process: Process,
+    /// The node.
+    pub node: Arc<Node>,
+}
+
+/// All nodes that take requests. Clones are handles on the same ones.
+#[derive(Clone)]
+pub struct Fleet {
+    world: World,
+    places: Arc<Mutex<Vec<Option<One>>>>,
+}
+
+impl Fleet {
+    /// Room for so many nodes, none of which is there yet.
+    #[must_use]
+    pub fn new(world: &World, nodes: usize) -> Self {
+        Self { world: world.clone(), places: Arc::new(Mutex::new(vec![None; nodes])) }
+    }
+
+    fn places(&self) -> MutexGuard<'_, Vec<Option<One>>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a node into its place, or takes it away.
+    pub fn put(&self, place: usize, one: Option<One>) {
+        if let Some(there) = self.places().get_mut(place) {
+            *there = one;
+        }
+    }
+
+    /// The node of a place, if it is there.
+    #[must_use]
+    pub fn at(&self, place: usize) -> Option<One> {
+        self.places().get(place).cloned().flatten()
+    }
+
+    /// All that are there.
+    #[must_use]
+    pub fn all(&self) -> Vec<One> {
+        self.places().iter().flatten().cloned().collect()
+    }
+
+    /// Whether every place has its node.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.places().iter().all(Option::is_some)
+    }
+
+    /// Any of those that are there.
+    fn any(&self) -> Option<One> {
+        let all = self.all();
+        let drawn = if all.len() > 1 { self.world.chance(all.len() as u64) } else { 0 };
+        all.get(usize::try_from(drawn).unwrap_or(0)).cloned()
+    }
+
+    /// Asks any node; `None` if none is there. The answer never comes if the node dies first.
+    pub async fn through<T, F>(&self, work: impl FnOnce(Arc<Node>) -> F) -> Option<T>
+    where
+        F: Future<Output = T>,
+    {
+        let One { process, node } = self.any()?;
+        let answer = work(node).await;
+        process.alive().await;
+        Some(answer)
+    }
+}

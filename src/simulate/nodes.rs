@@ -1,0 +1,253 @@
+//! Several nodes on one journal, all on the one runtime of a machine's life: each is a process of
+//! its own to the outside, which dies, comes back under its name, and is cut off from the store or
+//! from the others.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::ears;
+use super::fleet::{Fleet, One};
+use super::pipe::{Main, Pipe};
+use super::plan::{BUSY_MS, Blow, Fault, Loss};
+use super::process::Process;
+use super::run::Outside;
+use crate::actors::cluster;
+use crate::actors::host;
+use crate::actors::node::{Node, Settings, Start};
+use crate::actors::payments::{self, Payments};
+use crate::actors::runtime::{Defaults, Runtime};
+use crate::bus::local::Board;
+use crate::bus::stream::Twin;
+use crate::bus::{self, Calls, Findings, Notices};
+use crate::domain::order::CapturePolicy;
+use crate::domain::pricing::Rules;
+use crate::store::cache::Cache;
+use crate::store::journal::lane;
+
+/// How long an order can be paid, in seconds of simulated time.
+const DEADLINE_SECS: i64 = 300;
+/// Until when somebody watches each node's live feed, in simulated milliseconds.
+const LISTEN_UNTIL: i64 = BUSY_MS + 120_000;
+/// The longest that a node which died stays away, in milliseconds.
+const AWAY_MAX: u64 = 20_000;
+
+/// Where nodes meet: what they call each other over, and their stream.
+#[derive(Default)]
+pub struct Room {
+    board: Board,
+    stream: Main,
+}
+
+impl Room {
+    /// The stream of what all nodes commit.
+    #[must_use]
+    pub const fn stream(&self) -> &Twin {
+        &self.stream.twin
+    }
+
+    /// Forgets all nodes.
+    pub fn clear(&self) {
+        for place in 0..NAMES.len() {
+            self.forget(name(place));
+        }
+        self.stream.reach(true);
+    }
+
+    fn forget(&self, name: &str) {
+        self.board.remove(name);
+        self.board.cut(name, false);
+        self.board.mute(name, false);
+    }
+}
+
+const NAMES: [&str; 4] = ["node-a", "node-b", "node-c", "node-d"];
+
+/// The name of the node of a place.
+fn name(place: usize) -> &'static str {
+    NAMES.get(place).copied().unwrap_or("node")
+}
+
+impl Fault {
+    /// Whether it may come between any two steps of any task.
+    #[must_use]
+    pub const fn is_fine(&self) -> bool {
+        matches!(self, Self::Crash { .. } | Self::Node { what: Blow::Killed { .. }, .. })
+    }
+}
+
+impl Outside {
+    /// What a process starts a node with.
+    pub(super) fn start(&self, process: &Process) -> Start {
+        self.lives.fetch_add(1, Ordering::Relaxed);
+        let shop = &self.plan.shop;
+        let defaults = (host::Options::default(), lane::Options::default());
+        let (mut host, mut lane) = defaults;
+        host.idle_secs = shop.idle_secs;
+        host.snapshot_every = shop.snapshot_every;
+        if shop.small {
+            host = host::Options {
+                commands_max: 12,
+                entity_commands_max: 4,
+                undurable_max: 3,
+                ..host
+            };
+            lane = lane::Options { queue_appends: 6, batch_appends: 3, ..lane };
+        }
+        let settings = Settings {
+            hold_secs: 60,
+            payment_deadline_secs: DEADLINE_SECS,
+            capture: match shop.capture {
+                0 => CapturePolicy::AtOnce,
+                1 => CapturePolicy::AtDispatch,
+                _ => CapturePolicy::ByHand,
+            },
+            timer_poll_ms: shop.timer_poll_ms,
+            ..Settings::default()
+        };
+        let patience =
+            payments::Options { sweep_secs: 90, stuck_after: 4, ..payments::Options::default() };
+        let disk = Arc::new(self.disk.of(process.clone()));
+        let several = self.plan.nodes > 1;
+        Start {
+            store: Arc::new(self.tables.clone().behind(disk, Arc::new(process.clone()))),
+            clock: self.world.clock(),
+            rules: Rules::default(),
+            settings,
+            host,
+            lane,
+            lanes: if several { 2 } else { 1 },
+            cluster: several.then(|| self.cluster(process)),
+            payments: Payments::new(vec![Arc::new(self.bank.of(process.clone()))], patience),
+            cache: Cache::in_process(),
+            runtime: Runtime::new(&Defaults { sweep_secs: 90, ..Defaults::default() }),
+        }
+    }
+
+    fn cluster(&self, process: &Process) -> cluster::Start {
+        let (options, name) = (bus::Options::default(), process.name());
+        let board = self.room.board.over(Arc::new(process.clone()));
+        let clock = self.world.clock();
+        let pipe = Pipe::new(self.room.stream.clone(), process.clone(), self.world.clone());
+        cluster::Start {
+            options: cluster::Options::default(),
+            node: name.to_owned(),
+            calls: Calls::local(&board, &options, name, Arc::new(move || clock.now())),
+            notices: Notices::local(&board, name, process.stop()),
+            stream: Some(Arc::new(pipe)),
+            bus: options,
+            nats: None,
+            findings: Findings::default(),
+        }
+    }
+
+    /// Lets a node live in every place, again and again.
+    pub(super) fn start_all(self: &Arc<Self>, fleet: &Fleet) {
+        for place in 0..self.plan.nodes {
+            tokio::spawn(self.clone().keep(place, fleet.clone()));
+        }
+    }
+
+    async fn keep(self: Arc<Self>, place: usize, fleet: Fleet) {
+        loop {
+            let process = Process::among(&self.world, name(place), self.plan.bus);
+            let living = async {
+                let Ok(node) = Node::start(self.start(&process)).await else {
+                    return process.die("since it could not start");
+                };
+                let listening = ears::listen(&self.world, name(place), &node.changes);
+                node.join(process.name()).await;
+                fleet.put(place, Some(One { process: process.clone(), node }));
+                tokio::select! {
+                    biased;
+                    () = listening => {}
+                    () = self.world.until(LISTEN_UNTIL) => {}
+                }
+                std::future::pending().await
+            };
+            tokio::select! {
+                biased;
+                () = process.ended() => {}
+                () = living => {}
+            }
+            fleet.put(place, None);
+            self.room.forget(process.name());
+            let pause = 500 + self.world.chance(AWAY_MAX);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+    }
+
+    /// Strikes one of several nodes, if it is there.
+    pub(super) async fn strike(self: &Arc<Self>, fleet: &Fleet, place: usize, what: Blow) {
+        let Some(One { process, node }) = fleet.at(place) else { return };
+        if self.plan.nodes == 1 {
+            return;
+        }
+        let board = self.room.board.clone();
+        match what {
+            Blow::Killed { steps } => {
+                for _ in 0..steps {
+                    tokio::task::yield_now().await;
+                }
+                process.die("at any moment");
+            }
+            Blow::Leaves => {
+                let fleet = fleet.clone();
+                tokio::spawn(async move {
+                    node.leave().await;
+                    process.alive().await;
+                    fleet.put(place, None);
+                    node.stop().await;
+                    process.die("after it left in good order");
+                });
+            }
+            Blow::NoStore { ms } => process.cut_off(ms),
+            Blow::NoBus { ms } => {
+                self.for_a_while(place, ms, "is cut off the others", move |on| {
+                    board.cut(name(place), on);
+                });
+            }
+            Blow::Mute { ms } => {
+                self.for_a_while(place, ms, "is not heard", move |on| {
+                    board.mute(name(place), on);
+                });
+            }
+        }
+    }
+
+    /// Sets something, and takes it back after so many milliseconds.
+    fn for_a_while(
+        &self,
+        place: usize,
+        ms: u64,
+        what: &'static str,
+        set: impl Fn(bool) + Send + 'static,
+    ) {
+        let world = self.world.clone();
+        world.tell(name(place), |line| write!(line, "{what} for {ms} ms"));
+        set(true);
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            world.tell(name(place), |line| write!(line, "{what} no longer"));
+            set(false);
+        });
+    }
+
+    /// Lets the stream lose something.
+    pub(super) fn lose(&self, what: Loss) {
+        let stream = self.room.stream.clone();
+        self.world.tell("stream", |line| write!(line, "{what:?}"));
+        match what {
+            Loss::Deleted => stream.twin.delete(),
+            Loss::Tail { count } => stream.twin.lose(count),
+            Loss::Away { ms } => {
+                stream.reach(false);
+                tokio::spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(ms)).await;
+                    stream.reach(true);
+                });
+            }
+        }
+    }
+}

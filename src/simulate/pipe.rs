@@ -1,0 +1,145 @@
+//! The stream of events as one node reaches it: what it sends is lost, acknowledged late or not at
+//! all, or arrives twice, and what it asks fails now and then.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::FutureExt as _;
+use futures_util::stream::BoxStream;
+use tokio::sync::watch;
+
+use super::process::Process;
+use super::world::World;
+use crate::bus::stream::wire::{Heard, Message};
+use crate::bus::stream::{Kept, Stream, Trouble, Twin};
+use crate::domain::time::Timestamp;
+
+/// How long an acknowledgement is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A stream that several processes reach, or none. Clones are handles on the same one.
+#[derive(Clone, Default)]
+pub struct Main {
+    /// The stream.
+    pub twin: Twin,
+    /// One for each who listens: they hear in the order in which they began.
+    told: Arc<Mutex<Vec<watch::Sender<bool>>>>,
+}
+
+impl Main {
+    /// Takes the stream away, or gives it back.
+    pub fn reach(&self, is: bool) {
+        self.twin.reach(is);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.retain(|one| one.send(is).is_ok());
+    }
+
+    fn reachable(&self) -> watch::Receiver<bool> {
+        let (sender, receiver) = watch::channel(*self.twin.reachable().borrow());
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        receiver
+    }
+}
+
+/// The way of one process to the stream.
+pub struct Pipe {
+    main: Main,
+    process: Process,
+    world: World,
+}
+
+impl Pipe {
+    /// The way of a process to a stream.
+    #[must_use]
+    pub const fn new(main: Main, process: Process, world: World) -> Self {
+        Self { main, process, world }
+    }
+
+    /// A question gets through, or fails.
+    async fn ask(&self) -> Result<(), Trouble> {
+        self.process.alive().await;
+        tokio::time::sleep(Duration::from_millis(self.world.chance(5))).await;
+        self.process.alive().await;
+        if self.world.happens(self.process.bus().lost) {
+            tokio::time::sleep(PATIENCE).await;
+            self.process.alive().await;
+            return Err(no_answer());
+        }
+        Ok(())
+    }
+}
+
+fn no_answer() -> Trouble {
+    Trouble::Failed("no answer in time".to_owned())
+}
+
+/// Lets a node wait for what never comes.
+fn never() -> Kept {
+    tokio::time::sleep(PATIENCE).map(|()| Err(no_answer())).boxed()
+}
+
+#[async_trait]
+impl Stream for Pipe {
+    fn reachable(&self) -> watch::Receiver<bool> {
+        self.main.reachable()
+    }
+
+    async fn ready(&self) -> Result<(), Trouble> {
+        self.ask().await?;
+        self.main.twin.ready().await
+    }
+
+    async fn life(&self) -> Result<u64, Trouble> {
+        self.ask().await?;
+        self.main.twin.life().await
+    }
+
+    async fn last(&self, shard: u16) -> Result<Option<(i64, String)>, Trouble> {
+        self.ask().await?;
+        self.main.twin.last(shard).await
+    }
+
+    async fn missing(&self, shard: u16, from: i64) -> Result<i64, Trouble> {
+        self.ask().await?;
+        self.main.twin.missing(shard, from).await
+    }
+
+    async fn horizon(&self) -> Result<Option<Timestamp>, Trouble> {
+        self.ask().await?;
+        self.main.twin.horizon().await
+    }
+
+    async fn purge(&self, shard: u16) -> Result<(), Trouble> {
+        self.ask().await?;
+        self.main.twin.purge(shard).await
+    }
+
+    async fn send(&self, message: Message) -> Result<Kept, Trouble> {
+        self.process.alive().await;
+        let bus = self.process.bus();
+        if self.world.happens(bus.lost) {
+            return Ok(never());
+        }
+        if self.world.happens(bus.doubled) {
+            drop(self.main.twin.send(message.clone()).await?);
+        }
+        let kept = self.main.twin.send(message).await?;
+        if self.world.happens(bus.unanswered) {
+            return Ok(never());
+        }
+        let late = if self.world.happens(bus.late) { 1_500 } else { 5 };
+        let (ms, process) = (self.world.chance(late), self.process.clone());
+        let acknowledged = async move {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            process.alive().await;
+            kept.await
+        };
+        Ok(acknowledged.boxed())
+    }
+
+    async fn follow(&self) -> Result<BoxStream<'static, Result<Heard, Trouble>>, Trouble> {
+        self.ask().await?;
+        self.main.twin.follow().await
+    }
+}

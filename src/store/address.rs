@@ -1,0 +1,119 @@
+//! The address of a database, and with it, perhaps, a password: it is shown without.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize, Serializer};
+
+/// What stands in a password's place.
+const MASK: &str = "***";
+
+/// The URL of a database, or nothing. Shown, logged or serialized, it has no password.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Address(String);
+
+impl Address {
+    /// An address as it is written in a setting.
+    #[must_use]
+    pub fn new(url: impl Into<String>) -> Self {
+        Self(url.into())
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether it is one of PostgreSQL.
+    #[must_use]
+    pub fn is_postgres(&self) -> bool {
+        self.0.starts_with("postgres://") || self.0.starts_with("postgresql://")
+    }
+
+    /// The whole address, with its password: for connecting, and for another process of ours.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (address, parameters) = match self.0.split_once('?') {
+            Some((address, parameters)) => (address, Some(parameters)),
+            None => (&*self.0, None),
+        };
+        // A password may have a slash or an @ in it that should have been escaped.
+        match (address.find("://"), address.rfind('@')) {
+            (Some(scheme), Some(at)) if scheme + 3 <= at => {
+                let (start, user) = (&address[..scheme + 3], &address[scheme + 3..at]);
+                f.write_str(start)?;
+                match user.split_once(':') {
+                    Some((name, _)) => write!(f, "{name}:{MASK}")?,
+                    None => f.write_str(user)?,
+                }
+                f.write_str(&address[at..])?;
+            }
+            _ => f.write_str(address)?,
+        }
+        for (nth, parameter) in parameters.iter().flat_map(|all| all.split('&')).enumerate() {
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            let value = if name.contains("password") { MASK } else { value };
+            write!(f, "{}{name}={value}", if nth == 0 { '?' } else { '&' })?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.to_string())
+    }
+}
+
+impl Serialize for Address {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl From<&str> for Address {
+    fn from(url: &str) -> Self {
+        Self::new(url)
+    }
+}
+
+impl std::str::FromStr for Address {
+    type Err = std::convert::Infallible;
+
+    fn from_str(url: &str) -> Result<Self, Self::Err> {
+        Ok(Self::new(url))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_shown_nowhere() {
+        for (url, shown) in [
+            ("", ""),
+            ("postgres://db/shop", "postgres://db/shop"),
+            ("postgres://anna@db/shop", "postgres://anna@db/shop"),
+            ("postgres://anna:s3cret@db:5432/shop", "postgres://anna:***@db:5432/shop"),
+            ("postgres://anna:s3/c@r:et@db/shop", "postgres://anna:***@db/shop"),
+            (
+                "postgres://db/shop?user=anna&password=s3cret&sslmode=require",
+                "postgres://db/shop?user=anna&password=***&sslmode=require",
+            ),
+        ] {
+            let address = Address::new(url);
+            assert_eq!(address.to_string(), shown);
+            let others = format!("{address:?}{}", serde_json::to_string(&address).unwrap());
+            assert!(!others.contains("s3"), "{others}");
+            assert_eq!(address.reveal(), url);
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! One text for both databases: a statement is written once, and runs on whichever the store is in.
+//! `$1`, `coalesce`, `RETURNING` and `ON CONFLICT .. DO UPDATE` mean the same to both; a `+` before a
+//! bound number (`LIMIT +$2`) keeps SQLite from planning anew at each execution, and is nothing to
+//! PostgreSQL. Where the dialects part, the statement's own file has an arm for each.
+//!
+//! What is bound must be a type of both: `i64` and `i32`, not `u16` or `u32`.
+
+use std::fmt;
+
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{AssertSqlSafe, Decode, Postgres, Row as _, Sqlite, SqlitePool, Type};
+
+use super::folder;
+use super::postgres::pool::{Pool, Transaction};
+
+/// Where rows are read.
+#[derive(Clone, Copy)]
+pub(in crate::store) enum Readers<'a> {
+    Sqlite(&'a SqlitePool),
+    Postgres(&'a Pool),
+}
+
+/// A transaction that writes. Dropped, it is rolled back.
+pub(in crate::store) enum Writing {
+    Sqlite(folder::Writing),
+    Postgres(Transaction),
+}
+
+impl Writing {
+    pub(in crate::store) async fn commit(self) -> Result<(), super::Error> {
+        match self {
+            Self::Sqlite(writing) => writing.commit().await,
+            Self::Postgres(transaction) => Ok(transaction.commit().await?),
+        }
+    }
+}
+
+/// All rows of a query: `fetch_all!(readers, sqlx::query(..).bind(..))`.
+macro_rules! fetch_all {
+    ($from:expr, $query:expr) => {
+        match $from {
+            $crate::store::both::Readers::Sqlite(pool) => {
+                $query.fetch_all(pool).await.map($crate::store::both::sqlite_rows)
+            }
+            $crate::store::both::Readers::Postgres(pool) => pool.fetch_all($query).await,
+        }
+    };
+}
+
+/// The row of a query, if there is one.
+macro_rules! fetch_optional {
+    ($from:expr, $query:expr) => {
+        match $from {
+            $crate::store::both::Readers::Sqlite(pool) => {
+                let found = $query.fetch_optional(pool).await;
+                found.map(|row| row.map($crate::store::both::Found::Sqlite))
+            }
+            $crate::store::both::Readers::Postgres(pool) => pool.fetch_optional($query).await,
+        }
+    };
+}
+
+/// Runs one statement durably, by itself; answers how many rows it changed.
+macro_rules! change {
+    ($store:expr, $query:expr) => {
+        match &$store.backend {
+            $crate::store::Backend::Sqlite(folder) => folder.write($query).await,
+            $crate::store::Backend::Postgres(database) => {
+                database.writers().execute($query).await.map_err($crate::store::Error::from)
+            }
+        }
+    };
+}
+
+/// Runs a statement inside of a transaction; answers how many rows it changed.
+macro_rules! execute {
+    ($writing:expr, $query:expr) => {
+        match &mut $writing {
+            $crate::store::both::Writing::Sqlite(writing) => match writing.connection() {
+                Ok(connection) => $query.execute(connection).await.map(|done| done.rows_affected()),
+                Err(error) => Err(error),
+            },
+            $crate::store::both::Writing::Postgres(transaction) => {
+                transaction.execute($query).await
+            }
+        }
+    };
+}
+
+/// The row that a statement answers inside of a transaction, if there is one.
+macro_rules! execute_returning {
+    ($writing:expr, $query:expr) => {
+        match &mut $writing {
+            $crate::store::both::Writing::Sqlite(writing) => match writing.connection() {
+                Ok(connection) => {
+                    let found = $query.fetch_optional(connection).await;
+                    found.map(|row| row.map($crate::store::both::Found::Sqlite))
+                }
+                Err(error) => Err(error),
+            },
+            $crate::store::both::Writing::Postgres(transaction) => {
+                transaction.fetch_optional($query).await
+            }
+        }
+    };
+}
+
+/// The clock of a SQLite store: milliseconds since 1970. PostgreSQL has a function `store_now`.
+macro_rules! sqlite_now {
+    () => {
+        "CAST(unixepoch('subsec') * 1000 AS INTEGER)"
+    };
+}
+
+pub(in crate::store) use {
+    change, execute, execute_returning, fetch_all, fetch_optional, sqlite_now,
+};
+
+/// A row of either database.
+pub(in crate::store) enum Found {
+    Sqlite(SqliteRow),
+    Postgres(PgRow),
+}
+
+impl Found {
+    /// The value of a column.
+    pub(in crate::store) fn try_get<'r, T>(&'r self, column: usize) -> Result<T, sqlx::Error>
+    where
+        T: Decode<'r, Sqlite> + Type<Sqlite> + Decode<'r, Postgres> + Type<Postgres>,
+    {
+        match self {
+            Self::Sqlite(row) => row.try_get(column),
+            Self::Postgres(row) => row.try_get(column),
+        }
+    }
+
+    /// A column of numbers, which only PostgreSQL has.
+    pub(in crate::store) fn numbers(&self, column: usize) -> Result<Vec<i64>, sqlx::Error> {
+        match self {
+            Self::Sqlite(_) => Err(sqlx::Error::ColumnNotFound("an array".to_owned())),
+            Self::Postgres(row) => row.try_get(column),
+        }
+    }
+
+    /// A column that numbers a shard.
+    pub(in crate::store) fn shard(&self, column: usize) -> Result<u16, sqlx::Error> {
+        let number: i64 = self.try_get(column)?;
+        u16::try_from(number).map_err(|error| sqlx::Error::Decode(Box::new(error)))
+    }
+}
+
+pub(in crate::store) fn sqlite_rows(rows: Vec<SqliteRow>) -> Vec<Found> {
+    rows.into_iter().map(Found::Sqlite).collect()
+}
+
+/// Whose words a statement is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Dialect {
+    Sqlite,
+    Postgres,
+}
+
+impl Readers<'_> {
+    pub(in crate::store) const fn dialect(&self) -> Dialect {
+        match self {
+            Self::Sqlite(_) => Dialect::Sqlite,
+            Self::Postgres(_) => Dialect::Postgres,
+        }
+    }
+}
+
+/// A value of a statement that is put together.
+#[derive(Clone, Debug)]
+pub(in crate::store) enum Value {
+    Number(i64),
+    Text(String),
+}
+
+impl From<i64> for Value {
+    fn from(number: i64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+/// A query that is put together from pieces.
+#[derive(Clone, Debug)]
+pub(in crate::store) struct Builder {
+    dialect: Dialect,
+    text: String,
+    values: Vec<Value>,
+}
+
+impl Builder {
+    pub(in crate::store) fn new(dialect: Dialect, text: &str) -> Self {
+        Self { dialect, text: text.to_owned(), values: Vec::new() }
+    }
+
+    pub(in crate::store) const fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    pub(in crate::store) fn push(&mut self, text: impl fmt::Display) -> &mut Self {
+        self.text.push_str(&text.to_string());
+        self
+    }
+
+    /// What only SQLite is told: how to find the rows.
+    pub(in crate::store) fn hint(&mut self, text: &str) -> &mut Self {
+        if self.dialect == Dialect::Sqlite {
+            self.text.push_str(text);
+        }
+        self
+    }
+
+    pub(in crate::store) fn push_bind(&mut self, value: impl Into<Value>) -> &mut Self {
+        self.values.push(value.into());
+        let nth = self.values.len();
+        self.push(format_args!("${nth}"))
+    }
+
+    #[cfg(test)]
+    pub(in crate::store) fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub(in crate::store) async fn fetch_all(
+        self,
+        from: Readers<'_>,
+    ) -> Result<Vec<Found>, sqlx::Error> {
+        match from {
+            Readers::Sqlite(pool) => {
+                let rows = self.sqlite().fetch_all(pool).await;
+                rows.map(sqlite_rows)
+            }
+            Readers::Postgres(pool) => pool.fetch_all(self.postgres()).await,
+        }
+    }
+
+    pub(in crate::store) fn sqlite(self) -> Query<'static, Sqlite, SqliteArguments> {
+        let query = sqlx::query(AssertSqlSafe(self.text));
+        self.values.into_iter().fold(query, |query, value| match value {
+            Value::Number(number) => query.bind(number),
+            Value::Text(text) => query.bind(text),
+        })
+    }
+
+    pub(in crate::store) fn postgres(self) -> Query<'static, Postgres, PgArguments> {
+        let query = sqlx::query(AssertSqlSafe(self.text));
+        self.values.into_iter().fold(query, |query, value| match value {
+            Value::Number(number) => query.bind(number),
+            Value::Text(text) => query.bind(text),
+        })
+    }
+}

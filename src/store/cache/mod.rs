@@ -1,0 +1,343 @@
+//! What nodes share and may lose at any moment: cached answers, counters of rate limits, short
+//! locks and revocations. In Redis where one is named, and in this process otherwise.
+//!
+//! Nothing here is the truth. Redis may be away, hang or be emptied, and kontor serves on: a
+//! cached answer is then read from the store, a limit is counted by each node for itself, and a
+//! lock is held by nobody. How Redis is reached is in `redis`, its twin in this process in
+//! `local`, how a limit counts in `rate`. What is cached and for how long is not decided here.
+
+mod local;
+mod rate;
+mod redis;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use self::local::Local;
+pub use self::rate::{Limit, Taken};
+use self::redis::Remote;
+
+/// Where what nodes share is kept.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// The Redis server, such as `redis://:password@127.0.0.1:6379/0`; empty for this process.
+    pub url: String,
+    /// What every key begins with, so that several shops can share one server.
+    pub prefix: String,
+    /// How long one call may take, in milliseconds.
+    pub timeout_ms: u64,
+    /// How far apart two tries to reach a server that is away are, in milliseconds.
+    pub retry_ms: u64,
+    /// How often is looked whether the server is there and what was revoked, in milliseconds.
+    pub poll_ms: u64,
+    /// The most bytes of answers that are kept in this process.
+    pub bytes_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            prefix: "kontor".to_owned(),
+            timeout_ms: 50,
+            retry_ms: 500,
+            poll_ms: 200,
+            bytes_max: 64 << 20,
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    /// Without the address, which may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let url = if self.url.is_empty() { "" } else { "***" };
+        f.debug_struct("Options")
+            .field("url", &url)
+            .field("prefix", &self.prefix)
+            .field("timeout_ms", &self.timeout_ms)
+            .field("retry_ms", &self.retry_ms)
+            .field("poll_ms", &self.poll_ms)
+            .field("bytes_max", &self.bytes_max)
+            .finish()
+    }
+}
+
+/// Why there is no cache. Neither tells the address, which may hold a password.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The address is none.
+    #[error("cache.url is no address of a Redis server, such as redis://127.0.0.1:6379")]
+    Url,
+}
+
+/// Checks whether a text can be the address of a server.
+///
+/// # Errors
+/// [`OpenError::Url`].
+pub fn check_url(url: &str) -> Result<(), OpenError> {
+    redis::client(url).map(drop)
+}
+
+/// How the cache is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It is in this process.
+    Local,
+    /// The server answers.
+    Ok,
+    /// The server has not answered for so long.
+    Away(Duration),
+}
+
+/// What was found under a key.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found {
+    /// What was kept.
+    Hit(Vec<u8>),
+    /// Nothing: what is read from the store now may be kept in this place.
+    Miss(Place),
+    /// The server is away: the store knows, and nothing can be kept.
+    Away,
+}
+
+/// Where something can be kept that was read after this was handed out. If the space is dropped
+/// meanwhile, nobody finds what is kept here.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Place {
+    space: &'static str,
+    generation: u64,
+    key: String,
+}
+
+/// What was done, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Answers that were found.
+    pub hits: u64,
+    /// Answers that were not.
+    pub misses: u64,
+    /// Calls for which the server was away.
+    pub away: u64,
+    /// Calls that failed or took too long.
+    pub failed: u64,
+    /// How often the server went away.
+    pub outages: u64,
+}
+
+#[derive(Default)]
+struct Tally {
+    hits: AtomicU64,
+    misses: AtomicU64,
+    away: AtomicU64,
+    failed: AtomicU64,
+    outages: AtomicU64,
+}
+
+/// What nodes share. Clones are handles on the same.
+#[derive(Clone)]
+pub struct Cache {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    local: Local,
+    remote: Option<Arc<Remote>>,
+    tally: Arc<Tally>,
+}
+
+impl Cache {
+    /// Opens what the options name. A server that is away is no reason not to start: it is looked
+    /// for until it is there.
+    ///
+    /// # Errors
+    /// [`OpenError`]: the address is none.
+    pub async fn open(options: &Options) -> Result<Self, OpenError> {
+        let tally = Arc::new(Tally::default());
+        let remote = if options.url.is_empty() {
+            None
+        } else {
+            Some(Remote::open(options, tally.clone()).await?)
+        };
+        let inner = Inner { local: Local::new(options.bytes_max), remote, tally };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// One of this process alone.
+    #[must_use]
+    pub fn in_process() -> Self {
+        let local = Local::new(Options::default().bytes_max);
+        Self { inner: Arc::new(Inner { local, remote: None, tally: Arc::default() }) }
+    }
+
+    /// How it is.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.inner.remote.as_ref().map_or(State::Local, |remote| remote.state())
+    }
+
+    /// What was done, since the start.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let tally = &self.inner.tally;
+        Counts {
+            hits: read(&tally.hits),
+            misses: read(&tally.misses),
+            away: read(&tally.away),
+            failed: read(&tally.failed),
+            outages: read(&tally.outages),
+        }
+    }
+
+    /// Looks for what is kept under a key of a space.
+    pub async fn get(&self, space: &'static str, key: &str) -> Found {
+        let found = match &self.inner.remote {
+            None => {
+                let (generation, kept) = self.inner.local.get(space, key);
+                Some((generation, kept))
+            }
+            Some(remote) => remote.get(space, key).await,
+        };
+        let tally = &self.inner.tally;
+        match found {
+            None => Found::Away,
+            Some((_, Some(kept))) => {
+                tally.hits.fetch_add(1, Ordering::Relaxed);
+                Found::Hit(kept)
+            }
+            Some((generation, None)) => {
+                tally.misses.fetch_add(1, Ordering::Relaxed);
+                Found::Miss(Place { space, generation, key: key.to_owned() })
+            }
+        }
+    }
+
+    /// Keeps something, for at most so long. It may be gone sooner.
+    pub async fn put(&self, place: Place, value: Vec<u8>, lasts: Duration) {
+        match &self.inner.remote {
+            None => self.inner.local.put(place, value, lasts),
+            Some(remote) => remote.put(&place, &value, lasts).await,
+        }
+    }
+
+    /// Drops what is kept under a key of a space. Whoever read it from the store before may still
+    /// keep it: where that matters, the whole space is dropped.
+    pub async fn drop_key(&self, space: &'static str, key: &str) {
+        match &self.inner.remote {
+            None => self.inner.local.drop_key(space, key),
+            Some(remote) => remote.drop_key(space, key).await,
+        }
+    }
+
+    /// Drops all that is kept in a space, and what was read for it and is not kept yet. While the
+    /// server is away nobody finds anything; this is then done before it is used again.
+    pub async fn drop_space(&self, space: &'static str) {
+        match &self.inner.remote {
+            None => self.inner.local.drop_space(space),
+            Some(remote) => remote.drop_space(space).await,
+        }
+    }
+
+    /// Takes from what a limit allows, by the server's clock. While the server is away each node
+    /// counts for itself.
+    pub async fn take(&self, key: &str, limit: Limit) -> Taken {
+        self.count(key, limit, 1).await
+    }
+
+    /// Gives back what was taken.
+    pub async fn give_back(&self, key: &str, limit: Limit) {
+        self.count(key, limit, -1).await;
+    }
+
+    async fn count(&self, key: &str, limit: Limit, cost: i64) -> Taken {
+        if let Some(remote) = &self.inner.remote
+            && let Some(taken) = remote.count(key, limit, cost).await
+        {
+            return taken;
+        }
+        self.inner.local.count(key, limit, cost)
+    }
+
+    /// Tries to get a lock; `None` if it is taken, or if that cannot be known. A lock only spares
+    /// work that is done twice: its time may be over while its holder works, so nothing that must
+    /// be right may depend on it, and whoever does not get it does not run.
+    pub async fn lock(&self, name: &str, lasts: Duration) -> Option<Held> {
+        let token = format!("{:032x}", rand::random::<u128>());
+        let held = match &self.inner.remote {
+            None => self.inner.local.lock(name, &token, lasts),
+            Some(remote) => remote.lock(name, &token, lasts).await,
+        };
+        held.then(|| Held { cache: self.clone(), name: name.to_owned(), token })
+    }
+
+    /// Tells all nodes that something does not hold any more, for so long: as long as anybody may
+    /// believe otherwise without asking the store. `false` if the others do not hear of it.
+    pub async fn revoke(&self, what: &str, lasts: Duration) -> bool {
+        self.inner.local.revoke(what, lasts);
+        match &self.inner.remote {
+            None => true,
+            Some(remote) => remote.revoke(what, lasts).await,
+        }
+    }
+
+    /// Whether something was revoked lately, as far as this node has heard. It asks nobody.
+    #[must_use]
+    pub fn revoked(&self, what: &str) -> bool {
+        self.inner.local.revoked(what)
+            || self.inner.remote.as_ref().is_some_and(|remote| remote.revoked(what))
+    }
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache").field("state", &self.state()).finish_non_exhaustive()
+    }
+}
+
+/// A lock that is held until it is released or its time is over.
+#[derive(Debug)]
+pub struct Held {
+    cache: Cache,
+    name: String,
+    token: String,
+}
+
+impl Held {
+    /// Holds it for so long from now on; `false` if it is not held any more, or if that cannot be
+    /// known.
+    pub async fn prolong(&self, lasts: Duration) -> bool {
+        match &self.cache.inner.remote {
+            None => self.cache.inner.local.prolong(&self.name, &self.token, lasts),
+            Some(remote) => remote.prolong(&self.name, &self.token, lasts).await,
+        }
+    }
+
+    /// Lets others have it. One that cannot be released ends with its time.
+    pub async fn release(self) {
+        match &self.cache.inner.remote {
+            None => self.cache.inner.local.release(&self.name, &self.token),
+            Some(remote) => remote.release(&self.name, &self.token).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_is_told_nobody() {
+        let url = "redis://:geheim@127.0.0.1:1/0".to_owned();
+        let options = Options { url, ..Options::default() };
+        assert!(!format!("{options:?}").contains("geheim"));
+        assert!(check_url(&options.url).is_ok());
+        for bad in ["redis", "http://127.0.0.1", "rediss://127.0.0.1"] {
+            assert!(check_url(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! The cache in Redis: one connection that all share, scripts for what must happen at once, and a
+//! breaker, so that a server that is away or hangs costs a few callers one timeout and all others
+//! nothing.
+//!
+//! Who uses it while the server is away is told at once that it is. A task of its own looks for
+//! the server, does what is owed to it (spaces that were dropped meanwhile), and only then lets
+//! it be used again.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisError, Script};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::rate::{self, Limit, Taken};
+use super::{OpenError, Options, Place, State, Tally};
+
+/// So many calls in a row that are not answered in time open the breaker; a connection that
+/// breaks opens it at once.
+const TIMEOUTS_MAX: u32 = 3;
+/// The most revocations that are read.
+const REVOKED_MAX: usize = 10_000;
+
+/// The generation of a space is drawn, not counted: after the server was emptied none comes back.
+static GET: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local generation = redis.call('GET', KEYS[1]) \
+         if not generation then \
+           generation = ARGV[2] \
+           redis.call('SET', KEYS[1], generation) \
+           return {generation, false} \
+         end \
+         return {generation, redis.call('GET', KEYS[1] .. ':' .. generation .. ':' .. ARGV[1])}",
+    )
+});
+
+/// `rate::count`, by the server's clock.
+static COUNT: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local time = redis.call('TIME') \
+         local now = time[1] * 1000000 + time[2] \
+         local apart, per, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]) \
+         local from = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), now) \
+         local next = math.max(from + cost * apart, now) \
+         if cost > 0 and next - now > per then \
+           return {0, from - now} \
+         end \
+         if next > now then \
+           redis.call('SET', KEYS[1], string.format('%.0f', next), \
+             'PX', math.ceil((next - now) / 1000)) \
+         else \
+           redis.call('DEL', KEYS[1]) \
+         end \
+         return {1, next - now}",
+    )
+});
+
+static PROLONG: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "if redis.call('GET', KEYS[1]) == ARGV[1] then \
+           return redis.call('PEXPIRE', KEYS[1], ARGV[2]) \
+         end \
+         return 0",
+    )
+});
+
+static RELEASE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "if redis.call('GET', KEYS[1]) == ARGV[1] then \
+           return redis.call('DEL', KEYS[1]) \
+         end \
+         return 0",
+    )
+});
+
+static REVOKE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local time = redis.call('TIME') \
+         local now = time[1] * 1000 + math.floor(time[2] / 1000) \
+         redis.call('ZADD', KEYS[1], 'GT', now + ARGV[2], ARGV[1]) \
+         redis.call('PEXPIRE', KEYS[1], 3600000) \
+         return 1",
+    )
+});
+
+/// What is revoked now. That it writes shows that the server takes writes.
+static REVOKED: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local time = redis.call('TIME') \
+         local now = time[1] * 1000 + math.floor(time[2] / 1000) \
+         redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now) \
+         return redis.call('ZRANGE', KEYS[1], 0, ARGV[1])",
+    )
+});
+
+/// A client of the server at an address.
+pub(super) fn client(url: &str) -> Result<Client, OpenError> {
+    if !["redis://", "unix://", "redis+unix://"].iter().any(|scheme| url.starts_with(scheme)) {
+        return Err(OpenError::Url);
+    }
+    Client::open(url).map_err(|_| OpenError::Url)
+}
+
+pub(super) struct Remote {
+    client: Client,
+    prefix: String,
+    patience: Duration,
+    retry: Duration,
+    poll: Duration,
+    link: Mutex<Link>,
+    /// Calls in a row that were not answered in time.
+    late: AtomicU32,
+    revoked: Mutex<HashSet<String>>,
+    tally: Arc<Tally>,
+}
+
+struct Link {
+    connection: Option<MultiplexedConnection>,
+    /// Since when there is none.
+    since: Instant,
+    /// Spaces that are to be dropped before the server is used again.
+    owed: BTreeSet<&'static str>,
+}
+
+impl Remote {
+    pub(super) async fn open(options: &Options, tally: Arc<Tally>) -> Result<Arc<Self>, OpenError> {
+        let link = Link { connection: None, since: Instant::now(), owed: BTreeSet::new() };
+        let remote = Arc::new(Self {
+            client: client(&options.url)?,
+            prefix: options.prefix.clone(),
+            patience: Duration::from_millis(options.timeout_ms),
+            retry: Duration::from_millis(options.retry_ms),
+            poll: Duration::from_millis(options.poll_ms),
+            link: Mutex::new(link),
+            late: AtomicU32::new(0),
+            revoked: Mutex::default(),
+            tally,
+        });
+        if let Err(error) = remote.connect().await {
+            tracing::warn!(error, "redis is away; each node keeps to itself until it is there");
+        }
+        tokio::spawn(watch(Arc::downgrade(&remote)));
+        Ok(remote)
+    }
+
+    fn link(&self) -> MutexGuard<'_, Link> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn state(&self) -> State {
+        let link = self.link();
+        if link.connection.is_some() { State::Ok } else { State::Away(link.since.elapsed()) }
+    }
+
+    /// Makes a connection, pays what is owed, and lets it be used. The error is without the
+    /// address.
+    async fn connect(&self) -> Result<(), String> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.patience * 10))
+            .set_response_timeout(None);
+        let made = self.client.get_multiplexed_async_connection_with_config(&config);
+        let mut connection = made.await.map_err(|error| told(&error))?;
+        self.read_revoked(&mut connection).await?;
+        loop {
+            let space = {
+                let mut link = self.link();
+                let Some(space) = link.owed.first().copied() else {
+                    link.connection = Some(connection);
+                    self.late.store(0, Ordering::Relaxed);
+                    return Ok(());
+                };
+                space
+            };
+            let drop_space = self.drop_command(space);
+            self.within(drop_space.query_async::<()>(&mut connection)).await?;
+            self.link().owed.remove(space);
+        }
+    }
+
+    async fn within<T>(
+        &self,
+        call: impl Future<Output = Result<T, RedisError>>,
+    ) -> Result<T, String> {
+        match timeout(self.patience * 10, call).await {
+            Ok(outcome) => outcome.map_err(|error| told(&error)),
+            Err(_) => Err("no answer in time".to_owned()),
+        }
+    }
+
+    async fn read_revoked(&self, connection: &mut MultiplexedConnection) -> Result<(), String> {
+        let mut call = REVOKED.prepare_invoke();
+        call.key(self.key("revoked", "")).arg(REVOKED_MAX);
+        let all = self.within(call.invoke_async::<HashSet<String>>(connection)).await?;
+        *self.revoked.lock().unwrap_or_else(PoisonError::into_inner) = all;
+        Ok(())
+    }
+
+    /// Looks whether the server is still there, and what was revoked; looks for it if it is not.
+    async fn look(&self) -> Duration {
+        let connection = self.link().connection.clone();
+        match connection {
+            Some(mut connection) => {
+                if let Err(error) = self.read_revoked(&mut connection).await {
+                    self.lost(&error);
+                    return self.retry;
+                }
+                self.poll
+            }
+            None => match self.connect().await {
+                Ok(()) => {
+                    tracing::info!("redis is there again");
+                    self.poll
+                }
+                Err(error) => {
+                    tracing::debug!(error, "redis is still away");
+                    self.retry
+                }
+            },
+        }
+    }
+
+    fn lost(&self, error: &str) {
+        let mut link = self.link();
+        if link.connection.take().is_some() {
+            link.since = Instant::now();
+            drop(link);
+            self.tally.outages.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(error, "redis is away; each node keeps to itself until it is there");
+        }
+    }
+
+    /// The connection, or nothing while the server is away.
+    fn connection(&self) -> Option<MultiplexedConnection> {
+        let connection = self.link().connection.clone();
+        if connection.is_none() {
+            self.tally.away.fetch_add(1, Ordering::Relaxed);
+        }
+        connection
+    }
+
+    /// What a call answers, if it does in time.
+    async fn outcome<T>(&self, call: impl Future<Output = Result<T, RedisError>>) -> Option<T> {
+        match timeout(self.patience, call).await {
+            Ok(Ok(answer)) => {
+                self.late.store(0, Ordering::Relaxed);
+                return Some(answer);
+            }
+            Ok(Err(error)) => self.lost(&told(&error)),
+            Err(_) => {
+                if self.late.fetch_add(1, Ordering::Relaxed) + 1 >= TIMEOUTS_MAX {
+                    self.lost("no answer in time");
+                }
+            }
+        }
+        self.tally.failed.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+
+    async fn ask<T: FromRedisValue>(&self, command: Cmd) -> Option<T> {
+        let mut connection = self.connection()?;
+        self.outcome(command.query_async(&mut connection)).await
+    }
+
+    fn key(&self, kind: &str, name: &str) -> String {
+        format!("{}:{kind}:{name}", self.prefix)
+    }
+
+    pub(super) async fn get(
+        &self,
+        space: &'static str,
+        key: &str,
+    ) -> Option<(u64, Option<Vec<u8>>)> {
+        let mut connection = self.connection()?;
+        let mut call = GET.prepare_invoke();
+        call.key(self.key("space", space)).arg(key).arg(rand::random::<u64>());
+        self.outcome(call.invoke_async(&mut connection)).await
+    }
+
+    fn full(&self, space: &str, generation: u64, key: &str) -> String {
+        format!("{}:{generation}:{key}", self.key("space", space))
+    }
+
+    pub(super) async fn put(&self, place: &Place, value: &[u8], lasts: Duration) {
+        let mut command = redis::cmd("SET");
+        command.arg(self.full(place.space, place.generation, &place.key)).arg(value);
+        command.arg("PX").arg(millis(lasts));
+        // Lost is lost: it is read again.
+        let _kept: Option<()> = self.ask(command).await;
+    }
+
+    pub(super) async fn drop_key(&self, space: &'static str, key: &str) {
+        let generation: Option<Option<u64>> = {
+            let mut command = redis::cmd("GET");
+            command.arg(self.key("space", space));
+            self.ask(command).await
+        };
+        let gone: Option<u64> = match generation {
+            Some(Some(generation)) => {
+                let mut command = redis::cmd("DEL");
+                command.arg(self.full(space, generation, key));
+                self.ask(command).await
+            }
+            Some(None) => Some(0),
+            None => None,
+        };
+        if gone.is_none() {
+            self.owe(space);
+        }
+    }
+
+    fn drop_command(&self, space: &str) -> Cmd {
+        let mut command = redis::cmd("SET");
+        command.arg(self.key("space", space)).arg(rand::random::<u64>());
+        command
+    }
+
+    pub(super) async fn drop_space(&self, space: &'static str) {
+        let dropped: Option<()> = self.ask(self.drop_command(space)).await;
+        if dropped.is_none() {
+            self.owe(space);
+        }
+    }
+
+    /// Notes that a space is to be dropped. What the server has of it must not be found before.
+    fn owe(&self, space: &'static str) {
+        self.link().owed.insert(space);
+        self.lost("a space could not be dropped");
+    }
+
+    pub(super) async fn count(&self, key: &str, limit: Limit, cost: i64) -> Option<Taken> {
+        let mut connection = self.connection()?;
+        let mut call = COUNT.prepare_invoke();
+        call.key(self.key("rate", key));
+        call.arg(limit.apart_micros()).arg(limit.per_micros()).arg(cost);
+        let (allowed, debt): (i64, i64) = self.outcome(call.invoke_async(&mut connection)).await?;
+        Some(rate::taken(allowed == 1, debt, limit))
+    }
+
+    pub(super) async fn lock(&self, name: &str, token: &str, lasts: Duration) -> bool {
+        let mut command = redis::cmd("SET");
+        command.arg(self.key("lock", name)).arg(token).arg("NX").arg("PX").arg(millis(lasts));
+        let set: Option<Option<String>> = self.ask(command).await;
+        matches!(set, Some(Some(_)))
+    }
+
+    pub(super) async fn prolong(&self, name: &str, token: &str, lasts: Duration) -> bool {
+        let Some(mut connection) = self.connection() else {
+            return false;
+        };
+        let mut call = PROLONG.prepare_invoke();
+        call.key(self.key("lock", name)).arg(token).arg(millis(lasts));
+        self.outcome(call.invoke_async::<i64>(&mut connection)).await == Some(1)
+    }
+
+    pub(super) async fn release(&self, name: &str, token: &str) {
+        let Some(mut connection) = self.connection() else {
+            return;
+        };
+        let mut call = RELEASE.prepare_invoke();
+        call.key(self.key("lock", name)).arg(token);
+        // One that is not released ends with its time.
+        let _released = self.outcome(call.invoke_async::<i64>(&mut connection)).await;
+    }
+
+    pub(super) async fn revoke(&self, what: &str, lasts: Duration) -> bool {
+        let Some(mut connection) = self.connection() else {
+            return false;
+        };
+        let mut call = REVOKE.prepare_invoke();
+        call.key(self.key("revoked", "")).arg(what).arg(millis(lasts));
+        self.outcome(call.invoke_async::<i64>(&mut connection)).await == Some(1)
+    }
+
+    pub(super) fn revoked(&self, what: &str) -> bool {
+        self.revoked.lock().unwrap_or_else(PoisonError::into_inner).contains(what)
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+/// An error without what it may hold of the address.
+fn told(error: &RedisError) -> String {
+    match error.detail() {
+        Some(detail) if error.code().is_some() => format!("{}: {detail}", error.category()),
+        _ => error.category().to_owned(),
+    }
+}
+
+/// Looks at the server again and again, for as long as anybody uses it.
+async fn watch(remote: Weak<Remote>) {
+    loop {
+        let Some(pause) = remote.upgrade().map(|remote| remote.poll.min(remote.retry)) else {
+            return;
+        };
+        sleep(pause).await;
+        let Some(here) = remote.upgrade() else {
+            return;
+        };
+        let pause = here.look().await.saturating_sub(pause);
+        drop(here);
+        sleep(pause).await;
+    }
+}

@@ -1,0 +1,247 @@
+//! Jobs and schedules as rows: the truth of the job queue, which words that nodes send each
+//! other only tell of. What may become of a job is decided in the domain.
+
+use super::both::{Builder, Found, change, fetch_all, fetch_optional};
+use super::{Error, LIST_MAX, Store};
+use crate::domain::job::{Job, Schedule, State};
+use crate::domain::time::Timestamp;
+
+const COLUMNS: &str = "id, kind, payload, state, attempts, attempts_max, key, asked_by, \
+                       created_at, due_at, started_at, ended_at, node, progress, last_error";
+
+/// Which jobs a list shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Those of a kind.
+    pub kind: Option<String>,
+    /// Those in a state.
+    pub state: Option<State>,
+    /// Those older than the one with this id.
+    pub before: Option<String>,
+    /// The most rows.
+    pub limit: u32,
+}
+
+impl Store {
+    /// Adds a job; `false` if one with its key is there.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn add_job(&self, job: &Job) -> Result<bool, Error> {
+        let text = "INSERT INTO job (id, kind, payload, state, attempts, attempts_max, key, \
+                    asked_by, created_at, due_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+                    ON CONFLICT DO NOTHING";
+        let written = change!(
+            self,
+            sqlx::query(text)
+                .bind(job.id.as_str())
+                .bind(job.kind.as_str())
+                .bind(job.payload.as_str())
+                .bind(job.state.as_str())
+                .bind(job.attempts)
+                .bind(job.attempts_max)
+                .bind(job.key.as_deref())
+                .bind(job.by.as_str())
+                .bind(job.created_at.millis())
+                .bind(job.due_at.millis())
+        )?;
+        Ok(written == 1)
+    }
+
+    /// A job.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn job(&self, id: &str) -> Result<Option<Job>, Error> {
+        let text = "SELECT id, kind, payload, state, attempts, attempts_max, key, asked_by, \
+                    created_at, due_at, started_at, ended_at, node, progress, last_error \
+                    FROM job WHERE id = $1";
+        let found = fetch_optional!(self.readers(), sqlx::query(text).bind(id))?;
+        Ok(found.as_ref().map(job).transpose()?)
+    }
+
+    /// The job that has a key.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn job_of_key(&self, key: &str) -> Result<Option<Job>, Error> {
+        let text = "SELECT id, kind, payload, state, attempts, attempts_max, key, asked_by, \
+                    created_at, due_at, started_at, ended_at, node, progress, last_error \
+                    FROM job WHERE key = $1";
+        let found = fetch_optional!(self.readers(), sqlx::query(text).bind(key))?;
+        Ok(found.as_ref().map(job).transpose()?)
+    }
+
+    /// Writes a job as it is now, if it still is in the state and at the attempt of `was`.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn put_job(&self, was: &Job, job: &Job) -> Result<bool, Error> {
+        let text = "UPDATE job SET state = $4, attempts = $5, due_at = $6, started_at = $7, \
+                    ended_at = $8, node = $9, progress = $10, last_error = $11 \
+                    WHERE id = $1 AND state = $2 AND attempts = $3";
+        let written = change!(
+            self,
+            sqlx::query(text)
+                .bind(job.id.as_str())
+                .bind(was.state.as_str())
+                .bind(was.attempts)
+                .bind(job.state.as_str())
+                .bind(job.attempts)
+                .bind(job.due_at.millis())
+                .bind(job.started_at.map(Timestamp::millis))
+                .bind(job.ended_at.map(Timestamp::millis))
+                .bind(job.node.as_deref())
+                .bind(job.progress.as_deref())
+                .bind(job.last_error.as_deref())
+        )?;
+        Ok(written == 1)
+    }
+
+    /// Removes a job that does not run; `false` if there is none.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn remove_job(&self, id: &str) -> Result<bool, Error> {
+        let text = "DELETE FROM job WHERE id = $1 AND state <> 'running'";
+        Ok(change!(self, sqlx::query(text).bind(id))? == 1)
+    }
+
+    /// Jobs that wait or run and are due by then, the earliest first, at most `limit`.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn due_jobs(&self, until: Timestamp, limit: u32) -> Result<Vec<Job>, Error> {
+        let text = "SELECT id, kind, payload, state, attempts, attempts_max, key, asked_by, \
+                    created_at, due_at, started_at, ended_at, node, progress, last_error \
+                    FROM job WHERE state IN ('waiting', 'running') AND due_at <= $1 \
+                    ORDER BY due_at LIMIT +$2";
+        let limit = i64::from(limit.min(LIST_MAX));
+        let found = fetch_all!(self.readers(), sqlx::query(text).bind(until.millis()).bind(limit))?;
+        Ok(found.iter().map(job).collect::<Result<_, _>>()?)
+    }
+
+    /// Jobs, the newest first.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn jobs(&self, filter: &Filter) -> Result<Vec<Job>, Error> {
+        let readers = self.lists();
+        let mut query = Builder::new(readers.dialect(), "SELECT ");
+        query.push(COLUMNS).push(" FROM job WHERE TRUE");
+        if let Some(kind) = &filter.kind {
+            query.push(" AND kind = ").push_bind(kind.clone());
+        }
+        if let Some(state) = filter.state {
+            query.push(" AND state = ").push_bind(state.as_str().to_owned());
+        }
+        if let Some(before) = &filter.before {
+            query.push(" AND id < ").push_bind(before.clone());
+        }
+        query.push(" ORDER BY id DESC LIMIT +");
+        query.push_bind(i64::from(filter.limit.min(LIST_MAX)));
+        let found = query.fetch_all(readers).await?;
+        Ok(found.iter().map(job).collect::<Result<_, _>>()?)
+    }
+
+    /// Removes jobs that were done before then; how many.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn remove_done_jobs(&self, before: Timestamp) -> Result<u64, Error> {
+        let text = "DELETE FROM job WHERE state = 'done' AND ended_at < $1";
+        change!(self, sqlx::query(text).bind(before.millis()))
+    }
+
+    /// All schedules, in order of their names.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn schedules(&self) -> Result<Vec<Schedule>, Error> {
+        let text = "SELECT name, kind, payload, cron, enabled, next_at, last_at FROM schedule \
+                    ORDER BY name LIMIT +$1";
+        let limit = i64::from(LIST_MAX);
+        let found = fetch_all!(self.readers(), sqlx::query(text).bind(limit))?;
+        Ok(found.iter().map(schedule).collect::<Result<_, _>>()?)
+    }
+
+    /// Writes a schedule.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn put_schedule(&self, schedule: &Schedule) -> Result<(), Error> {
+        let text = "INSERT INTO schedule (name, kind, payload, cron, enabled, next_at, last_at) \
+                    VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (name) DO UPDATE SET \
+                    kind = excluded.kind, payload = excluded.payload, cron = excluded.cron, \
+                    enabled = excluded.enabled, next_at = excluded.next_at";
+        change!(
+            self,
+            sqlx::query(text)
+                .bind(schedule.name.as_str())
+                .bind(schedule.kind.as_str())
+                .bind(schedule.payload.as_str())
+                .bind(schedule.cron.as_str())
+                .bind(i64::from(schedule.enabled))
+                .bind(schedule.next_at.millis())
+                .bind(schedule.last_at.map(Timestamp::millis))
+        )?;
+        Ok(())
+    }
+
+    /// Moves a schedule on that stands as `was`; `false` if that was done by another.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn move_schedule(&self, was: &Schedule, next_at: Timestamp) -> Result<bool, Error> {
+        let text = "UPDATE schedule SET last_at = next_at, next_at = $3 \
+                    WHERE name = $1 AND next_at = $2";
+        let written = change!(
+            self,
+            sqlx::query(text)
+                .bind(was.name.as_str())
+                .bind(was.next_at.millis())
+                .bind(next_at.millis())
+        )?;
+        Ok(written == 1)
+    }
+}
+
+fn job(found: &Found) -> Result<Job, sqlx::Error> {
+    let at = |column| -> Result<Option<Timestamp>, sqlx::Error> {
+        let millis: Option<i64> = found.try_get(column)?;
+        Ok(millis.map(Timestamp::from_millis))
+    };
+    let state: String = found.try_get(3)?;
+    let state = state.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+    Ok(Job {
+        id: found.try_get(0)?,
+        kind: found.try_get(1)?,
+        payload: found.try_get(2)?,
+        state,
+        attempts: found.try_get(4)?,
+        attempts_max: found.try_get(5)?,
+        key: found.try_get(6)?,
+        by: found.try_get(7)?,
+        created_at: Timestamp::from_millis(found.try_get(8)?),
+        due_at: Timestamp::from_millis(found.try_get(9)?),
+        started_at: at(10)?,
+        ended_at: at(11)?,
+        node: found.try_get(12)?,
+        progress: found.try_get(13)?,
+        last_error: found.try_get(14)?,
+    })
+}
+
+fn schedule(found: &Found) -> Result<Schedule, sqlx::Error> {
+    let last_at: Option<i64> = found.try_get(6)?;
+    let enabled: i64 = found.try_get(4)?;
+    Ok(Schedule {
+        name: found.try_get(0)?,
+        kind: found.try_get(1)?,
+        payload: found.try_get(2)?,
+        cron: found.try_get(3)?,
+        enabled: enabled != 0,
+        next_at: Timestamp::from_millis(found.try_get(5)?),
+        last_at: last_at.map(Timestamp::from_millis),
+    })
+}

@@ -1,0 +1,437 @@
+//! The journal on PostgreSQL: many shards, each with positions of its own, handed out under the lock
+//! of its row.
+//!
+//! An append is one statement, and one round trip: the function `journal_append`
+//! (`migrations/postgres/0007_cluster.sql`) locks the rows of the batch's shards, checks their
+//! epochs, refuses what does not continue its entity, and inserts arrays of events. PostgreSQL says
+//! that a statement is complete before it commits it, so what counts is that it is ready for the
+//! next one: `Held::fetch_optional` waits for that.
+
+use std::collections::{BTreeMap, HashMap};
+
+use async_trait::async_trait;
+use sqlx::Postgres as Sqlx;
+use sqlx::postgres::{PgArguments, PgDatabaseError};
+use sqlx::query::Query;
+
+#[cfg(debug_assertions)]
+use super::crash_point;
+use super::{
+    Append, AppendError, Epoch, Fence, Journal, ReadError, Record, Snapshot, Timer, checksum,
+    fence_of, records, timer_changes, unreadable,
+};
+#[cfg(debug_assertions)]
+use crate::crash;
+use crate::domain::entity::EntityId;
+use crate::domain::time::{Span, Timestamp};
+use crate::store::both::Found;
+use crate::store::postgres::Database;
+use crate::store::postgres::pool::refused;
+use crate::store::product;
+
+/// The journal in a database.
+#[derive(Clone)]
+pub(in crate::store) struct Postgres {
+    database: Database,
+}
+
+impl Postgres {
+    pub(in crate::store) const fn new(database: Database) -> Self {
+        Self { database }
+    }
+
+    async fn fences(&self, query: Query<'_, Sqlx, PgArguments>) -> Result<Vec<Fence>, ReadError> {
+        let mut held = self.database.writers().acquire().await.map_err(unreadable)?;
+        let found = held.fetch_all(query).await.map_err(unreadable)?;
+        let fence = |row: &Found| Ok(Fence { shard: row.shard(0)?, epoch: Epoch(row.try_get(1)?) });
+        let found: Result<Vec<Fence>, sqlx::Error> = found.iter().map(fence).collect();
+        let mut found = found.map_err(unreadable)?;
+        found.sort_by_key(|fence| fence.shard);
+        Ok(found)
+    }
+
+    fn there_are(&self, shards: impl IntoIterator<Item = u16>) -> Result<(), ReadError> {
+        match shards.into_iter().find(|shard| *shard >= self.database.shards()) {
+            Some(shard) => Err(ReadError(format!("there is no shard {shard}"))),
+            None => Ok(()),
+        }
+    }
+
+    async fn read(&self, query: Query<'_, Sqlx, PgArguments>) -> Result<Vec<Found>, ReadError> {
+        self.database.readers().fetch_all(query).await.map_err(unreadable)
+    }
+}
+
+/// Numbers and epochs of fences, as arrays.
+fn columns(fences: &[Fence]) -> (Vec<i64>, Vec<i64>) {
+    fences.iter().map(|fence| (i64::from(fence.shard), fence.epoch.0)).unzip()
+}
+
+/// The fences that a batch needs, in order of shard, and how many events each shard gets.
+fn needed(
+    shards: u16,
+    fences: &[Fence],
+    batch: &[Append],
+) -> Result<(Vec<Fence>, Vec<i64>), AppendError> {
+    let mut counts: BTreeMap<u16, i64> = BTreeMap::new();
+    for append in batch {
+        let count = i64::try_from(append.events.len()).unwrap_or(i64::MAX);
+        *counts.entry(append.entity.shard(shards)).or_default() += count;
+    }
+    let needed = counts.keys().map(|shard| fence_of(fences, *shard));
+    Ok((needed.collect::<Result<_, _>>()?, counts.into_values().collect()))
+}
+
+/// Which events must be there for a batch to continue its entities, and which must not.
+#[derive(Default)]
+struct Stands<'a> {
+    there: (Vec<&'a str>, Vec<i64>),
+    free: (Vec<&'a str>, Vec<i64>),
+}
+
+impl<'a> Stands<'a> {
+    /// Refuses an append that does not continue its entity's earlier one in the batch.
+    fn of(batch: &'a [Append]) -> Result<Self, AppendError> {
+        let mut stands = Self::default();
+        let mut seqs: HashMap<&str, i64> = HashMap::with_capacity(batch.len());
+        for append in batch {
+            let entity = append.entity.as_str();
+            match seqs.get(entity) {
+                Some(last_seq) if *last_seq != append.after_seq => {
+                    return Err(AppendError::Conflict);
+                }
+                Some(_) => {}
+                None => {
+                    if append.after_seq > 0 {
+                        stands.there.0.push(entity);
+                        stands.there.1.push(append.after_seq);
+                    }
+                    // What is inserted is refused by its index.
+                    if append.events.is_empty() {
+                        stands.free.0.push(entity);
+                        stands.free.1.push(append.after_seq.saturating_add(1));
+                    }
+                }
+            }
+            let count = i64::try_from(append.events.len()).unwrap_or(i64::MAX);
+            seqs.insert(entity, append.after_seq.saturating_add(count));
+        }
+        Ok(stands)
+    }
+}
+
+/// The statement that appends a batch. `events` are its records, with their place among those of
+/// their shard in the batch as their position.
+fn statement(
+    shards: u16,
+    fences: &[Fence],
+    counts: Vec<i64>,
+    batch: &[Append],
+    stands: Stands<'_>,
+    events: &[Record],
+) -> Result<Query<'static, Sqlx, PgArguments>, AppendError> {
+    macro_rules! column {
+        ($record:ident => $value:expr) => {
+            events.iter().map(|$record| $value).collect::<Vec<_>>()
+        };
+    }
+    let fence_shard: Vec<i32> = fences.iter().map(|fence| i32::from(fence.shard)).collect();
+    let fence_epoch: Vec<i64> = fences.iter().map(|fence| fence.epoch.0).collect();
+    // Arrays of PostgreSQL begin at 1.
+    let places: HashMap<u16, i32> =
+        fences.iter().zip(1..).map(|(fence, place)| (fence.shard, place)).collect();
+    let place = |shard: u16| places.get(&shard).copied().unwrap_or(0);
+    let (set, clear) = timer_changes(batch);
+    let (set_entity, set_due_at): (Vec<&str>, Vec<i64>) =
+        set.iter().map(|(entity, due_at)| (*entity, due_at.millis())).unzip();
+    let set_shard: Vec<i32> =
+        set.iter().map(|(entity, _)| i32::from(EntityId::new(entity).shard(shards))).collect();
+    let query = sqlx::query(
+        "SELECT journal_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, \
+         $16, $17, $18, $19, $20, $21, $22)",
+    )
+    .bind(fence_shard)
+    .bind(fence_epoch)
+    .bind(counts)
+    .bind(stands.there.0)
+    .bind(stands.there.1)
+    .bind(stands.free.0)
+    .bind(stands.free.1)
+    .bind(column!(record => place(record.shard)))
+    .bind(column!(record => record.pos))
+    .bind(column!(record => record.entity.as_str()))
+    .bind(column!(record => record.seq))
+    .bind(column!(record => &*record.kind))
+    .bind(column!(record => i32::from(record.version)))
+    .bind(column!(record => record.at.millis()))
+    .bind(column!(record => &*record.cause))
+    .bind(column!(record => &*record.data))
+    .bind(column!(record => sum(record)))
+    .bind(set_entity)
+    .bind(set_shard)
+    .bind(set_due_at)
+    .bind(clear)
+    .bind(products(batch)?);
+    Ok(query)
+}
+
+/// The changed product rows of a batch as JSON.
+fn products(batch: &[Append]) -> Result<Option<String>, AppendError> {
+    let changed = batch.iter().filter_map(|append| append.row.as_ref().map(|row| (row, append.at)));
+    let rows: Result<Vec<serde_json::Value>, serde_json::Error> =
+        changed.map(|(row, at)| product::as_json(row, at)).collect();
+    let rows = rows.map_err(|error| AppendError::Failed(error.to_string()))?;
+    Ok((!rows.is_empty()).then(|| serde_json::Value::from(rows).to_string()))
+}
+
+/// What is written beside an event. Its position is not in it: that is known only once the event
+/// is written, and is seen to be wrong by the positions around it.
+pub(in crate::store) fn sum(record: &Record) -> i64 {
+    checksum::of(&Record { pos: 0, ..record.clone() })
+}
+
+/// What it means that the statement failed.
+fn failure(error: &sqlx::Error) -> AppendError {
+    let refusal = match error {
+        sqlx::Error::Database(refusal) if refused(error) => refusal,
+        // The server went while it was at it, or says nothing any more.
+        sqlx::Error::Database(_)
+        | sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::WorkerCrashed => return AppendError::Unknown(error.to_string()),
+        _ => return AppendError::Failed(error.to_string()),
+    };
+    let refusal: Option<&PgDatabaseError> = refusal.try_downcast_ref();
+    let Some(refusal) = refusal else { return AppendError::Failed(error.to_string()) };
+    match (refusal.code(), refusal.constraint()) {
+        ("KT001", _) => {
+            let shard = refusal.detail().and_then(|shard| shard.parse().ok());
+            AppendError::StaleEpoch { shard: shard.unwrap_or(u16::MAX) }
+        }
+        ("KT002", _) | ("23505", Some("event_by_entity")) => AppendError::Conflict,
+        _ => AppendError::Failed(error.to_string()),
+    }
+}
+
+fn record(row: &Found) -> Result<Record, sqlx::Error> {
+    let wrong = |error: std::num::TryFromIntError| sqlx::Error::Decode(Box::new(error));
+    let shard: i32 = row.try_get(1)?;
+    let version: i32 = row.try_get(5)?;
+    let mut record = Record {
+        pos: row.try_get(0)?,
+        shard: u16::try_from(shard).map_err(wrong)?,
+        entity: EntityId::new(row.try_get::<&str>(2)?),
+        seq: row.try_get(3)?,
+        kind: row.try_get::<&str>(4)?.into(),
+        version: u16::try_from(version).map_err(wrong)?,
+        at: Timestamp::from_millis(row.try_get(6)?),
+        cause: row.try_get::<&str>(7)?.into(),
+        data: row.try_get::<&str>(8)?.into(),
+        intact: true,
+    };
+    let written: Option<i64> = row.try_get(9)?;
+    record.intact = written.is_some_and(|written| written == sum(&record));
+    Ok(record)
+}
+
+/// Writes a snapshot, unless there is a newer one.
+pub(in crate::store) fn insert_snapshot(snapshot: &Snapshot) -> Query<'static, Sqlx, PgArguments> {
+    sqlx::query(
+        "INSERT INTO snapshot (entity, seq, state_version, data, sum) VALUES ($1, $2, $3, $4, $5) \
+         ON CONFLICT (entity) DO UPDATE SET seq = excluded.seq, \
+         state_version = excluded.state_version, data = excluded.data, sum = excluded.sum \
+         WHERE excluded.seq >= snapshot.seq",
+    )
+    .bind(snapshot.entity.as_str())
+    .bind(snapshot.seq)
+    .bind(i64::from(snapshot.state_version))
+    .bind(snapshot.data.as_str())
+    .bind(checksum::of_snapshot(snapshot))
+}
+
+fn all_records(rows: &[Found]) -> Result<Vec<Record>, ReadError> {
+    rows.iter().map(record).collect::<Result<_, _>>().map_err(unreadable)
+}
+
+fn timers(rows: &[Found]) -> Result<Vec<Timer>, ReadError> {
+    let timer = |row: &Found| {
+        Ok(Timer {
+            entity: EntityId::new(row.try_get::<&str>(0)?),
+            due_at: Timestamp::from_millis(row.try_get(1)?),
+        })
+    };
+    rows.iter().map(timer).collect::<Result<_, sqlx::Error>>().map_err(unreadable)
+}
+
+#[async_trait]
+impl Journal for Postgres {
+    fn shards(&self) -> u16 {
+        self.database.shards()
+    }
+
+    async fn claim(
+        &self,
+        shards: &[u16],
+        owner: &str,
+        lease: Span,
+    ) -> Result<Vec<Fence>, ReadError> {
+        self.there_are(shards.iter().copied())?;
+        // Locked in order, and looked at again once they are: another may have been first.
+        let text = "WITH free AS (SELECT id FROM shard WHERE id = ANY($1) AND \
+                    (owner IN ('', $2) OR lease_until <= store_now()) ORDER BY id FOR UPDATE) \
+                    UPDATE shard SET owner = $2, epoch = epoch + 1, \
+                    lease_until = store_now() + $3 FROM free WHERE shard.id = free.id \
+                    RETURNING shard.id, shard.epoch";
+        let shards: Vec<i64> = shards.iter().map(|shard| i64::from(*shard)).collect();
+        self.fences(sqlx::query(text).bind(shards).bind(owner).bind(lease.millis())).await
+    }
+
+    async fn renew(&self, fences: &[Fence], lease: Span) -> Result<Vec<Fence>, ReadError> {
+        self.there_are(fences.iter().map(|fence| fence.shard))?;
+        let text = "WITH standing AS (SELECT s.id FROM shard AS s \
+                    JOIN unnest($1::BIGINT[], $2::BIGINT[]) AS f (id, epoch) \
+                    ON f.id = s.id AND f.epoch = s.epoch \
+                    WHERE s.lease_until > store_now() ORDER BY s.id FOR UPDATE OF s) \
+                    UPDATE shard SET lease_until = store_now() + $3 FROM standing \
+                    WHERE shard.id = standing.id RETURNING shard.id, shard.epoch";
+        let (shards, epochs) = columns(fences);
+        self.fences(sqlx::query(text).bind(shards).bind(epochs).bind(lease.millis())).await
+    }
+
+    async fn release(&self, fences: &[Fence]) -> Result<(), ReadError> {
+        self.there_are(fences.iter().map(|fence| fence.shard))?;
+        let text = "WITH ours AS (SELECT s.id FROM shard AS s \
+                    JOIN unnest($1::BIGINT[], $2::BIGINT[]) AS f (id, epoch) \
+                    ON f.id = s.id AND f.epoch = s.epoch ORDER BY s.id FOR UPDATE OF s) \
+                    UPDATE shard SET owner = '', lease_until = 0 FROM ours \
+                    WHERE shard.id = ours.id RETURNING shard.id, shard.epoch";
+        let (shards, epochs) = columns(fences);
+        self.fences(sqlx::query(text).bind(shards).bind(epochs)).await.map(drop)
+    }
+
+    async fn append(&self, fences: &[Fence], batch: &[Append]) -> Result<Vec<Record>, AppendError> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let shards = self.shards();
+        let (fences, counts) = needed(shards, fences, batch)?;
+        let stands = Stands::of(batch)?;
+        let mut nth: HashMap<u16, i64> = HashMap::new();
+        let mut events = records(shards, batch, |shard| {
+            let nth = nth.entry(shard).or_default();
+            *nth += 1;
+            *nth
+        });
+        let query = statement(shards, &fences, counts, batch, stands, &events)?;
+        // Whatever goes wrong up to here, and with the connection, is before anything was sent.
+        let connected = self.database.writers().acquire().await;
+        let mut held = connected.map_err(|error| AppendError::Failed(error.to_string()))?;
+        #[cfg(debug_assertions)]
+        crash_point(crash::Side::Before, batch);
+        let answer = held.fetch_optional(query).await.map_err(|error| failure(&error))?;
+        drop(held);
+        #[cfg(debug_assertions)]
+        crash_point(crash::Side::After, batch);
+        // It is written: whatever cannot be read of the answer leaves that as it is.
+        let unknown = || AppendError::Unknown("positions were not answered".to_owned());
+        let ends: Vec<i64> = answer.and_then(|row| row.numbers(0).ok()).ok_or_else(unknown)?;
+        let ends: HashMap<u16, i64> = fences.iter().map(|fence| fence.shard).zip(ends).collect();
+        for event in &mut events {
+            event.pos += ends.get(&event.shard).copied().ok_or_else(unknown)?;
+        }
+        Ok(events)
+    }
+
+    async fn read_entity(
+        &self,
+        entity: &EntityId,
+        after_seq: i64,
+        limit: u32,
+    ) -> Result<Vec<Record>, ReadError> {
+        let text = "SELECT pos, shard, entity, seq, kind, version, at, cause, data, sum FROM event \
+                    WHERE entity = $1 AND seq > $2 ORDER BY seq LIMIT $3";
+        let query = sqlx::query(text).bind(entity.as_str()).bind(after_seq).bind(i64::from(limit));
+        all_records(&self.read(query).await?)
+    }
+
+    async fn read_shard(
+        &self,
+        shard: u16,
+        after_pos: i64,
+        limit: u32,
+    ) -> Result<Vec<Record>, ReadError> {
+        let text = "SELECT pos, shard, entity, seq, kind, version, at, cause, data, sum FROM event \
+                    WHERE shard = $1 AND pos > $2 ORDER BY pos LIMIT $3";
+        let query = sqlx::query(text).bind(i32::from(shard)).bind(after_pos).bind(i64::from(limit));
+        all_records(&self.read(query).await?)
+    }
+
+    async fn last_pos(&self, shard: u16) -> Result<i64, ReadError> {
+        self.there_are([shard])?;
+        let query = sqlx::query("SELECT last_pos FROM shard WHERE id = $1").bind(i64::from(shard));
+        let rows = self.read(query).await?;
+        let row = rows.first().ok_or_else(|| ReadError(format!("there is no shard {shard}")))?;
+        row.try_get(0).map_err(unreadable)
+    }
+
+    async fn due_timers(
+        &self,
+        shard: u16,
+        until: Timestamp,
+        after: Option<&Timer>,
+        limit: u32,
+    ) -> Result<Vec<Timer>, ReadError> {
+        let text = "SELECT entity, due_at FROM timer WHERE shard = $1 AND due_at <= $2 \
+                    AND (due_at, entity) > ($3, $4) ORDER BY due_at, entity LIMIT $5";
+        let query = sqlx::query(text)
+            .bind(i32::from(shard))
+            .bind(until.millis())
+            .bind(after.map_or(i64::MIN, |after| after.due_at.millis()))
+            .bind(after.map_or("", |after| after.entity.as_str()))
+            .bind(i64::from(limit));
+        timers(&self.read(query).await?)
+    }
+
+    async fn timers_of(
+        &self,
+        shard: u16,
+        prefix: &str,
+        after: Option<&EntityId>,
+        limit: u32,
+    ) -> Result<Vec<Timer>, ReadError> {
+        let text = "SELECT entity, due_at FROM timer WHERE entity >= $2 AND entity < $3 \
+                    AND entity > $4 AND shard = $1 ORDER BY entity LIMIT $5";
+        let query = sqlx::query(text)
+            .bind(i32::from(shard))
+            .bind(prefix)
+            .bind(format!("{prefix}{}", char::MAX))
+            .bind(after.map_or("", EntityId::as_str))
+            .bind(i64::from(limit));
+        timers(&self.read(query).await?)
+    }
+
+    async fn snapshot(&self, entity: &EntityId) -> Result<Option<Snapshot>, ReadError> {
+        let text = "SELECT seq, state_version, data, sum FROM snapshot WHERE entity = $1";
+        let rows = self.read(sqlx::query(text).bind(entity.as_str())).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let version: i64 = row.try_get(1).map_err(unreadable)?;
+        let snapshot = Snapshot {
+            entity: entity.clone(),
+            seq: row.try_get(0).map_err(unreadable)?,
+            state_version: u32::try_from(version).unwrap_or(u32::MAX),
+            data: row.try_get(2).map_err(unreadable)?,
+        };
+        let sum: Option<i64> = row.try_get(3).map_err(unreadable)?;
+        if sum == Some(checksum::of_snapshot(&snapshot)) {
+            return Ok(Some(snapshot));
+        }
+        tracing::warn!(entity = entity.for_log(), "a snapshot is damaged and not believed");
+        Ok(None)
+    }
+
+    async fn put_snapshot(&self, snapshot: Snapshot) -> Result<(), ReadError> {
+        let query = insert_snapshot(&snapshot);
+        self.database.writers().execute(query).await.map(drop).map_err(unreadable)
+    }
+}

@@ -1,0 +1,115 @@
+//! The PostgreSQL side of a store: its pools of connections, and the replica that lists are read
+//! from. Opening it is in `open`, what a connection is in `pool`; its rows' statements are in their
+//! own files.
+
+mod open;
+pub(in crate::store) mod pool;
+pub mod replica;
+
+use std::sync::Arc;
+
+use self::pool::Pool;
+use self::replica::Replica;
+use super::maintenance::{Check, Sizes};
+use super::{Address, Error};
+
+/// An open database. Clones are handles on the same one.
+#[derive(Clone)]
+pub(in crate::store) struct Database {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    address: Address,
+    shards: u16,
+    readers: Pool,
+    writers: Pool,
+    replica: Option<Replica>,
+}
+
+impl Database {
+    /// Its address, which is shown without its password.
+    pub(in crate::store) fn address(&self) -> &Address {
+        &self.inner.address
+    }
+
+    /// How many shards the store was made with.
+    pub(in crate::store) fn shards(&self) -> u16 {
+        self.inner.shards
+    }
+
+    /// Connections that read as of the last commit.
+    pub(in crate::store) fn readers(&self) -> &Pool {
+        &self.inner.readers
+    }
+
+    /// Connections that write.
+    pub(in crate::store) fn writers(&self) -> &Pool {
+        &self.inner.writers
+    }
+
+    /// Connections for lists: of the replica, while it is not too far behind.
+    pub(in crate::store) fn lists(&self) -> &Pool {
+        let replica = self.inner.replica.as_ref().and_then(Replica::pool);
+        replica.unwrap_or(&self.inner.readers)
+    }
+
+    pub(in crate::store) fn replica(&self) -> Option<&Replica> {
+        self.inner.replica.as_ref()
+    }
+
+    pub(in crate::store) async fn close(&self) {
+        if let Some(replica) = &self.inner.replica {
+            replica.close().await;
+        }
+        self.inner.readers.close().await;
+        self.inner.writers.close().await;
+    }
+}
+
+/// What is wrong with the journal's tables, as far as they tell by themselves.
+pub(in crate::store) async fn check(
+    database: &Database,
+    check: Check,
+) -> Result<Vec<String>, Error> {
+    let mut faults = Vec::new();
+    let ends = "SELECT id, last_pos, coalesce((SELECT max(pos) FROM event \
+                WHERE event.shard = shard.id), 0) AS there FROM shard ORDER BY id";
+    let mut shards = Vec::new();
+    for row in database.readers().fetch_all(sqlx::query(ends)).await? {
+        let (id, last_pos, there): (i64, i64, i64) =
+            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        if there < last_pos {
+            faults.push(format!("shard {id} should end at event {last_pos}, and ends at {there}"));
+        }
+        shards.push((id, last_pos));
+    }
+    if check == Check::Quick {
+        return Ok(faults);
+    }
+    let count = "SELECT count(*) FROM event WHERE shard = $1 AND pos <= $2";
+    for (id, last_pos) in shards {
+        let query = sqlx::query(count).bind(id).bind(last_pos);
+        let found = database.readers().fetch_optional(query).await?;
+        let there: i64 = found.map_or(Ok(0), |found| found.try_get(0))?;
+        if there != last_pos {
+            faults.push(format!("shard {id} has {there} events where it should have {last_pos}"));
+        }
+    }
+    Ok(faults)
+}
+
+/// How large the database is.
+pub(in crate::store) async fn sizes(database: &Database) -> Result<Sizes, Error> {
+    let text = "SELECT pg_database_size(current_database()), \
+                (SELECT coalesce(sum(last_pos), 0)::BIGINT FROM shard)";
+    let Some(row) = database.readers().fetch_optional(sqlx::query(text)).await? else {
+        return Ok(Sizes::default());
+    };
+    let bytes: i64 = row.try_get(0)?;
+    Ok(Sizes {
+        database_bytes: u64::try_from(bytes).unwrap_or(0),
+        events: row.try_get(1)?,
+        ..Sizes::default()
+    })
+}

@@ -1,0 +1,274 @@
+//! Opening a store in PostgreSQL: what is in the database, its migrations, its shards, and every
+//! setting of a connection with its reason.
+
+use std::str::FromStr as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
+
+use super::pool::{LOCK_TIMEOUT_MS, Pool, STATEMENT_TIMEOUT_MS};
+use super::replica::{Lag, Replica};
+use super::{Database, Inner};
+use crate::store::{Address, OpenError, Options, Store};
+
+/// What the first migration writes beside the table of shards: by this a store is known.
+const MARK: &str = "kontor 1802464884";
+/// How long to wait for a connection when a store is opened.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How long bringing the tables up to date may take, the other nodes' turns included.
+const MIGRATE: Duration = Duration::from_secs(15 * 60);
+/// The oldest PostgreSQL that has all that is used.
+const SERVER_MIN: i64 = 130_000;
+/// The most shards of a store.
+const SHARDS_MAX: u16 = 1_024;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+
+impl Store {
+    /// Opens a database for serving, beside whoever else serves from it: makes an empty one a
+    /// store, and brings the tables of an older one up to date.
+    ///
+    /// # Errors
+    /// [`OpenError`], each with what to do about it.
+    pub async fn connect(url: &Address, options: &Options) -> Result<Self, OpenError> {
+        let mut connection = first(url).await?;
+        migrate(url, &mut connection, options.shards).await?;
+        open(url, connection, options).await
+    }
+
+    /// Opens a store for a command beside its servers, with its tables as they are.
+    ///
+    /// # Errors
+    /// [`OpenError::Empty`] where there is no store; [`OpenError::Older`] where its tables are not
+    /// up to date; otherwise as [`Store::connect`].
+    pub async fn connect_beside(url: &Address) -> Result<Self, OpenError> {
+        let mut connection = first(url).await?;
+        match look(url, &mut connection).await? {
+            None => return Err(OpenError::Empty(url.clone())),
+            Some(found) if found < known() => {
+                return Err(OpenError::Older { found, known: known() });
+            }
+            Some(_) => {}
+        }
+        let options = Options { read_connections: 2, write_connections: 2, ..Options::default() };
+        open(url, connection, &options).await
+    }
+
+    /// How far the replica is behind; `None` if there is none.
+    #[must_use]
+    pub fn replica_lag(&self) -> Option<Lag> {
+        match &self.backend {
+            super::super::Backend::Sqlite(_) => None,
+            super::super::Backend::Postgres(database) => database.replica().map(Replica::lag),
+        }
+    }
+}
+
+/// The connection that looks at the database before it is believed. It may take its time: a
+/// migration of a large table does.
+async fn first(url: &Address) -> Result<PgConnection, OpenError> {
+    let options = parse(url)?.options([("lock_timeout", "60s")]);
+    match tokio::time::timeout(CONNECT, options.connect()).await {
+        Ok(connected) => connected.map_err(|error| unreachable(url, &error)),
+        Err(_elapsed) => {
+            let why = format!("no answer in {} s", CONNECT.as_secs());
+            Err(OpenError::Unreachable { address: url.clone(), why })
+        }
+    }
+}
+
+fn parse(url: &Address) -> Result<PgConnectOptions, OpenError> {
+    let wrong = |why: String| OpenError::Address { address: url.clone(), why };
+    if !url.is_postgres() {
+        return Err(wrong("it does not begin with postgres://".to_owned()));
+    }
+    let options = PgConnectOptions::from_str(url.reveal()).map_err(|error| {
+        // The cause tells what is wrong, and has nothing of the text.
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        wrong(cause.unwrap_or_else(|| "it cannot be read".to_owned()))
+    })?;
+    Ok(options.application_name("kontor").disable_statement_logging())
+}
+
+fn unreachable(url: &Address, error: &sqlx::Error) -> OpenError {
+    let why = match std::error::Error::source(error) {
+        Some(cause) if !matches!(error, sqlx::Error::Database(_)) => format!("{error}: {cause}"),
+        _ => error.to_string(),
+    };
+    OpenError::Unreachable { address: url.clone(), why }
+}
+
+/// The newest migration in the database, `None` if it is empty.
+async fn look(url: &Address, connection: &mut PgConnection) -> Result<Option<i64>, OpenError> {
+    let failed = |error: sqlx::Error| unreachable(url, &error);
+    let (server, encoding, replica, fsync): (i64, String, bool, String) = sqlx::query_as(
+        "SELECT current_setting('server_version_num')::BIGINT, current_setting('server_encoding'), \
+         pg_is_in_recovery(), current_setting('fsync')",
+    )
+    .fetch_one(&mut *connection)
+    .await
+    .map_err(failed)?;
+    let unfit = |why: String| Err(OpenError::Unfit { address: url.clone(), why });
+    if server < SERVER_MIN {
+        return unfit(format!("PostgreSQL 13 or newer is needed, and this is {}", server / 10_000));
+    }
+    if encoding != "UTF8" {
+        return unfit(format!("its encoding is {encoding}; make one WITH ENCODING 'UTF8'"));
+    }
+    if replica {
+        return unfit(
+            "it is a replica; name the primary, and this one as store.replica_url".into(),
+        );
+    }
+    if fsync == "off" {
+        tracing::warn!(address = %url, "fsync is off: what is acknowledged is lost at a power cut");
+    }
+    let (tables, mark, migrated): (i64, Option<String>, bool) = sqlx::query_as(
+        "SELECT (SELECT count(*) FROM pg_class WHERE relnamespace = current_schema()::regnamespace \
+         AND relkind IN ('r', 'p', 'v', 'f') AND relname <> '_sqlx_migrations'), \
+         obj_description(to_regclass('shard')::OID, 'pg_class'), \
+         to_regclass('_sqlx_migrations') IS NOT NULL",
+    )
+    .fetch_one(&mut *connection)
+    .await
+    .map_err(failed)?;
+    if mark.as_deref() != Some(MARK) || !migrated {
+        let foreign = tables > 0 || mark.is_some();
+        return if foreign { Err(OpenError::Foreign(url.clone())) } else { Ok(None) };
+    }
+    let found: i64 = sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM _sqlx_migrations")
+        .fetch_one(connection)
+        .await
+        .map_err(failed)?;
+    if found > known() {
+        return Err(OpenError::Newer { found, known: known() });
+    }
+    Ok(Some(found))
+}
+
+/// Brings the tables up to date. Nodes that start together wait for each other.
+async fn migrate(
+    url: &Address,
+    connection: &mut PgConnection,
+    shards: u16,
+) -> Result<(), OpenError> {
+    let found = look(url, connection).await?;
+    if found.is_none_or(|found| found < known()) {
+        let outcome =
+            match tokio::time::timeout(MIGRATE, MIGRATIONS.run_direct(None, connection, false))
+                .await
+            {
+                Ok(outcome) => outcome,
+                Err(_elapsed) => {
+                    let why = "its tables were not brought up to date in 15 minutes".to_owned();
+                    return Err(OpenError::Unreachable { address: url.clone(), why });
+                }
+            };
+        outcome.map_err(|error| match error {
+            MigrateError::VersionMissing(found) => OpenError::Newer { found, known: known() },
+            other => OpenError::Unfit {
+                address: url.clone(),
+                why: format!("its tables cannot be brought up to date: {other}"),
+            },
+        })?;
+    }
+    make_shards(connection, shards).await.map_err(|error| unreachable(url, &error))
+}
+
+/// Makes the shards of a store that has none. Their number is kept ever after: where an entity
+/// lives depends on it.
+async fn make_shards(connection: &mut PgConnection, shards: u16) -> Result<(), sqlx::Error> {
+    let there: bool =
+        sqlx::query_scalar("SELECT EXISTS (SELECT FROM shard)").fetch_one(&mut *connection).await?;
+    if there {
+        return Ok(());
+    }
+    let mut transaction = connection.begin().await?;
+    transaction.execute("LOCK TABLE shard IN EXCLUSIVE MODE").await?;
+    sqlx::query(
+        "INSERT INTO shard (id, owner, epoch, lease_until, last_pos) \
+         SELECT id, '', 0, 0, 0 FROM generate_series(0, $1 - 1) AS id \
+         WHERE NOT EXISTS (SELECT FROM shard)",
+    )
+    .bind(i64::from(shards.clamp(1, SHARDS_MAX)))
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await
+}
+
+async fn open(
+    url: &Address,
+    mut connection: PgConnection,
+    options: &Options,
+) -> Result<Store, OpenError> {
+    let failed = |error: sqlx::Error| unreachable(url, &error);
+    let (shards, broken): (i64, i64) = sqlx::query_as(
+        "SELECT count(*), count(*) FILTER (WHERE last_pos <> coalesce((SELECT max(pos) FROM event \
+         WHERE event.shard = shard.id), 0)) FROM shard",
+    )
+    .fetch_one(&mut connection)
+    .await
+    .map_err(failed)?;
+    if broken > 0 {
+        let why = format!(
+            "{broken} of its shards do not end where their rows say: events are missing; restore a \
+             backup"
+        );
+        return Err(OpenError::Unfit { address: url.clone(), why });
+    }
+    connection.close().await.map_err(failed)?;
+    let connect = settings(parse(url)?);
+    let readers = Pool::new(options.read_connections, connect.clone());
+    let writers = readers.beside(options.write_connections, writing(connect));
+    let replica = if options.replica_url.is_empty() {
+        None
+    } else {
+        let connect = settings(parse(&options.replica_url)?);
+        let lag_max = Duration::from_millis(options.replica_lag_max_ms);
+        let (size, primary) = (options.read_connections, readers.clone());
+        Some(Replica::watch(&options.replica_url, connect, size, primary, lag_max))
+    };
+    let shards = u16::try_from(shards).unwrap_or(u16::MAX);
+    let inner = Inner { address: url.clone(), shards, readers, writers, replica };
+    Ok(Store::postgres(Database { inner: Arc::new(inner) }))
+}
+
+/// The newest migration of this program.
+fn known() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
+}
+
+/// What all connections have in common.
+fn settings(options: PgConnectOptions) -> PgConnectOptions {
+    let (statement, lock) = (STATEMENT_TIMEOUT_MS.to_string(), LOCK_TIMEOUT_MS.to_string());
+    options
+        .options([
+            // The server gives up before we do; see `pool`.
+            ("statement_timeout", statement.as_str()),
+            ("lock_timeout", lock.as_str()),
+            // A transaction whose client is gone must not keep its locks.
+            ("idle_in_transaction_session_timeout", statement.as_str()),
+            // What is acknowledged survives a power cut, whatever the server's default is.
+            ("synchronous_commit", "on"),
+            // Each statement sees what was committed before it: a lock is worth having.
+            ("default_transaction_isolation", "read committed"),
+            // No statement here runs long enough to be worth compiling.
+            ("jit", "off"),
+            ("client_min_messages", "warning"),
+        ])
+        .statement_cache_capacity(256)
+}
+
+/// What is written is found by its key, whatever the server believes about a table that was empty
+/// a moment ago; and planned once for a connection.
+fn writing(options: PgConnectOptions) -> PgConnectOptions {
+    options.options([
+        ("enable_seqscan", "off"),
+        ("enable_hashjoin", "off"),
+        ("enable_mergejoin", "off"),
+        ("plan_cache_mode", "force_generic_plan"),
+    ])
+}

@@ -1,0 +1,331 @@
+//! A pool of connections to PostgreSQL in which everything ends in time: connecting, waiting for a
+//! turn, and every statement. sqlx's own pool asks a connection whether it is well each time that it
+//! comes back, which costs a round trip a statement, and has no patience limit for a server that
+//! has gone without a word.
+//!
+//! A connection whose statement did not end, or ended with more than a refusal, is thrown away. The
+//! server gives a statement up before we do (`statement_timeout`), so that whoever is told that
+//! nothing came in time seldom has something under way there still.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgDatabaseError, PgRow, PgSeverity};
+use sqlx::query::Query;
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection, Postgres};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use crate::store::both::Found;
+
+/// After so long the server gives a statement up, in milliseconds.
+pub(super) const STATEMENT_TIMEOUT_MS: u64 = 8_000;
+/// After so long the server gives waiting for a lock up, in milliseconds.
+pub(super) const LOCK_TIMEOUT_MS: u64 = 4_000;
+/// How long to wait for a statement's answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait for a connection, made new or given back.
+const CONNECT: Duration = Duration::from_secs(10);
+/// A connection that was idle for longer is asked whether it is well, and so is any once another one
+/// broke.
+const IDLE: Duration = Duration::from_millis(100);
+/// How long that may take.
+const PING: Duration = Duration::from_secs(2);
+
+pub(in crate::store) const BEGIN: &str = "BEGIN";
+/// All statements see one moment.
+pub(in crate::store) const BEGIN_READING: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+/// What can be made again from the journal need not wait for the disk.
+pub(in crate::store) const BEGIN_RELAXED: &str = "BEGIN; SET LOCAL synchronous_commit = off";
+
+/// Up to so many connections with the same options. Clones are handles on the same one.
+#[derive(Clone)]
+pub(in crate::store) struct Pool {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    options: PgConnectOptions,
+    room: Arc<Semaphore>,
+    idle: Mutex<Vec<Idle>>,
+    /// How many connections to the server broke so far, or were not made.
+    broken: Arc<AtomicU64>,
+}
+
+/// A connection that nobody has.
+struct Idle {
+    connection: PgConnection,
+    since: Instant,
+    /// How many had broken when its last statement began.
+    broken: u64,
+}
+
+impl Inner {
+    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn broken(&self) -> u64 {
+        self.broken.load(Ordering::Relaxed)
+    }
+
+    fn broke(&self) {
+        self.broken.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether a connection is taken for well without being asked.
+    fn trusts(&self, idle: &Idle) -> bool {
+        idle.since.elapsed() < IDLE && idle.broken == self.broken()
+    }
+}
+
+impl Pool {
+    pub(in crate::store) fn new(size: u32, options: PgConnectOptions) -> Self {
+        Self::over(size, options, Arc::default())
+    }
+
+    /// Another one at the same server: where a connection of one breaks, those of both are asked
+    /// whether they are well.
+    pub(in crate::store) fn beside(&self, size: u32, options: PgConnectOptions) -> Self {
+        Self::over(size, options, Arc::clone(&self.inner.broken))
+    }
+
+    fn over(size: u32, options: PgConnectOptions, broken: Arc<AtomicU64>) -> Self {
+        let room = Arc::new(Semaphore::new(usize::try_from(size.clamp(1, 64)).unwrap_or(1)));
+        let options = options.disable_statement_logging();
+        Self { inner: Arc::new(Inner { options, room, idle: Mutex::default(), broken }) }
+    }
+
+    /// A connection of one's own, until it is dropped.
+    pub(in crate::store) async fn acquire(&self) -> Result<Held, sqlx::Error> {
+        let turn = timeout(CONNECT, Arc::clone(&self.inner.room).acquire_owned()).await;
+        let permit = match turn {
+            Ok(Ok(permit)) => permit,
+            Ok(Err(_closed)) => return Err(sqlx::Error::PoolClosed),
+            Err(_elapsed) => return Err(sqlx::Error::PoolTimedOut),
+        };
+        let broken = self.inner.broken();
+        let hold = |connection| Held {
+            connection: Some(connection),
+            sound: true,
+            broken,
+            pool: Arc::clone(&self.inner),
+            _permit: permit,
+        };
+        loop {
+            let Some(mut idle) = self.inner.idle().pop() else { break };
+            if self.inner.trusts(&idle) {
+                return Ok(hold(idle.connection));
+            }
+            let pong = timeout(PING, idle.connection.ping()).await;
+            if matches!(pong, Ok(Ok(()))) {
+                return Ok(hold(idle.connection));
+            }
+            self.inner.broke();
+            if pong.is_err() {
+                // The others would not answer either, each for as long.
+                drop(std::mem::take(&mut *self.inner.idle()));
+            }
+        }
+        let made = match timeout(CONNECT, self.inner.options.connect()).await {
+            Ok(connected) => connected,
+            Err(_elapsed) => Err(silent("a connection was not made")),
+        };
+        if made.is_err() {
+            self.inner.broke();
+        }
+        made.map(hold)
+    }
+
+    /// All rows of a query.
+    pub(in crate::store) async fn fetch_all(
+        &self,
+        query: Query<'_, Postgres, PgArguments>,
+    ) -> Result<Vec<Found>, sqlx::Error> {
+        let rows = self.acquire().await?.fetch_all(query).await;
+        none_has_it(rows)
+    }
+
+    /// The row of a query, if there is one.
+    pub(in crate::store) async fn fetch_optional(
+        &self,
+        query: Query<'_, Postgres, PgArguments>,
+    ) -> Result<Option<Found>, sqlx::Error> {
+        let row = self.acquire().await?.fetch_optional(query).await;
+        none_has_it(row)
+    }
+
+    /// Runs a statement in a transaction of its own; answers how many rows it changed.
+    pub(in crate::store) async fn execute(
+        &self,
+        query: Query<'_, Postgres, PgArguments>,
+    ) -> Result<u64, sqlx::Error> {
+        self.acquire().await?.execute(query).await
+    }
+
+    /// Begins a transaction, with one of the texts above.
+    pub(in crate::store) async fn begin(
+        &self,
+        text: &'static str,
+    ) -> Result<Transaction, sqlx::Error> {
+        let mut held = self.acquire().await?;
+        held.run(text).await?;
+        // From here on it is not for anybody else, but by its commit.
+        held.sound = false;
+        Ok(Transaction { held })
+    }
+
+    /// Closes all connections, those that are held as they come back.
+    pub(in crate::store) async fn close(&self) {
+        self.inner.room.close();
+        let idle = std::mem::take(&mut *self.inner.idle());
+        for Idle { connection, .. } in idle {
+            if timeout(PING, connection.close()).await.is_err() {
+                tracing::debug!("a connection did not close in time");
+            }
+        }
+    }
+}
+
+/// A connection of one's own.
+pub(in crate::store) struct Held {
+    connection: Option<PgConnection>,
+    /// Nothing is under way on it, and it is not in a transaction.
+    sound: bool,
+    /// How many had broken when its last statement began.
+    broken: u64,
+    pool: Arc<Inner>,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Awaits what a connection does, for so long and no longer.
+macro_rules! in_time {
+    ($held:expr, $connection:ident => $work:expr) => {{
+        let sound = std::mem::replace(&mut $held.sound, false);
+        $held.broken = $held.pool.broken();
+        let $connection = $held.connection.as_mut().ok_or(sqlx::Error::PoolClosed)?;
+        let outcome = match timeout(PATIENCE, $work).await {
+            Ok(outcome) => outcome,
+            Err(_elapsed) => Err(silent("a statement was not answered")),
+        };
+        let well = outcome.as_ref().err().is_none_or(refused);
+        if !well {
+            $held.pool.broke();
+        }
+        $held.sound = sound && well;
+        outcome
+    }};
+}
+
+impl Held {
+    /// All rows of a query, once the server has said that it is done with all of it.
+    pub(in crate::store) async fn fetch_all(
+        &mut self,
+        query: Query<'_, Postgres, PgArguments>,
+    ) -> Result<Vec<Found>, sqlx::Error> {
+        let rows: Vec<PgRow> = in_time!(self, connection => query.fetch_all(connection))?;
+        Ok(rows.into_iter().map(Found::Postgres).collect())
+    }
+
+    /// The row of a query, once the server has said that it is done with all of it.
+    pub(in crate::store) async fn fetch_optional(
+        &mut self,
+        query: Query<'_, Postgres, PgArguments>,
+    ) -> Result<Option<Found>, sqlx::Error> {
+        let row = in_time!(self, connection => query.fetch_optional(connection))?;
+        Ok(row.map(Found::Postgres))
+    }
+
+    async fn execute(
+        &mut self,
+        query: Query<'_, Postgres, PgArguments>,
+    ) -> Result<u64, sqlx::Error> {
+        let done = in_time!(self, connection => query.execute(connection))?;
+        Ok(done.rows_affected())
+    }
+
+    /// Runs one or more statements without arguments.
+    async fn run(&mut self, text: &'static str) -> Result<(), sqlx::Error> {
+        in_time!(self, connection => connection.execute(text)).map(drop)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take()
+            && self.sound
+            && !self.pool.room.is_closed()
+        {
+            let (since, broken) = (Instant::now(), self.broken);
+            self.pool.idle().push(Idle { connection, since, broken });
+        }
+    }
+}
+
+/// A transaction. Dropped, it is rolled back by the server, with its connection.
+pub(in crate::store) struct Transaction {
+    held: Held,
+}
+
+impl Transaction {
+    pub(in crate::store) async fn execute(
+        &mut self,
+        query: Query<'_, Postgres, PgArguments>,
+    ) -> Result<u64, sqlx::Error> {
+        self.held.execute(query).await
+    }
+
+    pub(in crate::store) async fn fetch_optional(
+        &mut self,
+        query: Query<'_, Postgres, PgArguments>,
+    ) -> Result<Option<Found>, sqlx::Error> {
+        self.held.fetch_optional(query).await
+    }
+
+    pub(in crate::store) async fn fetch_all(
+        &mut self,
+        query: Query<'_, Postgres, PgArguments>,
+    ) -> Result<Vec<Found>, sqlx::Error> {
+        self.held.fetch_all(query).await
+    }
+
+    pub(in crate::store) async fn commit(mut self) -> Result<(), sqlx::Error> {
+        self.held.run("COMMIT").await?;
+        self.held.sound = true;
+        Ok(())
+    }
+
+    /// Ends a transaction that has only read.
+    pub(in crate::store) async fn rollback(mut self) -> Result<(), sqlx::Error> {
+        self.held.run("ROLLBACK").await?;
+        self.held.sound = true;
+        Ok(())
+    }
+}
+
+fn silent(what: &str) -> sqlx::Error {
+    let why = format!("{what}: PostgreSQL timed out");
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, why))
+}
+
+/// Whether the server refused a statement, and nothing else happened: the connection is still good.
+pub(in crate::store) fn refused(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => error
+            .try_downcast_ref::<PgDatabaseError>()
+            .is_some_and(|error| error.severity() == PgSeverity::Error),
+        sqlx::Error::Encode(_) | sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => true,
+        _ => false,
+    }
+}
+
+/// No text in PostgreSQL has a NUL, and to ask for one is an error there: no row has it.
+fn none_has_it<T: Default>(outcome: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
+    match outcome {
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("22021") => {
+            Ok(T::default())
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,392 @@
+//! Taking a store from a data folder to PostgreSQL: everything but what is made again from the
+//! journal, in one transaction, so that a move that breaks off leaves an empty store behind and can
+//! be begun again.
+//!
+//! An event keeps its entity and seq, and gets a position on the shard that its entity has there, in
+//! the order of the old ones. Whether all of it arrived is `verify`'s to say.
+
+use std::collections::BTreeMap;
+
+use futures_util::TryStreamExt as _;
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{AssertSqlSafe, Postgres, Row as _, SqlitePool};
+
+use super::journal::{self, Journal as _, Record};
+use super::postgres::pool::{BEGIN, Transaction};
+use super::{Backend, Error, Folder, Store};
+use crate::domain::entity::EntityId;
+
+/// Rows that are written at once.
+const PAGE: u32 = 1_000;
+
+/// What a column holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Number,
+    Flag,
+    Bytes,
+}
+
+use Kind::{Bytes, Flag, Number, Text};
+
+/// A table that is copied as it is: its name, and its columns.
+type Table = (&'static str, &'static [(&'static str, Kind)]);
+
+/// What is copied row by row.
+const COPIED: [Table; 10] = [
+    (
+        "product",
+        &[
+            ("sku", Text),
+            ("name", Text),
+            ("description", Text),
+            ("category", Text),
+            ("prices", Text),
+            ("tax_rate", Number),
+            ("active", Flag),
+            ("version", Number),
+            ("updated_at", Number),
+        ],
+    ),
+    (
+        "api_key",
+        &[
+            ("id", Text),
+            ("name", Text),
+            ("hash", Bytes),
+            ("scopes", Text),
+            ("created_at", Number),
+            ("revoked_at", Number),
+        ],
+    ),
+    ("secret", &[("name", Text), ("value", Bytes)]),
+    ("setting", &[("name", Text), ("value", Text)]),
+    (
+        "parked_webhook",
+        &[
+            ("id", Number),
+            ("provider", Text),
+            ("notice_id", Text),
+            ("received_at", Number),
+            ("body", Text),
+            ("reason", Text),
+            ("attempts", Number),
+            ("next_try_at", Number),
+        ],
+    ),
+    (
+        "session",
+        &[
+            ("hash", Bytes),
+            ("id", Text),
+            ("name", Text),
+            ("scopes", Text),
+            ("api_key", Text),
+            ("created_at", Number),
+            ("seen_at", Number),
+            ("expires_at", Number),
+        ],
+    ),
+    ("sign_in_link", &[("hash", Bytes), ("name", Text), ("scopes", Text), ("expires_at", Number)]),
+    (
+        "runtime_setting",
+        &[
+            ("name", Text),
+            ("version", Number),
+            ("value", Text),
+            ("before", Text),
+            ("changed_by", Text),
+            ("reason", Text),
+            ("request_id", Text),
+            ("at", Number),
+        ],
+    ),
+    (
+        "job",
+        &[
+            ("id", Text),
+            ("kind", Text),
+            ("payload", Text),
+            ("state", Text),
+            ("attempts", Number),
+            ("attempts_max", Number),
+            ("key", Text),
+            ("asked_by", Text),
+            ("created_at", Number),
+            ("due_at", Number),
+            ("started_at", Number),
+            ("ended_at", Number),
+            ("node", Text),
+            ("progress", Text),
+            ("last_error", Text),
+        ],
+    ),
+    (
+        "schedule",
+        &[
+            ("name", Text),
+            ("kind", Text),
+            ("payload", Text),
+            ("cron", Text),
+            ("enabled", Number),
+            ("next_at", Number),
+            ("last_at", Number),
+        ],
+    ),
+];
+
+/// How far a move has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// The table that is being written.
+    pub table: &'static str,
+    /// Rows that are written.
+    pub done: u64,
+    /// Of how many; 0 if that is not known.
+    pub total: u64,
+}
+
+impl Store {
+    /// Takes everything in this data folder to an empty store in PostgreSQL; answers how many events
+    /// that were. Read models are made again by whoever projects there.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if the target is not empty, this is no data folder, or an event is not as
+    /// it was written; nothing is in the target then.
+    pub async fn move_to(
+        &self,
+        target: &Self,
+        mut progress: impl FnMut(Moved),
+    ) -> Result<u64, Error> {
+        let from = self.folder()?;
+        let Backend::Postgres(database) = &target.backend else {
+            return Err(Error::Refused("the target is not in PostgreSQL".to_owned()));
+        };
+        let mut to = database.writers().begin(BEGIN).await?;
+        refuse_full(&mut to).await?;
+        let events = events(from, database.shards(), &mut to, &mut progress).await?;
+        timers(from.readers(), database.shards(), &mut to, &mut progress).await?;
+        snapshots(from, &mut to, &mut progress).await?;
+        for table in COPIED {
+            copy(from.readers(), table, &mut to, &mut progress).await?;
+        }
+        let ids = "SELECT setval(pg_get_serial_sequence('parked_webhook', 'id'), \
+                   (SELECT coalesce(max(id), 0) + 1 FROM parked_webhook), FALSE)";
+        to.fetch_all(sqlx::query(ids)).await?;
+        to.commit().await?;
+        Ok(events)
+    }
+}
+
+/// Whether there is anything in the target that the move would mix with.
+async fn refuse_full(to: &mut Transaction) -> Result<(), Error> {
+    // Whoever else would claim a shard now waits, and then finds events.
+    to.execute(sqlx::query("LOCK TABLE shard, event IN EXCLUSIVE MODE")).await?;
+    let tables = COPIED.iter().map(|(name, _)| *name).filter(|name| *name != "setting");
+    let tables = tables.chain(["event", "timer", "snapshot", "order_row", "stock_row"]);
+    for table in tables {
+        let text =
+            AssertSqlSafe(format!("SELECT count(*) FROM (SELECT FROM {table} LIMIT 1) AS t"));
+        let found = to.fetch_optional(sqlx::query(text)).await?;
+        let there: i64 = found.map_or(Ok(0), |found| found.try_get(0))?;
+        if there > 0 {
+            return Err(Error::Refused(format!(
+                "the target is not empty: there are rows in {table}; name an empty database, made \
+                 with CREATE DATABASE"
+            )));
+        }
+    }
+    to.execute(sqlx::query("DELETE FROM setting")).await?;
+    Ok(())
+}
+
+/// Copies the journal, and leaves each shard where its last event is.
+async fn events(
+    from: &Folder,
+    shards: u16,
+    to: &mut Transaction,
+    progress: &mut impl FnMut(Moved),
+) -> Result<u64, Error> {
+    let journal = journal::sqlite::Sqlite::new(from.clone());
+    let unreadable = |error: journal::ReadError| Error::Refused(error.to_string());
+    let total = journal.last_pos(0).await.map_err(unreadable)?;
+    let total = u64::try_from(total).unwrap_or(0);
+    let mut ends: BTreeMap<u16, i64> = (0..shards).map(|shard| (shard, 0)).collect();
+    let (mut after, mut done) = (0, 0);
+    loop {
+        let mut page = journal.read_shard(0, after, PAGE).await.map_err(unreadable)?;
+        let Some(last) = page.last() else { break };
+        after = last.pos;
+        if let Some(damaged) = page.iter().find(|record| !record.intact) {
+            return Err(Error::Refused(format!(
+                "event {} of {} is damaged on the disk; restore a backup, and move that",
+                damaged.seq, damaged.entity
+            )));
+        }
+        for record in &mut page {
+            record.shard = record.entity.shard(shards);
+            let end = ends.entry(record.shard).or_default();
+            *end += 1;
+            record.pos = *end;
+        }
+        to.execute(insert_events(&page)).await?;
+        done += u64::try_from(page.len()).unwrap_or(0);
+        progress(Moved { table: "event", done, total });
+    }
+    // Epochs go on from where they are: no fence of the past is good again.
+    let epoch: i64 =
+        sqlx::query_scalar("SELECT max(epoch) FROM shard").fetch_one(from.readers()).await?;
+    let text = "UPDATE shard SET last_pos = f.pos, epoch = greatest(shard.epoch, $3) \
+                FROM unnest($1::BIGINT[], $2::BIGINT[]) AS f (id, pos) WHERE shard.id = f.id";
+    let (ids, ends): (Vec<i64>, Vec<i64>) =
+        ends.into_iter().map(|(shard, end)| (i64::from(shard), end)).unzip();
+    to.execute(sqlx::query(text).bind(ids).bind(ends).bind(epoch.max(1))).await?;
+    Ok(done)
+}
+
+fn insert_events(page: &[Record]) -> Query<'static, Postgres, PgArguments> {
+    macro_rules! column {
+        ($record:ident => $value:expr) => {
+            page.iter().map(|$record| $value).collect::<Vec<_>>()
+        };
+    }
+    sqlx::query(
+        "INSERT INTO event (shard, pos, entity, seq, kind, version, at, cause, data, sum) \
+         SELECT * FROM unnest($1::INTEGER[], $2::BIGINT[], $3::TEXT[], $4::BIGINT[], $5::TEXT[], \
+         $6::INTEGER[], $7::BIGINT[], $8::TEXT[], $9::TEXT[], $10::BIGINT[])",
+    )
+    .bind(column!(record => i32::from(record.shard)))
+    .bind(column!(record => record.pos))
+    .bind(column!(record => record.entity.as_str()))
+    .bind(column!(record => record.seq))
+    .bind(column!(record => &*record.kind))
+    .bind(column!(record => i32::from(record.version)))
+    .bind(column!(record => record.at.millis()))
+    .bind(column!(record => &*record.cause))
+    .bind(column!(record => &*record.data))
+    .bind(column!(record => journal::postgres::sum(record)))
+}
+
+/// Copies who is under way, to the shards that they are on now.
+async fn timers(
+    from: &SqlitePool,
+    shards: u16,
+    to: &mut Transaction,
+    progress: &mut impl FnMut(Moved),
+) -> Result<(), Error> {
+    let mut done = 0;
+    let mut rows = sqlx::query_as("SELECT entity, due_at FROM timer").fetch(from).try_chunks(1_000);
+    while let Some(page) = rows.try_next().await.map_err(|error| error.1)? {
+        let page: Vec<(String, i64)> = page;
+        done += u64::try_from(page.len()).unwrap_or(0);
+        let shard = |(entity, _): &(String, i64)| i32::from(EntityId::new(entity).shard(shards));
+        let places: Vec<i32> = page.iter().map(shard).collect();
+        let (entities, due): (Vec<String>, Vec<i64>) = page.into_iter().unzip();
+        let text = "INSERT INTO timer (entity, shard, due_at) \
+                    SELECT * FROM unnest($1::TEXT[], $2::INTEGER[], $3::BIGINT[])";
+        to.execute(sqlx::query(text).bind(entities).bind(places).bind(due)).await?;
+        progress(Moved { table: "timer", done, total: 0 });
+    }
+    Ok(())
+}
+
+/// Copies the snapshots that are as they were written; the others are made again.
+async fn snapshots(
+    from: &Folder,
+    to: &mut Transaction,
+    progress: &mut impl FnMut(Moved),
+) -> Result<(), Error> {
+    let journal = journal::sqlite::Sqlite::new(from.clone());
+    let mut done = 0;
+    let mut names = sqlx::query_scalar("SELECT entity FROM snapshot").fetch(from.readers());
+    while let Some(name) = names.try_next().await? {
+        let name: String = name;
+        let found = journal.snapshot(&EntityId::new(&name)).await;
+        let Ok(Some(snapshot)) = found else { continue };
+        to.execute(journal::postgres::insert_snapshot(&snapshot)).await?;
+        done += 1;
+        progress(Moved { table: "snapshot", done, total: 0 });
+    }
+    Ok(())
+}
+
+/// Copies a table as it is.
+async fn copy(
+    from: &SqlitePool,
+    (name, columns): Table,
+    to: &mut Transaction,
+    progress: &mut impl FnMut(Moved),
+) -> Result<(), Error> {
+    let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+    let names = names.join(", ");
+    let arrays = columns.iter().zip(1..).map(|((_, kind), nth)| match kind {
+        Text => format!("${nth}::TEXT[]"),
+        Number => format!("${nth}::BIGINT[]"),
+        Flag => format!("${nth}::BOOLEAN[]"),
+        Bytes => format!("${nth}::BYTEA[]"),
+    });
+    let arrays = arrays.collect::<Vec<_>>().join(", ");
+    let insert = format!("INSERT INTO {name} ({names}) SELECT * FROM unnest({arrays})");
+    let select = format!("SELECT {names} FROM {name}");
+    let mut done = 0;
+    let mut rows = sqlx::query(AssertSqlSafe(select)).fetch(from).try_chunks(1_000);
+    while let Some(page) = rows.try_next().await.map_err(|error| error.1)? {
+        let mut query = sqlx::query(AssertSqlSafe(insert.clone()));
+        for (nth, (_, kind)) in columns.iter().enumerate() {
+            query = match kind {
+                Text => query.bind(column::<Option<String>>(&page, nth)?),
+                Number => query.bind(column::<Option<i64>>(&page, nth)?),
+                Flag => query.bind(column::<bool>(&page, nth)?),
+                Bytes => query.bind(column::<Vec<u8>>(&page, nth)?),
+            };
+        }
+        to.execute(query).await?;
+        done += u64::try_from(page.len()).unwrap_or(0);
+        progress(Moved { table: name, done, total: 0 });
+    }
+    Ok(())
+}
+
+fn column<'r, T>(page: &'r [SqliteRow], nth: usize) -> Result<Vec<T>, sqlx::Error>
+where
+    T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
+{
+    page.iter().map(|row| row.try_get(nth)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::store::Options;
+
+    /// Made again, or only of a node that runs.
+    const NOT_COPIED: [&str; 6] =
+        ["projection", "dead_letter", "order_row", "stock_row", "node", "shard"];
+    /// Copied in a way of their own.
+    const OF_THE_JOURNAL: [&str; 3] = ["event", "timer", "snapshot"];
+
+    #[tokio::test]
+    async fn no_table_and_no_column_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), &Options::default()).await.unwrap();
+        let columns: Vec<(String, String)> = sqlx::query_as(
+            "SELECT t.name, c.name FROM sqlite_schema AS t, pragma_table_info(t.name) AS c \
+             WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite_%' AND t.name <> '_sqlx_migrations'",
+        )
+        .fetch_all(store.folder().unwrap().readers())
+        .await
+        .unwrap();
+        let apart = |name: &str| NOT_COPIED.contains(&name) || OF_THE_JOURNAL.contains(&name);
+        let there: BTreeSet<(String, String)> =
+            columns.into_iter().filter(|(table, _)| !apart(table)).collect();
+        let copied = COPIED.iter().flat_map(|(table, columns)| {
+            columns.iter().map(|(column, _)| ((*table).to_owned(), (*column).to_owned()))
+        });
+        assert_eq!(copied.collect::<BTreeSet<_>>(), there);
+    }
+}

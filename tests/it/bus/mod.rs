@@ -1,0 +1,30 @@
+//! What crosses nodes: one suite for each part, on the twin in process and on NATS.
+
+mod calls;
+mod nats;
+mod notices;
+mod queue;
+mod stream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kontor::actors::clock::Clock;
+use kontor::bus::Now;
+
+/// How long a condition may take to come true before a test fails.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+fn now() -> Now {
+    Arc::new(|| Clock::system().now())
+}
+
+/// Waits until a condition holds.
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let waited = tokio::time::timeout(PATIENCE, async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "never: {what}");
+}

@@ -1,0 +1,67 @@
+//! Notices between nodes, on the twin and on NATS.
+
+use kontor::bus::local::Board;
+use kontor::bus::{Notice, Notices};
+use tokio::sync::broadcast::Receiver;
+use tokio_util::sync::CancellationToken;
+
+use super::{PATIENCE, nats, until};
+
+async fn next(heard: &mut Receiver<Notice>) -> Notice {
+    tokio::time::timeout(PATIENCE, heard.recv()).await.unwrap().unwrap()
+}
+
+/// All others hear a notice, and whoever told it does not.
+async fn suite(a: Notices, b: Notices) {
+    let (mut by_a, mut by_b) = (a.listen(), b.listen());
+    // Whether both listen by now is not known: they are asked until they answer.
+    until("b hears", async || {
+        a.tell(Notice::Shards);
+        by_b.try_recv().is_ok()
+    })
+    .await;
+    until("a hears", async || {
+        b.tell(Notice::Shards);
+        by_a.try_recv().is_ok()
+    })
+    .await;
+    let keys = vec!["product:*".to_owned()];
+    a.tell(Notice::CacheDrop { keys: keys.clone() });
+    a.tell(Notice::Settings);
+    while next(&mut by_b).await != (Notice::CacheDrop { keys: keys.clone() }) {}
+    assert_eq!(next(&mut by_b).await, Notice::Settings);
+    b.tell(Notice::Settings);
+    let mut heard = next(&mut by_a).await;
+    while heard != Notice::Settings {
+        assert_eq!(heard, Notice::Shards, "a heard itself");
+        heard = next(&mut by_a).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn notices_in_one_process() {
+    let (board, stop) = (Board::default(), CancellationToken::new());
+    let notices = |node| Notices::local(&board, node, stop.clone());
+    suite(notices("a"), notices("b")).await;
+    stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn notices_by_nats_and_a_word_that_some_may_be_missing() {
+    let stop = CancellationToken::new();
+    let mut server = nats::Server::start();
+    let (a, b) = (server.connect("a").await, server.connect("b").await);
+    let notices = |nats, node| Notices::new(Some(nats), node, stop.clone());
+    let (a, b) = (notices(a, "a"), notices(b.clone(), "b"));
+    suite(a.clone(), b.clone()).await;
+    let mut by_b = b.listen();
+    server.kill();
+    server.resume();
+    while next(&mut by_b).await != Notice::Missed {}
+    until("b hears again", async || {
+        a.tell(Notice::Settings);
+        matches!(by_b.try_recv(), Ok(Notice::Settings))
+    })
+    .await;
+    stop.cancel();
+}

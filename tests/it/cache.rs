@@ -1,0 +1,256 @@
+//! What nodes share and may lose: one suite for Redis and for its twin in the process, and what
+//! becomes of it all when a real server is killed, hangs or is emptied.
+
+pub mod server;
+
+use std::time::Duration;
+
+use kontor::store::cache::{Cache, Found, Limit, Place, State};
+
+use self::server::Redis;
+
+const LONG: Duration = Duration::from_secs(3_600);
+const SHORT: Duration = Duration::from_millis(1);
+/// How long a condition may take to come true before a test fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until something is so.
+pub async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
+    let waited = async {
+        while !so().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waited).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+async fn there(cache: &Cache) {
+    until("redis is there", async || cache.state() == State::Ok).await;
+}
+
+async fn away(cache: &Cache) {
+    until("redis is away", async || matches!(cache.state(), State::Away(_))).await;
+}
+
+async fn place(cache: &Cache, space: &'static str, key: &str) -> Place {
+    match cache.get(space, key).await {
+        Found::Miss(place) => place,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn keep(cache: &Cache, space: &'static str, key: &str, value: &[u8]) {
+    let place = place(cache, space, key).await;
+    cache.put(place, value.to_vec(), LONG).await;
+}
+
+/// Both implementations, the server's seen by two nodes.
+async fn on_both<F: Future<Output = ()>>(test: impl Fn(Cache, Cache) -> F) {
+    let local = Cache::in_process();
+    test(local.clone(), local).await;
+    let redis = Redis::start();
+    let (one, two) = (redis.client().await, redis.client().await);
+    there(&one).await;
+    there(&two).await;
+    test(one, two).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_is_found_until_it_is_dropped_or_too_old() {
+    on_both(async |one, two| {
+        keep(&one, "a", "1", b"\0bytes\xff").await;
+        keep(&one, "a", "2", b"two").await;
+        keep(&one, "b", "1", b"other").await;
+        assert_eq!(two.get("a", "1").await, Found::Hit(b"\0bytes\xff".to_vec()));
+        assert_eq!(two.get("b", "1").await, Found::Hit(b"other".to_vec()));
+        two.drop_key("a", "1").await;
+        assert!(matches!(one.get("a", "1").await, Found::Miss(_)));
+        assert_eq!(one.get("a", "2").await, Found::Hit(b"two".to_vec()));
+        two.drop_space("a").await;
+        assert!(matches!(one.get("a", "2").await, Found::Miss(_)));
+        assert_eq!(one.get("b", "1").await, Found::Hit(b"other".to_vec()));
+        let brief = place(&one, "a", "brief").await;
+        one.put(brief, b"x".to_vec(), SHORT).await;
+        let gone = async || matches!(one.get("a", "brief").await, Found::Miss(_));
+        until("it is too old", gone).await;
+        assert!(one.counts().hits > 0 && one.counts().misses > 0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_read_before_a_drop_is_never_found() {
+    on_both(async |one, two| {
+        let early = place(&one, "a", "1").await;
+        two.drop_space("a").await;
+        one.put(early, b"old".to_vec(), LONG).await;
+        assert!(matches!(two.get("a", "1").await, Found::Miss(_)));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_is_one_for_all_who_count() {
+    on_both(async |one, two| {
+        let limit = Limit { count: 10, per: LONG };
+        let mut left = Vec::new();
+        for n in 0..10 {
+            let taken = if n % 2 == 0 { &one } else { &two }.take("x", limit).await;
+            assert!(taken.allowed);
+            left.push(taken.left);
+        }
+        assert_eq!(left, [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]);
+        let refused = two.take("x", limit).await;
+        assert_eq!((refused.allowed, refused.left), (false, 0));
+        let tenth = LONG / 10;
+        assert!(refused.retry_in > tenth / 2 && refused.retry_in <= tenth, "{refused:?}");
+        assert!(refused.whole_in > LONG / 2 && refused.whole_in <= LONG, "{refused:?}");
+        assert!(one.take("y", limit).await.allowed, "another caller");
+        one.give_back("x", limit).await;
+        assert!(two.take("x", limit).await.allowed);
+        assert!(!one.take("x", limit).await.allowed);
+        let fast = Limit { count: 1, per: SHORT };
+        assert!(one.take("z", fast).await.allowed);
+        until("it comes back", async || two.take("z", fast).await.allowed).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_who_take_at_once_as_many_get_it_as_there_is() {
+    on_both(async |one, two| {
+        let limit = Limit { count: 7, per: LONG };
+        let all = (0..40).map(|n| {
+            let cache = if n % 2 == 0 { one.clone() } else { two.clone() };
+            tokio::spawn(async move { cache.take("x", limit).await.allowed })
+        });
+        let mut allowed = 0;
+        for one in all.collect::<Vec<_>>() {
+            allowed += u32::from(one.await.unwrap());
+        }
+        assert_eq!(allowed, 7);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_has_one_holder() {
+    on_both(async |one, two| {
+        let held = one.lock("l", LONG).await.unwrap();
+        assert!(two.lock("l", LONG).await.is_none());
+        assert!(two.lock("other", LONG).await.is_some());
+        assert!(held.prolong(LONG).await);
+        held.release().await;
+        let brief = two.lock("l", SHORT).await.unwrap();
+        until("its time is over", async || one.lock("l", LONG).await.is_some()).await;
+        assert!(!brief.prolong(LONG).await, "another one has it");
+        brief.release().await;
+        assert!(two.lock("l", LONG).await.is_none(), "it was not theirs to release");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_nodes_hear_what_is_revoked_for_as_long_as_it_matters() {
+    on_both(async |one, two| {
+        assert!(one.revoke("key:1", LONG).await);
+        until("the other node hears it", async || two.revoked("key:1")).await;
+        assert!(one.revoked("key:1") && !two.revoked("key:2"));
+        assert!(two.revoke("key:3", Duration::from_secs(2)).await);
+        until("the other node hears it", async || one.revoked("key:3")).await;
+        until("it is over", async || !one.revoked("key:3") && !two.revoked("key:3")).await;
+        assert!(two.revoked("key:1"));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_dies_is_missed_by_nobody_and_found_again() {
+    let mut redis = Redis::start();
+    let cache = redis.client().await;
+    there(&cache).await;
+    keep(&cache, "a", "1", b"kept").await;
+    let limit = Limit { count: 2, per: LONG };
+    assert!(cache.take("x", limit).await.allowed);
+    redis.kill();
+    away(&cache).await;
+    assert_eq!(cache.get("a", "1").await, Found::Away);
+    let alone = [cache.take("x", limit).await, cache.take("x", limit).await];
+    assert!(alone.iter().all(|taken| taken.allowed), "each node counts for itself");
+    assert!(!cache.take("x", limit).await.allowed);
+    assert!(cache.lock("l", LONG).await.is_none(), "who cannot know does not run");
+    assert!(!cache.revoke("key:1", LONG).await && cache.revoked("key:1"));
+    assert_eq!(cache.counts().outages, 1);
+    redis.start_again();
+    there(&cache).await;
+    keep(&cache, "a", "1", b"again").await;
+    assert!(cache.lock("l", LONG).await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_comes_late_is_found() {
+    let mut redis = Redis::start();
+    redis.kill();
+    let cache = redis.client().await;
+    assert!(matches!(cache.state(), State::Away(_)));
+    redis.start_again();
+    there(&cache).await;
+    keep(&cache, "a", "1", b"kept").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_hangs_costs_few_calls_their_patience() {
+    let redis = Redis::start();
+    let cache = redis.client().await;
+    there(&cache).await;
+    redis.signal("-STOP");
+    away(&cache).await;
+    let failed = cache.counts().failed;
+    for _ in 0..1_000 {
+        assert_eq!(cache.get("a", "1").await, Found::Away);
+    }
+    assert_eq!(cache.counts().failed, failed, "nobody waited");
+    redis.signal("-CONT");
+    there(&cache).await;
+    keep(&cache, "a", "1", b"kept").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_dropped_while_the_server_is_away_is_not_found_when_it_is_back() {
+    let redis = Redis::start();
+    let (one, two) = (redis.client().await, redis.client().await);
+    there(&one).await;
+    there(&two).await;
+    keep(&one, "a", "1", b"old").await;
+    keep(&one, "b", "1", b"good").await;
+    redis.signal("-STOP");
+    away(&one).await;
+    one.drop_space("a").await;
+    redis.signal("-CONT");
+    there(&one).await;
+    assert!(matches!(one.get("a", "1").await, Found::Miss(_)));
+    there(&two).await;
+    assert!(matches!(two.get("a", "1").await, Found::Miss(_)));
+    assert_eq!(two.get("b", "1").await, Found::Hit(b"good".to_vec()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_emptied_brings_nothing_old_back() {
+    let redis = Redis::start();
+    let cache = redis.client().await;
+    there(&cache).await;
+    let mut early = vec![place(&cache, "a", "1").await];
+    cache.drop_space("a").await;
+    early.push(place(&cache, "a", "1").await);
+    let limit = Limit { count: 1, per: LONG };
+    assert!(cache.take("x", limit).await.allowed);
+    redis.flush().await;
+    assert!(cache.take("x", limit).await.allowed, "it counts anew");
+    assert!(!cache.take("x", limit).await.allowed);
+    for place in early {
+        cache.put(place, b"old".to_vec(), LONG).await;
+        cache.drop_space("a").await;
+        assert!(matches!(cache.get("a", "1").await, Found::Miss(_)));
+    }
+    assert_eq!(cache.state(), State::Ok);
+}

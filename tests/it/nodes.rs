@@ -1,0 +1,520 @@
+//! Several nodes on one store, in one process, each on a runtime of its own: that they share the
+//! shards, find each other's entities, and take over from one that leaves or dies. Real processes
+//! and servers are in `cluster`.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use kontor::actors::catalog;
+use kontor::actors::clock::Clock;
+use kontor::actors::cluster;
+use kontor::actors::host;
+use kontor::actors::node::{Node, Settings, Start};
+use kontor::actors::payments::{self, Payments};
+use kontor::actors::runtime as settings;
+use kontor::bus::local::Board;
+use kontor::bus::stream::Twin;
+use kontor::bus::{Calls, Findings, Notices};
+use kontor::domain::entity::Cause;
+use kontor::domain::id::CartId;
+use kontor::domain::money::UnitPrice;
+use kontor::domain::order::Status;
+use kontor::domain::pricing::Rules;
+use kontor::domain::product;
+use kontor::domain::stock;
+use kontor::domain::time::Span;
+use kontor::providers::sandbox::{Options, Sandbox};
+use kontor::sandbox_psp::{self, Running};
+use kontor::store::Tables;
+use kontor::store::cache::{Cache, Found};
+use kontor::store::journal::lane;
+use kontor::store::journal::memory::{Fault, Memory as Journal};
+use kontor::store::memory::Memory;
+use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
+use tokio_util::sync::CancellationToken;
+
+use crate::shop;
+
+const SHARDS: u16 = 16;
+
+/// A store, a provider, and the board where nodes find each other.
+struct Shared {
+    store: Memory,
+    journal: Journal,
+    board: Board,
+    stream: Twin,
+    lease_ms: u64,
+    psp: Running,
+    _dir: TempDir,
+}
+
+impl Shared {
+    async fn open() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let psp = sandbox_psp::start(sandbox_psp::Options {
+            data: dir.path().join("psp"),
+            listen: "127.0.0.1:0".parse().unwrap(),
+        })
+        .await
+        .unwrap();
+        let clock = Clock::system();
+        let journal = Journal::with_time(SHARDS, Arc::new(move || clock.now()));
+        let store = Memory::new(journal.clone());
+        Self {
+            store,
+            journal,
+            board: Board::default(),
+            stream: Twin::default(),
+            lease_ms: 6_000,
+            psp,
+            _dir: dir,
+        }
+    }
+
+    /// Starts a node on a runtime of its own.
+    fn node(&self, name: &str) -> One {
+        self.node_at(name, &format!("http://{name}"))
+    }
+
+    fn node_at(&self, name: &str, url: &str) -> One {
+        let url = url.to_owned();
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let clock = Clock::system();
+        let now = {
+            let clock = clock.clone();
+            Arc::new(move || clock.now())
+        };
+        let options = kontor::bus::Options::default();
+        let sandbox = Sandbox::new(Options {
+            url: self.psp.url(),
+            account: "shop".into(),
+            webhook_secret: "whsec".into(),
+            ..Options::default()
+        });
+        let (store, board, id) = (self.store.clone(), self.board.clone(), name.to_owned());
+        let (stream, lease_ms) = (self.stream.clone(), self.lease_ms);
+        let started = runtime.spawn(async move {
+            let node = Node::start(Start {
+                store: Arc::new(store),
+                clock,
+                rules: Rules::default(),
+                settings: Settings {
+                    timer_poll_ms: 20,
+                    projection_pause_ms: 5,
+                    ..Settings::default()
+                },
+                host: host::Options::default(),
+                lane: lane::Options::default(),
+                lanes: 4,
+                payments: Payments::new(
+                    vec![Arc::new(sandbox.unwrap())],
+                    payments::Options::default(),
+                ),
+                cache: Cache::in_process(),
+                runtime: settings::Runtime::new(&settings::Defaults::default()),
+                cluster: Some(cluster::Start {
+                    options: cluster::Options {
+                        lease_ms,
+                        renew_ms: lease_ms / 6,
+                        settle_ms: 100,
+                        ..cluster::Options::default()
+                    },
+                    node: id.clone(),
+                    calls: Calls::local(&board, &options, &id, now),
+                    notices: Notices::local(&board, &id, CancellationToken::new()),
+                    stream: Some(Arc::new(stream)),
+                    bus: options,
+                    nats: None,
+                    findings: Findings::default(),
+                }),
+            })
+            .await
+            .unwrap();
+            node.join(&url).await;
+            node
+        });
+        One { name: name.to_owned(), starting: Some(started), node: None, runtime: Some(runtime) }
+    }
+
+    async fn nodes(&self, names: &[&str]) -> Vec<One> {
+        let mut all: Vec<One> = names.iter().map(|name| self.node(name)).collect();
+        for one in &mut all {
+            one.ready().await;
+        }
+        all
+    }
+
+    /// Waits until each of these nodes has some shards, and all of them together have all.
+    async fn shared_among(&self, names: &[&str]) {
+        self.until(|owners| {
+            let there: BTreeSet<&str> = owners.iter().map(String::as_str).collect();
+            there == names.iter().copied().collect()
+        })
+        .await;
+    }
+
+    async fn until(&self, fits: impl Fn(&[String]) -> bool) {
+        let look = async {
+            loop {
+                let rows = self.store.shards().await.unwrap();
+                let owners: Vec<String> = rows.into_iter().map(|row| row.owner).collect();
+                if fits(&owners) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), look).await.expect("the shards never settle");
+    }
+}
+
+/// A node and its runtime.
+struct One {
+    name: String,
+    starting: Option<tokio::task::JoinHandle<Arc<Node>>>,
+    node: Option<Arc<Node>>,
+    runtime: Option<Runtime>,
+}
+
+impl One {
+    async fn ready(&mut self) {
+        if let Some(starting) = self.starting.take() {
+            self.node = Some(starting.await.unwrap());
+        }
+    }
+
+    fn node(&self) -> Arc<Node> {
+        self.node.clone().unwrap()
+    }
+
+    /// Runs something on the node's own runtime.
+    async fn on<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+        self.runtime.as_ref().unwrap().spawn(work).await.unwrap()
+    }
+
+    /// Ends as a process does that is killed: nothing is said, nothing is finished.
+    fn kill(&mut self, shared: &Shared) {
+        shared.board.remove(&self.name);
+        self.runtime.take().unwrap().shutdown_background();
+    }
+}
+
+impl Drop for One {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Buys a lamp through a node; the order's status and number.
+async fn buy(node: Arc<Node>) -> (CartId, Status, Option<i64>) {
+    let cart = shop::cart(&node, &[("LAMP", 1), ("SHADE", 2)]).await;
+    let placed = shop::checkout(&node, cart, "tok_ok").await.unwrap();
+    (cart, placed.order.status(), placed.order.number())
+}
+
+async fn sold(node: Arc<Node>, sku: &'static str) -> i64 {
+    let entity = stock::entity_id(&sku.parse().unwrap());
+    node.stock.look(&entity, |view| view.state.total().allocated).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_node_serves_any_buyer() {
+    let shared = Shared::open().await;
+    let nodes = shared.nodes(&["a", "b", "c"]).await;
+    shared.shared_among(&["a", "b", "c"]).await;
+    let (a, b) = (nodes[0].node(), nodes[1].node());
+    nodes[0]
+        .on(async move {
+            shop::sell(&a, "LAMP", 1_250, 1_000).await;
+            shop::sell(&a, "SHADE", 250, 1_000).await;
+        })
+        .await;
+    let buying = (0..60).map(|at| {
+        let one = &nodes[at % 3];
+        one.on(buy(one.node()))
+    });
+    let bought = join_all(buying).await;
+    assert!(bought.iter().all(|(_, status, _)| *status == Status::Confirmed), "{bought:?}");
+    let numbers: BTreeSet<i64> = bought.iter().filter_map(|(_, _, number)| *number).collect();
+    assert_eq!(numbers, (1..=60).collect());
+    for one in &nodes {
+        assert_eq!(one.on(sold(one.node(), "LAMP")).await, 60, "seen from {}", one.name);
+    }
+    // The other node's order answers here as it does there.
+    let cart = bought[0].0;
+    let order =
+        nodes[1].on(async move { shop::until(&b, cart, |order| order.captured() > 0).await });
+    assert_eq!(order.await.captured(), 1_750);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_node_tells_of_all() {
+    let shared = Shared::open().await;
+    let nodes = shared.nodes(&["a", "b", "c"]).await;
+    shared.shared_among(&["a", "b", "c"]).await;
+    let reports = async || {
+        let a = nodes[0].node();
+        nodes[0].on(async move { a.reports().await }).await
+    };
+    // Who was asked before it had opened what it claimed tells of fewer.
+    let all = async {
+        loop {
+            let told = reports().await;
+            let shards = told.values().flatten().flat_map(|one| one.shards.keys()).count();
+            if told.len() == 3 && shards == usize::from(SHARDS) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), all).await.expect("they do not tell of all");
+    shared.board.cut("b", true);
+    let told = reports().await;
+    assert!(told["b"].is_none() && told["a"].is_some() && told["c"].is_some(), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_leaves_loses_nobody() {
+    let shared = Shared::open().await;
+    let nodes = shared.nodes(&["a", "b", "c"]).await;
+    shared.shared_among(&["a", "b", "c"]).await;
+    let a = nodes[0].node();
+    nodes[0]
+        .on(async move {
+            shop::sell(&a, "LAMP", 1_250, 10_000).await;
+            shop::sell(&a, "SHADE", 250, 10_000).await;
+        })
+        .await;
+    let stop = CancellationToken::new();
+    let buyers = (0..6).map(|at| {
+        let (node, stop) = (nodes[at % 2].node(), stop.clone());
+        nodes[at % 2].on(async move {
+            let mut all = Vec::new();
+            while !stop.is_cancelled() || all.len() < 4 {
+                all.push(buy(node.clone()).await);
+            }
+            all
+        })
+    });
+    let leaving = async {
+        let c = nodes[2].node();
+        nodes[2].on(async move { c.leave().await }).await;
+        shared.shared_among(&["a", "b"]).await;
+        stop.cancel();
+    };
+    let (bought, ()) = futures_util::join!(join_all(buyers), leaving);
+    let bought: Vec<_> = bought.into_iter().flatten().collect();
+    assert!(bought.iter().all(|(_, status, _)| *status == Status::Confirmed), "{bought:?}");
+    let numbers: BTreeSet<i64> = bought.iter().filter_map(|(_, _, number)| *number).collect();
+    assert_eq!(numbers.len(), bought.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_event_of_a_product_is_not_taken_for_its_price() {
+    let shared = Shared::open().await;
+    let nodes = shared.nodes(&["a"]).await;
+    shared.shared_among(&["a"]).await;
+    let a = nodes[0].node();
+    let first = nodes[0].on(async move {
+        for price in [1_250, 990] {
+            shop::sell(&a, "LAMP", price, 10).await;
+        }
+        let entity = product::entity_id(&"LAMP".parse().unwrap());
+        a.store.journal().read_entity(&entity, 0, 1).await.unwrap()
+    });
+    let first = first.await;
+    // A node that has not heard of the product hears of it first by what is the last in a stream.
+    shared.stream.reach(false);
+    let mut late = shared.node("late");
+    late.ready().await;
+    let node = late.node();
+    let row = late.on(async move {
+        let Found::Miss(place) = node.cache.get(catalog::SPACE, "page").await else {
+            panic!("it is there")
+        };
+        node.cache.put(place, vec![1], Duration::from_secs(3_600)).await;
+        node.feed.publish(&first);
+        // What was answered of products is dropped once it was heard.
+        while matches!(node.cache.get(catalog::SPACE, "page").await, Found::Hit(_)) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        node.catalog.product(&"LAMP".parse().unwrap()).await.unwrap().unwrap()
+    });
+    let row = row.await;
+    let price = UnitPrice::from_minor(990).unwrap();
+    assert_eq!((row.version, row.product.prices.values().next()), (2, Some(&price)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_written_and_not_known_to_be_is_in_the_stream() {
+    let shared = Shared::open().await;
+    let nodes = shared.nodes(&["a"]).await;
+    shared.shared_among(&["a"]).await;
+    let (entity, a) = (stock::entity_id(&"LAMP".parse().unwrap()), nodes[0].node());
+    let shard = entity.shard(SHARDS);
+    shared.journal.inject(Fault::UnknownWritten);
+    let location = "main".parse().unwrap();
+    let set = stock::Command::Set { location, on_hand: 7, change_from: None };
+    let written = nodes[0].on(async move { a.stock.carry_out(&entity, set, saga()).await });
+    assert_eq!(written.await, Err(host::Error::TryAgain));
+    let relayed = async {
+        while shared.stream.positions(shard) != BTreeSet::from([1]) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), relayed).await.expect("it is relayed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_has_left_takes_no_shards_until_it_is_gone() {
+    let shared = Shared { lease_ms: 1_200, ..Shared::open().await };
+    let nodes = shared.nodes(&["a", "b"]).await;
+    shared.shared_among(&["a", "b"]).await;
+    let row = async |name: &str| {
+        let all = shared.store.nodes().await.unwrap();
+        all.into_iter().find(|row| row.node.id == name)
+    };
+    let a = nodes[0].node();
+    nodes[0].on(async move { a.leave().await }).await;
+    let left = row("a").await.expect("it still answers what comes for it");
+    // It says so for longer than its lease, and nobody hands it anything.
+    let long = left.lease_until + Span::from_millis(1_200);
+    let look = async {
+        while row("a").await.is_none_or(|row| row.lease_until < long) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), look).await.expect("it says that it lives");
+    assert!(row("a").await.is_some_and(|row| row.draining), "others would give it shards");
+    let owners = shared.store.shards().await.unwrap().into_iter().map(|row| row.owner);
+    assert!(owners.into_iter().all(|owner| owner == "b"));
+    let a = nodes[0].node();
+    nodes[0].on(async move { a.stop().await }).await;
+    assert_eq!(row("a").await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_processes_of_one_name_are_not_two_owners() {
+    let shared = Shared::open().await;
+    let nodes = shared.nodes(&["a"]).await;
+    shared.shared_among(&["a"]).await;
+    let epochs = || (0..SHARDS).map(|shard| shared.journal.stands(shard).0).collect::<Vec<_>>();
+    let before = epochs();
+    let mut other = shared.node_at("a", "http://elsewhere");
+    other.ready().await;
+    let there = other.node();
+    // The first one goes on prolonging its leases while the other one looks, again and again.
+    let long = shared.journal.leased(0).1 + Span::from_secs(3);
+    let prolonged = async {
+        while there.cluster.as_ref().unwrap().view().holdings.is_empty()
+            || (shared.journal.leased(0).1 < long && epochs() == before)
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), prolonged).await.expect("it has its shards");
+    let first = nodes[0].node();
+    let runs = |node: &Node| (0..SHARDS).filter(|shard| node.runs(*shard)).count();
+    assert_eq!((runs(&first), runs(&there)), (usize::from(SHARDS), 0));
+    assert_eq!(epochs(), before, "nothing is claimed over a lease");
+    nodes[0]
+        .on(async move {
+            first.leave().await;
+            first.stop().await;
+        })
+        .await;
+    let taken = async {
+        while runs(&there) < usize::from(SHARDS) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), taken).await.expect("it takes what is free");
+    let row = shared.store.nodes().await.unwrap().remove(0);
+    assert_eq!(row.node.url, "http://elsewhere");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_shards_of_a_node_that_dies_go_on_elsewhere() {
+    let shared = Shared::open().await;
+    let mut nodes = shared.nodes(&["a", "b", "c"]).await;
+    shared.shared_among(&["a", "b", "c"]).await;
+    let a = nodes[0].node();
+    nodes[0]
+        .on(async move {
+            shop::sell(&a, "LAMP", 1_250, 10_000).await;
+            shop::sell(&a, "SHADE", 250, 10_000).await;
+        })
+        .await;
+    // Orders that are being paid for, wherever they live, when the node dies.
+    let carts = join_all((0..24).map(|at| {
+        let one = &nodes[at % 2];
+        let node = one.node();
+        one.on(async move {
+            let cart = shop::cart(&node, &[("LAMP", 1), ("SHADE", 2)]).await;
+            shop::place(&node, cart, "tok_slow").await.unwrap();
+            cart
+        })
+    }))
+    .await;
+    let epochs: Vec<i64> = (0..SHARDS).map(|shard| shared.journal.stands(shard).0).collect();
+    nodes[2].kill(&shared);
+    shared.shared_among(&["a", "b"]).await;
+    let ended = join_all(carts.iter().map(|cart| {
+        let (node, cart) = (nodes[0].node(), *cart);
+        nodes[0].on(
+            async move { shop::until(&node, cart, |order| order.captured() > 0).await.status() },
+        )
+    }))
+    .await;
+    assert!(ended.iter().all(|status| *status == Status::Confirmed), "{ended:?}");
+    assert_eq!(nodes[1].on(sold(nodes[1].node(), "LAMP")).await, 24);
+    let moved =
+        (0..SHARDS).filter(|shard| shared.journal.stands(*shard).0 > epochs[usize::from(*shard)]);
+    assert!(moved.count() >= usize::from(SHARDS / 4), "what it had was claimed anew");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shard_that_takes_longer_than_a_lease_to_hand_over_is_handed_over() {
+    let shared = Shared { lease_ms: 1_000, ..Shared::open().await };
+    let nodes = shared.nodes(&["a", "b"]).await;
+    shared.shared_among(&["a", "b"]).await;
+    let (a, b) = (nodes[0].node(), nodes[1].node());
+    let sku = (0..)
+        .map(|n| format!("SKU-{n}"))
+        .find(|sku| a.runs(stock::entity_id(&sku.parse().unwrap()).shard(SHARDS)));
+    let entity = stock::entity_id(&sku.unwrap().parse().unwrap());
+    let shard = usize::from(entity.shard(SHARDS));
+    let mut gate = shared.journal.hold();
+    let (to, set) = (entity.clone(), || stock::Command::Set {
+        location: "main".parse().unwrap(),
+        on_hand: 7,
+        change_from: None,
+    });
+    let command = set();
+    let written = nodes[0].on(async move { a.stock.carry_out(&to, command, saga()).await });
+    let handed_over = async {
+        gate.reached().await;
+        let lease = async || shared.store.shards().await.unwrap()[shard].lease_until;
+        let before = lease().await;
+        shared.store.set_draining("a", true).await.unwrap();
+        // It goes on having the shard for longer than a look at the store may take.
+        let long = before + Span::from_secs(2);
+        while lease().await < long && shared.store.shards().await.unwrap()[shard].owner == "a" {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        gate.open();
+        shared.shared_among(&["b"]).await;
+    };
+    let (written, ()) = futures_util::join!(written, handed_over);
+    let read = move |view: host::View<'_, stock::Stock>| view.state.total().on_hand;
+    let there = nodes[1].on(async move { b.stock.look(&entity, read).await.unwrap() }).await;
+    assert!(written.is_err() || there == 7, "what was acknowledged is there: {written:?}, {there}");
+}
+
+fn saga() -> Cause {
+    Cause { by: "saga".into(), ..Cause::default() }
+}

@@ -1,0 +1,372 @@
+//! The projector and the follower over several shards: rows and cursors in step, whoever writes
+//! them, and changes that are told once each while shards go from node to node.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kontor::actors::changes::{self, Bounds, Changed, Changes};
+use kontor::actors::clock::Clock;
+use kontor::actors::projections::{Follower, Healed, NAME, Owned, Projector, replay_entity};
+use kontor::bus::Feed;
+use kontor::domain::entity::{EntityId, Event as _};
+use kontor::domain::id::Sku;
+use kontor::domain::stock::{self, Event};
+use kontor::domain::time::{Span, Timestamp};
+use kontor::store::journal::memory::Memory as MemoryJournal;
+use kontor::store::journal::{Append, Fence, Journal, NewEvent, Record};
+use kontor::store::memory::Memory;
+use kontor::store::projection::{Cursor, DeadLetter, Step};
+use kontor::store::{Options, Store, Tables};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::servers;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(5);
+
+fn sku(number: usize) -> Sku {
+    format!("SKU-{number}").parse().unwrap()
+}
+
+/// A store of several shards, and what was written to it.
+struct World {
+    journal: Arc<dyn Journal>,
+    store: Arc<dyn Tables>,
+    fences: Vec<Fence>,
+    versions: BTreeMap<Sku, i64>,
+}
+
+impl World {
+    async fn memory() -> Self {
+        Self::of(Arc::new(Memory::new(MemoryJournal::new(4)))).await
+    }
+
+    async fn postgres() -> Self {
+        let options = Options { shards: 8, ..Options::default() };
+        let store = Store::connect(&servers::database().as_str().into(), &options).await.unwrap();
+        Self::of(Arc::new(store)).await
+    }
+
+    async fn of(store: Arc<dyn Tables>) -> Self {
+        let journal = store.journal();
+        let shards: Vec<u16> = (0..journal.shards()).collect();
+        let fences = journal.claim(&shards, "test", Span::from_secs(3_600)).await.unwrap();
+        Self { journal, store, fences, versions: BTreeMap::new() }
+    }
+
+    fn shards(&self) -> usize {
+        usize::from(self.journal.shards())
+    }
+
+    /// Takes goods in; `None` for an event that nobody can read.
+    async fn receive(&mut self, sku: &Sku, quantity: Option<i64>) -> Arc<[Record]> {
+        let data = |quantity| {
+            let location = "main".parse().unwrap();
+            let event = Event::Received { location, quantity, from_incoming: false };
+            (event.kind(), event.version(), serde_json::to_string(&event).unwrap())
+        };
+        let (kind, version, data) = quantity.map_or(("received", 1, "{}".into()), data);
+        let seq = self.versions.entry(sku.clone()).or_insert(0);
+        let append = Append {
+            entity: stock::entity_id(sku),
+            after_seq: *seq,
+            events: vec![NewEvent { kind, version, data: data.into() }],
+            at: Timestamp::from_millis(1_000),
+            cause: "{}".into(),
+            timer: None,
+            row: None,
+        };
+        *seq += 1;
+        self.journal.append(&self.fences, &[append]).await.unwrap().into()
+    }
+
+    async fn last(&self) -> Vec<i64> {
+        let last = self.store.shards().await.unwrap();
+        last.iter().map(|shard| shard.last_pos).collect()
+    }
+
+    async fn cursors(&self) -> Vec<i64> {
+        let mut all = vec![0; self.shards()];
+        for (shard, pos) in self.store.cursors(NAME).await.unwrap() {
+            all[usize::from(shard)] = pos;
+        }
+        all
+    }
+
+    /// Waits until the rows of all shards have caught up, and looks at them.
+    async fn rows_are_right(&self) {
+        until(async || (self.cursors().await == self.last().await).then_some(())).await;
+        for (sku, version) in &self.versions {
+            let rows = self.store.stock(sku).await.unwrap();
+            assert_eq!(rows.iter().map(|row| row.version).collect::<Vec<_>>(), [*version], "{sku}");
+            assert_eq!(rows[0].on_hand, *version, "{sku}");
+        }
+    }
+}
+
+/// Waits until there is an answer.
+async fn until<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let asked = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asked).await.unwrap()
+}
+
+/// What a node has of projections.
+struct Site {
+    owned: Owned,
+    changes: Changes,
+    feed: Feed,
+    reached: watch::Receiver<Vec<i64>>,
+    stop: CancellationToken,
+    work: JoinSet<()>,
+}
+
+impl Site {
+    /// One that owns the shards for which `owns` says so.
+    async fn open(world: &World, owns: impl Fn(u16) -> bool) -> Self {
+        let owned = Owned::of((0..world.journal.shards()).filter(|shard| owns(*shard)));
+        let (changes, feed) = (Changes::new(world.journal.shards()), Feed::default());
+        let (reach, reached) = watch::channel(vec![0; world.shards()]);
+        let stop = CancellationToken::new();
+        let projector = Projector::new(world.store.clone(), Clock::system(), owned.clone()).await;
+        let projector = projector.unwrap().tell(changes.clone());
+        let follower = Follower::new(world.store.clone(), owned.clone(), changes.clone());
+        let mut work = JoinSet::new();
+        work.spawn(projector.run(feed.listen(), PAUSE, reach, stop.clone()));
+        work.spawn(follower.run(feed.listen(), PAUSE, stop.clone()));
+        Self { owned, changes, feed, reached, stop, work }
+    }
+
+    async fn close(mut self) {
+        self.stop.cancel();
+        while self.work.join_next().await.is_some() {}
+    }
+}
+
+/// Runs each story in memory and in PostgreSQL.
+macro_rules! everywhere {
+    ($($story:ident),* $(,)?) => {
+        mod memory {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $story() {
+                    super::$story(super::World::memory).await;
+                }
+            )*
+        }
+
+        mod postgres {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $story() {
+                    super::$story(super::World::postgres).await;
+                }
+            )*
+        }
+    };
+}
+
+everywhere! {
+    rows_of_all_owned_shards_follow_the_journal,
+    two_that_write_the_same_rows_disturb_nobody,
+    an_entity_that_cannot_be_read_is_parked_and_tried_again_alone,
+    a_shard_that_moves_is_told_once_and_whole,
+    what_nobody_relays_is_told_late_and_whole,
+}
+
+async fn rows_of_all_owned_shards_follow_the_journal(world: impl AsyncFn() -> World) {
+    let mut world = world().await;
+    let mut site = Site::open(&world, |shard| shard != 3).await;
+    for round in 0..10 {
+        for number in 0..30 {
+            let records = world.receive(&sku(number), Some(1)).await;
+            // What is not told leaves a gap, or nothing at all.
+            if (round + number) % 3 > 0 {
+                site.feed.publish(&records);
+            }
+        }
+    }
+    let last = world.last().await;
+    assert!(last.iter().all(|pos| *pos > 0), "each shard has something: {last:?}");
+    let mut without = last.clone();
+    without[3] = 0;
+    let seen = site.reached.wait_for(|reached| *reached == without);
+    tokio::time::timeout(PATIENCE, seen).await.unwrap().unwrap();
+    assert_eq!(world.cursors().await, without, "one is not owned");
+    site.owned.own(3);
+    world.rows_are_right().await;
+    site.close().await;
+}
+
+async fn two_that_write_the_same_rows_disturb_nobody(world: impl AsyncFn() -> World) {
+    let mut world = world().await;
+    let one = Site::open(&world, |_| true).await;
+    let other = Site::open(&world, |shard| shard % 3 > 0).await;
+    for round in 0..20 {
+        for number in 0..8 {
+            let records = world.receive(&sku(number), Some(1)).await;
+            one.feed.publish(&records);
+            if round % 2 == 0 {
+                other.feed.publish(&records);
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+    world.rows_are_right().await;
+    // Somebody lets all rows be made again, and the writers find out by themselves.
+    world.store.reset_projection(NAME).await.unwrap();
+    world.rows_are_right().await;
+    one.close().await;
+    other.close().await;
+}
+
+async fn an_entity_that_cannot_be_read_is_parked_and_tried_again_alone(
+    world: impl AsyncFn() -> World,
+) {
+    let mut world = world().await;
+    let (bad, good) = (sku(1), sku(2));
+    world.receive(&bad, Some(1)).await;
+    world.receive(&bad, None).await;
+    world.receive(&good, Some(1)).await;
+    let site = Site::open(&world, |_| true).await;
+    let letters = async || world.store.dead_letters(0, 10).await.unwrap();
+    let first = until(async || letters().await.pop()).await;
+    assert_eq!(first.entity, stock::entity_id(&bad));
+    let entity = first.entity.clone();
+    let records = world.receive(&bad, Some(1)).await;
+    site.feed.publish(&records);
+    until(async || (world.cursors().await == world.last().await).then_some(())).await;
+    let letters = async || world.store.dead_letters(0, 10).await.unwrap();
+    let found: Vec<(i64, EntityId)> =
+        letters().await.into_iter().map(|letter| (letter.pos, letter.entity)).collect();
+    assert_eq!(found, [(first.pos, entity.clone()), (records[0].pos, entity.clone())]);
+    let rows = world.store.stock(&bad).await.unwrap();
+    assert_eq!(rows[0].version, 1, "its rows stay as they were");
+
+    // It is no better now; but one that is, is healed alone.
+    let again = replay_entity(world.store.as_ref(), &entity).await.unwrap();
+    let Healed::Again(reason) = again else { panic!("{again:?}") };
+    assert!(reason.starts_with("event 2 (received): "), "{reason}");
+    let shard = stock::entity_id(&good).shard(world.journal.shards());
+    let pos = world.last().await[usize::from(shard)];
+    let mended = DeadLetter { shard, pos, entity: stock::entity_id(&good), ..first.clone() };
+    let step = Step { dead: std::slice::from_ref(&mended), ..Step::default() };
+    let here = Cursor { shard, after: pos, pos };
+    assert!(world.store.commit_projection(NAME, &[here], step).await.unwrap());
+    assert_eq!(letters().await.len(), 3);
+    let healed = replay_entity(world.store.as_ref(), &mended.entity).await.unwrap();
+    assert_eq!((healed, letters().await.len()), (Healed::Well, 2));
+    assert_eq!(world.store.stock(&good).await.unwrap()[0].on_hand, 1);
+
+    // One whose letters are discarded is tried with its next event.
+    for letter in letters().await {
+        assert!(world.store.delete_dead_letter(letter.id).await.unwrap());
+    }
+    site.feed.publish(&world.receive(&bad, Some(1)).await);
+    let letter = until(async || world.store.dead_letters(0, 10).await.unwrap().pop()).await;
+    assert!(letter.reason.starts_with("event 2: "), "{}", letter.reason);
+    site.close().await;
+}
+
+/// One who listens, and reads the journal where the feed has a gap.
+struct Listener {
+    seen: Vec<i64>,
+    versions: BTreeMap<Sku, i64>,
+    gaps: usize,
+}
+
+impl Listener {
+    async fn hear(&mut self, journal: &dyn Journal, changed: Arc<Changed>) {
+        let shard = usize::from(changed.shard);
+        let head = self.seen[shard];
+        if changed.pos <= head {
+            return;
+        }
+        if changed.after_pos == head {
+            return self.take(&changed);
+        }
+        self.gaps += 1;
+        let mut until = self.seen.clone();
+        until[shard] = changed.pos;
+        let bounds = Bounds { events: 10_000, entities: 1_000 };
+        let read = changes::read(journal, (&self.seen, &until), bounds).await.unwrap();
+        for changed in read.expect("it is within bounds") {
+            self.take(&changed);
+        }
+    }
+
+    fn take(&mut self, changed: &Changed) {
+        for change in &changed.stock {
+            let version = self.versions.entry(change.sku.clone()).or_insert(0);
+            assert_eq!(*version, change.after, "{} is told without a gap or a double", change.sku);
+            *version = change.version;
+            assert!(change.rows.iter().all(|row| row.version == change.version));
+        }
+        self.seen[usize::from(changed.shard)] = changed.pos;
+    }
+}
+
+/// Moves shards to and fro while events come; `relayed` says which are told to the other node.
+async fn shards_move(mut world: World, relayed: impl Fn(usize) -> bool) {
+    let sites = [
+        Site::open(&world, |shard| shard % 2 == 0).await,
+        Site::open(&world, |shard| shard % 2 == 1).await,
+    ];
+    let mut owners: Vec<usize> = (0..world.shards()).map(|shard| shard % 2).collect();
+    let mut receiver = sites[0].changes.listen();
+    let seen = vec![0; world.shards()];
+    let mut listener = Listener { seen, versions: BTreeMap::new(), gaps: 0 };
+    for count in 0..600 {
+        let records = world.receive(&sku(count % 11), Some(1)).await;
+        let owner = owners[usize::from(records[0].shard)];
+        sites[owner].feed.publish(&records);
+        if relayed(count) {
+            sites[1 - owner].feed.publish(&records);
+        }
+        if count % 50 == 49 {
+            let shard = u16::try_from(count / 50).unwrap() % world.journal.shards();
+            let owner = &mut owners[usize::from(shard)];
+            sites[*owner].owned.disown(shard);
+            *owner = 1 - *owner;
+            sites[*owner].owned.own(shard);
+        }
+        if count % 7 == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        while let Ok(changed) = receiver.try_recv() {
+            listener.hear(world.journal.as_ref(), changed).await;
+        }
+    }
+    let last = world.last().await;
+    let hear = async {
+        while listener.seen != last {
+            let changed = receiver.recv().await.unwrap();
+            listener.hear(world.journal.as_ref(), changed).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, hear).await.unwrap();
+    assert_eq!(listener.versions, world.versions);
+    world.rows_are_right().await;
+    for site in sites {
+        site.close().await;
+    }
+}
+
+async fn a_shard_that_moves_is_told_once_and_whole(world: impl AsyncFn() -> World) {
+    shards_move(world().await, |_| true).await;
+}
+
+async fn what_nobody_relays_is_told_late_and_whole(world: impl AsyncFn() -> World) {
+    shards_move(world().await, |_| false).await;
+    shards_move(world().await, |count| count % 5 > 0).await;
+}

@@ -1,0 +1,118 @@
+//! A real replica of a store in PostgreSQL: what is read from it, what never is, and what happens
+//! when it is behind or away.
+
+use std::time::{Duration, Instant};
+
+use kontor::cli::cluster::servers::Stop;
+use kontor::store::projection::{Cursor, Step};
+use kontor::store::{Options, Store, order};
+
+use crate::journal::at;
+use crate::servers::postgres;
+
+fn order_row(n: i64) -> order::Row {
+    order::Row {
+        id: format!("ord_{n}"),
+        status: "pending".to_owned(),
+        email: "buyer@example.com".to_owned(),
+        currency: "GBP".to_owned(),
+        placed_at: at(n),
+        version: 1,
+        ..order::Row::default()
+    }
+}
+
+async fn place(store: &Store, n: i64) {
+    let rows = [order_row(n)];
+    let step = Step { orders: &rows, ..Step::default() };
+    let cursor = Cursor { shard: 0, after: n - 1, pos: n };
+    assert!(store.commit_projection("orders", &[cursor], step).await.unwrap());
+    assert!(store.order(&format!("ord_{n}")).await.unwrap().is_some(), "one is read as it is");
+}
+
+async fn listed(store: &Store) -> usize {
+    store.orders(&order::Filter { limit: 100, ..Default::default() }).await.unwrap().len()
+}
+
+/// Asks again and again until it is so.
+async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !is_so().await {
+        assert!(Instant::now() < end, "never: {what}");
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn is_read(store: &Store, wanted: bool) {
+    let what = if wanted { "the replica is read" } else { "the primary is read" };
+    until(what, async || store.replica_lag().unwrap().is_read == wanted).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_are_read_from_a_replica_that_is_not_too_far_behind() {
+    let own = postgres();
+    let url = own.server.create_database("shop").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut replica = own.server.replica(&dir.path().join("replica")).unwrap();
+    let options = |lag_ms| Options {
+        replica_url: replica.url("shop").as_str().into(),
+        replica_lag_max_ms: lag_ms,
+        ..Options::default()
+    };
+    let patient = Store::connect(&url.as_str().into(), &options(3_600_000)).await.unwrap();
+    let strict = Store::connect(&url.as_str().into(), &options(500)).await.unwrap();
+    place(&patient, 1).await;
+    is_read(&patient, true).await;
+    is_read(&strict, true).await;
+    until("the replica has it", async || listed(&patient).await == 1).await;
+
+    // Replay stands still: what is written now is in no list of the replica.
+    replica.sql("shop", "SELECT pg_wal_replay_pause()").unwrap();
+    let paused = || replica.sql("shop", "SELECT pg_get_wal_replay_pause_state()").unwrap();
+    until("it is paused", async || paused() == "paused").await;
+    place(&patient, 2).await;
+    is_read(&strict, false).await;
+    assert_eq!(listed(&strict).await, 2, "from the primary");
+    assert_eq!(listed(&patient).await, 1, "from the replica");
+    assert_eq!(patient.count_orders().await.unwrap()["pending"], 1, "reports too");
+    until("the lag grows", async || {
+        patient.replica_lag().unwrap().behind.unwrap() > Duration::from_millis(500)
+    })
+    .await;
+    // Decisions are not read from it: keys, the cursor, what the journal says.
+    let scopes = ["admin".to_owned()];
+    let (row, key) = patient.create_key("desk", &scopes, at(1)).await.unwrap();
+    assert_eq!(patient.find_key(key.reveal()).await.unwrap(), Some(row));
+    assert_eq!(patient.cursor("orders", 0).await.unwrap(), 2);
+
+    replica.sql("shop", "SELECT pg_wal_replay_resume()").unwrap();
+    is_read(&strict, true).await;
+    until("it has caught up", async || listed(&patient).await == 2).await;
+
+    // Without it the primary answers, and when it is back it is read again.
+    replica.stop(Stop::Fast).unwrap();
+    is_read(&patient, false).await;
+    assert_eq!(listed(&patient).await, 2);
+    replica.start_again().unwrap();
+    is_read(&patient, true).await;
+    assert_eq!(listed(&patient).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_may_be_its_own_replica_and_one_that_is_away_harms_nobody() {
+    let url = crate::servers::database();
+    let both = Options { replica_url: url.as_str().into(), ..Options::default() };
+    let store = Store::connect(&url.as_str().into(), &both).await.unwrap();
+    is_read(&store, true).await;
+    assert_eq!(store.replica_lag().unwrap().behind, Some(Duration::ZERO));
+    place(&store, 1).await;
+    assert_eq!(listed(&store).await, 1);
+
+    let nobody = kontor::cli::cluster::servers::free_port().unwrap();
+    let away = format!("postgres://postgres@127.0.0.1:{nobody}/shop");
+    let away = Options { replica_url: away.as_str().into(), ..Options::default() };
+    let store = Store::connect(&url.as_str().into(), &away).await.unwrap();
+    assert_eq!(listed(&store).await, 1);
+    let lag = store.replica_lag().unwrap();
+    assert_eq!((lag.behind, lag.is_read), (None, false));
+}

@@ -1,0 +1,73 @@
+//! What two servers over one store in PostgreSQL and one Redis have together: sessions, keys and
+//! how they end, and settings.
+
+use kontor::store::cache::State;
+use reqwest::Method;
+use serde_json::json;
+
+use crate::cache::server::Redis;
+use crate::cache::until;
+use crate::servers::database;
+use crate::site::Site;
+
+async fn over(store: &str, redis: &Redis) -> Site {
+    let site = Site::with(|config| {
+        config.store.url = store.into();
+        config.cache = redis.options();
+    })
+    .await;
+    let cache = site.app.as_ref().unwrap().node.cache.clone();
+    until("redis is there", async || cache.state() == State::Ok).await;
+    site
+}
+
+async fn status(site: &Site, name: &str, value: &str) -> u16 {
+    let request = site.request(Method::GET, "/v1/admin/products").header(name, value);
+    request.send().await.unwrap().status().as_u16()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ends_or_changes_at_one_does_so_at_both() {
+    let (store, redis) = (database(), Redis::start());
+    let (one, two) = (over(&store, &redis).await, over(&store, &redis).await);
+
+    let sign_in = one.request(Method::POST, "/v1/session").json(&json!({"key": one.key}));
+    let signed = sign_in.send().await.unwrap();
+    let cookie = signed.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap();
+    let cookie = cookie.to_owned();
+    for site in [&one, &two] {
+        assert_eq!(status(site, "Cookie", &cookie).await, 200);
+    }
+    let out = one.request(Method::DELETE, "/v1/session").header("Cookie", &cookie);
+    assert_eq!(out.header("Origin", one.url()).send().await.unwrap().status(), 204);
+    until("it is over there, too", async || status(&two, "Cookie", &cookie).await == 401).await;
+
+    let app = one.app.as_ref().unwrap();
+    let now = app.node.clock.now();
+    let made = app.store.create_key("k", &["admin".to_owned()], now).await.unwrap();
+    let bearer = format!("Bearer {}", made.1.reveal());
+    for site in [&one, &two] {
+        assert_eq!(status(site, "Authorization", &bearer).await, 200);
+    }
+    assert!(app.store.revoke_key(&made.0.id, now).await.unwrap());
+    for site in [&one, &two] {
+        until("nobody believes it", async || status(site, "Authorization", &bearer).await == 401)
+            .await;
+    }
+
+    let body = json!({"value": false, "reason": "a test"});
+    one.admin(Method::PUT, "/settings/imports", Some(body)).await.expect(200);
+    let there = &two.app.as_ref().unwrap().node.runtime;
+    until("it holds there, too", async || !there.current().imports).await;
+    let shown = two.admin(Method::GET, "/settings/imports", None).await.expect(200);
+    assert_eq!((&shown["value"], &shown["version"]), (&json!(false), &json!(1)));
+    let body = json!({"value": null, "reason": "back"});
+    two.admin(Method::PUT, "/settings/imports", Some(body)).await.expect(200);
+    let here = &app.node.runtime;
+    until("and the other way", async || here.current().imports).await;
+
+    let cluster = one.admin(Method::GET, "/cluster", None).await.expect(200);
+    assert_eq!(cluster["shards"].as_array().unwrap().len(), 64);
+    let names = cluster["services"].to_string();
+    assert!(names.contains("postgresql") && names.contains("redis"), "{names}");
+}

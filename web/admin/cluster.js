@@ -1,0 +1,234 @@
+// All nodes: who is there, who owns which shard, how the services behind them are, and moving
+// shards about. This node's own lanes and hosts are on the System page.
+
+import { get, send } from "./api.js";
+import { ask, sentence } from "./dialog.js";
+import { fill, h, say } from "./dom.js";
+import { count, several, title } from "./format.js";
+import { listKeys } from "./keys.js";
+import { badge, empty, failed, loading, panel, when } from "./parts.js";
+
+/** How often the page looks. */
+const EVERY = 2_000;
+/** Colors of nodes, in order of their names. */
+const HUES = ["hue-1", "hue-2", "hue-3", "hue-4", "hue-5", "hue-6"];
+
+/** Shows the page. */
+export function cluster(root) {
+  let known = null;
+  let closed = false;
+  let busy = false;
+  fill(root, loading(8));
+
+  const read = async () => {
+    if (busy) return;
+    busy = true;
+    try {
+      const next = await get("/v1/admin/cluster");
+      if (closed) return;
+      known = next;
+      draw();
+    } catch (problem) {
+      if (!known && !closed) fill(root, failed(problem, read));
+    } finally {
+      busy = false;
+    }
+  };
+  const draw = () => {
+    const held = root.contains(document.activeElement) ? document.activeElement.id : null;
+    const scrolled = root.querySelector(".shards-scroll")?.scrollTop ?? 0;
+    fill(root, figures(known), findings(known), nodes(known, read), services(known), shards(known, read));
+    const list = root.querySelector(".shards-scroll");
+    if (list) list.scrollTop = scrolled;
+    if (held) document.getElementById(held)?.focus({ preventScroll: true });
+  };
+  const timer = setInterval(read, EVERY);
+  read();
+  return {
+    heading: "Cluster",
+    keys: listKeys(() => [...root.querySelectorAll("[data-row] button:not(:disabled)")]),
+    reconnected: read,
+    close() {
+      closed = true;
+      clearInterval(timer);
+    },
+  };
+}
+
+const sum = (list, of) => list.reduce((all, one) => all + (of(one) ?? 0), 0);
+
+function figures({ nodes, shards, services }) {
+  const live = nodes.filter((node) => node.state !== "dead");
+  const owned = shards.filter((shard) => shard.owner);
+  const away = services.filter((service) => service.status === "failed" || service.status === "degraded");
+  const behind = sum(shards, (shard) => shard.projection_lag);
+  const figure = (label, value, small, bad) => h("div", { class: bad ? "figure bad" : "figure" },
+    h("span", { text: label }), h("b", { class: "num", text: value }), h("small", { text: small }));
+  return h("div", { class: "figures five" },
+    figure("Nodes", count(live.length), live.length === nodes.length ? "all of them live" : several(nodes.length - live.length, "dead one"), live.length < nodes.length),
+    figure("Shards owned", count(owned.length), `of ${count(shards.length)}`, owned.length < shards.length),
+    figure("Lists are behind", count(behind), behind === 1 ? "event" : "events", behind > 10_000),
+    figure("Pinned", count(shards.filter((shard) => shard.pinned_to).length), "shards, by hand"),
+    figure("Services", away.length ? `${count(away.length)} not well` : "well", away.map((one) => one.name).join(", ") || services.map((one) => one.name).join(", "), away.length > 0));
+}
+
+function findings({ findings: list }) {
+  return list.map((text) => h("p", { class: "callout wait" }, h("b", { text: "To look at" }), h("span", { text })));
+}
+
+const hue = (nodes, id) => HUES[nodes.findIndex((node) => node.id === id) % HUES.length] ?? "none";
+
+function dot(nodes, id) {
+  return h("i", { class: `node-dot ${hue(nodes, id)}`, "aria-hidden": "true" });
+}
+
+/** What a node says of itself; nothing if it does not answer. */
+const told = (figure) => (figure === null ? "–" : count(figure));
+
+const age = (ms) => (ms === null || ms === undefined ? "–" : `${(ms / 1000).toFixed(1)} s`);
+
+function nodes({ nodes: list, here }, read) {
+  const head = (name, kind = "") => h("th", { scope: "col", class: kind, text: name });
+  return panel("Nodes", h("span", { class: "faint wide-only", text: "a draining node gives its shards away and takes no more" }),
+    h("table", { class: "list nodes-table" },
+      h("thead", {}, h("tr", {}, head("Node"), head("State"), head("Shards", "end"), head("Under way", "end c-queue"), head("In quarantine", "end c-queue"), head("Version", "c-version"), head("Started", "c-time"), head("Lease", "end c-lease"), h("th", {}, h("span", { class: "unseen", text: "Actions" })))),
+      h("tbody", {}, list.map((node) => h("tr", { data: { row: "" } },
+        h("th", { scope: "row" }, h("span", { class: "clip", title: node.url }, dot(list, node.id), h("span", { class: "mono", text: node.id }), node.id === here.id ? h("span", { class: "faint wide-only", text: " this one" }) : null)),
+        h("td", {}, badge(node.state)),
+        h("td", { class: "end num", text: count(node.shards) }),
+        h("td", { class: "end num c-queue", text: told(node.under_way) }),
+        h("td", { class: "end num c-queue", text: told(node.quarantined) }),
+        h("td", { class: "c-version num", text: node.version }),
+        h("td", { class: "c-time" }, node.started_at ? when(node.started_at) : "–"),
+        h("td", { class: "end num c-lease", text: node.state === "dead" ? "over" : age(node.lease_left_ms) }),
+        h("td", { class: "end" }, drainButton(node, read)))))));
+}
+
+function drainButton(node, read) {
+  const draining = node.state === "draining";
+  const label = draining ? "Undrain" : "Drain";
+  return h("button", {
+    class: "button small", type: "button", id: `drain-${node.id}`, disabled: node.state === "dead" || !node.can_drain,
+    text: label, "aria-label": `${label} ${node.id}`, onclick: () => (draining ? undrain(node, read) : drain(node, read)),
+  });
+}
+
+const nodePlace = (node) => `/v1/admin/cluster/nodes/${encodeURIComponent(node.id)}`;
+
+function undrain(node, read) {
+  ask({
+    heading: `Let ${node.id} take shards again`,
+    intro: "It will be given its share of the shards.",
+    verb: "Undrain",
+    done: `${node.id} takes shards again`,
+    act: async () => {
+      await send("POST", `${nodePlace(node)}/undrain`);
+      await read();
+    },
+  });
+}
+
+/** Asks first what it would do. */
+async function drain(node, read) {
+  let plan;
+  try {
+    plan = await send("POST", `${nodePlace(node)}/drain?dry_run=true`);
+  } catch (problem) {
+    return say(sentence(problem), true);
+  }
+  ask({
+    heading: `Drain ${node.id}`,
+    intro: ["Its shards go to the others, one after the other, and no request is lost. It goes on serving, through them.", moves(plan)],
+    verb: "Drain",
+    danger: true,
+    done: `${node.id} drains`,
+    act: async () => {
+      await send("POST", `${nodePlace(node)}/drain`);
+      await read();
+    },
+  });
+}
+
+/** What a plan moves: shard by shard, or if that is much, how many to whom. */
+function moves({ moves: list }) {
+  if (list.length === 0) return h("p", { text: "No shard moves." });
+  const to = [...new Set(list.map((one) => one.to))].sort();
+  const lines = list.length <= 8
+    ? list.map((one) => `Shard ${one.shard}: from ${one.from || "nobody"} to ${one.to}`)
+    : to.map((id) => `${several(list.filter((one) => one.to === id).length, "shard")} to ${id}`);
+  return h("ul", { class: "plan" }, lines.map((text) => h("li", { text })));
+}
+
+function services({ services: list }) {
+  return panel("Services", null, h("ul", { class: "rows" }, list.map((service) =>
+    h("li", {}, h("span", { class: "service", text: title(service.name) }), badge(service.status), h("span", { class: "faint end", text: service.detail })))));
+}
+
+function shards({ shards: list, nodes: all }, read) {
+  if (list.length === 0) return empty("There are no shards");
+  const head = (name, kind = "end") => h("th", { scope: "col", class: kind, text: name });
+  const map = h("div", { class: "shard-map", role: "img", "aria-label": words(list, all) },
+    list.map((shard) => h("i", { class: hue(all, shard.owner), title: `Shard ${shard.id}: ${shard.owner || "nobody"}` })));
+  const row = (shard) => h("tr", { data: { row: "" } },
+    h("th", { scope: "row", class: "num", text: shard.id }),
+    h("td", {}, shard.owner ? h("span", { class: "clip" }, dot(all, shard.owner), h("span", { class: "mono", text: shard.owner })) : badge("unowned"),
+      shard.pinned_to ? h("span", { class: "faint pin", text: shard.pinned_to === shard.owner ? " pinned" : ` pinned to ${shard.pinned_to}` }) : null),
+    h("td", { class: "end num c-epoch", text: count(shard.epoch) }),
+    h("td", { class: "end num c-lease", text: age(shard.lease_left_ms) }),
+    h("td", { class: "end num", text: count(shard.last_pos) }),
+    h("td", { class: "end num c-lag", text: count(shard.projection_lag) }),
+    h("td", { class: "end num c-queue", text: told(shard.lane_depth) }),
+    h("td", { class: "end num c-relay", text: told(shard.relay_lag) }),
+    h("td", { class: "end" },
+      shard.pinned_to ? h("button", { class: "button small wide-only", type: "button", id: `unpin-${shard.id}`, text: "Unpin", "aria-label": `Unpin shard ${shard.id}`, onclick: () => unpin(shard, read) }) : null,
+      h("button", { class: "button small", type: "button", id: `move-${shard.id}`, disabled: list.length === 1, text: "Move", "aria-label": `Move shard ${shard.id}`, onclick: () => move(shard, all, read) })));
+  return panel("Shards", h("span", { class: "faint wide-only", text: "each has one owner, under a lease" }), map,
+    h("div", { class: "shards-scroll", tabindex: "0", role: "region", "aria-label": "All shards" }, h("table", { class: "list shards-table" },
+      h("thead", {}, h("tr", {}, head("Shard", ""), head("Owner", ""), head("Epoch", "end c-epoch"), head("Lease", "end c-lease"), head("Position"), head("Lists behind", "end c-lag"), head("Queued", "end c-queue"), head("Relay behind", "end c-relay"), h("th", {}, h("span", { class: "unseen", text: "Actions" })))),
+      h("tbody", {}, list.map(row)))));
+}
+
+function words(list, all) {
+  const of = (id) => list.filter((shard) => shard.owner === id).length;
+  const free = list.filter((shard) => !shard.owner).length;
+  return [...all.map((node) => `${node.id} owns ${several(of(node.id), "shard")}`), free ? `nobody owns ${several(free, "shard")}` : null].filter(Boolean).join(", ");
+}
+
+/** First what it would do, then doing it. */
+function move(shard, all, read) {
+  const place = `/v1/admin/cluster/shards/${shard.id}/move`;
+  const targets = all.filter((node) => node.state === "live");
+  ask({
+    heading: `Move shard ${shard.id}`,
+    intro: "It is handed over and stays there until it is unpinned, or the node is gone. Nothing happens before you have seen what it would do.",
+    fields: [{ name: "to", label: "To", type: "select", required: true, options: targets.map((node) => [node.id, node.id === shard.owner ? `${node.id} (has it now)` : node.id]) }],
+    verb: "See what it does",
+    act: async ({ to }) => {
+      const plan = await send("POST", place, { to, dry_run: true });
+      setTimeout(() => confirmMove(shard, to, plan, place, read));
+    },
+  });
+}
+
+function confirmMove(shard, to, plan, place, read) {
+  ask({
+    heading: `Move shard ${shard.id} to ${to}`,
+    intro: [shard.owner === to ? "It is there already, and is pinned there. " : null, moves(plan)],
+    verb: "Move",
+    done: `Shard ${shard.id} is on its way`,
+    act: async (_, key) => {
+      await send("POST", place, { to, dry_run: false }, { key });
+      await read();
+    },
+  });
+}
+
+async function unpin(shard, read) {
+  try {
+    await send("DELETE", `/v1/admin/cluster/shards/${shard.id}/pin`);
+    say(`Shard ${shard.id} may be anywhere`);
+  } catch (problem) {
+    say(sentence(problem), true);
+  }
+  await read();
+}

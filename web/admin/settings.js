@@ -1,0 +1,136 @@
+// Settings that change while the shop runs: what holds, who changed it and why, and changing it.
+
+import { get, path as query, send } from "./api.js";
+import { ask, look, reason, sentence } from "./dialog.js";
+import { fill, h, say } from "./dom.js";
+import { count, several } from "./format.js";
+import { listKeys } from "./keys.js";
+import { badge, empty, failed, loading, panel, when } from "./parts.js";
+
+const GROUPS = [
+  ["Shop", "what buyers and importers may do", (name) => name === "checkout" || name === "imports" || name.startsWith("providers.")],
+  ["Limits", "for one client, at all nodes together", (name) => name.startsWith("rates.")],
+  ["Work", "how the machine goes about it", () => true],
+];
+const HISTORY_MAX = 20;
+/** How often the page looks what others have changed. */
+const EVERY = 5_000;
+
+/** Shows the page. */
+export function settings(root) {
+  let known = null;
+  let closed = false;
+  fill(root, loading(8));
+
+  const read = async () => {
+    try {
+      const { data } = await get("/v1/admin/settings");
+      if (closed || JSON.stringify(data) === JSON.stringify(known)) return;
+      known = data;
+      draw();
+    } catch (problem) {
+      if (!known && !closed) fill(root, failed(problem, read));
+    }
+  };
+  const draw = () => {
+    const held = root.contains(document.activeElement) ? document.activeElement.id : null;
+    const left = [...known];
+    fill(root, GROUPS.map(([heading, words, mine]) => {
+      const own = left.filter((one) => mine(one.name));
+      for (const one of own) left.splice(left.indexOf(one), 1);
+      return own.length ? panel(heading, h("span", { class: "faint wide-only", text: words }),
+        h("ul", { class: "rows settings-rows" }, own.map((one) => row(one, read)))) : null;
+    }));
+    if (held) document.getElementById(held)?.focus({ preventScroll: true });
+  };
+  const timer = setInterval(read, EVERY);
+  read();
+  return {
+    heading: "Settings",
+    keys: listKeys(() => [...root.querySelectorAll(".settings-rows button.change")]),
+    reconnected: read,
+    close() {
+      closed = true;
+      clearInterval(timer);
+    },
+  };
+}
+
+/** A value as people read it. */
+function shown(one, value) {
+  if (value === null || value === undefined) return "its default";
+  if (typeof value === "boolean") return value ? "on" : "off";
+  if (value === 0) return one.name.startsWith("rates.") ? "no limit" : "never";
+  if (one.name.startsWith("rates.")) return `${count(value)} a minute`;
+  return one.name.endsWith("_secs") ? several(value, "second") : count(value);
+}
+
+function row(one, read) {
+  const differs = one.value !== one.default;
+  const value = one.kind === "switch" ? state(one.value, differs) : h("span", { class: "num strong", text: shown(one, one.value) });
+  const id = one.name.replaceAll(".", "-");
+  return h("li", { data: { row: "" } },
+    h("span", { class: "why" },
+      h("span", { class: "name mono", text: one.name }),
+      h("span", { class: "faint", text: one.description }),
+      one.version === 0 ? null : h("span", { class: "last" }, h("span", { class: "who", text: one.changed_by }), " ", when(one.changed_at, true), ": ", h("q", { text: one.reason }))),
+    h("span", { class: "value" }, value, differs ? h("span", { class: "faint block", text: `default: ${shown(one, one.default)}` }) : null),
+    h("span", { class: "actions" },
+      h("button", { class: "button small", type: "button", id: `${id}-history`, disabled: one.version === 0, text: "History", "aria-label": `History of ${one.name}`, onclick: () => history(one) }),
+      h("button", { class: "button small change", type: "button", id: `${id}-change`, text: verb(one), "aria-label": `${verb(one)}: ${one.name}`, onclick: () => change(one, read) })));
+}
+
+/** On is green; off is told apart where somebody has switched it off. */
+function state(on, differs) {
+  const element = badge(on ? "on" : "off");
+  if (differs) element.classList.replace(on ? "ok" : "mute", "wait");
+  return element;
+}
+
+const verb = (one) => (one.kind !== "switch" ? "Change" : one.value ? "Switch off" : "Switch on");
+
+function change(one, read) {
+  const number = {
+    name: "value",
+    label: one.description.split(":")[0].replace(/; .*/, ""),
+    inputmode: "numeric",
+    required: true,
+    value: one.value,
+    why: "is a whole number",
+    hint: `A whole number from ${count(one.minimum ?? 0)} to ${count(one.maximum ?? 0)}; its default is ${count(one.default)}.`,
+  };
+  const read_value = (text) => (/^\d+$/.test(text) ? Number(text) : text);
+  ask({
+    heading: `${verb(one)}: ${one.name}`,
+    intro: `${one.description}. It holds on every node within a second.`,
+    fields: [...(one.kind === "switch" ? [] : [number]), reason("Kept in the setting's history with your name.")],
+    verb: verb(one),
+    danger: one.kind === "switch" && one.value === one.default,
+    done: `${one.name} was changed.`,
+    act: async (values, key) => {
+      const body = { value: one.kind === "switch" ? !one.value : read_value(values.value), reason: values.reason };
+      await send("PUT", `/v1/admin/settings/${encodeURIComponent(one.name)}`, body, { key, version: one.version });
+      await read();
+    },
+  });
+}
+
+async function history(one) {
+  const { body, close } = look(`History of ${one.name}`);
+  fill(body, loading(3));
+  try {
+    const page = await get(query(`/v1/admin/settings/${encodeURIComponent(one.name)}/history`, { limit: HISTORY_MAX }));
+    fill(body, page.data.length === 0 ? empty("It was never changed") : h("div", { class: "timeline" }, page.data.map((change) => entry(one, change))),
+      page.next_cursor ? h("p", { class: "hint", text: `The last ${HISTORY_MAX} of ${count(one.version)} changes.` }) : null);
+  } catch (problem) {
+    close();
+    say(sentence(problem), true);
+  }
+}
+
+function entry(one, change) {
+  return h("div", { class: "event" },
+    h("div", { class: "event-head" }, h("span", { class: "event-title" }, h("del", { text: shown(one, change.before) }), " → ", h("ins", { text: shown(one, change.after) })), when(change.changed_at)),
+    h("div", { class: "event-who" }, h("span", { class: "who", text: change.changed_by }), h("q", { text: change.reason })),
+    h("div", { class: "faint mono", text: change.request_id }));
+}
