@@ -77,9 +77,10 @@ async fn take(listener: TcpListener, server: SocketAddr, state: Arc<watch::Sende
     let mut carried = JoinSet::new();
     loop {
         tokio::select! {
-            Ok((client, _)) = listener.accept() => {
+            // A connection that is gone before it is taken is nothing to carry.
+            taken = listener.accept() => if let Ok((client, _)) = taken {
                 carried.spawn(carry(client, server, state.subscribe()));
-            }
+            },
             Some(_) = carried.join_next() => {}
         }
     }

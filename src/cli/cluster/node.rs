@@ -130,8 +130,7 @@ impl Node {
     /// [`Error::Failed`], with the end of its log, when it takes too long or ends badly.
     pub fn stop(&mut self) -> Result<(), Error> {
         let Some(process) = self.process.take() else { return Ok(()) };
-        let log = process.log();
-        let status = process.stop(Signal::TERM, STOP_WITHIN)?;
+        let (status, log) = process.stop(Signal::TERM, STOP_WITHIN)?;
         if status.success() { Ok(()) } else { Err(Error::ended(&self.name, status, log)) }
     }
 

@@ -16,6 +16,8 @@ use crate::cli::client::{Client, Error};
 const BUYERS: usize = 24;
 /// Products.
 const SKUS: usize = 4;
+/// What they pay with, in turns for each product.
+const TOKENS: [&str; 4] = ["tok_ok", "tok_ok", "tok_500", "tok_declined"];
 /// Units of each that come in before every round: fewer than are wanted.
 const UNITS: i64 = 60;
 /// What is noted when the answer was to come back later.
@@ -61,6 +63,8 @@ pub struct Buyers {
     looks: AtomicU64,
     /// Checkouts that were answered as confirmed.
     confirmed: AtomicU64,
+    /// Checkouts that were refused: they came too late.
+    refused: AtomicU64,
     /// Requests of shopping that got no answer, or none of use.
     failed: AtomicU64,
     /// Of earlier rounds, the last one that was looked at again.
@@ -125,7 +129,7 @@ impl Buyers {
         let sku = format!("P{}", (round + buyer + number) % SKUS);
         let quantity = if number % 5 == 0 { 2 } else { 1 };
         let Some(cart) = make_cart(anybody, &sku, quantity).await else { return false };
-        let token = ["tok_ok", "tok_ok", "tok_500", "tok_declined"][(buyer + number) % 4];
+        let token = TOKENS[(buyer + number + number / SKUS) % TOKENS.len()];
         let key = format!("key-{round}-{buyer}-{number}");
         let new = Try { key, token, sku, quantity, answered: None, number: None };
         self.tries().insert(cart.clone(), new);
@@ -149,8 +153,10 @@ impl Buyers {
             Err(Error::Problem(problem)) => (problem.status, None),
             Err(_) => return None,
         };
-        if status == 201 {
-            self.confirmed.fetch_add(1, Ordering::Relaxed);
+        match status {
+            201 => drop(self.confirmed.fetch_add(1, Ordering::Relaxed)),
+            409 => drop(self.refused.fetch_add(1, Ordering::Relaxed)),
+            _ => {}
         }
         if let Some(one) = self.tries().get_mut(cart) {
             one.answered = Some(status);
@@ -255,6 +261,11 @@ impl Buyers {
     /// Checkouts that were answered as confirmed so far, and requests of shopping that failed.
     pub fn shopping(&self) -> (u64, u64) {
         (self.confirmed.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
+    }
+
+    /// Checkouts so far that were refused for want of goods.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     fn tries(&self) -> MutexGuard<'_, BTreeMap<String, Try>> {

@@ -22,8 +22,8 @@ use crate::store::Store;
 
 /// Buyers at a time.
 const BUYERS: usize = 8;
-/// More goods come in after so many confirmed orders.
-const DELIVERY_EACH: u64 = 100;
+/// More goods come in once so many buyers came too late.
+const TOO_LATE: u64 = 10;
 
 /// How a fault went.
 #[derive(Clone, Debug, Serialize)]
@@ -222,7 +222,7 @@ impl Trial {
             restock(&buyers, &admin, &stop),
             longest_pause(&buyers, &stop),
         );
-        let took = took.map_err(|error| Error::Usage(format!("{}: {error}", fault.name())))?;
+        let took = took.map_err(|error| Error::Usage(format!("{error}\nin the round of {}", fault.name())))?;
         let (confirmed, failed) = buyers.shopping();
         let failed = failed - failed_before;
         if fault.is_gentle() && failed > 0 {
@@ -264,13 +264,13 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Has goods come in as they are sold.
+/// Has goods come in when there are none left.
 async fn restock(buyers: &Buyers, admin: &Client, stop: &AtomicBool) {
-    let mut next = buyers.shopping().0 + DELIVERY_EACH;
+    let mut next = buyers.refused() + TOO_LATE;
     while !stop.load(Ordering::Relaxed) {
         // A delivery that is refused comes again.
-        if buyers.shopping().0 >= next && buyers.fill(admin).await.is_ok() {
-            next += DELIVERY_EACH;
+        if buyers.refused() >= next && buyers.fill(admin).await.is_ok() {
+            next = buyers.refused() + TOO_LATE;
         }
         tokio::time::sleep(LOOK).await;
     }

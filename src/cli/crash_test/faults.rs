@@ -218,8 +218,8 @@ impl Trial {
         let until = Instant::now() + PATIENCE;
         while !met().await? {
             if Instant::now() >= until {
-                let logs: Vec<String> = self.cluster.nodes.iter().map(|node| node.log()).collect();
-                return Err(Error::Usage(format!("{what}\n{}", logs.join("\n---\n"))));
+                let scene = witness::scene(&self.cluster);
+                return Err(Error::Usage(format!("{scene}\n{what}")));
             }
             tokio::time::sleep(LOOK).await;
         }

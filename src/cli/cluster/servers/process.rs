@@ -126,16 +126,16 @@ impl Process {
         Ok(())
     }
 
-    /// Tells it to end by a signal, and waits until it has.
+    /// Tells it to end by a signal, and waits until it has; how it ended, and the end of its log.
     ///
     /// # Errors
     /// [`Error::Failed`] when it takes longer than `within`; it is killed then.
-    pub fn stop(mut self, signal: Signal, within: Duration) -> Result<ExitStatus, Error> {
+    pub fn stop(mut self, signal: Signal, within: Duration) -> Result<(ExitStatus, String), Error> {
         self.signal(signal)?;
         let until = Instant::now() + within;
         loop {
             if let Some(status) = self.ended()? {
-                return Ok(status);
+                return Ok((status, self.log()));
             }
             if Instant::now() >= until {
                 return Err(self.too_long("does not end"));
