@@ -164,7 +164,8 @@ impl Cluster {
             }
             if Instant::now() >= until {
                 let logs: Vec<String> = self.nodes.iter().map(Node::log).collect();
-                let text = format!("{}\nthe balancer sees the nodes as {up:?}", logs.join("\n---\n"));
+                let text =
+                    format!("{}\nthe balancer sees the nodes as {up:?}", logs.join("\n---\n"));
                 return Err(Error::Usage(text));
             }
             tokio::time::sleep(LOOK).await;

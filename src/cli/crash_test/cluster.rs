@@ -222,7 +222,8 @@ impl Trial {
             restock(&buyers, &admin, &stop),
             longest_pause(&buyers, &stop),
         );
-        let took = took.map_err(|error| Error::Usage(format!("{error}\nin the round of {}", fault.name())))?;
+        let took = took
+            .map_err(|error| Error::Usage(format!("{error}\nin the round of {}", fault.name())))?;
         let (confirmed, failed) = buyers.shopping();
         let failed = failed - failed_before;
         if fault.is_gentle() && failed > 0 {

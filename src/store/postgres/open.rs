@@ -251,6 +251,10 @@ fn settings(options: PgConnectOptions) -> PgConnectOptions {
             ("lock_timeout", lock.as_str()),
             // A transaction whose client is gone must not keep its locks.
             ("idle_in_transaction_session_timeout", statement.as_str()),
+            // Nor its place among the server's connections, when its machine went without a word.
+            ("tcp_keepalives_idle", "10"),
+            ("tcp_keepalives_interval", "5"),
+            ("tcp_keepalives_count", "3"),
             // What is acknowledged survives a power cut, whatever the server's default is.
             ("synchronous_commit", "on"),
             // Each statement sees what was committed before it: a lock is worth having.
