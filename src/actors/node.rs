@@ -45,6 +45,8 @@ const LEASE: Span = Span::from_secs(10);
 const SINGLE: &str = "single";
 /// How often parked webhooks are looked for.
 const PARKED_EVERY: Duration = Duration::from_secs(5);
+/// How long a provider's list is left alone after the node that compared it is gone.
+const SWEEP_LOCK: Duration = Duration::from_secs(30);
 
 /// How a shop is run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -370,13 +372,22 @@ impl Node {
         self.runs(0)
     }
 
-    /// Compares the lists of all providers with the journal.
-    pub async fn sweep_all(&self) {
+    /// Compares the lists of all providers with the journal; answers whose were. A list that
+    /// another node is at is left to it.
+    pub async fn sweep_all(&self) -> Vec<&str> {
+        let mut swept = Vec::new();
         for provider in self.payments.all() {
-            if let Err(error) = self.sweep(provider.as_ref()).await {
-                tracing::warn!(%error, provider = provider.name(), "the sweep broke off");
+            let (name, sweep) = (provider.name(), self.sweep(provider.as_ref()));
+            let lock = format!("sweep:{name}");
+            match self.cache.unless_taken(&lock, SWEEP_LOCK, sweep).await {
+                Some(Ok(())) => swept.push(name),
+                Some(Err(error)) => {
+                    tracing::warn!(%error, provider = name, "the sweep broke off");
+                }
+                None => tracing::debug!(provider = name, "it is being swept already"),
             }
         }
+        swept
     }
 
     /// Lets the rows of orders and stock be made again from the first event, so that what was a

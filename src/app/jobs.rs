@@ -56,10 +56,10 @@ fn kinds(node: &Arc<Node>, store: &Store) -> BTreeMap<&'static str, Work> {
 
 type Done = futures_util::future::BoxFuture<'static, Result<Value, Fault>>;
 
-/// Compares the providers' lists of payments with the journal.
+/// Compares the providers' lists of payments with the journal, but those that are being compared
+/// already.
 async fn sweep_payments(node: Arc<Node>) -> Result<Value, Fault> {
-    node.sweep_all().await;
-    Ok(json!({}))
+    Ok(json!({"swept": node.sweep_all().await}))
 }
 
 /// Tries all parked webhooks again that are due.

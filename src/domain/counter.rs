@@ -109,12 +109,11 @@ impl entity::Noun for Counter {
         self.open.insert(*order, *number);
     }
 
-    fn excerpt(draw: &Draw) -> entity::Excerpt<Self> {
-        let order = draw.order;
-        Arc::new(move |counter: &Self| {
-            let number = counter.open.get(&order);
-            let open = number.map(|number| (order, *number)).into_iter().collect();
-            Self { last: counter.last, open }
+    fn excerpt(draw: Option<&Draw>) -> entity::Excerpt<Self> {
+        let order = draw.map(|draw| draw.order);
+        Arc::new(move |counter: &Self, _now| {
+            let number = |order| Some((order, *counter.open.get(&order)?));
+            Self { last: counter.last, open: order.and_then(number).into_iter().collect() }
         })
     }
 
@@ -151,7 +150,10 @@ mod tests {
             assert_eq!(counter.open().get(&order(wanted)), Some(&number));
         }
         assert_eq!((counter.last(), counter.weight()), (3, 2));
-        let told = Counter::excerpt(&Draw { order: order(3), arrived: vec![] })(&counter);
+        let told = Counter::excerpt(Some(&Draw { order: order(3), arrived: vec![] }))(
+            &counter,
+            Timestamp::default(),
+        );
         assert_eq!((told.last(), told.open()), (3, &[(order(3), 3)].into()));
         let text = serde_json::to_string(&counter).unwrap();
         assert_eq!(serde_json::from_str::<Counter>(&text).unwrap(), counter);

@@ -198,10 +198,10 @@ pub trait Noun: Default + Clone + Serialize + DeserializeOwned + Send + Sync + '
         0
     }
 
-    /// What another node that has sent a command is told of the state that it led to: all, or for
-    /// a noun that has much, as much as the answer to this command is read off.
-    fn excerpt(_command: &Self::Command) -> Excerpt<Self> {
-        Arc::new(Self::clone)
+    /// What another node is told of the state that it asks for, or that its command led to: all, or
+    /// for a noun that has much, as much as answers are read off. Its figure is told beside it.
+    fn excerpt(_command: Option<&Self::Command>) -> Excerpt<Self> {
+        Arc::new(|state, _now| state.clone())
     }
 
     /// About how many rows its state holds: what a snapshot of it costs.
@@ -211,7 +211,7 @@ pub trait Noun: Default + Clone + Serialize + DeserializeOwned + Send + Sync + '
 }
 
 /// A copy of a state, or of a part of it.
-pub type Excerpt<N> = Arc<dyn Fn(&N) -> N + Send + Sync>;
+pub type Excerpt<N> = Arc<dyn Fn(&N, Timestamp) -> N + Send + Sync>;
 
 /// An event: its kind and version stand beside it in the journal.
 pub trait Event: Serialize + DeserializeOwned + Clone + fmt::Debug + Send + Sync + 'static {

@@ -18,7 +18,7 @@ use super::values;
 use crate::actors::host::View;
 use crate::domain::entity::Cause;
 use crate::domain::id::Sku;
-use crate::domain::stock::{self, Command, Level, Location, QUANTITY_MAX, Stock};
+use crate::domain::stock::{self, CLAIMS_SHOWN_MAX, Command, Level, Location, QUANTITY_MAX, Stock};
 use crate::domain::time::Timestamp;
 use crate::store::stock::{Filter, Row};
 
@@ -155,9 +155,6 @@ pub struct StockLevel {
     version: i64,
     updated_at: String,
 }
-
-/// The most holds and allocations that are shown.
-const CLAIMS_MAX: usize = 1_000;
 
 /// Lists stock levels.
 #[utoipa::path(get, path = "/v1/admin/stock", tag = "stock",
@@ -313,7 +310,7 @@ fn item(sku: &Sku, view: &View<'_, Stock>, now: Timestamp, claims: bool) -> Stoc
     let sum = |parts: &[stock::Part]| parts.iter().map(|part| part.quantity).sum();
     let holds = || {
         let live = view.state.holds().filter(|(_, hold)| hold.hold_until > now);
-        live.take(CLAIMS_MAX).map(|(order, hold)| HoldShape {
+        live.take(CLAIMS_SHOWN_MAX).map(|(order, hold)| HoldShape {
             order: order.to_string(),
             quantity: sum(&hold.parts),
             generation: hold.generation,
@@ -321,7 +318,7 @@ fn item(sku: &Sku, view: &View<'_, Stock>, now: Timestamp, claims: bool) -> Stoc
         })
     };
     let allocations = || {
-        view.state.allocations().take(CLAIMS_MAX).map(|(order, parts)| AllocationShape {
+        view.state.allocations().take(CLAIMS_SHOWN_MAX).map(|(order, parts)| AllocationShape {
             order: order.to_string(),
             quantity: sum(parts),
         })
@@ -333,7 +330,7 @@ fn item(sku: &Sku, view: &View<'_, Stock>, now: Timestamp, claims: bool) -> Stoc
         reserved: total.reserved,
         allocated: total.allocated,
         incoming: total.incoming,
-        sellable: view.state.sellable(now),
+        sellable: view.figure(now),
         sold: total.sold,
         levels: view
             .state

@@ -181,7 +181,7 @@ pub async fn shelves(clients: &Clients, fleet: &Fleet, watch: &Mutex<Watch>, sku
             let entity = stock::entity_id(&sku);
             let read = move |view: View<'_, Stock>| {
                 let now = clock.now();
-                (view.state.sellable(now), view.seq, now)
+                (view.figure(now), view.seq, now)
             };
             let before = clients.seen(&entity);
             let looked = process.answers(node.stock.look(&entity, read)).await;

@@ -254,3 +254,16 @@ impl std::fmt::Debug for Store {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_as_many_lanes_as_said_or_else_as_cores_up_to_four() {
+        let lanes = |lanes| Options { lanes, ..Options::default() }.lanes();
+        assert_eq!((lanes(1), lanes(7), lanes(64)), (1, 7, 64));
+        let cores = std::thread::available_parallelism().unwrap().get();
+        assert_eq!(usize::from(lanes(0)), cores.min(4));
+    }
+}

@@ -3,9 +3,11 @@
 
 pub mod server;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use kontor::store::cache::{Cache, Found, Limit, Place, State};
+use kontor::store::cache::{Cache, Found, Held, Limit, Lock, Place, State};
+use tokio::sync::Notify;
 
 use self::server::Redis;
 
@@ -133,19 +135,52 @@ async fn of_many_who_take_at_once_as_many_get_it_as_there_is() {
     .await;
 }
 
+async fn held(cache: &Cache, name: &str, lasts: Duration) -> Option<Held> {
+    match cache.lock(name, lasts).await {
+        Lock::Held(held) => Some(held),
+        Lock::Taken => None,
+        Lock::Unknown => panic!("it is not known who has {name}"),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_has_one_holder() {
     on_both(async |one, two| {
-        let held = one.lock("l", LONG).await.unwrap();
-        assert!(two.lock("l", LONG).await.is_none());
-        assert!(two.lock("other", LONG).await.is_some());
-        assert!(held.prolong(LONG).await);
-        held.release().await;
-        let brief = two.lock("l", SHORT).await.unwrap();
-        until("its time is over", async || one.lock("l", LONG).await.is_some()).await;
+        let first = held(&one, "l", LONG).await.unwrap();
+        assert!(held(&two, "l", LONG).await.is_none());
+        assert!(held(&two, "other", LONG).await.is_some());
+        assert!(first.prolong(LONG).await);
+        first.release().await;
+        let brief = held(&two, "l", SHORT).await.unwrap();
+        until("its time is over", async || held(&one, "l", LONG).await.is_some()).await;
         assert!(!brief.prolong(LONG).await, "another one has it");
         brief.release().await;
-        assert!(two.lock("l", LONG).await.is_none(), "it was not theirs to release");
+        assert!(held(&two, "l", LONG).await.is_none(), "it was not theirs to release");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_is_at_is_left_to_it() {
+    on_both(async |one, two| {
+        let (at_it, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let work = {
+            let (at_it, finish) = (at_it.clone(), finish.clone());
+            async move {
+                at_it.notify_one();
+                finish.notified().await;
+                7
+            }
+        };
+        let first = {
+            let one = one.clone();
+            tokio::spawn(async move { one.unless_taken("w", LONG, work).await })
+        };
+        at_it.notified().await;
+        assert_eq!(two.unless_taken("w", LONG, async { 8 }).await, None);
+        finish.notify_one();
+        assert_eq!(first.await.unwrap(), Some(7));
+        assert_eq!(two.unless_taken("w", LONG, async { 8 }).await, Some(8));
     })
     .await;
 }
@@ -178,13 +213,18 @@ async fn a_server_that_dies_is_missed_by_nobody_and_found_again() {
     let alone = [cache.take("x", limit).await, cache.take("x", limit).await];
     assert!(alone.iter().all(|taken| taken.allowed), "each node counts for itself");
     assert!(!cache.take("x", limit).await.allowed);
-    assert!(cache.lock("l", LONG).await.is_none(), "who cannot know does not run");
+    assert!(matches!(cache.lock("l", LONG).await, Lock::Unknown));
+    assert_eq!(
+        cache.unless_taken("l", LONG, async { 7 }).await,
+        Some(7),
+        "it is done all the same"
+    );
     assert!(!cache.revoke("key:1", LONG).await && cache.revoked("key:1"));
     assert_eq!(cache.counts().outages, 1);
     redis.start_again();
     there(&cache).await;
     keep(&cache, "a", "1", b"again").await;
-    assert!(cache.lock("l", LONG).await.is_some());
+    assert!(held(&cache, "l", LONG).await.is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,8 +30,10 @@ async fn every_kind_of_job_is_done_and_told_of() {
         let id = added["id"].as_str().unwrap().to_owned();
         let job = until_done(&site, &id).await;
         assert_eq!((&job["attempts"], &job["last_error"]), (&json!(1), &Value::Null));
-        if kind == "verify" {
-            assert_eq!(job["progress"]["ok"], true, "{job:#}");
+        match kind {
+            "verify" => assert_eq!(job["progress"]["ok"], true, "{job:#}"),
+            "sweep_payments" => assert_eq!(job["progress"]["swept"], json!(["sandbox"])),
+            _ => {}
         }
         ids.push(id);
     }

@@ -13,6 +13,7 @@ use kontor::actors::cluster;
 use kontor::actors::host;
 use kontor::actors::node::{Node, Settings, Start};
 use kontor::actors::payments::{self, Payments};
+use kontor::actors::projections::NAME;
 use kontor::actors::runtime as settings;
 use kontor::bus::local::Board;
 use kontor::bus::stream::Twin;
@@ -32,6 +33,7 @@ use kontor::store::cache::{Cache, Found};
 use kontor::store::journal::lane;
 use kontor::store::journal::memory::{Fault, Memory as Journal};
 use kontor::store::memory::Memory;
+use kontor::store::projection::Step;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
@@ -244,6 +246,13 @@ async fn any_node_serves_any_buyer() {
     assert_eq!(numbers, (1..=60).collect());
     for one in &nodes {
         assert_eq!(one.on(sold(one.node(), "LAMP")).await, 60, "seen from {}", one.name);
+        let node = one.node();
+        let sellable = one.on(async move {
+            let now = node.clock.now();
+            let lamp = stock::entity_id(&"LAMP".parse().unwrap());
+            node.stock.look(&lamp, move |view| view.figure(now)).await.unwrap()
+        });
+        assert_eq!(sellable.await, 940, "seen from {}", one.name);
     }
     // The other node's order answers here as it does there.
     let cart = bought[0].0;
@@ -275,6 +284,48 @@ async fn any_node_tells_of_all() {
     shared.board.cut("b", true);
     let told = reports().await;
     assert!(told["b"].is_none() && told["a"].is_some() && told["c"].is_some(), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_node_has_the_rows_of_all_made_again() {
+    let shared = Shared::open().await;
+    let nodes = shared.nodes(&["a", "b", "c"]).await;
+    shared.shared_among(&["a", "b", "c"]).await;
+    let skus: Vec<String> = (0..24).map(|number| format!("LAMP-{number}")).collect();
+    let (a, all) = (nodes[0].node(), skus.clone());
+    nodes[0]
+        .on(async move {
+            for sku in &all {
+                shop::sell(&a, sku, 1_250, 7).await;
+            }
+        })
+        .await;
+    let rows = async || {
+        let mut rows = Vec::new();
+        for sku in &skus {
+            rows.extend(shared.store.stock(&sku.parse().unwrap()).await.unwrap());
+        }
+        rows
+    };
+    let right = async || {
+        let look = async {
+            loop {
+                let rows = rows().await;
+                if rows.len() == skus.len() && rows.iter().all(|row| row.on_hand == 7) {
+                    return rows;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), look).await.expect("rows stay wrong")
+    };
+    let mut wrong = right().await;
+    wrong.iter_mut().for_each(|row| row.on_hand = 0);
+    let step = Step { stock: &wrong, ..Step::default() };
+    assert!(shared.store.commit_projection(NAME, &[], step).await.unwrap());
+    assert!(rows().await.iter().all(|row| row.on_hand == 0));
+    nodes[0].node().replay_rows();
+    right().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -185,12 +185,10 @@ impl<N: Noun> Host<N> {
         if !self.has(&entity) {
             return Err(Error::Moved);
         }
-        let excerpt = command.as_ref().map(|(command, _)| N::excerpt(command));
+        let excerpt = N::excerpt(command.as_ref().map(|(command, _)| command));
         let read = move |view: View<'_, N>| Told {
-            state: (want == Want::State).then(|| {
-                excerpt.as_ref().map_or_else(|| view.state.clone(), |excerpt| excerpt(view.state))
-            }),
-            figure: (want == Want::Figure).then(|| view.state.figure(clock.now())),
+            state: (want == Want::State).then(|| excerpt(view.state, clock.now())),
+            figure: (want != Want::Nothing).then(|| view.state.figure(clock.now())),
             seq: view.seq,
             replayed: view.replayed,
             stale: view.stale,

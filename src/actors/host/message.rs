@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::Error;
 use crate::domain::entity::{Cause, Noun};
+use crate::domain::time::Timestamp;
 use crate::store::journal::AppendError;
 
 /// A state as an answer is read off it.
@@ -23,8 +24,16 @@ pub struct View<'a, N> {
     pub replayed: bool,
     /// Whether the command was left, because the entity has another version than it asks for.
     pub stale: bool,
-    /// The noun's one figure where that is all that another node told; the state is empty then.
+    /// The noun's one figure as another node told it, whose state here is empty or an excerpt.
     pub(super) figure: Option<i64>,
+}
+
+impl<N: Noun> View<'_, N> {
+    /// The noun's one figure ([`Noun::figure`]).
+    #[must_use]
+    pub fn figure(&self, now: Timestamp) -> i64 {
+        self.figure.unwrap_or_else(|| self.state.figure(now))
+    }
 }
 
 /// What somebody waits for.

@@ -308,8 +308,7 @@ impl<N: Noun> Host<N> {
     /// Why there is no answer.
     pub async fn figure(&self, entity: &EntityId) -> Result<i64, Error<N::Rejection>> {
         let clock = self.shared.clock.clone();
-        let read =
-            move |view: View<'_, N>| view.figure.unwrap_or_else(|| view.state.figure(clock.now()));
+        let read = move |view: View<'_, N>| view.figure(clock.now());
         self.send(entity, Asked::question(Want::Figure), read).await
     }
 

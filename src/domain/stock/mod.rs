@@ -12,6 +12,7 @@ mod level;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 pub use command::{Command, Event, Rejection, Reserve};
 pub use level::{InvalidLocation, Level, Location, Part};
@@ -24,6 +25,9 @@ use super::time::{Span, Timestamp};
 
 /// The most units that one command or level may name.
 pub const QUANTITY_MAX: i64 = 1_000_000_000;
+
+/// The most holds, and the most allocations, that are shown of an item.
+pub const CLAIMS_SHOWN_MAX: usize = 1_000;
 
 /// How long a settled order is remembered, so that a late or repeated command of its saga finds
 /// what was done. Longer than any order may stay open.
@@ -138,6 +142,16 @@ impl Stock {
         self.levels.values().map(Level::sellable).sum::<i64>() + counted
     }
 
+    /// All levels, and as many of its claims as are shown.
+    fn shown(&self, now: Timestamp) -> Self {
+        let live = self.holds().filter(|(_, hold)| hold.hold_until > now).map(|(order, _)| order);
+        let allocated = self.allocations().map(|(order, _)| order);
+        let orders = live.take(CLAIMS_SHOWN_MAX).chain(allocated.take(CLAIMS_SHOWN_MAX));
+        let claim = |order| Some((order, self.claims.get(&order)?.clone()));
+        let claims = orders.filter_map(claim).collect();
+        Self { levels: self.levels.clone(), claims, ..Self::default() }
+    }
+
     /// All levels in one.
     #[must_use]
     pub fn total(&self) -> Level {
@@ -211,6 +225,10 @@ impl entity::Noun for Stock {
 
     fn on_timer(&self, now: Timestamp) -> Vec<Event> {
         self.lapsed(now)
+    }
+
+    fn excerpt(_command: Option<&Command>) -> entity::Excerpt<Self> {
+        Arc::new(Self::shown)
     }
 
     fn weight(&self) -> usize {

@@ -335,3 +335,28 @@ fn many_lapsed_holds_hide_nothing() {
     assert_eq!(few.len(), 501);
     assert_eq!(take(&mut stock, 900, &reserve(800, 1, 700, 2_000)).map(|all| all.len()), Ok(701));
 }
+
+#[test]
+fn another_node_is_told_the_levels_and_as_many_claims_as_are_shown() {
+    let mut stock = Stock::default();
+    let mut take = |command: Command, now: i64| {
+        for event in stock.decide(&command, at(now)).unwrap() {
+            stock.evolve(&event, at(now));
+        }
+    };
+    let many = u32::try_from(CLAIMS_SHOWN_MAX).unwrap() + 10;
+    take(set("main", 10_000), 0);
+    take(reserve(0, 1, 5, SEC), 0);
+    for number in 1..=2 * many {
+        take(reserve(number, 1, 1, DAY), 0);
+        if number > many {
+            take(commit(number), 0);
+        }
+    }
+    let told = Stock::excerpt(None)(&stock, at(2 * SEC));
+    assert_eq!(told.total(), stock.total());
+    assert_eq!(told.holds().count(), CLAIMS_SHOWN_MAX);
+    assert_eq!(told.allocations().count(), CLAIMS_SHOWN_MAX);
+    assert!(told.claim(order(0)).is_none(), "its hold has lapsed");
+    assert_eq!(told.claim(order(1)), stock.claim(order(1)));
+}

@@ -4,9 +4,10 @@
 //! Nothing here is the truth. Redis may be away, hang or be emptied, and kontor serves on: a
 //! cached answer is then read from the store, a limit is counted by each node for itself, and a
 //! lock is held by nobody. How Redis is reached is in `redis`, its twin in this process in
-//! `local`, how a limit counts in `rate`. What is cached and for how long is not decided here.
+//! `local`, how a limit counts in `rate`, how work is done by one node only in `lock`. What is cached and for how long is not decided here.
 
 mod local;
+mod lock;
 mod rate;
 mod redis;
 
@@ -18,6 +19,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use self::local::Local;
+pub use self::lock::{Held, Lock};
 pub use self::rate::{Limit, Taken};
 use self::redis::Remote;
 
@@ -263,18 +265,6 @@ impl Cache {
         self.inner.local.count(key, limit, cost)
     }
 
-    /// Tries to get a lock; `None` if it is taken, or if that cannot be known. A lock only spares
-    /// work that is done twice: its time may be over while its holder works, so nothing that must
-    /// be right may depend on it, and whoever does not get it does not run.
-    pub async fn lock(&self, name: &str, lasts: Duration) -> Option<Held> {
-        let token = format!("{:032x}", rand::random::<u128>());
-        let held = match &self.inner.remote {
-            None => self.inner.local.lock(name, &token, lasts),
-            Some(remote) => remote.lock(name, &token, lasts).await,
-        };
-        held.then(|| Held { cache: self.clone(), name: name.to_owned(), token })
-    }
-
     /// Tells all nodes that something does not hold any more, for so long: as long as anybody may
     /// believe otherwise without asking the store. `false` if the others do not hear of it.
     pub async fn revoke(&self, what: &str, lasts: Duration) -> bool {
@@ -296,33 +286,6 @@ impl Cache {
 impl fmt::Debug for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cache").field("state", &self.state()).finish_non_exhaustive()
-    }
-}
-
-/// A lock that is held until it is released or its time is over.
-#[derive(Debug)]
-pub struct Held {
-    cache: Cache,
-    name: String,
-    token: String,
-}
-
-impl Held {
-    /// Holds it for so long from now on; `false` if it is not held any more, or if that cannot be
-    /// known.
-    pub async fn prolong(&self, lasts: Duration) -> bool {
-        match &self.cache.inner.remote {
-            None => self.cache.inner.local.prolong(&self.name, &self.token, lasts),
-            Some(remote) => remote.prolong(&self.name, &self.token, lasts).await,
-        }
-    }
-
-    /// Lets others have it. One that cannot be released ends with its time.
-    pub async fn release(self) {
-        match &self.cache.inner.remote {
-            None => self.cache.inner.local.release(&self.name, &self.token),
-            Some(remote) => remote.release(&self.name, &self.token).await,
-        }
     }
 }
 

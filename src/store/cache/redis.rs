@@ -339,11 +339,12 @@ impl Remote {
         Some(rate::taken(allowed == 1, debt, limit))
     }
 
-    pub(super) async fn lock(&self, name: &str, token: &str, lasts: Duration) -> bool {
+    /// Whether the lock was got; nothing if that cannot be known.
+    pub(super) async fn lock(&self, name: &str, token: &str, lasts: Duration) -> Option<bool> {
         let mut command = redis::cmd("SET");
         command.arg(self.key("lock", name)).arg(token).arg("NX").arg("PX").arg(millis(lasts));
-        let set: Option<Option<String>> = self.ask(command).await;
-        matches!(set, Some(Some(_)))
+        let set: Option<String> = self.ask(command).await?;
+        Some(set.is_some())
     }
 
     pub(super) async fn prolong(&self, name: &str, token: &str, lasts: Duration) -> bool {
