@@ -3,6 +3,7 @@
 CREATE TABLE node (
     id          TEXT    NOT NULL COLLATE "C" PRIMARY KEY,
     url         TEXT    NOT NULL COLLATE "C", -- where the other nodes reach it
+    machine     TEXT    NOT NULL COLLATE "C", -- on which it runs, since it was started
     version     TEXT    NOT NULL COLLATE "C",
     started_at  BIGINT  NOT NULL,
     lease_until BIGINT  NOT NULL, -- by the store's clock

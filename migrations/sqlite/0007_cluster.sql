@@ -4,6 +4,7 @@
 CREATE TABLE node (
     id          TEXT    NOT NULL PRIMARY KEY,
     url         TEXT    NOT NULL, -- where the other nodes reach it
+    machine     TEXT    NOT NULL, -- on which it runs, since it was started
     version     TEXT    NOT NULL,
     started_at  INTEGER NOT NULL,
     lease_until INTEGER NOT NULL, -- by the store's clock

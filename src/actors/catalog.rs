@@ -149,10 +149,13 @@ impl Catalog {
     /// Whether what was read then is what there is: nobody else can have written it since, or
     /// has lately.
     fn believes(&self, sku: &Sku, read_at: Instant) -> bool {
-        let Some(believed) = self.believed else {
-            return true;
-        };
-        if read_at.elapsed() < believed {
+        self.believed.is_none_or(|believed| read_at.elapsed() < believed)
+            || self.knows(sku, read_at)
+    }
+
+    /// Whether what was read then is what there is: nobody else can have written it since.
+    fn knows(&self, sku: &Sku, read_at: Instant) -> bool {
+        if self.believed.is_none() {
             return true;
         }
         let shard = product::entity_id(sku).shard(self.lanes.shards());
@@ -179,9 +182,18 @@ impl Catalog {
     /// # Errors
     /// The store's, when it cannot be read.
     pub async fn product(&self, sku: &Sku) -> Result<Option<Arc<Row>>, store::Error> {
+        self.find(sku, Self::believes).await
+    }
+
+    /// A product, from memory if that `is_good`.
+    async fn find(
+        &self,
+        sku: &Sku,
+        is_good: impl FnOnce(&Self, &Sku, Instant) -> bool,
+    ) -> Result<Option<Arc<Row>>, store::Error> {
         let kept = self.read().get(sku).cloned();
         if let Some(kept) = kept
-            && self.believes(sku, kept.at)
+            && is_good(self, sku, kept.at)
         {
             self.lookups.hits.fetch_add(1, Ordering::Relaxed);
             return Ok(Some(kept.row));
@@ -238,7 +250,8 @@ impl Catalog {
         expect: Expect,
         cause: Cause,
     ) -> Result<(Row, Change), Error> {
-        let there = self.product(&product.sku).await?;
+        // What is decided on is what there is.
+        let there = self.find(&product.sku, Self::knows).await?;
         match (expect, &there) {
             (Expect::Absent, Some(row)) => {
                 return if self.created_by(&product.sku, &cause).await? {

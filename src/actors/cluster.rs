@@ -56,6 +56,7 @@ pub struct Start {
 }
 
 /// A shard that this node has.
+#[derive(Clone)]
 struct Held {
     fence: Fence,
     tenure: Tenure,
@@ -65,6 +66,8 @@ struct Held {
     turn: Arc<tokio::sync::Mutex<()>>,
     /// It is no longer run here, and about to be free.
     closed: bool,
+    /// Tells that it was lost.
+    lost: CancellationToken,
 }
 
 /// What this node knows of all nodes.
@@ -102,6 +105,13 @@ pub struct Cluster {
     leaving: CancellationToken,
 }
 
+/// This machine since its start, and its part where an address is this process' own.
+fn machine() -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let network = std::fs::read_link("/proc/self/ns/net").unwrap_or_default();
+    format!("{} {}", boot.trim(), network.display())
+}
+
 impl Cluster {
     pub(super) fn new(start: Start) -> Self {
         let Start { options, node, calls, notices, stream, bus, nats, findings } = start;
@@ -134,9 +144,9 @@ impl Cluster {
     /// Says where the other nodes reach this one.
     pub(super) fn begin(&self, url: &str, started_at: Timestamp) {
         let (id, url) = (self.me.clone(), url.to_owned());
-        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let (machine, version) = (machine(), env!("CARGO_PKG_VERSION").to_owned());
         // An error means that it has begun before.
-        let _before = self.row.set(NodeRow { id, url, version, started_at });
+        let _before = self.row.set(NodeRow { id, url, machine, version, started_at });
     }
 
     /// NATS, if it is used.
@@ -317,6 +327,7 @@ impl Cluster {
     fn lose(&self, node: &Node, shard: u16) {
         if let Some(held) = self.held().remove(&shard) {
             held.tenure.end();
+            held.lost.cancel();
         }
         node.abandon_shard(shard);
         self.poke.notify_one();
@@ -459,6 +470,7 @@ impl Cluster {
             leaving: false,
             closed: false,
             turn: turn.clone(),
+            lost: CancellationToken::new(),
         };
         self.held().insert(fence.shard, held);
         let opened = node.open_shard(fence, tenure).await;

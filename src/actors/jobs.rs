@@ -2,13 +2,14 @@
 
 use async_trait::async_trait;
 
+use super::clock::Clock;
 use crate::bus::queue::Ledger;
 use crate::domain::job::{Job, Schedule};
 use crate::domain::time::Timestamp;
 use crate::store::{self, Store};
 
-/// The ledger in the store.
-pub struct Rows(pub Store);
+/// The ledger in the store. Several nodes go by the store's clock, a single one by its own.
+pub struct Rows(pub Store, pub Clock);
 
 fn told(error: store::Error) -> String {
     error.to_string()
@@ -16,6 +17,13 @@ fn told(error: store::Error) -> String {
 
 #[async_trait]
 impl Ledger for Rows {
+    async fn now(&self) -> Result<Timestamp, String> {
+        match self.0.time().await.map_err(told)? {
+            Some(now) => Ok(now),
+            None => Ok(self.1.now()),
+        }
+    }
+
     async fn add_job(&self, job: &Job) -> Result<bool, String> {
         self.0.add_job(job).await.map_err(told)
     }

@@ -295,15 +295,16 @@ impl Node {
         };
         cluster.begin(url, self.clock.now());
         let node = Arc::downgrade(self);
-        let handler = move |call| -> futures_util::future::BoxFuture<'static, bytes::Bytes> {
-            let node = node.upgrade();
-            Box::pin(async move {
-                match node {
-                    Some(node) => node.answer_call(call).await,
-                    None => bytes::Bytes::new(),
-                }
-            })
-        };
+        let handler =
+            move |call, place| -> futures_util::future::BoxFuture<'static, bytes::Bytes> {
+                let node = node.upgrade();
+                Box::pin(async move {
+                    match node {
+                        Some(node) => node.answer_call(call, place).await,
+                        None => bytes::Bytes::new(),
+                    }
+                })
+            };
         drop(cluster.calls().serve(Arc::new(handler), self.stop.clone()));
         self.relay(&cluster).await;
         let mut work = self.work.lock().await;

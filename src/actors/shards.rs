@@ -10,7 +10,7 @@ use futures_util::future;
 use super::cluster::Cluster;
 use super::host::Tenure;
 use super::node::{Error, Node};
-use crate::bus::{Call, Relay, Source, follow};
+use crate::bus::{Call, Place, Relay, Source, follow};
 use crate::domain::cart::Cart;
 use crate::domain::counter::{self, Counter};
 use crate::domain::entity::Record;
@@ -63,8 +63,8 @@ impl Node {
         Ok(())
     }
 
-    /// Finishes what a shard has been asked, and runs it no longer. It may be claimed then.
-    pub(super) async fn close_shard(&self, shard: u16) {
+    /// Finishes what a shard has been asked, and takes no more for it. It is disowned then.
+    pub(super) async fn finish_shard(&self, shard: u16) {
         future::join4(
             self.carts.close(shard),
             self.orders.close(shard),
@@ -72,13 +72,12 @@ impl Node {
             self.counters.close(shard),
         )
         .await;
-        let lane = self.lanes.of(shard);
-        lane.flush().await;
-        lane.disown(shard);
-        self.disown(shard);
+        self.lanes.of(shard).flush().await;
     }
 
-    fn disown(&self, shard: u16) {
+    /// Runs a shard no longer.
+    pub(super) fn disown_shard(&self, shard: u16) {
+        self.lanes.of(shard).disown(shard);
         self.catalog.close(shard);
         self.owned.disown(shard);
         if let Some(relay) = self.relay.get() {
@@ -92,8 +91,7 @@ impl Node {
         self.orders.abandon(shard);
         self.stock.abandon(shard);
         self.counters.abandon(shard);
-        self.lanes.of(shard).disown(shard);
-        self.disown(shard);
+        self.disown_shard(shard);
     }
 
     /// Whether this node runs a shard.
@@ -169,17 +167,18 @@ impl Node {
     }
 
     /// Answers another node that asks for an entity of this one.
-    pub(super) async fn answer_call(&self, call: Call) -> Bytes {
+    pub(super) async fn answer_call(&self, call: Call, mut place: Place) -> Bytes {
         let Some(end) = call.body.iter().position(|byte| *byte == b'\n') else {
             return Bytes::new();
         };
         let (noun, body) = (&call.body[..end], &call.body[end + 1..]);
         let noun = std::str::from_utf8(noun).unwrap_or_default();
+        let may_wait = || place.wait();
         let answer = match noun {
-            Cart::PREFIX => self.carts.serve(body).await,
-            Order::PREFIX => self.orders.serve(body).await,
-            Stock::PREFIX => self.stock.serve(body).await,
-            Counter::PREFIX => self.counters.serve(body).await,
+            Cart::PREFIX => self.carts.serve(body, may_wait).await,
+            Order::PREFIX => self.orders.serve(body, may_wait).await,
+            Stock::PREFIX => self.stock.serve(body, may_wait).await,
+            Counter::PREFIX => self.counters.serve(body, may_wait).await,
             super::catalog::NOUN => self.catalog.serve(body).await,
             super::report::NOUN => serde_json::to_vec(&self.report()).unwrap_or_default(),
             _ => {

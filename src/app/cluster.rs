@@ -1,8 +1,10 @@
 //! What a node of a cluster is started with: its name, NATS if there is one, and the ways to the
 //! other nodes. A node has others only where they share its store.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
 use super::Error;
@@ -48,13 +50,46 @@ pub(super) async fn start(
     Ok(Some((start, line)))
 }
 
+/// Where the other nodes reach this one, as a URL: as it was told, or where it listens. If that is
+/// at every address of this machine, the one that the store is reached from.
+pub(super) async fn address(config: &Config, listens: SocketAddr) -> String {
+    if !config.cluster.url.is_empty() {
+        return config.cluster.url.clone();
+    }
+    let mut addr = listens;
+    if addr.ip().is_unspecified() {
+        let towards = match config.store.url.server() {
+            Some(server) => way_to(server).await,
+            None => None,
+        };
+        addr.set_ip(towards.unwrap_or(Ipv4Addr::LOCALHOST.into()));
+        if addr.ip().is_loopback() && config.store.url.is_postgres() {
+            tracing::warn!(%addr, "nodes on other machines need cluster.url to reach this one");
+        }
+    }
+    format!("http://{addr}")
+}
+
+/// This machine's address as another one sees it.
+async fn way_to(server: (String, u16)) -> Option<IpAddr> {
+    let to = tokio::net::lookup_host(server).await.ok()?.next()?;
+    let any: IpAddr =
+        if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    // Nothing is sent: the system only says from where it would be.
+    let socket = UdpSocket::bind((any, 0)).await.ok()?;
+    socket.connect(to).await.ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
 /// The node's name: the one that it was given, or else made of where it listens, or if that is not
 /// known yet, by chance.
 fn name(config: &Config) -> String {
     let listen = config.http.listen;
     match (config.cluster.node.as_str(), listen.port()) {
         ("", 0) => format!("node-{:08x}", rand::random::<u32>()),
-        ("", port) if listen.ip().is_unspecified() => format!("{}-{port}", host()),
+        ("", port) if listen.ip().is_unspecified() || listen.ip().is_loopback() => {
+            format!("{}-{port}", host())
+        }
         ("", _) => listen.to_string().replace(['.', ':', '[', ']'], "-"),
         (name, _) => name.to_owned(),
     }
@@ -64,4 +99,36 @@ fn name(config: &Config) -> String {
 fn host() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     name.replace(|letter: char| !letter.is_ascii_alphanumeric(), "-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn others_are_told_where_they_reach_this_node() {
+        let everywhere: SocketAddr = "0.0.0.0:8080".parse().unwrap();
+        let mut config = Config::default();
+        assert_eq!(address(&config, everywhere).await, "http://127.0.0.1:8080");
+        // The way to the store begins at this machine's own address.
+        config.store.url = "postgres://kontor@127.0.0.9:5432/kontor".into();
+        assert_eq!(address(&config, everywhere).await, "http://127.0.0.1:8080");
+        let one = "10.0.0.7:8080".parse().unwrap();
+        assert_eq!(address(&config, one).await, "http://10.0.0.7:8080");
+        config.cluster.url = "https://node-1.example".into();
+        assert_eq!(address(&config, everywhere).await, "https://node-1.example");
+    }
+
+    #[test]
+    fn nodes_of_several_machines_have_several_names() {
+        let mut config = Config::default();
+        for listen in ["0.0.0.0:8080", "127.0.0.1:8080", "[::1]:8080"] {
+            config.http.listen = listen.parse().unwrap();
+            assert_eq!(name(&config), format!("{}-8080", host()), "{listen}");
+        }
+        config.http.listen = "10.0.0.7:8080".parse().unwrap();
+        assert_eq!(name(&config), "10-0-0-7-8080");
+        config.cluster.node = "one".into();
+        assert_eq!(name(&config), "one");
+    }
 }

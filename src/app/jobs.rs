@@ -23,13 +23,11 @@ pub(super) fn start(
     name: &str,
     stop: CancellationToken,
 ) -> (Queue, JoinHandle<()>) {
-    let (ledger, clock) = (Arc::new(Rows(store.clone())), node.clock.clone());
     let start = Start {
-        ledger,
+        ledger: Arc::new(Rows(store.clone(), node.clock.clone())),
         line,
         kinds: kinds(node, store),
         node: name.to_owned(),
-        now: Arc::new(move || clock.now()),
         pace: Pace::default(),
     };
     Queue::start(start, stop)

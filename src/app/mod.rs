@@ -151,8 +151,8 @@ impl App {
         let webhook_url = config.payments.webhook_url.clone();
         let leave_after = Duration::from_millis(leave_ms);
         let app = Self { node, store, server, jobs, stop, webhook_url, leave_after };
-        let own = config.cluster.url.clone();
-        app.node.join(&if own.is_empty() { app.url() } else { own }).await;
+        let own = cluster::address(config, app.server.addr()).await;
+        app.node.join(&own).await;
         let notices = app.node.cluster.as_ref().map(|cluster| cluster.notices().clone());
         tokio::spawn(runtime.follow(app.store.clone(), notices, app.stop.clone()));
         app.subscribe();

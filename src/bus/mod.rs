@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use crate::domain::time::Timestamp;
 
-pub use calls::{Call, CallError, Calls, Handler, Peer};
+pub use calls::{Call, CallError, Calls, Handler, Peer, Place};
 pub use feed::Feed;
 pub use findings::Findings;
 pub use notices::{Notice, Notices};

@@ -381,14 +381,17 @@ impl Wanted {
         Ok(Self { filter, currency, limit })
     }
 
-    async fn read(&self, call: &Call) -> Result<Vec<u8>, Error> {
-        let mut rows = call.store().products(&self.filter).await?;
+    fn page(&self, mut rows: Vec<Row>) -> Result<Vec<u8>, Error> {
         let more = cut(&mut rows, self.limit);
         let last = rows.last().map(|row| cursor("products", row.product.sku.as_str()));
         rows.retain(|row| self.currency.is_none_or(|code| row.product.prices.contains_key(&code)));
         let data = rows.iter().map(ProductShape::from).collect();
         let page = Page::<ProductShape> { data, next_cursor: last.filter(|_| more) };
         serde_json::to_vec(&page).map_err(Error::internal)
+    }
+
+    async fn read(&self, call: &Call) -> Result<Vec<u8>, Error> {
+        self.page(call.store().products(&self.filter).await?)
     }
 
     /// Under which key the page is kept; none for what is too long to keep.
@@ -412,10 +415,11 @@ impl Wanted {
             },
             None => None,
         };
-        let page = self.read(call).await?;
-        if let Some(place) = place {
-            cache.put(place, page.clone(), lasts).await;
-        }
+        let Some(place) = place else {
+            return self.read(call).await;
+        };
+        let page = self.page(call.store().products_to_keep(&self.filter).await?)?;
+        cache.put(place, page.clone(), lasts).await;
         Ok(page)
     }
 }

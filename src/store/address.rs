@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
+use sqlx::postgres::PgConnectOptions;
 
 /// What stands in a password's place.
 const MASK: &str = "***";
@@ -29,6 +30,15 @@ impl Address {
     #[must_use]
     pub fn is_postgres(&self) -> bool {
         self.0.starts_with("postgres://") || self.0.starts_with("postgresql://")
+    }
+
+    /// The host and port of its server; nothing if it is none of PostgreSQL, or at a path of this
+    /// machine.
+    #[must_use]
+    pub fn server(&self) -> Option<(String, u16)> {
+        let options: PgConnectOptions = self.0.parse().ok().filter(|_| self.is_postgres())?;
+        let is_path = options.get_socket().is_some() || options.get_host().starts_with('/');
+        (!is_path).then(|| (options.get_host().to_owned(), options.get_port()))
     }
 
     /// The whole address, with its password: for connecting, and for another process of ours.

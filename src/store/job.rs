@@ -72,14 +72,16 @@ impl Store {
         Ok(found.as_ref().map(job).transpose()?)
     }
 
-    /// Writes a job as it is now, if it still is in the state and at the attempt of `was`.
+    /// Writes a job as it is now, if it still is in the state of `was`, and begun by the same node
+    /// at the same time.
     ///
     /// # Errors
     /// [`Error`] of the store.
     pub async fn put_job(&self, was: &Job, job: &Job) -> Result<bool, Error> {
         let text = "UPDATE job SET state = $4, attempts = $5, due_at = $6, started_at = $7, \
                     ended_at = $8, node = $9, progress = $10, last_error = $11 \
-                    WHERE id = $1 AND state = $2 AND attempts = $3";
+                    WHERE id = $1 AND state = $2 AND attempts = $3 \
+                    AND node IS NOT DISTINCT FROM $12 AND started_at IS NOT DISTINCT FROM $13";
         let written = change!(
             self,
             sqlx::query(text)
@@ -94,6 +96,8 @@ impl Store {
                 .bind(job.node.as_deref())
                 .bind(job.progress.as_deref())
                 .bind(job.last_error.as_deref())
+                .bind(was.node.as_deref())
+                .bind(was.started_at.map(Timestamp::millis))
         )?;
         Ok(written == 1)
     }

@@ -307,7 +307,7 @@ impl Tables for Memory {
         let before = rows.nodes.get(&node.id);
         let another = before.is_some_and(|before| {
             let (its, mine) = (&before.node, node);
-            its.started_at != mine.started_at && its.url != mine.url && before.lease_until > now
+            (&its.url, &its.machine) != (&mine.url, &mine.machine) && before.lease_until > now
         });
         if another {
             return Ok(None);

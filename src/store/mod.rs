@@ -132,7 +132,8 @@ impl Error {
             | sqlx::Error::PoolTimedOut => true,
             // Codes of PostgreSQL have five characters; SQLite's are shorter numbers.
             sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-                let passing = ["57", "53", "08", "40", "55P03"];
+                // 25006: the server is a replica by now.
+                let passing = ["57", "53", "08", "40", "55P03", "25006"];
                 code.len() == 5 && passing.iter().any(|class| code.starts_with(class))
             }),
             _ => false,

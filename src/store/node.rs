@@ -1,7 +1,9 @@
 //! The nodes that share a store: where each is reached, and until when it is known to live. Which
 //! of them should have which shard is decided elsewhere.
 
-use super::both::{Found, change, execute, execute_returning, fetch_all, sqlite_now};
+use super::both::{
+    Found, change, execute, execute_returning, fetch_all, fetch_optional, sqlite_now,
+};
 use super::{Error, LIST_MAX, Store};
 use crate::domain::time::{Span, Timestamp};
 
@@ -12,6 +14,9 @@ pub struct NodeRow {
     pub id: String,
     /// Where other nodes reach it.
     pub url: String,
+    /// On which machine it runs, since that was started: there only one process can listen at an
+    /// address.
+    pub machine: String,
     /// The version of its program.
     pub version: String,
     /// When it started, by its own clock.
@@ -46,23 +51,36 @@ macro_rules! by_store_clock {
 }
 
 impl Store {
+    /// The time that all nodes of a store go by; nothing where there is one, which goes by its own.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn time(&self) -> Result<Option<Timestamp>, Error> {
+        if !self.is_shared() {
+            return Ok(None);
+        }
+        let found = fetch_optional!(self.readers(), sqlx::query("SELECT store_now()"))?;
+        let millis = found.map(|found| found.try_get(0)).transpose()?;
+        Ok(millis.map(Timestamp::from_millis))
+    }
+
     /// Notes that a node lives, for as long as `lease` from now by the store's clock; answers
     /// whether it should drain. One that starts again does not drain any more. Nothing is noted
     /// and answered while another process of its name lives at another address: of one at the
-    /// same address, which only one can listen at, it takes the place.
+    /// same address of the same machine, which only one can listen at, it takes the place.
     ///
     /// # Errors
     /// [`Error`] of the store.
     pub async fn heartbeat(&self, node: &NodeRow, lease: Span) -> Result<Option<bool>, Error> {
         let text = by_store_clock!(
             self.is_shared(),
-            "INSERT INTO node (id, url, version, started_at, lease_until, draining) \
-             VALUES ($1, $2, $3, $4, ",
+            "INSERT INTO node (id, url, machine, version, started_at, lease_until, draining) \
+             VALUES ($1, $2, $6, $3, $4, ",
             " + $5, FALSE) ON CONFLICT (id) DO UPDATE SET url = excluded.url, \
-             version = excluded.version, started_at = excluded.started_at, \
-             lease_until = excluded.lease_until, \
+             machine = excluded.machine, version = excluded.version, \
+             started_at = excluded.started_at, lease_until = excluded.lease_until, \
              draining = node.draining AND node.started_at = excluded.started_at \
-             WHERE node.started_at = excluded.started_at OR node.url = excluded.url \
+             WHERE (node.url = excluded.url AND node.machine = excluded.machine) \
              OR node.lease_until <= ",
             " RETURNING draining"
         );
@@ -77,6 +95,7 @@ impl Store {
                 .bind(node.version.as_str())
                 .bind(node.started_at.millis())
                 .bind(lease.millis())
+                .bind(node.machine.as_str())
         )?;
         execute!(writing, sqlx::query(forget).bind(FORGOTTEN_AFTER.millis()))?;
         writing.commit().await?;
@@ -90,7 +109,7 @@ impl Store {
     pub async fn nodes(&self) -> Result<Vec<Row>, Error> {
         let text = by_store_clock!(
             self.is_shared(),
-            "SELECT id, url, version, started_at, lease_until, draining, lease_until > ",
+            "SELECT id, url, machine, version, started_at, lease_until, draining, lease_until > ",
             " FROM node ORDER BY id LIMIT +$1"
         );
         let found = fetch_all!(self.readers(), sqlx::query(text).bind(i64::from(LIST_MAX)))?;
@@ -133,11 +152,12 @@ fn row(found: &Found) -> Result<Row, sqlx::Error> {
         node: NodeRow {
             id: found.try_get(0)?,
             url: found.try_get(1)?,
-            version: found.try_get(2)?,
-            started_at: Timestamp::from_millis(found.try_get(3)?),
+            machine: found.try_get(2)?,
+            version: found.try_get(3)?,
+            started_at: Timestamp::from_millis(found.try_get(4)?),
         },
-        lease_until: Timestamp::from_millis(found.try_get(4)?),
-        draining: found.try_get(5)?,
-        lives: found.try_get(6)?,
+        lease_until: Timestamp::from_millis(found.try_get(5)?),
+        draining: found.try_get(6)?,
+        lives: found.try_get(7)?,
     })
 }

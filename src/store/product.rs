@@ -75,6 +75,14 @@ impl Store {
     pub async fn products(&self, filter: &Filter) -> Result<Vec<Row>, Error> {
         list(self.lists(), filter).await
     }
+
+    /// The same, never from a replica: what is kept for others must not be old already.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn products_to_keep(&self, filter: &Filter) -> Result<Vec<Row>, Error> {
+        list(self.readers(), filter).await
+    }
 }
 
 /// Products as they stand in one of the databases.

@@ -15,6 +15,7 @@ async fn beside(site: &Site, id: &str, version: &str, lease: Span) {
     let node = NodeRow {
         id: id.to_owned(),
         url: format!("http://{id}.example:8080"),
+        machine: "another".to_owned(),
         version: version.to_owned(),
         started_at: app.node.clock.now(),
     };

@@ -153,6 +153,14 @@ async fn rows(store: Store) {
 
     let mut done = begun.clone();
     done.finish("{\"n\":1}".into(), now);
+    // Whoever ran it before an operator had it tried again was at the same attempt.
+    for other in [
+        Job { node: Some("b".into()), ..begun.clone() },
+        Job { node: None, ..begun.clone() },
+        Job { started_at: Some(Timestamp::from_millis(999)), ..begun.clone() },
+    ] {
+        assert!(!store.put_job(&other, &done).await.unwrap(), "{other:?}");
+    }
     assert!(store.put_job(&begun, &done).await.unwrap());
     assert_eq!(store.job("job_1").await.unwrap(), Some(done));
     let filter = Filter { state: Some(State::Done), limit: 10, ..Filter::default() };

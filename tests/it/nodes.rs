@@ -1,6 +1,8 @@
 //! Several nodes on one store, in one process, each on a runtime of its own: that they share the
-//! shards, find each other's entities, and take over from one that leaves or dies. Real processes
-//! and servers are in `cluster`.
+//! shards and find each other's entities; and in `moving`, that they take over from one that leaves
+//! or dies. Real processes and servers are in `cluster`.
+
+mod moving;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,7 +27,6 @@ use kontor::domain::order::Status;
 use kontor::domain::pricing::Rules;
 use kontor::domain::product;
 use kontor::domain::stock;
-use kontor::domain::time::Span;
 use kontor::providers::sandbox::{Options, Sandbox};
 use kontor::sandbox_psp::{self, Running};
 use kontor::store::Tables;
@@ -49,6 +50,7 @@ struct Shared {
     board: Board,
     stream: Twin,
     lease_ms: u64,
+    believed_ms: u64,
     psp: Running,
     _dir: TempDir,
 }
@@ -71,6 +73,7 @@ impl Shared {
             board: Board::default(),
             stream: Twin::default(),
             lease_ms: 6_000,
+            believed_ms: 2_000,
             psp,
             _dir: dir,
         }
@@ -98,6 +101,7 @@ impl Shared {
         });
         let (store, board, id) = (self.store.clone(), self.board.clone(), name.to_owned());
         let (stream, lease_ms) = (self.stream.clone(), self.lease_ms);
+        let product_believed_ms = self.believed_ms;
         let started = runtime.spawn(async move {
             let node = Node::start(Start {
                 store: Arc::new(store),
@@ -106,6 +110,7 @@ impl Shared {
                 settings: Settings {
                     timer_poll_ms: 20,
                     projection_pause_ms: 5,
+                    product_believed_ms,
                     ..Settings::default()
                 },
                 host: host::Options::default(),
@@ -329,42 +334,6 @@ async fn any_node_has_the_rows_of_all_made_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_leaves_loses_nobody() {
-    let shared = Shared::open().await;
-    let nodes = shared.nodes(&["a", "b", "c"]).await;
-    shared.shared_among(&["a", "b", "c"]).await;
-    let a = nodes[0].node();
-    nodes[0]
-        .on(async move {
-            shop::sell(&a, "LAMP", 1_250, 10_000).await;
-            shop::sell(&a, "SHADE", 250, 10_000).await;
-        })
-        .await;
-    let stop = CancellationToken::new();
-    let buyers = (0..6).map(|at| {
-        let (node, stop) = (nodes[at % 2].node(), stop.clone());
-        nodes[at % 2].on(async move {
-            let mut all = Vec::new();
-            while !stop.is_cancelled() || all.len() < 4 {
-                all.push(buy(node.clone()).await);
-            }
-            all
-        })
-    });
-    let leaving = async {
-        let c = nodes[2].node();
-        nodes[2].on(async move { c.leave().await }).await;
-        shared.shared_among(&["a", "b"]).await;
-        stop.cancel();
-    };
-    let (bought, ()) = futures_util::join!(join_all(buyers), leaving);
-    let bought: Vec<_> = bought.into_iter().flatten().collect();
-    assert!(bought.iter().all(|(_, status, _)| *status == Status::Confirmed), "{bought:?}");
-    let numbers: BTreeSet<i64> = bought.iter().filter_map(|(_, _, number)| *number).collect();
-    assert_eq!(numbers.len(), bought.len());
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn an_old_event_of_a_product_is_not_taken_for_its_price() {
     let shared = Shared::open().await;
     let nodes = shared.nodes(&["a"]).await;
@@ -401,6 +370,38 @@ async fn an_old_event_of_a_product_is_not_taken_for_its_price() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_takes_over_a_product_writes_over_what_there_is() {
+    let shared = Shared { believed_ms: 600_000, ..Shared::open().await };
+    let nodes = shared.nodes(&["a", "b"]).await;
+    shared.shared_among(&["a", "b"]).await;
+    shared.stream.reach(false);
+    let owners = shared.store.shards().await.unwrap();
+    let sku = (0..).map(|number| format!("LAMP-{number}")).find(|sku| {
+        let shard = product::entity_id(&sku.parse().unwrap()).shard(SHARDS);
+        owners[usize::from(shard)].owner == "a"
+    });
+    let sku = sku.unwrap();
+    let price = async |one: &One, price: i64| {
+        let (node, sku) = (one.node(), sku.clone());
+        one.on(async move {
+            shop::sell(&node, &sku, price, 10).await;
+            node.store.product(&sku.parse().unwrap()).await.unwrap().unwrap().version
+        })
+        .await
+    };
+    assert_eq!(price(&nodes[0], 1_000).await, 1);
+    let (b, seen) = (nodes[1].node(), sku.parse().unwrap());
+    let row = nodes[1].on(async move { b.catalog.product(&seen).await.unwrap().unwrap() }).await;
+    assert_eq!(row.version, 1);
+    assert_eq!(price(&nodes[0], 1_200).await, 2);
+    let a = nodes[0].node();
+    nodes[0].on(async move { a.leave().await }).await;
+    shared.shared_among(&["b"]).await;
+    // The price that it has in memory is not the one that there is.
+    assert_eq!(price(&nodes[1], 1_000).await, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_written_and_not_known_to_be_is_in_the_stream() {
     let shared = Shared::open().await;
     let nodes = shared.nodes(&["a"]).await;
@@ -418,152 +419,6 @@ async fn what_was_written_and_not_known_to_be_is_in_the_stream() {
         }
     };
     tokio::time::timeout(Duration::from_secs(30), relayed).await.expect("it is relayed");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_has_left_takes_no_shards_until_it_is_gone() {
-    let shared = Shared { lease_ms: 1_200, ..Shared::open().await };
-    let nodes = shared.nodes(&["a", "b"]).await;
-    shared.shared_among(&["a", "b"]).await;
-    let row = async |name: &str| {
-        let all = shared.store.nodes().await.unwrap();
-        all.into_iter().find(|row| row.node.id == name)
-    };
-    let a = nodes[0].node();
-    nodes[0].on(async move { a.leave().await }).await;
-    let left = row("a").await.expect("it still answers what comes for it");
-    // It says so for longer than its lease, and nobody hands it anything.
-    let long = left.lease_until + Span::from_millis(1_200);
-    let look = async {
-        while row("a").await.is_none_or(|row| row.lease_until < long) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), look).await.expect("it says that it lives");
-    assert!(row("a").await.is_some_and(|row| row.draining), "others would give it shards");
-    let owners = shared.store.shards().await.unwrap().into_iter().map(|row| row.owner);
-    assert!(owners.into_iter().all(|owner| owner == "b"));
-    let a = nodes[0].node();
-    nodes[0].on(async move { a.stop().await }).await;
-    assert_eq!(row("a").await, None);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn two_processes_of_one_name_are_not_two_owners() {
-    let shared = Shared::open().await;
-    let nodes = shared.nodes(&["a"]).await;
-    shared.shared_among(&["a"]).await;
-    let epochs = || (0..SHARDS).map(|shard| shared.journal.stands(shard).0).collect::<Vec<_>>();
-    let before = epochs();
-    let mut other = shared.node_at("a", "http://elsewhere");
-    other.ready().await;
-    let there = other.node();
-    // The first one goes on prolonging its leases while the other one looks, again and again.
-    let long = shared.journal.leased(0).1 + Span::from_secs(3);
-    let prolonged = async {
-        while there.cluster.as_ref().unwrap().view().holdings.is_empty()
-            || (shared.journal.leased(0).1 < long && epochs() == before)
-        {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), prolonged).await.expect("it has its shards");
-    let first = nodes[0].node();
-    let runs = |node: &Node| (0..SHARDS).filter(|shard| node.runs(*shard)).count();
-    assert_eq!((runs(&first), runs(&there)), (usize::from(SHARDS), 0));
-    assert_eq!(epochs(), before, "nothing is claimed over a lease");
-    nodes[0]
-        .on(async move {
-            first.leave().await;
-            first.stop().await;
-        })
-        .await;
-    let taken = async {
-        while runs(&there) < usize::from(SHARDS) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), taken).await.expect("it takes what is free");
-    let row = shared.store.nodes().await.unwrap().remove(0);
-    assert_eq!(row.node.url, "http://elsewhere");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_shards_of_a_node_that_dies_go_on_elsewhere() {
-    let shared = Shared::open().await;
-    let mut nodes = shared.nodes(&["a", "b", "c"]).await;
-    shared.shared_among(&["a", "b", "c"]).await;
-    let a = nodes[0].node();
-    nodes[0]
-        .on(async move {
-            shop::sell(&a, "LAMP", 1_250, 10_000).await;
-            shop::sell(&a, "SHADE", 250, 10_000).await;
-        })
-        .await;
-    // Orders that are being paid for, wherever they live, when the node dies.
-    let carts = join_all((0..24).map(|at| {
-        let one = &nodes[at % 2];
-        let node = one.node();
-        one.on(async move {
-            let cart = shop::cart(&node, &[("LAMP", 1), ("SHADE", 2)]).await;
-            shop::place(&node, cart, "tok_slow").await.unwrap();
-            cart
-        })
-    }))
-    .await;
-    let epochs: Vec<i64> = (0..SHARDS).map(|shard| shared.journal.stands(shard).0).collect();
-    nodes[2].kill(&shared);
-    shared.shared_among(&["a", "b"]).await;
-    let ended = join_all(carts.iter().map(|cart| {
-        let (node, cart) = (nodes[0].node(), *cart);
-        nodes[0].on(
-            async move { shop::until(&node, cart, |order| order.captured() > 0).await.status() },
-        )
-    }))
-    .await;
-    assert!(ended.iter().all(|status| *status == Status::Confirmed), "{ended:?}");
-    assert_eq!(nodes[1].on(sold(nodes[1].node(), "LAMP")).await, 24);
-    let moved =
-        (0..SHARDS).filter(|shard| shared.journal.stands(*shard).0 > epochs[usize::from(*shard)]);
-    assert!(moved.count() >= usize::from(SHARDS / 4), "what it had was claimed anew");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_shard_that_takes_longer_than_a_lease_to_hand_over_is_handed_over() {
-    let shared = Shared { lease_ms: 1_000, ..Shared::open().await };
-    let nodes = shared.nodes(&["a", "b"]).await;
-    shared.shared_among(&["a", "b"]).await;
-    let (a, b) = (nodes[0].node(), nodes[1].node());
-    let sku = (0..)
-        .map(|n| format!("SKU-{n}"))
-        .find(|sku| a.runs(stock::entity_id(&sku.parse().unwrap()).shard(SHARDS)));
-    let entity = stock::entity_id(&sku.unwrap().parse().unwrap());
-    let shard = usize::from(entity.shard(SHARDS));
-    let mut gate = shared.journal.hold();
-    let (to, set) = (entity.clone(), || stock::Command::Set {
-        location: "main".parse().unwrap(),
-        on_hand: 7,
-        change_from: None,
-    });
-    let command = set();
-    let written = nodes[0].on(async move { a.stock.carry_out(&to, command, saga()).await });
-    let handed_over = async {
-        gate.reached().await;
-        let lease = async || shared.store.shards().await.unwrap()[shard].lease_until;
-        let before = lease().await;
-        shared.store.set_draining("a", true).await.unwrap();
-        // It goes on having the shard for longer than a look at the store may take.
-        let long = before + Span::from_secs(2);
-        while lease().await < long && shared.store.shards().await.unwrap()[shard].owner == "a" {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        gate.open();
-        shared.shared_among(&["b"]).await;
-    };
-    let (written, ()) = futures_util::join!(written, handed_over);
-    let read = move |view: host::View<'_, stock::Stock>| view.state.total().on_hand;
-    let there = nodes[1].on(async move { b.stock.look(&entity, read).await.unwrap() }).await;
-    assert!(written.is_err() || there == 7, "what was acknowledged is there: {written:?}, {there}");
 }
 
 fn saga() -> Cause {

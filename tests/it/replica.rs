@@ -1,11 +1,14 @@
 //! A real replica of a store in PostgreSQL: what is read from it, what never is, and what happens
 //! when it is behind or away.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use kontor::cli::cluster::servers::Stop;
 use kontor::store::projection::{Cursor, Step};
-use kontor::store::{Options, Store, order};
+use kontor::store::{Options, Store, order, product};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 use crate::journal::at;
 use crate::servers::postgres;
@@ -75,6 +78,13 @@ async fn lists_are_read_from_a_replica_that_is_not_too_far_behind() {
     assert_eq!(listed(&strict).await, 2, "from the primary");
     assert_eq!(listed(&patient).await, 1, "from the replica");
     assert_eq!(patient.count_orders().await.unwrap()["pending"], 1, "reports too");
+    let lamp = "INSERT INTO product (sku, name, description, prices, tax_rate, active, version, \
+                updated_at) VALUES ('LAMP', 'Lamp', '', '{}', 0, TRUE, 1, 1)";
+    own.server.sql("shop", lamp).unwrap();
+    let all = product::Filter { limit: 10, ..product::Filter::default() };
+    assert_eq!(patient.products(&all).await.unwrap().len(), 0);
+    let kept = patient.products_to_keep(&all).await.unwrap();
+    assert_eq!(kept.len(), 1, "what is kept for others is not old already");
     until("the lag grows", async || {
         patient.replica_lag().unwrap().behind.unwrap() > Duration::from_millis(500)
     })
@@ -115,4 +125,51 @@ async fn a_primary_may_be_its_own_replica_and_one_that_is_away_harms_nobody() {
     assert_eq!(listed(&store).await, 1);
     let lag = store.replica_lag().unwrap();
     assert_eq!((lag.behind, lag.is_read), (None, false));
+}
+
+/// An address that leads to one server or to another, as a balancer's does.
+async fn way(to: watch::Receiver<SocketAddr>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let here = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let to = *to.borrow();
+            tokio::spawn(async move {
+                let mut server = TcpStream::connect(to).await?;
+                tokio::io::copy_bidirectional(&mut client, &mut server).await
+            });
+        }
+    });
+    here
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_at_the_address_of_the_primary_is_not_taken_for_it() {
+    let own = postgres();
+    let url = own.server.create_database("shop").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let second = own.server.replica(&dir.path().join("replica")).unwrap();
+    let addr = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    let (primary, replica) = (addr(own.server.port()), addr(second.port()));
+    let to = watch::Sender::new(primary);
+    let way = way(to.subscribe()).await;
+    let url = url.replacen(&primary.to_string(), &way.to_string(), 1);
+    let store = Store::connect(&url.as_str().into(), &Options::default()).await.unwrap();
+    store.put_setting("name", "first").await.unwrap();
+    until("the replica has it", async || {
+        let there = "SELECT count(*) FROM setting WHERE name = 'name'";
+        second.sql("shop", there).unwrap() == "1"
+    })
+    .await;
+    to.send_replace(replica);
+    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+               WHERE datname = 'shop' AND pid <> pg_backend_pid()";
+    own.server.sql("shop", end).unwrap();
+    for _ in 0..20 {
+        assert!(store.put_setting("name", "lost").await.is_err());
+        assert!(store.setting("name").await.is_err(), "it may be old");
+    }
+    to.send_replace(primary);
+    store.put_setting("name", "second").await.unwrap();
+    assert_eq!(store.setting("name").await.unwrap().as_deref(), Some("second"));
 }

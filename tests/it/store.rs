@@ -112,6 +112,7 @@ async fn nodes(store: &Store) {
     let node = |id: &str, started| NodeRow {
         id: id.to_owned(),
         url: format!("http://{id}"),
+        machine: "here".to_owned(),
         version: "1".to_owned(),
         started_at: at(started),
     };
@@ -130,6 +131,9 @@ async fn nodes(store: &Store) {
     let elsewhere = |id, started| NodeRow { url: "http://there".into(), ..node(id, started) };
     let another = store.heartbeat(&elsewhere("b", 3), hour).await.unwrap();
     assert_eq!(another, None, "it has the name of one that lives");
+    let copy = NodeRow { machine: "another".into(), ..node("b", 3) };
+    let another = store.heartbeat(&copy, hour).await.unwrap();
+    assert_eq!(another, None, "at the same address of another machine");
     assert_eq!(store.nodes().await.unwrap()[1].node, node("b", 2));
     let over = store.heartbeat(&elsewhere("a", 2), over).await.unwrap();
     assert_eq!(over, Some(false), "it has the name of one that is dead");

@@ -39,14 +39,20 @@ impl Cluster {
     /// Takes no more for a shard, finishes what it has, and lets go of it.
     async fn hand_over(&self, node: &Node, fence: Fence) {
         let shard = fence.shard;
-        let turn = self.held().get(&shard).map(|held| held.turn.clone()).unwrap_or_default();
-        let close = async {
-            let _mine = turn.lock().await;
-            node.close_shard(shard).await;
-        };
-        if timeout(HAND_OVER, close).await.is_err() {
-            tracing::warn!(shard, "a shard took too long to hand over, and is dropped");
-            node.abandon_shard(shard);
+        let held = self.held().get(&shard).filter(|held| held.fence == fence).cloned();
+        if let Some(held) = held {
+            let finish = async {
+                let _mine = held.turn.lock().await;
+                node.finish_shard(shard).await;
+            };
+            tokio::select! {
+                biased;
+                // It may be claimed again by now, and nothing of that is to be finished.
+                () = held.lost.cancelled() => {}
+                finished = timeout(HAND_OVER, finish) => {
+                    self.disown(node, fence, finished.is_ok());
+                }
+            }
         }
         if self.close(fence) {
             if let Err(error) = node.store.journal().release(&[fence]).await {
@@ -55,6 +61,23 @@ impl Cluster {
             self.end(fence);
         }
         self.changed.notify_waiters();
+    }
+
+    /// Runs a shard no longer, unless it was lost or claimed again meanwhile.
+    fn disown(&self, node: &Node, fence: Fence, finished: bool) {
+        let held = self.held();
+        if held.get(&fence.shard).is_none_or(|held| held.fence != fence) {
+            return;
+        }
+        if finished {
+            node.disown_shard(fence.shard);
+        } else {
+            tracing::warn!(
+                shard = fence.shard,
+                "a shard took too long to hand over, and is dropped"
+            );
+            node.abandon_shard(fence.shard);
+        }
     }
 
     pub(super) async fn say_that_it_leaves(&self, node: &Node) {

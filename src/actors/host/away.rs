@@ -106,6 +106,8 @@ type Answer<N> = Result<Told<N>, Error<<N as Noun>::Rejection>>;
 
 /// How long a single try to reach an owner may take.
 const TRY: Duration = Duration::from_secs(3);
+/// How long another node waits for somebody at a time: it does not hear that they are gone.
+pub(super) const WAIT: Duration = Duration::from_secs(5);
 
 /// Whose commands lead to nothing when they come twice.
 const REPEATABLE: [&str; 3] = ["saga", "timer", "provider"];
@@ -167,9 +169,11 @@ impl<N: Noun> Host<N> {
         }
     }
 
-    /// Does what another node asks of an entity that lives here, and answers as it reads it.
-    pub async fn serve(&self, body: &[u8]) -> Vec<u8> {
+    /// Does what another node asks of an entity that lives here, and answers as it reads it. Where
+    /// that is to wait, `may_wait` says whether one more can.
+    pub async fn serve(&self, body: &[u8], may_wait: impl FnOnce() -> bool) -> Vec<u8> {
         let answer: Answer<N> = match serde_json::from_slice::<Received<N>>(body) {
+            Ok(received) if received.wait.is_some() && !may_wait() => Err(Error::Busy),
             Ok(received) => self.answer(received).await,
             Err(error) => {
                 tracing::error!(%error, noun = N::PREFIX, "another node's command cannot be read");

@@ -39,7 +39,7 @@ use crate::domain::entity::{Cause, EntityId, Noun};
 use crate::store::journal::lane::Lane;
 use crate::store::journal::lanes::Lanes;
 use crate::store::journal::{Append, Journal, NewEvent};
-use away::Want;
+use away::{WAIT, Want};
 use message::{Abandon, Envelope, Message, Permit};
 use places::Places;
 use quarantine::Quarantine;
@@ -335,7 +335,12 @@ impl<N: Noun> Host<N> {
                 self.wait_here(entity, left, until, read.clone()).await
             } else {
                 let asked = Asked { wait: Some(until), ..Asked::question(Want::State) };
-                self.ask_away(away.as_ref(), entity, &asked, left, read.clone()).await
+                let read = read.clone();
+                let told = |view: View<'_, N>| (until.met(view.state, view.seq), read(view));
+                match self.ask_away(away.as_ref(), entity, &asked, left.min(WAIT), told).await {
+                    Ok((false, _)) if Instant::now() < deadline => continue,
+                    answer => answer.map(|(_, told)| told),
+                }
             };
             match answer {
                 Err(Error::Moved | Error::TryAgain) if Instant::now() < deadline => {

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::bytes::Bytes;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +40,8 @@ pub const PATH: &str = "/v1/node/calls";
 const SILENT_FOR: Duration = Duration::from_secs(15);
 /// How a node that cannot answer now says so, over NATS.
 const OUTCOME: &str = "Kontor-Call-Outcome";
+/// So many more calls may wait than are worked on at once.
+const WAITS: usize = 8;
 
 /// Another node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -65,8 +67,28 @@ pub struct Call {
     pub body: Bytes,
 }
 
-/// What answers calls. It may be called twice for the same thing.
-pub type Handler = Arc<dyn Fn(Call) -> BoxFuture<'static, Bytes> + Send + Sync>;
+/// What answers calls. It may be called twice for the same thing. The call has its place for as long
+/// as the handler keeps it.
+pub type Handler = Arc<dyn Fn(Call, Place) -> BoxFuture<'static, Bytes> + Send + Sync>;
+
+/// The place of a call among those that are answered at once.
+#[derive(Debug)]
+pub struct Place {
+    taken: OwnedSemaphorePermit,
+    waits: Arc<Semaphore>,
+}
+
+impl Place {
+    /// Makes room for calls that are worked on, since this one only waits from now on; `false` if
+    /// too many wait.
+    #[must_use]
+    pub fn wait(&mut self) -> bool {
+        let place = Arc::clone(&self.waits).try_acquire_owned();
+        let is_free = place.is_ok();
+        place.into_iter().for_each(|place| self.taken = place);
+        is_free
+    }
+}
 
 /// Why a call has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -162,6 +184,7 @@ struct Inner {
     handler: OnceLock<Handler>,
     places: Arc<Semaphore>,
     places_max: u32,
+    waits: Arc<Semaphore>,
     closed: CancellationToken,
     /// Nodes that did not answer by NATS, and until when they are called by HTTP first: a line that
     /// swallows everything is found out by its pings much later.
@@ -208,6 +231,7 @@ impl Calls {
             handler: OnceLock::new(),
             places: Arc::new(Semaphore::new(places_max as usize)),
             places_max,
+            waits: Arc::new(Semaphore::new(WAITS * places_max as usize)),
             closed: CancellationToken::new(),
             silent: Mutex::default(),
         }))

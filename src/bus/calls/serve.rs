@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use async_nats::Message;
 use futures_util::StreamExt as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::seal::Seal;
 use super::{
-    ANSWER_BYTES_MAX, CALL_BYTES_MAX, Call, Calls, Failure, Handler, OUTCOME, Refusal, Way, subject,
+    ANSWER_BYTES_MAX, CALL_BYTES_MAX, Call, Calls, Failure, Handler, OUTCOME, Place, Refusal, Way,
+    subject,
 };
 use crate::bus::nats::Connection;
 
@@ -97,11 +97,11 @@ impl Calls {
     }
 
     async fn carry_out(&self, call: Call) -> Result<Bytes, Failure> {
-        let _place = self.place()?;
+        let place = self.place()?;
         let handler = self.0.handler.get().ok_or(Refusal::Closed)?;
         let until = call.until;
         tracing::debug!(call = call.id, from = call.from, trace = call.trace, "a node calls");
-        let answer = tokio::time::timeout_at(until, handler(call)).await;
+        let answer = tokio::time::timeout_at(until, handler(call, place)).await;
         let answer = answer.map_err(|_| Failure::Expired)?;
         if answer.len() > ANSWER_BYTES_MAX {
             tracing::error!(bytes = answer.len(), "the answer to a call is too large");
@@ -110,12 +110,12 @@ impl Calls {
         Ok(answer)
     }
 
-    fn place(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+    fn place(&self) -> Result<Place, Refusal> {
         if !self.is_open() {
             return Err(Refusal::Closed);
         }
-        let place = Arc::clone(&self.0.places);
-        Semaphore::try_acquire_owned(place).map_err(|_| Refusal::Busy)
+        let taken = Arc::clone(&self.0.places).try_acquire_owned().map_err(|_| Refusal::Busy)?;
+        Ok(Place { taken, waits: Arc::clone(&self.0.waits) })
     }
 
     /// Takes calls from NATS until told to stop.

@@ -70,8 +70,8 @@ impl Word {
 /// How nodes tell each other that a job is there.
 #[async_trait]
 pub trait Line: Send + Sync + 'static {
-    /// Tells that a job is due. It may be lost.
-    async fn tell(&self, job: &Job);
+    /// Tells that a job is due; whether it was taken. It may be lost still.
+    async fn tell(&self, job: &Job) -> bool;
 
     /// The words that come to this node, until something breaks; an error says what.
     async fn words(&self) -> Result<BoxStream<'static, Word>, String>;
@@ -92,8 +92,9 @@ impl Default for TwinLine {
 
 #[async_trait]
 impl Line for TwinLine {
-    async fn tell(&self, job: &Job) {
+    async fn tell(&self, job: &Job) -> bool {
         let _nobody = self.0.send(job.id.clone());
+        true
     }
 
     async fn words(&self) -> Result<BoxStream<'static, Word>, String> {
@@ -151,9 +152,9 @@ impl JetLine {
 
 #[async_trait]
 impl Line for JetLine {
-    async fn tell(&self, job: &Job) {
+    async fn tell(&self, job: &Job) -> bool {
         if !self.nats.is_up() {
-            return;
+            return false;
         }
         let mut headers = HeaderMap::new();
         // Several nodes tell of the same attempt; one word is enough.
@@ -164,9 +165,10 @@ impl Line for JetLine {
             Ok(told) => told.await.map(|_| ()),
             Err(error) => Err(error),
         };
-        if let Err(error) = told {
+        if let Err(error) = &told {
             tracing::debug!(job = job.id, %error, "nobody was told of a job");
         }
+        told.is_ok()
     }
 
     async fn words(&self) -> Result<BoxStream<'static, Word>, String> {

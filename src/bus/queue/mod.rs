@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Findings, Now};
+use super::Findings;
 use crate::domain::job::{Job, Schedule, State};
 use crate::domain::time::{Span, Timestamp};
 
@@ -28,14 +28,17 @@ pub use worker::{Fault, Run};
 /// an error means that nothing was written, or that it is not known.
 #[async_trait]
 pub trait Ledger: Send + Sync + 'static {
+    /// The time that all nodes go by, whatever their own clocks say.
+    async fn now(&self) -> Result<Timestamp, String>;
+
     /// Adds a job; `false` if one with its key is there.
     async fn add_job(&self, job: &Job) -> Result<bool, String>;
 
     /// A job.
     async fn job(&self, id: &str) -> Result<Option<Job>, String>;
 
-    /// Writes a job as it is now, if it is still in the state and at the attempt that `was` has;
-    /// `false`, and nothing written, if it has gone on since.
+    /// Writes a job as it is now, if it is still in the state that `was` has, and begun by the same
+    /// node at the same time; `false`, and nothing written, if it has gone on since.
     async fn put_job(&self, was: &Job, job: &Job) -> Result<bool, String>;
 
     /// Jobs that wait or run and are due by then, those due first before the others.
@@ -93,8 +96,6 @@ pub struct Start {
     pub kinds: BTreeMap<&'static str, Work>,
     /// This node.
     pub node: String,
-    /// The time.
-    pub now: Now,
     /// How jobs are worked on.
     pub pace: Pace,
 }
@@ -122,7 +123,6 @@ struct Inner {
     line: Arc<dyn Line>,
     kinds: BTreeMap<&'static str, Work>,
     node: String,
-    now: Now,
     pace: Pace,
     places: Arc<Semaphore>,
     stop: CancellationToken,
@@ -133,9 +133,9 @@ impl Queue {
     /// way have ended, or were left to other nodes.
     #[must_use]
     pub fn start(start: Start, stop: CancellationToken) -> (Self, JoinHandle<()>) {
-        let Start { ledger, line, kinds, node, now, pace } = start;
+        let Start { ledger, line, kinds, node, pace } = start;
         let places = Arc::new(Semaphore::new(pace.at_once.clamp(1, 1_024)));
-        let this = Self(Arc::new(Inner { ledger, line, kinds, node, now, pace, places, stop }));
+        let this = Self(Arc::new(Inner { ledger, line, kinds, node, pace, places, stop }));
         let worker = this.clone();
         (this, tokio::spawn(async move { worker.work().await }))
     }
@@ -159,7 +159,7 @@ impl Queue {
         if !self.0.kinds.contains_key(kind) {
             return Err(Error::UnknownKind);
         }
-        let now = (self.0.now)();
+        let now = self.0.ledger.now().await.map_err(Error::Ledger)?;
         let id = format!("job_{:011x}{:09x}", now.millis(), rand::random::<u64>() >> 28);
         let mut job = Job::new(id, kind, payload.to_string(), by.to_owned(), now);
         job.key = key;
@@ -180,7 +180,7 @@ impl Queue {
             return Ok(None);
         };
         let mut job = was.clone();
-        if !job.retry((self.0.now)()) {
+        if !job.retry(self.0.ledger.now().await.map_err(Error::Ledger)?) {
             return Ok(Some((was, false)));
         }
         let written = self.0.ledger.put_job(&was, &job).await.map_err(Error::Ledger)?;

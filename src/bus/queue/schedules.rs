@@ -29,7 +29,8 @@ impl Queue {
         if !self.0.kinds.contains_key(kind) {
             return Err(Error::UnknownKind);
         }
-        let next_at = next_after(cron, (self.0.now)()).map_err(Error::Cron)?;
+        let now = self.0.ledger.now().await.map_err(Error::Ledger)?;
+        let next_at = next_after(cron, now).map_err(Error::Cron)?;
         let before = self.schedules().await?;
         let last_at = before.iter().find(|one| one.name == name).and_then(|one| one.last_at);
         let (name, kind, cron) = (name.to_owned(), kind.to_owned(), cron.to_owned());
@@ -43,10 +44,13 @@ impl Queue {
     /// only one of its time, however many nodes add it, and a node that dies before it has moved
     /// the schedule on is made up for by the next.
     pub(super) async fn fire(&self) {
-        let now = (self.0.now)();
-        let all = match self.0.ledger.schedules().await {
-            Ok(all) => all,
-            Err(error) => return tracing::warn!(error, "schedules cannot be read"),
+        let found = async { Ok((self.0.ledger.schedules().await?, self.0.ledger.now().await?)) };
+        let (all, now) = match found.await {
+            Ok(found) => found,
+            Err(error) => {
+                let error: String = error;
+                return tracing::warn!(error, "schedules cannot be read");
+            }
         };
         for schedule in all.into_iter().filter(|one| one.enabled && one.next_at <= now) {
             let name = &schedule.name;

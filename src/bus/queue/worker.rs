@@ -96,9 +96,10 @@ impl Queue {
                 },
                 _ = look.tick() => {
                     let line = words.is_some();
+                    let mut stands = line;
                     let look = async {
                         self.fire().await;
-                        self.look(&tasks, line).await;
+                        stands = self.look(&tasks, line).await;
                         if Instant::now() >= clean_at {
                             clean_at = Instant::now() + CLEAN;
                             self.clean().await;
@@ -106,6 +107,9 @@ impl Queue {
                     };
                     // What is left of it, another node does.
                     let _stopped = stop.run_until_cancelled(look).await;
+                    if !stands {
+                        words = None;
+                    }
                 }
             }
         }
@@ -114,18 +118,26 @@ impl Queue {
         let _late = tokio::time::timeout(LAST_WORDS, tasks.wait()).await;
     }
 
-    /// Looks for what is due: tells of it, or begins with it where there is no line.
-    async fn look(&self, tasks: &TaskTracker, line: bool) {
-        let due = match self.0.ledger.due_jobs((self.0.now)(), LOOK).await {
+    /// Looks for what is due: tells of it, or begins with it where there is no line; whether the
+    /// line takes what it is told.
+    async fn look(&self, tasks: &TaskTracker, line: bool) -> bool {
+        let ledger = &self.0.ledger;
+        let due = match async { ledger.due_jobs(ledger.now().await?, LOOK).await }.await {
             Ok(due) => due,
-            Err(error) => return tracing::warn!(error, "jobs cannot be looked for"),
+            Err(error) => {
+                tracing::warn!(error, "jobs cannot be looked for");
+                return line;
+            }
         };
         for job in due {
             if line {
-                self.0.line.tell(&job).await;
+                // A line that takes nothing would hold up all that is due.
+                if !self.0.line.tell(&job).await {
+                    return false;
+                }
             } else {
                 let Ok(place) = self.0.places.clone().try_acquire_owned() else {
-                    return;
+                    break;
                 };
                 let this = self.clone();
                 tasks.spawn(async move {
@@ -134,11 +146,14 @@ impl Queue {
                 });
             }
         }
+        line
     }
 
     async fn clean(&self) {
-        let before = (self.0.now)() - self.0.pace.keep;
-        if let Err(error) = self.0.ledger.remove_done_jobs(before).await {
+        let ledger = &self.0.ledger;
+        let removed =
+            async { ledger.remove_done_jobs(ledger.now().await? - self.0.pace.keep).await };
+        if let Err(error) = removed.await {
             tracing::warn!(error, "jobs that are done cannot be removed");
         }
     }
@@ -157,10 +172,11 @@ impl Queue {
     }
 
     async fn begin(&self, id: &str) -> Result<Option<Job>, String> {
-        let (ledger, now) = (&self.0.ledger, (self.0.now)());
+        let ledger = &self.0.ledger;
         let Some(was) = ledger.job(id).await? else {
             return Ok(None);
         };
+        let now = ledger.now().await?;
         if !was.can_begin(now) || !self.0.kinds.contains_key(&*was.kind) {
             return Ok(None);
         }
@@ -192,10 +208,14 @@ impl Queue {
                         word.hold().await;
                     }
                     let mut longer = job.clone();
-                    longer.due_at = (self.0.now)() + self.0.pace.lease;
                     let how_far: Option<Value> = progress.borrow_and_update().clone();
                     longer.progress = how_far.map(|value| value.to_string()).or(longer.progress);
-                    match self.0.ledger.put_job(&job, &longer).await {
+                    let ledger = &self.0.ledger;
+                    let prolonged = async {
+                        longer.due_at = ledger.now().await? + self.0.pace.lease;
+                        ledger.put_job(&job, &longer).await
+                    };
+                    match prolonged.await {
                         Ok(true) => job = longer,
                         Ok(false) => {
                             tracing::warn!(job = job.id, "another node has taken a job over");
@@ -212,7 +232,13 @@ impl Queue {
 
     /// Writes what came of a job; if that fails, it is begun again when its lease is over.
     async fn end(&self, was: &Job, done: Result<Value, Fault>) {
-        let (mut job, now) = (was.clone(), (self.0.now)());
+        let mut job = was.clone();
+        let now = match self.0.ledger.now().await {
+            Ok(now) => now,
+            Err(error) => {
+                return tracing::warn!(job = job.id, error, "what came of a job is not kept");
+            }
+        };
         let short = |error: String| error.chars().take(ERROR_CHARS_MAX).collect::<String>();
         match done {
             Ok(result) => job.finish(result.to_string(), now),

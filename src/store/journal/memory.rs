@@ -120,6 +120,13 @@ impl Memory {
         self.state().unreadable = count;
     }
 
+    /// Lets the lease of a shard be over.
+    pub fn expire(&self, shard: u16) {
+        if let Some(shard) = self.state().shards.get_mut(usize::from(shard)) {
+            shard.lease_until = Timestamp::default();
+        }
+    }
+
     /// Holds the next append up that has no fault yet.
     #[must_use]
     pub fn hold(&self) -> Gate {

@@ -221,7 +221,7 @@ async fn open(
     }
     connection.close().await.map_err(failed)?;
     let connect = settings(parse(url)?);
-    let readers = Pool::new(options.read_connections, connect.clone());
+    let readers = Pool::primary(options.read_connections, connect.clone());
     let writers = readers.beside(options.write_connections, writing(connect));
     let replica = if options.replica_url.is_empty() {
         None

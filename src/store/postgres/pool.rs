@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgDatabaseError, PgRow, PgSeverity};
 use sqlx::query::Query;
-use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection, Postgres};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection, Postgres, Row as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -51,6 +51,8 @@ struct Inner {
     idle: Mutex<Vec<Idle>>,
     /// How many connections to the server broke so far, or were not made.
     broken: Arc<AtomicU64>,
+    /// Whether the server must be one that can be written to.
+    primary: bool,
 }
 
 /// A connection that nobody has.
@@ -74,6 +76,19 @@ impl Inner {
         self.broken.fetch_add(1, Ordering::Relaxed);
     }
 
+    async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+        let mut connection = self.options.connect().await?;
+        if self.primary {
+            let found = connection.fetch_one("SELECT pg_is_in_recovery()").await?;
+            if found.try_get(0)? {
+                return Err(sqlx::Error::Io(std::io::Error::other(
+                    "PostgreSQL is a replica there, and cannot be written to",
+                )));
+            }
+        }
+        Ok(connection)
+    }
+
     /// Whether a connection is taken for well without being asked.
     fn trusts(&self, idle: &Idle) -> bool {
         idle.since.elapsed() < IDLE && idle.broken == self.broken()
@@ -81,20 +96,27 @@ impl Inner {
 }
 
 impl Pool {
-    pub(in crate::store) fn new(size: u32, options: PgConnectOptions) -> Self {
-        Self::over(size, options, Arc::default())
+    /// One at a server that can be written to. Another than that is not connected to: after a
+    /// switch-over its old address may lead to what is now a replica, for a while.
+    pub(in crate::store) fn primary(size: u32, options: PgConnectOptions) -> Self {
+        Self::over(size, options, Arc::default(), true)
+    }
+
+    /// One at a server that is read from.
+    pub(in crate::store) fn replica(size: u32, options: PgConnectOptions) -> Self {
+        Self::over(size, options, Arc::default(), false)
     }
 
     /// Another one at the same server: where a connection of one breaks, those of both are asked
     /// whether they are well.
     pub(in crate::store) fn beside(&self, size: u32, options: PgConnectOptions) -> Self {
-        Self::over(size, options, Arc::clone(&self.inner.broken))
+        Self::over(size, options, Arc::clone(&self.inner.broken), self.inner.primary)
     }
 
-    fn over(size: u32, options: PgConnectOptions, broken: Arc<AtomicU64>) -> Self {
+    fn over(size: u32, options: PgConnectOptions, broken: Arc<AtomicU64>, primary: bool) -> Self {
         let room = Arc::new(Semaphore::new(usize::try_from(size.clamp(1, 64)).unwrap_or(1)));
         let options = options.disable_statement_logging();
-        Self { inner: Arc::new(Inner { options, room, idle: Mutex::default(), broken }) }
+        Self { inner: Arc::new(Inner { options, room, idle: Mutex::default(), broken, primary }) }
     }
 
     /// A connection of one's own, until it is dropped.
@@ -128,7 +150,7 @@ impl Pool {
                 drop(std::mem::take(&mut *self.inner.idle()));
             }
         }
-        let made = match timeout(CONNECT, self.inner.options.connect()).await {
+        let made = match timeout(CONNECT, self.inner.connect()).await {
             Ok(connected) => connected,
             Err(_elapsed) => Err(silent("a connection was not made")),
         };
@@ -309,12 +331,18 @@ fn silent(what: &str) -> sqlx::Error {
     sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, why))
 }
 
+/// The code of a server that can only be read from.
+const READ_ONLY: &str = "25006";
+
 /// Whether the server refused a statement, and nothing else happened: the connection is still good.
+/// One to a server that became a replica is not.
 pub(in crate::store) fn refused(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Database(error) => error
-            .try_downcast_ref::<PgDatabaseError>()
-            .is_some_and(|error| error.severity() == PgSeverity::Error),
+        sqlx::Error::Database(error) => {
+            error.try_downcast_ref::<PgDatabaseError>().is_some_and(|error| {
+                error.severity() == PgSeverity::Error && error.code() != READ_ONLY
+            })
+        }
         sqlx::Error::Encode(_) | sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => true,
         _ => false,
     }

@@ -53,7 +53,7 @@ impl Replica {
         primary: Pool,
         lag_max: Duration,
     ) -> Self {
-        let pool = Pool::new(size, options);
+        let pool = Pool::replica(size, options);
         let seen = Arc::new(Mutex::new(None));
         let watch = Watch { address: address.clone(), primary, replica: pool.clone(), lag_max };
         let watch = tokio::spawn(watch.run(Arc::clone(&seen)));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 use kontor::bus::local::Board;
 use kontor::bus::nats::Connection;
-use kontor::bus::{Call, CallError, Calls, Handler, Options, Peer};
+use kontor::bus::{Call, CallError, Calls, Handler, Options, Peer, Place};
 use kontor::cli::cluster::cut::{Line, State};
 use kontor::http::server::{self, Server};
 use tokio::sync::Semaphore;
@@ -22,7 +22,7 @@ use crate::shop::Shop;
 const SECRET: [u8; 32] = [9; 32];
 const CALLS_MAX: usize = 4;
 
-/// Does what a call's body says: `echo`, `hang`, `large`, `who`.
+/// Does what a call's body says: `echo`, `hang`, `wait`, `large`, `who`.
 struct Desk {
     begun: AtomicUsize,
     done: AtomicUsize,
@@ -32,12 +32,13 @@ struct Desk {
 impl Desk {
     fn handler(self: &Arc<Self>) -> Handler {
         let desk = Arc::clone(self);
-        Arc::new(move |call: Call| {
+        Arc::new(move |call: Call, mut place: Place| {
             let desk = Arc::clone(&desk);
             async move {
                 desk.begun.fetch_add(1, Ordering::SeqCst);
                 let answer = match &call.body[..] {
-                    b"hang" => {
+                    b"wait" if !place.wait() => Bytes::from_static(b"too many"),
+                    b"hang" | b"wait" => {
                         desk.gate.acquire().await.unwrap().forget();
                         Bytes::from_static(b"at last")
                     }
@@ -98,10 +99,10 @@ impl Pair {
     }
 
     /// Begins a call that is not answered before the gate opens.
-    async fn hang(&self) -> JoinHandle<Result<Bytes, CallError>> {
+    async fn begin(&self, body: &'static [u8]) -> JoinHandle<Result<Bytes, CallError>> {
         let before = self.desk.begun.load(Ordering::SeqCst);
         let (a, peer) = (self.a.clone(), self.peer.clone());
-        let call = async move { a.call(&peer, Bytes::from_static(b"hang"), PATIENCE).await };
+        let call = async move { a.call(&peer, Bytes::from_static(body), PATIENCE).await };
         let call = tokio::spawn(call);
         until("a call is begun", async || self.desk.begun.load(Ordering::SeqCst) > before).await;
         call
@@ -145,10 +146,22 @@ async fn suite(mut pair: Pair) {
     assert!(matches!(late, Err(CallError::Unknown { .. })), "{late:?}");
     until("the place is free", async || pair.ask(b"hello", PATIENCE).await.is_ok()).await;
 
+    // Calls that only wait take no place of those that are worked on, and have a limit too.
+    let mut waiting = Vec::new();
+    for _ in 0..8 * CALLS_MAX {
+        waiting.push(pair.begin(b"wait").await);
+    }
+    assert_eq!(pair.ask(b"wait", PATIENCE).await.unwrap(), "too many");
+    assert_eq!(pair.ask(b"hello", PATIENCE).await.unwrap(), "hello");
+    pair.desk.gate.add_permits(waiting.len());
+    for call in waiting {
+        assert_eq!(call.await.unwrap().unwrap(), "at last");
+    }
+
     // All places are taken: the next is told so at once, and nothing is done.
     let mut hanging = Vec::new();
     for _ in 0..CALLS_MAX {
-        hanging.push(pair.hang().await);
+        hanging.push(pair.begin(b"hang").await);
     }
     let (done, began) = (pair.done(), Instant::now());
     let refused = pair.ask(b"hello", PATIENCE).await;
@@ -234,7 +247,7 @@ async fn while_nats_is_away_calls_go_by_http() {
     .await;
 
     // What was under way is not known, and that is known soon.
-    let (hanging, began) = (pair.hang().await, Instant::now());
+    let (hanging, began) = (pair.begin(b"hang").await, Instant::now());
     server.kill();
     let broken = hanging.await.unwrap();
     assert!(matches!(broken, Err(CallError::Unknown { .. })), "{broken:?}");

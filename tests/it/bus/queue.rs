@@ -12,7 +12,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use kontor::bus::queue::{
     Error, Fault, JetLine, Ledger, Line, Pace, Queue, Run, Start, TwinLine, Word, Work,
 };
-use kontor::bus::{Findings, Now, Options};
+use kontor::bus::{Findings, Options};
 use kontor::domain::job::{Job, Schedule, State};
 use kontor::domain::time::{Span, Timestamp};
 use serde_json::json;
@@ -30,10 +30,16 @@ const LEASE: Span = Span::from_secs(6);
 struct Memory {
     jobs: Mutex<BTreeMap<String, Job>>,
     schedules: Mutex<BTreeMap<String, Schedule>>,
+    /// Time is turned by hand, and goes on by itself.
+    turned: Mutex<Span>,
 }
 
 #[async_trait]
 impl Ledger for Memory {
+    async fn now(&self) -> Result<Timestamp, String> {
+        Ok(now()() + *self.turned.lock().unwrap())
+    }
+
     async fn add_job(&self, job: &Job) -> Result<bool, String> {
         let mut jobs = self.jobs.lock().unwrap();
         let taken = job.key.is_some() && jobs.values().any(|other| other.key == job.key);
@@ -52,7 +58,8 @@ impl Ledger for Memory {
         let Some(now) = jobs.get_mut(&job.id) else {
             return Ok(false);
         };
-        let same = (now.state, now.attempts) == (was.state, was.attempts);
+        let of = |job: &Job| (job.state, job.attempts, job.node.clone(), job.started_at);
+        let same = of(now) == of(was);
         if same {
             *now = job.clone();
         }
@@ -151,39 +158,27 @@ fn kinds(desk: &Arc<Desk>) -> BTreeMap<&'static str, Work> {
     ])
 }
 
-/// Time that is turned by hand, and goes on by itself.
-fn turned(by: &Arc<Mutex<Span>>) -> Now {
-    let by = Arc::clone(by);
-    Arc::new(move || now()() + *by.lock().unwrap())
-}
-
 struct Site {
     ledger: Arc<Memory>,
     desk: Arc<Desk>,
-    by: Arc<Mutex<Span>>,
     stop: CancellationToken,
 }
 
 impl Site {
     fn new() -> Self {
         let desk = Desk { done: 0.into(), tries: 0.into(), gate: Semaphore::new(0) };
-        Self {
-            ledger: Arc::default(),
-            desk: Arc::new(desk),
-            by: Arc::default(),
-            stop: CancellationToken::new(),
-        }
+        Self { ledger: Arc::default(), desk: Arc::new(desk), stop: CancellationToken::new() }
     }
 
     fn node(&self, name: &str, line: Arc<dyn Line>, stop: &CancellationToken) -> Queue {
         let pace = Pace { lease: LEASE, poll: Duration::from_millis(20), ..Pace::default() };
-        let (kinds, now, node) = (kinds(&self.desk), turned(&self.by), name.to_owned());
+        let (kinds, node) = (kinds(&self.desk), name.to_owned());
         let ledger = self.ledger.clone();
-        Queue::start(Start { ledger, line, kinds, node, now, pace }, stop.clone()).0
+        Queue::start(Start { ledger, line, kinds, node, pace }, stop.clone()).0
     }
 
     fn turn(&self, span: Span) {
-        let mut by = self.by.lock().unwrap();
+        let mut by = self.ledger.turned.lock().unwrap();
         *by = Span::from_millis(by.millis() + span.millis());
     }
 
@@ -319,7 +314,7 @@ struct Mute(Semaphore);
 
 #[async_trait]
 impl Line for Mute {
-    async fn tell(&self, _: &Job) {
+    async fn tell(&self, _: &Job) -> bool {
         self.0.add_permits(1);
         std::future::pending().await
     }
@@ -337,16 +332,42 @@ impl Line for Mute {
 async fn a_queue_stops_though_its_line_takes_nothing() {
     let (site, line) = (Site::new(), Arc::new(Mute(Semaphore::new(0))));
     let pace = Pace { lease: LEASE, poll: Duration::from_millis(20), ..Pace::default() };
-    let (kinds, now, node) = (kinds(&site.desk), turned(&site.by), "a".to_owned());
+    let (kinds, node) = (kinds(&site.desk), "a".to_owned());
     // Nobody has told of it.
-    let job = Job::new("job_1".into(), "good", "{}".into(), "test".into(), now());
+    let job = Job::new("job_1".into(), "good", "{}".into(), "test".into(), now()());
     site.ledger.add_job(&job).await.unwrap();
-    let start = Start { ledger: site.ledger.clone(), line: line.clone(), kinds, node, now, pace };
+    let start = Start { ledger: site.ledger.clone(), line: line.clone(), kinds, node, pace };
     let (_queue, working) = Queue::start(start, site.stop.clone());
     drop(line.0.acquire().await.unwrap());
     site.stop.cancel();
     let stopped = tokio::time::timeout(Duration::from_secs(30), working).await;
     stopped.expect("it never stops").unwrap();
+}
+
+/// A line that stands and takes nothing.
+struct Deaf;
+
+#[async_trait]
+impl Line for Deaf {
+    async fn tell(&self, _: &Job) -> bool {
+        false
+    }
+
+    async fn words(&self) -> Result<BoxStream<'static, Word>, String> {
+        Ok(stream::pending().boxed())
+    }
+
+    fn is_up(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_takes_nothing_holds_nothing_up() {
+    let site = Site::new();
+    let a = site.node("a", Arc::new(Deaf), &site.stop);
+    let id = add(&a, "good").await;
+    site.until(&id, State::Done).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
