@@ -52,7 +52,13 @@ impl Folder {
         self.inner.readers.close().await;
         writer.discard().await;
         writer.closed = true;
-        drop(self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let lock = self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(lock) = lock
+            // Closed only, it would go on in a process that is being started just now.
+            && let Err(error) = lock.unlock()
+        {
+            tracing::debug!(%error, "the folder is let go by closing its lock");
+        }
     }
 
     pub(in crate::store) fn readers(&self) -> &SqlitePool {
