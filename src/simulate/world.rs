@@ -157,7 +157,10 @@ impl World {
 
     /// Sets the machine's clock right.
     pub fn right_clock(&self) {
-        if std::mem::take(&mut self.lock().skew) != 0 {
+        let mut inner = self.lock();
+        if std::mem::take(&mut inner.skew) != 0 {
+            inner.turned = inner.elapsed();
+            drop(inner);
             self.tell("machine", |line| write!(line, "its clock is right again"));
         }
     }

@@ -65,6 +65,15 @@ impl<N: Noun> Places<N> {
     }
 }
 
+/// Kills a shard with its entities, in the order in which they woke: who waits for them is told so
+/// in the same order each time.
+fn kill<N: Noun>(shard: &ActorRef<Route<N>>) {
+    let mut entities = shard.get_children();
+    entities.sort_unstable_by_key(ActorCell::get_id);
+    entities.iter().for_each(ActorCell::kill);
+    shard.kill();
+}
+
 impl<N: Noun> Host<N> {
     /// Runs a shard from now on.
     ///
@@ -76,7 +85,7 @@ impl<N: Noun> Host<N> {
         let (actor, _) = Actor::spawn_linked(None, Shard::new(), opening, supervisor).await?;
         let place = Place { actor, tenure, closing: false };
         if let Some(before) = self.shared.places.put(shard, Some(place)) {
-            before.actor.kill();
+            kill(&before.actor);
         }
         Ok(())
     }
@@ -100,7 +109,7 @@ impl<N: Noun> Host<N> {
     pub fn abandon(&self, shard: u16) {
         if let Some(place) = self.shared.places.put(shard, None) {
             place.tenure.end();
-            place.actor.kill();
+            kill(&place.actor);
         }
     }
 
