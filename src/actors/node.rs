@@ -359,7 +359,10 @@ impl Node {
                 () = due => {
                     if self.leads() {
                         // What is left of it, the next sweep does.
-                        let _stopped = self.stop.run_until_cancelled(self.sweep_all()).await;
+                        let swept = self.stop.run_until_cancelled(self.sweep_all()).await;
+                        if let Some(Err(error)) = swept {
+                            tracing::warn!(%error, "the sweep broke off");
+                        }
                     }
                     last = Instant::now();
                 }
@@ -373,22 +376,25 @@ impl Node {
         self.runs(0)
     }
 
-    /// Compares the lists of all providers with the journal; answers whose were. A list that
-    /// another node is at is left to it.
-    pub async fn sweep_all(&self) -> Vec<&str> {
+    /// Compares the lists of all providers with the journal; answers whose. A list that is being
+    /// compared already, here or on another node, is left to that.
+    ///
+    /// # Errors
+    /// The store's; what is left, the next sweep does.
+    pub async fn sweep_all(&self) -> Result<Vec<&str>, store::Error> {
         let mut swept = Vec::new();
         for provider in self.payments.all() {
             let (name, sweep) = (provider.name(), self.sweep(provider.as_ref()));
             let lock = format!("sweep:{name}");
             match self.cache.unless_taken(&lock, SWEEP_LOCK, sweep).await {
-                Some(Ok(())) => swept.push(name),
-                Some(Err(error)) => {
-                    tracing::warn!(%error, provider = name, "the sweep broke off");
+                Some(done) => {
+                    done?;
+                    swept.push(name);
                 }
                 None => tracing::debug!(provider = name, "it is being swept already"),
             }
         }
-        swept
+        Ok(swept)
     }
 
     /// Lets the rows of orders and stock be made again from the first event, so that what was a

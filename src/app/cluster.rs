@@ -59,7 +59,7 @@ pub(super) async fn address(config: &Config, listens: SocketAddr) -> String {
     let mut addr = listens;
     if addr.ip().is_unspecified() {
         let towards = match config.store.url.server() {
-            Some(server) => way_to(server).await,
+            Some(server) => way_to(server, addr.is_ipv6()).await,
             None => None,
         };
         addr.set_ip(towards.unwrap_or(Ipv4Addr::LOCALHOST.into()));
@@ -70,9 +70,10 @@ pub(super) async fn address(config: &Config, listens: SocketAddr) -> String {
     format!("http://{addr}")
 }
 
-/// This machine's address as another one sees it.
-async fn way_to(server: (String, u16)) -> Option<IpAddr> {
-    let to = tokio::net::lookup_host(server).await.ok()?.next()?;
+/// This machine's address as another one sees it, if it has one there that is listened at.
+async fn way_to(server: (String, u16), by_ipv6: bool) -> Option<IpAddr> {
+    let mut found = tokio::net::lookup_host(server).await.ok()?;
+    let to = found.find(|to| by_ipv6 || to.is_ipv4())?;
     let any: IpAddr =
         if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     // Nothing is sent: the system only says from where it would be.
@@ -85,12 +86,13 @@ async fn way_to(server: (String, u16)) -> Option<IpAddr> {
 /// known yet, by chance.
 fn name(config: &Config) -> String {
     let listen = config.http.listen;
+    let address = listen.to_string().replace(['.', ':', '[', ']'], "-");
     match (config.cluster.node.as_str(), listen.port()) {
         ("", 0) => format!("node-{:08x}", rand::random::<u32>()),
-        ("", port) if listen.ip().is_unspecified() || listen.ip().is_loopback() => {
-            format!("{}-{port}", host())
-        }
-        ("", _) => listen.to_string().replace(['.', ':', '[', ']'], "-"),
+        ("", port) if listen.ip().is_unspecified() => format!("{}-{port}", host()),
+        // Every machine has these.
+        ("", _) if listen.ip().is_loopback() => format!("{}-{address}", host()),
+        ("", _) => address,
         (name, _) => name.to_owned(),
     }
 }
@@ -122,12 +124,15 @@ mod tests {
     #[test]
     fn nodes_of_several_machines_have_several_names() {
         let mut config = Config::default();
-        for listen in ["0.0.0.0:8080", "127.0.0.1:8080", "[::1]:8080"] {
+        let host = host();
+        for (listen, called) in [
+            ("0.0.0.0:8080", format!("{host}-8080")),
+            ("127.0.0.1:8080", format!("{host}-127-0-0-1-8080")),
+            ("10.0.0.7:8080", "10-0-0-7-8080".to_owned()),
+        ] {
             config.http.listen = listen.parse().unwrap();
-            assert_eq!(name(&config), format!("{}-8080", host()), "{listen}");
+            assert_eq!(name(&config), called);
         }
-        config.http.listen = "10.0.0.7:8080".parse().unwrap();
-        assert_eq!(name(&config), "10-0-0-7-8080");
         config.cluster.node = "one".into();
         assert_eq!(name(&config), "one");
     }

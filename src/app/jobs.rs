@@ -57,7 +57,8 @@ type Done = futures_util::future::BoxFuture<'static, Result<Value, Fault>>;
 /// Compares the providers' lists of payments with the journal, but those that are being compared
 /// already.
 async fn sweep_payments(node: Arc<Node>) -> Result<Value, Fault> {
-    Ok(json!({"swept": node.sweep_all().await}))
+    let swept = node.sweep_all().await.map_err(|error| Fault::Again(error.to_string()))?;
+    Ok(json!({"swept": swept}))
 }
 
 /// Tries all parked webhooks again that are due.

@@ -66,8 +66,8 @@ impl Store {
 
     /// Notes that a node lives, for as long as `lease` from now by the store's clock; answers
     /// whether it should drain. One that starts again does not drain any more. Nothing is noted
-    /// and answered while another process of its name lives at another address: of one at the
-    /// same address of the same machine, which only one can listen at, it takes the place.
+    /// and answered while another process of its name lives at another address, or on another
+    /// machine: of one at its own, which only one can listen at, it takes the place.
     ///
     /// # Errors
     /// [`Error`] of the store.

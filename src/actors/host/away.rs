@@ -173,8 +173,7 @@ impl<N: Noun> Host<N> {
     /// that is to wait, `may_wait` says whether one more can.
     pub async fn serve(&self, body: &[u8], may_wait: impl FnOnce() -> bool) -> Vec<u8> {
         let answer: Answer<N> = match serde_json::from_slice::<Received<N>>(body) {
-            Ok(received) if received.wait.is_some() && !may_wait() => Err(Error::Busy),
-            Ok(received) => self.answer(received).await,
+            Ok(received) => self.answer(received, may_wait).await,
             Err(error) => {
                 tracing::error!(%error, noun = N::PREFIX, "another node's command cannot be read");
                 Err(Error::TryAgain)
@@ -183,11 +182,14 @@ impl<N: Noun> Host<N> {
         serde_json::to_vec(&answer).unwrap_or_default()
     }
 
-    async fn answer(&self, received: Received<N>) -> Answer<N> {
+    async fn answer(&self, received: Received<N>, may_wait: impl FnOnce() -> bool) -> Answer<N> {
         let Received { entity, command, if_seq, fresh, want, wait, patience_ms } = received;
         let (entity, clock) = (EntityId::new(&entity), self.shared.clock.clone());
         if !self.has(&entity) {
             return Err(Error::Moved);
+        }
+        if wait.is_some() && !may_wait() {
+            return Err(Error::Busy);
         }
         let excerpt = N::excerpt(command.as_ref().map(|(command, _)| command));
         let read = move |view: View<'_, N>| Told {

@@ -329,6 +329,7 @@ impl<N: Noun> Host<N> {
             return self.wait_here(entity, patience, until, read).await;
         };
         let deadline = Instant::now() + patience;
+        let mut last = None;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let answer = if self.has(entity) {
@@ -338,15 +339,28 @@ impl<N: Noun> Host<N> {
                 let read = read.clone();
                 let told = |view: View<'_, N>| (until.met(view.state, view.seq), read(view));
                 match self.ask_away(away.as_ref(), entity, &asked, left.min(WAIT), told).await {
-                    Ok((false, _)) if Instant::now() < deadline => continue,
+                    Ok((false, told)) if Instant::now() < deadline => {
+                        last = Some(told);
+                        continue;
+                    }
                     answer => answer.map(|(_, told)| told),
                 }
             };
+            let again = match answer {
+                Err(Error::Moved | Error::TryAgain) => true,
+                // It had a place for this one before.
+                Err(Error::Busy) => last.is_some(),
+                _ => false,
+            };
             match answer {
-                Err(Error::Moved | Error::TryAgain) if Instant::now() < deadline => {
+                _ if again && Instant::now() < deadline => {
                     away.changed(self.pause(deadline)).await;
                 }
-                Err(Error::Moved) => return Err(Error::TryAgain),
+                Err(error) if again => {
+                    let moved = matches!(error, Error::Moved);
+                    let error = if moved { Error::TryAgain } else { error };
+                    return last.ok_or(error);
+                }
                 answer => return answer,
             }
         }

@@ -40,8 +40,10 @@ pub const PATH: &str = "/v1/node/calls";
 const SILENT_FOR: Duration = Duration::from_secs(15);
 /// How a node that cannot answer now says so, over NATS.
 const OUTCOME: &str = "Kontor-Call-Outcome";
+/// The most calls that can be worked on at once.
+const PLACES_MAX: u32 = 1_000_000;
 /// So many more calls may wait than are worked on at once.
-const WAITS: usize = 8;
+const WAITS: u32 = 8;
 
 /// Another node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -221,7 +223,7 @@ impl Calls {
     }
 
     fn with(way: Way, options: &Options, secret: [u8; 32], node: &str, now: Now) -> Self {
-        let places_max = u32::try_from(options.calls_max).unwrap_or(u32::MAX);
+        let places_max = u32::try_from(options.calls_max).unwrap_or(PLACES_MAX).min(PLACES_MAX);
         Self(Arc::new(Inner {
             node: node.to_owned(),
             way,
@@ -231,7 +233,7 @@ impl Calls {
             handler: OnceLock::new(),
             places: Arc::new(Semaphore::new(places_max as usize)),
             places_max,
-            waits: Arc::new(Semaphore::new(WAITS * places_max as usize)),
+            waits: Arc::new(Semaphore::new((WAITS * places_max) as usize)),
             closed: CancellationToken::new(),
             silent: Mutex::default(),
         }))

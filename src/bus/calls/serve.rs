@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::seal::Seal;
 use super::{
-    ANSWER_BYTES_MAX, CALL_BYTES_MAX, Call, Calls, Failure, Handler, OUTCOME, Place, Refusal, Way,
-    subject,
+    ANSWER_BYTES_MAX, CALL_BYTES_MAX, Call, Calls, Failure, Handler, OUTCOME, Place, Refusal,
+    WAITS, Way, subject,
 };
 use crate::bus::nats::Connection;
 
@@ -36,7 +36,12 @@ impl Calls {
                 Way::Wire { nats: None, .. } | Way::Local(_) => stop.cancelled().await,
             }
             this.0.closed.cancel();
-            let under_way = this.0.places.acquire_many(this.0.places_max);
+            let under_way = async {
+                tokio::join!(
+                    this.0.places.acquire_many(this.0.places_max),
+                    this.0.waits.acquire_many(WAITS * this.0.places_max),
+                )
+            };
             if tokio::time::timeout(LONGEST, under_way).await.is_err() {
                 tracing::warn!("calls of other nodes were still under way");
             }

@@ -105,21 +105,25 @@ pub fn shards(cluster: &Cluster, url: &str) -> Result<Shards, Error> {
 /// Everything that may tell why something is not as it is waited for: the end of each node's log,
 /// whom the balancer sees, the leases, and what PostgreSQL is at.
 pub fn scene(cluster: &Cluster) -> String {
-    let ask = "SELECT concat_ws(' ', 'node', id, url, 'for', lease_until - store_now(), 'ms', \
-               CASE WHEN draining THEN 'draining' END) FROM node ORDER BY id; \
-               SELECT concat_ws(' ', count(*), 'shards of', owner, 'for at least', \
-               min(lease_until - store_now()), 'ms') FROM shard GROUP BY owner ORDER BY owner; \
-               SELECT concat_ws(' ', usename, pid, state, wait_event, \
-               'behind ' || nullif(pg_blocking_pids(pid), '{}')::TEXT, now() - state_change, \
-               left(query, 100)) FROM pg_stat_activity \
-               WHERE datname = current_database() AND pid <> pg_backend_pid()";
-    let stand = blocking(|| cluster.postgres.sql(DATABASE, ask));
+    let asks = [
+        "SELECT concat_ws(' ', 'node', id, url, 'for', lease_until - store_now(), 'ms', \
+         CASE WHEN draining THEN 'draining' END) FROM node ORDER BY id",
+        "SELECT concat_ws(' ', count(*), 'shards of', owner, 'for at least', \
+         min(lease_until - store_now()), 'ms') FROM shard GROUP BY owner ORDER BY owner",
+        "SELECT concat_ws(' ', usename, pid, state, wait_event, \
+         'behind ' || nullif(pg_blocking_pids(pid), '{}')::TEXT, now() - state_change, \
+         left(query, 100)) FROM pg_stat_activity \
+         WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    ];
     let mut lines: Vec<String> = Vec::new();
     for node in &cluster.nodes {
         lines.push(format!("--- the end of {}'s log:\n{}", node.name(), node.log()));
     }
     lines.push("---".to_owned());
-    lines.push(stand.unwrap_or_else(|error| error.to_string()));
+    for ask in asks {
+        let told = blocking(|| cluster.postgres.sql(DATABASE, ask));
+        lines.push(told.unwrap_or_else(|error| error.to_string()));
+    }
     lines.push(match blocking(|| cluster.haproxy.up()) {
         Ok(up) => format!("the balancer sees the nodes as {up:?}"),
         Err(error) => error.to_string(),

@@ -158,6 +158,8 @@ async fn suite(mut pair: Pair) {
         assert_eq!(call.await.unwrap().unwrap(), "at last");
     }
 
+    let waiting = pair.begin(b"wait").await;
+
     // All places are taken: the next is told so at once, and nothing is done.
     let mut hanging = Vec::new();
     for _ in 0..CALLS_MAX {
@@ -175,11 +177,13 @@ async fn suite(mut pair: Pair) {
         matches!(pair.ask(b"hello", PATIENCE).await, Err(CallError::Unreachable { .. }))
     })
     .await;
-    pair.desk.gate.add_permits(CALLS_MAX);
-    for call in hanging {
+    let served = pair.served.take().unwrap();
+    assert!(!served.is_finished());
+    pair.desk.gate.add_permits(CALLS_MAX + 1);
+    for call in hanging.into_iter().chain([waiting]) {
         assert_eq!(call.await.unwrap().unwrap(), "at last");
     }
-    pair.served.take().unwrap().await.unwrap();
+    served.await.unwrap();
     pair.close().await;
 }
 
