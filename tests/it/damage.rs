@@ -3,6 +3,7 @@
 //! and what is not damaged goes on.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use kontor::app::App;
@@ -13,6 +14,7 @@ use kontor::verify;
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use reqwest::Method;
+use sqlx::{ConnectOptions as _, Connection as _};
 use tempfile::TempDir;
 
 use crate::process;
@@ -226,18 +228,37 @@ async fn a_damaged_snapshot_is_not_believed() {
     assert_eq!(site.level("LAMP").await["on_hand"], 159);
 }
 
+/// Where the cells of a leaf of an index are: between them is what was there once.
+fn cells(page: &[u8]) -> impl Iterator<Item = Range<usize>> + '_ {
+    let number = |at: usize| usize::from(u16::from_be_bytes([page[at], page[at + 1]]));
+    (0..number(3)).map(move |nth| {
+        let start = number(8 + 2 * nth);
+        // A length below 16,384, of one byte or two.
+        let (first, second) = (usize::from(page[start]), usize::from(page[start + 1]));
+        let (size, length) =
+            if first < 128 { (1, first) } else { (2, (first - 128) * 128 + second) };
+        start..(start + size + length).min(page.len())
+    })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_index_is_found_by_the_doctor() {
     let (mut site, carts) = shop().await;
     let dir = stopped(&mut site).await;
     let file = dir.join("kontor.db");
     let order = carts[2].replace("cart_", "ord_");
+    // No page of it is free then, with what was in it once.
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&file);
+    let mut connection = options.connect().await.unwrap();
+    sqlx::raw_sql("VACUUM").execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
     let bytes = fs::read(&file).unwrap();
-    // A leaf of an index (10), and in it the entity's name.
+    // A leaf of an index (10), and in a cell of it the entity's name.
     let pages = bytes.chunks(PAGE).enumerate().filter(|(_, page)| page[0] == 10);
     let places = pages.filter_map(|(number, page)| {
-        let place = find(page, order.as_bytes())?;
-        Some(number * PAGE + place)
+        let cell =
+            cells(page).find(|cell| find(&page[cell.clone()], order.as_bytes()).is_some())?;
+        Some(number * PAGE + cell.start + find(&page[cell], order.as_bytes())?)
     });
     let places: Vec<usize> = places.collect();
     assert!(!places.is_empty());
