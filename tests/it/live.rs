@@ -181,6 +181,21 @@ async fn buy(site: &Site, count: usize) -> Vec<String> {
     futures_util::future::join_all((0..count).map(one)).await
 }
 
+/// Buys, and waits until the lists show it all.
+async fn bought(site: &Site, count: usize) -> Vec<String> {
+    let orders = buy(site, count).await;
+    site.until_some(async || {
+        let page = site.admin(Method::GET, "/orders?limit=100", None).await.expect(200);
+        let rows = page["data"].as_array().unwrap();
+        let is_listed = |order: &String| {
+            rows.iter().any(|row| row["id"] == **order && row["payment_status"] == "captured")
+        };
+        orders.iter().all(is_listed).then_some(())
+    })
+    .await;
+    orders
+}
+
 /// Reads until the book has every event of these orders.
 async fn read_all(client: &mut Client, book: &mut Book, site: &Site, orders: &[String]) {
     while !book.whole(site, orders).await {
@@ -192,7 +207,7 @@ async fn read_all(client: &mut Client, book: &mut Book, site: &Site, orders: &[S
 async fn a_snapshot_and_its_changes_chain_without_a_gap() {
     let site = Site::open().await;
     site.sell("LAMP", 1_000, 1_000).await;
-    let first = buy(&site, 3).await;
+    let first = bought(&site, 3).await;
     let mut client = Client::open(&site).await;
     let (buying, reading) = (buy(&site, 12), async {
         client.say(orders(None)).await;
@@ -271,7 +286,7 @@ async fn a_token_too_far_back_or_of_another_store_leads_to_a_snapshot() {
     let mut client = Client::open(&site).await;
     client.say(orders(None)).await;
     let token = client.next().await["token"].as_str().unwrap().to_owned();
-    let bought = buy(&site, 3).await;
+    let orders_bought = bought(&site, 3).await;
     // "1:0:99999999", which no store of this test comes to.
     for from in [token.as_str(), "MTowOjk5OTk5OTk5"] {
         let mut other = Client::open(&site).await;
@@ -280,7 +295,7 @@ async fn a_token_too_far_back_or_of_another_store_leads_to_a_snapshot() {
         assert_eq!((&resync["type"], &resync["reason"]), (&json!("resync"), &json!("too_old")));
         let snapshot = other.next().await;
         assert_eq!((&snapshot["type"], &snapshot["token"]), (&json!("snapshot"), &resync["token"]));
-        assert_eq!(snapshot["data"].as_array().unwrap().len(), bought.len());
+        assert_eq!(snapshot["data"].as_array().unwrap().len(), orders_bought.len());
     }
     client.say(json!({"type": "subscribe", "id": "x", "topic": "orders", "from": "?"})).await;
     let error = client.until(|message| message["type"] == "error").await;
@@ -308,7 +323,7 @@ async fn an_order_that_leaves_the_filter_is_told_once() {
     let left = client.until(|message| is_about(message, false)).await;
     assert_ne!(left["data"][0]["row"]["status"], "confirmed");
     // It is another order's turn: nothing more is told of the one that left.
-    let other = buy(&site, 1).await.remove(0);
+    let other = bought(&site, 1).await.remove(0);
     let next = client.until(|message| message["data"][0]["order"] == *other).await;
     assert!(!next.to_string().contains(&order), "{next}");
     let mut one = Client::open(&site).await;
@@ -326,6 +341,11 @@ async fn an_order_that_leaves_the_filter_is_told_once() {
 async fn stock_sagas_figures_and_nodes_are_shown() {
     let site = Site::open().await;
     site.sell("LAMP", 1_000, 50).await;
+    site.until_some(async || {
+        let listed = site.admin(Method::GET, "/stock?q=LAMP", None).await.expect(200);
+        (listed["data"][0]["sellable"] == 50).then_some(())
+    })
+    .await;
     let mut client = Client::open(&site).await;
     let filter = json!({"sku": "LAMP"});
     client.say(json!({"type": "subscribe", "id": "s", "topic": "stock", "filter": filter})).await;
