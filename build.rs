@@ -1,5 +1,5 @@
-//! Builds again when a migration is new: they are embedded in the binary. So is every file of the
-//! admin page, `web/admin`, but for its tests: their table is written here.
+//! What is embedded in the binary: every migration, and every file of the admin page (`web/admin`)
+//! but its tests. Their tables are written here.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,16 +12,33 @@ fn main() -> io::Result<()> {
     println!("cargo:rerun-if-changed=migrations");
     println!("cargo:rerun-if-changed={PAGE}");
     let at = |name| env::var_os(name).map(PathBuf::from).ok_or_else(|| io::Error::other(name));
-    let root = at("CARGO_MANIFEST_DIR")?.join(PAGE);
-    let mut files = Vec::new();
-    collect(&root, &root, &mut files)?;
-    files.sort();
+    let (root, out) = (at("CARGO_MANIFEST_DIR")?, at("OUT_DIR")?);
+    let page = files(&root.join(PAGE))?;
+    fs::write(out.join("admin_page.rs"), table(&page, "include_bytes")?)?;
+    for database in ["sqlite", "postgres"] {
+        let migrations = files(&root.join("migrations").join(database))?;
+        let to = out.join(format!("migrations_{database}.rs"));
+        fs::write(to, table(&migrations, "include_str")?)?;
+    }
+    Ok(())
+}
+
+/// A Rust expression: the names of files, each with its content.
+fn table(files: &[(String, PathBuf)], include: &str) -> io::Result<String> {
     let mut table = String::from("&[\n");
     for (name, path) in files {
-        writeln!(table, "    ({name:?}, include_bytes!({path:?})),").map_err(io::Error::other)?;
+        writeln!(table, "    ({name:?}, {include}!({path:?})),").map_err(io::Error::other)?;
     }
     table.push_str("]\n");
-    fs::write(at("OUT_DIR")?.join("admin_page.rs"), table)
+    Ok(table)
+}
+
+/// All files below a folder, by their path under it, in order.
+fn files(root: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+    let mut files = Vec::new();
+    collect(root, root, &mut files)?;
+    files.sort();
+    Ok(files)
 }
 
 /// All files below a folder, by their path under `root`.

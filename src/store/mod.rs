@@ -16,6 +16,7 @@ pub mod key;
 pub mod maintenance;
 mod many;
 pub mod memory;
+mod migrations;
 pub mod node;
 mod open;
 pub mod order;

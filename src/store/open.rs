@@ -5,12 +5,12 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool};
 
 use super::folder::{Folder, Writer};
-use super::{Address, Options, Store, whole};
+use super::{Address, Options, Store, migrations, whole};
 
 /// The file of all tables.
 pub(super) const DATABASE: &str = "kontor.db";
@@ -19,8 +19,6 @@ pub(super) const LOCK: &str = "kontor.lock";
 /// How long a connection waits for another process (`kontor key`, `kontor backup`). Within this
 /// process nothing waits on SQLite's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// Why a data folder could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -229,7 +227,7 @@ async fn make(dir: &Path, file: &Path) -> Result<(), OpenError> {
 
 /// The newest migration of this program.
 fn known() -> i64 {
-    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
+    migrations::newest(&migrations::SQLITE)
 }
 
 fn assemble(
@@ -355,7 +353,7 @@ pub(super) async fn refuse_newer(connection: &mut SqliteConnection) -> Result<i6
 }
 
 async fn migrate(connection: &mut SqliteConnection) -> Result<(), OpenError> {
-    MIGRATIONS.run_direct(None, connection, false).await.map_err(|error| match error {
+    migrations::SQLITE.run_direct(None, connection, false).await.map_err(|error| match error {
         MigrateError::Execute(error) => OpenError::Corrupt(error.to_string()),
         MigrateError::VersionMissing(found) => OpenError::Newer { found, known: known() },
         other => OpenError::Corrupt(other.to_string()),

@@ -5,14 +5,14 @@ use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::MigrateError;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 
 use super::pool::{LOCK_TIMEOUT_MS, Pool, STATEMENT_TIMEOUT_MS};
 use super::replica::{Lag, Replica};
 use super::{Database, Inner};
-use crate::store::{Address, OpenError, Options, Store};
+use crate::store::{Address, OpenError, Options, Store, migrations};
 
 /// What the first migration writes beside the table of shards: by this a store is known.
 const MARK: &str = "kontor 1802464884";
@@ -24,8 +24,6 @@ const MIGRATE: Duration = Duration::from_secs(15 * 60);
 const SERVER_MIN: i64 = 130_000;
 /// The most shards of a store.
 const SHARDS_MAX: u16 = 1_024;
-
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 impl Store {
     /// Opens a database for serving, beside whoever else serves from it: makes an empty one a
@@ -157,16 +155,18 @@ async fn migrate(
 ) -> Result<(), OpenError> {
     let found = look(url, connection).await?;
     if found.is_none_or(|found| found < known()) {
-        let outcome =
-            match tokio::time::timeout(MIGRATE, MIGRATIONS.run_direct(None, connection, false))
-                .await
-            {
-                Ok(outcome) => outcome,
-                Err(_elapsed) => {
-                    let why = "its tables were not brought up to date in 15 minutes".to_owned();
-                    return Err(OpenError::Unreachable { address: url.clone(), why });
-                }
-            };
+        let outcome = match tokio::time::timeout(
+            MIGRATE,
+            migrations::POSTGRES.run_direct(None, connection, false),
+        )
+        .await
+        {
+            Ok(outcome) => outcome,
+            Err(_elapsed) => {
+                let why = "its tables were not brought up to date in 15 minutes".to_owned();
+                return Err(OpenError::Unreachable { address: url.clone(), why });
+            }
+        };
         outcome.map_err(|error| match error {
             MigrateError::VersionMissing(found) => OpenError::Newer { found, known: known() },
             other => OpenError::Unfit {
@@ -238,7 +238,7 @@ async fn open(
 
 /// The newest migration of this program.
 fn known() -> i64 {
-    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
+    migrations::newest(&migrations::POSTGRES)
 }
 
 /// What all connections have in common.
