@@ -17,7 +17,9 @@ use serde::{Deserialize, Serialize};
 
 pub use check::Fault;
 
-use crate::actors::{cluster, host, node, payments};
+use crate::actors::engine::{cluster, host};
+use crate::actors::flows::payment;
+use crate::actors::node;
 use crate::domain::pricing;
 use crate::{bus, http, store, telemetry};
 
@@ -41,7 +43,7 @@ pub struct Config {
     /// How prices are computed.
     pub pricing: pricing::Rules,
     /// How patient kontor is with payment providers.
-    pub payments: payments::Options,
+    pub payments: payment::Options,
     /// The sandbox payment provider.
     pub sandbox: Sandbox,
     /// The limits of entities.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use kontor::actors::clock::Clock;
+use kontor::actors::engine::clock::Clock;
 use kontor::domain::entity::EntityId;
 use kontor::domain::id::OrderId;
 use kontor::domain::order;

@@ -10,8 +10,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use kontor::actors::clock::Clock;
-use kontor::actors::projections::{self, order_row, stock_rows};
+use kontor::actors::engine::clock::Clock;
+use kontor::actors::engine::projections::{self, order_row, stock_rows};
 use kontor::domain::cart::{self, Cart};
 use kontor::domain::counter::{self, Counter};
 use kontor::domain::entity::{Cause, EntityId, Event as _, Idempotency, Noun};

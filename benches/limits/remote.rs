@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
-use kontor::actors::clock::Clock;
-use kontor::actors::cluster;
+use kontor::actors::engine::clock::Clock;
+use kontor::actors::engine::cluster;
 use kontor::actors::node::Node;
 use kontor::bus::nats::Connection;
 use kontor::bus::{self, Calls, Findings, Notices};

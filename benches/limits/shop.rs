@@ -4,13 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kontor::actors::checkout::Request;
-use kontor::actors::clock::Clock;
-use kontor::actors::cluster;
-use kontor::actors::host;
+use kontor::actors::engine::clock::Clock;
+use kontor::actors::engine::cluster;
+use kontor::actors::engine::host;
+use kontor::actors::engine::runtime::{self, Runtime};
+use kontor::actors::flows::checkout::Request;
+use kontor::actors::flows::payment::{self, Payments};
 use kontor::actors::node::{Node, Settings, Start};
-use kontor::actors::payments::{self, Payments};
-use kontor::actors::runtime::{self, Runtime};
 use kontor::domain::address::Address;
 use kontor::domain::cart::{self, Details, NewLine};
 use kontor::domain::entity::{Cause, Idempotency};
@@ -60,7 +60,7 @@ pub async fn node_among(
         lanes: options.lanes(),
         lane: options.lane,
         cluster,
-        payments: Payments::new(providers, payments::Options::default()),
+        payments: Payments::new(providers, payment::Options::default()),
         cache: store::cache::Cache::in_process(),
         runtime: Runtime::new(&runtime::Defaults::default()),
     });

@@ -19,8 +19,8 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::clock::Clock;
-use super::host::{Away, Tenure};
+use super::engine::clock::Clock;
+use super::engine::host::{Away, Tenure};
 use crate::domain::entity::{Cause, Event as _, Record};
 use crate::domain::id::Sku;
 use crate::domain::product::{self, Product};

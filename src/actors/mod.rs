@@ -1,26 +1,13 @@
-//! Floor 2: when, and who next. The entity host, the sagas' flows, timers and projections.
+//! Floor 2: when, and who next. The engine that runs entities, the flows between them, and what
+//! belongs to one noun.
 //!
-//! No decision about money or stock is made here: that is the domain's. No SQL and no HTTP
-//! either.
+//! Its wings, each below the next: `engine`, the nouns' own files, `flows`, `node`. No decision
+//! about money or stock is made here: that is the domain's. No SQL and no HTTP either.
 
-pub mod cart;
 pub mod catalog;
-pub mod changes;
-pub mod checkout;
-pub mod clock;
-pub mod cluster;
-pub mod host;
-pub mod jobs;
+pub mod engine;
+pub mod flows;
 pub mod node;
-pub mod notices;
-mod numbers;
-mod order;
-mod patience;
-pub mod payments;
-pub mod placement;
-pub mod projections;
-mod refund;
+mod order_numbers;
+pub mod pricing;
 pub mod report;
-pub mod runtime;
-mod shards;
-mod timers;

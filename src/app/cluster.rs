@@ -8,8 +8,8 @@ use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
 use super::Error;
-use crate::actors::clock::Clock;
-use crate::actors::cluster::Start;
+use crate::actors::engine::clock::Clock;
+use crate::actors::engine::cluster::Start;
 use crate::bus::nats::Connection;
 use crate::bus::queue::{JetLine, Line, TwinLine};
 use crate::bus::stream::{Jet, Stream};

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::actors::jobs::Rows;
+use crate::actors::engine::job_ledger::Rows;
 use crate::actors::node::Node;
 use crate::bus::queue::{Fault, Line, Pace, Queue, Run, Start, Work};
 use crate::store::Store;

@@ -14,10 +14,10 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::actors::clock::Clock;
+use crate::actors::engine::clock::Clock;
+use crate::actors::engine::runtime::{Defaults, Runtime};
+use crate::actors::flows::payment::Payments;
 use crate::actors::node::{self, Node};
-use crate::actors::payments::Payments;
-use crate::actors::runtime::{Defaults, Runtime};
 use crate::bus::queue::{Line, TwinLine};
 use crate::config::{self, Config, Use};
 use crate::http::server::{self, Server};

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::{chain, place, print_json};
-use crate::actors::clock::Clock;
+use crate::actors::engine::clock::Clock;
 use crate::store::{Address, Store};
 
 /// The setting that remembers when the last backup was taken, in milliseconds since 1970.

@@ -17,7 +17,7 @@ use super::shopkeepers;
 use super::shoppers;
 use super::sign_in::{self, Link};
 use super::{Error, cluster, import, print_json};
-use crate::actors::clock::Clock;
+use crate::actors::engine::clock::Clock;
 use crate::app::App;
 use crate::config::Config;
 use crate::http::server::StartError;

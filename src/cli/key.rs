@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::{Error, place, print_json};
-use crate::actors::clock::Clock;
+use crate::actors::engine::clock::Clock;
 use crate::store::{self, Address, OpenError, Store};
 
 /// How long a folder that somebody else is making is waited for.

@@ -10,8 +10,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::{Error, chain, print_json, verify};
-use crate::actors::clock::Clock;
-use crate::actors::projections::{Owned, Projector};
+use crate::actors::engine::clock::Clock;
+use crate::actors::engine::projections::{Owned, Projector};
 use crate::store::relocate::Moved;
 use crate::store::{Address, Options, Store};
 

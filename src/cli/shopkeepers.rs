@@ -17,7 +17,7 @@ use tokio::time::MissedTickBehavior;
 use super::api::Page;
 use super::client::{Client, Error};
 use super::shoppers::{segment, skus};
-use crate::actors::clock::Clock;
+use crate::actors::engine::clock::Clock;
 use crate::domain::time::Timestamp;
 
 /// One SKU of so many, from the one that most buyers like, is left to sell out.

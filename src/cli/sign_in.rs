@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::{Error, key, place, print_json};
-use crate::actors::clock::Clock;
+use crate::actors::engine::clock::Clock;
 use crate::domain::time::Span;
 use crate::store::session::{LINK_LASTS, SET_UP_LASTS};
 use crate::store::{self, Address, Store};

@@ -9,7 +9,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 
 use super::{Config, mask};
-use crate::actors::runtime::{PRODUCTS_CACHED_MAX_SECS, RATE_MAX, SWEEP_MAX_SECS};
+use crate::actors::engine::runtime::{PRODUCTS_CACHED_MAX_SECS, RATE_MAX, SWEEP_MAX_SECS};
 use crate::bus::masked;
 use crate::domain::money::{AMOUNT_MAX, TaxRate};
 use crate::domain::pricing::DeliveryOption;

@@ -7,7 +7,7 @@ use serde_json::Value;
 use strum::VariantNames;
 
 use super::split;
-use crate::actors::host::decode;
+use crate::actors::engine::host::decode;
 use crate::domain::cart::Cart;
 use crate::domain::counter::Counter;
 use crate::domain::entity::{EntityId, Event, Noun, Record};

@@ -19,7 +19,7 @@ use super::problem::{Code, FieldError};
 use super::query::Query;
 use super::shape::{Delivery, Money, Price, PriceInput, Totals};
 use super::values;
-use crate::actors::host::{self, View};
+use crate::actors::engine::host::{self, View};
 use crate::domain::cart::{self, Cart, Command, Details};
 use crate::domain::id::{CartId, Sku};
 use crate::domain::money::{Currency, parse_currency};

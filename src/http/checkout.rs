@@ -18,7 +18,7 @@ use super::problem::{Code, FieldError};
 use super::shape::MoneyInput;
 use super::valid::text;
 use super::values;
-use crate::actors::checkout::{Placed, Refusal, Request};
+use crate::actors::flows::checkout::{Placed, Refusal, Request};
 use crate::domain::id::{CartId, OrderId};
 use crate::domain::money::{Money, parse_currency};
 use crate::domain::order::{self, AttemptState, Order, PaymentMethod, Phase};

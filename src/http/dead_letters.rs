@@ -11,7 +11,7 @@ use super::problem::Code;
 use super::query::{Query, cursor, cut};
 use super::shape::Page;
 use super::values;
-use crate::actors::projections::{Healed, replay_entity};
+use crate::actors::engine::projections::{Healed, replay_entity};
 use crate::store::projection::DeadLetter;
 
 /// An event that a projection could not take.

@@ -13,7 +13,9 @@ use serde_json::{Map, Value, json};
 
 use super::problem::{Code, FieldError};
 use super::shape::Money;
-use crate::actors::{catalog, checkout, host, notices};
+use crate::actors::catalog;
+use crate::actors::engine::host;
+use crate::actors::flows::{checkout, webhook};
 use crate::domain::{cart, order, stock};
 use crate::store;
 
@@ -392,9 +394,9 @@ impl From<checkout::Refusal> for Error {
     }
 }
 
-impl From<notices::WebhookRefusal> for Error {
-    fn from(refusal: notices::WebhookRefusal) -> Self {
-        use notices::WebhookRefusal;
+impl From<webhook::WebhookRefusal> for Error {
+    fn from(refusal: webhook::WebhookRefusal) -> Self {
+        use webhook::WebhookRefusal;
         match refusal {
             WebhookRefusal::UnknownProvider => Self::not_found("payment provider"),
             WebhookRefusal::Unauthorized(why) => Self::new(Code::Unauthorized, why),

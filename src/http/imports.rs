@@ -16,7 +16,7 @@ use super::problem::{Code, FieldError};
 use super::products::ProductInput;
 use super::{valid, values};
 use crate::actors::catalog::{Change, Expect};
-use crate::actors::host::View;
+use crate::actors::engine::host::View;
 use crate::domain::entity::Cause;
 use crate::domain::id::Sku;
 use crate::domain::product::Product;

@@ -18,7 +18,7 @@ use super::query::{Query, cursor, cut};
 use super::server::Shared;
 use super::shape::Page;
 use super::values;
-use crate::actors::host::{Gauge, Host, Quarantined, Released};
+use crate::actors::engine::host::{Gauge, Host, Quarantined, Released};
 use crate::domain::cart::Cart;
 use crate::domain::counter::Counter;
 use crate::domain::entity::{EntityId, Noun};

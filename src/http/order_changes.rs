@@ -15,7 +15,7 @@ use super::problem::{Code, FieldError};
 use super::shape::MoneyInput;
 use super::valid::{line_id, text, units};
 use super::values;
-use crate::actors::host::View;
+use crate::actors::engine::host::View;
 use crate::domain::cart::QUANTITY_MAX;
 use crate::domain::entity::Cause;
 use crate::domain::id::OrderId;

@@ -19,7 +19,7 @@ use super::problem::Code;
 use super::query::{Query, cursor, cut};
 use super::shape::Page;
 use super::values;
-use crate::actors::host::{View, decode};
+use crate::actors::engine::host::{View, decode};
 use crate::domain::entity::Noun as _;
 use crate::domain::id::OrderId;
 use crate::domain::order::{self, Event, FulfillmentStatus, Order, PaymentStatus, Status};

@@ -12,7 +12,7 @@ use super::access::Principal;
 use super::admission::Class;
 use super::error::Error;
 use super::problem::Code;
-use crate::actors::runtime::Rates;
+use crate::actors::engine::runtime::Rates;
 use crate::store::cache::{Cache, Limit, Taken};
 
 /// The period of a limit.

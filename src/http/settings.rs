@@ -1,5 +1,5 @@
 //! Settings that change while it runs: looking at them, at how they came to be, and changing one.
-//! What each may be is `actors::runtime`'s.
+//! What each may be is `actors::engine::runtime`'s.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -14,7 +14,7 @@ use super::query::{Query, cursor, cut};
 use super::shape::Page;
 use super::valid::text;
 use super::values;
-use crate::actors::runtime::{self, Author, Kind, Shown, Value};
+use crate::actors::engine::runtime::{self, Author, Kind, Shown, Value};
 use crate::bus::Notice;
 use crate::store::runtime_setting::Row;
 

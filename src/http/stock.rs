@@ -15,7 +15,7 @@ use super::query::{Query, cursor, cut};
 use super::shape::Page;
 use super::valid::{self, text, units};
 use super::values;
-use crate::actors::host::View;
+use crate::actors::engine::host::View;
 use crate::domain::entity::Cause;
 use crate::domain::id::Sku;
 use crate::domain::stock::{self, CLAIMS_SHOWN_MAX, Command, Level, Location, QUANTITY_MAX, Stock};

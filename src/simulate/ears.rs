@@ -8,7 +8,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::world::World;
-use crate::actors::changes::{Changed, Changes};
+use crate::actors::engine::changes::{Changed, Changes};
 
 /// What somebody has heard who listens to one node.
 #[derive(Default)]

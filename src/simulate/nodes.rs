@@ -13,11 +13,11 @@ use super::pipe::{Main, Pipe};
 use super::plan::{BUSY_MS, Blow, Fault, Loss};
 use super::process::Process;
 use super::run::Outside;
-use crate::actors::cluster;
-use crate::actors::host;
+use crate::actors::engine::cluster;
+use crate::actors::engine::host;
+use crate::actors::engine::runtime::{Defaults, Runtime};
+use crate::actors::flows::payment::{self, Payments};
 use crate::actors::node::{Node, Settings, Start};
-use crate::actors::payments::{self, Payments};
-use crate::actors::runtime::{Defaults, Runtime};
 use crate::bus::local::Board;
 use crate::bus::stream::Twin;
 use crate::bus::{self, Calls, Findings, Notices};
@@ -107,7 +107,7 @@ impl Outside {
             ..Settings::default()
         };
         let patience =
-            payments::Options { sweep_secs: 90, stuck_after: 4, ..payments::Options::default() };
+            payment::Options { sweep_secs: 90, stuck_after: 4, ..payment::Options::default() };
         let disk = Arc::new(self.disk.of(process.clone()));
         let several = self.plan.nodes > 1;
         Start {

@@ -10,7 +10,7 @@ use super::clients::{Clients, cause, sku};
 use super::fleet::Fleet;
 use super::plan::Deed;
 use crate::actors::catalog::Expect;
-use crate::actors::host;
+use crate::actors::engine::host;
 use crate::actors::node::Node;
 use crate::domain::entity::Cause;
 use crate::domain::id::OrderId;

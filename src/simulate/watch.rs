@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use super::world::World;
-use crate::actors::host::decode;
-use crate::actors::payments::parse_reference;
+use crate::actors::engine::host::decode;
+use crate::actors::flows::payment::parse_reference;
 use crate::domain::entity::{EntityId, Noun as _, Record};
 use crate::domain::id::{OrderId, Sku};
 use crate::domain::order::{self, Order};

@@ -11,7 +11,7 @@ use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::actors::clock::{Clock, Source};
+use crate::actors::engine::clock::{Clock, Source};
 use crate::domain::time::Timestamp;
 
 /// The moment at which every run begins.

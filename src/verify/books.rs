@@ -9,7 +9,7 @@ use super::cart::{Carts, same_lines};
 use super::order::Orders;
 use super::report::{Checked, Findings, Invariant};
 use super::stock::Items;
-use crate::actors::host::decode;
+use crate::actors::engine::host::decode;
 use crate::domain::cart::{self, Cart};
 use crate::domain::counter::{self, Counter};
 use crate::domain::entity::{EntityId, Event, Noun, Record};

@@ -24,7 +24,7 @@ use self::books::Books;
 use self::money::Ledger;
 use self::report::{Findings, shard_name};
 use self::rows::Rows;
-use crate::actors::projections;
+use crate::actors::engine::projections;
 use crate::domain::entity::{EntityId, Record};
 use crate::providers::payment::Provider;
 use crate::store::journal::{Journal, ReadError};

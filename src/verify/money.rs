@@ -11,7 +11,7 @@ use super::books::{Books, replay};
 use super::order::{Entry, Standing, Summary, closed};
 use super::report::Invariant;
 use super::{Error, Progress};
-use crate::actors::payments::{attempt_reference, parse_reference};
+use crate::actors::flows::payment::{attempt_reference, parse_reference};
 use crate::domain::entity::EntityId;
 use crate::domain::id::{Key, OrderId};
 use crate::domain::money::Currency;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::books::{Books, replay};
 use super::report::Invariant;
-use crate::actors::clock::Clock;
+use crate::actors::engine::clock::Clock;
 use crate::domain::entity::{EntityId, Noun};
 use crate::domain::id::OrderId;
 use crate::domain::order::{self, Order};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use kontor::actors::checkout::Refusal;
-use kontor::actors::host;
+use kontor::actors::engine::host;
+use kontor::actors::flows::checkout::Refusal;
 use kontor::domain::cart::{self, NewLine};
 use kontor::domain::entity::Cause;
 use kontor::domain::order::{PaymentStatus, Phase, Status};

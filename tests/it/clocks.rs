@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use kontor::actors::clock::{Clock, Source};
+use kontor::actors::engine::clock::{Clock, Source};
 use kontor::app::App;
 use kontor::domain::entity::EntityId;
 use kontor::domain::time::{Span, Timestamp};

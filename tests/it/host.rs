@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use kontor::actors::clock::Clock;
-use kontor::actors::host::{Error, Host, NoFlow, Options, Released, Tenure, View};
+use kontor::actors::engine::clock::Clock;
+use kontor::actors::engine::host::{Error, Host, NoFlow, Options, Released, Tenure, View};
 use kontor::domain::entity::{self, Cause, EntityId, Idempotency, Noun};
 use kontor::domain::time::{Span, Timestamp};
 use kontor::store::journal::lane::{self, Committed};

@@ -142,6 +142,7 @@ fn files_are_short_say_what_they_are_and_leave_nothing_open() {
 
 #[test]
 fn a_forbidden_import_is_seen() {
-    let text = "use crate::{http, store};\nlet x = crate::actors::host::y;\n// crate::cli::z\n";
+    let text =
+        "use crate::{http, store};\nlet x = crate::actors::engine::host::y;\n// crate::cli::z\n";
     assert_eq!(used(text), ["http", "store", "actors"]);
 }

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use kontor::actors::catalog;
-use kontor::actors::clock::Clock;
-use kontor::actors::cluster;
-use kontor::actors::host;
+use kontor::actors::engine::clock::Clock;
+use kontor::actors::engine::cluster;
+use kontor::actors::engine::host;
+use kontor::actors::engine::projections::NAME;
+use kontor::actors::engine::runtime as settings;
+use kontor::actors::flows::payment::{self, Payments};
 use kontor::actors::node::{Node, Settings, Start};
-use kontor::actors::payments::{self, Payments};
-use kontor::actors::projections::NAME;
-use kontor::actors::runtime as settings;
 use kontor::bus::local::Board;
 use kontor::bus::stream::Twin;
 use kontor::bus::{Calls, Findings, Notices};
@@ -118,7 +118,7 @@ impl Shared {
                 lanes: 4,
                 payments: Payments::new(
                     vec![Arc::new(sandbox.unwrap())],
-                    payments::Options::default(),
+                    payment::Options::default(),
                 ),
                 cache: Cache::in_process(),
                 runtime: settings::Runtime::new(&settings::Defaults::default()),

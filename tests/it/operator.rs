@@ -303,7 +303,7 @@ async fn quarantine_and_dead_letters_are_shown_and_tried_again() {
     // One that is no fault any more is gone after the replay, one that is comes back.
     let mended = kontor::store::projection::DeadLetter { pos: 1, ..old.clone() };
     let step = kontor::store::projection::Step { dead: &[mended], ..Default::default() };
-    let name = kontor::actors::projections::NAME;
+    let name = kontor::actors::engine::projections::NAME;
     let pos = store.cursor(name, 0).await.unwrap();
     let here = kontor::store::projection::Cursor { shard: 0, after: pos, pos };
     assert!(store.commit_projection(name, &[here], step).await.unwrap());

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kontor::actors::changes::{self, Bounds, Changed, Changes};
-use kontor::actors::clock::Clock;
-use kontor::actors::projections::{Follower, Healed, NAME, Owned, Projector, replay_entity};
+use kontor::actors::engine::changes::{self, Bounds, Changed, Changes};
+use kontor::actors::engine::clock::Clock;
+use kontor::actors::engine::projections::{
+    Follower, Healed, NAME, Owned, Projector, replay_entity,
+};
 use kontor::bus::Feed;
 use kontor::domain::entity::{EntityId, Event as _};
 use kontor::domain::id::Sku;

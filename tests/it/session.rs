@@ -1,7 +1,7 @@
 //! Signing in: links that work once, sessions and how they end, who may change what with a
 //! cookie, and the page that is served for it.
 
-use kontor::actors::clock::Clock;
+use kontor::actors::engine::clock::Clock;
 use kontor::app::App;
 use kontor::config::Config;
 use kontor::domain::time::{Span, Timestamp};

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kontor::actors::checkout::{Placed, Refusal, Request};
-use kontor::actors::clock::Clock;
-use kontor::actors::host;
+use kontor::actors::engine::clock::Clock;
+use kontor::actors::engine::host;
+use kontor::actors::engine::runtime::{self, Runtime};
+use kontor::actors::flows::checkout::{Placed, Refusal, Request};
+use kontor::actors::flows::payment::{self, Payments};
 use kontor::actors::node::{Node, Settings, Start};
-use kontor::actors::payments::{self, Payments};
-use kontor::actors::runtime::{self, Runtime};
 use kontor::domain::address::Address;
 use kontor::domain::cart::{self, Details, NewLine};
 use kontor::domain::entity::{Cause, Idempotency};
@@ -189,7 +189,7 @@ async fn node(dir: &TempDir, psp: &str) -> (Arc<Node>, Store) {
         lane: options.lane,
         lanes: 1,
         cluster: None,
-        payments: Payments::new(vec![Arc::new(sandbox)], payments::Options::default()),
+        payments: Payments::new(vec![Arc::new(sandbox)], payment::Options::default()),
         cache: kontor::store::cache::Cache::in_process(),
         runtime: Runtime::new(&runtime::Defaults::default()),
     };

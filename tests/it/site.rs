@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kontor::actors::clock::Clock;
+use kontor::actors::engine::clock::Clock;
 use kontor::app::App;
 use kontor::config::Config;
 use kontor::providers::sandbox::Sandbox;

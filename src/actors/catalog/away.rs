@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{Catalog, Change, Error, Expect};
-use crate::actors::host::{Away, Failure};
+use crate::actors::engine::host::{Away, Failure};
 use crate::domain::entity::Cause;
 use crate::domain::product::{self, Product};
 use crate::store::product::Row;

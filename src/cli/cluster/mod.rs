@@ -19,7 +19,7 @@ use self::cut::{Line, State};
 use self::node::{Node, Surroundings};
 use self::servers::{Haproxy, Nats, Plan, Postgres, PostgresOptions, Redis, Signal, local};
 use super::Error;
-use crate::actors::clock::Clock;
+use crate::actors::engine::clock::Clock;
 use crate::sandbox_psp::{self, Running};
 use crate::store::{self, Store};
 

@@ -28,7 +28,7 @@ pub use self::faults::Fault;
 use self::server::Server;
 use super::client::Client;
 use super::{Error, print_json};
-use crate::actors::clock::Clock;
+use crate::actors::engine::clock::Clock;
 use crate::sandbox_psp;
 
 /// The earliest and the latest moment of a kill, in milliseconds after the buyers began.

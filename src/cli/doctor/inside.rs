@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::Finding;
-use crate::actors::clock::Clock;
-use crate::actors::projections;
+use crate::actors::engine::clock::Clock;
+use crate::actors::engine::projections;
 use crate::cli::backup::TAKEN_AT;
 use crate::domain::time::Span;
 use crate::store::maintenance::Check;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::message::{FilterInput, Subscribe, Topic};
 use super::token::Token;
-use crate::actors::changes::{Facets, OrderChange};
+use crate::actors::engine::changes::{Facets, OrderChange};
 use crate::domain::id::{OrderId, Sku};
 use crate::domain::order::{FulfillmentStatus, PaymentStatus, Status};
 use crate::http::access::Scope;

@@ -26,7 +26,7 @@ use super::outbox::Farewell;
 use super::ring::Ring;
 use super::snapshot::{self, Past, Stretches, Taken};
 use super::subscription::Subscription;
-use crate::actors::changes::Changed;
+use crate::actors::engine::changes::Changed;
 use crate::http::access::{Principal, still_good};
 use crate::http::problem::Code;
 use crate::http::server::Shared;

@@ -1,6 +1,6 @@
 //! The live feed: sockets for operators, an order's own stream for its buyer.
 //!
-//! What changed comes from `actors::changes`, once a step and shard. One hub an HTTP worker
+//! What changed comes from `actors::engine::changes`, once a step and shard. One hub an HTTP worker
 //! (`hub`) keeps the last of it (`ring`), makes frames of it (`render`) and shows it to its sockets (`socket`), each behind an
 //! outbox of its own (`outbox`): equal subscriptions share their frames, and nobody waits for
 //! a socket that does not read. No change is decided here, and nothing here is the truth: whoever

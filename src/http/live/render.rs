@@ -9,7 +9,7 @@ use super::filter::Spec;
 use super::message::{
     ChangeShape, Changes, HappenedShape, OrderChangeShape, ServerMessage, StockChangeShape, Topic,
 };
-use crate::actors::changes::{Changed, Happened, OrderChange, StockChange};
+use crate::actors::engine::changes::{Changed, Happened, OrderChange, StockChange};
 use crate::http::order_shape::OrderSummary;
 use crate::http::stock::level_row;
 use crate::store::order::Row;

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::actors::changes::{Changed, distance};
+use crate::actors::engine::changes::{Changed, distance};
 
 /// How far somebody has seen the feed: the last entry of the ring that was looked at, and the
 /// positions up to which all was seen, one a shard.
@@ -232,7 +232,7 @@ impl Ring {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::actors::changes::StockChange;
+    use crate::actors::engine::changes::StockChange;
 
     fn quiet(shard: u16, after_pos: i64, pos: i64) -> Arc<Changed> {
         Arc::new(Changed { shard, after_pos, pos, orders: Vec::new(), stock: Vec::new() })

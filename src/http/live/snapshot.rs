@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::filter::{self, Asked};
 use super::message::{LiveRow, Topic};
-use crate::actors::changes::{self, Bounds, Changed, distance};
-use crate::actors::projections::NAME;
+use crate::actors::engine::changes::{self, Bounds, Changed, distance};
+use crate::actors::engine::projections::NAME;
 use crate::http::error::Error;
 use crate::http::order_shape::OrderSummary;
 use crate::http::query::cut;

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::outbox::{self, GOING, GOING_AT_STOP, Gate};
 use super::places::{Full, Place};
-use crate::actors::host::{Until, View};
+use crate::actors::engine::host::{Until, View};
 use crate::domain::entity::Noun as _;
 use crate::domain::id::OrderId;
 use crate::domain::order::{self, Order, Status};

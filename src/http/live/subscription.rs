@@ -14,7 +14,7 @@ use super::render::render;
 use super::ring::{Place, Ring, Same};
 use super::snapshot::{Found, Stretch};
 use super::token::Token;
-use crate::actors::changes::Changed;
+use crate::actors::engine::changes::Changed;
 
 /// After how many events of others a client gets a newer token.
 const TOKEN_EVERY: i64 = 2_000;

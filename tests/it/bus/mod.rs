@@ -9,7 +9,7 @@ mod stream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kontor::actors::clock::Clock;
+use kontor::actors::engine::clock::Clock;
 use kontor::bus::Now;
 
 /// How long a condition may take to come true before a test fails.

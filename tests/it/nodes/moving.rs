@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use kontor::actors::host;
+use kontor::actors::engine::host;
 use kontor::actors::node::Node;
 use kontor::domain::order::Status;
 use kontor::domain::stock;

@@ -137,7 +137,7 @@ pub fn unknown<T>(result: &Result<T, Error>) -> bool {
 }
 
 pub fn now() -> Timestamp {
-    kontor::actors::clock::Clock::system().now()
+    kontor::actors::engine::clock::Clock::system().now()
 }
 
 /// Asks again and again for up to 20 seconds.

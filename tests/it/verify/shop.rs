@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kontor::actors::catalog::Expect;
-use kontor::actors::checkout::{Placed, Refusal, Request};
-use kontor::actors::clock::Clock;
-use kontor::actors::host;
+use kontor::actors::engine::clock::Clock;
+use kontor::actors::engine::host;
+use kontor::actors::engine::runtime::{self, Runtime};
+use kontor::actors::flows::checkout::{Placed, Refusal, Request};
+use kontor::actors::flows::payment::{self, Payments};
 use kontor::actors::node::{Node, Settings, Start};
-use kontor::actors::payments::{self, Payments};
-use kontor::actors::runtime::{self, Runtime};
 use kontor::domain::address::Address;
 use kontor::domain::cart::{self, Details, NewLine};
 use kontor::domain::entity::{Cause, Idempotency, Noun as _};
@@ -74,7 +74,7 @@ impl Shop {
         let options = sandbox_options(&store, &psp.url()).await.unwrap();
         let options = kontor::providers::sandbox::Options { timeout_ms: 1_000, ..options };
         let provider = Arc::new(Sandbox::new(options).unwrap());
-        let patience = payments::Options { retry_after_ms: 50, ..Default::default() };
+        let patience = payment::Options { retry_after_ms: 50, ..Default::default() };
         let node = Node::start(Start {
             store: Arc::new(store),
             clock: Clock::system(),

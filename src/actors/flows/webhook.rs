@@ -5,9 +5,9 @@
 //! is matched by our own reference and is monotone, so that late, doubled and disordered notices
 //! change nothing twice.
 
-use super::host::{self, View};
-use super::node::Node;
-use super::payments::{parse_reference, report_of};
+use super::payment::{parse_reference, report_of};
+use crate::actors::engine::host::{self, View};
+use crate::actors::node::Node;
 use crate::domain::entity::{Cause, EntityId, Noun as _};
 use crate::domain::flaw::{self, Flaw};
 use crate::domain::order::{AttemptState, Command, Order, Phase, Report};
@@ -400,7 +400,7 @@ impl Seen {
             exists: order.placed().is_some(),
             known: attempt.is_some(),
             given_up: attempt.is_some_and(|attempt| !attempt.open() && !live),
-            open: attempt.is_some_and(super::super::domain::order::Attempt::open),
+            open: attempt.is_some_and(crate::domain::order::Attempt::open),
             live,
             captured: if moved { order.captured() } else { 0 },
             refunded: if moved { order.refunded() } else { 0 },

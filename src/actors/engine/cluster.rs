@@ -22,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::options::Options;
 use super::host::Tenure;
-use super::node::Node;
 use super::placement::{self, Holding, Member};
+use crate::actors::node::Node;
 use crate::bus::nats::Connection;
 use crate::bus::stream::Stream;
 use crate::bus::{self, Calls, Findings, Notice, Notices, Peer};
@@ -91,8 +91,8 @@ pub struct Cluster {
     listed: AtomicBool,
     calls: Calls,
     notices: Notices,
-    pub(super) stream: Option<Arc<dyn Stream>>,
-    pub(super) bus: bus::Options,
+    pub(in crate::actors) stream: Option<Arc<dyn Stream>>,
+    pub(in crate::actors) bus: bus::Options,
     nats: Option<Connection>,
     findings: Findings,
     view: RwLock<Arc<View>>,
@@ -113,7 +113,7 @@ fn machine() -> String {
 }
 
 impl Cluster {
-    pub(super) fn new(start: Start) -> Self {
+    pub(in crate::actors) fn new(start: Start) -> Self {
         let Start { options, node, calls, notices, stream, bus, nats, findings } = start;
         Self {
             options,
@@ -142,7 +142,7 @@ impl Cluster {
     }
 
     /// Says where the other nodes reach this one.
-    pub(super) fn begin(&self, url: &str, started_at: Timestamp) {
+    pub(in crate::actors) fn begin(&self, url: &str, started_at: Timestamp) {
         let (id, url) = (self.me.clone(), url.to_owned());
         let (machine, version) = (machine(), env!("CARGO_PKG_VERSION").to_owned());
         // An error means that it has begun before.
@@ -197,7 +197,7 @@ impl Cluster {
     }
 
     /// Keeps the leases until told to stop; in a task of its own, since nothing may hold it up.
-    pub(super) async fn keep(self: Arc<Self>, node: Arc<Node>, stop: CancellationToken) {
+    pub(in crate::actors) async fn keep(self: Arc<Self>, node: Arc<Node>, stop: CancellationToken) {
         let period = Duration::from_millis(self.options.renew_ms);
         loop {
             self.renew(&node).await;
@@ -334,7 +334,11 @@ impl Cluster {
     }
 
     /// Looks who is there, takes and gives, until told to stop.
-    pub(super) async fn place(self: Arc<Self>, node: Arc<Node>, stop: CancellationToken) {
+    pub(in crate::actors) async fn place(
+        self: Arc<Self>,
+        node: Arc<Node>,
+        stop: CancellationToken,
+    ) {
         let mut heard = self.notices.listen();
         let mut news = true;
         loop {

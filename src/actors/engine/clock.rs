@@ -84,7 +84,7 @@ impl Clock {
     }
 
     /// What the jitter of a row of pauses begins with.
-    pub(super) fn jitter(&self) -> u64 {
+    pub(in crate::actors) fn jitter(&self) -> u64 {
         self.source.as_ref().map_or_else(rand::random, |source| source.draw())
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::time::timeout;
 
 use super::Cluster;
-use crate::actors::host::{Away, Failure};
+use crate::actors::engine::host::{Away, Failure};
 use crate::bus::CallError;
 
 /// How long answers of a node that gave a shard away may be on their way.

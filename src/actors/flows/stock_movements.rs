@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use super::checkout::saga;
-use super::host::{self, Teller};
-use super::node::Node;
-use super::patience::{Backoff, SHORTEST};
+use crate::actors::engine::backoff::{Backoff, SHORTEST};
+use crate::actors::engine::host::{self, Teller};
+use crate::actors::node::Node;
 use crate::domain::id::{OrderId, Sku};
 use crate::domain::order::{Command, Order};
 use crate::domain::stock;
 
 impl Node {
     /// Tells the stock that a fulfillment's goods went out.
-    pub(super) async fn ship(
+    pub(in crate::actors) async fn ship(
         &self,
         order: OrderId,
         fulfillment: u32,
@@ -30,7 +30,7 @@ impl Node {
     }
 
     /// Puts the goods of a refund where they belong.
-    pub(super) async fn restock(
+    pub(in crate::actors) async fn restock(
         &self,
         order: OrderId,
         refund: u32,

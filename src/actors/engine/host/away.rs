@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::message::{Until, View};
 use super::{Asked, Error, Host};
-use crate::actors::clock::Clock;
+use crate::actors::engine::clock::Clock;
 use crate::domain::entity::{Cause, EntityId, Idempotency, Noun};
 
 /// What a caller wants to know.

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::clock::Clock;
-use super::host::Teller;
-use super::node::Node;
-use super::patience::Backoff;
+use crate::actors::engine::backoff::Backoff;
+use crate::actors::engine::clock::Clock;
+use crate::actors::engine::host::Teller;
+use crate::actors::node::Node;
 use crate::domain::entity::EntityId;
 use crate::domain::flaw::{self, Flaw};
 use crate::domain::money::Money;
@@ -78,7 +78,7 @@ impl Payments {
         self.providers.values()
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&Arc<dyn Provider>> {
+    pub(in crate::actors) fn get(&self, name: &str) -> Option<&Arc<dyn Provider>> {
         self.providers.get(name)
     }
 
@@ -130,7 +130,7 @@ struct Deed<'a> {
 
 impl Node {
     /// Performs an effect that moves money.
-    pub(super) async fn perform_payment(
+    pub(in crate::actors) async fn perform_payment(
         &self,
         order: &EntityId,
         effect: Effect,
@@ -354,7 +354,7 @@ impl Node {
     /// settled it.
     async fn still_wanted(&self, order: &EntityId, step: &str) -> bool {
         let step = step.to_owned();
-        let wanted = move |view: super::host::View<'_, Order>| {
+        let wanted = move |view: crate::actors::engine::host::View<'_, Order>| {
             let effects = crate::domain::entity::Noun::effects(view.state);
             effects.iter().any(|effect| effect.step() == step)
         };

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::node::Node;
+use crate::actors::node::Node;
 use crate::domain::entity::{EntityId, Noun as _};
 use crate::domain::order::Order;
 use crate::domain::stock::Stock;
@@ -31,7 +31,7 @@ struct Round {
 }
 
 /// Looks for due timers until told to stop.
-pub(super) async fn run(node: Arc<Node>, stop: CancellationToken) {
+pub(in crate::actors) async fn run(node: Arc<Node>, stop: CancellationToken) {
     let period = Duration::from_millis(node.settings.timer_poll_ms.max(1));
     let journal = node.store.journal();
     let mut rounds: HashMap<u16, Round> = HashMap::new();

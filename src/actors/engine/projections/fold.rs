@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 
-use crate::actors::changes::Notes;
-use crate::actors::host::{decode, load};
+use crate::actors::engine::changes::Notes;
+use crate::actors::engine::host::{decode, load};
 use crate::domain::entity::{EntityId, Noun, Record};
 use crate::domain::id::Sku;
 use crate::domain::order::Order;

@@ -9,7 +9,7 @@ use futures_util::future;
 
 use super::cluster::Cluster;
 use super::host::Tenure;
-use super::node::{Error, Node};
+use crate::actors::node::{Error, Node};
 use crate::bus::{Call, Place, Relay, Source, follow};
 use crate::domain::cart::Cart;
 use crate::domain::counter::{self, Counter};
@@ -38,7 +38,7 @@ const PAGE: u32 = 500;
 
 impl Node {
     /// Runs a shard that was claimed, and goes on with what was under way.
-    pub(super) async fn open_shard(
+    pub(in crate::actors) async fn open_shard(
         self: &Arc<Self>,
         fence: Fence,
         tenure: Tenure,
@@ -64,7 +64,7 @@ impl Node {
     }
 
     /// Finishes what a shard has been asked, and takes no more for it. It is disowned then.
-    pub(super) async fn finish_shard(&self, shard: u16) {
+    pub(in crate::actors) async fn finish_shard(&self, shard: u16) {
         future::join4(
             self.carts.close(shard),
             self.orders.close(shard),
@@ -76,7 +76,7 @@ impl Node {
     }
 
     /// Runs a shard no longer.
-    pub(super) fn disown_shard(&self, shard: u16) {
+    pub(in crate::actors) fn disown_shard(&self, shard: u16) {
         self.lanes.of(shard).disown(shard);
         self.catalog.close(shard);
         self.owned.disown(shard);
@@ -86,7 +86,7 @@ impl Node {
     }
 
     /// Forgets a shard that another node has, or may have.
-    pub(super) fn abandon_shard(&self, shard: u16) {
+    pub(in crate::actors) fn abandon_shard(&self, shard: u16) {
         self.carts.abandon(shard);
         self.orders.abandon(shard);
         self.stock.abandon(shard);
@@ -143,7 +143,7 @@ impl Node {
 
     /// Relays what this node commits to the stream of all nodes, and hears there what the others
     /// do, if there is one.
-    pub(super) async fn relay(self: &Arc<Self>, cluster: &Cluster) {
+    pub(in crate::actors) async fn relay(self: &Arc<Self>, cluster: &Cluster) {
         let Some(stream) = cluster.stream.clone() else {
             return;
         };
@@ -167,7 +167,7 @@ impl Node {
     }
 
     /// Answers another node that asks for an entity of this one.
-    pub(super) async fn answer_call(&self, call: Call, mut place: Place) -> Bytes {
+    pub(in crate::actors) async fn answer_call(&self, call: Call, mut place: Place) -> Bytes {
         let Some(end) = call.body.iter().position(|byte| *byte == b'\n') else {
             return Bytes::new();
         };
@@ -179,8 +179,8 @@ impl Node {
             Order::PREFIX => self.orders.serve(body, may_wait).await,
             Stock::PREFIX => self.stock.serve(body, may_wait).await,
             Counter::PREFIX => self.counters.serve(body, may_wait).await,
-            super::catalog::NOUN => self.catalog.serve(body).await,
-            super::report::NOUN => serde_json::to_vec(&self.report()).unwrap_or_default(),
+            crate::actors::catalog::NOUN => self.catalog.serve(body).await,
+            crate::actors::report::NOUN => serde_json::to_vec(&self.report()).unwrap_or_default(),
             _ => {
                 tracing::error!(noun, from = call.from, "another node asks for what is not known");
                 Vec::new()

@@ -113,7 +113,7 @@ pub struct Changed {
 impl Changed {
     /// Something may have changed up to a position, and it is not known what: a gap, which whoever
     /// listens fills from the journal.
-    pub(super) const fn unknown(shard: u16, pos: i64) -> Self {
+    pub(in crate::actors) const fn unknown(shard: u16, pos: i64) -> Self {
         Self { shard, after_pos: pos, pos, orders: Vec::new(), stock: Vec::new() }
     }
 
@@ -181,34 +181,34 @@ impl Changes {
     }
 
     /// How far a shard was told.
-    pub(super) fn head(&self, shard: u16) -> i64 {
+    pub(in crate::actors) fn head(&self, shard: u16) -> i64 {
         self.heads.get(usize::from(shard)).map_or(0, |head| head.load(Ordering::Acquire))
     }
 
-    pub(super) fn listened(&self) -> bool {
+    pub(in crate::actors) fn listened(&self) -> bool {
         self.sender.receiver_count() > 0
     }
 
     /// Resolves when somebody has begun to listen.
-    pub(super) async fn begun(&self) {
+    pub(in crate::actors) async fn begun(&self) {
         self.begun.notified().await;
     }
 
     /// Says that a shard is told up to `pos`.
-    pub(super) fn reached(&self, shard: u16, pos: i64) {
+    pub(in crate::actors) fn reached(&self, shard: u16, pos: i64) {
         if let Some(head) = self.heads.get(usize::from(shard)) {
             head.fetch_max(pos, Ordering::AcqRel);
         }
     }
 
     /// Says that the rows of a shard are written up to `pos`.
-    pub(super) fn wrote(&self, shard: u16, pos: i64) {
+    pub(in crate::actors) fn wrote(&self, shard: u16, pos: i64) {
         if let Some(written) = self.written.get(usize::from(shard)) {
             written.fetch_max(pos, Ordering::AcqRel);
         }
     }
 
-    pub(super) fn publish(&self, changed: Changed) {
+    pub(in crate::actors) fn publish(&self, changed: Changed) {
         // An error means that nobody listens any more.
         let _nobody = self.sender.send(Arc::new(changed));
     }
@@ -216,7 +216,7 @@ impl Changes {
 
 /// Gathers changes while events are folded.
 #[derive(Debug, Default)]
-pub(super) struct Notes {
+pub(in crate::actors) struct Notes {
     orders: HashMap<EntityId, Note>,
     stock: HashMap<EntityId, i64>,
 }
@@ -230,7 +230,7 @@ struct Note {
 
 impl Notes {
     /// Takes an event of an order that is about to be folded into its state.
-    pub(super) fn order(&mut self, order: &Order, record: &Record) {
+    pub(in crate::actors) fn order(&mut self, order: &Order, record: &Record) {
         let happened = Happened {
             seq: record.seq,
             kind: Arc::clone(&record.kind),
@@ -248,12 +248,12 @@ impl Notes {
     }
 
     /// Takes an event of stock.
-    pub(super) fn stock(&mut self, record: &Record) {
+    pub(in crate::actors) fn stock(&mut self, record: &Record) {
         self.stock.entry(record.entity.clone()).or_insert(record.seq - 1);
     }
 
     /// What changed. `order` and `stock` answer the present rows; who has none is left out.
-    pub(super) fn changed(
+    pub(in crate::actors) fn changed(
         self,
         (shard, after_pos, pos): (u16, i64, i64),
         order: impl Fn(&EntityId) -> Option<store::order::Row>,

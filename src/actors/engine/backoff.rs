@@ -7,17 +7,17 @@ use backon::BackoffBuilder as _;
 use super::clock::Clock;
 
 /// The first pause where nothing else is said.
-pub(super) const SHORTEST: Duration = Duration::from_millis(20);
+pub(in crate::actors) const SHORTEST: Duration = Duration::from_millis(20);
 const LONGEST: Duration = Duration::from_secs(10);
 
 /// A row of growing pauses that never ends.
-pub(super) struct Backoff {
+pub(in crate::actors) struct Backoff {
     pauses: backon::ExponentialBackoff,
 }
 
 impl Backoff {
     /// Pauses that begin with about `shortest`; their jitter is drawn from the clock.
-    pub(super) fn new(shortest: Duration, clock: &Clock) -> Self {
+    pub(in crate::actors) fn new(shortest: Duration, clock: &Clock) -> Self {
         let pauses = backon::ExponentialBuilder::default()
             .with_min_delay(shortest)
             .with_max_delay(LONGEST)
@@ -29,7 +29,7 @@ impl Backoff {
     }
 
     /// Waits for the next try.
-    pub(super) async fn pause(&mut self) {
+    pub(in crate::actors) async fn pause(&mut self) {
         tokio::time::sleep(self.pauses.next().unwrap_or(LONGEST)).await;
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::fold::Folds;
 use super::{BREATH, Error, NAME, Projector};
-use crate::actors::changes::{Changed, Notes};
+use crate::actors::engine::changes::{Changed, Notes};
 use crate::domain::entity::{EntityId, Record};
 use crate::domain::flaw::{self, Flaw};
 use crate::store;

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::fold::Folds;
 use super::{BREATH, Error, Heard, Owned, STEP_MAX};
-use crate::actors::changes::{Changed, Changes, Notes};
+use crate::actors::engine::changes::{Changed, Changes, Notes};
 use crate::domain::entity::{EntityId, Record};
 use crate::store::Tables;
 use crate::store::journal::Journal;

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _};
 
-use super::cart::Requirement;
-use super::host::{self, Teller, Until};
-use super::node::Node;
-use super::patience::{Backoff, SHORTEST};
+use crate::actors::engine::backoff::{Backoff, SHORTEST};
+use crate::actors::engine::host::{self, Teller, Until};
+use crate::actors::node::Node;
+use crate::actors::pricing::Requirement;
 use crate::domain::cart;
 use crate::domain::counter;
 use crate::domain::entity::{Cause, EntityId};
@@ -304,7 +304,7 @@ impl Node {
     }
 
     /// Holds stock for an order, all of it or none.
-    pub(super) async fn reserve(
+    pub(in crate::actors) async fn reserve(
         &self,
         order: OrderId,
         generation: u32,
@@ -363,7 +363,7 @@ impl Node {
     }
 
     /// Turns an order's holds into allocations and draws its number.
-    pub(super) async fn commit(
+    pub(in crate::actors) async fn commit(
         &self,
         order: OrderId,
         generation: u32,
@@ -417,7 +417,7 @@ impl Node {
     }
 
     /// Gives back all stock of an order.
-    pub(super) async fn release(
+    pub(in crate::actors) async fn release(
         &self,
         order: OrderId,
         mut units: BTreeMap<Sku, i64>,
@@ -455,6 +455,6 @@ enum Short {
     TryAgain,
 }
 
-pub(super) fn saga() -> Cause {
+pub(in crate::actors) fn saga() -> Cause {
     Cause { by: "saga".into(), ..Cause::default() }
 }

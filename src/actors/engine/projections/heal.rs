@@ -3,7 +3,7 @@
 //! stand still meanwhile, keeps it apart from the projector.
 
 use super::{Error, NAME, order_row, stock_rows};
-use crate::actors::host::decode;
+use crate::actors::engine::host::decode;
 use crate::domain::entity::{EntityId, Noun};
 use crate::domain::order::Order;
 use crate::domain::stock::Stock;

@@ -4,16 +4,16 @@ use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 
-use super::host::{Flow, Teller};
-use super::node::Node;
+use crate::actors::engine::host::{Flow, Teller};
+use crate::actors::node::Node;
 use crate::domain::entity::EntityId;
 use crate::domain::order::{Effect, Order};
 
 /// The flow of orders.
-pub(super) struct Orders(Weak<Node>);
+pub(in crate::actors) struct Orders(Weak<Node>);
 
 impl Orders {
-    pub(super) fn new(node: &Arc<Node>) -> Self {
+    pub(in crate::actors) fn new(node: &Arc<Node>) -> Self {
         Self(Arc::downgrade(node))
     }
 }

@@ -1,0 +1,14 @@
+//! What runs any noun: hosts, shards, timers, projections, and the node among others. No noun and
+//! no flow is known here.
+
+pub mod backoff;
+pub mod changes;
+pub mod clock;
+pub mod cluster;
+pub mod host;
+pub mod job_ledger;
+pub mod placement;
+pub mod projections;
+pub mod runtime;
+mod shards;
+pub mod timers;
