@@ -21,7 +21,7 @@ use crate::actors::engine::{cluster, host};
 use crate::actors::flows::payment;
 use crate::actors::node;
 use crate::domain::pricing;
-use crate::{bus, http, store, telemetry};
+use crate::{bus, cache, http, store, telemetry};
 
 /// What every variable of the environment begins with.
 const PREFIX: &str = "KONTOR__";
@@ -53,7 +53,7 @@ pub struct Config {
     /// How the store is opened.
     pub store: store::Options,
     /// Where what nodes share is kept.
-    pub cache: store::cache::Options,
+    pub cache: cache::Options,
     /// How nodes reach each other.
     pub bus: bus::Options,
     /// Logs.

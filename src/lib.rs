@@ -1,7 +1,7 @@
 //! kontor: a headless commerce and order platform.
 //!
-//! Four floors; an import runs only downwards. `domain` is true without IO. `store`, `bus` and
-//! `providers` are next to each other above it. `actors` decides when, and who next. `http` is
+//! Four floors; an import runs only downwards. `domain` is true without IO. `store`,
+//! `cache`, `bus` and `providers` are next to each other above it. `actors` decides when, and who next. `http` is
 //! the API. `app` is where everything meets; `cli`, `config`, `telemetry` and `verify` stand
 //! beside it. `fuzz` says what decoders promise, and is built for tests only. ARCHITECTURE.md is the
 //! tour.
@@ -9,6 +9,7 @@
 pub mod actors;
 pub mod app;
 pub mod bus;
+pub mod cache;
 pub mod cli;
 pub mod config;
 #[cfg(debug_assertions)]

@@ -61,7 +61,7 @@ pub async fn node_among(
         lane: options.lane,
         cluster,
         payments: Payments::new(providers, payment::Options::default()),
-        cache: store::cache::Cache::in_process(),
+        cache: kontor::cache::Cache::in_process(),
         runtime: Runtime::new(&runtime::Defaults::default()),
     });
     Ok(node.await?)

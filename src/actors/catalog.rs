@@ -21,10 +21,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::engine::clock::Clock;
 use super::engine::host::{Away, Tenure};
+use crate::cache::Cache;
 use crate::domain::entity::{Cause, Event as _, Record};
 use crate::domain::id::Sku;
 use crate::domain::product::{self, Product};
-use crate::store::cache::Cache;
 use crate::store::journal::lanes::Lanes;
 use crate::store::journal::{Append, AppendError, NewEvent};
 use crate::store::product::Row;

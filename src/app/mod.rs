@@ -19,11 +19,11 @@ use crate::actors::engine::runtime::{Defaults, Runtime};
 use crate::actors::flows::payment::Payments;
 use crate::actors::node::{self, Node};
 use crate::bus::queue::{Line, TwinLine};
+use crate::cache::{self, Cache};
 use crate::config::{self, Config, Use};
 use crate::http::server::{self, Server};
 use crate::providers::payment::{self, Provider};
 use crate::providers::sandbox::Sandbox;
-use crate::store::cache::{self, Cache};
 use crate::store::{self, OpenError, Store};
 use crate::verify::provider::sandbox_options;
 

@@ -11,9 +11,9 @@ use std::ops::RangeInclusive;
 use super::{Config, mask};
 use crate::actors::engine::runtime::{PRODUCTS_CACHED_MAX_SECS, RATE_MAX, SWEEP_MAX_SECS};
 use crate::bus::masked;
+use crate::cache::check_url;
 use crate::domain::money::{AMOUNT_MAX, TaxRate};
 use crate::domain::pricing::DeliveryOption;
-use crate::store::cache::check_url;
 
 /// A year, in seconds.
 const YEAR_SECS: i64 = 365 * 24 * 3600;

@@ -21,8 +21,8 @@ use super::valid::text;
 use crate::actors::engine::placement::{self, Holding, Member};
 use crate::actors::engine::projections::NAME;
 use crate::actors::report::Report;
+use crate::cache::State;
 use crate::domain::time::Timestamp;
-use crate::store::cache::State;
 use crate::store::{node, shard};
 
 /// The most findings that are shown.

@@ -23,7 +23,7 @@ use super::ops::hosts;
 use super::server::Shared;
 use crate::actors::catalog::Lookups;
 use crate::bus::calls;
-use crate::store::cache::{Cache, State};
+use crate::cache::{Cache, State};
 
 /// For how long the counts of orders are answered again.
 const COUNT_TTL: Duration = Duration::from_secs(10);

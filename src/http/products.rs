@@ -16,11 +16,11 @@ use super::shape::{Page, Price, PriceInput};
 use super::valid::{self, text};
 use super::values;
 use crate::actors::catalog::{self, Change, Expect};
+use crate::cache::Found;
 use crate::domain::cart::double_option;
 use crate::domain::id::{InvalidSku, Sku};
 use crate::domain::money::{Currency, TaxRate, UnitPrice, parse_currency};
 use crate::domain::product::{Product, entity_id};
-use crate::store::cache::Found;
 use crate::store::product::{Filter, Row};
 
 /// How often a change is made again when another one was faster.

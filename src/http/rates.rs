@@ -13,7 +13,7 @@ use super::admission::Class;
 use super::error::Error;
 use super::problem::Code;
 use crate::actors::engine::runtime::Rates;
-use crate::store::cache::{Cache, Limit, Taken};
+use crate::cache::{Cache, Limit, Taken};
 
 /// The period of a limit.
 const PER: Duration = Duration::from_secs(60);

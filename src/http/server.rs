@@ -34,7 +34,7 @@ use crate::actors::engine::runtime::Rates;
 use crate::actors::node::Node;
 use crate::bus::Calls;
 use crate::bus::queue::Queue;
-use crate::store::cache::Cache;
+use crate::cache::Cache;
 use crate::store::{self, Store};
 
 /// How HTTP is served.

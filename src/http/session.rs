@@ -19,8 +19,8 @@ use super::problem::Code;
 use super::server::Shared;
 use super::valid::text;
 use super::{rates, values};
+use crate::cache::Cache;
 use crate::domain::time::Timestamp;
-use crate::store::cache::Cache;
 use crate::store::session::{LASTS, Row};
 use crate::store::{self, Store, key};
 

@@ -21,9 +21,9 @@ use crate::actors::node::{Node, Settings, Start};
 use crate::bus::local::Board;
 use crate::bus::stream::Twin;
 use crate::bus::{self, Calls, Findings, Notices};
+use crate::cache::Cache;
 use crate::domain::order::CapturePolicy;
 use crate::domain::pricing::Rules;
-use crate::store::cache::Cache;
 use crate::store::journal::lane;
 
 /// How long an order can be paid, in seconds of simulated time.

@@ -7,7 +7,6 @@
 
 mod address;
 mod both;
-pub mod cache;
 mod cart;
 mod folder;
 pub mod job;

@@ -6,7 +6,7 @@ pub mod server;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kontor::store::cache::{Cache, Found, Held, Limit, Lock, Place, State};
+use kontor::cache::{Cache, Found, Held, Limit, Lock, Place, State};
 use tokio::sync::Notify;
 
 use self::server::Redis;

@@ -4,22 +4,34 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room and what it may use beside itself. A room that is not here fails.
-const ROOMS: [(&str, &[&str]); 15] = [
+const ROOMS: [(&str, &[&str]); 16] = [
     ("crash", &[]),
     ("domain", &[]),
     ("store", &["domain", "crash"]),
+    ("cache", &["domain"]),
     ("bus", &["domain"]),
     ("providers", &["domain", "crash"]),
     ("sandbox_psp", &["domain"]),
-    ("actors", &["domain", "store", "bus", "providers"]),
-    ("http", &["domain", "store", "bus", "providers", "actors"]),
+    ("actors", &["domain", "store", "cache", "bus", "providers"]),
+    ("http", &["domain", "store", "cache", "bus", "providers", "actors"]),
     ("telemetry", &[]),
     ("verify", &["domain", "store", "providers", "actors"]),
-    ("simulate", &["domain", "store", "bus", "providers", "actors", "verify"]),
-    ("config", &["domain", "store", "bus", "providers", "actors", "http", "telemetry"]),
+    ("simulate", &["domain", "store", "cache", "bus", "providers", "actors", "verify"]),
+    ("config", &["domain", "store", "cache", "bus", "providers", "actors", "http", "telemetry"]),
     (
         "app",
-        &["domain", "store", "bus", "providers", "actors", "http", "telemetry", "config", "verify"],
+        &[
+            "domain",
+            "store",
+            "cache",
+            "bus",
+            "providers",
+            "actors",
+            "http",
+            "telemetry",
+            "config",
+            "verify",
+        ],
     ),
     (
         "cli",

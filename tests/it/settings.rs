@@ -3,10 +3,10 @@
 
 use std::collections::HashSet;
 
+use kontor::cache::State;
 use kontor::domain::entity::Record;
 use kontor::domain::product;
 use kontor::domain::time::Timestamp;
-use kontor::store::cache::State;
 use kontor::store::runtime_setting::Row;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};

@@ -190,7 +190,7 @@ async fn node(dir: &TempDir, psp: &str) -> (Arc<Node>, Store) {
         lanes: 1,
         cluster: None,
         payments: Payments::new(vec![Arc::new(sandbox)], payment::Options::default()),
-        cache: kontor::store::cache::Cache::in_process(),
+        cache: kontor::cache::Cache::in_process(),
         runtime: Runtime::new(&runtime::Defaults::default()),
     };
     (Node::start(start).await.unwrap(), store)

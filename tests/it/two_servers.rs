@@ -1,7 +1,7 @@
 //! What two servers over one store in PostgreSQL and one Redis have together: sessions, keys and
 //! how they end, and settings.
 
-use kontor::store::cache::State;
+use kontor::cache::State;
 use reqwest::Method;
 use serde_json::json;
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use kontor::store::cache::{Cache, Options};
+use kontor::cache::{Cache, Options};
 use tempfile::TempDir;
 
 pub struct Redis {

@@ -85,7 +85,7 @@ impl Shop {
             lanes: 1,
             cluster: None,
             payments: Payments::new(vec![provider.clone()], patience),
-            cache: store::cache::Cache::in_process(),
+            cache: kontor::cache::Cache::in_process(),
             runtime: Runtime::new(&runtime::Defaults::default()),
         })
         .await

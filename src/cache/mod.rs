@@ -1,10 +1,11 @@
-//! What nodes share and may lose at any moment: cached answers, counters of rate limits, short
-//! locks and revocations. In Redis where one is named, and in this process otherwise.
+//! Floor 1: what nodes share and may lose at any moment: cached answers, counters of rate limits,
+//! short locks and revocations. In Redis where one is named, and in this process otherwise.
 //!
 //! Nothing here is the truth. Redis may be away, hang or be emptied, and kontor serves on: a
 //! cached answer is then read from the store, a limit is counted by each node for itself, and a
 //! lock is held by nobody. How Redis is reached is in `redis`, its twin in this process in
-//! `local`, how a limit counts in `rate`, how work is done by one node only in `lock`. What is cached and for how long is not decided here.
+//! `local`, how a limit counts in `rate`, how work is done by one node only in `lock`. What is
+//! cached and for how long is not decided here.
 
 mod local;
 mod lock;
