@@ -11,7 +11,8 @@ use super::operators::REASON;
 use super::run::Counts;
 use super::watch::Watch;
 use super::world::World;
-use crate::actors::engine::host::{View, load};
+use crate::actors::engine::fold::load;
+use crate::actors::engine::host::View;
 use crate::actors::flows::payment::parse_reference;
 use crate::actors::node::Node;
 use crate::bus::stream::Twin;
@@ -65,7 +66,7 @@ impl Checks {
             let Some(cart) = buyer.cart else { continue };
             let id = order::entity_id(OrderId(cart.0));
             let order = match load::<Order>(journal, &id, i64::MAX).await {
-                Ok(Ok((order, _))) => order,
+                Ok(Ok(folded)) => folded.state,
                 other => {
                     let what = format!("{id}: {:?}", other.map(drop));
                     return world.violate("every order can be read", what);
@@ -154,7 +155,8 @@ pub async fn notice_kept(clients: &Clients, bank: &Bank, body: &str) {
         return;
     }
     let Some((id, _, attempt)) = parse_reference(&notice.payment.reference) else { return };
-    let Ok(Ok((order, _))) = load::<Order>(journal, &id, i64::MAX).await else { return };
+    let Ok(Ok(folded)) = load::<Order>(journal, &id, i64::MAX).await else { return };
+    let order = folded.state;
     let attempt = order.attempts().iter().find(|known| known.number == attempt);
     let operation = notice.operation.as_ref().map(|operation| operation.id.as_str());
     let taken = match notice.kind {

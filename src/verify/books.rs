@@ -9,6 +9,7 @@ use super::cart::{Carts, same_lines};
 use super::order::Orders;
 use super::report::{Checked, Findings, Invariant};
 use super::stock::Items;
+use crate::actors::engine::fold::{self, Folded, Upto};
 use crate::actors::engine::host::decode;
 use crate::domain::cart::{self, Cart};
 use crate::domain::counter::{self, Counter};
@@ -20,8 +21,6 @@ use crate::domain::stock::{self, Stock};
 use crate::domain::time::Timestamp;
 use crate::store::journal::{Journal, ReadError};
 
-/// Events of one entity that are read at once.
-const PAGE: u32 = 500;
 /// The prefix of products, which are rows and no noun.
 const PRODUCT: &str = "prod";
 
@@ -261,30 +260,11 @@ fn next<E: Event>(record: &Record, seq: i64, findings: &mut Findings) -> Option<
     }
 }
 
-/// A fold of an entity's own events.
-pub(super) struct Folded<N> {
-    pub state: N,
-    pub seq: i64,
-    pub pos: i64,
-    pub at: Timestamp,
-}
-
 /// Folds an entity's events up to `until`, never from a snapshot; `None` if they cannot be read.
 pub(super) async fn replay<N: Noun>(
     journal: &dyn Journal,
     entity: &EntityId,
     until: i64,
 ) -> Result<Option<Folded<N>>, ReadError> {
-    let mut folded = Folded { state: N::default(), seq: 0, pos: 0, at: Timestamp::default() };
-    loop {
-        let page = journal.read_entity(entity, folded.seq, PAGE).await?;
-        for record in page.iter().filter(|record| record.seq <= until) {
-            let Ok(event) = decode::<N::Event>(record) else { return Ok(None) };
-            folded.state.evolve(&event, record.at);
-            (folded.seq, folded.pos, folded.at) = (record.seq, record.pos, record.at);
-        }
-        if page.len() < PAGE as usize || folded.seq >= until {
-            return Ok(Some(folded));
-        }
-    }
+    Ok(fold::replay(journal, entity, Upto::Seq(until)).await?.ok())
 }

@@ -276,7 +276,7 @@ async fn an_entity_that_cannot_be_read_is_parked_and_tried_again_alone(
     }
     site.feed.publish(&world.receive(&bad, Some(1)).await);
     let letter = until(async || world.store.dead_letters(0, 10).await.unwrap().pop()).await;
-    assert!(letter.reason.starts_with("event 2: "), "{}", letter.reason);
+    assert!(letter.reason.starts_with("event 2 (received): "), "{}", letter.reason);
     site.close().await;
 }
 

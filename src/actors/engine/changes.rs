@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use tokio::sync::{Notify, broadcast};
 
-use super::host::{decode, load_within};
+use super::fold::{Folded, load_within};
 use super::projections::{order_row, stock_rows};
 use crate::domain::entity::{EntityId, Noun, Record};
 use crate::domain::id::Sku;
@@ -288,8 +288,9 @@ pub struct Bounds {
 struct States {
     /// Events that may be folded still to know how something stood before.
     left: i64,
-    orders: HashMap<EntityId, Option<(Order, i64)>>,
-    stock: HashMap<EntityId, Option<(Stock, i64, Timestamp)>>,
+    /// Nothing of those with an event that cannot be read.
+    orders: HashMap<EntityId, Option<Folded<Order>>>,
+    stock: HashMap<EntityId, Option<Folded<Stock>>>,
 }
 
 /// What changed behind some positions up to others, one a shard, from the journal: shard by shard,
@@ -362,55 +363,54 @@ impl States {
         record: &Record,
         notes: &mut Notes,
     ) -> Result<bool, ReadError> {
-        let (entity, before) = (&record.entity, record.seq - 1);
+        let left = &mut self.left;
         match record.entity.prefix() {
             Order::PREFIX => {
-                if !self.orders.contains_key(&record.entity) {
-                    let before = load_within::<Order>(journal, entity, before, &mut self.left);
-                    let Some(before) = before.await? else { return Ok(false) };
-                    self.orders.insert(record.entity.clone(), before.ok());
-                }
-                let known = self.orders.get_mut(&record.entity);
-                if let Some(Some((state, seq))) = known
-                    && let Ok(event) = decode::<<Order as Noun>::Event>(record)
-                {
-                    notes.order(state, record);
-                    state.evolve(&event, record.at);
-                    *seq = record.seq;
-                }
+                let before = |order: &Order| notes.order(order, record);
+                fold(&mut self.orders, journal, record, left, before).await
             }
             Stock::PREFIX => {
-                if !self.stock.contains_key(&record.entity) {
-                    let before = load_within::<Stock>(journal, entity, before, &mut self.left);
-                    let Some(before) = before.await? else { return Ok(false) };
-                    let before = before.ok().map(|(state, seq)| (state, seq, record.at));
-                    self.stock.insert(record.entity.clone(), before);
-                }
-                let known = self.stock.get_mut(&record.entity);
-                if let Some(Some((state, seq, at))) = known
-                    && let Ok(event) = decode::<<Stock as Noun>::Event>(record)
-                {
-                    notes.stock(record);
-                    state.evolve(&event, record.at);
-                    (*seq, *at) = (record.seq, record.at);
-                }
+                let before = |_: &Stock| notes.stock(record);
+                fold(&mut self.stock, journal, record, left, before).await
             }
-            _ => {}
+            _ => Ok(true),
         }
-        Ok(true)
     }
 
     fn changed(&self, notes: Notes, between: (u16, i64, i64)) -> Changed {
         notes.changed(
             between,
             |id| {
-                let (state, seq) = self.orders.get(id)?.as_ref()?;
-                Some(order_row(id, state, *seq))
+                let one = self.orders.get(id)?.as_ref()?;
+                Some(order_row(id, &one.state, one.seq))
             },
             |id| {
-                let (state, seq, at) = self.stock.get(id)?.as_ref()?;
-                Some((*seq, stock_rows(id, state, *seq, *at)))
+                let one = self.stock.get(id)?.as_ref()?;
+                Some((one.seq, stock_rows(id, &one.state, one.seq, one.at)))
             },
         )
     }
+}
+
+/// Folds an event in, reading what came before it if that was not read yet; whether that was
+/// within bounds. `before` sees the state that it is folded into.
+async fn fold<N: Noun>(
+    folded: &mut HashMap<EntityId, Option<Folded<N>>>,
+    journal: &dyn Journal,
+    record: &Record,
+    left: &mut i64,
+    before: impl FnOnce(&N),
+) -> Result<bool, ReadError> {
+    if !folded.contains_key(&record.entity) {
+        let loaded = load_within(journal, &record.entity, record.seq - 1, left).await?;
+        let Some(loaded) = loaded else { return Ok(false) };
+        folded.insert(record.entity.clone(), loaded.ok());
+    }
+    if let Some(Some(one)) = folded.get_mut(&record.entity)
+        && let Ok(event) = one.read(record)
+    {
+        before(&one.state);
+        one.fold(record, &event);
+    }
+    Ok(true)
 }

@@ -5,6 +5,7 @@ pub mod backoff;
 pub mod changes;
 pub mod clock;
 pub mod cluster;
+pub mod fold;
 pub mod host;
 pub mod job_ledger;
 pub mod placement;

@@ -24,7 +24,7 @@ use crate::domain::flaw::{self, Flaw};
 use crate::domain::time::{Span, Timestamp};
 use crate::store::journal::{AppendError, TimerChange};
 
-pub use history::{decode, load, load_within};
+pub use history::{decode, kept};
 
 /// How long an idempotency key is remembered.
 const KEY_MEMORY: Span = Span::from_secs(24 * 3600);

@@ -29,7 +29,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
 pub use away::{Away, Failure};
-pub use entity::{decode, load, load_within};
+pub use entity::{decode, kept};
 pub use message::{Until, View};
 pub use quarantine::{Quarantined, Released};
 pub use tenure::Tenure;

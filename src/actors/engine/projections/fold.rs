@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::actors::engine::changes::Notes;
-use crate::actors::engine::host::{decode, load};
+use crate::actors::engine::fold::{Folded, load};
 use crate::domain::entity::{EntityId, Noun, Record};
 use crate::domain::id::Sku;
 use crate::domain::order::Order;
@@ -17,13 +17,6 @@ use crate::store::journal::{Journal, ReadError};
 const RESTING_MAX: usize = 1_000;
 /// Folded entities that are kept in memory.
 const FOLDED_MAX: usize = 20_000;
-
-/// A fold and how far it has come.
-struct Folded<N> {
-    state: N,
-    seq: i64,
-    at: Timestamp,
-}
 
 /// What was folded lately.
 pub(super) struct Folds {
@@ -105,30 +98,18 @@ async fn fold<N: Noun>(
     let known = folded.get(&record.entity).map_or(0, |one| one.seq);
     if known + 1 < record.seq {
         match load::<N>(journal, &record.entity, record.seq - 1).await? {
-            Ok((state, seq)) => {
-                let at = record.at;
-                folded.insert(record.entity.clone(), Folded { state, seq, at });
-            }
+            Ok(loaded) => drop(folded.insert(record.entity.clone(), loaded)),
             Err(reason) => return Ok(Err(reason)),
         }
     }
-    let one = folded.entry(record.entity.clone()).or_insert_with(|| Folded {
-        state: N::default(),
-        seq: 0,
-        at: record.at,
-    });
+    let one = folded.entry(record.entity.clone()).or_default();
     if record.seq <= one.seq {
         return Ok(Ok(()));
     }
-    match decode::<N::Event>(record) {
-        Ok(event) => {
-            before(&one.state);
-            one.state.evolve(&event, record.at);
-            (one.seq, one.at) = (record.seq, record.at);
-            Ok(Ok(()))
-        }
-        Err(error) => Ok(Err(error.to_string())),
-    }
+    Ok(one.read(record).map(|event| {
+        before(&one.state);
+        one.fold(record, &event);
+    }))
 }
 
 /// An order as its row shows it.

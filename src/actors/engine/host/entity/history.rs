@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use ractor::ActorProcessingErr;
 
 use super::{Life, UNKNOWN};
-use crate::domain::entity::{EntityId, Event, Noun};
+use crate::domain::entity::{Event, Noun};
 use crate::domain::flaw::{self, Flaw};
 use crate::domain::time::Timestamp;
-use crate::store::journal::{Journal, ReadError, Record, Snapshot};
+use crate::store::journal::{Record, Snapshot};
 
 /// Events that are read first: all of most carts and orders. What has more may have a snapshot,
 /// and then these were read in vain.
@@ -133,63 +133,11 @@ pub fn decode<E: Event>(record: &Record) -> Result<E, serde_json::Error> {
     }
 }
 
-/// Folds an entity's events up to `until`, from its snapshot on where that is not beyond; the
-/// inner error says why its history cannot be read.
-///
-/// # Errors
-/// [`ReadError`] of the journal.
-pub async fn load<N: Noun>(
-    journal: &dyn Journal,
-    entity: &EntityId,
-    until: i64,
-) -> Result<Result<(N, i64), String>, ReadError> {
-    let mut left = i64::MAX;
-    let loaded = load_within(journal, entity, until, &mut left).await?;
-    Ok(loaded.unwrap_or_else(|| Err("it is too long".to_owned())))
-}
-
-/// Folds an entity's events up to `until`, like [`load`], if that is at most `left` events, and
-/// takes them from it; `None` if it is more.
-///
-/// # Errors
-/// [`ReadError`] of the journal.
-pub async fn load_within<N: Noun>(
-    journal: &dyn Journal,
-    entity: &EntityId,
-    until: i64,
-    left: &mut i64,
-) -> Result<Option<Result<(N, i64), String>>, ReadError> {
-    let (mut state, mut seq) = (N::default(), 0);
-    if until > i64::from(PAGE)
-        && let Some(snapshot) = journal.snapshot(entity).await?
-        && snapshot.state_version == N::STATE_VERSION
-        && snapshot.seq <= until
-        && let Ok(kept) = serde_json::from_str::<KeptOwned<N>>(&snapshot.data)
-    {
-        (state, seq) = (kept.state, snapshot.seq);
-    }
-    if until - seq > *left {
-        return Ok(None);
-    }
-    *left -= until - seq;
-    while seq < until {
-        let limit = u32::try_from(until - seq).unwrap_or(PAGE).min(PAGE);
-        let page = journal.read_entity(entity, seq, limit).await?;
-        for record in &page {
-            if record.seq != seq + 1 {
-                return Ok(Some(Err(format!("event {} follows event {seq}", record.seq))));
-            }
-            match decode::<N::Event>(record) {
-                Ok(event) => state.evolve(&event, record.at),
-                Err(error) => return Ok(Some(Err(format!("event {}: {error}", record.seq)))),
-            }
-            seq = record.seq;
-        }
-        if page.len() < usize::try_from(limit).unwrap_or(usize::MAX) {
-            break;
-        }
-    }
-    Ok(Some(Ok((state, seq))))
+/// The state that a snapshot holds; `None` if that is of another shape.
+pub fn kept<N: Noun>(snapshot: &Snapshot) -> Option<N> {
+    let known = snapshot.state_version == N::STATE_VERSION;
+    let kept = known.then(|| serde_json::from_str::<KeptOwned<N>>(&snapshot.data));
+    kept?.ok().map(|kept| kept.state)
 }
 
 /// What a snapshot holds.

@@ -1,0 +1,191 @@
+//! The fold of an entity's events, from its first one or from a snapshot on, up to an event or to
+//! a position of its shard. Projections, the live feed and the proof all fold by this; the host,
+//! which also remembers idempotency keys, has a fold of its own. What becomes of the state is not
+//! known here.
+
+use crate::actors::engine::host::{decode, kept};
+use crate::domain::entity::{EntityId, Noun, Record};
+use crate::domain::time::Timestamp;
+use crate::store::journal::{Journal, ReadError, Snapshot};
+
+/// Events that are read at once.
+const PAGE: u32 = 500;
+
+/// A state that is folded from the events of one entity. Every noun is one; `()` is for those who
+/// look at events only, and keep nothing of them.
+pub trait Fold: Default + Clone + Send + Sync + 'static {
+    /// An event, read.
+    type Event: Send + Sync;
+    /// Whether there is nothing to fold, so that no history has to be read.
+    const STATELESS: bool = false;
+
+    /// Reads an event.
+    ///
+    /// # Errors
+    /// When it is not what its kind and version promise.
+    fn read(record: &Record) -> Result<Self::Event, serde_json::Error>;
+
+    /// Folds an event in that was decided then.
+    fn fold(&mut self, event: &Self::Event, at: Timestamp);
+
+    /// The state that a snapshot holds, if it is one of this state.
+    fn of_snapshot(_snapshot: &Snapshot) -> Option<Self> {
+        None
+    }
+}
+
+impl<N: Noun> Fold for N {
+    type Event = N::Event;
+
+    fn read(record: &Record) -> Result<N::Event, serde_json::Error> {
+        decode(record)
+    }
+
+    fn fold(&mut self, event: &N::Event, at: Timestamp) {
+        self.evolve(event, at);
+    }
+
+    fn of_snapshot(snapshot: &Snapshot) -> Option<Self> {
+        kept(snapshot)
+    }
+}
+
+impl Fold for () {
+    type Event = ();
+    const STATELESS: bool = true;
+
+    fn read(_: &Record) -> Result<(), serde_json::Error> {
+        Ok(())
+    }
+
+    fn fold(&mut self, (): &(), _: Timestamp) {}
+}
+
+/// A state and how far it has come.
+#[derive(Clone, Debug, Default)]
+pub struct Folded<S> {
+    /// The state.
+    pub state: S,
+    /// The seq of its last event, 0 before the first.
+    pub seq: i64,
+    /// The position of that event in its shard; 0 if it is not known, behind a snapshot.
+    pub pos: i64,
+    /// When that event was decided.
+    pub at: Timestamp,
+}
+
+impl<S: Fold> Folded<S> {
+    /// Reads the event that follows.
+    ///
+    /// # Errors
+    /// Why it cannot be folded in: it does not follow, or is not readable.
+    pub fn read(&self, record: &Record) -> Result<S::Event, String> {
+        if record.seq != self.seq + 1 {
+            return Err(format!("event {} follows event {}", record.seq, self.seq));
+        }
+        S::read(record).map_err(|why| format!("event {} ({}): {why}", record.seq, record.kind))
+    }
+
+    /// Folds in what [`Folded::read`] answered for this record.
+    pub fn fold(&mut self, record: &Record, event: &S::Event) {
+        self.state.fold(event, record.at);
+        (self.seq, self.pos, self.at) = (record.seq, record.pos, record.at);
+    }
+}
+
+/// The last event that is folded in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upto {
+    /// The one of this seq.
+    Seq(i64),
+    /// The last one that is not behind this position of its shard.
+    Pos(i64),
+}
+
+/// Folds an entity's events from the first one on, never from a snapshot, as far as there are any;
+/// the inner error says which event cannot be folded in.
+///
+/// # Errors
+/// [`ReadError`] of the journal.
+pub async fn replay<S: Fold>(
+    journal: &dyn Journal,
+    entity: &EntityId,
+    upto: Upto,
+) -> Result<Result<Folded<S>, String>, ReadError> {
+    let mut folded = Folded::default();
+    let read = read_on(journal, entity, &mut folded, upto).await?;
+    Ok(read.map(|()| folded))
+}
+
+/// Folds an entity's events up to one of them, from its snapshot on where that is not behind it;
+/// the inner error says which event cannot be folded in.
+///
+/// # Errors
+/// [`ReadError`] of the journal.
+pub async fn load<S: Fold>(
+    journal: &dyn Journal,
+    entity: &EntityId,
+    seq: i64,
+) -> Result<Result<Folded<S>, String>, ReadError> {
+    let mut left = i64::MAX;
+    let loaded = load_within(journal, entity, seq, &mut left).await?;
+    Ok(loaded.unwrap_or_else(|| Err("it is too long".to_owned())))
+}
+
+/// Folds as [`load`] does if that takes at most `left` events, which are taken from it; `None` if
+/// it takes more.
+///
+/// # Errors
+/// [`ReadError`] of the journal.
+pub async fn load_within<S: Fold>(
+    journal: &dyn Journal,
+    entity: &EntityId,
+    seq: i64,
+    left: &mut i64,
+) -> Result<Option<Result<Folded<S>, String>>, ReadError> {
+    let mut folded = Folded::default();
+    if seq > i64::from(PAGE)
+        && let Some(snapshot) = journal.snapshot(entity).await?
+        && snapshot.seq <= seq
+        && let Some(state) = S::of_snapshot(&snapshot)
+    {
+        (folded.state, folded.seq) = (state, snapshot.seq);
+    }
+    if seq - folded.seq > *left {
+        return Ok(None);
+    }
+    *left -= seq - folded.seq;
+    let read = read_on(journal, entity, &mut folded, Upto::Seq(seq)).await?;
+    Ok(Some(read.map(|()| folded)))
+}
+
+/// Folds in what follows.
+async fn read_on<S: Fold>(
+    journal: &dyn Journal,
+    entity: &EntityId,
+    folded: &mut Folded<S>,
+    upto: Upto,
+) -> Result<Result<(), String>, ReadError> {
+    loop {
+        let limit = match upto {
+            Upto::Seq(seq) => u32::try_from(seq - folded.seq).unwrap_or(PAGE).min(PAGE),
+            Upto::Pos(_) => PAGE,
+        };
+        if limit == 0 {
+            return Ok(Ok(()));
+        }
+        let page = journal.read_entity(entity, folded.seq, limit).await?;
+        for record in &page {
+            if matches!(upto, Upto::Pos(pos) if record.pos > pos) {
+                return Ok(Ok(()));
+            }
+            match folded.read(record) {
+                Ok(event) => folded.fold(record, &event),
+                Err(why) => return Ok(Err(why)),
+            }
+        }
+        if page.len() < usize::try_from(limit).unwrap_or(usize::MAX) {
+            return Ok(Ok(()));
+        }
+    }
+}
