@@ -14,6 +14,7 @@ use sqlx::{AssertSqlSafe, Decode, Postgres, Row as _, Sqlite, SqlitePool, Type};
 
 use super::folder;
 use super::postgres::pool::{Pool, Transaction};
+use super::value::{Kind, Value};
 
 /// Where rows are read.
 #[derive(Clone, Copy)]
@@ -119,8 +120,10 @@ pub(in crate::store) use {
 };
 
 /// A row of either database.
-pub(in crate::store) enum Found {
+pub enum Found {
+    /// Of SQLite.
     Sqlite(SqliteRow),
+    /// Of PostgreSQL.
     Postgres(PgRow),
 }
 
@@ -134,6 +137,22 @@ impl Found {
             Self::Sqlite(row) => row.try_get(column),
             Self::Postgres(row) => row.try_get(column),
         }
+    }
+
+    /// The value of a column of a kind.
+    pub(in crate::store) fn value(
+        &self,
+        column: usize,
+        kind: Kind,
+    ) -> Result<Value<'_>, sqlx::Error> {
+        Ok(match kind {
+            Kind::Number => self.try_get::<Option<i64>>(column)?.map_or(Value::Null, Value::Number),
+            Kind::Text => self.try_get::<Option<&str>>(column)?.map_or(Value::Null, Value::text),
+            Kind::Flag => self.try_get::<Option<bool>>(column)?.map_or(Value::Null, Value::Flag),
+            Kind::Bytes => self
+                .try_get::<Option<&[u8]>>(column)?
+                .map_or(Value::Null, |bytes| Value::Bytes(bytes.into())),
+        })
     }
 
     /// A column of numbers, which only PostgreSQL has.
@@ -171,31 +190,12 @@ impl Readers<'_> {
     }
 }
 
-/// A value of a statement that is put together.
-#[derive(Clone, Debug)]
-pub(in crate::store) enum Value {
-    Number(i64),
-    Text(String),
-}
-
-impl From<i64> for Value {
-    fn from(number: i64) -> Self {
-        Self::Number(number)
-    }
-}
-
-impl From<String> for Value {
-    fn from(text: String) -> Self {
-        Self::Text(text)
-    }
-}
-
 /// A query that is put together from pieces.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct Builder {
     dialect: Dialect,
     text: String,
-    values: Vec<Value>,
+    values: Vec<Value<'static>>,
 }
 
 impl Builder {
@@ -220,7 +220,7 @@ impl Builder {
         self
     }
 
-    pub(in crate::store) fn push_bind(&mut self, value: impl Into<Value>) -> &mut Self {
+    pub(in crate::store) fn push_bind(&mut self, value: impl Into<Value<'static>>) -> &mut Self {
         self.values.push(value.into());
         let nth = self.values.len();
         self.push(format_args!("${nth}"))
@@ -247,16 +247,22 @@ impl Builder {
     pub(in crate::store) fn sqlite(self) -> Query<'static, Sqlite, SqliteArguments> {
         let query = sqlx::query(AssertSqlSafe(self.text));
         self.values.into_iter().fold(query, |query, value| match value {
+            Value::Null => query.bind(None::<i64>),
             Value::Number(number) => query.bind(number),
             Value::Text(text) => query.bind(text),
+            Value::Flag(flag) => query.bind(flag),
+            Value::Bytes(bytes) => query.bind(bytes),
         })
     }
 
     pub(in crate::store) fn postgres(self) -> Query<'static, Postgres, PgArguments> {
         let query = sqlx::query(AssertSqlSafe(self.text));
         self.values.into_iter().fold(query, |query, value| match value {
+            Value::Null => query.bind(None::<i64>),
             Value::Number(number) => query.bind(number),
             Value::Text(text) => query.bind(text),
+            Value::Flag(flag) => query.bind(flag),
+            Value::Bytes(bytes) => query.bind(bytes),
         })
     }
 }

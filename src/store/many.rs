@@ -2,8 +2,6 @@
 //! does, so rows that belong together go in one; and a text is prepared once for a connection, so
 //! there are few of them. This is SQLite's way; PostgreSQL takes a column as an array (`unnest`).
 
-use std::collections::HashMap;
-use std::hash::Hash;
 use std::sync::Arc;
 
 use sqlx::query::Query;
@@ -21,6 +19,7 @@ const EXACT_MAX: usize = 24;
 /// The texts of a statement for 1, 2, 3 .. 24 rows, and for twice and four times as many, up to
 /// [`VARIABLES_MAX`]. Their variables have no names: sqlx looks names up one by one, in time that
 /// is quadratic in their number.
+#[derive(Debug)]
 pub(in crate::store) struct Texts {
     /// The largest first.
     by_rows: Vec<(usize, Arc<str>)>,
@@ -54,16 +53,6 @@ impl Texts {
         }
         Ok(())
     }
-}
-
-/// The rows with the last of those that have the same key, in no order: one statement of PostgreSQL
-/// writes a row once.
-pub(in crate::store) fn last_of_each<'a, T, K: Hash + Eq>(
-    rows: &'a [T],
-    key: impl Fn(&'a T) -> K,
-) -> Vec<&'a T> {
-    let last: HashMap<K, &T> = rows.iter().map(|row| (key(row), row)).collect();
-    last.into_values().collect()
 }
 
 #[cfg(test)]

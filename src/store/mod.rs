@@ -23,6 +23,7 @@ pub mod postgres;
 pub mod product;
 pub mod projection;
 pub mod relocate;
+pub mod row;
 pub mod runtime_setting;
 pub mod secret;
 pub mod session;
@@ -31,6 +32,7 @@ pub mod shard;
 mod shown;
 pub mod stock;
 mod tables;
+mod value;
 pub mod webhook;
 pub mod whole;
 
@@ -44,6 +46,7 @@ use self::folder::{Folder, Sync};
 use self::postgres::{Database, pool};
 
 pub use self::address::Address;
+pub use self::both::Found;
 pub use self::open::OpenError;
 pub use self::tables::Tables;
 

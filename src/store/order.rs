@@ -1,15 +1,9 @@
 //! Rows of orders: a read model for lists and counts. An order's truth is its events.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::LazyLock;
 
-use sqlx::Postgres;
-use sqlx::postgres::PgArguments;
-use sqlx::query::Query;
-
-use super::both::{Builder, Dialect, Found, Readers, Writing, fetch_all, fetch_optional};
-use super::many::{Binding, Texts, last_of_each};
+use super::both::{Builder, Dialect, Found, Readers, fetch_all, fetch_optional};
+use super::row::{self, TableRow as _, Value};
 use super::{Error, LIST_MAX, Store, projection};
 use crate::domain::time::Timestamp;
 
@@ -19,49 +13,51 @@ pub const STATUSES_MAX: usize = 16;
 /// through all orders, the newest first, until a page is full.
 const NARROW_MAX: i64 = 2_000;
 
-/// An order as its projection last saw it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Row {
-    /// `ord_` and its key.
-    pub id: String,
-    /// The human number, once it is confirmed.
-    pub number: Option<i64>,
-    /// Where it stands.
-    pub status: String,
-    /// Where its money stands.
-    pub payment_status: String,
-    /// Where its goods stand.
-    pub fulfillment_status: String,
-    /// The buyer's address.
-    pub email: String,
-    /// Where it goes, ISO 3166-1 alpha-2.
-    pub country: Option<String>,
-    /// The ISO 4217 code of its amounts.
-    pub currency: String,
-    /// What it costs, in minor units.
-    pub total: i64,
-    /// What was captured, in minor units.
-    pub captured: i64,
-    /// What was refunded, in minor units.
-    pub refunded: i64,
-    /// How many lines it has.
-    pub line_count: i64,
-    /// How many units all lines have together.
-    pub item_count: i64,
-    /// The buyer's own reference.
-    pub reference: Option<String>,
-    /// What its saga is at, while it is under way.
-    pub saga_step: Option<String>,
-    /// Why its saga cannot go on by itself.
-    pub stuck_reason: Option<String>,
-    /// What an operator should look at.
-    pub alert: Option<String>,
-    /// When it was placed.
-    pub placed_at: Timestamp,
-    /// When it last changed.
-    pub updated_at: Timestamp,
-    /// The seq of its last event.
-    pub version: i64,
+crate::table_row! {
+    /// An order as its projection last saw it.
+    #[derive(Clone, Debug, Default, PartialEq, Eq)]
+    pub struct Row in "order_row", key(id) {
+        /// `ord_` and its key.
+        pub id: String,
+        /// The human number, once it is confirmed.
+        pub number: Option<i64>,
+        /// Where it stands.
+        pub status: String,
+        /// Where its money stands.
+        pub payment_status: String,
+        /// Where its goods stand.
+        pub fulfillment_status: String,
+        /// The buyer's address.
+        pub email: String,
+        /// Where it goes, ISO 3166-1 alpha-2.
+        pub country: Option<String>,
+        /// The ISO 4217 code of its amounts.
+        pub currency: String,
+        /// What it costs, in minor units.
+        pub total: i64,
+        /// What was captured, in minor units.
+        pub captured: i64,
+        /// What was refunded, in minor units.
+        pub refunded: i64,
+        /// How many lines it has.
+        pub line_count: i64,
+        /// How many units all lines have together.
+        pub item_count: i64,
+        /// The buyer's own reference.
+        pub reference: Option<String>,
+        /// What its saga is at, while it is under way.
+        pub saga_step: Option<String>,
+        /// Why its saga cannot go on by itself.
+        pub stuck_reason: Option<String>,
+        /// What an operator should look at.
+        pub alert: Option<String>,
+        /// When it was placed.
+        pub placed_at: Timestamp,
+        /// When it last changed.
+        pub updated_at: Timestamp,
+        /// The seq of its last event.
+        pub version: i64,
+    }
 }
 
 /// Which orders to list, the newest placed first.
@@ -99,14 +95,6 @@ pub struct Filter {
     pub limit: u32,
 }
 
-macro_rules! columns {
-    () => {
-        "id, number, status, payment_status, fulfillment_status, email, country, currency, total, \
-         captured, refunded, line_count, item_count, reference, saga_step, stuck_reason, alert, \
-         placed_at, updated_at, version"
-    };
-}
-
 /// Whether a list is sorted by the index of its order, or what another index found is sorted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum By {
@@ -126,52 +114,14 @@ impl By {
     }
 }
 
-const SELECT: &str = concat!("SELECT ", columns!(), " FROM order_row WHERE ");
-
-/// What is written over a row that is there. Not `INSERT OR REPLACE`: that writes every index anew,
-/// this one those whose columns changed.
-macro_rules! over {
-    () => {
-        " ON CONFLICT (id) DO UPDATE SET number = excluded.number, status = excluded.status, \
-         payment_status = excluded.payment_status, \
-         fulfillment_status = excluded.fulfillment_status, email = excluded.email, \
-         country = excluded.country, currency = excluded.currency, total = excluded.total, \
-         captured = excluded.captured, refunded = excluded.refunded, \
-         line_count = excluded.line_count, item_count = excluded.item_count, \
-         reference = excluded.reference, saga_step = excluded.saga_step, \
-         stuck_reason = excluded.stuck_reason, alert = excluded.alert, \
-         placed_at = excluded.placed_at, updated_at = excluded.updated_at, \
-         version = excluded.version"
-    };
-}
-
-static PUT: LazyLock<Texts> = LazyLock::new(|| {
-    Texts::new(
-        concat!("INSERT INTO order_row (", columns!(), ") VALUES "),
-        "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-        over!(),
-    )
-});
-
-const PUT_ARRAYS: &str = concat!(
-    "INSERT INTO order_row (",
-    columns!(),
-    ") SELECT * FROM unnest($1::TEXT[], $2::BIGINT[], $3::TEXT[], $4::TEXT[], $5::TEXT[], \
-     $6::TEXT[], $7::TEXT[], $8::TEXT[], $9::BIGINT[], $10::BIGINT[], $11::BIGINT[], \
-     $12::BIGINT[], $13::BIGINT[], $14::TEXT[], $15::TEXT[], $16::TEXT[], $17::TEXT[], \
-     $18::BIGINT[], $19::BIGINT[], $20::BIGINT[])",
-    over!()
-);
-
 impl Store {
     /// The order of this id.
     ///
     /// # Errors
     /// [`Error`] of the store.
     pub async fn order(&self, id: &str) -> Result<Option<Row>, Error> {
-        let text = concat!("SELECT ", columns!(), " FROM order_row WHERE id = $1");
-        let found = fetch_optional!(self.readers(), sqlx::query(text).bind(id))?;
-        Ok(found.as_ref().map(row).transpose()?)
+        let found = row::find(self.readers(), Row::table(), &[Value::text(id)]).await?;
+        found.as_ref().map(Row::decode).transpose()
     }
 
     /// Orders, the newest placed first; of those of one moment, the highest id first.
@@ -198,7 +148,7 @@ impl Store {
         let from = self.readers();
         let list = select(filter, from.dialect());
         let (found, cursors) = projection::list_at(from, list, projection).await?;
-        Ok((found.iter().map(row).collect::<Result<_, _>>()?, cursors))
+        Ok((found.iter().map(Row::decode).collect::<Result<_, _>>()?, cursors))
     }
 
     /// How many orders there are in each status.
@@ -220,7 +170,7 @@ pub(in crate::store) async fn list(from: Readers<'_>, filter: &Filter) -> Result
         None => select(filter, from.dialect()),
     };
     let found = query.fetch_all(from).await?;
-    Ok(found.iter().map(row).collect::<Result<_, _>>()?)
+    found.iter().map(Row::decode).collect()
 }
 
 /// All that words may mean.
@@ -283,7 +233,7 @@ fn select_found(filter: &Filter, finds: &[Find], dialect: Dialect) -> Builder {
     let mut query = Builder::new(dialect, "");
     for (at, find) in finds.iter().enumerate() {
         query.push(if at == 0 { "SELECT * FROM (" } else { " UNION SELECT * FROM (" });
-        query.push(SELECT);
+        query.push(Row::table().select()).push(" WHERE ");
         let by = match find {
             Find::Is(column, text) => {
                 query.push(column).push(" = ").push_bind(text.clone());
@@ -318,7 +268,7 @@ fn select_found(filter: &Filter, finds: &[Find], dialect: Dialect) -> Builder {
 
 /// One list: only the conditions that the filter has, so that SQLite picks their index.
 fn push_list(query: &mut Builder, filter: &Filter, status: Option<&str>) {
-    query.push(SELECT).push("TRUE");
+    query.push(Row::table().select()).push(" WHERE TRUE");
     if let Some(status) = status {
         // An index of few orders is better than that of their status.
         let few = filter.email.is_some() || filter.reference.is_some();
@@ -374,104 +324,6 @@ fn push_conditions(query: &mut Builder, filter: &Filter, by: By) {
     } else if filter.unfinished {
         query.push(" AND saga_step IS NOT NULL");
     }
-}
-
-/// Writes rows over what they were, inside of a projection's transaction.
-pub(in crate::store) async fn put(writing: &mut Writing, rows: &[Row]) -> Result<(), sqlx::Error> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    match writing {
-        Writing::Sqlite(writing) => PUT.run(writing.connection()?, rows, bind).await,
-        Writing::Postgres(transaction) => {
-            let rows = last_of_each(rows, |row| row.id.as_str());
-            transaction.execute(put_arrays(&rows)).await.map(drop)
-        }
-    }
-}
-
-fn bind(query: Binding, row: &Row) -> Binding {
-    query
-        .bind(row.id.as_str())
-        .bind(row.number)
-        .bind(row.status.as_str())
-        .bind(row.payment_status.as_str())
-        .bind(row.fulfillment_status.as_str())
-        .bind(row.email.as_str())
-        .bind(row.country.as_deref())
-        .bind(row.currency.as_str())
-        .bind(row.total)
-        .bind(row.captured)
-        .bind(row.refunded)
-        .bind(row.line_count)
-        .bind(row.item_count)
-        .bind(row.reference.as_deref())
-        .bind(row.saga_step.as_deref())
-        .bind(row.stuck_reason.as_deref())
-        .bind(row.alert.as_deref())
-        .bind(row.placed_at.millis())
-        .bind(row.updated_at.millis())
-        .bind(row.version)
-}
-
-/// A statement of PostgreSQL that writes any number of rows: each column is an array.
-fn put_arrays(rows: &[&Row]) -> Query<'static, Postgres, PgArguments> {
-    macro_rules! column {
-        ($row:ident => $value:expr) => {
-            rows.iter().map(|$row| $value).collect::<Vec<_>>()
-        };
-    }
-    sqlx::query(PUT_ARRAYS)
-        .bind(column!(row => row.id.as_str()))
-        .bind(column!(row => row.number))
-        .bind(column!(row => row.status.as_str()))
-        .bind(column!(row => row.payment_status.as_str()))
-        .bind(column!(row => row.fulfillment_status.as_str()))
-        .bind(column!(row => row.email.as_str()))
-        .bind(column!(row => row.country.as_deref()))
-        .bind(column!(row => row.currency.as_str()))
-        .bind(column!(row => row.total))
-        .bind(column!(row => row.captured))
-        .bind(column!(row => row.refunded))
-        .bind(column!(row => row.line_count))
-        .bind(column!(row => row.item_count))
-        .bind(column!(row => row.reference.as_deref().map(storable)))
-        .bind(column!(row => row.saga_step.as_deref()))
-        .bind(column!(row => row.stuck_reason.as_deref().map(storable)))
-        .bind(column!(row => row.alert.as_deref().map(storable)))
-        .bind(column!(row => row.placed_at.millis()))
-        .bind(column!(row => row.updated_at.millis()))
-        .bind(column!(row => row.version))
-}
-
-/// What others wrote, without what no text in PostgreSQL can have.
-fn storable(text: &str) -> Cow<'_, str> {
-    if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.into() }
-}
-
-fn row(found: &Found) -> Result<Row, sqlx::Error> {
-    Ok(Row {
-        id: found.try_get(0)?,
-        number: found.try_get(1)?,
-        status: found.try_get(2)?,
-        payment_status: found.try_get(3)?,
-        fulfillment_status: found.try_get(4)?,
-        email: found.try_get(5)?,
-        country: found.try_get(6)?,
-        currency: found.try_get(7)?,
-        total: found.try_get(8)?,
-        captured: found.try_get(9)?,
-        refunded: found.try_get(10)?,
-        line_count: found.try_get(11)?,
-        item_count: found.try_get(12)?,
-        reference: found.try_get(13)?,
-        saga_step: found.try_get(14)?,
-        stuck_reason: found.try_get(15)?,
-        alert: found.try_get(16)?,
-        placed_at: Timestamp::from_millis(found.try_get(17)?),
-        updated_at: Timestamp::from_millis(found.try_get(18)?),
-        version: found.try_get(19)?,
-    })
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use super::both::{
     Builder, Found, Writing, change, execute, fetch_all, fetch_optional, sqlite_rows,
 };
 use super::postgres::pool::BEGIN_READING;
-use super::{Error, LIST_MAX, Readers, Store, order, stock};
+use super::{Error, LIST_MAX, Readers, Store, order, row, stock};
 use crate::domain::entity::EntityId;
 use crate::domain::time::Timestamp;
 
@@ -94,8 +94,8 @@ impl Store {
         if !move_all(&mut write, name, cursors).await? {
             return Ok(false);
         }
-        order::put(&mut write, step.orders).await?;
-        stock::put(&mut write, step.stock).await?;
+        row::put(&mut write, step.orders).await?;
+        row::put(&mut write, step.stock).await?;
         for letter in step.dead {
             let text = "INSERT INTO dead_letter (projection, shard, pos, entity, reason, at) \
                         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (projection, shard, pos) \

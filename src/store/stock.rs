@@ -1,35 +1,35 @@
 //! Rows of stock levels, one per SKU and location: a read model. What may be sold is decided by
 //! the stock item's actor, never from here.
 
-use std::sync::LazyLock;
-
-use super::both::{Builder, Dialect, Found, Readers, Writing};
-use super::many::{Binding, Texts, last_of_each};
+use super::both::{Builder, Dialect, Readers};
+use super::row::TableRow as _;
 use super::{Error, LIST_MAX, Store, projection};
 use crate::domain::id::Sku;
 use crate::domain::time::Timestamp;
 
-/// The level of a SKU at a location as its projection last saw it, in units.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// What is kept.
-    pub sku: Sku,
-    /// Where it is kept.
-    pub location: String,
-    /// What is there.
-    pub on_hand: i64,
-    /// What is held for orders that are being placed.
-    pub reserved: i64,
-    /// What orders have a claim on.
-    pub allocated: i64,
-    /// What is on its way here.
-    pub incoming: i64,
-    /// What has left for good.
-    pub sold: i64,
-    /// When it last changed.
-    pub updated_at: Timestamp,
-    /// The seq of its item's last event.
-    pub version: i64,
+crate::table_row! {
+    /// The level of a SKU at a location as its projection last saw it, in units.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Row in "stock_row", key(sku, location) {
+        /// What is kept.
+        pub sku: Sku,
+        /// Where it is kept.
+        pub location: String,
+        /// What is there.
+        pub on_hand: i64,
+        /// What is held for orders that are being placed.
+        pub reserved: i64,
+        /// What orders have a claim on.
+        pub allocated: i64,
+        /// What is on its way here.
+        pub incoming: i64,
+        /// What has left for good.
+        pub sold: i64,
+        /// When it last changed.
+        pub updated_at: Timestamp,
+        /// The seq of its item's last event.
+        pub version: i64,
+    }
 }
 
 /// Which levels to list, in order of SKU and location.
@@ -82,24 +82,20 @@ impl Store {
         let from = self.readers();
         let list = select(filter, from.dialect());
         let (found, cursors) = projection::list_at(from, list, projection).await?;
-        Ok((found.iter().map(row).collect::<Result<_, _>>()?, cursors))
+        Ok((found.iter().map(Row::decode).collect::<Result<_, _>>()?, cursors))
     }
 }
 
 /// Levels as they stand in one of the databases.
 pub(in crate::store) async fn list(from: Readers<'_>, filter: &Filter) -> Result<Vec<Row>, Error> {
     let found = select(filter, from.dialect()).fetch_all(from).await?;
-    found.iter().map(row).collect()
+    found.iter().map(Row::decode).collect()
 }
 
 /// Only the conditions that the filter has, so that SQLite walks the one index that fits: it
 /// begins where the page does, or behind it where the SKUs begin, and ends with them.
 fn select(filter: &Filter, dialect: Dialect) -> Builder {
-    let mut query = Builder::new(
-        dialect,
-        "SELECT sku, location, on_hand, reserved, allocated, incoming, sold, updated_at, version \
-         FROM stock_row",
-    );
+    let mut query = Builder::new(dialect, &Row::table().select());
     let prefix = filter.prefix.as_deref().unwrap_or("");
     let first = match &filter.after {
         Some((sku, location)) if sku.as_str() >= prefix => (sku.as_str(), location.as_str()),
@@ -125,78 +121,4 @@ fn select(filter: &Filter, dialect: Dialect) -> Builder {
     }
     query.push(" ORDER BY sku, location LIMIT +").push_bind(i64::from(filter.limit.min(LIST_MAX)));
     query
-}
-
-static PUT: LazyLock<Texts> = LazyLock::new(|| {
-    Texts::new(
-        "INSERT OR REPLACE INTO stock_row (sku, location, on_hand, reserved, allocated, incoming, \
-         sold, updated_at, version) VALUES ",
-        "(?,?,?,?,?,?,?,?,?)",
-        "",
-    )
-});
-
-const PUT_ARRAYS: &str = "INSERT INTO stock_row (sku, location, on_hand, reserved, allocated, \
-    incoming, sold, updated_at, version) SELECT * FROM unnest($1::TEXT[], $2::TEXT[], $3::BIGINT[], \
-    $4::BIGINT[], $5::BIGINT[], $6::BIGINT[], $7::BIGINT[], $8::BIGINT[], $9::BIGINT[]) \
-    ON CONFLICT (sku, location) DO UPDATE SET on_hand = excluded.on_hand, \
-    reserved = excluded.reserved, allocated = excluded.allocated, incoming = excluded.incoming, \
-    sold = excluded.sold, updated_at = excluded.updated_at, version = excluded.version";
-
-/// Writes rows over what they were, inside of a projection's transaction.
-pub(in crate::store) async fn put(writing: &mut Writing, rows: &[Row]) -> Result<(), sqlx::Error> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    match writing {
-        Writing::Sqlite(writing) => PUT.run(writing.connection()?, rows, bind).await,
-        Writing::Postgres(transaction) => {
-            let rows = last_of_each(rows, |row| (row.sku.as_str(), row.location.as_str()));
-            macro_rules! column {
-                ($row:ident => $value:expr) => {
-                    rows.iter().map(|$row| $value).collect::<Vec<_>>()
-                };
-            }
-            let query = sqlx::query(PUT_ARRAYS)
-                .bind(column!(row => row.sku.as_str()))
-                .bind(column!(row => row.location.as_str()))
-                .bind(column!(row => row.on_hand))
-                .bind(column!(row => row.reserved))
-                .bind(column!(row => row.allocated))
-                .bind(column!(row => row.incoming))
-                .bind(column!(row => row.sold))
-                .bind(column!(row => row.updated_at.millis()))
-                .bind(column!(row => row.version));
-            transaction.execute(query).await.map(drop)
-        }
-    }
-}
-
-fn bind(query: Binding, row: &Row) -> Binding {
-    query
-        .bind(row.sku.as_str())
-        .bind(row.location.as_str())
-        .bind(row.on_hand)
-        .bind(row.reserved)
-        .bind(row.allocated)
-        .bind(row.incoming)
-        .bind(row.sold)
-        .bind(row.updated_at.millis())
-        .bind(row.version)
-}
-
-fn row(found: &Found) -> Result<Row, Error> {
-    let sku: &str = found.try_get(0)?;
-    let broken = |_| Error::Row { table: "stock_row", reason: format!("{sku:?} is no SKU") };
-    Ok(Row {
-        sku: sku.parse().map_err(broken)?,
-        location: found.try_get(1)?,
-        on_hand: found.try_get(2)?,
-        reserved: found.try_get(3)?,
-        allocated: found.try_get(4)?,
-        incoming: found.try_get(5)?,
-        sold: found.try_get(6)?,
-        updated_at: Timestamp::from_millis(found.try_get(7)?),
-        version: found.try_get(8)?,
-    })
 }

@@ -1,0 +1,250 @@
+//! What a column can hold, and which types of ours are kept as what. Which columns a table has is
+//! said where its row is declared (`row`).
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::domain::id::Sku;
+use crate::domain::money::{Currency, TaxRate, UnitPrice};
+use crate::domain::time::Timestamp;
+
+/// What a column holds when it holds something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `BIGINT`, in SQLite `INTEGER`.
+    Number,
+    /// `TEXT`.
+    Text,
+    /// `BOOLEAN`, in SQLite `INTEGER`.
+    Flag,
+    /// `BYTEA`, in SQLite `BLOB`.
+    Bytes,
+}
+
+/// The value of a column. Texts are in order of their bytes, as both databases sort them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Value<'a> {
+    /// `NULL`.
+    Null,
+    /// A whole number.
+    Number(i64),
+    /// A text.
+    Text(Cow<'a, str>),
+    /// Yes or no.
+    Flag(bool),
+    /// Bytes.
+    Bytes(Cow<'a, [u8]>),
+}
+
+impl<'a> Value<'a> {
+    /// A text that is borrowed.
+    #[must_use]
+    pub const fn text(text: &'a str) -> Self {
+        Self::Text(Cow::Borrowed(text))
+    }
+
+    /// The same, owned.
+    #[must_use]
+    pub fn into_owned(self) -> Value<'static> {
+        match self {
+            Self::Null => Value::Null,
+            Self::Number(number) => Value::Number(number),
+            Self::Text(text) => Value::Text(Cow::Owned(text.into_owned())),
+            Self::Flag(flag) => Value::Flag(flag),
+            Self::Bytes(bytes) => Value::Bytes(Cow::Owned(bytes.into_owned())),
+        }
+    }
+
+    /// The same, borrowed.
+    #[must_use]
+    pub fn borrowed(&self) -> Value<'_> {
+        match self {
+            Self::Null => Value::Null,
+            Self::Number(number) => Value::Number(*number),
+            Self::Text(text) => Value::text(text),
+            Self::Flag(flag) => Value::Flag(*flag),
+            Self::Bytes(bytes) => Value::Bytes(Cow::Borrowed(bytes)),
+        }
+    }
+}
+
+impl From<i64> for Value<'_> {
+    fn from(number: i64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl From<String> for Value<'_> {
+    fn from(text: String) -> Self {
+        Self::Text(Cow::Owned(text))
+    }
+}
+
+/// A type that a column keeps. A type of several parts is kept as JSON text: [`to_json`] and
+/// [`from_json`] are its two methods then.
+pub trait Stored: Sized {
+    /// What a column of it holds.
+    const KIND: Kind;
+
+    /// What the column holds for it.
+    fn to_value(&self) -> Value<'_>;
+
+    /// Reads what the column holds.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn from_value(value: Value<'_>) -> Result<Self, String>;
+}
+
+fn wrong<T>(wanted: &str, value: &Value<'_>) -> Result<T, String> {
+    Err(format!("{value:?} is no {wanted}"))
+}
+
+impl Stored for i64 {
+    const KIND: Kind = Kind::Number;
+
+    fn to_value(&self) -> Value<'_> {
+        Value::Number(*self)
+    }
+
+    fn from_value(value: Value<'_>) -> Result<Self, String> {
+        match value {
+            Value::Number(number) => Ok(number),
+            other => wrong("number", &other),
+        }
+    }
+}
+
+impl Stored for bool {
+    const KIND: Kind = Kind::Flag;
+
+    fn to_value(&self) -> Value<'_> {
+        Value::Flag(*self)
+    }
+
+    fn from_value(value: Value<'_>) -> Result<Self, String> {
+        match value {
+            Value::Flag(flag) => Ok(flag),
+            other => wrong("flag", &other),
+        }
+    }
+}
+
+impl Stored for String {
+    const KIND: Kind = Kind::Text;
+
+    fn to_value(&self) -> Value<'_> {
+        Value::text(self)
+    }
+
+    fn from_value(value: Value<'_>) -> Result<Self, String> {
+        match value {
+            Value::Text(text) => Ok(text.into_owned()),
+            other => wrong("text", &other),
+        }
+    }
+}
+
+impl Stored for Vec<u8> {
+    const KIND: Kind = Kind::Bytes;
+
+    fn to_value(&self) -> Value<'_> {
+        Value::Bytes(Cow::Borrowed(self))
+    }
+
+    fn from_value(value: Value<'_>) -> Result<Self, String> {
+        match value {
+            Value::Bytes(bytes) => Ok(bytes.into_owned()),
+            other => wrong("bytes", &other),
+        }
+    }
+}
+
+impl<T: Stored> Stored for Option<T> {
+    const KIND: Kind = T::KIND;
+
+    fn to_value(&self) -> Value<'_> {
+        self.as_ref().map_or(Value::Null, T::to_value)
+    }
+
+    fn from_value(value: Value<'_>) -> Result<Self, String> {
+        match value {
+            Value::Null => Ok(None),
+            value => T::from_value(value).map(Some),
+        }
+    }
+}
+
+impl Stored for Timestamp {
+    const KIND: Kind = Kind::Number;
+
+    fn to_value(&self) -> Value<'_> {
+        Value::Number(self.millis())
+    }
+
+    fn from_value(value: Value<'_>) -> Result<Self, String> {
+        i64::from_value(value).map(Self::from_millis)
+    }
+}
+
+impl Stored for Sku {
+    const KIND: Kind = Kind::Text;
+
+    fn to_value(&self) -> Value<'_> {
+        Value::text(self.as_str())
+    }
+
+    fn from_value(value: Value<'_>) -> Result<Self, String> {
+        match &value {
+            Value::Text(text) => text.parse().or_else(|_| wrong("SKU", &value)),
+            other => wrong("SKU", other),
+        }
+    }
+}
+
+impl Stored for TaxRate {
+    const KIND: Kind = Kind::Number;
+
+    fn to_value(&self) -> Value<'_> {
+        Value::Number(self.millionths().into())
+    }
+
+    fn from_value(value: Value<'_>) -> Result<Self, String> {
+        let millionths = u32::try_from(i64::from_value(value)?).ok();
+        millionths
+            .and_then(Self::from_millionths)
+            .ok_or_else(|| "a tax rate is from 0 to 100 %".to_owned())
+    }
+}
+
+impl Stored for BTreeMap<Currency, UnitPrice> {
+    const KIND: Kind = Kind::Text;
+
+    fn to_value(&self) -> Value<'_> {
+        to_json(self)
+    }
+
+    fn from_value(value: Value<'_>) -> Result<Self, String> {
+        from_json(&value)
+    }
+}
+
+/// A value of several parts as JSON text. What JSON cannot say is `NULL`, which a column that is
+/// `NOT NULL` refuses.
+pub fn to_json<T: Serialize>(value: &T) -> Value<'static> {
+    serde_json::to_string(value).map_or(Value::Null, Value::from)
+}
+
+/// Reads a value of several parts.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn from_json<T: DeserializeOwned>(value: &Value<'_>) -> Result<T, String> {
+    match value {
+        Value::Text(text) => serde_json::from_str(text).map_err(|error| error.to_string()),
+        other => wrong("JSON text", other),
+    }
+}
