@@ -5,12 +5,12 @@
 //! tokio, no SQL and no tracing lives here.
 
 pub mod address;
+pub mod background_job;
 pub mod cart;
 pub mod counter;
 pub mod entity;
 pub mod flaw;
 pub mod id;
-pub mod job;
 pub mod money;
 pub mod order;
 pub mod pricing;

@@ -16,7 +16,7 @@ use super::shape::Page;
 use super::valid::text;
 use super::values;
 use crate::bus::queue::{self, Queue};
-use crate::domain::job::{Job, Schedule};
+use crate::domain::background_job::{Job, Schedule};
 use crate::store::job::Filter;
 
 /// The most schedules.

@@ -3,7 +3,7 @@
 
 use super::both::{Builder, Found, change, fetch_all, fetch_optional};
 use super::{Error, LIST_MAX, Store};
-use crate::domain::job::{Job, Schedule, State};
+use crate::domain::background_job::{Job, Schedule, State};
 use crate::domain::time::Timestamp;
 
 const COLUMNS: &str = "id, kind, payload, state, attempts, attempts_max, key, asked_by, \

@@ -1,6 +1,6 @@
 //! Jobs over HTTP, and as rows: what operators ask for is done once, and what came of it stays.
 
-use kontor::domain::job::{Job, Schedule, State};
+use kontor::domain::background_job::{Job, Schedule, State};
 use kontor::domain::time::{Span, Timestamp};
 use kontor::store::job::Filter;
 use kontor::store::{Options, Store};

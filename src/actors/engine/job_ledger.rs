@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::clock::Clock;
 use crate::bus::queue::Ledger;
-use crate::domain::job::{Job, Schedule};
+use crate::domain::background_job::{Job, Schedule};
 use crate::domain::time::Timestamp;
 use crate::store::{self, Store};
 

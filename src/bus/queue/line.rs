@@ -20,7 +20,7 @@ use tokio::sync::broadcast;
 use super::Findings;
 use crate::bus::nats::Connection;
 use crate::bus::options::Options;
-use crate::domain::job::Job;
+use crate::domain::background_job::Job;
 
 /// The stream of words.
 pub const NAME: &str = "KONTOR_JOBS";

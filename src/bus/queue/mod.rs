@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::Findings;
-use crate::domain::job::{Job, Schedule, State};
+use crate::domain::background_job::{Job, Schedule, State};
 use crate::domain::time::{Span, Timestamp};
 
 pub use line::{JetLine, Line, TwinLine, Word};

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Error, Queue};
-use crate::domain::job::{Schedule, next_after};
+use crate::domain::background_job::{Schedule, next_after};
 
 impl Queue {
     /// All schedules.

@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::line::Word;
 use super::{Queue, State};
-use crate::domain::job::Job;
+use crate::domain::background_job::Job;
 
 /// The most jobs that are looked at at once.
 const LOOK: u32 = 100;

@@ -13,7 +13,7 @@ use kontor::bus::queue::{
     Error, Fault, JetLine, Ledger, Line, Pace, Queue, Run, Start, TwinLine, Word, Work,
 };
 use kontor::bus::{Findings, Options};
-use kontor::domain::job::{Job, Schedule, State};
+use kontor::domain::background_job::{Job, Schedule, State};
 use kontor::domain::time::{Span, Timestamp};
 use serde_json::json;
 use tokio::sync::Semaphore;

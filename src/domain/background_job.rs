@@ -1,6 +1,9 @@
-//! Jobs: work that is done once, by any node, beside requests: what one is, how long it rests
-//! after a failure, and when a schedule is due. Who works them, and where they are kept, is not
-//! known here.
+//! Background jobs: work that is done once, by any node, beside requests: what one is, how long
+//! it rests after a failure, and when a schedule is due.
+//!
+//! It is no noun of a shop. It stands on this floor because two rooms of the next one, which may
+//! not know each other, decide by the same rules: `store::job` keeps the rows, `bus::queue` works
+//! them. Who works them, and where they are kept, is not known here.
 
 use std::cmp::Ordering;
 
