@@ -20,6 +20,7 @@ pub mod fuzz;
 pub mod http;
 pub mod providers;
 pub mod sandbox_psp;
+pub mod seeded_fault;
 pub mod simulate;
 pub mod store;
 pub mod telemetry;

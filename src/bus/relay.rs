@@ -25,8 +25,8 @@ use super::stream::wire::{self, Message};
 use super::stream::{Stream, Trouble};
 use super::{Feed, Now, Options};
 use crate::domain::entity::Record;
-use crate::domain::flaw::{self, Flaw};
 use crate::domain::time::{Span, Timestamp};
+use crate::seeded_fault::{self, SeededFault};
 
 /// The most events that are sent and not acknowledged.
 const WINDOW: usize = 512;
@@ -385,7 +385,7 @@ impl Task {
             let (next, head) = self.ends.learn(shard).await?;
             if let Some(state) = self.shards.get_mut(&shard) {
                 state.head = state.head.max(head);
-                let believed = state.kept > 0 && flaw::on(Flaw::RelayBelieves);
+                let believed = state.kept > 0 && seeded_fault::active(SeededFault::RelayBelieves);
                 let next = if believed { state.kept + 1 } else { next };
                 (state.learned, state.next, state.kept) = (true, next, next - 1);
                 state.behind = state.head >= next;

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use strum::VariantArray as _;
 
-use crate::domain::flaw::{self, Flaw};
+use crate::seeded_fault::{self, SeededFault};
 use crate::simulate::{Counts, Plan, hunt, run as simulate, shrink};
 
 /// Every so many seeds, one is run twice, and must give the same.
@@ -85,7 +85,7 @@ struct Work<'a> {
 /// When standard output cannot be written.
 pub fn run(args: &Args) -> std::io::Result<std::process::ExitCode> {
     if args.flaws {
-        return find_flaws(args);
+        return find_faults(args);
     }
     let (first, seeds) = args.seed.map_or((args.from, args.seeds), |seed| (seed, 1));
     let bar = if args.json { ProgressBar::hidden() } else { ProgressBar::new(seeds) };
@@ -119,9 +119,9 @@ pub fn run(args: &Args) -> std::io::Result<std::process::ExitCode> {
     Ok(std::process::ExitCode::from(code))
 }
 
-/// Hunts for every flaw.
-fn find_flaws(args: &Args) -> std::io::Result<std::process::ExitCode> {
-    if !flaw::possible() {
+/// Hunts for every fault.
+fn find_faults(args: &Args) -> std::io::Result<std::process::ExitCode> {
+    if !seeded_fault::possible() {
         eprintln!("error: a release build has no flaws to find: run it with cargo run");
         return Ok(std::process::ExitCode::FAILURE);
     }
@@ -131,10 +131,12 @@ fn find_flaws(args: &Args) -> std::io::Result<std::process::ExitCode> {
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                while let Some(flaw) = Flaw::VARIANTS.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let found = hunt(*flaw, args.from, args.seeds);
+                while let Some(fault) =
+                    SeededFault::VARIANTS.get(next.fetch_add(1, Ordering::Relaxed))
+                {
+                    let found = hunt(*fault, args.from, args.seeds);
                     if !args.json {
-                        let name: &str = flaw.into();
+                        let name: &str = fault.into();
                         let seeds = found.seeds.map_or("not found".into(), |it| it.to_string());
                         println!("{name:<28} {seeds:>9}  {}", found.rule.as_deref().unwrap_or(""));
                     }

@@ -9,7 +9,6 @@ pub mod background_job;
 pub mod cart;
 pub mod counter;
 pub mod entity;
-pub mod flaw;
 pub mod id;
 pub mod money;
 pub mod order;

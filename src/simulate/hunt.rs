@@ -5,13 +5,14 @@ use serde::Serialize;
 
 use super::plan::Plan;
 use super::run::run;
-use crate::domain::flaw::{self, Flaw};
+use crate::seeded_fault::{self, SeededFault};
 
 /// What became of a hunt.
 #[derive(Clone, Debug, Serialize)]
 pub struct Found {
     /// The fault.
-    pub flaw: Flaw,
+    #[serde(rename = "flaw")]
+    pub fault: SeededFault,
     /// How many seeds it took; `None` if none of them found it.
     pub seeds: Option<u64>,
     /// The rule that it broke.
@@ -23,26 +24,29 @@ pub struct Found {
 
 /// Whether only several nodes can show a fault. The others are looked for on one, which takes less
 /// time.
-const fn needs_several(flaw: Flaw) -> bool {
-    matches!(flaw, Flaw::FenceNotChecked | Flaw::ZombieReplies | Flaw::RelayBelieves)
+const fn needs_several(fault: SeededFault) -> bool {
+    matches!(
+        fault,
+        SeededFault::FenceNotChecked | SeededFault::ZombieReplies | SeededFault::RelayBelieves
+    )
 }
 
 /// Runs seeds from `from` on, at most `max` of them, on code with a fault: those of several nodes
 /// if the fault needs them, else each of them on one.
 #[must_use]
-pub fn hunt(flaw: Flaw, from: u64, max: u64) -> Found {
-    flaw::put(Some(flaw));
-    let several = needs_several(flaw);
+pub fn hunt(fault: SeededFault, from: u64, max: u64) -> Found {
+    seeded_fault::set_active(Some(fault));
+    let several = needs_several(fault);
     let found = (from..from.saturating_add(max)).find_map(|seed| {
         let plan = if several { Plan::draw(seed) } else { Plan::draw_alone(seed) };
         let fits = (plan.nodes > 1) == several;
         let violation = fits.then(|| run(&plan, false))?.violation?;
         Some((seed - from + 1, violation.rule, plan))
     });
-    flaw::put(None);
+    seeded_fault::set_active(None);
     let (mut seeds, mut rule, mut plan) = (None, None, None);
     if let Some(found) = found {
         (seeds, rule, plan) = (Some(found.0), Some(found.1), Some(found.2));
     }
-    Found { flaw, seeds, rule, plan }
+    Found { fault, seeds, rule, plan }
 }

@@ -4,19 +4,23 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room and what it may use beside itself. A room that is not here fails.
-const ROOMS: [(&str, &[&str]); 16] = [
+const ROOMS: [(&str, &[&str]); 17] = [
     ("crash", &[]),
-    ("domain", &[]),
-    ("store", &["domain", "crash"]),
+    ("seeded_fault", &[]),
+    ("domain", &["seeded_fault"]),
+    ("store", &["domain", "crash", "seeded_fault"]),
     ("cache", &["domain"]),
-    ("bus", &["domain"]),
+    ("bus", &["domain", "seeded_fault"]),
     ("providers", &["domain", "crash"]),
     ("sandbox_psp", &["domain"]),
-    ("actors", &["domain", "store", "cache", "bus", "providers"]),
+    ("actors", &["domain", "store", "cache", "bus", "providers", "seeded_fault"]),
     ("http", &["domain", "store", "cache", "bus", "providers", "actors"]),
     ("telemetry", &[]),
     ("verify", &["domain", "store", "providers", "actors"]),
-    ("simulate", &["domain", "store", "cache", "bus", "providers", "actors", "verify"]),
+    (
+        "simulate",
+        &["domain", "store", "cache", "bus", "providers", "actors", "verify", "seeded_fault"],
+    ),
     ("config", &["domain", "store", "cache", "bus", "providers", "actors", "http", "telemetry"]),
     (
         "app",
@@ -48,6 +52,7 @@ const ROOMS: [(&str, &[&str]); 16] = [
             "app",
             "sandbox_psp",
             "simulate",
+            "seeded_fault",
         ],
     ),
     ("fuzz", &["domain", "providers", "actors", "http", "config", "cli", "sandbox_psp"]),

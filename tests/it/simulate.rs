@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use kontor::domain::flaw::{self, Flaw};
+use kontor::seeded_fault::{self, SeededFault};
 use kontor::simulate::{Plan, hunt, run, shrink};
 use strum::VariantArray as _;
 
@@ -16,10 +16,10 @@ const TWICE_EVERY: u64 = 10;
 const HUNT_MAX: u64 = 1_000;
 
 /// Where a hunt begins for what few seeds find, to save time: they are found from 1 on as well.
-const RARE: [(Flaw, u64); 3] = [
-    (Flaw::WebhookNotKept, 120),
-    (Flaw::LateCallNotBlocked, 170),
-    (Flaw::ReleasedWithoutTombstone, 290),
+const RARE: [(SeededFault, u64); 3] = [
+    (SeededFault::WebhookNotKept, 120),
+    (SeededFault::LateCallNotBlocked, 170),
+    (SeededFault::ReleasedWithoutTombstone, 290),
 ];
 
 /// Runs something on as many threads as there are cores.
@@ -54,30 +54,30 @@ fn whatever_goes_wrong_the_promises_hold() {
 fn every_fault_is_found() {
     let next = AtomicUsize::new(0);
     on_all_cores(|| {
-        while let Some(flaw) = Flaw::VARIANTS.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let rare = RARE.iter().find(|(rare, _)| rare == flaw);
-            let found = hunt(*flaw, rare.map_or(1, |(_, from)| *from), HUNT_MAX);
-            assert!(found.seeds.is_some(), "{flaw:?} was not found in {HUNT_MAX} seeds");
+        while let Some(fault) = SeededFault::VARIANTS.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let rare = RARE.iter().find(|(rare, _)| rare == fault);
+            let found = hunt(*fault, rare.map_or(1, |(_, from)| *from), HUNT_MAX);
+            assert!(found.seeds.is_some(), "{fault:?} was not found in {HUNT_MAX} seeds");
         }
     });
 }
 
 #[test]
 fn a_plan_that_breaks_a_rule_is_made_smaller() {
-    let plan = hunt_on(Flaw::RefundNotCapped);
+    let plan = hunt_on(SeededFault::RefundNotCapped);
     let small = shrink(&plan).unwrap();
     assert_eq!(small.outcome.violation.unwrap().rule, run(&plan, false).violation.unwrap().rule);
     let comes = |plan: &Plan| plan.buyers.iter().filter(|buyer| buyer.comes()).count();
     let size = |plan: &Plan| plan.faults.len() + plan.deeds.len() + comes(plan);
     assert!(size(&small.plan) < size(&plan));
     assert!(small.outcome.story.last().unwrap().contains("WRONG"));
-    flaw::put(None);
+    seeded_fault::set_active(None);
     assert_eq!(run(&plan, false).violation, None);
 }
 
 /// The first plan that finds a fault; the code of this thread has it afterwards.
-fn hunt_on(flaw: Flaw) -> Plan {
-    let found = hunt(flaw, 1, HUNT_MAX).plan.unwrap();
-    flaw::put(Some(flaw));
+fn hunt_on(fault: SeededFault) -> Plan {
+    let found = hunt(fault, 1, HUNT_MAX).plan.unwrap();
+    seeded_fault::set_active(Some(fault));
     found
 }

@@ -15,12 +15,12 @@ use crate::actors::pricing::Requirement;
 use crate::domain::cart;
 use crate::domain::counter;
 use crate::domain::entity::{Cause, EntityId};
-use crate::domain::flaw::{self, Flaw};
 use crate::domain::id::{CartId, OrderId, Sku};
 use crate::domain::money::Money;
 use crate::domain::order::{self, Command, Order, PaymentMethod, Shortage};
 use crate::domain::stock;
 use crate::domain::time::Span;
+use crate::seeded_fault::{self, SeededFault};
 use crate::store;
 
 /// How many SKUs are asked at once for one order.
@@ -229,10 +229,10 @@ impl Node {
             }
             let placed = self.freeze(order, &cart, request.expected_total).await?;
             self.look_for_stock(&placed).await?;
-            if flaw::on(Flaw::CartNotSealed) {
+            if seeded_fault::active(SeededFault::CartNotSealed) {
                 return Ok(Cart::Sealed(placed));
             }
-            let seq = (!flaw::on(Flaw::CartSealedBlindly)).then_some(seq);
+            let seq = (!seeded_fault::active(SeededFault::CartSealedBlindly)).then_some(seq);
             let cause = Cause { idempotency: None, ..request.cause.clone() };
             let spend = cart::Command::Spend { order };
             let spent = self.carts.ask_if(&entity, seq, spend, cause, |_| ()).await;
@@ -423,7 +423,7 @@ impl Node {
         mut units: BTreeMap<Sku, i64>,
         teller: &Teller<Order>,
     ) {
-        if flaw::on(Flaw::ReleaseForgetsSku) {
+        if seeded_fault::active(SeededFault::ReleaseForgetsSku) {
             units.pop_last();
         }
         let mut backoff = Backoff::new(SHORTEST, &self.clock);

@@ -15,13 +15,13 @@ use crate::actors::engine::clock::Clock;
 use crate::actors::engine::host::Teller;
 use crate::actors::node::Node;
 use crate::domain::entity::EntityId;
-use crate::domain::flaw::{self, Flaw};
 use crate::domain::money::Money;
 use crate::domain::order::{Command, Effect, Order, Report};
 use crate::providers::payment::{
     Authorization, Authorize, Error, Operation, OperationKind, Payment, PaymentStatus, Provider,
     Receipt,
 };
+use crate::seeded_fault::{self, SeededFault};
 
 /// How patient kontor is with payment providers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -222,7 +222,7 @@ impl Node {
                         unanswered += 1;
                         perhaps = true;
                     }
-                    if perhaps && flaw::on(Flaw::TimeoutTakenForDecline) {
+                    if perhaps && seeded_fault::active(SeededFault::TimeoutTakenForDecline) {
                         return report(Report::Declined { code: "timeout".into() });
                     }
                     report(Report::Unknown { why: error.to_string() });
@@ -257,8 +257,10 @@ impl Node {
                         return Some(report);
                     }
                 }
-                Ok(None) if flaw::on(Flaw::LateCallNotBlocked) => return Some(Report::Reversed),
-                Ok(None) if flaw::on(Flaw::ReversedUndecided) => {
+                Ok(None) if seeded_fault::active(SeededFault::LateCallNotBlocked) => {
+                    return Some(Report::Reversed);
+                }
+                Ok(None) if seeded_fault::active(SeededFault::ReversedUndecided) => {
                     let reversed = provider.reverse(&request.reference).await;
                     return reversed.ok().map(|_| Report::Reversed);
                 }
@@ -317,7 +319,7 @@ impl Node {
         };
         let (mut backoff, mut unanswered) = (self.payments.backoff(&self.clock), 0);
         loop {
-            if flaw::on(Flaw::NewKeyAtEachCall) {
+            if seeded_fault::active(SeededFault::NewKeyAtEachCall) {
                 request.key = format!("{}-{}", deed.reference, self.clock.jitter());
             }
             let outcome = match deed.kind {

@@ -9,12 +9,12 @@ use super::payment::{parse_reference, report_of};
 use crate::actors::engine::host::{self, View};
 use crate::actors::node::Node;
 use crate::domain::entity::{Cause, EntityId, Noun as _};
-use crate::domain::flaw::{self, Flaw};
 use crate::domain::order::{AttemptState, Command, Order, Phase, Report};
 use crate::domain::time::Span;
 use crate::providers::payment::{
     Notice, NoticeKind, OperationKind, Payment, PaymentStatus, Provider, WebhookError,
 };
+use crate::seeded_fault::{self, SeededFault};
 use crate::store;
 use crate::store::webhook::{NEVER, Parked, Row};
 
@@ -73,7 +73,7 @@ impl Node {
             Ok(()) => return Ok(()),
             Err(Untaken::Unmatched(why) | Untaken::Later(why)) => why,
         };
-        if flaw::on(Flaw::WebhookNotKept) {
+        if seeded_fault::active(SeededFault::WebhookNotKept) {
             return Ok(());
         }
         let parked = Parked {

@@ -8,9 +8,9 @@ use super::ledger::{
     Attempt, AttemptState, Fulfillment, FulfillmentLine, Refund, RefundLine, Report,
 };
 use super::{Effect, Event, Order, PaymentMethod, Phase, Shortage};
-use crate::domain::flaw::{self, Flaw};
 use crate::domain::money::AMOUNT_MAX;
 use crate::domain::time::{Span, Timestamp};
+use crate::seeded_fault::{self, SeededFault};
 
 /// How long after its last change an order with something left to do is woken again.
 const NUDGE: Span = Span::from_secs(300);
@@ -139,7 +139,7 @@ impl Order {
                 Ok(vec![Event::PaymentRetried { method: method.clone() }])
             }
             Phase::Paying
-                if flaw::on(Flaw::SecondAttemptWhileUnknown)
+                if seeded_fault::active(SeededFault::SecondAttemptWhileUnknown)
                     && self.attempts.last().is_some_and(Attempt::open) =>
             {
                 Ok(vec![Event::PaymentRetried { method: method.clone() }])
@@ -184,7 +184,8 @@ impl Order {
                     payment: payment.clone(),
                     amount: *amount,
                 }];
-                let same = *amount == attempt.amount || flaw::on(Flaw::AmountNotCompared);
+                let same = *amount == attempt.amount
+                    || seeded_fault::active(SeededFault::AmountNotCompared);
                 if !same && self.phase == Phase::Paying {
                     events.push(Event::AlertRaised { alert: AMOUNT_MISMATCH.to_owned() });
                 }
@@ -326,7 +327,7 @@ impl Order {
         let lines = self.refund_lines_of(request)?;
         self.check_delivery_refund(request.delivery)?;
         let mut limit = (self.captured() - self.refunds_requested()).max(0);
-        if flaw::on(Flaw::RefundNotCapped) {
+        if seeded_fault::active(SeededFault::RefundNotCapped) {
             limit = i64::MAX;
         }
         let rest = [request.delivery, request.free];

@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 
 use super::{AttemptState, CapturePolicy, Order, Phase};
-use crate::domain::flaw::{self, Flaw};
 use crate::domain::id::{OrderId, Sku};
 use crate::domain::money::{Currency, Money};
 use crate::domain::time::Span;
+use crate::seeded_fault::{self, SeededFault};
 
 /// Something that an order wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -252,7 +252,7 @@ impl Order {
 
     /// What is set aside and must not stay so: all of it, less what was captured.
     fn wanted_voids(&self, currency: Currency) -> Vec<Effect> {
-        if flaw::on(Flaw::VoidForgotten) {
+        if seeded_fault::active(SeededFault::VoidForgotten) {
             return Vec::new();
         }
         let authorized = self.attempts.iter().filter(|attempt| attempt.authorized() > 0);

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use super::{
     Claim, Command, Event, LAPSES_MAX, Location, Part, QUANTITY_MAX, Rejection, Reserve, Stock,
 };
-use crate::domain::flaw::{self, Flaw};
 use crate::domain::id::OrderId;
 use crate::domain::time::Timestamp;
+use crate::seeded_fault::{self, SeededFault};
 
 type Decision = Result<Vec<Event>, Rejection>;
 
@@ -27,7 +27,7 @@ impl Stock {
             }
             Command::TakeBack { order, id, .. }
                 if self.claims.get(order).is_some_and(|claim| claim.returned.contains(id))
-                    && !flaw::on(Flaw::GoodsBackTwice) =>
+                    && !seeded_fault::active(SeededFault::GoodsBackTwice) =>
             {
                 Ok(Vec::new())
             }
@@ -157,7 +157,7 @@ impl Stock {
             if claim.released {
                 return Err(Rejection::Released);
             }
-            let same = claim.hold.is_some() && flaw::on(Flaw::GenerationIgnored);
+            let same = claim.hold.is_some() && seeded_fault::active(SeededFault::GenerationIgnored);
             if claim.committed || same {
                 return Ok(Vec::new());
             }
@@ -179,7 +179,7 @@ impl Stock {
             after.to_mut().evolve_event(&lapse, now);
             events.push(lapse);
         }
-        if !enough(&after) && !flaw::on(Flaw::ReservedUnseen) {
+        if !enough(&after) && !seeded_fault::active(SeededFault::ReservedUnseen) {
             let available = after.total().sellable();
             return Err(Rejection::OutOfStock { requested: *quantity, available });
         }
@@ -197,7 +197,8 @@ impl Stock {
             Some(claim) if claim.released => Err(Rejection::HoldLapsed),
             Some(claim) if claim.committed => Ok(Vec::new()),
             Some(Claim { hold: Some(hold), .. })
-                if hold.hold_until > now || flaw::on(Flaw::LapsedHoldAllocated) =>
+                if hold.hold_until > now
+                    || seeded_fault::active(SeededFault::LapsedHoldAllocated) =>
             {
                 Ok(vec![Event::Committed { order }])
             }

@@ -1,9 +1,9 @@
 //! How an event changes a SKU's stock. An event is a fact: nothing is refused here.
 
 use super::{Claim, Event, Hold, Level, MEMORY, Part, RETURNS_MEMORY, Stock};
-use crate::domain::flaw::{self, Flaw};
 use crate::domain::id::OrderId;
 use crate::domain::time::Timestamp;
+use crate::seeded_fault::{self, SeededFault};
 
 impl Stock {
     pub(super) fn evolve_event(&mut self, event: &Event, at: Timestamp) {
@@ -38,7 +38,7 @@ impl Stock {
             Event::Released { order } => {
                 self.drop_hold(*order);
                 let claim = self.claims.entry(*order).or_default();
-                claim.released = !flaw::on(Flaw::ReleasedWithoutTombstone);
+                claim.released = !seeded_fault::active(SeededFault::ReleasedWithoutTombstone);
                 let parts = std::mem::take(&mut claim.allocated);
                 self.change_levels(&parts, |level, quantity| level.allocated -= quantity);
                 self.remember(*order, at);

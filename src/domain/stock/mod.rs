@@ -19,9 +19,9 @@ pub use level::{InvalidLocation, Level, Location, Part};
 use serde::{Deserialize, Serialize};
 
 use super::entity;
-use super::flaw::{self, Flaw};
 use super::id::{OrderId, Sku};
 use super::time::{Span, Timestamp};
+use crate::seeded_fault::{self, SeededFault};
 
 /// The most units that one command or level may name.
 pub const QUANTITY_MAX: i64 = 1_000_000_000;
@@ -138,7 +138,7 @@ impl Stock {
             .filter_map(|(_, order)| self.claims.get(order)?.hold.as_ref())
             .map(Hold::quantity)
             .sum();
-        let counted = if flaw::on(Flaw::LapsedHoldCounted) { 0 } else { lapsed };
+        let counted = if seeded_fault::active(SeededFault::LapsedHoldCounted) { 0 } else { lapsed };
         self.levels.values().map(Level::sellable).sum::<i64>() + counted
     }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::domain::entity::EntityId;
-use crate::domain::flaw::{self, Flaw};
+use crate::seeded_fault::{self, SeededFault};
 
 use super::{Append, AppendError, Epoch, Fence, Journal, Record};
 
@@ -391,7 +391,9 @@ impl Shared {
                     left.push(middle..range.end);
                     left.push(range.start..middle);
                 }
-                Err(AppendError::Unknown(_)) if flaw::on(Flaw::UnknownCommitBelieved) => {
+                Err(AppendError::Unknown(_))
+                    if seeded_fault::active(SeededFault::UnknownCommitBelieved) =>
+                {
                     self.tell(&mut batch, range, Ok(()));
                 }
                 // Nothing was written: what is not that shard's is tried again without it.

@@ -11,9 +11,9 @@ use super::{
     fence_of,
 };
 use crate::domain::entity::EntityId;
-use crate::domain::flaw::{self, Flaw};
 use crate::domain::id::Sku;
 use crate::domain::time::{Span, Timestamp};
+use crate::seeded_fault::{self, SeededFault};
 use crate::store::product;
 
 /// What happens to one append to come.
@@ -196,7 +196,7 @@ impl State {
             let shard = append.entity.shard(self.shard_count());
             let fence = fence_of(fences, shard)?;
             let stands = self.shard(shard).map_or(0, |found| found.epoch) == fence.epoch.0;
-            if !stands && !flaw::on(Flaw::FenceNotChecked) {
+            if !stands && !seeded_fault::active(SeededFault::FenceNotChecked) {
                 return Err(AppendError::StaleEpoch { shard });
             }
         }

@@ -20,8 +20,8 @@ use super::message::{Envelope, Held, Message, Reply, Until, View};
 use super::shard::Route;
 use super::{Append, Error, Host, NewEvent, Tenure, read_lock};
 use crate::domain::entity::{Cause, EntityId, Event, Noun};
-use crate::domain::flaw::{self, Flaw};
 use crate::domain::time::{Span, Timestamp};
+use crate::seeded_fault::{self, SeededFault};
 use crate::store::journal::{AppendError, TimerChange};
 
 pub use history::{decode, kept};
@@ -176,7 +176,8 @@ impl<N: Noun> Actor for Entity<N> {
                 life.written(seq);
             }
             Message::Unwritten { incarnation, .. }
-                if incarnation == life.incarnation && flaw::on(Flaw::StateKeptAfterRefusal) =>
+                if incarnation == life.incarnation
+                    && seeded_fault::active(SeededFault::StateKeptAfterRefusal) =>
             {
                 life.written(life.seq);
             }
@@ -203,7 +204,7 @@ impl<N: Noun> Actor for Entity<N> {
             }
             Message::Sleep => {
                 if life.quiet() {
-                    if flaw::on(Flaw::TimerLostAtPassivation) {
+                    if seeded_fault::active(SeededFault::TimerLostAtPassivation) {
                         life.lose_timer(&myself);
                     }
                     myself.drain()?;
@@ -267,7 +268,7 @@ impl<N: Noun> Life<N> {
             _ => Ok(false),
         };
         drop(permit);
-        if flaw::on(Flaw::EffectBeforeDurable) {
+        if seeded_fault::active(SeededFault::EffectBeforeDurable) {
             self.perform();
         }
         if let Some(reply) = reply {
@@ -377,7 +378,7 @@ impl<N: Noun> Life<N> {
         match (self.state.timer(), self.armed) {
             (Some(at), armed) if armed.is_none_or(|armed| armed > at) => {
                 self.armed = Some(at);
-                if armed.is_none() && flaw::on(Flaw::TimerNeverSet) {
+                if armed.is_none() && seeded_fault::active(SeededFault::TimerNeverSet) {
                     return None;
                 }
                 Some(TimerChange::Set(at))
@@ -390,7 +391,7 @@ impl<N: Noun> Life<N> {
         }
     }
 
-    /// The fault of [`Flaw::TimerLostAtPassivation`].
+    /// The fault of [`SeededFault::TimerLostAtPassivation`].
     fn lose_timer(&mut self, myself: &ActorRef<Message<N>>) {
         let (entity, after_seq, at) = (self.id.clone(), self.seq, self.host.shared.clock.now());
         let timer = Some(TimerChange::Clear);
@@ -437,7 +438,7 @@ impl<N: Noun> Life<N> {
     }
 
     fn remember(&mut self, cause: &Cause, now: Timestamp) {
-        if flaw::on(Flaw::KeysForgotten) {
+        if seeded_fault::active(SeededFault::KeysForgotten) {
             return;
         }
         if let (Some(idempotency), Some(key)) = (&cause.idempotency, key_of(cause)) {
@@ -456,7 +457,7 @@ impl<N: Noun> Life<N> {
 
     /// Gives an answer once all that it was read off is durable.
     fn hold(&mut self, held: Held<N::Rejection>) {
-        if self.durable >= self.seq || flaw::on(Flaw::ReplyBeforeDurable) {
+        if self.durable >= self.seq || seeded_fault::active(SeededFault::ReplyBeforeDurable) {
             held(Ok(()));
         } else {
             self.held.push_back((self.seq, held));
@@ -500,7 +501,7 @@ impl<N: Noun> Life<N> {
 
     /// Performs what the durable state wants and is not being performed.
     fn perform(&mut self) {
-        let early = flaw::on(Flaw::EffectBeforeDurable);
+        let early = seeded_fault::active(SeededFault::EffectBeforeDurable);
         if (self.durable < self.seq && !early) || self.broken.is_some() {
             return;
         }

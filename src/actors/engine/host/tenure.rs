@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::time::Instant;
 
-use crate::domain::flaw::{self, Flaw};
+use crate::seeded_fault::{self, SeededFault};
 
 /// The time that a node has for a shard. Clones are handles on the same one.
 #[derive(Clone, Debug)]
@@ -49,7 +49,7 @@ impl Tenure {
     #[must_use]
     pub fn stands(&self) -> bool {
         let until = self.0.until.load(Ordering::Acquire);
-        if until == u64::MAX || flaw::on(Flaw::ZombieReplies) {
+        if until == u64::MAX || seeded_fault::active(SeededFault::ZombieReplies) {
             return true;
         }
         u128::from(until) > self.0.since.elapsed().as_millis()

@@ -6,7 +6,7 @@ use super::fold::Folds;
 use super::{BREATH, Error, NAME, Projector};
 use crate::actors::engine::changes::{Changed, Notes};
 use crate::domain::entity::{EntityId, Record};
-use crate::domain::flaw::{self, Flaw};
+use crate::seeded_fault::{self, SeededFault};
 use crate::store;
 use crate::store::projection::{Cursor, DeadLetter, Step};
 
@@ -87,7 +87,7 @@ impl Projector {
         if record.pos <= at {
             return None;
         }
-        if record.pos != at + 1 && !flaw::on(Flaw::CursorSkips) {
+        if record.pos != at + 1 && !seeded_fault::active(SeededFault::CursorSkips) {
             part.behind = true;
             return None;
         }

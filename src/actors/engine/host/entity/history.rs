@@ -7,8 +7,8 @@ use ractor::ActorProcessingErr;
 
 use super::{Life, UNKNOWN};
 use crate::domain::entity::{Event, Noun};
-use crate::domain::flaw::{self, Flaw};
 use crate::domain::time::Timestamp;
+use crate::seeded_fault::{self, SeededFault};
 use crate::store::journal::{Record, Snapshot};
 
 /// Events that are read first: all of most carts and orders. What has more may have a snapshot,
@@ -82,7 +82,7 @@ impl<N: Noun> Life<N> {
             return Ok(false);
         };
         let foreign = snapshot.state_version != N::STATE_VERSION;
-        if foreign && !flaw::on(Flaw::ForeignSnapshotBelieved) {
+        if foreign && !seeded_fault::active(SeededFault::ForeignSnapshotBelieved) {
             return Ok(false);
         }
         let Ok(kept) = serde_json::from_str::<KeptOwned<N>>(&snapshot.data) else {

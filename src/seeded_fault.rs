@@ -1,7 +1,10 @@
-//! Faults that can be put into the code on purpose, to see whether the simulator finds them. A
-//! release build has none of them: there [`on`] is never true.
+//! Faults that are put into the code on purpose, to see whether the simulator finds them. A
+//! release build has none of them: there [`active`] is never true.
+//!
+//! Each stands where it would happen, in whichever room that is: so this room uses none, and all
+//! may use it. What a hunt for one is, is in `simulate`.
 
-/// A fault.
+/// A fault, named after what the code does wrong.
 #[derive(
     Clone,
     Copy,
@@ -15,7 +18,7 @@
 )]
 #[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
-pub enum Flaw {
+pub enum SeededFault {
     /// An answer goes out before its events are durable.
     ReplyBeforeDurable,
     /// An effect begins before its events are durable.
@@ -80,32 +83,32 @@ pub enum Flaw {
 
 #[cfg(debug_assertions)]
 thread_local! {
-    static PRESENT: std::cell::Cell<Option<Flaw>> = const { std::cell::Cell::new(None) };
+    static SEEDED: std::cell::Cell<Option<SeededFault>> = const { std::cell::Cell::new(None) };
 }
 
 /// Whether the code of this thread has the fault.
 #[cfg(debug_assertions)]
 #[must_use]
-pub fn on(flaw: Flaw) -> bool {
-    PRESENT.get() == Some(flaw)
+pub fn active(fault: SeededFault) -> bool {
+    SEEDED.get() == Some(fault)
 }
 
 /// Whether the code of this thread has the fault: never.
 #[cfg(not(debug_assertions))]
 #[must_use]
-pub const fn on(_: Flaw) -> bool {
+pub const fn active(_: SeededFault) -> bool {
     false
 }
 
 /// Gives the code of this thread a fault, or takes it away again.
 #[cfg(debug_assertions)]
-pub fn put(flaw: Option<Flaw>) {
-    PRESENT.set(flaw);
+pub fn set_active(fault: Option<SeededFault>) {
+    SEEDED.set(fault);
 }
 
 /// Does nothing: a release build has no faults.
 #[cfg(not(debug_assertions))]
-pub const fn put(_: Option<Flaw>) {}
+pub const fn set_active(_: Option<SeededFault>) {}
 
 /// Whether this build can have faults.
 #[must_use]
