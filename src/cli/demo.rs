@@ -11,7 +11,6 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::client::{self, Client};
 use super::serve::told_to_stop;
 use super::shopkeepers;
 use super::shoppers;
@@ -26,6 +25,7 @@ use crate::store::Store;
 use crate::store::session::SET_UP_LASTS;
 use crate::telemetry;
 use crate::verify::{self, Report};
+use kontor_client::Client;
 
 /// Where the demo listens if that is free.
 const PORT: u16 = 8080;
@@ -115,7 +115,7 @@ impl Counters {
 }
 
 /// One side of the counter: how to stop it, and what it then says.
-type Side = (watch::Sender<bool>, JoinHandle<Result<(), client::Error>>);
+type Side = (watch::Sender<bool>, JoinHandle<Result<(), kontor_client::Error>>);
 
 /// The buyers and shopkeepers of a demo, at work.
 pub(super) struct People {

@@ -3,9 +3,7 @@
 //! Answers go to standard output, progress and complaints to standard error. The commands that
 //! are clients speak to a server over its public API only.
 
-pub mod api;
 pub mod backup;
-pub mod client;
 pub mod cluster;
 pub mod config;
 pub mod crash_test;
@@ -17,7 +15,6 @@ pub mod load;
 pub mod move_store;
 pub mod online_retail;
 pub mod place;
-pub mod problem;
 pub mod replay;
 pub mod restore;
 pub mod sandbox_psp;
@@ -26,6 +23,7 @@ pub mod shopkeepers;
 pub mod shoppers;
 pub mod sign_in;
 pub mod simulate;
+pub mod target;
 pub mod verify;
 
 use std::io::Write as _;
@@ -108,7 +106,7 @@ pub enum Error {
     #[error(transparent)]
     Store(#[from] store::Error),
     #[error(transparent)]
-    Client(#[from] client::Error),
+    Client(#[from] kontor_client::Error),
     #[error(transparent)]
     Import(#[from] import::Error),
     #[error(transparent)]

@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
 use std::sync::Arc;
 
-use super::api::{Money, Product};
 use super::import::source;
-use crate::domain::money::{Currency, Rounding, UnitPrice, parse_major};
+use kontor_client::Money;
+use kontor_client::UnitPrice;
+use kontor_client::api::Product;
 
 /// The columns, in the order of the file.
 pub const COLUMNS: [&str; 8] = [
@@ -58,8 +59,12 @@ impl Row {
 /// `price` x `quantity` in pence, rounded half to even.
 #[must_use]
 pub fn value(price: UnitPrice, quantity: i64) -> i64 {
+    let (exact, one) =
+        (i128::from(price.raw()) * i128::from(quantity), i128::from(UnitPrice::SCALE));
+    let (whole, part) = (exact.div_euclid(one), exact.rem_euclid(one) * 2);
+    let up = part > one || (part == one && whole % 2 != 0);
     // Reading has bounded both factors, so that this cannot be too large.
-    price.times(quantity, Rounding::HalfEven).unwrap_or(0)
+    i64::try_from(whole + i128::from(up)).unwrap_or(0)
 }
 
 /// Reads all rows.
@@ -107,7 +112,7 @@ fn row(record: &csv::ByteRecord, texts: &mut Texts) -> Result<Row, source::Error
     if quantity.abs() > 1_000_000 {
         return Err(fault(3, "must be from -1000000 to 1000000"));
     }
-    let price = parse_major(text(5)?, Currency::GBP).map_err(|e| fault(5, &e.to_string()))?;
+    let price = UnitPrice::from_major(text(5)?, "GBP").map_err(|e| fault(5, &e.to_string()))?;
     if price.raw().abs() > 1_000_000_000_000 {
         return Err(fault(5, "must be at most 1000000"));
     }

@@ -14,11 +14,11 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-use super::api::Page;
-use super::client::{Client, Error};
 use super::shoppers::{segment, skus};
 use crate::actors::engine::clock::Clock;
 use crate::domain::time::Timestamp;
+use kontor_client::api::Page;
+use kontor_client::{Client, Error};
 
 /// One SKU of so many, from the one that most buyers like, is left to sell out.
 const SCARCE_EACH: usize = 25;

@@ -13,8 +13,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior};
 
-use super::api::{Address, Cart, Checkout, Listed, Money, NewCart, NewLine, Order, Page, Payment};
-use super::client::{Client, Error};
+use kontor_client::Money;
+use kontor_client::api::{Address, Cart, Checkout, Listed, NewCart, NewLine, Order, Page, Payment};
+use kontor_client::{Client, Error};
 
 /// The most buyers at a time.
 pub const BUYERS_MAX: usize = 1_000;

@@ -24,6 +24,14 @@ fn table(name: &str) -> toml::Table {
     read(name).parse().unwrap()
 }
 
+/// The manifests of the workspace's packages.
+fn manifests() -> Vec<toml::Table> {
+    let crates = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("crates")).unwrap();
+    let names = crates.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let of_crates = names.map(|name| table(&format!("crates/{name}/Cargo.toml")));
+    std::iter::once(table("Cargo.toml")).chain(of_crates).collect()
+}
+
 /// The packages of the lock file.
 fn locked() -> Vec<toml::Value> {
     table("Cargo.lock")["package"].as_array().unwrap().clone()
@@ -80,19 +88,25 @@ fn every_dependency_comes_from_the_registry_and_none_is_banned() {
     let rules = table("deny.toml");
     let sources = texts(&rules["sources"]["allow-registry"]);
     let banned = texts(&rules["bans"]["deny"]);
+    let own = manifests();
+    let names: BTreeSet<&str> = own.iter().map(|one| text(&one["package"], "name")).collect();
     for package in locked() {
         let name = text(&package, "name");
         assert!(!banned.contains(name), "{name} is banned");
         let source = text(&package, "source");
         let known = source.strip_prefix("registry+").is_some_and(|url| sources.contains(url));
-        assert!(known || name == env!("CARGO_PKG_NAME"), "{name} comes from {source:?}");
+        assert!(known || names.contains(name), "{name} comes from {source:?}");
     }
-    let own = table("Cargo.toml");
-    for kind in ["dependencies", "dev-dependencies"] {
-        for (name, wanted) in own[kind].as_table().unwrap() {
-            let version = wanted.as_str().unwrap_or_else(|| text(wanted, "version"));
-            assert!(!version.is_empty() && !version.contains('*'), "{name} has a wildcard");
-        }
+    let lists = own.iter().flat_map(|manifest| {
+        let kinds = ["dependencies", "dev-dependencies", "build-dependencies"].into_iter();
+        kinds.filter_map(|kind| manifest.get(kind)).chain(manifest.get("workspace"))
+    });
+    let lists = lists.map(|list| list.get("dependencies").unwrap_or(list));
+    let asked = lists.flat_map(|list| list.as_table().unwrap());
+    let asked = asked.filter(|(_, asked)| asked.get("workspace").or(asked.get("path")).is_none());
+    for (name, asked) in asked {
+        let version = asked.as_str().unwrap_or_else(|| text(asked, "version"));
+        assert!(!version.is_empty() && !version.contains('*'), "{name} has a wildcard");
     }
 }
 
@@ -160,9 +174,10 @@ fn sbom() -> Value {
                 "licenses": [{"expression": canonical(package)}],
             });
             let sum = checksum(name, version);
-            if sum.is_empty() {
+            if package["id"] == metadata["resolve"]["root"] {
                 shape["type"] = "application".into();
-            } else {
+            }
+            if !sum.is_empty() {
                 shape["hashes"] = json!([{"alg": "SHA-256", "content": sum}]);
             }
             (package["id"].as_str().unwrap(), (purl, shape))

@@ -10,7 +10,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::cli::client::{Client, Error};
+use kontor_client::{Client, Error};
 
 /// Buyers at a time, who are also as many as look.
 const BUYERS: usize = 24;

@@ -15,10 +15,10 @@ use super::buyers::Buyers;
 use super::faults::{Fault, LOOK};
 use super::{Args, told_to_stop, witness};
 use crate::cli::Error;
-use crate::cli::client::Client;
 use crate::cli::cluster::{self, Cluster};
 use crate::cli::demo::proof;
 use crate::store::Store;
+use kontor_client::Client;
 
 /// Buyers at a time.
 const BUYERS: usize = 8;

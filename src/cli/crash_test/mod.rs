@@ -26,10 +26,10 @@ use serde::Serialize;
 use self::buyers::Buyers;
 pub use self::faults::Fault;
 use self::server::Server;
-use super::client::Client;
 use super::{Error, print_json};
 use crate::actors::engine::clock::Clock;
 use crate::sandbox_psp;
+use kontor_client::Client;
 
 /// The earliest and the latest moment of a kill, in milliseconds after the buyers began.
 const MOMENT_MS: std::ops::Range<u64> = 20..520;

@@ -16,8 +16,9 @@ use serde::Serialize;
 
 use self::position::{Position, Refused, Tally};
 use self::rows::{Format, Row};
-use super::api::{Import, ImportRow, Imported};
-use super::client::{self, Client, Target};
+use super::target::Target;
+use kontor_client::Client;
+use kontor_client::api::{Import, ImportRow, Imported};
 
 /// The products of the demo shop: facts drawn from the Online Retail data set (UCI, Daqing Chen,
 /// CC BY 4.0), in the columns of an import.
@@ -75,7 +76,7 @@ pub enum Error {
     Source(#[from] source::Error),
     /// The server.
     #[error(transparent)]
-    Client(#[from] client::Error),
+    Client(#[from] kontor_client::Error),
     /// The position cannot be kept anywhere.
     #[error("cannot keep the position of the import: {0}")]
     Position(std::io::Error),
@@ -204,7 +205,7 @@ impl Batch {
         client: &Client,
         dry_run: bool,
         tally: &mut Tally,
-    ) -> Result<(), client::Error> {
+    ) -> Result<(), kontor_client::Error> {
         let Self { rows, lines, mut refused, mut refused_rows, .. } = std::mem::take(self);
         let total = u64::try_from(rows.len()).unwrap_or(u64::MAX) + refused_rows;
         if !rows.is_empty() {

@@ -8,11 +8,12 @@ use std::io::{BufRead, Read};
 use serde_json::Value;
 
 use super::source;
-use crate::cli::api::{ImportRow, Money, Product};
-use crate::cli::client::FieldError;
 use crate::cli::online_retail;
-use crate::domain::id::Sku;
-use crate::domain::money::{Currency, TaxRate, parse_currency, parse_major};
+use kontor_client::FieldError;
+use kontor_client::Money;
+use kontor_client::UnitPrice;
+use kontor_client::api::{ImportRow, Product};
+use kontor_client::money::currency_decimals;
 
 /// What a file may say of a product.
 pub const COLUMNS: [&str; 9] = [
@@ -29,6 +30,28 @@ pub const COLUMNS: [&str; 9] = [
 
 /// The most bytes of one row.
 const ROW_MAX_BYTES: usize = 256 * 1024;
+
+/// The currency of prices that name none.
+const CURRENCY: &str = "GBP";
+
+/// What a SKU must be; the server says the same.
+const NO_SKU: &str =
+    "must be 1 to 64 visible ASCII characters other than '/', single spaces inside allowed";
+
+/// Whether the server takes it as a SKU.
+fn is_sku(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.trim() == text
+        && !text.contains("  ")
+        && text.bytes().all(|byte| byte == b' ' || (byte.is_ascii_graphic() && byte != b'/'))
+}
+
+/// Whether it is a fraction from 0 to 1 with at most six decimals: in hundredths of a price, one
+/// has as many.
+fn is_tax_rate(text: &str) -> bool {
+    let read = UnitPrice::from_major(text, CURRENCY);
+    read.is_ok_and(|rate| (0..=100 * UnitPrice::SCALE).contains(&rate.raw()))
+}
 
 /// What kind of file it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -80,9 +103,9 @@ pub fn read<'a>(
             let catalog = online_retail::catalog(&online_retail::read(input)?);
             Ok(Box::new(catalog.into_iter().map(|implied| {
                 let product = implied.product;
-                let body = match product.sku.parse::<Sku>() {
-                    Ok(_) => Ok(ImportRow { product, location: None, on_hand: None }),
-                    Err(error) => Err(vec![fault("sku", error.to_string())]),
+                let body = match is_sku(&product.sku) {
+                    true => Ok(ImportRow { product, location: None, on_hand: None }),
+                    false => Err(vec![fault("sku", NO_SKU.to_owned())]),
                 };
                 Ok(Row { line: implied.line, body })
             })))
@@ -238,8 +261,8 @@ impl Fields {
     fn row(mut self, location: &str) -> Result<ImportRow, Vec<FieldError>> {
         let mut faults = Vec::new();
         let sku = self.take("sku").unwrap_or_default();
-        if let Err(error) = sku.parse::<Sku>() {
-            faults.push(fault("sku", error.to_string()));
+        if !is_sku(&sku) {
+            faults.push(fault("sku", NO_SKU.to_owned()));
         }
         let name = self.take("name").unwrap_or_default();
         if name.is_empty() || name.chars().count() > 200 {
@@ -247,7 +270,7 @@ impl Fields {
         }
         let prices = self.prices(&mut faults);
         let tax_rate = self.take("tax_rate");
-        if tax_rate.as_deref().is_some_and(|rate| TaxRate::parse(rate).is_none()) {
+        if tax_rate.as_deref().is_some_and(|rate| !is_tax_rate(rate)) {
             let message = "must be a fraction from 0 to 1, for example 0.2".to_owned();
             faults.push(fault("tax_rate", message));
         }
@@ -272,17 +295,14 @@ impl Fields {
     }
 
     fn prices(&mut self, faults: &mut Vec<FieldError>) -> Vec<Money> {
-        let currency = match self.take("currency").map(|code| parse_currency(&code)) {
-            Some(Err(error)) => {
-                faults.push(fault("currency", error.to_string()));
-                Currency::GBP
-            }
-            Some(Ok(currency)) => currency,
-            None => Currency::GBP,
-        };
-        match self.take("price").map(|text| parse_major(&text, currency)) {
+        let mut currency = self.take("currency").unwrap_or_else(|| CURRENCY.to_owned());
+        if let Err(error) = currency_decimals(&currency) {
+            faults.push(fault("currency", error.to_string()));
+            CURRENCY.clone_into(&mut currency);
+        }
+        match self.take("price").map(|text| UnitPrice::from_major(&text, &currency)) {
             None => Vec::new(),
-            Some(Ok(price)) if price.raw() >= 0 => vec![Money::price(price, currency.code())],
+            Some(Ok(price)) if price.raw() >= 0 => vec![Money::price(price, &currency)],
             Some(_) => {
                 let message = "must be an amount in major units, for example 2.55".to_owned();
                 faults.push(fault("price", message));

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::pace::Arrivals;
 use super::setup::PLENTY;
-use crate::cli::client::Target;
 use crate::cli::duration;
+use crate::cli::target::Target;
 
 /// How long a run is when nothing says so.
 const TIME: Duration = Duration::from_secs(30);

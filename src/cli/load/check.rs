@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::progress::Progress;
-use crate::cli::api::{Money, Page};
-use crate::cli::client::{Client, Error};
 use crate::domain::id::OrderId;
+use kontor_client::Money;
+use kontor_client::api::Page;
+use kontor_client::{Client, Error};
 
 /// How many differences are named.
 const NAMED_MAX: usize = 20;

@@ -16,8 +16,8 @@ use tokio::time::Instant;
 use super::Error;
 use super::buyer::{Buyer, Filled, Run};
 use super::progress::Progress;
-use crate::cli::api::StockItem;
-use crate::cli::client::Client;
+use kontor_client::Client;
+use kontor_client::api::StockItem;
 
 /// How many carts are made, and connections opened, at a time.
 const AT_ONCE: usize = 32;

@@ -48,7 +48,7 @@ use self::progress::Progress;
 use self::report::Report;
 use self::setup::Goods;
 use self::wire::Place;
-use super::client::{self, Client};
+use kontor_client::Client;
 
 /// The exit code when arrivals were shed: the rate that was asked for was not offered.
 const SHED: u8 = 3;
@@ -58,7 +58,7 @@ const SHED: u8 = 3;
 pub enum Error {
     /// The server.
     #[error(transparent)]
-    Client(#[from] client::Error),
+    Client(#[from] kontor_client::Error),
     /// The address.
     #[error(transparent)]
     Place(#[from] wire::BadPlace),

@@ -11,11 +11,12 @@ use serde::Deserialize;
 
 use super::Error;
 use super::progress::Progress;
-use crate::cli::api::{
-    Cart, Import, ImportRow, Imported, Listed, Money, NewCart, NewLine, Page, Product,
-};
-use crate::cli::client::Client;
 use crate::cli::import::BATCH_ROWS;
+use kontor_client::Client;
+use kontor_client::Money;
+use kontor_client::api::{
+    Cart, Import, ImportRow, Imported, Listed, NewCart, NewLine, Page, Product,
+};
 
 /// How many imports are under way at a time.
 const IMPORTS_AT_ONCE: usize = 2;

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::cli::online_retail::value;
-use crate::domain::money::UnitPrice;
+use kontor_client::UnitPrice;
 
 /// Units of one line of an order that were sold and not given back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -205,7 +205,7 @@ mod tests {
     proptest! {
         #[test]
         fn shares_make_up_the_value(raw in 1_i64..50_000_000, cuts in prop::collection::vec(1_i64..500, 1..20)) {
-            let price: UnitPrice = serde_json::from_value(raw.into()).unwrap();
+            let price = UnitPrice::from_raw(raw);
             let units = cuts.iter().sum();
             let mut shares = Shares::new(price, units);
             let sum: i64 = cuts.iter().map(|cut| shares.next(*cut)).sum();
@@ -221,13 +221,13 @@ mod tests {
             let mut book = Book::default();
             let mut left = HashMap::new();
             for (step, &(raw, units)) in lots.iter().enumerate() {
-                let price: UnitPrice = serde_json::from_value(raw.into()).unwrap();
+                let price = UnitPrice::from_raw(raw);
                 let lot = Lot { price, units, pence: value(price, units) };
                 left.insert(place(step), (lot.units, lot.pence));
                 book.sell(&who, &code, place(step), lot);
             }
             for &(raw, units) in &takes {
-                let price: UnitPrice = serde_json::from_value(raw.into()).unwrap();
+                let price = UnitPrice::from_raw(raw);
                 let found = book.take(&who, &code, lots.len(), price, units);
                 let mut sum = (found.worthless_units + found.unmatched_units, found.exceeding_pence + found.unmatched_pence);
                 for portion in &found.portions {

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::plan::{Order, OrderLine, Step};
-use crate::cli::api::{self, Address, Cart, Checkout, Money, NewCart, NewLine, Payment, Shortage};
-use crate::cli::client::{self, Client, Problem};
 use crate::cli::online_retail::{country_code, value};
+use kontor_client::Money;
+use kontor_client::api::{self, Address, Cart, Checkout, NewCart, NewLine, Payment, Shortage};
+use kontor_client::{Client, Problem};
 
 /// The currency of the file.
 pub const CURRENCY: &str = "GBP";
@@ -26,13 +27,13 @@ const DECISION_MAX: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub enum Failure {
     /// The run cannot go on.
-    End(client::Error),
+    End(kontor_client::Error),
     /// This invoice cannot, for the reason told.
     Fault(String),
 }
 
-impl From<client::Error> for Failure {
-    fn from(error: client::Error) -> Self {
+impl From<kontor_client::Error> for Failure {
+    fn from(error: kontor_client::Error) -> Self {
         if error.ends_the_run() { Self::End(error) } else { Self::Fault(error.to_string()) }
     }
 }
@@ -150,7 +151,7 @@ impl<'a> Buyer<'a> {
             };
             let problem = match self.check_out(&cart, &key).await {
                 Ok(order) => return self.decided(order, delivery(&cart)).await,
-                Err(client::Error::Problem(problem)) => problem,
+                Err(kontor_client::Error::Problem(problem)) => problem,
                 Err(error) => return Err(error.into()),
             };
             let spent_on = problem.document.get("order").and_then(Value::as_str);
@@ -176,7 +177,7 @@ impl<'a> Buyer<'a> {
                     self.bought.mismatches.push(mismatch);
                     return Err(self.fault(&problem));
                 }
-                _ => return Err(client::Error::Problem(problem).into()),
+                _ => return Err(kontor_client::Error::Problem(problem).into()),
             }
         }
         Err(Failure::Fault(format!("given up after {CHECKOUTS_MAX} checkouts")))
@@ -186,7 +187,11 @@ impl<'a> Buyer<'a> {
         Failure::Fault(format!("we expected {} pence: {problem}", self.items()))
     }
 
-    async fn check_out(&mut self, cart: &Cart, key: &str) -> Result<api::Order, client::Error> {
+    async fn check_out(
+        &mut self,
+        cart: &Cart,
+        key: &str,
+    ) -> Result<api::Order, kontor_client::Error> {
         let expected = self.items() + delivery(cart);
         let body = Checkout {
             payment: Payment::sandbox("tok_ok"),

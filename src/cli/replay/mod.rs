@@ -24,10 +24,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use self::ledger::Ledger;
 use self::report::Report;
 use self::run::Run;
-use super::api::{Import, ImportRow, Imported};
-use super::client::{self, Client, Target};
 use super::import::{BATCH_ROWS, source};
 use super::online_retail::{self, Implied};
+use super::target::Target;
+use kontor_client::Client;
+use kontor_client::api::{Import, ImportRow, Imported};
 
 /// Replay the invoices of the Online Retail data set through the API
 #[derive(Clone, Debug, clap::Args)]
@@ -109,7 +110,7 @@ pub enum Error {
     Source(#[from] source::Error),
     /// The server.
     #[error("{0}; run it again to go on")]
-    Client(#[from] client::Error),
+    Client(#[from] kontor_client::Error),
     /// The server refuses a product.
     #[error("the server refuses product {sku}: {field} {message}")]
     Product {

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::ledger::Ledger;
 use crate::cli::online_retail::{NotGoods, Row, not_goods};
-use crate::domain::money::UnitPrice;
+use kontor_client::UnitPrice;
 
 /// Why a row, or a part of it, is not booked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

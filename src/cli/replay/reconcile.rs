@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 use super::buy::pause;
 use super::plan::{Plan, Work};
 use super::run::{Faults, State};
-use crate::cli::api::{Order, Page, StockItem};
-use crate::cli::client::{Client, Error};
+use kontor_client::api::{Order, Page, StockItem};
+use kontor_client::{Client, Error};
 
 /// How long the server may take until its lists show all of the run.
 const SETTLE_MAX: Duration = Duration::from_secs(60);

@@ -15,9 +15,10 @@ use super::book::{Book, Lot, Place, Portion};
 use super::buy::{Bought, Buyer, CURRENCY, Failure, Placed, pause};
 use super::ledger::{Ledger, Worth};
 use super::plan::{Order, Plan, Reason, Refund, RowReason, Step, Work};
-use crate::cli::api::{self, Money, RefundLine};
-use crate::cli::client::{self, Client};
 use crate::cli::online_retail::value;
+use kontor_client::Client;
+use kontor_client::Money;
+use kontor_client::api::{self, RefundLine};
 
 /// The most faults that are kept one by one; the rest are counted.
 const FAULTS_MAX: usize = 100;
@@ -192,8 +193,8 @@ impl<'a> Run<'a> {
     /// only for steps that were begun before it, so that all come to an end.
     ///
     /// # Errors
-    /// [`client::Error`] when the server is gone or the key does not do.
-    pub async fn run(self, concurrency: usize) -> Result<State, client::Error> {
+    /// [`kontor_client::Error`] when the server is gone or the key does not do.
+    pub async fn run(self, concurrency: usize) -> Result<State, kontor_client::Error> {
         let this = &self;
         stream::iter(0..this.plan.steps.len())
             .map(|index| this.step(index))
@@ -211,7 +212,7 @@ impl<'a> Run<'a> {
         format!("replay-{}-{}", self.name, step.invoice)
     }
 
-    async fn step(&self, index: usize) -> Result<(), client::Error> {
+    async fn step(&self, index: usize) -> Result<(), kontor_client::Error> {
         let step = &self.plan.steps[index];
         match &step.work {
             Work::Order(order) => self.order(index, step, order).await?,
@@ -222,7 +223,12 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    async fn order(&self, index: usize, step: &Step, order: &Order) -> Result<(), client::Error> {
+    async fn order(
+        &self,
+        index: usize,
+        step: &Step,
+        order: &Order,
+    ) -> Result<(), kontor_client::Error> {
         let buyer = Buyer::new(self.client, step, order, self.key(step));
         let none = vec![0; order.lines.len()];
         match buyer.buy().await {
@@ -255,7 +261,7 @@ impl<'a> Run<'a> {
         index: usize,
         step: &Step,
         refund: &Refund,
-    ) -> Result<(), client::Error> {
+    ) -> Result<(), kontor_client::Error> {
         for earlier in &refund.after {
             // It is never given a permit, only closed.
             let _ = self.done[*earlier].acquire().await;

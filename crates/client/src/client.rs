@@ -2,12 +2,10 @@
 //! errors.
 //!
 //! What deliberately is not here: the shapes of requests and answers (`api`), what a refusal says
-//! (`problem`) and any flow. Every
-//! POST carries an idempotency key, and the other verbs say what should be, so whatever is sent
-//! may be sent again.
+//! (`problem`) and any flow. Every POST carries an idempotency key, and the other verbs say what
+//! should be, so whatever is sent may be sent again.
 
 use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
@@ -16,8 +14,7 @@ use reqwest::{Method, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use super::problem::{Error, FieldError, Problem};
-use super::problem::{chain, read};
+use crate::problem::{Error, chain, read};
 
 /// The most bytes of an answer that are read.
 const ANSWER_MAX_BYTES: usize = 32 * 1024 * 1024;
@@ -29,53 +26,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// How often a request is sent again before its error is given up to the caller.
 const RETRIES: usize = 12;
-
-/// A key or token, which no debug output and no error shows.
-#[derive(Clone)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The secret itself, for a header.
-    #[must_use]
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for Secret {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self(text.trim().to_owned()))
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(secret)")
-    }
-}
-
-/// Which server a command speaks to, and as whom.
-#[derive(Clone, Debug, clap::Args)]
-pub struct Target {
-    /// Where the server is.
-    #[arg(long, env = "KONTOR_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
-    pub url: String,
-    /// An API key (`kontor key create`).
-    #[arg(long, env = "KONTOR_KEY", hide_env_values = true, value_name = "KEY")]
-    pub key: Secret,
-}
-
-impl Target {
-    /// A client for it.
-    ///
-    /// # Errors
-    /// [`Error::Address`], [`Error::Key`] and [`Error::Setup`].
-    pub fn client(&self) -> Result<Client, Error> {
-        Client::new(&self.url, Some(self.key.reveal().to_owned()))
-    }
-}
 
 /// A good answer.
 #[derive(Clone, Debug)]
@@ -125,7 +75,7 @@ impl Client {
             .timeout(REQUEST_TIMEOUT)
             .pool_idle_timeout(POOL_IDLE_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("kontor/", env!("CARGO_PKG_VERSION")));
+            .user_agent(concat!("kontor-client/", env!("CARGO_PKG_VERSION")));
         if parsed.scheme() == "http" {
             // No certificate is ever looked at, so a machine without any will do.
             builder = builder.tls_certs_only(std::iter::empty());
@@ -315,8 +265,6 @@ mod tests {
     fn no_secret_is_shown() {
         let client = Client::new("http://127.0.0.1:1", Some("sk_hidden".into())).unwrap();
         assert!(!format!("{client:?} {:?}", client.get("/x")).contains("sk_hidden"));
-        let target = Target { url: String::new(), key: "sk_hidden".parse().unwrap() };
-        assert!(!format!("{target:?}").contains("sk_hidden"));
         let error = Client::new("http://me:sk_hidden@host", None).unwrap_err();
         assert!(!format!("{error} {error:?}").contains("sk_hidden"));
     }

@@ -1,52 +1,11 @@
-//! The shapes of the public API, as far as the command line uses them.
+//! The shapes of requests and answers.
 //!
-//! What deliberately is not here: sending them (`client`). Answers name only the fields that are
-//! read; what else the server says is passed over.
+//! What deliberately is not here: sending them ([`Client`](crate::Client)). Answers name the fields
+//! that a client needs; what else the server says is passed over.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Number;
 
-use crate::domain::money::UnitPrice;
-
-/// Money as the API writes it; the amount of a unit price may have decimals.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Money {
-    /// Minor units.
-    pub amount: Number,
-    /// The ISO 4217 code.
-    pub currency: String,
-}
-
-impl Money {
-    /// Whole minor units.
-    #[must_use]
-    pub fn minor(amount: i64, currency: &str) -> Self {
-        Self { amount: amount.into(), currency: currency.to_owned() }
-    }
-
-    /// A unit price.
-    #[must_use]
-    pub fn price(price: UnitPrice, currency: &str) -> Self {
-        let amount = serde_json::from_str(&price.to_string()).unwrap_or_else(|_| 0.into());
-        Self { amount, currency: currency.to_owned() }
-    }
-
-    /// Whole minor units, or `None` if there is a fraction.
-    #[must_use]
-    pub fn as_minor(&self) -> Option<i64> {
-        self.amount.as_i64().or_else(|| {
-            let raw = self.as_price()?.raw();
-            (raw % crate::domain::money::PRICE_SCALE == 0)
-                .then_some(raw / crate::domain::money::PRICE_SCALE)
-        })
-    }
-
-    /// A unit price, or `None` if it is finer than one can be.
-    #[must_use]
-    pub fn as_price(&self) -> Option<UnitPrice> {
-        self.amount.to_string().parse().ok()
-    }
-}
+use crate::money::Money;
 
 /// A product to import.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -327,19 +286,4 @@ pub struct Shortage {
 pub struct Listed {
     /// Its stock keeping unit.
     pub sku: String,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn prices_go_out_as_they_came_in() {
-        let fine: UnitPrice = "0.1".parse().unwrap();
-        let text = serde_json::to_string(&Money::price(fine, "GBP")).unwrap();
-        assert_eq!(text, r#"{"amount":0.1,"currency":"GBP"}"#);
-        let read: Money = serde_json::from_str(r#"{"amount":255.0,"currency":"GBP"}"#).unwrap();
-        assert_eq!((read.as_minor(), read.as_price()), (Some(255), "255".parse().ok()));
-        assert_eq!(Money::price(fine, "GBP").as_minor(), None);
-    }
 }

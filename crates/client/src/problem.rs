@@ -1,4 +1,4 @@
-//! What can go wrong between the command line and a server: refusals (RFC 9457) and silence.
+//! What can go wrong between a client and a server: refusals (RFC 9457) and silence.
 //!
 //! What deliberately is not here: sending and sending again (`client`).
 
@@ -134,8 +134,7 @@ impl Error {
 }
 
 /// Reads a refusal; of whatever is not problem+json it keeps the beginning.
-#[must_use]
-pub fn read(status: u16, retry_after: Option<Duration>, bytes: &[u8]) -> Problem {
+pub(crate) fn read(status: u16, retry_after: Option<Duration>, bytes: &[u8]) -> Problem {
     let document: Value = serde_json::from_slice(bytes).unwrap_or(Value::Null);
     let text = |name: &str| document.get(name).and_then(Value::as_str).map(str::to_owned);
     let errors = document
@@ -154,8 +153,7 @@ pub fn read(status: u16, retry_after: Option<Duration>, bytes: &[u8]) -> Problem
 }
 
 /// An error and all its causes on one line.
-#[must_use]
-pub fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -1,0 +1,180 @@
+//! Money and unit prices, as the API writes them.
+//!
+//! An amount is a number of minor units (pence, cents, yen) and never a float; a unit price may
+//! have up to four decimals of one. What deliberately is not here: rounding and taxes, which are
+//! the server's, and exchange between currencies.
+
+use std::fmt;
+use std::str::FromStr;
+
+use iso_currency::Currency;
+use serde::{Deserialize, Serialize};
+use serde_json::Number;
+
+/// The largest amount that the API takes, in minor units: what a 64-bit float still holds exactly.
+pub const AMOUNT_MAX: i64 = 9_007_199_254_740_991;
+
+/// Why a text is no money.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidMoney {
+    /// Not an ISO 4217 code with minor units.
+    #[error("must be an ISO 4217 currency code, for example GBP")]
+    Currency,
+    /// Not a decimal number, or a finer one than a price can be.
+    #[error("must be a number of minor units with at most 4 decimals, for example 1250 or 1250.5")]
+    Number,
+    /// Beyond [`AMOUNT_MAX`].
+    #[error("is too large: the limit is 9007199254740991 minor units")]
+    TooLarge,
+}
+
+/// How many decimals the amounts of a currency have: 2 for GBP, 0 for JPY, 3 for KWD.
+///
+/// # Errors
+/// [`InvalidMoney::Currency`] for what is no ISO 4217 code, or one without minor units.
+pub fn currency_decimals(code: &str) -> Result<u16, InvalidMoney> {
+    Currency::from_code(code).and_then(|known| known.exponent()).ok_or(InvalidMoney::Currency)
+}
+
+/// Money as the API writes it; the amount of a unit price may have decimals.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Money {
+    /// Minor units.
+    pub amount: Number,
+    /// The ISO 4217 code.
+    pub currency: String,
+}
+
+impl Money {
+    /// Whole minor units of a currency.
+    #[must_use]
+    pub fn minor(amount: i64, currency: &str) -> Self {
+        Self { amount: amount.into(), currency: currency.to_owned() }
+    }
+
+    /// A unit price in a currency.
+    #[must_use]
+    pub fn price(price: UnitPrice, currency: &str) -> Self {
+        let amount = serde_json::from_str(&price.to_string()).unwrap_or_else(|_| 0.into());
+        Self { amount, currency: currency.to_owned() }
+    }
+
+    /// Whole minor units, or `None` if there is a fraction.
+    #[must_use]
+    pub fn as_minor(&self) -> Option<i64> {
+        self.amount.as_i64().or_else(|| {
+            let raw = self.as_price()?.raw();
+            (raw % UnitPrice::SCALE == 0).then_some(raw / UnitPrice::SCALE)
+        })
+    }
+
+    /// A unit price, or `None` if it is finer than one can be.
+    #[must_use]
+    pub fn as_price(&self) -> Option<UnitPrice> {
+        self.amount.to_string().parse().ok()
+    }
+}
+
+/// A price for one unit, in ten-thousandths of a minor unit, in the currency of what it stands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct UnitPrice(i64);
+
+impl UnitPrice {
+    /// How many parts of a minor unit a price can tell apart.
+    pub const SCALE: i64 = 10_000;
+
+    /// Reads an amount in major units: "2.55" GBP is a price of 255 pence.
+    ///
+    /// # Errors
+    /// [`InvalidMoney`]: no such currency, no decimal number, too fine or too large.
+    pub fn from_major(text: &str, currency: &str) -> Result<Self, InvalidMoney> {
+        decimal(text, usize::from(currency_decimals(currency)?) + 4).map(Self)
+    }
+
+    /// A price of so many ten-thousandths of a minor unit.
+    #[must_use]
+    pub const fn from_raw(raw: i64) -> Self {
+        Self(raw)
+    }
+
+    /// Ten-thousandths of a minor unit.
+    #[must_use]
+    pub const fn raw(self) -> i64 {
+        self.0
+    }
+}
+
+impl fmt::Display for UnitPrice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = if self.0 < 0 { "-" } else { "" };
+        let whole = self.0.unsigned_abs() / Self::SCALE.unsigned_abs();
+        let part = self.0.unsigned_abs() % Self::SCALE.unsigned_abs();
+        if part == 0 {
+            return write!(f, "{sign}{whole}");
+        }
+        let digits = format!("{part:04}");
+        write!(f, "{sign}{whole}.{}", digits.trim_end_matches('0'))
+    }
+}
+
+impl FromStr for UnitPrice {
+    type Err = InvalidMoney;
+
+    /// Reads minor units with up to four decimals: `1250`, `0.1`.
+    fn from_str(text: &str) -> Result<Self, InvalidMoney> {
+        decimal(text, 4).map(Self)
+    }
+}
+
+/// Reads a decimal number as a whole number of 10^-`places`.
+fn decimal(text: &str, places: usize) -> Result<i64, InvalidMoney> {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    };
+    let (whole, part) = digits.split_once('.').unwrap_or((digits, ""));
+    let part = part.trim_end_matches('0');
+    let all_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || part.len() > places || !all_digits(whole) || !all_digits(part) {
+        return Err(InvalidMoney::Number);
+    }
+    let padding = std::iter::repeat_n(b'0', places - part.len());
+    let value = whole.bytes().chain(part.bytes()).chain(padding).try_fold(0_i64, |value, byte| {
+        let next = value.checked_mul(10)?.checked_add(i64::from(byte - b'0'))?;
+        (next <= AMOUNT_MAX).then_some(next)
+    });
+    let value = value.ok_or(InvalidMoney::TooLarge)?;
+    Ok(if negative { -value } else { value })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prices_go_out_as_they_came_in() {
+        let fine: UnitPrice = "0.1".parse().unwrap();
+        let text = serde_json::to_string(&Money::price(fine, "GBP")).unwrap();
+        assert_eq!(text, r#"{"amount":0.1,"currency":"GBP"}"#);
+        let read: Money = serde_json::from_str(r#"{"amount":255.0,"currency":"GBP"}"#).unwrap();
+        assert_eq!((read.as_minor(), read.as_price()), (Some(255), "255".parse().ok()));
+        assert_eq!(Money::price(fine, "GBP").as_minor(), None);
+    }
+
+    #[test]
+    fn prices_are_read_exactly() {
+        let major = |text, code| UnitPrice::from_major(text, code).map(|price| price.to_string());
+        assert_eq!(major("2.55", "GBP"), Ok("255".into()));
+        assert_eq!(major("-0.001", "GBP"), Ok("-0.1".into()));
+        assert_eq!(major("12", "JPY"), Ok("12".into()));
+        assert_eq!(major("1.2345678", "KWD"), Ok("1234.5678".into()));
+        assert_eq!(major("0.0000001", "GBP"), Err(InvalidMoney::Number));
+        for unknown in ["gbp", "XXX", ""] {
+            assert_eq!(major("1", unknown), Err(InvalidMoney::Currency), "{unknown}");
+        }
+        for bad in ["", ".", "1.23456", "1e3", "NaN", "--1", "1.2.3", "９"] {
+            assert_eq!(bad.parse::<UnitPrice>(), Err(InvalidMoney::Number), "{bad}");
+        }
+        assert_eq!("9".repeat(40).parse::<UnitPrice>(), Err(InvalidMoney::TooLarge));
+    }
+}
