@@ -1,5 +1,5 @@
 //! Logs: lines for a person on a terminal, JSON elsewhere. What is counted is in
-//! `http::metrics`.
+//! `http::operator::metrics`.
 
 use std::io::IsTerminal as _;
 

@@ -171,7 +171,7 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
         Command::SandboxPsp(args) => sandbox_psp::run(args).await,
         Command::CrashTest(args) => crash_test::run(args).await,
         Command::Openapi => {
-            println!("{}", http::openapi::text().map_err(std::io::Error::other)?);
+            println!("{}", http::docs::openapi::text().map_err(std::io::Error::other)?);
             Ok(ExitCode::SUCCESS)
         }
         Command::Sbom => {

@@ -5,36 +5,43 @@ use garde::Validate;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::body::{check, parse};
-use super::error::Error;
-use super::live::filter;
-use super::live::message::ClientMessage;
-use super::live::token::Token;
-use super::problem::{Code, FieldError};
-use super::query::{LIMIT_MAX, Query, cursor};
-use super::{
-    access, call, cart_shape, checkout, idempotency, imports, order_changes, orders, products,
-    session, stock,
-};
 use crate::domain::id::{Key, OrderId};
 use crate::domain::order::{FulfillmentStatus, PaymentStatus, Status};
+use crate::http::api::cart::checkout;
+use crate::http::api::cart::shape;
+use crate::http::api::order::change;
+use crate::http::api::order::read;
+use crate::http::api::product::import;
+use crate::http::api::product::products;
+use crate::http::api::stock;
+use crate::http::edge::access;
+use crate::http::edge::call;
+use crate::http::edge::error::Error;
+use crate::http::edge::idempotency;
+use crate::http::edge::json_body::{check, parse};
+use crate::http::edge::problem::{Code, FieldError};
+use crate::http::edge::query::{LIMIT_MAX, Query, cursor};
+use crate::http::edge::session;
+use crate::http::live::filter;
+use crate::http::live::message::ClientMessage;
+use crate::http::live::token::Token;
 
 /// A field that no shape has.
 const STRANGER: &str = "no_such_field";
 
 /// The readers of bodies, one a shape.
 const SHAPES: &[fn(&[u8])] = &[
-    shape::<cart_shape::NewCart>,
-    shape::<cart_shape::CartPatch>,
-    shape::<cart_shape::NewLines>,
-    shape::<cart_shape::LinePatch>,
+    shape::<shape::NewCart>,
+    shape::<shape::CartPatch>,
+    shape::<shape::NewLines>,
+    shape::<shape::LinePatch>,
     shape::<checkout::CheckoutInput>,
-    shape::<imports::ImportInput>,
-    shape::<order_changes::ReasonInput>,
-    shape::<order_changes::RefundInput>,
-    shape::<order_changes::CaptureInput>,
-    shape::<order_changes::FulfillmentInput>,
-    shape::<order_changes::SkipInput>,
+    shape::<import::ImportInput>,
+    shape::<change::ReasonInput>,
+    shape::<change::RefundInput>,
+    shape::<change::CaptureInput>,
+    shape::<change::FulfillmentInput>,
+    shape::<change::SkipInput>,
     shape::<products::ProductInput>,
     shape::<products::ProductPatch>,
     shape::<session::SignIn>,
@@ -94,7 +101,7 @@ fn faults(all: &[FieldError]) {
 pub fn import(bytes: &[u8]) {
     for line in bytes.split(|byte| *byte == b'\n').take(100) {
         let Ok(value) = serde_json::from_slice::<Value>(line) else { continue };
-        if let Err(told) = check::<imports::ImportRow>(&value) {
+        if let Err(told) = check::<import::ImportRow>(&value) {
             faults(&told);
         }
     }
@@ -158,12 +165,12 @@ pub fn query(bytes: &[u8]) {
         assert!((1..=LIMIT_MAX).contains(&limit));
     }
     let (_, _) = (query.flag("stuck"), query.read::<i64>("number", "a number"));
-    let (_, _) = (orders::moment(&query, "at"), orders::statuses::<Status>(&query, "status"));
-    let _ = orders::statuses::<PaymentStatus>(&query, "status");
-    let _ = orders::statuses::<FulfillmentStatus>(&query, "status");
-    if let Ok(Some((at, id))) = orders::after(&query) {
+    let (_, _) = (read::moment(&query, "at"), read::statuses::<Status>(&query, "status"));
+    let _ = read::statuses::<PaymentStatus>(&query, "status");
+    let _ = read::statuses::<FulfillmentStatus>(&query, "status");
+    if let Ok(Some((at, id))) = read::after(&query) {
         let again = after(&cursor("orders", &format!("{}/{id}", at.millis())));
-        assert_eq!(orders::after(&again).ok().flatten(), Some((at, id)));
+        assert_eq!(read::after(&again).ok().flatten(), Some((at, id)));
     }
     for list in ["dead-letters", "webhooks", "events"] {
         if let Ok(Some(place)) = query.after::<i64>(list) {

@@ -10,14 +10,30 @@ use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, ServiceConfig};
 use utoipa::OpenApi;
 
-use super::access::{Access, Scope, enforce};
-use super::admission::Class;
-use super::error::Error;
-use super::live::{asyncapi, socket, sse, ticket};
-use super::{
-    carts, checkout, cluster, dead_letters, health, imports, jobs, metrics, node_calls, openapi,
-    ops, order_changes, orders, page, problem, products, session, settings, stock, webhooks,
-};
+use crate::http::api::cart::carts;
+use crate::http::api::cart::checkout;
+use crate::http::api::order::change;
+use crate::http::api::order::read;
+use crate::http::api::product::import;
+use crate::http::api::product::products;
+use crate::http::api::stock;
+use crate::http::api::webhook;
+use crate::http::docs::openapi;
+use crate::http::edge::access::{Access, Scope, enforce};
+use crate::http::edge::error::Error;
+use crate::http::edge::load_shedding::Class;
+use crate::http::edge::problem;
+use crate::http::edge::session;
+use crate::http::live::{asyncapi, socket, sse, ticket};
+use crate::http::operator::admin_page;
+use crate::http::operator::cluster;
+use crate::http::operator::dead_letters;
+use crate::http::operator::entities;
+use crate::http::operator::health;
+use crate::http::operator::jobs;
+use crate::http::operator::metrics;
+use crate::http::operator::node_calls;
+use crate::http::operator::settings;
 
 /// A route.
 pub struct Route {
@@ -78,7 +94,7 @@ routes! {
     DELETE "/v1/store/carts/{id}/lines/{line}"              CART           Cart     carts::remove_line;
     POST   "/v1/store/carts/{id}/checkout"                  CART           Checkout checkout::check_out;
     GET    "/v1/store/delivery-options"                     PUBLIC         Cart     carts::list_delivery_options;
-    GET    "/v1/store/orders/{id}"                          ORDER          Checkout orders::get_my_order;
+    GET    "/v1/store/orders/{id}"                          ORDER          Checkout read::get_my_order;
     GET    "/v1/store/orders/{id}/live"                     ORDER          Checkout sse::watch_my_order;
     GET    "/v1/store/products"                             PUBLIC         Browse   products::browse_products;
     GET    "/v1/store/products/{sku}"                       PUBLIC         Browse   products::show_product;
@@ -88,7 +104,7 @@ routes! {
     GET    "/v1/admin/products/{sku}"                       READ_PRODUCTS  Operate  products::get_product;
     PUT    "/v1/admin/products/{sku}"                       WRITE_PRODUCTS Operate  products::put_product;
     PATCH  "/v1/admin/products/{sku}"                       WRITE_PRODUCTS Operate  products::update_product;
-    POST   "/v1/admin/imports"                              WRITE_PRODUCTS Operate  imports::import_products;
+    POST   "/v1/admin/imports"                              WRITE_PRODUCTS Operate  import::import_products;
 
     GET    "/v1/admin/stock"                                READ_STOCK     Operate  stock::list_stock;
     GET    "/v1/admin/stock/{sku}"                          READ_STOCK     Operate  stock::get_stock;
@@ -98,26 +114,26 @@ routes! {
     POST   "/v1/admin/stock/{sku}/{location}/adjustments"   WRITE_STOCK    Operate  stock::adjust_stock;
     POST   "/v1/admin/stock/{sku}/{location}/incoming"      WRITE_STOCK    Operate  stock::expect_stock;
 
-    GET    "/v1/admin/orders"                               READ_ORDERS    Operate  orders::list_orders;
-    GET    "/v1/admin/orders/{id}"                          READ_ORDERS    Operate  orders::get_order;
-    GET    "/v1/admin/orders/{id}/events"                   READ_ORDERS    Operate  orders::list_order_events;
-    POST   "/v1/admin/orders/{id}/cancel"                   WRITE_ORDERS   Operate  order_changes::cancel_order;
-    POST   "/v1/admin/orders/{id}/refunds"                  WRITE_ORDERS   Operate  order_changes::refund_order;
-    POST   "/v1/admin/orders/{id}/captures"                 WRITE_ORDERS   Operate  order_changes::capture_order;
-    POST   "/v1/admin/orders/{id}/fulfillments"             WRITE_ORDERS   Operate  order_changes::fulfill_order;
-    POST   "/v1/admin/orders/{id}/retry"                    WRITE_ORDERS   Operate  order_changes::retry_order;
-    POST   "/v1/admin/orders/{id}/skip"                     WRITE_ORDERS   Operate  order_changes::skip_order_step;
+    GET    "/v1/admin/orders"                               READ_ORDERS    Operate  read::list_orders;
+    GET    "/v1/admin/orders/{id}"                          READ_ORDERS    Operate  read::get_order;
+    GET    "/v1/admin/orders/{id}/events"                   READ_ORDERS    Operate  read::list_order_events;
+    POST   "/v1/admin/orders/{id}/cancel"                   WRITE_ORDERS   Operate  change::cancel_order;
+    POST   "/v1/admin/orders/{id}/refunds"                  WRITE_ORDERS   Operate  change::refund_order;
+    POST   "/v1/admin/orders/{id}/captures"                 WRITE_ORDERS   Operate  change::capture_order;
+    POST   "/v1/admin/orders/{id}/fulfillments"             WRITE_ORDERS   Operate  change::fulfill_order;
+    POST   "/v1/admin/orders/{id}/retry"                    WRITE_ORDERS   Operate  change::retry_order;
+    POST   "/v1/admin/orders/{id}/skip"                     WRITE_ORDERS   Operate  change::skip_order_step;
 
-    GET    "/v1/admin/sagas"                                OPS            Operate  ops::list_sagas;
+    GET    "/v1/admin/sagas"                                OPS            Operate  entities::list_sagas;
     GET    "/v1/admin/dead-letters"                         OPS            Operate  dead_letters::list_dead_letters;
     POST   "/v1/admin/dead-letters/replay"                  OPS            Operate  dead_letters::replay_dead_letters;
     GET    "/v1/admin/dead-letters/{id}"                    OPS            Operate  dead_letters::get_dead_letter;
     POST   "/v1/admin/dead-letters/{id}/replay"             OPS            Operate  dead_letters::replay_dead_letter;
     DELETE "/v1/admin/dead-letters/{id}"                    OPS            Operate  dead_letters::discard_dead_letter;
-    GET    "/v1/admin/webhooks"                             OPS            Operate  ops::list_parked_webhooks;
-    DELETE "/v1/admin/webhooks/{id}"                        OPS            Operate  ops::discard_parked_webhook;
-    POST   "/v1/admin/webhooks/{id}/retry"                  OPS            Operate  ops::retry_parked_webhook;
-    POST   "/v1/admin/quarantine/{entity}/retry"            OPS            Operate  ops::retry_quarantined;
+    GET    "/v1/admin/webhooks"                             OPS            Operate  entities::list_parked_webhooks;
+    DELETE "/v1/admin/webhooks/{id}"                        OPS            Operate  entities::discard_parked_webhook;
+    POST   "/v1/admin/webhooks/{id}/retry"                  OPS            Operate  entities::retry_parked_webhook;
+    POST   "/v1/admin/quarantine/{entity}/retry"            OPS            Operate  entities::retry_quarantined;
     GET    "/v1/admin/cluster"                              OPS            Operate  cluster::show_cluster;
     POST   "/v1/admin/cluster/nodes/{id}/drain"             OPS            Operate  cluster::drain_node;
     POST   "/v1/admin/cluster/nodes/{id}/undrain"           OPS            Operate  cluster::undrain_node;
@@ -142,12 +158,12 @@ routes! {
     GET    "/v1/session"                                    PUBLIC         Operate  session::get_session;
     DELETE "/v1/session"                                    PUBLIC         Operate  session::delete_session;
 
-    POST   "/v1/webhooks/{provider}"                        WEBHOOK        Operate  webhooks::take_webhook;
+    POST   "/v1/webhooks/{provider}"                        WEBHOOK        Operate  webhook::take_webhook;
     POST   "/v1/node/calls"                                 NODE           Checkout node_calls::answer_node;
 
-    GET    "/"                                              PUBLIC         Browse   page::show_start;
-    GET    "/admin"                                         PUBLIC         Operate  page::show_admin;
-    GET    "/admin/{file:.*}"                               PUBLIC         Operate  page::show_admin_file;
+    GET    "/"                                              PUBLIC         Browse   admin_page::show_start;
+    GET    "/admin"                                         PUBLIC         Operate  admin_page::show_admin;
+    GET    "/admin/{file:.*}"                               PUBLIC         Operate  admin_page::show_admin_file;
     GET    "/livez"                                         PUBLIC         Health   health::check_live;
     GET    "/readyz"                                        PUBLIC         Health   health::check_ready;
     GET    "/metrics"                                       PUBLIC         Health   metrics::show_metrics;

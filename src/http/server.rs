@@ -1,7 +1,7 @@
 //! The HTTP server: its options, its own thread with its own runtime, and what every request
 //! passes through: its id, its log line, its metrics, its headers and the body of its problem.
 //!
-//! The routes are in `routes`; who may call them is enforced in `access`.
+//! The routes are in `routes`; who may call them is enforced in `edge::access`.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,24 +17,25 @@ use actix_web::{App, HttpMessage as _, HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::access::Keys;
-use super::admission::{self, Admission};
-use super::call::RequestId;
-use super::client_address::{self, Network};
-use super::error::Error;
-use super::health::Health;
-use super::idempotency::InFlight;
-use super::line;
-use super::listen::listen;
-use super::live::{self, Live};
-use super::metrics::Metrics;
-use super::session::Sessions;
-use super::{problem, routes};
 use crate::actors::engine::runtime::Rates;
 use crate::actors::node::Node;
 use crate::bus::Calls;
 use crate::bus::queue::Queue;
 use crate::cache::Cache;
+use crate::http::edge::access::Keys;
+use crate::http::edge::call::RequestId;
+use crate::http::edge::client_address::{self, Network};
+use crate::http::edge::connection;
+use crate::http::edge::error::Error;
+use crate::http::edge::idempotency::InFlight;
+use crate::http::edge::listen::listen;
+use crate::http::edge::load_shedding::{self, Admission};
+use crate::http::edge::problem;
+use crate::http::edge::session::Sessions;
+use crate::http::live::{self, Live};
+use crate::http::operator::health::Health;
+use crate::http::operator::metrics::Metrics;
+use crate::http::routes;
 use crate::store::{self, Store};
 
 /// How HTTP is served.
@@ -62,7 +63,7 @@ pub struct Options {
     /// How long requests under way may take when the server stops, in seconds.
     pub shutdown_timeout_secs: u64,
     /// When requests are refused because there is too much to do.
-    pub overload: admission::Options,
+    pub overload: load_shedding::Options,
     /// How many requests one client may send.
     pub rates: Rates,
     /// How long lists of products are answered again, in seconds; 0 for never.
@@ -86,7 +87,7 @@ impl Default for Options {
             answer_timeout_secs: 30,
             body_bytes_max: 1 << 20,
             shutdown_timeout_secs: 8,
-            overload: admission::Options::default(),
+            overload: load_shedding::Options::default(),
             rates: Rates::default(),
             products_cached_secs: 5,
             trusted_proxies: Vec::new(),
@@ -221,9 +222,9 @@ async fn serve(shared: Arc<Shared>, started: Started) {
     let of_samples = data.clone();
     actix_web::rt::spawn(async move { live::sample(&of_samples).await });
     let of_admission = data.clone();
-    actix_web::rt::spawn(async move { admission::watch(&of_admission).await });
+    actix_web::rt::spawn(async move { load_shedding::watch(&of_admission).await });
     let served = listen(&options, move || {
-        actix_web::rt::spawn(admission::watch_turns(data.clone()));
+        actix_web::rt::spawn(load_shedding::watch_turns(data.clone()));
         App::new()
             .app_data(data.clone())
             .app_data(web::Data::new(live::Slot::default()))
@@ -295,7 +296,7 @@ async fn observe(
     let id = request_id(request.headers());
     let shared = request.app_data::<web::Data<Shared>>().cloned();
     request.extensions_mut().insert(RequestId(id.clone()));
-    let _works = line::works(request.request());
+    let _works = connection::works(request.request());
     let _under_way = shared.as_ref().map(|shared| shared.metrics.begin());
     let response = next.call(request).await;
     let took = began.elapsed();

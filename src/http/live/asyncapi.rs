@@ -12,7 +12,7 @@ use utoipa::{PartialSchema, ToSchema};
 use super::message::{
     Bye, Changes, ClusterNow, Hello, Refused, Resync, Snapshot, Stats, Subscribe, Unsubscribe,
 };
-use crate::http::error::Error;
+use crate::http::edge::error::Error;
 
 /// A message: its `type`, what it is for, and the schema of the rest.
 struct Described {

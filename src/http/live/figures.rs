@@ -9,7 +9,7 @@ use bytestring::ByteString;
 use super::hub::{Hub, LOOK_EVERY, Socket};
 use super::message::{ClusterNow, ServerMessage, Stats};
 use super::subscription::At;
-use crate::http::ops::{self, Here};
+use crate::http::operator::entities::{self, Here};
 
 /// Messages of figures to nobody, by the number of the sample that they follow, with the number
 /// of the last.
@@ -96,7 +96,7 @@ impl Hub {
         }
         self.nodes_at = Some(std::time::Instant::now());
         let shared = self.shared.clone();
-        let look = async move { ops::here(&shared).await.map(|here| Here { here }) };
+        let look = async move { entities::here(&shared).await.map(|here| Here { here }) };
         ctx.spawn(look.into_actor(self).map(|cluster, hub, _| {
             let Ok(cluster) = cluster else { return };
             let text = serde_json::to_string(&cluster).unwrap_or_default();

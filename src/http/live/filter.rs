@@ -8,8 +8,8 @@ use super::token::Token;
 use crate::actors::engine::changes::{Facets, OrderChange};
 use crate::domain::id::{OrderId, Sku};
 use crate::domain::order::{FulfillmentStatus, PaymentStatus, Status};
-use crate::http::access::Scope;
-use crate::http::query::LIMIT_MAX;
+use crate::http::edge::access::Scope;
+use crate::http::edge::query::LIMIT_MAX;
 use crate::store::{order, stock};
 
 /// Rows of a snapshot, unless the client asks for another number.

@@ -27,8 +27,8 @@ use super::ring::Ring;
 use super::snapshot::{self, Past, Stretches, Taken};
 use super::subscription::Subscription;
 use crate::actors::engine::changes::Changed;
-use crate::http::access::{Principal, still_good};
-use crate::http::problem::Code;
+use crate::http::edge::access::{Principal, still_good};
+use crate::http::edge::problem::Code;
 use crate::http::server::Shared;
 
 /// How often figures, the cluster, and who may still listen are looked at.

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::stats::Sample;
-use crate::http::ops::Here;
-use crate::http::order_shape::OrderSummary;
-use crate::http::stock::StockLevel;
+use crate::http::api::order::shape::OrderSummary;
+use crate::http::api::stock::StockLevel;
+use crate::http::operator::entities::Here;
 
 /// What a subscription is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, strum::IntoStaticStr, ToSchema)]

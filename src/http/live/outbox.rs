@@ -15,7 +15,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::message::{Bye, ServerMessage};
-use crate::http::line::Hold;
+use crate::http::edge::connection::Hold;
 
 /// Frames that may wait for a socket. The hub adds some only when none waits.
 pub const WAITING_MAX: usize = 40;

@@ -10,8 +10,8 @@ use super::message::{
     ChangeShape, Changes, HappenedShape, OrderChangeShape, ServerMessage, StockChangeShape, Topic,
 };
 use crate::actors::engine::changes::{Changed, Happened, OrderChange, StockChange};
-use crate::http::order_shape::OrderSummary;
-use crate::http::stock::level_row;
+use crate::http::api::order::shape::OrderSummary;
+use crate::http::api::stock::level_row;
 use crate::store::order::Row;
 
 /// About how many bytes a change is on the wire without its events.

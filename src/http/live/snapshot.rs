@@ -8,11 +8,11 @@ use super::filter::{self, Asked};
 use super::message::{LiveRow, Topic};
 use crate::actors::engine::changes::{self, Bounds, Changed, distance};
 use crate::actors::engine::projections::NAME;
-use crate::http::error::Error;
-use crate::http::order_shape::OrderSummary;
-use crate::http::query::cut;
+use crate::http::api::order::shape::OrderSummary;
+use crate::http::api::stock::level_row;
+use crate::http::edge::error::Error;
+use crate::http::edge::query::cut;
 use crate::http::server::Shared;
-use crate::http::stock::level_row;
 
 /// For how long a snapshot is shown to those who ask for the same.
 const FRESH: Duration = Duration::from_millis(200);

@@ -13,13 +13,13 @@ use super::hub::{self, Hub, Opened, Slot, Told};
 use super::message::{ClientMessage, Hello, ServerMessage};
 use super::outbox::{self, Farewell, WAITING_MAX, Writer};
 use super::places::Full;
-use crate::http::access::{self, Principal};
-use crate::http::error::Error;
-use crate::http::line;
-use crate::http::problem::Code;
-use crate::http::query::Query;
+use crate::http::edge::access::{self, Principal};
+use crate::http::edge::connection;
+use crate::http::edge::error::Error;
+use crate::http::edge::problem::Code;
+use crate::http::edge::query::Query;
+use crate::http::edge::session::origin_is_host;
 use crate::http::server::Shared;
-use crate::http::session::origin_is_host;
 
 /// The subprotocol.
 const PROTOCOL: &str = "kontor.live.v1";
@@ -84,7 +84,7 @@ pub async fn open_live(
     slot: web::Data<Slot>,
 ) -> Result<HttpResponse, Error> {
     let principal = request.extensions().get::<Principal>().cloned().unwrap_or_default();
-    let hold = line::of(&request);
+    let hold = connection::of(&request);
     if shared.live.stop.is_cancelled() {
         return Err(Error::new(Code::ShuttingDown, "this server is stopping"));
     }

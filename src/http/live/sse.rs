@@ -17,14 +17,14 @@ use crate::actors::engine::host::{Until, View};
 use crate::domain::entity::Noun as _;
 use crate::domain::id::OrderId;
 use crate::domain::order::{self, Order, Status};
-use crate::http::call::{Call, id};
-use crate::http::error::Error;
-use crate::http::line::{self, Hold};
-use crate::http::order_shape::OrderShape;
-use crate::http::orders;
-use crate::http::problem::Code;
+use crate::http::api::order::read;
+use crate::http::api::order::shape::OrderShape;
+use crate::http::docs::schemas;
+use crate::http::edge::call::{Call, id};
+use crate::http::edge::connection::{self, Hold};
+use crate::http::edge::error::Error;
+use crate::http::edge::problem::Code;
 use crate::http::server::Shared;
-use crate::http::values;
 
 /// How long a stream is silent at most.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -35,10 +35,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Streams an order to its buyer, as server-sent events.
 #[utoipa::path(get, path = "/v1/store/orders/{id}/live", tag = "live",
-    params(("id" = inline(values::OrderId), Path),
+    params(("id" = inline(schemas::OrderId), Path),
         ("token" = Option<String>, Query, description = "The order's token, if it is not in Authorization"),
         ("Last-Event-ID" = Option<i64>, Header, description = "The version that was seen last")),
-    responses((status = 200, description = "Events `order`, each with the order as its data and its version as its id", content_type = "text/event-stream", body = inline(values::OrderEvent)),
+    responses((status = 200, description = "Events `order`, each with the order as its data and its version as its id", content_type = "text/event-stream", body = inline(schemas::OrderEvent)),
         (status = 204, description = "The version that was seen is the last one"),
         (status = 429, description = "The order has 8 streams, or the server as many as it may have")))]
 pub async fn watch_my_order(
@@ -48,7 +48,7 @@ pub async fn watch_my_order(
     shared: web::Data<Shared>,
 ) -> Result<HttpResponse, Error> {
     let order: OrderId = id(&path, "order")?;
-    let (state, version) = orders::look(&call, order).await?;
+    let (state, version) = read::look(&call, order).await?;
     let shape = OrderShape::new(order, &state, version)?;
     let seen = request.headers().get("last-event-id").and_then(|seen| seen.to_str().ok());
     let seen = seen.and_then(|seen| seen.parse().ok()) == Some(version);
@@ -74,7 +74,7 @@ pub async fn watch_my_order(
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .insert_header(("x-accel-buffering", "no"))
         .streaming(events);
-    let hold = line::of(&request);
+    let hold = connection::of(&request);
     if let Some(hold) = &hold {
         hold.stream();
     }
@@ -184,11 +184,11 @@ mod tests {
 
     /// A stream whose body nobody asks for more; answers the client's end.
     async fn deaf(until: Instant, stop: &CancellationToken) -> (BoxBody, TcpStream) {
-        let (line, client) = line::tests::pair().await;
+        let (line, client) = connection::tests::pair().await;
         let (body, gate) = outbox::watch(BoxBody::new(()));
         let hold = line.hold();
         hold.stream();
-        actix_web::rt::spawn(line::tests::drive(line));
+        actix_web::rt::spawn(connection::tests::drive(line));
         actix_web::rt::spawn(see_off(gate, Some(hold), until, stop.clone()));
         (body, client)
     }

@@ -13,10 +13,10 @@ use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
 
 use crate::domain::time::Span;
-use crate::http::access::Principal;
-use crate::http::call::Call;
-use crate::http::error::Error;
-use crate::http::problem::Code;
+use crate::http::edge::access::Principal;
+use crate::http::edge::call::Call;
+use crate::http::edge::error::Error;
+use crate::http::edge::problem::Code;
 
 const LIFE_SECS: u32 = 30;
 /// The most tickets at once.

@@ -1,0 +1,314 @@
+//! Carts: making, reading and changing them. What a cart comes to is computed a floor below;
+//! checking it out is in `checkout`.
+
+use std::collections::BTreeSet;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+
+use crate::actors::engine::host::{self, View};
+use crate::domain::cart::{self, Cart, Command, Details};
+use crate::domain::id::{CartId, Sku};
+use crate::domain::money::{Currency, parse_currency};
+use crate::http::api::cart::shape::{
+    CartLine, CartPatch, CartShape, DeliveryOptionShape, DeliveryOptions, LinePatch, NewCart,
+    NewLine, NewLines, RequirementShape,
+};
+use crate::http::api::shape::{Delivery, Money, Price, PriceInput, Totals};
+use crate::http::docs::schemas;
+use crate::http::edge::access::Scope;
+use crate::http::edge::call::{Call, created, id, versioned};
+use crate::http::edge::error::{Error, version_mismatch};
+use crate::http::edge::idempotency;
+use crate::http::edge::json_body::Json;
+use crate::http::edge::problem::{Code, FieldError};
+use crate::http::edge::query::Query;
+
+/// Makes a cart.
+#[utoipa::path(post, path = "/v1/store/carts", tag = "carts", request_body = NewCart,
+    responses((status = 201, description = "The cart", body = CartShape)))]
+pub async fn create_cart(call: Call, body: Json<NewCart>) -> Result<HttpResponse, Error> {
+    if let Some(key) = call.idempotency_key() {
+        idempotency::check_cart_key(key, call.principal().id())?;
+    }
+    let cause = call.cause(body.digest);
+    let new = body.value;
+    let currency = match &new.currency {
+        Some(code) => {
+            parse_currency(code).map_err(|error| Error::field("currency", error.to_string()))?
+        }
+        None => call.node().settings.currency,
+    };
+    let lines = checked_lines(&call, new.lines, currency, false).await?;
+    let details = Box::new(Details {
+        email: new.email.map(Some),
+        reference: new.reference.map(Some),
+        shipping_address: new.shipping_address.map(|address| Some(address.into())),
+        billing_address: new.billing_address.map(|address| Some(address.into())),
+        delivery_option: new.delivery_option.map(Some),
+    });
+    check_delivery(&call, &details, Some(currency))?;
+    let command = Command::Create { currency, details, lines };
+    let read = |view: View<'_, Cart>| (view.state.clone(), view.seq);
+    let Some(key) = call.idempotency_key() else {
+        let cart = CartId(call.node().clock.new_key());
+        let made = call.node().carts.create(&cart::entity_id(cart), command, cause, read).await?;
+        return answer(&call, StatusCode::CREATED, cart, made).await;
+    };
+    let ids = idempotency::cart_ids(&call.shared().secret, call.principal().id(), key, call.now());
+    let cart = match call.store().newest_cart(&ids).await? {
+        Some(there) => there,
+        None => ids[0],
+    };
+    let made = call.node().carts.ask(&cart::entity_id(cart), command, cause, read).await?;
+    made.0.open(call.now())?;
+    answer(&call, StatusCode::CREATED, cart, made).await
+}
+
+/// Reads a cart.
+#[utoipa::path(get, path = "/v1/store/carts/{id}", tag = "carts",
+    params(("id" = inline(schemas::CartId), Path)),
+    responses((status = 200, description = "The cart", body = CartShape)))]
+pub async fn get_cart(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
+    let cart: CartId = id(&path, "cart")?;
+    let found = open_cart(&call, cart).await?;
+    answer(&call, StatusCode::OK, cart, found).await
+}
+
+/// Changes what is said about a cart.
+#[utoipa::path(patch, path = "/v1/store/carts/{id}", tag = "carts", request_body = CartPatch,
+    params(("id" = inline(schemas::CartId), Path)),
+    responses((status = 200, description = "The cart", body = CartShape)))]
+pub async fn update_cart(
+    call: Call,
+    path: web::Path<String>,
+    body: Json<CartPatch>,
+) -> Result<HttpResponse, Error> {
+    let cart: CartId = id(&path, "cart")?;
+    let cause = call.cause(body.digest);
+    let patch = body.value;
+    let details = Box::new(Details {
+        email: patch.email,
+        reference: patch.reference,
+        shipping_address: patch.shipping_address.map(|address| address.map(Into::into)),
+        billing_address: patch.billing_address.map(|address| address.map(Into::into)),
+        delivery_option: patch.delivery_option,
+    });
+    check_delivery(&call, &details, None)?;
+    change(&call, cart, Command::Update { details }, cause).await
+}
+
+/// Adds lines to a cart.
+#[utoipa::path(post, path = "/v1/store/carts/{id}/lines", tag = "carts", request_body = schemas::NewLines,
+    params(("id" = inline(schemas::CartId), Path)),
+    responses((status = 200, description = "The cart", body = CartShape)))]
+pub async fn add_lines(
+    call: Call,
+    path: web::Path<String>,
+    body: Json<NewLines>,
+) -> Result<HttpResponse, Error> {
+    let cart: CartId = id(&path, "cart")?;
+    let cause = call.cause(body.digest);
+    let (found, _) = open_cart(&call, cart).await?;
+    let currency = found.currency().ok_or_else(|| Error::from(cart::Rejection::NotFound))?;
+    let (lines, single) = body.value.list();
+    let lines = checked_lines(&call, lines, currency, single).await?;
+    change(&call, cart, Command::AddLines { lines }, cause).await
+}
+
+/// Sets the units of a line.
+#[utoipa::path(patch, path = "/v1/store/carts/{id}/lines/{line}", tag = "carts",
+    request_body = LinePatch,
+    params(("id" = inline(schemas::CartId), Path), ("line" = inline(schemas::LineId), Path)),
+    responses((status = 200, description = "The cart", body = CartShape)))]
+pub async fn set_quantity(
+    call: Call,
+    path: web::Path<(String, String)>,
+    body: Json<LinePatch>,
+) -> Result<HttpResponse, Error> {
+    let (cart, line) = (id(&path.0, "cart")?, id(&path.1, "line")?);
+    let cause = call.cause(body.digest);
+    change(&call, cart, Command::SetQuantity { line, quantity: body.value.quantity }, cause).await
+}
+
+/// Takes a line out of a cart.
+#[utoipa::path(delete, path = "/v1/store/carts/{id}/lines/{line}", tag = "carts",
+    params(("id" = inline(schemas::CartId), Path), ("line" = inline(schemas::LineId), Path)),
+    responses((status = 200, description = "The cart", body = CartShape)))]
+pub async fn remove_line(
+    call: Call,
+    path: web::Path<(String, String)>,
+) -> Result<HttpResponse, Error> {
+    let (cart, line) = (id(&path.0, "cart")?, id(&path.1, "line")?);
+    let cause = call.cause(0);
+    change(&call, cart, Command::RemoveLine { line }, cause).await
+}
+
+/// Lists the ways of delivery.
+#[utoipa::path(get, path = "/v1/store/delivery-options", tag = "carts",
+    responses((status = 200, description = "All of them", body = DeliveryOptions)))]
+pub async fn list_delivery_options(
+    call: Call,
+    request: HttpRequest,
+) -> Result<HttpResponse, Error> {
+    Query::of(&request, &[])?;
+    let options = call.node().rules.delivery.iter().map(|option| DeliveryOptionShape {
+        id: option.id.clone(),
+        name: option.name.clone(),
+        prices: option.prices.iter().map(|(code, price)| Money::new(*price, *code)).collect(),
+        free: option.free,
+    });
+    Ok(HttpResponse::Ok().json(DeliveryOptions { data: options.collect() }))
+}
+
+async fn open_cart(call: &Call, cart: CartId) -> Result<(Cart, i64), Error> {
+    let read = |view: View<'_, Cart>| (view.state.clone(), view.seq);
+    let found = call.node().carts.look(&cart::entity_id(cart), read).await?;
+    found.0.open(call.now())?;
+    Ok(found)
+}
+
+async fn change(
+    call: &Call,
+    cart: CartId,
+    command: Command,
+    cause: crate::domain::entity::Cause,
+) -> Result<HttpResponse, Error> {
+    let entity = cart::entity_id(cart);
+    let read = |view: View<'_, Cart>| (view.state.clone(), view.seq);
+    let asked = call.node().carts.ask_if(&entity, call.if_match, command, cause, read).await?;
+    let changed = match asked {
+        Ok(changed) => changed,
+        Err(0) => return Err(cart::Rejection::NotFound.into()),
+        Err(version) => return Err(version_mismatch(version)),
+    };
+    changed.0.open(call.now())?;
+    answer(call, StatusCode::OK, cart, changed).await
+}
+
+/// Lines whose SKUs can be sold in the currency, or all that is wrong with them.
+async fn checked_lines(
+    call: &Call,
+    lines: Vec<NewLine>,
+    currency: Currency,
+    single: bool,
+) -> Result<Vec<cart::NewLine>, Error> {
+    if lines.iter().any(|line| line.unit_price.is_some()) {
+        call.principal().must(Scope::OrdersWrite)?;
+    }
+    let mut checked = Vec::with_capacity(lines.len());
+    let mut faults: Vec<(Code, FieldError)> = Vec::new();
+    let mut seen = BTreeSet::new();
+    for (index, line) in lines.into_iter().enumerate() {
+        let field = |name: &str| {
+            if single { name.to_owned() } else { format!("lines[{index}].{name}") }
+        };
+        let sku = line.sku.parse::<Sku>();
+        let sku = sku.map_err(|rule| Error::field(&field("sku"), rule.to_string()))?;
+        let price = line.unit_price.as_ref().and_then(PriceInput::read);
+        if price.is_some_and(|(code, _)| code != currency) {
+            let message = format!("must be in the cart's currency, {}", currency.code());
+            let field = field("unit_price.currency");
+            faults.push((Code::CurrencyMismatch, FieldError { field, message }));
+        }
+        if seen.insert((sku.clone(), price.is_some()))
+            && let Some((code, message)) = unsellable(call, &sku, currency, price.is_some()).await?
+        {
+            faults.push((code, FieldError { field: field("sku"), message }));
+        }
+        let agreed_price = price.map(|(_, price)| price);
+        checked.push(cart::NewLine { sku, quantity: line.quantity, agreed_price });
+    }
+    match faults.first() {
+        Some((code, _)) => {
+            let code = *code;
+            Err(Error::faulty(code, faults.into_iter().take(50).map(|(_, fault)| fault).collect()))
+        }
+        None => Ok(checked),
+    }
+}
+
+/// Why a SKU cannot be put into a cart.
+async fn unsellable(
+    call: &Call,
+    sku: &Sku,
+    currency: Currency,
+    agreed: bool,
+) -> Result<Option<(Code, String)>, Error> {
+    let row = call.node().catalog.product(sku).await?;
+    Ok(match row {
+        None => Some((Code::UnknownSku, format!("there is no product {sku}"))),
+        Some(_) if agreed => None,
+        Some(row) if !row.product.active => {
+            Some((Code::ProductInactive, format!("{sku} is not sold at present")))
+        }
+        Some(row) if !row.product.prices.contains_key(&currency) => {
+            Some((Code::CurrencyMismatch, format!("{sku} has no price in {}", currency.code())))
+        }
+        Some(_) => None,
+    })
+}
+
+fn check_delivery(call: &Call, details: &Details, currency: Option<Currency>) -> Result<(), Error> {
+    let Some(Some(wanted)) = &details.delivery_option else {
+        return Ok(());
+    };
+    let option = call.node().rules.delivery_option(wanted);
+    let offered = option
+        .is_some_and(|option| currency.is_none_or(|currency| option.price(currency).is_some()));
+    if offered {
+        return Ok(());
+    }
+    let message = "is not a way of delivery; GET /v1/store/delivery-options lists them".to_owned();
+    let field = "delivery_option".to_owned();
+    Err(Error::faulty(Code::UnknownDeliveryOption, vec![FieldError { field, message }]))
+}
+
+async fn answer(
+    call: &Call,
+    status: StatusCode,
+    id: CartId,
+    (cart, version): (Cart, i64),
+) -> Result<HttpResponse, Error> {
+    let missing = || Error::from(host::Error::Rejected(cart::Rejection::NotFound));
+    let currency = cart.currency().ok_or_else(missing)?;
+    let priced = call.node().price(&cart).await?;
+    let lines = priced.lines.iter().map(|priced| {
+        let line = &priced.line;
+        CartLine {
+            id: line.id.to_string(),
+            sku: line.sku.to_string(),
+            name: line.name.clone(),
+            quantity: line.quantity,
+            unit_price: Price::new(line.unit_price, currency),
+            tax_rate: line.tax_rate.to_string(),
+            total: Money::new(line.total, currency),
+            tax: Money::new(line.tax, currency),
+            available: priced.available,
+        }
+    });
+    let requirements = priced.requirements.iter();
+    let shape = CartShape {
+        id: id.to_string(),
+        status: if cart.spent_on().is_some() { "spent" } else { "open" },
+        version,
+        currency: currency.code(),
+        email: cart.email().map(str::to_owned),
+        reference: cart.reference().map(str::to_owned),
+        lines: lines.collect(),
+        shipping_address: cart.shipping_address().map(Into::into),
+        billing_address: cart.billing_address().map(Into::into),
+        delivery: priced.delivery.as_ref().map(|delivery| Delivery::new(delivery, currency)),
+        totals: Totals::new(&priced.totals, currency),
+        requirements: requirements
+            .map(|one| RequirementShape { code: one.code(), message: one.to_string() })
+            .collect(),
+        created_at: cart.created_at().to_string(),
+        updated_at: cart.updated_at().to_string(),
+        expires_at: cart.expires_at().to_string(),
+    };
+    if status == StatusCode::CREATED {
+        return Ok(created(version, &format!("/v1/store/carts/{id}"), &shape));
+    }
+    Ok(versioned(status, version, &shape))
+}

@@ -1,0 +1,189 @@
+//! The checkout: a cart becomes an order, and how that went is told in a status.
+
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::HeaderMap;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use crate::actors::flows::checkout::{Placed, Refusal, Request};
+use crate::domain::id::{CartId, OrderId};
+use crate::domain::money::{Money, parse_currency};
+use crate::domain::order::{self, AttemptState, Order, PaymentMethod, Phase};
+use crate::http::api::order::shape::OrderShape;
+use crate::http::api::shape::MoneyInput;
+use crate::http::docs::schemas;
+use crate::http::edge::access::order_token;
+use crate::http::edge::call::{Call, id, located};
+use crate::http::edge::error::{Error, shortages};
+use crate::http::edge::json_body::Json;
+use crate::http::edge::problem::{Code, FieldError};
+use crate::http::edge::read_your_writes;
+use crate::http::edge::validate::text;
+
+/// The longest wait for an outcome, in seconds.
+const WAIT_MAX_SECS: u64 = 30;
+
+/// How the buyer pays.
+#[derive(Clone, Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PaymentInput {
+    /// The provider's name.
+    #[garde(custom(text(1, 64)))]
+    #[schema(min_length = 1, max_length = 64, example = "sandbox")]
+    provider: String,
+    /// What the provider gave the buyer's browser for the card.
+    #[garde(custom(text(1, 512)))]
+    #[schema(min_length = 1, max_length = 512, example = "tok_ok")]
+    token: String,
+}
+
+/// A checkout.
+#[derive(Clone, Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CheckoutInput {
+    #[garde(dive)]
+    payment: PaymentInput,
+    /// The total that the buyer was shown.
+    #[serde(default)]
+    #[garde(dive)]
+    expected_total: Option<MoneyInput>,
+}
+
+/// Makes an order of a cart, or tries once more to pay it.
+#[utoipa::path(post, path = "/v1/store/carts/{id}/checkout", tag = "checkout",
+    request_body = CheckoutInput,
+    params(("id" = inline(schemas::CartId), Path),
+        ("Prefer" = Option<String>, Header, description = "`wait=N` waits up to N seconds, 0 to 30, for the outcome")),
+    responses(
+        (status = 201, description = "The order is confirmed", body = OrderShape),
+        (status = 202, description = "The order; it is not decided yet", body = OrderShape),
+        (status = 402, description = "`payment_declined`", body = crate::http::edge::problem::Problem,
+            content_type = "application/problem+json"),
+        (status = 409, description = "`out_of_stock`, `cart_changed`, `order_cancelled`, `checkout_in_progress`",
+            body = crate::http::edge::problem::Problem, content_type = "application/problem+json")))]
+pub async fn check_out(
+    call: Call,
+    path: web::Path<String>,
+    request: HttpRequest,
+    body: Json<CheckoutInput>,
+) -> Result<HttpResponse, Error> {
+    let cart: CartId = id(&path, "cart")?;
+    if call.idempotency_key().is_none() {
+        let detail = "a checkout needs an Idempotency-Key";
+        return Err(Error::new(Code::IdempotencyKeyMissing, detail));
+    }
+    let patience = wait(request.headers())?;
+    let cause = call.cause(body.digest);
+    let CheckoutInput { payment, expected_total } = body.value;
+    let expected_total = expected_total.map(expected).transpose()?;
+    let method = PaymentMethod { provider: payment.provider, token: payment.token };
+    let asked = Request { cart, method, expected_total, cause, patience };
+    let placed = Box::pin(call.node().checkout(asked)).await;
+    let placed = placed.map_err(|refusal| refused(refusal, expected_total))?;
+    let order = OrderId(cart.0);
+    let token = order_token(&call.shared().secret, order);
+    let status = match patience {
+        Some(_) => {
+            outcome(order, &placed).map_err(|error| error.with("token", token.clone().into()))?
+        }
+        None => StatusCode::ACCEPTED,
+    };
+    let shape = OrderShape::new(order, &placed.order, placed.seq)?.with_token(token);
+    let place = format!("/v1/store/orders/{order}");
+    let response = located(status, placed.seq, &place, &shape);
+    Ok(read_your_writes::wrote(response, order::entity_id(order), placed.seq))
+}
+
+fn expected(total: MoneyInput) -> Result<Money, Error> {
+    let currency = parse_currency(&total.currency);
+    let currency =
+        currency.map_err(|error| Error::field("expected_total.currency", error.to_string()))?;
+    Ok(Money::new(total.amount, currency))
+}
+
+/// A total that was expected in another currency cannot be right, whatever its amount.
+fn refused(refusal: Refusal, expected: Option<Money>) -> Error {
+    match (&refusal, expected) {
+        (Refusal::Changed { total }, Some(expected)) if expected.currency != total.currency => {
+            let message = format!("must be the cart's currency, {}", total.currency.code());
+            let field = "expected_total.currency".to_owned();
+            Error::faulty(Code::CurrencyMismatch, vec![FieldError { field, message }])
+        }
+        _ => refusal.into(),
+    }
+}
+
+/// How long to wait, if the request asks for it.
+///
+/// # Errors
+/// 422 for anything but 0 to 30 seconds.
+pub fn wait(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
+    for header in headers.get_all("prefer") {
+        for preference in header.to_str().unwrap_or("").split([',', ';']) {
+            let Some((name, value)) = preference.split_once('=') else { continue };
+            if name.trim().eq_ignore_ascii_case("wait") {
+                let secs = value.trim().trim_matches('"').parse::<u64>().ok();
+                let secs = secs.filter(|secs| *secs <= WAIT_MAX_SECS);
+                let wrong = || Error::field("Prefer", "wait must be from 0 to 30 seconds");
+                return secs.map(|secs| Some(Duration::from_secs(secs))).ok_or_else(wrong);
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// What a buyer who waited is told.
+fn outcome(id: OrderId, placed: &Placed) -> Result<StatusCode, Error> {
+    let order = &placed.order;
+    let here =
+        |code, detail: &'static str| Error::new(code, detail).with("order", id.to_string().into());
+    match order.phase() {
+        Phase::Confirmed => Ok(StatusCode::CREATED),
+        Phase::AwaitingPayment if order.taking_back() => Ok(StatusCode::ACCEPTED),
+        Phase::AwaitingPayment => {
+            let detail = "the payment did not go through; the order is open for another attempt";
+            Err(here(Code::PaymentDeclined, detail).with("decline_code", declined(order).into()))
+        }
+        Phase::Cancelling | Phase::Cancelled => match order.cancellation() {
+            Some(why) if why.reason == "out_of_stock" => {
+                Err(here(Code::OutOfStock, "the order was cancelled: there is not enough stock")
+                    .with("lines", shortages(&why.shortages)))
+            }
+            _ => Err(here(Code::OrderCancelled, "the order was given up")),
+        },
+        _ => Ok(StatusCode::ACCEPTED),
+    }
+}
+
+/// The provider's word for why the last attempt was declined; `no_answer` if the provider never
+/// gave one and the attempt was taken back.
+fn declined(order: &Order) -> String {
+    match order.attempts().last().map(|attempt| &attempt.state) {
+        Some(AttemptState::Declined { code }) => code.clone(),
+        _ => "no_answer".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    #[test]
+    fn prefer_is_read_leniently_and_bounded() {
+        let read = |text: &str| {
+            let request = TestRequest::default().insert_header(("Prefer", text)).to_http_request();
+            wait(request.headers()).map_err(|error| error.code())
+        };
+        assert_eq!(read("respond-async"), Ok(None));
+        assert_eq!(read("wait=0"), Ok(Some(Duration::ZERO)));
+        assert_eq!(read("respond-async, wait=5"), Ok(Some(Duration::from_secs(5))));
+        for bad in ["wait=31", "wait=-1", "wait=x", "wait=1.5"] {
+            assert_eq!(read(bad), Err(Code::InvalidRequest), "{bad}");
+        }
+    }
+}

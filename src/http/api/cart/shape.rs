@@ -1,0 +1,231 @@
+//! Carts on the wire: what requests may say, and what every answer shows.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::domain::cart::{self, LINES_MAX, QUANTITY_MAX};
+use crate::http::api::shape::{Address, Delivery, Money, Price, PriceInput, Totals};
+use crate::http::docs::schemas;
+use crate::http::edge::validate::{self, text};
+
+/// A line to add.
+#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewLine {
+    /// What.
+    #[garde(custom(validate::sku))]
+    #[schema(value_type = schemas::Sku)]
+    pub sku: String,
+    /// How many units.
+    #[garde(custom(validate::units(QUANTITY_MAX)))]
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    pub quantity: i64,
+    /// A price that was agreed elsewhere; takes a key with the scope `orders:write`.
+    #[serde(default)]
+    #[garde(dive)]
+    pub unit_price: Option<PriceInput>,
+}
+
+/// A new cart; every field is optional.
+#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewCart {
+    /// ISO 4217; the store's own if it is not said.
+    #[serde(default)]
+    #[garde(inner(custom(validate::currency)))]
+    #[schema(value_type = Option<schemas::Currency>)]
+    pub currency: Option<String>,
+    /// Where the mail goes.
+    #[serde(default)]
+    #[garde(inner(custom(validate::email)))]
+    #[schema(value_type = Option<schemas::Email>)]
+    pub email: Option<String>,
+    /// The buyer's own number for it.
+    #[serde(default)]
+    #[garde(inner(custom(text(1, 100))))]
+    #[schema(min_length = 1, max_length = 100)]
+    pub reference: Option<String>,
+    /// First lines.
+    #[serde(default)]
+    #[garde(custom(few_lines), dive)]
+    #[schema(max_items = 2_000)]
+    pub lines: Vec<NewLine>,
+    /// Where the goods go.
+    #[serde(default)]
+    #[garde(dive)]
+    pub shipping_address: Option<Address>,
+    /// Where the bill goes, if elsewhere.
+    #[serde(default)]
+    #[garde(dive)]
+    pub billing_address: Option<Address>,
+    /// The id of a way of delivery.
+    #[serde(default)]
+    #[garde(inner(custom(text(1, 64))))]
+    #[schema(min_length = 1, max_length = 64)]
+    pub delivery_option: Option<String>,
+}
+
+/// What changes about a cart; `null` clears a field.
+#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CartPatch {
+    /// Where the mail goes.
+    #[serde(default, deserialize_with = "cart::double_option::deserialize")]
+    #[garde(inner(inner(custom(validate::email))))]
+    #[schema(value_type = Option<schemas::Email>)]
+    pub email: Option<Option<String>>,
+    /// The buyer's own number for it.
+    #[serde(default, deserialize_with = "cart::double_option::deserialize")]
+    #[garde(inner(inner(custom(text(1, 100)))))]
+    #[schema(min_length = 1, max_length = 100, value_type = Option<String>)]
+    pub reference: Option<Option<String>>,
+    /// Where the goods go.
+    #[serde(default, deserialize_with = "cart::double_option::deserialize")]
+    #[garde(dive)]
+    #[schema(value_type = Option<Address>)]
+    pub shipping_address: Option<Option<Address>>,
+    /// Where the bill goes, if elsewhere.
+    #[serde(default, deserialize_with = "cart::double_option::deserialize")]
+    #[garde(dive)]
+    #[schema(value_type = Option<Address>)]
+    pub billing_address: Option<Option<Address>>,
+    /// The id of a way of delivery.
+    #[serde(default, deserialize_with = "cart::double_option::deserialize")]
+    #[garde(inner(inner(custom(text(1, 64)))))]
+    #[schema(min_length = 1, max_length = 64, value_type = Option<String>)]
+    pub delivery_option: Option<Option<String>>,
+}
+
+/// One line to add, or many; the document has it as [`schemas::NewLines`].
+#[derive(Clone, Debug, Deserialize, garde::Validate)]
+#[serde(deny_unknown_fields)]
+#[garde(custom(one_or_many))]
+pub struct NewLines {
+    /// What, for one line.
+    #[serde(default)]
+    #[garde(inner(custom(validate::sku)))]
+    pub sku: Option<String>,
+    /// How many units, for one line.
+    #[serde(default)]
+    #[garde(inner(custom(validate::units(QUANTITY_MAX))))]
+    pub quantity: Option<i64>,
+    /// An agreed price, for one line; takes a key with the scope `orders:write`.
+    #[serde(default)]
+    #[garde(dive)]
+    pub unit_price: Option<PriceInput>,
+    /// Many lines.
+    #[serde(default)]
+    #[garde(custom(some_lines), dive)]
+    pub lines: Option<Vec<NewLine>>,
+}
+
+fn few_lines(lines: &[NewLine], (): &()) -> garde::Result {
+    if lines.len() <= LINES_MAX {
+        Ok(())
+    } else {
+        Err(garde::Error::new(format!("must have at most {LINES_MAX} lines")))
+    }
+}
+
+fn some_lines(lines: &Option<Vec<NewLine>>, (): &()) -> garde::Result {
+    match lines {
+        Some(lines) if lines.is_empty() => Err(garde::Error::new("must not be empty")),
+        Some(lines) => few_lines(lines, &()),
+        None => Ok(()),
+    }
+}
+
+fn one_or_many(new: &NewLines, (): &()) -> garde::Result {
+    let single = (new.sku.is_some(), new.quantity.is_some(), new.unit_price.is_some());
+    match (single, new.lines.is_some()) {
+        ((true, true, _), false) | ((false, false, false), true) => Ok(()),
+        _ => Err(garde::Error::new("give sku and quantity, or lines")),
+    }
+}
+
+impl NewLines {
+    /// The lines, and before what their fields are named in a fault.
+    #[must_use]
+    pub fn list(self) -> (Vec<NewLine>, bool) {
+        match (self.lines, self.sku, self.quantity) {
+            (None, Some(sku), Some(quantity)) => {
+                (vec![NewLine { sku, quantity, unit_price: self.unit_price }], true)
+            }
+            (lines, ..) => (lines.unwrap_or_default(), false),
+        }
+    }
+}
+
+/// A new number of units.
+#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LinePatch {
+    /// How many units.
+    #[garde(custom(validate::units(QUANTITY_MAX)))]
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    pub quantity: i64,
+}
+
+/// A line of a cart, at today's price.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CartLine {
+    pub id: String,
+    pub sku: String,
+    pub name: String,
+    pub quantity: i64,
+    pub unit_price: Price,
+    #[schema(example = "0.2")]
+    pub tax_rate: String,
+    pub total: Money,
+    pub tax: Money,
+    /// Whether it can be sold now; if not, its price is 0 and it is in no total.
+    pub available: bool,
+}
+
+/// Something without which a cart cannot be checked out.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RequirementShape {
+    #[schema(example = "email_missing")]
+    pub code: &'static str,
+    pub message: String,
+}
+
+/// A cart.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Cart)]
+pub struct CartShape {
+    /// Whoever knows it may use the cart.
+    pub id: String,
+    #[schema(example = "open")]
+    pub status: &'static str,
+    pub version: i64,
+    pub currency: &'static str,
+    pub email: Option<String>,
+    pub reference: Option<String>,
+    pub lines: Vec<CartLine>,
+    pub shipping_address: Option<Address>,
+    pub billing_address: Option<Address>,
+    pub delivery: Option<Delivery>,
+    pub totals: Totals,
+    /// What is missing before it can be checked out.
+    pub requirements: Vec<RequirementShape>,
+    pub created_at: String,
+    pub updated_at: String,
+    pub expires_at: String,
+}
+
+/// A way of delivery that can be chosen.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeliveryOptionShape {
+    pub id: String,
+    pub name: String,
+    /// What it costs, by currency; none where it costs nothing in any.
+    pub prices: Vec<Money>,
+    pub free: bool,
+}
+
+/// The ways of delivery.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeliveryOptions {
+    pub data: Vec<DeliveryOptionShape>,
+}

@@ -1,0 +1,315 @@
+//! What an operator does to an order: cancel, refund, capture, fulfill, retry, skip.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, web};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use crate::actors::engine::host::View;
+use crate::domain::cart::QUANTITY_MAX;
+use crate::domain::entity::Cause;
+use crate::domain::id::OrderId;
+use crate::domain::money::Currency;
+use crate::domain::order::{
+    self, Command, FulfillmentRequest, Order, RefundLineRequest, RefundRequest, Tracking,
+};
+use crate::http::api::order::read::look;
+use crate::http::api::order::shape::AdminOrder;
+use crate::http::api::shape::MoneyInput;
+use crate::http::docs::schemas;
+use crate::http::edge::call::{Call, id, versioned};
+use crate::http::edge::error::{Error, version_mismatch};
+use crate::http::edge::json_body::Json;
+use crate::http::edge::problem::{Code, FieldError};
+use crate::http::edge::read_your_writes;
+use crate::http::edge::validate::{line_id, text, units};
+
+/// Why something is done.
+#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReasonInput {
+    /// In an operator's words.
+    #[garde(custom(text(1, 500)))]
+    #[schema(min_length = 1, max_length = 500)]
+    reason: String,
+}
+
+/// A stuck step that is given up.
+#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SkipInput {
+    /// Which; the only one that is stuck if it is not said.
+    #[serde(default)]
+    #[garde(inner(custom(text(1, 64))))]
+    #[schema(min_length = 1, max_length = 64, example = "capture:1")]
+    step: Option<String>,
+    /// In an operator's words.
+    #[garde(custom(text(1, 500)))]
+    #[schema(min_length = 1, max_length = 500)]
+    reason: String,
+}
+
+/// Units of a line to give back.
+#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RefundLineInput {
+    #[garde(custom(line_id))]
+    #[schema(value_type = schemas::LineId)]
+    line: String,
+    #[garde(custom(units(QUANTITY_MAX)))]
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    quantity: i64,
+    /// What to give back for them; their share of what was paid if it is not said.
+    #[serde(default)]
+    #[garde(dive)]
+    amount: Option<MoneyInput>,
+}
+
+/// A refund: of lines, of the delivery, of a free amount, or all three.
+#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RefundInput {
+    #[serde(default)]
+    #[garde(custom(few), dive)]
+    #[schema(max_items = 2_000)]
+    lines: Vec<RefundLineInput>,
+    /// Of the delivery.
+    #[serde(default)]
+    #[garde(dive)]
+    delivery: Option<MoneyInput>,
+    /// For nothing in particular.
+    #[serde(default)]
+    #[garde(dive)]
+    amount: Option<MoneyInput>,
+    /// Whether the goods go back on sale.
+    #[serde(default)]
+    #[garde(skip)]
+    restock: bool,
+    #[garde(custom(text(1, 500)))]
+    #[schema(min_length = 1, max_length = 500)]
+    reason: String,
+}
+
+/// A capture.
+#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CaptureInput {
+    /// All that is left to capture if it is not said.
+    #[serde(default)]
+    #[garde(dive)]
+    amount: Option<MoneyInput>,
+}
+
+/// Units of a line that go out.
+#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FulfillmentLineInput {
+    #[garde(custom(line_id))]
+    #[schema(value_type = schemas::LineId)]
+    line: String,
+    #[garde(custom(units(QUANTITY_MAX)))]
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    quantity: i64,
+}
+
+/// How a parcel can be followed.
+#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrackingInput {
+    #[garde(custom(text(1, 100)))]
+    #[schema(min_length = 1, max_length = 100)]
+    carrier: String,
+    #[garde(custom(text(1, 100)))]
+    #[schema(min_length = 1, max_length = 100)]
+    number: String,
+    #[serde(default)]
+    #[garde(inner(custom(web_address)))]
+    #[schema(max_length = 500, pattern = "^https?://[!-~]+$")]
+    url: Option<String>,
+}
+
+/// Goods that go out.
+#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FulfillmentInput {
+    /// All that is left if there are none.
+    #[serde(default)]
+    #[garde(custom(few), dive)]
+    #[schema(max_items = 2_000)]
+    lines: Vec<FulfillmentLineInput>,
+    #[serde(default)]
+    #[garde(dive)]
+    tracking: Option<TrackingInput>,
+}
+
+fn few<T>(lines: &[T], (): &()) -> garde::Result {
+    if lines.len() <= crate::domain::cart::LINES_MAX {
+        Ok(())
+    } else {
+        Err(garde::Error::new("must have at most 2000 lines"))
+    }
+}
+
+fn web_address(value: &str, (): &()) -> garde::Result {
+    let rest = value.strip_prefix("https://").or_else(|| value.strip_prefix("http://"));
+    let plain = |rest: &str| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_graphic());
+    if rest.is_some_and(plain) && value.len() <= 500 {
+        Ok(())
+    } else {
+        let rule = "must begin with https:// and have at most 500 visible ASCII characters";
+        Err(garde::Error::new(rule))
+    }
+}
+
+fn number(line: &str) -> u32 {
+    line.parse().unwrap_or(0)
+}
+
+/// Takes an order back.
+#[utoipa::path(post, path = "/v1/admin/orders/{id}/cancel", tag = "orders", request_body = ReasonInput,
+    params(("id" = inline(schemas::OrderId), Path)),
+    responses((status = 200, description = "The order", body = AdminOrder)))]
+pub async fn cancel_order(
+    call: Call,
+    path: web::Path<String>,
+    body: Json<ReasonInput>,
+) -> Result<HttpResponse, Error> {
+    let cause = call.cause(body.digest);
+    change(&call, &path, Command::Cancel { reason: body.value.reason }, cause).await
+}
+
+/// Gives money back.
+#[utoipa::path(post, path = "/v1/admin/orders/{id}/refunds", tag = "orders", request_body = RefundInput,
+    params(("id" = inline(schemas::OrderId), Path)),
+    responses((status = 200, description = "The order", body = AdminOrder)))]
+pub async fn refund_order(
+    call: Call,
+    path: web::Path<String>,
+    body: Json<RefundInput>,
+) -> Result<HttpResponse, Error> {
+    let cause = call.cause(body.digest);
+    let input = body.value;
+    let currency = currency(&call, &path).await?;
+    let mut lines = Vec::with_capacity(input.lines.len());
+    for (index, line) in input.lines.iter().enumerate() {
+        let field = format!("lines[{index}].amount");
+        let amount = line.amount.as_ref().map(|amount| minor(amount, currency, &field));
+        lines.push(RefundLineRequest {
+            line: number(&line.line),
+            quantity: line.quantity,
+            amount: amount.transpose()?,
+        });
+    }
+    let of = |amount: &Option<MoneyInput>, field: &str| {
+        amount.as_ref().map_or(Ok(0), |amount| minor(amount, currency, field))
+    };
+    let request = RefundRequest {
+        lines,
+        delivery: of(&input.delivery, "delivery")?,
+        free: of(&input.amount, "amount")?,
+        restock: input.restock,
+        reason: input.reason,
+    };
+    change(&call, &path, Command::Refund(request), cause).await
+}
+
+/// Takes money that is set aside.
+#[utoipa::path(post, path = "/v1/admin/orders/{id}/captures", tag = "orders", request_body = CaptureInput,
+    params(("id" = inline(schemas::OrderId), Path)),
+    responses((status = 200, description = "The order", body = AdminOrder)))]
+pub async fn capture_order(
+    call: Call,
+    path: web::Path<String>,
+    body: Json<CaptureInput>,
+) -> Result<HttpResponse, Error> {
+    let cause = call.cause(body.digest);
+    let amount = match &body.value.amount {
+        Some(amount) => Some(minor(amount, currency(&call, &path).await?, "amount")?),
+        None => None,
+    };
+    change(&call, &path, Command::Capture { amount }, cause).await
+}
+
+/// Sends goods out.
+#[utoipa::path(post, path = "/v1/admin/orders/{id}/fulfillments", tag = "orders",
+    request_body = FulfillmentInput,
+    params(("id" = inline(schemas::OrderId), Path)),
+    responses((status = 200, description = "The order", body = AdminOrder)))]
+pub async fn fulfill_order(
+    call: Call,
+    path: web::Path<String>,
+    body: Json<FulfillmentInput>,
+) -> Result<HttpResponse, Error> {
+    let cause = call.cause(body.digest);
+    let FulfillmentInput { lines, tracking } = body.value;
+    let request = FulfillmentRequest {
+        lines: lines.iter().map(|line| (number(&line.line), line.quantity)).collect(),
+        tracking: tracking.map(|TrackingInput { carrier, number, url }| Tracking {
+            carrier,
+            number,
+            url,
+        }),
+    };
+    change(&call, &path, Command::Fulfill(request), cause).await
+}
+
+/// Lets a stuck order go on.
+#[utoipa::path(post, path = "/v1/admin/orders/{id}/retry", tag = "orders", request_body = ReasonInput,
+    params(("id" = inline(schemas::OrderId), Path)),
+    responses((status = 200, description = "The order", body = AdminOrder)))]
+pub async fn retry_order(
+    call: Call,
+    path: web::Path<String>,
+    body: Json<ReasonInput>,
+) -> Result<HttpResponse, Error> {
+    let cause = call.cause(body.digest);
+    change(&call, &path, Command::Retry { reason: body.value.reason }, cause).await
+}
+
+/// Gives a stuck step up.
+#[utoipa::path(post, path = "/v1/admin/orders/{id}/skip", tag = "orders", request_body = SkipInput,
+    params(("id" = inline(schemas::OrderId), Path)),
+    responses((status = 200, description = "The order", body = AdminOrder)))]
+pub async fn skip_order_step(
+    call: Call,
+    path: web::Path<String>,
+    body: Json<SkipInput>,
+) -> Result<HttpResponse, Error> {
+    let cause = call.cause(body.digest);
+    let SkipInput { step, reason } = body.value;
+    change(&call, &path, Command::Skip { step, reason }, cause).await
+}
+
+async fn change(
+    call: &Call,
+    path: &str,
+    command: Command,
+    cause: Cause,
+) -> Result<HttpResponse, Error> {
+    let order: OrderId = id(path, "order")?;
+    let read = |view: View<'_, Order>| (view.state.clone(), view.seq);
+    let entity = order::entity_id(order);
+    let asked = call.node().orders.ask_if(&entity, call.if_match, command, cause, read).await?;
+    let (state, version) = match asked {
+        Ok(changed) => changed,
+        Err(0) => return Err(Error::not_found("order")),
+        Err(version) => return Err(version_mismatch(version)),
+    };
+    let response = versioned(StatusCode::OK, version, &AdminOrder::new(order, &state, version)?);
+    Ok(read_your_writes::wrote(response, entity, version))
+}
+
+async fn currency(call: &Call, path: &str) -> Result<Currency, Error> {
+    let (state, _) = look(call, id(path, "order")?).await?;
+    let placed = state.placed().ok_or_else(|| Error::not_found("order"))?;
+    Ok(placed.currency)
+}
+
+/// An amount that must be in the order's currency.
+fn minor(amount: &MoneyInput, currency: Currency, field: &str) -> Result<i64, Error> {
+    amount.in_currency(currency).ok_or_else(|| {
+        let field = format!("{field}.currency");
+        let message = format!("must be the order's currency, {}", currency.code());
+        Error::faulty(Code::CurrencyMismatch, vec![FieldError { field, message }])
+    })
+}

@@ -1,0 +1,368 @@
+//! Reading orders: the buyer's own, an operator's lists, one as it is or was, and its events.
+//! Changing them is in `change`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
+use serde_json::Value;
+use strum::VariantArray;
+use utoipa::ToSchema;
+
+use crate::actors::engine::host::{View, decode};
+use crate::domain::entity::Noun as _;
+use crate::domain::id::OrderId;
+use crate::domain::order::{self, Event, FulfillmentStatus, Order, PaymentStatus, Status};
+use crate::domain::time::Timestamp;
+use crate::http::api::order::shape::{AdminOrder, OrderShape, OrderSummary};
+use crate::http::api::shape::Page;
+use crate::http::docs::schemas;
+use crate::http::edge::call::{Call, id, versioned};
+use crate::http::edge::error::Error;
+use crate::http::edge::problem::Code;
+use crate::http::edge::query::{Query, cursor, cut};
+use crate::http::edge::read_your_writes;
+use crate::store::journal::Record;
+use crate::store::order::Filter;
+
+/// The most events that are folded to show an order as it was.
+const FOLD_MAX: usize = 20_000;
+const PAGE: u32 = 500;
+/// The longest search, in characters: an email address has at most 254.
+const WORDS_MAX: usize = 254;
+
+/// An event of an order.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EventShape {
+    /// Its place in the order's life, from 1.
+    seq: i64,
+    /// Its place in the journal.
+    pos: i64,
+    #[schema(example = "confirmed")]
+    kind: String,
+    at: String,
+    /// Who and why.
+    #[schema(value_type = Object)]
+    cause: Value,
+    /// What it says; payment tokens are masked.
+    #[schema(value_type = Object)]
+    data: Value,
+}
+
+/// Reads an order as its buyer.
+#[utoipa::path(get, path = "/v1/store/orders/{id}", tag = "orders",
+    params(("id" = inline(schemas::OrderId), Path),
+        ("token" = Option<String>, Query, description = "The order's token, if it is not in Authorization")),
+    responses((status = 200, description = "The order", body = OrderShape)))]
+pub async fn get_my_order(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
+    let order: OrderId = id(&path, "order")?;
+    let (state, version) = look(&call, order).await?;
+    Ok(versioned(StatusCode::OK, version, &OrderShape::new(order, &state, version)?))
+}
+
+/// Lists orders, the newest placed first.
+#[utoipa::path(get, path = "/v1/admin/orders", tag = "orders",
+    params(("status" = inline(Option<schemas::Statuses>), Query),
+        ("payment_status" = inline(Option<schemas::PaymentStatus>), Query),
+        ("fulfillment_status" = inline(Option<schemas::FulfillmentStatus>), Query),
+        ("email" = Option<String>, Query), ("number" = Option<i64>, Query),
+        ("q" = Option<String>, Query, max_length = 254, description = "An id, a number, a reference, or an email address or its beginning"),
+        ("reference" = Option<String>, Query), ("stuck" = Option<bool>, Query),
+        ("placed_from" = inline(Option<schemas::Moment>), Query),
+        ("placed_to" = inline(Option<schemas::Moment>), Query),
+        ("Kontor-After" = Option<String>, Header, description = "Positions of writes that the list is to show"),
+        ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
+    responses((status = 200, description = "A page of orders", body = Page<OrderSummary>)))]
+pub async fn list_orders(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
+    let known = [
+        "q",
+        "status",
+        "payment_status",
+        "fulfillment_status",
+        "email",
+        "number",
+        "reference",
+        "stuck",
+        "placed_from",
+        "placed_to",
+        "limit",
+        "after",
+    ];
+    let query = Query::of(&request, &known)?;
+    let limit = query.limit()?;
+    let number = "must be an order number";
+    let filter = Filter {
+        status: statuses::<Status>(&query, "status")?,
+        payment_status: status::<PaymentStatus>(&query, "payment_status")?,
+        fulfillment_status: status::<FulfillmentStatus>(&query, "fulfillment_status")?,
+        email: query.text("email").map(str::to_owned),
+        number: query.read("number", number)?,
+        reference: query.text("reference").map(str::to_owned),
+        search: words(&query)?,
+        placed_from: moment(&query, "placed_from")?,
+        placed_to: moment(&query, "placed_to")?,
+        stuck: query.flag("stuck")?,
+        unfinished: false,
+        id: None,
+        after: after(&query)?,
+        limit: limit + 1,
+    };
+    let seen = read_your_writes::wait(&call, &request).await?;
+    page(&call, filter, limit).await.map(|response| seen.mark(response))
+}
+
+/// What a person typed to find orders.
+fn words(query: &Query) -> Result<Option<String>, Error> {
+    let words = query.text("q").map(str::trim).filter(|words| !words.is_empty());
+    if words.is_some_and(|words| words.chars().count() > WORDS_MAX) {
+        return Err(Error::field("q", format!("must have at most {WORDS_MAX} characters")));
+    }
+    Ok(words.map(str::to_owned))
+}
+
+/// What a page of orders comes after, as the store takes it.
+///
+/// # Errors
+/// 400 `invalid_cursor`.
+pub fn after(query: &Query) -> Result<Option<(Timestamp, String)>, Error> {
+    Ok(query.after("orders")?.map(|Place(at, id)| (at, id)))
+}
+
+/// Where an order stands in lists: when it was placed, and its id.
+#[derive(Debug, PartialEq, Eq)]
+struct Place(Timestamp, String);
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.0.millis(), self.1)
+    }
+}
+
+impl FromStr for Place {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (at, id) = text.split_once('/').ok_or(())?;
+        let at = Timestamp::from_millis(at.parse().map_err(|_| ())?);
+        let id: OrderId = id.parse().map_err(|_| ())?;
+        Ok(Self(at, id.to_string()))
+    }
+}
+
+/// Answers a page of orders.
+///
+/// # Errors
+/// The store's.
+pub async fn page(call: &Call, filter: Filter, limit: u32) -> Result<HttpResponse, Error> {
+    let mut rows = call.store().orders(&filter).await?;
+    let more = cut(&mut rows, limit);
+    let last = rows.last().map(|row| Place(row.placed_at, row.id.clone()));
+    let last = last.map(|place| cursor("orders", &place.to_string()));
+    let data = rows.into_iter().map(OrderSummary::new).collect::<Result<_, _>>()?;
+    Ok(HttpResponse::Ok().json(Page::<OrderSummary> { data, next_cursor: last.filter(|_| more) }))
+}
+
+/// Reads an order, as it is or as it was.
+#[utoipa::path(get, path = "/v1/admin/orders/{id}", tag = "orders",
+    params(("id" = inline(schemas::OrderId), Path),
+        ("at_seq" = Option<i64>, Query, description = "As it was after so many events"),
+        ("at" = inline(Option<schemas::Moment>), Query)),
+    responses((status = 200, description = "The order", body = AdminOrder)))]
+pub async fn get_order(
+    call: Call,
+    path: web::Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Error> {
+    let order: OrderId = id(&path, "order")?;
+    let query = Query::of(&request, &["at_seq", "at"])?;
+    let seq: Option<i64> = query.read("at_seq", "must be a number of events")?;
+    let at = moment(&query, "at")?;
+    let (state, version) = match (seq, at) {
+        (None, None) => look(&call, order).await?,
+        (Some(_), Some(_)) => return Err(Error::field("at", "goes without at_seq only")),
+        (seq, at) => as_it_was(&call, order, seq, at).await?,
+    };
+    Ok(versioned(StatusCode::OK, version, &AdminOrder::new(order, &state, version)?))
+}
+
+/// Lists the events of an order.
+#[utoipa::path(get, path = "/v1/admin/orders/{id}/events", tag = "orders",
+    params(("id" = inline(schemas::OrderId), Path),
+        ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
+    responses((status = 200, description = "A page of events, the first first", body = Page<EventShape>)))]
+pub async fn list_order_events(
+    call: Call,
+    path: web::Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Error> {
+    let order: OrderId = id(&path, "order")?;
+    let query = Query::of(&request, &["limit", "after"])?;
+    let (limit, after) = (query.limit()?, query.after::<i64>("events")?.unwrap_or(0));
+    let journal = call.store().journal();
+    let mut records = journal.read_entity(&order::entity_id(order), after, limit + 1).await?;
+    if records.is_empty() && after == 0 {
+        return Err(Error::not_found("order"));
+    }
+    let more = cut(&mut records, limit);
+    let last = records.last().map(|record| cursor("events", &record.seq.to_string()));
+    let data = records.iter().map(event).collect();
+    Ok(HttpResponse::Ok().json(Page::<EventShape> { data, next_cursor: last.filter(|_| more) }))
+}
+
+/// The present state of an order and its version.
+///
+/// # Errors
+/// 404, or why there is no answer.
+pub async fn look(call: &Call, order: OrderId) -> Result<(Order, i64), Error> {
+    let read = |view: View<'_, Order>| (view.state.clone(), view.seq);
+    Ok(call.node().orders.look(&order::entity_id(order), read).await?)
+}
+
+/// Folds the events of an order up to a point.
+async fn as_it_was(
+    call: &Call,
+    id: OrderId,
+    seq: Option<i64>,
+    at: Option<Timestamp>,
+) -> Result<(Order, i64), Error> {
+    let journal = call.store().journal();
+    let (entity, mut order, mut version) = (order::entity_id(id), Order::default(), 0);
+    let mut folded = 0;
+    loop {
+        let page = journal.read_entity(&entity, version, PAGE).await?;
+        let over = page.len() < PAGE as usize;
+        for record in &page {
+            let beyond =
+                seq.is_some_and(|seq| record.seq > seq) || at.is_some_and(|at| record.at > at);
+            if beyond {
+                return Ok((order, version));
+            }
+            let event = decode::<Event>(record).map_err(Error::internal)?;
+            order.evolve(&event, record.at);
+            version = record.seq;
+        }
+        folded += page.len();
+        if over {
+            break;
+        }
+        if folded >= FOLD_MAX {
+            return Err(Error::new(Code::BadRequest, "the order has too many events for this"));
+        }
+    }
+    match seq {
+        Some(seq) if seq > version => {
+            Err(Error::field("at_seq", format!("must be at most {version}")))
+        }
+        _ => Ok((order, version)),
+    }
+}
+
+/// Statuses in a query, with commas between.
+///
+/// # Errors
+/// 422 with the field.
+pub fn statuses<S: VariantArray + FromStr + Into<&'static str> + Copy>(
+    query: &Query,
+    name: &str,
+) -> Result<Vec<String>, Error> {
+    let Some(text) = query.text(name) else {
+        return Ok(Vec::new());
+    };
+    text.split(',').map(|one| named::<S>(one.trim(), name, "must be of")).collect()
+}
+
+/// The one status that a filter names.
+fn status<S: VariantArray + FromStr + Into<&'static str> + Copy>(
+    query: &Query,
+    name: &str,
+) -> Result<Option<String>, Error> {
+    query.text(name).map(|text| named::<S>(text, name, "must be one of")).transpose()
+}
+
+fn named<S: VariantArray + FromStr + Into<&'static str> + Copy>(
+    text: &str,
+    name: &str,
+    rule: &str,
+) -> Result<String, Error> {
+    let status = S::from_str(text).map(Into::<&str>::into);
+    status.map(str::to_owned).map_err(|_| {
+        let known: Vec<&str> = S::VARIANTS.iter().map(|one| (*one).into()).collect();
+        Error::field(name, format!("{rule} {}", known.join(", ")))
+    })
+}
+
+/// A time in a query.
+///
+/// # Errors
+/// 422 with the field.
+pub fn moment(query: &Query, name: &str) -> Result<Option<Timestamp>, Error> {
+    let Some(text) = query.text(name) else {
+        return Ok(None);
+    };
+    let wrong = || Error::field(name, "must be an RFC 3339 time, for example 2026-01-31T12:00:00Z");
+    Timestamp::parse(text).ok_or_else(wrong).map(Some)
+}
+
+fn event(record: &Record) -> EventShape {
+    let mut data: Value = serde_json::from_str(&record.data).unwrap_or_default();
+    if let Some(inner) = data.get_mut(&*record.kind) {
+        data = inner.take();
+    }
+    mask(&mut data);
+    EventShape {
+        seq: record.seq,
+        pos: record.pos,
+        kind: record.kind.to_string(),
+        at: record.at.to_string(),
+        cause: serde_json::from_str(&record.cause).unwrap_or_default(),
+        data,
+    }
+}
+
+/// Hides the payment tokens in an event.
+fn mask(data: &mut Value) {
+    match data {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                if name == "token" && value.is_string() {
+                    *value = "***".into();
+                } else {
+                    mask(value);
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(mask),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_place_in_the_list_is_a_time_and_an_id() {
+        let id = "ord_01k8x4m5n6p7q8r9s0t1v2w3x4";
+        for at in [0, -5, 1_700_000_000_123] {
+            let place = Place(Timestamp::from_millis(at), id.to_owned());
+            assert_eq!(place.to_string().parse(), Ok(place));
+        }
+        for bad in [id, "", "/", &format!("/{id}"), &format!("x/{id}"), "1/", "1/ord_1"] {
+            assert_eq!(bad.parse::<Place>(), Err(()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_masked_wherever_they_are() {
+        let mut data =
+            json!({"method": {"provider": "p", "token": "tok_1"}, "list": [{"token": "t"}]});
+        mask(&mut data);
+        let expected =
+            json!({"method": {"provider": "p", "token": "***"}, "list": [{"token": "***"}]});
+        assert_eq!(data, expected);
+    }
+}

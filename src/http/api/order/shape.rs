@@ -1,0 +1,363 @@
+//! Orders on the wire: as their buyer sees them, as an operator does, and as a row of a list.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::domain::id::OrderId;
+use crate::domain::money::{Currency, parse_currency};
+use crate::domain::order::{self, Attempt, AttemptState, Order, Placed};
+use crate::domain::pricing;
+use crate::http::api::shape::{Address, Delivery, Money, Price, Totals};
+use crate::http::edge::error::Error;
+use crate::store;
+
+/// A line of an order.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct OrderLine {
+    id: String,
+    sku: String,
+    name: String,
+    quantity: i64,
+    unit_price: Price,
+    #[schema(example = "0.2")]
+    tax_rate: String,
+    total: Money,
+    tax: Money,
+    /// Units that went out.
+    fulfilled: i64,
+    /// Units that were refunded.
+    refunded: i64,
+}
+
+/// Units of a line that went out, or came back.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LineUnits {
+    line: String,
+    quantity: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    amount: Option<Money>,
+}
+
+/// How a parcel can be followed.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TrackingShape {
+    carrier: String,
+    number: String,
+    url: Option<String>,
+}
+
+/// Goods that went out together.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FulfillmentShape {
+    id: String,
+    lines: Vec<LineUnits>,
+    tracking: Option<TrackingShape>,
+    created_at: String,
+}
+
+/// Money given back.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RefundShape {
+    id: String,
+    #[schema(example = "done")]
+    status: &'static str,
+    amount: Money,
+    lines: Vec<LineUnits>,
+    delivery: Money,
+    /// Whether the goods go back on sale.
+    restock: bool,
+    reason: String,
+    requested_at: String,
+}
+
+/// An order as its buyer sees it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Order)]
+pub struct OrderShape {
+    id: String,
+    /// Its human number, from its confirmation on.
+    number: Option<i64>,
+    #[schema(example = "confirmed")]
+    status: &'static str,
+    #[schema(example = "captured")]
+    payment_status: &'static str,
+    #[schema(example = "unfulfilled")]
+    fulfillment_status: &'static str,
+    currency: &'static str,
+    email: String,
+    reference: Option<String>,
+    lines: Vec<OrderLine>,
+    shipping_address: Address,
+    billing_address: Option<Address>,
+    delivery: Delivery,
+    totals: Totals,
+    total: Money,
+    captured: Money,
+    refunded: Money,
+    fulfillments: Vec<FulfillmentShape>,
+    refunds: Vec<RefundShape>,
+    placed_at: String,
+    /// Until when it can be paid.
+    payment_deadline_at: String,
+    version: i64,
+    /// The right to read it; only in the answers to checkout.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+    cancel_reason: Option<String>,
+}
+
+/// A payment attempt.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AttemptShape {
+    attempt: u32,
+    provider: String,
+    amount: Money,
+    #[schema(example = "authorized")]
+    status: &'static str,
+    /// The provider's id for it.
+    payment: Option<String>,
+    decline_code: Option<String>,
+}
+
+/// Money taken.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CaptureShape {
+    id: String,
+    amount: Money,
+    #[schema(example = "done")]
+    status: &'static str,
+}
+
+/// A step that cannot go on by itself.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StuckStep {
+    step: String,
+    why: String,
+}
+
+/// An order as an operator sees it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AdminOrder {
+    #[serde(flatten)]
+    order: OrderShape,
+    #[schema(example = "confirmed")]
+    phase: String,
+    payments: Vec<AttemptShape>,
+    captures: Vec<CaptureShape>,
+    /// What its buyer owes in the end.
+    due: Money,
+    stuck: Vec<StuckStep>,
+    alert: Option<String>,
+    updated_at: String,
+}
+
+/// An order in a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct OrderSummary {
+    id: String,
+    number: Option<i64>,
+    status: String,
+    payment_status: String,
+    fulfillment_status: String,
+    currency: String,
+    email: String,
+    country: Option<String>,
+    reference: Option<String>,
+    total: Money,
+    captured: Money,
+    refunded: Money,
+    line_count: i64,
+    item_count: i64,
+    /// What its saga is at, while it is under way.
+    saga_step: Option<String>,
+    stuck_reason: Option<String>,
+    alert: Option<String>,
+    placed_at: String,
+    updated_at: String,
+    version: i64,
+}
+
+impl OrderShape {
+    /// An order at a version.
+    ///
+    /// # Errors
+    /// 404 for one that was not placed.
+    pub fn new(id: OrderId, order: &Order, version: i64) -> Result<Self, Error> {
+        let placed = order.placed().ok_or_else(|| Error::not_found("order"))?;
+        let money = |amount| Money::new(amount, placed.currency);
+        Ok(Self {
+            id: id.to_string(),
+            number: order.number(),
+            status: order.status().into(),
+            payment_status: order.payment_status().into(),
+            fulfillment_status: order.fulfillment_status().into(),
+            currency: placed.currency.code(),
+            email: placed.email.clone(),
+            reference: placed.reference.clone(),
+            lines: placed.lines.iter().map(|line| order_line(order, line, placed)).collect(),
+            shipping_address: (&placed.shipping_address).into(),
+            billing_address: placed.billing_address.as_ref().map(Into::into),
+            delivery: Delivery::new(&placed.delivery, placed.currency),
+            totals: Totals::new(&placed.totals, placed.currency),
+            total: money(order.total()),
+            captured: money(order.captured()),
+            refunded: money(order.refunded()),
+            fulfillments: order.fulfillments().iter().map(fulfillment).collect(),
+            refunds: order.refunds().iter().map(|one| refund(one, placed.currency)).collect(),
+            placed_at: order.placed_at().to_string(),
+            payment_deadline_at: placed.deadline_at.to_string(),
+            version,
+            token: None,
+            cancel_reason: order.cancellation().map(|why| why.reason.clone()),
+        })
+    }
+
+    /// The same, with the right to read it.
+    #[must_use]
+    pub fn with_token(mut self, token: String) -> Self {
+        self.token = Some(token);
+        self
+    }
+}
+
+impl AdminOrder {
+    /// An order at a version.
+    ///
+    /// # Errors
+    /// 404 for one that was not placed.
+    pub fn new(id: OrderId, order: &Order, version: i64) -> Result<Self, Error> {
+        let shape = OrderShape::new(id, order, version)?;
+        let currency = order.placed().ok_or_else(|| Error::not_found("order"))?.currency;
+        let captures = order.captures().iter().map(|one| CaptureShape {
+            id: one.number.to_string(),
+            amount: Money::new(one.amount, currency),
+            status: done(one.operation.is_some()),
+        });
+        let stuck = order.stuck().iter();
+        Ok(Self {
+            order: shape,
+            phase: phase(order),
+            payments: order.attempts().iter().map(|one| attempt(one, currency)).collect(),
+            captures: captures.collect(),
+            due: Money::new(order.due(), currency),
+            stuck: stuck
+                .map(|(step, why)| StuckStep { step: step.clone(), why: why.clone() })
+                .collect(),
+            alert: order.alert().map(str::to_owned),
+            updated_at: order.updated_at().to_string(),
+        })
+    }
+}
+
+impl OrderSummary {
+    /// A row of a list.
+    ///
+    /// # Errors
+    /// An internal one for a row whose currency is none: its amounts would mean nothing.
+    pub fn new(row: store::order::Row) -> Result<Self, Error> {
+        let currency = parse_currency(&row.currency).map_err(Error::internal)?;
+        let money = |amount| Money::new(amount, currency);
+        Ok(Self {
+            total: money(row.total),
+            captured: money(row.captured),
+            refunded: money(row.refunded),
+            id: row.id,
+            number: row.number,
+            status: row.status,
+            payment_status: row.payment_status,
+            fulfillment_status: row.fulfillment_status,
+            currency: row.currency,
+            email: row.email,
+            country: row.country,
+            reference: row.reference,
+            line_count: row.line_count,
+            item_count: row.item_count,
+            saga_step: row.saga_step,
+            stuck_reason: row.stuck_reason,
+            alert: row.alert,
+            placed_at: row.placed_at.to_string(),
+            updated_at: row.updated_at.to_string(),
+            version: row.version,
+        })
+    }
+}
+
+fn order_line(order: &Order, line: &pricing::Line, placed: &Placed) -> OrderLine {
+    OrderLine {
+        id: line.id.to_string(),
+        sku: line.sku.to_string(),
+        name: line.name.clone(),
+        quantity: line.quantity,
+        unit_price: Price::new(line.unit_price, placed.currency),
+        tax_rate: line.tax_rate.to_string(),
+        total: Money::new(line.total, placed.currency),
+        tax: Money::new(line.tax, placed.currency),
+        fulfilled: order.fulfilled(line.id),
+        refunded: order.refunded_units(line.id),
+    }
+}
+
+fn fulfillment(one: &order::Fulfillment) -> FulfillmentShape {
+    let lines = one.lines.iter().map(|line| LineUnits {
+        line: line.line.to_string(),
+        quantity: line.quantity,
+        amount: None,
+    });
+    FulfillmentShape {
+        id: one.number.to_string(),
+        lines: lines.collect(),
+        tracking: one.tracking.as_ref().map(|tracking| TrackingShape {
+            carrier: tracking.carrier.clone(),
+            number: tracking.number.clone(),
+            url: tracking.url.clone(),
+        }),
+        created_at: one.created_at.to_string(),
+    }
+}
+
+fn refund(one: &order::Refund, currency: Currency) -> RefundShape {
+    let lines = one.lines.iter().map(|line| LineUnits {
+        line: line.line.to_string(),
+        quantity: line.quantity(),
+        amount: Some(Money::new(line.amount, currency)),
+    });
+    RefundShape {
+        id: one.number.to_string(),
+        status: done(one.operation.is_some()),
+        amount: Money::new(one.amount, currency),
+        lines: lines.collect(),
+        delivery: Money::new(one.delivery, currency),
+        restock: one.restock,
+        reason: one.reason.clone(),
+        requested_at: one.requested_at.to_string(),
+    }
+}
+
+fn attempt(one: &Attempt, currency: Currency) -> AttemptShape {
+    let (status, decline_code) = match &one.state {
+        AttemptState::Requested => ("requested", None),
+        AttemptState::Pending => ("pending", None),
+        AttemptState::Unknown { .. } => ("unknown", None),
+        AttemptState::Authorized { .. } => ("authorized", None),
+        AttemptState::Declined { code } => ("declined", Some(code.clone())),
+        AttemptState::Reversed => ("reversed", None),
+        AttemptState::Voided => ("voided", None),
+    };
+    AttemptShape {
+        attempt: one.number,
+        provider: one.provider.clone(),
+        amount: Money::new(one.amount, currency),
+        status,
+        payment: one.payment.clone(),
+        decline_code,
+    }
+}
+
+const fn done(done: bool) -> &'static str {
+    if done { "done" } else { "requested" }
+}
+
+fn phase(order: &Order) -> String {
+    let name = serde_json::to_value(order.phase()).ok();
+    name.and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+}

@@ -1,0 +1,214 @@
+//! Importing products and stock, row by row: a faulty row never keeps the others out, and
+//! sending the same rows again changes nothing.
+
+use std::collections::BTreeMap;
+
+use actix_web::HttpResponse;
+use futures_util::stream::{self, StreamExt as _};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::actors::catalog::{Change, Expect};
+use crate::actors::engine::host::View;
+use crate::domain::entity::Cause;
+use crate::domain::id::Sku;
+use crate::domain::product::Product;
+use crate::domain::stock::{self, Location, QUANTITY_MAX, Stock};
+use crate::http::api::product::products::ProductInput;
+use crate::http::docs::schemas;
+use crate::http::edge::call::Call;
+use crate::http::edge::error::Error;
+use crate::http::edge::json_body::{Json, check};
+use crate::http::edge::problem::{Code, FieldError};
+use crate::http::edge::validate;
+
+/// The most rows of one import.
+const ROWS_MAX: usize = 500;
+/// How many SKUs are written at once.
+const SKUS_AT_ONCE: usize = 64;
+
+/// Rows to import.
+#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImportInput {
+    /// Check only.
+    #[serde(default)]
+    #[garde(skip)]
+    dry_run: bool,
+    #[garde(custom(few_rows))]
+    #[schema(value_type = Vec<ImportRow>, min_items = 1, max_items = 500)]
+    rows: Vec<Value>,
+}
+
+fn few_rows(rows: &[Value], (): &()) -> garde::Result {
+    if (1..=ROWS_MAX).contains(&rows.len()) {
+        Ok(())
+    } else {
+        Err(garde::Error::new(format!("must have 1 to {ROWS_MAX} rows")))
+    }
+}
+
+/// A row: a product and, if it says so, how much of it there is.
+#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImportRow {
+    #[garde(dive)]
+    #[schema(value_type = schemas::NewProduct)]
+    product: ProductInput,
+    /// Where `on_hand` lies; the store's first location if it is not said.
+    #[serde(default)]
+    #[garde(inner(custom(validate::location)))]
+    #[schema(value_type = Option<schemas::Location>)]
+    location: Option<String>,
+    #[serde(default)]
+    #[garde(inner(range(min = 0, max = QUANTITY_MAX)))]
+    #[schema(minimum = 0, maximum = 1_000_000_000)]
+    on_hand: Option<i64>,
+}
+
+/// What an import did.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub struct ImportReport {
+    created: u64,
+    updated: u64,
+    unchanged: u64,
+    /// Stock levels that were changed.
+    stock_set: u64,
+    /// Rows that were left out.
+    errors: Vec<RowError>,
+}
+
+/// A fault of a row.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RowError {
+    /// Its place in the request, from 0.
+    row: usize,
+    #[schema(example = "product.name")]
+    field: String,
+    message: String,
+}
+
+/// Imports products and stock.
+#[utoipa::path(post, path = "/v1/admin/imports", tag = "products", request_body = ImportInput,
+    responses((status = 200, description = "What was done", body = ImportReport)))]
+pub async fn import_products(call: Call, body: Json<ImportInput>) -> Result<HttpResponse, Error> {
+    if !call.node().runtime.current().imports {
+        return Err(Error::new(Code::ImportsClosed, "products are not imported now"));
+    }
+    let has_stock = body.value.rows.iter().any(|row| row.get("on_hand").is_some());
+    if has_stock {
+        call.principal().must(crate::http::edge::access::Scope::StockWrite)?;
+    }
+    let cause = Cause { idempotency: None, ..call.cause(body.digest) };
+    let mut report = ImportReport::default();
+    let mut by_sku: BTreeMap<Sku, Vec<(usize, Row)>> = BTreeMap::new();
+    for (row, value) in body.value.rows.iter().enumerate() {
+        match read(&call, value) {
+            Ok(one) => by_sku.entry(one.product.sku.clone()).or_default().push((row, one)),
+            Err(faults) => report.errors.extend(faults.into_iter().map(|fault| RowError {
+                row,
+                field: fault.field,
+                message: fault.message,
+            })),
+        }
+    }
+    let dry = body.value.dry_run;
+    let (call, cause) = (&call, &cause);
+    let done = stream::iter(by_sku.into_values())
+        .map(|rows| async move {
+            let mut outcomes = Vec::with_capacity(rows.len());
+            for (number, row) in rows {
+                outcomes.push((number, take(call, row, dry, cause.clone()).await));
+            }
+            outcomes
+        })
+        .buffer_unordered(SKUS_AT_ONCE);
+    let outcomes: Vec<_> = done.collect().await;
+    for (row, outcome) in outcomes.into_iter().flatten() {
+        report.count(row, outcome)?;
+    }
+    report.errors.sort_by_key(|error| error.row);
+    Ok(HttpResponse::Ok().json(report))
+}
+
+/// A row that was read.
+struct Row {
+    product: Product,
+    location: Location,
+    on_hand: Option<i64>,
+}
+
+fn read(call: &Call, value: &Value) -> Result<Row, Vec<FieldError>> {
+    let fault = |field: &str, message: &str| {
+        vec![FieldError { field: field.to_owned(), message: message.to_owned() }]
+    };
+    let row: ImportRow = check(value)?;
+    let sku = row.product.sku.as_deref().ok_or_else(|| fault("product.sku", "is required"))?;
+    let sku = sku.parse::<Sku>().map_err(|rule| fault("product.sku", &rule.to_string()))?;
+    let location = match &row.location {
+        Some(text) => text.parse().ok(),
+        None => call.node().settings.locations.first().cloned().or_else(|| "main".parse().ok()),
+    };
+    let location = location.ok_or_else(|| fault("location", "is no location"))?;
+    Ok(Row { product: row.product.product(sku), location, on_hand: row.on_hand })
+}
+
+/// What became of a row: the product's change, and whether stock was set.
+type Outcome = Result<(Change, bool), Error>;
+
+async fn take(call: &Call, row: Row, dry: bool, cause: Cause) -> Outcome {
+    let Row { product, location, on_hand } = row;
+    let sku = product.sku.clone();
+    let change = if dry {
+        match call.node().catalog.product(&sku).await? {
+            None => Change::Created,
+            Some(there) if there.product == product => Change::Unchanged,
+            Some(_) => Change::Updated,
+        }
+    } else {
+        call.node().catalog.put(product, Expect::Any, cause.clone()).await?.1
+    };
+    let Some(on_hand) = on_hand else {
+        return Ok((change, false));
+    };
+    let (entity, at) = (stock::entity_id(&sku), location.clone());
+    let read = move |view: View<'_, Stock>| view.state.levels().get(&at).map(|level| level.on_hand);
+    let there = call.node().stock.look(&entity, read).await?;
+    if there == Some(on_hand) || dry {
+        return Ok((change, there != Some(on_hand)));
+    }
+    let command = stock::Command::Set { location, on_hand, change_from: None };
+    call.node().stock.carry_out(&entity, command, cause).await?;
+    Ok((change, true))
+}
+
+impl ImportReport {
+    /// Counts a row. A fault of the row is reported; one of the store ends the import.
+    fn count(&mut self, row: usize, outcome: Outcome) -> Result<(), Error> {
+        match outcome {
+            Ok((change, stock_set)) => {
+                match change {
+                    Change::Created => self.created += 1,
+                    Change::Updated => self.updated += 1,
+                    Change::Unchanged => self.unchanged += 1,
+                }
+                self.stock_set += u64::from(stock_set);
+                Ok(())
+            }
+            Err(error)
+                if error.code().status().is_client_error()
+                    && error.code().retry_after_secs().is_none() =>
+            {
+                let field = match error.code() {
+                    crate::http::edge::problem::Code::StockCommitted => "on_hand",
+                    _ => "product",
+                };
+                let message = error.detail().to_owned();
+                self.errors.push(RowError { row, field: field.to_owned(), message });
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+}

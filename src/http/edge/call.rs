@@ -1,0 +1,168 @@
+//! What every handler knows about the request beside its body: who calls, under which id and
+//! idempotency key, and on which version a write is conditional.
+
+use std::future::{Ready, ready};
+use std::sync::Arc;
+
+use actix_web::dev::Payload;
+use actix_web::http::header::{self, HeaderMap};
+use actix_web::http::{Method, StatusCode};
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest, HttpResponse, web};
+use serde::Serialize;
+
+use crate::actors::node::Node;
+use crate::domain::entity::{Cause, Idempotency};
+use crate::domain::time::Timestamp;
+use crate::http::edge::access::Principal;
+use crate::http::edge::error::Error;
+use crate::http::edge::idempotency::{self, Guard};
+use crate::http::server::Shared;
+use crate::store::Store;
+
+/// The id of a request, kept or made.
+#[derive(Clone, Debug)]
+pub struct RequestId(pub Arc<str>);
+
+/// A request, without its body.
+pub struct Call {
+    shared: web::Data<Shared>,
+    request_id: Arc<str>,
+    principal: Principal,
+    key: Option<String>,
+    /// The version that the thing must have for a write to happen.
+    pub if_match: Option<i64>,
+    _guard: Option<Guard>,
+}
+
+impl FromRequest for Call {
+    type Error = Error;
+    type Future = Ready<Result<Self, Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(Self::of(request))
+    }
+}
+
+impl Call {
+    fn of(request: &HttpRequest) -> Result<Self, Error> {
+        let shared = request.app_data::<web::Data<Shared>>().cloned();
+        let shared = shared.ok_or_else(|| Error::of_status(StatusCode::INTERNAL_SERVER_ERROR))?;
+        let (request_id, principal) = {
+            let extensions = request.extensions();
+            let id = extensions.get::<RequestId>().map_or_else(|| "".into(), |id| id.0.clone());
+            (id, extensions.get::<Principal>().cloned().unwrap_or_default())
+        };
+        let key = match *request.method() {
+            Method::POST => idempotency::key_of(request.headers())?,
+            _ => None,
+        };
+        let guard = match &key {
+            Some(key) => {
+                let whose = principal.id().unwrap_or("");
+                Some(shared.in_flight.begin(whose, request.path(), key)?)
+            }
+            None => None,
+        };
+        let if_match = if_match(request.headers())?;
+        Ok(Self { shared, request_id, principal, key, if_match, _guard: guard })
+    }
+
+    /// The house below.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        &self.shared.node
+    }
+
+    /// The data.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.shared.store
+    }
+
+    /// What all requests share.
+    #[must_use]
+    pub fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// The present.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.shared.node.clock.now()
+    }
+
+    /// Who calls.
+    #[must_use]
+    pub const fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// The idempotency key.
+    #[must_use]
+    pub fn idempotency_key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
+    /// Who asks and why, for the journal. `digest` is the body's.
+    #[must_use]
+    pub fn cause(&self, digest: u64) -> Cause {
+        Cause {
+            by: self.principal.by(),
+            command: String::new(),
+            request: Some(self.request_id.to_string()),
+            idempotency: self.key.clone().map(|key| Idempotency { key, digest }),
+        }
+    }
+}
+
+/// The version that the thing must have, if the request says so.
+///
+/// # Errors
+/// 422 for what is no ETag of ours.
+pub fn if_match(headers: &HeaderMap) -> Result<Option<i64>, Error> {
+    let Some(value) = headers.get(header::IF_MATCH) else {
+        return Ok(None);
+    };
+    let text = value.to_str().unwrap_or("").trim();
+    if text == "*" {
+        return Ok(None);
+    }
+    let version = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let version = version.and_then(|version| version.parse().ok());
+    let wrong = || Error::field("If-Match", "must be one ETag of ours, for example \"4\"");
+    version.ok_or_else(wrong).map(Some)
+}
+
+/// An answer with a version.
+#[must_use]
+pub fn versioned(status: StatusCode, version: i64, body: &impl Serialize) -> HttpResponse {
+    HttpResponse::build(status).insert_header((header::ETAG, format!("\"{version}\""))).json(body)
+}
+
+/// The answer of what was made, with its version and its place.
+#[must_use]
+pub fn created(version: i64, place: &str, body: &impl Serialize) -> HttpResponse {
+    located(StatusCode::CREATED, version, place, body)
+}
+
+/// An answer with a version and the place of what it is about.
+#[must_use]
+pub fn located(
+    status: StatusCode,
+    version: i64,
+    place: &str,
+    body: &impl Serialize,
+) -> HttpResponse {
+    HttpResponse::build(status)
+        .insert_header((header::ETAG, format!("\"{version}\"")))
+        .insert_header((header::LOCATION, place))
+        .json(body)
+}
+
+/// Reads an id out of a path.
+///
+/// # Errors
+/// 404: what cannot be an id cannot be there.
+pub fn id<T: std::str::FromStr>(text: &str, what: &str) -> Result<T, Error> {
+    text.parse().map_err(|_| Error::not_found(what))
+}

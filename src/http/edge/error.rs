@@ -1,0 +1,407 @@
+//! The one translation of failures into problems: what every floor below refuses or fails with
+//! becomes a code here, and nothing internal leaks.
+//!
+//! The codes themselves, and how a problem is written, are in `problem`.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::HeaderName;
+use actix_web::{HttpResponse, ResponseError};
+use serde_json::{Map, Value, json};
+
+use crate::actors::catalog;
+use crate::actors::engine::host;
+use crate::actors::flows::{checkout, webhook};
+use crate::domain::{cart, order, stock};
+use crate::http::api::shape::Money;
+use crate::http::edge::problem::{Code, FieldError};
+use crate::store;
+
+/// Why a request is not answered with what was asked for.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    code: Code,
+    detail: Cow<'static, str>,
+    fields: Vec<FieldError>,
+    extra: Map<String, Value>,
+    allow: Option<String>,
+    headers: Vec<(HeaderName, String)>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of a code, with what is wrong with this request.
+    pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Inner {
+            code,
+            detail: detail.into(),
+            fields: Vec::new(),
+            extra: Map::new(),
+            allow: None,
+            headers: Vec::new(),
+            source: None,
+        }))
+    }
+
+    /// Fields that are not right.
+    #[must_use]
+    pub fn invalid(fields: Vec<FieldError>) -> Self {
+        Self::faulty(Code::InvalidRequest, fields)
+    }
+
+    /// One field that is not right.
+    #[must_use]
+    pub fn field(field: &str, message: impl Into<String>) -> Self {
+        Self::invalid(vec![FieldError { field: field.to_owned(), message: message.into() }])
+    }
+
+    /// Fields that are not right, for a reason that has its own code.
+    #[must_use]
+    pub fn faulty(code: Code, fields: Vec<FieldError>) -> Self {
+        let detail = match fields.as_slice() {
+            [one] => format!("{} {}", one.field, one.message).trim_start().to_owned(),
+            many => format!("{} fields need attention", many.len()),
+        };
+        let mut error = Self::new(code, detail);
+        error.0.fields = fields;
+        error
+    }
+
+    /// There is no such thing.
+    #[must_use]
+    pub fn not_found(what: &str) -> Self {
+        Self::new(Code::NotFound, format!("there is no such {what}"))
+    }
+
+    /// Something that is not the caller's fault, and is not shown to the caller.
+    pub fn internal(source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        let mut error = Self::new(Code::Internal, "the request could not be carried out");
+        error.0.source = Some(Box::new(source));
+        error
+    }
+
+    /// The method is not one of `allow`.
+    #[must_use]
+    pub fn method_not_allowed(allow: &str) -> Self {
+        let mut error = Self::new(Code::MethodNotAllowed, format!("the methods here are {allow}"));
+        error.0.allow = Some(allow.to_owned());
+        error
+    }
+
+    /// Adds a member to the problem.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: Value) -> Self {
+        self.0.extra.insert(name.to_owned(), value);
+        self
+    }
+
+    /// Adds a header to the answer.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: String) -> Self {
+        self.0.headers.push((name, value));
+        self
+    }
+
+    fn caused_by(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.0.source = Some(Box::new(source));
+        self
+    }
+
+    /// Its code.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        self.0.code
+    }
+
+    /// What is wrong with this request.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
+    /// The faulty fields.
+    #[must_use]
+    pub fn fields(&self) -> &[FieldError] {
+        &self.0.fields
+    }
+
+    /// The members that the code adds.
+    #[must_use]
+    pub fn extra(&self) -> &Map<String, Value> {
+        &self.0.extra
+    }
+
+    /// The methods that are allowed.
+    #[must_use]
+    pub fn allow(&self) -> Option<&str> {
+        self.0.allow.as_deref()
+    }
+
+    /// The headers of its own.
+    #[must_use]
+    pub fn headers(&self) -> &[(HeaderName, String)] {
+        &self.0.headers
+    }
+
+    /// Writes what the caller is not shown to the log, once, with its whole chain.
+    pub fn log(&self, request_id: &str) {
+        let Some(source) = &self.0.source else {
+            return;
+        };
+        let mut chain = source.to_string();
+        let mut next = source.source();
+        while let Some(cause) = next {
+            chain = format!("{chain}: {cause}");
+            next = cause.source();
+        }
+        let code = self.0.code.as_str();
+        tracing::error!(request_id, code, error = chain, "a request failed");
+    }
+
+    /// The problem of an error that actix made itself.
+    #[must_use]
+    pub fn of_status(status: StatusCode) -> Self {
+        match status.as_u16() {
+            404 => Self::new(Code::NotFound, "there is nothing at this path"),
+            405 => Self::new(Code::MethodNotAllowed, "the method is not allowed here"),
+            408 => Self::new(Code::RequestTimeout, "the request came too slowly"),
+            413 => Self::new(Code::PayloadTooLarge, "the body is too large"),
+            415 => Self::new(Code::UnsupportedMediaType, "send application/json"),
+            503 => Self::new(Code::TryAgain, "the server cannot take the request now"),
+            400..=499 => Self::new(Code::BadRequest, "the request cannot be understood"),
+            _ => Self::new(Code::Internal, "the request could not be carried out"),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0.code.as_str(), self.0.detail)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+impl ResponseError for Error {
+    fn status_code(&self) -> StatusCode {
+        self.0.code.status()
+    }
+
+    // The middleware in `server` writes the problem, with the request's id.
+    fn error_response(&self) -> HttpResponse {
+        HttpResponse::new(self.status_code())
+    }
+}
+
+impl<R: Into<Self>> From<host::Error<R>> for Error {
+    fn from(error: host::Error<R>) -> Self {
+        match error {
+            host::Error::Rejected(rejection) => rejection.into(),
+            host::Error::Busy => {
+                Self::new(Code::TooManyRequests, "too many requests are under way")
+            }
+            host::Error::TimedOut => {
+                Self::new(Code::TryAgain, "the request waited too long; nothing was done")
+            }
+            host::Error::Moved => {
+                Self::new(Code::TryAgain, "it is being handed over; nothing was done")
+            }
+            host::Error::TryAgain => Self::new(Code::TryAgain, "the outcome is not known"),
+            host::Error::Storage(why) => storage(why),
+            host::Error::Quarantined(why) => {
+                Self::new(Code::Quarantined, "its history cannot be read").caused_by(Why(why))
+            }
+            host::Error::KeyReused => Self::new(
+                Code::IdempotencyKeyReused,
+                "the idempotency key came with another request before",
+            ),
+        }
+    }
+}
+
+/// A text that is logged and not shown.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Why(String);
+
+fn storage(why: String) -> Error {
+    let full = ["full", "no space", "quota"].iter().any(|word| why.to_lowercase().contains(word));
+    let code = if full { Code::StorageFull } else { Code::TryAgain };
+    Error::new(code, "the store cannot write; nothing was done").caused_by(Why(why))
+}
+
+/// It has another version than `If-Match` names.
+#[must_use]
+pub fn version_mismatch(version: i64) -> Error {
+    Error::new(Code::VersionMismatch, format!("the version is {version} by now"))
+        .with("version", version.into())
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        match &error {
+            store::Error::Refused(why) => Self::new(Code::BadRequest, why.clone()),
+            _ if error.is_passing() => {
+                Self::new(Code::TryAgain, "the store does not answer").caused_by(error)
+            }
+            _ => Self::internal(error),
+        }
+    }
+}
+
+impl From<store::journal::ReadError> for Error {
+    fn from(error: store::journal::ReadError) -> Self {
+        Self::internal(error)
+    }
+}
+
+impl From<cart::Rejection> for Error {
+    fn from(rejection: cart::Rejection) -> Self {
+        let detail = rejection.to_string();
+        match rejection {
+            cart::Rejection::NotFound => Self::new(Code::NotFound, detail),
+            cart::Rejection::Spent { order } => {
+                Self::new(Code::CartSpent, detail).with("order", order.to_string().into())
+            }
+            cart::Rejection::Expired => Self::new(Code::CartExpired, detail),
+            cart::Rejection::Exists => Self::new(Code::AlreadyExists, detail),
+            cart::Rejection::UnknownLine { .. } => Self::new(Code::NotFound, detail),
+            cart::Rejection::Quantity => Self::field("quantity", detail),
+            cart::Rejection::TooManyLines => Self::field("lines", detail),
+        }
+    }
+}
+
+impl From<stock::Rejection> for Error {
+    fn from(rejection: stock::Rejection) -> Self {
+        let detail = rejection.to_string();
+        let code = match rejection {
+            stock::Rejection::Committed { .. } => Code::StockCommitted,
+            stock::Rejection::Changed { .. } => Code::StockChanged,
+            stock::Rejection::TooMany => return Self::field("quantity", detail),
+            stock::Rejection::OutOfStock { .. } => Code::OutOfStock,
+            _ => Code::WrongState,
+        };
+        Self::new(code, detail)
+    }
+}
+
+impl From<order::Rejection> for Error {
+    fn from(rejection: order::Rejection) -> Self {
+        let detail = rejection.to_string();
+        let code = match rejection {
+            order::Rejection::NotFound => Code::NotFound,
+            order::Rejection::InProgress => Code::CheckoutInProgress,
+            order::Rejection::NotPayable { phase } => match phase {
+                order::Phase::Cancelling | order::Phase::Cancelled => Code::OrderCancelled,
+                _ => Code::WrongState,
+            },
+            order::Rejection::WrongState { .. } => Code::WrongState,
+            order::Rejection::WhichStep { .. } => return Self::field("step", detail),
+            order::Rejection::RefundTooLarge { .. } => Code::RefundTooLarge,
+            order::Rejection::CaptureTooLarge { .. } => Code::CaptureTooLarge,
+            order::Rejection::UnknownLine { .. } | order::Rejection::TooManyUnits { .. } => {
+                Code::UnknownLine
+            }
+            order::Rejection::Nothing { what } if what.contains("fulfill") => {
+                Code::NothingToFulfill
+            }
+            order::Rejection::Nothing { .. } => return Self::field("", detail),
+        };
+        Self::new(code, detail)
+    }
+}
+
+impl From<catalog::Error> for Error {
+    fn from(error: catalog::Error) -> Self {
+        match error {
+            catalog::Error::Exists => Self::new(Code::AlreadyExists, "the product is there"),
+            catalog::Error::NotFound => Self::not_found("product"),
+            catalog::Error::VersionMismatch { version } => version_mismatch(version),
+            catalog::Error::Store(error) => error.into(),
+            catalog::Error::TryAgain => Self::new(Code::TryAgain, "the outcome is not known"),
+            catalog::Error::Storage(why) => storage(why),
+        }
+    }
+}
+
+/// The lines of a problem about stock.
+#[must_use]
+pub fn shortages(shortages: &[order::Shortage]) -> Value {
+    shortages
+        .iter()
+        .map(|one| {
+            json!({
+                "sku": one.sku.as_str(),
+                "requested": one.requested,
+                "available": one.available,
+            })
+        })
+        .collect()
+}
+
+impl From<checkout::Refusal> for Error {
+    fn from(refusal: checkout::Refusal) -> Self {
+        use checkout::Refusal;
+        match refusal {
+            Refusal::CartNotFound => cart::Rejection::NotFound.into(),
+            Refusal::CartExpired => cart::Rejection::Expired.into(),
+            Refusal::CartSpent { order } => cart::Rejection::Spent { order }.into(),
+            Refusal::Incomplete(requirements) => {
+                let list: Value = requirements
+                    .iter()
+                    .map(|one| json!({"code": one.code(), "message": one.to_string()}))
+                    .collect();
+                Self::new(Code::CartIncomplete, "the cart cannot be ordered yet")
+                    .with("requirements", list)
+            }
+            Refusal::Changed { total } => {
+                Self::new(Code::CartChanged, format!("the total is {total}"))
+                    .with("total", json!(Money::from(total)))
+            }
+            Refusal::OutOfStock(lines) => {
+                Self::new(Code::OutOfStock, "nothing was ordered; the cart is still open")
+                    .with("order", Value::Null)
+                    .with("lines", shortages(&lines))
+            }
+            Refusal::ProviderOff { provider } => Self::new(
+                Code::ProviderOff,
+                format!("{provider} takes no new payments now; nothing was ordered"),
+            ),
+            Refusal::Closed => {
+                Self::new(Code::CheckoutClosed, "no orders are taken now; the cart is kept")
+            }
+            Refusal::UnknownProvider => Self::faulty(
+                Code::UnknownProvider,
+                vec![FieldError {
+                    field: "payment.provider".to_owned(),
+                    message: "is not a payment provider of this store".to_owned(),
+                }],
+            ),
+            Refusal::InProgress { order } => {
+                Self::from(order::Rejection::InProgress).with("order", order.to_string().into())
+            }
+            Refusal::Host(error) => error.into(),
+            Refusal::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<webhook::WebhookRefusal> for Error {
+    fn from(refusal: webhook::WebhookRefusal) -> Self {
+        use webhook::WebhookRefusal;
+        match refusal {
+            WebhookRefusal::UnknownProvider => Self::not_found("payment provider"),
+            WebhookRefusal::Unauthorized(why) => Self::new(Code::Unauthorized, why),
+            WebhookRefusal::Malformed(why) => Self::new(Code::BadRequest, why),
+            WebhookRefusal::TryAgain => Self::new(Code::TryAgain, "the webhook was not kept"),
+        }
+    }
+}

@@ -1,0 +1,491 @@
+//! Reading a JSON body: its size, its time, its depth, its syntax, its shape and its values.
+//!
+//! All faults are told at once. A body that fits is read in one go; only one that does not is
+//! gone over again, fault by fault, with each faulty value replaced by a harmless one.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::Poll;
+
+use actix_web::dev::Payload;
+use actix_web::http::header;
+use actix_web::web::{self, BytesMut};
+use actix_web::{FromRequest, HttpRequest};
+use futures_util::StreamExt as _;
+use garde::Validate;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::http::edge::error::Error;
+use crate::http::edge::object_only::Objects;
+use crate::http::edge::problem::{Code, FieldError};
+use crate::http::server::{Options, Shared};
+
+/// The deepest nesting of a body.
+const DEPTH_MAX: u32 = 32;
+/// The most faults that are told at once.
+const FAULTS_MAX: usize = 50;
+/// The most chunks of a body that are taken without being read.
+const SKIP_CHUNKS: usize = 16;
+/// How many bytes of body may be gone over again in all, looking for faults.
+const FAULT_WORK_MAX: usize = 4 << 20;
+
+/// A JSON body that was read and found valid, with a digest of the request.
+#[derive(Debug)]
+pub struct Json<T> {
+    /// What it says.
+    pub value: T,
+    /// A digest of method, path and body.
+    pub digest: u64,
+}
+
+impl<T: DeserializeOwned + Validate<Context = ()> + 'static> FromRequest for Json<T> {
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Error>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let (request, payload) = (request.clone(), payload.take());
+        Box::pin(async move {
+            check_type(&request)?;
+            let bytes = read(&request, payload).await?;
+            let digest = digest(&request, &bytes);
+            Ok(Self { value: parse(&bytes)?, digest })
+        })
+    }
+}
+
+/// The raw bytes of a body.
+#[derive(Debug)]
+pub struct Raw(pub web::Bytes);
+
+impl FromRequest for Raw {
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Error>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let (request, payload) = (request.clone(), payload.take());
+        Box::pin(async move { read(&request, payload).await.map(Self) })
+    }
+}
+
+fn check_type(request: &HttpRequest) -> Result<(), Error> {
+    let wrong = |detail| Error::new(Code::UnsupportedMediaType, detail);
+    let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let kind = text(header::CONTENT_TYPE).unwrap_or("");
+    let (essence, parameters) = kind.split_once(';').unwrap_or((kind, ""));
+    if !essence.trim().eq_ignore_ascii_case("application/json") {
+        return Err(wrong("the body must be declared as application/json"));
+    }
+    let charset = parameters.trim().to_ascii_lowercase().replace('"', "");
+    if charset.starts_with("charset=") && charset != "charset=utf-8" {
+        return Err(wrong("the body must be in UTF-8"));
+    }
+    match text(header::CONTENT_ENCODING) {
+        None | Some("identity") => Ok(()),
+        Some(_) => Err(wrong("the body must not be compressed")),
+    }
+}
+
+async fn read(request: &HttpRequest, payload: Payload) -> Result<web::Bytes, Error> {
+    let limits = limits(request);
+    let max = limits.body_bytes_max;
+    read_up_to(request, payload, max, limits.body_timeout_secs).await
+}
+
+fn limits(request: &HttpRequest) -> Options {
+    let shared = request.app_data::<web::Data<Shared>>();
+    shared.map_or_else(Default::default, |shared| shared.options.clone())
+}
+
+/// Reads a body whose size has a limit of its own.
+///
+/// # Errors
+/// 413 for a larger one, 408 for one that is too slow, 400 for one that breaks off.
+pub async fn read_at_most(
+    request: &HttpRequest,
+    payload: web::Payload,
+    max: usize,
+) -> Result<web::Bytes, Error> {
+    let secs = limits(request).body_timeout_secs;
+    read_up_to(request, payload.into_inner(), max, secs).await
+}
+
+async fn read_up_to(
+    request: &HttpRequest,
+    mut payload: Payload,
+    max: usize,
+    secs: u64,
+) -> Result<web::Bytes, Error> {
+    let too_large = || Error::new(Code::PayloadTooLarge, format!("a body has at most {max} bytes"));
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if length.is_some_and(|length| length > max) {
+        return Err(too_large());
+    }
+    let collect = async {
+        let mut bytes = BytesMut::with_capacity(length.unwrap_or(0).min(max));
+        while let Some(chunk) = payload.next().await {
+            let chunk = chunk
+                .map_err(|_| Error::new(Code::BadRequest, "the body broke off before its end"))?;
+            if bytes.len() + chunk.len() > max {
+                return Err(too_large());
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes.freeze())
+    };
+    let patience = std::time::Duration::from_secs(secs);
+    actix_web::rt::time::timeout(patience, collect).await.unwrap_or_else(|_| {
+        Err(Error::new(Code::RequestTimeout, "the body did not arrive in time"))
+    })
+}
+
+/// Takes what has come of a body that nobody reads, without waiting for more of it: when that is
+/// all of it, the connection can go on.
+pub async fn skip(payload: &mut Payload) {
+    let mut waited = false;
+    std::future::poll_fn(|context| {
+        for _ in 0..SKIP_CHUNKS {
+            match payload.poll_next_unpin(context) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending if waited => return Poll::Ready(()),
+                Poll::Pending => {
+                    // The connection's buffer is looked into once.
+                    waited = true;
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+            }
+        }
+        Poll::Ready(())
+    })
+    .await;
+}
+
+fn digest(request: &HttpRequest, body: &[u8]) -> u64 {
+    let mut hash = Sha256::new();
+    hash.update(request.method().as_str());
+    hash.update([0]);
+    hash.update(request.path());
+    hash.update([0]);
+    hash.update(body);
+    let all = hash.finalize();
+    let mut first = [0; 8];
+    first.copy_from_slice(&all[..8]);
+    u64::from_be_bytes(first)
+}
+
+/// Reads and checks a value.
+///
+/// # Errors
+/// 400 for what is not JSON or too deep, 422 with all faulty fields for what does not fit.
+pub fn parse<T: DeserializeOwned + Validate<Context = ()>>(bytes: &[u8]) -> Result<T, Error> {
+    if deeper_than(bytes, DEPTH_MAX) {
+        let detail = format!("the body is nested more than {DEPTH_MAX} levels deep");
+        return Err(Error::new(Code::MalformedJson, detail));
+    }
+    let object = bytes.trim_ascii_start().first() == Some(&b'{');
+    match strictly::<T>(bytes) {
+        Ok(value) if object => match value.validate() {
+            Ok(()) => Ok(value),
+            Err(report) => Err(Error::invalid(told(&report, &[]))),
+        },
+        Ok(_) => Err(Error::field("", "must be an object")),
+        Err(error) if error.is_data() => match serde_json::from_slice::<Value>(bytes) {
+            Ok(value) if object => Err(Error::invalid(faults::<T>(value, bytes.len(), &error))),
+            Ok(_) => Err(Error::field("", "must be an object")),
+            Err(error) => Err(Error::new(Code::MalformedJson, error.to_string())),
+        },
+        Err(_) if bytes.is_empty() => Err(Error::new(Code::MalformedJson, "the body is empty")),
+        Err(error) => Err(Error::new(Code::MalformedJson, error.to_string())),
+    }
+}
+
+fn strictly<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let value = T::deserialize(Objects(&mut reader))?;
+    reader.end().map(|()| value)
+}
+
+/// Reads and checks a value that is JSON already.
+///
+/// # Errors
+/// All faulty fields.
+pub fn check<T: DeserializeOwned + Validate<Context = ()>>(
+    value: &Value,
+) -> Result<T, Vec<FieldError>> {
+    match serde_path_to_error::deserialize::<_, T>(Objects(value)) {
+        Ok(read) => match read.validate() {
+            Ok(()) => Ok(read),
+            Err(report) => Err(told(&report, &[])),
+        },
+        Err(_) => Err(search::<T>(value.clone(), 100)),
+    }
+}
+
+/// Whether brackets nest deeper than `max`, outside of strings.
+fn deeper_than(bytes: &[u8], max: u32) -> bool {
+    let (mut depth, mut in_text, mut escaped) = (0_u32, false, false);
+    for byte in bytes {
+        match (in_text, byte) {
+            (true, _) if escaped => escaped = false,
+            (true, b'\\') => escaped = true,
+            (_, b'"') => in_text = !in_text,
+            (false, b'[' | b'{') => {
+                depth += 1;
+                if depth > max {
+                    return true;
+                }
+            }
+            (false, b']' | b'}') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
+}
+
+fn faults<T: DeserializeOwned + Validate<Context = ()>>(
+    value: Value,
+    bytes: usize,
+    first: &serde_json::Error,
+) -> Vec<FieldError> {
+    let found = search::<T>(value, (FAULT_WORK_MAX / bytes.max(1)).clamp(1, 200));
+    if found.is_empty() {
+        // A field that stands twice, say: what a tree of values cannot show.
+        return vec![FieldError { field: String::new(), message: plain(&first.to_string()) }];
+    }
+    found
+}
+
+/// A value that was found faulty, and which harmless one stands there now.
+struct Patch {
+    pointer: String,
+    field: String,
+    filler: usize,
+}
+
+/// Finds all faults of shape, and then those of values.
+fn search<T: DeserializeOwned + Validate<Context = ()>>(
+    mut value: Value,
+    tries: usize,
+) -> Vec<FieldError> {
+    let fillers = [Value::Null, json!(""), json!(1), json!({}), json!([]), json!(false)];
+    let mut faults: Vec<FieldError> = Vec::new();
+    let mut patches: Vec<Patch> = Vec::new();
+    for _ in 0..tries {
+        let error = match serde_path_to_error::deserialize::<_, T>(Objects(&value)) {
+            Ok(read) => {
+                if let Err(report) = read.validate() {
+                    faults.extend(told(&report, &patches));
+                }
+                break;
+            }
+            Err(error) => error,
+        };
+        let (mut pointer, mut field) = place(error.path());
+        let mut message = error.inner().to_string();
+        if let Some(name) = quoted(&message, "missing field `") {
+            pointer = format!("{pointer}/{}", escape(&name));
+            field = if field.is_empty() { name } else { format!("{field}.{name}") };
+            message = "is required".to_owned();
+        }
+        let unknown = message.starts_with("unknown field");
+        let known = patches.iter_mut().find(|patch| patch.pointer == pointer);
+        let filler = known.map_or(0, |patch| {
+            patch.filler += 1;
+            patch.filler
+        });
+        if filler == 0 {
+            if !inside(&field, &patches) && faults.len() < FAULTS_MAX {
+                faults.push(FieldError { field: field.clone(), message: plain(&message) });
+            }
+            patches.push(Patch { pointer: pointer.clone(), field, filler });
+        }
+        let filler = if unknown { None } else { fillers.get(filler).cloned() };
+        if !replace(&mut value, &pointer, filler) {
+            break;
+        }
+    }
+    faults
+}
+
+/// Whether a field, or what it stands in, was found faulty.
+fn inside(field: &str, patches: &[Patch]) -> bool {
+    patches.iter().any(|patch| match field.strip_prefix(patch.field.as_str()) {
+        Some(rest) => rest.is_empty() || rest.starts_with(['.', '[']) || patch.field.is_empty(),
+        None => false,
+    })
+}
+
+/// Puts a harmless value in the place of a faulty one, or takes it out; `false` if it cannot.
+fn replace(value: &mut Value, pointer: &str, filler: Option<Value>) -> bool {
+    let Some((parent, name)) = pointer.rsplit_once('/') else {
+        return match filler {
+            Some(filler) => {
+                *value = filler;
+                true
+            }
+            None => false,
+        };
+    };
+    let name = name.replace("~1", "/").replace("~0", "~");
+    match (value.pointer_mut(parent), filler) {
+        (Some(Value::Object(fields)), Some(filler)) => {
+            fields.insert(name, filler);
+            true
+        }
+        (Some(Value::Object(fields)), None) => fields.remove(&name).is_some(),
+        (Some(Value::Array(items)), Some(filler)) => {
+            match name.parse::<usize>().ok().and_then(|index| items.get_mut(index)) {
+                Some(item) => {
+                    *item = filler;
+                    true
+                }
+                None => false,
+            }
+        }
+        _ => false,
+    }
+}
+
+/// Where an error is, as a JSON pointer and as a field's name.
+fn place(path: &serde_path_to_error::Path) -> (String, String) {
+    use serde_path_to_error::Segment;
+    let (mut pointer, mut field) = (String::new(), String::new());
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => {
+                pointer = format!("{pointer}/{index}");
+                field = format!("{field}[{index}]");
+            }
+            Segment::Map { key } => {
+                pointer = format!("{pointer}/{}", escape(key));
+                field = if field.is_empty() { key.clone() } else { format!("{field}.{key}") };
+            }
+            Segment::Enum { .. } | Segment::Unknown => {}
+        }
+    }
+    (pointer, field)
+}
+
+fn escape(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
+}
+
+fn quoted(message: &str, before: &str) -> Option<String> {
+    Some(message.strip_prefix(before)?.split('`').next()?.to_owned())
+}
+
+/// serde's message without its place in the text, and without our types' names.
+fn plain(message: &str) -> String {
+    let message = message.split(" at line ").next().unwrap_or(message);
+    if let Some(name) = quoted(message, "unknown field `") {
+        return format!("there is no field `{name}` here");
+    }
+    if let Some((found, "i64" | "u64" | "i32" | "u32")) = message.split_once(", expected ") {
+        let found =
+            found.trim_start_matches("invalid type: ").trim_start_matches("invalid value: ");
+        return format!("must be a whole number, without a decimal point, not {found}");
+    }
+    let cut = message.split(", expected struct ").next().unwrap_or(message);
+    if cut.len() < message.len() { format!("{cut}, expected an object") } else { cut.to_owned() }
+}
+
+/// What a report says of fields that were not replaced.
+fn told(report: &garde::Report, patches: &[Patch]) -> Vec<FieldError> {
+    report
+        .iter()
+        .map(|(path, error)| FieldError {
+            field: path.to_string(),
+            message: error.message().to_owned(),
+        })
+        .filter(|fault| !inside(&fault.field, patches))
+        // What is said of the whole cannot be told while parts of it stand in for faulty ones.
+        .filter(|fault| patches.is_empty() || !fault.field.is_empty())
+        .take(FAULTS_MAX)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::api::cart::shape::NewCart;
+
+    fn fields(body: &str) -> Vec<String> {
+        let error = parse::<NewCart>(body.as_bytes()).expect_err(body);
+        assert_eq!(error.code(), Code::InvalidRequest, "{body}: {error:?}");
+        error.fields().iter().map(|fault| fault.field.clone()).collect()
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once_with_their_places() {
+        let body = r#"{"email": 5, "currency": "gbp", "colour": 1, "lines": [
+            {"sku": "a", "quantity": 1}, {"quantity": 0}, {"sku": "", "quantity": 1.5}, 7]}"#;
+        let mut found = fields(body);
+        found.sort();
+        let expected = [
+            "colour",
+            "currency",
+            "email",
+            "lines[1].quantity",
+            "lines[1].sku",
+            "lines[2].quantity",
+            "lines[2].sku",
+            "lines[3]",
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn numbers_that_are_no_quantity_are_refused() {
+        for number in
+            ["0", "-1", "-0", "1.0", "1e2", "9223372036854775808", "1000001", "\"1\"", "null"]
+        {
+            let body = format!(r#"{{"lines": [{{"sku": "a", "quantity": {number}}}]}}"#);
+            assert_eq!(fields(&body), ["lines[0].quantity"], "{number}");
+        }
+        let error = parse::<NewCart>(br#"{"lines": [{"sku": "a", "quantity": 2.0}]}"#);
+        let rule = "must be a whole number, without a decimal point, not floating point `2.0`";
+        assert_eq!(error.expect_err("no quantity").fields()[0].message, rule);
+    }
+
+    #[test]
+    fn what_is_not_json_is_malformed() {
+        let deep = format!("{}{}", "[".repeat(33), "]".repeat(33));
+        let bad =
+            ["", "{", "nul", "{\"lines\": NaN}", "{\"x\": 1e400}", "{} {}", "\u{feff}{}", &deep];
+        for body in bad {
+            let error = parse::<NewCart>(body.as_bytes()).expect_err(body);
+            assert_eq!(error.code(), Code::MalformedJson, "{body}");
+        }
+        assert!(parse::<NewCart>(b"{\"email\": \"\xff@x\"}").is_err());
+        assert!(!deeper_than(br#"{"a": "[[[[\"[[[["}"#, 1));
+    }
+
+    #[test]
+    fn an_object_is_never_written_as_an_array() {
+        let address = r#"["Ada", null, "1 High St", null, "York", null, "N1", "GB", null]"#;
+        let body = format!(r#"{{"shipping_address": {address}, "lines": [["a", 1, null]]}}"#);
+        let mut found = fields(&body);
+        found.sort();
+        assert_eq!(found, ["lines[0]", "shipping_address"]);
+        let row = json!({"lines": [["a", 1, null]]});
+        let faults = check::<NewCart>(&row).expect_err("an array");
+        assert_eq!(faults[0].field, "lines[0]");
+    }
+
+    #[test]
+    fn other_faults_of_shape_name_a_place_too() {
+        assert_eq!(fields("[]"), [""]);
+        let line = br#"{"sku": "LAMP", "quantity": 1.5}"#;
+        let error =
+            parse::<crate::http::api::cart::shape::NewLines>(line).expect_err("no quantity");
+        let told: Vec<_> = error.fields().iter().map(|fault| fault.field.as_str()).collect();
+        assert_eq!(told, ["quantity"]);
+        assert_eq!(fields(r#"{"email": "a@b.example", "email": "c@d.example"}"#), [""]);
+        assert_eq!(fields(r#"{"shipping_address": {}}"#).len(), 5);
+        assert_eq!(fields(r#"{"shipping_address": "here"}"#), ["shipping_address"]);
+    }
+}

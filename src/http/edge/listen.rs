@@ -1,0 +1,148 @@
+//! Listening: the address, as many connections as there are descriptors for, and the way from a
+//! connection to the app. What a request passes through is in `server`.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use actix_http::{HttpService, Request};
+use actix_server::Server;
+use actix_service::{IntoServiceFactory, ServiceFactoryExt as _, fn_service, map_config};
+use actix_web::Error;
+use actix_web::body::BoxBody;
+use actix_web::dev::{AppConfig, ServiceFactory, ServiceResponse};
+use actix_web::rt::net::TcpStream;
+
+use crate::http::edge::connection::{self, Limits, Lines};
+use crate::http::server::Options;
+
+/// Descriptors that are kept for files, the provider and whatever else.
+const FILES_BESIDE: u64 = 256;
+
+/// Listens, and begins to serve an app on each worker.
+///
+/// # Errors
+/// The address cannot be had.
+pub fn listen<F, I, S>(options: &Options, app: F) -> io::Result<(SocketAddr, Server)>
+where
+    F: Fn() -> I + Send + Clone + 'static,
+    I: IntoServiceFactory<S, Request>,
+    S: ServiceFactory<
+            Request,
+            Config = AppConfig,
+            Response = ServiceResponse<BoxBody>,
+            Error = Error,
+            InitError = (),
+        > + 'static,
+{
+    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let workers = if options.workers == 0 { cores } else { options.workers };
+    let limits = Limits {
+        head: Duration::from_secs(options.head_timeout_secs),
+        answer: Duration::from_secs(options.answer_timeout_secs),
+        connections: connections(options.connections_max, workers, open_files()),
+    };
+    let listener = TcpListener::bind(options.listen)?;
+    backlog(&listener, options.backlog)?;
+    let addr = listener.local_addr()?;
+    let builder = Server::build()
+        .workers(workers)
+        .max_concurrent_connections(limits.connections)
+        .shutdown_timeout(options.shutdown_timeout_secs)
+        .disable_signals();
+    let stopping = builder.graceful_shutdown_signal();
+    let keep_alive = Duration::from_secs(options.keep_alive_secs);
+    let head = limits.head;
+    let builder = builder.listen("http", listener, move || {
+        let (stopping, lines) = (stopping.clone(), Lines::default());
+        let service = HttpService::build()
+            .graceful_shutdown_signal(move || {
+                let stopping = stopping.clone();
+                async move { stopping.notified().await }
+            })
+            .keep_alive(keep_alive)
+            .client_request_timeout(head)
+            .client_disconnect_timeout(Duration::from_secs(2))
+            // Whoever hangs up is not worked for; one that only ends its own side is taken as gone.
+            .h1_allow_half_closed(false)
+            .local_addr(addr)
+            .on_connect_ext(connection::connected);
+        let app = app().into_factory().map_err(|error: Error| error.error_response());
+        let app = map_config(app, |()| AppConfig::default());
+        fn_service(move |io: TcpStream| {
+            let peer = io.peer_addr().ok();
+            let quick = io.set_nodelay(true);
+            let line = quick.map(|()| (lines.take(io, limits), peer));
+            std::future::ready(line.map_err(actix_http::error::DispatchError::Io))
+        })
+        .and_then(service.h1(app))
+    })?;
+    Ok((addr, builder.run()))
+}
+
+/// The connections that a worker takes at least.
+const CONNECTIONS_MIN: usize = 32;
+
+/// How many connections a worker takes: no more than it can have descriptors for.
+fn connections(max: usize, workers: usize, files: Option<u64>) -> usize {
+    let Some(files) = files else { return max };
+    let beside = FILES_BESIDE.min(files / 4);
+    let each = usize::try_from(files - beside).unwrap_or(max) / workers.max(1);
+    if each < max {
+        tracing::warn!(
+            open_files = files,
+            connections = each * workers,
+            wanted = max * workers,
+            "fewer connections than the settings allow: raise the limit of open files (ulimit -Hn)"
+        );
+    }
+    each.clamp(CONNECTIONS_MIN.min(max), max)
+}
+
+#[cfg(unix)]
+fn backlog(listener: &TcpListener, backlog: u32) -> io::Result<()> {
+    let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
+    Ok(rustix::net::listen(listener, backlog)?)
+}
+
+/// Raises the limit of open files as far as it goes, and answers it; nothing if there is none.
+#[cfg(unix)]
+#[must_use]
+pub fn open_files() -> Option<u64> {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let before = limit.current;
+        limit.current = limit.maximum;
+        if setrlimit(Resource::Nofile, limit).is_err() {
+            return before;
+        }
+    }
+    limit.current
+}
+
+#[cfg(not(unix))]
+fn backlog(_: &TcpListener, _: u32) -> io::Result<()> {
+    Ok(())
+}
+
+/// Nothing: there is no such limit here.
+#[cfg(not(unix))]
+#[must_use]
+pub fn open_files() -> Option<u64> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_no_more_connections_than_descriptors() {
+        assert_eq!(connections(10_000, 2, None), 10_000);
+        assert_eq!(connections(10_000, 2, Some(1_000_000)), 10_000);
+        assert_eq!(connections(10_000, 2, Some(1_256)), 500);
+        assert_eq!(connections(10_000, 2, Some(10)), 32, "whatever the limit says");
+        assert_eq!(open_files(), open_files(), "raised once");
+    }
+}

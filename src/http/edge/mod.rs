@@ -1,0 +1,22 @@
+//! What every request passes through, whatever it asks for: connections and their deadlines, who is
+//! let in and who calls, bodies, queries, errors and idempotency.
+//!
+//! It knows no noun: what an order or a product is, and which routes there are, is in the wings
+//! above.
+
+pub mod access;
+pub mod call;
+pub mod client_address;
+pub mod connection;
+pub mod error;
+pub mod idempotency;
+pub mod json_body;
+pub mod listen;
+pub mod load_shedding;
+pub mod object_only;
+pub mod problem;
+pub mod query;
+pub mod rate_limit;
+pub mod read_your_writes;
+pub mod session;
+pub mod validate;

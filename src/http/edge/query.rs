@@ -1,0 +1,146 @@
+//! Query strings: known parameters only, pages with a limit and an opaque cursor.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use actix_web::HttpRequest;
+use actix_web::web;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::http::edge::error::Error;
+use crate::http::edge::problem::Code;
+
+/// The most rows of a page.
+pub const LIMIT_MAX: u32 = 200;
+const LIMIT: u32 = 50;
+
+/// A query string whose parameters are all known.
+#[derive(Debug)]
+pub struct Query(BTreeMap<String, String>);
+
+impl Query {
+    /// Reads a request's query.
+    ///
+    /// # Errors
+    /// 400 `unknown_filter` for a parameter that is not in `known`; 422 for one that stands twice.
+    pub fn of(request: &HttpRequest, known: &[&str]) -> Result<Self, Error> {
+        Self::parse(request.query_string(), known)
+    }
+
+    /// Reads the text of a query.
+    ///
+    /// # Errors
+    /// Those of [`Query::of`].
+    pub fn parse(text: &str, known: &[&str]) -> Result<Self, Error> {
+        let broken = |_| Error::new(Code::BadRequest, "the query string cannot be read");
+        let pairs = web::Query::<Vec<(String, String)>>::from_query(text).map_err(broken)?;
+        let mut all = BTreeMap::new();
+        for (name, value) in pairs.into_inner() {
+            if !known.contains(&name.as_str()) {
+                let list = known.join(", ");
+                let detail = format!("there is no parameter {name:?} here; there are: {list}");
+                return Err(Error::new(Code::UnknownFilter, detail));
+            }
+            if all.insert(name.clone(), value).is_some() {
+                return Err(Error::field(&name, "must stand once only"));
+            }
+        }
+        Ok(Self(all))
+    }
+
+    /// A parameter as text; an empty one counts as not there.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// A parameter of a type.
+    ///
+    /// # Errors
+    /// 422 with the field.
+    pub fn read<T: FromStr>(&self, name: &str, must_be: &str) -> Result<Option<T>, Error> {
+        let value = self.text(name).map(str::parse::<T>).transpose();
+        value.map_err(|_| Error::field(name, must_be))
+    }
+
+    /// Whether a parameter is `true`.
+    ///
+    /// # Errors
+    /// 422 for anything but `true` and `false`.
+    pub fn flag(&self, name: &str) -> Result<bool, Error> {
+        Ok(self.read(name, "must be true or false")?.unwrap_or(false))
+    }
+
+    /// How many rows the page has.
+    ///
+    /// # Errors
+    /// 422 for anything but 1 to [`LIMIT_MAX`].
+    pub fn limit(&self) -> Result<u32, Error> {
+        let wrong = "must be a number from 1 to 200";
+        let limit = self.read("limit", wrong)?.unwrap_or(LIMIT);
+        if (1..=LIMIT_MAX).contains(&limit) { Ok(limit) } else { Err(Error::field("limit", wrong)) }
+    }
+
+    /// What the page comes after, in a list of this name.
+    ///
+    /// # Errors
+    /// 400 `invalid_cursor` for what is no cursor of this list.
+    pub fn after<T: FromStr>(&self, list: &str) -> Result<Option<T>, Error> {
+        let Some(text) = self.text("after") else {
+            return Ok(None);
+        };
+        let key = decode(text, list).and_then(|key| key.parse().ok());
+        let wrong = || Error::new(Code::InvalidCursor, "`after` is no cursor of this list");
+        key.ok_or_else(wrong).map(Some)
+    }
+}
+
+/// The cursor behind the row with this key.
+#[must_use]
+pub fn cursor(list: &str, key: &str) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{list}:{key}"))
+}
+
+fn decode(text: &str, list: &str) -> Option<String> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+    let text = String::from_utf8(bytes).ok()?;
+    Some(text.strip_prefix(list)?.strip_prefix(':')?.to_owned())
+}
+
+/// Cuts a list that was read with one row too many, and says whether there is more.
+pub fn cut<T>(rows: &mut Vec<T>, limit: u32) -> bool {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    more
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_is_refused() {
+        let known = ["limit", "after", "q"];
+        let code = |text: &str| {
+            Query::parse(text, &known).and_then(|query| query.limit()).err().map(|e| e.code())
+        };
+        assert_eq!(code("limit=1&q=a%20b"), None);
+        assert_eq!(code("colour=red"), Some(Code::UnknownFilter));
+        for bad in ["limit=0", "limit=201", "limit=x", "limit=-1", "limit=1&limit=2"] {
+            assert_eq!(code(bad), Some(Code::InvalidRequest), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_belongs_to_its_list() {
+        let query = |text: &str| Query(BTreeMap::from([("after".to_owned(), text.to_owned())]));
+        let here = cursor("orders", "ord_1");
+        assert_eq!(query(&here).after::<String>("orders").unwrap().as_deref(), Some("ord_1"));
+        for bad in [here.as_str(), "!!", "ord_1"] {
+            let error = query(bad).after::<String>("products").unwrap_err();
+            assert_eq!(error.code(), Code::InvalidCursor, "{bad}");
+        }
+    }
+}

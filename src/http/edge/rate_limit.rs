@@ -1,0 +1,167 @@
+//! How many requests one client may send: counted by all nodes together, apart for each class of
+//! requests. A client is a key (with the sessions that came from it), a session, or an address.
+//!
+//! Whether there is too much to do at all is `load_shedding`'s, and comes first.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use crate::actors::engine::runtime::Rates;
+use crate::cache::{Cache, Limit, Taken};
+use crate::http::edge::access::Principal;
+use crate::http::edge::error::Error;
+use crate::http::edge::load_shedding::Class;
+use crate::http::edge::problem::Code;
+
+/// The period of a limit.
+const PER: Duration = Duration::from_secs(60);
+/// Wrong tries to sign in that an address has at once; one comes back in [`TRY_EVERY`].
+const TRIES: u32 = 20;
+const TRY_EVERY: Duration = Duration::from_secs(30);
+
+/// The limit of a class, if it has one.
+fn limit(rates: &Rates, class: Class) -> Option<Limit> {
+    let count = match class {
+        Class::Browse => rates.browse,
+        Class::Cart => rates.cart,
+        Class::Checkout => rates.checkout,
+        Class::Operate => rates.operate,
+        Class::Health => 0,
+    };
+    (count > 0).then_some(Limit { count, per: PER })
+}
+
+/// A client's limit, and what was left of it.
+pub struct Counted {
+    class: Class,
+    limit: Limit,
+    taken: Taken,
+}
+
+impl Counted {
+    /// Says in an answer what is left, as the `RateLimit` draft of the IETF has it.
+    pub fn tell(&self, headers: &mut HeaderMap) {
+        for (name, text) in self.headers() {
+            if let Ok(value) = HeaderValue::from_str(&text) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        }
+    }
+
+    fn headers(&self) -> [(&'static str, String); 2] {
+        let Self { class, limit, taken } = self;
+        let class = class.as_str();
+        [
+            ("ratelimit-policy", format!("\"{class}\";q={};w={}", limit.count, PER.as_secs())),
+            ("ratelimit", format!("\"{class}\";r={};t={}", taken.left, secs(taken.whole_in))),
+        ]
+    }
+}
+
+/// Whole seconds, rounded up.
+fn secs(span: Duration) -> u64 {
+    span.as_secs() + u64::from(span.subsec_nanos() > 0)
+}
+
+/// Counts a request of a client; `None` where there is no limit.
+///
+/// # Errors
+/// 429 `rate_limited`, with when to come back.
+pub async fn count(
+    cache: &Cache,
+    rates: &Rates,
+    class: Class,
+    principal: &Principal,
+    from: IpAddr,
+) -> Result<Option<Counted>, Error> {
+    let Some(limit) = limit(rates, class) else {
+        return Ok(None);
+    };
+    let client = match principal {
+        Principal::Anyone => format!("address:{from}"),
+        known => format!("holder:{}", known.owner()),
+    };
+    let taken = cache.take(&format!("{}:{client}", class.as_str()), limit).await;
+    let counted = Counted { class, limit, taken };
+    if taken.allowed {
+        return Ok(Some(counted));
+    }
+    let detail = format!("more than {} requests a minute came from this client", limit.count);
+    let mut error = Error::new(Code::RateLimited, detail);
+    for (name, text) in counted.headers() {
+        error = error.header(HeaderName::from_static(name), text);
+    }
+    Err(error.header(header::RETRY_AFTER, secs(taken.retry_in).max(1).to_string()))
+}
+
+fn tries(from: IpAddr) -> (String, Limit) {
+    (format!("sign_in:{from}"), Limit { count: TRIES, per: TRY_EVERY * TRIES })
+}
+
+/// Counts a try to sign in as wrong, before anybody knows: tries at the same time are counted,
+/// too.
+///
+/// # Errors
+/// 429 `too_many_tries` for an address that was wrong too often.
+pub async fn begin_try(cache: &Cache, from: IpAddr) -> Result<(), Error> {
+    let (key, limit) = tries(from);
+    let taken = cache.take(&key, limit).await;
+    if taken.allowed {
+        return Ok(());
+    }
+    let detail = "too many wrong links and keys came from this address";
+    let error = Error::new(Code::TooManyTries, detail);
+    Err(error.header(header::RETRY_AFTER, secs(taken.retry_in).max(1).to_string()))
+}
+
+/// Takes a try back that was right.
+pub async fn right_try(cache: &Cache, from: IpAddr) {
+    let (key, limit) = tries(from);
+    cache.give_back(&key, limit).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn each_client_has_its_own_share_of_each_class() {
+        let cache = Cache::in_process();
+        let rates = Rates { browse: 2, ..Rates::default() };
+        let ip = |n: u32| IpAddr::V4(n.into());
+        let count =
+            async |class, from| count(&cache, &rates, class, &Principal::Anyone, ip(from)).await;
+        for _ in 0..2 {
+            assert!(count(Class::Browse, 1).await.is_ok_and(|counted| counted.is_some()));
+        }
+        let refused = count(Class::Browse, 1).await.err().unwrap();
+        assert_eq!(refused.code(), Code::RateLimited);
+        let header = |name: &str| {
+            let all = refused.headers().iter();
+            all.filter(|(own, _)| own == name).map(|(_, text)| text.as_str()).collect::<Vec<_>>()
+        };
+        assert_eq!(header("ratelimit-policy"), ["\"browse\";q=2;w=60"]);
+        assert_eq!(header("ratelimit"), ["\"browse\";r=0;t=60"]);
+        assert_eq!(header("retry-after"), ["30"]);
+        assert!(count(Class::Browse, 2).await.is_ok());
+        for _ in 0..100 {
+            assert!(count(Class::Cart, 1).await.is_ok_and(|counted| counted.is_none()));
+        }
+    }
+
+    #[tokio::test]
+    async fn wrong_tries_are_counted_by_address() {
+        let cache = Cache::in_process();
+        let ip = |n: u32| IpAddr::V4(n.into());
+        for _ in 0..TRIES {
+            assert!(begin_try(&cache, ip(1)).await.is_ok());
+            assert!(begin_try(&cache, ip(2)).await.is_ok());
+            right_try(&cache, ip(2)).await;
+        }
+        let refused = begin_try(&cache, ip(1)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::TooManyTries);
+        assert!(begin_try(&cache, ip(2)).await.is_ok());
+    }
+}

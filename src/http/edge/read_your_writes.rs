@@ -1,0 +1,175 @@
+//! Reading what one has written. A write answers a position: whose event it was, and which. A list
+//! that is given positions waits a moment until its rows show them, and says so if they do not.
+//!
+//! Rows know the version that they show, so that nothing is asked but the rows themselves: it is
+//! the same on every node, whoever makes them.
+
+use std::time::Duration;
+
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::domain::entity::EntityId;
+use crate::http::edge::call::Call;
+use crate::http::edge::error::Error;
+
+/// What a write answers.
+const POSITION: HeaderName = HeaderName::from_static("kontor-position");
+/// What a list is to show.
+const AFTER: HeaderName = HeaderName::from_static("kontor-after");
+/// Says that a list does not show all that it was to.
+const STALE: HeaderName = HeaderName::from_static("kontor-stale");
+
+/// How long a list waits.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How long it waits at first before it asks again, and at most.
+const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(80)];
+/// The most positions of a request.
+const POSITIONS_MAX: usize = 16;
+
+/// An event that rows are to show, by its entity and its place in the entity's life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Whose event it is.
+    pub entity: EntityId,
+    /// Which.
+    pub version: i64,
+}
+
+impl Position {
+    /// The position as a client keeps it.
+    #[must_use]
+    pub fn text(&self) -> String {
+        URL_SAFE_NO_PAD.encode(format!("1:{}:{}", self.version, self.entity))
+    }
+
+    /// Reads a position of ours; `None` for anything else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        let text = std::str::from_utf8(&bytes).ok()?;
+        let (version, entity) = text.strip_prefix("1:")?.split_once(':')?;
+        let version = version.parse().ok().filter(|version| *version >= 0)?;
+        entity.contains('_').then(|| Self { entity: EntityId::new(entity), version })
+    }
+}
+
+/// An answer to a write, with its position.
+#[must_use]
+pub fn wrote(mut response: HttpResponse, entity: EntityId, version: i64) -> HttpResponse {
+    let position = Position { entity, version };
+    if let Ok(value) = HeaderValue::from_str(&position.text()) {
+        response.headers_mut().insert(POSITION, value);
+    }
+    response
+}
+
+/// Whether rows show what they were to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    asked: bool,
+    stale: bool,
+}
+
+impl Seen {
+    /// Whether they were to show anything: what was kept of them before does not do, then.
+    #[must_use]
+    pub const fn was_asked(self) -> bool {
+        self.asked
+    }
+
+    /// An answer that says so if it is stale.
+    #[must_use]
+    pub fn mark(self, mut response: HttpResponse) -> HttpResponse {
+        if self.stale {
+            response.headers_mut().insert(STALE, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+/// Waits until rows show all positions that a request names, at most half a second.
+///
+/// # Errors
+/// 422 for what is no position of ours, or the store's.
+pub async fn wait(call: &Call, request: &HttpRequest) -> Result<Seen, Error> {
+    let mut left = named(request)?;
+    if left.is_empty() {
+        return Ok(Seen { asked: false, stale: false });
+    }
+    let until = Instant::now() + PATIENCE;
+    let (mut steps, [mut pause, pause_max]) = (call.node().steps(), PAUSES);
+    loop {
+        let mut next = Vec::new();
+        for position in left {
+            let shown = call.store().shown(&position.entity).await?;
+            if shown.is_some_and(|shown| shown < position.version) {
+                next.push(position);
+            }
+        }
+        left = next;
+        if left.is_empty() || Instant::now() >= until {
+            return Ok(Seen { asked: true, stale: !left.is_empty() });
+        }
+        let news = async {
+            tokio::select! {
+                Ok(()) = steps.changed() => {}
+                () = sleep(pause) => {}
+            }
+        };
+        // At the end it is asked once more.
+        let _over = timeout_at(until, news).await;
+        pause = (2 * pause).min(pause_max);
+    }
+}
+
+fn named(request: &HttpRequest) -> Result<Vec<Position>, Error> {
+    let wrong = || Error::field("Kontor-After", "must be positions of ours, at most 16");
+    let mut named = Vec::new();
+    for value in request.headers().get_all(AFTER) {
+        let value = value.to_str().map_err(|_| wrong())?;
+        for text in value.split(',').map(str::trim).filter(|text| !text.is_empty()) {
+            named.push(Position::parse(text).ok_or_else(wrong)?);
+        }
+    }
+    if named.len() > POSITIONS_MAX { Err(wrong()) } else { Ok(named) }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    #[test]
+    fn a_position_is_read_back_and_nothing_else_is() {
+        for entity in ["ord_01k8x4m5n6p7q8r9s0t1v2w3x4", "sku_A:B_C", "prod_x"] {
+            let position = Position { entity: EntityId::new(entity), version: 7 };
+            assert_eq!(Position::parse(&position.text()), Some(position));
+        }
+        let encoded = |text: &str| URL_SAFE_NO_PAD.encode(text);
+        for bad in ["", "!", "ord_1", &encoded("1:-1:ord_1"), &encoded("1:2"), &encoded("1:2:ord")]
+        {
+            assert_eq!(Position::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_request_names_several_in_one_header_or_more() {
+        let position = |version| Position { entity: EntityId::new("ord_1"), version };
+        let (one, two) = (position(1), position(2));
+        let request = TestRequest::default()
+            .insert_header((AFTER, format!("{}, {}", one.text(), two.text())))
+            .append_header((AFTER, one.text()))
+            .to_http_request();
+        assert_eq!(named(&request).unwrap(), [one.clone(), two, one.clone()]);
+        let many = vec![one.text(); POSITIONS_MAX + 1].join(",");
+        for bad in ["x", &many] {
+            let request = TestRequest::default().insert_header((AFTER, bad)).to_http_request();
+            assert!(named(&request).is_err(), "{bad}");
+        }
+    }
+}

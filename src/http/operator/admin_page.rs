@@ -1,0 +1,170 @@
+//! The admin page: files that are embedded in the binary, from `web/admin`, and the way there.
+//!
+//! Nothing in the files is secret, so they are public; what they show is asked of the API with a
+//! session.
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+use actix_web::http::header::{self, HeaderMap, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse, web};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use utoipa::ToSchema;
+
+use crate::http::edge::error::Error;
+
+/// Every file: its path under `/admin/`, and its bytes. `build.rs` writes the table.
+const FILES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/admin_page.rs"));
+
+/// What the page may load, and from where: itself and nothing else. `'self'` in `connect-src`
+/// covers the WebSocket of this host, too.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+                      img-src 'self' data:; font-src 'self'; connect-src 'self'; \
+                      form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+
+struct File {
+    bytes: &'static [u8],
+    kind: &'static str,
+    etag: String,
+}
+
+/// All files, with the digests of their bytes, made once.
+fn files() -> &'static HashMap<&'static str, File> {
+    static ALL: OnceLock<HashMap<&'static str, File>> = OnceLock::new();
+    ALL.get_or_init(|| {
+        let all = FILES.iter().map(|&(name, bytes)| {
+            let digest = URL_SAFE_NO_PAD.encode(&Sha256::digest(bytes)[..16]);
+            (name, File { bytes, kind: kind(name), etag: format!("\"{digest}\"") })
+        });
+        all.collect()
+    })
+}
+
+fn kind(name: &str) -> &'static str {
+    match name.rsplit_once('.').map_or("", |(_, ending)| ending) {
+        "html" => "text/html; charset=utf-8",
+        "js" | "mjs" => "text/javascript; charset=utf-8",
+        "css" => "text/css; charset=utf-8",
+        "json" | "webmanifest" => "application/json",
+        "svg" => "image/svg+xml",
+        "png" => "image/png",
+        "ico" => "image/x-icon",
+        "woff2" => "font/woff2",
+        "txt" => "text/plain; charset=utf-8",
+        _ => "application/octet-stream",
+    }
+}
+
+/// Shows the admin page.
+#[utoipa::path(get, path = "/admin", tag = "docs",
+    responses((status = 200, description = "The page", content_type = "text/html")))]
+pub async fn show_admin(request: HttpRequest) -> Result<HttpResponse, Error> {
+    answer("index.html", request.headers())
+}
+
+/// Shows a file of the admin page. A path that names no file shows the page itself: where in
+/// the page it leads is the page's business.
+///
+/// # Errors
+/// 404 for a file that is not there.
+#[utoipa::path(get, path = "/admin/{file}", tag = "docs",
+    params(("file" = String, Path, description = "A file of the page")),
+    responses((status = 200, description = "The file"),
+        (status = 304, description = "It is the one of `If-None-Match`")))]
+pub async fn show_admin_file(
+    path: web::Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Error> {
+    let last = path.rsplit('/').next().unwrap_or_default();
+    let name = if last.contains('.') { path.as_str() } else { "index.html" };
+    answer(name, request.headers())
+}
+
+fn answer(name: &str, headers: &HeaderMap) -> Result<HttpResponse, Error> {
+    let file = files().get(name).ok_or_else(|| Error::not_found("file"))?;
+    let known = headers.get(header::IF_NONE_MATCH).and_then(|known| known.to_str().ok());
+    let fresh = known.is_some_and(|known| {
+        known.split(',').any(|one| one.trim().trim_start_matches("W/") == file.etag)
+    });
+    let mut response = if fresh { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+    response
+        .insert_header((header::ETAG, file.etag.as_str()))
+        .insert_header((header::CACHE_CONTROL, "no-cache"))
+        .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
+        .insert_header((header::REFERRER_POLICY, "no-referrer"));
+    if fresh {
+        return Ok(response.finish());
+    }
+    Ok(response.content_type(HeaderValue::from_static(file.kind)).body(file.bytes))
+}
+
+/// What is where.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Start {
+    #[schema(example = "kontor")]
+    name: &'static str,
+    version: &'static str,
+    /// The API's document.
+    openapi: &'static str,
+    /// The API's document, for people.
+    docs: &'static str,
+    /// The admin page.
+    admin: &'static str,
+    /// The shop window.
+    products: &'static str,
+    health: &'static str,
+}
+
+/// Leads a browser to the admin page, and tells a program what is where.
+#[utoipa::path(get, path = "/", tag = "docs",
+    responses((status = 200, description = "What is where", body = Start),
+        (status = 303, description = "To /admin, for a browser")))]
+pub async fn show_start(request: HttpRequest) -> HttpResponse {
+    let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    if accept.is_some_and(|accept| accept.contains("text/html")) {
+        return HttpResponse::SeeOther()
+            .insert_header((header::LOCATION, "/admin"))
+            .insert_header((header::VARY, "Accept"))
+            .finish();
+    }
+    HttpResponse::Ok().insert_header((header::VARY, "Accept")).json(Start {
+        name: "kontor",
+        version: env!("CARGO_PKG_VERSION"),
+        openapi: "/openapi.json",
+        docs: "/docs",
+        admin: "/admin",
+        products: "/v1/store/products",
+        health: "/readyz",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_is_there_and_its_tests_are_not() {
+        let page = &files()["index.html"];
+        assert_eq!(page.kind, "text/html; charset=utf-8");
+        for (name, _) in FILES {
+            assert!(!name.contains(".test.") && !name.contains("tests/"), "{name}");
+            assert_ne!(kind(name), "application/octet-stream", "{name}");
+        }
+    }
+
+    #[test]
+    fn the_page_runs_nothing_that_its_policy_refuses() {
+        for (name, bytes) in FILES.iter().filter(|(name, _)| name.ends_with(".html")) {
+            let text = std::str::from_utf8(bytes).unwrap();
+            for refused in ["<style", " style=", " onclick=", " onload=", "javascript:"] {
+                assert!(!text.contains(refused), "{name} has {refused}");
+            }
+            for script in text.split("<script").skip(1) {
+                assert!(script.split('>').next().unwrap().contains("src="), "{name}");
+            }
+        }
+    }
+}

@@ -1,0 +1,491 @@
+//! All nodes and shards of a store, and the services behind them: who is there, who owns what, how
+//! far the lists are behind; draining a node, and moving a shard to another one.
+//!
+//! What only this node knows of itself, its lanes and hosts, is in `entities`. Who should own which
+//! shard is not decided here: a move is a pin, which the owners heed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::actors::engine::placement::{self, Holding, Member};
+use crate::actors::engine::projections::NAME;
+use crate::actors::report::Report;
+use crate::cache::State;
+use crate::domain::time::Timestamp;
+use crate::http::edge::call::{Call, id};
+use crate::http::edge::error::Error;
+use crate::http::edge::json_body::Json;
+use crate::http::edge::problem::Code;
+use crate::http::edge::query::Query;
+use crate::http::edge::validate::text;
+use crate::http::operator::entities::{NodeShape, here};
+use crate::http::server::Shared;
+use crate::store::{node, shard};
+
+/// The most findings that are shown.
+const FINDINGS_MAX: usize = 50;
+
+/// A node, as the store knows it.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ClusterNode {
+    id: String,
+    /// Where the other nodes reach it.
+    url: String,
+    version: String,
+    started_at: Option<String>,
+    /// `live`, `draining` or `dead`.
+    state: &'static str,
+    /// How many shards it owns.
+    shards: usize,
+    /// For how much longer it is known to live, in milliseconds.
+    lease_left_ms: Option<i64>,
+    /// Whether there is another one that could take its shards.
+    can_drain: bool,
+    /// Entities that it has in memory, as it says itself; nothing if it does not answer.
+    awake: Option<usize>,
+    /// Commands that it has under way, as it says itself.
+    under_way: Option<usize>,
+    /// Entities in quarantine there, as it says itself.
+    quarantined: Option<usize>,
+}
+
+/// A shard of the journal.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ClusterShard {
+    id: u16,
+    /// The node that owns it; nothing if none does.
+    owner: Option<String>,
+    /// How often it was claimed.
+    epoch: i64,
+    /// For how much longer it is owned, in milliseconds.
+    lease_left_ms: Option<i64>,
+    /// The position of its last event.
+    last_pos: i64,
+    /// The node that an operator wants it to be with.
+    pinned_to: Option<String>,
+    /// Appends that wait or are in flight in its lane, which it shares with other shards; nothing
+    /// if its owner does not answer.
+    lane_depth: Option<usize>,
+    /// How many events its lists are behind.
+    projection_lag: i64,
+    /// How many of its events the stream of all nodes does not have yet; nothing without NATS, or
+    /// if its owner does not answer.
+    relay_lag: Option<i64>,
+}
+
+/// Something that kontor stands on.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Service {
+    #[schema(example = "redis")]
+    name: &'static str,
+    /// `ok`, `degraded` or `failed`.
+    status: &'static str,
+    detail: String,
+}
+
+/// The whole cluster; on SQLite, one node.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Cluster {
+    /// The node that answers, as it knows itself.
+    here: NodeShape,
+    /// All nodes; those that died within a day, too.
+    nodes: Vec<ClusterNode>,
+    shards: Vec<ClusterShard>,
+    services: Vec<Service>,
+    /// What somebody should look at.
+    findings: Vec<String>,
+}
+
+/// Where a shard is to go.
+#[derive(Debug, Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MoveInput {
+    /// The node's id.
+    #[garde(custom(text(1, 200)))]
+    #[schema(min_length = 1, max_length = 200)]
+    to: String,
+    /// Only says what would happen.
+    #[serde(default)]
+    #[garde(skip)]
+    dry_run: bool,
+}
+
+/// A shard that goes from one node to another.
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Move {
+    shard: u16,
+    /// Nothing if nobody owns it.
+    from: Option<String>,
+    to: String,
+}
+
+/// What moving a shard or draining a node does.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct MovePlan {
+    /// All shards that are to move then, other ones that make room, too.
+    moves: Vec<Move>,
+    dry_run: bool,
+}
+
+/// Shows all nodes and shards, and the services behind them.
+#[utoipa::path(get, path = "/v1/admin/cluster", tag = "ops",
+    responses((status = 200, description = "The cluster", body = Cluster)))]
+pub async fn show_cluster(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
+    Query::of(&request, &[])?;
+    let (shared, now) = (call.shared(), call.now());
+    let (here, reports) = (here(shared).await?, shared.node.reports().await);
+    let (rows, shards) = (call.store().nodes().await?, call.store().shards().await?);
+    let cursors = call.store().cursors(NAME).await?.into_iter().collect();
+    let shards = shards_of(shards, &cursors, &reports, shared.store.is_shared(), now);
+    let nodes = nodes_of(rows, &shards, &reports, &here, now);
+    let services = services(shared);
+    let letters = call.store().dead_letters(0, 1).await?.len();
+    let mut findings = findings(&nodes, &shards, &services, letters > 0);
+    let silent = reports.iter().filter(|(_, report)| report.is_none());
+    findings.extend(silent.map(|(node, _)| format!("node {node} does not answer this one")));
+    if let Some(cluster) = &shared.node.cluster {
+        let of_bus = cluster.findings().all().into_iter();
+        findings.extend(of_bus.map(|(about, text)| format!("{about}: {text}")));
+    }
+    Ok(HttpResponse::Ok().json(Cluster { here, nodes, shards, services, findings }))
+}
+
+fn left(until: Timestamp, now: Timestamp) -> i64 {
+    (until.millis() - now.millis()).max(0)
+}
+
+fn shards_of(
+    rows: Vec<shard::Row>,
+    cursors: &BTreeMap<u16, i64>,
+    reports: &BTreeMap<String, Option<Report>>,
+    has_leases: bool,
+    now: Timestamp,
+) -> Vec<ClusterShard> {
+    rows.into_iter()
+        .map(|row| {
+            let report = reports.get(&row.owner).and_then(Option::as_ref);
+            let told = report.and_then(|report| report.shards.get(&row.id));
+            let cursor = cursors.get(&row.id).copied().unwrap_or(0);
+            ClusterShard {
+                id: row.id,
+                lease_left_ms: has_leases.then(|| left(row.lease_until, now)),
+                owner: Some(row.owner).filter(|owner| !owner.is_empty()),
+                epoch: row.epoch,
+                last_pos: row.last_pos,
+                pinned_to: row.pinned_to,
+                lane_depth: told.map(|told| told.lane_depth),
+                projection_lag: (row.last_pos - cursor).max(0),
+                relay_lag: told.and_then(|told| told.relay_lag),
+            }
+        })
+        .collect()
+}
+
+fn nodes_of(
+    rows: Vec<node::Row>,
+    shards: &[ClusterShard],
+    reports: &BTreeMap<String, Option<Report>>,
+    here: &NodeShape,
+    now: Timestamp,
+) -> Vec<ClusterNode> {
+    let told = |id: &str| reports.get(id).and_then(Option::as_ref);
+    let owns = |id: &str| shards.iter().filter(|one| one.owner.as_deref() == Some(id)).count();
+    let takers = rows.iter().filter(|row| row.lives && !row.draining).count();
+    let node = |row: node::Row| ClusterNode {
+        shards: owns(&row.node.id),
+        state: match (row.lives, row.draining) {
+            (false, _) => "dead",
+            (true, true) => "draining",
+            (true, false) => "live",
+        },
+        lease_left_ms: Some(left(row.lease_until, now)),
+        can_drain: row.draining || takers > 1,
+        awake: told(&row.node.id).map(|told| told.awake),
+        under_way: told(&row.node.id).map(|told| told.under_way),
+        quarantined: told(&row.node.id).map(|told| told.quarantined),
+        id: row.node.id,
+        url: row.node.url,
+        version: row.node.version,
+        started_at: Some(row.node.started_at.to_string()),
+    };
+    let mut nodes: Vec<ClusterNode> = rows.into_iter().map(node).collect();
+    if nodes.is_empty() {
+        // A store of one node need not say so.
+        nodes.push(ClusterNode {
+            id: here.id().to_owned(),
+            url: String::new(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: None,
+            state: "live",
+            shards: owns(here.id()),
+            lease_left_ms: None,
+            can_drain: false,
+            awake: told(here.id()).map(|told| told.awake),
+            under_way: told(here.id()).map(|told| told.under_way),
+            quarantined: told(here.id()).map(|told| told.quarantined),
+        });
+    }
+    nodes
+}
+
+fn services(shared: &Shared) -> Vec<Service> {
+    let store = if shared.store.is_shared() { "postgresql" } else { "sqlite" };
+    let mut all = vec![Service { name: store, status: "ok", detail: "answers".to_owned() }];
+    if let Some(lag) = shared.store.replica_lag() {
+        let (status, detail) = match lag.behind {
+            None => ("degraded", "does not answer; the primary is read".to_owned()),
+            Some(behind) => {
+                let far = format!("{} ms behind", behind.as_millis());
+                let status = if lag.is_read { "ok" } else { "degraded" };
+                let read = if lag.is_read { "" } else { "; the primary is read" };
+                (status, format!("{far}{read}"))
+            }
+        };
+        all.push(Service { name: "replica", status, detail });
+    }
+    if let Some(nats) = shared.node.cluster.as_ref().and_then(|cluster| cluster.nats()) {
+        let (status, detail) = if nats.is_up() {
+            ("ok", format!("connected to {}", nats.address()))
+        } else {
+            let why = nats.trouble().unwrap_or_else(|| "it does not answer".to_owned());
+            ("degraded", format!("away: {why}; nodes call each other by HTTP"))
+        };
+        all.push(Service { name: "nats", status, detail });
+    }
+    let cache = shared.cache();
+    let (name, status, detail) = match cache.state() {
+        State::Local => ("cache", "ok", "in each node for itself".to_owned()),
+        State::Ok => {
+            let counts = cache.counts();
+            ("redis", "ok", format!("{} found, {} not", counts.hits, counts.misses))
+        }
+        State::Away(since) => {
+            let detail = format!("away for {} s; each node keeps to itself", since.as_secs());
+            ("redis", "degraded", detail)
+        }
+    };
+    all.push(Service { name, status, detail });
+    all
+}
+
+fn findings(
+    nodes: &[ClusterNode],
+    shards: &[ClusterShard],
+    services: &[Service],
+    letters: bool,
+) -> Vec<String> {
+    let mut all = Vec::new();
+    let free: Vec<u16> =
+        shards.iter().filter(|one| one.owner.is_none()).map(|one| one.id).collect();
+    if let [first, rest @ ..] = &*free {
+        all.push(match rest.len() {
+            0 => format!("nobody owns shard {first}"),
+            more => format!("nobody owns shard {first} and {more} others"),
+        });
+    }
+    for node in nodes.iter().filter(|node| node.state == "dead") {
+        let owns = node.shards;
+        let still =
+            if owns > 0 { format!(", and owns {owns} shards still") } else { String::new() };
+        all.push(format!("node {} is dead{still}", node.id));
+    }
+    let live = || nodes.iter().filter(|node| node.state != "dead");
+    let versions: BTreeSet<&str> = live().map(|node| node.version.as_str()).collect();
+    if versions.len() > 1 {
+        let versions: Vec<&str> = versions.into_iter().collect();
+        all.push(format!("nodes of different versions run: {}", versions.join(", ")));
+    }
+    for shard in shards {
+        if let Some(pin) = &shard.pinned_to
+            && !live().any(|node| node.id == *pin)
+        {
+            all.push(format!("shard {} is pinned to {pin}, which is not there", shard.id));
+        }
+    }
+    for service in services.iter().filter(|service| service.status != "ok") {
+        all.push(format!("{}: {}", service.name, service.detail));
+    }
+    if letters {
+        all.push("there are dead letters: see Attention".to_owned());
+    }
+    all.truncate(FINDINGS_MAX);
+    all
+}
+
+/// Who lives and who has which shard.
+async fn stand(call: &Call) -> Result<(Vec<Member>, Vec<Holding>), Error> {
+    let (nodes, shards) = (call.store().nodes().await?, call.store().shards().await?);
+    let alive = nodes.into_iter().filter(|row| row.lives);
+    let member = |row: node::Row| Member { id: row.node.id, draining: row.draining, settled: true };
+    let members: Vec<Member> = alive.map(member).collect();
+    let holding = |row: shard::Row| Holding {
+        shard: row.id,
+        owner: Some(row.owner).filter(|owner| !owner.is_empty()),
+        pinned_to: row.pinned_to,
+    };
+    Ok((members, shards.into_iter().map(holding).collect()))
+}
+
+/// What is to move for all shards to be where they should be.
+fn plan(members: &[Member], holdings: &[Holding], dry_run: bool) -> MovePlan {
+    let moves = placement::plan(members, holdings).into_iter();
+    let moves = moves.map(|one| Move { shard: one.shard, from: one.from, to: one.to }).collect();
+    MovePlan { moves, dry_run }
+}
+
+/// Lets a node give its shards to the others, and take no more.
+#[utoipa::path(post, path = "/v1/admin/cluster/nodes/{id}/drain", tag = "ops",
+    params(("id" = String, Path),
+        ("dry_run" = Option<bool>, Query, description = "Only says what would happen")),
+    responses((status = 200, description = "What it does, or would do", body = MovePlan)))]
+pub async fn drain_node(
+    call: Call,
+    path: web::Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Error> {
+    let dry_run = Query::of(&request, &["dry_run"])?.flag("dry_run")?;
+    let (mut members, holdings) = stand(&call).await?;
+    let others = members.iter().any(|member| !member.draining && member.id != *path);
+    if let Some(member) = members.iter_mut().find(|member| member.id == *path) {
+        if !others {
+            let detail = "no other node could take its shards";
+            return Err(Error::new(Code::WrongState, detail));
+        }
+        member.draining = true;
+    } else if dry_run {
+        return Err(Error::not_found("node that lives"));
+    }
+    if !dry_run {
+        set_draining(&call, &path, true).await?;
+    }
+    Ok(HttpResponse::Ok().json(plan(&members, &holdings, dry_run)))
+}
+
+/// Lets a node that drains take shards again.
+#[utoipa::path(post, path = "/v1/admin/cluster/nodes/{id}/undrain", tag = "ops",
+    params(("id" = String, Path)),
+    responses((status = 202, description = "It takes its share within a few seconds")))]
+pub async fn undrain_node(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
+    set_draining(&call, &path, false).await?;
+    Ok(HttpResponse::Accepted().finish())
+}
+
+async fn set_draining(call: &Call, node: &str, draining: bool) -> Result<(), Error> {
+    if !call.store().set_draining(node, draining).await? {
+        return Err(Error::not_found("node"));
+    }
+    tracing::info!(node, draining, by = call.principal().by(), "a node is to drain, or no more");
+    tell(call);
+    Ok(())
+}
+
+/// Lets all nodes look at once.
+fn tell(call: &Call) {
+    if let Some(cluster) = &call.node().cluster {
+        cluster.look_again();
+    }
+}
+
+/// Moves a shard to a node, and keeps it there until it is unpinned or the node is gone.
+#[utoipa::path(post, path = "/v1/admin/cluster/shards/{id}/move", tag = "ops",
+    request_body = MoveInput, params(("id" = u16, Path)),
+    responses((status = 200, description = "What it does, or would do", body = MovePlan)))]
+pub async fn move_shard(
+    call: Call,
+    path: web::Path<String>,
+    body: Json<MoveInput>,
+) -> Result<HttpResponse, Error> {
+    let shard: u16 = id(&path, "shard")?;
+    let MoveInput { to, dry_run } = body.value;
+    let (members, mut holdings) = stand(&call).await?;
+    let holding = holdings.iter_mut().find(|holding| holding.shard == shard);
+    let holding = holding.ok_or_else(|| Error::not_found("shard"))?;
+    if !members.iter().any(|member| member.id == to && !member.draining) {
+        return Err(Error::field("to", "must be the id of a node that lives and does not drain"));
+    }
+    holding.pinned_to = Some(to.clone());
+    if !dry_run {
+        if !call.store().pin_shard(shard, Some(&to)).await? {
+            return Err(Error::not_found("shard"));
+        }
+        tracing::info!(shard, to, by = call.principal().by(), "a shard is pinned");
+        tell(&call);
+    }
+    Ok(HttpResponse::Ok().json(plan(&members, &holdings, dry_run)))
+}
+
+/// Lets a shard be with any node again.
+#[utoipa::path(delete, path = "/v1/admin/cluster/shards/{id}/pin", tag = "ops",
+    params(("id" = u16, Path)),
+    responses((status = 204, description = "It is pinned to none")))]
+pub async fn unpin_shard(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
+    let shard: u16 = id(&path, "shard")?;
+    if !call.store().pin_shard(shard, None).await? {
+        return Err(Error::not_found("shard"));
+    }
+    tracing::info!(shard, by = call.principal().by(), "a shard is unpinned");
+    tell(&call);
+    Ok(HttpResponse::NoContent().finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(id: &str, state: &'static str, version: &str) -> ClusterNode {
+        ClusterNode {
+            id: id.to_owned(),
+            url: String::new(),
+            version: version.to_owned(),
+            started_at: None,
+            state,
+            shards: 2,
+            lease_left_ms: None,
+            can_drain: true,
+            awake: None,
+            under_way: None,
+            quarantined: None,
+        }
+    }
+
+    fn shard(id: u16, owner: Option<&str>, pinned_to: Option<&str>) -> ClusterShard {
+        ClusterShard {
+            id,
+            owner: owner.map(str::to_owned),
+            epoch: 1,
+            lease_left_ms: None,
+            last_pos: 0,
+            pinned_to: pinned_to.map(str::to_owned),
+            lane_depth: None,
+            projection_lag: 0,
+            relay_lag: None,
+        }
+    }
+
+    #[test]
+    fn what_is_not_well_is_found() {
+        let nodes = [node("a", "live", "1"), node("b", "draining", "2"), node("c", "dead", "1")];
+        let shards = [
+            shard(0, Some("a"), Some("a")),
+            shard(1, None, Some("c")),
+            shard(2, None, None),
+            shard(3, Some("b"), None),
+        ];
+        let away = Service { name: "redis", status: "degraded", detail: "away".to_owned() };
+        let found = findings(&nodes, &shards, &[away], true);
+        let expected = [
+            "nobody owns shard 1 and 1 others",
+            "node c is dead, and owns 2 shards still",
+            "nodes of different versions run: 1, 2",
+            "shard 1 is pinned to c, which is not there",
+            "redis: away",
+            "there are dead letters: see Attention",
+        ];
+        assert_eq!(found, expected);
+        let well = findings(&nodes[..1], &shards[..1], &[], false);
+        assert!(well.is_empty(), "{well:?}");
+    }
+}

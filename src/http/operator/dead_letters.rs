@@ -1,0 +1,162 @@
+//! Dead letters: events that a projection could not take in. Looking at one with its event, trying
+//! its entity again, discarding it. The journal is right in any case.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::actors::engine::projections::{Healed, replay_entity};
+use crate::http::api::shape::Page;
+use crate::http::docs::schemas;
+use crate::http::edge::call::{Call, id};
+use crate::http::edge::error::Error;
+use crate::http::edge::problem::Code;
+use crate::http::edge::query::{Query, cursor, cut};
+use crate::store::projection::DeadLetter;
+
+/// An event that a projection could not take.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeadLetterShape {
+    id: String,
+    projection: String,
+    entity: String,
+    shard: u16,
+    pos: i64,
+    reason: String,
+    at: String,
+}
+
+/// What came of trying a dead letter again.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeadLetterReplay {
+    entity: String,
+    /// Whether its rows show all its events again.
+    replayed: bool,
+    /// Why not.
+    reason: Option<String>,
+}
+
+/// The event of a dead letter, as the journal has it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeadEvent {
+    /// Its place in the entity's life.
+    seq: i64,
+    kind: String,
+    /// The version of the kind's shape.
+    version: u16,
+    at: String,
+    /// Who and why, as it is stored.
+    cause: String,
+    /// What it says, as it is stored.
+    data: String,
+    /// Whether it is as it was written.
+    intact: bool,
+}
+
+/// A dead letter with its event.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeadLetterDetail {
+    #[serde(flatten)]
+    letter: DeadLetterShape,
+    /// Nothing if the journal does not have it.
+    event: Option<DeadEvent>,
+}
+
+impl From<DeadLetter> for DeadLetterShape {
+    fn from(row: DeadLetter) -> Self {
+        Self {
+            id: row.id.to_string(),
+            projection: row.projection,
+            entity: row.entity.to_string(),
+            shard: row.shard,
+            pos: row.pos,
+            reason: row.reason,
+            at: row.at.to_string(),
+        }
+    }
+}
+
+/// Lists events that a projection could not take.
+#[utoipa::path(get, path = "/v1/admin/dead-letters", tag = "ops",
+    params(("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
+    responses((status = 200, description = "A page of dead letters", body = Page<DeadLetterShape>)))]
+pub async fn list_dead_letters(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
+    let query = Query::of(&request, &["limit", "after"])?;
+    let (limit, after) = (query.limit()?, query.after::<i64>("dead-letters")?.unwrap_or(0));
+    let mut rows = call.store().dead_letters(after, limit + 1).await?;
+    let more = cut(&mut rows, limit);
+    let last = rows.last().map(|row| cursor("dead-letters", &row.id.to_string()));
+    let data = rows.into_iter().map(DeadLetterShape::from);
+    let page = Page::<DeadLetterShape> { data: data.collect(), next_cursor: last.filter(|_| more) };
+    Ok(HttpResponse::Ok().json(page))
+}
+
+/// Shows a dead letter with its event.
+#[utoipa::path(get, path = "/v1/admin/dead-letters/{id}", tag = "ops",
+    params(("id" = String, Path)),
+    responses((status = 200, description = "The dead letter", body = DeadLetterDetail)))]
+pub async fn get_dead_letter(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
+    let id: i64 = id(&path, "dead letter")?;
+    let letter = call.store().dead_letter(id).await?;
+    let letter = letter.ok_or_else(|| Error::not_found("dead letter"))?;
+    let found = call.store().journal().read_shard(letter.shard, letter.pos - 1, 1).await?;
+    let event = found.into_iter().find(|record| record.pos == letter.pos);
+    let event = event.map(|record| DeadEvent {
+        seq: record.seq,
+        kind: record.kind.to_string(),
+        version: record.version,
+        at: record.at.to_string(),
+        cause: record.cause.to_string(),
+        data: record.data.to_string(),
+        intact: record.intact,
+    });
+    Ok(HttpResponse::Ok().json(DeadLetterDetail { letter: letter.into(), event }))
+}
+
+/// Makes the rows of orders and stock again, and with them tries all dead letters again.
+#[utoipa::path(post, path = "/v1/admin/dead-letters/replay", tag = "ops",
+    responses((status = 202, description = "It has begun")))]
+pub async fn replay_dead_letters(call: Call) -> Result<HttpResponse, Error> {
+    call.node().replay_rows();
+    Ok(HttpResponse::Accepted().finish())
+}
+
+/// Makes the rows of a dead letter's entity again, from all its events.
+#[utoipa::path(post, path = "/v1/admin/dead-letters/{id}/replay", tag = "ops",
+    params(("id" = String, Path)),
+    responses((status = 200, description = "What came of it; if it went well, all dead letters of the entity are gone", body = DeadLetterReplay)))]
+pub async fn replay_dead_letter(
+    call: Call,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Error> {
+    let id: i64 = id(&path, "dead letter")?;
+    let letter = call.store().dead_letter(id).await?;
+    let entity = letter.ok_or_else(|| Error::not_found("dead letter"))?.entity;
+    let healed = replay_entity(call.node().store.as_ref(), &entity).await;
+    let reason = match healed.map_err(Error::internal)? {
+        Healed::Well => None,
+        Healed::Again(reason) => Some(reason),
+        Healed::Busy => {
+            return Err(Error::new(Code::TryAgain, "its shard has too much going on just now"));
+        }
+    };
+    let entity = entity.to_string();
+    let shape = DeadLetterReplay { entity, replayed: reason.is_none(), reason };
+    Ok(HttpResponse::Ok().json(shape))
+}
+
+/// Discards a dead letter. The rows stay as they are until the next event of its entity, which is
+/// tried as if nothing had been.
+#[utoipa::path(delete, path = "/v1/admin/dead-letters/{id}", tag = "ops",
+    params(("id" = String, Path)),
+    responses((status = 204, description = "It is gone")))]
+pub async fn discard_dead_letter(
+    call: Call,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Error> {
+    let id: i64 = id(&path, "dead letter")?;
+    if !call.store().delete_dead_letter(id).await? {
+        return Err(Error::not_found("dead letter"));
+    }
+    Ok(HttpResponse::NoContent().finish())
+}

@@ -1,0 +1,296 @@
+//! What an operator looks at when something does not go on: sagas, parked
+//! webhooks, quarantine, and this node with its shards and lanes; and what can be tried again. All
+//! nodes together are in `cluster`, and dead letters in `dead_letters`.
+
+use std::collections::BTreeSet;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::actors::engine::host::{Gauge, Host, Quarantined, Released};
+use crate::domain::cart::Cart;
+use crate::domain::counter::Counter;
+use crate::domain::entity::{EntityId, Noun};
+use crate::domain::order::Order;
+use crate::domain::stock::Stock;
+use crate::http::api::order::read;
+use crate::http::api::order::shape::OrderSummary;
+use crate::http::api::shape::Page;
+use crate::http::docs::schemas;
+use crate::http::edge::call::{Call, id};
+use crate::http::edge::error::Error;
+use crate::http::edge::problem::Code;
+use crate::http::edge::query::{Query, cursor, cut};
+use crate::http::edge::read_your_writes;
+use crate::http::server::Shared;
+use crate::store::order::Filter;
+use crate::store::shard::Row;
+use crate::store::webhook::{self, NEVER};
+
+/// The most entities in quarantine that are shown.
+const QUARANTINE_MAX: usize = 100;
+
+/// A webhook that was taken in and fits nothing yet, or a payment without an order that the sweep
+/// found.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ParkedWebhook {
+    id: String,
+    provider: String,
+    notice_id: String,
+    reason: String,
+    attempts: i64,
+    received_at: String,
+    /// Nothing once it was given up.
+    next_try_at: Option<String>,
+}
+
+/// What came of trying a webhook again.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct WebhookRetry {
+    taken: bool,
+    /// It, if it was not taken.
+    webhook: Option<ParkedWebhook>,
+}
+
+/// An entity that is in quarantine.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct QuarantineShape {
+    entity: String,
+    reason: String,
+    since: String,
+}
+
+/// What came of letting an entity try again.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct QuarantineRetry {
+    entity: String,
+    /// Whether it is in quarantine again.
+    quarantined: bool,
+    reason: Option<String>,
+}
+
+/// A shard and its writer.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ShardShape {
+    shard: u16,
+    /// The position of its last event.
+    last_pos: i64,
+    /// Appends that wait or are in flight.
+    queued: usize,
+    commits: u64,
+    records: u64,
+    /// Appends that were not written, or may not have been.
+    refused: u64,
+}
+
+/// How the entities of a noun are doing.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct HostShape {
+    noun: &'static str,
+    /// Entities in memory.
+    awake: usize,
+    /// Commands and questions under way.
+    under_way: usize,
+    failures: usize,
+    quarantined: usize,
+}
+
+/// A node.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct NodeShape {
+    id: String,
+    version: &'static str,
+    ready: bool,
+    shards: Vec<ShardShape>,
+    hosts: Vec<HostShape>,
+    /// Entities in quarantine, the first 100 by noun and id.
+    quarantine: Vec<QuarantineShape>,
+    /// How far the rows of orders and stock have followed the journal: the sum of the positions
+    /// of its shards.
+    projected: i64,
+}
+
+impl NodeShape {
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+/// The node that tells.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Here {
+    /// As in the answer of `GET /v1/admin/cluster`.
+    pub here: NodeShape,
+}
+
+/// Lists orders that are under way.
+#[utoipa::path(get, path = "/v1/admin/sagas", tag = "ops",
+    params(("stuck" = Option<bool>, Query, description = "Only those that cannot go on by themselves"),
+        ("Kontor-After" = Option<String>, Header, description = "Positions of writes that the list is to show"),
+        ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
+    responses((status = 200, description = "A page of orders, the newest placed first", body = Page<OrderSummary>)))]
+pub async fn list_sagas(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
+    let query = Query::of(&request, &["stuck", "limit", "after"])?;
+    let limit = query.limit()?;
+    let filter = Filter {
+        stuck: query.flag("stuck")?,
+        unfinished: true,
+        after: read::after(&query)?,
+        limit: limit + 1,
+        ..Filter::default()
+    };
+    let seen = read_your_writes::wait(&call, &request).await?;
+    read::page(&call, filter, limit).await.map(|response| seen.mark(response))
+}
+
+/// Lists webhooks that fit nothing yet.
+#[utoipa::path(get, path = "/v1/admin/webhooks", tag = "ops",
+    params(("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
+    responses((status = 200, description = "A page of webhooks", body = Page<ParkedWebhook>)))]
+pub async fn list_parked_webhooks(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
+    let query = Query::of(&request, &["limit", "after"])?;
+    let (limit, after) = (query.limit()?, query.after::<i64>("webhooks")?.unwrap_or(0));
+    let mut rows = call.store().parked_webhooks(after, limit + 1).await?;
+    let more = cut(&mut rows, limit);
+    let last = rows.last().map(|row| cursor("webhooks", &row.id.to_string()));
+    let data = rows.into_iter().map(ParkedWebhook::from);
+    let page = Page::<ParkedWebhook> { data: data.collect(), next_cursor: last.filter(|_| more) };
+    Ok(HttpResponse::Ok().json(page))
+}
+
+impl From<webhook::Row> for ParkedWebhook {
+    fn from(row: webhook::Row) -> Self {
+        let next = row.webhook.next_try_at;
+        Self {
+            id: row.id.to_string(),
+            provider: row.webhook.provider,
+            notice_id: row.webhook.notice_id,
+            reason: row.webhook.reason,
+            attempts: row.attempts,
+            received_at: row.webhook.received_at.to_string(),
+            next_try_at: (next < NEVER).then(|| next.to_string()),
+        }
+    }
+}
+
+/// Tries a parked webhook again at once.
+#[utoipa::path(post, path = "/v1/admin/webhooks/{id}/retry", tag = "ops",
+    params(("id" = String, Path)),
+    responses((status = 200, description = "What came of it", body = WebhookRetry)))]
+pub async fn retry_parked_webhook(
+    call: Call,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Error> {
+    let id: i64 = id(&path, "webhook")?;
+    let node = call.node();
+    let taken = node.retry_webhook(id).await?.ok_or_else(|| Error::not_found("webhook"))?;
+    let left = if taken { None } else { call.store().webhook(id).await? };
+    let shape = WebhookRetry { taken, webhook: left.map(ParkedWebhook::from) };
+    Ok(HttpResponse::Ok().json(shape))
+}
+
+/// Discards a parked webhook.
+#[utoipa::path(delete, path = "/v1/admin/webhooks/{id}", tag = "ops",
+    params(("id" = String, Path)),
+    responses((status = 204, description = "It is gone")))]
+pub async fn discard_parked_webhook(
+    call: Call,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Error> {
+    let id: i64 = id(&path, "webhook")?;
+    if !call.store().remove_webhook(id).await? {
+        return Err(Error::not_found("webhook"));
+    }
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// Lets an entity in quarantine try again.
+#[utoipa::path(post, path = "/v1/admin/quarantine/{entity}/retry", tag = "ops",
+    params(("entity" = String, Path)),
+    responses((status = 200, description = "What came of it", body = QuarantineRetry)))]
+pub async fn retry_quarantined(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
+    let (node, entity) = (call.node(), EntityId::new(&path));
+    let released = match entity.prefix() {
+        Cart::PREFIX => node.carts.release(&entity).await,
+        Order::PREFIX => node.orders.release(&entity).await,
+        Stock::PREFIX => node.stock.release(&entity).await,
+        Counter::PREFIX => node.counters.release(&entity).await,
+        _ => Released::NotThere,
+    };
+    let reason = match released {
+        Released::Well => None,
+        Released::Again(why) => Some(why),
+        Released::NotThere => return Err(Error::not_found("entity in quarantine")),
+        Released::Unknown => return Err(Error::new(Code::TryAgain, "the outcome is not known")),
+    };
+    let entity = entity.to_string();
+    let shape = QuarantineRetry { entity, quarantined: reason.is_some(), reason };
+    Ok(HttpResponse::Ok().json(shape))
+}
+
+/// This node as it is now, with the shards that it owns.
+///
+/// # Errors
+/// The store's.
+pub async fn here(shared: &Shared) -> Result<NodeShape, Error> {
+    let node = &shared.node;
+    let own: BTreeSet<u16> = node.lanes.owned().iter().map(|fence| fence.shard).collect();
+    let rows = node.store.shards().await?.into_iter().filter(|row| own.contains(&row.id));
+    let shard = |row: Row| {
+        let lane = node.lanes.of(row.id);
+        let counters = lane.counters();
+        ShardShape {
+            shard: row.id,
+            last_pos: row.last_pos,
+            queued: lane.depth(),
+            commits: counters.commits,
+            records: counters.records,
+            refused: counters.refused,
+        }
+    };
+    let shards = rows.map(shard).collect();
+    let hosts = hosts(node).into_iter().map(|(noun, gauge)| HostShape {
+        noun,
+        awake: gauge.awake,
+        under_way: gauge.under_way,
+        failures: gauge.failures,
+        quarantined: gauge.quarantined,
+    });
+    Ok(NodeShape {
+        id: node.name().to_owned(),
+        version: env!("CARGO_PKG_VERSION"),
+        ready: shared.ready(),
+        shards,
+        hosts: hosts.collect(),
+        quarantine: quarantine(node),
+        projected: node.projected(),
+    })
+}
+
+/// Those in quarantine, of all nouns.
+fn quarantine(node: &crate::actors::node::Node) -> Vec<QuarantineShape> {
+    fn of<N: Noun>(host: &Host<N>) -> Vec<Quarantined> {
+        host.quarantined(QUARANTINE_MAX)
+    }
+    let all = [of(&node.carts), of(&node.orders), of(&node.stock), of(&node.counters)];
+    let show = |one: Quarantined| QuarantineShape {
+        entity: one.entity.to_string(),
+        reason: one.reason,
+        since: one.since.to_string(),
+    };
+    all.into_iter().flatten().take(QUARANTINE_MAX).map(show).collect()
+}
+
+/// How the entities of each noun are doing.
+#[must_use]
+pub fn hosts(node: &crate::actors::node::Node) -> [(&'static str, Gauge); 4] {
+    [
+        ("cart", node.carts.gauge()),
+        ("order", node.orders.gauge()),
+        ("stock", node.stock.gauge()),
+        ("counter", node.counters.gauge()),
+    ]
+}

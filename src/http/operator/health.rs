@@ -1,0 +1,169 @@
+//! Whether the process lives, and whether it should get traffic: a line for each dependency.
+//!
+//! A provider that is away makes a node degraded, never unready: browsing goes on without it.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use actix_web::HttpResponse;
+use serde::Serialize;
+use tokio::sync::Mutex;
+use utoipa::ToSchema;
+
+use crate::actors::node::Node;
+use crate::http::edge::call::Call;
+use crate::http::edge::error::Error;
+use crate::http::server::Shared;
+use crate::providers::payment::Provider;
+use crate::store::Store;
+
+/// For how long what was found is answered again.
+const TTL: Duration = Duration::from_secs(5);
+/// How long one check may take.
+const CHECK_MAX: Duration = Duration::from_secs(2);
+/// How many appends a lane may have waiting before the node sends traffic elsewhere.
+const QUEUED_MAX: usize = 10_000;
+
+/// How the dependencies are, found again every few seconds at the most.
+#[derive(Default)]
+pub struct Health {
+    found: Mutex<Option<(Instant, Vec<CheckShape>)>>,
+}
+
+impl Health {
+    async fn find(&self, shared: &Shared) -> Vec<CheckShape> {
+        let node = &shared.node;
+        let mut found = self.found.lock().await;
+        if let Some((at, checks)) = &*found
+            && at.elapsed() < TTL
+        {
+            return checks.clone();
+        }
+        let mut checks = vec![
+            needed("store", store(shared).await),
+            needed("disk", disk(&shared.store).await),
+            needed("lanes", lanes(node)),
+        ];
+        for of in node.payments.all() {
+            let name = format!("provider {}", of.name());
+            checks.push(CheckShape::new(&name, provider(of.as_ref()).await, "degraded"));
+        }
+        *found = Some((Instant::now(), checks.clone()));
+        checks
+    }
+}
+
+/// A dependency.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct CheckShape {
+    #[schema(example = "store")]
+    name: String,
+    /// `ok`, `degraded` or `failed`.
+    status: &'static str,
+    detail: String,
+}
+
+impl CheckShape {
+    fn new(name: &str, outcome: Result<String, String>, worst: &'static str) -> Self {
+        let name = name.to_owned();
+        match outcome {
+            Ok(detail) => Self { name, status: "ok", detail },
+            Err(detail) => Self { name, status: worst, detail },
+        }
+    }
+}
+
+/// Whether the node should get traffic.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Readiness {
+    ready: bool,
+    checks: Vec<CheckShape>,
+}
+
+/// That the process lives.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Liveness {
+    alive: bool,
+    version: &'static str,
+}
+
+/// Says that the process lives.
+#[utoipa::path(get, path = "/livez", tag = "health",
+    responses((status = 200, description = "It does", body = Liveness)))]
+pub async fn check_live() -> HttpResponse {
+    HttpResponse::Ok().json(Liveness { alive: true, version: env!("CARGO_PKG_VERSION") })
+}
+
+/// Says whether the node should get traffic.
+#[utoipa::path(get, path = "/readyz", tag = "health",
+    responses((status = 200, description = "It should", body = Readiness),
+        (status = 503, description = "It should not, for now", body = Readiness)))]
+pub async fn check_ready(call: Call) -> Result<HttpResponse, Error> {
+    let mut checks = call.shared().health.find(call.shared()).await;
+    let serving = call.shared().ready();
+    let outcome = if serving { Ok("serving".to_owned()) } else { Err("stopping".to_owned()) };
+    checks.insert(0, needed("server", outcome));
+    let ready = checks.iter().all(|check| check.status != "failed");
+    let mut response = if ready { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
+    Ok(response.json(Readiness { ready, checks }))
+}
+
+fn needed(name: &str, outcome: Result<String, String>) -> CheckShape {
+    CheckShape::new(name, outcome, "failed")
+}
+
+async fn within(finding: impl Future<Output = Result<String, String>>) -> Result<String, String> {
+    let late = || Err("no answer in time".to_owned());
+    actix_web::rt::time::timeout(CHECK_MAX, finding).await.unwrap_or_else(|_| late())
+}
+
+/// A setting is written durably and read again.
+async fn store(shared: &Shared) -> Result<String, String> {
+    within(async {
+        let text = shared.node.clock.now().to_string();
+        let said = |error: crate::store::Error| {
+            tracing::warn!(%error, "the store cannot be written");
+            "cannot be written".to_owned()
+        };
+        shared.store.put_setting("last_ready_check", &text).await.map_err(said)?;
+        let read = shared.store.setting("last_ready_check").await.map_err(said)?;
+        if read.is_some() { Ok("writable".to_owned()) } else { Err("forgets".to_owned()) }
+    })
+    .await
+}
+
+/// There is room for a file in the data folder.
+async fn disk(store: &Store) -> Result<String, String> {
+    within(async {
+        // With the store in a database there is none, and nothing is written there.
+        let Some(dir) = store.dir() else { return Ok("not needed".to_owned()) };
+        let file = dir.join("ready.tmp");
+        let written = tokio::fs::write(&file, [0; 4096]).await;
+        let removed = tokio::fs::remove_file(&file).await;
+        match written.and(removed) {
+            Ok(()) => Ok("has room".to_owned()),
+            Err(error) => Err(error.kind().to_string()),
+        }
+    })
+    .await
+}
+
+fn lanes(node: &Node) -> Result<String, String> {
+    let queued: usize = node.lanes.iter().map(crate::store::journal::lane::Lane::depth).sum();
+    if queued < QUEUED_MAX {
+        Ok(format!("{queued} appends queued"))
+    } else {
+        Err(format!("{queued} appends queued"))
+    }
+}
+
+/// A provider answers a question that costs nothing.
+async fn provider(provider: &dyn Provider) -> Result<String, String> {
+    within(async {
+        match provider.list(None, 1).await {
+            Ok(_) => Ok("answers".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    })
+    .await
+}

@@ -1,0 +1,248 @@
+//! Jobs and schedules: what is done beside requests, how it goes, and what an operator can do
+//! about it.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use crate::bus::queue::{self, Queue};
+use crate::domain::background_job::{Job, Schedule};
+use crate::http::api::shape::Page;
+use crate::http::docs::schemas;
+use crate::http::edge::call::Call;
+use crate::http::edge::error::Error;
+use crate::http::edge::json_body::Json;
+use crate::http::edge::problem::Code;
+use crate::http::edge::query::{Query, cursor, cut};
+use crate::http::edge::validate::text;
+use crate::store::job::Filter;
+
+/// The most schedules.
+const SCHEDULES_MAX: usize = 100;
+
+/// A job.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct JobShape {
+    id: String,
+    kind: String,
+    payload: Value,
+    /// `waiting`, `running`, `done` or `dead`.
+    state: &'static str,
+    attempts: i64,
+    attempts_max: i64,
+    /// Who asked for it.
+    by: String,
+    created_at: String,
+    /// When it is due; of one that runs, when its node is taken for dead.
+    due_at: String,
+    started_at: Option<String>,
+    ended_at: Option<String>,
+    /// The node that last began it.
+    node: Option<String>,
+    /// How far it has come, or what came of it.
+    progress: Value,
+    last_error: Option<String>,
+}
+
+impl From<Job> for JobShape {
+    fn from(job: Job) -> Self {
+        let json = |text: &str| serde_json::from_str(text).unwrap_or_default();
+        Self {
+            payload: json(&job.payload),
+            progress: job.progress.as_deref().map_or(Value::Null, json),
+            id: job.id,
+            kind: job.kind,
+            state: job.state.as_str(),
+            attempts: job.attempts,
+            attempts_max: job.attempts_max,
+            by: job.by,
+            created_at: job.created_at.to_string(),
+            due_at: job.due_at.to_string(),
+            started_at: job.started_at.map(|at| at.to_string()),
+            ended_at: job.ended_at.map(|at| at.to_string()),
+            node: job.node,
+            last_error: job.last_error,
+        }
+    }
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JobInput {
+    #[garde(custom(text(1, 64)))]
+    kind: String,
+    /// With what; most kinds take nothing.
+    #[serde(default)]
+    #[garde(skip)]
+    payload: Map<String, Value>,
+}
+
+/// What is done again and again.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ScheduleShape {
+    name: String,
+    kind: String,
+    payload: Value,
+    /// A cron pattern, in UTC.
+    cron: String,
+    enabled: bool,
+    next_at: String,
+    last_at: Option<String>,
+}
+
+impl From<Schedule> for ScheduleShape {
+    fn from(schedule: Schedule) -> Self {
+        Self {
+            payload: serde_json::from_str(&schedule.payload).unwrap_or_default(),
+            name: schedule.name,
+            kind: schedule.kind,
+            cron: schedule.cron,
+            enabled: schedule.enabled,
+            next_at: schedule.next_at.to_string(),
+            last_at: schedule.last_at.map(|at| at.to_string()),
+        }
+    }
+}
+
+/// When something is done again.
+#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ScheduleInput {
+    #[garde(custom(text(1, 64)))]
+    name: String,
+    #[garde(custom(text(1, 64)))]
+    kind: String,
+    /// With what; most kinds take nothing.
+    #[serde(default)]
+    #[garde(skip)]
+    payload: Map<String, Value>,
+    /// A cron pattern of five fields or, with seconds, six, in UTC.
+    #[garde(custom(text(1, 100)))]
+    cron: String,
+    #[serde(default = "yes")]
+    #[garde(skip)]
+    enabled: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+fn queue(call: &Call) -> Result<&Queue, Error> {
+    let queue = call.shared().jobs.get();
+    queue.ok_or_else(|| Error::new(Code::TryAgain, "the node has not begun yet"))
+}
+
+fn failed(error: queue::Error) -> Error {
+    match error {
+        queue::Error::UnknownKind => Error::field("kind", "must be a kind of job that there is"),
+        queue::Error::Cron(why) => Error::field("cron", format!("must be a cron pattern: {why}")),
+        queue::Error::Ledger(_) => Error::internal(error),
+    }
+}
+
+/// Lists jobs.
+#[utoipa::path(get, path = "/v1/admin/jobs", tag = "ops",
+    params(("kind" = Option<String>, Query), ("state" = Option<String>, Query, description = "`waiting`, `running`, `done` or `dead`"),
+        ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
+    responses((status = 200, description = "A page of jobs, the newest first", body = Page<JobShape>)))]
+pub async fn list_jobs(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
+    let query = Query::of(&request, &["kind", "state", "limit", "after"])?;
+    let limit = query.limit()?;
+    let filter = Filter {
+        kind: query.text("kind").map(str::to_owned),
+        state: query.read("state", "must be waiting, running, done or dead")?,
+        before: query.after("jobs")?,
+        limit: limit + 1,
+    };
+    let mut rows = call.store().jobs(&filter).await?;
+    let more = cut(&mut rows, limit);
+    let last = rows.last().map(|row| cursor("jobs", &row.id));
+    let data = rows.into_iter().map(JobShape::from).collect();
+    Ok(HttpResponse::Ok().json(Page { data, next_cursor: last.filter(|_| more) }))
+}
+
+/// Shows a job.
+#[utoipa::path(get, path = "/v1/admin/jobs/{id}", tag = "ops", params(("id" = String, Path)),
+    responses((status = 200, description = "The job", body = JobShape)))]
+pub async fn get_job(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
+    let job = call.store().job(&path).await?.ok_or_else(|| Error::not_found("job"))?;
+    Ok(HttpResponse::Ok().json(JobShape::from(job)))
+}
+
+/// Adds a job, which any node does.
+#[utoipa::path(post, path = "/v1/admin/jobs", tag = "ops", request_body = JobInput,
+    responses((status = 202, description = "It will be done", body = JobShape)))]
+pub async fn add_job(call: Call, body: Json<JobInput>) -> Result<HttpResponse, Error> {
+    let (input, by) = (body.value, call.principal().by());
+    let key = call.idempotency_key().map(|key| format!("{by}:{key}"));
+    let payload = Value::Object(input.payload);
+    let added = queue(&call)?.add(&input.kind, &payload, &by, key.clone()).await.map_err(failed)?;
+    let job = match (added, key) {
+        (Some(job), _) => job,
+        (None, key) => {
+            let before = call.store().job_of_key(&key.unwrap_or_default()).await?;
+            let again = before.filter(|job| job.kind == input.kind);
+            let again = again.filter(|job| {
+                serde_json::from_str::<Value>(&job.payload).is_ok_and(|same| same == payload)
+            });
+            let other = "the key was used for another job";
+            again.ok_or_else(|| Error::new(Code::IdempotencyKeyReused, other))?
+        }
+    };
+    Ok(HttpResponse::Accepted().json(JobShape::from(job)))
+}
+
+/// Lets a job that waits or was given up try again at once.
+#[utoipa::path(post, path = "/v1/admin/jobs/{id}/retry", tag = "ops", params(("id" = String, Path)),
+    responses((status = 202, description = "It is tried again", body = JobShape)))]
+pub async fn retry_job(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
+    let (job, again) =
+        queue(&call)?.retry(&path).await.map_err(failed)?.ok_or_else(|| Error::not_found("job"))?;
+    if !again {
+        let detail = format!("the job is {}", job.state.as_str());
+        return Err(Error::new(Code::WrongState, detail));
+    }
+    Ok(HttpResponse::Accepted().json(JobShape::from(job)))
+}
+
+/// Discards a job that does not run.
+#[utoipa::path(delete, path = "/v1/admin/jobs/{id}", tag = "ops", params(("id" = String, Path)),
+    responses((status = 204, description = "It is gone")))]
+pub async fn discard_job(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
+    if call.store().remove_job(&path).await? {
+        return Ok(HttpResponse::NoContent().finish());
+    }
+    match call.store().job(&path).await? {
+        Some(_) => Err(Error::new(Code::WrongState, "the job is running")),
+        None => Err(Error::not_found("job")),
+    }
+}
+
+/// Lists schedules.
+#[utoipa::path(get, path = "/v1/admin/schedules", tag = "ops",
+    responses((status = 200, description = "All schedules", body = Page<ScheduleShape>)))]
+pub async fn list_schedules(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
+    Query::of(&request, &[])?;
+    let all = call.store().schedules().await?;
+    let data = all.into_iter().map(ScheduleShape::from).collect();
+    Ok(HttpResponse::Ok().json(Page::<ScheduleShape> { data, next_cursor: None }))
+}
+
+/// Sets a schedule.
+#[utoipa::path(put, path = "/v1/admin/schedules", tag = "ops", request_body = ScheduleInput,
+    responses((status = 200, description = "The schedule", body = ScheduleShape)))]
+pub async fn put_schedule(call: Call, body: Json<ScheduleInput>) -> Result<HttpResponse, Error> {
+    let queue = queue(&call)?;
+    let ScheduleInput { name, kind, payload, cron, enabled } = body.value;
+    let all = queue.schedules().await.map_err(failed)?;
+    if all.len() >= SCHEDULES_MAX && all.iter().all(|one| one.name != name) {
+        return Err(Error::field("name", format!("must be one of the {SCHEDULES_MAX} schedules")));
+    }
+    let payload = Value::Object(payload);
+    let set = queue.schedule(&name, &kind, &payload, &cron, enabled).await.map_err(failed)?;
+    Ok(HttpResponse::build(StatusCode::OK).json(ScheduleShape::from(set)))
+}

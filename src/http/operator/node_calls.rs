@@ -1,0 +1,44 @@
+//! Calls of other nodes, while they do not come by NATS. Who may call is checked a floor below,
+//! by the call's signature; what it means, by the node.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+
+use crate::bus::calls::{CALL_BYTES_MAX, Failure, Refusal};
+use crate::http::edge::error::Error;
+use crate::http::edge::json_body;
+use crate::http::edge::problem::Code;
+use crate::http::server::Shared;
+
+/// Answers a call of another node.
+#[utoipa::path(post, path = "/v1/node/calls", tag = "health",
+    request_body(content = String, description = "What the other node sends", content_type = "application/octet-stream"),
+    responses((status = 200, description = "What this node answers", body = String, content_type = "application/octet-stream"),
+        (status = 504, description = "The caller waits no longer")))]
+pub async fn answer_node(
+    shared: web::Data<Shared>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Error> {
+    let Some(calls) = shared.calls.as_ref().filter(|calls| calls.is_open()) else {
+        return Err(Error::not_found("cluster"));
+    };
+    let body = json_body::read_at_most(&request, payload, CALL_BYTES_MAX).await?;
+    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let call = calls.admit_http(header, body).map_err(refused)?;
+    match calls.answer("http", call).await {
+        Ok(answer) => Ok(HttpResponse::Ok().content_type("application/octet-stream").body(answer)),
+        Err(Failure::Refused(refusal)) => Err(refused(refusal)),
+        Err(Failure::Expired) => Ok(HttpResponse::GatewayTimeout().finish()),
+    }
+}
+
+/// What the caller reads out of the status: of these, that nothing was done.
+fn refused(refusal: Refusal) -> Error {
+    let code = match refusal {
+        Refusal::Unsigned | Refusal::Late => Code::Unauthorized,
+        Refusal::Busy => Code::Overloaded,
+        Refusal::TooLarge => Code::PayloadTooLarge,
+        Refusal::Closed => Code::NotFound,
+    };
+    Error::new(code, refusal.to_string())
+}

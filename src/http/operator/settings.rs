@@ -1,0 +1,220 @@
+//! Settings that change while it runs: looking at them, at how they came to be, and changing one.
+//! What each may be is `actors::engine::runtime`'s.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::actors::engine::runtime::{self, Author, Kind, Shown, Value};
+use crate::bus::Notice;
+use crate::http::api::shape::Page;
+use crate::http::docs::schemas;
+use crate::http::edge::call::{Call, versioned};
+use crate::http::edge::error::{Error, version_mismatch};
+use crate::http::edge::json_body::Json;
+use crate::http::edge::problem::Code;
+use crate::http::edge::query::{Query, cursor, cut};
+use crate::http::edge::validate::text;
+use crate::store::runtime_setting::Row;
+
+/// A value of a setting: on or off, or a whole number.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum SettingValue {
+    /// On or off.
+    Switch(bool),
+    /// A whole number.
+    Number(u64),
+}
+
+impl From<Value> for SettingValue {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Switch(on) => Self::Switch(on),
+            Value::Number(number) => Self::Number(number),
+        }
+    }
+}
+
+impl From<SettingValue> for Value {
+    fn from(value: SettingValue) -> Self {
+        match value {
+            SettingValue::Switch(on) => Self::Switch(on),
+            SettingValue::Number(number) => Self::Number(number),
+        }
+    }
+}
+
+/// A setting with what holds.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Setting {
+    #[schema(example = "rates.browse")]
+    name: String,
+    /// What it does.
+    description: String,
+    /// `switch` or `number`.
+    kind: &'static str,
+    /// The least that a number may be.
+    minimum: Option<u64>,
+    /// The most that it may be.
+    maximum: Option<u64>,
+    default: SettingValue,
+    value: SettingValue,
+    /// How often it was changed.
+    version: i64,
+    changed_at: Option<String>,
+    changed_by: Option<String>,
+    /// Why it was changed last.
+    reason: Option<String>,
+}
+
+impl From<Shown> for Setting {
+    fn from(shown: Shown) -> Self {
+        let Shown { definition, value, version, last } = shown;
+        let (kind, minimum, maximum) = match definition.kind {
+            Kind::Switch => ("switch", None, None),
+            Kind::Number { min, max } => ("number", Some(min), Some(max)),
+        };
+        Self {
+            name: definition.name,
+            description: definition.about,
+            kind,
+            minimum,
+            maximum,
+            default: definition.default.into(),
+            value: value.into(),
+            version,
+            changed_at: last.as_ref().map(|row| row.at.to_string()),
+            changed_by: last.as_ref().map(|row| row.by.clone()),
+            reason: last.map(|row| row.reason),
+        }
+    }
+}
+
+/// All settings.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Settings {
+    data: Vec<Setting>,
+}
+
+/// A change of a setting.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SettingChange {
+    /// The version that it made.
+    version: i64,
+    before: Option<SettingValue>,
+    /// Nothing if it was set back to its default.
+    after: Option<SettingValue>,
+    changed_by: String,
+    reason: String,
+    request_id: String,
+    changed_at: String,
+}
+
+impl From<Row> for SettingChange {
+    fn from(row: Row) -> Self {
+        Self {
+            version: row.version,
+            before: serde_json::from_str(&row.before).ok(),
+            after: row.value.and_then(|value| serde_json::from_str(&value).ok()),
+            changed_by: row.by,
+            reason: row.reason,
+            request_id: row.request_id,
+            changed_at: row.at.to_string(),
+        }
+    }
+}
+
+/// What a setting is to be, and why.
+#[derive(Debug, Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SettingInput {
+    /// `null` for its default.
+    #[garde(skip)]
+    #[schema(required = true)]
+    value: Option<SettingValue>,
+    #[garde(custom(text(1, 500)))]
+    #[schema(min_length = 1, max_length = 500)]
+    reason: String,
+}
+
+impl From<runtime::Error> for Error {
+    fn from(error: runtime::Error) -> Self {
+        match error {
+            runtime::Error::Unknown => Self::not_found("setting"),
+            runtime::Error::Invalid(why) => Self::field("value", why),
+            runtime::Error::VersionMismatch { version } => version_mismatch(version),
+            runtime::Error::TryAgain => Self::new(Code::TryAgain, error.to_string()),
+            runtime::Error::Store(error) => error.into(),
+        }
+    }
+}
+
+/// Lists the settings that change while it runs.
+#[utoipa::path(get, path = "/v1/admin/settings", tag = "ops",
+    responses((status = 200, description = "All settings, by name", body = Settings)))]
+pub async fn list_settings(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
+    Query::of(&request, &[])?;
+    let runtime = &call.node().runtime;
+    runtime.refresh(call.store()).await?;
+    let data = runtime.all().into_iter().map(Setting::from).collect();
+    Ok(HttpResponse::Ok().json(Settings { data }))
+}
+
+/// Shows a setting.
+#[utoipa::path(get, path = "/v1/admin/settings/{name}", tag = "ops",
+    params(("name" = String, Path)),
+    responses((status = 200, description = "The setting", body = Setting)))]
+pub async fn get_setting(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
+    let runtime = &call.node().runtime;
+    runtime.refresh(call.store()).await?;
+    let shown = runtime.one(&path).ok_or_else(|| Error::not_found("setting"))?;
+    Ok(versioned(StatusCode::OK, shown.version, &Setting::from(shown)))
+}
+
+/// Lists the changes of a setting.
+#[utoipa::path(get, path = "/v1/admin/settings/{name}/history", tag = "ops",
+    params(("name" = String, Path),
+        ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
+    responses((status = 200, description = "A page of changes, the newest first", body = Page<SettingChange>)))]
+pub async fn list_setting_changes(
+    call: Call,
+    path: web::Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Error> {
+    let query = Query::of(&request, &["limit", "after"])?;
+    let (limit, before) = (query.limit()?, query.after::<i64>("settings")?);
+    call.node().runtime.one(&path).ok_or_else(|| Error::not_found("setting"))?;
+    let mut rows = call.store().runtime_setting_history(&path, before, limit + 1).await?;
+    let more = cut(&mut rows, limit);
+    let last = rows.last().map(|row| cursor("settings", &row.version.to_string()));
+    let data = rows.into_iter().map(SettingChange::from).collect();
+    let page = Page::<SettingChange> { data, next_cursor: last.filter(|_| more) };
+    Ok(HttpResponse::Ok().json(page))
+}
+
+/// Changes a setting, on all nodes within a second.
+#[utoipa::path(put, path = "/v1/admin/settings/{name}", tag = "ops", request_body = SettingInput,
+    params(("name" = String, Path)),
+    responses((status = 200, description = "The setting", body = Setting)))]
+pub async fn put_setting(
+    call: Call,
+    path: web::Path<String>,
+    body: Json<SettingInput>,
+) -> Result<HttpResponse, Error> {
+    let cause = call.cause(body.digest);
+    let author = Author {
+        by: cause.by,
+        reason: body.value.reason,
+        request_id: cause.request.unwrap_or_default(),
+        at: call.now(),
+    };
+    let value = body.value.value.map(Value::from);
+    let runtime = &call.node().runtime;
+    let shown = runtime.change(call.store(), &path, value, call.if_match, &author).await?;
+    if let Some(cluster) = &call.node().cluster {
+        cluster.notices().tell(Notice::Settings);
+    }
+    Ok(versioned(StatusCode::OK, shown.version, &Setting::from(shown)))
+}
