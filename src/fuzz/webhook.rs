@@ -26,7 +26,7 @@ fn sign(at: &str, body: &[u8]) -> String {
     };
     mac.update(format!("{at}.").as_bytes());
     mac.update(body);
-    let tag: String = mac.finalize().into_bytes().iter().map(|b| format!("{b:02x}")).collect();
+    let tag = hex::encode(mac.finalize().into_bytes());
     format!("t={at},v1={tag}")
 }
 

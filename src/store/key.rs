@@ -2,7 +2,6 @@
 //! once, when it is made, and is written nowhere, logs included.
 
 use std::fmt;
-use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -37,7 +36,7 @@ pub struct Secret(String);
 impl Secret {
     /// A new secret of 256 random bits behind a prefix.
     pub(in crate::store) fn draw(prefix: &str) -> Self {
-        Self(format!("{prefix}{}", hex(&rand::random::<[u8; SECRET_BYTES]>())))
+        Self(format!("{prefix}{}", hex::encode(rand::random::<[u8; SECRET_BYTES]>())))
     }
 
     /// Its text, for a key `sk_<id>_<secret>`.
@@ -67,7 +66,7 @@ impl Store {
     ) -> Result<(Row, Secret), Error> {
         check(name, scopes)?;
         let id = new_id();
-        let secret = hex(&rand::random::<[u8; SECRET_BYTES]>());
+        let secret = hex::encode(rand::random::<[u8; SECRET_BYTES]>());
         let text = "INSERT INTO api_key (id, name, hash, scopes, created_at) \
                     VALUES ($1, $2, $3, $4, $5)";
         let digest = Sha256::digest(secret.as_bytes()).to_vec();
@@ -160,15 +159,7 @@ pub(in crate::store) fn check(name: &str, scopes: &[String]) -> Result<(), Error
 
 /// A new id, 16 hexadecimal digits.
 pub(in crate::store) fn new_id() -> String {
-    hex(&rand::random::<[u8; ID_BYTES]>())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing to a string does not fail.
-        let _infallible = std::write!(text, "{byte:02x}");
-        text
-    })
+    hex::encode(rand::random::<[u8; ID_BYTES]>())
 }
 
 fn row(found: &Found) -> Result<Row, Error> {

@@ -1,8 +1,6 @@
 //! How a store is known at the sandbox payment provider. Its server and its checks must say the
 //! same name.
 
-use std::fmt::Write as _;
-
 use crate::providers::sandbox;
 use crate::store::{self, Store};
 
@@ -12,16 +10,8 @@ use crate::store::{self, Store};
 /// # Errors
 /// The store's, when its secrets cannot be read.
 pub async fn sandbox_options(store: &Store, url: &str) -> Result<sandbox::Options, store::Error> {
-    let account = hex(&store.secret("sandbox_account").await?);
+    let account = hex::encode(store.secret("sandbox_account").await?);
     let account = format!("store_{}", account.get(..16).unwrap_or_default());
-    let webhook_secret = hex(&store.secret("sandbox_webhook").await?);
+    let webhook_secret = hex::encode(store.secret("sandbox_webhook").await?);
     Ok(sandbox::Options { url: url.to_owned(), account, webhook_secret, ..Default::default() })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing to a string does not fail.
-        let _infallible = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -53,7 +53,7 @@ impl Seal {
             (ID, self.id.clone()),
             (SENT, sent),
             (LEFT, left),
-            (MAC, hex(&mac)),
+            (MAC, hex::encode(mac)),
             (TRACE, self.trace.clone()),
         ]
     }
@@ -72,7 +72,7 @@ impl Seal {
     ) -> Result<Self, Refusal> {
         let text = |name| header(name).ok_or(Refusal::Unsigned);
         let (from, id, sent, left) = (text(FROM)?, text(ID)?, text(SENT)?, text(LEFT)?);
-        let right = hex(&mac(secret, &[from, me, id, sent, left], body));
+        let right = hex::encode(mac(secret, &[from, me, id, sent, left], body));
         if !bool::from(right.as_bytes().ct_eq(text(MAC)?.as_bytes())) {
             return Err(Refusal::Unsigned);
         }
@@ -104,12 +104,6 @@ fn mac(secret: &[u8; 32], texts: &[&str], body: &[u8]) -> [u8; 32] {
     }
     mac.update(body);
     mac.finalize().into_bytes().into()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |value: u8| char::from(DIGITS[usize::from(value & 15)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
 }
 
 #[cfg(test)]

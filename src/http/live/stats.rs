@@ -268,7 +268,5 @@ fn one(shared: &Shared, number: u64, (before, now): (Totals, Totals), last_pos: 
 
 /// Memory of the process, in bytes; 0 where that is not known.
 pub fn rss_bytes() -> u64 {
-    // Pages of 4 KiB, as on every Linux that this runs on; 0 elsewhere.
-    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4_096
+    memory_stats::memory_stats().map_or(0, |stats| stats.physical_mem as u64)
 }

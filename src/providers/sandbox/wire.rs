@@ -112,7 +112,7 @@ pub(super) fn check_signature(
     let field = |name: &str| {
         header.split(',').find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='))
     };
-    let (Some(at), Some(tag)) = (field("t"), field("v1").and_then(from_hex)) else {
+    let (Some(at), Some(tag)) = (field("t"), field("v1").and_then(|tag| hex::decode(tag).ok())) else {
         return Err(WebhookError::Malformed("its signature is not t=..,v1=..".into()));
     };
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).map_err(|_| WebhookError::Forged)?;
@@ -124,12 +124,6 @@ pub(super) fn check_signature(
         at.parse().map_err(|_| WebhookError::Malformed("its signature has no time".into()))?;
     let age = now.millis().saturating_sub(signed_secs.saturating_mul(1000)).saturating_abs();
     if age > SIGNATURE_AGE_MAX.millis() { Err(WebhookError::Expired) } else { Ok(()) }
-}
-
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|d| u8::try_from(d).ok());
-    let pair = |pair: &[u8]| Some(digit(pair.first()?)? << 4 | digit(pair.get(1)?)?);
-    text.as_bytes().chunks(2).map(pair).collect()
 }
 
 /// Reads a webhook whose signature was checked.
