@@ -2,7 +2,8 @@
 //!
 //! Each floor owns its own `Options`; here they only meet. Secrets are made and kept by the
 //! store; a setting that names a file (`..._FILE` in the environment) is read from it. What each
-//! setting may be is in `check`, and what is not shown of it in `mask`.
+//! setting may be stands beside it, how all that is wrong is told is in `check`, and what is not
+//! shown of a setting in `mask`.
 
 mod check;
 mod mask;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use figment::providers::{Format as _, Serialized, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
+use garde::Validate;
 use serde::{Deserialize, Serialize};
 
 pub use check::Fault;
@@ -20,6 +22,7 @@ pub use check::Fault;
 use crate::actors::engine::{cluster, host};
 use crate::actors::flows::payment;
 use crate::actors::node;
+use crate::domain::limits::{holds, within};
 use crate::domain::pricing;
 use crate::{bus, cache, http, store, telemetry};
 
@@ -29,34 +32,47 @@ const PREFIX: &str = "KONTOR__";
 pub const FILE: &str = "config.toml";
 
 /// All settings of a server.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
+#[garde(allow_unvalidated)]
 pub struct Config {
     /// What the server is for.
     pub profile: Use,
     /// The data folder.
+    #[garde(dive)]
     pub data: Data,
     /// The HTTP server.
+    #[garde(dive)]
     pub http: http::server::Options,
     /// How the shop is run.
+    #[garde(dive)]
     pub shop: node::Settings,
     /// How prices are computed.
+    #[garde(dive)]
     pub pricing: pricing::Rules,
     /// How patient kontor is with payment providers.
+    #[garde(dive)]
     pub payments: payment::Options,
     /// The sandbox payment provider.
+    #[garde(dive)]
     pub sandbox: Sandbox,
     /// The limits of entities.
+    #[garde(dive)]
     pub entities: host::Options,
     /// How a node lives among others.
+    #[garde(dive)]
     pub cluster: cluster::Options,
     /// How the store is opened.
+    #[garde(dive)]
     pub store: store::Options,
     /// Where what nodes share is kept.
+    #[garde(dive)]
     pub cache: cache::Options,
     /// How nodes reach each other.
+    #[garde(dive)]
     pub bus: bus::Options,
     /// Logs.
+    #[garde(dive)]
     pub log: telemetry::Options,
 }
 
@@ -72,11 +88,16 @@ pub enum Use {
 }
 
 /// Where the data is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Data {
     /// The folder of the store.
+    #[garde(custom(folder))]
     pub dir: PathBuf,
+}
+
+fn folder(dir: &Path, (): &()) -> garde::Result {
+    holds(!dir.as_os_str().is_empty(), || "must name a folder")
 }
 
 impl Default for Data {
@@ -86,15 +107,24 @@ impl Default for Data {
 }
 
 /// The sandbox payment provider.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sandbox {
     /// Where it listens; empty if there is none.
+    #[garde(custom(sandbox_address))]
     pub url: String,
     /// How long to wait for an answer, in milliseconds.
+    #[garde(custom(within(1..=600_000)))]
     pub timeout_ms: u64,
     /// When to stop asking for a while.
+    #[garde(dive)]
     pub breaker: crate::providers::payment::BreakerOptions,
+}
+
+fn sandbox_address(url: &str, (): &()) -> garde::Result {
+    let web = reqwest::Url::parse(url)
+        .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    holds(url.is_empty() || web, || "must be empty, or an address such as http://127.0.0.1:8081")
 }
 
 impl Default for Sandbox {
@@ -226,14 +256,17 @@ impl Loaded {
     /// Never, for a configuration that was loaded.
     pub fn values(&self) -> Result<BTreeMap<String, serde_json::Value>, serde_json::Error> {
         let mut values = BTreeMap::new();
-        flatten("", serde_json::to_value(&self.config)?, &mut values);
-        for (path, value) in &mut values {
-            if let serde_json::Value::String(text) = value {
-                *text = if path == "bus.url" { bus::masked(text) } else { mask::password(text) };
-            }
-        }
+        flatten("", masked_values(&self.config)?, &mut values);
         Ok(values)
     }
+}
+
+/// A configuration as it may be shown: without the passwords of addresses.
+fn masked_values(config: &Config) -> Result<serde_json::Value, serde_json::Error> {
+    let mut values = serde_json::to_value(config)?;
+    values["bus"]["url"] = bus::masked(&config.bus.url).into();
+    mask::passwords(&mut values);
+    Ok(values)
 }
 
 fn flatten(path: &str, value: serde_json::Value, into: &mut BTreeMap<String, serde_json::Value>) {

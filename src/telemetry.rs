@@ -3,17 +3,25 @@
 
 use std::io::IsTerminal as _;
 
+use garde::Validate;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
 /// How logs are written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
+#[garde(allow_unvalidated)]
 pub struct Options {
     /// What is logged: `error`, `warn`, `info`, `debug`, or `kontor::actors=debug,info`.
+    #[garde(custom(log_filter))]
     pub filter: String,
     /// Their shape.
     pub format: Format,
+}
+
+fn log_filter(filter: &str, (): &()) -> garde::Result {
+    let wrong = |error| garde::Error::new(format!("must be a filter such as info: {error}"));
+    EnvFilter::try_new(filter).map(drop).map_err(wrong)
 }
 
 impl Default for Options {

@@ -2,28 +2,45 @@
 
 use std::fmt;
 
+use garde::Validate;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::limits::within;
+
 /// How nodes reach each other.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// Where NATS is, `nats://user:password@host:4222`, several with commas; empty for none. A
     /// secret, if there is a password in it.
+    #[garde(custom(addresses))]
     pub url: String,
     /// How long a start waits for NATS, in milliseconds; it goes on without it then.
+    #[garde(custom(within(0..=60_000)))]
     pub start_wait_ms: u64,
     /// How many calls of other nodes are answered at once; those beyond are told to come later.
+    #[garde(custom(within(1..=1_000_000)))]
     pub calls_max: usize,
     /// How long events stay in the stream, in hours.
+    #[garde(custom(within(1..=24 * 365)))]
     pub events_age_hours: u64,
     /// The most bytes of the stream.
+    #[garde(custom(within(1 << 20..=1 << 44)))]
     pub events_bytes_max: u64,
     /// On how many servers of a NATS cluster the stream is.
+    #[garde(custom(within(1..=5)))]
     pub events_replicas: usize,
     /// The most events of a shard that are put into the stream again after it has lost them.
+    #[garde(custom(within(0..=1_000_000_000)))]
     pub events_behind_max: u64,
+}
+
+fn addresses(text: &str, (): &()) -> garde::Result {
+    read_urls(text).map(drop).map_err(|error| {
+        let wanted = "must be empty, or an address such as nats://127.0.0.1:4222";
+        garde::Error::new(format!("{wanted}: {error}"))
+    })
 }
 
 impl Default for Options {
@@ -60,8 +77,12 @@ impl Options {
     /// # Errors
     /// What is wrong with one; it is shown without its password.
     pub fn urls(&self) -> Result<Vec<Url>, String> {
-        parts(&self.url).iter().map(|text| text.trim()).filter(|t| !t.is_empty()).map(url).collect()
+        read_urls(&self.url)
     }
+}
+
+fn read_urls(text: &str) -> Result<Vec<Url>, String> {
+    parts(text).iter().map(|text| text.trim()).filter(|text| !text.is_empty()).map(url).collect()
 }
 
 fn url(text: &str) -> Result<Url, String> {

@@ -17,29 +17,52 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use garde::Validate;
 use serde::{Deserialize, Serialize};
 
 use self::local::Local;
 pub use self::lock::{Held, Lock};
 pub use self::rate::{Limit, Taken};
 use self::redis::Remote;
+use crate::domain::limits::{holds, within};
 
 /// Where what nodes share is kept.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// The Redis server, such as `redis://:password@127.0.0.1:6379/0`; empty for this process.
+    #[garde(custom(redis_address))]
     pub url: String,
     /// What every key begins with, so that several shops can share one server.
+    #[garde(custom(key_prefix))]
     pub prefix: String,
     /// How long one call may take, in milliseconds.
+    #[garde(custom(within(1..=10_000)))]
     pub timeout_ms: u64,
     /// How far apart two tries to reach a server that is away are, in milliseconds.
+    #[garde(custom(within(10..=60_000)))]
     pub retry_ms: u64,
     /// How often is looked whether the server is there and what was revoked, in milliseconds.
+    #[garde(custom(within(10..=1_000)))]
     pub poll_ms: u64,
     /// The most bytes of answers that are kept in this process.
+    #[garde(custom(within(0..=1 << 36)))]
     pub bytes_max: usize,
+}
+
+fn redis_address(url: &str, (): &()) -> garde::Result {
+    holds(
+        url.is_empty() || redis::client(url).is_ok(),
+        || "must be empty, or an address such as redis://127.0.0.1:6379",
+    )
+}
+
+fn key_prefix(prefix: &str, (): &()) -> garde::Result {
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    holds(
+        (1..=64).contains(&prefix.len()) && prefix.bytes().all(letter),
+        || "must have 1 to 64 letters, digits, dots, dashes and underscores",
+    )
 }
 
 impl Default for Options {
@@ -76,14 +99,6 @@ pub enum OpenError {
     /// The address is none.
     #[error("cache.url is no address of a Redis server, such as redis://127.0.0.1:6379")]
     Url,
-}
-
-/// Checks whether a text can be the address of a server.
-///
-/// # Errors
-/// [`OpenError::Url`].
-pub fn check_url(url: &str) -> Result<(), OpenError> {
-    redis::client(url).map(drop)
 }
 
 /// How the cache is.
@@ -299,9 +314,9 @@ mod tests {
         let url = "redis://:geheim@127.0.0.1:1/0".to_owned();
         let options = Options { url, ..Options::default() };
         assert!(!format!("{options:?}").contains("geheim"));
-        assert!(check_url(&options.url).is_ok());
+        assert!(redis_address(&options.url, &()).is_ok());
         for bad in ["redis", "http://127.0.0.1", "rediss://127.0.0.1"] {
-            assert!(check_url(bad).is_err(), "{bad}");
+            assert!(redis_address(bad, &()).is_err(), "{bad}");
         }
     }
 }

@@ -1,8 +1,7 @@
 //! What of a setting is not shown: the password in an address.
 
 /// A text without the password, if it is an address that has one.
-#[must_use]
-pub fn password(text: &str) -> String {
+fn password(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
         return text.to_owned();
     };
@@ -13,6 +12,16 @@ pub fn password(text: &str) -> String {
     };
     let user = rest[..at].split(':').next().unwrap_or("");
     format!("{scheme}://{user}:***{}", &rest[at..])
+}
+
+/// Takes the passwords out of all addresses among values.
+pub(super) fn passwords(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::String(text) => *text = password(text),
+        serde_json::Value::Array(list) => list.iter_mut().for_each(passwords),
+        serde_json::Value::Object(fields) => fields.values_mut().for_each(passwords),
+        _ => {}
+    }
 }
 
 #[cfg(test)]

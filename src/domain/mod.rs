@@ -10,6 +10,7 @@ pub mod cart;
 pub mod counter;
 pub mod entity;
 pub mod id;
+pub mod limits;
 pub mod money;
 pub mod order;
 pub mod pricing;

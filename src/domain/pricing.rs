@@ -3,22 +3,26 @@
 //!
 //! Rounding happens once, at the line; the sum of the rows is the total is what is charged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use garde::Validate;
 use serde::{Deserialize, Serialize};
 
 use super::id::Sku;
-use super::money::{Currency, InvalidMoney, Rounding, TaxRate, UnitPrice};
+use super::limits::{holds, within};
+use super::money::{AMOUNT_MAX, Currency, InvalidMoney, Rounding, TaxRate, UnitPrice};
 
 /// How a store computes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
+#[garde(allow_unvalidated)]
 pub struct Rules {
     /// Whether prices include tax; if not, it is added.
     pub tax_included: bool,
     /// How a half of a minor unit is rounded.
     pub rounding: Rounding,
     /// The ways of delivery, in the order in which they are shown.
+    #[garde(custom(ways_of_delivery), dive)]
     pub delivery: Vec<DeliveryOption>,
 }
 
@@ -57,23 +61,68 @@ impl Rules {
     }
 }
 
+/// The most ways of delivery.
+const DELIVERY_MAX: usize = 100;
+
+fn ways_of_delivery(options: &[DeliveryOption], (): &()) -> garde::Result {
+    holds(!options.is_empty(), || "must have a way of delivery, or no cart can be ordered")?;
+    holds(options.len() <= DELIVERY_MAX, || {
+        format!("must have at most {DELIVERY_MAX} ways of delivery")
+    })?;
+    let mut ids = BTreeSet::new();
+    match options.iter().find(|option| !ids.insert(&option.id)) {
+        Some(again) => holds(false, || format!("must have another id for each: {}", again.id)),
+        None => Ok(()),
+    }
+}
+
 /// A way of delivery.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(deny_unknown_fields)]
+#[garde(allow_unvalidated)]
 pub struct DeliveryOption {
     /// What a cart names it by.
+    #[garde(custom(one_line(64)))]
     pub id: String,
     /// What a buyer reads.
+    #[garde(custom(one_line(200)))]
     pub name: String,
     /// Costs nothing, in any currency.
     #[serde(default)]
     pub free: bool,
     /// Its price in minor units, by currency.
     #[serde(default)]
+    #[garde(custom(priced_or_free(self.free)))]
     pub prices: BTreeMap<Currency, i64>,
     /// The tax on it.
     #[serde(default)]
+    #[garde(custom(at_most_one))]
     pub tax_rate: TaxRate,
+}
+
+/// Checks a text that is shown in one line.
+fn one_line(max: usize) -> impl Fn(&str, &()) -> garde::Result {
+    move |text, ()| {
+        let good = !text.trim().is_empty()
+            && text.chars().count() <= max
+            && !text.contains(char::is_control);
+        holds(good, || format!("must have 1 to {max} characters"))
+    }
+}
+
+fn priced_or_free(free: bool) -> impl Fn(&BTreeMap<Currency, i64>, &()) -> garde::Result {
+    move |prices, ()| {
+        holds(
+            free || !prices.is_empty(),
+            || "must name a price, or `free` be true: it is offered in no currency",
+        )?;
+        holds(!free || prices.is_empty(), || "must be empty where `free` is true")?;
+        prices.values().try_for_each(|price| within(0..=AMOUNT_MAX)(price, &()))
+    }
+}
+
+fn at_most_one(rate: &TaxRate, (): &()) -> garde::Result {
+    within(0..=TaxRate::ONE)(&rate.millionths(), &())
 }
 
 impl DeliveryOption {

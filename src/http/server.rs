@@ -14,14 +14,16 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, HttpMessage as _, HttpRequest, HttpResponse, web};
+use garde::Validate;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::actors::engine::runtime::Rates;
+use crate::actors::engine::runtime::{PRODUCTS_CACHED_MAX_SECS, Rates};
 use crate::actors::node::Node;
 use crate::bus::Calls;
 use crate::bus::queue::Queue;
 use crate::cache::Cache;
+use crate::domain::limits::{holds, within};
 use crate::http::edge::access::Keys;
 use crate::http::edge::call::RequestId;
 use crate::http::edge::client_address::{self, Network};
@@ -39,39 +41,58 @@ use crate::http::routes;
 use crate::store::{self, Store};
 
 /// How HTTP is served.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
+#[garde(allow_unvalidated)]
 pub struct Options {
     /// The address to listen on; port 0 for any free one.
     pub listen: SocketAddr,
     /// Threads that serve requests; 0 for one a core.
+    #[garde(custom(within(0..=1_024)))]
     pub workers: usize,
     /// The most connections of one worker.
+    #[garde(custom(within(1..=1_000_000)))]
     pub connections_max: usize,
     /// The most connections that wait to be taken.
+    #[garde(custom(within(1..=65_535)))]
     pub backlog: u32,
     /// How long a connection may idle, in seconds.
+    #[garde(custom(within(0..=86_400)))]
     pub keep_alive_secs: u64,
     /// How long the head of a request may take, in seconds.
+    #[garde(custom(within(1..=3_600)))]
     pub head_timeout_secs: u64,
     /// How long the body of a request may take, in seconds.
+    #[garde(custom(within(1..=3_600)))]
     pub body_timeout_secs: u64,
     /// How long a client may take nothing of its answer, in seconds.
+    #[garde(custom(within(1..=3_600)))]
     pub answer_timeout_secs: u64,
     /// The largest body, in bytes.
+    #[garde(custom(within(1_024..=1 << 30)))]
     pub body_bytes_max: usize,
     /// How long requests under way may take when the server stops, in seconds.
+    #[garde(custom(within(0..=9)))]
     pub shutdown_timeout_secs: u64,
     /// When requests are refused because there is too much to do.
+    #[garde(dive)]
     pub overload: load_shedding::Options,
     /// How many requests one client may send.
+    #[garde(dive)]
     pub rates: Rates,
     /// How long lists of products are answered again, in seconds; 0 for never.
+    #[garde(custom(within(0..=PRODUCTS_CACHED_MAX_SECS)))]
     pub products_cached_secs: u64,
     /// Proxies whose word is taken for where a request comes from.
+    #[garde(custom(few_networks))]
     pub trusted_proxies: Vec<Network>,
     /// How much live feeds may take.
+    #[garde(dive)]
     pub live: live::Options,
+}
+
+fn few_networks(networks: &[Network], (): &()) -> garde::Result {
+    holds(networks.len() <= 100, || "must name at most 100 networks")
 }
 
 impl Default for Options {

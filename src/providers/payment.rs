@@ -9,9 +9,11 @@ use std::future::Future;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use garde::Validate;
 use recloser::{AsyncRecloser, Recloser};
 use serde::{Deserialize, Serialize};
 
+use crate::domain::limits::{holds, within};
 use crate::domain::money::Money;
 use crate::domain::time::Timestamp;
 
@@ -318,18 +320,26 @@ pub enum WebhookError {
 }
 
 /// When calls to a provider that fails are no longer tried.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct BreakerOptions {
     /// How many of the latest calls are looked at, and must have been made before it can open;
     /// 1 to 10,000.
+    #[garde(custom(within(1..=10_000)))]
     pub calls: u32,
     /// The share of failures among them, 0 to 1, that opens it.
+    #[garde(custom(share))]
     pub failure_rate: f32,
     /// How many calls are looked at once it is half open; 1 to 10,000.
+    #[garde(custom(within(1..=10_000)))]
     pub probes: u32,
     /// How long it stays open, in milliseconds.
+    #[garde(custom(within(1..=3_600_000)))]
     pub wait_ms: u64,
+}
+
+fn share(rate: &f32, (): &()) -> garde::Result {
+    holds(*rate > 0.0 && *rate <= 1.0, || "must be above 0 and at most 1")
 }
 
 impl Default for BreakerOptions {

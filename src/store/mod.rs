@@ -39,11 +39,13 @@ pub mod whole;
 use std::path::Path;
 use std::sync::Arc;
 
+use garde::Validate;
 use serde::{Deserialize, Serialize};
 
 use self::both::{Readers, Writing};
 use self::folder::{Folder, Sync};
 use self::postgres::{Database, pool};
+use crate::domain::limits::{holds, within};
 
 pub use self::address::Address;
 pub use self::both::Found;
@@ -54,26 +56,47 @@ pub use self::tables::Tables;
 pub const LIST_MAX: u32 = 1_000;
 
 /// How a store is opened.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// The PostgreSQL database that it is in; empty for SQLite in the data folder.
+    #[garde(custom(postgres))]
     pub url: Address,
     /// A replica of it, which lists, searches and reports are read from; empty for none.
+    #[garde(custom(postgres), custom(not_alone(&self.url)))]
     pub replica_url: Address,
     /// How far behind the replica may be, in milliseconds, before the primary is read instead.
+    #[garde(custom(within(0..=3_600_000)))]
     pub replica_lag_max_ms: u64,
     /// How many shards a store in PostgreSQL is made with, 1 to 1,024; it keeps them.
+    #[garde(custom(within(1..=1_024)))]
     pub shards: u16,
     /// How many lanes write a store in PostgreSQL at the same time, 1 to 64; 0 for one a core, and
     /// 4 at the most.
+    #[garde(custom(within(0..=64)))]
     pub lanes: u16,
     /// How many connections read at the same time, 1 to 64.
+    #[garde(custom(within(1..=64)))]
     pub read_connections: u32,
     /// How many connections write to PostgreSQL at the same time, 1 to 64.
+    #[garde(custom(within(1..=64)))]
     pub write_connections: u32,
     /// The limits of the journal's writer.
+    #[garde(dive)]
     pub lane: journal::lane::Options,
+}
+
+fn postgres(url: &Address, (): &()) -> garde::Result {
+    holds(
+        url.is_empty() || url.is_postgres(),
+        || "must be empty, or an address such as postgres://user:password@host:5432/database",
+    )
+}
+
+fn not_alone(primary: &Address) -> impl Fn(&Address, &()) -> garde::Result {
+    move |replica, ()| {
+        holds(replica.is_empty() || !primary.is_empty(), || "must be empty, as store.url is")
+    }
 }
 
 impl Default for Options {

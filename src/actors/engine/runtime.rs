@@ -7,12 +7,14 @@ use std::future::pending;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use garde::Validate;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::{Notice, Notices};
+use crate::domain::limits::within;
 use crate::domain::time::Timestamp;
 use crate::store::runtime_setting::Row;
 use crate::store::{self, Store};
@@ -29,16 +31,20 @@ pub const SWEEP_MAX_SECS: u64 = 604_800;
 pub const PRODUCTS_CACHED_MAX_SECS: u64 = 3_600;
 
 /// How many requests one client may send in a minute, and at once; 0 for any number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rates {
     /// Looking around.
+    #[garde(custom(within(0..=RATE_MAX)))]
     pub browse: u32,
     /// Filling carts.
+    #[garde(custom(within(0..=RATE_MAX)))]
     pub cart: u32,
     /// Buying, and asking about an order.
+    #[garde(custom(within(0..=RATE_MAX)))]
     pub checkout: u32,
     /// What operators do.
+    #[garde(custom(within(0..=RATE_MAX)))]
     pub operate: u32,
 }
 

@@ -8,13 +8,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use garde::Validate;
 use serde::{Deserialize, Serialize};
 
 use crate::actors::engine::backoff::Backoff;
 use crate::actors::engine::clock::Clock;
 use crate::actors::engine::host::Teller;
+use crate::actors::engine::runtime::SWEEP_MAX_SECS;
 use crate::actors::node::Node;
 use crate::domain::entity::EntityId;
+use crate::domain::limits::{web_address, within};
 use crate::domain::money::Money;
 use crate::domain::order::{Command, Effect, Order, Report};
 use crate::providers::payment::{
@@ -24,19 +27,24 @@ use crate::providers::payment::{
 use crate::seeded_fault::{self, SeededFault};
 
 /// How patient kontor is with payment providers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// The pause before the first repeated call, in milliseconds; each next one is longer.
+    #[garde(custom(within(1..=60_000)))]
     pub retry_after_ms: u64,
     /// Calls without an answer after which the provider is asked what became of it.
+    #[garde(custom(within(1..=1_000)))]
     pub ask_after: u32,
     /// Calls without an answer after which a step is stuck and an operator sees it. A provider
     /// that cannot be reached at all is waited for.
+    #[garde(custom(within(1..=100_000)))]
     pub stuck_after: u32,
     /// How often the provider's list is compared with the journal, in seconds; 0 for never.
+    #[garde(custom(within(0..=SWEEP_MAX_SECS)))]
     pub sweep_secs: u64,
     /// Where providers reach this server with their webhooks; empty for where it listens.
+    #[garde(custom(web_address))]
     pub webhook_url: String,
 }
 

@@ -14,10 +14,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix_web::web;
+use garde::Validate;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::actors::node::Node;
+use crate::domain::limits::within;
 use crate::http::server::Shared;
 use crate::store::Store;
 
@@ -41,13 +43,15 @@ const OPERATE_MIN: usize = 256;
 const COMMITS: usize = 4;
 
 /// When requests are refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// How long work may wait before anybody begins with it, in milliseconds; beyond that requests
     /// are refused.
+    #[garde(custom(within(1..=10_000)))]
     pub target_ms: u64,
     /// The most requests under way, however short the delay is.
+    #[garde(custom(within(1..=1_000_000)))]
     pub under_way_max: usize,
 }
 

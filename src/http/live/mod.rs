@@ -26,6 +26,7 @@ pub(super) mod token;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
+use garde::Validate;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -34,44 +35,82 @@ use self::places::Places;
 use self::stats::{Counts, Samples};
 pub use self::stats::{rss_bytes, sample};
 use self::ticket::Tickets;
+use crate::domain::limits::{holds, within};
 
 /// How much live feeds may take.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// Where pages may come from that open sockets, beside this server's own: `https://…`.
+    #[garde(custom(web_origins))]
     pub origins: Vec<String>,
     /// The most sockets of the node.
+    #[garde(custom(within(0..=1_000_000)))]
     pub sockets_max: usize,
     /// The most subscriptions of one socket.
+    #[garde(custom(within(1..=1_000)))]
     pub subscriptions_max: usize,
     /// The largest message of a client, in bytes.
+    #[garde(custom(within(1_024..=1 << 20)))]
     pub message_bytes_max: usize,
     /// The most messages of a client, per second.
+    #[garde(custom(within(1..=10_000)))]
     pub messages_per_sec: u32,
     /// About how large a frame may be, in bytes.
+    #[garde(custom(within(256 << 10..=16 << 20)))]
     pub frame_bytes_max: usize,
     /// How far apart the frames of a socket are at least, in milliseconds.
+    #[garde(custom(within(10..=10_000)))]
     pub pause_ms: u64,
     /// Changes of orders and stock that each worker keeps.
+    #[garde(custom(within(1..=10_000_000)))]
     pub ring_changes: usize,
     /// Events that a socket may be behind before it gets a snapshot instead.
+    #[garde(custom(within(1..=10_000_000)))]
     pub behind_max: i64,
     /// Events that are read from the journal for one that comes back.
+    #[garde(custom(within(0..=1_000_000)))]
     pub resume_events_max: usize,
     /// Orders and SKUs that are read from the journal for one that comes back.
+    #[garde(custom(within(0..=100_000)))]
     pub resume_entities_max: usize,
     /// Bytes that each worker writes per second, over all sockets.
+    #[garde(custom(within(64 << 10..=1 << 33)))]
     pub bytes_per_sec: usize,
     /// How often a socket is asked whether it is still there, in seconds.
+    #[garde(custom(within(1..=3_600)), custom(before_silence(self.silence_secs)))]
     pub ping_secs: u64,
     /// After how many seconds without a word, or in which nothing could be sent, a socket is
     /// closed.
+    #[garde(custom(within(2..=3_600)))]
     pub silence_secs: u64,
     /// The most streams of single orders for their buyers.
+    #[garde(custom(within(0..=1_000_000)))]
     pub streams_max: usize,
     /// How long such a stream lasts, in seconds; the browser opens it again.
+    #[garde(custom(within(1..=86_400)))]
     pub stream_secs: u64,
+}
+
+fn web_origins(origins: &[String], (): &()) -> garde::Result {
+    holds(origins.len() <= 100, || "must name at most 100 origins")?;
+    let good = |origin: &String| {
+        reqwest::Url::parse(origin)
+            .is_ok_and(|url| url.has_host() && url.origin().ascii_serialization() == *origin)
+    };
+    holds(
+        origins.iter().all(good),
+        || "must be scheme, host and port each, such as https://admin.example.com",
+    )
+}
+
+fn before_silence(silence_secs: u64) -> impl Fn(&u64, &()) -> garde::Result {
+    move |ping_secs, ()| {
+        holds(
+            *ping_secs < silence_secs,
+            || "must be less than http.live.silence_secs, or silent sockets are closed unasked",
+        )
+    }
 }
 
 impl Default for Options {

@@ -112,7 +112,8 @@ pub(super) fn check_signature(
     let field = |name: &str| {
         header.split(',').find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='))
     };
-    let (Some(at), Some(tag)) = (field("t"), field("v1").and_then(|tag| hex::decode(tag).ok())) else {
+    let (Some(at), Some(tag)) = (field("t"), field("v1").and_then(|tag| hex::decode(tag).ok()))
+    else {
         return Err(WebhookError::Malformed("its signature is not t=..,v1=..".into()));
     };
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).map_err(|_| WebhookError::Forged)?;

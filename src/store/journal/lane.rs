@@ -9,10 +9,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use garde::Validate;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::domain::entity::EntityId;
+use crate::domain::limits::within;
 use crate::seeded_fault::{self, SeededFault};
 
 use super::{Append, AppendError, Epoch, Fence, Journal, Record};
@@ -24,16 +26,20 @@ pub type Done = Box<dyn FnOnce(Result<(), AppendError>) + Send>;
 pub type Committed = Arc<dyn Fn(&[Record]) + Send + Sync>;
 
 /// The limits of a lane.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// How many appends may wait or be in flight.
+    #[garde(custom(within(1..=10_000_000)))]
     pub queue_appends: usize,
     /// How many bytes of events may wait or be in flight.
+    #[garde(custom(within(1_024..=1 << 36)))]
     pub queue_bytes: usize,
     /// How many appends go into one commit.
+    #[garde(custom(within(1..=100_000)))]
     pub batch_appends: usize,
     /// How many bytes of events go into one commit, unless a single append has more.
+    #[garde(custom(within(1_024..=1 << 30)))]
     pub batch_bytes: usize,
 }
 

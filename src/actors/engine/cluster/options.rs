@@ -2,28 +2,54 @@
 
 use std::time::Duration;
 
+use garde::Validate;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::limits::{holds, web_address, within};
 use crate::domain::time::Span;
 
 /// How a node lives among others.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// The node's name; empty for one made of its address.
+    #[garde(custom(node_name))]
     pub node: String,
     /// Where other nodes reach it; empty for where it listens.
+    #[garde(custom(web_address))]
     pub url: String,
     /// How long a shard is had without being asked for again, in milliseconds.
+    #[garde(custom(within(1_000..=120_000)))]
     pub lease_ms: u64,
     /// How often leases are prolonged, in milliseconds.
+    #[garde(custom(renewed_in_time(self.lease_ms)))]
     pub renew_ms: u64,
     /// How long a node must have been there before others give it their shards, in milliseconds.
+    #[garde(custom(within(0..=600_000)))]
     pub settle_ms: u64,
     /// How many shards are given away at once.
+    #[garde(custom(within(1..=1_024)))]
     pub hand_over_max: usize,
     /// How long a node that stops goes on serving, so that balancers notice, in milliseconds.
+    #[garde(custom(within(0..=60_000)))]
     pub leave_ms: u64,
+}
+
+fn node_name(name: &str, (): &()) -> garde::Result {
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    holds(
+        name.len() <= 64 && name.bytes().all(letter),
+        || "must be at most 64 letters, digits, - and _, another for each node",
+    )
+}
+
+fn renewed_in_time(lease_ms: u64) -> impl Fn(&u64, &()) -> garde::Result {
+    move |renew_ms, ()| {
+        holds(
+            *renew_ms >= 100 && renew_ms.saturating_mul(3) <= lease_ms,
+            || "must be at least 100, and at most a third of cluster.lease_ms",
+        )
+    }
 }
 
 impl Default for Options {

@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use garde::Validate;
 use ractor::ActorCell;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, oneshot};
@@ -36,6 +37,7 @@ pub use tenure::Tenure;
 
 use super::clock::Clock;
 use crate::domain::entity::{Cause, EntityId, Noun};
+use crate::domain::limits::within;
 use crate::store::journal::lane::Lane;
 use crate::store::journal::lanes::Lanes;
 use crate::store::journal::{Append, Journal, NewEvent};
@@ -47,24 +49,32 @@ use shard::Route;
 use waits::Waits;
 
 /// The limits of a host.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// Commands and questions under way at once, over all entities of a noun.
+    #[garde(custom(within(1..=10_000_000)))]
     pub commands_max: usize,
     /// Commands and questions under way at once on one entity.
+    #[garde(custom(within(1..=10_000_000)))]
     pub entity_commands_max: usize,
     /// Events of one entity that are not durable yet.
+    #[garde(custom(within(1..=1_000_000)))]
     pub undurable_max: usize,
     /// How long an entity may idle before it leaves memory, in seconds.
+    #[garde(custom(within(1..=86_400)))]
     pub idle_secs: u64,
     /// How long a command may wait for its turn, in milliseconds.
+    #[garde(custom(within(1..=600_000)))]
     pub command_timeout_ms: u64,
     /// Events after which a snapshot is kept.
+    #[garde(custom(within(1..=1_000_000)))]
     pub snapshot_every: i64,
     /// How long to wait before an effect that led to nothing is tried again, in milliseconds.
+    #[garde(custom(within(1..=3_600_000)))]
     pub effect_pause_ms: u64,
     /// Failures in a row after which an entity is no longer restarted.
+    #[garde(custom(within(1..=1_000)))]
     pub failures_max: u32,
 }
 
