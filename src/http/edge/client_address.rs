@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use actix_web::http::header::HeaderMap;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// The most addresses of a chain of proxies that are looked at.
@@ -14,31 +15,18 @@ const HOPS_MAX: usize = 20;
 /// Addresses that begin alike, such as `10.0.0.0/8`, or one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
-pub struct Network {
-    first: IpAddr,
-    bits: u8,
-}
+pub struct Network(IpNet);
 
 /// A text is no network.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is no address and no network such as 10.0.0.0/8")]
 pub struct InvalidNetwork(String);
 
-fn number(ip: IpAddr) -> (u128, u8) {
-    match ip {
-        IpAddr::V4(ip) => (u128::from(u32::from(ip)), 32),
-        IpAddr::V6(ip) => (u128::from(ip), 128),
-    }
-}
-
 impl Network {
     /// Whether an address is of this network.
     #[must_use]
     pub fn contains(self, ip: IpAddr) -> bool {
-        let ((own, size), (other, same)) = (number(self.first), number(ip.to_canonical()));
-        let rest = u32::from(size - self.bits);
-        // All bits are the rest of ::/0, and a shift by that many is none.
-        size == same && own.checked_shr(rest).unwrap_or(0) == other.checked_shr(rest).unwrap_or(0)
+        self.0.contains(&ip.to_canonical())
     }
 }
 
@@ -46,15 +34,8 @@ impl FromStr for Network {
     type Err = InvalidNetwork;
 
     fn from_str(text: &str) -> Result<Self, InvalidNetwork> {
-        let wrong = || InvalidNetwork(text.to_owned());
-        let (address, bits) = match text.split_once('/') {
-            Some((address, bits)) => (address, Some(bits.parse::<u8>().map_err(|_| wrong())?)),
-            None => (text, None),
-        };
-        let first = address.parse::<IpAddr>().map_err(|_| wrong())?;
-        let size = number(first).1;
-        let bits = bits.unwrap_or(size);
-        if bits > size { Err(wrong()) } else { Ok(Self { first, bits }) }
+        let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        network.map(Self).map_err(|_| InvalidNetwork(text.to_owned()))
     }
 }
 
@@ -68,10 +49,10 @@ impl TryFrom<String> for Network {
 
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.bits == number(self.first).1 {
-            write!(f, "{}", self.first)
+        if self.0.prefix_len() == self.0.max_prefix_len() {
+            write!(f, "{}", self.0.addr())
         } else {
-            write!(f, "{}/{}", self.first, self.bits)
+            write!(f, "{}", self.0)
         }
     }
 }
