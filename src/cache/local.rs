@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
 use super::Place;
@@ -16,43 +18,31 @@ const CALLERS_MAX: usize = 50_000;
 const NAMES_MAX: usize = 100_000;
 /// What an entry takes beside its key and value, about.
 const ENTRY_BYTES: usize = 128;
+/// How large an answer is, about: one is kept up to a share of the room that grows with this.
+const ANSWER_BYTES: usize = 64 << 10;
 
 pub(super) struct Local {
     began: Instant,
-    bytes_max: usize,
-    kept: Mutex<Kept>,
+    kept: Cache<Key, Kept, Bytes>,
+    /// What is kept in a space counts as long as its generation is this one.
+    generations: Mutex<HashMap<&'static str, u64>>,
     /// When each caller's share is whole again, in microseconds since the beginning.
     callers: Mutex<HashMap<String, i64>>,
     locks: Mutex<HashMap<String, (String, Instant)>>,
     revoked: Mutex<HashMap<String, Instant>>,
 }
 
-#[derive(Default)]
-struct Kept {
-    spaces: HashMap<&'static str, Space>,
-    bytes: usize,
-}
+/// A space, its generation, and a key in it.
+type Key = (&'static str, u64, String);
+/// What is kept, and until when.
+type Kept = (Vec<u8>, Instant);
 
-#[derive(Default)]
-struct Space {
-    generation: u64,
-    entries: HashMap<String, (Vec<u8>, Instant)>,
-}
+#[derive(Clone)]
+struct Bytes;
 
-fn size(key: &str, value: &[u8]) -> usize {
-    key.len() + value.len() + ENTRY_BYTES
-}
-
-impl Space {
-    /// Drops entries; answers how many bytes that frees.
-    fn drop_if(&mut self, drop: impl Fn(&str, Instant) -> bool) -> usize {
-        let mut freed = 0;
-        self.entries.retain(|key, (value, until)| {
-            let gone = drop(key, *until);
-            freed += if gone { size(key, value) } else { 0 };
-            !gone
-        });
-        freed
+impl Weighter<Key, Kept> for Bytes {
+    fn weight(&self, (_, _, key): &Key, (value, _): &Kept) -> u64 {
+        (key.len() + value.len() + ENTRY_BYTES) as u64
     }
 }
 
@@ -64,62 +54,40 @@ impl Local {
     pub(super) fn new(bytes_max: usize) -> Self {
         Self {
             began: Instant::now(),
-            bytes_max,
-            kept: Mutex::default(),
+            kept: Cache::with_weighter(bytes_max / ANSWER_BYTES, bytes_max as u64, Bytes),
+            generations: Mutex::default(),
             callers: Mutex::default(),
             locks: Mutex::default(),
             revoked: Mutex::default(),
         }
     }
 
+    fn generation(&self, space: &'static str) -> u64 {
+        locked(&self.generations).get(space).copied().unwrap_or(0)
+    }
+
     pub(super) fn get(&self, space: &'static str, key: &str) -> (u64, Option<Vec<u8>>) {
-        let mut kept = locked(&self.kept);
-        let space = kept.spaces.entry(space).or_default();
-        let found = space.entries.get(key).filter(|(_, until)| *until > Instant::now());
-        (space.generation, found.map(|(value, _)| value.clone()))
+        let generation = self.generation(space);
+        let found = self.kept.get(&(space, generation, key.to_owned()));
+        let found = found.filter(|(_, until)| *until > Instant::now());
+        (generation, found.map(|(value, _)| value))
     }
 
     pub(super) fn put(&self, place: Place, value: Vec<u8>, lasts: Duration) {
-        let now = Instant::now();
         let Place { space, generation, key } = place;
-        let more = size(&key, &value);
-        let mut kept = locked(&self.kept);
-        if kept.spaces.get(space).is_none_or(|space| space.generation != generation)
-            || more > self.bytes_max
-        {
-            return;
+        // What was read before its space was dropped would take room, and never be found.
+        if generation == self.generation(space) {
+            self.kept.insert((space, generation, key), (value, Instant::now() + lasts));
         }
-        if kept.bytes + more > self.bytes_max {
-            let freed: usize =
-                kept.spaces.values_mut().map(|one| one.drop_if(|_, until| until <= now)).sum();
-            kept.bytes -= freed;
-        }
-        if kept.bytes + more > self.bytes_max {
-            kept.spaces.values_mut().for_each(|one| one.entries.clear());
-            kept.bytes = 0;
-        }
-        let before = kept
-            .spaces
-            .entry(space)
-            .or_default()
-            .entries
-            .insert(key.clone(), (value, now + lasts))
-            .map_or(0, |(value, _)| size(&key, &value));
-        kept.bytes = kept.bytes + more - before;
     }
 
     pub(super) fn drop_key(&self, space: &'static str, key: &str) {
-        let mut kept = locked(&self.kept);
-        let freed = kept.spaces.get_mut(space).map_or(0, |one| one.drop_if(|own, _| own == key));
-        kept.bytes -= freed;
+        self.kept.remove(&(space, self.generation(space), key.to_owned()));
     }
 
     pub(super) fn drop_space(&self, space: &'static str) {
-        let mut kept = locked(&self.kept);
-        let one = kept.spaces.entry(space).or_default();
-        one.generation += 1;
-        let freed = one.drop_if(|_, _| true);
-        kept.bytes -= freed;
+        *locked(&self.generations).entry(space).or_default() += 1;
+        self.kept.retain(|(own, _, _), _| *own != space);
     }
 
     pub(super) fn count(&self, key: &str, limit: Limit, cost: i64) -> Taken {
@@ -186,25 +154,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_kept_is_bounded() {
+    fn what_is_kept_is_bounded_and_what_is_asked_for_again_stays() {
         let local = Local::new(10_000);
         let put = |n: usize, bytes: usize| {
             let key = n.to_string();
             let (generation, _) = local.get("s", &key);
             let place = Place { space: "s", generation, key };
             local.put(place, vec![0; bytes], Duration::from_secs(60));
-            locked(&local.kept).bytes
         };
-        for n in 0..1_000 {
-            assert!(put(n, 100) <= 10_000);
+        put(7, 100);
+        for n in 1_000..2_000 {
+            put(n, 100);
+            assert!(local.get("s", "7").1.is_some(), "after {n}");
+            assert!(local.kept.weight() <= 10_000);
         }
-        let before = put(7, 100);
-        assert_eq!(put(7, 100), before, "the same again takes no more");
-        assert_eq!(put(8, 20_000), before, "what is too large is not kept");
+        put(8, 20_000);
+        assert_eq!(local.get("s", "8").1, None, "what is too large is not kept");
         local.drop_key("s", "7");
-        assert!(locked(&local.kept).bytes < before);
+        assert_eq!(local.get("s", "7").1, None);
         local.drop_space("s");
-        assert_eq!(locked(&local.kept).bytes, 0);
+        assert_eq!(local.kept.weight(), 0);
     }
 
     #[test]

@@ -1,8 +1,7 @@
 //! Who may call what: API keys and sessions with scopes, the order's token, and the one place that
 //! enforces what the table of routes says. Signing in and out is in `session`.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::body::BoxBody;
@@ -13,6 +12,7 @@ use actix_web::{HttpMessage as _, web};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use quick_cache::sync::Cache;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
@@ -167,30 +167,26 @@ fn unauthorized(detail: &'static str) -> Error {
 type Seen = (Arc<key::Row>, Instant);
 
 /// Keys that were seen lately, by a digest of their text.
-#[derive(Default)]
-pub struct Keys(Mutex<HashMap<[u8; 32], Seen>>);
+pub struct Keys(Cache<[u8; 32], Seen>);
+
+impl Default for Keys {
+    fn default() -> Self {
+        Self(Cache::new(KEYS_MAX))
+    }
+}
 
 impl Keys {
     async fn find(&self, store: &Store, text: &str) -> Result<Option<Arc<key::Row>>, store::Error> {
         let digest: [u8; 32] = Sha256::digest(text.as_bytes()).into();
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned();
-        if let Some((row, at)) = known
+        if let Some((row, at)) = self.0.get(&digest)
             && at.elapsed() < BELIEVED
         {
             return Ok(Some(row));
         }
         let found = store.find_key(text).await?.map(Arc::new);
-        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &found {
-            Some(row) => {
-                if keys.len() >= KEYS_MAX {
-                    keys.clear();
-                }
-                keys.insert(digest, (row.clone(), Instant::now()));
-            }
-            None => {
-                keys.remove(&digest);
-            }
+            Some(row) => self.0.insert(digest, (row.clone(), Instant::now())),
+            None => drop(self.0.remove(&digest)),
         }
         Ok(found)
     }

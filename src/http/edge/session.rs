@@ -1,12 +1,12 @@
 //! Signing in and out, and who is signed in: a cookie that only a browser on this very host sends
 //! back. What a session may do is checked where keys are checked, in `access`.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::{HttpRequest, HttpResponse};
+use quick_cache::sync;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
@@ -43,8 +43,13 @@ fn revocation(id: &str) -> String {
 type Seen = (Arc<Row>, Instant);
 
 /// Sessions that were seen lately, by a digest of their cookie.
-#[derive(Default)]
-pub struct Sessions(Mutex<HashMap<[u8; 32], Seen>>);
+pub struct Sessions(sync::Cache<[u8; 32], Seen>);
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self(sync::Cache::new(SESSIONS_MAX))
+    }
+}
 
 impl Sessions {
     /// The session of a cookie, which is noted as used.
@@ -59,8 +64,7 @@ impl Sessions {
         now: Timestamp,
     ) -> Result<Option<Arc<Row>>, store::Error> {
         let digest: [u8; 32] = Sha256::digest(secret.as_bytes()).into();
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned();
-        if let Some((row, at)) = known
+        if let Some((row, at)) = self.0.get(&digest)
             && at.elapsed() < TTL
             && !cache.revoked(&revocation(&row.id))
         {
@@ -73,24 +77,15 @@ impl Sessions {
             tracing::warn!(%error, session = row.id, "it cannot be noted that a session is used");
         }
         let found = found.map(Arc::new);
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &found {
-            Some(row) => {
-                if all.len() >= SESSIONS_MAX {
-                    all.clear();
-                }
-                all.insert(digest, (row.clone(), Instant::now()));
-            }
-            None => {
-                all.remove(&digest);
-            }
+            Some(row) => self.0.insert(digest, (row.clone(), Instant::now())),
+            None => drop(self.0.remove(&digest)),
         }
         Ok(found)
     }
 
     fn forget(&self, id: &str) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|_, (row, _)| row.id != id);
+        self.0.retain(|_, (row, _)| row.id != id);
     }
 }
 
