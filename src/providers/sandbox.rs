@@ -3,13 +3,12 @@
 //! What moves money goes through the breaker; queries and the webhook subscription go around it
 //! (see [`Breaker`]). No retries live here: the caller repeats with the same key.
 
-use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::payment::{
@@ -32,15 +31,14 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const IDLE_CONNECTIONS_MAX: usize = 512;
 
 /// How to reach the sandbox.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Where it listens.
     pub url: String,
-    /// The account, which is also the credential; a secret.
-    pub account: String,
-    /// What webhooks are signed with; a secret.
-    pub webhook_secret: String,
+    /// The account, which is also the credential.
+    pub account: SecretString,
+    /// What webhooks are signed with.
+    pub webhook_secret: SecretString,
     /// How long a call may take, in milliseconds, before its outcome counts as unknown.
     pub timeout_ms: u64,
     /// When to stop calling.
@@ -52,36 +50,21 @@ impl Default for Options {
         Self {
             url: "http://127.0.0.1:8081".into(),
             account: "kontor".into(),
-            webhook_secret: String::new(),
+            webhook_secret: SecretString::default(),
             timeout_ms: 10_000,
             breaker: BreakerOptions::default(),
         }
     }
 }
 
-impl fmt::Debug for Options {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options")
-            .field("url", &self.url)
-            .field("timeout_ms", &self.timeout_ms)
-            .field("breaker", &self.breaker)
-            .finish_non_exhaustive()
-    }
-}
-
 /// The sandbox as a [`Provider`].
+#[derive(Debug)]
 pub struct Sandbox {
     client: Client,
     base: Url,
-    account: String,
-    webhook_secret: String,
+    account: SecretString,
+    webhook_secret: SecretString,
     breaker: Breaker,
-}
-
-impl fmt::Debug for Sandbox {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sandbox").field("base", &self.base.as_str()).finish_non_exhaustive()
-    }
 }
 
 impl Sandbox {
@@ -92,7 +75,7 @@ impl Sandbox {
     /// secret is empty, or the system has no usable certificates for an `https` address.
     pub fn new(options: Options) -> Result<Self, Error> {
         super::install_crypto();
-        if options.webhook_secret.is_empty() {
+        if options.webhook_secret.expose_secret().is_empty() {
             return Err(invalid_options("the webhook secret is empty"));
         }
         let base = Url::parse(&options.url).map_err(|e| invalid_options(&e.to_string()))?;
@@ -128,7 +111,7 @@ impl Sandbox {
     }
 
     fn request(&self, method: Method, url: Url) -> RequestBuilder {
-        self.client.request(method, url).bearer_auth(&self.account)
+        self.client.request(method, url).bearer_auth(self.account.expose_secret())
     }
 
     fn post(&self, path: &[&str], body: &serde_json::Value) -> Result<RequestBuilder, Error> {
@@ -243,7 +226,7 @@ impl Provider for Sandbox {
     }
 
     async fn subscribe(&self, webhook_url: &str) -> Result<(), Error> {
-        let body = json!({ "url": webhook_url, "secret": self.webhook_secret });
+        let body = json!({ "url": webhook_url, "secret": self.webhook_secret.expose_secret() });
         let url = self.address(&["webhook_endpoint"])?;
         let sent = self.request(Method::PUT, url).json(&body);
         answer::<serde::de::IgnoredAny>("subscribe", sent).await.map(|_| ())
@@ -255,7 +238,8 @@ impl Provider for Sandbox {
         body: &[u8],
         now: Timestamp,
     ) -> Result<Notice, WebhookError> {
-        wire::check_signature(self.webhook_secret.as_bytes(), signature, body, now)?;
+        let secret = self.webhook_secret.expose_secret().as_bytes();
+        wire::check_signature(secret, signature, body, now)?;
         wire::read_notice(body)
     }
 

@@ -11,7 +11,7 @@ use crate::store::{self, Store};
 /// The store's, when its secrets cannot be read.
 pub async fn sandbox_options(store: &Store, url: &str) -> Result<sandbox::Options, store::Error> {
     let account = hex::encode(store.secret("sandbox_account").await?);
-    let account = format!("store_{}", account.get(..16).unwrap_or_default());
-    let webhook_secret = hex::encode(store.secret("sandbox_webhook").await?);
+    let account = format!("store_{}", account.get(..16).unwrap_or_default()).into();
+    let webhook_secret = hex::encode(store.secret("sandbox_webhook").await?).into();
     Ok(sandbox::Options { url: url.to_owned(), account, webhook_secret, ..Default::default() })
 }

@@ -9,6 +9,7 @@ use kontor::providers::sandbox::Sandbox;
 use kontor::sandbox_psp::{self, Running};
 use kontor::verify;
 use reqwest::{Method, RequestBuilder, StatusCode};
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -237,7 +238,7 @@ impl Site {
     async fn account(&self) -> String {
         let store = &self.app.as_ref().unwrap().store;
         let options = verify::provider::sandbox_options(store, &self.config.sandbox.url).await;
-        options.unwrap().account
+        options.unwrap().account.expose_secret().to_owned()
     }
 
     /// Stops the server and verifies the store, against the provider's ledger too.

@@ -26,6 +26,7 @@ use kontor::sandbox_psp::Running;
 use kontor::store::{self, Store};
 use kontor::verify::provider::sandbox_options;
 use kontor::verify::{Report, verify};
+use secrecy::ExposeSecret as _;
 use tempfile::TempDir;
 
 use crate::sandbox_psp::fixture;
@@ -182,7 +183,8 @@ impl Shop {
             options
         };
         let put = fixture::plain().put(format!("{}/v1/faults", self.psp.url()));
-        let answer = put.bearer_auth(&options.account).json(&faults).send().await.unwrap();
+        let put = put.bearer_auth(options.account.expose_secret());
+        let answer = put.json(&faults).send().await.unwrap();
         assert_eq!(answer.status(), 200);
     }
 
