@@ -119,7 +119,7 @@ async fn through_the_lane(dir: &std::path::Path, row: &raw::Row) -> Outcome<(f64
                         at: Timestamp::from_millis(1_700_000_000_000),
                         cause: Arc::clone(&cause),
                         timer: None,
-                        row: None,
+                        rows: Vec::new(),
                     };
                     let (sender, receiver) = oneshot::channel();
                     let done = Box::new(move |outcome| drop(sender.send(outcome)));

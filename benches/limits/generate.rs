@@ -195,7 +195,7 @@ impl Generator {
             at: self.now,
             cause: serde_json::to_string(&by("admin"))?.into(),
             timer: None,
-            row: Some(store::product::Row { product, version: 1 }),
+            rows: vec![store::product::Row { value: product, version: 1 }.change(self.now)],
         });
         Ok(())
     }
@@ -406,7 +406,7 @@ impl<N: Noun> Life<N> {
             at: now,
             cause: serde_json::to_string(&cause)?.into(),
             timer: None,
-            row: None,
+            rows: Vec::new(),
         });
         Ok(())
     }

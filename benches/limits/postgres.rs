@@ -105,7 +105,7 @@ async fn through_lanes(url: &str, row: &raw::Row, lanes: u16) -> Outcome<(f64, f
                         at: Timestamp::from_millis(1_700_000_000_000),
                         cause: Arc::clone(&cause),
                         timer: None,
-                        row: None,
+                        rows: Vec::new(),
                     };
                     let (sender, receiver) = oneshot::channel();
                     let done = Box::new(move |outcome| drop(sender.send(outcome)));

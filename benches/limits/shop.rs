@@ -11,6 +11,7 @@ use kontor::actors::engine::runtime::{self, Runtime};
 use kontor::actors::flows::checkout::Request;
 use kontor::actors::flows::payment::{self, Payments};
 use kontor::actors::node::{Node, Settings, Start};
+use kontor::actors::row_kinds;
 use kontor::domain::address::Address;
 use kontor::domain::cart::{self, Details, NewLine};
 use kontor::domain::entity::{Cause, Idempotency};
@@ -56,6 +57,7 @@ pub async fn node_among(
         clock: Clock::system(),
         rules: Rules::default(),
         settings: Settings::default(),
+        rows: row_kinds::all(),
         host: host::Options { idle_secs: 3_600, ..host::Options::default() },
         lanes: options.lanes(),
         lane: options.lane,

@@ -11,3 +11,4 @@ pub mod node;
 mod order_numbers;
 pub mod pricing;
 pub mod report;
+pub mod row_kinds;

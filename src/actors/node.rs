@@ -21,6 +21,7 @@ use super::engine::clock::Clock;
 use super::engine::cluster::{self, Cluster};
 use super::engine::host::{self, Away, Host, NoFlow, Tenure};
 use super::engine::projections::{Follower, Owned, Projector};
+use super::engine::row_host::{RowBase, RowKinds, Rows};
 use super::engine::runtime::Runtime;
 use super::engine::timers;
 use super::flows::order_effects::Orders;
@@ -35,8 +36,10 @@ use crate::domain::limits::{holds, within};
 use crate::domain::money::Currency;
 use crate::domain::order::{CapturePolicy, Order};
 use crate::domain::pricing;
+use crate::domain::product::Product;
 use crate::domain::stock::{Location, Stock};
 use crate::domain::time::Span;
+use crate::domain::versioned::Versioned as _;
 use crate::store::journal::lane::Committed;
 use crate::store::journal::lanes::Lanes;
 use crate::store::journal::{Journal, ReadError};
@@ -120,6 +123,8 @@ pub struct Start {
     pub rules: pricing::Rules,
     /// How the shop is run.
     pub settings: Settings,
+    /// The kinds of plain rows that it has.
+    pub rows: RowKinds,
     /// The limits of the hosts.
     pub host: host::Options,
     /// The limits of the lanes.
@@ -147,7 +152,9 @@ pub struct Node {
     /// All counters.
     pub counters: Host<Counter>,
     /// All products.
-    pub catalog: Catalog,
+    pub catalog: Arc<Catalog>,
+    /// The plain rows of all kinds.
+    pub rows: Rows,
     /// How prices are computed.
     pub rules: Arc<pricing::Rules>,
     /// How the shop is run.
@@ -217,6 +224,9 @@ pub enum Error {
     /// The journal cannot be read.
     #[error(transparent)]
     Journal(#[from] ReadError),
+    /// It is started without rows that it needs.
+    #[error("a node needs {0}")]
+    NoRows(&'static str),
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -245,18 +255,21 @@ impl Node {
         // A store of one shard has one node.
         let believed = Duration::from_millis(settings.product_believed_ms);
         let believed = (journal.shards() > 1).then_some(believed);
+        let base = RowBase {
+            store: store.clone(),
+            lanes: lanes.clone(),
+            clock: clock.clone(),
+            cache: cache.clone(),
+            believed,
+        };
+        let rows = start.rows.host(&base);
         let node = Arc::new(Self {
             carts: host_over(&over, &supervisor),
             orders: host_over(&over, &supervisor),
             stock: host_over(&over, &supervisor),
             counters: host_over(&over, &supervisor),
-            catalog: Catalog::new(
-                store.clone(),
-                lanes.clone(),
-                clock.clone(),
-                cache.clone(),
-                believed,
-            ),
+            catalog: rows.of::<Product>().ok_or(Error::NoRows(Product::PLURAL))?,
+            rows,
             rules: Arc::new(rules),
             settings,
             store,
@@ -308,7 +321,7 @@ impl Node {
         self.orders.set_away(away.clone());
         self.stock.set_away(away.clone());
         self.counters.set_away(away.clone());
-        self.catalog.set_away(away);
+        self.rows.iter().for_each(|rows| rows.set_away(away.clone()));
     }
 
     /// Lives among the other nodes from now on, if there are any: takes calls and shards. They
@@ -350,8 +363,10 @@ impl Node {
             work.spawn(follower.run(self.feed.listen(), pause, self.stop.clone()));
         }
         work.spawn(timers::run(self.clone(), self.stop.clone()));
-        let (node, feed, stop) = (self.clone(), self.feed.listen(), self.stop.clone());
-        work.spawn(async move { node.catalog.follow(feed, stop).await });
+        for rows in self.rows.iter().cloned() {
+            let (feed, stop) = (self.feed.listen(), self.stop.clone());
+            work.spawn(async move { rows.follow(feed, stop).await });
+        }
         let node = self.clone();
         work.spawn(every(PARKED_EVERY, self.stop.clone(), move || {
             let node = node.clone();

@@ -105,8 +105,8 @@ impl Node {
     ) -> Result<Vec<PricedLine>, store::Error> {
         let mut lines = Vec::with_capacity(cart.lines().len());
         for line in cart.lines() {
-            let row = self.catalog.product(&line.sku).await?;
-            let product = row.as_ref().map(|row| &row.product);
+            let row = self.catalog.get(&line.sku).await?;
+            let product = row.as_ref().map(|row| &row.value);
             let listed = cart
                 .currency()
                 .and_then(|currency| product?.prices.get(&currency))

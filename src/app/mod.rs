@@ -18,6 +18,7 @@ use crate::actors::engine::clock::Clock;
 use crate::actors::engine::runtime::{Defaults, Runtime};
 use crate::actors::flows::payment::Payments;
 use crate::actors::node::{self, Node};
+use crate::actors::row_kinds;
 use crate::bus::queue::{Line, TwinLine};
 use crate::cache::{self, Cache};
 use crate::config::{self, Config, Use};
@@ -128,6 +129,7 @@ impl App {
             clock,
             rules: config.pricing.clone(),
             settings: config.shop.clone(),
+            rows: row_kinds::all(),
             host: config.entities.clone(),
             lane: config.store.lane.clone(),
             lanes: config.store.lanes(),

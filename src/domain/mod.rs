@@ -17,6 +17,7 @@ pub mod pricing;
 pub mod product;
 pub mod stock;
 pub mod time;
+pub mod versioned;
 
 #[cfg(test)]
 mod golden;

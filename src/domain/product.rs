@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::entity::{self, EntityId};
+use super::entity::EntityId;
 use super::id::Sku;
 use super::money::{Currency, TaxRate, UnitPrice};
+use super::versioned::{self, Versioned};
 
 /// What is sold under a SKU.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,28 +31,23 @@ pub struct Product {
     pub active: bool,
 }
 
-/// What the journal's ids of products begin with.
-pub const PREFIX: &str = "prod";
+impl Versioned for Product {
+    const PREFIX: &'static str = "prod";
+    const PLURAL: &'static str = "products";
+    const PUT: &'static str = "put_product";
+
+    type Key = Sku;
+
+    fn key(&self) -> &Sku {
+        &self.sku
+    }
+}
+
+/// What has happened to a product.
+pub type Event = versioned::Event<Product>;
 
 /// The journal's id for a product.
 #[must_use]
 pub fn entity_id(sku: &Sku) -> EntityId {
-    EntityId::new(&format!("{PREFIX}_{sku}"))
-}
-
-/// What has happened to a product: its row as it was written.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::IntoStaticStr)]
-#[serde(rename_all = "snake_case")]
-#[strum(serialize_all = "snake_case")]
-pub enum Event {
-    /// It is there.
-    Created(Product),
-    /// It is different.
-    Updated(Product),
-}
-
-impl entity::Event for Event {
-    fn kind(&self) -> &'static str {
-        self.into()
-    }
+    Product::entity_id(sku)
 }

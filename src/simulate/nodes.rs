@@ -18,6 +18,7 @@ use crate::actors::engine::host;
 use crate::actors::engine::runtime::{Defaults, Runtime};
 use crate::actors::flows::payment::{self, Payments};
 use crate::actors::node::{Node, Settings, Start};
+use crate::actors::row_kinds;
 use crate::bus::local::Board;
 use crate::bus::stream::Twin;
 use crate::bus::{self, Calls, Findings, Notices};
@@ -114,6 +115,7 @@ impl Outside {
             store: Arc::new(self.tables.clone().behind(disk, Arc::new(process.clone()))),
             clock: self.world.clock(),
             rules: Rules::default(),
+            rows: row_kinds::all(),
             settings,
             host,
             lane,

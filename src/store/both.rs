@@ -12,9 +12,9 @@ use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{AssertSqlSafe, Decode, Postgres, Row as _, Sqlite, SqlitePool, Type};
 
-use super::folder;
 use super::postgres::pool::{Pool, Transaction};
 use super::value::{Kind, Value};
+use super::{folder, many};
 
 /// Where rows are read.
 #[derive(Clone, Copy)]
@@ -119,12 +119,14 @@ pub(in crate::store) use {
     change, execute, execute_returning, fetch_all, fetch_optional, sqlite_now,
 };
 
-/// A row of either database.
+/// A row of a database, or of memory.
 pub enum Found {
     /// Of SQLite.
     Sqlite(SqliteRow),
     /// Of PostgreSQL.
     Postgres(PgRow),
+    /// Of memory: the values of the columns of its table.
+    Memory(Vec<Value<'static>>),
 }
 
 impl Found {
@@ -136,6 +138,7 @@ impl Found {
         match self {
             Self::Sqlite(row) => row.try_get(column),
             Self::Postgres(row) => row.try_get(column),
+            Self::Memory(_) => Err(sqlx::Error::ColumnNotFound("a typed column".to_owned())),
         }
     }
 
@@ -145,6 +148,11 @@ impl Found {
         column: usize,
         kind: Kind,
     ) -> Result<Value<'_>, sqlx::Error> {
+        if let Self::Memory(values) = self {
+            let (index, len) = (column, values.len());
+            let found = values.get(column).map(Value::borrowed);
+            return found.ok_or(sqlx::Error::ColumnIndexOutOfBounds { index, len });
+        }
         Ok(match kind {
             Kind::Number => self.try_get::<Option<i64>>(column)?.map_or(Value::Null, Value::Number),
             Kind::Text => self.try_get::<Option<&str>>(column)?.map_or(Value::Null, Value::text),
@@ -158,7 +166,9 @@ impl Found {
     /// A column of numbers, which only PostgreSQL has.
     pub(in crate::store) fn numbers(&self, column: usize) -> Result<Vec<i64>, sqlx::Error> {
         match self {
-            Self::Sqlite(_) => Err(sqlx::Error::ColumnNotFound("an array".to_owned())),
+            Self::Sqlite(_) | Self::Memory(_) => {
+                Err(sqlx::Error::ColumnNotFound("an array".to_owned()))
+            }
             Self::Postgres(row) => row.try_get(column),
         }
     }
@@ -245,14 +255,7 @@ impl Builder {
     }
 
     pub(in crate::store) fn sqlite(self) -> Query<'static, Sqlite, SqliteArguments> {
-        let query = sqlx::query(AssertSqlSafe(self.text));
-        self.values.into_iter().fold(query, |query, value| match value {
-            Value::Null => query.bind(None::<i64>),
-            Value::Number(number) => query.bind(number),
-            Value::Text(text) => query.bind(text),
-            Value::Flag(flag) => query.bind(flag),
-            Value::Bytes(bytes) => query.bind(bytes),
-        })
+        self.values.into_iter().fold(sqlx::query(AssertSqlSafe(self.text)), many::bind)
     }
 
     pub(in crate::store) fn postgres(self) -> Query<'static, Postgres, PgArguments> {

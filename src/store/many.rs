@@ -2,11 +2,15 @@
 //! does, so rows that belong together go in one; and a text is prepared once for a connection, so
 //! there are few of them. This is SQLite's way; PostgreSQL takes a column as an array (`unnest`).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
-use sqlx::{AssertSqlSafe, Sqlite, SqliteConnection};
+use sqlx::{AssertSqlSafe, Postgres, Sqlite, SqliteConnection};
+
+use super::value::{Kind, Value};
 
 /// A statement whose variables are being bound.
 pub(in crate::store) type Binding = Query<'static, Sqlite, SqliteArguments>;
@@ -53,6 +57,67 @@ impl Texts {
         }
         Ok(())
     }
+}
+
+/// Binds a value.
+pub(in crate::store) fn bind(query: Binding, value: Value<'_>) -> Binding {
+    match value {
+        Value::Null => query.bind(None::<i64>),
+        Value::Number(number) => query.bind(number),
+        Value::Text(text) => query.bind(text),
+        Value::Flag(flag) => query.bind(flag),
+        Value::Bytes(bytes) => query.bind(bytes),
+    }
+}
+
+/// A column of many rows, for PostgreSQL.
+pub(in crate::store) enum Array<'a> {
+    Numbers(Vec<Option<i64>>),
+    Texts(Vec<Option<Cow<'a, str>>>),
+    Flags(Vec<Option<bool>>),
+    Bytes(Vec<Option<Vec<u8>>>),
+}
+
+impl<'a> Array<'a> {
+    pub(in crate::store) fn new(kind: Kind, rows: usize) -> Self {
+        match kind {
+            Kind::Number => Self::Numbers(Vec::with_capacity(rows)),
+            Kind::Text => Self::Texts(Vec::with_capacity(rows)),
+            Kind::Flag => Self::Flags(Vec::with_capacity(rows)),
+            Kind::Bytes => Self::Bytes(Vec::with_capacity(rows)),
+        }
+    }
+
+    /// Adds a value; one of another kind, which no declaration makes, is `NULL`.
+    pub(in crate::store) fn push(&mut self, value: Value<'a>) {
+        match (self, value) {
+            (Self::Numbers(all), Value::Number(number)) => all.push(Some(number)),
+            (Self::Texts(all), Value::Text(text)) => all.push(Some(storable(text))),
+            (Self::Flags(all), Value::Flag(flag)) => all.push(Some(flag)),
+            (Self::Bytes(all), Value::Bytes(bytes)) => all.push(Some(bytes.into_owned())),
+            (Self::Numbers(all), _) => all.push(None),
+            (Self::Texts(all), _) => all.push(None),
+            (Self::Flags(all), _) => all.push(None),
+            (Self::Bytes(all), _) => all.push(None),
+        }
+    }
+
+    pub(in crate::store) fn bind(
+        self,
+        query: Query<'static, Postgres, PgArguments>,
+    ) -> Query<'static, Postgres, PgArguments> {
+        match self {
+            Self::Numbers(all) => query.bind(all),
+            Self::Texts(all) => query.bind(all),
+            Self::Flags(all) => query.bind(all),
+            Self::Bytes(all) => query.bind(all),
+        }
+    }
+}
+
+/// What others wrote, without what no text in PostgreSQL can have.
+fn storable(text: Cow<'_, str>) -> Cow<'_, str> {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text }
 }
 
 #[cfg(test)]

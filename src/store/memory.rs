@@ -11,8 +11,9 @@ use super::journal::memory::Memory as Journal;
 use super::journal::{self, Journal as _};
 use super::node::{self, NodeRow};
 use super::projection::{Cursor, DeadLetter, Step};
+use super::row::{Table, Value};
 use super::webhook::{self, Parked};
-use super::{Error, Tables, order, product, shard, stock};
+use super::{Error, Found, Tables, order, shard, stock};
 use crate::domain::entity::EntityId;
 use crate::domain::id::Sku;
 use crate::domain::time::{Span, Timestamp};
@@ -121,21 +122,23 @@ impl Tables for Memory {
         Ok(shards)
     }
 
-    async fn product(&self, sku: &Sku) -> Result<Option<product::Row>, Error> {
+    async fn find_row(
+        &self,
+        table: &'static Table,
+        key: &[Value<'_>],
+    ) -> Result<Option<Found>, Error> {
         drop(self.rows().await?);
-        Ok(self.journal.product(sku))
+        Ok(self.journal.find_row(table, key))
     }
 
-    async fn products_behind(
+    async fn rows_behind(
         &self,
-        after: Option<Sku>,
+        table: &'static Table,
+        after: Option<&[Value<'_>]>,
         limit: u32,
-    ) -> Result<Vec<product::Row>, Error> {
+    ) -> Result<Vec<Found>, Error> {
         drop(self.rows().await?);
-        let mut found = self.journal.products();
-        found.retain(|row| after.as_ref().is_none_or(|after| row.product.sku > *after));
-        found.sort_by(|a, b| a.product.sku.cmp(&b.product.sku));
-        Ok(page(found.into_iter(), limit))
+        Ok(self.journal.rows_behind(table, after, limit))
     }
 
     async fn orders_behind(

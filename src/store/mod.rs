@@ -24,15 +24,16 @@ pub mod product;
 pub mod projection;
 pub mod relocate;
 pub mod row;
+mod row_version;
 pub mod runtime_setting;
 pub mod secret;
 pub mod session;
 pub mod setting;
 pub mod shard;
-mod shown;
 pub mod stock;
 mod tables;
 mod value;
+pub mod versioned;
 pub mod webhook;
 pub mod whole;
 

@@ -15,42 +15,24 @@ use sqlx::{AssertSqlSafe, Postgres, Row as _, SqlitePool};
 
 use super::journal::{self, Journal as _, Record};
 use super::postgres::pool::{BEGIN, Transaction};
+use super::row::Kind::{self, Bytes, Flag, Number, Text};
+use super::row::Table;
+use super::versioned::VersionedRow as _;
 use super::{Backend, Error, Folder, Store};
 use crate::domain::entity::EntityId;
+use crate::domain::product::Product;
 
 /// Rows that are written at once.
 const PAGE: u32 = 1_000;
 
-/// What a column holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Text,
-    Number,
-    Flag,
-    Bytes,
-}
-
-use Kind::{Bytes, Flag, Number, Text};
-
 /// A table that is copied as it is: its name, and its columns.
-type Table = (&'static str, &'static [(&'static str, Kind)]);
+type Copied = (&'static str, Vec<(&'static str, Kind)>);
 
-/// What is copied row by row.
-const COPIED: [Table; 10] = [
-    (
-        "product",
-        &[
-            ("sku", Text),
-            ("name", Text),
-            ("description", Text),
-            ("category", Text),
-            ("prices", Text),
-            ("tax_rate", Number),
-            ("active", Flag),
-            ("version", Number),
-            ("updated_at", Number),
-        ],
-    ),
+/// Tables that are copied row by row, and whose columns are declared with their rows.
+const DECLARED: [fn() -> &'static Table; 1] = [Product::table];
+
+/// The others that are.
+const LISTED: [(&str, &[(&str, Kind)]); 9] = [
     (
         "api_key",
         &[
@@ -138,6 +120,15 @@ const COPIED: [Table; 10] = [
     ),
 ];
 
+/// All that are copied row by row.
+fn copied() -> impl Iterator<Item = Copied> {
+    let declared = DECLARED.iter().map(|table| {
+        let columns = table().columns().iter().map(|column| (column.name, column.kind));
+        (table().name(), columns.collect())
+    });
+    declared.chain(LISTED.iter().map(|(name, columns)| (*name, columns.to_vec())))
+}
+
 /// How far a move has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moved {
@@ -170,8 +161,8 @@ impl Store {
         let events = events(from, database.shards(), &mut to, &mut progress).await?;
         timers(from.readers(), database.shards(), &mut to, &mut progress).await?;
         snapshots(from, &mut to, &mut progress).await?;
-        for table in COPIED {
-            copy(from.readers(), table, &mut to, &mut progress).await?;
+        for table in copied() {
+            copy(from.readers(), &table, &mut to, &mut progress).await?;
         }
         let ids = "SELECT setval(pg_get_serial_sequence('parked_webhook', 'id'), \
                    (SELECT coalesce(max(id), 0) + 1 FROM parked_webhook), FALSE)";
@@ -185,7 +176,7 @@ impl Store {
 async fn refuse_full(to: &mut Transaction) -> Result<(), Error> {
     // Whoever else would claim a shard now waits, and then finds events.
     to.execute(sqlx::query("LOCK TABLE shard, event IN EXCLUSIVE MODE")).await?;
-    let tables = COPIED.iter().map(|(name, _)| *name).filter(|name| *name != "setting");
+    let tables = copied().map(|(name, _)| name).filter(|name| *name != "setting");
     let tables = tables.chain(["event", "timer", "snapshot", "order_row", "stock_row"]);
     for table in tables {
         let text =
@@ -316,18 +307,14 @@ async fn snapshots(
 /// Copies a table as it is.
 async fn copy(
     from: &SqlitePool,
-    (name, columns): Table,
+    (name, columns): &Copied,
     to: &mut Transaction,
     progress: &mut impl FnMut(Moved),
 ) -> Result<(), Error> {
     let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
     let names = names.join(", ");
-    let arrays = columns.iter().zip(1..).map(|((_, kind), nth)| match kind {
-        Text => format!("${nth}::TEXT[]"),
-        Number => format!("${nth}::BIGINT[]"),
-        Flag => format!("${nth}::BOOLEAN[]"),
-        Bytes => format!("${nth}::BYTEA[]"),
-    });
+    let arrays =
+        columns.iter().zip(1..).map(|((_, kind), nth)| format!("${nth}::{}[]", kind.postgres()));
     let arrays = arrays.collect::<Vec<_>>().join(", ");
     let insert = format!("INSERT INTO {name} ({names}) SELECT * FROM unnest({arrays})");
     let select = format!("SELECT {names} FROM {name}");
@@ -345,7 +332,7 @@ async fn copy(
         }
         to.execute(query).await?;
         done += u64::try_from(page.len()).unwrap_or(0);
-        progress(Moved { table: name, done, total: 0 });
+        progress(Moved { table: *name, done, total: 0 });
     }
     Ok(())
 }
@@ -384,8 +371,8 @@ mod tests {
         let apart = |name: &str| NOT_COPIED.contains(&name) || OF_THE_JOURNAL.contains(&name);
         let there: BTreeSet<(String, String)> =
             columns.into_iter().filter(|(table, _)| !apart(table)).collect();
-        let copied = COPIED.iter().flat_map(|(table, columns)| {
-            columns.iter().map(|(column, _)| ((*table).to_owned(), (*column).to_owned()))
+        let copied = copied().flat_map(|(table, columns)| {
+            columns.into_iter().map(|(column, _)| (table.to_owned(), column.to_owned()))
         });
         assert_eq!(copied.collect::<BTreeSet<_>>(), there);
     }

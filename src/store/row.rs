@@ -2,7 +2,6 @@
 //! the statements that write one or many, for both databases. Which lists a table is asked for, and
 //! by which index they are found, stands in the table's own file.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
@@ -10,9 +9,9 @@ use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Postgres};
 
-use super::Error;
 use super::both::{Builder, Found, Readers, Writing};
-use super::many::{Binding, Texts};
+use super::many::{Array, Binding, Texts, bind};
+use super::{Error, LIST_MAX};
 
 pub use super::value::{Kind, Stored, Value, from_json, to_json};
 
@@ -31,7 +30,8 @@ pub struct Table {
     name: &'static str,
     columns: &'static [Column],
     key: &'static [&'static str],
-    texts: OnceLock<PutTexts>,
+    put: OnceLock<PutTexts>,
+    change: OnceLock<ChangeTexts>,
 }
 
 /// The statements that write any number of rows over what they were.
@@ -39,6 +39,30 @@ pub struct Table {
 struct PutTexts {
     sqlite: Texts,
     postgres: Arc<str>,
+}
+
+/// The statements that write one row over the version before, each of which writes none if that is
+/// not there.
+#[derive(Debug)]
+pub(in crate::store) struct ChangeTexts {
+    /// Those of SQLite, with a variable for each column.
+    pub(in crate::store) sqlite: ChangeText,
+    /// Those of PostgreSQL, whose variable is the row as JSON.
+    pub(in crate::store) postgres: ChangeText,
+}
+
+/// A statement for a row that is new, and one for a row that is there.
+#[derive(Debug)]
+pub(in crate::store) struct ChangeText {
+    insert: Arc<str>,
+    update: Arc<str>,
+}
+
+impl ChangeText {
+    /// The statement that writes a version.
+    pub(in crate::store) fn of(&self, version: i64) -> &Arc<str> {
+        if version == 1 { &self.insert } else { &self.update }
+    }
 }
 
 impl Table {
@@ -57,7 +81,7 @@ impl Table {
             assert!(same(columns[nth].name, key[nth]), "a table's columns begin with its key");
             nth += 1;
         }
-        Self { name, columns, key, texts: OnceLock::new() }
+        Self { name, columns, key, put: OnceLock::new(), change: OnceLock::new() }
     }
 
     /// Its name.
@@ -110,8 +134,8 @@ impl Table {
         format!("INSERT INTO {} ({names}) SELECT * FROM unnest({arrays})", self.name)
     }
 
-    fn texts(&self) -> &PutTexts {
-        self.texts.get_or_init(|| {
+    fn put_texts(&self) -> &PutTexts {
+        self.put.get_or_init(|| {
             let head = format!("INSERT INTO {} ({}) VALUES ", self.name, self.names());
             let row = format!("({})", vec!["?"; self.columns.len()].join(","));
             let over = self.over();
@@ -121,9 +145,57 @@ impl Table {
     }
 }
 
+/// Of tables whose rows have a version.
+impl Table {
+    pub(in crate::store) fn change_texts(&self) -> &ChangeTexts {
+        self.change.get_or_init(|| {
+            let (name, names, key) = (self.name, self.names(), self.key.join(", "));
+            let numbered = |nth: usize| format!("${}", nth + 1);
+            let all: Vec<String> = (0..self.columns.len()).map(numbered).collect();
+            let (all, over) = (all.join(", "), format!("ON CONFLICT ({key}) DO NOTHING"));
+            let record = format!("jsonb_populate_record(NULL::{name}, $1)");
+            let sqlite = ChangeText {
+                insert: format!("INSERT INTO {name} ({names}) VALUES ({all}) {over}").into(),
+                update: self.update("", numbered).into(),
+            };
+            let of_record = |nth: usize| format!("r.{}", self.columns[nth].name);
+            let from = format!(" FROM {record} AS r");
+            let postgres = ChangeText {
+                insert: format!("INSERT INTO {name} ({names}) SELECT {names} FROM {record} {over}")
+                    .into(),
+                update: self.update(&from, of_record).into(),
+            };
+            ChangeTexts { sqlite, postgres }
+        })
+    }
+
+    /// `UPDATE` of the row before, whose new values are `value` of their columns.
+    fn update(&self, from: &str, value: impl Fn(usize) -> String) -> String {
+        let (mut sets, mut wheres) = (Vec::new(), Vec::new());
+        for (nth, column) in self.columns.iter().enumerate() {
+            let (name, value) = (column.name, value(nth));
+            if nth < self.key.len() {
+                wheres.push(format!("t.{name} = {value}"));
+            } else {
+                sets.push(format!("{name} = {value}"));
+            }
+            if name == VERSION.name {
+                wheres.push(format!("t.{name} = {value} - 1"));
+            }
+        }
+        let (sets, wheres) = (sets.join(", "), wheres.join(" AND "));
+        format!("UPDATE {} AS t SET {sets}{from} WHERE {wheres}", self.name)
+    }
+}
+
+/// The column of a row's version, behind those of the row itself.
+pub const VERSION: Column = Column { name: "version", kind: Kind::Number };
+/// The column of the time of its last change, behind the version.
+pub const UPDATED_AT: Column = Column { name: "updated_at", kind: Kind::Number };
+
 impl Kind {
     /// What PostgreSQL calls it.
-    const fn postgres(self) -> &'static str {
+    pub(in crate::store) const fn postgres(self) -> &'static str {
         match self {
             Self::Number => "BIGINT",
             Self::Text => "TEXT",
@@ -207,6 +279,63 @@ impl<'r> Columns<'r> {
     }
 }
 
+/// A row that is to be written with the events that tell of it.
+#[derive(Clone, Debug)]
+pub struct RowChange {
+    table: &'static Table,
+    version: i64,
+    /// Of all columns of the table.
+    values: Vec<Value<'static>>,
+}
+
+impl RowChange {
+    /// The change that makes a version of a row, which has a value for each column of its table.
+    #[must_use]
+    pub const fn new(table: &'static Table, version: i64, values: Vec<Value<'static>>) -> Self {
+        Self { table, version, values }
+    }
+
+    /// The table that it is written to.
+    #[must_use]
+    pub const fn table(&self) -> &'static Table {
+        self.table
+    }
+
+    /// The version that it makes, which must be the one after the stored one; 1 makes the row.
+    #[must_use]
+    pub const fn version(&self) -> i64 {
+        self.version
+    }
+
+    /// What tells the row from others of the table.
+    #[must_use]
+    pub fn key(&self) -> &[Value<'static>] {
+        self.values.get(..self.table.key().len()).unwrap_or_default()
+    }
+
+    /// The values of all columns of the table, in order.
+    #[must_use]
+    pub fn values(&self) -> &[Value<'static>] {
+        &self.values
+    }
+
+    /// The row as JSON, for a statement of PostgreSQL.
+    pub(in crate::store) fn json(&self) -> serde_json::Value {
+        let columns = self.table.columns.iter().map(|column| column.name.to_owned());
+        columns.zip(self.values.iter().map(Value::json)).collect::<serde_json::Map<_, _>>().into()
+    }
+
+    /// About how many bytes it takes.
+    pub(in crate::store) fn bytes(&self) -> usize {
+        let of = |value: &Value<'_>| match value {
+            Value::Text(text) => 16 + text.len(),
+            Value::Bytes(bytes) => 16 + bytes.len(),
+            Value::Null | Value::Number(_) | Value::Flag(_) => 16,
+        };
+        self.values.iter().map(of).sum()
+    }
+}
+
 /// Declares a row, and with it all that reads and writes it. The columns are the fields, in the order
 /// of the declaration; `key` names the first of them, which tell rows apart. A field's type is one
 /// that is [`Stored`](crate::store::row::Stored).
@@ -248,27 +377,37 @@ macro_rules! table_row {
     };
     ($Row:ident in $table:literal, key($($key:ident),+) { $($field:ident),+ $(,)? }) => {
         impl $crate::store::row::TableRow for $Row {
-            fn table() -> &'static $crate::store::row::Table {
-                static TABLE: $crate::store::row::Table = $crate::store::row::Table::new(
-                    $table,
-                    &[$($crate::store::row::Column {
+            $crate::table_row! { @items $Row in $table, key($($key),+) { $($field),+ } [] }
+        }
+    };
+    // The items of the trait, for a table that may have more columns behind those of the row.
+    (
+        @items $Row:ident in $table:literal, key($($key:ident),+) { $($field:ident),+ }
+        [$($more:expr),*]
+    ) => {
+        fn table() -> &'static $crate::store::row::Table {
+            static TABLE: $crate::store::row::Table = $crate::store::row::Table::new(
+                $table,
+                &[
+                    $($crate::store::row::Column {
                         name: stringify!($field),
                         kind: $crate::store::row::kind_of(|row: &$Row| &row.$field),
-                    }),+],
-                    &[$(stringify!($key)),+],
-                );
-                &TABLE
-            }
+                    },)+
+                    $($more),*
+                ],
+                &[$(stringify!($key)),+],
+            );
+            &TABLE
+        }
 
-            fn values(&self) -> impl Iterator<Item = $crate::store::row::Value<'_>> {
-                [$($crate::store::row::Stored::to_value(&self.$field)),+].into_iter()
-            }
+        fn values(&self) -> impl Iterator<Item = $crate::store::row::Value<'_>> {
+            [$($crate::store::row::Stored::to_value(&self.$field)),+].into_iter()
+        }
 
-            fn read(
-                columns: &mut $crate::store::row::Columns<'_>,
-            ) -> Result<Self, $crate::store::Error> {
-                Ok(Self { $($field: columns.take()?),+ })
-            }
+        fn read(
+            columns: &mut $crate::store::row::Columns<'_>,
+        ) -> Result<Self, $crate::store::Error> {
+            Ok(Self { $($field: columns.take()?),+ })
         }
     };
 }
@@ -287,6 +426,27 @@ pub(in crate::store) async fn find(
     Ok(query.fetch_all(from).await?.pop())
 }
 
+/// Rows in order of their keys behind `after`, at most `limit`.
+pub(in crate::store) async fn list_behind(
+    from: Readers<'_>,
+    table: &'static Table,
+    after: Option<&[Value<'_>]>,
+    limit: u32,
+) -> Result<Vec<Found>, Error> {
+    let mut query = Builder::new(from.dialect(), &table.select());
+    let key = table.key.join(", ");
+    if let Some(after) = after {
+        query.push(format_args!(" WHERE ({key}) > ("));
+        for (nth, value) in after.iter().enumerate() {
+            query.push(if nth == 0 { "" } else { ", " }).push_bind(value.clone().into_owned());
+        }
+        query.push(")");
+    }
+    query.push(format_args!(" ORDER BY {key} LIMIT +"));
+    query.push_bind(i64::from(limit.min(LIST_MAX)));
+    Ok(query.fetch_all(from).await?)
+}
+
 /// Writes rows over what they were.
 pub(in crate::store) async fn put<R: TableRow>(
     writing: &mut Writing,
@@ -295,7 +455,7 @@ pub(in crate::store) async fn put<R: TableRow>(
     if rows.is_empty() {
         return Ok(());
     }
-    let texts = R::table().texts();
+    let texts = R::table().put_texts();
     match writing {
         Writing::Sqlite(writing) => texts.sqlite.run(writing.connection()?, rows, bind_row).await,
         Writing::Postgres(transaction) => {
@@ -306,13 +466,7 @@ pub(in crate::store) async fn put<R: TableRow>(
 }
 
 fn bind_row<R: TableRow>(query: Binding, row: &R) -> Binding {
-    row.values().fold(query, |query, value| match value {
-        Value::Null => query.bind(None::<i64>),
-        Value::Number(number) => query.bind(number),
-        Value::Text(text) => query.bind(text),
-        Value::Flag(flag) => query.bind(flag),
-        Value::Bytes(bytes) => query.bind(bytes),
-    })
+    row.values().fold(query, bind)
 }
 
 /// Binds an array for each column. Of rows with the same key the last counts: one statement of
@@ -330,54 +484,4 @@ fn bind_arrays<R: TableRow>(
         arrays.iter_mut().zip(row.values()).for_each(|(array, value)| array.push(value));
     }
     arrays.into_iter().fold(query, |query, array| array.bind(query))
-}
-
-/// A column of many rows.
-pub(in crate::store) enum Array<'a> {
-    Numbers(Vec<Option<i64>>),
-    Texts(Vec<Option<Cow<'a, str>>>),
-    Flags(Vec<Option<bool>>),
-    Bytes(Vec<Option<Vec<u8>>>),
-}
-
-impl<'a> Array<'a> {
-    pub(in crate::store) fn new(kind: Kind, rows: usize) -> Self {
-        match kind {
-            Kind::Number => Self::Numbers(Vec::with_capacity(rows)),
-            Kind::Text => Self::Texts(Vec::with_capacity(rows)),
-            Kind::Flag => Self::Flags(Vec::with_capacity(rows)),
-            Kind::Bytes => Self::Bytes(Vec::with_capacity(rows)),
-        }
-    }
-
-    /// Adds a value; one of another kind, which no declaration makes, is `NULL`.
-    pub(in crate::store) fn push(&mut self, value: Value<'a>) {
-        match (self, value) {
-            (Self::Numbers(all), Value::Number(number)) => all.push(Some(number)),
-            (Self::Texts(all), Value::Text(text)) => all.push(Some(storable(text))),
-            (Self::Flags(all), Value::Flag(flag)) => all.push(Some(flag)),
-            (Self::Bytes(all), Value::Bytes(bytes)) => all.push(Some(bytes.into_owned())),
-            (Self::Numbers(all), _) => all.push(None),
-            (Self::Texts(all), _) => all.push(None),
-            (Self::Flags(all), _) => all.push(None),
-            (Self::Bytes(all), _) => all.push(None),
-        }
-    }
-
-    pub(in crate::store) fn bind(
-        self,
-        query: Query<'static, Postgres, PgArguments>,
-    ) -> Query<'static, Postgres, PgArguments> {
-        match self {
-            Self::Numbers(all) => query.bind(all),
-            Self::Texts(all) => query.bind(all),
-            Self::Flags(all) => query.bind(all),
-            Self::Bytes(all) => query.bind(all),
-        }
-    }
-}
-
-/// What others wrote, without what no text in PostgreSQL can have.
-fn storable(text: Cow<'_, str>) -> Cow<'_, str> {
-    if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text }
 }

@@ -11,8 +11,9 @@ use async_trait::async_trait;
 use super::journal::Journal;
 use super::node::{self, NodeRow};
 use super::projection::{Cursor, DeadLetter, Step};
+use super::row::{self, Table, Value};
 use super::webhook::{self, Parked};
-use super::{Error, Store, order, product, shard, stock};
+use super::{Error, Found, Store, order, shard, stock};
 use crate::domain::entity::EntityId;
 use crate::domain::id::Sku;
 use crate::domain::time::{Span, Timestamp};
@@ -27,15 +28,21 @@ pub trait Tables: Send + Sync + 'static {
     /// All shards, in order.
     async fn shards(&self) -> Result<Vec<shard::Row>, Error>;
 
-    /// See [`Store::product`].
-    async fn product(&self, sku: &Sku) -> Result<Option<product::Row>, Error>;
-
-    /// Products in order of SKU behind `after`, at most `limit`.
-    async fn products_behind(
+    /// The row of a key in a table whose rows have a version, if it is there.
+    async fn find_row(
         &self,
-        after: Option<Sku>,
+        table: &'static Table,
+        key: &[Value<'_>],
+    ) -> Result<Option<Found>, Error>;
+
+    /// Rows of a table whose rows have a version, in order of their keys behind `after`, at most
+    /// `limit`.
+    async fn rows_behind(
+        &self,
+        table: &'static Table,
+        after: Option<&[Value<'_>]>,
         limit: u32,
-    ) -> Result<Vec<product::Row>, Error>;
+    ) -> Result<Vec<Found>, Error>;
 
     /// Orders behind the one that was placed then and has this id, the newest placed first, at
     /// most `limit`.
@@ -142,17 +149,21 @@ impl Tables for Store {
         Self::shards(self).await
     }
 
-    async fn product(&self, sku: &Sku) -> Result<Option<product::Row>, Error> {
-        Self::product(self, sku).await
+    async fn find_row(
+        &self,
+        table: &'static Table,
+        key: &[Value<'_>],
+    ) -> Result<Option<Found>, Error> {
+        row::find(self.readers(), table, key).await
     }
 
-    async fn products_behind(
+    async fn rows_behind(
         &self,
-        after: Option<Sku>,
+        table: &'static Table,
+        after: Option<&[Value<'_>]>,
         limit: u32,
-    ) -> Result<Vec<product::Row>, Error> {
-        let filter = product::Filter { after, limit, ..Default::default() };
-        product::list(self.readers(), &filter).await
+    ) -> Result<Vec<Found>, Error> {
+        row::list_behind(self.readers(), table, after, limit).await
     }
 
     async fn orders_behind(

@@ -25,7 +25,7 @@ pub enum Kind {
 }
 
 /// The value of a column. Texts are in order of their bytes, as both databases sort them.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Value<'a> {
     /// `NULL`.
     Null,
@@ -55,6 +55,20 @@ impl<'a> Value<'a> {
             Self::Text(text) => Value::Text(Cow::Owned(text.into_owned())),
             Self::Flag(flag) => Value::Flag(flag),
             Self::Bytes(bytes) => Value::Bytes(Cow::Owned(bytes.into_owned())),
+        }
+    }
+
+    /// The same as JSON, as PostgreSQL reads a column from it.
+    pub(in crate::store) fn json(&self) -> serde_json::Value {
+        match self {
+            Self::Null => serde_json::Value::Null,
+            Self::Number(number) => (*number).into(),
+            Self::Text(text) => serde_json::Value::String(text.clone().into_owned()),
+            Self::Flag(flag) => (*flag).into(),
+            Self::Bytes(bytes) => {
+                let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                format!("\\x{digits}").into()
+            }
         }
     }
 

@@ -218,8 +218,7 @@ impl Books {
             entry.broken = true;
             return;
         };
-        let (product::Event::Created(product) | product::Event::Updated(product)) = event;
-        entry.product = Some(product);
+        entry.product = Some(event.into_value());
         (entry.seq, entry.last_pos) = (record.seq, record.pos);
     }
 

@@ -16,7 +16,7 @@ use crate::domain::order::{self, Order};
 use crate::domain::product::{self, Product};
 use crate::domain::stock::{self, Stock};
 use crate::store::journal::{Journal, ReadError};
-use crate::store::{self, LIST_MAX, Tables};
+use crate::store::{self, LIST_MAX, Tables, versioned};
 
 /// What the rows are compared with, and where.
 pub(super) struct Rows<'a> {
@@ -187,10 +187,11 @@ impl Rows<'_> {
         let mut after: Option<Sku> = None;
         let mut seen = std::collections::HashSet::new();
         loop {
-            let page = self.store.products_behind(after, LIST_MAX).await?;
+            let page =
+                versioned::list_behind::<Product>(self.store, after.as_ref(), LIST_MAX).await?;
             for row in &page {
                 books.checked.product_rows += 1;
-                let id = product::entity_id(&row.product.sku);
+                let id = product::entity_id(&row.value.sku);
                 if let Some((positions, message)) = self.product_fault(books, &id, row).await? {
                     books.findings.add(Invariant::I6, &id, &positions, message);
                 }
@@ -198,7 +199,7 @@ impl Rows<'_> {
             }
             match page.last() {
                 Some(last) if page.len() == LIST_MAX as usize => {
-                    after = Some(last.product.sku.clone());
+                    after = Some(last.value.sku.clone());
                 }
                 _ => break,
             }
@@ -220,8 +221,7 @@ impl Rows<'_> {
     ) -> Result<Fault, ReadError> {
         let entry = books.products.get(id);
         if entry.is_some_and(|entry| {
-            entry.broken
-                || (entry.seq == row.version && entry.product.as_ref() == Some(&row.product))
+            entry.broken || (entry.seq == row.version && entry.product.as_ref() == Some(&row.value))
         }) {
             return Ok(None);
         }
@@ -232,14 +232,12 @@ impl Rows<'_> {
         }
         let written = self.journal.read_entity(id, row.version - 1, 1).await?;
         let event = written.first().and_then(|record| decode::<product::Event>(record).ok());
-        let fresh: Option<Product> = event.map(|event| match event {
-            product::Event::Created(product) | product::Event::Updated(product) => product,
-        });
+        let fresh: Option<Product> = event.map(product::Event::into_value);
         Ok(match fresh {
             None => Some((positions, "its row stands for no event".to_owned())),
-            Some(fresh) if fresh == row.product => None,
+            Some(fresh) if fresh == row.value => None,
             Some(fresh) => {
-                let why = difference(&format!("{:?}", row.product), &format!("{fresh:?}"));
+                let why = difference(&format!("{:?}", row.value), &format!("{fresh:?}"));
                 Some((positions, why))
             }
         })

@@ -77,7 +77,7 @@ async fn a_history_that_makes_no_sense_is_locked() {
         at: node.clock.now(),
         cause: "{}".into(),
         timer: None,
-        row: None,
+        rows: Vec::new(),
     };
     let (sender, written) = tokio::sync::oneshot::channel();
     let done = Box::new(move |outcome| drop(sender.send(outcome)));

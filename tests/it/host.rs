@@ -295,7 +295,7 @@ async fn spoil(journal: &Memory, id: &str) {
         at: Timestamp::from_millis(0),
         cause: "{}".into(),
         timer: None,
-        row: None,
+        rows: Vec::new(),
     };
     let fences = journal.claim(&[0], "other", Span::from_secs(0)).await.unwrap();
     journal.append(&fences, &[append]).await.unwrap();
@@ -369,7 +369,7 @@ async fn old_events_are_lifted_and_snapshots_of_another_version_ignored() {
         at: Timestamp::from_millis(0),
         cause: "{}".into(),
         timer: None,
-        row: None,
+        rows: Vec::new(),
     };
     bench.journal.append(&fences, &[append]).await.unwrap();
     let kept = |state_version, sum| Snapshot {

@@ -10,12 +10,18 @@ use kontor::domain::id::Sku;
 use kontor::domain::money::{Currency, TaxRate, UnitPrice};
 use kontor::domain::product::Product;
 use kontor::domain::time::{Span, Timestamp};
+use kontor::domain::versioned::Versioned;
 use kontor::store::journal::memory::{Fault, Memory};
 use kontor::store::journal::{
     Append, AppendError, Epoch, Fence, Journal, NewEvent, Record, Snapshot, TimerChange,
 };
+use kontor::store::row::{RowChange, Stored as _};
+use kontor::store::versioned::{self, Row, VersionedRow};
 use kontor::store::{Options, Store, product};
 use proptest::prelude::*;
+use serde::{Deserialize, Serialize};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
 use tempfile::TempDir;
 
 use crate::servers::database;
@@ -27,6 +33,7 @@ pub struct Fixture {
     store: Option<Store>,
     dir: Option<TempDir>,
     memory: Option<Memory>,
+    url: Option<String>,
 }
 
 impl Fixture {
@@ -34,7 +41,7 @@ impl Fixture {
         let memory = Memory::new(1);
         let journal: Arc<dyn Journal> = Arc::new(memory.clone());
         let fence = claim(journal.as_ref(), "test").await;
-        Self { journal, fence, store: None, dir: None, memory: Some(memory) }
+        Self { journal, fence, store: None, dir: None, memory: Some(memory), url: None }
     }
 
     pub async fn sqlite() -> Self {
@@ -42,16 +49,17 @@ impl Fixture {
         let store = Store::open(dir.path(), &Options::default()).await.unwrap();
         let journal = store.journal();
         let fence = claim(journal.as_ref(), "test").await;
-        Self { journal, fence, store: Some(store), dir: Some(dir), memory: None }
+        Self { journal, fence, store: Some(store), dir: Some(dir), memory: None, url: None }
     }
 
     /// In PostgreSQL, with as many shards as the suite knows of.
     pub async fn postgres() -> Self {
         let options = Options { shards: 1, ..Options::default() };
-        let store = Store::connect(&database().as_str().into(), &options).await.unwrap();
+        let url = database();
+        let store = Store::connect(&url.as_str().into(), &options).await.unwrap();
         let journal = store.journal();
         let fence = claim(journal.as_ref(), "test").await;
-        Self { journal, fence, store: Some(store), dir: None, memory: None }
+        Self { journal, fence, store: Some(store), dir: None, memory: None, url: Some(url) }
     }
 
     async fn append(&self, batch: &[Append]) -> Result<Vec<Record>, AppendError> {
@@ -62,13 +70,64 @@ impl Fixture {
         self.journal.read_shard(0, 0, 1_000_000).await.unwrap()
     }
 
-    async fn product(&self, sku: &Sku) -> Option<product::Row> {
+    async fn row<T: VersionedRow>(&self, key: &T::Key) -> Option<Row<T>> {
         match (&self.store, &self.memory) {
-            (Some(store), _) => store.product(sku).await.unwrap(),
-            (None, Some(memory)) => memory.product(sku),
+            (Some(store), _) => versioned::find(store, key).await.unwrap(),
+            (None, Some(memory)) => {
+                let found = memory.find_row(T::table(), &[key.to_value()]);
+                found.map(|found| Row::decode(&found).unwrap())
+            }
             (None, None) => None,
         }
     }
+
+    /// Makes the table of [`Zone`]. Memory needs none.
+    async fn make_zones(&self) {
+        let columns = "code TEXT NOT NULL PRIMARY KEY, note TEXT, fee BIGINT NOT NULL, \
+                       open BOOLEAN NOT NULL, seal BYTEA NOT NULL, version BIGINT NOT NULL, \
+                       updated_at BIGINT NOT NULL";
+        let text = AssertSqlSafe(format!("CREATE TABLE zone ({columns})"));
+        if let Some(dir) = &self.dir {
+            let options = SqliteConnectOptions::new().filename(dir.path().join("kontor.db"));
+            let mut connection = options.connect().await.unwrap();
+            sqlx::query(text).execute(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+        } else if let Some(url) = &self.url {
+            let mut connection = PgConnection::connect(url).await.unwrap();
+            sqlx::query(text).execute(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+        }
+    }
+}
+
+/// A row with a version that kontor does not know.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Zone {
+    code: String,
+    note: Option<String>,
+    fee: i64,
+    open: bool,
+    seal: Vec<u8>,
+}
+
+impl Versioned for Zone {
+    const PREFIX: &'static str = "zone";
+    const PLURAL: &'static str = "zones";
+    const PUT: &'static str = "put_zone";
+
+    type Key = String;
+
+    fn key(&self) -> &String {
+        &self.code
+    }
+}
+
+kontor::versioned_row! { Zone in "zone", key(code) { code, note, fee, open, seal } }
+
+fn zone(code: &str, fee: i64, version: i64) -> Row<Zone> {
+    let note = (fee > 0).then(|| format!("{fee} \"§\""));
+    let value = Zone { code: code.to_owned(), note, fee, open: fee > 5, seal: vec![0, 255] };
+    Row { value, version }
 }
 
 /// Claims shard 0 with a lease that is over at once, so that anybody may claim it next.
@@ -90,7 +149,7 @@ pub fn append(entity: &str, after_seq: i64, count: usize) -> Append {
         at: at(1_000),
         cause: r#"{"by":"test","cmd":"try"}"#.into(),
         timer: None,
-        row: None,
+        rows: Vec::new(),
     }
 }
 
@@ -108,7 +167,7 @@ pub fn product_row(sku: &str, version: i64) -> product::Row {
         tax_rate: TaxRate::parse("0.2").unwrap(),
         active: true,
     };
-    product::Row { product, version }
+    product::Row { value: product, version }
 }
 
 async fn a_record_reads_as_it_was_appended(fixture: Fixture) {
@@ -284,22 +343,71 @@ async fn the_newest_snapshot_wins(fixture: Fixture) {
 
 async fn a_product_and_its_event_are_one(fixture: Fixture) {
     let change = |after_seq, version| Append {
-        row: Some(product_row("A1", version)),
+        rows: vec![product_row("A1", version).change(at(5))],
         ..append("product_A1", after_seq, 1)
     };
     let sku: Sku = "A1".parse().unwrap();
     fixture.append(&[change(0, 1)]).await.unwrap();
-    assert_eq!(fixture.product(&sku).await, Some(product_row("A1", 1)));
+    assert_eq!(fixture.row::<Product>(&sku).await, Some(product_row("A1", 1)));
     for bad in [change(1, 1), change(1, 3), change(0, 2)] {
-        let version = bad.row.as_ref().map(|row| row.version);
+        let version = bad.rows[0].version();
         assert_eq!(fixture.append(&[bad]).await, Err(AppendError::Conflict), "{version:?}");
         assert_eq!(fixture.all().await.len(), 1);
-        assert_eq!(fixture.product(&sku).await, Some(product_row("A1", 1)));
+        assert_eq!(fixture.row::<Product>(&sku).await, Some(product_row("A1", 1)));
     }
-    let mut renamed = change(1, 2);
-    renamed.row.as_mut().unwrap().product.name = "New".to_owned();
+    let mut renamed = product_row("A1", 2);
+    renamed.value.name = "New".to_owned();
+    let renamed = Append { rows: vec![renamed.change(at(6))], ..append("product_A1", 1, 1) };
     fixture.append(&[renamed, change(2, 3)]).await.unwrap();
-    assert_eq!(fixture.product(&sku).await, Some(product_row("A1", 3)));
+    assert_eq!(fixture.row::<Product>(&sku).await, Some(product_row("A1", 3)));
+}
+
+/// What stands in a fixture: how many events, and the rows of two tables.
+async fn stands(fixture: &Fixture) -> (usize, Vec<Option<Row<Zone>>>, Option<product::Row>) {
+    let mut zones = Vec::new();
+    for code in ["north", "south"] {
+        zones.push(fixture.row::<Zone>(&code.to_owned()).await);
+    }
+    let product = fixture.row::<Product>(&"A1".parse().unwrap()).await;
+    (fixture.all().await.len(), zones, product)
+}
+
+async fn rows_of_one_append_are_written_all_or_none(fixture: Fixture) {
+    fixture.make_zones().await;
+    let rows =
+        |seq: i64, rows: &[RowChange]| Append { rows: rows.to_vec(), ..append("zone_all", seq, 1) };
+    let zone_change = |code, fee, version| zone(code, fee, version).change(at(7));
+    let product = |version| product_row("A1", version).change(at(7));
+
+    // Two rows of one table, and two tables.
+    let two = rows(0, &[zone_change("north", 9, 1), zone_change("south", 0, 1)]);
+    fixture.append(&[two]).await.unwrap();
+    fixture.append(&[rows(1, &[zone_change("north", 2, 2), product(1)])]).await.unwrap();
+    let wanted = vec![Some(zone("north", 2, 2)), Some(zone("south", 0, 1))];
+    let wanted = (2, wanted, Some(product_row("A1", 1)));
+    assert_eq!(stands(&fixture).await, wanted);
+
+    // One that is stale, ahead or there already spoils all of its batch, whichever table is first.
+    for bad in [
+        vec![zone_change("north", 3, 3), product(1)],
+        vec![product(2), zone_change("north", 3, 2)],
+        vec![product(2), zone_change("south", 3, 3)],
+        vec![zone_change("south", 3, 2), zone_change("south", 4, 2)],
+        vec![zone_change("north", 3, 3), zone_change("west", 1, 2)],
+    ] {
+        let batch = [append("cart_1", 0, 1), rows(2, &bad), append("cart_2", 0, 1)];
+        assert_eq!(fixture.append(&batch).await, Err(AppendError::Conflict), "{bad:?}");
+        assert_eq!(stands(&fixture).await, wanted, "{bad:?}");
+    }
+
+    // The same row twice, in one append and in two of a batch.
+    let twice = rows(2, &[zone_change("south", 6, 2), zone_change("south", 7, 3)]);
+    fixture.append(&[twice, rows(3, &[zone_change("south", 8, 4)])]).await.unwrap();
+    assert_eq!(stands(&fixture).await.1[1], Some(zone("south", 8, 4)));
+    if let Some(store) = &fixture.store {
+        let behind = versioned::list_behind::<Zone>(store, Some(&"north".to_owned()), 9).await;
+        assert_eq!(behind.unwrap(), [zone("south", 8, 4)]);
+    }
 }
 
 async fn reads_have_limits(fixture: Fixture) {
@@ -353,6 +461,7 @@ conformance!(
     many_timers_fit_one_batch,
     the_newest_snapshot_wins,
     a_product_and_its_event_are_one,
+    rows_of_one_append_are_written_all_or_none,
     reads_have_limits,
 );
 
@@ -405,8 +514,8 @@ async fn an_append_given_up_half_way_leaves_the_connection_usable() {
 async fn a_write_that_broke_is_forgotten_and_the_next_one_goes_through() {
     let fixture = Fixture::sqlite().await;
     let dir = fixture.dir.as_ref().unwrap();
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(dir.path().join("kontor.db"));
-    let mut saboteur = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    let options = SqliteConnectOptions::new().filename(dir.path().join("kontor.db"));
+    let mut saboteur = options.connect().await.unwrap();
     sqlx::query("ALTER TABLE timer RENAME TO hidden").execute(&mut saboteur).await.unwrap();
     let batch = [with_timer(append("cart_1", 0, 3), TimerChange::Set(at(1)))];
     for _ in 0..3 {
@@ -415,7 +524,7 @@ async fn a_write_that_broke_is_forgotten_and_the_next_one_goes_through() {
     }
     assert_eq!(fixture.all().await, []);
     sqlx::query("ALTER TABLE hidden RENAME TO timer").execute(&mut saboteur).await.unwrap();
-    sqlx::Connection::close(saboteur).await.unwrap();
+    saboteur.close().await.unwrap();
     assert_eq!(fixture.append(&batch).await.unwrap()[0].pos, 1);
 }
 
@@ -424,8 +533,8 @@ async fn events_are_never_changed_or_deleted() {
     let fixture = Fixture::sqlite().await;
     fixture.append(&[append("cart_1", 0, 1)]).await.unwrap();
     let dir = fixture.dir.as_ref().unwrap();
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(dir.path().join("kontor.db"));
-    let mut vandal = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    let options = SqliteConnectOptions::new().filename(dir.path().join("kontor.db"));
+    let mut vandal = options.connect().await.unwrap();
     for text in ["DELETE FROM event", "UPDATE event SET data = '{}'"] {
         assert!(sqlx::query(text).execute(&mut vandal).await.is_err(), "{text}");
     }

@@ -26,15 +26,15 @@ use kontor::domain::id::CartId;
 use kontor::domain::money::UnitPrice;
 use kontor::domain::order::Status;
 use kontor::domain::pricing::Rules;
-use kontor::domain::product;
+use kontor::domain::product::{self, Product};
 use kontor::domain::stock;
 use kontor::providers::sandbox::{Options, Sandbox};
 use kontor::sandbox_psp::{self, Running};
-use kontor::store::Tables;
 use kontor::store::journal::lane;
 use kontor::store::journal::memory::{Fault, Memory as Journal};
 use kontor::store::memory::Memory;
 use kontor::store::projection::Step;
+use kontor::store::{Tables, versioned};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
@@ -107,6 +107,7 @@ impl Shared {
                 store: Arc::new(store),
                 clock,
                 rules: Rules::default(),
+                rows: kontor::actors::row_kinds::all(),
                 settings: Settings {
                     timer_poll_ms: 20,
                     projection_pause_ms: 5,
@@ -362,11 +363,11 @@ async fn an_old_event_of_a_product_is_not_taken_for_its_price() {
         while matches!(node.cache.get(catalog::SPACE, "page").await, Found::Hit(_)) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        node.catalog.product(&"LAMP".parse().unwrap()).await.unwrap().unwrap()
+        node.catalog.get(&"LAMP".parse().unwrap()).await.unwrap().unwrap()
     });
     let row = row.await;
     let price = UnitPrice::from_minor(990).unwrap();
-    assert_eq!((row.version, row.product.prices.values().next()), (2, Some(&price)));
+    assert_eq!((row.version, row.value.prices.values().next()), (2, Some(&price)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -385,13 +386,17 @@ async fn who_takes_over_a_product_writes_over_what_there_is() {
         let (node, sku) = (one.node(), sku.clone());
         one.on(async move {
             shop::sell(&node, &sku, price, 10).await;
-            node.store.product(&sku.parse().unwrap()).await.unwrap().unwrap().version
+            versioned::find::<Product>(node.store.as_ref(), &sku.parse().unwrap())
+                .await
+                .unwrap()
+                .unwrap()
+                .version
         })
         .await
     };
     assert_eq!(price(&nodes[0], 1_000).await, 1);
     let (b, seen) = (nodes[1].node(), sku.parse().unwrap());
-    let row = nodes[1].on(async move { b.catalog.product(&seen).await.unwrap().unwrap() }).await;
+    let row = nodes[1].on(async move { b.catalog.get(&seen).await.unwrap().unwrap() }).await;
     assert_eq!(row.version, 1);
     assert_eq!(price(&nodes[0], 1_200).await, 2);
     let a = nodes[0].node();

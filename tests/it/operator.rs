@@ -242,7 +242,7 @@ fn append(entity: &str, data: Option<&str>, due: i64) -> Append {
         at: Timestamp::from_millis(1),
         cause: "{}".into(),
         timer: Some(TimerChange::Set(Timestamp::from_millis(due))),
-        row: None,
+        rows: Vec::new(),
     }
 }
 

@@ -79,7 +79,7 @@ impl World {
             at: Timestamp::from_millis(1_000),
             cause: "{}".into(),
             timer: None,
-            row: None,
+            rows: Vec::new(),
         };
         *seq += 1;
         self.journal.append(&self.fences, &[append]).await.unwrap().into()

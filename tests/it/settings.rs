@@ -318,7 +318,7 @@ async fn lists_of_products_are_answered_again_until_one_changes() {
     // Another node changes it: its event comes by the feed.
     until("it is answered again", async || hits("").await.1 == 1).await;
     let sku = "A".parse().unwrap();
-    let mut changed = node.catalog.product(&sku).await.unwrap().unwrap().product.clone();
+    let mut changed = node.catalog.get(&sku).await.unwrap().unwrap().value.clone();
     changed.name = "Theirs".to_owned();
     let event = product::Event::Updated(changed);
     let record = Record {
@@ -336,8 +336,8 @@ async fn lists_of_products_are_answered_again_until_one_changes() {
     let misses = node.cache.counts().misses;
     node.feed.publish(&[record]);
     until("it is taken over", async || {
-        let row = node.catalog.product(&sku).await.unwrap().unwrap();
-        row.product.name == "Theirs" && row.version == 3
+        let row = node.catalog.get(&sku).await.unwrap().unwrap();
+        row.value.name == "Theirs" && row.version == 3
     })
     .await;
     until("the list was dropped", async || {

@@ -184,6 +184,7 @@ async fn node(dir: &TempDir, psp: &str) -> (Arc<Node>, Store) {
         store: Arc::new(store.clone()),
         clock: Clock::system(),
         rules: kontor::domain::pricing::Rules::default(),
+        rows: kontor::actors::row_kinds::all(),
         settings: Settings { timer_poll_ms: 20, projection_pause_ms: 5, ..Settings::default() },
         host: host::Options::default(),
         lane: options.lane,

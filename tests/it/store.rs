@@ -179,14 +179,17 @@ async fn products(store: &Store) {
         [("a1", Some("mugs"), true), ("b2", None, true), ("c3", Some("mugs"), false)]
     {
         let mut row = product_row(name, 1);
-        row.product.category = category.map(str::to_owned);
-        row.product.active = active;
-        batch.push(Append { row: Some(row), ..append(&format!("product_{name}"), 0, 1) });
+        row.value.category = category.map(str::to_owned);
+        row.value.active = active;
+        batch.push(Append {
+            rows: vec![row.change(at(9))],
+            ..append(&format!("product_{name}"), 0, 1)
+        });
     }
     let mut renamed = product_row("a1", 2);
-    renamed.product.name = "Grüne Tasse 100%".to_owned();
-    renamed.product.category = Some("mugs".to_owned());
-    batch.push(Append { row: Some(renamed.clone()), ..append("product_a1", 1, 2) });
+    renamed.value.name = "Grüne Tasse 100%".to_owned();
+    renamed.value.category = Some("mugs".to_owned());
+    batch.push(Append { rows: vec![renamed.change(at(9))], ..append("product_a1", 1, 2) });
     journal.append(&[fence], &batch).await.unwrap();
 
     assert_eq!(store.product(&sku("a1")).await.unwrap(), Some(renamed));
@@ -206,7 +209,7 @@ async fn products(store: &Store) {
         (page, &["b2"]),
     ] {
         let found = store.products(&filter).await.unwrap();
-        let found: Vec<&str> = found.iter().map(|row| row.product.sku.as_str()).collect();
+        let found: Vec<&str> = found.iter().map(|row| row.value.sku.as_str()).collect();
         assert_eq!(found, expected, "{filter:?}");
     }
 }

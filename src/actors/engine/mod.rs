@@ -10,6 +10,7 @@ pub mod host;
 pub mod job_ledger;
 pub mod placement;
 pub mod projections;
+pub mod row_host;
 pub mod runtime;
 mod shards;
 pub mod timers;

@@ -45,7 +45,7 @@ impl Node {
     ) -> Result<(), Error> {
         let shard = fence.shard;
         self.lanes.of(shard).own(fence);
-        self.catalog.open(shard, tenure.clone());
+        self.rows.iter().for_each(|rows| rows.open(shard, tenure.clone()));
         self.counters.open(shard, tenure.clone()).await?;
         self.stock.open(shard, tenure.clone()).await?;
         self.carts.open(shard, tenure.clone()).await?;
@@ -78,7 +78,7 @@ impl Node {
     /// Runs a shard no longer.
     pub(in crate::actors) fn disown_shard(&self, shard: u16) {
         self.lanes.of(shard).disown(shard);
-        self.catalog.close(shard);
+        self.rows.iter().for_each(|rows| rows.close(shard));
         self.owned.disown(shard);
         if let Some(relay) = self.relay.get() {
             relay.disown(shard);
@@ -179,12 +179,14 @@ impl Node {
             Order::PREFIX => self.orders.serve(body, may_wait).await,
             Stock::PREFIX => self.stock.serve(body, may_wait).await,
             Counter::PREFIX => self.counters.serve(body, may_wait).await,
-            crate::actors::catalog::NOUN => self.catalog.serve(body).await,
             crate::actors::report::NOUN => serde_json::to_vec(&self.report()).unwrap_or_default(),
-            _ => {
-                tracing::error!(noun, from = call.from, "another node asks for what is not known");
-                Vec::new()
-            }
+            _ => match self.rows.named(noun) {
+                Some(rows) => rows.serve(body).await,
+                None => {
+                    tracing::error!(noun, from = call.from, "another node asks for the unknown");
+                    Vec::new()
+                }
+            },
         };
         answer.into()
     }

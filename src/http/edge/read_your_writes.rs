@@ -91,6 +91,14 @@ impl Seen {
     }
 }
 
+/// The version that rows show of an entity; nothing for what no list shows.
+async fn shown(call: &Call, entity: &EntityId) -> Result<Option<i64>, Error> {
+    Ok(match call.node().rows.named(entity.prefix()) {
+        Some(rows) => Some(call.store().row_version(rows.table(), entity.key()).await?),
+        None => call.store().shown(entity).await?,
+    })
+}
+
 /// Waits until rows show all positions that a request names, at most half a second.
 ///
 /// # Errors
@@ -105,7 +113,7 @@ pub async fn wait(call: &Call, request: &HttpRequest) -> Result<Seen, Error> {
     loop {
         let mut next = Vec::new();
         for position in left {
-            let shown = call.store().shown(&position.entity).await?;
+            let shown = shown(call, &position.entity).await?;
             if shown.is_some_and(|shown| shown < position.version) {
                 next.push(position);
             }

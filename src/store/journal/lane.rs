@@ -283,9 +283,9 @@ impl Lane {
 
 /// About how many bytes an append takes in the journal.
 fn weigh(append: &Append) -> usize {
-    let row = append.row.as_ref().map_or(0, |row| 512 + row.product.description.len());
+    let rows: usize = append.rows.iter().map(|change| 256 + change.bytes()).sum();
     let each = 64 + append.entity.as_str().len() + append.cause.len();
-    append.events.iter().map(|event| each + event.data.len()).sum::<usize>() + each + row
+    append.events.iter().map(|event| each + event.data.len()).sum::<usize>() + each + rows
 }
 
 async fn run(shared: Arc<Shared>) {

@@ -11,10 +11,10 @@ use super::{
     fence_of,
 };
 use crate::domain::entity::EntityId;
-use crate::domain::id::Sku;
 use crate::domain::time::{Span, Timestamp};
 use crate::seeded_fault::{self, SeededFault};
-use crate::store::product;
+use crate::store::Found;
+use crate::store::row::{RowChange, Table, Value};
 
 /// What happens to one append to come.
 #[derive(Debug)]
@@ -74,6 +74,9 @@ impl std::fmt::Debug for Memory {
     }
 }
 
+/// What tells the rows of a table apart.
+type Key = Vec<Value<'static>>;
+
 #[derive(Debug, Default)]
 struct State {
     shards: Vec<Shard>,
@@ -81,7 +84,8 @@ struct State {
     entities: HashMap<EntityId, Vec<(u16, usize)>>,
     timers: BTreeMap<EntityId, (u16, Timestamp)>,
     snapshots: HashMap<EntityId, Snapshot>,
-    products: HashMap<Sku, product::Row>,
+    /// By the name of their table and by their key.
+    rows: BTreeMap<&'static str, BTreeMap<Key, RowChange>>,
     faults: VecDeque<Fault>,
     unreadable: u32,
 }
@@ -136,16 +140,27 @@ impl Memory {
         Gate { reached, open }
     }
 
-    /// A product row as it was last written.
+    /// A row of a table as it was last written.
     #[must_use]
-    pub fn product(&self, sku: &Sku) -> Option<product::Row> {
-        self.state().products.get(sku).cloned()
+    pub fn find_row(&self, table: &Table, key: &[Value<'_>]) -> Option<Found> {
+        let key: Key = key.iter().cloned().map(Value::into_owned).collect();
+        self.state().row(table, &key).map(found)
     }
 
-    /// All product rows, in no order.
+    /// Rows of a table in order of their keys behind `after`, at most `limit`.
     #[must_use]
-    pub fn products(&self) -> Vec<product::Row> {
-        self.state().products.values().cloned().collect()
+    pub fn rows_behind(
+        &self,
+        table: &Table,
+        after: Option<&[Value<'_>]>,
+        limit: u32,
+    ) -> Vec<Found> {
+        let after: Option<Key> =
+            after.map(|after| after.iter().cloned().map(Value::into_owned).collect());
+        let state = self.state();
+        let rows = state.rows.get(table.name()).into_iter().flatten();
+        let behind = rows.filter(|(key, _)| after.as_ref().is_none_or(|after| *key > after));
+        behind.take(index(limit)).map(|(_, row)| found(row)).collect()
     }
 
     /// A shard's epoch and the position of its last event.
@@ -175,7 +190,15 @@ impl Memory {
     }
 }
 
+fn found(row: &RowChange) -> Found {
+    Found::Memory(row.values().to_vec())
+}
+
 impl State {
+    fn row(&self, table: &Table, key: &Key) -> Option<&RowChange> {
+        self.rows.get(table.name())?.get(key)
+    }
+
     fn shard(&self, shard: u16) -> Result<&Shard, ReadError> {
         self.shards
             .get(usize::from(shard))
@@ -201,19 +224,18 @@ impl State {
             }
         }
         let mut seqs: HashMap<&EntityId, i64> = HashMap::new();
-        let mut versions: HashMap<&Sku, i64> = HashMap::new();
+        let mut versions: HashMap<(&str, &[Value<'_>]), i64> = HashMap::new();
         for append in batch {
             let seq = seqs.entry(&append.entity).or_insert_with(|| self.last_seq(&append.entity));
             if *seq != append.after_seq {
                 return Err(AppendError::Conflict);
             }
             *seq += count(append.events.len());
-            if let Some(row) = &append.row {
-                let sku = &row.product.sku;
-                let version = versions
-                    .entry(sku)
-                    .or_insert_with(|| self.products.get(sku).map_or(0, |row| row.version));
-                if row.version != *version + 1 {
+            for row in &append.rows {
+                let (table, key) = (row.table(), row.key());
+                let there = || self.row(table, &key.to_vec()).map_or(0, RowChange::version);
+                let version = versions.entry((table.name(), key)).or_insert_with(there);
+                if row.version() != *version + 1 {
                     return Err(AppendError::Conflict);
                 }
                 *version += 1;
@@ -249,8 +271,9 @@ impl State {
                 }
                 None => {}
             }
-            if let Some(row) = &append.row {
-                self.products.insert(row.product.sku.clone(), row.clone());
+            for row in &append.rows {
+                let table = self.rows.entry(row.table().name()).or_default();
+                table.insert(row.key().to_vec(), row.clone());
             }
         }
         Ok(records)

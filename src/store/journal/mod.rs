@@ -22,7 +22,8 @@ pub use crate::domain::entity::Record;
 use crate::crash;
 use crate::domain::entity::EntityId;
 use crate::domain::time::{Span, Timestamp};
-use crate::store::{Error, product};
+use crate::store::Error;
+use crate::store::row::RowChange;
 
 /// One event that is to be appended.
 #[derive(Clone, Debug)]
@@ -50,8 +51,9 @@ pub struct Append {
     pub cause: Arc<str>,
     /// What becomes of the entity's timer.
     pub timer: Option<TimerChange>,
-    /// A plain row whose change these events tell of, written in the same transaction.
-    pub row: Option<product::Row>,
+    /// Plain rows whose change these events tell of, written in the same transaction, one after the
+    /// other.
+    pub rows: Vec<RowChange>,
 }
 
 /// What becomes of an entity's one timer.

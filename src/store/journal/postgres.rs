@@ -2,8 +2,9 @@
 //! of its row.
 //!
 //! An append is one statement, and one round trip: the function `journal_append`
-//! (`migrations/postgres/0007_cluster.sql`) locks the rows of the batch's shards, checks their
-//! epochs, refuses what does not continue its entity, and inserts arrays of events. PostgreSQL says
+//! (`migrations/postgres/0010_versioned_rows.sql`) locks the rows of the batch's shards, checks their
+//! epochs, refuses what does not continue its entity, inserts arrays of events, and runs the statements
+//! of rows that are written with them. PostgreSQL says
 //! that a statement is complete before it commits it, so what counts is that it is ready for the
 //! next one: `Held::fetch_optional` waits for that.
 
@@ -27,7 +28,7 @@ use crate::domain::time::{Span, Timestamp};
 use crate::store::both::Found;
 use crate::store::postgres::Database;
 use crate::store::postgres::pool::refused;
-use crate::store::product;
+use crate::store::row::RowChange;
 
 /// The journal in a database.
 #[derive(Clone)]
@@ -129,7 +130,7 @@ fn statement(
     batch: &[Append],
     stands: Stands<'_>,
     events: &[Record],
-) -> Result<Query<'static, Sqlx, PgArguments>, AppendError> {
+) -> Query<'static, Sqlx, PgArguments> {
     macro_rules! column {
         ($record:ident => $value:expr) => {
             events.iter().map(|$record| $value).collect::<Vec<_>>()
@@ -146,9 +147,14 @@ fn statement(
         set.iter().map(|(entity, due_at)| (*entity, due_at.millis())).unzip();
     let set_shard: Vec<i32> =
         set.iter().map(|(entity, _)| i32::from(EntityId::new(entity).shard(shards))).collect();
-    let query = sqlx::query(
+    let changes = || batch.iter().flat_map(|append| &append.rows);
+    let row_text = |change: &RowChange| {
+        let texts = &change.table().change_texts().postgres;
+        texts.of(change.version()).to_string()
+    };
+    sqlx::query(
         "SELECT journal_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, \
-         $16, $17, $18, $19, $20, $21, $22)",
+         $16, $17, $18, $19, $20, $21, $22, $23)",
     )
     .bind(fence_shard)
     .bind(fence_epoch)
@@ -171,17 +177,8 @@ fn statement(
     .bind(set_shard)
     .bind(set_due_at)
     .bind(clear)
-    .bind(products(batch)?);
-    Ok(query)
-}
-
-/// The changed product rows of a batch as JSON.
-fn products(batch: &[Append]) -> Result<Option<String>, AppendError> {
-    let changed = batch.iter().filter_map(|append| append.row.as_ref().map(|row| (row, append.at)));
-    let rows: Result<Vec<serde_json::Value>, serde_json::Error> =
-        changed.map(|(row, at)| product::as_json(row, at)).collect();
-    let rows = rows.map_err(|error| AppendError::Failed(error.to_string()))?;
-    Ok((!rows.is_empty()).then(|| serde_json::Value::from(rows).to_string()))
+    .bind(changes().map(row_text).collect::<Vec<_>>())
+    .bind(changes().map(|change| change.json().to_string()).collect::<Vec<_>>())
 }
 
 /// What is written beside an event. Its position is not in it: that is known only once the event
@@ -323,7 +320,7 @@ impl Journal for Postgres {
             *nth += 1;
             *nth
         });
-        let query = statement(shards, &fences, counts, batch, stands, &events)?;
+        let query = statement(shards, &fences, counts, batch, stands, &events);
         // Whatever goes wrong up to here, and with the connection, is before anything was sent.
         let connected = self.database.writers().acquire().await;
         let mut held = connected.map_err(|error| AppendError::Failed(error.to_string()))?;

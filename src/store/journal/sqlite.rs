@@ -14,7 +14,7 @@ use std::sync::{Arc, LazyLock};
 use async_trait::async_trait;
 use sqlx::query::QueryAs;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Connection as _, Row as _, Sqlite as Sqlx, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection as _, Row as _, Sqlite as Sqlx, SqliteConnection};
 
 #[cfg(debug_assertions)]
 use super::crash_point;
@@ -28,8 +28,8 @@ use crate::domain::entity::EntityId;
 use crate::domain::time::{Span, Timestamp};
 use crate::store::both::sqlite_now;
 use crate::store::folder::Folder;
-use crate::store::many::{Binding, Texts};
-use crate::store::product;
+use crate::store::many::{Binding, Texts, bind};
+use crate::store::row::{RowChange, Value};
 
 static INSERT_EVENTS: LazyLock<Texts> = LazyLock::new(|| {
     Texts::new(
@@ -172,10 +172,8 @@ async fn write(
     });
     INSERT_EVENTS.run(&mut *connection, &records, bind_event).await?;
     write_timers(connection, batch).await?;
-    for append in batch {
-        if let Some(row) = &append.row
-            && !product::upsert(connection, row, append.at).await?
-        {
+    for change in batch.iter().flat_map(|append| &append.rows) {
+        if !write_row(connection, change).await? {
             return Err(Refusal::Append(AppendError::Conflict));
         }
     }
@@ -219,6 +217,17 @@ async fn write_timers(
         })
         .await?;
     CLEAR_TIMERS.run(connection, &clear, |query, entity: &&str| query.bind(*entity)).await
+}
+
+/// Writes a row over the version before; `false` if that is not there.
+async fn write_row(
+    connection: &mut SqliteConnection,
+    change: &RowChange,
+) -> Result<bool, sqlx::Error> {
+    let text = change.table().change_texts().sqlite.of(change.version());
+    let query = sqlx::query(AssertSqlSafe(Arc::clone(text)));
+    let query = change.values().iter().map(Value::borrowed).fold(query, bind);
+    Ok(query.execute(connection).await?.rows_affected() == 1)
 }
 
 fn bind_event(query: Binding, record: &Record) -> Binding {

@@ -80,6 +80,7 @@ impl Shop {
             store: Arc::new(store),
             clock: Clock::system(),
             rules: pricing::Rules::default(),
+            rows: kontor::actors::row_kinds::all(),
             settings: Settings::default(),
             host: host::Options::default(),
             lane: store::journal::lane::Options::default(),

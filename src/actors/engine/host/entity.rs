@@ -351,7 +351,7 @@ impl<N: Noun> Life<N> {
                 at: now,
                 cause: cause.into(),
                 timer,
-                row: None,
+                rows: Vec::new(),
             },
         );
         Ok(())
@@ -396,7 +396,10 @@ impl<N: Noun> Life<N> {
         let (entity, after_seq, at) = (self.id.clone(), self.seq, self.host.shared.clock.now());
         let timer = Some(TimerChange::Clear);
         let (events, cause) = (Vec::new(), "{}".into());
-        self.append(myself, Append { entity, after_seq, events, at, cause, timer, row: None });
+        self.append(
+            myself,
+            Append { entity, after_seq, events, at, cause, timer, rows: Vec::new() },
+        );
     }
 
     /// What becomes of the timer row once it has fired: never left due, or it would fire at once.
@@ -430,7 +433,7 @@ impl<N: Noun> Life<N> {
                     at: now,
                     cause: "{}".into(),
                     timer,
-                    row: None,
+                    rows: Vec::new(),
                 },
             );
         }

@@ -235,14 +235,14 @@ async fn unsellable(
     currency: Currency,
     agreed: bool,
 ) -> Result<Option<(Code, String)>, Error> {
-    let row = call.node().catalog.product(sku).await?;
+    let row = call.node().catalog.get(sku).await?;
     Ok(match row {
         None => Some((Code::UnknownSku, format!("there is no product {sku}"))),
         Some(_) if agreed => None,
-        Some(row) if !row.product.active => {
+        Some(row) if !row.value.active => {
             Some((Code::ProductInactive, format!("{sku} is not sold at present")))
         }
-        Some(row) if !row.product.prices.contains_key(&currency) => {
+        Some(row) if !row.value.prices.contains_key(&currency) => {
             Some((Code::CurrencyMismatch, format!("{sku} has no price in {}", currency.code())))
         }
         Some(_) => None,

@@ -161,9 +161,9 @@ async fn take(call: &Call, row: Row, dry: bool, cause: Cause) -> Outcome {
     let Row { product, location, on_hand } = row;
     let sku = product.sku.clone();
     let change = if dry {
-        match call.node().catalog.product(&sku).await? {
+        match call.node().catalog.get(&sku).await? {
             None => Change::Created,
-            Some(there) if there.product == product => Change::Unchanged,
+            Some(there) if there.value == product => Change::Unchanged,
             Some(_) => Change::Updated,
         }
     } else {

@@ -134,7 +134,7 @@ pub struct ProductShape {
 
 impl From<&Row> for ProductShape {
     fn from(row: &Row) -> Self {
-        let product = &row.product;
+        let product = &row.value;
         Self {
             sku: product.sku.to_string(),
             name: product.name.clone(),
@@ -203,7 +203,7 @@ pub async fn browse_products(call: Call, request: HttpRequest) -> Result<HttpRes
     responses((status = 200, description = "The product", body = ProductShape)))]
 pub async fn show_product(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
     let row = find(&call, &path).await?;
-    if !row.product.active {
+    if !row.value.active {
         return Err(Error::not_found("product"));
     }
     Ok(versioned(StatusCode::OK, row.version, &ProductShape::from(&*row)))
@@ -294,7 +294,7 @@ pub async fn update_product(
         {
             return Err(version_mismatch(row.version));
         }
-        let product = patched(row.product.clone(), body.value.clone());
+        let product = patched(row.value.clone(), body.value.clone());
         let put = call.node().catalog.put(product, Expect::Version(row.version), cause.clone());
         match put.await {
             // Another writer was faster, and nobody asked for a version.
@@ -313,7 +313,7 @@ pub async fn update_product(
 }
 
 fn wrote(response: HttpResponse, row: &Row) -> HttpResponse {
-    read_your_writes::wrote(response, entity_id(&row.product.sku), row.version)
+    read_your_writes::wrote(response, entity_id(&row.value.sku), row.version)
 }
 
 fn patched(mut product: Product, patch: ProductPatch) -> Product {
@@ -340,7 +340,7 @@ fn patched(mut product: Product, patch: ProductPatch) -> Product {
 /// 404, or the store's.
 pub async fn find(call: &Call, path: &str) -> Result<std::sync::Arc<Row>, Error> {
     let sku: Sku = id(path, "product")?;
-    call.node().catalog.product(&sku).await?.ok_or_else(|| Error::not_found("product"))
+    call.node().catalog.get(&sku).await?.ok_or_else(|| Error::not_found("product"))
 }
 
 /// Which page of products is asked for, once it shows what it is to show.
@@ -383,8 +383,8 @@ impl Wanted {
 
     fn page(&self, mut rows: Vec<Row>) -> Result<Vec<u8>, Error> {
         let more = cut(&mut rows, self.limit);
-        let last = rows.last().map(|row| cursor("products", row.product.sku.as_str()));
-        rows.retain(|row| self.currency.is_none_or(|code| row.product.prices.contains_key(&code)));
+        let last = rows.last().map(|row| cursor("products", row.value.sku.as_str()));
+        rows.retain(|row| self.currency.is_none_or(|code| row.value.prices.contains_key(&code)));
         let data = rows.iter().map(ProductShape::from).collect();
         let page = Page::<ProductShape> { data, next_cursor: last.filter(|_| more) };
         serde_json::to_vec(&page).map_err(Error::internal)

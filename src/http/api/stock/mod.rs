@@ -200,7 +200,7 @@ pub async fn list_stock(call: Call, request: HttpRequest) -> Result<HttpResponse
     params(("sku" = inline(schemas::Sku), Path)),
     responses((status = 200, description = "The item", body = StockItem)))]
 pub async fn get_stock(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
-    let sku = find(&call, &path).await?.product.sku.clone();
+    let sku = find(&call, &path).await?.value.sku.clone();
     let (now, named) = (call.now(), sku.clone());
     let read = move |view: View<'_, Stock>| item(&named, &view, now, true);
     let shape = call.node().stock.look(&stock::entity_id(&sku), read).await?;
@@ -292,7 +292,7 @@ async fn change(
     command: Command,
     cause: Cause,
 ) -> Result<HttpResponse, Error> {
-    let sku = find(call, path).await?.product.sku.clone();
+    let sku = find(call, path).await?.value.sku.clone();
     let (now, named) = (call.now(), sku.clone());
     let read = move |view: View<'_, Stock>| item(&named, &view, now, false);
     let entity = stock::entity_id(&sku);

@@ -1,0 +1,365 @@
+//! Plain rows with a version, of any kind: read from memory, written with their change event in one
+//! append, by the node that has their shard (`away`). What the rows hold is not known here.
+//!
+//! What other nodes change comes by the feed, and is taken over from there. The feed may lose
+//! something: where other nodes write to the same store, a row is believed for a while only, unless
+//! this node has its shard, so that nobody else can write it.
+
+mod away;
+mod kinds;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::clock::Clock;
+use super::host::{Away, Tenure};
+use crate::cache::Cache;
+use crate::domain::entity::{Cause, Event as _, Record};
+use crate::domain::versioned::Event;
+use crate::store::journal::lanes::Lanes;
+use crate::store::journal::{Append, AppendError, NewEvent};
+use crate::store::versioned::{self, Row, VersionedRow};
+use crate::store::{self, Tables};
+
+pub use self::kinds::{ErasedRows, RowKinds, Rows};
+
+/// The most rows of a kind that are kept in memory.
+const KEPT_MAX: usize = 100_000;
+
+/// How often a write that expects nothing is tried again when another one was faster.
+const TRIES_MAX: usize = 32;
+
+/// What must be true of the row before it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Expect {
+    /// It is not there.
+    Absent,
+    /// It has this version.
+    Version(i64),
+    /// Nothing.
+    Any,
+}
+
+/// What a write has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// The row is new.
+    Created,
+    /// The row is different.
+    Updated,
+    /// The row was so already.
+    Unchanged,
+}
+
+/// Why a row was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It is there already.
+    #[error("the row exists")]
+    Exists,
+    /// It is not there.
+    #[error("there is no such row")]
+    NotFound,
+    /// Somebody else has changed it.
+    #[error("the row has version {version}")]
+    VersionMismatch {
+        /// The version that it has.
+        version: i64,
+    },
+    /// It may or may not have been written: the same again is safe.
+    #[error("the outcome is not known: try again")]
+    TryAgain,
+    /// The store cannot write.
+    #[error("the store cannot write: {0}")]
+    Storage(String),
+    /// The store cannot read.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+/// What every kind of row is kept and written with.
+#[derive(Clone)]
+pub struct RowBase {
+    /// The data.
+    pub store: Arc<dyn Tables>,
+    /// The writers of the journal.
+    pub lanes: Lanes,
+    /// The time.
+    pub clock: Clock,
+    /// What nodes share and may lose.
+    pub cache: Cache,
+    /// If other nodes write to the store, too: how long a row is believed without asking it.
+    pub believed: Option<Duration>,
+}
+
+/// All rows of a kind.
+pub struct RowHost<T: VersionedRow> {
+    base: RowBase,
+    kept: RwLock<HashMap<T::Key, Kept<T>>>,
+    lookups: Lookups,
+    away: RwLock<Option<Arc<dyn Away>>>,
+    /// Shards that this node has, since when, and for how long.
+    had: RwLock<HashMap<u16, (Instant, Tenure)>>,
+}
+
+/// A row in memory, and the moment before it was read or written.
+#[derive(Clone)]
+struct Kept<T> {
+    row: Arc<Row<T>>,
+    at: Instant,
+}
+
+/// How often rows were asked for by their key, since the start.
+#[derive(Debug, Default)]
+pub struct Lookups {
+    /// They were in memory.
+    pub hits: AtomicU64,
+    /// The store was asked.
+    pub misses: AtomicU64,
+}
+
+impl<T: VersionedRow> RowHost<T> {
+    /// The rows of a kind in a store.
+    #[must_use]
+    pub fn new(base: RowBase) -> Self {
+        let (kept, lookups) = (RwLock::default(), Lookups::default());
+        Self { base, kept, lookups, away: RwLock::default(), had: RwLock::default() }
+    }
+
+    /// Whether what was read then is what there is: nobody else can have written it since, or
+    /// has lately.
+    fn believes(&self, key: &T::Key, read_at: Instant) -> bool {
+        self.base.believed.is_none_or(|believed| read_at.elapsed() < believed)
+            || self.knows(key, read_at)
+    }
+
+    /// Whether what was read then is what there is: nobody else can have written it since.
+    fn knows(&self, key: &T::Key, read_at: Instant) -> bool {
+        if self.base.believed.is_none() {
+            return true;
+        }
+        let shard = T::entity_id(key).shard(self.base.lanes.shards());
+        let had = self.had.read().unwrap_or_else(PoisonError::into_inner);
+        had.get(&shard).is_some_and(|(since, tenure)| *since <= read_at && tenure.stands())
+    }
+
+    /// How often rows were asked for by their key.
+    #[must_use]
+    pub const fn lookups(&self) -> &Lookups {
+        &self.lookups
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<T::Key, Kept<T>>> {
+        self.kept.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self) -> RwLockWriteGuard<'_, HashMap<T::Key, Kept<T>>> {
+        self.kept.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The row of a key.
+    ///
+    /// # Errors
+    /// The store's, when it cannot be read.
+    pub async fn get(&self, key: &T::Key) -> Result<Option<Arc<Row<T>>>, store::Error> {
+        self.find(key, Self::believes).await
+    }
+
+    /// The row of a key, from memory if that `is_good`.
+    async fn find(
+        &self,
+        key: &T::Key,
+        is_good: impl FnOnce(&Self, &T::Key, Instant) -> bool,
+    ) -> Result<Option<Arc<Row<T>>>, store::Error> {
+        let kept = self.read().get(key).cloned();
+        if let Some(kept) = kept
+            && is_good(self, key, kept.at)
+        {
+            self.lookups.hits.fetch_add(1, Ordering::Relaxed);
+            return Ok(Some(kept.row));
+        }
+        self.lookups.misses.fetch_add(1, Ordering::Relaxed);
+        let asked = Instant::now();
+        let row = versioned::find::<T>(self.base.store.as_ref(), key).await?.map(Arc::new);
+        if let Some(row) = &row {
+            self.keep(row.clone(), asked);
+        }
+        Ok(row)
+    }
+
+    /// Writes a row. The same idempotency key again finds what it wrote. With [`Expect::Any`]
+    /// a write that another one overtook is made again on top of it.
+    ///
+    /// # Errors
+    /// [`Error`]: what was expected does not hold, or the store cannot write.
+    pub async fn put(
+        &self,
+        value: T,
+        expect: Expect,
+        cause: Cause,
+    ) -> Result<(Row<T>, Change), Error> {
+        let away = self.away.read().unwrap_or_else(PoisonError::into_inner).clone();
+        match away {
+            Some(away) => self.put_where_it_is(away.as_ref(), value, expect, cause).await,
+            None => self.put_here(value, expect, cause).await,
+        }
+    }
+
+    async fn put_here(
+        &self,
+        value: T,
+        expect: Expect,
+        cause: Cause,
+    ) -> Result<(Row<T>, Change), Error> {
+        let any = expect == Expect::Any;
+        for _ in 1..if any { TRIES_MAX } else { 1 } {
+            match self.try_put(value.clone(), expect, cause.clone()).await {
+                Err(Error::VersionMismatch { .. }) => {}
+                other => return other,
+            }
+        }
+        match self.try_put(value, expect, cause).await {
+            Err(Error::VersionMismatch { .. }) if any => Err(Error::TryAgain),
+            other => other,
+        }
+    }
+
+    async fn try_put(
+        &self,
+        value: T,
+        expect: Expect,
+        cause: Cause,
+    ) -> Result<(Row<T>, Change), Error> {
+        // What is decided on is what there is.
+        let there = self.find(value.key(), Self::knows).await?;
+        match (expect, &there) {
+            (Expect::Absent, Some(row)) => {
+                return if self.created_by(value.key(), &cause).await? {
+                    Ok(((**row).clone(), Change::Created))
+                } else {
+                    Err(Error::Exists)
+                };
+            }
+            (Expect::Version(_), None) => return Err(Error::NotFound),
+            (Expect::Version(version), Some(row)) if row.version != version => {
+                return Err(Error::VersionMismatch { version: row.version });
+            }
+            _ => {}
+        }
+        if let Some(row) = &there
+            && row.value == value
+        {
+            return Ok(((**row).clone(), Change::Unchanged));
+        }
+        let version = there.as_ref().map_or(0, |row| row.version) + 1;
+        let row = Row { value, version };
+        let asked = Instant::now();
+        self.write(&row, cause).await?;
+        self.keep(Arc::new(row.clone()), asked);
+        // Whoever asks after the answer finds what was written, on any node.
+        self.base.cache.drop_space(T::PLURAL).await;
+        Ok((row, if version == 1 { Change::Created } else { Change::Updated }))
+    }
+
+    async fn write(&self, row: &Row<T>, mut cause: Cause) -> Result<(), Error> {
+        let storage = |error: serde_json::Error| Error::Storage(error.to_string());
+        let event = if row.version == 1 {
+            Event::Created(row.value.clone())
+        } else {
+            Event::Updated(row.value.clone())
+        };
+        cause.command = T::PUT.into();
+        let entity = T::entity_id(row.value.key());
+        let (lane, at) = (self.base.lanes.of_entity(&entity), self.base.clock.now());
+        let append = Append {
+            entity: entity.clone(),
+            after_seq: row.version - 1,
+            events: vec![NewEvent {
+                kind: event.kind(),
+                version: event.version(),
+                data: serde_json::to_string(&event).map_err(storage)?.into(),
+            }],
+            at,
+            cause: serde_json::to_string(&cause).map_err(storage)?.into(),
+            timer: None,
+            rows: vec![row.change(at)],
+        };
+        let (sender, receiver) = oneshot::channel();
+        let done = Box::new(move |outcome| drop(sender.send(outcome)));
+        lane.enqueue(append, done).map_err(|_full| Error::TryAgain)?;
+        let outcome = receiver.await.unwrap_or(Err(AppendError::Unknown("it stopped".into())));
+        let Err(error) = outcome else {
+            return Ok(());
+        };
+        lane.flush().await;
+        lane.forgive(&entity);
+        self.change().remove(row.value.key());
+        match error {
+            AppendError::Failed(why) => Err(Error::Storage(why)),
+            AppendError::Conflict => match self.get(row.value.key()).await? {
+                Some(now) => Err(Error::VersionMismatch { version: now.version }),
+                None => Err(Error::TryAgain),
+            },
+            _ => Err(Error::TryAgain),
+        }
+    }
+
+    /// Whether the row was made by a request with this idempotency key.
+    async fn created_by(&self, key: &T::Key, cause: &Cause) -> Result<bool, Error> {
+        if cause.idempotency.is_none() {
+            return Ok(false);
+        }
+        let first = self.base.store.journal().read_entity(&T::entity_id(key), 0, 1).await;
+        let first = first.map_err(|error| Error::Storage(error.to_string()))?;
+        Ok(first.first().is_some_and(|record| record.cause().idempotency == cause.idempotency))
+    }
+
+    /// Keeps what a row was at a moment or later.
+    fn keep(&self, row: Arc<Row<T>>, at: Instant) {
+        let mut all = self.change();
+        if all.len() >= KEPT_MAX {
+            all.clear();
+        }
+        match all.get_mut(row.value.key()) {
+            Some(kept) if kept.row.version > row.version => {}
+            Some(kept) => *kept = Kept { row, at },
+            None => drop(all.insert(row.value.key().clone(), Kept { row, at })),
+        }
+    }
+
+    /// Takes over what the journal has committed of these rows; whether there was any. That may be
+    /// long ago: since when a row is believed says only who has read it, or written it.
+    fn take(&self, records: &[Record]) -> bool {
+        let mut any = false;
+        for record in records.iter().filter(|record| record.entity.prefix() == T::PREFIX) {
+            any = true;
+            match serde_json::from_str::<Event<T>>(&record.data) {
+                Ok(event) => {
+                    let value = event.into_value();
+                    if let Some(kept) = self.change().get_mut(value.key())
+                        && kept.row.version < record.seq
+                    {
+                        kept.row = Arc::new(Row { value, version: record.seq });
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, entity = %record.entity, "a row is read again");
+                    self.change().clear();
+                }
+            }
+        }
+        any
+    }
+
+    /// Forgets all: what was lost of the feed may have been about any row.
+    fn lost_some(&self) -> bool {
+        self.change().clear();
+        true
+    }
+}

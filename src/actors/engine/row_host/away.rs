@@ -1,0 +1,126 @@
+//! Rows whose shard another node has: their writes go there, as commands to entities do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::{Change, Error, Expect, RowHost};
+use crate::actors::engine::host::{Away, Failure};
+use crate::domain::entity::Cause;
+use crate::store::versioned::{Row, VersionedRow};
+
+/// How long a write is tried.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a single try may take.
+const TRY: Duration = Duration::from_secs(3);
+/// How long to wait for news of where a shard is.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A write as it travels. The value is called a product, whatever it is, because products were the
+/// first rows: nodes of one release and the next work together.
+#[derive(Serialize, Deserialize)]
+#[serde(bound = "")]
+struct Put<T: VersionedRow> {
+    #[serde(rename = "product")]
+    value: T,
+    expect: Expect,
+    cause: Cause,
+}
+
+/// What came of it.
+#[derive(Serialize, Deserialize)]
+#[serde(bound = "")]
+enum Outcome<T: VersionedRow> {
+    Done {
+        #[serde(rename = "product")]
+        value: T,
+        version: i64,
+        change: Change,
+    },
+    Exists,
+    NotFound,
+    VersionMismatch {
+        version: i64,
+    },
+    TryAgain,
+    Storage(String),
+    Moved,
+}
+
+impl<T: VersionedRow> Outcome<T> {
+    fn of(outcome: Result<(Row<T>, Change), Error>) -> Self {
+        match outcome {
+            Ok((Row { value, version }, change)) => Self::Done { value, version, change },
+            Err(Error::Exists) => Self::Exists,
+            Err(Error::NotFound) => Self::NotFound,
+            Err(Error::VersionMismatch { version }) => Self::VersionMismatch { version },
+            Err(Error::TryAgain) => Self::TryAgain,
+            Err(Error::Storage(why)) => Self::Storage(why),
+            Err(Error::Store(error)) => Self::Storage(error.to_string()),
+        }
+    }
+}
+
+impl<T: VersionedRow> RowHost<T> {
+    /// Writes a row here or on the node that has its shard.
+    pub(super) async fn put_where_it_is(
+        &self,
+        away: &dyn Away,
+        value: T,
+        expect: Expect,
+        cause: Cause,
+    ) -> Result<(Row<T>, Change), Error> {
+        let entity = T::entity_id(value.key());
+        let put = Put { value, expect, cause };
+        let body = serde_json::to_vec(&put).map_err(|error| Error::Storage(error.to_string()))?;
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if self.base.lanes.own(&entity) {
+                let Put { value, expect, cause } = put;
+                return self.put_here(value, expect, cause).await;
+            }
+            let (shard, asked) = (entity.shard(self.base.lanes.shards()), Instant::now());
+            let answer = match away.call(shard, T::PREFIX, body.clone(), TRY).await {
+                Ok(answer) => serde_json::from_slice(&answer).unwrap_or(Outcome::TryAgain),
+                Err(Failure::Unsendable(why)) => return Err(Error::Storage(why)),
+                Err(Failure::Nobody | Failure::Busy) => Outcome::Moved,
+                Err(Failure::Unknown) => return Err(Error::TryAgain),
+            };
+            match answer {
+                Outcome::Done { value, version, change } => {
+                    let row = Row { value, version };
+                    self.keep(Arc::new(row.clone()), asked);
+                    return Ok((row, change));
+                }
+                Outcome::Exists => return Err(Error::Exists),
+                Outcome::NotFound => return Err(Error::NotFound),
+                Outcome::VersionMismatch { version } => {
+                    return Err(Error::VersionMismatch { version });
+                }
+                Outcome::TryAgain => return Err(Error::TryAgain),
+                Outcome::Storage(why) => return Err(Error::Storage(why)),
+                Outcome::Moved => away.changed(PAUSE).await,
+            }
+        }
+        Err(Error::TryAgain)
+    }
+
+    /// Writes what another node asks for.
+    pub(super) async fn answer(&self, body: &[u8]) -> Vec<u8> {
+        let outcome = match serde_json::from_slice::<Put<T>>(body) {
+            Ok(Put { value, .. }) if !self.base.lanes.own(&T::entity_id(value.key())) => {
+                Outcome::Moved
+            }
+            Ok(Put { value, expect, cause }) => {
+                Outcome::of(self.put_here(value, expect, cause).await)
+            }
+            Err(error) => {
+                tracing::error!(%error, "another node's row cannot be read");
+                Outcome::TryAgain
+            }
+        };
+        serde_json::to_vec(&outcome).unwrap_or_default()
+    }
+}

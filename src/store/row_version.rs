@@ -1,0 +1,41 @@
+//! Which version of a thing its rows show, for those who want to read what they have written. It
+//! is asked where lists are read, which may be a moment behind where rows are written.
+
+use sqlx::AssertSqlSafe;
+
+use super::both::fetch_optional;
+use super::row::{Table, TableRow as _, VERSION};
+use super::{Error, Store, order, stock};
+use crate::domain::entity::{EntityId, Noun as _};
+use crate::domain::order::Order;
+use crate::domain::stock::Stock;
+
+impl Store {
+    /// The version that the rows of an order or of stock show, 0 while there are none; nothing for
+    /// what no such list shows.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn shown(&self, entity: &EntityId) -> Result<Option<i64>, Error> {
+        let (table, key) = match entity.prefix() {
+            Order::PREFIX => (order::Row::table(), entity.as_str()),
+            Stock::PREFIX => (stock::Row::table(), entity.key()),
+            _ => return Ok(None),
+        };
+        self.row_version(table, key).await.map(Some)
+    }
+
+    /// The highest version of the rows of a table whose first column is this, 0 while there are
+    /// none.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn row_version(&self, table: &'static Table, first: &str) -> Result<i64, Error> {
+        let (name, version, column) = (table.name(), VERSION.name, table.columns()[0].name);
+        let text = format!("SELECT max({version}) FROM {name} WHERE {column} = $1");
+        let found =
+            fetch_optional!(self.lists(), sqlx::query(AssertSqlSafe(text.as_str())).bind(first))?;
+        let shown: Option<i64> = found.map_or(Ok(None), |found| found.try_get(0))?;
+        Ok(shown.unwrap_or(0))
+    }
+}

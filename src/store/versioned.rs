@@ -1,0 +1,105 @@
+//! Plain rows with a version: each change is written by an append, in the transaction of its event,
+//! and only over the version before. No journal knows what a row holds.
+
+use super::both::Found;
+use super::row::{Columns, RowChange, Stored, Table, Value};
+use super::{Error, Tables};
+use crate::domain::time::Timestamp;
+use crate::domain::versioned::Versioned;
+
+/// A row as it stands in its table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row<T> {
+    /// What it holds.
+    pub value: T,
+    /// Grows by one with every change.
+    pub version: i64,
+}
+
+/// What is kept in a table with a version. [`versioned_row!`](crate::versioned_row) implements it.
+pub trait VersionedRow: Versioned<Key: Stored> {
+    /// The table: the columns of the row, [`VERSION`](super::row::VERSION) and [`UPDATED_AT`](super::row::UPDATED_AT).
+    fn table() -> &'static Table;
+
+    /// The values of its own columns, in order.
+    fn values(&self) -> impl Iterator<Item = Value<'_>>;
+
+    /// Reads its own columns, one after the other.
+    ///
+    /// # Errors
+    /// [`Error::Row`] for what cannot be understood.
+    fn read(columns: &mut Columns<'_>) -> Result<Self, Error>;
+}
+
+/// Says in which table a row with a version is kept: its key, which is the first column, and its
+/// columns, which are fields of the struct of the same names. The table has the columns `version`
+/// and `updated_at` beside them.
+///
+/// ```
+/// use kontor::domain::product::Product;
+/// use kontor::store::versioned::VersionedRow as _;
+///
+/// let columns = Product::table().columns().iter().map(|column| column.name);
+/// assert_eq!(
+///     columns.collect::<Vec<_>>(),
+///     ["sku", "name", "description", "category", "prices", "tax_rate", "active", "version",
+///      "updated_at"],
+/// );
+/// ```
+#[macro_export]
+macro_rules! versioned_row {
+    ($Row:ident in $table:literal, key($key:ident) { $($field:ident),+ $(,)? }) => {
+        impl $crate::store::versioned::VersionedRow for $Row {
+            $crate::table_row! { @items $Row in $table, key($key) { $($field),+ } [
+                $crate::store::row::VERSION,
+                $crate::store::row::UPDATED_AT
+            ] }
+        }
+    };
+}
+
+impl<T: VersionedRow> Row<T> {
+    /// Reads a row that was selected with the columns of its table.
+    ///
+    /// # Errors
+    /// [`Error::Row`] for what cannot be understood.
+    pub fn decode(found: &Found) -> Result<Self, Error> {
+        let mut columns = Columns::new(found, T::table());
+        Ok(Self { value: T::read(&mut columns)?, version: columns.take()? })
+    }
+
+    /// The change that makes the row what this one is.
+    #[must_use]
+    pub fn change(&self, at: Timestamp) -> RowChange {
+        let mut values: Vec<Value<'static>> = self.value.values().map(Value::into_owned).collect();
+        values.extend([self.version.to_value(), at.to_value()].map(Value::into_owned));
+        RowChange::new(T::table(), self.version, values)
+    }
+}
+
+/// The row of a key, never from a replica.
+///
+/// # Errors
+/// [`Error`] of the store.
+pub async fn find<T: VersionedRow>(
+    tables: &dyn Tables,
+    key: &T::Key,
+) -> Result<Option<Row<T>>, Error> {
+    let found = tables.find_row(T::table(), &[key.to_value()]).await?;
+    found.as_ref().map(Row::decode).transpose()
+}
+
+/// Rows in order of their keys behind `after`, at most `limit`, never from a replica.
+///
+/// # Errors
+/// [`Error`] of the store.
+pub async fn list_behind<T: VersionedRow>(
+    tables: &dyn Tables,
+    after: Option<&T::Key>,
+    limit: u32,
+) -> Result<Vec<Row<T>>, Error> {
+    let after = after.map(|key| [key.to_value()]);
+    let after = after.as_ref().map(<[Value<'_>; 1]>::as_slice);
+    let found = tables.rows_behind(T::table(), after, limit).await?;
+    found.iter().map(Row::decode).collect()
+}
