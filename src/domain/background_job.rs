@@ -59,7 +59,7 @@ pub struct Job {
     /// Of all jobs with one key there is one: what makes a schedule's job the only one of its time.
     pub key: Option<String>,
     /// Who asked for it.
-    pub by: String,
+    pub asked_by: String,
     /// When it was asked for.
     pub created_at: Timestamp,
     /// When it is due, or, of one that runs, when its node is taken for dead.
@@ -79,7 +79,7 @@ pub struct Job {
 impl Job {
     /// A job that is due at once.
     #[must_use]
-    pub fn new(id: String, kind: &str, payload: String, by: String, now: Timestamp) -> Self {
+    pub fn new(id: String, kind: &str, payload: String, asked_by: String, now: Timestamp) -> Self {
         Self {
             id,
             kind: kind.to_owned(),
@@ -88,7 +88,7 @@ impl Job {
             attempts: 0,
             attempts_max: 5,
             key: None,
-            by,
+            asked_by,
             created_at: now,
             due_at: now,
             started_at: None,

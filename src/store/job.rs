@@ -1,13 +1,31 @@
 //! Jobs and schedules as rows: the truth of the job queue, which words that nodes send each
 //! other only tell of. What may become of a job is decided in the domain.
 
-use super::both::{Builder, Found, change, fetch_all, fetch_optional};
+use super::both::{Builder, Found, change, fetch_all};
+use super::row::{self, Kind, Stored, TableRow as _, Value};
 use super::{Error, LIST_MAX, Store};
 use crate::domain::background_job::{Job, Schedule, State};
 use crate::domain::time::Timestamp;
 
-const COLUMNS: &str = "id, kind, payload, state, attempts, attempts_max, key, asked_by, \
-                       created_at, due_at, started_at, ended_at, node, progress, last_error";
+crate::table_row! {
+    Job in "job", key(id) {
+        id, kind, payload, state, attempts, attempts_max, key, asked_by, created_at, due_at,
+        started_at, ended_at, node, progress, last_error
+    }
+}
+
+impl Stored for State {
+    const KIND: Kind = Kind::Text;
+
+    fn to_value(&self) -> Value<'_> {
+        Value::text(self.as_str())
+    }
+
+    fn from_value(value: Value<'_>) -> Result<Self, String> {
+        let text = String::from_value(value)?;
+        text.parse().map_err(|_| format!("{text:?} is no state of a job"))
+    }
+}
 
 /// Which jobs a list shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,7 +59,7 @@ impl Store {
                 .bind(job.attempts)
                 .bind(job.attempts_max)
                 .bind(job.key.as_deref())
-                .bind(job.by.as_str())
+                .bind(job.asked_by.as_str())
                 .bind(job.created_at.millis())
                 .bind(job.due_at.millis())
         )?;
@@ -53,11 +71,8 @@ impl Store {
     /// # Errors
     /// [`Error`] of the store.
     pub async fn job(&self, id: &str) -> Result<Option<Job>, Error> {
-        let text = "SELECT id, kind, payload, state, attempts, attempts_max, key, asked_by, \
-                    created_at, due_at, started_at, ended_at, node, progress, last_error \
-                    FROM job WHERE id = $1";
-        let found = fetch_optional!(self.readers(), sqlx::query(text).bind(id))?;
-        Ok(found.as_ref().map(job).transpose()?)
+        let found = row::find(self.readers(), Job::table(), &[Value::text(id)]).await?;
+        found.as_ref().map(Job::decode).transpose()
     }
 
     /// The job that has a key.
@@ -65,11 +80,10 @@ impl Store {
     /// # Errors
     /// [`Error`] of the store.
     pub async fn job_of_key(&self, key: &str) -> Result<Option<Job>, Error> {
-        let text = "SELECT id, kind, payload, state, attempts, attempts_max, key, asked_by, \
-                    created_at, due_at, started_at, ended_at, node, progress, last_error \
-                    FROM job WHERE key = $1";
-        let found = fetch_optional!(self.readers(), sqlx::query(text).bind(key))?;
-        Ok(found.as_ref().map(job).transpose()?)
+        let readers = self.readers();
+        let mut query = Builder::new(readers.dialect(), &Job::table().select());
+        query.push(" WHERE key = ").push_bind(key.to_owned());
+        query.fetch_all(readers).await?.first().map(Job::decode).transpose()
     }
 
     /// Writes a job as it is now, if it still is in the state of `was`, and begun by the same node
@@ -116,13 +130,12 @@ impl Store {
     /// # Errors
     /// [`Error`] of the store.
     pub async fn due_jobs(&self, until: Timestamp, limit: u32) -> Result<Vec<Job>, Error> {
-        let text = "SELECT id, kind, payload, state, attempts, attempts_max, key, asked_by, \
-                    created_at, due_at, started_at, ended_at, node, progress, last_error \
-                    FROM job WHERE state IN ('waiting', 'running') AND due_at <= $1 \
-                    ORDER BY due_at LIMIT +$2";
-        let limit = i64::from(limit.min(LIST_MAX));
-        let found = fetch_all!(self.readers(), sqlx::query(text).bind(until.millis()).bind(limit))?;
-        Ok(found.iter().map(job).collect::<Result<_, _>>()?)
+        let readers = self.readers();
+        let mut query = Builder::new(readers.dialect(), &Job::table().select());
+        query.push(" WHERE state IN ('waiting', 'running') AND due_at <= ");
+        query.push_bind(until.millis()).push(" ORDER BY due_at LIMIT +");
+        query.push_bind(i64::from(limit.min(LIST_MAX)));
+        query.fetch_all(readers).await?.iter().map(Job::decode).collect()
     }
 
     /// Jobs, the newest first.
@@ -131,8 +144,8 @@ impl Store {
     /// [`Error`] of the store.
     pub async fn jobs(&self, filter: &Filter) -> Result<Vec<Job>, Error> {
         let readers = self.lists();
-        let mut query = Builder::new(readers.dialect(), "SELECT ");
-        query.push(COLUMNS).push(" FROM job WHERE TRUE");
+        let mut query = Builder::new(readers.dialect(), &Job::table().select());
+        query.push(" WHERE TRUE");
         if let Some(kind) = &filter.kind {
             query.push(" AND kind = ").push_bind(kind.clone());
         }
@@ -144,8 +157,7 @@ impl Store {
         }
         query.push(" ORDER BY id DESC LIMIT +");
         query.push_bind(i64::from(filter.limit.min(LIST_MAX)));
-        let found = query.fetch_all(readers).await?;
-        Ok(found.iter().map(job).collect::<Result<_, _>>()?)
+        query.fetch_all(readers).await?.iter().map(Job::decode).collect()
     }
 
     /// Removes jobs that were done before then; how many.
@@ -208,32 +220,6 @@ impl Store {
         )?;
         Ok(written == 1)
     }
-}
-
-fn job(found: &Found) -> Result<Job, sqlx::Error> {
-    let at = |column| -> Result<Option<Timestamp>, sqlx::Error> {
-        let millis: Option<i64> = found.try_get(column)?;
-        Ok(millis.map(Timestamp::from_millis))
-    };
-    let state: String = found.try_get(3)?;
-    let state = state.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-    Ok(Job {
-        id: found.try_get(0)?,
-        kind: found.try_get(1)?,
-        payload: found.try_get(2)?,
-        state,
-        attempts: found.try_get(4)?,
-        attempts_max: found.try_get(5)?,
-        key: found.try_get(6)?,
-        by: found.try_get(7)?,
-        created_at: Timestamp::from_millis(found.try_get(8)?),
-        due_at: Timestamp::from_millis(found.try_get(9)?),
-        started_at: at(10)?,
-        ended_at: at(11)?,
-        node: found.try_get(12)?,
-        progress: found.try_get(13)?,
-        last_error: found.try_get(14)?,
-    })
 }
 
 fn schedule(found: &Found) -> Result<Schedule, sqlx::Error> {

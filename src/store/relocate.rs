@@ -16,9 +16,10 @@ use sqlx::{AssertSqlSafe, Postgres, Row as _, SqlitePool};
 use super::journal::{self, Journal as _, Record};
 use super::postgres::pool::{BEGIN, Transaction};
 use super::row::Kind::{self, Bytes, Flag, Number, Text};
-use super::row::Table;
+use super::row::{Table, TableRow as _};
 use super::versioned::VersionedRow as _;
-use super::{Backend, Error, Folder, Store};
+use super::{Backend, Error, Folder, Store, runtime_setting};
+use crate::domain::background_job::Job;
 use crate::domain::entity::EntityId;
 use crate::domain::product::Product;
 
@@ -29,10 +30,11 @@ const PAGE: u32 = 1_000;
 type Copied = (&'static str, Vec<(&'static str, Kind)>);
 
 /// Tables that are copied row by row, and whose columns are declared with their rows.
-const DECLARED: [fn() -> &'static Table; 1] = [Product::table];
+const DECLARED: [fn() -> &'static Table; 3] =
+    [Product::table, Job::table, runtime_setting::Row::table];
 
 /// The others that are.
-const LISTED: [(&str, &[(&str, Kind)]); 9] = [
+const LISTED: [(&str, &[(&str, Kind)]); 7] = [
     (
         "api_key",
         &[
@@ -73,39 +75,6 @@ const LISTED: [(&str, &[(&str, Kind)]); 9] = [
         ],
     ),
     ("sign_in_link", &[("hash", Bytes), ("name", Text), ("scopes", Text), ("expires_at", Number)]),
-    (
-        "runtime_setting",
-        &[
-            ("name", Text),
-            ("version", Number),
-            ("value", Text),
-            ("before", Text),
-            ("changed_by", Text),
-            ("reason", Text),
-            ("request_id", Text),
-            ("at", Number),
-        ],
-    ),
-    (
-        "job",
-        &[
-            ("id", Text),
-            ("kind", Text),
-            ("payload", Text),
-            ("state", Text),
-            ("attempts", Number),
-            ("attempts_max", Number),
-            ("key", Text),
-            ("asked_by", Text),
-            ("created_at", Number),
-            ("due_at", Number),
-            ("started_at", Number),
-            ("ended_at", Number),
-            ("node", Text),
-            ("progress", Text),
-            ("last_error", Text),
-        ],
-    ),
     (
         "schedule",
         &[

@@ -2,37 +2,33 @@
 //! that what holds now and how it came about cannot disagree. Which settings there are, and what
 //! each may be, is not known here.
 
-use super::both::{Found, change, fetch_all};
+use super::both::{Builder, change};
+use super::row::TableRow as _;
 use super::{Error, LIST_MAX, Store};
 use crate::domain::time::Timestamp;
 
-/// A change of a setting.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// The setting.
-    pub name: String,
-    /// The version that the change made, dense from 1.
-    pub version: i64,
-    /// What it became, as JSON; nothing for its default.
-    pub value: Option<String>,
-    /// What held before, as JSON.
-    pub before: String,
-    /// Who changed it.
-    pub by: String,
-    /// Why.
-    pub reason: String,
-    /// Under which request.
-    pub request_id: String,
-    /// When.
-    pub at: Timestamp,
+crate::table_row! {
+    /// A change of a setting.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Row in "runtime_setting", key(name, version) {
+        /// The setting.
+        pub name: String,
+        /// The version that the change made, dense from 1.
+        pub version: i64,
+        /// What it became, as JSON; nothing for its default.
+        pub value: Option<String>,
+        /// What held before, as JSON.
+        pub before: String,
+        /// Who changed it.
+        pub changed_by: String,
+        /// Why.
+        pub reason: String,
+        /// Under which request.
+        pub request_id: String,
+        /// When.
+        pub at: Timestamp,
+    }
 }
-
-const LATEST: &str = "SELECT name, version, value, before, changed_by, reason, request_id, at \
-     FROM runtime_setting AS this WHERE version = (SELECT max(version) FROM runtime_setting AS other \
-     WHERE other.name = this.name) ORDER BY name";
-
-const HISTORY: &str = "SELECT name, version, value, before, changed_by, reason, request_id, at \
-     FROM runtime_setting WHERE name = $1 AND version < $2 ORDER BY version DESC LIMIT +$3";
 
 /// Nothing is written unless the version is the next one.
 const CHANGE: &str = "INSERT INTO runtime_setting \
@@ -47,8 +43,11 @@ impl Store {
     /// # Errors
     /// [`Error`] of the store.
     pub async fn runtime_settings(&self) -> Result<Vec<Row>, Error> {
-        let found = fetch_all!(self.readers(), sqlx::query(LATEST))?;
-        Ok(found.iter().map(row).collect::<Result<_, _>>()?)
+        let readers = self.readers();
+        let mut query = Builder::new(readers.dialect(), &Row::table().select());
+        query.push(" AS this WHERE version = (SELECT max(version) FROM runtime_setting AS other");
+        query.push(" WHERE other.name = this.name) ORDER BY name");
+        query.fetch_all(readers).await?.iter().map(Row::decode).collect()
     }
 
     /// The changes of a setting before a version, or the last ones, the newest first.
@@ -61,14 +60,12 @@ impl Store {
         before: Option<i64>,
         limit: u32,
     ) -> Result<Vec<Row>, Error> {
-        let found = fetch_all!(
-            self.readers(),
-            sqlx::query(HISTORY)
-                .bind(name)
-                .bind(before.unwrap_or(i64::MAX))
-                .bind(i64::from(limit.min(LIST_MAX)))
-        )?;
-        Ok(found.iter().map(row).collect::<Result<_, _>>()?)
+        let readers = self.readers();
+        let mut query = Builder::new(readers.dialect(), &Row::table().select());
+        query.push(" WHERE name = ").push_bind(name.to_owned());
+        query.push(" AND version < ").push_bind(before.unwrap_or(i64::MAX));
+        query.push(" ORDER BY version DESC LIMIT +").push_bind(i64::from(limit.min(LIST_MAX)));
+        query.fetch_all(readers).await?.iter().map(Row::decode).collect()
     }
 
     /// Changes a setting; `false`, and nothing is written, if its version is not the one before
@@ -84,24 +81,11 @@ impl Store {
                 .bind(row.version)
                 .bind(row.value.as_deref())
                 .bind(row.before.as_str())
-                .bind(row.by.as_str())
+                .bind(row.changed_by.as_str())
                 .bind(row.reason.as_str())
                 .bind(row.request_id.as_str())
                 .bind(row.at.millis())
         )?;
         Ok(changed == 1)
     }
-}
-
-fn row(found: &Found) -> Result<Row, sqlx::Error> {
-    Ok(Row {
-        name: found.try_get(0)?,
-        version: found.try_get(1)?,
-        value: found.try_get(2)?,
-        before: found.try_get(3)?,
-        by: found.try_get(4)?,
-        reason: found.try_get(5)?,
-        request_id: found.try_get(6)?,
-        at: Timestamp::from_millis(found.try_get(7)?),
-    })
 }

@@ -233,7 +233,7 @@ async fn what_another_node_changes_holds_here_too() {
         version: 1,
         value: Some("12".to_owned()),
         before: "0".to_owned(),
-        by: "key:1".to_owned(),
+        changed_by: "key:1".to_owned(),
         reason: "busy".to_owned(),
         request_id: "req_1".to_owned(),
         at: app.node.clock.now(),

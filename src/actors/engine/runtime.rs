@@ -261,7 +261,7 @@ impl Runtime {
                     setting = row.name,
                     value = row.value.as_deref().unwrap_or("default"),
                     version = row.version,
-                    by = row.by,
+                    by = row.changed_by,
                     reason = row.reason,
                     "a setting has changed"
                 );
@@ -339,7 +339,7 @@ impl Runtime {
                 version: now.version + 1,
                 value: value.map(json).transpose()?,
                 before: json(now.value)?,
-                by: author.by.clone(),
+                changed_by: author.by.clone(),
                 reason: author.reason.clone(),
                 request_id: author.request_id.clone(),
                 at: author.at,

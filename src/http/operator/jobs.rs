@@ -57,7 +57,7 @@ impl From<Job> for JobShape {
             state: job.state.as_str(),
             attempts: job.attempts,
             attempts_max: job.attempts_max,
-            by: job.by,
+            by: job.asked_by,
             created_at: job.created_at.to_string(),
             due_at: job.due_at.to_string(),
             started_at: job.started_at.map(|at| at.to_string()),

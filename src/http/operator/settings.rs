@@ -86,7 +86,7 @@ impl From<Shown> for Setting {
             value: value.into(),
             version,
             changed_at: last.as_ref().map(|row| row.at.to_string()),
-            changed_by: last.as_ref().map(|row| row.by.clone()),
+            changed_by: last.as_ref().map(|row| row.changed_by.clone()),
             reason: last.map(|row| row.reason),
         }
     }
@@ -118,7 +118,7 @@ impl From<Row> for SettingChange {
             version: row.version,
             before: serde_json::from_str(&row.before).ok(),
             after: row.value.and_then(|value| serde_json::from_str(&value).ok()),
-            changed_by: row.by,
+            changed_by: row.changed_by,
             reason: row.reason,
             request_id: row.request_id,
             changed_at: row.at.to_string(),
