@@ -14,7 +14,7 @@ mod webhook;
 #[cfg(test)]
 mod tests;
 
-use crate::{http, sandbox_psp};
+use crate::http;
 
 /// A decoder, or a few that stand together.
 #[derive(
@@ -60,7 +60,7 @@ pub fn run(target: Target, bytes: &[u8]) {
             http::fuzz::import(bytes);
         }
         Target::Live => http::fuzz::live(bytes),
-        Target::Psp => sandbox_psp::fuzz::requests(bytes),
+        Target::Psp => kontor_sandbox_psp::fuzz::requests(bytes),
         Target::Query => http::fuzz::query(bytes),
         Target::Tokens => http::fuzz::tokens(bytes),
         Target::Webhook => webhook::webhook(bytes),

@@ -19,7 +19,6 @@ pub mod domain;
 pub mod fuzz;
 pub mod http;
 pub mod providers;
-pub mod sandbox_psp;
 pub mod seeded_fault;
 pub mod simulate;
 pub mod store;

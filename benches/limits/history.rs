@@ -8,7 +8,6 @@ use std::path::Path;
 use std::time::Instant;
 
 use kontor::actors::node::Node;
-use kontor::sandbox_psp;
 
 use crate::figure::{Spread, number};
 use crate::{Outcome, Setting, generate, machine, shop};
@@ -55,9 +54,11 @@ pub async fn run(setting: &Setting, sizes: &[u64], checkouts: usize, shipped: bo
 
 async fn turn(dir: &Path, checkouts: usize) -> Outcome<(Cost, Cost)> {
     let psp = tempfile::tempdir()?;
-    let options =
-        sandbox_psp::Options { data: psp.path().to_owned(), listen: ([127, 0, 0, 1], 0).into() };
-    let psp = sandbox_psp::start(options).await?;
+    let options = kontor_sandbox_psp::Options {
+        data: psp.path().to_owned(),
+        listen: ([127, 0, 0, 1], 0).into(),
+    };
+    let psp = kontor_sandbox_psp::start(options).await?;
     let node = shop::node(dir, Some(&psp.url())).await?;
     // The first pages of every sort, and all that is made once: on SKUs of their own.
     let warmed = generate::SKUS - 20;

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kontor::sandbox_psp;
 use serde_json::json;
 
 use crate::figure::{Figure, Spread};
@@ -37,9 +36,11 @@ pub async fn run(setting: &Setting, orders: u64, shipped: bool) -> Outcome {
         eprintln!("{} orders, {} events in {:.1} s", orders, filled.events, filled.secs);
     }
     let psp = tempfile::tempdir()?;
-    let options =
-        sandbox_psp::Options { data: psp.path().to_owned(), listen: ([127, 0, 0, 1], 0).into() };
-    let psp = sandbox_psp::start(options).await?;
+    let options = kontor_sandbox_psp::Options {
+        data: psp.path().to_owned(),
+        listen: ([127, 0, 0, 1], 0).into(),
+    };
+    let psp = kontor_sandbox_psp::start(options).await?;
     let web = reqwest::Client::builder().timeout(Duration::from_secs(30)).build()?;
     let empty = setting.dir().join("history-1");
     if !empty.join("kontor.db").exists() {

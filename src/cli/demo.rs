@@ -20,12 +20,12 @@ use crate::actors::engine::clock::Clock;
 use crate::app::App;
 use crate::config::Config;
 use crate::http::server::StartError;
-use crate::sandbox_psp::{self, Running};
 use crate::store::Store;
 use crate::store::session::SET_UP_LASTS;
 use crate::telemetry;
 use crate::verify::{self, Report};
 use kontor_client::Client;
+use kontor_sandbox_psp::Running;
 
 /// Where the demo listens if that is free.
 const PORT: u16 = 8080;
@@ -179,7 +179,7 @@ impl People {
 }
 
 async fn open(dir: &Path) -> Result<Shop, Error> {
-    let psp = sandbox_psp::start(sandbox_psp::Options {
+    let psp = kontor_sandbox_psp::start(kontor_sandbox_psp::Options {
         data: dir.join("psp"),
         listen: ([127, 0, 0, 1], 0).into(),
     })

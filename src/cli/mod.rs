@@ -71,7 +71,7 @@ enum Command {
     SignIn(sign_in::Args),
     SignOut(sign_in::OutArgs),
     Config(config::Args),
-    SandboxPsp(sandbox_psp::Args),
+    SandboxPsp(kontor_sandbox_psp::Options),
     CrashTest(crash_test::Args),
     /// Print the OpenAPI document
     Openapi,
@@ -114,7 +114,7 @@ pub enum Error {
     #[error(transparent)]
     Load(#[from] load::Error),
     #[error(transparent)]
-    SandboxPsp(#[from] crate::sandbox_psp::Error),
+    SandboxPsp(#[from] kontor_sandbox_psp::Error),
     #[error(transparent)]
     Verify(#[from] crate::verify::Error),
     #[error(transparent)]

@@ -14,7 +14,6 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use kontor::providers::payment::Provider as _;
 use kontor::providers::sandbox::Sandbox;
-use kontor::sandbox_psp;
 use kontor::store::Store;
 use kontor::verify;
 use reqwest::Method;
@@ -170,7 +169,7 @@ impl Story {
 /// A folder, a server that dies once, and its provider.
 struct World {
     dir: TempDir,
-    psp: sandbox_psp::Running,
+    psp: kontor_sandbox_psp::Running,
     key: String,
     web: reqwest::Client,
     capture: &'static str,
@@ -194,7 +193,8 @@ impl World {
         }
         let listen = "127.0.0.1:0".parse().unwrap();
         let data = dir.path().join("psp");
-        let psp = sandbox_psp::start(sandbox_psp::Options { data, listen }).await.unwrap();
+        let psp =
+            kontor_sandbox_psp::start(kontor_sandbox_psp::Options { data, listen }).await.unwrap();
         let data = dir.path().join("data");
         let key = of.map_or_else(|| process::key(&data), |of| of.key.clone());
         let web = reqwest::Client::builder().timeout(PATIENCE).build().unwrap();

@@ -6,7 +6,6 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use kontor::domain::cart;
 use kontor::domain::id::CartId;
-use kontor::sandbox_psp;
 use kontor::store::Store;
 use kontor::store::journal::{Append, NewEvent};
 use reqwest::{Method, Response, header};
@@ -288,8 +287,8 @@ async fn only_a_step_that_is_stuck_can_be_skipped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_under_load_breaks_no_answer() {
     let dir = tempfile::tempdir().unwrap();
-    let psp = sandbox_psp::Options { data: dir.path().join("psp"), listen: local() };
-    let psp = sandbox_psp::start(psp).await.unwrap();
+    let psp = kontor_sandbox_psp::Options { data: dir.path().join("psp"), listen: local() };
+    let psp = kontor_sandbox_psp::start(psp).await.unwrap();
     let data = dir.path().join("data");
     let server = Server::start(&data, &psp.url());
     let (url, web) = (server.url.clone(), reqwest::Client::new());

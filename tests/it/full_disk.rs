@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use kontor::sandbox_psp;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -134,8 +133,8 @@ async fn a_disk_that_fills_up_and_empties_again_loses_nothing() {
         }
     };
     let listen = "127.0.0.1:0".parse().unwrap();
-    let psp = sandbox_psp::Options { data: dir.path().join("psp"), listen };
-    let psp = sandbox_psp::start(psp).await.unwrap();
+    let psp = kontor_sandbox_psp::Options { data: dir.path().join("psp"), listen };
+    let psp = kontor_sandbox_psp::start(psp).await.unwrap();
     let mut command = process::kontor();
     command.args(["key", "create", "--scope", "admin", "--data"]).arg(&data);
     let made = disk.enter(&command).output().unwrap();

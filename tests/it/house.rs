@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room and what it may use beside itself. A room that is not here fails.
-const ROOMS: [(&str, &[&str]); 17] = [
+const ROOMS: [(&str, &[&str]); 16] = [
     ("crash", &[]),
     ("seeded_fault", &[]),
     ("domain", &["seeded_fault"]),
@@ -12,7 +12,6 @@ const ROOMS: [(&str, &[&str]); 17] = [
     ("cache", &["domain"]),
     ("bus", &["domain", "seeded_fault"]),
     ("providers", &["domain", "crash"]),
-    ("sandbox_psp", &["domain"]),
     ("actors", &["domain", "store", "cache", "bus", "providers", "seeded_fault"]),
     ("http", &["domain", "store", "cache", "bus", "providers", "actors"]),
     ("telemetry", &[]),
@@ -50,12 +49,11 @@ const ROOMS: [(&str, &[&str]); 17] = [
             "config",
             "verify",
             "app",
-            "sandbox_psp",
             "simulate",
             "seeded_fault",
         ],
     ),
-    ("fuzz", &["domain", "providers", "actors", "http", "config", "cli", "sandbox_psp"]),
+    ("fuzz", &["domain", "providers", "actors", "http", "config", "cli"]),
 ];
 
 /// What floor 0 must not know.

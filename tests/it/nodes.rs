@@ -29,12 +29,12 @@ use kontor::domain::pricing::Rules;
 use kontor::domain::product::{self, Product};
 use kontor::domain::stock;
 use kontor::providers::sandbox::{Options, Sandbox};
-use kontor::sandbox_psp::{self, Running};
 use kontor::store::journal::lane;
 use kontor::store::journal::memory::{Fault, Memory as Journal};
 use kontor::store::memory::Memory;
 use kontor::store::projection::Step;
 use kontor::store::{Tables, versioned};
+use kontor_sandbox_psp::Running;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
@@ -58,7 +58,7 @@ struct Shared {
 impl Shared {
     async fn open() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let psp = sandbox_psp::start(sandbox_psp::Options {
+        let psp = kontor_sandbox_psp::start(kontor_sandbox_psp::Options {
             data: dir.path().join("psp"),
             listen: "127.0.0.1:0".parse().unwrap(),
         })

@@ -18,8 +18,8 @@ use kontor::domain::order::{self, Order, PaymentMethod};
 use kontor::domain::product::Product;
 use kontor::domain::stock;
 use kontor::providers::sandbox::{Options, Sandbox};
-use kontor::sandbox_psp::{self, Running};
 use kontor::store::Store;
+use kontor_sandbox_psp::Running;
 use tempfile::TempDir;
 
 pub struct Shop {
@@ -32,7 +32,7 @@ pub struct Shop {
 impl Shop {
     pub async fn open() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let psp = sandbox_psp::start(sandbox_psp::Options {
+        let psp = kontor_sandbox_psp::start(kontor_sandbox_psp::Options {
             data: dir.path().join("psp"),
             listen: "127.0.0.1:0".parse().unwrap(),
         })

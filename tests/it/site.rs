@@ -6,8 +6,8 @@ use kontor::actors::engine::clock::Clock;
 use kontor::app::App;
 use kontor::config::Config;
 use kontor::providers::sandbox::Sandbox;
-use kontor::sandbox_psp::{self, Running};
 use kontor::verify;
+use kontor_sandbox_psp::Running;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
@@ -266,7 +266,7 @@ async fn report(config: &Config) -> verify::Report {
 
 pub async fn start_psp(dir: &TempDir, listen: &str) -> Running {
     let data = dir.path().join("psp");
-    sandbox_psp::start(sandbox_psp::Options { data, listen: listen.parse().unwrap() })
+    kontor_sandbox_psp::start(kontor_sandbox_psp::Options { data, listen: listen.parse().unwrap() })
         .await
         .unwrap()
 }

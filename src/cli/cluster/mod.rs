@@ -20,8 +20,8 @@ use self::node::{Node, Surroundings};
 use self::servers::{Haproxy, Nats, Plan, Postgres, PostgresOptions, Redis, Signal, local};
 use super::Error;
 use crate::actors::engine::clock::Clock;
-use crate::sandbox_psp::{self, Running};
 use crate::store::{self, Store};
+use kontor_sandbox_psp::Running;
 
 /// The database of the shop.
 pub const DATABASE: &str = "kontor";
@@ -84,8 +84,8 @@ impl Cluster {
     /// [`Error`]; whatever was started is gone then.
     pub async fn start(dir: &Path, options: &Options) -> Result<Self, Error> {
         let listen = ([127, 0, 0, 1], 0).into();
-        let psp = sandbox_psp::Options { data: dir.join("psp"), listen };
-        let psp = sandbox_psp::start(psp).await?;
+        let psp = kontor_sandbox_psp::Options { data: dir.join("psp"), listen };
+        let psp = kontor_sandbox_psp::start(psp).await?;
         let (postgres, nats, redis) = blocking(|| servers(dir))?;
         let key = make_store(&postgres.url(DATABASE)).await?;
         let program = match &options.program {

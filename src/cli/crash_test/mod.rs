@@ -28,7 +28,6 @@ pub use self::faults::Fault;
 use self::server::Server;
 use super::{Error, print_json};
 use crate::actors::engine::clock::Clock;
-use crate::sandbox_psp;
 use kontor_client::Client;
 
 /// The earliest and the latest moment of a kill, in milliseconds after the buyers began.
@@ -193,8 +192,8 @@ async fn crash(args: &Args, dir: &Path) -> Result<Report, Error> {
     let (started, seed) = (Instant::now(), args.seed.unwrap_or_else(rand::random));
     let mut moments = SmallRng::seed_from_u64(seed);
     let listen = ([127, 0, 0, 1], 0).into();
-    let ledger = sandbox_psp::Options { data: dir.join("psp"), listen };
-    let psp = sandbox_psp::start(ledger).await?;
+    let ledger = kontor_sandbox_psp::Options { data: dir.join("psp"), listen };
+    let psp = kontor_sandbox_psp::start(ledger).await?;
     let data = dir.join("shop");
     let key = make_key(&data).await?;
     let mut run = Run { data, psp: psp.url(), key, buyers: Buyers::default(), verified: 0 };

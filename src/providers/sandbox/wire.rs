@@ -1,6 +1,6 @@
 //! The sandbox's shapes on the wire, and its webhook signature.
 //!
-//! They are written down a second time in `sandbox_psp` on purpose: a mistake on one side must
+//! They are written down a second time in `crates/sandbox-psp` on purpose: a mistake on one side must
 //! show, not cancel out.
 
 use hmac::{Hmac, KeyInit, Mac};

@@ -13,7 +13,7 @@ use kontor::providers::payment::{
     Authorization, Authorize, Error, Notice, Operation, PaymentStatus, Provider,
 };
 use kontor::providers::sandbox::{Options, Sandbox};
-use kontor::sandbox_psp::{self, Running};
+use kontor_sandbox_psp::Running;
 use tempfile::TempDir;
 
 pub const SECRET: &str = "whsec_test";
@@ -82,9 +82,9 @@ impl Fixture {
     }
 }
 
-pub async fn start_in(dir: &TempDir) -> Result<Running, sandbox_psp::Error> {
+pub async fn start_in(dir: &TempDir) -> Result<Running, kontor_sandbox_psp::Error> {
     let listen = ([127, 0, 0, 1], 0).into();
-    sandbox_psp::start(sandbox_psp::Options { data: dir.path().into(), listen }).await
+    kontor_sandbox_psp::start(kontor_sandbox_psp::Options { data: dir.path().into(), listen }).await
 }
 
 pub fn options(running: &Running) -> Options {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kontor::providers::payment::{Authorization, PaymentStatus, Provider, Reversal};
 use kontor::providers::sandbox::{Options, Sandbox};
-use kontor::sandbox_psp::Error;
+use kontor_sandbox_psp::Error;
 
 use super::fixture::{Fixture, Receiver, SECRET, authorize, code, gbp, operation, start_in, until};
 
@@ -102,8 +102,8 @@ async fn a_corrupt_line_is_named() {
 async fn a_used_address_is_refused_and_frees_the_ledger() {
     let psp = Fixture::start().await;
     let dir = tempfile::tempdir().unwrap();
-    let options = |listen| kontor::sandbox_psp::Options { data: dir.path().into(), listen };
-    let error = kontor::sandbox_psp::start(options(psp.running.addr)).await.unwrap_err();
+    let options = |listen| kontor_sandbox_psp::Options { data: dir.path().into(), listen };
+    let error = kontor_sandbox_psp::start(options(psp.running.addr)).await.unwrap_err();
     assert!(matches!(error, Error::Listen { .. }), "{error}");
     start_in(&dir).await.unwrap().stop().await;
 }
@@ -126,8 +126,8 @@ const CHILD_DIR: &str = "KONTOR_TEST_SANDBOX_DIR";
 async fn child_process() {
     let Some(dir) = std::env::var_os(CHILD_DIR).map(std::path::PathBuf::from) else { return };
     let options =
-        kontor::sandbox_psp::Options { data: dir.clone(), listen: ([127, 0, 0, 1], 0).into() };
-    let running = kontor::sandbox_psp::start(options).await.unwrap();
+        kontor_sandbox_psp::Options { data: dir.clone(), listen: ([127, 0, 0, 1], 0).into() };
+    let running = kontor_sandbox_psp::start(options).await.unwrap();
     std::fs::write(dir.join("addr.new"), running.url()).unwrap();
     std::fs::rename(dir.join("addr.new"), dir.join("addr")).unwrap();
     tokio::time::sleep(Duration::from_secs(60)).await;

@@ -22,10 +22,10 @@ use kontor::domain::product::Product;
 use kontor::domain::stock;
 use kontor::providers::payment::{Payment, Provider};
 use kontor::providers::sandbox::Sandbox;
-use kontor::sandbox_psp::Running;
 use kontor::store::{self, Store};
 use kontor::verify::provider::sandbox_options;
 use kontor::verify::{Report, verify};
+use kontor_sandbox_psp::Running;
 use secrecy::ExposeSecret as _;
 use tempfile::TempDir;
 

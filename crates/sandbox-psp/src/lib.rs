@@ -1,16 +1,17 @@
 //! The sandbox payment provider: a program of its own with the habits of a real one.
 //!
-//! It knows nothing of kontor but `domain`, keeps its own ledger, and is the second witness in
-//! every test of money: an answer is never given before its fact is on disk. `fact` is what the
-//! ledger holds, `book` what it adds up to, `ledger` the file, `desk` the decisions, `faults`
-//! what goes wrong on request, `webhooks` the telling, `api` the protocol.
+//! It knows nothing of kontor, keeps its own ledger, and is the second witness in every test of
+//! money: an answer is never given before its fact is on disk. `fact` is what the ledger holds,
+//! `book` what it adds up to, `ledger` the file, `desk` the decisions, `faults` what goes wrong on
+//! request, `webhooks` the telling, `api` the protocol, `clock` its time.
 
 mod api;
 mod book;
+mod clock;
 mod desk;
 mod fact;
 mod faults;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(feature = "fuzz", fuzzing))]
 pub mod fuzz;
 mod in_flight;
 mod ledger;
@@ -20,22 +21,18 @@ mod webhooks;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpServer};
-use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
-use uuid::Uuid;
 
 use self::desk::Desk;
 use self::faults::Desired;
 use self::in_flight::InFlight;
 use self::ledger::Ledger;
 use self::webhooks::Webhooks;
-use crate::domain::id::Key;
-use crate::domain::time::Timestamp;
 
 const WORKERS: usize = 2;
 const CONNECTIONS_PER_WORKER_MAX: usize = 10_000;
@@ -43,20 +40,30 @@ const CONNECTIONS_PER_WORKER_MAX: usize = 10_000;
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const SHUTDOWN_SECS: u64 = 5;
 
-/// Where the sandbox keeps its ledger, and where it listens.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Options {
-    /// The folder of `ledger.jsonl`, for one process at a time; made if it is missing.
-    pub data: PathBuf,
-    /// Port 0 takes a free one.
-    pub listen: SocketAddr,
-}
+/// Where the sandbox keeps its ledger, and where it listens; also the words of `kontor sandbox-psp`.
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+#[command(
+    about = "Run the sandbox payment provider",
+    after_help = "\
+It moves no money. Its ledger is DIR/ledger.jsonl, a line a fact, on disk before an answer.
 
-impl Default for Options {
-    fn default() -> Self {
-        Self { data: "data/sandbox-psp".into(), listen: ([127, 0, 0, 1], 8081).into() }
-    }
+What a payment token does: tok_ok pays, tok_declined and tok_insufficient_funds are declined,
+tok_timeout pays and never answers, tok_timeout_lost never answers, tok_500 fails twice, tok_slow
+takes 2 seconds, tok_webhook_only tells by webhook, tok_mismatch sets another amount aside.
+Faults by rate: PUT /v1/faults.
+
+Example:
+  kontor sandbox-psp --data psp --listen 127.0.0.1:8081"
+)]
+pub struct Options {
+    /// The folder of the ledger
+    // It is for one process at a time, and is made if it is missing.
+    #[arg(long, value_name = "DIR", default_value = "data/sandbox-psp")]
+    pub data: PathBuf,
+    /// The address to listen on
+    // Port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
+    pub listen: SocketAddr,
 }
 
 /// Why the sandbox cannot start, or did not end well.
@@ -216,17 +223,4 @@ fn serve(
         .map_err(refused)?;
     let addr = server.addrs().first().copied().unwrap_or(listen);
     Ok((addr, server.run()))
-}
-
-/// The present; the only clock here.
-#[expect(clippy::disallowed_methods, reason = "a program of its own has a clock of its own")]
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-}
-
-/// A new identifier; later ones sort later.
-#[expect(clippy::disallowed_methods, reason = "a program of its own draws its own ids")]
-fn new_id(prefix: &str) -> String {
-    format!("{prefix}_{}", Key::new(Uuid::now_v7()))
 }

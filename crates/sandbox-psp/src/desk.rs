@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
+use iso_currency::Currency;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
@@ -12,16 +13,17 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::book::{self, Answered};
+use super::clock::{new_id, now};
 use super::fact::{Endpoint, Fact, Kind, Made, Operation, OperationView, Status, View, What};
 use super::faults::{Desired, Faults, Token, happens};
 use super::in_flight::{InFlight, Turn};
 use super::ledger::{Entry, Ledger, Position};
 use super::problem::Problem;
-use super::webhooks::{News, Webhooks, hex};
-use super::{new_id, now};
-use crate::domain::money::{AMOUNT_MAX, parse_currency};
+use super::webhooks::{News, Webhooks};
 
 /// How long a call that is never answered is held.
+/// The largest amount, in minor units: what a 64-bit float still holds exactly.
+pub const AMOUNT_MAX: i64 = 9_007_199_254_740_991;
 const HOLD: Duration = Duration::from_secs(120);
 const SLOW: Duration = Duration::from_secs(2);
 /// How long `tok_webhook_only` stays pending.
@@ -338,8 +340,7 @@ impl Authorize {
 
     /// The payment that it makes.
     pub fn decide(&self, token: Token, faults: &Faults) -> Result<Made, Problem> {
-        let currency = parse_currency(&self.currency)
-            .map_err(|error| Problem::invalid("invalid_currency", error.to_string()))?;
+        let currency = check_currency(&self.currency)?;
         let decline = match token {
             Token::InsufficientFunds => Some("insufficient_funds"),
             Token::Declined => Some("card_declined"),
@@ -411,7 +412,7 @@ const fn name(kind: Kind) -> &'static str {
 /// Tells requests apart without keeping what is in them.
 fn fingerprint(parts: &[&str]) -> String {
     let digest = Sha256::digest(parts.join("\n").as_bytes());
-    hex(digest.get(..16).unwrap_or(&digest))
+    hex::encode(digest.get(..16).unwrap_or(&digest))
 }
 
 fn fail_by(faults: &Faults) -> Result<(), Problem> {
@@ -431,6 +432,13 @@ pub fn check_reference(reference: &str) -> Result<(), Problem> {
     }
     let detail = "a reference has 1 to 128 visible ASCII characters";
     Err(Problem::invalid("invalid_reference", detail))
+}
+
+/// A currency is an ISO 4217 code that has minor units.
+fn check_currency(code: &str) -> Result<Currency, Problem> {
+    let known = Currency::from_code(code).filter(|currency| currency.exponent().is_some());
+    let detail = "must be an ISO 4217 currency code, for example GBP";
+    known.ok_or_else(|| Problem::invalid("invalid_currency", detail))
 }
 
 fn check_amount(amount: i64) -> Result<(), Problem> {

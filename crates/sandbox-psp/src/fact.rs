@@ -2,10 +2,10 @@
 //!
 //! A fact is decided before it is made; nothing here refuses anything.
 
+use iso_currency::Currency;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::money::Currency;
-use crate::domain::time::Timestamp;
+use super::clock::Timestamp;
 
 /// One line of the ledger.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -4,7 +4,6 @@
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
-use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering as Memory};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,10 +16,11 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::Error;
+use super::clock::{new_id, now};
 use super::fact::{Endpoint, OperationView, View};
 use super::faults::{Faults, happens};
 use super::ledger::{Ledger, Position, locked};
-use super::{Error, new_id, now};
 
 /// How many webhooks are under way at once.
 const POOL: usize = 16;
@@ -169,7 +169,7 @@ impl Webhooks {
 
     /// Whether the endpoint took it.
     async fn send(&self, endpoint: &Endpoint, body: &str) -> bool {
-        let signed_secs = now().millis() / 1000;
+        let signed_secs = now().secs();
         let Some(tag) = sign(&endpoint.secret, signed_secs, body) else { return false };
         let request = self
             .client
@@ -224,15 +224,7 @@ fn sign(secret: &str, secs: i64, body: &str) -> Option<String> {
     mac.update(secs.to_string().as_bytes());
     mac.update(b".");
     mac.update(body.as_bytes());
-    Some(hex(&mac.finalize().into_bytes()))
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    Some(hex::encode(mac.finalize().into_bytes()))
 }
 
 impl Ord for Job {

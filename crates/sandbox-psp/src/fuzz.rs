@@ -1,4 +1,4 @@
-//! What the readers of the sandbox's requests promise; see `crate::fuzz`.
+//! What the readers of the sandbox's requests promise; they are run by kontor's `fuzz`.
 
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use actix_web::web;
@@ -6,10 +6,9 @@ use serde::de::DeserializeOwned;
 
 use super::api::{Cancel, List, account};
 use super::book::Book;
-use super::desk::{Authorize, Operate, check_reference};
+use super::desk::{AMOUNT_MAX, Authorize, Operate, check_reference};
 use super::fact::{Endpoint, Fact, Kind};
 use super::faults::{Faults, Token, happens};
-use crate::domain::money::AMOUNT_MAX;
 
 fn read<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     serde_json::from_slice(bytes).ok()
