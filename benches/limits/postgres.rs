@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use kontor::cli::cluster::servers::{Postgres, PostgresOptions};
 use kontor::domain::entity::EntityId;
 use kontor::domain::time::{Span, Timestamp};
 use kontor::store::journal::lane::Committed;
 use kontor::store::journal::lanes::Lanes;
 use kontor::store::journal::{Append, NewEvent, Record};
 use kontor::store::{Options, Store};
+use kontor_lab::cluster::servers::{Postgres, PostgresOptions};
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;

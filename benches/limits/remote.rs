@@ -11,9 +11,9 @@ use kontor::actors::engine::cluster;
 use kontor::actors::node::Node;
 use kontor::bus::nats::Connection;
 use kontor::bus::{self, Calls, Findings, Notices};
-use kontor::cli::cluster::servers::Nats;
 use kontor::domain::stock;
 use kontor::store::{Options, Store};
+use kontor_lab::cluster::servers::Nats;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 

@@ -1,29 +1,20 @@
 //! The command line: arguments, and what the commands do.
 //!
-//! Answers go to standard output, progress and complaints to standard error. The commands that
-//! are clients speak to a server over its public API only.
+//! Answers go to standard output, progress and complaints to standard error. What deliberately is not
+//! here: tools that know a server by its API only (`crates/lab`), but for their names.
 
 pub mod backup;
-pub mod cluster;
 pub mod config;
-pub mod crash_test;
 pub mod demo;
 pub mod doctor;
-pub mod import;
 pub mod key;
-pub mod load;
 pub mod move_store;
-pub mod online_retail;
 pub mod place;
-pub mod replay;
 pub mod restore;
 pub mod sandbox_psp;
 pub mod serve;
-pub mod shopkeepers;
-pub mod shoppers;
 pub mod sign_in;
 pub mod simulate;
-pub mod target;
 pub mod verify;
 
 use std::io::Write as _;
@@ -31,6 +22,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use kontor_lab::program::Kontor;
+use kontor_lab::{crash_test, import, load, replay};
 
 use crate::{app, http, store};
 
@@ -106,7 +99,7 @@ pub enum Error {
     #[error(transparent)]
     Store(#[from] store::Error),
     #[error(transparent)]
-    Client(#[from] kontor_client::Error),
+    Lab(#[from] kontor_lab::Error),
     #[error(transparent)]
     Import(#[from] import::Error),
     #[error(transparent)]
@@ -117,8 +110,6 @@ pub enum Error {
     SandboxPsp(#[from] kontor_sandbox_psp::Error),
     #[error(transparent)]
     Verify(#[from] crate::verify::Error),
-    #[error(transparent)]
-    Servers(#[from] cluster::servers::Error),
     #[error(transparent)]
     Io(#[from] std::io::Error),
 }
@@ -157,7 +148,7 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Demo(args) => demo::run(args).await,
         Command::Import(args) => Ok(import::run(args).await?),
         Command::Replay(args) => Ok(replay::run(args).await?),
-        Command::Load(args) => Ok(load::run(args).await?),
+        Command::Load(args) => Ok(load::run(args, serve::told_to_stop).await?),
         Command::Verify(args) => Ok(verify::run(args).await),
         Command::Simulate(_) => Ok(ExitCode::SUCCESS),
         Command::Doctor(args) => Ok(doctor::run(args).await),
@@ -169,7 +160,10 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
         Command::SignOut(args) => sign_in::run_out(args).await,
         Command::Config(args) => config::run(&args),
         Command::SandboxPsp(args) => sandbox_psp::run(args).await,
-        Command::CrashTest(args) => crash_test::run(args).await,
+        Command::CrashTest(args) => {
+            let program = Kontor::at(std::env::current_exe()?);
+            Ok(crash_test::run(args, program, serve::told_to_stop()).await?)
+        }
         Command::Openapi => {
             println!("{}", http::docs::openapi::text().map_err(std::io::Error::other)?);
             Ok(ExitCode::SUCCESS)
@@ -204,23 +198,4 @@ fn print_json(value: &impl serde::Serialize) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     serde_json::to_writer_pretty(&mut out, value)?;
     writeln!(out)
-}
-
-/// Reads a length of time: `500ms`, `30s`, `5m`, `1h`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let split = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let number: u64 = number.parse().map_err(|_| wrong_duration())?;
-    let millis = match unit {
-        "ms" => 1,
-        "s" | "" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return Err(wrong_duration()),
-    };
-    number.checked_mul(millis).map(Duration::from_millis).ok_or_else(wrong_duration)
-}
-
-fn wrong_duration() -> String {
-    "must be a number and a unit, for example 500ms, 30s or 5m".into()
 }

@@ -2,9 +2,9 @@
 
 use figment::Figment;
 use figment::providers::{Format as _, Serialized, Toml};
+use kontor_lab::import::rows::{COLUMNS, Format, read};
 
 use super::split;
-use crate::cli::import::rows::{COLUMNS, Format, read};
 use crate::config::{Config, load};
 
 /// With a first byte that is even, a file; else a path and a text for the environment.

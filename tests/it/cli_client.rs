@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use kontor::cli::import;
 use kontor_client::{Client, Error};
+use kontor_lab::import;
 use serde_json::{Value, json};
 
 /// What the stub has been asked, and what it is to answer first.

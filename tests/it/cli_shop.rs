@@ -11,8 +11,8 @@ use std::time::Duration;
 use actix_web::dev::ServerHandle;
 use actix_web::http::StatusCode;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use kontor::cli::{replay, shoppers};
 use kontor_client::Client;
+use kontor_lab::{replay, shoppers};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 

@@ -39,7 +39,7 @@ fn every_placeholder_is_explained_and_there_are_no_others() {
 
 #[test]
 fn haproxy_takes_its_configuration() {
-    let program = kontor::cli::cluster::servers::Program::Haproxy.find().unwrap();
+    let program = kontor_lab::cluster::servers::Program::Haproxy.find().unwrap();
     let mut check = Command::new(program);
     check.arg("-c").arg("-f").arg(deploy().join("haproxy.cfg"));
     for (number, name) in

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use actix_web::{App, HttpServer, web};
 use clap::Parser as _;
-use kontor::cli::load::report::{Report, StepReport};
-use kontor::cli::load::{self, Args};
+use kontor_lab::load::report::{Report, StepReport};
+use kontor_lab::load::{self, Args};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::watch;

@@ -6,13 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use kontor::cli::cluster::cut::{Line, State};
-use kontor::cli::cluster::servers::{Stop, local};
 use kontor::domain::entity::EntityId;
 use kontor::domain::time::Span;
 use kontor::store::journal::{Append, AppendError, Fence, Journal, NewEvent, TimerChange};
 use kontor::store::maintenance::Check;
 use kontor::store::{Address, Error, OpenError, Options, Store};
+use kontor_lab::cluster::cut::{Line, State};
+use kontor_lab::cluster::servers::{Stop, local};
 use sqlx::Connection as _;
 
 use crate::journal::{append, at};
@@ -256,7 +256,7 @@ async fn what_is_in_a_database_is_looked_at_before_it_is_used() {
 
 #[tokio::test]
 async fn a_database_that_cannot_be_used_says_so_without_the_password() {
-    let nobody = kontor::cli::cluster::servers::free_port().unwrap();
+    let nobody = kontor_lab::cluster::servers::free_port().unwrap();
     let good = database();
     let no_database = good.replace("postgres@", "postgres:s3cret@").replace("/test", "/no_test");
     for (url, part) in [

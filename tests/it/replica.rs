@@ -4,9 +4,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use kontor::cli::cluster::servers::Stop;
 use kontor::store::projection::{Cursor, Step};
 use kontor::store::{Options, Store, order, product};
+use kontor_lab::cluster::servers::Stop;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -118,7 +118,7 @@ async fn a_primary_may_be_its_own_replica_and_one_that_is_away_harms_nobody() {
     place(&store, 1).await;
     assert_eq!(listed(&store).await, 1);
 
-    let nobody = kontor::cli::cluster::servers::free_port().unwrap();
+    let nobody = kontor_lab::cluster::servers::free_port().unwrap();
     let away = format!("postgres://postgres@127.0.0.1:{nobody}/shop");
     let away = Options { replica_url: away.as_str().into(), ..Options::default() };
     let store = Store::connect(&url.as_str().into(), &away).await.unwrap();

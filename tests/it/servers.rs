@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use kontor::cli::cluster::servers::{
+use kontor_lab::cluster::servers::{
     Haproxy, Nats, Plan, Postgres, PostgresOptions, Redis, Signal, Stop, free_port, local,
 };
 use tempfile::TempDir;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kontor::cli::shopkeepers::{self, Counters, Options};
 use kontor_client::Client;
+use kontor_lab::shopkeepers::{self, Counters, Options};
 use reqwest::Method;
 use tokio::sync::watch;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kontor::bus::Options;
 use kontor::bus::nats::Connection;
-use kontor::cli::cluster::servers::Nats;
+use kontor_lab::cluster::servers::Nats;
 
 use super::until;
 use crate::servers;
@@ -34,7 +34,7 @@ impl Server {
     }
 
     pub fn addr(&self) -> std::net::SocketAddr {
-        kontor::cli::cluster::servers::local(self.0.server.port())
+        kontor_lab::cluster::servers::local(self.0.server.port())
     }
 
     pub fn options(&self) -> Options {

@@ -1,0 +1,84 @@
+//! Arguments that several commands share: which server, as whom, and lengths of time.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use kontor_client::{Client, Error};
+
+/// A key or token, which no debug output and no error shows.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The secret itself, for a header.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.trim().to_owned()))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// Which server a command speaks to, and as whom.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Target {
+    /// Where the server is.
+    #[arg(long, env = "KONTOR_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    pub url: String,
+    /// An API key (`kontor key create`).
+    #[arg(long, env = "KONTOR_KEY", hide_env_values = true, value_name = "KEY")]
+    pub key: Secret,
+}
+
+impl Target {
+    /// A client for it.
+    ///
+    /// # Errors
+    /// [`Error::Address`], [`Error::Key`] and [`Error::Setup`].
+    pub fn client(&self) -> Result<Client, Error> {
+        Client::new(&self.url, Some(self.key.reveal().to_owned()))
+    }
+}
+
+/// Reads a length of time: `500ms`, `30s`, `5m`, `1h`.
+///
+/// # Errors
+/// What it must be, for whoever typed it.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "must be a number and a unit, for example 500ms, 30s or 5m".to_owned();
+    let split = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" | "" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(millis).map(Duration::from_millis).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_key_is_shown() {
+        let target = Target { url: String::new(), key: "sk_hidden".parse().unwrap() };
+        assert!(!format!("{target:?}").contains("sk_hidden"));
+    }
+}

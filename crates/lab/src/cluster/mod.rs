@@ -1,0 +1,228 @@
+//! A whole cluster on one machine: three nodes behind HAProxy, on PostgreSQL, NATS and Redis, with
+//! a sandbox payment provider in this process.
+//!
+//! `servers` starts and stops the real programs that kontor stands on, `node` this program as one of
+//! the nodes; `cut` is a line between two of them that can be cut; `packages` installs what is not
+//! there. What is done to a cluster to see whether it holds is in `crash_test`.
+
+pub mod cut;
+pub mod node;
+pub mod packages;
+pub mod servers;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use kontor_sandbox_psp::Running;
+
+use self::cut::{Line, State};
+use self::node::{Node, Surroundings};
+use self::servers::{Haproxy, Nats, Plan, Postgres, PostgresOptions, Redis, Signal, local};
+use crate::program::{Kontor, StoreLocation};
+use crate::{Error, blocking};
+
+/// The database of the shop.
+pub const DATABASE: &str = "kontor";
+/// The names of the nodes.
+const NODES: [&str; 3] = ["node1", "node2", "node3"];
+/// How long all nodes may take to be in the balancer.
+const UP_WITHIN: Duration = Duration::from_secs(60);
+/// The pause between two looks.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// How a cluster is made.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The program that the nodes run.
+    pub program: Kontor,
+    /// Whether each node reaches PostgreSQL, NATS and Redis by lines that can be cut, and
+    /// PostgreSQL as a user of its own, named as the node is.
+    pub lines: bool,
+    /// More settings of the nodes.
+    pub settings: Vec<(&'static str, String)>,
+}
+
+/// The lines of one node.
+#[derive(Debug)]
+pub struct Lines {
+    /// To PostgreSQL.
+    pub postgres: Line,
+    /// To NATS.
+    pub nats: Line,
+    /// To Redis.
+    pub redis: Line,
+}
+
+/// All of it, running. What is dropped is gone.
+pub struct Cluster {
+    /// The balancer.
+    pub haproxy: Haproxy,
+    /// The nodes.
+    pub nodes: Vec<Node>,
+    /// Where each of them finds everything.
+    around: Vec<Surroundings>,
+    /// The lines of each node, if there are any.
+    pub lines: Vec<Lines>,
+    /// What carries events and commands between nodes.
+    pub nats: Nats,
+    /// What nodes share and may lose.
+    pub redis: Redis,
+    /// What everything is in.
+    pub postgres: Postgres,
+    /// The payment provider.
+    pub psp: Running,
+    /// An administrator's API key.
+    pub key: String,
+}
+
+impl Cluster {
+    /// Brings everything up in a folder. The balancer sends requests to all nodes then.
+    ///
+    /// # Errors
+    /// [`Error`]; whatever was started is gone then.
+    pub async fn start(dir: &Path, options: &Options) -> Result<Self, Error> {
+        let listen = ([127, 0, 0, 1], 0).into();
+        let psp = kontor_sandbox_psp::Options { data: dir.join("psp"), listen };
+        let psp = kontor_sandbox_psp::start(psp).await?;
+        let (postgres, nats, redis) = blocking(|| servers(dir))?;
+        let program = &options.program;
+        let key =
+            program.create_key(StoreLocation::Database(&postgres.url(DATABASE)), "cluster")?;
+        let mut nodes = Vec::new();
+        for name in NODES {
+            nodes.push(Node::new(name, program, dir)?);
+        }
+        let plan = Plan::before([nodes[0].addr(), nodes[1].addr(), nodes[2].addr()])?;
+        let mut settings = options.settings.clone();
+        settings.push(("KONTOR__PAYMENTS__WEBHOOK_URL", format!("http://{}", plan.balancer)));
+        let plain = Surroundings {
+            store: postgres.url(DATABASE),
+            bus: nats.url(),
+            cache: redis.url(),
+            psp: psp.url(),
+            settings,
+        };
+        let (mut around, mut all_lines) = (vec![plain.clone(); NODES.len()], Vec::new());
+        if options.lines {
+            for (name, around) in NODES.iter().zip(&mut around) {
+                let role = format!("CREATE ROLE {name} SUPERUSER LOGIN");
+                blocking(|| postgres.sql(DATABASE, &role))?;
+                let lines = lines(&postgres, &nats, &redis).await?;
+                *around = by(&lines, &plain, (&postgres, &nats, &redis), name);
+                all_lines.push(lines);
+            }
+        }
+        let haproxy = blocking(|| Haproxy::start(&dir.join("haproxy"), plan))?;
+        let mut cluster =
+            Self { haproxy, nodes, around, lines: all_lines, nats, redis, postgres, psp, key };
+        for node in 0..cluster.nodes.len() {
+            cluster.nodes[node].start(&cluster.around[node])?;
+        }
+        for node in &mut cluster.nodes {
+            blocking(|| node.answers())?;
+        }
+        cluster.all_up().await?;
+        Ok(cluster)
+    }
+
+    /// Where the shop is, for clients.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.haproxy.url()
+    }
+
+    /// Where its store is, for this process.
+    #[must_use]
+    pub fn store_url(&self) -> String {
+        self.postgres.url(DATABASE)
+    }
+
+    /// Starts a node again, and waits until it answers.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn start_node(&mut self, node: usize) -> Result<(), Error> {
+        let (one, around) = (&mut self.nodes[node], &self.around[node]);
+        blocking(|| one.start(around).and_then(|()| one.answers()))?;
+        Ok(())
+    }
+
+    /// Waits until the balancer sends requests to the nodes as it should.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] when it takes too long.
+    pub async fn up(&self, wanted: impl Fn([bool; 3]) -> bool) -> Result<(), Error> {
+        let until = Instant::now() + UP_WITHIN;
+        loop {
+            let up = blocking(|| self.haproxy.up())?;
+            if wanted(up) {
+                return Ok(());
+            }
+            if Instant::now() >= until {
+                let logs: Vec<String> = self.nodes.iter().map(Node::log).collect();
+                let text =
+                    format!("{}\nthe balancer sees the nodes as {up:?}", logs.join("\n---\n"));
+                return Err(Error::Failed(text));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Waits until the balancer sends requests to all nodes.
+    ///
+    /// # Errors
+    /// As [`Cluster::up`].
+    pub async fn all_up(&self) -> Result<(), Error> {
+        self.up(|up| up == [true; 3]).await
+    }
+
+    /// Stops the balancer and the nodes in good order. Store and provider go on, to be looked at.
+    ///
+    /// # Errors
+    /// [`Error`]: a node did not stop, or not well.
+    pub fn close(&mut self) -> Result<(), Error> {
+        self.haproxy.kill();
+        for line in self.lines.iter().flat_map(|one| [&one.postgres, &one.nats, &one.redis]) {
+            line.set(State::Whole);
+        }
+        // All at once, and then each is waited for.
+        self.nodes.iter().try_for_each(|node| node.signal(Signal::TERM))?;
+        for node in &mut self.nodes {
+            blocking(|| node.stop())?;
+        }
+        Ok(())
+    }
+}
+
+fn servers(dir: &Path) -> Result<(Postgres, Nats, Redis), Error> {
+    let options = PostgresOptions::default();
+    let postgres = Postgres::start_with(&dir.join("postgres"), options)?;
+    postgres.create_database(DATABASE)?;
+    let nats = Nats::start(&dir.join("nats"))?;
+    let redis = Redis::start(&dir.join("redis"))?;
+    Ok((postgres, nats, redis))
+}
+
+async fn lines(postgres: &Postgres, nats: &Nats, redis: &Redis) -> std::io::Result<Lines> {
+    Ok(Lines {
+        postgres: Line::to(local(postgres.port())).await?,
+        nats: Line::to(local(nats.port())).await?,
+        redis: Line::to(local(redis.port())).await?,
+    })
+}
+
+/// The same surroundings by a node's own lines, and as a user of its own.
+fn by(
+    lines: &Lines,
+    plain: &Surroundings,
+    (postgres, nats, redis): (&Postgres, &Nats, &Redis),
+    user: &str,
+) -> Surroundings {
+    let store = lines.postgres.instead(&plain.store, local(postgres.port()));
+    Surroundings {
+        store: store.replacen("postgres@", &format!("{user}@"), 1),
+        bus: lines.nats.instead(&plain.bus, local(nats.port())),
+        cache: lines.redis.instead(&plain.cache, local(redis.port())),
+        ..plain.clone()
+    }
+}

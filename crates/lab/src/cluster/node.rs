@@ -1,0 +1,142 @@
+//! A node of the cluster: this program as a server in a process of its own, to be stopped, killed
+//! and started again where it was.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::servers::{Care, Error, Process, Signal, free_port, get, local};
+use crate::program::Kontor;
+
+/// How long a node may take to stop in good order.
+const STOP_WITHIN: Duration = Duration::from_secs(60);
+
+/// Where a node finds everything.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// The PostgreSQL database.
+    pub store: String,
+    /// NATS.
+    pub bus: String,
+    /// Redis.
+    pub cache: String,
+    /// The sandbox payment provider.
+    pub psp: String,
+    /// More settings: names as in `KONTOR__SECTION__KEY`, and values.
+    pub settings: Vec<(&'static str, String)>,
+}
+
+/// A node that keeps its address and its folder over a kill.
+#[derive(Debug)]
+pub struct Node {
+    name: String,
+    addr: SocketAddr,
+    program: Kontor,
+    dir: PathBuf,
+    process: Option<Process>,
+}
+
+impl Node {
+    /// A node on a free port that does not run yet.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn new(name: &str, program: &Kontor, dir: &Path) -> Result<Self, Error> {
+        let addr = local(free_port()?);
+        let program = program.clone();
+        Ok(Self { name: name.to_owned(), addr, program, dir: dir.join(name), process: None })
+    }
+
+    /// Starts it, or starts it again. It does not answer yet: [`Node::answers`].
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn start(&mut self, around: &Surroundings) -> Result<(), Error> {
+        let made = std::fs::create_dir_all(&self.dir);
+        made.map_err(Error::io(self.dir.display().to_string()))?;
+        let mut command = self.program.command();
+        command
+            .args(["serve", "--listen", &self.addr.to_string(), "--data"])
+            .arg(&self.dir)
+            .args(["--sandbox-psp", &around.psp])
+            // Where no configuration lies.
+            .current_dir(&self.dir)
+            .env("KONTOR__STORE__URL", &around.store)
+            .env("KONTOR__BUS__URL", &around.bus)
+            .env("KONTOR__CACHE__URL", &around.cache)
+            .env("KONTOR__CLUSTER__NODE", &self.name)
+            .env("KONTOR__LOG__FILTER", "warn");
+        for (name, value) in &around.settings {
+            command.env(name, value);
+        }
+        let log = self.dir.join("log");
+        self.process = Some(Process::spawn(&self.name, command, &log, Care::default())?);
+        Ok(())
+    }
+
+    /// Waits until it answers.
+    ///
+    /// # Errors
+    /// [`Error::Failed`], with the end of its log.
+    pub fn answers(&mut self) -> Result<(), Error> {
+        let addr = self.addr;
+        match &mut self.process {
+            Some(process) => {
+                process.until(|| get(addr, "/livez").is_ok_and(|(status, _)| status == 200))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The same, for clients.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// Sends it a signal; nothing if it does not run.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn signal(&self, signal: Signal) -> Result<(), Error> {
+        self.process.as_ref().map_or(Ok(()), |process| process.signal(signal))
+    }
+
+    /// Ends it as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Tells it to stop, and waits until it has.
+    ///
+    /// # Errors
+    /// [`Error::Failed`], with the end of its log, when it takes too long or ends badly.
+    pub fn stop(&mut self) -> Result<(), Error> {
+        let Some(process) = self.process.take() else { return Ok(()) };
+        let (status, log) = process.stop(Signal::TERM, STOP_WITHIN)?;
+        if status.success() { Ok(()) } else { Err(Error::ended(&self.name, status, log)) }
+    }
+
+    /// Whether it runs.
+    pub fn runs(&mut self) -> bool {
+        self.process.as_mut().is_some_and(|process| matches!(process.ended(), Ok(None)))
+    }
+
+    /// The end of what it wrote.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.as_ref().map(Process::log).unwrap_or_default()
+    }
+}

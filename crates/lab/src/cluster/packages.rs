@@ -1,0 +1,41 @@
+//! Installing what a cluster needs, after saying so.
+
+use std::process::Command;
+
+use super::servers;
+use crate::Error;
+
+/// Installs the programs that are not there with apt-get, after saying so.
+///
+/// # Errors
+/// [`Error::Failed`] where there is no apt-get, or it fails.
+pub fn install() -> Result<(), Error> {
+    let missing = servers::missing();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let wanted = missing.join(" ");
+    let by_hand = |why: String| Error::Failed(format!("{why}; install {wanted}, and try again"));
+    eprintln!("a cluster needs {wanted}: installing with apt-get (Ctrl-C stops it)");
+    eprintln!("Debian may start them as services, too; those are not used here");
+    let root = rustix::process::geteuid().is_root();
+    let apt = |args: &[&str]| {
+        let mut command = if root { Command::new("apt-get") } else { Command::new("sudo") };
+        if !root {
+            command.arg("apt-get");
+        }
+        command.args(args).env("DEBIAN_FRONTEND", "noninteractive");
+        // What it says is not the command's answer.
+        command.stdout(std::io::stderr());
+        command.status().map_err(|error| by_hand(format!("apt-get cannot be run: {error}")))
+    };
+    // Lists that are old are better than none.
+    apt(&["update", "-qq"])?;
+    let install = ["install", "-y", "-qq", "--no-install-recommends"];
+    let status = apt(&[&install, missing.as_slice()].concat())?;
+    let left = servers::missing();
+    if status.success() && left.is_empty() {
+        return Ok(());
+    }
+    Err(by_hand(format!("apt-get ended: {status}, without {}", left.join(" "))))
+}

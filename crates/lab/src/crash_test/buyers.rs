@@ -1,0 +1,318 @@
+//! Buyers who shop until the server is gone, or until they are told to stop, remember what they
+//! were told, and look afterwards whether it is still true.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use futures_util::future::join_all;
+use kontor_client::{Client, Error};
+use serde_json::{Value, json};
+
+/// Buyers at a time, who are also as many as look.
+const BUYERS: usize = 24;
+/// Products.
+const SKUS: usize = 4;
+/// What they pay with, in turns for each product.
+const TOKENS: [&str; 4] = ["tok_ok", "tok_ok", "tok_500", "tok_declined"];
+/// Units of each that come in before every round: fewer than are wanted.
+const UNITS: i64 = 60;
+/// What is noted when the answer was to come back later.
+const LATER: u16 = 503;
+/// How long a buyer waits who was not served.
+const AGAIN_AFTER: Duration = Duration::from_millis(20);
+/// What a unit costs.
+const PRICE: i64 = 1_000;
+/// Orders of earlier rounds that are looked at again after every kill.
+const AGAIN: usize = 500;
+/// How long an order may take to come to rest.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The most violations that are named.
+const NAMED_MAX: usize = 20;
+
+/// What a buyer knows of its checkout.
+#[derive(Clone, Debug)]
+struct Try {
+    key: String,
+    token: &'static str,
+    sku: String,
+    quantity: i64,
+    /// The status that was answered last, if any was.
+    answered: Option<u16>,
+    /// The order's number, once it was told.
+    number: Option<i64>,
+}
+
+impl Try {
+    /// Whether what became of it was said for good.
+    fn settled(&self) -> bool {
+        matches!(self.answered, Some(201 | 402 | 409))
+    }
+}
+
+/// All buyers of a run.
+#[derive(Debug, Default)]
+pub struct Buyers {
+    tries: Mutex<BTreeMap<String, Try>>,
+    violations: Mutex<Vec<String>>,
+    violations_total: AtomicU64,
+    /// Orders that were read and compared with what had been told of them.
+    looks: AtomicU64,
+    /// Checkouts that were answered as confirmed.
+    confirmed: AtomicU64,
+    /// Checkouts that were refused: they came too late.
+    refused: AtomicU64,
+    /// Requests of shopping that got no answer, or none of use.
+    failed: AtomicU64,
+    /// Of earlier rounds, the last one that was looked at again.
+    looked_at: Mutex<String>,
+}
+
+impl Buyers {
+    /// Puts a few units on sale, so that some buyers come too late.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn fill(&self, admin: &Client) -> Result<(), Error> {
+        for number in 0..SKUS {
+            let sku = format!("P{number}");
+            let prices = json!([{"amount": PRICE, "currency": "GBP"}]);
+            let product = json!({"name": "Lamp", "sku": sku, "prices": prices});
+            admin.put(&format!("/v1/admin/products/{sku}")).json(&product).send::<Value>().await?;
+            let path = format!("/v1/admin/stock/{sku}/main/receipts");
+            admin.post(&path).json(&json!({"quantity": UNITS})).send::<Value>().await?;
+        }
+        Ok(())
+    }
+
+    /// Lets all of them shop until the server is gone.
+    pub async fn shop(&self, anybody: &Client, round: usize) {
+        let all = (0..BUYERS).map(|buyer| self.shop_alone(anybody, round, buyer, |served| served));
+        join_all(all).await;
+    }
+
+    /// Lets a few of them shop, whatever happens, until `stop` says so.
+    pub async fn shop_on(&self, anybody: &Client, round: usize, buyers: usize, stop: &AtomicBool) {
+        let go_on = |_| !stop.load(Ordering::Relaxed);
+        let all = (0..buyers).map(|buyer| self.shop_alone(anybody, round, buyer, go_on));
+        join_all(all).await;
+    }
+
+    /// One cart after the other for as long as `go_on` says, which hears whether the last one was
+    /// answered.
+    async fn shop_alone(
+        &self,
+        anybody: &Client,
+        round: usize,
+        buyer: usize,
+        go_on: impl Fn(bool) -> bool,
+    ) {
+        for number in 0.. {
+            let served = self.buy(anybody, (round, buyer, number)).await;
+            if !served {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+            }
+            if !go_on(served) {
+                return;
+            }
+            if !served {
+                tokio::time::sleep(AGAIN_AFTER).await;
+            }
+        }
+    }
+
+    /// Fills a cart and pays; whether there was an answer.
+    async fn buy(&self, anybody: &Client, (round, buyer, number): (usize, usize, usize)) -> bool {
+        let sku = format!("P{}", (round + buyer + number) % SKUS);
+        let quantity = if number % 5 == 0 { 2 } else { 1 };
+        let Some(cart) = make_cart(anybody, &sku, quantity).await else { return false };
+        let token = TOKENS[(buyer + number + number / SKUS) % TOKENS.len()];
+        let key = format!("key-{round}-{buyer}-{number}");
+        let new = Try { key, token, sku, quantity, answered: None, number: None };
+        self.tries().insert(cart.clone(), new);
+        self.checkout(anybody, &cart).await.is_some_and(|status| status < 500)
+    }
+
+    /// Sends the checkout of a cart, or sends it again; `None` if no answer came.
+    async fn checkout(&self, anybody: &Client, cart: &str) -> Option<u16> {
+        let (key, token) = {
+            let tries = self.tries();
+            let one = tries.get(cart)?;
+            (one.key.clone(), one.token)
+        };
+        let body = json!({"payment": {"provider": "sandbox", "token": token}});
+        let path = format!("/v1/store/carts/{cart}/checkout");
+        let call = anybody.post(&path).idempotency_key(&key).prefer_wait(20).json(&body);
+        let (status, number) = match call.send::<Value>().await {
+            Ok(answer) => (answer.status, answer.body["number"].as_i64()),
+            // Also where the first one is still under way.
+            Err(error @ Error::Problem(_)) if error.retryable() => (LATER, None),
+            Err(Error::Problem(problem)) => (problem.status, None),
+            Err(_) => return None,
+        };
+        match status {
+            201 => drop(self.confirmed.fetch_add(1, Ordering::Relaxed)),
+            409 => drop(self.refused.fetch_add(1, Ordering::Relaxed)),
+            _ => {}
+        }
+        if let Some(one) = self.tries().get_mut(cart) {
+            one.answered = Some(status);
+            one.number = one.number.or(number);
+        }
+        Some(status)
+    }
+
+    /// Looks after a kill: what was not answered is sent again under its key; what was answered
+    /// in the last two rounds is there as it was told, and so are the next of the earlier ones.
+    pub async fn check(&self, anybody: &Client, admin: &Client, round: usize) {
+        let carts: Vec<String> = {
+            let tries = self.tries();
+            let last = format!("key-{}-", round.saturating_sub(1));
+            let before = format!("key-{}-", round.saturating_sub(2));
+            let recent = |one: &Try| one.key.starts_with(&last) || one.key.starts_with(&before);
+            let due = |one: &Try| recent(one) || !one.settled();
+            let mut carts: Vec<String> =
+                tries.iter().filter(|(_, one)| due(one)).map(|(cart, _)| cart.clone()).collect();
+            let mut looked_at = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
+            let from = looked_at.clone();
+            let next = tries.range(from..).filter(|(_, one)| !due(one)).take(AGAIN);
+            let next: Vec<String> = next.map(|(cart, _)| cart.clone()).collect();
+            *looked_at = if next.len() < AGAIN {
+                String::new()
+            } else {
+                next.last().cloned().unwrap_or_default()
+            };
+            carts.extend(next);
+            carts
+        };
+        let all = carts.into_iter().map(|cart| self.check_one(anybody, admin, cart));
+        futures_util::stream::iter(all).buffer_unordered(BUYERS).collect::<Vec<()>>().await;
+    }
+
+    async fn check_one(&self, anybody: &Client, admin: &Client, cart: String) {
+        let Some(before) = self.tries().get(&cart).cloned() else { return };
+        if !before.settled() {
+            let status = self.checkout(anybody, &cart).await;
+            if !matches!(status, Some(201 | 202 | 402 | 409)) {
+                self.violation(format!("{cart} {before:?}: sent again, it got {status:?}"));
+            }
+        }
+        let Some(one) = self.tries().get(&cart).cloned() else { return };
+        match order(admin, &cart).await {
+            Ok(found) => {
+                self.looks.fetch_add(1, Ordering::Relaxed);
+                if let Some(why) = contradiction(&one, found.as_ref()) {
+                    self.violation(format!("{cart} {one:?}: {why}"));
+                }
+            }
+            Err(error) => self.violation(format!("{cart} {one:?} cannot be read: {error}")),
+        }
+    }
+
+    /// Waits until every order is at rest and every confirmed one has its money, and looks at all
+    /// of them; how many are confirmed.
+    pub async fn settle(&self, anybody: &Client, admin: &Client) -> usize {
+        let carts: Vec<String> = self.tries().keys().cloned().collect();
+        let all = carts.into_iter().map(|cart| async move {
+            self.check_one(anybody, admin, cart.clone()).await;
+            let until = Instant::now() + PATIENCE;
+            loop {
+                let Ok(Some(order)) = order(admin, &cart).await else { return 0 };
+                match order["status"].as_str() {
+                    Some("confirmed") if order["payment_status"] == "captured" => return 1,
+                    Some("cancelled" | "awaiting_payment") => return 0,
+                    _ if Instant::now() >= until => {
+                        self.violation(format!("{cart} never came to rest: {order}"));
+                        return 0;
+                    }
+                    _ => tokio::time::sleep(Duration::from_millis(10)).await,
+                }
+            }
+        });
+        let stream = futures_util::stream::iter(all).buffer_unordered(BUYERS);
+        stream.collect::<Vec<usize>>().await.into_iter().sum()
+    }
+
+    /// Notes something that must never be.
+    pub fn violation(&self, what: String) {
+        self.violations_total.fetch_add(1, Ordering::Relaxed);
+        let mut violations = self.violations.lock().unwrap_or_else(PoisonError::into_inner);
+        if violations.len() < NAMED_MAX {
+            violations.push(what);
+        }
+    }
+
+    /// How many there were, and the first of them.
+    pub fn violations(&self) -> (u64, Vec<String>) {
+        let first = self.violations.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        (self.violations_total.load(Ordering::Relaxed), first)
+    }
+
+    /// Checkouts that were sent, those that were answered, and orders read and compared.
+    pub fn counts(&self) -> (u64, u64, u64) {
+        let tries = self.tries();
+        let answered = tries.values().filter(|one| one.settled()).count();
+        (tries.len() as u64, answered as u64, self.looks.load(Ordering::Relaxed))
+    }
+
+    /// Checkouts that were answered as confirmed so far, and requests of shopping that failed.
+    pub fn shopping(&self) -> (u64, u64) {
+        (self.confirmed.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
+    }
+
+    /// Checkouts so far that were refused for want of goods.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    fn tries(&self) -> MutexGuard<'_, BTreeMap<String, Try>> {
+        self.tries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What an order says against what its buyer was told, if it does.
+fn contradiction(one: &Try, order: Option<&Value>) -> Option<String> {
+    let Some(order) = order else {
+        return (one.answered != Some(409)).then(|| "it is lost".to_owned());
+    };
+    let line = &order["lines"][0];
+    let content = order["lines"].as_array().is_some_and(|lines| lines.len() == 1)
+        && line["sku"] == *one.sku
+        && line["quantity"] == one.quantity
+        && order["total"]["amount"] == PRICE * one.quantity
+        && order["email"] == EMAIL;
+    let number = order["number"].as_i64();
+    let state = match one.answered {
+        Some(201) => number.is_some() && number == one.number && order["status"] == "confirmed",
+        Some(402) => number.is_none(),
+        Some(409) => number.is_none() && order["status"] == "cancelled",
+        _ => true,
+    };
+    (!content || !state).then(|| format!("it is {order}"))
+}
+
+const EMAIL: &str = "ada@example.com";
+
+async fn make_cart(anybody: &Client, sku: &str, quantity: i64) -> Option<String> {
+    let cart = json!({
+        "email": EMAIL, "delivery_option": "standard",
+        "lines": [{"sku": sku, "quantity": quantity}],
+        "shipping_address": {
+            "name": "Ada", "line1": "1 High Street", "city": "London",
+            "postal_code": "N1 1AA", "country": "GB",
+        },
+    });
+    let made = anybody.post("/v1/store/carts").json(&cart).send::<Value>().await.ok()?;
+    made.body["id"].as_str().map(str::to_owned)
+}
+
+async fn order(admin: &Client, cart: &str) -> Result<Option<Value>, Error> {
+    let path = format!("/v1/admin/orders/{}", cart.replace("cart_", "ord_"));
+    match admin.get(&path).send::<Value>().await {
+        Ok(answer) => Ok(Some(answer.body)),
+        Err(Error::Problem(problem)) if problem.status == 404 => Ok(None),
+        Err(error) => Err(error),
+    }
+}

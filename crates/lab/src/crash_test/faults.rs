@@ -1,0 +1,227 @@
+//! What is done to a cluster: each fault strikes, holds until a condition is met, and is mended.
+
+use std::time::{Duration, Instant};
+
+use rand::RngExt as _;
+
+use super::cluster::Trial;
+use super::witness;
+use crate::cluster::cut::State;
+use crate::cluster::servers::{Signal, Stop};
+use crate::{Error, blocking};
+
+/// Orders that are confirmed before a fault, during one that leaves enough to sell with, and
+/// after.
+const SOLD: u64 = 10;
+/// How long a condition may take to come true.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+/// The pause between two looks.
+pub(super) const LOOK: Duration = Duration::from_millis(100);
+
+/// What can be done to a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fault {
+    /// kill -9 of a node
+    Kill,
+    /// A node is frozen until others own its shards, and then goes on
+    Freeze,
+    /// A node is cut off from PostgreSQL
+    CutPostgres,
+    /// A node is cut off from NATS
+    CutNats,
+    /// A node is cut off from PostgreSQL and NATS
+    CutBoth,
+    /// A node is cut off from Redis
+    CutRedis,
+    /// PostgreSQL is stopped, and started when nothing works any more
+    PostgresStop,
+    /// PostgreSQL crashes in the middle of commits, and is started at once
+    PostgresCrash,
+    /// NATS is killed, and started again
+    NatsKill,
+    /// NATS is killed, and what it kept is deleted
+    NatsWipe,
+    /// Redis is killed, and started again
+    RedisKill,
+    /// Redis is flushed
+    RedisFlush,
+    /// All nodes are restarted, one after the other; no request may fail
+    Rolling,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::Kill,
+        Self::Freeze,
+        Self::CutPostgres,
+        Self::CutNats,
+        Self::CutBoth,
+        Self::CutRedis,
+        Self::PostgresStop,
+        Self::PostgresCrash,
+        Self::NatsKill,
+        Self::NatsWipe,
+        Self::RedisKill,
+        Self::RedisFlush,
+        Self::Rolling,
+    ];
+
+    /// Its name, as in the arguments.
+    pub fn name(self) -> String {
+        use clap::ValueEnum as _;
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    /// Whether no request may fail.
+    pub fn is_gentle(self) -> bool {
+        matches!(self, Self::Rolling | Self::RedisKill | Self::RedisFlush)
+    }
+}
+
+impl Trial {
+    /// Strikes while buyers shop, and mends it; how long others took to own what a node had.
+    pub(super) async fn strike(&mut self, fault: Fault) -> Result<Option<Duration>, Error> {
+        self.sells(SOLD).await?;
+        let node = self.moments.random_range(0..self.cluster.nodes.len());
+        let cut = if self.moments.random() { State::Cut } else { State::Reset };
+        let took = match fault {
+            Fault::Kill => {
+                self.cluster.nodes[node].kill();
+                let took = self.taken_over(node).await?;
+                self.sells(SOLD).await?;
+                self.cluster.start_node(node)?;
+                Some(took)
+            }
+            Fault::Freeze => {
+                self.cluster.nodes[node].signal(Signal::STOP)?;
+                let took = self.taken_over(node).await;
+                self.cluster.nodes[node].signal(Signal::CONT)?;
+                Some(took?)
+            }
+            Fault::CutPostgres | Fault::CutBoth => {
+                self.set_lines(node, fault, cut);
+                let took = self.taken_over(node).await;
+                self.set_lines(node, fault, State::Whole);
+                Some(took?)
+            }
+            Fault::CutNats | Fault::CutRedis => {
+                self.set_lines(node, fault, cut);
+                let sold = self.sells(SOLD).await;
+                self.set_lines(node, fault, State::Whole);
+                sold?;
+                None
+            }
+            Fault::PostgresStop | Fault::PostgresCrash => self.postgres(fault).await?,
+            Fault::NatsKill | Fault::NatsWipe => {
+                let nats = &mut self.cluster.nats;
+                match fault {
+                    Fault::NatsWipe => blocking(|| nats.wipe())?,
+                    _ => nats.kill(),
+                }
+                self.sells(SOLD).await?;
+                blocking(|| self.cluster.nats.start_again())?;
+                None
+            }
+            Fault::RedisKill => {
+                self.cluster.redis.kill();
+                self.sells(SOLD).await?;
+                blocking(|| self.cluster.redis.start_again())?;
+                None
+            }
+            Fault::RedisFlush => {
+                blocking(|| self.cluster.redis.flush())?;
+                None
+            }
+            Fault::Rolling => {
+                for node in 0..self.cluster.nodes.len() {
+                    blocking(|| self.cluster.nodes[node].stop())?;
+                    self.sells(SOLD).await?;
+                    self.cluster.start_node(node)?;
+                    self.cluster.all_up().await?;
+                }
+                None
+            }
+        };
+        self.cluster.all_up().await?;
+        self.spread().await?;
+        self.sells(SOLD).await?;
+        Ok(took)
+    }
+
+    async fn postgres(&mut self, fault: Fault) -> Result<Option<Duration>, Error> {
+        let how = match fault {
+            Fault::PostgresStop => Stop::Fast,
+            _ if self.moments.random() => Stop::Immediate,
+            _ => Stop::Kill,
+        };
+        blocking(|| self.cluster.postgres.stop(how))?;
+        if fault == Fault::PostgresStop {
+            self.cluster.up(|up| up == [false; 3]).await?;
+        }
+        blocking(|| self.cluster.postgres.start_again())?;
+        Ok(None)
+    }
+
+    fn set_lines(&self, node: usize, fault: Fault, state: State) {
+        let lines = &self.cluster.lines[node];
+        if matches!(fault, Fault::CutPostgres | Fault::CutBoth) {
+            lines.postgres.set(state);
+        }
+        if matches!(fault, Fault::CutNats | Fault::CutBoth) {
+            lines.nats.set(state);
+        }
+        if fault == Fault::CutRedis {
+            lines.redis.set(state);
+        }
+    }
+
+    /// Waits until so many more orders have been confirmed; more goods come in meanwhile.
+    async fn sells(&self, count: u64) -> Result<(), Error> {
+        let (before, _) = self.buyers.shopping();
+        self.until("no orders are confirmed", async || {
+            let (now, _) = self.buyers.shopping();
+            Ok(now >= before + count)
+        })
+        .await
+    }
+
+    /// Waits until nothing is a node's any more and all shards have an owner; how long it took.
+    async fn taken_over(&self, node: usize) -> Result<Duration, Error> {
+        let (started, url) = (Instant::now(), self.cluster.nodes[node].url());
+        let what = format!("nobody takes over from {}", self.cluster.nodes[node].name());
+        self.until(&what, async || {
+            let shards = witness::shards(&self.cluster, &url)?;
+            Ok(shards.of_node == 0 && shards.all_owned())
+        })
+        .await?;
+        Ok(started.elapsed())
+    }
+
+    /// Waits until all shards have an owner, and each node has some.
+    pub(super) async fn spread(&self) -> Result<(), Error> {
+        let nodes = self.cluster.nodes.len() as u64;
+        self.until("not every node has shards", async || {
+            let shards = witness::shards(&self.cluster, "")?;
+            Ok(shards.all_owned() && shards.owners == nodes)
+        })
+        .await
+    }
+
+    async fn until(
+        &self,
+        what: &str,
+        met: impl AsyncFn() -> Result<bool, Error>,
+    ) -> Result<(), Error> {
+        let until = Instant::now() + PATIENCE;
+        while !met().await? {
+            if Instant::now() >= until {
+                let scene = witness::scene(&self.cluster);
+                return Err(Error::Failed(format!("{scene}\n{what}")));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,258 @@
+//! `kontor import`: a file of products into a server, in batches, resumable.
+//!
+//! What deliberately is not here: reading the formats (`rows`), where the position is kept
+//! (`position`), HTTP (`kontor_client`).
+
+pub mod position;
+pub mod rows;
+pub mod source;
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use kontor_client::Client;
+use kontor_client::api::{Import, ImportRow, Imported};
+use serde::Serialize;
+
+use self::position::{Position, Refused, Tally};
+use self::rows::{Format, Row};
+use crate::args::Target;
+
+/// The products of the demo shop: facts drawn from the Online Retail data set (UCI, Daqing Chen,
+/// CC BY 4.0), in the columns of an import.
+pub const DEMO_CATALOG: &str = include_str!("../demo_catalog.csv");
+/// The most rows of one request.
+pub const BATCH_ROWS: usize = 500;
+/// The most bytes of one request, below the server's 1 MiB.
+const BATCH_BYTES: usize = 900 * 1024;
+
+/// Import products and their stock from a file
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+CSV needs a header with the columns sku and name; if you like also description, category,
+price (major units: 2.55), currency (GBP if absent), tax_rate (0.2), location and on_hand.
+JSON Lines has the same fields, an object a line. Both may be gzip.
+
+A row that is refused never keeps the others out. If a run is broken off, run it again: it goes
+on where it stopped. Importing the same file twice changes nothing.
+
+Exit code: 0 all rows are in, 1 could not run, 2 some rows were refused.
+
+Examples:
+  kontor import products.csv --url http://127.0.0.1:8080 --key sk_...
+  kontor import products.jsonl.gz --dry-run
+  kontor import online-retail.csv.gz --format online-retail --json")]
+pub struct Args {
+    /// The file: CSV or JSON Lines, plain or gzip
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Which server, and as whom
+    #[command(flatten)]
+    pub target: Target,
+    /// What it is, if its name does not say so
+    #[arg(long, value_enum)]
+    pub format: Option<Format>,
+    /// Have the server check every row, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Where stock lies if a row does not say so
+    #[arg(long, default_value = "main", value_name = "LOCATION")]
+    pub location: String,
+    /// Begin again instead of going on where the last run stopped
+    #[arg(long)]
+    pub restart: bool,
+    /// Print the outcome as one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Why an import cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file.
+    #[error(transparent)]
+    Source(#[from] source::Error),
+    /// The server.
+    #[error(transparent)]
+    Client(#[from] kontor_client::Error),
+    /// The position cannot be kept anywhere.
+    #[error("cannot keep the position of the import: {0}")]
+    Position(std::io::Error),
+    /// The outcome cannot be printed.
+    #[error("cannot print: {0}")]
+    Print(#[from] std::io::Error),
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// [`Error`] when it could not run to its end; refused rows are exit code 2.
+pub async fn run(args: Args) -> Result<ExitCode, Error> {
+    let client = args.target.client()?;
+    let (tally, resumed_at) = import(&client, &args).await?;
+    let refused = tally.refused;
+    print(&Outcome { dry_run: args.dry_run, resumed_at, ok: refused == 0, tally }, args.json)?;
+    Ok(ExitCode::from(if refused == 0 { 0 } else { 2 }))
+}
+
+/// What is printed with `--json`.
+#[derive(Debug, Serialize)]
+struct Outcome {
+    ok: bool,
+    dry_run: bool,
+    resumed_at: u64,
+    #[serde(flatten)]
+    tally: Tally,
+}
+
+async fn import(client: &Client, args: &Args) -> Result<(Tally, u64), Error> {
+    let name = args.file.to_string_lossy();
+    let format = args.format.unwrap_or_else(|| Format::of_name(&name));
+    let kind = format!("{format:?}");
+    let digest = source::digest(&args.file, &[client.base(), &kind, &args.location])?;
+    let position = Position::new(&args.file, &digest);
+    let earlier = if args.restart || args.dry_run { None } else { position.load() };
+    let mut tally = earlier.unwrap_or_default();
+    let resumed_at = tally.rows;
+    let file = source::open(&args.file)?;
+    let bar = progress(file.metadata().map_or(0, |data| data.len()), args.json);
+    let rows = rows::read(bar.wrap_read(file), format, &args.location)?;
+    let mut batch = Batch::default();
+    for row in rows.skip(usize::try_from(resumed_at).unwrap_or(usize::MAX)) {
+        batch.add(row?);
+        if batch.full() {
+            batch.send(client, args.dry_run, &mut tally).await?;
+            if !args.dry_run {
+                position.save(&tally).map_err(Error::Position)?;
+            }
+            bar.set_message(format!("{} rows, {} refused", tally.rows, tally.refused));
+        }
+    }
+    batch.send(client, args.dry_run, &mut tally).await?;
+    bar.finish_and_clear();
+    if !args.dry_run {
+        position.clear();
+    }
+    Ok((tally, resumed_at))
+}
+
+/// Imports a small CSV that is in memory, such as [`DEMO_CATALOG`], and says what came of it.
+///
+/// # Errors
+/// [`Error`], as for a file.
+pub async fn import_csv(client: &Client, csv: &str) -> Result<Tally, Error> {
+    let mut tally = Tally::default();
+    let mut batch = Batch::default();
+    for row in rows::read(csv.as_bytes(), Format::Csv, "main")? {
+        batch.add(row?);
+        if batch.full() {
+            batch.send(client, false, &mut tally).await?;
+        }
+    }
+    batch.send(client, false, &mut tally).await?;
+    Ok(tally)
+}
+
+fn progress(bytes: u64, quiet: bool) -> ProgressBar {
+    if quiet || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("importing {bar:30} {percent:>3} %  {msg}  {eta}");
+    let bar = ProgressBar::new(bytes);
+    style.map_or(bar.clone(), |style| bar.with_style(style))
+}
+
+/// Rows on their way.
+#[derive(Default)]
+struct Batch {
+    rows: Vec<ImportRow>,
+    lines: Vec<u64>,
+    refused: Vec<Refused>,
+    refused_rows: u64,
+    bytes: usize,
+}
+
+impl Batch {
+    fn add(&mut self, row: Row) {
+        match row.body {
+            Ok(body) => {
+                // Names and descriptions may double in size when they are escaped.
+                let text = body.product.description.as_ref().map_or(0, String::len);
+                self.bytes += 400 + 2 * (body.product.name.len() + text);
+                self.lines.push(row.line);
+                self.rows.push(body);
+            }
+            Err(faults) => {
+                self.refused_rows += 1;
+                self.refused.extend(faults.into_iter().map(|fault| Refused {
+                    line: row.line,
+                    field: fault.field,
+                    message: fault.message,
+                }));
+            }
+        }
+    }
+
+    fn full(&self) -> bool {
+        let rows = self.rows.len() + usize::try_from(self.refused_rows).unwrap_or(usize::MAX);
+        rows >= BATCH_ROWS || self.bytes >= BATCH_BYTES - 2 * 256 * 1024
+    }
+
+    async fn send(
+        &mut self,
+        client: &Client,
+        dry_run: bool,
+        tally: &mut Tally,
+    ) -> Result<(), kontor_client::Error> {
+        let Self { rows, lines, mut refused, mut refused_rows, .. } = std::mem::take(self);
+        let total = u64::try_from(rows.len()).unwrap_or(u64::MAX) + refused_rows;
+        if !rows.is_empty() {
+            let body = Import { dry_run, rows: &rows };
+            let done: Imported = client.post("/v1/admin/imports").json(&body).send().await?.body;
+            let mut faulty: Vec<usize> = done.errors.iter().map(|error| error.row).collect();
+            faulty.sort_unstable();
+            faulty.dedup();
+            refused_rows += u64::try_from(faulty.len()).unwrap_or(u64::MAX);
+            refused.extend(done.errors.into_iter().map(|error| Refused {
+                line: lines.get(error.row).copied().unwrap_or(0),
+                field: error.field,
+                message: error.message,
+            }));
+            tally.created += done.created;
+            tally.updated += done.updated;
+            tally.unchanged += done.unchanged;
+            tally.stock_set += done.stock_set;
+        }
+        refused.sort_by_key(|error| error.line);
+        refused.into_iter().for_each(|error| tally.error(error));
+        tally.refused += refused_rows;
+        tally.rows += total;
+        Ok(())
+    }
+}
+
+fn print(outcome: &Outcome, json: bool) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    if json {
+        serde_json::to_writer(&mut out, outcome)?;
+        return writeln!(out);
+    }
+    let tally = &outcome.tally;
+    for error in &tally.errors {
+        writeln!(out, "line {}, {}: {}", error.line, error.field, error.message)?;
+    }
+    if tally.errors_left_out > 0 {
+        writeln!(out, "and {} more faults", tally.errors_left_out)?;
+    }
+    if outcome.resumed_at > 0 {
+        writeln!(out, "went on after {} rows of an earlier run", outcome.resumed_at)?;
+    }
+    let did = if outcome.dry_run { "checked" } else { "imported" };
+    writeln!(
+        out,
+        "{did} {} rows: {} created, {} updated, {} unchanged, {} stock levels set, {} refused",
+        tally.rows, tally.created, tally.updated, tally.unchanged, tally.stock_set, tally.refused
+    )
+}

@@ -1,0 +1,395 @@
+//! From a CSV, JSON Lines or Online Retail file to rows for `POST /v1/admin/imports`.
+//!
+//! What deliberately is not here: sending them (`mod.rs`). A faulty row is a value, not an error,
+//! so that it never keeps the others out.
+
+use std::io::{BufRead, Read};
+
+use kontor_client::FieldError;
+use kontor_client::Money;
+use kontor_client::UnitPrice;
+use kontor_client::api::{ImportRow, Product};
+use kontor_client::money::currency_decimals;
+use serde_json::Value;
+
+use super::source;
+use crate::online_retail;
+
+/// What a file may say of a product.
+pub const COLUMNS: [&str; 9] = [
+    "sku",
+    "name",
+    "description",
+    "category",
+    "price",
+    "currency",
+    "tax_rate",
+    "location",
+    "on_hand",
+];
+
+/// The most bytes of one row.
+const ROW_MAX_BYTES: usize = 256 * 1024;
+
+/// The currency of prices that name none.
+const CURRENCY: &str = "GBP";
+
+/// What a SKU must be; the server says the same.
+const NO_SKU: &str =
+    "must be 1 to 64 visible ASCII characters other than '/', single spaces inside allowed";
+
+/// Whether the server takes it as a SKU.
+fn is_sku(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.trim() == text
+        && !text.contains("  ")
+        && text.bytes().all(|byte| byte == b' ' || (byte.is_ascii_graphic() && byte != b'/'))
+}
+
+/// Whether it is a fraction from 0 to 1 with at most six decimals: in hundredths of a price, one
+/// has as many.
+fn is_tax_rate(text: &str) -> bool {
+    let read = UnitPrice::from_major(text, CURRENCY);
+    read.is_ok_and(|rate| (0..=100 * UnitPrice::SCALE).contains(&rate.raw()))
+}
+
+/// What kind of file it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Comma-separated, with a header.
+    Csv,
+    /// One JSON object a line.
+    Jsonl,
+    /// Invoices of the UCI Online Retail data set: a product for every code that is sold.
+    OnlineRetail,
+}
+
+impl Format {
+    /// What the name of the file says: `.jsonl` and `.ndjson` (also with `.gz`) are JSON Lines,
+    /// all else is CSV.
+    #[must_use]
+    pub fn of_name(name: &str) -> Self {
+        let name = name.to_ascii_lowercase();
+        let name = name.strip_suffix(".gz").unwrap_or(&name);
+        if name.ends_with(".jsonl") || name.ends_with(".ndjson") { Self::Jsonl } else { Self::Csv }
+    }
+}
+
+/// One row of the file.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Its line in the file, from 1.
+    pub line: u64,
+    /// What to send, or all that is wrong with it.
+    pub body: Result<ImportRow, Vec<FieldError>>,
+}
+
+/// The rows of a file, in its order.
+pub type Rows<'a> = Box<dyn Iterator<Item = Result<Row, source::Error>> + 'a>;
+
+/// Reads `input`; rows that name no location get `location`.
+///
+/// # Errors
+/// [`source::Error`] when there is nothing to begin with: unreadable, or the wrong columns.
+pub fn read<'a>(
+    input: impl Read + 'a,
+    format: Format,
+    location: &'a str,
+) -> Result<Rows<'a>, source::Error> {
+    match format {
+        Format::Csv => csv_rows(input, location),
+        Format::Jsonl => jsonl_rows(input, location),
+        Format::OnlineRetail => {
+            let catalog = online_retail::catalog(&online_retail::read(input)?);
+            Ok(Box::new(catalog.into_iter().map(|implied| {
+                let product = implied.product;
+                let body = match is_sku(&product.sku) {
+                    true => Ok(ImportRow { product, location: None, on_hand: None }),
+                    false => Err(vec![fault("sku", NO_SKU.to_owned())]),
+                };
+                Ok(Row { line: implied.line, body })
+            })))
+        }
+    }
+}
+
+fn csv_rows<'a>(input: impl Read + 'a, location: &'a str) -> Result<Rows<'a>, source::Error> {
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(source::plain(input)?);
+    let columns = columns(reader.byte_headers().map_err(source::Error::csv)?)?;
+    let mut record = csv::ByteRecord::new();
+    Ok(Box::new(std::iter::from_fn(move || match reader.read_byte_record(&mut record) {
+        Err(error) => Some(Err(source::Error::csv(error))),
+        Ok(false) => None,
+        Ok(true) => {
+            let line = record.position().map_or(0, csv::Position::line);
+            Some(Ok(Row { line, body: csv_row(&record, &columns, location) }))
+        }
+    })))
+}
+
+fn columns(header: &csv::ByteRecord) -> Result<Vec<&'static str>, source::Error> {
+    let right = || format!("columns are sku and name, and if you like {}", COLUMNS[2..].join(", "));
+    let mut columns = Vec::new();
+    for name in header {
+        let name = String::from_utf8_lossy(name).trim().to_owned();
+        let Some(known) = COLUMNS.into_iter().find(|column| *column == name) else {
+            return Err(source::Error::Header(format!("unknown column {name:?}; {}", right())));
+        };
+        if columns.contains(&known) {
+            return Err(source::Error::Header(format!("column {name:?} stands there twice")));
+        }
+        columns.push(known);
+    }
+    for needed in &COLUMNS[..2] {
+        if !columns.contains(needed) {
+            let text = format!("column {needed:?} is missing; {}", right());
+            return Err(source::Error::Header(text));
+        }
+    }
+    Ok(columns)
+}
+
+fn csv_row(
+    record: &csv::ByteRecord,
+    columns: &[&'static str],
+    location: &str,
+) -> Result<ImportRow, Vec<FieldError>> {
+    if record.len() != columns.len() {
+        let message = format!("has {} fields, the header has {}", record.len(), columns.len());
+        return Err(vec![fault("row", message)]);
+    }
+    if record.as_slice().len() > ROW_MAX_BYTES {
+        return Err(vec![fault("row", format!("is longer than {ROW_MAX_BYTES} bytes"))]);
+    }
+    let mut fields = Fields::default();
+    let mut faults = Vec::new();
+    for (bytes, column) in record.iter().zip(columns) {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => fields.set(column, text.to_owned()),
+            Err(error) => faults.push(fault(column, source::not_utf8(error))),
+        }
+    }
+    if faults.is_empty() { fields.row(location) } else { Err(faults) }
+}
+
+fn jsonl_rows<'a>(input: impl Read + 'a, location: &'a str) -> Result<Rows<'a>, source::Error> {
+    let mut reader = source::plain(input)?;
+    let mut number = 0;
+    Ok(Box::new(std::iter::from_fn(move || {
+        loop {
+            number += 1;
+            let mut line = Vec::new();
+            let limit = u64::try_from(ROW_MAX_BYTES).unwrap_or(u64::MAX) + 1;
+            match (&mut reader).take(limit).read_until(b'\n', &mut line) {
+                Err(error) => return Some(Err(error.into())),
+                Ok(0) => return None,
+                Ok(_) => {}
+            }
+            let body = if line.len() > ROW_MAX_BYTES {
+                if let Err(error) = skip_line(&mut reader) {
+                    return Some(Err(error.into()));
+                }
+                Err(vec![fault("row", format!("is longer than {ROW_MAX_BYTES} bytes"))])
+            } else if line.trim_ascii().is_empty() {
+                continue;
+            } else {
+                jsonl_row(&line, location)
+            };
+            return Some(Ok(Row { line: number, body }));
+        }
+    })))
+}
+
+fn skip_line(reader: &mut impl BufRead) -> std::io::Result<()> {
+    loop {
+        let buffer = reader.fill_buf()?;
+        if buffer.is_empty() {
+            return Ok(());
+        }
+        let end = buffer.iter().position(|byte| *byte == b'\n');
+        let used = end.map_or(buffer.len(), |end| end + 1);
+        reader.consume(used);
+        if end.is_some() {
+            return Ok(());
+        }
+    }
+}
+
+fn jsonl_row(line: &[u8], location: &str) -> Result<ImportRow, Vec<FieldError>> {
+    let text =
+        std::str::from_utf8(line).map_err(|error| vec![fault("row", source::not_utf8(error))])?;
+    let object: serde_json::Map<String, Value> = serde_json::from_str(text)
+        .map_err(|error| vec![fault("row", format!("is no JSON object: {error}"))])?;
+    let mut fields = Fields::default();
+    let mut faults = Vec::new();
+    for (name, value) in object {
+        let Some(column) = COLUMNS.into_iter().find(|column| *column == name) else {
+            let message = format!("is unknown; fields are {}", COLUMNS.join(", "));
+            faults.push(fault(&name, message));
+            continue;
+        };
+        match value {
+            Value::Null => {}
+            Value::String(text) => fields.set(column, text),
+            Value::Number(number) => fields.set(column, number.to_string()),
+            _ => faults.push(fault(column, "must be a string or a number".to_owned())),
+        }
+    }
+    if faults.is_empty() { fields.row(location) } else { Err(faults) }
+}
+
+fn fault(field: &str, message: String) -> FieldError {
+    FieldError { field: field.to_owned(), message }
+}
+
+/// The fields of one row; an empty one is as good as none.
+#[derive(Default)]
+struct Fields([Option<String>; COLUMNS.len()]);
+
+impl Fields {
+    fn set(&mut self, column: &str, text: String) {
+        if let Some(place) = COLUMNS.iter().position(|known| *known == column) {
+            self.0[place] = Some(text).filter(|text| !text.trim().is_empty());
+        }
+    }
+
+    fn take(&mut self, column: &str) -> Option<String> {
+        let place = COLUMNS.iter().position(|known| *known == column)?;
+        self.0[place].take().map(|text| text.trim().to_owned())
+    }
+
+    fn row(mut self, location: &str) -> Result<ImportRow, Vec<FieldError>> {
+        let mut faults = Vec::new();
+        let sku = self.take("sku").unwrap_or_default();
+        if !is_sku(&sku) {
+            faults.push(fault("sku", NO_SKU.to_owned()));
+        }
+        let name = self.take("name").unwrap_or_default();
+        if name.is_empty() || name.chars().count() > 200 {
+            faults.push(fault("name", "must have 1 to 200 characters".to_owned()));
+        }
+        let prices = self.prices(&mut faults);
+        let tax_rate = self.take("tax_rate");
+        if tax_rate.as_deref().is_some_and(|rate| !is_tax_rate(rate)) {
+            let message = "must be a fraction from 0 to 1, for example 0.2".to_owned();
+            faults.push(fault("tax_rate", message));
+        }
+        let on_hand = self.take("on_hand").map(|text| text.parse::<i64>());
+        if on_hand.as_ref().is_some_and(|units| !matches!(units, Ok(0..))) {
+            faults.push(fault("on_hand", "must be a whole number from 0".to_owned()));
+        }
+        let on_hand = on_hand.and_then(Result::ok);
+        let at = self.take("location").unwrap_or_else(|| location.to_owned());
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let product = Product {
+            sku,
+            name,
+            description: self.take("description"),
+            category: self.take("category"),
+            prices,
+            tax_rate,
+        };
+        Ok(ImportRow { product, location: on_hand.map(|_| at), on_hand })
+    }
+
+    fn prices(&mut self, faults: &mut Vec<FieldError>) -> Vec<Money> {
+        let mut currency = self.take("currency").unwrap_or_else(|| CURRENCY.to_owned());
+        if let Err(error) = currency_decimals(&currency) {
+            faults.push(fault("currency", error.to_string()));
+            CURRENCY.clone_into(&mut currency);
+        }
+        match self.take("price").map(|text| UnitPrice::from_major(&text, &currency)) {
+            None => Vec::new(),
+            Some(Ok(price)) if price.raw() >= 0 => vec![Money::price(price, &currency)],
+            Some(_) => {
+                let message = "must be an amount in major units, for example 2.55".to_owned();
+                faults.push(fault("price", message));
+                Vec::new()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(text: &[u8], format: Format) -> Vec<Row> {
+        read(text, format, "main").unwrap().map(Result::unwrap).collect()
+    }
+
+    fn faults(row: &Row) -> Vec<String> {
+        let faults = row.body.as_ref().unwrap_err();
+        faults.iter().map(|f| format!("{} {}: {}", row.line, f.field, f.message)).collect()
+    }
+
+    #[test]
+    fn columns_come_in_any_order() {
+        let rows = all(
+            "\u{feff}on_hand,name,price,sku\n5,Lamp,2.55,a\n,\"B, c\",,b\n".as_bytes(),
+            Format::Csv,
+        );
+        let first = rows[0].body.as_ref().unwrap();
+        assert_eq!((first.product.sku.as_str(), first.on_hand), ("a", Some(5)));
+        assert_eq!(first.location.as_deref(), Some("main"));
+        assert_eq!(first.product.prices, [Money::minor(255, "GBP")]);
+        let second = rows[1].body.as_ref().unwrap();
+        assert_eq!((second.product.name.as_str(), &second.location), ("B, c", &None));
+        assert!(second.product.prices.is_empty());
+    }
+
+    #[test]
+    fn wrong_columns_are_told_the_right_ones() {
+        for (header, want) in [
+            ("sku,title\n", "unknown column \"title\"; columns are sku and name"),
+            ("sku,price\n", "column \"name\" is missing; columns are sku and name"),
+            ("sku,name,sku\n", "column \"sku\" stands there twice"),
+        ] {
+            let error = read(header.as_bytes(), Format::Csv, "main").err().unwrap().to_string();
+            assert!(error.starts_with(want), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_fault_of_a_row_is_told() {
+        let text =
+            b"sku,name,price,tax_rate,on_hand\n a/b ,,-1,2,1.5\nx,y\nx,\xff,1,0,1\nz,ok,1,0,1\n";
+        let rows = all(text, Format::Csv);
+        let fields: Vec<_> =
+            rows[0].body.as_ref().unwrap_err().iter().map(|f| f.field.as_str()).collect();
+        assert_eq!(fields, ["sku", "name", "price", "tax_rate", "on_hand"]);
+        assert_eq!(faults(&rows[1]), ["3 row: has 2 fields, the header has 5"]);
+        assert_eq!(faults(&rows[2]), ["4 name: is not UTF-8 at byte 1"]);
+        assert!(rows[3].body.is_ok());
+    }
+
+    #[test]
+    fn json_lines_take_strings_and_numbers() {
+        let text = b"{\"sku\":\"a\",\"name\":\"A\",\"price\":2.5}\n\n{\"sku\":7,\"name\":\"B\",\"price\":\"1\",\"currency\":\"EUR\"}\n{\"sku\":\"c\",\"nam\":\"C\"}\nnope\n";
+        let rows = all(text, Format::Jsonl);
+        let price = |row: &Row| row.body.as_ref().unwrap().product.prices[0].clone();
+        assert_eq!(price(&rows[0]), Money::minor(250, "GBP"));
+        assert_eq!((rows[1].line, price(&rows[1])), (3, Money::minor(100, "EUR")));
+        assert!(faults(&rows[2])[0].starts_with("4 nam: is unknown; fields are sku, name"));
+        assert!(faults(&rows[3])[0].starts_with("5 row: is no JSON object"));
+    }
+
+    #[test]
+    fn a_line_without_end_is_refused_and_skipped() {
+        let text = [vec![b'x'; ROW_MAX_BYTES * 3], b"\n{\"sku\":\"a\",\"name\":\"A\"}".to_vec()];
+        let rows = all(&text.concat(), Format::Jsonl);
+        assert!(faults(&rows[0])[0].contains("is longer than"));
+        assert_eq!((rows[1].line, rows[1].body.is_ok()), (2, true));
+    }
+
+    #[test]
+    fn the_name_tells_the_format() {
+        for (name, want) in
+            [("a.csv.gz", Format::Csv), ("A.JSONL", Format::Jsonl), ("b.ndjson.gz", Format::Jsonl)]
+        {
+            assert_eq!(Format::of_name(name), want, "{name}");
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! The lab: what fills, tries, measures and breaks a kontor from outside.
+//!
+//! `import` fills it from files; `shoppers`, `shopkeepers` and `people` bring it to life; `load`
+//! measures it; `replay` plays a real shop's year of orders; `crash_test` kills it, `cluster` sets a
+//! whole one up on this machine. All of them know kontor by its HTTP API (`kontor_client`) and its
+//! command line (`program`) only, and say what their commands are called with.
+//!
+//! What deliberately is not here: the server, its store, and everything that needs them.
+
+pub mod args;
+pub mod cluster;
+pub mod crash_test;
+pub mod import;
+pub mod load;
+pub mod online_retail;
+pub mod people;
+pub mod program;
+pub mod replay;
+pub mod shopkeepers;
+pub mod shoppers;
+
+use std::io::Write as _;
+
+/// Why a tool could not do its work.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is what it wraps")]
+pub enum Error {
+    #[error("{0}")]
+    Failed(String),
+    #[error(transparent)]
+    Client(#[from] kontor_client::Error),
+    #[error(transparent)]
+    Import(#[from] import::Error),
+    #[error(transparent)]
+    SandboxPsp(#[from] kontor_sandbox_psp::Error),
+    #[error(transparent)]
+    Servers(#[from] cluster::servers::Error),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// Runs what waits without a runtime.
+fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    tokio::task::block_in_place(work)
+}
+
+/// Prints a document to standard output.
+fn print_json(value: &impl serde::Serialize) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, value)?;
+    writeln!(out)
+}

@@ -1,0 +1,410 @@
+//! The arguments of `kontor load`, a scenario each.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::pace::Arrivals;
+use super::setup::PLENTY;
+use crate::args::Target;
+use crate::args::duration;
+
+/// How long a run is when nothing says so.
+const TIME: Duration = Duration::from_secs(30);
+/// The warm-up of a run by time.
+const WARMUP: Duration = Duration::from_secs(3);
+/// Workers of a closed loop.
+const WORKERS: u16 = 16;
+
+/// Drive a server over its public API, measure it, and check what it said
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+With --concurrency N each of N clients begins the next flow when the last one has ended (a closed
+loop: it finds out how much a server can do). With --rate N flows begin by the clock, however slow
+the answers are, and latencies count from when they were due (an open loop: it finds out how a
+server answers at that rate).
+
+Products, stock, and what else is needed is made before the clock starts. At the end the server's
+orders of this run must be the ones that it told of, no more and no less.
+
+Exit code: 0 all holds, 1 something does not or nothing was answered, 3 arrivals were shed.
+
+Examples:
+  kontor load checkout --key sk_... --for 30s --concurrency 32
+  kontor load checkout --key sk_... --rate 200 --json
+  kontor load flash-sale --key sk_... --units 500 --buyers 2000
+  kontor load echo --url http://127.0.0.1:9000/echo --concurrency 32")]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub scenario: Scenario,
+}
+
+/// What clients do.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Scenario {
+    /// Fill a cart of two lines and buy it
+    Checkout(Shopping),
+    /// Many buyers at once for a few units of one SKU
+    FlashSale(FlashSale),
+    /// Read: pages of products (3 of 10), products (5 of 10), carts (2 of 10)
+    Browse(Shopping),
+    /// Mostly read, leave some carts, buy a little
+    Mixed(Mixed),
+    /// Find the peak, offer many times as much, then half of it, and say what is left of it
+    Overload(Overload),
+    /// Post a document of 300 bytes to any address and read the answer
+    Echo(Echo),
+}
+
+impl Scenario {
+    /// Its name on the command line.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Checkout(_) => "checkout",
+            Self::FlashSale(sale) => sale.name(),
+            Self::Browse(_) => "browse",
+            Self::Mixed(_) => "mixed",
+            Self::Overload(_) => "overload",
+            Self::Echo(_) => "echo",
+        }
+    }
+
+    /// How it tells.
+    #[must_use]
+    pub const fn output(&self) -> &Output {
+        match self {
+            Self::Checkout(all) | Self::Browse(all) => &all.output,
+            Self::FlashSale(all) => &all.output,
+            Self::Mixed(all) => &all.all.output,
+            Self::Overload(all) => &all.output,
+            Self::Echo(all) => &all.output,
+        }
+    }
+}
+
+/// A scenario on a shelf of products.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Shopping {
+    /// The server.
+    #[command(flatten)]
+    pub server: Server,
+    /// What it sells.
+    #[command(flatten)]
+    pub shelf: Shelf,
+    /// When flows begin.
+    #[command(flatten)]
+    pub pace: Pace,
+    /// How it tells.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// The flash sale.
+#[derive(Clone, Debug, clap::Args)]
+pub struct FlashSale {
+    /// The server.
+    #[command(flatten)]
+    pub server: Server,
+    /// How much there is of the one SKU
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(i64).range(0..=PLENTY))]
+    pub units: i64,
+    /// How many buyers want one; each has a connection of its own
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub buyers: u32,
+    /// How it tells.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+impl FlashSale {
+    /// Its name on the command line.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        "flash-sale"
+    }
+}
+
+/// A mix of flows.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Mixed {
+    /// All that the parts share.
+    #[command(flatten)]
+    pub all: Shopping,
+    /// The weight of reading a page
+    #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub browse: u32,
+    /// The weight of filling a cart and leaving it
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub leave: u32,
+    /// The weight of checkouts
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub checkouts: u32,
+}
+
+/// Far more than can be done.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Overload {
+    /// The server.
+    #[command(flatten)]
+    pub server: Server,
+    /// What it sells.
+    #[command(flatten)]
+    pub shelf: Shelf,
+    /// How long the peak is looked for
+    #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = duration)]
+    pub peak_for: Duration,
+    /// Clients of the closed loop that looks for it
+    #[arg(long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub concurrency: u16,
+    /// How many times the peak is offered
+    #[arg(long, default_value_t = 10.0, value_name = "N", value_parser = rate)]
+    pub times: f64,
+    /// How long
+    #[arg(long, default_value = "20s", value_name = "DURATION", value_parser = duration)]
+    pub flood_for: Duration,
+    /// How long half of the peak is offered after it
+    #[arg(long, default_value = "15s", value_name = "DURATION", value_parser = duration)]
+    pub after_for: Duration,
+    /// The most flows at a time; what is due beyond is shed
+    #[arg(long, default_value_t = 2_000, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub max_in_flight: u16,
+    /// The weight of reading a page
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub browse: u32,
+    /// The weight of filling a cart and leaving it
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub leave: u32,
+    /// The weight of checkouts
+    #[arg(long, default_value_t = 80, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub checkouts: u32,
+    /// How it tells.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+impl Overload {
+    /// The closed loop that finds the peak.
+    #[must_use]
+    pub fn at_peak(&self) -> Pace {
+        Pace { concurrency: Some(self.concurrency), ..self.pace(self.peak_for) }
+    }
+
+    /// So many flows a second, for so long.
+    #[must_use]
+    pub fn at_rate(&self, rate: f64, time: Duration) -> Pace {
+        Pace { rate: Some(rate), ..self.pace(time) }
+    }
+
+    fn pace(&self, time: Duration) -> Pace {
+        Pace {
+            time: Some(time),
+            count: None,
+            concurrency: None,
+            rate: None,
+            arrivals: Arrivals::Poisson,
+            max_in_flight: self.max_in_flight,
+            warmup: Some(Duration::ZERO),
+            seed: 1,
+        }
+    }
+}
+
+/// Echoes, to compare with a bare server.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Echo {
+    /// Where to post, with its path
+    #[arg(long, value_name = "URL")]
+    pub url: String,
+    /// How long one request may take
+    #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = duration)]
+    pub timeout: Duration,
+    /// When flows begin.
+    #[command(flatten)]
+    pub pace: Pace,
+    /// How it tells.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// The server, and how buyers check out there.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Server {
+    /// Which server, and as whom; the key is for set-up and check only
+    #[command(flatten)]
+    pub target: Target,
+    /// How long one request may take
+    #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = duration)]
+    pub timeout: Duration,
+    /// What buyers pay with, for example tok_declined
+    #[arg(long, default_value = "tok_ok", value_parser = token)]
+    pub token: String,
+    /// How many seconds a checkout waits for its outcome (Prefer: wait=N)
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=30))]
+    pub wait: u8,
+    /// Do not compare the server's orders with what it told of
+    #[arg(long)]
+    pub no_check: bool,
+    /// How long the check waits for the server's list of orders to catch up
+    #[arg(long, default_value = "60s", value_name = "DURATION", value_parser = duration)]
+    pub patience: Duration,
+}
+
+/// What is sold.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Shelf {
+    /// How many SKUs carts are drawn from; made if they are not there
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(2..=100_000))]
+    pub skus: u32,
+    /// Units of each on hand
+    #[arg(long, default_value_t = PLENTY, value_parser = clap::value_parser!(i64).range(0..=PLENTY))]
+    pub stock: i64,
+    /// Fill a cart with three requests (cart, lines, address and delivery) instead of one
+    #[arg(long)]
+    pub stepwise: bool,
+}
+
+/// When flows begin.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Pace {
+    /// Measure for so long; 30s if there is no --count either
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub time: Option<Duration>,
+    /// Begin so many flows, warm-up included
+    #[arg(long, value_name = "N")]
+    pub count: Option<u64>,
+    /// Clients that begin a flow when their last one has ended (closed loop); 16 without --rate
+    #[arg(long, value_name = "N", conflicts_with = "rate", value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub concurrency: Option<u16>,
+    /// Flows that begin a second, however slow the answers are (open loop)
+    #[arg(long, value_name = "N", value_parser = rate)]
+    pub rate: Option<f64>,
+    /// How the open loop spreads them
+    #[arg(long, value_enum, default_value_t, requires = "rate")]
+    pub arrivals: Arrivals,
+    /// The most flows at a time in the open loop; what is due beyond is shed
+    #[arg(long, default_value_t = 1_000, value_name = "N", requires = "rate", value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub max_in_flight: u16,
+    /// What begins so early is not counted; 3s, or 0s with --count
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub warmup: Option<Duration>,
+    /// What random choices are drawn from
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+impl Pace {
+    /// What is measured; none for a run by count alone.
+    #[must_use]
+    pub fn time(&self) -> Option<Duration> {
+        self.time.or_else(|| self.count.is_none().then_some(TIME))
+    }
+
+    /// What comes before it.
+    #[must_use]
+    pub fn warmup(&self) -> Duration {
+        let usual = if self.count.is_some() { Duration::ZERO } else { WARMUP };
+        self.warmup.unwrap_or(usual)
+    }
+
+    /// Clients of the closed loop.
+    #[must_use]
+    pub fn workers(&self) -> u16 {
+        self.concurrency.unwrap_or(WORKERS)
+    }
+}
+
+impl fmt::Display for Pace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.rate {
+            None => write!(f, "closed loop of {}", self.workers())?,
+            Some(rate) => {
+                let spread = match self.arrivals {
+                    Arrivals::Poisson => "Poisson arrivals",
+                    Arrivals::Even => "even arrivals",
+                };
+                let most = self.max_in_flight;
+                write!(f, "open loop at {rate}/s, {spread}, at most {most} in flight")?;
+            }
+        }
+        write!(f, ", warm-up {} s", self.warmup().as_secs_f64())
+    }
+}
+
+/// How it tells.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Output {
+    /// Print the report as one JSON document
+    #[arg(long)]
+    pub json: bool,
+    /// No progress on standard error
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| "must be a number of flows a second".to_owned())?;
+    if (0.001..=1_000_000.0).contains(&rate) {
+        Ok(rate)
+    } else {
+        Err("must be from 0.001 to 1000000 flows a second".to_owned())
+    }
+}
+
+fn token(text: &str) -> Result<String, String> {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    if (1..=512).contains(&text.len()) && text.bytes().all(good) {
+        Ok(text.to_owned())
+    } else {
+        Err("must have letters, digits, _ and - only".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn read(words: &str) -> Result<Args, clap::Error> {
+        Cli::try_parse_from(words.split(' ')).map(|cli| cli.args)
+    }
+
+    #[test]
+    fn a_wrong_scenario_is_answered_with_the_right_ones() {
+        let error = read("load chekout --key k").unwrap_err().to_string();
+        assert!(error.contains("'checkout'"), "{error}");
+        let error = read("load").unwrap_err().to_string();
+        for name in ["checkout", "flash-sale", "browse", "mixed", "overload", "echo"] {
+            assert!(error.contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn rate_and_concurrency_exclude_each_other_and_are_bounded() {
+        assert!(read("load browse --key k --rate 9 --concurrency 3").is_err());
+        for bad in ["--rate 0", "--rate x", "--concurrency 0", "--skus 1", "--token a\"b"] {
+            assert!(read(&format!("load checkout --key k {bad}")).is_err(), "{bad}");
+        }
+        assert!(read("load echo --url http://h/x --rate 0.5 --arrivals even").is_ok());
+        assert!(read("load echo --url http://h/x --arrivals even").is_err(), "no rate");
+    }
+
+    #[test]
+    fn a_run_is_by_time_or_by_count() {
+        let pace = |words: &str| match read(&format!("load checkout --key k {words}")) {
+            Ok(Args { scenario: Scenario::Checkout(all) }) => (all.pace.time(), all.pace.warmup()),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(pace("--rate 5"), (Some(TIME), WARMUP));
+        assert_eq!(pace("--count 5"), (None, Duration::ZERO));
+        let both = (Some(Duration::from_secs(1)), Duration::from_secs(2));
+        assert_eq!(pace("--count 5 --for 1s --warmup 2s"), both);
+    }
+}

@@ -1,0 +1,392 @@
+//! What simulated clients do, request by request, and what they were told.
+//!
+//! Requests are written with `format!`, and of answers only what is needed is read, borrowed from
+//! the bytes that came. What deliberately is not here: when a flow begins (`pace`).
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use hyper::{Method, Request};
+use rand::RngExt as _;
+use rand::rngs::SmallRng;
+use tokio::time::Instant;
+
+use super::answer::{Cart, Order, code_of, said};
+use super::check::{Said, Told};
+use super::id::{CartId, OrderId};
+use super::measure::{End, Recorder, Step};
+use super::setup::Goods;
+use super::wire::{Ask, Fault, Link, Place};
+
+/// How long a client that finds no server waits before it tries again.
+const NO_SERVER_PAUSE: Duration = Duration::from_millis(100);
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+
+/// One kind of flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Fills a cart and buys it.
+    Checkout,
+    /// Fills a cart and leaves.
+    Leave,
+    /// Reads a page.
+    Browse,
+    /// Posts a document to any server.
+    Echo,
+}
+
+/// What the flows of a run are drawn from.
+#[derive(Clone, Copy, Debug)]
+pub struct Mix {
+    /// Weights of browsing, carts that are left, and checkouts.
+    pub weights: [u32; 3],
+    /// Nothing but echoes.
+    pub echo: bool,
+}
+
+impl Mix {
+    /// Nothing but checkouts.
+    pub const CHECKOUT: Self = Self { weights: [0, 0, 1], echo: false };
+
+    fn draw(&self, random: &mut SmallRng) -> Kind {
+        if self.echo {
+            return Kind::Echo;
+        }
+        let [browse, leave, checkout] = self.weights;
+        let place = random.random_range(0..(browse + leave + checkout).max(1));
+        match place {
+            _ if place < browse => Kind::Browse,
+            _ if place < browse + leave => Kind::Leave,
+            _ => Kind::Checkout,
+        }
+    }
+}
+
+/// How buyers check out.
+#[derive(Clone, Debug)]
+pub struct Manner {
+    /// What they pay with.
+    pub token: String,
+    /// `wait=N`.
+    pub prefer: HeaderValue,
+    /// Whether they fill their cart with four requests instead of two.
+    pub stepwise: bool,
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        let prefer = HeaderValue::from_static("wait=5");
+        Self { token: "tok_ok".to_owned(), prefer, stepwise: false }
+    }
+}
+
+/// What all clients of a run share, on their one thread.
+pub struct Run {
+    /// The run's own reference, which all its carts carry.
+    pub name: String,
+    /// Where the server is.
+    pub place: Rc<Place>,
+    /// What it sells.
+    pub goods: Goods,
+    /// How buyers check out.
+    pub manner: Manner,
+    /// What flows there are.
+    pub mix: Mix,
+    /// The figures.
+    pub recorder: RefCell<Recorder>,
+    /// What the server said about orders.
+    pub told: RefCell<Vec<Told>>,
+    /// How many carts were begun.
+    pub carts: Cell<u64>,
+}
+
+impl Run {
+    /// The number of the next cart.
+    pub fn next_cart(&self) -> u64 {
+        self.carts.set(self.carts.get() + 1);
+        self.carts.get()
+    }
+}
+
+/// A cart as far as a checkout needs it.
+#[derive(Clone, Copy, Debug)]
+pub struct Filled {
+    /// Its id.
+    pub id: CartId,
+    /// What it comes to, in minor units.
+    pub total: i64,
+    /// How many lines it has.
+    pub lines: u32,
+    /// Its number in the run.
+    pub number: u64,
+}
+
+/// A flow that did not come to its end; it has been counted.
+struct Broken;
+
+/// One client with its connection.
+pub struct Buyer {
+    run: Rc<Run>,
+    link: Link,
+    random: SmallRng,
+}
+
+impl Buyer {
+    /// A client that is not connected yet.
+    #[must_use]
+    pub fn new(run: Rc<Run>, random: SmallRng) -> Self {
+        Self { link: Link::new(run.place.clone()), run, random }
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn connect(&mut self) -> Result<(), Fault> {
+        self.link.connect().await
+    }
+
+    /// One flow, due at `due`.
+    pub async fn flow(mut self, due: Instant) -> Self {
+        self.run.recorder.borrow_mut().start(due, Instant::now());
+        let kind = self.run.mix.draw(&mut self.random);
+        // What broke is counted where it broke.
+        let _counted = match kind {
+            Kind::Checkout => self.buy(due).await,
+            Kind::Leave => self.fill(due).await.map(|_| ()),
+            Kind::Browse => self.browse(due).await,
+            Kind::Echo => self.echo(due).await,
+        };
+        self
+    }
+
+    async fn buy(&mut self, due: Instant) -> Result<(), Broken> {
+        let filled = self.fill(due).await;
+        let confirmed = match filled {
+            Ok(cart) => self.check_out(cart, Instant::now()).await,
+            Err(Broken) => false,
+        };
+        self.run.recorder.borrow_mut().whole(due, Instant::now(), confirmed);
+        Ok(())
+    }
+
+    /// Makes a cart of two lines that lacks nothing: one request, or three stepwise.
+    async fn fill(&mut self, due: Instant) -> Result<Filled, Broken> {
+        let (first, second) = self.run.goods.pair(&mut self.random);
+        let lines =
+            format!(r#"[{{"sku":"{first}","quantity":1}},{{"sku":"{second}","quantity":1}}]"#);
+        if !self.run.manner.stepwise {
+            return self.make_cart(&lines, due).await;
+        }
+        let run = self.run.clone();
+        let number = run.next_cart();
+        let body = format!(r#"{{"currency":"GBP","reference":"{}"}}"#, run.name);
+        let cart = self.cart(Step::CreateCart, Method::POST, "", body, due, number).await?;
+        let path = format!("/{}/lines", cart.id);
+        let body = format!(r#"{{"lines":{lines}}}"#);
+        self.cart(Step::AddLines, Method::POST, &path, body, Instant::now(), number).await?;
+        let path = format!("/{}", cart.id);
+        let body = format!("{{{}}}", self.details(number));
+        self.cart(Step::SetDetails, Method::PATCH, &path, body, Instant::now(), number).await
+    }
+
+    /// Makes a whole cart with one request.
+    async fn make_cart(&mut self, lines: &str, due: Instant) -> Result<Filled, Broken> {
+        let run = self.run.clone();
+        let number = run.next_cart();
+        let body = format!(
+            r#"{{"currency":"GBP","reference":"{}","lines":{lines},{}}}"#,
+            run.name,
+            self.details(number)
+        );
+        self.cart(Step::CreateCart, Method::POST, "", body, due, number).await
+    }
+
+    /// A cart of one unit of one SKU.
+    pub async fn cart_of(&mut self, sku: &str) -> Option<Filled> {
+        let lines = format!(r#"[{{"sku":"{sku}","quantity":1}}]"#);
+        self.make_cart(&lines, Instant::now()).await.ok()
+    }
+
+    fn details(&self, number: u64) -> String {
+        let Run { name, goods, .. } = &*self.run;
+        let delivery = &goods.delivery;
+        format!(
+            r#""email":"b{number}@{name}.example","delivery_option":"{delivery}","shipping_address":{{"name":"Buyer {number}","line1":"{number} Market Street","city":"London","postal_code":"EC1A 1BB","country":"GB"}}"#
+        )
+    }
+
+    async fn cart(
+        &mut self,
+        step: Step,
+        method: Method,
+        path: &str,
+        body: String,
+        due: Instant,
+        number: u64,
+    ) -> Result<Filled, Broken> {
+        let ask = self.ask(method, &format!("/v1/store/carts{path}"), body)?;
+        self.answer(step, ask, due).await?;
+        let read = serde_json::from_slice::<Cart<'_>>(self.link.body()).ok();
+        let filled = read.and_then(|cart| {
+            let lines = u32::try_from(cart.lines.len()).ok()?;
+            let id = cart.id.parse().ok()?;
+            Some(Filled { id, total: cart.totals.total.amount, lines, number })
+        });
+        filled.ok_or_else(|| self.unreadable())
+    }
+
+    /// Checks a cart out; whether the order is confirmed.
+    pub async fn check_out(&mut self, cart: Filled, due: Instant) -> bool {
+        let Filled { id, total, lines, number } = cart;
+        let token = &self.run.manner.token;
+        let body = format!(
+            r#"{{"payment":{{"provider":"sandbox","token":"{token}"}},"expected_total":{{"amount":{total},"currency":"GBP"}}}}"#
+        );
+        let path = format!("/v1/store/carts/{id}/checkout");
+        let key = HeaderValue::from_str(&format!("{}-{number}", self.run.name));
+        let (Ok(mut ask), Ok(key)) = (self.ask(Method::POST, &path, body), key) else {
+            return false;
+        };
+        ask.headers_mut().insert(IDEMPOTENCY_KEY, key);
+        ask.headers_mut().insert(PREFER, self.run.manner.prefer.clone());
+        let mut told = Told { order: OrderId(id.0), total, lines, said: Said::Nothing };
+        let status = self.send(Step::Checkout, ask, due).await;
+        match status {
+            Some(201 | 202) => match serde_json::from_slice::<Order<'_>>(self.link.body()) {
+                Ok(order) => {
+                    told.said = if status == Some(201) { Said::Confirmed } else { Said::Undecided };
+                    let same = order.id.parse() == Ok(told.order)
+                        && order.total.amount == total
+                        && order.lines.len() == lines as usize;
+                    if !same {
+                        told.said = Said::Otherwise;
+                    }
+                }
+                Err(_) => {
+                    self.unreadable();
+                }
+            },
+            Some(status) => match said(status, self.link.body()) {
+                Some(said) => told.said = said,
+                None => return false,
+            },
+            None => {}
+        }
+        self.run.told.borrow_mut().push(told);
+        let confirmed = told.said == Said::Confirmed;
+        if confirmed {
+            self.run.recorder.borrow_mut().confirmed(Instant::now());
+        }
+        confirmed
+    }
+
+    async fn browse(&mut self, due: Instant) -> Result<(), Broken> {
+        let goods = &self.run.goods;
+        let (step, path) = match self.random.random_range(0..10) {
+            0..3 => {
+                let page = self.random.random_range(0..goods.pages.len().max(1));
+                let after = goods.pages.get(page).map_or("", String::as_str);
+                (Step::ListProducts, format!("/v1/store/products?limit=20{after}"))
+            }
+            3..8 => {
+                let sku = goods.sku(&mut self.random);
+                (Step::ReadProduct, format!("/v1/store/products/{sku}"))
+            }
+            _ => {
+                let place = self.random.random_range(0..goods.carts.len().max(1));
+                let cart = goods.carts.get(place).map_or("", String::as_str);
+                (Step::ReadCart, format!("/v1/store/carts/{cart}"))
+            }
+        };
+        let ask = self.ask(Method::GET, &path, String::new())?;
+        self.answer(step, ask, due).await
+    }
+
+    async fn echo(&mut self, due: Instant) -> Result<(), Broken> {
+        let number = self.run.next_cart();
+        let body = format!(
+            r#"{{"id":"doc_{number:020}","name":"Ada Lovelace","email":"ada-{number}@mail.example","reference":"PO 4711","lines":[{{"sku":"LOAD-000001","quantity":1,"amount":1250}},{{"sku":"LOAD-000002","quantity":2,"amount":995}}],"city":"London","postal_code":"EC1A 1BB","country":"GB","total":3240}}"#
+        );
+        let ask = self.ask(Method::POST, "", body)?;
+        self.answer(Step::Echo, ask, due).await
+    }
+
+    fn ask(&self, method: Method, path: &str, body: String) -> Result<Ask, Broken> {
+        let place = self.link.place();
+        let uri = match (place.path.as_str(), path) {
+            ("", "") => "/".to_owned(),
+            ("", path) => path.to_owned(),
+            (base, path) => format!("{base}{path}"),
+        };
+        let request = Request::builder().method(method).uri(uri).header(HOST, place.host());
+        let request = if body.is_empty() {
+            request
+        } else {
+            request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+        };
+        request.body(Full::new(Bytes::from(body))).map_err(|_| Broken)
+    }
+
+    /// Sends a request that should end well.
+    async fn answer(&mut self, step: Step, ask: Ask, due: Instant) -> Result<(), Broken> {
+        match self.send(step, ask, due).await {
+            Some(200..=299) => Ok(()),
+            _ => Err(Broken),
+        }
+    }
+
+    /// Sends a request and counts how it ended; its status if there is one.
+    async fn send(&mut self, step: Step, ask: Ask, due: Instant) -> Option<u16> {
+        let outcome = self.link.send(ask).await;
+        let now = Instant::now();
+        let code;
+        let (status, end) = match outcome {
+            Ok(status @ 200..=299) => (Some(status), End::Good),
+            Ok(status) => {
+                code = code_of(status, self.link.body());
+                (Some(status), End::Refused(&code))
+            }
+            Err(fault) => (None, End::Unanswered(fault.into())),
+        };
+        self.run.recorder.borrow_mut().request(step, due, now, end);
+        if matches!(outcome, Err(Fault::Connect)) {
+            tokio::time::sleep(NO_SERVER_PAUSE).await;
+        }
+        status
+    }
+
+    fn unreadable(&self) -> Broken {
+        *self.run.recorder.borrow_mut().unanswered.entry("unreadable").or_default() += 1;
+        Broken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng as _;
+
+    use super::*;
+
+    #[test]
+    fn a_mix_has_its_weights() {
+        let mut random = SmallRng::seed_from_u64(1);
+        let mix = Mix { weights: [90, 8, 2], echo: false };
+        let mut counts = [0; 3];
+        for _ in 0..10_000 {
+            match mix.draw(&mut random) {
+                Kind::Browse => counts[0] += 1,
+                Kind::Leave => counts[1] += 1,
+                Kind::Checkout => counts[2] += 1,
+                Kind::Echo => panic!("no echo is in it"),
+            }
+        }
+        assert!((8_900..9_100).contains(&counts[0]), "{counts:?}");
+        assert!((150..250).contains(&counts[2]), "{counts:?}");
+    }
+}

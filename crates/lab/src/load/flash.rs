@@ -1,0 +1,183 @@
+//! The flash sale: many buyers at once for a few units of one SKU.
+//!
+//! Before the clock starts every buyer has a full cart and an open connection of its own. Then
+//! all checkouts are due at the same moment. What deliberately is not here: flows (`buyer`).
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use kontor_client::Client;
+use kontor_client::api::StockItem;
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+use serde::Serialize;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::Error;
+use super::buyer::{Buyer, Filled, Run};
+use super::progress::Progress;
+
+/// How many carts are made, and connections opened, at a time.
+const AT_ONCE: usize = 32;
+/// Files that are open beside the buyers' connections.
+const FILES_BESIDE: u64 = 64;
+
+/// How a flash sale went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Sale {
+    /// Units that there were.
+    pub units: i64,
+    /// Buyers that came.
+    pub buyers: u64,
+    /// Buyers who were told that their order is confirmed.
+    pub confirmed: u64,
+    /// Buyers who were told `out_of_stock`.
+    pub refused: u64,
+    /// Buyers who were told anything else, or nothing.
+    pub otherwise: u64,
+    /// Orders that the server lists as confirmed, if the check was made.
+    pub orders_confirmed: Option<u64>,
+    /// From when all were due to the last answer, in milliseconds.
+    pub last_answer_ms: u64,
+    /// Units that the server says orders have.
+    pub sold: i64,
+    /// Units that it still sells.
+    pub sellable: i64,
+}
+
+impl Sale {
+    /// Whether as many were confirmed and sold as could be, and the rest is there.
+    #[must_use]
+    pub fn exact(&self) -> bool {
+        let most = self.units.min(i64::try_from(self.buyers).unwrap_or(i64::MAX));
+        let confirmed = self.orders_confirmed.unwrap_or(self.confirmed);
+        i64::try_from(confirmed) == Ok(most)
+            && self.confirmed <= confirmed
+            && self.sold == most
+            && self.sellable == self.units - most
+    }
+}
+
+/// The buyers, ready: each with a cart of one unit and an open connection.
+pub struct Ready(Vec<(Buyer, Filled)>);
+
+/// Lets each buyer fill a cart and connect.
+///
+/// # Errors
+/// [`Error::Prepare`] if one cannot.
+pub async fn prepare(
+    run: &Rc<Run>,
+    sku: &str,
+    buyers: u32,
+    progress: Progress,
+) -> Result<Ready, Error> {
+    let files = u64::from(buyers) + FILES_BESIDE;
+    if !may_open(files) {
+        return Err(Error::Prepare(format!(
+            "{buyers} connections need {files} open files; raise the limit with ulimit -n"
+        )));
+    }
+    let (few, sku) = (Rc::new(Semaphore::new(AT_ONCE)), Rc::<str>::from(sku));
+    let mut all = JoinSet::new();
+    for number in 0..buyers {
+        let (run, few, sku) = (run.clone(), few.clone(), sku.clone());
+        all.spawn_local(async move {
+            let _one = few.acquire().await;
+            let mut buyer = Buyer::new(run, SmallRng::seed_from_u64(number.into()));
+            let connected = buyer.connect().await.is_ok();
+            let cart = buyer.cart_of(&sku).await;
+            cart.filter(|_| connected).map(|cart| (buyer, cart))
+        });
+    }
+    let mut ready = Vec::with_capacity(buyers as usize);
+    while let Some(done) = all.join_next().await {
+        let one = done.ok().flatten();
+        ready.push(one.ok_or_else(|| Error::Prepare("a buyer's cart could not be made".into()))?);
+        if ready.len() % 500 == 0 {
+            progress.say(&format!("buyers ready: {} of {buyers}", ready.len()));
+        }
+    }
+    Ok(Ready(ready))
+}
+
+/// Lets all of them check out at once; how long it took to the last answer.
+pub async fn sell(ready: Ready, due: Instant) -> Duration {
+    let mut all = JoinSet::new();
+    for (mut buyer, cart) in ready.0 {
+        all.spawn_local(async move {
+            buyer.check_out(cart, due).await;
+            // The connection stays open until all are through.
+            buyer
+        });
+    }
+    let done = all.join_all().await;
+    let took = due.elapsed();
+    drop(done);
+    took
+}
+
+/// What the server says was sold, once no unit is held any more or patience is over.
+///
+/// # Errors
+/// The client's.
+pub async fn stock(client: &Client, sku: &str, patience: Duration) -> Result<StockItem, Error> {
+    let started = Instant::now();
+    loop {
+        let path = format!("/v1/admin/stock/{sku}");
+        let item: StockItem = client.get(&path).send().await?.body;
+        if item.reserved == 0 || started.elapsed() >= patience {
+            return Ok(item);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Asks the system for so many open files.
+#[cfg(unix)]
+fn may_open(files: u64) -> bool {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|now| now >= files) {
+        return true;
+    }
+    limit.current = limit.maximum;
+    limit.maximum.is_none_or(|most| most >= files) && setrlimit(Resource::Nofile, limit).is_ok()
+}
+
+#[cfg(not(unix))]
+fn may_open(_: u64) -> bool {
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sale_is_exact_or_not() {
+        let sale = Sale {
+            units: 5,
+            buyers: 20,
+            confirmed: 5,
+            refused: 15,
+            otherwise: 0,
+            orders_confirmed: None,
+            last_answer_ms: 1,
+            sold: 5,
+            sellable: 0,
+        };
+        assert!(sale.exact());
+        assert!(Sale { units: 30, confirmed: 20, sold: 20, sellable: 10, ..sale.clone() }.exact());
+        for wrong in [
+            Sale { confirmed: 6, ..sale.clone() },
+            Sale { confirmed: 4, ..sale.clone() },
+            Sale { sold: 6, ..sale.clone() },
+            Sale { orders_confirmed: Some(6), ..sale.clone() },
+            Sale { sellable: 1, ..sale },
+        ] {
+            assert!(!wrong.exact(), "{wrong:?}");
+        }
+    }
+}

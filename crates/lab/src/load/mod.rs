@@ -1,0 +1,405 @@
+//! `kontor load`: drives a server over its public API, measures it, and checks what it said.
+//!
+//! In the order of its parts: `args` says what is wanted, `setup` prepares, `pace` says when flows
+//! begin, `buyer` does them over `wire`, `measure` counts, `check` compares the server's orders
+//! with what it told of, `report` tells.
+//!
+//! All of it runs on one thread: it shares the cores with the server that it measures, most of
+//! its work is waiting, and counting needs no locks that way. What deliberately is not here: TLS,
+//! and more than one machine.
+
+pub mod answer;
+pub mod args;
+pub mod buyer;
+pub mod check;
+pub mod cost;
+pub mod flash;
+pub mod id;
+pub mod measure;
+pub mod overload;
+pub mod pace;
+pub mod progress;
+pub mod report;
+pub mod setup;
+pub mod wire;
+
+use std::cell::{Cell, RefCell};
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hyper::header::HeaderValue;
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+use tokio::time::Instant;
+
+pub use self::args::Args;
+use self::args::{FlashSale, Pace, Scenario, Server, Shelf};
+use self::buyer::{Buyer, Manner, Mix, Run};
+use self::check::Said;
+use self::cost::Cost;
+use self::flash::Sale;
+use self::measure::Recorder;
+use self::overload::{Phases, Watch};
+use self::pace::{Ending, Limits, Schedule};
+use self::progress::Progress;
+use self::report::Report;
+use self::setup::Goods;
+use self::wire::Place;
+use kontor_client::Client;
+
+/// The exit code when arrivals were shed: the rate that was asked for was not offered.
+const SHED: u8 = 3;
+
+/// Why a load cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The server.
+    #[error(transparent)]
+    Client(#[from] kontor_client::Error),
+    /// The address.
+    #[error(transparent)]
+    Place(#[from] wire::BadPlace),
+    /// Nothing can be delivered.
+    #[error("the server has no way of delivery that can be had in GBP")]
+    NoDelivery,
+    /// The server refuses a product.
+    #[error("the server refuses product {sku}: {field} {message}")]
+    Product {
+        /// Which.
+        sku: String,
+        /// The faulty field.
+        field: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The buyers of a flash sale cannot be prepared.
+    #[error("cannot prepare the sale: {0}")]
+    Prepare(String),
+    /// Somebody pressed Ctrl-C while it was being prepared.
+    #[error("stopped before the clock started; nothing was measured")]
+    Stopped,
+    /// The answer cannot be printed.
+    #[error("cannot print: {0}")]
+    Print(#[from] std::io::Error),
+}
+
+/// Runs the command. The first time that `told_to_stop` is done it ends early, with its report and
+/// check; the second time at once.
+///
+/// # Errors
+/// [`Error`] when it could not run; what does not hold is exit code 1, what was shed 3.
+pub async fn run<F: Future<Output = ()> + Send>(
+    args: Args,
+    told_to_stop: impl Fn() -> F + Send + 'static,
+) -> Result<ExitCode, Error> {
+    let (told, stop) = watch::channel(false);
+    let signals = tokio::spawn(async move {
+        told_to_stop().await;
+        eprintln!(
+            "stopping: what is under way ends, then comes the check; Ctrl-C again ends it at once"
+        );
+        told.send_replace(true);
+        told_to_stop().await;
+        std::process::exit(130);
+    });
+    let json = args.scenario.output().json;
+    let report = measure(args, stop).await;
+    signals.abort();
+    let report = report?;
+    if json {
+        crate::print_json(&report)?;
+    } else {
+        writeln!(std::io::stdout().lock(), "\n{report}")?;
+    }
+    Ok(match (report.ok, report.shed) {
+        (false, _) => ExitCode::FAILURE,
+        (true, 0) => ExitCode::SUCCESS,
+        (true, _) => ExitCode::from(SHED),
+    })
+}
+
+/// Does what the arguments say, until then or until `stop` says true.
+///
+/// # Errors
+/// [`Error`] when it could not run.
+pub async fn measure(args: Args, stop: watch::Receiver<bool>) -> Result<Report, Error> {
+    let progress = Progress { quiet: args.scenario.output().quiet };
+    let work = async {
+        let name = args.scenario.name();
+        match &args.scenario {
+            Scenario::Checkout(buy) => {
+                let mix = Mix::CHECKOUT;
+                shop(name, &buy.server, &buy.shelf, &buy.pace, mix, stop, progress).await
+            }
+            Scenario::Browse(read) => {
+                let mix = Mix { weights: [1, 0, 0], echo: false };
+                shop(name, &read.server, &read.shelf, &read.pace, mix, stop, progress).await
+            }
+            Scenario::Mixed(mixed) => {
+                let weights = [mixed.browse, mixed.leave, mixed.checkouts];
+                let (all, mix) = (&mixed.all, Mix { weights, echo: false });
+                shop(name, &all.server, &all.shelf, &all.pace, mix, stop, progress).await
+            }
+            Scenario::Overload(over) => overload(over, stop, progress).await,
+            Scenario::FlashSale(sale) => flash_sale(sale, &stop, progress).await,
+            Scenario::Echo(echo) => {
+                let place = Place::parse(&echo.url, echo.timeout)?;
+                let mix = Mix { weights: [0; 3], echo: true };
+                let run = new_run(place, Goods::default(), Manner::default(), mix);
+                Ok(drive(name, &run, &echo.pace, stop, progress, 1).await)
+            }
+        }
+    };
+    LocalSet::new().run_until(Box::pin(work)).await
+}
+
+fn manner(server: &Server, stepwise: bool) -> Manner {
+    let prefer = format!("wait={}", server.wait);
+    let prefer = HeaderValue::try_from(prefer).unwrap_or(HeaderValue::from_static("wait=5"));
+    Manner { token: server.token.clone(), prefer, stepwise }
+}
+
+fn new_run(place: Place, goods: Goods, manner: Manner, mix: Mix) -> Rc<Run> {
+    Rc::new(Run {
+        name: format!("load-{:08x}", rand::random::<u32>()),
+        place: Rc::new(place),
+        goods,
+        manner,
+        mix,
+        recorder: RefCell::new(Recorder::new(Instant::now(), None)),
+        told: RefCell::new(Vec::new()),
+        carts: Cell::new(0),
+    })
+}
+
+/// What `work` comes to, unless somebody presses Ctrl-C before.
+async fn unless_stopped<T>(
+    stop: &watch::Receiver<bool>,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let mut stop = stop.clone();
+    tokio::select! {
+        done = work => done,
+        _ = stop.wait_for(|stop| *stop) => Err(Error::Stopped),
+    }
+}
+
+/// A scenario on a shelf of products.
+async fn shop(
+    name: &'static str,
+    server: &Server,
+    shelf: &Shelf,
+    pace: &Pace,
+    mix: Mix,
+    stop: watch::Receiver<bool>,
+    progress: Progress,
+) -> Result<Report, Error> {
+    let place = Place::parse(&server.target.url, server.timeout)?;
+    let client = server.target.client()?;
+    let set_up = async {
+        let mut goods = setup::stock_up(&client, shelf.skus, shelf.stock, progress).await?;
+        if mix.weights[0] > 0 {
+            setup::reading_matter(&client, &mut goods, "load-carts", progress).await?;
+        }
+        Ok(goods)
+    };
+    let goods = unless_stopped(&stop, set_up).await?;
+    let run = new_run(place, goods, manner(server, shelf.stepwise), mix);
+    let requests = if shelf.stepwise { 4 } else { 2 };
+    let mut report = drive(name, &run, pace, stop, progress, requests).await;
+    verify(&client, server, &run, &mut report, progress).await?;
+    Ok(report)
+}
+
+/// The peak, many times as much, and half of it.
+async fn overload(
+    args: &args::Overload,
+    stop: watch::Receiver<bool>,
+    progress: Progress,
+) -> Result<Report, Error> {
+    let args::Overload { server, shelf, browse, leave, checkouts, .. } = args;
+    let place = Place::parse(&server.target.url, server.timeout)?;
+    let client = server.target.client()?;
+    let set_up = async {
+        let mut goods = setup::stock_up(&client, shelf.skus, shelf.stock, progress).await?;
+        setup::reading_matter(&client, &mut goods, "load-carts", progress).await?;
+        Ok(goods)
+    };
+    let goods = unless_stopped(&stop, set_up).await?;
+    let mix = Mix { weights: [*browse, *leave, *checkouts], echo: false };
+    let run = new_run(place, goods, manner(server, shelf.stepwise), mix);
+    let watch = Watch::new();
+    let key = server.target.key.reveal().to_owned();
+    let looking = tokio::task::spawn_local(watch.clone().keep_looking(run.clone(), key));
+    let phase = async |pace: Pace| drive("overload", &run, &pace, stop.clone(), progress, 2).await;
+    progress.say("looking for the peak");
+    let peak = phase(args.at_peak()).await;
+    let memory_at_peak = watch.phase();
+    let flows = |report: &Report| {
+        let begun = report.steps.iter().find(|step| step.step == "start_delay");
+        begun.map_or(0.0, |step| f64::from(u32::try_from(step.count).unwrap_or(u32::MAX)))
+    };
+    let per_second = (flows(&peak) / peak.seconds.max(1e-9)).max(1.0);
+    let rates = (per_second * args.times, per_second / 2.0);
+    progress.say(&format!("the flood: {:.0} flows/s", rates.0));
+    let began = Instant::now();
+    let flood = phase(args.at_rate(rates.0, args.flood_for)).await;
+    let tail = began.elapsed().saturating_sub(args.flood_for);
+    let memory = (memory_at_peak, watch.phase());
+    progress.say(&format!("after the flood: {:.0} flows/s", rates.1));
+    let after = phase(args.at_rate(rates.1, args.after_for)).await;
+    looking.abort();
+    let all: f64 = mix.weights.iter().copied().map(f64::from).sum();
+    let mut report = flood.clone();
+    let checkouts = f64::from(*checkouts) / all;
+    let went = watch.overload(Phases { peak, flood, after, rates, checkouts, memory, tail });
+    report.ok &= went.ok();
+    report.overload = Some(Box::new(went));
+    verify(&client, server, &run, &mut report, progress).await?;
+    Ok(report)
+}
+
+/// Lets flows begin until that is over; the report lacks the check only.
+async fn drive(
+    name: &'static str,
+    run: &Rc<Run>,
+    pace: &Pace,
+    stop: watch::Receiver<bool>,
+    progress: Progress,
+    requests_per_checkout: u8,
+) -> Report {
+    let begin = Instant::now();
+    let from = begin + pace.warmup();
+    let until = pace.time().map(|time| from + time);
+    *run.recorder.borrow_mut() = Recorder::new(from, until);
+    let ticker = tokio::task::spawn_local(tick(run.clone(), begin, progress));
+    let before = Cost::now();
+    let limits = Limits { until, count: pace.count, stop };
+    let ending = begin_flows(run, pace, begin, &limits).await;
+    let (cost, time) = (Cost::now().since(before), begin.elapsed());
+    ticker.abort();
+    let recorder = run.recorder.borrow();
+    let mut report = Report::new(name, &recorder, ending);
+    report.cost(cost, recorder.sent, time);
+    report.pace = pace.to_string();
+    report.run.clone_from(&run.name);
+    report.requests_per_checkout = requests_per_checkout;
+    report.ok = report.good > 0 || ending == Ending::Stopped;
+    report
+}
+
+async fn begin_flows(run: &Rc<Run>, pace: &Pace, begin: Instant, limits: &Limits) -> Ending {
+    let mut number = pace.seed;
+    let mut buyer = || {
+        number = number.wrapping_add(1);
+        Buyer::new(run.clone(), SmallRng::seed_from_u64(number))
+    };
+    let Some(rate) = pace.rate else {
+        let workers = (0..pace.workers()).map(|_| buyer()).collect();
+        return pace::closed(workers, limits, Buyer::flow).await;
+    };
+    let schedule = Schedule {
+        from: begin,
+        rate,
+        arrivals: pace.arrivals,
+        in_flight_max: pace.max_in_flight.into(),
+        seed: pace.seed,
+    };
+    let shed = |due| run.recorder.borrow_mut().shed(due);
+    pace::open(schedule, limits, buyer, Buyer::flow, shed).await
+}
+
+/// A line of figures each second.
+async fn tick(run: Rc<Run>, begin: Instant, progress: Progress) {
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    second.tick().await;
+    loop {
+        second.tick().await;
+        let mut recorder = run.recorder.borrow_mut();
+        let (count, failed, p50, p99) = recorder.look();
+        let warming = if recorder.warm(Instant::now()) { "" } else { "  (warming up)" };
+        progress.say(&format!(
+            "{:>4} s  {count:>7} requests/s  p50 {p50:>8.2} ms  p99 {p99:>8.2} ms  {failed} \
+             failed  {} shed{warming}",
+            begin.elapsed().as_secs(),
+            recorder.shed,
+        ));
+    }
+}
+
+/// The flash sale: all buyers ready, then all at once.
+async fn flash_sale(
+    args: &FlashSale,
+    stop: &watch::Receiver<bool>,
+    progress: Progress,
+) -> Result<Report, Error> {
+    let FlashSale { server, units, buyers, .. } = args;
+    let place = Place::parse(&server.target.url, server.timeout)?;
+    let client = server.target.client()?;
+    let delivery = unless_stopped(stop, setup::delivery(&client)).await?;
+    let goods = Goods { delivery, ..Goods::default() };
+    let run = new_run(place, goods, manner(server, false), Mix::CHECKOUT);
+    let sku = format!("FLASH-{}", run.name);
+    let set_up = async {
+        setup::single(&client, &sku, *units).await?;
+        flash::prepare(&run, &sku, *buyers, progress).await
+    };
+    let ready = unless_stopped(stop, set_up).await?;
+    progress.say(&format!("all {buyers} buyers have a cart and a connection; now all check out"));
+    let (due, before) = (Instant::now(), Cost::now());
+    *run.recorder.borrow_mut() = Recorder::new(due, None);
+    let took = flash::sell(ready, due).await;
+    let cost = Cost::now().since(before);
+    let mut report = {
+        let recorder = run.recorder.borrow();
+        let mut report = Report::new(args.name(), &recorder, Ending::Count);
+        report.cost(cost, recorder.sent, took);
+        report
+    };
+    report.run.clone_from(&run.name);
+    report.pace = format!("{buyers} buyers at once, carts and connections made before");
+    report.requests_per_checkout = 2;
+    verify(&client, server, &run, &mut report, progress).await?;
+    let stock = flash::stock(&client, &sku, server.patience).await?;
+    let confirmed = run.told.borrow().iter().filter(|told| told.said == Said::Confirmed).count();
+    let confirmed = u64::try_from(confirmed).unwrap_or(u64::MAX);
+    let refused = report.refusals.get("out_of_stock").copied().unwrap_or(0);
+    let sale = Sale {
+        units: *units,
+        buyers: u64::from(*buyers),
+        confirmed,
+        refused,
+        otherwise: u64::from(*buyers).saturating_sub(confirmed + refused),
+        orders_confirmed: report.check.as_ref().map(|found| found.confirmed),
+        last_answer_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        sold: stock.sold + stock.allocated,
+        sellable: stock.sellable,
+    };
+    report.ok &= sale.exact();
+    report.sale = Some(sale);
+    Ok(report)
+}
+
+/// Compares the server's orders with what it told of, unless nobody wants that.
+async fn verify(
+    client: &Client,
+    server: &Server,
+    run: &Run,
+    report: &mut Report,
+    progress: Progress,
+) -> Result<(), Error> {
+    if server.no_check {
+        return Ok(());
+    }
+    let mut told = run.told.take();
+    let found = check::check(client, &run.name, &mut told, server.patience, progress).await;
+    *run.told.borrow_mut() = told;
+    let found = found?;
+    report.ok &= found.ok();
+    report.check = Some(found);
+    Ok(())
+}

@@ -1,0 +1,214 @@
+//! What a run needs before its clock starts: products, stock, pages and carts to read.
+//!
+//! Products and stock go through the admin API's import, which changes nothing that is so
+//! already: the next run finds them. What deliberately is not here: the flows (`buyer`).
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use kontor_client::Client;
+use kontor_client::Money;
+use kontor_client::api::{
+    Cart, Import, ImportRow, Imported, Listed, NewCart, NewLine, Page, Product,
+};
+use rand::RngExt as _;
+use rand::rngs::SmallRng;
+use serde::Deserialize;
+
+use super::Error;
+use super::progress::Progress;
+use crate::import::BATCH_ROWS;
+
+/// How many imports are under way at a time.
+const IMPORTS_AT_ONCE: usize = 2;
+/// How many carts are made at a time.
+const CARTS_AT_ONCE: usize = 16;
+/// How many pages of products are read, and how many carts.
+const PAGES: usize = 20;
+const CARTS: usize = 100;
+/// As many units as stock can have, so that no run sells out.
+pub const PLENTY: i64 = 1_000_000_000;
+
+/// What is sold, and what there is to read.
+#[derive(Clone, Debug, Default)]
+pub struct Goods {
+    /// `LOAD-000000` up to this number.
+    pub skus: u32,
+    /// A way of delivery that is there.
+    pub delivery: String,
+    /// `&after=…` of pages of products.
+    pub pages: Vec<String>,
+    /// Ids of carts to read.
+    pub carts: Vec<String>,
+}
+
+impl Goods {
+    /// Any SKU.
+    pub fn sku(&self, random: &mut SmallRng) -> String {
+        sku(random.random_range(0..self.skus.max(1)))
+    }
+
+    /// Two SKUs that differ.
+    pub fn pair(&self, random: &mut SmallRng) -> (String, String) {
+        let skus = self.skus.max(2);
+        let first = random.random_range(0..skus);
+        let second = (first + random.random_range(1..skus)) % skus;
+        (sku(first), sku(second))
+    }
+}
+
+fn sku(number: u32) -> String {
+    format!("LOAD-{number:06}")
+}
+
+#[derive(Deserialize)]
+struct Options {
+    data: Vec<Way>,
+}
+
+#[derive(Deserialize)]
+struct Way {
+    id: String,
+    prices: Vec<Money>,
+    free: bool,
+}
+
+/// A way of delivery that can be had in pounds.
+///
+/// # Errors
+/// [`Error`]: the server's, or that there is none.
+pub async fn delivery(client: &Client) -> Result<String, Error> {
+    let options: Options = client.get("/v1/store/delivery-options").send().await?.body;
+    let offered =
+        |option: &Way| option.free || option.prices.iter().any(|price| price.currency == "GBP");
+    let option = options.data.into_iter().find(offered);
+    option.map(|option| option.id).ok_or(Error::NoDelivery)
+}
+
+/// Makes the first `skus` products and sets `units` of each on hand.
+///
+/// # Errors
+/// [`Error`]: the server's, or that it refuses a product.
+pub async fn stock_up(
+    client: &Client,
+    skus: u32,
+    units: i64,
+    progress: Progress,
+) -> Result<Goods, Error> {
+    let numbers: Vec<u32> = (0..skus).collect();
+    let batches = numbers.chunks(BATCH_ROWS).map(|batch| {
+        let rows: Vec<ImportRow> = batch
+            .iter()
+            .map(|number| row(sku(*number), 100 + i64::from(*number % 900), units))
+            .collect();
+        import(client, rows)
+    });
+    let mut all = stream::iter(batches.collect::<Vec<_>>()).buffer_unordered(IMPORTS_AT_ONCE);
+    let (mut new, mut there) = (0, 0);
+    while let Some(done) = all.next().await {
+        let done = done?;
+        new += done.created + done.updated;
+        there += done.unchanged;
+        progress.say(&format!("products: {} of {skus}, {there} were there", new + there));
+    }
+    Ok(Goods { skus, delivery: delivery(client).await?, ..Goods::default() })
+}
+
+/// Makes one product.
+///
+/// # Errors
+/// [`Error`]: the server's, or that it refuses it.
+pub async fn single(client: &Client, sku: &str, units: i64) -> Result<(), Error> {
+    import(client, vec![row(sku.to_owned(), 1_000, units)]).await.map(|_| ())
+}
+
+fn row(sku: String, price: i64, units: i64) -> ImportRow {
+    let product = Product {
+        name: format!("Load product {sku}"),
+        sku,
+        description: None,
+        category: Some("load".to_owned()),
+        prices: vec![Money::minor(price, "GBP")],
+        tax_rate: Some("0.2".to_owned()),
+    };
+    ImportRow { product, location: None, on_hand: Some(units) }
+}
+
+async fn import(client: &Client, rows: Vec<ImportRow>) -> Result<Imported, Error> {
+    let body = Import { dry_run: false, rows: &rows };
+    let done: Imported = client.post("/v1/admin/imports").json(&body).send().await?.body;
+    match done.errors.first() {
+        None => Ok(done),
+        Some(error) => {
+            let sku = rows.get(error.row).map_or_else(String::new, |row| row.product.sku.clone());
+            let (field, message) = (error.field.clone(), error.message.clone());
+            Err(Error::Product { sku, field, message })
+        }
+    }
+}
+
+/// Finds pages of products, and makes carts to read.
+///
+/// # Errors
+/// [`Error`]: the server's.
+pub async fn reading_matter(
+    client: &Client,
+    goods: &mut Goods,
+    run: &str,
+    progress: Progress,
+) -> Result<(), Error> {
+    goods.pages.push(String::new());
+    let mut after: Option<String> = None;
+    while goods.pages.len() < PAGES {
+        let mut call = client.get("/v1/store/products").query("limit", "20");
+        if let Some(after) = &after {
+            call = call.query("after", after);
+        }
+        let page: Page<Listed> = call.send().await?.body;
+        after = page.next_cursor;
+        let Some(after) = &after else { break };
+        goods.pages.push(format!("&after={after}"));
+    }
+    let count = u32::try_from(CARTS).unwrap_or(0);
+    let wanted = (0..count).map(|number| {
+        let line =
+            |number| NewLine { sku: sku(number % goods.skus), quantity: 1, unit_price: None };
+        let cart = NewCart {
+            currency: "GBP".to_owned(),
+            email: None,
+            reference: Some(run.to_owned()),
+            lines: vec![line(number), line(number + 1)],
+            shipping_address: None,
+            delivery_option: None,
+        };
+        async move { client.post("/v1/store/carts").json(&cart).send::<Cart>().await }
+    });
+    let mut made = stream::iter(wanted.collect::<Vec<_>>()).buffer_unordered(CARTS_AT_ONCE);
+    let mut carts = Vec::with_capacity(CARTS);
+    while let Some(cart) = made.next().await {
+        carts.push(cart?.body.id);
+    }
+    drop(made);
+    goods.carts = carts;
+    progress.say(&format!("to read: {} pages, {} carts", goods.pages.len(), goods.carts.len()));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng as _;
+
+    use super::*;
+
+    #[test]
+    fn the_two_lines_of_a_cart_differ_and_all_skus_are_drawn() {
+        let mut random = SmallRng::seed_from_u64(3);
+        let goods = Goods { skus: 3, ..Goods::default() };
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..200 {
+            let (first, second) = goods.pair(&mut random);
+            assert_ne!(first, second);
+            seen.extend([first, second]);
+        }
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), [sku(0), sku(1), sku(2)]);
+    }
+}

@@ -1,0 +1,390 @@
+//! The Online Retail file (UCI, CC BY 4.0): its rows, which of them are goods, and the catalogue
+//! that follows from them.
+//!
+//! What deliberately is not here: sending anything, and the other import formats (`import::rows`).
+
+use std::collections::{BTreeMap, HashSet};
+use std::io::Read;
+use std::sync::Arc;
+
+use kontor_client::Money;
+use kontor_client::UnitPrice;
+use kontor_client::api::Product;
+
+use super::import::source;
+
+/// The columns, in the order of the file.
+pub const COLUMNS: [&str; 8] = [
+    "InvoiceNo",
+    "StockCode",
+    "Description",
+    "Quantity",
+    "InvoiceDate",
+    "UnitPrice",
+    "CustomerID",
+    "Country",
+];
+
+/// The most rows that are read, so that a wrong file cannot fill the memory.
+pub const ROWS_MAX: usize = 5_000_000;
+
+/// One row: a line of an invoice.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Its line in the file, the header being line 1.
+    pub line: u64,
+    /// The invoice's number; `C` begins a cancellation, `A` an adjustment.
+    pub invoice: Arc<str>,
+    /// The stock code, as written.
+    pub code: Arc<str>,
+    /// What it is called on this row, trimmed; may be empty.
+    pub description: Arc<str>,
+    /// Units; negative for what comes back or is written off.
+    pub quantity: i64,
+    /// The price of one in GBP.
+    pub price: UnitPrice,
+    /// The customer's number, without the `.0` of the file.
+    pub customer: Option<Arc<str>>,
+    /// The country's name in the file.
+    pub country: Arc<str>,
+}
+
+impl Row {
+    /// What the row is worth, in pence, rounded half to even; negative for what goes back.
+    #[must_use]
+    pub fn pence(&self) -> i64 {
+        value(self.price, self.quantity)
+    }
+}
+
+/// `price` x `quantity` in pence, rounded half to even.
+#[must_use]
+pub fn value(price: UnitPrice, quantity: i64) -> i64 {
+    let (exact, one) =
+        (i128::from(price.raw()) * i128::from(quantity), i128::from(UnitPrice::SCALE));
+    let (whole, part) = (exact.div_euclid(one), exact.rem_euclid(one) * 2);
+    let up = part > one || (part == one && whole % 2 != 0);
+    // Reading has bounded both factors, so that this cannot be too large.
+    i64::try_from(whole + i128::from(up)).unwrap_or(0)
+}
+
+/// Reads all rows.
+///
+/// # Errors
+/// [`source::Error`], naming line and column.
+pub fn read(input: impl Read) -> Result<Vec<Row>, source::Error> {
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(source::plain(input)?);
+    let header = reader.byte_headers().map_err(source::Error::csv)?.clone();
+    let names: Vec<&[u8]> = header.iter().map(|name| name.trim_ascii()).collect();
+    if names != COLUMNS.map(str::as_bytes) {
+        return Err(source::Error::Header(format!(
+            "an Online Retail file has the columns {}",
+            COLUMNS.join(",")
+        )));
+    }
+    let mut texts = Texts::default();
+    let mut rows = Vec::new();
+    let mut record = csv::ByteRecord::new();
+    while reader.read_byte_record(&mut record).map_err(source::Error::csv)? {
+        if rows.len() == ROWS_MAX {
+            return Err(source::Error::TooLong(ROWS_MAX));
+        }
+        rows.push(row(&record, &mut texts)?);
+    }
+    Ok(rows)
+}
+
+fn row(record: &csv::ByteRecord, texts: &mut Texts) -> Result<Row, source::Error> {
+    let line = record.position().map_or(0, csv::Position::line);
+    let fault = |column: usize, message: &str| source::Error::Field {
+        line,
+        column: COLUMNS[column].to_owned(),
+        message: message.to_owned(),
+    };
+    if record.len() != COLUMNS.len() {
+        return Err(fault(0, &format!("the row has {} fields, not 8", record.len())));
+    }
+    let text = |column: usize| {
+        std::str::from_utf8(&record[column])
+            .map(str::trim)
+            .map_err(|error| fault(column, &source::not_utf8(error)))
+    };
+    let quantity: i64 = text(3)?.parse().map_err(|_| fault(3, "must be a whole number"))?;
+    if quantity.abs() > 1_000_000 {
+        return Err(fault(3, "must be from -1000000 to 1000000"));
+    }
+    let price = UnitPrice::from_major(text(5)?, "GBP").map_err(|e| fault(5, &e.to_string()))?;
+    if price.raw().abs() > 1_000_000_000_000 {
+        return Err(fault(5, "must be at most 1000000"));
+    }
+    let customer = text(6)?;
+    let customer = customer.strip_suffix(".0").unwrap_or(customer);
+    Ok(Row {
+        line,
+        invoice: texts.shared(text(0)?),
+        code: texts.shared(text(1)?),
+        description: texts.shared(text(2)?),
+        quantity,
+        price,
+        customer: (!customer.is_empty()).then(|| texts.shared(customer)),
+        country: texts.shared(text(7)?),
+    })
+}
+
+/// Every text once.
+#[derive(Default)]
+struct Texts(HashSet<Arc<str>>);
+
+impl Texts {
+    fn shared(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(text) {
+            return Arc::clone(known);
+        }
+        let new: Arc<str> = text.into();
+        self.0.insert(Arc::clone(&new));
+        new
+    }
+}
+
+/// What a stock code stands for, if it is not goods.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, strum::EnumIter,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum NotGoods {
+    /// `POST`, `DOT`: postage.
+    Postage,
+    /// `C2`: carriage.
+    Carriage,
+    /// `M`: an entry by hand.
+    Manual,
+    /// `D`: a discount.
+    Discount,
+    /// `S`: samples.
+    Samples,
+    /// `BANK CHARGES`.
+    BankCharges,
+    /// `AMAZONFEE`.
+    AmazonFee,
+    /// `CRUK`: a charity's commission.
+    Commission,
+    /// `PADS`: pads to match cushions, given away.
+    Pads,
+    /// `gift_0001_*`: gift vouchers.
+    GiftVoucher,
+    /// `B`: bad debt.
+    BadDebt,
+}
+
+/// What a stock code stands for, or `None` if it is goods.
+#[must_use]
+pub fn not_goods(code: &str) -> Option<NotGoods> {
+    let code = code.to_ascii_uppercase();
+    Some(match code.as_str() {
+        "POST" | "DOT" => NotGoods::Postage,
+        "C2" => NotGoods::Carriage,
+        "M" => NotGoods::Manual,
+        "D" => NotGoods::Discount,
+        "S" => NotGoods::Samples,
+        "BANK CHARGES" => NotGoods::BankCharges,
+        "AMAZONFEE" => NotGoods::AmazonFee,
+        "CRUK" => NotGoods::Commission,
+        "PADS" => NotGoods::Pads,
+        "B" => NotGoods::BadDebt,
+        _ if code.starts_with("GIFT_0001_") => NotGoods::GiftVoucher,
+        _ => return None,
+    })
+}
+
+/// Whether the row sells goods: a positive quantity at a positive price on an ordinary invoice.
+#[must_use]
+pub fn sells_goods(row: &Row) -> bool {
+    let ordinary = !row.invoice.starts_with(['C', 'A']);
+    ordinary && row.quantity > 0 && row.price.raw() > 0 && not_goods(&row.code).is_none()
+}
+
+/// A product that the file implies.
+#[derive(Clone, Debug)]
+pub struct Implied {
+    /// Where its code stands first.
+    pub line: u64,
+    /// What to import.
+    pub product: Product,
+    /// Units on all its sale rows.
+    pub units: i64,
+}
+
+#[derive(Default)]
+struct Seen<'a> {
+    line: u64,
+    units: i64,
+    names: BTreeMap<&'a str, u64>,
+    prices: BTreeMap<UnitPrice, u64>,
+}
+
+/// A product for every stock code that is sold as goods at least once, in the order of their
+/// codes: its most frequent name and its most frequent price. Of equals, the first in the
+/// alphabet and the lowest.
+#[must_use]
+pub fn catalog(rows: &[Row]) -> Vec<Implied> {
+    let mut seen: BTreeMap<&str, Seen<'_>> = BTreeMap::new();
+    for row in rows.iter().filter(|row| sells_goods(row)) {
+        let seen = seen.entry(&row.code).or_default();
+        if seen.units == 0 {
+            seen.line = row.line;
+        }
+        seen.units += row.quantity;
+        *seen.prices.entry(row.price).or_default() += 1;
+        if !row.description.is_empty() {
+            *seen.names.entry(&row.description).or_default() += 1;
+        }
+    }
+    let implied = |(code, seen): (&str, Seen<'_>)| Implied {
+        line: seen.line,
+        product: Product {
+            sku: code.to_owned(),
+            name: most_frequent(&seen.names).unwrap_or(code).to_owned(),
+            description: None,
+            category: None,
+            prices: vec![Money::price(most_frequent(&seen.prices).unwrap_or_default(), "GBP")],
+            tax_rate: None,
+        },
+        units: seen.units,
+    };
+    seen.into_iter().map(implied).collect()
+}
+
+fn most_frequent<T: Copy>(counts: &BTreeMap<T, u64>) -> Option<T> {
+    let mut best: Option<(T, u64)> = None;
+    for (value, count) in counts {
+        if best.is_none_or(|(_, most)| *count > most) {
+            best = Some((*value, *count));
+        }
+    }
+    best.map(|(value, _)| value)
+}
+
+/// The ISO 3166-1 alpha-2 code for a country's name in the file, or `None` for a name that it
+/// does not have. What is no country is given one that an address can have: the Channel Islands
+/// that of Jersey, "European Community" that of its seat, "Unspecified" that of the shop.
+#[must_use]
+pub fn country_code(name: &str) -> Option<&'static str> {
+    COUNTRIES.iter().find(|(known, _)| *known == name).map(|(_, code)| *code)
+}
+
+const COUNTRIES: [(&str, &str); 38] = [
+    ("Australia", "AU"),
+    ("Austria", "AT"),
+    ("Bahrain", "BH"),
+    ("Belgium", "BE"),
+    ("Brazil", "BR"),
+    ("Canada", "CA"),
+    ("Channel Islands", "JE"),
+    ("Cyprus", "CY"),
+    ("Czech Republic", "CZ"),
+    ("Denmark", "DK"),
+    ("EIRE", "IE"),
+    ("European Community", "BE"),
+    ("Finland", "FI"),
+    ("France", "FR"),
+    ("Germany", "DE"),
+    ("Greece", "GR"),
+    ("Hong Kong", "HK"),
+    ("Iceland", "IS"),
+    ("Israel", "IL"),
+    ("Italy", "IT"),
+    ("Japan", "JP"),
+    ("Lebanon", "LB"),
+    ("Lithuania", "LT"),
+    ("Malta", "MT"),
+    ("Netherlands", "NL"),
+    ("Norway", "NO"),
+    ("Poland", "PL"),
+    ("Portugal", "PT"),
+    ("RSA", "ZA"),
+    ("Saudi Arabia", "SA"),
+    ("Singapore", "SG"),
+    ("Spain", "ES"),
+    ("Sweden", "SE"),
+    ("Switzerland", "CH"),
+    ("USA", "US"),
+    ("United Arab Emirates", "AE"),
+    ("United Kingdom", "GB"),
+    ("Unspecified", "GB"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: &str =
+        "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n";
+
+    #[test]
+    fn rows_are_read_with_their_lines() {
+        let text = format!(
+            "{HEADER}536365,85123A,WHITE HEART ,6,2010-12-01 08:26:00,2.55,17850.0,EIRE\n\
+             C1,PADS,,-1,2010-12-01 08:26:00,0.001,,USA\n"
+        );
+        let rows = read(text.as_bytes()).unwrap();
+        assert_eq!(
+            (rows[0].line, rows[0].pence(), &*rows[0].description),
+            (2, 1530, "WHITE HEART")
+        );
+        assert_eq!(
+            (rows[0].customer.as_deref(), rows[1].customer.as_deref()),
+            (Some("17850"), None)
+        );
+        assert_eq!((rows[1].line, rows[1].pence()), (3, 0));
+    }
+
+    #[test]
+    fn a_faulty_row_is_named() {
+        for (row, want) in [
+            ("1,a,b,six,d,1.0,,EIRE", "line 2, Quantity: must be a whole number"),
+            ("1,a,b,6,d,1.0", "line 2, InvoiceNo: the row has 6 fields, not 8"),
+            ("1,a,b,6,d,x,,EIRE", "line 2, UnitPrice: must be a number"),
+        ] {
+            let error = read(format!("{HEADER}{row}\n").as_bytes()).unwrap_err().to_string();
+            assert!(error.starts_with(want), "{error}");
+        }
+        assert!(matches!(read(b"a,b\n1,2\n".as_slice()), Err(source::Error::Header(_))));
+        let bytes = [HEADER.as_bytes(), b"1,a,b\xff,6,d,1.0,,EIRE\n"].concat();
+        let error = read(bytes.as_slice()).unwrap_err().to_string();
+        assert_eq!(error, "line 2, Description: is not UTF-8 at byte 2");
+    }
+
+    #[test]
+    fn fees_and_gifts_are_no_goods() {
+        for code in ["POST", "m", "gift_0001_20", "BANK CHARGES", "B"] {
+            assert!(not_goods(code).is_some(), "{code}");
+        }
+        for code in ["85123A", "DCGS0076", "10002"] {
+            assert_eq!(not_goods(code), None, "{code}");
+        }
+    }
+
+    #[test]
+    fn the_catalog_takes_what_is_most_frequent() {
+        let text = format!(
+            "{HEADER}1,a,LAMP,1,d,2.55,,EIRE\n1,a,lamp,2,d,2.95,,EIRE\n2,a,LAMP,3,d,2.95,,EIRE\n\
+             2,a,broken,-9,d,0.0,,EIRE\n2,POST,POSTAGE,1,d,5,,EIRE\n3,e,,1,d,1,,EIRE\n\
+             C4,c,GONE,-1,d,1,,EIRE\n"
+        );
+        let catalog = catalog(&read(text.as_bytes()).unwrap());
+        let short: Vec<_> = catalog
+            .iter()
+            .map(|i| (i.product.sku.as_str(), i.product.name.as_str(), i.units, i.line))
+            .collect();
+        assert_eq!(short, [("a", "LAMP", 6, 2), ("e", "e", 1, 7)]);
+        assert_eq!(catalog[0].product.prices[0].as_minor(), Some(295));
+    }
+
+    #[test]
+    fn every_country_has_a_code_that_exists() {
+        for (name, code) in COUNTRIES {
+            assert!(celes::Country::from_alpha2(code).is_ok(), "{name}");
+        }
+        assert_eq!(country_code("Atlantis"), None);
+    }
+}

@@ -1,0 +1,157 @@
+//! The people of a demo: buyers and shopkeepers at work, and a line of what they do.
+//!
+//! What deliberately is not here: where the shop comes from, and whether its books hold afterwards.
+
+use std::fmt;
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kontor_client::Client;
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::{Error, import, shopkeepers, shoppers};
+
+/// How often the line of figures is written anew.
+const TICK: Duration = Duration::from_millis(500);
+
+/// What the people of the demo have done so far.
+#[derive(Clone, Default)]
+struct Counters {
+    buyers: Arc<shoppers::Counters>,
+    shopkeepers: Arc<shopkeepers::Counters>,
+}
+
+impl Counters {
+    fn read(&self) -> (shoppers::Counts, shopkeepers::Counts) {
+        (self.buyers.read(), self.shopkeepers.read())
+    }
+}
+
+/// One side of the counter: how to stop it, and what it then says.
+type Side = (watch::Sender<bool>, JoinHandle<Result<(), kontor_client::Error>>);
+
+/// The buyers and shopkeepers of a demo, at work.
+pub struct People {
+    counters: Counters,
+    buyers: Side,
+    shopkeepers: Side,
+    started: Instant,
+    live: Option<JoinHandle<()>>,
+}
+
+impl People {
+    /// Lets people into the shop at an address, the shopkeepers with a key, buyers with so many
+    /// carts a second; shows what they do unless it is to be quiet.
+    ///
+    /// # Errors
+    /// [`Error::Client`]: the address or the key is none.
+    pub fn begin(url: &str, key: &str, carts_per_sec: f64, quiet: bool) -> Result<Self, Error> {
+        let counters = Counters::default();
+        let (stop, stopped) = watch::channel(false);
+        let options = shoppers::Options { carts_per_sec, ..Default::default() };
+        let anybody = Client::new(url, None)?;
+        let buyers = shoppers::run(anybody, options, counters.buyers.clone(), stopped);
+        let buyers = (stop, tokio::spawn(buyers));
+        let (stop, stopped) = watch::channel(false);
+        let options = shopkeepers::Options::default();
+        let admin = Client::new(url, Some(key.to_owned()))?;
+        let staff = shopkeepers::run(admin, options, counters.shopkeepers.clone(), stopped);
+        let shopkeepers = (stop, tokio::spawn(staff));
+        let started = Instant::now();
+        let live = (!quiet).then(|| tokio::spawn(figures(counters.clone(), started)));
+        Ok(Self { counters, buyers, shopkeepers, started, live })
+    }
+
+    /// Sends the shopkeepers home, then the buyers.
+    ///
+    /// # Errors
+    /// [`Error`]: some of them had to give up.
+    pub async fn end(self) -> Result<Day, Error> {
+        if let Some(live) = self.live {
+            live.abort();
+            println!();
+        }
+        for (stop, work) in [self.shopkeepers, self.buyers] {
+            stop.send_replace(true);
+            work.await.map_err(|error| Error::Failed(error.to_string()))??;
+        }
+        let (buyers, shopkeepers) = self.counters.read();
+        Ok(Day { seconds: self.started.elapsed().as_secs_f64(), buyers, shopkeepers })
+    }
+}
+
+/// What the people of a demo have done in all.
+#[derive(Clone, Debug, Serialize)]
+pub struct Day {
+    /// How long it was.
+    pub seconds: f64,
+    /// What buyers did.
+    pub buyers: shoppers::Counts,
+    /// What shopkeepers did.
+    pub shopkeepers: shopkeepers::Counts,
+}
+
+impl fmt::Display for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seconds, buyers, shopkeepers: staff } = self;
+        write!(
+            f,
+            "  {} carts, {} orders, {:.2} GBP in {seconds:.0} s; {} declined, {} came too late\n  \
+             {} shipped, {} refunded, {} cancelled; {} deliveries received",
+            buyers.carts,
+            buyers.confirmed,
+            buyers.revenue as f64 / 100.0,
+            buyers.declined,
+            buyers.out_of_stock,
+            staff.shipped,
+            staff.refunded,
+            staff.canceled,
+            staff.received,
+        )
+    }
+}
+
+/// Puts the demo's products on sale.
+///
+/// # Errors
+/// [`Error`], as for an import.
+pub async fn stock_up(url: &str, key: &str, quiet: bool) -> Result<(), Error> {
+    if !quiet {
+        eprintln!("filling the shelves");
+    }
+    let client = Client::new(url, Some(key.to_owned()))?;
+    import::import_csv(&client, import::DEMO_CATALOG).await?;
+    Ok(())
+}
+
+/// A line of living figures: over itself on a terminal, now and then elsewhere.
+async fn figures(counters: Counters, started: Instant) {
+    let terminal = std::io::stdout().is_terminal();
+    let mut before = shoppers::Counts::default();
+    loop {
+        let period = if terminal { TICK } else { TICK * 10 };
+        tokio::time::sleep(period).await;
+        let (now, staff) = counters.read();
+        let rate = now.confirmed.saturating_sub(before.confirmed) as f64 / period.as_secs_f64();
+        let line = format!(
+            "  {:>4}s  {:>6} sold  {rate:>5.1}/s  {:>10.2} GBP  {:>6} shipped  {:>4} refunded  \
+             {:>4} declined  {:>4} too late  p99 {} ms",
+            started.elapsed().as_secs(),
+            now.confirmed,
+            now.revenue as f64 / 100.0,
+            staff.shipped,
+            staff.refunded,
+            now.declined,
+            now.out_of_stock,
+            now.checkout_p99_ms,
+        );
+        let mut out = std::io::stdout().lock();
+        let _ = if terminal { write!(out, "\r{line}\x1b[K") } else { writeln!(out, "{line}") };
+        let _ = out.flush();
+        drop(out);
+        before = now;
+    }
+}

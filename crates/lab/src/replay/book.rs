@@ -1,0 +1,246 @@
+//! What was sold to whom and not given back yet, and how a cancellation is matched to it.
+//!
+//! What deliberately is not here: when matching may begin (`plan`, `run`) and refunding (`run`).
+//!
+//! A cancellation rarely names its invoice. It takes what the same customer bought of the same
+//! code before: at the same price first, of those the newest first, since it is the last delivery
+//! that is sent back; then at other prices, again the newest first.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use kontor_client::UnitPrice;
+
+use crate::online_retail::value;
+
+/// Units of one line of an order that were sold and not given back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lot {
+    /// For one.
+    pub price: UnitPrice,
+    /// Units left.
+    pub units: i64,
+    /// Pence left of what they came to.
+    pub pence: i64,
+}
+
+/// Which line of which order: the step of the plan and the place among its lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// The step.
+    pub step: usize,
+    /// The line's place in the step.
+    pub line: usize,
+}
+
+/// What a cancellation takes from one line of an order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Portion {
+    /// Whence.
+    pub place: Place,
+    /// Units.
+    pub units: i64,
+    /// Pence to give back.
+    pub pence: i64,
+}
+
+/// How a cancellation is matched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Match {
+    /// What is given back.
+    pub portions: Vec<Portion>,
+    /// Units that come back although nothing is left of what they came to.
+    pub worthless_units: i64,
+    /// Pence beyond what the sale came to.
+    pub exceeding_pence: i64,
+    /// Units for which no sale was found.
+    pub unmatched_units: i64,
+    /// Their pence.
+    pub unmatched_pence: i64,
+}
+
+/// All lots by customer and code.
+#[derive(Debug, Default)]
+pub struct Book {
+    lots: HashMap<(Arc<str>, Arc<str>), BTreeMap<Place, Lot>>,
+}
+
+impl Book {
+    /// Notes a sale. Sales may be noted in any order.
+    pub fn sell(&mut self, customer: &Arc<str>, code: &Arc<str>, place: Place, lot: Lot) {
+        let key = (Arc::clone(customer), Arc::clone(code));
+        self.lots.entry(key).or_default().insert(place, lot);
+    }
+
+    /// Matches `units` at `price` to what was sold in steps before `step`, and takes it out of
+    /// the book.
+    pub fn take(
+        &mut self,
+        customer: &Arc<str>,
+        code: &Arc<str>,
+        step: usize,
+        price: UnitPrice,
+        units: i64,
+    ) -> Match {
+        let mut found = Match::default();
+        let mut shares = Shares { price, units, done: 0 };
+        if let Some(lots) = self.lots.get_mut(&(Arc::clone(customer), Arc::clone(code))) {
+            let before = ..Place { step, line: 0 };
+            for same_price in [true, false] {
+                for (place, lot) in lots.range_mut(before).rev() {
+                    if lot.units > 0 && (lot.price == price) == same_price {
+                        take_from(lot, *place, &mut shares, &mut found);
+                    }
+                }
+            }
+        }
+        found.unmatched_units = shares.left();
+        found.unmatched_pence = shares.next(found.unmatched_units);
+        found
+    }
+}
+
+fn take_from(lot: &mut Lot, place: Place, shares: &mut Shares, found: &mut Match) {
+    let units = shares.left().min(lot.units);
+    if units == 0 {
+        return;
+    }
+    let share = shares.next(units);
+    let pence = share.min(lot.pence);
+    lot.units -= units;
+    lot.pence -= pence;
+    found.exceeding_pence += share - pence;
+    if pence > 0 {
+        found.portions.push(Portion { place, units, pence });
+    } else {
+        found.worthless_units += units;
+    }
+}
+
+/// A value that is handed out by units: each share is rounded, and all shares together are the
+/// value, whatever their sizes.
+#[derive(Debug)]
+pub struct Shares {
+    price: UnitPrice,
+    units: i64,
+    done: i64,
+}
+
+impl Shares {
+    /// The value of `units` at `price`.
+    #[must_use]
+    pub const fn new(price: UnitPrice, units: i64) -> Self {
+        Self { price, units, done: 0 }
+    }
+
+    /// Units that are not handed out yet.
+    #[must_use]
+    pub const fn left(&self) -> i64 {
+        self.units - self.done
+    }
+
+    /// Hands out the share of so many more units, in pence.
+    pub fn next(&mut self, units: i64) -> i64 {
+        let before = value(self.price, self.done);
+        self.done += units;
+        value(self.price, self.done) - before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn price(text: &str) -> UnitPrice {
+        text.parse().unwrap()
+    }
+
+    fn place(step: usize) -> Place {
+        Place { step, line: 0 }
+    }
+
+    fn book(lots: &[(usize, &str, i64, i64)]) -> (Book, Arc<str>, Arc<str>) {
+        let (who, code): (Arc<str>, Arc<str>) = ("7".into(), "a".into());
+        let mut book = Book::default();
+        for &(step, at, units, pence) in lots {
+            book.sell(&who, &code, place(step), Lot { price: price(at), units, pence });
+        }
+        (book, who, code)
+    }
+
+    #[test]
+    fn the_same_price_goes_first_and_of_that_the_newest() {
+        let (mut book, who, code) =
+            book(&[(4, "90", 2, 180), (1, "100", 2, 200), (3, "100", 2, 200), (9, "100", 5, 500)]);
+        let found = book.take(&who, &code, 9, price("100"), 7);
+        let taken: Vec<_> =
+            found.portions.iter().map(|p| (p.place.step, p.units, p.pence)).collect();
+        assert_eq!(taken, [(3, 2, 200), (1, 2, 200), (4, 2, 180)]);
+        assert_eq!(
+            (found.exceeding_pence, found.unmatched_units, found.unmatched_pence),
+            (20, 1, 100)
+        );
+        let again = book.take(&who, &code, 9, price("100"), 1);
+        assert_eq!((again.portions.len(), again.unmatched_units), (0, 1));
+    }
+
+    #[test]
+    fn nothing_is_given_back_for_what_is_worth_nothing_any_more() {
+        let (mut book, who, code) = book(&[(1, "100", 2, 200)]);
+        assert_eq!(book.take(&who, &code, 2, price("200"), 1).portions[0].pence, 200);
+        let found = book.take(&who, &code, 3, price("50"), 1);
+        assert_eq!(
+            (found.portions.len(), found.worthless_units, found.exceeding_pence),
+            (0, 1, 50)
+        );
+    }
+
+    #[test]
+    fn others_sales_are_left_alone() {
+        let (mut book, _, code) = book(&[(1, "100", 2, 200)]);
+        assert_eq!(book.take(&"8".into(), &code, 2, price("100"), 1).unmatched_units, 1);
+    }
+
+    proptest! {
+        #[test]
+        fn shares_make_up_the_value(raw in 1_i64..50_000_000, cuts in prop::collection::vec(1_i64..500, 1..20)) {
+            let price = UnitPrice::from_raw(raw);
+            let units = cuts.iter().sum();
+            let mut shares = Shares::new(price, units);
+            let sum: i64 = cuts.iter().map(|cut| shares.next(*cut)).sum();
+            prop_assert_eq!((sum, shares.left()), (value(price, units), 0));
+        }
+
+        #[test]
+        fn a_match_makes_up_the_row_and_never_gives_back_more_than_was_paid(
+            lots in prop::collection::vec((1_i64..400_000, 1_i64..50), 0..8),
+            takes in prop::collection::vec((1_i64..400_000, 1_i64..60), 1..8),
+        ) {
+            let (who, code): (Arc<str>, Arc<str>) = ("7".into(), "a".into());
+            let mut book = Book::default();
+            let mut left = HashMap::new();
+            for (step, &(raw, units)) in lots.iter().enumerate() {
+                let price = UnitPrice::from_raw(raw);
+                let lot = Lot { price, units, pence: value(price, units) };
+                left.insert(place(step), (lot.units, lot.pence));
+                book.sell(&who, &code, place(step), lot);
+            }
+            for &(raw, units) in &takes {
+                let price = UnitPrice::from_raw(raw);
+                let found = book.take(&who, &code, lots.len(), price, units);
+                let mut sum = (found.worthless_units + found.unmatched_units, found.exceeding_pence + found.unmatched_pence);
+                for portion in &found.portions {
+                    let lot = left.get_mut(&portion.place).unwrap();
+                    lot.0 -= portion.units;
+                    lot.1 -= portion.pence;
+                    prop_assert!(lot.0 >= 0 && lot.1 >= 0 && portion.pence > 0);
+                    sum.0 += portion.units;
+                    sum.1 += portion.pence;
+                }
+                prop_assert_eq!(sum, (units, value(price, units)));
+            }
+        }
+    }
+}

@@ -1,0 +1,387 @@
+//! Buying one invoice: cart, checkout, and again with less when there is not enough.
+//!
+//! What deliberately is not here: what the outcome means for rows and refunds (`run`).
+
+use std::time::{Duration, Instant};
+
+use kontor_client::Money;
+use kontor_client::api::{self, Address, Cart, Checkout, NewCart, NewLine, Payment, Shortage};
+use kontor_client::{Client, Problem};
+use serde_json::Value;
+
+use super::plan::{Order, OrderLine, Step};
+use crate::online_retail::{country_code, value};
+
+/// The currency of the file.
+pub const CURRENCY: &str = "GBP";
+/// How many carts are made for an invoice before it is given up.
+const CARTS_MAX: usize = 20;
+/// How many checkouts are tried with one cart.
+const CHECKOUTS_MAX: usize = 60;
+/// How often a declined payment is tried again.
+const DECLINES_MAX: usize = 3;
+/// How long an order may stay undecided.
+const DECISION_MAX: Duration = Duration::from_secs(120);
+
+/// Why an invoice was not bought.
+#[derive(Debug)]
+pub enum Failure {
+    /// The run cannot go on.
+    End(kontor_client::Error),
+    /// This invoice cannot, for the reason told.
+    Fault(String),
+}
+
+impl From<kontor_client::Error> for Failure {
+    fn from(error: kontor_client::Error) -> Self {
+        if error.ends_the_run() { Self::End(error) } else { Self::Fault(error.to_string()) }
+    }
+}
+
+/// A confirmed order.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    /// Its id at the server.
+    pub id: String,
+    /// The server's line for each line of the plan, if any of it was sold.
+    pub lines: Vec<Option<String>>,
+    /// Units sold of each line of the plan.
+    pub sold: Vec<i64>,
+    /// What the server says it comes to, in pence.
+    pub total: i64,
+    /// The part of it that is for delivery, in pence.
+    pub delivery: i64,
+    /// Whether all of it has been captured already.
+    pub captured: bool,
+}
+
+/// What became of an invoice.
+#[derive(Debug, Default)]
+pub struct Bought {
+    /// The order, unless nothing was left to buy.
+    pub placed: Option<Placed>,
+    /// Orders that were cancelled on the way.
+    pub cancelled: Vec<String>,
+    /// Where the server's total was not ours.
+    pub mismatches: Vec<String>,
+    /// How long each checkout took.
+    pub latencies: Vec<Duration>,
+}
+
+/// One invoice being bought.
+pub struct Buyer<'a> {
+    client: &'a Client,
+    step: &'a Step,
+    order: &'a Order,
+    key: String,
+    want: Vec<i64>,
+    bought: Bought,
+}
+
+enum Tried {
+    Confirmed(Box<api::Order>, i64),
+    NewCart,
+    Nothing,
+}
+
+impl<'a> Buyer<'a> {
+    /// Buys for a step; every request goes under a key that begins with `key`.
+    #[must_use]
+    pub fn new(client: &'a Client, step: &'a Step, order: &'a Order, key: String) -> Self {
+        let want = order.lines.iter().map(|line| line.quantity).collect();
+        Self { client, step, order, key, want, bought: Bought::default() }
+    }
+
+    /// Buys as much as can be had.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn buy(mut self) -> Result<Bought, Failure> {
+        for number in 1..=CARTS_MAX {
+            let Some(cart) = self.make_cart(number).await? else { continue };
+            match self.use_cart(cart, number).await? {
+                Tried::Confirmed(order, delivery) => {
+                    let placed = self.placed(&order, delivery)?;
+                    self.bought.placed = Some(placed);
+                    return Ok(self.bought);
+                }
+                Tried::Nothing => return Ok(self.bought),
+                Tried::NewCart => {}
+            }
+            if self.want.iter().all(|units| *units == 0) {
+                return Ok(self.bought);
+            }
+        }
+        Err(Failure::Fault(format!("given up after {CARTS_MAX} carts")))
+    }
+
+    async fn make_cart(&mut self, number: usize) -> Result<Option<Cart>, Failure> {
+        let lines = self.order.lines.iter().zip(&self.want).filter(|(_, units)| **units > 0);
+        let lines = lines.map(|(line, units)| NewLine {
+            sku: line.code.to_string(),
+            quantity: *units,
+            unit_price: Some(Money::price(line.price, CURRENCY)),
+        });
+        let body = NewCart {
+            currency: CURRENCY.to_owned(),
+            email: Some(email(self.step)),
+            reference: Some(self.step.invoice.to_string()),
+            lines: lines.collect(),
+            shipping_address: Some(address(self.step)?),
+            delivery_option: Some("standard".to_owned()),
+        };
+        let key = format!("{}-cart-{number}", self.key);
+        let call = self.client.post("/v1/store/carts").idempotency_key(&key).json(&body);
+        match call.send().await {
+            Ok(answer) => Ok(Some(answer.body)),
+            Err(error) if error.code() == "out_of_stock" => {
+                self.reduce(error.problem());
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn use_cart(&mut self, mut cart: Cart, number: usize) -> Result<Tried, Failure> {
+        let mut declines = 0;
+        for attempt in 1..=CHECKOUTS_MAX {
+            let key = match (number, attempt) {
+                (1, 1) => self.key.clone(),
+                _ => format!("{}-{number}-{attempt}", self.key),
+            };
+            let problem = match self.check_out(&cart, &key).await {
+                Ok(order) => return self.decided(order, delivery(&cart)).await,
+                Err(kontor_client::Error::Problem(problem)) => problem,
+                Err(error) => return Err(error.into()),
+            };
+            let spent_on = problem.document.get("order").and_then(Value::as_str);
+            match (problem.code.as_str(), spent_on) {
+                ("out_of_stock", Some(order)) => {
+                    self.bought.cancelled.push(order.to_owned());
+                    self.reduce(Some(&problem));
+                    return Ok(Tried::NewCart);
+                }
+                ("out_of_stock", None) => {
+                    if !self.reduce(Some(&problem)) {
+                        pause(attempt).await;
+                    }
+                    if self.want.iter().all(|units| *units == 0) {
+                        return Ok(Tried::Nothing);
+                    }
+                    cart = self.change_cart(cart).await?;
+                }
+                ("cart_spent", Some(order)) => return self.adopt(order, delivery(&cart)).await,
+                ("payment_declined", _) if declines < DECLINES_MAX => declines += 1,
+                ("cart_changed", _) => {
+                    let mismatch = format!("{}: {problem}", self.step.invoice);
+                    self.bought.mismatches.push(mismatch);
+                    return Err(self.fault(&problem));
+                }
+                _ => return Err(kontor_client::Error::Problem(problem).into()),
+            }
+        }
+        Err(Failure::Fault(format!("given up after {CHECKOUTS_MAX} checkouts")))
+    }
+
+    fn fault(&self, problem: &Problem) -> Failure {
+        Failure::Fault(format!("we expected {} pence: {problem}", self.items()))
+    }
+
+    async fn check_out(
+        &mut self,
+        cart: &Cart,
+        key: &str,
+    ) -> Result<api::Order, kontor_client::Error> {
+        let expected = self.items() + delivery(cart);
+        let body = Checkout {
+            payment: Payment::sandbox("tok_ok"),
+            expected_total: Some(Money::minor(expected, CURRENCY)),
+        };
+        let started = Instant::now();
+        let path = format!("/v1/store/carts/{}/checkout", cart.id);
+        let call = self.client.post(&path).idempotency_key(key).prefer_wait(30).json(&body);
+        let answer = call.send().await;
+        self.bought.latencies.push(started.elapsed());
+        answer.map(|answer| answer.body)
+    }
+
+    /// Waits until an order is confirmed or cancelled.
+    async fn decided(&mut self, mut order: api::Order, delivery: i64) -> Result<Tried, Failure> {
+        let deadline = Instant::now() + DECISION_MAX;
+        for attempt in 1.. {
+            match order.status.as_str() {
+                "cancelled" => {
+                    self.bought.cancelled.push(order.id);
+                    return Ok(Tried::NewCart);
+                }
+                "pending" | "awaiting_payment" if Instant::now() < deadline => {
+                    pause(attempt).await;
+                    let path = format!("/v1/admin/orders/{}", order.id);
+                    order = self.client.get(&path).send().await?.body;
+                }
+                "confirmed" | "partially_fulfilled" | "fulfilled" | "completed" => break,
+                status => {
+                    let text = format!("order {} stays {status}", order.id);
+                    return Err(Failure::Fault(text));
+                }
+            }
+        }
+        Ok(Tried::Confirmed(Box::new(order), delivery))
+    }
+
+    /// Takes over the order that an earlier, broken run has made of this cart.
+    async fn adopt(&mut self, order: &str, delivery: i64) -> Result<Tried, Failure> {
+        let order = self.client.get(&format!("/v1/admin/orders/{order}")).send().await?.body;
+        self.decided(order, delivery).await
+    }
+
+    /// Reduces what is wanted to what can be had; whether that changed anything.
+    fn reduce(&mut self, problem: Option<&Problem>) -> bool {
+        let lines = problem.and_then(|problem| problem.document.get("lines"));
+        let shortages: Vec<Shortage> =
+            lines.and_then(|lines| serde_json::from_value(lines.clone()).ok()).unwrap_or_default();
+        reduce(&self.order.lines, &mut self.want, &shortages)
+    }
+
+    /// Brings a cart that can still be changed to what is wanted now.
+    async fn change_cart(&self, mut cart: Cart) -> Result<Cart, Failure> {
+        for (line, want) in self.order.lines.iter().zip(&self.want) {
+            let Some(there) = find(&cart.lines, line) else { continue };
+            if there.quantity == *want {
+                continue;
+            }
+            let path = format!("/v1/store/carts/{}/lines/{}", cart.id, there.id);
+            let answer = if *want == 0 {
+                self.client.delete(&path).send().await
+            } else {
+                let body = serde_json::json!({ "quantity": want });
+                self.client.patch(&path).json(&body).send().await
+            };
+            match answer {
+                Ok(answer) => cart = answer.body,
+                Err(error) if error.code() == "cart_spent" => return Ok(cart),
+                // An earlier, broken run has taken it out already.
+                Err(error) if matches!(error.code(), "not_found" | "unknown_line") => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(cart)
+    }
+
+    /// What is wanted now, in pence: each line rounded for itself.
+    fn items(&self) -> i64 {
+        let lines = self.order.lines.iter().zip(&self.want);
+        lines.map(|(line, units)| value(line.price, *units)).sum()
+    }
+
+    fn placed(&mut self, order: &api::Order, delivery: i64) -> Result<Placed, Failure> {
+        let found: Vec<_> = self.order.lines.iter().map(|line| find(&order.lines, line)).collect();
+        self.want = found.iter().map(|line| line.map_or(0, |line| line.quantity)).collect();
+        let total = order.total.as_minor();
+        let expected = self.items() + delivery;
+        if total != Some(expected) || found.iter().flatten().count() != order.lines.len() {
+            let text = format!(
+                "{}: order {} has {} lines and comes to {}, we expected {expected}",
+                self.step.invoice,
+                order.id,
+                order.lines.len(),
+                order.total.amount
+            );
+            self.bought.mismatches.push(text);
+        }
+        let Some(total) = total else {
+            return Err(Failure::Fault(format!("order {} has no whole total", order.id)));
+        };
+        let captured = order.captured.as_ref().and_then(Money::as_minor) == Some(total);
+        Ok(Placed {
+            id: order.id.clone(),
+            lines: found.iter().map(|line| line.map(|line| line.id.clone())).collect(),
+            sold: self.want.clone(),
+            total,
+            delivery,
+            captured,
+        })
+    }
+}
+
+fn find<'a>(lines: &'a [api::Line], wanted: &OrderLine) -> Option<&'a api::Line> {
+    lines
+        .iter()
+        .find(|line| *line.sku == *wanted.code && line.unit_price.as_price() == Some(wanted.price))
+}
+
+/// Cuts what is wanted of each short code down to what is available, the last lines first;
+/// whether anything was cut.
+pub fn reduce(lines: &[OrderLine], want: &mut [i64], shortages: &[Shortage]) -> bool {
+    let mut changed = false;
+    for short in shortages {
+        let of_code = |line: &OrderLine| *line.code == *short.sku;
+        let wanted: i64 =
+            lines.iter().zip(&*want).filter(|(line, _)| of_code(line)).map(|(_, n)| n).sum();
+        let mut excess = wanted - short.available.max(0);
+        for (line, units) in lines.iter().zip(&mut *want).rev() {
+            if excess <= 0 || !of_code(line) {
+                continue;
+            }
+            let cut = excess.min(*units);
+            *units -= cut;
+            excess -= cut;
+            changed |= cut > 0;
+        }
+    }
+    changed
+}
+
+fn delivery(cart: &Cart) -> i64 {
+    cart.delivery.as_ref().and_then(|delivery| delivery.price.as_minor()).unwrap_or(0)
+}
+
+fn email(step: &Step) -> String {
+    match &step.customer {
+        Some(customer) => format!("customer-{customer}@example.com"),
+        None => format!("guest-{}@example.com", step.invoice),
+    }
+}
+
+fn address(step: &Step) -> Result<Address, Failure> {
+    let country = country_code(&step.country)
+        .ok_or_else(|| Failure::Fault(format!("{:?} is no country we know", step.country)))?;
+    let name = match &step.customer {
+        Some(customer) => format!("Customer {customer}"),
+        None => format!("Guest {}", step.invoice),
+    };
+    Ok(Address {
+        name,
+        line1: "1 Market Street".to_owned(),
+        city: step.country.to_string(),
+        postal_code: "EC1A 1BB".to_owned(),
+        country: country.to_owned(),
+    })
+}
+
+/// A pause that grows, so that polling is gentle.
+pub async fn pause(attempt: usize) {
+    let millis = u64::try_from(attempt).unwrap_or(u64::MAX).saturating_mul(25).min(1_000);
+    tokio::time::sleep(Duration::from_millis(millis)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(code: &str, price: &str, quantity: i64) -> OrderLine {
+        OrderLine { code: code.into(), price: price.parse().unwrap(), quantity, rows: Vec::new() }
+    }
+
+    #[test]
+    fn the_last_lines_of_a_short_code_are_cut_first() {
+        let lines = [line("a", "100", 5), line("b", "1", 9), line("a", "90", 3)];
+        let short = |sku: &str, available| Shortage { sku: sku.into(), available };
+        let mut want = [5, 9, 3];
+        assert!(reduce(&lines, &mut want, &[short("a", 4)]));
+        assert_eq!(want, [4, 9, 0]);
+        assert!(!reduce(&lines, &mut want, &[short("a", 4), short("c", 0)]));
+        assert!(reduce(&lines, &mut want, &[short("a", 0), short("b", -2)]));
+        assert_eq!(want, [0, 0, 0]);
+    }
+}

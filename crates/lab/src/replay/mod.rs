@@ -1,0 +1,232 @@
+//! `kontor replay`: the real invoices of the Online Retail file through the public API.
+//!
+//! In the order of its parts: `plan` says what each row is, `buy` and `run` do it, `book` matches
+//! cancellations to sales, `ledger` knows every row's fate, `reconcile` asks the server, `report`
+//! tells. What deliberately is not here: reading the file (`online_retail`).
+
+pub mod book;
+pub mod buy;
+pub mod ledger;
+pub mod plan;
+pub mod reconcile;
+pub mod report;
+pub mod run;
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::Instant;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use kontor_client::Client;
+use kontor_client::api::{Import, ImportRow, Imported};
+
+use self::ledger::Ledger;
+use self::report::Report;
+use self::run::Run;
+use super::import::{BATCH_ROWS, source};
+use super::online_retail::{self, Implied};
+use crate::args::Target;
+
+/// Replay the invoices of the Online Retail data set through the API
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Every invoice becomes a cart, an order and a payment; every cancellation becomes refunds of what
+its customer has bought before. Rows that are no sale (postage, fees, write-offs, prices of 0)
+are refused, each for a stated reason. At the end booked and refused have to make up the file,
+in rows and in pence, and the server's stock and orders have to be what was booked.
+
+With --opening-stock 90% goods run out: a buyer then takes what is left.
+
+A run that was broken off can be run again: its requests carry the same idempotency keys.
+
+Exit code: 0 all holds, 1 something does not, or the replay could not run.
+
+Examples:
+  kontor replay online-retail.csv.gz --url http://127.0.0.1:8080 --key sk_...
+  kontor replay online-retail.csv.gz --opening-stock 90% --concurrency 32 --json
+  kontor replay online-retail.csv.gz --limit-invoices 500")]
+pub struct Args {
+    /// The Online Retail file, plain or gzip
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Which server, and as whom
+    #[command(flatten)]
+    pub target: Target,
+    /// Stock at the beginning: exact is what the file sells, 90% that part of it, rounded down
+    #[arg(long, default_value = "exact", value_name = "exact|N%")]
+    pub opening_stock: Opening,
+    /// How many invoices are under way at a time
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub concurrency: u16,
+    /// Replay only the first N invoices
+    #[arg(long, value_name = "N")]
+    pub limit_invoices: Option<usize>,
+    /// A name for the run, to replay the same file on the same server once more
+    #[arg(long, value_name = "NAME")]
+    pub run: Option<String>,
+    /// Print the report as one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How much of what the file sells is there at the beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// In per cent; 100 is exactly what the file sells.
+    pub percent: u16,
+}
+
+impl Opening {
+    /// Of so many units that the file sells, rounded down.
+    #[must_use]
+    pub fn of(self, units: i64) -> i64 {
+        units * i64::from(self.percent) / 100
+    }
+}
+
+impl FromStr for Opening {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "exact" {
+            return Ok(Self { percent: 100 });
+        }
+        let percent = text.strip_suffix('%').and_then(|digits| digits.parse().ok());
+        match percent {
+            Some(percent @ 0..=1_000) => Ok(Self { percent }),
+            _ => Err("give exact or a percentage from 0% to 1000%, for example 90%".to_owned()),
+        }
+    }
+}
+
+/// Why a replay cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file.
+    #[error(transparent)]
+    Source(#[from] source::Error),
+    /// The server.
+    #[error("{0}; run it again to go on")]
+    Client(#[from] kontor_client::Error),
+    /// The server refuses a product.
+    #[error("the server refuses product {sku}: {field} {message}")]
+    Product {
+        /// Which.
+        sku: String,
+        /// The faulty field.
+        field: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The name cannot stand in an idempotency key.
+    #[error("a run's name has 1 to 60 letters, digits, - or _")]
+    Name,
+    /// The report cannot be printed.
+    #[error("cannot print: {0}")]
+    Print(#[from] std::io::Error),
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// [`Error`] when it could not run to its end; what does not hold is exit code 1.
+pub async fn run(args: Args) -> Result<ExitCode, Error> {
+    let client = args.target.client()?;
+    let name = name(&args)?;
+    let mut rows = online_retail::read(source::open(&args.file)?)?;
+    if let Some(limit) = args.limit_invoices {
+        plan::keep_invoices(&mut rows, limit);
+    }
+    let mut ledger = Ledger::new(&rows);
+    let plan = plan::plan(&rows, &plan::invoices(&rows), &mut ledger);
+    let bar = progress(plan.steps.len(), args.json);
+    let opening =
+        stock_up(&client, online_retail::catalog(&rows), args.opening_stock, &name).await?;
+    let started = Instant::now();
+    let state = Run::new(&client, &plan, &name, ledger, &bar).run(args.concurrency.into()).await?;
+    let wall = started.elapsed();
+    bar.finish_and_clear();
+    let skus = reconcile::expected(&plan, &state, &opening);
+    let server = reconcile::reconcile(&client, &state, &skus).await?;
+    let report = Report::new(rows.len(), &plan, state, server, wall);
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        serde_json::to_writer(&mut out, &report).map_err(std::io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        write!(out, "{}", report.text())?;
+    }
+    Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The run's name: the given one, or one that follows from the file and what is done with it.
+fn name(args: &Args) -> Result<String, Error> {
+    let Some(name) = &args.run else {
+        let percent = args.opening_stock.percent.to_string();
+        let limit = format!("{:?}", args.limit_invoices);
+        let mut digest = source::digest(&args.file, &[&percent, &limit])?;
+        digest.truncate(12);
+        return Ok(digest);
+    };
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let good = (1..=60).contains(&name.len()) && name.bytes().all(fits);
+    if good { Ok(name.clone()) } else { Err(Error::Name) }
+}
+
+/// Brings the products and their opening stock in; answers the stock by code. Done once a run:
+/// when it is run again, the server only repeats its answers.
+async fn stock_up(
+    client: &Client,
+    catalog: Vec<Implied>,
+    opening: Opening,
+    name: &str,
+) -> Result<BTreeMap<String, i64>, Error> {
+    let mut stock = BTreeMap::new();
+    let rows: Vec<ImportRow> = catalog
+        .into_iter()
+        .map(|implied| {
+            let on_hand = opening.of(implied.units);
+            stock.insert(implied.product.sku.clone(), on_hand);
+            let location = Some("main".to_owned());
+            ImportRow { product: implied.product, location, on_hand: Some(on_hand) }
+        })
+        .collect();
+    for (number, rows) in rows.chunks(BATCH_ROWS).enumerate() {
+        let key = format!("replay-{name}-import-{number}");
+        let body = Import { dry_run: false, rows };
+        let call = client.post("/v1/admin/imports").idempotency_key(&key).json(&body);
+        let done: Imported = call.send().await?.body;
+        if let Some(error) = done.errors.into_iter().next() {
+            let sku = rows.get(error.row).map_or("", |row| row.product.sku.as_str()).to_owned();
+            return Err(Error::Product { sku, field: error.field, message: error.message });
+        }
+    }
+    Ok(stock)
+}
+
+fn progress(steps: usize, quiet: bool) -> ProgressBar {
+    if quiet || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(u64::try_from(steps).unwrap_or(u64::MAX));
+    let style =
+        ProgressStyle::with_template("replaying {bar:30} {pos}/{len} invoices  {per_sec}  {eta}");
+    style.map_or(bar.clone(), |style| bar.with_style(style))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn opening_stock_is_read_and_rounded_down() {
+        assert_eq!("exact".parse::<Opening>().unwrap().of(7), 7);
+        assert_eq!("90%".parse::<Opening>().unwrap().of(19), 17);
+        for bad in ["", "90", "%", "-1%", "1001%", "0.9"] {
+            assert!(bad.parse::<Opening>().is_err(), "{bad}");
+        }
+    }
+}

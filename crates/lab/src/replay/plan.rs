@@ -1,0 +1,336 @@
+//! From the rows of the file to steps: orders to place, refunds to make, rows to refuse and why.
+//!
+//! What deliberately is not here: which sale a refund is matched to (`book`), since that depends
+//! on what was really sold; and sending anything (`run`).
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use kontor_client::UnitPrice;
+use serde::Serialize;
+
+use super::ledger::Ledger;
+use crate::online_retail::{NotGoods, Row, not_goods};
+
+/// Why a row, or a part of it, is not booked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(untagged)]
+pub enum Reason {
+    /// Its code stands for no goods.
+    NotGoods(NotGoods),
+    /// For what it says, or for what became of it.
+    Row(RowReason),
+}
+
+/// Why goods are not booked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RowReason {
+    /// A negative quantity on an ordinary invoice: broken, lost or miscounted.
+    WriteOff,
+    /// A price of 0.
+    NoPrice,
+    /// A negative price.
+    NegativePrice,
+    /// A quantity of 0.
+    NoQuantity,
+    /// A positive quantity on a cancellation.
+    SaleOnCancellation,
+    /// A cancellation without a customer, so that no sale can be found for it.
+    UnmatchedRefundNoCustomer,
+    /// A cancellation of more than the customer has bought of it before.
+    UnmatchedRefund,
+    /// What a cancellation gives back beyond what the sale came to.
+    RefundExceedsSale,
+    /// More than was left.
+    OutOfStock,
+    /// The server refused, or answered wrongly: see the faults.
+    Fault,
+}
+
+impl Reason {
+    /// As it stands in the report.
+    #[must_use]
+    pub fn name(self) -> String {
+        match serde_json::to_value(self) {
+            Ok(serde_json::Value::String(name)) => name,
+            _ => format!("{self:?}"),
+        }
+    }
+}
+
+/// A line of an order: all rows of the invoice with this code and price.
+#[derive(Clone, Debug)]
+pub struct OrderLine {
+    /// The stock code.
+    pub code: Arc<str>,
+    /// For one.
+    pub price: UnitPrice,
+    /// Units wanted.
+    pub quantity: i64,
+    /// The rows, by their index, with their units.
+    pub rows: Vec<(usize, i64)>,
+}
+
+/// An order to place.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// What is wanted.
+    pub lines: Vec<OrderLine>,
+}
+
+/// A row of a cancellation.
+#[derive(Clone, Debug)]
+pub struct RefundRow {
+    /// Its index.
+    pub row: usize,
+    /// The stock code.
+    pub code: Arc<str>,
+    /// For one.
+    pub price: UnitPrice,
+    /// Units that come back, positive.
+    pub quantity: i64,
+}
+
+/// A cancellation.
+#[derive(Clone, Debug)]
+pub struct Refund {
+    /// What comes back.
+    pub rows: Vec<RefundRow>,
+    /// The steps that have to be done before it can be matched.
+    pub after: Vec<usize>,
+}
+
+/// What is to be done for an invoice.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// Sell.
+    Order(Order),
+    /// Give back.
+    Refund(Refund),
+}
+
+/// An invoice of which at least one row is to be booked.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Its number.
+    pub invoice: Arc<str>,
+    /// Who bought, if that is known.
+    pub customer: Option<Arc<str>>,
+    /// The country's name in the file.
+    pub country: Arc<str>,
+    /// What is to be done.
+    pub work: Work,
+}
+
+/// The whole file.
+#[derive(Debug)]
+pub struct Plan {
+    /// In the order of the file.
+    pub steps: Vec<Step>,
+    /// All invoices, those without a step included.
+    pub invoices: usize,
+}
+
+/// Keeps the rows of the first `limit` invoices, in the order in which invoices begin.
+pub fn keep_invoices(rows: &mut Vec<Row>, limit: usize) {
+    let mut kept: HashSet<Arc<str>> = HashSet::new();
+    rows.retain(|row| {
+        kept.contains(&row.invoice) || (kept.len() < limit && kept.insert(Arc::clone(&row.invoice)))
+    });
+}
+
+/// The rows of each invoice by their index, in the order in which the invoices begin.
+#[must_use]
+pub fn invoices(rows: &[Row]) -> Vec<Vec<usize>> {
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    let mut invoices: Vec<Vec<usize>> = Vec::new();
+    for (index, row) in rows.iter().enumerate() {
+        let place = *places.entry(&row.invoice).or_insert(invoices.len());
+        if place == invoices.len() {
+            invoices.push(Vec::new());
+        }
+        invoices[place].push(index);
+    }
+    invoices
+}
+
+/// Why a row is refused before anything is tried; `None` for a sale or a refund of goods.
+#[must_use]
+pub fn refusal(row: &Row) -> Option<Reason> {
+    if row.invoice.starts_with('A') {
+        return Some(Reason::NotGoods(NotGoods::BadDebt));
+    }
+    if let Some(reason) = not_goods(&row.code) {
+        return Some(Reason::NotGoods(reason));
+    }
+    let cancels = row.invoice.starts_with('C');
+    let reason = match (row.quantity, row.price.raw()) {
+        (0, _) => RowReason::NoQuantity,
+        (..=-1, _) if !cancels => RowReason::WriteOff,
+        (1.., _) if cancels => RowReason::SaleOnCancellation,
+        (_, ..=-1) => RowReason::NegativePrice,
+        (_, 0) => RowReason::NoPrice,
+        _ if cancels && row.customer.is_none() => RowReason::UnmatchedRefundNoCustomer,
+        _ => return None,
+    };
+    Some(Reason::Row(reason))
+}
+
+/// What is to be done for `invoices`; rows that are refused beforehand go into the ledger.
+#[must_use]
+pub fn plan(rows: &[Row], invoices: &[Vec<usize>], ledger: &mut Ledger) -> Plan {
+    let mut steps = Vec::new();
+    let mut earlier = Earlier::default();
+    for invoice in invoices {
+        let wanted: Vec<usize> = invoice
+            .iter()
+            .copied()
+            .filter(|&index| match refusal(&rows[index]) {
+                Some(reason) => {
+                    ledger.refuse_all(index, &rows[index], reason);
+                    false
+                }
+                None => true,
+            })
+            .collect();
+        let Some(&first) = wanted.first() else { continue };
+        let row = &rows[first];
+        let work = if row.invoice.starts_with('C') {
+            Work::Refund(refund(rows, &wanted, &mut earlier, steps.len()))
+        } else {
+            Work::Order(order(rows, &wanted, &mut earlier, steps.len()))
+        };
+        steps.push(Step {
+            invoice: Arc::clone(&row.invoice),
+            customer: row.customer.clone(),
+            country: Arc::clone(&row.country),
+            work,
+        });
+    }
+    Plan { steps, invoices: invoices.len() }
+}
+
+/// The steps so far, by whom and what they touch.
+#[derive(Default)]
+struct Earlier {
+    orders: HashMap<(Arc<str>, Arc<str>), Vec<usize>>,
+    last_refund: HashMap<Arc<str>, usize>,
+}
+
+fn order(rows: &[Row], wanted: &[usize], earlier: &mut Earlier, step: usize) -> Order {
+    let mut places: HashMap<(&str, UnitPrice), usize> = HashMap::new();
+    let mut lines: Vec<OrderLine> = Vec::new();
+    for &index in wanted {
+        let row = &rows[index];
+        let place = *places.entry((&row.code, row.price)).or_insert_with(|| {
+            let (code, price) = (Arc::clone(&row.code), row.price);
+            lines.push(OrderLine { code, price, quantity: 0, rows: Vec::new() });
+            lines.len() - 1
+        });
+        lines[place].quantity += row.quantity;
+        lines[place].rows.push((index, row.quantity));
+        if let Some(customer) = &row.customer {
+            let key = (Arc::clone(customer), Arc::clone(&row.code));
+            let steps = earlier.orders.entry(key).or_default();
+            if steps.last() != Some(&step) {
+                steps.push(step);
+            }
+        }
+    }
+    Order { lines }
+}
+
+fn refund(rows: &[Row], wanted: &[usize], earlier: &mut Earlier, step: usize) -> Refund {
+    let mut after = Vec::new();
+    for &index in wanted {
+        let row = &rows[index];
+        let Some(customer) = &row.customer else { continue };
+        let key = (Arc::clone(customer), Arc::clone(&row.code));
+        after.extend(earlier.orders.get(&key).into_iter().flatten().copied());
+        // One refund of a customer at a time, so that matching keeps to the order of the file.
+        if let Some(last) = earlier.last_refund.insert(Arc::clone(customer), step)
+            && last != step
+        {
+            after.push(last);
+        }
+    }
+    after.sort_unstable();
+    after.dedup();
+    let rows = wanted.iter().map(|&index| RefundRow {
+        row: index,
+        code: Arc::clone(&rows[index].code),
+        price: rows[index].price,
+        quantity: -rows[index].quantity,
+    });
+    Refund { rows: rows.collect(), after }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A row for tests: invoice, code, quantity, pence, customer.
+    pub(crate) fn row(invoice: &str, code: &str, quantity: i64, price: &str, who: &str) -> Row {
+        Row {
+            line: 0,
+            invoice: invoice.into(),
+            code: code.into(),
+            description: "".into(),
+            quantity,
+            price: price.parse().unwrap(),
+            customer: (!who.is_empty()).then(|| who.into()),
+            country: "United Kingdom".into(),
+        }
+    }
+
+    #[test]
+    fn every_row_that_is_no_sale_has_its_reason() {
+        for (row, want) in [
+            (row("A1", "a", 1, "100", ""), "bad_debt"),
+            (row("1", "POST", 1, "100", ""), "postage"),
+            (row("C1", "D", -1, "100", "7"), "discount"),
+            (row("1", "a", -1, "0", ""), "write_off"),
+            (row("1", "a", 1, "0", ""), "no_price"),
+            (row("1", "a", 1, "-5", ""), "negative_price"),
+            (row("1", "a", 0, "5", ""), "no_quantity"),
+            (row("C1", "a", 1, "5", "7"), "sale_on_cancellation"),
+            (row("C1", "a", -1, "5", ""), "unmatched_refund_no_customer"),
+        ] {
+            assert_eq!(refusal(&row).map(Reason::name).as_deref(), Some(want));
+        }
+        for good in [row("1", "a", 1, "5", ""), row("C1", "a", -1, "5", "7")] {
+            assert_eq!(refusal(&good), None);
+        }
+    }
+
+    #[test]
+    fn rows_of_one_price_are_one_line_and_refunds_wait_for_their_sales() {
+        let mut rows = vec![
+            row("1", "a", 2, "100", "7"),
+            row("1", "e", 1, "50", "7"),
+            row("1", "a", 3, "100", "7"),
+            row("1", "a", 1, "90", "7"),
+            row("2", "a", 1, "100", "8"),
+            row("C3", "e", -1, "50", "7"),
+            row("3", "c", 1, "1", "7"),
+            row("C4", "a", -1, "90", "7"),
+            row("2", "a", 1, "1", "8"),
+        ];
+        let mut ledger = Ledger::new(&rows);
+        let plan = plan(&rows, &invoices(&rows), &mut ledger);
+        let lines = |step: usize| match &plan.steps[step].work {
+            Work::Order(order) => order.lines.iter().map(|l| (&*l.code, l.quantity)).collect(),
+            Work::Refund(_) => Vec::new(),
+        };
+        let after = |step: usize| match &plan.steps[step].work {
+            Work::Refund(refund) => refund.after.clone(),
+            Work::Order(_) => Vec::new(),
+        };
+        assert_eq!(lines(0), [("a", 5), ("e", 1), ("a", 1)]);
+        assert_eq!(lines(1), [("a", 1), ("a", 1)]);
+        assert_eq!((after(2), after(4)), (vec![0], vec![0, 2]));
+        keep_invoices(&mut rows, 2);
+        assert_eq!(invoices(&rows), [vec![0, 1, 2, 3], vec![4, 5]]);
+    }
+}

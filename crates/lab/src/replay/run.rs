@@ -1,0 +1,422 @@
+//! Running the plan: orders side by side, each refund after the orders that it is matched to.
+//!
+//! What deliberately is not here: buying (`buy`), matching (`book`), comparing with what the
+//! server holds afterwards (`reconcile`).
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use indicatif::ProgressBar;
+use kontor_client::Client;
+use kontor_client::Money;
+use kontor_client::api::{self, RefundLine};
+use tokio::sync::Semaphore;
+
+use super::book::{Book, Lot, Place, Portion};
+use super::buy::{Bought, Buyer, CURRENCY, Failure, Placed, pause};
+use super::ledger::{Ledger, Worth};
+use super::plan::{Order, Plan, Reason, Refund, RowReason, Step, Work};
+use crate::online_retail::value;
+
+/// The most faults that are kept one by one; the rest are counted.
+const FAULTS_MAX: usize = 100;
+/// How often an order is read until its money has come in.
+const CAPTURE_READS_MAX: usize = 100;
+
+/// What went wrong, in words.
+#[derive(Debug, Default, serde::Serialize)]
+pub struct Faults {
+    /// How many.
+    pub count: usize,
+    /// The first of them.
+    pub first: Vec<String>,
+}
+
+impl Faults {
+    /// Notes one.
+    pub fn add(&mut self, text: String) {
+        self.count += 1;
+        if self.first.len() < FAULTS_MAX {
+            self.first.push(text);
+        }
+    }
+}
+
+/// What has happened so far.
+#[derive(Debug)]
+pub struct State {
+    /// Every row's fate.
+    pub ledger: Ledger,
+    /// What can still be given back.
+    pub book: Book,
+    /// The orders by their step.
+    pub orders: BTreeMap<usize, Placed>,
+    /// What was given back by step of the refund, and the units by code.
+    pub refunds: BTreeMap<usize, Worth>,
+    /// Units that came back, by step and line of their order.
+    pub returned: BTreeMap<Place, Worth>,
+    /// Orders that were cancelled on the way.
+    pub cancelled: Vec<String>,
+    /// How long each checkout took.
+    pub latencies: Vec<Duration>,
+    /// Where the server's total was not ours.
+    pub mismatches: Faults,
+    /// What else went wrong.
+    pub faults: Faults,
+    /// Pence by which lines joined of several rows round otherwise than the rows.
+    pub rounding: i64,
+}
+
+impl State {
+    /// Nothing has happened but what the ledger says.
+    #[must_use]
+    pub fn new(ledger: Ledger) -> Self {
+        Self {
+            ledger,
+            book: Book::default(),
+            orders: BTreeMap::new(),
+            refunds: BTreeMap::new(),
+            returned: BTreeMap::new(),
+            cancelled: Vec::new(),
+            latencies: Vec::new(),
+            mismatches: Faults::default(),
+            faults: Faults::default(),
+            rounding: 0,
+        }
+    }
+
+    /// Books what was sold of an order, and refuses the rest of its rows for `reason`.
+    pub fn settle(
+        &mut self,
+        index: usize,
+        step: &Step,
+        order: &Order,
+        sold: &[i64],
+        reason: Reason,
+    ) {
+        for (number, (line, sold)) in order.lines.iter().zip(sold).enumerate() {
+            let pence = value(line.price, *sold);
+            let mut left = *sold;
+            let mut booked_pence = 0;
+            for &(row, wanted) in &line.rows {
+                let booked = left.min(wanted);
+                left -= booked;
+                let worth = Worth::new(booked, value(line.price, booked));
+                let whole = value(line.price, wanted);
+                if booked > 0 {
+                    booked_pence += worth.pence;
+                    self.ledger.book(row, worth);
+                }
+                if booked < wanted {
+                    let rest = Worth::new(wanted - booked, whole - worth.pence);
+                    self.ledger.refuse(row, reason, rest);
+                }
+            }
+            self.rounding += pence - booked_pence;
+            if let (Some(customer), 1..) = (&step.customer, *sold) {
+                let lot = Lot { price: line.price, units: *sold, pence };
+                self.book.sell(customer, &line.code, Place { step: index, line: number }, lot);
+            }
+        }
+    }
+
+    /// Matches a cancellation: what to give back, by order, each with the row that asks for it.
+    /// What has no match is refused.
+    pub fn match_refund(&mut self, index: usize, step: &Step, refund: &Refund) -> Matched {
+        let mut matched = Matched::new();
+        let Some(customer) = &step.customer else { return matched };
+        for row in &refund.rows {
+            let found = self.book.take(customer, &row.code, index, row.price, row.quantity);
+            for portion in found.portions {
+                matched.entry(portion.place.step).or_default().push((row.row, portion));
+            }
+            let exceeding = Worth::new(-found.worthless_units, -found.exceeding_pence);
+            let unmatched = Worth::new(-found.unmatched_units, -found.unmatched_pence);
+            for (worth, reason) in
+                [(exceeding, RowReason::RefundExceedsSale), (unmatched, RowReason::UnmatchedRefund)]
+            {
+                if worth != Worth::default() {
+                    self.ledger.refuse(row.row, Reason::Row(reason), worth);
+                }
+            }
+        }
+        matched
+    }
+
+    /// Books or refuses what was to be given back of one order.
+    pub fn settle_refund(&mut self, index: usize, portions: &[(usize, Portion)], done: bool) {
+        for (row, portion) in portions {
+            let worth = Worth::new(-portion.units, -portion.pence);
+            if done {
+                self.ledger.book(*row, worth);
+                self.refunds.entry(index).or_default().add(worth);
+                let back = Worth::new(portion.units, portion.pence);
+                self.returned.entry(portion.place).or_default().add(back);
+            } else {
+                self.ledger.refuse(*row, Reason::Row(RowReason::Fault), worth);
+            }
+        }
+    }
+}
+
+/// Portions by the step of their order, each with the row that asks for it.
+pub type Matched = BTreeMap<usize, Vec<(usize, Portion)>>;
+
+/// One run of a plan.
+pub struct Run<'a> {
+    client: &'a Client,
+    plan: &'a Plan,
+    name: &'a str,
+    bar: &'a ProgressBar,
+    state: Mutex<State>,
+    /// Closed when the step is done.
+    done: Vec<Semaphore>,
+}
+
+impl<'a> Run<'a> {
+    /// A run named `name`, which makes its idempotency keys its own.
+    #[must_use]
+    pub fn new(
+        client: &'a Client,
+        plan: &'a Plan,
+        name: &'a str,
+        ledger: Ledger,
+        bar: &'a ProgressBar,
+    ) -> Self {
+        let done = plan.steps.iter().map(|_| Semaphore::new(0)).collect();
+        Self { client, plan, name, bar, state: Mutex::new(State::new(ledger)), done }
+    }
+
+    /// Runs all steps, `concurrency` at a time, begun in the order of the file. A refund waits
+    /// only for steps that were begun before it, so that all come to an end.
+    ///
+    /// # Errors
+    /// [`kontor_client::Error`] when the server is gone or the key does not do.
+    pub async fn run(self, concurrency: usize) -> Result<State, kontor_client::Error> {
+        let this = &self;
+        stream::iter(0..this.plan.steps.len())
+            .map(|index| this.step(index))
+            .buffer_unordered(concurrency)
+            .try_for_each(|()| std::future::ready(Ok(())))
+            .await?;
+        Ok(self.state.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn key(&self, step: &Step) -> String {
+        format!("replay-{}-{}", self.name, step.invoice)
+    }
+
+    async fn step(&self, index: usize) -> Result<(), kontor_client::Error> {
+        let step = &self.plan.steps[index];
+        match &step.work {
+            Work::Order(order) => self.order(index, step, order).await?,
+            Work::Refund(refund) => self.refund(index, step, refund).await?,
+        }
+        self.done[index].close();
+        self.bar.inc(1);
+        Ok(())
+    }
+
+    async fn order(
+        &self,
+        index: usize,
+        step: &Step,
+        order: &Order,
+    ) -> Result<(), kontor_client::Error> {
+        let buyer = Buyer::new(self.client, step, order, self.key(step));
+        let none = vec![0; order.lines.len()];
+        match buyer.buy().await {
+            Ok(bought) => self.bought(index, step, order, bought),
+            Err(Failure::End(error)) => return Err(error),
+            Err(Failure::Fault(text)) => {
+                let mut state = self.state();
+                state.faults.add(format!("{}: {text}", step.invoice));
+                state.settle(index, step, order, &none, Reason::Row(RowReason::Fault));
+            }
+        }
+        Ok(())
+    }
+
+    fn bought(&self, index: usize, step: &Step, order: &Order, bought: Bought) {
+        let none = vec![0; order.lines.len()];
+        let mut state = self.state();
+        state.latencies.extend(bought.latencies);
+        state.cancelled.extend(bought.cancelled);
+        bought.mismatches.into_iter().for_each(|text| state.mismatches.add(text));
+        let sold = bought.placed.as_ref().map_or(&none, |placed| &placed.sold);
+        state.settle(index, step, order, sold, Reason::Row(RowReason::OutOfStock));
+        if let Some(placed) = bought.placed {
+            state.orders.insert(index, placed);
+        }
+    }
+
+    async fn refund(
+        &self,
+        index: usize,
+        step: &Step,
+        refund: &Refund,
+    ) -> Result<(), kontor_client::Error> {
+        for earlier in &refund.after {
+            // It is never given a permit, only closed.
+            let _ = self.done[*earlier].acquire().await;
+        }
+        let matched = self.state().match_refund(index, step, refund);
+        for (order, portions) in matched {
+            let outcome = self.refund_order(step, order, &portions).await;
+            let done = match outcome {
+                Ok(()) => true,
+                Err(Failure::End(error)) => return Err(error),
+                Err(Failure::Fault(text)) => {
+                    self.state().faults.add(format!("{}: {text}", step.invoice));
+                    false
+                }
+            };
+            self.state().settle_refund(index, &portions, done);
+        }
+        Ok(())
+    }
+
+    async fn refund_order(
+        &self,
+        step: &Step,
+        order: usize,
+        portions: &[(usize, Portion)],
+    ) -> Result<(), Failure> {
+        let placed = self.state().orders.get(&order).cloned();
+        let placed = placed.ok_or_else(|| Failure::Fault("its order is not there".to_owned()))?;
+        if !placed.captured {
+            self.wait_for_capture(&placed).await?;
+        }
+        let lines = lines(portions, &placed)?;
+        let key = format!("{}-{}", self.key(step), self.plan.steps[order].invoice);
+        let reason = format!("cancellation {}", step.invoice);
+        let body = api::Refund { lines, restock: false, reason };
+        let path = format!("/v1/admin/orders/{}/refunds", placed.id);
+        let call = self.client.post(&path).idempotency_key(&key).prefer_wait(30).json(&body);
+        call.send::<api::Order>().await?;
+        Ok(())
+    }
+
+    async fn wait_for_capture(&self, placed: &Placed) -> Result<(), Failure> {
+        let path = format!("/v1/admin/orders/{}", placed.id);
+        for attempt in 1..=CAPTURE_READS_MAX {
+            let order: api::Order = self.client.get(&path).send().await?.body;
+            if order.captured.as_ref().and_then(Money::as_minor) == Some(placed.total) {
+                return Ok(());
+            }
+            pause(attempt).await;
+        }
+        Err(Failure::Fault(format!("the money of order {} does not come in", placed.id)))
+    }
+}
+
+/// The lines of one refund: what several rows take from one line is one.
+fn lines(portions: &[(usize, Portion)], placed: &Placed) -> Result<Vec<RefundLine>, Failure> {
+    let mut sums: BTreeMap<usize, Worth> = BTreeMap::new();
+    for (_, portion) in portions {
+        let sum = sums.entry(portion.place.line).or_default();
+        sum.add(Worth::new(portion.units, portion.pence));
+    }
+    let line = |(line, sum): (usize, Worth)| {
+        let id = placed.lines.get(line).cloned().flatten();
+        let id = id.ok_or_else(|| Failure::Fault(format!("order {} lacks a line", placed.id)))?;
+        Ok(RefundLine { line: id, quantity: sum.units, amount: Money::minor(sum.pence, CURRENCY) })
+    };
+    sums.into_iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::super::plan::tests::row;
+    use super::super::plan::{invoices, plan};
+    use super::*;
+    use crate::online_retail::Row;
+
+    /// Books a plan in the order of the file, as a shop would that has `stock` of each code.
+    pub(crate) fn simulate(rows: &[Row], mut stock: impl FnMut(&str, i64) -> i64) -> State {
+        let mut ledger = Ledger::new(rows);
+        let plan = plan(rows, &invoices(rows), &mut ledger);
+        let mut state = State::new(ledger);
+        for (index, step) in plan.steps.iter().enumerate() {
+            match &step.work {
+                Work::Order(order) => {
+                    let sold: Vec<i64> =
+                        order.lines.iter().map(|l| stock(&l.code, l.quantity)).collect();
+                    let reason = Reason::Row(RowReason::OutOfStock);
+                    state.settle(index, step, order, &sold, reason);
+                }
+                Work::Refund(refund) => {
+                    for portions in state.match_refund(index, step, refund).into_values() {
+                        state.settle_refund(index, &portions, true);
+                    }
+                }
+            }
+        }
+        state
+    }
+
+    fn any_row() -> impl Strategy<Value = Row> {
+        let code = prop_oneof![Just("a"), Just("c"), Just("e"), Just("POST")];
+        let who = prop_oneof![Just(""), Just("7"), Just("8")];
+        let price = prop_oneof![Just("100"), Just("33.3"), Just("0.5"), Just("0"), Just("-4")];
+        (0..12_u8, prop::bool::ANY, code, -40_i64..40, price, who).prop_map(
+            |(number, cancels, code, quantity, price, who)| {
+                let invoice = format!("{}{number}", if cancels { "C" } else { "" });
+                row(&invoice, code, quantity, price, who)
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_file_and_the_stock_booked_and_refused_make_up_the_file(
+            rows in prop::collection::vec(any_row(), 0..60),
+            opening in 0_i64..60,
+        ) {
+            let mut left: HashMap<String, i64> = HashMap::new();
+            let state = simulate(&rows, |code, wanted| {
+                let left = left.entry(code.to_owned()).or_insert(opening);
+                let sold = wanted.min(*left);
+                *left -= sold;
+                sold
+            });
+            prop_assert!(state.ledger.identity().holds, "{:?}", state.ledger.identity());
+        }
+    }
+
+    #[test]
+    fn what_is_cut_for_lack_of_stock_cannot_be_given_back() {
+        let rows = [
+            row("1", "a", 10, "100", "7"),
+            row("2", "a", 10, "100", "7"),
+            row("C3", "a", -15, "100", "7"),
+        ];
+        let mut left = 12;
+        let state = simulate(&rows, |_, wanted| {
+            let sold = wanted.min(left);
+            left -= sold;
+            sold
+        });
+        let reasons: Vec<_> = state
+            .ledger
+            .by_reason()
+            .into_iter()
+            .map(|(reason, sum)| (reason.name(), sum.worth.units, sum.rows_in_part))
+            .collect();
+        assert_eq!(
+            reasons,
+            [("out_of_stock".to_owned(), 8, 1), ("unmatched_refund".to_owned(), -3, 1)]
+        );
+        assert_eq!(state.ledger.booked(2), Some(Worth::new(-12, -1200)));
+    }
+}

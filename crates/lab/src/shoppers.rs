@@ -1,0 +1,378 @@
+//! Simulated buyers for `kontor demo`: they browse, fill carts, pay, change their minds.
+//!
+//! What deliberately is not here: the demo's screen (it reads [`Counters`]) and any check of what
+//! the server did: load, not proof.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use kontor_client::Money;
+use kontor_client::api::{Address, Cart, Checkout, Listed, NewCart, NewLine, Order, Page, Payment};
+use kontor_client::{Client, Error};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Interval, MissedTickBehavior};
+
+/// The most buyers at a time.
+pub const BUYERS_MAX: usize = 1_000;
+/// The most products that buyers know.
+const SKUS_MAX: usize = 10_000;
+/// The most attempts to pay for one cart.
+const PAYMENTS_MAX: usize = 3;
+/// The upper ends of the latency buckets, in milliseconds; the last bucket has none.
+const LATENCY_BUCKETS_MS: [u64; 12] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000];
+
+/// How buyers behave.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How many there are, at most [`BUYERS_MAX`].
+    pub buyers: usize,
+    /// How many carts all of them together begin in a second.
+    pub carts_per_sec: f64,
+    /// The longest that one thinks between two steps.
+    pub think_max: Duration,
+    /// The seed of what they like.
+    pub seed: u64,
+}
+
+impl Default for Options {
+    /// Gentle on two cores.
+    fn default() -> Self {
+        Self { buyers: 24, carts_per_sec: 20.0, think_max: Duration::from_millis(800), seed: 1 }
+    }
+}
+
+/// What buyers have done so far. Cheap to share.
+#[derive(Debug, Default)]
+pub struct Counters {
+    carts: AtomicU64,
+    placed: AtomicU64,
+    confirmed: AtomicU64,
+    declined: AtomicU64,
+    out_of_stock: AtomicU64,
+    errors: AtomicU64,
+    revenue: AtomicI64,
+    latencies: [AtomicU64; LATENCY_BUCKETS_MS.len() + 1],
+}
+
+/// The counters at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Counts {
+    /// Carts begun.
+    pub carts: u64,
+    /// Checkouts that were answered.
+    pub placed: u64,
+    /// Orders confirmed.
+    pub confirmed: u64,
+    /// Payments declined.
+    pub declined: u64,
+    /// Checkouts that came too late for the last unit.
+    pub out_of_stock: u64,
+    /// Answers that nobody wants.
+    pub errors: u64,
+    /// Revenue of confirmed orders, in minor units.
+    pub revenue: i64,
+    /// Half of the checkouts took at most so many milliseconds.
+    pub checkout_p50_ms: u64,
+    /// 99 of 100 checkouts took at most so many milliseconds.
+    pub checkout_p99_ms: u64,
+}
+
+impl Counters {
+    /// What they say now.
+    #[must_use]
+    pub fn read(&self) -> Counts {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            carts: count(&self.carts),
+            placed: count(&self.placed),
+            confirmed: count(&self.confirmed),
+            declined: count(&self.declined),
+            out_of_stock: count(&self.out_of_stock),
+            errors: count(&self.errors),
+            revenue: self.revenue.load(Ordering::Relaxed),
+            checkout_p50_ms: self.percentile(50),
+            checkout_p99_ms: self.percentile(99),
+        }
+    }
+
+    fn latency(&self, took: Duration) {
+        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let bucket = LATENCY_BUCKETS_MS.iter().position(|end| millis < *end);
+        self.latencies[bucket.unwrap_or(LATENCY_BUCKETS_MS.len())].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The upper end of the bucket that the percentile falls into.
+    fn percentile(&self, percent: u64) -> u64 {
+        let counts: Vec<u64> =
+            self.latencies.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect();
+        let wanted = (counts.iter().sum::<u64>() * percent).div_ceil(100);
+        let mut sum = 0;
+        for (bucket, count) in counts.iter().enumerate() {
+            sum += count;
+            if sum >= wanted && sum > 0 {
+                return LATENCY_BUCKETS_MS.get(bucket).copied().unwrap_or(60_000);
+            }
+        }
+        0
+    }
+}
+
+/// Lets buyers shop at the server of `client` until `shutdown` says true, or is dropped.
+///
+/// # Errors
+/// [`Error`] when the products cannot be read; what goes wrong later is counted.
+pub async fn run(
+    client: Client,
+    options: Options,
+    counters: Arc<Counters>,
+    mut shutdown: watch::Receiver<bool>,
+) -> Result<(), Error> {
+    let skus: Arc<[String]> = skus(&client).await?.into();
+    if skus.is_empty() {
+        return Ok(());
+    }
+    let rate = Duration::from_secs_f64(1.0 / options.carts_per_sec.clamp(0.01, 10_000.0));
+    let mut pace = tokio::time::interval(rate);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let pace = Arc::new(tokio::sync::Mutex::new(pace));
+    let mut buyers = JoinSet::new();
+    for number in 0..options.buyers.min(BUYERS_MAX) {
+        let seed = options.seed.wrapping_add(u64::try_from(number).unwrap_or(0));
+        let buyer = Buyer {
+            client: client.clone(),
+            skus: Arc::clone(&skus),
+            counters: Arc::clone(&counters),
+            pace: Arc::clone(&pace),
+            think_max: options.think_max,
+            rng: SmallRng::seed_from_u64(seed),
+            number,
+        };
+        buyers.spawn(buyer.shop());
+    }
+    // A dropped sender ends it as well.
+    let _ = shutdown.wait_for(|stop| *stop).await;
+    buyers.shutdown().await;
+    Ok(())
+}
+
+/// The SKUs of the shop window, in its order: buyers like the first ones best.
+///
+/// # Errors
+/// [`Error`] of the server.
+pub(super) async fn skus(client: &Client) -> Result<Vec<String>, Error> {
+    let mut skus = Vec::new();
+    let mut after: Option<String> = None;
+    while skus.len() < SKUS_MAX {
+        let mut call = client.get("/v1/store/products").query("limit", "200");
+        if let Some(after) = &after {
+            call = call.query("after", after);
+        }
+        let page: Page<Listed> = call.send().await?.body;
+        skus.extend(page.data.into_iter().map(|product| product.sku));
+        after = page.next_cursor;
+        if after.is_none() {
+            break;
+        }
+    }
+    Ok(skus)
+}
+
+struct Buyer {
+    client: Client,
+    skus: Arc<[String]>,
+    counters: Arc<Counters>,
+    pace: Arc<tokio::sync::Mutex<Interval>>,
+    think_max: Duration,
+    rng: SmallRng,
+    number: usize,
+}
+
+impl Buyer {
+    async fn shop(mut self) {
+        loop {
+            self.pace.lock().await.tick().await;
+            if self.visit().await.is_err() {
+                self.counters.errors.fetch_add(1, Ordering::Relaxed);
+                self.think().await;
+            }
+        }
+    }
+
+    async fn think(&mut self) {
+        let most = u64::try_from(self.think_max.as_millis()).unwrap_or(u64::MAX);
+        let millis = self.rng.random_range(0..=most);
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+    }
+
+    /// A place in the catalog: a few at its head are in most carts.
+    fn favorite(&mut self) -> String {
+        let luck: f64 = self.rng.random_range(0.0..1.0);
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a rough draw from 0 to the number of products"
+        )]
+        let place = (luck.powi(3) * self.skus.len() as f64) as usize;
+        self.skus[place.min(self.skus.len() - 1)].clone()
+    }
+
+    async fn visit(&mut self) -> Result<(), Error> {
+        let sku = self.favorite();
+        let path = format!("/v1/store/products/{}", segment(&sku));
+        let _: serde_json::Value = self.client.get(&path).send().await?.body;
+        self.think().await;
+        let Some(cart) = self.fill_cart(sku).await? else { return Ok(()) };
+        if self.rng.random_range(0..10) == 0 {
+            return Ok(());
+        }
+        self.pay(&cart).await
+    }
+
+    /// A cart with 1 to 4 lines and an address; `None` if the goods are gone already.
+    async fn fill_cart(&mut self, first: String) -> Result<Option<Cart>, Error> {
+        let new = NewCart {
+            currency: "GBP".to_owned(),
+            email: Some(format!("buyer-{}@example.com", self.number)),
+            reference: None,
+            lines: Vec::new(),
+            shipping_address: None,
+            delivery_option: None,
+        };
+        let mut cart: Cart = self.client.post("/v1/store/carts").json(&new).send().await?.body;
+        self.counters.carts.fetch_add(1, Ordering::Relaxed);
+        let mut sku = first;
+        for _ in 0..self.rng.random_range(1..=4) {
+            let quantity = self.rng.random_range(1..=3);
+            let line = NewLine { sku, quantity, unit_price: None };
+            let path = format!("/v1/store/carts/{}/lines", cart.id);
+            match self.client.post(&path).json(&line).send().await {
+                Ok(answer) => cart = answer.body,
+                Err(error) if error.code() == "out_of_stock" => self.too_late(),
+                Err(error) => return Err(error),
+            }
+            sku = self.favorite();
+            self.think().await;
+        }
+        if cart.lines.is_empty() {
+            return Ok(None);
+        }
+        let body = serde_json::json!({
+            "shipping_address": self.address(),
+            "delivery_option": if self.rng.random_range(0..4) == 0 { "express" } else { "standard" },
+        });
+        let path = format!("/v1/store/carts/{}", cart.id);
+        Ok(Some(self.client.patch(&path).json(&body).send().await?.body))
+    }
+
+    fn address(&self) -> Address {
+        Address {
+            name: format!("Buyer {}", self.number),
+            line1: format!("{} Market Street", self.number + 1),
+            city: "London".to_owned(),
+            postal_code: "EC1A 1BB".to_owned(),
+            country: "GB".to_owned(),
+        }
+    }
+
+    fn too_late(&self) {
+        self.counters.out_of_stock.fetch_add(1, Ordering::Relaxed);
+    }
+
+    async fn pay(&mut self, cart: &Cart) -> Result<(), Error> {
+        let mut token = token(self.rng.random_range(0..1_000));
+        let path = format!("/v1/store/carts/{}/checkout", cart.id);
+        for _ in 0..PAYMENTS_MAX {
+            let total = cart.totals.total.as_minor();
+            let body = Checkout {
+                payment: Payment::sandbox(token),
+                expected_total: total.map(|total| Money::minor(total, "GBP")),
+            };
+            let started = Instant::now();
+            let answer = self.client.post(&path).prefer_wait(10).json(&body).send::<Order>().await;
+            self.counters.latency(started.elapsed());
+            match answer {
+                Ok(answer) => {
+                    self.counters.placed.fetch_add(1, Ordering::Relaxed);
+                    if answer.status == 201 {
+                        let revenue = answer.body.total.as_minor().unwrap_or(0);
+                        self.counters.confirmed.fetch_add(1, Ordering::Relaxed);
+                        self.counters.revenue.fetch_add(revenue, Ordering::Relaxed);
+                    }
+                    return Ok(());
+                }
+                Err(error) => match error.code() {
+                    "payment_declined" => {
+                        self.counters.declined.fetch_add(1, Ordering::Relaxed);
+                        token = "tok_ok";
+                        self.think().await;
+                    }
+                    "out_of_stock" => {
+                        self.too_late();
+                        return Ok(());
+                    }
+                    _ => return Err(error),
+                },
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a buyer pays with: mostly it works.
+const fn token(permille: u16) -> &'static str {
+    match permille {
+        0..860 => "tok_ok",
+        860..920 => "tok_declined",
+        920..950 => "tok_slow",
+        950..970 => "tok_500",
+        970..980 => "tok_timeout",
+        // Stuck until an operator decides.
+        980..981 => "tok_mismatch",
+        _ => "tok_webhook_only",
+    }
+}
+
+/// A SKU as a segment of a path.
+pub(super) fn segment(sku: &str) -> String {
+    let mut text = String::with_capacity(sku.len());
+    for byte in sku.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                text.push(char::from(byte));
+            }
+            _ => text.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latencies_fall_into_buckets() {
+        let counters = Counters::default();
+        assert_eq!(counters.read(), Counts::default());
+        (0..99).for_each(|_| counters.latency(Duration::from_millis(3)));
+        counters.latency(Duration::from_secs(9));
+        assert_eq!((counters.percentile(50), counters.percentile(99)), (5, 5));
+        assert_eq!(counters.percentile(100), 60_000);
+    }
+
+    #[test]
+    fn skus_are_escaped_in_paths() {
+        assert_eq!(segment("BANK CHARGES#1"), "BANK%20CHARGES%231");
+    }
+
+    #[test]
+    fn most_payments_are_good() {
+        let good = (0..1_000).filter(|n| token(*n) == "tok_ok").count();
+        assert_eq!(good, 860);
+    }
+}

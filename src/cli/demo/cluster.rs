@@ -1,0 +1,80 @@
+//! `kontor demo --cluster`: the demo on three nodes behind a load balancer, with one screen of
+//! addresses, and nothing left at the end.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use kontor_lab::cluster::{Cluster, DATABASE, Options, packages};
+use kontor_lab::people::stock_up;
+use kontor_lab::program::Kontor;
+
+use super::{Args, day, links, proof, show};
+use crate::cli::sign_in::{self, Link};
+use crate::cli::{Error, serve};
+use crate::store::Store;
+use crate::store::session::SET_UP_LASTS;
+
+/// Runs it in a folder.
+///
+/// # Errors
+/// [`Error`]: something does not start. Whatever was started is gone then.
+pub async fn run(args: &Args, dir: &Path) -> Result<ExitCode, Error> {
+    tokio::task::block_in_place(packages::install)?;
+    if !args.json {
+        eprintln!("starting PostgreSQL, NATS, Redis, three nodes and HAProxy");
+    }
+    let start = async {
+        let program = Kontor::at(std::env::current_exe()?);
+        let options = Options { program, lines: false, settings: Vec::new() };
+        let cluster = Cluster::start(dir, &options).await?;
+        stock_up(&cluster.url(), &cluster.key, args.json).await?;
+        Ok::<_, Error>(cluster)
+    };
+    let cluster = tokio::select! {
+        started = start => started?,
+        () = serve::told_to_stop() => return Ok(ExitCode::SUCCESS),
+    };
+    let store = Store::connect_beside(&cluster.store_url().as_str().into()).await?;
+    let outcome = open(args, cluster, &store).await;
+    store.close().await;
+    outcome
+}
+
+async fn open(args: &Args, mut cluster: Cluster, store: &Store) -> Result<ExitCode, Error> {
+    let (url, key) = (cluster.url(), cluster.key.clone());
+    let mut watch = None;
+    if !args.json {
+        let link = sign_in::make(store, &url, "demo", SET_UP_LASTS).await?;
+        screen(&cluster, &link)?;
+        watch = Some(tokio::spawn(links(store.clone(), url.clone(), link)));
+    }
+    let day = day(&url, &key, args).await?;
+    if let Some(watch) = watch {
+        watch.abort();
+    }
+    cluster.close()?;
+    let report = proof(store, &cluster.psp).await?;
+    let shown = show(&day, &report, args.json);
+    cluster.psp.stop().await;
+    shown
+}
+
+fn screen(cluster: &Cluster, link: &Link) -> std::io::Result<()> {
+    let url = cluster.url();
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "\n  kontor demo: three nodes, one shop, on data that is thrown away\n")?;
+    writeln!(out, "  admin     {}", link.address)?;
+    writeln!(out, "  shop      {url}/v1/store/products")?;
+    writeln!(out, "  API docs  {url}/docs")?;
+    for node in &cluster.nodes {
+        writeln!(out, "  {:<9} {}/readyz", node.name(), node.url())?;
+    }
+    writeln!(out, "  balancer  {}", cluster.haproxy.stats_url())?;
+    writeln!(out, "  database  psql {}", cluster.postgres.url(DATABASE))?;
+    writeln!(out, "  NATS      {}    Redis  {}", cluster.nats.url(), cluster.redis.url())?;
+    writeln!(out, "  payments  {}/v1/payments", cluster.psp.url())?;
+    writeln!(out, "  API key   {}\n", cluster.key)?;
+    writeln!(out, "  Ctrl-C stops it, verifies every order and leaves nothing.\n")?;
+    out.flush()
+}
