@@ -1,19 +1,19 @@
 //! kontor: a headless commerce and order platform.
 //!
-//! Four floors; an import runs only downwards. `domain` is true without IO. `store`,
-//! `cache`, `bus` and `providers` are next to each other above it. `actors` decides when, and who next. `http` is
-//! the API. `app` is where everything meets; `cli`, `config`, `telemetry` and `verify` stand
-//! beside it. `fuzz` says what decoders promise, and is built for tests only. ARCHITECTURE.md is the
-//! tour.
+//! Four floors; an import runs only downwards. `domain` is true without IO. `store`, `cache`, `bus`
+//! and `providers` are next to each other above it. `actors` decides when, and who next. `http` is
+//! the API. `app` is where everything meets; `config`, `doctor`, `telemetry` and `verify` stand
+//! beside it. The command line is the binary's (`src/cli`). `fuzz` says what decoders promise, and
+//! is built for tests only. ARCHITECTURE.md is the tour.
 
 pub mod actors;
 pub mod app;
 pub mod bus;
 pub mod cache;
-pub mod cli;
 pub mod config;
 #[cfg(debug_assertions)]
 pub mod crash;
+pub mod doctor;
 pub mod domain;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

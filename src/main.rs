@@ -1,4 +1,6 @@
-//! The kontor binary: it hands the command line to the library.
+//! The kontor binary: the command line (`cli`), on the allocator that it runs with.
+
+mod cli;
 
 /// Many small things are made on one thread and dropped on another, and that for weeks: the
 /// system's allocator is slow at the first and keeps what it should give back after the second.
@@ -6,5 +8,5 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
-    kontor::cli::main()
+    cli::main()
 }

@@ -1,5 +1,5 @@
-//! Logs: lines for a person on a terminal, JSON elsewhere. What is counted is in
-//! `http::operator::metrics`.
+//! Logs: lines for a person on a terminal, JSON elsewhere; and errors as one line. What is counted
+//! is in `http::operator::metrics`.
 
 use std::io::IsTerminal as _;
 
@@ -59,4 +59,19 @@ pub fn start(options: &Options) -> Result<(), String> {
     // A second start, in a test, leaves the first as it is.
     let _ = if json { logs.json().try_init() } else { logs.compact().try_init() };
     Ok(())
+}
+
+/// An error with its causes, in one line; a cause that only repeats it is left out.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let more = cause.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        source = cause.source();
+    }
+    text
 }

@@ -5,14 +5,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use kontor::actors::engine::clock::Clock;
+use kontor::doctor::BACKUP_TAKEN_AT;
+use kontor::store::{Address, Store};
+use kontor::telemetry::chain;
 use serde_json::json;
 
-use super::{chain, place, print_json};
-use crate::actors::engine::clock::Clock;
-use crate::store::{Address, Store};
+use super::{place, print_json};
 
-/// The setting that remembers when the last backup was taken, in milliseconds since 1970.
-pub const TAKEN_AT: &str = "backup_taken_at";
 /// How often the bar looks at the growing file.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -97,7 +97,7 @@ async fn copy(store: &Store, args: &Args) -> Result<(u64, i64), String> {
     name_it(&part, &args.to)
         .map_err(|error| format!("{} cannot be written: {error}", args.to.display()))?;
     let now = Clock::system().now().millis().to_string();
-    if let Err(error) = store.put_setting(TAKEN_AT, &now).await {
+    if let Err(error) = store.put_setting(BACKUP_TAKEN_AT, &now).await {
         eprintln!("warning: kontor doctor will not know of this backup: {error}");
     }
     Ok((bytes, sizes.events))

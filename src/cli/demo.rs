@@ -8,6 +8,14 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use kontor::actors::engine::clock::Clock;
+use kontor::app::App;
+use kontor::config::Config;
+use kontor::http::server::StartError;
+use kontor::store::Store;
+use kontor::store::session::SET_UP_LASTS;
+use kontor::telemetry;
+use kontor::verify::{self, Report};
 use kontor_lab::args::duration;
 use kontor_lab::people::{Day, People, stock_up};
 use kontor_sandbox_psp::Running;
@@ -16,14 +24,6 @@ use serde_json::json;
 use super::serve::told_to_stop;
 use super::sign_in::{self, Link};
 use super::{Error, print_json};
-use crate::actors::engine::clock::Clock;
-use crate::app::App;
-use crate::config::Config;
-use crate::http::server::StartError;
-use crate::store::Store;
-use crate::store::session::SET_UP_LASTS;
-use crate::telemetry;
-use crate::verify::{self, Report};
 
 /// Where the demo listens if that is free.
 const PORT: u16 = 8080;
@@ -108,7 +108,7 @@ async fn open(dir: &Path) -> Result<Shop, Error> {
     config.sandbox.url = psp.url();
     config.http.listen = ([127, 0, 0, 1], PORT).into();
     let app = match App::start(&config).await {
-        Err(crate::app::Error::Server(StartError::Listen { .. })) => {
+        Err(kontor::app::Error::Server(StartError::Listen { .. })) => {
             config.http.listen = ([127, 0, 0, 1], 0).into();
             App::start(&config).await?
         }
@@ -168,7 +168,7 @@ async fn finish(shop: Shop, day: &Day, as_json: bool) -> Result<ExitCode, Error>
 /// Verifies a store that no server runs on, against the provider's ledger too.
 async fn proof(store: &Store, psp: &Running) -> Result<Report, Error> {
     let options = verify::provider::sandbox_options(store, &psp.url()).await?;
-    let provider = crate::providers::sandbox::Sandbox::new(options)
+    let provider = kontor::providers::sandbox::Sandbox::new(options)
         .map_err(|error| Error::Usage(error.to_string()))?;
     Ok(verify::verify(store, Some(&provider), |_| {}).await?)
 }

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use kontor::actors::engine::clock::Clock;
+use kontor::store::{self, Address, OpenError, Store};
 use serde_json::json;
 
 use super::{Error, place, print_json};
-use crate::actors::engine::clock::Clock;
-use crate::store::{self, Address, OpenError, Store};
 
 /// How long a folder that somebody else is making is waited for.
 const MADE_WITHIN: Duration = Duration::from_secs(5);

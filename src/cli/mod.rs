@@ -3,29 +3,29 @@
 //! Answers go to standard output, progress and complaints to standard error. What deliberately is not
 //! here: tools that know a server by its API only (`crates/lab`), but for their names.
 
-pub mod backup;
-pub mod config;
-pub mod demo;
-pub mod doctor;
-pub mod key;
-pub mod move_store;
-pub mod place;
-pub mod restore;
-pub mod sandbox_psp;
-pub mod serve;
-pub mod sign_in;
-pub mod simulate;
-pub mod verify;
+mod backup;
+mod config;
+mod demo;
+mod doctor;
+mod key;
+mod move_store;
+mod place;
+mod restore;
+mod sandbox_psp;
+mod serve;
+mod sign_in;
+mod simulate;
+mod verify;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use kontor::telemetry::chain;
+use kontor::{app, http, store};
 use kontor_lab::program::Kontor;
 use kontor_lab::{crash_test, import, load, replay};
-
-use crate::{app, http, store};
 
 /// A headless commerce and order platform: never oversold, never paid without an order, never an
 /// order lost.
@@ -86,12 +86,11 @@ impl Default for Command {
 
 /// Why a command could not do its work.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "each variant is what it wraps")]
 pub enum Error {
     #[error("{0}")]
     Usage(String),
     #[error(transparent)]
-    Config(#[from] crate::config::Error),
+    Config(#[from] kontor::config::Error),
     #[error(transparent)]
     App(#[from] app::Error),
     #[error(transparent)]
@@ -109,13 +108,12 @@ pub enum Error {
     #[error(transparent)]
     SandboxPsp(#[from] kontor_sandbox_psp::Error),
     #[error(transparent)]
-    Verify(#[from] crate::verify::Error),
+    Verify(#[from] kontor::verify::Error),
     #[error(transparent)]
     Io(#[from] std::io::Error),
 }
 
 /// Does what the command line says; the exit code tells how it went.
-#[must_use]
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let command = arguments.command.unwrap_or_default();
@@ -178,20 +176,6 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
             Ok(ExitCode::SUCCESS)
         }
     }
-}
-
-/// An error with its causes, in one line; a cause that only repeats it is left out.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let more = cause.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 fn print_json(value: &impl serde::Serialize) -> std::io::Result<()> {

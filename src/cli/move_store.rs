@@ -7,13 +7,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use kontor::actors::engine::clock::Clock;
+use kontor::actors::engine::projections::{Owned, Projector};
+use kontor::store::relocate::Moved;
+use kontor::store::{Address, Options, Store};
+use kontor::telemetry::chain;
 use serde_json::json;
 
-use super::{Error, chain, print_json, verify};
-use crate::actors::engine::clock::Clock;
-use crate::actors::engine::projections::{Owned, Projector};
-use crate::store::relocate::Moved;
-use crate::store::{Address, Options, Store};
+use super::{Error, print_json, verify};
 
 /// Take a store from a data folder to PostgreSQL
 #[derive(Clone, Debug, clap::Args)]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::store::{Address, OpenError, Options, Store};
+use kontor::store::{Address, OpenError, Options, Store};
 
 /// What is said to whoever would copy a database with the means of a folder.
 pub const PG_DUMP: &str = "a store in PostgreSQL is backed up by PostgreSQL's own tools: \

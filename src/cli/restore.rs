@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use kontor::store::Store;
+use kontor::store::maintenance::restore;
+use kontor::telemetry::chain;
 use serde_json::json;
 
-use super::{chain, print_json};
-use crate::store::Store;
-use crate::store::maintenance::restore;
+use super::print_json;
 
 /// Put a backup into an empty data folder, and verify it
 #[derive(Clone, Debug, clap::Args)]

@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
+use kontor::telemetry;
 use kontor_sandbox_psp::{Options, start};
 
 use super::Error;
 use super::serve::told_to_stop;
-use crate::telemetry;
 
 /// Serves until told to stop.
 ///

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use kontor::app::{self, App};
+use kontor::config::{self, Loaded};
+use kontor::store::{Address, OpenError};
+use kontor::telemetry;
+
 use super::Error;
 use super::sign_in::{self, Link};
-use crate::app::{self, App};
-use crate::config::{self, Loaded};
-use crate::store::{Address, OpenError};
-use crate::telemetry;
 
 /// How long a graceful stop may take.
 const STOP_WITHIN: Duration = Duration::from_secs(10);

@@ -6,13 +6,13 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use kontor::actors::engine::clock::Clock;
+use kontor::domain::time::Span;
+use kontor::store::session::{LINK_LASTS, SET_UP_LASTS};
+use kontor::store::{self, Address, Store};
 use serde_json::json;
 
 use super::{Error, key, place, print_json};
-use crate::actors::engine::clock::Clock;
-use crate::domain::time::Span;
-use crate::store::session::{LINK_LASTS, SET_UP_LASTS};
-use crate::store::{self, Address, Store};
 
 /// The setting that says since when a store is set up: its first link was shown then.
 const SET_UP: &str = "set_up_link_shown";

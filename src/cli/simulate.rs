@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 
 use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
+use kontor::seeded_fault::{self, SeededFault};
+use kontor::simulate::{Counts, Plan, hunt, run as simulate, shrink};
 use serde::Serialize;
 use strum::VariantArray as _;
-
-use crate::seeded_fault::{self, SeededFault};
-use crate::simulate::{Counts, Plan, hunt, run as simulate, shrink};
 
 /// Every so many seeds, one is run twice, and must give the same.
 const TWICE_EVERY: u64 = 10;

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use kontor::providers::payment::Provider;
+use kontor::providers::sandbox::Sandbox;
+use kontor::store::{Address, Store};
+use kontor::telemetry::chain;
+use kontor::verify::provider::sandbox_options;
+use kontor::verify::{Progress, Report, verify};
 
-use super::{chain, place, print_json};
-use crate::providers::payment::Provider;
-use crate::providers::sandbox::Sandbox;
-use crate::store::{Address, Store};
-use crate::verify::provider::sandbox_options;
-use crate::verify::{Progress, Report, verify};
+use super::{place, print_json};
 
 /// Something could not be read, so nothing is proven.
 const COULD_NOT_CHECK: u8 = 2;

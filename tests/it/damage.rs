@@ -7,8 +7,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use kontor::app::App;
-use kontor::cli::doctor::{self, Level};
 use kontor::config::Config;
+use kontor::doctor::{self, Installation, Level};
 use kontor::store::{OpenError, Options, Store};
 use kontor::verify;
 use rand::rngs::SmallRng;
@@ -167,9 +167,8 @@ async fn every_flipped_bit_of_an_event_is_found() {
         let holds = verify::verify(&store, None, |_| {}).await.is_ok_and(|report| report.ok);
         store.close().await;
         assert!(!holds, "verify did not see bit {bit} of byte {at}");
-        let args =
-            doctor::Args { data: dir, store: None, listen: None, sandbox_psp: None, json: true };
-        let found = doctor::examine(&args).await;
+        let installation = Installation { data: dir, ..Installation::default() };
+        let found = doctor::examine(&installation).await;
         let told = |one: &&doctor::Finding| ["events", "file"].contains(&one.check);
         assert!(found.iter().filter(told).any(|one| one.level == Level::Bad), "{bit} of {at}");
     }
@@ -265,9 +264,8 @@ async fn a_damaged_index_is_found_by_the_doctor() {
     for place in places {
         let (_dir, dir) = copy(&dir);
         flip(&dir.join("kontor.db"), place + 8, 2);
-        let args =
-            doctor::Args { data: dir, store: None, listen: None, sandbox_psp: None, json: true };
-        let found = doctor::examine(&args).await;
+        let installation = Installation { data: dir, ..Installation::default() };
+        let found = doctor::examine(&installation).await;
         let bad = |one: &&doctor::Finding| one.check == "file" && one.level == Level::Bad;
         assert!(found.iter().any(|one| bad(&one)), "{found:?}");
     }
@@ -294,9 +292,8 @@ async fn a_log_damaged_before_its_end_is_kept_and_told_of() {
             .filter(|path| path.to_string_lossy().contains(".damaged-"))
             .collect();
         assert_eq!(copies.len(), usize::from(damaged), "{at:?}");
-        let args =
-            doctor::Args { data: dir, store: None, listen: None, sandbox_psp: None, json: true };
-        let found = doctor::examine(&args).await;
+        let installation = Installation { data: dir, ..Installation::default() };
+        let found = doctor::examine(&installation).await;
         assert_eq!(found.iter().any(|one| one.check == "log"), damaged, "{found:?}");
         for copy in copies {
             assert!(fs::read(copy).unwrap() == before);

@@ -1,14 +1,20 @@
 //! `kontor doctor`, `backup` and `restore`, as their commands are called.
 
 use std::path::Path;
-use std::process::ExitCode;
 
-use kontor::cli::doctor::{self, Args, Finding, Level};
-use kontor::cli::{backup, restore};
+use kontor::doctor::{self, Finding, Installation, Level};
 use kontor::store::{Options, Store};
+use serde_json::Value;
 
-fn args(data: &Path) -> Args {
-    Args { data: data.into(), store: None, listen: None, sandbox_psp: None, json: true }
+use crate::process::kontor;
+
+fn installation(data: &Path) -> Installation {
+    Installation { data: data.into(), ..Installation::default() }
+}
+
+/// Runs a command on a folder; whether it did its work.
+fn done(words: &[&str], data: &Path) -> bool {
+    kontor().args(words).arg("--data").arg(data).output().unwrap().status.success()
 }
 
 fn of<'a>(findings: &'a [Finding], check: &str) -> &'a Finding {
@@ -21,33 +27,38 @@ async fn a_fresh_store_has_nothing_bad() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let store = Store::open(&data, &Options::default()).await.unwrap();
-    let findings = doctor::examine(&args(&data)).await;
+    let findings = doctor::examine(&installation(&data)).await;
     assert!(findings.iter().all(|one| one.level != Level::Bad), "{findings:?}");
     assert!(of(&findings, "server").message.contains(&std::process::id().to_string()));
     assert_eq!(of(&findings, "backup").level, Level::Warn);
     assert_eq!(of(&findings, "keys").level, Level::Warn);
     store.close().await;
-    let findings = doctor::examine(&args(&data)).await;
+    let findings = doctor::examine(&installation(&data)).await;
     assert!(of(&findings, "server").message.contains("no server runs"), "{findings:?}");
 }
 
 #[tokio::test]
 async fn what_is_wrong_is_said_with_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
-    let missing = doctor::examine(&args(&dir.path().join("nowhere"))).await;
+    let missing = doctor::examine(&installation(&dir.path().join("nowhere"))).await;
     assert_eq!(of(&missing, "folder").level, Level::Bad);
-    let empty = doctor::examine(&args(dir.path())).await;
+    let empty = doctor::examine(&installation(dir.path())).await;
     assert_eq!(of(&empty, "store").level, Level::Bad);
     let data = dir.path().join("data");
     Store::open(&data, &Options::default()).await.unwrap().close().await;
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let listen = Some(taken.local_addr().unwrap());
-    let asked = Args { listen, sandbox_psp: Some(format!("http://{free}")), ..args(&data) };
+    let sandbox_psp = Some(format!("http://{free}"));
+    let asked = Installation { listen, sandbox_psp, ..installation(&data) };
     let findings = doctor::examine(&asked).await;
     assert_eq!(of(&findings, "port").level, Level::Bad, "{findings:?}");
     assert_eq!(of(&findings, "provider").level, Level::Bad, "{findings:?}");
     assert!(findings.iter().all(|one| (one.level == Level::Ok) == one.advice.is_none()));
+    let command = kontor().args(["doctor", "--json", "--data"]).arg(&data).output().unwrap();
+    let told: Value = serde_json::from_slice(&command.stdout).unwrap();
+    assert_eq!((command.status.code(), &told["ok"]), (Some(0), &Value::Bool(true)), "{told}");
+    assert!(!done(&["doctor", "--listen", &taken.local_addr().unwrap().to_string()], &data));
 }
 
 #[tokio::test]
@@ -56,21 +67,17 @@ async fn a_backup_is_whole_or_not_there() {
     let data = dir.path().join("data");
     let store = Store::open(&data, &Options::default()).await.unwrap();
     let to = dir.path().join("backup.db");
-    let take = || {
-        backup::run(backup::Args { data: data.clone(), store: None, to: to.clone(), json: true })
-    };
+    let take = || done(&["backup", "--to", to.to_str().unwrap()], &data);
     std::fs::write(dir.path().join("backup.db.part"), "a backup that was killed").unwrap();
-    assert_eq!(take().await, ExitCode::SUCCESS);
+    assert!(take());
     assert!(to.is_file() && !dir.path().join("backup.db.part").exists());
-    assert_eq!(take().await, ExitCode::FAILURE, "never over a file");
-    let findings = doctor::examine(&args(&data)).await;
+    assert!(!take(), "never over a file");
+    let findings = doctor::examine(&installation(&data)).await;
     assert_eq!(of(&findings, "backup").level, Level::Ok, "{findings:?}");
     store.close().await;
-    let into = |data: &Path| {
-        restore::run(restore::Args { from: to.clone(), data: data.into(), json: true })
-    };
-    assert_eq!(into(&data).await, ExitCode::FAILURE, "the folder is not empty");
+    let into = |data: &Path| done(&["restore", "--from", to.to_str().unwrap()], data);
+    assert!(!into(&data), "the folder is not empty");
     let elsewhere = dir.path().join("elsewhere");
-    assert_eq!(into(&elsewhere).await, ExitCode::SUCCESS);
+    assert!(into(&elsewhere));
     Store::open(&elsewhere, &Options::default()).await.unwrap().close().await;
 }

@@ -1,16 +1,15 @@
 //! `kontor move`: a shop goes from a data folder to PostgreSQL, and is whole there.
 
 use std::collections::BTreeMap;
-use std::process::ExitCode;
 use std::sync::Arc;
 
-use kontor::cli::{Error, backup, key, move_store};
 use kontor::store::webhook::Parked;
-use kontor::store::{Address, OpenError, Options, Store};
+use kontor::store::{Address, Options, Store};
 use kontor::verify::verify;
 use tokio::sync::Notify;
 
 use crate::journal::at;
+use crate::process::kontor;
 use crate::servers::database;
 use crate::verify::shop::Shop;
 
@@ -47,15 +46,14 @@ async fn a_shop_is_whole_in_postgres() {
     shop.buy("mug", 1, "tok_timeout_lost", false).await;
     let (data, url) = (shop.data(), database());
     let to: Address = url.as_str().into();
-    let args = || move_store::Args {
-        data: data.clone(),
-        to: to.clone(),
-        shards: 16,
-        sandbox_psp: None,
-        json: true,
+    let moving = || {
+        let mut command = kontor();
+        command.args(["move", "--to", &url, "--shards", "16", "--json", "--data"]).arg(&data);
+        let ended = command.output().unwrap();
+        (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
     };
-    let in_use = move_store::run(args()).await;
-    assert!(matches!(in_use, Err(Error::Open(OpenError::InUse { .. }))), "{in_use:?}");
+    let (code, in_use) = moving();
+    assert!(code == Some(1) && in_use.contains("in use by process"), "{in_use}");
     let shop = shop.stop().await;
 
     let from = Store::open_existing(&data).await.unwrap();
@@ -88,8 +86,8 @@ async fn a_shop_is_whole_in_postgres() {
     assert!(!under_way.is_empty());
     from.close().await;
 
-    let moved = move_store::run(args()).await.unwrap();
-    assert_eq!(moved, ExitCode::SUCCESS);
+    let (code, told) = moving();
+    assert_eq!(code, Some(0), "{told}");
     let there = Store::connect_beside(&to).await.unwrap();
     assert_eq!(there.journal().shards(), 16);
     assert_eq!(events(&there).await, before);
@@ -103,24 +101,16 @@ async fn a_shop_is_whole_in_postgres() {
     let report = verify(&there, Some(&shop.provider), |_| {}).await.unwrap();
     assert!(report.ok && report.checked.order_rows > 0, "{report}");
 
-    let again = move_store::run(args()).await;
-    let refused = again.unwrap_err().to_string();
-    assert!(refused.contains("not empty"), "{refused}");
+    let (code, refused) = moving();
+    assert!(code == Some(1) && refused.contains("not empty"), "{refused}");
     assert_eq!(events(&there).await, before);
     there.close().await;
 
     // The commands that work on a folder work on the database too, or say what does.
-    let store = Some(to.clone());
-    let command = key::Command::Create {
-        data: data.clone(),
-        store: store.clone(),
-        scopes: scopes.to_vec(),
-        name: "cli".to_owned(),
-        json: true,
-    };
-    assert_eq!(key::run(key::Args { command }).await.unwrap(), ExitCode::SUCCESS);
+    let words = ["key", "create", "--scope", "admin", "--name", "cli", "--json", "--store", &url];
+    assert!(kontor().args(words).output().unwrap().status.success());
     let file = data.join("copy.db");
-    let copy = backup::Args { data, store, to: file.clone(), json: true };
-    assert_eq!(backup::run(copy).await, ExitCode::FAILURE);
+    let copy = kontor().args(["backup", "--store", &url, "--to"]).arg(&file).output().unwrap();
+    assert_eq!(copy.status.code(), Some(1), "{copy:?}");
     assert!(!file.exists());
 }

@@ -5,6 +5,8 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
+use kontor::store::Store;
+use kontor::store::session::SET_UP_LASTS;
 use kontor_lab::cluster::{Cluster, DATABASE, Options, packages};
 use kontor_lab::people::stock_up;
 use kontor_lab::program::Kontor;
@@ -12,8 +14,6 @@ use kontor_lab::program::Kontor;
 use super::{Args, day, links, proof, show};
 use crate::cli::sign_in::{self, Link};
 use crate::cli::{Error, serve};
-use crate::store::Store;
-use crate::store::session::SET_UP_LASTS;
 
 /// Runs it in a folder.
 ///

@@ -3,21 +3,22 @@
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use super::{Args, Finding};
+use super::{Finding, Installation};
 use crate::providers::payment::Provider as _;
 use crate::providers::sandbox::Sandbox;
 use crate::store::Store;
+use crate::telemetry::chain;
 use crate::verify::provider::sandbox_options;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-pub(super) async fn examine(args: &Args, store: Option<&Store>) -> Vec<Finding> {
+pub(super) async fn examine(installation: &Installation, store: Option<&Store>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if let Some(listen) = args.listen {
+    if let Some(listen) = installation.listen {
         findings.push(port(listen).await);
     }
-    if let (Some(url), Some(store)) = (&args.sandbox_psp, store) {
+    if let (Some(url), Some(store)) = (&installation.sandbox_psp, store) {
         findings.push(provider(url, store).await);
     }
     findings
@@ -57,7 +58,7 @@ async fn provider(url: &str, store: &Store) -> Finding {
     let advice = "start it (kontor sandbox-psp), or correct the address; orders wait meanwhile";
     let options = match sandbox_options(store, url).await {
         Ok(options) => options,
-        Err(error) => return Finding::bad("provider", super::super::chain(&error), advice),
+        Err(error) => return Finding::bad("provider", chain(&error), advice),
     };
     let sandbox = match Sandbox::new(options) {
         Ok(sandbox) => sandbox,

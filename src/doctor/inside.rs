@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use super::Finding;
 use crate::actors::engine::clock::Clock;
 use crate::actors::engine::projections;
-use crate::cli::backup::TAKEN_AT;
 use crate::domain::time::Span;
 use crate::store::maintenance::Check;
 use crate::store::{Error, LIST_MAX, Store, order};
+use crate::telemetry::chain;
 
+/// The setting in which a backup leaves when it was taken, in milliseconds since 1970.
+pub const BACKUP_TAKEN_AT: &str = "backup_taken_at";
 /// Events that are read at once.
 const PAGE: u32 = 2_000;
 /// Events that rows may be behind while a server runs.
@@ -34,7 +36,7 @@ pub(super) async fn examine(store: &Store) -> Vec<Finding> {
     let finding = |(check, looked): (&'static str, Result<Finding, Error>)| {
         looked.unwrap_or_else(|error| {
             let advice = "check the disk; if the file is damaged, restore a backup";
-            Finding::bad(check, super::super::chain(&error), advice)
+            Finding::bad(check, chain(&error), advice)
         })
     };
     looked.into_iter().map(finding).collect()
@@ -125,7 +127,7 @@ async fn backup(store: &Store) -> Result<Finding, Error> {
         let message = "PostgreSQL's own backups (pg_dump, or its archive) are not looked at";
         return Ok(Finding::ok("backup", message));
     }
-    let taken = store.setting(TAKEN_AT).await?.and_then(|text| text.parse::<i64>().ok());
+    let taken = store.setting(BACKUP_TAKEN_AT).await?.and_then(|text| text.parse::<i64>().ok());
     let advice = "kontor backup --to FILE, every night, to another machine";
     Ok(match taken {
         None => Finding::warn("backup", "no backup was ever taken", advice),
