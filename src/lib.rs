@@ -3,8 +3,8 @@
 //! Four floors; an import runs only downwards. `domain` is true without IO. `store`, `cache`, `bus`
 //! and `providers` are next to each other above it. `actors` decides when, and who next. `http` is
 //! the API. `app` is where everything meets; `config`, `doctor`, `telemetry` and `verify` stand
-//! beside it. The command line is the binary's (`src/cli`). `fuzz` says what decoders promise, and
-//! is built for tests only. ARCHITECTURE.md is the tour.
+//! beside it. The command line is the binary's (`src/cli`). Not in a server: `simulate`, and `fuzz`,
+//! which says what decoders promise. ARCHITECTURE.md is the tour.
 
 pub mod actors;
 pub mod app;
@@ -20,6 +20,7 @@ pub mod fuzz;
 pub mod http;
 pub mod providers;
 pub mod seeded_fault;
+#[cfg(any(test, feature = "simulate"))]
 pub mod simulate;
 pub mod store;
 pub mod telemetry;

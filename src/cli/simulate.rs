@@ -1,260 +1,55 @@
-//! `kontor simulate`: many runs of the simulator, each from its own seed, and the story of the
-//! first that breaks a rule.
+//! `kontor simulate`: what it is called with. Only a build with the feature `simulate` has the
+//! simulator in it (`seeds`); another one says how to get it.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+#[cfg(feature = "simulate")]
+mod seeds;
 
-use clap::Args as ClapArgs;
-use indicatif::{ProgressBar, ProgressStyle};
-use kontor::seeded_fault::{self, SeededFault};
-use kontor::simulate::{Counts, Plan, hunt, run as simulate, shrink};
-use serde::Serialize;
-use strum::VariantArray as _;
-
-/// Every so many seeds, one is run twice, and must give the same.
-const TWICE_EVERY: u64 = 10;
+#[cfg(feature = "simulate")]
+pub use self::seeds::run;
 
 /// Try to break the promises: run whole nodes in simulated time, with faults from a seed
-#[derive(Clone, Debug, ClapArgs)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  kontor simulate --seeds 1000         a thousand runs, each with faults of its own
-  kontor simulate --seed 42 --story    one run, line by line
-  cargo run -- simulate --flaws        whether it finds what is wrong on purpose
+  cargo simulate --seeds 1000          a thousand runs, each with faults of its own
+  cargo simulate --seed 42 --story     one run, line by line
+  cargo run --features simulate -- simulate --flaws
+                                       whether it finds what is wrong on purpose
 
-A run that breaks a rule is made as small as can be, and its story is printed.")]
+A run that breaks a rule is made as small as can be, and its story is printed.
+
+It is for development: a kontor that was built without --features simulate says so.")]
 pub struct Args {
     /// How many seeds to run
     #[arg(long, value_name = "N", default_value_t = 1_000)]
-    seeds: u64,
+    pub seeds: u64,
     /// The first seed
     #[arg(long, value_name = "SEED", default_value_t = 1)]
-    from: u64,
+    pub from: u64,
     /// Only this seed
     #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "from"])]
-    seed: Option<u64>,
+    pub seed: Option<u64>,
     /// Print what happens, line by line
     #[arg(long, requires = "seed")]
-    story: bool,
+    pub story: bool,
     /// Put faults into the code on purpose, one after the other, and show how many seeds it takes
     /// to find each; only in a build with debug assertions
     #[arg(long, conflicts_with_all = ["seed", "story"])]
-    flaws: bool,
+    pub flaws: bool,
     /// Print the result as JSON
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
-/// What all runs came to.
-#[derive(Debug, Serialize)]
-struct Summary {
-    ok: bool,
-    seeds: u64,
-    run_twice: u64,
-    seconds: f64,
-    seeds_per_second: f64,
-    simulated_hours: f64,
-    counts: Counts,
-    failed: Option<Failed>,
-}
-
-/// A seed that breaks a rule.
-#[derive(Debug, Serialize)]
-struct Failed {
-    seed: u64,
-    rule: String,
-    what: String,
-    story: Vec<String>,
-}
-
-/// What is shared by the threads that run seeds.
-struct Work<'a> {
-    args: &'a Args,
-    next: AtomicU64,
-    stop: AtomicBool,
-    bar: ProgressBar,
-    summed: Mutex<(u64, u64, i64, Counts)>,
-    failed: Mutex<Option<(u64, String)>>,
-}
-
-/// Runs the command.
+/// Says how to get the simulator.
 ///
 /// # Errors
-/// When standard output cannot be written.
-pub fn run(args: &Args) -> std::io::Result<std::process::ExitCode> {
-    if args.flaws {
-        return find_faults(args);
-    }
-    let (first, seeds) = args.seed.map_or((args.from, args.seeds), |seed| (seed, 1));
-    let bar = if args.json { ProgressBar::hidden() } else { ProgressBar::new(seeds) };
-    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} seeds {per_sec} {eta}")
-    {
-        bar.set_style(style);
-    }
-    let work = Work {
-        args,
-        next: AtomicU64::new(first),
-        stop: AtomicBool::new(false),
-        bar,
-        summed: Mutex::default(),
-        failed: Mutex::default(),
-    };
-    let began = Instant::now();
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| work.go(first + seeds));
-        }
-    });
-    work.bar.finish_and_clear();
-    let summary = work.summary(began.elapsed());
-    if args.json {
-        super::print_json(&summary)?;
-    } else {
-        print(&summary, args);
-    }
-    let code = if summary.ok { 0 } else { 1 };
-    Ok(std::process::ExitCode::from(code))
-}
-
-/// Hunts for every fault.
-fn find_faults(args: &Args) -> std::io::Result<std::process::ExitCode> {
-    if !seeded_fault::possible() {
-        eprintln!("error: a release build has no flaws to find: run it with cargo run");
-        return Ok(std::process::ExitCode::FAILURE);
-    }
-    let next = AtomicUsize::new(0);
-    let all = Mutex::new(Vec::new());
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while let Some(fault) =
-                    SeededFault::VARIANTS.get(next.fetch_add(1, Ordering::Relaxed))
-                {
-                    let found = hunt(*fault, args.from, args.seeds);
-                    if !args.json {
-                        let name: &str = fault.into();
-                        let seeds = found.seeds.map_or("not found".into(), |it| it.to_string());
-                        println!("{name:<28} {seeds:>9}  {}", found.rule.as_deref().unwrap_or(""));
-                    }
-                    if let Ok(mut all) = all.lock() {
-                        all.push(found);
-                    }
-                }
-            });
-        }
-    });
-    let all = all.into_inner().unwrap_or_default();
-    if args.json {
-        super::print_json(&all)?;
-    }
-    let missed = all.iter().filter(|found| found.seeds.is_none()).count();
-    Ok(std::process::ExitCode::from(u8::from(missed > 0)))
-}
-
-impl Work<'_> {
-    fn go(&self, end: u64) {
-        while !self.stop.load(Ordering::Relaxed) {
-            let seed = self.next.fetch_add(1, Ordering::Relaxed);
-            if seed >= end {
-                return;
-            }
-            let plan = Plan::draw(seed);
-            let outcome = simulate(&plan, false);
-            let twice = seed.is_multiple_of(TWICE_EVERY);
-            let mut wrong = outcome.violation.map(|found| found.rule);
-            if twice && wrong.is_none() && simulate(&plan, false).trace != outcome.trace {
-                wrong = Some("the same seed gives the same run".to_owned());
-            }
-            if let Ok(mut summed) = self.summed.lock() {
-                summed.0 += 1;
-                summed.1 += u64::from(twice);
-                summed.2 += outcome.simulated_ms;
-                summed.3.add(&outcome.counts);
-            }
-            if let Some(rule) = wrong {
-                self.stop.store(true, Ordering::Relaxed);
-                if let Ok(mut failed) = self.failed.lock() {
-                    failed.get_or_insert((seed, rule));
-                }
-            }
-            self.bar.inc(1);
-        }
-    }
-
-    fn summary(self, took: Duration) -> Summary {
-        let (seeds, run_twice, simulated_ms, counts) = self.summed.into_inner().unwrap_or_default();
-        let failed = self.failed.into_inner().unwrap_or_default();
-        if failed.is_some() && !self.args.json {
-            eprintln!("A rule is broken; the run is made smaller.");
-        }
-        let failed = failed.map(|(seed, rule)| {
-            let (what, story) = shrink(&Plan::draw(seed)).map_or_else(Default::default, |small| {
-                let what = small.outcome.violation.map(|found| found.what);
-                (what.unwrap_or_default(), small.outcome.story)
-            });
-            Failed { seed, rule, what, story }
-        });
-        let seconds = took.as_secs_f64();
-        #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-        let (done, hours) = (seeds as f64, simulated_ms as f64 / 3_600_000.0);
-        Summary {
-            ok: failed.is_none(),
-            seeds,
-            run_twice,
-            seconds,
-            seeds_per_second: done / seconds.max(0.001),
-            simulated_hours: hours,
-            counts,
-            failed,
-        }
-    }
-}
-
-fn print(summary: &Summary, args: &Args) {
-    let Counts {
-        lives,
-        clusters,
-        claims,
-        events,
-        appends,
-        calls,
-        orders,
-        confirmed,
-        stuck,
-        checks,
-    } = summary.counts;
-    if args.story
-        && summary.ok
-        && let Some(seed) = args.seed
-    {
-        for line in simulate(&Plan::draw(seed), true).story {
-            println!("{line}");
-        }
-    }
-    if let Some(failed) = &summary.failed {
-        for line in &failed.story {
-            println!("{line}");
-        }
-        println!("\nSeed {} breaks a rule: {}: {}", failed.seed, failed.rule, failed.what);
-        println!("Run it again: kontor simulate --seed {}", failed.seed);
-        return;
-    }
-    println!(
-        "All holds: {} seeds in {:.1} s ({:.0} a second), {:.0} simulated hours; {} seeds were \
-         run twice and gave the same.",
-        summary.seeds,
-        summary.seconds,
-        summary.seeds_per_second,
-        summary.simulated_hours,
-        summary.run_twice
+/// None.
+#[cfg(not(feature = "simulate"))]
+pub fn run(_: &Args) -> std::io::Result<std::process::ExitCode> {
+    eprintln!(
+        "error: this kontor was built without the simulator; in its source folder: \
+         cargo run --release --features simulate -- simulate --seeds 1000"
     );
-    println!(
-        "{lives} lives of a node, {clusters} seeds with several of them, which took shards {claims} \
-         times; {events} events in {appends} commits, {calls} calls to the \
-         provider, {orders} orders of which {confirmed} were confirmed and {stuck} are stuck \
-         with a reason, {checks} proofs."
-    );
+    Ok(std::process::ExitCode::FAILURE)
 }

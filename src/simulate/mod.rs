@@ -29,6 +29,8 @@ mod plan;
 mod process;
 mod run;
 mod shrink;
+#[cfg(test)]
+mod tests;
 mod watch;
 mod world;
 

@@ -47,7 +47,6 @@ mod session;
 mod settings;
 mod shop;
 mod shopkeepers;
-mod simulate;
 mod site;
 mod store;
 mod supply;

@@ -71,6 +71,19 @@ fn canonical(package: &Value) -> String {
 }
 
 #[test]
+fn a_server_has_no_simulated_time() {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let told = Command::new(cargo)
+        .args(["tree", "--locked", "--edges", "normal,features", "--invert", "tokio"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let tree = String::from_utf8_lossy(&told.stdout);
+    assert!(told.status.success() && tree.contains("kontor"), "{told:?}");
+    assert!(!tree.contains("test-util"), "{tree}");
+}
+
+#[test]
 fn every_license_is_permissive() {
     let allowed: Vec<Licensee> = texts(&table("deny.toml")["licenses"]["allow"])
         .iter()

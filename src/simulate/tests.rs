@@ -4,15 +4,16 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use kontor::seeded_fault::{self, SeededFault};
-use kontor::simulate::{Plan, hunt, run, shrink};
 use strum::VariantArray as _;
+
+use super::{Plan, hunt, run, shrink};
+use crate::seeded_fault::{self, SeededFault};
 
 /// How many seeds are run.
 const SEEDS: u64 = 300;
 /// Every so many seeds, one is run twice.
 const TWICE_EVERY: u64 = 10;
-/// How many seeds a fault may take; `kontor simulate --flaws` says how many each takes.
+/// How many seeds a fault may take; `simulate --flaws` says how many each takes.
 const HUNT_MAX: u64 = 1_000;
 
 /// Where a hunt begins for what few seeds find, to save time: they are found from 1 on as well.
