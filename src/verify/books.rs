@@ -1,13 +1,17 @@
 //! Everything that the journal's events add up to, noun by noun, as they are streamed.
 //!
 //! What an event means is the domain's; here is only who takes it, that its entity's seqs are
-//! dense (I5), and what is known only by looking at two nouns at one position (I1, I4).
+//! dense (I5), and what is known only by looking at two nouns at one position (I1, I4). Orders, carts,
+//! stock and the counter look at each other, so they are here; whatever holds of a noun by itself is
+//! a [`Book`], and a new one is a line in [`Books::standard`].
 
 use std::collections::HashMap;
 
+use super::book::Book;
 use super::cart::{Carts, same_lines};
 use super::order::Orders;
 use super::report::{Checked, Findings, Invariant};
+use super::row_book::RowBook;
 use super::stock::Items;
 use crate::actors::engine::fold::{self, Folded, Upto};
 use crate::actors::engine::host::decode;
@@ -16,39 +20,44 @@ use crate::domain::counter::{self, Counter};
 use crate::domain::entity::{EntityId, Event, Noun, Record};
 use crate::domain::id::{Key, OrderId};
 use crate::domain::order::{self, Order, Placed};
-use crate::domain::product::{self, Product};
+use crate::domain::product::Product;
 use crate::domain::stock::{self, Stock};
 use crate::domain::time::Timestamp;
 use crate::store::journal::{Journal, ReadError};
 
-/// The prefix of products, which are rows and no noun.
-const PRODUCT: &str = "prod";
-
-/// All that was read.
+/// What is known of every noun, and what was found.
 #[derive(Default)]
-pub(super) struct Books {
-    pub shards: u16,
-    pub orders: Orders,
-    pub carts: Carts,
-    pub stock: Items,
-    pub products: HashMap<EntityId, ProductEntry>,
+pub struct Books {
+    pub(super) shards: u16,
+    pub(super) orders: Orders,
+    pub(super) carts: Carts,
+    pub(super) stock: Items,
     /// The number that each order has drawn, and where.
-    pub drawn: HashMap<Key, (i64, i64)>,
-    pub newest_at: Timestamp,
-    pub checked: Checked,
-    pub findings: Findings,
-    pub counters: HashMap<EntityId, (Counter, i64, bool)>,
-}
-
-/// A product as its last event says.
-pub(super) struct ProductEntry {
-    pub seq: i64,
-    pub last_pos: i64,
-    pub broken: bool,
-    pub product: Option<Product>,
+    pub(super) drawn: HashMap<Key, (i64, i64)>,
+    pub(super) newest_at: Timestamp,
+    pub(super) checked: Checked,
+    pub(super) findings: Findings,
+    pub(super) counters: HashMap<EntityId, (Counter, i64, bool)>,
+    /// Those that are known by themselves.
+    pub(super) others: Vec<Box<dyn Book>>,
 }
 
 impl Books {
+    /// Those of all nouns and rows that there are.
+    #[must_use]
+    pub fn standard() -> Self {
+        Self::default().with(RowBook::<Product>::counted_by(|checked, products, rows| {
+            (checked.products, checked.product_rows) = (products, rows);
+        }))
+    }
+
+    /// These, and one more.
+    #[must_use]
+    pub fn with(mut self, book: impl Book + 'static) -> Self {
+        self.others.push(Box::new(book));
+        self
+    }
+
     /// Folds an event in.
     pub(super) async fn take(
         &mut self,
@@ -67,11 +76,13 @@ impl Books {
             Cart::PREFIX => self.take_cart(journal, record).await?,
             Stock::PREFIX => self.take_stock(record),
             Counter::PREFIX => self.take_counter(record),
-            PRODUCT => self.take_product(record),
-            _ => {
-                let why = "no noun has this prefix";
-                self.findings.add(Invariant::I5, &record.entity, &[record.pos], why);
-            }
+            prefix => match self.others.iter_mut().find(|book| book.prefix() == prefix) {
+                Some(book) => book.take(record, &mut self.findings),
+                None => {
+                    let why = "no noun has this prefix";
+                    self.findings.add(Invariant::I5, &record.entity, &[record.pos], why);
+                }
+            },
         }
         Ok(())
     }
@@ -204,24 +215,6 @@ impl Books {
         }
     }
 
-    fn take_product(&mut self, record: &Record) {
-        let entry = self.products.entry(record.entity.clone()).or_insert(ProductEntry {
-            seq: 0,
-            last_pos: 0,
-            broken: false,
-            product: None,
-        });
-        if entry.broken {
-            return;
-        }
-        let Some(event) = next::<product::Event>(record, entry.seq, &mut self.findings) else {
-            entry.broken = true;
-            return;
-        };
-        entry.product = Some(event.into_value());
-        (entry.seq, entry.last_pos) = (record.seq, record.pos);
-    }
-
     fn key(&mut self, record: &Record) -> Option<Key> {
         let key = record.entity.key().parse().ok();
         if key.is_none() {
@@ -233,7 +226,7 @@ impl Books {
 }
 
 /// The event of a record, if it follows the one before; why not is noted.
-fn next<E: Event>(record: &Record, seq: i64, findings: &mut Findings) -> Option<E> {
+pub(super) fn next<E: Event>(record: &Record, seq: i64, findings: &mut Findings) -> Option<E> {
     if record.seq != seq + 1 {
         let why = format!("its event {} follows event {seq}", record.seq);
         findings.add(Invariant::I5, &record.entity, &[record.pos], why);

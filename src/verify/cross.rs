@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::books::Books;
 use super::order::{Entry, Standing, Summary};
-use super::report::Invariant;
+use super::report::{Invariant, count};
 use crate::domain::entity::EntityId;
 use crate::domain::id::{Key, OrderId};
 use crate::domain::order;
@@ -40,7 +40,9 @@ impl Books {
         self.checked.carts = count(self.carts.all.len());
         self.checked.carts_spent = self.carts.spent;
         self.checked.stock_items = count(self.stock.all.len());
-        self.checked.products = count(self.products.len());
+        for book in &self.others {
+            book.count(&mut self.checked);
+        }
         self.compare_totals(&allocated, broken);
     }
 
@@ -122,7 +124,3 @@ impl Books {
 }
 
 type Fault = (Invariant, EntityId, Vec<i64>, String);
-
-fn count(length: usize) -> u64 {
-    u64::try_from(length).unwrap_or(u64::MAX)
-}

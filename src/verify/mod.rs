@@ -7,6 +7,7 @@
 //!
 //! Memory: some 500 bytes an order and 150 a payment, 50 a spent cart, and all of the stock.
 
+mod book;
 mod books;
 mod cart;
 mod cross;
@@ -14,16 +15,19 @@ mod money;
 mod order;
 pub mod provider;
 pub mod report;
+mod row_book;
 mod rows;
 mod stock;
 mod timers;
 
-pub use report::{Checked, Invariant, Report, VIOLATIONS_MAX, Violation};
+pub use book::{Book, NounBook, StepCheck, WantedTimer};
+pub use books::Books;
+pub use report::{Checked, Findings, Invariant, Report, VIOLATIONS_MAX, Violation};
+pub use row_book::{Counted, RowBook};
+pub use rows::Rows;
 
-use self::books::Books;
 use self::money::Ledger;
-use self::report::{Findings, shard_name};
-use self::rows::Rows;
+use self::report::shard_name;
 use crate::actors::engine::projections;
 use crate::domain::entity::{EntityId, Record};
 use crate::providers::payment::Provider;
@@ -60,11 +64,24 @@ pub enum Error {
     Provider(String),
 }
 
-/// Checks a store, and with a provider its ledger too.
+/// Checks a store of all the nouns that there are, and with a provider its ledger too.
 ///
 /// # Errors
 /// [`Error`] when something cannot be read; what does not hold is in the report.
 pub async fn verify(
+    store: &dyn Tables,
+    provider: Option<&dyn Provider>,
+    progress: impl FnMut(Progress),
+) -> Result<Report, Error> {
+    verify_with(Books::standard(), store, provider, progress).await
+}
+
+/// Checks a store by these books, which were not used before.
+///
+/// # Errors
+/// See [`verify`].
+pub async fn verify_with(
+    mut books: Books,
     store: &dyn Tables,
     provider: Option<&dyn Provider>,
     mut progress: impl FnMut(Progress),
@@ -75,7 +92,7 @@ pub async fn verify(
         Some(provider) => Some(Ledger::read(provider, &mut progress).await?),
         None => None,
     };
-    let mut books = Books { shards: journal.shards(), ..Books::default() };
+    books.shards = journal.shards();
     books.checked.shards = u64::from(books.shards);
     let mut cursors = vec![0; usize::from(books.shards)];
     for (shard, pos) in store.cursors(projections::NAME).await? {

@@ -86,6 +86,9 @@ pub struct Checked {
     pub payments: Option<u64>,
     /// Differences that were settled by reading both sides again.
     pub settled: u64,
+    /// Entities and rows of what is known by itself, each by its name.
+    #[serde(flatten)]
+    pub others: BTreeMap<String, u64>,
 }
 
 /// What a check came to.
@@ -106,13 +109,14 @@ pub struct Report {
 
 /// Collects violations.
 #[derive(Debug, Default)]
-pub(super) struct Findings {
-    pub kept: Vec<Violation>,
-    pub total: BTreeMap<Invariant, u64>,
+pub struct Findings {
+    pub(super) kept: Vec<Violation>,
+    pub(super) total: BTreeMap<Invariant, u64>,
 }
 
 impl Findings {
-    pub(super) fn add(
+    /// Adds a violation: whom it concerns, and the positions of the events that show it.
+    pub fn add(
         &mut self,
         invariant: Invariant,
         entity: impl fmt::Display,
@@ -181,6 +185,9 @@ impl Report {
             "  I6 read models {} orders, {} stock levels, {} products equal their events",
             c.order_rows, c.stock_rows, c.product_rows
         )?;
+        for (name, count) in &c.others {
+            writeln!(text, "  {name:<14} {count}, each by itself as it should be")?;
+        }
         if c.stuck > 0 {
             writeln!(text, "  {} orders wait for an operator", c.stuck)?;
         }
@@ -267,4 +274,9 @@ fn hide(value: &mut serde_json::Value) {
 /// Names a shard where no entity is to blame.
 pub(super) fn shard_name(shard: u16) -> EntityId {
     EntityId::new(&format!("shard {shard}"))
+}
+
+/// A number of things, for the report.
+pub(super) fn count(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
 }

@@ -8,22 +8,20 @@ use super::books::{Books, replay};
 use super::order::row_digest;
 use super::report::Invariant;
 use super::{Error, Progress};
-use crate::actors::engine::host::decode;
 use crate::actors::engine::projections::{order_row, stock_rows};
 use crate::domain::entity::EntityId;
 use crate::domain::id::{OrderId, Sku};
 use crate::domain::order::{self, Order};
-use crate::domain::product::{self, Product};
 use crate::domain::stock::{self, Stock};
 use crate::store::journal::{Journal, ReadError};
-use crate::store::{self, LIST_MAX, Tables, versioned};
+use crate::store::{self, LIST_MAX, Tables};
 
 /// What the rows are compared with, and where.
-pub(super) struct Rows<'a> {
-    pub store: &'a dyn Tables,
-    pub journal: &'a dyn Journal,
+pub struct Rows<'a> {
+    pub(super) store: &'a dyn Tables,
+    pub(super) journal: &'a dyn Journal,
     /// How far the projection had come in each shard, before any row was read.
-    pub cursors: Vec<i64>,
+    pub(super) cursors: Vec<i64>,
 }
 
 impl Rows<'_> {
@@ -43,7 +41,9 @@ impl Rows<'_> {
         self.compare_orders(books).await?;
         progress(Progress { stage: "rows", done: books.checked.order_rows, total });
         self.compare_stock(books).await?;
-        self.compare_products(books).await?;
+        for book in &mut books.others {
+            book.compare_rows(self, &mut books.checked, &mut books.findings).await?;
+        }
         progress(Progress { stage: "rows", done: total, total });
         Ok(())
     }
@@ -182,73 +182,13 @@ impl Rows<'_> {
         }
         Ok(())
     }
-
-    async fn compare_products(&self, books: &mut Books) -> Result<(), Error> {
-        let mut after: Option<Sku> = None;
-        let mut seen = std::collections::HashSet::new();
-        loop {
-            let page =
-                versioned::list_behind::<Product>(self.store, after.as_ref(), LIST_MAX).await?;
-            for row in &page {
-                books.checked.product_rows += 1;
-                let id = product::entity_id(&row.value.sku);
-                if let Some((positions, message)) = self.product_fault(books, &id, row).await? {
-                    books.findings.add(Invariant::I6, &id, &positions, message);
-                }
-                seen.insert(id);
-            }
-            match page.last() {
-                Some(last) if page.len() == LIST_MAX as usize => {
-                    after = Some(last.value.sku.clone());
-                }
-                _ => break,
-            }
-        }
-        for (id, entry) in &books.products {
-            if !seen.contains(id) && !entry.broken {
-                books.findings.add(Invariant::I6, id, &[entry.last_pos], "it has no row");
-            }
-        }
-        Ok(())
-    }
-
-    /// A product's row is written with its event: it is never behind.
-    async fn product_fault(
-        &self,
-        books: &Books,
-        id: &EntityId,
-        row: &store::product::Row,
-    ) -> Result<Fault, ReadError> {
-        let entry = books.products.get(id);
-        if entry.is_some_and(|entry| {
-            entry.broken || (entry.seq == row.version && entry.product.as_ref() == Some(&row.value))
-        }) {
-            return Ok(None);
-        }
-        let positions = entry.map(|entry| vec![entry.last_pos]).unwrap_or_default();
-        if let Some(entry) = entry.filter(|entry| entry.seq > row.version) {
-            let why = format!("its row has version {}, but {} events", row.version, entry.seq);
-            return Ok(Some((positions, why)));
-        }
-        let written = self.journal.read_entity(id, row.version - 1, 1).await?;
-        let event = written.first().and_then(|record| decode::<product::Event>(record).ok());
-        let fresh: Option<Product> = event.map(product::Event::into_value);
-        Ok(match fresh {
-            None => Some((positions, "its row stands for no event".to_owned())),
-            Some(fresh) if fresh == row.value => None,
-            Some(fresh) => {
-                let why = difference(&format!("{:?}", row.value), &format!("{fresh:?}"));
-                Some((positions, why))
-            }
-        })
-    }
 }
 
 /// Where the events stand that show it, and what is wrong.
-type Fault = Option<(Vec<i64>, String)>;
+pub(super) type Fault = Option<(Vec<i64>, String)>;
 
 /// Says where two texts begin to differ, by the fields around it.
-fn difference(row: &str, fresh: &str) -> String {
+pub(super) fn difference(row: &str, fresh: &str) -> String {
     let same = row.char_indices().zip(fresh.chars()).find(|((_, a), b)| a != b);
     let at = same.map_or(row.len().min(fresh.len()), |((at, _), _)| at);
     let from = row.get(..at).and_then(|head| head.rfind([' ', '{', '['])).map_or(0, |at| at + 1);

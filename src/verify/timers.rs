@@ -5,10 +5,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::books::{Books, replay};
+use super::book::{WantedTimer, wants_timer};
+use super::books::Books;
 use super::report::Invariant;
 use crate::actors::engine::clock::Clock;
-use crate::domain::entity::{EntityId, Noun};
+use crate::domain::entity::{EntityId, Noun as _};
 use crate::domain::id::OrderId;
 use crate::domain::order::{self, Order};
 use crate::domain::stock::Stock;
@@ -52,7 +53,7 @@ impl Books {
             }
         }
         for (entity, (at, pos)) in wanted {
-            if missing(journal, &entity).await? {
+            if self.misses_timer(journal, &entity).await? {
                 let why = format!("it must be woken at {at}, but has no timer");
                 self.findings.add(Invariant::I5, &entity, &[pos], why);
             }
@@ -69,29 +70,42 @@ impl Books {
         let stock = self.stock.all.iter().filter(|(_, entry)| !entry.broken);
         let stock = stock
             .filter_map(|(id, entry)| Some((id.clone(), (entry.state.timer()?, entry.last_pos))));
-        orders.chain(stock).collect()
+        let others = self.others.iter().flat_map(|book| book.timers());
+        let others =
+            others.map(|WantedTimer { entity, due_at, last_pos }| (entity, (due_at, last_pos)));
+        orders.chain(stock).chain(others).collect()
     }
-}
 
-/// Whether an entity still wants a timer and has none, looked at again while it may be moving.
-async fn missing(journal: &dyn Journal, entity: &EntityId) -> Result<bool, ReadError> {
-    for _ in 0..TRIES {
-        let wants = if entity.prefix() == Order::PREFIX {
-            wants::<Order>(journal, entity).await?
-        } else {
-            wants::<Stock>(journal, entity).await?
-        };
-        let shard = entity.shard(journal.shards());
-        let there = journal.timers_of(shard, entity.as_str(), None, 1).await?;
-        if !wants || there.iter().any(|timer| timer.entity == *entity) {
-            return Ok(false);
+    /// Whether an entity still wants a timer and has none, looked at again while it may be moving.
+    async fn misses_timer(
+        &self,
+        journal: &dyn Journal,
+        entity: &EntityId,
+    ) -> Result<bool, ReadError> {
+        for _ in 0..TRIES {
+            let wants = self.wants_timer(journal, entity).await?;
+            let shard = entity.shard(journal.shards());
+            let there = journal.timers_of(shard, entity.as_str(), None, 1).await?;
+            if !wants || there.iter().any(|timer| timer.entity == *entity) {
+                return Ok(false);
+            }
+            tokio::time::sleep(PAUSE).await;
         }
-        tokio::time::sleep(PAUSE).await;
+        Ok(true)
     }
-    Ok(true)
-}
 
-async fn wants<N: Noun>(journal: &dyn Journal, entity: &EntityId) -> Result<bool, ReadError> {
-    let folded = replay::<N>(journal, entity, i64::MAX).await?;
-    Ok(folded.is_some_and(|folded| folded.state.timer().is_some()))
+    async fn wants_timer(
+        &self,
+        journal: &dyn Journal,
+        entity: &EntityId,
+    ) -> Result<bool, ReadError> {
+        match entity.prefix() {
+            Order::PREFIX => wants_timer::<Order>(journal, entity).await,
+            Stock::PREFIX => wants_timer::<Stock>(journal, entity).await,
+            prefix => match self.others.iter().find(|book| book.prefix() == prefix) {
+                Some(book) => book.wants_timer(journal, entity).await,
+                None => Ok(false),
+            },
+        }
+    }
 }

@@ -1,0 +1,150 @@
+//! The book of a kind of plain rows with a version: the last event says what the row holds (I6).
+//!
+//! Such a row is written with its event, so it is never behind.
+
+use std::collections::{HashMap, HashSet};
+
+use async_trait::async_trait;
+
+use super::Error;
+use super::book::Book;
+use super::books::next;
+use super::report::{Checked, Findings, Invariant, count};
+use super::rows::{Fault, Rows, difference};
+use crate::actors::engine::host::decode;
+use crate::domain::entity::{EntityId, Record};
+use crate::domain::versioned::Event;
+use crate::store::LIST_MAX;
+use crate::store::journal::ReadError;
+use crate::store::versioned::{Row, VersionedRow, list_behind};
+
+/// The book of a kind of rows.
+///
+/// It has all of them in memory until the check is over.
+pub struct RowBook<T> {
+    entries: HashMap<EntityId, Entry<T>>,
+    counted: Counted,
+}
+
+/// Says how many entities and rows there are.
+pub type Counted = fn(checked: &mut Checked, entities: u64, rows: u64);
+
+/// A row as its last event says.
+struct Entry<T> {
+    seq: i64,
+    last_pos: i64,
+    /// An event of it cannot be read.
+    broken: bool,
+    value: Option<T>,
+}
+
+impl<T: VersionedRow> Default for RowBook<T> {
+    fn default() -> Self {
+        let counted: Counted = |checked, entities, rows| {
+            checked.others.insert(T::PLURAL.to_owned(), entities);
+            checked.others.insert(format!("{}_rows", T::PLURAL), rows);
+        };
+        Self::counted_by(counted)
+    }
+}
+
+impl<T: VersionedRow> RowBook<T> {
+    /// A book that is counted in a way of its own.
+    #[must_use]
+    pub fn counted_by(counted: Counted) -> Self {
+        Self { entries: HashMap::new(), counted }
+    }
+
+    async fn fault(
+        &self,
+        rows: &Rows<'_>,
+        id: &EntityId,
+        row: &Row<T>,
+    ) -> Result<Fault, ReadError> {
+        let entry = self.entries.get(id);
+        if entry.is_some_and(|entry| {
+            entry.broken || (entry.seq == row.version && entry.value.as_ref() == Some(&row.value))
+        }) {
+            return Ok(None);
+        }
+        let positions = entry.map(|entry| vec![entry.last_pos]).unwrap_or_default();
+        if let Some(entry) = entry.filter(|entry| entry.seq > row.version) {
+            let why = format!("its row has version {}, but {} events", row.version, entry.seq);
+            return Ok(Some((positions, why)));
+        }
+        let written = rows.journal.read_entity(id, row.version - 1, 1).await?;
+        let event = written.first().and_then(|record| decode::<Event<T>>(record).ok());
+        Ok(match event.map(Event::into_value) {
+            None => Some((positions, "its row stands for no event".to_owned())),
+            Some(fresh) if fresh == row.value => None,
+            Some(fresh) => {
+                let why = difference(&format!("{:?}", row.value), &format!("{fresh:?}"));
+                Some((positions, why))
+            }
+        })
+    }
+}
+
+#[async_trait]
+impl<T: VersionedRow> Book for RowBook<T> {
+    fn prefix(&self) -> &'static str {
+        T::PREFIX
+    }
+
+    fn take(&mut self, record: &Record, findings: &mut Findings) {
+        let entry = self.entries.entry(record.entity.clone()).or_insert(Entry {
+            seq: 0,
+            last_pos: 0,
+            broken: false,
+            value: None,
+        });
+        if entry.broken {
+            return;
+        }
+        let Some(event) = next::<Event<T>>(record, entry.seq, findings) else {
+            entry.broken = true;
+            return;
+        };
+        entry.value = Some(event.into_value());
+        (entry.seq, entry.last_pos) = (record.seq, record.pos);
+    }
+
+    fn count(&self, checked: &mut Checked) {
+        (self.counted)(checked, count(self.entries.len()), 0);
+    }
+
+    async fn compare_rows(
+        &mut self,
+        rows: &Rows<'_>,
+        checked: &mut Checked,
+        findings: &mut Findings,
+    ) -> Result<(), Error> {
+        let mut after: Option<T::Key> = None;
+        let mut seen = HashSet::new();
+        let mut there: u64 = 0;
+        loop {
+            let page = list_behind::<T>(rows.store, after.as_ref(), LIST_MAX).await?;
+            for row in &page {
+                there += 1;
+                let id = T::entity_id(row.value.key());
+                if let Some((positions, message)) = self.fault(rows, &id, row).await? {
+                    findings.add(Invariant::I6, &id, &positions, message);
+                }
+                seen.insert(id);
+            }
+            match page.last() {
+                Some(last) if page.len() == LIST_MAX as usize => {
+                    after = Some(last.value.key().clone());
+                }
+                _ => break,
+            }
+        }
+        (self.counted)(checked, count(self.entries.len()), there);
+        for (id, entry) in &self.entries {
+            if !seen.contains(id) && !entry.broken {
+                findings.add(Invariant::I6, id, &[entry.last_pos], "it has no row");
+            }
+        }
+        Ok(())
+    }
+}
