@@ -102,7 +102,7 @@ impl Fixture {
 
 /// A row with a version that kontor does not know.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Zone {
+pub struct Zone {
     code: String,
     note: Option<String>,
     fee: i64,
@@ -124,7 +124,7 @@ impl Versioned for Zone {
 
 kontor::versioned_row! { Zone in "zone", key(code) { code, note, fee, open, seal } }
 
-fn zone(code: &str, fee: i64, version: i64) -> Row<Zone> {
+pub fn zone(code: &str, fee: i64, version: i64) -> Row<Zone> {
     let note = (fee > 0).then(|| format!("{fee} \"§\""));
     let value = Zone { code: code.to_owned(), note, fee, open: fee > 5, seal: vec![0, 255] };
     Row { value, version }

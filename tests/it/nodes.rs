@@ -14,20 +14,23 @@ use kontor::actors::engine::clock::Clock;
 use kontor::actors::engine::cluster;
 use kontor::actors::engine::host;
 use kontor::actors::engine::projections::NAME;
+use kontor::actors::engine::row_host::{self, Change, Expect};
 use kontor::actors::engine::runtime as settings;
 use kontor::actors::flows::payment::{self, Payments};
 use kontor::actors::node::{Node, Settings, Start};
+use kontor::actors::row_kinds;
 use kontor::bus::local::Board;
 use kontor::bus::stream::Twin;
 use kontor::bus::{Calls, Findings, Notices};
 use kontor::cache::{Cache, Found};
-use kontor::domain::entity::Cause;
+use kontor::domain::entity::{Cause, Idempotency};
 use kontor::domain::id::CartId;
 use kontor::domain::money::UnitPrice;
 use kontor::domain::order::Status;
 use kontor::domain::pricing::Rules;
 use kontor::domain::product::{self, Product};
 use kontor::domain::stock;
+use kontor::domain::versioned::Versioned as _;
 use kontor::providers::sandbox::{Options, Sandbox};
 use kontor::store::journal::lane;
 use kontor::store::journal::memory::{Fault, Memory as Journal};
@@ -39,6 +42,7 @@ use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
+use crate::journal::{Zone, zone};
 use crate::shop;
 
 const SHARDS: u16 = 16;
@@ -107,7 +111,7 @@ impl Shared {
                 store: Arc::new(store),
                 clock,
                 rules: Rules::default(),
-                rows: kontor::actors::row_kinds::all(),
+                rows: row_kinds::all().with::<Zone>(),
                 settings: Settings {
                     timer_poll_ms: 20,
                     projection_pause_ms: 5,
@@ -404,6 +408,45 @@ async fn who_takes_over_a_product_writes_over_what_there_is() {
     shared.shared_among(&["b"]).await;
     // The price that it has in memory is not the one that there is.
     assert_eq!(price(&nodes[1], 1_000).await, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_any_kind_are_written_by_who_has_their_shard() {
+    let shared = Shared::open().await;
+    let nodes = shared.nodes(&["a", "b"]).await;
+    shared.shared_among(&["a", "b"]).await;
+    let owners = shared.store.shards().await.unwrap();
+    for (owner, other) in [(0, 1), (1, 0)] {
+        let is_its = |code: &String| {
+            owners[usize::from(Zone::entity_id(code).shard(SHARDS))].owner == nodes[owner].name
+        };
+        let code = (0..).map(|number| format!("zone-{number}")).find(is_its).unwrap();
+        let (node, on) = (nodes[other].node(), code.clone());
+        let written = async move {
+            let zones = node.rows.of::<Zone>().unwrap();
+            let put = async |fee, expect, key: &str| {
+                let idempotency = Some(Idempotency { key: key.into(), digest: 1 });
+                let cause = Cause { by: "test".into(), idempotency, ..Cause::default() };
+                zones.put(zone(&on, fee, 1).value, expect, cause).await
+            };
+            let made = put(3, Expect::Absent, "k1").await.unwrap();
+            assert_eq!(made, (zone(&on, 3, 1), Change::Created));
+            assert_eq!(put(3, Expect::Absent, "k1").await.unwrap(), made, "the same request again");
+            let another = put(4, Expect::Absent, "k2").await;
+            assert!(matches!(another, Err(row_host::Error::Exists)), "{another:?}");
+            let stale = put(4, Expect::Version(7), "k3").await;
+            let wanted = matches!(stale, Err(row_host::Error::VersionMismatch { version: 1 }));
+            assert!(wanted, "{stale:?}");
+            let changed = put(9, Expect::Version(1), "k4").await.unwrap();
+            assert_eq!(changed, (zone(&on, 9, 2), Change::Updated));
+            assert_eq!(put(9, Expect::Any, "k5").await.unwrap().1, Change::Unchanged);
+        };
+        nodes[other].on(written).await;
+        let (node, wanted) = (nodes[owner].node(), zone(&code, 9, 2));
+        let seen = nodes[owner]
+            .on(async move { node.rows.of::<Zone>().unwrap().get(&code).await.unwrap().unwrap() });
+        assert_eq!(*seen.await, wanted);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
