@@ -469,7 +469,7 @@ mod tests {
             version,
             value: value.map(str::to_owned),
             before: "0".to_owned(),
-            by: "key:1".to_owned(),
+            changed_by: "key:1".to_owned(),
             reason: "test".to_owned(),
             request_id: "req_1".to_owned(),
             at: Timestamp::default(),
