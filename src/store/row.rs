@@ -485,3 +485,69 @@ fn bind_arrays<R: TableRow>(
     }
     arrays.into_iter().fold(query, |query, array| array.bind(query))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::versioned::VersionedRow;
+    use super::*;
+    use crate::domain::product::Product;
+
+    crate::table_row! {
+        struct PageCount in "page_count", key(page, day) {
+            page: String,
+            day: i64,
+            count: Option<i64>,
+        }
+    }
+
+    #[test]
+    fn a_declaration_makes_the_statements_of_both_databases() {
+        let table = PageCount::table();
+        assert_eq!(table.select(), "SELECT page, day, count FROM page_count");
+        assert_eq!(
+            &*table.put_texts().postgres,
+            "INSERT INTO page_count (page, day, count) \
+             SELECT * FROM unnest($1::TEXT[], $2::BIGINT[], $3::BIGINT[]) \
+             ON CONFLICT (page, day) DO UPDATE SET count = excluded.count"
+        );
+        let texts = Product::table().change_texts();
+        let names =
+            "sku, name, description, category, prices, tax_rate, active, version, updated_at";
+        assert_eq!(
+            **texts.sqlite.of(1),
+            format!(
+                "INSERT INTO product ({names}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+                 ON CONFLICT (sku) DO NOTHING"
+            )
+        );
+        assert_eq!(
+            &**texts.sqlite.of(2),
+            "UPDATE product AS t SET name = $2, description = $3, category = $4, prices = $5, \
+             tax_rate = $6, active = $7, version = $8, updated_at = $9 \
+             WHERE t.sku = $1 AND t.version = $8 - 1"
+        );
+        assert_eq!(
+            **texts.postgres.of(1),
+            format!(
+                "INSERT INTO product ({names}) \
+                 SELECT {names} FROM jsonb_populate_record(NULL::product, $1) \
+                 ON CONFLICT (sku) DO NOTHING"
+            )
+        );
+    }
+
+    #[test]
+    fn a_row_reads_as_it_was_said() {
+        let row = PageCount { page: "/".to_owned(), day: 7, count: None };
+        let values: Vec<Value<'static>> = row.values().map(Value::into_owned).collect();
+        assert_eq!(values, [Value::text("/"), Value::Number(7), Value::Null]);
+        let again = PageCount::decode(&Found::Memory(values)).unwrap();
+        assert_eq!((again.page.as_str(), again.day, again.count), ("/", 7, None));
+        let short = Found::Memory(vec![Value::Number(1), Value::Number(7), Value::Null]);
+        let error = PageCount::decode(&short).map(drop).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "a row of page_count cannot be understood: page: Number(1) is no text"
+        );
+    }
+}
