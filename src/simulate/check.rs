@@ -25,15 +25,20 @@ use crate::store::journal::Journal as _;
 use crate::store::journal::memory::Memory as Journal;
 use crate::store::memory::Memory;
 use crate::store::{Tables as _, webhook};
-use crate::verify::verify;
+use crate::verify::{Books, verify_with};
 
 /// Checks, and how many there were.
-#[derive(Default)]
 pub struct Checks {
+    books: fn() -> Books,
     counts: Mutex<Counts>,
 }
 
 impl Checks {
+    /// No checks yet; they will be by these books.
+    pub fn new(books: fn() -> Books) -> Self {
+        Self { books, counts: Mutex::default() }
+    }
+
     /// What was counted.
     pub fn counts(&self) -> Counts {
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
@@ -46,7 +51,7 @@ impl Checks {
     /// Lets `kontor verify` look at the store and at the provider's ledger.
     pub async fn verify(&self, world: &World, tables: &Memory, bank: &Bank, last: bool) {
         self.count(|counts| counts.checks += 1);
-        match verify(tables, Some(&bank.ledger()), |_| {}).await {
+        match verify_with((self.books)(), tables, Some(&bank.ledger()), |_| {}).await {
             Ok(report) => {
                 if let Some(first) = report.violations.first() {
                     let rule = format!("verify {}", first.invariant);

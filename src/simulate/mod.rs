@@ -6,7 +6,7 @@
 //! is outside of them is simulated, behind the seams that they have anyway: [`Journal`] and
 //! [`Tables`] (`disk`, `process`), [`Provider`] (`bank`), [`Board`] and [`Stream`] (`process`,
 //! `pipe`), the clock and chance (`world`), and those who call them (`clients`, `operators`,
-//! `fleet`). HTTP, databases and sockets are not here; they are tested as they are.
+//! `fleet`, and `story` for what a noun brings of its own). HTTP, databases and sockets are not here; they are tested as they are.
 //!
 //! [`Journal`]: crate::store::journal::Journal
 //! [`Tables`]: crate::store::Tables
@@ -29,13 +29,17 @@ mod plan;
 mod process;
 mod run;
 mod shrink;
+mod story;
 #[cfg(test)]
 mod tests;
 mod watch;
 mod world;
 
+pub use clients::Clients;
+pub use fleet::Fleet;
 pub use hunt::{Found, hunt};
 pub use plan::Plan;
-pub use run::{Counts, Outcome, run};
+pub use run::{Counts, Outcome, run, run_with};
 pub use shrink::{Shrunken, shrink};
-pub use world::Violation;
+pub use story::{Setup, Story};
+pub use world::{Violation, World};

@@ -16,6 +16,7 @@ use super::nodes::Room;
 use super::operators::Operators;
 use super::plan::{BUSY_MS, Fault, Plan};
 use super::process::Process;
+use super::story::{Setup, Story};
 use super::watch::Watch;
 use super::world::{Violation, World};
 use crate::actors::node::Node;
@@ -100,6 +101,7 @@ pub(super) struct Outside {
     pub lives: AtomicU64,
     clients: Clients,
     operators: Operators,
+    stories: Vec<Arc<dyn Story>>,
     watch: Arc<Mutex<Watch>>,
     checks: Checks,
     /// How many things that have their time have come.
@@ -114,10 +116,16 @@ enum End {
     Wrong,
 }
 
-/// Runs a plan; `telling` keeps the story.
+/// Runs a plan on what every shop has; `telling` keeps the story.
 #[must_use]
 pub fn run(plan: &Plan, telling: bool) -> Outcome {
-    let outside = Arc::new(Outside::new(plan, telling));
+    run_with(&Setup::standard(), plan, telling)
+}
+
+/// Runs a plan on a shop that has more nouns than every other.
+#[must_use]
+pub fn run_with(setup: &Setup, plan: &Plan, telling: bool) -> Outcome {
+    let outside = Arc::new(Outside::new(setup, plan, telling));
     let mut lives = 0;
     tracing::subscriber::with_default(tracing::subscriber::NoSubscriber::default(), || {
         loop {
@@ -135,7 +143,7 @@ pub fn run(plan: &Plan, telling: bool) -> Outcome {
 }
 
 impl Outside {
-    fn new(plan: &Plan, telling: bool) -> Self {
+    fn new(setup: &Setup, plan: &Plan, telling: bool) -> Self {
         let world = World::new(plan.seed, telling);
         let time = world.clone();
         let journal = Journal::with_time(plan.shop.shards, Arc::new(move || time.store_time()));
@@ -151,7 +159,8 @@ impl Outside {
         Self {
             bank: Bank::new(world.clone(), &plan.faults, plan.net, watch.clone()),
             operators: Operators::new(clients.clone()),
-            checks: Checks::default(),
+            checks: Checks::new(setup.books),
+            stories: setup.stories.iter().map(|draw| draw(plan.seed)).collect(),
             came: AtomicUsize::new(0),
             room: Room::default(),
             lives: AtomicU64::new(0),
@@ -272,6 +281,10 @@ impl Outside {
             let operators = self.operators.clone();
             tokio::spawn(operators.act(fleet.clone(), *at, number, deed.clone()));
         }
+        for story in self.stories.iter().cloned() {
+            let (clients, fleet) = (self.clients.clone(), fleet.clone());
+            tokio::spawn(async move { story.act(&clients, &fleet).await });
+        }
         tokio::spawn(self.operators.clone().keep(fleet.clone(), KEEP_FROM));
         if plan.nodes > 1 {
             let (clients, skus) = (self.clients.clone(), plan.shop.units.len());
@@ -326,6 +339,9 @@ impl Outside {
         self.checks.verify(&self.world, &self.tables, &self.bank, true).await;
         let known = self.clients.known();
         self.checks.at_rest(&self.world, &self.journal, &self.bank, &known).await;
+        for story in &self.stories {
+            story.check(&self.clients).await;
+        }
     }
 
     /// Lets all nodes but one leave, once all of them are there and have been looked at.
