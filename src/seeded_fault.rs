@@ -83,14 +83,14 @@ pub enum SeededFault {
 
 #[cfg(debug_assertions)]
 thread_local! {
-    static SEEDED: std::cell::Cell<Option<SeededFault>> = const { std::cell::Cell::new(None) };
+    static SEEDED: std::cell::Cell<Option<&'static str>> = const { std::cell::Cell::new(None) };
 }
 
 /// Whether the code of this thread has the fault.
 #[cfg(debug_assertions)]
 #[must_use]
 pub fn active(fault: SeededFault) -> bool {
-    SEEDED.get() == Some(fault)
+    active_by_name(fault.into())
 }
 
 /// Whether the code of this thread has the fault: never.
@@ -103,12 +103,36 @@ pub const fn active(_: SeededFault) -> bool {
 /// Gives the code of this thread a fault, or takes it away again.
 #[cfg(debug_assertions)]
 pub fn set_active(fault: Option<SeededFault>) {
-    SEEDED.set(fault);
+    set_active_by_name(fault.map(Into::into));
 }
 
 /// Does nothing: a release build has no faults.
 #[cfg(not(debug_assertions))]
 pub const fn set_active(_: Option<SeededFault>) {}
+
+/// Whether the code of this thread has a fault that is not of this crate.
+#[cfg(debug_assertions)]
+#[must_use]
+pub fn active_by_name(fault: &str) -> bool {
+    SEEDED.get() == Some(fault)
+}
+
+/// Whether the code of this thread has a fault that is not of this crate: never.
+#[cfg(not(debug_assertions))]
+#[must_use]
+pub const fn active_by_name(_: &str) -> bool {
+    false
+}
+
+/// Gives the code of this thread a fault that is not of this crate, or takes it away again.
+#[cfg(debug_assertions)]
+pub fn set_active_by_name(fault: Option<&'static str>) {
+    SEEDED.set(fault);
+}
+
+/// Does nothing: a release build has no faults.
+#[cfg(not(debug_assertions))]
+pub const fn set_active_by_name(_: Option<&'static str>) {}
 
 /// Whether this build can have faults.
 #[must_use]
