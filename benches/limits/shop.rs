@@ -11,6 +11,7 @@ use kontor::actors::engine::runtime::{self, Runtime};
 use kontor::actors::flows::checkout::Request;
 use kontor::actors::flows::payment::{self, Payments};
 use kontor::actors::node::{Node, Settings, Start};
+use kontor::actors::nouns;
 use kontor::actors::row_kinds;
 use kontor::domain::address::Address;
 use kontor::domain::cart::{self, Details, NewLine};
@@ -53,6 +54,7 @@ pub async fn node_among(
         providers.push(Arc::new(Sandbox::new(sandbox_options(&store, url).await?)?));
     }
     let node = Node::start(Start {
+        nouns: nouns::all(),
         store: Arc::new(store),
         clock: Clock::system(),
         rules: Rules::default(),
@@ -119,7 +121,10 @@ pub async fn buy(node: &Node, cart: CartId) -> Outcome {
     let method = PaymentMethod { provider: "sandbox".into(), token: "tok_ok".into() };
     let cause = Cause { by: "buyer".into(), idempotency, ..Cause::default() };
     let patience = Some(PATIENCE);
-    node.checkout(Request { cart, method, expected_total: None, cause, patience }).await?;
+    node.flows
+        .checkout
+        .run(Request { cart, method, expected_total: None, cause, patience })
+        .await?;
     let entity = order::entity_id(OrderId(cart.0));
     let mut until = host::Until::Settled;
     loop {

@@ -1,120 +1,60 @@
-//! A node: the hosts of all nouns over one store, their supervisor, and the work that runs beside
-//! them (timers, projections, parked webhooks, the sweep).
+//! A node: the hosts of all nouns over one store, their supervisor, the flows between them, and the
+//! work that runs beside them (timers, projections, parked webhooks, the sweep). Here it is put
+//! together, begins and ends; nothing of what it does is here.
 
-use std::collections::BTreeSet;
-use std::future::pending;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use garde::Validate;
-use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
-use serde::{Deserialize, Serialize};
+use ractor::ActorRef;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::catalog::Catalog;
 use super::engine::changes::Changes;
 use super::engine::clock::Clock;
 use super::engine::cluster::{self, Cluster};
-use super::engine::host::{self, Away, Host, NoFlow, Tenure};
+use super::engine::host::{self, Away, Host, Tenure};
+use super::engine::hosts::{ErasedHost, Hosts};
 use super::engine::projections::{Follower, Owned, Projector};
 use super::engine::row_host::{RowBase, RowKinds, Rows};
 use super::engine::runtime::Runtime;
+use super::engine::shards::Shards;
+use super::engine::supervisor::Supervisor;
 use super::engine::timers;
-use super::flows::order_effects::Orders;
+use super::flows::Flows;
+use super::flows::order_numbers::ArrivedNumbers;
+use super::flows::order_tally::OrderTally;
+use super::flows::parts::Parts;
 use super::flows::payment::Payments;
-use super::order_numbers::Numbers;
-use crate::bus::{Feed, Relay};
+use super::nouns::{HostStart, Nouns};
+use super::pricing::Pricing;
+pub use super::settings::Settings;
+use crate::bus::Feed;
 use crate::cache::Cache;
 use crate::domain::cart::Cart;
 use crate::domain::counter::Counter;
-use crate::domain::entity::{Noun as _, Record};
-use crate::domain::limits::{holds, within};
-use crate::domain::money::Currency;
-use crate::domain::order::{CapturePolicy, Order};
+use crate::domain::entity::{Noun, Record};
+use crate::domain::order::Order;
 use crate::domain::pricing;
 use crate::domain::product::Product;
-use crate::domain::stock::{Location, Stock};
+use crate::domain::stock::Stock;
 use crate::domain::time::Span;
 use crate::domain::versioned::Versioned as _;
+use crate::store::journal::ReadError;
 use crate::store::journal::lane::Committed;
 use crate::store::journal::lanes::Lanes;
-use crate::store::journal::{Journal, ReadError};
 use crate::store::{self, Tables};
 
 /// How long a shard is owned that nobody else can claim.
 const LEASE: Span = Span::from_secs(10);
 /// The owner of all shards where there is one node.
 const SINGLE: &str = "single";
-/// How often parked webhooks are looked for.
-const PARKED_EVERY: Duration = Duration::from_secs(5);
-/// How long a provider's list is left alone after the node that compared it is gone.
-const SWEEP_LOCK: Duration = Duration::from_secs(30);
-
-/// A year, in seconds.
-const YEAR_SECS: i64 = 365 * 24 * 3600;
-/// The most locations that goods are taken from.
-const LOCATIONS_MAX: usize = 100;
-
-fn some_locations(locations: &[Location], (): &()) -> garde::Result {
-    let names: BTreeSet<&str> = locations.iter().map(Location::as_str).collect();
-    holds(!locations.is_empty(), || "must name at least one location")?;
-    holds(names.len() == locations.len(), || "must name each location once")?;
-    holds(locations.len() <= LOCATIONS_MAX, || {
-        format!("must have at most {LOCATIONS_MAX} locations")
-    })
-}
-
-/// How a shop is run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
-#[serde(default, deny_unknown_fields)]
-#[garde(allow_unvalidated)]
-pub struct Settings {
-    /// The currency of a cart that names none.
-    pub currency: Currency,
-    /// The locations that goods are taken from, the first first; others follow by name.
-    #[garde(custom(some_locations))]
-    pub locations: Arc<[Location]>,
-    /// How long stock is held for an order that is not paid yet, in seconds.
-    #[garde(custom(within(1..=YEAR_SECS)))]
-    pub hold_secs: i64,
-    /// How long an order can be paid, in seconds.
-    #[garde(custom(within(1..=YEAR_SECS)))]
-    pub payment_deadline_secs: i64,
-    /// When the money of a confirmed order is taken.
-    pub capture: CapturePolicy,
-    /// How often due timers are looked for, in milliseconds.
-    #[garde(custom(within(1..=60_000)))]
-    pub timer_poll_ms: u64,
-    /// How far apart the steps of a projection are at least, in milliseconds.
-    #[garde(custom(within(0..=60_000)))]
-    pub projection_pause_ms: u64,
-    /// How long a product is believed without asking the store, in milliseconds, where several
-    /// nodes write to it.
-    #[garde(custom(within(0..=600_000)))]
-    pub product_believed_ms: u64,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            currency: Currency::GBP,
-            locations: "main".parse().into_iter().collect(),
-            hold_secs: 15 * 60,
-            payment_deadline_secs: 30 * 60,
-            capture: CapturePolicy::default(),
-            timer_poll_ms: 1_000,
-            projection_pause_ms: 50,
-            product_believed_ms: 2_000,
-        }
-    }
-}
 
 /// What a node is started with.
 pub struct Start {
+    /// The nouns that it runs.
+    pub nouns: Nouns,
     /// The data.
     pub store: Arc<dyn Tables>,
     /// The time.
@@ -155,8 +95,10 @@ pub struct Node {
     pub catalog: Arc<Catalog>,
     /// The plain rows of all kinds.
     pub rows: Rows,
-    /// How prices are computed.
-    pub rules: Arc<pricing::Rules>,
+    /// Prices, and the rules that they are computed by.
+    pub pricing: Pricing,
+    /// What touches more than one noun, or the world outside.
+    pub flows: Flows,
     /// How the shop is run.
     pub settings: Settings,
     /// The data.
@@ -168,7 +110,7 @@ pub struct Node {
     /// What the rows of orders and stock have become, as they do.
     pub changes: Changes,
     /// What has happened to orders, since the start.
-    pub tally: Arc<Tally>,
+    pub tally: Arc<OrderTally>,
     /// Who moves money.
     pub payments: Payments,
     /// What nodes share and may lose.
@@ -179,43 +121,14 @@ pub struct Node {
     pub lanes: Lanes,
     /// This node among others; nothing if there are none.
     pub cluster: Option<Arc<Cluster>>,
-    pub(super) numbers: Arc<Numbers>,
-    pub(super) relay: OnceLock<Relay>,
     /// The shards whose rows this node writes.
     pub owned: Owned,
+    pub(super) shards: Arc<Shards>,
     projected: watch::Receiver<Vec<i64>>,
     replay: Arc<Notify>,
-    pub(super) stop: CancellationToken,
-    supervisor: ActorRef<Weak<Node>>,
-    pub(super) work: tokio::sync::Mutex<JoinSet<()>>,
-}
-
-/// How often what has happened to orders, as the journal commits it.
-#[derive(Debug, Default)]
-pub struct Tally {
-    /// Orders placed.
-    pub placed: AtomicU64,
-    /// Orders confirmed.
-    pub confirmed: AtomicU64,
-    /// Orders cancelled.
-    pub cancelled: AtomicU64,
-    /// Payments that the provider declined.
-    pub declined: AtomicU64,
-}
-
-impl Tally {
-    fn count(&self, records: &[Record]) {
-        for record in records.iter().filter(|record| record.entity.prefix() == Order::PREFIX) {
-            let counter = match &*record.kind {
-                "placed" => &self.placed,
-                "confirmed" => &self.confirmed,
-                "cancelled" => &self.cancelled,
-                "payment_declined" => &self.declined,
-                _ => continue,
-            };
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
-    }
+    stop: CancellationToken,
+    supervisor: ActorRef<Hosts>,
+    work: tokio::sync::Mutex<JoinSet<()>>,
 }
 
 /// Why a node does not start.
@@ -241,17 +154,26 @@ impl Node {
     /// # Errors
     /// [`Error`]: the store cannot be read, or an actor not be started.
     pub async fn start(start: Start) -> Result<Arc<Self>, Error> {
-        let Start { store, clock, rules, settings, host, lane, lanes, payments, cache, .. } = start;
-        let (runtime, cluster) = (start.runtime, start.cluster);
+        let Start { nouns, store, clock, rules, settings, payments, cache, runtime, .. } = start;
         let journal = store.journal();
-        let (feed, numbers) = (Feed::default(), Arc::new(Numbers::new(cluster.is_some())));
-        let tally = Arc::new(Tally::default());
-        let committed = committed(feed.clone(), numbers.clone(), tally.clone());
-        let lanes = Lanes::start(&journal, lanes, &lane, &committed);
-        let (supervisor, _) = Actor::spawn(None, Supervisor, ()).await?;
-        let over = (journal.clone(), lanes.clone(), clock.clone(), host);
-        let (reached, projected) = watch::channel(vec![0; usize::from(journal.shards())]);
-        let owned = Owned::default();
+        let (feed, told) = (Feed::default(), Arc::<OnceLock<Hosts>>::default());
+        let lanes = Lanes::start(
+            &journal,
+            start.lanes,
+            &start.lane,
+            &committed(feed.clone(), told.clone()),
+        );
+        let supervisor = Supervisor::start().await?;
+        let hosts = nouns.hosts(&HostStart {
+            journal: journal.clone(),
+            lanes: lanes.clone(),
+            clock: clock.clone(),
+            options: start.host,
+            supervisor: supervisor.get_cell(),
+        });
+        // An error means that they were told before.
+        let _before = told.set(hosts.clone());
+        let _ = supervisor.cast(hosts.clone());
         // A store of one shard has one node.
         let believed = Duration::from_millis(settings.product_believed_ms);
         let believed = (journal.shards() > 1).then_some(believed);
@@ -263,65 +185,94 @@ impl Node {
             believed,
         };
         let rows = start.rows.host(&base);
-        let node = Arc::new(Self {
-            carts: host_over(&over, &supervisor),
-            orders: host_over(&over, &supervisor),
-            stock: host_over(&over, &supervisor),
-            counters: host_over(&over, &supervisor),
-            catalog: rows.of::<Product>().ok_or(Error::NoRows(Product::PLURAL))?,
-            rows,
-            rules: Arc::new(rules),
-            settings,
-            store,
-            cluster: cluster.map(|start| Arc::new(Cluster::new(start))),
+        let catalog = rows.of::<Product>().ok_or(Error::NoRows(Product::PLURAL))?;
+        let parts = Parts {
+            hosts: hosts.clone(),
+            store: store.clone(),
             clock,
-            feed,
-            changes: Changes::new(journal.shards()),
-            tally,
-            payments,
-            cache,
+            settings,
             runtime,
-            lanes,
-            numbers,
-            relay: OnceLock::new(),
-            owned: owned.clone(),
-            projected,
-            replay: Arc::default(),
-            stop: CancellationToken::new(),
-            supervisor: supervisor.clone(),
-            work: tokio::sync::Mutex::default(),
-        });
-        node.carts.set_flow(Arc::new(NoFlow));
-        node.stock.set_flow(Arc::new(NoFlow));
-        node.counters.set_flow(Arc::new(NoFlow));
-        node.orders.set_flow(Arc::new(Orders::new(&node)));
-        let _ = supervisor.cast(Arc::downgrade(&node));
-        let projector = Projector::new(node.store.clone(), node.clock.clone(), owned).await?;
+            cache,
+            pricing: Pricing { catalog, rules: Arc::new(rules) },
+            payments,
+            arrived: Arc::new(ArrivedNumbers::new(start.cluster.is_some())),
+            tally: Arc::default(),
+        };
+        nouns.connect(&parts);
+        let shards = Shards::new(store, lanes, hosts, rows);
+        let (reached, projected) = watch::channel(vec![0; usize::from(journal.shards())]);
+        let others = (feed, start.cluster);
+        let node = Arc::new(Self::of(parts, shards, supervisor, others, projected));
+        let projector =
+            Projector::new(node.store.clone(), node.clock.clone(), node.owned.clone()).await?;
         node.begin_work(projector, reached).await;
         match node.cluster.clone() {
-            Some(cluster) => node.find_others(&cluster),
+            Some(cluster) => node.shards.set_away(&(cluster as Arc<dyn Away>)),
             None => node.own_all().await?,
         }
         Ok(node)
     }
 
+    /// A node of these parts that does nothing yet.
+    fn of(
+        parts: Parts,
+        shards: Shards,
+        supervisor: ActorRef<Hosts>,
+        (feed, cluster): (Feed, Option<cluster::Start>),
+        projected: watch::Receiver<Vec<i64>>,
+    ) -> Self {
+        Self {
+            carts: parts.host(),
+            orders: parts.host(),
+            stock: parts.host(),
+            counters: parts.host(),
+            flows: Flows::new(&parts),
+            catalog: parts.pricing.catalog.clone(),
+            pricing: parts.pricing,
+            settings: parts.settings,
+            store: parts.store,
+            clock: parts.clock,
+            tally: parts.tally,
+            payments: parts.payments,
+            cache: parts.cache,
+            runtime: parts.runtime,
+            feed,
+            changes: Changes::new(shards.lanes().shards()),
+            lanes: shards.lanes().clone(),
+            cluster: cluster.map(|start| Arc::new(Cluster::new(start))),
+            owned: shards.owned().clone(),
+            rows: shards.rows().clone(),
+            shards: Arc::new(shards),
+            projected,
+            replay: Arc::default(),
+            stop: CancellationToken::new(),
+            supervisor,
+            work: tokio::sync::Mutex::default(),
+        }
+    }
+
     /// Runs all shards: there is no other node.
-    async fn own_all(self: &Arc<Self>) -> Result<(), Error> {
+    async fn own_all(&self) -> Result<(), Error> {
         let all: Vec<u16> = (0..self.lanes.shards()).collect();
         for fence in self.store.journal().claim(&all, SINGLE, LEASE).await? {
-            self.open_shard(fence, Tenure::for_good()).await?;
+            self.shards.open(fence, Tenure::for_good()).await?;
         }
         Ok(())
     }
 
-    /// Sends what is meant for other nodes there. It has no shard until it joins them.
-    fn find_others(&self, cluster: &Arc<Cluster>) {
-        let away: Arc<dyn Away> = cluster.clone();
-        self.carts.set_away(away.clone());
-        self.orders.set_away(away.clone());
-        self.stock.set_away(away.clone());
-        self.counters.set_away(away.clone());
-        self.rows.iter().for_each(|rows| rows.set_away(away.clone()));
+    /// The entities of a noun that this node was started with.
+    ///
+    /// # Panics
+    /// If it was not started with it.
+    #[must_use]
+    pub fn host<N: Noun>(&self) -> &Host<N> {
+        self.hosts().get()
+    }
+
+    /// The hosts of all nouns.
+    #[must_use]
+    pub fn hosts(&self) -> &Hosts {
+        self.shards.hosts()
     }
 
     /// Lives among the other nodes from now on, if there are any: takes calls and shards. They
@@ -343,10 +294,15 @@ impl Node {
                 })
             };
         drop(cluster.calls().serve(Arc::new(handler), self.stop.clone()));
-        self.relay(&cluster).await;
         let mut work = self.work.lock().await;
-        work.spawn(cluster.clone().keep(self.clone(), self.stop.clone()));
-        work.spawn(cluster.clone().place(self.clone(), self.stop.clone()));
+        if let Some(stream) = cluster.stream() {
+            for task in self.shards.start_relay(stream, &self.feed, self.clock.clone(), &self.stop)
+            {
+                work.spawn(async move { drop(task.await) });
+            }
+        }
+        work.spawn(cluster.clone().keep(self.shards.clone(), self.stop.clone()));
+        work.spawn(cluster.clone().place(self.shards.clone(), self.stop.clone()));
     }
 
     async fn begin_work(self: &Arc<Self>, projector: Projector, reached: watch::Sender<Vec<i64>>) {
@@ -362,78 +318,28 @@ impl Node {
             let follower = Follower::new(self.store.clone(), self.owned.clone(), changes);
             work.spawn(follower.run(self.feed.listen(), pause, self.stop.clone()));
         }
-        work.spawn(timers::run(self.clone(), self.stop.clone()));
+        let period = Duration::from_millis(self.settings.timer_poll_ms.max(1));
+        let (shards, clock) = (self.shards.clone(), self.clock.clone());
+        work.spawn(timers::run(shards, clock, period, self.stop.clone()));
         for rows in self.rows.iter().cloned() {
             let (feed, stop) = (self.feed.listen(), self.stop.clone());
             work.spawn(async move { rows.follow(feed, stop).await });
         }
-        let node = self.clone();
-        work.spawn(every(PARKED_EVERY, self.stop.clone(), move || {
-            let node = node.clone();
-            async move {
-                if node.leads()
-                    && let Err(error) = node.retry_parked().await
-                {
-                    tracing::warn!(%error, "parked webhooks were not tried again");
-                }
-            }
-        }));
-        let node = self.clone();
-        work.spawn(async move { node.sweep_by_setting().await });
+        let Flows { webhooks, reconciliation, .. } = &self.flows;
+        work.spawn(webhooks.clone().retry_parked_until(self.owned.clone(), self.stop.clone()));
+        work.spawn(reconciliation.clone().sweep_until(self.owned.clone(), self.stop.clone()));
     }
 
-    /// Sweeps again and again, as often as the settings say, until told to stop.
-    async fn sweep_by_setting(&self) {
-        let mut settings = self.runtime.watch();
-        let mut last = Instant::now();
-        loop {
-            let period = settings.borrow_and_update().sweep;
-            let due = async {
-                if period.is_zero() { pending().await } else { sleep_until(last + period).await }
-            };
-            tokio::select! {
-                biased;
-                () = self.stop.cancelled() => return,
-                Ok(()) = settings.changed() => {}
-                () = due => {
-                    if self.leads() {
-                        // What is left of it, the next sweep does.
-                        let swept = self.stop.run_until_cancelled(self.sweep_all()).await;
-                        if let Some(Err(error)) = swept {
-                            tracing::warn!(%error, "the sweep broke off");
-                        }
-                    }
-                    last = Instant::now();
-                }
-            }
-        }
+    /// Whether this node runs a shard.
+    #[must_use]
+    pub fn runs(&self, shard: u16) -> bool {
+        self.owned.has(shard)
     }
 
     /// Whether this node does what only one node does: the one that has the first shard.
     #[must_use]
     pub fn leads(&self) -> bool {
         self.runs(0)
-    }
-
-    /// Compares the lists of all providers with the journal; answers whose. A list that is being
-    /// compared already, here or on another node, is left to that.
-    ///
-    /// # Errors
-    /// The store's; what is left, the next sweep does.
-    pub async fn sweep_all(&self) -> Result<Vec<&str>, store::Error> {
-        let mut swept = Vec::new();
-        for provider in self.payments.all() {
-            let (name, sweep) = (provider.name(), self.sweep(provider.as_ref()));
-            let lock = format!("sweep:{name}");
-            match self.cache.unless_taken(&lock, SWEEP_LOCK, sweep).await {
-                Some(done) => {
-                    done?;
-                    swept.push(name);
-                }
-                None => tracing::debug!(provider = name, "it is being swept already"),
-            }
-        }
-        Ok(swept)
     }
 
     /// Lets the rows of orders and stock be made again from the first event, so that what was a
@@ -470,7 +376,7 @@ impl Node {
     /// on, until [`Node::stop`].
     pub async fn leave(self: &Arc<Self>) {
         if let Some(cluster) = &self.cluster {
-            cluster.leave(self).await;
+            cluster.leave(&self.shards).await;
         }
     }
 
@@ -478,7 +384,7 @@ impl Node {
     /// nodes; nothing if there is none.
     #[must_use]
     pub fn relay_lag(&self, shard: u16) -> Option<i64> {
-        self.relay.get().map(|relay| relay.lag(shard))
+        self.shards.relay().map(|relay| relay.lag(shard))
     }
 
     /// This node's name.
@@ -508,94 +414,25 @@ impl Node {
             tracing::warn!(%error, "the shards were not given back; their leases end by themselves");
         }
         if let Some(cluster) = &self.cluster {
-            cluster.gone(self).await;
+            cluster.gone(&self.shards).await;
         }
         self.store.close().await;
     }
 }
 
-/// What the lane does with every commit.
-fn committed(feed: Feed, numbers: Arc<Numbers>, tally: Arc<Tally>) -> Committed {
+/// Hosts and flows hold each other: who lets go of a node lets go of them.
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.hosts().iter().for_each(ErasedHost::forget_flow);
+    }
+}
+
+/// What the lane does with every commit: the flows are told, and then whoever follows the feed.
+fn committed(feed: Feed, hosts: Arc<OnceLock<Hosts>>) -> Committed {
     Arc::new(move |records: &[Record]| {
-        tally.count(records);
-        for record in records.iter().filter(|record| &*record.kind == "confirmed") {
-            if let Ok(order) = record.entity.as_str().parse() {
-                numbers.arrived(order);
-            }
+        if let Some(hosts) = hosts.get() {
+            hosts.committed(records);
         }
         feed.publish(records);
     })
-}
-
-type Over = (Arc<dyn Journal>, Lanes, Clock, host::Options);
-
-fn host_over<N: crate::domain::entity::Noun>(
-    over: &Over,
-    supervisor: &ActorRef<Weak<Node>>,
-) -> Host<N> {
-    let (journal, lanes, clock, options) = over.clone();
-    Host::new(journal, lanes, clock, options, supervisor.get_cell())
-}
-
-/// Does something again and again until told to stop, which may be in the middle of it.
-async fn every<F, W>(period: Duration, stop: CancellationToken, work: F)
-where
-    F: Fn() -> W,
-    W: Future<Output = ()>,
-{
-    loop {
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(period) => {
-                let _stopped = stop.run_until_cancelled(work()).await;
-            }
-        }
-    }
-}
-
-/// Supervises the shards of all nouns: one that fails is started again.
-struct Supervisor;
-
-impl Actor for Supervisor {
-    type Msg = Weak<Node>;
-    type State = Weak<Node>;
-    type Arguments = ();
-
-    async fn pre_start(
-        &self,
-        _: ActorRef<Weak<Node>>,
-        (): (),
-    ) -> Result<Weak<Node>, ActorProcessingErr> {
-        Ok(Weak::new())
-    }
-
-    async fn handle(
-        &self,
-        _: ActorRef<Weak<Node>>,
-        message: Weak<Node>,
-        node: &mut Weak<Node>,
-    ) -> Result<(), ActorProcessingErr> {
-        *node = message;
-        Ok(())
-    }
-
-    async fn handle_supervisor_evt(
-        &self,
-        _: ActorRef<Weak<Node>>,
-        event: SupervisionEvent,
-        node: &mut Weak<Node>,
-    ) -> Result<(), ActorProcessingErr> {
-        let SupervisionEvent::ActorFailed(shard, why) = event else {
-            return Ok(());
-        };
-        tracing::error!(%why, "a shard failed and is started again");
-        if let Some(node) = node.upgrade() {
-            let _ = node.carts.restart(&shard).await
-                || node.orders.restart(&shard).await
-                || node.stock.restart(&shard).await
-                || node.counters.restart(&shard).await;
-        }
-        Ok(())
-    }
 }

@@ -1,11 +1,13 @@
 //! What a cart comes to right now: its lines with today's names and prices, its delivery, its
 //! totals, and what is still missing before it can be checked out.
 
-use super::node::Node;
+use std::sync::Arc;
+
+use super::catalog::Catalog;
 use crate::domain::cart::Cart;
 use crate::domain::id::Sku;
 use crate::domain::money::InvalidMoney;
-use crate::domain::pricing::{Delivery, Line, Totals};
+use crate::domain::pricing::{Delivery, Line, Rules, Totals};
 use crate::store;
 
 /// A cart with prices.
@@ -65,7 +67,16 @@ impl Requirement {
     }
 }
 
-impl Node {
+/// Prices carts.
+#[derive(Clone)]
+pub struct Pricing {
+    /// All products.
+    pub catalog: Arc<Catalog>,
+    /// How prices are computed.
+    pub rules: Arc<Rules>,
+}
+
+impl Pricing {
     /// Prices a cart.
     ///
     /// # Errors

@@ -1,16 +1,19 @@
-//! What only a node itself knows of its shards and entities, told to any other that asks, so that
-//! an operator sees all of it on any node.
+//! What a node answers others that ask it: for its entities and rows, and for what only it knows of
+//! its shards, so that an operator sees all of it on any node.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future;
 use serde::{Deserialize, Serialize};
 
+use super::engine::hosts::ErasedHost;
 use super::node::Node;
+use crate::bus::{Call, Place};
 
 /// What reports are called between nodes.
-pub(super) const NOUN: &str = "report";
+const NOUN: &str = "report";
 /// How long another node may take to report.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -37,6 +40,23 @@ pub struct OfShard {
 }
 
 impl Node {
+    /// Answers another node that asks for an entity or a row of this one, or how it is.
+    pub(super) async fn answer_call(&self, call: Call, mut place: Place) -> Bytes {
+        let Some(end) = call.body.iter().position(|byte| *byte == b'\n') else {
+            return Bytes::new();
+        };
+        let (asked, body) = (&call.body[..end], &call.body[end + 1..]);
+        let asked = std::str::from_utf8(asked).unwrap_or_default();
+        if asked == NOUN {
+            return serde_json::to_vec(&self.report()).unwrap_or_default().into();
+        }
+        let answer = self.shards.serve(asked, body, &mut || place.wait()).await;
+        if answer.is_none() {
+            tracing::error!(asked, from = call.from, "another node asks for what is not known");
+        }
+        answer.unwrap_or_default().into()
+    }
+
     /// What this node says of itself.
     #[must_use]
     pub fn report(&self) -> Report {
@@ -45,8 +65,7 @@ impl Node {
             (fence.shard, OfShard { lane_depth, relay_lag: self.relay_lag(fence.shard) })
         });
         let mut report = Report { shards: shards.collect(), ..Report::default() };
-        let (carts, orders) = (self.carts.gauge(), self.orders.gauge());
-        for gauge in [carts, orders, self.stock.gauge(), self.counters.gauge()] {
+        for gauge in self.hosts().iter().map(ErasedHost::gauge) {
             report.awake += gauge.awake;
             report.under_way += gauge.under_way;
             report.quarantined += gauge.quarantined;

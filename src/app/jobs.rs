@@ -57,13 +57,18 @@ type Done = futures_util::future::BoxFuture<'static, Result<Value, Fault>>;
 /// Compares the providers' lists of payments with the journal, but those that are being compared
 /// already.
 async fn sweep_payments(node: Arc<Node>) -> Result<Value, Fault> {
-    let swept = node.sweep_all().await.map_err(|error| Fault::Again(error.to_string()))?;
+    let swept = node
+        .flows
+        .reconciliation
+        .sweep_all()
+        .await
+        .map_err(|error| Fault::Again(error.to_string()))?;
     Ok(json!({"swept": swept}))
 }
 
 /// Tries all parked webhooks again that are due.
 async fn retry_webhooks(node: Arc<Node>) -> Result<Value, Fault> {
-    node.retry_parked().await.map_err(|error| Fault::Again(error.to_string()))?;
+    node.flows.webhooks.retry_parked().await.map_err(|error| Fault::Again(error.to_string()))?;
     Ok(json!({}))
 }
 

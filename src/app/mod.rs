@@ -18,6 +18,7 @@ use crate::actors::engine::clock::Clock;
 use crate::actors::engine::runtime::{Defaults, Runtime};
 use crate::actors::flows::payment::Payments;
 use crate::actors::node::{self, Node};
+use crate::actors::nouns;
 use crate::actors::row_kinds;
 use crate::bus::queue::{Line, TwinLine};
 use crate::cache::{self, Cache};
@@ -125,6 +126,7 @@ impl App {
         let runtime = Runtime::new(&defaults(config, &providers));
         runtime.refresh(&store).await?;
         let node = Node::start(node::Start {
+            nouns: nouns::all(),
             store: Arc::new(store.clone()),
             clock,
             rules: config.pricing.clone(),

@@ -80,6 +80,7 @@ pub enum Rejection {}
 
 impl entity::Noun for Counter {
     const PREFIX: &'static str = "ctr";
+    const NAME: &'static str = "counter";
     const STATE_VERSION: u32 = 1;
 
     type Command = Draw;

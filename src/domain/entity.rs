@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use strum::VariantNames;
 
 use super::time::Timestamp;
 
@@ -130,9 +131,13 @@ impl Record {
 }
 
 /// A noun: the type that implements this is its state, and the default is "not there yet".
-pub trait Noun: Default + Clone + Serialize + DeserializeOwned + Send + Sync + 'static {
+pub trait Noun:
+    Default + Clone + PartialEq + fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static
+{
     /// The prefix of its ids, which is also its name in the journal.
     const PREFIX: &'static str;
+    /// Its name for people: in metrics and to operators.
+    const NAME: &'static str = Self::PREFIX;
     /// The version of the state's shape; a snapshot of another version is ignored.
     const STATE_VERSION: u32;
 
@@ -213,8 +218,11 @@ pub trait Noun: Default + Clone + Serialize + DeserializeOwned + Send + Sync + '
 /// A copy of a state, or of a part of it.
 pub type Excerpt<N> = Arc<dyn Fn(&N, Timestamp) -> N + Send + Sync>;
 
-/// An event: its kind and version stand beside it in the journal.
-pub trait Event: Serialize + DeserializeOwned + Clone + fmt::Debug + Send + Sync + 'static {
+/// An event: its kind and version stand beside it in the journal, and its variants' names are all
+/// the kinds that there are.
+pub trait Event:
+    VariantNames + Serialize + DeserializeOwned + Clone + PartialEq + fmt::Debug + Send + Sync + 'static
+{
     /// The name of this kind of event, in snake case.
     fn kind(&self) -> &'static str;
 

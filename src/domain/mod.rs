@@ -18,6 +18,3 @@ pub mod product;
 pub mod stock;
 pub mod time;
 pub mod versioned;
-
-#[cfg(test)]
-mod golden;

@@ -35,7 +35,9 @@ pub trait Versioned:
 }
 
 /// What has happened to a row: all of it, as it was written. Its version is the event's seq.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::IntoStaticStr)]
+#[derive(
+    Clone, Debug, PartialEq, Serialize, Deserialize, strum::IntoStaticStr, strum::VariantNames,
+)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Event<T> {

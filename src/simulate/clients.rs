@@ -250,7 +250,11 @@ impl Clients {
                     cause: cause("buyer", &format!("{cart}-pay-{attempt}")),
                     patience: (!wait.is_zero()).then_some(wait),
                 };
-                heard(fleet.through(async |node: Arc<Node>| node.checkout(request).await).await?)
+                heard(
+                    fleet
+                        .through(async |node: Arc<Node>| node.flows.checkout.run(request).await)
+                        .await?,
+                )
             }
         };
         let patience = Duration::from_millis(u64::try_from(buyer.patience).unwrap_or(0)) + wait;
@@ -354,8 +358,9 @@ impl Clients {
     async fn deliver(self, fleet: Fleet, bank: Bank, delivery: Delivery) {
         let body = delivery.notice.clone();
         let mut again = Undelivered { bank, delivery: Some(delivery) };
-        let sent = fleet
-            .through(async |node: Arc<Node>| node.webhook(NAME, SIGNATURE, body.as_bytes()).await);
+        let sent = fleet.through(async |node: Arc<Node>| {
+            node.flows.webhooks.take(NAME, SIGNATURE, body.as_bytes()).await
+        });
         let answer = tokio::time::timeout(Duration::from_secs(10), sent).await;
         if self.world.is_dead() {
             return;

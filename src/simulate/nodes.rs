@@ -18,6 +18,7 @@ use crate::actors::engine::host;
 use crate::actors::engine::runtime::{Defaults, Runtime};
 use crate::actors::flows::payment::{self, Payments};
 use crate::actors::node::{Node, Settings, Start};
+use crate::actors::nouns;
 use crate::actors::row_kinds;
 use crate::bus::local::Board;
 use crate::bus::stream::Twin;
@@ -112,6 +113,7 @@ impl Outside {
         let disk = Arc::new(self.disk.of(process.clone()));
         let several = self.plan.nodes > 1;
         Start {
+            nouns: nouns::all(),
             store: Arc::new(self.tables.clone().behind(disk, Arc::new(process.clone()))),
             clock: self.world.clock(),
             rules: Rules::default(),

@@ -22,6 +22,7 @@ mod edge;
 
 mod flash;
 mod full_disk;
+mod golden;
 mod host;
 mod hostile;
 mod house;

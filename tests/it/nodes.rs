@@ -18,6 +18,7 @@ use kontor::actors::engine::row_host::{self, Change, Expect};
 use kontor::actors::engine::runtime as settings;
 use kontor::actors::flows::payment::{self, Payments};
 use kontor::actors::node::{Node, Settings, Start};
+use kontor::actors::nouns;
 use kontor::actors::row_kinds;
 use kontor::bus::local::Board;
 use kontor::bus::stream::Twin;
@@ -108,6 +109,7 @@ impl Shared {
         let product_believed_ms = self.believed_ms;
         let started = runtime.spawn(async move {
             let node = Node::start(Start {
+                nouns: nouns::all(),
                 store: Arc::new(store),
                 clock,
                 rules: Rules::default(),

@@ -111,16 +111,16 @@ fn order(cart: CartId) -> String {
 async fn a_payment_without_an_order_is_raised_once_and_never_reversed() {
     let shop = Shop::open().await;
     let ledger = Ledger::of(vec![payment("ord_01h455vb4pex5vsknk084sn02q-p1")]);
-    shop.node.sweep(&ledger).await.unwrap();
-    shop.node.sweep(&ledger).await.unwrap();
+    shop.node.flows.reconciliation.sweep(&ledger).await.unwrap();
+    shop.node.flows.reconciliation.sweep(&ledger).await.unwrap();
     assert_eq!(ledger.reversed(), [""; 0]);
     let parked = shop.node.store.parked_webhooks(0, 10).await.unwrap();
     assert_eq!(parked.len(), 1, "{parked:?}");
     assert!(parked[0].webhook.reason.contains("no order"), "{parked:?}");
     assert_eq!(parked[0].webhook.next_try_at, NEVER);
     // The real provider has never heard of it: tried again, it is settled.
-    assert_eq!(shop.node.retry_webhook(parked[0].id).await.unwrap(), Some(true));
-    assert_eq!(shop.node.retry_webhook(parked[0].id).await.unwrap(), None);
+    assert_eq!(shop.node.flows.webhooks.retry(parked[0].id).await.unwrap(), Some(true));
+    assert_eq!(shop.node.flows.webhooks.retry(parked[0].id).await.unwrap(), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,9 +133,9 @@ async fn a_list_that_is_older_than_the_order_is_no_difference() {
     let listed = payment(&format!("{}-p1", order(cart)));
     let fresh = Payment { captured: 500, ..listed.clone() };
     let ledger = Ledger { fresh: vec![fresh], ..Ledger::of(vec![listed.clone()]) };
-    shop.node.sweep(&ledger).await.unwrap();
+    shop.node.flows.reconciliation.sweep(&ledger).await.unwrap();
     assert_eq!(shop.order(cart).await.alert(), None);
-    shop.node.sweep(&Ledger::of(vec![listed])).await.unwrap();
+    shop.node.flows.reconciliation.sweep(&Ledger::of(vec![listed])).await.unwrap();
     shop.until(cart, |order| order.alert().is_some()).await;
 }
 
@@ -147,10 +147,10 @@ async fn money_of_an_attempt_given_up_goes_back_and_of_an_unknown_one_is_an_aler
     shop.checkout(cart, "tok_declined").await.unwrap();
     let given_up = format!("{}-p1", order(cart));
     let ledger = Ledger::of(vec![payment(&given_up)]);
-    shop.node.sweep(&ledger).await.unwrap();
+    shop.node.flows.reconciliation.sweep(&ledger).await.unwrap();
     assert_eq!(ledger.reversed(), [given_up]);
     let ledger = Ledger::of(vec![payment(&format!("{}-p7", order(cart)))]);
-    shop.node.sweep(&ledger).await.unwrap();
+    shop.node.flows.reconciliation.sweep(&ledger).await.unwrap();
     assert_eq!(ledger.reversed(), [""; 0]);
     let order = shop.until(cart, |order| order.alert().is_some()).await;
     assert!(order.alert().unwrap().contains("attempt 7"), "{:?}", order.alert());
@@ -178,7 +178,7 @@ async fn captures_are_compared_with_the_attempt_that_they_are_of() {
     shop.until(cart, |order| order.captured() == 500).await;
     let first =
         Payment { status: PaymentStatus::Declined, ..payment(&format!("{}-p1", order(cart))) };
-    shop.node.sweep(&Ledger::of(vec![first])).await.unwrap();
+    shop.node.flows.reconciliation.sweep(&Ledger::of(vec![first])).await.unwrap();
     let swept = shop.order(cart).await;
     assert_eq!(swept.alert(), None);
 }

@@ -9,6 +9,7 @@ use kontor::actors::engine::runtime::{self, Runtime};
 use kontor::actors::flows::checkout::{Placed, Refusal, Request};
 use kontor::actors::flows::payment::{self, Payments};
 use kontor::actors::node::{Node, Settings, Start};
+use kontor::actors::nouns;
 use kontor::domain::address::Address;
 use kontor::domain::cart::{self, Details, NewLine};
 use kontor::domain::entity::{Cause, Idempotency};
@@ -152,7 +153,7 @@ async fn pay(
     let idempotency = Some(Idempotency { key, digest: 1 });
     let method = PaymentMethod { provider: "sandbox".into(), token: token.into() };
     let cause = Cause { by: "buyer".into(), idempotency, ..Cause::default() };
-    node.checkout(Request { cart, method, expected_total: None, cause, patience }).await
+    node.flows.checkout.run(Request { cart, method, expected_total: None, cause, patience }).await
 }
 
 /// Waits until an order is as it should be, wherever it lives.
@@ -181,6 +182,7 @@ async fn node(dir: &TempDir, psp: &str) -> (Arc<Node>, Store) {
     })
     .unwrap();
     let start = Start {
+        nouns: nouns::all(),
         store: Arc::new(store.clone()),
         clock: Clock::system(),
         rules: kontor::domain::pricing::Rules::default(),

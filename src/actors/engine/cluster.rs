@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::options::Options;
 use super::host::Tenure;
 use super::placement::{self, Holding, Member};
-use crate::actors::node::Node;
+use super::shards::Shards;
 use crate::bus::nats::Connection;
 use crate::bus::stream::Stream;
 use crate::bus::{self, Calls, Findings, Notice, Notices, Peer};
@@ -91,8 +91,8 @@ pub struct Cluster {
     listed: AtomicBool,
     calls: Calls,
     notices: Notices,
-    pub(in crate::actors) stream: Option<Arc<dyn Stream>>,
-    pub(in crate::actors) bus: bus::Options,
+    stream: Option<Arc<dyn Stream>>,
+    bus: bus::Options,
     nats: Option<Connection>,
     findings: Findings,
     view: RwLock<Arc<View>>,
@@ -149,6 +149,11 @@ impl Cluster {
         let _before = self.row.set(NodeRow { id, url, machine, version, started_at });
     }
 
+    /// The stream of what all nodes commit, if there is one, and how it is kept.
+    pub(in crate::actors) fn stream(&self) -> Option<(Arc<dyn Stream>, &bus::Options)> {
+        Some((self.stream.clone()?, &self.bus))
+    }
+
     /// NATS, if it is used.
     #[must_use]
     pub const fn nats(&self) -> Option<&Connection> {
@@ -197,11 +202,15 @@ impl Cluster {
     }
 
     /// Keeps the leases until told to stop; in a task of its own, since nothing may hold it up.
-    pub(in crate::actors) async fn keep(self: Arc<Self>, node: Arc<Node>, stop: CancellationToken) {
+    pub(in crate::actors) async fn keep(
+        self: Arc<Self>,
+        running: Arc<Shards>,
+        stop: CancellationToken,
+    ) {
         let period = Duration::from_millis(self.options.renew_ms);
         loop {
-            self.renew(&node).await;
-            self.drop_ended(&node);
+            self.renew(&running).await;
+            self.drop_ended(&running);
             let mut next = Instant::now() + period;
             // A lease that ends before is noticed when it does.
             next = next.min(Instant::now() + period.min(self.options.lease() / 10));
@@ -215,24 +224,24 @@ impl Cluster {
                 let step = self.options.lease() / 10;
                 waited += step;
                 next += step;
-                self.drop_ended(&node);
+                self.drop_ended(&running);
             }
         }
     }
 
     /// Says that it lives, and prolongs its leases.
-    async fn renew(&self, node: &Node) {
+    async fn renew(&self, running: &Shards) {
         let asked = Instant::now();
         let run = |held: &&Held| !held.closed;
         let fences: Vec<Fence> = self.held().values().filter(run).map(|held| held.fence).collect();
         let lease = self.options.lease_span();
-        let journal = node.store.journal();
+        let journal = running.store.journal();
         let Some(row) = self.row.get() else {
             return;
         };
         let both = async {
             let standing = journal.renew(&fences, lease).await.map_err(|error| error.to_string());
-            let alive = node.store.heartbeat(row, lease).await;
+            let alive = running.store.heartbeat(row, lease).await;
             (standing, alive.map_err(|error| error.to_string()))
         };
         let patience = Duration::from_millis(self.options.renew_ms);
@@ -249,11 +258,11 @@ impl Cluster {
                         }
                     } else if self.still(*fence) {
                         tracing::warn!(shard = fence.shard, "the lease of a shard was lost");
-                        self.lose(node, fence.shard);
+                        self.lose(running, fence.shard);
                     }
                 }
                 match alive {
-                    Ok(alive) => self.note(node, alive).await,
+                    Ok(alive) => self.note(running, alive).await,
                     Err(error) => {
                         tracing::warn!(error, "the other nodes were not told that this one lives");
                     }
@@ -265,10 +274,10 @@ impl Cluster {
     }
 
     /// Notes whether this node is listed, and if so, whether it drains.
-    async fn note(&self, node: &Node, alive: Option<bool>) {
+    async fn note(&self, running: &Shards, alive: Option<bool>) {
         let before = self.listed.swap(alive.is_some(), Ordering::AcqRel);
         match alive {
-            Some(false) if self.leaving.is_cancelled() => self.say_that_it_leaves(node).await,
+            Some(false) if self.leaving.is_cancelled() => self.say_that_it_leaves(running).await,
             Some(_) if !before => self.poke.notify_one(),
             Some(_) => {}
             None => {
@@ -278,7 +287,7 @@ impl Cluster {
                      waits until that one's lease is over"
                 );
                 let all: Vec<u16> = self.held().keys().copied().collect();
-                all.into_iter().for_each(|shard| self.lose(node, shard));
+                all.into_iter().for_each(|shard| self.lose(running, shard));
             }
         }
     }
@@ -310,40 +319,40 @@ impl Cluster {
     }
 
     /// Drops the shards whose time is over, or that the journal says another has.
-    fn drop_ended(&self, node: &Node) {
+    fn drop_ended(&self, running: &Shards) {
         let ended: Vec<u16> = {
             let held = self.held();
-            let lost = |shard: &u16| node.lanes.of(*shard).lost().borrow().contains(shard);
+            let lost = |shard: &u16| running.lanes.of(*shard).lost().borrow().contains(shard);
             let run = held.iter().filter(|(_, held)| !held.closed);
             let over = run.filter(|(shard, held)| !held.tenure.stands() || lost(shard));
             over.map(|(shard, _)| *shard).collect()
         };
         for shard in ended {
             tracing::warn!(shard, "a shard is no longer this node's");
-            self.lose(node, shard);
+            self.lose(running, shard);
         }
     }
 
-    fn lose(&self, node: &Node, shard: u16) {
+    fn lose(&self, running: &Shards, shard: u16) {
         if let Some(held) = self.held().remove(&shard) {
             held.tenure.end();
             held.lost.cancel();
         }
-        node.abandon_shard(shard);
+        running.abandon(shard);
         self.poke.notify_one();
     }
 
     /// Looks who is there, takes and gives, until told to stop.
     pub(in crate::actors) async fn place(
         self: Arc<Self>,
-        node: Arc<Node>,
+        running: Arc<Shards>,
         stop: CancellationToken,
     ) {
         let mut heard = self.notices.listen();
         let mut news = true;
         loop {
             // Never given up half way: a shard would be had and run by nobody.
-            if let Err(error) = self.look(&node).await {
+            if let Err(error) = self.look(&running).await {
                 tracing::warn!(%error, "it is not known who has which shard");
             }
             let look_at = Instant::now() + LOOK_EVERY;
@@ -365,8 +374,8 @@ impl Cluster {
 
     /// One look: the view is renewed, free shards are taken, and others begin to be given away.
     /// Nothing here waits for that, or this node would not hear meanwhile who has which shard.
-    async fn look(self: &Arc<Self>, node: &Arc<Node>) -> Result<(), store::Error> {
-        self.refresh(node).await?;
+    async fn look(self: &Arc<Self>, running: &Arc<Shards>) -> Result<(), store::Error> {
+        self.refresh(running).await?;
         let view = self.view();
         let wanted = placement::wanted(&view.members, &view.holdings);
         let mine = |shard: u16| wanted.get(&shard) == Some(&self.me);
@@ -391,15 +400,15 @@ impl Cluster {
         }
         let listed = self.listed.load(Ordering::Acquire);
         if !take.is_empty() && listed && !self.leaving.is_cancelled() {
-            self.take(node, &take).await?;
+            self.take(running, &take).await?;
         }
         let under_way = self.held().values().filter(|held| held.leaving).count();
         give.truncate(self.options.hand_over_max.saturating_sub(under_way));
         let give = self.begin_to_give(give);
         if !give.is_empty() {
-            let (cluster, node) = (self.clone(), node.clone());
+            let (cluster, running) = (self.clone(), running.clone());
             tokio::spawn(async move {
-                cluster.give(&node, give, cluster.options.hand_over_max).await;
+                cluster.give(&running, give, cluster.options.hand_over_max).await;
                 // There may be more to give.
                 cluster.poke.notify_one();
             });
@@ -412,9 +421,9 @@ impl Cluster {
     }
 
     /// Reads who is there and who has which shard.
-    async fn refresh(&self, node: &Node) -> Result<(), store::Error> {
-        let (nodes, shards) = (node.store.nodes().await?, node.store.shards().await?);
-        if let Some(relay) = node.relay.get() {
+    async fn refresh(&self, running: &Shards) -> Result<(), store::Error> {
+        let (nodes, shards) = (running.store.nodes().await?, running.store.shards().await?);
+        if let Some(relay) = running.relay() {
             relay.committed(shards.iter().map(|row| (row.id, row.last_pos)).collect());
         }
         let now = Instant::now();
@@ -447,25 +456,26 @@ impl Cluster {
     }
 
     /// Claims shards and runs what it got.
-    async fn take(&self, node: &Arc<Node>, shards: &[u16]) -> Result<(), store::Error> {
+    async fn take(&self, running: &Arc<Shards>, shards: &[u16]) -> Result<(), store::Error> {
         let asked = Instant::now();
-        let claimed = node.store.journal().claim(shards, &self.me, self.options.lease_span()).await;
+        let claimed =
+            running.store.journal().claim(shards, &self.me, self.options.lease_span()).await;
         let claimed = claimed.map_err(|error| store::Error::Refused(error.to_string()))?;
         if claimed.is_empty() {
             return Ok(());
         }
         tracing::info!(shards = claimed.len(), "shards were taken");
         for fence in claimed {
-            self.open(node, fence, Tenure::until(asked + self.options.tenure())).await;
+            self.open(running, fence, Tenure::until(asked + self.options.tenure())).await;
         }
         self.changed.notify_waiters();
         self.notices.tell(Notice::Shards);
         // Whoever waits for them here asks the view.
-        self.refresh(node).await
+        self.refresh(running).await
     }
 
     /// Runs a shard that was claimed.
-    async fn open(&self, node: &Arc<Node>, fence: Fence, tenure: Tenure) {
+    async fn open(&self, running: &Arc<Shards>, fence: Fence, tenure: Tenure) {
         let turn = Arc::<tokio::sync::Mutex<()>>::default();
         let _mine = turn.lock().await;
         let held = Held {
@@ -477,13 +487,13 @@ impl Cluster {
             lost: CancellationToken::new(),
         };
         self.held().insert(fence.shard, held);
-        let opened = node.open_shard(fence, tenure).await;
+        let opened = running.open(fence, tenure).await;
         if let Err(error) = &opened {
             tracing::error!(%error, shard = fence.shard, "a shard cannot be run");
         }
         // It may have been lost while it was opened.
         if opened.is_err() || !self.still(fence) {
-            self.lose(node, fence.shard);
+            self.lose(running, fence.shard);
         }
     }
 

@@ -1,23 +1,38 @@
 //! What it means for a node to run a shard: its lane writes, its entities live, its rows are made,
 //! and what was under way goes on. Which shards those are is `cluster`'s.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures_util::future;
+use ractor::SpawnErr;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
-use super::cluster::Cluster;
-use super::host::Tenure;
-use crate::actors::node::{Error, Node};
-use crate::bus::{Call, Place, Relay, Source, follow};
-use crate::domain::cart::Cart;
-use crate::domain::counter::{self, Counter};
-use crate::domain::entity::Record;
-use crate::domain::entity::{EntityId, Noun as _};
-use crate::domain::order::{self, Order};
-use crate::domain::stock::Stock;
-use crate::store::journal::{Fence, Journal};
+use super::clock::Clock;
+use super::host::{Away, Tenure};
+use super::hosts::{ErasedHost, Hosts};
+use super::projections::Owned;
+use super::row_host::Rows;
+use crate::bus::stream::Stream;
+use crate::bus::{self, Feed, Relay, Source, follow};
+use crate::domain::entity::{EntityId, Record};
+use crate::store::Tables;
+use crate::store::journal::lanes::Lanes;
+use crate::store::journal::{Fence, Journal, ReadError};
+
+/// Entities that are woken at once.
+const PAGE: u32 = 500;
+
+/// The shards that a node runs.
+pub struct Shards {
+    pub(super) store: Arc<dyn Tables>,
+    pub(super) lanes: Lanes,
+    hosts: Hosts,
+    rows: Rows,
+    owned: Owned,
+    relay: OnceLock<Relay>,
+}
 
 /// Where the relay reads what it has not heard.
 struct Committed(Arc<dyn Journal>);
@@ -33,30 +48,68 @@ impl Source for Committed {
     }
 }
 
-/// Orders that are woken at once.
-const PAGE: u32 = 500;
+impl Shards {
+    /// None yet: [`Shards::open`] runs some.
+    #[must_use]
+    pub fn new(store: Arc<dyn Tables>, lanes: Lanes, hosts: Hosts, rows: Rows) -> Self {
+        Self { store, lanes, hosts, rows, owned: Owned::default(), relay: OnceLock::new() }
+    }
 
-impl Node {
+    /// Those that are run.
+    #[must_use]
+    pub const fn owned(&self) -> &Owned {
+        &self.owned
+    }
+
+    /// The writers of the journal.
+    #[must_use]
+    pub const fn lanes(&self) -> &Lanes {
+        &self.lanes
+    }
+
+    /// The hosts of all nouns.
+    #[must_use]
+    pub const fn hosts(&self) -> &Hosts {
+        &self.hosts
+    }
+
+    /// The rows of all kinds.
+    #[must_use]
+    pub const fn rows(&self) -> &Rows {
+        &self.rows
+    }
+
+    /// What tells all nodes of what this one commits, if anything does.
+    #[must_use]
+    pub fn relay(&self) -> Option<&Relay> {
+        self.relay.get()
+    }
+
+    /// Says how entities and rows of other nodes are reached. Until then there are none.
+    pub fn set_away(&self, away: &Arc<dyn Away>) {
+        self.hosts.iter().for_each(|host| host.set_away(away.clone()));
+        self.rows.iter().for_each(|rows| rows.set_away(away.clone()));
+    }
+
     /// Runs a shard that was claimed, and goes on with what was under way.
-    pub(in crate::actors) async fn open_shard(
-        self: &Arc<Self>,
-        fence: Fence,
-        tenure: Tenure,
-    ) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// [`SpawnErr`] when an actor cannot be started.
+    pub async fn open(self: &Arc<Self>, fence: Fence, tenure: Tenure) -> Result<(), SpawnErr> {
         let shard = fence.shard;
         self.lanes.of(shard).own(fence);
         self.rows.iter().for_each(|rows| rows.open(shard, tenure.clone()));
-        self.counters.open(shard, tenure.clone()).await?;
-        self.stock.open(shard, tenure.clone()).await?;
-        self.carts.open(shard, tenure.clone()).await?;
-        self.orders.open(shard, tenure).await?;
+        // Who is asked is there before those who ask.
+        for host in self.hosts.iter().rev() {
+            host.open(shard, tenure.clone()).await?;
+        }
         self.owned.own(shard);
-        if let Some(relay) = self.relay.get() {
+        if let Some(relay) = self.relay() {
             relay.own(shard, fence.epoch.0);
         }
-        let node = self.clone();
+        let shards = self.clone();
         tokio::spawn(async move {
-            if let Err(error) = node.resume_shard(shard).await {
+            if let Err(error) = shards.resume(shard).await {
                 tracing::warn!(%error, shard, "what was under way goes on when its timer is due");
             }
         });
@@ -64,130 +117,96 @@ impl Node {
     }
 
     /// Finishes what a shard has been asked, and takes no more for it. It is disowned then.
-    pub(in crate::actors) async fn finish_shard(&self, shard: u16) {
-        future::join4(
-            self.carts.close(shard),
-            self.orders.close(shard),
-            self.stock.close(shard),
-            self.counters.close(shard),
-        )
-        .await;
+    pub async fn finish(&self, shard: u16) {
+        future::join_all(self.hosts.iter().map(|host| host.close(shard))).await;
         self.lanes.of(shard).flush().await;
     }
 
     /// Runs a shard no longer.
-    pub(in crate::actors) fn disown_shard(&self, shard: u16) {
+    pub fn disown(&self, shard: u16) {
         self.lanes.of(shard).disown(shard);
         self.rows.iter().for_each(|rows| rows.close(shard));
         self.owned.disown(shard);
-        if let Some(relay) = self.relay.get() {
+        if let Some(relay) = self.relay() {
             relay.disown(shard);
         }
     }
 
     /// Forgets a shard that another node has, or may have.
-    pub(in crate::actors) fn abandon_shard(&self, shard: u16) {
-        self.carts.abandon(shard);
-        self.orders.abandon(shard);
-        self.stock.abandon(shard);
-        self.counters.abandon(shard);
-        self.disown_shard(shard);
+    pub fn abandon(&self, shard: u16) {
+        self.hosts.iter().for_each(|host| host.abandon(shard));
+        self.disown(shard);
     }
 
-    /// Whether this node runs a shard.
-    #[must_use]
-    pub fn runs(&self, shard: u16) -> bool {
-        self.owned.has(shard)
+    /// Goes on with what was under way in a shard.
+    async fn resume(&self, shard: u16) -> Result<(), ReadError> {
+        for hosted in self.hosts.hosted().filter(|hosted| hosted.resumed) {
+            self.wake_those_with_timers(hosted.host.as_ref(), shard).await?;
+        }
+        for host in self.hosts.iter() {
+            host.opened(shard).await;
+        }
+        Ok(())
     }
 
-    /// Wakes every order of a shard that has something under way, and tells the counter what has
-    /// arrived.
-    async fn resume_shard(&self, shard: u16) -> Result<(), Error> {
+    async fn wake_those_with_timers(
+        &self,
+        host: &dyn ErasedHost,
+        shard: u16,
+    ) -> Result<(), ReadError> {
         let journal = self.store.journal();
         let (mut woken, mut after): (usize, Option<EntityId>) = (0, None);
-        let prefix = format!("{}_", Order::PREFIX);
+        let prefix = format!("{}_", host.prefix());
         loop {
             let page = journal.timers_of(shard, &prefix, after.as_ref(), PAGE).await?;
             let Some(last) = page.last() else {
                 break;
             };
             after = Some(last.entity.clone());
-            for timer in &page {
-                self.orders.wake(&timer.entity, false);
-            }
+            page.iter().for_each(|timer| host.wake(&timer.entity, false));
             woken += page.len();
         }
         if woken > 0 {
-            tracing::info!(shard, orders = woken, "orders that were under way go on");
-        }
-        if counter::order_numbers().shard(journal.shards()) == shard {
-            self.resume_numbers().await;
+            tracing::info!(shard, noun = host.name(), woken, "what was under way goes on");
         }
         Ok(())
     }
 
-    /// Tells the counter of orders that have their number for good.
-    async fn resume_numbers(&self) {
-        let numbers = counter::order_numbers();
-        let drawn = self.counters.look(&numbers, |view| view.state.open().clone()).await;
-        for (order, number) in drawn.unwrap_or_default() {
-            let arrived = self
-                .orders
-                .look(&order::entity_id(order), move |view| view.state.number() == Some(number))
-                .await;
-            if arrived == Ok(true) {
-                self.numbers.arrived(order);
-            }
-        }
-    }
-
     /// Relays what this node commits to the stream of all nodes, and hears there what the others
-    /// do, if there is one.
-    pub(in crate::actors) async fn relay(self: &Arc<Self>, cluster: &Cluster) {
-        let Some(stream) = cluster.stream.clone() else {
-            return;
-        };
-        let clock = self.clock.clone();
+    /// do; answers the tasks that do so.
+    pub(in crate::actors) fn start_relay(
+        &self,
+        (stream, options): (Arc<dyn Stream>, &bus::Options),
+        feed: &Feed,
+        clock: Clock,
+        stop: &CancellationToken,
+    ) -> [JoinHandle<()>; 2] {
         let (relay, relaying) = Relay::start(
             stream.clone(),
             Arc::new(Committed(self.store.journal())),
-            &self.feed,
-            &cluster.bus,
+            feed,
+            options,
             Arc::new(move || clock.now()),
-            self.stop.clone(),
+            stop.clone(),
         );
         // An error means that there is one already.
         let _before = self.relay.set(relay);
         let owned = (self.owned.watch(), self.lanes.shards());
-        let following = follow::start(stream, self.feed.clone(), owned, self.stop.clone());
-        let mut work = self.work.lock().await;
-        for task in [relaying, following] {
-            work.spawn(async move { drop(task.await) });
-        }
+        [relaying, follow::start(stream, feed.clone(), owned, stop.clone())]
     }
 
-    /// Answers another node that asks for an entity of this one.
-    pub(in crate::actors) async fn answer_call(&self, call: Call, mut place: Place) -> Bytes {
-        let Some(end) = call.body.iter().position(|byte| *byte == b'\n') else {
-            return Bytes::new();
-        };
-        let (noun, body) = (&call.body[..end], &call.body[end + 1..]);
-        let noun = std::str::from_utf8(noun).unwrap_or_default();
-        let may_wait = || place.wait();
-        let answer = match noun {
-            Cart::PREFIX => self.carts.serve(body, may_wait).await,
-            Order::PREFIX => self.orders.serve(body, may_wait).await,
-            Stock::PREFIX => self.stock.serve(body, may_wait).await,
-            Counter::PREFIX => self.counters.serve(body, may_wait).await,
-            crate::actors::report::NOUN => serde_json::to_vec(&self.report()).unwrap_or_default(),
-            _ => match self.rows.named(noun) {
-                Some(rows) => rows.serve(body).await,
-                None => {
-                    tracing::error!(noun, from = call.from, "another node asks for the unknown");
-                    Vec::new()
-                }
-            },
-        };
-        answer.into()
+    /// Does what another node asks of an entity or a row of this one; nothing if there are none of
+    /// this prefix.
+    pub async fn serve(
+        &self,
+        prefix: &str,
+        body: &[u8],
+        may_wait: &mut (dyn FnMut() -> bool + Send),
+    ) -> Option<Vec<u8>> {
+        if let Some(host) = self.hosts.named(prefix) {
+            return Some(host.serve(body, may_wait).await);
+        }
+        let rows = self.rows.named(prefix)?;
+        Some(rows.serve(body).await)
     }
 }

@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::actors::node::Node;
-use crate::domain::entity::{EntityId, Noun as _};
-use crate::domain::order::Order;
-use crate::domain::stock::Stock;
+use super::clock::Clock;
+use super::shards::Shards;
+use crate::domain::entity::EntityId;
 use crate::domain::time::{Span, Timestamp};
 use crate::store::journal::{Journal, ReadError, Timer};
 
@@ -30,21 +29,26 @@ struct Round {
     fired: HashMap<EntityId, Timestamp>,
 }
 
-/// Looks for due timers until told to stop.
-pub(in crate::actors) async fn run(node: Arc<Node>, stop: CancellationToken) {
-    let period = Duration::from_millis(node.settings.timer_poll_ms.max(1));
-    let journal = node.store.journal();
+/// Looks for due timers every `period` until told to stop.
+pub(in crate::actors) async fn run(
+    shards: Arc<Shards>,
+    clock: Clock,
+    period: Duration,
+    stop: CancellationToken,
+) {
+    let journal = shards.store.journal();
     let mut rounds: HashMap<u16, Round> = HashMap::new();
     loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
             () = tokio::time::sleep(period) => {
-                let owned = node.owned.all();
+                let owned = shards.owned().all();
                 rounds.retain(|shard, _| owned.contains(shard));
                 for shard in owned {
                     let round = rounds.entry(shard).or_default();
-                    if let Err(error) = fire(&node, journal.as_ref(), shard, round).await {
+                    let fired = fire(&shards, clock.now(), journal.as_ref(), shard, round).await;
+                    if let Err(error) = fired {
                         tracing::warn!(%error, "timers cannot be read");
                     }
                 }
@@ -55,12 +59,12 @@ pub(in crate::actors) async fn run(node: Arc<Node>, stop: CancellationToken) {
 
 /// Fires a shard's due timers from where the round was left, and begins it anew at its end.
 async fn fire(
-    node: &Node,
+    shards: &Shards,
+    now: Timestamp,
     journal: &dyn Journal,
     shard: u16,
     round: &mut Round,
 ) -> Result<(), ReadError> {
-    let now = node.clock.now();
     // What was fired later than this moment was so before the clock was set back.
     round.fired.retain(|_, at| *at <= now && *at + PATIENCE > now);
     let mut fired = 0;
@@ -72,10 +76,9 @@ async fn fire(
             if round.fired.contains_key(&timer.entity) {
                 continue;
             }
-            match timer.entity.prefix() {
-                Order::PREFIX => node.orders.wake(&timer.entity, true),
-                Stock::PREFIX => node.stock.wake(&timer.entity, true),
-                other => tracing::error!(noun = other, "a timer for a noun that has none"),
+            match shards.hosts().named(timer.entity.prefix()) {
+                Some(host) => host.wake(&timer.entity, true),
+                None => tracing::error!(entity = timer.entity.for_log(), "whose timer is it?"),
             }
             round.fired.insert(timer.entity, now);
             fired += 1;

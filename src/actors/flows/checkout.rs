@@ -1,30 +1,34 @@
-//! The checkout: a cart becomes an order, its stock is held, and later allocated and numbered.
+//! The checkout, from what a buyer asks to an order that goes on by itself.
 //!
-//! What the order decides is the domain's; here is only who is asked, and in what order. The
-//! money is in `payments`.
+//! `Checkout::run` reads from top to bottom: the cart is priced, its stock looked at, the cart is
+//! spent, and the order placed. From there on the order's own steps are performed (`order_steps`, a
+//! page with each of them and what undoes it): its stock is reserved, its money authorized, its
+//! stock allocated and its number drawn, its money captured. What the order decides is the
+//! domain's; here is only who is asked, and in what order.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _};
 
+use super::payment::Payments;
+use super::reservation::SKUS_AT_ONCE;
 use crate::actors::engine::backoff::{Backoff, SHORTEST};
-use crate::actors::engine::host::{self, Teller, Until};
-use crate::actors::node::Node;
-use crate::actors::pricing::Requirement;
+use crate::actors::engine::clock::Clock;
+use crate::actors::engine::host::{self, Host, Until};
+use crate::actors::engine::runtime::Runtime;
+use crate::actors::pricing::{Pricing, Requirement};
+use crate::actors::settings::Settings;
 use crate::domain::cart;
-use crate::domain::counter;
 use crate::domain::entity::{Cause, EntityId};
 use crate::domain::id::{CartId, OrderId, Sku};
 use crate::domain::money::Money;
 use crate::domain::order::{self, Command, Order, PaymentMethod, Shortage};
-use crate::domain::stock;
+use crate::domain::stock::{self, Stock};
 use crate::domain::time::Span;
 use crate::seeded_fault::{self, SeededFault};
 use crate::store;
 
-/// How many SKUs are asked at once for one order.
-const SKUS_AT_ONCE: usize = 64;
 /// How often a cart is priced again because it was changed meanwhile.
 const SEALS_MAX: usize = 3;
 /// How often an order is placed again because there was too much under way.
@@ -59,7 +63,7 @@ pub struct Placed {
 }
 
 /// A cart that can no longer be changed.
-enum Cart {
+enum Spent {
     /// It was spent just now, and this is what it comes to.
     Sealed(order::Placed),
     /// It was spent by an earlier checkout, whose order may not have come to be.
@@ -117,12 +121,24 @@ fn of_cart(error: host::Error<cart::Rejection>) -> Refusal {
     })
 }
 
-impl Node {
+/// Makes orders of carts.
+pub struct Checkout {
+    pub(super) carts: Host<cart::Cart>,
+    pub(super) orders: Host<Order>,
+    pub(super) stock: Host<Stock>,
+    pub(super) pricing: Pricing,
+    pub(super) payments: Payments,
+    pub(super) settings: Settings,
+    pub(super) runtime: Runtime,
+    pub(super) clock: Clock,
+}
+
+impl Checkout {
     /// Makes an order of a cart, or tries once more to pay the order that it has become.
     ///
     /// # Errors
     /// [`Refusal`]: nothing was placed, or nothing is known to have been.
-    pub async fn checkout(&self, request: Request) -> Result<Placed, Refusal> {
+    pub async fn run(&self, request: Request) -> Result<Placed, Refusal> {
         if !self.payments.knows(&request.method.provider) {
             return Err(Refusal::UnknownProvider);
         }
@@ -136,11 +152,11 @@ impl Node {
         let order = OrderId(request.cart.0);
         let entity = order::entity_id(order);
         let placed = match self.seal(&request).await? {
-            Cart::Sealed(placed) => {
+            Spent::Sealed(placed) => {
                 let command = Command::Place { placed: placed.into(), method: request.method };
                 self.place(&entity, &command, &request.cause).await
             }
-            Cart::SealedBefore(cart) => {
+            Spent::SealedBefore(cart) => {
                 let command =
                     self.go_on(order, &cart, request.method, request.expected_total).await?;
                 self.orders.ask(&entity, command, request.cause, read_placed).await
@@ -216,7 +232,7 @@ impl Node {
 
     /// Spends a cart at the version that was priced, so that what its buyer was told last is what
     /// is ordered. Before that no order can be there.
-    async fn seal(&self, request: &Request) -> Result<Cart, Refusal> {
+    async fn seal(&self, request: &Request) -> Result<Spent, Refusal> {
         let (entity, order) = (cart::entity_id(request.cart), OrderId(request.cart.0));
         for _ in 0..SEALS_MAX {
             let read = |view: host::View<'_, cart::Cart>| (view.state.clone(), view.seq);
@@ -224,13 +240,13 @@ impl Node {
             match cart.open(self.clock.now()) {
                 Ok(()) => {}
                 Err(cart::Rejection::Expired) => return Err(Refusal::CartExpired),
-                Err(cart::Rejection::Spent { .. }) => return Ok(Cart::SealedBefore(cart)),
+                Err(cart::Rejection::Spent { .. }) => return Ok(Spent::SealedBefore(cart)),
                 Err(_) => return Err(Refusal::CartNotFound),
             }
             let placed = self.freeze(order, &cart, request.expected_total).await?;
             self.look_for_stock(&placed).await?;
             if seeded_fault::active(SeededFault::CartNotSealed) {
-                return Ok(Cart::Sealed(placed));
+                return Ok(Spent::Sealed(placed));
             }
             let seq = (!seeded_fault::active(SeededFault::CartSealedBlindly)).then_some(seq);
             let cause = Cause { idempotency: None, ..request.cause.clone() };
@@ -238,7 +254,7 @@ impl Node {
             let spent = self.carts.ask_if(&entity, seq, spend, cause, |_| ()).await;
             // Another version: it was changed meanwhile, or another checkout was first.
             if spent.map_err(of_cart)?.is_ok() {
-                return Ok(Cart::Sealed(placed));
+                return Ok(Spent::Sealed(placed));
             }
         }
         Err(Refusal::Host(host::Error::TryAgain))
@@ -251,7 +267,7 @@ impl Node {
         cart: &cart::Cart,
         expected: Option<Money>,
     ) -> Result<order::Placed, Refusal> {
-        let priced = self.price(cart).await?;
+        let priced = self.pricing.price(cart).await?;
         if !priced.requirements.is_empty() {
             return Err(Refusal::Incomplete(priced.requirements));
         }
@@ -274,7 +290,7 @@ impl Node {
             billing_address: cart.billing_address().cloned(),
             delivery,
             totals: priced.totals,
-            rounding: self.rules.rounding,
+            rounding: self.pricing.rules.rounding,
             capture: self.settings.capture,
             deadline_at: self.clock.now() + Span::from_secs(self.settings.payment_deadline_secs),
             hold: Span::from_secs(self.settings.hold_secs),
@@ -302,159 +318,4 @@ impl Node {
         short.sort_by(|a, b| a.sku.cmp(&b.sku));
         Err(Refusal::OutOfStock(short))
     }
-
-    /// Holds stock for an order, all of it or none.
-    pub(in crate::actors) async fn reserve(
-        &self,
-        order: OrderId,
-        generation: u32,
-        (units, hold): (BTreeMap<Sku, i64>, Span),
-        teller: &Teller<Order>,
-    ) {
-        let mut backoff = Backoff::new(SHORTEST, &self.clock);
-        loop {
-            let hold_until = self.clock.now() + hold;
-            let asked = units.clone().into_iter().map(|(sku, quantity)| {
-                let reserve = stock::Reserve {
-                    order,
-                    generation,
-                    quantity,
-                    hold_until,
-                    priority: self.settings.locations.clone(),
-                };
-                self.reserve_one(sku, reserve)
-            });
-            let answers = stream::iter(asked).buffer_unordered(SKUS_AT_ONCE).collect::<Vec<_>>();
-            let mut shortages = Vec::new();
-            let mut again = false;
-            for answer in answers.await {
-                match answer {
-                    Ok(()) => {}
-                    Err(Short::Of(shortage)) => shortages.push(shortage),
-                    Err(Short::Released) => return,
-                    Err(Short::TryAgain) => again = true,
-                }
-            }
-            if !shortages.is_empty() {
-                shortages.sort_by(|a, b| a.sku.cmp(&b.sku));
-                return teller.tell(Command::OutOfStock { generation, shortages });
-            }
-            if !again {
-                return teller.tell(Command::Reserved { generation });
-            }
-            backoff.pause().await;
-        }
-    }
-
-    async fn reserve_one(&self, sku: Sku, reserve: stock::Reserve) -> Result<(), Short> {
-        let entity = stock::entity_id(&sku);
-        let command = stock::Command::Reserve(reserve);
-        match self.stock.carry_out(&entity, command, saga()).await {
-            Ok(()) => Ok(()),
-            Err(host::Error::Rejected(stock::Rejection::OutOfStock { requested, available })) => {
-                Err(Short::Of(Shortage { sku, requested, available }))
-            }
-            Err(host::Error::Rejected(stock::Rejection::Released)) => Err(Short::Released),
-            Err(host::Error::Rejected(stock::Rejection::TooMany)) => {
-                Err(Short::Of(Shortage { sku, requested: 0, available: 0 }))
-            }
-            Err(_) => Err(Short::TryAgain),
-        }
-    }
-
-    /// Turns an order's holds into allocations and draws its number.
-    pub(in crate::actors) async fn commit(
-        &self,
-        order: OrderId,
-        generation: u32,
-        units: BTreeMap<Sku, i64>,
-        teller: &Teller<Order>,
-    ) {
-        let mut backoff = Backoff::new(SHORTEST, &self.clock);
-        loop {
-            let answers = self.ask_each(&units, &stock::Command::Commit { order }).await;
-            if let Some(why) = quarantined(&answers) {
-                return teller.tell(Command::GiveUp { step: format!("commit:{generation}"), why });
-            }
-            if answers.iter().any(|answer| matches!(answer, Err(host::Error::Rejected(_)))) {
-                return teller.tell(Command::HoldLapsed { generation });
-            }
-            if answers.iter().all(Result::is_ok)
-                && let Some(number) = self.draw_number(order).await
-            {
-                return teller.tell(Command::Confirm { number });
-            }
-            backoff.pause().await;
-        }
-    }
-
-    /// Asks the stock of every SKU of an order the same thing.
-    async fn ask_each(
-        &self,
-        units: &BTreeMap<Sku, i64>,
-        command: &stock::Command,
-    ) -> Vec<Result<(), host::Error<stock::Rejection>>> {
-        let asked = units.clone().into_keys().map(|sku| {
-            let command = command.clone();
-            async move {
-                let entity = stock::entity_id(&sku);
-                self.stock.carry_out(&entity, command, saga()).await
-            }
-        });
-        stream::iter(asked).buffer_unordered(SKUS_AT_ONCE).collect().await
-    }
-
-    async fn draw_number(&self, order: OrderId) -> Option<i64> {
-        let arrived = self.numbers.take();
-        let draw = counter::Draw { order, arrived: arrived.clone() };
-        let read =
-            move |view: host::View<'_, counter::Counter>| view.state.open().get(&order).copied();
-        let drawn = self.counters.ask(&counter::order_numbers(), draw, saga(), read).await;
-        if drawn.is_err() {
-            self.numbers.give_back(arrived);
-        }
-        drawn.ok().flatten()
-    }
-
-    /// Gives back all stock of an order.
-    pub(in crate::actors) async fn release(
-        &self,
-        order: OrderId,
-        mut units: BTreeMap<Sku, i64>,
-        teller: &Teller<Order>,
-    ) {
-        if seeded_fault::active(SeededFault::ReleaseForgetsSku) {
-            units.pop_last();
-        }
-        let mut backoff = Backoff::new(SHORTEST, &self.clock);
-        loop {
-            let answers = self.ask_each(&units, &stock::Command::Release { order }).await;
-            if let Some(why) = quarantined(&answers) {
-                return teller.tell(Command::GiveUp { step: "release".into(), why });
-            }
-            if answers.iter().all(Result::is_ok) {
-                return teller.tell(Command::Released);
-            }
-            backoff.pause().await;
-        }
-    }
-}
-
-/// Why an operator has to look before the stock can answer.
-fn quarantined(answers: &[Result<(), host::Error<stock::Rejection>>]) -> Option<String> {
-    answers.iter().find_map(|answer| match answer {
-        Err(error @ host::Error::Quarantined(_)) => Some(error.to_string()),
-        _ => None,
-    })
-}
-
-/// Why a SKU was not reserved.
-enum Short {
-    Of(Shortage),
-    Released,
-    TryAgain,
-}
-
-pub(in crate::actors) fn saga() -> Cause {
-    Cause { by: "saga".into(), ..Cause::default() }
 }

@@ -1,7 +1,92 @@
 //! What touches more than one noun, or the world outside: one file a flow, named after it.
+//!
+//! A flow is a struct that holds what it needs, with its steps and, next to each, what undoes it.
+//! All flows are made here. What an order wants done is listed in `order_steps`.
 
 pub mod checkout;
-pub(in crate::actors) mod order_effects;
+pub mod order_numbers;
+pub mod order_steps;
+pub mod order_tally;
+pub mod parts;
 pub mod payment;
-mod stock_movements;
+pub mod reconciliation;
+pub mod reservation;
+pub mod stock_movements;
 pub mod webhook;
+
+use self::checkout::Checkout;
+use self::order_numbers::{OrderNumbers, RememberedNumbers};
+use self::order_steps::OrderSteps;
+use self::parts::Parts;
+use self::payment::PaymentSteps;
+use self::reconciliation::Reconciliation;
+use self::reservation::Reservation;
+use self::stock_movements::StockMovements;
+use self::webhook::Webhooks;
+
+/// The flows that somebody outside of the node begins, or that time does.
+pub struct Flows {
+    /// A cart becomes an order.
+    pub checkout: Checkout,
+    /// What providers tell.
+    pub webhooks: Webhooks,
+    /// What providers list.
+    pub reconciliation: Reconciliation,
+}
+
+impl Flows {
+    /// All of them.
+    #[must_use]
+    pub fn new(parts: &Parts) -> Self {
+        let reconciliation = Reconciliation {
+            orders: parts.host(),
+            payments: parts.payments.clone(),
+            store: parts.store.clone(),
+            cache: parts.cache.clone(),
+            runtime: parts.runtime.clone(),
+            clock: parts.clock.clone(),
+        };
+        let webhooks = Webhooks {
+            orders: parts.host(),
+            payments: parts.payments.clone(),
+            reconciliation: reconciliation.clone(),
+            store: parts.store.clone(),
+            clock: parts.clock.clone(),
+        };
+        let checkout = Checkout {
+            carts: parts.host(),
+            orders: parts.host(),
+            stock: parts.host(),
+            pricing: parts.pricing.clone(),
+            payments: parts.payments.clone(),
+            settings: parts.settings.clone(),
+            runtime: parts.runtime.clone(),
+            clock: parts.clock.clone(),
+        };
+        Self { checkout, webhooks, reconciliation }
+    }
+}
+
+/// The flow of orders: what each of them wants done.
+#[must_use]
+pub fn order_steps(parts: &Parts) -> OrderSteps {
+    let numbers = OrderNumbers { counters: parts.host(), arrived: parts.arrived.clone() };
+    OrderSteps {
+        reservation: Reservation {
+            stock: parts.host(),
+            numbers,
+            locations: parts.settings.locations.clone(),
+            clock: parts.clock.clone(),
+        },
+        payment: PaymentSteps { payments: parts.payments.clone(), clock: parts.clock.clone() },
+        movements: StockMovements { stock: parts.host(), clock: parts.clock.clone() },
+        arrived: parts.arrived.clone(),
+        tally: parts.tally.clone(),
+    }
+}
+
+/// The flow of counters.
+#[must_use]
+pub fn remembered_numbers(parts: &Parts) -> RememberedNumbers {
+    RememberedNumbers { orders: parts.host(), arrived: parts.arrived.clone() }
+}

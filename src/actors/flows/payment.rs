@@ -1,8 +1,8 @@
 //! The money of an order: what its provider is asked, and what becomes of the answers.
 //!
 //! A provider that does not answer has perhaps acted: the same key again, then a question by our
-//! reference, then a reversal. Never a second attempt while the first is unknown. Webhooks and
-//! the sweep are in `notices`.
+//! reference, then a reversal. Never a second attempt while the first is unknown. What providers
+//! tell by themselves is in `webhook`, what their lists show in `reconciliation`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,13 +13,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::actors::engine::backoff::Backoff;
 use crate::actors::engine::clock::Clock;
-use crate::actors::engine::host::Teller;
+use crate::actors::engine::host::{Teller, View};
 use crate::actors::engine::runtime::SWEEP_MAX_SECS;
-use crate::actors::node::Node;
-use crate::domain::entity::EntityId;
+use crate::domain::entity::{EntityId, Noun as _};
 use crate::domain::limits::{web_address, within};
 use crate::domain::money::Money;
-use crate::domain::order::{Command, Effect, Order, Report};
+use crate::domain::order::{Command, Order, Report};
 use crate::providers::payment::{
     Authorization, Authorize, Error, Operation, OperationKind, Payment, PaymentStatus, Provider,
     Receipt,
@@ -136,71 +135,114 @@ struct Deed<'a> {
     kind: OperationKind,
 }
 
-impl Node {
-    /// Performs an effect that moves money.
-    pub(in crate::actors) async fn perform_payment(
+/// The steps of an order that move money.
+pub struct PaymentSteps {
+    pub(super) payments: Payments,
+    pub(super) clock: Clock,
+}
+
+impl PaymentSteps {
+    /// Sets money aside.
+    pub(super) async fn authorize(
         &self,
         order: &EntityId,
-        effect: Effect,
+        attempt: u32,
+        (provider, token, amount): (String, Option<String>, Money),
         teller: &Teller<Order>,
     ) {
-        let step = effect.step();
-        match effect {
-            Effect::Authorize { attempt, provider, token, amount } => {
-                let Some(provider) = self.payments.get(&provider) else {
-                    return no_provider(step, &provider, teller);
-                };
-                let reference = attempt_reference(order, attempt);
-                let token = token.unwrap_or_default();
-                let key = reference.clone();
-                let request = Authorize { reference, key, amount, token };
-                self.authorize(order, attempt, (provider, &request), teller).await;
+        let step = format!("authorize:{attempt}");
+        let Some(provider) = self.payments.get(&provider) else {
+            return no_provider(step, &provider, teller);
+        };
+        let reference = attempt_reference(order, attempt);
+        let (key, token) = (reference.clone(), token.unwrap_or_default());
+        let request = Authorize { reference, key, amount, token };
+        self.ask_for_money(&step, attempt, (provider, &request), teller).await;
+    }
+
+    /// Undoes [`PaymentSteps::authorize`] where its outcome is not known. It never gives up, but
+    /// says so when it takes long.
+    pub(super) async fn reverse(
+        &self,
+        order: &EntityId,
+        attempt: u32,
+        provider: &str,
+        teller: &Teller<Order>,
+    ) {
+        let step = format!("reverse:{attempt}");
+        let Some(provider) = self.payments.get(provider) else {
+            return no_provider(step, provider, teller);
+        };
+        let reference = attempt_reference(order, attempt);
+        let (mut backoff, mut unanswered) = (self.payments.backoff(&self.clock), 0);
+        loop {
+            let error = match provider.reverse(&reference).await {
+                Ok(_) => {
+                    return teller.tell(Command::Report { attempt, report: Report::Reversed });
+                }
+                Err(error) => error,
+            };
+            if self.hopeless(&error, &mut unanswered) {
+                return teller.tell(Command::GiveUp { step, why: error.to_string() });
             }
-            Effect::Reverse { attempt, provider } => {
-                let Some(provider) = self.payments.get(&provider) else {
-                    return no_provider(step, &provider, teller);
-                };
-                self.reverse(order, attempt, provider, teller).await;
-            }
-            Effect::Capture { capture, provider, payment, amount } => {
-                let reference = format!("{order}-c{capture}");
-                let kind = OperationKind::Capture;
-                let deed = Deed { step, payment: &payment, reference, amount, kind };
-                let done = |receipt: Receipt| Command::Captured {
-                    capture,
-                    amount: receipt.amount.amount,
-                    operation: receipt.operation,
-                };
-                self.operate(&provider, &deed, teller, done).await;
-            }
-            Effect::Void { attempt, provider, payment, amount } => {
-                let reference = format!("{order}-v{attempt}");
-                let kind = OperationKind::Void;
-                let deed = Deed { step, payment: &payment, reference, amount, kind };
-                let done = |_| Command::Report { attempt, report: Report::Voided };
-                self.operate(&provider, &deed, teller, done).await;
-            }
-            Effect::Refund { refund, provider, payment, amount } => {
-                let reference = format!("{order}-r{refund}");
-                let kind = OperationKind::Refund;
-                let deed = Deed { step, payment: &payment, reference, amount, kind };
-                let done =
-                    |receipt: Receipt| Command::Refunded { refund, operation: receipt.operation };
-                self.operate(&provider, &deed, teller, done).await;
-            }
-            _ => {}
+            backoff.pause().await;
         }
     }
 
-    /// Asks for the money until it is known what became of it.
-    async fn authorize(
+    /// Undoes [`PaymentSteps::authorize`]: lets go what was set aside.
+    pub(super) async fn void(
         &self,
         order: &EntityId,
+        attempt: u32,
+        (provider, payment, amount): (&str, &str, Money),
+        teller: &Teller<Order>,
+    ) {
+        let (step, reference) = (format!("void:{attempt}"), format!("{order}-v{attempt}"));
+        let deed = Deed { step, payment, reference, amount, kind: OperationKind::Void };
+        let done = |_| Command::Report { attempt, report: Report::Voided };
+        self.operate(provider, &deed, teller, done).await;
+    }
+
+    /// Takes money.
+    pub(super) async fn capture(
+        &self,
+        order: &EntityId,
+        capture: u32,
+        (provider, payment, amount): (&str, &str, Money),
+        teller: &Teller<Order>,
+    ) {
+        let (step, reference) = (format!("capture:{capture}"), format!("{order}-c{capture}"));
+        let deed = Deed { step, payment, reference, amount, kind: OperationKind::Capture };
+        let done = |receipt: Receipt| Command::Captured {
+            capture,
+            amount: receipt.amount.amount,
+            operation: receipt.operation,
+        };
+        self.operate(provider, &deed, teller, done).await;
+    }
+
+    /// Undoes [`PaymentSteps::capture`], or a part of it: gives money back.
+    pub(super) async fn refund(
+        &self,
+        order: &EntityId,
+        refund: u32,
+        (provider, payment, amount): (&str, &str, Money),
+        teller: &Teller<Order>,
+    ) {
+        let (step, reference) = (format!("refund:{refund}"), format!("{order}-r{refund}"));
+        let deed = Deed { step, payment, reference, amount, kind: OperationKind::Refund };
+        let done = |receipt: Receipt| Command::Refunded { refund, operation: receipt.operation };
+        self.operate(provider, &deed, teller, done).await;
+    }
+
+    /// Asks for the money until it is known what became of it.
+    async fn ask_for_money(
+        &self,
+        step: &str,
         attempt: u32,
         (provider, request): (&Arc<dyn Provider>, &Authorize),
         teller: &Teller<Order>,
     ) {
-        let step = format!("authorize:{attempt}");
         let mut backoff = self.payments.backoff(&self.clock);
         let (mut unanswered, mut perhaps) = (0, false);
         let report = |report| teller.tell(Command::Report { attempt, report });
@@ -237,12 +279,12 @@ impl Node {
                 }
             }
             if unanswered >= self.payments.options.ask_after
-                && let Some(known) = self.find_out(order, &step, (provider, request)).await
+                && let Some(known) = self.find_out(step, (provider, request), teller).await
             {
                 return report(known);
             }
             backoff.pause().await;
-            if !self.still_wanted(order, &step).await {
+            if !still_wanted(step, teller).await {
                 return;
             }
         }
@@ -253,9 +295,9 @@ impl Node {
     /// then a webhook may still bring the money.
     async fn find_out(
         &self,
-        order: &EntityId,
         step: &str,
         (provider, request): (&Arc<dyn Provider>, &Authorize),
+        teller: &Teller<Order>,
     ) -> Option<Report> {
         let mut backoff = self.payments.backoff(&self.clock);
         loop {
@@ -276,35 +318,9 @@ impl Node {
                 Err(_) => return None,
             }
             backoff.pause().await;
-            if !self.still_wanted(order, step).await {
+            if !still_wanted(step, teller).await {
                 return None;
             }
-        }
-    }
-
-    /// Takes an attempt back whose outcome is unknown. It never gives up, but says so when it
-    /// takes long.
-    async fn reverse(
-        &self,
-        order: &EntityId,
-        attempt: u32,
-        provider: &Arc<dyn Provider>,
-        teller: &Teller<Order>,
-    ) {
-        let reference = attempt_reference(order, attempt);
-        let (mut backoff, mut unanswered) = (self.payments.backoff(&self.clock), 0);
-        loop {
-            let error = match provider.reverse(&reference).await {
-                Ok(_) => {
-                    return teller.tell(Command::Report { attempt, report: Report::Reversed });
-                }
-                Err(error) => error,
-            };
-            if self.hopeless(&error, &mut unanswered) {
-                let (step, why) = (format!("reverse:{attempt}"), error.to_string());
-                return teller.tell(Command::GiveUp { step, why });
-            }
-            backoff.pause().await;
         }
     }
 
@@ -359,17 +375,15 @@ impl Node {
             }
         }
     }
+}
 
-    /// Whether an order still wants a step; it does not once a webhook or an operator has
-    /// settled it.
-    async fn still_wanted(&self, order: &EntityId, step: &str) -> bool {
-        let step = step.to_owned();
-        let wanted = move |view: crate::actors::engine::host::View<'_, Order>| {
-            let effects = crate::domain::entity::Noun::effects(view.state);
-            effects.iter().any(|effect| effect.step() == step)
-        };
-        self.orders.look(order, wanted).await.unwrap_or(true)
-    }
+/// Whether the order still wants a step; it does not once a webhook or an operator has settled it.
+async fn still_wanted(step: &str, teller: &Teller<Order>) -> bool {
+    let step = step.to_owned();
+    let wanted = move |view: View<'_, Order>| {
+        view.state.effects().iter().any(|effect| effect.step() == step)
+    };
+    teller.look(wanted).await.unwrap_or(true)
 }
 
 fn no_provider(step: String, provider: &str, teller: &Teller<Order>) {

@@ -2,17 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use super::checkout::saga;
 use crate::actors::engine::backoff::{Backoff, SHORTEST};
-use crate::actors::engine::host::{self, Teller};
-use crate::actors::node::Node;
+use crate::actors::engine::clock::Clock;
+use crate::actors::engine::host::{self, Host, Teller, saga};
 use crate::domain::id::{OrderId, Sku};
 use crate::domain::order::{Command, Order};
-use crate::domain::stock;
+use crate::domain::stock::{self, Stock};
 
-impl Node {
+/// Moves goods that are sold.
+pub struct StockMovements {
+    pub(super) stock: Host<Stock>,
+    pub(super) clock: Clock,
+}
+
+impl StockMovements {
     /// Tells the stock that a fulfillment's goods went out.
-    pub(in crate::actors) async fn ship(
+    pub(super) async fn ship(
         &self,
         order: OrderId,
         fulfillment: u32,
@@ -29,8 +34,8 @@ impl Node {
         }
     }
 
-    /// Puts the goods of a refund where they belong.
-    pub(in crate::actors) async fn restock(
+    /// Undoes [`StockMovements::ship`], or the sale: puts the goods of a refund where they belong.
+    pub(super) async fn restock(
         &self,
         order: OrderId,
         refund: u32,

@@ -10,6 +10,7 @@ use crate::domain::time::Timestamp;
 
 impl entity::Noun for Order {
     const PREFIX: &'static str = "ord";
+    const NAME: &'static str = "order";
     const STATE_VERSION: u32 = 1;
 
     type Command = Command;

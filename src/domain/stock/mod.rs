@@ -195,6 +195,7 @@ impl Stock {
 
 impl entity::Noun for Stock {
     const PREFIX: &'static str = "sku";
+    const NAME: &'static str = "stock";
     const STATE_VERSION: u32 = 1;
     const LAZY_TIMER: bool = true;
 

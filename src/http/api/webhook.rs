@@ -20,7 +20,7 @@ pub async fn take_webhook(
     body: Raw,
 ) -> Result<HttpResponse, Error> {
     let signature = signature(request.headers(), &path);
-    call.node().webhook(&path, signature, &body.0).await?;
+    call.node().flows.webhooks.take(&path, signature, &body.0).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

@@ -8,12 +8,8 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::actors::engine::host::{Gauge, Host, Quarantined, Released};
-use crate::domain::cart::Cart;
-use crate::domain::counter::Counter;
-use crate::domain::entity::{EntityId, Noun};
-use crate::domain::order::Order;
-use crate::domain::stock::Stock;
+use crate::actors::engine::host::{Gauge, Quarantined, Released};
+use crate::domain::entity::EntityId;
 use crate::http::api::order::read;
 use crate::http::api::order::shape::OrderSummary;
 use crate::http::api::shape::Page;
@@ -186,7 +182,7 @@ pub async fn retry_parked_webhook(
 ) -> Result<HttpResponse, Error> {
     let id: i64 = id(&path, "webhook")?;
     let node = call.node();
-    let taken = node.retry_webhook(id).await?.ok_or_else(|| Error::not_found("webhook"))?;
+    let taken = node.flows.webhooks.retry(id).await?.ok_or_else(|| Error::not_found("webhook"))?;
     let left = if taken { None } else { call.store().webhook(id).await? };
     let shape = WebhookRetry { taken, webhook: left.map(ParkedWebhook::from) };
     Ok(HttpResponse::Ok().json(shape))
@@ -213,12 +209,9 @@ pub async fn discard_parked_webhook(
     responses((status = 200, description = "What came of it", body = QuarantineRetry)))]
 pub async fn retry_quarantined(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
     let (node, entity) = (call.node(), EntityId::new(&path));
-    let released = match entity.prefix() {
-        Cart::PREFIX => node.carts.release(&entity).await,
-        Order::PREFIX => node.orders.release(&entity).await,
-        Stock::PREFIX => node.stock.release(&entity).await,
-        Counter::PREFIX => node.counters.release(&entity).await,
-        _ => Released::NotThere,
+    let released = match node.hosts().named(entity.prefix()) {
+        Some(host) => host.release(&entity).await,
+        None => Released::NotThere,
     };
     let reason = match released {
         Released::Well => None,
@@ -272,25 +265,17 @@ pub async fn here(shared: &Shared) -> Result<NodeShape, Error> {
 
 /// Those in quarantine, of all nouns.
 fn quarantine(node: &crate::actors::node::Node) -> Vec<QuarantineShape> {
-    fn of<N: Noun>(host: &Host<N>) -> Vec<Quarantined> {
-        host.quarantined(QUARANTINE_MAX)
-    }
-    let all = [of(&node.carts), of(&node.orders), of(&node.stock), of(&node.counters)];
+    let all = node.hosts().iter().map(|host| host.quarantined(QUARANTINE_MAX));
     let show = |one: Quarantined| QuarantineShape {
         entity: one.entity.to_string(),
         reason: one.reason,
         since: one.since.to_string(),
     };
-    all.into_iter().flatten().take(QUARANTINE_MAX).map(show).collect()
+    all.flatten().take(QUARANTINE_MAX).map(show).collect()
 }
 
 /// How the entities of each noun are doing.
 #[must_use]
-pub fn hosts(node: &crate::actors::node::Node) -> [(&'static str, Gauge); 4] {
-    [
-        ("cart", node.carts.gauge()),
-        ("order", node.orders.gauge()),
-        ("stock", node.stock.gauge()),
-        ("counter", node.counters.gauge()),
-    ]
+pub fn hosts(node: &crate::actors::node::Node) -> Vec<(&'static str, Gauge)> {
+    node.hosts().iter().map(|host| (host.name(), host.gauge())).collect()
 }

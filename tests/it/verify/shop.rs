@@ -11,6 +11,7 @@ use kontor::actors::engine::runtime::{self, Runtime};
 use kontor::actors::flows::checkout::{Placed, Refusal, Request};
 use kontor::actors::flows::payment::{self, Payments};
 use kontor::actors::node::{Node, Settings, Start};
+use kontor::actors::nouns;
 use kontor::domain::address::Address;
 use kontor::domain::cart::{self, Details, NewLine};
 use kontor::domain::entity::{Cause, Idempotency, Noun as _};
@@ -77,6 +78,7 @@ impl Shop {
         let provider = Arc::new(Sandbox::new(options).unwrap());
         let patience = payment::Options { retry_after_ms: 50, ..Default::default() };
         let node = Node::start(Start {
+            nouns: nouns::all(),
             store: Arc::new(store),
             clock: Clock::system(),
             rules: pricing::Rules::default(),
@@ -165,7 +167,9 @@ impl Shop {
         self.node.carts.create(&cart::entity_id(id), create, cause(), |_| ()).await.unwrap();
         let idempotency = Idempotency { key: format!("key-{id}"), digest: 7 };
         self.node
-            .checkout(Request {
+            .flows
+            .checkout
+            .run(Request {
                 cart: id,
                 method: PaymentMethod { provider: "sandbox".into(), token: token.into() },
                 expected_total: None,

@@ -8,7 +8,7 @@ use futures_util::stream::{self, StreamExt as _};
 use tokio::time::timeout;
 
 use super::Cluster;
-use crate::actors::node::Node;
+use crate::actors::engine::shards::Shards;
 use crate::bus::Notice;
 use crate::store::journal::Fence;
 
@@ -29,33 +29,33 @@ impl Cluster {
     }
 
     /// Gives shards away, so many at once, and waits until they are free.
-    pub(super) async fn give(&self, node: &Arc<Node>, shards: Vec<Fence>, at_once: usize) {
+    pub(super) async fn give(&self, running: &Arc<Shards>, shards: Vec<Fence>, at_once: usize) {
         tracing::info!(shards = shards.len(), "shards are given away");
-        let given = stream::iter(shards).map(|fence| self.hand_over(node, fence));
+        let given = stream::iter(shards).map(|fence| self.hand_over(running, fence));
         given.buffer_unordered(at_once.max(1)).collect::<Vec<()>>().await;
         self.notices.tell(Notice::Shards);
     }
 
     /// Takes no more for a shard, finishes what it has, and lets go of it.
-    async fn hand_over(&self, node: &Node, fence: Fence) {
+    async fn hand_over(&self, running: &Shards, fence: Fence) {
         let shard = fence.shard;
         let held = self.held().get(&shard).filter(|held| held.fence == fence).cloned();
         if let Some(held) = held {
             let finish = async {
                 let _mine = held.turn.lock().await;
-                node.finish_shard(shard).await;
+                running.finish(shard).await;
             };
             tokio::select! {
                 biased;
                 // It may be claimed again by now, and nothing of that is to be finished.
                 () = held.lost.cancelled() => {}
                 finished = timeout(HAND_OVER, finish) => {
-                    self.disown(node, fence, finished.is_ok());
+                    self.disown(running, fence, finished.is_ok());
                 }
             }
         }
         if self.close(fence) {
-            if let Err(error) = node.store.journal().release(&[fence]).await {
+            if let Err(error) = running.store.journal().release(&[fence]).await {
                 tracing::warn!(%error, shard, "a shard is free when its lease ends");
             }
             self.end(fence);
@@ -64,40 +64,40 @@ impl Cluster {
     }
 
     /// Runs a shard no longer, unless it was lost or claimed again meanwhile.
-    fn disown(&self, node: &Node, fence: Fence, finished: bool) {
+    fn disown(&self, running: &Shards, fence: Fence, finished: bool) {
         let held = self.held();
         if held.get(&fence.shard).is_none_or(|held| held.fence != fence) {
             return;
         }
         if finished {
-            node.disown_shard(fence.shard);
+            running.disown(fence.shard);
         } else {
             tracing::warn!(
                 shard = fence.shard,
                 "a shard took too long to hand over, and is dropped"
             );
-            node.abandon_shard(fence.shard);
+            running.abandon(fence.shard);
         }
     }
 
-    pub(super) async fn say_that_it_leaves(&self, node: &Node) {
+    pub(super) async fn say_that_it_leaves(&self, running: &Shards) {
         if !self.listed.load(Ordering::Acquire) {
             return;
         }
-        if let Err(error) = node.store.set_draining(&self.me, true).await {
+        if let Err(error) = running.store.set_draining(&self.me, true).await {
             tracing::warn!(%error, "the other nodes were not told that this one leaves");
         }
     }
 
     /// Gives all shards away. What comes for them is sent on. This node goes on saying that it
     /// lives, and that it takes no shards: one that says so no more is gone.
-    pub(in crate::actors) async fn leave(&self, node: &Arc<Node>) {
+    pub(in crate::actors) async fn leave(&self, running: &Arc<Shards>) {
         self.leaving.cancel();
-        self.say_that_it_leaves(node).await;
+        self.say_that_it_leaves(running).await;
         self.look_again();
         let all: Vec<u16> = self.held().keys().copied().collect();
         let all = self.begin_to_give(all);
-        self.give(node, all, LEAVE_AT_ONCE).await;
+        self.give(running, all, LEAVE_AT_ONCE).await;
         // Some were being given away before.
         let rest = async {
             loop {
@@ -113,9 +113,9 @@ impl Cluster {
     }
 
     /// Says that this node is gone. Its leases must not be kept any more, or it would come back.
-    pub(in crate::actors) async fn gone(&self, node: &Node) {
+    pub(in crate::actors) async fn gone(&self, running: &Shards) {
         if let Some(row) = self.row.get()
-            && let Err(error) = node.store.remove_node(row).await
+            && let Err(error) = running.store.remove_node(row).await
         {
             tracing::debug!(%error, "the node stays listed until its lease ends");
         }

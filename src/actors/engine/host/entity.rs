@@ -18,7 +18,7 @@ use tokio::task::AbortHandle;
 
 use super::message::{Envelope, Held, Message, Reply, Until, View};
 use super::shard::Route;
-use super::{Append, Error, Host, NewEvent, Tenure, read_lock};
+use super::{Append, Error, Host, NewEvent, Tenure};
 use crate::domain::entity::{Cause, EntityId, Event, Noun};
 use crate::domain::time::{Span, Timestamp};
 use crate::seeded_fault::{self, SeededFault};
@@ -511,7 +511,7 @@ impl<N: Noun> Life<N> {
         if self.leaving || !self.tenure.stands() {
             return;
         }
-        let Some(flow) = read_lock(&self.host.shared.flow).clone() else {
+        let Some(flow) = self.host.flow() else {
             return;
         };
         for effect in self.state.effects() {

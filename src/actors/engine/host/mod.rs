@@ -36,7 +36,7 @@ pub use quarantine::{Quarantined, Released};
 pub use tenure::Tenure;
 
 use super::clock::Clock;
-use crate::domain::entity::{Cause, EntityId, Noun};
+use crate::domain::entity::{Cause, EntityId, Noun, Record};
 use crate::domain::limits::within;
 use crate::store::journal::lane::Lane;
 use crate::store::journal::lanes::Lanes;
@@ -125,12 +125,25 @@ pub enum Error<R> {
 /// How long to wait for news of where a shard is before it is tried again.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Performs the effects of a noun: a flow's file next to this one implements it.
+/// What a noun has to do with the world outside of it.
 #[async_trait]
 pub trait Flow<N: Noun>: Send + Sync + 'static {
     /// Performs an effect and tells the entity what came of it. It is done when this returns;
     /// if the entity still wants it then, it is performed once more after a pause.
     async fn perform(&self, entity: &EntityId, effect: N::Effect, tell: Teller<N>);
+
+    /// Hears of an event of the noun that this node has made durable, before whoever waits for it
+    /// does. It holds the lane up, so it only notes.
+    fn committed(&self, _record: &Record) {}
+
+    /// Goes on with what was under way in a shard that this node runs from now on.
+    async fn opened(&self, _host: &Host<N>, _shard: u16) {}
+}
+
+/// The cause of what a flow asks of others, for an entity that wants it done.
+#[must_use]
+pub fn saga() -> Cause {
+    Cause { by: "saga".into(), ..Cause::default() }
 }
 
 /// A flow for nouns that want nothing.
@@ -155,6 +168,17 @@ impl<N: Noun> Teller<N> {
     pub fn tell(&self, command: N::Command) {
         let cause = Cause { by: self.by.to_string(), ..Cause::default() };
         self.host.tell(&self.entity, command, cause);
+    }
+
+    /// Reads off the entity's present state, as [`Host::look`] does.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn look<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(View<'_, N>) -> T + Send + 'static,
+    ) -> Result<T, Error<N::Rejection>> {
+        self.host.look(&self.entity, read).await
     }
 }
 
@@ -238,6 +262,17 @@ impl<N: Noun> Host<N> {
     /// Says who performs the effects of this noun. Until then they wait.
     pub fn set_flow(&self, flow: Arc<dyn Flow<N>>) {
         *write(&self.shared.flow) = Some(flow);
+    }
+
+    /// Forgets who performs the effects: a flow may hold hosts whose flows hold this one, which
+    /// would keep all of them in memory.
+    pub fn forget_flow(&self) {
+        *write(&self.shared.flow) = None;
+    }
+
+    /// Who performs the effects.
+    pub(super) fn flow(&self) -> Option<Arc<dyn Flow<N>>> {
+        read_lock(&self.shared.flow).clone()
     }
 
     /// Sends a command and reads the answer off the state that it led to, once that is durable.
@@ -526,6 +561,12 @@ impl<N: Noun> Host<N> {
         let shard = entity.shard(self.shared.journal.shards());
         let to = Route::To { entity: entity.clone(), fresh, message };
         if self.shared.places.cast(shard, to) { Ok(()) } else { Err(Error::Moved) }
+    }
+
+    /// Whether an entity lives on this shard, wherever that is run.
+    #[must_use]
+    pub fn lives_on(&self, entity: &EntityId, shard: u16) -> bool {
+        entity.shard(self.shared.journal.shards()) == shard
     }
 
     /// Whether an entity lives here.

@@ -152,7 +152,7 @@ pub async fn list_delivery_options(
     request: HttpRequest,
 ) -> Result<HttpResponse, Error> {
     Query::of(&request, &[])?;
-    let options = call.node().rules.delivery.iter().map(|option| DeliveryOptionShape {
+    let options = call.node().pricing.rules.delivery.iter().map(|option| DeliveryOptionShape {
         id: option.id.clone(),
         name: option.name.clone(),
         prices: option.prices.iter().map(|(code, price)| Money::new(*price, *code)).collect(),
@@ -253,7 +253,7 @@ fn check_delivery(call: &Call, details: &Details, currency: Option<Currency>) ->
     let Some(Some(wanted)) = &details.delivery_option else {
         return Ok(());
     };
-    let option = call.node().rules.delivery_option(wanted);
+    let option = call.node().pricing.rules.delivery_option(wanted);
     let offered = option
         .is_some_and(|option| currency.is_none_or(|currency| option.price(currency).is_some()));
     if offered {
@@ -272,7 +272,7 @@ async fn answer(
 ) -> Result<HttpResponse, Error> {
     let missing = || Error::from(host::Error::Rejected(cart::Rejection::NotFound));
     let currency = cart.currency().ok_or_else(missing)?;
-    let priced = call.node().price(&cart).await?;
+    let priced = call.node().pricing.price(&cart).await?;
     let lines = priced.lines.iter().map(|priced| {
         let line = &priced.line;
         CartLine {

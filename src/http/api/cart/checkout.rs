@@ -81,7 +81,7 @@ pub async fn check_out(
     let expected_total = expected_total.map(expected).transpose()?;
     let method = PaymentMethod { provider: payment.provider, token: payment.token };
     let asked = Request { cart, method, expected_total, cause, patience };
-    let placed = Box::pin(call.node().checkout(asked)).await;
+    let placed = Box::pin(call.node().flows.checkout.run(asked)).await;
     let placed = placed.map_err(|refusal| refused(refusal, expected_total))?;
     let order = OrderId(cart.0);
     let token = order_token(&call.shared().secret, order);

@@ -1,0 +1,359 @@
+//! Compares what providers list with the journal, again and again: what can be repaired is, and
+//! what cannot becomes an alert, or a parked webhook that an operator sees.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::payment::{Payments, parse_reference, report_of};
+use crate::actors::engine::clock::Clock;
+use crate::actors::engine::host::{self, Host, View};
+use crate::actors::engine::projections::Owned;
+use crate::actors::engine::runtime::Runtime;
+use crate::cache::Cache;
+use crate::domain::entity::{Cause, EntityId, Noun as _};
+use crate::domain::order::{Attempt, AttemptState, Command, Order, Phase};
+use crate::providers::payment::{OperationKind, Payment, PaymentStatus, Provider};
+use crate::store::webhook::{NEVER, Parked};
+use crate::store::{self, Tables};
+
+/// How long a provider's list is left alone after the node that compared it is gone.
+const SWEEP_LOCK: Duration = Duration::from_secs(30);
+/// What the id of a parked notice begins with that the sweep found; its body is our reference.
+pub(super) const SWEPT: &str = "sweep:";
+/// How many payments are read at once.
+const PAGE: u32 = 100;
+
+/// Why a notice was not taken by an order.
+pub(super) enum Untaken {
+    /// It fits nothing that is known.
+    Unmatched(String),
+    /// The order cannot take it now.
+    Later(String),
+}
+
+/// Compares the lists of payment providers with the journal.
+#[derive(Clone)]
+pub struct Reconciliation {
+    pub(super) orders: Host<Order>,
+    pub(super) payments: Payments,
+    pub(super) store: Arc<dyn Tables>,
+    pub(super) cache: Cache,
+    pub(super) runtime: Runtime,
+    pub(super) clock: Clock,
+}
+
+impl Reconciliation {
+    /// Sweeps as often as the settings say, while the first shard is owned, until told to stop.
+    pub async fn sweep_until(self, owned: Owned, stop: CancellationToken) {
+        let mut settings = self.runtime.watch();
+        let mut last = Instant::now();
+        loop {
+            let period = settings.borrow_and_update().sweep;
+            let due = async {
+                if period.is_zero() { pending().await } else { sleep_until(last + period).await }
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                Ok(()) = settings.changed() => {}
+                () = due => {
+                    if owned.has(0) {
+                        // What is left of it, the next sweep does.
+                        let swept = stop.run_until_cancelled(self.sweep_all()).await;
+                        if let Some(Err(error)) = swept {
+                            tracing::warn!(%error, "the sweep broke off");
+                        }
+                    }
+                    last = Instant::now();
+                }
+            }
+        }
+    }
+
+    /// Compares the lists of all providers with the journal; answers whose. A list that is being
+    /// compared already, here or on another node, is left to that.
+    ///
+    /// # Errors
+    /// The store's; what is left, the next sweep does.
+    pub async fn sweep_all(&self) -> Result<Vec<&str>, store::Error> {
+        let mut swept = Vec::new();
+        for provider in self.payments.all() {
+            let (name, sweep) = (provider.name(), self.sweep(provider.as_ref()));
+            let lock = format!("sweep:{name}");
+            match self.cache.unless_taken(&lock, SWEEP_LOCK, sweep).await {
+                Some(done) => {
+                    done?;
+                    swept.push(name);
+                }
+                None => tracing::debug!(provider = name, "it is being swept already"),
+            }
+        }
+        Ok(swept)
+    }
+
+    /// Compares a provider's list with the journal: repairs what can be repaired, and raises an
+    /// alert on what cannot. Payments whose orders are at rest and agree are not read again.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn sweep(&self, provider: &dyn Provider) -> Result<(), store::Error> {
+        let setting = format!("sweep_after_{}", provider.name());
+        let mut after = self.store.setting(&setting).await?.filter(|after| !after.is_empty());
+        let mut agreed = true;
+        loop {
+            let page = match provider.list(after.as_deref(), PAGE).await {
+                Ok(page) => page,
+                Err(error) => {
+                    tracing::warn!(%error, provider = provider.name(), "the sweep broke off");
+                    if !error.retryable() {
+                        // It does not know where we stopped: the next sweep begins anew.
+                        self.store.put_setting(&setting, "").await?;
+                    }
+                    return Ok(());
+                }
+            };
+            for payment in &page.payments {
+                agreed = self.compare(provider, payment).await && agreed;
+                if agreed {
+                    after = Some(payment.id.clone());
+                }
+            }
+            if agreed && let Some(after) = &after {
+                self.store.put_setting(&setting, after).await?;
+            }
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Compares one payment with its order; `true` if both are at rest and agree.
+    async fn compare(&self, provider: &dyn Provider, payment: &Payment) -> bool {
+        let Some((order, 'p', number)) = parse_reference(&payment.reference) else {
+            return true;
+        };
+        let seen = self.orders.look(&order, move |view| Seen::of(view.state, number)).await;
+        let Ok(seen) = seen else {
+            return false;
+        };
+        if !seen.exists {
+            return self.raise_lost(provider, payment).await;
+        }
+        let name = provider.name();
+        if seen.open {
+            if let Some(report) = report_of(payment) {
+                let command = Command::Report { attempt: number, report };
+                let _ = tell_order(&self.orders, (&order, number), command, name).await;
+            }
+            return false;
+        }
+        for operation in &payment.operations {
+            let (id, amount) = (operation.id.clone(), operation.amount.amount);
+            let command = match (operation.kind, parse_reference(&operation.reference)) {
+                (OperationKind::Capture, Some((_, 'c', capture))) => {
+                    Command::Captured { capture, amount, operation: id }
+                }
+                (OperationKind::Refund, Some((_, 'r', refund))) => {
+                    Command::Refunded { refund, operation: id }
+                }
+                _ => continue,
+            };
+            let _ = tell_order(&self.orders, (&order, number), command, name).await;
+        }
+        let Ok(seen) = self.orders.look(&order, move |view| Seen::of(view.state, number)).await
+        else {
+            return false;
+        };
+        if seen.fits(payment) || !seen.at_rest {
+            return seen.fits(payment) && seen.at_rest;
+        }
+        // The list may be older than the order by now: only what still differs is a difference.
+        let Ok(Some(payment)) = provider.find(&payment.reference).await else {
+            return false;
+        };
+        let again = self.orders.look(&order, move |view| Seen::of(view.state, number)).await;
+        if again.is_ok_and(|again| again == seen) && !seen.fits(&payment) {
+            self.disagree(provider, &payment, (&order, number), &seen).await;
+        }
+        false
+    }
+
+    /// Money whose order the journal does not have at all stays where it is: the journal is
+    /// perhaps the older one, restored or copied. It is parked for an operator, once; `true` once
+    /// that is durable, or where no money is kept.
+    async fn raise_lost(&self, provider: &dyn Provider, payment: &Payment) -> bool {
+        if payment.status == PaymentStatus::Pending {
+            return false;
+        }
+        let Some(reason) = lost(payment) else {
+            return true;
+        };
+        let parked = Parked {
+            provider: provider.name().to_owned(),
+            notice_id: format!("{SWEPT}{}", payment.id),
+            received_at: self.clock.now(),
+            body: payment.reference.clone(),
+            reason,
+            next_try_at: NEVER,
+        };
+        match self.store.park_webhook(&parked).await {
+            Ok(true) => {
+                let (payment, reason) = (&payment.id, &parked.reason);
+                tracing::error!(payment, reason, "money that no order stands for");
+                true
+            }
+            Ok(false) => true,
+            Err(error) => {
+                tracing::error!(%error, "a payment without an order could not be noted");
+                false
+            }
+        }
+    }
+
+    /// Money of an attempt that its order has given up goes back; any other difference is for an
+    /// operator.
+    async fn disagree(
+        &self,
+        provider: &dyn Provider,
+        payment: &Payment,
+        (order, number): (&EntityId, u32),
+        seen: &Seen,
+    ) {
+        if seen.given_up && seen.captured == 0 {
+            tracing::warn!(%order, payment = payment.id, "money of an attempt given up goes back");
+            let _ = provider.reverse(&payment.reference).await;
+            return;
+        }
+        let alert = if seen.known {
+            format!(
+                "the provider has {} captured and {} refunded, the journal {} and {}",
+                payment.captured, payment.refunded, seen.captured, seen.refunded
+            )
+        } else {
+            let amount = payment.amount;
+            format!("the provider has a payment attempt {number} of {amount}, the journal none")
+        };
+        tracing::error!(%order, alert, "the ledgers differ");
+        let cause = Cause { by: "sweep".into(), ..Cause::default() };
+        let told = self.orders.carry_out(order, Command::RaiseAlert { alert }, cause).await;
+        if let Err(error) = told {
+            tracing::warn!(%order, %error, "an alert was not raised; the next sweep raises it");
+        }
+    }
+
+    /// Looks again at a payment whose order the journal did not have.
+    pub(super) async fn look_again(
+        &self,
+        provider: &dyn Provider,
+        reference: &str,
+    ) -> Result<(), Untaken> {
+        let found = provider.find(reference).await;
+        let Some(payment) = found.map_err(|error| Untaken::Later(error.to_string()))? else {
+            return Ok(());
+        };
+        let Some((order, ..)) = parse_reference(&payment.reference) else {
+            return Ok(());
+        };
+        let exists = self.orders.look(&order, |view| view.state.placed().is_some()).await;
+        if exists.map_err(|error| Untaken::Later(error.to_string()))? {
+            self.compare(provider, &payment).await;
+            return Ok(());
+        }
+        lost(&payment).map_or(Ok(()), |why| Err(Untaken::Unmatched(why)))
+    }
+}
+
+/// Sends a command to an order; `false` if it does not know the attempt.
+pub(super) async fn tell_order(
+    orders: &Host<Order>,
+    (order, attempt): (&EntityId, u32),
+    command: Command,
+    provider: &str,
+) -> Result<bool, Untaken> {
+    let cause = Cause { by: format!("provider:{provider}"), ..Cause::default() };
+    let knows = move |view: View<'_, Order>| {
+        view.state.attempts().iter().any(|known| known.number == attempt)
+    };
+    match orders.ask(order, command, cause, knows).await {
+        Ok(known) => Ok(known),
+        Err(host::Error::Rejected(_)) => Ok(false),
+        Err(error) => Err(Untaken::Later(error.to_string())),
+    }
+}
+
+/// An order as the sweep sees it.
+#[derive(PartialEq, Eq)]
+struct Seen {
+    /// There is such an order.
+    exists: bool,
+    /// It has such an attempt.
+    known: bool,
+    /// The attempt is over, and the order lives from no money of it.
+    given_up: bool,
+    /// The attempt is of unknown outcome, and the order is still at it.
+    open: bool,
+    /// Money is set aside or taken on the attempt.
+    live: bool,
+    captured: i64,
+    refunded: i64,
+    /// Nothing is under way.
+    at_rest: bool,
+}
+
+impl Seen {
+    /// Whether a payment is what the order says of it.
+    fn fits(&self, payment: &Payment) -> bool {
+        self.captured == payment.captured
+            && self.refunded == payment.refunded
+            && (self.live || !is_live(payment) || payment.captured > 0)
+    }
+
+    fn of(order: &Order, number: u32) -> Self {
+        let attempt = order.attempts().iter().find(|attempt| attempt.number == number);
+        let live = attempt.is_some_and(|attempt| attempt.authorized() > 0);
+        let moved = lives_from(order) == Some(number);
+        Self {
+            exists: order.placed().is_some(),
+            known: attempt.is_some(),
+            given_up: attempt.is_some_and(|attempt| !attempt.open() && !live),
+            open: attempt.is_some_and(Attempt::open),
+            live,
+            captured: if moved { order.captured() } else { 0 },
+            refunded: if moved { order.refunded() } else { 0 },
+            at_rest: order.effects().is_empty()
+                && matches!(
+                    order.phase(),
+                    Phase::Absent | Phase::Confirmed | Phase::Cancelled | Phase::AwaitingPayment
+                ),
+        }
+    }
+}
+
+/// The attempt whose money is, or was, the order's: one that was declined never had any.
+fn lives_from(order: &Order) -> Option<u32> {
+    let had = |state: &AttemptState| matches!(state, AttemptState::Voided);
+    let had = || order.attempts().iter().rfind(|attempt| had(&attempt.state));
+    order.paid_attempt().or_else(had).map(|attempt| attempt.number)
+}
+
+/// Whether money is set aside or taken on a payment.
+fn is_live(payment: &Payment) -> bool {
+    payment.status == PaymentStatus::Authorized && !payment.voided
+}
+
+/// What is wrong with a payment whose order is not there; `None` if all of its money is back.
+fn lost(payment: &Payment) -> Option<String> {
+    let Payment { id, reference, amount, captured, refunded, .. } = payment;
+    let back = if *captured > 0 { captured == refunded } else { !is_live(payment) };
+    (!back).then(|| {
+        format!(
+            "the journal has no order for {reference}: payment {id} of {amount}, of which \
+             {captured} captured and {refunded} refunded, stays at the provider"
+        )
+    })
+}

@@ -1,0 +1,172 @@
+//! The stock of an order on its way to be sold: held, allocated, and given back.
+//!
+//! Each step is asked of all SKUs at once and again until all have answered: stock knows the order,
+//! so that nothing is held twice. What is sold is moved in `stock_movements`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt as _};
+
+use super::order_numbers::OrderNumbers;
+use crate::actors::engine::backoff::{Backoff, SHORTEST};
+use crate::actors::engine::clock::Clock;
+use crate::actors::engine::host::{self, Host, Teller, saga};
+use crate::domain::id::{OrderId, Sku};
+use crate::domain::order::{Command, Order, Shortage};
+use crate::domain::stock::{self, Location, Stock};
+use crate::domain::time::Span;
+use crate::seeded_fault::{self, SeededFault};
+
+/// How many SKUs are asked at once for one order.
+pub(super) const SKUS_AT_ONCE: usize = 64;
+
+/// Holds, allocates and gives back stock.
+pub struct Reservation {
+    pub(super) stock: Host<Stock>,
+    pub(super) numbers: OrderNumbers,
+    /// Where goods are taken from, the first first.
+    pub(super) locations: Arc<[Location]>,
+    pub(super) clock: Clock,
+}
+
+impl Reservation {
+    /// Holds stock for an order, all of it or none.
+    pub(super) async fn reserve(
+        &self,
+        order: OrderId,
+        generation: u32,
+        (units, hold): (BTreeMap<Sku, i64>, Span),
+        teller: &Teller<Order>,
+    ) {
+        let mut backoff = Backoff::new(SHORTEST, &self.clock);
+        loop {
+            let hold_until = self.clock.now() + hold;
+            let asked = units.clone().into_iter().map(|(sku, quantity)| {
+                let reserve = stock::Reserve {
+                    order,
+                    generation,
+                    quantity,
+                    hold_until,
+                    priority: self.locations.clone(),
+                };
+                self.reserve_one(sku, reserve)
+            });
+            let answers = stream::iter(asked).buffer_unordered(SKUS_AT_ONCE).collect::<Vec<_>>();
+            let mut shortages = Vec::new();
+            let mut again = false;
+            for answer in answers.await {
+                match answer {
+                    Ok(()) => {}
+                    Err(Short::Of(shortage)) => shortages.push(shortage),
+                    Err(Short::Released) => return,
+                    Err(Short::TryAgain) => again = true,
+                }
+            }
+            if !shortages.is_empty() {
+                shortages.sort_by(|a, b| a.sku.cmp(&b.sku));
+                return teller.tell(Command::OutOfStock { generation, shortages });
+            }
+            if !again {
+                return teller.tell(Command::Reserved { generation });
+            }
+            backoff.pause().await;
+        }
+    }
+
+    async fn reserve_one(&self, sku: Sku, reserve: stock::Reserve) -> Result<(), Short> {
+        let entity = stock::entity_id(&sku);
+        let command = stock::Command::Reserve(reserve);
+        match self.stock.carry_out(&entity, command, saga()).await {
+            Ok(()) => Ok(()),
+            Err(host::Error::Rejected(stock::Rejection::OutOfStock { requested, available })) => {
+                Err(Short::Of(Shortage { sku, requested, available }))
+            }
+            Err(host::Error::Rejected(stock::Rejection::Released)) => Err(Short::Released),
+            Err(host::Error::Rejected(stock::Rejection::TooMany)) => {
+                Err(Short::Of(Shortage { sku, requested: 0, available: 0 }))
+            }
+            Err(_) => Err(Short::TryAgain),
+        }
+    }
+
+    /// Undoes [`Reservation::reserve`] and [`Reservation::allocate`]: gives back all stock of an order.
+    pub(super) async fn release(
+        &self,
+        order: OrderId,
+        mut units: BTreeMap<Sku, i64>,
+        teller: &Teller<Order>,
+    ) {
+        if seeded_fault::active(SeededFault::ReleaseForgetsSku) {
+            units.pop_last();
+        }
+        let mut backoff = Backoff::new(SHORTEST, &self.clock);
+        loop {
+            let answers = self.ask_each(&units, &stock::Command::Release { order }).await;
+            if let Some(why) = quarantined(&answers) {
+                return teller.tell(Command::GiveUp { step: "release".into(), why });
+            }
+            if answers.iter().all(Result::is_ok) {
+                return teller.tell(Command::Released);
+            }
+            backoff.pause().await;
+        }
+    }
+
+    /// Turns an order's holds into allocations and draws its number.
+    pub(super) async fn allocate(
+        &self,
+        order: OrderId,
+        generation: u32,
+        units: BTreeMap<Sku, i64>,
+        teller: &Teller<Order>,
+    ) {
+        let mut backoff = Backoff::new(SHORTEST, &self.clock);
+        loop {
+            let answers = self.ask_each(&units, &stock::Command::Commit { order }).await;
+            if let Some(why) = quarantined(&answers) {
+                return teller.tell(Command::GiveUp { step: format!("commit:{generation}"), why });
+            }
+            if answers.iter().any(|answer| matches!(answer, Err(host::Error::Rejected(_)))) {
+                return teller.tell(Command::HoldLapsed { generation });
+            }
+            if answers.iter().all(Result::is_ok)
+                && let Some(number) = self.numbers.draw(order).await
+            {
+                return teller.tell(Command::Confirm { number });
+            }
+            backoff.pause().await;
+        }
+    }
+
+    /// Asks the stock of every SKU of an order the same thing.
+    async fn ask_each(
+        &self,
+        units: &BTreeMap<Sku, i64>,
+        command: &stock::Command,
+    ) -> Vec<Result<(), host::Error<stock::Rejection>>> {
+        let asked = units.clone().into_keys().map(|sku| {
+            let command = command.clone();
+            async move {
+                let entity = stock::entity_id(&sku);
+                self.stock.carry_out(&entity, command, saga()).await
+            }
+        });
+        stream::iter(asked).buffer_unordered(SKUS_AT_ONCE).collect().await
+    }
+}
+
+/// Why an operator has to look before the stock can answer.
+fn quarantined(answers: &[Result<(), host::Error<stock::Rejection>>]) -> Option<String> {
+    answers.iter().find_map(|answer| match answer {
+        Err(error @ host::Error::Quarantined(_)) => Some(error.to_string()),
+        _ => None,
+    })
+}
+
+/// Why a SKU was not reserved.
+enum Short {
+    Of(Shortage),
+    Released,
+    TryAgain,
+}

@@ -1,0 +1,72 @@
+//! How a shop is run, as its operator has configured it. What may change while it runs is in
+//! `engine/runtime.rs`.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::limits::{holds, within};
+use crate::domain::money::Currency;
+use crate::domain::order::CapturePolicy;
+use crate::domain::stock::Location;
+
+/// A year, in seconds.
+const YEAR_SECS: i64 = 365 * 24 * 3600;
+/// The most locations that goods are taken from.
+const LOCATIONS_MAX: usize = 100;
+
+fn some_locations(locations: &[Location], (): &()) -> garde::Result {
+    let names: BTreeSet<&str> = locations.iter().map(Location::as_str).collect();
+    holds(!locations.is_empty(), || "must name at least one location")?;
+    holds(names.len() == locations.len(), || "must name each location once")?;
+    holds(locations.len() <= LOCATIONS_MAX, || {
+        format!("must have at most {LOCATIONS_MAX} locations")
+    })
+}
+
+/// How a shop is run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[serde(default, deny_unknown_fields)]
+#[garde(allow_unvalidated)]
+pub struct Settings {
+    /// The currency of a cart that names none.
+    pub currency: Currency,
+    /// The locations that goods are taken from, the first first; others follow by name.
+    #[garde(custom(some_locations))]
+    pub locations: Arc<[Location]>,
+    /// How long stock is held for an order that is not paid yet, in seconds.
+    #[garde(custom(within(1..=YEAR_SECS)))]
+    pub hold_secs: i64,
+    /// How long an order can be paid, in seconds.
+    #[garde(custom(within(1..=YEAR_SECS)))]
+    pub payment_deadline_secs: i64,
+    /// When the money of a confirmed order is taken.
+    pub capture: CapturePolicy,
+    /// How often due timers are looked for, in milliseconds.
+    #[garde(custom(within(1..=60_000)))]
+    pub timer_poll_ms: u64,
+    /// How far apart the steps of a projection are at least, in milliseconds.
+    #[garde(custom(within(0..=60_000)))]
+    pub projection_pause_ms: u64,
+    /// How long a product is believed without asking the store, in milliseconds, where several
+    /// nodes write to it.
+    #[garde(custom(within(0..=600_000)))]
+    pub product_believed_ms: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            currency: Currency::GBP,
+            locations: "main".parse().into_iter().collect(),
+            hold_secs: 15 * 60,
+            payment_deadline_secs: 30 * 60,
+            capture: CapturePolicy::default(),
+            timer_poll_ms: 1_000,
+            projection_pause_ms: 50,
+            product_believed_ms: 2_000,
+        }
+    }
+}
