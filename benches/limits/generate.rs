@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use kontor::actors::engine::clock::Clock;
-use kontor::actors::engine::projections::{self, order_row, stock_rows};
+use kontor::actors::order_rows::order_row;
+use kontor::actors::read_models;
+use kontor::actors::stock_rows::stock_rows;
 use kontor::domain::cart::{self, Cart};
 use kontor::domain::counter::{self, Counter};
 use kontor::domain::entity::{Cause, EntityId, Event as _, Idempotency, Noun};
@@ -23,6 +25,7 @@ use kontor::domain::product::{self, Product};
 use kontor::domain::stock::{self, Location, Stock};
 use kontor::domain::time::{Span, Timestamp};
 use kontor::store::journal::{Append, NewEvent, Snapshot};
+use kontor::store::list_row;
 use kontor::store::projection::{Cursor, Step};
 use kontor::store::{self, Store};
 use tokio::sync::mpsc;
@@ -101,9 +104,16 @@ pub async fn fill(dir: &Path, orders: u64, shipped: bool) -> Outcome<Filled> {
         let records = journal.append(&fences, &appends).await?;
         let after = events;
         events = records.last().map_or(events, |record| record.pos);
-        let step = Step { orders: &orders, stock: &stock, ..Step::default() };
-        let cursor = Cursor { shard: 0, after, pos: events };
-        store.commit_projection(projections::NAME, &[cursor], step).await?;
+        let mut rows = list_row::Batch::default();
+        orders.into_iter().for_each(|row| rows.put(row));
+        stock.into_iter().for_each(|row| rows.put(row));
+        let cursors = [Cursor { shard: 0, after, pos: events }];
+        let step = |projection| Step { projection, cursors: &cursors, ..Step::default() };
+        let mut steps: Vec<Step<'_>> = read_models::all().names().map(step).collect();
+        if let Some(first) = steps.first_mut() {
+            first.rows = Some(&rows);
+        }
+        store.commit_projections(&steps).await?;
         for snapshot in snapshots {
             journal.put_snapshot(snapshot).await?;
         }

@@ -58,6 +58,7 @@ pub async fn node_among(
         store: Arc::new(store),
         clock: Clock::system(),
         rules: Rules::default(),
+        projections: kontor::actors::read_models::all(),
         settings: Settings::default(),
         rows: row_kinds::all(),
         host: host::Options { idle_secs: 3_600, ..host::Options::default() },

@@ -16,7 +16,7 @@ use super::engine::clock::Clock;
 use super::engine::cluster::{self, Cluster};
 use super::engine::host::{self, Away, Host, Tenure};
 use super::engine::hosts::{ErasedHost, Hosts};
-use super::engine::projections::{Follower, Owned, Projector};
+use super::engine::projections::{Follower, Owned, Projections, Projector};
 use super::engine::row_host::{RowBase, RowKinds, Rows};
 use super::engine::runtime::Runtime;
 use super::engine::shards::Shards;
@@ -67,6 +67,8 @@ pub struct Start {
     pub rows: RowKinds,
     /// The limits of the hosts.
     pub host: host::Options,
+    /// The rows that are made of events.
+    pub projections: Projections,
     /// The limits of the lanes.
     pub lane: store::journal::lane::Options,
     /// How many lanes there are at the most.
@@ -107,7 +109,9 @@ pub struct Node {
     pub clock: Clock,
     /// What the journal commits, as it does.
     pub feed: Feed,
-    /// What the rows of orders and stock have become, as they do.
+    /// The rows that are made of events.
+    pub projections: Projections,
+    /// What the rows that are followed live have become, as they do.
     pub changes: Changes,
     /// What has happened to orders, since the start.
     pub tally: Arc<OrderTally>,
@@ -201,10 +205,9 @@ impl Node {
         nouns.connect(&parts);
         let shards = Shards::new(store, lanes, hosts, rows);
         let (reached, projected) = watch::channel(vec![0; usize::from(journal.shards())]);
-        let others = (feed, start.cluster);
+        let others = (feed, start.cluster, start.projections);
         let node = Arc::new(Self::of(parts, shards, supervisor, others, projected));
-        let projector =
-            Projector::new(node.store.clone(), node.clock.clone(), node.owned.clone()).await?;
+        let projector = node.projector().await?;
         node.begin_work(projector, reached).await;
         match node.cluster.clone() {
             Some(cluster) => node.shards.set_away(&(cluster as Arc<dyn Away>)),
@@ -218,7 +221,7 @@ impl Node {
         parts: Parts,
         shards: Shards,
         supervisor: ActorRef<Hosts>,
-        (feed, cluster): (Feed, Option<cluster::Start>),
+        (feed, cluster, projections): (Feed, Option<cluster::Start>, Projections),
         projected: watch::Receiver<Vec<i64>>,
     ) -> Self {
         Self {
@@ -237,6 +240,7 @@ impl Node {
             cache: parts.cache,
             runtime: parts.runtime,
             feed,
+            projections,
             changes: Changes::new(shards.lanes().shards()),
             lanes: shards.lanes().clone(),
             cluster: cluster.map(|start| Arc::new(Cluster::new(start))),
@@ -305,17 +309,23 @@ impl Node {
         work.spawn(cluster.clone().place(self.shards.clone(), self.stop.clone()));
     }
 
+    async fn projector(&self) -> Result<Projector, store::Error> {
+        let (store, clock) = (self.store.clone(), self.clock.clone());
+        Projector::new(store, &self.projections, clock, self.owned.clone()).await
+    }
+
     async fn begin_work(self: &Arc<Self>, projector: Projector, reached: watch::Sender<Vec<i64>>) {
         let mut work = self.work.lock().await;
         let pause = Duration::from_millis(self.settings.projection_pause_ms);
         let projector = projector
-            .again_on(self.replay.clone())
+            .replay_on(self.replay.clone())
             .tell(self.changes.clone())
             .by_settings(self.runtime.watch());
         work.spawn(projector.run(self.feed.listen(), pause, reached, self.stop.clone()));
         if self.store.journal().shards() > 1 {
             let changes = self.changes.clone();
-            let follower = Follower::new(self.store.clone(), self.owned.clone(), changes);
+            let (store, lists) = (self.store.clone(), self.projections.clone());
+            let follower = Follower::new(store, lists, self.owned.clone(), changes);
             work.spawn(follower.run(self.feed.listen(), pause, self.stop.clone()));
         }
         let period = Duration::from_millis(self.settings.timer_poll_ms.max(1));
@@ -342,13 +352,30 @@ impl Node {
         self.runs(0)
     }
 
-    /// Lets the rows of orders and stock be made again from the first event, so that what was a
-    /// dead letter is tried again. It begins at once and goes on beside all else.
-    pub fn replay_rows(&self) {
-        self.replay.notify_one();
+    /// Lets all rows be made again from the first event, so that what was a dead letter is tried
+    /// again. It begins at once and goes on beside all else.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn replay_rows(&self) -> Result<(), store::Error> {
+        for name in self.projections.names() {
+            self.replay(name).await?;
+        }
+        Ok(())
     }
 
-    /// How far the rows of orders and stock have followed the journal: the sum of the positions
+    /// Lets the rows of one projection be made again, as [`Node::replay_rows`] does of all.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn replay(&self, projection: &str) -> Result<(), store::Error> {
+        self.store.reset_projection(projection).await?;
+        tracing::info!(projection, "its rows are made again");
+        self.replay.notify_one();
+        Ok(())
+    }
+
+    /// How far all rows have followed the journal: the sum of the positions
     /// of all shards whose rows are written here.
     #[must_use]
     pub fn projected(&self) -> i64 {
@@ -400,7 +427,7 @@ impl Node {
         self.stop.cancel();
         let mut work = self.work.lock().await;
         while work.join_next().await.is_some() {}
-        match Projector::new(self.store.clone(), self.clock.clone(), self.owned.clone()).await {
+        match self.projector().await {
             Ok(mut projector) => {
                 if let Err(error) = projector.finish().await {
                     tracing::warn!(%error, "rows catch up at the next start");

@@ -72,9 +72,9 @@ async fn retry_webhooks(node: Arc<Node>) -> Result<Value, Fault> {
     Ok(json!({}))
 }
 
-/// Makes the rows of orders and stock again; that goes on beside.
+/// Makes all rows again; that goes on beside.
 async fn replay_rows(node: Arc<Node>) -> Result<Value, Fault> {
-    node.replay_rows();
+    node.replay_rows().await.map_err(|error| Fault::Again(error.to_string()))?;
     Ok(json!({"begun": true}))
 }
 

@@ -130,6 +130,7 @@ impl App {
             store: Arc::new(store.clone()),
             clock,
             rules: config.pricing.clone(),
+            projections: crate::actors::read_models::all(),
             settings: config.shop.clone(),
             rows: row_kinds::all(),
             host: config.entities.clone(),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use indicatif::{ProgressBar, ProgressStyle};
 use kontor::actors::engine::clock::Clock;
 use kontor::actors::engine::projections::{Owned, Projector};
+use kontor::actors::read_models;
 use kontor::store::relocate::Moved;
 use kontor::store::{Address, Options, Store};
 use kontor::telemetry::chain;
@@ -100,7 +101,8 @@ async fn transfer(from: &Store, to: &Store, quiet: bool) -> Result<u64, Error> {
         .await?;
     bar.set_message("lists");
     let shards = 0..to.journal().shards();
-    let projector = Projector::new(Arc::new(to.clone()), Clock::system(), Owned::of(shards)).await;
+    let (store, owned) = (Arc::new(to.clone()), Owned::of(shards));
+    let projector = Projector::new(store, &read_models::all(), Clock::system(), owned).await;
     let finished = projector?.finish().await;
     bar.finish_and_clear();
     finished.map_err(|error| {

@@ -1,10 +1,8 @@
 //! The store: whole, followed by its rows, backed up, and what in it waits for an operator.
 
-use std::collections::BTreeMap;
-
 use super::Finding;
 use crate::actors::engine::clock::Clock;
-use crate::actors::engine::projections;
+use crate::actors::read_models;
 use crate::domain::time::Span;
 use crate::store::maintenance::Check;
 use crate::store::{Error, LIST_MAX, Store, order};
@@ -109,7 +107,7 @@ async fn events(store: &Store) -> Result<Finding, Error> {
 }
 
 async fn rows(store: &Store) -> Result<Finding, Error> {
-    let cursors: BTreeMap<u16, i64> = store.cursors(projections::NAME).await?.into_iter().collect();
+    let cursors = read_models::all().reached(store).await?;
     let behind = store.shards().await?.iter().fold(0, |behind, shard| {
         behind + (shard.last_pos - cursors.get(&shard.id).copied().unwrap_or(0)).max(0)
     });

@@ -9,6 +9,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::world::World;
 use crate::actors::engine::changes::{Changed, Changes};
+use crate::actors::order_rows::OrderRows;
 
 /// What somebody has heard who listens to one node.
 #[derive(Default)]
@@ -55,15 +56,15 @@ impl Ears {
             orders.clear();
         }
         *head = changed.pos.max(*head);
-        for order in &changed.orders {
+        for order in changed.of::<OrderRows>() {
             let Some(last) = order.events.last().map(|event| event.seq) else { continue };
-            let told = orders.entry(order.row.id.clone()).or_insert(order.after);
+            let told = orders.entry(order.shown.id.clone()).or_insert(order.after);
             let mut seqs = order.events.iter().map(|event| event.seq);
             let whole = (order.after + 1..=last).all(|seq| seqs.next() == Some(seq));
             if order.after > *told || !whole {
                 let what = format!(
                     "{name} tells of {} from {} to {last}, before up to {told}",
-                    order.row.id, order.after
+                    order.shown.id, order.after
                 );
                 world.violate("a live feed says what it leaves out", what);
             }

@@ -118,6 +118,7 @@ impl Outside {
             clock: self.world.clock(),
             rules: Rules::default(),
             rows: row_kinds::all(),
+            projections: crate::actors::read_models::all(),
             settings,
             host,
             lane,

@@ -93,7 +93,11 @@ impl Operators {
             Deed::RemakeRows => {
                 self.clients.world.tell("operator", |line| write!(line, "has all rows made again"));
                 if let Some(one) = fleet.all().first() {
-                    one.node.replay_rows();
+                    let begun = one.process.answers(one.node.replay_rows()).await;
+                    if let Some(Err(error)) = begun {
+                        let say = |line: &mut String| write!(line, "is refused: {error}");
+                        self.clients.world.tell("operator", say);
+                    }
                 }
             }
             of_order => {

@@ -9,13 +9,13 @@ use async_trait::async_trait;
 
 use super::journal::memory::Memory as Journal;
 use super::journal::{self, Journal as _};
+use super::list_row::Lists;
 use super::node::{self, NodeRow};
-use super::projection::{Cursor, DeadLetter, Step};
+use super::projection::{DeadLetter, Step};
 use super::row::{Table, Value};
 use super::webhook::{self, Parked};
-use super::{Error, Found, Tables, order, shard, stock};
+use super::{Error, Found, Tables, shard};
 use crate::domain::entity::EntityId;
-use crate::domain::id::Sku;
 use crate::domain::time::{Span, Timestamp};
 
 /// What is between a node and the tables.
@@ -37,8 +37,7 @@ pub struct Memory {
 
 #[derive(Debug, Default)]
 struct Rows {
-    orders: BTreeMap<String, order::Row>,
-    stock: BTreeMap<(Sku, String), stock::Row>,
+    lists: Lists,
     cursors: BTreeMap<(String, u16), i64>,
     letters: BTreeMap<i64, DeadLetter>,
     webhooks: BTreeMap<i64, webhook::Row>,
@@ -91,6 +90,28 @@ impl Rows {
         self.last_id += 1;
         self.last_id
     }
+
+    fn take(&mut self, step: &Step<'_>) {
+        let name = step.projection;
+        for cursor in step.cursors {
+            self.cursors.insert((name.to_owned(), cursor.shard), cursor.pos);
+        }
+        if let Some(rows) = step.rows {
+            rows.keep(&mut self.lists);
+        }
+        for letter in step.dead {
+            let same = |there: &&DeadLetter| {
+                (&there.projection, there.shard, there.pos)
+                    == (&letter.projection, letter.shard, letter.pos)
+            };
+            let known = self.letters.values().find(same).map(|there| there.id);
+            let id = known.unwrap_or_else(|| self.next_id());
+            self.letters.insert(id, DeadLetter { id, ..letter.clone() });
+        }
+        let healed =
+            |letter: &DeadLetter| letter.projection == name && step.healed.contains(&letter.entity);
+        self.letters.retain(|_, letter| !healed(letter));
+    }
 }
 
 fn page<T>(found: impl Iterator<Item = T>, limit: u32) -> Vec<T> {
@@ -137,36 +158,8 @@ impl Tables for Memory {
         after: Option<&[Value<'_>]>,
         limit: u32,
     ) -> Result<Vec<Found>, Error> {
-        drop(self.rows().await?);
-        Ok(self.journal.rows_behind(table, after, limit))
-    }
-
-    async fn orders_behind(
-        &self,
-        after: Option<(Timestamp, String)>,
-        limit: u32,
-    ) -> Result<Vec<order::Row>, Error> {
-        let key = |row: &order::Row| (row.placed_at, row.id.clone());
-        let mut found: Vec<order::Row> = self.rows().await?.orders.values().cloned().collect();
-        found.retain(|row| after.as_ref().is_none_or(|after| key(row) < *after));
-        found.sort_by_key(|row| std::cmp::Reverse(key(row)));
-        Ok(page(found.into_iter(), limit))
-    }
-
-    async fn stock_behind(
-        &self,
-        after: Option<(Sku, String)>,
-        limit: u32,
-    ) -> Result<Vec<stock::Row>, Error> {
-        let rows = self.rows().await?;
-        let behind = rows.stock.iter().filter(|(at, _)| after.as_ref().is_none_or(|it| *at > it));
-        Ok(page(behind.map(|(_, row)| row.clone()), limit))
-    }
-
-    async fn stock(&self, sku: &Sku) -> Result<Vec<stock::Row>, Error> {
-        let rows = self.rows().await?;
-        let of_sku = rows.stock.values().filter(|row| row.sku == *sku);
-        Ok(page(of_sku.cloned(), super::LIST_MAX))
+        let listed = self.rows().await?.lists.behind(table, after, limit);
+        Ok(listed.unwrap_or_else(|| self.journal.rows_behind(table, after, limit)))
     }
 
     async fn cursor(&self, name: &str, shard: u16) -> Result<i64, Error> {
@@ -179,41 +172,20 @@ impl Tables for Memory {
         Ok(of_name.map(|((_, shard), pos)| (*shard, *pos)).collect())
     }
 
-    async fn commit_projection(
-        &self,
-        name: &str,
-        cursors: &[Cursor],
-        step: Step<'_>,
-    ) -> Result<bool, Error> {
+    async fn commit_projections(&self, steps: &[Step<'_>]) -> Result<bool, Error> {
         let mut rows = self.rows().await?;
-        let stands = |cursor: &Cursor| {
-            let there = rows.cursors.get(&(name.to_owned(), cursor.shard));
-            there.copied().unwrap_or(0) == cursor.after
+        let stands = |step: &Step<'_>| {
+            step.cursors.iter().all(|cursor| {
+                let there = rows.cursors.get(&(step.projection.to_owned(), cursor.shard));
+                there.copied().unwrap_or(0) == cursor.after
+            })
         };
-        if !cursors.iter().all(stands) {
+        if !steps.iter().all(stands) {
             return Ok(false);
         }
-        for cursor in cursors {
-            rows.cursors.insert((name.to_owned(), cursor.shard), cursor.pos);
+        for step in steps {
+            rows.take(step);
         }
-        for row in step.orders {
-            rows.orders.insert(row.id.clone(), row.clone());
-        }
-        for row in step.stock {
-            rows.stock.insert((row.sku.clone(), row.location.clone()), row.clone());
-        }
-        for letter in step.dead {
-            let same = |there: &&DeadLetter| {
-                (&there.projection, there.shard, there.pos)
-                    == (&letter.projection, letter.shard, letter.pos)
-            };
-            let known = rows.letters.values().find(same).map(|there| there.id);
-            let id = known.unwrap_or_else(|| rows.next_id());
-            rows.letters.insert(id, DeadLetter { id, ..letter.clone() });
-        }
-        let healed =
-            |letter: &DeadLetter| letter.projection == name && step.healed.contains(&letter.entity);
-        rows.letters.retain(|_, letter| !healed(letter));
         Ok(true)
     }
 

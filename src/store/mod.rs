@@ -12,6 +12,7 @@ mod folder;
 pub mod job;
 pub mod journal;
 pub mod key;
+pub mod list_row;
 pub mod maintenance;
 mod many;
 pub mod memory;

@@ -1,11 +1,13 @@
-//! What every projection has: a cursor that moves in the transaction of its rows, and dead
-//! letters for events that it could not take. Which events make which rows is not known here.
+//! What every projection has: cursors that move in the transaction of its rows, and dead letters
+//! for events that it could not take. Which events make which rows is not known here; rows on
+//! their way are in `list_row`.
 
 use super::both::{
     Builder, Found, Writing, change, execute, fetch_all, fetch_optional, sqlite_rows,
 };
+use super::list_row::Batch;
 use super::postgres::pool::BEGIN_READING;
-use super::{Error, LIST_MAX, Readers, Store, order, row, stock};
+use super::{Error, LIST_MAX, Readers, Store};
 use crate::domain::entity::EntityId;
 use crate::domain::time::Timestamp;
 
@@ -45,13 +47,15 @@ pub struct Cursor {
     pub pos: i64,
 }
 
-/// What one step of a projection writes.
+/// What one projection writes in a step.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Step<'a> {
-    /// Rows of orders, written over what they were.
-    pub orders: &'a [order::Row],
-    /// Rows of stock levels, written over what they were.
-    pub stock: &'a [stock::Row],
+    /// The projection.
+    pub projection: &'a str,
+    /// How far it leads, by shard.
+    pub cursors: &'a [Cursor],
+    /// Rows, written over what they were.
+    pub rows: Option<&'a Batch>,
     /// Events that could not be taken.
     pub dead: &'a [DeadLetter],
     /// Those whose rows show all their events again: their dead letters are taken away.
@@ -79,41 +83,21 @@ impl Store {
         Ok(cursors(fetch_all!(self.readers(), sqlx::query(CURSORS).bind(name))?)?)
     }
 
-    /// Writes a step and moves the cursors of its shards, all in one transaction; `false`, and
-    /// nothing written, if one of them is not where the step begins.
+    /// Writes the steps of some projections and moves all their cursors, in one transaction;
+    /// `false`, and nothing written, if one of the cursors is not where its step begins.
     ///
     /// # Errors
     /// [`Error`] of the store; nothing is written then.
-    pub async fn commit_projection(
-        &self,
-        name: &str,
-        cursors: &[Cursor],
-        step: Step<'_>,
-    ) -> Result<bool, Error> {
+    pub async fn commit_projections(&self, steps: &[Step<'_>]) -> Result<bool, Error> {
         let mut write = self.begin_relaxed().await?;
-        if !move_all(&mut write, name, cursors).await? {
+        if !move_all(&mut write, steps).await? {
             return Ok(false);
         }
-        row::put(&mut write, step.orders).await?;
-        row::put(&mut write, step.stock).await?;
-        for letter in step.dead {
-            let text = "INSERT INTO dead_letter (projection, shard, pos, entity, reason, at) \
-                        VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (projection, shard, pos) \
-                        DO UPDATE SET reason = excluded.reason, at = excluded.at";
-            execute!(
-                write,
-                sqlx::query(text)
-                    .bind(letter.projection.as_str())
-                    .bind(i64::from(letter.shard))
-                    .bind(letter.pos)
-                    .bind(letter.entity.as_str())
-                    .bind(letter.reason.as_str())
-                    .bind(letter.at.millis())
-            )?;
-        }
-        for entity in step.healed {
-            let text = "DELETE FROM dead_letter WHERE projection = $1 AND entity = $2";
-            execute!(write, sqlx::query(text).bind(name).bind(entity.as_str()))?;
+        for step in steps {
+            if let Some(rows) = step.rows {
+                rows.write(&mut write).await?;
+            }
+            write_letters(&mut write, step).await?;
         }
         write.commit().await?;
         Ok(true)
@@ -211,55 +195,97 @@ pub(in crate::store) async fn list_at(
     }
 }
 
-/// Moves all cursors of a step, if each stands where it should.
-async fn move_all(
-    writing: &mut Writing,
-    name: &str,
-    cursors: &[Cursor],
-) -> Result<bool, sqlx::Error> {
-    let Writing::Postgres(transaction) = writing else {
-        for cursor in cursors {
-            if !move_on(writing, name, *cursor).await? {
-                return Ok(false);
-            }
-        }
-        return Ok(true);
-    };
-    // There may be as many as shards, and each statement is a round trip.
-    let shards: Vec<i64> = cursors.iter().map(|cursor| i64::from(cursor.shard)).collect();
-    let after: Vec<i64> = cursors.iter().map(|cursor| cursor.after).collect();
-    let pos: Vec<i64> = cursors.iter().map(|cursor| cursor.pos).collect();
-    if after.contains(&0) {
-        let text = "INSERT INTO projection (name, shard, pos) SELECT $1, c.shard, 0 \
-                    FROM unnest($2::BIGINT[], $3::BIGINT[]) AS c (shard, after) \
-                    WHERE c.after = 0 ON CONFLICT DO NOTHING";
-        let query = sqlx::query(text).bind(name).bind(shards.clone()).bind(after.clone());
-        transaction.execute(query).await?;
+/// Moves all cursors, if each stands where it should. There may be as many as shards times
+/// projections, and each statement is a hop or a round trip: they go in one.
+async fn move_all(writing: &mut Writing, steps: &[Step<'_>]) -> Result<bool, sqlx::Error> {
+    let mut all = Vec::new();
+    for step in steps {
+        all.extend(step.cursors.iter().map(|cursor| (step.projection, *cursor)));
     }
-    let text = "UPDATE projection AS p SET pos = c.pos \
-                FROM unnest($2::BIGINT[], $3::BIGINT[], $4::BIGINT[]) AS c (shard, after, pos) \
-                WHERE p.name = $1 AND p.shard = c.shard AND p.pos = c.after";
-    let query = sqlx::query(text).bind(name).bind(shards).bind(after).bind(pos);
-    Ok(usize::try_from(transaction.execute(query).await?).ok() == Some(cursors.len()))
+    let new: Vec<_> = all.iter().filter(|(_, cursor)| cursor.after == 0).copied().collect();
+    if !new.is_empty() {
+        move_with(writing, BEGIN_CURSORS, &new).await?;
+    }
+    let moved = move_with(writing, MOVE_CURSORS, &all).await?;
+    Ok(usize::try_from(moved).ok() == Some(all.len()))
 }
 
-/// Moves one cursor, if it stands where it should.
-async fn move_on(writing: &mut Writing, name: &str, cursor: Cursor) -> Result<bool, sqlx::Error> {
-    let text = if cursor.after == 0 {
-        "INSERT INTO projection (name, shard, pos) VALUES ($1, $2, $3) \
-         ON CONFLICT (name, shard) DO UPDATE SET pos = excluded.pos WHERE projection.pos = $4"
-    } else {
-        "UPDATE projection SET pos = $3 WHERE name = $1 AND shard = $2 AND pos = $4"
-    };
-    let moved = execute!(
-        *writing,
-        sqlx::query(text)
-            .bind(name)
-            .bind(i64::from(cursor.shard))
-            .bind(cursor.pos)
-            .bind(cursor.after)
-    )?;
-    Ok(moved == 1)
+/// A statement about cursors: in SQLite they are one JSON text, in PostgreSQL four arrays.
+struct OfCursors {
+    sqlite: &'static str,
+    postgres: &'static str,
+}
+
+const BEGIN_CURSORS: OfCursors = OfCursors {
+    sqlite: "INSERT INTO projection (name, shard, pos) SELECT value ->> 0, value ->> 1, 0 \
+             FROM json_each($1) WHERE TRUE ON CONFLICT DO NOTHING",
+    postgres: "INSERT INTO projection (name, shard, pos) SELECT c.name, c.shard, 0 \
+               FROM unnest($1::TEXT[], $2::BIGINT[], $3::BIGINT[], $4::BIGINT[]) \
+               AS c (name, shard, after, pos) ON CONFLICT DO NOTHING",
+};
+
+const MOVE_CURSORS: OfCursors = OfCursors {
+    sqlite: "UPDATE projection SET pos = c.pos FROM (SELECT value ->> 0 AS name, \
+             value ->> 1 AS shard, value ->> 2 AS after, value ->> 3 AS pos FROM json_each($1)) \
+             AS c WHERE projection.name = c.name AND projection.shard = c.shard \
+             AND projection.pos = c.after",
+    postgres: "UPDATE projection AS p SET pos = c.pos \
+               FROM unnest($1::TEXT[], $2::BIGINT[], $3::BIGINT[], $4::BIGINT[]) \
+               AS c (name, shard, after, pos) \
+               WHERE p.name = c.name AND p.shard = c.shard AND p.pos = c.after",
+};
+
+/// Runs a statement about cursors; answers how many of them it changed.
+async fn move_with(
+    writing: &mut Writing,
+    text: OfCursors,
+    cursors: &[(&str, Cursor)],
+) -> Result<u64, sqlx::Error> {
+    match writing {
+        Writing::Sqlite(writing) => {
+            let one =
+                |(name, at): &(&str, Cursor)| serde_json::json!([name, at.shard, at.after, at.pos]);
+            let all = serde_json::Value::from_iter(cursors.iter().map(one)).to_string();
+            let done = sqlx::query(text.sqlite).bind(all).execute(writing.connection()?).await?;
+            Ok(done.rows_affected())
+        }
+        Writing::Postgres(transaction) => {
+            let names: Vec<&str> = cursors.iter().map(|(name, _)| *name).collect();
+            let column = |of: fn(&Cursor) -> i64| -> Vec<i64> {
+                cursors.iter().map(|(_, cursor)| of(cursor)).collect()
+            };
+            let query = sqlx::query(text.postgres)
+                .bind(names)
+                .bind(column(|cursor| i64::from(cursor.shard)))
+                .bind(column(|cursor| cursor.after))
+                .bind(column(|cursor| cursor.pos));
+            transaction.execute(query).await
+        }
+    }
+}
+
+/// Writes the dead letters of a step, and takes away those of whom it healed.
+async fn write_letters(writing: &mut Writing, step: &Step<'_>) -> Result<(), sqlx::Error> {
+    for letter in step.dead {
+        let text = "INSERT INTO dead_letter (projection, shard, pos, entity, reason, at) \
+                    VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (projection, shard, pos) \
+                    DO UPDATE SET reason = excluded.reason, at = excluded.at";
+        execute!(
+            *writing,
+            sqlx::query(text)
+                .bind(letter.projection.as_str())
+                .bind(i64::from(letter.shard))
+                .bind(letter.pos)
+                .bind(letter.entity.as_str())
+                .bind(letter.reason.as_str())
+                .bind(letter.at.millis())
+        )?;
+    }
+    for entity in step.healed {
+        let text = "DELETE FROM dead_letter WHERE projection = $1 AND entity = $2";
+        execute!(*writing, sqlx::query(text).bind(step.projection).bind(entity.as_str()))?;
+    }
+    Ok(())
 }
 
 fn dead_letter(found: &Found) -> Result<DeadLetter, sqlx::Error> {

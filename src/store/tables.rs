@@ -10,12 +10,11 @@ use async_trait::async_trait;
 
 use super::journal::Journal;
 use super::node::{self, NodeRow};
-use super::projection::{Cursor, DeadLetter, Step};
+use super::projection::{DeadLetter, Step};
 use super::row::{self, Table, Value};
 use super::webhook::{self, Parked};
-use super::{Error, Found, Store, order, shard, stock};
+use super::{Error, Found, Store, shard};
 use crate::domain::entity::EntityId;
-use crate::domain::id::Sku;
 use crate::domain::time::{Span, Timestamp};
 
 /// The tables of a store. Every method may fail with the store's [`Error`]; nothing is written
@@ -35,8 +34,8 @@ pub trait Tables: Send + Sync + 'static {
         key: &[Value<'_>],
     ) -> Result<Option<Found>, Error>;
 
-    /// Rows of a table whose rows have a version, in order of their keys behind `after`, at most
-    /// `limit`.
+    /// Rows of a list, or of a table whose rows have a version, in order of their keys behind
+    /// `after`, at most `limit`.
     async fn rows_behind(
         &self,
         table: &'static Table,
@@ -44,37 +43,14 @@ pub trait Tables: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<Found>, Error>;
 
-    /// Orders behind the one that was placed then and has this id, the newest placed first, at
-    /// most `limit`.
-    async fn orders_behind(
-        &self,
-        after: Option<(Timestamp, String)>,
-        limit: u32,
-    ) -> Result<Vec<order::Row>, Error>;
-
-    /// Stock levels in order of SKU and location behind `after`, at most `limit`.
-    async fn stock_behind(
-        &self,
-        after: Option<(Sku, String)>,
-        limit: u32,
-    ) -> Result<Vec<stock::Row>, Error>;
-
-    /// See [`Store::stock`].
-    async fn stock(&self, sku: &Sku) -> Result<Vec<stock::Row>, Error>;
-
     /// See [`Store::cursor`].
     async fn cursor(&self, name: &str, shard: u16) -> Result<i64, Error>;
 
     /// See [`Store::cursors`].
     async fn cursors(&self, name: &str) -> Result<Vec<(u16, i64)>, Error>;
 
-    /// See [`Store::commit_projection`].
-    async fn commit_projection(
-        &self,
-        name: &str,
-        cursors: &[Cursor],
-        step: Step<'_>,
-    ) -> Result<bool, Error>;
+    /// See [`Store::commit_projections`].
+    async fn commit_projections(&self, steps: &[Step<'_>]) -> Result<bool, Error>;
 
     /// See [`Store::reset_projection`].
     async fn reset_projection(&self, name: &str) -> Result<(), Error>;
@@ -166,28 +142,6 @@ impl Tables for Store {
         row::list_behind(self.readers(), table, after, limit).await
     }
 
-    async fn orders_behind(
-        &self,
-        after: Option<(Timestamp, String)>,
-        limit: u32,
-    ) -> Result<Vec<order::Row>, Error> {
-        let filter = order::Filter { after, limit, ..Default::default() };
-        order::list(self.readers(), &filter).await
-    }
-
-    async fn stock_behind(
-        &self,
-        after: Option<(Sku, String)>,
-        limit: u32,
-    ) -> Result<Vec<stock::Row>, Error> {
-        let filter = stock::Filter { after, limit, ..Default::default() };
-        stock::list(self.readers(), &filter).await
-    }
-
-    async fn stock(&self, sku: &Sku) -> Result<Vec<stock::Row>, Error> {
-        Self::stock(self, sku).await
-    }
-
     async fn cursor(&self, name: &str, shard: u16) -> Result<i64, Error> {
         Self::cursor(self, name, shard).await
     }
@@ -196,13 +150,8 @@ impl Tables for Store {
         Self::cursors(self, name).await
     }
 
-    async fn commit_projection(
-        &self,
-        name: &str,
-        cursors: &[Cursor],
-        step: Step<'_>,
-    ) -> Result<bool, Error> {
-        Self::commit_projection(self, name, cursors, step).await
+    async fn commit_projections(&self, steps: &[Step<'_>]) -> Result<bool, Error> {
+        Self::commit_projections(self, steps).await
     }
 
     async fn reset_projection(&self, name: &str) -> Result<(), Error> {

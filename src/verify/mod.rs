@@ -20,6 +20,8 @@ mod rows;
 mod stock;
 mod timers;
 
+use std::collections::BTreeMap;
+
 pub use book::{Book, NounBook, StepCheck, WantedTimer};
 pub use books::Books;
 pub use report::{Checked, Findings, Invariant, Report, VIOLATIONS_MAX, Violation};
@@ -28,7 +30,8 @@ pub use rows::Rows;
 
 use self::money::Ledger;
 use self::report::shard_name;
-use crate::actors::engine::projections;
+use self::rows::Cursors;
+use crate::actors::read_models;
 use crate::domain::entity::{EntityId, Record};
 use crate::providers::payment::Provider;
 use crate::store::journal::{Journal, ReadError};
@@ -94,11 +97,9 @@ pub async fn verify_with(
     };
     books.shards = journal.shards();
     books.checked.shards = u64::from(books.shards);
-    let mut cursors = vec![0; usize::from(books.shards)];
-    for (shard, pos) in store.cursors(projections::NAME).await? {
-        if let Some(cursor) = cursors.get_mut(usize::from(shard)) {
-            *cursor = pos;
-        }
+    let mut cursors = BTreeMap::new();
+    for name in read_models::all().names() {
+        cursors.insert(name, store.cursors(name).await?.into_iter().collect());
     }
     let before = store.shards().await?;
     check_shards(&before, &cursors, &mut books.findings);
@@ -122,7 +123,7 @@ pub async fn verify_with(
 }
 
 /// A shard's row says where its last event is, and no projection is further.
-fn check_shards(shards: &[shard::Row], cursors: &[i64], findings: &mut Findings) {
+fn check_shards(shards: &[shard::Row], cursors: &Cursors, findings: &mut Findings) {
     for shard in shards {
         let name = shard_name(shard.id);
         if shard.last_pos != shard.max_pos {
@@ -136,10 +137,13 @@ fn check_shards(shards: &[shard::Row], cursors: &[i64], findings: &mut Findings)
             let why = format!("it has events, but its epoch is {}", shard.epoch);
             findings.add(Invariant::I5, &name, &[], why);
         }
-        let cursor = cursors.get(usize::from(shard.id)).copied().unwrap_or(0);
-        if cursor > shard.last_pos.max(shard.max_pos) {
-            let why = format!("the rows stand at {cursor}, beyond the last event");
-            findings.add(Invariant::I6, &name, &[], why);
+        for (projection, cursors) in cursors {
+            let cursor = cursors.get(&shard.id).copied().unwrap_or(0);
+            if cursor > shard.last_pos.max(shard.max_pos) {
+                let why =
+                    format!("the rows of {projection} stand at {cursor}, beyond the last event");
+                findings.add(Invariant::I6, &name, &[], why);
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use std::fmt::{self, Write as _};
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 
 use super::report::{Findings, Invariant};
-use crate::actors::engine::projections::order_row;
+use crate::actors::order_rows::order_row;
 use crate::domain::entity::{EntityId, Noun as _, Record};
 use crate::domain::id::{Key, Sku};
 use crate::domain::money::{Currency, Rounding};

@@ -4,30 +4,134 @@
 //! that rows that run ahead of what was read, or lag behind it, are no matter; but no row may
 //! lag behind its projection's cursor.
 
+use std::collections::BTreeMap;
+
 use super::books::{Books, replay};
 use super::order::row_digest;
-use super::report::Invariant;
+use super::report::{Checked, Invariant};
 use super::{Error, Progress};
-use crate::actors::engine::projections::{order_row, stock_rows};
-use crate::domain::entity::EntityId;
-use crate::domain::id::{OrderId, Sku};
+use crate::actors::engine::fold::Folded;
+use crate::actors::engine::projections::Projection as _;
+use crate::actors::order_rows::{OrderRows, order_row};
+use crate::actors::stock_rows::{StockRows, stock_rows};
+use crate::domain::entity::{EntityId, Noun};
+use crate::domain::id::OrderId;
 use crate::domain::order::{self, Order};
 use crate::domain::stock::{self, Stock};
 use crate::store::journal::{Journal, ReadError};
+use crate::store::list_row::{Key, key, page};
+use crate::store::row::TableRow;
 use crate::store::{self, LIST_MAX, Tables};
+
+/// How far each projection had come in each shard, before any row was read.
+pub(super) type Cursors = BTreeMap<&'static str, BTreeMap<u16, i64>>;
+
+/// Rows of an entity that may be more than were read before.
+const MORE_ROWS: u32 = 16;
 
 /// What the rows are compared with, and where.
 pub struct Rows<'a> {
     pub(super) store: &'a dyn Tables,
     pub(super) journal: &'a dyn Journal,
-    /// How far the projection had come in each shard, before any row was read.
-    pub(super) cursors: Vec<i64>,
+    pub(super) cursors: Cursors,
+}
+
+/// A row that is made of the events of one entity.
+trait FoldedRow: TableRow + PartialEq + std::fmt::Debug {
+    /// The fold.
+    type State: Noun;
+    /// Who makes it.
+    const PROJECTION: &'static str;
+
+    /// Whose row it is.
+    fn entity(&self) -> EntityId;
+
+    /// The seq of the last event in it.
+    fn version(&self) -> i64;
+
+    /// All rows of an entity, made anew.
+    fn fresh(entity: &EntityId, folded: &Folded<Self::State>) -> Vec<Self>;
+
+    /// Counts a row that was read.
+    fn count(checked: &mut Checked);
+
+    /// What the books know of an entity's rows, once these were seen.
+    fn known(books: &mut Books, entity: &EntityId, rows: &[Self]) -> Known;
+}
+
+/// What is known of the rows of an entity.
+enum Known {
+    /// They are right, or nothing can be said of them.
+    Settled,
+    /// They have to be looked at; the position of the entity's last event, if there is one.
+    Open(Option<i64>),
+}
+
+impl FoldedRow for store::order::Row {
+    type State = Order;
+    const PROJECTION: &'static str = OrderRows::NAME;
+
+    fn entity(&self) -> EntityId {
+        EntityId::new(&self.id)
+    }
+
+    fn version(&self) -> i64 {
+        self.version
+    }
+
+    fn fresh(entity: &EntityId, folded: &Folded<Order>) -> Vec<Self> {
+        vec![order_row(entity, &folded.state, folded.seq)]
+    }
+
+    fn count(checked: &mut Checked) {
+        checked.order_rows += 1;
+    }
+
+    fn known(books: &mut Books, entity: &EntityId, rows: &[Self]) -> Known {
+        let key = entity.as_str().parse::<OrderId>().map(|id| id.0).ok();
+        let Some(entry) = key.and_then(|key| books.orders.all.get_mut(&key)) else {
+            return Known::Open(None);
+        };
+        entry.row_seen = true;
+        let summary = entry.summary();
+        let same = summary.is_some_and(|it| rows.iter().all(|row| it.row == row_digest(row)));
+        if entry.broken || same { Known::Settled } else { Known::Open(Some(entry.last_pos)) }
+    }
+}
+
+impl FoldedRow for store::stock::Row {
+    type State = Stock;
+    const PROJECTION: &'static str = StockRows::NAME;
+
+    fn entity(&self) -> EntityId {
+        stock::entity_id(&self.sku)
+    }
+
+    fn version(&self) -> i64 {
+        self.version
+    }
+
+    fn fresh(entity: &EntityId, folded: &Folded<Stock>) -> Vec<Self> {
+        stock_rows(entity, &folded.state, folded.seq, folded.at)
+    }
+
+    fn count(checked: &mut Checked) {
+        checked.stock_rows += 1;
+    }
+
+    fn known(books: &mut Books, entity: &EntityId, rows: &[Self]) -> Known {
+        let Some(entry) = books.stock.all.get_mut(entity) else { return Known::Open(None) };
+        entry.rows_seen = true;
+        let same = stock_rows(entity, &entry.state, entry.seq, entry.at) == rows;
+        if entry.broken || same { Known::Settled } else { Known::Open(Some(entry.last_pos)) }
+    }
 }
 
 impl Rows<'_> {
-    fn cursor(&self, entity: &EntityId) -> i64 {
+    fn cursor(&self, projection: &str, entity: &EntityId) -> i64 {
         let shard = entity.shard(self.journal.shards());
-        self.cursors.get(usize::from(shard)).copied().unwrap_or(0)
+        let cursors = self.cursors.get(projection);
+        cursors.and_then(|cursors| cursors.get(&shard)).copied().unwrap_or(0)
     }
 
     /// Compares all rows.
@@ -38,9 +142,10 @@ impl Rows<'_> {
     ) -> Result<(), Error> {
         let total = books.checked.orders + books.checked.products;
         progress(Progress { stage: "rows", done: 0, total });
-        self.compare_orders(books).await?;
+        self.compare_all::<store::order::Row>(books).await?;
         progress(Progress { stage: "rows", done: books.checked.order_rows, total });
-        self.compare_stock(books).await?;
+        self.compare_all::<store::stock::Row>(books).await?;
+        self.look_for_missing(books);
         for book in &mut books.others {
             book.compare_rows(self, &mut books.checked, &mut books.findings).await?;
         }
@@ -48,139 +153,97 @@ impl Rows<'_> {
         Ok(())
     }
 
-    async fn compare_orders(&self, books: &mut Books) -> Result<(), Error> {
-        let mut after = None;
+    /// Compares all rows of a table, entity by entity.
+    async fn compare_all<R: FoldedRow>(&self, books: &mut Books) -> Result<(), Error> {
+        let (mut after, mut behind): (Option<Key>, Option<Key>) = (None, None);
+        let mut rows: Vec<R> = Vec::new();
         loop {
-            let page = self.store.orders_behind(after, LIST_MAX).await?;
-            for row in &page {
-                books.checked.order_rows += 1;
-                if let Some((positions, message)) = self.order_fault(books, row).await? {
-                    let entity = EntityId::new(&row.id);
-                    books.findings.add(Invariant::I6, entity, &positions, message);
+            let page = page::<R>(self.store, after.as_ref(), LIST_MAX).await?;
+            let full = page.len() == LIST_MAX as usize;
+            after = page.last().map(key).or(after);
+            for row in page {
+                R::count(&mut books.checked);
+                if let Some(last) = rows.last()
+                    && last.entity() != row.entity()
+                {
+                    let next = Some(key(last));
+                    self.compare_entity(books, behind.as_ref(), std::mem::take(&mut rows)).await?;
+                    behind = next;
                 }
+                rows.push(row);
             }
-            match page.last() {
-                Some(last) if page.len() == LIST_MAX as usize => {
-                    after = Some((last.placed_at, last.id.clone()))
-                }
-                _ => break,
+            if !full {
+                return self.compare_entity(books, behind.as_ref(), rows).await;
             }
         }
-        for (key, entry) in &books.orders.all {
-            let id = order::entity_id(OrderId(*key));
-            if !entry.row_seen && !entry.broken && entry.first_pos <= self.cursor(&id) {
-                let why = "it has no row";
-                books.findings.add(Invariant::I6, &id, &[entry.first_pos], why);
-            }
+    }
+
+    /// Compares the rows of one entity, those behind a key; if they differ from what the books say
+    /// they are read once more, all at one moment.
+    async fn compare_entity<R: FoldedRow>(
+        &self,
+        books: &mut Books,
+        behind: Option<&Key>,
+        rows: Vec<R>,
+    ) -> Result<(), Error> {
+        let Some(entity) = rows.first().map(FoldedRow::entity) else { return Ok(()) };
+        let Known::Open(last_pos) = R::known(books, &entity, &rows) else { return Ok(()) };
+        let limit = u32::try_from(rows.len()).unwrap_or(LIST_MAX) + MORE_ROWS;
+        let mut rows: Vec<R> = page(self.store, behind, limit.min(LIST_MAX)).await?;
+        rows.retain(|row| row.entity() == entity);
+        let version = rows.iter().map(FoldedRow::version).max().unwrap_or(0);
+        let Some(folded) = replay::<R::State>(self.journal, &entity, version).await? else {
+            return Ok(());
+        };
+        let fresh = R::fresh(&entity, &folded);
+        let positions = last_pos.or(Some(folded.pos)).filter(|pos| *pos > 0);
+        let positions: Vec<i64> = positions.into_iter().collect();
+        let fault = if folded.seq == 0 {
+            Some((positions, "its row stands for no event".to_owned()))
+        } else if fresh != rows {
+            Some((positions, difference(&format!("{rows:?}"), &format!("{fresh:?}"))))
+        } else {
+            self.behind(R::PROJECTION, &entity, version).await?
+        };
+        if let Some((positions, message)) = fault {
+            books.findings.add(Invariant::I6, &entity, &positions, message);
         }
         Ok(())
     }
 
-    async fn order_fault(
-        &self,
-        books: &mut Books,
-        row: &store::order::Row,
-    ) -> Result<Fault, Error> {
-        let entity = EntityId::new(&row.id);
-        let key = row.id.parse::<OrderId>().map(|id| id.0).ok();
-        let mut positions = Vec::new();
-        if let Some(entry) = key.and_then(|key| books.orders.all.get_mut(&key)) {
-            entry.row_seen = true;
-            positions.push(entry.last_pos);
-            let same = entry.summary().is_some_and(|summary| summary.row == row_digest(row));
-            if entry.broken || same {
-                return Ok(None);
-            }
-        }
-        let Some(folded) = replay::<Order>(self.journal, &entity, row.version).await? else {
-            return Ok(None);
-        };
-        let fresh = order_row(&entity, &folded.state, folded.seq);
-        if folded.seq == 0 {
-            return Ok(Some((positions, "its row stands for no event".to_owned())));
-        }
-        if fresh != *row {
-            return Ok(Some((positions, difference(&format!("{row:?}"), &format!("{fresh:?}")))));
-        }
-        self.behind(&entity, row.version).await.map_err(Error::from)
-    }
-
     /// Whether a row should have taken the next event by now.
-    async fn behind(&self, entity: &EntityId, version: i64) -> Result<Fault, ReadError> {
+    async fn behind(
+        &self,
+        projection: &str,
+        entity: &EntityId,
+        version: i64,
+    ) -> Result<Fault, ReadError> {
         let next = self.journal.read_entity(entity, version, 1).await?;
-        let late = next.first().filter(|record| record.pos <= self.cursor(entity));
+        let cursor = self.cursor(projection, entity);
+        let late = next.first().filter(|record| record.pos <= cursor);
         Ok(late.map(|record| {
             let why = format!("its row stands at event {version}, though the cursor is further");
             (vec![record.pos], why)
         }))
     }
 
-    async fn compare_stock(&self, books: &mut Books) -> Result<(), Error> {
-        let mut after: Option<(Sku, String)> = None;
-        let mut item: Vec<store::stock::Row> = Vec::new();
-        let mut seen = std::collections::HashSet::new();
-        loop {
-            let page = self.store.stock_behind(after, LIST_MAX).await?;
-            let last = page.last().map(|row| (row.sku.clone(), row.location.clone()));
-            let full = page.len() == LIST_MAX as usize;
-            for row in page {
-                books.checked.stock_rows += 1;
-                if item.first().is_some_and(|first| first.sku != row.sku) {
-                    self.compare_item(books, std::mem::take(&mut item)).await?;
-                }
-                seen.insert(stock::entity_id(&row.sku));
-                item.push(row);
+    /// Looks for entities whose rows should be there by now.
+    fn look_for_missing(&self, books: &mut Books) {
+        let why = "it has no rows";
+        for (key, entry) in &books.orders.all {
+            let id = order::entity_id(OrderId(*key));
+            let cursor = self.cursor(OrderRows::NAME, &id);
+            if !entry.row_seen && !entry.broken && entry.first_pos <= cursor {
+                books.findings.add(Invariant::I6, &id, &[entry.first_pos], why);
             }
-            if !full {
-                break;
-            }
-            after = last;
         }
-        self.compare_item(books, item).await?;
         for (id, entry) in &books.stock.all {
-            if entry.last_pos <= self.cursor(id)
-                && !entry.broken
-                && !entry.state.levels().is_empty()
-                && !seen.contains(id)
-            {
-                books.findings.add(Invariant::I6, id, &[entry.last_pos], "it has no rows");
+            let cursor = self.cursor(StockRows::NAME, id);
+            let has_levels = !entry.state.levels().is_empty();
+            if !entry.rows_seen && !entry.broken && has_levels && entry.last_pos <= cursor {
+                books.findings.add(Invariant::I6, id, &[entry.last_pos], why);
             }
         }
-        Ok(())
-    }
-
-    /// Compares the rows of one SKU; if they differ they are read once more, all at one moment.
-    async fn compare_item(
-        &self,
-        books: &mut Books,
-        rows: Vec<store::stock::Row>,
-    ) -> Result<(), Error> {
-        let Some(sku) = rows.first().map(|row| row.sku.clone()) else { return Ok(()) };
-        let id = stock::entity_id(&sku);
-        if let Some(entry) = books.stock.all.get(&id) {
-            let fresh = stock_rows(&id, &entry.state, entry.seq, entry.at);
-            if entry.broken || fresh == rows {
-                return Ok(());
-            }
-        }
-        let rows = self.store.stock(&sku).await?;
-        let version = rows.iter().map(|row| row.version).max().unwrap_or(0);
-        let Some(folded) = replay::<Stock>(self.journal, &id, version).await? else {
-            return Ok(());
-        };
-        let fresh = stock_rows(&id, &folded.state, folded.seq, folded.at);
-        let fault = if folded.seq == 0 {
-            Some((Vec::new(), "its rows stand for no event".to_owned()))
-        } else if fresh != rows {
-            let why = difference(&format!("{rows:?}"), &format!("{fresh:?}"));
-            Some((vec![folded.pos], why))
-        } else {
-            self.behind(&id, version).await?
-        };
-        if let Some((positions, message)) = fault {
-            books.findings.add(Invariant::I6, &id, &positions, message);
-        }
-        Ok(())
     }
 }
 

@@ -30,6 +30,8 @@ pub(super) struct Entry {
     pub faulty: bool,
     /// Its history cannot be folded.
     pub broken: bool,
+    /// It has rows.
+    pub rows_seen: bool,
     tally: BTreeMap<Location, Tally>,
 }
 

@@ -13,13 +13,14 @@ use kontor::actors::catalog;
 use kontor::actors::engine::clock::Clock;
 use kontor::actors::engine::cluster;
 use kontor::actors::engine::host;
-use kontor::actors::engine::projections::NAME;
+use kontor::actors::engine::projections::Projection as _;
 use kontor::actors::engine::row_host::{self, Change, Expect};
 use kontor::actors::engine::runtime as settings;
 use kontor::actors::flows::payment::{self, Payments};
 use kontor::actors::node::{Node, Settings, Start};
 use kontor::actors::nouns;
 use kontor::actors::row_kinds;
+use kontor::actors::stock_rows::StockRows;
 use kontor::bus::local::Board;
 use kontor::bus::stream::Twin;
 use kontor::bus::{Calls, Findings, Notices};
@@ -35,9 +36,10 @@ use kontor::domain::versioned::Versioned as _;
 use kontor::providers::sandbox::{Options, Sandbox};
 use kontor::store::journal::lane;
 use kontor::store::journal::memory::{Fault, Memory as Journal};
+use kontor::store::list_row::{Batch, page};
 use kontor::store::memory::Memory;
 use kontor::store::projection::Step;
-use kontor::store::{Tables, versioned};
+use kontor::store::{self, Tables, versioned};
 use kontor_sandbox_psp::Running;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
@@ -114,6 +116,7 @@ impl Shared {
                 clock,
                 rules: Rules::default(),
                 rows: row_kinds::all().with::<Zone>(),
+                projections: kontor::actors::read_models::all(),
                 settings: Settings {
                     timer_poll_ms: 20,
                     projection_pause_ms: 5,
@@ -313,10 +316,8 @@ async fn any_node_has_the_rows_of_all_made_again() {
         })
         .await;
     let rows = async || {
-        let mut rows = Vec::new();
-        for sku in &skus {
-            rows.extend(shared.store.stock(&sku.parse().unwrap()).await.unwrap());
-        }
+        let mut rows: Vec<store::stock::Row> = page(&shared.store, None, 1_000).await.unwrap();
+        rows.retain(|row| skus.iter().any(|sku| *sku == row.sku.as_str()));
         rows
     };
     let right = async || {
@@ -333,10 +334,11 @@ async fn any_node_has_the_rows_of_all_made_again() {
     };
     let mut wrong = right().await;
     wrong.iter_mut().for_each(|row| row.on_hand = 0);
-    let step = Step { stock: &wrong, ..Step::default() };
-    assert!(shared.store.commit_projection(NAME, &[], step).await.unwrap());
+    let wrong = Batch::of(wrong);
+    let step = Step { projection: StockRows::NAME, rows: Some(&wrong), ..Step::default() };
+    assert!(shared.store.commit_projections(&[step]).await.unwrap());
     assert!(rows().await.iter().all(|row| row.on_hand == 0));
-    nodes[0].node().replay_rows();
+    nodes[0].node().replay_rows().await.unwrap();
     right().await;
 }
 

@@ -302,11 +302,15 @@ async fn quarantine_and_dead_letters_are_shown_and_tried_again() {
     let old = store.dead_letters(0, 1).await.unwrap().remove(0);
     // One that is no fault any more is gone after the replay, one that is comes back.
     let mended = kontor::store::projection::DeadLetter { pos: 1, ..old.clone() };
-    let step = kontor::store::projection::Step { dead: &[mended], ..Default::default() };
-    let name = kontor::actors::engine::projections::NAME;
+    let name = "orders";
     let pos = store.cursor(name, 0).await.unwrap();
-    let here = kontor::store::projection::Cursor { shard: 0, after: pos, pos };
-    assert!(store.commit_projection(name, &[here], step).await.unwrap());
+    let step = kontor::store::projection::Step {
+        projection: name,
+        cursors: &[kontor::store::projection::Cursor { shard: 0, after: pos, pos }],
+        dead: &[mended],
+        ..Default::default()
+    };
+    assert!(store.commit_projections(&[step]).await.unwrap());
     assert_eq!(store.dead_letters(0, 10).await.unwrap().len(), 2);
     site.admin(Method::POST, "/dead-letters/replay", None).await.expect(202);
     site.until_some(async || {

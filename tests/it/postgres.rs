@@ -255,6 +255,16 @@ async fn what_is_in_a_database_is_looked_at_before_it_is_used() {
 }
 
 #[tokio::test]
+async fn rows_of_a_database_of_one_projection_go_on_where_they_were() {
+    let url = database();
+    connect(&url).await.close().await;
+    for statement in crate::store::AS_ONE_PROJECTION {
+        sql(&url, statement).await.unwrap();
+    }
+    crate::store::goes_on(&connect(&url).await).await;
+}
+
+#[tokio::test]
 async fn a_database_that_cannot_be_used_says_so_without_the_password() {
     let nobody = kontor_lab::cluster::servers::free_port().unwrap();
     let good = database();

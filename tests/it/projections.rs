@@ -8,18 +8,21 @@ use std::time::Duration;
 use kontor::actors::engine::changes::{self, Bounds, Changed, Changes};
 use kontor::actors::engine::clock::Clock;
 use kontor::actors::engine::projections::{
-    Follower, Healed, NAME, Owned, Projector, replay_entity,
+    FoldedEvent, Follower, Healed, Owned, Projection, Projections, Projector, replay_entity,
 };
+use kontor::actors::read_models;
+use kontor::actors::stock_rows::{SkuLevels, StockRows};
 use kontor::bus::Feed;
-use kontor::domain::entity::{EntityId, Event as _};
+use kontor::domain::entity::{EntityId, Event as _, Noun as _};
 use kontor::domain::id::Sku;
-use kontor::domain::stock::{self, Event};
+use kontor::domain::stock::{self, Event, Stock};
 use kontor::domain::time::{Span, Timestamp};
 use kontor::store::journal::memory::Memory as MemoryJournal;
 use kontor::store::journal::{Append, Fence, Journal, NewEvent, Record};
+use kontor::store::list_row::{Batch, page};
 use kontor::store::memory::Memory;
 use kontor::store::projection::{Cursor, DeadLetter, Step};
-use kontor::store::{Options, Store, Tables};
+use kontor::store::{self, Options, Store, Tables};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -92,7 +95,7 @@ impl World {
 
     async fn cursors(&self) -> Vec<i64> {
         let mut all = vec![0; self.shards()];
-        for (shard, pos) in self.store.cursors(NAME).await.unwrap() {
+        for (shard, pos) in read_models::all().reached(self.store.as_ref()).await.unwrap() {
             all[usize::from(shard)] = pos;
         }
         all
@@ -102,7 +105,7 @@ impl World {
     async fn rows_are_right(&self) {
         until(async || (self.cursors().await == self.last().await).then_some(())).await;
         for (sku, version) in &self.versions {
-            let rows = self.store.stock(sku).await.unwrap();
+            let rows = levels(&self.store, sku).await;
             assert_eq!(rows.iter().map(|row| row.version).collect::<Vec<_>>(), [*version], "{sku}");
             assert_eq!(rows[0].on_hand, *version, "{sku}");
         }
@@ -123,6 +126,13 @@ async fn until<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     tokio::time::timeout(PATIENCE, asked).await.unwrap()
 }
 
+/// How a SKU stands at its locations.
+async fn levels(store: &Arc<dyn Tables>, sku: &Sku) -> Vec<store::stock::Row> {
+    let mut rows: Vec<store::stock::Row> = page(store.as_ref(), None, 1_000).await.unwrap();
+    rows.retain(|row| row.sku == *sku);
+    rows
+}
+
 /// What a node has of projections.
 struct Site {
     owned: Owned,
@@ -136,13 +146,19 @@ struct Site {
 impl Site {
     /// One that owns the shards for which `owns` says so.
     async fn open(world: &World, owns: impl Fn(u16) -> bool) -> Self {
+        Self::with(world, read_models::all(), owns).await
+    }
+
+    /// One that runs these projections.
+    async fn with(world: &World, lists: Projections, owns: impl Fn(u16) -> bool) -> Self {
         let owned = Owned::of((0..world.journal.shards()).filter(|shard| owns(*shard)));
         let (changes, feed) = (Changes::new(world.journal.shards()), Feed::default());
         let (reach, reached) = watch::channel(vec![0; world.shards()]);
         let stop = CancellationToken::new();
-        let projector = Projector::new(world.store.clone(), Clock::system(), owned.clone()).await;
+        let store = world.store.clone();
+        let projector = Projector::new(store.clone(), &lists, Clock::system(), owned.clone()).await;
         let projector = projector.unwrap().tell(changes.clone());
-        let follower = Follower::new(world.store.clone(), owned.clone(), changes.clone());
+        let follower = Follower::new(store, lists, owned.clone(), changes.clone());
         let mut work = JoinSet::new();
         work.spawn(projector.run(feed.listen(), PAUSE, reach, stop.clone()));
         work.spawn(follower.run(feed.listen(), PAUSE, stop.clone()));
@@ -226,7 +242,7 @@ async fn two_that_write_the_same_rows_disturb_nobody(world: impl AsyncFn() -> Wo
     }
     world.rows_are_right().await;
     // Somebody lets all rows be made again, and the writers find out by themselves.
-    world.store.reset_projection(NAME).await.unwrap();
+    world.store.reset_projection(StockRows::NAME).await.unwrap();
     world.rows_are_right().await;
     one.close().await;
     other.close().await;
@@ -252,23 +268,28 @@ async fn an_entity_that_cannot_be_read_is_parked_and_tried_again_alone(
     let found: Vec<(i64, EntityId)> =
         letters().await.into_iter().map(|letter| (letter.pos, letter.entity)).collect();
     assert_eq!(found, [(first.pos, entity.clone()), (records[0].pos, entity.clone())]);
-    let rows = world.store.stock(&bad).await.unwrap();
+    let rows = levels(&world.store, &bad).await;
     assert_eq!(rows[0].version, 1, "its rows stay as they were");
 
     // It is no better now; but one that is, is healed alone.
-    let again = replay_entity(world.store.as_ref(), &entity).await.unwrap();
+    let again = replay_entity(world.store.as_ref(), &read_models::all(), &entity).await.unwrap();
     let Healed::Again(reason) = again else { panic!("{again:?}") };
     assert!(reason.starts_with("event 2 (received): "), "{reason}");
     let shard = stock::entity_id(&good).shard(world.journal.shards());
     let pos = world.last().await[usize::from(shard)];
     let mended = DeadLetter { shard, pos, entity: stock::entity_id(&good), ..first.clone() };
-    let step = Step { dead: std::slice::from_ref(&mended), ..Step::default() };
-    let here = Cursor { shard, after: pos, pos };
-    assert!(world.store.commit_projection(NAME, &[here], step).await.unwrap());
+    let step = Step {
+        projection: StockRows::NAME,
+        cursors: &[Cursor { shard, after: pos, pos }],
+        dead: std::slice::from_ref(&mended),
+        ..Step::default()
+    };
+    assert!(world.store.commit_projections(&[step]).await.unwrap());
     assert_eq!(letters().await.len(), 3);
-    let healed = replay_entity(world.store.as_ref(), &mended.entity).await.unwrap();
+    let healed =
+        replay_entity(world.store.as_ref(), &read_models::all(), &mended.entity).await.unwrap();
     assert_eq!((healed, letters().await.len()), (Healed::Well, 2));
-    assert_eq!(world.store.stock(&good).await.unwrap()[0].on_hand, 1);
+    assert_eq!(levels(&world.store, &good).await[0].on_hand, 1);
 
     // One whose letters are discarded is tried with its next event.
     for letter in letters().await {
@@ -277,6 +298,98 @@ async fn an_entity_that_cannot_be_read_is_parked_and_tried_again_alone(
     site.feed.publish(&world.receive(&bad, Some(1)).await);
     let letter = until(async || world.store.dead_letters(0, 10).await.unwrap().pop()).await;
     assert!(letter.reason.starts_with("event 2 (received): "), "{}", letter.reason);
+    site.close().await;
+}
+
+kontor::table_row! {
+    /// What an event did to the units of a SKU at a location.
+    #[derive(Clone, Debug, PartialEq)]
+    struct Movement in "movement", key(entity, seq) {
+        entity: String,
+        seq: i64,
+        before: i64,
+        after: i64,
+    }
+}
+
+/// A projection that is shown each event.
+struct Movements;
+
+impl Projection for Movements {
+    const NAME: &'static str = "movements";
+    const PREFIXES: &'static [&'static str] = &[Stock::PREFIX];
+    type State = Stock;
+    const EACH_EVENT: bool = true;
+
+    fn event(&self, event: &FoldedEvent<'_, Stock>, batch: &mut Batch) -> Result<(), String> {
+        let units = |stock: &Stock| stock.levels().values().map(|level| level.on_hand).sum();
+        let (before, after) = (units(event.before), units(event.after));
+        let (entity, seq) = (event.record.entity.to_string(), event.record.seq);
+        batch.put(Movement { entity, seq, before, after });
+        Ok(())
+    }
+}
+
+/// All movements of a world in which each event took one unit in.
+async fn movements_are_right(world: &World) {
+    let lists = read_models::all().with(Movements);
+    let reached = async || {
+        let reached = lists.reached(world.store.as_ref()).await.ok()?;
+        let last = (0..).zip(world.last().await).filter(|(_, last)| *last > 0);
+        (reached == last.collect()).then_some(())
+    };
+    until(reached).await;
+    let found: Vec<Movement> = page(world.store.as_ref(), None, 1_000).await.unwrap();
+    let of_sku = |(sku, last): (&Sku, &i64)| {
+        let entity = stock::entity_id(sku).to_string();
+        let one = move |seq| Movement { entity: entity.clone(), seq, before: seq - 1, after: seq };
+        (1..=*last).map(one).collect::<Vec<_>>()
+    };
+    assert_eq!(found, world.versions.iter().flat_map(of_sku).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_event_is_shown_once_whatever_fails_and_again_when_its_projection_is_replayed() {
+    let memory = Memory::new(MemoryJournal::new(4));
+    let mut world = World::of(Arc::new(memory.clone())).await;
+    let site = Site::open(&world, |_| true).await;
+    site.feed.publish(&world.receive(&sku(1), Some(1)).await);
+    world.rows_are_right().await;
+    site.close().await;
+
+    // One that comes later begins at the first event.
+    let lists = read_models::all().with(Movements);
+    let site = Site::with(&world, lists, |_| true).await;
+    let mut receiver = site.changes.listen();
+    let seen = site.changes.heads();
+    let versions = BTreeMap::from([(sku(1), 1)]);
+    let mut listener = Listener { seen, versions, gaps: 0 };
+    movements_are_right(&world).await;
+    for count in 0..200 {
+        site.feed.publish(&world.receive(&sku(count % 7), Some(1)).await);
+        if count % 20 == 0 {
+            memory.fail(2);
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+    memory.fail(0);
+    movements_are_right(&world).await;
+
+    // It is made again, and nothing is told again.
+    world.store.reset_projection(Movements::NAME).await.unwrap();
+    movements_are_right(&world).await;
+    world.rows_are_right().await;
+    site.feed.publish(&world.receive(&sku(1), Some(1)).await);
+    movements_are_right(&world).await;
+    let last = world.last().await;
+    let hear = async {
+        while listener.seen != last {
+            let changed = receiver.recv().await.unwrap();
+            listener.hear(world.journal.as_ref(), changed).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, hear).await.unwrap();
+    assert_eq!(listener.versions, world.versions);
     site.close().await;
 }
 
@@ -301,18 +414,21 @@ impl Listener {
         let mut until = self.seen.clone();
         until[shard] = changed.pos;
         let bounds = Bounds { events: 10_000, entities: 1_000 };
-        let read = changes::read(journal, (&self.seen, &until), bounds).await.unwrap();
+        let read = changes::read(journal, &read_models::all(), (&self.seen, &until), bounds)
+            .await
+            .unwrap();
         for changed in read.expect("it is within bounds") {
             self.take(&changed);
         }
     }
 
     fn take(&mut self, changed: &Changed) {
-        for change in &changed.stock {
-            let version = self.versions.entry(change.sku.clone()).or_insert(0);
-            assert_eq!(*version, change.after, "{} is told without a gap or a double", change.sku);
+        for change in changed.of::<StockRows>() {
+            let SkuLevels { sku, rows } = &change.shown;
+            let version = self.versions.entry(sku.clone()).or_insert(0);
+            assert_eq!(*version, change.after, "{sku} is told without a gap or a double");
             *version = change.version;
-            assert!(change.rows.iter().all(|row| row.version == change.version));
+            assert!(rows.iter().all(|row| row.version == change.version));
         }
         self.seen[usize::from(changed.shard)] = changed.pos;
     }

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use kontor::store::list_row::Batch;
 use kontor::store::projection::{Cursor, Step};
 use kontor::store::{Options, Store, order, product};
 use kontor_lab::cluster::servers::Stop;
@@ -26,10 +27,11 @@ fn order_row(n: i64) -> order::Row {
 }
 
 async fn place(store: &Store, n: i64) {
-    let rows = [order_row(n)];
-    let step = Step { orders: &rows, ..Step::default() };
-    let cursor = Cursor { shard: 0, after: n - 1, pos: n };
-    assert!(store.commit_projection("orders", &[cursor], step).await.unwrap());
+    let rows = Batch::of(vec![order_row(n)]);
+    let cursors = [Cursor { shard: 0, after: n - 1, pos: n }];
+    let (projection, rows) = ("orders", Some(&rows));
+    let step = Step { projection, cursors: &cursors, rows, ..Step::default() };
+    assert!(store.commit_projections(&[step]).await.unwrap());
     assert!(store.order(&format!("ord_{n}")).await.unwrap().is_some(), "one is read as it is");
 }
 

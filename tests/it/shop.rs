@@ -187,6 +187,7 @@ async fn node(dir: &TempDir, psp: &str) -> (Arc<Node>, Store) {
         clock: Clock::system(),
         rules: kontor::domain::pricing::Rules::default(),
         rows: kontor::actors::row_kinds::all(),
+        projections: kontor::actors::read_models::all(),
         settings: Settings { timer_poll_ms: 20, projection_pause_ms: 5, ..Settings::default() },
         host: host::Options::default(),
         lane: options.lane,

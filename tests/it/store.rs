@@ -6,6 +6,7 @@ use kontor::domain::entity::EntityId;
 use kontor::domain::id::Sku;
 use kontor::domain::time::Span;
 use kontor::store::journal::Append;
+use kontor::store::list_row::Batch;
 use kontor::store::maintenance::{Check, restore};
 use kontor::store::node::NodeRow;
 use kontor::store::projection::{Cursor, DeadLetter, Step};
@@ -282,8 +283,9 @@ async fn orders(store: &Store) {
     rows[4].captured = 500;
     rows[5].reference = Some("PO-7".to_owned());
     rows[5].fulfillment_status = "fulfilled".to_owned();
-    let step = Step { orders: &rows, ..Step::default() };
-    assert!(store.commit_projection("orders", &[to(0, 10)], step).await.unwrap());
+    let orders = Batch::of(rows.to_vec());
+    let step = Step { rows: Some(&orders), ..Step::default() };
+    assert!(commit(store, "orders", &[to(0, 10)], step).await);
     assert_eq!(store.order("ord_0005").await.unwrap().as_ref(), Some(&rows[4]));
     assert_eq!(store.order("ord_9999").await.unwrap(), None);
 
@@ -331,8 +333,9 @@ async fn orders(store: &Store) {
     changed.status = "cancelled".to_owned();
     changed.saga_step = None;
     changed.version = 2;
-    let step = Step { orders: std::slice::from_ref(&changed), ..Step::default() };
-    assert!(store.commit_projection("orders", &[to(10, 11)], step).await.unwrap());
+    let orders = Batch::of(vec![changed.clone()]);
+    let step = Step { rows: Some(&orders), ..Step::default() };
+    assert!(commit(store, "orders", &[to(10, 11)], step).await);
     assert_eq!(store.order(&changed.id).await.unwrap(), Some(changed));
     assert_eq!(store.orders(&order::Filter { stuck: true, ..all }).await.unwrap(), []);
 }
@@ -346,8 +349,9 @@ async fn a_search_finds_the_newest_of_very_many() {
 
 async fn search(store: &Store) {
     let rows: Vec<order::Row> = (1..=2_500).map(|n| order_row(n, "pending")).collect();
-    let step = Step { orders: &rows, ..Step::default() };
-    assert!(store.commit_projection("orders", &[to(0, 10)], step).await.unwrap());
+    let orders = Batch::of(rows.to_vec());
+    let step = Step { rows: Some(&orders), ..Step::default() };
+    assert!(commit(store, "orders", &[to(0, 10)], step).await);
     // Half of them each; with "buyer" it is all, and the other way to find them.
     for (words, ids) in
         [("buyer1", [2_499, 2_497, 2_495, 2_493]), ("buyer", [2_500, 2_499, 2_498, 2_497])]
@@ -386,8 +390,9 @@ async fn lists(store: &Store) {
             }
         })
         .collect();
-    let step = Step { orders: &rows, ..Step::default() };
-    assert!(store.commit_projection("orders", &[to(0, 10)], step).await.unwrap());
+    let orders = Batch::of(rows.to_vec());
+    let step = Step { rows: Some(&orders), ..Step::default() };
+    assert!(commit(store, "orders", &[to(0, 10)], step).await);
     rows.sort_by(|one, other| (other.placed_at, &other.id).cmp(&(one.placed_at, &one.id)));
 
     type Takes = fn(&order::Row) -> bool;
@@ -454,8 +459,9 @@ async fn stock_levels(store: &Store) {
         level("b2", "east", 9),
         level("c3", "west", 3),
     ];
-    let step = Step { stock: &rows, ..Step::default() };
-    assert!(store.commit_projection("stock", &[to(0, 4)], step).await.unwrap());
+    let levels = Batch::of(rows.to_vec());
+    let step = Step { rows: Some(&levels), ..Step::default() };
+    assert!(commit(store, "stock", &[to(0, 4)], step).await);
     assert_eq!(store.stock(&sku("a1")).await.unwrap(), rows[..2]);
     let all = stock::Filter { limit: 10, ..Default::default() };
     let page =
@@ -486,6 +492,11 @@ async fn stock_levels(store: &Store) {
     }
 }
 
+/// Writes a step of one projection.
+async fn commit(store: &Store, projection: &str, cursors: &[Cursor], step: Step<'_>) -> bool {
+    store.commit_projections(&[Step { projection, cursors, ..step }]).await.unwrap()
+}
+
 async fn projections(store: &Store) {
     let letter = |pos| DeadLetter {
         id: 0,
@@ -498,19 +509,20 @@ async fn projections(store: &Store) {
     };
     let dead = [letter(12), letter(13)];
     let step = Step { dead: &dead, ..Step::default() };
-    assert!(store.commit_projection("orders", &[to(11, 20)], step).await.unwrap());
+    assert!(commit(store, "orders", &[to(11, 20)], step).await);
     assert_eq!(store.cursor("orders", 0).await.unwrap(), 20);
     let rows = [order_row(99, "pending")];
     let other = Cursor { shard: 1, after: 0, pos: 7 };
     for elsewhere in [0, 19, 21] {
-        let step = Step { orders: &rows, ..Step::default() };
+        let orders = Batch::of(rows.to_vec());
+        let step = Step { rows: Some(&orders), ..Step::default() };
         let cursors = [other, to(elsewhere, 22)];
-        assert!(!store.commit_projection("orders", &cursors, step).await.unwrap(), "{elsewhere}");
+        assert!(!commit(store, "orders", &cursors, step).await, "{elsewhere}");
     }
     assert_eq!(store.order("ord_0099").await.unwrap(), None, "such a step writes nothing");
     assert_eq!(store.cursors("orders").await.unwrap(), [(0, 20)], "and moves no cursor");
     let cursors = [other, to(20, 20)];
-    assert!(store.commit_projection("orders", &cursors, Step::default()).await.unwrap());
+    assert!(commit(store, "orders", &cursors, Step::default()).await);
     assert_eq!(store.cursors("orders").await.unwrap(), [(0, 20), (1, 7)]);
     let (found, at) = store.orders_at(&order::Filter::default(), "orders").await.unwrap();
     assert_eq!((found.len(), at), (0, vec![(0, 20), (1, 7)]));
@@ -527,19 +539,33 @@ async fn projections(store: &Store) {
     assert_eq!(store.parked("orders", &entities).await.unwrap(), entities[1..]);
     assert_eq!(store.parked("stock", &entities).await.unwrap(), []);
     let step = Step { healed: &entities, ..Step::default() };
-    assert!(store.commit_projection("stock", &[to(4, 4)], step).await.unwrap());
+    assert!(commit(store, "stock", &[to(4, 4)], step).await);
     assert_eq!(store.parked("orders", &entities).await.unwrap(), entities[1..], "not its own");
-    assert!(store.commit_projection("orders", &[to(20, 20)], step).await.unwrap());
+    assert!(commit(store, "orders", &[to(20, 20)], step).await);
     assert_eq!(store.dead_letters(0, 10).await.unwrap(), []);
     let step = Step { dead: &dead, ..Step::default() };
-    assert!(store.commit_projection("orders", &[to(20, 20)], step).await.unwrap());
+    assert!(commit(store, "orders", &[to(20, 20)], step).await);
     store.reset_projection("orders").await.unwrap();
     assert_eq!(store.cursor("orders", 0).await.unwrap(), 0);
     assert_eq!(store.cursor("stock", 0).await.unwrap(), 4, "the others stay");
     assert_eq!(store.dead_letters(0, 10).await.unwrap(), []);
-    let none = store.commit_projection("orders", &[to(20, 30)], Step::default()).await.unwrap();
+    steps_of_two_projections_are_written_together(store).await;
+    let none = commit(store, "orders", &[to(20, 30)], Step::default()).await;
     assert!(!none, "whoever knew the old cursor begins again");
-    assert!(store.commit_projection("orders", &[to(0, 30)], Step::default()).await.unwrap());
+    assert!(commit(store, "orders", &[to(0, 30)], Step::default()).await);
+}
+
+async fn steps_of_two_projections_are_written_together(store: &Store) {
+    let (of_orders, of_stock) = ([to(0, 9)], [to(4, 9)]);
+    let orders = Step { projection: "orders", cursors: &of_orders, ..Step::default() };
+    let stale = Step { projection: "stock", cursors: &[to(5, 9)], ..Step::default() };
+    let stock = Step { cursors: &of_stock, ..stale };
+    assert!(!store.commit_projections(&[orders, stale]).await.unwrap());
+    let there = async |name| store.cursor(name, 0).await.unwrap();
+    assert_eq!((there("orders").await, there("stock").await), (0, 4), "neither has moved");
+    assert!(store.commit_projections(&[orders, stock]).await.unwrap());
+    assert_eq!((there("orders").await, there("stock").await), (9, 9));
+    store.reset_projection("orders").await.unwrap();
 }
 
 async fn webhooks(store: &Store) {
@@ -595,6 +621,37 @@ async fn a_store_is_opened_beside_its_server() {
     store.close().await;
     let alone = Store::open_beside(dir.path()).await.unwrap();
     assert_eq!(alone.keys().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn rows_of_a_store_of_one_projection_go_on_where_they_were() {
+    let (store, dir) = fresh().await;
+    store.close().await;
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(dir.path().join("kontor.db"));
+    let mut connection = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    for statement in AS_ONE_PROJECTION {
+        sqlx::query(statement).execute(&mut connection).await.unwrap();
+    }
+    sqlx::Connection::close(connection).await.unwrap();
+    goes_on(&open(dir.path()).await).await;
+}
+
+/// A store as it was when orders and stock had one projection.
+pub const AS_ONE_PROJECTION: [&str; 3] = [
+    "DELETE FROM _sqlx_migrations WHERE version = 11",
+    "INSERT INTO projection (name, shard, pos) VALUES ('rows', 0, 7)",
+    "INSERT INTO dead_letter (projection, shard, pos, entity, reason, at) \
+     VALUES ('rows', 0, 3, 'ord_1', 'x', 1), ('rows', 0, 4, 'sku_a', 'x', 1)",
+];
+
+/// Orders and stock go on where their one projection stood.
+pub async fn goes_on(store: &Store) {
+    for name in ["orders", "stock"] {
+        assert_eq!(store.cursors(name).await.unwrap(), [(0, 7)], "{name}");
+    }
+    let letters = store.dead_letters(0, 10).await.unwrap();
+    let of: Vec<_> = letters.iter().map(|one| (&*one.projection, one.entity.as_str())).collect();
+    assert_eq!(of, [("orders", "ord_1"), ("stock", "sku_a")]);
 }
 
 #[tokio::test]

@@ -166,23 +166,44 @@ async fn read_on<S: Fold>(
     folded: &mut Folded<S>,
     upto: Upto,
 ) -> Result<Result<(), String>, ReadError> {
+    let after = folded.seq;
+    let fold = |record: &Record| {
+        let event = folded.read(record)?;
+        folded.fold(record, &event);
+        Ok(())
+    };
+    each(journal, entity, after, upto, fold).await
+}
+
+/// Hands on an entity's events behind one of them, in order, until `take` cannot take one; the
+/// inner error is its own.
+///
+/// # Errors
+/// [`ReadError`] of the journal.
+pub async fn each(
+    journal: &dyn Journal,
+    entity: &EntityId,
+    mut after: i64,
+    upto: Upto,
+    mut take: impl FnMut(&Record) -> Result<(), String> + Send,
+) -> Result<Result<(), String>, ReadError> {
     loop {
         let limit = match upto {
-            Upto::Seq(seq) => u32::try_from(seq - folded.seq).unwrap_or(PAGE).min(PAGE),
+            Upto::Seq(seq) => u32::try_from(seq - after).unwrap_or(PAGE).min(PAGE),
             Upto::Pos(_) => PAGE,
         };
         if limit == 0 {
             return Ok(Ok(()));
         }
-        let page = journal.read_entity(entity, folded.seq, limit).await?;
+        let page = journal.read_entity(entity, after, limit).await?;
         for record in &page {
             if matches!(upto, Upto::Pos(pos) if record.pos > pos) {
                 return Ok(Ok(()));
             }
-            match folded.read(record) {
-                Ok(event) => folded.fold(record, &event),
-                Err(why) => return Ok(Err(why)),
+            if let Err(why) = take(record) {
+                return Ok(Err(why));
             }
+            after = record.seq;
         }
         if page.len() < usize::try_from(limit).unwrap_or(usize::MAX) {
             return Ok(Ok(()));

@@ -1,21 +1,25 @@
-//! Makes the read models of orders and stock from the journal, in the order of each shard, for
-//! all shards that this node owns.
+//! Makes rows of events, in the order of each shard, for all shards that this node owns: one
+//! projector drives all projections.
 //!
-//! The feed only tells early; what it skips is read from the journal. A row is the fold of its
-//! entity's events, so that making it again gives the same row. A step writes the rows of all its
-//! shards and moves their cursors in one transaction, and nothing of it if a cursor is not where
-//! it was: somebody else has written there. An event that cannot be read parks its entity and
-//! becomes a dead letter, and the rest goes on (`heal` tries it again). What a step changed is
-//! told through `changes` once it is written; rows that are made again are not news. How a step is
-//! made is in `step`. Shards of other nodes are only followed (`follower`).
+//! The feed only tells early; what it skips is read from the journal. A step writes the rows of all
+//! projections and shards and moves their cursors in one transaction, and nothing of it if a cursor
+//! is not where it was: somebody else has written there. Each projection has cursors of its own
+//! (`track`), so that one can be made again, or added, while the others stand. An event that cannot
+//! be read parks its entity and becomes a dead letter, and the rest goes on (`heal` tries it again).
+//! What a step changed is told through `changes` once it is written; rows that are made again are
+//! not news. Shards of other nodes are only followed (`follower`). Which projections there are, and
+//! of which nouns, is not known here (`projection`).
 
-mod fold;
 mod follower;
 mod heal;
+mod news;
 mod owned;
+pub mod projection;
+pub(in crate::actors::engine) mod runner;
 mod step;
+mod track;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,21 +28,19 @@ use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub use self::fold::{order_row, stock_rows};
 pub use self::follower::Follower;
 pub use self::heal::{Healed, replay_entity};
 pub use self::owned::Owned;
+pub use self::projection::{FoldedEvent, LiveList, Projection, Projections};
 
-use self::fold::Folds;
+use self::track::Track;
 use super::changes::Changes;
 use super::clock::Clock;
 use super::runtime::Current;
-use crate::domain::entity::{EntityId, Record};
+use crate::domain::entity::Record;
 use crate::store::journal::{Journal, ReadError};
 use crate::store::{self, Tables};
 
-/// The name of the one projection that makes the rows of orders and stock.
-pub const NAME: &str = "rows";
 /// Events that are taken in one step.
 const STEP_MAX: u32 = 2_000;
 /// Events that are folded before others on the same thread get their turn.
@@ -53,26 +55,14 @@ const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// What the feed tells.
 type Heard = broadcast::Receiver<Arc<[Record]>>;
 
-/// How far the rows of a shard have come.
-#[derive(Default)]
-struct Part {
-    pos: i64,
-    /// There is more in the journal than the feed has told, or may be.
-    behind: bool,
-    /// A step was folded and not written: what it changed is not known any more.
-    torn: bool,
-}
-
 /// Makes rows of all shards that are owned.
 pub struct Projector {
     store: Arc<dyn Tables>,
     journal: Arc<dyn Journal>,
     clock: Clock,
     owned: Owned,
-    parts: BTreeMap<u16, Part>,
-    folds: Folds,
-    parked: HashSet<EntityId>,
-    again: Arc<Notify>,
+    tracks: Vec<Track>,
+    replay: Arc<Notify>,
     changes: Changes,
     settings: Option<watch::Receiver<Arc<Current>>>,
 }
@@ -95,6 +85,7 @@ impl Projector {
     /// The store's.
     pub async fn new(
         store: Arc<dyn Tables>,
+        projections: &Projections,
         clock: Clock,
         owned: Owned,
     ) -> Result<Self, store::Error> {
@@ -105,10 +96,8 @@ impl Projector {
             store,
             clock,
             owned,
-            parts: BTreeMap::new(),
-            folds: Folds::default(),
-            parked: HashSet::new(),
-            again: Arc::default(),
+            tracks: projections.entries().iter().map(Track::new).collect(),
+            replay: Arc::default(),
             settings: None,
         };
         projector.look_at_owned().await?;
@@ -118,17 +107,16 @@ impl Projector {
     /// Tells what each step changed.
     #[must_use]
     pub fn tell(mut self, changes: Changes) -> Self {
-        for (shard, part) in &self.parts {
-            changes.reached(*shard, part.pos);
-        }
         self.changes = changes;
+        self.reach(self.owned.all());
         self
     }
 
-    /// Makes all rows again, from the first event on, each time that it is notified.
+    /// Looks where the cursors stand each time that it is notified: somebody has let rows be made
+    /// again.
     #[must_use]
-    pub fn again_on(mut self, again: Arc<Notify>) -> Self {
-        self.again = again;
+    pub fn replay_on(mut self, replay: Arc<Notify>) -> Self {
+        self.replay = replay;
         self
     }
 
@@ -149,7 +137,7 @@ impl Projector {
         reached: watch::Sender<Vec<i64>>,
         stop: CancellationToken,
     ) {
-        let (mut owned, again) = (self.owned.watch(), self.again.clone());
+        let (mut owned, replay) = (self.owned.watch(), self.replay.clone());
         let mut check_at = Instant::now() + CHECK_EVERY;
         loop {
             if !self.may_go_on(&stop).await {
@@ -174,10 +162,8 @@ impl Projector {
             let heard = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                () = again.notified() => {
-                    if let Err(error) = self.begin_again().await {
-                        tracing::error!(%error, "rows cannot be made again");
-                    }
+                () = replay.notified() => {
+                    check_at = Instant::now();
                     continue;
                 }
                 Ok(()) = owned.changed() => continue,
@@ -221,10 +207,11 @@ impl Projector {
     fn show(&self, reached: &watch::Sender<Vec<i64>>) {
         reached.send_if_modified(|reached| {
             let mut moved = false;
-            for (shard, part) in &self.parts {
-                if let Some(there) = reached.get_mut(usize::from(*shard)) {
-                    moved |= *there != part.pos;
-                    *there = part.pos;
+            for (shard, there) in (0..).zip(reached) {
+                let parts = self.tracks.iter().filter_map(|track| track.parts.get(&shard));
+                if let Some(pos) = parts.map(|part| part.pos).min() {
+                    moved |= *there != pos;
+                    *there = pos;
                 }
             }
             moved
@@ -234,56 +221,48 @@ impl Projector {
     /// Begins with shards that are owned by now, and forgets those that no longer are.
     async fn look_at_owned(&mut self) -> Result<(), store::Error> {
         let owned = self.owned.all();
-        if owned.iter().eq(self.parts.keys()) {
+        if self.tracks.iter().all(|track| owned.iter().eq(track.parts.keys())) {
             return Ok(());
         }
-        let gone = |shard: &u16| !owned.contains(shard);
-        if self.parts.keys().any(gone) {
-            self.parts.retain(|shard, _| owned.contains(shard));
-            let shards = self.journal.shards();
-            self.folds.retain(|id| owned.contains(&id.shard(shards)));
-            self.parked.retain(|id| owned.contains(&id.shard(shards)));
+        let shards = self.journal.shards();
+        for track in &mut self.tracks {
+            let cursors = self.store.cursors(track.name).await?.into_iter().collect();
+            track.own(&owned, &cursors, shards);
         }
-        let cursors: BTreeMap<u16, i64> = self.store.cursors(NAME).await?.into_iter().collect();
-        for shard in owned {
-            self.parts.entry(shard).or_insert_with(|| {
-                let pos = cursors.get(&shard).copied().unwrap_or(0);
-                self.changes.reached(shard, pos);
-                Part { pos, behind: true, torn: false }
-            });
-        }
+        self.reach(owned);
         Ok(())
+    }
+
+    /// Says how far the lists of these shards were told before.
+    fn reach(&self, shards: BTreeSet<u16>) {
+        for shard in shards {
+            if let Some(pos) = self.live_pos(shard) {
+                self.changes.reached(shard, pos);
+            }
+        }
     }
 
     /// Looks whether the journal has events that nobody told of, and whether somebody else has
     /// moved a cursor.
     async fn check(&mut self) -> Result<(), store::Error> {
-        let cursors: BTreeMap<u16, i64> = self.store.cursors(NAME).await?.into_iter().collect();
+        let mut cursors = Vec::new();
+        for track in &self.tracks {
+            cursors.push(self.store.cursors(track.name).await?.into_iter().collect());
+        }
         let shards = self.store.shards().await?;
-        for row in shards {
-            if let Some(part) = self.parts.get_mut(&row.id) {
-                let cursor = cursors.get(&row.id).copied().unwrap_or(0);
-                part.behind |= row.last_pos > part.pos || cursor != part.pos;
-                part.pos = cursor;
-            }
+        for (track, cursors) in self.tracks.iter_mut().zip(&cursors) {
+            track.look(&shards, cursors);
         }
-        Ok(())
-    }
-
-    /// Forgets the cursors and all dead letters.
-    async fn begin_again(&mut self) -> Result<(), store::Error> {
-        self.store.reset_projection(NAME).await?;
-        tracing::info!("all rows of orders and stock are made again");
-        for part in self.parts.values_mut() {
-            *part = Part { pos: 0, behind: true, torn: false };
-        }
-        self.folds = Folds::default();
-        self.parked.clear();
         Ok(())
     }
 
     fn all_behind(&mut self) {
-        self.parts.values_mut().for_each(|part| part.behind = true);
+        let parts = self.tracks.iter_mut().flat_map(|track| track.parts.values_mut());
+        parts.for_each(|part| part.behind = true);
+    }
+
+    fn is_behind(&self) -> bool {
+        self.tracks.iter().flat_map(|track| track.parts.values()).any(|part| part.behind)
     }
 
     /// Makes one last step, so that the rows show all that the journal has.
@@ -292,66 +271,85 @@ impl Projector {
     /// [`Error`]: the journal cannot be read, or the rows not be written.
     pub async fn finish(&mut self) -> Result<(), Error> {
         self.all_behind();
-        self.read_journal().await
+        while self.is_behind() && self.read_journal().await? {}
+        Ok(())
     }
 
     /// Takes what the feed has, and from the journal what it has not; whether there is more.
     async fn catch_up(&mut self, feed: &mut Heard) -> Result<bool, Error> {
-        self.look_at_owned().await?;
+        loop {
+            self.look_at_owned().await?;
+            let heard = self.hear(feed);
+            self.take(&heard).await?;
+            if !self.is_behind() {
+                return Ok(heard.len() >= STEP_MAX as usize);
+            }
+            if !self.read_journal().await? {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// What the feed has, of the shards that are owned.
+    fn hear(&mut self, feed: &mut Heard) -> Vec<Record> {
         let mut heard: Vec<Record> = Vec::new();
+        let owned = self.owned.all();
         while heard.len() < STEP_MAX as usize {
             match feed.try_recv() {
                 Ok(batch) => {
-                    let of = |record: &&Record| self.parts.contains_key(&record.shard);
+                    let of = |record: &&Record| owned.contains(&record.shard);
                     heard.extend(batch.iter().filter(of).cloned());
                 }
                 Err(TryRecvError::Lagged(_)) => self.all_behind(),
                 Err(TryRecvError::Empty | TryRecvError::Closed) => break,
             }
         }
-        self.take(&heard).await?;
-        self.read_journal().await?;
-        let behind = self.parts.values().any(|part| part.behind);
-        Ok(behind || heard.len() >= STEP_MAX as usize)
+        heard
     }
 
-    /// Reads those shards that are behind, as far as nobody else writes their rows.
-    async fn read_journal(&mut self) -> Result<(), Error> {
-        loop {
-            let behind = self.parts.iter().filter(|(_, part)| part.behind);
-            let behind: Vec<(u16, i64)> = behind.map(|(shard, part)| (*shard, part.pos)).collect();
-            let (mut page, mut done, mut left) = (Vec::new(), Vec::new(), STEP_MAX);
-            for (shard, pos) in behind {
-                let found = self.journal.read_shard(shard, pos, left).await?;
-                let count = u32::try_from(found.len()).unwrap_or(left);
-                if count < left {
-                    done.push(shard);
-                }
-                page.extend(found);
-                left -= count.min(left);
-                if left == 0 {
-                    break;
-                }
-            }
-            if page.is_empty() && done.is_empty() {
-                return Ok(());
-            }
-            if !self.take(&page).await? {
-                return Ok(());
-            }
-            for shard in done {
-                self.parts.entry(shard).and_modify(|part| part.behind = false);
+    /// Reads those shards that are behind, from where the last of the projections stands, and takes
+    /// in what is there; whether it was written: not if somebody else writes the same rows.
+    async fn read_journal(&mut self) -> Result<bool, Error> {
+        let mut behind: BTreeMap<u16, i64> = BTreeMap::new();
+        for (shard, part) in self.tracks.iter().flat_map(|track| &track.parts) {
+            if part.behind {
+                let from = behind.entry(*shard).or_insert(part.pos);
+                *from = part.pos.min(*from);
             }
         }
+        let (mut page, mut done, mut left) = (Vec::new(), Vec::new(), STEP_MAX);
+        for (shard, pos) in behind {
+            let found = self.journal.read_shard(shard, pos, left).await?;
+            let count = u32::try_from(found.len()).unwrap_or(left);
+            if count < left {
+                done.push(shard);
+            }
+            page.extend(found);
+            left -= count.min(left);
+            if left == 0 {
+                break;
+            }
+        }
+        if !self.take(&page).await? {
+            return Ok(false);
+        }
+        for track in &mut self.tracks {
+            for shard in &done {
+                track.parts.entry(*shard).and_modify(|part| part.behind = false);
+            }
+        }
+        Ok(true)
     }
 
     /// Takes records that follow the cursors; a gap is left for the journal to fill. Answers
     /// whether it was written: not if somebody else has moved a cursor.
     async fn take(&mut self, records: &[Record]) -> Result<bool, Error> {
         let outcome = self.step(records).await;
-        if !matches!(outcome, Ok(true)) {
-            for record in records {
-                self.parts.entry(record.shard).and_modify(|part| part.behind = true);
+        let written = matches!(outcome, Ok(true));
+        for track in &mut self.tracks {
+            track.end(written);
+            for record in records.iter().filter(|_| !written) {
+                track.parts.entry(record.shard).and_modify(|part| part.behind = true);
             }
         }
         outcome

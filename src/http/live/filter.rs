@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use super::message::{FilterInput, Subscribe, Topic};
 use super::token::Token;
-use crate::actors::engine::changes::{Facets, OrderChange};
+use crate::actors::engine::changes::Change;
+use crate::actors::order_rows::{Facets, OrderRows};
 use crate::domain::id::{OrderId, Sku};
 use crate::domain::order::{FulfillmentStatus, PaymentStatus, Status};
 use crate::http::edge::access::Scope;
@@ -152,11 +153,11 @@ impl Spec {
 
     /// Whether it was about this order as it stood before.
     #[must_use]
-    pub fn took(&self, change: &OrderChange) -> bool {
-        change.before.is_some_and(|before| {
-            let Facets { status, payment_status, fulfillment_status, stuck, unfinished } = before;
+    pub fn took(&self, change: &Change<OrderRows>) -> bool {
+        change.before.as_ref().is_some_and(|before| {
+            let Facets { status, payment_status, fulfillment_status, stuck, unfinished } = *before;
             let seen = Seen { status, payment_status, fulfillment_status, stuck, unfinished };
-            self.is_about(&change.row) && self.sees(&seen)
+            self.is_about(&change.shown) && self.sees(&seen)
         })
     }
 

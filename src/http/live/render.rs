@@ -9,7 +9,9 @@ use super::filter::Spec;
 use super::message::{
     ChangeShape, Changes, HappenedShape, OrderChangeShape, ServerMessage, StockChangeShape, Topic,
 };
-use crate::actors::engine::changes::{Changed, Happened, OrderChange, StockChange};
+use crate::actors::engine::changes::{Change, Changed};
+use crate::actors::order_rows::{Happened, OrderRows};
+use crate::actors::stock_rows::StockRows;
 use crate::http::api::order::shape::OrderSummary;
 use crate::http::api::stock::level_row;
 use crate::store::order::Row;
@@ -30,7 +32,7 @@ pub struct Rendered<'a> {
 
 /// Several changes of one order.
 struct Merged<'a> {
-    first: &'a OrderChange,
+    first: &'a Change<OrderRows>,
     row: &'a Row,
     events: Vec<&'a [Happened]>,
 }
@@ -39,7 +41,7 @@ struct Merged<'a> {
 struct Gathered<'a> {
     orders: Vec<Merged<'a>>,
     places: HashMap<&'a str, usize>,
-    stock: HashMap<&'a str, (i64, &'a StockChange)>,
+    stock: HashMap<&'a str, (i64, &'a Change<StockRows>)>,
 }
 
 /// Gathers what is told in some steps, as far as about `bytes_max` go.
@@ -80,20 +82,23 @@ impl Rendered<'_> {
 impl<'a> Gathered<'a> {
     /// About how many bytes a step adds.
     fn size(&self, spec: &Spec, changed: &Changed) -> usize {
-        let order = |change: &OrderChange| {
-            let known = self.places.contains_key(change.row.id.as_str());
+        let order = |change: &Change<OrderRows>| {
+            let known = self.places.contains_key(change.shown.id.as_str());
             let row = if known { 0 } else { CHANGE_BYTES };
-            if known || spec.takes(&change.row) || spec.took(change) {
+            if known || spec.takes(&change.shown) || spec.took(change) {
                 row + EVENT_BYTES * change.events.len()
             } else {
                 0
             }
         };
         match spec.topic {
-            Topic::Orders | Topic::Sagas => changed.orders.iter().map(order).sum(),
+            Topic::Orders | Topic::Sagas => changed.of::<OrderRows>().iter().map(order).sum(),
             Topic::Stock => {
-                let taken = changed.stock.iter().filter(|change| spec.takes_sku(&change.sku));
-                taken.map(|change| EVENT_BYTES + 250 * change.rows.len()).sum()
+                let taken = changed
+                    .of::<StockRows>()
+                    .iter()
+                    .filter(|change| spec.takes_sku(&change.shown.sku));
+                taken.map(|change| EVENT_BYTES + 250 * change.shown.rows.len()).sum()
             }
             Topic::Cluster | Topic::Stats => 0,
         }
@@ -102,13 +107,17 @@ impl<'a> Gathered<'a> {
     fn take(&mut self, spec: &Spec, changed: &'a Changed) {
         match spec.topic {
             Topic::Orders | Topic::Sagas => {
-                for change in &changed.orders {
+                for change in changed.of::<OrderRows>() {
                     self.take_order(spec, change);
                 }
             }
             Topic::Stock => {
-                for change in changed.stock.iter().filter(|change| spec.takes_sku(&change.sku)) {
-                    let place = self.stock.entry(change.sku.as_str());
+                for change in changed
+                    .of::<StockRows>()
+                    .iter()
+                    .filter(|change| spec.takes_sku(&change.shown.sku))
+                {
+                    let place = self.stock.entry(change.shown.sku.as_str());
                     place.or_insert((change.after, change)).1 = change;
                 }
             }
@@ -116,16 +125,16 @@ impl<'a> Gathered<'a> {
         }
     }
 
-    fn take_order(&mut self, spec: &Spec, change: &'a OrderChange) {
-        if let Some(place) = self.places.get(change.row.id.as_str()) {
+    fn take_order(&mut self, spec: &Spec, change: &'a Change<OrderRows>) {
+        if let Some(place) = self.places.get(change.shown.id.as_str()) {
             if let Some(merged) = self.orders.get_mut(*place) {
-                merged.row = &change.row;
+                merged.row = &change.shown;
                 merged.events.push(&change.events);
             }
-        } else if spec.takes(&change.row) || spec.took(change) {
-            self.places.insert(&change.row.id, self.orders.len());
+        } else if spec.takes(&change.shown) || spec.took(change) {
+            self.places.insert(&change.shown.id, self.orders.len());
             let events = vec![change.events.as_slice()];
-            self.orders.push(Merged { first: change, row: &change.row, events });
+            self.orders.push(Merged { first: change, row: &change.shown, events });
         }
     }
 
@@ -139,7 +148,7 @@ impl<'a> Gathered<'a> {
             order(&merged, matches)
         });
         let mut stock: Vec<_> = self.stock.into_values().collect();
-        stock.sort_unstable_by(|one, other| one.1.sku.cmp(&other.1.sku));
+        stock.sort_unstable_by(|one, other| one.1.shown.sku.cmp(&other.1.shown.sku));
         orders.chain(stock.into_iter().map(|(after, change)| level(after, change))).collect()
     }
 }
@@ -163,11 +172,11 @@ fn order<'a>(merged: &Merged<'a>, matches: bool) -> Option<ChangeShape<'a>> {
     }))
 }
 
-fn level(after: i64, change: &StockChange) -> ChangeShape<'_> {
+fn level(after: i64, change: &Change<StockRows>) -> ChangeShape<'_> {
     ChangeShape::Stock(StockChangeShape {
-        sku: change.sku.as_str(),
+        sku: change.shown.sku.as_str(),
         after,
         version: change.version,
-        rows: change.rows.iter().cloned().map(level_row).collect(),
+        rows: change.shown.rows.iter().cloned().map(level_row).collect(),
     })
 }

@@ -232,16 +232,26 @@ impl Ring {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::actors::engine::changes::StockChange;
+    use crate::actors::engine::changes::Change;
+    use crate::actors::stock_rows::{SkuLevels, StockRows};
+    use crate::domain::id::Sku;
+    use crate::domain::stock;
 
     fn quiet(shard: u16, after_pos: i64, pos: i64) -> Arc<Changed> {
-        Arc::new(Changed { shard, after_pos, pos, orders: Vec::new(), stock: Vec::new() })
+        Arc::new(Changed::new((shard, after_pos, pos), Vec::new()))
     }
 
     fn full(shard: u16, after_pos: i64, pos: i64) -> Arc<Changed> {
-        let sku = "LAMP".parse().unwrap();
-        let stock = vec![StockChange { sku, after: 0, version: 1, rows: Vec::new() }];
-        Arc::new(Changed { shard, after_pos, pos, orders: Vec::new(), stock })
+        let sku: Sku = "LAMP".parse().unwrap();
+        let change: Change<StockRows> = Change {
+            entity: stock::entity_id(&sku),
+            after: 0,
+            version: 1,
+            before: None,
+            shown: SkuLevels { sku, rows: Vec::new() },
+            events: vec![()],
+        };
+        Arc::new(Changed::new((shard, after_pos, pos), vec![Box::new(vec![change])]))
     }
 
     fn at(seen: &[i64]) -> Place {

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use super::filter::{self, Asked};
 use super::message::{LiveRow, Topic};
 use crate::actors::engine::changes::{self, Bounds, Changed, distance};
-use crate::actors::engine::projections::NAME;
+use crate::actors::engine::projections::Projection as _;
+use crate::actors::order_rows::OrderRows;
+use crate::actors::stock_rows::StockRows;
 use crate::http::api::order::shape::OrderSummary;
 use crate::http::api::stock::level_row;
 use crate::http::edge::error::Error;
@@ -59,13 +61,14 @@ pub async fn take(shared: &Shared, asked: &Asked) -> Result<Option<Taken>, Error
     let (heads, at) = (node.changes.heads(), Instant::now());
     let (rows, more, cursors) = match asked.0 {
         Topic::Orders | Topic::Sagas => {
-            let (mut rows, cursors) = store.orders_at(&filter::orders(asked), NAME).await?;
+            let (mut rows, cursors) =
+                store.orders_at(&filter::orders(asked), OrderRows::NAME).await?;
             let more = cut(&mut rows, asked.2);
             let shape = |row| OrderSummary::new(row).map(LiveRow::Order);
             (rows.into_iter().map(shape).collect::<Result<_, _>>()?, more, cursors)
         }
         Topic::Stock => {
-            let found = store.stock_levels_at(&filter::stock(asked), NAME).await?;
+            let found = store.stock_levels_at(&filter::stock(asked), StockRows::NAME).await?;
             let (mut rows, cursors) = found;
             let more = cut(&mut rows, asked.2);
             (rows.into_iter().map(|row| LiveRow::Stock(level_row(row))).collect(), more, cursors)
@@ -192,7 +195,9 @@ pub async fn past(shared: &Shared, from: Arc<[i64]>, until: Arc<[i64]>) -> Resul
         }
     }
     let bounds = Bounds { events, entities };
-    let Some(changed) = changes::read(journal.as_ref(), (&from, &until), bounds).await? else {
+    let Some(changed) =
+        changes::read(journal.as_ref(), &shared.node.projections, (&from, &until), bounds).await?
+    else {
         return found(Found::TooMuch);
     };
     let upto = from.iter().zip(until.iter()).map(|(from, until)| *from.max(until)).collect();
@@ -231,10 +236,8 @@ mod tests {
 
     #[test]
     fn a_stretch_leads_from_shard_to_shard() {
-        let changed = |shard, after_pos, pos| {
-            let (orders, stock) = (Vec::new(), Vec::new());
-            Arc::new(Changed { shard, after_pos, pos, orders, stock })
-        };
+        let changed =
+            |shard, after_pos, pos| Arc::new(Changed::new((shard, after_pos, pos), Vec::new()));
         let changed = vec![changed(0, 1, 3), changed(0, 3, 4), changed(1, 7, 9)];
         let (from, upto) = (vec![1, 7].into(), vec![4, 9].into());
         let stretch = Stretch { changed, from, upto };

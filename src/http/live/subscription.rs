@@ -428,10 +428,8 @@ mod tests {
             .map_err(|wrong| wrong.detail)
             .unwrap();
         let one = Subscription::new(spec, Some(Token([5, 7].as_slice().into())), 2);
-        let changed = |shard, after_pos, pos| {
-            let (orders, stock) = (Vec::new(), Vec::new());
-            Arc::new(Changed { shard, after_pos, pos, orders, stock })
-        };
+        let changed =
+            |shard, after_pos, pos| Arc::new(Changed::new((shard, after_pos, pos), Vec::new()));
         let changed = vec![changed(0, 5, 9), changed(0, 9, 12)];
         let (from, upto) = (vec![5, 7].into(), vec![12, 7].into());
         let stretch = Arc::new(Stretch { changed, from, upto });

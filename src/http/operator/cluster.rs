@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::actors::engine::placement::{self, Holding, Member};
-use crate::actors::engine::projections::NAME;
 use crate::actors::report::Report;
 use crate::cache::State;
 use crate::domain::time::Timestamp;
@@ -138,7 +137,7 @@ pub async fn show_cluster(call: Call, request: HttpRequest) -> Result<HttpRespon
     let (shared, now) = (call.shared(), call.now());
     let (here, reports) = (here(shared).await?, shared.node.reports().await);
     let (rows, shards) = (call.store().nodes().await?, call.store().shards().await?);
-    let cursors = call.store().cursors(NAME).await?.into_iter().collect();
+    let cursors = call.node().projections.reached(call.store()).await?;
     let shards = shards_of(shards, &cursors, &reports, shared.store.is_shared(), now);
     let nodes = nodes_of(rows, &shards, &reports, &here, now);
     let services = services(shared);

@@ -117,7 +117,7 @@ pub async fn get_dead_letter(call: Call, path: web::Path<String>) -> Result<Http
 #[utoipa::path(post, path = "/v1/admin/dead-letters/replay", tag = "ops",
     responses((status = 202, description = "It has begun")))]
 pub async fn replay_dead_letters(call: Call) -> Result<HttpResponse, Error> {
-    call.node().replay_rows();
+    call.node().replay_rows().await?;
     Ok(HttpResponse::Accepted().finish())
 }
 
@@ -132,9 +132,14 @@ pub async fn replay_dead_letter(
     let id: i64 = id(&path, "dead letter")?;
     let letter = call.store().dead_letter(id).await?;
     let entity = letter.ok_or_else(|| Error::not_found("dead letter"))?.entity;
-    let healed = replay_entity(call.node().store.as_ref(), &entity).await;
+    let node = call.node();
+    let healed = replay_entity(node.store.as_ref(), &node.projections, &entity).await;
     let reason = match healed.map_err(Error::internal)? {
-        Healed::Well => None,
+        Healed::Well => {
+            // It may be of a projection that there is no more.
+            call.store().delete_dead_letter(id).await?;
+            None
+        }
         Healed::Again(reason) => Some(reason),
         Healed::Busy => {
             return Err(Error::new(Code::TryAgain, "its shard has too much going on just now"));

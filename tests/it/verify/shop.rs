@@ -83,6 +83,7 @@ impl Shop {
             clock: Clock::system(),
             rules: pricing::Rules::default(),
             rows: kontor::actors::row_kinds::all(),
+            projections: kontor::actors::read_models::all(),
             settings: Settings::default(),
             host: host::Options::default(),
             lane: store::journal::lane::Options::default(),

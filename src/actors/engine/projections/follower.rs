@@ -11,9 +11,10 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::fold::Folds;
+use super::projection::Projections;
+use super::runner::{Outcome, Run};
 use super::{BREATH, Error, Heard, Owned, STEP_MAX};
-use crate::actors::engine::changes::{Changed, Changes, Notes};
+use crate::actors::engine::changes::{Changed, Changes};
 use crate::domain::entity::{EntityId, Record};
 use crate::store::Tables;
 use crate::store::journal::Journal;
@@ -29,8 +30,6 @@ struct Part {
     pos: i64,
     /// The journal has more than the feed has told.
     behind: bool,
-    /// Something was folded and not told.
-    torn: bool,
 }
 
 /// Tells what changes in the shards of other nodes.
@@ -40,30 +39,29 @@ pub struct Follower {
     owned: Owned,
     changes: Changes,
     parts: BTreeMap<u16, Part>,
-    folds: Folds,
+    projections: Projections,
+    lists: Vec<Box<dyn Run>>,
     /// Those with an event that cannot be read: nothing is told of them.
     unreadable: HashSet<EntityId>,
-}
-
-/// What is told of one shard.
-struct Stretch {
-    after: i64,
-    pos: i64,
-    /// What is new; nothing if that is not known.
-    notes: Option<Notes>,
 }
 
 impl Follower {
     /// Follows all shards that are not in `owned`.
     #[must_use]
-    pub fn new(store: Arc<dyn Tables>, owned: Owned, changes: Changes) -> Self {
+    pub fn new(
+        store: Arc<dyn Tables>,
+        projections: Projections,
+        owned: Owned,
+        changes: Changes,
+    ) -> Self {
         Self {
             journal: store.journal(),
             store,
             owned,
             changes,
             parts: BTreeMap::new(),
-            folds: Folds::default(),
+            lists: projections.live_runners(),
+            projections,
             unreadable: HashSet::new(),
         }
     }
@@ -123,7 +121,7 @@ impl Follower {
 
     fn rest(&mut self) {
         self.parts.clear();
-        self.folds = Folds::default();
+        self.lists = self.projections.live_runners();
         self.unreadable.clear();
     }
 
@@ -136,7 +134,9 @@ impl Follower {
             self.rest();
             return Ok(());
         }
-        self.folds.retain(|id| !owned.contains(&id.shard(shards)));
+        for list in &mut self.lists {
+            list.retain(&|entity| !owned.contains(&entity.shard(shards)));
+        }
         for row in self.store.shards().await? {
             if owned.contains(&row.id) {
                 continue;
@@ -152,7 +152,7 @@ impl Follower {
                 self.changes.reached(row.id, pos);
                 self.changes.publish(Changed::unknown(row.id, pos));
             }
-            self.parts.insert(row.id, Part { pos, behind: row.last_pos > pos, torn: false });
+            self.parts.insert(row.id, Part { pos, behind: row.last_pos > pos });
         }
         Ok(())
     }
@@ -198,22 +198,23 @@ impl Follower {
     /// Takes records that follow what was told, and tells what they change.
     async fn take(&mut self, records: &[Record]) -> Result<(), Error> {
         let outcome = self.step(records).await;
-        if outcome.is_err() {
-            for record in records {
-                self.parts.entry(record.shard).and_modify(|part| part.behind = true);
-            }
+        for list in &mut self.lists {
+            if outcome.is_ok() { list.done() } else { list.undo() }
+        }
+        for record in records.iter().filter(|_| outcome.is_err()) {
+            self.parts.entry(record.shard).and_modify(|part| part.behind = true);
         }
         outcome
     }
 
     async fn step(&mut self, records: &[Record]) -> Result<(), Error> {
-        let mut stretches: BTreeMap<u16, Stretch> = BTreeMap::new();
+        let mut reached: BTreeMap<u16, i64> = BTreeMap::new();
         for (count, record) in records.iter().enumerate() {
             if count % BREATH == BREATH - 1 {
                 tokio::task::yield_now().await;
             }
             let Some(part) = self.parts.get_mut(&record.shard) else { continue };
-            let at = stretches.get(&record.shard).map_or(part.pos, |stretch| stretch.pos);
+            let at = reached.get(&record.shard).copied().unwrap_or(part.pos);
             if record.pos <= at {
                 continue;
             }
@@ -221,42 +222,34 @@ impl Follower {
                 part.behind = true;
                 continue;
             }
-            let stretch = stretches.entry(record.shard).or_insert_with(|| {
-                let whole = !std::mem::replace(&mut part.torn, true);
-                Stretch { after: at, pos: at, notes: whole.then(Notes::default) }
-            });
-            stretch.pos = record.pos;
-            if Folds::concerns(record) && !self.unreadable.contains(&record.entity) {
-                let notes = stretch.notes.as_mut();
-                let taken = self.folds.take(self.journal.as_ref(), record, notes).await?;
-                if taken.is_err() {
-                    self.unreadable.insert(record.entity.clone());
-                }
-            }
+            reached.insert(record.shard, record.pos);
+            self.fold(record).await?;
         }
         let owned: BTreeSet<u16> = self.owned.all();
-        for (shard, stretch) in stretches {
-            if let Some(part) = self.parts.get_mut(&shard) {
-                (part.pos, part.torn) = (stretch.pos, false);
-            }
+        for (shard, pos) in reached {
+            let Some(part) = self.parts.get_mut(&shard) else { continue };
+            let after = std::mem::replace(&mut part.pos, pos);
             if !owned.contains(&shard) {
-                self.publish(shard, stretch);
+                let lists = self.lists.iter_mut().filter_map(|list| list.news(shard));
+                let changed = Changed::new((shard, after, pos), lists.collect());
+                self.changes.reached(shard, pos);
+                self.changes.publish(changed);
             }
         }
-        self.folds.forget_resting();
         Ok(())
     }
 
-    fn publish(&self, shard: u16, stretch: Stretch) {
-        let Stretch { after, pos, notes } = stretch;
-        let changed = match notes {
-            Some(notes) => {
-                let (order, stock) = (|id: &_| self.folds.order(id), |id: &_| self.folds.stock(id));
-                notes.changed((shard, after, pos), order, stock)
+    async fn fold(&mut self, record: &Record) -> Result<(), Error> {
+        if self.unreadable.contains(&record.entity) {
+            return Ok(());
+        }
+        for list in self.lists.iter_mut().filter(|list| list.listens_to(&record.entity)) {
+            let mut left = i64::MAX;
+            let outcome = list.fold(self.journal.as_ref(), record, true, &mut left).await?;
+            if outcome != Outcome::Folded {
+                self.unreadable.insert(record.entity.clone());
             }
-            None => Changed::unknown(shard, pos),
-        };
-        self.changes.reached(shard, pos);
-        self.changes.publish(changed);
+        }
+        Ok(())
     }
 }

@@ -2,11 +2,10 @@
 //! letters go in the same transaction. Any node may do so: the cursor of the shard, which has to
 //! stand still meanwhile, keeps it apart from the projector.
 
-use super::{Error, NAME, order_row, stock_rows};
-use crate::actors::engine::fold::{Folded, Upto, replay};
-use crate::domain::entity::{EntityId, Noun};
-use crate::domain::order::Order;
-use crate::domain::stock::Stock;
+use super::Error;
+use super::projection::{Entry, Projections};
+use crate::actors::engine::fold::{Upto, each};
+use crate::domain::entity::EntityId;
 use crate::store::Tables;
 use crate::store::projection::{Cursor, Step};
 
@@ -24,38 +23,48 @@ pub enum Healed {
     Busy,
 }
 
-/// Makes the rows of one entity from all its events that its shard's cursor has passed, and takes
-/// its dead letters away.
+/// Makes the rows of one entity, of each projection, from all its events that its shard's cursor
+/// has passed, and takes its dead letters away.
 ///
 /// # Errors
 /// [`Error`]: the journal cannot be read, or the rows not be written.
-pub async fn replay_entity(store: &dyn Tables, entity: &EntityId) -> Result<Healed, Error> {
+pub async fn replay_entity(
+    store: &dyn Tables,
+    projections: &Projections,
+    entity: &EntityId,
+) -> Result<Healed, Error> {
+    // Those that listen to it no more have letters of it still, perhaps.
+    for entry in projections.entries() {
+        let healed = heal(store, entry, entity).await?;
+        if healed != Healed::Well {
+            return Ok(healed);
+        }
+    }
+    tracing::info!(entity = entity.for_log(), "its rows show all its events again");
+    Ok(Healed::Well)
+}
+
+async fn heal(store: &dyn Tables, entry: &Entry, entity: &EntityId) -> Result<Healed, Error> {
     let journal = store.journal();
     let shard = entity.shard(journal.shards());
     for _ in 0..TRIES_MAX {
-        let pos = store.cursor(NAME, shard).await?;
-        let (mut orders, mut stock) = (Vec::new(), Vec::new());
-        let (journal, upto) = (journal.as_ref(), Upto::Pos(pos));
-        let made = match entity.prefix() {
-            Order::PREFIX => replay(journal, entity, upto).await?.map(|folded: Folded<Order>| {
-                if folded.seq > 0 {
-                    orders.push(order_row(entity, &folded.state, folded.seq));
-                }
-            }),
-            Stock::PREFIX => replay(journal, entity, upto).await?.map(|folded: Folded<Stock>| {
-                stock.extend(stock_rows(entity, &folded.state, folded.seq, folded.at));
-            }),
-            // No rows are made of it any more.
-            _ => Ok(()),
-        };
-        if let Err(reason) = made {
-            return Ok(Healed::Again(reason));
+        let pos = store.cursor(entry.name, shard).await?;
+        let mut run = entry.runner();
+        if entry.listens_to(entity) {
+            let take = |record: &_| run.take(record, false);
+            if let Err(reason) = each(journal.as_ref(), entity, 0, Upto::Pos(pos), take).await? {
+                return Ok(Healed::Again(reason));
+            }
+            run.gather();
         }
-        let healed = std::slice::from_ref(entity);
-        let step = Step { orders: &orders, stock: &stock, dead: &[], healed };
-        let cursor = Cursor { shard, after: pos, pos };
-        if store.commit_projection(NAME, &[cursor], step).await? {
-            tracing::info!(entity = entity.for_log(), "its rows show all its events again");
+        let step = Step {
+            projection: entry.name,
+            cursors: &[Cursor { shard, after: pos, pos }],
+            rows: Some(run.batch()),
+            healed: std::slice::from_ref(entity),
+            ..Step::default()
+        };
+        if store.commit_projections(&[step]).await? {
             return Ok(Healed::Well);
         }
     }

@@ -1,156 +1,72 @@
-//! One step: records are folded in, and rows, dead letters and cursors are written together.
+//! One step: all projections fold records in, and their rows, dead letters and cursors are written
+//! together. Then it is told what is new.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::fold::Folds;
-use super::{BREATH, Error, NAME, Projector};
-use crate::actors::engine::changes::{Changed, Notes};
-use crate::domain::entity::{EntityId, Record};
-use crate::seeded_fault::{self, SeededFault};
-use crate::store;
-use crate::store::projection::{Cursor, DeadLetter, Step};
-
-/// What a step has of one shard.
-struct Stretch {
-    /// Where the cursor stands.
-    after: i64,
-    /// Where it stands then.
-    pos: i64,
-    /// Up to where it was told before.
-    told: i64,
-    /// What is new in it; nothing if that is not known.
-    notes: Option<Notes>,
-}
-
-/// A step while it is folded.
-#[derive(Default)]
-struct Taking {
-    stretches: BTreeMap<u16, Stretch>,
-    changed: BTreeSet<EntityId>,
-    dead: Vec<DeadLetter>,
-}
+use super::{Error, Projector};
+use crate::actors::engine::changes::Changed;
+use crate::domain::entity::Record;
+use crate::store::projection::Cursor;
 
 impl Projector {
-    /// Takes records that follow the cursors; `false` if somebody else has moved one.
+    /// Takes records that follow the cursors; `false`, and nothing taken, if somebody else has
+    /// moved one, or owns one of the shards by now.
     pub(super) async fn step(&mut self, records: &[Record]) -> Result<bool, Error> {
-        self.look_at_parked(records).await?;
-        let mut taking = Taking::default();
-        for (count, record) in records.iter().enumerate() {
-            if count % BREATH == BREATH - 1 {
-                tokio::task::yield_now().await;
-            }
-            let Some(stretch) = self.stretch(&mut taking.stretches, record) else { continue };
-            if !Folds::concerns(record) {
-                continue;
-            }
-            let outcome = if self.parked.contains(&record.entity) {
-                Err("an earlier event of it could not be read".to_owned())
-            } else {
-                // What is made again is not news.
-                let notes = stretch.notes.as_mut().filter(|_| record.pos > stretch.told);
-                self.folds.take(self.journal.as_ref(), record, notes).await?
-            };
-            match outcome {
-                Ok(()) => drop(taking.changed.insert(record.entity.clone())),
-                Err(reason) => {
-                    self.parked.insert(record.entity.clone());
-                    taking.dead.push(self.letter(record, reason));
-                }
-            }
+        let told = self.told(records);
+        let listened = self.changes.listened();
+        // What is made again is not news.
+        let is_news = |record: &Record| {
+            listened && told.get(&record.shard).is_some_and(|told| record.pos > *told)
+        };
+        let with = (self.store.as_ref(), self.journal.as_ref(), &self.clock);
+        for track in &mut self.tracks {
+            track.fold(with, records, is_news).await?;
         }
-        self.drop_disowned(&mut taking);
-        if taking.stretches.is_empty() {
+        let owned = self.owned.all();
+        let mut shards = self.tracks.iter().flat_map(|track| track.cursors.keys());
+        if !shards.all(|shard| owned.contains(shard)) {
+            return Ok(false);
+        }
+        let moved = self.tracks.iter().filter(|track| !track.cursors.is_empty());
+        let moved: Vec<(_, Vec<Cursor>)> =
+            moved.map(|track| (track, track.cursors.values().copied().collect())).collect();
+        if moved.is_empty() {
             return Ok(true);
         }
-        if !self.write(&taking).await? {
+        let steps: Vec<_> = moved.iter().map(|(track, cursors)| track.step(cursors)).collect();
+        if !self.store.commit_projections(&steps).await? {
             self.check().await?;
             return Ok(false);
         }
-        for (shard, stretch) in taking.stretches {
-            if let Some(part) = self.parts.get_mut(&shard) {
-                (part.pos, part.torn) = (stretch.pos, false);
-            }
-            self.publish(shard, stretch);
+        self.tracks.iter_mut().for_each(super::track::Track::advance);
+        for (shard, told) in told {
+            self.publish(shard, told, listened);
         }
-        self.folds.forget_resting();
         Ok(true)
     }
 
-    /// Where a record goes; nothing if it was taken before, or does not follow what was.
-    fn stretch<'a>(
-        &mut self,
-        stretches: &'a mut BTreeMap<u16, Stretch>,
-        record: &Record,
-    ) -> Option<&'a mut Stretch> {
-        let part = self.parts.get_mut(&record.shard)?;
-        let at = stretches.get(&record.shard).map_or(part.pos, |stretch| stretch.pos);
-        if record.pos <= at {
-            return None;
+    /// Up to where the shards of these records were told before, as far as all lists show it.
+    fn told(&self, records: &[Record]) -> BTreeMap<u16, i64> {
+        let mut told = BTreeMap::new();
+        for record in records {
+            told.entry(record.shard).or_insert_with(|| {
+                let shown = self.live_pos(record.shard).unwrap_or(0);
+                self.changes.head(record.shard).max(shown)
+            });
         }
-        if record.pos != at + 1 && !seeded_fault::active(SeededFault::CursorSkips) {
-            part.behind = true;
-            return None;
-        }
-        let stretch = stretches.entry(record.shard).or_insert_with(|| {
-            let whole = !std::mem::replace(&mut part.torn, true);
-            Stretch {
-                after: part.pos,
-                pos: part.pos,
-                told: self.changes.head(record.shard).max(part.pos),
-                notes: (whole && self.changes.listened()).then(Notes::default),
-            }
-        });
-        stretch.pos = record.pos;
-        Some(stretch)
+        told
     }
 
-    /// Asks whether those who are parked and have news still are: somebody may have healed them.
-    async fn look_at_parked(&mut self, records: &[Record]) -> Result<(), store::Error> {
-        let parked = records.iter().filter(|record| self.parked.contains(&record.entity));
-        let parked: BTreeSet<EntityId> = parked.map(|record| record.entity.clone()).collect();
-        if parked.is_empty() {
-            return Ok(());
-        }
-        let parked: Vec<EntityId> = parked.into_iter().collect();
-        let still = self.store.parked(NAME, &parked).await?;
-        for entity in parked.iter().filter(|entity| !still.contains(entity)) {
-            self.parked.remove(entity);
-        }
-        Ok(())
+    /// How far all lists that are followed live have come in a shard.
+    pub(super) fn live_pos(&self, shard: u16) -> Option<i64> {
+        let live = self.tracks.iter().filter(|track| track.is_live);
+        live.filter_map(|track| track.parts.get(&shard)).map(|part| part.pos).min()
     }
 
-    /// Takes out of a step what is somebody else's by now.
-    fn drop_disowned(&self, taking: &mut Taking) {
-        let owned = self.owned.all();
-        if taking.stretches.keys().all(|shard| owned.contains(shard)) {
-            return;
-        }
-        let shards = self.journal.shards();
-        taking.stretches.retain(|shard, _| owned.contains(shard));
-        taking.changed.retain(|id| owned.contains(&id.shard(shards)));
-        taking.dead.retain(|letter| owned.contains(&letter.shard));
-    }
-
-    /// Writes the rows of what was folded, and moves the cursors.
-    async fn write(&self, taking: &Taking) -> Result<bool, store::Error> {
-        let ids = &taking.changed;
-        let orders: Vec<_> = ids.iter().filter_map(|id| self.folds.order(id)).collect();
-        let stock: Vec<_> =
-            ids.iter().filter_map(|id| self.folds.stock(id)).flat_map(|it| it.1).collect();
-        let step = Step { orders: &orders, stock: &stock, dead: &taking.dead, healed: &[] };
-        let cursor = |(shard, stretch): (&u16, &Stretch)| Cursor {
-            shard: *shard,
-            after: stretch.after,
-            pos: stretch.pos,
-        };
-        let cursors: Vec<Cursor> = taking.stretches.iter().map(cursor).collect();
-        self.store.commit_projection(NAME, &cursors, step).await
-    }
-
-    /// Tells what a step changed that was written. Without notes, all that is told is that
-    /// something may have changed.
-    fn publish(&self, shard: u16, stretch: Stretch) {
-        let Stretch { pos, told, notes, .. } = stretch;
+    /// Tells what a step changed that was written. Without notes, or when one list has come
+    /// further than another, all that is told is that something may have changed.
+    fn publish(&mut self, shard: u16, told: i64, noted: bool) {
+        let Some(pos) = self.live_pos(shard) else { return };
         self.changes.wrote(shard, pos);
         if pos <= told {
             return;
@@ -159,25 +75,13 @@ impl Projector {
         if !self.changes.listened() {
             return;
         }
-        let changed = match notes {
-            Some(notes) => {
-                let (order, stock) = (|id: &_| self.folds.order(id), |id: &_| self.folds.stock(id));
-                notes.changed((shard, told, pos), order, stock)
-            }
-            None => Changed::unknown(shard, pos),
+        let mut live = self.tracks.iter().filter(|track| track.is_live);
+        let changed = if noted && live.all(|track| track.has_all(shard, told, pos)) {
+            let lists = self.tracks.iter_mut().filter_map(|track| track.run.news(shard));
+            Changed::new((shard, told, pos), lists.collect())
+        } else {
+            Changed::unknown(shard, pos)
         };
         self.changes.publish(changed);
-    }
-
-    fn letter(&self, record: &Record, reason: String) -> DeadLetter {
-        DeadLetter {
-            id: 0,
-            projection: NAME.into(),
-            shard: record.shard,
-            pos: record.pos,
-            entity: record.entity.clone(),
-            reason,
-            at: self.clock.now(),
-        }
     }
 }

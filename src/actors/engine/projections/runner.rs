@@ -1,0 +1,227 @@
+//! One projection at work: what it has folded lately, the rows of the step under way, and what is
+//! told of them. Where rows are written, and which events come next, is not known here.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::news::News;
+use super::projection::{FoldedEvent, Projection};
+use crate::actors::engine::changes::ChangeSet;
+use crate::actors::engine::fold::{Fold as _, Folded, load_within};
+use crate::domain::entity::{EntityId, Record};
+use crate::store::journal::{Journal, ReadError};
+use crate::store::list_row::Batch;
+
+/// Folded entities in memory above which those at rest are forgotten at first.
+const RESTING_MAX: usize = 1_000;
+/// Folded entities that are kept in memory.
+const FOLDED_MAX: usize = 20_000;
+
+/// What came of an event.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::actors::engine) enum Outcome {
+    /// It is folded in.
+    Folded,
+    /// It cannot be taken, and why.
+    Unreadable(String),
+    /// More events come before it than may be read.
+    TooMuch,
+}
+
+/// A projection at work, whichever it is.
+#[async_trait]
+pub(in crate::actors::engine) trait Run: Send + Sync {
+    /// Whether it wants to know of an entity's events.
+    fn listens_to(&self, entity: &EntityId) -> bool;
+
+    /// Whether events that come before this one have to be read first.
+    fn misses(&self, record: &Record) -> bool;
+
+    /// Reads what comes before an event, at most `left` events, which are taken from it.
+    async fn read_before(
+        &mut self,
+        journal: &dyn Journal,
+        record: &Record,
+        left: &mut i64,
+    ) -> Result<Outcome, ReadError>;
+
+    /// Folds an event in whose predecessors are known; with `tell`, notes what is new.
+    fn take(&mut self, record: &Record, tell: bool) -> Result<(), String>;
+
+    /// Adds the rows of all entities that the step has changed.
+    fn gather(&mut self);
+
+    /// The rows of the step.
+    fn batch(&self) -> &Batch;
+
+    /// What is new in a shard since [`Run::done`].
+    fn news(&mut self, shard: u16) -> Option<Box<dyn ChangeSet>>;
+
+    /// Begins a new step: the one before is written.
+    fn done(&mut self);
+
+    /// Begins a new step, as if there had not been the one before.
+    fn undo(&mut self);
+
+    /// Keeps only the entities of which `keep` says so.
+    fn retain(&mut self, keep: &dyn Fn(&EntityId) -> bool);
+
+    /// How many entities it has folded.
+    fn entities(&self) -> usize;
+}
+
+impl dyn Run {
+    /// Folds an event in, reading what comes before it if that is not in memory.
+    pub(in crate::actors::engine) async fn fold(
+        &mut self,
+        journal: &dyn Journal,
+        record: &Record,
+        tell: bool,
+        left: &mut i64,
+    ) -> Result<Outcome, ReadError> {
+        if self.misses(record) {
+            let before = self.read_before(journal, record, left).await?;
+            if before != Outcome::Folded {
+                return Ok(before);
+            }
+        }
+        Ok(self.take(record, tell).map_or_else(Outcome::Unreadable, |()| Outcome::Folded))
+    }
+}
+
+/// A projection at work.
+pub(super) struct Runner<P: Projection> {
+    projection: Arc<P>,
+    folded: HashMap<EntityId, Folded<P::State>>,
+    /// Folded entities above which those at rest are forgotten.
+    resting_max: usize,
+    /// The entities of the step under way.
+    changed: BTreeSet<EntityId>,
+    batch: Batch,
+    news: Option<Box<dyn News<P::State>>>,
+}
+
+impl<P: Projection> Runner<P> {
+    pub(super) fn new(projection: Arc<P>, news: Option<Box<dyn News<P::State>>>) -> Self {
+        Self {
+            projection,
+            folded: HashMap::new(),
+            resting_max: RESTING_MAX,
+            changed: BTreeSet::new(),
+            batch: Batch::default(),
+            news,
+        }
+    }
+
+    /// Forgets what changes no more, when there is much of it.
+    fn forget_resting(&mut self) {
+        if self.folded.len() > self.resting_max {
+            self.folded.retain(|_, one| !P::at_rest(&one.state));
+            // Not at every step again when most of them are under way.
+            self.resting_max = (2 * self.folded.len()).clamp(RESTING_MAX, FOLDED_MAX);
+        }
+        if self.folded.len() > FOLDED_MAX {
+            self.folded.clear();
+        }
+    }
+
+    fn begin_step(&mut self) {
+        self.changed.clear();
+        self.batch = Batch::default();
+        if let Some(news) = &mut self.news {
+            news.clear();
+        }
+    }
+}
+
+#[async_trait]
+impl<P: Projection> Run for Runner<P> {
+    fn listens_to(&self, entity: &EntityId) -> bool {
+        P::PREFIXES.contains(&entity.prefix())
+    }
+
+    fn misses(&self, record: &Record) -> bool {
+        let known = || self.folded.get(&record.entity).map_or(0, |one| one.seq);
+        !P::State::STATELESS && known() + 1 < record.seq
+    }
+
+    async fn read_before(
+        &mut self,
+        journal: &dyn Journal,
+        record: &Record,
+        left: &mut i64,
+    ) -> Result<Outcome, ReadError> {
+        let loaded = load_within(journal, &record.entity, record.seq - 1, left).await?;
+        Ok(match loaded {
+            Some(Ok(folded)) => {
+                self.folded.insert(record.entity.clone(), folded);
+                Outcome::Folded
+            }
+            Some(Err(why)) => Outcome::Unreadable(why),
+            None => Outcome::TooMuch,
+        })
+    }
+
+    fn take(&mut self, record: &Record, tell: bool) -> Result<(), String> {
+        let mut fresh;
+        let one = if P::State::STATELESS {
+            fresh = Folded { seq: record.seq - 1, ..Folded::default() };
+            &mut fresh
+        } else {
+            self.folded.entry(record.entity.clone()).or_default()
+        };
+        if record.seq <= one.seq {
+            return Ok(());
+        }
+        let event = one.read(record)?;
+        if tell && let Some(news) = &mut self.news {
+            news.note(&one.state, record);
+        }
+        let before = P::EACH_EVENT.then(|| one.state.clone());
+        one.fold(record, &event);
+        if let Some(before) = &before {
+            let event = FoldedEvent { record, event: &event, before, after: &one.state };
+            self.projection.event(&event, &mut self.batch)?;
+        }
+        self.changed.insert(record.entity.clone());
+        Ok(())
+    }
+
+    fn gather(&mut self) {
+        for entity in &self.changed {
+            if let Some(one) = self.folded.get(entity) {
+                self.projection.rows(entity, one, &mut self.batch);
+            }
+        }
+    }
+
+    fn batch(&self) -> &Batch {
+        &self.batch
+    }
+
+    fn news(&mut self, shard: u16) -> Option<Box<dyn ChangeSet>> {
+        self.news.as_mut().map(|news| news.take(shard, &self.folded))
+    }
+
+    fn done(&mut self) {
+        self.begin_step();
+        self.forget_resting();
+    }
+
+    fn undo(&mut self) {
+        for entity in &self.changed {
+            self.folded.remove(entity);
+        }
+        self.begin_step();
+    }
+
+    fn retain(&mut self, keep: &dyn Fn(&EntityId) -> bool) {
+        self.folded.retain(|entity, _| keep(entity));
+    }
+
+    fn entities(&self) -> usize {
+        self.folded.len()
+    }
+}

@@ -1,0 +1,178 @@
+//! How far one projection has come in each shard that is owned, and what a step does to it. All
+//! that one projection cannot know of another is here; what they share is the projector's.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use super::projection::Entry;
+use super::runner::{Outcome, Run};
+use super::{BREATH, Error};
+use crate::actors::engine::clock::Clock;
+use crate::domain::entity::{EntityId, Record};
+use crate::seeded_fault::{self, SeededFault};
+use crate::store::journal::Journal;
+use crate::store::projection::{Cursor, DeadLetter, Step};
+use crate::store::{self, Tables};
+
+/// How far the rows of a shard have come.
+pub(super) struct Part {
+    pub(super) pos: i64,
+    /// There is more in the journal than the feed has told, or may be.
+    pub(super) behind: bool,
+}
+
+/// A projection, and how far it has come.
+pub(super) struct Track {
+    pub(super) name: &'static str,
+    pub(super) is_live: bool,
+    pub(super) run: Box<dyn Run>,
+    pub(super) parts: BTreeMap<u16, Part>,
+    parked: HashSet<EntityId>,
+    /// Where the step under way leads.
+    pub(super) cursors: BTreeMap<u16, Cursor>,
+    dead: Vec<DeadLetter>,
+}
+
+impl Track {
+    pub(super) fn new(entry: &Entry) -> Self {
+        Self {
+            name: entry.name,
+            is_live: entry.is_live,
+            run: entry.runner(),
+            parts: BTreeMap::new(),
+            parked: HashSet::new(),
+            cursors: BTreeMap::new(),
+            dead: Vec::new(),
+        }
+    }
+
+    /// Begins with the shards that are owned by now, and forgets the others.
+    pub(super) fn own(&mut self, owned: &BTreeSet<u16>, cursors: &BTreeMap<u16, i64>, shards: u16) {
+        if self.parts.keys().any(|shard| !owned.contains(shard)) {
+            self.parts.retain(|shard, _| owned.contains(shard));
+            self.run.retain(&|entity| owned.contains(&entity.shard(shards)));
+            self.parked.retain(|entity| owned.contains(&entity.shard(shards)));
+        }
+        for shard in owned {
+            let pos = cursors.get(shard).copied().unwrap_or(0);
+            self.parts.entry(*shard).or_insert(Part { pos, behind: true });
+        }
+    }
+
+    /// Looks where the cursors stand and how far the journal is. What was folded of a shard whose
+    /// cursor somebody else has moved counts no more.
+    pub(super) fn look(&mut self, shards: &[store::shard::Row], cursors: &BTreeMap<u16, i64>) {
+        let mut moved = BTreeSet::new();
+        for row in shards {
+            let Some(part) = self.parts.get_mut(&row.id) else { continue };
+            let cursor = cursors.get(&row.id).copied().unwrap_or(0);
+            if cursor != part.pos {
+                moved.insert(row.id);
+            }
+            part.behind |= row.last_pos > cursor || cursor != part.pos;
+            part.pos = cursor;
+        }
+        if !moved.is_empty() {
+            let count = u16::try_from(shards.len()).unwrap_or(u16::MAX);
+            self.run.retain(&|entity| !moved.contains(&entity.shard(count)));
+        }
+    }
+
+    /// Folds in records that follow its cursors; `tell` says of which there is news.
+    pub(super) async fn fold(
+        &mut self,
+        (store, journal, clock): (&dyn Tables, &dyn Journal, &Clock),
+        records: &[Record],
+        tell: impl Fn(&Record) -> bool + Send,
+    ) -> Result<(), Error> {
+        self.look_at_parked(store, records).await?;
+        for (count, record) in records.iter().enumerate() {
+            if count % BREATH == BREATH - 1 {
+                tokio::task::yield_now().await;
+            }
+            if !self.follows(record) || !self.run.listens_to(&record.entity) {
+                continue;
+            }
+            let mut left = i64::MAX;
+            let outcome = if self.parked.contains(&record.entity) {
+                Outcome::Unreadable("an earlier event of it could not be read".to_owned())
+            } else {
+                self.run.fold(journal, record, tell(record), &mut left).await?
+            };
+            if let Outcome::Unreadable(reason) = outcome {
+                self.parked.insert(record.entity.clone());
+                self.dead.push(DeadLetter {
+                    id: 0,
+                    projection: self.name.into(),
+                    shard: record.shard,
+                    pos: record.pos,
+                    entity: record.entity.clone(),
+                    reason,
+                    at: clock.now(),
+                });
+            }
+        }
+        self.run.gather();
+        Ok(())
+    }
+
+    /// Whether a record comes next in its shard; over a gap the journal has to be read.
+    fn follows(&mut self, record: &Record) -> bool {
+        let Some(part) = self.parts.get_mut(&record.shard) else { return false };
+        let at = self.cursors.get(&record.shard).map_or(part.pos, |cursor| cursor.pos);
+        if record.pos <= at {
+            return false;
+        }
+        if record.pos != at + 1 && !seeded_fault::active(SeededFault::CursorSkips) {
+            part.behind = true;
+            return false;
+        }
+        let begin = Cursor { shard: record.shard, after: part.pos, pos: part.pos };
+        self.cursors.entry(record.shard).or_insert(begin).pos = record.pos;
+        true
+    }
+
+    /// Asks whether those who are parked and have news still are: somebody may have healed them.
+    async fn look_at_parked(
+        &mut self,
+        store: &dyn Tables,
+        records: &[Record],
+    ) -> Result<(), store::Error> {
+        let parked = records.iter().filter(|record| self.parked.contains(&record.entity));
+        let parked: BTreeSet<EntityId> = parked.map(|record| record.entity.clone()).collect();
+        if parked.is_empty() {
+            return Ok(());
+        }
+        let parked: Vec<EntityId> = parked.into_iter().collect();
+        let still = store.parked(self.name, &parked).await?;
+        for entity in parked.iter().filter(|entity| !still.contains(entity)) {
+            self.parked.remove(entity);
+        }
+        Ok(())
+    }
+
+    /// What is to be written of it, once [`Track::fold`] has gathered it.
+    pub(super) fn step<'a>(&'a self, cursors: &'a [Cursor]) -> Step<'a> {
+        let rows = Some(self.run.batch());
+        Step { projection: self.name, cursors, rows, dead: &self.dead, healed: &[] }
+    }
+
+    /// Whether it has taken all that was not told yet of a shard, `told` being the last position
+    /// that was, and is at `pos` now.
+    pub(super) fn has_all(&self, shard: u16, told: i64, pos: i64) -> bool {
+        self.cursors.get(&shard).is_some_and(|step| step.after <= told && step.pos == pos)
+    }
+
+    /// Moves on: the step is written.
+    pub(super) fn advance(&mut self) {
+        for (shard, cursor) in &self.cursors {
+            self.parts.entry(*shard).and_modify(|part| part.pos = cursor.pos);
+        }
+    }
+
+    /// Begins a new step.
+    pub(super) fn end(&mut self, written: bool) {
+        self.cursors.clear();
+        self.dead.clear();
+        if written { self.run.done() } else { self.run.undo() }
+    }
+}

@@ -1,0 +1,127 @@
+//! The rows of orders: what lists, searches and the live feed show of them. When a row is written,
+//! and who is told, is not known here.
+
+use std::sync::Arc;
+
+use super::engine::fold::Folded;
+use super::engine::projections::{LiveList, Projection};
+use crate::domain::entity::{EntityId, Noun as _, Record};
+use crate::domain::order::{Effect, Order};
+use crate::domain::time::Timestamp;
+use crate::store::list_row::Batch;
+use crate::store::order::Row;
+
+/// The projection of orders.
+#[derive(Clone, Copy, Debug)]
+pub struct OrderRows;
+
+impl Projection for OrderRows {
+    const NAME: &'static str = "orders";
+    const PREFIXES: &'static [&'static str] = &[Order::PREFIX];
+    type State = Order;
+
+    fn rows(&self, entity: &EntityId, folded: &Folded<Order>, batch: &mut Batch) {
+        batch.put(order_row(entity, &folded.state, folded.seq));
+    }
+
+    fn at_rest(order: &Order) -> bool {
+        order.timer().is_none()
+    }
+}
+
+impl LiveList for OrderRows {
+    type Shown = Row;
+    type Facets = Facets;
+    type Happened = Happened;
+
+    fn shown(&self, entity: &EntityId, folded: &Folded<Order>) -> Option<Row> {
+        Some(order_row(entity, &folded.state, folded.seq))
+    }
+
+    fn facets(&self, order: &Order) -> Facets {
+        Facets::of(order)
+    }
+
+    fn happened(&self, record: &Record) -> Happened {
+        Happened {
+            seq: record.seq,
+            kind: Arc::clone(&record.kind),
+            at: record.at,
+            by: record.cause().by.into(),
+        }
+    }
+}
+
+/// An event of an order, without what it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Happened {
+    /// Its place in the order's life, from 1.
+    pub seq: i64,
+    /// Its kind.
+    pub kind: Arc<str>,
+    /// When it was decided.
+    pub at: Timestamp,
+    /// Who asked for it.
+    pub by: Arc<str>,
+}
+
+/// How an order stood before a change: what lists are filtered by, and can change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facets {
+    /// Where it stood.
+    pub status: &'static str,
+    /// Where its money stood.
+    pub payment_status: &'static str,
+    /// Where its goods stood.
+    pub fulfillment_status: &'static str,
+    /// Whether its saga could not go on by itself.
+    pub stuck: bool,
+    /// Whether its saga was under way or stuck.
+    pub unfinished: bool,
+}
+
+impl Facets {
+    fn of(order: &Order) -> Self {
+        let stuck = !order.stuck().is_empty();
+        Self {
+            status: order.status().into(),
+            payment_status: order.payment_status().into(),
+            fulfillment_status: order.fulfillment_status().into(),
+            stuck,
+            unfinished: stuck || !order.effects().is_empty(),
+        }
+    }
+}
+
+/// An order as its row shows it.
+#[must_use]
+pub fn order_row(id: &EntityId, order: &Order, seq: i64) -> Row {
+    let placed = order.placed();
+    let text = |word: &'static str| word.to_owned();
+    let effects = order.effects();
+    Row {
+        id: id.to_string(),
+        number: order.number(),
+        status: text(order.status().into()),
+        payment_status: text(order.payment_status().into()),
+        fulfillment_status: text(order.fulfillment_status().into()),
+        email: placed.map(|placed| placed.email.clone()).unwrap_or_default(),
+        country: placed.map(|placed| placed.shipping_address.country.clone()),
+        currency: placed.map(|placed| placed.currency.code().to_owned()).unwrap_or_default(),
+        total: order.total(),
+        captured: order.captured(),
+        refunded: order.refunded(),
+        line_count: placed.map_or(0, |placed| i64::try_from(placed.lines.len()).unwrap_or(0)),
+        item_count: order.units().values().sum(),
+        reference: placed.and_then(|placed| placed.reference.clone()),
+        saga_step: effects
+            .first()
+            .map(Effect::step)
+            .or_else(|| order.stuck().keys().next().cloned()),
+        stuck_reason: order.stuck().values().next().cloned(),
+        alert: order.alert().map(str::to_owned),
+        placed_at: order.placed_at(),
+        updated_at: order.updated_at(),
+        version: seq,
+    }
+}
