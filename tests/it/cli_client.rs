@@ -105,8 +105,8 @@ async fn a_busy_server_is_asked_again_under_the_same_key() {
         vec![(503, "try_again"), (429, "too_many_requests"), (409, "idempotency_in_flight")];
     let client = Client::new(&url, Some("sk_test".into())).unwrap();
     let body = json!({"dry_run": false, "rows": []});
-    client.post("/v1/admin/imports").json(&body).send::<Value>().await.unwrap();
-    client.post("/v1/admin/imports").json(&body).send::<Value>().await.unwrap();
+    client.post::<Value>("/v1/admin/imports").json(&body).send().await.unwrap();
+    client.post::<Value>("/v1/admin/imports").json(&body).send().await.unwrap();
     let asked = stub.lock().unwrap().asked.clone();
     assert_eq!(asked.len(), 5);
     assert!(asked[..4].iter().all(|request| *request == asked[0] && !request.0.is_empty()));
@@ -120,15 +120,16 @@ async fn a_refusal_is_final_and_told_whole() {
     let (url, stub, server) = start().await;
     stub.lock().unwrap().trouble = vec![(422, "invalid_request")];
     let client = Client::new(&url, None).unwrap();
-    let call = client.post("/v1/admin/imports").idempotency_key("k").json(&json!({"rows": []}));
-    let error = call.send::<Value>().await.unwrap_err();
+    let call =
+        client.post::<Value>("/v1/admin/imports").idempotency_key("k").json(&json!({"rows": []}));
+    let error = call.send().await.unwrap_err();
     assert_eq!((error.code(), error.problem().unwrap().status), ("invalid_request", 422));
     assert_eq!(error.problem().unwrap().document["detail"], "stub");
     assert_eq!(stub.lock().unwrap().asked.len(), 1);
     server.stop(false).await;
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let client = Client::new(&format!("http://{nobody}"), None).unwrap();
-    let gone = client.with_retries(1).get("/livez").send::<Value>().await.unwrap_err();
+    let gone = client.with_retries(1).get::<Value>("/livez").send().await.unwrap_err();
     assert!(matches!(gone, Error::Unreachable { .. }), "{gone}");
 }
 

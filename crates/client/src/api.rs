@@ -125,6 +125,20 @@ pub struct NewCart {
     pub delivery_option: Option<String>,
 }
 
+/// The body of `PATCH /v1/store/carts/{id}`: what is `None` stays as it is.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct CartUpdate {
+    /// The buyer's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// Where it goes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shipping_address: Option<Address>,
+    /// How it goes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivery_option: Option<String>,
+}
+
 /// A cart.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Cart {

@@ -6,6 +6,7 @@
 //! should be, so whatever is sent may be sent again.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
@@ -99,49 +100,51 @@ impl Client {
     }
 
     /// Asks for what is at `path`, which begins with a slash.
-    pub fn get(&self, path: &str) -> Call<'_> {
+    pub fn get<T>(&self, path: &str) -> Call<'_, T> {
         self.call(Method::GET, path)
     }
 
     /// Posts to `path`, under a fresh idempotency key unless the caller names one.
-    pub fn post(&self, path: &str) -> Call<'_> {
+    pub fn post<T>(&self, path: &str) -> Call<'_, T> {
         self.call(Method::POST, path)
     }
 
     /// Replaces what is at `path`.
-    pub fn put(&self, path: &str) -> Call<'_> {
+    pub fn put<T>(&self, path: &str) -> Call<'_, T> {
         self.call(Method::PUT, path)
     }
 
     /// Changes what is at `path`.
-    pub fn patch(&self, path: &str) -> Call<'_> {
+    pub fn patch<T>(&self, path: &str) -> Call<'_, T> {
         self.call(Method::PATCH, path)
     }
 
     /// Takes away what is at `path`.
-    pub fn delete(&self, path: &str) -> Call<'_> {
+    pub fn delete<T>(&self, path: &str) -> Call<'_, T> {
         self.call(Method::DELETE, path)
     }
 
-    fn call(&self, method: Method, path: &str) -> Call<'_> {
+    fn call<T>(&self, method: Method, path: &str) -> Call<'_, T> {
         let url = Url::parse(&format!("{}{path}", self.base)).ok();
-        Call { client: self, method, url, body: None, idempotency_key: None, prefer: None }
+        let answer = PhantomData;
+        Call { client: self, method, url, body: None, idempotency_key: None, prefer: None, answer }
     }
 }
 
-/// A request in the making.
+/// A request in the making, whose answer is read as a `T`.
 #[derive(Debug)]
 #[must_use]
-pub struct Call<'a> {
+pub struct Call<'a, T> {
     client: &'a Client,
     method: Method,
     url: Option<Url>,
     body: Option<Result<Vec<u8>, String>>,
     idempotency_key: Option<String>,
     prefer: Option<String>,
+    answer: PhantomData<fn() -> T>,
 }
 
-impl Call<'_> {
+impl<T> Call<'_, T> {
     /// Adds a query parameter.
     pub fn query(mut self, name: &str, value: &str) -> Self {
         if let Some(url) = &mut self.url {
@@ -151,7 +154,7 @@ impl Call<'_> {
     }
 
     /// The document to send.
-    pub fn json<T: Serialize>(mut self, body: &T) -> Self {
+    pub fn json<B: Serialize>(mut self, body: &B) -> Self {
         self.body = Some(serde_json::to_vec(body).map_err(|error| error.to_string()));
         self
     }
@@ -172,7 +175,10 @@ impl Call<'_> {
     ///
     /// # Errors
     /// [`Error::Problem`] for a refusal, [`Error::Unreachable`] and [`Error::Answer`].
-    pub async fn send<T: DeserializeOwned>(mut self) -> Result<Answer<T>, Error> {
+    pub async fn send(mut self) -> Result<Answer<T>, Error>
+    where
+        T: DeserializeOwned,
+    {
         if self.method == Method::POST && self.idempotency_key.is_none() {
             self.idempotency_key = Some(uuid::Uuid::new_v4().to_string());
         }
@@ -189,7 +195,10 @@ impl Call<'_> {
             .await
     }
 
-    async fn send_once<T: DeserializeOwned>(&self) -> Result<Answer<T>, Error> {
+    async fn send_once(&self) -> Result<Answer<T>, Error>
+    where
+        T: DeserializeOwned,
+    {
         let url = self.url.clone().ok_or_else(|| Error::Address(self.client.base.clone()))?;
         let shown = format!("{} {}", self.method, url.path());
         let unreachable = |error: reqwest::Error| Error::Unreachable {
@@ -264,7 +273,7 @@ mod tests {
     #[test]
     fn no_secret_is_shown() {
         let client = Client::new("http://127.0.0.1:1", Some("sk_hidden".into())).unwrap();
-        assert!(!format!("{client:?} {:?}", client.get("/x")).contains("sk_hidden"));
+        assert!(!format!("{client:?} {:?}", client.get::<()>("/x")).contains("sk_hidden"));
         let error = Client::new("http://me:sk_hidden@host", None).unwrap_err();
         assert!(!format!("{error} {error:?}").contains("sk_hidden"));
     }

@@ -1,14 +1,15 @@
 //! The Rust client of kontor's HTTP API.
 //!
 //! A [`Client`] keeps connections, sends a request again while the server is busy or out of reach,
-//! and gives every POST an idempotency key, so that nothing is done twice. [`api`] has the shapes of
-//! requests and answers, [`money`] amounts and prices; a refusal is an [`Error`] with its stable code
+//! and gives every POST an idempotency key, so that nothing is done twice. What it can ask has the
+//! name of its operation in `/openapi.json`; all else is reached by its path. [`api`] has the shapes
+//! of requests and answers, [`money`] amounts and prices; a refusal is an [`Error`] with its stable code
 //! and all its faulty fields.
 //!
 //! It knows kontor by its HTTP API only, needs a tokio runtime, and holds no state of its own.
 //!
 //! ```no_run
-//! use kontor_client::api::{Cart, Checkout, NewCart, NewLine, Order, Payment};
+//! use kontor_client::api::{Checkout, NewCart, NewLine, Payment};
 //! use kontor_client::{Client, Error};
 //!
 //! # async fn buy() -> Result<(), Error> {
@@ -21,13 +22,12 @@
 //!     shipping_address: None,
 //!     delivery_option: None,
 //! };
-//! let cart: Cart = shop.post("/v1/store/carts").json(&cart).send().await?.body;
+//! let cart = shop.create_cart(&cart).send().await?.body;
 //! let checkout = Checkout {
 //!     payment: Payment::sandbox("tok_ok"),
 //!     expected_total: Some(cart.totals.total.clone()),
 //! };
-//! let path = format!("/v1/store/carts/{}/checkout", cart.id);
-//! match shop.post(&path).json(&checkout).prefer_wait(10).send::<Order>().await {
+//! match shop.check_out(&cart.id, &checkout).prefer_wait(10).send().await {
 //!     Ok(order) => println!("{} is {}", order.body.id, order.body.status),
 //!     Err(error) if error.code() == "out_of_stock" => println!("somebody was faster"),
 //!     Err(Error::Problem(refusal)) => {
@@ -44,8 +44,10 @@
 pub mod api;
 mod client;
 pub mod money;
+mod operations;
 mod problem;
 
 pub use client::{Answer, Call, Client};
 pub use money::{InvalidMoney, Money, UnitPrice};
+pub use operations::segment;
 pub use problem::{Error, FieldError, Problem};

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use kontor_client::api::Page;
-use kontor_client::{Client, Error};
+use kontor_client::{Client, Error, segment};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use serde::Deserialize;
@@ -18,7 +18,7 @@ use time::format_description::well_known::Rfc3339;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-use super::shoppers::{segment, skus};
+use super::shoppers::skus;
 
 /// One SKU of so many, from the one that most buyers like, is left to sell out.
 const SCARCE_EACH: usize = 25;
@@ -161,9 +161,9 @@ impl Staff {
     }
 
     async fn restock(&mut self) -> Result<(), Error> {
-        let list = self.client.get("/v1/admin/stock").query("limit", PAGE);
+        let list = self.client.get::<Page<Level>>("/v1/admin/stock").query("limit", PAGE);
         let list = list.query("sellable_max", &self.options.low.to_string());
-        let levels = list.send::<Page<Level>>().await?.body.data;
+        let levels = list.send().await?.body.data;
         self.empty
             .retain(|sku, _| levels.iter().any(|level| level.sku == *sku && level.sellable <= 0));
         for level in &levels {
@@ -199,13 +199,13 @@ impl Staff {
     async fn pack(&mut self) -> Result<(), Error> {
         let placed_to = OffsetDateTime::now_utc() - self.options.pack_after;
         let placed_to = placed_to.format(&Rfc3339).unwrap_or_default();
-        let list = self.client.get("/v1/admin/orders").query("status", "confirmed");
+        let list = self.client.get::<Page<Listed>>("/v1/admin/orders").query("status", "confirmed");
         let list = list
             .query("fulfillment_status", "unfulfilled")
             .query("placed_to", &placed_to)
             .query("limit", PAGE);
         // The newest come first, and wait.
-        for order in list.send::<Page<Listed>>().await?.body.data.iter().rev().take(PARCELS_MAX) {
+        for order in list.send().await?.body.data.iter().rev().take(PARCELS_MAX) {
             let path = format!("/v1/admin/orders/{}", segment(&order.id));
             if self.rng.random_range(0..100) < self.options.cancel_percent {
                 let reason = json!({"reason": "the buyer changed their mind"});
@@ -240,7 +240,7 @@ impl Staff {
 
     /// Whether it was done. "Nothing is left to do" is no fault: lists are a moment behind.
     async fn change(&self, path: &str, body: &Value) -> Result<bool, Error> {
-        match self.client.post(path).json(body).send::<Value>().await {
+        match self.client.post::<Value>(path).json(body).send().await {
             Ok(_) => Ok(true),
             Err(Error::Problem(problem)) if matches!(problem.status, 409 | 422) => Ok(false),
             Err(error) => Err(error),

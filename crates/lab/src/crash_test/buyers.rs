@@ -80,9 +80,10 @@ impl Buyers {
             let sku = format!("P{number}");
             let prices = json!([{"amount": PRICE, "currency": "GBP"}]);
             let product = json!({"name": "Lamp", "sku": sku, "prices": prices});
-            admin.put(&format!("/v1/admin/products/{sku}")).json(&product).send::<Value>().await?;
+            let call = admin.put::<Value>(&format!("/v1/admin/products/{sku}"));
+            call.json(&product).send().await?;
             let path = format!("/v1/admin/stock/{sku}/main/receipts");
-            admin.post(&path).json(&json!({"quantity": UNITS})).send::<Value>().await?;
+            admin.post::<Value>(&path).json(&json!({"quantity": UNITS})).send().await?;
         }
         Ok(())
     }
@@ -144,8 +145,8 @@ impl Buyers {
         };
         let body = json!({"payment": {"provider": "sandbox", "token": token}});
         let path = format!("/v1/store/carts/{cart}/checkout");
-        let call = anybody.post(&path).idempotency_key(&key).prefer_wait(20).json(&body);
-        let (status, number) = match call.send::<Value>().await {
+        let call = anybody.post::<Value>(&path).idempotency_key(&key).prefer_wait(20).json(&body);
+        let (status, number) = match call.send().await {
             Ok(answer) => (answer.status, answer.body["number"].as_i64()),
             // Also where the first one is still under way.
             Err(error @ Error::Problem(_)) if error.retryable() => (LATER, None),
@@ -304,13 +305,13 @@ async fn make_cart(anybody: &Client, sku: &str, quantity: i64) -> Option<String>
             "postal_code": "N1 1AA", "country": "GB",
         },
     });
-    let made = anybody.post("/v1/store/carts").json(&cart).send::<Value>().await.ok()?;
+    let made = anybody.post::<Value>("/v1/store/carts").json(&cart).send().await.ok()?;
     made.body["id"].as_str().map(str::to_owned)
 }
 
 async fn order(admin: &Client, cart: &str) -> Result<Option<Value>, Error> {
     let path = format!("/v1/admin/orders/{}", cart.replace("cart_", "ord_"));
-    match admin.get(&path).send::<Value>().await {
+    match admin.get::<Value>(&path).send().await {
         Ok(answer) => Ok(Some(answer.body)),
         Err(Error::Problem(problem)) if problem.status == 404 => Ok(None),
         Err(error) => Err(error),

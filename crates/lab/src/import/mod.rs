@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use kontor_client::Client;
-use kontor_client::api::{Import, ImportRow, Imported};
+use kontor_client::api::{Import, ImportRow};
 use serde::Serialize;
 
 use self::position::{Position, Refused, Tally};
@@ -210,7 +210,7 @@ impl Batch {
         let total = u64::try_from(rows.len()).unwrap_or(u64::MAX) + refused_rows;
         if !rows.is_empty() {
             let body = Import { dry_run, rows: &rows };
-            let done: Imported = client.post("/v1/admin/imports").json(&body).send().await?.body;
+            let done = client.import_products(&body).send().await?.body;
             let mut faulty: Vec<usize> = done.errors.iter().map(|error| error.row).collect();
             faulty.sort_unstable();
             faulty.dedup();

@@ -246,12 +246,12 @@ async fn pass(
     let mut after: Option<String> = None;
     let mut shown = Instant::now();
     loop {
-        let mut call = client.get("/v1/admin/orders").query("reference", reference);
+        let mut call = client.get::<Page<Row>>("/v1/admin/orders").query("reference", reference);
         call = call.query("limit", PAGE);
         if let Some(after) = &after {
             call = call.query("after", after);
         }
-        let page: Page<Row> = call.send().await?.body;
+        let page = call.send().await?.body;
         page.data.iter().for_each(|row| comparison.row(row));
         after = page.next_cursor;
         if shown.elapsed() >= Duration::from_secs(1) {

@@ -125,8 +125,7 @@ pub async fn sell(ready: Ready, due: Instant) -> Duration {
 pub async fn stock(client: &Client, sku: &str, patience: Duration) -> Result<StockItem, Error> {
     let started = Instant::now();
     loop {
-        let path = format!("/v1/admin/stock/{sku}");
-        let item: StockItem = client.get(&path).send().await?.body;
+        let item = client.get_stock(sku).send().await?.body;
         if item.reserved == 0 || started.elapsed() >= patience {
             return Ok(item);
         }

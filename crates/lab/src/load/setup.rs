@@ -7,9 +7,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use kontor_client::Client;
 use kontor_client::Money;
-use kontor_client::api::{
-    Cart, Import, ImportRow, Imported, Listed, NewCart, NewLine, Page, Product,
-};
+use kontor_client::api::{Import, ImportRow, Imported, NewCart, NewLine, Product};
 use rand::RngExt as _;
 use rand::rngs::SmallRng;
 use serde::Deserialize;
@@ -77,7 +75,7 @@ struct Way {
 /// # Errors
 /// [`Error`]: the server's, or that there is none.
 pub async fn delivery(client: &Client) -> Result<String, Error> {
-    let options: Options = client.get("/v1/store/delivery-options").send().await?.body;
+    let options = client.get::<Options>("/v1/store/delivery-options").send().await?.body;
     let offered =
         |option: &Way| option.free || option.prices.iter().any(|price| price.currency == "GBP");
     let option = options.data.into_iter().find(offered);
@@ -135,7 +133,7 @@ fn row(sku: String, price: i64, units: i64) -> ImportRow {
 
 async fn import(client: &Client, rows: Vec<ImportRow>) -> Result<Imported, Error> {
     let body = Import { dry_run: false, rows: &rows };
-    let done: Imported = client.post("/v1/admin/imports").json(&body).send().await?.body;
+    let done = client.import_products(&body).send().await?.body;
     match done.errors.first() {
         None => Ok(done),
         Some(error) => {
@@ -159,11 +157,11 @@ pub async fn reading_matter(
     goods.pages.push(String::new());
     let mut after: Option<String> = None;
     while goods.pages.len() < PAGES {
-        let mut call = client.get("/v1/store/products").query("limit", "20");
+        let mut call = client.browse_products().query("limit", "20");
         if let Some(after) = &after {
             call = call.query("after", after);
         }
-        let page: Page<Listed> = call.send().await?.body;
+        let page = call.send().await?.body;
         after = page.next_cursor;
         let Some(after) = &after else { break };
         goods.pages.push(format!("&after={after}"));
@@ -180,7 +178,7 @@ pub async fn reading_matter(
             shipping_address: None,
             delivery_option: None,
         };
-        async move { client.post("/v1/store/carts").json(&cart).send::<Cart>().await }
+        async move { client.create_cart(&cart).send().await }
     });
     let mut made = stream::iter(wanted.collect::<Vec<_>>()).buffer_unordered(CARTS_AT_ONCE);
     let mut carts = Vec::with_capacity(CARTS);

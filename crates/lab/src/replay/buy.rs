@@ -131,8 +131,7 @@ impl<'a> Buyer<'a> {
             delivery_option: Some("standard".to_owned()),
         };
         let key = format!("{}-cart-{number}", self.key);
-        let call = self.client.post("/v1/store/carts").idempotency_key(&key).json(&body);
-        match call.send().await {
+        match self.client.create_cart(&body).idempotency_key(&key).send().await {
             Ok(answer) => Ok(Some(answer.body)),
             Err(error) if error.code() == "out_of_stock" => {
                 self.reduce(error.problem());
@@ -198,8 +197,7 @@ impl<'a> Buyer<'a> {
             expected_total: Some(Money::minor(expected, CURRENCY)),
         };
         let started = Instant::now();
-        let path = format!("/v1/store/carts/{}/checkout", cart.id);
-        let call = self.client.post(&path).idempotency_key(key).prefer_wait(30).json(&body);
+        let call = self.client.check_out(&cart.id, &body).idempotency_key(key).prefer_wait(30);
         let answer = call.send().await;
         self.bought.latencies.push(started.elapsed());
         answer.map(|answer| answer.body)
@@ -216,8 +214,7 @@ impl<'a> Buyer<'a> {
                 }
                 "pending" | "awaiting_payment" if Instant::now() < deadline => {
                     pause(attempt).await;
-                    let path = format!("/v1/admin/orders/{}", order.id);
-                    order = self.client.get(&path).send().await?.body;
+                    order = self.client.get_order(&order.id).send().await?.body;
                 }
                 "confirmed" | "partially_fulfilled" | "fulfilled" | "completed" => break,
                 status => {
@@ -231,7 +228,7 @@ impl<'a> Buyer<'a> {
 
     /// Takes over the order that an earlier, broken run has made of this cart.
     async fn adopt(&mut self, order: &str, delivery: i64) -> Result<Tried, Failure> {
-        let order = self.client.get(&format!("/v1/admin/orders/{order}")).send().await?.body;
+        let order = self.client.get_order(order).send().await?.body;
         self.decided(order, delivery).await
     }
 
@@ -250,14 +247,11 @@ impl<'a> Buyer<'a> {
             if there.quantity == *want {
                 continue;
             }
-            let path = format!("/v1/store/carts/{}/lines/{}", cart.id, there.id);
-            let answer = if *want == 0 {
-                self.client.delete(&path).send().await
-            } else {
-                let body = serde_json::json!({ "quantity": want });
-                self.client.patch(&path).json(&body).send().await
+            let call = match *want {
+                0 => self.client.remove_line(&cart.id, &there.id),
+                want => self.client.set_quantity(&cart.id, &there.id, want),
             };
-            match answer {
+            match call.send().await {
                 Ok(answer) => cart = answer.body,
                 Err(error) if error.code() == "cart_spent" => return Ok(cart),
                 // An earlier, broken run has taken it out already.

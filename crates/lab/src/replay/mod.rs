@@ -21,7 +21,7 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use kontor_client::Client;
-use kontor_client::api::{Import, ImportRow, Imported};
+use kontor_client::api::{Import, ImportRow};
 
 use self::ledger::Ledger;
 use self::report::Report;
@@ -197,8 +197,7 @@ async fn stock_up(
     for (number, rows) in rows.chunks(BATCH_ROWS).enumerate() {
         let key = format!("replay-{name}-import-{number}");
         let body = Import { dry_run: false, rows };
-        let call = client.post("/v1/admin/imports").idempotency_key(&key).json(&body);
-        let done: Imported = call.send().await?.body;
+        let done = client.import_products(&body).idempotency_key(&key).send().await?.body;
         if let Some(error) = done.errors.into_iter().next() {
             let sku = rows.get(error.row).map_or("", |row| row.product.sku.as_str()).to_owned();
             return Err(Error::Product { sku, field: error.field, message: error.message });

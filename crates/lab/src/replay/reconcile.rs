@@ -119,11 +119,11 @@ async fn all<T: DeserializeOwned>(client: &Client, path: &str) -> Result<Vec<T>,
     let mut rows = Vec::new();
     let mut after: Option<String> = None;
     for _ in 0..PAGES_MAX {
-        let mut call = client.get(path).query("limit", "200");
+        let mut call = client.get::<Page<T>>(path).query("limit", "200");
         if let Some(after) = &after {
             call = call.query("after", after);
         }
-        let page: Page<T> = call.send().await?.body;
+        let page = call.send().await?.body;
         rows.extend(page.data);
         after = page.next_cursor;
         if after.is_none() {

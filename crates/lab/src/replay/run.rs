@@ -297,16 +297,14 @@ impl<'a> Run<'a> {
         let key = format!("{}-{}", self.key(step), self.plan.steps[order].invoice);
         let reason = format!("cancellation {}", step.invoice);
         let body = api::Refund { lines, restock: false, reason };
-        let path = format!("/v1/admin/orders/{}/refunds", placed.id);
-        let call = self.client.post(&path).idempotency_key(&key).prefer_wait(30).json(&body);
-        call.send::<api::Order>().await?;
+        let call = self.client.refund_order(&placed.id, &body).idempotency_key(&key);
+        call.prefer_wait(30).send().await?;
         Ok(())
     }
 
     async fn wait_for_capture(&self, placed: &Placed) -> Result<(), Failure> {
-        let path = format!("/v1/admin/orders/{}", placed.id);
         for attempt in 1..=CAPTURE_READS_MAX {
-            let order: api::Order = self.client.get(&path).send().await?.body;
+            let order = self.client.get_order(&placed.id).send().await?.body;
             if order.captured.as_ref().and_then(Money::as_minor) == Some(placed.total) {
                 return Ok(());
             }
