@@ -112,6 +112,20 @@ fn imports_run_only_downwards() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// A manifest under `crates/` names no `kontor` among its dependencies, so no file there can import it.
+#[test]
+fn tools_know_the_server_by_its_api_only() {
+    let manifests = files("crates", "toml");
+    assert!(manifests.len() >= 3);
+    for (path, text) in manifests {
+        let depends = |line: &str| {
+            let name = line.split(['.', '=', ' ']).next().unwrap_or("");
+            name.trim_matches('"') == "kontor" || line.contains(r#"package = "kontor""#)
+        };
+        assert!(!text.lines().any(depends), "{} depends on the server", path.display());
+    }
+}
+
 #[test]
 fn the_domain_knows_no_io() {
     for (path, text) in files("src/domain", "rs") {
