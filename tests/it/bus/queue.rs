@@ -273,7 +273,7 @@ async fn schedules(site: &Site, queue: &Queue) {
     assert_eq!(set.next_at, off.next_at);
     let jobs = || {
         let jobs = site.ledger.jobs.lock().unwrap();
-        jobs.values().filter(|job| job.by == "schedule:s").cloned().collect::<Vec<_>>()
+        jobs.values().filter(|job| job.asked_by == "schedule:s").cloned().collect::<Vec<_>>()
     };
     for day in 1..=2 {
         site.turn(Span::from_secs(24 * 3_600));
