@@ -23,6 +23,7 @@ use crate::actors::row_kinds;
 use crate::bus::queue::{Line, TwinLine};
 use crate::cache::{self, Cache};
 use crate::config::{self, Config, Use};
+use crate::http::Routes;
 use crate::http::server::{self, Server};
 use crate::providers::payment::{self, Provider};
 use crate::providers::sandbox::Sandbox;
@@ -142,17 +143,22 @@ impl App {
             cluster,
         })
         .await?;
-        let server =
-            match server::start(config.http.clone(), node.clone(), store.clone(), calls).await {
-                Ok(server) => server,
-                Err(error) => {
-                    node.stop().await;
-                    return Err(error.into());
-                }
-            };
+        let start = server::Start {
+            options: config.http.clone(),
+            node: node.clone(),
+            store: store.clone(),
+            calls,
+            routes: Routes::standard(),
+        };
+        let server = match server::start(start).await {
+            Ok(server) => server,
+            Err(error) => {
+                node.stop().await;
+                return Err(error.into());
+            }
+        };
         let (queue, jobs) = jobs::start(&node, &store, line, &name, stop.clone());
-        // It is set once, here.
-        let _first = server.shared().jobs.set(queue);
+        server.set_jobs(queue);
         let webhook_url = config.payments.webhook_url.clone();
         let leave_after = Duration::from_millis(leave_ms);
         let app = Self { node, store, server, jobs, stop, webhook_url, leave_after };

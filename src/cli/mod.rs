@@ -22,8 +22,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use kontor::http::Routes;
+use kontor::http::docs::openapi::Document;
 use kontor::telemetry::chain;
-use kontor::{app, http, store};
+use kontor::{app, store};
 use kontor_lab::program::Kontor;
 use kontor_lab::{crash_test, import, load, replay};
 
@@ -163,7 +165,8 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
             Ok(crash_test::run(args, program, serve::told_to_stop()).await?)
         }
         Command::Openapi => {
-            println!("{}", http::docs::openapi::text().map_err(std::io::Error::other)?);
+            let document = Document::new(Routes::standard());
+            println!("{}", document.text().map_err(std::io::Error::other)?);
             Ok(ExitCode::SUCCESS)
         }
         Command::Sbom => {

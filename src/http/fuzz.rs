@@ -11,20 +11,23 @@ use crate::http::api::cart::checkout;
 use crate::http::api::cart::shape;
 use crate::http::api::order::change;
 use crate::http::api::order::read;
+use crate::http::api::order::token;
 use crate::http::api::product::import;
 use crate::http::api::product::products;
-use crate::http::api::stock;
-use crate::http::edge::access;
+use crate::http::api::stock::levels;
+use crate::http::edge::authentication::bearer;
 use crate::http::edge::call;
 use crate::http::edge::error::Error;
 use crate::http::edge::idempotency;
 use crate::http::edge::json_body::{check, parse};
 use crate::http::edge::problem::{Code, FieldError};
 use crate::http::edge::query::{LIMIT_MAX, Query, cursor};
-use crate::http::edge::session;
+use crate::http::edge::secret::Secret;
+use crate::http::edge::session as cookies;
 use crate::http::live::filter;
 use crate::http::live::message::ClientMessage;
 use crate::http::live::token::Token;
+use crate::http::operator::session;
 
 /// A field that no shape has.
 const STRANGER: &str = "no_such_field";
@@ -45,11 +48,11 @@ const SHAPES: &[fn(&[u8])] = &[
     shape::<products::ProductInput>,
     shape::<products::ProductPatch>,
     shape::<session::SignIn>,
-    shape::<stock::StockInput>,
-    shape::<stock::ReceiptInput>,
-    shape::<stock::AdjustmentInput>,
-    shape::<stock::IncomingInput>,
-    shape::<stock::TransferInput>,
+    shape::<levels::StockInput>,
+    shape::<levels::ReceiptInput>,
+    shape::<levels::AdjustmentInput>,
+    shape::<levels::IncomingInput>,
+    shape::<levels::TransferInput>,
 ];
 
 /// Reads a body as the shape that its first byte chooses.
@@ -124,16 +127,16 @@ pub fn headers(bytes: &[u8]) {
         let again = call::if_match(&one("if-match", &format!("\"{version}\"")));
         assert_eq!(again.ok().flatten(), Some(version));
     }
-    if let Ok(Some(token)) = access::bearer(&headers) {
+    if let Ok(Some(token)) = bearer(&headers) {
         let again = one("authorization", &format!("Bearer {token}"));
-        assert_eq!(access::bearer(&again).ok().flatten(), Some(token));
+        assert_eq!(bearer(&again).ok().flatten(), Some(token));
     }
-    if let Some(secret) = session::cookie(&headers) {
+    if let Some(secret) = cookies::cookie(&headers) {
         assert!(!secret.is_empty() && !secret.contains(';'));
-        let again = one("cookie", &format!("a=b; {}={secret}", session::COOKIE));
-        assert_eq!(session::cookie(&again), Some(secret));
+        let again = one("cookie", &format!("a=b; {}={secret}", cookies::COOKIE));
+        assert_eq!(cookies::cookie(&again), Some(secret));
     }
-    let changes = session::must_be_same_origin(&headers).is_ok();
+    let changes = cookies::must_be_same_origin(&headers).is_ok();
     let named = headers.contains_key("sec-fetch-site") || headers.contains_key("origin");
     assert!(named || !changes, "a request that names no origin changes something");
 }
@@ -201,9 +204,9 @@ pub fn tokens(bytes: &[u8]) {
         assert_eq!(Token::parse(&token.text()), Some(token));
     }
     let order = |n| OrderId(Key::new(uuid::Uuid::from_u128(n)));
-    let (ours, secret) = (order(1), [7; 32]);
-    let token = access::order_token(&secret, ours);
-    assert!(!access::opens(&secret, ours, text) || *text == *token, "{text:?} opens an order");
+    let (ours, secret) = (order(1), Secret::new([7; 32]));
+    let token = token::order_token(&secret, ours);
+    assert!(!token::opens(&secret, ours, text) || *text == *token, "{text:?} opens an order");
     // A token of ours that was cut, lengthened or changed somewhere opens nothing.
     let at = bytes.first().map_or(0, |byte| usize::from(*byte) % token.len());
     let (before, rest) = token.split_at(at);
@@ -214,9 +217,12 @@ pub fn tokens(bytes: &[u8]) {
         format!("{before}{changed}{}", rest.get(1..).unwrap_or("")),
     ];
     for forged in forged {
-        assert!(!access::opens(&secret, ours, &forged), "{forged:?} opens an order");
+        assert!(!token::opens(&secret, ours, &forged), "{forged:?} opens an order");
     }
-    assert!(!access::opens(&secret, order(2), &token) && !access::opens(&[8; 32], ours, &token));
+    assert!(
+        !token::opens(&secret, order(2), &token)
+            && !token::opens(&Secret::new([8; 32]), ours, &token)
+    );
 }
 
 /// Reads what a client says on a live socket.

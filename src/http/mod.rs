@@ -14,12 +14,14 @@ pub mod edge;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod live;
+mod observe;
 mod operator;
-pub mod routes;
+mod routes;
 pub mod server;
 
-pub use edge::access::{Access, Principal, Scope, holder, principal, still_good};
+pub use edge::access::Access;
 pub use edge::client_address::Network;
 pub use edge::error::Error;
-pub use edge::session::same_origin;
-pub use server::{Options, Server, start};
+pub use edge::principal::{Principal, Scope};
+pub use edge::route::{Route, RouteList, Routes};
+pub use server::{Options, Server, Start, start};

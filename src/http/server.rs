@@ -1,43 +1,42 @@
-//! The HTTP server: its options, its own thread with its own runtime, and what every request
-//! passes through: its id, its log line, its metrics, its headers and the body of its problem.
+//! The HTTP server: its options, its own thread with its own runtime, and what its wings share.
 //!
-//! The routes are in `routes`; who may call them is enforced in `edge::access`.
+//! Which routes there are is in `routes`; what every request passes through is in `observe` and
+//! `edge`.
 
-use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
-use actix_web::body::BoxBody;
-use actix_web::dev::{ServerHandle, ServiceRequest, ServiceResponse};
+use actix_web::dev::ServerHandle;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use actix_web::middleware::{Next, from_fn};
-use actix_web::{App, HttpMessage as _, HttpRequest, HttpResponse, web};
+use actix_web::middleware::from_fn;
+use actix_web::{App, HttpResponse, web};
 use garde::Validate;
+use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use super::docs::openapi::Document;
+use super::edge::authentication::Authenticator;
+use super::edge::client_address::{Network, TrustedProxies};
+use super::edge::error::Error;
+use super::edge::idempotency::InFlight;
+use super::edge::json_body::BodyLimits;
+use super::edge::load_shedding::{self, Admission, Queues};
+use super::edge::request_metrics::RequestMetrics;
+use super::edge::route::Routes;
+use super::edge::secret::Secret;
+use super::edge::{listen, router};
+use super::live::{self, Live};
+use super::observe::observe;
+use super::operator::health::{Health, Serving};
+use super::operator::jobs::Jobs;
+use super::operator::metrics::Metrics;
 use crate::actors::engine::runtime::{PRODUCTS_CACHED_MAX_SECS, Rates};
 use crate::actors::node::Node;
 use crate::bus::Calls;
 use crate::bus::queue::Queue;
-use crate::cache::Cache;
 use crate::domain::limits::{holds, within};
-use crate::http::edge::access::Keys;
-use crate::http::edge::call::RequestId;
-use crate::http::edge::client_address::{self, Network};
-use crate::http::edge::connection;
-use crate::http::edge::error::Error;
-use crate::http::edge::idempotency::InFlight;
-use crate::http::edge::listen::listen;
-use crate::http::edge::load_shedding::{self, Admission};
-use crate::http::edge::problem;
-use crate::http::edge::session::Sessions;
-use crate::http::live::{self, Live};
-use crate::http::operator::health::Health;
-use crate::http::operator::metrics::Metrics;
-use crate::http::routes;
 use crate::store::{self, Store};
 
 /// How HTTP is served.
@@ -117,53 +116,33 @@ impl Default for Options {
     }
 }
 
-/// What all requests share.
-pub struct Shared {
+impl Options {
+    fn listening(&self) -> listen::Options {
+        listen::Options {
+            addr: self.listen,
+            workers: self.workers,
+            connections_max: self.connections_max,
+            backlog: self.backlog,
+            keep_alive: Duration::from_secs(self.keep_alive_secs),
+            head_timeout: Duration::from_secs(self.head_timeout_secs),
+            answer_timeout: Duration::from_secs(self.answer_timeout_secs),
+            shutdown_timeout_secs: self.shutdown_timeout_secs,
+        }
+    }
+}
+
+/// What a server is started with.
+pub struct Start {
+    /// How HTTP is served.
+    pub options: Options,
     /// The house below.
     pub node: Arc<Node>,
     /// The data.
     pub store: Store,
-    /// How HTTP is served.
-    pub options: Options,
-    /// The requests with an idempotency key that are being worked on.
-    pub in_flight: InFlight,
-    /// Who is let in when there is too much to do.
-    pub admission: Admission,
-    /// What is counted.
-    pub metrics: Metrics,
-    /// How the dependencies are.
-    pub health: Health,
-    /// What live feeds share.
-    pub live: Live,
     /// Calls of other nodes, if there are any.
     pub calls: Option<Calls>,
-    /// The job queue, once it has begun.
-    pub jobs: OnceLock<Queue>,
-    pub(super) keys: Keys,
-    pub(super) sessions: Sessions,
-    pub(super) secret: [u8; 32],
-    ready: AtomicBool,
-}
-
-impl Shared {
-    /// What nodes share.
-    #[must_use]
-    pub fn cache(&self) -> &Cache {
-        &self.node.cache
-    }
-
-    /// Where a request comes from.
-    #[must_use]
-    pub fn client(&self, request: &HttpRequest) -> IpAddr {
-        let peer = request.peer_addr().map(|addr| addr.ip());
-        client_address::of(peer, request.headers(), &self.options.trusted_proxies)
-    }
-
-    /// Whether the server takes traffic: not before it has started, nor once it stops.
-    #[must_use]
-    pub fn ready(&self) -> bool {
-        self.ready.load(Ordering::Relaxed)
-    }
+    /// What can be called.
+    pub routes: Routes,
 }
 
 /// Why the server does not start.
@@ -185,72 +164,150 @@ pub enum StartError {
     Store(#[from] store::Error),
 }
 
+/// What the wings of a server share, each by its type.
+#[derive(Clone)]
+struct Wings {
+    node: web::Data<Node>,
+    store: web::Data<Store>,
+    secret: web::Data<Secret>,
+    callers: web::Data<Authenticator>,
+    proxies: web::Data<TrustedProxies>,
+    body_limits: web::Data<BodyLimits>,
+    in_flight: web::Data<InFlight>,
+    admission: web::Data<Admission>,
+    request_metrics: web::Data<RequestMetrics>,
+    metrics: web::Data<Metrics>,
+    health: web::Data<Health>,
+    serving: web::Data<Serving>,
+    jobs: web::Data<Jobs>,
+    calls: web::Data<Option<Calls>>,
+    live: web::Data<Live>,
+    document: web::Data<Document>,
+}
+
+impl Wings {
+    fn new(start: Start, secret: Secret) -> Self {
+        let Start { options, node, store, calls, routes } = start;
+        let callers = Arc::new(Authenticator::new(Arc::clone(&node), store.clone()));
+        let serving = Arc::new(Serving::default());
+        let live = Live::new(
+            Arc::clone(&node),
+            store.clone(),
+            options.live,
+            Arc::clone(&callers),
+            Arc::clone(&serving),
+        );
+        let request_metrics = RequestMetrics::default();
+        let mut registry = Registry::with_prefix("kontor");
+        request_metrics.register(&mut registry);
+        live.metrics.register(&mut registry);
+        if let Some(calls) = &calls {
+            calls.metrics().register(&mut registry);
+        }
+        Self {
+            node: node.into(),
+            store: web::Data::new(store),
+            secret: web::Data::new(secret),
+            callers: callers.into(),
+            proxies: web::Data::new(TrustedProxies(options.trusted_proxies)),
+            body_limits: web::Data::new(BodyLimits {
+                bytes_max: options.body_bytes_max,
+                timeout: Duration::from_secs(options.body_timeout_secs),
+            }),
+            in_flight: web::Data::default(),
+            admission: web::Data::new(Admission::new(&options.overload)),
+            request_metrics: web::Data::new(request_metrics),
+            metrics: web::Data::new(Metrics::new(registry)),
+            health: web::Data::default(),
+            serving: serving.into(),
+            jobs: web::Data::default(),
+            calls: web::Data::new(calls),
+            live: web::Data::new(live),
+            document: web::Data::new(Document::new(routes)),
+        }
+    }
+
+    /// Gives all of it to an app.
+    fn share(self, app: &mut web::ServiceConfig) {
+        app.app_data(self.node)
+            .app_data(self.store)
+            .app_data(self.secret)
+            .app_data(self.callers)
+            .app_data(self.proxies)
+            .app_data(self.body_limits)
+            .app_data(self.in_flight)
+            .app_data(self.admission)
+            .app_data(self.request_metrics)
+            .app_data(self.metrics)
+            .app_data(self.health)
+            .app_data(self.serving)
+            .app_data(self.jobs)
+            .app_data(self.calls)
+            .app_data(self.live)
+            .app_data(self.document)
+            .app_data(web::Data::new(live::Slot::default()));
+    }
+}
+
 /// A running server.
 pub struct Server {
     addr: SocketAddr,
-    shared: Arc<Shared>,
+    serving: Arc<Serving>,
+    jobs: Arc<Jobs>,
+    live: Arc<Live>,
     handle: ServerHandle,
     over: oneshot::Receiver<()>,
 }
 
-/// Starts the server on a thread of its own. `calls` answers other nodes, if there are any.
+/// Starts the server on a thread of its own.
 ///
 /// # Errors
 /// [`StartError`]: the address is taken, or the store cannot be read.
-pub async fn start(
-    options: Options,
-    node: Arc<Node>,
-    store: Store,
-    calls: Option<Calls>,
-) -> Result<Server, StartError> {
-    let secret = store.secret("http").await?;
-    let shared = Arc::new(Shared {
-        node,
-        store,
-        live: Live::new(&options.live),
-        admission: Admission::new(&options.overload),
-        options,
-        in_flight: InFlight::default(),
-        metrics: Metrics::new(calls.as_ref().map(Calls::metrics)),
-        calls,
-        jobs: OnceLock::new(),
-        health: Health::default(),
-        keys: Keys::default(),
-        sessions: Sessions::default(),
-        secret,
-        ready: AtomicBool::new(false),
-    });
+pub async fn start(start: Start) -> Result<Server, StartError> {
+    let secret = Secret::new(start.store.secret("http").await?);
+    let (options, routes) = (start.options.clone(), start.routes.clone());
+    let wings = Wings::new(start, secret);
+    let serving = wings.serving.clone().into_inner();
+    let (jobs, live) = (wings.jobs.clone().into_inner(), wings.live.clone().into_inner());
     let (started, begun) = oneshot::channel();
     let (ended, over) = oneshot::channel();
-    let of_thread = shared.clone();
     std::thread::Builder::new().name("http".to_owned()).spawn(move || {
         let system = actix_web::rt::System::new();
-        system.block_on(serve(of_thread, started));
+        system.block_on(serve(&options, routes, wings, started));
         // An error means that nobody waits for the end.
         let _gone = ended.send(());
     })?;
     let lost = || StartError::Thread(std::io::Error::other("it ended at once"));
     let (addr, handle) = begun.await.map_err(|_| lost())??;
-    shared.ready.store(true, Ordering::Relaxed);
-    Ok(Server { addr, shared, handle, over })
+    serving.set(true);
+    Ok(Server { addr, serving, jobs, live, handle, over })
 }
 
 type Started = oneshot::Sender<Result<(SocketAddr, ServerHandle), StartError>>;
 
-async fn serve(shared: Arc<Shared>, started: Started) {
-    let options = shared.options.clone();
-    let data = web::Data::from(shared);
-    let of_samples = data.clone();
-    actix_web::rt::spawn(async move { live::sample(&of_samples).await });
-    let of_admission = data.clone();
-    actix_web::rt::spawn(async move { load_shedding::watch(&of_admission).await });
-    let served = listen(&options, move || {
-        actix_web::rt::spawn(load_shedding::watch_turns(data.clone()));
+/// How long the commands of buyers wait in mailboxes. Stock is not asked: one SKU that everybody
+/// wants is no reason to refuse the others.
+fn mailboxes(node: &Node) -> Duration {
+    node.carts.take_wait().max(node.orders.take_wait())
+}
+
+async fn serve(options: &Options, routes: Routes, wings: Wings, started: Started) {
+    let admission = wings.admission.clone().into_inner();
+    actix_web::rt::spawn(live::sample(wings.live.clone().into_inner()));
+    let queues = Queues {
+        node: wings.node.clone().into_inner(),
+        store: Store::clone(&wings.store),
+        mailboxes,
+    };
+    let watch = load_shedding::watch(Arc::clone(&admission), queues, options.overload.clone());
+    actix_web::rt::spawn(watch);
+    let served = listen::listen(&options.listening(), move || {
+        actix_web::rt::spawn(load_shedding::watch_turns(Arc::clone(&admission)));
+        let (wings, routes) = (wings.clone(), routes.clone());
         App::new()
-            .app_data(data.clone())
-            .app_data(web::Data::new(live::Slot::default()))
+            .configure(|app| wings.share(app))
             .wrap(from_fn(observe))
-            .configure(routes::configure)
+            .configure(|app| router::configure(&routes, app))
             .default_service(web::to(|| async {
                 Err::<HttpResponse, Error>(Error::of_status(StatusCode::NOT_FOUND))
             }))
@@ -283,145 +340,22 @@ impl Server {
         format!("http://{}", self.addr)
     }
 
-    /// What all requests share.
-    #[must_use]
-    pub fn shared(&self) -> &Arc<Shared> {
-        &self.shared
+    /// Gives it the job queue, once that has begun; a second one is not taken.
+    pub fn set_jobs(&self, queue: Queue) {
+        let _first = self.jobs.set(queue);
     }
 
     /// Says that it should get no more traffic. What comes all the same is served.
     pub fn leave(&self) {
-        self.shared.ready.store(false, Ordering::Relaxed);
+        self.serving.set(false);
     }
 
     /// Stops taking traffic, lets what is under way come to its end, and stops.
     pub async fn stop(self) {
-        self.shared.ready.store(false, Ordering::Relaxed);
-        self.shared.live.stop.cancel();
+        self.serving.set(false);
+        self.live.stop.cancel();
         self.handle.stop(true).await;
         // An error means that the thread is gone already.
         let _gone = self.over.await;
-    }
-}
-
-/// The operation that a request was routed to.
-#[derive(Clone, Copy, Debug)]
-pub struct Operation(pub &'static str);
-
-/// What every request passes through.
-async fn observe(
-    request: ServiceRequest,
-    next: Next<BoxBody>,
-) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    let began = Instant::now();
-    let id = request_id(request.headers());
-    let shared = request.app_data::<web::Data<Shared>>().cloned();
-    request.extensions_mut().insert(RequestId(id.clone()));
-    let _works = connection::works(request.request());
-    let _under_way = shared.as_ref().map(|shared| shared.metrics.begin());
-    let response = next.call(request).await;
-    let took = began.elapsed();
-    let mut response = match response {
-        Ok(response) => explained(response, &id),
-        Err(error) => {
-            if let Some(shared) = &shared {
-                shared.metrics.end("none", error.as_response_error().status_code(), took);
-            }
-            return Err(error);
-        }
-    };
-    let operation = response.request().extensions().get::<Operation>().map_or("none", |op| op.0);
-    let status = response.status();
-    if let Some(shared) = &shared {
-        shared.metrics.end(operation, status, took);
-        shared.live.request(operation, status, took);
-    }
-    tracing::debug!(
-        request_id = &*id,
-        method = %response.request().method(),
-        operation,
-        status = status.as_u16(),
-        micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-        "answered"
-    );
-    let path = response.request().path();
-    let (api, page) = (path.starts_with("/v1/"), path.starts_with("/docs"));
-    add_headers(response.headers_mut(), &id, api, page);
-    let again = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
-    if again && !response.headers().contains_key(header::RETRY_AFTER) {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    Ok(response)
-}
-
-/// Gives an answer that is an error its problem.
-fn explained(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<BoxBody> {
-    let rendered = match response.response().error() {
-        Some(error) => match error.as_error::<Error>() {
-            Some(ours) => {
-                ours.log(id);
-                problem::respond(ours, id)
-            }
-            None => {
-                let status = error.as_response_error().status_code();
-                if status.is_server_error() {
-                    tracing::error!(request_id = id, %error, "a request failed");
-                }
-                problem::respond(&Error::of_status(status), id)
-            }
-        },
-        None => return response,
-    };
-    let (request, _) = response.into_parts();
-    ServiceResponse::new(request, rendered)
-}
-
-/// The request's own id if it is a good one, or else a new one.
-fn request_id(headers: &HeaderMap) -> Arc<str> {
-    let own = headers.get("x-request-id").and_then(|value| value.to_str().ok());
-    let good = |text: &&str| {
-        let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        (1..=64).contains(&text.len()) && text.bytes().all(letter)
-    };
-    match own.filter(good) {
-        Some(text) => text.into(),
-        None => format!("req_{:032x}", rand::random::<u128>()).into(),
-    }
-}
-
-fn add_headers(headers: &mut HeaderMap, id: &str, api: bool, page: bool) {
-    if let Ok(value) = HeaderValue::from_str(id) {
-        headers.insert(HeaderName::from_static("x-request-id"), value);
-    }
-    let nosniff = HeaderValue::from_static("nosniff");
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
-    if api && !headers.contains_key(header::CACHE_CONTROL) {
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    }
-    if page {
-        let policy = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; \
-                      frame-ancestors 'none'; base-uri 'none'";
-        headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
-        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_request_id_is_kept_only_if_it_is_harmless() {
-        let id = |text: &str| {
-            let mut headers = HeaderMap::new();
-            let name = HeaderName::from_static("x-request-id");
-            headers.insert(name, HeaderValue::from_str(text).unwrap());
-            request_id(&headers)
-        };
-        assert_eq!(&*id("abc-1.2_3"), "abc-1.2_3");
-        for bad in ["", "a b", "a\"b", &"x".repeat(65)] {
-            assert!(id(bad).starts_with("req_"), "{bad}");
-        }
-        assert_ne!(request_id(&HeaderMap::new()), request_id(&HeaderMap::new()));
     }
 }

@@ -1,4 +1,5 @@
-//! What shops and their back offices call: a folder a noun, with its routes and its shapes.
+//! What shops and their back offices call: a folder a noun, with its routes, its shapes, and what it
+//! refuses as problems.
 //!
 //! What every request passes through before it comes here is in `edge`.
 

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use crate::domain::address;
 use crate::domain::money::{self, Currency, UnitPrice};
 use crate::domain::pricing;
+use crate::domain::stock::Location;
 use crate::http::docs::schemas;
 use crate::http::edge::validate::{self, text};
 
@@ -220,6 +221,14 @@ pub struct Page<T: ToSchema> {
     pub data: Vec<T>,
     /// What to send as `after` for the next page; `null` on the last.
     pub next_cursor: Option<String>,
+}
+
+/// Checks a location.
+///
+/// # Errors
+/// What it must be.
+pub fn location(value: &str, (): &()) -> garde::Result {
+    value.parse::<Location>().map(|_| ()).map_err(garde::Error::new)
 }
 
 #[cfg(test)]

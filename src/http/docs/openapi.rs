@@ -21,27 +21,26 @@ use utoipa::openapi::{
 };
 use utoipa_swagger_ui::Config;
 
-use crate::http::api::product::import::ImportRow;
-use crate::http::docs::links;
-use crate::http::docs::schemas;
+use super::{links, schemas};
 use crate::http::edge::access::Access;
 use crate::http::edge::error::Error;
-use crate::http::edge::problem::{FieldError, MEDIA_TYPE, Problem};
-use crate::http::routes::{Route, TABLE, documented};
+use crate::http::edge::problem::{ErrorCode, FieldError};
+use crate::http::edge::problem_body::{MEDIA_TYPE, Problem};
+use crate::http::edge::route::{Link, Route, Routes};
+use crate::http::edge::session::COOKIE;
 
 /// The scheme of an API key.
 const KEY: &str = "api_key";
 /// The scheme of a session's cookie.
 const SESSION: &str = "session";
-/// The scheme of an order's token.
-const TOKEN: &str = "order_token";
-/// The scheme of an order's token where a header cannot be sent.
-const TOKEN_QUERY: &str = "order_token_query";
 
 /// The API's document.
 #[must_use]
-pub fn document() -> OpenApi {
-    let mut document = documented();
+pub fn document(routes: &Routes) -> OpenApi {
+    let mut document = OpenApi::default();
+    for list in routes.lists() {
+        document.merge((list.document)());
+    }
     document.info = InfoBuilder::new()
         .title("kontor")
         .version(env!("CARGO_PKG_VERSION"))
@@ -55,28 +54,29 @@ pub fn document() -> OpenApi {
         document.components.take().unwrap_or_else(|| ComponentsBuilder::new().build());
     components.schemas.insert(Problem::name().into_owned(), Problem::schema());
     components.schemas.insert(FieldError::name().into_owned(), FieldError::schema());
-    components.schemas.insert(ImportRow::name().into_owned(), ImportRow::schema());
-    let mut referenced = Vec::new();
-    ImportRow::schemas(&mut referenced);
-    components.schemas.extend(referenced);
+    components.schemas.insert(ErrorCode::name().into_owned(), ErrorCode::schema());
     components.schemas.extend(schemas::all());
     components.schemas.values_mut().for_each(complete_schema);
     components
         .add_security_scheme(KEY, bearer("An API key, sk_…, with the scope of the operation"));
     let cookie = ApiKeyValue::with_description(
-        crate::http::edge::session::COOKIE,
+        COOKIE,
         "The cookie of POST /v1/session; an unsafe method needs the Origin of this host, too",
     );
     components.add_security_scheme(SESSION, SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
-    components
-        .add_security_scheme(TOKEN, bearer("The token of one order, as checkout answered it"));
-    let query = ApiKeyValue::with_description("token", "The token of one order, in the query");
-    components.add_security_scheme(TOKEN_QUERY, SecurityScheme::ApiKey(ApiKey::Query(query)));
     document.components = Some(components);
-    for route in TABLE {
+    let links: Vec<Link> = routes.lists().iter().flat_map(|list| list.links).copied().collect();
+    let versioned: Vec<String> = routes
+        .lists()
+        .iter()
+        .flat_map(|list| list.versioned)
+        .map(|name| format!("#/components/schemas/{name}"))
+        .collect();
+    for route in routes.all() {
         let item = document.paths.paths.get_mut(&plain(route.path));
         if let Some(operation) = item.and_then(|item| operation(item, route)) {
-            complete(operation, route);
+            complete(operation, route, &versioned);
+            links::add(operation, route.operation, &links);
         }
     }
     document
@@ -101,7 +101,7 @@ fn operation<'a>(item: &'a mut PathItem, route: &Route) -> Option<&'a mut Operat
 }
 
 /// Adds what follows from the route alone.
-fn complete(operation: &mut Operation, route: &Route) {
+fn complete(operation: &mut Operation, route: &Route, versioned: &[String]) {
     let none: [&str; 0] = [];
     operation.security = match route.access {
         Access::Key(scope) => {
@@ -114,32 +114,34 @@ fn complete(operation: &mut Operation, route: &Route) {
         Access::AnyKey => {
             Some(vec![SecurityRequirement::new(KEY, none), SecurityRequirement::new(SESSION, none)])
         }
-        Access::Live => {
-            Some(vec![SecurityRequirement::default(), SecurityRequirement::new(KEY, none)])
-        }
-        Access::Order => {
-            let query = SecurityRequirement::new(TOKEN_QUERY, none);
-            Some(vec![SecurityRequirement::new(TOKEN, none), query])
-        }
-        Access::Cart => {
-            Some(vec![SecurityRequirement::default(), SecurityRequirement::new(KEY, none)])
-        }
-        Access::Public | Access::Webhook | Access::Node => None,
+        Access::Proof(proof) => Some(
+            proof
+                .schemes
+                .iter()
+                .map(|scheme| match *scheme {
+                    "" => SecurityRequirement::default(),
+                    name => SecurityRequirement::new(name, none),
+                })
+                .collect(),
+        ),
+        Access::Public | Access::Signed(_) => None,
     };
     let parameters = operation.parameters.get_or_insert_with(Vec::new);
-    let signed = matches!(route.access, Access::Webhook | Access::Node);
+    let signed = matches!(route.access, Access::Signed(_));
     let keyed = !signed && route.operation != "create_session";
     if route.method == Method::POST && keyed {
         parameters.push(idempotency_key(route.operation).into());
     }
     let all = &mut operation.responses.responses;
-    if route.method != Method::GET && all.get("200").is_some_and(has_version) {
+    if route.method != Method::GET
+        && all.get("200").is_some_and(|answer| has_version(answer, versioned))
+    {
         parameters.push(if_match().into());
     }
     for (status, response) in all.iter_mut() {
-        let versioned = has_version(response);
+        let has_version = has_version(response, versioned);
         if let RefOr::T(response) = response {
-            if versioned {
+            if has_version {
                 let tag = header("The version, as `If-Match` takes it", r#"^"[0-9]+"$"#);
                 response.headers.insert("ETag".to_owned(), tag.into());
                 if ["201", "202"].contains(&status.as_str()) {
@@ -155,7 +157,6 @@ fn complete(operation: &mut Operation, route: &Route) {
         let there = &mut operation.responses.responses;
         there.entry(status.to_owned()).or_insert_with(|| RefOr::T(problem(status, about)));
     }
-    links::add(operation, route.operation);
 }
 
 fn idempotency_key(operation: &str) -> Parameter {
@@ -176,20 +177,20 @@ fn if_match() -> Parameter {
 }
 
 /// Whether an answer is one thing with a version.
-fn has_version(response: &RefOr<Response>) -> bool {
-    const NAMES: [&str; 5] = ["Cart", "Order", "AdminOrder", "Product", "StockItem"];
+fn has_version(response: &RefOr<Response>, versioned: &[String]) -> bool {
     let RefOr::T(response) = response else { return false };
     let schema = |content: &RefOr<Content>| match content {
         RefOr::T(content) => content.schema.clone(),
         RefOr::Ref(_) => None,
     };
     response.content.values().any(|content| match schema(content) {
-        Some(RefOr::Ref(to)) => {
-            NAMES.iter().any(|name| to.ref_location == format!("#/components/schemas/{name}"))
-        }
+        Some(RefOr::Ref(to)) => versioned.contains(&to.ref_location),
         _ => false,
     })
 }
+
+/// What is answered with 409.
+pub const CONFLICTS: &str = "`cart_spent`, `idempotency_in_flight`, `wrong_state`, and the like";
 
 /// The problems that a route may answer, whatever its handler is.
 fn problems(route: &Route, body: bool) -> Vec<(&'static str, &'static str)> {
@@ -208,8 +209,12 @@ fn problems(route: &Route, body: bool) -> Vec<(&'static str, &'static str)> {
         all.push(("401", "`unauthorized`"));
     }
     let session = route.path == "/v1/session" && writes;
-    let keyed = matches!(route.access, Access::Key(_) | Access::Cart | Access::AnyKey);
-    if keyed || session || route.access == Access::Live {
+    let keyed = match route.access {
+        Access::Key(_) | Access::AnyKey => true,
+        Access::Proof(proof) => proof.schemes.contains(&KEY),
+        Access::Public | Access::Signed(_) => false,
+    };
+    if keyed || session {
         all.push(("403", "`forbidden`: the key lacks the scope; `forbidden_origin`"));
     }
     if body {
@@ -217,8 +222,8 @@ fn problems(route: &Route, body: bool) -> Vec<(&'static str, &'static str)> {
         all.push(("413", "`payload_too_large`"));
         all.push(("415", "`unsupported_media_type`"));
     }
-    if writes || (named && route.access == Access::Cart) {
-        all.push(("409", "`cart_spent`, `idempotency_in_flight`, `wrong_state`, and the like"));
+    if writes {
+        all.push(("409", CONFLICTS));
     }
     if writes {
         all.push(("412", "`version_mismatch`"));
@@ -226,8 +231,8 @@ fn problems(route: &Route, body: bool) -> Vec<(&'static str, &'static str)> {
     if named || writes {
         all.push(("423", "`quarantined`"));
     }
-    if route.access == Access::Cart {
-        all.push(("410", "`cart_expired`"));
+    if let Access::Proof(proof) = route.access {
+        all.extend(proof.problems);
     }
     all.push(("429", "`too_many_requests`, `rate_limited`, with `Retry-After`"));
     all.push(("503", "`try_again`, with `Retry-After`"));
@@ -302,24 +307,37 @@ fn complete_schema(schema: &mut RefOr<Schema>) {
     }
 }
 
-/// The document as text, made once. An empty parameter of a query counts as not there, which
-/// utoipa has no word for.
-///
-/// # Errors
-/// When it cannot be written.
-pub fn text() -> Result<&'static str, serde_json::Error> {
-    static TEXT: OnceLock<String> = OnceLock::new();
-    if let Some(text) = TEXT.get() {
-        return Ok(text);
+/// The document of a server's routes, made when it is first asked for.
+pub struct Document {
+    routes: Routes,
+    text: OnceLock<String>,
+}
+
+impl Document {
+    /// The document of these routes.
+    #[must_use]
+    pub const fn new(routes: Routes) -> Self {
+        Self { routes, text: OnceLock::new() }
     }
-    let mut made = serde_json::to_value(document())?;
-    for parameter in made["paths"].as_object_mut().into_iter().flat_map(parameters_of) {
-        if parameter["in"] == "query" {
-            parameter["allowEmptyValue"] = true.into();
+
+    /// The document as text. An empty parameter of a query counts as not there, which utoipa has
+    /// no word for.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn text(&self) -> Result<&str, serde_json::Error> {
+        if let Some(text) = self.text.get() {
+            return Ok(text);
         }
+        let mut made = serde_json::to_value(document(&self.routes))?;
+        for parameter in made["paths"].as_object_mut().into_iter().flat_map(parameters_of) {
+            if parameter["in"] == "query" {
+                parameter["allowEmptyValue"] = true.into();
+            }
+        }
+        let made = made.to_string();
+        Ok(self.text.get_or_init(|| made))
     }
-    let made = made.to_string();
-    Ok(TEXT.get_or_init(|| made))
 }
 
 /// The parameters of all operations, by path.
@@ -333,8 +351,8 @@ fn parameters_of(paths: &mut Map<String, Value>) -> impl Iterator<Item = &mut Va
 /// Shows the API's document.
 #[utoipa::path(get, path = "/openapi.json", tag = "docs",
     responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json")))]
-pub async fn show_openapi() -> Result<HttpResponse, Error> {
-    let text = text().map_err(Error::internal)?;
+pub async fn show_openapi(document: web::Data<Document>) -> Result<HttpResponse, Error> {
+    let text = document.text().map_err(Error::internal)?.to_owned();
     Ok(HttpResponse::Ok().content_type("application/json").body(text))
 }
 
@@ -360,61 +378,4 @@ pub async fn show_docs(path: web::Path<String>) -> Result<HttpResponse, Error> {
         response.insert_header((header::CONTENT_ENCODING, "gzip"));
     }
     Ok(response.content_type(file.content_type).body(file.bytes.into_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    fn described() -> Vec<(String, String, String)> {
-        let mut all = Vec::new();
-        for (path, item) in &document().paths.paths {
-            let methods = [
-                ("GET", &item.get),
-                ("POST", &item.post),
-                ("PUT", &item.put),
-                ("PATCH", &item.patch),
-                ("DELETE", &item.delete),
-            ];
-            for (method, operation) in methods {
-                if let Some(operation) = operation {
-                    let id = operation.operation_id.clone().unwrap_or_default();
-                    all.push((path.clone(), method.to_owned(), id));
-                }
-            }
-        }
-        all
-    }
-
-    #[test]
-    fn the_document_has_what_the_table_has_and_nothing_else() {
-        let document: BTreeSet<_> = described().into_iter().collect();
-        let table: BTreeSet<_> = TABLE
-            .iter()
-            .map(|route| (plain(route.path), route.method.to_string(), route.operation.to_owned()))
-            .collect();
-        assert_eq!(document, table);
-    }
-
-    #[test]
-    fn every_reference_leads_somewhere() {
-        let text = text().unwrap();
-        let value: serde_json::Value = serde_json::from_str(text).unwrap();
-        let schemas = value["components"]["schemas"].as_object().unwrap();
-        for part in text.split("\"#/components/schemas/").skip(1) {
-            let name = part.split('"').next().unwrap();
-            assert!(schemas.contains_key(name), "{name}");
-        }
-    }
-
-    #[test]
-    fn the_paths_and_operations_are_these() {
-        let lines: Vec<String> = described()
-            .iter()
-            .map(|(path, method, operation)| format!("{method:6} {path} {operation}"))
-            .collect();
-        insta::assert_snapshot!(lines.join("\n"));
-    }
 }

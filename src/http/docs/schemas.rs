@@ -2,47 +2,46 @@
 //! The checks themselves are in `edge::validate` and in the domain; a test holds the two together.
 
 use strum::VariantArray;
-use utoipa::openapi::schema::{AnyOfBuilder, ObjectBuilder, OneOfBuilder, Schema, Type};
-use utoipa::openapi::{Ref, RefOr};
-use utoipa::{PartialSchema, ToSchema};
+use utoipa::ToSchema;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::openapi::{ComponentsBuilder, OpenApi, Ref, RefOr};
 
-use crate::domain::cart::LINES_MAX;
 use crate::domain::id::Sku as DomainSku;
 use crate::domain::money::parse_currency;
-use crate::domain::order;
-use crate::domain::stock::QUANTITY_MAX;
-use crate::http::api::cart::shape::NewLine;
-use crate::http::api::product::products::ProductInput;
-use crate::http::api::shape::PriceInput;
-use crate::http::edge::problem::Code;
+use crate::http::edge::query::LIMIT_MAX;
 use crate::http::edge::validate;
 
-macro_rules! values {
+/// Declares schemas of single values: a name and how it is made of its doc comment. `all` has them
+/// by name.
+macro_rules! schemas {
     ($($(#[doc = $doc:literal])+ $name:ident $schema:expr;)+) => {
         $(
             $(#[doc = $doc])+
             #[derive(Debug)]
             pub struct $name;
 
-            impl PartialSchema for $name {
-                fn schema() -> RefOr<Schema> {
+            impl utoipa::PartialSchema for $name {
+                fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
                     let about = concat!($($doc),+).trim();
                     $schema(about).into()
                 }
             }
 
-            impl ToSchema for $name {}
+            impl utoipa::ToSchema for $name {}
         )+
 
         /// All of them, by name.
         #[must_use]
-        pub fn all() -> Vec<(String, RefOr<Schema>)> {
+        pub fn all() -> Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::schema::Schema>)> {
+            use utoipa::{PartialSchema as _, ToSchema as _};
             vec![$(($name::name().into_owned(), $name::schema())),+]
         }
     };
 }
 
-values! {
+pub(in crate::http) use schemas;
+
+schemas! {
     /// A stock keeping unit: visible ASCII characters other than `/`, with single spaces inside.
     Sku |about| text(about, r"^[!-.0-~]+( [!-.0-~]+)*$", DomainSku::MAX_BYTES).examples(["85123A"]);
     /// The id of a cart.
@@ -64,34 +63,18 @@ values! {
     /// `next_cursor` of the page before, unchanged.
     Cursor |about| text(about, r"^[A-Za-z0-9_-]*$", 512);
     /// The number of rows.
-    Limit |about| number(about, 1, i64::from(crate::http::edge::query::LIMIT_MAX));
-    /// Units that come or, if negative, go.
-    UnitsChange units_change;
+    Limit |about| number(about, 1, i64::from(LIMIT_MAX));
     /// A point in time, RFC 3339.
     Moment |about| ObjectBuilder::new().schema_type(Type::String).description(Some(about))
         .format(Some(date_time()));
-    /// An event of a stream: its name, the version of the order, and the order as JSON.
-    OrderEvent |about| ObjectBuilder::new().schema_type(Type::Object).description(Some(about))
-        .property("event", string().enum_values(Some(["order"])))
-        .property("id", string().pattern(Some("^[0-9]+$")))
-        .property("data", string());
-    /// What went wrong, as a program tells it. Stable; /docs/errors/{code} explains each.
-    ErrorCode |about| string().description(Some(about))
-        .enum_values(Some(Code::VARIANTS.iter().map(|code| code.as_str())));
-    /// One status, or several with commas between.
-    Statuses statuses;
-    /// How the money of an order stands.
-    PaymentStatus |about| string().description(Some(about)).enum_values(Some(names::<order::PaymentStatus>()));
-    /// How the goods of an order stand.
-    FulfillmentStatus |about| string().description(Some(about)).enum_values(Some(names::<order::FulfillmentStatus>()));
-    /// How an order stands.
-    Status |about| string().description(Some(about)).enum_values(Some(names::<order::Status>()));
-    /// One line to add, or many.
-    NewLines new_lines;
-    /// A product that names its SKU.
-    NewProduct new_product;
-    /// What signs in: the token of a one-time link, or an API key.
-    SignIn sign_in;
+}
+
+/// A document with these schemas, too.
+#[must_use]
+pub fn beside(mut document: OpenApi, schemas: Vec<(String, RefOr<Schema>)>) -> OpenApi {
+    let components = document.components.get_or_insert_with(|| ComponentsBuilder::new().build());
+    components.schemas.extend(schemas);
+    document
 }
 
 /// The format of a point in time.
@@ -111,26 +94,29 @@ pub fn letters(min: usize) -> &'static str {
     }
 }
 
-fn string() -> ObjectBuilder {
+/// A text.
+#[must_use]
+pub fn string() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String)
 }
 
-fn text(about: &str, pattern: &str, max: usize) -> ObjectBuilder {
+/// A text of a pattern, with at most so many characters.
+#[must_use]
+pub fn text(about: &str, pattern: &str, max: usize) -> ObjectBuilder {
     string().description(Some(about)).pattern(Some(pattern)).max_length(Some(max))
 }
 
-fn number(about: &str, min: i64, max: i64) -> ObjectBuilder {
+/// A whole number between two.
+#[must_use]
+pub fn number(about: &str, min: i64, max: i64) -> ObjectBuilder {
     let number = ObjectBuilder::new().schema_type(Type::Integer).description(Some(about));
     number.minimum(Some(min)).maximum(Some(max))
 }
 
-fn names<S: VariantArray + Copy + Into<&'static str>>() -> Vec<&'static str> {
+/// The names of all variants.
+#[must_use]
+pub fn names<S: VariantArray + Copy + Into<&'static str>>() -> Vec<&'static str> {
     S::VARIANTS.iter().map(|one| (*one).into()).collect()
-}
-
-fn statuses(about: &str) -> ObjectBuilder {
-    let any = names::<order::Status>().join("|");
-    string().description(Some(about)).pattern(Some(format!("^ *({any}) *(, *({any}) *)*$")))
 }
 
 /// Those codes of so many capital letters that are good.
@@ -149,71 +135,33 @@ fn email(about: &str) -> ObjectBuilder {
     string().description(Some(about)).format(Some(format)).max_length(Some(254))
 }
 
-fn units_change(about: &str) -> AnyOfBuilder {
-    let range = |min, max| number("", min, max).description(None::<String>);
-    AnyOfBuilder::new()
-        .description(Some(about))
-        .item(range(1, QUANTITY_MAX))
-        .item(range(-QUANTITY_MAX, -1))
-}
-
-fn null() -> ObjectBuilder {
+/// Nothing.
+#[must_use]
+pub fn null() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::Null)
 }
 
 /// An object without other properties.
-fn closed() -> ObjectBuilder {
+#[must_use]
+pub fn closed() -> ObjectBuilder {
     let none = utoipa::openapi::schema::AdditionalProperties::FreeForm(false);
     ObjectBuilder::new().schema_type(Type::Object).additional_properties(Some(none))
 }
 
-fn refer<T: ToSchema>() -> Ref {
+/// A reference to a schema.
+#[must_use]
+pub fn refer<T: ToSchema>() -> Ref {
     Ref::from_schema_name(T::name())
-}
-
-fn new_lines(about: &str) -> OneOfBuilder {
-    let price = OneOfBuilder::new().item(refer::<PriceInput>()).item(null());
-    let quantity = number("How many units.", 1, crate::domain::cart::QUANTITY_MAX);
-    let one = closed()
-        .property("sku", refer::<Sku>())
-        .property("quantity", quantity)
-        .property("unit_price", price)
-        .property("lines", null())
-        .required("sku")
-        .required("quantity");
-    let lines = refer::<NewLine>().to_array_builder();
-    let many = closed()
-        .property("lines", lines.min_items(Some(1)).max_items(Some(LINES_MAX)))
-        .property("sku", null())
-        .property("quantity", null())
-        .property("unit_price", null())
-        .required("lines");
-    OneOfBuilder::new().description(Some(about)).item(one).item(many)
-}
-
-fn new_product(about: &str) -> utoipa::openapi::AllOfBuilder {
-    let named = ObjectBuilder::new()
-        .schema_type(Type::Object)
-        .property("sku", refer::<Sku>())
-        .required("sku");
-    let all = utoipa::openapi::AllOfBuilder::new().description(Some(about));
-    all.item(refer::<ProductInput>()).item(named)
-}
-
-fn sign_in(about: &str) -> OneOfBuilder {
-    let secret = || string().min_length(Some(1)).max_length(Some(200)).pattern(Some(letters(1)));
-    let one = |name: &str, other: &str| {
-        closed().property(name, secret()).property(other, null()).required(name)
-    };
-    OneOfBuilder::new().description(Some(about)).item(one("link", "key")).item(one("key", "link"))
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use regex::Regex;
+    use utoipa::PartialSchema as _;
 
     use super::*;
+    use crate::domain::stock::Location as Place;
 
     /// Whether the schema of a text takes it.
     fn takes(schema: &RefOr<Schema>, text: &str) -> bool {
@@ -228,11 +176,7 @@ mod tests {
     fn agree(text: &str) {
         let good = |checked: garde::Result| checked.is_ok();
         assert_eq!(takes(&Sku::schema(), text), good(validate::sku(text, &())), "{text:?}");
-        assert_eq!(
-            takes(&Location::schema(), text),
-            good(validate::location(text, &())),
-            "{text:?}"
-        );
+        assert_eq!(takes(&Location::schema(), text), text.parse::<Place>().is_ok(), "{text:?}");
         assert_eq!(
             takes(&TaxRate::schema(), text),
             good(validate::tax_rate(text, &())),

@@ -13,10 +13,10 @@ use serde::Serialize;
 use crate::actors::node::Node;
 use crate::domain::entity::{Cause, Idempotency};
 use crate::domain::time::Timestamp;
-use crate::http::edge::access::Principal;
+use crate::http::edge::data::data;
 use crate::http::edge::error::Error;
-use crate::http::edge::idempotency::{self, Guard};
-use crate::http::server::Shared;
+use crate::http::edge::idempotency::{self, Guard, InFlight};
+use crate::http::edge::principal::Principal;
 use crate::store::Store;
 
 /// The id of a request, kept or made.
@@ -25,7 +25,8 @@ pub struct RequestId(pub Arc<str>);
 
 /// A request, without its body.
 pub struct Call {
-    shared: web::Data<Shared>,
+    node: web::Data<Node>,
+    store: web::Data<Store>,
     request_id: Arc<str>,
     principal: Principal,
     key: Option<String>,
@@ -45,8 +46,8 @@ impl FromRequest for Call {
 
 impl Call {
     fn of(request: &HttpRequest) -> Result<Self, Error> {
-        let shared = request.app_data::<web::Data<Shared>>().cloned();
-        let shared = shared.ok_or_else(|| Error::of_status(StatusCode::INTERNAL_SERVER_ERROR))?;
+        let node = data::<Node>(request)?.clone();
+        let store = data::<Store>(request)?.clone();
         let (request_id, principal) = {
             let extensions = request.extensions();
             let id = extensions.get::<RequestId>().map_or_else(|| "".into(), |id| id.0.clone());
@@ -59,36 +60,30 @@ impl Call {
         let guard = match &key {
             Some(key) => {
                 let whose = principal.id().unwrap_or("");
-                Some(shared.in_flight.begin(whose, request.path(), key)?)
+                Some(data::<InFlight>(request)?.begin(whose, request.path(), key)?)
             }
             None => None,
         };
         let if_match = if_match(request.headers())?;
-        Ok(Self { shared, request_id, principal, key, if_match, _guard: guard })
+        Ok(Self { node, store, request_id, principal, key, if_match, _guard: guard })
     }
 
     /// The house below.
     #[must_use]
     pub fn node(&self) -> &Node {
-        &self.shared.node
+        &self.node
     }
 
     /// The data.
     #[must_use]
     pub fn store(&self) -> &Store {
-        &self.shared.store
-    }
-
-    /// What all requests share.
-    #[must_use]
-    pub fn shared(&self) -> &Shared {
-        &self.shared
+        &self.store
     }
 
     /// The present.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        self.shared.node.clock.now()
+        self.node.clock.now()
     }
 
     /// Who calls.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
+use actix_web::HttpRequest;
 use actix_web::http::header::HeaderMap;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -63,10 +64,21 @@ impl From<Network> for String {
     }
 }
 
+/// Proxies whose word is taken for where a request comes from.
+pub struct TrustedProxies(pub Vec<Network>);
+
+impl TrustedProxies {
+    /// Where a request comes from.
+    #[must_use]
+    pub fn client(&self, request: &HttpRequest) -> IpAddr {
+        let peer = request.peer_addr().map(|addr| addr.ip());
+        of(peer, request.headers(), &self.0)
+    }
+}
+
 /// Where a request comes from: an address, or the /64 that one household has of IPv6. Of a chain
 /// of proxies it is the last address that none of the trusted ones has.
-#[must_use]
-pub fn of(peer: Option<IpAddr>, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
+fn of(peer: Option<IpAddr>, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
     let Some(peer) = peer.map(|ip| ip.to_canonical()) else {
         return IpAddr::V6(Ipv6Addr::UNSPECIFIED);
     };

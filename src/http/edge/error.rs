@@ -1,7 +1,8 @@
-//! The one translation of failures into problems: what every floor below refuses or fails with
+//! Why a request is not answered with what was asked for. What hosts and the store fail with
 //! becomes a code here, and nothing internal leaks.
 //!
-//! The codes themselves, and how a problem is written, are in `problem`.
+//! What a noun refuses is mapped beside its routes. The codes themselves are in `problem`, and how
+//! a problem is written is in `problem_body`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,13 +10,9 @@ use std::fmt;
 use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderName;
 use actix_web::{HttpResponse, ResponseError};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use crate::actors::catalog;
 use crate::actors::engine::host;
-use crate::actors::flows::{checkout, webhook};
-use crate::domain::{cart, order, stock};
-use crate::http::api::shape::Money;
 use crate::http::edge::problem::{Code, FieldError};
 use crate::store;
 
@@ -231,7 +228,9 @@ impl<R: Into<Self>> From<host::Error<R>> for Error {
 #[error("{0}")]
 struct Why(String);
 
-fn storage(why: String) -> Error {
+/// The store cannot write; nothing was done. Why is logged, and not shown.
+#[must_use]
+pub fn storage(why: String) -> Error {
     let full = ["full", "no space", "quota"].iter().any(|word| why.to_lowercase().contains(word));
     let code = if full { Code::StorageFull } else { Code::TryAgain };
     Error::new(code, "the store cannot write; nothing was done").caused_by(Why(why))
@@ -259,149 +258,5 @@ impl From<store::Error> for Error {
 impl From<store::journal::ReadError> for Error {
     fn from(error: store::journal::ReadError) -> Self {
         Self::internal(error)
-    }
-}
-
-impl From<cart::Rejection> for Error {
-    fn from(rejection: cart::Rejection) -> Self {
-        let detail = rejection.to_string();
-        match rejection {
-            cart::Rejection::NotFound => Self::new(Code::NotFound, detail),
-            cart::Rejection::Spent { order } => {
-                Self::new(Code::CartSpent, detail).with("order", order.to_string().into())
-            }
-            cart::Rejection::Expired => Self::new(Code::CartExpired, detail),
-            cart::Rejection::Exists => Self::new(Code::AlreadyExists, detail),
-            cart::Rejection::UnknownLine { .. } => Self::new(Code::NotFound, detail),
-            cart::Rejection::Quantity => Self::field("quantity", detail),
-            cart::Rejection::TooManyLines => Self::field("lines", detail),
-        }
-    }
-}
-
-impl From<stock::Rejection> for Error {
-    fn from(rejection: stock::Rejection) -> Self {
-        let detail = rejection.to_string();
-        let code = match rejection {
-            stock::Rejection::Committed { .. } => Code::StockCommitted,
-            stock::Rejection::Changed { .. } => Code::StockChanged,
-            stock::Rejection::TooMany => return Self::field("quantity", detail),
-            stock::Rejection::OutOfStock { .. } => Code::OutOfStock,
-            _ => Code::WrongState,
-        };
-        Self::new(code, detail)
-    }
-}
-
-impl From<order::Rejection> for Error {
-    fn from(rejection: order::Rejection) -> Self {
-        let detail = rejection.to_string();
-        let code = match rejection {
-            order::Rejection::NotFound => Code::NotFound,
-            order::Rejection::InProgress => Code::CheckoutInProgress,
-            order::Rejection::NotPayable { phase } => match phase {
-                order::Phase::Cancelling | order::Phase::Cancelled => Code::OrderCancelled,
-                _ => Code::WrongState,
-            },
-            order::Rejection::WrongState { .. } => Code::WrongState,
-            order::Rejection::WhichStep { .. } => return Self::field("step", detail),
-            order::Rejection::RefundTooLarge { .. } => Code::RefundTooLarge,
-            order::Rejection::CaptureTooLarge { .. } => Code::CaptureTooLarge,
-            order::Rejection::UnknownLine { .. } | order::Rejection::TooManyUnits { .. } => {
-                Code::UnknownLine
-            }
-            order::Rejection::Nothing { what } if what.contains("fulfill") => {
-                Code::NothingToFulfill
-            }
-            order::Rejection::Nothing { .. } => return Self::field("", detail),
-        };
-        Self::new(code, detail)
-    }
-}
-
-impl From<catalog::Error> for Error {
-    fn from(error: catalog::Error) -> Self {
-        match error {
-            catalog::Error::Exists => Self::new(Code::AlreadyExists, "the product is there"),
-            catalog::Error::NotFound => Self::not_found("product"),
-            catalog::Error::VersionMismatch { version } => version_mismatch(version),
-            catalog::Error::Store(error) => error.into(),
-            catalog::Error::TryAgain => Self::new(Code::TryAgain, "the outcome is not known"),
-            catalog::Error::Storage(why) => storage(why),
-        }
-    }
-}
-
-/// The lines of a problem about stock.
-#[must_use]
-pub fn shortages(shortages: &[order::Shortage]) -> Value {
-    shortages
-        .iter()
-        .map(|one| {
-            json!({
-                "sku": one.sku.as_str(),
-                "requested": one.requested,
-                "available": one.available,
-            })
-        })
-        .collect()
-}
-
-impl From<checkout::Refusal> for Error {
-    fn from(refusal: checkout::Refusal) -> Self {
-        use checkout::Refusal;
-        match refusal {
-            Refusal::CartNotFound => cart::Rejection::NotFound.into(),
-            Refusal::CartExpired => cart::Rejection::Expired.into(),
-            Refusal::CartSpent { order } => cart::Rejection::Spent { order }.into(),
-            Refusal::Incomplete(requirements) => {
-                let list: Value = requirements
-                    .iter()
-                    .map(|one| json!({"code": one.code(), "message": one.to_string()}))
-                    .collect();
-                Self::new(Code::CartIncomplete, "the cart cannot be ordered yet")
-                    .with("requirements", list)
-            }
-            Refusal::Changed { total } => {
-                Self::new(Code::CartChanged, format!("the total is {total}"))
-                    .with("total", json!(Money::from(total)))
-            }
-            Refusal::OutOfStock(lines) => {
-                Self::new(Code::OutOfStock, "nothing was ordered; the cart is still open")
-                    .with("order", Value::Null)
-                    .with("lines", shortages(&lines))
-            }
-            Refusal::ProviderOff { provider } => Self::new(
-                Code::ProviderOff,
-                format!("{provider} takes no new payments now; nothing was ordered"),
-            ),
-            Refusal::Closed => {
-                Self::new(Code::CheckoutClosed, "no orders are taken now; the cart is kept")
-            }
-            Refusal::UnknownProvider => Self::faulty(
-                Code::UnknownProvider,
-                vec![FieldError {
-                    field: "payment.provider".to_owned(),
-                    message: "is not a payment provider of this store".to_owned(),
-                }],
-            ),
-            Refusal::InProgress { order } => {
-                Self::from(order::Rejection::InProgress).with("order", order.to_string().into())
-            }
-            Refusal::Host(error) => error.into(),
-            Refusal::Store(error) => error.into(),
-        }
-    }
-}
-
-impl From<webhook::WebhookRefusal> for Error {
-    fn from(refusal: webhook::WebhookRefusal) -> Self {
-        use webhook::WebhookRefusal;
-        match refusal {
-            WebhookRefusal::UnknownProvider => Self::not_found("payment provider"),
-            WebhookRefusal::Unauthorized(why) => Self::new(Code::Unauthorized, why),
-            WebhookRefusal::Malformed(why) => Self::new(Code::BadRequest, why),
-            WebhookRefusal::TryAgain => Self::new(Code::TryAgain, "the webhook was not kept"),
-        }
     }
 }

@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::header;
@@ -17,10 +18,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::http::edge::data::data;
 use crate::http::edge::error::Error;
 use crate::http::edge::object_only::Objects;
 use crate::http::edge::problem::{Code, FieldError};
-use crate::http::server::{Options, Shared};
 
 /// The deepest nesting of a body.
 const DEPTH_MAX: u32 = 32;
@@ -30,6 +31,15 @@ const FAULTS_MAX: usize = 50;
 const SKIP_CHUNKS: usize = 16;
 /// How many bytes of body may be gone over again in all, looking for faults.
 const FAULT_WORK_MAX: usize = 4 << 20;
+
+/// How large a body may be, and how long it may take.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyLimits {
+    /// The largest body, in bytes.
+    pub bytes_max: usize,
+    /// How long it may take.
+    pub timeout: Duration,
+}
 
 /// A JSON body that was read and found valid, with a digest of the request.
 #[derive(Debug)]
@@ -88,14 +98,8 @@ fn check_type(request: &HttpRequest) -> Result<(), Error> {
 }
 
 async fn read(request: &HttpRequest, payload: Payload) -> Result<web::Bytes, Error> {
-    let limits = limits(request);
-    let max = limits.body_bytes_max;
-    read_up_to(request, payload, max, limits.body_timeout_secs).await
-}
-
-fn limits(request: &HttpRequest) -> Options {
-    let shared = request.app_data::<web::Data<Shared>>();
-    shared.map_or_else(Default::default, |shared| shared.options.clone())
+    let limits = data::<BodyLimits>(request)?;
+    read_up_to(request, payload, limits.bytes_max, limits.timeout).await
 }
 
 /// Reads a body whose size has a limit of its own.
@@ -107,15 +111,15 @@ pub async fn read_at_most(
     payload: web::Payload,
     max: usize,
 ) -> Result<web::Bytes, Error> {
-    let secs = limits(request).body_timeout_secs;
-    read_up_to(request, payload.into_inner(), max, secs).await
+    let timeout = data::<BodyLimits>(request)?.timeout;
+    read_up_to(request, payload.into_inner(), max, timeout).await
 }
 
 async fn read_up_to(
     request: &HttpRequest,
     mut payload: Payload,
     max: usize,
-    secs: u64,
+    patience: Duration,
 ) -> Result<web::Bytes, Error> {
     let too_large = || Error::new(Code::PayloadTooLarge, format!("a body has at most {max} bytes"));
     let length = request.headers().get(header::CONTENT_LENGTH);
@@ -135,7 +139,6 @@ async fn read_up_to(
         }
         Ok(bytes.freeze())
     };
-    let patience = std::time::Duration::from_secs(secs);
     actix_web::rt::time::timeout(patience, collect).await.unwrap_or_else(|_| {
         Err(Error::new(Code::RequestTimeout, "the body did not arrive in time"))
     })

@@ -14,10 +14,30 @@ use actix_web::dev::{AppConfig, ServiceFactory, ServiceResponse};
 use actix_web::rt::net::TcpStream;
 
 use crate::http::edge::connection::{self, Limits, Lines};
-use crate::http::server::Options;
 
 /// Descriptors that are kept for files, the provider and whatever else.
 const FILES_BESIDE: u64 = 256;
+
+/// Where to listen, and how many connections there may be for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The address to listen on; port 0 for any free one.
+    pub addr: SocketAddr,
+    /// Threads that serve requests; 0 for one a core.
+    pub workers: usize,
+    /// The most connections of one worker.
+    pub connections_max: usize,
+    /// The most connections that wait to be taken.
+    pub backlog: u32,
+    /// How long a connection may idle.
+    pub keep_alive: Duration,
+    /// How long the head of a request may take.
+    pub head_timeout: Duration,
+    /// How long a client may take nothing of its answer.
+    pub answer_timeout: Duration,
+    /// How long requests under way may take when the server stops, in seconds.
+    pub shutdown_timeout_secs: u64,
+}
 
 /// Listens, and begins to serve an app on each worker.
 ///
@@ -38,11 +58,11 @@ where
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let workers = if options.workers == 0 { cores } else { options.workers };
     let limits = Limits {
-        head: Duration::from_secs(options.head_timeout_secs),
-        answer: Duration::from_secs(options.answer_timeout_secs),
+        head: options.head_timeout,
+        answer: options.answer_timeout,
         connections: connections(options.connections_max, workers, open_files()),
     };
-    let listener = TcpListener::bind(options.listen)?;
+    let listener = TcpListener::bind(options.addr)?;
     backlog(&listener, options.backlog)?;
     let addr = listener.local_addr()?;
     let builder = Server::build()
@@ -51,7 +71,7 @@ where
         .shutdown_timeout(options.shutdown_timeout_secs)
         .disable_signals();
     let stopping = builder.graceful_shutdown_signal();
-    let keep_alive = Duration::from_secs(options.keep_alive_secs);
+    let keep_alive = options.keep_alive;
     let head = limits.head;
     let builder = builder.listen("http", listener, move || {
         let (stopping, lines) = (stopping.clone(), Lines::default());

@@ -5,22 +5,20 @@
 //! waits before anybody begins with it. Ten times a second it is measured where work queues: at
 //! an HTTP worker's turn, at a reading connection, in the mailboxes of carts and orders, in the
 //! lane. So many requests may be under way that it stays below the target, and each class has its
-//! share of them; while it does, more and more may, because many only wait for a provider. What deliberately is not here: how many may wait for one entity, which is the
-//! host's, and which class a route has, which the table in `routes` says.
-//!
-//! Stock is not asked: one SKU that everybody wants is no reason to refuse the others.
+//! share of them; while it does, more and more may, because many only wait for a provider. What
+//! deliberately is not here: how many may wait for one entity, which is the host's, which class a
+//! route has, which the table of routes says, and whose mailboxes are asked, which the server says.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use actix_web::web;
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::actors::node::Node;
 use crate::domain::limits::within;
-use crate::http::server::Shared;
 use crate::store::Store;
 
 /// How far apart two looks are.
@@ -212,29 +210,38 @@ fn next_limit(limit: usize, under_way: usize, delay: Duration, options: &Options
     share.max(now / 2).max(LIMIT_MIN.min(options.under_way_max))
 }
 
+/// Where work queues beside the HTTP workers.
+pub struct Queues {
+    /// The lanes of its journal.
+    pub node: Arc<Node>,
+    /// The connections that read.
+    pub store: Store,
+    /// How long commands wait in mailboxes, since it was last asked.
+    pub mailboxes: fn(&Node) -> Duration,
+}
+
 /// Looks at the delay for as long as the server runs, and sets the limit.
-pub async fn watch(shared: &web::Data<Shared>) {
-    let admission = &shared.admission;
-    let options = &shared.options.overload;
+pub async fn watch(admission: Arc<Admission>, queues: Queues, options: Options) {
     let target = Duration::from_millis(options.target_ms);
     let mut too_long = 0;
     loop {
         sleep(EVERY).await;
         let asked = admission.came.swap(0, Ordering::Relaxed) > 0 || admission.under_way() > 0;
-        let delay = if asked { delay(shared, target).await } else { Duration::ZERO };
+        let delay =
+            if asked { longest_wait(&admission, &queues, target).await } else { Duration::ZERO };
         let micros = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
         admission.delay.store(micros, Ordering::Relaxed);
         too_long = if delay > target { too_long + 1 } else { 0 };
         if too_long == 0 || too_long >= LOOKS {
             let before = admission.limit.load(Ordering::Relaxed);
-            let limit = next_limit(before, admission.under_way(), delay, options);
+            let limit = next_limit(before, admission.under_way(), delay, &options);
             admission.limit.store(limit, Ordering::Relaxed);
         }
     }
 }
 
 /// Looks at the turns of this thread, which is an HTTP worker's, for as long as it runs.
-pub async fn watch_turns(shared: web::Data<Shared>) {
+pub async fn watch_turns(admission: Arc<Admission>) {
     loop {
         let mut shortest = Duration::MAX;
         for _ in 0..TURNS {
@@ -243,16 +250,16 @@ pub async fn watch_turns(shared: web::Data<Shared>) {
             shortest = shortest.min(due.elapsed());
         }
         let micros = u64::try_from(shortest.as_micros()).unwrap_or(u64::MAX);
-        shared.admission.turn.fetch_max(micros, Ordering::Relaxed);
+        admission.turn.fetch_max(micros, Ordering::Relaxed);
     }
 }
 
 /// How long work waits before anybody begins with it.
-async fn delay(shared: &Shared, target: Duration) -> Duration {
-    let node = &shared.node;
-    let turn = Duration::from_micros(shared.admission.turn.swap(0, Ordering::Relaxed));
-    let mailboxes = node.carts.take_wait().max(node.orders.take_wait());
-    turn.max(mailboxes).max(lanes(node, target)).max(reading(&shared.store, target).await)
+async fn longest_wait(admission: &Admission, queues: &Queues, target: Duration) -> Duration {
+    let turn = Duration::from_micros(admission.turn.swap(0, Ordering::Relaxed));
+    let mailboxes = (queues.mailboxes)(&queues.node);
+    let reading = reading(&queues.store, target).await;
+    turn.max(mailboxes).max(lanes(&queues.node, target)).max(reading)
 }
 
 /// How long one waits for a connection that reads rows. What it answers does not matter.

@@ -5,18 +5,26 @@
 //! above.
 
 pub mod access;
+pub mod authentication;
 pub mod call;
 pub mod client_address;
 pub mod connection;
+pub mod data;
 pub mod error;
 pub mod idempotency;
 pub mod json_body;
 pub mod listen;
 pub mod load_shedding;
 pub mod object_only;
+pub mod principal;
 pub mod problem;
+pub mod problem_body;
 pub mod query;
 pub mod rate_limit;
 pub mod read_your_writes;
+pub mod request_metrics;
+pub mod route;
+pub mod router;
+pub mod secret;
 pub mod session;
 pub mod validate;

@@ -1,20 +1,14 @@
-//! Problems: the table of codes with their statuses and what to do about each, the
-//! `application/problem+json` body, and the pages `/docs/errors/{code}`.
+//! The table of codes of problems, with their statuses and what to do about each.
 //!
-//! Which failure becomes which code is `error`'s business.
+//! Which failure becomes which code is said in `error` and beside the nouns; the body of a problem
+//! is in `problem_body`, and the pages on codes in `docs`.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{self, HeaderValue};
-use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
-use serde_json::{Map, Value};
-use utoipa::ToSchema;
-
-use crate::http::docs::schemas;
-use crate::http::edge::error::Error;
-
-/// The media type of a problem.
-pub const MEDIA_TYPE: &str = "application/problem+json";
+use strum::VariantArray as _;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 macro_rules! codes {
     ($($name:ident $status:literal $title:literal, $remedy:literal;)*) => {
@@ -122,6 +116,21 @@ impl Code {
     }
 }
 
+/// What the API's document says of a [`Code`].
+#[derive(Debug)]
+pub struct ErrorCode;
+
+impl PartialSchema for ErrorCode {
+    fn schema() -> RefOr<Schema> {
+        let about =
+            "What went wrong, as a program tells it. Stable; /docs/errors/{code} explains each.";
+        let text = ObjectBuilder::new().schema_type(Type::String).description(Some(about));
+        text.enum_values(Some(Code::VARIANTS.iter().map(|code| code.as_str()))).into()
+    }
+}
+
+impl ToSchema for ErrorCode {}
+
 /// A field that is not right.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
@@ -131,123 +140,8 @@ pub struct FieldError {
     pub message: String,
 }
 
-/// An error, as RFC 9457 has it. Some codes add members of their own.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Problem {
-    /// The address of a page on this code.
-    #[serde(rename = "type")]
-    #[schema(example = "/docs/errors/invalid_request")]
-    pub kind: String,
-    /// What the code means.
-    pub title: &'static str,
-    /// The HTTP status.
-    #[schema(minimum = 400, maximum = 599)]
-    pub status: u16,
-    /// What a program should look at.
-    #[schema(value_type = schemas::ErrorCode)]
-    pub code: &'static str,
-    /// What is wrong with this request.
-    pub detail: String,
-    /// The id of this request.
-    pub request_id: String,
-    /// The faulty fields, all of them.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schema(required = false)]
-    pub errors: Vec<FieldError>,
-    /// What else the code tells.
-    #[serde(flatten)]
-    #[schema(ignore)]
-    pub extra: Map<String, Value>,
-}
-
-/// The answer of an error.
-#[must_use]
-pub fn respond(error: &Error, request_id: &str) -> HttpResponse {
-    let code = error.code();
-    let problem = Problem {
-        kind: format!("/docs/errors/{}", code.as_str()),
-        title: code.title(),
-        status: code.status().as_u16(),
-        code: code.as_str(),
-        detail: error.detail().to_owned(),
-        request_id: request_id.to_owned(),
-        errors: error.fields().to_vec(),
-        extra: error.extra().clone(),
-    };
-    let mut response = HttpResponse::build(code.status());
-    response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE)));
-    if let Some(secs) = code.retry_after_secs() {
-        response.insert_header((header::RETRY_AFTER, secs));
-    }
-    if code == Code::Unauthorized {
-        response.insert_header((header::WWW_AUTHENTICATE, "Bearer realm=\"kontor\""));
-    }
-    if let Some(allow) = error.allow() {
-        response.insert_header((header::ALLOW, allow));
-    }
-    for (name, value) in error.headers() {
-        response.insert_header((name.clone(), value.as_str()));
-    }
-    match serde_json::to_vec(&problem) {
-        Ok(body) => response.body(body),
-        Err(_) => response.finish(),
-    }
-}
-
-/// A code with what to do about it.
-#[derive(Serialize, ToSchema)]
-pub struct CodePage {
-    code: &'static str,
-    status: u16,
-    title: &'static str,
-    remedy: &'static str,
-}
-
-/// Says what an error code means and what to do about it.
-///
-/// # Errors
-/// [`Code::NotFound`] for a code that does not exist.
-#[utoipa::path(get, path = "/docs/errors/{code}", tag = "docs",
-    params(("code" = inline(schemas::ErrorCode), Path)),
-    responses((status = 200, description = "A page, or JSON if that is asked for", content(
-        (CodePage = "application/json"), (String = "text/html")))))]
-pub async fn explain_error(
-    path: web::Path<String>,
-    request: HttpRequest,
-) -> Result<HttpResponse, Error> {
-    let code: Code = path.parse().map_err(|_| Error::not_found("error code"))?;
-    let wants = |kind: &str| {
-        let accept = request.headers().get(header::ACCEPT);
-        accept.and_then(|accept| accept.to_str().ok()).is_some_and(|text| text.contains(kind))
-    };
-    if wants("json") && !wants("text/html") {
-        return Ok(HttpResponse::Ok().json(CodePage {
-            code: code.as_str(),
-            status: code.status().as_u16(),
-            title: code.title(),
-            remedy: code.remedy(),
-        }));
-    }
-    Ok(HttpResponse::Ok().content_type("text/html; charset=utf-8").body(page(code)))
-}
-
-fn page(code: Code) -> String {
-    let text = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{code}</title>\
-         <h1>{code}</h1><p><strong>{status}</strong> {title}.</p><p>{remedy}</p>\
-         <p><a href=\"/docs/\">The API</a></p></html>\n",
-        code = code.as_str(),
-        status = code.status(),
-        title = text(code.title()),
-        remedy = text(code.remedy()),
-    )
-}
-
 #[cfg(test)]
 mod tests {
-    use strum::VariantArray as _;
-
     use super::*;
 
     #[test]

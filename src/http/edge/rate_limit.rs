@@ -10,9 +10,9 @@ use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::actors::engine::runtime::Rates;
 use crate::cache::{Cache, Limit, Taken};
-use crate::http::edge::access::Principal;
 use crate::http::edge::error::Error;
 use crate::http::edge::load_shedding::Class;
+use crate::http::edge::principal::Principal;
 use crate::http::edge::problem::Code;
 
 /// The period of a limit.

@@ -1,36 +1,28 @@
-//! Signing in and out, and who is signed in: a cookie that only a browser on this very host sends
-//! back. What a session may do is checked where keys are checked, in `access`.
+//! Sessions: a cookie that only a browser on this very host sends back, and whose it is. What a
+//! session may do is checked where keys are checked, in `access`; signing in and out is
+//! `operator`'s.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::http::header::{self, HeaderMap};
-use actix_web::{HttpRequest, HttpResponse};
 use quick_cache::sync;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use utoipa::ToSchema;
 
 use crate::cache::Cache;
 use crate::domain::time::Timestamp;
-use crate::http::docs::schemas;
-use crate::http::edge::access::{self, Principal, holder};
-use crate::http::edge::call::Call;
 use crate::http::edge::error::Error;
-use crate::http::edge::json_body::Json;
+use crate::http::edge::principal::BELIEVED;
 use crate::http::edge::problem::Code;
-use crate::http::edge::rate_limit;
-use crate::http::edge::validate::text;
-use crate::http::server::Shared;
-use crate::store::session::{LASTS, Row};
-use crate::store::{self, Store, key};
+use crate::store::session::Row;
+use crate::store::{self, Store};
 
 /// The cookie's name. With this prefix a browser takes it only as `Secure`, of this host alone
 /// and for all paths.
 pub const COOKIE: &str = "__Host-kontor";
 
 /// How long a session is believed without asking the store.
-const TTL: Duration = access::BELIEVED;
+const TTL: Duration = BELIEVED;
 /// The most sessions that are remembered.
 const SESSIONS_MAX: usize = 10_000;
 
@@ -84,8 +76,10 @@ impl Sessions {
         Ok(found)
     }
 
-    fn forget(&self, id: &str) {
+    /// Forgets a session that has ended, here and on other nodes.
+    pub async fn end(&self, cache: &Cache, id: &str) {
         self.0.retain(|_, (row, _)| row.id != id);
+        cache.revoke(&revocation(id), TTL * 2).await;
     }
 }
 
@@ -135,138 +129,6 @@ pub fn must_be_same_origin(headers: &HeaderMap) -> Result<(), Error> {
     }
     let detail = "a session's cookie changes something only from a page of this host";
     Err(Error::new(Code::ForbiddenOrigin, detail))
-}
-
-/// What signs in: one of the two; the document has it as [`schemas::SignIn`].
-#[derive(Clone, Deserialize, garde::Validate)]
-#[serde(deny_unknown_fields)]
-pub struct SignIn {
-    /// The token of a one-time link.
-    #[serde(default)]
-    #[garde(inner(custom(text(1, 200))))]
-    link: Option<String>,
-    /// An API key.
-    #[serde(default)]
-    #[garde(inner(custom(text(1, 200))))]
-    key: Option<String>,
-}
-
-/// Who is signed in.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Session {
-    /// Stands in the causes of events as `session:<id>`.
-    id: String,
-    /// The name of the key or link that signed in.
-    name: String,
-    scopes: Vec<String>,
-    /// When it ends at the latest; 12 hours without use end it, too.
-    expires_at: String,
-}
-
-impl Session {
-    fn new(row: &Row) -> Self {
-        Self {
-            id: row.id.clone(),
-            name: row.name.clone(),
-            scopes: row.scopes.clone(),
-            expires_at: row.expires_at.to_string(),
-        }
-    }
-}
-
-/// Signs in with a one-time link or an API key.
-#[utoipa::path(post, path = "/v1/session", tag = "session", request_body = schemas::SignIn,
-    responses((status = 201, description = "Who is signed in; the cookie is set", body = Session)))]
-pub async fn create_session(
-    call: Call,
-    request: HttpRequest,
-    body: Json<SignIn>,
-) -> Result<HttpResponse, Error> {
-    if same_origin(request.headers()) == Some(false) {
-        must_be_same_origin(request.headers())?;
-    }
-    let (shared, from) = (call.shared(), call.shared().client(&request));
-    let store = call.store();
-    let begun = rate_limit::begin_try(shared.cache(), from).await;
-    let counted = begun.is_ok();
-    if let Err(too_many) = begun {
-        // What cannot be guessed is let in, however often others behind the same proxy guess.
-        let right = match &body.value {
-            SignIn { link: Some(link), key: None } => store.link_works(link, call.now()).await?,
-            SignIn { link: None, key: Some(text) } => found(shared, text).await?.is_some(),
-            _ => false,
-        };
-        if !right {
-            return Err(too_many);
-        }
-    }
-    let made = match body.value {
-        SignIn { link: Some(link), key: None } => store.sign_in_by_link(&link, call.now()).await?,
-        SignIn { link: None, key: Some(text) } => match found(shared, &text).await? {
-            Some(key) => Some(store.sign_in_by_key(&key, call.now()).await?),
-            None => None,
-        },
-        _ => return Err(Error::field("", "must have either link or key")),
-    };
-    let Some((row, secret)) = made else {
-        let detail = "the link or key is not known, was used or revoked, or is too old";
-        return Err(Error::new(Code::Unauthorized, detail));
-    };
-    if counted {
-        rate_limit::right_try(shared.cache(), from).await;
-    }
-    tracing::info!(session = row.id, name = row.name, scopes = ?row.scopes, "signed in");
-    let age = LASTS.millis() / 1000;
-    Ok(HttpResponse::Created()
-        .insert_header((header::SET_COOKIE, set_cookie(secret.reveal(), age)))
-        .json(Session::new(&row)))
-}
-
-async fn found(shared: &Shared, text: &str) -> Result<Option<Arc<key::Row>>, Error> {
-    match holder(shared, text).await {
-        Ok(Principal::Key(row)) => Ok(Some(row)),
-        Ok(_) => Ok(None),
-        Err(error) if error.code() == Code::Unauthorized => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Shows who is signed in.
-#[utoipa::path(get, path = "/v1/session", tag = "session",
-    responses((status = 200, description = "Who is signed in", body = Session)))]
-pub async fn get_session(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
-    match signed_in(&call, request.headers()).await? {
-        Some(row) => Ok(HttpResponse::Ok().json(Session::new(&row))),
-        None => Err(Error::new(Code::Unauthorized, "nobody is signed in here")),
-    }
-}
-
-/// Signs out. Without a session there is nothing to do.
-#[utoipa::path(delete, path = "/v1/session", tag = "session",
-    responses((status = 204, description = "Nobody is signed in; the cookie is cleared")))]
-pub async fn delete_session(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
-    if let Some(row) = signed_in(&call, request.headers()).await? {
-        must_be_same_origin(request.headers())?;
-        call.store().end_session(&row.id).await?;
-        call.shared().sessions.forget(&row.id);
-        call.shared().cache().revoke(&revocation(&row.id), TTL * 2).await;
-    }
-    Ok(HttpResponse::NoContent().insert_header((header::SET_COOKIE, set_cookie("", 0))).finish())
-}
-
-async fn signed_in(call: &Call, headers: &HeaderMap) -> Result<Option<Arc<Row>>, Error> {
-    match cookie(headers) {
-        Some(secret) => Ok(call
-            .shared()
-            .sessions
-            .find(call.store(), call.shared().cache(), secret, call.now())
-            .await?),
-        None => Ok(None),
-    }
-}
-
-fn set_cookie(value: &str, age_secs: i64) -> String {
-    format!("{COOKIE}={value}; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age={age_secs}")
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@ use serde_json::Number;
 
 use crate::domain::id::Sku;
 use crate::domain::money::{self, TaxRate, UnitPrice};
-use crate::domain::stock::Location;
 
 /// A check of a text's length in characters, and of its characters.
 pub fn text(min: usize, max: usize) -> impl Fn(&str, &()) -> garde::Result {
@@ -66,14 +65,6 @@ pub fn unit_price(value: &Number, (): &()) -> garde::Result {
 /// What it must be.
 pub fn sku(value: &str, (): &()) -> garde::Result {
     value.parse::<Sku>().map(|_| ()).map_err(garde::Error::new)
-}
-
-/// Checks a location.
-///
-/// # Errors
-/// What it must be.
-pub fn location(value: &str, (): &()) -> garde::Result {
-    value.parse::<Location>().map(|_| ()).map_err(garde::Error::new)
 }
 
 /// Checks a tax rate.

@@ -54,14 +54,14 @@ impl Hub {
     }
 
     fn show_figures_to(&mut self, socket: &mut Socket, shown: &mut Shown) {
-        let (most, mut bytes) = (self.shared.options.live.frame_bytes_max, 0);
+        let (most, mut bytes) = (self.live.options.frame_bytes_max, 0);
         let mut subscriptions = std::mem::take(&mut socket.subscriptions);
         for one in &mut subscriptions {
             let At::Figures(seen) = &mut one.at else { continue };
             if bytes > most || self.budget.spent() {
                 break;
             }
-            let samples = &self.shared.live.samples;
+            let samples = &self.live.samples;
             let message = shown.0.entry(*seen).or_insert_with(|| {
                 let samples = samples.after(*seen);
                 let last = samples.last()?.number;
@@ -95,8 +95,10 @@ impl Hub {
             return;
         }
         self.nodes_at = Some(std::time::Instant::now());
-        let shared = self.shared.clone();
-        let look = async move { entities::here(&shared).await.map(|here| Here { here }) };
+        let live = self.live.clone();
+        let look = async move {
+            entities::here(&live.node, live.serving.is_on()).await.map(|here| Here { here })
+        };
         ctx.spawn(look.into_actor(self).map(|cluster, hub, _| {
             let Ok(cluster) = cluster else { return };
             let text = serde_json::to_string(&cluster).unwrap_or_default();

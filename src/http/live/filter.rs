@@ -9,7 +9,7 @@ use crate::actors::engine::changes::Change;
 use crate::actors::order_rows::{Facets, OrderRows};
 use crate::domain::id::{OrderId, Sku};
 use crate::domain::order::{FulfillmentStatus, PaymentStatus, Status};
-use crate::http::edge::access::Scope;
+use crate::http::edge::principal::Scope;
 use crate::http::edge::query::LIMIT_MAX;
 use crate::store::{order, stock};
 

@@ -20,6 +20,7 @@ use actix_web::web;
 use bytestring::ByteString;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use super::Live;
 use super::filter::{self, Asked, Wrong};
 use super::message::{ClientMessage, Refused, ServerMessage, Subscribe, Topic};
 use super::outbox::Farewell;
@@ -27,9 +28,8 @@ use super::ring::Ring;
 use super::snapshot::{self, Past, Stretches, Taken};
 use super::subscription::Subscription;
 use crate::actors::engine::changes::Changed;
-use crate::http::edge::access::{Principal, still_good};
+use crate::http::edge::principal::Principal;
 use crate::http::edge::problem::Code;
-use crate::http::server::Shared;
 
 /// How often figures, the cluster, and who may still listen are looked at.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -46,8 +46,8 @@ pub struct Slot(OnceCell<Addr<Hub>>);
 
 impl Slot {
     /// The hub of this worker, started with its first socket.
-    pub fn hub(&self, shared: &web::Data<Shared>) -> Addr<Hub> {
-        self.0.get_or_init(|| Hub::new(shared.clone()).start()).clone()
+    pub fn hub(&self, live: &web::Data<Live>) -> Addr<Hub> {
+        self.0.get_or_init(|| Hub::new(live.clone()).start()).clone()
     }
 }
 
@@ -104,7 +104,7 @@ impl Socket {
 
 /// The hub of one HTTP worker.
 pub struct Hub {
-    pub(super) shared: web::Data<Shared>,
+    pub(super) live: web::Data<Live>,
     pub(super) sockets: BTreeMap<u64, Socket>,
     pub(super) ring: Ring,
     listening: Option<SpawnHandle>,
@@ -163,13 +163,13 @@ impl Budget {
 }
 
 impl Hub {
-    fn new(shared: web::Data<Shared>) -> Self {
-        let options = &shared.options.live;
-        let shards = shared.node.changes.heads().len();
+    fn new(live: web::Data<Live>) -> Self {
+        let options = &live.options;
+        let shards = live.node.changes.heads().len();
         let ring = Ring::new(shards, options.ring_changes);
         let budget = Budget::new(options.bytes_per_sec);
         Self {
-            shared,
+            live,
             sockets: BTreeMap::new(),
             ring,
             listening: None,
@@ -192,7 +192,7 @@ impl Hub {
         if self.round.is_some() {
             return;
         }
-        let pause = Duration::from_millis(self.shared.options.live.pause_ms);
+        let pause = Duration::from_millis(self.live.options.pause_ms);
         let wait = (self.last_round + pause).saturating_duration_since(Instant::now());
         self.round = Some(ctx.run_later(wait, |hub, ctx| {
             (hub.round, hub.last_round) = (None, Instant::now());
@@ -208,9 +208,9 @@ impl Hub {
         if self.listening.is_some() {
             return;
         }
-        let receiver = self.shared.node.changes.listen();
+        let receiver = self.live.node.changes.listen();
         // What comes is behind this, or leaves a gap that is seen.
-        self.ring.begin_at(self.shared.node.changes.heads());
+        self.ring.begin_at(self.live.node.changes.heads());
         let changes = futures_util::stream::unfold(receiver, |mut receiver| async move {
             loop {
                 match receiver.recv().await {
@@ -247,7 +247,7 @@ impl Hub {
                 let before = socket.subscriptions.len();
                 socket.subscriptions.retain(|one| one.spec.id != message.id);
                 let gone = before - socket.subscriptions.len();
-                self.shared.metrics.live.subscriptions.dec_by(i64::try_from(gone).unwrap_or(0));
+                self.live.metrics.subscriptions.dec_by(i64::try_from(gone).unwrap_or(0));
             }
             Ok(ClientMessage::Subscribe(message)) => {
                 let (id, topic) = (message.id.clone(), message.topic);
@@ -276,16 +276,16 @@ impl Hub {
         let known = socket.subscriptions.iter().position(|one| one.spec.id == spec.id);
         if let Some(known) = known {
             socket.subscriptions.remove(known);
-            self.shared.metrics.live.subscriptions.dec();
+            self.live.metrics.subscriptions.dec();
         }
-        let most = self.shared.options.live.subscriptions_max;
+        let most = self.live.options.subscriptions_max;
         if socket.subscriptions.len() >= most {
             let detail = format!("a socket has at most {most} subscriptions");
             return Err(Wrong::new(Code::TooManyRequests.as_str(), detail));
         }
         let shards = self.ring.heads().len();
         socket.subscriptions.push(Subscription::new(spec, from, shards));
-        self.shared.metrics.live.subscriptions.inc();
+        self.live.metrics.subscriptions.inc();
         Ok(())
     }
 
@@ -293,8 +293,8 @@ impl Hub {
     pub(super) fn end(&mut self, socket: u64, why: Farewell) {
         if let Some(socket) = self.sockets.remove(&socket) {
             let gone = i64::try_from(socket.subscriptions.len()).unwrap_or(0);
-            self.shared.metrics.live.subscriptions.dec_by(gone);
-            self.shared.metrics.live.sockets.dec();
+            self.live.metrics.subscriptions.dec_by(gone);
+            self.live.metrics.sockets.dec();
             // An error means that the writer is gone already.
             let _gone = socket.farewell.send(why);
         }
@@ -331,11 +331,11 @@ impl Hub {
                 known.entry(id.to_owned()).or_insert_with(|| socket.principal.clone());
             }
         }
-        let shared = self.shared.clone();
+        let live = self.live.clone();
         let ask = async move {
             let mut ended = Vec::new();
             for (id, principal) in known {
-                if !still_good(&shared, &principal).await {
+                if !live.callers.still_good(&principal).await {
                     ended.push(id);
                 }
             }
@@ -358,9 +358,9 @@ impl Hub {
             return;
         }
         self.taken.insert(asked.clone(), None);
-        let (shared, asked) = (self.shared.clone(), asked.clone());
+        let (live, asked) = (self.live.clone(), asked.clone());
         let take = async move {
-            let taken = snapshot::take(&shared, &asked).await;
+            let taken = snapshot::take(&live, &asked).await;
             (asked, taken)
         };
         ctx.spawn(take.into_actor(self).map(|(asked, taken), hub, ctx| {
@@ -384,13 +384,13 @@ impl Hub {
         {
             return true;
         }
-        let (shared, until) = (self.shared.clone(), Arc::clone(self.ring.heads()));
-        if !self.stretches.begin(from, &until, shared.options.live.resume_events_max) {
+        let (live, until) = (self.live.clone(), Arc::clone(self.ring.heads()));
+        if !self.stretches.begin(from, &until, live.options.resume_events_max) {
             return false;
         }
         self.past.insert(Arc::clone(from), None);
         let (from, behind) = (Arc::clone(from), Arc::clone(from));
-        let read = async move { snapshot::past(&shared, behind, until).await };
+        let read = async move { snapshot::past(&live, behind, until).await };
         ctx.spawn(read.into_actor(self).map(move |past, hub, ctx| {
             hub.stretches.end(&from, past.as_ref().ok());
             match past {
@@ -411,7 +411,7 @@ impl Actor for Hub {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(LOOK_EVERY, |hub, ctx| hub.look(ctx));
-        let stop = self.shared.live.stop.clone();
+        let stop = self.live.stop.clone();
         let stopped = async move { stop.cancelled().await };
         ctx.spawn(stopped.into_actor(self).map(|(), hub, ctx| {
             let sockets: Vec<u64> = hub.sockets.keys().copied().collect();
@@ -445,11 +445,11 @@ impl Handler<Told> for Hub {
         match told {
             Told::Open(opened) => {
                 let Opened { socket, principal, frames, farewell } = *opened;
-                self.shared.metrics.live.sockets.inc();
+                self.live.metrics.sockets.inc();
                 let subscriptions = Vec::new();
                 let opened = Socket { principal, frames, farewell, subscriptions, turn: 0 };
                 self.sockets.insert(socket, opened);
-                if self.shared.live.stop.is_cancelled() {
+                if self.live.stop.is_cancelled() {
                     self.end(socket, Farewell::Stopping);
                 }
             }

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::stats::Sample;
 use crate::http::api::order::shape::OrderSummary;
-use crate::http::api::stock::StockLevel;
+use crate::http::api::stock::levels::StockLevel;
 use crate::http::operator::entities::Here;
 
 /// What a subscription is about.

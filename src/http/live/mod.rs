@@ -11,6 +11,7 @@ mod figures;
 pub(super) mod filter;
 mod hub;
 pub(super) mod message;
+mod metrics;
 mod outbox;
 mod places;
 mod render;
@@ -23,6 +24,7 @@ mod subscription;
 pub mod ticket;
 pub(super) mod token;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -31,11 +33,43 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 pub use self::hub::Slot;
+use self::metrics::LiveMetrics;
 use self::places::Places;
+pub use self::stats::sample;
 use self::stats::{Counts, Samples};
-pub use self::stats::{rss_bytes, sample};
 use self::ticket::Tickets;
+use crate::actors::node::Node;
 use crate::domain::limits::{holds, within};
+use crate::http::api::order::BUYER;
+use crate::http::edge::access::Access;
+use crate::http::edge::authentication::Authenticator;
+use crate::http::edge::route::{Link, RouteList};
+use crate::http::operator::health::Serving;
+use crate::routes;
+use crate::store::Store;
+
+const SOCKET: Access = Access::Proof(&socket::SOCKET);
+const ANY_KEY: Access = Access::AnyKey;
+const PUBLIC: Access = Access::Public;
+
+routes! {
+    /// The routes alone.
+    const TABLE =
+    GET  "/v1/store/orders/{id}/live" BUYER   Checkout sse::watch_my_order;
+    GET  "/v1/admin/live"             SOCKET  Operate  socket::open_live;
+    POST "/v1/admin/live/tickets"     ANY_KEY Operate  ticket::create_live_ticket;
+    GET  "/asyncapi.json"             PUBLIC  Browse   asyncapi::show_asyncapi;
+}
+
+/// The routes of live feeds.
+pub const ROUTES: RouteList = RouteList {
+    links: &[Link {
+        from: "create_live_ticket",
+        to: &["open_live"],
+        with: &[("ticket", "$response.body#/ticket")],
+    }],
+    ..TABLE
+};
 
 /// How much live feeds may take.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
@@ -140,6 +174,13 @@ impl Default for Options {
 pub struct Live {
     /// Ends all of them.
     pub stop: CancellationToken,
+    /// What is counted of them.
+    pub metrics: LiveMetrics,
+    node: Arc<Node>,
+    store: Store,
+    options: Options,
+    callers: Arc<Authenticator>,
+    serving: Arc<Serving>,
     tickets: Tickets,
     sockets: Places,
     streams: Places,
@@ -150,14 +191,26 @@ pub struct Live {
 impl Live {
     /// Nobody listens yet.
     #[must_use]
-    pub fn new(options: &Options) -> Self {
+    pub fn new(
+        node: Arc<Node>,
+        store: Store,
+        options: Options,
+        callers: Arc<Authenticator>,
+        serving: Arc<Serving>,
+    ) -> Self {
         Self {
             stop: CancellationToken::new(),
+            metrics: LiveMetrics::default(),
             tickets: Tickets::default(),
             sockets: Places::new(options.sockets_max, socket::each_max(options.sockets_max)),
             streams: Places::new(options.streams_max, sse::ORDER_MAX),
             counts: Counts::default(),
             samples: Samples::default(),
+            node,
+            store,
+            options,
+            callers,
+            serving,
         }
     }
 

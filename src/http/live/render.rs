@@ -13,7 +13,7 @@ use crate::actors::engine::changes::{Change, Changed};
 use crate::actors::order_rows::{Happened, OrderRows};
 use crate::actors::stock_rows::StockRows;
 use crate::http::api::order::shape::OrderSummary;
-use crate::http::api::stock::level_row;
+use crate::http::api::stock::levels::level_row;
 use crate::store::order::Row;
 
 /// About how many bytes a change is on the wire without its events.

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use super::Live;
 use super::filter::{self, Asked};
 use super::message::{LiveRow, Topic};
 use crate::actors::engine::changes::{self, Bounds, Changed, distance};
@@ -11,10 +12,9 @@ use crate::actors::engine::projections::Projection as _;
 use crate::actors::order_rows::OrderRows;
 use crate::actors::stock_rows::StockRows;
 use crate::http::api::order::shape::OrderSummary;
-use crate::http::api::stock::level_row;
+use crate::http::api::stock::levels::level_row;
 use crate::http::edge::error::Error;
 use crate::http::edge::query::cut;
-use crate::http::server::Shared;
 
 /// For how long a snapshot is shown to those who ask for the same.
 const FRESH: Duration = Duration::from_millis(200);
@@ -56,8 +56,8 @@ impl Taken {
 ///
 /// # Errors
 /// The store's.
-pub async fn take(shared: &Shared, asked: &Asked) -> Result<Option<Taken>, Error> {
-    let (node, store) = (&shared.node, &shared.store);
+pub async fn take(live: &Live, asked: &Asked) -> Result<Option<Taken>, Error> {
+    let (node, store) = (&live.node, &live.store);
     let (heads, at) = (node.changes.heads(), Instant::now());
     let (rows, more, cursors) = match asked.0 {
         Topic::Orders | Topic::Sagas => {
@@ -76,7 +76,7 @@ pub async fn take(shared: &Shared, asked: &Asked) -> Result<Option<Taken>, Error
         Topic::Cluster | Topic::Stats => (Vec::new(), false, Vec::new()),
     };
     let seen = node.changes.rows_at(&cursors);
-    let near = |seen: &Arc<[i64]>| distance(seen, &heads) <= shared.options.live.behind_max / 2;
+    let near = |seen: &Arc<[i64]>| distance(seen, &heads) <= live.options.behind_max / 2;
     Ok(seen.filter(near).map(|seen| Taken { rows, more, seen, at }))
 }
 
@@ -182,9 +182,9 @@ impl Stretches {
 ///
 /// # Errors
 /// The journal's.
-pub async fn past(shared: &Shared, from: Arc<[i64]>, until: Arc<[i64]>) -> Result<Past, Error> {
-    let journal = shared.node.store.journal();
-    let options = &shared.options.live;
+pub async fn past(live: &Live, from: Arc<[i64]>, until: Arc<[i64]>) -> Result<Past, Error> {
+    let journal = live.node.store.journal();
+    let options = &live.options;
     let (events, entities) = (options.resume_events_max, options.resume_entities_max);
     let found = |found| Ok(Past { found, at: Instant::now() });
     for (shard, (from, until)) in (0..).zip(from.iter().zip(until.iter())) {

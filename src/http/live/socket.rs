@@ -9,17 +9,19 @@ use actix_ws::{AggregatedMessage as Message, AggregatedMessageStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
+use super::Live;
 use super::hub::{self, Hub, Opened, Slot, Told};
 use super::message::{ClientMessage, Hello, ServerMessage};
 use super::outbox::{self, Farewell, WAITING_MAX, Writer};
 use super::places::Full;
-use crate::http::edge::access::{self, Principal};
+use crate::http::edge::access::Proof;
 use crate::http::edge::connection;
+use crate::http::edge::data::data;
 use crate::http::edge::error::Error;
+use crate::http::edge::principal::Principal;
 use crate::http::edge::problem::Code;
 use crate::http::edge::query::Query;
 use crate::http::edge::session::origin_is_host;
-use crate::http::server::Shared;
 
 /// The subprotocol.
 const PROTOCOL: &str = "kontor.live.v1";
@@ -32,26 +34,32 @@ pub const fn each_max(sockets_max: usize) -> usize {
     if sockets_max / 4 > 16 { sockets_max / 4 } else { 16 }
 }
 
+/// Whoever may open a live socket: any key, or a ticket.
+pub static SOCKET: Proof = Proof {
+    name: "any key, or a ticket",
+    find: |request| Box::pin(principal_of_socket(request)),
+    schemes: &["", "api_key"],
+    problems: &[],
+};
+
 /// Who opens a socket: by ticket, by a key among the subprotocols, or as with any other request.
 ///
 /// # Errors
 /// 401 for a ticket or key that is no good; 403 for a page of another host.
-pub async fn principal_of_socket(
-    shared: &Shared,
-    request: &HttpRequest,
-) -> Result<Principal, Error> {
-    own_origin(request.headers(), &shared.options.live.origins)?;
+async fn principal_of_socket(request: &HttpRequest) -> Result<Principal, Error> {
+    let live = data::<Live>(request)?;
+    own_origin(request.headers(), &live.options.origins)?;
     let query = Query::of(request, &["ticket"])?;
     if let Some(ticket) = query.text("ticket") {
         let used = || Error::new(Code::Unauthorized, "the ticket is not known, or was used");
-        return shared.live.tickets.take(ticket).ok_or_else(used);
+        return live.tickets.take(ticket).ok_or_else(used);
     }
     let offered = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL);
     let offered = offered.filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(','));
     if let Some(key) = offered.filter_map(|one| one.trim().strip_prefix(BEARER)).next() {
-        return access::holder(shared, key).await;
+        return live.callers.holder(key).await;
     }
-    match access::principal(shared, request.headers()).await? {
+    match live.callers.principal(request.headers()).await? {
         Principal::Anyone => {
             let detail = "this takes a session, a ticket, or the subprotocol bearer.sk_…";
             Err(Error::new(Code::Unauthorized, detail))
@@ -80,19 +88,19 @@ fn own_origin(headers: &HeaderMap, others: &[String]) -> Result<(), Error> {
 pub async fn open_live(
     request: HttpRequest,
     payload: web::Payload,
-    shared: web::Data<Shared>,
+    live: web::Data<Live>,
     slot: web::Data<Slot>,
 ) -> Result<HttpResponse, Error> {
     let principal = request.extensions().get::<Principal>().cloned().unwrap_or_default();
     let hold = connection::of(&request);
-    if shared.live.stop.is_cancelled() {
+    if live.stop.is_cancelled() {
         return Err(Error::new(Code::ShuttingDown, "this server is stopping"));
     }
     let full = |full| match full {
         Full::All => Error::new(Code::TooManyRequests, "there are too many live sockets"),
         Full::Owner => Error::new(Code::TooManyRequests, "you have too many live sockets"),
     };
-    let place = shared.live.sockets.take(principal.owner()).map_err(full)?;
+    let place = live.sockets.take(principal.owner()).map_err(full)?;
     let offered = actix_ws::handle_with_protocols(&request, payload, &[PROTOCOL]);
     let (response, session, stream) = offered.map_err(|_| {
         Error::new(Code::BadRequest, "this is a WebSocket: it takes Upgrade: websocket")
@@ -106,7 +114,7 @@ pub async fn open_live(
     let Some(gate) = gate else {
         return Err(Error::new(Code::Internal, "the request could not be carried out"));
     };
-    let options = &shared.options.live;
+    let options = &live.options;
     let (frames, waiting) = mpsc::channel(WAITING_MAX);
     let (pong, pings) = mpsc::channel(1);
     let (farewell, end) = oneshot::channel();
@@ -123,11 +131,11 @@ pub async fn open_live(
     if let Some(hold) = hold {
         hold.stream();
     }
-    let node = shared.node.name().to_owned();
+    let node = live.node.name().to_owned();
     let hello = Hello { version: env!("CARGO_PKG_VERSION"), node };
     // There is room: nothing waits yet.
     let _room = frames.try_send(ServerMessage::Hello(hello).frame());
-    let hub = slot.hub(&shared);
+    let hub = slot.hub(&live);
     let socket = hub::next_id();
     hub.do_send(Told::Open(Box::new(Opened { socket, principal, frames, farewell })));
     actix_web::rt::spawn(async move {
@@ -139,19 +147,19 @@ pub async fn open_live(
     let most = options.message_bytes_max;
     let stream = stream.max_frame_size(most).aggregate_continuations();
     let stream = stream.max_continuation_size(most);
-    actix_web::rt::spawn(listen(shared.clone(), slot.hub(&shared), socket, stream, pong));
+    actix_web::rt::spawn(listen(live.clone(), slot.hub(&live), socket, stream, pong));
     Ok(response)
 }
 
 /// Hears a client until it leaves, is silent for too long, or does not keep to the rules.
 async fn listen(
-    shared: web::Data<Shared>,
+    live: web::Data<Live>,
     hub: actix::Addr<Hub>,
     socket: u64,
     mut stream: AggregatedMessageStream,
     pong: mpsc::Sender<web::Bytes>,
 ) {
-    let options = &shared.options.live;
+    let options = &live.options;
     let patience = Duration::from_secs(options.silence_secs);
     let mut second = (Instant::now(), 0);
     let why = loop {

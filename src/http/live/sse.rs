@@ -11,6 +11,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::Live;
 use super::outbox::{self, GOING, GOING_AT_STOP, Gate};
 use super::places::{Full, Place};
 use crate::actors::engine::host::{Until, View};
@@ -18,13 +19,13 @@ use crate::domain::entity::Noun as _;
 use crate::domain::id::OrderId;
 use crate::domain::order::{self, Order, Status};
 use crate::http::api::order::read;
+use crate::http::api::order::schema;
 use crate::http::api::order::shape::OrderShape;
 use crate::http::docs::schemas;
 use crate::http::edge::call::{Call, id};
 use crate::http::edge::connection::{self, Hold};
 use crate::http::edge::error::Error;
 use crate::http::edge::problem::Code;
-use crate::http::server::Shared;
 
 /// How long a stream is silent at most.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -38,14 +39,14 @@ const PAUSE: Duration = Duration::from_millis(100);
     params(("id" = inline(schemas::OrderId), Path),
         ("token" = Option<String>, Query, description = "The order's token, if it is not in Authorization"),
         ("Last-Event-ID" = Option<i64>, Header, description = "The version that was seen last")),
-    responses((status = 200, description = "Events `order`, each with the order as its data and its version as its id", content_type = "text/event-stream", body = inline(schemas::OrderEvent)),
+    responses((status = 200, description = "Events `order`, each with the order as its data and its version as its id", content_type = "text/event-stream", body = inline(schema::OrderEvent)),
         (status = 204, description = "The version that was seen is the last one"),
         (status = 429, description = "The order has 8 streams, or the server as many as it may have")))]
 pub async fn watch_my_order(
     call: Call,
     path: web::Path<String>,
     request: HttpRequest,
-    shared: web::Data<Shared>,
+    live: web::Data<Live>,
 ) -> Result<HttpResponse, Error> {
     let order: OrderId = id(&path, "order")?;
     let (state, version) = read::look(&call, order).await?;
@@ -59,12 +60,12 @@ pub async fn watch_my_order(
         Full::All => Error::new(Code::TooManyRequests, "there are too many streams"),
         Full::Owner => Error::new(Code::TooManyRequests, "this order has too many streams"),
     };
-    let place = shared.live.streams.take(&order.to_string()).map_err(full)?;
-    shared.metrics.live.streams.inc();
+    let place = live.streams.take(&order.to_string()).map_err(full)?;
+    live.metrics.streams.inc();
     let first = if seen { Bytes::from_static(b": up to date\n\n") } else { event(&shape, version) };
-    let until = Instant::now() + Duration::from_secs(shared.options.live.stream_secs);
-    let stop = shared.live.stop.clone();
-    let watch = Watch { shared, order, state, version, next: Some(first), until, _place: place };
+    let until = Instant::now() + Duration::from_secs(live.options.stream_secs);
+    let stop = live.stop.clone();
+    let watch = Watch { live, order, state, version, next: Some(first), until, _place: place };
     let events = futures_util::stream::unfold(watch, |mut watch| async move {
         let event = watch.next().await?;
         Some((Ok::<_, Infallible>(event), watch))
@@ -117,7 +118,7 @@ fn event(shape: &OrderShape, version: i64) -> Bytes {
 
 /// A buyer who watches an order.
 struct Watch {
-    shared: web::Data<Shared>,
+    live: web::Data<Live>,
     order: OrderId,
     state: Order,
     version: i64,
@@ -132,7 +133,7 @@ impl Watch {
         if let Some(first) = self.next.take() {
             return Some(first);
         }
-        let stop = self.shared.live.stop.clone();
+        let stop = self.live.stop.clone();
         if over(&self.state) || Instant::now() >= self.until {
             return None;
         }
@@ -153,7 +154,7 @@ impl Watch {
         let entity = order::entity_id(self.order);
         let patience = KEEP_ALIVE.min(self.until.saturating_duration_since(Instant::now()));
         let (state, version) = self
-            .shared
+            .live
             .node
             .orders
             .wait(&entity, patience, Until::Past(self.version), read)
@@ -170,7 +171,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.shared.metrics.live.streams.dec();
+        self.live.metrics.streams.dec();
     }
 }
 

@@ -11,8 +11,9 @@ use actix_web::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::Live;
 use crate::actors::node::Node;
-use crate::http::server::Shared;
+use crate::http::operator::metrics::rss_bytes;
 
 /// How many samples are kept.
 pub const KEPT: usize = 300;
@@ -219,27 +220,27 @@ impl Totals {
 }
 
 /// Takes samples until the server stops.
-pub async fn sample(shared: &Shared) {
+pub async fn sample(live: Arc<Live>) {
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut before = Totals::of(&shared.node);
+    let mut before = Totals::of(&live.node);
     for number in 1.. {
         tokio::select! {
-            () = shared.live.stop.cancelled() => return,
+            () = live.stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        let now = Totals::of(&shared.node);
+        let now = Totals::of(&live.node);
         let mut last = 0;
-        for shard in shared.node.owned.all() {
-            last += shared.node.store.journal().last_pos(shard).await.unwrap_or(0);
+        for shard in live.node.owned.all() {
+            last += live.node.store.journal().last_pos(shard).await.unwrap_or(0);
         }
-        shared.live.samples.keep(one(shared, number, (before, now), last));
+        live.samples.keep(one(&live, number, (before, now), last));
         before = now;
     }
 }
 
-fn one(shared: &Shared, number: u64, (before, now): (Totals, Totals), last_pos: i64) -> Sample {
-    let (node, live) = (&shared.node, &shared.live);
+fn one(live: &Live, number: u64, (before, now): (Totals, Totals), last_pos: i64) -> Sample {
+    let node = &live.node;
     let request_ms = live.counts.requests.cut();
     Sample {
         number,
@@ -264,9 +265,4 @@ fn one(shared: &Shared, number: u64, (before, now): (Totals, Totals), last_pos: 
         sockets: live.sockets.taken(),
         rss_bytes: rss_bytes(),
     }
-}
-
-/// Memory of the process, in bytes; 0 where that is not known.
-pub fn rss_bytes() -> u64 {
-    memory_stats::memory_stats().map_or(0, |stats| stats.physical_mem as u64)
 }

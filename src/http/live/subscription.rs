@@ -156,7 +156,7 @@ impl Hub {
             if socket.idle() {
                 waits |= self.serve(socket, &mut made, ctx);
             } else {
-                self.shared.metrics.live.skipped.inc();
+                self.live.metrics.skipped.inc();
                 waits = true;
             }
         }
@@ -166,7 +166,7 @@ impl Hub {
 
     /// Gives a socket what its subscriptions are due; whether there is more for it.
     fn serve(&mut self, socket: &mut Socket, made: &mut Made, ctx: &mut Context<Self>) -> bool {
-        let (count, most) = (socket.subscriptions.len(), self.shared.options.live.frame_bytes_max);
+        let (count, most) = (socket.subscriptions.len(), self.live.options.frame_bytes_max);
         let (mut bytes, mut waits) = (0, false);
         for step in 0..count {
             let at = (socket.turn + step) % count;
@@ -192,7 +192,7 @@ impl Hub {
         if socket.frames.try_send(frame).is_err() {
             return false;
         }
-        let metrics = &self.shared.metrics.live;
+        let metrics = &self.live.metrics;
         metrics.frames.inc();
         metrics.bytes.inc_by(u64::try_from(bytes).unwrap_or(0));
         self.budget.frame(bytes);
@@ -234,7 +234,7 @@ impl Hub {
                     return false;
                 }
                 let behind = self.ring.behind(&place);
-                if behind > self.shared.options.live.behind_max && !one.returning {
+                if behind > self.live.options.behind_max && !one.returning {
                     one.at = At::Wanting(Some((Reason::Slow, behind)));
                     return self.step(one, made, give, ctx);
                 }
@@ -311,7 +311,7 @@ impl Hub {
         give: &mut Vec<ByteString>,
     ) -> Option<(u64, Place)> {
         let shown = made.changes.entry((Rc::clone(&one.spec), from)).or_insert_with(|| {
-            let rendered = render(&one.spec, steps, self.shared.options.live.frame_bytes_max);
+            let rendered = render(&one.spec, steps, self.live.options.frame_bytes_max);
             self.budget.look(rendered.looked);
             let upto = rendered.upto.map(|number| (number, place(number)));
             let token = || upto.as_ref().map(|(_, place)| Token(Arc::clone(place.seen())).text());
@@ -356,7 +356,7 @@ impl Hub {
         let token = || Token(Arc::clone(&taken.seen)).text();
         if let Some((reason, skipped)) = resync {
             let id = one.spec.id.as_str();
-            self.shared.metrics.live.resyncs.inc();
+            self.live.metrics.resyncs.inc();
             let resync = Resync { id, token: token(), reason, skipped };
             give.push(ServerMessage::Resync(resync).frame());
         }

@@ -5,17 +5,18 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use actix_web::HttpResponse;
+use actix_web::{HttpResponse, web};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
 
+use super::Live;
 use crate::domain::time::Span;
-use crate::http::edge::access::Principal;
 use crate::http::edge::call::Call;
 use crate::http::edge::error::Error;
+use crate::http::edge::principal::Principal;
 use crate::http::edge::problem::Code;
 
 const LIFE_SECS: u32 = 30;
@@ -65,8 +66,8 @@ pub struct LiveTicket {
 /// Gives the right to open one socket, within 30 seconds.
 #[utoipa::path(post, path = "/v1/admin/live/tickets", tag = "live",
     responses((status = 201, description = "The ticket", body = LiveTicket)))]
-pub async fn create_live_ticket(call: Call) -> Result<HttpResponse, Error> {
-    let ticket = call.shared().live.tickets.give(call.principal().clone());
+pub async fn create_live_ticket(call: Call, live: web::Data<Live>) -> Result<HttpResponse, Error> {
+    let ticket = live.tickets.give(call.principal().clone());
     let full = || Error::new(Code::TooManyRequests, "there are too many tickets");
     let ticket = ticket.ok_or_else(full)?;
     let expires_at = (call.now() + Span::from_secs(LIFE_SECS.into())).to_string();

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::actors::engine::placement::{self, Holding, Member};
+use crate::actors::node::Node;
 use crate::actors::report::Report;
 use crate::cache::State;
 use crate::domain::time::Timestamp;
@@ -21,8 +22,8 @@ use crate::http::edge::problem::Code;
 use crate::http::edge::query::Query;
 use crate::http::edge::validate::text;
 use crate::http::operator::entities::{NodeShape, here};
-use crate::http::server::Shared;
-use crate::store::{node, shard};
+use crate::http::operator::health::Serving;
+use crate::store::{Store, node, shard};
 
 /// The most findings that are shown.
 const FINDINGS_MAX: usize = 50;
@@ -132,20 +133,24 @@ pub struct MovePlan {
 /// Shows all nodes and shards, and the services behind them.
 #[utoipa::path(get, path = "/v1/admin/cluster", tag = "ops",
     responses((status = 200, description = "The cluster", body = Cluster)))]
-pub async fn show_cluster(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
+pub async fn show_cluster(
+    call: Call,
+    request: HttpRequest,
+    serving: web::Data<Serving>,
+) -> Result<HttpResponse, Error> {
     Query::of(&request, &[])?;
-    let (shared, now) = (call.shared(), call.now());
-    let (here, reports) = (here(shared).await?, shared.node.reports().await);
+    let (node, store, now) = (call.node(), call.store(), call.now());
+    let (here, reports) = (here(node, serving.is_on()).await?, node.reports().await);
     let (rows, shards) = (call.store().nodes().await?, call.store().shards().await?);
-    let cursors = call.node().projections.reached(call.store()).await?;
-    let shards = shards_of(shards, &cursors, &reports, shared.store.is_shared(), now);
+    let cursors = node.projections.reached(store).await?;
+    let shards = shards_of(shards, &cursors, &reports, store.is_shared(), now);
     let nodes = nodes_of(rows, &shards, &reports, &here, now);
-    let services = services(shared);
+    let services = services(node, store);
     let letters = call.store().dead_letters(0, 1).await?.len();
     let mut findings = findings(&nodes, &shards, &services, letters > 0);
     let silent = reports.iter().filter(|(_, report)| report.is_none());
     findings.extend(silent.map(|(node, _)| format!("node {node} does not answer this one")));
-    if let Some(cluster) = &shared.node.cluster {
+    if let Some(cluster) = &node.cluster {
         let of_bus = cluster.findings().all().into_iter();
         findings.extend(of_bus.map(|(about, text)| format!("{about}: {text}")));
     }
@@ -230,10 +235,10 @@ fn nodes_of(
     nodes
 }
 
-fn services(shared: &Shared) -> Vec<Service> {
-    let store = if shared.store.is_shared() { "postgresql" } else { "sqlite" };
-    let mut all = vec![Service { name: store, status: "ok", detail: "answers".to_owned() }];
-    if let Some(lag) = shared.store.replica_lag() {
+fn services(node: &Node, store: &Store) -> Vec<Service> {
+    let name = if store.is_shared() { "postgresql" } else { "sqlite" };
+    let mut all = vec![Service { name, status: "ok", detail: "answers".to_owned() }];
+    if let Some(lag) = store.replica_lag() {
         let (status, detail) = match lag.behind {
             None => ("degraded", "does not answer; the primary is read".to_owned()),
             Some(behind) => {
@@ -245,7 +250,7 @@ fn services(shared: &Shared) -> Vec<Service> {
         };
         all.push(Service { name: "replica", status, detail });
     }
-    if let Some(nats) = shared.node.cluster.as_ref().and_then(|cluster| cluster.nats()) {
+    if let Some(nats) = node.cluster.as_ref().and_then(|cluster| cluster.nats()) {
         let (status, detail) = if nats.is_up() {
             ("ok", format!("connected to {}", nats.address()))
         } else {
@@ -254,7 +259,7 @@ fn services(shared: &Shared) -> Vec<Service> {
         };
         all.push(Service { name: "nats", status, detail });
     }
-    let cache = shared.cache();
+    let cache = &node.cache;
     let (name, status, detail) = match cache.state() {
         State::Local => ("cache", "ok", "in each node for itself".to_owned()),
         State::Ok => {

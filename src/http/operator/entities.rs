@@ -9,6 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::actors::engine::host::{Gauge, Quarantined, Released};
+use crate::actors::node::Node;
 use crate::domain::entity::EntityId;
 use crate::http::api::order::read;
 use crate::http::api::order::shape::OrderSummary;
@@ -19,7 +20,6 @@ use crate::http::edge::error::Error;
 use crate::http::edge::problem::Code;
 use crate::http::edge::query::{Query, cursor, cut};
 use crate::http::edge::read_your_writes;
-use crate::http::server::Shared;
 use crate::store::order::Filter;
 use crate::store::shard::Row;
 use crate::store::webhook::{self, NEVER};
@@ -228,8 +228,7 @@ pub async fn retry_quarantined(call: Call, path: web::Path<String>) -> Result<Ht
 ///
 /// # Errors
 /// The store's.
-pub async fn here(shared: &Shared) -> Result<NodeShape, Error> {
-    let node = &shared.node;
+pub async fn here(node: &Node, ready: bool) -> Result<NodeShape, Error> {
     let own: BTreeSet<u16> = node.lanes.owned().iter().map(|fence| fence.shard).collect();
     let rows = node.store.shards().await?.into_iter().filter(|row| own.contains(&row.id));
     let shard = |row: Row| {
@@ -255,7 +254,7 @@ pub async fn here(shared: &Shared) -> Result<NodeShape, Error> {
     Ok(NodeShape {
         id: node.name().to_owned(),
         version: env!("CARGO_PKG_VERSION"),
-        ready: shared.ready(),
+        ready,
         shards,
         hosts: hosts.collect(),
         quarantine: quarantine(node),
@@ -264,7 +263,7 @@ pub async fn here(shared: &Shared) -> Result<NodeShape, Error> {
 }
 
 /// Those in quarantine, of all nouns.
-fn quarantine(node: &crate::actors::node::Node) -> Vec<QuarantineShape> {
+fn quarantine(node: &Node) -> Vec<QuarantineShape> {
     let all = node.hosts().iter().map(|host| host.quarantined(QUARANTINE_MAX));
     let show = |one: Quarantined| QuarantineShape {
         entity: one.entity.to_string(),
@@ -276,6 +275,6 @@ fn quarantine(node: &crate::actors::node::Node) -> Vec<QuarantineShape> {
 
 /// How the entities of each noun are doing.
 #[must_use]
-pub fn hosts(node: &crate::actors::node::Node) -> Vec<(&'static str, Gauge)> {
+pub fn hosts(node: &Node) -> Vec<(&'static str, Gauge)> {
     node.hosts().iter().map(|host| (host.name(), host.gauge())).collect()
 }

@@ -3,9 +3,10 @@
 //! A provider that is away makes a node degraded, never unready: browsing goes on without it.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use actix_web::HttpResponse;
+use actix_web::{HttpResponse, web};
 use serde::Serialize;
 use tokio::sync::Mutex;
 use utoipa::ToSchema;
@@ -13,7 +14,6 @@ use utoipa::ToSchema;
 use crate::actors::node::Node;
 use crate::http::edge::call::Call;
 use crate::http::edge::error::Error;
-use crate::http::server::Shared;
 use crate::providers::payment::Provider;
 use crate::store::Store;
 
@@ -24,6 +24,23 @@ const CHECK_MAX: Duration = Duration::from_secs(2);
 /// How many appends a lane may have waiting before the node sends traffic elsewhere.
 const QUEUED_MAX: usize = 10_000;
 
+/// Whether the server takes traffic: not before it has started, nor once it stops.
+#[derive(Debug, Default)]
+pub struct Serving(AtomicBool);
+
+impl Serving {
+    /// Whether it does.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Says whether it does from now on.
+    pub fn set(&self, on: bool) {
+        self.0.store(on, Ordering::Relaxed);
+    }
+}
+
 /// How the dependencies are, found again every few seconds at the most.
 #[derive(Default)]
 pub struct Health {
@@ -31,8 +48,7 @@ pub struct Health {
 }
 
 impl Health {
-    async fn find(&self, shared: &Shared) -> Vec<CheckShape> {
-        let node = &shared.node;
+    async fn find(&self, node: &Node, data: &Store) -> Vec<CheckShape> {
         let mut found = self.found.lock().await;
         if let Some((at, checks)) = &*found
             && at.elapsed() < TTL
@@ -40,8 +56,8 @@ impl Health {
             return checks.clone();
         }
         let mut checks = vec![
-            needed("store", store(shared).await),
-            needed("disk", disk(&shared.store).await),
+            needed("store", store(node, data).await),
+            needed("disk", disk(data).await),
             needed("lanes", lanes(node)),
         ];
         for of in node.payments.all() {
@@ -98,10 +114,14 @@ pub async fn check_live() -> HttpResponse {
 #[utoipa::path(get, path = "/readyz", tag = "health",
     responses((status = 200, description = "It should", body = Readiness),
         (status = 503, description = "It should not, for now", body = Readiness)))]
-pub async fn check_ready(call: Call) -> Result<HttpResponse, Error> {
-    let mut checks = call.shared().health.find(call.shared()).await;
-    let serving = call.shared().ready();
-    let outcome = if serving { Ok("serving".to_owned()) } else { Err("stopping".to_owned()) };
+pub async fn check_ready(
+    call: Call,
+    health: web::Data<Health>,
+    serving: web::Data<Serving>,
+) -> Result<HttpResponse, Error> {
+    let mut checks = health.find(call.node(), call.store()).await;
+    let outcome =
+        if serving.is_on() { Ok("serving".to_owned()) } else { Err("stopping".to_owned()) };
     checks.insert(0, needed("server", outcome));
     let ready = checks.iter().all(|check| check.status != "failed");
     let mut response = if ready { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
@@ -118,15 +138,15 @@ async fn within(finding: impl Future<Output = Result<String, String>>) -> Result
 }
 
 /// A setting is written durably and read again.
-async fn store(shared: &Shared) -> Result<String, String> {
+async fn store(node: &Node, store: &Store) -> Result<String, String> {
     within(async {
-        let text = shared.node.clock.now().to_string();
+        let text = node.clock.now().to_string();
         let said = |error: crate::store::Error| {
             tracing::warn!(%error, "the store cannot be written");
             "cannot be written".to_owned()
         };
-        shared.store.put_setting("last_ready_check", &text).await.map_err(said)?;
-        let read = shared.store.setting("last_ready_check").await.map_err(said)?;
+        store.put_setting("last_ready_check", &text).await.map_err(said)?;
+        let read = store.setting("last_ready_check").await.map_err(said)?;
         if read.is_some() { Ok("writable".to_owned()) } else { Err("forgets".to_owned()) }
     })
     .await

@@ -1,6 +1,8 @@
 //! Jobs and schedules: what is done beside requests, how it goes, and what an operator can do
 //! about it.
 
+use std::sync::OnceLock;
+
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
@@ -131,9 +133,11 @@ const fn yes() -> bool {
     true
 }
 
-fn queue(call: &Call) -> Result<&Queue, Error> {
-    let queue = call.shared().jobs.get();
-    queue.ok_or_else(|| Error::new(Code::TryAgain, "the node has not begun yet"))
+/// The job queue, once it has begun.
+pub type Jobs = OnceLock<Queue>;
+
+fn begun(jobs: &Jobs) -> Result<&Queue, Error> {
+    jobs.get().ok_or_else(|| Error::new(Code::TryAgain, "the node has not begun yet"))
 }
 
 fn failed(error: queue::Error) -> Error {
@@ -176,11 +180,15 @@ pub async fn get_job(call: Call, path: web::Path<String>) -> Result<HttpResponse
 /// Adds a job, which any node does.
 #[utoipa::path(post, path = "/v1/admin/jobs", tag = "ops", request_body = JobInput,
     responses((status = 202, description = "It will be done", body = JobShape)))]
-pub async fn add_job(call: Call, body: Json<JobInput>) -> Result<HttpResponse, Error> {
+pub async fn add_job(
+    call: Call,
+    jobs: web::Data<Jobs>,
+    body: Json<JobInput>,
+) -> Result<HttpResponse, Error> {
     let (input, by) = (body.value, call.principal().by());
     let key = call.idempotency_key().map(|key| format!("{by}:{key}"));
     let payload = Value::Object(input.payload);
-    let added = queue(&call)?.add(&input.kind, &payload, &by, key.clone()).await.map_err(failed)?;
+    let added = begun(&jobs)?.add(&input.kind, &payload, &by, key.clone()).await.map_err(failed)?;
     let job = match (added, key) {
         (Some(job), _) => job,
         (None, key) => {
@@ -199,9 +207,13 @@ pub async fn add_job(call: Call, body: Json<JobInput>) -> Result<HttpResponse, E
 /// Lets a job that waits or was given up try again at once.
 #[utoipa::path(post, path = "/v1/admin/jobs/{id}/retry", tag = "ops", params(("id" = String, Path)),
     responses((status = 202, description = "It is tried again", body = JobShape)))]
-pub async fn retry_job(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
+pub async fn retry_job(
+    _call: Call,
+    jobs: web::Data<Jobs>,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Error> {
     let (job, again) =
-        queue(&call)?.retry(&path).await.map_err(failed)?.ok_or_else(|| Error::not_found("job"))?;
+        begun(&jobs)?.retry(&path).await.map_err(failed)?.ok_or_else(|| Error::not_found("job"))?;
     if !again {
         let detail = format!("the job is {}", job.state.as_str());
         return Err(Error::new(Code::WrongState, detail));
@@ -235,8 +247,12 @@ pub async fn list_schedules(call: Call, request: HttpRequest) -> Result<HttpResp
 /// Sets a schedule.
 #[utoipa::path(put, path = "/v1/admin/schedules", tag = "ops", request_body = ScheduleInput,
     responses((status = 200, description = "The schedule", body = ScheduleShape)))]
-pub async fn put_schedule(call: Call, body: Json<ScheduleInput>) -> Result<HttpResponse, Error> {
-    let queue = queue(&call)?;
+pub async fn put_schedule(
+    _call: Call,
+    jobs: web::Data<Jobs>,
+    body: Json<ScheduleInput>,
+) -> Result<HttpResponse, Error> {
+    let queue = begun(&jobs)?;
     let ScheduleInput { name, kind, payload, cron, enabled } = body.value;
     let all = queue.schedules().await.map_err(failed)?;
     if all.len() >= SCHEDULES_MAX && all.iter().all(|one| one.name != name) {

@@ -1,14 +1,86 @@
 //! What an operator looks at and changes: nodes and shards, jobs, dead letters, settings, health and
-//! metrics, and the admin page.
+//! metrics, sessions, and the admin page.
 //!
 //! Orders, stock and products are in `api`, whoever calls.
 
-pub mod admin_page;
-pub mod cluster;
-pub mod dead_letters;
+use crate::http::docs::schemas::beside;
+use crate::http::edge::access::Access;
+use crate::http::edge::principal::Scope;
+use crate::http::edge::route::{Link, RouteList};
+use crate::routes;
+
+mod admin_page;
+mod cluster;
+mod dead_letters;
 pub mod entities;
 pub mod health;
 pub mod jobs;
 pub mod metrics;
-pub mod node_calls;
-pub mod settings;
+mod node_calls;
+pub mod session;
+mod settings;
+mod sign_in_schema;
+
+const PUBLIC: Access = Access::Public;
+const OPS: Access = Access::Key(Scope::Ops);
+const SETTINGS: Access = Access::Key(Scope::SettingsWrite);
+const NODE: Access = Access::Signed("another node");
+
+routes! {
+    /// The routes alone.
+    const TABLE =
+    GET    "/v1/admin/sagas"                      OPS      Operate  entities::list_sagas;
+    GET    "/v1/admin/dead-letters"               OPS      Operate  dead_letters::list_dead_letters;
+    POST   "/v1/admin/dead-letters/replay"        OPS      Operate  dead_letters::replay_dead_letters;
+    GET    "/v1/admin/dead-letters/{id}"          OPS      Operate  dead_letters::get_dead_letter;
+    POST   "/v1/admin/dead-letters/{id}/replay"   OPS      Operate  dead_letters::replay_dead_letter;
+    DELETE "/v1/admin/dead-letters/{id}"          OPS      Operate  dead_letters::discard_dead_letter;
+    GET    "/v1/admin/webhooks"                   OPS      Operate  entities::list_parked_webhooks;
+    DELETE "/v1/admin/webhooks/{id}"              OPS      Operate  entities::discard_parked_webhook;
+    POST   "/v1/admin/webhooks/{id}/retry"        OPS      Operate  entities::retry_parked_webhook;
+    POST   "/v1/admin/quarantine/{entity}/retry"  OPS      Operate  entities::retry_quarantined;
+    GET    "/v1/admin/cluster"                    OPS      Operate  cluster::show_cluster;
+    POST   "/v1/admin/cluster/nodes/{id}/drain"   OPS      Operate  cluster::drain_node;
+    POST   "/v1/admin/cluster/nodes/{id}/undrain" OPS      Operate  cluster::undrain_node;
+    POST   "/v1/admin/cluster/shards/{id}/move"   OPS      Operate  cluster::move_shard;
+    DELETE "/v1/admin/cluster/shards/{id}/pin"    OPS      Operate  cluster::unpin_shard;
+    GET    "/v1/admin/jobs"                       OPS      Operate  jobs::list_jobs;
+    POST   "/v1/admin/jobs"                       OPS      Operate  jobs::add_job;
+    GET    "/v1/admin/jobs/{id}"                  OPS      Operate  jobs::get_job;
+    DELETE "/v1/admin/jobs/{id}"                  OPS      Operate  jobs::discard_job;
+    POST   "/v1/admin/jobs/{id}/retry"            OPS      Operate  jobs::retry_job;
+    GET    "/v1/admin/schedules"                  OPS      Operate  jobs::list_schedules;
+    PUT    "/v1/admin/schedules"                  OPS      Operate  jobs::put_schedule;
+    GET    "/v1/admin/settings"                   OPS      Operate  settings::list_settings;
+    GET    "/v1/admin/settings/{name}"            OPS      Operate  settings::get_setting;
+    PUT    "/v1/admin/settings/{name}"            SETTINGS Operate  settings::put_setting;
+    GET    "/v1/admin/settings/{name}/history"    OPS      Operate  settings::list_setting_changes;
+    POST   "/v1/session"                          PUBLIC   Operate  session::create_session;
+    GET    "/v1/session"                          PUBLIC   Operate  session::get_session;
+    DELETE "/v1/session"                          PUBLIC   Operate  session::delete_session;
+    POST   "/v1/node/calls"                       NODE     Checkout node_calls::answer_node;
+    GET    "/"                                    PUBLIC   Browse   admin_page::show_start;
+    GET    "/admin"                               PUBLIC   Operate  admin_page::show_admin;
+    GET    "/admin/{file:.*}"                     PUBLIC   Operate  admin_page::show_admin_file;
+    GET    "/livez"                               PUBLIC   Health   health::check_live;
+    GET    "/readyz"                              PUBLIC   Health   health::check_ready;
+    GET    "/metrics"                             PUBLIC   Health   metrics::show_metrics;
+}
+
+/// The routes of operators.
+pub const ROUTES: RouteList = RouteList {
+    document: || beside((TABLE.document)(), sign_in_schema::all()),
+    links: LINKS,
+    ..TABLE
+};
+
+const FIRST: &[(&str, &str)] = &[("id", "$response.body#/data/0/id")];
+const NEXT: &[(&str, &str)] = &[("after", "$response.body#/next_cursor")];
+const TO_WEBHOOK: &[&str] = &["retry_parked_webhook", "discard_parked_webhook"];
+
+const LINKS: &[Link] = &[
+    Link { from: "list_sagas", to: &["list_sagas"], with: NEXT },
+    Link { from: "list_dead_letters", to: &["list_dead_letters"], with: NEXT },
+    Link { from: "list_parked_webhooks", to: &["list_parked_webhooks"], with: NEXT },
+    Link { from: "list_parked_webhooks", to: TO_WEBHOOK, with: FIRST },
+];

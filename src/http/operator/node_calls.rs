@@ -3,11 +3,11 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 
+use crate::bus::Calls;
 use crate::bus::calls::{CALL_BYTES_MAX, Failure, Refusal};
 use crate::http::edge::error::Error;
 use crate::http::edge::json_body;
 use crate::http::edge::problem::Code;
-use crate::http::server::Shared;
 
 /// Answers a call of another node.
 #[utoipa::path(post, path = "/v1/node/calls", tag = "health",
@@ -15,11 +15,11 @@ use crate::http::server::Shared;
     responses((status = 200, description = "What this node answers", body = String, content_type = "application/octet-stream"),
         (status = 504, description = "The caller waits no longer")))]
 pub async fn answer_node(
-    shared: web::Data<Shared>,
+    calls: web::Data<Option<Calls>>,
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Error> {
-    let Some(calls) = shared.calls.as_ref().filter(|calls| calls.is_open()) else {
+    let Some(calls) = calls.as_ref().as_ref().filter(|calls| calls.is_open()) else {
         return Err(Error::not_found("cluster"));
     };
     let body = json_body::read_at_most(&request, payload, CALL_BYTES_MAX).await?;

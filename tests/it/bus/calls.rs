@@ -8,6 +8,7 @@ use futures_util::FutureExt as _;
 use kontor::bus::local::Board;
 use kontor::bus::nats::Connection;
 use kontor::bus::{Call, CallError, Calls, Handler, Options, Peer, Place};
+use kontor::http::Routes;
 use kontor::http::server::{self, Server};
 use kontor_lab::cluster::cut::{Line, State};
 use tokio::sync::Semaphore;
@@ -82,7 +83,9 @@ impl Pair {
         let listen = "127.0.0.1:0".parse().unwrap();
         let options = server::Options { listen, workers: 1, ..server::Options::default() };
         let (node, store) = (Arc::clone(&shop.node), shop.store.clone());
-        let server = server::start(options, node, store, Some(b.clone())).await.unwrap();
+        let (calls, routes) = (Some(b.clone()), Routes::standard());
+        let start = server::Start { options, node, store, calls, routes };
+        let server = server::start(start).await.unwrap();
         let url = server.url();
         Self::of(a, &b, Some((shop, server)), url)
     }

@@ -10,26 +10,32 @@ use crate::actors::engine::host::{self, View};
 use crate::domain::cart::{self, Cart, Command, Details};
 use crate::domain::id::{CartId, Sku};
 use crate::domain::money::{Currency, parse_currency};
+use crate::http::api::cart::keyed_id::{cart_ids, check_cart_key};
+use crate::http::api::cart::schema;
 use crate::http::api::cart::shape::{
     CartLine, CartPatch, CartShape, DeliveryOptionShape, DeliveryOptions, LinePatch, NewCart,
     NewLine, NewLines, RequirementShape,
 };
 use crate::http::api::shape::{Delivery, Money, Price, PriceInput, Totals};
 use crate::http::docs::schemas;
-use crate::http::edge::access::Scope;
 use crate::http::edge::call::{Call, created, id, versioned};
 use crate::http::edge::error::{Error, version_mismatch};
-use crate::http::edge::idempotency;
 use crate::http::edge::json_body::Json;
+use crate::http::edge::principal::Scope;
 use crate::http::edge::problem::{Code, FieldError};
 use crate::http::edge::query::Query;
+use crate::http::edge::secret::Secret;
 
 /// Makes a cart.
 #[utoipa::path(post, path = "/v1/store/carts", tag = "carts", request_body = NewCart,
     responses((status = 201, description = "The cart", body = CartShape)))]
-pub async fn create_cart(call: Call, body: Json<NewCart>) -> Result<HttpResponse, Error> {
+pub async fn create_cart(
+    call: Call,
+    secret: web::Data<Secret>,
+    body: Json<NewCart>,
+) -> Result<HttpResponse, Error> {
     if let Some(key) = call.idempotency_key() {
-        idempotency::check_cart_key(key, call.principal().id())?;
+        check_cart_key(key, call.principal().id())?;
     }
     let cause = call.cause(body.digest);
     let new = body.value;
@@ -55,7 +61,7 @@ pub async fn create_cart(call: Call, body: Json<NewCart>) -> Result<HttpResponse
         let made = call.node().carts.create(&cart::entity_id(cart), command, cause, read).await?;
         return answer(&call, StatusCode::CREATED, cart, made).await;
     };
-    let ids = idempotency::cart_ids(&call.shared().secret, call.principal().id(), key, call.now());
+    let ids = cart_ids(&secret, call.principal().id(), key, call.now());
     let cart = match call.store().newest_cart(&ids).await? {
         Some(there) => there,
         None => ids[0],
@@ -99,7 +105,7 @@ pub async fn update_cart(
 }
 
 /// Adds lines to a cart.
-#[utoipa::path(post, path = "/v1/store/carts/{id}/lines", tag = "carts", request_body = schemas::NewLines,
+#[utoipa::path(post, path = "/v1/store/carts/{id}/lines", tag = "carts", request_body = schema::NewLines,
     params(("id" = inline(schemas::CartId), Path)),
     responses((status = 200, description = "The cart", body = CartShape)))]
 pub async fn add_lines(

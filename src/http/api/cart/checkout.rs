@@ -12,15 +12,17 @@ use crate::actors::flows::checkout::{Placed, Refusal, Request};
 use crate::domain::id::{CartId, OrderId};
 use crate::domain::money::{Money, parse_currency};
 use crate::domain::order::{self, AttemptState, Order, PaymentMethod, Phase};
+use crate::http::api::order::rejection::shortages;
 use crate::http::api::order::shape::OrderShape;
+use crate::http::api::order::token::order_token;
 use crate::http::api::shape::MoneyInput;
 use crate::http::docs::schemas;
-use crate::http::edge::access::order_token;
 use crate::http::edge::call::{Call, id, located};
-use crate::http::edge::error::{Error, shortages};
+use crate::http::edge::error::Error;
 use crate::http::edge::json_body::Json;
 use crate::http::edge::problem::{Code, FieldError};
 use crate::http::edge::read_your_writes;
+use crate::http::edge::secret::Secret;
 use crate::http::edge::validate::text;
 
 /// The longest wait for an outcome, in seconds.
@@ -60,14 +62,15 @@ pub struct CheckoutInput {
     responses(
         (status = 201, description = "The order is confirmed", body = OrderShape),
         (status = 202, description = "The order; it is not decided yet", body = OrderShape),
-        (status = 402, description = "`payment_declined`", body = crate::http::edge::problem::Problem,
+        (status = 402, description = "`payment_declined`", body = crate::http::edge::problem_body::Problem,
             content_type = "application/problem+json"),
         (status = 409, description = "`out_of_stock`, `cart_changed`, `order_cancelled`, `checkout_in_progress`",
-            body = crate::http::edge::problem::Problem, content_type = "application/problem+json")))]
+            body = crate::http::edge::problem_body::Problem, content_type = "application/problem+json")))]
 pub async fn check_out(
     call: Call,
     path: web::Path<String>,
     request: HttpRequest,
+    secret: web::Data<Secret>,
     body: Json<CheckoutInput>,
 ) -> Result<HttpResponse, Error> {
     let cart: CartId = id(&path, "cart")?;
@@ -84,7 +87,7 @@ pub async fn check_out(
     let placed = Box::pin(call.node().flows.checkout.run(asked)).await;
     let placed = placed.map_err(|refusal| refused(refusal, expected_total))?;
     let order = OrderId(cart.0);
-    let token = order_token(&call.shared().secret, order);
+    let token = order_token(&secret, order);
     let status = match patience {
         Some(_) => {
             outcome(order, &placed).map_err(|error| error.with("token", token.clone().into()))?

@@ -1,5 +1,63 @@
 //! Carts: what a buyer fills, and how it becomes an order.
 
+use crate::http::docs::openapi::CONFLICTS;
+use crate::http::docs::schemas::beside;
+use crate::http::edge::access::{Access, Proof, key_if_sent};
+use crate::http::edge::route::{Link, RouteList};
+use crate::routes;
+
 pub mod carts;
 pub mod checkout;
+mod keyed_id;
+mod rejection;
+pub mod schema;
 pub mod shape;
+
+/// Whoever knows the cart's id. A key may come along, and must be a good one then.
+static BUYER: Proof = Proof {
+    name: "anybody, or a key",
+    find: |request| Box::pin(key_if_sent(request)),
+    schemes: &["", "api_key"],
+    problems: &[("409", CONFLICTS), ("410", "`cart_expired`")],
+};
+const CART: Access = Access::Proof(&BUYER);
+const PUBLIC: Access = Access::Public;
+
+routes! {
+    /// The routes alone.
+    const TABLE =
+    POST   "/v1/store/carts"                   CART   Cart     carts::create_cart;
+    GET    "/v1/store/carts/{id}"              CART   Cart     carts::get_cart;
+    PATCH  "/v1/store/carts/{id}"              CART   Cart     carts::update_cart;
+    POST   "/v1/store/carts/{id}/lines"        CART   Cart     carts::add_lines;
+    PATCH  "/v1/store/carts/{id}/lines/{line}" CART   Cart     carts::set_quantity;
+    DELETE "/v1/store/carts/{id}/lines/{line}" CART   Cart     carts::remove_line;
+    POST   "/v1/store/carts/{id}/checkout"     CART   Checkout checkout::check_out;
+    GET    "/v1/store/delivery-options"        PUBLIC Cart     carts::list_delivery_options;
+}
+
+/// The routes of carts.
+pub const ROUTES: RouteList = RouteList {
+    document: || beside((TABLE.document)(), schema::all()),
+    links: LINKS,
+    versioned: &["Cart"],
+    ..TABLE
+};
+
+const ID: &[(&str, &str)] = &[("id", "$response.body#/id")];
+const LINE: &[(&str, &str)] =
+    &[("id", "$response.body#/id"), ("line", "$response.body#/lines/0/id")];
+const TOKEN: &[(&str, &str)] = &[("id", "$response.body#/id"), ("token", "$response.body#/token")];
+const TO_CART: &[&str] = &["get_cart", "update_cart", "add_lines", "check_out"];
+const TO_LINE: &[&str] = &["set_quantity", "remove_line"];
+
+const LINKS: &[Link] = &[
+    Link { from: "create_cart", to: TO_CART, with: ID },
+    Link { from: "create_cart", to: TO_LINE, with: LINE },
+    Link { from: "update_cart", to: &["add_lines", "check_out"], with: ID },
+    Link { from: "add_lines", to: &["check_out"], with: ID },
+    Link { from: "add_lines", to: TO_LINE, with: LINE },
+    Link { from: "set_quantity", to: &["check_out"], with: ID },
+    Link { from: "check_out", to: &["get_my_order", "watch_my_order"], with: TOKEN },
+    Link { from: "check_out", to: super::order::TO_ORDER, with: ID },
+];

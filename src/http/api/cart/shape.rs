@@ -96,7 +96,7 @@ pub struct CartPatch {
     pub delivery_option: Option<Option<String>>,
 }
 
-/// One line to add, or many; the document has it as [`schemas::NewLines`].
+/// One line to add, or many; the document has it as [`super::schema::NewLines`].
 #[derive(Clone, Debug, Deserialize, garde::Validate)]
 #[serde(deny_unknown_fields)]
 #[garde(custom(one_or_many))]

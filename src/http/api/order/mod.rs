@@ -1,5 +1,76 @@
 //! Orders: what their buyers and the back office read, and what the back office changes.
 
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{ComponentsBuilder, OpenApi};
+
+use crate::http::docs::schemas::beside;
+use crate::http::edge::access::Access;
+use crate::http::edge::principal::Scope;
+use crate::http::edge::route::{Link, RouteList};
+use crate::routes;
+
 pub mod change;
 pub mod read;
+pub mod rejection;
+pub mod schema;
 pub mod shape;
+pub mod token;
+
+/// Who may read an order as its buyer.
+pub const BUYER: Access = Access::Proof(&token::TOKEN);
+const READ: Access = Access::Key(Scope::OrdersRead);
+const WRITE: Access = Access::Key(Scope::OrdersWrite);
+
+routes! {
+    /// The routes alone.
+    const TABLE =
+    GET    "/v1/store/orders/{id}"              BUYER Checkout read::get_my_order;
+    GET    "/v1/admin/orders"                   READ  Operate  read::list_orders;
+    GET    "/v1/admin/orders/{id}"              READ  Operate  read::get_order;
+    GET    "/v1/admin/orders/{id}/events"       READ  Operate  read::list_order_events;
+    POST   "/v1/admin/orders/{id}/cancel"       WRITE Operate  change::cancel_order;
+    POST   "/v1/admin/orders/{id}/refunds"      WRITE Operate  change::refund_order;
+    POST   "/v1/admin/orders/{id}/captures"     WRITE Operate  change::capture_order;
+    POST   "/v1/admin/orders/{id}/fulfillments" WRITE Operate  change::fulfill_order;
+    POST   "/v1/admin/orders/{id}/retry"        WRITE Operate  change::retry_order;
+    POST   "/v1/admin/orders/{id}/skip"         WRITE Operate  change::skip_order_step;
+}
+
+/// The routes of orders.
+pub const ROUTES: RouteList =
+    RouteList { document, links: LINKS, versioned: &["Order", "AdminOrder"], ..TABLE };
+
+/// What the document says of orders, with the two ways to send an order's token.
+fn document() -> OpenApi {
+    let mut document = beside((TABLE.document)(), schema::all());
+    let components = document.components.get_or_insert_with(|| ComponentsBuilder::new().build());
+    let about = "The token of one order, as checkout answered it";
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(about));
+    components.add_security_scheme(token::SCHEME, SecurityScheme::Http(bearer.build()));
+    let query = ApiKeyValue::with_description("token", "The token of one order, in the query");
+    components
+        .add_security_scheme(token::SCHEME_QUERY, SecurityScheme::ApiKey(ApiKey::Query(query)));
+    document
+}
+
+/// What can be done with an order.
+pub const TO_ORDER: &[&str] = &[
+    "get_order",
+    "list_order_events",
+    "cancel_order",
+    "refund_order",
+    "capture_order",
+    "fulfill_order",
+    "retry_order",
+    "skip_order_step",
+];
+const FIRST: &[(&str, &str)] = &[("id", "$response.body#/data/0/id")];
+const NEXT: &[(&str, &str)] = &[("after", "$response.body#/next_cursor")];
+const NEXT_EVENTS: &[(&str, &str)] =
+    &[("id", "$request.path.id"), ("after", "$response.body#/next_cursor")];
+
+const LINKS: &[Link] = &[
+    Link { from: "list_orders", to: TO_ORDER, with: FIRST },
+    Link { from: "list_orders", to: &["list_orders"], with: NEXT },
+    Link { from: "list_order_events", to: &["list_order_events"], with: NEXT_EVENTS },
+];

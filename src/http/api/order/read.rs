@@ -16,6 +16,7 @@ use crate::domain::entity::Noun as _;
 use crate::domain::id::OrderId;
 use crate::domain::order::{self, Event, FulfillmentStatus, Order, PaymentStatus, Status};
 use crate::domain::time::Timestamp;
+use crate::http::api::order::schema;
 use crate::http::api::order::shape::{AdminOrder, OrderShape, OrderSummary};
 use crate::http::api::shape::Page;
 use crate::http::docs::schemas;
@@ -64,9 +65,9 @@ pub async fn get_my_order(call: Call, path: web::Path<String>) -> Result<HttpRes
 
 /// Lists orders, the newest placed first.
 #[utoipa::path(get, path = "/v1/admin/orders", tag = "orders",
-    params(("status" = inline(Option<schemas::Statuses>), Query),
-        ("payment_status" = inline(Option<schemas::PaymentStatus>), Query),
-        ("fulfillment_status" = inline(Option<schemas::FulfillmentStatus>), Query),
+    params(("status" = inline(Option<schema::Statuses>), Query),
+        ("payment_status" = inline(Option<schema::PaymentStatus>), Query),
+        ("fulfillment_status" = inline(Option<schema::FulfillmentStatus>), Query),
         ("email" = Option<String>, Query), ("number" = Option<i64>, Query),
         ("q" = Option<String>, Query, max_length = 254, description = "An id, a number, a reference, or an email address or its beginning"),
         ("reference" = Option<String>, Query), ("stuck" = Option<bool>, Query),

@@ -16,12 +16,13 @@ use crate::domain::id::Sku;
 use crate::domain::product::Product;
 use crate::domain::stock::{self, Location, QUANTITY_MAX, Stock};
 use crate::http::api::product::products::ProductInput;
+use crate::http::api::product::schema;
+use crate::http::api::shape;
 use crate::http::docs::schemas;
 use crate::http::edge::call::Call;
 use crate::http::edge::error::Error;
 use crate::http::edge::json_body::{Json, check};
 use crate::http::edge::problem::{Code, FieldError};
-use crate::http::edge::validate;
 
 /// The most rows of one import.
 const ROWS_MAX: usize = 500;
@@ -54,11 +55,11 @@ fn few_rows(rows: &[Value], (): &()) -> garde::Result {
 #[serde(deny_unknown_fields)]
 pub struct ImportRow {
     #[garde(dive)]
-    #[schema(value_type = schemas::NewProduct)]
+    #[schema(value_type = schema::NewProduct)]
     product: ProductInput,
     /// Where `on_hand` lies; the store's first location if it is not said.
     #[serde(default)]
-    #[garde(inner(custom(validate::location)))]
+    #[garde(inner(custom(shape::location)))]
     #[schema(value_type = Option<schemas::Location>)]
     location: Option<String>,
     #[serde(default)]
@@ -98,7 +99,7 @@ pub async fn import_products(call: Call, body: Json<ImportInput>) -> Result<Http
     }
     let has_stock = body.value.rows.iter().any(|row| row.get("on_hand").is_some());
     if has_stock {
-        call.principal().must(crate::http::edge::access::Scope::StockWrite)?;
+        call.principal().must(crate::http::edge::principal::Scope::StockWrite)?;
     }
     let cause = Cause { idempotency: None, ..call.cause(body.digest) };
     let mut report = ImportReport::default();

@@ -13,6 +13,7 @@ use crate::domain::cart::double_option;
 use crate::domain::id::{InvalidSku, Sku};
 use crate::domain::money::{Currency, TaxRate, UnitPrice, parse_currency};
 use crate::domain::product::{Product, entity_id};
+use crate::http::api::product::schema;
 use crate::http::api::shape::{Page, Price, PriceInput};
 use crate::http::docs::schemas;
 use crate::http::edge::call::{Call, created, id, versioned};
@@ -237,7 +238,7 @@ fn no_sku(rule: InvalidSku) -> Error {
 }
 
 /// Makes a product.
-#[utoipa::path(post, path = "/v1/admin/products", tag = "products", request_body = schemas::NewProduct,
+#[utoipa::path(post, path = "/v1/admin/products", tag = "products", request_body = schema::NewProduct,
     responses((status = 201, description = "The product", body = ProductShape)))]
 pub async fn create_product(call: Call, body: Json<ProductInput>) -> Result<HttpResponse, Error> {
     let cause = call.cause(body.digest);
@@ -406,7 +407,7 @@ impl Wanted {
     async fn browse(&self, call: &Call) -> Result<Vec<u8>, Error> {
         let lasts = call.node().runtime.current().products_cached;
         let key = self.key().filter(|_| !lasts.is_zero());
-        let cache = call.shared().cache();
+        let cache = &call.node().cache;
         let place = match key {
             Some(key) => match cache.get(catalog::SPACE, &key).await {
                 Found::Hit(page) => return Ok(page),

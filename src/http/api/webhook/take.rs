@@ -4,9 +4,11 @@
 use actix_web::http::header::HeaderMap;
 use actix_web::{HttpRequest, HttpResponse, web};
 
+use crate::actors::flows::webhook::WebhookRefusal;
 use crate::http::edge::call::Call;
 use crate::http::edge::error::Error;
 use crate::http::edge::json_body::Raw;
+use crate::http::edge::problem::Code;
 
 /// Takes a provider's webhook.
 #[utoipa::path(post, path = "/v1/webhooks/{provider}", tag = "webhooks",
@@ -28,4 +30,15 @@ pub async fn take_webhook(
 fn signature<'a>(headers: &'a HeaderMap, provider: &str) -> &'a str {
     let value = headers.get(format!("{provider}-signature"));
     value.and_then(|value| value.to_str().ok()).unwrap_or("")
+}
+
+impl From<WebhookRefusal> for Error {
+    fn from(refusal: WebhookRefusal) -> Self {
+        match refusal {
+            WebhookRefusal::UnknownProvider => Self::not_found("payment provider"),
+            WebhookRefusal::Unauthorized(why) => Self::new(Code::Unauthorized, why),
+            WebhookRefusal::Malformed(why) => Self::new(Code::BadRequest, why),
+            WebhookRefusal::TryAgain => Self::new(Code::TryAgain, "the webhook was not kept"),
+        }
+    }
 }

@@ -1,0 +1,74 @@
+//! What carts and a checkout refuse, as problems.
+
+use serde_json::{Value, json};
+
+use crate::actors::flows::checkout::Refusal;
+use crate::domain::cart::Rejection;
+use crate::domain::order;
+use crate::http::api::order::rejection::shortages;
+use crate::http::api::shape::Money;
+use crate::http::edge::error::Error;
+use crate::http::edge::problem::{Code, FieldError};
+
+impl From<Rejection> for Error {
+    fn from(rejection: Rejection) -> Self {
+        let detail = rejection.to_string();
+        match rejection {
+            Rejection::NotFound => Self::new(Code::NotFound, detail),
+            Rejection::Spent { order } => {
+                Self::new(Code::CartSpent, detail).with("order", order.to_string().into())
+            }
+            Rejection::Expired => Self::new(Code::CartExpired, detail),
+            Rejection::Exists => Self::new(Code::AlreadyExists, detail),
+            Rejection::UnknownLine { .. } => Self::new(Code::NotFound, detail),
+            Rejection::Quantity => Self::field("quantity", detail),
+            Rejection::TooManyLines => Self::field("lines", detail),
+        }
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::CartNotFound => Rejection::NotFound.into(),
+            Refusal::CartExpired => Rejection::Expired.into(),
+            Refusal::CartSpent { order } => Rejection::Spent { order }.into(),
+            Refusal::Incomplete(requirements) => {
+                let list: Value = requirements
+                    .iter()
+                    .map(|one| json!({"code": one.code(), "message": one.to_string()}))
+                    .collect();
+                Self::new(Code::CartIncomplete, "the cart cannot be ordered yet")
+                    .with("requirements", list)
+            }
+            Refusal::Changed { total } => {
+                Self::new(Code::CartChanged, format!("the total is {total}"))
+                    .with("total", json!(Money::from(total)))
+            }
+            Refusal::OutOfStock(lines) => {
+                Self::new(Code::OutOfStock, "nothing was ordered; the cart is still open")
+                    .with("order", Value::Null)
+                    .with("lines", shortages(&lines))
+            }
+            Refusal::ProviderOff { provider } => Self::new(
+                Code::ProviderOff,
+                format!("{provider} takes no new payments now; nothing was ordered"),
+            ),
+            Refusal::Closed => {
+                Self::new(Code::CheckoutClosed, "no orders are taken now; the cart is kept")
+            }
+            Refusal::UnknownProvider => Self::faulty(
+                Code::UnknownProvider,
+                vec![FieldError {
+                    field: "payment.provider".to_owned(),
+                    message: "is not a payment provider of this store".to_owned(),
+                }],
+            ),
+            Refusal::InProgress { order } => {
+                Self::from(order::Rejection::InProgress).with("order", order.to_string().into())
+            }
+            Refusal::Host(error) => error.into(),
+            Refusal::Store(error) => error.into(),
+        }
+    }
+}

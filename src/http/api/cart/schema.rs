@@ -1,0 +1,33 @@
+//! What the API's document says of the lines that are added to a cart.
+
+use utoipa::openapi::schema::OneOfBuilder;
+
+use super::shape::NewLine;
+use crate::domain::cart::{LINES_MAX, QUANTITY_MAX};
+use crate::http::api::shape::PriceInput;
+use crate::http::docs::schemas::{Sku, closed, null, number, refer, schemas};
+
+schemas! {
+    /// One line to add, or many.
+    NewLines new_lines;
+}
+
+fn new_lines(about: &str) -> OneOfBuilder {
+    let price = OneOfBuilder::new().item(refer::<PriceInput>()).item(null());
+    let quantity = number("How many units.", 1, QUANTITY_MAX);
+    let one = closed()
+        .property("sku", refer::<Sku>())
+        .property("quantity", quantity)
+        .property("unit_price", price)
+        .property("lines", null())
+        .required("sku")
+        .required("quantity");
+    let lines = refer::<NewLine>().to_array_builder();
+    let many = closed()
+        .property("lines", lines.min_items(Some(1)).max_items(Some(LINES_MAX)))
+        .property("sku", null())
+        .property("quantity", null())
+        .property("unit_price", null())
+        .required("lines");
+    OneOfBuilder::new().description(Some(about)).item(one).item(many)
+}

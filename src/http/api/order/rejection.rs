@@ -1,0 +1,44 @@
+//! What orders refuse, as problems.
+
+use serde_json::{Value, json};
+
+use crate::domain::order::{Phase, Rejection, Shortage};
+use crate::http::edge::error::Error;
+use crate::http::edge::problem::Code;
+
+impl From<Rejection> for Error {
+    fn from(rejection: Rejection) -> Self {
+        let detail = rejection.to_string();
+        let code = match rejection {
+            Rejection::NotFound => Code::NotFound,
+            Rejection::InProgress => Code::CheckoutInProgress,
+            Rejection::NotPayable { phase } => match phase {
+                Phase::Cancelling | Phase::Cancelled => Code::OrderCancelled,
+                _ => Code::WrongState,
+            },
+            Rejection::WrongState { .. } => Code::WrongState,
+            Rejection::WhichStep { .. } => return Self::field("step", detail),
+            Rejection::RefundTooLarge { .. } => Code::RefundTooLarge,
+            Rejection::CaptureTooLarge { .. } => Code::CaptureTooLarge,
+            Rejection::UnknownLine { .. } | Rejection::TooManyUnits { .. } => Code::UnknownLine,
+            Rejection::Nothing { what } if what.contains("fulfill") => Code::NothingToFulfill,
+            Rejection::Nothing { .. } => return Self::field("", detail),
+        };
+        Self::new(code, detail)
+    }
+}
+
+/// The lines of a problem about stock.
+#[must_use]
+pub fn shortages(shortages: &[Shortage]) -> Value {
+    shortages
+        .iter()
+        .map(|one| {
+            json!({
+                "sku": one.sku.as_str(),
+                "requested": one.requested,
+                "available": one.available,
+            })
+        })
+        .collect()
+}

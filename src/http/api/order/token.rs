@@ -1,0 +1,72 @@
+//! The token of an order: the right of its buyer to read it.
+
+use actix_web::HttpRequest;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use subtle::ConstantTimeEq as _;
+
+use crate::domain::id::OrderId;
+use crate::http::edge::access::Proof;
+use crate::http::edge::authentication::bearer;
+use crate::http::edge::call::id;
+use crate::http::edge::data::data;
+use crate::http::edge::error::Error;
+use crate::http::edge::principal::{Principal, unauthorized};
+use crate::http::edge::query::Query;
+use crate::http::edge::secret::Secret;
+
+/// The security scheme of an order's token.
+pub const SCHEME: &str = "order_token";
+/// The scheme of an order's token where a header cannot be sent.
+pub const SCHEME_QUERY: &str = "order_token_query";
+
+/// Whoever has the order's token, in `Authorization` or in the query.
+pub static TOKEN: Proof = Proof {
+    name: "the order's token",
+    find: |request| Box::pin(std::future::ready(check(request))),
+    schemes: &[SCHEME, SCHEME_QUERY],
+    problems: &[],
+};
+
+fn check(request: &HttpRequest) -> Result<Principal, Error> {
+    let order = id(request.match_info().query("id"), "order")?;
+    let query = Query::of(request, &["token"])?;
+    let given = match bearer(request.headers())? {
+        Some(text) => text,
+        None => query.text("token").unwrap_or(""),
+    };
+    if opens(data::<Secret>(request)?, order, given) {
+        Ok(Principal::Anyone)
+    } else {
+        Err(unauthorized("this takes the order's token, as checkout answered it"))
+    }
+}
+
+/// The right of an order's buyer to read it.
+#[must_use]
+pub fn order_token(secret: &Secret, order: OrderId) -> String {
+    URL_SAFE_NO_PAD.encode(secret.mac(&["order", &order.to_string()]))
+}
+
+/// Whether a text is the token of an order; how long that takes tells nothing of the token.
+#[must_use]
+pub fn opens(secret: &Secret, order: OrderId, given: &str) -> bool {
+    order_token(secret, order).as_bytes().ct_eq(given.as_bytes()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::Key;
+
+    #[test]
+    fn a_token_opens_one_order_only() {
+        let order = |n| OrderId(Key::new(uuid::Uuid::from_u128(n)));
+        let (own, other) = (Secret::new([7; 32]), Secret::new([8; 32]));
+        let token = order_token(&own, order(1));
+        assert_eq!(token.len(), 43);
+        assert!(opens(&own, order(1), &token));
+        assert!(!opens(&own, order(2), &token));
+        assert!(!opens(&other, order(1), &token));
+    }
+}

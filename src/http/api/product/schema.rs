@@ -1,0 +1,20 @@
+//! What the API's document says of a product that names its SKU.
+
+use utoipa::openapi::schema::{AllOfBuilder, ObjectBuilder, Type};
+
+use super::products::ProductInput;
+use crate::http::docs::schemas::{Sku, refer, schemas};
+
+schemas! {
+    /// A product that names its SKU.
+    NewProduct new_product;
+}
+
+fn new_product(about: &str) -> AllOfBuilder {
+    let named = ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .property("sku", refer::<Sku>())
+        .required("sku");
+    let all = AllOfBuilder::new().description(Some(about));
+    all.item(refer::<ProductInput>()).item(named)
+}

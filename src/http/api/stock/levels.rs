@@ -1,0 +1,377 @@
+//! Stock: levels, and the ways in which an operator changes them.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::actors::engine::host::View;
+use crate::domain::entity::Cause;
+use crate::domain::id::Sku;
+use crate::domain::stock::{self, CLAIMS_SHOWN_MAX, Command, Level, Location, QUANTITY_MAX, Stock};
+use crate::domain::time::Timestamp;
+use crate::http::api::product::products::find;
+use crate::http::api::shape;
+use crate::http::api::shape::Page;
+use crate::http::api::stock::schema;
+use crate::http::docs::schemas;
+use crate::http::edge::call::{Call, id, versioned};
+use crate::http::edge::error::{Error, version_mismatch};
+use crate::http::edge::json_body::Json;
+use crate::http::edge::problem::Code;
+use crate::http::edge::query::{Query, cursor, cut};
+use crate::http::edge::read_your_writes;
+use crate::http::edge::validate::{text, units};
+use crate::store::stock::{Filter, Row};
+
+/// The units on hand.
+#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StockInput {
+    /// Units in the house, reserved and allocated ones included.
+    #[garde(range(min = 0, max = QUANTITY_MAX))]
+    #[schema(minimum = 0, maximum = 1_000_000_000)]
+    on_hand: i64,
+    /// What it must be now.
+    #[serde(default)]
+    #[garde(inner(range(min = 0, max = QUANTITY_MAX)))]
+    #[schema(minimum = 0, maximum = 1_000_000_000)]
+    change_from: Option<i64>,
+}
+
+/// Goods that have come in.
+#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReceiptInput {
+    #[garde(custom(units(QUANTITY_MAX)))]
+    #[schema(minimum = 1, maximum = 1_000_000_000)]
+    quantity: i64,
+    /// Whether they were announced as incoming.
+    #[serde(default)]
+    #[garde(skip)]
+    from_incoming: bool,
+}
+
+/// Something that was counted, broken or found.
+#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AdjustmentInput {
+    /// Negative for losses.
+    #[garde(custom(some_units))]
+    #[schema(value_type = schema::UnitsChange)]
+    quantity: i64,
+    #[garde(custom(text(1, 500)))]
+    #[schema(min_length = 1, max_length = 500)]
+    reason: String,
+}
+
+/// Goods that are on their way.
+#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IncomingInput {
+    /// Negative if they no longer are.
+    #[garde(custom(some_units))]
+    #[schema(value_type = schema::UnitsChange)]
+    quantity: i64,
+}
+
+/// Units that move.
+#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TransferInput {
+    #[garde(custom(shape::location))]
+    #[schema(value_type = schemas::Location)]
+    from: String,
+    #[garde(custom(shape::location))]
+    #[schema(value_type = schemas::Location)]
+    to: String,
+    #[garde(custom(units(QUANTITY_MAX)))]
+    #[schema(minimum = 1, maximum = 1_000_000_000)]
+    quantity: i64,
+}
+
+fn some_units(value: &i64, (): &()) -> garde::Result {
+    if *value != 0 && value.unsigned_abs() <= QUANTITY_MAX.unsigned_abs() {
+        Ok(())
+    } else {
+        Err(garde::Error::new(format!("must be from -{QUANTITY_MAX} to {QUANTITY_MAX}, not 0")))
+    }
+}
+
+/// The units of a SKU at a location.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LevelShape {
+    location: String,
+    on_hand: i64,
+    reserved: i64,
+    allocated: i64,
+    incoming: i64,
+    sellable: i64,
+    sold: i64,
+}
+
+/// Units kept for an order until a moment.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct HoldShape {
+    order: String,
+    quantity: i64,
+    generation: u32,
+    hold_until: String,
+}
+
+/// Units that belong to a paid order.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AllocationShape {
+    order: String,
+    quantity: i64,
+}
+
+/// The stock of a SKU.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StockItem {
+    sku: String,
+    version: i64,
+    on_hand: i64,
+    reserved: i64,
+    allocated: i64,
+    incoming: i64,
+    /// Units that can be promised now: holds past their time are not counted.
+    sellable: i64,
+    sold: i64,
+    levels: Vec<LevelShape>,
+    /// Only when one item is read; at most 1,000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    holds: Option<Vec<HoldShape>>,
+    /// Only when one item is read; at most 1,000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allocations: Option<Vec<AllocationShape>>,
+}
+
+/// A row of the list: a SKU at a location.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StockLevel {
+    sku: String,
+    #[serde(flatten)]
+    level: LevelShape,
+    /// The version of the whole item.
+    version: i64,
+    updated_at: String,
+}
+
+/// Lists stock levels.
+#[utoipa::path(get, path = "/v1/admin/stock", tag = "stock",
+    params(("sku" = inline(Option<schemas::Sku>), Query), ("location" = Option<String>, Query),
+        ("q" = Option<String>, Query, description = "The beginning of the SKU"),
+        ("held" = Option<bool>, Query, description = "Only where units are reserved"),
+        ("sellable_max" = Option<i64>, Query, description = "Only with at most so many units sellable"),
+        ("Kontor-After" = Option<String>, Header, description = "Positions of writes that the list is to show"),
+        ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
+    responses((status = 200, description = "A page of levels, by SKU and location", body = Page<StockLevel>)))]
+pub async fn list_stock(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
+    let known = ["sku", "q", "held", "location", "sellable_max", "limit", "after"];
+    let query = Query::of(&request, &known)?;
+    let limit = query.limit()?;
+    let after = match query.after::<String>("stock")? {
+        Some(text) => {
+            let (sku, location) = text.split_once('/').unwrap_or((&text, ""));
+            let wrong = |_| Error::new(Code::InvalidCursor, "`after` is no cursor of this list");
+            Some((sku.parse::<Sku>().map_err(wrong)?, location.to_owned()))
+        }
+        None => None,
+    };
+    let filter = Filter {
+        sku: query.read("sku", "must be a SKU")?,
+        prefix: query.text("q").map(|text| text.trim().to_owned()),
+        held: query.flag("held")?,
+        location: query.text("location").map(str::to_owned),
+        sellable_max: query.read("sellable_max", "must be a number of units")?,
+        after,
+        limit: limit + 1,
+    };
+    let seen = read_your_writes::wait(&call, &request).await?;
+    let mut rows = call.store().stock_levels(&filter).await?;
+    let more = cut(&mut rows, limit);
+    let last = rows.last().map(|row| cursor("stock", &format!("{}/{}", row.sku, row.location)));
+    let data = rows.into_iter().map(level_row).collect();
+    let page = Page::<StockLevel> { data, next_cursor: last.filter(|_| more) };
+    Ok(seen.mark(HttpResponse::Ok().json(page)))
+}
+
+/// Reads the stock of a SKU, with its holds and allocations.
+#[utoipa::path(get, path = "/v1/admin/stock/{sku}", tag = "stock",
+    params(("sku" = inline(schemas::Sku), Path)),
+    responses((status = 200, description = "The item", body = StockItem)))]
+pub async fn get_stock(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
+    let sku = find(&call, &path).await?.value.sku.clone();
+    let (now, named) = (call.now(), sku.clone());
+    let read = move |view: View<'_, Stock>| item(&named, &view, now, true);
+    let shape = call.node().stock.look(&stock::entity_id(&sku), read).await?;
+    Ok(versioned(StatusCode::OK, shape.version, &shape))
+}
+
+/// Sets the units on hand.
+#[utoipa::path(put, path = "/v1/admin/stock/{sku}/{location}", tag = "stock", request_body = StockInput,
+    params(("sku" = inline(schemas::Sku), Path), ("location" = inline(schemas::Location), Path)),
+    responses((status = 200, description = "The item", body = StockItem)))]
+pub async fn set_stock(
+    call: Call,
+    path: web::Path<(String, String)>,
+    body: Json<StockInput>,
+) -> Result<HttpResponse, Error> {
+    let StockInput { on_hand, change_from } = body.value;
+    let command = Command::Set { location: place(&path.1)?, on_hand, change_from };
+    change(&call, &path.0, command, call.cause(body.digest)).await
+}
+
+/// Takes goods in.
+#[utoipa::path(post, path = "/v1/admin/stock/{sku}/{location}/receipts", tag = "stock",
+    request_body = ReceiptInput, params(("sku" = inline(schemas::Sku), Path), ("location" = inline(schemas::Location), Path)),
+    responses((status = 200, description = "The item", body = StockItem)))]
+pub async fn receive_stock(
+    call: Call,
+    path: web::Path<(String, String)>,
+    body: Json<ReceiptInput>,
+) -> Result<HttpResponse, Error> {
+    let ReceiptInput { quantity, from_incoming } = body.value;
+    let command = Command::Receive { location: place(&path.1)?, quantity, from_incoming };
+    change(&call, &path.0, command, call.cause(body.digest)).await
+}
+
+/// Puts a count right.
+#[utoipa::path(post, path = "/v1/admin/stock/{sku}/{location}/adjustments", tag = "stock",
+    request_body = AdjustmentInput, params(("sku" = inline(schemas::Sku), Path), ("location" = inline(schemas::Location), Path)),
+    responses((status = 200, description = "The item", body = StockItem)))]
+pub async fn adjust_stock(
+    call: Call,
+    path: web::Path<(String, String)>,
+    body: Json<AdjustmentInput>,
+) -> Result<HttpResponse, Error> {
+    let cause = call.cause(body.digest);
+    let AdjustmentInput { quantity, reason } = body.value;
+    let command = Command::Adjust { location: place(&path.1)?, delta: quantity, reason };
+    change(&call, &path.0, command, cause).await
+}
+
+/// Announces goods.
+#[utoipa::path(post, path = "/v1/admin/stock/{sku}/{location}/incoming", tag = "stock",
+    request_body = IncomingInput, params(("sku" = inline(schemas::Sku), Path), ("location" = inline(schemas::Location), Path)),
+    responses((status = 200, description = "The item", body = StockItem)))]
+pub async fn expect_stock(
+    call: Call,
+    path: web::Path<(String, String)>,
+    body: Json<IncomingInput>,
+) -> Result<HttpResponse, Error> {
+    let command = Command::Expect { location: place(&path.1)?, quantity: body.value.quantity };
+    change(&call, &path.0, command, call.cause(body.digest)).await
+}
+
+/// Moves goods between locations.
+#[utoipa::path(post, path = "/v1/admin/stock/{sku}/transfers", tag = "stock",
+    request_body = TransferInput, params(("sku" = inline(schemas::Sku), Path)),
+    responses((status = 200, description = "The item", body = StockItem)))]
+pub async fn transfer_stock(
+    call: Call,
+    path: web::Path<String>,
+    body: Json<TransferInput>,
+) -> Result<HttpResponse, Error> {
+    let cause = call.cause(body.digest);
+    let TransferInput { from, to, quantity } = body.value;
+    if from == to {
+        return Err(Error::field("to", "must be another location than from"));
+    }
+    let command = Command::Transfer { from: place(&from)?, to: place(&to)?, quantity };
+    change(&call, &path, command, cause).await
+}
+
+fn place(text: &str) -> Result<Location, Error> {
+    shape::location(text, &()).map_err(|error| Error::field("location", error.message()))?;
+    id(text, "location")
+}
+
+async fn change(
+    call: &Call,
+    path: &str,
+    command: Command,
+    cause: Cause,
+) -> Result<HttpResponse, Error> {
+    let sku = find(call, path).await?.value.sku.clone();
+    let (now, named) = (call.now(), sku.clone());
+    let read = move |view: View<'_, Stock>| item(&named, &view, now, false);
+    let entity = stock::entity_id(&sku);
+    match call.node().stock.ask_if(&entity, call.if_match, command, cause, read).await? {
+        Ok(shape) => {
+            let response = versioned(StatusCode::OK, shape.version, &shape);
+            Ok(read_your_writes::wrote(response, entity, shape.version))
+        }
+        Err(version) => Err(version_mismatch(version)),
+    }
+}
+
+fn item(sku: &Sku, view: &View<'_, Stock>, now: Timestamp, claims: bool) -> StockItem {
+    let total = view.state.total();
+    let sum = |parts: &[stock::Part]| parts.iter().map(|part| part.quantity).sum();
+    let holds = || {
+        let live = view.state.holds().filter(|(_, hold)| hold.hold_until > now);
+        live.take(CLAIMS_SHOWN_MAX).map(|(order, hold)| HoldShape {
+            order: order.to_string(),
+            quantity: sum(&hold.parts),
+            generation: hold.generation,
+            hold_until: hold.hold_until.to_string(),
+        })
+    };
+    let allocations = || {
+        view.state.allocations().take(CLAIMS_SHOWN_MAX).map(|(order, parts)| AllocationShape {
+            order: order.to_string(),
+            quantity: sum(parts),
+        })
+    };
+    StockItem {
+        sku: sku.to_string(),
+        version: view.seq,
+        on_hand: total.on_hand,
+        reserved: total.reserved,
+        allocated: total.allocated,
+        incoming: total.incoming,
+        sellable: view.figure(now),
+        sold: total.sold,
+        levels: view
+            .state
+            .levels()
+            .iter()
+            .map(|(at, level)| level_of(at.as_str(), level))
+            .collect(),
+        holds: claims.then(|| holds().collect()),
+        allocations: claims.then(|| allocations().collect()),
+    }
+}
+
+fn level_of(location: &str, level: &Level) -> LevelShape {
+    LevelShape {
+        location: location.to_owned(),
+        on_hand: level.on_hand,
+        reserved: level.reserved,
+        allocated: level.allocated,
+        incoming: level.incoming,
+        sellable: level.sellable(),
+        sold: level.sold,
+    }
+}
+
+/// A level as lists show it.
+#[must_use]
+pub fn level_row(row: Row) -> StockLevel {
+    StockLevel {
+        sku: row.sku.to_string(),
+        level: LevelShape {
+            sellable: row.on_hand - row.reserved - row.allocated,
+            location: row.location,
+            on_hand: row.on_hand,
+            reserved: row.reserved,
+            allocated: row.allocated,
+            incoming: row.incoming,
+            sold: row.sold,
+        },
+        version: row.version,
+        updated_at: row.updated_at.to_string(),
+    }
+}

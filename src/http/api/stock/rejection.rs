@@ -1,0 +1,19 @@
+//! What stock refuses, as problems.
+
+use crate::domain::stock::Rejection;
+use crate::http::edge::error::Error;
+use crate::http::edge::problem::Code;
+
+impl From<Rejection> for Error {
+    fn from(rejection: Rejection) -> Self {
+        let detail = rejection.to_string();
+        let code = match rejection {
+            Rejection::Committed { .. } => Code::StockCommitted,
+            Rejection::Changed { .. } => Code::StockChanged,
+            Rejection::TooMany => return Self::field("quantity", detail),
+            Rejection::OutOfStock { .. } => Code::OutOfStock,
+            _ => Code::WrongState,
+        };
+        Self::new(code, detail)
+    }
+}

@@ -1,0 +1,14 @@
+//! What payment providers call.
+
+use crate::http::edge::access::Access;
+use crate::routes;
+
+mod take;
+
+const PROVIDER: Access = Access::Signed("the provider");
+
+routes! {
+    /// The routes of webhooks.
+    pub const ROUTES =
+    POST "/v1/webhooks/{provider}" PROVIDER Operate take::take_webhook;
+}

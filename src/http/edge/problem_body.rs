@@ -1,0 +1,78 @@
+//! The `application/problem+json` body of an answer that is an error.
+//!
+//! Which codes there are is in `problem`.
+
+use actix_web::HttpResponse;
+use actix_web::http::header::{self, HeaderValue};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use super::error::Error;
+use super::problem::{Code, ErrorCode, FieldError};
+
+/// The media type of a problem.
+pub const MEDIA_TYPE: &str = "application/problem+json";
+
+/// An error, as RFC 9457 has it. Some codes add members of their own.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Problem {
+    /// The address of a page on this code.
+    #[serde(rename = "type")]
+    #[schema(example = "/docs/errors/invalid_request")]
+    pub kind: String,
+    /// What the code means.
+    pub title: &'static str,
+    /// The HTTP status.
+    #[schema(minimum = 400, maximum = 599)]
+    pub status: u16,
+    /// What a program should look at.
+    #[schema(value_type = ErrorCode)]
+    pub code: &'static str,
+    /// What is wrong with this request.
+    pub detail: String,
+    /// The id of this request.
+    pub request_id: String,
+    /// The faulty fields, all of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub errors: Vec<FieldError>,
+    /// What else the code tells.
+    #[serde(flatten)]
+    #[schema(ignore)]
+    pub extra: Map<String, Value>,
+}
+
+/// The answer of an error.
+#[must_use]
+pub fn respond(error: &Error, request_id: &str) -> HttpResponse {
+    let code = error.code();
+    let problem = Problem {
+        kind: format!("/docs/errors/{}", code.as_str()),
+        title: code.title(),
+        status: code.status().as_u16(),
+        code: code.as_str(),
+        detail: error.detail().to_owned(),
+        request_id: request_id.to_owned(),
+        errors: error.fields().to_vec(),
+        extra: error.extra().clone(),
+    };
+    let mut response = HttpResponse::build(code.status());
+    response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE)));
+    if let Some(secs) = code.retry_after_secs() {
+        response.insert_header((header::RETRY_AFTER, secs));
+    }
+    if code == Code::Unauthorized {
+        response.insert_header((header::WWW_AUTHENTICATE, "Bearer realm=\"kontor\""));
+    }
+    if let Some(allow) = error.allow() {
+        response.insert_header((header::ALLOW, allow));
+    }
+    for (name, value) in error.headers() {
+        response.insert_header((name.clone(), value.as_str()));
+    }
+    match serde_json::to_vec(&problem) {
+        Ok(body) => response.body(body),
+        Err(_) => response.finish(),
+    }
+}

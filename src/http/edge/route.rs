@@ -1,0 +1,116 @@
+//! A route, the list of a noun's or a wing's routes, and all of them together.
+//!
+//! Which routes there are is said beside their handlers, and put together in `http::routes`; how a
+//! request finds its route is in `router`.
+
+use actix_web::http::Method;
+use utoipa::openapi::OpenApi;
+
+use super::access::Access;
+use super::load_shedding::Class;
+
+/// A route.
+pub struct Route {
+    /// The method.
+    pub method: Method,
+    /// The path, as actix reads it.
+    pub path: &'static str,
+    /// Who may call it.
+    pub access: Access,
+    /// What it is for, which says how early it is refused when there is too much to do.
+    pub class: Class,
+    /// The handler's name, which is the operation's id.
+    pub operation: &'static str,
+    /// The handler.
+    pub handler: fn() -> actix_web::Route,
+}
+
+/// Which operations an operation's answer leads to.
+#[derive(Clone, Copy, Debug)]
+pub struct Link {
+    /// The operation that answers.
+    pub from: &'static str,
+    /// The operations that can be called next.
+    pub to: &'static [&'static str],
+    /// Their parameters, and where each stands in the answer.
+    pub with: &'static [(&'static str, &'static str)],
+}
+
+/// The routes of a noun or a wing, and what the API's document says of them.
+#[derive(Clone, Copy)]
+pub struct RouteList {
+    /// The routes. Of two that fit a request, the first one is taken.
+    pub routes: &'static [Route],
+    /// What their handlers say of themselves, with the schemas that they name.
+    pub document: fn() -> OpenApi,
+    /// What can be called next.
+    pub links: &'static [Link],
+    /// The schemas of answers that are one thing with a version.
+    pub versioned: &'static [&'static str],
+}
+
+/// All routes of a server.
+#[derive(Clone, Default)]
+pub struct Routes(Vec<RouteList>);
+
+impl Routes {
+    /// These and those of a list.
+    #[must_use]
+    pub fn with(mut self, list: RouteList) -> Self {
+        self.0.push(list);
+        self
+    }
+
+    /// The lists, in the order in which they came.
+    #[must_use]
+    pub fn lists(&self) -> &[RouteList] {
+        &self.0
+    }
+
+    /// The routes of all lists.
+    pub fn all(&self) -> impl Iterator<Item = &'static Route> {
+        self.0.iter().flat_map(|list| list.routes)
+    }
+}
+
+/// Declares a list of routes: a line each, with method, path, who may call, class and handler.
+///
+/// ```ignore
+/// routes! {
+///     /// The routes of gift cards.
+///     pub const ROUTES =
+///     GET  "/v1/admin/gift-cards/{id}" READ  Operate gift_cards::get_gift_card;
+///     POST "/v1/admin/gift-cards"      WRITE Operate gift_cards::issue_gift_card;
+/// }
+/// ```
+///
+/// `READ` and `WRITE` are constants of [`Access`]. Every handler has its `#[utoipa::path]`.
+#[macro_export]
+macro_rules! routes {
+    (
+        $(#[$about:meta])*
+        $visible:vis const $name:ident =
+        $($method:ident $path:literal $access:ident $class:ident $module:ident::$handler:ident;)*
+    ) => {
+        $(#[$about])*
+        $visible const $name: $crate::http::edge::route::RouteList = {
+            #[derive(utoipa::OpenApi)]
+            #[openapi(paths($($module::$handler),*))]
+            struct Documented;
+
+            $crate::http::edge::route::RouteList {
+                routes: &[$($crate::http::edge::route::Route {
+                    method: actix_web::http::Method::$method,
+                    path: $path,
+                    access: $access,
+                    class: $crate::http::edge::load_shedding::Class::$class,
+                    operation: stringify!($handler),
+                    handler: || actix_web::web::route().to($module::$handler),
+                }),*],
+                document: <Documented as utoipa::OpenApi>::openapi,
+                links: &[],
+                versioned: &[],
+            }
+        };
+    };
+}

@@ -1,0 +1,141 @@
+//! The way of a request to its handler: its route, who calls, whether there is room, and what its
+//! client may send.
+//!
+//! Which routes there are is not known here; they are handed in.
+
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
+use actix_web::middleware::{Next, from_fn};
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, guard};
+
+use super::access::{Access, admit};
+use super::client_address::TrustedProxies;
+use super::data::data;
+use super::error::Error;
+use super::json_body;
+use super::load_shedding::{Admission, Admitted, Class};
+use super::principal::Principal;
+use super::problem::Code;
+use super::rate_limit::{self, Counted};
+use super::request_metrics::RequestMetrics;
+use super::route::{Route, Routes};
+use crate::actors::node::Node;
+
+/// The operation that a request was routed to.
+#[derive(Clone, Copy, Debug)]
+pub struct Operation(pub &'static str);
+
+/// Adds all routes to an app.
+pub fn configure(routes: &Routes, config: &mut ServiceConfig) {
+    let mut done: Vec<&str> = Vec::new();
+    for first in routes.all() {
+        if done.contains(&first.path) {
+            continue;
+        }
+        done.push(first.path);
+        let here = || routes.all().filter(|route| route.path == first.path);
+        let mut resource = web::resource(first.path);
+        for route in here() {
+            resource = resource.route(serve(route));
+        }
+        let mut allow: Vec<&str> = here().map(|route| route.method.as_str()).collect();
+        if allow.contains(&"GET") {
+            allow.push("HEAD");
+        }
+        let allow = allow.join(", ");
+        resource = resource.default_service(web::to(move || {
+            let error = Error::method_not_allowed(&allow);
+            async { Err::<HttpResponse, Error>(error) }
+        }));
+        config.service(resource);
+    }
+}
+
+fn serve(route: &'static Route) -> actix_web::Route {
+    let method = route.method.clone();
+    (route.handler)()
+        .guard(guard::fn_guard(move |context| {
+            let asked = &context.head().method;
+            *asked == method || (*asked == Method::HEAD && method == Method::GET)
+        }))
+        .wrap(from_fn(move |request: ServiceRequest, next: Next<BoxBody>| {
+            enforce(route, request, next)
+        }))
+}
+
+/// Lets a request through to its handler if the table says so. A refusal is an answer.
+async fn enforce(
+    route: &'static Route,
+    mut request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    request.extensions_mut().insert(Operation(route.operation));
+    let admission = data::<Admission>(request.request()).cloned();
+    let entered = match &admission {
+        Ok(admission) => enter(route, request.request(), admission).await,
+        Err(_) => Err(full()),
+    };
+    match entered {
+        Ok(entered) => {
+            request.extensions_mut().insert(entered.principal);
+            let mut response = next.call(request).await?;
+            if let Some(counted) = entered.counted {
+                counted.tell(response.headers_mut());
+            }
+            Ok(response)
+        }
+        Err(refused) => {
+            json_body::skip(&mut request.take_payload()).await;
+            Ok(request.error_response(refused))
+        }
+    }
+}
+
+fn full() -> Error {
+    Error::new(Code::Overloaded, "there is too much to do; nothing was done")
+}
+
+/// A request that was let in.
+struct Entered<'a> {
+    principal: Principal,
+    counted: Option<Counted>,
+    _place: Admitted<'a>,
+}
+
+/// Finds who asks, and a place for the request: at the door until that is known, then among its
+/// own. Then it is counted against what its client may send.
+async fn enter<'a>(
+    route: &Route,
+    request: &HttpRequest,
+    admission: &'a Admission,
+) -> Result<Entered<'a>, Error> {
+    let metrics = data::<RequestMetrics>(request)?;
+    let full = || {
+        metrics.refuse(route.class);
+        full()
+    };
+    let (principal, place) = if route.class == Class::Operate {
+        let at_door = admission.knock().ok_or_else(full)?;
+        match admit(route.access, request).await? {
+            Principal::Anyone => (Principal::Anyone, at_door),
+            known => (known, admission.admit(route.class).ok_or_else(full)?),
+        }
+    } else {
+        let place = admission.admit(route.class).ok_or_else(full)?;
+        (admit(route.access, request).await?, place)
+    };
+    let counted = match route.access {
+        // Providers and nodes send what has happened, however much that is.
+        Access::Signed(_) => None,
+        _ => {
+            let (node, from) = (data::<Node>(request)?, data::<TrustedProxies>(request)?);
+            let (now, from) = (node.runtime.current(), from.client(request));
+            let counted =
+                rate_limit::count(&node.cache, &now.rates, route.class, &principal, from).await;
+            counted.inspect_err(|_| metrics.limit(route.class))?
+        }
+    };
+    Ok(Entered { principal, counted, _place: place })
+}

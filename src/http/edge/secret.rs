@@ -1,0 +1,43 @@
+//! The secret of this store from which tokens and ids are derived that only it can know.
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+
+/// A secret; it is never written anywhere.
+#[derive(Clone, Copy)]
+pub struct Secret([u8; 32]);
+
+impl Secret {
+    /// A secret of these bytes.
+    #[must_use]
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// A keyed digest of texts.
+    #[must_use]
+    pub fn mac(&self, texts: &[&str]) -> [u8; 32] {
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0) else {
+            // A key of any length is taken.
+            return [0; 32];
+        };
+        for text in texts {
+            mac.update(&(text.len() as u64).to_be_bytes());
+            mac.update(text.as_bytes());
+        }
+        mac.finalize().into_bytes().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_tells_where_its_texts_end() {
+        let secret = Secret::new([7; 32]);
+        assert_eq!(secret.mac(&["ab", "c"]), secret.mac(&["ab", "c"]));
+        assert_ne!(secret.mac(&["ab", "c"]), secret.mac(&["a", "bc"]));
+        assert_ne!(secret.mac(&["ab"]), Secret::new([8; 32]).mac(&["ab"]));
+    }
+}

@@ -1,0 +1,42 @@
+//! What is counted of live feeds.
+
+use std::sync::atomic::{AtomicI64, AtomicU64};
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// What is counted of live feeds.
+#[derive(Default)]
+pub struct LiveMetrics {
+    /// Sockets.
+    pub sockets: Gauge<i64, AtomicI64>,
+    /// Subscriptions of all sockets.
+    pub subscriptions: Gauge<i64, AtomicI64>,
+    /// Streams of single orders.
+    pub streams: Gauge<i64, AtomicI64>,
+    /// Frames given to sockets.
+    pub frames: Counter<u64, AtomicU64>,
+    /// Bytes of them.
+    pub bytes: Counter<u64, AtomicU64>,
+    /// Snapshots that replaced changes.
+    pub resyncs: Counter<u64, AtomicU64>,
+    /// Turns that a socket did not get because it had not taken the last one.
+    pub skipped: Counter<u64, AtomicU64>,
+}
+
+impl LiveMetrics {
+    /// Shows what is counted in a registry.
+    pub fn register(&self, to: &mut Registry) {
+        to.register("live_sockets", "Live sockets", self.sockets.clone());
+        let help = "Subscriptions of live sockets";
+        to.register("live_subscriptions", help, self.subscriptions.clone());
+        to.register("live_streams", "Streams of single orders", self.streams.clone());
+        to.register("live_frames", "Frames given to live sockets", self.frames.clone());
+        to.register("live_bytes", "Bytes given to live sockets", self.bytes.clone());
+        let help = "Snapshots that replaced changes for a live subscription";
+        to.register("live_resyncs", help, self.resyncs.clone());
+        let help = "Turns that a live socket did not get, not having taken its last";
+        to.register("live_skipped", help, self.skipped.clone());
+    }
+}

@@ -1,0 +1,150 @@
+//! Signing in and out, and who is signed in. How a session is known again is in `edge::session`.
+
+use std::sync::Arc;
+
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::http::edge::authentication::Authenticator;
+use crate::http::edge::call::Call;
+use crate::http::edge::client_address::TrustedProxies;
+use crate::http::edge::error::Error;
+use crate::http::edge::json_body::Json;
+use crate::http::edge::principal::Principal;
+use crate::http::edge::problem::Code;
+use crate::http::edge::rate_limit;
+use crate::http::edge::session::{COOKIE, must_be_same_origin, same_origin};
+use crate::http::edge::validate::text;
+use crate::http::operator::sign_in_schema;
+use crate::store::key;
+use crate::store::session::{LASTS, Row};
+
+/// What signs in: one of the two; the document has it as [`sign_in_schema::SignIn`].
+#[derive(Clone, Deserialize, garde::Validate)]
+#[serde(deny_unknown_fields)]
+pub struct SignIn {
+    /// The token of a one-time link.
+    #[serde(default)]
+    #[garde(inner(custom(text(1, 200))))]
+    link: Option<String>,
+    /// An API key.
+    #[serde(default)]
+    #[garde(inner(custom(text(1, 200))))]
+    key: Option<String>,
+}
+
+/// Who is signed in.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Session {
+    /// Stands in the causes of events as `session:<id>`.
+    id: String,
+    /// The name of the key or link that signed in.
+    name: String,
+    scopes: Vec<String>,
+    /// When it ends at the latest; 12 hours without use end it, too.
+    expires_at: String,
+}
+
+impl Session {
+    fn new(row: &Row) -> Self {
+        Self {
+            id: row.id.clone(),
+            name: row.name.clone(),
+            scopes: row.scopes.clone(),
+            expires_at: row.expires_at.to_string(),
+        }
+    }
+}
+
+/// Signs in with a one-time link or an API key.
+#[utoipa::path(post, path = "/v1/session", tag = "session", request_body = sign_in_schema::SignIn,
+    responses((status = 201, description = "Who is signed in; the cookie is set", body = Session)))]
+pub async fn create_session(
+    call: Call,
+    request: HttpRequest,
+    callers: web::Data<Authenticator>,
+    proxies: web::Data<TrustedProxies>,
+    body: Json<SignIn>,
+) -> Result<HttpResponse, Error> {
+    if same_origin(request.headers()) == Some(false) {
+        must_be_same_origin(request.headers())?;
+    }
+    let (store, cache, from) = (call.store(), &call.node().cache, proxies.client(&request));
+    let begun = rate_limit::begin_try(cache, from).await;
+    let counted = begun.is_ok();
+    if let Err(too_many) = begun {
+        // What cannot be guessed is let in, however often others behind the same proxy guess.
+        let right = match &body.value {
+            SignIn { link: Some(link), key: None } => store.link_works(link, call.now()).await?,
+            SignIn { link: None, key: Some(text) } => found(&callers, text).await?.is_some(),
+            _ => false,
+        };
+        if !right {
+            return Err(too_many);
+        }
+    }
+    let made = match body.value {
+        SignIn { link: Some(link), key: None } => store.sign_in_by_link(&link, call.now()).await?,
+        SignIn { link: None, key: Some(text) } => match found(&callers, &text).await? {
+            Some(key) => Some(store.sign_in_by_key(&key, call.now()).await?),
+            None => None,
+        },
+        _ => return Err(Error::field("", "must have either link or key")),
+    };
+    let Some((row, secret)) = made else {
+        let detail = "the link or key is not known, was used or revoked, or is too old";
+        return Err(Error::new(Code::Unauthorized, detail));
+    };
+    if counted {
+        rate_limit::right_try(cache, from).await;
+    }
+    tracing::info!(session = row.id, name = row.name, scopes = ?row.scopes, "signed in");
+    let age = LASTS.millis() / 1000;
+    Ok(HttpResponse::Created()
+        .insert_header((header::SET_COOKIE, set_cookie(secret.reveal(), age)))
+        .json(Session::new(&row)))
+}
+
+async fn found(callers: &Authenticator, text: &str) -> Result<Option<Arc<key::Row>>, Error> {
+    match callers.holder(text).await {
+        Ok(Principal::Key(row)) => Ok(Some(row)),
+        Ok(_) => Ok(None),
+        Err(error) if error.code() == Code::Unauthorized => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Shows who is signed in.
+#[utoipa::path(get, path = "/v1/session", tag = "session",
+    responses((status = 200, description = "Who is signed in", body = Session)))]
+pub async fn get_session(
+    _call: Call,
+    request: HttpRequest,
+    callers: web::Data<Authenticator>,
+) -> Result<HttpResponse, Error> {
+    match callers.signed_in(request.headers()).await? {
+        Some(row) => Ok(HttpResponse::Ok().json(Session::new(&row))),
+        None => Err(Error::new(Code::Unauthorized, "nobody is signed in here")),
+    }
+}
+
+/// Signs out. Without a session there is nothing to do.
+#[utoipa::path(delete, path = "/v1/session", tag = "session",
+    responses((status = 204, description = "Nobody is signed in; the cookie is cleared")))]
+pub async fn delete_session(
+    _call: Call,
+    request: HttpRequest,
+    callers: web::Data<Authenticator>,
+) -> Result<HttpResponse, Error> {
+    if let Some(row) = callers.signed_in(request.headers()).await? {
+        must_be_same_origin(request.headers())?;
+        callers.sign_out(&row).await?;
+    }
+    Ok(HttpResponse::NoContent().insert_header((header::SET_COOKIE, set_cookie("", 0))).finish())
+}
+
+fn set_cookie(value: &str, age_secs: i64) -> String {
+    format!("{COOKIE}={value}; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age={age_secs}")
+}
