@@ -13,7 +13,7 @@ use crate::http::api::order::change;
 use crate::http::api::order::read;
 use crate::http::api::order::token;
 use crate::http::api::product::import;
-use crate::http::api::product::products;
+use crate::http::api::product::shape as product;
 use crate::http::api::stock::levels;
 use crate::http::edge::authentication::bearer;
 use crate::http::edge::call;
@@ -45,8 +45,8 @@ const SHAPES: &[fn(&[u8])] = &[
     shape::<change::CaptureInput>,
     shape::<change::FulfillmentInput>,
     shape::<change::SkipInput>,
-    shape::<products::ProductInput>,
-    shape::<products::ProductPatch>,
+    shape::<product::ProductInput>,
+    shape::<product::ProductPatch>,
     shape::<session::SignIn>,
     shape::<levels::StockInput>,
     shape::<levels::ReceiptInput>,

@@ -12,7 +12,7 @@ use actix_web::http::header::HeaderName;
 use actix_web::{HttpResponse, ResponseError};
 use serde_json::{Map, Value};
 
-use crate::actors::engine::host;
+use crate::actors::engine::{host, row_host};
 use crate::http::edge::problem::{Code, FieldError};
 use crate::store;
 
@@ -228,9 +228,7 @@ impl<R: Into<Self>> From<host::Error<R>> for Error {
 #[error("{0}")]
 struct Why(String);
 
-/// The store cannot write; nothing was done. Why is logged, and not shown.
-#[must_use]
-pub fn storage(why: String) -> Error {
+fn storage(why: String) -> Error {
     let full = ["full", "no space", "quota"].iter().any(|word| why.to_lowercase().contains(word));
     let code = if full { Code::StorageFull } else { Code::TryAgain };
     Error::new(code, "the store cannot write; nothing was done").caused_by(Why(why))
@@ -258,5 +256,18 @@ impl From<store::Error> for Error {
 impl From<store::journal::ReadError> for Error {
     fn from(error: store::journal::ReadError) -> Self {
         Self::internal(error)
+    }
+}
+
+impl From<row_host::Error> for Error {
+    fn from(error: row_host::Error) -> Self {
+        match error {
+            row_host::Error::Exists => Self::new(Code::AlreadyExists, "it is there"),
+            row_host::Error::NotFound => Self::not_found("thing"),
+            row_host::Error::VersionMismatch { version } => version_mismatch(version),
+            row_host::Error::Store(error) => error.into(),
+            row_host::Error::TryAgain => Self::new(Code::TryAgain, "the outcome is not known"),
+            row_host::Error::Storage(why) => storage(why),
+        }
     }
 }

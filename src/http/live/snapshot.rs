@@ -196,7 +196,7 @@ pub async fn past(live: &Live, from: Arc<[i64]>, until: Arc<[i64]>) -> Result<Pa
     }
     let bounds = Bounds { events, entities };
     let Some(changed) =
-        changes::read(journal.as_ref(), &shared.node.projections, (&from, &until), bounds).await?
+        changes::read(journal.as_ref(), &live.node.projections, (&from, &until), bounds).await?
     else {
         return found(Found::TooMuch);
     };

@@ -13,6 +13,7 @@ pub mod import;
 pub mod products;
 mod rejection;
 pub mod schema;
+pub mod shape;
 
 const PUBLIC: Access = Access::Public;
 const READ: Access = Access::Key(Scope::ProductsRead);

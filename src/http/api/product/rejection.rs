@@ -1,18 +1,15 @@
 //! What the catalog refuses, as problems.
 
 use crate::actors::catalog;
-use crate::http::edge::error::{Error, storage, version_mismatch};
+use crate::http::edge::error::Error;
 use crate::http::edge::problem::Code;
 
-impl From<catalog::Error> for Error {
-    fn from(error: catalog::Error) -> Self {
-        match error {
-            catalog::Error::Exists => Self::new(Code::AlreadyExists, "the product is there"),
-            catalog::Error::NotFound => Self::not_found("product"),
-            catalog::Error::VersionMismatch { version } => version_mismatch(version),
-            catalog::Error::Store(error) => error.into(),
-            catalog::Error::TryAgain => Self::new(Code::TryAgain, "the outcome is not known"),
-            catalog::Error::Storage(why) => storage(why),
-        }
+/// A refusal that names the product.
+#[must_use]
+pub fn refused(error: catalog::Error) -> Error {
+    match error {
+        catalog::Error::Exists => Error::new(Code::AlreadyExists, "the product is there"),
+        catalog::Error::NotFound => Error::not_found("product"),
+        other => other.into(),
     }
 }

@@ -2,7 +2,7 @@
 
 use utoipa::openapi::schema::{AllOfBuilder, ObjectBuilder, Type};
 
-use super::products::ProductInput;
+use super::shape::ProductInput;
 use crate::http::docs::schemas::{Sku, refer, schemas};
 
 schemas! {
