@@ -7,7 +7,7 @@ use sha2::Sha256;
 
 use super::split;
 use crate::domain::time::Timestamp;
-use crate::providers::payment::{Provider as _, WebhookError};
+use crate::providers::payment::{Notice, Provider as _, WebhookError, WebhookRequest};
 use crate::providers::sandbox::{Options, Sandbox};
 
 const SECRET: &str = "a secret of this target";
@@ -30,6 +30,17 @@ fn sign(at: &str, body: &[u8]) -> String {
     format!("t={at},v1={tag}")
 }
 
+fn read(sandbox: &Sandbox, signature: &str, body: &[u8]) -> Result<Notice, WebhookError> {
+    let request = WebhookRequest {
+        method: "POST",
+        path: "/v1/webhooks/sandbox",
+        query: "",
+        headers: vec![("sandbox-signature", signature.as_bytes())],
+        body,
+    };
+    sandbox.read_webhook(&request, Timestamp::from_millis(NOW_SECS * 1000))
+}
+
 /// The first line is the header, the rest the body. With an even first byte the header is taken
 /// as it stands; else it is the time of a signature that is right.
 pub(super) fn webhook(bytes: &[u8]) {
@@ -39,9 +50,8 @@ pub(super) fn webhook(bytes: &[u8]) {
     let body = body.strip_prefix(b"\n").unwrap_or(body);
     let Ok(line) = std::str::from_utf8(line) else { return };
     let Some(sandbox) = sandbox() else { return };
-    let now = Timestamp::from_millis(NOW_SECS * 1000);
     if way % 2 == 0 {
-        let read = sandbox.read_webhook(line, body, now);
+        let read = read(sandbox, line, body);
         let refused = matches!(
             read,
             Err(WebhookError::Missing | WebhookError::Forged | WebhookError::Malformed(_))
@@ -52,8 +62,7 @@ pub(super) fn webhook(bytes: &[u8]) {
     }
     let signed = line.parse::<i64>().ok();
     let fresh = signed.is_some_and(|at| at.abs_diff(NOW_SECS) <= 300);
-    let read = sandbox.read_webhook(&sign(line, body), body, now);
-    match read {
+    match read(sandbox, &sign(line, body), body) {
         Ok(notice) => {
             assert!(fresh, "a webhook signed at {line:?} was taken");
             assert_eq!(sandbox.reread_webhook(body).ok(), Some(notice));
@@ -65,7 +74,7 @@ pub(super) fn webhook(bytes: &[u8]) {
     }
     if let Some((last, rest)) = body.split_last() {
         let forged = [rest, &[last ^ 1]].concat();
-        let read = sandbox.read_webhook(&sign(line, body), &forged, now);
+        let read = read(sandbox, &sign(line, body), &forged);
         assert!(read.is_err(), "a body that was changed was taken");
     }
 }

@@ -73,22 +73,47 @@ pub trait Provider: Send + Sync {
     /// [`Error`].
     async fn subscribe(&self, webhook_url: &str) -> Result<(), Error>;
 
-    /// Checks a webhook's signature and age, and reads it.
+    /// Checks that a webhook is the provider's and not old, and reads it. Where in the request
+    /// the proof is, only the provider knows.
     ///
     /// # Errors
-    /// [`WebhookError`]; nothing of the body may be believed then.
+    /// [`WebhookError`]; nothing of the request may be believed then.
     fn read_webhook(
         &self,
-        signature: &str,
-        body: &[u8],
+        request: &WebhookRequest<'_>,
         now: Timestamp,
     ) -> Result<Notice, WebhookError>;
 
-    /// Reads a webhook whose signature was checked when it came, and that was kept since.
+    /// Reads the body of a webhook that was checked when it came, and kept since, to the same
+    /// notice.
     ///
     /// # Errors
     /// [`WebhookError::Malformed`].
     fn reread_webhook(&self, body: &[u8]) -> Result<Notice, WebhookError>;
+}
+
+/// A webhook as it came, whole: providers sign different parts of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebhookRequest<'a> {
+    /// `POST` and the like.
+    pub method: &'a str,
+    /// The path, as it was sent.
+    pub path: &'a str,
+    /// What follows the `?`, as it was sent; empty without one.
+    pub query: &'a str,
+    /// Names and values in the order of their coming; a name may come more than once.
+    pub headers: Vec<(&'a str, &'a [u8])>,
+    /// The body, byte for byte.
+    pub body: &'a [u8],
+}
+
+impl<'a> WebhookRequest<'a> {
+    /// The first header of a name, in upper or lower case, if it is text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&'a str> {
+        let found = self.headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name));
+        found.and_then(|(_, value)| std::str::from_utf8(value).ok())
+    }
 }
 
 /// A request to hold money.

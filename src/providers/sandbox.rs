@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::payment::{
     Authorization, Authorize, Breaker, BreakerOptions, Error, Notice, Operation, OperationKind,
-    Page, Payment, PaymentStatus, Provider, Receipt, Reversal, WebhookError,
+    Page, Payment, PaymentStatus, Provider, Receipt, Reversal, WebhookError, WebhookRequest,
 };
 #[cfg(debug_assertions)]
 use crate::crash;
@@ -21,6 +21,8 @@ use crate::domain::time::Timestamp;
 
 mod wire;
 
+/// The header that a webhook is signed in.
+const SIGNATURE_HEADER: &str = "Sandbox-Signature";
 /// The most bytes of an answer that are read.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
 /// The most payments on a page.
@@ -234,13 +236,13 @@ impl Provider for Sandbox {
 
     fn read_webhook(
         &self,
-        signature: &str,
-        body: &[u8],
+        request: &WebhookRequest<'_>,
         now: Timestamp,
     ) -> Result<Notice, WebhookError> {
         let secret = self.webhook_secret.expose_secret().as_bytes();
-        wire::check_signature(secret, signature, body, now)?;
-        wire::read_notice(body)
+        let signature = request.header(SIGNATURE_HEADER).unwrap_or("");
+        wire::check_signature(secret, signature, request.body, now)?;
+        wire::read_notice(request.body)
     }
 
     fn reread_webhook(&self, body: &[u8]) -> Result<Notice, WebhookError> {

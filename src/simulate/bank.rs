@@ -17,13 +17,14 @@ use crate::domain::money::Money;
 use crate::domain::time::Timestamp;
 use crate::providers::payment::{
     Authorization, Authorize, Error, Notice, NoticeKind, Operation, OperationKind, Page, Payment,
-    PaymentOperation, PaymentStatus, Provider, Receipt, Reversal, WebhookError,
+    PaymentOperation, PaymentStatus, Provider, Receipt, Reversal, WebhookError, WebhookRequest,
 };
 
 /// The name that buyers choose it by.
 pub const NAME: &str = "bank";
-/// What a webhook of it is signed with.
-pub const SIGNATURE: &str = "signed";
+/// The header that a webhook of it is signed in, and with what.
+const SIGNATURE_HEADER: &str = "Bank-Signature";
+const SIGNATURE: &str = "signed";
 
 /// A webhook on its way.
 #[derive(Clone, Debug)]
@@ -404,6 +405,17 @@ impl Bank {
     }
 }
 
+/// The request that brings a notice.
+pub fn webhook_request(notice: &str) -> WebhookRequest<'_> {
+    WebhookRequest {
+        method: "POST",
+        path: "/v1/webhooks/bank",
+        query: "",
+        headers: vec![(SIGNATURE_HEADER, SIGNATURE.as_bytes())],
+        body: notice.as_bytes(),
+    }
+}
+
 fn new_payment(index: usize, request: &Authorize) -> Payment {
     let mut amount = request.amount;
     if request.token == "tok_mismatch" {
@@ -495,11 +507,13 @@ impl Provider for Bank {
 
     fn read_webhook(
         &self,
-        signature: &str,
-        body: &[u8],
+        request: &WebhookRequest<'_>,
         _: Timestamp,
     ) -> Result<Notice, WebhookError> {
-        if signature == SIGNATURE { self.reread_webhook(body) } else { Err(WebhookError::Forged) }
+        match request.header(SIGNATURE_HEADER) {
+            Some(SIGNATURE) => self.reread_webhook(request.body),
+            _ => Err(WebhookError::Forged),
+        }
     }
 
     fn reread_webhook(&self, body: &[u8]) -> Result<Notice, WebhookError> {

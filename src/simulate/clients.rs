@@ -8,7 +8,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::bank::{Bank, Delivery, NAME, SIGNATURE};
+use super::bank::{Bank, Delivery, NAME, webhook_request};
 use super::check;
 use super::fleet::Fleet;
 use super::plan::{Buyer, Net};
@@ -359,7 +359,7 @@ impl Clients {
         let body = delivery.notice.clone();
         let mut again = Undelivered { bank, delivery: Some(delivery) };
         let sent = fleet.through(async |node: Arc<Node>| {
-            node.flows.webhooks.take(NAME, SIGNATURE, body.as_bytes()).await
+            node.flows.webhooks.take(NAME, &webhook_request(&body)).await
         });
         let answer = tokio::time::timeout(Duration::from_secs(10), sent).await;
         if self.world.is_dead() {

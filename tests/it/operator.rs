@@ -11,7 +11,7 @@ use kontor::domain::order::{Command, Report, entity_id};
 use kontor::domain::time::{Span, Timestamp};
 use kontor::providers::payment::{
     Authorization, Authorize, Error, Notice, Operation, Page, Payment, PaymentStatus, Provider,
-    Receipt, Reversal, WebhookError,
+    Receipt, Reversal, WebhookError, WebhookRequest,
 };
 use kontor::store::journal::{Append, NewEvent, TimerChange};
 use kontor::store::webhook::{NEVER, Parked};
@@ -94,7 +94,7 @@ impl Provider for Ledger {
         Ok(())
     }
 
-    fn read_webhook(&self, _: &str, _: &[u8], _: Timestamp) -> Result<Notice, WebhookError> {
+    fn read_webhook(&self, _: &WebhookRequest<'_>, _: Timestamp) -> Result<Notice, WebhookError> {
         Err(WebhookError::Missing)
     }
 

@@ -16,7 +16,7 @@ use crate::actors::engine::host::Host;
 use crate::actors::engine::projections::Owned;
 use crate::domain::order::{Command, Order, Report};
 use crate::domain::time::Span;
-use crate::providers::payment::{Notice, NoticeKind, WebhookError};
+use crate::providers::payment::{Notice, NoticeKind, WebhookError, WebhookRequest};
 use crate::seeded_fault::{self, SeededFault};
 use crate::store::webhook::{NEVER, Parked, Row};
 use crate::store::{self, Tables};
@@ -66,12 +66,11 @@ impl Webhooks {
     pub async fn take(
         &self,
         provider: &str,
-        signature: &str,
-        body: &[u8],
+        request: &WebhookRequest<'_>,
     ) -> Result<(), WebhookRefusal> {
         let now = self.clock.now();
         let from = self.payments.get(provider).ok_or(WebhookRefusal::UnknownProvider)?;
-        let notice = from.read_webhook(signature, body, now).map_err(|error| match error {
+        let notice = from.read_webhook(request, now).map_err(|error| match error {
             WebhookError::Malformed(why) => WebhookRefusal::Malformed(why),
             other => WebhookRefusal::Unauthorized(other.to_string()),
         })?;
@@ -86,7 +85,7 @@ impl Webhooks {
             provider: provider.to_owned(),
             notice_id: notice.id,
             received_at: now,
-            body: String::from_utf8_lossy(body).into_owned(),
+            body: String::from_utf8_lossy(request.body).into_owned(),
             reason,
             next_try_at: now + RETRY_AFTER,
         };

@@ -10,7 +10,7 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
 use kontor::domain::money::{Currency, Money};
 use kontor::domain::time::Timestamp;
 use kontor::providers::payment::{
-    Authorization, Authorize, Error, Notice, Operation, PaymentStatus, Provider,
+    Authorization, Authorize, Error, Notice, Operation, PaymentStatus, Provider, WebhookRequest,
 };
 use kontor::providers::sandbox::{Options, Sandbox};
 use kontor_sandbox_psp::Running;
@@ -159,6 +159,17 @@ pub struct Received {
     pub at: Instant,
 }
 
+/// A webhook that is signed so.
+pub fn webhook<'a>(signature: &'a str, body: &'a [u8]) -> WebhookRequest<'a> {
+    WebhookRequest {
+        method: "POST",
+        path: "/",
+        query: "",
+        headers: vec![("sandbox-signature", signature.as_bytes())],
+        body,
+    }
+}
+
 /// Takes webhooks, but for the first few if asked so.
 pub struct Receiver {
     pub url: String,
@@ -201,7 +212,9 @@ impl Receiver {
 
     /// Everything that came, checked and read.
     pub fn notices(&self, client: &Sandbox) -> Vec<Notice> {
-        let read = |one: &Received| client.read_webhook(&one.signature, &one.body, now()).unwrap();
+        let read = |one: &Received| {
+            client.read_webhook(&webhook(&one.signature, &one.body), now()).unwrap()
+        };
         self.received().iter().map(read).collect()
     }
 

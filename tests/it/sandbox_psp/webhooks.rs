@@ -7,7 +7,7 @@ use kontor::domain::time::Span;
 use kontor::providers::payment::{NoticeKind, Provider, WebhookError};
 use serde_json::json;
 
-use super::fixture::{Fixture, Receiver, authorize, gbp, now, operation, unknown, until};
+use super::fixture::{Fixture, Receiver, authorize, gbp, now, operation, unknown, until, webhook};
 
 async fn subscribed(refusals: usize) -> (Fixture, Receiver) {
     let psp = Fixture::start().await;
@@ -72,7 +72,8 @@ async fn only_a_fresh_and_genuine_webhook_is_believed() {
     let (psp, receiver) = subscribed(0).await;
     psp.authorized("order-1", 1000).await;
     let one = receiver.until_received(1).await.remove(0);
-    let read = |signature: &str, body: &[u8], at| psp.client.read_webhook(signature, body, at);
+    let read =
+        |signature: &str, body: &[u8], at| psp.client.read_webhook(&webhook(signature, body), at);
     assert!(read(&one.signature, &one.body, now()).is_ok());
     assert_eq!(read("", &one.body, now()), Err(WebhookError::Missing));
 
@@ -103,7 +104,7 @@ async fn only_a_fresh_and_genuine_webhook_is_believed() {
         webhook_secret: "another".into(),
         ..Default::default()
     });
-    let answer = other.unwrap().read_webhook(&one.signature, &one.body, now());
+    let answer = other.unwrap().read_webhook(&webhook(&one.signature, &one.body), now());
     assert_eq!(answer, Err(WebhookError::Forged));
 }
 

@@ -1,7 +1,6 @@
 //! Webhooks of payment providers. What they say is checked and matched a floor below; an answer
 //! of 2xx means that it is kept.
 
-use actix_web::http::header::HeaderMap;
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use crate::actors::flows::webhook::WebhookRefusal;
@@ -9,6 +8,7 @@ use crate::http::edge::call::Call;
 use crate::http::edge::error::Error;
 use crate::http::edge::json_body::Raw;
 use crate::http::edge::problem::Code;
+use crate::providers::payment::WebhookRequest;
 
 /// Takes a provider's webhook.
 #[utoipa::path(post, path = "/v1/webhooks/{provider}", tag = "webhooks",
@@ -21,15 +21,20 @@ pub async fn take_webhook(
     request: HttpRequest,
     body: Raw,
 ) -> Result<HttpResponse, Error> {
-    let signature = signature(request.headers(), &path);
-    call.node().flows.webhooks.take(&path, signature, &body.0).await?;
+    call.node().flows.webhooks.take(&path, &whole(&request, &body.0)).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// The header in which a provider signs: `Sandbox-Signature`, `Stripe-Signature` and the like.
-fn signature<'a>(headers: &'a HeaderMap, provider: &str) -> &'a str {
-    let value = headers.get(format!("{provider}-signature"));
-    value.and_then(|value| value.to_str().ok()).unwrap_or("")
+/// The request as it came: what of it proves that it is the provider's, the provider knows.
+fn whole<'a>(request: &'a HttpRequest, body: &'a [u8]) -> WebhookRequest<'a> {
+    let headers = request.headers().iter();
+    WebhookRequest {
+        method: request.method().as_str(),
+        path: request.path(),
+        query: request.query_string(),
+        headers: headers.map(|(name, value)| (name.as_str(), value.as_bytes())).collect(),
+        body,
+    }
 }
 
 impl From<WebhookRefusal> for Error {
