@@ -195,15 +195,15 @@ impl App {
 
     /// Tells every provider where its webhooks go, again and again until it has understood.
     fn subscribe(&self) {
-        for provider in self.node.payments.all() {
-            let provider = Arc::clone(provider);
+        for (name, provider) in self.node.payments.all() {
+            let (name, provider) = (name.to_owned(), Arc::clone(provider));
             let own = self.url();
             let base = if self.webhook_url.is_empty() { &own } else { &self.webhook_url };
-            let url = format!("{base}/v1/webhooks/{}", provider.name());
+            let url = format!("{base}/v1/webhooks/{name}");
             let stop = self.stop.clone();
             tokio::spawn(async move {
                 while let Err(error) = provider.subscribe(&url).await {
-                    tracing::warn!(%error, provider = provider.name(), "no webhooks yet");
+                    tracing::warn!(%error, provider = name, "no webhooks yet");
                     tokio::select! {
                         () = stop.cancelled() => return,
                         () = tokio::time::sleep(SUBSCRIBE_AGAIN) => {}
@@ -220,7 +220,7 @@ fn defaults(config: &Config, providers: &[Arc<dyn Provider>]) -> Defaults {
         rates: config.http.rates,
         products_cached_secs: config.http.products_cached_secs,
         sweep_secs: config.payments.sweep_secs,
-        providers: providers.iter().map(|provider| provider.name().to_owned()).collect(),
+        providers: providers.iter().map(|provider| provider.account().to_string()).collect(),
     }
 }
 

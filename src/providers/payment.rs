@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::str::FromStr;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -21,8 +22,8 @@ use crate::domain::time::Timestamp;
 /// the same key and content.
 #[async_trait]
 pub trait Provider: Send + Sync {
-    /// The name that a checkout chooses it by.
-    fn name(&self) -> &'static str;
+    /// Which provider this is, and by which account: what a checkout chooses it by.
+    fn account(&self) -> ProviderAccount;
 
     /// Asks to hold an amount of the buyer's money.
     ///
@@ -113,6 +114,53 @@ impl<'a> WebhookRequest<'a> {
     pub fn header(&self, name: &str) -> Option<&'a str> {
         let found = self.headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name));
         found.and_then(|(_, value)| std::str::from_utf8(value).ok())
+    }
+}
+
+/// One account at a provider, of perhaps several at the same. Its text, `sandbox` or
+/// `sandbox/eu`, stands in orders, settings and the path of webhooks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProviderAccount {
+    /// The provider's name.
+    pub provider: &'static str,
+    /// The account.
+    pub account: AccountId,
+}
+
+impl fmt::Display for ProviderAccount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.account == AccountId::default() {
+            return f.write_str(self.provider);
+        }
+        write!(f, "{}/{}", self.provider, self.account.0)
+    }
+}
+
+/// Our name for an account at a provider: 1 to 32 lowercase letters, digits and `-`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountId(String);
+
+/// A text that is no account's id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an account's id has 1 to 32 lowercase letters, digits and hyphens")]
+pub struct InvalidAccountId;
+
+impl Default for AccountId {
+    /// The account of a shop that has one; it is not named.
+    fn default() -> Self {
+        Self("default".to_owned())
+    }
+}
+
+impl FromStr for AccountId {
+    type Err = InvalidAccountId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAccountId> {
+        let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if (1..=32).contains(&text.len()) && text.bytes().all(fits) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(InvalidAccountId)
     }
 }
 

@@ -12,8 +12,9 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::payment::{
-    Authorization, Authorize, Breaker, BreakerOptions, Error, Notice, Operation, OperationKind,
-    Page, Payment, PaymentStatus, Provider, Receipt, Reversal, WebhookError, WebhookRequest,
+    AccountId, Authorization, Authorize, Breaker, BreakerOptions, Error, Notice, Operation,
+    OperationKind, Page, Payment, PaymentStatus, Provider, ProviderAccount, Receipt, Reversal,
+    WebhookError, WebhookRequest,
 };
 #[cfg(debug_assertions)]
 use crate::crash;
@@ -37,6 +38,8 @@ const IDLE_CONNECTIONS_MAX: usize = 512;
 pub struct Options {
     /// Where it listens.
     pub url: String,
+    /// Our name for the account.
+    pub account_id: AccountId,
     /// The account, which is also the credential.
     pub account: SecretString,
     /// What webhooks are signed with.
@@ -51,6 +54,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             url: "http://127.0.0.1:8081".into(),
+            account_id: AccountId::default(),
             account: "kontor".into(),
             webhook_secret: SecretString::default(),
             timeout_ms: 10_000,
@@ -64,6 +68,7 @@ impl Default for Options {
 pub struct Sandbox {
     client: Client,
     base: Url,
+    account_id: AccountId,
     account: SecretString,
     webhook_secret: SecretString,
     breaker: Breaker,
@@ -96,6 +101,7 @@ impl Sandbox {
         Ok(Self {
             client: client.build().map_err(|e| invalid_options(&e.to_string()))?,
             base,
+            account_id: options.account_id,
             account: options.account,
             webhook_secret: options.webhook_secret,
             breaker: Breaker::new(options.breaker),
@@ -154,8 +160,8 @@ fn invalid_options(message: &str) -> Error {
 
 #[async_trait]
 impl Provider for Sandbox {
-    fn name(&self) -> &'static str {
-        "sandbox"
+    fn account(&self) -> ProviderAccount {
+        ProviderAccount { provider: "sandbox", account: self.account_id.clone() }
     }
 
     async fn authorize(&self, request: &Authorize) -> Result<Authorization, Error> {

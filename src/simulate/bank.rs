@@ -16,8 +16,9 @@ use super::world::World;
 use crate::domain::money::Money;
 use crate::domain::time::Timestamp;
 use crate::providers::payment::{
-    Authorization, Authorize, Error, Notice, NoticeKind, Operation, OperationKind, Page, Payment,
-    PaymentOperation, PaymentStatus, Provider, Receipt, Reversal, WebhookError, WebhookRequest,
+    AccountId, Authorization, Authorize, Error, Notice, NoticeKind, Operation, OperationKind, Page,
+    Payment, PaymentOperation, PaymentStatus, Provider, ProviderAccount, Receipt, Reversal,
+    WebhookError, WebhookRequest,
 };
 
 /// The name that buyers choose it by.
@@ -440,8 +441,8 @@ fn rejected(code: &str) -> Error {
 
 #[async_trait]
 impl Provider for Bank {
-    fn name(&self) -> &'static str {
-        NAME
+    fn account(&self) -> ProviderAccount {
+        ProviderAccount { provider: NAME, account: AccountId::default() }
     }
 
     async fn authorize(&self, request: &Authorize) -> Result<Authorization, Error> {

@@ -10,8 +10,8 @@ use kontor::domain::money::{Currency, Money};
 use kontor::domain::order::{Command, Report, entity_id};
 use kontor::domain::time::{Span, Timestamp};
 use kontor::providers::payment::{
-    Authorization, Authorize, Error, Notice, Operation, Page, Payment, PaymentStatus, Provider,
-    Receipt, Reversal, WebhookError, WebhookRequest,
+    AccountId, Authorization, Authorize, Error, Notice, Operation, Page, Payment, PaymentStatus,
+    Provider, ProviderAccount, Receipt, Reversal, WebhookError, WebhookRequest,
 };
 use kontor::store::journal::{Append, NewEvent, TimerChange};
 use kontor::store::webhook::{NEVER, Parked};
@@ -57,8 +57,8 @@ fn payment(reference: &str) -> Payment {
 
 #[async_trait]
 impl Provider for Ledger {
-    fn name(&self) -> &'static str {
-        "sandbox"
+    fn account(&self) -> ProviderAccount {
+        ProviderAccount { provider: "sandbox", account: AccountId::default() }
     }
 
     async fn authorize(&self, _: &Authorize) -> Result<Authorization, Error> {

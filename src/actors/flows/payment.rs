@@ -59,10 +59,10 @@ impl Default for Options {
     }
 }
 
-/// The payment providers of a store, by name.
+/// The accounts at payment providers that a store has, by the text of each.
 #[derive(Clone, Default)]
 pub struct Payments {
-    providers: BTreeMap<&'static str, Arc<dyn Provider>>,
+    providers: BTreeMap<String, Arc<dyn Provider>>,
     options: Options,
 }
 
@@ -70,19 +70,19 @@ impl Payments {
     /// Providers, and how patient to be with them.
     #[must_use]
     pub fn new(providers: Vec<Arc<dyn Provider>>, options: Options) -> Self {
-        let providers = providers.into_iter().map(|one| (one.name(), one)).collect();
+        let providers = providers.into_iter().map(|one| (one.account().to_string(), one)).collect();
         Self { providers, options }
     }
 
-    /// Whether there is a provider of this name.
+    /// Whether there is such an account.
     #[must_use]
     pub fn knows(&self, name: &str) -> bool {
         self.providers.contains_key(name)
     }
 
-    /// All of them.
-    pub fn all(&self) -> impl Iterator<Item = &Arc<dyn Provider>> {
-        self.providers.values()
+    /// All of them, each with the text of its account.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &Arc<dyn Provider>)> {
+        self.providers.iter().map(|(name, provider)| (name.as_str(), provider))
     }
 
     pub(in crate::actors) fn get(&self, name: &str) -> Option<&Arc<dyn Provider>> {

@@ -81,8 +81,8 @@ impl Reconciliation {
     /// The store's; what is left, the next sweep does.
     pub async fn sweep_all(&self) -> Result<Vec<&str>, store::Error> {
         let mut swept = Vec::new();
-        for provider in self.payments.all() {
-            let (name, sweep) = (provider.name(), self.sweep(provider.as_ref()));
+        for (name, provider) in self.payments.all() {
+            let sweep = self.sweep(provider.as_ref());
             let lock = format!("sweep:{name}");
             match self.cache.unless_taken(&lock, SWEEP_LOCK, sweep).await {
                 Some(done) => {
@@ -101,14 +101,15 @@ impl Reconciliation {
     /// # Errors
     /// The store's.
     pub async fn sweep(&self, provider: &dyn Provider) -> Result<(), store::Error> {
-        let setting = format!("sweep_after_{}", provider.name());
+        let name = provider.account().to_string();
+        let setting = format!("sweep_after_{name}");
         let mut after = self.store.setting(&setting).await?.filter(|after| !after.is_empty());
         let mut agreed = true;
         loop {
             let page = match provider.list(after.as_deref(), PAGE).await {
                 Ok(page) => page,
                 Err(error) => {
-                    tracing::warn!(%error, provider = provider.name(), "the sweep broke off");
+                    tracing::warn!(%error, provider = name, "the sweep broke off");
                     if !error.retryable() {
                         // It does not know where we stopped: the next sweep begins anew.
                         self.store.put_setting(&setting, "").await?;
@@ -144,7 +145,7 @@ impl Reconciliation {
         if !seen.exists {
             return self.raise_lost(provider, payment).await;
         }
-        let name = provider.name();
+        let name = &provider.account().to_string();
         if seen.open {
             if let Some(report) = report_of(payment) {
                 let command = Command::Report { attempt: number, report };
@@ -194,7 +195,7 @@ impl Reconciliation {
             return true;
         };
         let parked = Parked {
-            provider: provider.name().to_owned(),
+            provider: provider.account().to_string(),
             notice_id: format!("{SWEPT}{}", payment.id),
             received_at: self.clock.now(),
             body: payment.reference.clone(),

@@ -195,7 +195,7 @@ impl Webhooks {
             return self.reconciliation.look_again(provider.as_ref(), &parked.body).await;
         }
         match provider.reread_webhook(parked.body.as_bytes()) {
-            Ok(notice) => self.take_notice(provider.name(), &notice).await,
+            Ok(notice) => self.take_notice(&parked.provider, &notice).await,
             Err(error) => Err(Untaken::Unmatched(error.to_string())),
         }
     }

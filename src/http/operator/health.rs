@@ -60,8 +60,8 @@ impl Health {
             needed("disk", disk(data).await),
             needed("lanes", lanes(node)),
         ];
-        for of in node.payments.all() {
-            let name = format!("provider {}", of.name());
+        for (account, of) in node.payments.all() {
+            let name = format!("provider {account}");
             checks.push(CheckShape::new(&name, provider(of.as_ref()).await, "degraded"));
         }
         *found = Some((Instant::now(), checks.clone()));
