@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::limits::{holds, within};
 use crate::domain::money::Money;
+use crate::domain::order::BuyerAction;
 use crate::domain::time::Timestamp;
 
 /// A payment provider. A call that changes something carries a key, and is safe to repeat with
@@ -221,6 +222,16 @@ pub enum Authorization {
     Pending {
         /// The provider's id.
         payment: String,
+    },
+    /// Pending until the buyer has done something. The same call with the same key answers the
+    /// same action.
+    ActionRequired {
+        /// The provider's id.
+        payment: String,
+        /// What the buyer must do.
+        action: BuyerAction,
+        /// When it is too late: the provider then declines.
+        expires_at: Timestamp,
     },
 }
 

@@ -18,6 +18,7 @@ use super::payment::{
 };
 #[cfg(debug_assertions)]
 use crate::crash;
+use crate::domain::order::BuyerAction;
 use crate::domain::time::Timestamp;
 
 mod wire;
@@ -173,9 +174,17 @@ impl Provider for Sandbox {
         });
         let sent = self.post(&["payments"], &body)?.header("Idempotency-Key", &request.key);
         let answer = answer::<wire::Payment>("authorize", sent);
-        let payment: Payment = self.breaker.call(answer).await?.into();
+        let mut answer = self.breaker.call(answer).await?;
+        let redirect = answer.redirect.take();
+        let payment = Payment::from(answer);
         if payment.reference != request.reference {
             return Err(Error::Unknown("the answer speaks of another payment".into()));
+        }
+        if let Some(wire::Redirect { url, expires_at }) = redirect {
+            let expires_at = Timestamp::parse(&expires_at)
+                .ok_or_else(|| Error::Unknown("the answer's expires_at is no time".into()))?;
+            let action = BuyerAction::Redirect { url };
+            return Ok(Authorization::ActionRequired { payment: payment.id, action, expires_at });
         }
         Ok(match payment.status {
             PaymentStatus::Authorized => {

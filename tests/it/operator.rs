@@ -165,7 +165,7 @@ async fn captures_are_compared_with_the_attempt_that_they_are_of() {
     let slow = shop.checkout(cart, "tok_webhook_only");
     let declined = async {
         shop.until(cart, |order| order.attempts().len() == 1).await;
-        let pending = Report::Pending { payment: "pay_first".into() };
+        let pending = Report::Pending { payment: "pay_first".into(), action: None };
         for report in [pending, Report::Declined { code: "late".into() }] {
             let command = Command::Report { attempt: 1, report };
             shop.node.orders.ask(&entity, command, Cause::default(), |_| ()).await.unwrap();

@@ -14,6 +14,7 @@
 //! | a webhook before the response | the same answer, once | `a_webhook_before_the_response_counts_once` |
 //! | a webhook twice | counts once | `a_webhook_twice_counts_once` |
 //! | a webhook late, and nothing else tells | it pays the order | `a_late_webhook_pays_the_order` |
+//! | the buyer must act first | it waits, and the webhook pays the order | `an_order_waits_for_what_its_buyer_must_do` |
 //! | webhooks out of order | nothing goes back | `webhooks_out_of_order_change_nothing` |
 //! | no webhook at all | the response does | `without_webhooks_the_responses_do` |
 //! | a webhook for nothing we know | kept, shown, tried again | `a_webhook_for_nothing_we_know_is_kept` |
@@ -131,6 +132,11 @@ async fn a_webhook_twice_counts_once() {
 async fn a_late_webhook_pays_the_order() {
     let faults = json!({"webhook_late_ms": 200, "webhook_duplicate": 0.5});
     paid_once(faults, "tok_webhook_only", 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_waits_for_what_its_buyer_must_do() {
+    paid_once(json!({"webhook_late_ms": 200}), "tok_action", 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

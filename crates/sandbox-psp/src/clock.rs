@@ -1,7 +1,7 @@
 //! The sandbox's own clock, moments and ids: it is a program of its own, and nobody turns its time.
 
 use std::fmt;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mti::prelude::TypeIdSuffix;
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,12 @@ impl Timestamp {
     #[must_use]
     pub const fn secs(self) -> i64 {
         self.0 / 1_000
+    }
+
+    /// The moment so much later.
+    #[must_use]
+    pub fn after(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
     }
 }
 

@@ -14,19 +14,23 @@ use tokio::task::JoinHandle;
 
 use super::book::{self, Answered};
 use super::clock::{new_id, now};
-use super::fact::{Endpoint, Fact, Kind, Made, Operation, OperationView, Status, View, What};
+use super::fact::{
+    Endpoint, Fact, Kind, Made, Operation, OperationView, Redirect, Status, View, What,
+};
 use super::faults::{Desired, Faults, Token, happens};
 use super::in_flight::{InFlight, Turn};
 use super::ledger::{Entry, Ledger, Position};
 use super::problem::Problem;
 use super::webhooks::{News, Webhooks};
 
-/// How long a call that is never answered is held.
 /// The largest amount, in minor units: what a 64-bit float still holds exactly.
 pub const AMOUNT_MAX: i64 = 9_007_199_254_740_991;
+/// How long a call that is never answered is held.
 const HOLD: Duration = Duration::from_secs(120);
 const SLOW: Duration = Duration::from_secs(2);
-/// How long `tok_webhook_only` stays pending.
+/// How long a buyer has to act; `tok_action` acts sooner.
+const ACTION_LASTS: Duration = Duration::from_secs(900);
+/// How long `tok_webhook_only` and `tok_action` stay pending.
 const PENDING: Duration = Duration::from_millis(200);
 /// How long after it the webhook of a payment comes whose call is never answered.
 const TIMEOUT_WEBHOOK_DELAY: Duration = Duration::from_secs(1);
@@ -349,17 +353,23 @@ impl Authorize {
         };
         let status = match token {
             _ if decline.is_some() => Status::Declined,
-            Token::WebhookOnly => Status::Pending,
+            Token::WebhookOnly | Token::Action => Status::Pending,
             _ => Status::Authorized,
         };
         let less = i64::from(token == Token::Mismatch);
+        let id = new_id("pay");
+        let redirect = (token == Token::Action && status == Status::Pending).then(|| Redirect {
+            url: format!("https://sandbox.invalid/approve/{id}"),
+            expires_at: now().after(ACTION_LASTS).to_string(),
+        });
         Ok(Made {
-            id: new_id("pay"),
+            id,
             reference: self.reference.clone(),
             status,
             amount: self.amount - less,
             currency,
             decline_code: decline.map(str::to_owned),
+            redirect,
         })
     }
 }

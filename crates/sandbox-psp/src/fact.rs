@@ -48,6 +48,16 @@ pub struct Made {
     pub currency: Currency,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decline_code: Option<String>,
+    /// Where the buyer must go, while it is pending.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirect: Option<Redirect>,
+}
+
+/// A page to which a buyer must go.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Redirect {
+    pub url: String,
+    pub expires_at: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,6 +151,7 @@ impl Payment {
             decline_code: self.made.decline_code.clone(),
             created_at: self.made_at.to_string(),
             operations: self.operations.iter().take(count).map(OperationView::of).collect(),
+            redirect: self.made.redirect.clone().filter(|_| status == Status::Pending),
         }
     }
 }
@@ -160,6 +171,8 @@ pub struct View {
     pub decline_code: Option<String>,
     pub created_at: String,
     pub operations: Vec<OperationView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redirect: Option<Redirect>,
 }
 
 /// An operation on the wire.

@@ -111,6 +111,8 @@ pub enum Token {
     Slow,
     /// Pending, then authorized; only a webhook or a query tells.
     WebhookOnly,
+    /// Pending until the buyer has been at a page, which is taken for done in a moment.
+    Action,
     /// Authorizes one minor unit less.
     Mismatch,
 }
@@ -135,6 +137,7 @@ impl Token {
             "tok_500" => Self::Error500,
             "tok_slow" => Self::Slow,
             "tok_webhook_only" => Self::WebhookOnly,
+            "tok_action" => Self::Action,
             "tok_mismatch" => Self::Mismatch,
             _ => Self::Ok,
         })

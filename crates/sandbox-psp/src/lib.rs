@@ -49,7 +49,8 @@ It moves no money. Its ledger is DIR/ledger.jsonl, a line a fact, on disk before
 
 What a payment token does: tok_ok pays, tok_declined and tok_insufficient_funds are declined,
 tok_timeout pays and never answers, tok_timeout_lost never answers, tok_500 fails twice, tok_slow
-takes 2 seconds, tok_webhook_only tells by webhook, tok_mismatch sets another amount aside.
+takes 2 seconds, tok_webhook_only tells by webhook, tok_action once the buyer was
+sent to a page, tok_mismatch sets another amount aside.
 Faults by rate: PUT /v1/faults.
 
 Example:

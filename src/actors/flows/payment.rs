@@ -18,7 +18,7 @@ use crate::actors::engine::runtime::SWEEP_MAX_SECS;
 use crate::domain::entity::{EntityId, Noun as _};
 use crate::domain::limits::{web_address, within};
 use crate::domain::money::Money;
-use crate::domain::order::{Command, Order, Report};
+use crate::domain::order::{Command, Order, Report, RequiredAction};
 use crate::providers::payment::{
     Authorization, Authorize, Error, Operation, OperationKind, Payment, PaymentStatus, Provider,
     Receipt,
@@ -255,7 +255,13 @@ impl PaymentSteps {
                     return report(Report::Declined { code });
                 }
                 Ok(Authorization::Pending { payment }) => {
-                    report(Report::Pending { payment });
+                    report(Report::Pending { payment, action: None });
+                    unanswered = self.payments.options.ask_after;
+                    perhaps = true;
+                }
+                Ok(Authorization::ActionRequired { payment, action, expires_at }) => {
+                    let action = Some(RequiredAction { action, expires_at });
+                    report(Report::Pending { payment, action });
                     unanswered = self.payments.options.ask_after;
                     perhaps = true;
                 }

@@ -194,13 +194,14 @@ impl Order {
             Report::Declined { code } if attempt.open() => {
                 vec![Event::PaymentDeclined { attempt: attempt_number, code: code.clone() }]
             }
-            Report::Pending { payment }
+            Report::Pending { payment, action }
                 if matches!(
                     attempt.state,
                     AttemptState::Requested | AttemptState::Unknown { .. }
                 ) =>
             {
-                vec![Event::PaymentPending { attempt: attempt_number, payment: payment.clone() }]
+                let (payment, action) = (payment.clone(), action.clone());
+                vec![Event::PaymentPending { attempt: attempt_number, payment, action }]
             }
             Report::Unknown { why } if attempt.state == AttemptState::Requested => {
                 vec![Event::PaymentUnknown { attempt: attempt_number, why: why.clone() }]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ledger::{Fulfillment, Refund};
-use super::{PaymentMethod, Placed, Shortage};
+use super::{PaymentMethod, Placed, RequiredAction, Shortage};
 use crate::domain::entity;
 
 /// What has happened to an order.
@@ -33,8 +33,13 @@ pub enum Event {
     },
     /// All stock is held, and the provider is asked.
     PaymentRequested { attempt: u32, provider: String, amount: i64 },
-    /// The provider has the attempt, and will tell.
-    PaymentPending { attempt: u32, payment: String },
+    /// The provider has the attempt, and will tell, perhaps once the buyer has done something.
+    PaymentPending {
+        attempt: u32,
+        payment: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        action: Option<RequiredAction>,
+    },
     /// The provider did not answer.
     PaymentUnknown { attempt: u32, why: String },
     /// The money is set aside.
@@ -105,7 +110,10 @@ impl entity::Event for Event {
     }
 
     fn newest(kind: &str) -> u16 {
-        if kind == "placed" { 2 } else { 1 }
+        match kind {
+            "placed" | "payment_pending" => 2,
+            _ => 1,
+        }
     }
 
     fn upcast(kind: &str, version: u16, mut data: Value) -> Value {

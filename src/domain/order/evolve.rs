@@ -138,11 +138,15 @@ impl Order {
                     amount: *amount,
                     state: AttemptState::Requested,
                     payment: None,
+                    action: None,
                 });
                 self.phase = Phase::Paying;
             }
-            Event::PaymentPending { attempt, payment } => {
+            Event::PaymentPending { attempt, payment, action } => {
                 self.set_attempt(*attempt, AttemptState::Pending, Some(payment));
+                for one in self.attempts.iter_mut().filter(|one| one.number == *attempt) {
+                    one.action.clone_from(action);
+                }
             }
             Event::PaymentUnknown { attempt, why } => {
                 self.set_attempt(*attempt, AttemptState::Unknown { why: why.clone() }, None);
@@ -213,6 +217,7 @@ impl Order {
     fn set_attempt(&mut self, number: u32, state: AttemptState, payment: Option<&String>) {
         for attempt in self.attempts.iter_mut().filter(|attempt| attempt.number == number) {
             attempt.state = state.clone();
+            attempt.action = None;
             if let Some(payment) = payment {
                 attempt.payment = Some(payment.clone());
             }

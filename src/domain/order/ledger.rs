@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Order, effect::step};
+use super::{Order, RequiredAction, effect::step};
 use crate::domain::time::Timestamp;
 
 /// One try to get an order paid.
@@ -19,6 +19,9 @@ pub struct Attempt {
     pub state: AttemptState,
     /// The provider's own id for it.
     pub payment: Option<String>,
+    /// What the buyer must do, while the provider waits for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<RequiredAction>,
 }
 
 /// How a payment attempt stands. It only ever moves down this list.
@@ -89,6 +92,9 @@ pub enum Report {
     Pending {
         /// The provider's id for the payment.
         payment: String,
+        /// What the buyer must do first.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        action: Option<RequiredAction>,
     },
     /// No answer.
     Unknown {

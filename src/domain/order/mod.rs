@@ -4,6 +4,7 @@
 //! event in, `effects` (in `effect.rs`) says what is still wanted outside. Who performs the
 //! effects, and when, is two floors up. The stock of a SKU and the cart are known by id only.
 
+mod buyer_action;
 mod command;
 mod decide;
 mod effect;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use buyer_action::{BuyerAction, RequiredAction};
 pub use command::{Command, FulfillmentRequest, RefundLineRequest, RefundRequest, Rejection};
 pub use effect::Effect;
 pub use event::Event;

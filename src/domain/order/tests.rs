@@ -135,7 +135,7 @@ fn unknown(attempt: u32) -> Step {
 }
 
 fn pending(attempt: u32) -> Step {
-    report(attempt, Report::Pending { payment: format!("pay_{attempt}") })
+    report(attempt, Report::Pending { payment: format!("pay_{attempt}"), action: None })
 }
 
 fn unheard(attempt: u32) -> Step {

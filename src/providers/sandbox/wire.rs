@@ -28,6 +28,14 @@ pub(super) struct Payment {
     voided: bool,
     decline_code: Option<String>,
     operations: Vec<Operation>,
+    /// While it waits for the buyer.
+    pub(super) redirect: Option<Redirect>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Redirect {
+    pub(super) url: String,
+    pub(super) expires_at: String,
 }
 
 #[derive(Deserialize)]

@@ -368,6 +368,22 @@ fn an_attempt_only_ever_moves_down() {
 }
 
 #[test]
+fn what_the_buyer_must_do_is_kept_until_the_attempt_is_decided() {
+    let action = RequiredAction {
+        action: BuyerAction::Redirect { url: "https://bank.example/1".into() },
+        expires_at: Timestamp::from_millis(1),
+    };
+    let asked = Report::Pending { payment: "pay_1".into(), action: Some(action.clone()) };
+    let waits = vec![place(), reserved(1), report(1, asked)];
+    let attempt = tell(&waits).attempts()[0].clone();
+    assert_eq!((attempt.state, attempt.action), (AttemptState::Pending, Some(action)));
+    let again = tell(&then(waits.clone(), &[pending(1)]));
+    assert!(again.attempts()[0].action.is_some(), "a later answer takes nothing away");
+    let decided = tell(&then(waits, &[authorized(1)]));
+    assert_eq!(decided.attempts()[0].action, None);
+}
+
+#[test]
 fn when_the_money_is_taken() {
     let with = |policy, steps: &[Step]| {
         then(vec![place_with(policy), reserved(1), authorized(1), confirm()], steps)

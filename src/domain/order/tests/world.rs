@@ -219,7 +219,7 @@ impl World {
         let (one, payment) = (&self.payments[&attempt], format!("pay_{attempt}"));
         let report = match one {
             Payment { declined: true, .. } => Report::Declined { code: "no".into() },
-            Payment { pending: true, .. } => Report::Pending { payment },
+            Payment { pending: true, .. } => Report::Pending { payment, action: None },
             Payment { closed: true, set_aside: 0, .. } => Report::Reversed,
             Payment { closed: true, .. } => Report::Voided,
             _ => Report::Authorized { payment, amount: one.set_aside },
