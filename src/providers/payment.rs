@@ -19,8 +19,22 @@ use crate::domain::money::Money;
 use crate::domain::order::BuyerAction;
 use crate::domain::time::Timestamp;
 
-/// A payment provider. A call that changes something carries a key, and is safe to repeat with
-/// the same key and content.
+/// A payment provider, by one account there. What each implementation must keep:
+///
+/// 1. A call that changes something carries a key. The same key and content again do nothing
+///    again, and come to the same answer.
+/// 2. A decline is final for its reference: another attempt has another key and reference.
+/// 3. What is answered as pending, whether or not the buyer must act, is decided later: `find`
+///    and a webhook tell how.
+/// 4. [`Error::Rejected`] and [`Error::Unavailable`] say that nothing was done. Whatever else
+///    goes wrong is [`Error::Unknown`]: the outcome can be asked for by our reference.
+/// 5. No more is captured than was authorized, and no more refunded than was captured.
+/// 6. After `reverse` nothing is held or captured under a reference, nor ever will be.
+/// 7. `find` and `list` change nothing, and know all that was answered before.
+/// 8. Every payment and operation is told by webhook, at least once, in any order. A notice names
+///    our reference. What does not prove to be the provider's, whole and fresh, is not believed.
+///
+/// `tests/it/provider_contract.rs` asks each of these of a client.
 #[async_trait]
 pub trait Provider: Send + Sync {
     /// Which provider this is, and by which account: what a checkout chooses it by.

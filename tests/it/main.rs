@@ -40,6 +40,7 @@ mod positions;
 mod postgres;
 mod process;
 mod projections;
+mod provider_contract;
 mod replica;
 mod sandbox_psp;
 mod search;
