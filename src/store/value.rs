@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::domain::id::Sku;
-use crate::domain::money::{Currency, TaxRate, UnitPrice};
+use crate::domain::money::{Currency, TaxRate, UnitPrice, parse_currency};
 use crate::domain::time::Timestamp;
 
 /// What a column holds when it holds something.
@@ -231,6 +231,21 @@ impl Stored for TaxRate {
         millionths
             .and_then(Self::from_millionths)
             .ok_or_else(|| "a tax rate is from 0 to 100 %".to_owned())
+    }
+}
+
+impl Stored for Currency {
+    const KIND: Kind = Kind::Text;
+
+    fn to_value(&self) -> Value<'_> {
+        Value::text(self.code())
+    }
+
+    fn from_value(value: Value<'_>) -> Result<Self, String> {
+        match &value {
+            Value::Text(text) => parse_currency(text).or_else(|_| wrong("currency", &value)),
+            other => wrong("currency", other),
+        }
     }
 }
 
