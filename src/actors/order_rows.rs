@@ -10,6 +10,7 @@ use crate::domain::order::{Effect, Order};
 use crate::domain::time::Timestamp;
 use crate::store::list_row::Batch;
 use crate::store::order::Row;
+use crate::store::row::{Table, TableRow as _};
 
 /// The projection of orders.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +20,10 @@ impl Projection for OrderRows {
     const NAME: &'static str = "orders";
     const PREFIXES: &'static [&'static str] = &[Order::PREFIX];
     type State = Order;
+
+    fn listed(entity: &EntityId) -> Option<(&'static Table, &str)> {
+        Some((Row::table(), entity.as_str()))
+    }
 
     fn rows(&self, entity: &EntityId, folded: &Folded<Order>, batch: &mut Batch) {
         batch.put(order_row(entity, &folded.state, folded.seq));

@@ -8,6 +8,7 @@ use crate::domain::id::Sku;
 use crate::domain::stock::{Level, Location, Stock};
 use crate::domain::time::Timestamp;
 use crate::store::list_row::Batch;
+use crate::store::row::{Table, TableRow as _};
 use crate::store::stock::Row;
 
 /// The projection of stock.
@@ -18,6 +19,10 @@ impl Projection for StockRows {
     const NAME: &'static str = "stock";
     const PREFIXES: &'static [&'static str] = &[Stock::PREFIX];
     type State = Stock;
+
+    fn listed(entity: &EntityId) -> Option<(&'static Table, &str)> {
+        Some((Row::table(), entity.key()))
+    }
 
     fn rows(&self, entity: &EntityId, folded: &Folded<Stock>, batch: &mut Batch) {
         for row in stock_rows(entity, &folded.state, folded.seq, folded.at) {

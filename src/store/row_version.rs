@@ -4,27 +4,10 @@
 use sqlx::AssertSqlSafe;
 
 use super::both::fetch_optional;
-use super::row::{Table, TableRow as _, VERSION};
-use super::{Error, Store, order, stock};
-use crate::domain::entity::{EntityId, Noun as _};
-use crate::domain::order::Order;
-use crate::domain::stock::Stock;
+use super::row::{Table, VERSION};
+use super::{Error, Store};
 
 impl Store {
-    /// The version that the rows of an order or of stock show, 0 while there are none; nothing for
-    /// what no such list shows.
-    ///
-    /// # Errors
-    /// [`Error`] of the store.
-    pub async fn shown(&self, entity: &EntityId) -> Result<Option<i64>, Error> {
-        let (table, key) = match entity.prefix() {
-            Order::PREFIX => (order::Row::table(), entity.as_str()),
-            Stock::PREFIX => (stock::Row::table(), entity.key()),
-            _ => return Ok(None),
-        };
-        self.row_version(table, key).await.map(Some)
-    }
-
     /// The highest version of the rows of a table whose first column is this, 0 while there are
     /// none.
     ///

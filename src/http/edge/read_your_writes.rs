@@ -93,9 +93,10 @@ impl Seen {
 
 /// The version that rows show of an entity; nothing for what no list shows.
 async fn shown(call: &Call, entity: &EntityId) -> Result<Option<i64>, Error> {
-    Ok(match call.node().rows.named(entity.prefix()) {
-        Some(rows) => Some(call.store().row_version(rows.table(), entity.key()).await?),
-        None => call.store().shown(entity).await?,
+    let rows = call.node().rows.named(entity.prefix()).map(|rows| (rows.table(), entity.key()));
+    Ok(match rows.or_else(|| call.node().projections.listed(entity)) {
+        Some((table, first)) => Some(call.store().row_version(table, first).await?),
+        None => None,
     })
 }
 

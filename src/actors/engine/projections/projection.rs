@@ -10,6 +10,7 @@ use super::runner::{Run, Runner};
 use crate::actors::engine::fold::{Fold, Folded};
 use crate::domain::entity::{EntityId, Record};
 use crate::store::list_row::Batch;
+use crate::store::row::Table;
 use crate::store::{self, Tables};
 
 /// Rows that are made of events and can be made again: each is written over what it was, so that
@@ -27,6 +28,12 @@ pub trait Projection: Send + Sync + 'static {
     type State: Fold;
     /// Whether it is shown each event; it costs a copy of the state before.
     const EACH_EVENT: bool = false;
+
+    /// The table that lists an entity, and the first column of its rows there: who has written waits
+    /// until they show it.
+    fn listed(_entity: &EntityId) -> Option<(&'static Table, &str)> {
+        None
+    }
 
     /// Adds the rows of an entity as it stands, once in a step that changed it.
     fn rows(&self, _entity: &EntityId, _folded: &Folded<Self::State>, _batch: &mut Batch) {}
@@ -85,11 +92,14 @@ pub trait LiveList: Projection {
 #[derive(Clone, Default)]
 pub struct Projections(Vec<Entry>);
 
+type Listed = fn(&EntityId) -> Option<(&'static Table, &str)>;
+
 /// One of them.
 #[derive(Clone)]
 pub(in crate::actors::engine) struct Entry {
     pub(in crate::actors::engine) name: &'static str,
     prefixes: &'static [&'static str],
+    listed: Listed,
     pub(in crate::actors::engine) is_live: bool,
     runner: Arc<dyn Fn() -> Box<dyn Run> + Send + Sync>,
 }
@@ -129,14 +139,22 @@ impl Projections {
         is_live: bool,
         runner: impl Fn() -> Box<dyn Run> + Send + Sync + 'static,
     ) -> Self {
-        let (name, prefixes) = (P::NAME, P::PREFIXES);
-        self.0.push(Entry { name, prefixes, is_live, runner: Arc::new(runner) });
+        let (name, prefixes, listed) = (P::NAME, P::PREFIXES, P::listed);
+        self.0.push(Entry { name, prefixes, listed, is_live, runner: Arc::new(runner) });
         self
     }
 
     /// Their names.
     pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
         self.0.iter().map(|entry| entry.name)
+    }
+
+    /// The table that lists an entity, and the first column of its rows there; nothing for what is
+    /// in no list.
+    #[must_use]
+    pub fn listed<'a>(&self, entity: &'a EntityId) -> Option<(&'static Table, &'a str)> {
+        let mut listening = self.0.iter().filter(|entry| entry.listens_to(entity));
+        listening.find_map(|entry| (entry.listed)(entity))
     }
 
     /// How far all of them have come, by shard; shards of which one of them has taken nothing are
