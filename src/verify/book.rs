@@ -3,14 +3,16 @@
 //!
 //! What orders, carts, stock and the counter say of each other is in `books` and `cross`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::marker::PhantomData;
 
 use async_trait::async_trait;
 
 use super::Error;
 use super::books::{next, replay};
 use super::report::{Checked, Findings, Invariant, count};
-use super::rows::Rows;
+use super::rows::{FoldedRow, Known, RowKeeper, Rows};
+use crate::actors::engine::fold::Folded;
 use crate::domain::entity::{EntityId, Noun, Record};
 use crate::domain::time::Timestamp;
 use crate::store::journal::{Journal, ReadError};
@@ -38,6 +40,11 @@ pub trait Book: Send + Sync {
     /// [`ReadError`] of the journal.
     async fn wants_timer(&self, _: &dyn Journal, _: &EntityId) -> Result<bool, ReadError> {
         Ok(false)
+    }
+
+    /// The projection that makes its rows, if they have a cursor.
+    fn projection(&self) -> Option<&'static str> {
+        None
     }
 
     /// Compares the rows that are made of its events with their fold, and counts them.
@@ -72,21 +79,23 @@ pub struct NounBook<N: Noun> {
     name: &'static str,
     invariant: Invariant,
     check: StepCheck<N>,
-    pub(super) entries: HashMap<EntityId, Entry<N>>,
+    entries: HashMap<EntityId, Entry<N>>,
 }
 
 /// Says what is wrong with an event, by the states before and behind it.
 pub type StepCheck<N> = fn(before: &N, event: &<N as Noun>::Event, after: &N) -> Result<(), String>;
 
 /// An entity of a noun.
-pub(super) struct Entry<N> {
-    pub state: N,
-    pub seq: i64,
-    pub last_pos: i64,
+struct Entry<N> {
+    state: N,
+    seq: i64,
+    at: Timestamp,
+    first_pos: i64,
+    last_pos: i64,
     /// Something was wrong before: what follows from it is not reported again.
     faulty: bool,
     /// Its history cannot be folded.
-    pub broken: bool,
+    broken: bool,
 }
 
 impl<N: Noun> NounBook<N> {
@@ -95,6 +104,12 @@ impl<N: Noun> NounBook<N> {
     #[must_use]
     pub fn new(name: &'static str, invariant: Invariant, check: StepCheck<N>) -> Self {
         Self { name, invariant, check, entries: HashMap::new() }
+    }
+
+    /// The same book, of a noun that is listed: its rows are compared, too.
+    #[must_use]
+    pub fn with_rows<R: FoldedRow<State = N>>(self) -> ListedBook<R> {
+        ListedBook::new(self)
     }
 }
 
@@ -108,6 +123,8 @@ impl<N: Noun> Book for NounBook<N> {
         let entry = self.entries.entry(record.entity.clone()).or_insert_with(|| Entry {
             state: N::default(),
             seq: 0,
+            at: record.at,
+            first_pos: record.pos,
             last_pos: record.pos,
             faulty: false,
             broken: false,
@@ -121,7 +138,7 @@ impl<N: Noun> Book for NounBook<N> {
         };
         let before = entry.state.clone();
         entry.state.evolve(&event, record.at);
-        (entry.seq, entry.last_pos) = (record.seq, record.pos);
+        (entry.seq, entry.at, entry.last_pos) = (record.seq, record.at, record.pos);
         if !entry.faulty
             && let Err(fault) = (self.check)(&before, &event, &entry.state)
         {
@@ -149,6 +166,97 @@ impl<N: Noun> Book for NounBook<N> {
         entity: &EntityId,
     ) -> Result<bool, ReadError> {
         wants_timer::<N>(journal, entity).await
+    }
+}
+
+/// The book of a noun that is listed: its rows are compared with the folds of its entities (I6).
+pub struct ListedBook<R: FoldedRow> {
+    book: NounBook<R::State>,
+    row: PhantomData<fn() -> R>,
+}
+
+impl<R: FoldedRow> ListedBook<R> {
+    const fn new(book: NounBook<R::State>) -> Self {
+        Self { book, row: PhantomData }
+    }
+}
+
+#[async_trait]
+impl<R: FoldedRow> Book for ListedBook<R> {
+    fn prefix(&self) -> &'static str {
+        self.book.prefix()
+    }
+
+    fn take(&mut self, record: &Record, findings: &mut Findings) {
+        self.book.take(record, findings);
+    }
+
+    fn count(&self, checked: &mut Checked) {
+        self.book.count(checked);
+    }
+
+    fn timers(&self) -> Vec<WantedTimer> {
+        self.book.timers()
+    }
+
+    async fn wants_timer(
+        &self,
+        journal: &dyn Journal,
+        entity: &EntityId,
+    ) -> Result<bool, ReadError> {
+        self.book.wants_timer(journal, entity).await
+    }
+
+    fn projection(&self) -> Option<&'static str> {
+        Some(R::PROJECTION)
+    }
+
+    async fn compare_rows(
+        &mut self,
+        rows: &Rows<'_>,
+        checked: &mut Checked,
+        findings: &mut Findings,
+    ) -> Result<(), Error> {
+        let mut keeper = Seen { book: &self.book, findings, seen: HashSet::new(), rows: 0 };
+        rows.compare_all::<R>(&mut keeper).await?;
+        let Seen { seen, rows: there, .. } = keeper;
+        checked.others.insert(format!("{}_rows", self.book.name), there);
+        for (entity, entry) in &self.book.entries {
+            let listed = !R::fresh(entity, &entry.folded()).is_empty();
+            let due = entry.last_pos <= rows.cursor(R::PROJECTION, entity);
+            if listed && due && !entry.broken && !seen.contains(entity) {
+                findings.add(Invariant::I6, entity, &[entry.first_pos], "it has no rows");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A book while its rows are read.
+struct Seen<'a, N: Noun> {
+    book: &'a NounBook<N>,
+    findings: &'a mut Findings,
+    seen: HashSet<EntityId>,
+    rows: u64,
+}
+
+impl<R: FoldedRow> RowKeeper<R> for Seen<'_, R::State> {
+    fn see(&mut self, entity: &EntityId, rows: &[R]) -> Known {
+        self.rows += count(rows.len());
+        self.seen.insert(entity.clone());
+        let Some(entry) = self.book.entries.get(entity) else { return Known::Open(None) };
+        let same = R::fresh(entity, &entry.folded()) == rows;
+        if entry.broken || same { Known::Settled } else { Known::Open(Some(entry.last_pos)) }
+    }
+
+    fn report(&mut self, entity: &EntityId, positions: &[i64], message: String) {
+        self.findings.add(Invariant::I6, entity, positions, message);
+    }
+}
+
+impl<N: Noun> Entry<N> {
+    fn folded(&self) -> Folded<N> {
+        Folded { state: self.state.clone(), seq: self.seq, pos: self.last_pos, at: self.at }
     }
 }
 

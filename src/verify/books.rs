@@ -11,7 +11,6 @@ use super::book::Book;
 use super::cart::{Carts, same_lines};
 use super::order::Orders;
 use super::report::{Checked, Findings, Invariant};
-use super::row_book::RowBook;
 use super::stock::Items;
 use crate::actors::engine::fold::{self, Folded, Upto};
 use crate::actors::engine::host::decode;
@@ -20,7 +19,6 @@ use crate::domain::counter::{self, Counter};
 use crate::domain::entity::{EntityId, Event, Noun, Record};
 use crate::domain::id::{Key, OrderId};
 use crate::domain::order::{self, Order, Placed};
-use crate::domain::product::Product;
 use crate::domain::stock::{self, Stock};
 use crate::domain::time::Timestamp;
 use crate::store::journal::{Journal, ReadError};
@@ -43,14 +41,6 @@ pub struct Books {
 }
 
 impl Books {
-    /// Those of all nouns and rows that there are.
-    #[must_use]
-    pub fn standard() -> Self {
-        Self::default().with(RowBook::<Product>::counted_by(|checked, products, rows| {
-            (checked.products, checked.product_rows) = (products, rows);
-        }))
-    }
-
     /// These, and one more.
     #[must_use]
     pub fn with(mut self, book: impl Book + 'static) -> Self {

@@ -22,20 +22,31 @@ mod timers;
 
 use std::collections::BTreeMap;
 
-pub use book::{Book, NounBook, StepCheck, WantedTimer};
+pub use book::{Book, ListedBook, NounBook, StepCheck, WantedTimer};
 pub use books::Books;
 pub use report::{Checked, Findings, Invariant, Report, VIOLATIONS_MAX, Violation};
 pub use row_book::{Counted, RowBook};
-pub use rows::Rows;
+pub use rows::{FoldedRow, Rows};
 
 use self::money::Ledger;
 use self::report::shard_name;
 use self::rows::Cursors;
 use crate::actors::read_models;
 use crate::domain::entity::{EntityId, Record};
+use crate::domain::product::Product;
 use crate::providers::payment::Provider;
 use crate::store::journal::{Journal, ReadError};
 use crate::store::{self, Tables, shard};
+
+impl Books {
+    /// Those of all nouns and rows that there are.
+    #[must_use]
+    pub fn standard() -> Self {
+        Self::default().with(RowBook::<Product>::counted_by(|checked, products, rows| {
+            (checked.products, checked.product_rows) = (products, rows);
+        }))
+    }
+}
 
 /// Events that are read at once.
 const PAGE: u32 = 2_000;
@@ -98,7 +109,8 @@ pub async fn verify_with(
     books.shards = journal.shards();
     books.checked.shards = u64::from(books.shards);
     let mut cursors = BTreeMap::new();
-    for name in read_models::all().names() {
+    let others: Vec<_> = books.others.iter().filter_map(|book| book.projection()).collect();
+    for name in read_models::all().names().chain(others) {
         cursors.insert(name, store.cursors(name).await?.into_iter().collect());
     }
     let before = store.shards().await?;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::books::{Books, replay};
 use super::order::row_digest;
-use super::report::{Checked, Invariant};
+use super::report::{Invariant, count};
 use super::{Error, Progress};
 use crate::actors::engine::fold::Folded;
 use crate::actors::engine::projections::Projection as _;
@@ -37,7 +37,7 @@ pub struct Rows<'a> {
 }
 
 /// A row that is made of the events of one entity.
-trait FoldedRow: TableRow + PartialEq + std::fmt::Debug {
+pub trait FoldedRow: TableRow + PartialEq + std::fmt::Debug {
     /// The fold.
     type State: Noun;
     /// Who makes it.
@@ -51,16 +51,19 @@ trait FoldedRow: TableRow + PartialEq + std::fmt::Debug {
 
     /// All rows of an entity, made anew.
     fn fresh(entity: &EntityId, folded: &Folded<Self::State>) -> Vec<Self>;
+}
 
-    /// Counts a row that was read.
-    fn count(checked: &mut Checked);
+/// What knows the entities whose rows are compared.
+pub(super) trait RowKeeper<R> {
+    /// What is known of an entity's rows, once these were seen.
+    fn see(&mut self, entity: &EntityId, rows: &[R]) -> Known;
 
-    /// What the books know of an entity's rows, once these were seen.
-    fn known(books: &mut Books, entity: &EntityId, rows: &[Self]) -> Known;
+    /// Takes note of rows that are wrong.
+    fn report(&mut self, entity: &EntityId, positions: &[i64], message: String);
 }
 
 /// What is known of the rows of an entity.
-enum Known {
+pub(super) enum Known {
     /// They are right, or nothing can be said of them.
     Settled,
     /// They have to be looked at; the position of the entity's last event, if there is one.
@@ -82,20 +85,23 @@ impl FoldedRow for store::order::Row {
     fn fresh(entity: &EntityId, folded: &Folded<Order>) -> Vec<Self> {
         vec![order_row(entity, &folded.state, folded.seq)]
     }
+}
 
-    fn count(checked: &mut Checked) {
-        checked.order_rows += 1;
-    }
-
-    fn known(books: &mut Books, entity: &EntityId, rows: &[Self]) -> Known {
+impl RowKeeper<store::order::Row> for Books {
+    fn see(&mut self, entity: &EntityId, rows: &[store::order::Row]) -> Known {
+        self.checked.order_rows += count(rows.len());
         let key = entity.as_str().parse::<OrderId>().map(|id| id.0).ok();
-        let Some(entry) = key.and_then(|key| books.orders.all.get_mut(&key)) else {
+        let Some(entry) = key.and_then(|key| self.orders.all.get_mut(&key)) else {
             return Known::Open(None);
         };
         entry.row_seen = true;
         let summary = entry.summary();
         let same = summary.is_some_and(|it| rows.iter().all(|row| it.row == row_digest(row)));
         if entry.broken || same { Known::Settled } else { Known::Open(Some(entry.last_pos)) }
+    }
+
+    fn report(&mut self, entity: &EntityId, positions: &[i64], message: String) {
+        self.findings.add(Invariant::I6, entity, positions, message);
     }
 }
 
@@ -114,21 +120,25 @@ impl FoldedRow for store::stock::Row {
     fn fresh(entity: &EntityId, folded: &Folded<Stock>) -> Vec<Self> {
         stock_rows(entity, &folded.state, folded.seq, folded.at)
     }
+}
 
-    fn count(checked: &mut Checked) {
-        checked.stock_rows += 1;
-    }
-
-    fn known(books: &mut Books, entity: &EntityId, rows: &[Self]) -> Known {
-        let Some(entry) = books.stock.all.get_mut(entity) else { return Known::Open(None) };
+impl RowKeeper<store::stock::Row> for Books {
+    fn see(&mut self, entity: &EntityId, rows: &[store::stock::Row]) -> Known {
+        self.checked.stock_rows += count(rows.len());
+        let Some(entry) = self.stock.all.get_mut(entity) else { return Known::Open(None) };
         entry.rows_seen = true;
         let same = stock_rows(entity, &entry.state, entry.seq, entry.at) == rows;
         if entry.broken || same { Known::Settled } else { Known::Open(Some(entry.last_pos)) }
     }
+
+    fn report(&mut self, entity: &EntityId, positions: &[i64], message: String) {
+        self.findings.add(Invariant::I6, entity, positions, message);
+    }
 }
 
 impl Rows<'_> {
-    fn cursor(&self, projection: &str, entity: &EntityId) -> i64 {
+    /// How far a projection had come in the shard of an entity.
+    pub(super) fn cursor(&self, projection: &str, entity: &EntityId) -> i64 {
         let shard = entity.shard(self.journal.shards());
         let cursors = self.cursors.get(projection);
         cursors.and_then(|cursors| cursors.get(&shard)).copied().unwrap_or(0)
@@ -154,7 +164,10 @@ impl Rows<'_> {
     }
 
     /// Compares all rows of a table, entity by entity.
-    async fn compare_all<R: FoldedRow>(&self, books: &mut Books) -> Result<(), Error> {
+    pub(super) async fn compare_all<R: FoldedRow>(
+        &self,
+        keeper: &mut (impl RowKeeper<R> + Send),
+    ) -> Result<(), Error> {
         let (mut after, mut behind): (Option<Key>, Option<Key>) = (None, None);
         let mut rows: Vec<R> = Vec::new();
         loop {
@@ -162,18 +175,17 @@ impl Rows<'_> {
             let full = page.len() == LIST_MAX as usize;
             after = page.last().map(key).or(after);
             for row in page {
-                R::count(&mut books.checked);
                 if let Some(last) = rows.last()
                     && last.entity() != row.entity()
                 {
                     let next = Some(key(last));
-                    self.compare_entity(books, behind.as_ref(), std::mem::take(&mut rows)).await?;
+                    self.compare_entity(keeper, behind.as_ref(), std::mem::take(&mut rows)).await?;
                     behind = next;
                 }
                 rows.push(row);
             }
             if !full {
-                return self.compare_entity(books, behind.as_ref(), rows).await;
+                return self.compare_entity(keeper, behind.as_ref(), rows).await;
             }
         }
     }
@@ -182,12 +194,12 @@ impl Rows<'_> {
     /// they are read once more, all at one moment.
     async fn compare_entity<R: FoldedRow>(
         &self,
-        books: &mut Books,
+        keeper: &mut (impl RowKeeper<R> + Send),
         behind: Option<&Key>,
         rows: Vec<R>,
     ) -> Result<(), Error> {
         let Some(entity) = rows.first().map(FoldedRow::entity) else { return Ok(()) };
-        let Known::Open(last_pos) = R::known(books, &entity, &rows) else { return Ok(()) };
+        let Known::Open(last_pos) = keeper.see(&entity, &rows) else { return Ok(()) };
         let limit = u32::try_from(rows.len()).unwrap_or(LIST_MAX) + MORE_ROWS;
         let mut rows: Vec<R> = page(self.store, behind, limit.min(LIST_MAX)).await?;
         rows.retain(|row| row.entity() == entity);
@@ -206,7 +218,7 @@ impl Rows<'_> {
             self.behind(R::PROJECTION, &entity, version).await?
         };
         if let Some((positions, message)) = fault {
-            books.findings.add(Invariant::I6, &entity, &positions, message);
+            keeper.report(&entity, &positions, message);
         }
         Ok(())
     }
