@@ -43,3 +43,20 @@ pub use run::{Counts, Outcome, run, run_with};
 pub use shrink::{Shrunken, shrink};
 pub use story::{Setup, Story};
 pub use world::{Violation, World};
+
+use crate::actors::{nouns, read_models, row_kinds};
+use crate::verify::Books;
+
+impl Setup {
+    /// What every shop has. A noun whose story is told is a line here.
+    #[must_use]
+    pub fn standard() -> Self {
+        Self {
+            nouns: nouns::all,
+            rows: row_kinds::all,
+            projections: read_models::all,
+            books: Books::standard,
+            stories: Vec::new(),
+        }
+    }
+}

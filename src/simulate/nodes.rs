@@ -18,8 +18,6 @@ use crate::actors::engine::host;
 use crate::actors::engine::runtime::{Defaults, Runtime};
 use crate::actors::flows::payment::{self, Payments};
 use crate::actors::node::{Node, Settings, Start};
-use crate::actors::nouns;
-use crate::actors::row_kinds;
 use crate::bus::local::Board;
 use crate::bus::stream::Twin;
 use crate::bus::{self, Calls, Findings, Notices};
@@ -113,12 +111,12 @@ impl Outside {
         let disk = Arc::new(self.disk.of(process.clone()));
         let several = self.plan.nodes > 1;
         Start {
-            nouns: nouns::all(),
+            nouns: (self.setup.nouns)(),
             store: Arc::new(self.tables.clone().behind(disk, Arc::new(process.clone()))),
             clock: self.world.clock(),
             rules: Rules::default(),
-            rows: row_kinds::all(),
-            projections: crate::actors::read_models::all(),
+            rows: (self.setup.rows)(),
+            projections: (self.setup.projections)(),
             settings,
             host,
             lane,

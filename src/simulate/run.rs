@@ -90,6 +90,7 @@ impl Counts {
 /// What outlives a machine.
 pub(super) struct Outside {
     pub plan: Plan,
+    pub setup: Setup,
     pub world: World,
     pub journal: Journal,
     pub tables: Memory,
@@ -161,6 +162,7 @@ impl Outside {
             operators: Operators::new(clients.clone()),
             checks: Checks::new(setup.books),
             stories: setup.stories.iter().map(|draw| draw(plan.seed)).collect(),
+            setup: setup.clone(),
             came: AtomicUsize::new(0),
             room: Room::default(),
             lives: AtomicU64::new(0),

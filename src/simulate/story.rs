@@ -9,6 +9,9 @@ use async_trait::async_trait;
 
 use super::clients::Clients;
 use super::fleet::Fleet;
+use crate::actors::engine::projections::Projections;
+use crate::actors::engine::row_host::RowKinds;
+use crate::actors::nouns::Nouns;
 use crate::verify::Books;
 
 /// Somebody outside, and what must hold of what they were told. It outlives the nodes, which die at
@@ -27,17 +30,15 @@ pub trait Story: Send + Sync {
 /// What is simulated: the nouns of a shop, and who acts on them.
 #[derive(Clone)]
 pub struct Setup {
+    /// The nouns.
+    pub nouns: fn() -> Nouns,
+    /// The plain rows.
+    pub rows: fn() -> RowKinds,
+    /// What is made of events.
+    pub projections: fn() -> Projections,
     /// What must hold of each noun.
     pub books: fn() -> Books,
     /// Draws a story from a plan's seed; each has its own. They take nothing from what else is
     /// drawn, so that a seed means the same with them and without.
     pub stories: Vec<fn(seed: u64) -> Arc<dyn Story>>,
-}
-
-impl Setup {
-    /// What every shop has. A noun whose story is told is a line here.
-    #[must_use]
-    pub fn standard() -> Self {
-        Self { books: Books::standard, stories: Vec::new() }
-    }
 }
