@@ -13,12 +13,12 @@ use crate::actors::engine::job_ledger::Rows;
 use crate::actors::node::Node;
 use crate::bus::queue::{Fault, Line, Pace, Queue, Run, Start, Work};
 use crate::store::Store;
-use crate::verify::verify;
+use crate::verify::{Books, verify_with};
 
 /// Starts to work on jobs, until told to stop.
 pub(super) fn start(
     node: &Arc<Node>,
-    store: &Store,
+    (store, books): (&Store, fn() -> Books),
     line: Arc<dyn Line>,
     name: &str,
     stop: CancellationToken,
@@ -26,7 +26,7 @@ pub(super) fn start(
     let start = Start {
         ledger: Arc::new(Rows(store.clone(), node.clock.clone())),
         line,
-        kinds: kinds(node, store),
+        kinds: kinds(node, store, books),
         node: name.to_owned(),
         pace: Pace::default(),
     };
@@ -34,7 +34,7 @@ pub(super) fn start(
 }
 
 /// The kinds of jobs.
-fn kinds(node: &Arc<Node>, store: &Store) -> BTreeMap<&'static str, Work> {
+fn kinds(node: &Arc<Node>, store: &Store, books: fn() -> Books) -> BTreeMap<&'static str, Work> {
     let node = Arc::downgrade(node);
     let of_node = |what: fn(Arc<Node>) -> Done| -> Work {
         let node = Weak::clone(&node);
@@ -48,7 +48,7 @@ fn kinds(node: &Arc<Node>, store: &Store) -> BTreeMap<&'static str, Work> {
         ("sweep_payments", of_node(|node| sweep_payments(node).boxed())),
         ("retry_webhooks", of_node(|node| retry_webhooks(node).boxed())),
         ("replay_rows", of_node(|node| replay_rows(node).boxed())),
-        ("verify", Arc::new(move |run| check(store.clone(), run).boxed()) as Work),
+        ("verify", Arc::new(move |run| check(store.clone(), books(), run).boxed()) as Work),
     ])
 }
 
@@ -80,8 +80,8 @@ async fn replay_rows(node: Arc<Node>) -> Result<Value, Fault> {
 
 /// Checks the promise of the store, as `kontor verify` does without a provider. What does not
 /// hold is no fault of the job: trying again would not mend it.
-async fn check(store: Store, run: Run) -> Result<Value, Fault> {
-    let report = verify(&store, None, |now| {
+async fn check(store: Store, books: Books, run: Run) -> Result<Value, Fault> {
+    let report = verify_with(books, &store, None, |now| {
         run.progress(json!({"stage": now.stage, "done": now.done, "total": now.total}));
     });
     let report = report.await.map_err(|error| Fault::Again(error.to_string()))?;

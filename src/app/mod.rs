@@ -4,8 +4,8 @@
 //! way finish, the journal's queue is written, the store is closed. A node among others gives its
 //! shards away first, and goes on serving until balancers have noticed that it leaves.
 
+mod assembly;
 mod cluster;
-
 mod jobs;
 
 use std::sync::Arc;
@@ -18,17 +18,16 @@ use crate::actors::engine::clock::Clock;
 use crate::actors::engine::runtime::{Defaults, Runtime};
 use crate::actors::flows::payment::Payments;
 use crate::actors::node::{self, Node};
-use crate::actors::nouns;
-use crate::actors::row_kinds;
 use crate::bus::queue::{Line, TwinLine};
 use crate::cache::{self, Cache};
 use crate::config::{self, Config, Use};
-use crate::http::Routes;
 use crate::http::server::{self, Server};
 use crate::providers::payment::{self, Provider};
 use crate::providers::sandbox::Sandbox;
 use crate::store::{self, OpenError, Store};
 use crate::verify::provider::sandbox_options;
+
+pub use self::assembly::Assembly;
 
 /// The pause between two tries to tell the provider where its webhooks go.
 const SUBSCRIBE_AGAIN: Duration = Duration::from_secs(2);
@@ -98,6 +97,18 @@ impl App {
     /// # Errors
     /// As [`App::start`].
     pub async fn start_at(config: &Config, clock: Clock) -> Result<Self, Error> {
+        Self::start_with(config, clock, Assembly::standard()).await
+    }
+
+    /// Starts a server that is made of more than every other.
+    ///
+    /// # Errors
+    /// As [`App::start`].
+    pub async fn start_with(
+        config: &Config,
+        clock: Clock,
+        assembly: Assembly,
+    ) -> Result<Self, Error> {
         config.check()?;
         if config.profile == Use::Production && !config.sandbox.url.is_empty() {
             return Err(Error::SandboxInProduction);
@@ -127,13 +138,13 @@ impl App {
         let runtime = Runtime::new(&defaults(config, &providers));
         runtime.refresh(&store).await?;
         let node = Node::start(node::Start {
-            nouns: nouns::all(),
+            nouns: assembly.nouns,
             store: Arc::new(store.clone()),
             clock,
             rules: config.pricing.clone(),
-            projections: crate::actors::read_models::all(),
+            projections: assembly.projections,
             settings: config.shop.clone(),
-            rows: row_kinds::all(),
+            rows: assembly.rows,
             host: config.entities.clone(),
             lane: config.store.lane.clone(),
             lanes: config.store.lanes(),
@@ -148,7 +159,7 @@ impl App {
             node: node.clone(),
             store: store.clone(),
             calls,
-            routes: Routes::standard(),
+            routes: assembly.routes,
         };
         let server = match server::start(start).await {
             Ok(server) => server,
@@ -157,7 +168,7 @@ impl App {
                 return Err(error.into());
             }
         };
-        let (queue, jobs) = jobs::start(&node, &store, line, &name, stop.clone());
+        let (queue, jobs) = jobs::start(&node, (&store, assembly.books), line, &name, stop.clone());
         server.set_jobs(queue);
         let webhook_url = config.payments.webhook_url.clone();
         let leave_after = Duration::from_millis(leave_ms);
