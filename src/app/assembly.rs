@@ -7,6 +7,7 @@ use crate::actors::engine::row_host::RowKinds;
 use crate::actors::nouns::{self, Nouns};
 use crate::actors::{read_models, row_kinds};
 use crate::http::Routes;
+use crate::http::live::Topics;
 use crate::verify::Books;
 
 /// What a server is made of.
@@ -19,6 +20,8 @@ pub struct Assembly {
     pub projections: Projections,
     /// What can be called.
     pub routes: Routes,
+    /// The lists that can be followed live.
+    pub topics: Topics,
     /// What must hold of each noun, for the job that checks it.
     pub books: fn() -> Books,
 }
@@ -32,6 +35,7 @@ impl Assembly {
             rows: row_kinds::all(),
             projections: read_models::all(),
             routes: Routes::standard(),
+            topics: Topics::standard(),
             books: Books::standard,
         }
     }

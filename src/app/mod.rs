@@ -160,6 +160,7 @@ impl App {
             store: store.clone(),
             calls,
             routes: assembly.routes,
+            topics: assembly.topics,
         };
         let server = match server::start(start).await {
             Ok(server) => server,

@@ -24,9 +24,9 @@ use crate::http::edge::problem::{Code, FieldError};
 use crate::http::edge::query::{LIMIT_MAX, Query, cursor};
 use crate::http::edge::secret::Secret;
 use crate::http::edge::session as cookies;
-use crate::http::live::filter;
 use crate::http::live::message::ClientMessage;
 use crate::http::live::token::Token;
+use crate::http::live::{Topics, filter};
 use crate::http::operator::session;
 
 /// A field that no shape has.
@@ -229,17 +229,14 @@ pub fn tokens(bytes: &[u8]) {
 pub fn live(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let Ok(ClientMessage::Subscribe(asked)) = serde_json::from_str(text) else { return };
-    match filter::read(asked) {
+    match filter::read(&Topics::standard(), asked) {
         Err(wrong) => assert!(!wrong.code.is_empty() && !wrong.detail.is_empty()),
-        Ok((spec, token)) => {
-            assert!((1..=64).contains(&spec.id.chars().count()) && spec.filter.status.len() <= 16);
+        Ok(filter::Asked { spec, from, .. }) => {
+            assert!((1..=64).contains(&spec.id.chars().count()));
             assert!((1..=LIMIT_MAX).contains(&spec.limit));
-            if let Some(token) = token {
+            if let Some(token) = from {
                 assert_eq!(Token::parse(&token.text()), Some(token));
             }
-            let asked = spec.asked();
-            assert_eq!(filter::orders(&asked).limit, spec.limit + 1);
-            assert_eq!(filter::stock(&asked).sku.is_some(), spec.filter.sku.is_some());
         }
     }
 }

@@ -143,6 +143,8 @@ pub struct Start {
     pub calls: Option<Calls>,
     /// What can be called.
     pub routes: Routes,
+    /// The lists that can be followed live.
+    pub topics: live::Topics,
 }
 
 /// Why the server does not start.
@@ -187,7 +189,7 @@ struct Wings {
 
 impl Wings {
     fn new(start: Start, secret: Secret) -> Self {
-        let Start { options, node, store, calls, routes } = start;
+        let Start { options, node, store, calls, routes, topics } = start;
         let callers = Arc::new(Authenticator::new(Arc::clone(&node), store.clone()));
         let serving = Arc::new(Serving::default());
         let live = Live::new(
@@ -196,6 +198,7 @@ impl Wings {
             options.live,
             Arc::clone(&callers),
             Arc::clone(&serving),
+            topics,
         );
         let request_metrics = RequestMetrics::default();
         let mut registry = Registry::with_prefix("kontor");

@@ -9,9 +9,10 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-use super::both::{Found, Writing};
+use super::both::{Builder, Found, Writing};
+use super::projection::list_at;
 use super::row::{self, TableRow, Value};
-use super::{Error, Tables};
+use super::{Error, LIST_MAX, Store, Tables};
 
 /// What tells rows of a table apart: the columns of its key, in the order of which they are read.
 pub type Key = Vec<Value<'static>>;
@@ -33,6 +34,24 @@ pub async fn page<R: TableRow>(
 ) -> Result<Vec<R>, Error> {
     let found = tables.rows_behind(R::table(), after.map(Vec::as_slice), limit).await?;
     found.iter().map(R::decode).collect()
+}
+
+/// The first rows of a list in order of their keys, at most `limit`, and how far a projection of them
+/// has come in each shard, both at one moment.
+///
+/// # Errors
+/// The store's.
+pub async fn page_at<R: TableRow>(
+    store: &Store,
+    projection: &str,
+    limit: u32,
+) -> Result<(Vec<R>, Vec<(u16, i64)>), Error> {
+    let from = store.readers();
+    let mut list = Builder::new(from.dialect(), &R::table().select());
+    list.push(format_args!(" ORDER BY {} LIMIT +", R::table().key().join(", ")));
+    list.push_bind(i64::from(limit.min(LIST_MAX)));
+    let (found, cursors) = list_at(from, list, projection).await?;
+    Ok((found.iter().map(R::decode).collect::<Result<_, _>>()?, cursors))
 }
 
 /// Rows on their way into their tables.

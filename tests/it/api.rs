@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kontor::http::live::Topics;
 use kontor::http::server::{self, Options, Server};
 use kontor::http::{Access, Route, Routes};
 use reqwest::Method;
@@ -50,6 +51,7 @@ impl Api {
             store: shop.store.clone(),
             calls: None,
             routes: Routes::standard(),
+            topics: Topics::standard(),
         };
         let server = server::start(start).await.unwrap();
         let client = reqwest::Client::builder().build().unwrap();

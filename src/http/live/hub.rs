@@ -21,11 +21,11 @@ use bytestring::ByteString;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::Live;
-use super::filter::{self, Asked, Wrong};
-use super::message::{ClientMessage, Refused, ServerMessage, Subscribe, Topic};
+use super::filter::{self, Asked, Subject, Wrong};
+use super::message::{ClientMessage, Refused, ServerMessage, Subscribe};
 use super::outbox::Farewell;
 use super::ring::Ring;
-use super::snapshot::{self, Past, Stretches, Taken};
+use super::snapshot::{self, Past, Query, Stretches, Taken};
 use super::subscription::Subscription;
 use crate::actors::engine::changes::Changed;
 use crate::http::edge::principal::Principal;
@@ -114,7 +114,7 @@ pub struct Hub {
     last_round: Instant,
     round: Option<SpawnHandle>,
     pub(super) budget: Budget,
-    pub(super) taken: HashMap<Asked, Option<Rc<Taken>>>,
+    pub(super) taken: HashMap<Query, Option<Rc<Taken>>>,
     pub(super) past: HashMap<Arc<[i64]>, Option<Past>>,
     stretches: Stretches,
     pub(super) looks: u64,
@@ -250,25 +250,26 @@ impl Hub {
                 self.live.metrics.subscriptions.dec_by(i64::try_from(gone).unwrap_or(0));
             }
             Ok(ClientMessage::Subscribe(message)) => {
-                let (id, topic) = (message.id.clone(), message.topic);
-                if let Err(wrong) = self.subscribe(socket, message) {
-                    return self.refuse(socket, Some(&id), &wrong);
-                }
+                let id = message.id.clone();
+                let subject = match self.subscribe(socket, message) {
+                    Ok(subject) => subject,
+                    Err(wrong) => return self.refuse(socket, Some(&id), &wrong),
+                };
                 self.listen(ctx);
-                match topic {
-                    Topic::Stats => self.show_figures(Some(socket)),
+                match subject {
+                    Subject::Stats => self.show_figures(Some(socket)),
                     // One that comes between two looks is shown them at the next.
-                    Topic::Cluster => self.look_at_nodes(ctx, true),
-                    Topic::Orders | Topic::Sagas | Topic::Stock => self.wake(ctx),
+                    Subject::Cluster => self.look_at_nodes(ctx, true),
+                    Subject::List(_) => self.wake(ctx),
                 }
             }
         }
     }
 
-    fn subscribe(&mut self, socket: u64, message: Subscribe) -> Result<(), Wrong> {
-        let Some(socket) = self.sockets.get_mut(&socket) else { return Ok(()) };
-        let (spec, from) = filter::read(message)?;
-        let scope = spec.topic.scope();
+    fn subscribe(&mut self, socket: u64, message: Subscribe) -> Result<Subject, Wrong> {
+        let Asked { spec, scope, from } = filter::read(&self.live.topics, message)?;
+        let subject = spec.subject.clone();
+        let Some(socket) = self.sockets.get_mut(&socket) else { return Ok(subject) };
         if !socket.principal.may(scope) {
             let detail = format!("this topic takes the scope {}", scope.as_str());
             return Err(Wrong::new(Code::Forbidden.as_str(), detail));
@@ -286,7 +287,7 @@ impl Hub {
         let shards = self.ring.heads().len();
         socket.subscriptions.push(Subscription::new(spec, from, shards));
         self.live.metrics.subscriptions.inc();
-        Ok(())
+        Ok(subject)
     }
 
     /// Lets a socket go; its writer says why.
@@ -353,7 +354,7 @@ impl Hub {
     }
 
     /// Takes a snapshot, unless one is on its way.
-    pub(super) fn take(&mut self, asked: &Asked, ctx: &mut Context<Self>) {
+    pub(super) fn take(&mut self, asked: &Query, ctx: &mut Context<Self>) {
         if matches!(self.taken.get(asked), Some(None)) {
             return;
         }

@@ -3,6 +3,7 @@
 
 use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::stats::Sample;
@@ -11,8 +12,8 @@ use crate::http::api::stock::levels::StockLevel;
 use crate::http::operator::entities::Here;
 
 /// What a subscription is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, strum::IntoStaticStr, ToSchema)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, ToSchema)]
+#[schema(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Topic {
     Orders,
@@ -49,16 +50,23 @@ pub struct Subscribe {
     /// The client's own word for it, 1 to 64 characters.
     pub id: String,
     /// What it is about.
-    pub topic: Topic,
+    #[schema(value_type = Topic)]
+    pub topic: String,
     /// Which of them.
-    #[serde(default)]
-    pub filter: FilterInput,
+    #[serde(default = "all")]
+    #[schema(value_type = FilterInput)]
+    pub filter: Value,
     /// Rows of a snapshot, 1 to 200; 50 by default.
     #[serde(default)]
     pub limit: Option<u32>,
     /// The last token that was seen: what came later follows, and no snapshot.
     #[serde(default)]
     pub from: Option<String>,
+}
+
+/// The filter that takes all.
+fn all() -> Value {
+    Value::Object(serde_json::Map::new())
 }
 
 /// Ends a subscription.
@@ -97,13 +105,14 @@ pub enum LiveRow {
 
 /// How everything stands that a subscription is about, the newest first.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Snapshot<'a> {
+pub struct Snapshot<'a, R = LiveRow> {
     /// The subscription.
     pub id: &'a str,
     /// The place in the feed.
     pub token: String,
     /// Rows, at most `limit`.
-    pub data: &'a [LiveRow],
+    #[schema(value_type = Vec<LiveRow>)]
+    pub data: &'a [R],
     /// Whether there are more of them than that.
     pub more: bool,
 }
@@ -163,13 +172,14 @@ pub enum ChangeShape<'a> {
 
 /// What changed since the token before. Without data, only the token moves.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Changes<'a> {
+pub struct Changes<'a, C = ChangeShape<'a>> {
     /// The subscription.
     pub id: &'a str,
     /// The place in the feed.
     pub token: String,
     /// Each order or SKU once.
-    pub data: Vec<ChangeShape<'a>>,
+    #[schema(value_type = Vec<ChangeShape<'a>>)]
+    pub data: Vec<C>,
 }
 
 /// Why a client gets a snapshot that it did not ask for.
@@ -233,13 +243,19 @@ pub struct Bye {
     pub reason: &'static str,
 }
 
-/// What a server says.
-#[derive(Debug, Serialize, ToSchema)]
+/// What a server says of a list.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ListMessage<'a, D> {
+    Snapshot(Snapshot<'a, D>),
+    Changes(Changes<'a, D>),
+}
+
+/// What a server says beside that.
+#[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ServerMessage<'a> {
     Hello(Hello),
-    Snapshot(Snapshot<'a>),
-    Changes(Changes<'a>),
     Resync(Resync<'a>),
     Stats(Stats<'a>),
     Cluster(ClusterNow<'a>),
@@ -251,12 +267,24 @@ impl ServerMessage<'_> {
     /// The message as a frame's text.
     #[must_use]
     pub fn frame(&self) -> ByteString {
-        match serde_json::to_string(self) {
-            Ok(text) => text.into(),
-            Err(error) => {
-                tracing::error!(%error, "a live message cannot be written");
-                ByteString::from_static(r#"{"type":"bye","reason":"internal"}"#)
-            }
+        frame(self)
+    }
+}
+
+impl<D: Serialize> ListMessage<'_, D> {
+    /// The message as a frame's text.
+    #[must_use]
+    pub fn frame(&self) -> ByteString {
+        frame(self)
+    }
+}
+
+fn frame(message: &impl Serialize) -> ByteString {
+    match serde_json::to_string(message) {
+        Ok(text) => text.into(),
+        Err(error) => {
+            tracing::error!(%error, "a live message cannot be written");
+            ByteString::from_static(r#"{"type":"bye","reason":"internal"}"#)
         }
     }
 }

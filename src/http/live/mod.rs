@@ -23,6 +23,9 @@ mod stats;
 mod subscription;
 pub mod ticket;
 pub(super) mod token;
+mod topic;
+mod topic_orders;
+mod topic_stock;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,12 +35,14 @@ use garde::Validate;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+pub use self::filter::Wrong;
 pub use self::hub::Slot;
 use self::metrics::LiveMetrics;
 use self::places::Places;
 pub use self::stats::sample;
 use self::stats::{Counts, Samples};
 use self::ticket::Tickets;
+pub use self::topic::{ListTopic, Merged, Topics};
 use crate::actors::node::Node;
 use crate::domain::limits::{holds, within};
 use crate::http::api::order::BUYER;
@@ -181,6 +186,7 @@ pub struct Live {
     options: Options,
     callers: Arc<Authenticator>,
     serving: Arc<Serving>,
+    topics: Topics,
     tickets: Tickets,
     sockets: Places,
     streams: Places,
@@ -197,6 +203,7 @@ impl Live {
         options: Options,
         callers: Arc<Authenticator>,
         serving: Arc<Serving>,
+        topics: Topics,
     ) -> Self {
         Self {
             stop: CancellationToken::new(),
@@ -211,6 +218,7 @@ impl Live {
             options,
             callers,
             serving,
+            topics,
         }
     }
 

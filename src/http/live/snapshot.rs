@@ -5,16 +5,9 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::Live;
-use super::filter::{self, Asked};
-use super::message::{LiveRow, Topic};
+use super::topic::{Ask, Page, Rows};
 use crate::actors::engine::changes::{self, Bounds, Changed, distance};
-use crate::actors::engine::projections::Projection as _;
-use crate::actors::order_rows::OrderRows;
-use crate::actors::stock_rows::StockRows;
-use crate::http::api::order::shape::OrderSummary;
-use crate::http::api::stock::levels::level_row;
 use crate::http::edge::error::Error;
-use crate::http::edge::query::cut;
 
 /// For how long a snapshot is shown to those who ask for the same.
 const FRESH: Duration = Duration::from_millis(200);
@@ -25,10 +18,13 @@ pub const READS_MAX: usize = 2;
 /// How many times the longest stretch a hub holds at once, over all that are shown.
 const HELD_MAX: usize = 4;
 
+/// What a snapshot is taken of, with the most rows of it: two that are equal are one query.
+pub(super) type Query = (Ask, u32);
+
 /// How everything stood at some positions.
-pub struct Taken {
+pub(super) struct Taken {
     /// Rows.
-    pub rows: Vec<LiveRow>,
+    pub rows: Box<dyn Rows>,
     /// Whether there are more.
     pub more: bool,
     /// The positions, one a shard.
@@ -56,25 +52,10 @@ impl Taken {
 ///
 /// # Errors
 /// The store's.
-pub async fn take(live: &Live, asked: &Asked) -> Result<Option<Taken>, Error> {
-    let (node, store) = (&live.node, &live.store);
+pub(super) async fn take(live: &Live, (ask, limit): &Query) -> Result<Option<Taken>, Error> {
+    let node = &live.node;
     let (heads, at) = (node.changes.heads(), Instant::now());
-    let (rows, more, cursors) = match asked.0 {
-        Topic::Orders | Topic::Sagas => {
-            let (mut rows, cursors) =
-                store.orders_at(&filter::orders(asked), OrderRows::NAME).await?;
-            let more = cut(&mut rows, asked.2);
-            let shape = |row| OrderSummary::new(row).map(LiveRow::Order);
-            (rows.into_iter().map(shape).collect::<Result<_, _>>()?, more, cursors)
-        }
-        Topic::Stock => {
-            let found = store.stock_levels_at(&filter::stock(asked), StockRows::NAME).await?;
-            let (mut rows, cursors) = found;
-            let more = cut(&mut rows, asked.2);
-            (rows.into_iter().map(|row| LiveRow::Stock(level_row(row))).collect(), more, cursors)
-        }
-        Topic::Cluster | Topic::Stats => (Vec::new(), false, Vec::new()),
-    };
+    let Page { rows, more, cursors } = ask.filter.snapshot(&live.store, *limit).await?;
     let seen = node.changes.rows_at(&cursors);
     let near = |seen: &Arc<[i64]>| distance(seen, &heads) <= live.options.behind_max / 2;
     Ok(seen.filter(near).map(|seen| Taken { rows, more, seen, at }))

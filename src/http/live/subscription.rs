@@ -7,9 +7,9 @@ use std::sync::Arc;
 use actix::Context;
 use bytestring::ByteString;
 
-use super::filter::Spec;
+use super::filter::{Spec, Subject};
 use super::hub::{Hub, Socket};
-use super::message::{Changes, Reason, Resync, ServerMessage, Snapshot, Topic};
+use super::message::{ChangeShape, Changes, ListMessage, Reason, Resync, ServerMessage};
 use super::render::render;
 use super::ring::{Place, Ring, Same};
 use super::snapshot::{Found, Stretch};
@@ -22,9 +22,9 @@ const TOKEN_EVERY: i64 = 2_000;
 const FALLS_MAX: u32 = 5;
 
 /// A subscription of a socket.
-pub struct Subscription {
+pub(super) struct Subscription {
     /// What was asked for.
-    pub spec: Rc<Spec>,
+    pub(super) spec: Rc<Spec>,
     pub(super) at: At,
     /// The sum of the positions of its last token.
     told: i64,
@@ -56,11 +56,11 @@ pub(super) enum At {
 impl Subscription {
     /// One that has seen all up to `from`, or nothing, of a store of so many shards.
     #[must_use]
-    pub fn new(spec: Spec, from: Option<Token>, shards: usize) -> Self {
+    pub(super) fn new(spec: Spec, from: Option<Token>, shards: usize) -> Self {
         let mut told = 0;
-        let at = match (spec.topic, &from) {
-            (Topic::Stats, _) => At::Figures(0),
-            (Topic::Cluster, _) => At::Nodes(String::new()),
+        let at = match (&spec.subject, &from) {
+            (Subject::Stats, _) => At::Figures(0),
+            (Subject::Cluster, _) => At::Nodes(String::new()),
             (_, Some(Token(seen))) if seen.len() == shards => {
                 told = sum(seen);
                 At::Here(Place::of(Arc::clone(seen)))
@@ -310,12 +310,14 @@ impl Hub {
         made: &mut Made,
         give: &mut Vec<ByteString>,
     ) -> Option<(u64, Place)> {
+        let Subject::List(ask) = &one.spec.subject else { return None };
         let shown = made.changes.entry((Rc::clone(&one.spec), from)).or_insert_with(|| {
-            let rendered = render(&one.spec, steps, self.live.options.frame_bytes_max);
+            let most = self.live.options.frame_bytes_max;
+            let rendered = render(ask.filter.as_ref(), steps, most);
             self.budget.look(rendered.looked);
             let upto = rendered.upto.map(|number| (number, place(number)));
             let token = || upto.as_ref().map(|(_, place)| Token(Arc::clone(place.seen())).text());
-            let frame = rendered.frame(&one.spec, || token().unwrap_or_default());
+            let frame = rendered.frame(&one.spec.id, &|| token().unwrap_or_default());
             Shown { frame, upto }
         });
         let (number, place) = shown.upto.clone()?;
@@ -323,8 +325,8 @@ impl Hub {
             Some(frame) => give.push(frame.clone()),
             None if sum(place.seen()) - one.told >= TOKEN_EVERY => {
                 let (id, token) = (one.spec.id.as_str(), Token(Arc::clone(place.seen())).text());
-                let changes = Changes { id, token, data: Vec::new() };
-                give.push(ServerMessage::Changes(changes).frame());
+                let changes = Changes { id, token, data: Vec::<ChangeShape<'_>>::new() };
+                give.push(ListMessage::Changes(changes).frame());
             }
             None => return Some((number, place)),
         }
@@ -341,7 +343,8 @@ impl Hub {
         give: &mut Vec<ByteString>,
         ctx: &mut Context<Self>,
     ) -> bool {
-        let asked = one.spec.asked();
+        let Subject::List(ask) = &one.spec.subject else { return false };
+        let asked = (ask.clone(), one.spec.limit);
         let enough = |seen: &Option<Arc<[i64]>>, taken: &super::snapshot::Taken| {
             taken.fresh() && seen.as_ref().is_none_or(|seen| taken.shows(seen))
         };
@@ -360,10 +363,10 @@ impl Hub {
             let resync = Resync { id, token: token(), reason, skipped };
             give.push(ServerMessage::Resync(resync).frame());
         }
-        let frame = made.snapshots.entry(Rc::clone(&one.spec)).or_insert_with(|| {
-            let (id, data, more) = (one.spec.id.as_str(), taken.rows.as_slice(), taken.more);
-            ServerMessage::Snapshot(Snapshot { id, token: token(), data, more }).frame()
-        });
+        let frame = made
+            .snapshots
+            .entry(Rc::clone(&one.spec))
+            .or_insert_with(|| taken.rows.frame(&one.spec.id, token(), taken.more));
         give.push(frame.clone());
         one.at = At::Here(Place::of(Arc::clone(&taken.seen)));
         (one.told, one.seen) = (sum(&taken.seen), Some(Arc::clone(&taken.seen)));
@@ -420,13 +423,14 @@ impl Hub {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::live::Topics;
 
     #[test]
     fn a_stretch_that_fits_no_frame_leads_to_a_snapshot() {
         let text = r#"{"id": "s", "topic": "stock"}"#;
-        let (spec, _) = super::super::filter::read(serde_json::from_str(text).unwrap())
-            .map_err(|wrong| wrong.detail)
-            .unwrap();
+        let asked = serde_json::from_str(text).unwrap();
+        let asked = super::super::filter::read(&Topics::standard(), asked);
+        let spec = asked.map_err(|wrong| wrong.detail).unwrap().spec;
         let one = Subscription::new(spec, Some(Token([5, 7].as_slice().into())), 2);
         let changed =
             |shard, after_pos, pos| Arc::new(Changed::new((shard, after_pos, pos), Vec::new()));

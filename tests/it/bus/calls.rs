@@ -9,6 +9,7 @@ use kontor::bus::local::Board;
 use kontor::bus::nats::Connection;
 use kontor::bus::{Call, CallError, Calls, Handler, Options, Peer, Place};
 use kontor::http::Routes;
+use kontor::http::live::Topics;
 use kontor::http::server::{self, Server};
 use kontor_lab::cluster::cut::{Line, State};
 use tokio::sync::Semaphore;
@@ -84,7 +85,8 @@ impl Pair {
         let options = server::Options { listen, workers: 1, ..server::Options::default() };
         let (node, store) = (Arc::clone(&shop.node), shop.store.clone());
         let (calls, routes) = (Some(b.clone()), Routes::standard());
-        let start = server::Start { options, node, store, calls, routes };
+        let topics = Topics::standard();
+        let start = server::Start { options, node, store, calls, routes, topics };
         let server = server::start(start).await.unwrap();
         let url = server.url();
         Self::of(a, &b, Some((shop, server)), url)

@@ -1,0 +1,393 @@
+//! Topics that show a list: what one has to say of its list, and the topics that a server has. How
+//! changes of one entity become one, whatever the list, is here too; which lists there are is not.
+
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytestring::ByteString;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::filter::Wrong;
+use super::message::{Changes, ListMessage, Snapshot};
+use super::topic_orders::Orders;
+use super::topic_stock::Stock;
+use crate::actors::engine::changes::{Change, Changed};
+use crate::actors::engine::projections::LiveList;
+use crate::domain::entity::EntityId;
+use crate::http::edge::error::Error;
+use crate::http::edge::principal::Scope;
+use crate::store::Store;
+
+/// A topic of the live feed that shows a list.
+#[async_trait]
+pub trait ListTopic: Send + Sync + 'static {
+    /// The list.
+    type List: LiveList;
+    /// Which of it a subscription is about, read.
+    type Filter: Send + Sync + 'static;
+    /// A row of a snapshot as it stands on the wire.
+    type Row: Serialize + Send + Sync + 'static;
+    /// A change as it stands on the wire.
+    type Change<'a>: Serialize;
+
+    /// Its name on the wire.
+    fn name(&self) -> &'static str;
+
+    /// What it takes to subscribe to it.
+    fn scope(&self) -> Scope;
+
+    /// Reads a filter; `{}` is for all.
+    ///
+    /// # Errors
+    /// [`Wrong`] for one that it does not have.
+    fn filter(&self, input: Value) -> Result<Self::Filter, Wrong>;
+
+    /// Whether a filter takes an entity as it stands now.
+    fn takes(&self, filter: &Self::Filter, change: &Change<Self::List>) -> bool;
+
+    /// Whether a filter took an entity as it stood before a change.
+    fn took(&self, filter: &Self::Filter, change: &Change<Self::List>) -> bool;
+
+    /// About how many bytes a change is on the wire; `known` if its entity is in the frame already.
+    fn bytes(&self, change: &Change<Self::List>, known: bool) -> usize;
+
+    /// Several changes of one entity as one; nothing if it cannot be shown.
+    fn change<'a>(&self, merged: &Merged<'a, Self::List>) -> Option<Self::Change<'a>>;
+
+    /// The first rows that a filter takes, at most `limit`, and how far the list has come in each
+    /// shard, both at one moment.
+    ///
+    /// # Errors
+    /// The store's.
+    async fn snapshot(
+        &self,
+        store: &Store,
+        filter: &Self::Filter,
+        limit: u32,
+    ) -> Result<(Vec<Self::Row>, Vec<(u16, i64)>), Error>;
+}
+
+/// Several changes of one entity.
+pub struct Merged<'a, L: LiveList> {
+    /// The first of them.
+    pub first: &'a Change<L>,
+    /// The last of them.
+    pub last: &'a Change<L>,
+    /// What happened, in order.
+    pub events: Vec<&'a [L::Happened]>,
+    /// Whether the filter takes the entity now.
+    pub matches: bool,
+}
+
+/// The topics that show lists.
+#[derive(Clone, Default)]
+pub struct Topics(Vec<Arc<dyn AnyTopic>>);
+
+impl Topics {
+    /// Those of orders and stock.
+    #[must_use]
+    pub fn standard() -> Self {
+        Self::default()
+            .with(Orders { unfinished: false })
+            .with(Orders { unfinished: true })
+            .with(Stock)
+    }
+
+    /// These, and one more.
+    #[must_use]
+    pub fn with<T: ListTopic>(mut self, topic: T) -> Self {
+        self.0.push(Arc::new(Named(Arc::new(topic))));
+        self
+    }
+
+    /// The topic of this name.
+    pub(super) fn find(&self, name: &str) -> Option<&dyn AnyTopic> {
+        self.0.iter().map(AsRef::as_ref).find(|topic| topic.name() == name)
+    }
+}
+
+/// A topic, whichever it is.
+pub(super) trait AnyTopic: Send + Sync {
+    fn name(&self) -> &'static str;
+
+    fn scope(&self) -> Scope;
+
+    /// Reads what a subscription is about.
+    fn ask(&self, filter: Value) -> Result<Ask, Wrong>;
+}
+
+struct Named<T>(Arc<T>);
+
+impl<T: ListTopic> AnyTopic for Named<T> {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn scope(&self) -> Scope {
+        self.0.scope()
+    }
+
+    fn ask(&self, filter: Value) -> Result<Ask, Wrong> {
+        let text = filter.to_string();
+        let by = TopicFilter { filter: self.0.filter(filter)?, topic: Arc::clone(&self.0) };
+        Ok(Ask { topic: self.name(), text, filter: Arc::new(by) })
+    }
+}
+
+/// What a subscription asks of a list. Two that are equal are shown the same.
+#[derive(Clone)]
+pub(in crate::http) struct Ask {
+    topic: &'static str,
+    /// The filter as it was written.
+    text: String,
+    pub(super) filter: Arc<dyn AnyFilter>,
+}
+
+impl PartialEq for Ask {
+    fn eq(&self, other: &Self) -> bool {
+        (self.topic, &self.text) == (other.topic, &other.text)
+    }
+}
+
+impl Eq for Ask {}
+
+impl Hash for Ask {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.topic, &self.text).hash(state);
+    }
+}
+
+/// A filter of a topic, whichever it is.
+#[async_trait]
+pub(super) trait AnyFilter: Send + Sync {
+    /// Begins a frame of changes.
+    fn gather(&self) -> Box<dyn Gather<'_> + '_>;
+
+    /// Takes a snapshot of at most `limit` rows.
+    async fn snapshot(&self, store: &Store, limit: u32) -> Result<Page, Error>;
+}
+
+/// Rows of a snapshot, and how far their list has come in each shard.
+pub(super) struct Page {
+    pub(super) rows: Box<dyn Rows>,
+    /// Whether there are more.
+    pub(super) more: bool,
+    pub(super) cursors: Vec<(u16, i64)>,
+}
+
+/// Rows of a snapshot, whatever they are.
+pub(super) trait Rows: Send + Sync {
+    /// The message with them.
+    fn frame(&self, id: &str, token: String, more: bool) -> ByteString;
+}
+
+impl<R: Serialize + Send + Sync> Rows for Vec<R> {
+    fn frame(&self, id: &str, token: String, more: bool) -> ByteString {
+        ListMessage::Snapshot(Snapshot { id, token, data: self, more }).frame()
+    }
+}
+
+/// Changes on their way to a frame.
+pub(super) trait Gather<'a> {
+    /// About how many bytes a step adds.
+    fn size(&self, changed: &Changed) -> usize;
+
+    /// Adds a step.
+    fn take(&mut self, changed: &'a Changed);
+
+    /// The message; nothing if nothing in it is what was asked for.
+    fn frame(self: Box<Self>, id: &str, token: &dyn Fn() -> String) -> Option<ByteString>;
+}
+
+/// A filter of a topic.
+struct TopicFilter<T: ListTopic> {
+    topic: Arc<T>,
+    filter: T::Filter,
+}
+
+#[async_trait]
+impl<T: ListTopic> AnyFilter for TopicFilter<T> {
+    fn gather(&self) -> Box<dyn Gather<'_> + '_> {
+        Box::new(Gathered { by: self, merged: Vec::new(), known: HashMap::new() })
+    }
+
+    async fn snapshot(&self, store: &Store, limit: u32) -> Result<Page, Error> {
+        // One too many shows whether there are more.
+        let (mut rows, cursors) = self.topic.snapshot(store, &self.filter, limit + 1).await?;
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        Ok(Page { rows: Box::new(rows), more, cursors })
+    }
+}
+
+/// Changes of a list on their way to a frame: several of one entity become one, with the newest
+/// state and all events.
+struct Gathered<'a, T: ListTopic> {
+    by: &'a TopicFilter<T>,
+    merged: Vec<Merged<'a, T::List>>,
+    known: HashMap<&'a EntityId, usize>,
+}
+
+impl<T: ListTopic> TopicFilter<T> {
+    fn concerns(&self, change: &Change<T::List>) -> bool {
+        self.topic.takes(&self.filter, change) || self.topic.took(&self.filter, change)
+    }
+}
+
+impl<'a, T: ListTopic> Gather<'a> for Gathered<'a, T> {
+    fn size(&self, changed: &Changed) -> usize {
+        let size = |change: &Change<T::List>| {
+            let known = self.known.contains_key(&change.entity);
+            let shown = known || self.by.concerns(change);
+            if shown { self.by.topic.bytes(change, known) } else { 0 }
+        };
+        changed.of::<T::List>().iter().map(size).sum()
+    }
+
+    fn take(&mut self, changed: &'a Changed) {
+        for change in changed.of::<T::List>() {
+            let known = self.known.get(&change.entity);
+            if let Some(merged) = known.and_then(|known| self.merged.get_mut(*known)) {
+                merged.last = change;
+                merged.events.push(&change.events);
+            } else if self.by.concerns(change) {
+                self.known.insert(&change.entity, self.merged.len());
+                let events = vec![change.events.as_slice()];
+                self.merged.push(Merged { first: change, last: change, events, matches: false });
+            }
+        }
+    }
+
+    fn frame(self: Box<Self>, id: &str, token: &dyn Fn() -> String) -> Option<ByteString> {
+        let TopicFilter { topic, filter } = self.by;
+        let shape = |merged: Merged<'a, T::List>| {
+            let matches = topic.takes(filter, merged.last);
+            // One that came and left in between was never shown.
+            if !matches && !topic.took(filter, merged.first) {
+                return None;
+            }
+            topic.change(&Merged { matches, ..merged })
+        };
+        let data: Vec<T::Change<'a>> = self.merged.into_iter().filter_map(shape).collect();
+        let changes = |data| ListMessage::Changes(Changes { id, token: token(), data });
+        (!data.is_empty()).then(|| changes(data).frame())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::actors::stock_rows::{SkuLevels, StockRows};
+    use crate::domain::id::Sku;
+    use crate::domain::stock;
+    use crate::domain::time::Timestamp;
+    use crate::store::stock::Row;
+
+    /// A topic that this crate does not have: SKUs of which there are few.
+    struct Scarce;
+
+    fn units(levels: &SkuLevels) -> i64 {
+        levels.rows.iter().map(|row| row.on_hand).sum()
+    }
+
+    #[async_trait]
+    impl ListTopic for Scarce {
+        type List = StockRows;
+        type Filter = i64;
+        type Row = String;
+        type Change<'a> = Value;
+
+        fn name(&self) -> &'static str {
+            "scarce"
+        }
+
+        fn scope(&self) -> Scope {
+            Scope::StockRead
+        }
+
+        fn filter(&self, input: Value) -> Result<i64, Wrong> {
+            input["most"].as_i64().ok_or_else(Wrong::unknown_filter)
+        }
+
+        fn takes(&self, most: &i64, change: &Change<StockRows>) -> bool {
+            units(&change.shown) <= *most
+        }
+
+        fn took(&self, _: &i64, change: &Change<StockRows>) -> bool {
+            change.after > 0
+        }
+
+        fn bytes(&self, _: &Change<StockRows>, known: bool) -> usize {
+            if known { 1 } else { 10 }
+        }
+
+        fn change<'a>(&self, merged: &Merged<'a, StockRows>) -> Option<Value> {
+            let Merged { first, last, events, matches } = merged;
+            let events: usize = events.iter().map(|events| events.len()).sum();
+            Some(json!([last.shown.sku, first.after, last.version, events, matches]))
+        }
+
+        async fn snapshot(
+            &self,
+            _: &Store,
+            _: &i64,
+            _: u32,
+        ) -> Result<(Vec<String>, Vec<(u16, i64)>), Error> {
+            Ok((Vec::new(), Vec::new()))
+        }
+    }
+
+    fn change(sku: &str, after: i64, on_hand: i64) -> Change<StockRows> {
+        let sku: Sku = sku.parse().unwrap();
+        let row = Row {
+            sku: sku.clone(),
+            location: "main".to_owned(),
+            on_hand,
+            reserved: 0,
+            allocated: 0,
+            incoming: 0,
+            sold: 0,
+            updated_at: Timestamp::default(),
+            version: after + 1,
+        };
+        Change {
+            entity: stock::entity_id(&sku),
+            after,
+            version: after + 1,
+            before: None,
+            shown: SkuLevels { sku, rows: vec![row] },
+            events: vec![()],
+        }
+    }
+
+    #[test]
+    fn a_topic_of_an_outsider_shows_several_changes_of_one_as_one() {
+        let topics = Topics::standard().with(Scarce);
+        assert!(topics.find("stock").is_some() && topics.find("weather").is_none());
+        let topic = topics.find("scarce").unwrap();
+        assert!(topic.ask(json!({})).is_err());
+        let asked = topic.ask(json!({"most": 5})).ok().unwrap();
+        assert!(asked == topic.ask(json!({"most": 5})).ok().unwrap());
+        assert!(asked != topic.ask(json!({"most": 6})).ok().unwrap());
+        let step = |pos, changes: Vec<Change<StockRows>>| {
+            Changed::new((0, pos - 1, pos), vec![Box::new(changes)])
+        };
+        let first = step(1, vec![change("A", 0, 3), change("B", 0, 9), change("C", 2, 9)]);
+        let second = step(2, vec![change("A", 1, 4), change("B", 1, 8)]);
+        let mut gathered = asked.filter.gather();
+        assert_eq!(gathered.size(&first), 20, "B is not taken yet");
+        gathered.take(&first);
+        assert_eq!(gathered.size(&second), 11);
+        gathered.take(&second);
+        let frame = gathered.frame("s", &|| "t".to_owned()).unwrap();
+        let message: Value = serde_json::from_str(&frame).unwrap();
+        let data = json!([["A", 0, 2, 2, true], ["C", 2, 3, 1, false], ["B", 1, 2, 1, false]]);
+        assert_eq!(message, json!({"type": "changes", "id": "s", "token": "t", "data": data}));
+    }
+}

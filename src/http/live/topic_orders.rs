@@ -1,0 +1,171 @@
+//! The topics of orders: all, and those whose saga is under way or stuck.
+
+use std::str::FromStr as _;
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use super::filter::{Wrong, read_filter};
+use super::message::{ChangeShape, FilterInput, HappenedShape, LiveRow, OrderChangeShape, Topic};
+use super::topic::{ListTopic, Merged};
+use crate::actors::engine::changes::Change;
+use crate::actors::engine::projections::Projection as _;
+use crate::actors::order_rows::{Facets, Happened, OrderRows};
+use crate::domain::id::OrderId;
+use crate::domain::order::{FulfillmentStatus, PaymentStatus, Status};
+use crate::http::api::order::shape::OrderSummary;
+use crate::http::edge::error::Error;
+use crate::http::edge::principal::Scope;
+use crate::store::Store;
+use crate::store::order::{self, Row, STATUSES_MAX};
+
+/// About how many bytes a change is on the wire without its events.
+const CHANGE_BYTES: usize = 700;
+/// About how many bytes an event is.
+const EVENT_BYTES: usize = 100;
+/// The most characters of an email address.
+const EMAIL_MAX: usize = 254;
+
+/// A topic of orders.
+pub(super) struct Orders {
+    /// Only of those whose saga is under way or stuck.
+    pub(super) unfinished: bool,
+}
+
+/// What a filter looks at and can change.
+struct Seen<'a> {
+    status: &'a str,
+    payment_status: &'a str,
+    fulfillment_status: &'a str,
+    stuck: bool,
+    unfinished: bool,
+}
+
+impl Orders {
+    fn sees(&self, filter: &FilterInput, seen: &Seen<'_>) -> bool {
+        (filter.status.is_empty() || filter.status.iter().any(|one| one == seen.status))
+            && filter.payment_status.as_ref().is_none_or(|one| one == seen.payment_status)
+            && filter.fulfillment_status.as_ref().is_none_or(|one| one == seen.fulfillment_status)
+            && (!filter.stuck || seen.stuck)
+            && (!self.unfinished || seen.unfinished)
+    }
+}
+
+/// What never changes of an order.
+fn is_about(filter: &FilterInput, row: &Row) -> bool {
+    let FilterInput { order, email, .. } = filter;
+    order.as_ref().is_none_or(|order| *order == row.id)
+        && email.as_ref().is_none_or(|email| *email == row.email)
+}
+
+#[async_trait]
+impl ListTopic for Orders {
+    type List = OrderRows;
+    type Filter = FilterInput;
+    type Row = LiveRow;
+    type Change<'a> = ChangeShape<'a>;
+
+    fn name(&self) -> &'static str {
+        if self.unfinished { Topic::Sagas } else { Topic::Orders }.into()
+    }
+
+    fn scope(&self) -> Scope {
+        if self.unfinished { Scope::Ops } else { Scope::OrdersRead }
+    }
+
+    fn filter(&self, input: Value) -> Result<FilterInput, Wrong> {
+        let filter = read_filter(input)?;
+        let FilterInput { status, payment_status, fulfillment_status, order, email, sku, .. } =
+            &filter;
+        let wrong = |text: &str| Err(Wrong::new("invalid_request", text));
+        if sku.is_some() {
+            return Err(Wrong::unknown_filter());
+        }
+        if status.len() > STATUSES_MAX || status.iter().any(|one| Status::from_str(one).is_err()) {
+            return wrong("filter.status must be at most 16 statuses of orders");
+        }
+        if payment_status.as_ref().is_some_and(|one| PaymentStatus::from_str(one).is_err()) {
+            return wrong("filter.payment_status must be one");
+        }
+        if fulfillment_status.as_ref().is_some_and(|one| FulfillmentStatus::from_str(one).is_err())
+        {
+            return wrong("filter.fulfillment_status must be one");
+        }
+        if order.as_ref().is_some_and(|one| one.parse::<OrderId>().is_err()) {
+            return wrong("filter.order must be the id of an order");
+        }
+        if email.as_ref().is_some_and(|one| one.is_empty() || one.chars().count() > EMAIL_MAX) {
+            return wrong("filter.email must have 1 to 254 characters");
+        }
+        Ok(filter)
+    }
+
+    fn takes(&self, filter: &FilterInput, change: &Change<OrderRows>) -> bool {
+        let row = &change.shown;
+        let unfinished = row.saga_step.is_some();
+        let seen = Seen {
+            status: &row.status,
+            payment_status: &row.payment_status,
+            fulfillment_status: &row.fulfillment_status,
+            stuck: unfinished && row.stuck_reason.is_some(),
+            unfinished,
+        };
+        is_about(filter, row) && self.sees(filter, &seen)
+    }
+
+    fn took(&self, filter: &FilterInput, change: &Change<OrderRows>) -> bool {
+        change.before.as_ref().is_some_and(|before| {
+            let Facets { status, payment_status, fulfillment_status, stuck, unfinished } = *before;
+            let seen = Seen { status, payment_status, fulfillment_status, stuck, unfinished };
+            is_about(filter, &change.shown) && self.sees(filter, &seen)
+        })
+    }
+
+    fn bytes(&self, change: &Change<OrderRows>, known: bool) -> usize {
+        let row = if known { 0 } else { CHANGE_BYTES };
+        row + EVENT_BYTES * change.events.len()
+    }
+
+    fn change<'a>(&self, merged: &Merged<'a, OrderRows>) -> Option<ChangeShape<'a>> {
+        let happened = |event: &'a Happened| HappenedShape {
+            seq: event.seq,
+            kind: &event.kind,
+            at: event.at.to_string(),
+            by: &event.by,
+        };
+        let row = &merged.last.shown;
+        let shown = OrderSummary::new(row.clone());
+        let shown =
+            shown.inspect_err(|error| tracing::error!(%error, "an order cannot be shown")).ok()?;
+        Some(ChangeShape::Order(OrderChangeShape {
+            order: &row.id,
+            after: merged.first.after,
+            version: row.version,
+            matches: merged.matches,
+            events: merged.events.iter().copied().flatten().map(happened).collect(),
+            row: shown,
+        }))
+    }
+
+    async fn snapshot(
+        &self,
+        store: &Store,
+        filter: &FilterInput,
+        limit: u32,
+    ) -> Result<(Vec<LiveRow>, Vec<(u16, i64)>), Error> {
+        let filter = order::Filter {
+            id: filter.order.clone(),
+            status: filter.status.clone(),
+            payment_status: filter.payment_status.clone(),
+            fulfillment_status: filter.fulfillment_status.clone(),
+            email: filter.email.clone(),
+            stuck: filter.stuck,
+            unfinished: self.unfinished,
+            limit,
+            ..order::Filter::default()
+        };
+        let (rows, cursors) = store.orders_at(&filter, OrderRows::NAME).await?;
+        let shape = |row| OrderSummary::new(row).map(LiveRow::Order);
+        Ok((rows.into_iter().map(shape).collect::<Result<_, _>>()?, cursors))
+    }
+}

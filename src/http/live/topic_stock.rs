@@ -1,0 +1,82 @@
+//! The topic of stock: how each SKU stands at its locations.
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use super::filter::{Wrong, read_filter};
+use super::message::{ChangeShape, FilterInput, LiveRow, StockChangeShape, Topic};
+use super::topic::{ListTopic, Merged};
+use crate::actors::engine::changes::Change;
+use crate::actors::engine::projections::Projection as _;
+use crate::actors::stock_rows::StockRows;
+use crate::domain::id::Sku;
+use crate::http::api::stock::levels::level_row;
+use crate::http::edge::error::Error;
+use crate::http::edge::principal::Scope;
+use crate::store::{Store, stock};
+
+/// About how many bytes a change is on the wire without its rows.
+const CHANGE_BYTES: usize = 100;
+/// About how many bytes a row is.
+const ROW_BYTES: usize = 250;
+
+/// The topic of stock.
+pub(super) struct Stock;
+
+#[async_trait]
+impl ListTopic for Stock {
+    type List = StockRows;
+    /// One SKU, or all.
+    type Filter = Option<Sku>;
+    type Row = LiveRow;
+    type Change<'a> = ChangeShape<'a>;
+
+    fn name(&self) -> &'static str {
+        Topic::Stock.into()
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::StockRead
+    }
+
+    fn filter(&self, input: Value) -> Result<Option<Sku>, Wrong> {
+        let filter = read_filter(input)?;
+        let sku = filter.sku.as_deref().map(str::parse).transpose();
+        let sku = sku.map_err(|_| Wrong::new("invalid_request", "filter.sku must be a SKU"));
+        let only_sku = FilterInput { sku: filter.sku.clone(), ..FilterInput::default() };
+        if filter == only_sku { sku } else { Err(Wrong::unknown_filter()) }
+    }
+
+    fn takes(&self, filter: &Option<Sku>, change: &Change<StockRows>) -> bool {
+        filter.as_ref().is_none_or(|sku| *sku == change.shown.sku)
+    }
+
+    fn took(&self, filter: &Option<Sku>, change: &Change<StockRows>) -> bool {
+        self.takes(filter, change)
+    }
+
+    fn bytes(&self, change: &Change<StockRows>, _: bool) -> usize {
+        CHANGE_BYTES + ROW_BYTES * change.shown.rows.len()
+    }
+
+    fn change<'a>(&self, merged: &Merged<'a, StockRows>) -> Option<ChangeShape<'a>> {
+        let (first, last) = (merged.first, merged.last);
+        Some(ChangeShape::Stock(StockChangeShape {
+            sku: last.shown.sku.as_str(),
+            after: first.after,
+            version: last.version,
+            rows: last.shown.rows.iter().cloned().map(level_row).collect(),
+        }))
+    }
+
+    async fn snapshot(
+        &self,
+        store: &Store,
+        sku: &Option<Sku>,
+        limit: u32,
+    ) -> Result<(Vec<LiveRow>, Vec<(u16, i64)>), Error> {
+        let filter = stock::Filter { sku: sku.clone(), limit, ..stock::Filter::default() };
+        let (rows, cursors) = store.stock_levels_at(&filter, StockRows::NAME).await?;
+        Ok((rows.into_iter().map(|row| LiveRow::Stock(level_row(row))).collect(), cursors))
+    }
+}
