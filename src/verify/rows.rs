@@ -4,6 +4,7 @@
 //! that rows that run ahead of what was read, or lag behind it, are no matter; but no row may
 //! lag behind its projection's cursor.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::books::{Books, replay};
@@ -20,7 +21,7 @@ use crate::domain::order::{self, Order};
 use crate::domain::stock::{self, Stock};
 use crate::store::journal::{Journal, ReadError};
 use crate::store::list_row::{Key, key, page};
-use crate::store::row::TableRow;
+use crate::store::row::{Kind, TableRow, Value};
 use crate::store::{self, LIST_MAX, Tables};
 
 /// How far each projection had come in each shard, before any row was read.
@@ -168,41 +169,39 @@ impl Rows<'_> {
         &self,
         keeper: &mut (impl RowKeeper<R> + Send),
     ) -> Result<(), Error> {
-        let (mut after, mut behind): (Option<Key>, Option<Key>) = (None, None);
+        let mut after: Option<Key> = None;
         let mut rows: Vec<R> = Vec::new();
         loop {
             let page = page::<R>(self.store, after.as_ref(), LIST_MAX).await?;
             let full = page.len() == LIST_MAX as usize;
             after = page.last().map(key).or(after);
             for row in page {
-                if let Some(last) = rows.last()
-                    && last.entity() != row.entity()
-                {
-                    let next = Some(key(last));
-                    self.compare_entity(keeper, behind.as_ref(), std::mem::take(&mut rows)).await?;
-                    behind = next;
+                if rows.last().is_some_and(|last| last.entity() != row.entity()) {
+                    self.compare_entity(keeper, std::mem::take(&mut rows)).await?;
                 }
                 rows.push(row);
             }
             if !full {
-                return self.compare_entity(keeper, behind.as_ref(), rows).await;
+                return self.compare_entity(keeper, rows).await;
             }
         }
     }
 
-    /// Compares the rows of one entity, those behind a key; if they differ from what the books say
-    /// they are read once more, all at one moment.
+    /// Compares the rows of one entity; if there may be several, and they differ from what the books
+    /// say, they are read once more, all at one moment.
     async fn compare_entity<R: FoldedRow>(
         &self,
         keeper: &mut (impl RowKeeper<R> + Send),
-        behind: Option<&Key>,
-        rows: Vec<R>,
+        mut rows: Vec<R>,
     ) -> Result<(), Error> {
-        let Some(entity) = rows.first().map(FoldedRow::entity) else { return Ok(()) };
+        let Some(first) = rows.first() else { return Ok(()) };
+        let (entity, before) = (first.entity(), before_all(first));
         let Known::Open(last_pos) = keeper.see(&entity, &rows) else { return Ok(()) };
-        let limit = u32::try_from(rows.len()).unwrap_or(LIST_MAX) + MORE_ROWS;
-        let mut rows: Vec<R> = page(self.store, behind, limit.min(LIST_MAX)).await?;
-        rows.retain(|row| row.entity() == entity);
+        if let Some(before) = before {
+            let limit = u32::try_from(rows.len()).unwrap_or(LIST_MAX) + MORE_ROWS;
+            rows = page(self.store, Some(&before), limit.min(LIST_MAX)).await?;
+            rows.retain(|row| row.entity() == entity);
+        }
         let version = rows.iter().map(FoldedRow::version).max().unwrap_or(0);
         let Some(folded) = replay::<R::State>(self.journal, &entity, version).await? else {
             return Ok(());
@@ -257,6 +256,21 @@ impl Rows<'_> {
             }
         }
     }
+}
+
+/// A key before those of all rows that have the same first column: the rows of an entity, where it
+/// may have several.
+fn before_all<R: FoldedRow>(row: &R) -> Option<Key> {
+    let mut key = key(row);
+    for (value, column) in key.iter_mut().zip(R::table().columns()).skip(1) {
+        *value = match column.kind {
+            Kind::Number => Value::Number(i64::MIN),
+            Kind::Text => Value::text(""),
+            Kind::Flag => Value::Flag(false),
+            Kind::Bytes => Value::Bytes(Cow::Borrowed(&[])),
+        };
+    }
+    (key.len() > 1).then_some(key)
 }
 
 /// Where the events stand that show it, and what is wrong.
