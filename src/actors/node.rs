@@ -331,8 +331,8 @@ impl Node {
         let period = Duration::from_millis(self.settings.timer_poll_ms.max(1));
         let (shards, clock) = (self.shards.clone(), self.clock.clone());
         work.spawn(timers::run(shards, clock, period, self.stop.clone()));
-        for rows in self.rows.iter().cloned() {
-            let (feed, stop) = (self.feed.listen(), self.stop.clone());
+        for rows in self.rows.iter() {
+            let (rows, feed, stop) = (rows.clone(), self.feed.listen(), self.stop.clone());
             work.spawn(async move { rows.follow(feed, stop).await });
         }
         let Flows { webhooks, reconciliation, .. } = &self.flows;

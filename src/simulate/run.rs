@@ -283,8 +283,8 @@ impl Outside {
             let operators = self.operators.clone();
             tokio::spawn(operators.act(fleet.clone(), *at, number, deed.clone()));
         }
-        for story in self.stories.iter().cloned() {
-            let (clients, fleet) = (self.clients.clone(), fleet.clone());
+        for story in self.stories.iter() {
+            let (story, clients, fleet) = (story.clone(), self.clients.clone(), fleet.clone());
             tokio::spawn(async move { story.act(&clients, &fleet).await });
         }
         tokio::spawn(self.operators.clone().keep(fleet.clone(), KEEP_FROM));

@@ -301,7 +301,7 @@ async fn copy(
         }
         to.execute(query).await?;
         done += u64::try_from(page.len()).unwrap_or(0);
-        progress(Moved { table: *name, done, total: 0 });
+        progress(Moved { table: name, done, total: 0 });
     }
     Ok(())
 }
