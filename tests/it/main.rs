@@ -54,3 +54,4 @@ mod store;
 mod supply;
 mod two_servers;
 mod verify;
+mod walks;
