@@ -17,12 +17,12 @@ use serde::{Deserialize, Serialize};
 
 /// A sum, with a limit and a timer at the round ones.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Tally {
-    sum: i64,
+pub struct Tally {
+    pub sum: i64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-enum Command {
+pub enum Command {
     Add(i64),
     Panic,
 }
@@ -30,7 +30,7 @@ enum Command {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
-enum Event {
+pub enum Event {
     Added { by: i64 },
 }
 
@@ -58,7 +58,7 @@ impl entity::Event for Event {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("too much")]
-struct TooMuch;
+pub struct TooMuch;
 
 impl Noun for Tally {
     const PREFIX: &'static str = "tally";

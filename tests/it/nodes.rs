@@ -18,14 +18,14 @@ use kontor::actors::engine::row_host::{self, Change, Expect};
 use kontor::actors::engine::runtime as settings;
 use kontor::actors::flows::payment::{self, Payments};
 use kontor::actors::node::{Node, Settings, Start};
-use kontor::actors::nouns;
+use kontor::actors::nouns::{self, NounEntry};
 use kontor::actors::row_kinds;
 use kontor::actors::stock_rows::StockRows;
 use kontor::bus::local::Board;
 use kontor::bus::stream::Twin;
 use kontor::bus::{Calls, Findings, Notices};
 use kontor::cache::{Cache, Found};
-use kontor::domain::entity::{Cause, Idempotency};
+use kontor::domain::entity::{Cause, EntityId, Idempotency};
 use kontor::domain::id::CartId;
 use kontor::domain::money::UnitPrice;
 use kontor::domain::order::Status;
@@ -45,6 +45,7 @@ use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
+use crate::host::{Command as TallyCommand, Tally};
 use crate::journal::{Zone, zone};
 use crate::shop;
 
@@ -111,7 +112,7 @@ impl Shared {
         let product_believed_ms = self.believed_ms;
         let started = runtime.spawn(async move {
             let node = Node::start(Start {
-                nouns: nouns::all(),
+                nouns: nouns::all().with(NounEntry::<Tally>::without_flow()),
                 store: Arc::new(store),
                 clock,
                 rules: Rules::default(),
@@ -451,6 +452,28 @@ async fn rows_of_any_kind_are_written_by_who_has_their_shard() {
             .on(async move { node.rows.of::<Zone>().unwrap().get(&code).await.unwrap().unwrap() });
         assert_eq!(*seen.await, wanted);
     }
+}
+
+/// A noun that kontor does not know is run as its own are, on whichever node has its shard.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_noun_of_any_kind_lives_where_its_shard_is() {
+    let shared = Shared::open().await;
+    let nodes = shared.nodes(&["a", "b"]).await;
+    shared.shared_among(&["a", "b"]).await;
+    for number in 0..20 {
+        let id = EntityId::new(&format!("tally_{number}"));
+        for (one, sum) in nodes.iter().zip([5, 10]) {
+            let (node, id) = (one.node(), id.clone());
+            let added = one.on(async move {
+                let add = TallyCommand::Add(5);
+                node.host::<Tally>().ask(&id, add, Cause::default(), |view| view.state.sum).await
+            });
+            assert_eq!(added.await, Ok(sum), "{number} on {}", one.name);
+        }
+    }
+    let awake = |one: &One| one.node().hosts().named("tally").unwrap().gauge().awake;
+    assert_eq!(nodes.iter().map(awake).sum::<usize>(), 20);
+    assert!(nodes.iter().all(|one| awake(one) > 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

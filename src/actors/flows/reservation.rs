@@ -90,7 +90,8 @@ impl Reservation {
         }
     }
 
-    /// Undoes [`Reservation::reserve`] and [`Reservation::allocate`]: gives back all stock of an order.
+    /// Undoes [`Reservation::reserve`] and [`Reservation::allocate`]: gives back all stock of an
+    /// order.
     pub(super) async fn release(
         &self,
         order: OrderId,

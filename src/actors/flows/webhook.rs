@@ -5,6 +5,7 @@
 //! is matched by our own reference and is monotone, so that late, doubled and disordered notices
 //! change nothing twice.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -20,7 +21,6 @@ use crate::providers::payment::{Notice, NoticeKind, WebhookError, WebhookRequest
 use crate::seeded_fault::{self, SeededFault};
 use crate::store::webhook::{NEVER, Parked, Row};
 use crate::store::{self, Tables};
-use std::sync::Arc;
 
 /// How often parked webhooks are looked for.
 const PARKED_EVERY: Duration = Duration::from_secs(5);
