@@ -1,10 +1,11 @@
 //! The live feed: sockets for operators, an order's own stream for its buyer.
 //!
 //! What changed comes from `actors::engine::changes`, once a step and shard. One hub an HTTP worker
-//! (`hub`) keeps the last of it (`ring`), makes frames of it (`render`) and shows it to its sockets (`socket`), each behind an
-//! outbox of its own (`outbox`): equal subscriptions share their frames, and nobody waits for
-//! a socket that does not read. No change is decided here, and nothing here is the truth: whoever
-//! fell behind is shown the journal, or the rows as they stand.
+//! (`hub`) keeps the last of it (`ring`), makes frames of it (`render`) as its topic says (`topic`),
+//! and shows it to its sockets (`socket`), each behind an outbox of its own (`outbox`): equal
+//! subscriptions share their frames, and nobody waits for a socket that does not read. No change is
+//! decided here, and nothing here is the truth: whoever fell behind is shown the journal, or the
+//! rows as they stand.
 
 pub mod asyncapi;
 mod figures;
