@@ -25,3 +25,11 @@ pub mod simulate;
 pub mod store;
 pub mod telemetry;
 pub mod verify;
+
+/// A noun of somebody else, in the simulator: its files say `kontor` for `crate`.
+#[cfg(test)]
+#[path = "../tests/recipe/simulated.rs"]
+pub mod recipe;
+
+#[cfg(test)]
+extern crate self as kontor;

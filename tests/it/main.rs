@@ -41,6 +41,7 @@ mod postgres;
 mod process;
 mod projections;
 mod provider_contract;
+mod recipe;
 mod replica;
 mod sandbox_psp;
 mod search;

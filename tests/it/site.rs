@@ -50,6 +50,14 @@ impl Site {
 
     /// A site whose settings are changed first. Timers and providers are hasty from the start.
     pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::started(change, async |config| App::start(config).await.unwrap()).await
+    }
+
+    /// The same, whose server is started by whoever asks for it.
+    pub async fn started(
+        change: impl FnOnce(&mut Config),
+        start: impl AsyncFnOnce(&Config) -> App,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let psp = start_psp(&dir, "127.0.0.1:0").await;
         let mut config = Config::default();
@@ -62,7 +70,7 @@ impl Site {
         config.payments.retry_after_ms = 20;
         config.entities.effect_pause_ms = 50;
         change(&mut config);
-        let app = App::start(&config).await.unwrap();
+        let app = start(&config).await;
         let scopes = ["admin".to_owned()];
         let now = Clock::system().now();
         let (_, key) = app.store.create_key("test", &scopes, now).await.unwrap();
