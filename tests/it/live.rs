@@ -62,7 +62,7 @@ async fn refused(site: &Site, query: &str, headers: Headers<'_>) -> (u16, String
 }
 
 impl Client {
-    async fn open(site: &Site) -> Self {
+    pub async fn open(site: &Site) -> Self {
         Self::with_key(site, &site.key).await
     }
 
@@ -73,7 +73,7 @@ impl Client {
         client
     }
 
-    async fn say(&mut self, message: Value) {
+    pub async fn say(&mut self, message: Value) {
         self.0.send(Message::text(message.to_string())).await.unwrap();
     }
 
@@ -96,11 +96,11 @@ impl Client {
         tokio::time::timeout(PATIENCE, next).await.expect("nothing came")
     }
 
-    async fn next(&mut self) -> Value {
+    pub async fn next(&mut self) -> Value {
         self.heard().await.unwrap()
     }
 
-    async fn until(&mut self, ready: impl Fn(&Value) -> bool) -> Value {
+    pub async fn until(&mut self, ready: impl Fn(&Value) -> bool) -> Value {
         loop {
             let message = self.next().await;
             if ready(&message) {

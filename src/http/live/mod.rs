@@ -44,6 +44,8 @@ pub use self::stats::sample;
 use self::stats::{Counts, Samples};
 use self::ticket::Tickets;
 pub use self::topic::{ListTopic, Merged, Topics};
+use self::topic_orders::Orders;
+use self::topic_stock::Stock;
 use crate::actors::node::Node;
 use crate::domain::limits::{holds, within};
 use crate::http::api::order::BUYER;
@@ -57,6 +59,17 @@ use crate::store::Store;
 const SOCKET: Access = Access::Proof(&socket::SOCKET);
 const ANY_KEY: Access = Access::AnyKey;
 const PUBLIC: Access = Access::Public;
+
+impl Topics {
+    /// Those of orders and stock.
+    #[must_use]
+    pub fn standard() -> Self {
+        Self::default()
+            .with(Orders { unfinished: false })
+            .with(Orders { unfinished: true })
+            .with(Stock)
+    }
+}
 
 routes! {
     /// The routes alone.

@@ -12,8 +12,6 @@ use serde_json::Value;
 
 use super::filter::Wrong;
 use super::message::{Changes, ListMessage, Snapshot};
-use super::topic_orders::Orders;
-use super::topic_stock::Stock;
 use crate::actors::engine::changes::{Change, Changed};
 use crate::actors::engine::projections::LiveList;
 use crate::domain::entity::EntityId;
@@ -87,15 +85,6 @@ pub struct Merged<'a, L: LiveList> {
 pub struct Topics(Vec<Arc<dyn AnyTopic>>);
 
 impl Topics {
-    /// Those of orders and stock.
-    #[must_use]
-    pub fn standard() -> Self {
-        Self::default()
-            .with(Orders { unfinished: false })
-            .with(Orders { unfinished: true })
-            .with(Stock)
-    }
-
     /// These, and one more.
     #[must_use]
     pub fn with<T: ListTopic>(mut self, topic: T) -> Self {

@@ -1,9 +1,6 @@
 //! Gift cards in a whole server, on both databases: over HTTP, in lists and the live feed, over a
 //! restart, and before the proof, which sees what is tampered with.
 
-use std::time::Duration;
-
-use kontor::actors::engine::changes::Change;
 use kontor::actors::engine::clock::Clock;
 use kontor::actors::nouns::NounEntry;
 use kontor::app::{App, Assembly};
@@ -16,12 +13,12 @@ use super::database::{migrate, proof, sql};
 use super::gift_card::actors::gift_card_rows::GiftCardRows;
 use super::gift_card::domain::gift_card::GiftCard;
 use super::gift_card::http::api::gift_card::ROUTES;
+use super::gift_card::http::live::topic_gift_cards::GiftCards;
 use super::gift_card::verify::gift_card::book;
+use crate::live::Client;
 use crate::servers::database;
 use crate::site::{Answer, Site};
 
-/// How long a change may take until it is told.
-const PATIENCE: Duration = Duration::from_secs(60);
 const ORDER: &str = "ord_01k0000000e008000000000001";
 const OTHER: &str = "ord_01k0000000e008000000000002";
 const MIGRATIONS: [&str; 2] = [
@@ -40,6 +37,7 @@ fn assembly() -> Assembly {
         nouns: standard.nouns.with(NounEntry::<GiftCard>::without_flow()),
         projections: standard.projections.with_live(GiftCardRows),
         routes: standard.routes.with(ROUTES),
+        topics: standard.topics.with(GiftCards),
         books,
         ..standard
     }
@@ -114,23 +112,21 @@ async fn is_used(site: &Site) {
     assert_eq!((&next["data"][0]["number"], &next["next_cursor"]), (&json!("bob-1"), &Value::Null));
 }
 
-/// Who follows the rows hears what was spent.
-async fn is_told(site: &Site) {
-    let mut changes = site.app.as_ref().unwrap().node.changes.listen();
+/// Who follows the list is shown how it stands, and then what was spent.
+async fn is_followed(site: &Site) {
+    let mut client = Client::open(site).await;
+    client.say(json!({"type": "subscribe", "id": "all", "topic": "gift_cards"})).await;
+    let snapshot = client.until(|message| message["type"] == "snapshot").await;
+    assert_eq!(snapshot["data"][0]["balance"]["amount"], 1_500, "{snapshot:#}");
     spend(site, OTHER, 500).await.expect(200);
-    let told = async {
-        loop {
-            let changed = changes.recv().await.unwrap();
-            let of_card = |change: &&Change<GiftCardRows>| change.entity.key() == "ann-1";
-            if let Some(change) = changed.of::<GiftCardRows>().iter().find(of_card)
-                && change.version == 3
-            {
-                return (change.after, change.shown.balance);
-            }
-        }
-    };
-    let told = tokio::time::timeout(PATIENCE, told).await.unwrap();
-    assert_eq!(told, (2, 1_000));
+    let changes = client.until(|message| message["type"] == "changes").await;
+    let change = &changes["data"][0];
+    assert_eq!((&change["after"], &change["version"]), (&json!(2), &json!(3)), "{changes:#}");
+    assert_eq!(change["row"]["balance"]["amount"], 1_000);
+    let odd = json!({"type": "subscribe", "id": "odd", "topic": "gift_cards", "filter": {"a": 1}});
+    client.say(odd).await;
+    let refused = client.until(|message| message["type"] == "error").await;
+    assert_eq!(refused["code"], "unknown_filter", "{refused:#}");
 }
 
 /// Keys that may not, and nobody, are refused; the document says what there is.
@@ -177,7 +173,7 @@ async fn is_proved(config: &Config) {
 async fn lives_in_a_shop(database: Option<&str>) {
     let mut site = open(database).await;
     is_used(&site).await;
-    is_told(&site).await;
+    is_followed(&site).await;
     is_guarded(&site).await;
     site.app.take().unwrap().stop().await;
     site.app = Some(start(&site.config).await);

@@ -16,6 +16,10 @@ pub mod http {
     pub mod api {
         pub mod gift_card;
     }
+    /// The live feed.
+    pub mod live {
+        pub mod topic_gift_cards;
+    }
 }
 /// Floor 1.
 pub mod store {

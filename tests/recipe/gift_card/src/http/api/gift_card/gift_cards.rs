@@ -145,7 +145,8 @@ fn shape_of(
 }
 
 /// A card as lists show it.
-fn gift_card_of(row: &Row) -> GiftCardShape {
+#[must_use]
+pub fn gift_card_of(row: &Row) -> GiftCardShape {
     GiftCardShape {
         number: row.number.clone(),
         balance: shape::Money::new(row.balance, row.currency),
