@@ -7,13 +7,14 @@
 
 use std::fmt;
 
-use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
-use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{AssertSqlSafe, Decode, Postgres, Row as _, Sqlite, SqlitePool, Type};
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{AssertSqlSafe, Postgres, Sqlite, SqlitePool};
 
+use super::found::{Found, sqlite_rows};
 use super::postgres::pool::{Pool, Transaction};
-use super::value::{Kind, Value};
+use super::value::Value;
 use super::{folder, many};
 
 /// Where rows are read.
@@ -43,7 +44,7 @@ macro_rules! fetch_all {
     ($from:expr, $query:expr) => {
         match $from {
             $crate::store::both::Readers::Sqlite(pool) => {
-                $query.fetch_all(pool).await.map($crate::store::both::sqlite_rows)
+                $query.fetch_all(pool).await.map($crate::store::found::sqlite_rows)
             }
             $crate::store::both::Readers::Postgres(pool) => pool.fetch_all($query).await,
         }
@@ -56,7 +57,7 @@ macro_rules! fetch_optional {
         match $from {
             $crate::store::both::Readers::Sqlite(pool) => {
                 let found = $query.fetch_optional(pool).await;
-                found.map(|row| row.map($crate::store::both::Found::Sqlite))
+                found.map(|row| row.map($crate::store::found::Found::Sqlite))
             }
             $crate::store::both::Readers::Postgres(pool) => pool.fetch_optional($query).await,
         }
@@ -97,7 +98,7 @@ macro_rules! execute_returning {
             $crate::store::both::Writing::Sqlite(writing) => match writing.connection() {
                 Ok(connection) => {
                     let found = $query.fetch_optional(connection).await;
-                    found.map(|row| row.map($crate::store::both::Found::Sqlite))
+                    found.map(|row| row.map($crate::store::found::Found::Sqlite))
                 }
                 Err(error) => Err(error),
             },
@@ -118,71 +119,6 @@ macro_rules! sqlite_now {
 pub(in crate::store) use {
     change, execute, execute_returning, fetch_all, fetch_optional, sqlite_now,
 };
-
-/// A row of a database, or of memory.
-pub enum Found {
-    /// Of SQLite.
-    Sqlite(SqliteRow),
-    /// Of PostgreSQL.
-    Postgres(PgRow),
-    /// Of memory: the values of the columns of its table.
-    Memory(Vec<Value<'static>>),
-}
-
-impl Found {
-    /// The value of a column.
-    pub(in crate::store) fn try_get<'r, T>(&'r self, column: usize) -> Result<T, sqlx::Error>
-    where
-        T: Decode<'r, Sqlite> + Type<Sqlite> + Decode<'r, Postgres> + Type<Postgres>,
-    {
-        match self {
-            Self::Sqlite(row) => row.try_get(column),
-            Self::Postgres(row) => row.try_get(column),
-            Self::Memory(_) => Err(sqlx::Error::ColumnNotFound("a typed column".to_owned())),
-        }
-    }
-
-    /// The value of a column of a kind.
-    pub(in crate::store) fn value(
-        &self,
-        column: usize,
-        kind: Kind,
-    ) -> Result<Value<'_>, sqlx::Error> {
-        if let Self::Memory(values) = self {
-            let (index, len) = (column, values.len());
-            let found = values.get(column).map(Value::borrowed);
-            return found.ok_or(sqlx::Error::ColumnIndexOutOfBounds { index, len });
-        }
-        Ok(match kind {
-            Kind::Number => self.try_get::<Option<i64>>(column)?.map_or(Value::Null, Value::Number),
-            Kind::Text => self.try_get::<Option<&str>>(column)?.map_or(Value::Null, Value::text),
-            Kind::Flag => self.try_get::<Option<bool>>(column)?.map_or(Value::Null, Value::Flag),
-            Kind::Bytes => self
-                .try_get::<Option<&[u8]>>(column)?
-                .map_or(Value::Null, |bytes| Value::Bytes(bytes.into())),
-        })
-    }
-
-    /// A column of numbers, which only PostgreSQL has.
-    pub(in crate::store) fn numbers(&self, column: usize) -> Result<Vec<i64>, sqlx::Error> {
-        match self {
-            Self::Sqlite(_) | Self::Memory(_) => {
-                Err(sqlx::Error::ColumnNotFound("an array".to_owned()))
-            }
-            Self::Postgres(row) => row.try_get(column),
-        }
-    }
-
-    /// A column that numbers a shard.
-    pub(in crate::store) fn shard(&self, column: usize) -> Result<u16, sqlx::Error> {
-        let number: i64 = self.try_get(column)?;
-        u16::try_from(number).map_err(|error| sqlx::Error::Decode(Box::new(error)))
-    }
-}
-
-pub(in crate::store) fn sqlite_rows(rows: Vec<SqliteRow>) -> Vec<Found> {
-    rows.into_iter().map(Found::Sqlite).collect()
-}
 
 /// Whose words a statement is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

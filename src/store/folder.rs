@@ -5,6 +5,7 @@
 //! last commit. Opening it is in `open`; its rows' statements are in their own files.
 
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -211,6 +212,11 @@ impl Writing {
         self.turn.open = false;
         Ok(())
     }
+}
+
+/// Waits until a folder's names are on the disk, where the system can.
+pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Jobs and schedules as rows: the truth of the job queue, which words that nodes send each
 //! other only tell of. What may become of a job is decided in the domain.
 
-use super::both::{Builder, Found, change, fetch_all};
+use super::both::{Builder, change, fetch_all};
+use super::found::Found;
 use super::row::{self, Kind, Stored, TableRow as _, Value};
 use super::{Error, LIST_MAX, Store};
 use crate::domain::background_job::{Job, Schedule, State};

@@ -6,7 +6,8 @@ use std::fmt;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::both::{Found, change, fetch_all, fetch_optional};
+use super::both::{change, fetch_all, fetch_optional};
+use super::found::Found;
 use super::{Error, LIST_MAX, Store};
 use crate::domain::time::Timestamp;
 

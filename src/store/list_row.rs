@@ -1,7 +1,6 @@
 //! Rows of lists: what projections make of events. A batch of them, of any tables, is what a step
-//! of a projection writes, into a database or into memory; and all of a table are read again, page
-//! by page, by whoever checks them. Which rows there are is said beside each noun; what people list
-//! and search is not here.
+//! of a projection writes, into a database or into memory. Which rows there are is said beside each noun,
+//! and how a table is read again is in `list_page`; what people list and search is not here.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -9,10 +8,9 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-use super::both::{Builder, Found, Writing};
-use super::projection::list_at;
+use super::both::Writing;
+use super::found::Found;
 use super::row::{self, TableRow, Value};
-use super::{Error, LIST_MAX, Store, Tables};
 
 /// What tells rows of a table apart: the columns of its key, in the order of which they are read.
 pub type Key = Vec<Value<'static>>;
@@ -21,37 +19,6 @@ pub type Key = Vec<Value<'static>>;
 #[must_use]
 pub fn key<R: TableRow>(row: &R) -> Key {
     row.values().take(R::table().key().len()).map(Value::into_owned).collect()
-}
-
-/// Rows of a list in order of their keys behind `after`, at most `limit`, never from a replica.
-///
-/// # Errors
-/// The store's.
-pub async fn page<R: TableRow>(
-    tables: &dyn Tables,
-    after: Option<&Key>,
-    limit: u32,
-) -> Result<Vec<R>, Error> {
-    let found = tables.rows_behind(R::table(), after.map(Vec::as_slice), limit).await?;
-    found.iter().map(R::decode).collect()
-}
-
-/// The first rows of a list in order of their keys, at most `limit`, and how far a projection of them
-/// has come in each shard, both at one moment.
-///
-/// # Errors
-/// The store's.
-pub async fn page_at<R: TableRow>(
-    store: &Store,
-    projection: &str,
-    limit: u32,
-) -> Result<(Vec<R>, Vec<(u16, i64)>), Error> {
-    let from = store.readers();
-    let mut list = Builder::new(from.dialect(), &R::table().select());
-    list.push(format_args!(" ORDER BY {} LIMIT +", R::table().key().join(", ")));
-    list.push_bind(i64::from(limit.min(LIST_MAX)));
-    let (found, cursors) = list_at(from, list, projection).await?;
-    Ok((found.iter().map(R::decode).collect::<Result<_, _>>()?, cursors))
 }
 
 /// Rows on their way into their tables.

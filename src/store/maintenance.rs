@@ -9,30 +9,10 @@ use std::path::{Path, PathBuf};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
-use super::open::{self, DATABASE};
-use super::{Backend, Error, OpenError, Store, postgres, whole};
-
-/// How long a check takes and what it finds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Check {
-    /// The pages and rows; seconds for a large store.
-    Quick,
-    /// The indexes against their tables as well; minutes for a large store.
-    Full,
-}
-
-/// How large a store is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sizes {
-    /// Bytes of the database file.
-    pub database_bytes: u64,
-    /// Bytes of the write-ahead log.
-    pub log_bytes: u64,
-    /// Bytes within the database file that are free to be used again.
-    pub free_bytes: u64,
-    /// How many events the journal has.
-    pub events: i64,
-}
+use super::folder::sync_dir;
+use super::open_error::DATABASE;
+pub use super::sizes::{Check, Sizes};
+use super::{Backend, Error, OpenError, Store, open, postgres, whole};
 
 impl Store {
     /// Writes a copy of the whole store as it is at one moment to a new file, while it serves.
@@ -181,9 +161,4 @@ fn sync(path: &Path) -> io::Result<u64> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     file.sync_all()?;
     Ok(file.metadata()?.len())
-}
-
-/// Waits until a folder's names are on the disk, where the system can.
-pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
-    if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
 }

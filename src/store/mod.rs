@@ -9,9 +9,11 @@ mod address;
 mod both;
 mod cart;
 mod folder;
+mod found;
 pub mod job;
 pub mod journal;
 pub mod key;
+pub mod list_page;
 pub mod list_row;
 pub mod maintenance;
 mod many;
@@ -19,6 +21,7 @@ pub mod memory;
 mod migrations;
 pub mod node;
 mod open;
+mod open_error;
 pub mod order;
 pub mod postgres;
 pub mod product;
@@ -31,6 +34,7 @@ pub mod secret;
 pub mod session;
 pub mod setting;
 pub mod shard;
+mod sizes;
 pub mod stock;
 mod tables;
 mod value;
@@ -50,8 +54,8 @@ use self::postgres::{Database, pool};
 use crate::domain::limits::{holds, within};
 
 pub use self::address::Address;
-pub use self::both::Found;
-pub use self::open::OpenError;
+pub use self::found::Found;
+pub use self::open_error::OpenError;
 pub use self::tables::Tables;
 
 /// The most rows that any list answers.

@@ -1,9 +1,8 @@
 //! The nodes that share a store: where each is reached, and until when it is known to live. Which
 //! of them should have which shard is decided elsewhere.
 
-use super::both::{
-    Found, change, execute, execute_returning, fetch_all, fetch_optional, sqlite_now,
-};
+use super::both::{change, execute, execute_returning, fetch_all, fetch_optional, sqlite_now};
+use super::found::Found;
 use super::{Error, LIST_MAX, Store};
 use crate::domain::time::{Span, Timestamp};
 

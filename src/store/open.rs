@@ -2,121 +2,22 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool};
 
-use super::folder::{Folder, Writer};
-use super::{Address, Options, Store, migrations, whole};
+use super::folder::{Folder, Writer, sync_dir};
+use super::open_error::{DATABASE, OpenError};
+use super::{Options, Store, migrations, whole};
 
-/// The file of all tables.
-pub(super) const DATABASE: &str = "kontor.db";
 pub(super) const LOCK: &str = "kontor.lock";
 
 /// How long a connection waits for another process (`kontor key`, `kontor backup`). Within this
 /// process nothing waits on SQLite's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Why a data folder could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process serves from it.
-    #[error(
-        "the data folder {} is in use by {}; stop that one first, or choose another folder with --data",
-        dir.display(),
-        pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
-    )]
-    InUse {
-        /// The folder.
-        dir: PathBuf,
-        /// The id of the process, if it could be read.
-        pid: Option<u32>,
-    },
-    /// It was written by a newer kontor.
-    #[error(
-        "the store was written by a newer kontor (its schema is {found}, this one knows {known}); \
-         run the newer version, or restore a backup made by this one"
-    )]
-    Newer {
-        /// The newest migration in the store.
-        found: i64,
-        /// The newest migration that this program has.
-        known: i64,
-    },
-    /// It was written by an older kontor, and nothing may be changed in it here.
-    #[error(
-        "the store is of an older kontor (its schema is {found}, this one needs {known}); \
-         start the server of this version on it first, which brings it up to date, or use the older one"
-    )]
-    Older {
-        /// The newest migration in the store.
-        found: i64,
-        /// The newest migration that this program has.
-        known: i64,
-    },
-    /// There is no store in it.
-    #[error("there is no store in {}; start one with kontor serve --data, or check the path", .0.display())]
-    Missing(PathBuf),
-    /// The path is something else.
-    #[error("{} is not a folder; choose another one with --data", .0.display())]
-    NotADirectory(PathBuf),
-    /// The file is not a store, or is damaged.
-    #[error(
-        "the store cannot be used: {0}; keep a copy of the folder, and restore a backup into an \
-         empty one with kontor restore"
-    )]
-    Corrupt(String),
-    /// The address of a database is none.
-    #[error(
-        "{address} is no address of a store: {why}; it must be like \
-         postgres://user:password@host:5432/database"
-    )]
-    Address {
-        /// What was given.
-        address: Address,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// The database does not answer, or does not let us in.
-    #[error(
-        "PostgreSQL at {address} cannot be used: {why}; check that it runs and is reached from \
-         here, and that user, password and database are right"
-    )]
-    Unreachable {
-        /// The database.
-        address: Address,
-        /// What happened.
-        why: String,
-    },
-    /// There is no store in the database.
-    #[error("there is no store in {0}; start one with kontor serve --store, or check the address")]
-    Empty(Address),
-    /// The database is somebody else's.
-    #[error(
-        "the database {0} has tables that are not kontor's; name one of its own for the store: \
-         CREATE DATABASE kontor"
-    )]
-    Foreign(Address),
-    /// The database cannot hold a store.
-    #[error("the database {address} cannot be used as a store: {why}")]
-    Unfit {
-        /// The database.
-        address: Address,
-        /// What is wrong with it, and what to do.
-        why: String,
-    },
-    /// The file system said no.
-    #[error("{} cannot be opened: {source}; check that it exists, is writable and not full", path.display())]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-}
 
 impl Store {
     /// Opens a data folder for serving: makes it if need be, locks it for this process, and
@@ -221,7 +122,7 @@ async fn make(dir: &Path, file: &Path) -> Result<(), OpenError> {
     let mut connection = connect.connect().await.map_err(|error| opening(&part, error))?;
     migrate(&mut connection).await?;
     connection.close().await.map_err(|error| opening(&part, error))?;
-    let named = fs::rename(&part, file).and_then(|()| super::maintenance::sync_dir(dir));
+    let named = fs::rename(&part, file).and_then(|()| sync_dir(dir));
     named.map_err(|source| OpenError::Io { path: file.to_owned(), source })
 }
 

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::both::{Builder, Dialect, Found, Readers, fetch_all, fetch_optional};
+use super::both::{Builder, Dialect, Readers, fetch_all, fetch_optional};
+use super::found::Found;
 use super::row::{self, TableRow as _, Value};
 use super::{Error, LIST_MAX, Store, projection};
 use crate::domain::time::Timestamp;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use self::pool::Pool;
 use self::replica::Replica;
-use super::maintenance::{Check, Sizes};
+use super::sizes::{Check, Sizes};
 use super::{Address, Error};
 
 /// An open database. Clones are handles on the same one.

@@ -2,9 +2,8 @@
 //! for events that it could not take. Which events make which rows is not known here; rows on
 //! their way are in `list_row`.
 
-use super::both::{
-    Builder, Found, Writing, change, execute, fetch_all, fetch_optional, sqlite_rows,
-};
+use super::both::{Builder, Writing, change, execute, fetch_all, fetch_optional};
+use super::found::{Found, sqlite_rows};
 use super::list_row::Batch;
 use super::postgres::pool::BEGIN_READING;
 use super::{Error, LIST_MAX, Readers, Store};

@@ -9,7 +9,8 @@ use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Postgres};
 
-use super::both::{Builder, Found, Readers, Writing};
+use super::both::{Builder, Readers, Writing};
+use super::found::Found;
 use super::many::{Array, Binding, Texts, bind};
 use super::{Error, LIST_MAX};
 

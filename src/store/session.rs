@@ -6,7 +6,8 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::both::{Found, Writing, change, execute, execute_returning, fetch_optional};
+use super::both::{Writing, change, execute, execute_returning, fetch_optional};
+use super::found::Found;
 use super::key::{self, Secret};
 use super::{Error, Store};
 use crate::domain::time::{Span, Timestamp};

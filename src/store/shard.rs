@@ -1,6 +1,7 @@
 //! Who owns which shard of the journal, and where its last event is.
 
-use super::both::{Found, fetch_all};
+use super::both::fetch_all;
+use super::found::Found;
 use super::{Error, Store};
 use crate::domain::time::Timestamp;
 

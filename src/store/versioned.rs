@@ -1,7 +1,7 @@
 //! Plain rows with a version: each change is written by an append, in the transaction of its event,
 //! and only over the version before. No journal knows what a row holds.
 
-use super::both::Found;
+use super::found::Found;
 use super::row::{Columns, RowChange, Stored, Table, Value};
 use super::{Error, Tables};
 use crate::domain::time::Timestamp;

@@ -1,7 +1,8 @@
 //! Webhooks that were taken in and could not be matched yet: kept, and tried again. Their
 //! signatures were checked before; they are not kept.
 
-use super::both::{Found, change, fetch_all, fetch_optional};
+use super::both::{change, fetch_all, fetch_optional};
+use super::found::Found;
 use super::{Error, LIST_MAX, Store};
 use crate::domain::time::Timestamp;
 

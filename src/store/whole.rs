@@ -12,7 +12,7 @@ use std::path::Path;
 
 use sqlx::SqliteConnection;
 
-use super::open::{DATABASE, OpenError};
+use super::open_error::{DATABASE, OpenError};
 
 /// "kont", as the first migration sets it.
 pub(super) const APPLICATION: i64 = 0x6b6f_6e74;

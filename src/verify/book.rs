@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use async_trait::async_trait;
 
 use super::Error;
-use super::books::{next, replay};
+use super::replay::{next, replay};
 use super::report::{Checked, Findings, Invariant, count};
 use super::rows::{FoldedRow, Known, RowKeeper, Rows};
 use crate::actors::engine::fold::Folded;

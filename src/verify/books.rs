@@ -10,13 +10,12 @@ use std::collections::HashMap;
 use super::book::Book;
 use super::cart::{Carts, same_lines};
 use super::order::Orders;
+use super::replay::{next, replay};
 use super::report::{Checked, Findings, Invariant};
 use super::stock::Items;
-use crate::actors::engine::fold::{self, Folded, Upto};
-use crate::actors::engine::host::decode;
 use crate::domain::cart::{self, Cart};
 use crate::domain::counter::{self, Counter};
-use crate::domain::entity::{EntityId, Event, Noun, Record};
+use crate::domain::entity::{EntityId, Noun, Record};
 use crate::domain::id::{Key, OrderId};
 use crate::domain::order::{self, Order, Placed};
 use crate::domain::stock::{self, Stock};
@@ -213,40 +212,4 @@ impl Books {
         }
         key
     }
-}
-
-/// The event of a record, if it follows the one before; why not is noted.
-pub(super) fn next<E: Event>(record: &Record, seq: i64, findings: &mut Findings) -> Option<E> {
-    if record.seq != seq + 1 {
-        let why = format!("its event {} follows event {seq}", record.seq);
-        findings.add(Invariant::I5, &record.entity, &[record.pos], why);
-        return None;
-    }
-    match decode::<E>(record) {
-        Ok(event) if event.kind() == &*record.kind => Some(event),
-        Ok(event) => {
-            let why = format!(
-                "its event {} is called {} but is {}",
-                record.seq,
-                record.kind,
-                event.kind()
-            );
-            findings.add(Invariant::I5, &record.entity, &[record.pos], why);
-            None
-        }
-        Err(error) => {
-            let why = format!("its event {} ({}) cannot be read: {error}", record.seq, record.kind);
-            findings.add(Invariant::I5, &record.entity, &[record.pos], why);
-            None
-        }
-    }
-}
-
-/// Folds an entity's events up to `until`, never from a snapshot; `None` if they cannot be read.
-pub(super) async fn replay<N: Noun>(
-    journal: &dyn Journal,
-    entity: &EntityId,
-    until: i64,
-) -> Result<Option<Folded<N>>, ReadError> {
-    Ok(fold::replay(journal, entity, Upto::Seq(until)).await?.ok())
 }

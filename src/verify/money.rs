@@ -7,8 +7,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::books::{Books, replay};
+use super::books::Books;
 use super::order::{Entry, Standing, Summary, closed};
+use super::replay::replay;
 use super::report::Invariant;
 use super::{Error, Progress};
 use crate::actors::flows::payment::{attempt_reference, parse_reference};

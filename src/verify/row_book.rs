@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use super::Error;
 use super::book::Book;
-use super::books::next;
+use super::replay::next;
 use super::report::{Checked, Findings, Invariant, count};
 use super::rows::{Fault, Rows, difference};
 use crate::actors::engine::host::decode;

@@ -1,4 +1,5 @@
-//! Every row that is made of events equals their fold (I6).
+//! Every row that is made of events equals their fold (I6), whatever the row: which rows there are
+//! is said in `listed_rows` and in the books.
 //!
 //! A row says which event it is the fold of. It is compared with the fold up to just there, so
 //! that rows that run ahead of what was read, or lag behind it, are no matter; but no row may
@@ -7,22 +8,15 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::books::{Books, replay};
-use super::order::row_digest;
-use super::report::{Invariant, count};
-use super::{Error, Progress};
+use super::Error;
+use super::replay::replay;
 use crate::actors::engine::fold::Folded;
-use crate::actors::engine::projections::Projection as _;
-use crate::actors::order_rows::{OrderRows, order_row};
-use crate::actors::stock_rows::{StockRows, stock_rows};
 use crate::domain::entity::{EntityId, Noun};
-use crate::domain::id::OrderId;
-use crate::domain::order::{self, Order};
-use crate::domain::stock::{self, Stock};
 use crate::store::journal::{Journal, ReadError};
-use crate::store::list_row::{Key, key, page};
+use crate::store::list_page::page;
+use crate::store::list_row::{Key, key};
 use crate::store::row::{Kind, TableRow, Value};
-use crate::store::{self, LIST_MAX, Tables};
+use crate::store::{LIST_MAX, Tables};
 
 /// How far each projection had come in each shard, before any row was read.
 pub(super) type Cursors = BTreeMap<&'static str, BTreeMap<u16, i64>>;
@@ -71,97 +65,12 @@ pub(super) enum Known {
     Open(Option<i64>),
 }
 
-impl FoldedRow for store::order::Row {
-    type State = Order;
-    const PROJECTION: &'static str = OrderRows::NAME;
-
-    fn entity(&self) -> EntityId {
-        EntityId::new(&self.id)
-    }
-
-    fn version(&self) -> i64 {
-        self.version
-    }
-
-    fn fresh(entity: &EntityId, folded: &Folded<Order>) -> Vec<Self> {
-        vec![order_row(entity, &folded.state, folded.seq)]
-    }
-}
-
-impl RowKeeper<store::order::Row> for Books {
-    fn see(&mut self, entity: &EntityId, rows: &[store::order::Row]) -> Known {
-        self.checked.order_rows += count(rows.len());
-        let key = entity.as_str().parse::<OrderId>().map(|id| id.0).ok();
-        let Some(entry) = key.and_then(|key| self.orders.all.get_mut(&key)) else {
-            return Known::Open(None);
-        };
-        entry.row_seen = true;
-        let summary = entry.summary();
-        let same = summary.is_some_and(|it| rows.iter().all(|row| it.row == row_digest(row)));
-        if entry.broken || same { Known::Settled } else { Known::Open(Some(entry.last_pos)) }
-    }
-
-    fn report(&mut self, entity: &EntityId, positions: &[i64], message: String) {
-        self.findings.add(Invariant::I6, entity, positions, message);
-    }
-}
-
-impl FoldedRow for store::stock::Row {
-    type State = Stock;
-    const PROJECTION: &'static str = StockRows::NAME;
-
-    fn entity(&self) -> EntityId {
-        stock::entity_id(&self.sku)
-    }
-
-    fn version(&self) -> i64 {
-        self.version
-    }
-
-    fn fresh(entity: &EntityId, folded: &Folded<Stock>) -> Vec<Self> {
-        stock_rows(entity, &folded.state, folded.seq, folded.at)
-    }
-}
-
-impl RowKeeper<store::stock::Row> for Books {
-    fn see(&mut self, entity: &EntityId, rows: &[store::stock::Row]) -> Known {
-        self.checked.stock_rows += count(rows.len());
-        let Some(entry) = self.stock.all.get_mut(entity) else { return Known::Open(None) };
-        entry.rows_seen = true;
-        let same = stock_rows(entity, &entry.state, entry.seq, entry.at) == rows;
-        if entry.broken || same { Known::Settled } else { Known::Open(Some(entry.last_pos)) }
-    }
-
-    fn report(&mut self, entity: &EntityId, positions: &[i64], message: String) {
-        self.findings.add(Invariant::I6, entity, positions, message);
-    }
-}
-
 impl Rows<'_> {
     /// How far a projection had come in the shard of an entity.
     pub(super) fn cursor(&self, projection: &str, entity: &EntityId) -> i64 {
         let shard = entity.shard(self.journal.shards());
         let cursors = self.cursors.get(projection);
         cursors.and_then(|cursors| cursors.get(&shard)).copied().unwrap_or(0)
-    }
-
-    /// Compares all rows.
-    pub(super) async fn compare(
-        &self,
-        books: &mut Books,
-        progress: &mut impl FnMut(Progress),
-    ) -> Result<(), Error> {
-        let total = books.checked.orders + books.checked.products;
-        progress(Progress { stage: "rows", done: 0, total });
-        self.compare_all::<store::order::Row>(books).await?;
-        progress(Progress { stage: "rows", done: books.checked.order_rows, total });
-        self.compare_all::<store::stock::Row>(books).await?;
-        self.look_for_missing(books);
-        for book in &mut books.others {
-            book.compare_rows(self, &mut books.checked, &mut books.findings).await?;
-        }
-        progress(Progress { stage: "rows", done: total, total });
-        Ok(())
     }
 
     /// Compares all rows of a table, entity by entity.
@@ -236,25 +145,6 @@ impl Rows<'_> {
             let why = format!("its row stands at event {version}, though the cursor is further");
             (vec![record.pos], why)
         }))
-    }
-
-    /// Looks for entities whose rows should be there by now.
-    fn look_for_missing(&self, books: &mut Books) {
-        let why = "it has no rows";
-        for (key, entry) in &books.orders.all {
-            let id = order::entity_id(OrderId(*key));
-            let cursor = self.cursor(OrderRows::NAME, &id);
-            if !entry.row_seen && !entry.broken && entry.first_pos <= cursor {
-                books.findings.add(Invariant::I6, &id, &[entry.first_pos], why);
-            }
-        }
-        for (id, entry) in &books.stock.all {
-            let cursor = self.cursor(StockRows::NAME, id);
-            let has_levels = !entry.state.levels().is_empty();
-            if !entry.rows_seen && !entry.broken && has_levels && entry.last_pos <= cursor {
-                books.findings.add(Invariant::I6, id, &[entry.last_pos], why);
-            }
-        }
     }
 }
 

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::command::{Command, FulfillmentRequest, RefundRequest, Rejection};
-use super::effect::{POLICY_CAPTURE, step};
+use super::effect::POLICY_CAPTURE;
 use super::ledger::{
     Attempt, AttemptState, Fulfillment, FulfillmentLine, Refund, RefundLine, Report,
 };
+use super::step;
 use super::{Effect, Event, Order, PaymentMethod, Phase, Shortage};
 use crate::domain::money::AMOUNT_MAX;
 use crate::domain::time::{Span, Timestamp};

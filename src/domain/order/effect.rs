@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{AttemptState, CapturePolicy, Order, Phase};
+use super::{AttemptState, CapturePolicy, Order, Phase, step};
 use crate::domain::id::{OrderId, Sku};
 use crate::domain::money::{Currency, Money};
 use crate::domain::time::Span;
@@ -112,17 +112,6 @@ pub enum Effect {
         /// The SKUs.
         units: BTreeMap<Sku, i64>,
     },
-}
-
-/// The names of steps that are asked for by number.
-pub(super) mod step {
-    pub(in super::super) fn capture(number: u32) -> String {
-        format!("capture:{number}")
-    }
-
-    pub(in super::super) fn refund(number: u32) -> String {
-        format!("refund:{number}")
-    }
 }
 
 impl Effect {

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Order, RequiredAction, effect::step};
+use super::{Order, RequiredAction, step};
 use crate::domain::time::Timestamp;
 
 /// One try to get an order paid.

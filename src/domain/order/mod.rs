@@ -12,6 +12,7 @@ mod event;
 mod evolve;
 mod ledger;
 mod status;
+mod step;
 
 #[cfg(test)]
 mod tests;

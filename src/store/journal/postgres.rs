@@ -25,7 +25,7 @@ use super::{
 use crate::crash;
 use crate::domain::entity::EntityId;
 use crate::domain::time::{Span, Timestamp};
-use crate::store::both::Found;
+use crate::store::found::Found;
 use crate::store::postgres::Database;
 use crate::store::postgres::pool::refused;
 use crate::store::row::RowChange;

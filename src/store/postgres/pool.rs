@@ -17,7 +17,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection, Po
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::store::both::Found;
+use crate::store::found::Found;
 
 /// After so long the server gives a statement up, in milliseconds.
 pub(super) const STATEMENT_TIMEOUT_MS: u64 = 8_000;

@@ -17,7 +17,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::AbortHandle;
 
 use super::message::{Envelope, Held, Message, Reply, Until, View};
-use super::shard::Route;
+use super::route::Route;
 use super::{Append, Error, Host, NewEvent, Tenure};
 use crate::domain::entity::{Cause, EntityId, Event, Noun};
 use crate::domain::time::{Span, Timestamp};

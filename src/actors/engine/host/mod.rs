@@ -13,6 +13,7 @@ mod entity;
 mod message;
 mod places;
 mod quarantine;
+mod route;
 mod shard;
 mod tenure;
 mod waits;
@@ -45,7 +46,7 @@ use away::{WAIT, Want};
 use message::{Abandon, Envelope, Message, Permit};
 use places::Places;
 use quarantine::Quarantine;
-use shard::Route;
+use route::Route;
 use waits::Waits;
 
 /// The limits of a host.

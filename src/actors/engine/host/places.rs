@@ -6,7 +6,8 @@ use std::sync::RwLock;
 use ractor::{Actor, ActorCell, ActorId, ActorRef};
 use tokio::sync::oneshot;
 
-use super::shard::{Opening, Route, Shard};
+use super::route::Route;
+use super::shard::{Opening, Shard};
 use super::tenure::Tenure;
 use super::{Host, read_lock, write};
 use crate::domain::entity::Noun;

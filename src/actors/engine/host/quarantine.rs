@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::RwLock;
 
-use super::shard::Route;
+use super::route::Route;
 use super::{Error, Host, read_lock, write};
 use crate::domain::entity::{EntityId, Noun};
 use crate::domain::time::Timestamp;

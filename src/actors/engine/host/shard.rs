@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::entity::{Entity, Start};
 use super::message::Message;
+use super::route::Route;
 use super::tenure::Tenure;
 use super::{Buffer, Error, Host};
 use crate::domain::entity::{EntityId, Noun};
@@ -31,29 +32,6 @@ const HEALTHY: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(10);
 /// The longest pause after a failure.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-
-/// What a shard is told.
-pub(super) enum Route<N: Noun> {
-    /// A message for one of its entities.
-    To { entity: EntityId, fresh: bool, message: Message<N> },
-    /// The entity is not idle after all.
-    StillBusy(EntityId),
-    /// Nothing more is expected to happen to the entity.
-    AtRest(EntityId),
-    /// Nothing has ever happened to the entity: asking for what is not there takes no memory for
-    /// long.
-    Absent(EntityId),
-    /// Something has happened to it after all.
-    Present(EntityId),
-    /// The pause after a failure is over.
-    Restart(EntityId),
-    /// An operator lets an entity out of quarantine.
-    Release(EntityId),
-    /// Time to look for the idle.
-    Tick,
-    /// It goes to another node: it is empty when this is answered.
-    Close(oneshot::Sender<()>),
-}
 
 /// What a shard is opened with.
 #[derive(Clone)]

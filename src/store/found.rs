@@ -1,0 +1,74 @@
+//! A row that was found, in whichever database or in memory, and the values of its columns.
+//!
+//! How it is looked for is in `both`.
+
+use sqlx::postgres::PgRow;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Decode, Postgres, Row as _, Sqlite, Type};
+
+use super::value::{Kind, Value};
+
+/// A row of a database, or of memory.
+pub enum Found {
+    /// Of SQLite.
+    Sqlite(SqliteRow),
+    /// Of PostgreSQL.
+    Postgres(PgRow),
+    /// Of memory: the values of the columns of its table.
+    Memory(Vec<Value<'static>>),
+}
+
+impl Found {
+    /// The value of a column.
+    pub(in crate::store) fn try_get<'r, T>(&'r self, column: usize) -> Result<T, sqlx::Error>
+    where
+        T: Decode<'r, Sqlite> + Type<Sqlite> + Decode<'r, Postgres> + Type<Postgres>,
+    {
+        match self {
+            Self::Sqlite(row) => row.try_get(column),
+            Self::Postgres(row) => row.try_get(column),
+            Self::Memory(_) => Err(sqlx::Error::ColumnNotFound("a typed column".to_owned())),
+        }
+    }
+
+    /// The value of a column of a kind.
+    pub(in crate::store) fn value(
+        &self,
+        column: usize,
+        kind: Kind,
+    ) -> Result<Value<'_>, sqlx::Error> {
+        if let Self::Memory(values) = self {
+            let (index, len) = (column, values.len());
+            let found = values.get(column).map(Value::borrowed);
+            return found.ok_or(sqlx::Error::ColumnIndexOutOfBounds { index, len });
+        }
+        Ok(match kind {
+            Kind::Number => self.try_get::<Option<i64>>(column)?.map_or(Value::Null, Value::Number),
+            Kind::Text => self.try_get::<Option<&str>>(column)?.map_or(Value::Null, Value::text),
+            Kind::Flag => self.try_get::<Option<bool>>(column)?.map_or(Value::Null, Value::Flag),
+            Kind::Bytes => self
+                .try_get::<Option<&[u8]>>(column)?
+                .map_or(Value::Null, |bytes| Value::Bytes(bytes.into())),
+        })
+    }
+
+    /// A column of numbers, which only PostgreSQL has.
+    pub(in crate::store) fn numbers(&self, column: usize) -> Result<Vec<i64>, sqlx::Error> {
+        match self {
+            Self::Sqlite(_) | Self::Memory(_) => {
+                Err(sqlx::Error::ColumnNotFound("an array".to_owned()))
+            }
+            Self::Postgres(row) => row.try_get(column),
+        }
+    }
+
+    /// A column that numbers a shard.
+    pub(in crate::store) fn shard(&self, column: usize) -> Result<u16, sqlx::Error> {
+        let number: i64 = self.try_get(column)?;
+        u16::try_from(number).map_err(|error| sqlx::Error::Decode(Box::new(error)))
+    }
+}
+
+pub(in crate::store) fn sqlite_rows(rows: Vec<SqliteRow>) -> Vec<Found> {
+    rows.into_iter().map(Found::Sqlite).collect()
+}

@@ -1,0 +1,124 @@
+//! The rows of orders and stock, and whether each entity has those that it should have (I6).
+//!
+//! How rows are compared is in `rows`.
+
+use super::books::Books;
+use super::order::row_digest;
+use super::report::{Invariant, count};
+use super::rows::{FoldedRow, Known, RowKeeper, Rows};
+use super::{Error, Progress};
+use crate::actors::engine::fold::Folded;
+use crate::actors::engine::projections::Projection as _;
+use crate::actors::order_rows::{OrderRows, order_row};
+use crate::actors::stock_rows::{StockRows, stock_rows};
+use crate::domain::entity::EntityId;
+use crate::domain::id::OrderId;
+use crate::domain::order::{self, Order};
+use crate::domain::stock::{self, Stock};
+use crate::store;
+
+impl FoldedRow for store::order::Row {
+    type State = Order;
+    const PROJECTION: &'static str = OrderRows::NAME;
+
+    fn entity(&self) -> EntityId {
+        EntityId::new(&self.id)
+    }
+
+    fn version(&self) -> i64 {
+        self.version
+    }
+
+    fn fresh(entity: &EntityId, folded: &Folded<Order>) -> Vec<Self> {
+        vec![order_row(entity, &folded.state, folded.seq)]
+    }
+}
+
+impl RowKeeper<store::order::Row> for Books {
+    fn see(&mut self, entity: &EntityId, rows: &[store::order::Row]) -> Known {
+        self.checked.order_rows += count(rows.len());
+        let key = entity.as_str().parse::<OrderId>().map(|id| id.0).ok();
+        let Some(entry) = key.and_then(|key| self.orders.all.get_mut(&key)) else {
+            return Known::Open(None);
+        };
+        entry.row_seen = true;
+        let summary = entry.summary();
+        let same = summary.is_some_and(|it| rows.iter().all(|row| it.row == row_digest(row)));
+        if entry.broken || same { Known::Settled } else { Known::Open(Some(entry.last_pos)) }
+    }
+
+    fn report(&mut self, entity: &EntityId, positions: &[i64], message: String) {
+        self.findings.add(Invariant::I6, entity, positions, message);
+    }
+}
+
+impl FoldedRow for store::stock::Row {
+    type State = Stock;
+    const PROJECTION: &'static str = StockRows::NAME;
+
+    fn entity(&self) -> EntityId {
+        stock::entity_id(&self.sku)
+    }
+
+    fn version(&self) -> i64 {
+        self.version
+    }
+
+    fn fresh(entity: &EntityId, folded: &Folded<Stock>) -> Vec<Self> {
+        stock_rows(entity, &folded.state, folded.seq, folded.at)
+    }
+}
+
+impl RowKeeper<store::stock::Row> for Books {
+    fn see(&mut self, entity: &EntityId, rows: &[store::stock::Row]) -> Known {
+        self.checked.stock_rows += count(rows.len());
+        let Some(entry) = self.stock.all.get_mut(entity) else { return Known::Open(None) };
+        entry.rows_seen = true;
+        let same = stock_rows(entity, &entry.state, entry.seq, entry.at) == rows;
+        if entry.broken || same { Known::Settled } else { Known::Open(Some(entry.last_pos)) }
+    }
+
+    fn report(&mut self, entity: &EntityId, positions: &[i64], message: String) {
+        self.findings.add(Invariant::I6, entity, positions, message);
+    }
+}
+
+impl Rows<'_> {
+    /// Compares all rows.
+    pub(super) async fn compare(
+        &self,
+        books: &mut Books,
+        progress: &mut impl FnMut(Progress),
+    ) -> Result<(), Error> {
+        let total = books.checked.orders + books.checked.products;
+        progress(Progress { stage: "rows", done: 0, total });
+        self.compare_all::<store::order::Row>(books).await?;
+        progress(Progress { stage: "rows", done: books.checked.order_rows, total });
+        self.compare_all::<store::stock::Row>(books).await?;
+        self.look_for_missing(books);
+        for book in &mut books.others {
+            book.compare_rows(self, &mut books.checked, &mut books.findings).await?;
+        }
+        progress(Progress { stage: "rows", done: total, total });
+        Ok(())
+    }
+
+    /// Looks for entities whose rows should be there by now.
+    fn look_for_missing(&self, books: &mut Books) {
+        let why = "it has no rows";
+        for (key, entry) in &books.orders.all {
+            let id = order::entity_id(OrderId(*key));
+            let cursor = self.cursor(OrderRows::NAME, &id);
+            if !entry.row_seen && !entry.broken && entry.first_pos <= cursor {
+                books.findings.add(Invariant::I6, &id, &[entry.first_pos], why);
+            }
+        }
+        for (id, entry) in &books.stock.all {
+            let cursor = self.cursor(StockRows::NAME, id);
+            let has_levels = !entry.state.levels().is_empty();
+            if !entry.rows_seen && !entry.broken && has_levels && entry.last_pos <= cursor {
+                books.findings.add(Invariant::I6, id, &[entry.last_pos], why);
+            }
+        }
+    }
+}
