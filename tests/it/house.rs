@@ -1,7 +1,13 @@
-//! The rules of the house, as tests: which floor may use which, and what no file may have.
+//! The rules of the house, as tests: which floor may use which, which wing of a floor, and what no
+//! file may have. How it is found out which file uses which is in `graph`.
 
+mod graph;
+
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use graph::{Graph, Names, code};
 
 /// Each room and what it may use beside itself. A room that is not here fails.
 const ROOMS: [(&str, &[&str]); 16] = [
@@ -38,6 +44,98 @@ const ROOMS: [(&str, &[&str]); 16] = [
     ),
     ("doctor", &["domain", "store", "providers", "actors", "telemetry", "verify"]),
     ("fuzz", &["domain", "providers", "actors", "http", "config"]),
+];
+
+/// Each wing of a floor, by its folder or file, and what it may use of the same floor beside itself.
+/// A wing that is not here fails.
+const WINGS: &[(&str, &[(&str, &[&str])])] = &[
+    (
+        "actors",
+        &[
+            ("engine", &[]),
+            ("settings", &[]),
+            ("catalog", &["engine"]),
+            ("row_kinds", &["engine", "catalog"]),
+            ("order_rows", &["engine"]),
+            ("stock_rows", &["engine"]),
+            ("read_models", &["engine", "order_rows", "stock_rows"]),
+            ("pricing", &["engine", "catalog"]),
+            ("flows", &["engine", "catalog", "pricing", "settings"]),
+            ("nouns", &["engine", "flows"]),
+            (
+                "node",
+                &[
+                    "engine",
+                    "catalog",
+                    "row_kinds",
+                    "read_models",
+                    "pricing",
+                    "settings",
+                    "flows",
+                    "nouns",
+                ],
+            ),
+            ("report", &["engine", "node"]),
+        ],
+    ),
+    (
+        "http",
+        &[
+            ("edge", &[]),
+            ("docs", &["edge"]),
+            ("api", &["edge", "docs"]),
+            ("operator", &["edge", "docs", "api"]),
+            ("live", &["edge", "docs", "api", "operator"]),
+            ("observe", &["edge", "live"]),
+            ("routes", &["edge", "docs", "api", "operator", "live"]),
+            ("server", &["edge", "docs", "operator", "live", "observe"]),
+            ("fuzz", &["edge", "api", "operator", "live"]),
+        ],
+    ),
+];
+
+/// The nouns of a shop.
+const NOUNS: [&str; 5] = ["cart", "counter", "order", "product", "stock"];
+
+/// What must know no noun.
+const KNOW_NO_NOUN: [&[&str]; 3] = [&["actors", "engine"], &["http", "edge"], &["http", "docs"]];
+
+/// Circles of files that there still are, each with why it is not wanted. One that is gone is struck
+/// out; a new one is not put in, but cut.
+const CIRCLES: &[(&[&str], &str)] = &[
+    (
+        &[
+            "actors::engine::changes",
+            "actors::engine::projections::news",
+            "actors::engine::projections::projection",
+            "actors::engine::projections::runner",
+        ],
+        "what changed, and who makes rows of it, name each other: a change should stand below both",
+    ),
+    (
+        &["bus::calls", "bus::local", "bus::notices"],
+        "the twin in memory plays calls and notices both: it should be a twin of each",
+    ),
+    (
+        &["http::live::filter", "http::live::topic"],
+        "a topic reads its filter, and the filter finds its topic: why one is not taken should stand \
+         below both",
+    ),
+    (
+        &["http::live::hub", "http::live::subscription"],
+        "a subscription's turn is a method of the hub: the hub should hand in what it needs",
+    ),
+    (
+        &[
+            "simulate::check",
+            "simulate::clients",
+            "simulate::nodes",
+            "simulate::operators",
+            "simulate::run",
+            "simulate::story",
+        ],
+        "the world that is simulated stands in the file that runs it: it should stand below",
+    ),
 ];
 
 /// What floor 0 must not know.
@@ -154,9 +252,123 @@ fn files_are_short_say_what_they_are_and_leave_nothing_open() {
     }
 }
 
+/// The files of the library by their paths under `src`. The command line is another crate.
+fn graph() -> Graph {
+    let all = files("src", "rs");
+    let path = |path: &Path| path.strip_prefix("src").unwrap().to_str().unwrap().to_owned();
+    let of_library = |path: &String| !path.starts_with("cli/") && path != "main.rs";
+    let all: Vec<(String, String)> = all.into_iter().map(|(at, text)| (path(&at), text)).collect();
+    let all = all.iter().filter(|(path, _)| of_library(path));
+    Graph::read(all.map(|(path, text)| (path.as_str(), text.as_str())))
+}
+
+/// What a graph has against the map of wings.
+fn wings_upward(graph: &Graph) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (of, to) in graph.references() {
+        let Some((_, wings)) =
+            WINGS.iter().find(|(floor, _)| of.first().is_some_and(|own| own == floor))
+        else {
+            continue;
+        };
+        let ([_, own, ..], [floor, used, ..]) = (of.as_slice(), to.as_slice()) else { continue };
+        if *floor != of[0] || own == used {
+            continue;
+        }
+        let allowed = wings.iter().find(|(wing, _)| wing == own);
+        if !allowed.is_some_and(|(_, allowed)| allowed.contains(&used.as_str())) {
+            wrong.push(format!("{} uses {}", of.join("::"), to.join("::")));
+        }
+    }
+    wrong
+}
+
+#[test]
+fn a_wing_uses_those_below_it_only() {
+    let wrong = wings_upward(&graph());
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn what_serves_all_nouns_knows_none() {
+    let noun = |to: &Names| to.len() > 1 && to[0] == "domain" && NOUNS.contains(&to[1].as_str());
+    let wing = |of: &Names| KNOW_NO_NOUN.iter().any(|wing| of.starts_with(&names(wing)));
+    let graph = graph();
+    let wrong = graph.references().filter(|(of, to)| wing(of) && noun(to));
+    let wrong: Vec<String> =
+        wrong.map(|(of, to)| format!("{} knows {}", of.join("::"), to.join("::"))).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn files_make_no_circles() {
+    let set = |circle: &[&str]| circle.iter().map(|&one| one.to_owned()).collect::<BTreeSet<_>>();
+    let found = graph().circles();
+    let known: Vec<BTreeSet<String>> = CIRCLES.iter().map(|(circle, _)| set(circle)).collect();
+    let is_in = |one: &BTreeSet<String>| known.iter().any(|known| one.is_subset(known));
+    let new: Vec<_> = found.iter().filter(|one| !is_in(one)).collect();
+    assert!(new.is_empty(), "{new:#?}");
+    let is_there = |known: &BTreeSet<String>| found.iter().any(|one| one.is_subset(known));
+    let gone: Vec<_> = known.iter().filter(|known| !is_there(known)).collect();
+    assert!(gone.is_empty(), "strike out: {gone:#?}");
+}
+
+fn names(all: &[&str]) -> Names {
+    all.iter().map(|&name| name.to_owned()).collect()
+}
+
 #[test]
 fn a_forbidden_import_is_seen() {
     let text =
         "use crate::{http, store};\nlet x = crate::actors::engine::host::y;\n// crate::cli::z\n";
     assert_eq!(used(text), ["http", "store", "actors"]);
+}
+
+#[test]
+fn a_wing_that_looks_up_is_seen() {
+    let graph = |edge: &'static str| {
+        Graph::read([("http/edge/error.rs", edge), ("http/api/order/mod.rs", "//! Orders.\n")])
+    };
+    for up in [
+        "use crate::http::api::order;",
+        "use super::super::api::order::{Shape, Row};",
+        "use crate::{domain, http::{api::{order::Shape}, edge}};",
+        "fn f() { crate::http::api::order::f(); }",
+        "fn f(x: super::super::api::order::X) {}",
+        "pub(crate) use crate::http::api::order::X as Y;",
+    ] {
+        assert_eq!(wings_upward(&graph(up)), ["http::edge::error uses http::api::order"], "{up}");
+    }
+    for fine in [
+        "// use crate::http::api::order;",
+        "const TEXT: &str = \"use crate::http::api::order;\";",
+        "const RAW: &str = r#\"crate::http::api::order::x\"#;",
+        "#[cfg(test)]\nmod tests {\n    use crate::http::api::order;\n}",
+        "use crate::http::edge::error;",
+    ] {
+        assert!(wings_upward(&graph(fine)).is_empty(), "{fine}");
+    }
+}
+
+#[test]
+fn a_circle_is_seen_even_through_a_folder() {
+    let circles = |files: &[(&'static str, &'static str)]| {
+        let all = Graph::read(files.iter().copied()).circles();
+        all.into_iter().map(|one| one.into_iter().collect::<Vec<_>>()).collect::<Vec<_>>()
+    };
+    let direct =
+        [("a.rs", "use crate::b::B;"), ("b.rs", "use crate::c::C;"), ("c.rs", "use crate::a;")];
+    assert_eq!(circles(&direct), [["a", "b", "c"]]);
+    let shown = [
+        ("x/mod.rs", "mod a;\nmod b;\npub use self::a::A;\npub use b::B;"),
+        ("x/a.rs", "use super::B;"),
+        ("x/b.rs", "use crate::x::A;"),
+    ];
+    assert_eq!(circles(&shown), [["x::a", "x::b"]]);
+    let family = [("x/mod.rs", "mod a;\npub struct X(a::A);"), ("x/a.rs", "use super::X;")];
+    assert!(circles(&family).is_empty(), "a folder's own page is its files' common ground");
+    let across =
+        [("x/mod.rs", "use crate::y;\nmod a;"), ("x/a.rs", ""), ("y.rs", "use crate::x::a;")];
+    assert!(circles(&across).is_empty());
+    assert_eq!(code("a // b\n'\"' \"c\\\"d\" e"), "a \n  e");
 }

@@ -7,7 +7,7 @@ use kontor::http::edge::error::Error;
 use kontor::http::edge::principal::Scope;
 use kontor::http::live::{ListTopic, Merged, Wrong};
 use kontor::store::Store;
-use kontor::store::list_row::page_at;
+use kontor::store::list_page::page_at;
 use serde::Serialize;
 use serde_json::{Value, json};
 

@@ -13,7 +13,7 @@ use kontor::http::edge::json_body::Json;
 use kontor::http::edge::query::{Query, cursor, cut};
 use kontor::http::edge::read_your_writes;
 use kontor::http::edge::validate::text;
-use kontor::store::list_row;
+use kontor::store::list_page;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -69,7 +69,7 @@ pub async fn list_gift_cards(call: Call, request: HttpRequest) -> Result<HttpRes
     let limit = query.limit()?;
     let after = query.after::<String>("gift_cards")?.map(|number| vec![number.into()]);
     let seen = read_your_writes::wait(&call, &request).await?;
-    let mut rows: Vec<Row> = list_row::page(call.store(), after.as_ref(), limit + 1).await?;
+    let mut rows: Vec<Row> = list_page::page(call.store(), after.as_ref(), limit + 1).await?;
     let more = cut(&mut rows, limit);
     let last = rows.last().map(|row| cursor("gift_cards", &row.number));
     let data = rows.iter().map(gift_card_of).collect();
