@@ -46,9 +46,12 @@ const ROOMS: [(&str, &[&str]); 16] = [
     ("fuzz", &["domain", "providers", "actors", "http", "config"]),
 ];
 
+/// A wing, and the wings of its floor that it may use.
+type Wing = (&'static str, &'static [&'static str]);
+
 /// Each wing of a floor, by its folder or file, and what it may use of the same floor beside itself.
 /// A wing that is not here fails.
-const WINGS: &[(&str, &[(&str, &[&str])])] = &[
+const WINGS: &[(&str, &[Wing])] = &[
     (
         "actors",
         &[
