@@ -120,11 +120,6 @@ const CIRCLES: &[(&[&str], &str)] = &[
         "the twin in memory plays calls and notices both: it should be a twin of each",
     ),
     (
-        &["http::live::filter", "http::live::topic"],
-        "a topic reads its filter, and the filter finds its topic: why one is not taken should stand \
-         below both",
-    ),
-    (
         &["http::live::hub", "http::live::subscription"],
         "a subscription's turn is a method of the hub: the hub should hand in what it needs",
     ),

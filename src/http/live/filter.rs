@@ -4,10 +4,10 @@
 use serde_json::Value;
 
 use super::message::{FilterInput, Subscribe, Topic};
+use super::refusal::{Wrong, read_filter};
 use super::token::Token;
 use super::topic::{Ask, Topics};
 use crate::http::edge::principal::Scope;
-use crate::http::edge::problem::Code;
 use crate::http::edge::query::LIMIT_MAX;
 
 /// Rows of a snapshot, unless the client asks for another number.
@@ -34,32 +34,6 @@ pub(in crate::http) enum Subject {
     Cluster,
     /// Figures.
     Stats,
-}
-
-/// Why a subscription is not taken.
-pub struct Wrong {
-    /// A problem's code.
-    pub code: &'static str,
-    /// What is wrong with it.
-    pub detail: String,
-}
-
-impl Wrong {
-    /// A message that cannot be carried out.
-    pub fn new(code: &'static str, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into() }
-    }
-
-    /// A message that cannot be read.
-    pub fn malformed(detail: impl Into<String>) -> Self {
-        Self::new(Code::MalformedJson.as_str(), detail)
-    }
-
-    /// A filter that the topic does not have.
-    #[must_use]
-    pub fn unknown_filter() -> Self {
-        Self::new("unknown_filter", "the topic has no such filter")
-    }
 }
 
 /// A subscription that was read.
@@ -107,12 +81,4 @@ fn subject(topics: &Topics, topic: &str, filter: Value) -> Result<(Subject, Scop
     } else {
         Err(Wrong::unknown_filter())
     }
-}
-
-/// Reads a filter of orders or stock.
-///
-/// # Errors
-/// [`Wrong`] for what is none.
-pub(in crate::http) fn read_filter(input: Value) -> Result<FilterInput, Wrong> {
-    serde_json::from_value(input).map_err(|error| Wrong::malformed(error.to_string()))
 }

@@ -21,9 +21,10 @@ use bytestring::ByteString;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::Live;
-use super::filter::{self, Asked, Subject, Wrong};
+use super::filter::{self, Asked, Subject};
 use super::message::{ClientMessage, Refused, ServerMessage, Subscribe};
 use super::outbox::Farewell;
+use super::refusal::Wrong;
 use super::ring::Ring;
 use super::snapshot::{self, Past, Query, Stretches, Taken};
 use super::subscription::Subscription;

@@ -10,8 +10,8 @@ use bytestring::ByteString;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::filter::Wrong;
 use super::message::{Changes, ListMessage, Snapshot};
+use super::refusal::Wrong;
 use crate::actors::engine::changes::{Change, Changed};
 use crate::actors::engine::projections::LiveList;
 use crate::domain::entity::EntityId;

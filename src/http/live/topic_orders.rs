@@ -5,8 +5,8 @@ use std::str::FromStr as _;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::filter::{Wrong, read_filter};
 use super::message::{ChangeShape, FilterInput, HappenedShape, LiveRow, OrderChangeShape, Topic};
+use super::refusal::{Wrong, read_filter};
 use super::topic::{ListTopic, Merged};
 use crate::actors::engine::changes::Change;
 use crate::actors::engine::projections::Projection as _;

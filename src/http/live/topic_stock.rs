@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::filter::{Wrong, read_filter};
 use super::message::{ChangeShape, FilterInput, LiveRow, StockChangeShape, Topic};
+use super::refusal::{Wrong, read_filter};
 use super::topic::{ListTopic, Merged};
 use crate::actors::engine::changes::Change;
 use crate::actors::engine::projections::Projection as _;
