@@ -10,9 +10,11 @@ mod kinds;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use quick_cache::sync;
+use quick_cache::sync::{EntryAction, EntryResult};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -101,7 +103,7 @@ pub struct RowBase {
 /// All rows of a kind.
 pub struct RowHost<T: VersionedRow> {
     base: RowBase,
-    kept: RwLock<HashMap<T::Key, Kept<T>>>,
+    kept: sync::Cache<T::Key, Kept<T>>,
     lookups: Lookups,
     away: RwLock<Option<Arc<dyn Away>>>,
     /// Shards that this node has, since when, and for how long.
@@ -128,7 +130,7 @@ impl<T: VersionedRow> RowHost<T> {
     /// The rows of a kind in a store.
     #[must_use]
     pub fn new(base: RowBase) -> Self {
-        let (kept, lookups) = (RwLock::default(), Lookups::default());
+        let (kept, lookups) = (sync::Cache::new(KEPT_MAX), Lookups::default());
         Self { base, kept, lookups, away: RwLock::default(), had: RwLock::default() }
     }
 
@@ -155,14 +157,6 @@ impl<T: VersionedRow> RowHost<T> {
         &self.lookups
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, HashMap<T::Key, Kept<T>>> {
-        self.kept.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn change(&self) -> RwLockWriteGuard<'_, HashMap<T::Key, Kept<T>>> {
-        self.kept.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The row of a key.
     ///
     /// # Errors
@@ -177,8 +171,7 @@ impl<T: VersionedRow> RowHost<T> {
         key: &T::Key,
         is_good: impl FnOnce(&Self, &T::Key, Instant) -> bool,
     ) -> Result<Option<Arc<Row<T>>>, store::Error> {
-        let kept = self.read().get(key).cloned();
-        if let Some(kept) = kept
+        if let Some(kept) = self.kept.get(key)
             && is_good(self, key, kept.at)
         {
             self.lookups.hits.fetch_add(1, Ordering::Relaxed);
@@ -299,7 +292,7 @@ impl<T: VersionedRow> RowHost<T> {
         };
         lane.flush().await;
         lane.forgive(&entity);
-        self.change().remove(row.value.key());
+        self.kept.remove(row.value.key());
         match error {
             AppendError::Failed(why) => Err(Error::Storage(why)),
             AppendError::Conflict => match self.get(row.value.key()).await? {
@@ -322,14 +315,16 @@ impl<T: VersionedRow> RowHost<T> {
 
     /// Keeps what a row was at a moment or later.
     fn keep(&self, row: Arc<Row<T>>, at: Instant) {
-        let mut all = self.change();
-        if all.len() >= KEPT_MAX {
-            all.clear();
-        }
-        match all.get_mut(row.value.key()) {
-            Some(kept) if kept.row.version > row.version => {}
-            Some(kept) => *kept = Kept { row, at },
-            None => drop(all.insert(row.value.key().clone(), Kept { row, at })),
+        let new = Kept { row, at };
+        let vacant = self.kept.entry(new.row.value.key(), None, |_, kept| {
+            if kept.row.version <= new.row.version {
+                *kept = new.clone();
+            }
+            EntryAction::Retain(())
+        });
+        if let EntryResult::Vacant(place) = vacant {
+            // It fails only if the key was removed meanwhile: then the store is asked next time.
+            let _removed = place.insert(new);
         }
     }
 
@@ -342,15 +337,17 @@ impl<T: VersionedRow> RowHost<T> {
             match serde_json::from_str::<Event<T>>(&record.data) {
                 Ok(event) => {
                     let value = event.into_value();
-                    if let Some(kept) = self.change().get_mut(value.key())
-                        && kept.row.version < record.seq
-                    {
-                        kept.row = Arc::new(Row { value, version: record.seq });
-                    }
+                    let row = Arc::new(Row { value, version: record.seq });
+                    self.kept.entry(row.value.key(), None, |_, kept| {
+                        if kept.row.version < row.version {
+                            kept.row = row.clone();
+                        }
+                        EntryAction::Retain(())
+                    });
                 }
                 Err(error) => {
                     tracing::warn!(%error, entity = %record.entity, "a row is read again");
-                    self.change().clear();
+                    self.kept.clear();
                 }
             }
         }
@@ -359,7 +356,7 @@ impl<T: VersionedRow> RowHost<T> {
 
     /// Forgets all: what was lost of the feed may have been about any row.
     fn lost_some(&self) -> bool {
-        self.change().clear();
+        self.kept.clear();
         true
     }
 }
