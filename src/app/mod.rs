@@ -11,6 +11,7 @@ mod jobs;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -88,27 +89,32 @@ impl App {
     ///
     /// # Errors
     /// [`Error`]; nothing keeps running then.
-    pub async fn start(config: &Config) -> Result<Self, Error> {
-        Self::start_at(config, Clock::system()).await
+    pub fn start(config: &Config) -> BoxFuture<'_, Result<Self, Error>> {
+        Self::start_at(config, Clock::system())
     }
 
     /// Starts a server with a clock of the caller's.
     ///
     /// # Errors
     /// As [`App::start`].
-    pub async fn start_at(config: &Config, clock: Clock) -> Result<Self, Error> {
-        Self::start_with(config, clock, Assembly::standard()).await
+    pub fn start_at(config: &Config, clock: Clock) -> BoxFuture<'_, Result<Self, Error>> {
+        Self::start_with(config, clock, Assembly::standard())
     }
 
     /// Starts a server that is made of more than every other.
     ///
     /// # Errors
     /// As [`App::start`].
-    pub async fn start_with(
+    pub fn start_with(
         config: &Config,
         clock: Clock,
         assembly: Assembly,
-    ) -> Result<Self, Error> {
+    ) -> BoxFuture<'_, Result<Self, Error>> {
+        // Boxed, it is compiled with this crate, and not again with each that starts a server.
+        Box::pin(Self::assemble(config, clock, assembly))
+    }
+
+    async fn assemble(config: &Config, clock: Clock, assembly: Assembly) -> Result<Self, Error> {
         config.check()?;
         if config.profile == Use::Production && !config.sandbox.url.is_empty() {
             return Err(Error::SandboxInProduction);
@@ -193,7 +199,11 @@ impl App {
     }
 
     /// Stops it: requests under way finish, and all that was acknowledged is on disk.
-    pub async fn stop(self) {
+    pub fn stop(self) -> BoxFuture<'static, ()> {
+        Box::pin(self.wind_down())
+    }
+
+    async fn wind_down(self) {
         self.server.leave();
         let noticed = tokio::time::sleep(self.leave_after);
         self.node.leave().await;
