@@ -74,7 +74,11 @@ fn subject(topics: &Topics, topic: &str, filter: Value) -> Result<(Subject, Scop
     let (subject, scope) = match topic.parse() {
         Ok(Topic::Cluster) => (Subject::Cluster, Scope::Ops),
         Ok(Topic::Stats) => (Subject::Stats, Scope::OrdersRead),
-        _ => return Err(Wrong::malformed("there is no such topic")),
+        _ => {
+            let names: Vec<&str> = topics.names().chain(["cluster", "stats"]).collect();
+            let all = names.join(", ");
+            return Err(Wrong::malformed(format!("there is no such topic: topics are {all}")));
+        }
     };
     if read_filter(filter)? == FilterInput::default() {
         Ok((subject, scope))

@@ -92,6 +92,11 @@ impl Topics {
         self
     }
 
+    /// Their names.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.0.iter().map(|topic| topic.name())
+    }
+
     /// The topic of this name.
     pub(super) fn find(&self, name: &str) -> Option<&dyn AnyTopic> {
         self.0.iter().map(AsRef::as_ref).find(|topic| topic.name() == name)
