@@ -1,4 +1,4 @@
--- Delivery zones, which the journal's events say as well.
+-- Delivery zones; the journal's events contain the same data.
 
 CREATE TABLE delivery_zone (
     code       TEXT    NOT NULL COLLATE "C" PRIMARY KEY,

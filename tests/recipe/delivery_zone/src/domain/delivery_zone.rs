@@ -1,21 +1,21 @@
-//! A delivery zone: the countries that are reached for one fee. One person edits it at a time, so it
-//! is a plain row. Which zone an order falls into is not decided here.
+//! A delivery zone: a set of countries with one delivery fee. One person edits it at a time, so it
+//! is a plain row. Which zone an order belongs to is not decided here.
 
 use std::collections::BTreeSet;
 
 use kontor::domain::versioned::Versioned;
 use serde::{Deserialize, Serialize};
 
-/// The countries that are reached for one fee.
+/// A set of countries with one delivery fee.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveryZone {
-    /// Names it: 1 to 32 lower-case letters, digits and `-`.
+    /// Its key: 1 to 32 lower-case letters, digits and `-`.
     pub code: String,
-    /// What a buyer reads, 1 to 100 characters.
+    /// The name that buyers see, 1 to 100 characters.
     pub name: String,
-    /// Where it delivers to.
+    /// The countries.
     pub countries: Countries,
-    /// What delivery costs, in minor units of the shop's currency.
+    /// The delivery fee, in minor units of the shop's currency.
     pub fee: i64,
     /// Whether a cart can choose it.
     pub active: bool,

@@ -1,4 +1,4 @@
--- Gift cards as lists show them, made of their events.
+-- The projection of gift cards, for lists.
 
 CREATE TABLE gift_card_row (
     number     TEXT    NOT NULL PRIMARY KEY,

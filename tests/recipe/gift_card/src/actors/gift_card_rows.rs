@@ -44,7 +44,7 @@ impl LiveList for GiftCardRows {
     fn happened(&self, _: &Record) {}
 }
 
-/// A gift card as its row shows it; nothing before it was issued.
+/// The row of a gift card; `None` before it is issued.
 #[must_use]
 pub fn gift_card_row(entity: &EntityId, folded: &Folded<GiftCard>) -> Option<Row> {
     Some(Row {

@@ -14,17 +14,16 @@ use kontor::domain::time::Timestamp;
 use kontor::seeded_fault;
 use serde::{Deserialize, Serialize};
 
-/// A fault that is put in on purpose, to see whether the simulator finds it: a card forgets which
-/// orders it was spent on.
+/// A deliberate bug for the simulator to find: a card forgets which orders it was spent on.
 pub const FORGETS_ORDERS: &str = "gift-card-forgets-orders";
 /// The most orders that one card is spent on.
 const ORDERS_MAX: usize = 1_000;
 
-/// What names a card: 1 to 32 lower-case letters, digits and `-`.
+/// The number of a card: 1 to 32 lower-case letters, digits and `-`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CardNumber(String);
 
-/// A text that is no number of a card.
+/// A text that is not a valid card number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be 1 to 32 lower-case letters, digits and '-'")]
 pub struct InvalidCardNumber;
@@ -48,16 +47,16 @@ impl fmt::Display for CardNumber {
     }
 }
 
-/// The journal's id for a card.
+/// The entity id of a card.
 #[must_use]
 pub fn entity_id(number: &CardNumber) -> EntityId {
     EntityId::new(&format!("{}_{number}", GiftCard::PREFIX))
 }
 
-/// A gift card; by default, one that is not there.
+/// A gift card; the default is one that does not exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GiftCard {
-    /// Nothing until it was issued.
+    /// `None` until it is issued.
     currency: Option<Currency>,
     /// Minor units that are left.
     balance: i64,
@@ -65,7 +64,7 @@ pub struct GiftCard {
 }
 
 impl GiftCard {
-    /// Its currency; nothing if it was not issued.
+    /// Its currency; `None` if it was not issued.
     #[must_use]
     pub const fn currency(&self) -> Option<Currency> {
         self.currency
@@ -77,7 +76,7 @@ impl GiftCard {
         self.balance
     }
 
-    /// On how many orders it was spent.
+    /// The number of orders that it was spent on.
     #[must_use]
     pub fn orders(&self) -> usize {
         self.spent_on.len()
@@ -90,18 +89,18 @@ impl GiftCard {
     }
 }
 
-/// What can be asked of a gift card.
+/// The commands of a gift card.
 #[derive(Clone, Debug, Serialize, Deserialize, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Command {
-    /// Makes it, once.
+    /// Issues it, once.
     Issue {
         /// Minor units.
         amount: i64,
-        /// What they are units of.
+        /// Their currency.
         currency: Currency,
     },
-    /// Takes from it for an order; the same order again changes nothing.
+    /// Spends some of it on an order; repeating it for the same order changes nothing.
     Spend {
         /// The order.
         order: OrderId,
@@ -110,18 +109,18 @@ pub enum Command {
     },
 }
 
-/// What has happened to a gift card.
+/// The events of a gift card.
 #[derive(
     Clone, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr, strum::VariantNames,
 )]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Event {
-    /// It was made.
+    /// It was issued.
     Issued {
         /// Minor units.
         amount: i64,
-        /// What they are units of.
+        /// Their currency.
         currency: Currency,
     },
     /// Some of it was spent.
@@ -148,16 +147,16 @@ pub enum Rejection {
     /// It was issued.
     #[error("the gift card was issued before")]
     Exists,
-    /// A card cannot be worth that.
+    /// The amount is not allowed.
     #[error("must be from 1 to {AMOUNT_MAX} minor units")]
     Amount,
-    /// It has not so much left.
+    /// The balance is too low.
     #[error("at most {balance} minor units are left")]
     TooLittle {
         /// Minor units.
         balance: i64,
     },
-    /// It remembers no more of them.
+    /// It was spent on the maximum number of orders.
     #[error("it was spent on {ORDERS_MAX} orders")]
     TooManyOrders,
 }

@@ -1,5 +1,5 @@
-//! Somebody who issues gift cards and spends them on orders, again and again until they are answered,
-//! and remembers what they were told: it must be true for good.
+//! A client that issues gift cards and spends them on orders, repeats each request until it is
+//! answered, and remembers the answers: they must stay true.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -18,26 +18,26 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use crate::recipe::gift_card::domain::gift_card::{CardNumber, Command, GiftCard, entity_id};
 
-/// How long an answer is waited for.
+/// How long to wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// What a card is worth, in minor units.
 const WORTH: i64 = 1_000;
 
-/// What is asked of one card, step by step.
+/// The requests for one card, step by step.
 struct Plan {
     /// When it is issued, in milliseconds of simulated time.
     at: i64,
-    /// What is spent, in minor units, and how long after the step before, in milliseconds. Each is
-    /// for an order of its own.
+    /// The amounts to spend, in minor units, and the delay after the previous step, in
+    /// milliseconds. Each is for another order.
     spends: Vec<(i64, i64)>,
 }
 
-/// Somebody who has cards.
+/// A client with cards.
 pub struct CardHolder {
     plans: Vec<Plan>,
-    /// The orders that cards were spent on, by the card's place among the plans.
+    /// The orders that cards were spent on, by the index of the card's plan.
     orders: Mutex<Vec<Vec<OrderId>>>,
-    /// What was answered well: the card, and its step; step 0 is that it was issued.
+    /// Successful answers: the card and the step; step 0 is the issue.
     told: Mutex<BTreeSet<(usize, usize)>>,
 }
 
@@ -57,7 +57,7 @@ impl CardHolder {
         Arc::new(Self { plans, orders, told: Mutex::default() })
     }
 
-    /// The order of a step; it stays the same when the step is asked for again.
+    /// The order of a step; a repeated step has the same order.
     fn order(&self, clients: &Clients, card: usize, step: usize) -> OrderId {
         let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
         let of_card = &mut orders[card];
@@ -84,7 +84,7 @@ impl CardHolder {
         }
     }
 
-    /// Asks until there is an answer. There is no idempotency key: a card knows its orders.
+    /// Repeats the request until answered. It needs no idempotency key: a card knows its orders.
     async fn insist(
         &self,
         clients: &Clients,
@@ -106,7 +106,7 @@ impl CardHolder {
                 });
                 match asked.await? {
                     Ok(_) => Some(true),
-                    // Who was not answered is told later that the card is there.
+                    // If the first answer was lost, a repeated request finds the card.
                     Err(host::Error::Rejected(_)) => Some(step == 0),
                     Err(_) => None,
                 }
@@ -124,7 +124,7 @@ impl CardHolder {
 
 /// The number of a card.
 fn number(card: usize) -> CardNumber {
-    // A number that is well formed by construction.
+    // The number is valid by construction.
     format!("card-{card}").parse().unwrap_or_else(|_| unreachable!("letters, a digit and '-'"))
 }
 

@@ -10,11 +10,11 @@ kontor::table_row! {
     pub struct Row in "gift_card_row", key(number) {
         /// Its number.
         pub number: String,
-        /// What it is worth something in.
+        /// Its currency.
         pub currency: Currency,
         /// Minor units that are left.
         pub balance: i64,
-        /// On how many orders it was spent.
+        /// The number of orders that it was spent on.
         pub orders: i64,
         /// When it last changed.
         pub updated_at: Timestamp,

@@ -1,5 +1,5 @@
-//! What must hold of gift cards: each is issued once, is spent once on an order, and never spent
-//! beyond what is left (I3); and their rows equal their events (I6).
+//! The invariants of gift cards: each is issued once, spent at most once per order, and never spent
+//! beyond its balance (I3); and their rows equal the fold of their events (I6).
 
 use kontor::actors::engine::fold::Folded;
 use kontor::actors::engine::projections::Projection as _;

@@ -15,14 +15,14 @@ use crate::recipe::gift_card::actors::gift_card_rows::GiftCardRows;
 use crate::recipe::gift_card::http::api::gift_card::gift_cards::{GiftCardShape, gift_card_of};
 use crate::recipe::gift_card::store::gift_card::Row;
 
-/// About how many bytes a change is on the wire.
+/// The approximate size of a change in bytes.
 const CHANGE_BYTES: usize = 200;
 
 /// The topic of gift cards.
 #[derive(Clone, Copy, Debug)]
 pub struct GiftCards;
 
-/// What became of a gift card.
+/// A change of a gift card.
 #[derive(Debug, Serialize)]
 pub struct GiftCardChange<'a> {
     /// Its number.
@@ -31,7 +31,7 @@ pub struct GiftCardChange<'a> {
     after: i64,
     /// The version that it has now.
     version: i64,
-    /// How it stands now.
+    /// Its new row.
     row: GiftCardShape,
 }
 

@@ -1,4 +1,4 @@
-//! The routes of gift cards, and the shapes of what they are sent and answer.
+//! The routes of gift cards, and the shapes of their requests and answers.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -20,20 +20,20 @@ use utoipa::ToSchema;
 use crate::recipe::gift_card::domain::gift_card::{CardNumber, Command, GiftCard, entity_id};
 use crate::recipe::gift_card::store::gift_card::Row;
 
-/// A card that is to be issued.
+/// A request to issue a card.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewGiftCard {
-    /// What names it: lower-case letters, digits and `-`.
+    /// Its number: lower-case letters, digits and `-`.
     #[garde(custom(text(1, 32)))]
     #[schema(min_length = 1, max_length = 32)]
     number: String,
-    /// What it is worth.
+    /// Its initial balance.
     #[garde(dive)]
     amount: MoneyInput,
 }
 
-/// What is taken from a card.
+/// A request to spend some of a card.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewSpend {
@@ -50,11 +50,11 @@ pub struct NewSpend {
 /// A gift card.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct GiftCardShape {
-    /// What names it.
+    /// Its number.
     number: String,
-    /// What is left.
+    /// The balance that is left.
     balance: shape::Money,
-    /// On how many orders it was spent.
+    /// The number of orders that it was spent on.
     orders: i64,
     version: i64,
 }
@@ -132,7 +132,7 @@ async fn ask(
     asked.ok_or_else(|| Error::not_found("gift card"))
 }
 
-/// Reads a card off its state; nothing if it was not issued.
+/// The answer for a card's state; `None` if it was not issued.
 fn shape_of(
     number: &CardNumber,
 ) -> impl FnOnce(View<'_, GiftCard>) -> Option<GiftCardShape> + Send + use<> {

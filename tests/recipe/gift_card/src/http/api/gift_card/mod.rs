@@ -1,4 +1,4 @@
-//! Gift cards: how they are issued, spent and looked at.
+//! Gift cards over HTTP: issue, spend and read them.
 
 use kontor::http::edge::access::Access;
 use kontor::http::edge::principal::Scope;

@@ -1,4 +1,4 @@
-//! What gift cards refuse, as problems.
+//! Rejections of gift cards, as problems.
 
 use kontor::http::edge::error::Error;
 use kontor::http::edge::problem::Code;
