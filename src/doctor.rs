@@ -86,12 +86,12 @@ pub async fn examine(installation: &Installation) -> Vec<Finding> {
         };
         match opened {
             Ok(opened) => {
-                findings.push(Finding::ok("version", "the store is of this version"));
+                findings.push(Finding::ok("version", "the store has the version of this program"));
                 findings.extend(inside::examine(&opened).await);
                 store = Some(opened);
             }
             Err(error) => {
-                let advice = "the message says what to do; a new store is made by kontor serve";
+                let advice = "follow the message; kontor serve creates a new store";
                 findings.push(Finding::bad("store", chain(&error), advice));
             }
         }

@@ -16,29 +16,29 @@ use super::{place, print_json};
 /// How often the bar looks at the growing file.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// Copy the whole store into one file, while it serves
+/// Copy the whole store into one file, also while a server is running
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
-The file holds all there is: journal, rows, keys and secrets. Keep it as safe as the folder. It is
-complete, or it is not there; an existing file is never written over.
+The file contains everything: journal, rows, keys and secrets. Protect it like the data folder. It
+appears only when it is complete; an existing file is never overwritten.
 
 Examples:
   kontor backup --to /backups/kontor-2026-01-31.db
   kontor backup --data /var/lib/kontor --to /backups/today.db --json
 
-Back again, into an empty folder:
+To restore it into an empty folder:
   kontor restore --from /backups/today.db --data /var/lib/kontor-restored")]
 pub struct Args {
     /// The data folder
     #[arg(long, value_name = "DIR", default_value = "data")]
     pub data: PathBuf,
-    /// Refused: a store in PostgreSQL is backed up with pg_dump
+    /// Refused: back up a store in PostgreSQL with pg_dump
     #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
     pub store: Option<Address>,
     /// The file to write; it must not exist
     #[arg(long, value_name = "FILE")]
     pub to: PathBuf,
-    /// Answer as JSON
+    /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -50,11 +50,11 @@ pub async fn run(args: Args) -> ExitCode {
             print_json(&json!({ "file": args.to, "bytes": bytes, "events": events }))
         }
         Ok((bytes, events)) => {
-            println!("{} holds {events} events in {bytes} bytes", args.to.display());
+            println!("{} contains {events} events in {bytes} bytes", args.to.display());
             Ok(())
         }
         Err(why) => {
-            eprintln!("error: no backup was taken: {why}");
+            eprintln!("error: the backup failed: {why}");
             return ExitCode::FAILURE;
         }
     };
@@ -95,10 +95,10 @@ async fn copy(store: &Store, args: &Args) -> Result<(u64, i64), String> {
     bar.finish_and_clear();
     let bytes = copied.map_err(|error| chain(&error))?;
     name_it(&part, &args.to)
-        .map_err(|error| format!("{} cannot be written: {error}", args.to.display()))?;
+        .map_err(|error| format!("cannot write {}: {error}", args.to.display()))?;
     let now = Clock::system().now().millis().to_string();
     if let Err(error) = store.put_setting(BACKUP_TAKEN_AT, &now).await {
-        eprintln!("warning: kontor doctor will not know of this backup: {error}");
+        eprintln!("warning: could not record this backup for kontor doctor: {error}");
     }
     Ok((bytes, sizes.events))
 }
@@ -117,12 +117,12 @@ fn part_of(to: &Path) -> Result<PathBuf, String> {
     if to.exists() {
         return Err(format!("{} exists; choose another name", to.display()));
     }
-    let mut name = to.file_name().ok_or("the path of a backup must end in a name")?.to_owned();
+    let mut name = to.file_name().ok_or("the path of the backup must end in a file name")?.to_owned();
     name.push(".part");
     let part = to.with_file_name(name);
     match std::fs::remove_file(&part) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(format!("{} is in the way: {error}", part.display()))
+            Err(format!("cannot remove the unfinished backup {}: {error}", part.display()))
         }
         _ => Ok(part),
     }

@@ -17,7 +17,7 @@ pub struct Args {
     /// Settings.
     #[command(flatten)]
     pub settings: Settings,
-    /// Answer as JSON
+    /// Print the settings as JSON
     #[arg(long)]
     pub json: bool,
 }

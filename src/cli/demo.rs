@@ -30,28 +30,29 @@ const PORT: u16 = 8080;
 /// The pause between two looks at the link.
 const TICK: Duration = Duration::from_millis(500);
 
-/// Run a demo shop with simulated buyers, on throw-away data
+/// Run a demo shop with simulated buyers, on temporary data
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
-Starts a shop of some 200 products, the sandbox payment provider, buyers with all kinds of luck,
-and people who restock, ship and refund. Ctrl-C stops it; then every order is verified against the provider's ledger.
+Starts a shop of about 200 products, the sandbox payment provider, simulated buyers, and staff who
+restock, ship and refund. Some payments fail. Ctrl-C stops the demo, which then verifies every order
+against the provider's ledger.
 
 Examples:
   kontor demo
   kontor demo --for 30s --json
-  kontor demo --cluster           three nodes behind HAProxy, on PostgreSQL, NATS and Redis, which
-                                  are installed with apt-get if they are not there")]
+  kontor demo --cluster           three nodes behind HAProxy, with PostgreSQL, NATS and Redis, which
+                                  are installed with apt-get if they are missing")]
 pub struct Args {
-    /// Stop after so long: 30s, 5m
+    /// Stop after this time: 30s, 5m
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     pub time: Option<Duration>,
-    /// How many carts the buyers begin in a second
+    /// New carts per second
     #[arg(long, default_value_t = 20.0, value_name = "N")]
     pub rate: f64,
-    /// Three nodes behind a load balancer, on PostgreSQL, NATS and Redis, all on this machine
+    /// Run three nodes behind a load balancer, with PostgreSQL, NATS and Redis, on this machine
     #[arg(long)]
     pub cluster: bool,
-    /// Print the summary as JSON, and nothing else
+    /// Print only the summary, as JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -143,7 +144,7 @@ async fn links(store: Store, url: String, mut link: Link) {
 fn screen(shop: &Shop, link: &Link) -> std::io::Result<()> {
     let url = shop.app.url();
     let mut out = std::io::stdout().lock();
-    writeln!(out, "\n  kontor demo: a shop that sells, on data that is thrown away\n")?;
+    writeln!(out, "\n  kontor demo: a shop with simulated buyers, on temporary data\n")?;
     writeln!(out, "  admin     {}", link.address)?;
     writeln!(out, "  shop      {url}/v1/store/products")?;
     writeln!(out, "  API docs  {url}/docs")?;

@@ -10,14 +10,14 @@ use serde_json::json;
 
 use super::{place, print_json};
 
-/// Say what is wrong with this installation, and what to do
+/// Check this installation, and say what to do about each problem
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
-Looks at the folder, its disk and permissions, the store and who serves from it, what waits for an
-operator, the clock, the port and the payment provider. Works whether or not a server runs, and
-changes nothing.
+Checks the folder, its disk and permissions, the store and which process serves it, what needs an
+operator, the clock, the port and the payment provider. Works whether or not a server is running,
+and changes nothing.
 
-Exit code: 0 nothing is bad (warnings are no failure), 1 something is.
+Exit code: 0 no errors (there may be warnings), 1 at least one error.
 
 Examples:
   kontor doctor
@@ -27,16 +27,16 @@ pub struct Args {
     /// The data folder
     #[arg(long, value_name = "DIR", default_value = "data")]
     pub data: PathBuf,
-    /// The PostgreSQL database that the store is in, instead of a folder
+    /// The PostgreSQL database of the store, instead of a data folder
     #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
     pub store: Option<Address>,
-    /// Where the server listens, or will
+    /// The address on which the server listens, or will listen
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<std::net::SocketAddr>,
-    /// The sandbox payment provider's address
+    /// The URL of the sandbox payment provider
     #[arg(long, value_name = "URL")]
     pub sandbox_psp: Option<String>,
-    /// Answer as JSON
+    /// Print the findings as JSON
     #[arg(long)]
     pub json: bool,
 }

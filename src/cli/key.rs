@@ -27,11 +27,11 @@ pub const SCOPES: [&str; 8] = [
     "ops",
 ];
 
-/// Make, list and revoke API keys
+/// Create, list and revoke API keys
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
-A key is shown once; only a digest of it is stored. A server that runs on the folder takes a new
-key at once, and a revoked one no longer within 5 seconds.
+A key is shown once; only a digest of it is stored. A running server accepts a new key at once. It
+refuses a revoked key within a second, and closes its live connections within 5 seconds.
 
 Examples:
   kontor key create --scope admin
@@ -40,29 +40,29 @@ Examples:
   kontor key create --scope admin --store postgres://kontor@db/kontor
   kontor key revoke 5f0c…")]
 pub struct Args {
-    /// What to do.
+    /// The action.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What can be done with keys.
+/// The actions on keys.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
-    /// Make a key and show it, once
+    /// Create a key and show it once
     Create {
         /// The data folder
         #[arg(long, value_name = "DIR", default_value = "data")]
         data: PathBuf,
-        /// The PostgreSQL database that the store is in, instead of a folder
+        /// The PostgreSQL database of the store, instead of a data folder
         #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
         store: Option<Address>,
-        /// What it may do; may be given several times
+        /// A scope of the key; may be repeated
         #[arg(long = "scope", required = true, value_parser = SCOPES)]
         scopes: Vec<String>,
-        /// Whose it is
+        /// A name, to recognize it in the list
         #[arg(long, default_value = "unnamed")]
         name: String,
-        /// Answer as JSON
+        /// Print the result as JSON
         #[arg(long)]
         json: bool,
     },
@@ -71,21 +71,21 @@ pub enum Command {
         /// The data folder
         #[arg(long, value_name = "DIR", default_value = "data")]
         data: PathBuf,
-        /// The PostgreSQL database that the store is in, instead of a folder
+        /// The PostgreSQL database of the store, instead of a data folder
         #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
         store: Option<Address>,
-        /// Answer as JSON
+        /// Print the result as JSON
         #[arg(long)]
         json: bool,
     },
-    /// Take a key back
+    /// Revoke a key
     Revoke {
         /// The key's id, from the list
         id: String,
         /// The data folder
         #[arg(long, value_name = "DIR", default_value = "data")]
         data: PathBuf,
-        /// The PostgreSQL database that the store is in, instead of a folder
+        /// The PostgreSQL database of the store, instead of a data folder
         #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
         store: Option<Address>,
     },
@@ -106,7 +106,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
                 print_json(&json!({"id": row.id, "key": secret.reveal(), "scopes": scopes}))?;
             } else {
                 println!("{}", secret.reveal());
-                eprintln!("it is shown this once: keep it where your secrets are");
+                eprintln!("the key is shown only once: store it safely");
             }
         }
         Command::List { data, store, json } => {

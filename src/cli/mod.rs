@@ -36,15 +36,15 @@ use kontor_lab::{crash_test, import, load, replay};
     version,
     after_help = "\
 First steps:
-  kontor demo                          a shop that sells, on throw-away data
-  kontor                               the real thing, on ./data (the same as kontor serve)
-  kontor key create --scope admin      a key for the admin API
-  kontor sign-in                       a link to the admin page
+  kontor demo                          run a demo shop on temporary data
+  kontor                               serve the shop in ./data (the same as kontor serve)
+  kontor key create --scope admin      create a key for the admin API
+  kontor sign-in                       print a sign-in link for the admin page
 
 Every command has --help with examples."
 )]
 struct Arguments {
-    /// What to do; without it, serve.
+    /// The command; `serve` if there is none.
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -70,12 +70,12 @@ enum Command {
     CrashTest(crash_test::Args),
     /// Print the OpenAPI document
     Openapi,
-    /// Print what this program is made of, as CycloneDX
+    /// Print the bill of materials of this program, as CycloneDX
     Sbom,
-    /// Print completions for a shell
+    /// Print shell completions
     #[command(after_help = "Example:\n  kontor completions bash > /etc/bash_completion.d/kontor")]
     Completions {
-        /// Which shell
+        /// The shell
         shell: clap_complete::Shell,
     },
 }
@@ -130,7 +130,7 @@ pub fn main() -> ExitCode {
     let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: the runtime cannot be started: {error}");
+            eprintln!("error: cannot start the runtime: {error}");
             return ExitCode::FAILURE;
         }
     };

@@ -17,16 +17,16 @@ use serde_json::json;
 
 use super::{Error, print_json, verify};
 
-/// Take a store from a data folder to PostgreSQL
+/// Move a store from a data folder to PostgreSQL
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
-Stop the server first. Everything goes along: events, orders under way, products, keys, sessions,
-secrets, settings and parked webhooks; lists are made again from the events. What arrived is then
-checked as `kontor verify` does. The folder is not changed: keep it until you are content.
+Stop the server first. Everything is copied: events, open orders, products, keys, sessions, secrets,
+settings and parked webhooks; projections are rebuilt from the events. The copy is then checked like
+with `kontor verify`. The folder is not changed: keep it until you are sure.
 
-The database must be empty. A move that breaks off leaves it so, and can be begun again.
+The database must be empty. An interrupted move leaves it empty, and can be started again.
 
-Exit code: 0 it is there and all holds, 1 it was not moved, or something does not hold.
+Exit code: 0 moved, and all invariants hold; 1 not moved, or an invariant is violated.
 
 Examples:
   createdb kontor
@@ -36,16 +36,16 @@ pub struct Args {
     /// The data folder
     #[arg(long, value_name = "DIR", default_value = "data")]
     pub data: PathBuf,
-    /// The empty PostgreSQL database that it goes to
+    /// The empty PostgreSQL database to move to
     #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
     pub to: Address,
-    /// How many shards the store has there; it keeps them
+    /// The number of shards there; it cannot be changed later
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub shards: u16,
-    /// Compare with the ledger of the sandbox payment provider at this address
+    /// Compare with the ledger of the sandbox payment provider at this URL
     #[arg(long, value_name = "URL")]
     pub sandbox_psp: Option<String>,
-    /// Answer as JSON
+    /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -75,12 +75,13 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
         }
     };
     let report = verify::check_store(to, args.sandbox_psp.as_deref(), args.json).await;
-    let report = report.map_err(|why| Error::Usage(format!("it was not checked: {why}")))?;
+    let report =
+        report.map_err(|why| Error::Usage(format!("moved, but could not be verified: {why}")))?;
     let ok = report.ok;
     if args.json {
         print_json(&json!({ "to": args.to, "events": events, "verify": report }))?;
     } else {
-        println!("{events} events are in {} now.\n{report}", args.to);
+        println!("Moved {events} events to {}.\n{report}", args.to);
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -108,7 +109,8 @@ async fn transfer(from: &Store, to: &Store, quiet: bool) -> Result<u64, Error> {
     finished.map_err(|error| {
         let why = chain(&error);
         Error::Usage(format!(
-            "all is there, but the lists were not made: {why}; the server makes them at its start"
+            "the data was moved, but the projections were not rebuilt: {why}; the server rebuilds \
+             them when it starts"
         ))
     })?;
     Ok(events)

@@ -5,8 +5,8 @@ use std::path::Path;
 use kontor::store::{Address, OpenError, Options, Store};
 
 /// What is said to whoever would copy a database with the means of a folder.
-pub const PG_DUMP: &str = "a store in PostgreSQL is backed up by PostgreSQL's own tools: \
-    pg_dump --format=custom --file kontor.dump URL, and back into an empty database with \
+pub const PG_DUMP: &str = "back up a store in PostgreSQL with PostgreSQL's own tools: \
+    pg_dump --format=custom --file kontor.dump URL; restore it into an empty database with \
     pg_restore --dbname URL kontor.dump, then kontor verify --store URL";
 
 /// The address, if the store is in PostgreSQL.

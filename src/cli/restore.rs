@@ -10,27 +10,27 @@ use serde_json::json;
 
 use super::print_json;
 
-/// Put a backup into an empty data folder, and verify it
+/// Restore a backup into an empty data folder, and verify it
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
-The folder must be empty or not exist: a store that is there is never written over. The backup is
-checked before it is copied, and what it holds is verified afterwards.
+The folder must be empty or not exist: an existing store is never overwritten. The backup is checked
+before it is copied, and the restored store is verified afterwards.
 
-Orders that were placed after the backup was taken are not in it: compare with the payment
-provider before you serve from it (kontor verify --sandbox-psp URL).
+Orders placed after the backup are not in it: compare with the payment provider before you start a
+server (kontor verify --sandbox-psp URL).
 
-Exit code: 0 restored and all holds, 1 not restored or something does not hold.
+Exit code: 0 restored, and all invariants hold; 1 not restored, or an invariant is violated.
 
 Example:
   kontor restore --from /backups/today.db --data /var/lib/kontor-restored")]
 pub struct Args {
-    /// The backup
+    /// The backup file
     #[arg(long, value_name = "FILE")]
     pub from: PathBuf,
-    /// The data folder, empty or not there yet
+    /// The data folder; it must be empty or not exist
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
-    /// Answer as JSON
+    /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -38,21 +38,21 @@ pub struct Args {
 /// Restores a backup.
 pub async fn run(args: Args) -> ExitCode {
     if let Err(error) = restore(&args.from, &args.data).await {
-        eprintln!("error: nothing was restored: {}", chain(&error));
+        eprintln!("error: the restore failed: {}", chain(&error));
         return ExitCode::FAILURE;
     }
     // A backup may be of an older version.
     match Store::open_beside_up_to_date(&args.data).await {
         Ok(store) => store.close().await,
         Err(error) => {
-            eprintln!("error: it was restored, but could not be opened: {}", chain(&error));
+            eprintln!("error: the backup was restored but cannot be opened: {}", chain(&error));
             return ExitCode::FAILURE;
         }
     }
     let report = match super::verify::check(&args.data, None, args.json).await {
         Ok(report) => report,
         Err(why) => {
-            eprintln!("error: it was restored, but could not be checked: {why}");
+            eprintln!("error: the backup was restored but cannot be verified: {why}");
             return ExitCode::FAILURE;
         }
     };

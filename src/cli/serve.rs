@@ -23,10 +23,11 @@ const FOLDER_EVERY: Duration = Duration::from_millis(50);
 /// Serve the shop
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(after_help = "\
-Settings come from defaults, then config.toml (or --config), then the environment
-(KONTOR__HTTP__LISTEN=0.0.0.0:80), then these flags. `kontor config` shows them all.
+Settings come from the defaults, config.toml (or --config), the environment
+(KONTOR__HTTP__LISTEN=0.0.0.0:80) and these flags; later sources override earlier ones.
+`kontor config` shows all settings.
 
-Ctrl-C or SIGTERM stops it: requests under way finish, nothing acknowledged is lost.
+Ctrl-C or SIGTERM stops the server: requests in progress finish, and nothing acknowledged is lost.
 
 Examples:
   kontor serve
@@ -48,16 +49,16 @@ pub struct Settings {
     /// The data folder
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// The PostgreSQL database that the store is in, instead of the folder
+    /// The PostgreSQL database of the store, instead of a data folder
     #[arg(long, value_name = "URL")]
     pub store: Option<Address>,
     /// The address to listen on
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<std::net::SocketAddr>,
-    /// The sandbox payment provider
+    /// The URL of the sandbox payment provider
     #[arg(long, value_name = "URL")]
     pub sandbox_psp: Option<String>,
-    /// development, or production: refuses what is only for trying things out
+    /// development, or production: refuses the sandbox payment provider
     #[arg(long, value_name = "PROFILE")]
     pub profile: Option<String>,
 }
@@ -98,17 +99,17 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
     telemetry::start(&config.log).map_err(Error::Usage)?;
     let app = start(&config).await?;
     let link = sign_in::at_start(&app.store, &app.url()).await.unwrap_or_else(|error| {
-        tracing::warn!(%error, "there is no sign-in link");
+        tracing::warn!(%error, "cannot create a sign-in link");
         None
     });
     // Whoever reads standard output may be gone by now; that is no reason not to serve.
     if let Err(error) = banner(&app, &config, link) {
-        tracing::warn!(%error, "the addresses cannot be shown");
+        tracing::warn!(%error, "cannot print the URLs");
     }
     told_to_stop().await;
-    eprintln!("stopping: requests under way finish");
+    eprintln!("stopping: waiting for requests in progress");
     if tokio::time::timeout(STOP_WITHIN, app.stop()).await.is_err() {
-        eprintln!("stopped with requests under way; nothing acknowledged is lost");
+        eprintln!("stopped before all requests had finished; nothing acknowledged is lost");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -135,7 +136,7 @@ fn banner(app: &App, config: &config::Config, link: Option<Link>) -> std::io::Re
         false => ("--store", store.to_string()),
     };
     let provider = match config.sandbox.url.as_str() {
-        "" => "none: start `kontor sandbox-psp` and give --sandbox-psp URL".to_owned(),
+        "" => "none: start `kontor sandbox-psp` and use --sandbox-psp URL".to_owned(),
         url => format!("sandbox at {url}"),
     };
     let mut out = std::io::stdout().lock();

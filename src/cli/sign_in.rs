@@ -17,11 +17,11 @@ use super::{Error, key, place, print_json};
 /// The setting that says since when a store is set up: its first link was shown then.
 const SET_UP: &str = "set_up_link_shown";
 
-/// Print a link that signs a browser in to the admin page, once
+/// Print a one-time sign-in link for the admin page
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
-The link works once, within 15 minutes, on the server that runs on the folder. Who uses it has its
-scopes for 12 hours without use, 7 days at most.
+The link works once, within 15 minutes, on the server of this store. It starts a session with the
+given scopes, which ends after 12 hours without use, and after 7 days at most.
 
 Examples:
   kontor sign-in
@@ -30,19 +30,19 @@ pub struct Args {
     /// The data folder
     #[arg(long, value_name = "DIR", default_value = "data")]
     pub data: PathBuf,
-    /// The PostgreSQL database that the store is in, instead of a folder
+    /// The PostgreSQL database of the store, instead of a data folder
     #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
     pub store: Option<Address>,
-    /// What the session may do; may be given several times
+    /// A scope of the session; may be repeated
     #[arg(long = "scope", value_parser = key::SCOPES, default_value = "admin")]
     pub scopes: Vec<String>,
-    /// Whose session it will be
+    /// The name of the session
     #[arg(long, default_value = "sign-in link")]
     pub name: String,
-    /// Where browsers reach the server
+    /// The server's URL for browsers
     #[arg(long, env = "KONTOR_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
     pub url: String,
-    /// Answer as JSON
+    /// Print the link as JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -62,7 +62,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
         print_json(&json!({"link": link, "scopes": scopes, "expires_at": expires_at}))?;
     } else {
         println!("{link}");
-        eprintln!("it works once, within 15 minutes");
+        eprintln!("the link works once, within 15 minutes");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -70,19 +70,20 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
 /// End sessions of the admin page
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
-Without an id all sessions end, and links that were not used yet no longer work. A server that runs
-on the folder takes note within 5 seconds. API keys stay: kontor key revoke.
+Without an id, all sessions end, and unused links stop working. A running server refuses an ended
+session within a second, and closes its live connections within 5 seconds. API keys are not
+affected: kontor key revoke.
 
 Examples:
   kontor sign-out
   kontor sign-out --data /srv/shop 5f0c…")]
 pub struct OutArgs {
-    /// One session, as the log and the journal name it
+    /// The id of a session, from the log or the journal
     pub id: Option<String>,
     /// The data folder
     #[arg(long, value_name = "DIR", default_value = "data")]
     pub data: PathBuf,
-    /// The PostgreSQL database that the store is in, instead of a folder
+    /// The PostgreSQL database of the store, instead of a data folder
     #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
     pub store: Option<Address>,
 }
@@ -103,7 +104,7 @@ pub async fn run_out(args: OutArgs) -> Result<ExitCode, Error> {
         }
         None => {
             let (sessions, links) = store.end_all_sessions().await?;
-            format!("{sessions} sessions ended, {links} links taken back")
+            format!("{sessions} sessions ended, {links} links revoked")
         }
     };
     store.close().await;

@@ -7,18 +7,18 @@ mod seeds;
 #[cfg(feature = "simulate")]
 pub use self::seeds::run;
 
-/// Try to break the promises: run whole nodes in simulated time, with faults from a seed
+/// Run whole nodes in simulated time with random faults, and check that every promise holds
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  cargo simulate --seeds 1000          a thousand runs, each with faults of its own
+  cargo simulate --seeds 1000          a thousand runs, each with different faults
   cargo simulate --seed 42 --story     one run, line by line
   cargo run --features simulate -- simulate --flaws
-                                       whether it finds what is wrong on purpose
+                                       check that deliberate bugs are found
 
-A run that breaks a rule is made as small as can be, and its story is printed.
+A run that breaks a rule is shrunk to a minimal one, whose story is printed.
 
-It is for development: a kontor that was built without --features simulate says so.")]
+This is a development tool; it needs a build with --features simulate.")]
 pub struct Args {
     /// How many seeds to run
     #[arg(long, value_name = "N", default_value_t = 1_000)]
@@ -29,11 +29,11 @@ pub struct Args {
     /// Only this seed
     #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "from"])]
     pub seed: Option<u64>,
-    /// Print what happens, line by line
+    /// Print the story of the run, line by line
     #[arg(long, requires = "seed")]
     pub story: bool,
-    /// Put faults into the code on purpose, one after the other, and show how many seeds it takes
-    /// to find each; only in a build with debug assertions
+    /// Turn on deliberate bugs, one after the other, and show how many seeds it takes to find each;
+    /// only in a build with debug assertions
     #[arg(long, conflicts_with_all = ["seed", "story"])]
     pub flaws: bool,
     /// Print the result as JSON
@@ -48,7 +48,7 @@ pub struct Args {
 #[cfg(not(feature = "simulate"))]
 pub fn run(_: &Args) -> std::io::Result<std::process::ExitCode> {
     eprintln!(
-        "error: this kontor was built without the simulator; in its source folder: \
+        "error: this kontor was built without the simulator; run this in its source folder: \
          cargo run --release --features simulate -- simulate --seeds 1000"
     );
     Ok(std::process::ExitCode::FAILURE)

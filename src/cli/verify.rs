@@ -18,21 +18,21 @@ use super::{place, print_json};
 /// Something could not be read, so nothing is proven.
 const COULD_NOT_CHECK: u8 = 2;
 
-/// Check that nothing is oversold, unpaid or lost, from the journal itself
+/// Replay the journal and check that nothing is oversold, unpaid or lost
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
-Folds every event again and checks:
-  I1  every order that was acknowledged is there, and its rows add up
-  I2  nothing was done twice: one order a key, one capture a number, order numbers without gaps
-  I3  captured less refunded is what is due, and with --sandbox-psp the provider says the same
-  I4  stock adds up after every single event, and orders have what they were promised
-  I5  the journal has no gaps, and whatever is under way has a timer that wakes it
-  I6  every row that is made of events equals their fold
+Replays every event and checks:
+  I1  every acknowledged order exists, and its lines add up
+  I2  nothing was done twice: one order per key, one capture per number, order numbers without gaps
+  I3  captured minus refunded equals the amount due, also at the provider with --sandbox-psp
+  I4  stock adds up after every event, and orders have the stock that they were promised
+  I5  the journal has no gaps, and every entity with unfinished work has a timer
+  I6  every projected row equals the fold of its events
 
-Nothing is written. A server may run on the folder: orders under way are counted as in_flight and
-checked for what must hold at any time.
+Nothing is written. A server may be running: unfinished orders are counted as in_flight and checked
+for the invariants that hold at any time.
 
-Exit code: 0 all holds, 1 something does not, 2 it could not be checked.
+Exit code: 0 all invariants hold, 1 one is violated, 2 the check could not be completed.
 
 Examples:
   kontor verify
@@ -42,13 +42,13 @@ pub struct Args {
     /// The data folder
     #[arg(long, value_name = "DIR", default_value = "data")]
     pub data: PathBuf,
-    /// The PostgreSQL database that the store is in, instead of a folder
+    /// The PostgreSQL database of the store, instead of a data folder
     #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
     pub store: Option<Address>,
-    /// Compare with the ledger of the sandbox payment provider at this address
+    /// Compare with the ledger of the sandbox payment provider at this URL
     #[arg(long, value_name = "URL")]
     pub sandbox_psp: Option<String>,
-    /// Answer as JSON
+    /// Print the report as JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -74,7 +74,7 @@ pub async fn run(args: Args) -> ExitCode {
 }
 
 fn could_not(why: &str) -> ExitCode {
-    eprintln!("error: it could not be checked: {why}");
+    eprintln!("error: the check could not be completed: {why}");
     ExitCode::from(COULD_NOT_CHECK)
 }
 

@@ -29,18 +29,18 @@ async fn port(listen: SocketAddr) -> Finding {
     let Err(error) = bound else {
         return Finding::ok("port", format!("{listen} is free: no server listens there"));
     };
-    let advice = "see who has it (ss -ltnp), or choose another with --listen";
+    let advice = "find the process that uses it (ss -ltnp), or choose another port with --listen";
     if error.kind() != std::io::ErrorKind::AddrInUse {
-        return Finding::bad("port", format!("{listen} cannot be listened on: {error}"), advice);
+        return Finding::bad("port", format!("cannot listen on {listen}: {error}"), advice);
     }
     match ready(listen).await {
-        Some((200, _)) => Finding::ok("port", format!("a kontor on {listen} is ready")),
+        Some((200, _)) => Finding::ok("port", format!("the kontor server on {listen} is ready")),
         Some((503, body)) => Finding::bad(
             "port",
-            format!("the kontor on {listen} is not ready: {body}"),
-            "the answer names what it waits for; its log says more",
+            format!("the kontor server on {listen} is not ready: {body}"),
+            "the answer names the failed checks; its log has the details",
         ),
-        _ => Finding::bad("port", format!("something that is no kontor has {listen}"), advice),
+        _ => Finding::bad("port", format!("another program uses {listen}"), advice),
     }
 }
 
@@ -55,7 +55,7 @@ async fn ready(listen: SocketAddr) -> Option<(u16, String)> {
 }
 
 async fn provider(url: &str, store: &Store) -> Finding {
-    let advice = "start it (kontor sandbox-psp), or correct the address; orders wait meanwhile";
+    let advice = "start it (kontor sandbox-psp), or correct the URL; until then orders wait";
     let options = match sandbox_options(store, url).await {
         Ok(options) => options,
         Err(error) => return Finding::bad("provider", chain(&error), advice),

@@ -20,7 +20,7 @@ pub(super) fn examine(dir: &Path) -> Vec<Finding> {
         return vec![Finding::bad(
             "folder",
             message,
-            "start a server (it makes one), or fix --data",
+            "start a server, which creates it, or correct --data",
         )];
     }
     let mut findings = vec![writable(dir)];
@@ -36,11 +36,11 @@ fn writable(dir: &Path) -> Finding {
     let probe = dir.join(format!(".doctor-{}", std::process::id()));
     let written = fs::write(&probe, b"x").and_then(|()| fs::remove_file(&probe));
     match written {
-        Ok(()) => Finding::ok("folder", format!("{} is there and writable", dir.display())),
+        Ok(()) => Finding::ok("folder", format!("{} exists and is writable", dir.display())),
         Err(error) => Finding::bad(
             "folder",
-            format!("{} cannot be written: {error}", dir.display()),
-            "run as the user who owns it, or give that user the folder (chown -R)",
+            format!("{} is not writable: {error}", dir.display()),
+            "run as the user who owns the folder, or change its owner (chown -R)",
         ),
     }
 }
@@ -55,12 +55,12 @@ fn damaged_logs(dir: &Path) -> Option<Finding> {
         Finding::bad(
             "log",
             format!(
-                "at a start the log was damaged before its end: what was committed after that is \
-                 not in the store, but only in {}",
+                "the write-ahead log was damaged before its end at an earlier start: what was \
+                 committed after the damage is not in the store, only in {}",
                 copies.join(", ")
             ),
-            "kontor verify --sandbox-psp and the provider's list tell what is missing; settle it, \
-             then remove the copy",
+            "find what is missing with kontor verify --sandbox-psp and the provider's list; settle \
+             it, then remove the copy",
         )
     })
 }
@@ -70,11 +70,11 @@ fn private(dir: &Path) -> Option<Finding> {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = fs::metadata(dir).ok()?.permissions().mode() & 0o777;
     Some(if mode & 0o077 == 0 {
-        Finding::ok("privacy", "only its owner can read the folder")
+        Finding::ok("privacy", "only the folder's owner can read it")
     } else {
         Finding::warn(
             "privacy",
-            format!("others on this machine can look into the folder (mode {mode:03o})"),
+            format!("other users of this machine can read the folder (mode {mode:03o})"),
             format!("chmod 700 {}", dir.display()),
         )
     })
@@ -89,8 +89,9 @@ const fn private(_dir: &Path) -> Option<Finding> {
 fn free(dir: &Path) -> Option<Finding> {
     let disk = rustix::fs::statvfs(dir).ok()?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    let message = format!("{} MiB are free on its disk", free >> 20);
-    let advice = "make room, or move the folder: a full disk refuses orders (none is lost)";
+    let message = format!("{} MiB are free on the folder's disk", free >> 20);
+    let advice = "free some space, or move the folder: with a full disk, orders are refused (none \
+                  is lost)";
     Some(match free {
         0..FREE_BAD_BYTES => Finding::bad("disk", message, advice),
         FREE_BAD_BYTES..FREE_WARN_BYTES => Finding::warn("disk", message, advice),
@@ -112,13 +113,13 @@ fn server(dir: &Path) -> Finding {
     match file.try_lock_shared() {
         Err(TryLockError::WouldBlock) => {
             let pid = fs::read_to_string(&path).unwrap_or_default();
-            Finding::ok("server", format!("process {} serves from this folder", pid.trim()))
+            Finding::ok("server", format!("process {} is serving this folder", pid.trim()))
         }
         Ok(()) => Finding::ok("server", "no server runs on this folder"),
         Err(TryLockError::Error(error)) => Finding::warn(
             "server",
-            format!("the lock cannot be read: {error}"),
-            "check that the disk supports locks; network disks often do not",
+            format!("cannot read the lock: {error}"),
+            "check that the disk supports file locks; network disks often do not",
         ),
     }
 }
@@ -129,11 +130,11 @@ fn open_files() -> Option<Finding> {
     Some(match limit {
         Some(limit) if limit < FILES_MIN => Finding::warn(
             "files",
-            format!("this shell allows {limit} open files: two a connection"),
-            "raise it for the server: ulimit -n 65536, or LimitNOFILE= in its systemd unit",
+            format!("this shell allows only {limit} open files; each connection needs one"),
+            "raise the limit for the server: ulimit -n 65536, or LimitNOFILE= in its systemd unit",
         ),
         Some(limit) => Finding::ok("files", format!("{limit} open files are allowed")),
-        None => Finding::ok("files", "any number of open files is allowed"),
+        None => Finding::ok("files", "the number of open files is not limited"),
     })
 }
 

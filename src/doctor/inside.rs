@@ -33,7 +33,7 @@ pub(super) async fn examine(store: &Store) -> Vec<Finding> {
     ];
     let finding = |(check, looked): (&'static str, Result<Finding, Error>)| {
         looked.unwrap_or_else(|error| {
-            let advice = "check the disk; if the file is damaged, restore a backup";
+            let advice = "check the disk; if the database is damaged, restore a backup";
             Finding::bad(check, chain(&error), advice)
         })
     };
@@ -53,7 +53,7 @@ async fn whole(store: &Store) -> Result<Finding, Error> {
             ),
             None => Finding::ok(
                 "file",
-                format!("the shards are whole: {} events, {mib} MiB in all", sizes.events),
+                format!("all shards are complete: {} events, {mib} MiB", sizes.events),
             ),
         });
     }
@@ -66,7 +66,7 @@ async fn whole(store: &Store) -> Result<Finding, Error> {
         None => Finding::ok(
             "file",
             format!(
-                "the file is whole: {} events in {} MiB, and a log of {} MiB",
+                "the database file is intact: {} events in {} MiB, and a write-ahead log of {} MiB",
                 sizes.events,
                 sizes.database_bytes >> 20,
                 sizes.log_bytes >> 20
@@ -94,14 +94,15 @@ async fn events(store: &Store) -> Result<Finding, Error> {
         }
     }
     Ok(match first {
-        None => Finding::ok("events", format!("{read} events are as they were written")),
+        None => Finding::ok("events", format!("the checksums of {read} events are correct")),
         Some((pos, entity)) => Finding::bad(
             "events",
             format!(
-                "{damaged} of {read} events are damaged on the disk; the first is {pos}, of {entity}"
+                "{damaged} of {read} events are damaged on disk; the first is at position {pos}, \
+                 of {entity}"
             ),
-            "keep a copy of the folder, and restore the last backup; until then what they are of \
-             is in quarantine, and all else goes on",
+            "keep a copy of the folder, and restore the last backup; until then the entities of \
+             these events are in quarantine, and all others go on",
         ),
     })
 }
@@ -111,9 +112,9 @@ async fn rows(store: &Store) -> Result<Finding, Error> {
     let behind = store.shards().await?.iter().fold(0, |behind, shard| {
         behind + (shard.last_pos - cursors.get(&shard.id).copied().unwrap_or(0)).max(0)
     });
-    let message = format!("lists are {behind} events behind the journal");
+    let message = format!("projections are {behind} events behind the journal");
     Ok(if behind > BEHIND_MAX {
-        let advice = "start the server, and look into its log for `rows fall behind`";
+        let advice = "start the server, and look in its log for `rows fall behind`";
         Finding::warn("rows", message, advice)
     } else {
         Finding::ok("rows", message)
@@ -122,7 +123,7 @@ async fn rows(store: &Store) -> Result<Finding, Error> {
 
 async fn backup(store: &Store) -> Result<Finding, Error> {
     if store.is_shared() {
-        let message = "PostgreSQL's own backups (pg_dump, or its archive) are not looked at";
+        let message = "backups of PostgreSQL (pg_dump, or its archive) are not checked";
         return Ok(Finding::ok("backup", message));
     }
     let taken = store.setting(BACKUP_TAKEN_AT).await?.and_then(|text| text.parse::<i64>().ok());
@@ -151,12 +152,12 @@ async fn clock(store: &Store) -> Result<Finding, Error> {
         if let Some(last) = last.first().filter(|last| last.at > now + AHEAD_MAX) {
             return Ok(Finding::bad(
                 "clock",
-                format!("the last event is of {}, which is yet to come", last.at),
-                "set the machine's clock right (timedatectl): holds and deadlines go by it",
+                format!("the last event's time, {}, is in the future", last.at),
+                "correct the machine's clock (timedatectl): holds and deadlines depend on it",
             ));
         }
     }
-    Ok(Finding::ok("clock", "no event is of the future"))
+    Ok(Finding::ok("clock", "no event is in the future"))
 }
 
 async fn webhooks(store: &Store) -> Result<Finding, Error> {
@@ -166,12 +167,12 @@ async fn webhooks(store: &Store) -> Result<Finding, Error> {
         Some(last) => Finding::warn(
             "webhooks",
             format!(
-                "{} webhooks or payments fit nothing; the last: {}",
+                "{} webhooks or payments match no order; the last: {}",
                 parked.len(),
                 last.webhook.reason
             ),
-            "GET /v1/admin/webhooks: a webhook is tried again for 85 minutes; settle what is left at \
-             the provider, then POST /v1/admin/webhooks/{id}/retry, or DELETE it",
+            "see GET /v1/admin/webhooks: a webhook is retried for 85 minutes; settle the rest at the \
+             provider, then POST /v1/admin/webhooks/{id}/retry, or DELETE it",
         ),
     })
 }
@@ -179,17 +180,17 @@ async fn webhooks(store: &Store) -> Result<Finding, Error> {
 async fn dead_letters(store: &Store) -> Result<Finding, Error> {
     let letters = store.dead_letters(0, LIST_MAX).await?;
     Ok(match letters.first() {
-        None => Finding::ok("letters", "no dead letters"),
+        None => Finding::ok("letters", "there are no dead letters"),
         Some(first) => Finding::bad(
             "letters",
             format!(
-                "{} events could not be taken by lists; the first is {}'s: {}",
+                "projections could not read {} events; the first is of {}: {}",
                 letters.len(),
                 first.entity,
                 first.reason
             ),
-            "kontor verify says more; once the cause is gone, after an upgrade, \
-             POST /v1/admin/dead-letters/replay makes all lists again",
+            "kontor verify gives details; once the cause is fixed, for example by an upgrade, \
+             POST /v1/admin/dead-letters/replay rebuilds all rows",
         ),
     })
 }
@@ -199,17 +200,17 @@ async fn stuck(store: &Store) -> Result<Finding, Error> {
     let filter = order::Filter { status, limit: LIST_MAX, ..order::Filter::default() };
     let stuck = store.orders(&filter).await?;
     Ok(match stuck.first() {
-        None => Finding::ok("orders", "no order waits for an operator"),
+        None => Finding::ok("orders", "no order needs an operator"),
         Some(first) => {
             let why = first.alert.as_deref().or(first.stuck_reason.as_deref()).unwrap_or("stuck");
             Finding::warn(
                 "orders",
                 format!(
-                    "{} orders wait for an operator; the last is {}: {why}",
+                    "{} orders need an operator; the last is {}: {why}",
                     stuck.len(),
                     first.id
                 ),
-                "look at each (GET /v1/admin/orders?status=stuck), then retry, skip or cancel",
+                "look at each (GET /v1/admin/orders?status=stuck), then retry, skip or cancel it",
             )
         }
     })
@@ -219,7 +220,7 @@ async fn keys(store: &Store) -> Result<Finding, Error> {
     let keys = store.keys().await?;
     let live: Vec<_> = keys.iter().filter(|key| key.revoked_at.is_none()).collect();
     Ok(if live.iter().any(|key| key.scopes.iter().any(|scope| scope == "admin")) {
-        Finding::ok("keys", format!("{} API keys can be used", live.len()))
+        Finding::ok("keys", format!("{} API keys are active", live.len()))
     } else {
         let advice = "kontor key create --scope admin";
         Finding::warn("keys", "there is no API key for the admin API", advice)

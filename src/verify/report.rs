@@ -144,29 +144,29 @@ impl Report {
     fn proof(&self, text: &mut String) -> fmt::Result {
         let c = &self.checked;
         let shards = if c.shards == 1 { "1 shard".into() } else { format!("{} shards", c.shards) };
-        writeln!(text, "All holds: {} events on {shards}, folded again.", c.events)?;
+        writeln!(text, "All invariants hold: {} events on {shards} replayed.", c.events)?;
         writeln!(
             text,
-            "  I1 orders      {} placed ({} confirmed, {} cancelled, {} under way), of {} carts \
-             {} spent; content and totals add up",
+            "  I1 orders      {} placed ({} confirmed, {} cancelled, {} in progress) from {} carts, \
+             {} of them spent; content and totals add up",
             c.orders, c.confirmed, c.cancelled, c.in_flight, c.carts, c.carts_spent
         )?;
         writeln!(
             text,
-            "  I2 once        {} idempotency keys, {} provider operations, {} order numbers: each \
-             one once, no gap",
+            "  I2 once        {} idempotency keys, {} provider operations, {} order numbers: no \
+             duplicates, no gaps",
             c.idempotency_keys, c.operations, c.numbers
         )?;
         match c.payments {
             Some(payments) => writeln!(
                 text,
-                "  I3 money       captured less refunded is what is due; {payments} payments of \
-                 the provider agree",
+                "  I3 money       captured minus refunded equals the amount due; {payments} payments \
+                 at the provider agree",
             )?,
             None => writeln!(
                 text,
-                "  I3 money       captured less refunded is what is due (the provider was not \
-                 asked: --sandbox-psp)",
+                "  I3 money       captured minus refunded equals the amount due (not compared with \
+                 the provider: use --sandbox-psp)",
             )?,
         }
         writeln!(
@@ -177,7 +177,8 @@ impl Report {
         )?;
         writeln!(
             text,
-            "  I5 journal     positions and seqs dense; {} timers wake what is under way",
+            "  I5 journal     positions and sequence numbers have no gaps; {} timers wake \
+             unfinished work",
             c.timers
         )?;
         writeln!(
@@ -186,13 +187,13 @@ impl Report {
             c.order_rows, c.stock_rows, c.product_rows
         )?;
         for (name, count) in &c.others {
-            writeln!(text, "  {name:<14} {count}, each by itself as it should be")?;
+            writeln!(text, "  {name:<14} {count}, each consistent")?;
         }
         if c.stuck > 0 {
-            writeln!(text, "  {} orders wait for an operator", c.stuck)?;
+            writeln!(text, "  orders that need an operator: {}", c.stuck)?;
         }
         if c.overruled > 0 {
-            writeln!(text, "  {} orders were finished by an operator's word", c.overruled)?;
+            writeln!(text, "  orders with a skipped step or a cleared alert: {}", c.overruled)?;
         }
         Ok(())
     }

@@ -78,7 +78,7 @@ fn the_demo_shows_a_whole_cluster_and_leaves_nothing() {
     for shown in ["admin ", "node1 ", "node2 ", "node3 ", "database ", "NATS ", "API key "] {
         assert!(out.contains(shown), "{shown} is missing: {out}");
     }
-    assert!(out.contains("All holds"), "{out}");
+    assert!(out.contains("All invariants hold"), "{out}");
     let left: Vec<_> = std::fs::read_dir(temporary.path()).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
     let addresses = regex::Regex::new(r"127\.0\.0\.1:\d+").unwrap();

@@ -366,7 +366,7 @@ async fn the_first_start_shows_a_link_and_secrets_are_kept_nowhere() {
         assert_eq!(secret.len(), 64);
         assert!(!contains(&kept, secret) && !contains(&logged, secret), "a secret was kept");
     }
-    assert_eq!(out(&[]), (true, "2 sessions ended, 1 links taken back\n".to_owned()));
+    assert_eq!(out(&[]), (true, "2 sessions ended, 1 links revoked\n".to_owned()));
 }
 
 #[test]

@@ -63,7 +63,7 @@ async fn open(args: &Args, mut cluster: Cluster, store: &Store) -> Result<ExitCo
 fn screen(cluster: &Cluster, link: &Link) -> std::io::Result<()> {
     let url = cluster.url();
     let mut out = std::io::stdout().lock();
-    writeln!(out, "\n  kontor demo: three nodes, one shop, on data that is thrown away\n")?;
+    writeln!(out, "\n  kontor demo: a shop on three nodes, with simulated buyers and temporary data\n")?;
     writeln!(out, "  admin     {}", link.address)?;
     writeln!(out, "  shop      {url}/v1/store/products")?;
     writeln!(out, "  API docs  {url}/docs")?;
@@ -75,6 +75,6 @@ fn screen(cluster: &Cluster, link: &Link) -> std::io::Result<()> {
     writeln!(out, "  NATS      {}    Redis  {}", cluster.nats.url(), cluster.redis.url())?;
     writeln!(out, "  payments  {}/v1/payments", cluster.psp.url())?;
     writeln!(out, "  API key   {}\n", cluster.key)?;
-    writeln!(out, "  Ctrl-C stops it, verifies every order and leaves nothing.\n")?;
+    writeln!(out, "  Ctrl-C stops it, verifies every order and deletes all data.\n")?;
     out.flush()
 }

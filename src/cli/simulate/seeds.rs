@@ -160,7 +160,7 @@ impl Work<'_> {
         let (seeds, run_twice, simulated_ms, counts) = self.summed.into_inner().unwrap_or_default();
         let failed = self.failed.into_inner().unwrap_or_default();
         if failed.is_some() && !self.args.json {
-            eprintln!("A rule is broken; the run is made smaller.");
+            eprintln!("A rule was broken; shrinking the run.");
         }
         let failed = failed.map(|(seed, rule)| {
             let (what, story) = shrink(&Plan::draw(seed)).map_or_else(Default::default, |small| {
@@ -211,12 +211,12 @@ fn print(summary: &Summary, args: &Args) {
             println!("{line}");
         }
         println!("\nSeed {} breaks a rule: {}: {}", failed.seed, failed.rule, failed.what);
-        println!("Run it again: cargo simulate --seed {}", failed.seed);
+        println!("To repeat it: cargo simulate --seed {}", failed.seed);
         return;
     }
     println!(
-        "All holds: {} seeds in {:.1} s ({:.0} a second), {:.0} simulated hours; {} seeds were \
-         run twice and gave the same.",
+        "All rules hold: {} seeds in {:.1} s ({:.0} a second), {:.0} simulated hours; {} seeds \
+         were run twice with identical results.",
         summary.seeds,
         summary.seconds,
         summary.seeds_per_second,
@@ -224,9 +224,9 @@ fn print(summary: &Summary, args: &Args) {
         summary.run_twice
     );
     println!(
-        "{lives} lives of a node, {clusters} seeds with several of them, which took shards {claims} \
-         times; {events} events in {appends} commits, {calls} calls to the \
-         provider, {orders} orders of which {confirmed} were confirmed and {stuck} are stuck \
-         with a reason, {checks} proofs."
+        "{lives} runs of a node; {clusters} seeds with several nodes, with {claims} claims of \
+         shards; {events} events in {appends} commits; {calls} calls to the provider; {orders} \
+         orders, of which {confirmed} were confirmed and {stuck} are stuck with a reason; {checks} \
+         runs of verify."
     );
 }
