@@ -35,10 +35,10 @@ impl fmt::Debug for Secret {
 /// Which server a command speaks to, and as whom.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Target {
-    /// Where the server is.
+    /// The server's URL
     #[arg(long, env = "KONTOR_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
     pub url: String,
-    /// An API key (`kontor key create`).
+    /// An API key (see kontor key create)
     #[arg(long, env = "KONTOR_KEY", hide_env_values = true, value_name = "KEY")]
     pub key: Secret,
 }

@@ -99,7 +99,7 @@ impl fmt::Display for Day {
         let Self { seconds, buyers, shopkeepers: staff } = self;
         write!(
             f,
-            "  {} carts, {} orders, {:.2} GBP in {seconds:.0} s; {} declined, {} came too late\n  \
+            "  {} carts, {} orders, {:.2} GBP in {seconds:.0} s; {} declined, {} sold out\n  \
              {} shipped, {} refunded, {} cancelled; {} deliveries received",
             buyers.carts,
             buyers.confirmed,
@@ -120,7 +120,7 @@ impl fmt::Display for Day {
 /// [`Error`], as for an import.
 pub async fn stock_up(url: &str, key: &str, quiet: bool) -> Result<(), Error> {
     if !quiet {
-        eprintln!("filling the shelves");
+        eprintln!("importing the demo products");
     }
     let client = Client::new(url, Some(key.to_owned()))?;
     import::import_csv(&client, import::DEMO_CATALOG).await?;
@@ -138,7 +138,7 @@ async fn figures(counters: Counters, started: Instant) {
         let rate = now.confirmed.saturating_sub(before.confirmed) as f64 / period.as_secs_f64();
         let line = format!(
             "  {:>4}s  {:>6} sold  {rate:>5.1}/s  {:>10.2} GBP  {:>6} shipped  {:>4} refunded  \
-             {:>4} declined  {:>4} too late  p99 {} ms",
+             {:>4} declined  {:>4} sold out  p99 {} ms",
             started.elapsed().as_secs(),
             now.confirmed,
             now.revenue as f64 / 100.0,

@@ -67,11 +67,11 @@ impl Kontor {
     /// What does not hold, or why it could not be checked.
     pub fn verify(&self, store: StoreLocation<'_>, psp: &str) -> Result<(), String> {
         let done = self.ended(&["verify", "--sandbox-psp", psp], store);
-        let done = done.map_err(|error| format!("it could not be verified: {error}"))?;
+        let done = done.map_err(|error| format!("cannot verify the store: {error}"))?;
         match done.status.code() {
             Some(0) => Ok(()),
             Some(1) => Err(text(&done.stdout)),
-            _ => Err(format!("it could not be verified: {}", text(&done.stderr))),
+            _ => Err(format!("cannot verify the store: {}", text(&done.stderr))),
         }
     }
 

@@ -45,13 +45,13 @@ const SHUTDOWN_SECS: u64 = 5;
 #[command(
     about = "Run the sandbox payment provider",
     after_help = "\
-It moves no money. Its ledger is DIR/ledger.jsonl, a line a fact, on disk before an answer.
+It moves no money. Its ledger is DIR/ledger.jsonl, with one line per fact, on disk before each answer.
 
-What a payment token does: tok_ok pays, tok_declined and tok_insufficient_funds are declined,
-tok_timeout pays and never answers, tok_timeout_lost never answers, tok_500 fails twice, tok_slow
-takes 2 seconds, tok_webhook_only tells by webhook, tok_action once the buyer was
-sent to a page, tok_mismatch sets another amount aside.
-Faults by rate: PUT /v1/faults.
+The payment token determines the outcome: tok_ok succeeds; tok_declined and tok_insufficient_funds
+are declined; tok_timeout succeeds without an answer; tok_timeout_lost does nothing and gives no
+answer; tok_500 fails twice; tok_slow takes 2 seconds; tok_webhook_only reports only by webhook;
+tok_action does so after the buyer was sent to a page; tok_mismatch authorizes another amount.
+PUT /v1/faults sets fault rates.
 
 Example:
   kontor sandbox-psp --data psp --listen 127.0.0.1:8081"

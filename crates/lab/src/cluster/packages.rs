@@ -15,9 +15,9 @@ pub fn install() -> Result<(), Error> {
         return Ok(());
     }
     let wanted = missing.join(" ");
-    let by_hand = |why: String| Error::Failed(format!("{why}; install {wanted}, and try again"));
+    let by_hand = |why: String| Error::Failed(format!("{why}; install {wanted} and try again"));
     eprintln!("a cluster needs {wanted}: installing with apt-get (Ctrl-C stops it)");
-    eprintln!("Debian may start them as services, too; those are not used here");
+    eprintln!("Debian may also start them as services; these are not used here");
     let root = rustix::process::geteuid().is_root();
     let apt = |args: &[&str]| {
         let mut command = if root { Command::new("apt-get") } else { Command::new("sudo") };
@@ -27,7 +27,7 @@ pub fn install() -> Result<(), Error> {
         command.args(args).env("DEBIAN_FRONTEND", "noninteractive");
         // What it says is not the command's answer.
         command.stdout(std::io::stderr());
-        command.status().map_err(|error| by_hand(format!("apt-get cannot be run: {error}")))
+        command.status().map_err(|error| by_hand(format!("cannot run apt-get: {error}")))
     };
     // Lists that are old are better than none.
     apt(&["update", "-qq"])?;
@@ -37,5 +37,5 @@ pub fn install() -> Result<(), Error> {
     if status.success() && left.is_empty() {
         return Ok(());
     }
-    Err(by_hand(format!("apt-get ended: {status}, without {}", left.join(" "))))
+    Err(by_hand(format!("apt-get ended ({status}) without installing {}", left.join(" "))))
 }

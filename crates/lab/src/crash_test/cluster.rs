@@ -107,7 +107,7 @@ impl fmt::Display for Struck {
         )?;
         write!(f, "  {failed:>5} requests failed  at most {pause_ms:>6} ms without an order")?;
         match self.takeover_ms {
-            Some(took) => write!(f, ", {took} ms until all was taken over"),
+            Some(took) => write!(f, ", {took} ms until the takeover was complete"),
             None => Ok(()),
         }
     }

@@ -36,21 +36,21 @@ const MOMENT_MS: std::ops::Range<u64> = 20..520;
 /// How often the whole store is verified during a run, beside the end.
 const VERIFIED: u32 = 10;
 
-/// Kill the server again and again under load, and check that nothing is lost
+/// Kill the server repeatedly under load, and check that nothing is lost
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
-Starts this program as a server in a process of its own, beside a sandbox payment provider, lets 24
-buyers shop, and kills it (kill -9) at a random moment. After each start, whatever was not answered
-is sent again under its key, the orders of the last two rounds and 500 of the earlier ones must be
-there as they were told, and at the end all of them; ten times on the way and at the end all of
-kontor verify must hold, the provider's ledger included.
+Starts this program as a server in its own process, with a sandbox payment provider, lets 24 buyers
+shop, and kills the server (kill -9) at a random moment. After each start, unanswered requests are
+repeated under their keys, and the orders of the last two rounds and 500 of the earlier ones must be
+as reported; at the end, all orders must be. kontor verify, with the provider's ledger, must pass
+about ten times during the test and at the end.
 
-With --cluster there are three servers behind HAProxy, on PostgreSQL, NATS and Redis, and each round
-does one fault after the other to them: kills, freezes, cut lines, restarts, deleted data. Buyers go
-on all the while. A freeze outlasts the lease of what the server owns, and not one event may be
-written by a server that is not the owner.
+With --cluster there are three servers behind HAProxy, with PostgreSQL, NATS and Redis, and each
+round causes one fault after the other: kills, freezes, cut connections, restarts, deleted data. The
+buyers never stop. A freeze lasts longer than the leases of the frozen server, and no event may be
+written by a server that does not own its shard.
 
-Exit code: 0 all holds, 1 something does not.
+Exit code: 0 all checks passed, 1 a check failed.
 
 Examples:
   kontor crash-test --kills 500
@@ -58,25 +58,25 @@ Examples:
   kontor crash-test --cluster --fault kill,freeze --rounds 100
   kontor crash-test --kills 20 --seed 7 --data crashed --json")]
 pub struct Args {
-    /// How often
+    /// Number of kills
     #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub kills: u32,
-    /// Three servers behind a balancer, and all kinds of faults
+    /// Test three servers behind a load balancer, with all kinds of faults
     #[arg(long, conflicts_with = "kills")]
     pub cluster: bool,
     /// With --cluster: only these faults, in this order
     #[arg(long, value_name = "NAME,..", value_delimiter = ',', requires = "cluster")]
     pub fault: Vec<Fault>,
-    /// With --cluster: how often each of them
+    /// With --cluster: how often to cause each fault
     #[arg(long, default_value_t = 3, value_name = "N", requires = "cluster", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub rounds: u32,
-    /// With --cluster: how long a node has its shards without renewing that
+    /// With --cluster: duration of the nodes' leases
     #[arg(long, default_value = "5s", value_name = "DURATION", requires = "cluster", value_parser = duration)]
     pub lease: Duration,
-    /// What the moments are drawn from; a random one if it is not said
+    /// Seed of the random choices; random by default
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// An empty folder that is kept at the end; a temporary one if it is not said
+    /// An empty folder, which is kept at the end; a temporary one by default
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Print the report as JSON
@@ -116,7 +116,7 @@ impl fmt::Display for Report {
         write!(
             f,
             "{} kills in {:.0} s (seed {}): {} checkouts, {} of them acknowledged, {} confirmed and \
-             paid; orders compared {} times, all verified {} times: {} violations",
+             paid; {} comparisons of orders, {} runs of verify: {} violations",
             self.kills,
             self.seconds,
             self.seed,
@@ -163,7 +163,7 @@ pub async fn run(
         report.ok
     };
     if !ok {
-        eprintln!("what is left is in {}", dir.display());
+        eprintln!("the data was kept in {}", dir.display());
     } else if args.data.is_none() {
         std::fs::remove_dir_all(&dir)?;
     }
@@ -290,8 +290,8 @@ impl Run {
         let (checkouts, acknowledged, compared) = self.buyers.counts();
         let (violations, _) = self.buyers.violations();
         let line = format!(
-            "{kills} of {of} kills: {checkouts} checkouts, {acknowledged} acknowledged, orders \
-             compared {compared} times, {violations} violations"
+            "{kills} of {of} kills: {checkouts} checkouts, {acknowledged} acknowledged, {compared} \
+             comparisons of orders, {violations} violations"
         );
         if terminal {
             eprint!("\r{line}\x1b[K{}", if kills == of { "\n" } else { "" });

@@ -31,14 +31,14 @@ const BATCH_BYTES: usize = 900 * 1024;
 /// Import products and their stock from a file
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
-CSV needs a header with the columns sku and name; if you like also description, category,
+CSV needs a header with the columns sku and name. Optional columns are description, category,
 price (major units: 2.55), currency (GBP if absent), tax_rate (0.2), location and on_hand.
-JSON Lines has the same fields, an object a line. Both may be gzip.
+JSON Lines has the same fields, with one object per line. Both may be gzipped.
 
-A row that is refused never keeps the others out. If a run is broken off, run it again: it goes
-on where it stopped. Importing the same file twice changes nothing.
+A refused row does not stop the others. If a run is interrupted, run it again: it continues where it
+stopped. Importing the same file twice changes nothing.
 
-Exit code: 0 all rows are in, 1 could not run, 2 some rows were refused.
+Exit code: 0 all rows were imported, 1 the import could not run, 2 some rows were refused.
 
 Examples:
   kontor import products.csv --url http://127.0.0.1:8080 --key sk_...
@@ -51,19 +51,19 @@ pub struct Args {
     /// Which server, and as whom
     #[command(flatten)]
     pub target: Target,
-    /// What it is, if its name does not say so
+    /// The format; by default it follows from the file name
     #[arg(long, value_enum)]
     pub format: Option<Format>,
-    /// Have the server check every row, and change nothing
+    /// Let the server check every row without changing anything
     #[arg(long)]
     pub dry_run: bool,
-    /// Where stock lies if a row does not say so
+    /// The location of stock for rows without one
     #[arg(long, default_value = "main", value_name = "LOCATION")]
     pub location: String,
-    /// Begin again instead of going on where the last run stopped
+    /// Start from the first row instead of continuing where the last run stopped
     #[arg(long)]
     pub restart: bool,
-    /// Print the outcome as one JSON document
+    /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -244,10 +244,10 @@ fn print(outcome: &Outcome, json: bool) -> std::io::Result<()> {
         writeln!(out, "line {}, {}: {}", error.line, error.field, error.message)?;
     }
     if tally.errors_left_out > 0 {
-        writeln!(out, "and {} more faults", tally.errors_left_out)?;
+        writeln!(out, "and {} more errors", tally.errors_left_out)?;
     }
     if outcome.resumed_at > 0 {
-        writeln!(out, "went on after {} rows of an earlier run", outcome.resumed_at)?;
+        writeln!(out, "continued after {} rows of an earlier run", outcome.resumed_at)?;
     }
     let did = if outcome.dry_run { "checked" } else { "imported" };
     writeln!(

@@ -128,7 +128,7 @@ fn csv_rows<'a>(input: impl Read + 'a, location: &'a str) -> Result<Rows<'a>, so
 }
 
 fn columns(header: &csv::ByteRecord) -> Result<Vec<&'static str>, source::Error> {
-    let right = || format!("columns are sku and name, and if you like {}", COLUMNS[2..].join(", "));
+    let right = || format!("columns are sku and name, and optionally {}", COLUMNS[2..].join(", "));
     let mut columns = Vec::new();
     for name in header {
         let name = String::from_utf8_lossy(name).trim().to_owned();
@@ -136,7 +136,7 @@ fn columns(header: &csv::ByteRecord) -> Result<Vec<&'static str>, source::Error>
             return Err(source::Error::Header(format!("unknown column {name:?}; {}", right())));
         };
         if columns.contains(&known) {
-            return Err(source::Error::Header(format!("column {name:?} stands there twice")));
+            return Err(source::Error::Header(format!("column {name:?} occurs twice")));
         }
         columns.push(known);
     }
@@ -219,7 +219,7 @@ fn jsonl_row(line: &[u8], location: &str) -> Result<ImportRow, Vec<FieldError>> 
     let text =
         std::str::from_utf8(line).map_err(|error| vec![fault("row", source::not_utf8(error))])?;
     let object: serde_json::Map<String, Value> = serde_json::from_str(text)
-        .map_err(|error| vec![fault("row", format!("is no JSON object: {error}"))])?;
+        .map_err(|error| vec![fault("row", format!("is not a JSON object: {error}"))])?;
     let mut fields = Fields::default();
     let mut faults = Vec::new();
     for (name, value) in object {
@@ -345,7 +345,7 @@ mod tests {
         for (header, want) in [
             ("sku,title\n", "unknown column \"title\"; columns are sku and name"),
             ("sku,price\n", "column \"name\" is missing; columns are sku and name"),
-            ("sku,name,sku\n", "column \"sku\" stands there twice"),
+            ("sku,name,sku\n", "column \"sku\" occurs twice"),
         ] {
             let error = read(header.as_bytes(), Format::Csv, "main").err().unwrap().to_string();
             assert!(error.starts_with(want), "{error}");

@@ -15,18 +15,18 @@ const WARMUP: Duration = Duration::from_secs(3);
 /// Workers of a closed loop.
 const WORKERS: u16 = 16;
 
-/// Drive a server over its public API, measure it, and check what it said
+/// Run a load test against a server, and check its answers
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
-With --concurrency N each of N clients begins the next flow when the last one has ended (a closed
-loop: it finds out how much a server can do). With --rate N flows begin by the clock, however slow
-the answers are, and latencies count from when they were due (an open loop: it finds out how a
-server answers at that rate).
+With --concurrency N, each of N clients starts its next flow when the last one has ended (a closed
+loop; it measures throughput). With --rate N, flows start by the clock, however slow the answers
+are, and latency is measured from the time at which a flow was due (an open loop; it measures
+latency at that rate).
 
-Products, stock, and what else is needed is made before the clock starts. At the end the server's
-orders of this run must be the ones that it told of, no more and no less.
+Products, stock and everything else that is needed are created before the clock starts. At the end,
+the server must have exactly the orders that it reported in this run.
 
-Exit code: 0 all holds, 1 something does not or nothing was answered, 3 arrivals were shed.
+Exit code: 0 all checks passed, 1 a check failed or no request succeeded, 3 arrivals were shed.
 
 Examples:
   kontor load checkout --key sk_... --for 30s --concurrency 32
@@ -34,7 +34,7 @@ Examples:
   kontor load flash-sale --key sk_... --units 500 --buyers 2000
   kontor load echo --url http://127.0.0.1:9000/echo --concurrency 32")]
 pub struct Args {
-    /// What to do.
+    /// The scenario.
     #[command(subcommand)]
     pub scenario: Scenario,
 }
@@ -44,15 +44,15 @@ pub struct Args {
 pub enum Scenario {
     /// Fill a cart of two lines and buy it
     Checkout(Shopping),
-    /// Many buyers at once for a few units of one SKU
+    /// Let many buyers check out the same SKU, with few units, at the same moment
     FlashSale(FlashSale),
-    /// Read: pages of products (3 of 10), products (5 of 10), carts (2 of 10)
+    /// Read pages of products (3 of 10), products (5 of 10) and carts (2 of 10)
     Browse(Shopping),
-    /// Mostly read, leave some carts, buy a little
+    /// Mostly read, abandon some carts, buy a little
     Mixed(Mixed),
-    /// Find the peak, offer many times as much, then half of it, and say what is left of it
+    /// Find the peak rate, offer a multiple of it, then half of it, and measure what is confirmed
     Overload(Overload),
-    /// Post a document of 300 bytes to any address and read the answer
+    /// Post about 300 bytes of JSON to any URL and read the answer
     Echo(Echo),
 }
 
@@ -106,10 +106,10 @@ pub struct FlashSale {
     /// The server.
     #[command(flatten)]
     pub server: Server,
-    /// How much there is of the one SKU
+    /// Units of the SKU
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(i64).range(0..=PLENTY))]
     pub units: i64,
-    /// How many buyers want one; each has a connection of its own
+    /// Number of buyers; each has its own connection and wants one unit
     #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub buyers: u32,
     /// How it tells.
@@ -131,10 +131,10 @@ pub struct Mixed {
     /// All that the parts share.
     #[command(flatten)]
     pub all: Shopping,
-    /// The weight of reading a page
+    /// The weight of reads
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub browse: u32,
-    /// The weight of filling a cart and leaving it
+    /// The weight of abandoned carts
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub leave: u32,
     /// The weight of checkouts
@@ -151,28 +151,28 @@ pub struct Overload {
     /// What it sells.
     #[command(flatten)]
     pub shelf: Shelf,
-    /// How long the peak is looked for
+    /// How long to search for the peak
     #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = duration)]
     pub peak_for: Duration,
-    /// Clients of the closed loop that looks for it
+    /// Clients of the closed loop that searches for the peak
     #[arg(long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub concurrency: u16,
-    /// How many times the peak is offered
+    /// Multiple of the peak to offer
     #[arg(long, default_value_t = 10.0, value_name = "N", value_parser = rate)]
     pub times: f64,
-    /// How long
+    /// How long to offer it
     #[arg(long, default_value = "20s", value_name = "DURATION", value_parser = duration)]
     pub flood_for: Duration,
-    /// How long half of the peak is offered after it
+    /// How long to offer half of the peak afterwards
     #[arg(long, default_value = "15s", value_name = "DURATION", value_parser = duration)]
     pub after_for: Duration,
-    /// The most flows at a time; what is due beyond is shed
+    /// Maximum number of flows in progress; arrivals beyond it are shed
     #[arg(long, default_value_t = 2_000, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub max_in_flight: u16,
-    /// The weight of reading a page
+    /// The weight of reads
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub browse: u32,
-    /// The weight of filling a cart and leaving it
+    /// The weight of abandoned carts
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub leave: u32,
     /// The weight of checkouts
@@ -213,10 +213,10 @@ impl Overload {
 /// Echoes, to compare with a bare server.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Echo {
-    /// Where to post, with its path
+    /// The URL to post to, with its path
     #[arg(long, value_name = "URL")]
     pub url: String,
-    /// How long one request may take
+    /// Time limit of one request
     #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = duration)]
     pub timeout: Duration,
     /// When flows begin.
@@ -230,19 +230,19 @@ pub struct Echo {
 /// The server, and how buyers check out there.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Server {
-    /// Which server, and as whom; the key is for set-up and check only
+    /// The server and the key; the key is for set-up and check only
     #[command(flatten)]
     pub target: Target,
-    /// How long one request may take
+    /// Time limit of one request
     #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = duration)]
     pub timeout: Duration,
-    /// What buyers pay with, for example tok_declined
+    /// The payment token of the buyers, for example tok_declined
     #[arg(long, default_value = "tok_ok", value_parser = token)]
     pub token: String,
     /// How many seconds a checkout waits for its outcome (Prefer: wait=N)
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=30))]
     pub wait: u8,
-    /// Do not compare the server's orders with what it told of
+    /// Do not compare the server's orders with its answers
     #[arg(long)]
     pub no_check: bool,
     /// How long the check waits for the server's list of orders to catch up
@@ -253,10 +253,10 @@ pub struct Server {
 /// What is sold.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Shelf {
-    /// How many SKUs carts are drawn from; made if they are not there
+    /// Number of SKUs for the carts; missing ones are created
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(2..=100_000))]
     pub skus: u32,
-    /// Units of each on hand
+    /// Units on hand of each SKU
     #[arg(long, default_value_t = PLENTY, value_parser = clap::value_parser!(i64).range(0..=PLENTY))]
     pub stock: i64,
     /// Fill a cart with three requests (cart, lines, address and delivery) instead of one
@@ -267,28 +267,28 @@ pub struct Shelf {
 /// When flows begin.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Pace {
-    /// Measure for so long; 30s if there is no --count either
+    /// Measured time; 30s if there is no --count either
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     pub time: Option<Duration>,
-    /// Begin so many flows, warm-up included
+    /// Number of flows to start, including the warm-up
     #[arg(long, value_name = "N")]
     pub count: Option<u64>,
-    /// Clients that begin a flow when their last one has ended (closed loop); 16 without --rate
+    /// Clients that start a flow when their last one has ended (closed loop); 16 without --rate
     #[arg(long, value_name = "N", conflicts_with = "rate", value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub concurrency: Option<u16>,
-    /// Flows that begin a second, however slow the answers are (open loop)
+    /// Flows to start per second, however slow the answers are (open loop)
     #[arg(long, value_name = "N", value_parser = rate)]
     pub rate: Option<f64>,
-    /// How the open loop spreads them
+    /// Distribution of the arrivals in the open loop
     #[arg(long, value_enum, default_value_t, requires = "rate")]
     pub arrivals: Arrivals,
-    /// The most flows at a time in the open loop; what is due beyond is shed
+    /// Maximum number of flows in progress in the open loop; arrivals beyond it are shed
     #[arg(long, default_value_t = 1_000, value_name = "N", requires = "rate", value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub max_in_flight: u16,
-    /// What begins so early is not counted; 3s, or 0s with --count
+    /// Time before the measurement, not counted; 3s, or 0s with --count
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub warmup: Option<Duration>,
-    /// What random choices are drawn from
+    /// Seed of the random choices
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
 }
@@ -337,7 +337,7 @@ pub struct Output {
     /// Print the report as one JSON document
     #[arg(long)]
     pub json: bool,
-    /// No progress on standard error
+    /// Print no progress on standard error
     #[arg(long)]
     pub quiet: bool,
 }

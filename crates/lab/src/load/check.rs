@@ -132,8 +132,8 @@ impl fmt::Display for Findings {
         let Self { told, open_questions, listed, confirmed, missing, unknown, different } = self;
         write!(
             f,
-            "told of {told} orders ({open_questions} more checkouts left it open); \
-             the server has {listed}, {confirmed} confirmed"
+            "{told} orders reported ({open_questions} more checkouts with unknown outcome); the \
+             server has {listed}, of which {confirmed} are confirmed"
         )?;
         for (what, found) in [("missing", missing), ("unknown", unknown), ("different", different)]
         {
@@ -183,7 +183,7 @@ impl<'a> Comparison<'a> {
         if !same || !told.said.allows(&row.status) {
             self.found.different.add(|| {
                 format!(
-                    "{}: told {:?}, total {}, {} lines; is {}, total {}, {} lines",
+                    "{}: reported {:?}, total {}, {} lines; found {}, total {}, {} lines",
                     row.id,
                     told.said,
                     told.total,
@@ -201,7 +201,7 @@ impl<'a> Comparison<'a> {
     pub fn finish(mut self) -> Findings {
         for (told, seen) in self.told.iter().zip(&self.seen) {
             if !seen && told.said != Said::Nothing {
-                self.found.missing.add(|| format!("{}, told {:?}", told.order, told.said));
+                self.found.missing.add(|| format!("{}, reported {:?}", told.order, told.said));
             }
         }
         self.found
@@ -231,7 +231,7 @@ pub async fn check(
         if found.ok() || started.elapsed() >= patience {
             return Ok(found);
         }
-        progress.say("the server's list is not there yet; looking again");
+        progress.say("the server's list differs; checking again");
         tokio::time::sleep(PAUSE).await;
     }
 }

@@ -94,7 +94,7 @@ pub async fn prepare(
     let mut ready = Vec::with_capacity(buyers as usize);
     while let Some(done) = all.join_next().await {
         let one = done.ok().flatten();
-        ready.push(one.ok_or_else(|| Error::Prepare("a buyer's cart could not be made".into()))?);
+        ready.push(one.ok_or_else(|| Error::Prepare("cannot create a buyer's cart".into()))?);
         if ready.len() % 500 == 0 {
             progress.say(&format!("buyers ready: {} of {buyers}", ready.len()));
         }

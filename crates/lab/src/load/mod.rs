@@ -64,7 +64,7 @@ pub enum Error {
     #[error(transparent)]
     Place(#[from] wire::BadPlace),
     /// Nothing can be delivered.
-    #[error("the server has no way of delivery that can be had in GBP")]
+    #[error("the server has no delivery option in GBP")]
     NoDelivery,
     /// The server refuses a product.
     #[error("the server refuses product {sku}: {field} {message}")]
@@ -100,7 +100,7 @@ pub async fn run<F: Future<Output = ()> + Send>(
     let signals = tokio::spawn(async move {
         told_to_stop().await;
         eprintln!(
-            "stopping: what is under way ends, then comes the check; Ctrl-C again ends it at once"
+            "stopping: flows in progress finish, then the check follows; Ctrl-C again stops at once"
         );
         told.send_replace(true);
         told_to_stop().await;

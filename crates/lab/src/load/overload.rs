@@ -245,22 +245,22 @@ impl fmt::Display for Overload {
         for (class, share) in &self.refused {
             write!(f, " {class} {:.1} %", share * 100.0)?;
         }
-        writeln!(f, "; {}", if self.in_order { "in order" } else { "NOT IN ORDER" })?;
+        writeln!(f, "; priorities {}", if self.in_order { "respected" } else { "NOT RESPECTED" })?;
         let (operators, health) = (self.operators, self.health);
         writeln!(
             f,
-            "beside it: operator {} asked, {} failed; metrics {} asked, {} failed",
+            "meanwhile: operator: {} requests, {} failed; metrics: {} requests, {} failed",
             operators.0, operators.1, health.0, health.1
         )?;
         match self.recovered_after {
-            Some(secs) => write!(f, "all well again {secs:.1} s after the flood; ")?,
-            None => write!(f, "NOT WELL AGAIN after the flood; ")?,
+            Some(secs) => write!(f, "recovered {secs:.1} s after the flood; ")?,
+            None => write!(f, "NOT RECOVERED after the flood; ")?,
         }
         let mib = |bytes: u64| bytes >> 20;
         let Memory { peak, flood, after } = self.memory;
         writeln!(
             f,
-            "memory of the server {} MiB at the peak, {} in the flood, {} after it",
+            "server memory: {} MiB at the peak, {} in the flood, {} after it",
             mib(peak),
             mib(flood),
             mib(after)

@@ -207,9 +207,9 @@ impl fmt::Display for Report {
             write!(f, "{overload}")?;
         }
         match &self.check {
-            Some(found) if found.ok() => write!(f, "check: all holds: {found}"),
-            Some(found) => write!(f, "check: DOES NOT HOLD: {found}"),
-            None => write!(f, "check: not made"),
+            Some(found) if found.ok() => write!(f, "check: passed: {found}"),
+            Some(found) => write!(f, "check: FAILED: {found}"),
+            None => write!(f, "check: skipped"),
         }
     }
 }

@@ -106,7 +106,7 @@ pub async fn stock_up(
         let done = done?;
         new += done.created + done.updated;
         there += done.unchanged;
-        progress.say(&format!("products: {} of {skus}, {there} were there", new + there));
+        progress.say(&format!("products: {} of {skus}, {there} existed", new + there));
     }
     Ok(Goods { skus, delivery: delivery(client).await?, ..Goods::default() })
 }

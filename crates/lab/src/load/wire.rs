@@ -29,12 +29,12 @@ const ANSWER_MAX_BYTES: usize = 4 << 20;
 pub enum BadPlace {
     /// TLS would be measured, too.
     #[error(
-        "{0}: the load generator speaks http:// only; measure behind the proxy that ends TLS, at \
-         the server's own address"
+        "{0}: the load generator supports http:// only; measure the server directly, behind the \
+         proxy that terminates TLS"
     )]
     Tls(String),
     /// Not an address.
-    #[error("{0:?} is no address of a server: give http://host:port")]
+    #[error("{0:?} is not the URL of a server: use http://host:port")]
     Wrong(String),
 }
 

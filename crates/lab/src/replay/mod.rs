@@ -33,16 +33,16 @@ use crate::args::Target;
 /// Replay the invoices of the Online Retail data set through the API
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
-Every invoice becomes a cart, an order and a payment; every cancellation becomes refunds of what
-its customer has bought before. Rows that are no sale (postage, fees, write-offs, prices of 0)
-are refused, each for a stated reason. At the end booked and refused have to make up the file,
-in rows and in pence, and the server's stock and orders have to be what was booked.
+Every invoice becomes a cart, an order and a payment; every cancellation becomes refunds of what the
+customer has bought before. Rows that are not sales (postage, fees, write-offs, prices of 0) are
+refused, each for a stated reason. At the end, booked and refused rows together must be the whole
+file, in rows and in pence, and the server's stock and orders must match what was booked.
 
-With --opening-stock 90% goods run out: a buyer then takes what is left.
+With --opening-stock 90% goods run out: buyers then take what is left.
 
-A run that was broken off can be run again: its requests carry the same idempotency keys.
+An interrupted run can be run again: its requests have the same idempotency keys.
 
-Exit code: 0 all holds, 1 something does not, or the replay could not run.
+Exit code: 0 all checks passed, 1 a check failed, or the replay could not run.
 
 Examples:
   kontor replay online-retail.csv.gz --url http://127.0.0.1:8080 --key sk_...
@@ -55,19 +55,19 @@ pub struct Args {
     /// Which server, and as whom
     #[command(flatten)]
     pub target: Target,
-    /// Stock at the beginning: exact is what the file sells, 90% that part of it, rounded down
+    /// Opening stock: exact is what the file sells, 90% is that share of it, rounded down
     #[arg(long, default_value = "exact", value_name = "exact|N%")]
     pub opening_stock: Opening,
-    /// How many invoices are under way at a time
+    /// Invoices in progress at a time
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=512))]
     pub concurrency: u16,
     /// Replay only the first N invoices
     #[arg(long, value_name = "N")]
     pub limit_invoices: Option<usize>,
-    /// A name for the run, to replay the same file on the same server once more
+    /// A name for the run, to replay the same file on the same server again
     #[arg(long, value_name = "NAME")]
     pub run: Option<String>,
-    /// Print the report as one JSON document
+    /// Print the report as JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -109,7 +109,7 @@ pub enum Error {
     #[error(transparent)]
     Source(#[from] source::Error),
     /// The server.
-    #[error("{0}; run it again to go on")]
+    #[error("{0}; run it again to continue")]
     Client(#[from] kontor_client::Error),
     /// The server refuses a product.
     #[error("the server refuses product {sku}: {field} {message}")]

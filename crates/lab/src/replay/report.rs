@@ -280,9 +280,9 @@ impl Report {
         writeln!(out, "money  {sums}\nstock  {stock}\n")?;
         for (what, holds) in [
             ("booked + refused = the file", it.holds),
-            ("every total was the one expected", self.mismatches.count == 0),
+            ("every total was as expected", self.mismatches.count == 0),
             ("nothing failed", self.faults.count == 0),
-            ("the server holds what was booked", server.holds()),
+            ("the server has what was booked", server.holds()),
         ] {
             writeln!(out, "{}  {what}", if holds { "yes" } else { "NO " })?;
         }
