@@ -104,12 +104,12 @@ fn kept(world: &World, id: &EntityId, order: &Order, told: &Told) {
         && order.units().values().sum::<i64>() == told.units
         && (told.number.is_none() || told.number == order.number());
     if !same {
-        world.violate("what is told stays true", format!("{id}: {told:?}"));
+        world.violate("answers stay true", format!("{id}: {told:?}"));
     }
     let by_operator = order.cancellation().is_none_or(|it| it.reason == REASON);
     if told.number.is_some() && order.phase() != Phase::Confirmed && !by_operator {
         let what = format!("{id}: {:?}, {:?}", order.phase(), order.cancellation());
-        world.violate("what was confirmed stands", what);
+        world.violate("a confirmation stands", what);
     }
 }
 
@@ -145,7 +145,7 @@ fn money(world: &World, id: &EntityId, order: &Order, payments: &[&Payment]) {
         let what = format!("{id} is {:?}: {kept} kept, {live} set aside", order.phase());
         world.violate("nobody pays without an order", what);
     } else if holding > 1 {
-        world.violate("an order is paid for once", format!("{id}: {holding} times"));
+        world.violate("an order is paid once", format!("{id}: {holding} times"));
     }
 }
 
@@ -175,7 +175,7 @@ pub async fn notice_kept(clients: &Clients, bank: &Bank, body: &str) {
     };
     if !taken {
         let what = format!("{body}: {:?} of {}", notice.kind, notice.payment.reference);
-        world.violate("a webhook that is answered is kept", what);
+        world.violate("an acknowledged webhook is stored", what);
     }
 }
 
@@ -200,7 +200,7 @@ pub async fn shelves(clients: &Clients, fleet: &Fleet, watch: &Mutex<Watch>, sku
             let is_said = (then.min(there)..=then.max(there)).contains(&sellable);
             if at == seq && !is_said && !clients.world.turned_lately() {
                 let what = format!("{sku}: {sellable} can be sold, the books say {there}");
-                clients.world.violate("the shelf is what the books say", what);
+                clients.world.violate("stock equals the books", what);
             }
         }
     }
@@ -239,7 +239,7 @@ pub fn relayed(world: &World, journal: &Journal, stream: &Twin) {
         let there = stream.positions(shard);
         if let Some(missing) = (1..=last).find(|pos| !there.contains(pos)) {
             let what = format!("{missing} of {last} in shard {shard}, which has {there:?}");
-            world.violate("what is committed is relayed", what);
+            world.violate("committed events are relayed", what);
         }
     }
 }

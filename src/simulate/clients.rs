@@ -115,7 +115,7 @@ impl Clients {
     pub fn told(&self, entity: &EntityId, before: i64, seq: i64) {
         if seq < before {
             let what = format!("{entity}: {before} was told before, now {seq}");
-            self.world.violate("what was told is seen through every node", what);
+            self.world.violate("no node shows an older state than was answered", what);
         }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let highest = seen.entry(entity.clone()).or_insert(0);
@@ -319,7 +319,7 @@ impl Clients {
             write!(line, "is told: {:?} at {seq}, number {:?}", order.phase(), order.number())
         });
         let Some(frozen) = order.placed() else {
-            return self.world.violate("what is told is there", format!("buyer {me}: no order"));
+            return self.world.violate("answered orders exist", format!("buyer {me}: no order"));
         };
         let told = Told {
             seq: *seq,
@@ -333,13 +333,13 @@ impl Clients {
             && (before.total != told.total || before.seq > told.seq)
         {
             let what = format!("{id}: {before:?}, later {told:?}");
-            self.world.violate("what is told stays true", what);
+            self.world.violate("answers stay true", what);
         }
         self.note(me, |known| known.told = Some(told));
         let there = self.journal.read_entity(&id, seq - 1, 1).await;
         if there.is_ok_and(|there| there.is_empty()) {
             let what = format!("{id} was told at {seq}, which is not on disk");
-            self.world.violate("what is told is durable", what);
+            self.world.violate("answers are durable", what);
         }
     }
 
@@ -375,7 +375,7 @@ impl Clients {
             Ok(Some(Err(WebhookRefusal::TryAgain))) => "to be sent again",
             Ok(Some(Err(error))) => {
                 let what = format!("{body}: {error}");
-                return self.world.violate("a webhook that is signed is taken", what);
+                return self.world.violate("a signed webhook is accepted", what);
             }
             Err(_) => "not answered",
         };

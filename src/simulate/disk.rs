@@ -149,7 +149,7 @@ impl Disk {
                     fence.epoch.0,
                     fence.shard
                 );
-                world.violate("only the owner writes", what);
+                world.violate("only the owner of a shard writes", what);
             }
         }
     }

@@ -135,7 +135,7 @@ pub fn run_with(setup: &Setup, plan: &Plan, telling: bool) -> Outcome {
                 break;
             }
             if lives >= LIVES_MAX {
-                outside.world.violate("a node comes to life", format!("{lives} lives"));
+                outside.world.violate("a node starts", format!("{lives} lives"));
                 break;
             }
         }
@@ -184,7 +184,7 @@ impl Outside {
             .event_interval(if fine { 1 } else { 61 })
             .build();
         let Ok(runtime) = runtime else {
-            self.world.violate("a node comes to life", "no runtime");
+            self.world.violate("a node starts", "no runtime");
             return End::Wrong;
         };
         let end = runtime.block_on(async {
@@ -194,7 +194,7 @@ impl Outside {
                 biased;
                 end = self.one_life() => end,
                 () = self.world.until(latest) => {
-                    self.world.violate("everything comes to an end", "somebody waits for ever");
+                    self.world.violate("every run ends", "somebody waits for ever");
                     End::Wrong
                 }
             };
@@ -381,7 +381,7 @@ impl Outside {
             }
             fleet.put(place, None);
         }
-        self.world.violate("a node can be stopped", "it is not, at the end");
+        self.world.violate("a node stops when told to", "it is not, at the end");
     }
 
     fn outcome(&self) -> Outcome {

@@ -65,7 +65,7 @@ impl Watch {
             let last = std::mem::replace(seq, record.seq);
             if record.seq != last + 1 {
                 let what = format!("{} #{}", record.entity, record.seq);
-                world.violate("a history has no gap", what);
+                world.violate("a history has no gaps", what);
             }
             let outcome = self.once(record).and_then(|()| match record.entity.prefix() {
                 Stock::PREFIX => self.take_stock(record),
@@ -84,7 +84,7 @@ impl Watch {
         let asked = self.orders.get(&order).and_then(|sale| sale.asked.get(&attempt));
         if asked != Some(&amount) {
             let what = format!("{reference}: {amount}, on disk is {asked:?}");
-            world.violate("the provider is asked for what is on disk", what);
+            world.violate("a call to the provider follows a durable event", what);
         }
     }
 
@@ -94,7 +94,7 @@ impl Watch {
         let Some(sale) = self.orders.get(&order) else { return };
         let waits = sale.open.contains(&attempt) || sale.authorized.contains_key(&attempt);
         if waits && !sale.cancelling && !sale.given_up.contains(&attempt) {
-            world.violate("an attempt is given up before it is taken back", reference);
+            world.violate("an attempt is given up before it is reversed", reference);
         }
     }
 
@@ -106,7 +106,7 @@ impl Watch {
         let done = (record.seq, record.at);
         match self.keys.insert(used, done) {
             Some((seq, at)) if (seq + 1, at) != done => {
-                Err(("a key is used once", format!("at {seq} and again at {}", record.seq)))
+                Err(("an idempotency key is used once", format!("at {seq} and again at {}", record.seq)))
             }
             _ => Ok(()),
         }
@@ -176,7 +176,7 @@ impl Watch {
             let shelf = self.stock.get(&stock::entity_id(sku));
             let hold = shelf.and_then(|shelf| shelf.holds.get(&order));
             if hold.is_none_or(|(_, until)| *until <= record.at) {
-                return Err(("money is asked for only while the stock is held", sku.to_string()));
+                return Err(("payment is requested only while stock is on hold", sku.to_string()));
             }
         }
         Ok(())
@@ -220,7 +220,7 @@ impl Shelf {
                 }
                 other => {
                     let what = format!("{order} at {at}: {other:?}");
-                    return Err(("only a live hold is allocated", what));
+                    return Err(("only an unexpired hold is allocated", what));
                 }
             },
             Event::Released { order } => {
@@ -262,7 +262,7 @@ impl Shelf {
         if self.moved.insert((order, id.to_owned())) {
             return Ok(());
         }
-        Err(("goods move once", format!("{order} {id}")))
+        Err(("goods are moved once", format!("{order} {id}")))
     }
 
     /// Takes units from what an order has been allocated.

@@ -148,12 +148,12 @@ impl Story for CardHolder {
                 left -= if spent { *amount } else { 0 };
                 if self.was_told(card, step) && !spent {
                     let what = format!("{entity}: step {step} was answered, and is not there");
-                    clients.world.violate("what is told of a gift card stays true", what);
+                    clients.world.violate("answers about a gift card stay true", what);
                 }
             }
             if folded.seq > 0 && folded.state.balance() != left {
                 let what = format!("{entity}: {} are left, not {left}", folded.state.balance());
-                clients.world.violate("a gift card is spent once an order", what);
+                clients.world.violate("a gift card is spent once per order", what);
             }
         }
     }
