@@ -57,7 +57,7 @@ impl Books {
         self.newest_at = self.newest_at.max(record.at);
         let home = record.entity.shard(self.shards);
         if home != record.shard {
-            let why = format!("its event is on shard {}, but it lives on {home}", record.shard);
+            let why = format!("its event is on shard {}, but its shard is {home}", record.shard);
             self.findings.add(Invariant::I5, &record.entity, &[record.pos], why);
         }
         match record.entity.prefix() {
@@ -151,8 +151,8 @@ impl Books {
             return;
         }
         let fault = match self.carts.sealed.remove(&key) {
-            None => "it was placed, but its cart was not spent on it first",
-            Some(cart) if !same_lines(&cart, placed) => "its lines are not those of its cart",
+            None => "it was placed, but its cart had not been spent on it before",
+            Some(cart) if !same_lines(&cart, placed) => "its lines differ from those of its cart",
             Some(_) => return,
         };
         self.findings.add(Invariant::I1, &record.entity, &[record.pos], fault);
@@ -190,7 +190,7 @@ impl Books {
         let counter::Event::Drawn { order, number, .. } = &event;
         let expected = entry.0.last() + 1;
         if *number != expected {
-            let why = format!("{number} was drawn where {expected} comes next");
+            let why = format!("{number} was issued, but the next number is {expected}");
             self.findings.add(Invariant::I2, &record.entity, &[record.pos], why);
         }
         entry.0.evolve(&event, record.at);
@@ -198,7 +198,7 @@ impl Books {
         if record.entity == counter::order_numbers() {
             self.checked.numbers += 1;
             if let Some((other, at)) = self.drawn.insert(order.0, (*number, record.pos)) {
-                let why = format!("{order} has drawn both {other} and {number}");
+                let why = format!("{order} was issued both {other} and {number}");
                 self.findings.add(Invariant::I2, &record.entity, &[at, record.pos], why);
             }
         }

@@ -53,11 +53,11 @@ impl Books {
         match self.drawn.get(&key) {
             Some((drawn, _)) if *drawn == number => {}
             Some((drawn, at)) => {
-                let why = format!("it has the number {number}, but {drawn} was drawn for it");
+                let why = format!("it has the number {number}, but {drawn} was issued for it");
                 faults.push((Invariant::I2, id, vec![*at, entry.last_pos], why));
             }
             None => {
-                let why = format!("it has the number {number}, but none was drawn for it");
+                let why = format!("it has the number {number}, but none was issued for it");
                 faults.push((Invariant::I2, id, vec![entry.last_pos], why));
             }
         }
@@ -89,7 +89,8 @@ impl Books {
                 let id = order::entity_id(OrderId(key));
                 let hold = if held { " and a hold" } else { "" };
                 let why = format!(
-                    "at rest {owed} units of {sku} should be allocated to it, but it has {has}{hold}"
+                    "it is at rest and should have {owed} units of {sku} allocated, but has \
+                     {has}{hold}"
                 );
                 let positions = vec![entry.first_pos, entry.last_pos, there.last_pos];
                 faults.push((Invariant::I4, id, positions, why));

@@ -142,7 +142,7 @@ fn check_shards(shards: &[shard::Row], cursors: &Cursors, findings: &mut Finding
         let name = shard_name(shard.id);
         if shard.last_pos != shard.max_pos {
             let why = format!(
-                "its row says that its last event is at {}, but that is at {}",
+                "according to its row its last event is at position {}, but it is at {}",
                 shard.last_pos, shard.max_pos
             );
             findings.add(Invariant::I5, &name, &[shard.max_pos], why);
@@ -155,7 +155,7 @@ fn check_shards(shards: &[shard::Row], cursors: &Cursors, findings: &mut Finding
             let cursor = cursors.get(&shard.id).copied().unwrap_or(0);
             if cursor > shard.last_pos.max(shard.max_pos) {
                 let why =
-                    format!("the rows of {projection} stand at {cursor}, beyond the last event");
+                    format!("the cursor of {projection} is at {cursor}, beyond the last event");
                 findings.add(Invariant::I6, &name, &[], why);
             }
         }

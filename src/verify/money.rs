@@ -147,8 +147,7 @@ impl Books {
     ) -> Result<(), Error> {
         self.checked.payments = Some(ledger.count);
         for (id, reference) in &ledger.strangers {
-            let why =
-                format!("the provider has it under {reference:?}, which no order has asked for");
+            let why = format!("the provider has it under {reference:?}, which no order requested");
             self.findings.add(Invariant::I3, id, &[], why);
         }
         for (key, number) in &ledger.twice {
@@ -264,13 +263,13 @@ fn difference(
     };
     if told.currency != summary.currency {
         let (theirs, ours) = (told.currency, summary.currency);
-        return Some(format!("attempt {number} is in {theirs} there and in {ours} here"));
+        return Some(format!("attempt {number} is in {theirs} at the provider and in {ours} here"));
     }
     if let AttemptState::Authorized { amount } = attempt.state
         && (amount != told.amount || attempt.payment.as_deref() != Some(&*told.id))
     {
         return Some(format!(
-            "attempt {number} has {amount} authorized as {:?}, the provider {} as {:?}",
+            "attempt {number} has {amount} authorized as {:?}, at the provider {} as {:?}",
             attempt.payment, told.amount, told.id
         ));
     }
@@ -284,8 +283,8 @@ fn difference(
     }
     (!attempt.open() && !told.nothing_kept()).then(|| {
         format!(
-            "attempt {number} came to nothing, but the provider holds {}, has {} captured and {} \
-             refunded",
+            "attempt {number} was not successful, but the provider has {} authorized, {} captured \
+             and {} refunded",
             if told.live() { told.amount - told.captured } else { 0 },
             told.captured,
             told.refunded
@@ -331,12 +330,14 @@ fn paid_difference(
     if (summary.standing == Standing::Cancelled || voided) && told.live() {
         let left = told.amount - told.captured;
         return Some(format!(
-            "nothing should be set aside any more, but the provider holds {left}"
+            "nothing should be authorized any more, but the provider still has {left} authorized"
         ));
     }
     if summary.standing == Standing::Confirmed && told.voided && !voided && captured < summary.total
     {
-        return Some("the provider has let the money go, the journal has not".to_owned());
+        return Some(
+            "the authorization is void at the provider, but not in the journal".to_owned(),
+        );
     }
     None
 }

@@ -136,7 +136,7 @@ impl Summary {
                 "it is cancelled, but {captured} were captured and {refunded} refunded"
             )),
             Standing::Cancelled if self.set_aside > 0 => Some(format!(
-                "it is cancelled, but {} of the buyer's money are still set aside",
+                "it is cancelled, but {} of the buyer's money are still authorized",
                 self.set_aside
             )),
             Standing::Cancelled => None,
@@ -229,7 +229,7 @@ impl Orders {
             Event::Captured { operation, .. } | Event::Refunded { operation, .. }
                 if !self.operations.insert(digest(operation)) =>
             {
-                let why = format!("the provider's operation {operation} is booked twice");
+                let why = format!("the provider's operation {operation} was recorded twice");
                 add((Invariant::I2, why));
             }
             Event::CaptureRequested { .. } => entry.by_hand = true,
@@ -307,7 +307,7 @@ impl Entry {
 /// Why an event cannot follow the state that it meets.
 fn unexpected(order: &Order, event: &Event, record: &Record) -> Option<(Invariant, String)> {
     let twice = |what: &str, number: u32| {
-        Some((Invariant::I2, format!("{what} {number} is in its journal twice, or out of turn")))
+        Some((Invariant::I2, format!("{what} {number} is in its history twice, or out of order")))
     };
     match event {
         Event::Placed { .. } => (order.placed().is_some() || record.seq != 1)
@@ -321,7 +321,7 @@ fn unexpected(order: &Order, event: &Event, record: &Record) -> Option<(Invarian
             }
             (*amount != order.total()).then(|| {
                 let total = order.total();
-                (Invariant::I3, format!("{amount} were asked for, but it comes to {total}"))
+                (Invariant::I3, format!("{amount} was requested, but its total is {total}"))
             })
         }
         Event::CaptureRequested { capture, .. } => {
@@ -360,7 +360,7 @@ fn unexpected(order: &Order, event: &Event, record: &Record) -> Option<(Invarian
             Some((Invariant::I2, "it was confirmed twice".to_owned()))
         }
         Event::Confirmed { .. } if !order.paid() => {
-            Some((Invariant::I3, "it was confirmed without being paid for".to_owned()))
+            Some((Invariant::I3, "it was confirmed without a payment".to_owned()))
         }
         _ => None,
     }
@@ -376,13 +376,14 @@ fn impossible(order: &Order, event: &Event) -> Option<String> {
         Event::Captured { .. } if captured > order.total() => {
             Some(format!("{captured} were captured of {}", order.total()))
         }
-        Event::RefundRequested { .. } if order.refunds_requested() > captured => {
-            Some(format!("{} are to be refunded of {captured} captured", order.refunds_requested()))
-        }
+        Event::RefundRequested { .. } if order.refunds_requested() > captured => Some(format!(
+            "{} are to be refunded, but {captured} captured",
+            order.refunds_requested()
+        )),
         Event::RefundRequested { .. } | Event::Fulfilled { .. } => {
             let lines = order.placed().into_iter().flat_map(|placed| &placed.lines);
             let over = lines.into_iter().find(|line| order.unshipped(line.id) < 0)?;
-            Some(format!("more units of line {} went out or back than it has", over.id))
+            Some(format!("more units of line {} were shipped or returned than it has", over.id))
         }
         _ => None,
     }
@@ -392,7 +393,7 @@ fn impossible(order: &Order, event: &Event) -> Option<String> {
 fn content_faults(placed: &Placed, entity: &EntityId) -> Vec<(Invariant, String)> {
     let mut faults = Vec::new();
     if placed.order.to_string() != entity.as_str() {
-        faults.push((Invariant::I1, format!("its content says that it is {}", placed.order)));
+        faults.push((Invariant::I1, format!("its content names the order {}", placed.order)));
     }
     if placed.lines.is_empty() {
         faults.push((Invariant::I1, "it has no lines".to_owned()));
@@ -401,7 +402,7 @@ fn content_faults(placed: &Placed, entity: &EntityId) -> Vec<(Invariant, String)
     for line in placed.lines.iter().filter(|line| !line_adds_up(line, included)) {
         let Line { id, quantity, unit_price, total, tax, .. } = line;
         let why = format!(
-            "line {id} does not add up: {quantity} x {unit_price} are said to be {total}, with \
+            "line {id} does not add up: {quantity} x {unit_price} is recorded as {total}, with \
              {tax} tax"
         );
         faults.push((Invariant::I1, why));
@@ -410,7 +411,7 @@ fn content_faults(placed: &Placed, entity: &EntityId) -> Vec<(Invariant, String)
         Ok(totals) if totals == placed.totals => {}
         Ok(totals) => faults.push((
             Invariant::I1,
-            format!("its rows come to {}, its total says {}", totals.total, placed.totals.total),
+            format!("its lines add up to {}, its total is {}", totals.total, placed.totals.total),
         )),
         Err(error) => faults.push((Invariant::I1, format!("its total {error}"))),
     }

@@ -19,7 +19,7 @@ pub(super) fn next<E: Event>(record: &Record, seq: i64, findings: &mut Findings)
         Ok(event) if event.kind() == &*record.kind => Some(event),
         Ok(event) => {
             let why = format!(
-                "its event {} is called {} but is {}",
+                "its event {} is stored as {} but is {}",
                 record.seq,
                 record.kind,
                 event.kind()

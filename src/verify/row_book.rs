@@ -75,7 +75,7 @@ impl<T: VersionedRow> RowBook<T> {
         let written = rows.journal.read_entity(id, row.version - 1, 1).await?;
         let event = written.first().and_then(|record| decode::<Event<T>>(record).ok());
         Ok(match event.map(Event::into_value) {
-            None => Some((positions, "its row stands for no event".to_owned())),
+            None => Some((positions, "its row has no event".to_owned())),
             Some(fresh) if fresh == row.value => None,
             Some(fresh) => {
                 let why = difference(&format!("{:?}", row.value), &format!("{fresh:?}"));

@@ -119,7 +119,7 @@ impl Rows<'_> {
         let positions = last_pos.or(Some(folded.pos)).filter(|pos| *pos > 0);
         let positions: Vec<i64> = positions.into_iter().collect();
         let fault = if folded.seq == 0 {
-            Some((positions, "its row stands for no event".to_owned()))
+            Some((positions, "its row has no event".to_owned()))
         } else if fresh != rows {
             Some((positions, difference(&format!("{rows:?}"), &format!("{fresh:?}"))))
         } else {
@@ -142,7 +142,7 @@ impl Rows<'_> {
         let cursor = self.cursor(projection, entity);
         let late = next.first().filter(|record| record.pos <= cursor);
         Ok(late.map(|record| {
-            let why = format!("its row stands at event {version}, though the cursor is further");
+            let why = format!("its row is at event {version}, but the cursor is beyond it");
             (vec![record.pos], why)
         }))
     }

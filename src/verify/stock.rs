@@ -53,7 +53,7 @@ impl Items {
         count(&mut entry.tally, event);
         if !entry.faulty
             && let Some(fault) = groundless
-                .then(|| "units were allocated that had not been held".to_owned())
+                .then(|| "units were allocated that were not on hold".to_owned())
                 .or_else(|| entry.fault(order, &claim, &before))
         {
             entry.faulty = true;
@@ -83,7 +83,7 @@ impl Entry {
             if !level.sound() {
                 let sellable = level.sellable();
                 return Some(format!(
-                    "the level at {location} cannot be: {sellable} sellable, {level:?}"
+                    "the level at {location} is impossible: {sellable} sellable, {level:?}"
                 ));
             }
             let tally = self.tally.get(location).copied().unwrap_or_default();

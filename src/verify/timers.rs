@@ -44,7 +44,7 @@ impl Books {
                     let Some((at, pos)) = wanted.remove(&timer.entity) else { continue };
                     if timer.due_at > at.max(present) + LATENESS {
                         let why = format!(
-                            "it must be woken at {at}, but its timer is due at {}",
+                            "it must wake at {at}, but its timer is due at {}",
                             timer.due_at
                         );
                         self.findings.add(Invariant::I5, &timer.entity, &[pos], why);
@@ -54,7 +54,7 @@ impl Books {
         }
         for (entity, (at, pos)) in wanted {
             if self.misses_timer(journal, &entity).await? {
-                let why = format!("it must be woken at {at}, but has no timer");
+                let why = format!("it must wake at {at}, but has no timer");
                 self.findings.add(Invariant::I5, &entity, &[pos], why);
             }
         }

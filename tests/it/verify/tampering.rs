@@ -52,18 +52,18 @@ fn ways() -> Vec<(&'static str, String, &'static str, &'static str)> {
     };
     vec![
         ("nothing", "SELECT 1".into(), "", ""),
-        ("a total of all", data("placed", "true,\"total\":250", "true,\"total\":249"), "I1", "its rows come to 250"),
+        ("a total of all", data("placed", "true,\"total\":250", "true,\"total\":249"), "I1", "its lines add up to 250"),
         ("a line", data("placed", "\"qty\":1", "\"qty\":2"), "I1", "line 1 does not add up"),
         ("an order's name", "UPDATE event SET entity = replace(entity, 'ord_', 'orx_') WHERE entity = \
             (SELECT entity FROM event WHERE kind = 'placed' LIMIT 1)".into(), "I5", "no noun has this prefix"),
         ("a key", "UPDATE event SET cause = (SELECT cause FROM event WHERE kind = 'placed' LIMIT 1) \
             WHERE kind = 'placed'".into(), "I2", "idempotency key"),
         ("a capture twice", again("captured"), "I2", "twice"),
-        ("a number", data("confirmed", "\"number\":1", "\"number\":7"), "I2", "1 was drawn for it"),
+        ("a number", data("confirmed", "\"number\":1", "\"number\":7"), "I2", "1 was issued for it"),
         ("a drawn number", "UPDATE event SET data = replace(data, '\"number\":2', '\"number\":3') WHERE \
-            kind = 'drawn' AND seq = 2".into(), "I2", "3 was drawn where 2"),
+            kind = 'drawn' AND seq = 2".into(), "I2", "3 was issued, but the next number is 2"),
         ("a captured amount", data("captured", "\"amount\":250", "\"amount\":240"), "I3", "of 250 are due"),
-        ("an amount asked for", data("payment_requested", "\"amount\":250", "\"amount\":260"), "I3", "260 were asked for"),
+        ("an amount asked for", data("payment_requested", "\"amount\":250", "\"amount\":260"), "I3", "260 was requested"),
         ("an oversold SKU", stock("received", "\"quantity\":100", "\"quantity\":0"), "I4", "-1 sellable"),
         ("an allocation", stock("reserved", "\"qty\":1", "\"qty\":2"), "I4", "2 of 1 units"),
         ("a stock event twice", again("committed"), "I4", ""),
@@ -78,14 +78,14 @@ fn ways() -> Vec<(&'static str, String, &'static str, &'static str)> {
         ("a row more", "INSERT INTO order_row SELECT 'ord_01h455vb4pex5vsknk084sn02q', number, status, \
             payment_status, fulfillment_status, email, country, currency, total, captured, refunded, \
             line_count, item_count, reference, saga_step, stuck_reason, alert, placed_at, updated_at, \
-            version FROM order_row LIMIT 1".into(), "I6", "stands for no event"),
+            version FROM order_row LIMIT 1".into(), "I6", "has no event"),
         ("a row that lags", "UPDATE order_row SET version = version - 1 WHERE number = 1".into(), "I6", ""),
         ("a stock row", "UPDATE stock_row SET on_hand = on_hand + 1 WHERE sku = 'cup'".into(), "I6", "on_hand"),
         ("stock rows less", "DELETE FROM stock_row WHERE sku = 'cup'".into(), "I6", "it has no rows"),
         ("a price", "UPDATE product SET name = 'Other' WHERE sku = 'cup'".into(), "I6", "Other"),
         ("a cursor", "UPDATE projection SET pos = pos + 1000".into(), "I6", "beyond the last event"),
         ("a spent cart's line", "UPDATE event SET data = replace(data, '\"qty\":1', '\"qty\":9') WHERE pos = \
-            (SELECT min(pos) FROM event WHERE entity LIKE 'cart%')".into(), "I1", "are not those of its cart"),
+            (SELECT min(pos) FROM event WHERE entity LIKE 'cart%')".into(), "I1", "differ from those of its cart"),
     ]
 }
 
