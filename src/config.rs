@@ -124,7 +124,7 @@ pub struct Sandbox {
 fn sandbox_address(url: &str, (): &()) -> garde::Result {
     let web = reqwest::Url::parse(url)
         .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-    holds(url.is_empty() || web, || "must be empty, or an address such as http://127.0.0.1:8081")
+    holds(url.is_empty() || web, || "must be empty, or a URL such as http://127.0.0.1:8081")
 }
 
 impl Default for Sandbox {

@@ -48,7 +48,7 @@ pub enum Requirement {
     DeliveryOptionMissing,
     #[error("remove line {line}: {sku} is not for sale in this currency")]
     LineUnavailable { line: u32, sku: Sku },
-    #[error("the cart comes to more than can be charged")]
+    #[error("the total of the cart is too large")]
     TotalTooLarge,
 }
 

@@ -71,14 +71,14 @@ pub enum Error {
     #[error(transparent)]
     Bus(#[from] crate::bus::nats::Error),
     /// Other nodes cannot be called.
-    #[error("other nodes cannot be called: {0}")]
+    #[error("cannot call other nodes: {0}")]
     Calls(String),
     /// The sandbox provider cannot be used.
     #[error("the sandbox payment provider cannot be used: {0}")]
     Provider(#[from] payment::Error),
     /// The sandbox is for trying things out.
     #[error(
-        "profile production takes no sandbox provider: remove sandbox.url (or --sandbox-psp), or \
+        "profile production does not allow the sandbox provider: remove sandbox.url (or --sandbox-psp), or \
          use profile development"
     )]
     SandboxInProduction,

@@ -97,7 +97,7 @@ impl fmt::Debug for Options {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The address is none.
-    #[error("cache.url is no address of a Redis server, such as redis://127.0.0.1:6379")]
+    #[error("cache.url must be the URL of a Redis server, such as redis://127.0.0.1:6379")]
     Url,
 }
 

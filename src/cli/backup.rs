@@ -117,7 +117,8 @@ fn part_of(to: &Path) -> Result<PathBuf, String> {
     if to.exists() {
         return Err(format!("{} exists; choose another name", to.display()));
     }
-    let mut name = to.file_name().ok_or("the path of the backup must end in a file name")?.to_owned();
+    let mut name =
+        to.file_name().ok_or("the path of the backup must end in a file name")?.to_owned();
     name.push(".part");
     let part = to.with_file_name(name);
     match std::fs::remove_file(&part) {

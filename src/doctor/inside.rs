@@ -205,11 +205,7 @@ async fn stuck(store: &Store) -> Result<Finding, Error> {
             let why = first.alert.as_deref().or(first.stuck_reason.as_deref()).unwrap_or("stuck");
             Finding::warn(
                 "orders",
-                format!(
-                    "{} orders need an operator; the last is {}: {why}",
-                    stuck.len(),
-                    first.id
-                ),
+                format!("{} orders need an operator; the last is {}: {why}", stuck.len(), first.id),
                 "look at each (GET /v1/admin/orders?status=stuck), then retry, skip or cancel it",
             )
         }

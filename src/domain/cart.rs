@@ -329,7 +329,7 @@ pub enum Rejection {
     NotFound,
     #[error("the cart has become an order")]
     Spent { order: OrderId },
-    #[error("the cart was not touched for 30 days and has expired")]
+    #[error("the cart was not changed for 30 days and has expired")]
     Expired,
     #[error("a cart with this id exists")]
     Exists,

@@ -157,7 +157,7 @@ pub struct AccountId(String);
 
 /// A text that is no account's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an account's id has 1 to 32 lowercase letters, digits and hyphens")]
+#[error("an account id has 1 to 32 lowercase letters, digits and hyphens")]
 pub struct InvalidAccountId;
 
 impl Default for AccountId {

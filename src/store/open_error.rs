@@ -15,7 +15,7 @@ pub(super) const DATABASE: &str = "kontor.db";
 pub enum OpenError {
     /// Another process serves from it.
     #[error(
-        "the data folder {} is in use by {}; stop that one first, or choose another folder with --data",
+        "the data folder {} is in use by {}; stop it first, or choose another folder with --data",
         dir.display(),
         pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
     )]
@@ -27,8 +27,8 @@ pub enum OpenError {
     },
     /// It was written by a newer kontor.
     #[error(
-        "the store was written by a newer kontor (its schema is {found}, this one knows {known}); \
-         run the newer version, or restore a backup made by this one"
+        "the store was written by a newer kontor (its schema is {found}, this version knows {known}); \
+         run the newer version, or restore a backup made by this version"
     )]
     Newer {
         /// The newest migration in the store.
@@ -38,8 +38,8 @@ pub enum OpenError {
     },
     /// It was written by an older kontor, and nothing may be changed in it here.
     #[error(
-        "the store is of an older kontor (its schema is {found}, this one needs {known}); \
-         start the server of this version on it first, which brings it up to date, or use the older one"
+        "the store was written by an older kontor (its schema is {found}, this version needs {known}); \
+         start this version's server on it first, which migrates it, or use the older version"
     )]
     Older {
         /// The newest migration in the store.
@@ -61,7 +61,7 @@ pub enum OpenError {
     Corrupt(String),
     /// The address of a database is none.
     #[error(
-        "{address} is no address of a store: {why}; it must be like \
+        "{address} is not the URL of a store: {why}; it must have the form \
          postgres://user:password@host:5432/database"
     )]
     Address {
@@ -72,8 +72,8 @@ pub enum OpenError {
     },
     /// The database does not answer, or does not let us in.
     #[error(
-        "PostgreSQL at {address} cannot be used: {why}; check that it runs and is reached from \
-         here, and that user, password and database are right"
+        "cannot use PostgreSQL at {address}: {why}; check that it is running and reachable from here, \
+         and that user, password and database are correct"
     )]
     Unreachable {
         /// The database.
@@ -82,11 +82,11 @@ pub enum OpenError {
         why: String,
     },
     /// There is no store in the database.
-    #[error("there is no store in {0}; start one with kontor serve --store, or check the address")]
+    #[error("there is no store in {0}; start one with kontor serve --store, or check the URL")]
     Empty(Address),
     /// The database is somebody else's.
     #[error(
-        "the database {0} has tables that are not kontor's; name one of its own for the store: \
+        "the database {0} has tables that are not kontor's; use a separate database for the store: \
          CREATE DATABASE kontor"
     )]
     Foreign(Address),

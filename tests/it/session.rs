@@ -94,7 +94,7 @@ async fn a_link_signs_in_once_and_its_scopes_hold() {
     let key = sign_in(&url, json!({"key": "sk_0000000000000000_0"})).await;
     for refused in [again, wrong, key] {
         assert_eq!((refused.status, refused.set_cookie.as_str()), (401, ""));
-        let detail = "the link or key is not known, was used or revoked, or is too old";
+        let detail = "the link or key is unknown, used, revoked or expired";
         assert_eq!(refused.body["detail"], detail);
     }
     for bad in [json!({}), json!({"link": "a", "key": "b"}), json!({"link": ""})] {

@@ -75,7 +75,7 @@ pub enum Error {
         version: i64,
     },
     /// It may or may not have been written: the same again is safe.
-    #[error("the outcome is not known: try again")]
+    #[error("the outcome is unknown: try again")]
     TryAgain,
     /// The store cannot write.
     #[error("the store cannot write: {0}")]

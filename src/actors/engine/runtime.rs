@@ -169,7 +169,7 @@ pub enum Error {
         version: i64,
     },
     /// Others changed it again and again.
-    #[error("the setting is changed too often: try again")]
+    #[error("the setting is changing too often: try again")]
     TryAgain,
     /// The store cannot be read or written.
     #[error(transparent)]
@@ -390,27 +390,27 @@ fn definitions(defaults: &Defaults) -> Vec<Definition> {
     };
     let rates = defaults.rates;
     let rate = |class: &str, default: u32, about: &str| {
-        let about = format!("{about}: requests a minute of one client, 0 for any number");
+        let about = format!("{about}: requests per minute of one client; 0 for no limit");
         number(&format!("rates.{class}"), default.into(), RATE_MAX.into(), &about)
     };
     let mut all = vec![
-        switch("checkout".to_owned(), true, "Whether orders are taken".to_owned()),
-        switch("imports".to_owned(), true, "Whether products are imported".to_owned()),
+        switch("checkout".to_owned(), true, "Whether carts can be checked out".to_owned()),
+        switch("imports".to_owned(), true, "Whether products can be imported".to_owned()),
         number(
             "products.cached_secs",
             defaults.products_cached_secs,
             PRODUCTS_CACHED_MAX_SECS,
-            "How long lists of products are answered again, in seconds; 0 for never",
+            "TTL of the product-list cache, in seconds; 0 for no cache",
         ),
         switch(
             "projections.paused".to_owned(),
             false,
-            "Whether the lists of orders and stock stand still".to_owned(),
+            "Whether updates of the lists of orders and stock are paused".to_owned(),
         ),
-        rate("browse", rates.browse, "Looking around"),
-        rate("cart", rates.cart, "Filling carts"),
-        rate("checkout", rates.checkout, "Buying, and asking about an order"),
-        rate("operate", rates.operate, "What operators do"),
+        rate("browse", rates.browse, "Browsing"),
+        rate("cart", rates.cart, "Creating and filling carts"),
+        rate("checkout", rates.checkout, "Checkout, and reading an order"),
+        rate("operate", rates.operate, "Operators"),
         number(
             "sweep.period_secs",
             defaults.sweep_secs,
@@ -419,9 +419,8 @@ fn definitions(defaults: &Defaults) -> Vec<Definition> {
         ),
     ];
     all.extend(defaults.providers.iter().map(|provider| {
-        let about = format!(
-            "Whether {provider} takes new payments; those that have begun are brought to their end"
-        );
+        let about =
+            format!("Whether {provider} accepts new payments; payments in progress are completed");
         switch(provider_switch(provider), true, about)
     }));
     all.sort_by(|one, other| one.name.cmp(&other.name));

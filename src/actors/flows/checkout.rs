@@ -82,17 +82,17 @@ pub enum Refusal {
     CartSpent { order: OrderId },
     #[error("the cart is not complete")]
     Incomplete(Vec<Requirement>),
-    #[error("the cart comes to {total}")]
+    #[error("the total of the cart is {total}")]
     Changed { total: Money },
-    #[error("there is too little stock")]
+    #[error("there is not enough stock")]
     OutOfStock(Vec<Shortage>),
     #[error("there is no payment provider of this name")]
     UnknownProvider,
-    #[error("{provider} takes no new payments now")]
+    #[error("{provider} is switched off")]
     ProviderOff { provider: String },
-    #[error("no orders are taken now")]
+    #[error("checkout is switched off")]
     Closed,
-    #[error("the order is being paid for")]
+    #[error("a payment of the order is in progress")]
     InProgress { order: OrderId },
     #[error(transparent)]
     Host(host::Error<order::Rejection>),

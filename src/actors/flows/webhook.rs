@@ -44,7 +44,7 @@ pub enum WebhookRefusal {
     #[error("{0}")]
     Malformed(String),
     /// It could not be kept: send it again.
-    #[error("the webhook could not be kept: send it again")]
+    #[error("the webhook could not be stored: send it again")]
     TryAgain,
 }
 

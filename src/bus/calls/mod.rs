@@ -104,7 +104,7 @@ pub enum CallError {
         why: String,
     },
     /// The node has too much to do; nothing was done.
-    #[error("node {0} has too much to do")]
+    #[error("node {0} is overloaded")]
     Busy(String),
     /// The call is larger than [`CALL_BYTES_MAX`]; nothing was sent.
     #[error("a call of {0} bytes is too large")]
@@ -137,16 +137,16 @@ pub enum Refusal {
     #[error("the call is not signed by a node of this cluster, to this node")]
     Unsigned,
     /// It was written too long ago, or the clocks are too far apart.
-    #[error("the call was written more than {} seconds ago or ahead: are the clocks right?", SKEW.as_secs())]
+    #[error("the call's time is more than {} seconds in the past or future: check the clocks", SKEW.as_secs())]
     Late,
     /// There is too much to do.
-    #[error("there is too much to do")]
+    #[error("the node is overloaded")]
     Busy,
     /// It is larger than a call may be.
     #[error("the call is too large")]
     TooLarge,
     /// The node does not take calls yet, or no longer.
-    #[error("the node takes no calls")]
+    #[error("the node accepts no calls")]
     Closed,
 }
 

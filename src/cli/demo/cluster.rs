@@ -63,7 +63,10 @@ async fn open(args: &Args, mut cluster: Cluster, store: &Store) -> Result<ExitCo
 fn screen(cluster: &Cluster, link: &Link) -> std::io::Result<()> {
     let url = cluster.url();
     let mut out = std::io::stdout().lock();
-    writeln!(out, "\n  kontor demo: a shop on three nodes, with simulated buyers and temporary data\n")?;
+    writeln!(
+        out,
+        "\n  kontor demo: a shop on three nodes, with simulated buyers and temporary data\n"
+    )?;
     writeln!(out, "  admin     {}", link.address)?;
     writeln!(out, "  shop      {url}/v1/store/products")?;
     writeln!(out, "  API docs  {url}/docs")?;

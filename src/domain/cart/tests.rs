@@ -120,7 +120,7 @@ fn a_cart_is_made_spent_and_expired_once() {
     check(&[(0, spend(1))], "there is no such cart");
     check(&[made.clone(), made.clone()], "a cart with this id exists");
     check(&[made.clone(), (0, remove(2))], "the cart has no line 2");
-    check(&[made.clone(), (30, remove(1))], "the cart was not touched for 30 days and has expired");
+    check(&[made.clone(), (30, remove(1))], "the cart was not changed for 30 days and has expired");
     check(&[made.clone(), (29, email(None)), (58, amount(1, 2))], "1:2xA");
     check(&[made.clone(), (31, spend(1)), (31, spend(1))], "1:1xA");
     let spent = [made, (0, spend(1)), (0, spend(2))];

@@ -164,7 +164,7 @@ pub enum Rejection {
     #[error("there is no such order")]
     NotFound,
     /// An attempt is being made.
-    #[error("the order is being paid for")]
+    #[error("a payment of the order is in progress")]
     InProgress,
     /// It is beyond paying.
     #[error("the order is {phase:?} and takes no further payment")]
@@ -184,14 +184,14 @@ pub enum Rejection {
         /// The steps that are stuck.
         stuck: Vec<String>,
     },
-    /// More than can be given back.
-    #[error("at most {limit} minor units can be given back")]
+    /// More than can be refunded.
+    #[error("at most {limit} minor units can be refunded")]
     RefundTooLarge {
         /// Minor units.
         limit: i64,
     },
-    /// More than can be taken.
-    #[error("at most {limit} minor units can be taken")]
+    /// More than can be captured.
+    #[error("at most {limit} minor units can be captured")]
     CaptureTooLarge {
         /// Minor units.
         limit: i64,

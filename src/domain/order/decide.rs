@@ -134,7 +134,7 @@ impl Order {
         match self.phase {
             Phase::AwaitingPayment if self.taking_back() => Err(Rejection::InProgress),
             Phase::AwaitingPayment if self.attempts.len() >= ATTEMPTS_MAX => {
-                Err(wrong("the order was tried to be paid for too often"))
+                Err(wrong("the order has too many payment attempts"))
             }
             Phase::AwaitingPayment if in_time => {
                 Ok(vec![Event::PaymentRetried { method: method.clone() }])
@@ -306,10 +306,10 @@ impl Order {
         match self.phase {
             Phase::Cancelling | Phase::Cancelled => return Ok(Vec::new()),
             Phase::Committing if self.stuck.is_empty() && self.alert.is_none() => {
-                return Err(wrong("the order is being confirmed this moment: try again"));
+                return Err(wrong("the order is being confirmed: try again in a moment"));
             }
             Phase::Confirmed if !self.fulfillments.is_empty() => {
-                return Err(wrong("goods have gone out: refund what comes back instead"));
+                return Err(wrong("goods were shipped: refund what is returned instead"));
             }
             _ => {}
         }
@@ -339,7 +339,9 @@ impl Order {
             .filter(|amount| *amount <= limit && amounts().all(|part| part >= 0))
             .ok_or(Rejection::RefundTooLarge { limit })?;
         if amount == 0 && lines.is_empty() {
-            return Err(Rejection::Nothing { what: "say what to give back".into() });
+            return Err(Rejection::Nothing {
+                what: "name lines, delivery or an amount to refund".into(),
+            });
         }
         Ok(vec![Event::RefundRequested {
             refund: Box::new(Refund {
@@ -377,7 +379,7 @@ impl Order {
             let number = wanted.line;
             let line = self.line(number).ok_or(Rejection::UnknownLine { line: number })?;
             if lines.iter().any(|other| other.line == number) {
-                return Err(wrong("name each line once"));
+                return Err(wrong("each line may be named only once"));
             }
             let limit = line.quantity - self.refunded_units(number);
             if wanted.quantity < 1 || wanted.quantity > limit {
@@ -412,7 +414,7 @@ impl Order {
             matches!(effect, Effect::Capture { .. }) && !self.skipped.contains(&effect.step())
         };
         if self.wanted().iter().any(asked) {
-            return Err(wrong("a capture is on its way"));
+            return Err(wrong("a capture is in progress"));
         }
         let limit = (self.authorized() - self.captured() - self.capturing()).max(0);
         let amount = amount.unwrap_or(limit);
@@ -469,7 +471,7 @@ impl Order {
                 Err(wrong("the amounts differ: cancel the order"))
             }
             Some(VOIDED_ELSEWHERE) if unconfirmed => {
-                Err(wrong("the money was let go: cancel the order"))
+                Err(wrong("the authorization was voided: cancel the order"))
             }
             Some(_) => Ok(vec![Event::AlertCleared { reason }]),
             None if self.stuck.is_empty() => Err(wrong("nothing is stuck")),
@@ -487,7 +489,7 @@ impl Order {
             _ => return Err(Rejection::WhichStep { stuck }),
         };
         if ["reserve:", "authorize:", "commit:"].iter().any(|step_of| step.starts_with(step_of)) {
-            return Err(wrong("the order cannot do without this step: retry or cancel"));
+            return Err(wrong("this step cannot be skipped: retry or cancel"));
         }
         let last = step == "release";
         let mut events = vec![Event::StepSkipped { step, reason: reason.to_owned() }];

@@ -164,7 +164,7 @@ impl entity::Event for Event {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Rejection {
     /// There is not enough to promise.
-    #[error("{requested} were asked for and {available} are available")]
+    #[error("{requested} units were requested and {available} are available")]
     OutOfStock {
         /// Units asked for.
         requested: i64,
@@ -172,10 +172,10 @@ pub enum Rejection {
         available: i64,
     },
     /// The hold is past its time.
-    #[error("the hold has lapsed")]
+    #[error("the hold has expired")]
     HoldLapsed,
     /// The order was given up before.
-    #[error("the order was released before")]
+    #[error("the stock of the order was already released")]
     Released,
     /// The order has fewer units than are to be shipped or taken back.
     #[error("{missing} units are not allocated to the order")]
@@ -198,6 +198,6 @@ pub enum Rejection {
         on_hand: i64,
     },
     /// A quantity out of bounds.
-    #[error("leads to a number of units that is not from 0 to 1000000000")]
+    #[error("must lead to a number of units from 0 to 1000000000")]
     TooMany,
 }

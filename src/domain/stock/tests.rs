@@ -109,7 +109,7 @@ fn the_way_of_a_sale() {
             (0, set("main", 5), ""),
             (0, reserve(1, 1, 3, 900), "reserved"),
             (1, reserve(1, 1, 3, 901), ""),
-            (2, reserve(2, 1, 3, 900), "3 were asked for and 2 are available"),
+            (2, reserve(2, 1, 3, 900), "3 units were requested and 2 are available"),
             (3, commit(1), "committed"),
             (3, commit(1), ""),
             (3, reserve(1, 2, 3, 900), ""),
@@ -130,11 +130,11 @@ fn a_hold_lapses_at_its_moment() {
     let steps = [
         (0, set("main", 1), "adjusted"),
         (0, reserve(1, 1, 1, 900), "reserved"),
-        (899, reserve(2, 1, 1, 2_000), "1 were asked for and 0 are available"),
+        (899, reserve(2, 1, 1, 2_000), "1 units were requested and 0 are available"),
         (899, set("main", 0), "there are 1 units, of which 1 are reserved or allocated"),
-        (900, commit(1), "the hold has lapsed"),
+        (900, commit(1), "the hold has expired"),
         (900, reserve(2, 1, 1, 2_000), "lapsed reserved"),
-        (901, reserve(1, 2, 1, 2_000), "1 were asked for and 0 are available"),
+        (901, reserve(1, 2, 1, 2_000), "1 units were requested and 0 are available"),
         (902, commit(2), "committed"),
         (5_000, commit(2), ""),
     ];
@@ -159,7 +159,7 @@ fn a_later_try_keeps_or_changes_the_hold() {
             (1, reserve(1, 2, 3, 800), "extended"),
             (1, reserve(1, 1, 3, 950), ""),
             (850, reserve(1, 3, 5, 900), "lapsed reserved"),
-            (850, reserve(1, 4, 6, 900), "6 were asked for and 5 are available"),
+            (850, reserve(1, 4, 6, 900), "6 units were requested and 5 are available"),
             (851, commit(1), "committed"),
         ],
         [5, 0, 5, 0, 0],
@@ -172,16 +172,16 @@ fn what_was_released_gets_nothing_any_more() {
         &[
             (0, set("main", 5), "adjusted"),
             (0, release(1), "released"),
-            (0, reserve(1, 1, 1, 900), "the order was released before"),
-            (0, commit(1), "the hold has lapsed"),
+            (0, reserve(1, 1, 1, 900), "the stock of the order was already released"),
+            (0, commit(1), "the hold has expired"),
             (0, reserve(2, 1, 1, 900), "reserved"),
             (0, release(2), "released"),
             (0, release(2), ""),
             (0, reserve(3, 1, 1, 900), "reserved"),
             (0, commit(3), "committed"),
             (0, release(3), "released"),
-            (0, commit(3), "the hold has lapsed"),
-            (0, reserve(3, 2, 1, 900), "the order was released before"),
+            (0, commit(3), "the hold has expired"),
+            (0, reserve(3, 2, 1, 900), "the stock of the order was already released"),
         ],
         [5, 0, 0, 0, 0],
     );
@@ -213,7 +213,7 @@ fn settled_orders_are_forgotten_a_day_after_the_last_time() {
         (900, reserve(2, 1, 1, 2_000), "lapsed reserved"),
         (DAY - 1, release(1), "released"),
         (DAY + 900, release(2), "released"),
-        (DAY + 900, reserve(1, 2, 1, 2 * DAY), "the order was released before"),
+        (DAY + 900, reserve(1, 2, 1, 2 * DAY), "the stock of the order was already released"),
     ];
     check(&steps, [5, 0, 0, 0, 0]);
     steps.push((3 * DAY, release(4), "released"));
@@ -270,7 +270,7 @@ fn goods_come_in_and_move() {
         &[
             (0, expect("main", 10), "expected"),
             (0, receive("main", 4), "received"),
-            (0, expect("main", -7), "leads to a number of units that is not from 0 to 1000000000"),
+            (0, expect("main", -7), "must lead to a number of units from 0 to 1000000000"),
             (0, expect("main", -6), "expected"),
             (0, transfer("main", "shop", 3), "transferred"),
             (0, transfer("main", "main", 1), ""),
@@ -293,7 +293,7 @@ fn goods_come_in_and_move() {
 
 #[test]
 fn numbers_at_the_edge_are_refused() {
-    let no = "leads to a number of units that is not from 0 to 1000000000";
+    let no = "must lead to a number of units from 0 to 1000000000";
     let mut steps = vec![(0, set("main", QUANTITY_MAX), "adjusted")];
     steps.push((0, set("shop", QUANTITY_MAX), "adjusted"));
     for bad in [i64::MIN, i64::MAX, QUANTITY_MAX + 1] {
@@ -315,7 +315,7 @@ fn numbers_at_the_edge_are_refused() {
     steps.push((
         0,
         reserve(1, 1, i64::MAX, 9),
-        "9223372036854775807 were asked for and 2000000000 are available",
+        "9223372036854775807 units were requested and 2000000000 are available",
     ));
     steps.push((0, reserve(1, 1, 2 * QUANTITY_MAX, 9), "reserved"));
     steps.push((9, adjust("main", -QUANTITY_MAX), "lapsed adjusted"));

@@ -86,7 +86,7 @@ impl Authenticator {
     pub async fn holder(&self, text: &str) -> Result<Principal, Error> {
         match self.keys.find(&self.store, text).await? {
             Some(row) => Ok(Principal::Key(row)),
-            None => Err(unauthorized("the key is not known, or was revoked")),
+            None => Err(unauthorized("the key is unknown or was revoked")),
         }
     }
 

@@ -20,7 +20,7 @@ pub struct Network(IpNet);
 
 /// A text is no network.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is no address and no network such as 10.0.0.0/8")]
+#[error("{0:?} is neither an IP address nor a network such as 10.0.0.0/8")]
 pub struct InvalidNetwork(String);
 
 impl Network {

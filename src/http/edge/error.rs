@@ -83,7 +83,8 @@ impl Error {
     /// The method is not one of `allow`.
     #[must_use]
     pub fn method_not_allowed(allow: &str) -> Self {
-        let mut error = Self::new(Code::MethodNotAllowed, format!("the methods here are {allow}"));
+        let mut error =
+            Self::new(Code::MethodNotAllowed, format!("the allowed methods are {allow}"));
         error.0.allow = Some(allow.to_owned());
         error
     }
@@ -202,22 +203,22 @@ impl<R: Into<Self>> From<host::Error<R>> for Error {
         match error {
             host::Error::Rejected(rejection) => rejection.into(),
             host::Error::Busy => {
-                Self::new(Code::TooManyRequests, "too many requests are under way")
+                Self::new(Code::TooManyRequests, "too many requests are in progress")
             }
             host::Error::TimedOut => {
                 Self::new(Code::TryAgain, "the request waited too long; nothing was done")
             }
             host::Error::Moved => {
-                Self::new(Code::TryAgain, "it is being handed over; nothing was done")
+                Self::new(Code::TryAgain, "its shard is being handed over; nothing was done")
             }
-            host::Error::TryAgain => Self::new(Code::TryAgain, "the outcome is not known"),
+            host::Error::TryAgain => Self::new(Code::TryAgain, "the outcome is unknown"),
             host::Error::Storage(why) => storage(why),
             host::Error::Quarantined(why) => {
-                Self::new(Code::Quarantined, "its history cannot be read").caused_by(Why(why))
+                Self::new(Code::Quarantined, "it is in quarantine").caused_by(Why(why))
             }
             host::Error::KeyReused => Self::new(
                 Code::IdempotencyKeyReused,
-                "the idempotency key came with another request before",
+                "the idempotency key was used for another request",
             ),
         }
     }
@@ -237,7 +238,7 @@ fn storage(why: String) -> Error {
 /// It has another version than `If-Match` names.
 #[must_use]
 pub fn version_mismatch(version: i64) -> Error {
-    Error::new(Code::VersionMismatch, format!("the version is {version} by now"))
+    Error::new(Code::VersionMismatch, format!("the current version is {version}"))
         .with("version", version.into())
 }
 
@@ -262,11 +263,11 @@ impl From<store::journal::ReadError> for Error {
 impl From<row_host::Error> for Error {
     fn from(error: row_host::Error) -> Self {
         match error {
-            row_host::Error::Exists => Self::new(Code::AlreadyExists, "it is there"),
+            row_host::Error::Exists => Self::new(Code::AlreadyExists, "it already exists"),
             row_host::Error::NotFound => Self::not_found("thing"),
             row_host::Error::VersionMismatch { version } => version_mismatch(version),
             row_host::Error::Store(error) => error.into(),
-            row_host::Error::TryAgain => Self::new(Code::TryAgain, "the outcome is not known"),
+            row_host::Error::TryAgain => Self::new(Code::TryAgain, "the outcome is unknown"),
             row_host::Error::Storage(why) => storage(why),
         }
     }

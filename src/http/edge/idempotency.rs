@@ -38,7 +38,7 @@ impl InFlight {
         let name = format!("{whose} {path} {key}");
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !all.insert(name.clone()) {
-            let detail = "the first request with this key is still being worked on";
+            let detail = "the first request with this key is still in progress";
             return Err(Error::new(Code::IdempotencyInFlight, detail));
         }
         Ok(Guard { of: self.clone(), name })

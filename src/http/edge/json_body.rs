@@ -121,7 +121,8 @@ async fn read_up_to(
     max: usize,
     patience: Duration,
 ) -> Result<web::Bytes, Error> {
-    let too_large = || Error::new(Code::PayloadTooLarge, format!("a body has at most {max} bytes"));
+    let too_large =
+        || Error::new(Code::PayloadTooLarge, format!("the body may have at most {max} bytes"));
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if length.is_some_and(|length| length > max) {
@@ -130,8 +131,8 @@ async fn read_up_to(
     let collect = async {
         let mut bytes = BytesMut::with_capacity(length.unwrap_or(0).min(max));
         while let Some(chunk) = payload.next().await {
-            let chunk = chunk
-                .map_err(|_| Error::new(Code::BadRequest, "the body broke off before its end"))?;
+            let chunk =
+                chunk.map_err(|_| Error::new(Code::BadRequest, "the body ended too early"))?;
             if bytes.len() + chunk.len() > max {
                 return Err(too_large());
             }

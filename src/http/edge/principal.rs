@@ -15,7 +15,7 @@ use crate::store::session::Row as Session;
 /// revoked; who is not told, or revoked by another program, asks again within a second.
 pub const BELIEVED: Duration = Duration::from_millis(900);
 /// What is said to a caller without a key.
-pub const NO_KEY: &str = "this takes an API key: Authorization: Bearer sk_…";
+pub const NO_KEY: &str = "an API key is required: Authorization: Bearer sk_…";
 
 /// What a key may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]

@@ -42,56 +42,56 @@ macro_rules! codes {
 }
 
 codes! {
-    InvalidRequest 422 "The request is not valid", "Put the fields right that `errors` names; all of them are there at once.";
-    MalformedJson 400 "The body is not JSON", "Send one JSON value in UTF-8, at most 32 levels deep.";
+    InvalidRequest 422 "The request is not valid", "Correct the fields listed in `errors`, which has all invalid fields.";
+    MalformedJson 400 "The body is not valid JSON", "Send one JSON value in UTF-8, at most 32 levels deep.";
     BadRequest 400 "The request cannot be understood", "Check the path, the headers and the length of the request.";
-    UnknownFilter 400 "The query has a parameter that this list does not know", "Leave it out, or look its name up in /docs: an unknown filter is never ignored.";
-    InvalidCursor 400 "The cursor is not one of this list", "Send `next_cursor` back unchanged, to the same list, or start without `after`.";
-    Unauthorized 401 "Who calls is not known", "Send `Authorization: Bearer` with a key or token that is valid and not revoked.";
-    Forbidden 403 "The key may not do this", "Use a key with the scope that `detail` names: kontor key create --scope.";
-    ForbiddenOrigin 403 "A page of another host made this request", "Send it from a page of this host, with its `Origin`, or with an API key instead of a cookie.";
-    NotFound 404 "There is no such thing", "Check the path and the id.";
-    MethodNotAllowed 405 "The method is not allowed here", "Use one of those in the `Allow` header.";
-    RequestTimeout 408 "The body came too slowly", "Send it again over a better line, or in smaller parts.";
-    PayloadTooLarge 413 "The body is too large", "Send at most as many bytes as `detail` says; split imports.";
+    UnknownFilter 400 "The query has an unknown parameter", "Remove it, or look up its name in /docs: an unknown filter is never ignored.";
+    InvalidCursor 400 "The cursor does not belong to this list", "Send `next_cursor` back unchanged, to the same list, or start without `after`.";
+    Unauthorized 401 "The caller is not authenticated", "Send `Authorization: Bearer` with a key or token that is valid and not revoked.";
+    Forbidden 403 "The key lacks the required scope", "Use a key with the scope named in `detail`: kontor key create --scope.";
+    ForbiddenOrigin 403 "The request came from a page of another host", "Send it from a page of this host, with its `Origin`, or with an API key instead of a cookie.";
+    NotFound 404 "Not found", "Check the path and the id.";
+    MethodNotAllowed 405 "The method is not allowed here", "Use one of the methods in the `Allow` header.";
+    RequestTimeout 408 "The body arrived too slowly", "Send it again over a faster connection, or in smaller parts.";
+    PayloadTooLarge 413 "The body is too large", "Send at most the number of bytes given in `detail`; split imports.";
     UnsupportedMediaType 415 "The body is not declared as JSON", "Send `Content-Type: application/json`, without a `Content-Encoding`.";
     UnknownSku 422 "There is no such SKU", "Create the product first, or correct the SKU.";
-    ProductInactive 422 "The product is not sold at present", "Take it out of the request, or make the product active.";
-    CurrencyMismatch 422 "There is no price in this currency", "Use a currency that the product has a price in; a cart has one currency.";
-    UnknownDeliveryOption 422 "There is no such way of delivery in this currency", "Choose one of GET /v1/store/delivery-options.";
-    UnknownProvider 422 "There is no such payment provider", "Name a provider that this store is set up with.";
+    ProductInactive 422 "The product is not active", "Remove it from the request, or activate the product.";
+    CurrencyMismatch 422 "There is no price in this currency", "Use a currency in which the product has a price; a cart has one currency.";
+    UnknownDeliveryOption 422 "There is no such delivery option in this currency", "Choose one of GET /v1/store/delivery-options.";
+    UnknownProvider 422 "There is no such payment provider", "Use a provider that this store is configured for.";
     ProviderOff 409 "The payment provider is switched off", "Pay with another provider, or later: the cart is still open.";
-    ImportsClosed 503 "Products are not imported now", "An operator has switched imports off: send it again later.";
-    CheckoutClosed 503 "No orders are taken now", "An operator has switched checkout off: the cart is kept, send it again later.";
-    CartSpent 409 "The cart has become an order", "Go on with the order whose id stands in `order`.";
-    CartChanged 409 "The total is another than was expected", "Show the buyer the total in `total`, and send it as `expected_total`.";
-    CheckoutInProgress 409 "The order is being paid for", "Wait for the outcome: read the order, or send the same request with the same key.";
-    OutOfStock 409 "There is not enough stock", "With `order` null the cart is still open: change the quantities that `lines` names.";
-    OrderCancelled 409 "The order was given up", "Make a new cart.";
-    CartExpired 410 "The cart has expired", "Make a new cart.";
-    CartIncomplete 422 "Something is missing before the cart can be ordered", "Give what `requirements` names.";
-    IdempotencyKeyMissing 422 "This request needs an idempotency key", "Send `Idempotency-Key` with a new random value, and the same one with each retry.";
-    IdempotencyKeyReused 422 "The idempotency key was used for another request", "Draw a new key for a new request; send a retry unchanged.";
-    IdempotencyInFlight 409 "The first request with this key is still being worked on", "Send it again in a moment: it gets the outcome of the first.";
-    PaymentDeclined 402 "The payment was declined", "Pay with another means: the same checkout with a new token, under a new key.";
-    WrongState 409 "The state of it does not allow this now", "Read it again: `detail` says what is in the way.";
-    StockCommitted 409 "These units are reserved or allocated", "Set no less than what is promised, or cancel orders first.";
-    StockChanged 409 "The stock is not what was expected", "Read it again, and repeat with the present number.";
-    AlreadyExists 409 "It is there already", "Use PUT or PATCH to change it.";
-    RefundTooLarge 422 "More than can be given back", "Give back at most what `detail` says.";
-    CaptureTooLarge 422 "More than can be captured", "Capture at most what `detail` says.";
-    NothingToFulfill 422 "Nothing is left to fulfill", "Read the order: all its goods have gone out or were refunded.";
-    UnknownLine 422 "There is no such line, or it has fewer units", "Use the line ids and quantities that the order or cart shows.";
-    VersionMismatch 412 "It was changed meanwhile", "Read it again, and repeat with the new `ETag` in `If-Match`.";
-    Quarantined 423 "Its history cannot be read; an operator has to look", "Tell the operator of this store the `request_id`.";
-    TooManyRequests 429 "Too much is under way", "Wait as long as `Retry-After` says, then send it again with the same key.";
-    RateLimited 429 "Too many requests came from this client", "Wait as long as `Retry-After` says; `RateLimit` says what is left.";
-    TooManyTries 429 "Too many tries to sign in were wrong", "Wait as long as `Retry-After` says, then sign in with a new link: kontor sign-in.";
-    TryAgain 503 "It could not be done just now", "Send the same request, with the same key, after as long as `Retry-After` says.";
-    Overloaded 503 "There is more to do than can be done", "Nothing was done: send the same request, with the same key, after as long as `Retry-After` says, and later with each try.";
-    StorageFull 503 "The store has no room left", "Tell the operator of this store; nothing was done.";
-    ShuttingDown 503 "This server is stopping", "Send the same request again: another server, or the next start, takes it.";
-    Internal 500 "Something went wrong on our side", "Tell the operator of this store the `request_id`.";
+    ImportsClosed 503 "Product imports are switched off", "An operator has switched imports off: send it again later.";
+    CheckoutClosed 503 "Checkout is switched off", "An operator has switched checkout off: the cart is kept, send it again later.";
+    CartSpent 409 "The cart has become an order", "Continue with the order whose id is in `order`.";
+    CartChanged 409 "The total is not the expected one", "Show the buyer the total in `total`, and send it as `expected_total`.";
+    CheckoutInProgress 409 "A payment of the order is in progress", "Wait for the outcome: read the order, or send the same request with the same key.";
+    OutOfStock 409 "There is not enough stock", "If `order` is null, the cart is still open: change the quantities of the items in `lines`.";
+    OrderCancelled 409 "The order was cancelled", "Create a new cart.";
+    CartExpired 410 "The cart has expired", "Create a new cart.";
+    CartIncomplete 422 "The cart is not complete", "Provide what `requirements` lists.";
+    IdempotencyKeyMissing 422 "This request needs an idempotency key", "Send `Idempotency-Key` with a new random value, and the same value with each retry.";
+    IdempotencyKeyReused 422 "The idempotency key was used for another request", "Use a new key for a new request; send a retry unchanged.";
+    IdempotencyInFlight 409 "The first request with this key is still in progress", "Send it again in a moment to get the outcome of the first.";
+    PaymentDeclined 402 "The payment was declined", "Pay in another way: send the same checkout with a new payment token, under a new key.";
+    WrongState 409 "Not allowed in the current state", "Read it again; `detail` gives the reason.";
+    StockCommitted 409 "These units are reserved or allocated", "Set no less than the number of promised units, or cancel orders first.";
+    StockChanged 409 "The stock is not the expected one", "Read it again, and repeat with the current number.";
+    AlreadyExists 409 "It already exists", "Use PUT or PATCH to change it.";
+    RefundTooLarge 422 "The amount is more than can be refunded", "Refund at most the amount given in `detail`.";
+    CaptureTooLarge 422 "The amount is more than can be captured", "Capture at most the amount given in `detail`.";
+    NothingToFulfill 422 "Nothing is left to fulfill", "Read the order: all its goods were shipped or refunded.";
+    UnknownLine 422 "There is no such line, or it has fewer units", "Use line ids and quantities from the order or cart.";
+    VersionMismatch 412 "It has changed since it was read", "Read it again, and repeat with the new `ETag` in `If-Match`.";
+    Quarantined 423 "In quarantine: its history cannot be read, or it keeps failing", "Tell the operator of this store the `request_id`.";
+    TooManyRequests 429 "Too many requests are in progress", "Wait as long as `Retry-After` says, then send it again with the same key.";
+    RateLimited 429 "The rate limit of this client is exceeded", "Wait as long as `Retry-After` says; `RateLimit` has the remaining quota.";
+    TooManyTries 429 "Too many failed sign-ins", "Wait as long as `Retry-After` says, then sign in with a new link: kontor sign-in.";
+    TryAgain 503 "Temporarily not possible", "Send the same request, with the same key, after as long as `Retry-After` says.";
+    Overloaded 503 "The server is overloaded", "Nothing was done: send the same request, with the same key, after as long as `Retry-After` says, and wait longer after each attempt.";
+    StorageFull 503 "The disk of the store is full", "Tell the operator of this store; nothing was done.";
+    ShuttingDown 503 "This server is stopping", "Send the same request again: another server, or this one after its restart, will answer it.";
+    Internal 500 "Internal error", "Tell the operator of this store the `request_id`.";
 }
 
 impl Code {
@@ -122,8 +122,7 @@ pub struct ErrorCode;
 
 impl PartialSchema for ErrorCode {
     fn schema() -> RefOr<Schema> {
-        let about =
-            "What went wrong, as a program tells it. Stable; /docs/errors/{code} explains each.";
+        let about = "The kind of error, for programs. Stable; /docs/errors/{code} explains each.";
         let text = ObjectBuilder::new().schema_type(Type::String).description(Some(about));
         text.enum_values(Some(Code::VARIANTS.iter().map(|code| code.as_str()))).into()
     }

@@ -39,11 +39,11 @@ impl Query {
         for (name, value) in pairs.into_inner() {
             if !known.contains(&name.as_str()) {
                 let list = known.join(", ");
-                let detail = format!("there is no parameter {name:?} here; there are: {list}");
+                let detail = format!("unknown parameter {name:?}; known parameters: {list}");
                 return Err(Error::new(Code::UnknownFilter, detail));
             }
             if all.insert(name.clone(), value).is_some() {
-                return Err(Error::field(&name, "must stand once only"));
+                return Err(Error::field(&name, "must occur only once"));
             }
         }
         Ok(Self(all))
@@ -91,7 +91,7 @@ impl Query {
             return Ok(None);
         };
         let key = decode(text, list).and_then(|key| key.parse().ok());
-        let wrong = || Error::new(Code::InvalidCursor, "`after` is no cursor of this list");
+        let wrong = || Error::new(Code::InvalidCursor, "`after` is not a cursor of this list");
         key.ok_or_else(wrong).map(Some)
     }
 }

@@ -111,7 +111,7 @@ pub async fn begin_try(cache: &Cache, from: IpAddr) -> Result<(), Error> {
     if taken.allowed {
         return Ok(());
     }
-    let detail = "too many wrong links and keys came from this address";
+    let detail = "too many failed sign-ins from this IP address";
     let error = Error::new(Code::TooManyTries, detail);
     Err(error.header(header::RETRY_AFTER, secs(taken.retry_in).max(1).to_string()))
 }

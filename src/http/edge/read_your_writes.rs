@@ -136,7 +136,7 @@ pub async fn wait(call: &Call, request: &HttpRequest) -> Result<Seen, Error> {
 }
 
 fn named(request: &HttpRequest) -> Result<Vec<Position>, Error> {
-    let wrong = || Error::field("Kontor-After", "must be positions of ours, at most 16");
+    let wrong = || Error::field("Kontor-After", "must be at most 16 values of Kontor-Position");
     let mut named = Vec::new();
     for value in request.headers().get_all(AFTER) {
         let value = value.to_str().map_err(|_| wrong())?;

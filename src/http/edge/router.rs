@@ -94,7 +94,7 @@ async fn enforce(
 }
 
 fn full() -> Error {
-    Error::new(Code::Overloaded, "there is too much to do; nothing was done")
+    Error::new(Code::Overloaded, "the server is overloaded; nothing was done")
 }
 
 /// A request that was let in.

@@ -127,7 +127,7 @@ pub fn must_be_same_origin(headers: &HeaderMap) -> Result<(), Error> {
     if same_origin(headers) == Some(true) {
         return Ok(());
     }
-    let detail = "a session's cookie changes something only from a page of this host";
+    let detail = "a change with a session cookie must come from a page of this host";
     Err(Error::new(Code::ForbiddenOrigin, detail))
 }
 

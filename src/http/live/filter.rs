@@ -60,7 +60,7 @@ pub(in crate::http) fn read(topics: &Topics, asked: Subscribe) -> Result<Asked, 
         return Err(Wrong::new("invalid_request", "limit must be a number from 1 to 200"));
     }
     let from = match from.map(|text| Token::parse(&text)) {
-        Some(None) => return Err(Wrong::new("invalid_cursor", "from is no token of ours")),
+        Some(None) => return Err(Wrong::new("invalid_cursor", "from is not a token of this feed")),
         Some(token) => token,
         None => None,
     };

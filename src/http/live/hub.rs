@@ -272,7 +272,7 @@ impl Hub {
         let subject = spec.subject.clone();
         let Some(socket) = self.sockets.get_mut(&socket) else { return Ok(subject) };
         if !socket.principal.may(scope) {
-            let detail = format!("this topic takes the scope {}", scope.as_str());
+            let detail = format!("this topic needs the scope {}", scope.as_str());
             return Err(Wrong::new(Code::Forbidden.as_str(), detail));
         }
         let known = socket.subscriptions.iter().position(|one| one.spec.id == spec.id);

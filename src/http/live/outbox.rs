@@ -45,7 +45,7 @@ impl Farewell {
             Self::Stopping => Some((CloseCode::Away, "the server is stopping")),
             Self::Ended => Some((CloseCode::Other(4401), "the session or key has ended")),
             Self::Policy(reason) => Some((CloseCode::Policy, reason)),
-            Self::Silent => Some((CloseCode::Policy, "nothing was heard for too long")),
+            Self::Silent => Some((CloseCode::Policy, "no answer to pings for too long")),
             Self::Left => None,
         }
     }

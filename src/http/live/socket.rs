@@ -51,7 +51,7 @@ async fn principal_of_socket(request: &HttpRequest) -> Result<Principal, Error> 
     own_origin(request.headers(), &live.options.origins)?;
     let query = Query::of(request, &["ticket"])?;
     if let Some(ticket) = query.text("ticket") {
-        let used = || Error::new(Code::Unauthorized, "the ticket is not known, or was used");
+        let used = || Error::new(Code::Unauthorized, "the ticket is unknown or was used");
         return live.tickets.take(ticket).ok_or_else(used);
     }
     let offered = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL);
@@ -61,7 +61,7 @@ async fn principal_of_socket(request: &HttpRequest) -> Result<Principal, Error> 
     }
     match live.callers.principal(request.headers()).await? {
         Principal::Anyone => {
-            let detail = "this takes a session, a ticket, or the subprotocol bearer.sk_…";
+            let detail = "a session, a ticket or the subprotocol bearer.sk_… is required";
             Err(Error::new(Code::Unauthorized, detail))
         }
         known => Ok(known),
@@ -78,7 +78,7 @@ fn own_origin(headers: &HeaderMap, others: &[String]) -> Result<(), Error> {
     if own || others.iter().any(|other| other.eq_ignore_ascii_case(origin)) {
         return Ok(());
     }
-    Err(Error::new(Code::ForbiddenOrigin, "a page of another host may not open this"))
+    Err(Error::new(Code::ForbiddenOrigin, "pages of other hosts may not open this socket"))
 }
 
 /// Opens a live socket.
@@ -103,7 +103,7 @@ pub async fn open_live(
     let place = live.sockets.take(principal.owner()).map_err(full)?;
     let offered = actix_ws::handle_with_protocols(&request, payload, &[PROTOCOL]);
     let (response, session, stream) = offered.map_err(|_| {
-        Error::new(Code::BadRequest, "this is a WebSocket: it takes Upgrade: websocket")
+        Error::new(Code::BadRequest, "this is a WebSocket endpoint: send Upgrade: websocket")
     })?;
     let mut gate = None;
     let response = response.map_body(|_, body| {
@@ -167,7 +167,7 @@ async fn listen(
             Err(_) => break Farewell::Silent,
             Ok(None) => break Farewell::Left,
             Ok(Some(Err(_))) => {
-                break Farewell::Policy("a message was too large or no WebSocket's");
+                break Farewell::Policy("a message was too large or not a valid WebSocket message");
             }
             Ok(Some(Ok(message))) => message,
         };
@@ -188,7 +188,7 @@ async fn listen(
             Message::Ping(bytes) => drop(pong.try_send(bytes)),
             Message::Pong(_) => {}
             Message::Close(_) => break Farewell::Left,
-            Message::Binary(_) => break Farewell::Policy("messages are text"),
+            Message::Binary(_) => break Farewell::Policy("messages must be text"),
         }
     };
     hub.do_send(Told::End(socket, why));

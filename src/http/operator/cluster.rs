@@ -149,7 +149,7 @@ pub async fn show_cluster(
     let letters = call.store().dead_letters(0, 1).await?.len();
     let mut findings = findings(&nodes, &shards, &services, letters > 0);
     let silent = reports.iter().filter(|(_, report)| report.is_none());
-    findings.extend(silent.map(|(node, _)| format!("node {node} does not answer this one")));
+    findings.extend(silent.map(|(node, _)| format!("node {node} does not answer this node")));
     if let Some(cluster) = &node.cluster {
         let of_bus = cluster.findings().all().into_iter();
         findings.extend(of_bus.map(|(about, text)| format!("{about}: {text}")));
@@ -255,19 +255,19 @@ fn services(node: &Node, store: &Store) -> Vec<Service> {
             ("ok", format!("connected to {}", nats.address()))
         } else {
             let why = nats.trouble().unwrap_or_else(|| "it does not answer".to_owned());
-            ("degraded", format!("away: {why}; nodes call each other by HTTP"))
+            ("degraded", format!("down: {why}; nodes call each other over HTTP"))
         };
         all.push(Service { name: "nats", status, detail });
     }
     let cache = &node.cache;
     let (name, status, detail) = match cache.state() {
-        State::Local => ("cache", "ok", "in each node for itself".to_owned()),
+        State::Local => ("cache", "ok", "local to each node".to_owned()),
         State::Ok => {
             let counts = cache.counts();
-            ("redis", "ok", format!("{} found, {} not", counts.hits, counts.misses))
+            ("redis", "ok", format!("{} hits, {} misses", counts.hits, counts.misses))
         }
         State::Away(since) => {
-            let detail = format!("away for {} s; each node keeps to itself", since.as_secs());
+            let detail = format!("down for {} s; each node uses a local cache", since.as_secs());
             ("redis", "degraded", detail)
         }
     };
@@ -286,27 +286,27 @@ fn findings(
         shards.iter().filter(|one| one.owner.is_none()).map(|one| one.id).collect();
     if let [first, rest @ ..] = &*free {
         all.push(match rest.len() {
-            0 => format!("nobody owns shard {first}"),
-            more => format!("nobody owns shard {first} and {more} others"),
+            0 => format!("shard {first} has no owner"),
+            more => format!("shard {first} and {more} others have no owner"),
         });
     }
     for node in nodes.iter().filter(|node| node.state == "dead") {
         let owns = node.shards;
         let still =
-            if owns > 0 { format!(", and owns {owns} shards still") } else { String::new() };
+            if owns > 0 { format!(", and still owns {owns} shards") } else { String::new() };
         all.push(format!("node {} is dead{still}", node.id));
     }
     let live = || nodes.iter().filter(|node| node.state != "dead");
     let versions: BTreeSet<&str> = live().map(|node| node.version.as_str()).collect();
     if versions.len() > 1 {
         let versions: Vec<&str> = versions.into_iter().collect();
-        all.push(format!("nodes of different versions run: {}", versions.join(", ")));
+        all.push(format!("the nodes have different versions: {}", versions.join(", ")));
     }
     for shard in shards {
         if let Some(pin) = &shard.pinned_to
             && !live().any(|node| node.id == *pin)
         {
-            all.push(format!("shard {} is pinned to {pin}, which is not there", shard.id));
+            all.push(format!("shard {} is pinned to {pin}, which is not running", shard.id));
         }
     }
     for service in services.iter().filter(|service| service.status != "ok") {
@@ -355,12 +355,12 @@ pub async fn drain_node(
     let others = members.iter().any(|member| !member.draining && member.id != *path);
     if let Some(member) = members.iter_mut().find(|member| member.id == *path) {
         if !others {
-            let detail = "no other node could take its shards";
+            let detail = "no other node can take over its shards";
             return Err(Error::new(Code::WrongState, detail));
         }
         member.draining = true;
     } else if dry_run {
-        return Err(Error::not_found("node that lives"));
+        return Err(Error::not_found("live node"));
     }
     if !dry_run {
         set_draining(&call, &path, true).await?;
@@ -408,7 +408,7 @@ pub async fn move_shard(
     let holding = holdings.iter_mut().find(|holding| holding.shard == shard);
     let holding = holding.ok_or_else(|| Error::not_found("shard"))?;
     if !members.iter().any(|member| member.id == to && !member.draining) {
-        return Err(Error::field("to", "must be the id of a node that lives and does not drain"));
+        return Err(Error::field("to", "must be the id of a live node that is not draining"));
     }
     holding.pinned_to = Some(to.clone());
     if !dry_run {
@@ -481,10 +481,10 @@ mod tests {
         let away = Service { name: "redis", status: "degraded", detail: "away".to_owned() };
         let found = findings(&nodes, &shards, &[away], true);
         let expected = [
-            "nobody owns shard 1 and 1 others",
-            "node c is dead, and owns 2 shards still",
-            "nodes of different versions run: 1, 2",
-            "shard 1 is pinned to c, which is not there",
+            "shard 1 and 1 others have no owner",
+            "node c is dead, and still owns 2 shards",
+            "the nodes have different versions: 1, 2",
+            "shard 1 is pinned to c, which is not running",
             "redis: away",
             "there are dead letters: see Attention",
         ];

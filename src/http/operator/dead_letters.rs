@@ -142,7 +142,7 @@ pub async fn replay_dead_letter(
         }
         Healed::Again(reason) => Some(reason),
         Healed::Busy => {
-            return Err(Error::new(Code::TryAgain, "its shard has too much going on just now"));
+            return Err(Error::new(Code::TryAgain, "its shard is too busy at the moment"));
         }
     };
     let entity = entity.to_string();

@@ -217,7 +217,7 @@ pub async fn retry_quarantined(call: Call, path: web::Path<String>) -> Result<Ht
         Released::Well => None,
         Released::Again(why) => Some(why),
         Released::NotThere => return Err(Error::not_found("entity in quarantine")),
-        Released::Unknown => return Err(Error::new(Code::TryAgain, "the outcome is not known")),
+        Released::Unknown => return Err(Error::new(Code::TryAgain, "the outcome is unknown")),
     };
     let entity = entity.to_string();
     let shape = QuarantineRetry { entity, quarantined: reason.is_some(), reason };

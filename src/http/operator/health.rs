@@ -161,7 +161,7 @@ async fn disk(store: &Store) -> Result<String, String> {
         let written = tokio::fs::write(&file, [0; 4096]).await;
         let removed = tokio::fs::remove_file(&file).await;
         match written.and(removed) {
-            Ok(()) => Ok("has room".to_owned()),
+            Ok(()) => Ok("has space".to_owned()),
             Err(error) => Err(error.kind().to_string()),
         }
     })

@@ -137,12 +137,12 @@ const fn yes() -> bool {
 pub type Jobs = OnceLock<Queue>;
 
 fn begun(jobs: &Jobs) -> Result<&Queue, Error> {
-    jobs.get().ok_or_else(|| Error::new(Code::TryAgain, "the node has not begun yet"))
+    jobs.get().ok_or_else(|| Error::new(Code::TryAgain, "the node is still starting"))
 }
 
 fn failed(error: queue::Error) -> Error {
     match error {
-        queue::Error::UnknownKind => Error::field("kind", "must be a kind of job that there is"),
+        queue::Error::UnknownKind => Error::field("kind", "must be a known kind of job"),
         queue::Error::Cron(why) => Error::field("cron", format!("must be a cron pattern: {why}")),
         queue::Error::Ledger(_) => Error::internal(error),
     }

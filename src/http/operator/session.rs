@@ -94,7 +94,7 @@ pub async fn create_session(
         _ => return Err(Error::field("", "must have either link or key")),
     };
     let Some((row, secret)) = made else {
-        let detail = "the link or key is not known, was used or revoked, or is too old";
+        let detail = "the link or key is unknown, used, revoked or expired";
         return Err(Error::new(Code::Unauthorized, detail));
     };
     if counted {
@@ -126,7 +126,7 @@ pub async fn get_session(
 ) -> Result<HttpResponse, Error> {
     match callers.signed_in(request.headers()).await? {
         Some(row) => Ok(HttpResponse::Ok().json(Session::new(&row))),
-        None => Err(Error::new(Code::Unauthorized, "nobody is signed in here")),
+        None => Err(Error::new(Code::Unauthorized, "there is no session")),
     }
 }
 

@@ -31,10 +31,10 @@ pub(super) enum Want {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// There is none to ask at this moment: nothing was done.
-    #[error("nobody owns the shard at this moment")]
+    #[error("the shard has no owner at the moment")]
     Nobody,
     /// It has too much to do: nothing was done.
-    #[error("the other node has too much to do")]
+    #[error("the other node is overloaded")]
     Busy,
     /// It cannot be sent: nothing was done.
     #[error("{0}")]

@@ -101,13 +101,13 @@ pub enum Error<R> {
     #[error("{0}")]
     Rejected(R),
     /// Too much is under way; nothing was done.
-    #[error("too many requests are under way")]
+    #[error("too many requests are in progress")]
     Busy,
     /// It waited too long for its turn; nothing was done.
     #[error("the command waited too long")]
     TimedOut,
     /// It may or may not have been carried out: the same command again is safe.
-    #[error("the outcome is not known: try again")]
+    #[error("the outcome is unknown: try again")]
     TryAgain,
     /// The store could not write; nothing was done.
     #[error("the store cannot write: {0}")]

@@ -63,7 +63,7 @@ fn out_of_stock_and_declines() {
         then(declined_once.clone(), &[reserved(1), authorized(1), out_of_stock(1), confirm()]),
         "awaiting_payment awaiting_payment/declined/unfulfilled 0-0 due 2249 []",
     );
-    refused(vec![place()], pay(), "the order is being paid for");
+    refused(vec![place()], pay(), "a payment of the order is in progress");
     refused(happy(), pay(), "the order is Confirmed and takes no further payment");
 }
 
@@ -76,7 +76,7 @@ fn attempts_have_a_limit() {
             steps.push(pay());
         }
     }
-    refused(steps, pay(), "the order was tried to be paid for too often");
+    refused(steps, pay(), "the order has too many payment attempts");
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn unknown_is_never_failed() {
         then(lost.clone(), &[reversed(1), authorized(1)]),
         "awaiting_payment awaiting_payment/voided/unfulfilled 0-0 due 2249 []",
     );
-    refused(lost, pay(), "the order is being paid for");
+    refused(lost, pay(), "a payment of the order is in progress");
 }
 
 #[test]
@@ -106,13 +106,13 @@ fn money_that_comes_for_an_attempt_given_up_goes_back() {
         open.clone(),
         &format!("awaiting_payment awaiting_payment/unknown/unfulfilled {rest} [reverse:1]"),
     );
-    refused(open.clone(), pay(), "the order is being paid for");
+    refused(open.clone(), pay(), "a payment of the order is in progress");
     let late = then(open.clone(), &[authorized(1)]);
     check(
         late.clone(),
         &format!("awaiting_payment awaiting_payment/unknown/unfulfilled {rest} [reverse:1]"),
     );
-    refused(late.clone(), pay(), "the order is being paid for");
+    refused(late.clone(), pay(), "a payment of the order is in progress");
     let over = format!("awaiting_payment awaiting_payment/voided/unfulfilled {rest} []");
     check(then(late, &[reversed(1)]), &over);
     let again = then(open.clone(), &[reversed(1), pay(), reserved(2), authorized(2), confirm()]);
@@ -152,12 +152,12 @@ fn money_that_was_let_go_elsewhere_confirms_nothing() {
         assert_eq!((order.alert(), order.number()), (Some("voided_elsewhere"), None));
         let phase = if before.is_empty() { Phase::Committing } else { Phase::Reserving };
         assert_eq!(order.phase(), phase);
-        refused(steps.clone(), retry(), "the money was let go: cancel the order");
+        refused(steps.clone(), retry(), "the authorization was voided: cancel the order");
         let end = "cancelled cancelled/voided/unfulfilled 0-0 due 0 []";
         check(then(steps, &[cancel(), released()]), end);
     }
     let twice = vec![place(), reserved(1), authorized(1), alert(), voided(1)];
-    refused(twice, retry(), "the money was let go: cancel the order");
+    refused(twice, retry(), "the authorization was voided: cancel the order");
     let late = then(happy(), &[voided(1), retry()]);
     check(late, "confirmed confirmed/voided/unfulfilled 0-0 due 2249 []");
 }
@@ -210,9 +210,9 @@ fn cancelled_before_and_after_the_money() {
         "cancelled cancelled/declined/unfulfilled 0-0 due 0 []",
     );
     let committing = vec![place(), reserved(1), authorized(1)];
-    let why = "the order is being confirmed this moment: try again";
+    let why = "the order is being confirmed: try again in a moment";
     refused(committing, cancel(), why);
-    let why = "goods have gone out: refund what comes back instead";
+    let why = "goods were shipped: refund what is returned instead";
     refused(then(paid(), &[fulfill(&[(2, 1)])]), cancel(), why);
 }
 
@@ -285,10 +285,10 @@ fn refunds_by_line_add_up_to_the_penny() {
     }
     assert_eq!(amounts, [333, 334, 333]);
     refused(steps.clone(), refund(&[(1, 1)], 0, 0), "line 1 has 0 units left for this");
-    refused(steps.clone(), refund(&[], 500, 0), "at most 499 minor units can be given back");
+    refused(steps.clone(), refund(&[], 500, 0), "at most 499 minor units can be refunded");
     steps.extend([refund(&[(2, 2), (3, 1)], 499, 0), refunded(4), restocked(4)]);
     check(steps.clone(), "confirmed confirmed/refunded/unfulfilled 2249-2249 due 0 []");
-    refused(steps.clone(), refund(&[], 0, 1), "at most 0 minor units can be given back");
+    refused(steps.clone(), refund(&[], 0, 1), "at most 0 minor units can be refunded");
     check(then(steps, &[cancel(), released()]), &back_in_full());
 }
 
@@ -298,17 +298,17 @@ fn back_in_full() -> String {
 
 #[test]
 fn refunds_are_capped_whatever_is_asked() {
-    let too_large = "at most 2249 minor units can be given back";
+    let too_large = "at most 2249 minor units can be refunded";
     for (delivery, free) in
         [(0, 2_250), (-1, 2_250), (-1, 0), (0, -1), (499, i64::MAX), (i64::MIN, i64::MIN)]
     {
         refused(paid(), refund(&[], delivery, free), too_large);
     }
-    refused(paid(), refund(&[], 0, 0), "say what to give back");
+    refused(paid(), refund(&[], 0, 0), "name lines, delivery or an amount to refund");
     refused(paid(), refund(&[(9, 1)], 0, 0), "the order has no line 9");
-    refused(paid(), refund(&[(1, 1), (1, 1)], 0, 0), "name each line once");
+    refused(paid(), refund(&[(1, 1), (1, 1)], 0, 0), "each line may be named only once");
     refused(paid(), refund(&[(1, i64::MAX)], 0, 0), "line 1 has 3 units left for this");
-    refused(happy(), refund(&[(1, 1)], 0, 0), "at most 0 minor units can be given back");
+    refused(happy(), refund(&[(1, 1)], 0, 0), "at most 0 minor units can be refunded");
     check(
         then(paid(), &[refund(&[], 0, 2_249), refunded(1)]),
         "confirmed confirmed/refunded/unfulfilled 2249-2249 due 0 []",
@@ -318,7 +318,7 @@ fn refunds_are_capped_whatever_is_asked() {
         let lines = vec![line];
         Step::from(Command::Refund(RefundRequest { lines, ..RefundRequest::default() }))
     };
-    let dear = "at most 1000 minor units can be given back";
+    let dear = "at most 1000 minor units can be refunded";
     refused(paid(), priced(1_001), dear);
     refused(paid(), priced(-1), too_large);
     let cheap = tell(&then(paid(), &[priced(0), refund(&[(1, 1)], 0, 0)]));
@@ -407,12 +407,12 @@ fn when_the_money_is_taken() {
         "confirmed confirmed/partially_captured/unfulfilled 1000-0 due 2249 [capture:2]",
     );
     check(then(some.clone(), &[capture(None), captured(2, 1_249)]), IN_FULL);
-    refused(some, capture(Some(1_250)), "at most 1249 minor units can be taken");
-    refused(by_hand(&[]), capture(Some(-1)), "at most 2249 minor units can be taken");
-    refused(paid(), capture(None), "at most 0 minor units can be taken");
-    refused(happy(), capture(Some(1)), "a capture is on its way");
+    refused(some, capture(Some(1_250)), "at most 1249 minor units can be captured");
+    refused(by_hand(&[]), capture(Some(-1)), "at most 2249 minor units can be captured");
+    refused(paid(), capture(None), "at most 0 minor units can be captured");
+    refused(happy(), capture(Some(1)), "a capture is in progress");
     let stuck = then(happy(), &[give_up("capture:1")]);
-    refused(stuck.clone(), capture(Some(1)), "a capture is on its way");
+    refused(stuck.clone(), capture(Some(1)), "a capture is in progress");
     check(
         then(stuck, &[skip(), capture(Some(49))]),
         "confirmed confirmed/authorized/unfulfilled 0-0 due 2249 [capture:2]",
@@ -457,7 +457,7 @@ fn stuck_steps_are_retried_skipped_or_overtaken() {
     check(last, GONE);
     let paying = vec![place(), reserved(1), give_up("authorize:1")];
     check(paying.clone(), "paying stuck/requested/unfulfilled 0-0 due 2249 []");
-    let needed = "the order cannot do without this step: retry or cancel";
+    let needed = "this step cannot be skipped: retry or cancel";
     refused(paying.clone(), skip(), needed);
     check(
         then(paying, &[authorized(1)]),

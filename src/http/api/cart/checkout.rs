@@ -155,7 +155,7 @@ fn outcome(id: OrderId, placed: &Placed) -> Result<StatusCode, Error> {
                 Err(here(Code::OutOfStock, "the order was cancelled: there is not enough stock")
                     .with("lines", shortages(&why.shortages)))
             }
-            _ => Err(here(Code::OrderCancelled, "the order was given up")),
+            _ => Err(here(Code::OrderCancelled, "the order was cancelled")),
         },
         _ => Ok(StatusCode::ACCEPTED),
     }

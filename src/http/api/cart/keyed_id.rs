@@ -31,8 +31,8 @@ pub fn check_cart_key(key: &str, by: Option<&str>) -> Result<(), Error> {
         return Ok(());
     }
     let rule = format!(
-        "must have at least {BUYERS_KEY_MIN} characters here, drawn at random (a UUID, say): \
-         whoever sends the same key gets the same cart"
+        "must have at least {BUYERS_KEY_MIN} random characters here (such as a UUID): anyone \
+         who sends the same key gets the same cart"
     );
     Err(Error::field("Idempotency-Key", rule))
 }

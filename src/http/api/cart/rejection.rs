@@ -52,10 +52,10 @@ impl From<Refusal> for Error {
             }
             Refusal::ProviderOff { provider } => Self::new(
                 Code::ProviderOff,
-                format!("{provider} takes no new payments now; nothing was ordered"),
+                format!("{provider} is switched off; nothing was ordered"),
             ),
             Refusal::Closed => {
-                Self::new(Code::CheckoutClosed, "no orders are taken now; the cart is kept")
+                Self::new(Code::CheckoutClosed, "checkout is switched off; the cart is kept")
             }
             Refusal::UnknownProvider => Self::faulty(
                 Code::UnknownProvider,

@@ -182,7 +182,7 @@ pub async fn get_order(
     let at = moment(&query, "at")?;
     let (state, version) = match (seq, at) {
         (None, None) => look(&call, order).await?,
-        (Some(_), Some(_)) => return Err(Error::field("at", "goes without at_seq only")),
+        (Some(_), Some(_)) => return Err(Error::field("at", "cannot be combined with at_seq")),
         (seq, at) => as_it_was(&call, order, seq, at).await?,
     };
     Ok(versioned(StatusCode::OK, version, &AdminOrder::new(order, &state, version)?))
@@ -271,7 +271,7 @@ pub fn statuses<S: VariantArray + FromStr + Into<&'static str> + Copy>(
     let Some(text) = query.text(name) else {
         return Ok(Vec::new());
     };
-    text.split(',').map(|one| named::<S>(one.trim(), name, "must be of")).collect()
+    text.split(',').map(|one| named::<S>(one.trim(), name, "must be a list of")).collect()
 }
 
 /// The one status that a filter names.

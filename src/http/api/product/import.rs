@@ -95,7 +95,7 @@ pub struct RowError {
     responses((status = 200, description = "What was done", body = ImportReport)))]
 pub async fn import_products(call: Call, body: Json<ImportInput>) -> Result<HttpResponse, Error> {
     if !call.node().runtime.current().imports {
-        return Err(Error::new(Code::ImportsClosed, "products are not imported now"));
+        return Err(Error::new(Code::ImportsClosed, "product imports are switched off"));
     }
     let has_stock = body.value.rows.iter().any(|row| row.get("on_hand").is_some());
     if has_stock {
@@ -151,7 +151,7 @@ fn read(call: &Call, value: &Value) -> Result<Row, Vec<FieldError>> {
         Some(text) => text.parse().ok(),
         None => call.node().settings.locations.first().cloned().or_else(|| "main".parse().ok()),
     };
-    let location = location.ok_or_else(|| fault("location", "is no location"))?;
+    let location = location.ok_or_else(|| fault("location", "is not a location"))?;
     Ok(Row { product: row.product.product(sku), location, on_hand: row.on_hand })
 }
 

@@ -8,7 +8,7 @@ use crate::http::edge::problem::Code;
 #[must_use]
 pub fn refused(error: catalog::Error) -> Error {
     match error {
-        catalog::Error::Exists => Error::new(Code::AlreadyExists, "the product is there"),
+        catalog::Error::Exists => Error::new(Code::AlreadyExists, "the product already exists"),
         catalog::Error::NotFound => Error::not_found("product"),
         other => other.into(),
     }

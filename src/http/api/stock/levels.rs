@@ -174,7 +174,7 @@ pub async fn list_stock(call: Call, request: HttpRequest) -> Result<HttpResponse
     let after = match query.after::<String>("stock")? {
         Some(text) => {
             let (sku, location) = text.split_once('/').unwrap_or((&text, ""));
-            let wrong = |_| Error::new(Code::InvalidCursor, "`after` is no cursor of this list");
+            let wrong = |_| Error::new(Code::InvalidCursor, "`after` is not a cursor of this list");
             Some((sku.parse::<Sku>().map_err(wrong)?, location.to_owned()))
         }
         None => None,

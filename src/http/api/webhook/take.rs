@@ -43,7 +43,7 @@ impl From<WebhookRefusal> for Error {
             WebhookRefusal::UnknownProvider => Self::not_found("payment provider"),
             WebhookRefusal::Unauthorized(why) => Self::new(Code::Unauthorized, why),
             WebhookRefusal::Malformed(why) => Self::new(Code::BadRequest, why),
-            WebhookRefusal::TryAgain => Self::new(Code::TryAgain, "the webhook was not kept"),
+            WebhookRefusal::TryAgain => Self::new(Code::TryAgain, "the webhook was not stored"),
         }
     }
 }
