@@ -243,7 +243,7 @@ async fn it_says_how_to_sign_in_and_goes_on_after_a_lost_connection() {
     page.eval("document.querySelector('#api-key').focus()").await;
     page.write("sk_nobody").await;
     page.press("Enter").await;
-    page.sees(".card .form-error", "is not known").await;
+    page.sees(".card .form-error", "is unknown").await;
     page.eval("document.querySelector('#api-key').select()").await;
     page.write(&site.key).await;
     page.press("Enter").await;
