@@ -20,7 +20,7 @@ const LOCATIONS_MAX: usize = 100;
 fn some_locations(locations: &[Location], (): &()) -> garde::Result {
     let names: BTreeSet<&str> = locations.iter().map(Location::as_str).collect();
     holds(!locations.is_empty(), || "must name at least one location")?;
-    holds(names.len() == locations.len(), || "must name each location once")?;
+    holds(names.len() == locations.len(), || "must name each location only once")?;
     holds(locations.len() <= LOCATIONS_MAX, || {
         format!("must have at most {LOCATIONS_MAX} locations")
     })

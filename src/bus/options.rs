@@ -38,7 +38,7 @@ pub struct Options {
 
 fn addresses(text: &str, (): &()) -> garde::Result {
     read_urls(text).map(drop).map_err(|error| {
-        let wanted = "must be empty, or an address such as nats://127.0.0.1:4222";
+        let wanted = "must be empty, or a URL such as nats://127.0.0.1:4222";
         garde::Error::new(format!("{wanted}: {error}"))
     })
 }

@@ -53,7 +53,7 @@ pub struct Options {
 fn redis_address(url: &str, (): &()) -> garde::Result {
     holds(
         url.is_empty() || redis::client(url).is_ok(),
-        || "must be empty, or an address such as redis://127.0.0.1:6379",
+        || "must be empty, or a URL such as redis://127.0.0.1:6379",
     )
 }
 

@@ -151,6 +151,6 @@ mod tests {
             text("pricing.delivery[2].name"),
             "pricing.delivery[2].name is \" \": it must have 1 to 200 characters"
         );
-        assert!(text("pricing.delivery").ends_with("must have another id for each: express"));
+        assert!(text("pricing.delivery").ends_with("must have different ids: express"));
     }
 }

@@ -67,11 +67,11 @@ const DELIVERY_MAX: usize = 100;
 fn ways_of_delivery(options: &[DeliveryOption], (): &()) -> garde::Result {
     holds(!options.is_empty(), || "must have a way of delivery, or no cart can be ordered")?;
     holds(options.len() <= DELIVERY_MAX, || {
-        format!("must have at most {DELIVERY_MAX} ways of delivery")
+        format!("must have at most {DELIVERY_MAX} delivery options")
     })?;
     let mut ids = BTreeSet::new();
     match options.iter().find(|option| !ids.insert(&option.id)) {
-        Some(again) => holds(false, || format!("must have another id for each: {}", again.id)),
+        Some(again) => holds(false, || format!("must have different ids: {}", again.id)),
         None => Ok(()),
     }
 }

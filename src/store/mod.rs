@@ -95,13 +95,13 @@ pub struct Options {
 fn postgres(url: &Address, (): &()) -> garde::Result {
     holds(
         url.is_empty() || url.is_postgres(),
-        || "must be empty, or an address such as postgres://user:password@host:5432/database",
+        || "must be empty, or a URL such as postgres://user:password@host:5432/database",
     )
 }
 
 fn not_alone(primary: &Address) -> impl Fn(&Address, &()) -> garde::Result {
     move |replica, ()| {
-        holds(replica.is_empty() || !primary.is_empty(), || "must be empty, as store.url is")
+        holds(replica.is_empty() || !primary.is_empty(), || "must be empty if store.url is empty")
     }
 }
 

@@ -154,7 +154,7 @@ fn web_origins(origins: &[String], (): &()) -> garde::Result {
     };
     holds(
         origins.iter().all(good),
-        || "must be scheme, host and port each, such as https://admin.example.com",
+        || "must list origins as scheme, host and port, such as https://admin.example.com",
     )
 }
 
@@ -162,7 +162,7 @@ fn before_silence(silence_secs: u64) -> impl Fn(&u64, &()) -> garde::Result {
     move |ping_secs, ()| {
         holds(
             *ping_secs < silence_secs,
-            || "must be less than http.live.silence_secs, or silent sockets are closed unasked",
+            || "must be less than http.live.silence_secs, or idle sockets are closed before they are pinged",
         )
     }
 }

@@ -39,7 +39,7 @@ fn node_name(name: &str, (): &()) -> garde::Result {
     let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     holds(
         name.len() <= 64 && name.bytes().all(letter),
-        || "must be at most 64 letters, digits, - and _, another for each node",
+        || "must have at most 64 letters, digits, - and _, and differ from all other nodes",
     )
 }
 
