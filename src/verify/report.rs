@@ -148,7 +148,7 @@ impl Report {
         writeln!(
             text,
             "  I1 orders      {} placed ({} confirmed, {} cancelled, {} in progress) from {} carts, \
-             {} of them spent; content and totals add up",
+             {} of them checked out; content and totals add up",
             c.orders, c.confirmed, c.cancelled, c.in_flight, c.carts, c.carts_spent
         )?;
         writeln!(
