@@ -105,9 +105,10 @@ impl Watch {
         let used = (record.entity.clone(), cause.by, idempotency.key);
         let done = (record.seq, record.at);
         match self.keys.insert(used, done) {
-            Some((seq, at)) if (seq + 1, at) != done => {
-                Err(("an idempotency key is used once", format!("at {seq} and again at {}", record.seq)))
-            }
+            Some((seq, at)) if (seq + 1, at) != done => Err((
+                "an idempotency key is used once",
+                format!("at {seq} and again at {}", record.seq),
+            )),
             _ => Ok(()),
         }
     }
