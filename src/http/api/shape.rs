@@ -1,16 +1,24 @@
 //! Shapes that several answers and requests share: money, addresses, totals, pages. Domain types
-//! are never written to the wire themselves. The checks of single values are in `edge::validate`.
+//! are never written to the wire themselves. What single values must be is in `edge::checked`.
+
+use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
-use utoipa::ToSchema;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::openapi::{KnownFormat, RefOr, SchemaFormat};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::domain::address;
-use crate::domain::money::{self, Currency, UnitPrice};
+use crate::domain::cart::QUANTITY_MAX;
+use crate::domain::money::{self, AMOUNT_MAX, Currency, PRICE_SCALE, UnitPrice};
 use crate::domain::pricing;
 use crate::domain::stock::Location;
-use crate::http::docs::schemas;
-use crate::http::edge::validate::{self, text};
+use crate::http::edge::checked::{self, Checked, TextKind, pattern};
+use crate::http::edge::input::{IN_PLACE, Text, Whole};
+
+/// Units of a line of a cart or an order.
+pub type Units = Whole<1, QUANTITY_MAX>;
 
 /// An amount of money.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -19,7 +27,7 @@ pub struct Money {
     #[schema(example = 1250)]
     pub amount: i64,
     /// ISO 4217.
-    #[schema(value_type = schemas::Currency)]
+    #[schema(value_type = checked::Currency)]
     pub currency: &'static str,
 }
 
@@ -44,7 +52,7 @@ pub struct Price {
     #[schema(value_type = f64, example = 255)]
     pub amount: Number,
     /// ISO 4217.
-    #[schema(value_type = schemas::Currency)]
+    #[schema(value_type = checked::Currency)]
     pub currency: &'static str,
 }
 
@@ -60,44 +68,75 @@ impl Price {
 /// A whole number of minor units, as a request names it.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"amount": 1250}))]
 pub struct MoneyInput {
     /// Minor units.
-    #[garde(range(min = 0, max = money::AMOUNT_MAX))]
-    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64, example = 1250)]
-    pub amount: i64,
+    #[garde(dive)]
+    pub amount: Whole<0, { AMOUNT_MAX }>,
     /// ISO 4217.
-    #[garde(custom(validate::currency))]
-    #[schema(value_type = schemas::Currency)]
-    pub currency: String,
+    #[garde(dive)]
+    pub currency: checked::Currency,
 }
 
 impl MoneyInput {
     /// The amount, if it is in this currency.
     #[must_use]
     pub fn in_currency(&self, currency: Currency) -> Option<i64> {
-        (self.currency == currency.code()).then_some(self.amount)
+        (*self.currency == *currency.code()).then_some(self.amount.get())
     }
 }
 
 /// A price of one unit, as a request names it.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"amount": 255}))]
 pub struct PriceInput {
     /// Minor units, with at most 4 decimals.
-    #[garde(custom(validate::unit_price))]
-    #[schema(value_type = f64, minimum = 0, maximum = 900_719_925_474_i64, multiple_of = 0.0001, example = 255)]
-    pub amount: Number,
+    #[garde(dive)]
+    pub amount: PriceAmount,
     /// ISO 4217.
-    #[garde(custom(validate::currency))]
-    #[schema(value_type = schemas::Currency)]
-    pub currency: String,
+    #[garde(dive)]
+    pub currency: checked::Currency,
 }
 
 impl PriceInput {
     /// The price and its currency; `None` only for a value that was not checked.
     #[must_use]
     pub fn read(&self) -> Option<(Currency, UnitPrice)> {
-        Some((money::parse_currency(&self.currency).ok()?, self.amount.to_string().parse().ok()?))
+        Some((self.currency.read().ok()?, self.amount.read().ok()?))
+    }
+}
+
+/// Minor units, with at most 4 decimals, as a request names them.
+#[derive(Clone, Debug, Deserialize, garde::Validate)]
+#[serde(transparent)]
+#[garde(custom(Self::check))]
+pub struct PriceAmount(#[garde(skip)] Number);
+
+impl PriceAmount {
+    fn read(&self) -> Result<UnitPrice, garde::Error> {
+        let price: UnitPrice = self.0.to_string().parse().map_err(garde::Error::new)?;
+        let rule = || garde::Error::new("must not be negative");
+        Some(price).filter(|price| price.raw() >= 0).ok_or_else(rule)
+    }
+
+    fn check(&self, (): &()) -> garde::Result {
+        self.read().map(|_| ())
+    }
+}
+
+impl PartialSchema for PriceAmount {
+    fn schema() -> RefOr<Schema> {
+        let number = ObjectBuilder::new().schema_type(Type::Number);
+        let number = number.format(Some(SchemaFormat::KnownFormat(KnownFormat::Double)));
+        let number = number.minimum(Some(0)).maximum(Some(AMOUNT_MAX / PRICE_SCALE));
+        number.multiple_of(Some(0.0001)).into()
+    }
+}
+
+impl ToSchema for PriceAmount {
+    fn name() -> Cow<'static, str> {
+        format!("{IN_PLACE}price_amount").into()
     }
 }
 
@@ -106,60 +145,68 @@ impl PriceInput {
 #[serde(deny_unknown_fields)]
 pub struct Address {
     /// Who receives it.
-    #[garde(custom(text(1, 200)))]
-    #[schema(min_length = 1, max_length = 200)]
-    pub name: String,
+    #[garde(dive)]
+    pub name: Text<1, 200>,
     /// A company.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[garde(inner(custom(text(1, 200))))]
-    #[schema(min_length = 1, max_length = 200)]
-    pub company: Option<String>,
+    #[garde(dive)]
+    pub company: Option<Text<1, 200>>,
     /// Street and number.
-    #[garde(custom(text(1, 200)))]
-    #[schema(min_length = 1, max_length = 200)]
-    pub line1: String,
+    #[garde(dive)]
+    pub line1: Text<1, 200>,
     /// Whatever else the street needs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[garde(inner(custom(text(1, 200))))]
-    #[schema(min_length = 1, max_length = 200)]
-    pub line2: Option<String>,
+    #[garde(dive)]
+    pub line2: Option<Text<1, 200>>,
     /// The town.
-    #[garde(custom(text(1, 100)))]
-    #[schema(min_length = 1, max_length = 100)]
-    pub city: String,
+    #[garde(dive)]
+    pub city: Text<1, 100>,
     /// A state, county or province.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[garde(inner(custom(text(1, 100))))]
-    #[schema(min_length = 1, max_length = 100)]
-    pub region: Option<String>,
+    #[garde(dive)]
+    pub region: Option<Text<1, 100>>,
     /// The postal code.
-    #[garde(custom(text(1, 20)))]
-    #[schema(min_length = 1, max_length = 20)]
-    pub postal_code: String,
+    #[garde(dive)]
+    pub postal_code: Text<1, 20>,
     /// ISO 3166-1 alpha-2.
-    #[garde(custom(validate::country))]
-    #[schema(value_type = schemas::Country)]
-    pub country: String,
+    #[garde(dive)]
+    pub country: checked::Country,
     /// A telephone number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[garde(inner(custom(text(1, 50))))]
-    #[schema(min_length = 1, max_length = 50)]
-    pub phone: Option<String>,
+    #[garde(dive)]
+    pub phone: Option<Text<1, 50>>,
 }
 
 impl From<Address> for address::Address {
     fn from(from: Address) -> Self {
-        let Address { name, company, line1, line2, city, region, postal_code, country, phone } =
-            from;
-        Self { name, company, line1, line2, city, region, postal_code, country, phone }
+        Self {
+            name: from.name.into(),
+            company: from.company.map(Into::into),
+            line1: from.line1.into(),
+            line2: from.line2.map(Into::into),
+            city: from.city.into(),
+            region: from.region.map(Into::into),
+            postal_code: from.postal_code.into(),
+            country: from.country.into(),
+            phone: from.phone.map(Into::into),
+        }
     }
 }
 
 impl From<&address::Address> for Address {
     fn from(from: &address::Address) -> Self {
-        let address::Address { name, company, line1, line2, city, .. } = from.clone();
-        let address::Address { region, postal_code, country, phone, .. } = from.clone();
-        Self { name, company, line1, line2, city, region, postal_code, country, phone }
+        let from = from.clone();
+        Self {
+            name: from.name.into(),
+            company: from.company.map(Into::into),
+            line1: from.line1.into(),
+            line2: from.line2.map(Into::into),
+            city: from.city.into(),
+            region: from.region.map(Into::into),
+            postal_code: from.postal_code.into(),
+            country: from.country.into(),
+            phone: from.phone.map(Into::into),
+        }
     }
 }
 
@@ -223,12 +270,19 @@ pub struct Page<T: ToSchema> {
     pub next_cursor: Option<String>,
 }
 
-/// Checks a location.
-///
-/// # Errors
-/// What it must be.
-pub fn location(value: &str, (): &()) -> garde::Result {
-    value.parse::<Location>().map(|_| ()).map_err(garde::Error::new)
+/// Where goods lie, as a request names it.
+pub type LocationInput = Checked<Location>;
+
+impl TextKind for Location {
+    const NAME: &'static str = "Location";
+
+    fn read(text: &str) -> Result<Self, garde::Error> {
+        text.parse().map_err(garde::Error::new)
+    }
+
+    fn schema() -> ObjectBuilder {
+        pattern("Where goods lie.", r"^[a-z0-9-]{1,32}$", 32).examples(["main"])
+    }
 }
 
 #[cfg(test)]

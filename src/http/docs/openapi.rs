@@ -2,6 +2,7 @@
 //! routes with security, headers and the problems that every operation may answer. It is shown
 //! in a browser without any network.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use actix_web::http::{Method, header};
@@ -11,7 +12,7 @@ use utoipa::PartialSchema as _;
 use utoipa::ToSchema as _;
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
-use utoipa::openapi::schema::{ArrayItems, ObjectBuilder, Schema, Type};
+use utoipa::openapi::schema::{ArrayItems, ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
@@ -24,6 +25,7 @@ use utoipa_swagger_ui::Config;
 use super::{links, schemas};
 use crate::http::edge::access::Access;
 use crate::http::edge::error::Error;
+use crate::http::edge::input::IN_PLACE;
 use crate::http::edge::problem::{ErrorCode, FieldError};
 use crate::http::edge::problem_body::{MEDIA_TYPE, Problem};
 use crate::http::edge::route::{Link, Route, Routes};
@@ -56,7 +58,9 @@ pub fn document(routes: &Routes) -> OpenApi {
     components.schemas.insert(FieldError::name().into_owned(), FieldError::schema());
     components.schemas.insert(ErrorCode::name().into_owned(), ErrorCode::schema());
     components.schemas.extend(schemas::all());
-    components.schemas.values_mut().for_each(complete_schema);
+    let in_place = |name: &String, _: &mut RefOr<Schema>| name.starts_with(IN_PLACE);
+    let in_place = components.schemas.extract_if(.., in_place).collect();
+    components.schemas.values_mut().for_each(|schema| complete_schema(schema, &in_place));
     components
         .add_security_scheme(KEY, bearer("An API key, sk_…, with the scope of the operation"));
     let cookie = ApiKeyValue::with_description(
@@ -275,36 +279,68 @@ fn parameter(name: &str, needed: bool, about: &str, schema: ObjectBuilder) -> Pa
         .build()
 }
 
-/// Completes schemas by what a rule says of all of them: what letters a text may have that has a
-/// greatest length, and that what is named `_at` is a point in time.
-fn complete_schema(schema: &mut RefOr<Schema>) {
+/// Schemas that stand wherever they are referred to, by name.
+type InPlace = BTreeMap<String, RefOr<Schema>>;
+
+/// Completes schemas by what a rule says of all of them: that some stand in place of a reference,
+/// that what is named `_at` is a point in time, and that an object's example stands at its fields.
+fn complete_schema(schema: &mut RefOr<Schema>, in_place: &InPlace) {
+    if let Some(referred) = referred(schema, in_place) {
+        *schema = referred;
+    }
     let RefOr::T(schema) = schema else { return };
+    let each = |items: &mut [RefOr<Schema>]| {
+        items.iter_mut().for_each(|item| complete_schema(item, in_place));
+    };
     match schema {
         Schema::Object(object) => {
-            let free = object.pattern.is_none() && object.enum_values.is_none();
-            if object.max_length.is_some() && free && object.format.is_none() {
-                let pattern = schemas::letters(object.min_length.unwrap_or(0));
-                object.pattern = Some(pattern.to_owned());
-            }
+            // utoipa gives no example to a field whose type is ours.
+            let mut examples = object.example.take_if(|one| one.is_object()).unwrap_or_default();
             for (name, property) in &mut object.properties {
-                if let RefOr::T(Schema::Object(moment)) = property
-                    && name.ends_with("_at")
-                {
-                    moment.format = Some(schemas::date_time());
+                complete_schema(property, in_place);
+                let RefOr::T(Schema::Object(field)) = property else { continue };
+                if name.ends_with("_at") {
+                    field.format = Some(schemas::date_time());
                 }
-                complete_schema(property);
+                if let Some(example) = examples.get_mut(name) {
+                    field.example = Some(example.take());
+                }
             }
         }
         Schema::Array(array) => {
             if let ArrayItems::RefOrSchema(items) = &mut array.items {
-                complete_schema(items);
+                complete_schema(items, in_place);
             }
         }
-        Schema::OneOf(of) => of.items.iter_mut().for_each(complete_schema),
-        Schema::AllOf(of) => of.items.iter_mut().for_each(complete_schema),
-        Schema::AnyOf(of) => of.items.iter_mut().for_each(complete_schema),
+        Schema::OneOf(of) => each(&mut of.items),
+        Schema::AllOf(of) => each(&mut of.items),
+        Schema::AnyOf(of) => each(&mut of.items),
         _ => {}
     }
+}
+
+/// The schema that a reference stands for, or a reference that may be null, if it has no other place.
+fn referred(schema: &RefOr<Schema>, in_place: &InPlace) -> Option<RefOr<Schema>> {
+    let (to, nullable) = match schema {
+        RefOr::Ref(to) => (to, false),
+        RefOr::T(Schema::OneOf(of)) => match of.items.as_slice() {
+            [RefOr::Ref(to), _] => (to, true),
+            _ => return None,
+        },
+        RefOr::T(_) => return None,
+    };
+    let name = to.ref_location.strip_prefix("#/components/schemas/")?;
+    let mut found = in_place.get(name)?.clone();
+    let (about, kind) = match &mut found {
+        RefOr::T(Schema::Object(object)) => (&mut object.description, &mut object.schema_type),
+        RefOr::T(Schema::Array(array)) => (&mut array.description, &mut array.schema_type),
+        _ => return None,
+    };
+    *about = Some(to.description.clone()).filter(|about| !about.is_empty());
+    if nullable && let SchemaType::Type(one) = kind {
+        *kind = SchemaType::Array(vec![one.clone(), Type::Null]);
+    }
+    Some(found)
 }
 
 /// The document of a server's routes, made when it is first asked for.

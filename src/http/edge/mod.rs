@@ -7,11 +7,13 @@
 pub mod access;
 pub mod authentication;
 pub mod call;
+pub mod checked;
 pub mod client_address;
 pub mod connection;
 pub mod data;
 pub mod error;
 pub mod idempotency;
+pub mod input;
 pub mod json_body;
 pub mod listen;
 pub mod load_shedding;
@@ -27,4 +29,3 @@ pub mod route;
 pub mod router;
 pub mod secret;
 pub mod session;
-pub mod validate;

@@ -17,10 +17,10 @@ use crate::cache::State;
 use crate::domain::time::Timestamp;
 use crate::http::edge::call::{Call, id};
 use crate::http::edge::error::Error;
+use crate::http::edge::input::Text;
 use crate::http::edge::json_body::Json;
 use crate::http::edge::problem::Code;
 use crate::http::edge::query::Query;
-use crate::http::edge::validate::text;
 use crate::http::operator::entities::{NodeShape, here};
 use crate::http::operator::health::Serving;
 use crate::store::{Store, node, shard};
@@ -104,9 +104,8 @@ pub struct Cluster {
 #[serde(deny_unknown_fields)]
 pub struct MoveInput {
     /// The node's id.
-    #[garde(custom(text(1, 200)))]
-    #[schema(min_length = 1, max_length = 200)]
-    to: String,
+    #[garde(dive)]
+    to: Text<1, 200>,
     /// Only says what would happen.
     #[serde(default)]
     #[garde(skip)]
@@ -407,15 +406,15 @@ pub async fn move_shard(
     let (members, mut holdings) = stand(&call).await?;
     let holding = holdings.iter_mut().find(|holding| holding.shard == shard);
     let holding = holding.ok_or_else(|| Error::not_found("shard"))?;
-    if !members.iter().any(|member| member.id == to && !member.draining) {
+    if !members.iter().any(|member| member.id == *to && !member.draining) {
         return Err(Error::field("to", "must be the id of a live node that is not draining"));
     }
-    holding.pinned_to = Some(to.clone());
+    holding.pinned_to = Some(to.to_string());
     if !dry_run {
         if !call.store().pin_shard(shard, Some(&to)).await? {
             return Err(Error::not_found("shard"));
         }
-        tracing::info!(shard, to, by = call.principal().by(), "a shard is pinned");
+        tracing::info!(shard, to = &*to, by = call.principal().by(), "a shard is pinned");
         tell(&call);
     }
     Ok(HttpResponse::Ok().json(plan(&members, &holdings, dry_run)))

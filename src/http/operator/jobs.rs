@@ -15,10 +15,10 @@ use crate::http::api::shape::Page;
 use crate::http::docs::schemas;
 use crate::http::edge::call::Call;
 use crate::http::edge::error::Error;
+use crate::http::edge::input::Text;
 use crate::http::edge::json_body::Json;
 use crate::http::edge::problem::Code;
 use crate::http::edge::query::{Query, cursor, cut};
-use crate::http::edge::validate::text;
 use crate::store::job::Filter;
 
 /// The most schedules.
@@ -74,8 +74,9 @@ impl From<Job> for JobShape {
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JobInput {
-    #[garde(custom(text(1, 64)))]
-    kind: String,
+    #[garde(dive)]
+    #[schema(value_type = String)]
+    kind: Text<1, 64>,
     /// With what; most kinds take nothing.
     #[serde(default)]
     #[garde(skip)]
@@ -113,17 +114,20 @@ impl From<Schedule> for ScheduleShape {
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScheduleInput {
-    #[garde(custom(text(1, 64)))]
-    name: String,
-    #[garde(custom(text(1, 64)))]
-    kind: String,
+    #[garde(dive)]
+    #[schema(value_type = String)]
+    name: Text<1, 64>,
+    #[garde(dive)]
+    #[schema(value_type = String)]
+    kind: Text<1, 64>,
     /// With what; most kinds take nothing.
     #[serde(default)]
     #[garde(skip)]
     payload: Map<String, Value>,
     /// A cron pattern of five fields or, with seconds, six, in UTC.
-    #[garde(custom(text(1, 100)))]
-    cron: String,
+    #[garde(dive)]
+    #[schema(value_type = String)]
+    cron: Text<1, 100>,
     #[serde(default = "yes")]
     #[garde(skip)]
     enabled: bool,
@@ -193,7 +197,7 @@ pub async fn add_job(
         (Some(job), _) => job,
         (None, key) => {
             let before = call.store().job_of_key(&key.unwrap_or_default()).await?;
-            let again = before.filter(|job| job.kind == input.kind);
+            let again = before.filter(|job| job.kind == *input.kind);
             let again = again.filter(|job| {
                 serde_json::from_str::<Value>(&job.payload).is_ok_and(|same| same == payload)
             });
@@ -255,7 +259,7 @@ pub async fn put_schedule(
     let queue = begun(&jobs)?;
     let ScheduleInput { name, kind, payload, cron, enabled } = body.value;
     let all = queue.schedules().await.map_err(failed)?;
-    if all.len() >= SCHEDULES_MAX && all.iter().all(|one| one.name != name) {
+    if all.len() >= SCHEDULES_MAX && all.iter().all(|one| one.name != *name) {
         return Err(Error::field("name", format!("must be one of the {SCHEDULES_MAX} schedules")));
     }
     let payload = Value::Object(payload);

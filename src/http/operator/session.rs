@@ -16,8 +16,7 @@ use crate::http::edge::principal::Principal;
 use crate::http::edge::problem::Code;
 use crate::http::edge::rate_limit;
 use crate::http::edge::session::{COOKIE, must_be_same_origin, same_origin};
-use crate::http::edge::validate::text;
-use crate::http::operator::sign_in_schema;
+use crate::http::operator::sign_in_schema::{self, SignInSecret};
 use crate::store::key;
 use crate::store::session::{LASTS, Row};
 
@@ -27,12 +26,12 @@ use crate::store::session::{LASTS, Row};
 pub struct SignIn {
     /// The token of a one-time link.
     #[serde(default)]
-    #[garde(inner(custom(text(1, 200))))]
-    link: Option<String>,
+    #[garde(dive)]
+    link: Option<SignInSecret>,
     /// An API key.
     #[serde(default)]
-    #[garde(inner(custom(text(1, 200))))]
-    key: Option<String>,
+    #[garde(dive)]
+    key: Option<SignInSecret>,
 }
 
 /// Who is signed in.

@@ -12,10 +12,10 @@ use crate::http::api::shape::Page;
 use crate::http::docs::schemas;
 use crate::http::edge::call::{Call, versioned};
 use crate::http::edge::error::{Error, version_mismatch};
+use crate::http::edge::input::Text;
 use crate::http::edge::json_body::Json;
 use crate::http::edge::problem::Code;
 use crate::http::edge::query::{Query, cursor, cut};
-use crate::http::edge::validate::text;
 use crate::store::runtime_setting::Row;
 
 /// A value of a setting: on or off, or a whole number.
@@ -134,9 +134,8 @@ pub struct SettingInput {
     #[garde(skip)]
     #[schema(required = true)]
     value: Option<SettingValue>,
-    #[garde(custom(text(1, 500)))]
-    #[schema(min_length = 1, max_length = 500)]
-    reason: String,
+    #[garde(dive)]
+    reason: Text<1, 500>,
 }
 
 impl From<runtime::Error> for Error {
@@ -206,7 +205,7 @@ pub async fn put_setting(
     let cause = call.cause(body.digest);
     let author = Author {
         by: cause.by,
-        reason: body.value.reason,
+        reason: body.value.reason.into(),
         request_id: cause.request.unwrap_or_default(),
         at: call.now(),
     };

@@ -2,7 +2,13 @@
 
 use utoipa::openapi::schema::OneOfBuilder;
 
-use crate::http::docs::schemas::{closed, letters, null, schemas, string};
+use utoipa::PartialSchema as _;
+
+use crate::http::docs::schemas::{closed, null, schemas};
+use crate::http::edge::input::Text;
+
+/// What signs in, as text.
+pub type SignInSecret = Text<1, 200>;
 
 schemas! {
     /// What signs in: the token of a one-time link, or an API key.
@@ -10,9 +16,8 @@ schemas! {
 }
 
 fn sign_in(about: &str) -> OneOfBuilder {
-    let secret = || string().min_length(Some(1)).max_length(Some(200)).pattern(Some(letters(1)));
     let one = |name: &str, other: &str| {
-        closed().property(name, secret()).property(other, null()).required(name)
+        closed().property(name, SignInSecret::schema()).property(other, null()).required(name)
     };
     OneOfBuilder::new().description(Some(about)).item(one("link", "key")).item(one("key", "link"))
 }

@@ -9,7 +9,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use crate::actors::engine::host::{self, View};
 use crate::domain::cart::{self, Cart, Command, Details};
 use crate::domain::id::{CartId, Sku};
-use crate::domain::money::{Currency, parse_currency};
+use crate::domain::money::Currency;
 use crate::http::api::cart::keyed_id::{cart_ids, check_cart_key};
 use crate::http::api::cart::schema;
 use crate::http::api::cart::shape::{
@@ -19,6 +19,7 @@ use crate::http::api::cart::shape::{
 use crate::http::api::shape::{Delivery, Money, Price, PriceInput, Totals};
 use crate::http::docs::schemas;
 use crate::http::edge::call::{Call, created, id, versioned};
+use crate::http::edge::checked;
 use crate::http::edge::error::{Error, version_mismatch};
 use crate::http::edge::json_body::Json;
 use crate::http::edge::principal::Scope;
@@ -40,18 +41,16 @@ pub async fn create_cart(
     let cause = call.cause(body.digest);
     let new = body.value;
     let currency = match &new.currency {
-        Some(code) => {
-            parse_currency(code).map_err(|error| Error::field("currency", error.to_string()))?
-        }
+        Some(code) => code.read().map_err(|rule| Error::field("currency", rule.message()))?,
         None => call.node().settings.currency,
     };
-    let lines = checked_lines(&call, new.lines, currency, false).await?;
+    let lines = checked_lines(&call, new.lines.into_vec(), currency, false).await?;
     let details = Box::new(Details {
-        email: new.email.map(Some),
-        reference: new.reference.map(Some),
+        email: new.email.map(|email| Some(email.into())),
+        reference: new.reference.map(|reference| Some(reference.into())),
         shipping_address: new.shipping_address.map(|address| Some(address.into())),
         billing_address: new.billing_address.map(|address| Some(address.into())),
-        delivery_option: new.delivery_option.map(Some),
+        delivery_option: new.delivery_option.map(|option| Some(option.into())),
     });
     check_delivery(&call, &details, Some(currency))?;
     let command = Command::Create { currency, details, lines };
@@ -94,11 +93,11 @@ pub async fn update_cart(
     let cause = call.cause(body.digest);
     let patch = body.value;
     let details = Box::new(Details {
-        email: patch.email,
-        reference: patch.reference,
+        email: patch.email.map(|email| email.map(Into::into)),
+        reference: patch.reference.map(|reference| reference.map(Into::into)),
         shipping_address: patch.shipping_address.map(|address| address.map(Into::into)),
         billing_address: patch.billing_address.map(|address| address.map(Into::into)),
-        delivery_option: patch.delivery_option,
+        delivery_option: patch.delivery_option.map(|option| option.map(Into::into)),
     });
     check_delivery(&call, &details, None)?;
     change(&call, cart, Command::Update { details }, cause).await
@@ -125,7 +124,7 @@ pub async fn add_lines(
 /// Sets the units of a line.
 #[utoipa::path(patch, path = "/v1/store/carts/{id}/lines/{line}", tag = "carts",
     request_body = LinePatch,
-    params(("id" = inline(schemas::CartId), Path), ("line" = inline(schemas::LineId), Path)),
+    params(("id" = inline(schemas::CartId), Path), ("line" = inline(checked::LineId), Path)),
     responses((status = 200, description = "The cart", body = CartShape)))]
 pub async fn set_quantity(
     call: Call,
@@ -134,12 +133,13 @@ pub async fn set_quantity(
 ) -> Result<HttpResponse, Error> {
     let (cart, line) = (id(&path.0, "cart")?, id(&path.1, "line")?);
     let cause = call.cause(body.digest);
-    change(&call, cart, Command::SetQuantity { line, quantity: body.value.quantity }, cause).await
+    let command = Command::SetQuantity { line, quantity: body.value.quantity.get() };
+    change(&call, cart, command, cause).await
 }
 
 /// Takes a line out of a cart.
 #[utoipa::path(delete, path = "/v1/store/carts/{id}/lines/{line}", tag = "carts",
-    params(("id" = inline(schemas::CartId), Path), ("line" = inline(schemas::LineId), Path)),
+    params(("id" = inline(schemas::CartId), Path), ("line" = inline(checked::LineId), Path)),
     responses((status = 200, description = "The cart", body = CartShape)))]
 pub async fn remove_line(
     call: Call,
@@ -209,8 +209,8 @@ async fn checked_lines(
         let field = |name: &str| {
             if single { name.to_owned() } else { format!("lines[{index}].{name}") }
         };
-        let sku = line.sku.parse::<Sku>();
-        let sku = sku.map_err(|rule| Error::field(&field("sku"), rule.to_string()))?;
+        let sku = line.sku.read();
+        let sku = sku.map_err(|rule| Error::field(&field("sku"), rule.message()))?;
         let price = line.unit_price.as_ref().and_then(PriceInput::read);
         if price.is_some_and(|(code, _)| code != currency) {
             let message = format!("must be in the cart's currency, {}", currency.code());
@@ -223,7 +223,7 @@ async fn checked_lines(
             faults.push((code, FieldError { field: field("sku"), message }));
         }
         let agreed_price = price.map(|(_, price)| price);
-        checked.push(cart::NewLine { sku, quantity: line.quantity, agreed_price });
+        checked.push(cart::NewLine { sku, quantity: line.quantity.get(), agreed_price });
     }
     match faults.first() {
         Some((code, _)) => {

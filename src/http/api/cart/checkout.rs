@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use crate::actors::flows::checkout::{Placed, Refusal, Request};
 use crate::domain::id::{CartId, OrderId};
-use crate::domain::money::{Money, parse_currency};
+use crate::domain::money::Money;
 use crate::domain::order::{self, AttemptState, Order, PaymentMethod, Phase};
 use crate::http::api::order::rejection::shortages;
 use crate::http::api::order::shape::OrderShape;
@@ -19,11 +19,11 @@ use crate::http::api::shape::MoneyInput;
 use crate::http::docs::schemas;
 use crate::http::edge::call::{Call, id, located};
 use crate::http::edge::error::Error;
+use crate::http::edge::input::Text;
 use crate::http::edge::json_body::Json;
 use crate::http::edge::problem::{Code, FieldError};
 use crate::http::edge::read_your_writes;
 use crate::http::edge::secret::Secret;
-use crate::http::edge::validate::text;
 
 /// The longest wait for an outcome, in seconds.
 const WAIT_MAX_SECS: u64 = 30;
@@ -31,15 +31,14 @@ const WAIT_MAX_SECS: u64 = 30;
 /// How the buyer pays.
 #[derive(Clone, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"provider": "sandbox", "token": "tok_ok"}))]
 pub struct PaymentInput {
     /// The provider's name.
-    #[garde(custom(text(1, 64)))]
-    #[schema(min_length = 1, max_length = 64, example = "sandbox")]
-    provider: String,
+    #[garde(dive)]
+    provider: Text<1, 64>,
     /// What the provider gave the buyer's browser for the card.
-    #[garde(custom(text(1, 512)))]
-    #[schema(min_length = 1, max_length = 512, example = "tok_ok")]
-    token: String,
+    #[garde(dive)]
+    token: Text<1, 512>,
 }
 
 /// A checkout.
@@ -82,7 +81,7 @@ pub async fn check_out(
     let cause = call.cause(body.digest);
     let CheckoutInput { payment, expected_total } = body.value;
     let expected_total = expected_total.map(expected).transpose()?;
-    let method = PaymentMethod { provider: payment.provider, token: payment.token };
+    let method = PaymentMethod { provider: payment.provider.into(), token: payment.token.into() };
     let asked = Request { cart, method, expected_total, cause, patience };
     let placed = Box::pin(call.node().flows.checkout.run(asked)).await;
     let placed = placed.map_err(|refusal| refused(refusal, expected_total))?;
@@ -101,10 +100,10 @@ pub async fn check_out(
 }
 
 fn expected(total: MoneyInput) -> Result<Money, Error> {
-    let currency = parse_currency(&total.currency);
+    let currency = total.currency.read();
     let currency =
-        currency.map_err(|error| Error::field("expected_total.currency", error.to_string()))?;
-    Ok(Money::new(total.amount, currency))
+        currency.map_err(|rule| Error::field("expected_total.currency", rule.message()))?;
+    Ok(Money::new(total.amount.get(), currency))
 }
 
 /// A total that was expected in another currency cannot be right, whatever its amount.

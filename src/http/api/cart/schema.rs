@@ -3,9 +3,10 @@
 use utoipa::openapi::schema::OneOfBuilder;
 
 use super::shape::NewLine;
-use crate::domain::cart::{LINES_MAX, QUANTITY_MAX};
-use crate::http::api::shape::PriceInput;
-use crate::http::docs::schemas::{Sku, closed, null, number, refer, schemas};
+use crate::domain::cart::LINES_MAX;
+use crate::http::api::shape::{PriceInput, Units};
+use crate::http::docs::schemas::{closed, null, number, refer, schemas};
+use crate::http::edge::checked::Sku;
 
 schemas! {
     /// One line to add, or many.
@@ -14,7 +15,7 @@ schemas! {
 
 fn new_lines(about: &str) -> OneOfBuilder {
     let price = OneOfBuilder::new().item(refer::<PriceInput>()).item(null());
-    let quantity = number("How many units.", 1, QUANTITY_MAX);
+    let quantity = number("How many units.", Units::MIN, Units::MAX);
     let one = closed()
         .property("sku", refer::<Sku>())
         .property("quantity", quantity)

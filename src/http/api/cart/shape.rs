@@ -3,27 +3,32 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::domain::cart::{self, LINES_MAX, QUANTITY_MAX};
-use crate::http::api::shape::{Address, Delivery, Money, Price, PriceInput, Totals};
-use crate::http::docs::schemas;
-use crate::http::edge::validate::{self, text};
+use crate::domain::cart::{self, LINES_MAX};
+use crate::http::api::shape::{Address, Delivery, Money, Price, PriceInput, Totals, Units};
+use crate::http::edge::checked;
+use crate::http::edge::input::{List, ListItem, Text};
 
 /// A line to add.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewLine {
     /// What.
-    #[garde(custom(validate::sku))]
-    #[schema(value_type = schemas::Sku)]
-    pub sku: String,
+    #[garde(dive)]
+    pub sku: checked::Sku,
     /// How many units.
-    #[garde(custom(validate::units(QUANTITY_MAX)))]
-    #[schema(minimum = 1, maximum = 1_000_000)]
-    pub quantity: i64,
+    #[garde(dive)]
+    pub quantity: Units,
     /// A price that was agreed elsewhere; takes a key with the scope `orders:write`.
     #[serde(default)]
     #[garde(dive)]
     pub unit_price: Option<PriceInput>,
+}
+
+/// Lines to add.
+pub type LinesToAdd = List<NewLine, 0, LINES_MAX>;
+
+impl ListItem for NewLine {
+    const PLURAL: &'static str = "lines";
 }
 
 /// A new cart; every field is optional.
@@ -32,24 +37,20 @@ pub struct NewLine {
 pub struct NewCart {
     /// ISO 4217; the store's own if it is not said.
     #[serde(default)]
-    #[garde(inner(custom(validate::currency)))]
-    #[schema(value_type = Option<schemas::Currency>)]
-    pub currency: Option<String>,
+    #[garde(dive)]
+    pub currency: Option<checked::Currency>,
     /// Where the mail goes.
     #[serde(default)]
-    #[garde(inner(custom(validate::email)))]
-    #[schema(value_type = Option<schemas::Email>)]
-    pub email: Option<String>,
+    #[garde(dive)]
+    pub email: Option<checked::Email>,
     /// The buyer's own number for it.
     #[serde(default)]
-    #[garde(inner(custom(text(1, 100))))]
-    #[schema(min_length = 1, max_length = 100)]
-    pub reference: Option<String>,
+    #[garde(dive)]
+    pub reference: Option<Text<1, 100>>,
     /// First lines.
     #[serde(default)]
-    #[garde(custom(few_lines), dive)]
-    #[schema(max_items = 2_000)]
-    pub lines: Vec<NewLine>,
+    #[garde(dive)]
+    pub lines: LinesToAdd,
     /// Where the goods go.
     #[serde(default)]
     #[garde(dive)]
@@ -60,9 +61,8 @@ pub struct NewCart {
     pub billing_address: Option<Address>,
     /// The id of a way of delivery.
     #[serde(default)]
-    #[garde(inner(custom(text(1, 64))))]
-    #[schema(min_length = 1, max_length = 64)]
-    pub delivery_option: Option<String>,
+    #[garde(dive)]
+    pub delivery_option: Option<Text<1, 64>>,
 }
 
 /// What changes about a cart; `null` clears a field.
@@ -71,29 +71,24 @@ pub struct NewCart {
 pub struct CartPatch {
     /// Where the mail goes.
     #[serde(default, deserialize_with = "cart::double_option::deserialize")]
-    #[garde(inner(inner(custom(validate::email))))]
-    #[schema(value_type = Option<schemas::Email>)]
-    pub email: Option<Option<String>>,
+    #[garde(dive)]
+    pub email: Option<Option<checked::Email>>,
     /// The buyer's own number for it.
     #[serde(default, deserialize_with = "cart::double_option::deserialize")]
-    #[garde(inner(inner(custom(text(1, 100)))))]
-    #[schema(min_length = 1, max_length = 100, value_type = Option<String>)]
-    pub reference: Option<Option<String>>,
+    #[garde(dive)]
+    pub reference: Option<Option<Text<1, 100>>>,
     /// Where the goods go.
     #[serde(default, deserialize_with = "cart::double_option::deserialize")]
     #[garde(dive)]
-    #[schema(value_type = Option<Address>)]
     pub shipping_address: Option<Option<Address>>,
     /// Where the bill goes, if elsewhere.
     #[serde(default, deserialize_with = "cart::double_option::deserialize")]
     #[garde(dive)]
-    #[schema(value_type = Option<Address>)]
     pub billing_address: Option<Option<Address>>,
     /// The id of a way of delivery.
     #[serde(default, deserialize_with = "cart::double_option::deserialize")]
-    #[garde(inner(inner(custom(text(1, 64)))))]
-    #[schema(min_length = 1, max_length = 64, value_type = Option<String>)]
-    pub delivery_option: Option<Option<String>>,
+    #[garde(dive)]
+    pub delivery_option: Option<Option<Text<1, 64>>>,
 }
 
 /// One line to add, or many; the document has it as [`super::schema::NewLines`].
@@ -103,12 +98,12 @@ pub struct CartPatch {
 pub struct NewLines {
     /// What, for one line.
     #[serde(default)]
-    #[garde(inner(custom(validate::sku)))]
-    pub sku: Option<String>,
+    #[garde(dive)]
+    pub sku: Option<checked::Sku>,
     /// How many units, for one line.
     #[serde(default)]
-    #[garde(inner(custom(validate::units(QUANTITY_MAX))))]
-    pub quantity: Option<i64>,
+    #[garde(dive)]
+    pub quantity: Option<Units>,
     /// An agreed price, for one line; takes a key with the scope `orders:write`.
     #[serde(default)]
     #[garde(dive)]
@@ -116,22 +111,13 @@ pub struct NewLines {
     /// Many lines.
     #[serde(default)]
     #[garde(custom(some_lines), dive)]
-    pub lines: Option<Vec<NewLine>>,
+    pub lines: Option<LinesToAdd>,
 }
 
-fn few_lines(lines: &[NewLine], (): &()) -> garde::Result {
-    if lines.len() <= LINES_MAX {
-        Ok(())
-    } else {
-        Err(garde::Error::new(format!("must have at most {LINES_MAX} lines")))
-    }
-}
-
-fn some_lines(lines: &Option<Vec<NewLine>>, (): &()) -> garde::Result {
+fn some_lines(lines: &Option<LinesToAdd>, (): &()) -> garde::Result {
     match lines {
         Some(lines) if lines.is_empty() => Err(garde::Error::new("must not be empty")),
-        Some(lines) => few_lines(lines, &()),
-        None => Ok(()),
+        _ => Ok(()),
     }
 }
 
@@ -151,7 +137,7 @@ impl NewLines {
             (None, Some(sku), Some(quantity)) => {
                 (vec![NewLine { sku, quantity, unit_price: self.unit_price }], true)
             }
-            (lines, ..) => (lines.unwrap_or_default(), false),
+            (lines, ..) => (lines.unwrap_or_default().into_vec(), false),
         }
     }
 }
@@ -161,9 +147,8 @@ impl NewLines {
 #[serde(deny_unknown_fields)]
 pub struct LinePatch {
     /// How many units.
-    #[garde(custom(validate::units(QUANTITY_MAX)))]
-    #[schema(minimum = 1, maximum = 1_000_000)]
-    pub quantity: i64,
+    #[garde(dive)]
+    pub quantity: Units,
 }
 
 /// A line of a cart, at today's price.

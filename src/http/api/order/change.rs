@@ -1,12 +1,15 @@
 //! What an operator does to an order: cancel, refund, capture, fulfill, retry, skip.
 
+use std::borrow::Cow;
+
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
-use utoipa::ToSchema;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::actors::engine::host::View;
-use crate::domain::cart::QUANTITY_MAX;
+use crate::domain::cart::LINES_MAX;
 use crate::domain::entity::Cause;
 use crate::domain::id::OrderId;
 use crate::domain::money::Currency;
@@ -15,54 +18,58 @@ use crate::domain::order::{
 };
 use crate::http::api::order::read::look;
 use crate::http::api::order::shape::AdminOrder;
-use crate::http::api::shape::MoneyInput;
+use crate::http::api::shape::{MoneyInput, Units};
 use crate::http::docs::schemas;
 use crate::http::edge::call::{Call, id, versioned};
+use crate::http::edge::checked;
 use crate::http::edge::error::{Error, version_mismatch};
+use crate::http::edge::input::{IN_PLACE, List, ListItem, Text, string};
 use crate::http::edge::json_body::Json;
 use crate::http::edge::problem::{Code, FieldError};
 use crate::http::edge::read_your_writes;
-use crate::http::edge::validate::{line_id, text, units};
 
 /// Why something is done.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReasonInput {
     /// In an operator's words.
-    #[garde(custom(text(1, 500)))]
-    #[schema(min_length = 1, max_length = 500)]
-    reason: String,
+    #[garde(dive)]
+    reason: Text<1, 500>,
 }
 
 /// A stuck step that is given up.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"step": "capture:1"}))]
 pub struct SkipInput {
     /// Which; the only one that is stuck if it is not said.
     #[serde(default)]
-    #[garde(inner(custom(text(1, 64))))]
-    #[schema(min_length = 1, max_length = 64, example = "capture:1")]
-    step: Option<String>,
+    #[garde(dive)]
+    step: Option<Text<1, 64>>,
     /// In an operator's words.
-    #[garde(custom(text(1, 500)))]
-    #[schema(min_length = 1, max_length = 500)]
-    reason: String,
+    #[garde(dive)]
+    reason: Text<1, 500>,
 }
 
 /// Units of a line to give back.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RefundLineInput {
-    #[garde(custom(line_id))]
-    #[schema(value_type = schemas::LineId)]
-    line: String,
-    #[garde(custom(units(QUANTITY_MAX)))]
-    #[schema(minimum = 1, maximum = 1_000_000)]
-    quantity: i64,
+    #[garde(dive)]
+    line: checked::LineId,
+    #[garde(dive)]
+    quantity: Units,
     /// What to give back for them; their share of what was paid if it is not said.
     #[serde(default)]
     #[garde(dive)]
     amount: Option<MoneyInput>,
+}
+
+/// The lines of a refund.
+pub type RefundLines = List<RefundLineInput, 0, LINES_MAX>;
+
+impl ListItem for RefundLineInput {
+    const PLURAL: &'static str = "lines";
 }
 
 /// A refund: of lines, of the delivery, of a free amount, or all three.
@@ -70,9 +77,8 @@ pub struct RefundLineInput {
 #[serde(deny_unknown_fields)]
 pub struct RefundInput {
     #[serde(default)]
-    #[garde(custom(few), dive)]
-    #[schema(max_items = 2_000)]
-    lines: Vec<RefundLineInput>,
+    #[garde(dive)]
+    lines: RefundLines,
     /// Of the delivery.
     #[serde(default)]
     #[garde(dive)]
@@ -85,9 +91,8 @@ pub struct RefundInput {
     #[serde(default)]
     #[garde(skip)]
     restock: bool,
-    #[garde(custom(text(1, 500)))]
-    #[schema(min_length = 1, max_length = 500)]
-    reason: String,
+    #[garde(dive)]
+    reason: Text<1, 500>,
 }
 
 /// A capture.
@@ -104,28 +109,63 @@ pub struct CaptureInput {
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FulfillmentLineInput {
-    #[garde(custom(line_id))]
-    #[schema(value_type = schemas::LineId)]
-    line: String,
-    #[garde(custom(units(QUANTITY_MAX)))]
-    #[schema(minimum = 1, maximum = 1_000_000)]
-    quantity: i64,
+    #[garde(dive)]
+    line: checked::LineId,
+    #[garde(dive)]
+    quantity: Units,
+}
+
+/// The lines of a fulfillment.
+pub type FulfillmentLines = List<FulfillmentLineInput, 0, LINES_MAX>;
+
+impl ListItem for FulfillmentLineInput {
+    const PLURAL: &'static str = "lines";
 }
 
 /// How a parcel can be followed.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrackingInput {
-    #[garde(custom(text(1, 100)))]
-    #[schema(min_length = 1, max_length = 100)]
-    carrier: String,
-    #[garde(custom(text(1, 100)))]
-    #[schema(min_length = 1, max_length = 100)]
-    number: String,
+    #[garde(dive)]
+    carrier: Text<1, 100>,
+    #[garde(dive)]
+    number: Text<1, 100>,
     #[serde(default)]
-    #[garde(inner(custom(web_address)))]
-    #[schema(max_length = 500, pattern = "^https?://[!-~]+$")]
-    url: Option<String>,
+    #[garde(dive)]
+    url: Option<WebAddress>,
+}
+
+/// The most characters of a web address.
+const WEB_ADDRESS_MAX: usize = 500;
+
+/// A web address.
+#[derive(Clone, Debug, Deserialize, garde::Validate)]
+#[serde(transparent)]
+#[garde(transparent)]
+pub struct WebAddress(#[garde(custom(check_web_address))] String);
+
+fn check_web_address(value: &str, (): &()) -> garde::Result {
+    let rest = value.strip_prefix("https://").or_else(|| value.strip_prefix("http://"));
+    let plain = |rest: &str| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_graphic());
+    if rest.is_some_and(plain) && value.len() <= WEB_ADDRESS_MAX {
+        Ok(())
+    } else {
+        Err(garde::Error::new(format!(
+            "must begin with https:// and have at most {WEB_ADDRESS_MAX} visible ASCII characters"
+        )))
+    }
+}
+
+impl PartialSchema for WebAddress {
+    fn schema() -> RefOr<Schema> {
+        string().pattern(Some("^https?://[!-~]+$")).max_length(Some(WEB_ADDRESS_MAX)).into()
+    }
+}
+
+impl ToSchema for WebAddress {
+    fn name() -> Cow<'static, str> {
+        format!("{IN_PLACE}web_address").into()
+    }
 }
 
 /// Goods that go out.
@@ -134,35 +174,16 @@ pub struct TrackingInput {
 pub struct FulfillmentInput {
     /// All that is left if there are none.
     #[serde(default)]
-    #[garde(custom(few), dive)]
-    #[schema(max_items = 2_000)]
-    lines: Vec<FulfillmentLineInput>,
+    #[garde(dive)]
+    lines: FulfillmentLines,
     #[serde(default)]
     #[garde(dive)]
     tracking: Option<TrackingInput>,
 }
 
-fn few<T>(lines: &[T], (): &()) -> garde::Result {
-    if lines.len() <= crate::domain::cart::LINES_MAX {
-        Ok(())
-    } else {
-        Err(garde::Error::new("must have at most 2000 lines"))
-    }
-}
-
-fn web_address(value: &str, (): &()) -> garde::Result {
-    let rest = value.strip_prefix("https://").or_else(|| value.strip_prefix("http://"));
-    let plain = |rest: &str| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_graphic());
-    if rest.is_some_and(plain) && value.len() <= 500 {
-        Ok(())
-    } else {
-        let rule = "must begin with https:// and have at most 500 visible ASCII characters";
-        Err(garde::Error::new(rule))
-    }
-}
-
-fn number(line: &str) -> u32 {
-    line.parse().unwrap_or(0)
+/// The number of a line; 0, which none has, for one that was not checked.
+fn number(line: &checked::LineId) -> u32 {
+    line.read().map_or(0, |number| number.0)
 }
 
 /// Takes an order back.
@@ -175,7 +196,7 @@ pub async fn cancel_order(
     body: Json<ReasonInput>,
 ) -> Result<HttpResponse, Error> {
     let cause = call.cause(body.digest);
-    change(&call, &path, Command::Cancel { reason: body.value.reason }, cause).await
+    change(&call, &path, Command::Cancel { reason: body.value.reason.into() }, cause).await
 }
 
 /// Gives money back.
@@ -196,7 +217,7 @@ pub async fn refund_order(
         let amount = line.amount.as_ref().map(|amount| minor(amount, currency, &field));
         lines.push(RefundLineRequest {
             line: number(&line.line),
-            quantity: line.quantity,
+            quantity: line.quantity.get(),
             amount: amount.transpose()?,
         });
     }
@@ -208,7 +229,7 @@ pub async fn refund_order(
         delivery: of(&input.delivery, "delivery")?,
         free: of(&input.amount, "amount")?,
         restock: input.restock,
-        reason: input.reason,
+        reason: input.reason.into(),
     };
     change(&call, &path, Command::Refund(request), cause).await
 }
@@ -243,11 +264,11 @@ pub async fn fulfill_order(
     let cause = call.cause(body.digest);
     let FulfillmentInput { lines, tracking } = body.value;
     let request = FulfillmentRequest {
-        lines: lines.iter().map(|line| (number(&line.line), line.quantity)).collect(),
+        lines: lines.iter().map(|line| (number(&line.line), line.quantity.get())).collect(),
         tracking: tracking.map(|TrackingInput { carrier, number, url }| Tracking {
-            carrier,
-            number,
-            url,
+            carrier: carrier.into(),
+            number: number.into(),
+            url: url.map(|url| url.0),
         }),
     };
     change(&call, &path, Command::Fulfill(request), cause).await
@@ -263,7 +284,7 @@ pub async fn retry_order(
     body: Json<ReasonInput>,
 ) -> Result<HttpResponse, Error> {
     let cause = call.cause(body.digest);
-    change(&call, &path, Command::Retry { reason: body.value.reason }, cause).await
+    change(&call, &path, Command::Retry { reason: body.value.reason.into() }, cause).await
 }
 
 /// Gives a stuck step up.
@@ -277,7 +298,8 @@ pub async fn skip_order_step(
 ) -> Result<HttpResponse, Error> {
     let cause = call.cause(body.digest);
     let SkipInput { step, reason } = body.value;
-    change(&call, &path, Command::Skip { step, reason }, cause).await
+    let command = Command::Skip { step: step.map(Into::into), reason: reason.into() };
+    change(&call, &path, command, cause).await
 }
 
 async fn change(

@@ -3,7 +3,8 @@
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 
 use crate::domain::order;
-use crate::http::docs::schemas::{names, schemas, string};
+use crate::http::docs::schemas::{names, schemas};
+use crate::http::edge::input::string;
 
 schemas! {
     /// An event of a stream: its name, the version of the order, and the order as JSON.

@@ -1,13 +1,15 @@
 //! Importing products and stock, row by row: a faulty row never keeps the others out, and
 //! sending the same rows again changes nothing.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use actix_web::HttpResponse;
 use futures_util::stream::{self, StreamExt as _};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use utoipa::ToSchema;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::actors::catalog::{Change, Expect};
 use crate::actors::engine::host::View;
@@ -17,10 +19,10 @@ use crate::domain::product::Product;
 use crate::domain::stock::{self, Location, QUANTITY_MAX, Stock};
 use crate::http::api::product::schema;
 use crate::http::api::product::shape::ProductInput;
-use crate::http::api::shape;
-use crate::http::docs::schemas;
+use crate::http::api::shape::LocationInput;
 use crate::http::edge::call::Call;
 use crate::http::edge::error::Error;
+use crate::http::edge::input::{List, ListItem, Whole};
 use crate::http::edge::json_body::{Json, check};
 use crate::http::edge::problem::{Code, FieldError};
 
@@ -37,16 +39,35 @@ pub struct ImportInput {
     #[serde(default)]
     #[garde(skip)]
     dry_run: bool,
-    #[garde(custom(few_rows))]
-    #[schema(value_type = Vec<ImportRow>, min_items = 1, max_items = 500)]
-    rows: Vec<Value>,
+    #[garde(dive)]
+    rows: Rows,
 }
 
-fn few_rows(rows: &[Value], (): &()) -> garde::Result {
-    if (1..=ROWS_MAX).contains(&rows.len()) {
-        Ok(())
-    } else {
-        Err(garde::Error::new(format!("must have 1 to {ROWS_MAX} rows")))
+/// The rows of an import.
+pub type Rows = List<UnreadRow, 1, ROWS_MAX>;
+
+/// What is to be an [`ImportRow`]. It is read by itself, so that a faulty one keeps no other out.
+#[derive(Clone, Debug, Deserialize, garde::Validate)]
+#[serde(transparent)]
+pub struct UnreadRow(#[garde(skip)] Value);
+
+impl ListItem for UnreadRow {
+    const PLURAL: &'static str = "rows";
+}
+
+impl PartialSchema for UnreadRow {
+    fn schema() -> RefOr<Schema> {
+        ImportRow::schema()
+    }
+}
+
+impl ToSchema for UnreadRow {
+    fn name() -> Cow<'static, str> {
+        ImportRow::name()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        ImportRow::schemas(schemas);
     }
 }
 
@@ -59,13 +80,11 @@ pub struct ImportRow {
     product: ProductInput,
     /// Where `on_hand` lies; the store's first location if it is not said.
     #[serde(default)]
-    #[garde(inner(custom(shape::location)))]
-    #[schema(value_type = Option<schemas::Location>)]
-    location: Option<String>,
+    #[garde(dive)]
+    location: Option<LocationInput>,
     #[serde(default)]
-    #[garde(inner(range(min = 0, max = QUANTITY_MAX)))]
-    #[schema(minimum = 0, maximum = 1_000_000_000)]
-    on_hand: Option<i64>,
+    #[garde(dive)]
+    on_hand: Option<Whole<0, { QUANTITY_MAX }>>,
 }
 
 /// What an import did.
@@ -97,15 +116,15 @@ pub async fn import_products(call: Call, body: Json<ImportInput>) -> Result<Http
     if !call.node().runtime.current().imports {
         return Err(Error::new(Code::ImportsClosed, "product imports are switched off"));
     }
-    let has_stock = body.value.rows.iter().any(|row| row.get("on_hand").is_some());
+    let has_stock = body.value.rows.iter().any(|row| row.0.get("on_hand").is_some());
     if has_stock {
         call.principal().must(crate::http::edge::principal::Scope::StockWrite)?;
     }
     let cause = Cause { idempotency: None, ..call.cause(body.digest) };
     let mut report = ImportReport::default();
     let mut by_sku: BTreeMap<Sku, Vec<(usize, Row)>> = BTreeMap::new();
-    for (row, value) in body.value.rows.iter().enumerate() {
-        match read(&call, value) {
+    for (row, unread) in body.value.rows.iter().enumerate() {
+        match read(&call, &unread.0) {
             Ok(one) => by_sku.entry(one.product.sku.clone()).or_default().push((row, one)),
             Err(faults) => report.errors.extend(faults.into_iter().map(|fault| RowError {
                 row,
@@ -145,14 +164,14 @@ fn read(call: &Call, value: &Value) -> Result<Row, Vec<FieldError>> {
         vec![FieldError { field: field.to_owned(), message: message.to_owned() }]
     };
     let row: ImportRow = check(value)?;
-    let sku = row.product.sku.as_deref().ok_or_else(|| fault("product.sku", "is required"))?;
-    let sku = sku.parse::<Sku>().map_err(|rule| fault("product.sku", &rule.to_string()))?;
+    let sku = row.product.sku.as_ref().ok_or_else(|| fault("product.sku", "is required"))?;
+    let sku = sku.read().map_err(|rule| fault("product.sku", rule.message()))?;
     let location = match &row.location {
-        Some(text) => text.parse().ok(),
+        Some(named) => named.read().ok(),
         None => call.node().settings.locations.first().cloned().or_else(|| "main".parse().ok()),
     };
     let location = location.ok_or_else(|| fault("location", "is not a location"))?;
-    Ok(Row { product: row.product.product(sku), location, on_hand: row.on_hand })
+    Ok(Row { product: row.product.product(sku), location, on_hand: row.on_hand.map(Whole::get) })
 }
 
 /// What became of a row: the product's change, and whether stock was set.

@@ -14,6 +14,7 @@ use crate::http::api::product::shape::{ProductInput, ProductPatch, ProductShape,
 use crate::http::api::shape::Page;
 use crate::http::docs::schemas;
 use crate::http::edge::call::{Call, created, id, versioned};
+use crate::http::edge::checked;
 use crate::http::edge::error::{Error, version_mismatch};
 use crate::http::edge::json_body::Json;
 use crate::http::edge::query::{Query, cursor, cut};
@@ -28,7 +29,7 @@ const KEY_MAX: usize = 300;
 /// Lists what is on sale.
 #[utoipa::path(get, path = "/v1/store/products", tag = "products",
     params(("category" = Option<String>, Query), ("q" = Option<String>, Query),
-        ("currency" = inline(Option<schemas::Currency>), Query, description = "Only products with a price in it"),
+        ("currency" = inline(Option<checked::Currency>), Query, description = "Only products with a price in it"),
         ("Kontor-After" = Option<String>, Header, description = "Positions of writes that the list is to show"),
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
     responses((status = 200, description = "A page of products, by SKU", body = Page<ProductShape>)))]
@@ -41,7 +42,7 @@ pub async fn browse_products(call: Call, request: HttpRequest) -> Result<HttpRes
 
 /// Shows a product that is on sale.
 #[utoipa::path(get, path = "/v1/store/products/{sku}", tag = "products",
-    params(("sku" = inline(schemas::Sku), Path)),
+    params(("sku" = inline(checked::Sku), Path)),
     responses((status = 200, description = "The product", body = ProductShape)))]
 pub async fn show_product(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
     let row = find(&call, &path).await?;
@@ -54,7 +55,7 @@ pub async fn show_product(call: Call, path: web::Path<String>) -> Result<HttpRes
 /// Lists all products.
 #[utoipa::path(get, path = "/v1/admin/products", tag = "products",
     params(("category" = Option<String>, Query), ("q" = Option<String>, Query),
-        ("currency" = inline(Option<schemas::Currency>), Query), ("active" = Option<bool>, Query),
+        ("currency" = inline(Option<checked::Currency>), Query), ("active" = Option<bool>, Query),
         ("Kontor-After" = Option<String>, Header, description = "Positions of writes that the list is to show"),
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
     responses((status = 200, description = "A page of products, by SKU", body = Page<ProductShape>)))]
@@ -66,16 +67,11 @@ pub async fn list_products(call: Call, request: HttpRequest) -> Result<HttpRespo
 
 /// Shows a product.
 #[utoipa::path(get, path = "/v1/admin/products/{sku}", tag = "products",
-    params(("sku" = inline(schemas::Sku), Path)),
+    params(("sku" = inline(checked::Sku), Path)),
     responses((status = 200, description = "The product", body = ProductShape)))]
 pub async fn get_product(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
     let row = find(&call, &path).await?;
     Ok(versioned(StatusCode::OK, row.version, &ProductShape::from(&*row)))
-}
-
-/// What a SKU must be.
-fn no_sku(rule: InvalidSku) -> Error {
-    Error::field("sku", rule.to_string())
 }
 
 /// Makes a product.
@@ -83,8 +79,8 @@ fn no_sku(rule: InvalidSku) -> Error {
     responses((status = 201, description = "The product", body = ProductShape)))]
 pub async fn create_product(call: Call, body: Json<ProductInput>) -> Result<HttpResponse, Error> {
     let cause = call.cause(body.digest);
-    let sku = body.value.sku.as_deref().ok_or_else(|| Error::field("sku", "is required"))?;
-    let sku: Sku = sku.parse().map_err(no_sku)?;
+    let sku = body.value.sku.as_ref().ok_or_else(|| Error::field("sku", "is required"))?;
+    let sku = sku.read().map_err(|rule| Error::field("sku", rule.message()))?;
     let product = body.value.product(sku);
     let put = call.node().catalog.put(product, Expect::Absent, cause);
     let (row, _) = put.await.map_err(refused)?;
@@ -94,7 +90,7 @@ pub async fn create_product(call: Call, body: Json<ProductInput>) -> Result<Http
 
 /// Makes a product, or replaces it.
 #[utoipa::path(put, path = "/v1/admin/products/{sku}", tag = "products", request_body = ProductInput,
-    params(("sku" = inline(schemas::Sku), Path)),
+    params(("sku" = inline(checked::Sku), Path)),
     responses((status = 200, description = "The product", body = ProductShape),
         (status = 201, description = "The product, which is new", body = ProductShape)))]
 pub async fn put_product(
@@ -102,7 +98,8 @@ pub async fn put_product(
     path: web::Path<String>,
     body: Json<ProductInput>,
 ) -> Result<HttpResponse, Error> {
-    let sku: Sku = path.parse().map_err(no_sku)?;
+    let sku: Sku =
+        path.parse().map_err(|rule: InvalidSku| Error::field("sku", rule.to_string()))?;
     if body.value.sku.as_deref().is_some_and(|own| own != sku.as_str()) {
         return Err(Error::field("sku", "must be the one in the path, or be left out"));
     }
@@ -121,7 +118,7 @@ pub async fn put_product(
 
 /// Changes a product.
 #[utoipa::path(patch, path = "/v1/admin/products/{sku}", tag = "products", request_body = ProductPatch,
-    params(("sku" = inline(schemas::Sku), Path)),
+    params(("sku" = inline(checked::Sku), Path)),
     responses((status = 200, description = "The product", body = ProductShape)))]
 pub async fn update_product(
     call: Call,

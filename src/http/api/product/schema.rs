@@ -3,7 +3,8 @@
 use utoipa::openapi::schema::{AllOfBuilder, ObjectBuilder, Type};
 
 use super::shape::ProductInput;
-use crate::http::docs::schemas::{Sku, refer, schemas};
+use crate::http::docs::schemas::{refer, schemas};
+use crate::http::edge::checked::Sku;
 
 schemas! {
     /// A product that names its SKU.

@@ -7,15 +7,22 @@ use utoipa::ToSchema;
 
 use crate::domain::cart::double_option;
 use crate::domain::id::Sku;
-use crate::domain::money::{Currency, TaxRate, UnitPrice};
+use crate::domain::money::{Currency, UnitPrice};
 use crate::domain::product::Product;
 use crate::http::api::shape::{Price, PriceInput};
-use crate::http::docs::schemas;
-use crate::http::edge::validate::{self, text};
+use crate::http::edge::checked;
+use crate::http::edge::input::{List, ListItem, Text};
 use crate::store::product::Row;
 
 /// The most currencies that a product has prices in.
 const PRICES_MAX: usize = 50;
+
+/// Prices, one a currency.
+pub type Prices = List<PriceInput, 0, PRICES_MAX>;
+
+impl ListItem for PriceInput {
+    const PLURAL: &'static str = "prices";
+}
 
 /// A product.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
@@ -23,31 +30,25 @@ const PRICES_MAX: usize = 50;
 pub struct ProductInput {
     /// Its stock keeping unit; may be left out where the path has it.
     #[serde(default)]
-    #[garde(inner(custom(validate::sku)))]
-    #[schema(value_type = Option<schemas::Sku>)]
-    pub sku: Option<String>,
+    #[garde(dive)]
+    pub sku: Option<checked::Sku>,
     /// What a buyer reads first.
-    #[garde(custom(text(1, 200)))]
-    #[schema(min_length = 1, max_length = 200)]
-    pub name: String,
+    #[garde(dive)]
+    pub name: Text<1, 200>,
     #[serde(default)]
-    #[garde(inner(custom(text(0, 10_000))))]
-    #[schema(max_length = 10_000)]
-    pub description: Option<String>,
+    #[garde(dive)]
+    pub description: Option<Text<0, 10_000>>,
     /// What it is listed under.
     #[serde(default)]
-    #[garde(inner(custom(text(1, 100))))]
-    #[schema(min_length = 1, max_length = 100)]
-    pub category: Option<String>,
+    #[garde(dive)]
+    pub category: Option<Text<1, 100>>,
     /// The price of one, one a currency.
     #[garde(custom(one_a_currency), dive)]
-    #[schema(max_items = 50)]
-    pub prices: Vec<PriceInput>,
+    pub prices: Prices,
     /// A fraction as a text; 0 if it is not said.
     #[serde(default)]
-    #[garde(inner(custom(validate::tax_rate)))]
-    #[schema(value_type = Option<schemas::TaxRate>)]
-    pub tax_rate: Option<String>,
+    #[garde(dive)]
+    pub tax_rate: Option<checked::TaxRate>,
     /// Whether it can be put into a cart; it can if it is not said.
     #[serde(default)]
     #[garde(skip)]
@@ -59,48 +60,41 @@ pub struct ProductInput {
 #[serde(deny_unknown_fields)]
 pub struct ProductPatch {
     #[serde(default)]
-    #[garde(inner(custom(text(1, 200))))]
-    #[schema(min_length = 1, max_length = 200)]
-    name: Option<String>,
+    #[garde(dive)]
+    name: Option<Text<1, 200>>,
     /// `null` clears it.
     #[serde(default, deserialize_with = "double_option::deserialize")]
-    #[garde(inner(inner(custom(text(0, 10_000)))))]
-    #[schema(max_length = 10_000, value_type = Option<String>)]
-    description: Option<Option<String>>,
+    #[garde(dive)]
+    description: Option<Option<Text<0, 10_000>>>,
     /// `null` clears it.
     #[serde(default, deserialize_with = "double_option::deserialize")]
-    #[garde(inner(inner(custom(text(1, 100)))))]
-    #[schema(min_length = 1, max_length = 100, value_type = Option<String>)]
-    category: Option<Option<String>>,
+    #[garde(dive)]
+    category: Option<Option<Text<1, 100>>>,
     /// All prices; those that are not named are gone.
     #[serde(default)]
     #[garde(custom(maybe_one_a_currency), dive)]
-    #[schema(max_items = 50)]
-    prices: Option<Vec<PriceInput>>,
+    prices: Option<Prices>,
     #[serde(default)]
-    #[garde(inner(custom(validate::tax_rate)))]
-    #[schema(value_type = Option<schemas::TaxRate>)]
-    tax_rate: Option<String>,
+    #[garde(dive)]
+    tax_rate: Option<checked::TaxRate>,
     #[serde(default)]
     #[garde(skip)]
     active: Option<bool>,
 }
 
-fn one_a_currency(prices: &[PriceInput], (): &()) -> garde::Result {
-    if prices.len() > PRICES_MAX {
-        return Err(garde::Error::new(format!("must have at most {PRICES_MAX} prices")));
-    }
-    let mut codes: Vec<&str> = prices.iter().map(|price| price.currency.as_str()).collect();
+fn one_a_currency(prices: &Prices, (): &()) -> garde::Result {
+    let mut codes: Vec<&str> = prices.iter().map(|price| &*price.currency).collect();
     codes.sort_unstable();
     codes.dedup();
-    if codes.len() == prices.len() {
+    // Of too many, only that is said.
+    if codes.len() == prices.len() || !prices.fits() {
         Ok(())
     } else {
         Err(garde::Error::new("must have one price a currency"))
     }
 }
 
-fn maybe_one_a_currency(prices: &Option<Vec<PriceInput>>, (): &()) -> garde::Result {
+fn maybe_one_a_currency(prices: &Option<Prices>, (): &()) -> garde::Result {
     prices.as_ref().map_or(Ok(()), |prices| one_a_currency(prices, &()))
 }
 
@@ -153,11 +147,11 @@ impl ProductInput {
     pub fn product(self, sku: Sku) -> Product {
         Product {
             sku,
-            name: self.name,
-            description: self.description.unwrap_or_default(),
-            category: self.category,
+            name: self.name.into(),
+            description: self.description.map(String::from).unwrap_or_default(),
+            category: self.category.map(Into::into),
             prices: prices(&self.prices),
-            tax_rate: rate(self.tax_rate.as_deref()),
+            tax_rate: self.tax_rate.and_then(|rate| rate.read().ok()).unwrap_or_default(),
             active: self.active.unwrap_or(true),
         }
     }
@@ -167,25 +161,21 @@ fn prices(list: &[PriceInput]) -> BTreeMap<Currency, UnitPrice> {
     list.iter().filter_map(PriceInput::read).collect()
 }
 
-fn rate(text: Option<&str>) -> TaxRate {
-    text.and_then(TaxRate::parse).unwrap_or_default()
-}
-
 /// A product with what a change says of it.
 #[must_use]
 pub fn patched(mut product: Product, patch: ProductPatch) -> Product {
-    product.name = patch.name.unwrap_or(product.name);
+    product.name = patch.name.map_or(product.name, Into::into);
     if let Some(description) = patch.description {
-        product.description = description.unwrap_or_default();
+        product.description = description.map(String::from).unwrap_or_default();
     }
     if let Some(category) = patch.category {
-        product.category = category;
+        product.category = category.map(Into::into);
     }
     if let Some(list) = patch.prices {
         product.prices = prices(&list);
     }
-    if let Some(text) = patch.tax_rate {
-        product.tax_rate = rate(Some(&text));
+    if let Some(rate) = patch.tax_rate {
+        product.tax_rate = rate.read().unwrap_or_default();
     }
     product.active = patch.active.unwrap_or(product.active);
     product

@@ -8,20 +8,22 @@ use utoipa::ToSchema;
 use crate::actors::engine::host::View;
 use crate::domain::entity::Cause;
 use crate::domain::id::Sku;
-use crate::domain::stock::{self, CLAIMS_SHOWN_MAX, Command, Level, Location, QUANTITY_MAX, Stock};
+use crate::domain::stock::{
+    self, CLAIMS_SHOWN_MAX, Command, InvalidLocation, Level, Location, QUANTITY_MAX, Stock,
+};
 use crate::domain::time::Timestamp;
 use crate::http::api::product::products::find;
-use crate::http::api::shape;
-use crate::http::api::shape::Page;
-use crate::http::api::stock::schema;
+use crate::http::api::shape::{LocationInput, Page};
+use crate::http::api::stock::units_change::UnitsChange;
 use crate::http::docs::schemas;
-use crate::http::edge::call::{Call, id, versioned};
+use crate::http::edge::call::{Call, versioned};
+use crate::http::edge::checked;
 use crate::http::edge::error::{Error, version_mismatch};
+use crate::http::edge::input::{Text, Whole};
 use crate::http::edge::json_body::Json;
 use crate::http::edge::problem::Code;
 use crate::http::edge::query::{Query, cursor, cut};
 use crate::http::edge::read_your_writes;
-use crate::http::edge::validate::{text, units};
 use crate::store::stock::{Filter, Row};
 
 /// The units on hand.
@@ -29,23 +31,20 @@ use crate::store::stock::{Filter, Row};
 #[serde(deny_unknown_fields)]
 pub struct StockInput {
     /// Units in the house, reserved and allocated ones included.
-    #[garde(range(min = 0, max = QUANTITY_MAX))]
-    #[schema(minimum = 0, maximum = 1_000_000_000)]
-    on_hand: i64,
+    #[garde(dive)]
+    on_hand: Whole<0, { QUANTITY_MAX }>,
     /// What it must be now.
     #[serde(default)]
-    #[garde(inner(range(min = 0, max = QUANTITY_MAX)))]
-    #[schema(minimum = 0, maximum = 1_000_000_000)]
-    change_from: Option<i64>,
+    #[garde(dive)]
+    change_from: Option<Whole<0, { QUANTITY_MAX }>>,
 }
 
 /// Goods that have come in.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReceiptInput {
-    #[garde(custom(units(QUANTITY_MAX)))]
-    #[schema(minimum = 1, maximum = 1_000_000_000)]
-    quantity: i64,
+    #[garde(dive)]
+    quantity: Whole<1, { QUANTITY_MAX }>,
     /// Whether they were announced as incoming.
     #[serde(default)]
     #[garde(skip)]
@@ -57,12 +56,10 @@ pub struct ReceiptInput {
 #[serde(deny_unknown_fields)]
 pub struct AdjustmentInput {
     /// Negative for losses.
-    #[garde(custom(some_units))]
-    #[schema(value_type = schema::UnitsChange)]
-    quantity: i64,
-    #[garde(custom(text(1, 500)))]
-    #[schema(min_length = 1, max_length = 500)]
-    reason: String,
+    #[garde(dive)]
+    quantity: UnitsChange,
+    #[garde(dive)]
+    reason: Text<1, 500>,
 }
 
 /// Goods that are on their way.
@@ -70,32 +67,20 @@ pub struct AdjustmentInput {
 #[serde(deny_unknown_fields)]
 pub struct IncomingInput {
     /// Negative if they no longer are.
-    #[garde(custom(some_units))]
-    #[schema(value_type = schema::UnitsChange)]
-    quantity: i64,
+    #[garde(dive)]
+    quantity: UnitsChange,
 }
 
 /// Units that move.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TransferInput {
-    #[garde(custom(shape::location))]
-    #[schema(value_type = schemas::Location)]
-    from: String,
-    #[garde(custom(shape::location))]
-    #[schema(value_type = schemas::Location)]
-    to: String,
-    #[garde(custom(units(QUANTITY_MAX)))]
-    #[schema(minimum = 1, maximum = 1_000_000_000)]
-    quantity: i64,
-}
-
-fn some_units(value: &i64, (): &()) -> garde::Result {
-    if *value != 0 && value.unsigned_abs() <= QUANTITY_MAX.unsigned_abs() {
-        Ok(())
-    } else {
-        Err(garde::Error::new(format!("must be from -{QUANTITY_MAX} to {QUANTITY_MAX}, not 0")))
-    }
+    #[garde(dive)]
+    from: LocationInput,
+    #[garde(dive)]
+    to: LocationInput,
+    #[garde(dive)]
+    quantity: Whole<1, { QUANTITY_MAX }>,
 }
 
 /// The units of a SKU at a location.
@@ -160,7 +145,7 @@ pub struct StockLevel {
 
 /// Lists stock levels.
 #[utoipa::path(get, path = "/v1/admin/stock", tag = "stock",
-    params(("sku" = inline(Option<schemas::Sku>), Query), ("location" = Option<String>, Query),
+    params(("sku" = inline(Option<checked::Sku>), Query), ("location" = Option<String>, Query),
         ("q" = Option<String>, Query, description = "The beginning of the SKU"),
         ("held" = Option<bool>, Query, description = "Only where units are reserved"),
         ("sellable_max" = Option<i64>, Query, description = "Only with at most so many units sellable"),
@@ -199,7 +184,7 @@ pub async fn list_stock(call: Call, request: HttpRequest) -> Result<HttpResponse
 
 /// Reads the stock of a SKU, with its holds and allocations.
 #[utoipa::path(get, path = "/v1/admin/stock/{sku}", tag = "stock",
-    params(("sku" = inline(schemas::Sku), Path)),
+    params(("sku" = inline(checked::Sku), Path)),
     responses((status = 200, description = "The item", body = StockItem)))]
 pub async fn get_stock(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
     let sku = find(&call, &path).await?.value.sku.clone();
@@ -211,7 +196,7 @@ pub async fn get_stock(call: Call, path: web::Path<String>) -> Result<HttpRespon
 
 /// Sets the units on hand.
 #[utoipa::path(put, path = "/v1/admin/stock/{sku}/{location}", tag = "stock", request_body = StockInput,
-    params(("sku" = inline(schemas::Sku), Path), ("location" = inline(schemas::Location), Path)),
+    params(("sku" = inline(checked::Sku), Path), ("location" = inline(LocationInput), Path)),
     responses((status = 200, description = "The item", body = StockItem)))]
 pub async fn set_stock(
     call: Call,
@@ -219,13 +204,14 @@ pub async fn set_stock(
     body: Json<StockInput>,
 ) -> Result<HttpResponse, Error> {
     let StockInput { on_hand, change_from } = body.value;
+    let (on_hand, change_from) = (on_hand.get(), change_from.map(Whole::get));
     let command = Command::Set { location: place(&path.1)?, on_hand, change_from };
     change(&call, &path.0, command, call.cause(body.digest)).await
 }
 
 /// Takes goods in.
 #[utoipa::path(post, path = "/v1/admin/stock/{sku}/{location}/receipts", tag = "stock",
-    request_body = ReceiptInput, params(("sku" = inline(schemas::Sku), Path), ("location" = inline(schemas::Location), Path)),
+    request_body = ReceiptInput, params(("sku" = inline(checked::Sku), Path), ("location" = inline(LocationInput), Path)),
     responses((status = 200, description = "The item", body = StockItem)))]
 pub async fn receive_stock(
     call: Call,
@@ -233,13 +219,14 @@ pub async fn receive_stock(
     body: Json<ReceiptInput>,
 ) -> Result<HttpResponse, Error> {
     let ReceiptInput { quantity, from_incoming } = body.value;
-    let command = Command::Receive { location: place(&path.1)?, quantity, from_incoming };
+    let (location, quantity) = (place(&path.1)?, quantity.get());
+    let command = Command::Receive { location, quantity, from_incoming };
     change(&call, &path.0, command, call.cause(body.digest)).await
 }
 
 /// Puts a count right.
 #[utoipa::path(post, path = "/v1/admin/stock/{sku}/{location}/adjustments", tag = "stock",
-    request_body = AdjustmentInput, params(("sku" = inline(schemas::Sku), Path), ("location" = inline(schemas::Location), Path)),
+    request_body = AdjustmentInput, params(("sku" = inline(checked::Sku), Path), ("location" = inline(LocationInput), Path)),
     responses((status = 200, description = "The item", body = StockItem)))]
 pub async fn adjust_stock(
     call: Call,
@@ -248,26 +235,28 @@ pub async fn adjust_stock(
 ) -> Result<HttpResponse, Error> {
     let cause = call.cause(body.digest);
     let AdjustmentInput { quantity, reason } = body.value;
-    let command = Command::Adjust { location: place(&path.1)?, delta: quantity, reason };
+    let (location, delta, reason) = (place(&path.1)?, quantity.get(), reason.into());
+    let command = Command::Adjust { location, delta, reason };
     change(&call, &path.0, command, cause).await
 }
 
 /// Announces goods.
 #[utoipa::path(post, path = "/v1/admin/stock/{sku}/{location}/incoming", tag = "stock",
-    request_body = IncomingInput, params(("sku" = inline(schemas::Sku), Path), ("location" = inline(schemas::Location), Path)),
+    request_body = IncomingInput, params(("sku" = inline(checked::Sku), Path), ("location" = inline(LocationInput), Path)),
     responses((status = 200, description = "The item", body = StockItem)))]
 pub async fn expect_stock(
     call: Call,
     path: web::Path<(String, String)>,
     body: Json<IncomingInput>,
 ) -> Result<HttpResponse, Error> {
-    let command = Command::Expect { location: place(&path.1)?, quantity: body.value.quantity };
+    let quantity = body.value.quantity.get();
+    let command = Command::Expect { location: place(&path.1)?, quantity };
     change(&call, &path.0, command, call.cause(body.digest)).await
 }
 
 /// Moves goods between locations.
 #[utoipa::path(post, path = "/v1/admin/stock/{sku}/transfers", tag = "stock",
-    request_body = TransferInput, params(("sku" = inline(schemas::Sku), Path)),
+    request_body = TransferInput, params(("sku" = inline(checked::Sku), Path)),
     responses((status = 200, description = "The item", body = StockItem)))]
 pub async fn transfer_stock(
     call: Call,
@@ -276,16 +265,16 @@ pub async fn transfer_stock(
 ) -> Result<HttpResponse, Error> {
     let cause = call.cause(body.digest);
     let TransferInput { from, to, quantity } = body.value;
-    if from == to {
+    if *from == *to {
         return Err(Error::field("to", "must be another location than from"));
     }
-    let command = Command::Transfer { from: place(&from)?, to: place(&to)?, quantity };
+    let (from, to, quantity) = (place(&from)?, place(&to)?, quantity.get());
+    let command = Command::Transfer { from, to, quantity };
     change(&call, &path, command, cause).await
 }
 
 fn place(text: &str) -> Result<Location, Error> {
-    shape::location(text, &()).map_err(|error| Error::field("location", error.message()))?;
-    id(text, "location")
+    text.parse().map_err(|rule: InvalidLocation| Error::field("location", rule.to_string()))
 }
 
 async fn change(

@@ -1,6 +1,5 @@
 //! Stock: levels, and the ways in which an operator changes them.
 
-use crate::http::docs::schemas::beside;
 use crate::http::edge::access::Access;
 use crate::http::edge::principal::Scope;
 use crate::http::edge::route::{Link, RouteList};
@@ -8,7 +7,7 @@ use crate::routes;
 
 pub mod levels;
 mod rejection;
-pub mod schema;
+pub mod units_change;
 
 const READ: Access = Access::Key(Scope::StockRead);
 const WRITE: Access = Access::Key(Scope::StockWrite);
@@ -27,7 +26,6 @@ routes! {
 
 /// The routes of stock.
 pub const ROUTES: RouteList = RouteList {
-    document: || beside((TABLE.document)(), schema::all()),
     links: &[
         Link {
             from: "list_stock",

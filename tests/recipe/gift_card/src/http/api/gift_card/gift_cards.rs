@@ -4,15 +4,15 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use kontor::actors::engine::host::View;
 use kontor::domain::id::OrderId;
-use kontor::domain::money::{AMOUNT_MAX, Money, parse_currency};
+use kontor::domain::money::{AMOUNT_MAX, Money};
 use kontor::http::api::shape::{self, MoneyInput, Page};
 use kontor::http::docs::schemas;
 use kontor::http::edge::call::{Call, created, id, versioned};
 use kontor::http::edge::error::Error;
+use kontor::http::edge::input::{Text, Whole};
 use kontor::http::edge::json_body::Json;
 use kontor::http::edge::query::{Query, cursor, cut};
 use kontor::http::edge::read_your_writes;
-use kontor::http::edge::validate::text;
 use kontor::store::list_page;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -25,9 +25,8 @@ use crate::recipe::gift_card::store::gift_card::Row;
 #[serde(deny_unknown_fields)]
 pub struct NewGiftCard {
     /// Its number: lower-case letters, digits and `-`.
-    #[garde(custom(text(1, 32)))]
-    #[schema(min_length = 1, max_length = 32)]
-    number: String,
+    #[garde(dive)]
+    number: Text<1, 32>,
     /// Its initial balance.
     #[garde(dive)]
     amount: MoneyInput,
@@ -42,9 +41,8 @@ pub struct NewSpend {
     #[schema(value_type = schemas::OrderId)]
     order: OrderId,
     /// Minor units of the card's currency.
-    #[garde(range(min = 1, max = AMOUNT_MAX))]
-    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_i64)]
-    amount: i64,
+    #[garde(dive)]
+    amount: Whole<1, { AMOUNT_MAX }>,
 }
 
 /// A gift card.
@@ -84,9 +82,9 @@ pub async fn issue_gift_card(call: Call, body: Json<NewGiftCard>) -> Result<Http
     let NewGiftCard { number, amount } = body.value;
     let number: CardNumber =
         number.parse().map_err(|error| Error::field("number", format!("{error}")))?;
-    let currency = parse_currency(&amount.currency)
-        .map_err(|error| Error::field("amount.currency", error.to_string()))?;
-    let command = Command::Issue { amount: amount.amount, currency };
+    let currency = amount.currency.read();
+    let currency = currency.map_err(|rule| Error::field("amount.currency", rule.message()))?;
+    let command = Command::Issue { amount: amount.amount.get(), currency };
     let shape = ask(&call, &number, command, body.digest).await?;
     let place = format!("/v1/admin/gift-cards/{number}");
     let response = created(shape.version, &place, &shape);
@@ -116,7 +114,8 @@ pub async fn spend_gift_card(
 ) -> Result<HttpResponse, Error> {
     let number: CardNumber = id(&path, "gift card")?;
     let NewSpend { order, amount } = body.value;
-    let shape = ask(&call, &number, Command::Spend { order, amount }, body.digest).await?;
+    let command = Command::Spend { order, amount: amount.get() };
+    let shape = ask(&call, &number, command, body.digest).await?;
     let response = versioned(StatusCode::OK, shape.version, &shape);
     Ok(read_your_writes::wrote(response, entity_id(&number), shape.version))
 }

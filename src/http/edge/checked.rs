@@ -1,0 +1,254 @@
+//! Texts of one kind that requests name, such as a SKU or a country: for each, what a text must be,
+//! and what the API's document says of it.
+//!
+//! Texts that have limits only are in `input`. What of this kind only one noun knows stands beside
+//! that noun.
+
+use std::borrow::Cow;
+use std::marker::PhantomData;
+use std::ops::Deref;
+
+use email_address::EmailAddress;
+use garde::{Path, Report};
+use serde::{Deserialize, Serialize};
+use utoipa::openapi::schema::{ObjectBuilder, Schema};
+use utoipa::openapi::{KnownFormat, RefOr, SchemaFormat};
+use utoipa::{PartialSchema, ToSchema};
+
+use super::input::string;
+use crate::domain::{id, money};
+
+/// What a text of one kind stands for.
+pub trait TextKind: Sized {
+    /// The name of its schema.
+    const NAME: &'static str;
+
+    /// Reads a text of this kind.
+    ///
+    /// # Errors
+    /// What the text must be.
+    fn read(text: &str) -> Result<Self, garde::Error>;
+
+    /// What the document says of a text of this kind: no more and no less than what is read.
+    fn schema() -> ObjectBuilder;
+}
+
+/// A text of one kind. It is checked by garde, not while it is read.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Checked<T> {
+    text: String,
+    kind: PhantomData<T>,
+}
+
+/// A stock keeping unit.
+pub type Sku = Checked<id::Sku>;
+/// The id of a line.
+pub type LineId = Checked<LineNumber>;
+/// A tax rate.
+pub type TaxRate = Checked<money::TaxRate>;
+/// A currency's code.
+pub type Currency = Checked<money::Currency>;
+/// A country's code.
+pub type Country = Checked<celes::Country>;
+/// An email address.
+pub type Email = Checked<EmailAddress>;
+
+impl<T: TextKind> Checked<T> {
+    /// What it stands for.
+    ///
+    /// # Errors
+    /// What it must be; never for a text that was checked.
+    pub fn read(&self) -> Result<T, garde::Error> {
+        T::read(&self.text)
+    }
+}
+
+impl<T: TextKind> garde::Validate for Checked<T> {
+    type Context = ();
+
+    fn validate_into(&self, (): &(), parent: &mut dyn FnMut() -> Path, report: &mut Report) {
+        if let Err(rule) = self.read() {
+            report.append(parent(), rule);
+        }
+    }
+}
+
+impl<T> Deref for Checked<T> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.text
+    }
+}
+
+impl<T> From<Checked<T>> for String {
+    fn from(checked: Checked<T>) -> Self {
+        checked.text
+    }
+}
+
+impl<T> From<String> for Checked<T> {
+    /// Not checked, as when it is read.
+    fn from(text: String) -> Self {
+        Self { text, kind: PhantomData }
+    }
+}
+
+impl<T: TextKind> PartialSchema for Checked<T> {
+    fn schema() -> RefOr<Schema> {
+        T::schema().into()
+    }
+}
+
+impl<T: TextKind> ToSchema for Checked<T> {
+    fn name() -> Cow<'static, str> {
+        T::NAME.into()
+    }
+}
+
+impl TextKind for id::Sku {
+    const NAME: &'static str = "Sku";
+
+    fn read(text: &str) -> Result<Self, garde::Error> {
+        text.parse().map_err(garde::Error::new)
+    }
+
+    fn schema() -> ObjectBuilder {
+        let about = "A stock keeping unit: visible ASCII characters other than `/`, \
+            with single spaces inside.";
+        pattern(about, r"^[!-.0-~]+( [!-.0-~]+)*$", Self::MAX_BYTES).examples(["85123A"])
+    }
+}
+
+/// The number of a line of a cart or an order.
+#[derive(Clone, Copy, Debug)]
+pub struct LineNumber(pub u32);
+
+impl TextKind for LineNumber {
+    const NAME: &'static str = "LineId";
+
+    fn read(text: &str) -> Result<Self, garde::Error> {
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+        let number = text.parse().ok().filter(|_| digits && text.len() <= 9);
+        let rule = || garde::Error::new("must be the id of a line, for example \"1\"");
+        number.map(Self).ok_or_else(rule)
+    }
+
+    fn schema() -> ObjectBuilder {
+        let about = "The id of a line of a cart or an order.";
+        pattern(about, r"^[1-9][0-9]{0,8}$", 9).examples(["1"])
+    }
+}
+
+impl TextKind for money::TaxRate {
+    const NAME: &'static str = "TaxRate";
+
+    fn read(text: &str) -> Result<Self, garde::Error> {
+        let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
+        // Zeros at the end say nothing: databases write them.
+        let said = decimals.trim_end_matches('0').len();
+        let plain = ["0", "1"].contains(&whole) && said <= 6 && (1..=18).contains(&decimals.len());
+        Self::parse(text).filter(|_| plain).ok_or_else(|| {
+            garde::Error::new(
+                "must be a fraction from 0 to 1 as a text, with at most 6 decimals, \
+                    for example \"0.2\"",
+            )
+        })
+    }
+
+    fn schema() -> ObjectBuilder {
+        let about = "A fraction as a text, with at most 6 decimals.";
+        let fraction = r"^(0(\.[0-9]{1,6}0{0,12})?|1(\.0{1,18})?)$";
+        pattern(about, fraction, 20).examples(["0.2"])
+    }
+}
+
+impl TextKind for money::Currency {
+    const NAME: &'static str = "Currency";
+
+    fn read(text: &str) -> Result<Self, garde::Error> {
+        money::parse_currency(text).map_err(garde::Error::new)
+    }
+
+    fn schema() -> ObjectBuilder {
+        codes::<Self>("ISO 4217.", 3).examples(["GBP"])
+    }
+}
+
+impl TextKind for celes::Country {
+    const NAME: &'static str = "Country";
+
+    fn read(text: &str) -> Result<Self, garde::Error> {
+        let upper = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_uppercase());
+        let country = Self::from_alpha2(text).ok().filter(|_| upper);
+        let rule = || garde::Error::new("must be an ISO 3166-1 alpha-2 code, for example GB");
+        country.ok_or_else(rule)
+    }
+
+    fn schema() -> ObjectBuilder {
+        codes::<Self>("ISO 3166-1 alpha-2.", 2).examples(["GB"])
+    }
+}
+
+/// The most bytes of an email address.
+const EMAIL_MAX: usize = 254;
+
+impl TextKind for EmailAddress {
+    const NAME: &'static str = "Email";
+
+    fn read(text: &str) -> Result<Self, garde::Error> {
+        let options = email_address::Options::default()
+            .with_required_tld()
+            .without_display_text()
+            .without_domain_literal();
+        let rule = || garde::Error::new("must be an email address");
+        if text.len() > EMAIL_MAX {
+            return Err(rule());
+        }
+        Self::parse_with_options(text, options).map_err(|_| rule())
+    }
+
+    fn schema() -> ObjectBuilder {
+        let format = SchemaFormat::KnownFormat(KnownFormat::Email);
+        let text = string().description(Some("An email address.")).format(Some(format));
+        text.max_length(Some(EMAIL_MAX))
+    }
+}
+
+/// A schema of a text of a pattern, with at most so many characters.
+#[must_use]
+pub fn pattern(about: &str, pattern: &str, max: usize) -> ObjectBuilder {
+    string().description(Some(about)).pattern(Some(pattern)).max_length(Some(max))
+}
+
+/// A schema of those codes of so many capital letters that are of a kind.
+fn codes<T: TextKind>(about: &str, letters: usize) -> ObjectBuilder {
+    let mut codes = vec![String::new()];
+    for _ in 0..letters {
+        let longer = |code: String| ('A'..='Z').map(move |letter| format!("{code}{letter}"));
+        codes = codes.into_iter().flat_map(longer).collect();
+    }
+    codes.retain(|code| T::read(code).is_ok());
+    string().description(Some(about)).enum_values(Some(codes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn emails_and_countries_are_checked() {
+        for good in ["a@example.com", "ann.o+x@mail.example.co.uk"] {
+            assert!(EmailAddress::read(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a", "a@b", "Ann <a@example.com>", "a@[127.0.0.1]", "a b@example.com"] {
+            assert!(EmailAddress::read(bad).is_err(), "{bad}");
+        }
+        for (code, good) in
+            [("GB", true), ("gb", false), ("XX", false), ("GBR", false), ("", false)]
+        {
+            assert_eq!(celes::Country::read(code).is_ok(), good, "{code}");
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The limits of what requests name: a text of so many characters, a whole number in a range, a list
+//! of so many items. The type states the limit once; the check and the API's document take it from
+//! there.
+//!
+//! Texts of one kind, such as a SKU, are in `checked`. Nothing here is refused while a body is read:
+//! garde checks what was read, so that all faults are told at once.
+
+use std::borrow::Cow;
+use std::ops::Deref;
+
+use serde::{Deserialize, Serialize};
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
+use utoipa::openapi::{KnownFormat, Ref, RefOr, SchemaFormat};
+use utoipa::{PartialSchema, ToSchema};
+
+/// What the name of a schema begins with that has no place of its own in the API's document, but
+/// stands wherever it is referred to.
+pub const IN_PLACE: &str = "in-place:";
+
+/// A text of `MIN` to `MAX` characters, without control characters, and not blank if `MIN` is not 0.
+#[derive(Clone, Debug, Serialize, Deserialize, garde::Validate)]
+#[serde(transparent)]
+#[garde(transparent)]
+pub struct Text<const MIN: usize, const MAX: usize>(
+    #[garde(custom(check_text::<MIN, MAX>))] String,
+);
+
+fn check_text<const MIN: usize, const MAX: usize>(value: &str, (): &()) -> garde::Result {
+    if !(MIN..=MAX).contains(&value.chars().count()) {
+        let rule = match MIN {
+            0 => format!("must have at most {MAX} characters"),
+            _ => format!("must have {MIN} to {MAX} characters"),
+        };
+        return Err(garde::Error::new(rule));
+    }
+    if MIN > 0 && value.trim().is_empty() {
+        return Err(garde::Error::new("must not be blank"));
+    }
+    let odd = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t');
+    if value.chars().any(odd) {
+        return Err(garde::Error::new("must not have control characters"));
+    }
+    Ok(())
+}
+
+impl<const MIN: usize, const MAX: usize> Deref for Text<MIN, MAX> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<const MIN: usize, const MAX: usize> From<Text<MIN, MAX>> for String {
+    fn from(text: Text<MIN, MAX>) -> Self {
+        text.0
+    }
+}
+
+impl<const MIN: usize, const MAX: usize> From<String> for Text<MIN, MAX> {
+    /// Not checked, as when it is read.
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl<const MIN: usize, const MAX: usize> PartialSchema for Text<MIN, MAX> {
+    fn schema() -> RefOr<Schema> {
+        // The characters that the check asks for, as a pattern.
+        let pattern = match MIN {
+            0 => r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$",
+            _ => {
+                r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*[^\s\x00-\x20\x7f-\x9f][^\x00-\x08\x0b-\x1f\x7f-\x9f]*$"
+            }
+        };
+        let text = string().min_length((MIN > 0).then_some(MIN)).max_length(Some(MAX));
+        text.pattern(Some(pattern)).into()
+    }
+}
+
+impl<const MIN: usize, const MAX: usize> ToSchema for Text<MIN, MAX> {
+    fn name() -> Cow<'static, str> {
+        format!("{IN_PLACE}text_{MIN}_{MAX}").into()
+    }
+}
+
+/// A whole number from `MIN` to `MAX`.
+#[derive(Clone, Copy, Debug, Deserialize, garde::Validate)]
+#[serde(transparent)]
+#[garde(transparent)]
+pub struct Whole<const MIN: i64, const MAX: i64>(#[garde(custom(check_whole::<MIN, MAX>))] i64);
+
+fn check_whole<const MIN: i64, const MAX: i64>(value: &i64, (): &()) -> garde::Result {
+    if (MIN..=MAX).contains(value) {
+        return Ok(());
+    }
+    Err(garde::Error::new(match MIN {
+        // That 0 is the least of a number goes without saying, until one is less.
+        0 if *value < 0 => "lower than 0".to_owned(),
+        0 => format!("greater than {MAX}"),
+        _ => format!("must be from {MIN} to {MAX}"),
+    }))
+}
+
+impl<const MIN: i64, const MAX: i64> Whole<MIN, MAX> {
+    /// The least that it may be.
+    pub const MIN: i64 = MIN;
+    /// The most that it may be.
+    pub const MAX: i64 = MAX;
+
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> i64 {
+        self.0
+    }
+}
+
+impl<const MIN: i64, const MAX: i64> PartialSchema for Whole<MIN, MAX> {
+    fn schema() -> RefOr<Schema> {
+        let number = ObjectBuilder::new().schema_type(Type::Integer);
+        let number = number.format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)));
+        number.minimum(Some(MIN)).maximum(Some(MAX)).into()
+    }
+}
+
+impl<const MIN: i64, const MAX: i64> ToSchema for Whole<MIN, MAX> {
+    fn name() -> Cow<'static, str> {
+        format!("{IN_PLACE}whole_{MIN}_{MAX}").into()
+    }
+}
+
+/// What a [`List`] is of.
+pub trait ListItem: garde::Validate<Context = ()> + ToSchema {
+    /// What several are called where there are too few or too many.
+    const PLURAL: &'static str;
+}
+
+/// A list of `MIN` to `MAX` items.
+///
+/// utoipa cannot read a type with a type in it, so that a field names one by an alias.
+#[derive(Clone, Debug, Deserialize, garde::Validate)]
+#[serde(transparent)]
+#[garde(transparent)]
+pub struct List<T: ListItem, const MIN: usize, const MAX: usize>(
+    #[garde(custom(check_list::<T, MIN, MAX>), dive)] Vec<T>,
+);
+
+fn check_list<T: ListItem, const MIN: usize, const MAX: usize>(
+    items: &[T],
+    (): &(),
+) -> garde::Result {
+    if (MIN..=MAX).contains(&items.len()) {
+        return Ok(());
+    }
+    Err(garde::Error::new(match MIN {
+        0 => format!("must have at most {MAX} {}", T::PLURAL),
+        _ => format!("must have {MIN} to {MAX} {}", T::PLURAL),
+    }))
+}
+
+impl<T: ListItem, const MIN: usize, const MAX: usize> List<T, MIN, MAX> {
+    /// Whether it has no more and no fewer items than it may.
+    #[must_use]
+    pub fn fits(&self) -> bool {
+        check_list::<T, MIN, MAX>(&self.0, &()).is_ok()
+    }
+
+    /// The items.
+    #[must_use]
+    pub fn into_vec(self) -> Vec<T> {
+        self.0
+    }
+}
+
+impl<T: ListItem, const MIN: usize, const MAX: usize> Default for List<T, MIN, MAX> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T: ListItem, const MIN: usize, const MAX: usize> Deref for List<T, MIN, MAX> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.0
+    }
+}
+
+impl<T: ListItem, const MIN: usize, const MAX: usize> PartialSchema for List<T, MIN, MAX> {
+    fn schema() -> RefOr<Schema> {
+        let list = ArrayBuilder::new().items(Ref::from_schema_name(T::name()));
+        list.min_items((MIN > 0).then_some(MIN)).max_items(Some(MAX)).into()
+    }
+}
+
+impl<T: ListItem, const MIN: usize, const MAX: usize> ToSchema for List<T, MIN, MAX> {
+    fn name() -> Cow<'static, str> {
+        format!("{IN_PLACE}list_{}_{MIN}_{MAX}", T::name()).into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((T::name().into_owned(), T::schema()));
+        T::schemas(schemas);
+    }
+}
+
+/// A schema of a text.
+#[must_use]
+pub fn string() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String)
+}
+
+#[cfg(test)]
+mod tests {
+    use garde::Validate as _;
+
+    use super::*;
+
+    #[test]
+    fn texts_and_numbers_are_within_their_limits() {
+        let text = |text: &str| Text::<1, 3>::from(text.to_owned()).validate();
+        assert!(text("äöü").is_ok());
+        for bad in ["", "  ", "abcd", "a\0"] {
+            assert!(text(bad).is_err(), "{bad:?}");
+        }
+        for (number, rule) in [(0, "must be from 1 to 9"), (10, "must be from 1 to 9")] {
+            let report = Whole::<1, 9>(number).validate().unwrap_err();
+            assert_eq!(report.to_string().trim(), rule, "{number}");
+        }
+        assert_eq!(Whole::<1, 9>(9).get(), 9);
+        assert!(Whole::<1, 9>(9).validate().is_ok());
+    }
+}
