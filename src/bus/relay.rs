@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::stream::wire::{self, Message};
+use super::stream::wire::{self, Message, PublicNames};
 use super::stream::{Stream, Trouble};
 use super::{Feed, Now, Options};
 use crate::domain::entity::Record;
@@ -80,7 +80,7 @@ impl Relay {
         stream: Arc<dyn Stream>,
         source: Arc<dyn Source>,
         feed: &Feed,
-        options: &Options,
+        (options, names): (&Options, PublicNames),
         now: Now,
         stop: CancellationToken,
     ) -> (Self, JoinHandle<()>) {
@@ -90,6 +90,7 @@ impl Relay {
         let ends = Ends {
             stream,
             source,
+            names,
             now,
             behind_max: i64::try_from(options.events_behind_max).unwrap_or(i64::MAX),
             age_max: Span::from_secs(i64::try_from(age_secs).unwrap_or(i64::MAX / 1_000)),
@@ -172,6 +173,7 @@ struct Done {
 struct Ends {
     stream: Arc<dyn Stream>,
     source: Arc<dyn Source>,
+    names: PublicNames,
     now: Now,
     behind_max: i64,
     age_max: Span,
@@ -363,7 +365,8 @@ impl Task {
         let Some(shard) = self.shards.get_mut(&record.shard) else {
             return Ok(());
         };
-        let kept = self.ends.stream.send(Message::of(record, shard.epoch)).await?;
+        let kept =
+            self.ends.stream.send(Message::of(record, shard.epoch, &self.ends.names)).await?;
         shard.next = record.pos + 1;
         let (round, pos, shard) = (shard.round, record.pos, record.shard);
         let done = kept.map(move |kept| Done { shard, round, pos, kept });

@@ -94,8 +94,8 @@ async fn transfer(from: &Store, to: &Store, quiet: bool) -> Result<u64, Error> {
         bar.set_style(style);
     }
     let events = from
-        .move_to(to, |Moved { table, done, total }| {
-            bar.set_message(table);
+        .move_to(to, &read_models::all().tables(), |Moved { table, done, total }| {
+            bar.set_message(table.to_owned());
             bar.set_length(total.max(done));
             bar.set_position(done);
         })

@@ -136,7 +136,7 @@ pub trait Noun:
 {
     /// The prefix of its ids, which is also its name in the journal.
     const PREFIX: &'static str;
-    /// Its name for people: in metrics and to operators.
+    /// Its name outside: in metrics, to operators and in the stream of events.
     const NAME: &'static str = Self::PREFIX;
     /// The version of the state's shape; a snapshot of another version is ignored.
     const STATE_VERSION: u32;

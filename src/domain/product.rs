@@ -33,6 +33,7 @@ pub struct Product {
 
 impl Versioned for Product {
     const PREFIX: &'static str = "prod";
+    const NAME: &'static str = "product";
     const PLURAL: &'static str = "products";
     const PUT: &'static str = "put_product";
 

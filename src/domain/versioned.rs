@@ -16,6 +16,8 @@ pub trait Versioned:
 {
     /// The prefix of its ids, which is also its name in the journal and between nodes.
     const PREFIX: &'static str;
+    /// What one of them is called outside: in the stream of events.
+    const NAME: &'static str = Self::PREFIX;
     /// What many of them are called: the name of their part of the cache.
     const PLURAL: &'static str;
     /// The name of the command that writes it, for the journal.

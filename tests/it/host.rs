@@ -62,6 +62,7 @@ pub struct TooMuch;
 
 impl Noun for Tally {
     const PREFIX: &'static str = "tally";
+    const NAME: &'static str = "running_total";
     const STATE_VERSION: u32 = 3;
     type Command = Command;
     type Event = Event;

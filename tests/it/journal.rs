@@ -86,7 +86,12 @@ impl Fixture {
         let columns = "code TEXT NOT NULL PRIMARY KEY, note TEXT, fee BIGINT NOT NULL, \
                        open BOOLEAN NOT NULL, seal BYTEA NOT NULL, version BIGINT NOT NULL, \
                        updated_at BIGINT NOT NULL";
-        let text = AssertSqlSafe(format!("CREATE TABLE zone ({columns})"));
+        self.sql(&format!("CREATE TABLE zone ({columns})")).await;
+    }
+
+    /// Runs a statement on the database. Memory has none.
+    pub async fn sql(&self, text: &str) {
+        let text = AssertSqlSafe(text.to_owned());
         if let Some(dir) = &self.dir {
             let options = SqliteConnectOptions::new().filename(dir.path().join("kontor.db"));
             let mut connection = options.connect().await.unwrap();
@@ -112,6 +117,7 @@ pub struct Zone {
 
 impl Versioned for Zone {
     const PREFIX: &'static str = "zone";
+    const NAME: &'static str = "delivery_zone";
     const PLURAL: &'static str = "zones";
     const PUT: &'static str = "put_zone";
 

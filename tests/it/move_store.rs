@@ -3,13 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use kontor::actors::read_models;
+use kontor::store::relocate::Moved;
 use kontor::store::webhook::Parked;
 use kontor::store::{Address, Options, Store};
 use kontor::verify::verify;
+use sqlx::Connection as _;
 use tokio::sync::Notify;
 
 use crate::journal::at;
 use crate::process::kontor;
+use crate::recipe::gift_card::actors::gift_card_rows::GiftCardRows;
+use crate::recipe::{DELIVERY_ZONES, GIFT_CARDS};
 use crate::servers::database;
 use crate::verify::shop::Shop;
 
@@ -74,12 +79,16 @@ async fn a_shop_is_whole_in_postgres() {
     let options = Options { shards: 16, ..Options::default() };
     let target = Store::connect(&to, &options).await.unwrap();
     let begun = Arc::new(Notify::new());
+    let lists = read_models::all().tables();
+    let told = |moved: Moved<'_>| {
+        if moved.table == "timer" {
+            begun.notify_one()
+        }
+    };
     tokio::select! {
         biased;
         () = begun.notified() => {}
-        moved = from.move_to(&target, |moved| if moved.table == "timer" { begun.notify_one() }) => {
-            panic!("{moved:?}")
-        }
+        moved = from.move_to(&target, &lists, told) => panic!("{moved:?}"),
     }
     target.close().await;
     let (before, under_way) = (events(&from).await, timers(&from).await);
@@ -113,4 +122,48 @@ async fn a_shop_is_whole_in_postgres() {
     let copy = kontor().args(["backup", "--store", &url, "--to"]).arg(&file).output().unwrap();
     assert_eq!(copy.status.code(), Some(1), "{copy:?}");
     assert!(!file.exists());
+}
+
+/// What a migration adds is moved, or made again, without a word anywhere else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_that_are_new_go_along_or_are_made_again() {
+    let (dir, url) = (tempfile::tempdir().unwrap(), database());
+    let from = Store::open(dir.path(), &Options::default()).await.unwrap();
+    let options = Options { shards: 4, ..Options::default() };
+    let target = Store::connect(&url.as_str().into(), &options).await.unwrap();
+    let file = format!("sqlite://{}", dir.path().join("kontor.db").display());
+    let mut sqlite = sqlx::SqliteConnection::connect(&file).await.unwrap();
+    let mut postgres = sqlx::PgConnection::connect(&url).await.unwrap();
+    for [for_sqlite, for_postgres] in [DELIVERY_ZONES, GIFT_CARDS] {
+        sqlx::raw_sql(for_sqlite).execute(&mut sqlite).await.unwrap();
+        sqlx::raw_sql(for_postgres).execute(&mut postgres).await.unwrap();
+    }
+    let zone = "INSERT INTO delivery_zone VALUES ('eu', 'Europe', '[\"DE\"]', 500, TRUE, 3, 7)";
+    let card = "INSERT INTO gift_card_row VALUES ('ann-1', 'GBP', 500, 1, 7, 2)";
+    for row in [zone, card] {
+        sqlx::query(row).execute(&mut sqlite).await.unwrap();
+    }
+
+    let lists = read_models::all().with_live(GiftCardRows).tables();
+    let names: Vec<&str> = lists.iter().map(|table| table.name()).collect();
+    assert_eq!(names, ["order_row", "stock_row", "gift_card_row"]);
+    // A list that is there already is not mixed with.
+    sqlx::query(card).execute(&mut postgres).await.unwrap();
+    let refused = from.move_to(&target, &lists, |_| {}).await.unwrap_err().to_string();
+    assert!(refused.contains("rows in gift_card_row"), "{refused}");
+    sqlx::query("DELETE FROM gift_card_row").execute(&mut postgres).await.unwrap();
+    from.move_to(&target, &lists, |_| {}).await.unwrap();
+    let there: (String, i64, bool, i64) =
+        sqlx::query_as("SELECT code, fee, active, version FROM delivery_zone")
+            .fetch_one(&mut postgres)
+            .await
+            .unwrap();
+    assert_eq!(there, ("eu".to_owned(), 500, true, 3));
+    let cards: i64 = sqlx::query_scalar("SELECT count(*) FROM gift_card_row")
+        .fetch_one(&mut postgres)
+        .await
+        .unwrap();
+    assert_eq!(cards, 0, "they are made again from events");
+    from.close().await;
+    target.close().await;
 }

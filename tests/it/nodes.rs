@@ -158,6 +158,17 @@ impl Shared {
         One { name: name.to_owned(), starting: Some(started), node: None, runtime: Some(runtime) }
     }
 
+    /// Waits until a message of a shard is in the stream.
+    async fn until_relayed(&self, shard: u16, subject: &str) {
+        let relayed = async {
+            while !self.stream.subjects(shard).iter().any(|there| there == subject) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let seen = tokio::time::timeout(Duration::from_secs(30), relayed).await;
+        assert!(seen.is_ok(), "{subject}: {:?}", self.stream.subjects(shard));
+    }
+
     async fn nodes(&self, names: &[&str]) -> Vec<One> {
         let mut all: Vec<One> = names.iter().map(|name| self.node(name)).collect();
         for one in &mut all {
@@ -449,9 +460,11 @@ async fn rows_of_any_kind_are_written_by_who_has_their_shard() {
         };
         nodes[other].on(written).await;
         let (node, wanted) = (nodes[owner].node(), zone(&code, 9, 2));
+        let shard = Zone::entity_id(&code).shard(SHARDS);
         let seen = nodes[owner]
             .on(async move { node.rows.of::<Zone>().unwrap().get(&code).await.unwrap().unwrap() });
         assert_eq!(*seen.await, wanted);
+        shared.until_relayed(shard, &format!("kontor.events.{shard}.delivery_zone.updated")).await;
     }
 }
 
@@ -472,6 +485,8 @@ async fn a_noun_of_any_kind_lives_where_its_shard_is() {
             assert_eq!(added.await, Ok(sum), "{number} on {}", one.name);
         }
     }
+    let shard = EntityId::new("tally_0").shard(SHARDS);
+    shared.until_relayed(shard, &format!("kontor.events.{shard}.running_total.added")).await;
     let awake = |one: &One| one.node().hosts().named("tally").unwrap().gauge().awake;
     assert_eq!(nodes.iter().map(awake).sum::<usize>(), 20);
     assert!(nodes.iter().all(|one| awake(one) > 0));

@@ -15,6 +15,7 @@ use super::hosts::{ErasedHost, Hosts};
 use super::projections::Owned;
 use super::row_host::Rows;
 use crate::bus::stream::Stream;
+use crate::bus::stream::wire::PublicNames;
 use crate::bus::{self, Feed, Relay, Source, follow};
 use crate::domain::entity::{EntityId, Record};
 use crate::store::Tables;
@@ -83,6 +84,13 @@ impl Shards {
     #[must_use]
     pub fn relay(&self) -> Option<&Relay> {
         self.relay.get()
+    }
+
+    /// What its nouns and rows are called outside, by the prefix of their ids.
+    fn public_names(&self) -> PublicNames {
+        let nouns = self.hosts.iter().map(|host| (host.prefix(), host.name()));
+        let rows = self.rows.iter().map(|rows| (rows.prefix(), rows.name()));
+        nouns.chain(rows).collect()
     }
 
     /// Says how entities and rows of other nodes are reached. Until then there are none.
@@ -185,7 +193,7 @@ impl Shards {
             stream.clone(),
             Arc::new(Committed(self.store.journal())),
             feed,
-            options,
+            (options, self.public_names()),
             Arc::new(move || clock.now()),
             stop.clone(),
         );

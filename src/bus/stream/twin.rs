@@ -71,6 +71,14 @@ impl Twin {
         log.messages.iter().filter(|one| one.shard == shard).map(|one| one.pos).collect()
     }
 
+    /// The subjects of a shard's messages, in the order of the stream.
+    #[must_use]
+    pub fn subjects(&self, shard: u16) -> Vec<String> {
+        let log = self.log();
+        let of_shard = log.messages.iter().filter(|one| one.shard == shard);
+        of_shard.map(|one| one.subject.clone()).collect()
+    }
+
     /// Takes it away, or gives it back.
     pub fn reach(&self, is: bool) {
         self.0.reachable.send_replace(is);

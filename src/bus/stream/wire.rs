@@ -4,8 +4,8 @@
 //! All of it is in the body. As headers, the same attributes cost a client of NATS more than all
 //! else of a message.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tokio_util::bytes::Bytes;
@@ -76,6 +76,10 @@ pub struct Message {
     pub body: Bytes,
 }
 
+/// What nouns and rows are called outside, by the prefix of their ids. One that is not among them is
+/// called by its prefix.
+pub type PublicNames = BTreeMap<&'static str, &'static str>;
+
 /// All that one shard publishes.
 #[must_use]
 pub fn of_shard(shard: u16) -> String {
@@ -85,9 +89,10 @@ pub fn of_shard(shard: u16) -> String {
 impl Message {
     /// The message of a record that the owner of an epoch relays.
     #[must_use]
-    pub fn of(record: &Record, epoch: i64) -> Self {
-        let (shard, pos) = (record.shard, record.pos);
-        let (noun, kind) = (noun(record.entity.prefix()), word(&record.kind));
+    pub fn of(record: &Record, epoch: i64, names: &PublicNames) -> Self {
+        let (shard, pos, prefix) = (record.shard, record.pos, record.entity.prefix());
+        let noun = word(names.get(prefix).copied().unwrap_or(prefix));
+        let kind = word(&record.kind);
         let (id, sum) = (format!("{shard}-{pos}"), sum(record));
         let bytes = record.cause.len() + record.data.len();
         let whole = record.intact && bytes <= BODY_BYTES_MAX;
@@ -200,17 +205,6 @@ pub fn sum(record: &Record) -> String {
     format!("{:08x}", sum.finalize())
 }
 
-/// The noun's name for those outside, by the prefix of its ids.
-fn noun(prefix: &str) -> Arc<str> {
-    match prefix {
-        "ord" => "order".into(),
-        "sku" => "stock".into(),
-        "ctr" => "counter".into(),
-        "prod" => "product".into(),
-        other => word(other).into(),
-    }
-}
-
 /// A text as one token of a subject.
 fn word(text: &str) -> String {
     let good = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == '-';
@@ -221,6 +215,11 @@ fn word(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn sent(record: &Record) -> Message {
+        let names = PublicNames::from([("ord", "order"), ("sku", "stock")]);
+        Message::of(record, 5, &names)
+    }
 
     fn record() -> Record {
         Record {
@@ -239,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_record_comes_back_to_the_byte() {
-        let message = Message::of(&record(), 5);
+        let message = sent(&record());
         assert_eq!(message.subject, "kontor.events.7.order.placed");
         assert_eq!(message.id, "7-42");
         serde_json::from_slice::<serde_json::Value>(&message.body).unwrap();
@@ -248,7 +247,7 @@ mod tests {
 
     #[test]
     fn it_is_a_cloud_event() {
-        let message = Message::of(&record(), 5);
+        let message = sent(&record());
         let event: serde_json::Value = serde_json::from_slice(&message.body).unwrap();
         for (attribute, value) in [
             ("specversion", "1.0"),
@@ -269,7 +268,7 @@ mod tests {
     fn an_entity_or_a_kind_may_be_anything() {
         let entity = EntityId::new("sku_\",\"data\":{\"cause\":\n\\é🦀");
         let odd = Record { entity, kind: "a b.\"c".into(), ..record() };
-        let message = Message::of(&odd, 5);
+        let message = sent(&odd);
         assert_eq!(message.subject, "kontor.events.7.stock.a_b__c");
         serde_json::from_slice::<serde_json::Value>(&message.body).unwrap();
         assert_eq!(read(&message.body).unwrap().record, Some(odd));
@@ -277,14 +276,14 @@ mod tests {
 
     #[test]
     fn what_is_damaged_or_left_out_is_no_record_but_has_a_place() {
-        let mut message = Message::of(&record(), 5);
+        let mut message = sent(&record());
         let text = String::from_utf8(message.body.to_vec()).unwrap();
         message.body = text.replace("buyer", "seller").into();
         let heard = read(&message.body).unwrap();
         assert_eq!((heard.shard, heard.pos, heard.record), (7, 42, None));
-        let announced = Message::of(&record(), 5).without_data();
+        let announced = sent(&record()).without_data();
         let large = Record { data: format!("\"{}\"", "x".repeat(1 << 20)).into(), ..record() };
-        for message in [announced, Message::of(&large, 5)] {
+        for message in [announced, sent(&large)] {
             let event: serde_json::Value = serde_json::from_slice(&message.body).unwrap();
             assert!(event["omitted"].as_u64() > Some(60) && event.get("data").is_none());
             let heard = read(&message.body).unwrap();

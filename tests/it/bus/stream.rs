@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use kontor::bus::stream::wire::Message;
+use kontor::bus::stream::wire::{Message, PublicNames};
 use kontor::bus::stream::{Jet, NAME, Stream, Twin};
 use kontor::bus::{Feed, Findings, Options, Relay, Source, follow};
 use kontor::domain::entity::{EntityId, Record};
@@ -78,15 +78,19 @@ struct Pair {
     stop: CancellationToken,
 }
 
+fn names() -> PublicNames {
+    PublicNames::from([("ord", "order")])
+}
+
 impl Pair {
     fn open(here: Arc<dyn Stream>, there: Arc<dyn Stream>) -> Self {
         let stop = CancellationToken::new();
         let (journal, own, foreign) =
             (Arc::new(Journal::default()), Feed::default(), Feed::default());
         let heard = foreign.listen();
-        let options = Options::default();
+        let (options, names) = (Options::default(), names());
         let source: Arc<dyn Source> = journal.clone();
-        let (relay, _) = Relay::start(here, source, &own, &options, now(), stop.clone());
+        let (relay, _) = Relay::start(here, source, &own, (&options, names), now(), stop.clone());
         let (owner, owned) = watch::channel(BTreeSet::from([9]));
         follow::start(there, foreign, (owned, 64), stop.clone());
         let seen = BTreeMap::new();
@@ -208,10 +212,10 @@ async fn fills_a_gap(stream: Arc<dyn Stream>) {
     stream.ready().await.unwrap();
     assert_eq!(stream.missing(1, 4).await.unwrap(), 4);
     for record in pair.journal.commit(1, 20).iter().filter(|record| record.pos != 11) {
-        stream.send(Message::of(record, 1)).await.unwrap().await.unwrap();
+        stream.send(Message::of(record, 1, &names())).await.unwrap().await.unwrap();
     }
     for record in pair.journal.commit(10, 5) {
-        stream.send(Message::of(&record, 1)).await.unwrap().await.unwrap();
+        stream.send(Message::of(&record, 1, &names())).await.unwrap().await.unwrap();
     }
     for (from, missing) in [(1, 11), (11, 11), (12, 21), (30, 30)] {
         assert_eq!(stream.missing(1, from).await.unwrap(), missing, "from {from}");

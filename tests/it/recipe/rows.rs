@@ -8,16 +8,15 @@ use kontor::config::Config;
 use kontor::domain::entity::Cause;
 use kontor::store::versioned;
 use kontor::verify::{Books, RowBook};
+use reqwest::Method;
+use serde_json::{Value, json};
 
 use super::database::{migrate, proof, sql};
 use super::delivery_zone::domain::delivery_zone::{Countries, DeliveryZone};
+use super::delivery_zone::http::api::delivery_zone::ROUTES;
+use crate::recipe::DELIVERY_ZONES;
 use crate::servers::database;
 use crate::site::Site;
-
-const MIGRATIONS: [&str; 2] = [
-    include_str!("../../recipe/delivery_zone/migrations/sqlite/NNNN_delivery_zone.sql"),
-    include_str!("../../recipe/delivery_zone/migrations/postgres/NNNN_delivery_zone.sql"),
-];
 
 fn books() -> Books {
     Books::standard().with(RowBook::<DeliveryZone>::default())
@@ -26,7 +25,8 @@ fn books() -> Books {
 async fn start(config: &Config) -> App {
     let standard = Assembly::standard();
     let rows = standard.rows.with::<DeliveryZone>();
-    let assembly = Assembly { rows, books, ..standard };
+    let routes = standard.routes.with(ROUTES);
+    let assembly = Assembly { rows, routes, books, ..standard };
     App::start_with(config, Clock::system(), assembly).await.unwrap()
 }
 
@@ -39,7 +39,7 @@ async fn are_kept(url: Option<&str>) {
     let mut site = Site::started(
         |config| config.store.url = url.unwrap_or_default().into(),
         async |config| {
-            migrate(config, MIGRATIONS).await;
+            migrate(config, DELIVERY_ZONES).await;
             start(config).await
         },
     )
@@ -84,4 +84,57 @@ async fn delivery_zones_are_kept_in_a_folder() {
 #[tokio::test(flavor = "multi_thread")]
 async fn delivery_zones_are_kept_in_postgres() {
     are_kept(Some(&database())).await;
+}
+
+/// Made, changed, refused and listed, as the page says.
+#[tokio::test(flavor = "multi_thread")]
+async fn delivery_zones_are_edited_over_http() {
+    let site = Site::started(
+        |_| {},
+        async |config| {
+            migrate(config, DELIVERY_ZONES).await;
+            start(config).await
+        },
+    )
+    .await;
+    let path = "/v1/admin/delivery-zones/eu";
+    let put = |path: &str, fee: i64, version: Option<&str>| {
+        let zone = json!({"name": "Europe", "countries": ["FR", "DE"], "fee": fee, "active": true});
+        let request = site.request(Method::PUT, path).bearer_auth(&site.key).json(&zone);
+        match version {
+            Some(version) => request.header("if-match", version),
+            None => request,
+        }
+    };
+    let made = put(path, 500, None).send().await.unwrap();
+    assert_eq!(
+        (made.status().as_u16(), &made.headers()["location"]),
+        (201, &path.parse().unwrap())
+    );
+    assert_eq!(made.headers()["etag"], "\"1\"");
+    let position = made.headers()["kontor-position"].clone();
+    let made: Value = made.json().await.unwrap();
+    assert_eq!(made["countries"], json!(["DE", "FR"]));
+
+    let changed = site.send(put(path, 600, Some("\"1\""))).await.expect(200);
+    assert_eq!((&changed["fee"], &changed["version"]), (&json!(600), &json!(2)));
+    let stale = site.send(put(path, 700, Some("\"1\""))).await;
+    assert_eq!((stale.status, stale.code()), (412, "version_mismatch"));
+    site.send(put("/v1/admin/delivery-zones/us", 1, Some("\"1\""))).await.expect(404);
+    for faulty in [put(path, -1, None), put("/v1/admin/delivery-zones/EU", 1, None)] {
+        site.send(faulty).await.expect(422);
+    }
+    let shown = site.admin(Method::GET, "/delivery-zones/eu", None).await.expect(200);
+    assert_eq!(shown["fee"], 600);
+    site.admin(Method::GET, "/delivery-zones/us", None).await.expect(404);
+    let list = site.request(Method::GET, "/v1/admin/delivery-zones").bearer_auth(&site.key);
+    let list = site.send(list.header("kontor-after", position)).await.expect(200);
+    assert_eq!((&list["data"], &list["next_cursor"]), (&json!([shown]), &Value::Null));
+
+    let document = site.send(site.request(Method::GET, "/openapi.json")).await.expect(200);
+    let put = &document["paths"]["/v1/admin/delivery-zones/{code}"]["put"];
+    let headers = &put["responses"]["201"]["headers"];
+    assert!(headers["ETag"].is_object() && headers["Location"].is_object(), "{headers:#}");
+    let mut parameters = put["parameters"].as_array().unwrap().iter();
+    assert!(parameters.any(|one| one["name"] == "If-Match"), "{put:#}");
 }

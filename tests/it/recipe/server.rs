@@ -16,15 +16,12 @@ use super::gift_card::http::api::gift_card::ROUTES;
 use super::gift_card::http::live::topic_gift_cards::GiftCards;
 use super::gift_card::verify::gift_card::book;
 use crate::live::Client;
+use crate::recipe::GIFT_CARDS;
 use crate::servers::database;
 use crate::site::{Answer, Site};
 
 const ORDER: &str = "ord_01k0000000e008000000000001";
 const OTHER: &str = "ord_01k0000000e008000000000002";
-const MIGRATIONS: [&str; 2] = [
-    include_str!("../../recipe/gift_card/migrations/sqlite/NNNN_gift_card.sql"),
-    include_str!("../../recipe/gift_card/migrations/postgres/NNNN_gift_card.sql"),
-];
 
 fn books() -> Books {
     Books::standard().with(book())
@@ -51,7 +48,7 @@ async fn open(database: Option<&str>) -> Site {
     Site::started(
         |config| config.store.url = database.unwrap_or_default().into(),
         async |config| {
-            migrate(config, MIGRATIONS).await;
+            migrate(config, GIFT_CARDS).await;
             start(config).await
         },
     )

@@ -157,6 +157,18 @@ impl Projections {
         listening.find_map(|entry| (entry.listed)(entity))
     }
 
+    /// The tables that list entities.
+    #[must_use]
+    pub fn tables(&self) -> Vec<&'static Table> {
+        let mut all: Vec<&'static Table> = Vec::new();
+        for entry in &self.0 {
+            // Which table it is does not depend on which entity of a noun is asked for.
+            let any = entry.prefixes.iter().map(|prefix| EntityId::new(&format!("{prefix}_")));
+            all.extend(any.filter_map(|any| (entry.listed)(&any).map(|(table, _)| table)));
+        }
+        all
+    }
+
     /// How far all of them have come, by shard; shards of which one of them has taken nothing are
     /// left out.
     ///

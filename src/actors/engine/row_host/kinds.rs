@@ -64,6 +64,9 @@ pub trait ErasedRows: Any + Send + Sync {
     /// The prefix of their ids, which is also what they are called between nodes.
     fn prefix(&self) -> &'static str;
 
+    /// What one of them is called outside.
+    fn name(&self) -> &'static str;
+
     /// The table that they are in.
     fn table(&self) -> &'static Table;
 
@@ -87,6 +90,10 @@ pub trait ErasedRows: Any + Send + Sync {
 impl<T: VersionedRow> ErasedRows for RowHost<T> {
     fn prefix(&self) -> &'static str {
         T::PREFIX
+    }
+
+    fn name(&self) -> &'static str {
+        T::NAME
     }
 
     fn table(&self) -> &'static Table {

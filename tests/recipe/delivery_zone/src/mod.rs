@@ -5,6 +5,13 @@
 pub mod domain {
     pub mod delivery_zone;
 }
+/// Floor 3.
+pub mod http {
+    /// The routes.
+    pub mod api {
+        pub mod delivery_zone;
+    }
+}
 /// Floor 1.
 pub mod store {
     pub mod delivery_zone;

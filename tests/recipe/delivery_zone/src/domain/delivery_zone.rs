@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use kontor::domain::versioned::Versioned;
 use serde::{Deserialize, Serialize};
+
+use kontor::domain::versioned::Versioned;
 
 /// A set of countries with one delivery fee.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +29,7 @@ pub struct Countries(pub BTreeSet<String>);
 
 impl Versioned for DeliveryZone {
     const PREFIX: &'static str = "zone";
+    const NAME: &'static str = "delivery_zone";
     const PLURAL: &'static str = "delivery_zones";
     const PUT: &'static str = "put_delivery_zone";
 

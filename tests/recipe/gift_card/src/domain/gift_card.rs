@@ -7,12 +7,13 @@ use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use kontor::domain::entity::{self, EntityId, Noun};
 use kontor::domain::id::OrderId;
 use kontor::domain::money::{AMOUNT_MAX, Currency};
 use kontor::domain::time::Timestamp;
 use kontor::seeded_fault;
-use serde::{Deserialize, Serialize};
 
 /// A deliberate bug for the simulator to find: a card forgets which orders it was spent on.
 pub const FORGETS_ORDERS: &str = "gift-card-forgets-orders";
@@ -163,6 +164,7 @@ pub enum Rejection {
 
 impl Noun for GiftCard {
     const PREFIX: &'static str = "gift";
+    const NAME: &'static str = "gift_card";
     const STATE_VERSION: u32 = 1;
 
     type Command = Command;

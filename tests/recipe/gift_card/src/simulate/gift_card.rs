@@ -7,14 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
 use kontor::actors::engine::fold::load;
 use kontor::actors::engine::host;
 use kontor::domain::entity::Cause;
 use kontor::domain::id::OrderId;
 use kontor::domain::money::Currency;
 use kontor::simulate::{Clients, Fleet, Story};
-use rand::rngs::StdRng;
-use rand::{RngExt as _, SeedableRng as _};
 
 use crate::recipe::gift_card::domain::gift_card::{CardNumber, Command, GiftCard, entity_id};
 

@@ -1,6 +1,9 @@
 //! The topic of gift cards: what is left of each.
 
 use async_trait::async_trait;
+use serde::Serialize;
+use serde_json::{Value, json};
+
 use kontor::actors::engine::changes::Change;
 use kontor::actors::engine::projections::Projection as _;
 use kontor::http::edge::error::Error;
@@ -8,8 +11,6 @@ use kontor::http::edge::principal::Scope;
 use kontor::http::live::{ListTopic, Merged, Wrong};
 use kontor::store::Store;
 use kontor::store::list_page::page_at;
-use serde::Serialize;
-use serde_json::{Value, json};
 
 use crate::recipe::gift_card::actors::gift_card_rows::GiftCardRows;
 use crate::recipe::gift_card::http::api::gift_card::gift_cards::{GiftCardShape, gift_card_of};

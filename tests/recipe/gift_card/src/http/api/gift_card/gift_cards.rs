@@ -2,6 +2,9 @@
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
 use kontor::actors::engine::host::View;
 use kontor::domain::id::OrderId;
 use kontor::domain::money::{AMOUNT_MAX, Money};
@@ -14,8 +17,6 @@ use kontor::http::edge::json_body::Json;
 use kontor::http::edge::query::{Query, cursor, cut};
 use kontor::http::edge::read_your_writes;
 use kontor::store::list_page;
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use crate::recipe::gift_card::domain::gift_card::{CardNumber, Command, GiftCard, entity_id};
 use crate::recipe::gift_card::store::gift_card::Row;
