@@ -109,6 +109,37 @@ async fn is_used(site: &Site) {
     assert_eq!((&next["data"][0]["number"], &next["next_cursor"]), (&json!("bob-1"), &Value::Null));
 }
 
+/// A write is conditional, as the document says.
+async fn is_guarded_by_its_version(site: &Site) {
+    let spends = "/v1/admin/gift-cards/bob-1/spends";
+    let spend = |version: &'static str| {
+        let request = site.request(Method::POST, spends).bearer_auth(&site.key);
+        request.header("if-match", version).json(&json!({"order": ORDER, "amount": 10}))
+    };
+    let stale = site.send(spend("\"7\"")).await;
+    assert_eq!((stale.status, stale.code()), (412, "version_mismatch"));
+    let card = site.admin(Method::GET, "/gift-cards/bob-1", None).await.expect(200);
+    assert_eq!((&card["orders"], &card["version"]), (&json!(0), &json!(1)));
+    let spent = spend("\"1\"").send().await.unwrap();
+    assert_eq!(
+        (spent.status().as_u16(), &spent.headers()["etag"]),
+        (200, &"\"2\"".parse().unwrap())
+    );
+    let nobody = site.request(Method::POST, "/v1/admin/gift-cards/nobody/spends");
+    let nobody = nobody.bearer_auth(&site.key).header("if-match", "\"1\"");
+    let nobody = site.send(nobody.json(&json!({"order": ORDER, "amount": 10}))).await;
+    assert_eq!(nobody.status, 404);
+
+    let document = site.send(site.request(Method::GET, "/openapi.json")).await.expect(200);
+    let cards = &document["paths"]["/v1/admin/gift-cards"];
+    let made = &cards["post"]["responses"]["201"]["headers"];
+    assert!(made["ETag"].is_object() && made["Location"].is_object(), "{made:#}");
+    let spend = &document["paths"]["/v1/admin/gift-cards/{number}/spends"]["post"];
+    assert!(spend["responses"]["200"]["headers"]["ETag"].is_object(), "{spend:#}");
+    let mut parameters = spend["parameters"].as_array().unwrap().iter();
+    assert!(parameters.any(|one| one["name"] == "If-Match"), "{spend:#}");
+}
+
 /// Who follows the list is shown how it stands, and then what was spent.
 async fn is_followed(site: &Site) {
     let mut client = Client::open(site).await;
@@ -170,6 +201,7 @@ async fn is_proved(config: &Config) {
 async fn lives_in_a_shop(database: Option<&str>) {
     let mut site = open(database).await;
     is_used(&site).await;
+    is_guarded_by_its_version(&site).await;
     is_followed(&site).await;
     is_guarded(&site).await;
     site.app.take().unwrap().stop().await;
