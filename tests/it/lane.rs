@@ -6,9 +6,9 @@ use kontor::domain::entity::EntityId;
 use kontor::domain::time::Span;
 use kontor::store::journal::lane::{Counters, Lane, Options};
 use kontor::store::journal::memory::{Fault, Memory};
-use kontor::store::journal::{AppendError, Fence, Journal, Record};
+use kontor::store::journal::{Append, AppendError, Fence, Journal, Record};
 
-use crate::journal::{Fixture, append, claim};
+use crate::journal::{Fixture, append, at, claim, product_row};
 
 /// A lease that is over when it begins.
 const OVER: Span = Span::from_secs(0);
@@ -40,9 +40,13 @@ impl Watched {
     }
 
     fn enqueue(&self, name: u32, entity: &str, after_seq: i64) {
+        self.enqueue_append(name, append(entity, after_seq, 1));
+    }
+
+    fn enqueue_append(&self, name: u32, append: Append) {
         let log = Arc::clone(&self.seen);
         let done = Box::new(move |outcome| log.lock().unwrap().push(Seen::Told(name, outcome)));
-        self.lane.enqueue(append(entity, after_seq, 1), done).unwrap();
+        self.lane.enqueue(append, done).unwrap();
     }
 
     /// The names that were told, with whether it went well, in order.
@@ -128,6 +132,53 @@ async fn a_lane_whose_shard_is_taken_is_dead(fixture: Fixture) {
     assert_eq!(watched.told(), [(1, true), (2, false), (3, false), (4, false)]);
     let seen = watched.seen.lock().unwrap();
     assert_eq!(seen.last(), Some(&Seen::Told(4, Err(AppendError::StaleEpoch { shard: 0 }))));
+}
+
+/// A row that breaks a constraint of its table is refused, and nobody else's write with it.
+async fn a_row_that_is_refused_spoils_nobody_elses_write(fixture: Fixture) {
+    fixture.sql("CREATE UNIQUE INDEX product_by_name ON product (name)").await;
+    let product = |sku: &str, name: &str| {
+        let mut row = product_row(sku, 1);
+        name.clone_into(&mut row.value.name);
+        Append { rows: vec![row.change(at(5))], ..append(&format!("prod_{sku}"), 0, 1) }
+    };
+    let watched = Watched::start(Arc::clone(&fixture.journal), fixture.fence, Options::default());
+    watched.enqueue_append(0, product("A0", "Lamp"));
+    watched.lane.flush().await;
+    for n in 1..=40_u32 {
+        match n % 16 {
+            5 => watched.enqueue_append(n, product(&format!("A{n}"), "Lamp")),
+            6 => watched.enqueue_append(n, product(&format!("A{n}"), &format!("Lamp {n}"))),
+            _ => watched.enqueue(n, &format!("cart_{n}"), 0),
+        }
+    }
+    watched.lane.flush().await;
+    let expected: Vec<(u32, bool)> = (0..=40).map(|n| (n, n % 16 != 5)).collect();
+    assert_eq!(watched.told(), expected);
+    for seen in watched.seen.lock().unwrap().iter() {
+        if let Seen::Told(_, Err(why)) = seen {
+            assert!(matches!(why, AppendError::Refused(_)), "{why:?}");
+        }
+    }
+    assert_eq!(fixture.all().await.len(), 41 - 3);
+    // It is refused again, alone, and what is in order is written behind it.
+    watched.lane.forgive(&EntityId::new("prod_A5"));
+    watched.enqueue_append(41, product("A5", "Lamp"));
+    watched.lane.flush().await;
+    watched.lane.forgive(&EntityId::new("prod_A5"));
+    watched.enqueue_append(42, product("A5", "Lamp 5"));
+    watched.lane.flush().await;
+    assert_eq!(watched.told()[41..], [(41, false), (42, true)]);
+}
+
+#[tokio::test]
+async fn a_row_that_is_refused_spoils_nobody_elses_write_in_a_folder() {
+    a_row_that_is_refused_spoils_nobody_elses_write(Fixture::sqlite().await).await;
+}
+
+#[tokio::test]
+async fn a_row_that_is_refused_spoils_nobody_elses_write_in_postgres() {
+    a_row_that_is_refused_spoils_nobody_elses_write(Fixture::postgres().await).await;
 }
 
 macro_rules! on_both {

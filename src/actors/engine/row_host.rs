@@ -77,6 +77,9 @@ pub enum Error {
     /// It may or may not have been written: the same again is safe.
     #[error("the outcome is unknown: try again")]
     TryAgain,
+    /// A constraint of its table is in the way: the same again is not taken either.
+    #[error("the row was refused: {0}")]
+    Refused(String),
     /// The store cannot write.
     #[error("the store cannot write: {0}")]
     Storage(String),
@@ -295,6 +298,7 @@ impl<T: VersionedRow> RowHost<T> {
         self.kept.remove(row.value.key());
         match error {
             AppendError::Failed(why) => Err(Error::Storage(why)),
+            AppendError::Refused(why) => Err(Error::Refused(why)),
             AppendError::Conflict => match self.get(row.value.key()).await? {
                 Some(now) => Err(Error::VersionMismatch { version: now.version }),
                 None => Err(Error::TryAgain),

@@ -268,6 +268,11 @@ impl From<row_host::Error> for Error {
             row_host::Error::VersionMismatch { version } => version_mismatch(version),
             row_host::Error::Store(error) => error.into(),
             row_host::Error::TryAgain => Self::new(Code::TryAgain, "the outcome is unknown"),
+            row_host::Error::Refused(why) => {
+                let detail = "the store refused a value: it must be unique and is taken, or it is \
+                              not allowed";
+                Self::new(Code::WrongState, detail).caused_by(Why(why))
+            }
             row_host::Error::Storage(why) => storage(why),
         }
     }

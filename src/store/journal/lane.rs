@@ -392,7 +392,7 @@ impl Shared {
                     guarded(|| (self.committed)(&records));
                     self.tell(&mut batch, range, Ok(()));
                 }
-                Err(AppendError::Conflict) if range.len() > 1 => {
+                Err(AppendError::Conflict | AppendError::Refused(_)) if range.len() > 1 => {
                     let middle = range.start + range.len() / 2;
                     left.push(middle..range.end);
                     left.push(range.start..middle);

@@ -112,6 +112,10 @@ pub enum AppendError {
     /// An event stands where one of these should go. Nothing was written.
     #[error("an entity of the batch has moved on")]
     Conflict,
+    /// A row of the batch is one that its table does not take: a constraint is in the way. Nothing was
+    /// written, and the same row is not taken later either.
+    #[error("a row was refused: {0}")]
+    Refused(String),
     /// The store said no: a full disk, a broken file. Nothing was written.
     #[error("the journal cannot be written: {0}")]
     Failed(String),
@@ -155,7 +159,8 @@ pub trait Journal: Send + Sync + 'static {
     ///
     /// An append that does not continue exactly where its entity stands, whether it collides or
     /// leaves a gap, is an [`AppendError::Conflict`] of the whole batch; so is a row whose
-    /// version is not the one after the stored one. A shard of another epoch, or one without a
+    /// version is not the one after the stored one. A row that breaks a constraint of its table is
+    /// [`AppendError::Refused`], of the whole batch as well. A shard of another epoch, or one without a
     /// fence, is [`AppendError::StaleEpoch`].
     async fn append(&self, fences: &[Fence], batch: &[Append]) -> Result<Vec<Record>, AppendError>;
 

@@ -207,8 +207,16 @@ fn failure(error: &sqlx::Error) -> AppendError {
             AppendError::StaleEpoch { shard: shard.unwrap_or(u16::MAX) }
         }
         ("KT002", _) | ("23505", Some("event_by_entity")) => AppendError::Conflict,
+        // Of a row: what breaks a constraint of the journal's own tables is no entity's fault.
+        (code, _) if code.starts_with("23") && !refusal.table().is_some_and(is_of_journal) => {
+            AppendError::Refused(error.to_string())
+        }
         _ => AppendError::Failed(error.to_string()),
     }
+}
+
+fn is_of_journal(table: &str) -> bool {
+    ["event", "shard", "timer"].contains(&table)
 }
 
 fn record(row: &Found) -> Result<Record, sqlx::Error> {

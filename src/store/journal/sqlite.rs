@@ -98,11 +98,10 @@ impl From<Refusal> for Broken {
         match refusal {
             Refusal::Append(error) => Self { error, usable: true },
             Refusal::Sql(error) => {
-                let code = error.as_database_error().and_then(|error| error.code());
                 // SQLITE_CONSTRAINT_UNIQUE, SQLITE_CONSTRAINT_TRIGGER: an event stands there, or
                 // the one before is missing. A position taken twice is none of an entity's fault.
-                match code.as_deref() {
-                    Some("2067" | "1811") => Self { error: AppendError::Conflict, usable: true },
+                match code(&error) {
+                    Some(2067 | 1811) => Self { error: AppendError::Conflict, usable: true },
                     _ => Self { error: AppendError::Failed(error.to_string()), usable: false },
                 }
             }
@@ -139,10 +138,19 @@ async fn transact(
     }
 }
 
+/// The code of what the database says, with what SQLite adds to it in the upper bytes.
+fn code(error: &sqlx::Error) -> Option<u32> {
+    error.as_database_error()?.code()?.parse().ok()
+}
+
 /// Whether the disk had no room (`SQLITE_FULL`).
 fn disk_full(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    code.is_some_and(|code| code == "13")
+    code(error) == Some(13)
+}
+
+/// Whether a row is not one that its table takes (`SQLITE_CONSTRAINT`).
+fn breaks_a_constraint(error: &sqlx::Error) -> bool {
+    code(error).is_some_and(|code| code & 0xff == 19)
 }
 
 /// Writes a batch inside of a transaction.
@@ -173,8 +181,13 @@ async fn write(
     INSERT_EVENTS.run(&mut *connection, &records, bind_event).await?;
     write_timers(connection, batch).await?;
     for change in batch.iter().flat_map(|append| &append.rows) {
-        if !write_row(connection, change).await? {
-            return Err(Refusal::Append(AppendError::Conflict));
+        match write_row(connection, change).await {
+            Ok(true) => {}
+            Ok(false) => return Err(Refusal::Append(AppendError::Conflict)),
+            Err(error) if breaks_a_constraint(&error) => {
+                return Err(Refusal::Append(AppendError::Refused(error.to_string())));
+            }
+            Err(error) => return Err(Refusal::Sql(error)),
         }
     }
     Ok(records)

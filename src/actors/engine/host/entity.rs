@@ -558,7 +558,7 @@ impl<N: Noun> Life<N> {
         tracing::warn!(entity = self.id.for_log(), %error, "events were not written; reading them again");
         self.incarnation += 1;
         let answer = match error {
-            AppendError::Failed(why) => Error::Storage(why.clone()),
+            AppendError::Failed(why) | AppendError::Refused(why) => Error::Storage(why.clone()),
             _ => Error::TryAgain,
         };
         for (_, held) in self.held.drain(..) {

@@ -45,6 +45,7 @@ enum Outcome<T: VersionedRow> {
         version: i64,
     },
     TryAgain,
+    Refused(String),
     Storage(String),
     Moved,
 }
@@ -57,6 +58,7 @@ impl<T: VersionedRow> Outcome<T> {
             Err(Error::NotFound) => Self::NotFound,
             Err(Error::VersionMismatch { version }) => Self::VersionMismatch { version },
             Err(Error::TryAgain) => Self::TryAgain,
+            Err(Error::Refused(why)) => Self::Refused(why),
             Err(Error::Storage(why)) => Self::Storage(why),
             Err(Error::Store(error)) => Self::Storage(error.to_string()),
         }
@@ -100,6 +102,7 @@ impl<T: VersionedRow> RowHost<T> {
                     return Err(Error::VersionMismatch { version });
                 }
                 Outcome::TryAgain => return Err(Error::TryAgain),
+                Outcome::Refused(why) => return Err(Error::Refused(why)),
                 Outcome::Storage(why) => return Err(Error::Storage(why)),
                 Outcome::Moved => away.changed(PAUSE).await,
             }
