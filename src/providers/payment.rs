@@ -133,7 +133,8 @@ impl<'a> WebhookRequest<'a> {
 }
 
 /// One account at a provider, of perhaps several at the same. Its text, `sandbox` or
-/// `sandbox/eu`, stands in orders, settings and the path of webhooks.
+/// `sandbox/eu`, stands in orders and in the path of webhooks, and names its switch among the settings,
+/// where a path has `%2F` for the `/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProviderAccount {
     /// The provider's name.

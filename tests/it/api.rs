@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kontor::domain::money::{Currency, Money};
 use kontor::http::live::Topics;
 use kontor::http::server::{self, Options, Server};
 use kontor::http::{Access, Route, Routes};
+use kontor::providers::payment::Authorize;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -36,7 +38,10 @@ impl Answer {
 
 impl Api {
     async fn open() -> Self {
-        let shop = Shop::open().await;
+        Self::of(Shop::open().await).await
+    }
+
+    async fn of(shop: Shop) -> Self {
         let listen = "127.0.0.1:0".parse().unwrap();
         let options = Options {
             listen,
@@ -132,7 +137,7 @@ async fn every_route_lets_in_whom_the_table_says() {
         let order = "ord_01h455vb4pex5vsknk084sn02q";
         let path = route.path.replace("{line}", "1").replace("{sku}", "A").replace("{code}", "x");
         let path = path.replace("{location}", "main").replace("{file:.*}", "index.html");
-        let path = path.replace("{provider}", "sandbox");
+        let path = path.replace("{provider}", "sandbox").replace("/{account}", "");
         let path = path.replace("{id}", if path.contains("orders") { order } else { id });
         let call = |bearer: Option<&str>| {
             let request = api.request(route.method.as_str(), &path);
@@ -188,6 +193,47 @@ async fn every_route_lets_in_whom_the_table_says() {
         assert_eq!((wrong.status, wrong.code()), (405, "method_not_allowed"), "{name}");
         assert!(wrong.headers["allow"].to_str().unwrap().contains(route.method.as_str()), "{name}");
     }
+    api.close().await;
+}
+
+/// What a provider tells of a second account there comes to where it was told to send it, and its switch
+/// is a setting as any other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_account_of_a_provider_is_reached() {
+    let api = Api::of(Shop::with_accounts(&["eu"]).await).await;
+    let second = api.shop.node.payments.get("sandbox/eu").unwrap().clone();
+    let url = format!("{}/v1/webhooks/sandbox/eu", api.server.url());
+    for (account, status) in [("eu", 401), ("us", 404)] {
+        let unsigned = api.post(&format!("/v1/webhooks/sandbox/{account}"), json!({})).await;
+        assert_eq!(unsigned.status, status, "{account}: {}", unsigned.body);
+    }
+    second.subscribe(&url).await.unwrap();
+    let amount = Money { amount: 1_000, currency: Currency::GBP };
+    let (reference, key) = ("order-1".to_owned(), "order-1".to_owned());
+    let request = Authorize { reference, key, amount, token: "tok_ok".to_owned() };
+    second.authorize(&request).await.unwrap();
+    let parked = async {
+        loop {
+            let page = api.admin("GET", "/v1/admin/webhooks", Value::Null).await.body;
+            match page["data"].get(0) {
+                Some(parked) => return parked.clone(),
+                None => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    let parked = tokio::time::timeout(Duration::from_secs(30), parked).await.expect("it is taken");
+    assert_eq!(parked["provider"], "sandbox/eu", "{parked:#}");
+
+    let path = "/v1/admin/settings/providers.sandbox%2Feu";
+    let off = json!({"value": false, "reason": "a test"});
+    assert_eq!(api.admin("PUT", path, off).await.status, 200);
+    let shown = api.admin("GET", path, Value::Null).await;
+    assert_eq!(
+        (&shown.body["name"], &shown.body["value"]),
+        (&json!("providers.sandbox/eu"), &json!(false))
+    );
+    let history = api.admin("GET", &format!("{path}/history"), Value::Null).await;
+    assert_eq!((history.status, &history.body["data"][0]["value"]), (200, &json!(false)));
     api.close().await;
 }
 

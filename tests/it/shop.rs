@@ -18,6 +18,7 @@ use kontor::domain::money::{Currency, TaxRate, UnitPrice};
 use kontor::domain::order::{self, Order, PaymentMethod};
 use kontor::domain::product::Product;
 use kontor::domain::stock;
+use kontor::providers::payment::{AccountId, Provider};
 use kontor::providers::sandbox::{Options, Sandbox};
 use kontor::store::Store;
 use kontor_sandbox_psp::Running;
@@ -32,6 +33,11 @@ pub struct Shop {
 
 impl Shop {
     pub async fn open() -> Self {
+        Self::with_accounts(&[]).await
+    }
+
+    /// One that has more accounts at its provider, beside the first.
+    pub async fn with_accounts(more: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let psp = kontor_sandbox_psp::start(kontor_sandbox_psp::Options {
             data: dir.path().join("psp"),
@@ -39,14 +45,14 @@ impl Shop {
         })
         .await
         .unwrap();
-        let (node, store) = node(&dir, &psp.url()).await;
+        let (node, store) = node(&dir, &psp.url(), more).await;
         Self { node, store, psp, dir }
     }
 
     /// Stops the node, and starts it again on the same store.
     pub async fn restart(self) -> Self {
         self.node.stop().await;
-        let (node, store) = node(&self.dir, &self.psp.url()).await;
+        let (node, store) = node(&self.dir, &self.psp.url(), &[]).await;
         Self { node, store, ..self }
     }
 
@@ -171,16 +177,19 @@ pub async fn until(node: &Node, id: CartId, ready: impl Fn(&Order) -> bool) -> O
     }
 }
 
-async fn node(dir: &TempDir, psp: &str) -> (Arc<Node>, Store) {
+async fn node(dir: &TempDir, psp: &str, more: &[&str]) -> (Arc<Node>, Store) {
     let options = kontor::store::Options::default();
     let store = Store::open(&dir.path().join("data"), &options).await.unwrap();
-    let sandbox = Sandbox::new(Options {
-        url: psp.into(),
-        account: "shop".into(),
-        webhook_secret: "whsec".into(),
-        ..Options::default()
-    })
-    .unwrap();
+    let account = |account_id: AccountId, account: &str| -> Arc<dyn Provider> {
+        let (url, webhook_secret) = (psp.into(), "whsec".into());
+        let account = account.to_owned().into();
+        let options = Options { url, account_id, account, webhook_secret, ..Options::default() };
+        Arc::new(Sandbox::new(options).unwrap())
+    };
+    let mut providers = vec![account(AccountId::default(), "shop")];
+    providers.extend(more.iter().map(|id| account(id.parse().unwrap(), id)));
+    let names = providers.iter().map(|one| one.account().to_string()).collect();
+    let defaults = runtime::Defaults { providers: names, ..runtime::Defaults::default() };
     let start = Start {
         nouns: nouns::all(),
         store: Arc::new(store.clone()),
@@ -193,9 +202,9 @@ async fn node(dir: &TempDir, psp: &str) -> (Arc<Node>, Store) {
         lane: options.lane,
         lanes: 1,
         cluster: None,
-        payments: Payments::new(vec![Arc::new(sandbox)], payment::Options::default()),
+        payments: Payments::new(providers, payment::Options::default()),
         cache: kontor::cache::Cache::in_process(),
-        runtime: Runtime::new(&runtime::Defaults::default()),
+        runtime: Runtime::new(&defaults),
     };
     (Node::start(start).await.unwrap(), store)
 }

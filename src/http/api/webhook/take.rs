@@ -21,7 +21,32 @@ pub async fn take_webhook(
     request: HttpRequest,
     body: Raw,
 ) -> Result<HttpResponse, Error> {
-    call.node().flows.webhooks.take(&path, &whole(&request, &body.0)).await?;
+    take(&call, &path, &request, &body).await
+}
+
+/// Takes a provider's webhook of one of several accounts there.
+#[utoipa::path(post, path = "/v1/webhooks/{provider}/{account}", tag = "webhooks",
+    params(("provider" = String, Path, description = "The provider's name"),
+        ("account" = String, Path, description = "Our name for the account")),
+    request_body(content = String, description = "What the provider sends, byte for byte", content_type = "application/json"),
+    responses((status = 204, description = "It is kept")))]
+pub async fn take_account_webhook(
+    call: Call,
+    path: web::Path<(String, String)>,
+    request: HttpRequest,
+    body: Raw,
+) -> Result<HttpResponse, Error> {
+    let (provider, account) = path.into_inner();
+    take(&call, &format!("{provider}/{account}"), &request, &body).await
+}
+
+async fn take(
+    call: &Call,
+    provider: &str,
+    request: &HttpRequest,
+    body: &Raw,
+) -> Result<HttpResponse, Error> {
+    call.node().flows.webhooks.take(provider, &whole(request, &body.0)).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
