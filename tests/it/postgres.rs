@@ -270,7 +270,7 @@ async fn a_database_that_cannot_be_used_says_so_without_the_password() {
     let good = database();
     let no_database = good.replace("postgres@", "postgres:s3cret@").replace("/test", "/no_test");
     for (url, part) in [
-        (format!("postgres://anna:s3cret@127.0.0.1:{nobody}/shop"), "check that it runs"),
+        (format!("postgres://anna:s3cret@127.0.0.1:{nobody}/shop"), "check that it is running"),
         (no_database, "does not exist"),
         ("mysql://anna:s3cret@db/shop".to_owned(), "does not begin with postgres://"),
         ("postgres://anna:s3cret@db:port/shop".to_owned(), "invalid port"),
