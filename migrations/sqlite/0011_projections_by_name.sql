@@ -1,5 +1,6 @@
--- Orders and stock are projections of their own: they go on where the one of both stands. Its
--- cursors stay: in a rolling update, nodes of the release before go on by them.
+-- Orders and stock are projections of their own: they go on where the one of both, `rows`, stands. A
+-- store in a folder has one process, so that its cursors mean nothing to anybody from here on; in
+-- PostgreSQL, nodes of the release before go on by them.
 
 INSERT INTO projection (name, shard, pos)
 SELECT 'orders', shard, pos FROM projection WHERE name = 'rows';

@@ -10,6 +10,7 @@ use kontor::domain::entity::EntityId;
 use kontor::domain::time::Span;
 use kontor::store::journal::{Append, AppendError, Fence, Journal, NewEvent, TimerChange};
 use kontor::store::maintenance::Check;
+use kontor::store::projection::{Cursor, Step};
 use kontor::store::{Address, Error, OpenError, Options, Store};
 use kontor_lab::cluster::cut::{Line, State};
 use kontor_lab::cluster::servers::{Stop, local};
@@ -256,12 +257,100 @@ async fn what_is_in_a_database_is_looked_at_before_it_is_used() {
 
 #[tokio::test]
 async fn rows_of_a_database_of_one_projection_go_on_where_they_were() {
+    let (_, store) = of_one_projection().await;
+    crate::store::goes_on(&store).await;
+}
+
+/// A database that was of one projection and is brought up to date; its address.
+async fn of_one_projection() -> (String, Store) {
     let url = database();
     connect(&url).await.close().await;
+    sql(&url, "DROP FUNCTION projection_moved, projection_reset, dead_letter_by_name CASCADE")
+        .await
+        .unwrap();
     for statement in crate::store::AS_ONE_PROJECTION {
         sql(&url, statement).await.unwrap();
     }
-    crate::store::goes_on(&connect(&url).await).await;
+    let store = connect(&url).await;
+    (url, store)
+}
+
+/// Where a projection stands in the shards of which it has taken something.
+async fn stands(store: &Store, name: &str) -> Vec<(u16, i64)> {
+    let mut cursors = store.cursors(name).await.unwrap();
+    cursors.retain(|(_, pos)| *pos > 0);
+    cursors
+}
+
+/// Moves a cursor as this release does.
+async fn moved(store: &Store, projection: &str, (shard, after, pos): (u16, i64, i64)) -> bool {
+    let cursors = &[Cursor { shard, after, pos }];
+    store.commit_projections(&[Step { projection, cursors, ..Step::default() }]).await.unwrap()
+}
+
+#[tokio::test]
+async fn in_a_rolling_update_each_release_goes_on_where_the_other_has_come() {
+    let (url, store) = of_one_projection().await;
+    let old = async |text| sql(&url, text).await.unwrap();
+
+    // What a node of the release before moves; shard 1 had no events yet.
+    old("UPDATE projection SET pos = 12 WHERE name = 'rows' AND shard = 0 AND pos = 7").await;
+    old("INSERT INTO projection (name, shard, pos) VALUES ('rows', 1, 0) ON CONFLICT DO NOTHING")
+        .await;
+    old("UPDATE projection SET pos = 3 WHERE name = 'rows' AND shard = 1 AND pos = 0").await;
+    for name in ["rows", "orders", "stock"] {
+        assert_eq!(stands(&store, name).await, [(0, 12), (1, 3)], "{name}");
+    }
+
+    // It goes on where those of this release are, which is not further than either of them.
+    assert!(moved(&store, "orders", (0, 12, 20)).await);
+    assert_eq!(stands(&store, "rows").await, [(0, 12), (1, 3)]);
+    assert!(moved(&store, "stock", (0, 12, 15)).await);
+    assert!(moved(&store, "orders", (2, 0, 9)).await);
+    assert_eq!(stands(&store, "rows").await, [(0, 15), (1, 3)]);
+    assert!(moved(&store, "stock", (2, 0, 9)).await);
+    assert_eq!(stands(&store, "rows").await, [(0, 15), (1, 3), (2, 9)]);
+
+    // It writes over orders as they were at 18 what they were at 20: they are made again from there.
+    old(
+        "UPDATE projection SET pos = c.pos FROM (VALUES (0, 15, 18), (2, 9, 11)) AS c (s, a, pos) \
+         WHERE name = 'rows' AND shard = c.s AND projection.pos = c.a",
+    )
+    .await;
+    for name in ["rows", "orders", "stock"] {
+        assert_eq!(stands(&store, name).await, [(0, 18), (1, 3), (2, 11)], "{name}");
+    }
+    old("INSERT INTO dead_letter (projection, shard, pos, entity, reason, at) \
+         VALUES ('rows', 0, 16, 'ord_2', 'x', 1), ('rows', 0, 17, 'sku_b', 'x', 1) \
+         ON CONFLICT (projection, shard, pos) DO UPDATE SET reason = excluded.reason")
+    .await;
+    let entity = EntityId::new("sku_b");
+    assert_eq!(store.parked("stock", std::slice::from_ref(&entity)).await.unwrap(), [entity]);
+
+    // Rows that one of them lets be made again.
+    store.reset_projection("stock").await.unwrap();
+    assert_eq!(stands(&store, "rows").await, []);
+    assert_eq!(stands(&store, "orders").await, [(0, 18), (1, 3), (2, 11)]);
+    assert!(moved(&store, "stock", (0, 0, 18)).await);
+    assert_eq!(stands(&store, "rows").await, [(0, 18)]);
+    old("DELETE FROM projection WHERE name = 'rows'").await;
+    for name in ["rows", "orders", "stock"] {
+        assert_eq!(stands(&store, name).await, [], "{name}");
+    }
+    assert_eq!(store.dead_letters(0, 10).await.unwrap(), []);
+    for name in ["orders", "stock"] {
+        assert!(moved(&store, name, (0, 0, 18)).await, "{name}");
+    }
+    assert_eq!(stands(&store, "rows").await, [(0, 18)]);
+}
+
+#[tokio::test]
+async fn a_new_database_has_no_cursors_of_the_release_before() {
+    let store = connect(&database()).await;
+    for name in ["orders", "stock"] {
+        assert!(moved(&store, name, (0, 0, 5)).await);
+    }
+    assert_eq!(store.cursors("rows").await.unwrap(), []);
 }
 
 #[tokio::test]
