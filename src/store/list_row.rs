@@ -46,6 +46,19 @@ impl Batch {
         self.tables.push(Box::new(vec![row]));
     }
 
+    /// How many rows it has of each table, for [`Batch::truncate`].
+    pub(crate) fn lengths(&self) -> Vec<usize> {
+        self.tables.iter().map(|rows| rows.length()).collect()
+    }
+
+    /// Takes away what was added since it had so many rows.
+    pub(crate) fn truncate(&mut self, lengths: &[usize]) {
+        self.tables.truncate(lengths.len());
+        for (rows, length) in self.tables.iter_mut().zip(lengths) {
+            rows.shorten(*length);
+        }
+    }
+
     pub(in crate::store) async fn write(&self, writing: &mut Writing) -> Result<(), sqlx::Error> {
         for rows in &self.tables {
             rows.write(writing).await?;
@@ -66,6 +79,10 @@ trait Rows: Any + fmt::Debug + Send + Sync {
     async fn write(&self, writing: &mut Writing) -> Result<(), sqlx::Error>;
 
     fn keep(&self, lists: &mut Lists);
+
+    fn length(&self) -> usize;
+
+    fn shorten(&mut self, length: usize);
 }
 
 #[async_trait]
@@ -78,6 +95,14 @@ impl<R: TableRow + fmt::Debug> Rows for Vec<R> {
         let list = lists.0.entry(R::table().name()).or_default();
         let values = |row: &R| row.values().map(Value::into_owned).collect();
         list.extend(self.iter().map(|row| (key(row), values(row))));
+    }
+
+    fn length(&self) -> usize {
+        self.len()
+    }
+
+    fn shorten(&mut self, length: usize) {
+        self.truncate(length);
     }
 }
 

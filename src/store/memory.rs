@@ -2,7 +2,7 @@
 //! and the tables beside it. Clones are handles on the same one, so that it outlives a node that
 //! crashes. What a real disk does is not here: its faults are the journal's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -212,6 +212,14 @@ impl Tables for Memory {
             rows.letters.values().any(of)
         };
         Ok(entities.iter().filter(parked).cloned().collect())
+    }
+
+    async fn all_parked(&self, name: &str) -> Result<Vec<EntityId>, Error> {
+        let rows = self.rows().await?;
+        let of = |letter: &&DeadLetter| letter.projection == name;
+        let parked: BTreeSet<EntityId> =
+            rows.letters.values().filter(of).map(|letter| letter.entity.clone()).collect();
+        Ok(parked.into_iter().collect())
     }
 
     async fn delete_dead_letter(&self, id: i64) -> Result<bool, Error> {

@@ -154,6 +154,17 @@ impl Store {
         Ok(parked)
     }
 
+    /// All that a projection has dead letters of.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn all_parked(&self, name: &str) -> Result<Vec<EntityId>, Error> {
+        let text = "SELECT DISTINCT entity FROM dead_letter WHERE projection = $1";
+        let found = fetch_all!(self.readers(), sqlx::query(text).bind(name))?;
+        let entity = |found: &Found| Ok(EntityId::new(found.try_get::<&str>(0)?));
+        Ok(found.iter().map(entity).collect::<Result<_, sqlx::Error>>()?)
+    }
+
     /// Takes a dead letter away; `false` if there is none.
     ///
     /// # Errors

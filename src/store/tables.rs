@@ -64,6 +64,9 @@ pub trait Tables: Send + Sync + 'static {
     /// See [`Store::parked`].
     async fn parked(&self, name: &str, entities: &[EntityId]) -> Result<Vec<EntityId>, Error>;
 
+    /// See [`Store::all_parked`].
+    async fn all_parked(&self, name: &str) -> Result<Vec<EntityId>, Error>;
+
     /// See [`Store::delete_dead_letter`].
     async fn delete_dead_letter(&self, id: i64) -> Result<bool, Error>;
 
@@ -168,6 +171,10 @@ impl Tables for Store {
 
     async fn parked(&self, name: &str, entities: &[EntityId]) -> Result<Vec<EntityId>, Error> {
         Self::parked(self, name, entities).await
+    }
+
+    async fn all_parked(&self, name: &str) -> Result<Vec<EntityId>, Error> {
+        Self::all_parked(self, name).await
     }
 
     async fn delete_dead_letter(&self, id: i64) -> Result<bool, Error> {

@@ -394,6 +394,59 @@ async fn each_event_is_shown_once_whatever_fails_and_again_when_its_projection_i
     site.close().await;
 }
 
+/// A projection that refuses the second event of each entity, and has written of it then.
+struct Picky;
+
+impl Projection for Picky {
+    const NAME: &'static str = "picky";
+    const PREFIXES: &'static [&'static str] = &[Stock::PREFIX];
+    type State = Stock;
+    const EACH_EVENT: bool = true;
+
+    fn event(&self, event: &FoldedEvent<'_, Stock>, batch: &mut Batch) -> Result<(), String> {
+        Movements.event(event, batch)?;
+        if event.record.seq == 2 { Err("it is the second".to_owned()) } else { Ok(()) }
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_is_refused_is_a_letter_and_parks_its_entity_whatever_fails() {
+    let memory = Memory::new(MemoryJournal::new(1));
+    let mut world = World::of(Arc::new(memory.clone())).await;
+    let lists = Projections::default().with(Picky);
+    let open = async |world: &World| {
+        let store = world.store.clone();
+        Projector::new(store, &lists, Clock::system(), Owned::of([0])).await.unwrap()
+    };
+    let letters = async |world: &World| {
+        let letters = world.store.dead_letters(0, 10).await.unwrap();
+        letters.into_iter().map(|letter| (letter.pos, letter.reason)).collect::<Vec<_>>()
+    };
+    let written = async |world: &World| {
+        let found: Vec<Movement> = page(world.store.as_ref(), None, 10).await.unwrap();
+        found.into_iter().map(|movement| movement.seq).collect::<Vec<_>>()
+    };
+    let mut projector = open(&world).await;
+    world.receive(&sku(1), Some(1)).await;
+    projector.finish().await.unwrap();
+    world.receive(&sku(1), Some(1)).await;
+    memory.fail(1);
+    assert!(projector.finish().await.is_err());
+    projector.finish().await.unwrap();
+    let second = (2, "it is the second".to_owned());
+    assert_eq!(letters(&world).await, [second.clone()], "it is shown again");
+    assert_eq!(written(&world).await, [1], "and nothing is written of it");
+
+    // Whoever goes on knows of the letter.
+    let mut projector = open(&world).await;
+    world.receive(&sku(1), Some(1)).await;
+    projector.finish().await.unwrap();
+    let later = (3, "an earlier event of it could not be read".to_owned());
+    assert_eq!(letters(&world).await, [second, later]);
+    assert_eq!(written(&world).await, [1]);
+    assert_eq!(world.store.cursors(Picky::NAME).await.unwrap(), [(0, 3)]);
+}
+
 /// One who listens, and reads the journal where the feed has a gap.
 struct Listener {
     seen: Vec<i64>,

@@ -227,7 +227,9 @@ impl Projector {
         let shards = self.journal.shards();
         for track in &mut self.tracks {
             let cursors = self.store.cursors(track.name).await?.into_iter().collect();
-            track.own(&owned, &cursors, shards);
+            // Asked behind the cursors: whoever writes a letter later moves one of them.
+            let parked = self.store.all_parked(track.name).await?;
+            track.own(&owned, (&cursors, parked), shards);
         }
         self.reach(owned);
         Ok(())
@@ -251,6 +253,10 @@ impl Projector {
         }
         let shards = self.store.shards().await?;
         for (track, cursors) in self.tracks.iter_mut().zip(&cursors) {
+            if track.is_moved(cursors) {
+                let parked = self.store.all_parked(track.name).await?;
+                track.park(parked, self.journal.shards());
+            }
             track.look(&shards, cursors);
         }
         Ok(())

@@ -26,7 +26,7 @@ pub trait Projection: Send + Sync + 'static {
     const PREFIXES: &'static [&'static str];
     /// What is folded of each entity.
     type State: Fold;
-    /// Whether it is shown each event; it costs a copy of the state before.
+    /// Whether it is shown each event; it costs a copy of the state.
     const EACH_EVENT: bool = false;
 
     /// The table that lists an entity, and the first column of its rows there: who has written waits
@@ -41,7 +41,8 @@ pub trait Projection: Send + Sync + 'static {
     /// Adds the rows of one event.
     ///
     /// # Errors
-    /// Why it cannot be taken: its entity is parked, and the event becomes a dead letter.
+    /// Why it cannot be taken: nothing is written of it, its entity is parked until it is healed or
+    /// the letters are discarded, and the event becomes a dead letter.
     fn event(
         &self,
         _event: &FoldedEvent<'_, Self::State>,

@@ -176,16 +176,28 @@ impl<P: Projection> Run for Runner<P> {
             return Ok(());
         }
         let event = one.read(record)?;
+        let after = if P::EACH_EVENT {
+            let (mut after, lengths) = (one.clone(), self.batch.lengths());
+            after.fold(record, &event);
+            let (before, state) = (&one.state, &after.state);
+            let shown = FoldedEvent { record, event: &event, before, after: state };
+            if let Err(why) = self.projection.event(&shown, &mut self.batch) {
+                // As if it had not been shown: it is shown again if the step is not written.
+                self.batch.truncate(&lengths);
+                return Err(why);
+            }
+            Some(after)
+        } else {
+            None
+        };
         if tell && let Some(news) = &mut self.news {
             news.note(&one.state, record);
         }
-        let before = P::EACH_EVENT.then(|| one.state.clone());
-        one.fold(record, &event);
-        if let Some(before) = &before {
-            let event = FoldedEvent { record, event: &event, before, after: &one.state };
-            self.projection.event(&event, &mut self.batch)?;
-        }
         self.changed.insert(record.entity.clone());
+        match after {
+            Some(after) => *one = after,
+            None => one.fold(record, &event),
+        }
         Ok(())
     }
 

@@ -46,7 +46,12 @@ impl Track {
     }
 
     /// Begins with the shards that are owned by now, and forgets the others.
-    pub(super) fn own(&mut self, owned: &BTreeSet<u16>, cursors: &BTreeMap<u16, i64>, shards: u16) {
+    pub(super) fn own(
+        &mut self,
+        owned: &BTreeSet<u16>,
+        (cursors, parked): (&BTreeMap<u16, i64>, Vec<EntityId>),
+        shards: u16,
+    ) {
         if self.parts.keys().any(|shard| !owned.contains(shard)) {
             self.parts.retain(|shard, _| owned.contains(shard));
             self.run.retain(&|entity| owned.contains(&entity.shard(shards)));
@@ -56,6 +61,19 @@ impl Track {
             let pos = cursors.get(shard).copied().unwrap_or(0);
             self.parts.entry(*shard).or_insert(Part { pos, behind: true });
         }
+        self.park(parked, shards);
+    }
+
+    /// Remembers those with dead letters, which somebody else may have written.
+    pub(super) fn park(&mut self, parked: Vec<EntityId>, shards: u16) {
+        let own = |entity: &EntityId| self.parts.contains_key(&entity.shard(shards));
+        self.parked.extend(parked.into_iter().filter(own));
+    }
+
+    /// Whether somebody else has moved one of its cursors.
+    pub(super) fn is_moved(&self, cursors: &BTreeMap<u16, i64>) -> bool {
+        let stands = |shard| cursors.get(shard).copied().unwrap_or(0);
+        self.parts.iter().any(|(shard, part)| stands(shard) != part.pos)
     }
 
     /// Looks where the cursors stand and how far the journal is. What was folded of a shard whose
