@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use kontor::actors::engine::changes::{self, Bounds, Changed, Changes};
 use kontor::actors::engine::clock::Clock;
+use kontor::actors::engine::fold::Folded;
 use kontor::actors::engine::projections::{
     FoldedEvent, Follower, Healed, Owned, Projection, Projections, Projector, replay_entity,
 };
+use kontor::actors::order_rows::OrderRows;
 use kontor::actors::read_models;
 use kontor::actors::stock_rows::{SkuLevels, StockRows};
 use kontor::bus::Feed;
@@ -24,6 +26,7 @@ use kontor::store::list_row::Batch;
 use kontor::store::memory::Memory;
 use kontor::store::projection::{Cursor, DeadLetter, Step};
 use kontor::store::{self, Options, Store, Tables};
+use sqlx::Connection as _;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -445,6 +448,71 @@ async fn an_event_that_is_refused_is_a_letter_and_parks_its_entity_whatever_fail
     assert_eq!(letters(&world).await, [second, later]);
     assert_eq!(written(&world).await, [1]);
     assert_eq!(world.store.cursors(Picky::NAME).await.unwrap(), [(0, 3)]);
+}
+
+kontor::table_row! {
+    /// A row whose table does not take it as it is.
+    #[derive(Clone, Debug, PartialEq)]
+    struct Demanding in "demanding", key(entity) {
+        entity: String,
+        note: Option<String>,
+    }
+}
+
+/// A projection whose rows its table refuses.
+struct Refused;
+
+impl Projection for Refused {
+    const NAME: &'static str = "refused";
+    const PREFIXES: &'static [&'static str] = &[Stock::PREFIX];
+    type State = Stock;
+
+    fn rows(&self, entity: &EntityId, _: &Folded<Stock>, batch: &mut Batch) {
+        batch.put(Demanding { entity: entity.to_string(), note: None });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_projection_whose_rows_cannot_be_written_stops_no_other_and_is_tried_again() {
+    let url = servers::database();
+    let store = Store::connect(&url.as_str().into(), &Options::default()).await.unwrap();
+    let mut connection = sqlx::PgConnection::connect(&url).await.unwrap();
+    let create = "CREATE TABLE demanding (entity TEXT PRIMARY KEY, note TEXT NOT NULL)";
+    sqlx::query(create).execute(&mut connection).await.unwrap();
+    let mut world = World::of(Arc::new(store)).await;
+    let lists = Projections::default().with(Refused);
+    let lists = lists.with_live(OrderRows).with_live(StockRows);
+    let mut site = Site::with(&world, lists.clone(), |_| true).await;
+    let mut receiver = site.changes.listen();
+    let seen = site.changes.heads();
+    let mut listener = Listener { seen, versions: BTreeMap::new(), gaps: 0 };
+    for number in 0..9 {
+        site.feed.publish(&world.receive(&sku(number % 3), Some(1)).await);
+    }
+    world.rows_are_right().await;
+    let last = world.last().await;
+    // Nobody waits for it, and what the others show is told.
+    let shown = site.reached.wait_for(|reached| *reached == last);
+    tokio::time::timeout(PATIENCE, shown).await.unwrap().unwrap();
+    let hear = async {
+        while listener.seen != last {
+            let changed = receiver.recv().await.unwrap();
+            listener.hear(world.journal.as_ref(), changed).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, hear).await.unwrap();
+    assert_eq!(listener.versions, world.versions);
+    assert_eq!(world.store.cursors(Refused::NAME).await.unwrap(), []);
+
+    let mend = "ALTER TABLE demanding ALTER COLUMN note DROP NOT NULL";
+    sqlx::query(mend).execute(&mut connection).await.unwrap();
+    let reached = async || {
+        let reached = lists.reached(world.store.as_ref()).await.ok()?;
+        let last = (0..).zip(world.last().await).filter(|(_, last)| *last > 0);
+        (reached == last.collect()).then_some(())
+    };
+    until(reached).await;
+    site.close().await;
 }
 
 /// One who listens, and reads the journal where the feed has a gap.

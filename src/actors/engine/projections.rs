@@ -3,7 +3,8 @@
 //!
 //! The feed only tells early; what it skips is read from the journal. A step writes the rows of all
 //! projections and shards and moves their cursors in one transaction, and nothing of it if a cursor
-//! is not where it was: somebody else has written there. Each projection has cursors of its own
+//! is not where it was: somebody else has written there. One whose rows cannot be written is set
+//! aside and tried again, more and more rarely, and the others go on. Each projection has cursors of its own
 //! (`track`), so that one can be made again, or added, while the others stand. An event that cannot
 //! be read parks its entity and becomes a dead letter, and the rest goes on (`heal` tries it again).
 //! What a step changed is told through `changes` once it is written; rows that are made again are
@@ -76,6 +77,9 @@ pub enum Error {
     /// The rows cannot be written.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// The rows of one projection cannot be written, while those of others can; why is in the log.
+    #[error("the rows of {0} cannot be written")]
+    Aside(&'static str),
 }
 
 impl Projector {
@@ -208,7 +212,9 @@ impl Projector {
         reached.send_if_modified(|reached| {
             let mut moved = false;
             for (shard, there) in (0..).zip(reached) {
-                let parts = self.tracks.iter().filter_map(|track| track.parts.get(&shard));
+                // Nobody waits for rows that cannot be written.
+                let tracks = self.tracks.iter().filter(|track| !track.is_aside());
+                let parts = tracks.filter_map(|track| track.parts.get(&shard));
                 if let Some(pos) = parts.map(|part| part.pos).min() {
                     moved |= *there != pos;
                     *there = pos;
@@ -268,7 +274,7 @@ impl Projector {
     }
 
     fn is_behind(&self) -> bool {
-        self.tracks.iter().flat_map(|track| track.parts.values()).any(|part| part.behind)
+        self.tracks.iter().any(Track::is_behind)
     }
 
     /// Makes one last step, so that the rows show all that the journal has.
@@ -277,12 +283,16 @@ impl Projector {
     /// [`Error`]: the journal cannot be read, or the rows not be written.
     pub async fn finish(&mut self) -> Result<(), Error> {
         self.all_behind();
+        self.tracks.iter_mut().for_each(|track| track.rests = false);
         while self.is_behind() && self.read_journal().await? {}
-        Ok(())
+        let aside = self.tracks.iter().find(|track| track.is_aside());
+        aside.map_or(Ok(()), |track| Err(Error::Aside(track.name)))
     }
 
     /// Takes what the feed has, and from the journal what it has not; whether there is more.
     async fn catch_up(&mut self, feed: &mut Heard) -> Result<bool, Error> {
+        let now = Instant::now();
+        self.tracks.iter_mut().for_each(|track| track.wake(now));
         loop {
             self.look_at_owned().await?;
             let heard = self.hear(feed);
@@ -317,7 +327,8 @@ impl Projector {
     /// in what is there; whether it was written: not if somebody else writes the same rows.
     async fn read_journal(&mut self) -> Result<bool, Error> {
         let mut behind: BTreeMap<u16, i64> = BTreeMap::new();
-        for (shard, part) in self.tracks.iter().flat_map(|track| &track.parts) {
+        let awake = self.tracks.iter().filter(|track| !track.rests);
+        for (shard, part) in awake.flat_map(|track| &track.parts) {
             if part.behind {
                 let from = behind.entry(*shard).or_insert(part.pos);
                 *from = part.pos.min(*from);
@@ -339,7 +350,7 @@ impl Projector {
         if !self.take(&page).await? {
             return Ok(false);
         }
-        for track in &mut self.tracks {
+        for track in self.tracks.iter_mut().filter(|track| !track.rests) {
             for shard in &done {
                 track.parts.entry(*shard).and_modify(|part| part.behind = false);
             }
@@ -352,12 +363,7 @@ impl Projector {
     async fn take(&mut self, records: &[Record]) -> Result<bool, Error> {
         let outcome = self.step(records).await;
         let written = matches!(outcome, Ok(true));
-        for track in &mut self.tracks {
-            track.end(written);
-            for record in records.iter().filter(|_| !written) {
-                track.parts.entry(record.shard).and_modify(|part| part.behind = true);
-            }
-        }
+        self.tracks.iter_mut().for_each(|track| track.end(records, written));
         outcome
     }
 }

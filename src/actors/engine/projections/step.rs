@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::{Error, Projector};
 use crate::actors::engine::changes::Changed;
 use crate::domain::entity::Record;
+use crate::store;
 use crate::store::projection::Cursor;
 
 impl Projector {
@@ -27,6 +28,18 @@ impl Projector {
         if !shards.all(|shard| owned.contains(shard)) {
             return Ok(false);
         }
+        let written = self.write().await?;
+        for (shard, told) in told {
+            self.publish(shard, told, listened);
+        }
+        if !written {
+            self.check().await?;
+        }
+        Ok(written)
+    }
+
+    /// Writes the step of all projections at once; `false` if somebody else has moved a cursor.
+    async fn write(&mut self) -> Result<bool, store::Error> {
         let moved = self.tracks.iter().filter(|track| !track.cursors.is_empty());
         let moved: Vec<(_, Vec<Cursor>)> =
             moved.map(|track| (track, track.cursors.values().copied().collect())).collect();
@@ -34,18 +47,46 @@ impl Projector {
             return Ok(true);
         }
         let steps: Vec<_> = moved.iter().map(|(track, cursors)| track.step(cursors)).collect();
-        if !self.store.commit_projections(&steps).await? {
-            self.check().await?;
-            return Ok(false);
+        let written = self.store.commit_projections(&steps).await;
+        match written {
+            Ok(true) => {
+                let moved = self.tracks.iter_mut().filter(|track| !track.cursors.is_empty());
+                moved.for_each(super::track::Track::advance);
+                Ok(true)
+            }
+            Ok(false) => Ok(false),
+            Err(error) if self.tracks.len() > 1 => self.write_each(error).await,
+            Err(error) => Err(error),
         }
-        self.tracks.iter_mut().for_each(super::track::Track::advance);
-        for (shard, told) in told {
-            self.publish(shard, told, listened);
-        }
-        Ok(true)
     }
 
-    /// Up to where the shards of these records were told before, as far as all lists show it.
+    /// Writes the step of each projection by itself, and sets those aside whose rows cannot be
+    /// written, so that they do not stop the others. If none can, it is the store that cannot, and
+    /// nobody is set aside for it.
+    async fn write_each(&mut self, error: store::Error) -> Result<bool, store::Error> {
+        let (mut failed, mut tried, mut unmoved) = (Vec::new(), 0, true);
+        for track in self.tracks.iter_mut().filter(|track| !track.cursors.is_empty()) {
+            tried += 1;
+            let cursors: Vec<Cursor> = track.cursors.values().copied().collect();
+            let written = self.store.commit_projections(&[track.step(&cursors)]).await;
+            match written {
+                Ok(true) => track.advance(),
+                Ok(false) => unmoved = false,
+                Err(error) => failed.push((track, error)),
+            }
+        }
+        if failed.len() == tried && tried > 1 {
+            return Err(error);
+        }
+        for (track, error) in failed {
+            track.set_aside();
+            let projection = track.name;
+            tracing::error!(projection, %error, "its rows stand still, since they cannot be written");
+        }
+        Ok(unmoved)
+    }
+
+    /// Up to where the shards of these records were told before, or shown by a list.
     fn told(&self, records: &[Record]) -> BTreeMap<u16, i64> {
         let mut told = BTreeMap::new();
         for record in records {
@@ -57,10 +98,11 @@ impl Projector {
         told
     }
 
-    /// How far all lists that are followed live have come in a shard.
+    /// How far lists that are followed live have come in a shard. One that is not as far as another
+    /// since it is made again, or cannot be written, holds back its own snapshots only.
     pub(super) fn live_pos(&self, shard: u16) -> Option<i64> {
         let live = self.tracks.iter().filter(|track| track.is_live);
-        live.filter_map(|track| track.parts.get(&shard)).map(|part| part.pos).min()
+        live.filter_map(|track| track.parts.get(&shard)).map(|part| part.pos).max()
     }
 
     /// Tells what a step changed that was written. Without notes, or when one list has come

@@ -2,6 +2,9 @@
 //! that one projection cannot know of another is here; what they share is the projector's.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::projection::Entry;
 use super::runner::{Outcome, Run};
@@ -20,6 +23,17 @@ pub(super) struct Part {
     pub(super) behind: bool,
 }
 
+/// The first pause of one whose rows cannot be written; it doubles with each try.
+const ASIDE_MIN: Duration = Duration::from_secs(1);
+/// The longest pause of one whose rows cannot be written.
+const ASIDE_MAX: Duration = Duration::from_secs(60);
+
+/// One whose rows cannot be written while those of others can.
+struct Aside {
+    pause: Duration,
+    until: Instant,
+}
+
 /// A projection, and how far it has come.
 pub(super) struct Track {
     pub(super) name: &'static str,
@@ -30,6 +44,11 @@ pub(super) struct Track {
     /// Where the step under way leads.
     pub(super) cursors: BTreeMap<u16, Cursor>,
     dead: Vec<DeadLetter>,
+    aside: Option<Aside>,
+    /// It is aside, and its next try is not yet due.
+    pub(super) rests: bool,
+    /// The step under way is written.
+    written: bool,
 }
 
 impl Track {
@@ -42,6 +61,9 @@ impl Track {
             parked: HashSet::new(),
             cursors: BTreeMap::new(),
             dead: Vec::new(),
+            aside: None,
+            rests: false,
+            written: false,
         }
     }
 
@@ -72,7 +94,7 @@ impl Track {
 
     /// Whether somebody else has moved one of its cursors.
     pub(super) fn is_moved(&self, cursors: &BTreeMap<u16, i64>) -> bool {
-        let stands = |shard| cursors.get(shard).copied().unwrap_or(0);
+        let stands = |shard: &u16| cursors.get(shard).copied().unwrap_or(0);
         self.parts.iter().any(|(shard, part)| stands(shard) != part.pos)
     }
 
@@ -102,6 +124,10 @@ impl Track {
         records: &[Record],
         tell: impl Fn(&Record) -> bool + Send,
     ) -> Result<(), Error> {
+        if self.rests {
+            self.missed(records);
+            return Ok(());
+        }
         self.look_at_parked(store, records).await?;
         for (count, record) in records.iter().enumerate() {
             if count % BREATH == BREATH - 1 {
@@ -177,20 +203,61 @@ impl Track {
     /// Whether it has taken all that was not told yet of a shard, `told` being the last position
     /// that was, and is at `pos` now.
     pub(super) fn has_all(&self, shard: u16, told: i64, pos: i64) -> bool {
-        self.cursors.get(&shard).is_some_and(|step| step.after <= told && step.pos == pos)
+        let has = |step: &Cursor| step.after <= told && step.pos == pos;
+        self.written && self.cursors.get(&shard).is_some_and(has)
     }
 
     /// Moves on: the step is written.
     pub(super) fn advance(&mut self) {
+        self.written = true;
+        if self.aside.take().is_some() {
+            tracing::info!(projection = self.name, "its rows can be written again");
+        }
         for (shard, cursor) in &self.cursors {
             self.parts.entry(*shard).and_modify(|part| part.pos = cursor.pos);
         }
     }
 
-    /// Begins a new step.
-    pub(super) fn end(&mut self, written: bool) {
+    /// Whether its rows could not be written when it was tried last, while those of others could.
+    pub(super) const fn is_aside(&self) -> bool {
+        self.aside.is_some()
+    }
+
+    /// Lets the others go on without it, and rests before the next try.
+    pub(super) fn set_aside(&mut self) {
+        let pause = self.aside.take().map_or(ASIDE_MIN, |aside| (aside.pause * 2).min(ASIDE_MAX));
+        self.aside = Some(Aside { pause, until: Instant::now() + pause });
+        self.rests = true;
+    }
+
+    /// Tries again, if that is due.
+    pub(super) fn wake(&mut self, now: Instant) {
+        self.rests = self.aside.as_ref().is_some_and(|aside| aside.until > now);
+    }
+
+    /// Whether there is more for it than the feed has told.
+    pub(super) fn is_behind(&self) -> bool {
+        !self.rests && self.parts.values().any(|part| part.behind)
+    }
+
+    fn missed(&mut self, records: &[Record]) {
+        for record in records {
+            self.parts.entry(record.shard).and_modify(|part| part.behind = true);
+        }
+    }
+
+    /// Begins a new step behind one of these records; `passed` says whether that was taken by all
+    /// that had something to do with it.
+    pub(super) fn end(&mut self, records: &[Record], passed: bool) {
+        let written = self.written || passed && self.cursors.is_empty();
+        self.written = false;
         self.cursors.clear();
         self.dead.clear();
-        if written { self.run.done() } else { self.run.undo() }
+        if written {
+            self.run.done();
+        } else {
+            self.run.undo();
+            self.missed(records);
+        }
     }
 }
