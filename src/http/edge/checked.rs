@@ -15,7 +15,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema};
 use utoipa::openapi::{KnownFormat, RefOr, SchemaFormat};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::input::string;
+use super::input::{ListItem, string};
 use crate::domain::{id, money};
 
 /// What a text of one kind stands for.
@@ -193,6 +193,10 @@ impl TextKind for celes::Country {
 
 /// The most bytes of an email address.
 const EMAIL_MAX: usize = 254;
+
+impl ListItem for Country {
+    const PLURAL: &'static str = "countries";
+}
 
 impl TextKind for EmailAddress {
     const NAME: &'static str = "Email";

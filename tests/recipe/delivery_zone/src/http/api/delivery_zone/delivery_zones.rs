@@ -16,7 +16,7 @@ use kontor::http::docs::schemas;
 use kontor::http::edge::call::{Call, created, versioned};
 use kontor::http::edge::checked::Country;
 use kontor::http::edge::error::Error;
-use kontor::http::edge::input::{List, ListItem, Text, Whole};
+use kontor::http::edge::input::{List, Text, Whole};
 use kontor::http::edge::json_body::Json;
 use kontor::http::edge::query::{Query, cursor, cut};
 use kontor::http::edge::read_your_writes;
@@ -36,7 +36,7 @@ pub struct DeliveryZoneInput {
     countries: CountryList,
     /// Minor units of the shop's currency.
     #[garde(dive)]
-    fee: Whole<0, AMOUNT_MAX>,
+    fee: Whole<0, { AMOUNT_MAX }>,
     /// Whether a cart can choose it.
     #[garde(skip)]
     active: bool,
@@ -44,10 +44,6 @@ pub struct DeliveryZoneInput {
 
 /// The countries of a zone.
 pub type CountryList = List<Country, 0, 250>;
-
-impl ListItem for Country {
-    const PLURAL: &'static str = "countries";
-}
 
 /// A delivery zone.
 #[derive(Clone, Debug, Serialize, ToSchema)]
