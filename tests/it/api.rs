@@ -235,7 +235,7 @@ async fn a_second_account_of_a_provider_is_reached() {
         (&json!("providers.sandbox/eu"), &json!(false))
     );
     let history = api.admin("GET", &format!("{path}/history"), Value::Null).await;
-    assert_eq!((history.status, &history.body["data"][0]["value"]), (200, &json!(false)));
+    assert_eq!((history.status, &history.body["data"][0]["after"]), (200, &json!(false)));
     api.close().await;
 }
 

@@ -437,7 +437,7 @@ async fn an_event_that_is_refused_is_a_letter_and_parks_its_entity_whatever_fail
     assert!(projector.finish().await.is_err());
     projector.finish().await.unwrap();
     let second = (2, "it is the second".to_owned());
-    assert_eq!(letters(&world).await, [second.clone()], "it is shown again");
+    assert_eq!(letters(&world).await, std::slice::from_ref(&second), "it is shown again");
     assert_eq!(written(&world).await, [1], "and nothing is written of it");
 
     // Whoever goes on knows of the letter.

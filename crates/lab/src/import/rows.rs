@@ -373,7 +373,7 @@ mod tests {
         assert_eq!(price(&rows[0]), Money::minor(250, "GBP"));
         assert_eq!((rows[1].line, price(&rows[1])), (3, Money::minor(100, "EUR")));
         assert!(faults(&rows[2])[0].starts_with("4 nam: is unknown; fields are sku, name"));
-        assert!(faults(&rows[3])[0].starts_with("5 row: is no JSON object"));
+        assert!(faults(&rows[3])[0].starts_with("5 row: is not a JSON object"));
     }
 
     #[test]
