@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::ops::Deref;
+use std::sync::LazyLock;
 
 use email_address::EmailAddress;
 use garde::{Path, Report};
@@ -172,7 +173,8 @@ impl TextKind for money::Currency {
     }
 
     fn schema() -> ObjectBuilder {
-        codes::<Self>("ISO 4217.", 3).examples(["GBP"])
+        static CODES: LazyLock<Vec<String>> = LazyLock::new(|| codes::<money::Currency>(3));
+        one_of("ISO 4217.", &CODES).examples(["GBP"])
     }
 }
 
@@ -187,7 +189,8 @@ impl TextKind for celes::Country {
     }
 
     fn schema() -> ObjectBuilder {
-        codes::<Self>("ISO 3166-1 alpha-2.", 2).examples(["GB"])
+        static CODES: LazyLock<Vec<String>> = LazyLock::new(|| codes::<celes::Country>(2));
+        one_of("ISO 3166-1 alpha-2.", &CODES).examples(["GB"])
     }
 }
 
@@ -226,15 +229,20 @@ pub fn pattern(about: &str, pattern: &str, max: usize) -> ObjectBuilder {
     string().description(Some(about)).pattern(Some(pattern)).max_length(Some(max))
 }
 
-/// A schema of those codes of so many capital letters that are of a kind.
-fn codes<T: TextKind>(about: &str, letters: usize) -> ObjectBuilder {
+/// Those codes of so many capital letters that are of a kind. They are looked for once, as the
+/// document asks for the schema of each field that is one.
+fn codes<T: TextKind>(letters: usize) -> Vec<String> {
     let mut codes = vec![String::new()];
     for _ in 0..letters {
         let longer = |code: String| ('A'..='Z').map(move |letter| format!("{code}{letter}"));
         codes = codes.into_iter().flat_map(longer).collect();
     }
     codes.retain(|code| T::read(code).is_ok());
-    string().description(Some(about)).enum_values(Some(codes))
+    codes
+}
+
+fn one_of(about: &str, codes: &[String]) -> ObjectBuilder {
+    string().description(Some(about)).enum_values(Some(codes.iter().map(String::as_str)))
 }
 
 #[cfg(test)]
