@@ -9,9 +9,10 @@ use kontor::actors::engine::clock::Clock;
 use kontor::doctor::BACKUP_TAKEN_AT;
 use kontor::store::{Address, Store};
 use kontor::telemetry::chain;
+use kontor_lab::stdout;
 use serde_json::json;
 
-use super::{place, print_json};
+use super::place;
 
 /// How often the bar looks at the growing file.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -47,10 +48,13 @@ pub struct Args {
 pub async fn run(args: Args) -> ExitCode {
     let shown = match back_up(&args).await {
         Ok((bytes, events)) if args.json => {
-            print_json(&json!({ "file": args.to, "bytes": bytes, "events": events }))
+            stdout::json(&json!({ "file": args.to, "bytes": bytes, "events": events }))
         }
         Ok((bytes, events)) => {
-            println!("{} contains {events} events in {bytes} bytes", args.to.display());
+            stdout::line(format_args!(
+                "{} contains {events} events in {bytes} bytes",
+                args.to.display()
+            ));
             Ok(())
         }
         Err(why) => {

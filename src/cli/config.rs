@@ -2,10 +2,11 @@
 
 use std::process::ExitCode;
 
+use kontor_lab::stdout;
 use serde_json::json;
 
+use super::Error;
 use super::serve::Settings;
-use super::{Error, print_json};
 
 /// Show all settings and where each came from
 #[derive(Clone, Debug, clap::Args)]
@@ -38,10 +39,10 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
                 (path, json!({"value": value, "source": source}))
             })
             .collect();
-        print_json(&all)?;
+        stdout::json(&all)?;
     } else {
         for (path, value) in values {
-            println!("{path} = {value}  # {}", loaded.source(&path));
+            stdout::line(format_args!("{path} = {value}  # {}", loaded.source(&path)));
         }
     }
     for fault in &faults {

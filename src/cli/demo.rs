@@ -18,12 +18,13 @@ use kontor::telemetry;
 use kontor::verify::{self, Report};
 use kontor_lab::args::duration;
 use kontor_lab::people::{Day, People, stock_up};
+use kontor_lab::stdout;
 use kontor_sandbox_psp::Running;
 use serde_json::json;
 
+use super::Error;
 use super::serve::told_to_stop;
 use super::sign_in::{self, Link};
-use super::{Error, print_json};
 
 /// Where the demo listens if that is free.
 const PORT: u16 = 8080;
@@ -88,7 +89,7 @@ async fn demo(args: &Args, dir: &Path) -> Result<ExitCode, Error> {
     if !args.json {
         let (store, url) = (shop.app.store.clone(), shop.app.url());
         let link = sign_in::make(&store, &url, "demo", SET_UP_LASTS).await?;
-        screen(&shop, &link)?;
+        stdout::notice(screen(&shop, &link)?);
         watch = Some(tokio::spawn(links(store, url, link)));
     }
     let day = day(&shop.app.url(), &shop.key, args).await?;
@@ -132,18 +133,16 @@ async fn links(store: Store, url: String, mut link: Link) {
         }
         if let Ok(next) = sign_in::make(&store, &url, "demo", SET_UP_LASTS).await {
             let end = if std::io::stdout().is_terminal() { "\r\x1b[K" } else { "" };
-            let mut out = std::io::stdout().lock();
-            // Whoever reads standard output may be gone by now.
-            let _ = writeln!(out, "{end}  admin     {}  (the last link was used)", next.address);
-            let _ = out.flush();
+            let address = &next.address;
+            stdout::notice(&format!("{end}  admin     {address}  (the last link was used)\n"));
             link = next;
         }
     }
 }
 
-fn screen(shop: &Shop, link: &Link) -> std::io::Result<()> {
+fn screen(shop: &Shop, link: &Link) -> std::io::Result<Vec<u8>> {
     let url = shop.app.url();
-    let mut out = std::io::stdout().lock();
+    let mut out = Vec::new();
     writeln!(out, "\n  kontor demo: a shop with simulated buyers, on temporary data\n")?;
     writeln!(out, "  admin     {}", link.address)?;
     writeln!(out, "  shop      {url}/v1/store/products")?;
@@ -153,7 +152,7 @@ fn screen(shop: &Shop, link: &Link) -> std::io::Result<()> {
     writeln!(out, "  payments  {}/v1/payments", shop.psp.url())?;
     writeln!(out, "  API key   {}\n", shop.key)?;
     writeln!(out, "  Ctrl-C stops it and verifies every order.\n")?;
-    out.flush()
+    Ok(out)
 }
 
 async fn finish(shop: Shop, day: &Day, as_json: bool) -> Result<ExitCode, Error> {
@@ -191,14 +190,15 @@ async fn day(url: &str, key: &str, args: &Args) -> Result<Day, Error> {
 fn show(day: &Day, report: &Report, as_json: bool) -> Result<ExitCode, Error> {
     if as_json {
         let Day { seconds, buyers, shopkeepers } = day;
-        print_json(&json!({
+        let summary = json!({
             "seconds": seconds,
             "buyers": buyers,
             "shopkeepers": shopkeepers,
             "verify": report,
-        }))?;
+        });
+        stdout::notice(format!("{summary:#}\n"));
     } else {
-        println!("\n{day}\n{report}");
+        stdout::notice(format!("\n{day}\n{report}\n"));
     }
     Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -6,9 +6,10 @@ use std::process::ExitCode;
 
 use kontor::doctor::{Installation, Level, examine};
 use kontor::store::Address;
+use kontor_lab::stdout;
 use serde_json::json;
 
-use super::{place, print_json};
+use super::place;
 
 /// Check this installation, and say what to do about each problem
 #[derive(Clone, Debug, clap::Args)]
@@ -49,7 +50,7 @@ pub async fn run(args: Args) -> ExitCode {
     let findings = examine(&installation).await;
     let ok = findings.iter().all(|finding| finding.level != Level::Bad);
     if json {
-        if print_json(&json!({ "ok": ok, "findings": findings })).is_err() {
+        if stdout::json(&json!({ "ok": ok, "findings": findings })).is_err() {
             return ExitCode::FAILURE;
         }
     } else {
@@ -59,9 +60,9 @@ pub async fn run(args: Args) -> ExitCode {
                 Level::Warn => "warn",
                 Level::Bad => "BAD ",
             };
-            println!("{mark} {:<10} {}", finding.check, finding.message);
+            stdout::line(format_args!("{mark} {:<10} {}", finding.check, finding.message));
             if let Some(advice) = &finding.advice {
-                println!("                -> {advice}");
+                stdout::line(format_args!("                -> {advice}"));
             }
         }
     }

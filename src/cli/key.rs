@@ -4,28 +4,26 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use clap::builder::PossibleValuesParser;
 use kontor::actors::engine::clock::Clock;
+use kontor::http::Scope;
 use kontor::store::{self, Address, OpenError, Store};
+use kontor_lab::stdout;
 use serde_json::json;
+use strum::VariantArray as _;
 
-use super::{Error, place, print_json};
+use super::{Error, place};
 
 /// How long a folder that somebody else is making is waited for.
 const MADE_WITHIN: Duration = Duration::from_secs(5);
 /// The pause between two looks at it.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// The scopes that routes ask for; `admin` has them all.
-pub const SCOPES: [&str; 8] = [
-    "admin",
-    "orders:read",
-    "orders:write",
-    "products:read",
-    "products:write",
-    "stock:read",
-    "stock:write",
-    "ops",
-];
+/// The scopes that routes ask for, and `admin`, which has them all.
+pub fn scopes() -> PossibleValuesParser {
+    let each = Scope::VARIANTS.iter().map(|scope| scope.as_str());
+    PossibleValuesParser::new(std::iter::once("admin").chain(each))
+}
 
 /// Create, list and revoke API keys
 #[derive(Clone, Debug, clap::Args)]
@@ -57,7 +55,7 @@ pub enum Command {
         #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
         store: Option<Address>,
         /// A scope of the key; may be repeated
-        #[arg(long = "scope", required = true, value_parser = SCOPES)]
+        #[arg(long = "scope", required = true, value_parser = scopes())]
         scopes: Vec<String>,
         /// A name, to recognize it in the list
         #[arg(long, default_value = "unnamed")]
@@ -103,9 +101,9 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
             store.close().await;
             if json {
                 let scopes = row.scopes;
-                print_json(&json!({"id": row.id, "key": secret.reveal(), "scopes": scopes}))?;
+                stdout::json(&json!({"id": row.id, "key": secret.reveal(), "scopes": scopes}))?;
             } else {
-                println!("{}", secret.reveal());
+                stdout::line(secret.reveal());
                 eprintln!("the key is shown only once: store it safely");
             }
         }
@@ -115,11 +113,16 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
             store.close().await;
             if json {
                 let keys: Vec<_> = keys.iter().map(show).collect();
-                print_json(&json!({ "keys": keys }))?;
+                stdout::json(&json!({ "keys": keys }))?;
             } else {
                 for key in keys {
                     let state = if key.revoked_at.is_some() { "revoked" } else { "active" };
-                    println!("{}  {state}  {}  {}", key.id, key.name, key.scopes.join(" "));
+                    stdout::line(format_args!(
+                        "{}  {state}  {}  {}",
+                        key.id,
+                        key.name,
+                        key.scopes.join(" ")
+                    ));
                 }
             }
         }

@@ -17,7 +17,6 @@ mod sign_in;
 mod simulate;
 mod verify;
 
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -27,7 +26,7 @@ use kontor::http::docs::openapi::Document;
 use kontor::telemetry::chain;
 use kontor::{app, store};
 use kontor_lab::program::Kontor;
-use kontor_lab::{crash_test, import, load, replay};
+use kontor_lab::{crash_test, import, load, replay, stdout};
 
 /// A headless commerce and order platform: never oversold, never paid without an order, never an
 /// order lost.
@@ -166,23 +165,19 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
         }
         Command::Openapi => {
             let document = Document::new(Routes::standard());
-            println!("{}", document.text().map_err(std::io::Error::other)?);
+            stdout::line(document.text().map_err(std::io::Error::other)?);
             Ok(ExitCode::SUCCESS)
         }
         Command::Sbom => {
-            print!("{}", include_str!("../../sbom.cdx.json"));
+            stdout::write(include_str!("../../sbom.cdx.json"));
             Ok(ExitCode::SUCCESS)
         }
         Command::Completions { shell } => {
             let mut command = Arguments::command();
-            clap_complete::generate(shell, &mut command, "kontor", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, "kontor", &mut script);
+            stdout::write(&String::from_utf8_lossy(&script));
             Ok(ExitCode::SUCCESS)
         }
     }
-}
-
-fn print_json(value: &impl serde::Serialize) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, value)?;
-    writeln!(out)
 }

@@ -13,9 +13,10 @@ use kontor::actors::read_models;
 use kontor::store::relocate::Moved;
 use kontor::store::{Address, Options, Store};
 use kontor::telemetry::chain;
+use kontor_lab::stdout;
 use serde_json::json;
 
-use super::{Error, print_json, verify};
+use super::{Error, verify};
 
 /// Move a store from a data folder to PostgreSQL
 #[derive(Clone, Debug, clap::Args)]
@@ -79,9 +80,9 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
         report.map_err(|why| Error::Usage(format!("moved, but could not be verified: {why}")))?;
     let ok = report.ok;
     if args.json {
-        print_json(&json!({ "to": args.to, "events": events, "verify": report }))?;
+        stdout::json(&json!({ "to": args.to, "events": events, "verify": report }))?;
     } else {
-        println!("Moved {events} events to {}.\n{report}", args.to);
+        stdout::line(format_args!("Moved {events} events to {}.\n{report}", args.to));
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -6,9 +6,8 @@ use std::process::ExitCode;
 use kontor::store::Store;
 use kontor::store::maintenance::restore;
 use kontor::telemetry::chain;
+use kontor_lab::stdout;
 use serde_json::json;
-
-use super::print_json;
 
 /// Restore a backup into an empty data folder, and verify it
 #[derive(Clone, Debug, clap::Args)]
@@ -58,9 +57,13 @@ pub async fn run(args: Args) -> ExitCode {
     };
     let ok = report.ok;
     let shown = if args.json {
-        print_json(&json!({ "data": args.data, "verify": report }))
+        stdout::json(&json!({ "data": args.data, "verify": report }))
     } else {
-        println!("{} was restored into {}.\n{report}", args.from.display(), args.data.display());
+        stdout::line(format_args!(
+            "{} was restored into {}.\n{report}",
+            args.from.display(),
+            args.data.display()
+        ));
         Ok(())
     };
     if ok && shown.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

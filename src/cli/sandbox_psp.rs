@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use kontor::telemetry;
+use kontor_lab::stdout;
 use kontor_sandbox_psp::{Options, start};
 
 use super::Error;
@@ -15,7 +16,7 @@ use super::serve::told_to_stop;
 pub async fn run(options: Options) -> Result<ExitCode, Error> {
     telemetry::start(&telemetry::Options::default()).map_err(Error::Usage)?;
     let running = start(options).await?;
-    println!("the sandbox payment provider is ready at {}", running.url());
+    stdout::notice(&format!("the sandbox payment provider is ready at {}\n", running.url()));
     told_to_stop().await;
     running.stop().await;
     Ok(ExitCode::SUCCESS)

@@ -9,6 +9,7 @@ use kontor::app::{self, App};
 use kontor::config::{self, Loaded};
 use kontor::store::{Address, OpenError};
 use kontor::telemetry;
+use kontor_lab::stdout;
 
 use super::Error;
 use super::sign_in::{self, Link};
@@ -102,10 +103,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
         tracing::warn!(%error, "cannot create a sign-in link");
         None
     });
-    // Whoever reads standard output may be gone by now; that is no reason not to serve.
-    if let Err(error) = banner(&app, &config, link) {
-        tracing::warn!(%error, "cannot print the URLs");
-    }
+    stdout::notice(banner(&app, &config, link)?);
     told_to_stop().await;
     eprintln!("stopping: waiting for requests in progress");
     if tokio::time::timeout(STOP_WITHIN, app.stop()).await.is_err() {
@@ -128,7 +126,7 @@ async fn start(config: &config::Config) -> Result<App, app::Error> {
     }
 }
 
-fn banner(app: &App, config: &config::Config, link: Option<Link>) -> std::io::Result<()> {
+fn banner(app: &App, config: &config::Config, link: Option<Link>) -> std::io::Result<Vec<u8>> {
     let url = app.url();
     let store = &config.store.url;
     let (flag, place) = match store.is_empty() {
@@ -139,7 +137,7 @@ fn banner(app: &App, config: &config::Config, link: Option<Link>) -> std::io::Re
         "" => "none: start `kontor sandbox-psp` and use --sandbox-psp URL".to_owned(),
         url => format!("sandbox at {url}"),
     };
-    let mut out = std::io::stdout().lock();
+    let mut out = Vec::new();
     writeln!(out, "kontor {} is ready\n", env!("CARGO_PKG_VERSION"))?;
     match &link {
         Some(link) => {
@@ -156,7 +154,7 @@ fn banner(app: &App, config: &config::Config, link: Option<Link>) -> std::io::Re
     writeln!(out, "  payments  {provider}\n")?;
     writeln!(out, "  an API key:      kontor key create {flag} {place} --scope admin")?;
     writeln!(out, "  a sign-in link:  kontor sign-in {flag} {place} --url {url}")?;
-    out.flush()
+    Ok(out)
 }
 
 /// Waits for Ctrl-C or SIGTERM.

@@ -10,9 +10,10 @@ use kontor::actors::engine::clock::Clock;
 use kontor::domain::time::Span;
 use kontor::store::session::{LINK_LASTS, SET_UP_LASTS};
 use kontor::store::{self, Address, Store};
+use kontor_lab::stdout;
 use serde_json::json;
 
-use super::{Error, key, place, print_json};
+use super::{Error, key, place};
 
 /// The setting that says since when a store is set up: its first link was shown then.
 const SET_UP: &str = "set_up_link_shown";
@@ -34,7 +35,7 @@ pub struct Args {
     #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
     pub store: Option<Address>,
     /// A scope of the session; may be repeated
-    #[arg(long = "scope", value_parser = key::SCOPES, default_value = "admin")]
+    #[arg(long = "scope", value_parser = key::scopes(), default_value = "admin")]
     pub scopes: Vec<String>,
     /// The name of the session
     #[arg(long, default_value = "sign-in link")]
@@ -59,9 +60,9 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
     let link = address(&url, made?.reveal());
     if json {
         let expires_at = (now + LINK_LASTS).to_string();
-        print_json(&json!({"link": link, "scopes": scopes, "expires_at": expires_at}))?;
+        stdout::json(&json!({"link": link, "scopes": scopes, "expires_at": expires_at}))?;
     } else {
-        println!("{link}");
+        stdout::line(link);
         eprintln!("the link works once, within 15 minutes");
     }
     Ok(ExitCode::SUCCESS)

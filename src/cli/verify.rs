@@ -12,8 +12,9 @@ use kontor::store::{Address, Store};
 use kontor::telemetry::chain;
 use kontor::verify::provider::sandbox_options;
 use kontor::verify::{Progress, Report, verify};
+use kontor_lab::stdout;
 
-use super::{place, print_json};
+use super::place;
 
 /// Something could not be read, so nothing is proven.
 const COULD_NOT_CHECK: u8 = 2;
@@ -58,9 +59,9 @@ pub async fn run(args: Args) -> ExitCode {
     match of_place(&args).await {
         Ok(report) => {
             let shown = if args.json {
-                print_json(&report)
+                stdout::json(&report)
             } else {
-                println!("{report}");
+                stdout::line(&report);
                 Ok(())
             };
             match shown {

@@ -8,6 +8,7 @@ mod bus;
 mod cache;
 mod checkout;
 mod cli_client;
+mod cli_output;
 mod cli_shop;
 mod clocks;
 mod cluster;

@@ -3,7 +3,8 @@
 //! `import` fills it from files; `shoppers`, `shopkeepers` and `people` bring it to life; `load`
 //! measures it; `replay` plays a real shop's year of orders; `crash_test` kills it, `cluster` sets a
 //! whole one up on this machine. All of them know kontor by its HTTP API (`kontor_client`) and its
-//! command line (`program`) only, and say what their commands are called with.
+//! command line (`program`) only, and say what their commands are called with. What commands print
+//! goes through `stdout`.
 //!
 //! What deliberately is not here: the server, its store, and everything that needs them.
 
@@ -18,8 +19,7 @@ pub mod program;
 pub mod replay;
 pub mod shopkeepers;
 pub mod shoppers;
-
-use std::io::Write as _;
+pub mod stdout;
 
 /// Why a tool could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -42,11 +42,4 @@ pub enum Error {
 /// Runs what waits without a runtime.
 fn blocking<T>(work: impl FnOnce() -> T) -> T {
     tokio::task::block_in_place(work)
-}
-
-/// Prints a document to standard output.
-fn print_json(value: &impl serde::Serialize) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, value)?;
-    writeln!(out)
 }

@@ -3,7 +3,7 @@
 //! What deliberately is not here: where the shop comes from, and whether its books hold afterwards.
 
 use std::fmt;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::{Error, import, shopkeepers, shoppers};
+use crate::{Error, import, shopkeepers, shoppers, stdout};
 
 /// How often the line of figures is written anew.
 const TICK: Duration = Duration::from_millis(500);
@@ -72,7 +72,7 @@ impl People {
     pub async fn end(self) -> Result<Day, Error> {
         if let Some(live) = self.live {
             live.abort();
-            println!();
+            stdout::notice("\n");
         }
         for (stop, work) in [self.shopkeepers, self.buyers] {
             stop.send_replace(true);
@@ -148,10 +148,8 @@ async fn figures(counters: Counters, started: Instant) {
             now.out_of_stock,
             now.checkout_p99_ms,
         );
-        let mut out = std::io::stdout().lock();
-        let _ = if terminal { write!(out, "\r{line}\x1b[K") } else { writeln!(out, "{line}") };
-        let _ = out.flush();
-        drop(out);
+        let line = if terminal { format!("\r{line}\x1b[K") } else { format!("{line}\n") };
+        stdout::notice(&line);
         before = now;
     }
 }

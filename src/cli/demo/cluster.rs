@@ -10,6 +10,7 @@ use kontor::store::session::SET_UP_LASTS;
 use kontor_lab::cluster::{Cluster, DATABASE, Options, packages};
 use kontor_lab::people::stock_up;
 use kontor_lab::program::Kontor;
+use kontor_lab::stdout;
 
 use super::{Args, day, links, proof, show};
 use crate::cli::sign_in::{self, Link};
@@ -46,7 +47,7 @@ async fn open(args: &Args, mut cluster: Cluster, store: &Store) -> Result<ExitCo
     let mut watch = None;
     if !args.json {
         let link = sign_in::make(store, &url, "demo", SET_UP_LASTS).await?;
-        screen(&cluster, &link)?;
+        stdout::notice(screen(&cluster, &link)?);
         watch = Some(tokio::spawn(links(store.clone(), url.clone(), link)));
     }
     let day = day(&url, &key, args).await?;
@@ -60,9 +61,9 @@ async fn open(args: &Args, mut cluster: Cluster, store: &Store) -> Result<ExitCo
     shown
 }
 
-fn screen(cluster: &Cluster, link: &Link) -> std::io::Result<()> {
+fn screen(cluster: &Cluster, link: &Link) -> std::io::Result<Vec<u8>> {
     let url = cluster.url();
-    let mut out = std::io::stdout().lock();
+    let mut out = Vec::new();
     writeln!(
         out,
         "\n  kontor demo: a shop on three nodes, with simulated buyers and temporary data\n"
@@ -79,5 +80,5 @@ fn screen(cluster: &Cluster, link: &Link) -> std::io::Result<()> {
     writeln!(out, "  payments  {}/v1/payments", cluster.psp.url())?;
     writeln!(out, "  API key   {}\n", cluster.key)?;
     writeln!(out, "  Ctrl-C stops it, verifies every order and deletes all data.\n")?;
-    out.flush()
+    Ok(out)
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use kontor::seeded_fault::{self, SeededFault};
 use kontor::simulate::{Counts, Plan, hunt, run as simulate, shrink};
+use kontor_lab::stdout;
 use serde::Serialize;
 use strum::VariantArray as _;
 
@@ -80,7 +81,7 @@ pub fn run(args: &Args) -> std::io::Result<std::process::ExitCode> {
     work.bar.finish_and_clear();
     let summary = work.summary(began.elapsed());
     if args.json {
-        crate::cli::print_json(&summary)?;
+        stdout::json(&summary)?;
     } else {
         print(&summary, args);
     }
@@ -109,7 +110,10 @@ fn find_faults(args: &Args) -> std::io::Result<std::process::ExitCode> {
                     if !args.json {
                         let name: &str = fault.into();
                         let seeds = found.seeds.map_or("not found".into(), |it| it.to_string());
-                        println!("{name:<28} {seeds:>9}  {}", found.rule.as_deref().unwrap_or(""));
+                        stdout::line(format_args!(
+                            "{name:<28} {seeds:>9}  {}",
+                            found.rule.as_deref().unwrap_or("")
+                        ));
                     }
                     if let Ok(mut all) = all.lock() {
                         all.push(found);
@@ -120,7 +124,7 @@ fn find_faults(args: &Args) -> std::io::Result<std::process::ExitCode> {
     });
     let all = all.into_inner().unwrap_or_default();
     if args.json {
-        crate::cli::print_json(&all)?;
+        stdout::json(&all)?;
     }
     let missed = all.iter().filter(|found| found.seeds.is_none()).count();
     Ok(std::process::ExitCode::from(u8::from(missed > 0)))
@@ -203,18 +207,21 @@ fn print(summary: &Summary, args: &Args) {
         && let Some(seed) = args.seed
     {
         for line in simulate(&Plan::draw(seed), true).story {
-            println!("{line}");
+            stdout::line(line);
         }
     }
     if let Some(failed) = &summary.failed {
         for line in &failed.story {
-            println!("{line}");
+            stdout::line(line);
         }
-        println!("\nSeed {} breaks a rule: {}: {}", failed.seed, failed.rule, failed.what);
-        println!("To repeat it: cargo simulate --seed {}", failed.seed);
+        stdout::line(format_args!(
+            "\nSeed {} breaks a rule: {}: {}",
+            failed.seed, failed.rule, failed.what
+        ));
+        stdout::line(format_args!("To repeat it: cargo simulate --seed {}", failed.seed));
         return;
     }
-    println!(
+    stdout::line(format_args!(
         "All rules hold: {} seeds in {:.1} s ({:.0} a second), {:.0} simulated hours; {} seeds \
          were run twice with identical results.",
         summary.seeds,
@@ -222,11 +229,11 @@ fn print(summary: &Summary, args: &Args) {
         summary.seeds_per_second,
         summary.simulated_hours,
         summary.run_twice
-    );
-    println!(
+    ));
+    stdout::line(format_args!(
         "{lives} runs of a node; {clusters} seeds with several nodes, with {claims} claims of \
          shards; {events} events in {appends} commits; {calls} calls to the provider; {orders} \
          orders, of which {confirmed} were confirmed and {stuck} are stuck with a reason; {checks} \
          runs of verify."
-    );
+    ));
 }

@@ -29,7 +29,7 @@ pub use self::faults::Fault;
 use self::server::Server;
 use crate::args::duration;
 use crate::program::{Kontor, StoreLocation};
-use crate::{Error, blocking, print_json};
+use crate::{Error, blocking, stdout};
 
 /// The earliest and the latest moment of a kill, in milliseconds after the buyers began.
 const MOMENT_MS: std::ops::Range<u64> = 20..520;
@@ -172,9 +172,9 @@ pub async fn run(
 
 fn show(args: &Args, report: &(impl Serialize + fmt::Display)) -> std::io::Result<()> {
     if args.json {
-        return print_json(report);
+        return stdout::json(report);
     }
-    println!("{report}");
+    stdout::line(report);
     Ok(())
 }
 

@@ -7,7 +7,7 @@ pub mod position;
 pub mod rows;
 pub mod source;
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -19,6 +19,7 @@ use serde::Serialize;
 use self::position::{Position, Refused, Tally};
 use self::rows::{Format, Row};
 use crate::args::Target;
+use crate::stdout;
 
 /// The products of the demo shop: facts drawn from the Online Retail data set (UCI, Daqing Chen,
 /// CC BY 4.0), in the columns of an import.
@@ -234,25 +235,24 @@ impl Batch {
 }
 
 fn print(outcome: &Outcome, json: bool) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
     if json {
-        serde_json::to_writer(&mut out, outcome)?;
-        return writeln!(out);
+        stdout::line(serde_json::to_string(outcome)?);
+        return Ok(());
     }
     let tally = &outcome.tally;
     for error in &tally.errors {
-        writeln!(out, "line {}, {}: {}", error.line, error.field, error.message)?;
+        stdout::line(format_args!("line {}, {}: {}", error.line, error.field, error.message));
     }
     if tally.errors_left_out > 0 {
-        writeln!(out, "and {} more errors", tally.errors_left_out)?;
+        stdout::line(format_args!("and {} more errors", tally.errors_left_out));
     }
     if outcome.resumed_at > 0 {
-        writeln!(out, "continued after {} rows of an earlier run", outcome.resumed_at)?;
+        stdout::line(format_args!("continued after {} rows of an earlier run", outcome.resumed_at));
     }
     let did = if outcome.dry_run { "checked" } else { "imported" };
-    writeln!(
-        out,
+    stdout::line(format_args!(
         "{did} {} rows: {} created, {} updated, {} unchanged, {} stock levels set, {} refused",
         tally.rows, tally.created, tally.updated, tally.unchanged, tally.stock_set, tally.refused
-    )
+    ));
+    Ok(())
 }

@@ -24,7 +24,6 @@ pub mod setup;
 pub mod wire;
 
 use std::cell::{Cell, RefCell};
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
@@ -111,9 +110,9 @@ pub async fn run<F: Future<Output = ()> + Send>(
     signals.abort();
     let report = report?;
     if json {
-        crate::print_json(&report)?;
+        crate::stdout::json(&report)?;
     } else {
-        writeln!(std::io::stdout().lock(), "\n{report}")?;
+        crate::stdout::line(format_args!("\n{report}"));
     }
     Ok(match (report.ok, report.shed) {
         (false, _) => ExitCode::FAILURE,

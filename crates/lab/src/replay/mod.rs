@@ -13,7 +13,7 @@ pub mod report;
 pub mod run;
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -29,6 +29,7 @@ use self::run::Run;
 use super::import::{BATCH_ROWS, source};
 use super::online_retail::{self, Implied};
 use crate::args::Target;
+use crate::stdout;
 
 /// Replay the invoices of the Online Retail data set through the API
 #[derive(Clone, Debug, clap::Args)]
@@ -152,12 +153,10 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
     let skus = reconcile::expected(&plan, &state, &opening);
     let server = reconcile::reconcile(&client, &state, &skus).await?;
     let report = Report::new(rows.len(), &plan, state, server, wall);
-    let mut out = std::io::stdout().lock();
     if args.json {
-        serde_json::to_writer(&mut out, &report).map_err(std::io::Error::from)?;
-        writeln!(out)?;
+        stdout::line(serde_json::to_string(&report).map_err(std::io::Error::from)?);
     } else {
-        write!(out, "{}", report.text())?;
+        stdout::write(&report.text());
     }
     Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,0 +1,43 @@
+//! What commands print to standard output.
+//!
+//! A command whose reader has gone (`kontor openapi | head -c 1`) ends quietly, with the exit status
+//! that a shell shows for a program ended by SIGPIPE. A server goes on: what it prints is written by
+//! [`notice`]. Progress and errors go to standard error.
+
+use std::fmt::Display;
+use std::io::{self, Write as _};
+
+/// 128 and the number of SIGPIPE.
+const READER_GONE: i32 = 141;
+
+/// Prints a text and a line break. Ends the program if it cannot be written.
+pub fn line(text: impl Display) {
+    write(&format!("{text}\n"));
+}
+
+/// Prints a value as a JSON document. Ends the program if it cannot be written.
+///
+/// # Errors
+/// The value has no JSON.
+pub fn json(value: &impl serde::Serialize) -> io::Result<()> {
+    line(serde_json::to_string_pretty(value)?);
+    Ok(())
+}
+
+/// Prints a text. Ends the program if it cannot be written.
+pub fn write(text: &str) {
+    let mut out = io::stdout().lock();
+    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            std::process::exit(READER_GONE);
+        }
+        eprintln!("error: cannot write to standard output: {error}");
+        std::process::exit(1);
+    }
+}
+
+/// Prints a text of a server, which goes on whether it can be written or not.
+pub fn notice(text: impl AsRef<[u8]>) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_ref()).and_then(|()| out.flush());
+}

@@ -1,0 +1,58 @@
+//! What commands print, and whom they take as their reader.
+
+use std::io::Read as _;
+use std::process::{Command, Stdio};
+
+use kontor::http::Scope;
+use strum::VariantArray as _;
+
+use crate::process::kontor;
+
+/// Runs a command whose reader has gone before it prints anything; answers its status and its errors.
+fn without_reader(command: &mut Command) -> (Option<i32>, String) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut child = command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    let mut errors = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+    (child.wait().unwrap().code(), errors)
+}
+
+#[test]
+fn a_command_whose_reader_has_gone_ends_quietly() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path().to_str().unwrap();
+    let create = ["key", "create", "--scope", "admin", "--data", data];
+    assert!(kontor().args(create).output().unwrap().status.success());
+    let backup = format!("{data}/backup.sqlite");
+    for args in [
+        vec!["openapi"],
+        vec!["sbom"],
+        vec!["completions", "bash"],
+        vec!["config"],
+        vec!["config", "--json"],
+        vec!["verify", "--data", data],
+        vec!["verify", "--data", data, "--json"],
+        vec!["doctor", "--data", data],
+        vec!["key", "list", "--data", data],
+        vec!["key", "list", "--data", data, "--json"],
+        vec!["sign-in", "--data", data],
+        vec!["backup", "--data", data, "--to", &backup],
+    ] {
+        let (status, errors) = without_reader(kontor().args(&args));
+        assert_eq!((status, errors.as_str()), (Some(141), ""), "{args:?}");
+    }
+}
+
+#[test]
+fn a_key_may_have_each_scope_that_a_route_asks_for() {
+    let data = tempfile::tempdir().unwrap();
+    for scope in Scope::VARIANTS.iter().map(|scope| scope.as_str()).chain(["admin"]) {
+        for command in [["key", "create"].as_slice(), &["sign-in"]] {
+            let mut run = kontor();
+            let run = run.args(command).args(["--scope", scope, "--data"]).arg(data.path());
+            let outcome = run.output().unwrap();
+            assert!(outcome.status.success(), "{command:?} {scope}: {outcome:?}");
+        }
+    }
+}
