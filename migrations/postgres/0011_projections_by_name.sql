@@ -5,6 +5,9 @@
 -- the other by the triggers below. Once no node of the release before can come back, they can go,
 -- and the cursors of `rows` with them.
 
+-- What a node writes meanwhile would be known to one of them only.
+LOCK TABLE projection, dead_letter IN SHARE ROW EXCLUSIVE MODE;
+
 INSERT INTO projection (name, shard, pos)
 SELECT 'orders', shard, pos FROM projection WHERE name = 'rows';
 

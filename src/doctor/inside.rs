@@ -114,7 +114,8 @@ async fn rows(store: &Store) -> Result<Finding, Error> {
     });
     let message = format!("projections are {behind} events behind the journal");
     Ok(if behind > BEHIND_MAX {
-        let advice = "start the server, and look in its log for `rows fall behind`";
+        let advice = "start the server, and look in its log for `rows of a projection are refused` and \
+                      `rows fall behind`";
         Finding::warn("rows", message, advice)
     } else {
         Finding::ok("rows", message)

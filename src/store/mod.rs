@@ -171,6 +171,21 @@ impl Error {
             _ => false,
         }
     }
+
+    /// Whether it is about what was to be written, such as a constraint that it breaks or a column
+    /// that is missing: the same is refused again, while other rows are taken.
+    #[must_use]
+    pub fn is_of_rows(&self) -> bool {
+        let Self::Sql(sqlx::Error::Database(error)) = self else { return false };
+        let Some(code) = error.code() else { return false };
+        if code.len() == 5 {
+            // Of PostgreSQL: data, constraints, names, limits, and what a trigger raises.
+            return ["22", "23", "42", "54", "P0"].iter().any(|class| code.starts_with(class));
+        }
+        // Of SQLite: SQLITE_ERROR, _TOOBIG, _CONSTRAINT, _MISMATCH and _RANGE.
+        let primary = code.parse::<u32>().map(|code| code & 0xff);
+        primary.is_ok_and(|code| [1, 18, 19, 20, 25].contains(&code))
+    }
 }
 
 /// An open store. Clones are handles on the same one.

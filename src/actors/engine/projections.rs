@@ -4,8 +4,8 @@
 //! The feed only tells early; what it skips is read from the journal. A step writes the rows of all
 //! projections and shards and moves their cursors in one transaction, and nothing of it if a cursor
 //! is not where it was: somebody else has written there. One whose rows cannot be written is set
-//! aside and tried again, more and more rarely, and the others go on. Each projection has cursors of its own
-//! (`track`), so that one can be made again, or added, while the others stand. An event that cannot
+//! aside and tried again, more and more rarely, and the others go on. Each projection has cursors of
+//! its own (`track`), so that one can be made again, or added, while the others stand. An event that cannot
 //! be read parks its entity and becomes a dead letter, and the rest goes on (`heal` tries it again).
 //! What a step changed is told through `changes` once it is written; rows that are made again are
 //! not news. Shards of other nodes are only followed (`follower`). Which projections there are, and

@@ -55,33 +55,28 @@ impl Projector {
                 Ok(true)
             }
             Ok(false) => Ok(false),
-            Err(error) if self.tracks.len() > 1 => self.write_each(error).await,
+            Err(error) if error.is_of_rows() => self.write_each().await,
             Err(error) => Err(error),
         }
     }
 
-    /// Writes the step of each projection by itself, and sets those aside whose rows cannot be
-    /// written, so that they do not stop the others. If none can, it is the store that cannot, and
-    /// nobody is set aside for it.
-    async fn write_each(&mut self, error: store::Error) -> Result<bool, store::Error> {
-        let (mut failed, mut tried, mut unmoved) = (Vec::new(), 0, true);
+    /// Writes the step of each projection by itself, and sets those aside whose rows are refused, so
+    /// that they do not stop the others. Nobody is set aside for a store that fails.
+    async fn write_each(&mut self) -> Result<bool, store::Error> {
+        let mut unmoved = true;
         for track in self.tracks.iter_mut().filter(|track| !track.cursors.is_empty()) {
-            tried += 1;
             let cursors: Vec<Cursor> = track.cursors.values().copied().collect();
             let written = self.store.commit_projections(&[track.step(&cursors)]).await;
             match written {
                 Ok(true) => track.advance(),
                 Ok(false) => unmoved = false,
-                Err(error) => failed.push((track, error)),
+                Err(error) if error.is_of_rows() => {
+                    track.set_aside();
+                    let projection = track.name;
+                    tracing::error!(projection, %error, "the rows of a projection are refused");
+                }
+                Err(error) => return Err(error),
             }
-        }
-        if failed.len() == tried && tried > 1 {
-            return Err(error);
-        }
-        for (track, error) in failed {
-            track.set_aside();
-            let projection = track.name;
-            tracing::error!(projection, %error, "its rows stand still, since they cannot be written");
         }
         Ok(unmoved)
     }
