@@ -75,7 +75,9 @@ pub enum InvalidMoney {
     #[error("must be a number of minor units with at most 4 decimals, for example 1250 or 1250.5")]
     Number,
     /// Beyond [`AMOUNT_MAX`].
-    #[error("is too large: the limit is 9007199254740991 minor units")]
+    #[error(
+        "is too large: an amount may have at most 9007199254740991 minor units, a price 900719925474"
+    )]
     TooLarge,
 }
 

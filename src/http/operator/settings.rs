@@ -20,7 +20,7 @@ use crate::store::runtime_setting::Row;
 
 /// A value of a setting: on or off, or a whole number.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "must be true, false, a whole number from 0, or null")]
 pub enum SettingValue {
     /// On or off.
     Switch(bool),
@@ -130,9 +130,10 @@ impl From<Row> for SettingChange {
 #[derive(Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SettingInput {
-    /// `null` for its default.
+    /// `null` for its default. Whoever forgets it does not mean that.
     #[garde(skip)]
     #[schema(required = true)]
+    #[serde(deserialize_with = "Option::deserialize")]
     value: Option<SettingValue>,
     #[garde(dive)]
     reason: Text<1, 500>,

@@ -151,7 +151,7 @@ fn check_web_address(value: &str, (): &()) -> garde::Result {
         Ok(())
     } else {
         Err(garde::Error::new(format!(
-            "must begin with https:// and have at most {WEB_ADDRESS_MAX} visible ASCII characters"
+            "must begin with https:// or http:// and have at most {WEB_ADDRESS_MAX} visible ASCII characters"
         )))
     }
 }
