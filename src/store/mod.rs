@@ -152,6 +152,16 @@ pub enum Error {
     Refused(String),
 }
 
+/// Whether a code is about a row: a value out of range, a constraint, a limit, or what a trigger
+/// raises (classes 22, 23, 54 and P0 of PostgreSQL; `SQLITE_TOOBIG`, `_CONSTRAINT`, `_MISMATCH`).
+fn refuses_a_row(code: &str) -> bool {
+    if code.len() == 5 {
+        return ["22", "23", "54", "P0"].iter().any(|class| code.starts_with(class));
+    }
+    // The upper bytes say more of it.
+    code.parse::<u32>().is_ok_and(|code| [18, 19, 20].contains(&(code & 0xff)))
+}
+
 impl Error {
     /// Whether it may be over in a moment: the database is away, restarting or overloaded.
     #[must_use]
@@ -172,19 +182,19 @@ impl Error {
         }
     }
 
-    /// Whether it is about what was to be written, such as a constraint that it breaks or a column
-    /// that is missing: the same is refused again, while other rows are taken.
+    /// Whether a table does not take a row as it is, while it takes others.
     #[must_use]
-    pub fn is_of_rows(&self) -> bool {
+    pub fn refuses_a_row(&self) -> bool {
         let Self::Sql(sqlx::Error::Database(error)) = self else { return false };
-        let Some(code) = error.code() else { return false };
-        if code.len() == 5 {
-            // Of PostgreSQL: data, constraints, names, limits, and what a trigger raises.
-            return ["22", "23", "42", "54", "P0"].iter().any(|class| code.starts_with(class));
-        }
-        // Of SQLite: SQLITE_ERROR, _TOOBIG, _CONSTRAINT, _MISMATCH and _RANGE.
-        let primary = code.parse::<u32>().map(|code| code & 0xff);
-        primary.is_ok_and(|code| [1, 18, 19, 20, 25].contains(&code))
+        error.code().is_some_and(|code| refuses_a_row(&code))
+    }
+
+    /// Whether a table cannot be written at all, such as one that is missing, or lacks a column.
+    #[must_use]
+    pub fn refuses_a_table(&self) -> bool {
+        let Self::Sql(sqlx::Error::Database(error)) = self else { return false };
+        // SQLITE_ERROR; class 42 of PostgreSQL.
+        error.code().is_some_and(|code| code == "1" || code.len() == 5 && code.starts_with("42"))
     }
 }
 

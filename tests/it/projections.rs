@@ -451,7 +451,7 @@ async fn an_event_that_is_refused_is_a_letter_and_parks_its_entity_whatever_fail
 }
 
 kontor::table_row! {
-    /// A row whose table does not take it as it is.
+    /// A row that its table does not take without a note.
     #[derive(Clone, Debug, PartialEq)]
     struct Demanding in "demanding", key(entity) {
         entity: String,
@@ -459,28 +459,80 @@ kontor::table_row! {
     }
 }
 
-/// A projection whose rows its table refuses.
-struct Refused;
+/// The table of these rows.
+const DEMANDING: &str = "CREATE TABLE demanding (entity TEXT PRIMARY KEY, note TEXT NOT NULL)";
 
-impl Projection for Refused {
-    const NAME: &'static str = "refused";
+/// A projection with a note of each SKU that has at most three units.
+struct Noted;
+
+impl Projection for Noted {
+    const NAME: &'static str = "noted";
     const PREFIXES: &'static [&'static str] = &[Stock::PREFIX];
     type State = Stock;
 
-    fn rows(&self, entity: &EntityId, _: &Folded<Stock>, batch: &mut Batch) {
-        batch.put(Demanding { entity: entity.to_string(), note: None });
+    fn rows(&self, entity: &EntityId, stock: &Folded<Stock>, batch: &mut Batch) {
+        let units: i64 = stock.state.levels().values().map(|level| level.on_hand).sum();
+        let note = (units <= 3).then(|| units.to_string());
+        batch.put(Demanding { entity: entity.to_string(), note });
     }
 }
 
+async fn notes(connection: &mut sqlx::PgConnection) -> Vec<(String, Option<String>)> {
+    let all = "SELECT entity, note FROM demanding ORDER BY entity";
+    sqlx::query_as(all).fetch_all(connection).await.unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_projection_whose_rows_cannot_be_written_stops_no_other_and_is_tried_again() {
+async fn an_event_whose_row_breaks_a_constraint_is_a_dead_letter_and_stops_no_other() {
     let url = servers::database();
     let store = Store::connect(&url.as_str().into(), &Options::default()).await.unwrap();
     let mut connection = sqlx::PgConnection::connect(&url).await.unwrap();
-    let create = "CREATE TABLE demanding (entity TEXT PRIMARY KEY, note TEXT NOT NULL)";
-    sqlx::query(create).execute(&mut connection).await.unwrap();
+    sqlx::query(DEMANDING).execute(&mut connection).await.unwrap();
     let mut world = World::of(Arc::new(store)).await;
-    let lists = Projections::default().with(Refused);
+    let lists = Projections::default().with(Noted).with_live(StockRows);
+    for number in 0..9 {
+        world.receive(&sku(number % 3), Some(1)).await;
+    }
+    let refused = world.receive(&sku(1), Some(1)).await;
+    world.receive(&sku(2), Some(0)).await;
+    let later = world.receive(&sku(1), Some(1)).await;
+    let site = Site::with(&world, lists.clone(), |_| true).await;
+    until(async || {
+        (lists.reached(world.store.as_ref()).await.ok()?
+            == (0..).zip(world.last().await).filter(|(_, last)| *last > 0).collect())
+        .then_some(())
+    })
+    .await;
+
+    let letters = world.store.dead_letters(0, 10).await.unwrap();
+    let at: Vec<_> = letters.iter().map(|letter| (&*letter.projection, letter.pos)).collect();
+    assert_eq!(at, [(Noted::NAME, refused[0].pos), (Noted::NAME, later[0].pos)]);
+    let mut right: Vec<_> = (0..3)
+        .map(|number| (stock::entity_id(&sku(number)).to_string(), Some("3".to_owned())))
+        .collect();
+    right.sort();
+    assert_eq!(notes(&mut connection).await, right, "the rows of all others are written");
+
+    // Tried again, it is refused again; and written once its table takes it.
+    let entity = stock::entity_id(&sku(1));
+    let again = replay_entity(world.store.as_ref(), &lists, &entity).await.unwrap();
+    assert!(matches!(again, Healed::Again(_)), "{again:?}");
+    let mend = "ALTER TABLE demanding ALTER COLUMN note DROP NOT NULL";
+    sqlx::query(mend).execute(&mut connection).await.unwrap();
+    let healed = replay_entity(world.store.as_ref(), &lists, &entity).await.unwrap();
+    assert_eq!(healed, Healed::Well);
+    assert!(notes(&mut connection).await.contains(&(entity.to_string(), None)));
+    assert_eq!(world.store.dead_letters(0, 10).await.unwrap(), []);
+    site.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_projection_whose_table_cannot_be_written_stops_no_other_and_is_tried_again() {
+    let url = servers::database();
+    let store = Store::connect(&url.as_str().into(), &Options::default()).await.unwrap();
+    let mut connection = sqlx::PgConnection::connect(&url).await.unwrap();
+    let mut world = World::of(Arc::new(store)).await;
+    let lists = Projections::default().with(Noted);
     let lists = lists.with_live(OrderRows).with_live(StockRows);
     let mut site = Site::with(&world, lists.clone(), |_| true).await;
     let mut receiver = site.changes.listen();
@@ -502,10 +554,10 @@ async fn a_projection_whose_rows_cannot_be_written_stops_no_other_and_is_tried_a
     };
     tokio::time::timeout(PATIENCE, hear).await.unwrap();
     assert_eq!(listener.versions, world.versions);
-    assert_eq!(world.store.cursors(Refused::NAME).await.unwrap(), []);
+    assert_eq!(world.store.cursors(Noted::NAME).await.unwrap(), []);
+    assert_eq!(world.store.dead_letters(0, 10).await.unwrap(), [], "no event is to blame");
 
-    let mend = "ALTER TABLE demanding ALTER COLUMN note DROP NOT NULL";
-    sqlx::query(mend).execute(&mut connection).await.unwrap();
+    sqlx::query(DEMANDING).execute(&mut connection).await.unwrap();
     let reached = async || {
         let reached = lists.reached(world.store.as_ref()).await.ok()?;
         let last = (0..).zip(world.last().await).filter(|(_, last)| *last > 0);

@@ -28,6 +28,7 @@ use crate::domain::time::{Span, Timestamp};
 use crate::store::found::Found;
 use crate::store::postgres::Database;
 use crate::store::postgres::pool::refused;
+use crate::store::refuses_a_row;
 use crate::store::row::RowChange;
 
 /// The journal in a database.
@@ -208,7 +209,7 @@ fn failure(error: &sqlx::Error) -> AppendError {
         }
         ("KT002", _) | ("23505", Some("event_by_entity")) => AppendError::Conflict,
         // Of a row: what breaks a constraint of the journal's own tables is no entity's fault.
-        (code, _) if code.starts_with("23") && !refusal.table().is_some_and(is_of_journal) => {
+        (code, _) if refuses_a_row(code) && !refusal.table().is_some_and(is_of_journal) => {
             AppendError::Refused(error.to_string())
         }
         _ => AppendError::Failed(error.to_string()),

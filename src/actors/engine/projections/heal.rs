@@ -44,6 +44,9 @@ pub async fn replay_entity(
     Ok(Healed::Well)
 }
 
+/// Why the rows of an event are not there; what the database says of it may show personal data.
+pub(super) const REFUSED: &str = "the database refuses its rows; the log says why";
+
 async fn heal(store: &dyn Tables, entry: &Entry, entity: &EntityId) -> Result<Healed, Error> {
     let journal = store.journal();
     let shard = entity.shard(journal.shards());
@@ -64,8 +67,15 @@ async fn heal(store: &dyn Tables, entry: &Entry, entity: &EntityId) -> Result<He
             healed: std::slice::from_ref(entity),
             ..Step::default()
         };
-        if store.commit_projections(&[step]).await? {
-            return Ok(Healed::Well);
+        match store.commit_projections(&[step]).await {
+            Ok(true) => return Ok(Healed::Well),
+            Ok(false) => {}
+            Err(error) if error.refuses_a_row() => {
+                tracing::error!(projection = entry.name, entity = entity.for_log(), %error,
+                    "the rows of an event are refused");
+                return Ok(Healed::Again(REFUSED.to_owned()));
+            }
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(Healed::Busy)

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use super::track::Track;
 use super::{Error, Projector};
 use crate::actors::engine::changes::Changed;
 use crate::domain::entity::Record;
-use crate::store;
 use crate::store::projection::Cursor;
 
 impl Projector {
@@ -28,10 +28,12 @@ impl Projector {
         if !shards.all(|shard| owned.contains(shard)) {
             return Ok(false);
         }
-        let written = self.write().await?;
+        let written = self.write(records).await;
+        // Some may be written even if others are not.
         for (shard, told) in told {
             self.publish(shard, told, listened);
         }
+        let written = written?;
         if !written {
             self.check().await?;
         }
@@ -39,7 +41,7 @@ impl Projector {
     }
 
     /// Writes the step of all projections at once; `false` if somebody else has moved a cursor.
-    async fn write(&mut self) -> Result<bool, store::Error> {
+    async fn write(&mut self, records: &[Record]) -> Result<bool, Error> {
         let moved = self.tracks.iter().filter(|track| !track.cursors.is_empty());
         let moved: Vec<(_, Vec<Cursor>)> =
             moved.map(|track| (track, track.cursors.values().copied().collect())).collect();
@@ -51,31 +53,35 @@ impl Projector {
         match written {
             Ok(true) => {
                 let moved = self.tracks.iter_mut().filter(|track| !track.cursors.is_empty());
-                moved.for_each(super::track::Track::advance);
+                moved.for_each(Track::advance);
                 Ok(true)
             }
             Ok(false) => Ok(false),
-            Err(error) if error.is_of_rows() => self.write_each().await,
-            Err(error) => Err(error),
+            Err(error) if error.refuses_a_row() || error.refuses_a_table() => {
+                self.write_each(records).await
+            }
+            Err(error) => Err(error.into()),
         }
     }
 
-    /// Writes the step of each projection by itself, and sets those aside whose rows are refused, so
-    /// that they do not stop the others. Nobody is set aside for a store that fails.
-    async fn write_each(&mut self) -> Result<bool, store::Error> {
+    /// Writes the step of each projection by itself, so that one whose rows are refused does not stop
+    /// the others. One whose table cannot be written is set aside; nobody is for a store that fails.
+    async fn write_each(&mut self, records: &[Record]) -> Result<bool, Error> {
+        let with = (self.store.as_ref(), self.journal.as_ref(), &self.clock);
         let mut unmoved = true;
         for track in self.tracks.iter_mut().filter(|track| !track.cursors.is_empty()) {
-            let cursors: Vec<Cursor> = track.cursors.values().copied().collect();
-            let written = self.store.commit_projections(&[track.step(&cursors)]).await;
-            match written {
+            match track.commit(self.store.as_ref()).await {
                 Ok(true) => track.advance(),
                 Ok(false) => unmoved = false,
-                Err(error) if error.is_of_rows() => {
+                Err(error) if error.refuses_a_row() => {
+                    unmoved &= track.write_halved(with, records).await?;
+                }
+                Err(error) if error.refuses_a_table() => {
                     track.set_aside();
                     let projection = track.name;
                     tracing::error!(projection, %error, "the rows of a projection are refused");
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(unmoved)

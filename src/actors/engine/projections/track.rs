@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::projection::Entry;
 use super::runner::{Outcome, Run};
-use super::{BREATH, Error};
+use super::{BREATH, Error, heal};
 use crate::actors::engine::clock::Clock;
 use crate::domain::entity::{EntityId, Record};
 use crate::seeded_fault::{self, SeededFault};
@@ -28,11 +28,16 @@ const ASIDE_MIN: Duration = Duration::from_secs(1);
 /// The longest pause of one whose rows cannot be written.
 const ASIDE_MAX: Duration = Duration::from_secs(60);
 
-/// One whose rows cannot be written while those of others can.
+/// One whose table cannot be written while those of others can.
 struct Aside {
     pause: Duration,
     until: Instant,
+    /// Where the steps that were not written led, by shard.
+    missing: BTreeMap<u16, i64>,
 }
+
+/// What a projection is folded with.
+type With<'a> = (&'a dyn Tables, &'a dyn Journal, &'a Clock);
 
 /// A projection, and how far it has come.
 pub(super) struct Track {
@@ -84,6 +89,7 @@ impl Track {
             self.parts.entry(*shard).or_insert(Part { pos, behind: true });
         }
         self.park(parked, shards);
+        self.rejoin();
     }
 
     /// Remembers those with dead letters, which somebody else may have written.
@@ -115,12 +121,13 @@ impl Track {
             let count = u16::try_from(shards.len()).unwrap_or(u16::MAX);
             self.run.retain(&|entity| !moved.contains(&entity.shard(count)));
         }
+        self.rejoin();
     }
 
     /// Folds in records that follow its cursors; `tell` says of which there is news.
     pub(super) async fn fold(
         &mut self,
-        (store, journal, clock): (&dyn Tables, &dyn Journal, &Clock),
+        (store, journal, clock): With<'_>,
         records: &[Record],
         tell: impl Fn(&Record) -> bool + Send,
     ) -> Result<(), Error> {
@@ -143,20 +150,80 @@ impl Track {
                 self.run.fold(journal, record, tell(record), &mut left).await?
             };
             if let Outcome::Unreadable(reason) = outcome {
-                self.parked.insert(record.entity.clone());
-                self.dead.push(DeadLetter {
-                    id: 0,
-                    projection: self.name.into(),
-                    shard: record.shard,
-                    pos: record.pos,
-                    entity: record.entity.clone(),
-                    reason,
-                    at: clock.now(),
-                });
+                self.add_dead_letter(record, reason, clock);
             }
         }
         self.run.gather();
         Ok(())
+    }
+
+    /// Parks the entity of an event that becomes a dead letter.
+    fn add_dead_letter(&mut self, record: &Record, reason: String, clock: &Clock) {
+        self.parked.insert(record.entity.clone());
+        self.dead.push(DeadLetter {
+            id: 0,
+            projection: self.name.into(),
+            shard: record.shard,
+            pos: record.pos,
+            entity: record.entity.clone(),
+            reason,
+            at: clock.now(),
+        });
+    }
+
+    /// Writes the step that was folded last, alone; `false` if somebody else has moved a cursor.
+    pub(super) async fn commit(&self, store: &dyn Tables) -> Result<bool, store::Error> {
+        let cursors: Vec<Cursor> = self.cursors.values().copied().collect();
+        if cursors.is_empty() {
+            return Ok(true);
+        }
+        store.commit_projections(&[self.step(&cursors)]).await
+    }
+
+    /// Folds records in again and writes them, halved until only the events are left whose rows are
+    /// refused: each becomes a dead letter. `false` if somebody else has moved a cursor.
+    pub(super) async fn write_halved(
+        &mut self,
+        with: With<'_>,
+        records: &[Record],
+    ) -> Result<bool, Error> {
+        let (store, _, clock) = with;
+        self.forget_step();
+        let mut left = vec![records];
+        while let Some(records) = left.pop() {
+            self.fold(with, records, |_| false).await?;
+            let mut written = self.commit(store).await;
+            if let Err(error) = &written
+                && error.refuses_a_row()
+            {
+                self.forget_step();
+                if let [record] = records {
+                    tracing::error!(projection = self.name, entity = record.entity.for_log(), %error,
+                        "the rows of an event are refused");
+                    self.follows(record);
+                    self.add_dead_letter(record, heal::REFUSED.to_owned(), clock);
+                    written = self.commit(store).await;
+                } else {
+                    let (first, second) = records.split_at(records.len() / 2);
+                    left.extend([second, first]);
+                    continue;
+                }
+            }
+            if !written? {
+                self.forget_step();
+                return Ok(false);
+            }
+            self.advance();
+            self.end(records, true);
+        }
+        Ok(true)
+    }
+
+    /// As if nothing had been folded since the last step that was written.
+    fn forget_step(&mut self) {
+        self.cursors.clear();
+        self.dead.clear();
+        self.run.undo();
     }
 
     /// Whether a record comes next in its shard; over a gap the journal has to be read.
@@ -210,11 +277,20 @@ impl Track {
     /// Moves on: the step is written.
     pub(super) fn advance(&mut self) {
         self.written = true;
-        if self.aside.take().is_some() {
-            tracing::info!(projection = self.name, "its rows can be written again");
-        }
         for (shard, cursor) in &self.cursors {
             self.parts.entry(*shard).and_modify(|part| part.pos = cursor.pos);
+        }
+        self.rejoin();
+    }
+
+    /// Is no longer aside once what was missing is written, by whomever, or is not its own.
+    fn rejoin(&mut self) {
+        let Some(aside) = &mut self.aside else { return };
+        let parts = &self.parts;
+        aside.missing.retain(|shard, pos| parts.get(shard).is_some_and(|part| part.pos < *pos));
+        if aside.missing.is_empty() {
+            self.aside = None;
+            tracing::info!(projection = self.name, "the rows of a projection are written again");
         }
     }
 
@@ -225,8 +301,11 @@ impl Track {
 
     /// Lets the others go on without it, and rests before the next try.
     pub(super) fn set_aside(&mut self) {
-        let pause = self.aside.take().map_or(ASIDE_MIN, |aside| (aside.pause * 2).min(ASIDE_MAX));
-        self.aside = Some(Aside { pause, until: Instant::now() + pause });
+        let before = self.aside.take();
+        let pause = before.as_ref().map_or(ASIDE_MIN, |aside| (aside.pause * 2).min(ASIDE_MAX));
+        let mut missing = before.map(|aside| aside.missing).unwrap_or_default();
+        missing.extend(self.cursors.iter().map(|(shard, cursor)| (*shard, cursor.pos)));
+        self.aside = Some(Aside { pause, until: Instant::now() + pause, missing });
         self.rests = true;
     }
 
