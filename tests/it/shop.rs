@@ -181,7 +181,8 @@ async fn node(dir: &TempDir, psp: &str, more: &[&str]) -> (Arc<Node>, Store) {
     let options = kontor::store::Options::default();
     let store = Store::open(&dir.path().join("data"), &options).await.unwrap();
     let account = |account_id: AccountId, account: &str| -> Arc<dyn Provider> {
-        let (url, webhook_secret) = (psp.into(), "whsec".into());
+        // Each account has a secret of its own.
+        let (url, webhook_secret) = (psp.into(), format!("whsec_{account}").into());
         let account = account.to_owned().into();
         let options = Options { url, account_id, account, webhook_secret, ..Options::default() };
         Arc::new(Sandbox::new(options).unwrap())

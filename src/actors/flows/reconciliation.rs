@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::payment::{Payments, parse_reference, report_of};
 use crate::actors::engine::clock::Clock;
-use crate::actors::engine::host::{self, Host, View};
+use crate::actors::engine::host::{self, Host};
 use crate::actors::engine::projections::Owned;
 use crate::actors::engine::runtime::Runtime;
 use crate::cache::Cache;
@@ -146,10 +146,16 @@ impl Reconciliation {
             return self.raise_lost(provider, payment).await;
         }
         let name = &provider.account().to_string();
+        let told = |command| Command::FromProvider {
+            provider: name.clone(),
+            currency: payment.amount.currency,
+            attempt: number,
+            command: Box::new(command),
+        };
         if seen.open {
             if let Some(report) = report_of(payment) {
-                let command = Command::Report { attempt: number, report };
-                let _ = tell_order(&self.orders, (&order, number), command, name).await;
+                let command = told(Command::Report { attempt: number, report });
+                let _ = tell_order(&self.orders, &order, command, name).await;
             }
             return false;
         }
@@ -164,7 +170,7 @@ impl Reconciliation {
                 }
                 _ => continue,
             };
-            let _ = tell_order(&self.orders, (&order, number), command, name).await;
+            let _ = tell_order(&self.orders, &order, told(command), name).await;
         }
         let Ok(seen) = self.orders.look(&order, move |view| Seen::of(view.state, number)).await
         else {
@@ -269,19 +275,17 @@ impl Reconciliation {
     }
 }
 
-/// Sends a command to an order; `false` if it does not know the attempt.
+/// Sends a command to an order; `false` if it refuses, such as for an attempt that was not made at
+/// this account.
 pub(super) async fn tell_order(
     orders: &Host<Order>,
-    (order, attempt): (&EntityId, u32),
+    order: &EntityId,
     command: Command,
     provider: &str,
 ) -> Result<bool, Untaken> {
     let cause = Cause { by: format!("provider:{provider}"), ..Cause::default() };
-    let knows = move |view: View<'_, Order>| {
-        view.state.attempts().iter().any(|known| known.number == attempt)
-    };
-    match orders.ask(order, command, cause, knows).await {
-        Ok(known) => Ok(known),
+    match orders.carry_out(order, command, cause).await {
+        Ok(()) => Ok(true),
         Err(host::Error::Rejected(_)) => Ok(false),
         Err(error) => Err(Untaken::Later(error.to_string())),
     }

@@ -127,7 +127,13 @@ impl Webhooks {
             }
             _ => return Err(Untaken::Unmatched("an operation that we did not ask for".into())),
         };
-        let known = tell_order(&self.orders, (&order, attempt), command, provider).await?;
+        let command = Command::FromProvider {
+            provider: provider.to_owned(),
+            currency: notice.payment.amount.currency,
+            attempt,
+            command: Box::new(command),
+        };
+        let known = tell_order(&self.orders, &order, command, provider).await?;
         if known { Ok(()) } else { Err(unmatched()) }
     }
 

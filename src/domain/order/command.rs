@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ledger::{Report, Tracking};
 use super::{PaymentMethod, Phase, Placed, Shortage};
+use crate::domain::money::Currency;
 
 /// What can be asked of an order. Commands that bring back what an effect led to are safe to
 /// repeat; they lead to nothing when the order knows already.
@@ -43,6 +44,18 @@ pub enum Command {
         attempt: u32,
         /// What it says.
         report: Report,
+    },
+    /// What an account of a provider says by itself of an attempt: nothing of it is believed if the
+    /// attempt was not made there.
+    FromProvider {
+        /// The account.
+        provider: String,
+        /// Of the amounts that it names.
+        currency: Currency,
+        /// The attempt.
+        attempt: u32,
+        /// What it comes to.
+        command: Box<Command>,
     },
     /// A hold was past its time when it was to be allocated.
     HoldLapsed {

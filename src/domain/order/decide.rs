@@ -46,6 +46,15 @@ impl Order {
                 Ok(self.out_of_stock(*generation, shortages))
             }
             Command::Report { attempt, report } => Ok(self.report(*attempt, report)),
+            Command::FromProvider { provider, currency, attempt, command } => {
+                let made = |one: &Attempt| one.number == *attempt && one.provider == *provider;
+                let placed = self.placed.as_ref().map(|placed| placed.currency);
+                if placed != Some(*currency) || !self.attempts.iter().any(made) {
+                    let what = "no payment of the order was made there".into();
+                    return Err(Rejection::WrongState { what });
+                }
+                self.decide_command(command, now)
+            }
             Command::HoldLapsed { generation } => {
                 let current = self.phase == Phase::Committing && self.generation == *generation;
                 Ok(some(current, Event::HoldLapsed { generation: *generation }))

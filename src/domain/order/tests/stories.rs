@@ -45,6 +45,26 @@ fn a_free_order_needs_no_payment() {
 }
 
 #[test]
+fn what_another_account_or_currency_says_of_an_attempt_is_refused() {
+    let told = |provider: &str, currency, attempt| -> Step {
+        let report = Report::Authorized { payment: "pay_1".to_owned(), amount: TOTAL };
+        let command = Box::new(Command::Report { attempt, report });
+        let provider = provider.to_owned();
+        Command::FromProvider { provider, currency, attempt, command }.into()
+    };
+    let paying = vec![place(), reserved(1)];
+    for last in [
+        told("sandbox/eu", Currency::GBP, 1),
+        told("sandbox", Currency::JPY, 1),
+        told("sandbox", Currency::GBP, 2),
+    ] {
+        refused(paying.clone(), last, "no payment of the order was made there");
+    }
+    let ours = told("sandbox", Currency::GBP, 1);
+    assert_eq!(tell(&then(paying.clone(), &[ours])), tell(&then(paying, &[authorized(1)])));
+}
+
+#[test]
 fn out_of_stock_and_declines() {
     check(
         vec![place(), out_of_stock(1)],
