@@ -67,6 +67,8 @@ pub enum SeededFault {
     AmountNotCompared,
     /// A refund has no limit.
     RefundNotCapped,
+    /// An order all of whose units were refunded before they were shipped is still to be picked.
+    RefundedStaysToPick,
     /// Money that was set aside for a cancelled order stays there.
     VoidForgotten,
     /// A webhook that cannot be taken is answered and not kept.

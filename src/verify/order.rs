@@ -13,7 +13,9 @@ use crate::actors::order_rows::order_row;
 use crate::domain::entity::{EntityId, Noun as _, Record};
 use crate::domain::id::{Key, Sku};
 use crate::domain::money::{Currency, Rounding};
-use crate::domain::order::{Attempt, AttemptState, CapturePolicy, Event, Order, Phase, Placed};
+use crate::domain::order::{
+    Attempt, AttemptState, CapturePolicy, Event, FulfillmentStatus, Order, Phase, Placed,
+};
 use crate::domain::pricing::{Line, Totals};
 use crate::domain::time::Timestamp;
 use crate::store;
@@ -67,6 +69,8 @@ pub(super) struct Summary {
     pub takes_all: bool,
     pub attempts: Box<[Attempt]>,
     pub operations: Box<[Done]>,
+    /// Whether lists show it among the orders that are to be picked.
+    pub to_pick: bool,
     /// Units of each of its SKUs that are still to go out.
     pub unshipped: Box<[(Sku, i64)]>,
     pub timer: Option<Timestamp>,
@@ -116,6 +120,11 @@ impl Summary {
             },
             attempts: order.attempts().into(),
             operations: operations.collect(),
+            to_pick: order.phase() == Phase::Confirmed
+                && matches!(
+                    order.fulfillment_status(),
+                    FulfillmentStatus::Unfulfilled | FulfillmentStatus::Partial
+                ),
             unshipped: order
                 .units()
                 .into_keys()
@@ -276,6 +285,10 @@ impl Orders {
             let positions = [entry.first_pos, entry.last_pos];
             if let Some(fault) = summary.fault(entry) {
                 findings.add(Invariant::I3, &id, &positions, fault);
+            }
+            if summary.to_pick && summary.unshipped.iter().all(|(_, units)| *units == 0) {
+                let why = "it is listed as to be picked, but none of its units is left to ship";
+                findings.add(Invariant::I6, &id, &positions, why.to_owned());
             }
         }
     }

@@ -432,6 +432,42 @@ async fn an_order_is_placed_read_with_its_token_and_refunded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_order_refunded_before_it_is_shipped_leaves_the_list_of_what_is_to_be_picked() {
+    let api = Api::open().await;
+    api.shop.sell("A", 100, 9).await;
+    let cart = api.post("/v1/store/carts", full_cart("A", 2)).await;
+    let path = format!("/v1/store/carts/{}/checkout", cart.body["id"].as_str().unwrap());
+    let request = api.request("POST", &path).header("Idempotency-Key", "k");
+    let bought = send(request.json(&pay("tok_ok"))).await;
+    let id = bought.body["id"].as_str().unwrap().to_owned();
+    let cart = id.replace("ord_", "cart_").parse().unwrap();
+    api.shop.until(cart, |order| order.captured() > 0).await;
+    let lists = ["status=confirmed", "fulfillment_status=unfulfilled", "status=refunded"];
+    let listed = async |after: &str| {
+        let mut listed = Vec::new();
+        for list in lists {
+            let path = format!("/v1/admin/orders?{list}");
+            let request = api.request("GET", &path).bearer_auth(&api.admin);
+            let list = send(request.header("Kontor-After", after)).await;
+            listed.push(list.body["data"].as_array().unwrap().len());
+        }
+        listed
+    };
+    let path = format!("/v1/admin/orders/{id}/refunds");
+    let refund = json!({"lines": [{"line": "1", "quantity": 2}], "reason": "not to be had"});
+    let refunded = api.admin("POST", &path, refund).await;
+    assert_eq!(
+        (&refunded.body["status"], &refunded.body["fulfillment_status"]),
+        (&json!("refunded"), &json!("not_required")),
+        "{}",
+        refunded.body
+    );
+    let after = refunded.headers["kontor-position"].to_str().unwrap();
+    assert_eq!(listed(after).await, [0, 0, 1]);
+    api.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn too_little_stock_leaves_the_cart_open() {
     let api = Api::open().await;
     api.shop.sell("A", 100, 1).await;

@@ -8,9 +8,9 @@ import { live } from "./live.js";
 import { badge, empty, failed, flashAll, icon, loading, pips, setBadge, setPips, setWhen } from "./parts.js";
 import { link, restate } from "./router.js";
 
-const STATUSES = ["pending", "awaiting_payment", "confirmed", "partially_fulfilled", "fulfilled", "completed", "cancelled", "stuck"];
+const STATUSES = ["pending", "awaiting_payment", "confirmed", "partially_fulfilled", "fulfilled", "completed", "refunded", "cancelled", "stuck"];
 const PAYMENTS = ["none", "requested", "unknown", "declined", "authorized", "partially_captured", "captured", "partially_refunded", "refunded", "voided"];
-const FULFILLMENTS = ["unfulfilled", "partial", "fulfilled"];
+const FULFILLMENTS = ["unfulfilled", "partial", "fulfilled", "not_required"];
 const PAGE = 50;
 /** The most rows of a list that nobody has paged in: older ones make room for new orders. */
 const LIVE_ROWS = 60;

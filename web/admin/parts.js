@@ -30,7 +30,7 @@ const TONES = {
   busy: ["pending", "requested", "partial"],
   wait: ["awaiting_payment", "unknown", "degraded", "draining"],
   bad: ["stuck", "declined", "failed", "dead", "unowned"],
-  mute: ["cancelled", "voided", "reversed", "none", "unfulfilled", "refunded", "partially_refunded"],
+  mute: ["cancelled", "voided", "reversed", "none", "unfulfilled", "not_required", "refunded", "partially_refunded"],
 };
 const TONE = new Map(Object.entries(TONES).flatMap(([tone, names]) => names.map((name) => [name, tone])));
 

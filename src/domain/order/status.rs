@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AttemptState, Order, Phase};
+use crate::seeded_fault::{self, SeededFault};
 
 /// How an order stands.
 #[derive(
@@ -28,6 +29,7 @@ pub enum Status {
     PartiallyFulfilled,
     Fulfilled,
     Completed,
+    Refunded,
     Cancelled,
     Stuck,
 }
@@ -83,6 +85,7 @@ pub enum FulfillmentStatus {
     Unfulfilled,
     Partial,
     Fulfilled,
+    NotRequired,
 }
 
 impl Order {
@@ -110,6 +113,7 @@ impl Order {
                     Status::Completed
                 }
                 FulfillmentStatus::Fulfilled => Status::Fulfilled,
+                FulfillmentStatus::NotRequired => Status::Refunded,
             },
         }
     }
@@ -142,12 +146,16 @@ impl Order {
     /// How its goods stand.
     #[must_use]
     pub fn fulfillment_status(&self) -> FulfillmentStatus {
-        if self.fulfillments.is_empty() {
-            FulfillmentStatus::Unfulfilled
-        } else if self.unshipped_units() > 0 {
-            FulfillmentStatus::Partial
-        } else {
-            FulfillmentStatus::Fulfilled
+        let shipped = !self.fulfillments.is_empty();
+        let left = self.placed.is_none() || self.unshipped_units() > 0;
+        match (shipped, left) {
+            (false, true) => FulfillmentStatus::Unfulfilled,
+            (false, false) if seeded_fault::active(SeededFault::RefundedStaysToPick) => {
+                FulfillmentStatus::Unfulfilled
+            }
+            (false, false) => FulfillmentStatus::NotRequired,
+            (true, true) => FulfillmentStatus::Partial,
+            (true, false) => FulfillmentStatus::Fulfilled,
         }
     }
 }

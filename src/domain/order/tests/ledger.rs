@@ -190,7 +190,8 @@ impl Ledger {
         assert_eq!(order.due(), if over { 0 } else { self.total - self.to_refund() }, "due");
         assert_eq!(order.payment_status(), self.payment_status());
         let goods = match self.parcels {
-            0 => FulfillmentStatus::Unfulfilled,
+            0 if self.out < self.units => FulfillmentStatus::Unfulfilled,
+            0 => FulfillmentStatus::NotRequired,
             _ if self.out < self.units => FulfillmentStatus::Partial,
             _ => FulfillmentStatus::Fulfilled,
         };
@@ -233,6 +234,7 @@ impl Ledger {
             }
             (Phase::Cancelling | Phase::Cancelled, _) => Status::Cancelled,
             (Phase::Confirmed, FulfillmentStatus::Unfulfilled) => Status::Confirmed,
+            (Phase::Confirmed, FulfillmentStatus::NotRequired) => Status::Refunded,
             (Phase::Confirmed, FulfillmentStatus::Partial) => Status::PartiallyFulfilled,
             (Phase::Confirmed, FulfillmentStatus::Fulfilled) if settled => Status::Completed,
             (Phase::Confirmed, FulfillmentStatus::Fulfilled) => Status::Fulfilled,

@@ -307,13 +307,42 @@ fn refunds_by_line_add_up_to_the_penny() {
     refused(steps.clone(), refund(&[(1, 1)], 0, 0), "line 1 has 0 units left for this");
     refused(steps.clone(), refund(&[], 500, 0), "at most 499 minor units can be refunded");
     steps.extend([refund(&[(2, 2), (3, 1)], 499, 0), refunded(4), restocked(4)]);
-    check(steps.clone(), "confirmed confirmed/refunded/unfulfilled 2249-2249 due 0 []");
+    check(steps.clone(), "confirmed refunded/refunded/not_required 2249-2249 due 0 []");
     refused(steps.clone(), refund(&[], 0, 1), "at most 0 minor units can be refunded");
-    check(then(steps, &[cancel(), released()]), &back_in_full());
+    check(
+        then(steps, &[cancel(), released()]),
+        "cancelled cancelled/refunded/not_required 2249-2249 due 0 []",
+    );
 }
 
 fn back_in_full() -> String {
     "cancelled cancelled/refunded/unfulfilled 2249-2249 due 0 []".into()
+}
+
+#[test]
+fn an_order_without_units_left_is_not_to_be_picked() {
+    let all = refund(&[(1, 3), (2, 2), (3, 1)], 0, 0);
+    let none_left = "confirmed refunded/captured/not_required 2249-0 due 499 [refund:1 restock:1]";
+    check(then(paid(), std::slice::from_ref(&all)), none_left);
+    let gone = then(paid(), &[all, refunded(1), restocked(1)]);
+    check(
+        gone.clone(),
+        "confirmed refunded/partially_refunded/not_required 2249-1750 due 499 []",
+    );
+    refused(gone, fulfill(&[]), "nothing is left to fulfill");
+    let but_one = then(paid(), &[refund(&[(1, 3), (2, 1), (3, 1)], 0, 0), refunded(1)]);
+    check(
+        but_one.clone(),
+        "confirmed confirmed/partially_refunded/unfulfilled 2249-1500 due 749 [restock:1]",
+    );
+    check(
+        then(but_one, &[restocked(1), refund(&[(2, 1)], 0, 0), give_up("refund:2"), skip()]),
+        "confirmed refunded/partially_refunded/not_required 2249-1500 due 749 [restock:2]",
+    );
+    check(
+        vec![place_free(), reserved(1), confirm(), refund(&[(1, 3), (2, 2), (3, 1)], 0, 0)],
+        "confirmed refunded/none/not_required 0-0 due 0 [restock:1]",
+    );
 }
 
 #[test]
