@@ -69,6 +69,8 @@ pub enum SeededFault {
     RefundNotCapped,
     /// An order all of whose units were refunded before they were shipped is still to be picked.
     RefundedStaysToPick,
+    /// A shipment after an earlier capture is not captured.
+    ShipmentNotCaptured,
     /// Money that was set aside for a cancelled order stays there.
     VoidForgotten,
     /// A webhook that cannot be taken is answered and not kept.

@@ -268,6 +268,10 @@ fn command_of(deed: &Deed) -> (usize, Command) {
             (*order, refund(RefundRequest { free: *amount, ..RefundRequest::default() }))
         }
         Deed::Fulfill { order } => (*order, Command::Fulfill(FulfillmentRequest::default())),
+        Deed::FulfillUnit { order } => {
+            let request = FulfillmentRequest { lines: vec![(1, 1)], tracking: None };
+            (*order, Command::Fulfill(request))
+        }
         Deed::Capture { order, amount } => (*order, Command::Capture { amount: *amount }),
         Deed::Skip { order } => (*order, Command::Skip { step: None, reason }),
         Deed::Retry { order } => (*order, Command::Retry { reason }),

@@ -104,6 +104,7 @@ pub enum Deed {
     RefundUnit { order: usize, restock: bool },
     RefundFree { order: usize, amount: i64 },
     Fulfill { order: usize },
+    FulfillUnit { order: usize },
     Capture { order: usize, amount: Option<i64> },
     Retry { order: usize },
     Skip { order: usize },

@@ -30,8 +30,6 @@ pub(super) struct Entry {
     pub last_pos: i64,
     /// Its history cannot be folded: what follows from that is not reported again.
     pub broken: bool,
-    /// An operator took money by hand.
-    pub by_hand: bool,
     /// An operator gave a step up, or cleared an alert: equality is no longer owed.
     pub overruled: bool,
     pub row_seen: bool,
@@ -65,8 +63,12 @@ pub(super) struct Summary {
     pub due: i64,
     /// Money that is set aside and not taken.
     pub set_aside: i64,
-    /// Whether the policy says that all of it is taken by now.
+    /// Whether the policy says that all that is due is taken by now.
     pub takes_all: bool,
+    /// What must have been captured because it was shipped.
+    pub due_at_dispatch: i64,
+    /// Whether nothing may still be set aside, as all that was to be shipped and captured was.
+    pub released: bool,
     pub attempts: Box<[Attempt]>,
     pub operations: Box<[Done]>,
     /// Whether lists show it among the orders that are to be picked.
@@ -115,9 +117,11 @@ impl Summary {
             set_aside: (set_aside - order.captured()).max(0),
             takes_all: match order.placed().map(|placed| placed.capture) {
                 Some(CapturePolicy::AtOnce) => true,
-                Some(CapturePolicy::AtDispatch) => !order.fulfillments().is_empty(),
+                Some(CapturePolicy::AtDispatch) => order.unshipped_units() == 0,
                 Some(CapturePolicy::ByHand) | None => false,
             },
+            due_at_dispatch: order.due_at_dispatch(),
+            released: order.captures_at_dispatch() && order.unshipped_units() == 0,
             attempts: order.attempts().into(),
             operations: operations.collect(),
             to_pick: order.phase() == Phase::Confirmed
@@ -149,14 +153,18 @@ impl Summary {
                 self.set_aside
             )),
             Standing::Cancelled => None,
-            Standing::Confirmed if self.takes_all && !entry.by_hand => {
-                (captured - refunded != *due).then(|| {
-                    format!(
-                        "it is at rest with {captured} captured and {refunded} refunded, but \
-                         {due} of {total} are due"
-                    )
-                })
-            }
+            Standing::Confirmed if *captured < self.due_at_dispatch => Some(format!(
+                "{captured} were captured, but what was shipped comes to {}",
+                self.due_at_dispatch
+            )),
+            Standing::Confirmed if self.takes_all && captured - refunded != *due => Some(format!(
+                "it is at rest with {captured} captured and {refunded} refunded, but {due} of \
+                     {total} are due"
+            )),
+            Standing::Confirmed if self.released && self.set_aside > 0 => Some(format!(
+                "nothing is left to ship, but {} of the buyer's money are still authorized",
+                self.set_aside
+            )),
             Standing::Confirmed => (captured > total || refunded > captured)
                 .then(|| format!("{captured} were captured and {refunded} refunded of {total}")),
         }
@@ -241,7 +249,6 @@ impl Orders {
                 let why = format!("the provider's operation {operation} was recorded twice");
                 add((Invariant::I2, why));
             }
-            Event::CaptureRequested { .. } => entry.by_hand = true,
             Event::StepSkipped { .. } | Event::AlertCleared { .. } => entry.overruled = true,
             _ => {}
         }
@@ -301,7 +308,6 @@ impl Entry {
             first_pos: pos,
             last_pos: pos,
             broken: false,
-            by_hand: false,
             overruled: false,
             row_seen: false,
             life: Life::Awake(Box::default()),

@@ -21,9 +21,11 @@
 //! | a forged webhook | refused | `a_forged_webhook_is_refused` |
 //! | paid after the hold lapsed | reserved again, else the money goes back | `money_that_comes_after_the_hold_is_kept_if_there_is_stock`, `money_that_comes_after_the_last_unit_went_goes_back` |
 //! | another amount | an alert, and nothing is sent | `another_amount_is_an_alert_and_nothing_is_sent` |
+//! | a capture by hand before a shipment that captures | the shipment captures the rest | `at_dispatch_each_shipment_captures_its_share_beside_what_was_captured_by_hand` |
 //! | the provider is down | orders wait, all else goes on | `a_provider_that_is_down_stops_paying_and_nothing_else` |
 //! | nobody pays | given up at the deadline | `an_order_that_is_not_paid_in_time_is_given_up` |
 
+use kontor::domain::order::CapturePolicy;
 use kontor::verify::Invariant;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -168,7 +170,7 @@ async fn a_provider_that_fails_at_first_is_asked_again_under_the_same_key() {
 async fn a_capture_that_is_not_answered_is_made_once() {
     let change = |config: &mut kontor::config::Config| {
         config.sandbox.timeout_ms = 150;
-        config.shop.capture = kontor::domain::order::CapturePolicy::ByHand;
+        config.shop.capture = CapturePolicy::ByHand;
     };
     let site = Site::with(change).await;
     site.sell("LAMP", 1_000, 9).await;
@@ -292,6 +294,48 @@ async fn money_that_comes_after_the_last_unit_went_goes_back() {
     assert_eq!(order["captured"]["amount"], 0);
     site.until(&quick, |order| order["payment_status"] == "captured").await;
     assert_eq!(site.level("LAMP").await["allocated"], 1);
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_dispatch_each_shipment_captures_its_share_beside_what_was_captured_by_hand() {
+    let site = Site::with(|config| config.shop.capture = CapturePolicy::AtDispatch).await;
+    site.sell("LAMP", 1_000, 9).await;
+    site.sell("MUG", 500, 9).await;
+    let order = async |key: &str| {
+        let cart = site.cart(&[("LAMP", 1), ("MUG", 1)]).await;
+        let order = site.checkout(&cart, key, "tok_ok", 30).await.expect(201);
+        (cart, format!("/orders/{}", order["id"].as_str().unwrap()))
+    };
+    let post = async |path: &str, body: Value| site.admin(Method::POST, path, Some(body)).await;
+
+    let (cart, path) = order("by-hand").await;
+    let some = json!({"amount": {"amount": 1000, "currency": "GBP"}});
+    post(&format!("{path}/captures"), some).await.expect(200);
+    site.until(&cart, |order| order["captured"]["amount"] == 1_000).await;
+    post(&format!("{path}/fulfillments"), json!({})).await.expect(200);
+    site.until(&cart, |order| order["captured"]["amount"] == 1_500).await;
+    site.until(&cart, |order| order["status"] == "completed").await;
+
+    let (cart, path) = order("in-parts").await;
+    let lamp = json!({"lines": [{"line": "1", "quantity": 1}]});
+    post(&format!("{path}/fulfillments"), lamp).await.expect(200);
+    let order = site.until(&cart, |order| order["captured"]["amount"] != 0).await;
+    assert_eq!(order["captured"]["amount"], 1_000);
+    let mug = json!({"lines": [{"line": "2", "quantity": 1,
+        "amount": {"amount": 0, "currency": "GBP"}}], "reason": "none left"});
+    let order = post(&format!("{path}/refunds"), mug).await.expect(200);
+    assert_eq!(order["due"]["amount"], 1_000);
+    let order = site.until(&cart, |order| order["payment_status"] == "captured").await;
+    assert_eq!(
+        (&order["status"], &order["captured"]["amount"]),
+        (&json!("completed"), &json!(1_000))
+    );
+    site.until_some(async || {
+        let payments = site.payments().await;
+        payments.to_string().contains("\"voided\":true").then_some(())
+    })
+    .await;
     site.verify().await;
 }
 

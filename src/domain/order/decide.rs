@@ -9,6 +9,7 @@ use super::ledger::{
 };
 use super::step;
 use super::{Effect, Event, Order, PaymentMethod, Phase, Shortage};
+use crate::domain::entity::Noun as _;
 use crate::domain::money::AMOUNT_MAX;
 use crate::domain::time::{Span, Timestamp};
 use crate::seeded_fault::{self, SeededFault};
@@ -91,9 +92,13 @@ impl Order {
                 Ok(some(self.alert.is_none(), Event::AlertRaised { alert }))
             }
             Command::Cancel { reason } => self.cancel(reason),
-            Command::Refund(request) => self.refund_request(request, now),
+            Command::Refund(request) => {
+                self.refund_request(request, now).map(|events| self.and_captures(events, now))
+            }
             Command::Capture { amount } => self.capture(*amount),
-            Command::Fulfill(request) => self.fulfill(request, now),
+            Command::Fulfill(request) => {
+                self.fulfill(request, now).map(|events| self.and_captures(events, now))
+            }
             Command::Retry { reason } => self.retry(reason),
             Command::Skip { step, reason } => self.skip(step.as_deref(), reason),
         }
@@ -226,7 +231,8 @@ impl Order {
                 let mut events = vec![Event::PaymentVoided { attempt: attempt_number }];
                 let unasked =
                     matches!(self.phase, Phase::Reserving | Phase::Committing | Phase::Confirmed);
-                if unasked && self.captured() == 0 {
+                let missed = self.captured() == 0 || self.has_more_to_capture();
+                if unasked && missed && !self.releases_rest() {
                     events.push(Event::AlertRaised { alert: VOIDED_ELSEWHERE.to_owned() });
                 }
                 events
@@ -369,11 +375,7 @@ impl Order {
     }
 
     fn check_delivery_refund(&self, amount: i64) -> Result<(), Rejection> {
-        let paid = self.placed.as_ref().map_or(0, |placed| {
-            let added = if placed.totals.tax_included { 0 } else { placed.delivery.tax };
-            placed.delivery.price + added
-        });
-        let limit = paid - self.refunds_that_count().map(|one| one.delivery).sum::<i64>();
+        let limit = self.delivery_due() - self.refunded_delivery();
         if amount > limit { Err(Rejection::RefundTooLarge { limit }) } else { Ok(()) }
     }
 
@@ -382,7 +384,6 @@ impl Order {
     /// up to what was paid for the line.
     fn refund_lines_of(&self, request: &RefundRequest) -> Result<Vec<RefundLine>, Rejection> {
         let included = self.placed.as_ref().is_some_and(|placed| placed.totals.tax_included);
-        let rounding = self.placed.as_ref().map(|placed| placed.rounding).unwrap_or_default();
         let mut lines: Vec<RefundLine> = Vec::with_capacity(request.lines.len());
         for wanted in &request.lines {
             let number = wanted.line;
@@ -395,14 +396,8 @@ impl Order {
                 return Err(Rejection::TooManyUnits { line: number, limit });
             }
             let left = (line.due(included) - self.refunded_amount(number)).max(0);
-            let paid = line.due(included);
-            let share = |units: i64| {
-                rounding
-                    .divide(i128::from(paid) * i128::from(units), i128::from(line.quantity))
-                    .unwrap_or(paid)
-            };
             let units = self.refunded_units(number);
-            let own = share(units + wanted.quantity) - share(units);
+            let own = self.share(line, units + wanted.quantity) - self.share(line, units);
             let amount = wanted.amount.unwrap_or_else(|| own.min(left).max(0));
             if amount > left {
                 return Err(Rejection::RefundTooLarge { limit: left });
@@ -430,10 +425,30 @@ impl Order {
         if amount < 1 || amount > limit {
             return Err(Rejection::CaptureTooLarge { limit });
         }
+        Ok(vec![Event::CaptureRequested { capture: self.next_capture(), amount }])
+    }
+
+    fn next_capture(&self) -> u32 {
         let policy = self.policy_captures().then_some(POLICY_CAPTURE);
         let last = self.captures.iter().map(|one| one.number).chain(policy).max().unwrap_or(0);
-        let capture = last.saturating_add(1);
-        Ok(vec![Event::CaptureRequested { capture, amount }])
+        last.saturating_add(1)
+    }
+
+    /// Adds the capture that events make due, for an order that is captured at dispatch.
+    fn and_captures(&self, mut events: Vec<Event>, now: Timestamp) -> Vec<Event> {
+        let forgotten = seeded_fault::active(SeededFault::ShipmentNotCaptured);
+        if !self.captures_at_dispatch() || forgotten && !self.captures.is_empty() {
+            return events;
+        }
+        let mut after = self.clone();
+        for event in &events {
+            after.evolve(event, now);
+        }
+        let amount = after.uncaptured_shipments();
+        if amount > 0 {
+            events.push(Event::CaptureRequested { capture: after.next_capture(), amount });
+        }
+        events
     }
 
     fn fulfill(&self, request: &FulfillmentRequest, now: Timestamp) -> Decision {
@@ -468,6 +483,7 @@ impl Order {
                 tracking: request.tracking.clone(),
                 created_at: now,
                 shipped: false,
+                captures_share: true,
             }),
         }])
     }

@@ -166,6 +166,9 @@ impl Order {
                 wanted.extend(self.wanted_captures(currency));
                 wanted.extend(self.wanted_refunds(currency));
                 wanted.extend(self.wanted_reversals());
+                if self.releases_rest() {
+                    wanted.extend(self.wanted_voids(currency));
+                }
                 wanted.extend(self.wanted_moves(order));
             }
             Phase::Cancelling => return self.wanted_to_cancel(order, currency),
@@ -210,17 +213,24 @@ impl Order {
         };
         let asked = self.captures.iter().filter(|one| one.operation.is_none());
         let mut wanted: Vec<_> = asked.map(|one| effect(one.number, one.amount)).collect();
-        if self.captures.is_empty() && self.policy_captures() && self.authorized() > 0 {
+        if self.wants_whole_capture() {
             wanted.push(effect(POLICY_CAPTURE, self.authorized()));
         }
         wanted
     }
 
-    /// Whether the policy says that the money is taken now.
+    /// Whether all that is authorized is to be taken at one time, and is not yet.
+    pub(super) fn wants_whole_capture(&self) -> bool {
+        self.captures.is_empty() && self.policy_captures() && self.authorized() > 0
+    }
+
+    /// Whether the policy says that all that is authorized is taken at one time, and now.
     pub(super) fn policy_captures(&self) -> bool {
         match self.placed.as_ref().map(|placed| placed.capture) {
             Some(CapturePolicy::AtOnce) => true,
-            Some(CapturePolicy::AtDispatch) => !self.fulfillments.is_empty(),
+            Some(CapturePolicy::AtDispatch) => {
+                self.fulfillments.iter().any(|one| !one.captures_share)
+            }
             Some(CapturePolicy::ByHand) | None => false,
         }
     }

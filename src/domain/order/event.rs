@@ -60,7 +60,7 @@ pub enum Event {
     },
     /// Paid, allocated, numbered: it stands.
     Confirmed { number: i64 },
-    /// Money is to be taken, because an operator asked.
+    /// Money is to be taken, because an operator asked, or because goods go out.
     CaptureRequested { capture: u32, amount: i64 },
     /// Money was taken.
     Captured { capture: u32, amount: i64, operation: String },
@@ -111,7 +111,7 @@ impl entity::Event for Event {
 
     fn newest(kind: &str) -> u16 {
         match kind {
-            "placed" | "payment_pending" => 2,
+            "placed" | "payment_pending" | "fulfilled" => 2,
             _ => 1,
         }
     }
@@ -120,6 +120,10 @@ impl entity::Event for Event {
         // Refunds of these orders were always rounded so.
         if (kind, version) == ("placed", 1) && data["placed"].is_object() {
             data["placed"]["rounding"] = "half_even".into();
+        }
+        // The first of these fulfillments captured all that was authorized.
+        if (kind, version) == ("fulfilled", 1) && data["fulfilled"].is_object() {
+            data["fulfilled"]["captures_share"] = false.into();
         }
         data
     }

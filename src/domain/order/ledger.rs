@@ -197,6 +197,10 @@ pub struct Fulfillment {
     /// Whether the stock knows.
     #[serde(default)]
     pub shipped: bool,
+    /// Whether its share is captured by a `capture_requested` of its own, where the order is
+    /// captured at dispatch. Before, the first fulfillment captured all that was authorized.
+    #[serde(default)]
+    pub captures_share: bool,
 }
 
 /// Units of a line that went out.
@@ -276,12 +280,13 @@ impl Order {
         })
     }
 
-    /// What its buyer owes in the end: the total less all refunds, nothing once it is cancelled.
+    /// What its buyer owes in the end: the total less what is waived and all refunds, nothing once
+    /// it is cancelled.
     #[must_use]
     pub fn due(&self) -> i64 {
         match self.phase {
             super::Phase::Cancelling | super::Phase::Cancelled => 0,
-            _ => self.total() - self.refunds_requested(),
+            _ => self.total() - self.waived() - self.refunds_requested(),
         }
     }
 
@@ -329,13 +334,13 @@ impl Order {
     }
 
     /// What refunds give back of a line's money.
-    fn paid_back(&self, line: u32) -> impl Iterator<Item = &RefundLine> {
+    pub(super) fn paid_back(&self, line: u32) -> impl Iterator<Item = &RefundLine> {
         let lines = self.refunds_that_count().flat_map(|one| &one.lines);
         lines.filter(move |one| one.line == line)
     }
 
     /// What refunds move of a line's goods, whatever becomes of the money.
-    fn moved_back(&self, line: u32) -> impl Iterator<Item = &RefundLine> {
+    pub(super) fn moved_back(&self, line: u32) -> impl Iterator<Item = &RefundLine> {
         self.refunds.iter().flat_map(|one| &one.lines).filter(move |one| one.line == line)
     }
 }

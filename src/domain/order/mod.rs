@@ -7,6 +7,7 @@
 mod buyer_action;
 mod command;
 mod decide;
+mod dispatch;
 mod effect;
 mod event;
 mod evolve;
@@ -52,7 +53,7 @@ pub enum CapturePolicy {
     /// As soon as the order is confirmed.
     #[default]
     AtOnce,
-    /// With the first fulfillment.
+    /// With each fulfillment: what it ships, and the delivery with the first.
     AtDispatch,
     /// When an operator asks for it.
     ByHand,

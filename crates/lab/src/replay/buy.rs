@@ -216,7 +216,9 @@ impl<'a> Buyer<'a> {
                     pause(attempt).await;
                     order = self.client.get_order(&order.id).send().await?.body;
                 }
-                "confirmed" | "partially_fulfilled" | "fulfilled" | "completed" | "refunded" => break,
+                "confirmed" | "partially_fulfilled" | "fulfilled" | "completed" | "refunded" => {
+                    break;
+                }
                 status => {
                     let text = format!("order {} stays {status}", order.id);
                     return Err(Failure::Fault(text));

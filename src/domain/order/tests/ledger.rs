@@ -187,7 +187,8 @@ impl Ledger {
         assert_eq!(sums, [held.max(captured), captured, refunded, self.to_refund()], "the sums");
         assert!(refunded <= captured, "more was refunded than captured");
         let over = matches!(self.phase, Phase::Cancelling | Phase::Cancelled);
-        assert_eq!(order.due(), if over { 0 } else { self.total - self.to_refund() }, "due");
+        let charged = self.total - order.waived();
+        assert_eq!(order.due(), if over { 0 } else { charged - self.to_refund() }, "due");
         assert_eq!(order.payment_status(), self.payment_status());
         let goods = match self.parcels {
             0 if self.out < self.units => FulfillmentStatus::Unfulfilled,
@@ -220,7 +221,8 @@ impl Ledger {
         if self.alert || !order.stuck().is_empty() {
             return Status::Stuck;
         }
-        let settled = self.captured() - self.refunded() == self.total - self.to_refund();
+        let settled =
+            self.captured() - self.refunded() == self.total - order.waived() - self.to_refund();
         match (self.phase, goods) {
             (Phase::AwaitingPayment, _) => Status::AwaitingPayment,
             // The provider has it and will tell, or has not answered.

@@ -363,6 +363,14 @@ impl Subject {
         if cancelled || (at_once && !self.voided) {
             assert_eq!(paid - back, order.due(), "what is due");
         }
+        if order.captures_at_dispatch() && !cancelled && !self.voided {
+            assert!(paid >= shipped_value(order), "what was shipped is captured");
+            if order.unshipped_units() == 0 {
+                assert_eq!(paid - back, order.due(), "what is due at dispatch");
+                let held: i64 = payments().map(|one| one.held()).sum();
+                assert_eq!(held, 0, "the rest is still held");
+            }
+        }
         if cancelled {
             assert_eq!(payments().map(|one| one.held()).sum::<i64>(), 0, "money is still held");
         }
@@ -396,6 +404,16 @@ impl Subject {
             }
         }
     }
+}
+
+/// What the units that were shipped cost, and the delivery, which goes with the first.
+fn shipped_value(order: &Order) -> i64 {
+    let placed = order.placed().unwrap();
+    let lines = placed.lines.iter();
+    // Rounded down: a unit's share may be a minor unit more.
+    let units =
+        lines.map(|line| line.total * order.fulfilled(line.id) / line.quantity).sum::<i64>();
+    units + if order.fulfillments().is_empty() { 0 } else { placed.delivery.price }
 }
 
 impl StateMachineTest for Subject {

@@ -325,10 +325,7 @@ fn an_order_without_units_left_is_not_to_be_picked() {
     let none_left = "confirmed refunded/captured/not_required 2249-0 due 499 [refund:1 restock:1]";
     check(then(paid(), std::slice::from_ref(&all)), none_left);
     let gone = then(paid(), &[all, refunded(1), restocked(1)]);
-    check(
-        gone.clone(),
-        "confirmed refunded/partially_refunded/not_required 2249-1750 due 499 []",
-    );
+    check(gone.clone(), "confirmed refunded/partially_refunded/not_required 2249-1750 due 499 []");
     refused(gone, fulfill(&[]), "nothing is left to fulfill");
     let but_one = then(paid(), &[refund(&[(1, 3), (2, 1), (3, 1)], 0, 0), refunded(1)]);
     check(
@@ -466,6 +463,121 @@ fn when_the_money_is_taken() {
         then(stuck, &[skip(), capture(Some(49))]),
         "confirmed confirmed/authorized/unfulfilled 0-0 due 2249 [capture:2]",
     );
+}
+
+fn at_dispatch(steps: &[Step]) -> Vec<Step> {
+    let place = place_with(CapturePolicy::AtDispatch);
+    then(vec![place, reserved(1), authorized(1), confirm()], steps)
+}
+
+/// What each capture of an order is of, done or not.
+fn captures(steps: &[Step]) -> Vec<i64> {
+    tell(&at_dispatch(steps)).captures().iter().map(|one| one.amount).collect()
+}
+
+#[test]
+fn at_dispatch_what_is_shipped_is_captured() {
+    // The delivery with the first, and no penny is lost: 333, 334 and 333 of 1000.
+    let one = [fulfill(&[(1, 1)]), shipped(1), captured(1, 333 + 499)];
+    assert_eq!(captures(&one[..1]), [832]);
+    let two = then(one.to_vec(), &[fulfill(&[(1, 1)]), shipped(2), captured(2, 334)]);
+    check(
+        at_dispatch(&two),
+        "confirmed partially_fulfilled/partially_captured/partial 1166-0 due 2249 []",
+    );
+    let all = then(two, &[fulfill(&[]), shipped(3), captured(3, 1_083)]);
+    check(at_dispatch(&all), "confirmed completed/captured/fulfilled 2249-0 due 2249 []");
+    assert_eq!(captures(&all), [832, 334, 1_083]);
+    // Those that are not done yet count.
+    assert_eq!(
+        captures(&[fulfill(&[(1, 1)]), fulfill(&[(1, 1)]), fulfill(&[])]),
+        [832, 334, 1_083]
+    );
+    assert_eq!(captures(&[fulfill(&[])]), [TOTAL]);
+}
+
+#[test]
+fn at_dispatch_what_was_captured_by_hand_counts() {
+    let by_hand = [capture(Some(1_000)), captured(1, 1_000)];
+    let all = then(by_hand.to_vec(), &[fulfill(&[])]);
+    assert_eq!(captures(&all), [1_000, 1_249]);
+    check(
+        at_dispatch(&then(all, &[shipped(1), captured(2, 1_249)])),
+        "confirmed completed/captured/fulfilled 2249-0 due 2249 []",
+    );
+    let some = then(by_hand.to_vec(), &[fulfill(&[(2, 1)])]);
+    assert_eq!(captures(&some), [1_000], "250 and 499 for the delivery are less");
+    assert_eq!(captures(&then(some, &[fulfill(&[])])), [1_000, 1_249]);
+    assert_eq!(captures(&[capture(None), fulfill(&[])]), [TOTAL], "it is under way");
+    // One that was given up is made up for.
+    let lost = [capture(Some(1_000)), give_up("capture:1"), skip(), fulfill(&[])];
+    assert_eq!(captures(&lost), [1_000, TOTAL]);
+    // A refund of what was captured by hand and never shipped.
+    let back = refund(&[(1, 3)], 0, 0);
+    let back = then(by_hand.to_vec(), &[back, refunded(1), restocked(1), fulfill(&[])]);
+    assert_eq!(captures(&back), [1_000, 1_249]);
+    check(
+        at_dispatch(&then(back, &[shipped(1), captured(2, 1_249)])),
+        "confirmed completed/partially_refunded/fulfilled 2249-1000 due 1249 []",
+    );
+    // The same refund once the rest was shipped.
+    let late = then(by_hand.to_vec(), &[fulfill(&[(2, 2), (3, 1)]), shipped(1)]);
+    assert_eq!(captures(&late), [1_000, 249]);
+    let late = then(late, &[captured(2, 249), refund(&[(1, 3)], 0, 0)]);
+    assert_eq!(captures(&late), [1_000, 249, 1_000], "it is of money that was not captured");
+    check(
+        at_dispatch(&then(late, &[refunded(1), restocked(1), captured(3, 1_000)])),
+        "confirmed completed/partially_refunded/fulfilled 2249-1000 due 1249 []",
+    );
+}
+
+#[test]
+fn at_dispatch_what_never_ships_is_released() {
+    let free = |lines: &[(u32, i64)]| {
+        let lines = lines.iter().map(|(line, quantity)| RefundLineRequest {
+            line: *line,
+            quantity: *quantity,
+            amount: Some(0),
+        });
+        let lines = lines.collect();
+        Step::from(Command::Refund(RefundRequest { lines, ..RefundRequest::default() }))
+    };
+    let some = [free(&[(1, 1)]), restocked(1), fulfill(&[]), shipped(1)];
+    assert_eq!(captures(&some), [TOTAL - 333]);
+    check(
+        at_dispatch(&then(some.to_vec(), &[captured(1, TOTAL - 333)])),
+        "confirmed completed/partially_captured/fulfilled 1916-0 due 1916 [void:1]",
+    );
+    check(
+        at_dispatch(&then(some.to_vec(), &[captured(1, TOTAL - 333), voided(1)])),
+        "confirmed completed/captured/fulfilled 1916-0 due 1916 []",
+    );
+    let none = [free(&[(1, 3), (2, 2), (3, 1)]), restocked(1)];
+    check(at_dispatch(&none), "confirmed refunded/authorized/not_required 0-0 due 0 [void:1]");
+    check(
+        at_dispatch(&then(none.to_vec(), &[voided(1)])),
+        "confirmed refunded/voided/not_required 0-0 due 0 []",
+    );
+    let elsewhere = [fulfill(&[(1, 1)]), shipped(1), captured(1, 832), voided(1)];
+    assert_eq!(tell(&at_dispatch(&elsewhere)).alert(), Some("voided_elsewhere"));
+}
+
+#[test]
+fn a_fulfillment_of_an_older_version_captures_all() {
+    let mut order = tell(&at_dispatch(&[fulfill(&[(1, 1)])]));
+    let mut old = Order::default();
+    for step in at_dispatch(&[]) {
+        take(&mut old, &step).unwrap();
+    }
+    let mut fulfillment = order.fulfillments.remove(0);
+    fulfillment.captures_share = false;
+    old.evolve(&Event::Fulfilled { fulfillment: Box::new(fulfillment) }, now());
+    let Some(Effect::Capture { amount, .. }) = old.effects().into_iter().next() else { panic!() };
+    assert_eq!(amount.amount, TOTAL);
+    for step in [fulfill(&[]), captured(1, TOTAL), shipped(1), shipped(2)] {
+        take(&mut old, &step).unwrap();
+    }
+    assert_eq!(show(&old), "confirmed completed/captured/fulfilled 2249-0 due 2249 []");
 }
 
 #[test]
