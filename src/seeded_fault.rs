@@ -71,6 +71,8 @@ pub enum SeededFault {
     RefundedStaysToPick,
     /// A shipment after an earlier capture is not captured.
     ShipmentNotCaptured,
+    /// A payment is requested for an order that costs nothing.
+    FreeOrderPaid,
     /// Money that was set aside for a cancelled order stays there.
     VoidForgotten,
     /// A webhook that cannot be taken is answered and not kept.

@@ -111,7 +111,7 @@ fn the_saga_of_an_order() {
     let method = PaymentMethod { provider: "sandbox".into(), token: "tok_ok".into() };
     let report = Report::Authorized { payment: "pay_1".into(), amount };
     let commands = [
-        order::Command::Place { placed, method },
+        order::Command::Place { placed, method: Some(method) },
         order::Command::Reserved { generation: 1 },
         order::Command::Report { attempt: 1, report },
         order::Command::Confirm { number: 1 },

@@ -241,7 +241,7 @@ impl Generator {
         let mut life: Life<Order> = Life::default();
         let place = order::Command::Place {
             placed: Arc::new(self.freeze(order, &cart.state)?),
-            method: PaymentMethod { provider: "sandbox".into(), token: "tok_ok".into() },
+            method: Some(PaymentMethod { provider: "sandbox".into(), token: "tok_ok".into() }),
         };
         let idempotency = Some(Idempotency { key: format!("key-{order}"), digest: number });
         let buyer = Cause { idempotency, ..by("buyer") };

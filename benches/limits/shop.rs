@@ -124,7 +124,7 @@ pub async fn buy(node: &Node, cart: CartId) -> Outcome {
     let patience = Some(PATIENCE);
     node.flows
         .checkout
-        .run(Request { cart, method, expected_total: None, cause, patience })
+        .run(Request { cart, method: Some(method), expected_total: None, cause, patience })
         .await?;
     let entity = order::entity_id(OrderId(cart.0));
     let mut until = host::Until::Settled;

@@ -338,6 +338,10 @@ fn unexpected(order: &Order, event: &Event, record: &Record) -> Option<(Invarian
             if order.attempts().iter().any(|one| one.number >= *attempt) {
                 return twice("payment attempt", *attempt);
             }
+            if *amount <= 0 {
+                let why = format!("{amount} was requested, but nothing is to be paid");
+                return Some((Invariant::I3, why));
+            }
             (*amount != order.total()).then(|| {
                 let total = order.total();
                 (Invariant::I3, format!("{amount} was requested, but its total is {total}"))

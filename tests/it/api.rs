@@ -432,6 +432,35 @@ async fn an_order_is_placed_read_with_its_token_and_refunded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cart_that_costs_nothing_is_ordered_without_a_payment() {
+    let api = Api::open().await;
+    api.shop.sell("GIFT", 0, 9).await;
+    api.shop.sell("A", 100, 9).await;
+    let buy = async |sku: &str, key: &str, body: Value| {
+        let cart = api.post("/v1/store/carts", full_cart(sku, 2)).await;
+        let path = format!("/v1/store/carts/{}/checkout", cart.body["id"].as_str().unwrap());
+        let ask = || {
+            let request = api.request("POST", &path).header("Prefer", "wait=30");
+            send(request.header("Idempotency-Key", key).json(&body))
+        };
+        (ask().await, ask().await)
+    };
+    for (key, body) in [("k1", json!({})), ("k2", json!({"payment": null})), ("k3", pay("tok_ok"))]
+    {
+        let (bought, again) = buy("GIFT", key, body).await;
+        assert_eq!((bought.status, &bought.body["status"]), (201, &json!("confirmed")), "{key}");
+        assert_eq!(bought.body["payment_status"], "none", "{key}");
+        assert_eq!((again.status, &again.body["id"]), (201, &bought.body["id"]), "{key}");
+    }
+    let (refused, again) = buy("A", "k4", json!({})).await;
+    for answer in [refused, again] {
+        assert_eq!((answer.status, answer.code()), (422, "invalid_request"), "{}", answer.body);
+        assert_eq!(answer.body["errors"][0]["field"], "payment");
+    }
+    api.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_order_refunded_before_it_is_shipped_leaves_the_list_of_what_is_to_be_picked() {
     let api = Api::open().await;
     api.shop.sell("A", 100, 9).await;

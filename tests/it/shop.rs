@@ -159,7 +159,10 @@ async fn pay(
     let idempotency = Some(Idempotency { key, digest: 1 });
     let method = PaymentMethod { provider: "sandbox".into(), token: token.into() };
     let cause = Cause { by: "buyer".into(), idempotency, ..Cause::default() };
-    node.flows.checkout.run(Request { cart, method, expected_total: None, cause, patience }).await
+    node.flows
+        .checkout
+        .run(Request { cart, method: Some(method), expected_total: None, cause, patience })
+        .await
 }
 
 /// Waits until an order is as it should be, wherever it lives.

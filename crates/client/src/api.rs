@@ -183,8 +183,9 @@ pub struct Line {
 /// The body of a checkout.
 #[derive(Clone, Debug, Serialize)]
 pub struct Checkout {
-    /// Who takes the money, from what.
-    pub payment: Payment,
+    /// Who takes the money, from what; not needed for a cart that costs nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payment: Option<Payment>,
     /// What the buyer has seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected_total: Option<Money>,

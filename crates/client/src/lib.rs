@@ -24,7 +24,7 @@
 //! };
 //! let cart = shop.create_cart(&cart).send().await?.body;
 //! let checkout = Checkout {
-//!     payment: Payment::sandbox("tok_ok"),
+//!     payment: Some(Payment::sandbox("tok_ok")),
 //!     expected_total: Some(cart.totals.total.clone()),
 //! };
 //! match shop.check_out(&cart.id, &checkout).prefer_wait(10).send().await {

@@ -288,7 +288,7 @@ impl Buyer {
         for _ in 0..PAYMENTS_MAX {
             let total = cart.totals.total.as_minor();
             let body = Checkout {
-                payment: Payment::sandbox(token),
+                payment: Some(Payment::sandbox(token)),
                 expected_total: total.map(|total| Money::minor(total, "GBP")),
             };
             let started = Instant::now();

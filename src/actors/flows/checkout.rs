@@ -39,8 +39,8 @@ const PLACES_MAX: usize = 4;
 pub struct Request {
     /// The cart.
     pub cart: CartId,
-    /// How it is paid.
-    pub method: PaymentMethod,
+    /// How it is paid; not needed for a cart that costs nothing.
+    pub method: Option<PaymentMethod>,
     /// What the buyer was shown.
     pub expected_total: Option<Money>,
     /// Who asks; it carries the idempotency key.
@@ -86,6 +86,8 @@ pub enum Refusal {
     Changed { total: Money },
     #[error("there is not enough stock")]
     OutOfStock(Vec<Shortage>),
+    #[error("the cart costs something, and no payment was given")]
+    PaymentRequired,
     #[error("there is no payment provider of this name")]
     UnknownProvider,
     #[error("{provider} is switched off")]
@@ -139,15 +141,16 @@ impl Checkout {
     /// # Errors
     /// [`Refusal`]: nothing was placed, or nothing is known to have been.
     pub async fn run(&self, request: Request) -> Result<Placed, Refusal> {
-        if !self.payments.knows(&request.method.provider) {
+        let provider = request.method.as_ref().map(|method| method.provider.as_str());
+        if provider.is_some_and(|provider| !self.payments.knows(provider)) {
             return Err(Refusal::UnknownProvider);
         }
         let settings = self.runtime.current();
         if !settings.checkout {
             return Err(Refusal::Closed);
         }
-        if settings.providers_off.contains(&request.method.provider) {
-            return Err(Refusal::ProviderOff { provider: request.method.provider });
+        if let Some(provider) = provider.filter(|one| settings.providers_off.contains(*one)) {
+            return Err(Refusal::ProviderOff { provider: provider.to_owned() });
         }
         let order = OrderId(request.cart.0);
         let entity = order::entity_id(order);
@@ -164,6 +167,7 @@ impl Checkout {
         };
         let placed = placed.map_err(|error| match error {
             host::Error::Rejected(order::Rejection::InProgress) => Refusal::InProgress { order },
+            host::Error::Rejected(order::Rejection::PaymentRequired) => Refusal::PaymentRequired,
             host::Error::Rejected(order::Rejection::NotPayable { .. }) => {
                 Refusal::CartSpent { order }
             }
@@ -209,7 +213,7 @@ impl Checkout {
         &self,
         order: OrderId,
         cart: &cart::Cart,
-        method: PaymentMethod,
+        method: Option<PaymentMethod>,
         expected: Option<Money>,
     ) -> Result<Command, Refusal> {
         let total = |view: host::View<'_, Order>| {
@@ -244,6 +248,9 @@ impl Checkout {
                 Err(_) => return Err(Refusal::CartNotFound),
             }
             let placed = self.freeze(order, &cart, request.expected_total).await?;
+            if placed.totals.total > 0 && request.method.is_none() {
+                return Err(Refusal::PaymentRequired);
+            }
             self.look_for_stock(&placed).await?;
             if seeded_fault::active(SeededFault::CartNotSealed) {
                 return Ok(Spent::Sealed(placed));

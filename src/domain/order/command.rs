@@ -18,13 +18,13 @@ pub enum Command {
     Place {
         /// What is frozen.
         placed: Arc<Placed>,
-        /// How it is paid.
-        method: PaymentMethod,
+        /// How it is paid; not needed for an order that costs nothing.
+        method: Option<PaymentMethod>,
     },
     /// Tries once more to pay.
     Pay {
         /// How it is paid.
-        method: PaymentMethod,
+        method: Option<PaymentMethod>,
     },
     /// All stock is held.
     Reserved {
@@ -179,6 +179,9 @@ pub enum Rejection {
     /// An attempt is being made.
     #[error("a payment of the order is in progress")]
     InProgress,
+    /// It costs something, and nothing says how that is paid.
+    #[error("a payment is required")]
+    PaymentRequired,
     /// It is beyond paying.
     #[error("the order is {phase:?} and takes no further payment")]
     NotPayable {

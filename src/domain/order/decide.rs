@@ -37,11 +37,18 @@ impl Order {
             return Err(Rejection::NotFound);
         }
         match command {
-            Command::Place { placed, method } if self.placed.is_none() => Ok(vec![Event::Placed {
-                placed: placed.clone(),
-                method: (placed.totals.total > 0).then(|| method.clone()),
-            }]),
-            Command::Place { method, .. } | Command::Pay { method } => self.pay(method, now),
+            Command::Place { placed, method } if self.placed.is_none() => {
+                let free = placed.totals.total <= 0;
+                if !free && method.is_none() {
+                    return Err(Rejection::PaymentRequired);
+                }
+                let kept = !free || seeded_fault::active(SeededFault::FreeOrderPaid);
+                let method = method.clone().filter(|_| kept);
+                Ok(vec![Event::Placed { placed: placed.clone(), method }])
+            }
+            Command::Place { method, .. } | Command::Pay { method } => {
+                self.pay(method.as_ref(), now)
+            }
             Command::Reserved { generation } => Ok(self.reserved(*generation)),
             Command::OutOfStock { generation, shortages } => {
                 Ok(self.out_of_stock(*generation, shortages))
@@ -143,21 +150,23 @@ impl Order {
         some(late, Event::CancelRequested { reason, shortages: Vec::new() })
     }
 
-    fn pay(&self, method: &PaymentMethod, now: Timestamp) -> Decision {
+    fn pay(&self, method: Option<&PaymentMethod>, now: Timestamp) -> Decision {
+        let retried = || match method {
+            Some(method) => Ok(vec![Event::PaymentRetried { method: method.clone() }]),
+            None => Err(Rejection::PaymentRequired),
+        };
         let in_time = self.placed.as_ref().is_some_and(|placed| now < placed.deadline_at);
         match self.phase {
             Phase::AwaitingPayment if self.taking_back() => Err(Rejection::InProgress),
             Phase::AwaitingPayment if self.attempts.len() >= ATTEMPTS_MAX => {
                 Err(wrong("the order has too many payment attempts"))
             }
-            Phase::AwaitingPayment if in_time => {
-                Ok(vec![Event::PaymentRetried { method: method.clone() }])
-            }
+            Phase::AwaitingPayment if in_time => retried(),
             Phase::Paying
                 if seeded_fault::active(SeededFault::SecondAttemptWhileUnknown)
                     && self.attempts.last().is_some_and(Attempt::open) =>
             {
-                Ok(vec![Event::PaymentRetried { method: method.clone() }])
+                retried()
             }
             Phase::Reserving | Phase::Paying | Phase::Committing => Err(Rejection::InProgress),
             phase => Err(Rejection::NotPayable { phase }),

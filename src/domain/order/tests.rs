@@ -88,7 +88,7 @@ fn place() -> Step {
 }
 
 fn place_with(capture: CapturePolicy) -> Step {
-    Command::Place { placed: Arc::new(placed(capture)), method: method() }.into()
+    Command::Place { placed: Arc::new(placed(capture)), method: Some(method()) }.into()
 }
 
 fn place_free() -> Step {
@@ -98,11 +98,11 @@ fn place_free() -> Step {
     }
     free.delivery.price = 0;
     free.totals = Totals::of(&free.lines, Some(&free.delivery), true).unwrap();
-    Command::Place { placed: Arc::new(free), method: method() }.into()
+    Command::Place { placed: Arc::new(free), method: None }.into()
 }
 
 fn pay() -> Step {
-    Command::Pay { method: method() }.into()
+    Command::Pay { method: Some(method()) }.into()
 }
 
 fn reserved(generation: u32) -> Step {

@@ -172,7 +172,7 @@ impl Shop {
             .checkout
             .run(Request {
                 cart: id,
-                method: PaymentMethod { provider: "sandbox".into(), token: token.into() },
+                method: Some(PaymentMethod { provider: "sandbox".into(), token: token.into() }),
                 expected_total: None,
                 cause: Cause { idempotency: Some(idempotency), ..cause() },
                 patience: wait.then_some(Duration::from_secs(20)),

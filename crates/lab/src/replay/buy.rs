@@ -193,7 +193,7 @@ impl<'a> Buyer<'a> {
     ) -> Result<api::Order, kontor_client::Error> {
         let expected = self.items() + delivery(cart);
         let body = Checkout {
-            payment: Payment::sandbox("tok_ok"),
+            payment: Some(Payment::sandbox("tok_ok")),
             expected_total: Some(Money::minor(expected, CURRENCY)),
         };
         let started = Instant::now();

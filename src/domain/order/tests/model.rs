@@ -163,7 +163,7 @@ impl Subject {
             lied: false,
         };
         let placed = Arc::new(placed(scene.capture));
-        subject.ask(&Command::Place { placed, method: method() });
+        subject.ask(&Command::Place { placed, method: Some(method()) });
         subject
     }
 
@@ -272,7 +272,7 @@ impl Subject {
             Act::Wait(minutes) => return self.wait(minutes * 60_000),
             Act::Skip => return self.skip(),
             Act::Lie(number) => return self.lie(*number),
-            Act::Pay => Command::Pay { method: method() },
+            Act::Pay => Command::Pay { method: Some(method()) },
             Act::Cancel => Command::Cancel { reason: reason() },
             Act::Retry => Command::Retry { reason: reason() },
             Act::Alert => Command::RaiseAlert { alert: "odd".into() },

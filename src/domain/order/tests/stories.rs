@@ -65,6 +65,21 @@ fn what_another_account_or_currency_says_of_an_attempt_is_refused() {
 }
 
 #[test]
+fn an_order_that_costs_something_needs_a_payment() {
+    let place = |capture| Command::Place { placed: Arc::new(placed(capture)), method: None }.into();
+    refused(vec![], place(CapturePolicy::AtOnce), "a payment is required");
+    let again = Command::Pay { method: None };
+    let declined = vec![super::place(), reserved(1), declined(1)];
+    refused(declined, again.into(), "a payment is required");
+    let Step::Do(Command::Place { placed, .. }) = place_free() else { panic!() };
+    let with_card = Command::Place { placed, method: Some(method()) };
+    check(
+        vec![with_card.into(), reserved(1)],
+        "committing pending/none/unfulfilled 0-0 due 0 [commit:1]",
+    );
+}
+
+#[test]
 fn out_of_stock_and_declines() {
     check(
         vec![place(), out_of_stock(1)],
@@ -379,7 +394,7 @@ fn refunds_round_as_the_order_was_rounded() {
         odd.lines[1].total = 501;
         odd.totals = Totals::of(&odd.lines, Some(&odd.delivery), true).unwrap();
         let total = odd.totals.total;
-        let place = Command::Place { placed: Arc::new(odd), method: method() }.into();
+        let place = Command::Place { placed: Arc::new(odd), method: Some(method()) }.into();
         let paid = [reserved(1), authorized_for(1, total), confirm(), captured(1, total)];
         let half = refund(&[(2, 1)], 0, 0);
         tell(&then(then(vec![place], &paid), &[half])).refunds()[0].amount

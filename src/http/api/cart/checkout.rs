@@ -45,8 +45,10 @@ pub struct PaymentInput {
 #[derive(Clone, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CheckoutInput {
+    /// How the buyer pays; not needed for a cart that costs nothing.
+    #[serde(default)]
     #[garde(dive)]
-    payment: PaymentInput,
+    payment: Option<PaymentInput>,
     /// The total that the buyer was shown.
     #[serde(default)]
     #[garde(dive)]
@@ -81,7 +83,10 @@ pub async fn check_out(
     let cause = call.cause(body.digest);
     let CheckoutInput { payment, expected_total } = body.value;
     let expected_total = expected_total.map(expected).transpose()?;
-    let method = PaymentMethod { provider: payment.provider.into(), token: payment.token.into() };
+    let method = payment.map(|PaymentInput { provider, token }| PaymentMethod {
+        provider: provider.into(),
+        token: token.into(),
+    });
     let asked = Request { cart, method, expected_total, cause, patience };
     let placed = Box::pin(call.node().flows.checkout.run(asked)).await;
     let placed = placed.map_err(|refusal| refused(refusal, expected_total))?;

@@ -57,6 +57,7 @@ impl From<Refusal> for Error {
             Refusal::Closed => {
                 Self::new(Code::CheckoutClosed, "checkout is switched off; the cart is kept")
             }
+            Refusal::PaymentRequired => order::Rejection::PaymentRequired.into(),
             Refusal::UnknownProvider => Self::faulty(
                 Code::UnknownProvider,
                 vec![FieldError {

@@ -17,6 +17,9 @@ impl From<Rejection> for Error {
                 _ => Code::WrongState,
             },
             Rejection::WrongState { .. } => Code::WrongState,
+            Rejection::PaymentRequired => {
+                return Self::field("payment", "is required: the cart costs something");
+            }
             Rejection::WhichStep { .. } => return Self::field("step", detail),
             Rejection::RefundTooLarge { .. } => Code::RefundTooLarge,
             Rejection::CaptureTooLarge { .. } => Code::CaptureTooLarge,
