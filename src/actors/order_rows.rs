@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::engine::fold::Folded;
 use super::engine::projections::{LiveList, Projection};
+use crate::domain::case_folding::fold_case;
 use crate::domain::entity::{EntityId, Noun as _, Record};
 use crate::domain::order::{Effect, Order};
 use crate::domain::time::Timestamp;
@@ -111,6 +112,7 @@ pub fn order_row(id: &EntityId, order: &Order, seq: i64) -> Row {
         payment_status: text(order.payment_status().into()),
         fulfillment_status: text(order.fulfillment_status().into()),
         email: placed.map(|placed| placed.email.clone()).unwrap_or_default(),
+        email_folded: placed.map(|placed| fold_case(&placed.email)).unwrap_or_default(),
         country: placed.map(|placed| placed.shipping_address.country.clone()),
         currency: placed.map(|placed| placed.currency.code().to_owned()).unwrap_or_default(),
         total: order.total(),

@@ -6,6 +6,7 @@ use super::both::{Builder, Dialect, Readers, fetch_all, fetch_optional};
 use super::found::Found;
 use super::row::{self, TableRow as _, Value};
 use super::{Error, LIST_MAX, Store, projection};
+use crate::domain::case_folding::fold_case;
 use crate::domain::time::Timestamp;
 
 /// The most statuses that one list may ask for.
@@ -30,6 +31,8 @@ crate::table_row! {
         pub fulfillment_status: String,
         /// The buyer's address.
         pub email: String,
+        /// The same with its case folded, by which it is found.
+        pub email_folded: String,
         /// Where it goes, ISO 3166-1 alpha-2.
         pub country: Option<String>,
         /// The ISO 4217 code of its amounts.
@@ -70,14 +73,14 @@ pub struct Filter {
     pub payment_status: Option<String>,
     /// With this fulfillment status.
     pub fulfillment_status: Option<String>,
-    /// Of this buyer.
+    /// Of the buyer with this email address, whatever its case.
     pub email: Option<String>,
     /// With this number.
     pub number: Option<i64>,
     /// With this reference.
     pub reference: Option<String>,
     /// Only those that these words of a person lead to: an id, a number, a reference, or an email
-    /// address or its beginning.
+    /// address or its beginning, whatever its case.
     pub search: Option<String>,
     /// Placed then or later.
     pub placed_from: Option<Timestamp>,
@@ -181,20 +184,18 @@ async fn finds(from: Readers<'_>, words: &str) -> Result<Vec<Find>, Error> {
     if let Ok(number) = words.trim_start_matches('#').parse() {
         finds.push(Find::Number(number));
     }
-    let lower = words.to_lowercase();
-    for beginning in BTreeSet::from([words.to_owned(), lower]) {
-        // Behind every text that begins like this.
-        let to = format!("{beginning}\u{10ffff}");
-        let text = "SELECT count(*) FROM (SELECT 1 FROM order_row WHERE email >= $1 AND \
-                    email < $2 LIMIT +$3) AS found";
-        let there = fetch_optional!(
-            from,
-            sqlx::query(text).bind(beginning.as_str()).bind(to.as_str()).bind(NARROW_MAX)
-        )?;
-        let there: i64 = there.map_or(Ok(0), |there| there.try_get(0))?;
-        if there > 0 {
-            finds.push(Find::Email { from: beginning, to, narrow: there < NARROW_MAX });
-        }
+    let beginning = fold_case(words);
+    // Behind every text that begins like this.
+    let to = format!("{beginning}\u{10ffff}");
+    let text = "SELECT count(*) FROM (SELECT 1 FROM order_row WHERE email_folded >= $1 AND \
+                email_folded < $2 LIMIT +$3) AS found";
+    let there = fetch_optional!(
+        from,
+        sqlx::query(text).bind(beginning.as_str()).bind(to.as_str()).bind(NARROW_MAX)
+    )?;
+    let there: i64 = there.map_or(Ok(0), |there| there.try_get(0))?;
+    if there > 0 {
+        finds.push(Find::Email { from: beginning, to, narrow: there < NARROW_MAX });
     }
     Ok(finds)
 }
@@ -246,8 +247,8 @@ fn select_found(filter: &Filter, finds: &[Find], dialect: Dialect) -> Builder {
             }
             Find::Email { from, to, narrow } => {
                 let hint = if *narrow { "" } else { NO_INDEX };
-                query.hint(hint).push("email >= ").push_bind(from.clone()).push(" AND ");
-                query.hint(hint).push("email < ").push_bind(to.clone());
+                query.hint(hint).push("email_folded >= ").push_bind(from.clone()).push(" AND ");
+                query.hint(hint).push("email_folded < ").push_bind(to.clone());
                 if *narrow { By::Sort } else { By::Index }
             }
         };
@@ -298,11 +299,12 @@ fn behind(filter: &Filter) -> Option<(Timestamp, String)> {
 /// The conditions of a filter, but for statuses and search.
 fn push_conditions(query: &mut Builder, filter: &Filter, by: By) {
     let [placed_at, id] = by.columns(query.dialect());
+    let email = filter.email.as_deref().map(fold_case);
     let texts = [
         (" AND id = ", &filter.id),
         (" AND payment_status = ", &filter.payment_status),
         (" AND fulfillment_status = ", &filter.fulfillment_status),
-        (" AND email = ", &filter.email),
+        (" AND email_folded = ", &email),
         (" AND reference = ", &filter.reference),
     ];
     for (condition, value) in texts {

@@ -5,6 +5,7 @@ use super::both::{Builder, Dialect, Readers};
 use super::row::Value;
 use super::versioned::{self, VersionedRow as _};
 use super::{Error, LIST_MAX, Store};
+use crate::domain::case_folding::fold_case;
 use crate::domain::id::Sku;
 use crate::domain::product::Product;
 
@@ -24,7 +25,7 @@ pub struct Filter {
     pub category: Option<String>,
     /// Only those that can, or cannot, be sold.
     pub active: Option<bool>,
-    /// Only those with this text in their name or SKU, whatever its ASCII case.
+    /// Only those with this text in their name or SKU, whatever its case.
     pub q: Option<String>,
     /// Only those behind this SKU.
     pub after: Option<Sku>,
@@ -60,25 +61,59 @@ impl Store {
 
 /// Products as they stand in one of the databases.
 async fn list(from: Readers<'_>, filter: &Filter) -> Result<Vec<Row>, Error> {
+    let limit = filter.limit.min(LIST_MAX);
+    let Some(text) = filter.q.as_deref().map(fold_case) else {
+        return page(from, filter, (None, filter.after.as_ref(), limit)).await;
+    };
+    // What may have the text in it, until there are enough that have.
+    let (mut found, mut after) = (Vec::new(), filter.after.clone());
+    loop {
+        let candidates =
+            page(from, filter, (Some(text.as_str()), after.as_ref(), LIST_MAX)).await?;
+        let full = candidates.len() == LIST_MAX as usize;
+        after = candidates.last().map(|row| row.value.sku.clone());
+        let has = |row: &Row| {
+            let Product { sku, name, .. } = &row.value;
+            fold_case(name).contains(&text) || fold_case(sku.as_str()).contains(&text)
+        };
+        let left = (limit as usize).saturating_sub(found.len());
+        found.extend(candidates.into_iter().filter(has).take(left));
+        if !full || found.len() >= limit as usize {
+            return Ok(found);
+        }
+    }
+}
+
+/// A page of products, or of all that may have a folded text in their name or SKU: the databases
+/// fold ASCII only, so that these are all whose name has more than that.
+async fn page(
+    from: Readers<'_>,
+    filter: &Filter,
+    (text, after, limit): (Option<&str>, Option<&Sku>, u32),
+) -> Result<Vec<Row>, Error> {
     let mut query = Builder::new(from.dialect(), &Product::table().select());
     query.push(" WHERE ");
     if let Some(category) = &filter.category {
         query.push("category = ").push_bind(category.clone()).push(" AND ");
     }
-    let after = filter.after.as_ref().map_or("", Sku::as_str);
+    let after = after.map_or("", Sku::as_str);
     query.push("sku > ").push_bind(after.to_owned());
     if let Some(active) = filter.active {
         query.push(" AND active = ").push_bind(Value::Flag(active));
     }
-    if let Some(text) = &filter.q {
-        let finds = match from.dialect() {
-            Dialect::Sqlite => "instr",
-            Dialect::Postgres => "strpos",
+    if let Some(text) = text {
+        let (finds, characters) = match from.dialect() {
+            Dialect::Sqlite => ("instr", "length"),
+            Dialect::Postgres => ("strpos", "char_length"),
         };
-        let text = text.to_ascii_lowercase();
-        query.push(format_args!(" AND ({finds}(lower(name), ")).push_bind(text.clone());
-        query.push(format_args!(") > 0 OR {finds}(lower(sku), ")).push_bind(text).push(") > 0)");
+        query.push(format_args!(" AND (octet_length(name) > {characters}(name)"));
+        if text.is_ascii() {
+            query.push(format_args!(" OR {finds}(lower(name), ")).push_bind(text.to_owned());
+            query.push(format_args!(") > 0 OR {finds}(lower(sku), ")).push_bind(text.to_owned());
+            query.push(") > 0");
+        }
+        query.push(")");
     }
-    query.push(" ORDER BY sku LIMIT +").push_bind(i64::from(filter.limit.min(LIST_MAX)));
+    query.push(" ORDER BY sku LIMIT +").push_bind(i64::from(limit));
     query.fetch_all(from).await?.iter().map(Row::decode).collect()
 }

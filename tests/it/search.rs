@@ -39,6 +39,8 @@ async fn orders_are_found_by_what_a_person_knows_of_them() {
         ("q=PO".to_owned(), &[]),
         ("q=ada%40example.com".to_owned(), &all[..]),
         ("q=Ada".to_owned(), &all[..]),
+        ("q=ADA%40Ex".to_owned(), &all[..]),
+        ("email=ADA%40Example.com".to_owned(), &all[..]),
         ("q=ada&status=cancelled,stuck".to_owned(), &[]),
         ("q=nobody".to_owned(), &[]),
         ("q=+".to_owned(), &all[..]),

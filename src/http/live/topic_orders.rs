@@ -11,6 +11,7 @@ use super::topic::{ListTopic, Merged};
 use crate::actors::engine::changes::Change;
 use crate::actors::engine::projections::Projection as _;
 use crate::actors::order_rows::{Facets, Happened, OrderRows};
+use crate::domain::case_folding::fold_case;
 use crate::domain::id::OrderId;
 use crate::domain::order::{FulfillmentStatus, PaymentStatus, Status};
 use crate::http::api::order::shape::OrderSummary;
@@ -55,7 +56,7 @@ impl Orders {
 fn is_about(filter: &FilterInput, row: &Row) -> bool {
     let FilterInput { order, email, .. } = filter;
     order.as_ref().is_none_or(|order| *order == row.id)
-        && email.as_ref().is_none_or(|email| *email == row.email)
+        && email.as_ref().is_none_or(|email| fold_case(email) == row.email_folded)
 }
 
 #[async_trait]

@@ -78,7 +78,7 @@ fn ways() -> Vec<(&'static str, String, &'static str, &'static str)> {
         ("a row more", "INSERT INTO order_row SELECT 'ord_01h455vb4pex5vsknk084sn02q', number, status, \
             payment_status, fulfillment_status, email, country, currency, total, captured, refunded, \
             line_count, item_count, reference, saga_step, stuck_reason, alert, placed_at, updated_at, \
-            version FROM order_row LIMIT 1".into(), "I6", "has no event"),
+            version, email_folded FROM order_row LIMIT 1".into(), "I6", "has no event"),
         ("a row that lags", "UPDATE order_row SET version = version - 1 WHERE number = 1".into(), "I6", ""),
         ("a stock row", "UPDATE stock_row SET on_hand = on_hand + 1 WHERE sku = 'cup'".into(), "I6", "on_hand"),
         ("stock rows less", "DELETE FROM stock_row WHERE sku = 'cup'".into(), "I6", "it has no rows"),
