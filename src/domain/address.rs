@@ -20,7 +20,7 @@ pub struct Address {
     /// A state, county or province.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    /// The postal code.
+    /// The postal code; empty if there is none.
     pub postal_code: String,
     /// ISO 3166-1 alpha-2.
     pub country: String,

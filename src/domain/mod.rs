@@ -14,6 +14,7 @@ pub mod id;
 pub mod limits;
 pub mod money;
 pub mod order;
+pub mod postal_code;
 pub mod pricing;
 pub mod product;
 pub mod stock;

@@ -23,7 +23,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 CALLERS = ["nobody", "buyer", "reader", "admin", "session"]
 READS = ["orders:read", "products:read", "stock:read"]
-ADDRESS = {"name": "Ada", "line1": "1 High St", "city": "York", "postal_code": "YO1", "country": "GB"}
+ADDRESS = {"name": "Ada", "line1": "1 High St", "city": "York", "postal_code": "YO1 1AA", "country": "GB"}
 # A step of the saga takes milliseconds; this is how long a machine may take that does other things.
 PATIENCE_SECS = 60
 # A checkout spends its cart, so there are many that can be checked out.

@@ -432,6 +432,40 @@ async fn an_order_is_placed_read_with_its_token_and_refunded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_postal_code_is_what_the_country_makes_of_it() {
+    let api = Api::open().await;
+    let make = async |country: &str, code: Value| {
+        let mut address = address();
+        address["country"] = json!(country);
+        match code {
+            Value::Null => drop(address.as_object_mut().unwrap().remove("postal_code")),
+            code => address["postal_code"] = code,
+        }
+        let cart = json!({"shipping_address": address, "billing_address": address});
+        api.post("/v1/store/carts", cart).await
+    };
+    let open = make("HK", Value::Null).await;
+    assert_eq!(open.status, 201, "{}", open.body);
+    assert_eq!(open.body["shipping_address"].get("postal_code"), None);
+    for (country, code) in
+        [("HK", json!("999077")), ("DE", json!("10115")), ("CA", json!("k1a 0b1"))]
+    {
+        let cart = make(country, code.clone()).await;
+        assert_eq!((cart.status, &cart.body["shipping_address"]["postal_code"]), (201, &code));
+    }
+    for (country, code) in [("DE", Value::Null), ("DE", json!("N1 1AA")), ("US", json!("1234"))] {
+        let refused = make(country, code).await;
+        assert_eq!((refused.status, refused.code()), (422, "invalid_request"));
+        let fields = refused.body["errors"].as_array().unwrap().iter().map(|one| &one["field"]);
+        assert_eq!(
+            fields.collect::<Vec<_>>(),
+            ["billing_address.postal_code", "shipping_address.postal_code"]
+        );
+    }
+    api.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cart_that_costs_nothing_is_ordered_without_a_payment() {
     let api = Api::open().await;
     api.shop.sell("GIFT", 0, 9).await;

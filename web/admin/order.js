@@ -345,7 +345,7 @@ function goodsPart(order) {
     h("span", { class: "faint block", text: one.lines.map((line) => `${line.quantity} × ${name(line.line)}`).join(", ") }),
     one.tracking ? h("span", { class: "mono faint block", text: `${one.tracking.carrier} ${one.tracking.number}` }) : null), when(one.created_at, true)));
   const to = order.shipping_address;
-  const address = [to.name, to.company, to.line1, to.line2, `${to.postal_code} ${to.city}`, to.region, to.country].filter(Boolean);
+  const address = [to.name, to.company, to.line1, to.line2, [to.postal_code, to.city].filter(Boolean).join(" "), to.region, to.country].filter(Boolean);
   return panel("Goods", null, sent.length ? h("ul", { class: "rows" }, sent) : h("p", { class: "hint pad", text: "Nothing has gone out yet." }),
     facts([["To", address.join(", ")], ["Delivery", order.delivery.name], order.reference ? ["Reference", order.reference] : null, order.number ? null : ["Left to pay", until(order.payment_deadline_at)]]));
 }

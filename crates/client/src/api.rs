@@ -87,7 +87,8 @@ pub struct Address {
     /// Town.
     pub city: String,
     /// Postal code.
-    pub postal_code: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postal_code: Option<String>,
     /// ISO 3166-1 alpha-2.
     pub country: String,
 }

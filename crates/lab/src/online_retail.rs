@@ -269,48 +269,56 @@ fn most_frequent<T: Copy>(counts: &BTreeMap<T, u64>) -> Option<T> {
 /// that of Jersey, "European Community" that of its seat, "Unspecified" that of the shop.
 #[must_use]
 pub fn country_code(name: &str) -> Option<&'static str> {
-    COUNTRIES.iter().find(|(known, _)| *known == name).map(|(_, code)| *code)
+    COUNTRIES.iter().find(|(known, ..)| *known == name).map(|(_, code, _)| *code)
 }
 
-const COUNTRIES: [(&str, &str); 38] = [
-    ("Australia", "AU"),
-    ("Austria", "AT"),
-    ("Bahrain", "BH"),
-    ("Belgium", "BE"),
-    ("Brazil", "BR"),
-    ("Canada", "CA"),
-    ("Channel Islands", "JE"),
-    ("Cyprus", "CY"),
-    ("Czech Republic", "CZ"),
-    ("Denmark", "DK"),
-    ("EIRE", "IE"),
-    ("European Community", "BE"),
-    ("Finland", "FI"),
-    ("France", "FR"),
-    ("Germany", "DE"),
-    ("Greece", "GR"),
-    ("Hong Kong", "HK"),
-    ("Iceland", "IS"),
-    ("Israel", "IL"),
-    ("Italy", "IT"),
-    ("Japan", "JP"),
-    ("Lebanon", "LB"),
-    ("Lithuania", "LT"),
-    ("Malta", "MT"),
-    ("Netherlands", "NL"),
-    ("Norway", "NO"),
-    ("Poland", "PL"),
-    ("Portugal", "PT"),
-    ("RSA", "ZA"),
-    ("Saudi Arabia", "SA"),
-    ("Singapore", "SG"),
-    ("Spain", "ES"),
-    ("Sweden", "SE"),
-    ("Switzerland", "CH"),
-    ("USA", "US"),
-    ("United Arab Emirates", "AE"),
-    ("United Kingdom", "GB"),
-    ("Unspecified", "GB"),
+/// A postal code in the country of a name in the file, or `None` for one that has no such codes.
+#[must_use]
+pub fn postal_code(name: &str) -> Option<&'static str> {
+    let (.., code) = COUNTRIES.iter().find(|(known, ..)| *known == name)?;
+    (!code.is_empty()).then_some(*code)
+}
+
+/// Names, codes, and a postal code of the country; empty where it has none.
+const COUNTRIES: [(&str, &str, &str); 38] = [
+    ("Australia", "AU", "2000"),
+    ("Austria", "AT", "1010"),
+    ("Bahrain", "BH", "317"),
+    ("Belgium", "BE", "1000"),
+    ("Brazil", "BR", "01310-100"),
+    ("Canada", "CA", "K1A 0B1"),
+    ("Channel Islands", "JE", "JE2 3AB"),
+    ("Cyprus", "CY", "1010"),
+    ("Czech Republic", "CZ", "110 00"),
+    ("Denmark", "DK", "1050"),
+    ("EIRE", "IE", "D02 X285"),
+    ("European Community", "BE", "1000"),
+    ("Finland", "FI", "00100"),
+    ("France", "FR", "75001"),
+    ("Germany", "DE", "10115"),
+    ("Greece", "GR", "105 57"),
+    ("Hong Kong", "HK", ""),
+    ("Iceland", "IS", "101"),
+    ("Israel", "IL", "9414001"),
+    ("Italy", "IT", "00184"),
+    ("Japan", "JP", "100-0001"),
+    ("Lebanon", "LB", "1100"),
+    ("Lithuania", "LT", "LT-01100"),
+    ("Malta", "MT", "VLT 1117"),
+    ("Netherlands", "NL", "1012 AB"),
+    ("Norway", "NO", "0150"),
+    ("Poland", "PL", "00-950"),
+    ("Portugal", "PT", "1000-205"),
+    ("RSA", "ZA", "8001"),
+    ("Saudi Arabia", "SA", "11564"),
+    ("Singapore", "SG", "018956"),
+    ("Spain", "ES", "28001"),
+    ("Sweden", "SE", "111 22"),
+    ("Switzerland", "CH", "8001"),
+    ("USA", "US", "10001"),
+    ("United Arab Emirates", "AE", ""),
+    ("United Kingdom", "GB", "EC1A 1BB"),
+    ("Unspecified", "GB", "EC1A 1BB"),
 ];
 
 #[cfg(test)]
@@ -382,7 +390,7 @@ mod tests {
 
     #[test]
     fn every_country_has_a_code_that_exists() {
-        for (name, code) in COUNTRIES {
+        for (name, code, _) in COUNTRIES {
             assert!(celes::Country::from_alpha2(code).is_ok(), "{name}");
         }
         assert_eq!(country_code("Atlantis"), None);

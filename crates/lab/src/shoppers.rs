@@ -274,7 +274,7 @@ impl Buyer {
             name: format!("Buyer {}", self.number),
             line1: format!("{} Market Street", self.number + 1),
             city: "London".to_owned(),
-            postal_code: "EC1A 1BB".to_owned(),
+            postal_code: Some("EC1A 1BB".to_owned()),
             country: "GB".to_owned(),
         }
     }

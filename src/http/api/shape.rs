@@ -12,6 +12,7 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::domain::address;
 use crate::domain::cart::QUANTITY_MAX;
 use crate::domain::money::{self, AMOUNT_MAX, Currency, PRICE_SCALE, UnitPrice};
+use crate::domain::postal_code::check_postal_code;
 use crate::domain::pricing;
 use crate::domain::stock::Location;
 use crate::http::edge::checked::{self, Checked, TextKind, pattern};
@@ -165,9 +166,10 @@ pub struct Address {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(dive)]
     pub region: Option<Text<1, 100>>,
-    /// The postal code.
-    #[garde(dive)]
-    pub postal_code: Text<1, 20>,
+    /// The postal code, in the country's form; optional where mail does without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(dive, custom(fits_country(&self.country)))]
+    pub postal_code: Option<Text<1, 20>>,
     /// ISO 3166-1 alpha-2.
     #[garde(dive)]
     pub country: checked::Country,
@@ -175,6 +177,16 @@ pub struct Address {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(dive)]
     pub phone: Option<Text<1, 50>>,
+}
+
+/// Whether a postal code is there if its country needs one, and has its form.
+fn fits_country(
+    country: &checked::Country,
+) -> impl FnOnce(&Option<Text<1, 20>>, &()) -> garde::Result + '_ {
+    move |code, ()| {
+        check_postal_code(country, code.as_deref())
+            .map_err(|error| garde::Error::new(error.to_string()))
+    }
 }
 
 impl From<Address> for address::Address {
@@ -186,7 +198,7 @@ impl From<Address> for address::Address {
             line2: from.line2.map(Into::into),
             city: from.city.into(),
             region: from.region.map(Into::into),
-            postal_code: from.postal_code.into(),
+            postal_code: from.postal_code.map(Into::into).unwrap_or_default(),
             country: from.country.into(),
             phone: from.phone.map(Into::into),
         }
@@ -203,7 +215,7 @@ impl From<&address::Address> for Address {
             line2: from.line2.map(Into::into),
             city: from.city.into(),
             region: from.region.map(Into::into),
-            postal_code: from.postal_code.into(),
+            postal_code: Some(from.postal_code).filter(|code| !code.is_empty()).map(Into::into),
             country: from.country.into(),
             phone: from.phone.map(Into::into),
         }

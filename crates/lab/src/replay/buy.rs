@@ -10,7 +10,7 @@ use kontor_client::{Client, Problem};
 use serde_json::Value;
 
 use super::plan::{Order, OrderLine, Step};
-use crate::online_retail::{country_code, value};
+use crate::online_retail::{country_code, postal_code, value};
 
 /// The currency of the file.
 pub const CURRENCY: &str = "GBP";
@@ -350,7 +350,7 @@ fn address(step: &Step) -> Result<Address, Failure> {
         name,
         line1: "1 Market Street".to_owned(),
         city: step.country.to_string(),
-        postal_code: "EC1A 1BB".to_owned(),
+        postal_code: postal_code(&step.country).map(str::to_owned),
         country: country.to_owned(),
     })
 }
