@@ -151,6 +151,19 @@ async fn an_import_goes_in_batches_and_tells_what_is_refused() {
 }
 
 #[actix_web::test]
+async fn a_file_with_an_unclosed_quote_is_refused_before_anything_is_sent() {
+    let (url, stub, server) = start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("products.csv");
+    let good = csv(1_200, 1_200);
+    std::fs::write(&file, format!("{good}Q1,\"19 inch,1\nQ2,Shelf,2\nQ3,Board,3\n")).unwrap();
+    let error = import::run(args(&file, &url, &[])).await.unwrap_err().to_string();
+    assert_eq!(error, "line 1202: the quote that opens here is never closed");
+    assert!(stub.lock().unwrap().asked.is_empty());
+    server.stop(false).await;
+}
+
+#[actix_web::test]
 async fn a_broken_import_goes_on_where_it_stopped() {
     let (url, stub, server) = start().await;
     let folder = tempfile::tempdir().unwrap();

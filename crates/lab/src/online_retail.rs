@@ -11,7 +11,7 @@ use kontor_client::Money;
 use kontor_client::UnitPrice;
 use kontor_client::api::Product;
 
-use super::import::source;
+use super::import::{csv_text, source};
 
 /// The columns, in the order of the file.
 pub const COLUMNS: [&str; 8] = [
@@ -73,7 +73,7 @@ pub fn value(price: UnitPrice, quantity: i64) -> i64 {
 /// # Errors
 /// [`source::Error`], naming line and column.
 pub fn read(input: impl Read) -> Result<Vec<Row>, source::Error> {
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(source::plain(input)?);
+    let mut reader = csv_text::reader(input)?;
     let header = reader.byte_headers().map_err(source::Error::csv)?.clone();
     let names: Vec<&[u8]> = header.iter().map(|name| name.trim_ascii()).collect();
     if names != COLUMNS.map(str::as_bytes) {

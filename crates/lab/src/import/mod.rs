@@ -3,6 +3,7 @@
 //! What deliberately is not here: reading the formats (`rows`), where the position is kept
 //! (`position`), HTTP (`kontor_client`).
 
+pub mod csv_text;
 pub mod position;
 pub mod rows;
 pub mod source;
@@ -36,8 +37,9 @@ CSV needs a header with the columns sku and name. Optional columns are descripti
 price (major units: 2.55), currency (GBP if absent), tax_rate (0.2), location and on_hand.
 JSON Lines has the same fields, with one object per line. Both may be gzipped.
 
-A refused row does not stop the others. If a run is interrupted, run it again: it continues where it
-stopped. Importing the same file twice changes nothing.
+A refused row does not stop the others, but a file whose quotes do not match is refused as a whole:
+nothing of it is imported. If a run is interrupted, run it again: it continues
+where it stopped. Importing the same file twice changes nothing.
 
 Exit code: 0 all rows were imported, 1 the import could not run, 2 some rows were refused.
 
@@ -113,6 +115,9 @@ async fn import(client: &Client, args: &Args) -> Result<(Tally, u64), Error> {
     let format = args.format.unwrap_or_else(|| Format::of_name(&name));
     let kind = format!("{format:?}");
     let digest = source::digest(&args.file, &[client.base(), &kind, &args.location])?;
+    if format == Format::Csv {
+        csv_text::check(source::open(&args.file)?)?;
+    }
     let position = Position::new(&args.file, &digest);
     let earlier = if args.restart || args.dry_run { None } else { position.load() };
     let mut tally = earlier.unwrap_or_default();

@@ -12,7 +12,7 @@ use kontor_client::api::{ImportRow, Product};
 use kontor_client::money::currency_decimals;
 use serde_json::Value;
 
-use super::source;
+use super::{csv_text, source};
 use crate::online_retail;
 
 /// What a file may say of a product.
@@ -114,7 +114,7 @@ pub fn read<'a>(
 }
 
 fn csv_rows<'a>(input: impl Read + 'a, location: &'a str) -> Result<Rows<'a>, source::Error> {
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(source::plain(input)?);
+    let mut reader = csv_text::reader(input)?;
     let columns = columns(reader.byte_headers().map_err(source::Error::csv)?)?;
     let mut record = csv::ByteRecord::new();
     Ok(Box::new(std::iter::from_fn(move || match reader.read_byte_record(&mut record) {

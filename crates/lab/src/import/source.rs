@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::csv_text::InvalidQuotes;
+
 /// Why a file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -38,6 +40,9 @@ pub enum Error {
     /// No CSV.
     #[error("{0}")]
     Csv(String),
+    /// CSV whose quotes do not match.
+    #[error(transparent)]
+    Quotes(#[from] InvalidQuotes),
     /// More rows than are read at once.
     #[error("the file has more than {0} rows")]
     TooLong(usize),
@@ -49,8 +54,17 @@ impl Error {
     pub fn csv(error: csv::Error) -> Self {
         let text = error.to_string();
         match error.into_kind() {
-            csv::ErrorKind::Io(error) => Self::Io(error),
+            csv::ErrorKind::Io(error) => Self::read(error),
             _ => Self::Csv(text),
+        }
+    }
+
+    /// From a reader of CSV text, which knows its quotes.
+    #[must_use]
+    pub fn read(error: std::io::Error) -> Self {
+        match error.downcast::<InvalidQuotes>() {
+            Ok(quotes) => Self::Quotes(quotes),
+            Err(error) => Self::Io(error),
         }
     }
 }

@@ -1,0 +1,138 @@
+//! CSV as shopkeepers save it: a reader that refuses quotes that do not match.
+//!
+//! What deliberately is not here: what the columns mean (`rows`, `online_retail`).
+
+use std::io::Read;
+
+use super::source;
+
+/// Why the quotes of a file cannot be right. Reading on would take rows for a part of a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidQuotes {
+    /// The file ends inside quotes.
+    #[error("line {0}: the quote that opens here is never closed")]
+    Unclosed(u64),
+    /// Something other than a comma or the end of the line follows the closing quote.
+    #[error(
+        "line {opened}: the quote that opens here is closed in line {closed}, with more text after \
+         it; inside quotes, write a quote twice"
+    )]
+    TextAfter {
+        /// The line of the opening quote, from 1.
+        opened: u64,
+        /// The line of the closing quote, from 1.
+        closed: u64,
+    },
+}
+
+/// A reader of CSV.
+pub type Reader<'a> = csv::Reader<Box<dyn Read + 'a>>;
+
+/// Reads CSV, plain or gzip. Rows may have too few or too many fields.
+///
+/// # Errors
+/// [`source::Error::Io`].
+pub fn reader<'a>(input: impl Read + 'a) -> Result<Reader<'a>, source::Error> {
+    Ok(csv::ReaderBuilder::new().flexible(true).from_reader(text(input)?))
+}
+
+/// Reads all of it, to find quotes that do not match before any row is used.
+///
+/// # Errors
+/// [`source::Error::Quotes`] and [`source::Error::Io`].
+pub fn check<'a>(input: impl Read + 'a) -> Result<(), source::Error> {
+    let copied = std::io::copy(&mut text(input)?, &mut std::io::sink());
+    copied.map(|_| ()).map_err(source::Error::read)
+}
+
+fn text<'a>(input: impl Read + 'a) -> Result<Box<dyn Read + 'a>, source::Error> {
+    Ok(Box::new(Quotes { input: source::plain(input)?, at: Place::FieldStart, line: 1 }))
+}
+
+/// Where in a row a byte is. The numbers are lines of opening quotes.
+#[derive(Clone, Copy)]
+enum Place {
+    FieldStart,
+    Unquoted,
+    Quoted(u64),
+    /// After a quote in quotes: it closes them, or is the first of two.
+    Quote(u64),
+    /// Between the closing quote and the comma.
+    Closed(u64),
+}
+
+/// Passes CSV on, and ends with an error where its quotes do not match.
+struct Quotes<R> {
+    input: R,
+    at: Place,
+    line: u64,
+}
+
+impl<R: Read> Read for Quotes<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        match self.at {
+            Place::Quoted(opened) if count == 0 && !buffer.is_empty() => {
+                Err(std::io::Error::other(InvalidQuotes::Unclosed(opened)))
+            }
+            _ => {
+                for byte in &buffer[..count] {
+                    self.step(*byte).map_err(std::io::Error::other)?;
+                }
+                Ok(count)
+            }
+        }
+    }
+}
+
+impl<R> Quotes<R> {
+    fn step(&mut self, byte: u8) -> Result<(), InvalidQuotes> {
+        self.at = match (self.at, byte) {
+            (Place::FieldStart, b'"') => Place::Quoted(self.line),
+            (Place::Quoted(opened), b'"') => Place::Quote(opened),
+            (Place::Quote(opened), b'"') | (Place::Quoted(opened), _) => Place::Quoted(opened),
+            (_, b',' | b'\n' | b'\r') => Place::FieldStart,
+            (Place::FieldStart | Place::Unquoted, _) => Place::Unquoted,
+            (Place::Quote(opened) | Place::Closed(opened), b' ' | b'\t') => Place::Closed(opened),
+            (Place::Quote(opened) | Place::Closed(opened), _) => {
+                return Err(InvalidQuotes::TextAfter { opened, closed: self.line });
+            }
+        };
+        self.line += u64::from(byte == b'\n');
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_that_do_not_match_are_refused_where_they_open() {
+        for (text, want) in [
+            ("a,b\n1,\"19 inch\n2,x\n3,y\n", InvalidQuotes::Unclosed(2)),
+            ("a,b\n1,\"19 inch", InvalidQuotes::Unclosed(2)),
+            ("a,b\n1,\"", InvalidQuotes::Unclosed(2)),
+            ("a,\"b\n1,2\n", InvalidQuotes::Unclosed(1)),
+            ("a,b\n1,\"x\ny\"\n2,\"19\"\" inch\n", InvalidQuotes::Unclosed(4)),
+            ("a\n\"19\" inch\"\n", InvalidQuotes::TextAfter { opened: 2, closed: 2 }),
+            ("a,b\n\"19 inch\n\"x\",2\n", InvalidQuotes::TextAfter { opened: 2, closed: 3 }),
+        ] {
+            let error = check(text.as_bytes()).unwrap_err();
+            assert!(matches!(error, source::Error::Quotes(found) if found == want), "{error}");
+            let mut reader = reader(text.as_bytes()).unwrap();
+            let error = reader.byte_records().find_map(Result::err);
+            let error = error.map_or_else(|| panic!("{text:?} is read"), source::Error::csv);
+            assert_eq!(error.to_string(), want.to_string());
+        }
+    }
+
+    #[test]
+    fn good_quotes_pass() {
+        let text = "a,b\n\"x, \"\"y\"\"\nz\",\"\"\n19\" rack,\"1\" \n\"\"\"\",\"\"";
+        check(text.as_bytes()).unwrap();
+        let rows: Vec<_> = reader(text.as_bytes()).unwrap().records().map(Result::unwrap).collect();
+        let fields: Vec<Vec<&str>> = rows.iter().map(|row| row.iter().collect()).collect();
+        assert_eq!(fields, [["x, \"y\"\nz", ""], ["19\" rack", "1 "], ["\"", ""]]);
+    }
+}
