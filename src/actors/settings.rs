@@ -31,7 +31,7 @@ fn some_locations(locations: &[Location], (): &()) -> garde::Result {
 #[serde(default, deny_unknown_fields)]
 #[garde(allow_unvalidated)]
 pub struct Settings {
-    /// The currency of a cart that names none.
+    /// The currency of a cart or an imported price that names none.
     pub currency: Currency,
     /// The locations that goods are taken from, the first first; others follow by name.
     #[garde(custom(some_locations))]

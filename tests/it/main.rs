@@ -27,6 +27,7 @@ mod golden;
 mod host;
 mod hostile;
 mod house;
+mod imports;
 mod jobs;
 mod journal;
 mod kills;

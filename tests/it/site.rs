@@ -6,6 +6,7 @@ use kontor::actors::engine::clock::Clock;
 use kontor::app::App;
 use kontor::config::Config;
 use kontor::providers::sandbox::Sandbox;
+use kontor::store::{Options, Store};
 use kontor::verify;
 use kontor_sandbox_psp::Running;
 use reqwest::{Method, RequestBuilder, StatusCode};
@@ -262,9 +263,12 @@ impl Site {
     }
 }
 
-/// What is found in a folder that no server runs on, against the provider's ledger too.
+/// What is found in a store that no server runs on, against the provider's ledger too.
 async fn report(config: &Config) -> verify::Report {
-    let store = kontor::store::Store::open_beside(&config.data.dir).await.unwrap();
+    let store = match config.store.url.is_empty() {
+        true => Store::open_beside(&config.data.dir).await.unwrap(),
+        false => Store::connect(&config.store.url, &Options::default()).await.unwrap(),
+    };
     let options = verify::provider::sandbox_options(&store, &config.sandbox.url).await.unwrap();
     let provider = Sandbox::new(options).unwrap();
     let report = verify::verify(&store, Some(&provider), |_| {}).await.unwrap();

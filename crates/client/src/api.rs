@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::money::Money;
 
 /// A product to import.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Product {
     /// Its stock keeping unit.
     pub sku: String,
@@ -28,10 +28,16 @@ pub struct Product {
 }
 
 /// One row of an import.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ImportRow {
     /// What is sold.
     pub product: Product,
+    /// One more price of it, in major units: "2.55".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub price: Option<String>,
+    /// The ISO 4217 code of `price`; the shop's currency if it is `None`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub currency: Option<String>,
     /// Where `on_hand` lies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
@@ -108,8 +114,9 @@ pub struct NewLine {
 /// The body of `POST /v1/store/carts`.
 #[derive(Clone, Debug, Serialize)]
 pub struct NewCart {
-    /// The ISO 4217 code.
-    pub currency: String,
+    /// The ISO 4217 code; the shop's currency if it is `None`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub currency: Option<String>,
     /// The buyer's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,

@@ -15,7 +15,7 @@
 //! # async fn buy() -> Result<(), Error> {
 //! let shop = Client::new("https://shop.example", None)?;
 //! let cart = NewCart {
-//!     currency: "GBP".to_owned(),
+//!     currency: Some("GBP".to_owned()),
 //!     email: Some("ada@example.com".to_owned()),
 //!     reference: None,
 //!     lines: vec![NewLine { sku: "LAMP".to_owned(), quantity: 2, unit_price: None }],

@@ -34,7 +34,7 @@ const BATCH_BYTES: usize = 900 * 1024;
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 CSV needs a header with the columns sku and name. Optional columns are description, category,
-price (major units: 2.55), currency (GBP if absent), tax_rate (0.2), location and on_hand.
+price (major units: 2.55), currency (the shop's if absent), tax_rate (0.2), location and on_hand.
 JSON Lines has the same fields, with one object per line. Both may be gzipped.
 
 A refused row does not stop the others, but a file whose quotes do not match is refused as a whole:

@@ -6,7 +6,6 @@
 use std::io::{BufRead, Read};
 
 use kontor_client::FieldError;
-use kontor_client::Money;
 use kontor_client::UnitPrice;
 use kontor_client::api::{ImportRow, Product};
 use kontor_client::money::currency_decimals;
@@ -31,9 +30,6 @@ pub const COLUMNS: [&str; 9] = [
 /// The most bytes of one row.
 const ROW_MAX_BYTES: usize = 256 * 1024;
 
-/// The currency of prices that name none.
-const CURRENCY: &str = "GBP";
-
 /// What a SKU must be; the server says the same.
 const NO_SKU: &str =
     "must be 1 to 64 visible ASCII characters other than '/', single spaces inside allowed";
@@ -46,10 +42,10 @@ fn is_sku(text: &str) -> bool {
         && text.bytes().all(|byte| byte == b' ' || (byte.is_ascii_graphic() && byte != b'/'))
 }
 
-/// Whether it is a fraction from 0 to 1 with at most six decimals: in hundredths of a price, one
-/// has as many.
+/// Whether it is a fraction from 0 to 1 with at most six decimals, as many as a price in a currency
+/// of two has.
 fn is_tax_rate(text: &str) -> bool {
-    let read = UnitPrice::from_major(text, CURRENCY);
+    let read = UnitPrice::from_major(text, "GBP");
     read.is_ok_and(|rate| (0..=100 * UnitPrice::SCALE).contains(&rate.raw()))
 }
 
@@ -104,7 +100,7 @@ pub fn read<'a>(
             Ok(Box::new(catalog.into_iter().map(|implied| {
                 let product = implied.product;
                 let body = match is_sku(&product.sku) {
-                    true => Ok(ImportRow { product, location: None, on_hand: None }),
+                    true => Ok(ImportRow { product, ..ImportRow::default() }),
                     false => Err(vec![fault("sku", NO_SKU.to_owned())]),
                 };
                 Ok(Row { line: implied.line, body })
@@ -268,7 +264,7 @@ impl Fields {
         if name.is_empty() || name.chars().count() > 200 {
             faults.push(fault("name", "must have 1 to 200 characters".to_owned()));
         }
-        let prices = self.prices(&mut faults);
+        let (price, currency) = self.price(&mut faults);
         let tax_rate = self.take("tax_rate");
         if tax_rate.as_deref().is_some_and(|rate| !is_tax_rate(rate)) {
             let message = "must be a fraction from 0 to 1, for example 0.2".to_owned();
@@ -288,26 +284,37 @@ impl Fields {
             name,
             description: self.take("description"),
             category: self.take("category"),
-            prices,
+            prices: Vec::new(),
             tax_rate,
         };
-        Ok(ImportRow { product, location: on_hand.map(|_| at), on_hand })
+        Ok(ImportRow { product, price, currency, location: on_hand.map(|_| at), on_hand })
     }
 
-    fn prices(&mut self, faults: &mut Vec<FieldError>) -> Vec<Money> {
-        let mut currency = self.take("currency").unwrap_or_else(|| CURRENCY.to_owned());
-        if let Err(error) = currency_decimals(&currency) {
+    /// The price and its currency, as the file has them. How many decimals a price may have, only
+    /// the server knows if the file does not name the currency.
+    fn price(&mut self, faults: &mut Vec<FieldError>) -> (Option<String>, Option<String>) {
+        let (price, currency) = (self.take("price"), self.take("currency"));
+        let unknown = currency.as_deref().and_then(|code| currency_decimals(code).err());
+        if let Some(error) = &unknown {
             faults.push(fault("currency", error.to_string()));
-            CURRENCY.clone_into(&mut currency);
         }
-        match self.take("price").map(|text| UnitPrice::from_major(&text, &currency)) {
-            None => Vec::new(),
-            Some(Ok(price)) if price.raw() >= 0 => vec![Money::price(price, &currency)],
-            Some(_) => {
-                let message = "must be an amount in major units, for example 2.55".to_owned();
-                faults.push(fault("price", message));
-                Vec::new()
-            }
+        let named = currency.as_deref().filter(|_| unknown.is_none());
+        if price.as_deref().is_some_and(|text| !is_price(text, named)) {
+            let message = "must be an amount in major units, for example 2.55".to_owned();
+            faults.push(fault("price", message));
+        }
+        let currency = currency.filter(|_| price.is_some());
+        (price, currency)
+    }
+}
+
+/// Whether it is a price in a currency, or a decimal number if that is not known.
+fn is_price(text: &str, currency: Option<&str>) -> bool {
+    match currency {
+        Some(code) => UnitPrice::from_major(text, code).is_ok_and(|price| price.raw() >= 0),
+        None => {
+            let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+            !whole.is_empty() && [whole, part].concat().bytes().all(|byte| byte.is_ascii_digit())
         }
     }
 }
@@ -334,10 +341,10 @@ mod tests {
         let first = rows[0].body.as_ref().unwrap();
         assert_eq!((first.product.sku.as_str(), first.on_hand), ("a", Some(5)));
         assert_eq!(first.location.as_deref(), Some("main"));
-        assert_eq!(first.product.prices, [Money::minor(255, "GBP")]);
+        assert_eq!((first.price.as_deref(), &first.currency), (Some("2.55"), &None));
         let second = rows[1].body.as_ref().unwrap();
         assert_eq!((second.product.name.as_str(), &second.location), ("B, c", &None));
-        assert!(second.product.prices.is_empty());
+        assert_eq!(second.price, None);
     }
 
     #[test]
@@ -369,9 +376,12 @@ mod tests {
     fn json_lines_take_strings_and_numbers() {
         let text = b"{\"sku\":\"a\",\"name\":\"A\",\"price\":2.5}\n\n{\"sku\":7,\"name\":\"B\",\"price\":\"1\",\"currency\":\"EUR\"}\n{\"sku\":\"c\",\"nam\":\"C\"}\nnope\n";
         let rows = all(text, Format::Jsonl);
-        let price = |row: &Row| row.body.as_ref().unwrap().product.prices[0].clone();
-        assert_eq!(price(&rows[0]), Money::minor(250, "GBP"));
-        assert_eq!((rows[1].line, price(&rows[1])), (3, Money::minor(100, "EUR")));
+        let price = |row: &Row| {
+            let row = row.body.as_ref().unwrap();
+            (row.price.clone().unwrap(), row.currency.clone())
+        };
+        assert_eq!(price(&rows[0]), ("2.5".into(), None));
+        assert_eq!((rows[1].line, price(&rows[1])), (3, ("1".into(), Some("EUR".into()))));
         assert!(faults(&rows[2])[0].starts_with("4 nam: is unknown; fields are sku, name"));
         assert!(faults(&rows[3])[0].starts_with("5 row: is not a JSON object"));
     }

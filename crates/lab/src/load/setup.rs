@@ -128,7 +128,7 @@ fn row(sku: String, price: i64, units: i64) -> ImportRow {
         prices: vec![Money::minor(price, "GBP")],
         tax_rate: Some("0.2".to_owned()),
     };
-    ImportRow { product, location: None, on_hand: Some(units) }
+    ImportRow { product, on_hand: Some(units), ..ImportRow::default() }
 }
 
 async fn import(client: &Client, rows: Vec<ImportRow>) -> Result<Imported, Error> {
@@ -171,7 +171,7 @@ pub async fn reading_matter(
         let line =
             |number| NewLine { sku: sku(number % goods.skus), quantity: 1, unit_price: None };
         let cart = NewCart {
-            currency: "GBP".to_owned(),
+            currency: Some("GBP".to_owned()),
             email: None,
             reference: Some(run.to_owned()),
             lines: vec![line(number), line(number + 1)],

@@ -123,7 +123,7 @@ impl<'a> Buyer<'a> {
             unit_price: Some(Money::price(line.price, CURRENCY)),
         });
         let body = NewCart {
-            currency: CURRENCY.to_owned(),
+            currency: Some(CURRENCY.to_owned()),
             email: Some(email(self.step)),
             reference: Some(self.step.invoice.to_string()),
             lines: lines.collect(),

@@ -190,7 +190,8 @@ async fn stock_up(
             let on_hand = opening.of(implied.units);
             stock.insert(implied.product.sku.clone(), on_hand);
             let location = Some("main".to_owned());
-            ImportRow { product: implied.product, location, on_hand: Some(on_hand) }
+            let (product, on_hand) = (implied.product, Some(on_hand));
+            ImportRow { product, location, on_hand, ..ImportRow::default() }
         })
         .collect();
     for (number, rows) in rows.chunks(BATCH_ROWS).enumerate() {

@@ -15,14 +15,16 @@ use crate::actors::catalog::{Change, Expect};
 use crate::actors::engine::host::View;
 use crate::domain::entity::Cause;
 use crate::domain::id::Sku;
+use crate::domain::money::parse_major;
 use crate::domain::product::Product;
 use crate::domain::stock::{self, Location, QUANTITY_MAX, Stock};
 use crate::http::api::product::schema;
 use crate::http::api::product::shape::ProductInput;
 use crate::http::api::shape::LocationInput;
 use crate::http::edge::call::Call;
+use crate::http::edge::checked;
 use crate::http::edge::error::Error;
-use crate::http::edge::input::{List, ListItem, Whole};
+use crate::http::edge::input::{List, ListItem, Text, Whole};
 use crate::http::edge::json_body::{Json, check};
 use crate::http::edge::problem::{Code, FieldError};
 
@@ -78,6 +80,15 @@ pub struct ImportRow {
     #[garde(dive)]
     #[schema(value_type = schema::NewProduct)]
     product: ProductInput,
+    /// One more price, in major units of `currency`.
+    #[serde(default)]
+    #[garde(dive)]
+    #[schema(example = "2.55")]
+    price: Option<Text<1, 40>>,
+    /// The currency of `price`; the shop's if it is not said.
+    #[serde(default)]
+    #[garde(dive)]
+    currency: Option<checked::Currency>,
     /// Where `on_hand` lies; the store's first location if it is not said.
     #[serde(default)]
     #[garde(dive)]
@@ -171,7 +182,19 @@ fn read(call: &Call, value: &Value) -> Result<Row, Vec<FieldError>> {
         None => call.node().settings.locations.first().cloned().or_else(|| "main".parse().ok()),
     };
     let location = location.ok_or_else(|| fault("location", "is not a location"))?;
-    Ok(Row { product: row.product.product(sku), location, on_hand: row.on_hand.map(Whole::get) })
+    let mut product = row.product.product(sku);
+    if let Some(text) = &row.price {
+        let named = row.currency.map(|code| code.read()).transpose();
+        let named = named.map_err(|rule| fault("currency", rule.message()))?;
+        let currency = named.unwrap_or(call.node().settings.currency);
+        let price =
+            parse_major(text, currency).map_err(|rule| fault("price", &rule.to_string()))?;
+        if price.raw() < 0 {
+            return Err(fault("price", "must not be negative"));
+        }
+        product.prices.insert(currency, price);
+    }
+    Ok(Row { product, location, on_hand: row.on_hand.map(Whole::get) })
 }
 
 /// What became of a row: the product's change, and whether stock was set.

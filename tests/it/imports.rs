@@ -1,0 +1,96 @@
+//! `kontor import` into a real server, with SQLite and with PostgreSQL: what a file changes, and what
+//! it leaves alone.
+//!
+//! What deliberately is not here: batches and resuming (`cli_client`), reading files (the lab's own
+//! tests).
+
+use std::process::ExitCode;
+
+use kontor::domain::money::Currency;
+use kontor_lab::import;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::servers::database;
+use crate::site::Site;
+
+/// A test for each database.
+macro_rules! on_both_databases {
+    ($($story:ident)*) => {
+        mod sqlite {
+            $(#[actix_web::test]
+            async fn $story() {
+                super::$story(super::Shop::open(None).await).await;
+            })*
+        }
+        mod postgres {
+            $(#[actix_web::test]
+            async fn $story() {
+                super::$story(super::Shop::open(Some(super::database())).await).await;
+            })*
+        }
+    };
+}
+
+on_both_databases! {
+    a_price_without_a_currency_is_in_the_shops
+}
+
+/// A shop that sells in euros, and files for it.
+struct Shop {
+    site: Site,
+    folder: tempfile::TempDir,
+}
+
+#[derive(clap::Parser)]
+struct Cli {
+    #[command(flatten)]
+    args: import::Args,
+}
+
+impl Shop {
+    async fn open(database: Option<String>) -> Self {
+        let site = Site::with(|config| {
+            config.shop.currency = Currency::EUR;
+            if let Some(url) = database {
+                config.store.url = url.as_str().into();
+            }
+        });
+        Self { site: site.await, folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// Imports a file of this name and text; whether all rows were taken.
+    async fn import(&self, name: &str, text: &str) -> bool {
+        let file = self.folder.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        let (file, url) = (file.to_str().unwrap(), self.site.url());
+        let words = ["kontor", file, "--url", &url, "--key", &self.site.key, "--json"];
+        let args = <Cli as clap::Parser>::parse_from(words).args;
+        let code = import::run(args).await.unwrap();
+        format!("{code:?}") == format!("{:?}", ExitCode::SUCCESS)
+    }
+
+    async fn product(&self, sku: &str) -> Value {
+        self.site.admin(Method::GET, &format!("/products/{sku}"), None).await.expect(200)
+    }
+
+    async fn close(self) {
+        self.site.verify().await;
+    }
+}
+
+async fn a_price_without_a_currency_is_in_the_shops(shop: Shop) {
+    assert!(shop.import("a.csv", "sku,name,price\nP1,Desk lamp,12.99\n").await);
+    let rows = "{\"sku\":\"P2\",\"name\":\"Shelf\",\"price\":5}\n\
+                {\"sku\":\"P3\",\"name\":\"Rack\",\"price\":\"700\",\"currency\":\"JPY\"}\n";
+    assert!(shop.import("b.jsonl", rows).await);
+    for (sku, amount, currency) in [("P1", 1299, "EUR"), ("P2", 500, "EUR"), ("P3", 700, "JPY")] {
+        let prices = json!([{"amount": amount, "currency": currency}]);
+        assert_eq!(shop.product(sku).await["prices"], prices, "{sku}");
+    }
+    let cart = json!({"lines": [{"sku": "P1", "quantity": 1}]});
+    let cart = shop.site.store(Method::POST, "/carts", Some(cart)).await.expect(201);
+    assert_eq!(cart["totals"]["items"], json!({"amount": 1299, "currency": "EUR"}));
+    assert!(!shop.import("c.csv", "sku,name,price\nP4,Dust,0.0000001\n").await);
+    shop.close().await;
+}
