@@ -1,5 +1,8 @@
 //! The kontor binary: the command line (`cli`), on the allocator that it runs with.
 
+// `println!` panics once nobody reads: commands print with `kontor_lab::stdout`.
+#![warn(clippy::print_stdout)]
+
 mod cli;
 
 /// Many small things are made on one thread and dropped on another, and that for weeks: the

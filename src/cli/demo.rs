@@ -134,7 +134,7 @@ async fn links(store: Store, url: String, mut link: Link) {
         if let Ok(next) = sign_in::make(&store, &url, "demo", SET_UP_LASTS).await {
             let end = if std::io::stdout().is_terminal() { "\r\x1b[K" } else { "" };
             let address = &next.address;
-            stdout::notice(&format!("{end}  admin     {address}  (the last link was used)\n"));
+            stdout::notice(format!("{end}  admin     {address}  (the last link was used)\n"));
             link = next;
         }
     }

@@ -16,7 +16,7 @@ use super::serve::told_to_stop;
 pub async fn run(options: Options) -> Result<ExitCode, Error> {
     telemetry::start(&telemetry::Options::default()).map_err(Error::Usage)?;
     let running = start(options).await?;
-    stdout::notice(&format!("the sandbox payment provider is ready at {}\n", running.url()));
+    stdout::notice(format!("the sandbox payment provider is ready at {}\n", running.url()));
     told_to_stop().await;
     running.stop().await;
     Ok(ExitCode::SUCCESS)

@@ -8,6 +8,9 @@
 //!
 //! What deliberately is not here: the server, its store, and everything that needs them.
 
+// `println!` panics once nobody reads: commands print with `stdout`.
+#![warn(clippy::print_stdout)]
+
 pub mod args;
 pub mod cluster;
 pub mod crash_test;
