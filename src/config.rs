@@ -10,6 +10,7 @@ mod mask;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use figment::providers::{Format as _, Serialized, Toml};
 use figment::value::{Dict, Map, Value};
@@ -317,17 +318,26 @@ impl Provider for Flag<'_> {
     }
 }
 
-/// Puts a text at a path: as a number, a truth value or a list where it reads as one.
+/// Puts a text at a path: as a number, a truth value or a list where it reads as one, unless the
+/// setting is a text.
 fn insert(dict: &mut Dict, path: &str, text: &str) {
+    static DEFAULTS: LazyLock<Option<Value>> =
+        LazyLock::new(|| Value::serialize(Config::default()).ok());
+    let default = DEFAULTS.as_ref().and_then(|all| all.find_ref(path));
+    let value = match default {
+        Some(Value::String(..)) => Value::from(text),
+        _ => text.parse().unwrap_or_else(|_| Value::from(text)),
+    };
+    insert_value(dict, path, value);
+}
+
+fn insert_value(dict: &mut Dict, path: &str, value: Value) {
     match path.split_once('.') {
-        None => {
-            let value = text.parse().unwrap_or_else(|_| Value::from(text));
-            dict.insert(path.to_owned(), value);
-        }
+        None => drop(dict.insert(path.to_owned(), value)),
         Some((first, rest)) => {
             let entry = dict.entry(first.to_owned()).or_insert_with(|| Value::from(Dict::new()));
             if let Value::Dict(_, inner) = entry {
-                insert(inner, rest, text);
+                insert_value(inner, rest, value);
             }
         }
     }
@@ -341,6 +351,16 @@ mod tests {
         let owned: Vec<_> =
             pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         owned.into_iter()
+    }
+
+    #[test]
+    fn a_setting_that_is_a_text_takes_any_text() {
+        for text in ["007", "true", "1.50", "[a]", "node-1"] {
+            let pairs = [("KONTOR__CLUSTER__NODE", text), ("KONTOR__CLUSTER__URL", text)];
+            let loaded = load(None, environment(&pairs), &[]).unwrap();
+            assert_eq!(loaded.config.cluster.node, text);
+            assert_eq!(loaded.config.cluster.url, text);
+        }
     }
 
     #[test]

@@ -271,6 +271,10 @@ async fn of_one_projection() -> (String, Store) {
     for statement in crate::store::AS_ONE_PROJECTION {
         sql(&url, statement).await.unwrap();
     }
+    // Later migrations let orders be made again; this is about the one alone.
+    let mut connection = sqlx::PgConnection::connect(&url).await.unwrap();
+    let migration = include_str!("../../migrations/postgres/0011_projections_by_name.sql");
+    sqlx::raw_sql(migration).execute(&mut connection).await.unwrap();
     let store = connect(&url).await;
     (url, store)
 }

@@ -39,7 +39,9 @@ function pageOf(parts) {
   const [first = "", second] = parts;
   if (first === "orders") return second ? order : orders;
   if (first === "stock") return second ? item : stock;
-  return { "": overview, attention, cluster, system, settings }[first] ?? missing;
+  const pages = { "": overview, attention, cluster, system, settings };
+  // Any object has a `constructor`.
+  return Object.hasOwn(pages, first) ? pages[first] : missing;
 }
 
 function missing(root) {

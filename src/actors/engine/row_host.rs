@@ -300,8 +300,6 @@ impl<T: VersionedRow> RowHost<T> {
             AppendError::Failed(why) => Err(Error::Storage(why)),
             AppendError::Refused(why) => Err(Error::Refused(why)),
             AppendError::Conflict => match self.get(row.value.key()).await? {
-                // A write before it was refused, and it with that one.
-                Some(now) if now.version + 1 == row.version => Err(Error::TryAgain),
                 Some(now) => Err(Error::VersionMismatch { version: now.version }),
                 None => Err(Error::TryAgain),
             },
