@@ -39,7 +39,8 @@ JSON Lines has the same fields, with one object per line. Both may be gzipped.
 
 A refused row does not stop the others, but a file whose quotes do not match is refused as a whole:
 nothing of it is imported. If a run is interrupted, run it again: it continues
-where it stopped. Importing the same file twice changes nothing.
+where it stopped. Importing the same file again sets the same values again: the units on hand, too,
+even if some were sold in between.
 
 Exit code: 0 all rows were imported, 1 the import could not run, 2 some rows were refused.
 
