@@ -71,21 +71,20 @@ impl Settings {
     /// [`config::Error`].
     pub fn load(&self) -> Result<Loaded, config::Error> {
         let mut flags = Vec::new();
-        let quoted = |text: &str| format!("{text:?}");
         if let Some(dir) = &self.data {
-            flags.push(("data.dir", quoted(&dir.to_string_lossy())));
+            flags.push(("data.dir", dir.to_string_lossy().into_owned()));
         }
         if let Some(store) = &self.store {
-            flags.push(("store.url", quoted(store.reveal())));
+            flags.push(("store.url", store.reveal().to_owned()));
         }
         if let Some(listen) = &self.listen {
-            flags.push(("http.listen", quoted(&listen.to_string())));
+            flags.push(("http.listen", listen.to_string()));
         }
         if let Some(url) = &self.sandbox_psp {
-            flags.push(("sandbox.url", quoted(url)));
+            flags.push(("sandbox.url", url.clone()));
         }
         if let Some(profile) = &self.profile {
-            flags.push(("profile", quoted(profile)));
+            flags.push(("profile", profile.clone()));
         }
         config::load(self.config.as_deref(), std::env::vars(), &flags)
     }
