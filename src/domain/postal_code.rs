@@ -4,8 +4,8 @@
 //! not known here.
 
 /// The forms of the countries that have one: `#` is a digit, `@` a letter, `*` either, and anything
-/// else is itself. Blanks, hyphens, the case and the country's code before it do not count.
-const FORMS: [(&str, &[&str]); 43] = [
+/// else is itself. Blanks, hyphens, dots, the case and the country's sign before it do not count.
+const FORMS: [(&str, &[&str]); 46] = [
     ("FO IS MG OM PG TW", &["###"]),
     ("AD", &["###", "AD###"]),
     (
@@ -33,6 +33,7 @@ const FORMS: [(&str, &[&str]); 43] = [
     ("LB", &["####", "########"]),
     ("PL", &["#####"]),
     ("IR", &["##########"]),
+    ("KZ", &["@##@#@#"]),
     ("AI", &["2640", "AI2640"]),
     ("BM", &["@@##", "@@@@"]),
     ("BN", &["@@####"]),
@@ -57,6 +58,7 @@ const FORMS: [(&str, &[&str]); 43] = [
     ("MU", &["@####", "###@@###"]),
     ("NI", &["#####", "######"]),
     ("NL", &["####@@"]),
+    ("PE", &["LIMA#", "LIMA##", "CALLAO#", "CALLAO##"]),
     ("PN", &["PCRN1ZZ"]),
     ("SH", &["STHL1ZZ", "ASCN1ZZ", "TDCU1ZZ"]),
     ("SO", &["#####", "@@#####"]),
@@ -64,6 +66,26 @@ const FORMS: [(&str, &[&str]); 43] = [
     ("SZ", &["@###"]),
     ("TC", &["TKCA1ZZ"]),
     ("VC", &["####"]),
+    ("VE", &["####@"]),
+];
+
+/// What people write before a code beside the country's own: the post of Luxembourg and of
+/// Liechtenstein, or everybody, as on cars.
+const SIGNS: [(&str, &str); 14] = [
+    ("AT", "A"),
+    ("AX", "FI"),
+    ("BE", "B"),
+    ("DE", "D"),
+    ("ES", "E"),
+    ("FI", "FIN"),
+    ("FR", "F"),
+    ("HU", "H"),
+    ("IT", "I"),
+    ("LI", "FL"),
+    ("LU", "L"),
+    ("NO", "N"),
+    ("PT", "P"),
+    ("SE", "S"),
 ];
 
 /// The countries where mail needs one.
@@ -71,6 +93,11 @@ const REQUIRED: &str = "AS AT AU AX BE BR CA CH CN CZ DE DK DZ EE ES FI FK FM FO
                         GP GR GS GU HU ID IL IM IN IO IT JE JP KR LT LU LV MC MH MP MQ MX MY NC NL \
                         NO NZ PF PL PM PN PR PT PW RE RU SE SG SI SJ SK SM TC TR TW UA US VA VI XK \
                         YT ZA";
+
+/// Hyphens, as keyboards and programs that correct texts write them, dots as in `01.310-100`, and
+/// the postal mark of Japan.
+const DOES_NOT_COUNT: [char; 8] =
+    ['-', '.', '\u{2010}', '\u{2011}', '\u{2012}', '\u{2013}', '\u{2212}', '\u{3012}'];
 
 /// What is wrong with a postal code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -92,15 +119,17 @@ pub fn check_postal_code(country: &str, code: Option<&str>) -> Result<(), Invali
     let Some(code) = code else {
         return if is_in(REQUIRED) { Err(InvalidPostalCode::Missing) } else { Ok(()) };
     };
-    let plain = code.chars().filter(|one| !one.is_whitespace() && *one != '-');
+    let plain = code.chars().filter(|one| !one.is_whitespace() && !DOES_NOT_COUNT.contains(one));
     let plain: String = plain.map(|one| one.to_ascii_uppercase()).collect();
-    let bare = plain.strip_prefix(country).unwrap_or(&plain);
+    let signs = SIGNS.iter().filter(|(of, _)| *of == country).map(|(_, sign)| *sign);
+    let signs = ["", country].into_iter().chain(signs);
+    let bare: Vec<&str> = signs.filter_map(|sign| plain.strip_prefix(sign)).collect();
     let mut known = FORMS.iter().filter(|(countries, _)| is_in(countries)).peekable();
     if known.peek().is_none() {
         return Ok(());
     }
     let mut forms = known.flat_map(|(_, forms)| forms.iter());
-    if forms.any(|form| has_form(&plain, form) || has_form(bare, form)) {
+    if forms.any(|form| bare.iter().any(|code| has_form(code, form))) {
         Ok(())
     } else {
         Err(InvalidPostalCode::Form)
@@ -143,6 +172,16 @@ mod tests {
             ("IE", "D6W XY00"),
             ("FK", "FIQQ 1ZZ"),
             ("AD", "AD500"),
+            ("LU", "L-2530"),
+            ("LI", "FL-9490"),
+            ("DE", "D-10115"),
+            ("FI", "FIN-00100"),
+            ("BR", "01.310-100"),
+            ("PL", "00\u{2013}950"),
+            ("JP", "\u{3012}100\u{2212}0001"),
+            ("KZ", "A15 E3B4"),
+            ("PE", "Lima 23"),
+            ("VE", "1010-A"),
             // These have none: whatever a form made the buyer write is taken.
             ("HK", "000000"),
             ("AE", "00000"),
@@ -154,6 +193,7 @@ mod tests {
             ("GB", "YO1"),
             ("DE", "1011"),
             ("DE", "N1 1AA"),
+            ("DE", "A-10115"),
             ("US", "1234"),
             ("NL", "AB 1234"),
             ("CA", "123456"),
