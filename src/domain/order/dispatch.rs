@@ -106,13 +106,21 @@ impl Order {
     }
 
     /// What was asked to be given back of that price: it was captured by hand, and counts as such.
+    /// Money of a refund that also has units that were shipped is theirs first, as they were
+    /// captured.
     fn refunded_unshipped(&self, line: &Line) -> i64 {
-        let part = |of: &super::RefundLine| {
-            let (units, all) = (of.quantity() - of.shipped, of.quantity());
-            let amount = i128::from(of.amount) * i128::from(units);
-            amount.checked_div(i128::from(all)).and_then(|part| i64::try_from(part).ok())
-        };
-        let refunded: i64 = self.paid_back(line.id).filter_map(part).sum();
+        let shipped = |of: &super::RefundLine| of.shipped;
+        let mut given_up = self.moved_back(line.id).map(shipped).sum::<i64>()
+            - self.paid_back(line.id).map(shipped).sum::<i64>();
+        let (mut units, mut refunded) = (0, 0);
+        for of in self.paid_back(line.id) {
+            let again = of.moved.min(given_up);
+            given_up -= again;
+            let own = self.share(line, units + of.shipped + again) - self.share(line, units);
+            let left = of.shipped + again < of.quantity();
+            refunded += if left { (of.amount - own).max(0) } else { 0 };
+            units += of.quantity();
+        }
         refunded.clamp(0, self.unshipped_value(line).max(0))
     }
 }

@@ -547,6 +547,36 @@ fn at_dispatch_what_was_captured_by_hand_counts() {
 }
 
 #[test]
+fn at_dispatch_a_refund_of_shipped_and_unshipped_units_captures_nothing_that_never_ships() {
+    let some = |amount: i64| {
+        let lines = vec![RefundLineRequest { line: 1, quantity: 3, amount: Some(amount) }];
+        Step::from(Command::Refund(RefundRequest { lines, ..RefundRequest::default() }))
+    };
+    let one = [fulfill(&[(1, 1)]), shipped(1), captured(1, 832)];
+    // What was captured of the line goes back.
+    let back = then(one.to_vec(), &[some(333), refunded(1), restocked(1)]);
+    assert_eq!(captures(&back), [832]);
+    let rest = then(back, &[fulfill(&[]), shipped(2), captured(2, 750)]);
+    assert_eq!(captures(&rest), [832, 750]);
+    check(
+        at_dispatch(&rest),
+        "confirmed completed/partially_refunded/fulfilled 1582-333 due 1249 [void:1]",
+    );
+    // Once more, after a refund that was given up.
+    let lost = [some(333), restocked(1), give_up("refund:1"), skip()];
+    let again = then(then(one.to_vec(), &lost), &[some(333), refunded(2)]);
+    assert_eq!(captures(&again), [832]);
+    // What goes back beyond that was of units that never ship.
+    let more = [fulfill(&[(2, 2), (3, 1)]), shipped(2), captured(2, 750), some(1_000)];
+    let more = then(one.to_vec(), &more);
+    assert_eq!(captures(&more), [832, 750, 667]);
+    check(
+        at_dispatch(&then(more, &[refunded(1), restocked(1), captured(3, 667)])),
+        "confirmed completed/partially_refunded/fulfilled 2249-1000 due 1249 []",
+    );
+}
+
+#[test]
 fn at_dispatch_what_never_ships_is_released() {
     let free = |lines: &[(u32, i64)]| {
         let lines = lines.iter().map(|(line, quantity)| RefundLineRequest {
