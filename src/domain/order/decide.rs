@@ -10,7 +10,7 @@ use super::ledger::{
 use super::step;
 use super::{Effect, Event, Order, PaymentMethod, Phase, Shortage};
 use crate::domain::entity::Noun as _;
-use crate::domain::money::AMOUNT_MAX;
+use crate::domain::money::{AMOUNT_MAX, Currency};
 use crate::domain::time::{Span, Timestamp};
 use crate::seeded_fault::{self, SeededFault};
 
@@ -55,12 +55,7 @@ impl Order {
             }
             Command::Report { attempt, report } => Ok(self.report(*attempt, report)),
             Command::FromProvider { provider, currency, attempt, command } => {
-                let made = |one: &Attempt| one.number == *attempt && one.provider == *provider;
-                let placed = self.placed.as_ref().map(|placed| placed.currency);
-                if placed != Some(*currency) || !self.attempts.iter().any(made) {
-                    let what = "no payment of the order was made there".into();
-                    return Err(Rejection::WrongState { what });
-                }
+                self.check_source(provider, *currency, *attempt, command)?;
                 self.decide_command(command, now)
             }
             Command::HoldLapsed { generation } => {
@@ -108,6 +103,27 @@ impl Order {
             }
             Command::Retry { reason } => self.retry(reason),
             Command::Skip { step, reason } => self.skip(step.as_deref(), reason),
+        }
+    }
+
+    /// Whether an account may say this of an attempt: it was made there, and money is taken and
+    /// given back only where it was set aside.
+    fn check_source(
+        &self,
+        provider: &str,
+        currency: Currency,
+        attempt: u32,
+        command: &Command,
+    ) -> Result<(), Rejection> {
+        let moves = matches!(command, Command::Captured { .. } | Command::Refunded { .. });
+        let made = |one: &Attempt| {
+            one.number == attempt && one.provider == provider && (one.held() || !moves)
+        };
+        let placed = self.placed.as_ref().map(|placed| placed.currency);
+        if placed == Some(currency) && self.attempts.iter().any(made) {
+            Ok(())
+        } else {
+            Err(wrong("no payment of the order was made there"))
         }
     }
 

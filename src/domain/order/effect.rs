@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{AttemptState, CapturePolicy, Order, Phase, step};
+use super::{Attempt, CapturePolicy, Order, Phase, step};
 use crate::domain::id::{OrderId, Sku};
 use crate::domain::money::{Currency, Money};
 use crate::domain::time::Span;
@@ -316,10 +316,8 @@ impl Order {
 
     /// The provider and its id of the payment that the order lives from.
     fn payment(&self) -> Option<(String, String)> {
-        let attempt = self.attempts.iter().find(|attempt| {
-            attempt.payment.is_some()
-                && matches!(attempt.state, AttemptState::Authorized { .. } | AttemptState::Voided)
-        })?;
+        let held = |attempt: &&Attempt| attempt.payment.is_some() && attempt.held();
+        let attempt = self.attempts.iter().find(held)?;
         Some((attempt.provider.clone(), attempt.payment.clone()?))
     }
 }

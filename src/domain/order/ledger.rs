@@ -63,6 +63,12 @@ impl Attempt {
         )
     }
 
+    /// Whether money is, or was, set aside.
+    #[must_use]
+    pub const fn held(&self) -> bool {
+        matches!(self.state, AttemptState::Authorized { .. } | AttemptState::Voided)
+    }
+
     /// What is set aside, in minor units.
     #[must_use]
     pub const fn authorized(&self) -> i64 {

@@ -65,6 +65,27 @@ fn what_another_account_or_currency_says_of_an_attempt_is_refused() {
 }
 
 #[test]
+fn the_account_of_an_attempt_that_was_declined_cannot_move_the_money_of_another() {
+    let method = PaymentMethod { provider: "sandbox/eu".into(), token: "tok_ok".into() };
+    let again = Command::Pay { method: Some(method) }.into();
+    let paid = [place(), reserved(1), declined(1), again, reserved(2), authorized(2), confirm()];
+    let told = |provider: &str, attempt, step: Step| -> Step {
+        let Step::Do(command) = step else { panic!("{step:?}") };
+        let (provider, currency) = (provider.to_owned(), Currency::GBP);
+        Command::FromProvider { provider, currency, attempt, command: Box::new(command) }.into()
+    };
+    let why = "no payment of the order was made there";
+    refused(paid.to_vec(), told("sandbox", 1, captured(1, TOTAL)), why);
+    let taken = then(paid.to_vec(), &[told("sandbox/eu", 2, captured(1, TOTAL))]);
+    let back = then(taken, &[refund(&[(2, 1)], 0, 0)]);
+    refused(back.clone(), told("sandbox", 1, refunded(1)), why);
+    check(
+        then(back, &[told("sandbox/eu", 2, refunded(1)), restocked(1)]),
+        "confirmed confirmed/partially_refunded/unfulfilled 2249-250 due 1999 []",
+    );
+}
+
+#[test]
 fn an_order_that_costs_something_needs_a_payment() {
     let place = |capture| Command::Place { placed: Arc::new(placed(capture)), method: None }.into();
     refused(vec![], place(CapturePolicy::AtOnce), "a payment is required");
