@@ -469,7 +469,11 @@ impl Order {
         for event in &events {
             after.evolve(event, now);
         }
-        let amount = after.uncaptured_shipments();
+        let mut amount = after.uncaptured_shipments();
+        // A shipment also makes up for a capture that was given up; a refund takes no such money.
+        if !events.iter().any(|event| matches!(event, Event::Fulfilled { .. })) {
+            amount = amount.min(after.due_at_dispatch() - self.due_at_dispatch());
+        }
         if amount > 0 {
             events.push(Event::CaptureRequested { capture: after.next_capture(), amount });
         }

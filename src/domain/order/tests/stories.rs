@@ -598,6 +598,16 @@ fn at_dispatch_a_refund_of_shipped_and_unshipped_units_captures_nothing_that_nev
 }
 
 #[test]
+fn at_dispatch_a_refund_does_not_make_up_for_a_capture_that_was_given_up() {
+    let one = [fulfill(&[(1, 1)]), shipped(1), captured(1, 832)];
+    let lost = [fulfill(&[(1, 1)]), shipped(2), give_up("capture:2"), skip()];
+    let lost = then(one.to_vec(), &lost);
+    let sorry = then(lost.clone(), &[refund(&[], 0, 100), refunded(1)]);
+    assert_eq!(captures(&sorry), [832, 334]);
+    assert_eq!(captures(&then(lost, &[fulfill(&[])])), [832, 334, 334 + 1_083]);
+}
+
+#[test]
 fn at_dispatch_what_never_ships_is_released() {
     let free = |lines: &[(u32, i64)]| {
         let lines = lines.iter().map(|(line, quantity)| RefundLineRequest {
