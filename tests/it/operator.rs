@@ -4,14 +4,14 @@
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use kontor::domain::entity::{Cause, EntityId};
+use kontor::domain::entity::{Cause, EntityId, Noun as _};
 use kontor::domain::id::{CartId, OrderId};
 use kontor::domain::money::{Currency, Money};
-use kontor::domain::order::{Command, Report, entity_id};
+use kontor::domain::order::{Command, Order, Report, entity_id};
 use kontor::domain::time::{Span, Timestamp};
 use kontor::providers::payment::{
-    AccountId, Authorization, Authorize, Error, Notice, Operation, Page, Payment, PaymentStatus,
-    Provider, ProviderAccount, Receipt, Reversal, WebhookError, WebhookRequest,
+    Authorization, Authorize, Error, Notice, Operation, Page, Payment, PaymentStatus, Provider,
+    ProviderAccount, Receipt, Reversal, WebhookError, WebhookRequest,
 };
 use kontor::store::journal::{Append, NewEvent, TimerChange};
 use kontor::store::webhook::{NEVER, Parked};
@@ -24,6 +24,7 @@ use crate::site::Site;
 
 /// A provider that has these payments, and notes what it is asked to reverse.
 struct Ledger {
+    account: &'static str,
     /// What the list says.
     payments: Vec<Payment>,
     /// What it says when it is asked for one, a moment later.
@@ -33,7 +34,8 @@ struct Ledger {
 
 impl Ledger {
     fn of(payments: Vec<Payment>) -> Self {
-        Self { fresh: payments.clone(), payments, reversed: Mutex::default() }
+        let fresh = payments.clone();
+        Self { account: "", payments, fresh, reversed: Mutex::default() }
     }
 
     fn reversed(&self) -> Vec<String> {
@@ -58,7 +60,7 @@ fn payment(reference: &str) -> Payment {
 #[async_trait]
 impl Provider for Ledger {
     fn account(&self) -> ProviderAccount {
-        ProviderAccount { provider: "sandbox", account: AccountId::default() }
+        ProviderAccount { provider: "sandbox", account: self.account.parse().unwrap_or_default() }
     }
 
     async fn authorize(&self, _: &Authorize) -> Result<Authorization, Error> {
@@ -154,6 +156,29 @@ async fn money_of_an_attempt_given_up_goes_back_and_of_an_unknown_one_is_an_aler
     assert_eq!(ledger.reversed(), [""; 0]);
     let order = shop.until(cart, |order| order.alert().is_some()).await;
     assert!(order.alert().unwrap().contains("attempt 7"), "{:?}", order.alert());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_at_an_account_or_in_a_currency_where_none_was_made_is_an_alert() {
+    let shop = Shop::open().await;
+    shop.sell("LAMP", 500, 5).await;
+    for (token, captured) in [("tok_ok", 500), ("tok_declined", 0)] {
+        for (account, currency) in [("eu", Currency::GBP), ("", Currency::EUR)] {
+            let cart = shop.cart(&[("LAMP", 1)]).await;
+            shop.checkout(cart, token).await.unwrap();
+            let at_rest =
+                move |order: &Order| order.captured() == captured && order.effects().is_empty();
+            shop.until(cart, at_rest).await;
+            let amount = Money::new(500, currency);
+            let same = payment(&format!("{}-p1", order(cart)));
+            let there = vec![Payment { amount, captured, ..same }];
+            let ledger = Ledger { account, ..Ledger::of(there) };
+            shop.node.flows.reconciliation.sweep(&ledger).await.unwrap();
+            assert_eq!(ledger.reversed(), [""; 0], "{token} {account} {currency:?}");
+            let alert = shop.order(cart).await.alert().unwrap_or_default().to_owned();
+            assert!(alert.contains("the journal none"), "{token} {account} {currency:?}: {alert}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

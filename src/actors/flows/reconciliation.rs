@@ -10,11 +10,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::payment::{Payments, parse_reference, report_of};
 use crate::actors::engine::clock::Clock;
-use crate::actors::engine::host::{self, Host};
+use crate::actors::engine::host::{self, Host, View};
 use crate::actors::engine::projections::Owned;
 use crate::actors::engine::runtime::Runtime;
 use crate::cache::Cache;
 use crate::domain::entity::{Cause, EntityId, Noun as _};
+use crate::domain::money::Currency;
 use crate::domain::order::{Attempt, AttemptState, Command, Order, Phase};
 use crate::providers::payment::{OperationKind, Payment, PaymentStatus, Provider};
 use crate::store::webhook::{NEVER, Parked};
@@ -138,17 +139,23 @@ impl Reconciliation {
         let Some((order, 'p', number)) = parse_reference(&payment.reference) else {
             return true;
         };
-        let seen = self.orders.look(&order, move |view| Seen::of(view.state, number)).await;
-        let Ok(seen) = seen else {
+        let (account, currency) = (provider.account().to_string(), payment.amount.currency);
+        let name = &account;
+        let see = async || {
+            let account = account.clone();
+            let read =
+                move |view: View<'_, Order>| Seen::of(view.state, &account, currency, number);
+            self.orders.look(&order, read).await
+        };
+        let Ok(seen) = see().await else {
             return false;
         };
         if !seen.exists {
             return self.raise_lost(provider, payment).await;
         }
-        let name = &provider.account().to_string();
         let told = |command| Command::FromProvider {
             provider: name.clone(),
-            currency: payment.amount.currency,
+            currency,
             attempt: number,
             command: Box::new(command),
         };
@@ -172,8 +179,7 @@ impl Reconciliation {
             };
             let _ = tell_order(&self.orders, &order, told(command), name).await;
         }
-        let Ok(seen) = self.orders.look(&order, move |view| Seen::of(view.state, number)).await
-        else {
+        let Ok(seen) = see().await else {
             return false;
         };
         if seen.fits(payment) || !seen.at_rest {
@@ -183,8 +189,7 @@ impl Reconciliation {
         let Ok(Some(payment)) = provider.find(&payment.reference).await else {
             return false;
         };
-        let again = self.orders.look(&order, move |view| Seen::of(view.state, number)).await;
-        if again.is_ok_and(|again| again == seen) && !seen.fits(&payment) {
+        if see().await.is_ok_and(|again| again == seen) && !seen.fits(&payment) {
             self.disagree(provider, &payment, (&order, number), &seen).await;
         }
         false
@@ -242,8 +247,8 @@ impl Reconciliation {
                 payment.captured, payment.refunded, seen.captured, seen.refunded
             )
         } else {
-            let amount = payment.amount;
-            format!("the provider has a payment attempt {number} of {amount}, the journal none")
+            let (name, amount) = (provider.account(), payment.amount);
+            format!("{name} has a payment attempt {number} of {amount}, the journal none there")
         };
         tracing::error!(%order, alert, "the ledgers differ");
         let cause = Cause { by: "sweep".into(), ..Cause::default() };
@@ -296,7 +301,7 @@ pub(super) async fn tell_order(
 struct Seen {
     /// There is such an order.
     exists: bool,
-    /// It has such an attempt.
+    /// It has such an attempt, made at the account and in the currency of the payment.
     known: bool,
     /// The attempt is over, and the order lives from no money of it.
     given_up: bool,
@@ -318,10 +323,12 @@ impl Seen {
             && (self.live || !is_live(payment) || payment.captured > 0)
     }
 
-    fn of(order: &Order, number: u32) -> Self {
-        let attempt = order.attempts().iter().find(|attempt| attempt.number == number);
+    fn of(order: &Order, account: &str, currency: Currency, number: u32) -> Self {
+        let made = |attempt: &&Attempt| attempt.number == number && attempt.provider == account;
+        let placed = order.placed().filter(|placed| placed.currency == currency);
+        let attempt = placed.and_then(|_| order.attempts().iter().find(made));
         let live = attempt.is_some_and(|attempt| attempt.authorized() > 0);
-        let moved = lives_from(order) == Some(number);
+        let moved = attempt.is_some() && lives_from(order) == Some(number);
         Self {
             exists: order.placed().is_some(),
             known: attempt.is_some(),
