@@ -57,7 +57,7 @@ pub(super) fn import(bytes: &[u8]) {
         }
         match row.body {
             Ok(body) => {
-                assert!(!body.product.sku.is_empty() && !body.product.name.is_empty());
+                assert!(!body.product.sku.is_empty() && body.product.name.as_deref() != Some(""));
                 assert!(body.on_hand.is_none_or(|units| units >= 0), "{body:?}");
             }
             Err(faults) => {

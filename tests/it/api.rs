@@ -597,7 +597,7 @@ async fn an_import_does_what_it_can_and_the_same_again_changes_nothing() {
     let body = json!({"rows": rows});
     let dry = json!({"dry_run": true, "rows": body["rows"]});
     let dry = api.admin("POST", "/v1/admin/imports", dry).await;
-    assert_eq!(dry.body["created"], 3, "{}", dry.body);
+    assert_eq!(dry.body["created"], 2, "{}", dry.body);
     let done = api.admin("POST", "/v1/admin/imports", body.clone()).await;
     assert_eq!(
         (&done.body["created"], &done.body["stock_set"]),
@@ -611,7 +611,7 @@ async fn an_import_does_what_it_can_and_the_same_again_changes_nothing() {
         .iter()
         .map(|one| one["field"].as_str().unwrap())
         .collect();
-    assert_eq!(fields, ["product.name", "product.prices", "on_hand"]);
+    assert_eq!(fields, ["on_hand"]);
     assert_eq!(done.body["errors"][0]["row"], 2);
     let again = api.admin("POST", "/v1/admin/imports", body).await;
     assert_eq!((&again.body["unchanged"], &again.body["stock_set"]), (&json!(3), &json!(0)));

@@ -34,6 +34,7 @@ macro_rules! on_both_databases {
 
 on_both_databases! {
     a_price_without_a_currency_is_in_the_shops
+    what_a_file_does_not_say_stays_as_it_is
 }
 
 /// A shop that sells in euros, and files for it.
@@ -92,5 +93,47 @@ async fn a_price_without_a_currency_is_in_the_shops(shop: Shop) {
     let cart = shop.site.store(Method::POST, "/carts", Some(cart)).await.expect(201);
     assert_eq!(cart["totals"]["items"], json!({"amount": 1299, "currency": "EUR"}));
     assert!(!shop.import("c.csv", "sku,name,price\nP4,Dust,0.0000001\n").await);
+    shop.close().await;
+}
+
+async fn what_a_file_does_not_say_stays_as_it_is(shop: Shop) {
+    let mut whole = json!({
+        "sku": "P1", "name": "Lamp", "description": "Tall", "category": "Light", "active": false,
+        "tax_rate": "0.2", "prices": [
+            {"amount": 1000, "currency": "EUR"}, {"amount": 900, "currency": "GBP"},
+        ],
+    });
+    shop.site.admin(Method::POST, "/products", Some(whole.clone())).await.expect(201);
+    let is = async |whole: &Value, what: &str| {
+        let mut found = shop.product("P1").await;
+        found.as_object_mut().unwrap().remove("version");
+        assert_eq!(&found, whole, "{what}");
+    };
+
+    assert!(shop.import("a.csv", "sku,on_hand\nP1,5\n").await);
+    is(&whole, "stock").await;
+    assert_eq!(shop.site.level("P1").await["on_hand"], 5);
+    let empty = "sku,name,description,category,price,currency,tax_rate,active,location,on_hand\n\
+                 P1,,,,,,,,,\n";
+    assert!(shop.import("b.csv", empty).await);
+    is(&whole, "empty cells").await;
+    assert!(shop.import("c.csv", "sku,name,price\nP1,Desk lamp,12.99\n").await);
+    whole["name"] = json!("Desk lamp");
+    whole["prices"][0]["amount"] = json!(1299);
+    is(&whole, "a name and a price").await;
+    let both = "sku,name,price,currency\nP1,Desk lamp,14,USD\nP1,,800,JPY\n";
+    assert!(shop.import("d.csv", both).await);
+    let prices = [(1299, "EUR"), (900, "GBP"), (800, "JPY"), (1400, "USD")]
+        .map(|(amount, currency)| json!({"amount": amount, "currency": currency}));
+    whole["prices"] = json!(prices);
+    is(&whole, "two currencies").await;
+    assert!(shop.import("e.csv", "sku,active\nP1,TRUE\n").await);
+    whole["active"] = json!(true);
+    is(&whole, "active").await;
+    let null = "{\"sku\":\"P1\",\"description\":null,\"category\":null}\n";
+    assert!(shop.import("f.jsonl", null).await);
+    (whole["description"], whole["category"]) = (json!(""), Value::Null);
+    is(&whole, "null").await;
+    assert!(!shop.import("g.csv", "sku,price\nP9,1\n").await, "a new product needs a name");
     shop.close().await;
 }

@@ -7,24 +7,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::money::Money;
 
-/// A product to import.
+/// A product to import: what it leaves out stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Product {
     /// Its stock keeping unit.
     pub sku: String,
-    /// What a buyer reads.
-    pub name: String,
-    /// More of that.
+    /// What a buyer reads; a new product needs it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub description: Option<String>,
-    /// What it is listed under.
+    pub name: Option<String>,
+    /// More of that; `Some(None)` clears it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub category: Option<String>,
-    /// A price per currency.
+    pub description: Option<Option<String>>,
+    /// What it is listed under; `Some(None)` clears it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub category: Option<Option<String>>,
+    /// A price per currency; prices in other currencies stay as they are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub prices: Vec<Money>,
     /// A fraction, for example "0.2".
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tax_rate: Option<String>,
+    /// Whether it can be put into a cart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub active: Option<bool>,
 }
 
 /// One row of an import.

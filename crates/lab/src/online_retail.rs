@@ -243,11 +243,9 @@ pub fn catalog(rows: &[Row]) -> Vec<Implied> {
         line: seen.line,
         product: Product {
             sku: code.to_owned(),
-            name: most_frequent(&seen.names).unwrap_or(code).to_owned(),
-            description: None,
-            category: None,
+            name: Some(most_frequent(&seen.names).unwrap_or(code).to_owned()),
             prices: vec![Money::price(most_frequent(&seen.prices).unwrap_or_default(), "GBP")],
-            tax_rate: None,
+            ..Product::default()
         },
         units: seen.units,
     };
@@ -382,7 +380,7 @@ mod tests {
         let catalog = catalog(&read(text.as_bytes()).unwrap());
         let short: Vec<_> = catalog
             .iter()
-            .map(|i| (i.product.sku.as_str(), i.product.name.as_str(), i.units, i.line))
+            .map(|i| (i.product.sku.as_str(), i.product.name.as_deref().unwrap(), i.units, i.line))
             .collect();
         assert_eq!(short, [("a", "LAMP", 6, 2), ("e", "e", 1, 7)]);
         assert_eq!(catalog[0].product.prices[0].as_minor(), Some(295));

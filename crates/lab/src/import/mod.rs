@@ -33,9 +33,15 @@ const BATCH_BYTES: usize = 900 * 1024;
 /// Import products and their stock from a file
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
-CSV needs a header with the columns sku and name. Optional columns are description, category,
-price (major units: 2.55), currency (the shop's if absent), tax_rate (0.2), location and on_hand.
-JSON Lines has the same fields, with one object per line. Both may be gzipped.
+CSV needs a header with the column sku. Optional columns are name (a new product needs one),
+description, category, price (major units: 2.55), currency (the shop's if absent), tax_rate (0.2),
+active (true or false), location and on_hand. JSON Lines has the same fields, with one object per
+line. Both may be gzipped.
+
+What a file does not say stays as it is: a column that is absent and a cell that is empty change
+nothing, and a price changes no price in another currency. Several rows may name one SKU, for
+example to give its prices in several currencies. In JSON Lines, null clears a description or a
+category.
 
 A refused row does not stop the others, but a file whose quotes do not match is refused as a whole:
 nothing of it is imported. If a run is interrupted, run it again: it continues
@@ -186,8 +192,9 @@ impl Batch {
         match row.body {
             Ok(body) => {
                 // Names and descriptions may double in size when they are escaped.
-                let text = body.product.description.as_ref().map_or(0, String::len);
-                self.bytes += 400 + 2 * (body.product.name.len() + text);
+                let texts = [&body.product.name, &body.product.description.clone().flatten()];
+                let length: usize = texts.into_iter().flatten().map(String::len).sum();
+                self.bytes += 400 + 2 * length;
                 self.lines.push(row.line);
                 self.rows.push(body);
             }

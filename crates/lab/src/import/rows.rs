@@ -15,7 +15,7 @@ use super::{csv_text, source};
 use crate::online_retail;
 
 /// What a file may say of a product.
-pub const COLUMNS: [&str; 9] = [
+pub const COLUMNS: [&str; 10] = [
     "sku",
     "name",
     "description",
@@ -23,9 +23,13 @@ pub const COLUMNS: [&str; 9] = [
     "price",
     "currency",
     "tax_rate",
+    "active",
     "location",
     "on_hand",
 ];
+
+/// What a JSON null clears.
+const CLEARABLE: [&str; 2] = ["description", "category"];
 
 /// The most bytes of one row.
 const ROW_MAX_BYTES: usize = 256 * 1024;
@@ -124,7 +128,7 @@ fn csv_rows<'a>(input: impl Read + 'a, location: &'a str) -> Result<Rows<'a>, so
 }
 
 fn columns(header: &csv::ByteRecord) -> Result<Vec<&'static str>, source::Error> {
-    let right = || format!("columns are sku and name, and optionally {}", COLUMNS[2..].join(", "));
+    let right = || format!("columns are sku, and optionally {}", COLUMNS[1..].join(", "));
     let mut columns = Vec::new();
     for name in header {
         let name = String::from_utf8_lossy(name).trim().to_owned();
@@ -136,11 +140,8 @@ fn columns(header: &csv::ByteRecord) -> Result<Vec<&'static str>, source::Error>
         }
         columns.push(known);
     }
-    for needed in &COLUMNS[..2] {
-        if !columns.contains(needed) {
-            let text = format!("column {needed:?} is missing; {}", right());
-            return Err(source::Error::Header(text));
-        }
+    if !columns.contains(&"sku") {
+        return Err(source::Error::Header(format!("column \"sku\" is missing; {}", right())));
     }
     Ok(columns)
 }
@@ -225,7 +226,8 @@ fn jsonl_row(line: &[u8], location: &str) -> Result<ImportRow, Vec<FieldError>> 
             continue;
         };
         match value {
-            Value::Null => {}
+            Value::Null => fields.clear(column),
+            Value::Bool(active) if column == "active" => fields.set(column, active.to_string()),
             Value::String(text) => fields.set(column, text),
             Value::Number(number) => fields.set(column, number.to_string()),
             _ => faults.push(fault(column, "must be a string or a number".to_owned())),
@@ -240,18 +242,33 @@ fn fault(field: &str, message: String) -> FieldError {
 
 /// The fields of one row; an empty one is as good as none.
 #[derive(Default)]
-struct Fields([Option<String>; COLUMNS.len()]);
+struct Fields {
+    texts: [Option<String>; COLUMNS.len()],
+    cleared: Vec<&'static str>,
+}
 
 impl Fields {
     fn set(&mut self, column: &str, text: String) {
         if let Some(place) = COLUMNS.iter().position(|known| *known == column) {
-            self.0[place] = Some(text).filter(|text| !text.trim().is_empty());
+            self.texts[place] = Some(text).filter(|text| !text.trim().is_empty());
+        }
+    }
+
+    /// Notes a null; where nothing can be cleared it is as good as an absent field.
+    fn clear(&mut self, column: &'static str) {
+        if CLEARABLE.contains(&column) {
+            self.cleared.push(column);
         }
     }
 
     fn take(&mut self, column: &str) -> Option<String> {
         let place = COLUMNS.iter().position(|known| *known == column)?;
-        self.0[place].take().map(|text| text.trim().to_owned())
+        self.texts[place].take().map(|text| text.trim().to_owned())
+    }
+
+    /// A text that can be cleared.
+    fn take_clearable(&mut self, column: &str) -> Option<Option<String>> {
+        if self.cleared.contains(&column) { Some(None) } else { self.take(column).map(Some) }
     }
 
     fn row(mut self, location: &str) -> Result<ImportRow, Vec<FieldError>> {
@@ -260,8 +277,8 @@ impl Fields {
         if !is_sku(&sku) {
             faults.push(fault("sku", NO_SKU.to_owned()));
         }
-        let name = self.take("name").unwrap_or_default();
-        if name.is_empty() || name.chars().count() > 200 {
+        let name = self.take("name");
+        if name.as_ref().is_some_and(|name| name.chars().count() > 200) {
             faults.push(fault("name", "must have 1 to 200 characters".to_owned()));
         }
         let (price, currency) = self.price(&mut faults);
@@ -269,6 +286,10 @@ impl Fields {
         if tax_rate.as_deref().is_some_and(|rate| !is_tax_rate(rate)) {
             let message = "must be a fraction from 0 to 1, for example 0.2".to_owned();
             faults.push(fault("tax_rate", message));
+        }
+        let active = self.take("active").map(|text| text.to_ascii_lowercase().parse::<bool>());
+        if matches!(active, Some(Err(_))) {
+            faults.push(fault("active", "must be true or false".to_owned()));
         }
         let on_hand = self.take("on_hand").map(|text| text.parse::<i64>());
         if on_hand.as_ref().is_some_and(|units| !matches!(units, Ok(0..))) {
@@ -282,10 +303,11 @@ impl Fields {
         let product = Product {
             sku,
             name,
-            description: self.take("description"),
-            category: self.take("category"),
+            description: self.take_clearable("description"),
+            category: self.take_clearable("category"),
             prices: Vec::new(),
             tax_rate,
+            active: active.and_then(Result::ok),
         };
         Ok(ImportRow { product, price, currency, location: on_hand.map(|_| at), on_hand })
     }
@@ -343,15 +365,15 @@ mod tests {
         assert_eq!(first.location.as_deref(), Some("main"));
         assert_eq!((first.price.as_deref(), &first.currency), (Some("2.55"), &None));
         let second = rows[1].body.as_ref().unwrap();
-        assert_eq!((second.product.name.as_str(), &second.location), ("B, c", &None));
+        assert_eq!((second.product.name.as_deref(), &second.location), (Some("B, c"), &None));
         assert_eq!(second.price, None);
     }
 
     #[test]
     fn wrong_columns_are_told_the_right_ones() {
         for (header, want) in [
-            ("sku,title\n", "unknown column \"title\"; columns are sku and name"),
-            ("sku,price\n", "column \"name\" is missing; columns are sku and name"),
+            ("sku,title\n", "unknown column \"title\"; columns are sku, and optionally name"),
+            ("name,price\n", "column \"sku\" is missing; columns are sku, and optionally name"),
             ("sku,name,sku\n", "column \"sku\" occurs twice"),
         ] {
             let error = read(header.as_bytes(), Format::Csv, "main").err().unwrap().to_string();
@@ -362,14 +384,32 @@ mod tests {
     #[test]
     fn every_fault_of_a_row_is_told() {
         let text =
-            b"sku,name,price,tax_rate,on_hand\n a/b ,,-1,2,1.5\nx,y\nx,\xff,1,0,1\nz,ok,1,0,1\n";
+            b"sku,active,price,tax_rate,on_hand\n a/b ,on,-1,2,1.5\nx,y\nx,\xff,1,0,1\nz,TRUE,1,0,1\n";
         let rows = all(text, Format::Csv);
         let fields: Vec<_> =
             rows[0].body.as_ref().unwrap_err().iter().map(|f| f.field.as_str()).collect();
-        assert_eq!(fields, ["sku", "name", "price", "tax_rate", "on_hand"]);
+        assert_eq!(fields, ["sku", "price", "tax_rate", "active", "on_hand"]);
         assert_eq!(faults(&rows[1]), ["3 row: has 2 fields, the header has 5"]);
-        assert_eq!(faults(&rows[2]), ["4 name: is not UTF-8 at byte 1"]);
-        assert!(rows[3].body.is_ok());
+        assert_eq!(faults(&rows[2]), ["4 active: is not UTF-8 at byte 1"]);
+        assert_eq!(rows[3].body.as_ref().unwrap().product.active, Some(true));
+    }
+
+    #[test]
+    fn what_a_row_does_not_say_is_not_sent() {
+        let whole = Product { sku: "a".to_owned(), ..Product::default() };
+        let csv =
+            b"sku,name,description,category,price,currency,tax_rate,active,on_hand\na,,,,,,,,\n";
+        let jsonl = b"{\"sku\":\"a\",\"name\":null,\"active\":null,\"category\":\"\"}\n";
+        for (text, format) in
+            [(&b"sku\na\n"[..], Format::Csv), (csv, Format::Csv), (jsonl, Format::Jsonl)]
+        {
+            let rows = all(text, format);
+            let want = ImportRow { product: whole.clone(), ..ImportRow::default() };
+            assert_eq!(rows[0].body.as_ref().unwrap(), &want);
+        }
+        let rows = all(b"{\"sku\":\"a\",\"description\":null,\"active\":false}\n", Format::Jsonl);
+        let product = &rows[0].body.as_ref().unwrap().product;
+        assert_eq!((&product.description, product.active), (&Some(None), Some(false)));
     }
 
     #[test]

@@ -121,12 +121,12 @@ pub async fn single(client: &Client, sku: &str, units: i64) -> Result<(), Error>
 
 fn row(sku: String, price: i64, units: i64) -> ImportRow {
     let product = Product {
-        name: format!("Load product {sku}"),
+        name: Some(format!("Load product {sku}")),
         sku,
-        description: None,
-        category: Some("load".to_owned()),
+        category: Some(Some("load".to_owned())),
         prices: vec![Money::minor(price, "GBP")],
         tax_rate: Some("0.2".to_owned()),
+        ..Product::default()
     };
     ImportRow { product, on_hand: Some(units), ..ImportRow::default() }
 }

@@ -11,15 +11,15 @@ use serde_json::Value;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::actors::catalog::{Change, Expect};
+use crate::actors::catalog::Change;
 use crate::actors::engine::host::View;
 use crate::domain::entity::Cause;
 use crate::domain::id::Sku;
-use crate::domain::money::parse_major;
+use crate::domain::money::{Currency, UnitPrice, parse_major};
 use crate::domain::product::Product;
 use crate::domain::stock::{self, Location, QUANTITY_MAX, Stock};
-use crate::http::api::product::schema;
-use crate::http::api::product::shape::ProductInput;
+use crate::http::api::product::products::change;
+use crate::http::api::product::shape::ImportedProduct;
 use crate::http::api::shape::LocationInput;
 use crate::http::edge::call::Call;
 use crate::http::edge::checked;
@@ -78,8 +78,7 @@ impl ToSchema for UnreadRow {
 #[serde(deny_unknown_fields)]
 pub struct ImportRow {
     #[garde(dive)]
-    #[schema(value_type = schema::NewProduct)]
-    product: ProductInput,
+    product: ImportedProduct,
     /// One more price, in major units of `currency`.
     #[serde(default)]
     #[garde(dive)]
@@ -136,7 +135,7 @@ pub async fn import_products(call: Call, body: Json<ImportInput>) -> Result<Http
     let mut by_sku: BTreeMap<Sku, Vec<(usize, Row)>> = BTreeMap::new();
     for (row, unread) in body.value.rows.iter().enumerate() {
         match read(&call, &unread.0) {
-            Ok(one) => by_sku.entry(one.product.sku.clone()).or_default().push((row, one)),
+            Ok((sku, one)) => by_sku.entry(sku).or_default().push((row, one)),
             Err(faults) => report.errors.extend(faults.into_iter().map(|fault| RowError {
                 row,
                 field: fault.field,
@@ -146,11 +145,23 @@ pub async fn import_products(call: Call, body: Json<ImportInput>) -> Result<Http
     }
     let dry = body.value.dry_run;
     let (call, cause) = (&call, &cause);
-    let done = stream::iter(by_sku.into_values())
-        .map(|rows| async move {
+    let done = stream::iter(by_sku)
+        .map(|(sku, rows)| async move {
             let mut outcomes = Vec::with_capacity(rows.len());
+            // What a dry run would have made of the product so far.
+            let mut made = None;
             for (number, row) in rows {
-                outcomes.push((number, take(call, row, dry, cause.clone()).await));
+                let change = match dry {
+                    true => imagine(call, &sku, &row, &mut made).await,
+                    false => write(call, &sku, &row, cause.clone()).await,
+                };
+                let outcome = match change {
+                    Ok(change) => set_stock(call, &sku, row, dry, cause.clone())
+                        .await
+                        .map(|stock_set| (change, stock_set)),
+                    Err(error) => Err(error),
+                };
+                outcomes.push((number, outcome));
             }
             outcomes
         })
@@ -165,65 +176,97 @@ pub async fn import_products(call: Call, body: Json<ImportInput>) -> Result<Http
 
 /// A row that was read.
 struct Row {
-    product: Product,
+    product: ImportedProduct,
+    price: Option<(Currency, UnitPrice)>,
     location: Location,
     on_hand: Option<i64>,
 }
 
-fn read(call: &Call, value: &Value) -> Result<Row, Vec<FieldError>> {
-    let fault = |field: &str, message: &str| {
-        vec![FieldError { field: field.to_owned(), message: message.to_owned() }]
-    };
+impl Row {
+    fn product(&self, sku: &Sku, there: Option<Product>) -> Result<Product, Error> {
+        let merged = self.product.clone().merged(sku.clone(), there, self.price);
+        merged.map_err(|fault| Error::field(&fault.field, fault.message))
+    }
+}
+
+fn fault(field: &str, message: &str) -> Vec<FieldError> {
+    vec![FieldError { field: field.to_owned(), message: message.to_owned() }]
+}
+
+fn read(call: &Call, value: &Value) -> Result<(Sku, Row), Vec<FieldError>> {
     let row: ImportRow = check(value)?;
-    let sku = row.product.sku.as_ref().ok_or_else(|| fault("product.sku", "is required"))?;
-    let sku = sku.read().map_err(|rule| fault("product.sku", rule.message()))?;
+    let price = price(&row, call.node().settings.currency)?;
+    let sku = row.product.sku.read().map_err(|rule| fault("product.sku", rule.message()))?;
     let location = match &row.location {
         Some(named) => named.read().ok(),
         None => call.node().settings.locations.first().cloned().or_else(|| "main".parse().ok()),
     };
     let location = location.ok_or_else(|| fault("location", "is not a location"))?;
-    let mut product = row.product.product(sku);
-    if let Some(text) = &row.price {
-        let named = row.currency.map(|code| code.read()).transpose();
-        let named = named.map_err(|rule| fault("currency", rule.message()))?;
-        let currency = named.unwrap_or(call.node().settings.currency);
-        let price =
-            parse_major(text, currency).map_err(|rule| fault("price", &rule.to_string()))?;
-        if price.raw() < 0 {
-            return Err(fault("price", "must not be negative"));
-        }
-        product.prices.insert(currency, price);
+    let on_hand = row.on_hand.map(Whole::get);
+    Ok((sku, Row { product: row.product, price, location, on_hand }))
+}
+
+/// The price that a row has in major units; in the shop's currency if it names none.
+fn price(
+    row: &ImportRow,
+    shop: Currency,
+) -> Result<Option<(Currency, UnitPrice)>, Vec<FieldError>> {
+    let Some(text) = &row.price else { return Ok(None) };
+    let named = row.currency.as_ref().map(checked::Currency::read).transpose();
+    let currency = named.map_err(|rule| fault("currency", rule.message()))?.unwrap_or(shop);
+    let price = parse_major(text, currency).map_err(|rule| fault("price", &rule.to_string()))?;
+    if price.raw() < 0 {
+        return Err(fault("price", "must not be negative"));
     }
-    Ok(Row { product, location, on_hand: row.on_hand.map(Whole::get) })
+    Ok(Some((currency, price)))
 }
 
 /// What became of a row: the product's change, and whether stock was set.
 type Outcome = Result<(Change, bool), Error>;
 
-async fn take(call: &Call, row: Row, dry: bool, cause: Cause) -> Outcome {
-    let Row { product, location, on_hand } = row;
-    let sku = product.sku.clone();
-    let change = if dry {
-        match call.node().catalog.get(&sku).await? {
-            None => Change::Created,
-            Some(there) if there.value == product => Change::Unchanged,
-            Some(_) => Change::Updated,
-        }
-    } else {
-        call.node().catalog.put(product, Expect::Any, cause.clone()).await?.1
+async fn write(call: &Call, sku: &Sku, row: &Row, cause: Cause) -> Result<Change, Error> {
+    change(call, sku, None, cause, |there| row.product(sku, there)).await.map(|(_, change)| change)
+}
+
+/// What a row would change, after the rows before it; `made` is what they have made of the product.
+async fn imagine(
+    call: &Call,
+    sku: &Sku,
+    row: &Row,
+    made: &mut Option<Product>,
+) -> Result<Change, Error> {
+    let there = match made.take() {
+        Some(made) => Some(made),
+        None => call.node().catalog.get(sku).await?.map(|row| row.value.clone()),
     };
-    let Some(on_hand) = on_hand else {
-        return Ok((change, false));
-    };
-    let (entity, at) = (stock::entity_id(&sku), location.clone());
+    let product = row.product(sku, there.clone());
+    *made = product.as_ref().ok().cloned().or_else(|| there.clone());
+    let product = product?;
+    Ok(match there {
+        None => Change::Created,
+        Some(there) if there == product => Change::Unchanged,
+        Some(_) => Change::Updated,
+    })
+}
+
+/// Sets the stock of a row that says how much there is; whether that was a change.
+async fn set_stock(
+    call: &Call,
+    sku: &Sku,
+    row: Row,
+    dry: bool,
+    cause: Cause,
+) -> Result<bool, Error> {
+    let Row { location, on_hand: Some(on_hand), .. } = row else { return Ok(false) };
+    let (entity, at) = (stock::entity_id(sku), location.clone());
     let read = move |view: View<'_, Stock>| view.state.levels().get(&at).map(|level| level.on_hand);
     let there = call.node().stock.look(&entity, read).await?;
     if there == Some(on_hand) || dry {
-        return Ok((change, there != Some(on_hand)));
+        return Ok(there != Some(on_hand));
     }
     let command = stock::Command::Set { location, on_hand, change_from: None };
     call.node().stock.carry_out(&entity, command, cause).await?;
-    Ok((change, true))
+    Ok(true)
 }
 
 impl ImportReport {
@@ -244,11 +287,16 @@ impl ImportReport {
                     && error.code().retry_after_secs().is_none() =>
             {
                 let field = match error.code() {
-                    crate::http::edge::problem::Code::StockCommitted => "on_hand",
+                    Code::StockCommitted => "on_hand",
                     _ => "product",
                 };
-                let message = error.detail().to_owned();
-                self.errors.push(RowError { row, field: field.to_owned(), message });
+                let whole = fault(field, error.detail());
+                let faults = if error.fields().is_empty() { &whole } else { error.fields() };
+                self.errors.extend(faults.iter().cloned().map(|fault| RowError {
+                    row,
+                    field: fault.field,
+                    message: fault.message,
+                }));
                 Ok(())
             }
             Err(error) => Err(error),

@@ -5,9 +5,10 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use crate::actors::catalog::{self, Change, Expect};
 use crate::cache::Found;
+use crate::domain::entity::Cause;
 use crate::domain::id::{InvalidSku, Sku};
 use crate::domain::money::{Currency, parse_currency};
-use crate::domain::product::entity_id;
+use crate::domain::product::{Product, entity_id};
 use crate::http::api::product::rejection::refused;
 use crate::http::api::product::schema;
 use crate::http::api::product::shape::{ProductInput, ProductPatch, ProductShape, patched};
@@ -22,7 +23,7 @@ use crate::http::edge::read_your_writes::{self, Seen};
 use crate::store::product::{Filter, Row};
 
 /// How often a change is made again when another one was faster.
-const PATCH_TRIES_MAX: usize = 32;
+const TRIES_MAX: usize = 32;
 /// The longest key under which a page is kept.
 const KEY_MAX: usize = 300;
 
@@ -126,30 +127,46 @@ pub async fn update_product(
     body: Json<ProductPatch>,
 ) -> Result<HttpResponse, Error> {
     let cause = call.cause(body.digest);
-    let mut tries = 0;
-    loop {
-        let row = find(&call, &path).await?;
-        if let Some(version) = call.if_match
-            && version != row.version
+    let sku: Sku = id(&path, "product")?;
+    let (row, _) = change(&call, &sku, call.if_match, cause, |there| {
+        let there = there.ok_or_else(|| Error::not_found("product"))?;
+        Ok(patched(there, body.value.clone()))
+    })
+    .await?;
+    Ok(wrote(versioned(StatusCode::OK, row.version, &ProductShape::from(&row)), &row))
+}
+
+/// Changes a product to what `next` makes of it, `None` being one that is not there. It is asked
+/// again if another writer was faster, unless a version is `expected`.
+///
+/// # Errors
+/// What `next` refuses, another version than is `expected`, and the store's.
+pub async fn change(
+    call: &Call,
+    sku: &Sku,
+    expected: Option<i64>,
+    cause: Cause,
+    next: impl Fn(Option<Product>) -> Result<Product, Error>,
+) -> Result<(Row, Change), Error> {
+    let catalog = &call.node().catalog;
+    for _ in 0..TRIES_MAX {
+        let there = catalog.get(sku).await?;
+        let version = there.as_ref().map(|row| row.version);
+        if let (Some(expected), Some(version)) = (expected, version)
+            && expected != version
         {
-            return Err(version_mismatch(row.version));
+            return Err(version_mismatch(version));
         }
-        let product = patched(row.value.clone(), body.value.clone());
-        let put = call.node().catalog.put(product, Expect::Version(row.version), cause.clone());
-        match put.await {
+        let product = next(there.map(|row| row.value.clone()))?;
+        let expect = version.map_or(Expect::Absent, Expect::Version);
+        match catalog.put(product, expect, cause.clone()).await {
             // Another writer was faster, and nobody asked for a version.
-            Err(catalog::Error::VersionMismatch { .. }) if call.if_match.is_none() => {}
-            other => {
-                let row = other.map_err(refused)?.0;
-                let response = versioned(StatusCode::OK, row.version, &ProductShape::from(&row));
-                return Ok(wrote(response, &row));
-            }
-        }
-        tries += 1;
-        if tries == PATCH_TRIES_MAX {
-            return Err(refused(catalog::Error::TryAgain));
+            Err(catalog::Error::VersionMismatch { .. } | catalog::Error::Exists)
+                if expected.is_none() => {}
+            other => return other.map_err(refused),
         }
     }
+    Err(refused(catalog::Error::TryAgain))
 }
 
 fn wrote(response: HttpResponse, row: &Row) -> HttpResponse {

@@ -7,11 +7,12 @@ use utoipa::ToSchema;
 
 use crate::domain::cart::double_option;
 use crate::domain::id::Sku;
-use crate::domain::money::{Currency, UnitPrice};
+use crate::domain::money::{self, Currency, UnitPrice};
 use crate::domain::product::Product;
 use crate::http::api::shape::{Price, PriceInput};
 use crate::http::edge::checked;
 use crate::http::edge::input::{List, ListItem, Text};
+use crate::http::edge::problem::FieldError;
 use crate::store::product::Row;
 
 /// The most currencies that a product has prices in.
@@ -53,6 +54,39 @@ pub struct ProductInput {
     #[serde(default)]
     #[garde(skip)]
     pub active: Option<bool>,
+}
+
+/// What an import says of a product: what it leaves out stays as it is.
+#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImportedProduct {
+    /// Its stock keeping unit.
+    #[garde(dive)]
+    pub sku: checked::Sku,
+    /// What a buyer reads first; a new product needs it.
+    #[serde(default)]
+    #[garde(dive)]
+    name: Option<Text<1, 200>>,
+    /// `null` clears it.
+    #[serde(default, deserialize_with = "double_option::deserialize")]
+    #[garde(dive)]
+    description: Option<Option<Text<0, 10_000>>>,
+    /// `null` clears it.
+    #[serde(default, deserialize_with = "double_option::deserialize")]
+    #[garde(dive)]
+    category: Option<Option<Text<1, 100>>>,
+    /// Prices, one a currency; prices in other currencies stay as they are.
+    #[serde(default)]
+    #[garde(custom(one_a_currency), dive)]
+    prices: Prices,
+    /// A fraction as a text; 0 for a new product if it is not said.
+    #[serde(default)]
+    #[garde(dive)]
+    tax_rate: Option<checked::TaxRate>,
+    /// Whether it can be put into a cart; a new product can if it is not said.
+    #[serde(default)]
+    #[garde(skip)]
+    active: Option<bool>,
 }
 
 /// What changes about a product.
@@ -179,4 +213,43 @@ pub fn patched(mut product: Product, patch: ProductPatch) -> Product {
     }
     product.active = patch.active.unwrap_or(product.active);
     product
+}
+
+impl ImportedProduct {
+    /// The product with what the import says of it; `there` is `None` for a new one.
+    ///
+    /// # Errors
+    /// The field that it lacks, or has too much of.
+    pub fn merged(
+        self,
+        sku: Sku,
+        there: Option<Product>,
+        price: Option<(Currency, UnitPrice)>,
+    ) -> Result<Product, FieldError> {
+        let fault = |field: &str, message: String| FieldError { field: field.to_owned(), message };
+        let new = || {
+            let name = self.name.clone()?.into();
+            let (description, category) = (String::new(), None);
+            let (prices, tax_rate) = (BTreeMap::new(), money::TaxRate::default());
+            Some(Product { sku, name, description, category, prices, tax_rate, active: true })
+        };
+        let lacks_name = || fault("product.name", "a new product needs a name".to_owned());
+        let base = there.or_else(new).ok_or_else(lacks_name)?;
+        let patch = ProductPatch {
+            name: self.name,
+            description: self.description,
+            category: self.category,
+            prices: None,
+            tax_rate: self.tax_rate,
+            active: self.active,
+        };
+        let mut product = patched(base, patch);
+        product.prices.extend(prices(&self.prices));
+        product.prices.extend(price);
+        if product.prices.len() > PRICES_MAX {
+            let message = format!("a product has at most {PRICES_MAX} prices");
+            return Err(fault("product.prices", message));
+        }
+        Ok(product)
+    }
 }
