@@ -35,6 +35,7 @@ macro_rules! on_both_databases {
 on_both_databases! {
     a_price_without_a_currency_is_in_the_shops
     what_a_file_does_not_say_stays_as_it_is
+    line_breaks_are_line_feeds_wherever_they_come_from
 }
 
 /// A shop that sells in euros, and files for it.
@@ -135,5 +136,24 @@ async fn what_a_file_does_not_say_stays_as_it_is(shop: Shop) {
     (whole["description"], whole["category"]) = (json!(""), Value::Null);
     is(&whole, "null").await;
     assert!(!shop.import("g.csv", "sku,price\nP9,1\n").await, "a new product needs a name");
+    shop.close().await;
+}
+
+async fn line_breaks_are_line_feeds_wherever_they_come_from(shop: Shop) {
+    let rows = "sku,name,description\r\nP1,Lamp,\"Tall\r\nand thin\"\r\n";
+    assert!(shop.import("a.csv", rows).await);
+    let row = "{\"sku\":\"P2\",\"name\":\"Lamp\",\"description\":\"Tall\\r\\nand thin\"}\r\n";
+    assert!(shop.import("b.jsonl", row).await);
+    for sku in ["P1", "P2"] {
+        assert_eq!(shop.product(sku).await["description"], "Tall\nand thin", "{sku}");
+    }
+    let address = json!({
+        "name": "Ada", "line1": "Flat 2\r\n1 High Street", "city": "London",
+        "postal_code": "N1 1AA", "country": "GB",
+    });
+    let cart = json!({"shipping_address": address, "reference": "a\rb"});
+    let cart = shop.site.store(Method::POST, "/carts", Some(cart)).await.expect(201);
+    assert_eq!(cart["shipping_address"]["line1"], "Flat 2\n1 High Street");
+    assert_eq!(cart["reference"], "a\nb");
     shop.close().await;
 }

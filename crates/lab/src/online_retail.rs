@@ -89,13 +89,12 @@ pub fn read(input: impl Read) -> Result<Vec<Row>, source::Error> {
         if rows.len() == ROWS_MAX {
             return Err(source::Error::TooLong(ROWS_MAX));
         }
-        rows.push(row(&record, &mut texts)?);
+        rows.push(row(csv_text::line(&reader, &record), &record, &mut texts)?);
     }
     Ok(rows)
 }
 
-fn row(record: &csv::ByteRecord, texts: &mut Texts) -> Result<Row, source::Error> {
-    let line = record.position().map_or(0, csv::Position::line);
+fn row(line: u64, record: &csv::ByteRecord, texts: &mut Texts) -> Result<Row, source::Error> {
     let fault = |column: usize, message: &str| source::Error::Field {
         line,
         column: COLUMNS[column].to_owned(),

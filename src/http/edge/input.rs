@@ -18,8 +18,9 @@ use utoipa::{PartialSchema, ToSchema};
 pub const IN_PLACE: &str = "in-place:";
 
 /// A text of `MIN` to `MAX` characters, without control characters, and not blank if `MIN` is not 0.
+/// A CRLF or a carriage return is read as a line feed, and counts as one character.
 #[derive(Clone, Debug, Serialize, Deserialize, garde::Validate)]
-#[serde(transparent)]
+#[serde(from = "String", into = "String")]
 #[garde(transparent)]
 pub struct Text<const MIN: usize, const MAX: usize>(
     #[garde(custom(check_text::<MIN, MAX>))] String,
@@ -60,7 +61,10 @@ impl<const MIN: usize, const MAX: usize> From<Text<MIN, MAX>> for String {
 impl<const MIN: usize, const MAX: usize> From<String> for Text<MIN, MAX> {
     /// Not checked, as when it is read.
     fn from(text: String) -> Self {
-        Self(text)
+        match text.contains('\r') {
+            true => Self(text.replace("\r\n", "\n").replace('\r', "\n")),
+            false => Self(text),
+        }
     }
 }
 
@@ -68,9 +72,9 @@ impl<const MIN: usize, const MAX: usize> PartialSchema for Text<MIN, MAX> {
     fn schema() -> RefOr<Schema> {
         // The characters that the check asks for, as a pattern.
         let pattern = match MIN {
-            0 => r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$",
+            0 => r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$",
             _ => {
-                r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*[^\s\x00-\x20\x7f-\x9f][^\x00-\x08\x0b-\x1f\x7f-\x9f]*$"
+                r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*[^\s\x00-\x20\x7f-\x9f][^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$"
             }
         };
         let text = string().min_length((MIN > 0).then_some(MIN)).max_length(Some(MAX));
@@ -222,6 +226,10 @@ mod tests {
         assert!(text("äöü").is_ok());
         for bad in ["", "  ", "abcd", "a\0"] {
             assert!(text(bad).is_err(), "{bad:?}");
+        }
+        for breaks in ["a\r\nb", "a\rb", "a\nb"] {
+            let read: Text<1, 3> = serde_json::from_value(breaks.into()).unwrap();
+            assert!(read.validate().is_ok() && &*read == "a\nb", "{breaks:?}");
         }
         for (number, rule) in [(0, "must be from 1 to 9"), (10, "must be from 1 to 9")] {
             let report = Whole::<1, 9>(number).validate().unwrap_err();

@@ -1,4 +1,5 @@
-//! CSV as shopkeepers save it: a reader that refuses quotes that do not match.
+//! CSV as shopkeepers save it: a reader that takes every kind of line break for a line feed, counts
+//! lines as an editor does, and refuses quotes that do not match.
 //!
 //! What deliberately is not here: what the columns mean (`rows`, `online_retail`).
 
@@ -45,8 +46,46 @@ pub fn check<'a>(input: impl Read + 'a) -> Result<(), source::Error> {
     copied.map(|_| ()).map_err(source::Error::read)
 }
 
+/// The line in the file, from 1, where the record begins that was just read.
+#[must_use]
+pub fn line(reader: &Reader<'_>, record: &csv::ByteRecord) -> u64 {
+    // The reader stands behind the line feed that ends the record. (The record's own position is
+    // before the blank lines above it.)
+    let breaks = record.as_slice().iter().filter(|byte| **byte == b'\n').count();
+    reader.position().line().saturating_sub(1 + u64::try_from(breaks).unwrap_or(u64::MAX))
+}
+
 fn text<'a>(input: impl Read + 'a) -> Result<Box<dyn Read + 'a>, source::Error> {
-    Ok(Box::new(Quotes { input: source::plain(input)?, at: Place::FieldStart, line: 1 }))
+    // The last line ends like any other.
+    let input = LineFeeds { input: source::plain(input)?.chain(&b"\n"[..]), after_return: false };
+    Ok(Box::new(Quotes { input, at: Place::FieldStart, line: 1 }))
+}
+
+/// Passes text on, with a line feed for each CRLF and each carriage return.
+struct LineFeeds<R> {
+    input: R,
+    after_return: bool,
+}
+
+impl<R: Read> Read for LineFeeds<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        loop {
+            let count = self.input.read(buffer)?;
+            let mut kept = 0;
+            for place in 0..count {
+                let byte = buffer[place];
+                if !(byte == b'\n' && self.after_return) {
+                    buffer[kept] = if byte == b'\r' { b'\n' } else { byte };
+                    kept += 1;
+                }
+                self.after_return = byte == b'\r';
+            }
+            // Nothing kept of something read is not the end.
+            if kept > 0 || count == 0 {
+                return Ok(kept);
+            }
+        }
+    }
 }
 
 /// Where in a row a byte is. The numbers are lines of opening quotes.
@@ -91,7 +130,7 @@ impl<R> Quotes<R> {
             (Place::FieldStart, b'"') => Place::Quoted(self.line),
             (Place::Quoted(opened), b'"') => Place::Quote(opened),
             (Place::Quote(opened), b'"') | (Place::Quoted(opened), _) => Place::Quoted(opened),
-            (_, b',' | b'\n' | b'\r') => Place::FieldStart,
+            (_, b',' | b'\n') => Place::FieldStart,
             (Place::FieldStart | Place::Unquoted, _) => Place::Unquoted,
             (Place::Quote(opened) | Place::Closed(opened), b' ' | b'\t') => Place::Closed(opened),
             (Place::Quote(opened) | Place::Closed(opened), _) => {
@@ -134,5 +173,35 @@ mod tests {
         let rows: Vec<_> = reader(text.as_bytes()).unwrap().records().map(Result::unwrap).collect();
         let fields: Vec<Vec<&str>> = rows.iter().map(|row| row.iter().collect()).collect();
         assert_eq!(fields, [["x, \"y\"\nz", ""], ["19\" rack", "1 "], ["\"", ""]]);
+    }
+
+    #[test]
+    fn lines_are_counted_as_an_editor_does() {
+        let text = "a,b\n\n\n1,\"x\ny\"\n2,z\n\n3,\"\n\n\"\n4,w";
+        let want = [(1, "b"), (4, "x\ny"), (6, "z"), (8, "\n\n"), (11, "w")];
+        for ending in ["\n", "\r\n", "\r"] {
+            for last in ["", ending] {
+                let text = text.replace('\n', ending) + last;
+                // One byte at a time, so that each CRLF is cut once.
+                for capacity in [1, 8_192] {
+                    let input = std::io::BufReader::with_capacity(capacity, text.as_bytes());
+                    let mut reader = csv::ReaderBuilder::new()
+                        .flexible(true)
+                        .has_headers(false)
+                        .buffer_capacity(capacity)
+                        .from_reader(super::text(input).unwrap());
+                    let (mut record, mut found) = (csv::ByteRecord::new(), Vec::new());
+                    while reader.read_byte_record(&mut record).unwrap() {
+                        let text = String::from_utf8(record[1].to_vec()).unwrap();
+                        found.push((line(&reader, &record), text));
+                    }
+                    let found: Vec<_> =
+                        found.iter().map(|(line, text)| (*line, text.as_str())).collect();
+                    assert_eq!(found, want, "{ending:?} {last:?} {capacity}");
+                }
+            }
+        }
+        let open = check("a\r\n\r\n\"b\r\n".as_bytes()).unwrap_err();
+        assert_eq!(open.to_string(), InvalidQuotes::Unclosed(3).to_string());
     }
 }

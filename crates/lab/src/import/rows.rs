@@ -121,7 +121,7 @@ fn csv_rows<'a>(input: impl Read + 'a, location: &'a str) -> Result<Rows<'a>, so
         Err(error) => Some(Err(source::Error::csv(error))),
         Ok(false) => None,
         Ok(true) => {
-            let line = record.position().map_or(0, csv::Position::line);
+            let line = csv_text::line(&reader, &record);
             Some(Ok(Row { line, body: csv_row(&record, &columns, location) }))
         }
     })))
