@@ -183,12 +183,15 @@ async fn a_broken_import_goes_on_where_it_stopped() {
         (json!("S0"), json!("S500"), json!("S500"))
     );
     assert_eq!((stub.lock().unwrap().products.len(), position.exists()), (1_099, false));
+    let key = |asked: usize| stub.lock().unwrap().asked[asked].0.clone();
+    assert_eq!(key(1), key(2), "what was sent before the break may have been carried out");
 
     break_off();
     assert!(import::run(args(&file, &url, &[])).await.is_err());
     let asked = stub.lock().unwrap().asked.len();
     assert_eq!(code(import::run(args(&file, &url, &["--restart"])).await), exit(2));
     assert_eq!(first_sku(asked), json!("S0"));
+    assert_ne!(key(asked), key(0), "a new run is not an old one");
     server.stop(false).await;
 }
 

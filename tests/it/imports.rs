@@ -36,6 +36,7 @@ on_both_databases! {
     a_price_without_a_currency_is_in_the_shops
     what_a_file_does_not_say_stays_as_it_is
     line_breaks_are_line_feeds_wherever_they_come_from
+    on_hand_sets_and_on_hand_change_adds
 }
 
 /// A shop that sells in euros, and files for it.
@@ -155,5 +156,58 @@ async fn line_breaks_are_line_feeds_wherever_they_come_from(shop: Shop) {
     let cart = shop.site.store(Method::POST, "/carts", Some(cart)).await.expect(201);
     assert_eq!(cart["shipping_address"]["line1"], "Flat 2\n1 High Street");
     assert_eq!(cart["reference"], "a\nb");
+    shop.close().await;
+}
+
+async fn on_hand_sets_and_on_hand_change_adds(shop: Shop) {
+    let on_hand = async || shop.site.level("P1").await["on_hand"].clone();
+    let count = "sku,name,on_hand\nP1,Lamp,10\n";
+    assert!(shop.import("count.csv", count).await);
+    let sold = json!({"quantity": -3, "reason": "sold"});
+    let sold = shop.site.admin(Method::POST, "/stock/P1/main/adjustments", Some(sold)).await;
+    sold.expect(200);
+
+    let expected = "sku,on_hand,change_from\nP1,10,10\n";
+    assert!(!shop.import("expected.csv", expected).await, "7 are there, not 10");
+    assert_eq!(on_hand().await, 7);
+    let right = "sku,on_hand,change_from\nP1,12,7\n";
+    for _ in 0..2 {
+        assert!(shop.import("right.csv", right).await, "12 are set, or there already");
+        assert_eq!(on_hand().await, 12);
+    }
+    assert!(shop.import("count.csv", count).await);
+    assert_eq!(on_hand().await, 10);
+
+    let change = "sku,on_hand_change\nP1,-2\nP1,1\n";
+    for left in [9, 8] {
+        assert!(shop.import("change.csv", change).await);
+        assert_eq!(on_hand().await, left, "each row of each import counts once");
+    }
+    assert!(!shop.import("gone.csv", "sku,on_hand_change\nP1,-9\n").await);
+    for bad in ["on_hand,on_hand_change\nP1,1,1\n", "change_from\nP1,8\n"] {
+        assert!(!shop.import("bad.csv", &format!("sku,{bad}")).await, "{bad}");
+    }
+    assert_eq!(on_hand().await, 8);
+
+    let rows = json!({"rows": [
+        {"product": {"sku": "P1"}, "on_hand_change": 5},
+        {"product": {"sku": "P1"}, "on_hand_change": -9, "location": "back"},
+        {"product": {"sku": "P1"}, "on_hand": 1, "change_from": 9},
+        {"product": {"sku": "P1"}, "on_hand": 1, "on_hand_change": 9},
+        {"product": {"sku": "P1"}, "change_from": 9},
+    ]});
+    let fields =
+        [(1, "on_hand_change"), (2, "change_from"), (3, "on_hand_change"), (4, "change_from")]
+            .map(|(row, field)| json!([row, field]));
+    for _ in 0..2 {
+        let request = shop.site.request(Method::POST, "/v1/admin/imports").json(&rows);
+        let request = request.bearer_auth(&shop.site.key).header("Idempotency-Key", "delivery-1");
+        let done = shop.site.send(request).await.expect(200);
+        let errors = done["errors"].as_array().unwrap();
+        let found: Vec<Value> =
+            errors.iter().map(|error| json!([error["row"], error["field"]])).collect();
+        assert_eq!(found, fields, "{done}");
+        assert_eq!(on_hand().await, 13, "the same request adds once");
+    }
     shop.close().await;
 }

@@ -43,12 +43,18 @@ pub struct ImportRow {
     /// The ISO 4217 code of `price`; the shop's currency if it is `None`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub currency: Option<String>,
-    /// Where `on_hand` lies.
+    /// Where the stock lies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
-    /// Units.
+    /// Units that there are: sets the stock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_hand: Option<i64>,
+    /// What `on_hand` must be before, unless it is right already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub change_from: Option<i64>,
+    /// Units that come or, if negative, go: changes the stock, once for each idempotency key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_hand_change: Option<i64>,
 }
 
 /// The body of `POST /v1/admin/imports`.

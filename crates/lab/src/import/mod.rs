@@ -35,8 +35,8 @@ const BATCH_BYTES: usize = 900 * 1024;
 #[command(after_help = "\
 CSV needs a header with the column sku. Optional columns are name (a new product needs one),
 description, category, price (major units: 2.55), currency (the shop's if absent), tax_rate (0.2),
-active (true or false), location and on_hand. JSON Lines has the same fields, with one object per
-line. Both may be gzipped.
+active (true or false), location, on_hand, change_from and on_hand_change. JSON Lines has the same
+fields, with one object per line. Both may be gzipped.
 
 What a file does not say stays as it is: a column that is absent and a cell that is empty change
 nothing, and a price changes no price in another currency. Several rows may name one SKU, for
@@ -45,8 +45,12 @@ category.
 
 A refused row does not stop the others, but a file whose quotes do not match is refused as a whole:
 nothing of it is imported. If a run is interrupted, run it again: it continues
-where it stopped. Importing the same file again sets the same values again: the units on hand, too,
-even if some were sold in between.
+where it stopped.
+
+on_hand sets the units in stock: after sales, importing the same file again sets them again. With
+change_from, a row is refused if the units in stock are another number (and not on_hand already).
+on_hand_change adds units, or takes them away if it is negative, each time the file is imported.
+Importing a file again without other changes in between changes nothing but on_hand_change.
 
 Exit code: 0 all rows were imported, 1 the import could not run, 2 some rows were refused.
 
@@ -125,25 +129,29 @@ async fn import(client: &Client, args: &Args) -> Result<(Tally, u64), Error> {
     if format == Format::Csv {
         csv_text::check(source::open(&args.file)?)?;
     }
-    let position = Position::new(&args.file, &digest);
+    let mut position = Position::new(&args.file, &digest);
     let earlier = if args.restart || args.dry_run { None } else { position.load() };
     let mut tally = earlier.unwrap_or_default();
     let resumed_at = tally.rows;
     let file = source::open(&args.file)?;
     let bar = progress(file.metadata().map_or(0, |data| data.len()), args.json);
     let rows = rows::read(bar.wrap_read(file), format, &args.location)?;
+    if !args.dry_run {
+        // Before the first batch, so that a run that breaks off in it is known, too.
+        position.save(&tally).map_err(Error::Position)?;
+    }
     let mut batch = Batch::default();
     for row in rows.skip(usize::try_from(resumed_at).unwrap_or(usize::MAX)) {
         batch.add(row?);
         if batch.full() {
-            batch.send(client, args.dry_run, &mut tally).await?;
+            batch.send(client, position.run(), args.dry_run, &mut tally).await?;
             if !args.dry_run {
                 position.save(&tally).map_err(Error::Position)?;
             }
             bar.set_message(format!("{} rows, {} refused", tally.rows, tally.refused));
         }
     }
-    batch.send(client, args.dry_run, &mut tally).await?;
+    batch.send(client, position.run(), args.dry_run, &mut tally).await?;
     bar.finish_and_clear();
     if !args.dry_run {
         position.clear();
@@ -156,15 +164,15 @@ async fn import(client: &Client, args: &Args) -> Result<(Tally, u64), Error> {
 /// # Errors
 /// [`Error`], as for a file.
 pub async fn import_csv(client: &Client, csv: &str) -> Result<Tally, Error> {
-    let mut tally = Tally::default();
+    let (run, mut tally) = (uuid::Uuid::new_v4().to_string(), Tally::default());
     let mut batch = Batch::default();
     for row in rows::read(csv.as_bytes(), Format::Csv, "main")? {
         batch.add(row?);
         if batch.full() {
-            batch.send(client, false, &mut tally).await?;
+            batch.send(client, &run, false, &mut tally).await?;
         }
     }
-    batch.send(client, false, &mut tally).await?;
+    batch.send(client, &run, false, &mut tally).await?;
     Ok(tally)
 }
 
@@ -217,6 +225,7 @@ impl Batch {
     async fn send(
         &mut self,
         client: &Client,
+        run: &str,
         dry_run: bool,
         tally: &mut Tally,
     ) -> Result<(), kontor_client::Error> {
@@ -224,7 +233,9 @@ impl Batch {
         let total = u64::try_from(rows.len()).unwrap_or(u64::MAX) + refused_rows;
         if !rows.is_empty() {
             let body = Import { dry_run, rows: &rows };
-            let done = client.import_products(&body).send().await?.body;
+            let key = format!("{run}-{}", tally.rows);
+            let call = client.import_products(&body).idempotency_key(&key);
+            let done = call.send().await?.body;
             let mut faulty: Vec<usize> = done.errors.iter().map(|error| error.row).collect();
             faulty.sort_unstable();
             faulty.dedup();

@@ -55,12 +55,14 @@ impl Tally {
 #[derive(Deserialize)]
 struct Kept {
     import: String,
+    run: String,
     tally: Tally,
 }
 
 #[derive(Serialize)]
 struct Keeping<'a> {
     import: &'a str,
+    run: &'a str,
     tally: &'a Tally,
 }
 
@@ -69,6 +71,7 @@ struct Keeping<'a> {
 #[derive(Debug)]
 pub struct Position {
     import: String,
+    run: String,
     places: [PathBuf; 2],
 }
 
@@ -80,17 +83,26 @@ impl Position {
         beside.push(".kontor-import.json");
         let short = digest.get(..16).unwrap_or(digest);
         let elsewhere = std::env::temp_dir().join(format!("kontor-import-{short}.json"));
-        Self { import: digest.to_owned(), places: [beside.into(), elsewhere] }
+        let run = uuid::Uuid::new_v4().to_string();
+        Self { import: digest.to_owned(), run, places: [beside.into(), elsewhere] }
     }
 
-    /// What an earlier run has done, if it was broken off.
+    /// What names this run, and the earlier one that it goes on with: a part of the idempotency
+    /// keys, so that a batch that was sent before it broke off is not carried out again.
     #[must_use]
-    pub fn load(&self) -> Option<Tally> {
-        self.places.iter().find_map(|place| {
+    pub fn run(&self) -> &str {
+        &self.run
+    }
+
+    /// What an earlier run has done, if it was broken off; this one goes on with it.
+    pub fn load(&mut self) -> Option<Tally> {
+        let kept = self.places.iter().find_map(|place| {
             let bytes = std::fs::read(place).ok()?;
             let kept: Kept = serde_json::from_slice(&bytes).ok()?;
-            (kept.import == self.import).then_some(kept.tally)
-        })
+            (kept.import == self.import).then_some(kept)
+        })?;
+        self.run = kept.run;
+        Some(kept.tally)
     }
 
     /// Keeps it, in the first place that can be written.
@@ -98,7 +110,7 @@ impl Position {
     /// # Errors
     /// The last one, when none can be.
     pub fn save(&self, tally: &Tally) -> std::io::Result<()> {
-        let bytes = serde_json::to_vec(&Keeping { import: &self.import, tally })?;
+        let bytes = serde_json::to_vec(&Keeping { import: &self.import, run: &self.run, tally })?;
         let [beside, elsewhere] = &self.places;
         replace(beside, &bytes).or_else(|_| replace(elsewhere, &bytes))
     }
@@ -128,11 +140,14 @@ mod tests {
     fn a_position_is_for_one_import_only() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a.csv");
-        let position = Position::new(&file, "0123456789abcdef-one");
+        let mut position = Position::new(&file, "0123456789abcdef-one");
         assert_eq!(position.load(), None);
         let tally = Tally { rows: 500, refused: 1, ..Tally::default() };
         position.save(&tally).unwrap();
-        assert_eq!(position.load(), Some(tally));
+        let mut later = Position::new(&file, "0123456789abcdef-one");
+        assert_ne!(later.run(), position.run());
+        assert_eq!(later.load(), Some(tally));
+        assert_eq!(later.run(), position.run());
         assert_eq!(Position::new(&file, "0123456789abcdef-two").load(), None);
         position.clear();
         assert_eq!(position.load(), None);

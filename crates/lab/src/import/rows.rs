@@ -15,7 +15,7 @@ use super::{csv_text, source};
 use crate::online_retail;
 
 /// What a file may say of a product.
-pub const COLUMNS: [&str; 10] = [
+pub const COLUMNS: [&str; 12] = [
     "sku",
     "name",
     "description",
@@ -26,6 +26,8 @@ pub const COLUMNS: [&str; 10] = [
     "active",
     "location",
     "on_hand",
+    "change_from",
+    "on_hand_change",
 ];
 
 /// What a JSON null clears.
@@ -291,11 +293,15 @@ impl Fields {
         if matches!(active, Some(Err(_))) {
             faults.push(fault("active", "must be true or false".to_owned()));
         }
-        let on_hand = self.take("on_hand").map(|text| text.parse::<i64>());
-        if on_hand.as_ref().is_some_and(|units| !matches!(units, Ok(0..))) {
-            faults.push(fault("on_hand", "must be a whole number from 0".to_owned()));
+        let on_hand = self.units("on_hand", 0, &mut faults);
+        let change_from = self.units("change_from", 0, &mut faults);
+        let on_hand_change = self.units("on_hand_change", i64::MIN, &mut faults);
+        if on_hand.is_some() && on_hand_change.is_some() {
+            faults.push(fault("on_hand_change", "must not be beside on_hand".to_owned()));
         }
-        let on_hand = on_hand.and_then(Result::ok);
+        if change_from.is_some() && on_hand.is_none() {
+            faults.push(fault("change_from", "needs on_hand".to_owned()));
+        }
         let at = self.take("location").unwrap_or_else(|| location.to_owned());
         if !faults.is_empty() {
             return Err(faults);
@@ -309,7 +315,21 @@ impl Fields {
             tax_rate,
             active: active.and_then(Result::ok),
         };
-        Ok(ImportRow { product, price, currency, location: on_hand.map(|_| at), on_hand })
+        let location = on_hand.or(on_hand_change).map(|_| at);
+        // To add nothing is to say nothing.
+        let on_hand_change = on_hand_change.filter(|units| *units != 0);
+        let row = ImportRow { product, price, currency, location, on_hand, ..Default::default() };
+        Ok(ImportRow { change_from, on_hand_change, ..row })
+    }
+
+    /// A whole number of units, `min` at least.
+    fn units(&mut self, column: &str, min: i64, faults: &mut Vec<FieldError>) -> Option<i64> {
+        let units = self.take(column)?.parse::<i64>().ok().filter(|units| *units >= min);
+        if units.is_none() {
+            let from = if min == 0 { " from 0" } else { "" };
+            faults.push(fault(column, format!("must be a whole number{from}")));
+        }
+        units
     }
 
     /// The price and its currency, as the file has them. How many decimals a price may have, only

@@ -13,7 +13,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::actors::catalog::Change;
 use crate::actors::engine::host::View;
-use crate::domain::entity::Cause;
+use crate::domain::entity::{Cause, Idempotency, Noun as _};
 use crate::domain::id::Sku;
 use crate::domain::money::{Currency, UnitPrice, parse_major};
 use crate::domain::product::Product;
@@ -21,6 +21,7 @@ use crate::domain::stock::{self, Location, QUANTITY_MAX, Stock};
 use crate::http::api::product::products::change;
 use crate::http::api::product::shape::ImportedProduct;
 use crate::http::api::shape::LocationInput;
+use crate::http::api::stock::units_change::UnitsChange;
 use crate::http::edge::call::Call;
 use crate::http::edge::checked;
 use crate::http::edge::error::Error;
@@ -88,14 +89,26 @@ pub struct ImportRow {
     #[serde(default)]
     #[garde(dive)]
     currency: Option<checked::Currency>,
-    /// Where `on_hand` lies; the store's first location if it is not said.
+    /// Where the stock lies; the store's first location if it is not said.
     #[serde(default)]
     #[garde(dive)]
     location: Option<LocationInput>,
+    /// Units that there are: sets the stock.
     #[serde(default)]
     #[garde(dive)]
     on_hand: Option<Whole<0, { QUANTITY_MAX }>>,
+    /// What `on_hand` must be before, unless it is right already.
+    #[serde(default)]
+    #[garde(dive)]
+    change_from: Option<Whole<0, { QUANTITY_MAX }>>,
+    /// Units that come or, if negative, go: changes the stock.
+    #[serde(default)]
+    #[garde(dive)]
+    on_hand_change: Option<UnitsChange>,
 }
+
+/// Why the stock changes, in the journal.
+const REASON: &str = "import";
 
 /// What an import did.
 #[derive(Debug, Default, Serialize, ToSchema)]
@@ -126,11 +139,15 @@ pub async fn import_products(call: Call, body: Json<ImportInput>) -> Result<Http
     if !call.node().runtime.current().imports {
         return Err(Error::new(Code::ImportsClosed, "product imports are switched off"));
     }
-    let has_stock = body.value.rows.iter().any(|row| row.0.get("on_hand").is_some());
+    let says = |row: &UnreadRow, field| row.0.get(field).is_some();
+    let has_stock = |row| says(row, "on_hand") || says(row, "on_hand_change");
+    let has_stock = body.value.rows.iter().any(has_stock);
     if has_stock {
         call.principal().must(crate::http::edge::principal::Scope::StockWrite)?;
     }
-    let cause = Cause { idempotency: None, ..call.cause(body.digest) };
+    let whole = call.cause(body.digest);
+    let key = &whole.idempotency;
+    let cause = Cause { idempotency: None, ..whole.clone() };
     let mut report = ImportReport::default();
     let mut by_sku: BTreeMap<Sku, Vec<(usize, Row)>> = BTreeMap::new();
     for (row, unread) in body.value.rows.iter().enumerate() {
@@ -155,20 +172,27 @@ pub async fn import_products(call: Call, body: Json<ImportInput>) -> Result<Http
                     true => imagine(call, &sku, &row, &mut made).await,
                     false => write(call, &sku, &row, cause.clone()).await,
                 };
+                let field = row.stock.as_ref().map_or("on_hand", Units::field);
                 let outcome = match change {
-                    Ok(change) => set_stock(call, &sku, row, dry, cause.clone())
-                        .await
-                        .map(|stock_set| (change, stock_set)),
+                    Ok(change) => {
+                        // A row of a request that comes again is known by its number.
+                        let idempotency = key.clone().map(|Idempotency { key, digest }| {
+                            Idempotency { key: format!("{key}#{number}"), digest }
+                        });
+                        let cause = Cause { idempotency, ..cause.clone() };
+                        let stock = change_stock(call, &sku, row, dry, cause).await;
+                        stock.map(|stock_set| (change, stock_set))
+                    }
                     Err(error) => Err(error),
                 };
-                outcomes.push((number, outcome));
+                outcomes.push((number, field, outcome));
             }
             outcomes
         })
         .buffer_unordered(SKUS_AT_ONCE);
     let outcomes: Vec<_> = done.collect().await;
-    for (row, outcome) in outcomes.into_iter().flatten() {
-        report.count(row, outcome)?;
+    for (row, field, outcome) in outcomes.into_iter().flatten() {
+        report.count(row, field, outcome)?;
     }
     report.errors.sort_by_key(|error| error.row);
     Ok(HttpResponse::Ok().json(report))
@@ -179,7 +203,34 @@ struct Row {
     product: ImportedProduct,
     price: Option<(Currency, UnitPrice)>,
     location: Location,
-    on_hand: Option<i64>,
+    stock: Option<Units>,
+}
+
+/// What a row says of the stock.
+#[derive(Clone, Copy)]
+enum Units {
+    Set { on_hand: i64, change_from: Option<i64> },
+    Add { delta: i64 },
+}
+
+impl Units {
+    /// The field that says so.
+    const fn field(&self) -> &'static str {
+        match self {
+            Self::Set { .. } => "on_hand",
+            Self::Add { .. } => "on_hand_change",
+        }
+    }
+
+    fn of(row: &ImportRow) -> Result<Option<Self>, Vec<FieldError>> {
+        let change_from = row.change_from.map(Whole::get);
+        match (row.on_hand.map(Whole::get), row.on_hand_change.map(UnitsChange::get)) {
+            (Some(_), Some(_)) => Err(fault("on_hand_change", "must not be beside on_hand")),
+            (Some(on_hand), None) => Ok(Some(Self::Set { on_hand, change_from })),
+            _ if change_from.is_some() => Err(fault("change_from", "needs on_hand")),
+            (None, delta) => Ok(delta.map(|delta| Self::Add { delta })),
+        }
+    }
 }
 
 impl Row {
@@ -202,8 +253,8 @@ fn read(call: &Call, value: &Value) -> Result<(Sku, Row), Vec<FieldError>> {
         None => call.node().settings.locations.first().cloned().or_else(|| "main".parse().ok()),
     };
     let location = location.ok_or_else(|| fault("location", "is not a location"))?;
-    let on_hand = row.on_hand.map(Whole::get);
-    Ok((sku, Row { product: row.product, price, location, on_hand }))
+    let stock = Units::of(&row)?;
+    Ok((sku, Row { product: row.product, price, location, stock }))
 }
 
 /// The price that a row has in major units; in the shop's currency if it names none.
@@ -249,29 +300,54 @@ async fn imagine(
     })
 }
 
-/// Sets the stock of a row that says how much there is; whether that was a change.
-async fn set_stock(
+/// Changes the stock as a row says; whether that was a change.
+async fn change_stock(
     call: &Call,
     sku: &Sku,
     row: Row,
     dry: bool,
     cause: Cause,
 ) -> Result<bool, Error> {
-    let Row { location, on_hand: Some(on_hand), .. } = row else { return Ok(false) };
-    let (entity, at) = (stock::entity_id(sku), location.clone());
-    let read = move |view: View<'_, Stock>| view.state.levels().get(&at).map(|level| level.on_hand);
-    let there = call.node().stock.look(&entity, read).await?;
-    if there == Some(on_hand) || dry {
-        return Ok(there != Some(on_hand));
+    let (location, Some(units)) = (row.location, row.stock) else { return Ok(false) };
+    let (entity, now) = (stock::entity_id(sku), call.now());
+    let (command, cause, wanted) = match units {
+        // What is set is what was set last, whoever asked twice.
+        Units::Set { on_hand, change_from } => (
+            stock::Command::Set { location: location.clone(), on_hand, change_from },
+            Cause { idempotency: None, ..cause },
+            Some(on_hand),
+        ),
+        Units::Add { delta } => {
+            let (location, reason) = (location.clone(), REASON.to_owned());
+            (stock::Command::Adjust { location, delta, reason }, cause, None)
+        }
+    };
+    if dry || wanted.is_some() {
+        let asked = command.clone();
+        let read = move |view: View<'_, Stock>| {
+            let level = view.state.levels().get(&location).map(|level| level.on_hand);
+            match wanted.is_some() && level == wanted {
+                true => Ok(false),
+                false => view.state.decide(&asked, now).map(|_| true),
+            }
+        };
+        let would_change = call.node().stock.look(&entity, read).await??;
+        if dry || !would_change {
+            return Ok(would_change);
+        }
     }
-    let command = stock::Command::Set { location, on_hand, change_from: None };
     call.node().stock.carry_out(&entity, command, cause).await?;
     Ok(true)
 }
 
 impl ImportReport {
     /// Counts a row. A fault of the row is reported; one of the store ends the import.
-    fn count(&mut self, row: usize, outcome: Outcome) -> Result<(), Error> {
+    fn count(
+        &mut self,
+        row: usize,
+        stock_field: &'static str,
+        outcome: Outcome,
+    ) -> Result<(), Error> {
         match outcome {
             Ok((change, stock_set)) => {
                 match change {
@@ -287,14 +363,19 @@ impl ImportReport {
                     && error.code().retry_after_secs().is_none() =>
             {
                 let field = match error.code() {
-                    Code::StockCommitted => "on_hand",
+                    Code::StockCommitted => stock_field,
+                    Code::StockChanged => "change_from",
                     _ => "product",
                 };
                 let whole = fault(field, error.detail());
                 let faults = if error.fields().is_empty() { &whole } else { error.fields() };
                 self.errors.extend(faults.iter().cloned().map(|fault| RowError {
                     row,
-                    field: fault.field,
+                    // Stock calls it so.
+                    field: match fault.field.as_str() {
+                        "quantity" => stock_field.to_owned(),
+                        _ => fault.field,
+                    },
                     message: fault.message,
                 }));
                 Ok(())
