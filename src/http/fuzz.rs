@@ -16,9 +16,9 @@ use crate::http::api::product::import;
 use crate::http::api::product::shape as product;
 use crate::http::api::stock::levels;
 use crate::http::edge::authentication::bearer;
-use crate::http::edge::call;
 use crate::http::edge::error::Error;
 use crate::http::edge::idempotency;
+use crate::http::edge::if_match::IfMatch;
 use crate::http::edge::json_body::{check, parse};
 use crate::http::edge::problem::{Code, FieldError};
 use crate::http::edge::query::{LIMIT_MAX, Query, cursor};
@@ -123,9 +123,10 @@ pub fn headers(bytes: &[u8]) {
         let again = checkout::wait(&one("prefer", &format!("wait={}", wait.as_secs())));
         assert_eq!(again.ok().flatten(), Some(wait));
     }
-    if let Ok(Some(version)) = call::if_match(&headers) {
-        let again = call::if_match(&one("if-match", &format!("\"{version}\"")));
-        assert_eq!(again.ok().flatten(), Some(version));
+    if let Ok(IfMatch::OneOf(versions)) = IfMatch::of(&headers) {
+        let tags: Vec<_> = versions.iter().map(|version| format!("\"{version}\"")).collect();
+        let again = IfMatch::of(&one("if-match", &tags.join(", ")));
+        assert_eq!(again.ok(), Some(IfMatch::OneOf(versions)));
     }
     if let Ok(Some(token)) = bearer(&headers) {
         let again = one("authorization", &format!("Bearer {token}"));

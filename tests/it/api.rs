@@ -263,7 +263,12 @@ async fn a_cart_is_made_changed_and_guarded_by_its_version() {
     let stale = api.request("PATCH", &line).header("If-Match", made.etag());
     let stale = send(stale.json(&json!({"quantity": 3}))).await;
     assert_eq!((stale.status, stale.code()), (412, "version_mismatch"));
-    let fresh = api.request("PATCH", &line).header("If-Match", added.etag());
+    // A weak tag matches nothing (RFC 9110, section 13.1.1); of a list one must.
+    let weak = format!("W/{}", added.etag());
+    let stale = api.request("PATCH", &line).header("If-Match", weak);
+    assert_eq!(send(stale.json(&json!({"quantity": 3}))).await.status, 412);
+    let listed = format!("W/\"9\", {}, {}", made.etag(), added.etag());
+    let fresh = api.request("PATCH", &line).header("If-Match", listed);
     let fresh = send(fresh.json(&json!({"quantity": 3}))).await;
     assert_eq!((fresh.status, &fresh.body["lines"][0]["quantity"]), (200, &json!(3)));
     let said = json!({"email": "ada@example.com", "reference": "PO 7", "delivery_option": "standard",
@@ -564,7 +569,16 @@ async fn products_and_stock_are_kept() {
     assert_eq!(api.get("/v1/store/products/M%201").await.status, 404);
     let stale = api.request("PUT", path).bearer_auth(&api.admin).header("If-Match", made.etag());
     assert_eq!(send(stale.json(&mug)).await.code(), "version_mismatch");
-    let put = api.admin("PUT", path, mug.clone()).await;
+    let put = |path: &str, tags: &str| {
+        api.request("PUT", path).bearer_auth(&api.admin).header("If-Match", tags)
+    };
+    for tags in ["\"1\"", "*"] {
+        let new = json!({"name": "Jug", "prices": mug["prices"]});
+        let new = send(put("/v1/admin/products/JUG", tags).json(&new)).await;
+        assert_eq!((new.status, new.code()), (412, "version_mismatch"), "{tags}");
+    }
+    assert_eq!(send(put(path, "2").json(&mug)).await.status, 422);
+    let put = send(put(path, "\"1\", \"2\"").json(&mug)).await;
     assert_eq!((put.status, &put.body["active"]), (200, &json!(true)));
     assert_eq!(api.get("/v1/store/products?q=mug").await.body["data"][0]["sku"], "M 1");
 

@@ -176,8 +176,8 @@ fn idempotency_key(operation: &str) -> Parameter {
 
 fn if_match() -> Parameter {
     let text = ObjectBuilder::new().schema_type(Type::String);
-    let text = text.pattern(Some(r#"^(\*|"[0-9]{1,18}")$"#));
-    parameter("If-Match", false, "The ETag that the thing must have", text)
+    let text = text.pattern(Some(r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$"#));
+    parameter("If-Match", false, "The ETags of which the thing must have one, or * for any", text)
 }
 
 /// Whether an answer is one thing with a version.

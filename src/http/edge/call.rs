@@ -5,7 +5,7 @@ use std::future::{Ready, ready};
 use std::sync::Arc;
 
 use actix_web::dev::Payload;
-use actix_web::http::header::{self, HeaderMap};
+use actix_web::http::header;
 use actix_web::http::{Method, StatusCode};
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest, HttpResponse, web};
 use serde::Serialize;
@@ -16,6 +16,7 @@ use crate::domain::time::Timestamp;
 use crate::http::edge::data::data;
 use crate::http::edge::error::Error;
 use crate::http::edge::idempotency::{self, Guard, InFlight};
+use crate::http::edge::if_match::IfMatch;
 use crate::http::edge::principal::Principal;
 use crate::store::Store;
 
@@ -30,8 +31,8 @@ pub struct Call {
     request_id: Arc<str>,
     principal: Principal,
     key: Option<String>,
-    /// The version that the thing must have for a write to happen.
-    pub if_match: Option<i64>,
+    /// What must be there for a write to happen.
+    pub if_match: IfMatch,
     _guard: Option<Guard>,
 }
 
@@ -64,7 +65,7 @@ impl Call {
             }
             None => None,
         };
-        let if_match = if_match(request.headers())?;
+        let if_match = IfMatch::of(request.headers())?;
         Ok(Self { node, store, request_id, principal, key, if_match, _guard: guard })
     }
 
@@ -108,24 +109,6 @@ impl Call {
             idempotency: self.key.clone().map(|key| Idempotency { key, digest }),
         }
     }
-}
-
-/// The version that the thing must have, if the request says so.
-///
-/// # Errors
-/// 422 for what is no ETag of ours.
-pub fn if_match(headers: &HeaderMap) -> Result<Option<i64>, Error> {
-    let Some(value) = headers.get(header::IF_MATCH) else {
-        return Ok(None);
-    };
-    let text = value.to_str().unwrap_or("").trim();
-    if text == "*" {
-        return Ok(None);
-    }
-    let version = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-    let version = version.and_then(|version| version.parse().ok());
-    let wrong = || Error::field("If-Match", "must be one ETag of ours, for example \"4\"");
-    version.ok_or_else(wrong).map(Some)
 }
 
 /// An answer with a version.

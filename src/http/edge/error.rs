@@ -238,8 +238,11 @@ fn storage(why: String) -> Error {
 /// It has another version than `If-Match` names.
 #[must_use]
 pub fn version_mismatch(version: i64) -> Error {
-    Error::new(Code::VersionMismatch, format!("the current version is {version}"))
-        .with("version", version.into())
+    let detail = match version {
+        0 => "nothing was written there yet".to_owned(),
+        _ => format!("the current version is {version}"),
+    };
+    Error::new(Code::VersionMismatch, detail).with("version", version.into())
 }
 
 impl From<store::Error> for Error {

@@ -13,6 +13,7 @@ pub mod connection;
 pub mod data;
 pub mod error;
 pub mod idempotency;
+pub mod if_match;
 pub mod input;
 pub mod json_body;
 pub mod listen;

@@ -212,7 +212,12 @@ pub async fn put_setting(
     };
     let value = body.value.value.map(Value::from);
     let runtime = &call.node().runtime;
-    let shown = runtime.change(call.store(), &path, value, call.if_match, &author).await?;
+    let write =
+        async |version| match runtime.change(call.store(), &path, value, version, &author).await {
+            Err(runtime::Error::VersionMismatch { version }) => Ok(Err(version)),
+            changed => Ok(Ok(changed?)),
+        };
+    let shown = call.if_match.write(write).await?;
     if let Some(cluster) = &call.node().cluster {
         cluster.notices().tell(Notice::Settings);
     }

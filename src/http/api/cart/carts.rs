@@ -20,7 +20,7 @@ use crate::http::api::shape::{Delivery, Money, Price, PriceInput, Totals};
 use crate::http::docs::schemas;
 use crate::http::edge::call::{Call, created, id, versioned};
 use crate::http::edge::checked;
-use crate::http::edge::error::{Error, version_mismatch};
+use crate::http::edge::error::Error;
 use crate::http::edge::json_body::Json;
 use crate::http::edge::principal::Scope;
 use crate::http::edge::problem::{Code, FieldError};
@@ -180,14 +180,16 @@ async fn change(
     command: Command,
     cause: crate::domain::entity::Cause,
 ) -> Result<HttpResponse, Error> {
-    let entity = cart::entity_id(cart);
+    let (carts, entity) = (&call.node().carts, cart::entity_id(cart));
     let read = |view: View<'_, Cart>| (view.state.clone(), view.seq);
-    let asked = call.node().carts.ask_if(&entity, call.if_match, command, cause, read).await?;
-    let changed = match asked {
-        Ok(changed) => changed,
-        Err(0) => return Err(cart::Rejection::NotFound.into()),
-        Err(version) => return Err(version_mismatch(version)),
+    let write = async |version| match carts
+        .ask_if(&entity, version, command.clone(), cause.clone(), read)
+        .await?
+    {
+        Err(0) => Err(cart::Rejection::NotFound.into()),
+        asked => Ok(asked),
     };
+    let changed = call.if_match.write(write).await?;
     changed.0.open(call.now())?;
     answer(call, StatusCode::OK, cart, changed).await
 }

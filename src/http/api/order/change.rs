@@ -22,7 +22,7 @@ use crate::http::api::shape::{MoneyInput, Units};
 use crate::http::docs::schemas;
 use crate::http::edge::call::{Call, id, versioned};
 use crate::http::edge::checked;
-use crate::http::edge::error::{Error, version_mismatch};
+use crate::http::edge::error::Error;
 use crate::http::edge::input::{IN_PLACE, List, ListItem, Text, string};
 use crate::http::edge::json_body::Json;
 use crate::http::edge::problem::{Code, FieldError};
@@ -309,14 +309,16 @@ async fn change(
     cause: Cause,
 ) -> Result<HttpResponse, Error> {
     let order: OrderId = id(path, "order")?;
+    let (orders, entity) = (&call.node().orders, order::entity_id(order));
     let read = |view: View<'_, Order>| (view.state.clone(), view.seq);
-    let entity = order::entity_id(order);
-    let asked = call.node().orders.ask_if(&entity, call.if_match, command, cause, read).await?;
-    let (state, version) = match asked {
-        Ok(changed) => changed,
-        Err(0) => return Err(Error::not_found("order")),
-        Err(version) => return Err(version_mismatch(version)),
+    let write = async |version| match orders
+        .ask_if(&entity, version, command.clone(), cause.clone(), read)
+        .await?
+    {
+        Err(0) => Err(Error::not_found("order")),
+        asked => Ok(asked),
     };
+    let (state, version) = call.if_match.write(write).await?;
     let response = versioned(StatusCode::OK, version, &AdminOrder::new(order, &state, version)?);
     Ok(read_your_writes::wrote(response, entity, version))
 }

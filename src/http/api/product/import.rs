@@ -25,6 +25,7 @@ use crate::http::api::stock::units_change::UnitsChange;
 use crate::http::edge::call::Call;
 use crate::http::edge::checked;
 use crate::http::edge::error::Error;
+use crate::http::edge::if_match::IfMatch;
 use crate::http::edge::input::{List, ListItem, Text, Whole};
 use crate::http::edge::json_body::{Json, check};
 use crate::http::edge::problem::{Code, FieldError};
@@ -276,7 +277,9 @@ fn price(
 type Outcome = Result<(Change, bool), Error>;
 
 async fn write(call: &Call, sku: &Sku, row: &Row, cause: Cause) -> Result<Change, Error> {
-    change(call, sku, None, cause, |there| row.product(sku, there)).await.map(|(_, change)| change)
+    change(call, sku, &IfMatch::Anything, cause, |there| row.product(sku, there))
+        .await
+        .map(|(_, change)| change)
 }
 
 /// What a row would change, after the rows before it; `made` is what they have made of the product.

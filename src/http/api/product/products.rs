@@ -17,6 +17,7 @@ use crate::http::docs::schemas;
 use crate::http::edge::call::{Call, created, id, versioned};
 use crate::http::edge::checked;
 use crate::http::edge::error::{Error, version_mismatch};
+use crate::http::edge::if_match::IfMatch;
 use crate::http::edge::json_body::Json;
 use crate::http::edge::query::{Query, cursor, cut};
 use crate::http::edge::read_your_writes::{self, Seen};
@@ -105,9 +106,8 @@ pub async fn put_product(
         return Err(Error::field("sku", "must be the one in the path, or be left out"));
     }
     let cause = call.cause(body.digest);
-    let expect = call.if_match.map_or(Expect::Any, Expect::Version);
-    let put = call.node().catalog.put(body.value.product(sku), expect, cause);
-    let (row, change) = put.await.map_err(refused)?;
+    let (catalog, product) = (&call.node().catalog, body.value.product(sku));
+    let (row, change) = call.if_match.put(catalog, product, cause).await?;
     let shape = ProductShape::from(&row);
     let response = if change == Change::Created {
         created(row.version, &shape.place(), &shape)
@@ -128,7 +128,7 @@ pub async fn update_product(
 ) -> Result<HttpResponse, Error> {
     let cause = call.cause(body.digest);
     let sku: Sku = id(&path, "product")?;
-    let (row, _) = change(&call, &sku, call.if_match, cause, |there| {
+    let (row, _) = change(&call, &sku, &call.if_match, cause, |there| {
         let there = there.ok_or_else(|| Error::not_found("product"))?;
         Ok(patched(there, body.value.clone()))
     })
@@ -137,14 +137,14 @@ pub async fn update_product(
 }
 
 /// Changes a product to what `next` makes of it, `None` being one that is not there. It is asked
-/// again if another writer was faster, unless a version is `expected`.
+/// again if another writer was faster.
 ///
 /// # Errors
-/// What `next` refuses, another version than is `expected`, and the store's.
+/// 412 if it has another version than `if_match` names, what `next` refuses, and the store's.
 pub async fn change(
     call: &Call,
     sku: &Sku,
-    expected: Option<i64>,
+    if_match: &IfMatch,
     cause: Cause,
     next: impl Fn(Option<Product>) -> Result<Product, Error>,
 ) -> Result<(Row, Change), Error> {
@@ -152,17 +152,17 @@ pub async fn change(
     for _ in 0..TRIES_MAX {
         let there = catalog.get(sku).await?;
         let version = there.as_ref().map(|row| row.version);
-        if let (Some(expected), Some(version)) = (expected, version)
-            && expected != version
+        if let Some(version) = version
+            && !if_match.allows(version)
         {
             return Err(version_mismatch(version));
         }
         let product = next(there.map(|row| row.value.clone()))?;
         let expect = version.map_or(Expect::Absent, Expect::Version);
         match catalog.put(product, expect, cause.clone()).await {
-            // Another writer was faster, and nobody asked for a version.
-            Err(catalog::Error::VersionMismatch { .. } | catalog::Error::Exists)
-                if expected.is_none() => {}
+            // Another writer was faster.
+            Err(catalog::Error::VersionMismatch { version }) if if_match.allows(version) => {}
+            Err(catalog::Error::Exists) => {}
             other => return other.map_err(refused),
         }
     }

@@ -18,7 +18,7 @@ use crate::http::api::stock::units_change::UnitsChange;
 use crate::http::docs::schemas;
 use crate::http::edge::call::{Call, versioned};
 use crate::http::edge::checked;
-use crate::http::edge::error::{Error, version_mismatch};
+use crate::http::edge::error::Error;
 use crate::http::edge::input::{Text, Whole};
 use crate::http::edge::json_body::Json;
 use crate::http::edge::problem::Code;
@@ -285,15 +285,15 @@ async fn change(
 ) -> Result<HttpResponse, Error> {
     let sku = find(call, path).await?.value.sku.clone();
     let (now, named) = (call.now(), sku.clone());
+    let (stock, entity) = (&call.node().stock, stock::entity_id(&sku));
     let read = move |view: View<'_, Stock>| item(&named, &view, now, false);
-    let entity = stock::entity_id(&sku);
-    match call.node().stock.ask_if(&entity, call.if_match, command, cause, read).await? {
-        Ok(shape) => {
-            let response = versioned(StatusCode::OK, shape.version, &shape);
-            Ok(read_your_writes::wrote(response, entity, shape.version))
-        }
-        Err(version) => Err(version_mismatch(version)),
-    }
+    let write = async |version| {
+        let (command, cause, read) = (command.clone(), cause.clone(), read.clone());
+        Ok(stock.ask_if(&entity, version, command, cause, read).await?)
+    };
+    let shape = call.if_match.write(write).await?;
+    let response = versioned(StatusCode::OK, shape.version, &shape);
+    Ok(read_your_writes::wrote(response, entity, shape.version))
 }
 
 fn item(sku: &Sku, view: &View<'_, Stock>, now: Timestamp, claims: bool) -> StockItem {

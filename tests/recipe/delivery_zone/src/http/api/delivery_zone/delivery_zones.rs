@@ -8,7 +8,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use kontor::actors::engine::row_host::{self, Change, Expect, RowHost};
+use kontor::actors::engine::row_host::{Change, RowHost};
 use kontor::domain::money::AMOUNT_MAX;
 use kontor::domain::versioned::Versioned as _;
 use kontor::http::api::shape::Page;
@@ -111,8 +111,8 @@ pub async fn put_delivery_zone(
     let countries = countries.into_vec().into_iter().map(String::from).collect();
     let (name, countries, fee) = (name.into(), Countries(countries), fee.get());
     let zone = DeliveryZone { code, name, countries, fee, active };
-    let expect = call.if_match.map_or(Expect::Any, Expect::Version);
-    let (row, change) = zones(&call)?.put(zone, expect, cause).await.map_err(refused)?;
+    let zones = zones(&call)?;
+    let (row, change) = call.if_match.put(&zones, zone, cause).await?;
     let (shape, code) = (DeliveryZoneShape::from(&row), &row.value.code);
     let response = if change == Change::Created {
         created(row.version, &format!("/v1/admin/delivery-zones/{code}"), &shape)
@@ -120,14 +120,6 @@ pub async fn put_delivery_zone(
         versioned(StatusCode::OK, row.version, &shape)
     };
     Ok(read_your_writes::wrote(response, DeliveryZone::entity_id(code), row.version))
-}
-
-/// A refusal that names the zone.
-fn refused(error: row_host::Error) -> Error {
-    match error {
-        row_host::Error::NotFound => Error::not_found("delivery zone"),
-        other => other.into(),
-    }
 }
 
 /// The zones of a node that was started with them.

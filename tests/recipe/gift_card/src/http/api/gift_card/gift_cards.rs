@@ -11,7 +11,7 @@ use kontor::domain::money::{AMOUNT_MAX, Money};
 use kontor::http::api::shape::{self, MoneyInput, Page};
 use kontor::http::docs::schemas;
 use kontor::http::edge::call::{Call, created, id, versioned};
-use kontor::http::edge::error::{Error, version_mismatch};
+use kontor::http::edge::error::Error;
 use kontor::http::edge::input::{Text, Whole};
 use kontor::http::edge::json_body::Json;
 use kontor::http::edge::query::{Query, cursor, cut};
@@ -128,12 +128,16 @@ async fn ask(
     digest: u64,
 ) -> Result<GiftCardShape, Error> {
     let (cards, cause) = (call.node().host::<GiftCard>(), call.cause(digest));
-    let (entity, read) = (entity_id(number), shape_of(number));
-    match cards.ask_if(&entity, call.if_match, command, cause, read).await? {
-        Ok(Some(shape)) => Ok(shape),
-        Ok(None) | Err(0) => Err(Error::not_found("gift card")),
-        Err(version) => Err(version_mismatch(version)),
-    }
+    let entity = entity_id(number);
+    let write = async |version| {
+        let (command, cause, read) = (command.clone(), cause.clone(), shape_of(number));
+        match cards.ask_if(&entity, version, command, cause, read).await? {
+            Ok(None) | Err(0) => Err(Error::not_found("gift card")),
+            Ok(Some(shape)) => Ok(Ok(shape)),
+            Err(version) => Ok(Err(version)),
+        }
+    };
+    call.if_match.write(write).await
 }
 
 /// The answer for a card's state; `None` if it was not issued.
