@@ -43,13 +43,29 @@ pub enum Format {
     Json,
 }
 
+/// The filter of the logs of this process.
+pub struct Filter(Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>);
+
+impl Filter {
+    /// Logs by another filter from now on.
+    ///
+    /// # Errors
+    /// What is wrong with it: the logs are filtered as before.
+    pub fn set(&self, filter: &str) -> Result<(), String> {
+        (self.0)(env_filter(filter)?)
+    }
+}
+
+fn env_filter(filter: &str) -> Result<EnvFilter, String> {
+    EnvFilter::try_new(filter).map_err(|error| format!("log.filter is not valid: {error}"))
+}
+
 /// Starts logging to standard error, once a process.
 ///
 /// # Errors
 /// What is wrong with the filter.
-pub fn start(options: &Options) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&options.filter)
-        .map_err(|error| format!("log.filter is not valid: {error}"))?;
+pub fn start(options: &Options) -> Result<Filter, String> {
+    let filter = env_filter(&options.filter)?;
     let json = match options.format {
         Format::Json => true,
         Format::Text => false,
@@ -57,8 +73,17 @@ pub fn start(options: &Options) -> Result<(), String> {
     };
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second start, in a test, leaves the first as it is.
-    let _ = if json { logs.json().try_init() } else { logs.compact().try_init() };
-    Ok(())
+    Ok(if json {
+        let logs = logs.json().with_filter_reloading();
+        let handle = logs.reload_handle();
+        let _ = logs.try_init();
+        Filter(Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string())))
+    } else {
+        let logs = logs.compact().with_filter_reloading();
+        let handle = logs.reload_handle();
+        let _ = logs.try_init();
+        Filter(Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string())))
+    })
 }
 
 /// An error with its causes, in one line; a cause that only repeats it is left out.

@@ -1,6 +1,6 @@
 //! `kontor serve`: the server, until it is told to stop.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -29,6 +29,8 @@ Settings come from the defaults, config.toml (or --config), the environment
 `kontor config` shows all settings.
 
 Ctrl-C or SIGTERM stops the server: requests in progress finish, and nothing acknowledged is lost.
+So does SIGHUP if the logs go to a terminal, because it was closed; otherwise SIGHUP reads the
+settings again and changes log.filter.
 
 Examples:
   kontor serve
@@ -96,14 +98,17 @@ impl Settings {
 /// [`Error`]: the settings are wrong, or the server cannot start.
 pub async fn run(args: Args) -> Result<ExitCode, Error> {
     let config = args.settings.load()?.checked()?;
-    telemetry::start(&config.log).map_err(Error::Usage)?;
+    let logs = telemetry::start(&config.log).map_err(Error::Usage)?;
     let app = start(&config).await?;
     let link = sign_in::at_start(&app.store, &app.url()).await.unwrap_or_else(|error| {
         tracing::warn!(%error, "cannot create a sign-in link");
         None
     });
     stdout::notice(banner(&app, &config, link)?);
-    told_to_stop().await;
+    tokio::select! {
+        () = told_to_stop() => {}
+        () = hung_up(&args.settings, &logs) => {}
+    }
     eprintln!("stopping: waiting for requests in progress");
     if tokio::time::timeout(STOP_WITHIN, app.stop()).await.is_err() {
         eprintln!("stopped before all requests had finished; nothing acknowledged is lost");
@@ -166,5 +171,25 @@ pub(super) async fn told_to_stop() {
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
         _ = terminate.recv() => {}
+    }
+}
+
+/// Changes the filter of the logs whenever SIGHUP comes, until the terminal that they go to is closed.
+async fn hung_up(settings: &Settings, logs: &telemetry::Filter) {
+    let hang_up = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
+    // Asked now: a terminal that was closed is none.
+    let terminal = std::io::stderr().is_terminal();
+    let Ok(mut hang_up) = hang_up else {
+        return std::future::pending().await;
+    };
+    while hang_up.recv().await.is_some() && !terminal {
+        let read = settings.load().and_then(Loaded::checked).map_err(|error| error.to_string());
+        match read.and_then(|config| logs.set(&config.log.filter).map(|()| config.log.filter)) {
+            Ok(filter) => tracing::warn!(
+                filter,
+                "log.filter was read again; all other settings need a restart"
+            ),
+            Err(error) => tracing::error!(error, "the settings were not read again"),
+        }
     }
 }

@@ -52,6 +52,7 @@ mod session;
 mod settings;
 mod shop;
 mod shopkeepers;
+mod signals;
 mod site;
 mod store;
 mod supply;

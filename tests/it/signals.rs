@@ -1,0 +1,31 @@
+//! What signals mean to `kontor serve`. How it stops under load is in `edge`.
+
+use std::process::Stdio;
+
+use crate::process::Server;
+
+#[test]
+fn sighup_reads_the_log_filter_again_and_stops_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("kontor.toml");
+    let filter = |filter: &str| {
+        std::fs::write(&file, format!("[log]\nfilter = \"{filter}\"\n")).unwrap();
+    };
+    filter("error");
+    let mut server = Server::start_with(&dir.path().join("data"), "", |command| {
+        command.env_remove("KONTOR__LOG__FILTER").arg("--config").arg(&file);
+        command.stderr(Stdio::piped());
+    });
+    let mut log = server.log();
+    let mut told = |what: &str| log.find(|line| line.contains(what)).expect("the log has ended");
+    filter("kontor=loud");
+    server.signal("-HUP");
+    let line = told("the settings were not read again");
+    assert!(line.contains("log.filter") && line.contains("kontor=loud"), "{line}");
+    // A warning: the filter at the start leaves it out.
+    filter("kontor=warn");
+    server.signal("-HUP");
+    let line = told("log.filter was read again");
+    assert!(line.contains("kontor=warn"), "{line}");
+    assert_eq!(server.terminate(), Some(0));
+}
