@@ -1,7 +1,7 @@
 //! The kontor binary: the command line (`cli`), on the allocator that it runs with.
 
 // `println!` panics once nobody reads: commands print with `kontor_lab::stdout`.
-#![warn(clippy::print_stdout)]
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod cli;
 

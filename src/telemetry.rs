@@ -71,7 +71,11 @@ pub fn start(options: &Options) -> Result<Filter, String> {
         Format::Text => false,
         Format::Auto => !std::io::stderr().is_terminal(),
     };
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A log that nobody can read any more ends nothing.
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     // A second start, in a test, leaves the first as it is.
     Ok(if json {
         let logs = logs.json().with_filter_reloading();

@@ -9,7 +9,7 @@ use kontor::actors::engine::clock::Clock;
 use kontor::doctor::BACKUP_TAKEN_AT;
 use kontor::store::{Address, Store};
 use kontor::telemetry::chain;
-use kontor_lab::stdout;
+use kontor_lab::{stderr, stdout};
 use serde_json::json;
 
 use super::place;
@@ -58,7 +58,7 @@ pub async fn run(args: Args) -> ExitCode {
             Ok(())
         }
         Err(why) => {
-            eprintln!("error: the backup failed: {why}");
+            stderr::line(format_args!("error: the backup failed: {why}"));
             return ExitCode::FAILURE;
         }
     };
@@ -102,7 +102,9 @@ async fn copy(store: &Store, args: &Args) -> Result<(u64, i64), String> {
         .map_err(|error| format!("cannot write {}: {error}", args.to.display()))?;
     let now = Clock::system().now().millis().to_string();
     if let Err(error) = store.put_setting(BACKUP_TAKEN_AT, &now).await {
-        eprintln!("warning: could not record this backup for kontor doctor: {error}");
+        stderr::line(format_args!(
+            "warning: could not record this backup for kontor doctor: {error}"
+        ));
     }
     Ok((bytes, sizes.events))
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use kontor_lab::stdout;
+use kontor_lab::{stderr, stdout};
 use serde_json::json;
 
 use super::Error;
@@ -46,7 +46,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
         }
     }
     for fault in &faults {
-        eprintln!("error: {fault}");
+        stderr::line(format_args!("error: {fault}"));
     }
     Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

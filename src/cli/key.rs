@@ -8,7 +8,7 @@ use clap::builder::PossibleValuesParser;
 use kontor::actors::engine::clock::Clock;
 use kontor::http::Scope;
 use kontor::store::{self, Address, OpenError, Store};
-use kontor_lab::stdout;
+use kontor_lab::{stderr, stdout};
 use serde_json::json;
 use strum::VariantArray as _;
 
@@ -104,7 +104,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
                 stdout::json(&json!({"id": row.id, "key": secret.reveal(), "scopes": scopes}))?;
             } else {
                 stdout::line(secret.reveal());
-                eprintln!("the key is shown only once: store it safely");
+                stderr::line("the key is shown only once: store it safely");
             }
         }
         Command::List { data, store, json } => {
@@ -133,7 +133,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
             if !revoked {
                 return Err(Error::Usage(format!("there is no active key {id}")));
             }
-            eprintln!("revoked");
+            stderr::line("revoked");
         }
     }
     Ok(ExitCode::SUCCESS)

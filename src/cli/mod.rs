@@ -26,6 +26,7 @@ use kontor::http::docs::openapi::Document;
 use kontor::telemetry::chain;
 use kontor::{app, store};
 use kontor_lab::program::Kontor;
+use kontor_lab::stderr;
 use kontor_lab::{crash_test, import, load, replay, stdout};
 
 /// A headless commerce and order platform: never oversold, never paid without an order, never an
@@ -129,14 +130,14 @@ pub fn main() -> ExitCode {
     let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: cannot start the runtime: {error}");
+            stderr::line(format_args!("error: cannot start the runtime: {error}"));
             return ExitCode::FAILURE;
         }
     };
     let outcome = runtime.block_on(Box::pin(run(command)));
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome.unwrap_or_else(|error| {
-        eprintln!("error: {}", chain(&error));
+        stderr::line(format_args!("error: {}", chain(&error)));
         ExitCode::FAILURE
     })
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use kontor::store::Store;
 use kontor::store::maintenance::restore;
 use kontor::telemetry::chain;
-use kontor_lab::stdout;
+use kontor_lab::{stderr, stdout};
 use serde_json::json;
 
 /// Restore a backup into an empty data folder, and verify it
@@ -37,21 +37,26 @@ pub struct Args {
 /// Restores a backup.
 pub async fn run(args: Args) -> ExitCode {
     if let Err(error) = restore(&args.from, &args.data).await {
-        eprintln!("error: the restore failed: {}", chain(&error));
+        stderr::line(format_args!("error: the restore failed: {}", chain(&error)));
         return ExitCode::FAILURE;
     }
     // A backup may be of an older version.
     match Store::open_beside_up_to_date(&args.data).await {
         Ok(store) => store.close().await,
         Err(error) => {
-            eprintln!("error: the backup was restored but cannot be opened: {}", chain(&error));
+            stderr::line(format_args!(
+                "error: the backup was restored but cannot be opened: {}",
+                chain(&error)
+            ));
             return ExitCode::FAILURE;
         }
     }
     let report = match super::verify::check(&args.data, None, args.json).await {
         Ok(report) => report,
         Err(why) => {
-            eprintln!("error: the backup was restored but cannot be verified: {why}");
+            stderr::line(format_args!(
+                "error: the backup was restored but cannot be verified: {why}"
+            ));
             return ExitCode::FAILURE;
         }
     };

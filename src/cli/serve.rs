@@ -9,7 +9,7 @@ use kontor::app::{self, App};
 use kontor::config::{self, Loaded};
 use kontor::store::{Address, OpenError};
 use kontor::telemetry;
-use kontor_lab::stdout;
+use kontor_lab::{stderr, stdout};
 
 use super::Error;
 use super::sign_in::{self, Link};
@@ -109,9 +109,9 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
         () = told_to_stop() => {}
         () = hung_up(&args.settings, &logs) => {}
     }
-    eprintln!("stopping: waiting for requests in progress");
+    stderr::line("stopping: waiting for requests in progress");
     if tokio::time::timeout(STOP_WITHIN, app.stop()).await.is_err() {
-        eprintln!("stopped before all requests had finished; nothing acknowledged is lost");
+        stderr::line("stopped before all requests had finished; nothing acknowledged is lost");
     }
     Ok(ExitCode::SUCCESS)
 }

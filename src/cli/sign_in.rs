@@ -10,7 +10,7 @@ use kontor::actors::engine::clock::Clock;
 use kontor::domain::time::Span;
 use kontor::store::session::{LINK_LASTS, SET_UP_LASTS};
 use kontor::store::{self, Address, Store};
-use kontor_lab::stdout;
+use kontor_lab::{stderr, stdout};
 use serde_json::json;
 
 use super::{Error, key, place};
@@ -63,7 +63,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
         stdout::json(&json!({"link": link, "scopes": scopes, "expires_at": expires_at}))?;
     } else {
         stdout::line(link);
-        eprintln!("the link works once, within 15 minutes");
+        stderr::line("the link works once, within 15 minutes");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -109,7 +109,7 @@ pub async fn run_out(args: OutArgs) -> Result<ExitCode, Error> {
         }
     };
     store.close().await;
-    eprintln!("{said}");
+    stderr::line(said);
     Ok(ExitCode::SUCCESS)
 }
 

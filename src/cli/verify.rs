@@ -12,7 +12,7 @@ use kontor::store::{Address, Store};
 use kontor::telemetry::chain;
 use kontor::verify::provider::sandbox_options;
 use kontor::verify::{Progress, Report, verify};
-use kontor_lab::stdout;
+use kontor_lab::{stderr, stdout};
 
 use super::place;
 
@@ -75,7 +75,7 @@ pub async fn run(args: Args) -> ExitCode {
 }
 
 fn could_not(why: &str) -> ExitCode {
-    eprintln!("error: the check could not be completed: {why}");
+    stderr::line(format_args!("error: the check could not be completed: {why}"));
     ExitCode::from(COULD_NOT_CHECK)
 }
 

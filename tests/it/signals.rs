@@ -29,3 +29,14 @@ fn sighup_reads_the_log_filter_again_and_stops_nothing() {
     assert!(line.contains("kontor=warn"), "{line}");
     assert_eq!(server.terminate(), Some(0));
 }
+
+#[test]
+fn a_server_whose_log_nobody_reads_stops_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let server = Server::start_with(dir.path(), "", |command| {
+        command.env("KONTOR__LOG__FILTER", "debug").stderr(writer);
+    });
+    assert_eq!(server.terminate(), Some(0));
+}

@@ -9,7 +9,7 @@
 //! What deliberately is not here: the server, its store, and everything that needs them.
 
 // `println!` panics once nobody reads: commands print with `stdout`.
-#![warn(clippy::print_stdout)]
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod args;
 pub mod cluster;
@@ -22,6 +22,7 @@ pub mod program;
 pub mod replay;
 pub mod shopkeepers;
 pub mod shoppers;
+pub mod stderr;
 pub mod stdout;
 
 /// Why a tool could not do its work.

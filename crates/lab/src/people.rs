@@ -12,6 +12,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::stderr;
 use crate::{Error, import, shopkeepers, shoppers, stdout};
 
 /// How often the line of figures is written anew.
@@ -120,7 +121,7 @@ impl fmt::Display for Day {
 /// [`Error`], as for an import.
 pub async fn stock_up(url: &str, key: &str, quiet: bool) -> Result<(), Error> {
     if !quiet {
-        eprintln!("importing the demo products");
+        stderr::line("importing the demo products");
     }
     let client = Client::new(url, Some(key.to_owned()))?;
     import::import_csv(&client, import::DEMO_CATALOG).await?;

@@ -4,6 +4,7 @@
 //! that a shell shows for a program ended by SIGPIPE. A server goes on: what it prints is written by
 //! [`notice`]. Progress and errors go to standard error.
 
+use crate::stderr;
 use std::fmt::Display;
 use std::io::{self, Write as _};
 
@@ -31,7 +32,7 @@ pub fn write(text: &str) {
         if error.kind() == io::ErrorKind::BrokenPipe {
             std::process::exit(READER_GONE);
         }
-        eprintln!("error: cannot write to standard output: {error}");
+        stderr::line(format_args!("error: cannot write to standard output: {error}"));
         std::process::exit(1);
     }
 }

@@ -10,7 +10,7 @@ use kontor::store::session::SET_UP_LASTS;
 use kontor_lab::cluster::{Cluster, DATABASE, Options, packages};
 use kontor_lab::people::stock_up;
 use kontor_lab::program::Kontor;
-use kontor_lab::stdout;
+use kontor_lab::{stderr, stdout};
 
 use super::{Args, day, links, proof, show};
 use crate::cli::sign_in::{self, Link};
@@ -23,7 +23,7 @@ use crate::cli::{Error, serve};
 pub async fn run(args: &Args, dir: &Path) -> Result<ExitCode, Error> {
     tokio::task::block_in_place(packages::install)?;
     if !args.json {
-        eprintln!("starting PostgreSQL, NATS, Redis, three nodes and HAProxy");
+        stderr::line("starting PostgreSQL, NATS, Redis, three nodes and HAProxy");
     }
     let start = async {
         let program = Kontor::at(std::env::current_exe()?);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use kontor::seeded_fault::{self, SeededFault};
 use kontor::simulate::{Counts, Plan, hunt, run as simulate, shrink};
-use kontor_lab::stdout;
+use kontor_lab::{stderr, stdout};
 use serde::Serialize;
 use strum::VariantArray as _;
 
@@ -92,8 +92,8 @@ pub fn run(args: &Args) -> std::io::Result<std::process::ExitCode> {
 /// Hunts for every fault.
 fn find_faults(args: &Args) -> std::io::Result<std::process::ExitCode> {
     if !seeded_fault::possible() {
-        eprintln!(
-            "error: a release build has no flaws to find: run it with cargo run --features simulate"
+        stderr::line(
+            "error: a release build has no flaws to find: run it with cargo run --features simulate",
         );
         return Ok(std::process::ExitCode::FAILURE);
     }
@@ -164,7 +164,7 @@ impl Work<'_> {
         let (seeds, run_twice, simulated_ms, counts) = self.summed.into_inner().unwrap_or_default();
         let failed = self.failed.into_inner().unwrap_or_default();
         if failed.is_some() && !self.args.json {
-            eprintln!("A rule was broken; shrinking the run.");
+            stderr::line("A rule was broken; shrinking the run.");
         }
         let failed = failed.map(|(seed, rule)| {
             let (what, story) = shrink(&Plan::draw(seed)).map_or_else(Default::default, |small| {

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use super::servers;
 use crate::Error;
+use crate::stderr;
 
 /// Installs the programs that are not there with apt-get, after saying so.
 ///
@@ -16,8 +17,10 @@ pub fn install() -> Result<(), Error> {
     }
     let wanted = missing.join(" ");
     let by_hand = |why: String| Error::Failed(format!("{why}; install {wanted} and try again"));
-    eprintln!("a cluster needs {wanted}: installing with apt-get (Ctrl-C stops it)");
-    eprintln!("Debian may also start them as services; these are not used here");
+    stderr::line(format_args!(
+        "a cluster needs {wanted}: installing with apt-get (Ctrl-C stops it)"
+    ));
+    stderr::line("Debian may also start them as services; these are not used here");
     let root = rustix::process::geteuid().is_root();
     let apt = |args: &[&str]| {
         let mut command = if root { Command::new("apt-get") } else { Command::new("sudo") };

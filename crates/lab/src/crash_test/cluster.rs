@@ -17,6 +17,7 @@ use super::faults::{Fault, LOOK};
 use super::{Args, witness};
 use crate::cluster::{self, Cluster};
 use crate::program::{Kontor, StoreLocation};
+use crate::stderr;
 use crate::{Error, blocking};
 
 /// Buyers at a time.
@@ -158,7 +159,7 @@ pub async fn run(
             break;
         }
         let one = trial.round(number, *fault).await?;
-        eprintln!("{one}");
+        stderr::line(&one);
         struck.push(one);
     }
     let confirmed = trial.buyers.settle(&trial.patient, &trial.admin).await;

@@ -29,6 +29,7 @@ pub use self::faults::Fault;
 use self::server::Server;
 use crate::args::duration;
 use crate::program::{Kontor, StoreLocation};
+use crate::stderr;
 use crate::{Error, blocking, stdout};
 
 /// The earliest and the latest moment of a kill, in milliseconds after the buyers began.
@@ -163,7 +164,7 @@ pub async fn run(
         report.ok
     };
     if !ok {
-        eprintln!("the data was kept in {}", dir.display());
+        stderr::line(format_args!("the data was kept in {}", dir.display()));
     } else if args.data.is_none() {
         std::fs::remove_dir_all(&dir)?;
     }
@@ -294,9 +295,9 @@ impl Run {
              comparisons of orders, {violations} violations"
         );
         if terminal {
-            eprint!("\r{line}\x1b[K{}", if kills == of { "\n" } else { "" });
+            stderr::write(&format!("\r{line}\x1b[K{}", if kills == of { "\n" } else { "" }));
         } else {
-            eprintln!("{line}");
+            stderr::line(line);
         }
     }
 }

@@ -48,6 +48,7 @@ use self::progress::Progress;
 use self::report::Report;
 use self::setup::Goods;
 use self::wire::Place;
+use crate::stderr;
 use kontor_client::Client;
 
 /// The exit code when arrivals were shed: the rate that was asked for was not offered.
@@ -98,8 +99,8 @@ pub async fn run<F: Future<Output = ()> + Send>(
     let (told, stop) = watch::channel(false);
     let signals = tokio::spawn(async move {
         told_to_stop().await;
-        eprintln!(
-            "stopping: flows in progress finish, then the check follows; Ctrl-C again stops at once"
+        stderr::line(
+            "stopping: flows in progress finish, then the check follows; Ctrl-C again stops at once",
         );
         told.send_replace(true);
         told_to_stop().await;

@@ -1,5 +1,6 @@
 //! Progress lines, on standard error.
 
+use crate::stderr;
 /// Where progress goes; quiet for tests and scripts that want none.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
@@ -11,7 +12,7 @@ impl Progress {
     /// Says a line.
     pub fn say(self, line: &str) {
         if !self.quiet {
-            eprintln!("{line}");
+            stderr::line(line);
         }
     }
 }
