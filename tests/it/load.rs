@@ -1,5 +1,6 @@
 //! `kontor load` against the whole app over HTTP: its counts are the server's.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_web::{App, HttpServer, web};
@@ -239,14 +240,44 @@ fn liar(shown: &'static str) -> String {
     url
 }
 
+/// A server that echoes at `/echo`, and at `/once` for a single request.
+fn echo_server() -> String {
+    let echo = async |body: web::Bytes| body;
+    let asked = web::Data::new(AtomicBool::new(false));
+    let once = async |asked: web::Data<AtomicBool>| match asked.swap(true, Ordering::Relaxed) {
+        false => actix_web::HttpResponse::Ok(),
+        true => actix_web::HttpResponse::TooManyRequests(),
+    };
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(asked.clone())
+            .route("/echo", web::post().to(echo))
+            .route("/once", web::post().to(once))
+    });
+    let server = server.workers(1).disable_signals().bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", server.addrs()[0]);
+    tokio::spawn(server.run());
+    url
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_echo_needs_no_shop_and_faults_are_told_apart() {
     let site = Site::open().await;
     let (_told, stop) = watch::channel(false);
-    let nowhere = format!("{}/nowhere", site.url());
     let words = "echo --count 20 --concurrency 2";
-    let report = load::measure(args(words, &["--url", &nowhere]), stop.clone()).await.unwrap();
-    assert_eq!(step(&report, "echo").count, 20);
+    for url in [site.url(), format!("{}/nowhere", site.url())] {
+        let run = load::measure(args(words, &["--url", &url]), stop.clone());
+        let error = run.await.unwrap_err().to_string();
+        assert!(error.contains(&format!("{url} does not echo: a POST was answered 40")), "{error}");
+    }
+    let echo = echo_server();
+    for url in [echo.clone(), format!("{echo}/"), format!("{echo}/echo")] {
+        let run = load::measure(args(words, &["--url", &url]), stop.clone());
+        let report = run.await.unwrap();
+        assert!(report.ok && step(&report, "echo").count == 20, "{url}: {report}");
+    }
+    let url = format!("{echo}/once");
+    let report = load::measure(args(words, &["--url", &url]), stop.clone()).await.unwrap();
     assert_eq!(report.refusals.values().sum::<u64>(), 20);
     assert!(!report.ok, "nothing was answered well");
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -213,7 +213,7 @@ impl Overload {
 /// Echoes, to compare with a bare server.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Echo {
-    /// The URL to post to, with its path
+    /// The URL to post to; without a path, /echo is tried, too
     #[arg(long, value_name = "URL")]
     pub url: String,
     /// Time limit of one request

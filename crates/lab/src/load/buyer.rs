@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::answer::{Cart, Order, code_of, said};
 use super::check::{Said, Told};
+use super::echo;
 use super::id::{CartId, OrderId};
 use super::measure::{End, Recorder, Step};
 use super::setup::Goods;
@@ -310,9 +311,7 @@ impl Buyer {
 
     async fn echo(&mut self, due: Instant) -> Result<(), Broken> {
         let number = self.run.next_cart();
-        let body = format!(
-            r#"{{"id":"doc_{number:020}","name":"Ada Lovelace","email":"ada-{number}@mail.example","reference":"PO 4711","lines":[{{"sku":"LOAD-000001","quantity":1,"amount":1250}},{{"sku":"LOAD-000002","quantity":2,"amount":995}}],"city":"London","postal_code":"EC1A 1BB","country":"GB","total":3240}}"#
-        );
+        let body = echo::document(number);
         let ask = self.ask(Method::POST, "", body)?;
         self.answer(Step::Echo, ask, due).await
     }

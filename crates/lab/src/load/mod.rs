@@ -13,6 +13,7 @@ pub mod args;
 pub mod buyer;
 pub mod check;
 pub mod cost;
+pub mod echo;
 pub mod flash;
 pub mod id;
 pub mod measure;
@@ -63,6 +64,14 @@ pub enum Error {
     /// The address.
     #[error(transparent)]
     Place(#[from] wire::BadPlace),
+    /// Nothing is echoed there.
+    #[error("{url} does not echo: {answer}; name its path, as in http://127.0.0.1:9000/echo")]
+    NoEcho {
+        /// The URL.
+        url: String,
+        /// What came instead.
+        answer: String,
+    },
     /// Nothing can be delivered.
     #[error("the server has no delivery option in GBP")]
     NoDelivery,
@@ -147,7 +156,7 @@ pub async fn measure(args: Args, stop: watch::Receiver<bool>) -> Result<Report, 
             Scenario::Overload(over) => overload(over, stop, progress).await,
             Scenario::FlashSale(sale) => flash_sale(sale, &stop, progress).await,
             Scenario::Echo(echo) => {
-                let place = Place::parse(&echo.url, echo.timeout)?;
+                let place = unless_stopped(&stop, echo::find(echo)).await?;
                 let mix = Mix { weights: [0; 3], echo: true };
                 let run = new_run(place, Goods::default(), Manner::default(), mix);
                 Ok(drive(name, &run, &echo.pace, stop, progress, 1).await)

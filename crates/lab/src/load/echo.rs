@@ -1,0 +1,42 @@
+//! Where a bare server sends back what it gets, and what is sent to it.
+
+use reqwest::header::CONTENT_TYPE;
+
+use super::Error;
+use super::args::Echo;
+use super::wire::Place;
+
+/// A JSON document of the size of a cart.
+#[must_use]
+pub fn document(number: u64) -> String {
+    format!(
+        r#"{{"id":"doc_{number:020}","name":"Ada Lovelace","email":"ada-{number}@mail.example","reference":"PO 4711","lines":[{{"sku":"LOAD-000001","quantity":1,"amount":1250}},{{"sku":"LOAD-000002","quantity":2,"amount":995}}],"city":"London","postal_code":"EC1A 1BB","country":"GB","total":3240}}"#
+    )
+}
+
+/// The place that echoes: the URL, or `/echo` there if the URL has no path. One request is sent to
+/// find out.
+///
+/// # Errors
+/// The URL is none, or its server refuses the request.
+pub async fn find(args: &Echo) -> Result<Place, Error> {
+    let place = Place::parse(&args.url, args.timeout)?;
+    let Err(answer) = ask(args, &args.url).await else {
+        return Ok(place);
+    };
+    let url = format!("{}/echo", args.url.trim_end_matches('/'));
+    if place.path.is_empty() && ask(args, &url).await.is_ok() {
+        return Ok(Place::parse(&url, args.timeout)?);
+    }
+    Err(Error::NoEcho { url: args.url.clone(), answer })
+}
+
+/// Sends one document; what is not answered is for the run to count.
+async fn ask(args: &Echo, url: &str) -> Result<(), String> {
+    let request = reqwest::Client::new().post(url).timeout(args.timeout);
+    let request = request.header(CONTENT_TYPE, "application/json").body(document(0));
+    match request.send().await.map(|answer| answer.status()) {
+        Ok(status) if !status.is_success() => Err(format!("a POST was answered {status}")),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
