@@ -87,7 +87,7 @@ mod tests {
         config.shop.timer_poll_ms = 0;
         config.shop.locations = [].into();
         config.http.body_bytes_max = 0;
-        config.http.connections_max = 0;
+        config.http.connections_max = 2_000_000;
         config.http.live.ping_secs = 60;
         config.http.rates.cart = u32::MAX;
         config.sandbox.url = "psp".into();

@@ -49,8 +49,9 @@ pub struct Options {
     /// Threads that serve requests; 0 for one a core.
     #[garde(custom(within(0..=1_024)))]
     pub workers: usize,
-    /// The most connections of one worker.
-    #[garde(custom(within(1..=1_000_000)))]
+    /// The most connections of one worker; 0 for as many as the limit of open files allows, at most
+    /// 10,000.
+    #[garde(custom(within(0..=1_000_000)))]
     pub connections_max: usize,
     /// The most connections that wait to be taken.
     #[garde(custom(within(1..=65_535)))]
@@ -99,7 +100,7 @@ impl Default for Options {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             workers: 0,
-            connections_max: 10_000,
+            connections_max: 0,
             backlog: 1_024,
             keep_alive_secs: 75,
             head_timeout_secs: 10,

@@ -25,7 +25,7 @@ pub struct Options {
     pub addr: SocketAddr,
     /// Threads that serve requests; 0 for one a core.
     pub workers: usize,
-    /// The most connections of one worker.
+    /// The most connections of one worker; 0 for as many as the limit of open files allows.
     pub connections_max: usize,
     /// The most connections that wait to be taken.
     pub backlog: u32,
@@ -102,18 +102,23 @@ where
 
 /// The connections that a worker takes at least.
 const CONNECTIONS_MIN: usize = 32;
+/// The connections that a worker takes at most if no setting names a number.
+const CONNECTIONS_MAX: usize = 10_000;
+/// The connections of a node that a shop needs; with fewer, the log warns.
+const CONNECTIONS_ENOUGH: usize = 500;
 
 /// How many connections a worker takes: no more than it can have descriptors for.
-fn connections(max: usize, workers: usize, files: Option<u64>) -> usize {
+fn connections(wanted: usize, workers: usize, files: Option<u64>) -> usize {
+    let max = if wanted == 0 { CONNECTIONS_MAX } else { wanted };
     let Some(files) = files else { return max };
     let beside = FILES_BESIDE.min(files / 4);
     let each = usize::try_from(files - beside).unwrap_or(max) / workers.max(1);
-    if each < max {
+    if each < max && (wanted > 0 || each * workers < CONNECTIONS_ENOUGH) {
         tracing::warn!(
             open_files = files,
             connections = each * workers,
             wanted = max * workers,
-            "fewer connections than the settings allow: raise the limit of open files (ulimit -Hn)"
+            "few connections: raise the limit of open files (ulimit -Hn)"
         );
     }
     each.clamp(CONNECTIONS_MIN.min(max), max)
@@ -163,6 +168,10 @@ mod tests {
         assert_eq!(connections(10_000, 2, Some(1_000_000)), 10_000);
         assert_eq!(connections(10_000, 2, Some(1_256)), 500);
         assert_eq!(connections(10_000, 2, Some(10)), 32, "whatever the limit says");
+        assert_eq!(connections(0, 2, None), 10_000);
+        assert_eq!(connections(0, 2, Some(1_000_000)), 10_000);
+        assert_eq!(connections(0, 2, Some(20_000)), 9_872);
+        assert_eq!(connections(0, 2, Some(1_024)), 384);
         assert_eq!(open_files(), open_files(), "raised once");
     }
 }
