@@ -132,12 +132,17 @@ async fn links(store: Store, url: String, mut link: Link) {
             continue;
         }
         if let Ok(next) = sign_in::make(&store, &url, "demo", SET_UP_LASTS).await {
-            let end = if std::io::stdout().is_terminal() { "\r\x1b[K" } else { "" };
             let address = &next.address;
-            stdout::notice(format!("{end}  admin     {address}  (the last link was used)\n"));
+            show_line(&format!("admin     {address}  (the last link was used)"));
             link = next;
         }
     }
+}
+
+/// Shows a line above the figures.
+fn show_line(line: &str) {
+    let end = if std::io::stdout().is_terminal() { "\r\x1b[K" } else { "" };
+    stdout::notice(format!("{end}  {line}\n"));
 }
 
 fn screen(shop: &Shop, link: &Link) -> std::io::Result<Vec<u8>> {

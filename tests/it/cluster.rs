@@ -5,6 +5,9 @@
 //! there; at the end `kontor verify` must hold, with the provider's ledger, and PostgreSQL itself has
 //! noted for every event that its writer was the owner of its shard.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
 use serde_json::Value;
 
 use crate::process;
@@ -62,6 +65,33 @@ fn nats_and_redis_are_killed_and_lose_what_they_had() {
 fn all_nodes_are_restarted_and_no_request_fails() {
     let report = story("rolling");
     assert_eq!(report["faults"][0]["failed"], 0, "{report:#}");
+}
+
+/// A person who tries what happens.
+#[test]
+fn a_node_of_the_demo_that_is_killed_is_started_again_and_all_is_verified() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut demo = process::kontor();
+    demo.args(["demo", "--cluster", "--rate", "10"]).env("TMPDIR", temporary.path());
+    let mut demo = demo.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut shown = |what: &str| {
+        let found = lines.find(|line| line.contains(what));
+        found.unwrap_or_else(|| panic!("{what:?} was not shown"))
+    };
+    shown("Kill a node with kill -9");
+    shown(" sold");
+    let node = format!("{}/kontor-demo-{}/node2", temporary.path().display(), demo.id());
+    let found = Command::new("pgrep").args(["-f", &format!("serve .*--data {node}")]).output();
+    let pid = String::from_utf8(found.unwrap().stdout).unwrap();
+    assert!(Command::new("kill").args(["-KILL", pid.trim()]).status().unwrap().success(), "{pid}");
+    let line = shown("node2 ended");
+    assert!(line.contains("signal: 9") && line.contains("started again"), "{line}");
+    shown(" sold");
+    let demo_pid = demo.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &demo_pid]).status().unwrap().success());
+    shown("All invariants hold");
+    assert!(demo.wait().unwrap().success());
 }
 
 #[test]

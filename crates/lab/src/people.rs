@@ -2,6 +2,7 @@
 //!
 //! What deliberately is not here: where the shop comes from, and whether its books hold afterwards.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io::IsTerminal as _;
 use std::sync::Arc;
@@ -17,6 +18,8 @@ use crate::{Error, import, shopkeepers, shoppers, stdout};
 
 /// How often the line of figures is written anew.
 const TICK: Duration = Duration::from_millis(500);
+/// The line shows the latency of the checkouts of this time.
+const LATENCY_WINDOW: Duration = Duration::from_secs(10);
 
 /// What the people of the demo have done so far.
 #[derive(Clone, Default)]
@@ -131,11 +134,18 @@ pub async fn stock_up(url: &str, key: &str, quiet: bool) -> Result<(), Error> {
 /// A line of living figures: over itself on a terminal, now and then elsewhere.
 async fn figures(counters: Counters, started: Instant) {
     let terminal = std::io::stdout().is_terminal();
+    let period = if terminal { TICK } else { TICK * 10 };
     let mut before = shoppers::Counts::default();
+    let mut window = VecDeque::from([shoppers::Latencies::default()]);
     loop {
-        let period = if terminal { TICK } else { TICK * 10 };
         tokio::time::sleep(period).await;
         let (now, staff) = counters.read();
+        let latencies = counters.buyers.latencies();
+        let oldest = window.front().copied().unwrap_or_default();
+        window.push_back(latencies);
+        if period * u32::try_from(window.len()).unwrap_or(u32::MAX) > LATENCY_WINDOW {
+            window.pop_front();
+        }
         let rate = now.confirmed.saturating_sub(before.confirmed) as f64 / period.as_secs_f64();
         let line = format!(
             "  {:>4}s  {:>6} sold  {rate:>5.1}/s  {:>10.2} GBP  {:>6} shipped  {:>4} refunded  \
@@ -147,7 +157,7 @@ async fn figures(counters: Counters, started: Instant) {
             staff.refunded,
             now.declined,
             now.out_of_stock,
-            now.checkout_p99_ms,
+            latencies.since(oldest).percentile(99),
         );
         let line = if terminal { format!("\r{line}\x1b[K") } else { format!("{line}\n") };
         stdout::notice(&line);

@@ -23,7 +23,8 @@ const SKUS_MAX: usize = 10_000;
 /// The most attempts to pay for one cart.
 const PAYMENTS_MAX: usize = 3;
 /// The upper ends of the latency buckets, in milliseconds; the last bucket has none.
-const LATENCY_BUCKETS_MS: [u64; 12] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000];
+const LATENCY_BUCKETS_MS: [u64; 14] =
+    [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000];
 
 /// How buyers behave.
 #[derive(Clone, Copy, Debug)]
@@ -81,10 +82,41 @@ pub struct Counts {
     pub checkout_p99_ms: u64,
 }
 
+/// How many checkouts took how long, by bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Latencies([u64; LATENCY_BUCKETS_MS.len() + 1]);
+
+impl Latencies {
+    /// Those that came after `before`.
+    #[must_use]
+    pub fn since(mut self, before: Self) -> Self {
+        for (count, before) in self.0.iter_mut().zip(before.0) {
+            *count = count.saturating_sub(before);
+        }
+        self
+    }
+
+    /// So many of 100 checkouts took at most so many milliseconds: the upper end of a bucket, 0
+    /// without checkouts.
+    #[must_use]
+    pub fn percentile(self, percent: u64) -> u64 {
+        let wanted = (self.0.iter().sum::<u64>() * percent).div_ceil(100);
+        let mut sum = 0;
+        for (bucket, count) in self.0.iter().enumerate() {
+            sum += count;
+            if sum >= wanted && sum > 0 {
+                return LATENCY_BUCKETS_MS.get(bucket).copied().unwrap_or(60_000);
+            }
+        }
+        0
+    }
+}
+
 impl Counters {
     /// What they say now.
     #[must_use]
     pub fn read(&self) -> Counts {
+        let latencies = self.latencies();
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counts {
             carts: count(&self.carts),
@@ -94,8 +126,8 @@ impl Counters {
             out_of_stock: count(&self.out_of_stock),
             errors: count(&self.errors),
             revenue: self.revenue.load(Ordering::Relaxed),
-            checkout_p50_ms: self.percentile(50),
-            checkout_p99_ms: self.percentile(99),
+            checkout_p50_ms: latencies.percentile(50),
+            checkout_p99_ms: latencies.percentile(99),
         }
     }
 
@@ -105,19 +137,10 @@ impl Counters {
         self.latencies[bucket.unwrap_or(LATENCY_BUCKETS_MS.len())].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The upper end of the bucket that the percentile falls into.
-    fn percentile(&self, percent: u64) -> u64 {
-        let counts: Vec<u64> =
-            self.latencies.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect();
-        let wanted = (counts.iter().sum::<u64>() * percent).div_ceil(100);
-        let mut sum = 0;
-        for (bucket, count) in counts.iter().enumerate() {
-            sum += count;
-            if sum >= wanted && sum > 0 {
-                return LATENCY_BUCKETS_MS.get(bucket).copied().unwrap_or(60_000);
-            }
-        }
-        0
+    /// How long checkouts took until now.
+    #[must_use]
+    pub fn latencies(&self) -> Latencies {
+        Latencies(self.latencies.each_ref().map(|bucket| bucket.load(Ordering::Relaxed)))
     }
 }
 
@@ -346,9 +369,13 @@ mod tests {
         let counters = Counters::default();
         assert_eq!(counters.read(), Counts::default());
         (0..99).for_each(|_| counters.latency(Duration::from_millis(3)));
-        counters.latency(Duration::from_secs(9));
-        assert_eq!((counters.percentile(50), counters.percentile(99)), (5, 5));
-        assert_eq!(counters.percentile(100), 60_000);
+        counters.latency(Duration::from_secs(40));
+        let all = counters.latencies();
+        assert_eq!((all.percentile(50), all.percentile(99), all.percentile(100)), (5, 5, 60_000));
+        // What came before does not count.
+        assert_eq!(counters.latencies().since(all).percentile(99), 0);
+        counters.latency(Duration::from_millis(15));
+        assert_eq!(counters.latencies().since(all).percentile(99), 20);
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! `kontor demo --cluster`: the demo on three nodes behind a load balancer, with one screen of
 //! addresses, and nothing left at the end.
 
+use std::convert::Infallible;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use kontor::store::Store;
 use kontor::store::session::SET_UP_LASTS;
@@ -12,9 +14,12 @@ use kontor_lab::people::stock_up;
 use kontor_lab::program::Kontor;
 use kontor_lab::{stderr, stdout};
 
-use super::{Args, day, links, proof, show};
+use super::{Args, day, links, proof, show, show_line};
 use crate::cli::sign_in::{self, Link};
 use crate::cli::{Error, serve};
+
+/// How often nodes are looked after.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Runs it in a folder.
 ///
@@ -50,15 +55,32 @@ async fn open(args: &Args, mut cluster: Cluster, store: &Store) -> Result<ExitCo
         stdout::notice(screen(&cluster, &link)?);
         watch = Some(tokio::spawn(links(store.clone(), url.clone(), link)));
     }
-    let day = day(&url, &key, args).await?;
+    let day = tokio::select! {
+        day = day(&url, &key, args) => day?,
+        never = keep_up(&mut cluster, args.json) => match never {},
+    };
     if let Some(watch) = watch {
         watch.abort();
     }
+    // A node that was started a moment ago does not listen to signals yet.
+    cluster.settle();
     cluster.close()?;
     let report = proof(store, &cluster.psp).await?;
     let shown = show(&day, &report, args.json);
     cluster.psp.stop().await;
     shown
+}
+
+/// Starts nodes again that were killed, so that people can see what that does.
+async fn keep_up(cluster: &mut Cluster, quiet: bool) -> Infallible {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        for line in cluster.restart_ended() {
+            if !quiet {
+                show_line(&line);
+            }
+        }
+    }
 }
 
 fn screen(cluster: &Cluster, link: &Link) -> std::io::Result<Vec<u8>> {
@@ -79,6 +101,10 @@ fn screen(cluster: &Cluster, link: &Link) -> std::io::Result<Vec<u8>> {
     writeln!(out, "  NATS      {}    Redis  {}", cluster.nats.url(), cluster.redis.url())?;
     writeln!(out, "  payments  {}/v1/payments", cluster.psp.url())?;
     writeln!(out, "  API key   {}\n", cluster.key)?;
+    writeln!(
+        out,
+        "  Kill a node with kill -9, and watch: it is started again, and its shards move."
+    )?;
     writeln!(out, "  Ctrl-C stops it, verifies every order and deletes all data.\n")?;
     Ok(out)
 }

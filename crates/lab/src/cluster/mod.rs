@@ -147,6 +147,29 @@ impl Cluster {
         Ok(())
     }
 
+    /// Starts nodes again that have ended without being told to, and answers what became of each.
+    pub fn restart_ended(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (node, around) in self.nodes.iter_mut().zip(&self.around) {
+            if let Some(status) = node.take_ended() {
+                lines.push(match node.start(around) {
+                    Ok(()) => format!("{} ended ({status}) and was started again", node.name()),
+                    Err(error) => format!("{} ended ({status}): {error}", node.name()),
+                });
+            }
+        }
+        lines
+    }
+
+    /// Waits until each node that runs answers; one that has ended is no longer counted on.
+    pub fn settle(&mut self) {
+        for node in &mut self.nodes {
+            if blocking(|| node.answers()).is_err() {
+                node.kill();
+            }
+        }
+    }
+
     /// Waits until the balancer sends requests to the nodes as it should.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use super::servers::{Care, Error, Process, Signal, free_port, get, local};
@@ -127,6 +128,13 @@ impl Node {
         let Some(process) = self.process.take() else { return Ok(()) };
         let (status, log) = process.stop(Signal::TERM, STOP_WITHIN)?;
         if status.success() { Ok(()) } else { Err(Error::ended(&self.name, status, log)) }
+    }
+
+    /// How it ended, if nobody told it to. It can be started again then.
+    pub fn take_ended(&mut self) -> Option<ExitStatus> {
+        let status = self.process.as_mut()?.ended().ok()??;
+        self.process = None;
+        Some(status)
     }
 
     /// Whether it runs.
