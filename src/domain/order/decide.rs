@@ -406,10 +406,12 @@ impl Order {
 
     /// The lines of a refund with their amounts. The share of some units is that of all up to
     /// the last of them less that of all before the first, so that the shares of all units add
-    /// up to what was paid for the line.
+    /// up to what was paid for the line. Of units that were not shipped only what was captured goes
+    /// back, unless an amount is named.
     fn refund_lines_of(&self, request: &RefundRequest) -> Result<Vec<RefundLine>, Rejection> {
         let included = self.placed.as_ref().is_some_and(|placed| placed.totals.tax_included);
         let mut lines: Vec<RefundLine> = Vec::with_capacity(request.lines.len());
+        let mut ahead = self.captured_ahead_of_shipments();
         for wanted in &request.lines {
             let number = wanted.line;
             let line = self.line(number).ok_or(Rejection::UnknownLine { line: number })?;
@@ -422,12 +424,16 @@ impl Order {
             }
             let left = (line.due(included) - self.refunded_amount(number)).max(0);
             let units = self.refunded_units(number);
-            let own = self.share(line, units + wanted.quantity) - self.share(line, units);
+            let unshipped = wanted.quantity.min(self.unshipped(number).max(0));
+            let before = self.share(line, units + wanted.quantity - unshipped);
+            let never_shipped = self.share(line, units + wanted.quantity) - before;
+            let captured = never_shipped.min(ahead);
+            ahead -= captured;
+            let own = before - self.share(line, units) + captured;
             let amount = wanted.amount.unwrap_or_else(|| own.min(left).max(0));
             if amount > left {
                 return Err(Rejection::RefundTooLarge { limit: left });
             }
-            let unshipped = wanted.quantity.min(self.unshipped(number).max(0));
             let shipped = (wanted.quantity - unshipped).min(self.away(number).max(0));
             let moved = wanted.quantity - unshipped - shipped;
             lines.push(RefundLine { line: number, unshipped, shipped, moved, amount });

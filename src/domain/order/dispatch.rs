@@ -48,6 +48,15 @@ impl Order {
         (lines.sum::<i64>() + delivery).clamp(0, (self.total() - self.captured()).max(0))
     }
 
+    /// What was captured, or is being captured, before it was shipped, in minor units; no limit under
+    /// policies that do not capture by shipment.
+    pub(super) fn captured_ahead_of_shipments(&self) -> i64 {
+        if !self.captures_at_dispatch() {
+            return i64::MAX;
+        }
+        (self.captured() + self.capturing() - self.due_at_dispatch()).max(0)
+    }
+
     /// What the shipments so far have still to capture, in minor units, as far as it is authorized.
     pub(super) fn uncaptured_shipments(&self) -> i64 {
         let whole = self.wants_whole_capture() && !self.skipped.contains(&step::capture(1));

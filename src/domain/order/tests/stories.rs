@@ -556,10 +556,20 @@ fn at_dispatch_what_was_captured_by_hand_counts() {
         at_dispatch(&then(back, &[shipped(1), captured(2, 1_249)])),
         "confirmed completed/partially_refunded/fulfilled 2249-1000 due 1249 []",
     );
-    // The same refund once the rest was shipped.
+    // The same refund once the rest was shipped: nothing was captured for its units.
     let late = then(by_hand.to_vec(), &[fulfill(&[(2, 2), (3, 1)]), shipped(1)]);
     assert_eq!(captures(&late), [1_000, 249]);
-    let late = then(late, &[captured(2, 249), refund(&[(1, 3)], 0, 0)]);
+    let late = then(late, &[captured(2, 249)]);
+    let none = then(late.clone(), &[refund(&[(1, 3)], 0, 0), restocked(1)]);
+    assert_eq!(captures(&none), [1_000, 249]);
+    check(
+        at_dispatch(&then(none, &[voided(1)])),
+        "confirmed completed/captured/fulfilled 1249-0 due 1249 []",
+    );
+    // With an amount, what goes back is captured, too.
+    let lines = vec![RefundLineRequest { line: 1, quantity: 3, amount: Some(1_000) }];
+    let back = RefundRequest { lines, ..RefundRequest::default() };
+    let late = then(late, &[Command::Refund(back).into()]);
     assert_eq!(captures(&late), [1_000, 249, 1_000], "it is of money that was not captured");
     check(
         at_dispatch(&then(late, &[refunded(1), restocked(1), captured(3, 1_000)])),
@@ -609,16 +619,7 @@ fn at_dispatch_a_refund_does_not_make_up_for_a_capture_that_was_given_up() {
 
 #[test]
 fn at_dispatch_what_never_ships_is_released() {
-    let free = |lines: &[(u32, i64)]| {
-        let lines = lines.iter().map(|(line, quantity)| RefundLineRequest {
-            line: *line,
-            quantity: *quantity,
-            amount: Some(0),
-        });
-        let lines = lines.collect();
-        Step::from(Command::Refund(RefundRequest { lines, ..RefundRequest::default() }))
-    };
-    let some = [free(&[(1, 1)]), restocked(1), fulfill(&[]), shipped(1)];
+    let some = [refund(&[(1, 1)], 0, 0), restocked(1), fulfill(&[]), shipped(1)];
     assert_eq!(captures(&some), [TOTAL - 333]);
     check(
         at_dispatch(&then(some.to_vec(), &[captured(1, TOTAL - 333)])),
@@ -628,7 +629,7 @@ fn at_dispatch_what_never_ships_is_released() {
         at_dispatch(&then(some.to_vec(), &[captured(1, TOTAL - 333), voided(1)])),
         "confirmed completed/captured/fulfilled 1916-0 due 1916 []",
     );
-    let none = [free(&[(1, 3), (2, 2), (3, 1)]), restocked(1)];
+    let none = [refund(&[(1, 3), (2, 2), (3, 1)], 0, 0), restocked(1)];
     check(at_dispatch(&none), "confirmed refunded/authorized/not_required 0-0 due 0 [void:1]");
     check(
         at_dispatch(&then(none.to_vec(), &[voided(1)])),
