@@ -200,7 +200,8 @@ pub const CONFLICTS: &str = "`cart_spent`, `idempotency_in_flight`, `wrong_state
 fn problems(route: &Route, body: bool) -> Vec<(&'static str, &'static str)> {
     let mut all = vec![("500", "`internal`")];
     let named = route.path.contains('{');
-    if named {
+    // Where there is no cluster, no node is called.
+    if named || matches!(route.access, Access::Signed(_)) {
         all.push(("404", "`not_found`"));
     }
     if !route.path.starts_with("/v1/") {
