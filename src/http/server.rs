@@ -160,7 +160,7 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// The thread cannot be had.
-    #[error("the server's thread does not start: {0}")]
+    #[error("cannot start the server's thread: {0}")]
     Thread(#[from] std::io::Error),
     /// The secret of tokens cannot be read.
     #[error(transparent)]
@@ -281,7 +281,12 @@ pub async fn start(start: Start) -> Result<Server, StartError> {
         // An error means that nobody waits for the end.
         let _gone = ended.send(());
     })?;
-    let lost = || StartError::Thread(std::io::Error::other("it ended at once"));
+    let lost = || {
+        StartError::Thread(std::io::Error::other(
+            "the server ended right after its \
+                                                            start",
+        ))
+    };
     let (addr, handle) = begun.await.map_err(|_| lost())??;
     serving.set(true);
     Ok(Server { addr, serving, jobs, live, handle, over })

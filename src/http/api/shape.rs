@@ -66,7 +66,7 @@ impl Price {
     }
 }
 
-/// A whole number of minor units, as a request names it.
+/// An amount of money in a request.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"amount": 1250}))]
@@ -87,7 +87,7 @@ impl MoneyInput {
     }
 }
 
-/// A price of one unit, as a request names it.
+/// A unit price in a request.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"amount": 255}))]
@@ -145,17 +145,17 @@ impl ToSchema for PriceAmount {
 #[derive(Clone, Debug, Serialize, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Address {
-    /// Who receives it.
+    /// The recipient.
     #[garde(dive)]
     pub name: Text<1, 200>,
-    /// A company.
+    /// The company, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(dive)]
     pub company: Option<Text<1, 200>>,
     /// Street and number.
     #[garde(dive)]
     pub line1: Text<1, 200>,
-    /// Whatever else the street needs.
+    /// Second address line, such as a flat or floor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(dive)]
     pub line2: Option<Text<1, 200>>,
@@ -166,11 +166,11 @@ pub struct Address {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(dive)]
     pub region: Option<Text<1, 100>>,
-    /// The postal code, in the country's form; optional where mail does without.
+    /// The postal code, in the country's format; optional for countries without postal codes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(dive, custom(fits_country(&self.country)))]
     pub postal_code: Option<Text<1, 20>>,
-    /// ISO 3166-1 alpha-2.
+    /// The country, ISO 3166-1 alpha-2.
     #[garde(dive)]
     pub country: checked::Country,
     /// A telephone number.
@@ -222,15 +222,15 @@ impl From<&address::Address> for Address {
     }
 }
 
-/// A chosen way of delivery.
+/// The chosen delivery option.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Delivery {
-    /// Its id.
+    /// The id of the delivery option.
     #[schema(example = "standard")]
     pub option: String,
-    /// What a buyer reads.
+    /// The name that buyers see.
     pub name: String,
-    /// What it costs.
+    /// The price of the delivery.
     pub price: Money,
 }
 
@@ -243,7 +243,7 @@ impl Delivery {
     }
 }
 
-/// What it all comes to.
+/// The totals of a cart or an order.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Totals {
     /// The sum of the lines.
@@ -252,9 +252,9 @@ pub struct Totals {
     pub delivery: Money,
     /// All tax.
     pub tax: Money,
-    /// Whether the tax is in the rows, or was added to them.
+    /// Whether the prices include the tax; if false, the tax is added to them.
     pub tax_included: bool,
-    /// What is charged.
+    /// The amount to pay.
     pub total: Money,
 }
 
@@ -276,13 +276,13 @@ impl Totals {
 /// A page of a list.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Page<T: ToSchema> {
-    /// Its part of the list.
+    /// The rows of this page.
     pub data: Vec<T>,
-    /// What to send as `after` for the next page; `null` on the last.
+    /// The cursor to send as `after` for the next page; `null` on the last page.
     pub next_cursor: Option<String>,
 }
 
-/// Where goods lie, as a request names it.
+/// The location of stock, as given in a request.
 pub type LocationInput = Checked<Location>;
 
 impl TextKind for Location {
@@ -293,7 +293,7 @@ impl TextKind for Location {
     }
 
     fn schema() -> ObjectBuilder {
-        pattern("Where goods lie.", r"^[a-z0-9-]{1,32}$", 32).examples(["main"])
+        pattern("The id of a location.", r"^[a-z0-9-]{1,32}$", 32).examples(["main"])
     }
 }
 

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use crate::http::edge::error::Error;
 use crate::http::edge::problem::{Code, ErrorCode};
 
-/// A code with what to do about it.
+/// An error code, with its meaning and remedy.
 #[derive(Serialize, ToSchema)]
 pub struct CodePage {
     code: &'static str,
@@ -17,13 +17,13 @@ pub struct CodePage {
     remedy: &'static str,
 }
 
-/// Says what an error code means and what to do about it.
+/// Explains an error code: what it means and what to do about it.
 ///
 /// # Errors
 /// [`Code::NotFound`] for a code that does not exist.
 #[utoipa::path(get, path = "/docs/errors/{code}", tag = "docs",
     params(("code" = inline(ErrorCode), Path)),
-    responses((status = 200, description = "A page, or JSON if that is asked for", content(
+    responses((status = 200, description = "A page, or JSON if requested with `Accept`", content(
         (CodePage = "application/json"), (String = "text/html")))))]
 pub async fn explain_error(
     path: web::Path<String>,

@@ -36,7 +36,7 @@ const KEY: &str = "api_key";
 /// The scheme of a session's cookie.
 const SESSION: &str = "session";
 
-/// The API's document.
+/// The OpenAPI document.
 #[must_use]
 pub fn document(routes: &Routes) -> OpenApi {
     let mut document = OpenApi::default();
@@ -46,7 +46,10 @@ pub fn document(routes: &Routes) -> OpenApi {
     document.info = InfoBuilder::new()
         .title("kontor")
         .version(env!("CARGO_PKG_VERSION"))
-        .description(Some("Carts, stock, orders and payments. docs/api.md walks through it."))
+        .description(Some(
+            "Carts, stock, orders and payments. docs/api.md describes the API in \
+                           prose.",
+        ))
         .build();
     let bearer = |about: &str| {
         let http = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(about));
@@ -65,7 +68,8 @@ pub fn document(routes: &Routes) -> OpenApi {
         .add_security_scheme(KEY, bearer("An API key, sk_…, with the scope of the operation"));
     let cookie = ApiKeyValue::with_description(
         COOKIE,
-        "The cookie of POST /v1/session; an unsafe method needs the Origin of this host, too",
+        "The cookie of POST /v1/session; methods other than GET and HEAD also need the Origin of \
+         this host",
     );
     components.add_security_scheme(SESSION, SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
     document.components = Some(components);
@@ -110,7 +114,7 @@ fn complete(operation: &mut Operation, route: &Route, versioned: &[String]) {
     operation.security = match route.access {
         Access::Key(scope) => {
             let about = operation.description.take().unwrap_or_default();
-            let text = format!("{about}\n\nTakes a key with the scope `{}`.", scope.as_str());
+            let text = format!("{about}\n\nRequires a key with the scope `{}`.", scope.as_str());
             operation.description = Some(text.trim_start().to_owned());
             let session = SecurityRequirement::new(SESSION, none);
             Some(vec![SecurityRequirement::new(KEY, none), session])
@@ -146,10 +150,10 @@ fn complete(operation: &mut Operation, route: &Route, versioned: &[String]) {
         let has_version = has_version(response, versioned);
         if let RefOr::T(response) = response {
             if has_version {
-                let tag = header("The version, as `If-Match` takes it", r#"^"[0-9]+"$"#);
+                let tag = header("The version, for use in `If-Match`", r#"^"[0-9]+"$"#);
                 response.headers.insert("ETag".to_owned(), tag.into());
                 if ["201", "202"].contains(&status.as_str()) {
-                    let place = header("Where it is", "^/v1/");
+                    let place = header("The path of the created resource", "^/v1/");
                     response.headers.insert("Location".to_owned(), place.into());
                 }
             }
@@ -166,7 +170,7 @@ fn complete(operation: &mut Operation, route: &Route, versioned: &[String]) {
 fn idempotency_key(operation: &str) -> Parameter {
     let (needed, more) = match operation {
         "check_out" => (true, ""),
-        "create_cart" => (false, "; a caller without an API key draws 16 characters or more"),
+        "create_cart" => (false, "; without an API key it must have at least 16 random characters"),
         _ => (false, ""),
     };
     let about = format!("Makes a retry safe for 24 hours{more}");
@@ -177,7 +181,7 @@ fn idempotency_key(operation: &str) -> Parameter {
 fn if_match() -> Parameter {
     let text = ObjectBuilder::new().schema_type(Type::String);
     let text = text.pattern(Some(r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$"#));
-    parameter("If-Match", false, "The ETags of which the thing must have one, or * for any", text)
+    parameter("If-Match", false, "ETags, one of which must be the current one; * for any", text)
 }
 
 /// Whether an answer is one thing with a version.
@@ -194,7 +198,7 @@ fn has_version(response: &RefOr<Response>, versioned: &[String]) -> bool {
 }
 
 /// What is answered with 409.
-pub const CONFLICTS: &str = "`cart_spent`, `idempotency_in_flight`, `wrong_state`, and the like";
+pub const CONFLICTS: &str = "`cart_spent`, `idempotency_in_flight`, `wrong_state` and others";
 
 /// The problems that a route may answer, whatever its handler is.
 fn problems(route: &Route, body: bool) -> Vec<(&'static str, &'static str)> {
@@ -209,7 +213,7 @@ fn problems(route: &Route, body: bool) -> Vec<(&'static str, &'static str)> {
     }
     let writes = route.method != Method::GET;
     all.push(("400", "`malformed_json`, `bad_request`, `unknown_filter`, `invalid_cursor`"));
-    all.push(("422", "`invalid_request`, with all faulty fields in `errors`, and the like"));
+    all.push(("422", "`invalid_request`, with all invalid fields in `errors`, and others"));
     if route.access != Access::Public || route.path == "/v1/session" {
         all.push(("401", "`unauthorized`"));
     }
@@ -260,8 +264,10 @@ fn problem(status: &str, about: &str) -> Response {
         .header("X-Request-Id", request_id())
         .content(MEDIA_TYPE, ContentBuilder::new().schema(Some(schema)).build());
     let more = match status {
-        "401" => Some(("WWW-Authenticate", "How to say who calls", "^Bearer ")),
-        "429" | "503" => Some(("Retry-After", "After how many seconds to try again", "^[0-9]+$")),
+        "401" => Some(("WWW-Authenticate", "The authentication scheme to use", "^Bearer ")),
+        "429" | "503" => {
+            Some(("Retry-After", "The number of seconds to wait before a retry", "^[0-9]+$"))
+        }
         _ => None,
     };
     if let Some((name, about, pattern)) = more {
@@ -385,7 +391,7 @@ fn parameters_of(paths: &mut Map<String, Value>) -> impl Iterator<Item = &mut Va
     lists.filter_map(Value::as_array_mut).flatten()
 }
 
-/// Shows the API's document.
+/// Returns the OpenAPI document.
 #[utoipa::path(get, path = "/openapi.json", tag = "docs",
     responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json")))]
 pub async fn show_openapi(document: web::Data<Document>) -> Result<HttpResponse, Error> {
@@ -393,17 +399,17 @@ pub async fn show_openapi(document: web::Data<Document>) -> Result<HttpResponse,
     Ok(HttpResponse::Ok().content_type("application/json").body(text))
 }
 
-/// Leads to the pages on the API.
+/// Redirects to the API documentation.
 #[utoipa::path(get, path = "/docs", tag = "docs",
     responses((status = 308, description = "To /docs/")))]
 pub async fn redirect_to_docs() -> HttpResponse {
     HttpResponse::PermanentRedirect().insert_header((header::LOCATION, "/docs/")).finish()
 }
 
-/// Shows the pages on the API.
+/// Serves the API documentation.
 #[utoipa::path(get, path = "/docs/{file}", tag = "docs",
-    params(("file" = String, Path, description = "A file of the pages")),
-    responses((status = 200, description = "A page, or what it is made of", content_type = "*/*")))]
+    params(("file" = String, Path, description = "A file of the documentation")),
+    responses((status = 200, description = "The file", content_type = "*/*")))]
 pub async fn show_docs(path: web::Path<String>) -> Result<HttpResponse, Error> {
     let file = utoipa_swagger_ui::serve(&path, Arc::new(Config::from("/openapi.json")));
     let file = file.map_err(|error| {

@@ -45,11 +45,11 @@ schemas! {
     CartId |about| pattern(about, r"^cart_[0-7][0-9a-hjkmnp-tv-z]{25}$", 31);
     /// The id of an order.
     OrderId |about| pattern(about, r"^ord_[0-7][0-9a-hjkmnp-tv-z]{25}$", 30);
-    /// `next_cursor` of the page before, unchanged.
+    /// `next_cursor` of the previous page, unchanged.
     Cursor |about| pattern(about, r"^[A-Za-z0-9_-]*$", 512);
-    /// The number of rows.
+    /// The maximum number of rows.
     Limit |about| number(about, 1, i64::from(LIMIT_MAX));
-    /// A point in time, RFC 3339.
+    /// A time, RFC 3339.
     Moment |about| ObjectBuilder::new().schema_type(Type::String).description(Some(about))
         .format(Some(date_time()));
 }

@@ -123,7 +123,7 @@ impl Authenticator {
             }
         };
         found.unwrap_or_else(|error| {
-            tracing::warn!(%error, "it cannot be told whether a caller is still good");
+            tracing::warn!(%error, "cannot check whether a key or session is still valid");
             true
         })
     }
@@ -140,6 +140,6 @@ pub fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Error> {
     let parts = value.to_str().ok().and_then(|text| text.split_once(' '));
     match parts {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Some(token.trim())),
-        _ => Err(unauthorized("Authorization must be Bearer and a token")),
+        _ => Err(unauthorized("Authorization must be `Bearer` followed by a token")),
     }
 }

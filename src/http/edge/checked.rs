@@ -116,8 +116,7 @@ impl TextKind for id::Sku {
     }
 
     fn schema() -> ObjectBuilder {
-        let about = "A stock keeping unit: visible ASCII characters other than `/`, \
-            with single spaces inside.";
+        let about = "A SKU: visible ASCII characters other than `/`, with single spaces inside.";
         pattern(about, r"^[!-.0-~]+( [!-.0-~]+)*$", Self::MAX_BYTES).examples(["85123A"])
     }
 }
@@ -152,14 +151,14 @@ impl TextKind for money::TaxRate {
         let plain = ["0", "1"].contains(&whole) && said <= 6 && (1..=18).contains(&decimals.len());
         Self::parse(text).filter(|_| plain).ok_or_else(|| {
             garde::Error::new(
-                "must be a fraction from 0 to 1 as a text, with at most 6 decimals, \
-                    for example \"0.2\"",
+                "must be a fraction from 0 to 1 as a string, with at most 6 decimals, for example \
+                 \"0.2\"",
             )
         })
     }
 
     fn schema() -> ObjectBuilder {
-        let about = "A fraction as a text, with at most 6 decimals.";
+        let about = "A fraction as a string, with at most 6 decimals.";
         let fraction = r"^(0(\.[0-9]{1,6}0{0,12})?|1(\.0{1,18})?)$";
         pattern(about, fraction, 20).examples(["0.2"])
     }

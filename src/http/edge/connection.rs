@@ -186,7 +186,7 @@ impl Line {
     /// Whether it may go on; an error if it was cut, or its time is over.
     fn check(&mut self, cx: &mut Context<'_>) -> Result<()> {
         if self.hold.cut.get() {
-            return Err(Error::new(ErrorKind::ConnectionAborted, "it was cut"));
+            return Err(Error::new(ErrorKind::ConnectionAborted, "the connection was closed"));
         }
         let mut waker = self.hold.waker.borrow_mut();
         if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
@@ -208,7 +208,7 @@ impl Line {
             timer.as_mut().reset(until);
         }
         if timer.as_mut().poll(cx).is_ready() {
-            return Err(Error::new(ErrorKind::TimedOut, "it took too long"));
+            return Err(Error::new(ErrorKind::TimedOut, "the connection exceeded a deadline"));
         }
         Ok(())
     }

@@ -165,10 +165,10 @@ impl Error {
         match status.as_u16() {
             404 => Self::new(Code::NotFound, "there is nothing at this path"),
             405 => Self::new(Code::MethodNotAllowed, "the method is not allowed here"),
-            408 => Self::new(Code::RequestTimeout, "the request came too slowly"),
+            408 => Self::new(Code::RequestTimeout, "the request arrived too slowly"),
             413 => Self::new(Code::PayloadTooLarge, "the body is too large"),
             415 => Self::new(Code::UnsupportedMediaType, "send application/json"),
-            503 => Self::new(Code::TryAgain, "the server cannot take the request now"),
+            503 => Self::new(Code::TryAgain, "the server cannot accept the request now"),
             400..=499 => Self::new(Code::BadRequest, "the request cannot be understood"),
             _ => Self::new(Code::Internal, "the request could not be carried out"),
         }
@@ -208,13 +208,15 @@ impl<R: Into<Self>> From<host::Error<R>> for Error {
             host::Error::TimedOut => {
                 Self::new(Code::TryAgain, "the request waited too long; nothing was done")
             }
-            host::Error::Moved => {
-                Self::new(Code::TryAgain, "its shard is being handed over; nothing was done")
-            }
+            host::Error::Moved => Self::new(
+                Code::TryAgain,
+                "the shard is being handed over to another node; \
+                                           nothing was done",
+            ),
             host::Error::TryAgain => Self::new(Code::TryAgain, "the outcome is unknown"),
             host::Error::Storage(why) => storage(why),
             host::Error::Quarantined(why) => {
-                Self::new(Code::Quarantined, "it is in quarantine").caused_by(Why(why))
+                Self::new(Code::Quarantined, "the entity is in quarantine").caused_by(Why(why))
             }
             host::Error::KeyReused => Self::new(
                 Code::IdempotencyKeyReused,
@@ -239,7 +241,7 @@ fn storage(why: String) -> Error {
 #[must_use]
 pub fn version_mismatch(version: i64) -> Error {
     let detail = match version {
-        0 => "nothing was written there yet".to_owned(),
+        0 => "it does not exist yet".to_owned(),
         _ => format!("the current version is {version}"),
     };
     Error::new(Code::VersionMismatch, detail).with("version", version.into())
@@ -250,7 +252,7 @@ impl From<store::Error> for Error {
         match &error {
             store::Error::Refused(why) => Self::new(Code::BadRequest, why.clone()),
             _ if error.is_passing() => {
-                Self::new(Code::TryAgain, "the store does not answer").caused_by(error)
+                Self::new(Code::TryAgain, "the store does not respond").caused_by(error)
             }
             _ => Self::internal(error),
         }

@@ -109,7 +109,7 @@ fn check_whole<const MIN: i64, const MAX: i64>(value: &i64, (): &()) -> garde::R
 impl<const MIN: i64, const MAX: i64> Whole<MIN, MAX> {
     /// The least that it may be.
     pub const MIN: i64 = MIN;
-    /// The most that it may be.
+    /// The maximum of a number.
     pub const MAX: i64 = MAX;
 
     /// The number.

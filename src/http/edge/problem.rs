@@ -42,29 +42,29 @@ macro_rules! codes {
 }
 
 codes! {
-    InvalidRequest 422 "The request is not valid", "Correct the fields listed in `errors`, which has all invalid fields.";
+    InvalidRequest 422 "The request is not valid", "Correct the fields in `errors`, which lists all invalid fields.";
     MalformedJson 400 "The body is not valid JSON", "Send one JSON value in UTF-8, at most 32 levels deep.";
-    BadRequest 400 "The request cannot be understood", "Check the path, the headers and the length of the request.";
-    UnknownFilter 400 "The query has an unknown parameter", "Remove it, or look up its name in /docs: an unknown filter is never ignored.";
+    BadRequest 400 "The request is malformed", "Check the path, the headers and the length of the request.";
+    UnknownFilter 400 "The query has an unknown parameter", "Remove the parameter, or look up its name in /docs: unknown parameters are not ignored.";
     InvalidCursor 400 "The cursor does not belong to this list", "Send `next_cursor` back unchanged, to the same list, or start without `after`.";
     Unauthorized 401 "The caller is not authenticated", "Send `Authorization: Bearer` with a key or token that is valid and not revoked.";
     Forbidden 403 "The key lacks the required scope", "Use a key with the scope named in `detail`: kontor key create --scope.";
-    ForbiddenOrigin 403 "The request came from a page of another host", "Send it from a page of this host, with its `Origin`, or with an API key instead of a cookie.";
-    NotFound 404 "Not found", "Check the path and the id.";
+    ForbiddenOrigin 403 "The request came from a page of another host", "Send the request from a page of this host, or use an API key instead of a cookie.";
+    NotFound 404 "Not found", "Check the path and the id in it.";
     MethodNotAllowed 405 "The method is not allowed here", "Use one of the methods in the `Allow` header.";
-    RequestTimeout 408 "The body arrived too slowly", "Send it again over a faster connection, or in smaller parts.";
+    RequestTimeout 408 "The body arrived too slowly", "Send the request again over a faster connection, or in smaller parts.";
     PayloadTooLarge 413 "The body is too large", "Send at most the number of bytes given in `detail`; split imports.";
     UnsupportedMediaType 415 "The body is not declared as JSON", "Send `Content-Type: application/json`, without a `Content-Encoding`.";
     UnknownSku 422 "There is no such SKU", "Create the product first, or correct the SKU.";
     ProductInactive 422 "The product is not active", "Remove it from the request, or activate the product.";
     CurrencyMismatch 422 "There is no price in this currency", "Use a currency in which the product has a price; a cart has one currency.";
     UnknownDeliveryOption 422 "There is no such delivery option in this currency", "Choose one of GET /v1/store/delivery-options.";
-    UnknownProvider 422 "There is no such payment provider", "Use a provider that this store is configured for.";
+    UnknownProvider 422 "There is no such payment provider", "Use a payment provider that is configured for this shop.";
     ProviderOff 409 "The payment provider is switched off", "Pay with another provider, or later: the cart is still open.";
-    ImportsClosed 503 "Product imports are switched off", "An operator has switched imports off: send it again later.";
-    CheckoutClosed 503 "Checkout is switched off", "An operator has switched checkout off: the cart is kept, send it again later.";
+    ImportsClosed 503 "Product imports are switched off", "An operator has switched imports off. Send the import again later.";
+    CheckoutClosed 503 "Checkout is switched off", "An operator has switched checkout off. The cart is kept: send the request again later.";
     CartSpent 409 "The cart has become an order", "Continue with the order whose id is in `order`.";
-    CartChanged 409 "The total is not the expected one", "Show the buyer the total in `total`, and send it as `expected_total`.";
+    CartChanged 409 "The total differs from the expected total", "Show the buyer the total in `total`, and send it as `expected_total`.";
     CheckoutInProgress 409 "A payment of the order is in progress", "Wait for the outcome: read the order, or send the same request with the same key.";
     OutOfStock 409 "There is not enough stock", "If `order` is null, the cart is still open: change the quantities of the items in `lines`.";
     OrderCancelled 409 "The order was cancelled", "Create a new cart.";
@@ -72,26 +72,26 @@ codes! {
     CartIncomplete 422 "The cart is not complete", "Provide what `requirements` lists.";
     IdempotencyKeyMissing 422 "This request needs an idempotency key", "Send `Idempotency-Key` with a new random value, and the same value with each retry.";
     IdempotencyKeyReused 422 "The idempotency key was used for another request", "Use a new key for a new request; send a retry unchanged.";
-    IdempotencyInFlight 409 "The first request with this key is still in progress", "Send it again in a moment to get the outcome of the first.";
+    IdempotencyInFlight 409 "The first request with this key is still in progress", "Send the request again after a second to get the outcome of the first one.";
     PaymentDeclined 402 "The payment was declined", "Pay in another way: send the same checkout with a new payment token, under a new key.";
-    WrongState 409 "Not allowed in the current state", "Read it again; `detail` gives the reason.";
-    StockCommitted 409 "These units are reserved or allocated", "Set no less than the number of promised units, or cancel orders first.";
-    StockChanged 409 "The stock is not the expected one", "Read it again, and repeat with the current number.";
-    AlreadyExists 409 "It already exists", "Use PUT or PATCH to change it.";
+    WrongState 409 "Not allowed in the current state", "Read the resource again; `detail` gives the reason.";
+    StockCommitted 409 "These units are reserved or allocated", "Keep at least the number of promised units, or cancel orders first.";
+    StockChanged 409 "The stock has changed", "Read the stock again, and repeat with the current number in `change_from`.";
+    AlreadyExists 409 "The resource already exists", "Use PUT or PATCH to change the existing one.";
     RefundTooLarge 422 "The amount is more than can be refunded", "Refund at most the amount given in `detail`.";
     CaptureTooLarge 422 "The amount is more than can be captured", "Capture at most the amount given in `detail`.";
     NothingToFulfill 422 "Nothing is left to fulfill", "Read the order: all its goods were shipped or refunded.";
     UnknownLine 422 "There is no such line, or it has fewer units", "Use line ids and quantities from the order or cart.";
-    VersionMismatch 412 "It has changed since it was read", "Read it again, and repeat with the new `ETag` in `If-Match`.";
-    Quarantined 423 "In quarantine: its history cannot be read, or it keeps failing", "Tell the operator of this store the `request_id`.";
-    TooManyRequests 429 "Too many requests are in progress", "Wait as long as `Retry-After` says, then send it again with the same key.";
-    RateLimited 429 "The rate limit of this client is exceeded", "Wait as long as `Retry-After` says; `RateLimit` has the remaining quota.";
-    TooManyTries 429 "Too many failed sign-ins", "Wait as long as `Retry-After` says, then sign in with a new link: kontor sign-in.";
-    TryAgain 503 "Temporarily not possible", "Send the same request, with the same key, after as long as `Retry-After` says.";
-    Overloaded 503 "The server is overloaded", "Nothing was done: send the same request, with the same key, after as long as `Retry-After` says, and wait longer after each attempt.";
-    StorageFull 503 "The disk of the store is full", "Tell the operator of this store; nothing was done.";
+    VersionMismatch 412 "The resource has changed since it was read", "Read the resource again, and repeat with its new `ETag` in `If-Match`.";
+    Quarantined 423 "The entity is in quarantine: its history cannot be read, or it keeps failing", "Tell the operator of this shop the `request_id`.";
+    TooManyRequests 429 "Too many requests are in progress", "Wait for the time in `Retry-After`, then send the request again with the same key.";
+    RateLimited 429 "The rate limit of this client is exceeded", "Wait for the time in `Retry-After`; `RateLimit` has the remaining quota.";
+    TooManyTries 429 "Too many failed sign-ins", "Wait for the time in `Retry-After`, then sign in with a new link: kontor sign-in.";
+    TryAgain 503 "Temporarily not possible", "Send the same request, with the same key, after the time in `Retry-After`.";
+    Overloaded 503 "The server is overloaded", "Nothing was done: send the same request, with the same key, after the time in `Retry-After`, and wait longer after each attempt.";
+    StorageFull 503 "The disk of the store is full", "Nothing was done. Tell the operator of this shop.";
     ShuttingDown 503 "This server is stopping", "Send the same request again: another server, or this one after its restart, will answer it.";
-    Internal 500 "Internal error", "Tell the operator of this store the `request_id`.";
+    Internal 500 "Internal error", "Tell the operator of this shop the `request_id`.";
 }
 
 impl Code {
@@ -130,12 +130,12 @@ impl PartialSchema for ErrorCode {
 
 impl ToSchema for ErrorCode {}
 
-/// A field that is not right.
+/// An invalid field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
-    /// Where, for example `lines[0].quantity`.
+    /// The path of the field, for example `lines[0].quantity`.
     pub field: String,
-    /// What it must be.
+    /// The rule that the field breaks.
     pub message: String,
 }
 

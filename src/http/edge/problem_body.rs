@@ -14,26 +14,26 @@ use super::problem::{Code, ErrorCode, FieldError};
 /// The media type of a problem.
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
-/// An error, as RFC 9457 has it. Some codes add members of their own.
+/// An error (RFC 9457). Some codes add members of their own.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Problem {
-    /// The address of a page on this code.
+    /// The URL of the page about this code.
     #[serde(rename = "type")]
     #[schema(example = "/docs/errors/invalid_request")]
     pub kind: String,
-    /// What the code means.
+    /// The meaning of the code.
     pub title: &'static str,
     /// The HTTP status.
     #[schema(minimum = 400, maximum = 599)]
     pub status: u16,
-    /// What a program should look at.
+    /// The error code, for programs. Stable.
     #[schema(value_type = ErrorCode)]
     pub code: &'static str,
     /// What is wrong with this request.
     pub detail: String,
     /// The id of this request.
     pub request_id: String,
-    /// The faulty fields, all of them.
+    /// All invalid fields.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub errors: Vec<FieldError>,

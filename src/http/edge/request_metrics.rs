@@ -69,12 +69,12 @@ impl RequestMetrics {
     /// Shows what is counted in a registry.
     pub fn register(&self, to: &mut Registry) {
         to.register("http_requests", "Requests by operation and status", self.requests.clone());
-        let help = "Seconds to an answer, by operation";
+        let help = "Seconds until the answer, by operation";
         to.register("http_request_duration_seconds", help, self.latency.clone());
-        to.register("http_requests_under_way", "Requests under way", self.under_way.clone());
-        let help = "Requests refused because there was too much to do, by class";
+        to.register("http_requests_under_way", "Requests in progress", self.under_way.clone());
+        let help = "Requests refused by load shedding, by class";
         to.register("http_refused", help, self.refusals.clone());
-        let help = "Requests refused because their client sent too many, by class";
+        let help = "Requests refused by a rate limit, by class";
         to.register("http_rate_limited", help, self.limited.clone());
     }
 

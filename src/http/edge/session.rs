@@ -66,7 +66,7 @@ impl Sessions {
         if let Some(row) = &mut found
             && let Err(error) = store.touch_session(row, now).await
         {
-            tracing::warn!(%error, session = row.id, "it cannot be noted that a session is used");
+            tracing::warn!(%error, session = row.id, "cannot record the last use of a session");
         }
         let found = found.map(Arc::new);
         match &found {

@@ -30,7 +30,11 @@ fn described<M: PartialSchema + ToSchema>(kind: &'static str, about: &'static st
 
 fn of_client() -> [Described; 2] {
     [
-        described::<Subscribe>("subscribe", "Asks for a topic, from now on or from a token on"),
+        described::<Subscribe>(
+            "subscribe",
+            "Subscribes to a topic, from now on or from a token \
+                                             on",
+        ),
         described::<Unsubscribe>("unsubscribe", "Ends a subscription"),
     ]
 }
@@ -38,12 +42,12 @@ fn of_client() -> [Described; 2] {
 fn of_server() -> [Described; 8] {
     [
         described::<Hello>("hello", "The first message"),
-        described::<Snapshot<'static>>("snapshot", "How everything stands"),
-        described::<Changes<'static>>("changes", "What changed since the token before"),
+        described::<Snapshot<'static>>("snapshot", "The current rows"),
+        described::<Changes<'static>>("changes", "The changes since the previous token"),
         described::<Resync<'static>>("resync", "Changes were left out; a snapshot follows"),
-        described::<Stats<'static>>("stats", "Figures, one sample a second"),
-        described::<ClusterNow<'static>>("cluster", "The nodes, when they look different"),
-        described::<Refused<'static>>("error", "A message that was not carried out"),
+        described::<Stats<'static>>("stats", "Statistics, one sample per second"),
+        described::<ClusterNow<'static>>("cluster", "The state of this node, after each change"),
+        described::<Refused<'static>>("error", "The refusal of a message"),
         described::<Bye>("bye", "The last message"),
     ]
 }
@@ -95,12 +99,14 @@ pub fn document() -> Result<Value, serde_json::Error> {
         "info": {
             "title": "kontor live",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "Orders, stock and figures as they change. docs/api.md walks through it.",
+            "description": "Changes of orders and stock, and statistics. docs/api.md describes \
+                            the feed in prose.",
         },
         "defaultContentType": "application/json",
         "channels": {"live": {
             "address": "/v1/admin/live",
-            "description": "A WebSocket, subprotocol kontor.live.v1: one message a text frame.",
+            "description": "A WebSocket, subprotocol kontor.live.v1: each text frame is one \
+                            message.",
             "messages": all,
         }},
         "operations": {
@@ -127,7 +133,7 @@ fn text() -> Result<&'static str, serde_json::Error> {
     Ok(TEXT.get_or_init(|| made))
 }
 
-/// Shows the document of the live feed.
+/// Returns the AsyncAPI document of the live feed.
 #[utoipa::path(get, path = "/asyncapi.json", tag = "docs",
     responses((status = 200, description = "AsyncAPI 3.0", content_type = "application/json")))]
 pub async fn show_asyncapi() -> Result<HttpResponse, Error> {

@@ -17,15 +17,15 @@ const ID_MAX: usize = 64;
 /// A subscription as it is asked for. Two that are equal are shown the same frames.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(in crate::http) struct Spec {
-    /// The client's own word for it.
+    /// The id of the subscription, chosen by the client.
     pub(in crate::http) id: String,
-    /// What it is about.
+    /// The topic.
     pub(in crate::http) subject: Subject,
     /// Rows of a snapshot.
     pub(in crate::http) limit: u32,
 }
 
-/// What a subscription is about.
+/// The topic of a subscription.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(in crate::http) enum Subject {
     /// What a list shows.

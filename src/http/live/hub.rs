@@ -370,7 +370,7 @@ impl Hub {
                 Ok(Some(taken)) => drop(hub.taken.insert(asked, Some(Rc::new(taken)))),
                 Ok(None) => drop(hub.taken.remove(&asked)),
                 Err(error) => {
-                    tracing::warn!(%error, "no snapshot for live subscriptions");
+                    tracing::warn!(%error, "cannot read a snapshot for live subscriptions");
                     hub.taken.remove(&asked);
                 }
             }
@@ -398,7 +398,8 @@ impl Hub {
             match past {
                 Ok(past) => drop(hub.past.insert(from, Some(past))),
                 Err(error) => {
-                    tracing::warn!(%error, "live subscriptions wait for the journal");
+                    tracing::warn!(%error, "cannot read the journal for live subscriptions; \
+                                            retrying");
                     hub.past.remove(&from);
                 }
             }

@@ -11,7 +11,7 @@ use crate::http::api::order::shape::OrderSummary;
 use crate::http::api::stock::levels::StockLevel;
 use crate::http::operator::entities::Here;
 
-/// What a subscription is about.
+/// The topic of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, ToSchema)]
 #[schema(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
@@ -23,7 +23,7 @@ pub enum Topic {
     Stats,
 }
 
-/// Which orders or stock a subscription is about; all by default.
+/// A filter of orders or stock; empty for all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct FilterInput {
@@ -33,33 +33,33 @@ pub struct FilterInput {
     pub payment_status: Option<String>,
     /// Orders with this fulfillment status.
     pub fulfillment_status: Option<String>,
-    /// The one order of this id.
+    /// Only the order with this id.
     pub order: Option<String>,
-    /// Orders of this buyer.
+    /// Orders with this email address.
     pub email: Option<String>,
-    /// Only orders that cannot go on by themselves.
+    /// Only orders that need an operator.
     pub stuck: bool,
     /// Stock of this SKU.
     pub sku: Option<String>,
 }
 
-/// Asks for a topic from now on, or from a token on.
+/// Subscribes to a topic, from now on or from a token on.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Subscribe {
-    /// The client's own word for it, 1 to 64 characters.
+    /// The id of the subscription, chosen by the client, 1 to 64 characters.
     pub id: String,
-    /// What it is about.
+    /// The topic.
     #[schema(value_type = Topic)]
     pub topic: String,
-    /// Which of them.
+    /// The filter.
     #[serde(default = "all")]
     #[schema(value_type = FilterInput)]
     pub filter: Value,
-    /// Rows of a snapshot, 1 to 200; 50 by default.
+    /// The maximum number of rows of a snapshot, 1 to 200; 50 by default.
     #[serde(default)]
     pub limit: Option<u32>,
-    /// The last token that was seen: what came later follows, and no snapshot.
+    /// The last token that the client received: changes since then follow, without a snapshot.
     #[serde(default)]
     pub from: Option<String>,
 }
@@ -73,11 +73,11 @@ fn all() -> Value {
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Unsubscribe {
-    /// The client's own word for it.
+    /// The id of the subscription, chosen by the client.
     pub id: String,
 }
 
-/// What a client says.
+/// A message from the client.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ClientMessage {
@@ -103,61 +103,61 @@ pub enum LiveRow {
     Stock(StockLevel),
 }
 
-/// How everything stands that a subscription is about, the newest first.
+/// The current rows of a subscription, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Snapshot<'a, R = LiveRow> {
-    /// The subscription.
+    /// The id of the subscription.
     pub id: &'a str,
-    /// The place in the feed.
+    /// The client's position in the feed.
     pub token: String,
-    /// Rows, at most `limit`.
+    /// The rows, at most `limit`.
     #[schema(value_type = Vec<LiveRow>)]
     pub data: &'a [R],
-    /// Whether there are more of them than that.
+    /// Whether there are more rows than `data` contains.
     pub more: bool,
 }
 
-/// An event of an order, without what it says.
+/// An event of an order, without its data.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct HappenedShape<'a> {
-    /// Its place in the order's life, from 1.
+    /// The number of the event in its order, from 1.
     pub seq: i64,
-    /// Its kind.
+    /// The kind of the event.
     #[schema(example = "confirmed")]
     pub kind: &'a str,
-    /// When it was decided.
+    /// The time of the decision.
     pub at: String,
-    /// Who asked for it.
+    /// The principal that requested the job.
     pub by: &'a str,
 }
 
-/// What became of an order.
+/// A change of an order.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct OrderChangeShape<'a> {
     /// The order.
     pub order: &'a str,
-    /// The version that it had before; 0 if it is new.
+    /// The order's version before the change; 0 for a new order.
     pub after: i64,
-    /// The version that it has now: `after` of the next change of this order.
+    /// The order's version after the change, which is `after` of its next change.
     pub version: i64,
-    /// Whether the filter takes it now; `false` if it no longer does.
+    /// Whether the order matches the filter; `false` if it no longer does.
     pub matches: bool,
-    /// What happened, in order.
+    /// The events of the change, oldest first.
     pub events: Vec<HappenedShape<'a>>,
-    /// How it stands now.
+    /// The order's current row.
     pub row: OrderSummary,
 }
 
-/// What became of the stock of a SKU.
+/// A change of the stock of a SKU.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct StockChangeShape<'a> {
     /// The SKU.
     pub sku: &'a str,
-    /// The version that it had before.
+    /// The stock's version before the change.
     pub after: i64,
-    /// The version that it has now.
+    /// The stock's version after the change.
     pub version: i64,
-    /// How it stands now at each location.
+    /// The current stock level at each location.
     pub rows: Vec<StockLevel>,
 }
 
@@ -170,69 +170,69 @@ pub enum ChangeShape<'a> {
     Stock(StockChangeShape<'a>),
 }
 
-/// What changed since the token before. Without data, only the token moves.
+/// The changes since the previous token. Without data, only the token advances.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Changes<'a, C = ChangeShape<'a>> {
-    /// The subscription.
+    /// The id of the subscription.
     pub id: &'a str,
-    /// The place in the feed.
+    /// The client's position in the feed.
     pub token: String,
-    /// Each order or SKU once.
+    /// One entry per order or SKU.
     #[schema(value_type = Vec<ChangeShape<'a>>)]
     pub data: Vec<C>,
 }
 
-/// Why a client gets a snapshot that it did not ask for.
+/// Why a client gets a new snapshot without asking for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
-    /// It read too slowly, or there was too much for all.
+    /// The client read too slowly, or there were too many changes for all clients.
     Slow,
-    /// Its token lies too far back, or is not of this store.
+    /// The token is too old, or belongs to another store.
     TooOld,
 }
 
 /// Changes were left out; a snapshot follows.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Resync<'a> {
-    /// The subscription.
+    /// The id of the subscription.
     pub id: &'a str,
-    /// The place in the feed.
+    /// The client's position in the feed.
     pub token: String,
     /// Why.
     pub reason: Reason,
-    /// How many events lie between, of all topics.
+    /// The number of events that were skipped, over all topics.
     pub skipped: i64,
 }
 
-/// Figures, one sample a second; at first up to 300 of them.
+/// Statistics: at first up to 300 samples, then one per second.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Stats<'a> {
-    /// The subscription.
+    /// The id of the subscription.
     pub id: &'a str,
-    /// Samples, the newest last.
+    /// The samples, newest last.
     #[schema(value_type = Vec<Sample>)]
     pub data: &'a [std::sync::Arc<Sample>],
 }
 
-/// This node, at first and whenever it looks different.
+/// The state of this node, at first and after each change.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ClusterNow<'a> {
-    /// The subscription.
+    /// The id of the subscription.
     pub id: &'a str,
     /// This node.
     #[schema(value_type = Here)]
     pub data: &'a Here,
 }
 
-/// A message that was not understood or is not allowed. The socket stays open.
+/// The refusal of an invalid or forbidden message. The socket stays open.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Refused<'a> {
     /// The subscription, if the message named one.
     pub id: Option<&'a str>,
-    /// What went wrong; stable.
+    /// The error code; stable.
     pub code: &'a str,
-    /// What is wrong with this message.
+    /// The reason for the refusal.
     pub detail: &'a str,
 }
 
@@ -283,7 +283,7 @@ fn frame(message: &impl Serialize) -> ByteString {
     match serde_json::to_string(message) {
         Ok(text) => text.into(),
         Err(error) => {
-            tracing::error!(%error, "a live message cannot be written");
+            tracing::error!(%error, "cannot serialize a live message");
             ByteString::from_static(r#"{"type":"bye","reason":"internal"}"#)
         }
     }

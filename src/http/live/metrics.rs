@@ -31,12 +31,13 @@ impl LiveMetrics {
         to.register("live_sockets", "Live sockets", self.sockets.clone());
         let help = "Subscriptions of live sockets";
         to.register("live_subscriptions", help, self.subscriptions.clone());
-        to.register("live_streams", "Streams of single orders", self.streams.clone());
-        to.register("live_frames", "Frames given to live sockets", self.frames.clone());
-        to.register("live_bytes", "Bytes given to live sockets", self.bytes.clone());
-        let help = "Snapshots that replaced changes for a live subscription";
+        to.register("live_streams", "Open streams of single orders", self.streams.clone());
+        to.register("live_frames", "Frames passed to live sockets", self.frames.clone());
+        to.register("live_bytes", "Bytes passed to live sockets", self.bytes.clone());
+        let help = "Snapshots sent to live subscriptions instead of changes";
         to.register("live_resyncs", help, self.resyncs.clone());
-        let help = "Turns that a live socket did not get, not having taken its last";
+        let help = "Rounds in which a live socket got nothing because it had not yet taken its \
+                    last frame";
         to.register("live_skipped", help, self.skipped.clone());
     }
 }

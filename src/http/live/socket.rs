@@ -78,12 +78,12 @@ fn own_origin(headers: &HeaderMap, others: &[String]) -> Result<(), Error> {
     if own || others.iter().any(|other| other.eq_ignore_ascii_case(origin)) {
         return Ok(());
     }
-    Err(Error::new(Code::ForbiddenOrigin, "pages of other hosts may not open this socket"))
+    Err(Error::new(Code::ForbiddenOrigin, "the Origin of this socket is not allowed"))
 }
 
 /// Opens a live socket.
 #[utoipa::path(get, path = "/v1/admin/live", tag = "live",
-    params(("ticket" = Option<String>, Query, description = "A ticket, if there is no other proof")),
+    params(("ticket" = Option<String>, Query, description = "A ticket, for clients that cannot send a key")),
     responses((status = 101, description = "A WebSocket; /asyncapi.json has its messages")))]
 pub async fn open_live(
     request: HttpRequest,
@@ -98,7 +98,7 @@ pub async fn open_live(
     }
     let full = |full| match full {
         Full::All => Error::new(Code::TooManyRequests, "there are too many live sockets"),
-        Full::Owner => Error::new(Code::TooManyRequests, "you have too many live sockets"),
+        Full::Owner => Error::new(Code::TooManyRequests, "this key has too many live sockets"),
     };
     let place = live.sockets.take(principal.owner()).map_err(full)?;
     let offered = actix_ws::handle_with_protocols(&request, payload, &[PROTOCOL]);
@@ -176,7 +176,7 @@ async fn listen(
         }
         second.1 += 1;
         if second.1 > options.messages_per_sec {
-            break Farewell::Policy("too many messages a second");
+            break Farewell::Policy("too many messages per second");
         }
         match heard {
             Message::Text(text) => {

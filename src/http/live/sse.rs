@@ -34,14 +34,14 @@ pub const ORDER_MAX: usize = 8;
 /// How far apart states are at least: what lies between is left out.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Streams an order to its buyer, as server-sent events.
+/// Streams the states of an order to its buyer, as server-sent events.
 #[utoipa::path(get, path = "/v1/store/orders/{id}/live", tag = "live",
     params(("id" = inline(schemas::OrderId), Path),
         ("token" = Option<String>, Query, description = "The order's token, if it is not in Authorization"),
-        ("Last-Event-ID" = Option<i64>, Header, description = "The version that was seen last")),
+        ("Last-Event-ID" = Option<i64>, Header, description = "The last version that the client received")),
     responses((status = 200, description = "Events `order`, each with the order as its data and its version as its id", content_type = "text/event-stream", body = inline(schema::OrderEvent)),
-        (status = 204, description = "The version that was seen is the last one"),
-        (status = 429, description = "The order has 8 streams, or the server as many as it may have")))]
+        (status = 204, description = "Nothing more will come: the client has the last version"),
+        (status = 429, description = "The limit of streams of this order (8) or of this server is reached")))]
 pub async fn watch_my_order(
     call: Call,
     path: web::Path<String>,

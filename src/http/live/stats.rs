@@ -22,18 +22,18 @@ pub const EVERY: Duration = Duration::from_secs(1);
 /// The operation whose time is told apart.
 const CHECKOUT: &str = "check_out";
 
-/// How long something took, in milliseconds, over one second.
+/// Durations within one second, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
 pub struct Took {
-    /// Half took at most so long.
+    /// The median.
     pub p50: f64,
-    /// Nine of ten took at most so long.
+    /// The 90th percentile.
     pub p90: f64,
-    /// 99 of 100 took at most so long.
+    /// The 99th percentile.
     pub p99: f64,
-    /// The longest.
+    /// The maximum.
     pub max: f64,
-    /// How many there were.
+    /// The number of measurements.
     pub count: u64,
 }
 
@@ -48,37 +48,37 @@ pub struct Awake {
     pub stock: usize,
 }
 
-/// One second.
+/// The statistics of one second.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Sample {
     /// Its number, from 1; not on the wire.
     #[serde(skip)]
     pub number: u64,
-    /// When it ended.
+    /// The end of the second.
     pub at: String,
-    /// Orders placed in it.
+    /// Orders placed in this second.
     pub orders_placed: u64,
-    /// Orders confirmed in it.
+    /// Orders confirmed in this second.
     pub orders_confirmed: u64,
-    /// Orders cancelled in it.
+    /// Orders cancelled in this second.
     pub orders_cancelled: u64,
-    /// Payments declined in it.
+    /// Payments declined in this second.
     pub payments_declined: u64,
-    /// Events written in it.
+    /// Events written in this second.
     pub events: u64,
-    /// Transactions of the journal in it.
+    /// Transactions of the journal in this second.
     pub commits: u64,
-    /// Requests answered in it.
+    /// Requests answered in this second.
     pub requests: u64,
-    /// Of those, with a status of 500 or more.
+    /// Requests answered with a status of 500 or more.
     pub errors_5xx: u64,
-    /// How long checkouts took, waiting for the outcome included.
+    /// Durations of checkouts, including the wait for the outcome.
     pub checkout_ms: Took,
-    /// How long all requests took.
+    /// Durations of all requests.
     pub request_ms: Took,
     /// Appends that wait for the journal.
     pub lane_queued: usize,
-    /// How many events rows are behind the journal.
+    /// The number of events by which projected rows are behind the journal.
     pub projection_lag: i64,
     /// Entities in memory.
     pub awake: Awake,

@@ -54,16 +54,16 @@ impl Tickets {
     }
 }
 
-/// A right to open one socket.
+/// A ticket that opens one socket.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct LiveTicket {
-    /// To be sent as `?ticket=`.
+    /// The ticket, to be sent as `?ticket=`.
     ticket: String,
-    /// Until when.
+    /// The time at which the ticket expires.
     expires_at: String,
 }
 
-/// Gives the right to open one socket, within 30 seconds.
+/// Creates a ticket that opens one live socket within 30 seconds.
 #[utoipa::path(post, path = "/v1/admin/live/tickets", tag = "live",
     responses((status = 201, description = "The ticket", body = LiveTicket)))]
 pub async fn create_live_ticket(call: Call, live: web::Data<Live>) -> Result<HttpResponse, Error> {

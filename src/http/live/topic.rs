@@ -74,7 +74,7 @@ pub struct Merged<'a, L: LiveList> {
     pub first: &'a Change<L>,
     /// The last of them.
     pub last: &'a Change<L>,
-    /// What happened, in order.
+    /// The events of the change, oldest first.
     pub events: Vec<&'a [L::Happened]>,
     /// Whether the filter takes the entity now.
     pub matches: bool,

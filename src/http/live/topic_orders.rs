@@ -137,7 +137,7 @@ impl ListTopic for Orders {
         let row = &merged.last.shown;
         let shown = OrderSummary::new(row.clone());
         let shown =
-            shown.inspect_err(|error| tracing::error!(%error, "an order cannot be shown")).ok()?;
+            shown.inspect_err(|error| tracing::error!(%error, "cannot show an order")).ok()?;
         Some(ChangeShape::Order(OrderChangeShape {
             order: &row.id,
             after: merged.first.after,

@@ -58,22 +58,22 @@ fn kind(name: &str) -> &'static str {
     }
 }
 
-/// Shows the admin page.
+/// Serves the admin page.
 #[utoipa::path(get, path = "/admin", tag = "docs",
     responses((status = 200, description = "The page", content_type = "text/html")))]
 pub async fn show_admin(request: HttpRequest) -> Result<HttpResponse, Error> {
     answer("index.html", request.headers())
 }
 
-/// Shows a file of the admin page. A path that names no file shows the page itself: where in
-/// the page it leads is the page's business.
+/// Serves a file of the admin page. A path that is not a file serves the page itself, which does
+/// its own routing.
 ///
 /// # Errors
 /// 404 for a file that is not there.
 #[utoipa::path(get, path = "/admin/{file}", tag = "docs",
-    params(("file" = String, Path, description = "A file of the page")),
+    params(("file" = String, Path, description = "A file of the admin page")),
     responses((status = 200, description = "The file"),
-        (status = 304, description = "It is the one of `If-None-Match`")))]
+        (status = 304, description = "Not modified since the version in `If-None-Match`")))]
 pub async fn show_admin_file(
     path: web::Path<String>,
     request: HttpRequest,
@@ -101,26 +101,26 @@ fn answer(name: &str, headers: &HeaderMap) -> Result<HttpResponse, Error> {
     Ok(response.content_type(HeaderValue::from_static(file.kind)).body(file.bytes))
 }
 
-/// What is where.
+/// The main URLs of this server.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Start {
     #[schema(example = "kontor")]
     name: &'static str,
     version: &'static str,
-    /// The API's document.
+    /// The OpenAPI document.
     openapi: &'static str,
-    /// The API's document, for people.
+    /// The API documentation.
     docs: &'static str,
     /// The admin page.
     admin: &'static str,
-    /// The shop window.
+    /// The list of active products.
     products: &'static str,
     health: &'static str,
 }
 
-/// Leads a browser to the admin page, and tells a program what is where.
+/// Redirects browsers to the admin page; returns the main URLs to programs.
 #[utoipa::path(get, path = "/", tag = "docs",
-    responses((status = 200, description = "What is where", body = Start),
+    responses((status = 200, description = "The main URLs of this server", body = Start),
         (status = 303, description = "To /admin, for a browser")))]
 pub async fn show_start(request: HttpRequest) -> HttpResponse {
     let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());

@@ -28,27 +28,28 @@ use crate::store::{Store, node, shard};
 /// The most findings that are shown.
 const FINDINGS_MAX: usize = 50;
 
-/// A node, as the store knows it.
+/// A node, as recorded in the store.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ClusterNode {
     id: String,
-    /// Where the other nodes reach it.
+    /// The URL at which other nodes reach it.
     url: String,
     version: String,
     started_at: Option<String>,
     /// `live`, `draining` or `dead`.
     state: &'static str,
-    /// How many shards it owns.
+    /// The number of shards that it owns.
     shards: usize,
-    /// For how much longer it is known to live, in milliseconds.
+    /// The remaining time until the node counts as dead unless it renews its lease, in
+    /// milliseconds.
     lease_left_ms: Option<i64>,
-    /// Whether there is another one that could take its shards.
+    /// Whether another node could take over its shards.
     can_drain: bool,
-    /// Entities that it has in memory, as it says itself; nothing if it does not answer.
+    /// Entities in its memory, as reported by the node; `null` if it does not answer.
     awake: Option<usize>,
-    /// Commands that it has under way, as it says itself.
+    /// Commands in progress, as reported by the node; `null` if it does not answer.
     under_way: Option<usize>,
-    /// Entities in quarantine there, as it says itself.
+    /// Entities in quarantine, as reported by the node; `null` if it does not answer.
     quarantined: Option<usize>,
 }
 
@@ -56,27 +57,27 @@ pub struct ClusterNode {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ClusterShard {
     id: u16,
-    /// The node that owns it; nothing if none does.
+    /// The node that owns the shard; `null` if no node does.
     owner: Option<String>,
-    /// How often it was claimed.
+    /// The epoch: how often the shard was claimed.
     epoch: i64,
-    /// For how much longer it is owned, in milliseconds.
+    /// The remaining time of the owner's lease, in milliseconds.
     lease_left_ms: Option<i64>,
     /// The position of its last event.
     last_pos: i64,
-    /// The node that an operator wants it to be with.
+    /// The node to which an operator pinned the shard.
     pinned_to: Option<String>,
-    /// Appends that wait or are in flight in its lane, which it shares with other shards; nothing
+    /// Appends that are queued or in flight in its lane, which it shares with other shards; `null`
     /// if its owner does not answer.
     lane_depth: Option<usize>,
-    /// How many events its lists are behind.
+    /// The number of events by which the shard's projections are behind the journal.
     projection_lag: i64,
-    /// How many of its events the stream of all nodes does not have yet; nothing without NATS, or
-    /// if its owner does not answer.
+    /// The number of events committed but not yet in the event stream; `null` without NATS, or if
+    /// its owner does not answer.
     relay_lag: Option<i64>,
 }
 
-/// Something that kontor stands on.
+/// A service that kontor depends on.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Service {
     #[schema(example = "redis")]
@@ -89,47 +90,47 @@ pub struct Service {
 /// The whole cluster; on SQLite, one node.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Cluster {
-    /// The node that answers, as it knows itself.
+    /// The answering node's own view of itself.
     here: NodeShape,
-    /// All nodes; those that died within a day, too.
+    /// All nodes, including those that died within a day.
     nodes: Vec<ClusterNode>,
     shards: Vec<ClusterShard>,
     services: Vec<Service>,
-    /// What somebody should look at.
+    /// Problems that need attention.
     findings: Vec<String>,
 }
 
-/// Where a shard is to go.
+/// The target of a move.
 #[derive(Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MoveInput {
     /// The node's id.
     #[garde(dive)]
     to: Text<1, 200>,
-    /// Only says what would happen.
+    /// Only return the effect, without changing anything.
     #[serde(default)]
     #[garde(skip)]
     dry_run: bool,
 }
 
-/// A shard that goes from one node to another.
+/// The move of a shard from one node to another.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Move {
     shard: u16,
-    /// Nothing if nobody owns it.
+    /// The current owner; `null` if no node owns the shard.
     from: Option<String>,
     to: String,
 }
 
-/// What moving a shard or draining a node does.
+/// The effect of moving a shard or draining a node.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct MovePlan {
-    /// All shards that are to move then, other ones that make room, too.
+    /// All shards that move, including those that make room for others.
     moves: Vec<Move>,
     dry_run: bool,
 }
 
-/// Shows all nodes and shards, and the services behind them.
+/// Returns the state of all nodes, shards and services.
 #[utoipa::path(get, path = "/v1/admin/cluster", tag = "ops",
     responses((status = 200, description = "The cluster", body = Cluster)))]
 pub async fn show_cluster(
@@ -239,7 +240,7 @@ fn services(node: &Node, store: &Store) -> Vec<Service> {
     let mut all = vec![Service { name, status: "ok", detail: "answers".to_owned() }];
     if let Some(lag) = store.replica_lag() {
         let (status, detail) = match lag.behind {
-            None => ("degraded", "does not answer; the primary is read".to_owned()),
+            None => ("degraded", "does not respond; lists are read from the primary".to_owned()),
             Some(behind) => {
                 let far = format!("{} ms behind", behind.as_millis());
                 let status = if lag.is_read { "ok" } else { "degraded" };
@@ -253,7 +254,7 @@ fn services(node: &Node, store: &Store) -> Vec<Service> {
         let (status, detail) = if nats.is_up() {
             ("ok", format!("connected to {}", nats.address()))
         } else {
-            let why = nats.trouble().unwrap_or_else(|| "it does not answer".to_owned());
+            let why = nats.trouble().unwrap_or_else(|| "it does not respond".to_owned());
             ("degraded", format!("down: {why}; nodes call each other over HTTP"))
         };
         all.push(Service { name: "nats", status, detail });
@@ -339,11 +340,11 @@ fn plan(members: &[Member], holdings: &[Holding], dry_run: bool) -> MovePlan {
     MovePlan { moves, dry_run }
 }
 
-/// Lets a node give its shards to the others, and take no more.
+/// Drains a node: it hands its shards over to other nodes and takes no new ones.
 #[utoipa::path(post, path = "/v1/admin/cluster/nodes/{id}/drain", tag = "ops",
     params(("id" = String, Path),
-        ("dry_run" = Option<bool>, Query, description = "Only says what would happen")),
-    responses((status = 200, description = "What it does, or would do", body = MovePlan)))]
+        ("dry_run" = Option<bool>, Query, description = "Only return the effect, without changing anything")),
+    responses((status = 200, description = "The effect, or with `dry_run` the effect that it would have", body = MovePlan)))]
 pub async fn drain_node(
     call: Call,
     path: web::Path<String>,
@@ -367,10 +368,10 @@ pub async fn drain_node(
     Ok(HttpResponse::Ok().json(plan(&members, &holdings, dry_run)))
 }
 
-/// Lets a node that drains take shards again.
+/// Ends the draining of a node: it may own shards again.
 #[utoipa::path(post, path = "/v1/admin/cluster/nodes/{id}/undrain", tag = "ops",
     params(("id" = String, Path)),
-    responses((status = 202, description = "It takes its share within a few seconds")))]
+    responses((status = 202, description = "The node takes its share of shards within a few seconds")))]
 pub async fn undrain_node(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
     set_draining(&call, &path, false).await?;
     Ok(HttpResponse::Accepted().finish())
@@ -380,7 +381,13 @@ async fn set_draining(call: &Call, node: &str, draining: bool) -> Result<(), Err
     if !call.store().set_draining(node, draining).await? {
         return Err(Error::not_found("node"));
     }
-    tracing::info!(node, draining, by = call.principal().by(), "a node is to drain, or no more");
+    tracing::info!(
+        node,
+        draining,
+        by = call.principal().by(),
+        "the draining of a node was \
+                                                                switched"
+    );
     tell(call);
     Ok(())
 }
@@ -392,10 +399,10 @@ fn tell(call: &Call) {
     }
 }
 
-/// Moves a shard to a node, and keeps it there until it is unpinned or the node is gone.
+/// Moves a shard to a node and pins it there, until it is unpinned or the node is absent.
 #[utoipa::path(post, path = "/v1/admin/cluster/shards/{id}/move", tag = "ops",
     request_body = MoveInput, params(("id" = u16, Path)),
-    responses((status = 200, description = "What it does, or would do", body = MovePlan)))]
+    responses((status = 200, description = "The effect, or with `dry_run` the effect that it would have", body = MovePlan)))]
 pub async fn move_shard(
     call: Call,
     path: web::Path<String>,
@@ -420,10 +427,10 @@ pub async fn move_shard(
     Ok(HttpResponse::Ok().json(plan(&members, &holdings, dry_run)))
 }
 
-/// Lets a shard be with any node again.
+/// Unpins a shard: any node may own it again.
 #[utoipa::path(delete, path = "/v1/admin/cluster/shards/{id}/pin", tag = "ops",
     params(("id" = u16, Path)),
-    responses((status = 204, description = "It is pinned to none")))]
+    responses((status = 204, description = "The shard is unpinned")))]
 pub async fn unpin_shard(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
     let shard: u16 = id(&path, "shard")?;
     if !call.store().pin_shard(shard, None).await? {

@@ -14,7 +14,7 @@ use crate::http::edge::problem::Code;
 use crate::http::edge::query::{Query, cursor, cut};
 use crate::store::projection::DeadLetter;
 
-/// An event that a projection could not take.
+/// A dead letter: an event that a projection could not read or write.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DeadLetterShape {
     id: String,
@@ -26,30 +26,30 @@ pub struct DeadLetterShape {
     at: String,
 }
 
-/// What came of trying a dead letter again.
+/// The result of replaying a dead letter.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DeadLetterReplay {
     entity: String,
-    /// Whether its rows show all its events again.
+    /// Whether the entity's rows are correct again.
     replayed: bool,
-    /// Why not.
+    /// The reason, if the replay failed.
     reason: Option<String>,
 }
 
-/// The event of a dead letter, as the journal has it.
+/// The event of a dead letter, as stored in the journal.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DeadEvent {
-    /// Its place in the entity's life.
+    /// The number of the event in its entity, from 1.
     seq: i64,
     kind: String,
-    /// The version of the kind's shape.
+    /// The version of this kind of event.
     version: u16,
     at: String,
-    /// Who and why, as it is stored.
+    /// The cause, as stored.
     cause: String,
-    /// What it says, as it is stored.
+    /// The event's data, as stored.
     data: String,
-    /// Whether it is as it was written.
+    /// Whether the checksum matches.
     intact: bool,
 }
 
@@ -58,7 +58,7 @@ pub struct DeadEvent {
 pub struct DeadLetterDetail {
     #[serde(flatten)]
     letter: DeadLetterShape,
-    /// Nothing if the journal does not have it.
+    /// The event; `null` if the journal does not have it.
     event: Option<DeadEvent>,
 }
 
@@ -76,7 +76,7 @@ impl From<DeadLetter> for DeadLetterShape {
     }
 }
 
-/// Lists events that a projection could not take.
+/// Lists dead letters.
 #[utoipa::path(get, path = "/v1/admin/dead-letters", tag = "ops",
     params(("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
     responses((status = 200, description = "A page of dead letters", body = Page<DeadLetterShape>)))]
@@ -91,7 +91,7 @@ pub async fn list_dead_letters(call: Call, request: HttpRequest) -> Result<HttpR
     Ok(HttpResponse::Ok().json(page))
 }
 
-/// Shows a dead letter with its event.
+/// Returns a dead letter with its event.
 #[utoipa::path(get, path = "/v1/admin/dead-letters/{id}", tag = "ops",
     params(("id" = String, Path)),
     responses((status = 200, description = "The dead letter", body = DeadLetterDetail)))]
@@ -113,18 +113,18 @@ pub async fn get_dead_letter(call: Call, path: web::Path<String>) -> Result<Http
     Ok(HttpResponse::Ok().json(DeadLetterDetail { letter: letter.into(), event }))
 }
 
-/// Makes the rows of orders and stock again, and with them tries all dead letters again.
+/// Rebuilds all rows of orders and stock, which also retries all dead letters.
 #[utoipa::path(post, path = "/v1/admin/dead-letters/replay", tag = "ops",
-    responses((status = 202, description = "It has begun")))]
+    responses((status = 202, description = "The rebuild has started")))]
 pub async fn replay_dead_letters(call: Call) -> Result<HttpResponse, Error> {
     call.node().replay_rows().await?;
     Ok(HttpResponse::Accepted().finish())
 }
 
-/// Makes the rows of a dead letter's entity again, from all its events.
+/// Rebuilds the rows of a dead letter's entity from all its events.
 #[utoipa::path(post, path = "/v1/admin/dead-letters/{id}/replay", tag = "ops",
     params(("id" = String, Path)),
-    responses((status = 200, description = "What came of it; if it went well, all dead letters of the entity are gone", body = DeadLetterReplay)))]
+    responses((status = 200, description = "The result; on success all dead letters of the entity are removed", body = DeadLetterReplay)))]
 pub async fn replay_dead_letter(
     call: Call,
     path: web::Path<String>,
@@ -142,7 +142,7 @@ pub async fn replay_dead_letter(
         }
         Healed::Again(reason) => Some(reason),
         Healed::Busy => {
-            return Err(Error::new(Code::TryAgain, "its shard is too busy at the moment"));
+            return Err(Error::new(Code::TryAgain, "its shard is too busy now: try again"));
         }
     };
     let entity = entity.to_string();
@@ -150,11 +150,11 @@ pub async fn replay_dead_letter(
     Ok(HttpResponse::Ok().json(shape))
 }
 
-/// Discards a dead letter. The rows stay as they are until the next event of its entity, which is
-/// tried as if nothing had been.
+/// Discards a dead letter. It does not repair the rows: they are not updated before the next event
+/// of the entity.
 #[utoipa::path(delete, path = "/v1/admin/dead-letters/{id}", tag = "ops",
     params(("id" = String, Path)),
-    responses((status = 204, description = "It is gone")))]
+    responses((status = 204, description = "Discarded")))]
 pub async fn discard_dead_letter(
     call: Call,
     path: web::Path<String>,

@@ -27,7 +27,7 @@ use crate::store::webhook::{self, NEVER};
 /// The most entities in quarantine that are shown.
 const QUARANTINE_MAX: usize = 100;
 
-/// A webhook that was taken in and fits nothing yet, or a payment without an order that the sweep
+/// A parked webhook, which matches nothing known yet, or a payment without an order that the sweep
 /// found.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ParkedWebhook {
@@ -37,19 +37,19 @@ pub struct ParkedWebhook {
     reason: String,
     attempts: i64,
     received_at: String,
-    /// Nothing once it was given up.
+    /// The time of the next retry; `null` if there will be none.
     next_try_at: Option<String>,
 }
 
-/// What came of trying a webhook again.
+/// The result of retrying a webhook.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct WebhookRetry {
     taken: bool,
-    /// It, if it was not taken.
+    /// The webhook, if it is still parked.
     webhook: Option<ParkedWebhook>,
 }
 
-/// An entity that is in quarantine.
+/// An entity in quarantine.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct QuarantineShape {
     entity: String,
@@ -57,11 +57,11 @@ pub struct QuarantineShape {
     since: String,
 }
 
-/// What came of letting an entity try again.
+/// The result of retrying an entity.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct QuarantineRetry {
     entity: String,
-    /// Whether it is in quarantine again.
+    /// Whether the entity is in quarantine again.
     quarantined: bool,
     reason: Option<String>,
 }
@@ -72,21 +72,21 @@ pub struct ShardShape {
     shard: u16,
     /// The position of its last event.
     last_pos: i64,
-    /// Appends that wait or are in flight.
+    /// Appends that are queued or in flight.
     queued: usize,
     commits: u64,
     records: u64,
-    /// Appends that were not written, or may not have been.
+    /// Appends that were refused, or whose outcome is unknown.
     refused: u64,
 }
 
-/// How the entities of a noun are doing.
+/// The state of the entities of one noun.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct HostShape {
     noun: &'static str,
     /// Entities in memory.
     awake: usize,
-    /// Commands and questions under way.
+    /// Commands and reads in progress.
     under_way: usize,
     failures: usize,
     quarantined: usize,
@@ -102,32 +102,32 @@ pub struct NodeShape {
     hosts: Vec<HostShape>,
     /// Entities in quarantine, the first 100 by noun and id.
     quarantine: Vec<QuarantineShape>,
-    /// How far the rows of orders and stock have followed the journal: the sum of the positions
-    /// of its shards.
+    /// The position up to which rows of orders and stock are projected, summed over the node's
+    /// shards.
     projected: i64,
 }
 
 impl NodeShape {
-    /// Its id.
+    /// The id of the node.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
 }
 
-/// The node that tells.
+/// The answering node.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Here {
     /// As in the answer of `GET /v1/admin/cluster`.
     pub here: NodeShape,
 }
 
-/// Lists orders that are under way.
+/// Lists orders with unfinished steps.
 #[utoipa::path(get, path = "/v1/admin/sagas", tag = "ops",
-    params(("stuck" = Option<bool>, Query, description = "Only those that cannot go on by themselves"),
-        ("Kontor-After" = Option<String>, Header, description = "Positions of writes that the list is to show"),
+    params(("stuck" = Option<bool>, Query, description = "Only orders that need an operator"),
+        ("Kontor-After" = Option<String>, Header, description = "`Kontor-Position` values of writes that the list must include"),
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
-    responses((status = 200, description = "A page of orders, the newest placed first", body = Page<OrderSummary>)))]
+    responses((status = 200, description = "A page of orders, newest first", body = Page<OrderSummary>)))]
 pub async fn list_sagas(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
     let query = Query::of(&request, &["stuck", "limit", "after"])?;
     let limit = query.limit()?;
@@ -142,7 +142,7 @@ pub async fn list_sagas(call: Call, request: HttpRequest) -> Result<HttpResponse
     read::page(&call, filter, limit).await.map(|response| seen.mark(response))
 }
 
-/// Lists webhooks that fit nothing yet.
+/// Lists parked webhooks, and payments without an order.
 #[utoipa::path(get, path = "/v1/admin/webhooks", tag = "ops",
     params(("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
     responses((status = 200, description = "A page of webhooks", body = Page<ParkedWebhook>)))]
@@ -172,10 +172,10 @@ impl From<webhook::Row> for ParkedWebhook {
     }
 }
 
-/// Tries a parked webhook again at once.
+/// Retries a parked webhook at once.
 #[utoipa::path(post, path = "/v1/admin/webhooks/{id}/retry", tag = "ops",
     params(("id" = String, Path)),
-    responses((status = 200, description = "What came of it", body = WebhookRetry)))]
+    responses((status = 200, description = "The result", body = WebhookRetry)))]
 pub async fn retry_parked_webhook(
     call: Call,
     path: web::Path<String>,
@@ -191,7 +191,7 @@ pub async fn retry_parked_webhook(
 /// Discards a parked webhook.
 #[utoipa::path(delete, path = "/v1/admin/webhooks/{id}", tag = "ops",
     params(("id" = String, Path)),
-    responses((status = 204, description = "It is gone")))]
+    responses((status = 204, description = "Discarded")))]
 pub async fn discard_parked_webhook(
     call: Call,
     path: web::Path<String>,
@@ -203,10 +203,10 @@ pub async fn discard_parked_webhook(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Lets an entity in quarantine try again.
+/// Retries an entity in quarantine: it reads its history again.
 #[utoipa::path(post, path = "/v1/admin/quarantine/{entity}/retry", tag = "ops",
     params(("entity" = String, Path)),
-    responses((status = 200, description = "What came of it", body = QuarantineRetry)))]
+    responses((status = 200, description = "The result", body = QuarantineRetry)))]
 pub async fn retry_quarantined(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
     let (node, entity) = (call.node(), EntityId::new(&path));
     let released = match node.hosts().named(entity.prefix()) {

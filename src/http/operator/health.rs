@@ -89,31 +89,31 @@ impl CheckShape {
     }
 }
 
-/// Whether the node should get traffic.
+/// The readiness of the node, and of each dependency.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Readiness {
     ready: bool,
     checks: Vec<CheckShape>,
 }
 
-/// That the process lives.
+/// The liveness of the process.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Liveness {
     alive: bool,
     version: &'static str,
 }
 
-/// Says that the process lives.
+/// Reports that the process is alive.
 #[utoipa::path(get, path = "/livez", tag = "health",
-    responses((status = 200, description = "It does", body = Liveness)))]
+    responses((status = 200, description = "Alive", body = Liveness)))]
 pub async fn check_live() -> HttpResponse {
     HttpResponse::Ok().json(Liveness { alive: true, version: env!("CARGO_PKG_VERSION") })
 }
 
-/// Says whether the node should get traffic.
+/// Reports whether the node is ready for traffic.
 #[utoipa::path(get, path = "/readyz", tag = "health",
-    responses((status = 200, description = "It should", body = Readiness),
-        (status = 503, description = "It should not, for now", body = Readiness)))]
+    responses((status = 200, description = "Ready", body = Readiness),
+        (status = 503, description = "Not ready", body = Readiness)))]
 pub async fn check_ready(
     call: Call,
     health: web::Data<Health>,
@@ -133,7 +133,7 @@ fn needed(name: &str, outcome: Result<String, String>) -> CheckShape {
 }
 
 async fn within(finding: impl Future<Output = Result<String, String>>) -> Result<String, String> {
-    let late = || Err("no answer in time".to_owned());
+    let late = || Err("timed out".to_owned());
     actix_web::rt::time::timeout(CHECK_MAX, finding).await.unwrap_or_else(|_| late())
 }
 
@@ -142,7 +142,7 @@ async fn store(node: &Node, store: &Store) -> Result<String, String> {
     within(async {
         let text = node.clock.now().to_string();
         let said = |error: crate::store::Error| {
-            tracing::warn!(%error, "the store cannot be written");
+            tracing::warn!(%error, "cannot write to the store");
             "cannot be written".to_owned()
         };
         store.put_setting("last_ready_check", &text).await.map_err(said)?;

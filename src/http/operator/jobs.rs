@@ -34,16 +34,17 @@ pub struct JobShape {
     state: &'static str,
     attempts: i64,
     attempts_max: i64,
-    /// Who asked for it.
+    /// The principal that requested the job.
     by: String,
     created_at: String,
-    /// When it is due; of one that runs, when its node is taken for dead.
+    /// The time at which the job is due; of a running job, the time at which another node may take
+    /// it over.
     due_at: String,
     started_at: Option<String>,
     ended_at: Option<String>,
-    /// The node that last began it.
+    /// The node that started it last.
     node: Option<String>,
-    /// How far it has come, or what came of it.
+    /// The progress of the job, or its result.
     progress: Value,
     last_error: Option<String>,
 }
@@ -70,20 +71,20 @@ impl From<Job> for JobShape {
     }
 }
 
-/// What is to be done.
+/// A job to add.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JobInput {
     #[garde(dive)]
     #[schema(value_type = String)]
     kind: Text<1, 64>,
-    /// With what; most kinds take nothing.
+    /// The parameters; most kinds have none.
     #[serde(default)]
     #[garde(skip)]
     payload: Map<String, Value>,
 }
 
-/// What is done again and again.
+/// A schedule, which starts a job repeatedly.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ScheduleShape {
     name: String,
@@ -110,7 +111,7 @@ impl From<Schedule> for ScheduleShape {
     }
 }
 
-/// When something is done again.
+/// A schedule to create or replace.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScheduleInput {
@@ -120,7 +121,7 @@ pub struct ScheduleInput {
     #[garde(dive)]
     #[schema(value_type = String)]
     kind: Text<1, 64>,
-    /// With what; most kinds take nothing.
+    /// The parameters; most kinds have none.
     #[serde(default)]
     #[garde(skip)]
     payload: Map<String, Value>,
@@ -156,7 +157,7 @@ fn failed(error: queue::Error) -> Error {
 #[utoipa::path(get, path = "/v1/admin/jobs", tag = "ops",
     params(("kind" = Option<String>, Query), ("state" = Option<String>, Query, description = "`waiting`, `running`, `done` or `dead`"),
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
-    responses((status = 200, description = "A page of jobs, the newest first", body = Page<JobShape>)))]
+    responses((status = 200, description = "A page of jobs, newest first", body = Page<JobShape>)))]
 pub async fn list_jobs(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
     let query = Query::of(&request, &["kind", "state", "limit", "after"])?;
     let limit = query.limit()?;
@@ -173,7 +174,7 @@ pub async fn list_jobs(call: Call, request: HttpRequest) -> Result<HttpResponse,
     Ok(HttpResponse::Ok().json(Page { data, next_cursor: last.filter(|_| more) }))
 }
 
-/// Shows a job.
+/// Returns a job.
 #[utoipa::path(get, path = "/v1/admin/jobs/{id}", tag = "ops", params(("id" = String, Path)),
     responses((status = 200, description = "The job", body = JobShape)))]
 pub async fn get_job(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
@@ -181,9 +182,9 @@ pub async fn get_job(call: Call, path: web::Path<String>) -> Result<HttpResponse
     Ok(HttpResponse::Ok().json(JobShape::from(job)))
 }
 
-/// Adds a job, which any node does.
+/// Adds a job, which any node may run.
 #[utoipa::path(post, path = "/v1/admin/jobs", tag = "ops", request_body = JobInput,
-    responses((status = 202, description = "It will be done", body = JobShape)))]
+    responses((status = 202, description = "The job was added", body = JobShape)))]
 pub async fn add_job(
     call: Call,
     jobs: web::Data<Jobs>,
@@ -208,9 +209,9 @@ pub async fn add_job(
     Ok(HttpResponse::Accepted().json(JobShape::from(job)))
 }
 
-/// Lets a job that waits or was given up try again at once.
+/// Retries a job that is waiting or was given up, at once.
 #[utoipa::path(post, path = "/v1/admin/jobs/{id}/retry", tag = "ops", params(("id" = String, Path)),
-    responses((status = 202, description = "It is tried again", body = JobShape)))]
+    responses((status = 202, description = "The job will be retried", body = JobShape)))]
 pub async fn retry_job(
     _call: Call,
     jobs: web::Data<Jobs>,
@@ -225,9 +226,9 @@ pub async fn retry_job(
     Ok(HttpResponse::Accepted().json(JobShape::from(job)))
 }
 
-/// Discards a job that does not run.
+/// Discards a job that is not running.
 #[utoipa::path(delete, path = "/v1/admin/jobs/{id}", tag = "ops", params(("id" = String, Path)),
-    responses((status = 204, description = "It is gone")))]
+    responses((status = 204, description = "Discarded")))]
 pub async fn discard_job(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
     if call.store().remove_job(&path).await? {
         return Ok(HttpResponse::NoContent().finish());
@@ -248,7 +249,7 @@ pub async fn list_schedules(call: Call, request: HttpRequest) -> Result<HttpResp
     Ok(HttpResponse::Ok().json(Page::<ScheduleShape> { data, next_cursor: None }))
 }
 
-/// Sets a schedule.
+/// Creates or replaces a schedule.
 #[utoipa::path(put, path = "/v1/admin/schedules", tag = "ops", request_body = ScheduleInput,
     responses((status = 200, description = "The schedule", body = ScheduleShape)))]
 pub async fn put_schedule(

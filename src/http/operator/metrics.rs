@@ -58,14 +58,15 @@ struct CacheMetrics {
 
 impl CacheMetrics {
     fn register(&self, to: &mut Registry) {
-        let help = "1 if the cache can be used, 0 while its server is away";
+        let help = "1 if the cache is available, 0 while Redis is down";
         to.register("cache_up", help, self.up.clone());
-        let help = "Answers looked for in the cache, since the start, by what came of it";
+        let help = "Cache lookups since the start, by outcome";
         to.register("cache_lookups", help, self.lookups.clone());
-        let help = "Calls of the cache that failed or took too long, since the start";
+        let help = "Redis calls that failed or timed out, since the start";
         to.register("cache_failed", help, self.failed.clone());
-        to.register("cache_outages", "How often its server went away", self.outages.clone());
-        let help = "Products asked for by their SKU, since the start: from memory or the store";
+        to.register("cache_outages", "Redis outages since the start", self.outages.clone());
+        let help = "Lookups of products by SKU since the start: a hit is from memory, a miss from \
+                    the store";
         to.register("product_lookups", help, self.products.clone());
     }
 
@@ -139,27 +140,31 @@ impl Metrics {
 
     fn register(&mut self) {
         let to = &mut self.registry;
-        let help = "Requests under way from which on carts are refused";
+        let help = "Number of requests in progress above which cart requests are refused";
         to.register("http_limit", help, self.limit.clone());
-        let help = "Seconds that work waits before anybody begins with it";
+        let help = "Seconds that work waits before it is started";
         to.register("http_delay_seconds", help, self.delay.clone());
-        to.register("resident_bytes", "Memory of the process", self.resident.clone());
-        let help = "Seconds that the replica is behind, -1 while that is not known";
+        to.register("resident_bytes", "Resident memory of the process", self.resident.clone());
+        let help = "Replication lag of the replica in seconds, -1 while unknown";
         to.register("replica_lag_seconds", help, self.replica_lag.clone());
         let help = "1 while lists are read from the replica";
         to.register("replica_read", help, self.replica_read.clone());
         to.register("entities_awake", "Entities in memory", self.awake.clone());
-        let help = "Permits taken: commands and questions under way";
+        let help = "Commands and reads in progress";
         to.register("commands_under_way", help, self.commands.clone());
-        let help = "Entities that failed and were restarted, since the start";
+        let help = "Failures of entities since the start, each followed by a restart";
         to.register("entity_failures", help, self.failures.clone());
         let help = "Entities in quarantine";
         to.register("entities_quarantined", help, self.quarantined.clone());
-        to.register("lane_depth", "Appends that wait or are in flight", self.queued.clone());
-        to.register("lane_commits", "Transactions, since the start", self.commits.clone());
-        to.register("lane_records", "Events written, since the start", self.records.clone());
-        to.register("lane_refused", "Appends refused, since the start", self.refused.clone());
-        let help = "Position up to which rows follow the journal";
+        to.register("lane_depth", "Appends that are queued or in flight", self.queued.clone());
+        to.register(
+            "lane_commits",
+            "Transactions of the journal since the start",
+            self.commits.clone(),
+        );
+        to.register("lane_records", "Events written since the start", self.records.clone());
+        to.register("lane_refused", "Appends refused since the start", self.refused.clone());
+        let help = "Position up to which rows are projected";
         to.register("projected_position", help, self.projected.clone());
         to.register("orders", "Orders by status", self.orders.clone());
         self.cache.register(to);
@@ -206,7 +211,7 @@ impl Metrics {
     }
 }
 
-/// Shows what is counted.
+/// Returns the metrics.
 #[utoipa::path(get, path = "/metrics", tag = "health",
     responses((status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text")))]
 pub async fn show_metrics(

@@ -9,11 +9,11 @@ use crate::http::edge::error::Error;
 use crate::http::edge::json_body;
 use crate::http::edge::problem::Code;
 
-/// Answers a call of another node.
+/// Receives a call from another node.
 #[utoipa::path(post, path = "/v1/node/calls", tag = "health",
-    request_body(content = String, description = "What the other node sends", content_type = "application/octet-stream"),
-    responses((status = 200, description = "What this node answers", body = String, content_type = "application/octet-stream"),
-        (status = 504, description = "The caller waits no longer")))]
+    request_body(content = String, description = "The call of the other node", content_type = "application/octet-stream"),
+    responses((status = 200, description = "The answer of this node", body = String, content_type = "application/octet-stream"),
+        (status = 504, description = "The caller's deadline has passed")))]
 pub async fn answer_node(
     calls: web::Data<Option<Calls>>,
     request: HttpRequest,

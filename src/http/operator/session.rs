@@ -20,7 +20,8 @@ use crate::http::operator::sign_in_schema::{self, SignInSecret};
 use crate::store::key;
 use crate::store::session::{LASTS, Row};
 
-/// What signs in: one of the two; the document has it as [`sign_in_schema::SignIn`].
+/// The credentials of a sign-in: one of the two; the OpenAPI document has
+/// [`sign_in_schema::SignIn`] instead.
 #[derive(Clone, Deserialize, garde::Validate)]
 #[serde(deny_unknown_fields)]
 pub struct SignIn {
@@ -34,15 +35,15 @@ pub struct SignIn {
     key: Option<SignInSecret>,
 }
 
-/// Who is signed in.
+/// A session.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Session {
-    /// Stands in the causes of events as `session:<id>`.
+    /// The id, recorded as `session:<id>` in the cause of each event.
     id: String,
-    /// The name of the key or link that signed in.
+    /// The name of the key or link that started the session.
     name: String,
     scopes: Vec<String>,
-    /// When it ends at the latest; 12 hours without use end it, too.
+    /// The latest end of the session; 12 hours without use end it earlier.
     expires_at: String,
 }
 
@@ -57,9 +58,9 @@ impl Session {
     }
 }
 
-/// Signs in with a one-time link or an API key.
+/// Starts a session with a one-time link or an API key.
 #[utoipa::path(post, path = "/v1/session", tag = "session", request_body = sign_in_schema::SignIn,
-    responses((status = 201, description = "Who is signed in; the cookie is set", body = Session)))]
+    responses((status = 201, description = "The session; its cookie is set", body = Session)))]
 pub async fn create_session(
     call: Call,
     request: HttpRequest,
@@ -115,9 +116,9 @@ async fn found(callers: &Authenticator, text: &str) -> Result<Option<Arc<key::Ro
     }
 }
 
-/// Shows who is signed in.
+/// Returns the current session.
 #[utoipa::path(get, path = "/v1/session", tag = "session",
-    responses((status = 200, description = "Who is signed in", body = Session)))]
+    responses((status = 200, description = "The session", body = Session)))]
 pub async fn get_session(
     _call: Call,
     request: HttpRequest,
@@ -129,9 +130,9 @@ pub async fn get_session(
     }
 }
 
-/// Signs out. Without a session there is nothing to do.
+/// Ends the current session. Succeeds without one, too.
 #[utoipa::path(delete, path = "/v1/session", tag = "session",
-    responses((status = 204, description = "Nobody is signed in; the cookie is cleared")))]
+    responses((status = 204, description = "Signed out; the cookie is cleared")))]
 pub async fn delete_session(
     _call: Call,
     request: HttpRequest,

@@ -18,11 +18,11 @@ use crate::http::edge::problem::Code;
 use crate::http::edge::query::{Query, cursor, cut};
 use crate::store::runtime_setting::Row;
 
-/// A value of a setting: on or off, or a whole number.
+/// The value of a setting: a boolean or a whole number.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(untagged, expecting = "must be true, false, a whole number from 0, or null")]
 pub enum SettingValue {
-    /// On or off.
+    /// A switch: on or off.
     Switch(bool),
     /// A whole number.
     Number(u64),
@@ -46,26 +46,26 @@ impl From<SettingValue> for Value {
     }
 }
 
-/// A setting with what holds.
+/// A setting that can change at run time.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Setting {
     #[schema(example = "rates.browse")]
     name: String,
-    /// What it does.
+    /// The effect of the setting.
     description: String,
     /// `switch` or `number`.
     kind: &'static str,
-    /// The least that a number may be.
+    /// The minimum of a number.
     minimum: Option<u64>,
-    /// The most that it may be.
+    /// The maximum of a number.
     maximum: Option<u64>,
     default: SettingValue,
     value: SettingValue,
-    /// How often it was changed.
+    /// The number of changes.
     version: i64,
     changed_at: Option<String>,
     changed_by: Option<String>,
-    /// Why it was changed last.
+    /// The reason for the last change.
     reason: Option<String>,
 }
 
@@ -101,10 +101,10 @@ pub struct Settings {
 /// A change of a setting.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SettingChange {
-    /// The version that it made.
+    /// The version after the change.
     version: i64,
     before: Option<SettingValue>,
-    /// Nothing if it was set back to its default.
+    /// The new value; `null` if the setting was set back to its default.
     after: Option<SettingValue>,
     changed_by: String,
     reason: String,
@@ -126,11 +126,12 @@ impl From<Row> for SettingChange {
     }
 }
 
-/// What a setting is to be, and why.
+/// A new value for a setting, with a reason.
 #[derive(Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SettingInput {
-    /// `null` for its default. Whoever forgets it does not mean that.
+    /// The new value; `null` for the default. Must be present, so that an omission never resets a
+    /// setting.
     #[garde(skip)]
     #[schema(required = true)]
     #[serde(deserialize_with = "Option::deserialize")]
@@ -151,7 +152,7 @@ impl From<runtime::Error> for Error {
     }
 }
 
-/// Lists the settings that change while it runs.
+/// Lists the settings that can change at run time.
 #[utoipa::path(get, path = "/v1/admin/settings", tag = "ops",
     responses((status = 200, description = "All settings, by name", body = Settings)))]
 pub async fn list_settings(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
@@ -162,7 +163,7 @@ pub async fn list_settings(call: Call, request: HttpRequest) -> Result<HttpRespo
     Ok(HttpResponse::Ok().json(Settings { data }))
 }
 
-/// Shows a setting.
+/// Returns a setting.
 #[utoipa::path(get, path = "/v1/admin/settings/{name}", tag = "ops",
     params(("name" = String, Path)),
     responses((status = 200, description = "The setting", body = Setting)))]
@@ -173,11 +174,11 @@ pub async fn get_setting(call: Call, path: web::Path<String>) -> Result<HttpResp
     Ok(versioned(StatusCode::OK, shown.version, &Setting::from(shown)))
 }
 
-/// Lists the changes of a setting.
+/// Lists the changes of a setting, newest first.
 #[utoipa::path(get, path = "/v1/admin/settings/{name}/history", tag = "ops",
     params(("name" = String, Path),
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
-    responses((status = 200, description = "A page of changes, the newest first", body = Page<SettingChange>)))]
+    responses((status = 200, description = "A page of changes, newest first", body = Page<SettingChange>)))]
 pub async fn list_setting_changes(
     call: Call,
     path: web::Path<String>,
@@ -194,7 +195,7 @@ pub async fn list_setting_changes(
     Ok(HttpResponse::Ok().json(page))
 }
 
-/// Changes a setting, on all nodes within a second.
+/// Changes a setting; it takes effect on all nodes within a second.
 #[utoipa::path(put, path = "/v1/admin/settings/{name}", tag = "ops", request_body = SettingInput,
     params(("name" = String, Path)),
     responses((status = 200, description = "The setting", body = Setting)))]

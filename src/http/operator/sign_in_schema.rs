@@ -7,11 +7,11 @@ use utoipa::PartialSchema as _;
 use crate::http::docs::schemas::{closed, null, schemas};
 use crate::http::edge::input::Text;
 
-/// What signs in, as text.
+/// A link token or an API key.
 pub type SignInSecret = Text<1, 200>;
 
 schemas! {
-    /// What signs in: the token of a one-time link, or an API key.
+    /// The token of a one-time link, or an API key.
     SignIn sign_in;
 }
 

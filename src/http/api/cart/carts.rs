@@ -27,7 +27,7 @@ use crate::http::edge::problem::{Code, FieldError};
 use crate::http::edge::query::Query;
 use crate::http::edge::secret::Secret;
 
-/// Makes a cart.
+/// Creates a cart.
 #[utoipa::path(post, path = "/v1/store/carts", tag = "carts", request_body = NewCart,
     responses((status = 201, description = "The cart", body = CartShape)))]
 pub async fn create_cart(
@@ -70,7 +70,7 @@ pub async fn create_cart(
     answer(&call, StatusCode::CREATED, cart, made).await
 }
 
-/// Reads a cart.
+/// Returns a cart.
 #[utoipa::path(get, path = "/v1/store/carts/{id}", tag = "carts",
     params(("id" = inline(schemas::CartId), Path)),
     responses((status = 200, description = "The cart", body = CartShape)))]
@@ -80,7 +80,7 @@ pub async fn get_cart(call: Call, path: web::Path<String>) -> Result<HttpRespons
     answer(&call, StatusCode::OK, cart, found).await
 }
 
-/// Changes what is said about a cart.
+/// Changes the details of a cart: email, reference, addresses, delivery option.
 #[utoipa::path(patch, path = "/v1/store/carts/{id}", tag = "carts", request_body = CartPatch,
     params(("id" = inline(schemas::CartId), Path)),
     responses((status = 200, description = "The cart", body = CartShape)))]
@@ -121,7 +121,7 @@ pub async fn add_lines(
     change(&call, cart, Command::AddLines { lines }, cause).await
 }
 
-/// Sets the units of a line.
+/// Sets the quantity of a cart line.
 #[utoipa::path(patch, path = "/v1/store/carts/{id}/lines/{line}", tag = "carts",
     request_body = LinePatch,
     params(("id" = inline(schemas::CartId), Path), ("line" = inline(checked::LineId), Path)),
@@ -137,7 +137,7 @@ pub async fn set_quantity(
     change(&call, cart, command, cause).await
 }
 
-/// Takes a line out of a cart.
+/// Removes a line from a cart.
 #[utoipa::path(delete, path = "/v1/store/carts/{id}/lines/{line}", tag = "carts",
     params(("id" = inline(schemas::CartId), Path), ("line" = inline(checked::LineId), Path)),
     responses((status = 200, description = "The cart", body = CartShape)))]
@@ -150,9 +150,9 @@ pub async fn remove_line(
     change(&call, cart, Command::RemoveLine { line }, cause).await
 }
 
-/// Lists the ways of delivery.
+/// Lists the delivery options.
 #[utoipa::path(get, path = "/v1/store/delivery-options", tag = "carts",
-    responses((status = 200, description = "All of them", body = DeliveryOptions)))]
+    responses((status = 200, description = "The delivery options", body = DeliveryOptions)))]
 pub async fn list_delivery_options(
     call: Call,
     request: HttpRequest,
@@ -248,7 +248,7 @@ async fn unsellable(
         None => Some((Code::UnknownSku, format!("there is no product {sku}"))),
         Some(_) if agreed => None,
         Some(row) if !row.value.active => {
-            Some((Code::ProductInactive, format!("{sku} is not sold at present")))
+            Some((Code::ProductInactive, format!("{sku} is not active")))
         }
         Some(row) if !row.value.prices.contains_key(&currency) => {
             Some((Code::CurrencyMismatch, format!("{sku} has no price in {}", currency.code())))
@@ -267,7 +267,7 @@ fn check_delivery(call: &Call, details: &Details, currency: Option<Currency>) ->
     if offered {
         return Ok(());
     }
-    let message = "is not a way of delivery; GET /v1/store/delivery-options lists them".to_owned();
+    let message = "is not a delivery option; GET /v1/store/delivery-options lists them".to_owned();
     let field = "delivery_option".to_owned();
     Err(Error::faulty(Code::UnknownDeliveryOption, vec![FieldError { field, message }]))
 }

@@ -36,16 +36,16 @@ pub struct PaymentInput {
     /// The provider's name.
     #[garde(dive)]
     provider: Text<1, 64>,
-    /// What the provider gave the buyer's browser for the card.
+    /// The token that the provider gave the buyer's browser for the card.
     #[garde(dive)]
     token: Text<1, 512>,
 }
 
-/// A checkout.
+/// A checkout request.
 #[derive(Clone, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CheckoutInput {
-    /// How the buyer pays; not needed for a cart that costs nothing.
+    /// How the buyer pays. Not needed if the total is 0.
     #[serde(default)]
     #[garde(dive)]
     payment: Option<PaymentInput>,
@@ -55,14 +55,14 @@ pub struct CheckoutInput {
     expected_total: Option<MoneyInput>,
 }
 
-/// Makes an order of a cart, or tries once more to pay it.
+/// Checks out a cart: places its order, or retries the payment of that order.
 #[utoipa::path(post, path = "/v1/store/carts/{id}/checkout", tag = "checkout",
     request_body = CheckoutInput,
     params(("id" = inline(schemas::CartId), Path),
         ("Prefer" = Option<String>, Header, description = "`wait=N` waits up to N seconds, 0 to 30, for the outcome")),
     responses(
         (status = 201, description = "The order is confirmed", body = OrderShape),
-        (status = 202, description = "The order; it is not decided yet", body = OrderShape),
+        (status = 202, description = "The order; its outcome is not known yet", body = OrderShape),
         (status = 402, description = "`payment_declined`", body = crate::http::edge::problem_body::Problem,
             content_type = "application/problem+json"),
         (status = 409, description = "`out_of_stock`, `cart_changed`, `order_cancelled`, `checkout_in_progress`",

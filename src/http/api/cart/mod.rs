@@ -15,7 +15,7 @@ pub mod shape;
 
 /// Whoever knows the cart's id. A key may come along, and must be a good one then.
 static BUYER: Proof = Proof {
-    name: "anybody, or a key",
+    name: "anyone, or an API key",
     find: |request| Box::pin(key_if_sent(request)),
     schemes: &["", "api_key"],
     problems: &[("409", CONFLICTS), ("410", "`cart_expired`")],

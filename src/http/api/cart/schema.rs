@@ -9,7 +9,7 @@ use crate::http::docs::schemas::{closed, null, number, refer, schemas};
 use crate::http::edge::checked::Sku;
 
 schemas! {
-    /// One line to add, or many.
+    /// One line to add, or several.
     NewLines new_lines;
 }
 

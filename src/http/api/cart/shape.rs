@@ -12,13 +12,13 @@ use crate::http::edge::input::{List, ListItem, Text};
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewLine {
-    /// What.
+    /// The SKU.
     #[garde(dive)]
     pub sku: checked::Sku,
-    /// How many units.
+    /// The number of units.
     #[garde(dive)]
     pub quantity: Units,
-    /// A price that was agreed elsewhere; takes a key with the scope `orders:write`.
+    /// A price agreed elsewhere. Requires a key with the scope `orders:write`.
     #[serde(default)]
     #[garde(dive)]
     pub unit_price: Option<PriceInput>,
@@ -35,80 +35,80 @@ impl ListItem for NewLine {
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewCart {
-    /// ISO 4217; the store's own if it is not said.
+    /// The currency, ISO 4217; by default the shop's currency.
     #[serde(default)]
     #[garde(dive)]
     pub currency: Option<checked::Currency>,
-    /// Where the mail goes.
+    /// The buyer's email address.
     #[serde(default)]
     #[garde(dive)]
     pub email: Option<checked::Email>,
-    /// The buyer's own number for it.
+    /// The buyer's own reference, such as a purchase order number.
     #[serde(default)]
     #[garde(dive)]
     pub reference: Option<Text<1, 100>>,
-    /// First lines.
+    /// The first lines of the cart.
     #[serde(default)]
     #[garde(dive)]
     pub lines: LinesToAdd,
-    /// Where the goods go.
+    /// The shipping address.
     #[serde(default)]
     #[garde(dive)]
     pub shipping_address: Option<Address>,
-    /// Where the bill goes, if elsewhere.
+    /// The billing address, if it differs from the shipping address.
     #[serde(default)]
     #[garde(dive)]
     pub billing_address: Option<Address>,
-    /// The id of a way of delivery.
+    /// The id of a delivery option.
     #[serde(default)]
     #[garde(dive)]
     pub delivery_option: Option<Text<1, 64>>,
 }
 
-/// What changes about a cart; `null` clears a field.
+/// Changes to a cart; `null` clears a field.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CartPatch {
-    /// Where the mail goes.
+    /// The buyer's email address.
     #[serde(default, deserialize_with = "cart::double_option::deserialize")]
     #[garde(dive)]
     pub email: Option<Option<checked::Email>>,
-    /// The buyer's own number for it.
+    /// The buyer's own reference, such as a purchase order number.
     #[serde(default, deserialize_with = "cart::double_option::deserialize")]
     #[garde(dive)]
     pub reference: Option<Option<Text<1, 100>>>,
-    /// Where the goods go.
+    /// The shipping address.
     #[serde(default, deserialize_with = "cart::double_option::deserialize")]
     #[garde(dive)]
     pub shipping_address: Option<Option<Address>>,
-    /// Where the bill goes, if elsewhere.
+    /// The billing address, if it differs from the shipping address.
     #[serde(default, deserialize_with = "cart::double_option::deserialize")]
     #[garde(dive)]
     pub billing_address: Option<Option<Address>>,
-    /// The id of a way of delivery.
+    /// The id of a delivery option.
     #[serde(default, deserialize_with = "cart::double_option::deserialize")]
     #[garde(dive)]
     pub delivery_option: Option<Option<Text<1, 64>>>,
 }
 
-/// One line to add, or many; the document has it as [`super::schema::NewLines`].
+/// One line to add, or several; the OpenAPI document has [`super::schema::NewLines`] instead.
 #[derive(Clone, Debug, Deserialize, garde::Validate)]
 #[serde(deny_unknown_fields)]
 #[garde(custom(one_or_many))]
 pub struct NewLines {
-    /// What, for one line.
+    /// The SKU, for a single line.
     #[serde(default)]
     #[garde(dive)]
     pub sku: Option<checked::Sku>,
-    /// How many units, for one line.
+    /// The number of units, for a single line.
     #[serde(default)]
     #[garde(dive)]
     pub quantity: Option<Units>,
-    /// An agreed price, for one line; takes a key with the scope `orders:write`.
+    /// An agreed price, for a single line. Requires a key with the scope `orders:write`.
     #[serde(default)]
     #[garde(dive)]
     pub unit_price: Option<PriceInput>,
-    /// Many lines.
+    /// Several lines.
     #[serde(default)]
     #[garde(custom(some_lines), dive)]
     pub lines: Option<LinesToAdd>,
@@ -142,16 +142,16 @@ impl NewLines {
     }
 }
 
-/// A new number of units.
+/// The new quantity of a line.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LinePatch {
-    /// How many units.
+    /// The number of units.
     #[garde(dive)]
     pub quantity: Units,
 }
 
-/// A line of a cart, at today's price.
+/// A line of a cart, at the current price.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct CartLine {
     pub id: String,
@@ -163,11 +163,12 @@ pub struct CartLine {
     pub tax_rate: String,
     pub total: Money,
     pub tax: Money,
-    /// Whether it can be sold now; if not, its price is 0 and it is in no total.
+    /// Whether the line can be sold now. If not, its price is 0 and it does not count in the
+    /// totals.
     pub available: bool,
 }
 
-/// Something without which a cart cannot be checked out.
+/// A requirement that the cart must meet before checkout.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RequirementShape {
     #[schema(example = "email_missing")]
@@ -179,7 +180,7 @@ pub struct RequirementShape {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Cart)]
 pub struct CartShape {
-    /// Whoever knows it may use the cart.
+    /// The cart's id. Knowing it is the permission to use the cart.
     pub id: String,
     #[schema(example = "open")]
     pub status: &'static str,
@@ -192,24 +193,24 @@ pub struct CartShape {
     pub billing_address: Option<Address>,
     pub delivery: Option<Delivery>,
     pub totals: Totals,
-    /// What is missing before it can be checked out.
+    /// What the cart still lacks before checkout.
     pub requirements: Vec<RequirementShape>,
     pub created_at: String,
     pub updated_at: String,
     pub expires_at: String,
 }
 
-/// A way of delivery that can be chosen.
+/// A delivery option.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DeliveryOptionShape {
     pub id: String,
     pub name: String,
-    /// What it costs, by currency; none where it costs nothing in any.
+    /// One price per currency; empty if the delivery is free.
     pub prices: Vec<Money>,
     pub free: bool,
 }
 
-/// The ways of delivery.
+/// The delivery options.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DeliveryOptions {
     pub data: Vec<DeliveryOptionShape>,

@@ -28,30 +28,30 @@ use crate::http::edge::json_body::Json;
 use crate::http::edge::problem::{Code, FieldError};
 use crate::http::edge::read_your_writes;
 
-/// Why something is done.
+/// The reason for an action.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReasonInput {
-    /// In an operator's words.
+    /// A reason in the operator's own words.
     #[garde(dive)]
     reason: Text<1, 500>,
 }
 
-/// A stuck step that is given up.
+/// A stuck step to skip.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"step": "capture:1"}))]
 pub struct SkipInput {
-    /// Which; the only one that is stuck if it is not said.
+    /// The step to skip; may be omitted if only one is stuck.
     #[serde(default)]
     #[garde(dive)]
     step: Option<Text<1, 64>>,
-    /// In an operator's words.
+    /// A reason in the operator's own words.
     #[garde(dive)]
     reason: Text<1, 500>,
 }
 
-/// Units of a line to give back.
+/// Units of a line to refund.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RefundLineInput {
@@ -59,7 +59,7 @@ pub struct RefundLineInput {
     line: checked::LineId,
     #[garde(dive)]
     quantity: Units,
-    /// What to give back for them; their share of what was paid if it is not said.
+    /// The amount to refund for these units; by default their share of what was paid.
     #[serde(default)]
     #[garde(dive)]
     amount: Option<MoneyInput>,
@@ -72,22 +72,22 @@ impl ListItem for RefundLineInput {
     const PLURAL: &'static str = "lines";
 }
 
-/// A refund: of lines, of the delivery, of a free amount, or all three.
+/// A refund of lines, of the delivery, of a free amount, or a combination of these.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RefundInput {
     #[serde(default)]
     #[garde(dive)]
     lines: RefundLines,
-    /// Of the delivery.
+    /// The amount to refund for the delivery.
     #[serde(default)]
     #[garde(dive)]
     delivery: Option<MoneyInput>,
-    /// For nothing in particular.
+    /// A free amount, which belongs to no line.
     #[serde(default)]
     #[garde(dive)]
     amount: Option<MoneyInput>,
-    /// Whether the goods go back on sale.
+    /// Whether the goods are put back on sale.
     #[serde(default)]
     #[garde(skip)]
     restock: bool,
@@ -95,17 +95,17 @@ pub struct RefundInput {
     reason: Text<1, 500>,
 }
 
-/// A capture.
+/// A capture request.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CaptureInput {
-    /// All that is left to capture if it is not said.
+    /// The amount to capture; by default everything that is left to capture.
     #[serde(default)]
     #[garde(dive)]
     amount: Option<MoneyInput>,
 }
 
-/// Units of a line that go out.
+/// Units of a line to ship.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FulfillmentLineInput {
@@ -122,7 +122,7 @@ impl ListItem for FulfillmentLineInput {
     const PLURAL: &'static str = "lines";
 }
 
-/// How a parcel can be followed.
+/// Tracking data of a parcel.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrackingInput {
@@ -168,11 +168,11 @@ impl ToSchema for WebAddress {
     }
 }
 
-/// Goods that go out.
+/// A fulfillment request.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FulfillmentInput {
-    /// All that is left if there are none.
+    /// The lines to ship; by default everything that is left.
     #[serde(default)]
     #[garde(dive)]
     lines: FulfillmentLines,
@@ -186,7 +186,7 @@ fn number(line: &checked::LineId) -> u32 {
     line.read().map_or(0, |number| number.0)
 }
 
-/// Takes an order back.
+/// Cancels an order.
 #[utoipa::path(post, path = "/v1/admin/orders/{id}/cancel", tag = "orders", request_body = ReasonInput,
     params(("id" = inline(schemas::OrderId), Path)),
     responses((status = 200, description = "The order", body = AdminOrder)))]
@@ -199,7 +199,7 @@ pub async fn cancel_order(
     change(&call, &path, Command::Cancel { reason: body.value.reason.into() }, cause).await
 }
 
-/// Gives money back.
+/// Refunds an order, in full or in part.
 #[utoipa::path(post, path = "/v1/admin/orders/{id}/refunds", tag = "orders", request_body = RefundInput,
     params(("id" = inline(schemas::OrderId), Path)),
     responses((status = 200, description = "The order", body = AdminOrder)))]
@@ -234,7 +234,7 @@ pub async fn refund_order(
     change(&call, &path, Command::Refund(request), cause).await
 }
 
-/// Takes money that is set aside.
+/// Captures authorized money.
 #[utoipa::path(post, path = "/v1/admin/orders/{id}/captures", tag = "orders", request_body = CaptureInput,
     params(("id" = inline(schemas::OrderId), Path)),
     responses((status = 200, description = "The order", body = AdminOrder)))]
@@ -251,7 +251,7 @@ pub async fn capture_order(
     change(&call, &path, Command::Capture { amount }, cause).await
 }
 
-/// Sends goods out.
+/// Records a shipment (fulfillment) of an order.
 #[utoipa::path(post, path = "/v1/admin/orders/{id}/fulfillments", tag = "orders",
     request_body = FulfillmentInput,
     params(("id" = inline(schemas::OrderId), Path)),
@@ -274,7 +274,7 @@ pub async fn fulfill_order(
     change(&call, &path, Command::Fulfill(request), cause).await
 }
 
-/// Lets a stuck order go on.
+/// Retries all stuck steps of an order.
 #[utoipa::path(post, path = "/v1/admin/orders/{id}/retry", tag = "orders", request_body = ReasonInput,
     params(("id" = inline(schemas::OrderId), Path)),
     responses((status = 200, description = "The order", body = AdminOrder)))]
@@ -287,7 +287,7 @@ pub async fn retry_order(
     change(&call, &path, Command::Retry { reason: body.value.reason.into() }, cause).await
 }
 
-/// Gives a stuck step up.
+/// Skips a stuck step of an order.
 #[utoipa::path(post, path = "/v1/admin/orders/{id}/skip", tag = "orders", request_body = SkipInput,
     params(("id" = inline(schemas::OrderId), Path)),
     responses((status = 200, description = "The order", body = AdminOrder)))]

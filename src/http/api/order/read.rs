@@ -37,22 +37,22 @@ const WORDS_MAX: usize = 254;
 /// An event of an order.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EventShape {
-    /// Its place in the order's life, from 1.
+    /// The number of the event in its order, from 1.
     seq: i64,
-    /// Its place in the journal.
+    /// The position of the event in its shard of the journal.
     pos: i64,
     #[schema(example = "confirmed")]
     kind: String,
     at: String,
-    /// Who and why.
+    /// The cause: who asked for it, and by which request.
     #[schema(value_type = Object)]
     cause: Value,
-    /// What it says; payment tokens are masked.
+    /// The event's data; payment tokens are masked.
     #[schema(value_type = Object)]
     data: Value,
 }
 
-/// Reads an order as its buyer.
+/// Returns an order as its buyer sees it.
 #[utoipa::path(get, path = "/v1/store/orders/{id}", tag = "orders",
     params(("id" = inline(schemas::OrderId), Path),
         ("token" = Option<String>, Query, description = "The order's token, if it is not in Authorization")),
@@ -63,17 +63,17 @@ pub async fn get_my_order(call: Call, path: web::Path<String>) -> Result<HttpRes
     Ok(versioned(StatusCode::OK, version, &OrderShape::new(order, &state, version)?))
 }
 
-/// Lists orders, the newest placed first.
+/// Lists orders, newest first.
 #[utoipa::path(get, path = "/v1/admin/orders", tag = "orders",
     params(("status" = inline(Option<schema::Statuses>), Query),
         ("payment_status" = inline(Option<schema::PaymentStatus>), Query),
         ("fulfillment_status" = inline(Option<schema::FulfillmentStatus>), Query),
         ("email" = Option<String>, Query), ("number" = Option<i64>, Query),
-        ("q" = Option<String>, Query, max_length = 254, description = "An id, a number, a reference, or an email address or its beginning"),
+        ("q" = Option<String>, Query, max_length = 254, description = "An id, a number, a whole reference, or the beginning of an email address"),
         ("reference" = Option<String>, Query), ("stuck" = Option<bool>, Query),
         ("placed_from" = inline(Option<schemas::Moment>), Query),
         ("placed_to" = inline(Option<schemas::Moment>), Query),
-        ("Kontor-After" = Option<String>, Header, description = "Positions of writes that the list is to show"),
+        ("Kontor-After" = Option<String>, Header, description = "`Kontor-Position` values of writes that the list must include"),
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
     responses((status = 200, description = "A page of orders", body = Page<OrderSummary>)))]
 pub async fn list_orders(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
@@ -165,10 +165,10 @@ pub async fn page(call: &Call, filter: Filter, limit: u32) -> Result<HttpRespons
     Ok(HttpResponse::Ok().json(Page::<OrderSummary> { data, next_cursor: last.filter(|_| more) }))
 }
 
-/// Reads an order, as it is or as it was.
+/// Returns an order in its current state or in an earlier one.
 #[utoipa::path(get, path = "/v1/admin/orders/{id}", tag = "orders",
     params(("id" = inline(schemas::OrderId), Path),
-        ("at_seq" = Option<i64>, Query, description = "As it was after so many events"),
+        ("at_seq" = Option<i64>, Query, description = "The order's state after this number of events"),
         ("at" = inline(Option<schemas::Moment>), Query)),
     responses((status = 200, description = "The order", body = AdminOrder)))]
 pub async fn get_order(
@@ -192,7 +192,7 @@ pub async fn get_order(
 #[utoipa::path(get, path = "/v1/admin/orders/{id}/events", tag = "orders",
     params(("id" = inline(schemas::OrderId), Path),
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
-    responses((status = 200, description = "A page of events, the first first", body = Page<EventShape>)))]
+    responses((status = 200, description = "A page of events, oldest first", body = Page<EventShape>)))]
 pub async fn list_order_events(
     call: Call,
     path: web::Path<String>,

@@ -18,7 +18,7 @@ impl From<Rejection> for Error {
             },
             Rejection::WrongState { .. } => Code::WrongState,
             Rejection::PaymentRequired => {
-                return Self::field("payment", "is required: the cart costs something");
+                return Self::field("payment", "is required: the total of the cart is not 0");
             }
             Rejection::WhichStep { .. } => return Self::field("step", detail),
             Rejection::RefundTooLarge { .. } => Code::RefundTooLarge,

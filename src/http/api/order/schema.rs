@@ -7,18 +7,18 @@ use crate::http::docs::schemas::{names, schemas};
 use crate::http::edge::input::string;
 
 schemas! {
-    /// An event of a stream: its name, the version of the order, and the order as JSON.
+    /// A server-sent event: its name, the order's version as its id, and the order as JSON.
     OrderEvent |about| ObjectBuilder::new().schema_type(Type::Object).description(Some(about))
         .property("event", string().enum_values(Some(["order"])))
         .property("id", string().pattern(Some("^[0-9]+$")))
         .property("data", string());
-    /// One status, or several with commas between.
+    /// One status, or several separated by commas.
     Statuses statuses;
-    /// How the money of an order stands.
+    /// The payment status of an order.
     PaymentStatus |about| string().description(Some(about)).enum_values(Some(names::<order::PaymentStatus>()));
-    /// How the goods of an order stand.
+    /// The fulfillment status of an order.
     FulfillmentStatus |about| string().description(Some(about)).enum_values(Some(names::<order::FulfillmentStatus>()));
-    /// How an order stands.
+    /// The status of an order.
     Status |about| string().description(Some(about)).enum_values(Some(names::<order::Status>()));
 }
 

@@ -23,13 +23,13 @@ pub struct OrderLine {
     tax_rate: String,
     total: Money,
     tax: Money,
-    /// Units that went out.
+    /// Units that were shipped.
     fulfilled: i64,
     /// Units that were refunded.
     refunded: i64,
 }
 
-/// Units of a line that went out, or came back.
+/// Units of a line that were shipped or refunded.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct LineUnits {
     line: String,
@@ -38,7 +38,7 @@ pub struct LineUnits {
     amount: Option<Money>,
 }
 
-/// How a parcel can be followed.
+/// Tracking data of a parcel.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TrackingShape {
     carrier: String,
@@ -46,7 +46,7 @@ pub struct TrackingShape {
     url: Option<String>,
 }
 
-/// Goods that went out together.
+/// A fulfillment: goods that were shipped together.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct FulfillmentShape {
     id: String,
@@ -55,7 +55,7 @@ pub struct FulfillmentShape {
     created_at: String,
 }
 
-/// Money given back.
+/// A refund.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RefundShape {
     id: String,
@@ -64,7 +64,7 @@ pub struct RefundShape {
     amount: Money,
     lines: Vec<LineUnits>,
     delivery: Money,
-    /// Whether the goods go back on sale.
+    /// Whether the goods are put back on sale.
     restock: bool,
     reason: String,
     requested_at: String,
@@ -75,7 +75,7 @@ pub struct RefundShape {
 #[schema(as = Order)]
 pub struct OrderShape {
     id: String,
-    /// Its human number, from its confirmation on.
+    /// The order number; `null` until the order is confirmed.
     number: Option<i64>,
     #[schema(example = "confirmed")]
     status: &'static str,
@@ -97,10 +97,10 @@ pub struct OrderShape {
     fulfillments: Vec<FulfillmentShape>,
     refunds: Vec<RefundShape>,
     placed_at: String,
-    /// Until when it can be paid.
+    /// The payment deadline.
     payment_deadline_at: String,
     version: i64,
-    /// The right to read it; only in the answers to checkout.
+    /// The token that permits reading the order; only in the answers to checkout.
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<String>,
     cancel_reason: Option<String>,
@@ -114,12 +114,12 @@ pub struct AttemptShape {
     amount: Money,
     #[schema(example = "authorized")]
     status: &'static str,
-    /// The provider's id for it.
+    /// The provider's id of the payment.
     payment: Option<String>,
     decline_code: Option<String>,
 }
 
-/// Money taken.
+/// A capture.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct CaptureShape {
     id: String,
@@ -128,7 +128,7 @@ pub struct CaptureShape {
     status: &'static str,
 }
 
-/// A step that cannot go on by itself.
+/// A step that needs an operator.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct StuckStep {
     step: String,
@@ -144,7 +144,7 @@ pub struct AdminOrder {
     phase: String,
     payments: Vec<AttemptShape>,
     captures: Vec<CaptureShape>,
-    /// What its buyer owes in the end.
+    /// The amount that the buyer has to pay in the end.
     due: Money,
     stuck: Vec<StuckStep>,
     alert: Option<String>,
@@ -168,7 +168,7 @@ pub struct OrderSummary {
     refunded: Money,
     line_count: i64,
     item_count: i64,
-    /// What its saga is at, while it is under way.
+    /// The current step of the saga; `null` if the saga has nothing to do.
     saga_step: Option<String>,
     stuck_reason: Option<String>,
     alert: Option<String>,

@@ -38,7 +38,7 @@ fn check(request: &HttpRequest) -> Result<Principal, Error> {
     if opens(data::<Secret>(request)?, order, given) {
         Ok(Principal::Anyone)
     } else {
-        Err(unauthorized("this takes the order's token, as checkout answered it"))
+        Err(unauthorized("this request needs the order's token, from the answer to its checkout"))
     }
 }
 

@@ -39,7 +39,7 @@ const SKUS_AT_ONCE: usize = 64;
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImportInput {
-    /// Check only.
+    /// Only validate the rows, without importing them.
     #[serde(default)]
     #[garde(skip)]
     dry_run: bool,
@@ -75,34 +75,35 @@ impl ToSchema for UnreadRow {
     }
 }
 
-/// A row: a product and, if it says so, how much of it there is.
+/// A row: a product and, optionally, its stock.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImportRow {
     #[garde(dive)]
     product: ImportedProduct,
-    /// One more price, in major units of `currency`.
+    /// One more price of the product, in major units of `currency`.
     #[serde(default)]
     #[garde(dive)]
     #[schema(example = "2.55")]
     price: Option<Text<1, 40>>,
-    /// The currency of `price`; the shop's if it is not said.
+    /// The currency of `price`; by default the shop's currency.
     #[serde(default)]
     #[garde(dive)]
     currency: Option<checked::Currency>,
-    /// Where the stock lies; the store's first location if it is not said.
+    /// The location of the stock; by default the shop's first location.
     #[serde(default)]
     #[garde(dive)]
     location: Option<LocationInput>,
-    /// Units that there are: sets the stock.
+    /// The number of units on hand: sets the stock.
     #[serde(default)]
     #[garde(dive)]
     on_hand: Option<Whole<0, { QUANTITY_MAX }>>,
-    /// What `on_hand` must be before, unless it is right already.
+    /// The number of units that must be on hand before the change, unless `on_hand` is right
+    /// already.
     #[serde(default)]
     #[garde(dive)]
     change_from: Option<Whole<0, { QUANTITY_MAX }>>,
-    /// Units that come or, if negative, go: changes the stock.
+    /// Units to add to the stock, or to remove if negative.
     #[serde(default)]
     #[garde(dive)]
     on_hand_change: Option<UnitsChange>,
@@ -111,7 +112,7 @@ pub struct ImportRow {
 /// Why the stock changes, in the journal.
 const REASON: &str = "import";
 
-/// What an import did.
+/// The report of an import.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub struct ImportReport {
     created: u64,
@@ -119,14 +120,14 @@ pub struct ImportReport {
     unchanged: u64,
     /// Stock levels that were changed.
     stock_set: u64,
-    /// Rows that were left out.
+    /// The refused rows.
     errors: Vec<RowError>,
 }
 
-/// A fault of a row.
+/// An error of a row.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RowError {
-    /// Its place in the request, from 0.
+    /// The index of the row in the request, from 0.
     row: usize,
     #[schema(example = "product.name")]
     field: String,
@@ -135,7 +136,7 @@ pub struct RowError {
 
 /// Imports products and stock.
 #[utoipa::path(post, path = "/v1/admin/imports", tag = "products", request_body = ImportInput,
-    responses((status = 200, description = "What was done", body = ImportReport)))]
+    responses((status = 200, description = "The report", body = ImportReport)))]
 pub async fn import_products(call: Call, body: Json<ImportInput>) -> Result<HttpResponse, Error> {
     if !call.node().runtime.current().imports {
         return Err(Error::new(Code::ImportsClosed, "product imports are switched off"));
@@ -226,7 +227,7 @@ impl Units {
     fn of(row: &ImportRow) -> Result<Option<Self>, Vec<FieldError>> {
         let change_from = row.change_from.map(Whole::get);
         match (row.on_hand.map(Whole::get), row.on_hand_change.map(UnitsChange::get)) {
-            (Some(_), Some(_)) => Err(fault("on_hand_change", "must not be beside on_hand")),
+            (Some(_), Some(_)) => Err(fault("on_hand_change", "must not be combined with on_hand")),
             (Some(on_hand), None) => Ok(Some(Self::Set { on_hand, change_from })),
             _ if change_from.is_some() => Err(fault("change_from", "needs on_hand")),
             (None, delta) => Ok(delta.map(|delta| Self::Add { delta })),

@@ -28,11 +28,11 @@ const TRIES_MAX: usize = 32;
 /// The longest key under which a page is kept.
 const KEY_MAX: usize = 300;
 
-/// Lists what is on sale.
+/// Lists the active products.
 #[utoipa::path(get, path = "/v1/store/products", tag = "products",
     params(("category" = Option<String>, Query), ("q" = Option<String>, Query),
-        ("currency" = inline(Option<checked::Currency>), Query, description = "Only products with a price in it"),
-        ("Kontor-After" = Option<String>, Header, description = "Positions of writes that the list is to show"),
+        ("currency" = inline(Option<checked::Currency>), Query, description = "Only products with a price in this currency"),
+        ("Kontor-After" = Option<String>, Header, description = "`Kontor-Position` values of writes that the list must include"),
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
     responses((status = 200, description = "A page of products, by SKU", body = Page<ProductShape>)))]
 pub async fn browse_products(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
@@ -42,7 +42,7 @@ pub async fn browse_products(call: Call, request: HttpRequest) -> Result<HttpRes
     body.map(|body| seen.mark(page(body)))
 }
 
-/// Shows a product that is on sale.
+/// Returns an active product.
 #[utoipa::path(get, path = "/v1/store/products/{sku}", tag = "products",
     params(("sku" = inline(checked::Sku), Path)),
     responses((status = 200, description = "The product", body = ProductShape)))]
@@ -58,7 +58,7 @@ pub async fn show_product(call: Call, path: web::Path<String>) -> Result<HttpRes
 #[utoipa::path(get, path = "/v1/admin/products", tag = "products",
     params(("category" = Option<String>, Query), ("q" = Option<String>, Query),
         ("currency" = inline(Option<checked::Currency>), Query), ("active" = Option<bool>, Query),
-        ("Kontor-After" = Option<String>, Header, description = "Positions of writes that the list is to show"),
+        ("Kontor-After" = Option<String>, Header, description = "`Kontor-Position` values of writes that the list must include"),
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
     responses((status = 200, description = "A page of products, by SKU", body = Page<ProductShape>)))]
 pub async fn list_products(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
@@ -67,7 +67,7 @@ pub async fn list_products(call: Call, request: HttpRequest) -> Result<HttpRespo
     wanted.read(&call).await.map(|body| seen.mark(page(body)))
 }
 
-/// Shows a product.
+/// Returns a product, active or not.
 #[utoipa::path(get, path = "/v1/admin/products/{sku}", tag = "products",
     params(("sku" = inline(checked::Sku), Path)),
     responses((status = 200, description = "The product", body = ProductShape)))]
@@ -76,7 +76,7 @@ pub async fn get_product(call: Call, path: web::Path<String>) -> Result<HttpResp
     Ok(versioned(StatusCode::OK, row.version, &ProductShape::from(&*row)))
 }
 
-/// Makes a product.
+/// Creates a product.
 #[utoipa::path(post, path = "/v1/admin/products", tag = "products", request_body = schema::NewProduct,
     responses((status = 201, description = "The product", body = ProductShape)))]
 pub async fn create_product(call: Call, body: Json<ProductInput>) -> Result<HttpResponse, Error> {
@@ -90,11 +90,11 @@ pub async fn create_product(call: Call, body: Json<ProductInput>) -> Result<Http
     Ok(wrote(created(row.version, &shape.place(), &shape), &row))
 }
 
-/// Makes a product, or replaces it.
+/// Creates or replaces a product.
 #[utoipa::path(put, path = "/v1/admin/products/{sku}", tag = "products", request_body = ProductInput,
     params(("sku" = inline(checked::Sku), Path)),
     responses((status = 200, description = "The product", body = ProductShape),
-        (status = 201, description = "The product, which is new", body = ProductShape)))]
+        (status = 201, description = "The product was created", body = ProductShape)))]
 pub async fn put_product(
     call: Call,
     path: web::Path<String>,
@@ -103,7 +103,7 @@ pub async fn put_product(
     let sku: Sku =
         path.parse().map_err(|rule: InvalidSku| Error::field("sku", rule.to_string()))?;
     if body.value.sku.as_deref().is_some_and(|own| own != sku.as_str()) {
-        return Err(Error::field("sku", "must be the one in the path, or be left out"));
+        return Err(Error::field("sku", "must be the SKU in the path, or be omitted"));
     }
     let cause = call.cause(body.digest);
     let (catalog, product) = (&call.node().catalog, body.value.product(sku));

@@ -7,7 +7,7 @@ use crate::http::docs::schemas::{refer, schemas};
 use crate::http::edge::checked::Sku;
 
 schemas! {
-    /// A product that names its SKU.
+    /// A new product, with its SKU.
     NewProduct new_product;
 }
 

@@ -29,82 +29,82 @@ impl ListItem for PriceInput {
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProductInput {
-    /// Its stock keeping unit; may be left out where the path has it.
+    /// The SKU; may be omitted if the path has it.
     #[serde(default)]
     #[garde(dive)]
     pub sku: Option<checked::Sku>,
-    /// What a buyer reads first.
+    /// The name that buyers see.
     #[garde(dive)]
     pub name: Text<1, 200>,
     #[serde(default)]
     #[garde(dive)]
     pub description: Option<Text<0, 10_000>>,
-    /// What it is listed under.
+    /// The category, by which lists can be filtered.
     #[serde(default)]
     #[garde(dive)]
     pub category: Option<Text<1, 100>>,
-    /// The price of one, one a currency.
+    /// Unit prices, one per currency.
     #[garde(custom(one_a_currency), dive)]
     pub prices: Prices,
-    /// A fraction as a text; 0 if it is not said.
+    /// A fraction as a string; 0 by default.
     #[serde(default)]
     #[garde(dive)]
     pub tax_rate: Option<checked::TaxRate>,
-    /// Whether it can be put into a cart; it can if it is not said.
+    /// Whether the product can be sold; true by default.
     #[serde(default)]
     #[garde(skip)]
     pub active: Option<bool>,
 }
 
-/// What an import says of a product: what it leaves out stays as it is.
+/// The product fields of an import row; fields that are absent are not changed.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImportedProduct {
-    /// Its stock keeping unit.
+    /// The SKU.
     #[garde(dive)]
     pub sku: checked::Sku,
-    /// What a buyer reads first; a new product needs it.
+    /// The name that buyers see; required for a new product.
     #[serde(default)]
     #[garde(dive)]
     name: Option<Text<1, 200>>,
-    /// `null` clears it.
+    /// `null` clears this field.
     #[serde(default, deserialize_with = "double_option::deserialize")]
     #[garde(dive)]
     description: Option<Option<Text<0, 10_000>>>,
-    /// `null` clears it.
+    /// `null` clears this field.
     #[serde(default, deserialize_with = "double_option::deserialize")]
     #[garde(dive)]
     category: Option<Option<Text<1, 100>>>,
-    /// Prices, one a currency; prices in other currencies stay as they are.
+    /// Unit prices, one per currency; prices in other currencies are not changed.
     #[serde(default)]
     #[garde(custom(one_a_currency), dive)]
     prices: Prices,
-    /// A fraction as a text; 0 for a new product if it is not said.
+    /// A fraction as a string; for a new product, 0 by default.
     #[serde(default)]
     #[garde(dive)]
     tax_rate: Option<checked::TaxRate>,
-    /// Whether it can be put into a cart; a new product can if it is not said.
+    /// Whether the product can be sold; for a new product, true by default.
     #[serde(default)]
     #[garde(skip)]
     active: Option<bool>,
 }
 
-/// What changes about a product.
+/// Changes to a product.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProductPatch {
     #[serde(default)]
     #[garde(dive)]
     name: Option<Text<1, 200>>,
-    /// `null` clears it.
+    /// `null` clears this field.
     #[serde(default, deserialize_with = "double_option::deserialize")]
     #[garde(dive)]
     description: Option<Option<Text<0, 10_000>>>,
-    /// `null` clears it.
+    /// `null` clears this field.
     #[serde(default, deserialize_with = "double_option::deserialize")]
     #[garde(dive)]
     category: Option<Option<Text<1, 100>>>,
-    /// All prices; those that are not named are gone.
+    /// All prices; prices that are not listed are removed.
     #[serde(default)]
     #[garde(custom(maybe_one_a_currency), dive)]
     prices: Option<Prices>,
@@ -124,7 +124,7 @@ fn one_a_currency(prices: &Prices, (): &()) -> garde::Result {
     if codes.len() == prices.len() || !prices.fits() {
         Ok(())
     } else {
-        Err(garde::Error::new("must have one price a currency"))
+        Err(garde::Error::new("must have only one price per currency"))
     }
 }
 

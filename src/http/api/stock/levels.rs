@@ -26,52 +26,52 @@ use crate::http::edge::query::{Query, cursor, cut};
 use crate::http::edge::read_your_writes;
 use crate::store::stock::{Filter, Row};
 
-/// The units on hand.
+/// A new number of units on hand.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StockInput {
-    /// Units in the house, reserved and allocated ones included.
+    /// The units at the location, including reserved and allocated ones.
     #[garde(dive)]
     on_hand: Whole<0, { QUANTITY_MAX }>,
-    /// What it must be now.
+    /// The number of units that must be on hand before the change.
     #[serde(default)]
     #[garde(dive)]
     change_from: Option<Whole<0, { QUANTITY_MAX }>>,
 }
 
-/// Goods that have come in.
+/// Goods that were received.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReceiptInput {
     #[garde(dive)]
     quantity: Whole<1, { QUANTITY_MAX }>,
-    /// Whether they were announced as incoming.
+    /// Whether these units were announced as incoming.
     #[serde(default)]
     #[garde(skip)]
     from_incoming: bool,
 }
 
-/// Something that was counted, broken or found.
+/// A correction of the stock after a count, a loss or a find.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdjustmentInput {
-    /// Negative for losses.
+    /// Units to add, or to remove if negative.
     #[garde(dive)]
     quantity: UnitsChange,
     #[garde(dive)]
     reason: Text<1, 500>,
 }
 
-/// Goods that are on their way.
+/// Goods that are announced but have not arrived.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IncomingInput {
-    /// Negative if they no longer are.
+    /// Announced units to add, or to take back if negative.
     #[garde(dive)]
     quantity: UnitsChange,
 }
 
-/// Units that move.
+/// Units to move between locations.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TransferInput {
@@ -95,7 +95,7 @@ pub struct LevelShape {
     sold: i64,
 }
 
-/// Units kept for an order until a moment.
+/// Units reserved for an order until `hold_until`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct HoldShape {
     order: String,
@@ -104,7 +104,7 @@ pub struct HoldShape {
     hold_until: String,
 }
 
-/// Units that belong to a paid order.
+/// Units allocated to a paid order.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AllocationShape {
     order: String,
@@ -120,25 +120,25 @@ pub struct StockItem {
     reserved: i64,
     allocated: i64,
     incoming: i64,
-    /// Units that can be promised now: holds past their time are not counted.
+    /// Units that can be promised now; expired holds are not subtracted.
     sellable: i64,
     sold: i64,
     levels: Vec<LevelShape>,
-    /// Only when one item is read; at most 1,000.
+    /// Only in the answer for a single item; at most 1,000.
     #[serde(skip_serializing_if = "Option::is_none")]
     holds: Option<Vec<HoldShape>>,
-    /// Only when one item is read; at most 1,000.
+    /// Only in the answer for a single item; at most 1,000.
     #[serde(skip_serializing_if = "Option::is_none")]
     allocations: Option<Vec<AllocationShape>>,
 }
 
-/// A row of the list: a SKU at a location.
+/// A stock level in a list: a SKU at a location.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct StockLevel {
     sku: String,
     #[serde(flatten)]
     level: LevelShape,
-    /// The version of the whole item.
+    /// The version of the SKU's stock, which all its locations share.
     version: i64,
     updated_at: String,
 }
@@ -146,10 +146,10 @@ pub struct StockLevel {
 /// Lists stock levels.
 #[utoipa::path(get, path = "/v1/admin/stock", tag = "stock",
     params(("sku" = inline(Option<checked::Sku>), Query), ("location" = Option<String>, Query),
-        ("q" = Option<String>, Query, description = "The beginning of the SKU"),
-        ("held" = Option<bool>, Query, description = "Only where units are reserved"),
-        ("sellable_max" = Option<i64>, Query, description = "Only with at most so many units sellable"),
-        ("Kontor-After" = Option<String>, Header, description = "Positions of writes that the list is to show"),
+        ("q" = Option<String>, Query, description = "A prefix of the SKU"),
+        ("held" = Option<bool>, Query, description = "Only levels with reserved units"),
+        ("sellable_max" = Option<i64>, Query, description = "Only levels with at most this number of sellable units"),
+        ("Kontor-After" = Option<String>, Header, description = "`Kontor-Position` values of writes that the list must include"),
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
     responses((status = 200, description = "A page of levels, by SKU and location", body = Page<StockLevel>)))]
 pub async fn list_stock(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
@@ -182,7 +182,7 @@ pub async fn list_stock(call: Call, request: HttpRequest) -> Result<HttpResponse
     Ok(seen.mark(HttpResponse::Ok().json(page)))
 }
 
-/// Reads the stock of a SKU, with its holds and allocations.
+/// Returns the stock of a SKU, with its holds and allocations.
 #[utoipa::path(get, path = "/v1/admin/stock/{sku}", tag = "stock",
     params(("sku" = inline(checked::Sku), Path)),
     responses((status = 200, description = "The item", body = StockItem)))]
@@ -194,7 +194,7 @@ pub async fn get_stock(call: Call, path: web::Path<String>) -> Result<HttpRespon
     Ok(versioned(StatusCode::OK, shape.version, &shape))
 }
 
-/// Sets the units on hand.
+/// Sets the number of units on hand.
 #[utoipa::path(put, path = "/v1/admin/stock/{sku}/{location}", tag = "stock", request_body = StockInput,
     params(("sku" = inline(checked::Sku), Path), ("location" = inline(LocationInput), Path)),
     responses((status = 200, description = "The item", body = StockItem)))]
@@ -209,7 +209,7 @@ pub async fn set_stock(
     change(&call, &path.0, command, call.cause(body.digest)).await
 }
 
-/// Takes goods in.
+/// Receives goods: adds units on hand.
 #[utoipa::path(post, path = "/v1/admin/stock/{sku}/{location}/receipts", tag = "stock",
     request_body = ReceiptInput, params(("sku" = inline(checked::Sku), Path), ("location" = inline(LocationInput), Path)),
     responses((status = 200, description = "The item", body = StockItem)))]
@@ -224,7 +224,7 @@ pub async fn receive_stock(
     change(&call, &path.0, command, call.cause(body.digest)).await
 }
 
-/// Puts a count right.
+/// Adjusts the number of units on hand, with a reason.
 #[utoipa::path(post, path = "/v1/admin/stock/{sku}/{location}/adjustments", tag = "stock",
     request_body = AdjustmentInput, params(("sku" = inline(checked::Sku), Path), ("location" = inline(LocationInput), Path)),
     responses((status = 200, description = "The item", body = StockItem)))]
@@ -240,7 +240,7 @@ pub async fn adjust_stock(
     change(&call, &path.0, command, cause).await
 }
 
-/// Announces goods.
+/// Announces incoming goods.
 #[utoipa::path(post, path = "/v1/admin/stock/{sku}/{location}/incoming", tag = "stock",
     request_body = IncomingInput, params(("sku" = inline(checked::Sku), Path), ("location" = inline(LocationInput), Path)),
     responses((status = 200, description = "The item", body = StockItem)))]
@@ -254,7 +254,7 @@ pub async fn expect_stock(
     change(&call, &path.0, command, call.cause(body.digest)).await
 }
 
-/// Moves goods between locations.
+/// Transfers units between locations.
 #[utoipa::path(post, path = "/v1/admin/stock/{sku}/transfers", tag = "stock",
     request_body = TransferInput, params(("sku" = inline(checked::Sku), Path)),
     responses((status = 200, description = "The item", body = StockItem)))]
@@ -266,7 +266,7 @@ pub async fn transfer_stock(
     let cause = call.cause(body.digest);
     let TransferInput { from, to, quantity } = body.value;
     if *from == *to {
-        return Err(Error::field("to", "must be another location than from"));
+        return Err(Error::field("to", "must differ from `from`"));
     }
     let (from, to, quantity) = (place(&from)?, place(&to)?, quantity.get());
     let command = Command::Transfer { from, to, quantity };

@@ -7,7 +7,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::domain::stock::QUANTITY_MAX;
 
-/// Units that come or, if negative, go.
+/// A number of units to add, or to remove if negative; not 0.
 #[derive(Clone, Copy, Debug, Deserialize, garde::Validate)]
 #[serde(transparent)]
 #[garde(transparent)]
@@ -35,7 +35,7 @@ impl PartialSchema for UnitsChange {
             ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(min)).maximum(Some(max))
         };
         AnyOfBuilder::new()
-            .description(Some("Units that come or, if negative, go."))
+            .description(Some("Units to add, or to remove if negative; not 0."))
             .item(range(1, QUANTITY_MAX))
             .item(range(-QUANTITY_MAX, -1))
             .into()

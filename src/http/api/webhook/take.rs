@@ -10,11 +10,11 @@ use crate::http::edge::json_body::Raw;
 use crate::http::edge::problem::Code;
 use crate::providers::payment::WebhookRequest;
 
-/// Takes a provider's webhook.
+/// Receives a webhook of a payment provider.
 #[utoipa::path(post, path = "/v1/webhooks/{provider}", tag = "webhooks",
     params(("provider" = String, Path, description = "The provider's name")),
-    request_body(content = String, description = "What the provider sends, byte for byte", content_type = "application/json"),
-    responses((status = 204, description = "It is kept")))]
+    request_body(content = String, description = "The webhook as the provider sends it", content_type = "application/json"),
+    responses((status = 204, description = "The webhook is stored")))]
 pub async fn take_webhook(
     call: Call,
     path: web::Path<String>,
@@ -24,12 +24,12 @@ pub async fn take_webhook(
     take(&call, &path, &request, &body).await
 }
 
-/// Takes a provider's webhook of one of several accounts there.
+/// Receives a webhook of a payment provider, for one of several accounts.
 #[utoipa::path(post, path = "/v1/webhooks/{provider}/{account}", tag = "webhooks",
     params(("provider" = String, Path, description = "The provider's name"),
-        ("account" = String, Path, description = "Our name for the account")),
-    request_body(content = String, description = "What the provider sends, byte for byte", content_type = "application/json"),
-    responses((status = 204, description = "It is kept")))]
+        ("account" = String, Path, description = "The name of the account in kontor's configuration")),
+    request_body(content = String, description = "The webhook as the provider sends it", content_type = "application/json"),
+    responses((status = 204, description = "The webhook is stored")))]
 pub async fn take_account_webhook(
     call: Call,
     path: web::Path<(String, String)>,
