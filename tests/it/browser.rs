@@ -97,14 +97,14 @@ async fn the_keyboard_leads_from_the_list_to_an_order_through_its_history_and_ba
     page.sees(".order-sum .badge", "captured").await;
     page.press("ArrowLeft").await;
     page.press("ArrowLeft").await;
-    page.sees(".moment", "As it was").await;
+    page.sees(".moment", "Earlier state").await;
     page.sees(".moment", "event 3 of 5").await;
     page.sees(".order-sum .badge", "authorized").await;
     page.until("location.hash.endsWith('seq=3')").await;
     page.until("document.querySelector('#history').value === '3'").await;
     page.until("document.querySelectorAll('.order-head .actions button').length === 0").await;
     page.press("Escape").await;
-    page.sees(".moment", "As it is now").await;
+    page.sees(".moment", "Current state").await;
     page.press("Escape").await;
     page.until("location.hash === '#/orders'").await;
     page.until("document.querySelectorAll('tr[data-row]').length === 2").await;
@@ -127,7 +127,7 @@ async fn a_stuck_order_is_seen_everywhere_and_retried_with_a_reason() {
     let cart = site.sold("key-1").await;
     let order = cart.replace("cart_", "ord_");
     let page = site.browser("#/attention").await;
-    page.sees(".calm", "Nothing waits for you").await;
+    page.sees(".calm", "Nothing needs attention").await;
     // The provider fails at every call: a refund gets stuck.
     site.faults(json!({"error_500": 1.0})).await;
     let refund = json!({"amount": {"amount": 500, "currency": "GBP"}, "reason": "a scratch"});

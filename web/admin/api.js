@@ -6,7 +6,7 @@ export class Problem extends Error {
     super(body.detail || body.title || `the server answered ${status}`);
     this.status = status;
     this.code = body.code ?? "no_answer";
-    this.title = body.title ?? "No answer";
+    this.title = body.title ?? "No response";
     this.errors = body.errors ?? [];
     this.request = body.request_id ?? null;
     this.page = body.type ?? null;
@@ -27,7 +27,7 @@ async function call(method, path, { body, headers = {}, signal } = {}) {
     response = await fetch(path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem(0, { detail: "The server cannot be reached. Nothing is known to have happened." });
+    throw new Problem(0, { detail: "The server did not respond. It is not known whether the request was carried out." });
   }
   const read = response.status === 204 ? {} : await response.json().catch(() => ({}));
   if (response.ok) return read;

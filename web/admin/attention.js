@@ -46,18 +46,18 @@ function parts() {
   const unknown = alarms.unknown;
   const waiting = alarms.waiting.filter((order) => order.payment_status !== "unknown" && Date.now() - Date.parse(order.updated_at) > WAITS);
   const sections = [
-    section("Stuck sagas and alerts", stuck, stuckRow, "Steps that cannot go on by themselves. Each is safe to repeat."),
-    section("Quarantine", alarms.quarantine, quarantineRow, "Things that cannot be read or keep failing. All others go on."),
-    section("Dead letters", alarms.letters, letterRow, "Events that a list could not take in. The journal is right; lists are made again from it.", replayButton),
-    section("Parked webhooks", alarms.webhooks, webhookRow, "The provider said something that fits nothing known. Kept, and tried again."),
-    section("Payments with an unknown outcome", unknown, unknownRow, "kontor asks the provider by itself, with backoff. Nothing to do unless it stays so.", null, "wait"),
-    section("Under way", waiting, waitingRow, "Sagas that wait for something, such as another try of the buyer. Nothing to do.", null, "mute"),
+    section("Stuck sagas and alerts", stuck, stuckRow, "Steps that need an operator. Each step can be repeated safely."),
+    section("Quarantine", alarms.quarantine, quarantineRow, "Entities that cannot be read or keep failing. All other entities work."),
+    section("Dead letters", alarms.letters, letterRow, "Events that a projection could not read. The journal is correct; lists can be rebuilt from it.", replayButton),
+    section("Parked webhooks", alarms.webhooks, webhookRow, "Webhooks that match nothing known. They are stored and retried."),
+    section("Payments with an unknown outcome", unknown, unknownRow, "kontor asks the provider automatically, with backoff. Act only if this lasts.", null, "wait"),
+    section("In progress", waiting, waitingRow, "Sagas that wait for something, such as another payment attempt by the buyer. No action is needed.", null, "mute"),
   ];
   const calm = alarms.count === 0 && unknown.length === 0;
   return [
     alarms.problem ? failed(alarms.problem, () => alarms.refresh()) : null,
-    calm ? h("div", { class: "empty calm big" }, h("span", { class: "tick", "aria-hidden": "true" }), h("p", { class: "empty-title", text: "Nothing waits for you" }),
-      h("p", { text: "No saga is stuck, no payment is unknown, no webhook is parked, nothing is in quarantine." })) : null,
+    calm ? h("div", { class: "empty calm big" }, h("span", { class: "tick", "aria-hidden": "true" }), h("p", { class: "empty-title", text: "Nothing needs attention" }),
+      h("p", { text: "No saga is stuck, no payment has an unknown outcome, no webhook is parked, no entity is in quarantine." })) : null,
     sections,
   ];
 }
@@ -122,15 +122,15 @@ async function attempt(run, done) {
 
 function webhookRow(hook) {
   const base = `/v1/admin/webhooks/${encodeURIComponent(hook.id)}`;
-  const next = hook.next_try_at ? ["next try ", when(hook.next_try_at)] : "given up: it is not tried again by itself";
+  const next = hook.next_try_at ? ["next retry ", when(hook.next_try_at)] : "given up: no further automatic retry";
   return line(h("span", { class: "mono clip", title: hook.notice_id, text: hook.notice_id }),
-    [h("b", { text: hook.reason }), h("span", { class: "faint" }, `${hook.provider} · ${several(hook.attempts, "try", "tries")} · received `, when(hook.received_at, true), " · ", next)],
+    [h("b", { text: hook.reason }), h("span", { class: "faint" }, `${hook.provider} · ${several(hook.attempts, "attempt", "attempts")} · received `, when(hook.received_at, true), " · ", next)],
     [badge(hook.next_try_at ? "parked" : "failed")],
     [
-      button("Retry", hook.id, () => attempt(() => send("POST", `${base}/retry`), (answer) => (answer.taken ? "It was taken in" : `Still not: ${answer.webhook?.reason ?? "it fits nothing"}`)), "primary first"),
+      button("Retry", hook.id, () => attempt(() => send("POST", `${base}/retry`), (answer) => (answer.taken ? "The webhook was processed" : `Still parked: ${answer.webhook?.reason ?? "it matches nothing known"}`)), "primary first"),
       button("Discard", hook.id, () => ask({
-        heading: "Discard a webhook", verb: "Discard", danger: true, done: "It was discarded",
-        intro: `${hook.provider} ${hook.notice_id}: ${hook.reason}. What it says will never be applied.`,
+        heading: "Discard a webhook", verb: "Discard", danger: true, done: "The webhook was discarded",
+        intro: `${hook.provider} ${hook.notice_id}: ${hook.reason}. Its content will never be applied.`,
         act: async () => {
           await send("DELETE", base);
           alarms.refresh();
@@ -142,7 +142,7 @@ function webhookRow(hook) {
 const quarantineRow = (one) =>
   line(h("span", { class: "mono clip", title: one.entity, text: one.entity }), [h("b", { text: one.reason }), h("span", { class: "faint" }, when(one.since, true))], [badge("quarantine")],
     [button("Retry", one.entity, () => attempt(() => send("POST", `/v1/admin/quarantine/${encodeURIComponent(one.entity)}/retry`),
-      (answer) => (answer.quarantined ? `Still not readable: ${answer.reason}` : "It is back")), "primary first")]);
+      (answer) => (answer.quarantined ? `Still in quarantine: ${answer.reason}` : "The entity works again")), "primary first")]);
 
 function letterRow(letter) {
   const base = `/v1/admin/dead-letters/${encodeURIComponent(letter.id)}`;
@@ -151,10 +151,10 @@ function letterRow(letter) {
     [badge("dead letter")],
     [
       button("Inspect", letter.entity, () => inspect(letter, base)),
-      button("Try again", letter.entity, () => attempt(() => send("POST", `${base}/replay`), (answer) => (answer.replayed ? "Its rows are right again" : `Still not: ${answer.reason}`)), "primary first"),
+      button("Replay", letter.entity, () => attempt(() => send("POST", `${base}/replay`), (answer) => (answer.replayed ? "The entity's rows are correct again" : `Not replayed: ${answer.reason}`)), "primary first"),
       button("Discard", letter.entity, () => ask({
-        heading: "Discard a dead letter", verb: "Discard", danger: true, done: "It was discarded",
-        intro: `${letter.entity}: ${letter.reason}. Its rows stay as they are until its next event, which is a dead letter again if its history cannot be read.`,
+        heading: "Discard a dead letter", verb: "Discard", danger: true, done: "The dead letter was discarded",
+        intro: `${letter.entity}: ${letter.reason}. Its rows are not updated until its next event, which becomes a dead letter again if the history cannot be read.`,
         act: async () => {
           await send("DELETE", base);
           alarms.refresh();
@@ -169,9 +169,9 @@ async function inspect(letter, base) {
   try {
     const { event, reason } = await get(base);
     fill(body, h("p", { class: "dialog-intro", text: reason }), event
-      ? [h("p", { class: "faint" }, `Event ${count(event.seq)}, ${event.kind} in version ${event.version}, of `, when(event.at, true), event.intact ? null : ": it is not as it was written"),
+      ? [h("p", { class: "faint" }, `Event ${count(event.seq)}, ${event.kind} in version ${event.version}, of `, when(event.at, true), event.intact ? null : ": its checksum does not match"),
         h("div", { class: "raw" }, h("pre", { tabindex: "0", "aria-label": "The event", text: pretty(event.data) }), h("pre", { tabindex: "0", "aria-label": "Its cause", text: pretty(event.cause) }))]
-      : h("p", { class: "faint", text: "The journal has no such event." }));
+      : h("p", { class: "faint", text: "The journal does not have this event." }));
   } catch (problem) {
     close();
     say(sentence(problem), true);
@@ -187,9 +187,9 @@ function pretty(text) {
   }
 }
 
-const replayButton = () => button("Make the rows again", "", () => ask({
-  heading: "Make all rows again", verb: "Replay", done: "The rows are being made again",
-  intro: "All rows of orders and stock are made again from the journal. Meanwhile lists show earlier states; single orders and the shop do not.",
+const replayButton = () => button("Rebuild all rows", "", () => ask({
+  heading: "Rebuild all rows", verb: "Rebuild", done: "The rebuild has started",
+  intro: "All rows of orders and stock are rebuilt from the journal. Until this is done, lists show earlier states; single orders and the shop are not affected.",
   act: async (_, key) => {
     await send("POST", "/v1/admin/dead-letters/replay", undefined, { key });
     alarms.refresh();

@@ -65,15 +65,15 @@ function figures({ nodes, shards, services }) {
   const figure = (label, value, small, bad) => h("div", { class: bad ? "figure bad" : "figure" },
     h("span", { text: label }), h("b", { class: "num", text: value }), h("small", { text: small }));
   return h("div", { class: "figures five" },
-    figure("Nodes", count(live.length), live.length === nodes.length ? "all of them live" : several(nodes.length - live.length, "dead one"), live.length < nodes.length),
+    figure("Nodes", count(live.length), live.length === nodes.length ? "all live" : `${count(nodes.length - live.length)} dead`, live.length < nodes.length),
     figure("Shards owned", count(owned.length), `of ${count(shards.length)}`, owned.length < shards.length),
-    figure("Lists are behind", count(behind), behind === 1 ? "event" : "events", behind > 10_000),
-    figure("Pinned", count(shards.filter((shard) => shard.pinned_to).length), "shards, by hand"),
-    figure("Services", away.length ? `${count(away.length)} not well` : "well", away.map((one) => one.name).join(", ") || services.map((one) => one.name).join(", "), away.length > 0));
+    figure("Projection lag", count(behind), behind === 1 ? "event" : "events", behind > 10_000),
+    figure("Pinned", count(shards.filter((shard) => shard.pinned_to).length), "shards, by operators"),
+    figure("Services", away.length ? `${count(away.length)} degraded` : "ok", away.map((one) => one.name).join(", ") || services.map((one) => one.name).join(", "), away.length > 0));
 }
 
 function findings({ findings: list }) {
-  return list.map((text) => h("p", { class: "callout wait" }, h("b", { text: "To look at" }), h("span", { text })));
+  return list.map((text) => h("p", { class: "callout wait" }, h("b", { text: "Finding" }), h("span", { text })));
 }
 
 const hue = (nodes, id) => HUES[nodes.findIndex((node) => node.id === id) % HUES.length] ?? "none";
@@ -89,18 +89,18 @@ const age = (ms) => (ms === null || ms === undefined ? "–" : `${(ms / 1000).to
 
 function nodes({ nodes: list, here }, read) {
   const head = (name, kind = "") => h("th", { scope: "col", class: kind, text: name });
-  return panel("Nodes", h("span", { class: "faint wide-only", text: "a draining node gives its shards away and takes no more" }),
+  return panel("Nodes", h("span", { class: "faint wide-only", text: "a draining node hands its shards over and takes no new ones" }),
     h("table", { class: "list nodes-table" },
-      h("thead", {}, h("tr", {}, head("Node"), head("State"), head("Shards", "end"), head("Under way", "end c-queue"), head("In quarantine", "end c-queue"), head("Version", "c-version"), head("Started", "c-time"), head("Lease", "end c-lease"), h("th", {}, h("span", { class: "unseen", text: "Actions" })))),
+      h("thead", {}, h("tr", {}, head("Node"), head("State"), head("Shards", "end"), head("In progress", "end c-queue"), head("In quarantine", "end c-queue"), head("Version", "c-version"), head("Started", "c-time"), head("Lease", "end c-lease"), h("th", {}, h("span", { class: "unseen", text: "Actions" })))),
       h("tbody", {}, list.map((node) => h("tr", { data: { row: "" } },
-        h("th", { scope: "row" }, h("span", { class: "clip", title: node.url }, dot(list, node.id), h("span", { class: "mono", text: node.id }), node.id === here.id ? h("span", { class: "faint wide-only", text: " this one" }) : null)),
+        h("th", { scope: "row" }, h("span", { class: "clip", title: node.url }, dot(list, node.id), h("span", { class: "mono", text: node.id }), node.id === here.id ? h("span", { class: "faint wide-only", text: " this node" }) : null)),
         h("td", {}, badge(node.state)),
         h("td", { class: "end num", text: count(node.shards) }),
         h("td", { class: "end num c-queue", text: told(node.under_way) }),
         h("td", { class: "end num c-queue", text: told(node.quarantined) }),
         h("td", { class: "c-version num", text: node.version }),
         h("td", { class: "c-time" }, node.started_at ? when(node.started_at) : "–"),
-        h("td", { class: "end num c-lease", text: node.state === "dead" ? "over" : age(node.lease_left_ms) }),
+        h("td", { class: "end num c-lease", text: node.state === "dead" ? "expired" : age(node.lease_left_ms) }),
         h("td", { class: "end" }, drainButton(node, read)))))));
 }
 
@@ -117,10 +117,10 @@ const nodePlace = (node) => `/v1/admin/cluster/nodes/${encodeURIComponent(node.i
 
 function undrain(node, read) {
   ask({
-    heading: `Let ${node.id} take shards again`,
-    intro: "It will be given its share of the shards.",
+    heading: `Undrain ${node.id}`,
+    intro: "The node gets its share of the shards again.",
     verb: "Undrain",
-    done: `${node.id} takes shards again`,
+    done: `${node.id} no longer drains`,
     act: async () => {
       await send("POST", `${nodePlace(node)}/undrain`);
       await read();
@@ -138,7 +138,7 @@ async function drain(node, read) {
   }
   ask({
     heading: `Drain ${node.id}`,
-    intro: ["Its shards go to the others, one after the other, and no request is lost. It goes on serving, through them.", moves(plan)],
+    intro: ["Its shards are handed over to other nodes one by one, and no request fails. The node still answers requests, by forwarding them.", moves(plan)],
     verb: "Drain",
     danger: true,
     done: `${node.id} drains`,
@@ -154,7 +154,7 @@ function moves({ moves: list }) {
   if (list.length === 0) return h("p", { text: "No shard moves." });
   const to = [...new Set(list.map((one) => one.to))].sort();
   const lines = list.length <= 8
-    ? list.map((one) => `Shard ${one.shard}: from ${one.from || "nobody"} to ${one.to}`)
+    ? list.map((one) => `Shard ${one.shard}: from ${one.from || "no owner"} to ${one.to}`)
     : to.map((id) => `${several(list.filter((one) => one.to === id).length, "shard")} to ${id}`);
   return h("ul", { class: "plan" }, lines.map((text) => h("li", { text })));
 }
@@ -168,7 +168,7 @@ function shards({ shards: list, nodes: all }, read) {
   if (list.length === 0) return empty("There are no shards");
   const head = (name, kind = "end") => h("th", { scope: "col", class: kind, text: name });
   const map = h("div", { class: "shard-map", role: "img", "aria-label": words(list, all) },
-    list.map((shard) => h("i", { class: hue(all, shard.owner), title: `Shard ${shard.id}: ${shard.owner || "nobody"}` })));
+    list.map((shard) => h("i", { class: hue(all, shard.owner), title: `Shard ${shard.id}: ${shard.owner || "no owner"}` })));
   const row = (shard) => h("tr", { data: { row: "" } },
     h("th", { scope: "row", class: "num", text: shard.id }),
     h("td", {}, shard.owner ? h("span", { class: "clip" }, dot(all, shard.owner), h("span", { class: "mono", text: shard.owner })) : badge("unowned"),
@@ -184,14 +184,14 @@ function shards({ shards: list, nodes: all }, read) {
       h("button", { class: "button small", type: "button", id: `move-${shard.id}`, disabled: list.length === 1, text: "Move", "aria-label": `Move shard ${shard.id}`, onclick: () => move(shard, all, read) })));
   return panel("Shards", h("span", { class: "faint wide-only", text: "each has one owner, under a lease" }), map,
     h("div", { class: "shards-scroll", tabindex: "0", role: "region", "aria-label": "All shards" }, h("table", { class: "list shards-table" },
-      h("thead", {}, h("tr", {}, head("Shard", ""), head("Owner", ""), head("Epoch", "end c-epoch"), head("Lease", "end c-lease"), head("Position"), head("Lists behind", "end c-lag"), head("Queued", "end c-queue"), head("Relay behind", "end c-relay"), h("th", {}, h("span", { class: "unseen", text: "Actions" })))),
+      h("thead", {}, h("tr", {}, head("Shard", ""), head("Owner", ""), head("Epoch", "end c-epoch"), head("Lease", "end c-lease"), head("Position"), head("Projection lag", "end c-lag"), head("Queued", "end c-queue"), head("Relay lag", "end c-relay"), h("th", {}, h("span", { class: "unseen", text: "Actions" })))),
       h("tbody", {}, list.map(row)))));
 }
 
 function words(list, all) {
   const of = (id) => list.filter((shard) => shard.owner === id).length;
   const free = list.filter((shard) => !shard.owner).length;
-  return [...all.map((node) => `${node.id} owns ${several(of(node.id), "shard")}`), free ? `nobody owns ${several(free, "shard")}` : null].filter(Boolean).join(", ");
+  return [...all.map((node) => `${node.id} owns ${several(of(node.id), "shard")}`), free ? `${several(free, "shard")} without an owner` : null].filter(Boolean).join(", ");
 }
 
 /** First what it would do, then doing it. */
@@ -200,9 +200,9 @@ function move(shard, all, read) {
   const targets = all.filter((node) => node.state === "live");
   ask({
     heading: `Move shard ${shard.id}`,
-    intro: "It is handed over and stays there until it is unpinned, or the node is gone. Nothing happens before you have seen what it would do.",
-    fields: [{ name: "to", label: "To", type: "select", required: true, options: targets.map((node) => [node.id, node.id === shard.owner ? `${node.id} (has it now)` : node.id]) }],
-    verb: "See what it does",
+    intro: "The shard is handed over and pinned to its new node, until it is unpinned or the node is absent. You will see a preview first.",
+    fields: [{ name: "to", label: "To", type: "select", required: true, options: targets.map((node) => [node.id, node.id === shard.owner ? `${node.id} (current owner)` : node.id]) }],
+    verb: "Preview",
     act: async ({ to }) => {
       const plan = await send("POST", place, { to, dry_run: true });
       setTimeout(() => confirmMove(shard, to, plan, place, read));
@@ -213,9 +213,9 @@ function move(shard, all, read) {
 function confirmMove(shard, to, plan, place, read) {
   ask({
     heading: `Move shard ${shard.id} to ${to}`,
-    intro: [shard.owner === to ? "It is there already, and is pinned there. " : null, moves(plan)],
+    intro: [shard.owner === to ? "The node owns the shard already; it will be pinned there. " : null, moves(plan)],
     verb: "Move",
-    done: `Shard ${shard.id} is on its way`,
+    done: `Shard ${shard.id} is being moved`,
     act: async (_, key) => {
       await send("POST", place, { to, dry_run: false }, { key });
       await read();
@@ -226,7 +226,7 @@ function confirmMove(shard, to, plan, place, read) {
 async function unpin(shard, read) {
   try {
     await send("DELETE", `/v1/admin/cluster/shards/${shard.id}/pin`);
-    say(`Shard ${shard.id} may be anywhere`);
+    say(`Shard ${shard.id} is unpinned`);
   } catch (problem) {
     say(sentence(problem), true);
   }

@@ -92,9 +92,9 @@ export function look(heading) {
 }
 
 const ADVICE = {
-  version_mismatch: "It changed while this was open. Look at it again; what you send next is for its present state.",
-  no_answer: "Send it again: with the same key nothing is done twice.",
-  try_again: "Send it again in a moment: with the same key nothing is done twice.",
+  version_mismatch: "The data changed while this dialog was open. Check it again; your next submission applies to the current state.",
+  no_answer: "Submit again: with the same key nothing is done twice.",
+  try_again: "Submit again after a few seconds: with the same key nothing is done twice.",
   forbidden: "Your session lacks the scope for this.",
 };
 

@@ -91,8 +91,8 @@ function holds(item) {
     h("span", { class: "faint", text: hold.generation > 1 ? `try ${hold.generation}` : "" }),
     h("span", { class: "num", text: several(hold.quantity, "unit") }),
     h("span", { class: "clock num end" }, until(hold.hold_until))));
-  return panel("Holds", h("span", { class: "faint", text: "kept until the clock is at 0:00" }),
-    rows.length ? h("ul", { class: "rows" }, rows) : h("p", { class: "hint pad", text: "No order holds units right now. A hold lasts 15 minutes, or until its order is paid." }));
+  return panel("Holds", h("span", { class: "faint", text: "reserved until 0:00" }),
+    rows.length ? h("ul", { class: "rows" }, rows) : h("p", { class: "hint pad", text: "No order has reserved units. A hold lasts 15 minutes, or until its order is paid." }));
 }
 
 function allocations(item) {
@@ -101,7 +101,7 @@ function allocations(item) {
     h("a", { class: "mono", href: link(["orders", one.order]), title: one.order, text: tail(one.order) }), h("span", { class: "num end", text: several(one.quantity, "unit") })));
   const more = list.length > ROWS_MAX ? `${ROWS_MAX} of ${count(list.length)}` : several(list.length, "order");
   return panel("Allocations", h("span", { class: "faint", text: more }),
-    rows.length ? h("ul", { class: "rows tall", tabindex: "0", "aria-label": "Allocations" }, rows) : h("p", { class: "hint pad", text: "No paid order waits for its units." }));
+    rows.length ? h("ul", { class: "rows tall", tabindex: "0", "aria-label": "Allocations" }, rows) : h("p", { class: "hint pad", text: "No order has allocated units." }));
 }
 
 const target = (item, level, what) => `/v1/admin/stock/${encodeURIComponent(item.sku)}/${encodeURIComponent(level.location)}/${what}`;
@@ -112,7 +112,7 @@ function receive(item, level, read) {
     intro: `${several(level.on_hand, "unit")} on hand now, ${count(level.incoming)} incoming.`,
     fields: [
       { name: "quantity", label: "Units", type: "number", inputmode: "numeric", required: true },
-      ...(level.incoming > 0 ? [{ name: "from_incoming", label: "They are of those that were incoming", type: "checkbox", value: true }] : []),
+      ...(level.incoming > 0 ? [{ name: "from_incoming", label: "These units were announced as incoming", type: "checkbox", value: true }] : []),
     ],
     act: async ({ quantity, from_incoming = false }, key) => {
       await send("POST", target(item, level, "receipts"), { quantity: Number(quantity), from_incoming }, { key });
@@ -123,10 +123,10 @@ function receive(item, level, read) {
 
 function adjust(item, level, read) {
   ask({
-    heading: `Adjust ${item.sku} at ${level.location}`, verb: "Adjust", done: "The count was put right",
+    heading: `Adjust ${item.sku} at ${level.location}`, verb: "Adjust", done: "The stock was adjusted",
     intro: `${several(level.on_hand, "unit")} on hand now. What is reserved or allocated (${count(level.reserved + level.allocated)}) cannot be taken away.`,
     fields: [
-      { name: "quantity", label: "Units more, or fewer with a minus", type: "number", required: true },
+      { name: "quantity", label: "Units to add, or negative to remove", type: "number", required: true },
       { name: "reason", label: "Reason", type: "reason", required: true, why: "say why, in a few words", hint: "Kept in the stock's history with your name." },
     ],
     act: async ({ quantity, reason }, key) => {

@@ -113,7 +113,7 @@ function drawConnection() {
   if (live.state === "open" || !session) banner.hidden = true;
   if (!lost) return;
   const wait = h("span", { class: "num" });
-  fill(banner, h("b", { text: "The connection is lost." }), " What you see may be old. Trying again in ", wait, h("button", { class: "button small", type: "button", text: "Try now", onclick: () => live.retry() }));
+  fill(banner, h("b", { text: "The connection is lost." }), " The data may be stale. Reconnecting in ", wait, h("button", { class: "button small", type: "button", text: "Reconnect now", onclick: () => live.retry() }));
   banner.hidden = false;
   const show = () => text(wait, `${Math.max(0, Math.ceil((live.retryAt - Date.now()) / 1000))} s.`);
   show();
@@ -192,7 +192,7 @@ async function open(link) {
     try {
       return enter(await byLink(link));
     } catch (problem) {
-      why = problem.status === 401 ? "This link was used already, or is too old. A new one is one command away." : sentence(problem);
+      why = problem.status === 401 ? "This link was used already, or has expired. One command prints a new one." : sentence(problem);
     }
   }
   if (session) return why ? say(why, true) : route();

@@ -32,10 +32,10 @@ export function actionsOf(order, now) {
 export function retry(order, done) {
   const why = order.stuck[0] ? `${order.stuck[0].step}: ${order.stuck[0].why}` : "";
   const texts = order.alert
-    ? { heading: `Clear the alert of ${orderName(order)}`, verb: "Clear the alert", intro: `${alertWords(order.alert)} Once it is cleared the order goes on, as it is.` }
-    : { heading: `Retry order ${orderName(order)}`, verb: "Retry", intro: `It waits because of ${why}. Every step is safe to repeat; the provider is asked with the same key.` };
+    ? { heading: `Clear the alert of ${orderName(order)}`, verb: "Clear the alert", intro: `${alertWords(order.alert)} After that, the order continues in its current state.` }
+    : { heading: `Retry order ${orderName(order)}`, verb: "Retry", intro: `The stuck step is ${why}. Every step can be repeated safely, under the same key.` };
   ask({
-    ...texts, done: "The saga goes on",
+    ...texts, done: "The saga continues",
     fields: [REASON],
     act: async ({ reason }, key) => {
       await post(order, "retry", { reason }, key);
@@ -48,8 +48,8 @@ export function retry(order, done) {
 export function skip(order, done) {
   const steps = order.stuck ?? [];
   ask({
-    heading: `Skip a step of ${orderName(order)}`, verb: "Skip the step", danger: true, done: "The step was given up",
-    intro: "The step will never be done. Whatever it would have moved (money, goods) is yours to settle by hand.",
+    heading: `Skip a step of ${orderName(order)}`, verb: "Skip the step", danger: true, done: "The step was skipped",
+    intro: "The step will never be done. You must settle the money or goods that it would have moved.",
     fields: [
       ...(steps.length ? [{ name: "step", label: "Step", type: "select", required: true, options: steps.map((one) => [one.step, `${one.step}: ${one.why}`]) }] : []),
       REASON,
@@ -63,10 +63,10 @@ export function skip(order, done) {
 
 /** Takes an order back. */
 export function cancel(order, done) {
-  const paid = order.captured.amount > 0 ? ` ${money(order.captured)} go back to the buyer.` : "";
+  const paid = order.captured.amount > 0 ? ` ${money(order.captured)} will be refunded to the buyer.` : "";
   ask({
-    heading: `Cancel order ${orderName(order)}`, verb: "Cancel the order", danger: true, done: "The order is being taken back",
-    intro: `Its stock is released and its payment undone, and that cannot be taken back.${paid}`,
+    heading: `Cancel order ${orderName(order)}`, verb: "Cancel the order", danger: true, done: "The order is being cancelled",
+    intro: `Its stock is released and its payment reversed. This cannot be undone.${paid}`,
     fields: [REASON],
     act: async ({ reason }, key) => {
       await post(order, "cancel", { reason }, key);
@@ -79,7 +79,7 @@ function capture(order, rest) {
   const { currency } = order;
   const digits = exponent(currency);
   ask({
-    heading: `Capture from ${orderName(order)}`, verb: "Capture", done: "The capture was asked for",
+    heading: `Capture from ${orderName(order)}`, verb: "Capture", done: "The capture was requested",
     intro: `${money({ amount: rest, currency })} are authorized and not captured yet.`,
     fields: [amountField("amount", "Amount", currency, { value: shift(rest, digits), required: true })],
     act: ({ amount }, key) => post(order, "captures", { amount: amountOf(amount, currency, "amount") }, key),
@@ -94,7 +94,7 @@ function amountOf(typed, currency, field) {
   const amount = minor(typed, currency);
   if (amount === null || amount === 0) {
     const error = new Error("not an amount");
-    error.errors = [{ field, message: `is no amount of ${currency}, like ${shift(1250, exponent(currency))}` }];
+    error.errors = [{ field, message: `must be an amount of ${currency}, such as ${shift(1250, exponent(currency))}` }];
     throw error;
   }
   return { amount, currency };
@@ -115,16 +115,16 @@ function units(name, label, lines, most, value) {
 function fulfill(order) {
   const lines = order.lines.filter((line) => left(line) > 0);
   ask({
-    heading: `Send goods of ${orderName(order)}`, verb: "Fulfill", done: "The fulfillment was made",
+    heading: `Fulfill order ${orderName(order)}`, verb: "Fulfill", done: "The fulfillment was created",
     fields: [
-      units("lines", "Units that go out", lines, left, left),
+      units("lines", "Units to ship", lines, left, left),
       { name: "carrier", label: "Carrier" },
       { name: "number", label: "Tracking number" },
-      { name: "url", label: "Tracking address", type: "url" },
+      { name: "url", label: "Tracking URL", type: "url" },
     ],
     act: ({ lines: chosen, carrier, number, url }, key) => {
       if (!chosen.length) throw complaint("lines", "choose at least one unit");
-      if (Boolean(carrier) !== Boolean(number)) throw complaint(carrier ? "number" : "carrier", "goes with the other one");
+      if (Boolean(carrier) !== Boolean(number)) throw complaint(carrier ? "number" : "carrier", "carrier and tracking number are required together");
       const tracking = carrier ? { carrier, number, ...(url ? { url } : {}) } : undefined;
       return post(order, "fulfillments", { lines: chosen, tracking }, key).catch((problem) => {
         for (const one of problem.errors ?? []) one.field = one.field.replace(/^tracking\./, "");
@@ -145,13 +145,13 @@ function refund(order) {
   const rest = { amount: order.captured.amount - order.refunded.amount, currency };
   const lines = order.lines.filter((line) => line.quantity > line.refunded);
   ask({
-    heading: `Refund order ${orderName(order)}`, verb: "Refund", danger: true, done: "The refund was asked for",
-    intro: `At most ${money(rest)} can be given back. Units give back their share of what was paid, to the penny.`,
+    heading: `Refund order ${orderName(order)}`, verb: "Refund", danger: true, done: "The refund was requested",
+    intro: `At most ${money(rest)} can be refunded. For units, their exact share of what was paid is refunded.`,
     fields: [
-      ...(lines.length ? [units("lines", "Units given back", lines, (line) => line.quantity - line.refunded, () => 0)] : []),
-      amountField("delivery", "For the delivery", currency),
+      ...(lines.length ? [units("lines", "Units to refund", lines, (line) => line.quantity - line.refunded, () => 0)] : []),
+      amountField("delivery", "Delivery", currency),
       amountField("amount", "Any other amount", currency),
-      { name: "restock", label: "The goods go back on sale", type: "checkbox" },
+      { name: "restock", label: "Put the goods back on sale", type: "checkbox" },
       REASON,
     ],
     act: ({ lines: chosen = [], delivery, amount, restock, reason }, key) => {
@@ -159,9 +159,9 @@ function refund(order) {
       if (chosen.length) body.lines = chosen;
       if (delivery) body.delivery = amountOf(delivery, currency, "delivery");
       if (amount) body.amount = amountOf(amount, currency, "amount");
-      if (!chosen.length && !delivery && !amount) throw complaint("amount", "say what to give back: units, the delivery, or an amount");
+      if (!chosen.length && !delivery && !amount) throw complaint("amount", "enter units, an amount for the delivery, or another amount");
       return post(order, "refunds", body, key).catch((problem) => {
-        throw problem.code === "refund_too_large" ? complaint("amount", `with the rest, at most ${money(rest)} can be given back`) : problem;
+        throw problem.code === "refund_too_large" ? complaint("amount", `all parts together can be at most ${money(rest)}`) : problem;
       });
     },
   });

@@ -27,7 +27,7 @@ export function order(root, { parts, query }) {
       End: () => page.look(null),
       Escape: () => page.leave(),
     },
-    help: [["←  →", "Earlier and later"], ["Home", "As it was placed"], ["End", "As it is now"]],
+    help: [["←  →", "Earlier and later"], ["Home", "As placed"], ["End", "Current state"]],
     update: ({ query: next }) => page.look(Number(next.get("seq")) || null),
     reconnected: () => page.reread(),
     close: () => page.close(),
@@ -186,7 +186,7 @@ class Page {
     this.timeline = h("ol", { class: "timeline" });
     fill(this.#root, h("div", { class: "order-page" }, this.header, this.warning, this.slider,
       h("div", { class: "order-columns" }, this.main,
-        panel("Timeline", h("span", { class: "faint wide-only", text: "every event, who and why" }), this.timeline))));
+        panel("Timeline", h("span", { class: "faint wide-only", text: "every event, with who and why" }), this.timeline))));
   }
 
   #drawHead(shown, past) {
@@ -208,10 +208,10 @@ class Page {
           class: one.danger ? "button danger" : one.primary ? "button primary" : "button", type: "button", text: `${one.name}…`, onclick: one.run,
         })))));
     this.header.classList.toggle("past", past);
-    fill(this.warning, shown.stuck.map((one) => callout("bad", `${one.step} cannot go on by itself`, one.why)),
-      shown.alert ? callout("bad", "Nothing is sent until somebody has looked", `${alertWords(shown.alert)}${onlyCancel(shown) ? " The order can only be taken back." : ""}`) : null,
-      shown.payment_status === "unknown" ? callout("wait", "The outcome of the payment is unknown", "The provider has not answered. kontor asks again with the same key, then by its reference, and reverses what it no longer waits for.") : null,
-      shown.cancel_reason ? callout("mute", "Taken back", shown.cancel_reason) : null);
+    fill(this.warning, shown.stuck.map((one) => callout("bad", `${one.step} is stuck`, one.why)),
+      shown.alert ? callout("bad", "All steps are stopped until an operator has acted", `${alertWords(shown.alert)}${onlyCancel(shown) ? " The order can only be cancelled." : ""}`) : null,
+      shown.payment_status === "unknown" ? callout("wait", "The outcome of the payment is unknown", "The provider has not answered. kontor repeats the call under the same key, then looks the payment up by its reference, and reverses an attempt that it no longer waits for.") : null,
+      shown.cancel_reason ? callout("mute", "Cancelled", shown.cancel_reason) : null);
   }
 
   #drawSlider(shown) {
@@ -223,7 +223,7 @@ class Page {
     const event = this.#events[seq - 1];
     const words = event ? `${eventTitle(event.kind)}, event ${seq} of ${version}` : `event ${seq} of ${version}`;
     attr(this.range, "aria-valuetext", words);
-    fill(this.moment, h("b", { text: this.#seq ? "As it was" : "As it is now" }), ` · ${words} · `, h("span", { class: "num", text: event ? exact(event.at) : "" }));
+    fill(this.moment, h("b", { text: this.#seq ? "Earlier state" : "Current state" }), ` · ${words} · `, h("span", { class: "num", text: event ? exact(event.at) : "" }));
     this.present.classList.toggle("unshown", !this.#seq);
     this.slider.classList.toggle("past", Boolean(this.#seq));
     if (this.marks.childElementCount !== this.#events.length) {
@@ -278,7 +278,7 @@ function timelineItem(event, before, currency, look) {
   const gap = before ? Date.parse(event.at) - Date.parse(before.at) : null;
   const reason = reasonOf(event);
   const diff = h("div", { class: "diff" });
-  const button = h("button", { class: "event-title", type: "button", title: "Show the order as it was then", onclick: look, text: eventTitle(event.kind) });
+  const button = h("button", { class: "event-title", type: "button", title: "Show the order after this event", onclick: look, text: eventTitle(event.kind) });
   const element = h("li", { class: `event ${eventTone(event.kind)}` },
     h("div", { class: "event-head" }, button, h("span", { class: "num faint", text: `#${event.seq}` }),
       h("time", { class: "num faint end", datetime: event.at, title: exact(event.at), text: clock(event.at) }),
@@ -309,7 +309,7 @@ function lines(order) {
   const { totals } = order;
   const sum = (name, value, strong) => h("div", { class: strong ? "strong" : "" }, h("dt", { text: name }), h("dd", { class: "num", text: money(value) }));
   const rows = order.lines.map((line) => {
-    const notes = [line.fulfilled ? `${line.fulfilled} out` : "", line.refunded ? `${line.refunded} refunded` : ""].filter(Boolean).join(", ");
+    const notes = [line.fulfilled ? `${line.fulfilled} shipped` : "", line.refunded ? `${line.refunded} refunded` : ""].filter(Boolean).join(", ");
     return h("tr", {},
       h("th", { scope: "row" }, line.name, h("span", { class: "faint", text: notes ? ` · ${notes}` : "" })),
       h("td", { class: "c-sku" }, h("a", { class: "mono", href: link(["stock", line.sku]), text: line.sku })),
@@ -333,10 +333,10 @@ function moneyPart(order) {
   const rows = [
     ...order.payments.map((one) => row(`Attempt ${one.attempt}`, one.payment, one.amount, one.status, `${one.provider}${one.decline_code ? `: ${title(one.decline_code)}` : ""}`)),
     ...order.captures.map((one) => row(`Capture ${one.id}`, "", one.amount, one.status)),
-    ...order.refunds.map((one) => row(`Refund ${one.id}`, one.reason, one.amount, one.status, one.restock ? "goods go back on sale" : "")),
+    ...order.refunds.map((one) => row(`Refund ${one.id}`, one.reason, one.amount, one.status, one.restock ? "goods back on sale" : "")),
   ];
   return panel("Money", h("span", { class: "faint num", text: `${money(order.captured)} captured` }),
-    rows.length ? h("ul", { class: "rows" }, rows) : h("p", { class: "hint pad", text: "The provider has not been asked yet." }));
+    rows.length ? h("ul", { class: "rows" }, rows) : h("p", { class: "hint pad", text: "No payment was requested yet." }));
 }
 
 function goodsPart(order) {
@@ -346,6 +346,6 @@ function goodsPart(order) {
     one.tracking ? h("span", { class: "mono faint block", text: `${one.tracking.carrier} ${one.tracking.number}` }) : null), when(one.created_at, true)));
   const to = order.shipping_address;
   const address = [to.name, to.company, to.line1, to.line2, [to.postal_code, to.city].filter(Boolean).join(" "), to.region, to.country].filter(Boolean);
-  return panel("Goods", null, sent.length ? h("ul", { class: "rows" }, sent) : h("p", { class: "hint pad", text: "Nothing has gone out yet." }),
+  return panel("Goods", null, sent.length ? h("ul", { class: "rows" }, sent) : h("p", { class: "hint pad", text: "Nothing was shipped yet." }),
     facts([["To", address.join(", ")], ["Delivery", order.delivery.name], order.reference ? ["Reference", order.reference] : null, order.number ? null : ["Left to pay", until(order.payment_deadline_at)]]));
 }

@@ -89,7 +89,7 @@ class List {
     this.pill = h("button", { class: "pill", type: "button", hidden: true, onclick: () => this.release() });
     this.body = h("tbody");
     const column = (name, kind = "") => h("th", { scope: "col", class: kind, text: name });
-    this.table = h("table", { class: "list orders-table" }, h("caption", { class: "unseen", text: "Orders, the newest first" }),
+    this.table = h("table", { class: "list orders-table" }, h("caption", { class: "unseen", text: "Orders, newest first" }),
       h("thead", {}, h("tr", {}, column("Order"), column("Progress", "c-pips"), column("Status"), column("Payment"), column("Fulfillment", "c-goods"), column("Customer", "c-who"), column("Items", "end c-items"), column("Total", "end"), column("Placed", "end"))),
       this.body);
     this.state = h("div", { class: "list-state" });
@@ -387,8 +387,8 @@ class List {
 
 function nothing({ q, status, payment_status, fulfillment_status }) {
   if (q) return empty(`Nothing found for “${q}”`, "Search by the order's number, its whole id, the beginning of an email address, or the buyer's reference.");
-  if (status.length || payment_status || fulfillment_status) return empty("No order is like that now", "Orders that come to fit the filter appear here by themselves.");
-  return empty("No orders yet", "They appear here as they are placed, without a reload.");
+  if (status.length || payment_status || fulfillment_status) return empty("No order matches the filter", "Orders appear here as soon as they match the filter.");
+  return empty("No orders yet", "New orders appear here automatically.");
 }
 
 function makeRow() {

@@ -41,12 +41,12 @@ export function overview(root) {
     figures.element,
     h("section", { class: "panel flow", "aria-label": "Orders on their way" },
       h("div", { class: "panel-head" }, h("h2", { text: "Orders on their way" }),
-        h("span", { class: "faint wide-only", text: "each point is an order, moved by its events · rates over 10 s" })),
+        h("span", { class: "faint wide-only", text: "each point is an order, which moves with its events · rates over 10 s" })),
       picture.stage),
     h("div", { class: "two" }, through.figure, latency.figure),
     h("div", { class: "two lean" },
       panel("Latest orders", h("a", { class: "quiet", href: "#/orders", text: "All orders" }), latest.element),
-      panel("Needs you", h("a", { class: "quiet", href: "#/attention", text: "Attention" }), needs)));
+      panel("Needs attention", h("a", { class: "quiet", href: "#/attention", text: "Attention" }), needs)));
 
   const show = atMost(200, () => {
     through.show(samples);
@@ -102,7 +102,7 @@ function headline() {
     one("declined", "Declined", "payments, last 60 s"),
     one("p50", "Checkout p50", "last 10 s"),
     one("p99", "Checkout p99", "last 10 s"),
-    one("needs", "Needs you", "nothing waits", "#/attention"));
+    one("needs", "Needs attention", "nothing", "#/attention"));
   return {
     element,
     show(samples) {
@@ -125,7 +125,7 @@ function headline() {
     alarms() {
       const waits = alarms.count;
       text(made.needs.value, count(waits));
-      text(made.needs.small, waits ? "open Attention" : `nothing; ${count(alarms.underWay.size)} under way`);
+      text(made.needs.small, waits ? "open Attention" : `nothing; ${count(alarms.underWay.size)} in progress`);
       made.needs.box.classList.toggle("bad", waits > 0);
     },
   };
@@ -138,7 +138,7 @@ function latestOrders() {
     parts.element = h("li", { class: "latest", hidden: true, data: { row: "" } }, parts.link, parts.who, parts.pips, parts.badge, parts.total, parts.time);
     return parts;
   });
-  const nothing = empty("No orders yet", "They appear here as they are placed.");
+  const nothing = empty("No orders yet", "New orders appear here automatically.");
   const list = h("ol", { class: "latest-list" }, rows.map((row) => row.element));
   const element = h("div", {}, list, nothing);
   let known = new Map();
@@ -185,7 +185,7 @@ function showNeeds(element) {
     row(link(["orders", order.id]), orderName(order), badge("stuck"), order.alert ? alertWords(order.alert) : [order.saga_step, order.stuck_reason].filter(Boolean).join(": ")));
   const long = (order) => Date.now() - Date.parse(order.updated_at) > WAITS;
   const unknown = alarms.unknown.filter(long).map((order) =>
-    row(link(["orders", order.id]), orderName(order), badge("unknown"), "the provider has not answered; kontor asks again"));
+    row(link(["orders", order.id]), orderName(order), badge("unknown"), "no answer from the provider; kontor retries"));
   const others = [
     [alarms.webhooks.length, "parked webhooks"],
     [alarms.letters.length, "dead letters"],
@@ -194,7 +194,7 @@ function showNeeds(element) {
   const rows = [...orders, ...others, ...unknown].slice(0, LATEST);
   if (rows.length) fill(element, h("ul", { class: "needs-list" }, rows));
   else if (!element.querySelector(".calm")) {
-    fill(element, h("div", { class: "empty calm" }, h("p", { class: "empty-title", text: "Nothing waits for you" }),
-      h("p", { text: "Stuck sagas, unknown payments, parked webhooks and quarantine would stand here." })));
+    fill(element, h("div", { class: "empty calm" }, h("p", { class: "empty-title", text: "Nothing needs attention" }),
+      h("p", { text: "Stuck sagas, unknown payments, parked webhooks and quarantined entities appear here." })));
   }
 }

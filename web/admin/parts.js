@@ -137,7 +137,7 @@ export function loading(rows = 6) {
 /** What went wrong, in the server's words, and a way to try again. */
 export function failed(problem, again) {
   return h("div", { class: "empty bad", role: "alert" },
-    h("p", { class: "empty-title", text: problem.title ?? "It did not work" }),
+    h("p", { class: "empty-title", text: problem.title ?? "The request failed" }),
     h("p", { text: problem.message }),
     problem.status === 403
       ? h("p", { text: "Your session lacks the scope for this. Sign in with a key that has it." })

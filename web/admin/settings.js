@@ -10,7 +10,7 @@ import { badge, empty, failed, loading, panel, when } from "./parts.js";
 const GROUPS = [
   ["Shop", "what buyers and importers may do", (name) => name === "checkout" || name === "imports" || name.startsWith("providers.")],
   ["Limits", "for one client, at all nodes together", (name) => name.startsWith("rates.")],
-  ["Work", "how the machine goes about it", () => true],
+  ["Work", "intervals and caches", () => true],
 ];
 const HISTORY_MAX = 20;
 /** How often the page looks what others have changed. */
@@ -96,13 +96,13 @@ function change(one, read) {
     inputmode: "numeric",
     required: true,
     value: one.value,
-    why: "is a whole number",
+    why: "must be a whole number",
     hint: `A whole number from ${count(one.minimum ?? 0)} to ${count(one.maximum ?? 0)}; its default is ${count(one.default)}.`,
   };
   const read_value = (text) => (/^\d+$/.test(text) ? Number(text) : text);
   ask({
     heading: `${verb(one)}: ${one.name}`,
-    intro: `${one.description}. It holds on every node within a second.`,
+    intro: `${one.description}. It takes effect on every node within a second.`,
     fields: [...(one.kind === "switch" ? [] : [number]), reason("Kept in the setting's history with your name.")],
     verb: verb(one),
     danger: one.kind === "switch" && one.value === one.default,
@@ -120,7 +120,7 @@ async function history(one) {
   fill(body, loading(3));
   try {
     const page = await get(query(`/v1/admin/settings/${encodeURIComponent(one.name)}/history`, { limit: HISTORY_MAX }));
-    fill(body, page.data.length === 0 ? empty("It was never changed") : h("div", { class: "timeline" }, page.data.map((change) => entry(one, change))),
+    fill(body, page.data.length === 0 ? empty("This setting was never changed") : h("div", { class: "timeline" }, page.data.map((change) => entry(one, change))),
       page.next_cursor ? h("p", { class: "hint", text: `The last ${HISTORY_MAX} of ${count(one.version)} changes.` }) : null);
   } catch (problem) {
     close();

@@ -48,7 +48,7 @@ export function signIn(root, entered, why = "") {
       h("hr"),
       h("p", { class: "label", text: "Without a key: a link" }),
       h("pre", { class: "command", tabindex: "0" }, "kontor sign-in --data ", h("i", { text: "DIR" })),
-      h("p", { class: "hint", text: "Run it on the server. It prints a link that opens this page signed in, once, within 15 minutes. kontor demo shows one on its screen, and the first start of kontor serve does." })),
+      h("p", { class: "hint", text: "Run this on the server. It prints a link that signs in to this page, once, within 15 minutes. kontor demo and the first start of kontor serve print one, too." })),
     h("p", { class: "promise", text: "Never oversold, never paid without an order, never an order lost, and you can see why." })));
   key.focus();
 }

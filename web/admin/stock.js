@@ -12,7 +12,7 @@ import { link, restate } from "./router.js";
 const FEW = 5;
 /** What can be looked for, by its name in the address. */
 const FILTERS = { "": {}, few: { sellable_max: FEW }, held: { held: true } };
-const LABELS = { "": "All", few: `At most ${FEW} sellable`, held: "Held now" };
+const LABELS = { "": "All", few: `At most ${FEW} sellable`, held: "Reserved now" };
 const known = (name) => (name in FILTERS ? name : "");
 
 /** Shows the page. */
@@ -49,7 +49,7 @@ class Shelf {
   constructor(root, query) {
     this.#prefix = query.get("q") ?? "";
     this.#only = known(query.get("only") ?? "");
-    this.search = h("input", { type: "search", id: "stock-search", placeholder: "SKU or its beginning", autocomplete: "off", spellcheck: "false" });
+    this.search = h("input", { type: "search", id: "stock-search", placeholder: "SKU or its first characters", autocomplete: "off", spellcheck: "false" });
     this.search.value = this.#prefix;
     this.search.addEventListener("input", this.#typed);
     this.search.addEventListener("keydown", (event) => event.key === "Enter" && this.body.querySelector("a.row-link")?.focus());
@@ -175,10 +175,10 @@ class Shelf {
     this.more.hidden = none || !this.#cursor;
     if (this.#problem) fill(this.state, failed(this.#problem, () => this.#load()));
     else if (none && (this.#loading || !this.#opened)) this.state.firstElementChild?.matches(".bones") || fill(this.state, loading(10));
-    else if (none && this.#prefix) fill(this.state, empty(`No SKU begins with “${this.#prefix}”`, "SKUs are told apart by upper and lower case."));
-    else if (none && this.#only === "held") fill(this.state, empty("Nothing is held", "Units are held while their order is being paid, for 15 minutes at most."));
-    else if (none && this.#only) fill(this.state, empty("Nothing runs out", `Every SKU has more than ${FEW} units to sell.`));
-    else if (none) fill(this.state, empty("No stock yet", "Stock is there once a product has units at a location: by an import, or by PUT /v1/admin/stock/{sku}/{location}."));
+    else if (none && this.#prefix) fill(this.state, empty(`No SKU begins with “${this.#prefix}”`, "SKUs are case-sensitive."));
+    else if (none && this.#only === "held") fill(this.state, empty("No units are reserved", "Units are reserved while their order is being paid, for 15 minutes at most."));
+    else if (none && this.#only) fill(this.state, empty("No SKU is low", `Every SKU has more than ${FEW} sellable units.`));
+    else if (none) fill(this.state, empty("No stock yet", "Add units by an import, or with PUT /v1/admin/stock/{sku}/{location}."));
     else fill(this.state);
   }
 

@@ -6,28 +6,28 @@ const TITLES = {
   placed: "Placed",
   payment_retried: "Buyer pays again",
   reserved: "Stock reserved",
-  payment_requested: "Stock reserved, provider asked",
-  payment_pending: "Provider is working on it",
+  payment_requested: "Stock reserved, payment requested",
+  payment_pending: "Payment pending at the provider",
   payment_unknown: "No answer from the provider",
   payment_authorized: "Payment authorized",
   payment_declined: "Payment declined",
   payment_given_up: "Attempt given up, to be reversed",
   payment_reversed: "Attempt reversed",
-  payment_voided: "Authorization let go",
-  hold_lapsed: "Hold lapsed",
+  payment_voided: "Authorization voided",
+  hold_lapsed: "Hold expired",
   confirmed: "Confirmed",
-  capture_requested: "Capture asked for",
+  capture_requested: "Capture requested",
   captured: "Money captured",
-  refund_requested: "Refund asked for",
+  refund_requested: "Refund requested",
   refunded: "Money refunded",
   refund_restocked: "Goods of the refund settled",
-  fulfilled: "Goods sent out",
-  shipped: "Stock knows what was shipped",
+  fulfilled: "Shipped",
+  shipped: "Shipment recorded in stock",
   cancel_requested: "Cancelling",
   cancelled: "Cancelled",
   stuck: "Stuck",
   retry_requested: "Retried",
-  step_skipped: "Step given up",
+  step_skipped: "Step skipped",
   alert_raised: "Alert raised",
   alert_cleared: "Alert cleared",
 };
@@ -52,44 +52,44 @@ export function sentence(event, currency) {
   const amount = typeof data.amount === "number" ? money({ amount: data.amount, currency }) : "";
   switch (kind) {
     case "placed":
-      return `${several(data.lines?.length ?? 0, "line")}, frozen with prices and taxes. Stock is asked for.`;
+      return `${several(data.lines?.length ?? 0, "line")}, frozen with prices and taxes. Stock is being reserved.`;
     case "payment_requested":
-      return `All lines are held. ${amount} asked of ${data.provider}, attempt ${data.attempt}.`;
+      return `All lines are reserved. ${amount} requested from ${data.provider}, attempt ${data.attempt}.`;
     case "payment_authorized":
-      return `${amount} set aside as ${data.payment}.`;
+      return `${amount} authorized as ${data.payment}.`;
     case "payment_declined":
-      return `The provider said no: ${words(data.code)}. The buyer may try again until the deadline.`;
+      return `Declined by the provider: ${words(data.code)}. The buyer may try again until the deadline.`;
     case "payment_unknown":
-      return `It may have been carried out; it is asked again with the same key. ${data.why ?? ""}`;
+      return `The payment may have been made; the call is repeated under the same key. ${data.why ?? ""}`;
     case "confirmed":
-      return `Paid and allocated; drew number ${data.number}.`;
+      return `Paid and allocated; order number ${data.number}.`;
     case "capture_requested":
-      return `${amount} is to be taken.`;
+      return `${amount} will be captured.`;
     case "captured":
-      return `${amount} taken, ${data.operation}.`;
+      return `${amount} captured, ${data.operation}.`;
     case "refund_requested":
-      return `${amount} is to be given back${data.restock ? ", the goods go back on sale" : ""}.`;
+      return `${amount} will be refunded${data.restock ? ", and the goods go back on sale" : ""}.`;
     case "refunded":
-      return `Refund ${data.refund} was carried out, ${data.operation}.`;
+      return `Refund ${data.refund} is done, ${data.operation}.`;
     case "fulfilled":
       return data.tracking ? `${data.tracking.carrier} ${data.tracking.number}` : "Without tracking.";
     case "stuck":
       return `${data.step}: ${data.why}`;
     case "step_skipped":
-      return `${data.step} will not be done.`;
+      return `${data.step} will never be done.`;
     case "alert_raised":
       return alertWords(data.alert);
     case "cancelled":
-      return "No money is kept, no stock is held.";
+      return "All money is returned, and all stock is released.";
     default:
       return "";
   }
 }
 
 const ALERTS = {
-  amount_mismatch: "The provider set aside another amount than was asked for.",
-  voided_elsewhere: "Somebody let the money go at the provider.",
-  capture_mismatch: "The provider took another amount than was asked for.",
+  amount_mismatch: "The provider authorized another amount than requested.",
+  voided_elsewhere: "The authorization was voided at the provider, but not by kontor.",
+  capture_mismatch: "The provider captured another amount than requested.",
 };
 
 /** What an alert means. */

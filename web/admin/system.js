@@ -19,7 +19,7 @@ export function system(root) {
     chart({ heading: "Requests", unit: "ms", read: millis, floor: 5, series: [
       { label: "p99", color: "amber", of: (one) => (one.request_ms?.count ? one.request_ms.p99 : NaN) },
       { label: "p50", color: "green", of: (one) => (one.request_ms?.count ? one.request_ms.p50 : NaN), area: true }] }),
-    chart({ heading: "Behind the journal", unit: "events", read: whole, floor: 10, series: [
+    chart({ heading: "Projection lag", unit: "events", read: whole, floor: 10, series: [
       { label: "projection lag", color: "amber", of: (one) => one.projection_lag, area: true }, { label: "lane queue", color: "blue", of: (one) => one.lane_queued }] }),
     chart({ heading: "Memory", unit: "MiB, resident", read: whole, floor: 32, series: [
       { label: "rss", color: "blue", of: (one) => (one.rss_bytes ? one.rss_bytes / 2 ** 20 : NaN), area: true }] }),
@@ -75,10 +75,10 @@ function nodePart(node, sample) {
     h("section", { class: "panel node" }, h("div", { class: "panel-head" }, h("h2", { text: `Node ${node.id}` }), badge(node.ready ? "ok" : "failed"), h("span", { class: "faint grow", text: `kontor ${node.version}` })),
       facts([
         ["Journal position", h("span", { class: "num", text: count(last) })],
-        ["Lists are behind by", h("span", { class: "num", text: several(Math.max(0, last - node.projected), "event") })],
+        ["Projection lag", h("span", { class: "num", text: several(Math.max(0, last - node.projected), "event") })],
         ["Open sockets", h("span", { class: "num", text: sample ? count(sample.sockets) : "–" })],
         ["Requests", h("span", { class: "num", text: sample ? `${count(sample.requests)} a second` : "–" })],
-        ["Answers of 5xx", h("span", { class: "num", text: sample ? `${count(sample.errors_5xx)} a second` : "–" })],
+        ["5xx responses", h("span", { class: "num", text: sample ? `${count(sample.errors_5xx)} a second` : "–" })],
         ["Memory", h("span", { class: "num", text: sample ? bytes(sample.rss_bytes) : "–" })],
       ])),
     h("div", { class: "two" },
@@ -86,7 +86,7 @@ function nodePart(node, sample) {
         h("thead", {}, h("tr", {}, column("Shard", ""), column("Position"), column("Queued"), column("Commits"), column("Events a commit"), column("Refused"))),
         h("tbody", {}, node.shards.map((shard) => h("tr", {}, h("th", { scope: "row", text: shard.shard }), [count(shard.last_pos), count(shard.queued), count(shard.commits), per(shard), count(shard.refused)].map((value) => h("td", { class: "end num", text: value }))))))),
       panel("Hosts", h("span", { class: "faint wide-only", text: "one for each noun" }), h("table", { class: "list plain" },
-        h("thead", {}, h("tr", {}, column("Noun", ""), column("Awake"), column("Under way"), column("Failures"), column("Quarantined"))),
+        h("thead", {}, h("tr", {}, column("Noun", ""), column("In memory"), column("In progress"), column("Failures"), column("Quarantined"))),
         h("tbody", {}, node.hosts.map((host) => row(title(host.noun), host.awake, host.under_way, host.failures, host.quarantined)))))));
 }
 
