@@ -370,7 +370,7 @@ impl Node {
     /// The store's.
     pub async fn replay(&self, projection: &str) -> Result<(), store::Error> {
         self.store.reset_projection(projection).await?;
-        tracing::info!(projection, "its rows are made again");
+        tracing::info!(projection, "rebuilding the rows of a projection");
         self.replay.notify_one();
         Ok(())
     }
@@ -430,15 +430,18 @@ impl Node {
         match self.projector().await {
             Ok(mut projector) => {
                 if let Err(error) = projector.finish().await {
-                    tracing::warn!(%error, "rows catch up at the next start");
+                    tracing::warn!(%error, "rows were not caught up with the journal; they are at \
+                                            the next start");
                 }
             }
-            Err(error) => tracing::warn!(%error, "rows catch up at the next start"),
+            Err(error) => tracing::warn!(%error, "rows were not caught up with the journal; they \
+                                                  are at the next start"),
         }
         self.supervisor.stop(None);
         self.lanes.flush().await;
         if let Err(error) = self.store.journal().release(&self.lanes.owned()).await {
-            tracing::warn!(%error, "the shards were not given back; their leases end by themselves");
+            tracing::warn!(%error, "cannot release the shards; they are free when their leases \
+                                    expire");
         }
         if let Some(cluster) = &self.cluster {
             cluster.gone(&self.shards).await;

@@ -52,7 +52,7 @@ impl Node {
         }
         let answer = self.shards.serve(asked, body, &mut || place.wait()).await;
         if answer.is_none() {
-            tracing::error!(asked, from = call.from, "another node asks for what is not known");
+            tracing::error!(asked, from = call.from, "another node sent an unknown request");
         }
         answer.unwrap_or_default().into()
     }

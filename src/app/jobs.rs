@@ -87,7 +87,7 @@ async fn check(store: Store, books: Books, run: Run) -> Result<Value, Fault> {
     let report = report.await.map_err(|error| Fault::Again(error.to_string()))?;
     let report = serde_json::to_value(&report).map_err(|error| Fault::Never(error.to_string()))?;
     if report["ok"] != true {
-        tracing::error!(%report, "what is promised does not hold");
+        tracing::error!(%report, "verify found violated invariants");
     }
     Ok(report)
 }

@@ -225,7 +225,8 @@ impl App {
             let stop = self.stop.clone();
             tokio::spawn(async move {
                 while let Err(error) = provider.subscribe(&url).await {
-                    tracing::warn!(%error, provider = name, "no webhooks yet");
+                    tracing::warn!(%error, provider = name, "cannot register the webhook URL at \
+                                                             the provider; retrying");
                     tokio::select! {
                         () = stop.cancelled() => return,
                         () = tokio::time::sleep(SUBSCRIBE_AGAIN) => {}

@@ -42,7 +42,14 @@ impl Findings {
         if differences.is_empty() {
             self.clear(about);
         } else {
-            self.set(about, format!("the server has it otherwise: {}", differences.join(", ")));
+            self.set(
+                about,
+                format!(
+                    "the server's configuration differs: \
+                                     {}",
+                    differences.join(", ")
+                ),
+            );
         }
     }
 }

@@ -154,10 +154,10 @@ impl Board {
         };
         pause(fate.way).await;
         if self.is_cut(from) || self.is_cut(to) {
-            return Err(unreachable("it is cut off"));
+            return Err(unreachable("the node is cut off"));
         }
         let callee = self.nodes().get(to).cloned();
-        let callee = callee.ok_or_else(|| unreachable("it is not there"))?;
+        let callee = callee.ok_or_else(|| unreachable("the node does not exist"))?;
         let until = call.until;
         if fate.lost {
             tokio::time::sleep_until(until).await;
@@ -177,7 +177,7 @@ impl Board {
         });
         let done = match tokio::time::timeout_at(until, answered).await {
             Err(_) => return Err(unknown("no answer in time")),
-            Ok(Err(_)) => return Err(unknown("it broke off")),
+            Ok(Err(_)) => return Err(unknown("the connection broke off")),
             Ok(Ok(done)) => done,
         };
         pause(fate.back).await;
@@ -186,7 +186,7 @@ impl Board {
         }
         match done {
             Ok(answer) => Ok(answer),
-            Err(Failure::Expired) => Err(unknown("it was not answered in time")),
+            Err(Failure::Expired) => Err(unknown("the call timed out")),
             Err(Failure::Refused(Refusal::Busy)) => Err(CallError::Busy(node())),
             Err(Failure::Refused(refusal)) => Err(unreachable(&refusal.to_string())),
         }

@@ -21,7 +21,7 @@ const QUEUE: usize = 4_096;
 
 /// Why there is no connection, however long one waits.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("NATS cannot be used: {0}")]
+#[error("cannot use NATS: {0}")]
 pub struct Error(pub String);
 
 /// A connection to NATS, or the wish for one.
@@ -87,7 +87,12 @@ impl Connection {
         let patience = Duration::from_millis(options.start_wait_ms);
         if tokio::time::timeout(patience, this.state.wait_for(|up| *up)).await.is_err() {
             let (nats, why) = (&*this.address, this.trouble().unwrap_or_default());
-            tracing::warn!(nats, why, "NATS is not there; starting without it, until it comes");
+            tracing::warn!(
+                nats,
+                why,
+                "NATS is down; starting without it, and connecting when it \
+                                       is up"
+            );
         }
         Ok(Some(this))
     }
@@ -161,16 +166,20 @@ impl Notes {
         let nats = &*self.address;
         match event {
             Event::Connected => {
-                tracing::info!(nats, "NATS is there");
+                tracing::info!(nats, "connected to NATS");
                 self.told.send_replace(true);
             }
             Event::Disconnected | Event::Closed => {
                 if self.told.send_replace(false) {
-                    tracing::warn!(nats, "NATS is away; calls go by HTTP until it is back");
+                    tracing::warn!(
+                        nats,
+                        "NATS is down; nodes call each other over HTTP until it \
+                                          is back"
+                    );
                 }
             }
-            Event::LameDuckMode => tracing::info!(nats, "the NATS server is about to stop"),
-            Event::SlowConsumer(_) => tracing::debug!(nats, "a message of NATS was dropped"),
+            Event::LameDuckMode => tracing::info!(nats, "the NATS server is shutting down"),
+            Event::SlowConsumer(_) => tracing::debug!(nats, "the NATS client dropped a message"),
             Event::Draining => {}
             Event::ServerError(error) => self.trouble(&error.to_string()),
             Event::ClientError(error) => self.trouble(&error.to_string()),
@@ -180,7 +189,7 @@ impl Notes {
     fn trouble(&self, text: &str) {
         let mut last = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         if last.as_deref() != Some(text) {
-            tracing::warn!(nats = &*self.address, error = text, "NATS says no");
+            tracing::warn!(nats = &*self.address, error = text, "NATS reports an error");
             *last = Some(text.to_owned());
         }
     }

@@ -152,7 +152,7 @@ async fn hear(
 ) {
     let mut up = nats.connected();
     let Ok(mut told) = nats.client().subscribe(SUBJECT).await else {
-        tracing::error!("no notices are heard");
+        tracing::error!("cannot receive notices");
         return;
     };
     loop {
@@ -165,7 +165,7 @@ async fn hear(
                         let _none = heard.send(told.notice);
                     }
                     Some(_) => {}
-                    None => tracing::warn!("a notice cannot be read"),
+                    None => tracing::warn!("cannot decode a notice"),
                 }
             }
             changed = up.changed() => {

@@ -86,10 +86,10 @@ fn read_urls(text: &str) -> Result<Vec<Url>, String> {
 }
 
 fn url(text: &str) -> Result<Url, String> {
-    let wrong = |why: &str| format!("{} is no address of NATS: {why}", masked(text));
+    let wrong = |why: &str| format!("{} is not a URL of NATS: {why}", masked(text));
     let url = Url::parse(text).map_err(|error| wrong(&error.to_string()))?;
     if !matches!(url.scheme(), "nats" | "tls") {
-        return Err(wrong("it begins with nats:// or tls://"));
+        return Err(wrong("it must begin with nats:// or tls://"));
     }
     if url.host_str().is_none_or(str::is_empty) {
         return Err(wrong("it has no host"));

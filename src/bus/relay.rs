@@ -136,7 +136,7 @@ impl Relay {
 
     /// Shows the lag in a registry.
     pub fn register(&self, to: &mut Registry) {
-        let help = "Events that are committed and not in the stream, by shard of this node";
+        let help = "Events committed but not yet in the stream, by shard of this node";
         to.register("relay_lag", help, self.lag.clone());
     }
 }
@@ -309,7 +309,8 @@ impl Task {
             self.begin_anew();
         }
         if self.paused_until.is_none() {
-            tracing::warn!(shard, error = %trouble, "an event was not relayed; beginning again");
+            tracing::warn!(shard, error = %trouble, "cannot relay an event; retrying from the \
+                                                     stream's end");
             self.paused_until = Some(Instant::now() + self.pause);
             self.pause = PAUSE_MAX.min(self.pause * 2);
         }
@@ -428,14 +429,14 @@ impl Task {
         match self.ends.stream.life().await {
             Ok(life) if life == self.life => {}
             Ok(_) => {
-                tracing::warn!("the stream has lost events; they are relayed again");
+                tracing::warn!("the stream has lost events; relaying them again");
                 self.begin_anew();
             }
             Err(Trouble::Missing) => {
-                tracing::warn!("the stream is gone; it is made again");
+                tracing::warn!("the stream is missing; creating it again");
                 self.begin_anew();
             }
-            Err(Trouble::Failed(error)) => tracing::debug!(error, "the stream cannot be seen"),
+            Err(Trouble::Failed(error)) => tracing::debug!(error, "cannot read the stream's state"),
         }
     }
 }
@@ -458,8 +459,8 @@ impl Ends {
         if !ours {
             tracing::warn!(
                 shard,
-                "the stream has events that the journal has not: a journal was restored, or the \
-                 stream is another store's; its events of this shard are dropped"
+                "the stream has events that the journal does not have: a backup was restored, or \
+                 the stream belongs to another store; dropping its events of this shard"
             );
             self.stream.purge(shard).await?;
         }

@@ -140,7 +140,7 @@ impl Remote {
             tally,
         });
         if let Err(error) = remote.connect().await {
-            tracing::warn!(error, "redis is away; each node keeps to itself until it is there");
+            tracing::warn!(error, "Redis is down; each node uses a local cache until it is back");
         }
         tokio::spawn(watch(Arc::downgrade(&remote)));
         Ok(remote)
@@ -211,11 +211,11 @@ impl Remote {
             }
             None => match self.connect().await {
                 Ok(()) => {
-                    tracing::info!("redis is there again");
+                    tracing::info!("Redis is back");
                     self.poll
                 }
                 Err(error) => {
-                    tracing::debug!(error, "redis is still away");
+                    tracing::debug!(error, "Redis is still down");
                     self.retry
                 }
             },
@@ -228,7 +228,7 @@ impl Remote {
             link.since = Instant::now();
             drop(link);
             self.tally.outages.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(error, "redis is away; each node keeps to itself until it is there");
+            tracing::warn!(error, "Redis is down; each node uses a local cache until it is back");
         }
     }
 
@@ -327,7 +327,7 @@ impl Remote {
     /// Notes that a space is to be dropped. What the server has of it must not be found before.
     fn owe(&self, space: &'static str) {
         self.link().owed.insert(space);
-        self.lost("a space could not be dropped");
+        self.lost("cannot invalidate a space of the cache");
     }
 
     pub(super) async fn count(&self, key: &str, limit: Limit, cost: i64) -> Option<Taken> {

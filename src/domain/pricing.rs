@@ -65,7 +65,7 @@ impl Rules {
 const DELIVERY_MAX: usize = 100;
 
 fn ways_of_delivery(options: &[DeliveryOption], (): &()) -> garde::Result {
-    holds(!options.is_empty(), || "must have a way of delivery, or no cart can be ordered")?;
+    holds(!options.is_empty(), || "must have a delivery option, or no cart can be ordered")?;
     holds(options.len() <= DELIVERY_MAX, || {
         format!("must have at most {DELIVERY_MAX} delivery options")
     })?;
@@ -112,10 +112,7 @@ fn one_line(max: usize) -> impl Fn(&str, &()) -> garde::Result {
 
 fn priced_or_free(free: bool) -> impl Fn(&BTreeMap<Currency, i64>, &()) -> garde::Result {
     move |prices, ()| {
-        holds(
-            free || !prices.is_empty(),
-            || "must name a price, or `free` be true: it is offered in no currency",
-        )?;
+        holds(free || !prices.is_empty(), || "must have a price, or `free` must be true")?;
         holds(!free || prices.is_empty(), || "must be empty where `free` is true")?;
         prices.values().try_for_each(|price| within(0..=AMOUNT_MAX)(price, &()))
     }

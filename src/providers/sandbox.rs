@@ -145,7 +145,7 @@ impl Sandbox {
             .filter(|_| payment.id == request.payment);
         let done = found.ok_or_else(|| Error::Unknown("the answer lacks the operation".into()))?;
         if kind != OperationKind::Void && done.amount != request.amount {
-            return Err(Error::Unknown("the answer speaks of another amount".into()));
+            return Err(Error::Unknown("the answer is about another amount".into()));
         }
         Ok(Receipt { operation: done.id.clone(), amount: done.amount, payment: payment.id })
     }
@@ -178,11 +178,11 @@ impl Provider for Sandbox {
         let redirect = answer.redirect.take();
         let payment = Payment::from(answer);
         if payment.reference != request.reference {
-            return Err(Error::Unknown("the answer speaks of another payment".into()));
+            return Err(Error::Unknown("the answer is about another payment".into()));
         }
         if let Some(wire::Redirect { url, expires_at }) = redirect {
             let expires_at = Timestamp::parse(&expires_at)
-                .ok_or_else(|| Error::Unknown("the answer's expires_at is no time".into()))?;
+                .ok_or_else(|| Error::Unknown("the answer's expires_at is not a time".into()))?;
             let action = BuyerAction::Redirect { url };
             return Ok(Authorization::ActionRequired { payment: payment.id, action, expires_at });
         }
@@ -218,7 +218,7 @@ impl Provider for Sandbox {
                 Ok(Reversal::Reversed { payment: (*payment).into() })
             }
             wire::Reversal::Reversed { .. } => {
-                Err(Error::Unknown("the answer speaks of another payment".into()))
+                Err(Error::Unknown("the answer is about another payment".into()))
             }
         }
     }
@@ -272,7 +272,7 @@ async fn answer<T: DeserializeOwned>(call: &str, request: RequestBuilder) -> Res
     let answer = exchange(request).await;
     #[cfg(debug_assertions)]
     crash::reached(crash::Side::After, "psp", call);
-    tracing::trace!(call, answered = answer.is_ok(), "the provider was asked");
+    tracing::trace!(call, answered = answer.is_ok(), "called the provider");
     answer
 }
 
@@ -310,7 +310,7 @@ fn meaning(error: &reqwest::Error) -> Error {
             message: "the request cannot be sent".into(),
         };
     }
-    let what = if error.is_timeout() { "it timed out" } else { "the connection broke off" };
+    let what = if error.is_timeout() { "the call timed out" } else { "the connection broke off" };
     Error::Unknown(what.into())
 }
 

@@ -58,7 +58,7 @@ impl Folder {
             // Closed only, it would go on in a process that is being started just now.
             && let Err(error) = lock.unlock()
         {
-            tracing::debug!(%error, "the folder is let go by closing its lock");
+            tracing::debug!(%error, "cannot unlock the folder; closing the file releases it");
         }
     }
 

@@ -24,7 +24,7 @@ impl Stored for State {
 
     fn from_value(value: Value<'_>) -> Result<Self, String> {
         let text = String::from_value(value)?;
-        text.parse().map_err(|_| format!("{text:?} is no state of a job"))
+        text.parse().map_err(|_| format!("{text:?} is not a state of a job"))
     }
 }
 

@@ -32,7 +32,7 @@ impl Store {
         if settled.is_err()
             && let Err(error) = fs::remove_file(to)
         {
-            tracing::warn!(%error, "an unfinished backup could not be removed");
+            tracing::warn!(%error, "cannot remove an unfinished backup");
         }
         settled
     }

@@ -137,7 +137,7 @@ pub enum Error {
     #[error("the store cannot be read or written")]
     Sql(#[from] sqlx::Error),
     /// A row holds what this version does not understand.
-    #[error("a row of {table} cannot be understood: {reason}")]
+    #[error("a row of {table} is invalid: {reason}")]
     Row {
         /// The table.
         table: &'static str,
@@ -257,8 +257,8 @@ impl Store {
         match &self.backend {
             Backend::Sqlite(folder) => Ok(folder),
             Backend::Postgres(_) => Err(Error::Refused(
-                "this is done to a data folder; the store is in PostgreSQL, which has tools of its \
-                 own: pg_dump, pg_restore, pg_amcheck"
+                "this command works on data folders; for a store in PostgreSQL use its own tools: \
+                 pg_dump, pg_restore, pg_amcheck"
                     .to_owned(),
             )),
         }

@@ -548,7 +548,7 @@ mod tests {
         let error = PageCount::decode(&short).map(drop).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "a row of page_count cannot be understood: page: Number(1) is no text"
+            "a row of page_count is invalid: page: Number(1) is not a valid text"
         );
     }
 }

@@ -114,7 +114,7 @@ pub trait Stored: Sized {
 }
 
 fn wrong<T>(wanted: &str, value: &Value<'_>) -> Result<T, String> {
-    Err(format!("{value:?} is no {wanted}"))
+    Err(format!("{value:?} is not a valid {wanted}"))
 }
 
 impl Stored for i64 {

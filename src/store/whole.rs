@@ -36,10 +36,15 @@ pub(super) fn files(dir: &Path) -> Result<(), OpenError> {
     let log = dir.join(format!("{DATABASE}-wal"));
     let log_bytes = fs::metadata(&log).map_or(0, |log| log.len());
     match bytes {
-        Some(0) => Err(damaged(&file, "the file is empty, and never is one in a store")),
-        None if log_bytes > 0 => {
-            Err(damaged(&file, format!("the file is gone, and its log {} is there", log.display())))
-        }
+        Some(0) => Err(damaged(&file, "the file is empty")),
+        None if log_bytes > 0 => Err(damaged(
+            &file,
+            format!(
+                "the file is missing, but its log {} \
+                                        exists",
+                log.display()
+            ),
+        )),
         _ => Ok(()),
     }
 }
@@ -63,9 +68,9 @@ pub(super) fn log(dir: &Path) -> Result<(), OpenError> {
     fs::copy(&log, &copy).map_err(io)?;
     tracing::error!(
         "{} is damaged at page {frame}: {lost} pages after it, and the commits in them, cannot be \
-         taken. If the power was cut, nobody may have been told of them. A copy is kept as {}: \
-         compare with the payment provider (kontor verify --sandbox-psp), settle what is missing, \
-         then remove the copy",
+         read. After a power cut, these commits may never have been acknowledged. A copy is kept as \
+         {}: compare with the payment provider (kontor verify --sandbox-psp), settle what is \
+         missing, then remove the copy",
         log.display(),
         copy.display()
     );
@@ -151,7 +156,7 @@ pub(super) async fn kind(connection: &mut SqliteConnection, file: &Path) -> Resu
     if application == APPLICATION {
         return Ok(());
     }
-    Err(damaged(file, "it is no kontor store"))
+    Err(damaged(file, "it is not a kontor store"))
 }
 
 /// Looks at the journal's end: the last events are where the shard says, without a gap, and each

@@ -264,12 +264,16 @@ impl Cluster {
                 match alive {
                     Ok(alive) => self.note(running, alive).await,
                     Err(error) => {
-                        tracing::warn!(error, "the other nodes were not told that this one lives");
+                        tracing::warn!(
+                            error,
+                            "cannot notify the other nodes that this node is \
+                                               alive"
+                        );
                     }
                 }
             }
-            Ok((Err(error), _)) => tracing::warn!(error, "leases were not prolonged"),
-            Err(_) => tracing::warn!("leases were not prolonged: the store does not answer"),
+            Ok((Err(error), _)) => tracing::warn!(error, "cannot renew the leases"),
+            Err(_) => tracing::warn!("cannot renew the leases: the store does not respond"),
         }
     }
 
@@ -283,8 +287,8 @@ impl Cluster {
             None => {
                 tracing::warn!(
                     node = self.me,
-                    "another process has this node's name and lives, or died just now: this one \
-                     waits until that one's lease is over"
+                    "another process that is alive, or died just now, has this node's name: \
+                     waiting until it leaves or its lease expires"
                 );
                 let all: Vec<u16> = self.held().keys().copied().collect();
                 all.into_iter().for_each(|shard| self.lose(running, shard));
@@ -328,7 +332,7 @@ impl Cluster {
             over.map(|(shard, _)| *shard).collect()
         };
         for shard in ended {
-            tracing::warn!(shard, "a shard is no longer this node's");
+            tracing::warn!(shard, "this node no longer owns a shard");
             self.lose(running, shard);
         }
     }
@@ -353,7 +357,7 @@ impl Cluster {
         loop {
             // Never given up half way: a shard would be had and run by nobody.
             if let Err(error) = self.look(&running).await {
-                tracing::warn!(%error, "it is not known who has which shard");
+                tracing::warn!(%error, "cannot read the owners of the shards");
             }
             let look_at = Instant::now() + LOOK_EVERY;
             loop {
@@ -464,7 +468,7 @@ impl Cluster {
         if claimed.is_empty() {
             return Ok(());
         }
-        tracing::info!(shards = claimed.len(), "shards were taken");
+        tracing::info!(shards = claimed.len(), "claimed shards");
         for fence in claimed {
             self.open(running, fence, Tenure::until(asked + self.options.tenure())).await;
         }
@@ -489,7 +493,7 @@ impl Cluster {
         self.held().insert(fence.shard, held);
         let opened = running.open(fence, tenure).await;
         if let Err(error) = &opened {
-            tracing::error!(%error, shard = fence.shard, "a shard cannot be run");
+            tracing::error!(%error, shard = fence.shard, "cannot open a shard");
         }
         // It may have been lost while it was opened.
         if opened.is_err() || !self.still(fence) {

@@ -173,7 +173,7 @@ impl Projector {
                 Ok(()) = owned.changed() => continue,
                 () = tokio::time::sleep_until(check_at) => {
                     if let Err(error) = self.check().await {
-                        tracing::warn!(%error, "it is not known whether rows are behind");
+                        tracing::warn!(%error, "cannot check whether rows are behind the journal");
                     }
                     check_at = Instant::now() + CHECK_EVERY;
                     continue;

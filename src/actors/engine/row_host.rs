@@ -350,7 +350,8 @@ impl<T: VersionedRow> RowHost<T> {
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(%error, entity = %record.entity, "a row is read again");
+                    tracing::warn!(%error, entity = %record.entity, "cannot decode a row from an \
+                        event; clearing the row cache");
                     self.kept.clear();
                 }
             }

@@ -169,7 +169,7 @@ pub enum Error {
         version: i64,
     },
     /// Others changed it again and again.
-    #[error("the setting is changing too often: try again")]
+    #[error("other requests keep changing the setting: try again")]
     TryAgain,
     /// The store cannot be read or written.
     #[error(transparent)]
@@ -263,7 +263,7 @@ impl Runtime {
                     version = row.version,
                     by = row.changed_by,
                     reason = row.reason,
-                    "a setting has changed"
+                    "a setting was changed"
                 );
                 known.insert(row.name.clone(), row);
             }
@@ -303,7 +303,8 @@ impl Runtime {
             if let Err(error) = &read
                 && well
             {
-                tracing::warn!(%error, "settings cannot be read; what held goes on");
+                tracing::warn!(%error, "cannot read the settings; the previous values stay in \
+                                        effect");
             }
             well = read.is_ok();
         }

@@ -118,7 +118,8 @@ impl Shards {
         let shards = self.clone();
         tokio::spawn(async move {
             if let Err(error) = shards.resume(shard).await {
-                tracing::warn!(%error, shard, "what was under way goes on when its timer is due");
+                tracing::warn!(%error, shard, "cannot resume unfinished work now; it continues \
+                                               when its timers are due");
             }
         });
         Ok(())
@@ -175,7 +176,7 @@ impl Shards {
             woken += page.len();
         }
         if woken > 0 {
-            tracing::info!(shard, noun = host.name(), woken, "what was under way goes on");
+            tracing::info!(shard, noun = host.name(), woken, "unfinished work continues");
         }
         Ok(())
     }

@@ -50,7 +50,7 @@ impl Actor for Supervisor {
         let SupervisionEvent::ActorFailed(shard, why) = event else {
             return Ok(());
         };
-        tracing::error!(%why, "a shard failed and is started again");
+        tracing::error!(%why, "a shard failed and is restarted");
         for host in state.iter().flat_map(Hosts::iter) {
             if host.restart(&shard).await {
                 break;

@@ -49,7 +49,7 @@ pub(in crate::actors) async fn run(
                     let round = rounds.entry(shard).or_default();
                     let fired = fire(&shards, clock.now(), journal.as_ref(), shard, round).await;
                     if let Err(error) = fired {
-                        tracing::warn!(%error, "timers cannot be read");
+                        tracing::warn!(%error, "cannot read the timers");
                     }
                 }
             }
@@ -78,7 +78,11 @@ async fn fire(
             }
             match shards.hosts().named(timer.entity.prefix()) {
                 Some(host) => host.wake(&timer.entity, true),
-                None => tracing::error!(entity = timer.entity.for_log(), "whose timer is it?"),
+                None => tracing::error!(
+                    entity = timer.entity.for_log(),
+                    "a timer belongs to an \
+                                                                          unknown noun"
+                ),
             }
             round.fired.insert(timer.entity, now);
             fired += 1;

@@ -180,7 +180,8 @@ impl Checkout {
             Ok(settled) => Ok(Placed { replayed: placed.replayed, ..settled }),
             // It is placed, and goes on: only how it went cannot be told here and now.
             Err(error) => {
-                tracing::debug!(%error, entity = entity.for_log(), "nobody tells how it went");
+                tracing::debug!(%error, entity = entity.for_log(), "cannot wait for the outcome \
+                                                                    of a checkout");
                 Ok(placed)
             }
         }

@@ -66,7 +66,7 @@ impl Reconciliation {
                         // What is left of it, the next sweep does.
                         let swept = stop.run_until_cancelled(self.sweep_all()).await;
                         if let Some(Err(error)) = swept {
-                            tracing::warn!(%error, "the sweep broke off");
+                            tracing::warn!(%error, "a sweep was interrupted");
                         }
                     }
                     last = Instant::now();
@@ -90,7 +90,11 @@ impl Reconciliation {
                     done?;
                     swept.push(name);
                 }
-                None => tracing::debug!(provider = name, "it is being swept already"),
+                None => tracing::debug!(
+                    provider = name,
+                    "a sweep of this provider is already in \
+                                                          progress"
+                ),
             }
         }
         Ok(swept)
@@ -110,7 +114,7 @@ impl Reconciliation {
             let page = match provider.list(after.as_deref(), PAGE).await {
                 Ok(page) => page,
                 Err(error) => {
-                    tracing::warn!(%error, provider = name, "the sweep broke off");
+                    tracing::warn!(%error, provider = name, "a sweep was interrupted");
                     if !error.retryable() {
                         // It does not know where we stopped: the next sweep begins anew.
                         self.store.put_setting(&setting, "").await?;
@@ -216,12 +220,12 @@ impl Reconciliation {
         match self.store.park_webhook(&parked).await {
             Ok(true) => {
                 let (payment, reason) = (&payment.id, &parked.reason);
-                tracing::error!(payment, reason, "money that no order stands for");
+                tracing::error!(payment, reason, "the provider has a payment without an order");
                 true
             }
             Ok(false) => true,
             Err(error) => {
-                tracing::error!(%error, "a payment without an order could not be noted");
+                tracing::error!(%error, "cannot record a payment without an order");
                 false
             }
         }
@@ -237,7 +241,8 @@ impl Reconciliation {
         seen: &Seen,
     ) {
         if seen.given_up && seen.captured == 0 {
-            tracing::warn!(%order, payment = payment.id, "money of an attempt given up goes back");
+            tracing::warn!(%order, payment = payment.id, "returning money of an attempt that its \
+                                                          order gave up");
             let _ = provider.reverse(&payment.reference).await;
             return;
         }
@@ -254,7 +259,7 @@ impl Reconciliation {
         let cause = Cause { by: "sweep".into(), ..Cause::default() };
         let told = self.orders.carry_out(order, Command::RaiseAlert { alert }, cause).await;
         if let Err(error) = told {
-            tracing::warn!(%order, %error, "an alert was not raised; the next sweep raises it");
+            tracing::warn!(%order, %error, "cannot raise an alert; the next sweep will raise it");
         }
     }
 

@@ -90,7 +90,7 @@ impl Webhooks {
             next_try_at: now + RETRY_AFTER,
         };
         self.store.park_webhook(&parked).await.map(|_| ()).map_err(|error| {
-            tracing::error!(%error, "a webhook could not be parked");
+            tracing::error!(%error, "cannot park a webhook");
             WebhookRefusal::TryAgain
         })
     }
@@ -125,7 +125,7 @@ impl Webhooks {
             (NoticeKind::Refunded, Some(operation), Some((_, 'r', refund))) => {
                 Command::Refunded { refund, operation: operation.id.clone() }
             }
-            _ => return Err(Untaken::Unmatched("an operation that we did not ask for".into())),
+            _ => return Err(Untaken::Unmatched("an operation that kontor did not request".into())),
         };
         let command = Command::FromProvider {
             provider: provider.to_owned(),
@@ -150,7 +150,7 @@ impl Webhooks {
                 continue;
             }
             if let Some(Err(error)) = stop.run_until_cancelled(self.retry_parked()).await {
-                tracing::warn!(%error, "parked webhooks were not tried again");
+                tracing::warn!(%error, "cannot retry parked webhooks");
             }
         }
     }

@@ -41,14 +41,14 @@ impl Calls {
         let unreachable = |why: String| CallError::Unreachable { node: to.node.clone(), why };
         let unknown = |why: String| CallError::Unknown { node: to.node.clone(), why };
         let Way::Wire { http, .. } = &self.0.way else {
-            return Err(unreachable("there is no way".into()));
+            return Err(unreachable("there is no connection".into()));
         };
         if to.url.is_empty() {
-            return Err(unreachable("it has no address".into()));
+            return Err(unreachable("the node has no address".into()));
         }
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(unreachable("no time is left".into()));
+            return Err(unreachable("the deadline has passed".into()));
         }
         let address = format!("{}{PATH}", to.url.trim_end_matches('/'));
         let mut request = http.post(address).timeout(left);
@@ -90,7 +90,13 @@ impl Calls {
 
 /// An error with its causes, without the address.
 fn told(error: &reqwest::Error) -> String {
-    let mut told = if error.is_timeout() { "no answer in time" } else { "it broke off" }.to_owned();
+    let mut told = if error.is_timeout() {
+        "no answer in time"
+    } else {
+        "the connection broke \
+                                                                         off"
+    }
+    .to_owned();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         told = cause.to_string();

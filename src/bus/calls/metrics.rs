@@ -42,11 +42,11 @@ impl Default for Metrics {
 impl Metrics {
     /// Shows them in a registry.
     pub fn register(&self, to: &mut Registry) {
-        let help = "Tries to call another node, by way and outcome";
+        let help = "Calls to other nodes, by way and outcome";
         to.register("node_calls", help, self.calls.clone());
-        let help = "Seconds that a try to call another node took, by way";
+        let help = "Duration of calls to other nodes in seconds, by way";
         to.register("node_call_duration_seconds", help, self.seconds.clone());
-        let help = "Calls of other nodes, by way and what became of them";
+        let help = "Calls received from other nodes, by way and outcome";
         to.register("node_calls_answered", help, self.answers.clone());
     }
 

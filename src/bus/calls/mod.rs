@@ -137,7 +137,7 @@ pub enum Refusal {
     #[error("the call is not signed by a node of this cluster, to this node")]
     Unsigned,
     /// It was written too long ago, or the clocks are too far apart.
-    #[error("the call's time is more than {} seconds in the past or future: check the clocks", SKEW.as_secs())]
+    #[error("the clocks of the nodes differ by more than {} seconds: check them", SKEW.as_secs())]
     Late,
     /// There is too much to do.
     #[error("the node is overloaded")]
@@ -360,10 +360,10 @@ impl Calls {
         let sent = nats.client().send_request(subject(&to.node), request);
         let message = tokio::select! {
             sent = sent => sent,
-            () = nats.broken() => return Err(unknown("NATS went away")),
+            () = nats.broken() => return Err(unknown("the connection to NATS was lost")),
         };
         let message = message.map_err(|error| match error.kind() {
-            Kind::NoResponders => unreachable("it does not listen to NATS"),
+            Kind::NoResponders => unreachable("the node is not connected to NATS"),
             Kind::InvalidSubject | Kind::MaxPayloadExceeded => unreachable(&error.to_string()),
             Kind::TimedOut => {
                 self.note_silent(&to.node);
@@ -376,7 +376,7 @@ impl Calls {
             None => Ok(Some(message.payload)),
             Some("busy") => Err(CallError::Busy(to.node.clone())),
             Some("answer_too_large") => Ok(None),
-            Some("expired") => Err(unknown("it was not answered in time")),
+            Some("expired") => Err(unknown("the call timed out")),
             Some(refused) => Err(unreachable(refused)),
         }
     }

@@ -27,7 +27,7 @@ impl Calls {
     /// is over when those under way have been answered.
     pub fn serve(&self, handler: Handler, stop: CancellationToken) -> tokio::task::JoinHandle<()> {
         if self.0.handler.set(handler).is_err() {
-            tracing::error!("calls have a handler already");
+            tracing::error!("a call handler is registered already");
         }
         let this = self.clone();
         tokio::spawn(async move {
@@ -43,7 +43,7 @@ impl Calls {
                 )
             };
             if tokio::time::timeout(LONGEST, under_way).await.is_err() {
-                tracing::warn!("calls of other nodes were still under way");
+                tracing::warn!("calls of other nodes were still in progress");
             }
         })
     }
@@ -105,7 +105,13 @@ impl Calls {
         let place = self.place()?;
         let handler = self.0.handler.get().ok_or(Refusal::Closed)?;
         let until = call.until;
-        tracing::debug!(call = call.id, from = call.from, trace = call.trace, "a node calls");
+        tracing::debug!(
+            call = call.id,
+            from = call.from,
+            trace = call.trace,
+            "received a call \
+                                                                               from another node"
+        );
         let answer = tokio::time::timeout_at(until, handler(call, place)).await;
         let answer = answer.map_err(|_| Failure::Expired)?;
         if answer.len() > ANSWER_BYTES_MAX {
@@ -130,7 +136,7 @@ impl Calls {
             let mut calls = match subscribed {
                 Ok(calls) => calls,
                 Err(error) => {
-                    tracing::warn!(%error, "no calls by NATS");
+                    tracing::warn!(%error, "cannot receive calls through NATS");
                     tokio::select! {
                         () = stop.cancelled() => return,
                         () = tokio::time::sleep(SUBSCRIBE_AGAIN) => continue,
@@ -190,7 +196,7 @@ impl Calls {
             }
             let sent = nats.client().publish_with_headers(reply, headers, answer).await;
             if let Err(error) = sent {
-                tracing::warn!(%error, "a call was carried out and cannot be answered");
+                tracing::warn!(%error, "a call was carried out, but its answer cannot be sent");
             }
         });
     }

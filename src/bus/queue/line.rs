@@ -62,7 +62,7 @@ impl Word {
             && let Err(error) = message.ack_with(what).await
         {
             // It comes again, and finds its job begun.
-            tracing::debug!(job = self.job, %error, "a word was not acknowledged");
+            tracing::debug!(job = self.job, %error, "cannot acknowledge the notice of a job");
         }
     }
 }
@@ -166,7 +166,7 @@ impl Line for JetLine {
             Err(error) => Err(error),
         };
         if let Err(error) = &told {
-            tracing::debug!(job = job.id, %error, "nobody was told of a job");
+            tracing::debug!(job = job.id, %error, "cannot send the notice of a job");
         }
         told.is_ok()
     }
@@ -199,7 +199,7 @@ impl Line for JetLine {
                     Some(Word { job, taken: Some(message) })
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "the line of jobs broke off");
+                    tracing::debug!(%error, "the stream of job notices was interrupted");
                     None
                 }
             };

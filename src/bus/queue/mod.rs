@@ -107,7 +107,7 @@ pub enum Error {
     #[error("there is no such kind of job")]
     UnknownKind,
     /// Its pattern cannot be used.
-    #[error("the cron pattern cannot be used: {0}")]
+    #[error("the cron pattern is invalid: {0}")]
     Cron(String),
     /// The ledger says no.
     #[error("the jobs cannot be read or written: {0}")]

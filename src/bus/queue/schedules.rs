@@ -49,7 +49,7 @@ impl Queue {
             Ok(found) => found,
             Err(error) => {
                 let error: String = error;
-                return tracing::warn!(error, "schedules cannot be read");
+                return tracing::warn!(error, "cannot read the schedules");
             }
         };
         for schedule in all.into_iter().filter(|one| one.enabled && one.next_at <= now) {
@@ -62,7 +62,7 @@ impl Queue {
                 // Another version of the node may know it.
                 Err(Error::UnknownKind) => continue,
                 Err(error) => {
-                    tracing::warn!(schedule = name, %error, "a job was not added");
+                    tracing::warn!(schedule = name, %error, "cannot add a job");
                     continue;
                 }
             }
@@ -71,7 +71,7 @@ impl Queue {
                 Err(error) => Err(error),
             };
             if let Err(error) = moved {
-                tracing::warn!(schedule = name, error, "a schedule was not moved on");
+                tracing::warn!(schedule = name, error, "cannot set the next time of a schedule");
             }
         }
     }

@@ -68,7 +68,11 @@ impl Queue {
                 line_again = Instant::now() + AGAIN;
                 match self.0.line.words().await {
                     Ok(line) => words = Some(line),
-                    Err(error) => tracing::warn!(error, "nobody tells this node of jobs"),
+                    Err(error) => tracing::warn!(
+                        error,
+                        "cannot receive notices of jobs; jobs are \
+                                                         polled"
+                    ),
                 }
             }
             // No word is taken that could not be worked on.
@@ -125,7 +129,7 @@ impl Queue {
         let due = match async { ledger.due_jobs(ledger.now().await?, LOOK).await }.await {
             Ok(due) => due,
             Err(error) => {
-                tracing::warn!(error, "jobs cannot be looked for");
+                tracing::warn!(error, "cannot look for jobs");
                 return line;
             }
         };
@@ -154,7 +158,7 @@ impl Queue {
         let removed =
             async { ledger.remove_done_jobs(ledger.now().await? - self.0.pace.keep).await };
         if let Err(error) = removed.await {
-            tracing::warn!(error, "jobs that are done cannot be removed");
+            tracing::warn!(error, "cannot remove finished jobs");
         }
     }
 
@@ -164,7 +168,7 @@ impl Queue {
             Ok(Some(job)) => self.run(job, word.as_ref()).await,
             Ok(None) => {}
             // The word comes again, or the ledger is looked into.
-            Err(error) => return tracing::warn!(job = id, error, "a job cannot be begun"),
+            Err(error) => return tracing::warn!(job = id, error, "cannot start a job"),
         }
         if let Some(word) = word {
             word.over().await;
@@ -218,10 +222,11 @@ impl Queue {
                     match prolonged.await {
                         Ok(true) => job = longer,
                         Ok(false) => {
-                            tracing::warn!(job = job.id, "another node has taken a job over");
+                            tracing::warn!(job = job.id, "another node has taken over a job");
                             return;
                         }
-                        Err(error) => tracing::warn!(job = job.id, error, "a job goes on unseen"),
+                        Err(error) => tracing::warn!(job = job.id, error, "cannot record that a \
+                                                                           job is alive"),
                     }
                 }
             }
@@ -236,7 +241,7 @@ impl Queue {
         let now = match self.0.ledger.now().await {
             Ok(now) => now,
             Err(error) => {
-                return tracing::warn!(job = job.id, error, "what came of a job is not kept");
+                return tracing::warn!(job = job.id, error, "cannot store the result of a job");
             }
         };
         let short = |error: String| error.chars().take(ERROR_CHARS_MAX).collect::<String>();
@@ -252,8 +257,8 @@ impl Queue {
                 tracing::error!(job = id, kind, error, "a job was given up");
             }
             Ok(true) => tracing::debug!(job = id, kind, state = job.state.as_str(), "a job ended"),
-            Ok(false) => tracing::warn!(job = id, kind, "another node has taken a job over"),
-            Err(error) => tracing::warn!(job = id, kind, error, "what came of a job is not kept"),
+            Ok(false) => tracing::warn!(job = id, kind, "another node has taken over a job"),
+            Err(error) => tracing::warn!(job = id, kind, error, "cannot store the result of a job"),
         }
     }
 }

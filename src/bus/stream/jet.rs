@@ -174,7 +174,7 @@ impl Jet {
                 // Those that are left may have gone before they came.
                 left = consumer.info().await.map_err(failed)?.num_pending;
                 if left > 0 {
-                    return Err(failed("the stream does not tell what it has"));
+                    return Err(failed("the server does not report the stream's contents"));
                 }
                 break;
             };
@@ -188,7 +188,7 @@ impl Jet {
         }
         let name = consumer.cached_info().name.clone();
         if let Err(error) = stream.delete_consumer(&name).await {
-            tracing::debug!(%error, "a consumer is left for the server to drop");
+            tracing::debug!(%error, "cannot delete a consumer; the server drops it later");
         }
         Ok(positions)
     }
@@ -223,7 +223,7 @@ impl Stream for Jet {
         let info = match self.info().await {
             Err(Trouble::Missing) => {
                 let made = context.create_stream(config.clone()).await.map_err(failed)?;
-                tracing::info!(stream = NAME, "the stream was made");
+                tracing::info!(stream = NAME, "created the stream");
                 made.cached_info().clone()
             }
             other => other?,
@@ -232,7 +232,8 @@ impl Stream for Jet {
         if findings.all().iter().any(|(found, _)| *found == about) {
             match context.update_stream(config).await {
                 Ok(info) => findings.compare(about, config, &info.config),
-                Err(error) => tracing::warn!(%error, stream = NAME, "it cannot be changed"),
+                Err(error) => tracing::warn!(%error, stream = NAME, "cannot update the stream's \
+                                                                     configuration"),
             }
         }
         Ok(())

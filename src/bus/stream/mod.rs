@@ -26,7 +26,7 @@ pub const NAME: &str = "KONTOR_EVENTS";
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Trouble {
     /// There is no such stream, at least no longer.
-    #[error("the stream is not there")]
+    #[error("the stream does not exist")]
     Missing,
     /// It cannot be reached, or says no.
     #[error("{0}")]

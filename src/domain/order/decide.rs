@@ -380,7 +380,7 @@ impl Order {
             .ok_or(Rejection::RefundTooLarge { limit })?;
         if amount == 0 && lines.is_empty() {
             return Err(Rejection::Nothing {
-                what: "name lines, delivery or an amount to refund".into(),
+                what: "must have lines, delivery or an amount".into(),
             });
         }
         Ok(vec![Event::RefundRequested {

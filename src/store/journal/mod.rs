@@ -110,7 +110,7 @@ pub enum AppendError {
         shard: u16,
     },
     /// An event stands where one of these should go. Nothing was written.
-    #[error("an entity of the batch has moved on")]
+    #[error("an entity of the batch has newer events")]
     Conflict,
     /// A row of the batch is one that its table does not take: a constraint is in the way. Nothing was
     /// written, and the same row is not taken later either.

@@ -432,7 +432,7 @@ impl Journal for Postgres {
         if sum == Some(checksum::of_snapshot(&snapshot)) {
             return Ok(Some(snapshot));
         }
-        tracing::warn!(entity = entity.for_log(), "a snapshot is damaged and not believed");
+        tracing::warn!(entity = entity.for_log(), "a snapshot is damaged and is ignored");
         Ok(None)
     }
 

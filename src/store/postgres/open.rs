@@ -122,7 +122,7 @@ async fn look(url: &Address, connection: &mut PgConnection) -> Result<Option<i64
         );
     }
     if fsync == "off" {
-        tracing::warn!(address = %url, "fsync is off: what is acknowledged is lost at a power cut");
+        tracing::warn!(address = %url, "fsync is off: a power cut loses acknowledged data");
     }
     let (tables, mark, migrated): (i64, Option<String>, bool) = sqlx::query_as(
         "SELECT (SELECT count(*) FROM pg_class WHERE relnamespace = current_schema()::regnamespace \

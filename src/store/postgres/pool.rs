@@ -82,7 +82,7 @@ impl Inner {
             let found = connection.fetch_one("SELECT pg_is_in_recovery()").await?;
             if found.try_get(0)? {
                 return Err(sqlx::Error::Io(std::io::Error::other(
-                    "PostgreSQL is a replica there, and cannot be written to",
+                    "the PostgreSQL server is a read-only replica",
                 )));
             }
         }
@@ -152,7 +152,7 @@ impl Pool {
         }
         let made = match timeout(CONNECT, self.inner.connect()).await {
             Ok(connected) => connected,
-            Err(_elapsed) => Err(silent("a connection was not made")),
+            Err(_elapsed) => Err(silent("cannot open a connection")),
         };
         if made.is_err() {
             self.inner.broke();
@@ -229,7 +229,7 @@ macro_rules! in_time {
         let $connection = $held.connection.as_mut().ok_or(sqlx::Error::PoolClosed)?;
         let outcome = match timeout(PATIENCE, $work).await {
             Ok(outcome) => outcome,
-            Err(_elapsed) => Err(silent("a statement was not answered")),
+            Err(_elapsed) => Err(silent("a statement got no answer")),
         };
         let well = outcome.as_ref().err().is_none_or(refused);
         if !well {

@@ -113,12 +113,12 @@ impl Watch {
                     Ok(behind) => tracing::warn!(
                         %address,
                         behind_ms = behind.as_millis(),
-                        "the replica is too far behind: lists are read from the primary"
+                        "the lag of the replica is too high: lists are read from the primary"
                     ),
                     Err(error) => tracing::warn!(
                         %address,
                         %error,
-                        "it is not known how far the replica is: lists are read from the primary"
+                        "the lag of the replica is unknown: lists are read from the primary"
                     ),
                 }
                 was_read = Some(is_read);

@@ -30,7 +30,7 @@ impl Cluster {
 
     /// Gives shards away, so many at once, and waits until they are free.
     pub(super) async fn give(&self, running: &Arc<Shards>, shards: Vec<Fence>, at_once: usize) {
-        tracing::info!(shards = shards.len(), "shards are given away");
+        tracing::info!(shards = shards.len(), "handing over shards");
         let given = stream::iter(shards).map(|fence| self.hand_over(running, fence));
         given.buffer_unordered(at_once.max(1)).collect::<Vec<()>>().await;
         self.notices.tell(Notice::Shards);
@@ -56,7 +56,8 @@ impl Cluster {
         }
         if self.close(fence) {
             if let Err(error) = running.store.journal().release(&[fence]).await {
-                tracing::warn!(%error, shard, "a shard is free when its lease ends");
+                tracing::warn!(%error, shard, "cannot release a shard; it is free when its lease \
+                                               expires");
             }
             self.end(fence);
         }
@@ -74,7 +75,7 @@ impl Cluster {
         } else {
             tracing::warn!(
                 shard = fence.shard,
-                "a shard took too long to hand over, and is dropped"
+                "the hand-over of a shard timed out; it is closed without it"
             );
             running.abandon(fence.shard);
         }
@@ -85,7 +86,7 @@ impl Cluster {
             return;
         }
         if let Err(error) = running.store.set_draining(&self.me, true).await {
-            tracing::warn!(%error, "the other nodes were not told that this one leaves");
+            tracing::warn!(%error, "cannot notify the other nodes that this node is leaving");
         }
     }
 
@@ -117,7 +118,8 @@ impl Cluster {
         if let Some(row) = self.row.get()
             && let Err(error) = running.store.remove_node(row).await
         {
-            tracing::debug!(%error, "the node stays listed until its lease ends");
+            tracing::debug!(%error, "cannot remove this node from the list; it is removed when \
+                                     its lease expires");
         }
         self.look_again();
     }

@@ -163,7 +163,7 @@ impl<N: Noun> Host<N> {
             }
             Ok(Err(error)) => Err(error),
             Err(error) => {
-                tracing::error!(%error, "another node's answer cannot be read");
+                tracing::error!(%error, "cannot decode the answer of another node");
                 Err(Error::TryAgain)
             }
         }
@@ -175,7 +175,8 @@ impl<N: Noun> Host<N> {
         let answer: Answer<N> = match serde_json::from_slice::<Received<N>>(body) {
             Ok(received) => self.answer(received, may_wait).await,
             Err(error) => {
-                tracing::error!(%error, noun = N::PREFIX, "another node's command cannot be read");
+                tracing::error!(%error, noun = N::PREFIX, "cannot decode the command of another \
+                                                           node");
                 Err(Error::TryAgain)
             }
         };

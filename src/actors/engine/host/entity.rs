@@ -419,7 +419,7 @@ impl<N: Noun> Life<N> {
             tracing::error!(
                 entity = self.id.for_log(),
                 error,
-                "a timer's events cannot be written"
+                "cannot write the events of a timer"
             );
         }
         if due {
@@ -555,7 +555,8 @@ impl<N: Noun> Life<N> {
 
     /// Forgets everything and reads the history again: what was not written never happened.
     async fn reset(&mut self, error: &AppendError) -> Result<(), ActorProcessingErr> {
-        tracing::warn!(entity = self.id.for_log(), %error, "events were not written; reading them again");
+        tracing::warn!(entity = self.id.for_log(), %error, "events were not written; replaying \
+                                                            the entity's history");
         self.incarnation += 1;
         let answer = match error {
             AppendError::Failed(why) | AppendError::Refused(why) => Error::Storage(why.clone()),

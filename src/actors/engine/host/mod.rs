@@ -524,7 +524,7 @@ impl<N: Noun> Host<N> {
         if sent.is_err() {
             tracing::debug!(
                 entity = entity.for_log(),
-                "the shard is gone; the entity will ask again"
+                "the shard is closed; the entity will send its request again"
             );
         }
     }

@@ -130,7 +130,7 @@ impl<N: Noun> Host<N> {
         };
         let shard = u16::try_from(shard).unwrap_or(u16::MAX);
         if let Err(error) = self.open(shard, tenure).await {
-            tracing::error!(%error, shard, "a shard cannot be started again");
+            tracing::error!(%error, shard, "cannot restart a shard");
         }
         true
     }

@@ -323,7 +323,12 @@ impl<N: Noun> State<N> {
             return;
         }
         if !unread && slot.failures > shared.options.failures_max {
-            tracing::error!(entity = entity.for_log(), why, "in quarantine: it failed too often");
+            tracing::error!(
+                entity = entity.for_log(),
+                why,
+                "entity in quarantine: it failed too \
+                                                             often"
+            );
             shared.quarantine.note(&entity, why, shared.clock.now());
             for message in buffer {
                 message.refuse(Error::Quarantined(why.to_owned()));
@@ -335,7 +340,7 @@ impl<N: Noun> State<N> {
             entity = entity.for_log(),
             why,
             failures = slot.failures,
-            "failed and is restarted"
+            "an entity failed and is restarted"
         );
         slot.stage = Stage::Resting(buffer);
         let times = (slot.failures + slot.unread).min(10);

@@ -84,12 +84,12 @@ impl Follower {
                 continue;
             }
             if let Err(error) = self.ask().await {
-                tracing::warn!(%error, "other nodes' changes are late");
+                tracing::warn!(%error, "changes of other nodes are delayed");
             }
             let ask_at = Instant::now() + ASK_EVERY;
             loop {
                 if let Err(error) = self.catch_up(&mut feed).await {
-                    tracing::warn!(%error, "other nodes' changes are late");
+                    tracing::warn!(%error, "changes of other nodes are delayed");
                 }
                 let heard = async {
                     tokio::time::sleep(pause).await;
@@ -105,7 +105,7 @@ impl Follower {
                 match heard {
                     Some(Ok(batch)) => {
                         if let Err(error) = self.take(&batch).await {
-                            tracing::warn!(%error, "other nodes' changes are late");
+                            tracing::warn!(%error, "changes of other nodes are delayed");
                         }
                     }
                     Some(Err(RecvError::Lagged(_))) => self.all_behind(),

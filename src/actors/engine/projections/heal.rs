@@ -40,7 +40,7 @@ pub async fn replay_entity(
             return Ok(healed);
         }
     }
-    tracing::info!(entity = entity.for_log(), "its rows show all its events again");
+    tracing::info!(entity = entity.for_log(), "the rows of an entity are correct again");
     Ok(Healed::Well)
 }
 

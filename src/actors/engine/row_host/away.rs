@@ -120,7 +120,7 @@ impl<T: VersionedRow> RowHost<T> {
                 Outcome::of(self.put_here(value, expect, cause).await)
             }
             Err(error) => {
-                tracing::error!(%error, "another node's row cannot be read");
+                tracing::error!(%error, "cannot decode a row of another node");
                 Outcome::TryAgain
             }
         };

@@ -386,7 +386,7 @@ fn refunds_are_capped_whatever_is_asked() {
     {
         refused(paid(), refund(&[], delivery, free), too_large);
     }
-    refused(paid(), refund(&[], 0, 0), "name lines, delivery or an amount to refund");
+    refused(paid(), refund(&[], 0, 0), "must have lines, delivery or an amount");
     refused(paid(), refund(&[(9, 1)], 0, 0), "the order has no line 9");
     refused(paid(), refund(&[(1, 1), (1, 1)], 0, 0), "each line may be named only once");
     refused(paid(), refund(&[(1, i64::MAX)], 0, 0), "line 1 has 3 units left for this");

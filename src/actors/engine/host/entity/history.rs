@@ -34,7 +34,7 @@ impl<N: Noun> Life<N> {
         let journal = self.host.shared.journal.clone();
         tokio::spawn(async move {
             if let Err(error) = journal.put_snapshot(snapshot).await {
-                tracing::warn!(%error, "a snapshot was not kept");
+                tracing::warn!(%error, "cannot store a snapshot");
             }
         });
     }
@@ -57,7 +57,7 @@ impl<N: Noun> Life<N> {
                     tracing::error!(
                         entity = self.id.for_log(),
                         why,
-                        "in quarantine: unreadable history"
+                        "entity in quarantine: its history cannot be read"
                     );
                     let shared = &self.host.shared;
                     shared.quarantine.note(&self.id, &why, shared.clock.now());
@@ -113,7 +113,7 @@ impl<N: Noun> Life<N> {
 /// When the record is not as it was written, or the data is not what the kind and version promise.
 pub fn decode<E: Event>(record: &Record) -> Result<E, serde_json::Error> {
     if !record.intact {
-        let why = "it is damaged on the disk: its checksum is of something else";
+        let why = "it is damaged on disk: its checksum does not match";
         return Err(serde::de::Error::custom(why));
     }
     let newest = E::newest(&record.kind);
