@@ -151,7 +151,7 @@ impl Books {
             return;
         }
         let fault = match self.carts.sealed.remove(&key) {
-            None => "it was placed, but its cart had not been spent on it before",
+            None => "it was placed before its cart was spent on it",
             Some(cart) if !same_lines(&cart, placed) => "its lines differ from those of its cart",
             Some(_) => return,
         };

@@ -89,8 +89,8 @@ impl Books {
                 let id = order::entity_id(OrderId(key));
                 let hold = if held { " and a hold" } else { "" };
                 let why = format!(
-                    "it is at rest and should have {owed} units of {sku} allocated, but has \
-                     {has}{hold}"
+                    "it has no unfinished work and should have {owed} units of {sku} allocated, \
+                     but has {has}{hold}"
                 );
                 let positions = vec![entry.first_pos, entry.last_pos, there.last_pos];
                 faults.push((Invariant::I4, id, positions, why));

@@ -158,8 +158,8 @@ impl Summary {
                 self.due_at_dispatch
             )),
             Standing::Confirmed if self.takes_all && captured - refunded != *due => Some(format!(
-                "it is at rest with {captured} captured and {refunded} refunded, but {due} of \
-                     {total} are due"
+                "it has no unfinished work, with {captured} captured and {refunded} refunded, but \
+                     {due} of {total} are due"
             )),
             Standing::Confirmed if self.released && self.set_aside > 0 => Some(format!(
                 "nothing is left to ship, but {} of the buyer's money are still authorized",

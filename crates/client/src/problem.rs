@@ -70,10 +70,10 @@ pub enum Error {
         reason: String,
     },
     /// No http or https address, or one with a password in it.
-    #[error("{0:?} is no address of a server: give http://host:port or https://host")]
+    #[error("{0:?} is not the URL of a server: use http://host:port or https://host")]
     Address(String),
     /// The key has characters that no key has.
-    #[error("the key is not one: it has characters that cannot be sent")]
+    #[error("the key is not valid: it has characters that cannot be sent")]
     Key,
     /// TLS could not be set up.
     #[error("cannot set up the client: {0}")]

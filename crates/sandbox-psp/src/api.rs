@@ -65,7 +65,7 @@ async fn not_found() -> Answer {
 
 async fn method_not_allowed() -> Answer {
     let status = StatusCode::METHOD_NOT_ALLOWED;
-    Err(Problem::new(status, "method_not_allowed", "this is not done here"))
+    Err(Problem::new(status, "method_not_allowed", "the method is not allowed here"))
 }
 
 async fn authorize(desk: Data<Desk>, call: Call) -> Answer {
@@ -171,7 +171,8 @@ impl Call {
     fn read<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         // The parser's message can repeat what was sent, a card number for one.
         serde_json::from_slice(&self.body).map_err(|error| {
-            let detail = format!("not the body that belongs here, at column {}", error.column());
+            let detail =
+                format!("the body does not match this request, at column {}", error.column());
             Problem::invalid("invalid_body", detail)
         })
     }

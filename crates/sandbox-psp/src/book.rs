@@ -46,7 +46,7 @@ pub struct Answered {
 
 /// A fact that does not follow from those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it does not follow from the facts before it: {0}")]
+#[error("it contradicts the facts before it: {0}")]
 pub struct Inconsistent(&'static str);
 
 impl Book {
@@ -118,7 +118,7 @@ impl Book {
         after: Option<&str>,
         limit: usize,
     ) -> Result<(Vec<View>, bool), Problem> {
-        let unknown = || Problem::invalid("invalid_cursor", "`after` is no payment's id");
+        let unknown = || Problem::invalid("invalid_cursor", "`after` is not the id of a payment");
         let Some(account) = self.accounts.get(account) else {
             return if after.is_some() { Err(unknown()) } else { Ok((Vec::new(), false)) };
         };
@@ -163,7 +163,7 @@ impl Account {
                 let index = self.payments.len();
                 let reference = payment.reference.clone();
                 if self.by_id.insert(payment.id.clone(), index).is_some() {
-                    return Err(Inconsistent("the payment is there already"));
+                    return Err(Inconsistent("the payment exists already"));
                 }
                 if self.by_reference.insert(reference, index).is_some() {
                     return Err(Inconsistent("the reference is used already"));
@@ -204,7 +204,7 @@ impl Account {
     }
 
     fn payment_mut(&mut self, id: &str) -> Result<(usize, &mut Payment), Inconsistent> {
-        let missing = Inconsistent("the payment is not there");
+        let missing = Inconsistent("the payment does not exist");
         let index = *self.by_id.get(id).ok_or(missing)?;
         Ok((index, self.payments.get_mut(index).ok_or(missing)?))
     }
@@ -240,7 +240,7 @@ pub fn allowed(payment: &Payment, kind: Kind, asked: Option<i64>) -> Result<i64,
             return Err(Problem::conflict("payment_voided", "the payment was voided"));
         }
         Kind::Void if uncaptured == 0 => {
-            return Err(Problem::conflict("nothing_to_void", "everything is captured"));
+            return Err(Problem::conflict("nothing_to_void", "nothing is left to capture"));
         }
         Kind::Void | Kind::Capture => (uncaptured, "capture_exceeds_authorized"),
         Kind::Refund => (sums.captured - sums.refunded, "refund_exceeds_captured"),

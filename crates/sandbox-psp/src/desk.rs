@@ -192,7 +192,7 @@ impl Desk {
     pub async fn subscribe(&self, account: &str, endpoint: Endpoint) -> Result<(), Problem> {
         let scheme = ["http://", "https://"].iter().any(|scheme| endpoint.url.starts_with(scheme));
         if !scheme || endpoint.url.len() > URL_BYTES_MAX {
-            return Err(Problem::invalid("invalid_url", "the url is no http address"));
+            return Err(Problem::invalid("invalid_url", "the url is not an http URL"));
         }
         if endpoint.secret.is_empty() || endpoint.secret.len() > SECRET_BYTES_MAX {
             return Err(Problem::invalid("invalid_secret", "a secret has 1 to 256 bytes"));
@@ -293,7 +293,7 @@ impl Desk {
         self.ledger.durable(position).await?;
         for early in manner.early {
             if early.await.is_err() {
-                tracing::warn!("an early webhook was cut off");
+                tracing::warn!("sending an early webhook was interrupted");
             }
         }
         let answer = result?;
@@ -316,7 +316,7 @@ impl Desk {
             () = tokio::time::sleep(HOLD) => {}
             _ = closing.wait_for(|closing| *closing) => {}
         }
-        Problem::new(StatusCode::GATEWAY_TIMEOUT, "no_answer", "a fault was asked for")
+        Problem::new(StatusCode::GATEWAY_TIMEOUT, "no_answer", "an injected fault")
     }
 }
 
@@ -430,7 +430,7 @@ fn fail_by(faults: &Faults) -> Result<(), Problem> {
 }
 
 fn internal_fault() -> Problem {
-    Problem::internal("a fault was asked for: nothing was executed")
+    Problem::internal("an injected fault: nothing was executed")
 }
 
 /// A reference is 1 to 128 visible ASCII characters.

@@ -198,7 +198,11 @@ fn load(file: &File, path: &Path) -> Result<Book, Error> {
             return Err(corrupt("it is too long".into()));
         }
         if line.last() != Some(&b'\n') {
-            tracing::warn!(line = number, bytes = read, "cut a torn line off the ledger");
+            tracing::warn!(
+                line = number,
+                bytes = read,
+                "removed an incomplete line from the end of the ledger"
+            );
             file.set_len(good_bytes).map_err(io)?;
             file.sync_all().map_err(io)?;
             return Ok(book);

@@ -45,13 +45,14 @@ const SHUTDOWN_SECS: u64 = 5;
 #[command(
     about = "Run the sandbox payment provider",
     after_help = "\
-It moves no money. Its ledger is DIR/ledger.jsonl, with one line per fact, on disk before each answer.
+It moves no money. Its ledger is DIR/ledger.jsonl, with one line per fact. Every line is on disk
+before the request is answered.
 
 The payment token determines the outcome: tok_ok succeeds; tok_declined and tok_insufficient_funds
 are declined; tok_timeout succeeds without an answer; tok_timeout_lost does nothing and gives no
 answer; tok_500 fails twice; tok_slow takes 2 seconds; tok_webhook_only reports only by webhook;
-tok_action does so after the buyer was sent to a page; tok_mismatch authorizes another amount.
-PUT /v1/faults sets fault rates.
+tok_action reports by webhook after the buyer has visited a page; tok_mismatch authorizes another
+amount. PUT /v1/faults sets fault rates.
 
 Example:
   kontor sandbox-psp --data psp --listen 127.0.0.1:8081"
@@ -100,7 +101,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The webhook client cannot be made.
-    #[error("cannot make the webhook client: {0}")]
+    #[error("cannot create the webhook client: {0}")]
     Client(String),
     /// The server's thread cannot be started, or ended by itself.
     #[error("the sandbox ended unexpectedly")]

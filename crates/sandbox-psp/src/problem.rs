@@ -27,7 +27,7 @@ impl Problem {
     }
 
     pub fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here")
+        Self::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path")
     }
 
     pub fn internal(detail: impl Into<String>) -> Self {

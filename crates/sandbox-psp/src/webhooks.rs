@@ -118,7 +118,7 @@ impl Webhooks {
         let job = self.job(delay, tries, event);
         let mut waiting = locked(&self.waiting);
         if waiting.len() >= WAITING_MAX {
-            tracing::warn!("too many webhooks wait: one was dropped");
+            tracing::warn!("the queue of webhooks is full: one was dropped");
             return;
         }
         waiting.push(job);

@@ -93,7 +93,7 @@ pub fn run(args: &Args) -> std::io::Result<std::process::ExitCode> {
 fn find_faults(args: &Args) -> std::io::Result<std::process::ExitCode> {
     if !seeded_fault::possible() {
         stderr::line(
-            "error: a release build has no flaws to find: run it with cargo run --features simulate",
+            "error: a release build has no deliberate bugs: run it with cargo run --features simulate",
         );
         return Ok(std::process::ExitCode::FAILURE);
     }

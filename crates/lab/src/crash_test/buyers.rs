@@ -225,7 +225,9 @@ impl Buyers {
                     Some("confirmed") if order["payment_status"] == "captured" => return 1,
                     Some("cancelled" | "awaiting_payment") => return 0,
                     _ if Instant::now() >= until => {
-                        self.violation(format!("{cart} never came to rest: {order}"));
+                        self.violation(format!(
+                            "{cart}: its order never reached a final state: {order}"
+                        ));
                         return 0;
                     }
                     _ => tokio::time::sleep(Duration::from_millis(10)).await,

@@ -190,7 +190,7 @@ impl Trial {
     /// Waits until nothing is a node's any more and all shards have an owner; how long it took.
     async fn taken_over(&self, node: usize) -> Result<Duration, Error> {
         let (started, url) = (Instant::now(), self.cluster.nodes[node].url());
-        let what = format!("nobody takes over from {}", self.cluster.nodes[node].name());
+        let what = format!("no node takes over the shards of {}", self.cluster.nodes[node].name());
         self.until(&what, async || {
             let shards = witness::shards(&self.cluster, &url)?;
             Ok(shards.of_node == 0 && shards.all_owned())

@@ -38,19 +38,19 @@ description, category, price (major units: 2.55), currency (the shop's if absent
 active (true or false), location, on_hand, change_from and on_hand_change. JSON Lines has the same
 fields, with one object per line. Both may be gzipped.
 
-What a file does not say stays as it is: a column that is absent and a cell that is empty change
-nothing, and a price changes no price in another currency. Several rows may name one SKU, for
-example to give its prices in several currencies. In JSON Lines, null clears a description or a
-category.
+What a file does not mention is not changed: an absent column and an empty cell change nothing, and
+a price changes no price in another currency. Several rows may have the same SKU, for example to
+give its prices in several currencies. In JSON Lines, null clears a description or a category.
 
-A refused row does not stop the others, but a file whose quotes do not match is refused as a whole:
-nothing of it is imported. If a run is interrupted, run it again: it continues
-where it stopped.
+A refused row does not stop the others. A file with a quote that is not closed is refused as a
+whole: nothing of it is imported. If a run is interrupted, run it again: it continues where it
+stopped.
 
-on_hand sets the units in stock: after sales, importing the same file again sets them again. With
-change_from, a row is refused if the units in stock are another number (and not on_hand already).
-on_hand_change adds units, or takes them away if it is negative, each time the file is imported.
-Importing a file again without other changes in between changes nothing but on_hand_change.
+on_hand sets the number of units in stock, also when the same file is imported again after sales.
+With change_from, a row is refused if another number of units is in stock (unless it is on_hand
+already). on_hand_change adds units, or removes them if it is negative, each time the file is
+imported. If nothing else has changed in the meantime, importing a file again changes nothing,
+except for rows with on_hand_change.
 
 Exit code: 0 all rows were imported, 1 the import could not run, 2 some rows were refused.
 

@@ -60,7 +60,7 @@ fn is_tax_rate(text: &str) -> bool {
 pub enum Format {
     /// Comma-separated, with a header.
     Csv,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Jsonl,
     /// Invoices of the UCI Online Retail data set: a product for every code that is sold.
     OnlineRetail,
@@ -297,7 +297,7 @@ impl Fields {
         let change_from = self.units("change_from", 0, &mut faults);
         let on_hand_change = self.units("on_hand_change", i64::MIN, &mut faults);
         if on_hand.is_some() && on_hand_change.is_some() {
-            faults.push(fault("on_hand_change", "must not be beside on_hand".to_owned()));
+            faults.push(fault("on_hand_change", "must not be combined with on_hand".to_owned()));
         }
         if change_from.is_some() && on_hand.is_none() {
             faults.push(fault("change_from", "needs on_hand".to_owned()));

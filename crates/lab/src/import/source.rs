@@ -22,7 +22,7 @@ pub enum Error {
         reason: std::io::Error,
     },
     /// Reading stopped midway.
-    #[error("cannot read on: {0}")]
+    #[error("cannot continue reading: {0}")]
     Io(#[from] std::io::Error),
     /// The columns are not the right ones.
     #[error("{0}")]

@@ -245,7 +245,7 @@ async fn overload(
     let key = server.target.key.reveal().to_owned();
     let looking = tokio::task::spawn_local(watch.clone().keep_looking(run.clone(), key));
     let phase = async |pace: Pace| drive("overload", &run, &pace, stop.clone(), progress, 2).await;
-    progress.say("looking for the peak");
+    progress.say("measuring the peak rate");
     let peak = phase(args.at_peak()).await;
     let memory_at_peak = watch.phase();
     let flows = |report: &Report| {

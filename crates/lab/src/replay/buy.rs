@@ -220,7 +220,7 @@ impl<'a> Buyer<'a> {
                     break;
                 }
                 status => {
-                    let text = format!("order {} stays {status}", order.id);
+                    let text = format!("order {} is still {status}", order.id);
                     return Err(Failure::Fault(text));
                 }
             }
@@ -286,7 +286,10 @@ impl<'a> Buyer<'a> {
             self.bought.mismatches.push(text);
         }
         let Some(total) = total else {
-            return Err(Failure::Fault(format!("order {} has no whole total", order.id)));
+            return Err(Failure::Fault(format!(
+                "the total of order {} is not a whole number of pence",
+                order.id
+            )));
         };
         let captured = order.captured.as_ref().and_then(Money::as_minor) == Some(total);
         Ok(Placed {
@@ -341,7 +344,7 @@ fn email(step: &Step) -> String {
 
 fn address(step: &Step) -> Result<Address, Failure> {
     let country = country_code(&step.country)
-        .ok_or_else(|| Failure::Fault(format!("{:?} is no country we know", step.country)))?;
+        .ok_or_else(|| Failure::Fault(format!("{:?} is an unknown country", step.country)))?;
     let name = match &step.customer {
         Some(customer) => format!("Customer {customer}"),
         None => format!("Guest {}", step.invoice),

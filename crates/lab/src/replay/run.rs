@@ -289,7 +289,7 @@ impl<'a> Run<'a> {
         portions: &[(usize, Portion)],
     ) -> Result<(), Failure> {
         let placed = self.state().orders.get(&order).cloned();
-        let placed = placed.ok_or_else(|| Failure::Fault("its order is not there".to_owned()))?;
+        let placed = placed.ok_or_else(|| Failure::Fault("its order does not exist".to_owned()))?;
         if !placed.captured {
             self.wait_for_capture(&placed).await?;
         }
@@ -310,7 +310,7 @@ impl<'a> Run<'a> {
             }
             pause(attempt).await;
         }
-        Err(Failure::Fault(format!("the money of order {} does not come in", placed.id)))
+        Err(Failure::Fault(format!("the payment of order {} has not been captured", placed.id)))
     }
 }
 

@@ -21,6 +21,6 @@ pub fn get(addr: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
     let status = text.split(' ').nth(1).and_then(|status| status.parse().ok());
     match status {
         Some(status) => Ok((status, text)),
-        None => Err(std::io::Error::other(format!("no HTTP: {text}"))),
+        None => Err(std::io::Error::other(format!("not an HTTP response: {text}"))),
     }
 }

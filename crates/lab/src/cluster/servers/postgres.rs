@@ -268,7 +268,7 @@ fn let_in(folder: &Path) -> Result<(), Error> {
         let mode = std::fs::Permissions::from_mode(mode | 0o001);
         return std::fs::set_permissions(folder, mode).map_err(told());
     }
-    let what = format!("may not walk through {}, as the user {USER}", folder.display());
+    let what = format!("cannot enter {}, as the user {USER}", folder.display());
     Err(Error::Failed { name: "postgres".into(), what, log: "choose another folder".into() })
 }
 

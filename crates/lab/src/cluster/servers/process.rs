@@ -80,7 +80,7 @@ impl Process {
             Err(error) => {
                 let _ = child.kill();
                 let _ = child.wait();
-                Err(Error::io(format!("nobody guards {name}"))(error))
+                Err(Error::io(format!("cannot start the guard of {name}"))(error))
             }
         }
     }
