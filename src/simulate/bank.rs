@@ -221,7 +221,7 @@ impl Bank {
                 process.die(&format!("before call {number} ({name} {what})"));
             }
             Some(Mishap::Refused) => {
-                told("finds the bank closed");
+                told("cannot reach the provider");
                 tokio::time::sleep(Duration::from_millis(5)).await;
                 process.alive().await;
                 return Err(Error::Unavailable);
@@ -248,13 +248,13 @@ impl Bank {
                 process.die(&format!("after call {number} ({name} {what})"));
             }
             Some(Mishap::Unanswered) => {
-                told("is not answered");
+                told("gets no answer");
                 tokio::time::sleep(Duration::from_secs(2)).await;
                 process.alive().await;
                 return Err(Error::Unknown("it timed out".to_owned()));
             }
             Some(Mishap::Slow(ms)) => {
-                told("is answered late");
+                told("gets a late answer");
                 tokio::time::sleep(Duration::from_millis(ms)).await;
             }
             _ => {}

@@ -59,7 +59,7 @@ impl Checks {
                 }
             }
             // The disk may fail in the middle; at the end it is well.
-            Err(error) if last => world.violate("the store can be read", error.to_string()),
+            Err(error) if last => world.violate("the store is readable", error.to_string()),
             Err(_) => {}
         }
     }
@@ -74,7 +74,7 @@ impl Checks {
                 Ok(Ok(folded)) => folded.state,
                 other => {
                     let what = format!("{id}: {:?}", other.map(drop));
-                    return world.violate("every order can be read", what);
+                    return world.violate("every order is readable", what);
                 }
             };
             let mine: Vec<&Payment> = payments
@@ -109,7 +109,7 @@ fn kept(world: &World, id: &EntityId, order: &Order, told: &Told) {
     let by_operator = order.cancellation().is_none_or(|it| it.reason == REASON);
     if told.number.is_some() && order.phase() != Phase::Confirmed && !by_operator {
         let what = format!("{id}: {:?}, {:?}", order.phase(), order.cancellation());
-        world.violate("a confirmation stands", what);
+        world.violate("a confirmed order stays confirmed", what);
     }
 }
 
@@ -118,7 +118,7 @@ fn over(world: &World, id: &EntityId, order: &Order) {
     let rest = matches!(order.phase(), Phase::Absent | Phase::Confirmed | Phase::Cancelled);
     if !rest || !order.effects().is_empty() {
         let steps: Vec<String> = order.effects().iter().map(order::Effect::step).collect();
-        let what = format!("{id}: {:?}, wants {steps:?}", order.phase());
+        let what = format!("{id}: {:?}, unfinished steps {steps:?}", order.phase());
         world.violate("every saga ends", what);
     }
 }
@@ -142,7 +142,7 @@ fn money(world: &World, id: &EntityId, order: &Order, payments: &[&Payment]) {
         );
         world.violate("both ledgers agree", what);
     } else if !confirmed && (kept != 0 || live > 0) {
-        let what = format!("{id} is {:?}: {kept} kept, {live} set aside", order.phase());
+        let what = format!("{id} is {:?}: {kept} captured, {live} authorized", order.phase());
         world.violate("nobody pays without an order", what);
     } else if holding > 1 {
         world.violate("an order is paid once", format!("{id}: {holding} times"));
@@ -199,7 +199,10 @@ pub async fn shelves(clients: &Clients, fleet: &Fleet, watch: &Mutex<Watch>, sku
             drop(watch);
             let is_said = (then.min(there)..=then.max(there)).contains(&sellable);
             if at == seq && !is_said && !clients.world.turned_lately() {
-                let what = format!("{sku}: {sellable} can be sold, the books say {there}");
+                let what = format!(
+                    "{sku}: {sellable} sellable, the simulator's record has \
+                                    {there}"
+                );
                 clients.world.violate("stock equals the books", what);
             }
         }

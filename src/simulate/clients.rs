@@ -114,7 +114,7 @@ impl Clients {
     /// asked for.
     pub fn told(&self, entity: &EntityId, before: i64, seq: i64) {
         if seq < before {
-            let what = format!("{entity}: {before} was told before, now {seq}");
+            let what = format!("{entity}: version {before} was answered before, now {seq}");
             self.world.violate("no node shows an older state than was answered", what);
         }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -271,7 +271,13 @@ impl Clients {
         match answer {
             Some(Heard::Placed(placed)) => self.acknowledged(me, &placed).await,
             Some(Heard::Busy) => {
-                self.world.tell(&who, |line| write!(line, "is told that it is being paid for"));
+                self.world.tell(&who, |line| {
+                    write!(
+                        line,
+                        "gets the answer that a payment is in \
+                                                           progress"
+                    )
+                });
             }
             Some(Heard::No(why)) => {
                 self.world.tell(&who, |line| write!(line, "is refused: {why}"));
@@ -324,7 +330,13 @@ impl Clients {
     async fn acknowledged(&self, me: usize, placed: &Placed) {
         let Placed { order, seq, .. } = placed;
         self.world.tell(&format!("buyer {me}"), |line| {
-            write!(line, "is told: {:?} at {seq}, number {:?}", order.phase(), order.number())
+            write!(
+                line,
+                "gets the answer {:?} at {seq}, number \
+                          {:?}",
+                order.phase(),
+                order.number()
+            )
         });
         let Some(frozen) = order.placed() else {
             return self.world.violate("answered orders exist", format!("buyer {me}: no order"));
@@ -346,7 +358,7 @@ impl Clients {
         self.note(me, |known| known.told = Some(told));
         let there = self.journal.read_entity(&id, seq - 1, 1).await;
         if there.is_ok_and(|there| there.is_empty()) {
-            let what = format!("{id} was told at {seq}, which is not on disk");
+            let what = format!("{id} was answered at {seq}, which is not on disk");
             self.world.violate("answers are durable", what);
         }
     }
@@ -374,20 +386,20 @@ impl Clients {
             return;
         }
         let said = match answer {
-            Ok(None) => "not taken by anybody",
+            Ok(None) => "not accepted by any node",
             Ok(Some(Ok(()))) => {
                 again.delivery = None;
                 check::notice_kept(&self, &again.bank, &body).await;
                 "taken"
             }
-            Ok(Some(Err(WebhookRefusal::TryAgain))) => "to be sent again",
+            Ok(Some(Err(WebhookRefusal::TryAgain))) => "must be sent again",
             Ok(Some(Err(error))) => {
                 let what = format!("{body}: {error}");
                 return self.world.violate("a signed webhook is accepted", what);
             }
             Err(_) => "not answered",
         };
-        self.world.tell("courier", |line| write!(line, "{body} is {said}"));
+        self.world.tell("courier", |line| write!(line, "{body} is answered {said}"));
     }
 }
 

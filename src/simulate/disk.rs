@@ -90,8 +90,8 @@ impl Disk {
         let left = self.shared.unreadable.load(Ordering::Relaxed);
         if left > 0 {
             self.shared.unreadable.store(left - 1, Ordering::Relaxed);
-            self.shared.world.tell("disk", |line| write!(line, "a reading fails"));
-            return Err(ReadError("the disk hiccuped".to_owned()));
+            self.shared.world.tell("disk", |line| write!(line, "a read fails"));
+            return Err(ReadError("a disk error".to_owned()));
         }
         Ok(())
     }
@@ -142,7 +142,7 @@ impl Disk {
             let there = records.iter().find(|record| record.shard == fence.shard);
             if let Some(record) = there.filter(|_| epoch != fence.epoch.0) {
                 let what = format!(
-                    "{} #{}: {} has epoch {} of shard {}, which stands at {epoch}",
+                    "{} #{}: {} writes with epoch {} to shard {}, whose epoch is {epoch}",
                     record.entity,
                     record.seq,
                     self.process.name(),
@@ -209,12 +209,12 @@ impl Journal for Disk {
                 return Err(AppendError::Failed("the disk is full".to_owned()));
             }
             Some(Mishap::Unanswered) => {
-                told("is written and not answered");
+                told("is written, without an answer");
                 self.write(fences, batch).await?;
                 return Err(AppendError::Unknown("the connection broke".to_owned()));
             }
             Some(Mishap::Lost) => {
-                told("is neither written nor answered");
+                told("is not written, without an answer");
                 return Err(AppendError::Unknown("the connection broke".to_owned()));
             }
             Some(Mishap::Slow(ms) | Mishap::Late(ms)) => {
@@ -227,7 +227,7 @@ impl Journal for Disk {
                 self.process.reach_store().await;
             }
             Some(Mishap::CutOff(ms)) => {
-                told("is on its way, and its sender is cut off");
+                told("is in flight while its sender is cut off");
                 self.process.cut_off(ms);
                 self.process.reach_store().await;
             }

@@ -63,10 +63,10 @@ impl Ears {
             let whole = (order.after + 1..=last).all(|seq| seqs.next() == Some(seq));
             if order.after > *told || !whole {
                 let what = format!(
-                    "{name} tells of {} from {} to {last}, before up to {told}",
+                    "{name} sends {} from {} to {last}, before up to {told}",
                     order.shown.id, order.after
                 );
-                world.violate("a live feed says what it leaves out", what);
+                world.violate("a live feed reports the events that it skips", what);
             }
             *told = last.max(*told);
         }

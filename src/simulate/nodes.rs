@@ -157,7 +157,7 @@ impl Outside {
             let process = Process::among(&self.world, name(place), self.plan.bus);
             let living = async {
                 let Ok(node) = Node::start(self.start(&process)).await else {
-                    return process.die("since it could not start");
+                    return process.die("because it could not start");
                 };
                 let listening = ears::listen(&self.world, name(place), &node.changes);
                 node.join(process.name()).await;
@@ -202,17 +202,17 @@ impl Outside {
                     process.alive().await;
                     fleet.put(place, None);
                     node.stop().await;
-                    process.die("after it left in good order");
+                    process.die("after an orderly stop");
                 });
             }
             Blow::NoStore { ms } => process.cut_off(ms),
             Blow::NoBus { ms } => {
-                self.for_a_while(place, ms, "is cut off the others", move |on| {
+                self.for_a_while(place, ms, "is cut off from the other nodes", move |on| {
                     board.cut(name(place), on);
                 });
             }
             Blow::Mute { ms } => {
-                self.for_a_while(place, ms, "is not heard", move |on| {
+                self.for_a_while(place, ms, "sends no answers", move |on| {
                     board.mute(name(place), on);
                 });
             }
@@ -232,7 +232,7 @@ impl Outside {
         set(true);
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(ms)).await;
-            world.tell(name(place), |line| write!(line, "{what} no longer"));
+            world.tell(name(place), |line| write!(line, "{what}: ended"));
             set(false);
         });
     }

@@ -91,7 +91,7 @@ impl Operators {
             }
             Deed::Reprice { sku, price } => self.reprice(&fleet, sku, price, &name).await,
             Deed::RemakeRows => {
-                self.clients.world.tell("operator", |line| write!(line, "has all rows made again"));
+                self.clients.world.tell("operator", |line| write!(line, "rebuilds all rows"));
                 if let Some(one) = fleet.all().first() {
                     let begun = one.process.answers(one.node.replay_rows()).await;
                     if let Some(Err(error)) = begun {

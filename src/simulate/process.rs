@@ -115,7 +115,13 @@ impl Process {
     pub fn cut_off(&self, ms: u64) {
         let until = self.0.world.elapsed() + i64::try_from(ms).unwrap_or(0);
         self.0.cut_off_until.fetch_max(until, Ordering::Relaxed);
-        self.0.world.tell(&self.0.name, |line| write!(line, "is cut off the store for {ms} ms"));
+        self.0.world.tell(&self.0.name, |line| {
+            write!(
+                line,
+                "is cut off from the store for {ms} \
+                                                             ms"
+            )
+        });
     }
 
     /// Waits until it reaches the store.

@@ -194,7 +194,7 @@ impl Outside {
                 biased;
                 end = self.one_life() => end,
                 () = self.world.until(latest) => {
-                    self.world.violate("every run ends", "somebody waits for ever");
+                    self.world.violate("every run ends", "a client waits for ever");
                     End::Wrong
                 }
             };
@@ -313,7 +313,7 @@ impl Outside {
                     () = self.world.ended() => return Some(self.how_ended()),
                     _ = join_all(stopping) => {}
                 }
-                self.world.die("after it was stopped in good order");
+                self.world.die("after an orderly stop");
                 return Some(End::Stopped);
             }
             Fault::ReadsFail { count, .. } => self.disk.fail_reads(*count),
@@ -351,7 +351,7 @@ impl Outside {
         let latest = self.world.elapsed() + BACK_MAX;
         while !fleet.is_whole() {
             if self.world.elapsed() > latest {
-                return self.world.violate("a node comes back", "one is away at the end");
+                return self.world.violate("a node starts again", "a node is down at the end");
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
@@ -381,7 +381,7 @@ impl Outside {
             }
             fleet.put(place, None);
         }
-        self.world.violate("a node stops when told to", "it is not, at the end");
+        self.world.violate("a node stops on request", "a node is still running at the end");
     }
 
     fn outcome(&self) -> Outcome {

@@ -83,7 +83,7 @@ impl Watch {
         let Some((order, _, attempt)) = parse_reference(reference) else { return };
         let asked = self.orders.get(&order).and_then(|sale| sale.asked.get(&attempt));
         if asked != Some(&amount) {
-            let what = format!("{reference}: {amount}, on disk is {asked:?}");
+            let what = format!("{reference}: {amount}, on disk: {asked:?}");
             world.violate("a call to the provider follows a durable event", what);
         }
     }
@@ -209,7 +209,7 @@ impl Shelf {
             }
             Event::Extended { order, hold_until, .. } => {
                 let hold = self.holds.get_mut(order);
-                let hold = hold.ok_or_else(|| ("a hold is there", order.to_string()))?;
+                let hold = hold.ok_or_else(|| ("the hold exists", order.to_string()))?;
                 hold.1 = *hold_until;
             }
             Event::Lapsed { order } => {
@@ -277,7 +277,13 @@ impl Shelf {
                 left -= taken;
             }
             if left > 0 {
-                return Err(("only allocated goods leave", format!("{order}: {left} too many")));
+                return Err((
+                    "only allocated goods leave",
+                    format!(
+                        "{order}: {left} units too \
+                                                                   many"
+                    ),
+                ));
             }
         }
         Ok(())
@@ -303,7 +309,7 @@ impl Sale {
             Event::PaymentRequested { attempt, amount, .. } => {
                 self.asked.insert(*attempt, *amount);
                 if !self.open.is_empty() || self.live() > 0 {
-                    let what = format!("attempt {attempt} beside {:?}", self.open);
+                    let what = format!("attempt {attempt} besides {:?}", self.open);
                     return Err(("one attempt at a time", what));
                 }
                 self.open.insert(*attempt);
@@ -323,7 +329,7 @@ impl Sale {
                 self.authorized.remove(attempt);
             }
             Event::Confirmed { .. } if self.live() != self.total => {
-                let what = format!("{} of {} are set aside", self.live(), self.total);
+                let what = format!("{} of {} are authorized", self.live(), self.total);
                 return Err(("nothing is confirmed unpaid", what));
             }
             Event::Captured { amount, .. } => self.captured += amount,

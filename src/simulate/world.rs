@@ -161,7 +161,7 @@ impl World {
         if std::mem::take(&mut inner.skew) != 0 {
             inner.turned = inner.elapsed();
             drop(inner);
-            self.tell("machine", |line| write!(line, "its clock is right again"));
+            self.tell("machine", |line| write!(line, "its clock is correct again"));
         }
     }
 

@@ -79,7 +79,7 @@ impl Memory {
         let mut rows = self.locked();
         if let Some(left) = rows.fails.checked_sub(1) {
             rows.fails = left;
-            return Err(Error::Io(std::io::Error::other("the disk hiccuped")));
+            return Err(Error::Io(std::io::Error::other("a disk error")));
         }
         Ok(rows)
     }

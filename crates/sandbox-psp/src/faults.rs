@@ -123,7 +123,7 @@ impl Token {
         let digits = token.bytes().filter(u8::is_ascii_digit).count();
         let only_number = token.bytes().all(|b| b.is_ascii_digit() || b == b' ' || b == b'-');
         if only_number && digits >= 12 {
-            let detail = "send a token: card numbers are not taken here";
+            let detail = "send a token: card numbers are not accepted here";
             return Err(Problem::invalid("card_number_refused", detail));
         }
         if !token.starts_with("tok_") || token.len() > TOKEN_BYTES_MAX {

@@ -346,7 +346,7 @@ impl Order {
         match self.phase {
             Phase::Cancelling | Phase::Cancelled => return Ok(Vec::new()),
             Phase::Committing if self.stuck.is_empty() && self.alert.is_none() => {
-                return Err(wrong("the order is being confirmed: try again in a moment"));
+                return Err(wrong("the order is being confirmed: try again in a second"));
             }
             Phase::Confirmed if !self.fulfillments.is_empty() => {
                 return Err(wrong("goods were shipped: refund what is returned instead"));

@@ -147,7 +147,11 @@ async fn store(node: &Node, store: &Store) -> Result<String, String> {
         };
         store.put_setting("last_ready_check", &text).await.map_err(said)?;
         let read = store.setting("last_ready_check").await.map_err(said)?;
-        if read.is_some() { Ok("writable".to_owned()) } else { Err("forgets".to_owned()) }
+        if read.is_some() {
+            Ok("writable".to_owned())
+        } else {
+            Err("a written row cannot be read back".to_owned())
+        }
     })
     .await
 }

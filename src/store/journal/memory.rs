@@ -374,7 +374,7 @@ impl Journal for Memory {
         let mut state = self.state();
         if let Some(left) = state.unreadable.checked_sub(1) {
             state.unreadable = left;
-            return Err(ReadError("the disk hiccuped".to_owned()));
+            return Err(ReadError("a disk error".to_owned()));
         }
         let places = state.entities.get(entity).map_or(&[][..], Vec::as_slice);
         let wanted = places.iter().skip(index(after_seq)).take(index(limit));

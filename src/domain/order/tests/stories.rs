@@ -266,7 +266,7 @@ fn cancelled_before_and_after_the_money() {
         "cancelled cancelled/declined/unfulfilled 0-0 due 0 []",
     );
     let committing = vec![place(), reserved(1), authorized(1)];
-    let why = "the order is being confirmed: try again in a moment";
+    let why = "the order is being confirmed: try again in a second";
     refused(committing, cancel(), why);
     let why = "goods were shipped: refund what is returned instead";
     refused(then(paid(), &[fulfill(&[(2, 1)])]), cancel(), why);
