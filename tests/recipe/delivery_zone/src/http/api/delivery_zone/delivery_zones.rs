@@ -24,11 +24,11 @@ use kontor::store::versioned::{Row, list_behind};
 
 use crate::recipe::delivery_zone::domain::delivery_zone::{Countries, DeliveryZone};
 
-/// What a zone is to be.
+/// A request to create or replace a zone.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeliveryZoneInput {
-    /// What a buyer reads.
+    /// The name that buyers see.
     #[garde(dive)]
     name: Text<1, 100>,
     /// ISO 3166-1 alpha-2 codes.
@@ -48,7 +48,7 @@ pub type CountryList = List<Country, 0, 250>;
 /// A delivery zone.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct DeliveryZoneShape {
-    /// What names it.
+    /// The code of the zone.
     code: String,
     name: String,
     countries: BTreeSet<String>,
@@ -66,7 +66,7 @@ impl From<&Row<DeliveryZone>> for DeliveryZoneShape {
 
 /// Lists delivery zones.
 #[utoipa::path(get, path = "/v1/admin/delivery-zones", tag = "delivery zones",
-    params(("Kontor-After" = Option<String>, Header, description = "Positions of writes that the list is to show"),
+    params(("Kontor-After" = Option<String>, Header, description = "`Kontor-Position` values of writes that the list must include"),
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
     responses((status = 200, description = "A page of zones, by code", body = Page<DeliveryZoneShape>)))]
 pub async fn list_delivery_zones(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
@@ -81,7 +81,7 @@ pub async fn list_delivery_zones(call: Call, request: HttpRequest) -> Result<Htt
     Ok(seen.mark(HttpResponse::Ok().json(page)))
 }
 
-/// Shows a delivery zone.
+/// Returns a delivery zone.
 #[utoipa::path(get, path = "/v1/admin/delivery-zones/{code}", tag = "delivery zones",
     params(("code" = String, Path)),
     responses((status = 200, description = "The zone", body = DeliveryZoneShape)))]
@@ -90,11 +90,11 @@ pub async fn get_delivery_zone(call: Call, path: web::Path<String>) -> Result<Ht
     Ok(versioned(StatusCode::OK, row.version, &DeliveryZoneShape::from(&*row)))
 }
 
-/// Makes a delivery zone, or replaces it.
+/// Creates or replaces a delivery zone.
 #[utoipa::path(put, path = "/v1/admin/delivery-zones/{code}", tag = "delivery zones",
     request_body = DeliveryZoneInput, params(("code" = String, Path)),
     responses((status = 200, description = "The zone", body = DeliveryZoneShape),
-        (status = 201, description = "The zone, which is new", body = DeliveryZoneShape)))]
+        (status = 201, description = "The zone was created", body = DeliveryZoneShape)))]
 pub async fn put_delivery_zone(
     call: Call,
     path: web::Path<String>,

@@ -60,7 +60,7 @@ pub struct GiftCardShape {
 
 /// Lists gift cards.
 #[utoipa::path(get, path = "/v1/admin/gift-cards", tag = "gift cards",
-    params(("Kontor-After" = Option<String>, Header, description = "Positions of writes that the list is to show"),
+    params(("Kontor-After" = Option<String>, Header, description = "`Kontor-Position` values of writes that the list must include"),
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
     responses((status = 200, description = "A page of gift cards, by number", body = Page<GiftCardShape>)))]
 pub async fn list_gift_cards(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
@@ -92,7 +92,7 @@ pub async fn issue_gift_card(call: Call, body: Json<NewGiftCard>) -> Result<Http
     Ok(read_your_writes::wrote(response, entity_id(&number), shape.version))
 }
 
-/// Reads a gift card.
+/// Returns a gift card.
 #[utoipa::path(get, path = "/v1/admin/gift-cards/{number}", tag = "gift cards",
     params(("number" = String, Path)),
     responses((status = 200, description = "The card", body = GiftCardShape)))]
