@@ -1,5 +1,5 @@
-//! A bare actix-web server that sends JSON back: what this machine can do at most, for
-//! `kontor load echo` to compare with. Nothing of kontor is in it.
+//! A bare actix-web server that returns the JSON it gets: the limit of this machine, for
+//! comparison by `kontor load echo`. It contains no code of kontor.
 
 use std::net::SocketAddr;
 

@@ -1,5 +1,5 @@
-//! Many admins at once: sockets that follow all orders, for `kontor load checkout` to run beside.
-//! Says each second what they got. It does not check it: `tests/it/live.rs` does. One key may open a
+//! Many admin clients at once: sockets that follow all orders, to run next to `kontor load checkout`.
+//! Prints what they received, each second, unchecked: `tests/it/live.rs` checks. One key may open a
 //! quarter of `http.live.sockets_max`: for 1,000 the server needs KONTOR__HTTP__LIVE__SOCKETS_MAX=4004.
 //!
 //! `KONTOR_KEY=sk_… cargo run --release --example watch -- --url http://127.0.0.1:8080 --sockets 1000`
@@ -24,10 +24,10 @@ struct Args {
     url: String,
     #[arg(long, env = "KONTOR_KEY", hide_env_values = true)]
     key: String,
-    /// Sockets that read what they get
+    /// Number of sockets that read their messages
     #[arg(long, default_value_t = 1_000)]
     sockets: usize,
-    /// Sockets that never read
+    /// Number of sockets that never read
     #[arg(long, default_value_t = 0)]
     deaf: usize,
 }

@@ -47,7 +47,7 @@ const DEADLINE: Span = Span::from_secs(30 * 60);
 /// What was made.
 #[derive(Clone, Copy, Debug)]
 pub struct Filled {
-    /// Finished orders.
+    /// Finished orders
     pub orders: u64,
     /// Events of all sorts.
     pub events: i64,

@@ -30,111 +30,113 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 type Error = Box<dyn std::error::Error + Send + Sync>;
 type Outcome<T = ()> = Result<T, Error>;
 
-/// Kontor beside the raw limits.
+/// Compares kontor with the raw limits of the software under it
 #[derive(Parser)]
 struct Args {
     #[command(subcommand)]
     what: What,
-    /// How often each side is measured.
+    /// Number of measurements of each side
     #[arg(long, global = true, default_value_t = 5)]
     runs: usize,
-    /// Answer JSON in place of text.
+    /// Print the result as JSON
     #[arg(long, global = true)]
     json: bool,
-    /// Where data goes; deleted at the end unless it is given.
+    /// The folder for data; by default a temporary one, which is deleted at the end
     #[arg(long, global = true)]
     dir: Option<PathBuf>,
-    /// Cargo says so.
+    /// Passed by cargo bench; ignored
     #[arg(long, global = true, hide = true)]
     bench: bool,
 }
 
 #[derive(Subcommand)]
 enum What {
-    /// Durable events a second through the lane, beside rows of a table in commits of 100.
+    /// Durable events per second through the lane, compared with inserts of 100 rows per commit
     Append {
-        /// Events of each run.
+        /// Events of each run
         #[arg(long, default_value_t = 200_000)]
         events: usize,
-        /// Events of an entity before its writer goes on to a new one.
+        /// Events per entity before its writer starts a new entity
         #[arg(long, default_value_t = 12)]
         lifetime: usize,
     },
-    /// Durable reservations a second of one SKU, beside an UPDATE in a commit each.
+    /// Durable reservations per second of one SKU, compared with one UPDATE per commit
     HotSku {
-        /// Reservations of each run.
+        /// Reservations of each run
         #[arg(long, default_value_t = 50_000)]
         reservations: usize,
     },
-    /// As append, on PostgreSQL, beside plain inserts of 4 connections.
+    /// As append, on PostgreSQL, compared with plain inserts on 4 connections
     PostgresAppend {
-        /// Events of each run.
+        /// Events of each run
         #[arg(long, default_value_t = 400_000)]
         events: usize,
-        /// Events of an entity before its writer goes on to a new one.
+        /// Events per entity before its writer starts a new entity
         #[arg(long, default_value_t = 12)]
         lifetime: usize,
-        /// How many batches are written at the same time.
+        /// Number of batches that are written at the same time
         #[arg(long, default_value_t = 4)]
         lanes: u16,
     },
-    /// As hot-sku, on PostgreSQL, beside an UPDATE in a commit each on 32 connections.
+    /// As hot-sku, on PostgreSQL, compared with one UPDATE per commit on 32 connections
     PostgresHotSku {
-        /// Reservations of each run.
+        /// Reservations of each run
         #[arg(long, default_value_t = 50_000)]
         reservations: usize,
     },
-    /// As postgres-hot-sku, through a node that has not the SKU, beside the one that has it.
+    /// As postgres-hot-sku, through a node that does not own the SKU, compared with the node that
+    /// owns it
     Remote {
-        /// Reservations of each run.
+        /// Reservations of each run
         #[arg(long, default_value_t = 50_000)]
         reservations: usize,
     },
-    /// What a checkout costs as history grows.
+    /// The cost of a checkout as the history grows
     History {
-        /// Finished orders of each store.
+        /// Finished orders of each store
         #[arg(long, value_delimiter = ',', default_value = "1000,10000,100000,1000000")]
         orders: Vec<u64>,
-        /// Checkouts of each run, at most 400.
+        /// Checkouts of each run, at most 400
         #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=400))]
         checkouts: u16,
-        /// Leave the goods of all orders in the house: they stay in the state of their SKUs.
+        /// Leave the goods of all orders unshipped: their allocations stay in the state of their
+        /// SKUs
         #[arg(long)]
         unshipped: bool,
     },
-    /// Seconds from start to ready after a kill.
+    /// Seconds from the start of the program until it is ready, after a kill
     Ready {
-        /// Finished orders in the store.
+        /// Finished orders in the store
         #[arg(long, default_value_t = 1_000_000)]
         orders: u64,
-        /// Leave the goods of all orders in the house.
+        /// Leave the goods of all orders unshipped
         #[arg(long)]
         unshipped: bool,
     },
-    /// Bytes in memory of carts and orders that are awake.
+    /// Bytes of memory used by carts and orders
     Memory {
-        /// Carts, and orders.
+        /// Number of carts, and of orders
         #[arg(long, default_value_t = 100_000)]
         entities: u64,
     },
-    /// Bytes on disk of an order, by what they are for.
+    /// Bytes on disk of an order, by event, table and index
     Size {
-        /// Finished orders in the store.
+        /// Finished orders in the store
         #[arg(long, default_value_t = 100_000)]
         orders: u64,
-        /// Leave the goods of all orders in the house.
+        /// Leave the goods of all orders unshipped
         #[arg(long)]
         unshipped: bool,
     },
-    /// Leaves a store of finished orders in `history-ORDERS` of the folder, and verifies it.
+    /// Create a store of finished orders in `history-ORDERS` of the folder, and verify it
     Fill {
-        /// Finished orders.
+        /// Finished orders
         #[arg(long, default_value_t = 1_000_000)]
         orders: u64,
-        /// Leave the goods of all orders in the house.
+        /// Leave the goods of all orders unshipped
         #[arg(long)]
         unshipped: bool,
-        /// Believe it unverified.
+        /// Do not verify the store
         #[arg(long)]
         unverified: bool,
     },
