@@ -1,7 +1,6 @@
 //! `kontor simulate`: what it is called with. Only a build with the feature `simulate` has the
 //! simulator in it (`seeds`); another one says how to get it.
 
-use kontor_lab::stderr;
 #[cfg(feature = "simulate")]
 mod seeds;
 
@@ -48,7 +47,7 @@ pub struct Args {
 /// None.
 #[cfg(not(feature = "simulate"))]
 pub fn run(_: &Args) -> std::io::Result<std::process::ExitCode> {
-    stderr::line(format_args!(
+    kontor_lab::stderr::line(format_args!(
         "error: this kontor was built without the simulator; run this in its source folder: \
          cargo run --release --features simulate -- simulate --seeds 1000"
     ));
