@@ -14,7 +14,7 @@ use super::catalog::Catalog;
 use super::engine::changes::Changes;
 use super::engine::clock::Clock;
 use super::engine::cluster::{self, Cluster};
-use super::engine::host::{self, Away, Host, Tenure};
+use super::engine::host::{self, Host, RemoteEntities, ShardLease};
 use super::engine::hosts::{ErasedHost, Hosts};
 use super::engine::projections::{Follower, Owned, Projections, Projector};
 use super::engine::row_host::{RowBase, RowKinds, Rows};
@@ -179,14 +179,14 @@ impl Node {
         let _before = told.set(hosts.clone());
         let _ = supervisor.cast(hosts.clone());
         // A store of one shard has one node.
-        let believed = Duration::from_millis(settings.product_believed_ms);
-        let believed = (journal.shards() > 1).then_some(believed);
+        let cache_ttl = Duration::from_millis(settings.product_cache_ttl_ms);
+        let cache_ttl = (journal.shards() > 1).then_some(cache_ttl);
         let base = RowBase {
             store: store.clone(),
             lanes: lanes.clone(),
             clock: clock.clone(),
             cache: cache.clone(),
-            believed,
+            cache_ttl,
         };
         let rows = start.rows.host(&base);
         let catalog = rows.of::<Product>().ok_or(Error::NoRows(Product::PLURAL))?;
@@ -210,7 +210,7 @@ impl Node {
         let projector = node.projector().await?;
         node.begin_work(projector, reached).await;
         match node.cluster.clone() {
-            Some(cluster) => node.shards.set_away(&(cluster as Arc<dyn Away>)),
+            Some(cluster) => node.shards.set_remote(&(cluster as Arc<dyn RemoteEntities>)),
             None => node.own_all().await?,
         }
         Ok(node)
@@ -259,7 +259,7 @@ impl Node {
     async fn own_all(&self) -> Result<(), Error> {
         let all: Vec<u16> = (0..self.lanes.shards()).collect();
         for fence in self.store.journal().claim(&all, SINGLE, LEASE).await? {
-            self.shards.open(fence, Tenure::for_good()).await?;
+            self.shards.open(fence, ShardLease::for_good()).await?;
         }
         Ok(())
     }

@@ -50,10 +50,10 @@ pub struct Settings {
     /// How far apart the steps of a projection are at least, in milliseconds.
     #[garde(custom(within(0..=60_000)))]
     pub projection_pause_ms: u64,
-    /// How long a product is believed without asking the store, in milliseconds, where several
+    /// How long a cached product is used without asking the store, in milliseconds, where several
     /// nodes write to it.
     #[garde(custom(within(0..=600_000)))]
-    pub product_believed_ms: u64,
+    pub product_cache_ttl_ms: u64,
 }
 
 impl Default for Settings {
@@ -66,7 +66,7 @@ impl Default for Settings {
             capture: CapturePolicy::default(),
             timer_poll_ms: 1_000,
             projection_pause_ms: 50,
-            product_believed_ms: 2_000,
+            product_cache_ttl_ms: 2_000,
         }
     }
 }

@@ -162,7 +162,7 @@ impl Remote {
             .set_connection_timeout(Some(self.patience * 10))
             .set_response_timeout(None);
         let made = self.client.get_multiplexed_async_connection_with_config(&config);
-        let mut connection = made.await.map_err(|error| told(&error))?;
+        let mut connection = made.await.map_err(|error| describe_error(&error))?;
         self.read_revoked(&mut connection).await?;
         loop {
             let space = {
@@ -185,7 +185,7 @@ impl Remote {
         call: impl Future<Output = Result<T, RedisError>>,
     ) -> Result<T, String> {
         match timeout(self.patience * 10, call).await {
-            Ok(outcome) => outcome.map_err(|error| told(&error)),
+            Ok(outcome) => outcome.map_err(|error| describe_error(&error)),
             Err(_) => Err("no answer in time".to_owned()),
         }
     }
@@ -248,7 +248,7 @@ impl Remote {
                 self.late.store(0, Ordering::Relaxed);
                 return Some(answer);
             }
-            Ok(Err(error)) => self.lost(&told(&error)),
+            Ok(Err(error)) => self.lost(&describe_error(&error)),
             Err(_) => {
                 if self.late.fetch_add(1, Ordering::Relaxed) + 1 >= TIMEOUTS_MAX {
                     self.lost("no answer in time");
@@ -385,7 +385,7 @@ fn millis(span: Duration) -> u64 {
 }
 
 /// An error without what it may hold of the address.
-fn told(error: &RedisError) -> String {
+fn describe_error(error: &RedisError) -> String {
     match error.detail() {
         Some(detail) if error.code().is_some() => format!("{}: {detail}", error.category()),
         _ => error.category().to_owned(),

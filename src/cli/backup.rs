@@ -12,7 +12,7 @@ use kontor::telemetry::chain;
 use kontor_lab::{stderr, stdout};
 use serde_json::json;
 
-use super::place;
+use super::store_location;
 
 /// How often the bar looks at the growing file.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -66,8 +66,8 @@ pub async fn run(args: Args) -> ExitCode {
 }
 
 async fn back_up(args: &Args) -> Result<(u64, i64), String> {
-    if place::database(args.store.as_ref()).is_some() {
-        return Err(place::PG_DUMP.to_owned());
+    if store_location::database(args.store.as_ref()).is_some() {
+        return Err(store_location::PG_DUMP.to_owned());
     }
     let store = Store::open_beside(&args.data).await.map_err(|error| chain(&error))?;
     let outcome = copy(&store, args).await;

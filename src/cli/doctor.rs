@@ -9,7 +9,7 @@ use kontor::store::Address;
 use kontor_lab::stdout;
 use serde_json::json;
 
-use super::place;
+use super::store_location;
 
 /// Check this installation, and say what to do about each problem
 #[derive(Clone, Debug, clap::Args)]
@@ -45,7 +45,7 @@ pub struct Args {
 /// Looks at an installation.
 pub async fn run(args: Args) -> ExitCode {
     let Args { data, store, listen, sandbox_psp, json } = args;
-    let store = place::database(store.as_ref()).cloned();
+    let store = store_location::database(store.as_ref()).cloned();
     let installation = Installation { data, store, listen, sandbox_psp };
     let findings = examine(&installation).await;
     let ok = findings.iter().all(|finding| finding.level != Level::Bad);

@@ -12,7 +12,7 @@ use kontor_lab::{stderr, stdout};
 use serde_json::json;
 use strum::VariantArray as _;
 
-use super::{Error, place};
+use super::{Error, store_location};
 
 /// How long a folder that somebody else is making is waited for.
 const MADE_WITHIN: Duration = Duration::from_secs(5);
@@ -108,7 +108,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
             }
         }
         Command::List { data, store, json } => {
-            let store = place::beside(&data, store.as_ref()).await?;
+            let store = store_location::beside(&data, store.as_ref()).await?;
             let keys = store.keys().await?;
             store.close().await;
             if json {
@@ -153,8 +153,8 @@ fn show(key: &store::key::Row) -> serde_json::Value {
 /// folder let go before anything else happens, so that a server can start on it at once; one
 /// that is being made by somebody else this moment is waited for.
 pub(super) async fn open(dir: &Path, store: Option<&Address>) -> Result<Store, OpenError> {
-    if place::database(store).is_some() {
-        return place::up_to_date(dir, store).await;
+    if store_location::database(store).is_some() {
+        return store_location::up_to_date(dir, store).await;
     }
     let until = Instant::now() + MADE_WITHIN;
     loop {

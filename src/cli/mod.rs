@@ -9,12 +9,12 @@ mod demo;
 mod doctor;
 mod key;
 mod move_store;
-mod place;
 mod restore;
 mod sandbox_psp;
 mod serve;
 mod sign_in;
 mod simulate;
+mod store_location;
 mod verify;
 
 use std::process::ExitCode;

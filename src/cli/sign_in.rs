@@ -13,7 +13,7 @@ use kontor::store::{self, Address, Store};
 use kontor_lab::{stderr, stdout};
 use serde_json::json;
 
-use super::{Error, key, place};
+use super::{Error, key, store_location};
 
 /// The setting that says since when a store is set up: its first link was shown then.
 const SET_UP: &str = "set_up_link_shown";
@@ -94,7 +94,7 @@ pub struct OutArgs {
 /// # Errors
 /// [`Error`]: the folder cannot be opened, or there is no such session.
 pub async fn run_out(args: OutArgs) -> Result<ExitCode, Error> {
-    let store = place::up_to_date(&args.data, args.store.as_ref()).await?;
+    let store = store_location::up_to_date(&args.data, args.store.as_ref()).await?;
     let said = match &args.id {
         Some(id) => {
             let id = id.trim_start_matches("session:");

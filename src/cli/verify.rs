@@ -14,7 +14,7 @@ use kontor::verify::provider::sandbox_options;
 use kontor::verify::{Progress, Report, verify};
 use kontor_lab::{stderr, stdout};
 
-use super::place;
+use super::store_location;
 
 /// Something could not be read, so nothing is proven.
 const COULD_NOT_CHECK: u8 = 2;
@@ -80,7 +80,7 @@ fn could_not(why: &str) -> ExitCode {
 }
 
 async fn of_place(args: &Args) -> Result<Report, String> {
-    let store = place::beside(&args.data, args.store.as_ref()).await;
+    let store = store_location::beside(&args.data, args.store.as_ref()).await;
     let store = store.map_err(|error| chain(&error))?;
     check_store(store, args.sandbox_psp.as_deref(), args.json).await
 }

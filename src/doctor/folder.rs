@@ -4,7 +4,7 @@ use std::fs::{self, File, TryLockError};
 use std::path::Path;
 
 use super::Finding;
-use crate::store::whole::DAMAGED_LOG;
+use crate::store::startup_checks::DAMAGED_LOG;
 
 /// Free bytes below which writes will soon fail.
 const FREE_BAD_BYTES: u64 = 256 << 20;

@@ -199,7 +199,7 @@ pub trait Noun:
 
     /// The one number that others ask it for without wanting to know the rest: what of a SKU can
     /// be sold. It is all that crosses to another node then.
-    fn figure(&self, _now: Timestamp) -> i64 {
+    fn summary_number(&self, _now: Timestamp) -> i64 {
         0
     }
 

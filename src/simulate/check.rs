@@ -188,7 +188,7 @@ pub async fn shelves(clients: &Clients, fleet: &Fleet, watch: &Mutex<Watch>, sku
             let entity = stock::entity_id(&sku);
             let read = move |view: View<'_, Stock>| {
                 let now = clock.now();
-                (view.figure(now), view.seq, now)
+                (view.summary_number(now), view.seq, now)
             };
             let (before, asked) = (clients.seen(&entity), node.clock.now());
             let looked = process.answers(node.stock.look(&entity, read)).await;

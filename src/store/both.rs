@@ -15,7 +15,7 @@ use sqlx::{AssertSqlSafe, Postgres, Sqlite, SqlitePool};
 use super::found::{Found, sqlite_rows};
 use super::postgres::pool::{Pool, Transaction};
 use super::value::Value;
-use super::{folder, many};
+use super::{bulk_write, folder};
 
 /// Where rows are read.
 #[derive(Clone, Copy)]
@@ -191,7 +191,7 @@ impl Builder {
     }
 
     pub(in crate::store) fn sqlite(self) -> Query<'static, Sqlite, SqliteArguments> {
-        self.values.into_iter().fold(sqlx::query(AssertSqlSafe(self.text)), many::bind)
+        self.values.into_iter().fold(sqlx::query(AssertSqlSafe(self.text)), bulk_write::bind)
     }
 
     pub(in crate::store) fn postgres(self) -> Query<'static, Postgres, PgArguments> {

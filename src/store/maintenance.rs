@@ -12,7 +12,7 @@ use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 use super::folder::sync_dir;
 use super::open_error::DATABASE;
 pub use super::sizes::{Check, Sizes};
-use super::{Backend, Error, OpenError, Store, open, postgres, whole};
+use super::{Backend, Error, OpenError, Store, open, postgres, startup_checks};
 
 impl Store {
     /// Writes a copy of the whole store as it is at one moment to a new file, while it serves.
@@ -124,7 +124,7 @@ async fn check_backup(backup: &Path) -> Result<(), OpenError> {
     // Immutable: nothing is written beside the backup, not even for reading it.
     let options = SqliteConnectOptions::new().filename(backup).read_only(true).immutable(true);
     let mut connection = options.connect().await.map_err(corrupt)?;
-    whole::kind(&mut connection, backup).await?;
+    startup_checks::kind(&mut connection, backup).await?;
     open::refuse_newer(&mut connection).await?;
     let faults = run_check(&mut connection, Check::Full).await.map_err(corrupt)?;
     connection.close().await.map_err(corrupt)?;

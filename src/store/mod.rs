@@ -7,6 +7,7 @@
 
 mod address;
 mod both;
+mod bulk_write;
 mod cart;
 mod folder;
 mod found;
@@ -16,7 +17,6 @@ pub mod key;
 pub mod list_page;
 pub mod list_row;
 pub mod maintenance;
-mod many;
 pub mod memory;
 mod migrations;
 pub mod node;
@@ -35,12 +35,12 @@ pub mod session;
 pub mod setting;
 pub mod shard;
 mod sizes;
+pub mod startup_checks;
 pub mod stock;
 mod tables;
 mod value;
 pub mod versioned;
 pub mod webhook;
-pub mod whole;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -11,7 +11,7 @@ use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool};
 
 use super::folder::{Folder, Writer, sync_dir};
 use super::open_error::{DATABASE, OpenError};
-use super::{Options, Store, migrations, whole};
+use super::{Options, Store, migrations, startup_checks};
 
 pub(super) const LOCK: &str = "kontor.lock";
 
@@ -28,18 +28,18 @@ impl Store {
     pub async fn open(dir: &Path, options: &Options) -> Result<Self, OpenError> {
         make_dir(dir)?;
         let lock = lock(dir)?;
-        whole::files(dir)?;
-        whole::log(dir)?;
+        startup_checks::files(dir)?;
+        startup_checks::log(dir)?;
         let file = dir.join(DATABASE);
         if !file.exists() {
             make(dir, &file).await?;
         }
         let connect = writer_options(dir);
         let mut connection = connect.connect().await.map_err(|error| opening(&file, error))?;
-        whole::kind(&mut connection, &file).await?;
+        startup_checks::kind(&mut connection, &file).await?;
         refuse_newer(&mut connection).await?;
         migrate(&mut connection).await?;
-        whole::end(&mut connection, &file).await?;
+        startup_checks::end(&mut connection, &file).await?;
         Ok(assemble(dir, options, connection, Some(lock)))
     }
 
@@ -81,14 +81,14 @@ impl Store {
         if !file.is_file() {
             return Err(OpenError::Missing(dir.to_owned()));
         }
-        whole::files(dir)?;
+        startup_checks::files(dir)?;
         // Whoever opens it first takes the log in; a server that runs has done so.
         if let Ok(_lock) = lock(dir) {
-            whole::log(dir)?;
+            startup_checks::log(dir)?;
         }
         let mut connection =
             writer_options(dir).connect().await.map_err(|error| opening(&file, error))?;
-        whole::kind(&mut connection, &file).await?;
+        startup_checks::kind(&mut connection, &file).await?;
         let found = refuse_newer(&mut connection).await?;
         if found < known() {
             if !bring_up_to_date {
@@ -266,7 +266,7 @@ fn opening(file: &Path, error: sqlx::Error) -> OpenError {
     let code = error.as_database_error().and_then(|error| error.code());
     match code.as_deref() {
         // SQLITE_CORRUPT, SQLITE_NOTADB
-        Some("11" | "26") => whole::damaged(file, error),
+        Some("11" | "26") => startup_checks::damaged(file, error),
         _ => OpenError::Io { path: file.to_owned(), source: io::Error::other(error) },
     }
 }

@@ -10,8 +10,8 @@ use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Postgres};
 
 use super::both::{Builder, Readers, Writing};
+use super::bulk_write::{Array, Binding, Texts, bind};
 use super::found::Found;
-use super::many::{Array, Binding, Texts, bind};
 use super::{Error, LIST_MAX};
 
 pub use super::value::{Kind, Stored, Value, from_json, to_json};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use kontor::actors::engine::clock::Clock;
-use kontor::actors::engine::host::{Error, Host, NoFlow, Options, Released, Tenure, View};
+use kontor::actors::engine::host::{Error, Host, NoFlow, Options, Released, ShardLease, View};
 use kontor::domain::entity::{self, Cause, EntityId, Idempotency, Noun};
 use kontor::domain::time::{Span, Timestamp};
 use kontor::store::journal::lane::{self, Committed};
@@ -133,7 +133,7 @@ impl Bench {
         let (root, _) = Actor::spawn(None, Root, ()).await.unwrap();
         let clock = Clock::by_hand(Timestamp::from_millis(1_000));
         let host = Host::new(dynamic, lanes.clone(), clock, options, root.get_cell());
-        host.open(0, Tenure::for_good()).await.unwrap();
+        host.open(0, ShardLease::for_good()).await.unwrap();
         host.set_flow(Arc::new(NoFlow));
         Self { journal, lanes, host }
     }

@@ -59,7 +59,7 @@ struct Shared {
     board: Board,
     stream: Twin,
     lease_ms: u64,
-    believed_ms: u64,
+    cache_ttl_ms: u64,
     psp: Running,
     _dir: TempDir,
 }
@@ -82,7 +82,7 @@ impl Shared {
             board: Board::default(),
             stream: Twin::default(),
             lease_ms: 6_000,
-            believed_ms: 2_000,
+            cache_ttl_ms: 2_000,
             psp,
             _dir: dir,
         }
@@ -110,7 +110,7 @@ impl Shared {
         });
         let (store, board, id) = (self.store.clone(), self.board.clone(), name.to_owned());
         let (stream, lease_ms) = (self.stream.clone(), self.lease_ms);
-        let product_believed_ms = self.believed_ms;
+        let product_cache_ttl_ms = self.cache_ttl_ms;
         let started = runtime.spawn(async move {
             let node = Node::start(Start {
                 nouns: nouns::all().with(NounEntry::<Tally>::without_flow()),
@@ -122,7 +122,7 @@ impl Shared {
                 settings: Settings {
                     timer_poll_ms: 20,
                     projection_pause_ms: 5,
-                    product_believed_ms,
+                    product_cache_ttl_ms,
                     ..Settings::default()
                 },
                 host: host::Options::default(),
@@ -278,7 +278,7 @@ async fn any_node_serves_any_buyer() {
         let sellable = one.on(async move {
             let now = node.clock.now();
             let lamp = stock::entity_id(&"LAMP".parse().unwrap());
-            node.stock.look(&lamp, move |view| view.figure(now)).await.unwrap()
+            node.stock.look(&lamp, move |view| view.summary_number(now)).await.unwrap()
         });
         assert_eq!(sellable.await, 940, "seen from {}", one.name);
     }
@@ -393,7 +393,7 @@ async fn an_old_event_of_a_product_is_not_taken_for_its_price() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_takes_over_a_product_writes_over_what_there_is() {
-    let shared = Shared { believed_ms: 600_000, ..Shared::open().await };
+    let shared = Shared { cache_ttl_ms: 600_000, ..Shared::open().await };
     let nodes = shared.nodes(&["a", "b"]).await;
     shared.shared_among(&["a", "b"]).await;
     shared.stream.reach(false);

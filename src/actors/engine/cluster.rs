@@ -6,9 +6,9 @@
 //! the store's clock; this node serves it only until a moment before, by a clock of its own that
 //! began when it asked. One that hangs, or cannot reach the store, so stops before another begins.
 
-mod away;
 mod leave;
 mod options;
+mod remote;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 pub use self::options::Options;
-use super::host::Tenure;
+use super::host::ShardLease;
 use super::placement::{self, Holding, Member};
 use super::shards::Shards;
 use crate::bus::nats::Connection;
@@ -59,7 +59,7 @@ pub struct Start {
 #[derive(Clone)]
 struct Held {
     fence: Fence,
-    tenure: Tenure,
+    lease: ShardLease,
     /// It is being given away.
     leaving: bool,
     /// Had by whoever begins to run it, or ends that: one after the other.
@@ -247,14 +247,14 @@ impl Cluster {
         let patience = Duration::from_millis(self.options.renew_ms);
         match timeout(patience, both).await {
             Ok((Ok(standing), alive)) => {
-                let until = asked + self.options.tenure();
+                let until = asked + self.options.lease_trusted_for();
                 for fence in &fences {
                     if standing.contains(fence) {
                         // One that has lapsed was over for its entities, and is dropped.
                         if let Some(held) = self.held().get(&fence.shard)
-                            && held.tenure.stands()
+                            && held.lease.is_valid()
                         {
-                            held.tenure.extend(until);
+                            held.lease.extend(until);
                         }
                     } else if self.still(*fence) {
                         tracing::warn!(shard = fence.shard, "the lease of a shard was lost");
@@ -309,7 +309,7 @@ impl Cluster {
         let Some(held) = held.get_mut(&fence.shard).filter(|held| held.fence == fence) else {
             return false;
         };
-        held.tenure.end();
+        held.lease.end();
         held.closed = true;
         true
     }
@@ -328,7 +328,7 @@ impl Cluster {
             let held = self.held();
             let lost = |shard: &u16| running.lanes.of(*shard).lost().borrow().contains(shard);
             let run = held.iter().filter(|(_, held)| !held.closed);
-            let over = run.filter(|(shard, held)| !held.tenure.stands() || lost(shard));
+            let over = run.filter(|(shard, held)| !held.lease.is_valid() || lost(shard));
             over.map(|(shard, _)| *shard).collect()
         };
         for shard in ended {
@@ -339,7 +339,7 @@ impl Cluster {
 
     fn lose(&self, running: &Shards, shard: u16) {
         if let Some(held) = self.held().remove(&shard) {
-            held.tenure.end();
+            held.lease.end();
             held.lost.cancel();
         }
         running.abandon(shard);
@@ -470,7 +470,8 @@ impl Cluster {
         }
         tracing::info!(shards = claimed.len(), "claimed shards");
         for fence in claimed {
-            self.open(running, fence, Tenure::until(asked + self.options.tenure())).await;
+            self.open(running, fence, ShardLease::until(asked + self.options.lease_trusted_for()))
+                .await;
         }
         self.changed.notify_waiters();
         self.notices.tell(Notice::Shards);
@@ -479,19 +480,19 @@ impl Cluster {
     }
 
     /// Runs a shard that was claimed.
-    async fn open(&self, running: &Arc<Shards>, fence: Fence, tenure: Tenure) {
+    async fn open(&self, running: &Arc<Shards>, fence: Fence, lease: ShardLease) {
         let turn = Arc::<tokio::sync::Mutex<()>>::default();
         let _mine = turn.lock().await;
         let held = Held {
             fence,
-            tenure: tenure.clone(),
+            lease: lease.clone(),
             leaving: false,
             closed: false,
             turn: turn.clone(),
             lost: CancellationToken::new(),
         };
         self.held().insert(fence.shard, held);
-        let opened = running.open(fence, tenure).await;
+        let opened = running.open(fence, lease).await;
         if let Err(error) = &opened {
             tracing::error!(%error, shard = fence.shard, "cannot open a shard");
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use ractor::{ActorCell, SpawnErr};
 
-use super::host::{Away, Gauge, Host, Quarantined, Released, Tenure};
+use super::host::{Gauge, Host, Quarantined, Released, RemoteEntities, ShardLease};
 use crate::domain::entity::{EntityId, Noun, Record};
 
 /// A host, whatever its noun is.
@@ -20,8 +20,8 @@ pub trait ErasedHost: Any + Send + Sync {
     /// The prefix of the noun's ids.
     fn prefix(&self) -> &'static str;
 
-    /// As [`Host::set_away`].
-    fn set_away(&self, away: Arc<dyn Away>);
+    /// As [`Host::set_remote`].
+    fn set_remote(&self, remote: Arc<dyn RemoteEntities>);
 
     /// As [`Host::forget_flow`].
     fn forget_flow(&self);
@@ -30,7 +30,7 @@ pub trait ErasedHost: Any + Send + Sync {
     ///
     /// # Errors
     /// As [`Host::open`].
-    async fn open(&self, shard: u16, tenure: Tenure) -> Result<(), SpawnErr>;
+    async fn open(&self, shard: u16, lease: ShardLease) -> Result<(), SpawnErr>;
 
     /// Lets the noun's flow go on with what it has under way in a shard.
     async fn opened(&self, shard: u16);
@@ -76,16 +76,16 @@ impl<N: Noun> ErasedHost for Host<N> {
         N::PREFIX
     }
 
-    fn set_away(&self, away: Arc<dyn Away>) {
-        self.set_away(away);
+    fn set_remote(&self, remote: Arc<dyn RemoteEntities>) {
+        self.set_remote(remote);
     }
 
     fn forget_flow(&self) {
         self.forget_flow();
     }
 
-    async fn open(&self, shard: u16, tenure: Tenure) -> Result<(), SpawnErr> {
-        self.open(shard, tenure).await
+    async fn open(&self, shard: u16, lease: ShardLease) -> Result<(), SpawnErr> {
+        self.open(shard, lease).await
     }
 
     async fn opened(&self, shard: u16) {

@@ -11,48 +11,48 @@ use crate::store::{self, Store};
 /// The ledger in the store. Several nodes go by the store's clock, a single one by its own.
 pub struct Rows(pub Store, pub Clock);
 
-fn told(error: store::Error) -> String {
+fn describe_error(error: store::Error) -> String {
     error.to_string()
 }
 
 #[async_trait]
 impl Ledger for Rows {
     async fn now(&self) -> Result<Timestamp, String> {
-        match self.0.time().await.map_err(told)? {
+        match self.0.time().await.map_err(describe_error)? {
             Some(now) => Ok(now),
             None => Ok(self.1.now()),
         }
     }
 
     async fn add_job(&self, job: &Job) -> Result<bool, String> {
-        self.0.add_job(job).await.map_err(told)
+        self.0.add_job(job).await.map_err(describe_error)
     }
 
     async fn job(&self, id: &str) -> Result<Option<Job>, String> {
-        self.0.job(id).await.map_err(told)
+        self.0.job(id).await.map_err(describe_error)
     }
 
     async fn put_job(&self, was: &Job, job: &Job) -> Result<bool, String> {
-        self.0.put_job(was, job).await.map_err(told)
+        self.0.put_job(was, job).await.map_err(describe_error)
     }
 
     async fn due_jobs(&self, until: Timestamp, limit: u32) -> Result<Vec<Job>, String> {
-        self.0.due_jobs(until, limit).await.map_err(told)
+        self.0.due_jobs(until, limit).await.map_err(describe_error)
     }
 
     async fn remove_done_jobs(&self, before: Timestamp) -> Result<u64, String> {
-        self.0.remove_done_jobs(before).await.map_err(told)
+        self.0.remove_done_jobs(before).await.map_err(describe_error)
     }
 
     async fn schedules(&self) -> Result<Vec<Schedule>, String> {
-        self.0.schedules().await.map_err(told)
+        self.0.schedules().await.map_err(describe_error)
     }
 
     async fn put_schedule(&self, schedule: &Schedule) -> Result<(), String> {
-        self.0.put_schedule(schedule).await.map_err(told)
+        self.0.put_schedule(schedule).await.map_err(describe_error)
     }
 
     async fn move_schedule(&self, was: &Schedule, next_at: Timestamp) -> Result<bool, String> {
-        self.0.move_schedule(was, next_at).await.map_err(told)
+        self.0.move_schedule(was, next_at).await.map_err(describe_error)
     }
 }

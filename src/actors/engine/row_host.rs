@@ -1,12 +1,12 @@
 //! Plain rows with a version, of any kind: read from memory, written with their change event in one
-//! append, by the node that has their shard (`away`). What the rows hold is not known here.
+//! append, by the node that has their shard (`remote`). What the rows hold is not known here.
 //!
 //! What other nodes change comes by the feed, and is taken over from there. The feed may lose
 //! something: where other nodes write to the same store, a row is believed for a while only, unless
 //! this node has its shard, so that nobody else can write it.
 
-mod away;
 mod kinds;
+mod remote;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::clock::Clock;
-use super::host::{Away, Tenure};
+use super::host::{RemoteEntities, ShardLease};
 use crate::cache::Cache;
 use crate::domain::entity::{Cause, Event as _, Record};
 use crate::domain::versioned::Event;
@@ -99,8 +99,8 @@ pub struct RowBase {
     pub clock: Clock,
     /// What nodes share and may lose.
     pub cache: Cache,
-    /// If other nodes write to the store, too: how long a row is believed without asking it.
-    pub believed: Option<Duration>,
+    /// If other nodes write to the store, too: how long a cached row is used without asking it.
+    pub cache_ttl: Option<Duration>,
 }
 
 /// All rows of a kind.
@@ -108,9 +108,9 @@ pub struct RowHost<T: VersionedRow> {
     base: RowBase,
     kept: sync::Cache<T::Key, Kept<T>>,
     lookups: Lookups,
-    away: RwLock<Option<Arc<dyn Away>>>,
+    remote: RwLock<Option<Arc<dyn RemoteEntities>>>,
     /// Shards that this node has, since when, and for how long.
-    had: RwLock<HashMap<u16, (Instant, Tenure)>>,
+    had: RwLock<HashMap<u16, (Instant, ShardLease)>>,
 }
 
 /// A row in memory, and the moment before it was read or written.
@@ -134,24 +134,23 @@ impl<T: VersionedRow> RowHost<T> {
     #[must_use]
     pub fn new(base: RowBase) -> Self {
         let (kept, lookups) = (sync::Cache::new(KEPT_MAX), Lookups::default());
-        Self { base, kept, lookups, away: RwLock::default(), had: RwLock::default() }
+        Self { base, kept, lookups, remote: RwLock::default(), had: RwLock::default() }
     }
 
     /// Whether what was read then is what there is: nobody else can have written it since, or
     /// has lately.
     fn believes(&self, key: &T::Key, read_at: Instant) -> bool {
-        self.base.believed.is_none_or(|believed| read_at.elapsed() < believed)
-            || self.knows(key, read_at)
+        self.base.cache_ttl.is_none_or(|ttl| read_at.elapsed() < ttl) || self.knows(key, read_at)
     }
 
     /// Whether what was read then is what there is: nobody else can have written it since.
     fn knows(&self, key: &T::Key, read_at: Instant) -> bool {
-        if self.base.believed.is_none() {
+        if self.base.cache_ttl.is_none() {
             return true;
         }
         let shard = T::entity_id(key).shard(self.base.lanes.shards());
         let had = self.had.read().unwrap_or_else(PoisonError::into_inner);
-        had.get(&shard).is_some_and(|(since, tenure)| *since <= read_at && tenure.stands())
+        had.get(&shard).is_some_and(|(since, lease)| *since <= read_at && lease.is_valid())
     }
 
     /// How often rows were asked for by their key.
@@ -200,9 +199,9 @@ impl<T: VersionedRow> RowHost<T> {
         expect: Expect,
         cause: Cause,
     ) -> Result<(Row<T>, Change), Error> {
-        let away = self.away.read().unwrap_or_else(PoisonError::into_inner).clone();
-        match away {
-            Some(away) => self.put_where_it_is(away.as_ref(), value, expect, cause).await,
+        let remote = self.remote.read().unwrap_or_else(PoisonError::into_inner).clone();
+        match remote {
+            Some(remote) => self.put_where_it_is(remote.as_ref(), value, expect, cause).await,
             None => self.put_here(value, expect, cause).await,
         }
     }

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::clock::Clock;
-use super::host::{Away, Tenure};
+use super::host::{RemoteEntities, ShardLease};
 use super::hosts::{ErasedHost, Hosts};
 use super::projections::Owned;
 use super::row_host::Rows;
@@ -94,22 +94,22 @@ impl Shards {
     }
 
     /// Says how entities and rows of other nodes are reached. Until then there are none.
-    pub fn set_away(&self, away: &Arc<dyn Away>) {
-        self.hosts.iter().for_each(|host| host.set_away(away.clone()));
-        self.rows.iter().for_each(|rows| rows.set_away(away.clone()));
+    pub fn set_remote(&self, remote: &Arc<dyn RemoteEntities>) {
+        self.hosts.iter().for_each(|host| host.set_remote(remote.clone()));
+        self.rows.iter().for_each(|rows| rows.set_remote(remote.clone()));
     }
 
     /// Runs a shard that was claimed, and goes on with what was under way.
     ///
     /// # Errors
     /// [`SpawnErr`] when an actor cannot be started.
-    pub async fn open(self: &Arc<Self>, fence: Fence, tenure: Tenure) -> Result<(), SpawnErr> {
+    pub async fn open(self: &Arc<Self>, fence: Fence, lease: ShardLease) -> Result<(), SpawnErr> {
         let shard = fence.shard;
         self.lanes.of(shard).own(fence);
-        self.rows.iter().for_each(|rows| rows.open(shard, tenure.clone()));
+        self.rows.iter().for_each(|rows| rows.open(shard, lease.clone()));
         // Who is asked is there before those who ask.
         for host in self.hosts.iter().rev() {
-            host.open(shard, tenure.clone()).await?;
+            host.open(shard, lease.clone()).await?;
         }
         self.owned.own(shard);
         if let Some(relay) = self.relay() {

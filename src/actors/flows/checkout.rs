@@ -313,7 +313,7 @@ impl Checkout {
         }
         let looks = units.into_iter().map(|(sku, requested)| async move {
             let entity = stock::entity_id(&sku);
-            let available = self.stock.figure(&entity).await;
+            let available = self.stock.summary_number(&entity).await;
             available.map(|available| Shortage { sku, requested, available })
         });
         let all: Vec<_> = stream::iter(looks).buffer_unordered(SKUS_AT_ONCE).collect().await;

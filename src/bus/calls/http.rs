@@ -57,7 +57,7 @@ impl Calls {
         }
         let request = request.header(header::CONTENT_TYPE, "application/octet-stream").body(body);
         let mut response = request.send().await.map_err(|error| {
-            let why = told(&error);
+            let why = describe_error(&error);
             if error.is_connect() || error.is_builder() { unreachable(why) } else { unknown(why) }
         })?;
         match response.status() {
@@ -82,25 +82,19 @@ impl Calls {
                 }
                 Ok(Some(chunk)) => answer.extend_from_slice(&chunk),
                 Ok(None) => return Ok(answer.freeze()),
-                Err(error) => return Err(unknown(told(&error))),
+                Err(error) => return Err(unknown(describe_error(&error))),
             }
         }
     }
 }
 
 /// An error with its causes, without the address.
-fn told(error: &reqwest::Error) -> String {
-    let mut told = if error.is_timeout() {
-        "no answer in time"
-    } else {
-        "the connection broke \
-                                                                         off"
-    }
-    .to_owned();
+fn describe_error(error: &reqwest::Error) -> String {
+    let mut text = if error.is_timeout() { "no answer in time" } else { "it broke off" }.to_owned();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
-        told = cause.to_string();
+        text = cause.to_string();
         source = cause.source();
     }
-    told
+    text
 }

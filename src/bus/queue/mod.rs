@@ -4,7 +4,7 @@
 //!
 //! What jobs do is not known here: each kind comes with its work.
 
-mod line;
+mod connection;
 mod schedules;
 mod worker;
 
@@ -21,7 +21,7 @@ use super::Findings;
 use crate::domain::background_job::{Job, Schedule, State};
 use crate::domain::time::{Span, Timestamp};
 
-pub use line::{JetLine, Line, TwinLine, Word};
+pub use connection::{JetLine, Line, TwinLine, Word};
 pub use worker::{Fault, Run};
 
 /// Where the truth of jobs and schedules is kept. Each write is one step that others see whole;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::line::Word;
+use super::connection::Word;
 use super::{Queue, State};
 use crate::domain::background_job::Job;
 

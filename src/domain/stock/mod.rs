@@ -204,7 +204,7 @@ impl entity::Noun for Stock {
     type Rejection = Rejection;
     type Effect = std::convert::Infallible;
 
-    fn figure(&self, now: Timestamp) -> i64 {
+    fn summary_number(&self, now: Timestamp) -> i64 {
         self.sellable(now)
     }
 

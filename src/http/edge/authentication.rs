@@ -114,7 +114,7 @@ impl Authenticator {
 
     /// Whether a key is still not revoked, or a session has not ended: asked of the store, for
     /// what lasts longer than a request. A store that cannot tell says nothing against them.
-    pub async fn still_good(&self, principal: &Principal) -> bool {
+    pub async fn is_still_valid(&self, principal: &Principal) -> bool {
         let found = match principal {
             Principal::Anyone => return false,
             Principal::Key(row) => self.store.key_works(&row.id).await,

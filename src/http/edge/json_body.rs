@@ -194,7 +194,7 @@ pub fn parse<T: DeserializeOwned + Validate<Context = ()>>(bytes: &[u8]) -> Resu
     match strictly::<T>(bytes) {
         Ok(value) if object => match value.validate() {
             Ok(()) => Ok(value),
-            Err(report) => Err(Error::invalid(told(&report, &[]))),
+            Err(report) => Err(Error::invalid(field_errors(&report, &[]))),
         },
         Ok(_) => Err(Error::field("", "must be an object")),
         Err(error) if error.is_data() => match serde_json::from_slice::<Value>(bytes) {
@@ -223,7 +223,7 @@ pub fn check<T: DeserializeOwned + Validate<Context = ()>>(
     match serde_path_to_error::deserialize::<_, T>(Objects(value)) {
         Ok(read) => match read.validate() {
             Ok(()) => Ok(read),
-            Err(report) => Err(told(&report, &[])),
+            Err(report) => Err(field_errors(&report, &[])),
         },
         Err(_) => Err(search::<T>(value.clone(), 100)),
     }
@@ -282,7 +282,7 @@ fn search<T: DeserializeOwned + Validate<Context = ()>>(
         let error = match serde_path_to_error::deserialize::<_, T>(Objects(&value)) {
             Ok(read) => {
                 if let Err(report) = read.validate() {
-                    faults.extend(told(&report, &patches));
+                    faults.extend(field_errors(&report, &patches));
                 }
                 break;
             }
@@ -398,7 +398,7 @@ fn plain(message: &str) -> String {
 }
 
 /// What a report says of fields that were not replaced.
-fn told(report: &garde::Report, patches: &[Patch]) -> Vec<FieldError> {
+fn field_errors(report: &garde::Report, patches: &[Patch]) -> Vec<FieldError> {
     report
         .iter()
         .map(|(path, error)| FieldError {

@@ -34,7 +34,7 @@ const LIMIT_MIN: usize = 64;
 const LIMIT_REST: usize = 1_000;
 /// Requests that may be under way at once of those who have not shown who they are: sign-ins,
 /// webhooks until their signature is checked, keys until they are looked up.
-const AT_DOOR_MAX: usize = 4_096;
+const UNIDENTIFIED_MAX: usize = 4_096;
 /// Requests of operators and providers that are let in whatever buyers do.
 const OPERATE_MIN: usize = 256;
 /// Appends that wait for the journal, in commits, that count as the target.
@@ -113,7 +113,7 @@ pub struct Admission {
     buyers: AtomicUsize,
     operators: AtomicUsize,
     /// Operators and providers of whom it is not known yet who they are.
-    at_door: AtomicUsize,
+    unidentified: AtomicUsize,
     limit: AtomicUsize,
     /// The longest turn of a worker since the last look, in microseconds.
     turn: AtomicU64,
@@ -130,7 +130,7 @@ impl Admission {
         Self {
             buyers: AtomicUsize::new(0),
             operators: AtomicUsize::new(0),
-            at_door: AtomicUsize::new(0),
+            unidentified: AtomicUsize::new(0),
             limit: AtomicUsize::new(options.under_way_max.min(LIMIT_REST)),
             turn: AtomicU64::new(0),
             delay: AtomicU64::new(0),
@@ -164,8 +164,8 @@ impl Admission {
 
     /// Lets a request in of which it is not known yet whether it is an operator's or a provider's,
     /// or not: many who only say so must not keep those out who are.
-    pub fn knock(&self) -> Option<Admitted<'_>> {
-        Self::enter(&self.at_door, AT_DOOR_MAX)
+    pub fn admit_unidentified(&self) -> Option<Admitted<'_>> {
+        Self::enter(&self.unidentified, UNIDENTIFIED_MAX)
     }
 
     fn enter(under_way: &AtomicUsize, most: usize) -> Option<Admitted<'_>> {
@@ -284,15 +284,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_only_knocks_keeps_no_operator_out() {
+    fn unidentified_requests_keep_no_operator_out() {
         let admission = Admission::new(&Options::default());
-        let knocking: Vec<_> = std::iter::from_fn(|| admission.knock()).collect();
-        assert_eq!(knocking.len(), AT_DOOR_MAX);
-        let health: Vec<_> = (0..2 * AT_DOOR_MAX).map(|_| admission.admit(Class::Health)).collect();
+        let unidentified: Vec<_> = std::iter::from_fn(|| admission.admit_unidentified()).collect();
+        assert_eq!(unidentified.len(), UNIDENTIFIED_MAX);
+        let health: Vec<_> =
+            (0..2 * UNIDENTIFIED_MAX).map(|_| admission.admit(Class::Health)).collect();
         assert!(health.iter().all(Option::is_some));
         assert!(admission.admit(Class::Operate).is_some());
-        drop(knocking);
-        assert!(admission.knock().is_some());
+        drop(unidentified);
+        assert!(admission.admit_unidentified().is_some());
     }
 
     #[test]

@@ -117,9 +117,9 @@ async fn enter<'a>(
         full()
     };
     let (principal, place) = if route.class == Class::Operate {
-        let at_door = admission.knock().ok_or_else(full)?;
+        let unidentified = admission.admit_unidentified().ok_or_else(full)?;
         match admit(route.access, request).await? {
-            Principal::Anyone => (Principal::Anyone, at_door),
+            Principal::Anyone => (Principal::Anyone, unidentified),
             known => (known, admission.admit(route.class).ok_or_else(full)?),
         }
     } else {

@@ -337,7 +337,7 @@ impl Hub {
         let ask = async move {
             let mut ended = Vec::new();
             for (id, principal) in known {
-                if !live.callers.still_good(&principal).await {
+                if !live.callers.is_still_valid(&principal).await {
                     ended.push(id);
                 }
             }

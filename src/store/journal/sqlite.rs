@@ -27,8 +27,8 @@ use crate::crash;
 use crate::domain::entity::EntityId;
 use crate::domain::time::{Span, Timestamp};
 use crate::store::both::sqlite_now;
+use crate::store::bulk_write::{Binding, Texts, bind};
 use crate::store::folder::Folder;
-use crate::store::many::{Binding, Texts, bind};
 use crate::store::row::{RowChange, Value};
 
 static INSERT_EVENTS: LazyLock<Texts> = LazyLock::new(|| {

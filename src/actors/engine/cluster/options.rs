@@ -76,7 +76,7 @@ impl Options {
     }
 
     /// How long a lease is relied on, from when it was asked for: a tenth less than it lasts.
-    pub(super) fn tenure(&self) -> Duration {
+    pub(super) fn lease_trusted_for(&self) -> Duration {
         self.lease() - self.lease() / 10
     }
 }

@@ -18,7 +18,7 @@ use tokio::task::AbortHandle;
 
 use super::message::{Envelope, Held, Message, Reply, Until, View};
 use super::route::Route;
-use super::{Append, Error, Host, NewEvent, Tenure};
+use super::{Append, Error, Host, NewEvent, ShardLease};
 use crate::domain::entity::{Cause, EntityId, Event, Noun};
 use crate::domain::time::{Span, Timestamp};
 use crate::seeded_fault::{self, SeededFault};
@@ -45,7 +45,7 @@ pub(super) struct Start<N: Noun> {
     pub host: Host<N>,
     pub shard: ActorRef<Route<N>>,
     pub fresh: bool,
-    pub tenure: Tenure,
+    pub lease: ShardLease,
 }
 
 /// The entity's behavior.
@@ -81,7 +81,7 @@ pub(super) struct Life<N: Noun> {
     started: Vec<N::Effect>,
     performing: Vec<Performing>,
     snapshot_seq: i64,
-    tenure: Tenure,
+    lease: ShardLease,
     leaving: bool,
 }
 
@@ -121,7 +121,7 @@ impl<N: Noun> Actor for Entity<N> {
             started: Vec::new(),
             performing: Vec::new(),
             snapshot_seq: 0,
-            tenure: start.tenure,
+            lease: start.lease,
             leaving: false,
         })
     }
@@ -231,7 +231,7 @@ impl<N: Noun> Life<N> {
     }
 
     fn view(&self, replayed: bool) -> View<'_, N> {
-        View { state: &self.state, seq: self.seq, replayed, stale: false, figure: None }
+        View { state: &self.state, seq: self.seq, replayed, stale: false, summary_number: None }
     }
 
     /// Its shard goes to another node: what it wants done begins again there, and whoever waits
@@ -256,7 +256,7 @@ impl<N: Noun> Life<N> {
         if envelope.abandoned.load(Ordering::Relaxed) {
             return;
         }
-        if !self.tenure.stands() {
+        if !self.lease.is_valid() {
             return envelope.refuse(Error::Moved);
         }
         let Envelope { command, if_seq, reply, permit, .. } = envelope;
@@ -490,7 +490,7 @@ impl<N: Noun> Life<N> {
     }
 
     fn answer_waiters(&mut self) {
-        if self.durable < self.seq || !self.tenure.stands() {
+        if self.durable < self.seq || !self.lease.is_valid() {
             return;
         }
         let state = &self.state;
@@ -508,7 +508,7 @@ impl<N: Noun> Life<N> {
         if (self.durable < self.seq && !early) || self.broken.is_some() {
             return;
         }
-        if self.leaving || !self.tenure.stands() {
+        if self.leaving || !self.lease.is_valid() {
             return;
         }
         let Some(flow) = self.host.flow() else {

@@ -24,15 +24,15 @@ pub struct View<'a, N> {
     pub replayed: bool,
     /// Whether the command was left, because the entity has another version than it asks for.
     pub stale: bool,
-    /// The noun's one figure as another node told it, whose state here is empty or an excerpt.
-    pub(super) figure: Option<i64>,
+    /// The noun's summary number as another node told it, whose state here is empty or an excerpt.
+    pub(super) summary_number: Option<i64>,
 }
 
 impl<N: Noun> View<'_, N> {
-    /// The noun's one figure ([`Noun::figure`]).
+    /// The noun's summary number ([`Noun::summary_number`]).
     #[must_use]
-    pub fn figure(&self, now: Timestamp) -> i64 {
-        self.figure.unwrap_or_else(|| self.state.figure(now))
+    pub fn summary_number(&self, now: Timestamp) -> i64 {
+        self.summary_number.unwrap_or_else(|| self.state.summary_number(now))
     }
 }
 

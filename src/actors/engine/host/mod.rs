@@ -6,16 +6,16 @@
 //! is not known here.
 //!
 //! A node runs the entities of the shards that it owns (`places`); what is meant for another
-//! shard goes to its owner (`away`). Which shards those are is decided elsewhere.
+//! shard goes to its owner (`remote`). Which shards those are is decided elsewhere.
 
-mod away;
 mod entity;
 mod message;
 mod places;
 mod quarantine;
+mod remote;
 mod route;
 mod shard;
-mod tenure;
+mod shard_lease;
 mod waits;
 
 use std::collections::VecDeque;
@@ -30,11 +30,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
-pub use away::{Away, Failure};
 pub use entity::{decode, kept};
 pub use message::{Until, View};
 pub use quarantine::{Quarantined, Released};
-pub use tenure::Tenure;
+pub use remote::{Failure, RemoteEntities};
+pub use shard_lease::ShardLease;
 
 use super::clock::Clock;
 use crate::domain::entity::{Cause, EntityId, Noun, Record};
@@ -42,10 +42,10 @@ use crate::domain::limits::within;
 use crate::store::journal::lane::Lane;
 use crate::store::journal::lanes::Lanes;
 use crate::store::journal::{Append, Journal, NewEvent};
-use away::{WAIT, Want};
 use message::{Abandon, Envelope, Message, Permit};
 use places::Places;
 use quarantine::Quarantine;
+use remote::{WAIT, Want};
 use route::Route;
 use waits::Waits;
 
@@ -191,7 +191,7 @@ struct Shared<N: Noun> {
     options: Options,
     flow: RwLock<Option<Arc<dyn Flow<N>>>>,
     places: Places<N>,
-    away: RwLock<Option<Arc<dyn Away>>>,
+    remote: RwLock<Option<Arc<dyn RemoteEntities>>>,
     supervisor: ActorCell,
     permits: Arc<Semaphore>,
     awake: AtomicUsize,
@@ -244,7 +244,7 @@ impl<N: Noun> Host<N> {
                 clock,
                 options,
                 flow: RwLock::new(None),
-                away: RwLock::new(None),
+                remote: RwLock::new(None),
                 supervisor,
                 permits,
                 awake: AtomicUsize::new(0),
@@ -256,8 +256,8 @@ impl<N: Noun> Host<N> {
     }
 
     /// Says how the entities of other nodes are reached. Until then there are none.
-    pub fn set_away(&self, away: Arc<dyn Away>) {
-        *write(&self.shared.away) = Some(away);
+    pub fn set_remote(&self, remote: Arc<dyn RemoteEntities>) {
+        *write(&self.shared.remote) = Some(remote);
     }
 
     /// Says who performs the effects of this noun. Until then they wait.
@@ -348,14 +348,14 @@ impl<N: Noun> Host<N> {
         self.send(entity, Asked::question(Want::State), read).await
     }
 
-    /// Asks for the noun's one figure ([`Noun::figure`]), once what it is read off is durable.
+    /// Asks for the noun's summary number ([`Noun::summary_number`]), once what it is read off is durable.
     ///
     /// # Errors
     /// Why there is no answer.
-    pub async fn figure(&self, entity: &EntityId) -> Result<i64, Error<N::Rejection>> {
+    pub async fn summary_number(&self, entity: &EntityId) -> Result<i64, Error<N::Rejection>> {
         let clock = self.shared.clock.clone();
-        let read = move |view: View<'_, N>| view.figure(clock.now());
-        self.send(entity, Asked::question(Want::Figure), read).await
+        let read = move |view: View<'_, N>| view.summary_number(clock.now());
+        self.send(entity, Asked::question(Want::SummaryNumber), read).await
     }
 
     /// Waits until the durable state is what is waited for, at most `patience`; then reads off
@@ -370,8 +370,8 @@ impl<N: Noun> Host<N> {
         until: Until,
         read: impl Fn(View<'_, N>) -> T + Send + Sync + Clone + 'static,
     ) -> Result<T, Error<N::Rejection>> {
-        let away = read_lock(&self.shared.away).clone();
-        let Some(away) = away else {
+        let remote = read_lock(&self.shared.remote).clone();
+        let Some(remote) = remote else {
             return self.wait_here(entity, patience, until, read).await;
         };
         let deadline = Instant::now() + patience;
@@ -384,7 +384,7 @@ impl<N: Noun> Host<N> {
                 let asked = Asked { wait: Some(until), ..Asked::question(Want::State) };
                 let read = read.clone();
                 let told = |view: View<'_, N>| (until.met(view.state, view.seq), read(view));
-                match self.ask_away(away.as_ref(), entity, &asked, left.min(WAIT), told).await {
+                match self.ask_remote(remote.as_ref(), entity, &asked, left.min(WAIT), told).await {
                     Ok((false, told)) if Instant::now() < deadline => {
                         last = Some(told);
                         continue;
@@ -400,7 +400,7 @@ impl<N: Noun> Host<N> {
             };
             match answer {
                 _ if again && Instant::now() < deadline => {
-                    away.changed(self.pause(deadline)).await;
+                    remote.changed(self.pause(deadline)).await;
                 }
                 Err(error) if again => {
                     let moved = matches!(error, Error::Moved);
@@ -438,8 +438,8 @@ impl<N: Noun> Host<N> {
         mut asked: Asked<N>,
         read: impl FnOnce(View<'_, N>) -> T + Send + 'static,
     ) -> Result<T, Error<N::Rejection>> {
-        let away = read_lock(&self.shared.away).clone();
-        let Some(away) = away else {
+        let remote = read_lock(&self.shared.remote).clone();
+        let Some(remote) = remote else {
             return self.send_here(entity, asked, read).await;
         };
         let deadline =
@@ -458,17 +458,17 @@ impl<N: Noun> Host<N> {
             } else {
                 asked.name(&self.shared.clock);
                 let left = deadline.saturating_duration_since(Instant::now());
-                self.ask_away(away.as_ref(), entity, &asked, left, read).await
+                self.ask_remote(remote.as_ref(), entity, &asked, left, read).await
             };
             match answer {
                 Ok(answer) => return answer.ok_or(Error::TryAgain),
                 Err(Error::Moved) if Instant::now() < deadline => {
-                    away.changed(self.pause(deadline)).await;
+                    remote.changed(self.pause(deadline)).await;
                 }
                 // It may be there by now, and has a name that it is known by.
                 Err(Error::TryAgain) if !here && Instant::now() < deadline => {
                     asked.fresh = false;
-                    away.changed(self.pause(deadline)).await;
+                    remote.changed(self.pause(deadline)).await;
                 }
                 Err(error) => return Err(error),
             }

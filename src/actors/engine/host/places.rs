@@ -8,14 +8,14 @@ use tokio::sync::oneshot;
 
 use super::route::Route;
 use super::shard::{Opening, Shard};
-use super::tenure::Tenure;
+use super::shard_lease::ShardLease;
 use super::{Host, read_lock, write};
 use crate::domain::entity::Noun;
 
 /// A shard that runs here.
 struct Place<N: Noun> {
     actor: ActorRef<Route<N>>,
-    tenure: Tenure,
+    lease: ShardLease,
     /// It takes no more, and ends what it has.
     closing: bool,
 }
@@ -32,7 +32,7 @@ impl<N: Noun> Places<N> {
     pub(super) fn has(&self, shard: u16) -> bool {
         let places = read_lock(&self.0);
         let place = places.get(usize::from(shard)).and_then(Option::as_ref);
-        place.is_some_and(|place| !place.closing && place.tenure.stands())
+        place.is_some_and(|place| !place.closing && place.lease.is_valid())
     }
 
     /// Sends to a shard; `false` if it does not run here.
@@ -80,11 +80,11 @@ impl<N: Noun> Host<N> {
     ///
     /// # Errors
     /// [`ractor::SpawnErr`] when its supervisor cannot be started.
-    pub async fn open(&self, shard: u16, tenure: Tenure) -> Result<(), ractor::SpawnErr> {
-        let opening = Opening { host: self.clone(), tenure: tenure.clone() };
+    pub async fn open(&self, shard: u16, lease: ShardLease) -> Result<(), ractor::SpawnErr> {
+        let opening = Opening { host: self.clone(), lease: lease.clone() };
         let supervisor = self.shared.supervisor.clone();
         let (actor, _) = Actor::spawn_linked(None, Shard::new(), opening, supervisor).await?;
-        let place = Place { actor, tenure, closing: false };
+        let place = Place { actor, lease, closing: false };
         if let Some(before) = self.shared.places.put(shard, Some(place)) {
             kill(&before.actor);
         }
@@ -109,7 +109,7 @@ impl<N: Noun> Host<N> {
     /// Forgets a shard at once: somebody else has it. Nobody is answered.
     pub fn abandon(&self, shard: u16) {
         if let Some(place) = self.shared.places.put(shard, None) {
-            place.tenure.end();
+            place.lease.end();
             kill(&place.actor);
         }
     }
@@ -122,15 +122,15 @@ impl<N: Noun> Host<N> {
             all.find_map(|(shard, place)| {
                 let failed = |place: &&Place<N>| place.actor.get_id() == failed.get_id();
                 let place = place.as_ref().filter(failed).filter(|place| !place.closing);
-                place.map(|place| (shard, place.tenure.clone()))
+                place.map(|place| (shard, place.lease.clone()))
             })
         };
-        let Some((shard, tenure)) = found else {
+        let Some((shard, lease)) = found else {
             return false;
         };
         let shard = u16::try_from(shard).unwrap_or(u16::MAX);
-        if let Err(error) = self.open(shard, tenure).await {
-            tracing::error!(%error, shard, "cannot restart a shard");
+        if let Err(error) = self.open(shard, lease).await {
+            tracing::error!(%error, shard, "a shard cannot be started again");
         }
         true
     }

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::entity::{Entity, Start};
 use super::message::Message;
 use super::route::Route;
-use super::tenure::Tenure;
+use super::shard_lease::ShardLease;
 use super::{Buffer, Error, Host};
 use crate::domain::entity::{EntityId, Noun};
 use crate::store::journal::ReadError;
@@ -37,7 +37,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(super) struct Opening<N: Noun> {
     pub host: Host<N>,
-    pub tenure: Tenure,
+    pub lease: ShardLease,
 }
 
 /// The supervisor's behavior.
@@ -79,7 +79,7 @@ pub(super) struct State<N: Noun> {
     host: Host<N>,
     slots: HashMap<EntityId, Slot<N>>,
     names: HashMap<ActorId, EntityId>,
-    tenure: Tenure,
+    lease: ShardLease,
     /// Who waits for it to be empty, once it is on its way to another node.
     closing: Option<oneshot::Sender<()>>,
     closed: bool,
@@ -101,11 +101,11 @@ impl<N: Noun> Actor for Shard<N> {
     async fn pre_start(
         &self,
         myself: ActorRef<Route<N>>,
-        Opening { host, tenure }: Opening<N>,
+        Opening { host, lease }: Opening<N>,
     ) -> Result<State<N>, ActorProcessingErr> {
         drop(myself.send_interval(TICK, || Route::Tick));
         let (slots, names) = (HashMap::new(), HashMap::new());
-        Ok(State { host, slots, names, tenure, closing: None, closed: false, counted: 0 })
+        Ok(State { host, slots, names, lease, closing: None, closed: false, counted: 0 })
     }
 
     async fn handle(
@@ -261,7 +261,7 @@ impl<N: Noun> State<N> {
             host: self.host.clone(),
             shard: myself.clone(),
             fresh,
-            tenure: self.tenure.clone(),
+            lease: self.lease.clone(),
         };
         let (actor, _) = Actor::spawn_linked(None, Entity::new(), start, myself.get_cell()).await?;
         self.names.insert(actor.get_id(), entity.clone());

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{RowBase, RowHost};
-use crate::actors::engine::host::{Away, Tenure};
+use crate::actors::engine::host::{RemoteEntities, ShardLease};
 use crate::domain::entity::Record;
 use crate::store::row::Table;
 use crate::store::versioned::VersionedRow;
@@ -70,14 +70,14 @@ pub trait ErasedRows: Any + Send + Sync {
     /// The table that they are in.
     fn table(&self) -> &'static Table;
 
-    /// Writes those of a shard from now on; nobody else does while the tenure lasts.
-    fn open(&self, shard: u16, tenure: Tenure);
+    /// Writes those of a shard from now on; nobody else does while the lease lasts.
+    fn open(&self, shard: u16, lease: ShardLease);
 
     /// Writes those of a shard no longer.
     fn close(&self, shard: u16);
 
     /// Says how those of other nodes are written. Until then there are none.
-    fn set_away(&self, away: Arc<dyn Away>);
+    fn set_remote(&self, remote: Arc<dyn RemoteEntities>);
 
     /// Writes what another node asks for, and answers as it reads it.
     async fn serve(&self, body: &[u8]) -> Vec<u8>;
@@ -100,17 +100,17 @@ impl<T: VersionedRow> ErasedRows for RowHost<T> {
         T::table()
     }
 
-    fn open(&self, shard: u16, tenure: Tenure) {
+    fn open(&self, shard: u16, lease: ShardLease) {
         let mut had = self.had.write().unwrap_or_else(PoisonError::into_inner);
-        had.insert(shard, (Instant::now(), tenure));
+        had.insert(shard, (Instant::now(), lease));
     }
 
     fn close(&self, shard: u16) {
         self.had.write().unwrap_or_else(PoisonError::into_inner).remove(&shard);
     }
 
-    fn set_away(&self, away: Arc<dyn Away>) {
-        *self.away.write().unwrap_or_else(PoisonError::into_inner) = Some(away);
+    fn set_remote(&self, remote: Arc<dyn RemoteEntities>) {
+        *self.remote.write().unwrap_or_else(PoisonError::into_inner) = Some(remote);
     }
 
     async fn serve(&self, body: &[u8]) -> Vec<u8> {

@@ -35,7 +35,7 @@ fn check(request: &HttpRequest) -> Result<Principal, Error> {
         Some(text) => text,
         None => query.text("token").unwrap_or(""),
     };
-    if opens(data::<Secret>(request)?, order, given) {
+    if order_token_matches(data::<Secret>(request)?, order, given) {
         Ok(Principal::Anyone)
     } else {
         Err(unauthorized("this request needs the order's token, from the answer to its checkout"))
@@ -50,7 +50,7 @@ pub fn order_token(secret: &Secret, order: OrderId) -> String {
 
 /// Whether a text is the token of an order; how long that takes tells nothing of the token.
 #[must_use]
-pub fn opens(secret: &Secret, order: OrderId, given: &str) -> bool {
+pub fn order_token_matches(secret: &Secret, order: OrderId, given: &str) -> bool {
     order_token(secret, order).as_bytes().ct_eq(given.as_bytes()).into()
 }
 
@@ -65,8 +65,8 @@ mod tests {
         let (own, other) = (Secret::new([7; 32]), Secret::new([8; 32]));
         let token = order_token(&own, order(1));
         assert_eq!(token.len(), 43);
-        assert!(opens(&own, order(1), &token));
-        assert!(!opens(&own, order(2), &token));
-        assert!(!opens(&other, order(1), &token));
+        assert!(order_token_matches(&own, order(1), &token));
+        assert!(!order_token_matches(&own, order(2), &token));
+        assert!(!order_token_matches(&other, order(1), &token));
     }
 }

@@ -321,7 +321,7 @@ fn item(sku: &Sku, view: &View<'_, Stock>, now: Timestamp, claims: bool) -> Stoc
         reserved: total.reserved,
         allocated: total.allocated,
         incoming: total.incoming,
-        sellable: view.figure(now),
+        sellable: view.summary_number(now),
         sold: total.sold,
         levels: view
             .state

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::time::timeout;
 
 use super::Cluster;
-use crate::actors::engine::host::{Away, Failure};
+use crate::actors::engine::host::{Failure, RemoteEntities};
 use crate::bus::CallError;
 
 /// How long answers of a node that gave a shard away may be on their way.
@@ -56,7 +56,7 @@ impl Cluster {
 }
 
 #[async_trait]
-impl Away for Cluster {
+impl RemoteEntities for Cluster {
     async fn call(
         &self,
         shard: u16,

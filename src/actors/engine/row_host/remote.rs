@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{Change, Error, Expect, RowHost};
-use crate::actors::engine::host::{Away, Failure};
+use crate::actors::engine::host::{Failure, RemoteEntities};
 use crate::domain::entity::Cause;
 use crate::store::versioned::{Row, VersionedRow};
 
@@ -69,7 +69,7 @@ impl<T: VersionedRow> RowHost<T> {
     /// Writes a row here or on the node that has its shard.
     pub(super) async fn put_where_it_is(
         &self,
-        away: &dyn Away,
+        remote: &dyn RemoteEntities,
         value: T,
         expect: Expect,
         cause: Cause,
@@ -84,7 +84,7 @@ impl<T: VersionedRow> RowHost<T> {
                 return self.put_here(value, expect, cause).await;
             }
             let (shard, asked) = (entity.shard(self.base.lanes.shards()), Instant::now());
-            let answer = match away.call(shard, T::PREFIX, body.clone(), TRY).await {
+            let answer = match remote.call(shard, T::PREFIX, body.clone(), TRY).await {
                 Ok(answer) => serde_json::from_slice(&answer).unwrap_or(Outcome::TryAgain),
                 Err(Failure::Unsendable(why)) => return Err(Error::Storage(why)),
                 Err(Failure::Nobody | Failure::Busy) => Outcome::Moved,
@@ -104,7 +104,7 @@ impl<T: VersionedRow> RowHost<T> {
                 Outcome::TryAgain => return Err(Error::TryAgain),
                 Outcome::Refused(why) => return Err(Error::Refused(why)),
                 Outcome::Storage(why) => return Err(Error::Storage(why)),
-                Outcome::Moved => away.changed(PAUSE).await,
+                Outcome::Moved => remote.changed(PAUSE).await,
             }
         }
         Err(Error::TryAgain)

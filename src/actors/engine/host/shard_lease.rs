@@ -10,7 +10,7 @@ use crate::seeded_fault::{self, SeededFault};
 
 /// The time that a node has for a shard. Clones are handles on the same one.
 #[derive(Clone, Debug)]
-pub struct Tenure(Arc<Inner>);
+pub struct ShardLease(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -19,7 +19,7 @@ struct Inner {
     until: AtomicU64,
 }
 
-impl Tenure {
+impl ShardLease {
     /// One that does not end: nobody else can have the shard.
     #[must_use]
     pub fn for_good() -> Self {
@@ -29,9 +29,9 @@ impl Tenure {
     /// One that ends then, unless it is prolonged.
     #[must_use]
     pub fn until(at: Instant) -> Self {
-        let tenure = Self::for_good();
-        tenure.extend(at);
-        tenure
+        let lease = Self::for_good();
+        lease.extend(at);
+        lease
     }
 
     /// Lets it end then.
@@ -47,7 +47,7 @@ impl Tenure {
 
     /// Whether it goes on.
     #[must_use]
-    pub fn stands(&self) -> bool {
+    pub fn is_valid(&self) -> bool {
         let until = self.0.until.load(Ordering::Acquire);
         if until == u64::MAX || seeded_fault::active(SeededFault::ZombieReplies) {
             return true;

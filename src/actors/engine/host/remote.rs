@@ -1,5 +1,5 @@
 //! Commands to and from other nodes: what is asked and answered as JSON. How the bytes travel, and
-//! who owns which shard, is behind [`Away`].
+//! who owns which shard, is behind [`RemoteEntities`].
 //!
 //! A command that changes something and has no idempotency key of its caller's, nor a noun that
 //! knows it again, gets one for its way: it can then be sent again under the same name, to whoever
@@ -21,8 +21,9 @@ use crate::domain::entity::{Cause, EntityId, Idempotency, Noun};
 pub(super) enum Want {
     /// That it was carried out.
     Nothing,
-    /// The noun's one figure.
-    Figure,
+    /// The noun's summary number.
+    #[serde(rename = "Figure")]
+    SummaryNumber,
     /// All of it.
     State,
 }
@@ -46,7 +47,7 @@ pub enum Failure {
 
 /// The way to the entities of other nodes.
 #[async_trait]
-pub trait Away: Send + Sync + 'static {
+pub trait RemoteEntities: Send + Sync + 'static {
     /// Asks the owner of a shard something about a noun, and waits at most `patience`.
     async fn call(
         &self,
@@ -92,17 +93,17 @@ struct Received<N: Noun> {
 /// What an entity on another node answers.
 #[derive(Serialize, Deserialize)]
 #[serde(bound = "")]
-struct Told<N: Noun> {
+struct EntityAnswer<N: Noun> {
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<N>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    figure: Option<i64>,
+    #[serde(rename = "figure", skip_serializing_if = "Option::is_none")]
+    summary_number: Option<i64>,
     seq: i64,
     replayed: bool,
     stale: bool,
 }
 
-type Answer<N> = Result<Told<N>, Error<<N as Noun>::Rejection>>;
+type Answer<N> = Result<EntityAnswer<N>, Error<<N as Noun>::Rejection>>;
 
 /// How long a single try to reach an owner may take.
 const TRY: Duration = Duration::from_secs(3);
@@ -127,9 +128,9 @@ impl<N: Noun> Asked<N> {
 
 impl<N: Noun> Host<N> {
     /// Asks an entity on another node.
-    pub(super) async fn ask_away<T>(
+    pub(super) async fn ask_remote<T>(
         &self,
-        away: &dyn Away,
+        remote: &dyn RemoteEntities,
         entity: &EntityId,
         asked: &Asked<N>,
         patience: Duration,
@@ -148,7 +149,7 @@ impl<N: Noun> Host<N> {
         let shard = entity.shard(self.shared.journal.shards());
         // An owner that does not answer may be one no longer: it is soon asked again who that is.
         let patience = if asked.wait.is_some() { patience + TRY } else { patience.min(TRY) };
-        let answer = match away.call(shard, N::PREFIX, body, patience).await {
+        let answer = match remote.call(shard, N::PREFIX, body, patience).await {
             Ok(answer) => answer,
             Err(Failure::Busy) => return Err(Error::Busy),
             Err(Failure::Unsendable(why)) => return Err(Error::Storage(why)),
@@ -156,10 +157,10 @@ impl<N: Noun> Host<N> {
             Err(Failure::Unknown) => return Err(Error::TryAgain),
         };
         match serde_json::from_slice::<Answer<N>>(&answer) {
-            Ok(Ok(told)) => {
-                let Told { state, figure, seq, replayed, stale } = told;
+            Ok(Ok(answer)) => {
+                let EntityAnswer { state, summary_number, seq, replayed, stale } = answer;
                 let state = state.unwrap_or_default();
-                Ok(read(View { state: &state, seq, replayed, stale, figure }))
+                Ok(read(View { state: &state, seq, replayed, stale, summary_number }))
             }
             Ok(Err(error)) => Err(error),
             Err(error) => {
@@ -193,9 +194,9 @@ impl<N: Noun> Host<N> {
             return Err(Error::Busy);
         }
         let excerpt = N::excerpt(command.as_ref().map(|(command, _)| command));
-        let read = move |view: View<'_, N>| Told {
+        let read = move |view: View<'_, N>| EntityAnswer {
             state: (want == Want::State).then(|| excerpt(view.state, clock.now())),
-            figure: (want != Want::Nothing).then(|| view.state.figure(clock.now())),
+            summary_number: (want != Want::Nothing).then(|| view.state.summary_number(clock.now())),
             seq: view.seq,
             replayed: view.replayed,
             stale: view.stale,
