@@ -18,7 +18,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 
-pub use check::Fault;
+pub use check::SettingFault;
 
 use crate::actors::engine::{cluster, host};
 use crate::actors::flows::payment;
@@ -47,7 +47,7 @@ pub struct Config {
     pub http: http::server::Options,
     /// How the shop is run.
     #[garde(dive)]
-    pub shop: node::Settings,
+    pub shop: node::ShopSettings,
     /// How prices are computed.
     #[garde(dive)]
     pub pricing: pricing::Rules,
@@ -56,7 +56,7 @@ pub struct Config {
     pub payments: payment::Options,
     /// The sandbox payment provider.
     #[garde(dive)]
-    pub sandbox: Sandbox,
+    pub sandbox: SandboxConfig,
     /// The limits of entities.
     #[garde(dive)]
     pub entities: host::Options,
@@ -110,7 +110,7 @@ impl Default for Data {
 /// The sandbox payment provider.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
-pub struct Sandbox {
+pub struct SandboxConfig {
     /// Where it listens; empty if there is none.
     #[garde(custom(sandbox_address))]
     pub url: String,
@@ -128,7 +128,7 @@ fn sandbox_address(url: &str, (): &()) -> garde::Result {
     holds(url.is_empty() || web, || "must be empty, or a URL such as http://127.0.0.1:8081")
 }
 
-impl Default for Sandbox {
+impl Default for SandboxConfig {
     fn default() -> Self {
         let defaults = crate::providers::sandbox::Options::default();
         let (timeout_ms, breaker) = (defaults.timeout_ms, defaults.breaker);
@@ -144,7 +144,7 @@ pub enum Error {
     Invalid(#[from] Box<figment::Error>),
     /// Values that are read well and cannot be used; all of them.
     #[error("the configuration is not valid:{}", lines(.0))]
-    Faults(Vec<Fault>),
+    Faults(Vec<SettingFault>),
     /// A named file is not there or cannot be read.
     #[error("{file} cannot be read: {error}")]
     File {
@@ -155,7 +155,7 @@ pub enum Error {
     },
 }
 
-fn lines(faults: &[Fault]) -> String {
+fn lines(faults: &[SettingFault]) -> String {
     faults.iter().map(|fault| format!("\n  {fault}")).collect()
 }
 
@@ -232,7 +232,7 @@ impl Loaded {
 
     /// All that is wrong with the values, and where each came from.
     #[must_use]
-    pub fn faults(&self) -> Vec<Fault> {
+    pub fn faults(&self) -> Vec<SettingFault> {
         let mut faults = check::faults(&self.config);
         for fault in &mut faults {
             // A list is one value.

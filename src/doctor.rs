@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 pub use self::inside::BACKUP_TAKEN_AT;
-use crate::store::{Address, Store};
+use crate::store::{DatabaseUrl, Store};
 use crate::telemetry::chain;
 
 /// What is looked at.
@@ -22,7 +22,7 @@ pub struct Installation {
     /// The data folder.
     pub data: PathBuf,
     /// The PostgreSQL database that the store is in, instead of the folder.
-    pub store: Option<Address>,
+    pub store: Option<DatabaseUrl>,
     /// Where the server listens, or will.
     pub listen: Option<SocketAddr>,
     /// The sandbox payment provider's address.
@@ -32,7 +32,7 @@ pub struct Installation {
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Level {
+pub enum Severity {
     /// As it should be.
     Ok,
     /// Worth a look.
@@ -47,7 +47,7 @@ pub struct Finding {
     /// What was looked at.
     pub check: &'static str,
     /// How it is.
-    pub level: Level,
+    pub level: Severity,
     /// How it is, in a sentence.
     pub message: String,
     /// What to do; nothing if it is well.
@@ -57,17 +57,17 @@ pub struct Finding {
 
 impl Finding {
     fn ok(check: &'static str, message: impl Into<String>) -> Self {
-        Self { check, level: Level::Ok, message: message.into(), advice: None }
+        Self { check, level: Severity::Ok, message: message.into(), advice: None }
     }
 
     fn warn(check: &'static str, message: impl Into<String>, advice: impl Into<String>) -> Self {
         let (message, advice) = (message.into(), Some(advice.into()));
-        Self { check, level: Level::Warn, message, advice }
+        Self { check, level: Severity::Warn, message, advice }
     }
 
     fn bad(check: &'static str, message: impl Into<String>, advice: impl Into<String>) -> Self {
         let (message, advice) = (message.into(), Some(advice.into()));
-        Self { check, level: Level::Bad, message, advice }
+        Self { check, level: Severity::Bad, message, advice }
     }
 }
 

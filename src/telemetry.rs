@@ -16,7 +16,7 @@ pub struct Options {
     #[garde(custom(log_filter))]
     pub filter: String,
     /// Their shape.
-    pub format: Format,
+    pub format: LogFormat,
 }
 
 fn log_filter(filter: &str, (): &()) -> garde::Result {
@@ -26,14 +26,14 @@ fn log_filter(filter: &str, (): &()) -> garde::Result {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { filter: "info,actix_server=warn,async_nats=warn".into(), format: Format::Auto }
+        Self { filter: "info,actix_server=warn,async_nats=warn".into(), format: LogFormat::Auto }
     }
 }
 
 /// The shape of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Format {
+pub enum LogFormat {
     /// Text on a terminal, JSON elsewhere.
     #[default]
     Auto,
@@ -44,9 +44,9 @@ pub enum Format {
 }
 
 /// The filter of the logs of this process.
-pub struct Filter(Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>);
+pub struct LogFilter(Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>);
 
-impl Filter {
+impl LogFilter {
     /// Logs by another filter from now on.
     ///
     /// # Errors
@@ -64,12 +64,12 @@ fn env_filter(filter: &str) -> Result<EnvFilter, String> {
 ///
 /// # Errors
 /// What is wrong with the filter.
-pub fn start(options: &Options) -> Result<Filter, String> {
+pub fn start(options: &Options) -> Result<LogFilter, String> {
     let filter = env_filter(&options.filter)?;
     let json = match options.format {
-        Format::Json => true,
-        Format::Text => false,
-        Format::Auto => !std::io::stderr().is_terminal(),
+        LogFormat::Json => true,
+        LogFormat::Text => false,
+        LogFormat::Auto => !std::io::stderr().is_terminal(),
     };
     // A log that nobody can read any more ends nothing.
     let logs = tracing_subscriber::fmt()
@@ -81,12 +81,12 @@ pub fn start(options: &Options) -> Result<Filter, String> {
         let logs = logs.json().with_filter_reloading();
         let handle = logs.reload_handle();
         let _ = logs.try_init();
-        Filter(Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string())))
+        LogFilter(Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string())))
     } else {
         let logs = logs.compact().with_filter_reloading();
         let handle = logs.reload_handle();
         let _ = logs.try_init();
-        Filter(Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string())))
+        LogFilter(Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string())))
     })
 }
 

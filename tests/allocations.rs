@@ -16,8 +16,8 @@ use kontor::domain::cart::{self, Cart, Details, NewLine};
 use kontor::domain::entity::Noun;
 use kontor::domain::id::{Key, OrderId, Sku};
 use kontor::domain::money::{Currency, TaxRate, UnitPrice};
-use kontor::domain::order::{self, CapturePolicy, Order, PaymentMethod, Placed, Report};
-use kontor::domain::pricing::{Delivery, Line, Rules, Totals};
+use kontor::domain::order::{self, CapturePolicy, Order, PaymentMethod, Placed, ProviderReport};
+use kontor::domain::pricing::{Delivery, QuotedLine, Rules, Totals};
 use kontor::domain::stock::{self, Stock};
 use kontor::domain::time::{Span, Timestamp};
 
@@ -81,9 +81,10 @@ fn placed() -> Placed {
     let line = |(id, sku): (u32, Sku)| {
         let name = format!("Product {sku}");
         let price = UnitPrice::from_minor(500).unwrap();
-        Line::new(id, (sku, name), 2, (price, TaxRate::parse("0.2").unwrap()), &rules).unwrap()
+        QuotedLine::new(id, (sku, name), 2, (price, TaxRate::parse("0.2").unwrap()), &rules)
+            .unwrap()
     };
-    let lines: Vec<Line> = (1..).zip(skus()).map(line).collect();
+    let lines: Vec<QuotedLine> = (1..).zip(skus()).map(line).collect();
     let option = rules.delivery_option("standard").unwrap();
     let delivery = Delivery::of(option, Currency::GBP, &rules).unwrap();
     let totals = Totals::of(&lines, Some(&delivery), true).unwrap();
@@ -109,7 +110,7 @@ fn the_saga_of_an_order() {
     let placed = Arc::new(placed());
     let amount = placed.totals.total;
     let method = PaymentMethod { provider: "sandbox".into(), token: "tok_ok".into() };
-    let report = Report::Authorized { payment: "pay_1".into(), amount };
+    let report = ProviderReport::Authorized { payment: "pay_1".into(), amount };
     let commands = [
         order::Command::Place { placed, method: Some(method) },
         order::Command::Reserved { generation: 1 },

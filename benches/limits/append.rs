@@ -11,7 +11,7 @@ use kontor::domain::id::OrderId;
 use kontor::domain::order;
 use kontor::domain::time::{Span, Timestamp};
 use kontor::store::Store;
-use kontor::store::journal::lane::{Counters, Lane};
+use kontor::store::journal::lane::{Lane, LaneCounters};
 use kontor::store::journal::{Append, NewEvent};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -90,7 +90,7 @@ pub async fn run(setting: &Setting, events: usize, lifetime: usize) -> Outcome {
     figure.show(setting)
 }
 
-async fn through_the_lane(dir: &std::path::Path, row: &raw::Row) -> Outcome<(f64, Counters)> {
+async fn through_the_lane(dir: &std::path::Path, row: &raw::Row) -> Outcome<(f64, LaneCounters)> {
     let lifetime = i64::try_from(row.lifetime)?;
     std::fs::create_dir_all(dir)?;
     let options = kontor::store::Options::default();

@@ -19,14 +19,14 @@ use kontor::domain::counter::{self, Counter};
 use kontor::domain::entity::{Cause, EntityId, Event as _, Idempotency, Noun};
 use kontor::domain::id::{CartId, Key, OrderId, Sku};
 use kontor::domain::money::{Currency, TaxRate, UnitPrice};
-use kontor::domain::order::{self, CapturePolicy, Order, PaymentMethod, Placed, Report};
-use kontor::domain::pricing::{Delivery, Line, Rules, Totals};
+use kontor::domain::order::{self, CapturePolicy, Order, PaymentMethod, Placed, ProviderReport};
+use kontor::domain::pricing::{Delivery, QuotedLine, Rules, Totals};
 use kontor::domain::product::{self, Product};
 use kontor::domain::stock::{self, Location, Stock};
 use kontor::domain::time::{Span, Timestamp};
-use kontor::store::journal::{Append, NewEvent, Snapshot};
+use kontor::store::journal::{Append, NewEvent, StateSnapshot};
 use kontor::store::list_row;
-use kontor::store::projection::{Cursor, Step};
+use kontor::store::projection::{Cursor, ProjectionStep};
 use kontor::store::{self, Store};
 use tokio::sync::mpsc;
 
@@ -66,7 +66,7 @@ struct Life<N> {
     state: N,
     seq: i64,
     at: Timestamp,
-    snapshot: Option<Snapshot>,
+    snapshot: Option<StateSnapshot>,
     snapshot_seq: i64,
 }
 
@@ -77,7 +77,7 @@ struct Batch {
     events: usize,
     orders: Vec<store::order::Row>,
     stock: Vec<store::stock::Row>,
-    snapshots: Vec<Snapshot>,
+    snapshots: Vec<StateSnapshot>,
 }
 
 /// Fills an empty folder; with `shipped`, the goods of every order have gone out.
@@ -108,8 +108,12 @@ pub async fn fill(dir: &Path, orders: u64, shipped: bool) -> Outcome<Filled> {
         orders.into_iter().for_each(|row| rows.put(row));
         stock.into_iter().for_each(|row| rows.put(row));
         let cursors = [Cursor { shard: 0, after, pos: events }];
-        let step = |projection| Step { projection, cursors: &cursors, ..Step::default() };
-        let mut steps: Vec<Step<'_>> = read_models::all().names().map(step).collect();
+        let step = |projection| ProjectionStep {
+            projection,
+            cursors: &cursors,
+            ..ProjectionStep::default()
+        };
+        let mut steps: Vec<ProjectionStep<'_>> = read_models::all().names().map(step).collect();
         if let Some(first) = steps.first_mut() {
             first.rows = Some(&rows);
         }
@@ -261,7 +265,7 @@ impl Generator {
         let total = life.state.total();
         self.tell(&id, &mut life, &order::Command::Reserved { generation: 1 })?;
         let payment = format!("pay_{key}");
-        let report = Report::Authorized { payment, amount: total };
+        let report = ProviderReport::Authorized { payment, amount: total };
         self.tell(&id, &mut life, &order::Command::Report { attempt: 1, report })?;
         for place in places {
             self.stock(place, &stock::Command::Commit { order }, &saga)?;
@@ -320,7 +324,7 @@ impl Generator {
             let price = UnitPrice::from_minor(100 + number)?;
             let rate = TaxRate::parse("0.2").unwrap_or_default();
             let named = (line.sku.clone(), format!("A product called {}", line.sku));
-            lines.push(Line::new(line.id, named, line.quantity, (price, rate), &self.rules)?);
+            lines.push(QuotedLine::new(line.id, named, line.quantity, (price, rate), &self.rules)?);
         }
         let option = self.rules.delivery_option("standard").ok_or("no delivery")?;
         let delivery = Delivery::of(option, Currency::GBP, &self.rules).ok_or("no delivery")?;
@@ -405,7 +409,8 @@ impl<N: Noun> Life<N> {
             let data = serde_json::to_string(&kept)?;
             let (entity, seq) = (entity.clone(), self.seq);
             self.snapshot_seq = seq;
-            self.snapshot = Some(Snapshot { entity, seq, state_version: N::STATE_VERSION, data });
+            self.snapshot =
+                Some(StateSnapshot { entity, seq, state_version: N::STATE_VERSION, data });
         }
         let cause = Cause { command: N::command_name(command).into(), ..cause.clone() };
         batch.events += events.len();

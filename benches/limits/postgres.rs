@@ -12,7 +12,7 @@ use kontor::store::journal::lane::Committed;
 use kontor::store::journal::lanes::Lanes;
 use kontor::store::journal::{Append, NewEvent, Record};
 use kontor::store::{Options, Store};
-use kontor_lab::cluster::servers::{Postgres, PostgresOptions};
+use kontor_lab::cluster::servers::{PostgresOptions, PostgresServer};
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -31,12 +31,12 @@ const SELLERS: usize = 32;
 const UPDATES: usize = 6_000;
 
 /// A server that syncs every commit.
-pub fn server(dir: &Path) -> Outcome<Postgres> {
+pub fn server(dir: &Path) -> Outcome<PostgresServer> {
     std::fs::create_dir_all(dir)?;
     let settings = ["shared_buffers=512MB", "max_wal_size=8GB", "checkpoint_timeout=30min"];
     let settings = settings.map(str::to_owned).to_vec();
     let options = PostgresOptions { fsync: true, settings, ..PostgresOptions::default() };
-    Ok(Postgres::start_with(&dir.join("postgres"), options)?)
+    Ok(PostgresServer::start_with(&dir.join("postgres"), options)?)
 }
 
 /// Measures appending.

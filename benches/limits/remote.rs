@@ -82,7 +82,7 @@ async fn node(name: &str, store: &str, nats: &str) -> Outcome<Arc<Node>> {
     let clock = Clock::system();
     let now = Arc::new(move || clock.now());
     let nats = Connection::open(&bus, name).await?;
-    let start = cluster::Start {
+    let start = cluster::ClusterStart {
         options: cluster::Options { settle_ms: 100, ..cluster::Options::default() },
         node: name.to_owned(),
         calls: Calls::new(nats.clone(), &bus, SECRET, name, now)?,

@@ -10,7 +10,7 @@ use kontor::actors::engine::host;
 use kontor::actors::engine::runtime::{self, Runtime};
 use kontor::actors::flows::checkout::Request;
 use kontor::actors::flows::payment::{self, Payments};
-use kontor::actors::node::{Node, Settings, Start};
+use kontor::actors::node::{Node, NodeStart, ShopSettings};
 use kontor::actors::nouns;
 use kontor::actors::row_kinds;
 use kontor::domain::address::Address;
@@ -46,20 +46,20 @@ pub async fn node_on(store: Store, psp: Option<&str>) -> Outcome<Arc<Node>> {
 pub async fn node_among(
     store: Store,
     psp: Option<&str>,
-    cluster: Option<cluster::Start>,
+    cluster: Option<cluster::ClusterStart>,
 ) -> Outcome<Arc<Node>> {
     let options = store::Options::default();
     let mut providers: Vec<Arc<dyn Provider>> = Vec::new();
     if let Some(url) = psp {
         providers.push(Arc::new(Sandbox::new(sandbox_options(&store, url).await?)?));
     }
-    let node = Node::start(Start {
+    let node = Node::start(NodeStart {
         nouns: nouns::all(),
         store: Arc::new(store),
         clock: Clock::system(),
         rules: Rules::default(),
         projections: kontor::actors::read_models::all(),
-        settings: Settings::default(),
+        settings: ShopSettings::default(),
         rows: row_kinds::all(),
         host: host::Options { idle_secs: 3_600, ..host::Options::default() },
         lanes: options.lanes(),

@@ -1,7 +1,7 @@
 //! Products for those who sell and those who edit them: rows with a version like any other. What a
 //! product costs in a cart is `pricing`'s.
 
-pub use super::engine::row_host::{Change, Error, Expect, Lookups};
+pub use super::engine::row_host::{Error, Expect, Lookups, WriteOutcome};
 
 use super::engine::row_host::RowHost;
 use crate::domain::product::Product;

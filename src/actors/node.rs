@@ -11,13 +11,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::catalog::Catalog;
-use super::engine::changes::Changes;
+use super::engine::changes::ChangeFeed;
 use super::engine::clock::Clock;
-use super::engine::cluster::{self, Cluster};
+use super::engine::cluster::{self, ClusterMember};
 use super::engine::host::{self, Host, RemoteEntities, ShardLease};
 use super::engine::hosts::{ErasedHost, Hosts};
 use super::engine::projections::{Follower, Owned, Projections, Projector};
-use super::engine::row_host::{RowBase, RowKinds, Rows};
+use super::engine::row_host::{RowBase, RowHosts, RowKinds};
 use super::engine::runtime::Runtime;
 use super::engine::shards::Shards;
 use super::engine::supervisor::Supervisor;
@@ -29,7 +29,7 @@ use super::flows::parts::Parts;
 use super::flows::payment::Payments;
 use super::nouns::{HostStart, Nouns};
 use super::pricing::Pricing;
-pub use super::settings::Settings;
+pub use super::settings::ShopSettings;
 use crate::bus::Feed;
 use crate::cache::Cache;
 use crate::domain::cart::Cart;
@@ -52,7 +52,7 @@ const LEASE: Span = Span::from_secs(10);
 const SINGLE: &str = "single";
 
 /// What a node is started with.
-pub struct Start {
+pub struct NodeStart {
     /// The nouns that it runs.
     pub nouns: Nouns,
     /// The data.
@@ -62,7 +62,7 @@ pub struct Start {
     /// How prices are computed.
     pub rules: pricing::Rules,
     /// How the shop is run.
-    pub settings: Settings,
+    pub settings: ShopSettings,
     /// The kinds of plain rows that it has.
     pub rows: RowKinds,
     /// The limits of the hosts.
@@ -80,7 +80,7 @@ pub struct Start {
     /// What may change while it runs.
     pub runtime: Runtime,
     /// The other nodes; nothing if there are none.
-    pub cluster: Option<cluster::Start>,
+    pub cluster: Option<cluster::ClusterStart>,
 }
 
 /// A running node.
@@ -96,13 +96,13 @@ pub struct Node {
     /// All products.
     pub catalog: Arc<Catalog>,
     /// The plain rows of all kinds.
-    pub rows: Rows,
+    pub rows: RowHosts,
     /// Prices, and the rules that they are computed by.
     pub pricing: Pricing,
     /// What touches more than one noun, or the world outside.
     pub flows: Flows,
     /// How the shop is run.
-    pub settings: Settings,
+    pub settings: ShopSettings,
     /// The data.
     pub store: Arc<dyn Tables>,
     /// The time.
@@ -112,7 +112,7 @@ pub struct Node {
     /// The rows that are made of events.
     pub projections: Projections,
     /// What the rows that are followed live have become, as they do.
-    pub changes: Changes,
+    pub changes: ChangeFeed,
     /// What has happened to orders, since the start.
     pub tally: Arc<OrderTally>,
     /// Who moves money.
@@ -124,7 +124,7 @@ pub struct Node {
     /// The writers of the journal.
     pub lanes: Lanes,
     /// This node among others; nothing if there are none.
-    pub cluster: Option<Arc<Cluster>>,
+    pub cluster: Option<Arc<ClusterMember>>,
     /// The shards whose rows this node writes.
     pub owned: Owned,
     pub(super) shards: Arc<Shards>,
@@ -157,8 +157,9 @@ impl Node {
     ///
     /// # Errors
     /// [`Error`]: the store cannot be read, or an actor not be started.
-    pub async fn start(start: Start) -> Result<Arc<Self>, Error> {
-        let Start { nouns, store, clock, rules, settings, payments, cache, runtime, .. } = start;
+    pub async fn start(start: NodeStart) -> Result<Arc<Self>, Error> {
+        let NodeStart { nouns, store, clock, rules, settings, payments, cache, runtime, .. } =
+            start;
         let journal = store.journal();
         let (feed, told) = (Feed::default(), Arc::<OnceLock<Hosts>>::default());
         let lanes = Lanes::start(
@@ -221,7 +222,7 @@ impl Node {
         parts: Parts,
         shards: Shards,
         supervisor: ActorRef<Hosts>,
-        (feed, cluster, projections): (Feed, Option<cluster::Start>, Projections),
+        (feed, cluster, projections): (Feed, Option<cluster::ClusterStart>, Projections),
         projected: watch::Receiver<Vec<i64>>,
     ) -> Self {
         Self {
@@ -241,9 +242,9 @@ impl Node {
             runtime: parts.runtime,
             feed,
             projections,
-            changes: Changes::new(shards.lanes().shards()),
+            changes: ChangeFeed::new(shards.lanes().shards()),
             lanes: shards.lanes().clone(),
-            cluster: cluster.map(|start| Arc::new(Cluster::new(start))),
+            cluster: cluster.map(|start| Arc::new(ClusterMember::new(start))),
             owned: shards.owned().clone(),
             rows: shards.rows().clone(),
             shards: Arc::new(shards),

@@ -7,7 +7,7 @@ use super::catalog::Catalog;
 use crate::domain::cart::Cart;
 use crate::domain::id::Sku;
 use crate::domain::money::InvalidMoney;
-use crate::domain::pricing::{Delivery, Line, Rules, Totals};
+use crate::domain::pricing::{Delivery, QuotedLine, Rules, Totals};
 use crate::store;
 
 /// A cart with prices.
@@ -27,7 +27,7 @@ pub struct Priced {
 #[derive(Clone, Debug)]
 pub struct PricedLine {
     /// The line as it would be frozen.
-    pub line: Line,
+    pub line: QuotedLine,
     /// Whether its price was agreed for this cart only.
     pub agreed: bool,
     /// Whether it can be sold now.
@@ -100,7 +100,7 @@ impl Pricing {
         if delivery.is_none() {
             requirements.push(Requirement::DeliveryOptionMissing);
         }
-        let sold: Vec<Line> =
+        let sold: Vec<QuotedLine> =
             lines.iter().filter(|line| line.available).map(|line| line.line.clone()).collect();
         let totals = Totals::of(&sold, delivery.as_ref(), self.rules.tax_included);
         if totals.is_err() {
@@ -128,8 +128,13 @@ impl Pricing {
             let rate = product.map(|product| product.tax_rate).unwrap_or_default();
             let named = (line.sku.clone(), name);
             let unit_price = price.unwrap_or_default();
-            let priced =
-                Line::new(line.id, named.clone(), line.quantity, (unit_price, rate), &self.rules);
+            let priced = QuotedLine::new(
+                line.id,
+                named.clone(),
+                line.quantity,
+                (unit_price, rate),
+                &self.rules,
+            );
             let available = price.is_some() && priced.is_ok();
             match priced {
                 Err(InvalidMoney::TooLarge) => requirements.push(Requirement::TotalTooLarge),
@@ -140,7 +145,7 @@ impl Pricing {
                 _ => {}
             }
             let (sku, name) = named;
-            let line_of = priced.unwrap_or(Line {
+            let line_of = priced.unwrap_or(QuotedLine {
                 id: line.id,
                 sku,
                 name,

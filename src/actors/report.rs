@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::engine::hosts::ErasedHost;
 use super::node::Node;
-use crate::bus::{Call, Place};
+use crate::bus::{CallSlot, IncomingCall};
 
 /// What reports are called between nodes.
 const NOUN: &str = "report";
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a node says of itself.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Report {
+pub struct NodeReport {
     /// Its shards.
     pub shards: BTreeMap<u16, OfShard>,
     /// Entities in memory.
@@ -41,7 +41,7 @@ pub struct OfShard {
 
 impl Node {
     /// Answers another node that asks for an entity or a row of this one, or how it is.
-    pub(super) async fn answer_call(&self, call: Call, mut place: Place) -> Bytes {
+    pub(super) async fn answer_call(&self, call: IncomingCall, mut place: CallSlot) -> Bytes {
         let Some(end) = call.body.iter().position(|byte| *byte == b'\n') else {
             return Bytes::new();
         };
@@ -59,12 +59,12 @@ impl Node {
 
     /// What this node says of itself.
     #[must_use]
-    pub fn report(&self) -> Report {
+    pub fn report(&self) -> NodeReport {
         let shards = self.lanes.owned().into_iter().map(|fence| {
             let lane_depth = self.lanes.of(fence.shard).depth();
             (fence.shard, OfShard { lane_depth, relay_lag: self.relay_lag(fence.shard) })
         });
-        let mut report = Report { shards: shards.collect(), ..Report::default() };
+        let mut report = NodeReport { shards: shards.collect(), ..NodeReport::default() };
         for gauge in self.hosts().iter().map(ErasedHost::gauge) {
             report.awake += gauge.awake;
             report.under_way += gauge.under_way;
@@ -75,7 +75,7 @@ impl Node {
 
     /// What every node says of itself, this one too; nothing of one that does not answer within
     /// a second.
-    pub async fn reports(&self) -> BTreeMap<String, Option<Report>> {
+    pub async fn reports(&self) -> BTreeMap<String, Option<NodeReport>> {
         let mut all = BTreeMap::from([(self.name().to_owned(), Some(self.report()))]);
         if let Some(cluster) = &self.cluster {
             let asked = cluster.peers().into_iter().map(|peer| async move {

@@ -30,7 +30,7 @@ fn some_locations(locations: &[Location], (): &()) -> garde::Result {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 #[garde(allow_unvalidated)]
-pub struct Settings {
+pub struct ShopSettings {
     /// The currency of a cart or an imported price that names none.
     pub currency: Currency,
     /// The locations that goods are taken from, the first first; others follow by name.
@@ -56,7 +56,7 @@ pub struct Settings {
     pub product_cache_ttl_ms: u64,
 }
 
-impl Default for Settings {
+impl Default for ShopSettings {
     fn default() -> Self {
         Self {
             currency: Currency::GBP,

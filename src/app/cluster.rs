@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::Error;
 use crate::actors::engine::clock::Clock;
-use crate::actors::engine::cluster::Start;
+use crate::actors::engine::cluster::ClusterStart;
 use crate::bus::nats::Connection;
-use crate::bus::queue::{JetLine, Line, TwinLine};
+use crate::bus::queue::{JetLine, QueueConnection, TwinLine};
 use crate::bus::stream::{Jet, Stream};
 use crate::bus::{Calls, Findings, Notices};
 use crate::config::Config;
@@ -27,7 +27,7 @@ pub(super) async fn start(
     store: &Store,
     clock: &Clock,
     stop: &CancellationToken,
-) -> Result<Option<(Start, Arc<dyn Line>)>, Error> {
+) -> Result<Option<(ClusterStart, Arc<dyn QueueConnection>)>, Error> {
     if !store.is_shared() {
         return Ok(None);
     }
@@ -39,14 +39,14 @@ pub(super) async fn start(
     let calls = Calls::new(nats.clone(), &config.bus, secret, &node, now).map_err(Error::Calls)?;
     let notices = Notices::new(nats.clone(), &node, stop.clone());
     let findings = Findings::default();
-    let line: Arc<dyn Line> = match &nats {
+    let line: Arc<dyn QueueConnection> = match &nats {
         Some(nats) => Arc::new(JetLine::new(nats.clone(), &config.bus, findings.clone())),
         None => Arc::new(TwinLine::default()),
     };
     let jet = nats.clone().map(|nats| Jet::new(nats, &config.bus, findings.clone()));
     let stream = jet.map(|jet| -> Arc<dyn Stream> { Arc::new(jet) });
     let (options, bus) = (config.cluster.clone(), config.bus.clone());
-    let start = Start { options, node, calls, notices, stream, bus, nats, findings };
+    let start = ClusterStart { options, node, calls, notices, stream, bus, nats, findings };
     Ok(Some((start, line)))
 }
 

@@ -9,9 +9,11 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::actors::engine::job_ledger::Rows;
+use crate::actors::engine::job_ledger::StoredJobs;
 use crate::actors::node::Node;
-use crate::bus::queue::{Fault, Line, Pace, Queue, Run, Start, Work};
+use crate::bus::queue::{
+    JobFailure, JobRun, JobWork, Queue, QueueConnection, QueuePace, QueueStart,
+};
 use crate::store::Store;
 use crate::verify::{Books, verify_with};
 
@@ -19,28 +21,28 @@ use crate::verify::{Books, verify_with};
 pub(super) fn start(
     node: &Arc<Node>,
     (store, books): (&Store, fn() -> Books),
-    line: Arc<dyn Line>,
+    line: Arc<dyn QueueConnection>,
     name: &str,
     stop: CancellationToken,
 ) -> (Queue, JoinHandle<()>) {
-    let start = Start {
-        ledger: Arc::new(Rows(store.clone(), node.clock.clone())),
+    let start = QueueStart {
+        ledger: Arc::new(StoredJobs(store.clone(), node.clock.clone())),
         line,
         kinds: kinds(node, store, books),
         node: name.to_owned(),
-        pace: Pace::default(),
+        pace: QueuePace::default(),
     };
     Queue::start(start, stop)
 }
 
 /// The kinds of jobs.
-fn kinds(node: &Arc<Node>, store: &Store, books: fn() -> Books) -> BTreeMap<&'static str, Work> {
+fn kinds(node: &Arc<Node>, store: &Store, books: fn() -> Books) -> BTreeMap<&'static str, JobWork> {
     let node = Arc::downgrade(node);
-    let of_node = |what: fn(Arc<Node>) -> Done| -> Work {
+    let of_node = |what: fn(Arc<Node>) -> Done| -> JobWork {
         let node = Weak::clone(&node);
         Arc::new(move |_| match node.upgrade() {
             Some(node) => what(node),
-            None => async { Err(Fault::Again("the node is stopping".into())) }.boxed(),
+            None => async { Err(JobFailure::Again("the node is stopping".into())) }.boxed(),
         })
     };
     let store = store.clone();
@@ -48,44 +50,49 @@ fn kinds(node: &Arc<Node>, store: &Store, books: fn() -> Books) -> BTreeMap<&'st
         ("sweep_payments", of_node(|node| sweep_payments(node).boxed())),
         ("retry_webhooks", of_node(|node| retry_webhooks(node).boxed())),
         ("replay_rows", of_node(|node| replay_rows(node).boxed())),
-        ("verify", Arc::new(move |run| check(store.clone(), books(), run).boxed()) as Work),
+        ("verify", Arc::new(move |run| check(store.clone(), books(), run).boxed()) as JobWork),
     ])
 }
 
-type Done = futures_util::future::BoxFuture<'static, Result<Value, Fault>>;
+type Done = futures_util::future::BoxFuture<'static, Result<Value, JobFailure>>;
 
 /// Compares the providers' lists of payments with the journal, but those that are being compared
 /// already.
-async fn sweep_payments(node: Arc<Node>) -> Result<Value, Fault> {
+async fn sweep_payments(node: Arc<Node>) -> Result<Value, JobFailure> {
     let swept = node
         .flows
         .reconciliation
         .sweep_all()
         .await
-        .map_err(|error| Fault::Again(error.to_string()))?;
+        .map_err(|error| JobFailure::Again(error.to_string()))?;
     Ok(json!({"swept": swept}))
 }
 
 /// Tries all parked webhooks again that are due.
-async fn retry_webhooks(node: Arc<Node>) -> Result<Value, Fault> {
-    node.flows.webhooks.retry_parked().await.map_err(|error| Fault::Again(error.to_string()))?;
+async fn retry_webhooks(node: Arc<Node>) -> Result<Value, JobFailure> {
+    node.flows
+        .webhooks
+        .retry_parked()
+        .await
+        .map_err(|error| JobFailure::Again(error.to_string()))?;
     Ok(json!({}))
 }
 
 /// Makes all rows again; that goes on beside.
-async fn replay_rows(node: Arc<Node>) -> Result<Value, Fault> {
-    node.replay_rows().await.map_err(|error| Fault::Again(error.to_string()))?;
+async fn replay_rows(node: Arc<Node>) -> Result<Value, JobFailure> {
+    node.replay_rows().await.map_err(|error| JobFailure::Again(error.to_string()))?;
     Ok(json!({"begun": true}))
 }
 
 /// Checks the promise of the store, as `kontor verify` does without a provider. What does not
 /// hold is no fault of the job: trying again would not mend it.
-async fn check(store: Store, books: Books, run: Run) -> Result<Value, Fault> {
+async fn check(store: Store, books: Books, run: JobRun) -> Result<Value, JobFailure> {
     let report = verify_with(books, &store, None, |now| {
         run.progress(json!({"stage": now.stage, "done": now.done, "total": now.total}));
     });
-    let report = report.await.map_err(|error| Fault::Again(error.to_string()))?;
-    let report = serde_json::to_value(&report).map_err(|error| Fault::Never(error.to_string()))?;
+    let report = report.await.map_err(|error| JobFailure::Again(error.to_string()))?;
+    let report =
+        serde_json::to_value(&report).map_err(|error| JobFailure::Never(error.to_string()))?;
     if report["ok"] != true {
         tracing::error!(%report, "verify found violated invariants");
     }

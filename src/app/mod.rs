@@ -19,7 +19,7 @@ use crate::actors::engine::clock::Clock;
 use crate::actors::engine::runtime::{Defaults, Runtime};
 use crate::actors::flows::payment::Payments;
 use crate::actors::node::{self, Node};
-use crate::bus::queue::{Line, TwinLine};
+use crate::bus::queue::{QueueConnection, TwinLine};
 use crate::cache::{self, Cache};
 use crate::config::{self, Config, Use};
 use crate::http::server::{self, Server};
@@ -57,7 +57,7 @@ pub enum Error {
     Open(#[from] OpenError),
     /// There can be no cache.
     #[error(transparent)]
-    Cache(#[from] cache::OpenError),
+    Cache(#[from] cache::CacheOpenError),
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -135,7 +135,7 @@ impl App {
         let stop = CancellationToken::new();
         let (cluster, line) = match cluster::start(config, &store, &clock, &stop).await? {
             Some((cluster, line)) => (Some(cluster), line),
-            None => (None, Arc::new(TwinLine::default()) as Arc<dyn Line>),
+            None => (None, Arc::new(TwinLine::default()) as Arc<dyn QueueConnection>),
         };
         let name = cluster.as_ref().map_or_else(|| "single".to_owned(), |own| own.node.clone());
         let calls = cluster.as_ref().map(|cluster| cluster.calls.clone());
@@ -143,7 +143,7 @@ impl App {
         let providers: Vec<Arc<dyn Provider>> = sandbox.into_iter().collect();
         let runtime = Runtime::new(&defaults(config, &providers));
         runtime.refresh(&store).await?;
-        let node = Node::start(node::Start {
+        let node = Node::start(node::NodeStart {
             nouns: assembly.nouns,
             store: Arc::new(store.clone()),
             clock,
@@ -160,7 +160,7 @@ impl App {
             cluster,
         })
         .await?;
-        let start = server::Start {
+        let start = server::ServerStart {
             options: config.http.clone(),
             node: node.clone(),
             store: store.clone(),

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tokio::sync::{broadcast, oneshot};
 use tokio_util::bytes::Bytes;
 
-use super::calls::{Call, CallError, Calls, Failure, Refusal};
+use super::calls::{CallError, CallFailure, CallRefusal, Calls, IncomingCall};
 use super::notices::Notice;
 
 /// How many notices a slow listener may be behind before it misses some.
@@ -32,7 +32,7 @@ pub struct Fate {
 
 /// What a node's calls go over.
 #[async_trait]
-pub trait Line: Send + Sync + 'static {
+pub trait CallLink: Send + Sync + 'static {
     /// What becomes of the node's next call.
     fn fate(&self) -> Fate;
 
@@ -44,24 +44,24 @@ pub trait Line: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct Board {
     inner: Arc<Inner>,
-    line: Option<Arc<dyn Line>>,
+    line: Option<Arc<dyn CallLink>>,
 }
 
 /// A node that takes calls, and what it answers over.
 #[derive(Clone)]
 struct Callee {
     calls: Calls,
-    line: Option<Arc<dyn Line>>,
+    line: Option<Arc<dyn CallLink>>,
 }
 
 struct Inner {
     nodes: Mutex<HashMap<String, Callee>>,
-    faults: Mutex<Faults>,
+    faults: Mutex<CallFaults>,
     pub(super) notices: broadcast::Sender<(String, Notice)>,
 }
 
 #[derive(Default)]
-struct Faults {
+struct CallFaults {
     cut: HashSet<String>,
     mute: HashSet<String>,
 }
@@ -80,7 +80,7 @@ impl Default for Board {
 impl Board {
     /// The same board as one node has it: its calls and its answers go over a line.
     #[must_use]
-    pub fn over(&self, line: Arc<dyn Line>) -> Self {
+    pub fn over(&self, line: Arc<dyn CallLink>) -> Self {
         Self { inner: self.inner.clone(), line: Some(line) }
     }
 
@@ -122,7 +122,12 @@ impl Board {
         self.faults().cut.contains(node)
     }
 
-    pub(super) async fn call(&self, from: &str, to: &str, call: Call) -> Result<Bytes, CallError> {
+    pub(super) async fn call(
+        &self,
+        from: &str,
+        to: &str,
+        call: IncomingCall,
+    ) -> Result<Bytes, CallError> {
         self.open().await;
         let fate = self.line.as_ref().map(|line| line.fate()).unwrap_or_default();
         let done = self.carry(from, to, call, fate).await;
@@ -140,7 +145,7 @@ impl Board {
         &self,
         from: &str,
         to: &str,
-        call: Call,
+        call: IncomingCall,
         fate: Fate,
     ) -> Result<Bytes, CallError> {
         let node = || to.to_owned();
@@ -186,9 +191,9 @@ impl Board {
         }
         match done {
             Ok(answer) => Ok(answer),
-            Err(Failure::Expired) => Err(unknown("the call timed out")),
-            Err(Failure::Refused(Refusal::Busy)) => Err(CallError::Busy(node())),
-            Err(Failure::Refused(refusal)) => Err(unreachable(&refusal.to_string())),
+            Err(CallFailure::Expired) => Err(unknown("it was not answered in time")),
+            Err(CallFailure::Refused(CallRefusal::Busy)) => Err(CallError::Busy(node())),
+            Err(CallFailure::Refused(refusal)) => Err(unreachable(&refusal.to_string())),
         }
     }
 
@@ -196,13 +201,13 @@ impl Board {
         self.inner.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn faults(&self) -> std::sync::MutexGuard<'_, Faults> {
+    fn faults(&self) -> std::sync::MutexGuard<'_, CallFaults> {
         self.inner.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Callee {
-    async fn answer(&self, call: Call) -> Result<Bytes, Failure> {
+    async fn answer(&self, call: IncomingCall) -> Result<Bytes, CallFailure> {
         let done = self.calls.answer("local", call).await;
         if let Some(line) = &self.line {
             line.open().await;

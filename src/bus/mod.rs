@@ -20,12 +20,12 @@ use std::sync::Arc;
 
 use crate::domain::time::Timestamp;
 
-pub use calls::{Call, CallError, Calls, Handler, Peer, Place};
+pub use calls::{CallError, CallSlot, Calls, Handler, IncomingCall, Peer};
 pub use feed::Feed;
 pub use findings::Findings;
 pub use notices::{Notice, Notices};
 pub use options::{Options, masked};
-pub use relay::{Relay, Source};
+pub use relay::{EventSource, Relay};
 
 /// Tells the time of the store.
 pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;

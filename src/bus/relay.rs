@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::stream::wire::{self, Message, PublicNames};
+use super::stream::wire::{self, PublicNames, StreamMessage};
 use super::stream::{Stream, Trouble};
 use super::{Feed, Now, Options};
 use crate::domain::entity::Record;
@@ -45,7 +45,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Where the journal is read; it must be the truth, and no replica that is behind.
 #[async_trait]
-pub trait Source: Send + Sync + 'static {
+pub trait EventSource: Send + Sync + 'static {
     /// A shard's events after a position, in order, at most `limit`.
     async fn read_shard(&self, shard: u16, after: i64, limit: u32) -> Result<Vec<Record>, String>;
 
@@ -60,7 +60,7 @@ struct OfShard {
 
 type Lag = Family<OfShard, Gauge<i64, AtomicI64>>;
 
-enum Order {
+enum RelayOrder {
     Own(u16, i64),
     Disown(u16),
     Committed(Vec<(u16, i64)>),
@@ -69,7 +69,7 @@ enum Order {
 /// Relays shards; clones are the same.
 #[derive(Clone)]
 pub struct Relay {
-    orders: mpsc::UnboundedSender<Order>,
+    orders: mpsc::UnboundedSender<RelayOrder>,
     lag: Lag,
 }
 
@@ -78,7 +78,7 @@ impl Relay {
     /// answers beside it is over when what was sent has been kept, or after 2 s.
     pub fn start(
         stream: Arc<dyn Stream>,
-        source: Arc<dyn Source>,
+        source: Arc<dyn EventSource>,
         feed: &Feed,
         (options, names): (&Options, PublicNames),
         now: Now,
@@ -113,19 +113,19 @@ impl Relay {
     /// Relays a shard that this node has begun to own.
     pub fn own(&self, shard: u16, epoch: i64) {
         // It has ended only if it was told to stop.
-        let _over = self.orders.send(Order::Own(shard, epoch));
+        let _over = self.orders.send(RelayOrder::Own(shard, epoch));
     }
 
     /// Relays a shard no longer.
     pub fn disown(&self, shard: u16) {
-        let _over = self.orders.send(Order::Disown(shard));
+        let _over = self.orders.send(RelayOrder::Disown(shard));
     }
 
     /// Tells the last committed positions of shards, as the store has them. What was committed and
     /// never came by the feed, because its outcome was not known, is relayed when this was told
     /// twice.
     pub fn committed(&self, last: Vec<(u16, i64)>) {
-        let _over = self.orders.send(Order::Committed(last));
+        let _over = self.orders.send(RelayOrder::Committed(last));
     }
 
     /// How many events of a shard are committed and not in the stream, as far as is known.
@@ -172,7 +172,7 @@ struct Done {
 /// Stream and journal, and how much of it the stream is to have.
 struct Ends {
     stream: Arc<dyn Stream>,
-    source: Arc<dyn Source>,
+    source: Arc<dyn EventSource>,
     names: PublicNames,
     now: Now,
     behind_max: i64,
@@ -196,7 +196,7 @@ struct Task {
 impl Task {
     async fn run(
         mut self,
-        mut orders: mpsc::UnboundedReceiver<Order>,
+        mut orders: mpsc::UnboundedReceiver<RelayOrder>,
         mut feed: broadcast::Receiver<Arc<[Record]>>,
         stop: CancellationToken,
     ) {
@@ -252,18 +252,18 @@ impl Task {
         let _late = tokio::time::timeout(LAST_WORDS, rest).await;
     }
 
-    fn order(&mut self, order: Order) {
+    fn order(&mut self, order: RelayOrder) {
         match order {
-            Order::Own(shard, epoch) => {
+            RelayOrder::Own(shard, epoch) => {
                 let round = self.shards.get(&shard).map_or(0, |before| before.round + 1);
                 let new = Shard { epoch, round, ..Shard::default() };
                 self.shards.insert(shard, new);
             }
-            Order::Disown(shard) => {
+            RelayOrder::Disown(shard) => {
                 self.shards.remove(&shard);
                 self.lag.remove(&OfShard { shard });
             }
-            Order::Committed(last) => {
+            RelayOrder::Committed(last) => {
                 for (shard, pos) in last {
                     let Some(state) = self.shards.get_mut(&shard) else {
                         continue;
@@ -367,7 +367,7 @@ impl Task {
             return Ok(());
         };
         let kept =
-            self.ends.stream.send(Message::of(record, shard.epoch, &self.ends.names)).await?;
+            self.ends.stream.send(StreamMessage::of(record, shard.epoch, &self.ends.names)).await?;
         shard.next = record.pos + 1;
         let (round, pos, shard) = (shard.round, record.pos, record.shard);
         let done = kept.map(move |kept| Done { shard, round, pos, kept });

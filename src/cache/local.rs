@@ -9,8 +9,8 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
-use super::Place;
-use super::rate::{self, Limit, Taken};
+use super::CacheSlot;
+use super::rate::{self, Limit, RateDecision};
 
 /// The most callers whose limits are counted apart; those beyond share one count.
 const CALLERS_MAX: usize = 50_000;
@@ -23,7 +23,7 @@ const ANSWER_BYTES: usize = 64 << 10;
 
 pub(super) struct Local {
     began: Instant,
-    kept: Cache<Key, Kept, Bytes>,
+    kept: Cache<Key, CachedValue, Bytes>,
     /// What is kept in a space counts as long as its generation is this one.
     generations: Mutex<HashMap<&'static str, u64>>,
     /// When each caller's share is whole again, in microseconds since the beginning.
@@ -35,13 +35,13 @@ pub(super) struct Local {
 /// A space, its generation, and a key in it.
 type Key = (&'static str, u64, String);
 /// What is kept, and until when.
-type Kept = (Vec<u8>, Instant);
+type CachedValue = (Vec<u8>, Instant);
 
 #[derive(Clone)]
 struct Bytes;
 
-impl Weighter<Key, Kept> for Bytes {
-    fn weight(&self, (_, _, key): &Key, (value, _): &Kept) -> u64 {
+impl Weighter<Key, CachedValue> for Bytes {
+    fn weight(&self, (_, _, key): &Key, (value, _): &CachedValue) -> u64 {
         (key.len() + value.len() + ENTRY_BYTES) as u64
     }
 }
@@ -73,8 +73,8 @@ impl Local {
         (generation, found.map(|(value, _)| value))
     }
 
-    pub(super) fn put(&self, place: Place, value: Vec<u8>, lasts: Duration) {
-        let Place { space, generation, key } = place;
+    pub(super) fn put(&self, place: CacheSlot, value: Vec<u8>, lasts: Duration) {
+        let CacheSlot { space, generation, key } = place;
         // What was read before its space was dropped would take room, and never be found.
         if generation == self.generation(space) {
             self.kept.insert((space, generation, key), (value, Instant::now() + lasts));
@@ -90,7 +90,7 @@ impl Local {
         self.kept.retain(|(own, _, _), _| *own != space);
     }
 
-    pub(super) fn count(&self, key: &str, limit: Limit, cost: i64) -> Taken {
+    pub(super) fn count(&self, key: &str, limit: Limit, cost: i64) -> RateDecision {
         let now = i64::try_from(self.began.elapsed().as_micros()).unwrap_or(i64::MAX / 4);
         let mut callers = locked(&self.callers);
         if callers.len() >= CALLERS_MAX && !callers.contains_key(key) {
@@ -159,7 +159,7 @@ mod tests {
         let put = |n: usize, bytes: usize| {
             let key = n.to_string();
             let (generation, _) = local.get("s", &key);
-            let place = Place { space: "s", generation, key };
+            let place = CacheSlot { space: "s", generation, key };
             local.put(place, vec![0; bytes], Duration::from_secs(60));
         };
         put(7, 100);

@@ -11,7 +11,7 @@ use super::Cache;
 #[derive(Debug)]
 pub enum Lock {
     /// It is theirs.
-    Held(Held),
+    Held(LockGuard),
     /// Another has it.
     Taken,
     /// That cannot be known now.
@@ -27,7 +27,9 @@ impl Cache {
             Some(remote) => remote.lock(name, &token, lasts).await,
         };
         match held {
-            Some(true) => Lock::Held(Held { cache: self.clone(), name: name.to_owned(), token }),
+            Some(true) => {
+                Lock::Held(LockGuard { cache: self.clone(), name: name.to_owned(), token })
+            }
             Some(false) => Lock::Taken,
             None => Lock::Unknown,
         }
@@ -62,13 +64,13 @@ impl Cache {
 
 /// A lock that is held until it is released or its time is over.
 #[derive(Debug)]
-pub struct Held {
+pub struct LockGuard {
     cache: Cache,
     name: String,
     token: String,
 }
 
-impl Held {
+impl LockGuard {
     /// Holds it for so long from now on; `false` if it is not held any more, or if that cannot be
     /// known.
     pub async fn prolong(&self, lasts: Duration) -> bool {

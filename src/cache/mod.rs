@@ -21,8 +21,8 @@ use garde::Validate;
 use serde::{Deserialize, Serialize};
 
 use self::local::Local;
-pub use self::lock::{Held, Lock};
-pub use self::rate::{Limit, Taken};
+pub use self::lock::{Lock, LockGuard};
+pub use self::rate::{Limit, RateDecision};
 use self::redis::Remote;
 use crate::domain::limits::{holds, within};
 
@@ -95,7 +95,7 @@ impl fmt::Debug for Options {
 
 /// Why there is no cache. Neither tells the address, which may hold a password.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum CacheOpenError {
     /// The address is none.
     #[error("cache.url must be the URL of a Redis server, such as redis://127.0.0.1:6379")]
     Url,
@@ -103,7 +103,7 @@ pub enum OpenError {
 
 /// How the cache is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum CacheState {
     /// It is in this process.
     Local,
     /// The server answers.
@@ -114,11 +114,11 @@ pub enum State {
 
 /// What was found under a key.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum CacheLookup {
     /// What was kept.
     Hit(Vec<u8>),
     /// Nothing: what is read from the store now may be kept in this place.
-    Miss(Place),
+    Miss(CacheSlot),
     /// The server is away: the store knows, and nothing can be kept.
     Away,
 }
@@ -126,7 +126,7 @@ pub enum Found {
 /// Where something can be kept that was read after this was handed out. If the space is dropped
 /// meanwhile, nobody finds what is kept here.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct CacheSlot {
     space: &'static str,
     generation: u64,
     key: String,
@@ -134,7 +134,7 @@ pub struct Place {
 
 /// What was done, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct CacheCounts {
     /// Answers that were found.
     pub hits: u64,
     /// Answers that were not.
@@ -148,7 +148,7 @@ pub struct Counts {
 }
 
 #[derive(Default)]
-struct Tally {
+struct CacheTally {
     hits: AtomicU64,
     misses: AtomicU64,
     away: AtomicU64,
@@ -165,7 +165,7 @@ pub struct Cache {
 struct Inner {
     local: Local,
     remote: Option<Arc<Remote>>,
-    tally: Arc<Tally>,
+    tally: Arc<CacheTally>,
 }
 
 impl Cache {
@@ -173,9 +173,9 @@ impl Cache {
     /// for until it is there.
     ///
     /// # Errors
-    /// [`OpenError`]: the address is none.
-    pub async fn open(options: &Options) -> Result<Self, OpenError> {
-        let tally = Arc::new(Tally::default());
+    /// [`CacheOpenError`]: the address is none.
+    pub async fn open(options: &Options) -> Result<Self, CacheOpenError> {
+        let tally = Arc::new(CacheTally::default());
         let remote = if options.url.is_empty() {
             None
         } else {
@@ -194,16 +194,16 @@ impl Cache {
 
     /// How it is.
     #[must_use]
-    pub fn state(&self) -> State {
-        self.inner.remote.as_ref().map_or(State::Local, |remote| remote.state())
+    pub fn state(&self) -> CacheState {
+        self.inner.remote.as_ref().map_or(CacheState::Local, |remote| remote.state())
     }
 
     /// What was done, since the start.
     #[must_use]
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> CacheCounts {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let tally = &self.inner.tally;
-        Counts {
+        CacheCounts {
             hits: read(&tally.hits),
             misses: read(&tally.misses),
             away: read(&tally.away),
@@ -213,7 +213,7 @@ impl Cache {
     }
 
     /// Looks for what is kept under a key of a space.
-    pub async fn get(&self, space: &'static str, key: &str) -> Found {
+    pub async fn get(&self, space: &'static str, key: &str) -> CacheLookup {
         let found = match &self.inner.remote {
             None => {
                 let (generation, kept) = self.inner.local.get(space, key);
@@ -223,20 +223,20 @@ impl Cache {
         };
         let tally = &self.inner.tally;
         match found {
-            None => Found::Away,
+            None => CacheLookup::Away,
             Some((_, Some(kept))) => {
                 tally.hits.fetch_add(1, Ordering::Relaxed);
-                Found::Hit(kept)
+                CacheLookup::Hit(kept)
             }
             Some((generation, None)) => {
                 tally.misses.fetch_add(1, Ordering::Relaxed);
-                Found::Miss(Place { space, generation, key: key.to_owned() })
+                CacheLookup::Miss(CacheSlot { space, generation, key: key.to_owned() })
             }
         }
     }
 
     /// Keeps something, for at most so long. It may be gone sooner.
-    pub async fn put(&self, place: Place, value: Vec<u8>, lasts: Duration) {
+    pub async fn put(&self, place: CacheSlot, value: Vec<u8>, lasts: Duration) {
         match &self.inner.remote {
             None => self.inner.local.put(place, value, lasts),
             Some(remote) => remote.put(&place, &value, lasts).await,
@@ -263,7 +263,7 @@ impl Cache {
 
     /// Takes from what a limit allows, by the server's clock. While the server is away each node
     /// counts for itself.
-    pub async fn take(&self, key: &str, limit: Limit) -> Taken {
+    pub async fn take(&self, key: &str, limit: Limit) -> RateDecision {
         self.count(key, limit, 1).await
     }
 
@@ -272,7 +272,7 @@ impl Cache {
         self.count(key, limit, -1).await;
     }
 
-    async fn count(&self, key: &str, limit: Limit, cost: i64) -> Taken {
+    async fn count(&self, key: &str, limit: Limit, cost: i64) -> RateDecision {
         if let Some(remote) = &self.inner.remote
             && let Some(taken) = remote.count(key, limit, cost).await
         {

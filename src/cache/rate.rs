@@ -28,7 +28,7 @@ impl Limit {
 
 /// What came of taking from a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Taken {
+pub struct RateDecision {
     /// Whether there was something to take.
     pub allowed: bool,
     /// How many are left.
@@ -41,7 +41,7 @@ pub struct Taken {
 
 /// Counts: `whole_at` is when the share would be whole again, all in microseconds. Answers the
 /// next `whole_at`, and what came of it.
-pub(super) fn count(whole_at: i64, now: i64, limit: Limit, cost: i64) -> (i64, Taken) {
+pub(super) fn count(whole_at: i64, now: i64, limit: Limit, cost: i64) -> (i64, RateDecision) {
     let (apart, per) = (limit.apart_micros(), limit.per_micros());
     let from = whole_at.max(now);
     let next = (from + cost * apart).max(now);
@@ -51,10 +51,10 @@ pub(super) fn count(whole_at: i64, now: i64, limit: Limit, cost: i64) -> (i64, T
 }
 
 /// What it means that a share is whole again in `debt` microseconds.
-pub(super) fn taken(allowed: bool, debt: i64, limit: Limit) -> Taken {
+pub(super) fn taken(allowed: bool, debt: i64, limit: Limit) -> RateDecision {
     let (apart, per) = (limit.apart_micros(), limit.per_micros());
     let micros = |span: i64| Duration::from_micros(u64::try_from(span).unwrap_or(0));
-    Taken {
+    RateDecision {
         allowed,
         left: u32::try_from((per - debt).max(0) / apart).unwrap_or(u32::MAX).min(limit.count),
         whole_in: micros(debt),

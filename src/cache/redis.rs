@@ -15,8 +15,8 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisError, Script};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::rate::{self, Limit, Taken};
-use super::{OpenError, Options, Place, State, Tally};
+use super::rate::{self, Limit, RateDecision};
+use super::{CacheOpenError, CacheSlot, CacheState, CacheTally, Options};
 
 /// So many calls in a row that are not answered in time open the breaker; a connection that
 /// breaks opens it at once.
@@ -97,11 +97,11 @@ static REVOKED: LazyLock<Script> = LazyLock::new(|| {
 });
 
 /// A client of the server at an address.
-pub(super) fn client(url: &str) -> Result<Client, OpenError> {
+pub(super) fn client(url: &str) -> Result<Client, CacheOpenError> {
     if !["redis://", "unix://", "redis+unix://"].iter().any(|scheme| url.starts_with(scheme)) {
-        return Err(OpenError::Url);
+        return Err(CacheOpenError::Url);
     }
-    Client::open(url).map_err(|_| OpenError::Url)
+    Client::open(url).map_err(|_| CacheOpenError::Url)
 }
 
 pub(super) struct Remote {
@@ -114,7 +114,7 @@ pub(super) struct Remote {
     /// Calls in a row that were not answered in time.
     late: AtomicU32,
     revoked: Mutex<HashSet<String>>,
-    tally: Arc<Tally>,
+    tally: Arc<CacheTally>,
 }
 
 struct Link {
@@ -126,7 +126,10 @@ struct Link {
 }
 
 impl Remote {
-    pub(super) async fn open(options: &Options, tally: Arc<Tally>) -> Result<Arc<Self>, OpenError> {
+    pub(super) async fn open(
+        options: &Options,
+        tally: Arc<CacheTally>,
+    ) -> Result<Arc<Self>, CacheOpenError> {
         let link = Link { connection: None, since: Instant::now(), owed: BTreeSet::new() };
         let remote = Arc::new(Self {
             client: client(&options.url)?,
@@ -150,9 +153,13 @@ impl Remote {
         self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn state(&self) -> State {
+    pub(super) fn state(&self) -> CacheState {
         let link = self.link();
-        if link.connection.is_some() { State::Ok } else { State::Away(link.since.elapsed()) }
+        if link.connection.is_some() {
+            CacheState::Ok
+        } else {
+            CacheState::Away(link.since.elapsed())
+        }
     }
 
     /// Makes a connection, pays what is owed, and lets it be used. The error is without the
@@ -283,7 +290,7 @@ impl Remote {
         format!("{}:{generation}:{key}", self.key("space", space))
     }
 
-    pub(super) async fn put(&self, place: &Place, value: &[u8], lasts: Duration) {
+    pub(super) async fn put(&self, place: &CacheSlot, value: &[u8], lasts: Duration) {
         let mut command = redis::cmd("SET");
         command.arg(self.full(place.space, place.generation, &place.key)).arg(value);
         command.arg("PX").arg(millis(lasts));
@@ -330,7 +337,7 @@ impl Remote {
         self.lost("cannot invalidate a space of the cache");
     }
 
-    pub(super) async fn count(&self, key: &str, limit: Limit, cost: i64) -> Option<Taken> {
+    pub(super) async fn count(&self, key: &str, limit: Limit, cost: i64) -> Option<RateDecision> {
         let mut connection = self.connection()?;
         let mut call = COUNT.prepare_invoke();
         call.key(self.key("rate", key));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use kontor::actors::engine::clock::Clock;
 use kontor::doctor::BACKUP_TAKEN_AT;
-use kontor::store::{Address, Store};
+use kontor::store::{DatabaseUrl, Store};
 use kontor::telemetry::chain;
 use kontor_lab::{stderr, stdout};
 use serde_json::json;
@@ -35,7 +35,7 @@ pub struct Args {
     pub data: PathBuf,
     /// Refused: back up a store in PostgreSQL with pg_dump
     #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
-    pub store: Option<Address>,
+    pub store: Option<DatabaseUrl>,
     /// The file to write; it must not exist
     #[arg(long, value_name = "FILE")]
     pub to: PathBuf,

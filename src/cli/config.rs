@@ -6,7 +6,7 @@ use kontor_lab::{stderr, stdout};
 use serde_json::json;
 
 use super::Error;
-use super::serve::Settings;
+use super::serve::SettingArgs;
 
 /// Show all settings and where each came from
 #[derive(Clone, Debug, clap::Args)]
@@ -17,7 +17,7 @@ Examples:
 pub struct Args {
     /// Settings.
     #[command(flatten)]
-    pub settings: Settings,
+    pub settings: SettingArgs,
     /// Print the settings as JSON
     #[arg(long)]
     pub json: bool,

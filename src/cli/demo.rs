@@ -15,7 +15,7 @@ use kontor::http::server::StartError;
 use kontor::store::Store;
 use kontor::store::session::SET_UP_LASTS;
 use kontor::telemetry;
-use kontor::verify::{self, Report};
+use kontor::verify::{self, VerifyReport};
 use kontor_lab::args::duration;
 use kontor_lab::people::{Day, People, stock_up};
 use kontor_lab::stdout;
@@ -24,7 +24,7 @@ use serde_json::json;
 
 use super::Error;
 use super::serve::told_to_stop;
-use super::sign_in::{self, Link};
+use super::sign_in::{self, SignInLink};
 
 /// Where the demo listens if that is free.
 const PORT: u16 = 8080;
@@ -123,7 +123,7 @@ async fn open(dir: &Path) -> Result<Shop, Error> {
 }
 
 /// Shows a new link whenever the last one was used, so that the next visitor can come in.
-async fn links(store: Store, url: String, mut link: Link) {
+async fn links(store: Store, url: String, mut link: SignInLink) {
     loop {
         tokio::time::sleep(TICK).await;
         let now = Clock::system().now();
@@ -145,7 +145,7 @@ fn show_line(line: &str) {
     stdout::notice(format!("{end}  {line}\n"));
 }
 
-fn screen(shop: &Shop, link: &Link) -> std::io::Result<Vec<u8>> {
+fn screen(shop: &Shop, link: &SignInLink) -> std::io::Result<Vec<u8>> {
     let url = shop.app.url();
     let mut out = Vec::new();
     writeln!(out, "\n  kontor demo: a shop with simulated buyers, on temporary data\n")?;
@@ -171,7 +171,7 @@ async fn finish(shop: Shop, day: &Day, as_json: bool) -> Result<ExitCode, Error>
 }
 
 /// Verifies a store that no server runs on, against the provider's ledger too.
-async fn proof(store: &Store, psp: &Running) -> Result<Report, Error> {
+async fn proof(store: &Store, psp: &Running) -> Result<VerifyReport, Error> {
     let options = verify::provider::sandbox_options(store, &psp.url()).await?;
     let provider = kontor::providers::sandbox::Sandbox::new(options)
         .map_err(|error| Error::Usage(error.to_string()))?;
@@ -192,7 +192,7 @@ async fn day(url: &str, key: &str, args: &Args) -> Result<Day, Error> {
 }
 
 /// The summary of a demo.
-fn show(day: &Day, report: &Report, as_json: bool) -> Result<ExitCode, Error> {
+fn show(day: &Day, report: &VerifyReport, as_json: bool) -> Result<ExitCode, Error> {
     if as_json {
         let Day { seconds, buyers, shopkeepers } = day;
         let summary = json!({

@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use kontor::doctor::{Installation, Level, examine};
-use kontor::store::Address;
+use kontor::doctor::{Installation, Severity, examine};
+use kontor::store::DatabaseUrl;
 use kontor_lab::stdout;
 use serde_json::json;
 
@@ -30,7 +30,7 @@ pub struct Args {
     pub data: PathBuf,
     /// The PostgreSQL database of the store, instead of a data folder
     #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
-    pub store: Option<Address>,
+    pub store: Option<DatabaseUrl>,
     /// The address on which the server listens, or will listen
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<std::net::SocketAddr>,
@@ -48,7 +48,7 @@ pub async fn run(args: Args) -> ExitCode {
     let store = store_location::database(store.as_ref()).cloned();
     let installation = Installation { data, store, listen, sandbox_psp };
     let findings = examine(&installation).await;
-    let ok = findings.iter().all(|finding| finding.level != Level::Bad);
+    let ok = findings.iter().all(|finding| finding.level != Severity::Bad);
     if json {
         if stdout::json(&json!({ "ok": ok, "findings": findings })).is_err() {
             return ExitCode::FAILURE;
@@ -56,9 +56,9 @@ pub async fn run(args: Args) -> ExitCode {
     } else {
         for finding in &findings {
             let mark = match finding.level {
-                Level::Ok => "ok  ",
-                Level::Warn => "warn",
-                Level::Bad => "BAD ",
+                Severity::Ok => "ok  ",
+                Severity::Warn => "warn",
+                Severity::Bad => "BAD ",
             };
             stdout::line(format_args!("{mark} {:<10} {}", finding.check, finding.message));
             if let Some(advice) = &finding.advice {

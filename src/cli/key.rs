@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::builder::PossibleValuesParser;
 use kontor::actors::engine::clock::Clock;
 use kontor::http::Scope;
-use kontor::store::{self, Address, OpenError, Store};
+use kontor::store::{self, DatabaseUrl, OpenError, Store};
 use kontor_lab::{stderr, stdout};
 use serde_json::json;
 use strum::VariantArray as _;
@@ -40,12 +40,12 @@ Examples:
 pub struct Args {
     /// The action.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: KeyCommand,
 }
 
 /// The actions on keys.
 #[derive(Clone, Debug, clap::Subcommand)]
-pub enum Command {
+pub enum KeyCommand {
     /// Create a key and show it once
     Create {
         /// The data folder
@@ -53,7 +53,7 @@ pub enum Command {
         data: PathBuf,
         /// The PostgreSQL database of the store, instead of a data folder
         #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
-        store: Option<Address>,
+        store: Option<DatabaseUrl>,
         /// A scope of the key; may be repeated
         #[arg(long = "scope", required = true, value_parser = scopes())]
         scopes: Vec<String>,
@@ -71,7 +71,7 @@ pub enum Command {
         data: PathBuf,
         /// The PostgreSQL database of the store, instead of a data folder
         #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
-        store: Option<Address>,
+        store: Option<DatabaseUrl>,
         /// Print the result as JSON
         #[arg(long)]
         json: bool,
@@ -85,7 +85,7 @@ pub enum Command {
         data: PathBuf,
         /// The PostgreSQL database of the store, instead of a data folder
         #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
-        store: Option<Address>,
+        store: Option<DatabaseUrl>,
     },
 }
 
@@ -95,7 +95,7 @@ pub enum Command {
 /// [`Error`]: the folder cannot be opened, or a name or scope is not valid.
 pub async fn run(args: Args) -> Result<ExitCode, Error> {
     match args.command {
-        Command::Create { data, store, scopes, name, json } => {
+        KeyCommand::Create { data, store, scopes, name, json } => {
             let store = open(&data, store.as_ref()).await?;
             let (row, secret) = store.create_key(&name, &scopes, Clock::system().now()).await?;
             store.close().await;
@@ -107,7 +107,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
                 stderr::line("the key is shown only once: store it safely");
             }
         }
-        Command::List { data, store, json } => {
+        KeyCommand::List { data, store, json } => {
             let store = store_location::beside(&data, store.as_ref()).await?;
             let keys = store.keys().await?;
             store.close().await;
@@ -126,7 +126,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
                 }
             }
         }
-        Command::Revoke { id, data, store } => {
+        KeyCommand::Revoke { id, data, store } => {
             let store = open(&data, store.as_ref()).await?;
             let revoked = store.revoke_key(&id, Clock::system().now()).await?;
             store.close().await;
@@ -152,7 +152,7 @@ fn show(key: &store::key::Row) -> serde_json::Value {
 /// Opens a store beside a server that may run on it. If there is none it is made first, and the
 /// folder let go before anything else happens, so that a server can start on it at once; one
 /// that is being made by somebody else this moment is waited for.
-pub(super) async fn open(dir: &Path, store: Option<&Address>) -> Result<Store, OpenError> {
+pub(super) async fn open(dir: &Path, store: Option<&DatabaseUrl>) -> Result<Store, OpenError> {
     if store_location::database(store).is_some() {
         return store_location::up_to_date(dir, store).await;
     }

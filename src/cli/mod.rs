@@ -46,11 +46,11 @@ Every command has --help with examples."
 struct Arguments {
     /// The command; `serve` if there is none.
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<CliCommand>,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CliCommand {
     Serve(serve::Args),
     Demo(demo::Args),
     Import(import::Args),
@@ -80,7 +80,7 @@ enum Command {
     },
 }
 
-impl Default for Command {
+impl Default for CliCommand {
     fn default() -> Self {
         Self::Serve(serve::Args::default())
     }
@@ -120,11 +120,11 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let command = arguments.command.unwrap_or_default();
     // It brings a runtime of its own, with a time of its own.
-    if let Command::Simulate(args) = &command {
+    if let CliCommand::Simulate(args) = &command {
         return simulate::run(args).unwrap_or(ExitCode::FAILURE);
     }
     let mut runtime = match command {
-        Command::Load(_) => tokio::runtime::Builder::new_current_thread(),
+        CliCommand::Load(_) => tokio::runtime::Builder::new_current_thread(),
         _ => tokio::runtime::Builder::new_multi_thread(),
     };
     let runtime = match runtime.enable_all().build() {
@@ -142,38 +142,38 @@ pub fn main() -> ExitCode {
     })
 }
 
-async fn run(command: Command) -> Result<ExitCode, Error> {
+async fn run(command: CliCommand) -> Result<ExitCode, Error> {
     match command {
-        Command::Serve(args) => serve::run(args).await,
-        Command::Demo(args) => demo::run(args).await,
-        Command::Import(args) => Ok(import::run(args).await?),
-        Command::Replay(args) => Ok(replay::run(args).await?),
-        Command::Load(args) => Ok(load::run(args, serve::told_to_stop).await?),
-        Command::Verify(args) => Ok(verify::run(args).await),
-        Command::Simulate(_) => Ok(ExitCode::SUCCESS),
-        Command::Doctor(args) => Ok(doctor::run(args).await),
-        Command::Backup(args) => Ok(backup::run(args).await),
-        Command::Restore(args) => Ok(restore::run(args).await),
-        Command::Move(args) => move_store::run(args).await,
-        Command::Key(args) => key::run(args).await,
-        Command::SignIn(args) => sign_in::run(args).await,
-        Command::SignOut(args) => sign_in::run_out(args).await,
-        Command::Config(args) => config::run(&args),
-        Command::SandboxPsp(args) => sandbox_psp::run(args).await,
-        Command::CrashTest(args) => {
+        CliCommand::Serve(args) => serve::run(args).await,
+        CliCommand::Demo(args) => demo::run(args).await,
+        CliCommand::Import(args) => Ok(import::run(args).await?),
+        CliCommand::Replay(args) => Ok(replay::run(args).await?),
+        CliCommand::Load(args) => Ok(load::run(args, serve::told_to_stop).await?),
+        CliCommand::Verify(args) => Ok(verify::run(args).await),
+        CliCommand::Simulate(_) => Ok(ExitCode::SUCCESS),
+        CliCommand::Doctor(args) => Ok(doctor::run(args).await),
+        CliCommand::Backup(args) => Ok(backup::run(args).await),
+        CliCommand::Restore(args) => Ok(restore::run(args).await),
+        CliCommand::Move(args) => move_store::run(args).await,
+        CliCommand::Key(args) => key::run(args).await,
+        CliCommand::SignIn(args) => sign_in::run(args).await,
+        CliCommand::SignOut(args) => sign_in::run_out(args).await,
+        CliCommand::Config(args) => config::run(&args),
+        CliCommand::SandboxPsp(args) => sandbox_psp::run(args).await,
+        CliCommand::CrashTest(args) => {
             let program = Kontor::at(std::env::current_exe()?);
             Ok(crash_test::run(args, program, serve::told_to_stop()).await?)
         }
-        Command::Openapi => {
+        CliCommand::Openapi => {
             let document = Document::new(Routes::standard());
             stdout::line(document.text().map_err(std::io::Error::other)?);
             Ok(ExitCode::SUCCESS)
         }
-        Command::Sbom => {
+        CliCommand::Sbom => {
             stdout::write(include_str!("../../sbom.cdx.json"));
             Ok(ExitCode::SUCCESS)
         }
-        Command::Completions { shell } => {
+        CliCommand::Completions { shell } => {
             let mut command = Arguments::command();
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut command, "kontor", &mut script);

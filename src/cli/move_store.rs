@@ -11,7 +11,7 @@ use kontor::actors::engine::clock::Clock;
 use kontor::actors::engine::projections::{Owned, Projector};
 use kontor::actors::read_models;
 use kontor::store::relocate::Moved;
-use kontor::store::{Address, Options, Store};
+use kontor::store::{DatabaseUrl, Options, Store};
 use kontor::telemetry::chain;
 use kontor_lab::stdout;
 use serde_json::json;
@@ -39,7 +39,7 @@ pub struct Args {
     pub data: PathBuf,
     /// The empty PostgreSQL database to move to
     #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
-    pub to: Address,
+    pub to: DatabaseUrl,
     /// The number of shards there; it cannot be changed later
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub shards: u16,

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use kontor::app::{self, App};
 use kontor::config::{self, Loaded};
-use kontor::store::{Address, OpenError};
+use kontor::store::{DatabaseUrl, OpenError};
 use kontor::telemetry;
 use kontor_lab::{stderr, stdout};
 
 use super::Error;
-use super::sign_in::{self, Link};
+use super::sign_in::{self, SignInLink};
 
 /// How long a graceful stop may take.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -40,12 +40,12 @@ Examples:
 pub struct Args {
     /// Settings.
     #[command(flatten)]
-    pub settings: Settings,
+    pub settings: SettingArgs,
 }
 
 /// Where settings come from, and those that flags set.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub struct Settings {
+pub struct SettingArgs {
     /// Read this file instead of ./config.toml
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -54,7 +54,7 @@ pub struct Settings {
     pub data: Option<PathBuf>,
     /// The PostgreSQL database of the store, instead of a data folder
     #[arg(long, value_name = "URL")]
-    pub store: Option<Address>,
+    pub store: Option<DatabaseUrl>,
     /// The address to listen on
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<std::net::SocketAddr>,
@@ -66,7 +66,7 @@ pub struct Settings {
     pub profile: Option<String>,
 }
 
-impl Settings {
+impl SettingArgs {
     /// Reads the configuration.
     ///
     /// # Errors
@@ -130,7 +130,11 @@ async fn start(config: &config::Config) -> Result<App, app::Error> {
     }
 }
 
-fn banner(app: &App, config: &config::Config, link: Option<Link>) -> std::io::Result<Vec<u8>> {
+fn banner(
+    app: &App,
+    config: &config::Config,
+    link: Option<SignInLink>,
+) -> std::io::Result<Vec<u8>> {
     let url = app.url();
     let store = &config.store.url;
     let (flag, place) = match store.is_empty() {
@@ -175,7 +179,7 @@ pub(super) async fn told_to_stop() {
 }
 
 /// Changes the filter of the logs whenever SIGHUP comes, until the terminal that they go to is closed.
-async fn hung_up(settings: &Settings, logs: &telemetry::Filter) {
+async fn hung_up(settings: &SettingArgs, logs: &telemetry::LogFilter) {
     let hang_up = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
     // Asked now: a terminal that was closed is none.
     let terminal = std::io::stderr().is_terminal();

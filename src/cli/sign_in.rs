@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use kontor::actors::engine::clock::Clock;
 use kontor::domain::time::Span;
 use kontor::store::session::{LINK_LASTS, SET_UP_LASTS};
-use kontor::store::{self, Address, Store};
+use kontor::store::{self, DatabaseUrl, Store};
 use kontor_lab::{stderr, stdout};
 use serde_json::json;
 
@@ -33,7 +33,7 @@ pub struct Args {
     pub data: PathBuf,
     /// The PostgreSQL database of the store, instead of a data folder
     #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
-    pub store: Option<Address>,
+    pub store: Option<DatabaseUrl>,
     /// A scope of the session; may be repeated
     #[arg(long = "scope", value_parser = key::scopes(), default_value = "admin")]
     pub scopes: Vec<String>,
@@ -86,7 +86,7 @@ pub struct OutArgs {
     pub data: PathBuf,
     /// The PostgreSQL database of the store, instead of a data folder
     #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
-    pub store: Option<Address>,
+    pub store: Option<DatabaseUrl>,
 }
 
 /// Ends sessions.
@@ -114,7 +114,7 @@ pub async fn run_out(args: OutArgs) -> Result<ExitCode, Error> {
 }
 
 /// A link to show, and for how long it works.
-pub struct Link {
+pub struct SignInLink {
     /// Its address; the token is in the fragment, which no log ever sees.
     pub address: String,
     /// Its token.
@@ -129,7 +129,7 @@ pub struct Link {
 ///
 /// # Errors
 /// [`store::Error`].
-pub async fn at_start(store: &Store, url: &str) -> Result<Option<Link>, store::Error> {
+pub async fn at_start(store: &Store, url: &str) -> Result<Option<SignInLink>, store::Error> {
     let first = store.setting(SET_UP).await?.is_none() && store.keys().await?.is_empty();
     if !first {
         let terminal = std::io::stdout().is_terminal();
@@ -148,13 +148,18 @@ pub async fn at_start(store: &Store, url: &str) -> Result<Option<Link>, store::E
 ///
 /// # Errors
 /// [`store::Error`].
-pub async fn make(store: &Store, url: &str, name: &str, lasts: Span) -> Result<Link, store::Error> {
+pub async fn make(
+    store: &Store,
+    url: &str,
+    name: &str,
+    lasts: Span,
+) -> Result<SignInLink, store::Error> {
     let scopes = ["admin".to_owned()];
     let made = store.create_link(name, &scopes, Clock::system().now(), lasts).await?;
     let token = made.reveal().to_owned();
     let good_for =
         if lasts == LINK_LASTS { "once, within 15 minutes" } else { "once, within 24 hours" };
-    Ok(Link { address: address(url, &token), token, good_for })
+    Ok(SignInLink { address: address(url, &token), token, good_for })
 }
 
 fn address(url: &str, token: &str) -> String {

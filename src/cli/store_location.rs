@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use kontor::store::{Address, OpenError, Options, Store};
+use kontor::store::{DatabaseUrl, OpenError, Options, Store};
 
 /// What is said to whoever would copy a database with the means of a folder.
 pub const PG_DUMP: &str = "back up a store in PostgreSQL with PostgreSQL's own tools: \
@@ -11,7 +11,7 @@ pub const PG_DUMP: &str = "back up a store in PostgreSQL with PostgreSQL's own t
 
 /// The address, if the store is in PostgreSQL.
 #[must_use]
-pub fn database(store: Option<&Address>) -> Option<&Address> {
+pub fn database(store: Option<&DatabaseUrl>) -> Option<&DatabaseUrl> {
     store.filter(|address| !address.is_empty())
 }
 
@@ -19,7 +19,7 @@ pub fn database(store: Option<&Address>) -> Option<&Address> {
 ///
 /// # Errors
 /// [`OpenError`].
-pub async fn beside(data: &Path, store: Option<&Address>) -> Result<Store, OpenError> {
+pub async fn beside(data: &Path, store: Option<&DatabaseUrl>) -> Result<Store, OpenError> {
     match database(store) {
         Some(address) => Store::connect_beside(address).await,
         None => Store::open_beside(data).await,
@@ -30,7 +30,7 @@ pub async fn beside(data: &Path, store: Option<&Address>) -> Result<Store, OpenE
 ///
 /// # Errors
 /// [`OpenError`].
-pub async fn up_to_date(data: &Path, store: Option<&Address>) -> Result<Store, OpenError> {
+pub async fn up_to_date(data: &Path, store: Option<&DatabaseUrl>) -> Result<Store, OpenError> {
     match database(store) {
         Some(address) => Store::connect(address, &Options::default()).await,
         None => Store::open_beside_up_to_date(data).await,

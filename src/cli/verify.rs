@@ -8,10 +8,10 @@ use std::process::ExitCode;
 use indicatif::{ProgressBar, ProgressStyle};
 use kontor::providers::payment::Provider;
 use kontor::providers::sandbox::Sandbox;
-use kontor::store::{Address, Store};
+use kontor::store::{DatabaseUrl, Store};
 use kontor::telemetry::chain;
 use kontor::verify::provider::sandbox_options;
-use kontor::verify::{Progress, Report, verify};
+use kontor::verify::{VerifyProgress, VerifyReport, verify};
 use kontor_lab::{stderr, stdout};
 
 use super::store_location;
@@ -45,7 +45,7 @@ pub struct Args {
     pub data: PathBuf,
     /// The PostgreSQL database of the store, instead of a data folder
     #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
-    pub store: Option<Address>,
+    pub store: Option<DatabaseUrl>,
     /// Compare with the ledger of the sandbox payment provider at this URL
     #[arg(long, value_name = "URL")]
     pub sandbox_psp: Option<String>,
@@ -79,14 +79,18 @@ fn could_not(why: &str) -> ExitCode {
     ExitCode::from(COULD_NOT_CHECK)
 }
 
-async fn of_place(args: &Args) -> Result<Report, String> {
+async fn of_place(args: &Args) -> Result<VerifyReport, String> {
     let store = store_location::beside(&args.data, args.store.as_ref()).await;
     let store = store.map_err(|error| chain(&error))?;
     check_store(store, args.sandbox_psp.as_deref(), args.json).await
 }
 
 /// Checks a folder, with a bar where somebody looks at it.
-pub(super) async fn check(dir: &Path, psp: Option<&str>, quiet: bool) -> Result<Report, String> {
+pub(super) async fn check(
+    dir: &Path,
+    psp: Option<&str>,
+    quiet: bool,
+) -> Result<VerifyReport, String> {
     let store = Store::open_beside(dir).await.map_err(|error| chain(&error))?;
     check_store(store, psp, quiet).await
 }
@@ -96,7 +100,7 @@ pub(super) async fn check_store(
     store: Store,
     psp: Option<&str>,
     quiet: bool,
-) -> Result<Report, String> {
+) -> Result<VerifyReport, String> {
     let provider = match psp {
         Some(url) => {
             let options = sandbox_options(&store, url).await.map_err(|error| chain(&error))?;
@@ -110,7 +114,7 @@ pub(super) async fn check_store(
     if let Ok(style) = ProgressStyle::with_template("{msg:>9} {wide_bar} {pos}/{len} {eta}") {
         bar.set_style(style);
     }
-    let report = verify(&store, provider, |Progress { stage, done, total }| {
+    let report = verify(&store, provider, |VerifyProgress { stage, done, total }| {
         bar.set_message(stage);
         bar.set_length(total.max(done));
         bar.set_position(done);

@@ -17,7 +17,7 @@ const SHOWN_MAX: usize = 10;
 
 /// A setting that cannot be what it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct SettingFault {
     /// Its path, for example `shop.hold_secs`.
     pub path: String,
     /// What it is.
@@ -28,7 +28,7 @@ pub struct Fault {
     pub source: Option<String>,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for SettingFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { path, found, wanted, source } = self;
         write!(f, "{path} is {found}")?;
@@ -41,7 +41,7 @@ impl fmt::Display for Fault {
 
 /// All that is wrong with a configuration.
 #[must_use]
-pub fn faults(config: &Config) -> Vec<Fault> {
+pub fn faults(config: &Config) -> Vec<SettingFault> {
     let Err(report) = config.validate() else {
         return Vec::new();
     };
@@ -49,7 +49,7 @@ pub fn faults(config: &Config) -> Vec<Fault> {
     let fault = |(path, error): &(garde::Path, garde::Error)| {
         let path = path.to_string();
         let found = shown(find(&values, &path));
-        Fault { path, found, wanted: error.message().to_owned(), source: None }
+        SettingFault { path, found, wanted: error.message().to_owned(), source: None }
     };
     report.iter().map(fault).collect()
 }

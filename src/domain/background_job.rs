@@ -22,7 +22,7 @@ const CRON_CHARS_MAX: usize = 100;
 /// How a job stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::EnumString)]
 #[strum(serialize_all = "snake_case")]
-pub enum State {
+pub enum JobState {
     /// It is to be done, at [`Job::due_at`] or after.
     Waiting,
     /// A node works on it, until [`Job::due_at`]; after that, the node is taken for dead.
@@ -33,7 +33,7 @@ pub enum State {
     Dead,
 }
 
-impl State {
+impl JobState {
     /// The state as it is written.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -51,7 +51,7 @@ pub struct Job {
     /// With what: JSON.
     pub payload: String,
     /// How it stands.
-    pub state: State,
+    pub state: JobState,
     /// How often it was begun.
     pub attempts: i64,
     /// How often it is begun at most.
@@ -84,7 +84,7 @@ impl Job {
             id,
             kind: kind.to_owned(),
             payload,
-            state: State::Waiting,
+            state: JobState::Waiting,
             attempts: 0,
             attempts_max: 5,
             key: None,
@@ -102,7 +102,7 @@ impl Job {
     /// Whether a node may begin with it: it waits and is due, or whoever ran it is taken for dead.
     #[must_use]
     pub fn can_begin(&self, now: Timestamp) -> bool {
-        matches!(self.state, State::Waiting | State::Running) && self.due_at <= now
+        matches!(self.state, JobState::Waiting | JobState::Running) && self.due_at <= now
     }
 
     /// A node begins, for as long as a lease; `false` if it was begun too often, which ends it.
@@ -113,7 +113,7 @@ impl Job {
             self.give_up(&error.unwrap_or_else(|| why.to_owned()), now);
             return false;
         }
-        self.state = State::Running;
+        self.state = JobState::Running;
         self.attempts += 1;
         self.node = Some(node.to_owned());
         (self.started_at, self.ended_at) = (Some(now), None);
@@ -123,7 +123,7 @@ impl Job {
 
     /// It is done, with what came of it.
     pub fn finish(&mut self, result: String, now: Timestamp) {
-        self.state = State::Done;
+        self.state = JobState::Done;
         self.progress = Some(result);
         (self.ended_at, self.last_error) = (Some(now), None);
     }
@@ -133,14 +133,14 @@ impl Job {
         if self.attempts >= self.attempts_max {
             return self.give_up(error, now);
         }
-        self.state = State::Waiting;
+        self.state = JobState::Waiting;
         self.due_at = now + pause(self.attempts);
         self.last_error = Some(error.to_owned());
     }
 
     /// It is given up.
     pub fn give_up(&mut self, error: &str, now: Timestamp) {
-        self.state = State::Dead;
+        self.state = JobState::Dead;
         self.ended_at = Some(now);
         self.last_error = Some(error.to_owned());
     }
@@ -148,10 +148,10 @@ impl Job {
     /// An operator lets one that is not running try again, as often as at first; `false` if it
     /// runs or is done.
     pub fn retry(&mut self, now: Timestamp) -> bool {
-        if !matches!(self.state, State::Dead | State::Waiting) {
+        if !matches!(self.state, JobState::Dead | JobState::Waiting) {
             return false;
         }
-        self.state = State::Waiting;
+        self.state = JobState::Waiting;
         (self.attempts, self.due_at, self.ended_at) = (0, now, None);
         true
     }
@@ -280,7 +280,7 @@ mod tests {
         let mut now = Timestamp::from_millis(0);
         let mut job = Job::new("1".into(), "k", "{}".into(), "t".into(), now);
         let mut pauses = Vec::new();
-        while job.state != State::Dead {
+        while job.state != JobState::Dead {
             assert!(job.can_begin(now));
             assert!(job.begin("a", now, Span::from_secs(30)));
             assert!(!job.can_begin(now));
@@ -304,7 +304,7 @@ mod tests {
             now = now + lease;
         }
         assert!(!job.begin("a", now, lease));
-        assert_eq!(job.state, State::Dead);
+        assert_eq!(job.state, JobState::Dead);
         assert!(job.last_error.unwrap().contains("died"));
     }
 }

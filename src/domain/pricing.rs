@@ -132,7 +132,7 @@ impl DeliveryOption {
 
 /// A line with its price, before or after it is frozen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Line {
+pub struct QuotedLine {
     /// Its id within the cart and the order.
     pub id: u32,
     /// What is sold.
@@ -155,7 +155,7 @@ pub struct Line {
     pub tax: i64,
 }
 
-impl Line {
+impl QuotedLine {
     /// A line with its total and tax.
     ///
     /// # Errors
@@ -232,7 +232,7 @@ impl Totals {
     /// # Errors
     /// [`InvalidMoney::TooLarge`] beyond what can be charged.
     pub fn of(
-        lines: &[Line],
+        lines: &[QuotedLine],
         delivery: Option<&Delivery>,
         tax_included: bool,
     ) -> Result<Self, InvalidMoney> {

@@ -2,7 +2,7 @@
 
 use figment::Figment;
 use figment::providers::{Format as _, Serialized, Toml};
-use kontor_lab::import::rows::{COLUMNS, Format, read};
+use kontor_lab::import::rows::{COLUMNS, FileFormat, read};
 
 use super::split;
 use crate::config::{Config, load};
@@ -41,16 +41,16 @@ pub(super) fn config(bytes: &[u8]) {
 pub(super) fn import(bytes: &[u8]) {
     let (format, bytes) = split(bytes);
     let format = match format % 3 {
-        0 => Format::Csv,
-        1 => Format::Jsonl,
-        _ => Format::OnlineRetail,
+        0 => FileFormat::Csv,
+        1 => FileFormat::Jsonl,
+        _ => FileFormat::OnlineRetail,
     };
     let Ok(rows) = read(bytes, format, "main") else { return };
     let mut last = 0;
     for row in rows.take(10_000) {
         // A file that breaks off: no row came of it, and none comes after it.
         let Ok(row) = row else { break };
-        if format != Format::OnlineRetail {
+        if format != FileFormat::OnlineRetail {
             assert!(row.line > last, "line {} comes after line {last}", row.line);
             last = row.line;
         }
@@ -64,7 +64,7 @@ pub(super) fn import(bytes: &[u8]) {
                 for fault in faults {
                     assert!(!fault.message.is_empty(), "{fault:?}");
                     let known = COLUMNS.contains(&&*fault.field) || fault.field == "row";
-                    assert!(known || format == Format::Jsonl, "{fault:?} names no column");
+                    assert!(known || format == FileFormat::Jsonl, "{fault:?} names no column");
                 }
             }
         }

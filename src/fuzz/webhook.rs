@@ -7,7 +7,7 @@ use sha2::Sha256;
 
 use super::split;
 use crate::domain::time::Timestamp;
-use crate::providers::payment::{Notice, Provider as _, WebhookError, WebhookRequest};
+use crate::providers::payment::{PaymentNotice, Provider as _, WebhookError, WebhookRequest};
 use crate::providers::sandbox::{Options, Sandbox};
 
 const SECRET: &str = "a secret of this target";
@@ -30,7 +30,7 @@ fn sign(at: &str, body: &[u8]) -> String {
     format!("t={at},v1={tag}")
 }
 
-fn read(sandbox: &Sandbox, signature: &str, body: &[u8]) -> Result<Notice, WebhookError> {
+fn read(sandbox: &Sandbox, signature: &str, body: &[u8]) -> Result<PaymentNotice, WebhookError> {
     let request = WebhookRequest {
         method: "POST",
         path: "/v1/webhooks/sandbox",

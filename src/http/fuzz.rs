@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::domain::id::{Key, OrderId};
-use crate::domain::order::{FulfillmentStatus, PaymentStatus, Status};
+use crate::domain::order::{FulfillmentStatus, OrderStatus, PaymentStatus};
 use crate::http::api::cart::checkout;
 use crate::http::api::cart::shape;
 use crate::http::api::order::change;
@@ -22,10 +22,10 @@ use crate::http::edge::if_match::IfMatch;
 use crate::http::edge::json_body::{check, parse};
 use crate::http::edge::problem::{Code, FieldError};
 use crate::http::edge::query::{LIMIT_MAX, Query, cursor};
-use crate::http::edge::secret::Secret;
+use crate::http::edge::secret::ServerSecret;
 use crate::http::edge::session as cookies;
 use crate::http::live::message::ClientMessage;
-use crate::http::live::token::Token;
+use crate::http::live::token::LiveToken;
 use crate::http::live::{Topics, filter};
 use crate::http::operator::session;
 
@@ -169,7 +169,7 @@ pub fn query(bytes: &[u8]) {
         assert!((1..=LIMIT_MAX).contains(&limit));
     }
     let (_, _) = (query.flag("stuck"), query.read::<i64>("number", "a number"));
-    let (_, _) = (read::moment(&query, "at"), read::statuses::<Status>(&query, "status"));
+    let (_, _) = (read::moment(&query, "at"), read::statuses::<OrderStatus>(&query, "status"));
     let _ = read::statuses::<PaymentStatus>(&query, "status");
     let _ = read::statuses::<FulfillmentStatus>(&query, "status");
     if let Ok(Some((at, id))) = read::after(&query) {
@@ -200,12 +200,12 @@ fn after(cursor: &str) -> Query {
 /// Reads a text as a live token, and as the token of an order.
 pub fn tokens(bytes: &[u8]) {
     let text = &*String::from_utf8_lossy(bytes);
-    if let Some(token) = Token::parse(text) {
+    if let Some(token) = LiveToken::parse(text) {
         assert!(token.0.iter().all(|pos| *pos >= 0));
-        assert_eq!(Token::parse(&token.text()), Some(token));
+        assert_eq!(LiveToken::parse(&token.text()), Some(token));
     }
     let order = |n| OrderId(Key::new(uuid::Uuid::from_u128(n)));
-    let (ours, secret) = (order(1), Secret::new([7; 32]));
+    let (ours, secret) = (order(1), ServerSecret::new([7; 32]));
     let token = token::order_token(&secret, ours);
     assert!(
         !token::order_token_matches(&secret, ours, text) || *text == *token,
@@ -225,7 +225,7 @@ pub fn tokens(bytes: &[u8]) {
     }
     assert!(
         !token::order_token_matches(&secret, order(2), &token)
-            && !token::order_token_matches(&Secret::new([8; 32]), ours, &token)
+            && !token::order_token_matches(&ServerSecret::new([8; 32]), ours, &token)
     );
 }
 
@@ -239,7 +239,7 @@ pub fn live(bytes: &[u8]) {
             assert!((1..=64).contains(&spec.id.chars().count()));
             assert!((1..=LIMIT_MAX).contains(&spec.limit));
             if let Some(token) = from {
-                assert_eq!(Token::parse(&token.text()), Some(token));
+                assert_eq!(LiveToken::parse(&token.text()), Some(token));
             }
         }
     }

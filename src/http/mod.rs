@@ -24,4 +24,4 @@ pub use edge::client_address::Network;
 pub use edge::error::Error;
 pub use edge::principal::{Principal, Scope};
 pub use edge::route::{Route, RouteList, Routes};
-pub use server::{Options, Server, Start, start};
+pub use server::{Options, Server, ServerStart, start};

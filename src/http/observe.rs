@@ -16,7 +16,7 @@ use actix_web::{HttpMessage as _, web};
 use super::edge::call::RequestId;
 use super::edge::error::Error;
 use super::edge::request_metrics::RequestMetrics;
-use super::edge::router::Operation;
+use super::edge::router::RoutedOperation;
 use super::edge::{connection, problem_body};
 use super::live::Live;
 
@@ -42,7 +42,8 @@ pub async fn observe(
             return Err(error);
         }
     };
-    let operation = response.request().extensions().get::<Operation>().map_or("none", |op| op.0);
+    let operation =
+        response.request().extensions().get::<RoutedOperation>().map_or("none", |op| op.0);
     let status = response.status();
     if let Some(metrics) = &metrics {
         metrics.end(operation, status, took);

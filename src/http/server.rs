@@ -20,18 +20,18 @@ use super::docs::openapi::Document;
 use super::edge::authentication::Authenticator;
 use super::edge::client_address::{Network, TrustedProxies};
 use super::edge::error::Error;
-use super::edge::idempotency::InFlight;
+use super::edge::idempotency::RequestsInFlight;
 use super::edge::json_body::BodyLimits;
 use super::edge::load_shedding::{self, Admission, Queues};
 use super::edge::request_metrics::RequestMetrics;
 use super::edge::route::Routes;
-use super::edge::secret::Secret;
+use super::edge::secret::ServerSecret;
 use super::edge::{listen, router};
 use super::live::{self, Live};
 use super::observe::observe;
 use super::operator::health::{Health, Serving};
 use super::operator::jobs::Jobs;
-use super::operator::metrics::Metrics;
+use super::operator::metrics::NodeMetrics;
 use crate::actors::engine::runtime::{PRODUCTS_CACHED_MAX_SECS, Rates};
 use crate::actors::node::Node;
 use crate::bus::Calls;
@@ -133,7 +133,7 @@ impl Options {
 }
 
 /// What a server is started with.
-pub struct Start {
+pub struct ServerStart {
     /// How HTTP is served.
     pub options: Options,
     /// The house below.
@@ -172,14 +172,14 @@ pub enum StartError {
 struct Wings {
     node: web::Data<Node>,
     store: web::Data<Store>,
-    secret: web::Data<Secret>,
+    secret: web::Data<ServerSecret>,
     callers: web::Data<Authenticator>,
     proxies: web::Data<TrustedProxies>,
     body_limits: web::Data<BodyLimits>,
-    in_flight: web::Data<InFlight>,
+    in_flight: web::Data<RequestsInFlight>,
     admission: web::Data<Admission>,
     request_metrics: web::Data<RequestMetrics>,
-    metrics: web::Data<Metrics>,
+    metrics: web::Data<NodeMetrics>,
     health: web::Data<Health>,
     serving: web::Data<Serving>,
     jobs: web::Data<Jobs>,
@@ -189,8 +189,8 @@ struct Wings {
 }
 
 impl Wings {
-    fn new(start: Start, secret: Secret) -> Self {
-        let Start { options, node, store, calls, routes, topics } = start;
+    fn new(start: ServerStart, secret: ServerSecret) -> Self {
+        let ServerStart { options, node, store, calls, routes, topics } = start;
         let callers = Arc::new(Authenticator::new(Arc::clone(&node), store.clone()));
         let serving = Arc::new(Serving::default());
         let live = Live::new(
@@ -221,7 +221,7 @@ impl Wings {
             in_flight: web::Data::default(),
             admission: web::Data::new(Admission::new(&options.overload)),
             request_metrics: web::Data::new(request_metrics),
-            metrics: web::Data::new(Metrics::new(registry)),
+            metrics: web::Data::new(NodeMetrics::new(registry)),
             health: web::Data::default(),
             serving: serving.into(),
             jobs: web::Data::default(),
@@ -267,8 +267,8 @@ pub struct Server {
 ///
 /// # Errors
 /// [`StartError`]: the address is taken, or the store cannot be read.
-pub async fn start(start: Start) -> Result<Server, StartError> {
-    let secret = Secret::new(start.store.secret("http").await?);
+pub async fn start(start: ServerStart) -> Result<Server, StartError> {
+    let secret = ServerSecret::new(start.store.secret("http").await?);
     let (options, routes) = (start.options.clone(), start.routes.clone());
     let wings = Wings::new(start, secret);
     let serving = wings.serving.clone().into_inner();

@@ -81,7 +81,7 @@ pub trait Provider: Send + Sync {
     ///
     /// # Errors
     /// [`Error`]; nothing is changed either way.
-    async fn list(&self, after: Option<&str>, limit: u32) -> Result<Page, Error>;
+    async fn list(&self, after: Option<&str>, limit: u32) -> Result<PaymentPage, Error>;
 
     /// Tells the provider where to send webhooks.
     ///
@@ -98,14 +98,14 @@ pub trait Provider: Send + Sync {
         &self,
         request: &WebhookRequest<'_>,
         now: Timestamp,
-    ) -> Result<Notice, WebhookError>;
+    ) -> Result<PaymentNotice, WebhookError>;
 
     /// Reads the body of a webhook that was checked when it came, and kept since, to the same
     /// notice.
     ///
     /// # Errors
     /// [`WebhookError::Malformed`].
-    fn reread_webhook(&self, body: &[u8]) -> Result<Notice, WebhookError>;
+    fn reread_webhook(&self, body: &[u8]) -> Result<PaymentNotice, WebhookError>;
 }
 
 /// A webhook as it came, whole: providers sign different parts of it.
@@ -276,7 +276,7 @@ pub enum Reversal {
 /// Where a payment's authorization is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum PaymentStatus {
+pub enum AuthorizationStatus {
     /// Not decided.
     Pending,
     /// Granted; `captured`, `refunded` and `voided` say what came after.
@@ -293,7 +293,7 @@ pub struct Payment {
     /// Ours.
     pub reference: String,
     /// Where its authorization is.
-    pub status: PaymentStatus,
+    pub status: AuthorizationStatus,
     /// What was authorized, or asked for while it is pending or declined.
     pub amount: Money,
     /// Minor units captured so far.
@@ -335,7 +335,7 @@ pub enum OperationKind {
 
 /// Payments, and where to go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Page {
+pub struct PaymentPage {
     /// In the order of their making.
     pub payments: Vec<Payment>,
     /// The cursor of the next page; none on the last.
@@ -344,7 +344,7 @@ pub struct Page {
 
 /// What a webhook says. It may come twice, late and out of order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
+pub struct PaymentNotice {
     /// The provider's id of the event; the same when it is told again.
     pub id: String,
     /// What happened.

@@ -12,9 +12,9 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::payment::{
-    AccountId, Authorization, Authorize, Breaker, BreakerOptions, Error, Notice, Operation,
-    OperationKind, Page, Payment, PaymentStatus, Provider, ProviderAccount, Receipt, Reversal,
-    WebhookError, WebhookRequest,
+    AccountId, Authorization, AuthorizationStatus, Authorize, Breaker, BreakerOptions, Error,
+    Operation, OperationKind, Payment, PaymentNotice, PaymentPage, Provider, ProviderAccount,
+    Receipt, Reversal, WebhookError, WebhookRequest,
 };
 #[cfg(debug_assertions)]
 use crate::crash;
@@ -135,7 +135,7 @@ impl Sandbox {
         };
         let path = ["payments", &request.payment, verb];
         let sent = self.post(&path, &body)?.header("Idempotency-Key", &request.key);
-        let answer = answer::<wire::Payment>(call, sent);
+        let answer = answer::<wire::WirePayment>(call, sent);
         let payment: Payment = self.breaker.call(answer).await?.into();
         let found = payment
             .operations
@@ -173,25 +173,25 @@ impl Provider for Sandbox {
             "token": request.token,
         });
         let sent = self.post(&["payments"], &body)?.header("Idempotency-Key", &request.key);
-        let answer = answer::<wire::Payment>("authorize", sent);
+        let answer = answer::<wire::WirePayment>("authorize", sent);
         let mut answer = self.breaker.call(answer).await?;
         let redirect = answer.redirect.take();
         let payment = Payment::from(answer);
         if payment.reference != request.reference {
             return Err(Error::Unknown("the answer is about another payment".into()));
         }
-        if let Some(wire::Redirect { url, expires_at }) = redirect {
+        if let Some(wire::WireRedirect { url, expires_at }) = redirect {
             let expires_at = Timestamp::parse(&expires_at)
                 .ok_or_else(|| Error::Unknown("the answer's expires_at is not a time".into()))?;
             let action = BuyerAction::Redirect { url };
             return Ok(Authorization::ActionRequired { payment: payment.id, action, expires_at });
         }
         Ok(match payment.status {
-            PaymentStatus::Authorized => {
+            AuthorizationStatus::Authorized => {
                 Authorization::Authorized { payment: payment.id, amount: payment.amount }
             }
-            PaymentStatus::Pending => Authorization::Pending { payment: payment.id },
-            PaymentStatus::Declined => Authorization::Declined {
+            AuthorizationStatus::Pending => Authorization::Pending { payment: payment.id },
+            AuthorizationStatus::Declined => Authorization::Declined {
                 payment: Some(payment.id),
                 code: payment.decline_code.unwrap_or_else(|| "declined".into()),
             },
@@ -212,13 +212,13 @@ impl Provider for Sandbox {
 
     async fn reverse(&self, reference: &str) -> Result<Reversal, Error> {
         let sent = self.post(&["cancellations"], &json!({ "reference": reference }))?;
-        match self.breaker.call(answer::<wire::Reversal>("reverse", sent)).await? {
-            wire::Reversal::Blocked => Ok(Reversal::Blocked),
-            wire::Reversal::Reversed { payment } if payment.reference == reference => {
+        match self.breaker.call(answer::<wire::WireReversal>("reverse", sent)).await? {
+            wire::WireReversal::Blocked => Ok(Reversal::Blocked),
+            wire::WireReversal::Reversed { payment } if payment.reference == reference => {
                 Ok(Reversal::Reversed { payment: (*payment).into() })
             }
-            wire::Reversal::Reversed { .. } => {
-                Err(Error::Unknown("the answer is about another payment".into()))
+            wire::WireReversal::Reversed { .. } => {
+                Err(Error::Unknown("the answer speaks of another payment".into()))
             }
         }
     }
@@ -226,20 +226,20 @@ impl Provider for Sandbox {
     async fn find(&self, reference: &str) -> Result<Option<Payment>, Error> {
         let mut url = self.address(&["payments"])?;
         url.query_pairs_mut().append_pair("reference", reference);
-        let page: wire::Page = answer("find", self.request(Method::GET, url)).await?;
+        let page: wire::WirePage = answer("find", self.request(Method::GET, url)).await?;
         let found = page.data.into_iter().find(|payment| payment.reference == reference);
         Ok(found.map(Payment::from))
     }
 
-    async fn list(&self, after: Option<&str>, limit: u32) -> Result<Page, Error> {
+    async fn list(&self, after: Option<&str>, limit: u32) -> Result<PaymentPage, Error> {
         let mut url = self.address(&["payments"])?;
         url.query_pairs_mut().append_pair("limit", &limit.clamp(1, PAGE_MAX).to_string());
         if let Some(after) = after {
             url.query_pairs_mut().append_pair("after", after);
         }
-        let page: wire::Page = answer("list", self.request(Method::GET, url)).await?;
+        let page: wire::WirePage = answer("list", self.request(Method::GET, url)).await?;
         let payments = page.data.into_iter().map(Payment::from).collect();
-        Ok(Page { payments, next: page.next_cursor })
+        Ok(PaymentPage { payments, next: page.next_cursor })
     }
 
     async fn subscribe(&self, webhook_url: &str) -> Result<(), Error> {
@@ -253,14 +253,14 @@ impl Provider for Sandbox {
         &self,
         request: &WebhookRequest<'_>,
         now: Timestamp,
-    ) -> Result<Notice, WebhookError> {
+    ) -> Result<PaymentNotice, WebhookError> {
         let secret = self.webhook_secret.expose_secret().as_bytes();
         let signature = request.header(SIGNATURE_HEADER).unwrap_or("");
         wire::check_signature(secret, signature, request.body, now)?;
         wire::read_notice(request.body)
     }
 
-    fn reread_webhook(&self, body: &[u8]) -> Result<Notice, WebhookError> {
+    fn reread_webhook(&self, body: &[u8]) -> Result<PaymentNotice, WebhookError> {
         wire::read_notice(body)
     }
 }
@@ -321,7 +321,7 @@ fn refusal(status: StatusCode, body: &[u8]) -> Error {
     }
     if status.is_client_error()
         && status != StatusCode::REQUEST_TIMEOUT
-        && let Ok(problem) = serde_json::from_slice::<wire::Problem>(body)
+        && let Ok(problem) = serde_json::from_slice::<wire::WireProblem>(body)
     {
         return Error::Rejected { code: problem.code, message: problem.detail };
     }

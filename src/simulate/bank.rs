@@ -9,16 +9,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::plan::{Fault, Mishap, Net};
-use super::process::Process;
-use super::watch::Watch;
+use super::plan::{Mishap, Net, PlannedFault};
+use super::process::SimulatedProcess;
+use super::watch::BooksWatch;
 use super::world::World;
 use crate::domain::money::Money;
 use crate::domain::time::Timestamp;
 use crate::providers::payment::{
-    AccountId, Authorization, Authorize, Error, Notice, NoticeKind, Operation, OperationKind, Page,
-    Payment, PaymentOperation, PaymentStatus, Provider, ProviderAccount, Receipt, Reversal,
-    WebhookError, WebhookRequest,
+    AccountId, Authorization, AuthorizationStatus, Authorize, Error, NoticeKind, Operation,
+    OperationKind, Payment, PaymentNotice, PaymentOperation, PaymentPage, Provider,
+    ProviderAccount, Receipt, Reversal, WebhookError, WebhookRequest,
 };
 
 /// The name that buyers choose it by.
@@ -29,7 +29,7 @@ const SIGNATURE: &str = "signed";
 
 /// A webhook on its way.
 #[derive(Clone, Debug)]
-pub struct Delivery {
+pub struct WebhookDelivery {
     /// When it arrives, in simulated milliseconds.
     pub at: i64,
     /// Which notice.
@@ -43,11 +43,11 @@ pub struct Delivery {
 pub struct Bank {
     world: World,
     ledger: Arc<Mutex<Ledger>>,
-    faults: Arc<[Fault]>,
+    faults: Arc<[PlannedFault]>,
     net: Net,
-    watch: Arc<Mutex<Watch>>,
+    watch: Arc<Mutex<BooksWatch>>,
     /// Who calls, over a bad line; nobody for the proof, which reads a ledger that answers.
-    process: Option<Process>,
+    process: Option<SimulatedProcess>,
 }
 
 #[derive(Default)]
@@ -62,8 +62,8 @@ struct Ledger {
     late: Vec<(i64, Authorize)>,
     /// Payments that are decided later: when, and whether they are granted.
     pending: Vec<(i64, usize, bool)>,
-    notices: BTreeMap<String, Notice>,
-    deliveries: Vec<Delivery>,
+    notices: BTreeMap<String, PaymentNotice>,
+    deliveries: Vec<WebhookDelivery>,
 }
 
 #[derive(Clone)]
@@ -75,13 +75,18 @@ enum Answer {
 
 impl Bank {
     /// A provider without payments.
-    pub fn new(world: World, faults: &[Fault], net: Net, watch: Arc<Mutex<Watch>>) -> Self {
+    pub fn new(
+        world: World,
+        faults: &[PlannedFault],
+        net: Net,
+        watch: Arc<Mutex<BooksWatch>>,
+    ) -> Self {
         let (ledger, faults) = (Arc::default(), faults.into());
         Self { world, ledger, faults, net, watch, process: None }
     }
 
     /// The same, as a process calls it.
-    pub fn of(&self, process: Process) -> Self {
+    pub fn of(&self, process: SimulatedProcess) -> Self {
         Self { process: Some(process), ..self.clone() }
     }
 
@@ -105,7 +110,7 @@ impl Bank {
     }
 
     /// Decides what is due, and takes the webhooks that arrive by now.
-    pub fn due(&self) -> Vec<Delivery> {
+    pub fn due(&self) -> Vec<WebhookDelivery> {
         let now = self.world.elapsed();
         let mut ledger = self.lock();
         let late: Vec<_> = ledger.late.extract_if(.., |(at, _)| *at <= now).collect();
@@ -119,7 +124,7 @@ impl Bank {
         for (_, index, granted) in due {
             self.decide(&mut ledger, index, granted);
         }
-        let mut due: Vec<Delivery> =
+        let mut due: Vec<WebhookDelivery> =
             ledger.deliveries.extract_if(.., |one| one.at <= now).collect();
         due.sort_by(|a, b| (a.at, &a.notice).cmp(&(b.at, &b.notice)));
         due
@@ -134,28 +139,32 @@ impl Bank {
     }
 
     /// Sends a webhook again that was not taken.
-    pub fn send_again(&self, delivery: Delivery) {
+    pub fn send_again(&self, delivery: WebhookDelivery) {
         let at = self.world.elapsed() + 5_000;
         if delivery.tries < 20 {
-            self.lock().deliveries.push(Delivery { at, tries: delivery.tries + 1, ..delivery });
+            self.lock().deliveries.push(WebhookDelivery {
+                at,
+                tries: delivery.tries + 1,
+                ..delivery
+            });
         }
     }
 
     /// What a notice says.
-    pub fn notice(&self, id: &str) -> Option<Notice> {
+    pub fn notice(&self, id: &str) -> Option<PaymentNotice> {
         self.lock().notices.get(id).cloned()
     }
 
     fn decide(&self, ledger: &mut Ledger, index: usize, granted: bool) {
         let payment = &mut ledger.payments[index];
-        if payment.status != PaymentStatus::Pending {
+        if payment.status != AuthorizationStatus::Pending {
             return;
         }
         let kind = if granted {
-            payment.status = PaymentStatus::Authorized;
+            payment.status = AuthorizationStatus::Authorized;
             NoticeKind::Authorized
         } else {
-            payment.status = PaymentStatus::Declined;
+            payment.status = AuthorizationStatus::Declined;
             payment.decline_code = Some("declined".to_owned());
             NoticeKind::Declined
         };
@@ -173,7 +182,7 @@ impl Bank {
         let payment = ledger.payments[index].clone();
         let id = format!("evt_{}", ledger.notices.len() + 1);
         self.world.tell("bank", |line| write!(line, "{id}: {kind:?} {}", payment.reference));
-        let notice = Notice { id: id.clone(), kind, payment, operation };
+        let notice = PaymentNotice { id: id.clone(), kind, payment, operation };
         ledger.notices.insert(id.clone(), notice);
         if self.world.happens(self.net.withheld) {
             return;
@@ -181,7 +190,7 @@ impl Bank {
         for _ in 0..=u32::from(self.world.happens(self.net.doubled)) {
             let late = if self.world.happens(self.net.late) { 60_000 } else { 200 };
             let at = self.world.elapsed() + i64::try_from(self.world.chance(late)).unwrap_or(0);
-            ledger.deliveries.push(Delivery { at, notice: id.clone(), tries: 0 });
+            ledger.deliveries.push(WebhookDelivery { at, notice: id.clone(), tries: 0 });
         }
     }
 
@@ -192,7 +201,7 @@ impl Bank {
         let (all, of_name) = (ledger.calls - 1, ledger.named.get(name).copied().unwrap_or(0));
         *ledger.named.entry(name).or_insert(0) += 1;
         let met = self.faults.iter().find_map(|fault| match fault {
-            Fault::Call { point, what } if point.kind.is_none_or(|kind| kind == name) => {
+            PlannedFault::Call { point, what } if point.kind.is_none_or(|kind| kind == name) => {
                 let before = if point.kind.is_some() { of_name } else { all };
                 point.meets(before, 1).then_some(*what)
             }
@@ -290,12 +299,12 @@ impl Bank {
         let payment = &ledger.payments[index];
         let id = payment.id.clone();
         Ok(match payment.status {
-            PaymentStatus::Pending => Authorization::Pending { payment: id },
-            PaymentStatus::Declined => {
+            AuthorizationStatus::Pending => Authorization::Pending { payment: id },
+            AuthorizationStatus::Declined => {
                 let code = payment.decline_code.clone().unwrap_or_default();
                 Authorization::Declined { payment: Some(id), code }
             }
-            PaymentStatus::Authorized => {
+            AuthorizationStatus::Authorized => {
                 Authorization::Authorized { payment: id, amount: payment.amount }
             }
         })
@@ -332,7 +341,7 @@ impl Bank {
         let index = found.ok_or_else(|| rejected("unknown_payment"))?;
         let payment = &mut ledger.payments[index];
         let open = payment.amount.amount - payment.captured;
-        let live = payment.status == PaymentStatus::Authorized && !payment.voided;
+        let live = payment.status == AuthorizationStatus::Authorized && !payment.voided;
         let moved = match kind {
             OperationKind::Capture if live && (1..=open).contains(&asked) => {
                 payment.captured += asked;
@@ -387,9 +396,9 @@ impl Bank {
         };
         let payment = ledger.payments[index].clone();
         match payment.status {
-            PaymentStatus::Pending => self.decide(ledger, index, false),
-            PaymentStatus::Declined => {}
-            PaymentStatus::Authorized => {
+            AuthorizationStatus::Pending => self.decide(ledger, index, false),
+            AuthorizationStatus::Declined => {}
+            AuthorizationStatus::Authorized => {
                 let left = payment.captured - payment.refunded;
                 if left > 0 {
                     ledger.payments[index].refunded += left;
@@ -425,7 +434,7 @@ fn new_payment(index: usize, request: &Authorize) -> Payment {
     Payment {
         id: format!("pay_{}", index + 1),
         reference: request.reference.clone(),
-        status: PaymentStatus::Pending,
+        status: AuthorizationStatus::Pending,
         amount,
         captured: 0,
         refunded: 0,
@@ -487,7 +496,7 @@ impl Provider for Bank {
         self.call(("find", reference.to_owned()), None, found).await
     }
 
-    async fn list(&self, after: Option<&str>, limit: u32) -> Result<Page, Error> {
+    async fn list(&self, after: Option<&str>, limit: u32) -> Result<PaymentPage, Error> {
         let listed = |ledger: &mut Ledger| {
             let from = after.map_or(Some(0), |after| {
                 ledger.payments.iter().position(|payment| payment.id == after).map(|at| at + 1)
@@ -497,7 +506,7 @@ impl Provider for Bank {
             let payments: Vec<_> = ledger.payments.iter().skip(from).take(limit).cloned().collect();
             let more = ledger.payments.len() > from + payments.len();
             let last = payments.last().map(|payment| payment.id.clone());
-            Ok(Page { payments, next: last.filter(|_| more) })
+            Ok(PaymentPage { payments, next: last.filter(|_| more) })
         };
         self.call(("list", after.unwrap_or_default().to_owned()), None, listed).await
     }
@@ -510,14 +519,14 @@ impl Provider for Bank {
         &self,
         request: &WebhookRequest<'_>,
         _: Timestamp,
-    ) -> Result<Notice, WebhookError> {
+    ) -> Result<PaymentNotice, WebhookError> {
         match request.header(SIGNATURE_HEADER) {
             Some(SIGNATURE) => self.reread_webhook(request.body),
             _ => Err(WebhookError::Forged),
         }
     }
 
-    fn reread_webhook(&self, body: &[u8]) -> Result<Notice, WebhookError> {
+    fn reread_webhook(&self, body: &[u8]) -> Result<PaymentNotice, WebhookError> {
         let id = String::from_utf8_lossy(body);
         self.notice(&id).ok_or_else(|| WebhookError::Malformed("no such notice".to_owned()))
     }

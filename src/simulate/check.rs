@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::bank::Bank;
-use super::clients::{Clients, Known, Told, sku};
+use super::clients::{AcknowledgedOrder, BuyerKnowledge, Clients, sku};
 use super::fleet::{Fleet, One};
 use super::operators::REASON;
-use super::run::Counts;
-use super::watch::Watch;
+use super::run::RunCounts;
+use super::watch::BooksWatch;
 use super::world::World;
 use crate::actors::engine::fold::load;
 use crate::actors::engine::host::View;
@@ -20,17 +20,17 @@ use crate::domain::entity::{EntityId, Noun as _};
 use crate::domain::id::OrderId;
 use crate::domain::order::{self, Order, Phase};
 use crate::domain::stock::{self, Stock};
-use crate::providers::payment::{NoticeKind, Payment, PaymentStatus};
+use crate::providers::payment::{AuthorizationStatus, NoticeKind, Payment};
 use crate::store::journal::Journal as _;
-use crate::store::journal::memory::Memory as Journal;
-use crate::store::memory::Memory;
+use crate::store::journal::memory::MemoryJournal as Journal;
+use crate::store::memory::MemoryStore;
 use crate::store::{Tables as _, webhook};
 use crate::verify::{Books, verify_with};
 
 /// Checks, and how many there were.
 pub struct Checks {
     books: fn() -> Books,
-    counts: Mutex<Counts>,
+    counts: Mutex<RunCounts>,
 }
 
 impl Checks {
@@ -40,16 +40,16 @@ impl Checks {
     }
 
     /// What was counted.
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> RunCounts {
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn count(&self, count: impl FnOnce(&mut Counts)) {
+    fn count(&self, count: impl FnOnce(&mut RunCounts)) {
         count(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Lets `kontor verify` look at the store and at the provider's ledger.
-    pub async fn verify(&self, world: &World, tables: &Memory, bank: &Bank, last: bool) {
+    pub async fn verify(&self, world: &World, tables: &MemoryStore, bank: &Bank, last: bool) {
         self.count(|counts| counts.checks += 1);
         match verify_with((self.books)(), tables, Some(&bank.ledger()), |_| {}).await {
             Ok(report) => {
@@ -65,7 +65,13 @@ impl Checks {
     }
 
     /// Looks at every order once nothing is under way any more.
-    pub async fn at_rest(&self, world: &World, journal: &Journal, bank: &Bank, known: &[Known]) {
+    pub async fn at_rest(
+        &self,
+        world: &World,
+        journal: &Journal,
+        bank: &Bank,
+        known: &[BuyerKnowledge],
+    ) {
         let payments = bank.payments();
         for buyer in known {
             let Some(cart) = buyer.cart else { continue };
@@ -98,7 +104,7 @@ impl Checks {
 }
 
 /// What a buyer was told is true for good.
-fn kept(world: &World, id: &EntityId, order: &Order, told: &Told) {
+fn kept(world: &World, id: &EntityId, order: &Order, told: &AcknowledgedOrder) {
     let same = order.placed().is_some()
         && order.total() == told.total
         && order.units().values().sum::<i64>() == told.units
@@ -126,7 +132,7 @@ fn over(world: &World, id: &EntityId, order: &Order) {
 /// The provider has what the order says, and nothing of an order that is not there.
 fn money(world: &World, id: &EntityId, order: &Order, payments: &[&Payment]) {
     let live = |payment: &&&Payment| {
-        payment.status != PaymentStatus::Declined
+        payment.status != AuthorizationStatus::Declined
             && !payment.voided
             && payment.captured < payment.amount.amount
     };
@@ -181,7 +187,7 @@ pub async fn notice_kept(clients: &Clients, bank: &Bank, body: &str) {
 
 /// What can be sold is what the books say, wherever both stand at the same event, through every
 /// node. The owner has said so at some moment since it was asked: holds may have lapsed meanwhile.
-pub async fn shelves(clients: &Clients, fleet: &Fleet, watch: &Mutex<Watch>, skus: usize) {
+pub async fn shelves(clients: &Clients, fleet: &Fleet, watch: &Mutex<BooksWatch>, skus: usize) {
     for One { process, node } in fleet.all() {
         for number in 0..skus {
             let (sku, clock) = (sku(number), node.clock.clone());

@@ -8,13 +8,13 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::bank::{Bank, Delivery, NAME, webhook_request};
+use super::bank::{Bank, NAME, WebhookDelivery, webhook_request};
 use super::check;
 use super::fleet::Fleet;
-use super::plan::{Buyer, Net};
+use super::plan::{Net, PlannedBuyer};
 use super::world::World;
 use crate::actors::engine::host::{self, View};
-use crate::actors::flows::checkout::{Placed, Refusal, Request};
+use crate::actors::flows::checkout::{CheckoutRefusal, PlacedOrder, Request};
 use crate::actors::flows::webhook::WebhookRefusal;
 use crate::actors::node::Node;
 use crate::domain::address::Address;
@@ -24,8 +24,8 @@ use crate::domain::id::{CartId, OrderId, Sku};
 use crate::domain::money::Currency;
 use crate::domain::order::{self, Order, PaymentMethod, Phase};
 use crate::store::journal::Journal as _;
-use crate::store::journal::memory::Memory as Journal;
-use crate::store::memory::Memory;
+use crate::store::journal::memory::MemoryJournal as Journal;
+use crate::store::memory::MemoryStore;
 
 /// How long a client that was not answered waits before it asks again.
 const PAUSE: Duration = Duration::from_millis(1_500);
@@ -42,29 +42,29 @@ pub struct Clients {
     /// What is on disk.
     pub journal: Journal,
     /// What is beside it.
-    pub tables: Memory,
-    known: Arc<Mutex<Vec<Known>>>,
+    pub tables: MemoryStore,
+    known: Arc<Mutex<Vec<BuyerKnowledge>>>,
     /// The highest version of each entity that anybody was told of.
     seen: Arc<Mutex<BTreeMap<EntityId, i64>>>,
 }
 
 /// What a buyer knows.
 #[derive(Clone, Debug, Default)]
-pub struct Known {
+pub struct BuyerKnowledge {
     /// Its cart.
     pub cart: Option<CartId>,
     made: bool,
     edited: bool,
     attempt: usize,
     /// What it was told of its order last.
-    pub told: Option<Told>,
+    pub told: Option<AcknowledgedOrder>,
     /// Nothing more is going to be asked.
     pub done: bool,
 }
 
 /// What was acknowledged.
 #[derive(Clone, Debug)]
-pub struct Told {
+pub struct AcknowledgedOrder {
     /// The order's version then.
     pub seq: i64,
     /// What it costs.
@@ -83,22 +83,22 @@ pub fn sku(number: usize) -> Sku {
 
 impl Clients {
     /// Buyers who know nothing yet.
-    pub fn new(world: World, net: Net, stored: (Journal, Memory), buyers: usize) -> Self {
-        let known = Arc::new(Mutex::new(vec![Known::default(); buyers]));
+    pub fn new(world: World, net: Net, stored: (Journal, MemoryStore), buyers: usize) -> Self {
+        let known = Arc::new(Mutex::new(vec![BuyerKnowledge::default(); buyers]));
         let (journal, tables) = stored;
         Self { world, net, journal, tables, known, seen: Arc::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Known>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<BuyerKnowledge>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What all buyers know.
-    pub fn known(&self) -> Vec<Known> {
+    pub fn known(&self) -> Vec<BuyerKnowledge> {
         self.lock().clone()
     }
 
-    fn note(&self, me: usize, change: impl FnOnce(&mut Known)) {
+    fn note(&self, me: usize, change: impl FnOnce(&mut BuyerKnowledge)) {
         if let Some(known) = self.lock().get_mut(me) {
             change(known);
         }
@@ -164,7 +164,7 @@ impl Clients {
     }
 
     /// A buyer goes shopping, from where it was when the node died.
-    pub async fn buy(self, fleet: Fleet, me: usize, buyer: Buyer) {
+    pub async fn buy(self, fleet: Fleet, me: usize, buyer: PlannedBuyer) {
         let wait = buyer.at - self.world.elapsed();
         tokio::time::sleep(Duration::from_millis(u64::try_from(wait).unwrap_or(0))).await;
         let known = self.lock().get(me).cloned().unwrap_or_default();
@@ -191,7 +191,13 @@ impl Clients {
         self.note(me, |known| known.done = true);
     }
 
-    async fn make_cart(&self, fleet: &Fleet, me: usize, cart: CartId, buyer: &Buyer) -> bool {
+    async fn make_cart(
+        &self,
+        fleet: &Fleet,
+        me: usize,
+        cart: CartId,
+        buyer: &PlannedBuyer,
+    ) -> bool {
         let who = format!("buyer {me}");
         let send = || {
             let (fleet, command) = (fleet.clone(), create(buyer));
@@ -212,7 +218,7 @@ impl Clients {
         made
     }
 
-    async fn edit(&self, fleet: &Fleet, cart: CartId, buyer: &Buyer, edit: u32) {
+    async fn edit(&self, fleet: &Fleet, cart: CartId, buyer: &PlannedBuyer, edit: u32) {
         let line = buyer.lines.first().map_or(0, |(sku, _)| *sku);
         let send = || {
             let fleet = fleet.clone();
@@ -236,7 +242,7 @@ impl Clients {
     }
 
     /// One attempt to pay; whether another one may follow.
-    async fn pay(&self, fleet: &Fleet, me: usize, cart: CartId, buyer: &Buyer) -> bool {
+    async fn pay(&self, fleet: &Fleet, me: usize, cart: CartId, buyer: &PlannedBuyer) -> bool {
         let attempt = self.lock().get(me).map_or(0, |known| known.attempt);
         let token = buyer.tokens[attempt];
         let wait = if buyer.patience > 1_000 { Duration::from_secs(10) } else { Duration::ZERO };
@@ -256,7 +262,7 @@ impl Clients {
                     let free = me % 4 == 3;
                     let first = request((!free).then(|| card.clone()));
                     match node.flows.checkout.run(first).await {
-                        Err(Refusal::PaymentRequired) => {
+                        Err(CheckoutRefusal::PaymentRequired) => {
                             node.flows.checkout.run(request(Some(card))).await
                         }
                         answer => answer,
@@ -315,7 +321,7 @@ impl Clients {
             if let Some(Some((order, seq))) = self.request(Duration::from_secs(5), send).await {
                 self.told(&id, before, seq);
                 let settled = order.settled();
-                let placed = Placed { order, seq, settled, replayed: false };
+                let placed = PlacedOrder { order, seq, settled, replayed: false };
                 self.acknowledged(me, &placed).await;
                 if settled {
                     return Some(placed.order.phase());
@@ -327,8 +333,8 @@ impl Clients {
     }
 
     /// Keeps what was told, and looks whether it is true: in the journal, now.
-    async fn acknowledged(&self, me: usize, placed: &Placed) {
-        let Placed { order, seq, .. } = placed;
+    async fn acknowledged(&self, me: usize, placed: &PlacedOrder) {
+        let PlacedOrder { order, seq, .. } = placed;
         self.world.tell(&format!("buyer {me}"), |line| {
             write!(
                 line,
@@ -341,7 +347,7 @@ impl Clients {
         let Some(frozen) = order.placed() else {
             return self.world.violate("answered orders exist", format!("buyer {me}: no order"));
         };
-        let told = Told {
+        let told = AcknowledgedOrder {
             seq: *seq,
             total: order.total(),
             number: order.number(),
@@ -375,7 +381,7 @@ impl Clients {
         }
     }
 
-    async fn deliver(self, fleet: Fleet, bank: Bank, delivery: Delivery) {
+    async fn deliver(self, fleet: Fleet, bank: Bank, delivery: WebhookDelivery) {
         let body = delivery.notice.clone();
         let mut again = Undelivered { bank, delivery: Some(delivery) };
         let sent = fleet.through(async |node: Arc<Node>| {
@@ -406,7 +412,7 @@ impl Clients {
 /// A webhook that comes back when its courier dies with the nodes.
 struct Undelivered {
     bank: Bank,
-    delivery: Option<Delivery>,
+    delivery: Option<WebhookDelivery>,
 }
 
 impl Drop for Undelivered {
@@ -419,17 +425,17 @@ impl Drop for Undelivered {
 
 enum Heard {
     Busy,
-    Placed(Box<Placed>),
+    Placed(Box<PlacedOrder>),
     No(String),
 }
 
 /// What an answer to a checkout means; `None` where the same has to be asked again.
-fn heard(answer: Result<Placed, Refusal>) -> Option<Heard> {
+fn heard(answer: Result<PlacedOrder, CheckoutRefusal>) -> Option<Heard> {
     match answer {
         Ok(placed) => Some(Heard::Placed(Box::new(placed))),
-        Err(Refusal::InProgress { .. }) => Some(Heard::Busy),
-        Err(Refusal::Store(_)) => None,
-        Err(Refusal::Host(error)) => match error {
+        Err(CheckoutRefusal::InProgress { .. }) => Some(Heard::Busy),
+        Err(CheckoutRefusal::Store(_)) => None,
+        Err(CheckoutRefusal::Host(error)) => match error {
             host::Error::Rejected(_) | host::Error::KeyReused | host::Error::Quarantined(_) => {
                 Some(Heard::No(error.to_string()))
             }
@@ -445,7 +451,7 @@ pub fn cause(by: &str, key: &str) -> Cause {
     Cause { by: by.to_owned(), idempotency, ..Cause::default() }
 }
 
-fn create(buyer: &Buyer) -> cart::Command {
+fn create(buyer: &PlannedBuyer) -> cart::Command {
     let address = Address {
         name: "Ada".into(),
         company: None,

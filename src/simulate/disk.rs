@@ -9,29 +9,29 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::plan::{Fault, Mishap};
-use super::process::Process;
-use super::watch::Watch;
+use super::plan::{Mishap, PlannedFault};
+use super::process::SimulatedProcess;
+use super::watch::BooksWatch;
 use super::world::World;
 use crate::domain::entity::EntityId;
 use crate::domain::time::{Span, Timestamp};
-use crate::store::journal::memory::Memory;
+use crate::store::journal::memory::MemoryJournal;
 use crate::store::journal::{
-    Append, AppendError, Fence, Journal, ReadError, Record, Snapshot, Timer,
+    Append, AppendError, Fence, Journal, ReadError, Record, StateSnapshot, Timer,
 };
 
 /// The journal that a process sees. Clones of one are the same.
 #[derive(Clone)]
 pub struct Disk {
     shared: Arc<Shared>,
-    process: Process,
+    process: SimulatedProcess,
 }
 
 struct Shared {
     world: World,
-    journal: Memory,
-    faults: Vec<Fault>,
-    watch: Arc<Mutex<Watch>>,
+    journal: MemoryJournal,
+    faults: Vec<PlannedFault>,
+    watch: Arc<Mutex<BooksWatch>>,
     appends: AtomicU64,
     /// Events of each kind, and appends in all, that were tried so far.
     seen: Mutex<BTreeMap<&'static str, u64>>,
@@ -43,11 +43,11 @@ impl Disk {
     /// A disk in front of a journal, with the faults of a plan.
     pub fn new(
         world: World,
-        journal: Memory,
-        faults: Vec<Fault>,
-        watch: Arc<Mutex<Watch>>,
+        journal: MemoryJournal,
+        faults: Vec<PlannedFault>,
+        watch: Arc<Mutex<BooksWatch>>,
     ) -> Self {
-        let process = Process::alone(&world);
+        let process = SimulatedProcess::alone(&world);
         let shared = Shared {
             world,
             journal,
@@ -63,7 +63,7 @@ impl Disk {
 
     /// The same disk, as a process sees it.
     #[must_use]
-    pub fn of(&self, process: Process) -> Self {
+    pub fn of(&self, process: SimulatedProcess) -> Self {
         Self { shared: self.shared.clone(), process }
     }
 
@@ -101,7 +101,7 @@ impl Disk {
         let mut seen = self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let mut met = None;
         for fault in &self.shared.faults {
-            let Fault::Append { point, what } = fault else { continue };
+            let PlannedFault::Append { point, what } = fault else { continue };
             let of_kind = |append: &Append| {
                 append.events.iter().filter(|event| point.kind == Some(event.kind)).count()
             };
@@ -288,7 +288,7 @@ impl Journal for Disk {
         self.shared.journal.timers_of(shard, prefix, after, limit).await
     }
 
-    async fn snapshot(&self, entity: &EntityId) -> Result<Option<Snapshot>, ReadError> {
+    async fn snapshot(&self, entity: &EntityId) -> Result<Option<StateSnapshot>, ReadError> {
         self.reading().await?;
         let mut found = self.shared.journal.snapshot(entity).await?;
         if let Some(snapshot) = &mut found
@@ -301,7 +301,7 @@ impl Journal for Disk {
         Ok(found)
     }
 
-    async fn put_snapshot(&self, snapshot: Snapshot) -> Result<(), ReadError> {
+    async fn put_snapshot(&self, snapshot: StateSnapshot) -> Result<(), ReadError> {
         self.process.reach_store().await;
         self.shared.journal.put_snapshot(snapshot).await
     }

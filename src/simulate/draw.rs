@@ -5,7 +5,10 @@
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::plan::{BUSY_MS, Blow, Bus, Buyer, Deed, Fault, Loss, Mishap, Net, Plan, Point, Shop};
+use super::plan::{
+    BUSY_MS, Blow, Bus, Deed, Loss, Mishap, Net, PlannedBuyer, PlannedFault, Point, Shop,
+    SimulationPlan,
+};
 
 /// What a plan is about.
 #[derive(Clone, Copy)]
@@ -91,7 +94,7 @@ const TOKENS: [&str; 8] = [
     "tok_mismatch",
 ];
 
-impl Plan {
+impl SimulationPlan {
     /// The plan of a seed: the same seed gives the same plan. By every third there are several
     /// nodes.
     #[must_use]
@@ -120,7 +123,7 @@ impl Plan {
             1 => Theme::TakenBack,
             _ => Theme::Anything,
         };
-        let buyers: Vec<Buyer> =
+        let buyers: Vec<PlannedBuyer> =
             (0..rng.random_range(2..=9)).map(|_| buyer(rng, skus, rush)).collect();
         let count = rng.random_range(0..=if matches!(theme, Theme::Anything) { 8 } else { 16 });
         let mut deeds: Vec<(i64, Deed)> =
@@ -143,22 +146,22 @@ impl Plan {
         // A whole machine room that fails leaves little of what only some nodes can show.
         let rare = |rng: &mut StdRng| rng.random_ratio(1, 4);
         self.faults.retain(|fault| {
-            !matches!(fault, Fault::Crash { .. } | Fault::Stop { .. }) || rare(rng)
+            !matches!(fault, PlannedFault::Crash { .. } | PlannedFault::Stop { .. }) || rare(rng)
         });
         for fault in &mut self.faults {
-            if let Fault::Clock { by, .. } = fault {
+            if let PlannedFault::Clock { by, .. } = fault {
                 // What is due later is waited for, and several nodes are not idle for nothing.
                 *by /= 6;
             }
         }
         let count = if calm { 1 } else { rng.random_range(1..=6) };
         let faults = (0..count).map(|_| blow(rng, self.nodes, &self.buyers));
-        let faults: Vec<Fault> = faults.collect();
+        let faults: Vec<PlannedFault> = faults.collect();
         self.faults.extend(faults);
         if rng.random_ratio(1, 3) {
             // Longer than a lease: what it had on its way comes when its shards are another's.
             let what = Mishap::CutOff(rng.random_range(11_000..50_000));
-            self.faults.push(Fault::Append { point: point(rng, &KINDS, 150), what });
+            self.faults.push(PlannedFault::Append { point: point(rng, &KINDS, 150), what });
         }
         self
     }
@@ -170,7 +173,7 @@ fn bus(rng: &mut StdRng, calm: bool) -> Bus {
 }
 
 /// What a node meets with, or the stream; often just when somebody has come.
-fn blow(rng: &mut StdRng, nodes: usize, buyers: &[Buyer]) -> Fault {
+fn blow(rng: &mut StdRng, nodes: usize, buyers: &[PlannedBuyer]) -> PlannedFault {
     let at = match buyers.get(rng.random_range(0..2 * buyers.len())) {
         Some(buyer) => buyer.at + rng.random_range(0..3_000),
         None => rng.random_range(0..BUSY_MS + 60_000),
@@ -184,11 +187,16 @@ fn blow(rng: &mut StdRng, nodes: usize, buyers: &[Buyer]) -> Fault {
         4..=6 => Blow::NoStore { ms: 10_000 + ms },
         7 => Blow::NoBus { ms },
         8 => Blow::Mute { ms },
-        9 => return Fault::Stream { at, what: Loss::Deleted },
-        10 => return Fault::Stream { at, what: Loss::Tail { count: rng.random_range(1..50) } },
-        _ => return Fault::Stream { at, what: Loss::Away { ms } },
+        9 => return PlannedFault::Stream { at, what: Loss::Deleted },
+        10 => {
+            return PlannedFault::Stream {
+                at,
+                what: Loss::Tail { count: rng.random_range(1..50) },
+            };
+        }
+        _ => return PlannedFault::Stream { at, what: Loss::Away { ms } },
     };
-    Fault::Node { at, node, what }
+    PlannedFault::Node { at, node, what }
 }
 
 fn shop(rng: &mut StdRng) -> Shop {
@@ -221,12 +229,12 @@ fn net(rng: &mut StdRng, calm: bool) -> Net {
     }
 }
 
-fn buyer(rng: &mut StdRng, skus: usize, rush: bool) -> Buyer {
+fn buyer(rng: &mut StdRng, skus: usize, rush: bool) -> PlannedBuyer {
     let lines = (0..rng.random_range(1..=3))
         .map(|_| (rng.random_range(0..skus), rng.random_range(1..=3)))
         .collect();
     let attempts = rng.random_range(1..=3);
-    Buyer {
+    PlannedBuyer {
         // Many at nearly the same moment: that is where the races are.
         at: if rush { 2_000 } else { 2_000 + rng.random_range(0..5) * 20_000 }
             + rng.random_range(0..if rush { 30 } else { 200 }),
@@ -239,7 +247,7 @@ fn buyer(rng: &mut StdRng, skus: usize, rush: bool) -> Buyer {
 }
 
 /// What an operator does, and when: at any time, or just when somebody has come.
-fn deed(rng: &mut StdRng, skus: usize, buyers: &[Buyer], theme: Theme) -> (i64, Deed) {
+fn deed(rng: &mut StdRng, skus: usize, buyers: &[PlannedBuyer], theme: Theme) -> (i64, Deed) {
     let (sku, order) = (rng.random_range(0..skus), rng.random_range(0..buyers.len()));
     let came = buyers[order].at;
     let at = match theme {
@@ -273,15 +281,15 @@ fn deed(rng: &mut StdRng, skus: usize, buyers: &[Buyer], theme: Theme) -> (i64, 
     (at, deed)
 }
 
-fn fault(rng: &mut StdRng, theme: Theme) -> Fault {
+fn fault(rng: &mut StdRng, theme: Theme) -> PlannedFault {
     let at = rng.random_range(0..BUSY_MS + 60_000);
     match rng.random_range(0..16) {
         // When buyers come is when a crash hurts.
         0 | 1 => {
             let at = 2_000 + rng.random_range(0..6) * 20_000 + rng.random_range(0..2_000);
-            Fault::Crash { at, steps: rng.random_range(0..200) }
+            PlannedFault::Crash { at, steps: rng.random_range(0..200) }
         }
-        2 => Fault::Stop { at },
+        2 => PlannedFault::Stop { at },
         3..=7 => {
             let what = match rng.random_range(0..6) {
                 0 => Mishap::CrashBefore,
@@ -291,7 +299,7 @@ fn fault(rng: &mut StdRng, theme: Theme) -> Fault {
                 4 => Mishap::Lost,
                 _ => Mishap::Slow(rng.random_range(100..20_000)),
             };
-            Fault::Append { point: point(rng, theme.kinds(), 150), what }
+            PlannedFault::Append { point: point(rng, theme.kinds(), 150), what }
         }
         8..=12 => {
             let what = match rng.random_range(0..8) {
@@ -303,12 +311,12 @@ fn fault(rng: &mut StdRng, theme: Theme) -> Fault {
                 5 => Mishap::Slow(rng.random_range(1_000..180_000)),
                 _ => Mishap::Late(rng.random_range(1_000..60_000)),
             };
-            Fault::Call { point: point(rng, theme.calls(), 40), what }
+            PlannedFault::Call { point: point(rng, theme.calls(), 40), what }
         }
-        13 => Fault::ReadsFail { at, count: rng.random_range(1..=6) },
-        14 => Fault::TablesFail { at, count: rng.random_range(1..=6) },
-        _ if rng.random_ratio(1, 2) => Fault::StaleSnapshots { at },
-        _ => Fault::Clock { at, by: rng.random_range(-3_600_000..=3_600_000) },
+        13 => PlannedFault::ReadsFail { at, count: rng.random_range(1..=6) },
+        14 => PlannedFault::TablesFail { at, count: rng.random_range(1..=6) },
+        _ if rng.random_ratio(1, 2) => PlannedFault::StaleSnapshots { at },
+        _ => PlannedFault::Clock { at, by: rng.random_range(-3_600_000..=3_600_000) },
     }
 }
 

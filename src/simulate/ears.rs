@@ -8,7 +8,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::world::World;
-use crate::actors::engine::changes::{Changed, Changes};
+use crate::actors::engine::changes::{ChangeFeed, Changed};
 use crate::actors::order_rows::OrderRows;
 
 /// What somebody has heard who listens to one node.
@@ -24,7 +24,7 @@ struct Ears {
 pub fn listen(
     world: &World,
     name: &'static str,
-    changes: &Changes,
+    changes: &ChangeFeed,
 ) -> impl Future<Output = ()> + use<> {
     let (world, mut feed) = (world.clone(), changes.listen());
     async move {

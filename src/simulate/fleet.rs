@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::process::Process;
+use super::process::SimulatedProcess;
 use super::world::World;
 use crate::actors::node::Node;
 
@@ -11,7 +11,7 @@ use crate::actors::node::Node;
 #[derive(Clone)]
 pub struct One {
     /// The process.
-    pub process: Process,
+    pub process: SimulatedProcess,
     /// The node.
     pub node: Arc<Node>,
 }

@@ -3,13 +3,13 @@
 
 use serde::Serialize;
 
-use super::plan::Plan;
+use super::plan::SimulationPlan;
 use super::run::run;
 use crate::seeded_fault::{self, SeededFault};
 
 /// What became of a hunt.
 #[derive(Clone, Debug, Serialize)]
-pub struct Found {
+pub struct HuntOutcome {
     /// The fault.
     #[serde(rename = "flaw")]
     pub fault: SeededFault,
@@ -19,7 +19,7 @@ pub struct Found {
     pub rule: Option<String>,
     /// The plan that found it.
     #[serde(skip)]
-    pub plan: Option<Plan>,
+    pub plan: Option<SimulationPlan>,
 }
 
 /// Whether only several nodes can show a fault. The others are looked for on one, which takes less
@@ -34,11 +34,12 @@ const fn needs_several(fault: SeededFault) -> bool {
 /// Runs seeds from `from` on, at most `max` of them, on code with a fault: those of several nodes
 /// if the fault needs them, else each of them on one.
 #[must_use]
-pub fn hunt(fault: SeededFault, from: u64, max: u64) -> Found {
+pub fn hunt(fault: SeededFault, from: u64, max: u64) -> HuntOutcome {
     seeded_fault::set_active(Some(fault));
     let several = needs_several(fault);
     let found = (from..from.saturating_add(max)).find_map(|seed| {
-        let plan = if several { Plan::draw(seed) } else { Plan::draw_alone(seed) };
+        let plan =
+            if several { SimulationPlan::draw(seed) } else { SimulationPlan::draw_alone(seed) };
         let fits = (plan.nodes > 1) == several;
         let violation = fits.then(|| run(&plan, false))?.violation?;
         Some((seed - from + 1, violation.rule, plan))
@@ -48,5 +49,5 @@ pub fn hunt(fault: SeededFault, from: u64, max: u64) -> Found {
     if let Some(found) = found {
         (seeds, rule, plan) = (Some(found.0), Some(found.1), Some(found.2));
     }
-    Found { fault, seeds, rule, plan }
+    HuntOutcome { fault, seeds, rule, plan }
 }

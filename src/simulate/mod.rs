@@ -37,12 +37,12 @@ mod world;
 
 pub use clients::Clients;
 pub use fleet::Fleet;
-pub use hunt::{Found, hunt};
-pub use plan::Plan;
-pub use run::{Counts, Outcome, run, run_with};
+pub use hunt::{HuntOutcome, hunt};
+pub use plan::SimulationPlan;
+pub use run::{RunCounts, RunOutcome, run, run_with};
 pub use shrink::{Shrunken, shrink};
 pub use story::{Setup, Story};
-pub use world::{Violation, World};
+pub use world::{BrokenPromise, World};
 
 use crate::actors::{nouns, read_models, row_kinds};
 use crate::verify::Books;

@@ -10,14 +10,14 @@ use std::time::Duration;
 use super::ears;
 use super::fleet::{Fleet, One};
 use super::pipe::{Main, Pipe};
-use super::plan::{BUSY_MS, Blow, Fault, Loss};
-use super::process::Process;
+use super::plan::{BUSY_MS, Blow, Loss, PlannedFault};
+use super::process::SimulatedProcess;
 use super::run::Outside;
 use crate::actors::engine::cluster;
 use crate::actors::engine::host;
 use crate::actors::engine::runtime::{Defaults, Runtime};
 use crate::actors::flows::payment::{self, Payments};
-use crate::actors::node::{Node, Settings, Start};
+use crate::actors::node::{Node, NodeStart, ShopSettings};
 use crate::bus::local::Board;
 use crate::bus::stream::Twin;
 use crate::bus::{self, Calls, Findings, Notices};
@@ -69,7 +69,7 @@ fn name(place: usize) -> &'static str {
     NAMES.get(place).copied().unwrap_or("node")
 }
 
-impl Fault {
+impl PlannedFault {
     /// Whether it may come between any two steps of any task.
     #[must_use]
     pub const fn is_fine(&self) -> bool {
@@ -79,7 +79,7 @@ impl Fault {
 
 impl Outside {
     /// What a process starts a node with.
-    pub(super) fn start(&self, process: &Process) -> Start {
+    pub(super) fn start(&self, process: &SimulatedProcess) -> NodeStart {
         self.lives.fetch_add(1, Ordering::Relaxed);
         let shop = &self.plan.shop;
         let defaults = (host::Options::default(), lane::Options::default());
@@ -95,7 +95,7 @@ impl Outside {
             };
             lane = lane::Options { queue_appends: 6, batch_appends: 3, ..lane };
         }
-        let settings = Settings {
+        let settings = ShopSettings {
             hold_secs: 60,
             payment_deadline_secs: DEADLINE_SECS,
             capture: match shop.capture {
@@ -104,13 +104,13 @@ impl Outside {
                 _ => CapturePolicy::ByHand,
             },
             timer_poll_ms: shop.timer_poll_ms,
-            ..Settings::default()
+            ..ShopSettings::default()
         };
         let patience =
             payment::Options { sweep_secs: 90, stuck_after: 4, ..payment::Options::default() };
         let disk = Arc::new(self.disk.of(process.clone()));
         let several = self.plan.nodes > 1;
-        Start {
+        NodeStart {
             nouns: (self.setup.nouns)(),
             store: Arc::new(self.tables.clone().behind(disk, Arc::new(process.clone()))),
             clock: self.world.clock(),
@@ -128,12 +128,12 @@ impl Outside {
         }
     }
 
-    fn cluster(&self, process: &Process) -> cluster::Start {
+    fn cluster(&self, process: &SimulatedProcess) -> cluster::ClusterStart {
         let (options, name) = (bus::Options::default(), process.name());
         let board = self.room.board.over(Arc::new(process.clone()));
         let clock = self.world.clock();
         let pipe = Pipe::new(self.room.stream.clone(), process.clone(), self.world.clone());
-        cluster::Start {
+        cluster::ClusterStart {
             options: cluster::Options::default(),
             node: name.to_owned(),
             calls: Calls::local(&board, &options, name, Arc::new(move || clock.now())),
@@ -154,7 +154,7 @@ impl Outside {
 
     async fn keep(self: Arc<Self>, place: usize, fleet: Fleet) {
         loop {
-            let process = Process::among(&self.world, name(place), self.plan.bus);
+            let process = SimulatedProcess::among(&self.world, name(place), self.plan.bus);
             let living = async {
                 let Ok(node) = Node::start(self.start(&process)).await else {
                     return process.die("because it could not start");

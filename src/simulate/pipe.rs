@@ -9,10 +9,10 @@ use futures_util::FutureExt as _;
 use futures_util::stream::BoxStream;
 use tokio::sync::watch;
 
-use super::process::Process;
+use super::process::SimulatedProcess;
 use super::world::World;
-use crate::bus::stream::wire::{Heard, Message};
-use crate::bus::stream::{Kept, Stream, Trouble, Twin};
+use crate::bus::stream::wire::{Heard, StreamMessage};
+use crate::bus::stream::{PublishFuture, Stream, Trouble, Twin};
 use crate::domain::time::Timestamp;
 
 /// How long an acknowledgement is waited for.
@@ -45,14 +45,14 @@ impl Main {
 /// The way of one process to the stream.
 pub struct Pipe {
     main: Main,
-    process: Process,
+    process: SimulatedProcess,
     world: World,
 }
 
 impl Pipe {
     /// The way of a process to a stream.
     #[must_use]
-    pub const fn new(main: Main, process: Process, world: World) -> Self {
+    pub const fn new(main: Main, process: SimulatedProcess, world: World) -> Self {
         Self { main, process, world }
     }
 
@@ -75,7 +75,7 @@ fn no_answer() -> Trouble {
 }
 
 /// Lets a node wait for what never comes.
-fn never() -> Kept {
+fn never() -> PublishFuture {
     tokio::time::sleep(PATIENCE).map(|()| Err(no_answer())).boxed()
 }
 
@@ -115,7 +115,7 @@ impl Stream for Pipe {
         self.main.twin.purge(shard).await
     }
 
-    async fn send(&self, message: Message) -> Result<Kept, Trouble> {
+    async fn send(&self, message: StreamMessage) -> Result<PublishFuture, Trouble> {
         self.process.alive().await;
         let bus = self.process.bus();
         if self.world.happens(bus.lost) {

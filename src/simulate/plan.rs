@@ -6,7 +6,7 @@ pub const BUSY_MS: i64 = 120_000;
 
 /// All that is going to happen.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct SimulationPlan {
     /// The number that it was drawn from, and that all chance while it runs follows from.
     pub seed: u64,
     /// The shop.
@@ -18,11 +18,11 @@ pub struct Plan {
     /// What goes from one node to another, and to the stream.
     pub bus: Bus,
     /// Who buys.
-    pub buyers: Vec<Buyer>,
+    pub buyers: Vec<PlannedBuyer>,
     /// What operators do, and when, in milliseconds.
     pub deeds: Vec<(i64, Deed)>,
     /// What goes wrong.
-    pub faults: Vec<Fault>,
+    pub faults: Vec<PlannedFault>,
 }
 
 /// How the shop is set up.
@@ -76,7 +76,7 @@ pub struct Bus {
 
 /// Somebody who buys.
 #[derive(Clone, Debug)]
-pub struct Buyer {
+pub struct PlannedBuyer {
     /// When, in milliseconds.
     pub at: i64,
     /// SKU and quantity.
@@ -113,7 +113,7 @@ pub enum Deed {
 
 /// What goes wrong.
 #[derive(Clone, Debug)]
-pub enum Fault {
+pub enum PlannedFault {
     /// The process dies at this moment, so many steps of its tasks later.
     Crash { at: i64, steps: u32 },
     /// The process is stopped in good order.
@@ -202,7 +202,7 @@ pub enum Mishap {
     CutOff(u64),
 }
 
-impl Buyer {
+impl PlannedBuyer {
     /// Whether it comes at all.
     #[must_use]
     pub const fn comes(&self) -> bool {

@@ -12,12 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::plan::Bus;
 use super::world::World;
-use crate::bus::local::{Fate, Line};
+use crate::bus::local::{CallLink, Fate};
 use crate::store::memory::Way;
 
 /// A process. Clones are handles on the same one.
 #[derive(Clone)]
-pub struct Process(Arc<Inner>);
+pub struct SimulatedProcess(Arc<Inner>);
 
 struct Inner {
     world: World,
@@ -32,7 +32,7 @@ struct Inner {
     bus: Bus,
 }
 
-impl Process {
+impl SimulatedProcess {
     /// The only process of a machine.
     #[must_use]
     pub fn alone(world: &World) -> Self {
@@ -138,14 +138,14 @@ impl Process {
 }
 
 #[async_trait]
-impl Way for Process {
+impl Way for SimulatedProcess {
     async fn pass(&self) {
         self.reach_store().await;
     }
 }
 
 #[async_trait]
-impl Line for Process {
+impl CallLink for SimulatedProcess {
     fn fate(&self) -> Fate {
         let Inner { world, bus, .. } = &*self.0;
         let ms = |most: u64| Duration::from_millis(world.chance(most));

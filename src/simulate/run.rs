@@ -14,14 +14,14 @@ use super::disk::Disk;
 use super::fleet::{Fleet, One};
 use super::nodes::Room;
 use super::operators::Operators;
-use super::plan::{BUSY_MS, Fault, Plan};
-use super::process::Process;
+use super::plan::{BUSY_MS, PlannedFault, SimulationPlan};
+use super::process::SimulatedProcess;
 use super::story::{Setup, Story};
-use super::watch::Watch;
-use super::world::{Violation, World};
+use super::watch::BooksWatch;
+use super::world::{BrokenPromise, World};
 use crate::actors::node::Node;
-use crate::store::journal::memory::Memory as Journal;
-use crate::store::memory::Memory;
+use crate::store::journal::memory::MemoryJournal as Journal;
+use crate::store::memory::MemoryStore;
 
 /// When operators begin to look after what is stuck, in simulated milliseconds.
 const KEEP_FROM: i64 = BUSY_MS + 120_000;
@@ -42,23 +42,23 @@ const STOP_MAX: Duration = Duration::from_secs(60);
 
 /// What a run came to.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub struct RunOutcome {
     /// A digest of all that has happened: the same for the same plan.
     pub trace: u64,
     /// What does not hold.
-    pub violation: Option<Violation>,
+    pub violation: Option<BrokenPromise>,
     /// What has happened, line by line, if it was asked for.
     pub story: Vec<String>,
     /// Simulated milliseconds.
     pub simulated_ms: i64,
     /// What there was of everything.
-    pub counts: Counts,
+    pub counts: RunCounts,
 }
 
 /// What there was of everything.
 #[derive(Clone, Copy, Debug, Default, serde::Serialize)]
 #[expect(missing_docs, reason = "each counts what its name says")]
-pub struct Counts {
+pub struct RunCounts {
     pub lives: u64,
     pub clusters: u64,
     pub claims: u64,
@@ -71,7 +71,7 @@ pub struct Counts {
     pub checks: u64,
 }
 
-impl Counts {
+impl RunCounts {
     /// Adds those of another run.
     pub const fn add(&mut self, other: &Self) {
         self.lives += other.lives;
@@ -89,11 +89,11 @@ impl Counts {
 
 /// What outlives a machine.
 pub(super) struct Outside {
-    pub plan: Plan,
+    pub plan: SimulationPlan,
     pub setup: Setup,
     pub world: World,
     pub journal: Journal,
-    pub tables: Memory,
+    pub tables: MemoryStore,
     pub disk: Disk,
     pub bank: Bank,
     /// Where several nodes meet.
@@ -103,7 +103,7 @@ pub(super) struct Outside {
     clients: Clients,
     operators: Operators,
     stories: Vec<Arc<dyn Story>>,
-    watch: Arc<Mutex<Watch>>,
+    watch: Arc<Mutex<BooksWatch>>,
     checks: Checks,
     /// How many things that have their time have come.
     came: AtomicUsize,
@@ -119,13 +119,13 @@ enum End {
 
 /// Runs a plan on what every shop has; `telling` keeps the story.
 #[must_use]
-pub fn run(plan: &Plan, telling: bool) -> Outcome {
+pub fn run(plan: &SimulationPlan, telling: bool) -> RunOutcome {
     run_with(&Setup::standard(), plan, telling)
 }
 
 /// Runs a plan on a shop that has more nouns than every other.
 #[must_use]
-pub fn run_with(setup: &Setup, plan: &Plan, telling: bool) -> Outcome {
+pub fn run_with(setup: &Setup, plan: &SimulationPlan, telling: bool) -> RunOutcome {
     let outside = Arc::new(Outside::new(setup, plan, telling));
     let mut lives = 0;
     tracing::subscriber::with_default(tracing::subscriber::NoSubscriber::default(), || {
@@ -144,13 +144,13 @@ pub fn run_with(setup: &Setup, plan: &Plan, telling: bool) -> Outcome {
 }
 
 impl Outside {
-    fn new(setup: &Setup, plan: &Plan, telling: bool) -> Self {
+    fn new(setup: &Setup, plan: &SimulationPlan, telling: bool) -> Self {
         let world = World::new(plan.seed, telling);
         let time = world.clone();
         let journal = Journal::with_time(plan.shop.shards, Arc::new(move || time.store_time()));
-        let watch = Arc::new(Mutex::new(Watch::default()));
+        let watch = Arc::new(Mutex::new(BooksWatch::default()));
         let disk = Disk::new(world.clone(), journal.clone(), plan.faults.clone(), watch.clone());
-        let tables = Memory::new(journal.clone());
+        let tables = MemoryStore::new(journal.clone());
         let clients = Clients::new(
             world.clone(),
             plan.net,
@@ -177,7 +177,7 @@ impl Outside {
     }
 
     fn live(self: &Arc<Self>) -> End {
-        let fine = self.plan.faults.iter().any(Fault::is_fine);
+        let fine = self.plan.faults.iter().any(PlannedFault::is_fine);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
@@ -212,7 +212,7 @@ impl Outside {
         if self.plan.nodes > 1 {
             self.start_all(&fleet);
         } else {
-            let process = Process::alone(&self.world);
+            let process = SimulatedProcess::alone(&self.world);
             let started = tokio::select! {
                 biased;
                 () = self.world.ended() => return self.how_ended(),
@@ -295,16 +295,16 @@ impl Outside {
     }
 
     /// Lets something happen that has its time; the end of this life, if it is that.
-    async fn befall(self: &Arc<Self>, fleet: &Fleet, fault: &Fault) -> Option<End> {
+    async fn befall(self: &Arc<Self>, fleet: &Fleet, fault: &PlannedFault) -> Option<End> {
         match fault {
-            Fault::Crash { steps, .. } => {
+            PlannedFault::Crash { steps, .. } => {
                 for _ in 0..*steps {
                     tokio::task::yield_now().await;
                 }
                 self.world.die("at any moment");
                 return Some(End::Killed);
             }
-            Fault::Stop { .. } => {
+            PlannedFault::Stop { .. } => {
                 let all = fleet.all();
                 let stopping =
                     all.iter().map(|one| tokio::time::timeout(STOP_MAX, one.node.stop()));
@@ -316,13 +316,13 @@ impl Outside {
                 self.world.die("after an orderly stop");
                 return Some(End::Stopped);
             }
-            Fault::ReadsFail { count, .. } => self.disk.fail_reads(*count),
-            Fault::TablesFail { count, .. } => self.tables.fail(*count),
-            Fault::Clock { by, .. } => self.world.turn_clock(*by),
-            Fault::StaleSnapshots { .. } => self.disk.age_snapshots(),
-            Fault::Node { node, what, .. } => self.strike(fleet, *node, *what).await,
-            Fault::Stream { what, .. } => self.lose(*what),
-            Fault::Append { .. } | Fault::Call { .. } => {}
+            PlannedFault::ReadsFail { count, .. } => self.disk.fail_reads(*count),
+            PlannedFault::TablesFail { count, .. } => self.tables.fail(*count),
+            PlannedFault::Clock { by, .. } => self.world.turn_clock(*by),
+            PlannedFault::StaleSnapshots { .. } => self.disk.age_snapshots(),
+            PlannedFault::Node { node, what, .. } => self.strike(fleet, *node, *what).await,
+            PlannedFault::Stream { what, .. } => self.lose(*what),
+            PlannedFault::Append { .. } | PlannedFault::Call { .. } => {}
         }
         None
     }
@@ -384,9 +384,9 @@ impl Outside {
         self.world.violate("a node stops on request", "a node is still running at the end");
     }
 
-    fn outcome(&self) -> Outcome {
+    fn outcome(&self) -> RunOutcome {
         let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
-        let counts = Counts {
+        let counts = RunCounts {
             lives: self.lives.load(Ordering::Relaxed),
             clusters: u64::from(self.plan.nodes > 1),
             claims: if self.plan.nodes > 1 { self.claims() } else { 0 },
@@ -396,7 +396,7 @@ impl Outside {
             confirmed: watch.confirmed,
             ..self.checks.counts()
         };
-        Outcome {
+        RunOutcome {
             trace: self.world.hash(),
             violation: self.world.violation(),
             story: self.world.story(),
@@ -415,9 +415,9 @@ impl Outside {
 }
 
 /// When everything has to be at rest: what was promised while the clock ran ahead is due later.
-fn end(plan: &Plan) -> i64 {
+fn end(plan: &SimulationPlan) -> i64 {
     let ahead = plan.faults.iter().map(|fault| match fault {
-        Fault::Clock { by, .. } => (*by).max(0),
+        PlannedFault::Clock { by, .. } => (*by).max(0),
         _ => 0,
     });
     let end = if plan.nodes > 1 { END_OF_SEVERAL } else { END };
@@ -431,17 +431,17 @@ const fn after(now: i64) -> i64 {
 
 /// The next thing that has its time, after so many that came. What was due while no node lived
 /// comes as soon as one does.
-fn next_event(plan: &Plan, came: usize) -> Option<(i64, &Fault)> {
+fn next_event(plan: &SimulationPlan, came: usize) -> Option<(i64, &PlannedFault)> {
     let timed = plan.faults.iter().filter_map(|fault| match fault {
-        Fault::Crash { at, .. }
-        | Fault::Stop { at }
-        | Fault::ReadsFail { at, .. }
-        | Fault::TablesFail { at, .. }
-        | Fault::Clock { at, .. }
-        | Fault::StaleSnapshots { at }
-        | Fault::Node { at, .. }
-        | Fault::Stream { at, .. } => Some((*at, fault)),
-        Fault::Append { .. } | Fault::Call { .. } => None,
+        PlannedFault::Crash { at, .. }
+        | PlannedFault::Stop { at }
+        | PlannedFault::ReadsFail { at, .. }
+        | PlannedFault::TablesFail { at, .. }
+        | PlannedFault::Clock { at, .. }
+        | PlannedFault::StaleSnapshots { at }
+        | PlannedFault::Node { at, .. }
+        | PlannedFault::Stream { at, .. } => Some((*at, fault)),
+        PlannedFault::Append { .. } | PlannedFault::Call { .. } => None,
     });
     let mut timed: Vec<_> = timed.collect();
     timed.sort_by_key(|(at, _)| *at);

@@ -1,8 +1,8 @@
 //! Makes a plan that breaks a rule smaller, for as long as it breaks the same rule: what is left
 //! is the story to read.
 
-use super::plan::{Bus, Net, Plan};
-use super::run::{Outcome, run};
+use super::plan::{Bus, Net, SimulationPlan};
+use super::run::{RunOutcome, run};
 
 /// The most runs that are spent on one plan.
 const RUNS_MAX: u32 = 400;
@@ -11,16 +11,16 @@ const RUNS_MAX: u32 = 400;
 #[derive(Clone, Debug)]
 pub struct Shrunken {
     /// The plan.
-    pub plan: Plan,
+    pub plan: SimulationPlan,
     /// Its run, with the story.
-    pub outcome: Outcome,
+    pub outcome: RunOutcome,
     /// How many runs it took.
     pub runs: u32,
 }
 
 /// Makes a plan smaller that breaks a rule; `None` if it breaks none.
 #[must_use]
-pub fn shrink(plan: &Plan) -> Option<Shrunken> {
+pub fn shrink(plan: &SimulationPlan) -> Option<Shrunken> {
     let rule = run(plan, false).violation?.rule;
     let (mut plan, mut runs) = (plan.clone(), 1);
     let mut smaller = true;
@@ -41,12 +41,12 @@ pub fn shrink(plan: &Plan) -> Option<Shrunken> {
 }
 
 /// How many ways there are to make a plan smaller.
-fn steps(plan: &Plan) -> usize {
+fn steps(plan: &SimulationPlan) -> usize {
     plan.faults.len() + plan.deeds.len() + 4 * plan.buyers.len() + 16
 }
 
 /// A plan without one thing; `None` if that is not in it.
-fn without(plan: &Plan, step: usize) -> Option<Plan> {
+fn without(plan: &SimulationPlan, step: usize) -> Option<SimulationPlan> {
     let mut less = plan.clone();
     let Some(step) = step.checked_sub(plan.faults.len()) else {
         less.faults.remove(step);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use strum::VariantArray as _;
 
-use super::{Plan, hunt, run, shrink};
+use super::{SimulationPlan, hunt, run, shrink};
 use crate::seeded_fault::{self, SeededFault};
 
 /// How many seeds are run.
@@ -49,7 +49,7 @@ fn whatever_goes_wrong_the_promises_hold() {
     let next = AtomicU64::new(1);
     on_all_cores(|| {
         while let seed @ ..=SEEDS = next.fetch_add(1, Ordering::Relaxed) {
-            let plan = Plan::draw(seed);
+            let plan = SimulationPlan::draw(seed);
             let outcome = run(&plan, false);
             if let Some(found) = outcome.violation {
                 let small = shrink(&plan).unwrap();
@@ -79,8 +79,8 @@ fn a_plan_that_breaks_a_rule_is_made_smaller() {
     let plan = hunt_on(SeededFault::RefundNotCapped);
     let small = shrink(&plan).unwrap();
     assert_eq!(small.outcome.violation.unwrap().rule, run(&plan, false).violation.unwrap().rule);
-    let comes = |plan: &Plan| plan.buyers.iter().filter(|buyer| buyer.comes()).count();
-    let size = |plan: &Plan| plan.faults.len() + plan.deeds.len() + comes(plan);
+    let comes = |plan: &SimulationPlan| plan.buyers.iter().filter(|buyer| buyer.comes()).count();
+    let size = |plan: &SimulationPlan| plan.faults.len() + plan.deeds.len() + comes(plan);
     assert!(size(&small.plan) < size(&plan));
     assert!(small.outcome.story.last().unwrap().contains("WRONG"));
     seeded_fault::set_active(None);
@@ -88,7 +88,7 @@ fn a_plan_that_breaks_a_rule_is_made_smaller() {
 }
 
 /// The first plan that finds a fault; the code of this thread has it afterwards.
-fn hunt_on(fault: SeededFault) -> Plan {
+fn hunt_on(fault: SeededFault) -> SimulationPlan {
     let found = hunt(fault, 1, HUNT_MAX).plan.unwrap();
     seeded_fault::set_active(Some(fault));
     found

@@ -11,12 +11,12 @@ use crate::actors::flows::payment::parse_reference;
 use crate::domain::entity::{EntityId, Noun as _, Record};
 use crate::domain::id::{OrderId, Sku};
 use crate::domain::order::{self, Order};
-use crate::domain::stock::{self, Location, Part, Stock};
+use crate::domain::stock::{self, Location, LocationUnits, Stock};
 use crate::domain::time::Timestamp;
 
 /// The books.
 #[derive(Default)]
-pub struct Watch {
+pub struct BooksWatch {
     stock: BTreeMap<EntityId, Shelf>,
     orders: BTreeMap<EntityId, Sale>,
     seqs: BTreeMap<EntityId, i64>,
@@ -32,8 +32,8 @@ pub struct Watch {
 #[derive(Default)]
 struct Shelf {
     on_hand: BTreeMap<Location, i64>,
-    holds: BTreeMap<OrderId, (Vec<Part>, Timestamp)>,
-    allocated: BTreeMap<OrderId, Vec<Part>>,
+    holds: BTreeMap<OrderId, (Vec<LocationUnits>, Timestamp)>,
+    allocated: BTreeMap<OrderId, Vec<LocationUnits>>,
     released: BTreeSet<OrderId>,
     moved: BTreeSet<(OrderId, String)>,
 }
@@ -56,7 +56,7 @@ struct Sale {
     cancelling: bool,
 }
 
-impl Watch {
+impl BooksWatch {
     /// Takes events that were just committed together.
     pub fn take(&mut self, world: &World, records: &[Record]) {
         for record in records {
@@ -130,7 +130,7 @@ impl Watch {
         let shelf = self.stock.entry(record.entity.clone()).or_default();
         shelf.take(&event, record.at)?;
         for (location, on_hand) in &shelf.on_hand {
-            let at = |parts: &Vec<Part>| {
+            let at = |parts: &Vec<LocationUnits>| {
                 let here = parts.iter().filter(|part| part.location == *location);
                 here.map(|part| part.quantity).sum::<i64>()
             };
@@ -190,7 +190,7 @@ fn unreadable(error: &impl Debug) -> (&'static str, String) {
     ("every event can be read", format!("{error:?}"))
 }
 
-fn sum(parts: &[Part]) -> i64 {
+fn sum(parts: &[LocationUnits]) -> i64 {
     parts.iter().map(|part| part.quantity).sum()
 }
 
@@ -267,7 +267,7 @@ impl Shelf {
     }
 
     /// Takes units from what an order has been allocated.
-    fn leave(&mut self, order: OrderId, parts: &[Part]) -> Finding {
+    fn leave(&mut self, order: OrderId, parts: &[LocationUnits]) -> Finding {
         for part in parts {
             let mut left = part.quantity;
             let mine = self.allocated.entry(order).or_default();
@@ -289,7 +289,7 @@ impl Shelf {
         Ok(())
     }
 
-    fn add(&mut self, parts: &[Part], sign: i64) {
+    fn add(&mut self, parts: &[LocationUnits], sign: i64) {
         for part in parts {
             *self.on_hand.entry(part.location.clone()).or_insert(0) += sign * part.quantity;
         }

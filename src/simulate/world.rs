@@ -11,7 +11,7 @@ use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::actors::engine::clock::{Clock, Source};
+use crate::actors::engine::clock::{Clock, TimeSource};
 use crate::domain::time::Timestamp;
 
 /// The moment at which every run begins.
@@ -40,12 +40,12 @@ struct Inner {
     story: Option<Vec<String>>,
     line: String,
     dead: bool,
-    violation: Option<Violation>,
+    violation: Option<BrokenPromise>,
 }
 
 /// What does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
+pub struct BrokenPromise {
     /// The rule that is broken; a smaller plan has to break the same one.
     pub rule: String,
     /// How.
@@ -204,7 +204,7 @@ impl World {
         self.tell("WRONG", |line| write!(line, "{rule}: {what}"));
         let mut inner = self.lock();
         if inner.violation.is_none() {
-            inner.violation = Some(Violation { rule: rule.to_owned(), what });
+            inner.violation = Some(BrokenPromise { rule: rule.to_owned(), what });
         }
         drop(inner);
         self.ended.notify_one();
@@ -212,7 +212,7 @@ impl World {
 
     /// What does not hold.
     #[must_use]
-    pub fn violation(&self) -> Option<Violation> {
+    pub fn violation(&self) -> Option<BrokenPromise> {
         self.lock().violation.clone()
     }
 
@@ -236,7 +236,7 @@ impl Inner {
     }
 }
 
-impl Source for World {
+impl TimeSource for World {
     fn now(&self) -> Timestamp {
         let inner = self.lock();
         Timestamp::from_millis(BEGINNING + inner.elapsed() + inner.skew)

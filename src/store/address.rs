@@ -11,9 +11,9 @@ const MASK: &str = "***";
 /// The URL of a database, or nothing. Shown, logged or serialized, it has no password.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
-pub struct Address(String);
+pub struct DatabaseUrl(String);
 
-impl Address {
+impl DatabaseUrl {
     /// An address as it is written in a setting.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
@@ -48,7 +48,7 @@ impl Address {
     }
 }
 
-impl fmt::Display for Address {
+impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (address, parameters) = match self.0.split_once('?') {
             Some((address, parameters)) => (address, Some(parameters)),
@@ -76,25 +76,25 @@ impl fmt::Display for Address {
     }
 }
 
-impl fmt::Debug for Address {
+impl fmt::Debug for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.to_string())
     }
 }
 
-impl Serialize for Address {
+impl Serialize for DatabaseUrl {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-impl From<&str> for Address {
+impl From<&str> for DatabaseUrl {
     fn from(url: &str) -> Self {
         Self::new(url)
     }
 }
 
-impl std::str::FromStr for Address {
+impl std::str::FromStr for DatabaseUrl {
     type Err = std::convert::Infallible;
 
     fn from_str(url: &str) -> Result<Self, Self::Err> {
@@ -119,7 +119,7 @@ mod tests {
                 "postgres://db/shop?user=anna&password=***&sslmode=require",
             ),
         ] {
-            let address = Address::new(url);
+            let address = DatabaseUrl::new(url);
             assert_eq!(address.to_string(), shown);
             let others = format!("{address:?}{}", serde_json::to_string(&address).unwrap());
             assert!(!others.contains("s3"), "{others}");

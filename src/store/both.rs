@@ -12,7 +12,7 @@ use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{AssertSqlSafe, Postgres, Sqlite, SqlitePool};
 
-use super::found::{Found, sqlite_rows};
+use super::found::{FoundRow, sqlite_rows};
 use super::postgres::pool::{Pool, Transaction};
 use super::value::Value;
 use super::{bulk_write, folder};
@@ -26,7 +26,7 @@ pub(in crate::store) enum Readers<'a> {
 
 /// A transaction that writes. Dropped, it is rolled back.
 pub(in crate::store) enum Writing {
-    Sqlite(folder::Writing),
+    Sqlite(folder::FolderTransaction),
     Postgres(Transaction),
 }
 
@@ -57,7 +57,7 @@ macro_rules! fetch_optional {
         match $from {
             $crate::store::both::Readers::Sqlite(pool) => {
                 let found = $query.fetch_optional(pool).await;
-                found.map(|row| row.map($crate::store::found::Found::Sqlite))
+                found.map(|row| row.map($crate::store::found::FoundRow::Sqlite))
             }
             $crate::store::both::Readers::Postgres(pool) => pool.fetch_optional($query).await,
         }
@@ -98,7 +98,7 @@ macro_rules! execute_returning {
             $crate::store::both::Writing::Sqlite(writing) => match writing.connection() {
                 Ok(connection) => {
                     let found = $query.fetch_optional(connection).await;
-                    found.map(|row| row.map($crate::store::found::Found::Sqlite))
+                    found.map(|row| row.map($crate::store::found::FoundRow::Sqlite))
                 }
                 Err(error) => Err(error),
             },
@@ -180,7 +180,7 @@ impl Builder {
     pub(in crate::store) async fn fetch_all(
         self,
         from: Readers<'_>,
-    ) -> Result<Vec<Found>, sqlx::Error> {
+    ) -> Result<Vec<FoundRow>, sqlx::Error> {
         match from {
             Readers::Sqlite(pool) => {
                 let rows = self.sqlite().fetch_all(pool).await;

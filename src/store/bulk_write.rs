@@ -10,7 +10,7 @@ use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{AssertSqlSafe, Postgres, Sqlite, SqliteConnection};
 
-use super::value::{Kind, Value};
+use super::value::{ColumnKind, Value};
 
 /// A statement whose variables are being bound.
 pub(in crate::store) type Binding = Query<'static, Sqlite, SqliteArguments>;
@@ -79,12 +79,12 @@ pub(in crate::store) enum Array<'a> {
 }
 
 impl<'a> Array<'a> {
-    pub(in crate::store) fn new(kind: Kind, rows: usize) -> Self {
+    pub(in crate::store) fn new(kind: ColumnKind, rows: usize) -> Self {
         match kind {
-            Kind::Number => Self::Numbers(Vec::with_capacity(rows)),
-            Kind::Text => Self::Texts(Vec::with_capacity(rows)),
-            Kind::Flag => Self::Flags(Vec::with_capacity(rows)),
-            Kind::Bytes => Self::Bytes(Vec::with_capacity(rows)),
+            ColumnKind::Number => Self::Numbers(Vec::with_capacity(rows)),
+            ColumnKind::Text => Self::Texts(Vec::with_capacity(rows)),
+            ColumnKind::Flag => Self::Flags(Vec::with_capacity(rows)),
+            ColumnKind::Bytes => Self::Bytes(Vec::with_capacity(rows)),
         }
     }
 

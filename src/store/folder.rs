@@ -27,7 +27,7 @@ pub(in crate::store) struct Folder {
 struct Inner {
     dir: PathBuf,
     readers: SqlitePool,
-    writer: Arc<tokio::sync::Mutex<Writer>>,
+    writer: Arc<tokio::sync::Mutex<WriteConnection>>,
     lock: Mutex<Option<File>>,
 }
 
@@ -36,7 +36,7 @@ impl Folder {
     pub(in crate::store) fn new(
         dir: PathBuf,
         readers: SqlitePool,
-        writer: Writer,
+        writer: WriteConnection,
         lock: Option<File>,
     ) -> Self {
         let writer = Arc::new(tokio::sync::Mutex::new(writer));
@@ -67,7 +67,7 @@ impl Folder {
     }
 
     /// Waits for this writer's turn.
-    pub(in crate::store) async fn durable(&self) -> OwnedMutexGuard<Writer> {
+    pub(in crate::store) async fn durable(&self) -> OwnedMutexGuard<WriteConnection> {
         Arc::clone(&self.inner.writer).lock_owned().await
     }
 
@@ -90,12 +90,12 @@ impl Folder {
     }
 
     /// Begins a transaction of what can be made again from the journal.
-    pub(in crate::store) async fn begin_relaxed(&self) -> Result<Writing, Error> {
+    pub(in crate::store) async fn begin_relaxed(&self) -> Result<FolderTransaction, Error> {
         self.begin(Sync::Normal).await
     }
 
     /// Begins a transaction.
-    pub(in crate::store) async fn begin(&self, sync: Sync) -> Result<Writing, Error> {
+    pub(in crate::store) async fn begin(&self, sync: Sync) -> Result<FolderTransaction, Error> {
         let mut turn = Arc::clone(&self.inner.writer).lock_owned().await;
         turn.prepared(sync).await?;
         // Before it is: whoever asks may be gone by the time that it has begun.
@@ -108,7 +108,7 @@ impl Folder {
             turn.discard().await;
             return Err(error.into());
         }
-        Ok(Writing { turn })
+        Ok(FolderTransaction { turn })
     }
 }
 
@@ -134,7 +134,7 @@ pub(in crate::store) enum Sync {
 ///
 /// There is one for both kinds of writing: with two, each would find its pages outdated by the
 /// other's commits and read them again.
-pub(in crate::store) struct Writer {
+pub(in crate::store) struct WriteConnection {
     options: SqliteConnectOptions,
     connection: Option<SqliteConnection>,
     /// `None` while it is being changed: whoever asks may be gone before it is known.
@@ -144,7 +144,7 @@ pub(in crate::store) struct Writer {
     closed: bool,
 }
 
-impl Writer {
+impl WriteConnection {
     pub(in crate::store) fn new(
         options: SqliteConnectOptions,
         connection: SqliteConnection,
@@ -197,11 +197,11 @@ impl Writer {
 }
 
 /// A transaction. Dropped, it is rolled back with its connection.
-pub(in crate::store) struct Writing {
-    turn: OwnedMutexGuard<Writer>,
+pub(in crate::store) struct FolderTransaction {
+    turn: OwnedMutexGuard<WriteConnection>,
 }
 
-impl Writing {
+impl FolderTransaction {
     /// Where its statements run.
     pub(in crate::store) fn connection(&mut self) -> Result<&mut SqliteConnection, sqlx::Error> {
         self.turn.connection.as_mut().ok_or(sqlx::Error::PoolClosed)

@@ -6,10 +6,10 @@ use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Decode, Postgres, Row as _, Sqlite, Type};
 
-use super::value::{Kind, Value};
+use super::value::{ColumnKind, Value};
 
 /// A row of a database, or of memory.
-pub enum Found {
+pub enum FoundRow {
     /// Of SQLite.
     Sqlite(SqliteRow),
     /// Of PostgreSQL.
@@ -18,7 +18,7 @@ pub enum Found {
     Memory(Vec<Value<'static>>),
 }
 
-impl Found {
+impl FoundRow {
     /// The value of a column.
     pub(in crate::store) fn try_get<'r, T>(&'r self, column: usize) -> Result<T, sqlx::Error>
     where
@@ -35,7 +35,7 @@ impl Found {
     pub(in crate::store) fn value(
         &self,
         column: usize,
-        kind: Kind,
+        kind: ColumnKind,
     ) -> Result<Value<'_>, sqlx::Error> {
         if let Self::Memory(values) = self {
             let (index, len) = (column, values.len());
@@ -43,10 +43,16 @@ impl Found {
             return found.ok_or(sqlx::Error::ColumnIndexOutOfBounds { index, len });
         }
         Ok(match kind {
-            Kind::Number => self.try_get::<Option<i64>>(column)?.map_or(Value::Null, Value::Number),
-            Kind::Text => self.try_get::<Option<&str>>(column)?.map_or(Value::Null, Value::text),
-            Kind::Flag => self.try_get::<Option<bool>>(column)?.map_or(Value::Null, Value::Flag),
-            Kind::Bytes => self
+            ColumnKind::Number => {
+                self.try_get::<Option<i64>>(column)?.map_or(Value::Null, Value::Number)
+            }
+            ColumnKind::Text => {
+                self.try_get::<Option<&str>>(column)?.map_or(Value::Null, Value::text)
+            }
+            ColumnKind::Flag => {
+                self.try_get::<Option<bool>>(column)?.map_or(Value::Null, Value::Flag)
+            }
+            ColumnKind::Bytes => self
                 .try_get::<Option<&[u8]>>(column)?
                 .map_or(Value::Null, |bytes| Value::Bytes(bytes.into())),
         })
@@ -69,6 +75,6 @@ impl Found {
     }
 }
 
-pub(in crate::store) fn sqlite_rows(rows: Vec<SqliteRow>) -> Vec<Found> {
-    rows.into_iter().map(Found::Sqlite).collect()
+pub(in crate::store) fn sqlite_rows(rows: Vec<SqliteRow>) -> Vec<FoundRow> {
+    rows.into_iter().map(FoundRow::Sqlite).collect()
 }

@@ -2,10 +2,10 @@
 //! other only tell of. What may become of a job is decided in the domain.
 
 use super::both::{Builder, change, fetch_all};
-use super::found::Found;
-use super::row::{self, Kind, Stored, TableRow as _, Value};
+use super::found::FoundRow;
+use super::row::{self, ColumnKind, Stored, TableRow as _, Value};
 use super::{Error, LIST_MAX, Store};
-use crate::domain::background_job::{Job, Schedule, State};
+use crate::domain::background_job::{Job, JobState, Schedule};
 use crate::domain::time::Timestamp;
 
 crate::table_row! {
@@ -15,8 +15,8 @@ crate::table_row! {
     }
 }
 
-impl Stored for State {
-    const KIND: Kind = Kind::Text;
+impl Stored for JobState {
+    const KIND: ColumnKind = ColumnKind::Text;
 
     fn to_value(&self) -> Value<'_> {
         Value::text(self.as_str())
@@ -34,7 +34,7 @@ pub struct Filter {
     /// Those of a kind.
     pub kind: Option<String>,
     /// Those in a state.
-    pub state: Option<State>,
+    pub state: Option<JobState>,
     /// Those older than the one with this id.
     pub before: Option<String>,
     /// The most rows.
@@ -223,7 +223,7 @@ impl Store {
     }
 }
 
-fn schedule(found: &Found) -> Result<Schedule, sqlx::Error> {
+fn schedule(found: &FoundRow) -> Result<Schedule, sqlx::Error> {
     let last_at: Option<i64> = found.try_get(6)?;
     let enabled: i64 = found.try_get(4)?;
     Ok(Schedule {

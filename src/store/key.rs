@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::both::{change, fetch_all, fetch_optional};
-use super::found::Found;
+use super::found::FoundRow;
 use super::{Error, LIST_MAX, Store};
 use crate::domain::time::Timestamp;
 
@@ -32,9 +32,9 @@ pub struct Row {
 
 /// A whole key, or another secret of 256 random bits: to be shown once.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct KeySecret(String);
 
-impl Secret {
+impl KeySecret {
     /// A new secret of 256 random bits behind a prefix.
     pub(in crate::store) fn draw(prefix: &str) -> Self {
         Self(format!("{prefix}{}", hex::encode(rand::random::<[u8; SECRET_BYTES]>())))
@@ -47,7 +47,7 @@ impl Secret {
     }
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for KeySecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(..)")
     }
@@ -64,7 +64,7 @@ impl Store {
         name: &str,
         scopes: &[String],
         at: Timestamp,
-    ) -> Result<(Row, Secret), Error> {
+    ) -> Result<(Row, KeySecret), Error> {
         check(name, scopes)?;
         let id = new_id();
         let secret = hex::encode(rand::random::<[u8; SECRET_BYTES]>());
@@ -80,7 +80,7 @@ impl Store {
                 .bind(scopes.join(" "))
                 .bind(at.millis())
         )?;
-        let key = Secret(format!("{PREFIX}{id}_{secret}"));
+        let key = KeySecret(format!("{PREFIX}{id}_{secret}"));
         let row = Row {
             id,
             name: name.to_owned(),
@@ -163,7 +163,7 @@ pub(in crate::store) fn new_id() -> String {
     hex::encode(rand::random::<[u8; ID_BYTES]>())
 }
 
-fn row(found: &Found) -> Result<Row, Error> {
+fn row(found: &FoundRow) -> Result<Row, Error> {
     let scopes: &str = found.try_get(2)?;
     Ok(Row {
         id: found.try_get(0)?,

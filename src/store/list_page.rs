@@ -4,7 +4,7 @@
 //! How rows come into their tables is in `list_row`; what people search is beside each noun.
 
 use super::both::Builder;
-use super::list_row::Key;
+use super::list_row::RowKey;
 use super::projection::list_at;
 use super::row::TableRow;
 use super::{Error, LIST_MAX, Store, Tables};
@@ -15,7 +15,7 @@ use super::{Error, LIST_MAX, Store, Tables};
 /// The store's.
 pub async fn page<R: TableRow>(
     tables: &dyn Tables,
-    after: Option<&Key>,
+    after: Option<&RowKey>,
     limit: u32,
 ) -> Result<Vec<R>, Error> {
     let found = tables.rows_behind(R::table(), after.map(Vec::as_slice), limit).await?;

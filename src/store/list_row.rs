@@ -9,15 +9,15 @@ use std::fmt;
 use async_trait::async_trait;
 
 use super::both::Writing;
-use super::found::Found;
+use super::found::FoundRow;
 use super::row::{self, TableRow, Value};
 
 /// What tells rows of a table apart: the columns of its key, in the order of which they are read.
-pub type Key = Vec<Value<'static>>;
+pub type RowKey = Vec<Value<'static>>;
 
 /// A row's key.
 #[must_use]
-pub fn key<R: TableRow>(row: &R) -> Key {
+pub fn key<R: TableRow>(row: &R) -> RowKey {
     row.values().take(R::table().key().len()).map(Value::into_owned).collect()
 }
 
@@ -108,7 +108,7 @@ impl<R: TableRow + fmt::Debug> Rows for Vec<R> {
 
 /// The rows of all lists in memory, by their tables.
 #[derive(Debug, Default)]
-pub(in crate::store) struct Lists(BTreeMap<&'static str, BTreeMap<Key, Vec<Value<'static>>>>);
+pub(in crate::store) struct Lists(BTreeMap<&'static str, BTreeMap<RowKey, Vec<Value<'static>>>>);
 
 impl Lists {
     /// Rows of a table in order of their keys behind `after`; nothing if it has none.
@@ -117,12 +117,12 @@ impl Lists {
         table: &row::Table,
         after: Option<&[Value<'_>]>,
         limit: u32,
-    ) -> Option<Vec<Found>> {
-        let after: Option<Key> =
+    ) -> Option<Vec<FoundRow>> {
+        let after: Option<RowKey> =
             after.map(|after| after.iter().cloned().map(Value::into_owned).collect());
-        let behind = |key: &Key| after.as_ref().is_none_or(|after| key > after);
+        let behind = |key: &RowKey| after.as_ref().is_none_or(|after| key > after);
         let rows = self.0.get(table.name())?.iter().filter(|(key, _)| behind(key));
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        Some(rows.take(limit).map(|(_, values)| Found::Memory(values.clone())).collect())
+        Some(rows.take(limit).map(|(_, values)| FoundRow::Memory(values.clone())).collect())
     }
 }

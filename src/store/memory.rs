@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use super::journal::memory::Memory as Journal;
+use super::journal::memory::MemoryJournal as Journal;
 use super::journal::{self, Journal as _};
 use super::list_row::Lists;
 use super::node::{self, NodeRow};
-use super::projection::{DeadLetter, Step};
+use super::projection::{DeadLetter, ProjectionStep};
 use super::row::{Table, Value};
 use super::webhook::{self, Parked};
-use super::{Error, Found, Tables, shard};
+use super::{Error, FoundRow, Tables, shard};
 use crate::domain::entity::EntityId;
 use crate::domain::time::{Span, Timestamp};
 
@@ -27,7 +27,7 @@ pub trait Way: Send + Sync + 'static {
 
 /// A store in memory.
 #[derive(Clone)]
-pub struct Memory {
+pub struct MemoryStore {
     journal: Journal,
     /// What is between the journal and those who use it.
     before: Option<Arc<dyn journal::Journal>>,
@@ -49,7 +49,7 @@ struct Rows {
     fails: u32,
 }
 
-impl Memory {
+impl MemoryStore {
     /// Tables beside a journal, all of them empty.
     #[must_use]
     pub fn new(journal: Journal) -> Self {
@@ -91,7 +91,7 @@ impl Rows {
         self.last_id
     }
 
-    fn take(&mut self, step: &Step<'_>) {
+    fn take(&mut self, step: &ProjectionStep<'_>) {
         let name = step.projection;
         for cursor in step.cursors {
             self.cursors.insert((name.to_owned(), cursor.shard), cursor.pos);
@@ -119,7 +119,7 @@ fn page<T>(found: impl Iterator<Item = T>, limit: u32) -> Vec<T> {
 }
 
 #[async_trait]
-impl Tables for Memory {
+impl Tables for MemoryStore {
     fn journal(&self) -> Arc<dyn journal::Journal> {
         self.before.clone().unwrap_or_else(|| Arc::new(self.journal.clone()))
     }
@@ -147,7 +147,7 @@ impl Tables for Memory {
         &self,
         table: &'static Table,
         key: &[Value<'_>],
-    ) -> Result<Option<Found>, Error> {
+    ) -> Result<Option<FoundRow>, Error> {
         drop(self.rows().await?);
         Ok(self.journal.find_row(table, key))
     }
@@ -157,7 +157,7 @@ impl Tables for Memory {
         table: &'static Table,
         after: Option<&[Value<'_>]>,
         limit: u32,
-    ) -> Result<Vec<Found>, Error> {
+    ) -> Result<Vec<FoundRow>, Error> {
         let listed = self.rows().await?.lists.behind(table, after, limit);
         Ok(listed.unwrap_or_else(|| self.journal.rows_behind(table, after, limit)))
     }
@@ -172,9 +172,9 @@ impl Tables for Memory {
         Ok(of_name.map(|((_, shard), pos)| (*shard, *pos)).collect())
     }
 
-    async fn commit_projections(&self, steps: &[Step<'_>]) -> Result<bool, Error> {
+    async fn commit_projections(&self, steps: &[ProjectionStep<'_>]) -> Result<bool, Error> {
         let mut rows = self.rows().await?;
-        let stands = |step: &Step<'_>| {
+        let stands = |step: &ProjectionStep<'_>| {
             step.cursors.iter().all(|cursor| {
                 let there = rows.cursors.get(&(step.projection.to_owned(), cursor.shard));
                 there.copied().unwrap_or(0) == cursor.after

@@ -53,8 +53,8 @@ use self::folder::{Folder, Sync};
 use self::postgres::{Database, pool};
 use crate::domain::limits::{holds, within};
 
-pub use self::address::Address;
-pub use self::found::Found;
+pub use self::address::DatabaseUrl;
+pub use self::found::FoundRow;
 pub use self::open_error::OpenError;
 pub use self::tables::Tables;
 
@@ -67,10 +67,10 @@ pub const LIST_MAX: u32 = 1_000;
 pub struct Options {
     /// The PostgreSQL database that it is in; empty for SQLite in the data folder.
     #[garde(custom(postgres))]
-    pub url: Address,
+    pub url: DatabaseUrl,
     /// A replica of it, which lists, searches and reports are read from; empty for none.
     #[garde(custom(postgres), custom(not_alone(&self.url)))]
-    pub replica_url: Address,
+    pub replica_url: DatabaseUrl,
     /// How far behind the replica may be, in milliseconds, before the primary is read instead.
     #[garde(custom(within(0..=3_600_000)))]
     pub replica_lag_max_ms: u64,
@@ -92,14 +92,14 @@ pub struct Options {
     pub lane: journal::lane::Options,
 }
 
-fn postgres(url: &Address, (): &()) -> garde::Result {
+fn postgres(url: &DatabaseUrl, (): &()) -> garde::Result {
     holds(
         url.is_empty() || url.is_postgres(),
         || "must be empty, or a URL such as postgres://user:password@host:5432/database",
     )
 }
 
-fn not_alone(primary: &Address) -> impl Fn(&Address, &()) -> garde::Result {
+fn not_alone(primary: &DatabaseUrl) -> impl Fn(&DatabaseUrl, &()) -> garde::Result {
     move |replica, ()| {
         holds(replica.is_empty() || !primary.is_empty(), || "must be empty if store.url is empty")
     }
@@ -108,8 +108,8 @@ fn not_alone(primary: &Address) -> impl Fn(&Address, &()) -> garde::Result {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            url: Address::default(),
-            replica_url: Address::default(),
+            url: DatabaseUrl::default(),
+            replica_url: DatabaseUrl::default(),
             replica_lag_max_ms: 1_000,
             shards: 64,
             lanes: 0,
@@ -232,7 +232,7 @@ impl Store {
         match &self.backend {
             Backend::Sqlite(folder) => Arc::new(journal::sqlite::Sqlite::new(folder.clone())),
             Backend::Postgres(database) => {
-                Arc::new(journal::postgres::Postgres::new(database.clone()))
+                Arc::new(journal::postgres::PostgresJournal::new(database.clone()))
             }
         }
     }

@@ -2,7 +2,7 @@
 //! of them should have which shard is decided elsewhere.
 
 use super::both::{change, execute, execute_returning, fetch_all, fetch_optional, sqlite_now};
-use super::found::Found;
+use super::found::FoundRow;
 use super::{Error, LIST_MAX, Store};
 use crate::domain::time::{Span, Timestamp};
 
@@ -146,7 +146,7 @@ impl Store {
     }
 }
 
-fn row(found: &Found) -> Result<Row, sqlx::Error> {
+fn row(found: &FoundRow) -> Result<Row, sqlx::Error> {
     Ok(Row {
         node: NodeRow {
             id: found.try_get(0)?,

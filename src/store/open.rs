@@ -9,7 +9,7 @@ use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool};
 
-use super::folder::{Folder, Writer, sync_dir};
+use super::folder::{Folder, WriteConnection, sync_dir};
 use super::open_error::{DATABASE, OpenError};
 use super::{Options, Store, migrations, startup_checks};
 
@@ -138,7 +138,7 @@ fn assemble(
     lock: Option<File>,
 ) -> Store {
     let readers = pool(options.read_connections.clamp(1, 64), reader_options(dir));
-    let writer = Writer::new(writer_options(dir), connection);
+    let writer = WriteConnection::new(writer_options(dir), connection);
     Store::sqlite(Folder::new(dir.to_owned(), readers, writer, lock))
 }
 

@@ -5,7 +5,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::Address;
+use super::DatabaseUrl;
 
 /// The file of all tables.
 pub(super) const DATABASE: &str = "kontor.db";
@@ -66,7 +66,7 @@ pub enum OpenError {
     )]
     Address {
         /// What was given.
-        address: Address,
+        address: DatabaseUrl,
         /// What is wrong with it.
         why: String,
     },
@@ -77,24 +77,24 @@ pub enum OpenError {
     )]
     Unreachable {
         /// The database.
-        address: Address,
+        address: DatabaseUrl,
         /// What happened.
         why: String,
     },
     /// There is no store in the database.
     #[error("there is no store in {0}; start one with kontor serve --store, or check the URL")]
-    Empty(Address),
+    Empty(DatabaseUrl),
     /// The database is somebody else's.
     #[error(
         "the database {0} has tables that are not kontor's; use a separate database for the store: \
          CREATE DATABASE kontor"
     )]
-    Foreign(Address),
+    Foreign(DatabaseUrl),
     /// The database cannot hold a store.
     #[error("the database {address} cannot be used as a store: {why}")]
     Unfit {
         /// The database.
-        address: Address,
+        address: DatabaseUrl,
         /// What is wrong with it, and what to do.
         why: String,
     },

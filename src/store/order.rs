@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::both::{Builder, Dialect, Readers, fetch_all, fetch_optional};
-use super::found::Found;
+use super::found::FoundRow;
 use super::row::{self, TableRow as _, Value};
 use super::{Error, LIST_MAX, Store, projection};
 use crate::domain::case_folding::fold_case;
@@ -162,7 +162,7 @@ impl Store {
     pub async fn count_orders(&self) -> Result<BTreeMap<String, i64>, Error> {
         let text = "SELECT status, count(*) FROM order_row GROUP BY status";
         let found = fetch_all!(self.lists(), sqlx::query(text))?;
-        let count = |found: &Found| Ok((found.try_get(0)?, found.try_get(1)?));
+        let count = |found: &FoundRow| Ok((found.try_get(0)?, found.try_get(1)?));
         Ok(found.iter().map(count).collect::<Result<_, sqlx::Error>>()?)
     }
 }

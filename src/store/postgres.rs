@@ -11,7 +11,7 @@ use std::sync::Arc;
 use self::pool::Pool;
 use self::replica::Replica;
 use super::sizes::{Check, Sizes};
-use super::{Address, Error};
+use super::{DatabaseUrl, Error};
 
 /// An open database. Clones are handles on the same one.
 #[derive(Clone)]
@@ -20,7 +20,7 @@ pub(in crate::store) struct Database {
 }
 
 struct Inner {
-    address: Address,
+    address: DatabaseUrl,
     shards: u16,
     readers: Pool,
     writers: Pool,
@@ -29,7 +29,7 @@ struct Inner {
 
 impl Database {
     /// Its address, which is shown without its password.
-    pub(in crate::store) fn address(&self) -> &Address {
+    pub(in crate::store) fn address(&self) -> &DatabaseUrl {
         &self.inner.address
     }
 

@@ -3,7 +3,7 @@
 //! their way are in `list_row`.
 
 use super::both::{Builder, Writing, change, execute, fetch_all, fetch_optional};
-use super::found::{Found, sqlite_rows};
+use super::found::{FoundRow, sqlite_rows};
 use super::list_row::Batch;
 use super::postgres::pool::BEGIN_READING;
 use super::{Error, LIST_MAX, Readers, Store};
@@ -48,7 +48,7 @@ pub struct Cursor {
 
 /// What one projection writes in a step.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Step<'a> {
+pub struct ProjectionStep<'a> {
     /// The projection.
     pub projection: &'a str,
     /// How far it leads, by shard.
@@ -87,7 +87,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error`] of the store; nothing is written then.
-    pub async fn commit_projections(&self, steps: &[Step<'_>]) -> Result<bool, Error> {
+    pub async fn commit_projections(&self, steps: &[ProjectionStep<'_>]) -> Result<bool, Error> {
         let mut write = self.begin_relaxed().await?;
         if !move_all(&mut write, steps).await? {
             return Ok(false);
@@ -161,7 +161,7 @@ impl Store {
     pub async fn all_parked(&self, name: &str) -> Result<Vec<EntityId>, Error> {
         let text = "SELECT DISTINCT entity FROM dead_letter WHERE projection = $1";
         let found = fetch_all!(self.readers(), sqlx::query(text).bind(name))?;
-        let entity = |found: &Found| Ok(EntityId::new(found.try_get::<&str>(0)?));
+        let entity = |found: &FoundRow| Ok(EntityId::new(found.try_get::<&str>(0)?));
         Ok(found.iter().map(entity).collect::<Result<_, sqlx::Error>>()?)
     }
 
@@ -177,7 +177,7 @@ impl Store {
 
 const CURSORS: &str = "SELECT shard, pos FROM projection WHERE name = $1 ORDER BY shard";
 
-fn cursors(found: Vec<Found>) -> Result<Vec<(u16, i64)>, sqlx::Error> {
+fn cursors(found: Vec<FoundRow>) -> Result<Vec<(u16, i64)>, sqlx::Error> {
     found.iter().map(|found| Ok((found.shard(0)?, found.try_get(1)?))).collect()
 }
 
@@ -186,7 +186,7 @@ pub(in crate::store) async fn list_at(
     from: Readers<'_>,
     list: Builder,
     name: &str,
-) -> Result<(Vec<Found>, Vec<(u16, i64)>), Error> {
+) -> Result<(Vec<FoundRow>, Vec<(u16, i64)>), Error> {
     match from {
         Readers::Sqlite(pool) => {
             let mut read = pool.begin().await?;
@@ -207,7 +207,10 @@ pub(in crate::store) async fn list_at(
 
 /// Moves all cursors, if each stands where it should. There may be as many as shards times
 /// projections, and each statement is a hop or a round trip: they go in one.
-async fn move_all(writing: &mut Writing, steps: &[Step<'_>]) -> Result<bool, sqlx::Error> {
+async fn move_all(
+    writing: &mut Writing,
+    steps: &[ProjectionStep<'_>],
+) -> Result<bool, sqlx::Error> {
     let mut all = Vec::new();
     for step in steps {
         all.extend(step.cursors.iter().map(|cursor| (step.projection, *cursor)));
@@ -275,7 +278,10 @@ async fn move_with(
 }
 
 /// Writes the dead letters of a step, and takes away those of whom it healed.
-async fn write_letters(writing: &mut Writing, step: &Step<'_>) -> Result<(), sqlx::Error> {
+async fn write_letters(
+    writing: &mut Writing,
+    step: &ProjectionStep<'_>,
+) -> Result<(), sqlx::Error> {
     for letter in step.dead {
         let text = "INSERT INTO dead_letter (projection, shard, pos, entity, reason, at) \
                     VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (projection, shard, pos) \
@@ -298,7 +304,7 @@ async fn write_letters(writing: &mut Writing, step: &Step<'_>) -> Result<(), sql
     Ok(())
 }
 
-fn dead_letter(found: &Found) -> Result<DeadLetter, sqlx::Error> {
+fn dead_letter(found: &FoundRow) -> Result<DeadLetter, sqlx::Error> {
     Ok(DeadLetter {
         id: found.try_get(0)?,
         projection: found.try_get(1)?,

@@ -15,7 +15,7 @@ use sqlx::{AssertSqlSafe, Postgres, Row as _, SqlitePool};
 
 use super::journal::{self, Journal as _, Record};
 use super::postgres::pool::{BEGIN, Transaction};
-use super::row::Kind::{self, Bytes, Flag, Number, Text};
+use super::row::ColumnKind::{self, Bytes, Flag, Number, Text};
 use super::row::Table;
 use super::{Backend, Error, Folder, Store};
 use crate::domain::entity::EntityId;
@@ -32,7 +32,7 @@ const OF_THE_JOURNAL: [&str; 3] = ["event", "timer", "snapshot"];
 /// A table that is copied as it is: its name, and its columns as they are in PostgreSQL.
 struct Copied {
     name: String,
-    columns: Vec<(String, Kind)>,
+    columns: Vec<(String, ColumnKind)>,
 }
 
 /// All tables that are copied row by row: those of the folder, but what is made again. Their columns
@@ -44,7 +44,7 @@ async fn copied(
 ) -> Result<Vec<Copied>, Error> {
     let kinds = "SELECT table_name::TEXT, column_name::TEXT, data_type::TEXT \
                  FROM information_schema.columns WHERE table_schema = current_schema()";
-    let mut there: BTreeMap<(String, String), Kind> = BTreeMap::new();
+    let mut there: BTreeMap<(String, String), ColumnKind> = BTreeMap::new();
     for row in to.fetch_all(sqlx::query(kinds)).await? {
         let text = |nth| row.try_get::<&str>(nth).map(str::to_owned);
         let kind = match text(2)?.as_str() {

@@ -11,10 +11,10 @@ use sqlx::{AssertSqlSafe, Postgres};
 
 use super::both::{Builder, Readers, Writing};
 use super::bulk_write::{Array, Binding, Texts, bind};
-use super::found::Found;
+use super::found::FoundRow;
 use super::{Error, LIST_MAX};
 
-pub use super::value::{Kind, Stored, Value, from_json, to_json};
+pub use super::value::{ColumnKind, Stored, Value, from_json, to_json};
 
 /// A column of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct Column {
     /// Its name.
     pub name: &'static str,
     /// What it holds.
-    pub kind: Kind,
+    pub kind: ColumnKind,
 }
 
 /// A table whose columns are known by a declaration ([`table_row!`](crate::table_row)).
@@ -190,11 +190,11 @@ impl Table {
 }
 
 /// The column of a row's version, behind those of the row itself.
-pub const VERSION: Column = Column { name: "version", kind: Kind::Number };
+pub const VERSION: Column = Column { name: "version", kind: ColumnKind::Number };
 /// The column of the time of its last change, behind the version.
-pub const UPDATED_AT: Column = Column { name: "updated_at", kind: Kind::Number };
+pub const UPDATED_AT: Column = Column { name: "updated_at", kind: ColumnKind::Number };
 
-impl Kind {
+impl ColumnKind {
     /// What PostgreSQL calls it.
     pub(in crate::store) const fn postgres(self) -> &'static str {
         match self {
@@ -225,7 +225,7 @@ const fn same(one: &str, other: &str) -> bool {
 /// What a column of a row holds, by the field that it is kept in.
 #[doc(hidden)]
 #[must_use]
-pub const fn kind_of<R, C: Stored>(_field: fn(&R) -> &C) -> Kind {
+pub const fn kind_of<R, C: Stored>(_field: fn(&R) -> &C) -> ColumnKind {
     C::KIND
 }
 
@@ -247,14 +247,14 @@ pub trait TableRow: Sized + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`Error::Row`] for what cannot be understood.
-    fn decode(found: &Found) -> Result<Self, Error> {
+    fn decode(found: &FoundRow) -> Result<Self, Error> {
         Self::read(&mut Columns::new(found, Self::table()))
     }
 }
 
 /// The columns of a row, read one after the other.
 pub struct Columns<'r> {
-    found: &'r Found,
+    found: &'r FoundRow,
     table: &'static Table,
     nth: usize,
 }
@@ -262,7 +262,7 @@ pub struct Columns<'r> {
 impl<'r> Columns<'r> {
     /// Those of a row that was selected with the columns of a table.
     #[must_use]
-    pub const fn new(found: &'r Found, table: &'static Table) -> Self {
+    pub const fn new(found: &'r FoundRow, table: &'static Table) -> Self {
         Self { found, table, nth: 0 }
     }
 
@@ -418,7 +418,7 @@ pub(in crate::store) async fn find(
     from: Readers<'_>,
     table: &'static Table,
     key: &[Value<'_>],
-) -> Result<Option<Found>, Error> {
+) -> Result<Option<FoundRow>, Error> {
     let mut query = Builder::new(from.dialect(), &table.select());
     for (nth, (column, value)) in table.key.iter().zip(key).enumerate() {
         query.push(if nth == 0 { " WHERE " } else { " AND " }).push(column).push(" = ");
@@ -433,7 +433,7 @@ pub(in crate::store) async fn list_behind(
     table: &'static Table,
     after: Option<&[Value<'_>]>,
     limit: u32,
-) -> Result<Vec<Found>, Error> {
+) -> Result<Vec<FoundRow>, Error> {
     let mut query = Builder::new(from.dialect(), &table.select());
     let key = table.key.join(", ");
     if let Some(after) = after {
@@ -542,9 +542,9 @@ mod tests {
         let row = PageCount { page: "/".to_owned(), day: 7, count: None };
         let values: Vec<Value<'static>> = row.values().map(Value::into_owned).collect();
         assert_eq!(values, [Value::text("/"), Value::Number(7), Value::Null]);
-        let again = PageCount::decode(&Found::Memory(values)).unwrap();
+        let again = PageCount::decode(&FoundRow::Memory(values)).unwrap();
         assert_eq!((again.page.as_str(), again.day, again.count), ("/", 7, None));
-        let short = Found::Memory(vec![Value::Number(1), Value::Number(7), Value::Null]);
+        let short = FoundRow::Memory(vec![Value::Number(1), Value::Number(7), Value::Null]);
         let error = PageCount::decode(&short).map(drop).unwrap_err();
         assert_eq!(
             error.to_string(),

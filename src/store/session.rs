@@ -7,8 +7,8 @@
 use sha2::{Digest as _, Sha256};
 
 use super::both::{Writing, change, execute, execute_returning, fetch_optional};
-use super::found::Found;
-use super::key::{self, Secret};
+use super::found::FoundRow;
+use super::key::{self, KeySecret};
 use super::{Error, Store};
 use crate::domain::time::{Span, Timestamp};
 
@@ -76,9 +76,9 @@ impl Store {
         scopes: &[String],
         now: Timestamp,
         lasts: Span,
-    ) -> Result<Secret, Error> {
+    ) -> Result<KeySecret, Error> {
         key::check(name, scopes)?;
-        let token = Secret::draw("");
+        let token = KeySecret::draw("");
         let text = "DELETE FROM sign_in_link WHERE expires_at <= $1";
         change!(self, sqlx::query(text).bind(now.millis()))?;
         let text = "INSERT INTO sign_in_link (hash, name, scopes, expires_at) \
@@ -123,7 +123,7 @@ impl Store {
         &self,
         token: &str,
         now: Timestamp,
-    ) -> Result<Option<(Row, Secret)>, Error> {
+    ) -> Result<Option<(Row, KeySecret)>, Error> {
         if token.len() > SECRET_MAX || !self.link_works(token, now).await? {
             return Ok(None);
         }
@@ -150,7 +150,7 @@ impl Store {
         &self,
         key: &key::Row,
         now: Timestamp,
-    ) -> Result<(Row, Secret), Error> {
+    ) -> Result<(Row, KeySecret), Error> {
         let (row, secret) =
             new_session(key.name.clone(), key.scopes.clone(), Some(key.id.clone()), now);
         let mut writing = self.begin().await?;
@@ -230,7 +230,7 @@ fn new_session(
     scopes: Vec<String>,
     api_key: Option<String>,
     now: Timestamp,
-) -> (Row, Secret) {
+) -> (Row, KeySecret) {
     let row = Row {
         id: key::new_id(),
         name,
@@ -240,12 +240,12 @@ fn new_session(
         seen_at: now,
         expires_at: now + LASTS,
     };
-    (row, Secret::draw(""))
+    (row, KeySecret::draw(""))
 }
 
 /// Writes a session, after deleting those that are over and, if there are too many, of all or of
 /// its key, the one that was not seen for longest.
-async fn insert(writing: &mut Writing, row: &Row, secret: &Secret) -> Result<(), Error> {
+async fn insert(writing: &mut Writing, row: &Row, secret: &KeySecret) -> Result<(), Error> {
     let now = row.created_at.millis();
     let idle_since = (row.created_at - IDLE).millis();
     let text = "DELETE FROM session WHERE expires_at <= $1 OR seen_at <= $2";
@@ -294,7 +294,7 @@ fn split(scopes: &str) -> Vec<String> {
     scopes.split(' ').map(str::to_owned).collect()
 }
 
-fn row(found: &Found) -> Result<Row, sqlx::Error> {
+fn row(found: &FoundRow) -> Result<Row, sqlx::Error> {
     Ok(Row {
         id: found.try_get(0)?,
         name: found.try_get(1)?,

@@ -1,7 +1,7 @@
 //! Who owns which shard of the journal, and where its last event is.
 
 use super::both::fetch_all;
-use super::found::Found;
+use super::found::FoundRow;
 use super::{Error, Store};
 use crate::domain::time::Timestamp;
 
@@ -38,7 +38,7 @@ impl Store {
     }
 }
 
-fn row(found: &Found) -> Result<Row, sqlx::Error> {
+fn row(found: &FoundRow) -> Result<Row, sqlx::Error> {
     Ok(Row {
         id: found.shard(0)?,
         owner: found.try_get(1)?,

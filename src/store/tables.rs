@@ -1,6 +1,6 @@
 //! What the actors and the proof need of a store: the journal, the rows that are made of it, and
 //! the few things that are kept beside it. [`Store`] has it in a database,
-//! [`Memory`](super::memory::Memory) for the simulator. Keys, sessions and the lists that people
+//! [`MemoryStore`](super::memory::MemoryStore) for the simulator. Keys, sessions and the lists that people
 //! ask for are not here: only HTTP wants those. What is asked for here is never read from a
 //! replica: decisions rest on it.
 
@@ -10,10 +10,10 @@ use async_trait::async_trait;
 
 use super::journal::Journal;
 use super::node::{self, NodeRow};
-use super::projection::{DeadLetter, Step};
+use super::projection::{DeadLetter, ProjectionStep};
 use super::row::{self, Table, Value};
 use super::webhook::{self, Parked};
-use super::{Error, Found, Store, shard};
+use super::{Error, FoundRow, Store, shard};
 use crate::domain::entity::EntityId;
 use crate::domain::time::{Span, Timestamp};
 
@@ -32,7 +32,7 @@ pub trait Tables: Send + Sync + 'static {
         &self,
         table: &'static Table,
         key: &[Value<'_>],
-    ) -> Result<Option<Found>, Error>;
+    ) -> Result<Option<FoundRow>, Error>;
 
     /// Rows of a list, or of a table whose rows have a version, in order of their keys behind
     /// `after`, at most `limit`.
@@ -41,7 +41,7 @@ pub trait Tables: Send + Sync + 'static {
         table: &'static Table,
         after: Option<&[Value<'_>]>,
         limit: u32,
-    ) -> Result<Vec<Found>, Error>;
+    ) -> Result<Vec<FoundRow>, Error>;
 
     /// See [`Store::cursor`].
     async fn cursor(&self, name: &str, shard: u16) -> Result<i64, Error>;
@@ -50,7 +50,7 @@ pub trait Tables: Send + Sync + 'static {
     async fn cursors(&self, name: &str) -> Result<Vec<(u16, i64)>, Error>;
 
     /// See [`Store::commit_projections`].
-    async fn commit_projections(&self, steps: &[Step<'_>]) -> Result<bool, Error>;
+    async fn commit_projections(&self, steps: &[ProjectionStep<'_>]) -> Result<bool, Error>;
 
     /// See [`Store::reset_projection`].
     async fn reset_projection(&self, name: &str) -> Result<(), Error>;
@@ -132,7 +132,7 @@ impl Tables for Store {
         &self,
         table: &'static Table,
         key: &[Value<'_>],
-    ) -> Result<Option<Found>, Error> {
+    ) -> Result<Option<FoundRow>, Error> {
         row::find(self.readers(), table, key).await
     }
 
@@ -141,7 +141,7 @@ impl Tables for Store {
         table: &'static Table,
         after: Option<&[Value<'_>]>,
         limit: u32,
-    ) -> Result<Vec<Found>, Error> {
+    ) -> Result<Vec<FoundRow>, Error> {
         row::list_behind(self.readers(), table, after, limit).await
     }
 
@@ -153,7 +153,7 @@ impl Tables for Store {
         Self::cursors(self, name).await
     }
 
-    async fn commit_projections(&self, steps: &[Step<'_>]) -> Result<bool, Error> {
+    async fn commit_projections(&self, steps: &[ProjectionStep<'_>]) -> Result<bool, Error> {
         Self::commit_projections(self, steps).await
     }
 

@@ -13,7 +13,7 @@ use crate::domain::time::Timestamp;
 
 /// What a column holds when it holds something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ColumnKind {
     /// `BIGINT`, in SQLite `INTEGER`.
     Number,
     /// `TEXT`.
@@ -101,7 +101,7 @@ impl From<String> for Value<'_> {
 /// [`from_json`] are its two methods then.
 pub trait Stored: Sized {
     /// What a column of it holds.
-    const KIND: Kind;
+    const KIND: ColumnKind;
 
     /// What the column holds for it.
     fn to_value(&self) -> Value<'_>;
@@ -118,7 +118,7 @@ fn wrong<T>(wanted: &str, value: &Value<'_>) -> Result<T, String> {
 }
 
 impl Stored for i64 {
-    const KIND: Kind = Kind::Number;
+    const KIND: ColumnKind = ColumnKind::Number;
 
     fn to_value(&self) -> Value<'_> {
         Value::Number(*self)
@@ -133,7 +133,7 @@ impl Stored for i64 {
 }
 
 impl Stored for bool {
-    const KIND: Kind = Kind::Flag;
+    const KIND: ColumnKind = ColumnKind::Flag;
 
     fn to_value(&self) -> Value<'_> {
         Value::Flag(*self)
@@ -148,7 +148,7 @@ impl Stored for bool {
 }
 
 impl Stored for String {
-    const KIND: Kind = Kind::Text;
+    const KIND: ColumnKind = ColumnKind::Text;
 
     fn to_value(&self) -> Value<'_> {
         Value::text(self)
@@ -163,7 +163,7 @@ impl Stored for String {
 }
 
 impl Stored for Vec<u8> {
-    const KIND: Kind = Kind::Bytes;
+    const KIND: ColumnKind = ColumnKind::Bytes;
 
     fn to_value(&self) -> Value<'_> {
         Value::Bytes(Cow::Borrowed(self))
@@ -178,7 +178,7 @@ impl Stored for Vec<u8> {
 }
 
 impl<T: Stored> Stored for Option<T> {
-    const KIND: Kind = T::KIND;
+    const KIND: ColumnKind = T::KIND;
 
     fn to_value(&self) -> Value<'_> {
         self.as_ref().map_or(Value::Null, T::to_value)
@@ -193,7 +193,7 @@ impl<T: Stored> Stored for Option<T> {
 }
 
 impl Stored for Timestamp {
-    const KIND: Kind = Kind::Number;
+    const KIND: ColumnKind = ColumnKind::Number;
 
     fn to_value(&self) -> Value<'_> {
         Value::Number(self.millis())
@@ -205,7 +205,7 @@ impl Stored for Timestamp {
 }
 
 impl Stored for Sku {
-    const KIND: Kind = Kind::Text;
+    const KIND: ColumnKind = ColumnKind::Text;
 
     fn to_value(&self) -> Value<'_> {
         Value::text(self.as_str())
@@ -220,7 +220,7 @@ impl Stored for Sku {
 }
 
 impl Stored for TaxRate {
-    const KIND: Kind = Kind::Number;
+    const KIND: ColumnKind = ColumnKind::Number;
 
     fn to_value(&self) -> Value<'_> {
         Value::Number(self.millionths().into())
@@ -235,7 +235,7 @@ impl Stored for TaxRate {
 }
 
 impl Stored for Currency {
-    const KIND: Kind = Kind::Text;
+    const KIND: ColumnKind = ColumnKind::Text;
 
     fn to_value(&self) -> Value<'_> {
         Value::text(self.code())
@@ -250,7 +250,7 @@ impl Stored for Currency {
 }
 
 impl Stored for BTreeMap<Currency, UnitPrice> {
-    const KIND: Kind = Kind::Text;
+    const KIND: ColumnKind = ColumnKind::Text;
 
     fn to_value(&self) -> Value<'_> {
         to_json(self)

@@ -1,7 +1,7 @@
 //! Plain rows with a version: each change is written by an append, in the transaction of its event,
 //! and only over the version before. No journal knows what a row holds.
 
-use super::found::Found;
+use super::found::FoundRow;
 use super::row::{Columns, RowChange, Stored, Table, Value};
 use super::{Error, Tables};
 use crate::domain::time::Timestamp;
@@ -63,7 +63,7 @@ impl<T: VersionedRow> Row<T> {
     ///
     /// # Errors
     /// [`Error::Row`] for what cannot be understood.
-    pub fn decode(found: &Found) -> Result<Self, Error> {
+    pub fn decode(found: &FoundRow) -> Result<Self, Error> {
         let mut columns = Columns::new(found, T::table());
         Ok(Self { value: T::read(&mut columns)?, version: columns.take()? })
     }

@@ -2,7 +2,7 @@
 //! signatures were checked before; they are not kept.
 
 use super::both::{change, fetch_all, fetch_optional};
-use super::found::Found;
+use super::found::FoundRow;
 use super::{Error, LIST_MAX, Store};
 use crate::domain::time::Timestamp;
 
@@ -121,7 +121,7 @@ impl Store {
     }
 }
 
-fn row(found: &Found) -> Result<Row, sqlx::Error> {
+fn row(found: &FoundRow) -> Result<Row, sqlx::Error> {
     Ok(Row {
         id: found.try_get(0)?,
         attempts: found.try_get(1)?,

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 
 use super::Error;
 use super::replay::{next, replay};
-use super::report::{Checked, Findings, Invariant, count};
-use super::rows::{FoldedRow, Known, RowKeeper, Rows};
+use super::report::{CheckedCounts, Invariant, Violations, count};
+use super::rows::{FoldedRow, RowComparison, RowKeeper, RowKnowledge};
 use crate::actors::engine::fold::Folded;
 use crate::domain::entity::{EntityId, Noun, Record};
 use crate::domain::time::Timestamp;
@@ -19,15 +19,15 @@ use crate::store::journal::{Journal, ReadError};
 
 /// What is known of the entities of one prefix.
 #[async_trait]
-pub trait Book: Send + Sync {
+pub trait EntityBook: Send + Sync {
     /// The prefix.
     fn prefix(&self) -> &'static str;
 
     /// Folds an event in; those of an entity come in their order.
-    fn take(&mut self, record: &Record, findings: &mut Findings);
+    fn take(&mut self, record: &Record, findings: &mut Violations);
 
     /// Says how many entities there are, once all events are read.
-    fn count(&self, checked: &mut Checked);
+    fn count(&self, checked: &mut CheckedCounts);
 
     /// Who has to be woken, once all events are read.
     fn timers(&self) -> Vec<WantedTimer> {
@@ -53,9 +53,9 @@ pub trait Book: Send + Sync {
     /// [`Error`]: something cannot be read.
     async fn compare_rows(
         &mut self,
-        _rows: &Rows<'_>,
-        _checked: &mut Checked,
-        _findings: &mut Findings,
+        _rows: &RowComparison<'_>,
+        _checked: &mut CheckedCounts,
+        _findings: &mut Violations,
     ) -> Result<(), Error> {
         Ok(())
     }
@@ -114,12 +114,12 @@ impl<N: Noun> NounBook<N> {
 }
 
 #[async_trait]
-impl<N: Noun> Book for NounBook<N> {
+impl<N: Noun> EntityBook for NounBook<N> {
     fn prefix(&self) -> &'static str {
         N::PREFIX
     }
 
-    fn take(&mut self, record: &Record, findings: &mut Findings) {
+    fn take(&mut self, record: &Record, findings: &mut Violations) {
         let entry = self.entries.entry(record.entity.clone()).or_insert_with(|| Entry {
             state: N::default(),
             seq: 0,
@@ -147,7 +147,7 @@ impl<N: Noun> Book for NounBook<N> {
         }
     }
 
-    fn count(&self, checked: &mut Checked) {
+    fn count(&self, checked: &mut CheckedCounts) {
         checked.others.insert(self.name.to_owned(), count(self.entries.len()));
     }
 
@@ -182,16 +182,16 @@ impl<R: FoldedRow> ListedBook<R> {
 }
 
 #[async_trait]
-impl<R: FoldedRow> Book for ListedBook<R> {
+impl<R: FoldedRow> EntityBook for ListedBook<R> {
     fn prefix(&self) -> &'static str {
         self.book.prefix()
     }
 
-    fn take(&mut self, record: &Record, findings: &mut Findings) {
+    fn take(&mut self, record: &Record, findings: &mut Violations) {
         self.book.take(record, findings);
     }
 
-    fn count(&self, checked: &mut Checked) {
+    fn count(&self, checked: &mut CheckedCounts) {
         self.book.count(checked);
     }
 
@@ -213,9 +213,9 @@ impl<R: FoldedRow> Book for ListedBook<R> {
 
     async fn compare_rows(
         &mut self,
-        rows: &Rows<'_>,
-        checked: &mut Checked,
-        findings: &mut Findings,
+        rows: &RowComparison<'_>,
+        checked: &mut CheckedCounts,
+        findings: &mut Violations,
     ) -> Result<(), Error> {
         let mut keeper = Seen { book: &self.book, findings, seen: HashSet::new(), rows: 0 };
         rows.compare_all::<R>(&mut keeper).await?;
@@ -235,18 +235,22 @@ impl<R: FoldedRow> Book for ListedBook<R> {
 /// A book while its rows are read.
 struct Seen<'a, N: Noun> {
     book: &'a NounBook<N>,
-    findings: &'a mut Findings,
+    findings: &'a mut Violations,
     seen: HashSet<EntityId>,
     rows: u64,
 }
 
 impl<R: FoldedRow> RowKeeper<R> for Seen<'_, R::State> {
-    fn see(&mut self, entity: &EntityId, rows: &[R]) -> Known {
+    fn see(&mut self, entity: &EntityId, rows: &[R]) -> RowKnowledge {
         self.rows += count(rows.len());
         self.seen.insert(entity.clone());
-        let Some(entry) = self.book.entries.get(entity) else { return Known::Open(None) };
+        let Some(entry) = self.book.entries.get(entity) else { return RowKnowledge::Open(None) };
         let same = R::fresh(entity, &entry.folded()) == rows;
-        if entry.broken || same { Known::Settled } else { Known::Open(Some(entry.last_pos)) }
+        if entry.broken || same {
+            RowKnowledge::Settled
+        } else {
+            RowKnowledge::Open(Some(entry.last_pos))
+        }
     }
 
     fn report(&mut self, entity: &EntityId, positions: &[i64], message: String) {

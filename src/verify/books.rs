@@ -3,15 +3,15 @@
 //! What an event means is the domain's; here is only who takes it, that its entity's seqs are
 //! dense (I5), and what is known only by looking at two nouns at one position (I1, I4). Orders, carts,
 //! stock and the counter look at each other, so they are here; whatever holds of a noun by itself is
-//! a [`Book`], and a new one is a line in [`Books::standard`].
+//! an [`EntityBook`], and a new one is a line in [`Books::standard`].
 
 use std::collections::HashMap;
 
-use super::book::Book;
+use super::book::EntityBook;
 use super::cart::{Carts, same_lines};
-use super::order::Orders;
+use super::order::AllOrders;
 use super::replay::{next, replay};
-use super::report::{Checked, Findings, Invariant};
+use super::report::{CheckedCounts, Invariant, Violations};
 use super::stock::Items;
 use crate::domain::cart::{self, Cart};
 use crate::domain::counter::{self, Counter};
@@ -26,23 +26,23 @@ use crate::store::journal::{Journal, ReadError};
 #[derive(Default)]
 pub struct Books {
     pub(super) shards: u16,
-    pub(super) orders: Orders,
+    pub(super) orders: AllOrders,
     pub(super) carts: Carts,
     pub(super) stock: Items,
     /// The number that each order has drawn, and where.
     pub(super) drawn: HashMap<Key, (i64, i64)>,
     pub(super) newest_at: Timestamp,
-    pub(super) checked: Checked,
-    pub(super) findings: Findings,
+    pub(super) checked: CheckedCounts,
+    pub(super) findings: Violations,
     pub(super) counters: HashMap<EntityId, (Counter, i64, bool)>,
     /// Those that are known by themselves.
-    pub(super) others: Vec<Box<dyn Book>>,
+    pub(super) others: Vec<Box<dyn EntityBook>>,
 }
 
 impl Books {
     /// These, and one more.
     #[must_use]
-    pub fn with(mut self, book: impl Book + 'static) -> Self {
+    pub fn with(mut self, book: impl EntityBook + 'static) -> Self {
         self.others.push(Box::new(book));
         self
     }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::report::{Findings, Invariant};
+use super::report::{Invariant, Violations};
 use crate::domain::cart::{Cart, Event};
 use crate::domain::entity::{Noun as _, Record};
 use crate::domain::id::{Key, OrderId};
@@ -15,7 +15,7 @@ use crate::domain::order::Placed;
 const AWAKE_MAX: usize = 100_000;
 
 #[derive(Default)]
-pub(super) struct Entry {
+pub(super) struct CartEntry {
     pub seq: i64,
     pub broken: bool,
     pub spent: bool,
@@ -25,7 +25,7 @@ pub(super) struct Entry {
 /// All carts.
 #[derive(Default)]
 pub(super) struct Carts {
-    pub all: HashMap<Key, Entry>,
+    pub all: HashMap<Key, CartEntry>,
     /// Those whose order was not placed yet: for good, if its buyer did not come back after a
     /// crash.
     pub sealed: HashMap<Key, Box<Cart>>,
@@ -57,11 +57,11 @@ impl Carts {
         key: Key,
         record: &Record,
         event: &Event,
-        findings: &mut Findings,
+        findings: &mut Violations,
     ) {
         let entry = self.all.entry(key).or_insert_with(|| {
             self.awake += 1;
-            Entry { state: Some(Box::default()), ..Entry::default() }
+            CartEntry { state: Some(Box::default()), ..CartEntry::default() }
         });
         entry.seq = record.seq;
         if entry.spent {

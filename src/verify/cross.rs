@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::books::Books;
-use super::order::{Entry, Standing, Summary};
+use super::order::{OrderEntry, Standing, Summary};
 use super::report::{Invariant, count};
 use crate::domain::entity::EntityId;
 use crate::domain::id::{Key, OrderId};
@@ -47,7 +47,13 @@ impl Books {
     }
 
     /// A confirmed order has the number that was drawn for it.
-    fn compare_number(&self, key: Key, entry: &Entry, summary: &Summary, faults: &mut Vec<Fault>) {
+    fn compare_number(
+        &self,
+        key: Key,
+        entry: &OrderEntry,
+        summary: &Summary,
+        faults: &mut Vec<CrossFault>,
+    ) {
         let Some(number) = summary.number else { return };
         let id = order::entity_id(OrderId(key));
         match self.drawn.get(&key) {
@@ -66,9 +72,9 @@ impl Books {
     fn compare_stock(
         &self,
         key: Key,
-        entry: &Entry,
+        entry: &OrderEntry,
         summary: &Summary,
-        (allocated, faults): (&mut HashMap<EntityId, i64>, &mut Vec<Fault>),
+        (allocated, faults): (&mut HashMap<EntityId, i64>, &mut Vec<CrossFault>),
     ) {
         for (sku, unshipped) in &summary.unshipped {
             let item = stock::entity_id(sku);
@@ -124,4 +130,4 @@ impl Books {
     }
 }
 
-type Fault = (Invariant, EntityId, Vec<i64>, String);
+type CrossFault = (Invariant, EntityId, Vec<i64>, String);

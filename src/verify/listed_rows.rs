@@ -5,8 +5,8 @@
 use super::books::Books;
 use super::order::row_digest;
 use super::report::{Invariant, count};
-use super::rows::{FoldedRow, Known, RowKeeper, Rows};
-use super::{Error, Progress};
+use super::rows::{FoldedRow, RowComparison, RowKeeper, RowKnowledge};
+use super::{Error, VerifyProgress};
 use crate::actors::engine::fold::Folded;
 use crate::actors::engine::projections::Projection as _;
 use crate::actors::order_rows::{OrderRows, order_row};
@@ -35,16 +35,20 @@ impl FoldedRow for store::order::Row {
 }
 
 impl RowKeeper<store::order::Row> for Books {
-    fn see(&mut self, entity: &EntityId, rows: &[store::order::Row]) -> Known {
+    fn see(&mut self, entity: &EntityId, rows: &[store::order::Row]) -> RowKnowledge {
         self.checked.order_rows += count(rows.len());
         let key = entity.as_str().parse::<OrderId>().map(|id| id.0).ok();
         let Some(entry) = key.and_then(|key| self.orders.all.get_mut(&key)) else {
-            return Known::Open(None);
+            return RowKnowledge::Open(None);
         };
         entry.row_seen = true;
         let summary = entry.summary();
         let same = summary.is_some_and(|it| rows.iter().all(|row| it.row == row_digest(row)));
-        if entry.broken || same { Known::Settled } else { Known::Open(Some(entry.last_pos)) }
+        if entry.broken || same {
+            RowKnowledge::Settled
+        } else {
+            RowKnowledge::Open(Some(entry.last_pos))
+        }
     }
 
     fn report(&mut self, entity: &EntityId, positions: &[i64], message: String) {
@@ -70,12 +74,16 @@ impl FoldedRow for store::stock::Row {
 }
 
 impl RowKeeper<store::stock::Row> for Books {
-    fn see(&mut self, entity: &EntityId, rows: &[store::stock::Row]) -> Known {
+    fn see(&mut self, entity: &EntityId, rows: &[store::stock::Row]) -> RowKnowledge {
         self.checked.stock_rows += count(rows.len());
-        let Some(entry) = self.stock.all.get_mut(entity) else { return Known::Open(None) };
+        let Some(entry) = self.stock.all.get_mut(entity) else { return RowKnowledge::Open(None) };
         entry.rows_seen = true;
         let same = stock_rows(entity, &entry.state, entry.seq, entry.at) == rows;
-        if entry.broken || same { Known::Settled } else { Known::Open(Some(entry.last_pos)) }
+        if entry.broken || same {
+            RowKnowledge::Settled
+        } else {
+            RowKnowledge::Open(Some(entry.last_pos))
+        }
     }
 
     fn report(&mut self, entity: &EntityId, positions: &[i64], message: String) {
@@ -83,23 +91,23 @@ impl RowKeeper<store::stock::Row> for Books {
     }
 }
 
-impl Rows<'_> {
+impl RowComparison<'_> {
     /// Compares all rows.
     pub(super) async fn compare(
         &self,
         books: &mut Books,
-        progress: &mut impl FnMut(Progress),
+        progress: &mut impl FnMut(VerifyProgress),
     ) -> Result<(), Error> {
         let total = books.checked.orders + books.checked.products;
-        progress(Progress { stage: "rows", done: 0, total });
+        progress(VerifyProgress { stage: "rows", done: 0, total });
         self.compare_all::<store::order::Row>(books).await?;
-        progress(Progress { stage: "rows", done: books.checked.order_rows, total });
+        progress(VerifyProgress { stage: "rows", done: books.checked.order_rows, total });
         self.compare_all::<store::stock::Row>(books).await?;
         self.look_for_missing(books);
         for book in &mut books.others {
             book.compare_rows(self, &mut books.checked, &mut books.findings).await?;
         }
-        progress(Progress { stage: "rows", done: total, total });
+        progress(VerifyProgress { stage: "rows", done: total, total });
         Ok(())
     }
 

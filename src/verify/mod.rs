@@ -24,13 +24,13 @@ mod timers;
 
 use std::collections::BTreeMap;
 
-pub use book::{Book, ListedBook, NounBook, StepCheck, WantedTimer};
+pub use book::{EntityBook, ListedBook, NounBook, StepCheck, WantedTimer};
 pub use books::Books;
-pub use report::{Checked, Findings, Invariant, Report, VIOLATIONS_MAX, Violation};
-pub use row_book::{Counted, RowBook};
-pub use rows::{FoldedRow, Rows};
+pub use report::{CheckedCounts, Invariant, VIOLATIONS_MAX, VerifyReport, Violation, Violations};
+pub use row_book::{ReportCounts, RowBook};
+pub use rows::{FoldedRow, RowComparison};
 
-use self::money::Ledger;
+use self::money::ProviderLedger;
 use self::report::shard_name;
 use self::rows::Cursors;
 use crate::actors::read_models;
@@ -57,7 +57,7 @@ const EVIDENCE_MAX: u32 = 20;
 
 /// How far a check has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
+pub struct VerifyProgress {
     /// What it is at: `payments`, `events` or `rows`.
     pub stage: &'static str,
     /// How many of them are done.
@@ -87,8 +87,8 @@ pub enum Error {
 pub async fn verify(
     store: &dyn Tables,
     provider: Option<&dyn Provider>,
-    progress: impl FnMut(Progress),
-) -> Result<Report, Error> {
+    progress: impl FnMut(VerifyProgress),
+) -> Result<VerifyReport, Error> {
     verify_with(Books::standard(), store, provider, progress).await
 }
 
@@ -100,12 +100,12 @@ pub async fn verify_with(
     mut books: Books,
     store: &dyn Tables,
     provider: Option<&dyn Provider>,
-    mut progress: impl FnMut(Progress),
-) -> Result<Report, Error> {
+    mut progress: impl FnMut(VerifyProgress),
+) -> Result<VerifyReport, Error> {
     let journal = store.journal();
     let journal = journal.as_ref();
     let ledger = match provider {
-        Some(provider) => Some(Ledger::read(provider, &mut progress).await?),
+        Some(provider) => Some(ProviderLedger::read(provider, &mut progress).await?),
         None => None,
     };
     books.shards = journal.shards();
@@ -121,14 +121,14 @@ pub async fn verify_with(
     let total = u64::try_from(total).unwrap_or(0);
     for shard in &before {
         read_shard(journal, shard, &mut books, |done| {
-            progress(Progress { stage: "events", done, total });
+            progress(VerifyProgress { stage: "events", done, total });
         })
         .await?;
     }
     books.orders.finish(&mut books.findings);
     books.compare_nouns();
     books.check_timers(journal).await?;
-    Rows { store, journal, cursors }.compare(&mut books, &mut progress).await?;
+    RowComparison { store, journal, cursors }.compare(&mut books, &mut progress).await?;
     if let (Some(provider), Some(ledger)) = (provider, &ledger) {
         books.compare_money(journal, provider, ledger).await?;
     }
@@ -137,7 +137,7 @@ pub async fn verify_with(
 }
 
 /// A shard's row says where its last event is, and no projection is further.
-fn check_shards(shards: &[shard::Row], cursors: &Cursors, findings: &mut Findings) {
+fn check_shards(shards: &[shard::Row], cursors: &Cursors, findings: &mut Violations) {
     for shard in shards {
         let name = shard_name(shard.id);
         if shard.last_pos != shard.max_pos {
@@ -162,7 +162,7 @@ fn check_shards(shards: &[shard::Row], cursors: &Cursors, findings: &mut Finding
     }
 }
 
-fn check_epochs(before: &[shard::Row], after: &[shard::Row], findings: &mut Findings) {
+fn check_epochs(before: &[shard::Row], after: &[shard::Row], findings: &mut Violations) {
     for (before, after) in before.iter().zip(after) {
         if after.epoch < before.epoch || after.last_pos < before.last_pos {
             let why = format!(
@@ -206,8 +206,8 @@ async fn read_shard(
 }
 
 /// The report, with where to look for each violation, and the events of the first.
-async fn report(journal: &dyn Journal, books: Books) -> Result<Report, Error> {
-    let Books { checked, findings: Findings { mut kept, total }, .. } = books;
+async fn report(journal: &dyn Journal, books: Books) -> Result<VerifyReport, Error> {
+    let Books { checked, findings: Violations { mut kept, total }, .. } = books;
     for violation in &mut kept {
         violation.positions.sort_unstable();
         violation.positions.dedup();
@@ -228,5 +228,5 @@ async fn report(journal: &dyn Journal, books: Books) -> Result<Report, Error> {
         }
     }
     let ok = total.is_empty();
-    Ok(Report { ok, checked, violations: kept, violations_total: total, evidence })
+    Ok(VerifyReport { ok, checked, violations: kept, violations_total: total, evidence })
 }

@@ -8,16 +8,16 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::books::Books;
-use super::order::{Entry, Standing, Summary, closed};
+use super::order::{OrderEntry, Standing, Summary, closed};
 use super::replay::replay;
 use super::report::Invariant;
-use super::{Error, Progress};
+use super::{Error, VerifyProgress};
 use crate::actors::flows::payment::{attempt_reference, parse_reference};
 use crate::domain::entity::EntityId;
 use crate::domain::id::{Key, OrderId};
 use crate::domain::money::Currency;
 use crate::domain::order::{self, Attempt, AttemptState, Order};
-use crate::providers::payment::{OperationKind, Payment, PaymentStatus, Provider};
+use crate::providers::payment::{AuthorizationStatus, OperationKind, Payment, Provider};
 use crate::store::journal::Journal;
 
 /// Payments that are read at once.
@@ -30,9 +30,9 @@ const SETTLED_MAX: usize = 500;
 
 /// A payment as its provider sees it, shrunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Told {
+pub(super) struct ListedPayment {
     id: Box<str>,
-    status: PaymentStatus,
+    status: AuthorizationStatus,
     amount: i64,
     currency: Currency,
     captured: i64,
@@ -41,7 +41,7 @@ pub(super) struct Told {
     operations: Box<[(OperationKind, Box<str>, i64)]>,
 }
 
-impl From<&Payment> for Told {
+impl From<&Payment> for ListedPayment {
     fn from(payment: &Payment) -> Self {
         let operations = payment.operations.iter();
         Self {
@@ -59,13 +59,13 @@ impl From<&Payment> for Told {
     }
 }
 
-impl Told {
+impl ListedPayment {
     /// Whether money of the buyer is, or may come to be, set aside and not taken.
     const fn live(&self) -> bool {
         match self.status {
-            PaymentStatus::Authorized => !self.voided && self.captured < self.amount,
-            PaymentStatus::Pending => true,
-            PaymentStatus::Declined => false,
+            AuthorizationStatus::Authorized => !self.voided && self.captured < self.amount,
+            AuthorizationStatus::Pending => true,
+            AuthorizationStatus::Declined => false,
         }
     }
 
@@ -77,8 +77,8 @@ impl Told {
 
 /// All that a provider has in its list.
 #[derive(Default)]
-pub(super) struct Ledger {
-    known: HashMap<(Key, u32), Told>,
+pub(super) struct ProviderLedger {
+    known: HashMap<(Key, u32), ListedPayment>,
     /// Payments whose references are none of ours.
     strangers: Vec<(String, String)>,
     /// References that stand there twice.
@@ -86,11 +86,11 @@ pub(super) struct Ledger {
     count: u64,
 }
 
-impl Ledger {
+impl ProviderLedger {
     /// Reads the provider's whole list.
     pub(super) async fn read(
         provider: &dyn Provider,
-        progress: &mut impl FnMut(Progress),
+        progress: &mut impl FnMut(VerifyProgress),
     ) -> Result<Self, Error> {
         let mut ledger = Self::default();
         let mut after: Option<String> = None;
@@ -111,7 +111,7 @@ impl Ledger {
                     None => ledger.strangers.push((payment.id.clone(), payment.reference.clone())),
                 }
             }
-            progress(Progress { stage: "payments", done: ledger.count, total: 0 });
+            progress(VerifyProgress { stage: "payments", done: ledger.count, total: 0 });
             match page.next {
                 Some(next) => after = Some(next),
                 None => return Ok(ledger),
@@ -123,7 +123,7 @@ impl Ledger {
 async fn ledger_page(
     provider: &dyn Provider,
     after: Option<&str>,
-) -> Result<crate::providers::payment::Page, Error> {
+) -> Result<crate::providers::payment::PaymentPage, Error> {
     let mut tries = 0;
     loop {
         match provider.list(after, PAGE).await {
@@ -143,7 +143,7 @@ impl Books {
         &mut self,
         journal: &dyn Journal,
         provider: &dyn Provider,
-        ledger: &Ledger,
+        ledger: &ProviderLedger,
     ) -> Result<(), Error> {
         self.checked.payments = Some(ledger.count);
         for (id, reference) in &ledger.strangers {
@@ -191,7 +191,7 @@ impl Books {
         &mut self,
         journal: &dyn Journal,
         provider: &dyn Provider,
-        ledger: &Ledger,
+        ledger: &ProviderLedger,
         differences: Vec<(Key, u32)>,
     ) -> Result<(), Error> {
         for (at, (key, number)) in differences.into_iter().enumerate() {
@@ -227,17 +227,17 @@ impl Books {
 async fn look_again(
     journal: &dyn Journal,
     provider: &dyn Provider,
-    entry: &Entry,
+    entry: &OrderEntry,
     entity: &EntityId,
     number: u32,
-) -> Result<((i64, Option<Told>), Option<String>), Error> {
+) -> Result<((i64, Option<ListedPayment>), Option<String>), Error> {
     let Some(folded) = replay::<Order>(journal, entity, i64::MAX).await? else {
         return Ok(((entry.seq, None), None));
     };
     let reference = attempt_reference(entity, number);
     let told = provider.find(&reference).await;
     let told = told.map_err(|error| Error::Provider(error.to_string()))?;
-    let told = told.as_ref().map(Told::from);
+    let told = told.as_ref().map(ListedPayment::from);
     let summary = Summary::of(entity, &folded.state, folded.seq);
     let why = attempt(&summary, number)
         .and_then(|attempt| difference(entry, &summary, attempt, told.as_ref()));
@@ -250,10 +250,10 @@ fn attempt(summary: &Summary, number: u32) -> Option<&Attempt> {
 
 /// How an attempt of an order and the provider's payment for it differ, if they do.
 fn difference(
-    entry: &Entry,
+    entry: &OrderEntry,
     summary: &Summary,
     attempt: &Attempt,
-    told: Option<&Told>,
+    told: Option<&ListedPayment>,
 ) -> Option<String> {
     let number = attempt.number;
     let Some(told) = told else {
@@ -294,10 +294,10 @@ fn difference(
 
 /// The same for the attempt that an order lives from.
 fn paid_difference(
-    entry: &Entry,
+    entry: &OrderEntry,
     summary: &Summary,
     attempt: &Attempt,
-    told: &Told,
+    told: &ListedPayment,
 ) -> Option<String> {
     for done in &summary.operations {
         let kind = if done.refund { OperationKind::Refund } else { OperationKind::Capture };

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Write as _};
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 
-use super::report::{Findings, Invariant};
+use super::report::{Invariant, Violations};
 use crate::actors::order_rows::order_row;
 use crate::domain::entity::{EntityId, Noun as _, Record};
 use crate::domain::id::{Key, Sku};
@@ -16,7 +16,7 @@ use crate::domain::money::{Currency, Rounding};
 use crate::domain::order::{
     Attempt, AttemptState, CapturePolicy, Event, FulfillmentStatus, Order, Phase, Placed,
 };
-use crate::domain::pricing::{Line, Totals};
+use crate::domain::pricing::{QuotedLine, Totals};
 use crate::domain::time::Timestamp;
 use crate::store;
 
@@ -24,7 +24,7 @@ use crate::store;
 const AWAKE_MAX: usize = 100_000;
 
 /// An order and what is known beside its state.
-pub(super) struct Entry {
+pub(super) struct OrderEntry {
     pub seq: i64,
     pub first_pos: i64,
     pub last_pos: i64,
@@ -33,11 +33,11 @@ pub(super) struct Entry {
     /// An operator gave a step up, or cleared an alert: equality is no longer owed.
     pub overruled: bool,
     pub row_seen: bool,
-    pub life: Life,
+    pub life: OrderLife,
 }
 
 /// A whole order, or what is left of one.
-pub(super) enum Life {
+pub(super) enum OrderLife {
     Awake(Box<Order>),
     Asleep(Box<Summary>),
 }
@@ -70,7 +70,7 @@ pub(super) struct Summary {
     /// Whether nothing may still be set aside, as all that was to be shipped and captured was.
     pub released: bool,
     pub attempts: Box<[Attempt]>,
-    pub operations: Box<[Done]>,
+    pub operations: Box<[ConfirmedOperation]>,
     /// Whether lists show it among the orders that are to be picked.
     pub to_pick: bool,
     /// Units of each of its SKUs that are still to go out.
@@ -81,7 +81,7 @@ pub(super) struct Summary {
 
 /// A capture or refund that the provider has confirmed.
 #[derive(Clone, Debug)]
-pub(super) struct Done {
+pub(super) struct ConfirmedOperation {
     pub operation: Box<str>,
     pub amount: i64,
     pub refund: bool,
@@ -94,7 +94,7 @@ impl Summary {
         let refunds = order.refunds().iter().map(|one| (&one.operation, one.amount, true));
         let operations = captures.chain(refunds).filter_map(|(operation, amount, refund)| {
             let operation = operation.as_deref()?.into();
-            Some(Done { operation, amount, refund })
+            Some(ConfirmedOperation { operation, amount, refund })
         });
         let lines = || order.placed().into_iter().flat_map(|placed| &placed.lines);
         let unshipped = |sku: &Sku| -> i64 {
@@ -140,7 +140,7 @@ impl Summary {
     }
 
     /// What is wrong with its own ledger, once nothing is under way.
-    fn fault(&self, entry: &Entry) -> Option<String> {
+    fn fault(&self, entry: &OrderEntry) -> Option<String> {
         let Self { total, captured, refunded, due, .. } = self;
         match self.standing {
             Standing::InFlight => None,
@@ -173,23 +173,23 @@ impl Summary {
 
 /// All orders.
 #[derive(Default)]
-pub(super) struct Orders {
-    pub all: HashMap<Key, Entry>,
+pub(super) struct AllOrders {
+    pub all: HashMap<Key, OrderEntry>,
     pub keys: HashMap<u128, Key>,
     pub operations: HashSet<u128>,
     awake: usize,
     awake_max: usize,
 }
 
-impl Orders {
+impl AllOrders {
     /// Whether an order must be read again before the next event can be folded in.
     pub(super) fn asleep(&self, key: Key) -> bool {
-        self.all.get(&key).is_some_and(|entry| matches!(entry.life, Life::Asleep(_)))
+        self.all.get(&key).is_some_and(|entry| matches!(entry.life, OrderLife::Asleep(_)))
     }
 
     pub(super) fn wake(&mut self, key: Key, order: Order) {
         if let Some(entry) = self.all.get_mut(&key) {
-            entry.life = Life::Awake(Box::new(order));
+            entry.life = OrderLife::Awake(Box::new(order));
             self.awake += 1;
         }
     }
@@ -197,14 +197,14 @@ impl Orders {
     /// The whole order, if it is in memory.
     pub(super) fn awake(&self, key: Key) -> Option<&Order> {
         match &self.all.get(&key)?.life {
-            Life::Awake(order) => Some(order),
-            Life::Asleep(_) => None,
+            OrderLife::Awake(order) => Some(order),
+            OrderLife::Asleep(_) => None,
         }
     }
 
     /// Notes that an order's history cannot be folded.
     pub(super) fn give_up(&mut self, key: Key, pos: i64) {
-        self.all.entry(key).or_insert_with(|| Entry::new(pos)).broken = true;
+        self.all.entry(key).or_insert_with(|| OrderEntry::new(pos)).broken = true;
     }
 
     /// Folds an event in; the order is awake.
@@ -213,13 +213,13 @@ impl Orders {
         key: Key,
         record: &Record,
         event: &Event,
-        findings: &mut Findings,
+        findings: &mut Violations,
     ) {
         let entry = self.all.entry(key).or_insert_with(|| {
             self.awake += 1;
-            Entry::new(record.pos)
+            OrderEntry::new(record.pos)
         });
-        let Life::Awake(order) = &mut entry.life else {
+        let OrderLife::Awake(order) = &mut entry.life else {
             return;
         };
         let mut add = |(invariant, message): (Invariant, String)| {
@@ -266,12 +266,12 @@ impl Orders {
         }
         self.awake = 0;
         for (key, entry) in &mut self.all {
-            if let Life::Awake(order) = &entry.life {
+            if let OrderLife::Awake(order) = &entry.life {
                 let summary = Summary::of(&EntityId::new(&format!("ord_{key}")), order, entry.seq);
                 if summary.standing == Standing::InFlight {
                     self.awake += 1;
                 } else {
-                    entry.life = Life::Asleep(Box::new(summary));
+                    entry.life = OrderLife::Asleep(Box::new(summary));
                 }
             }
         }
@@ -279,13 +279,13 @@ impl Orders {
     }
 
     /// Checks each order by itself, now that there are no more events.
-    pub(super) fn finish(&mut self, findings: &mut Findings) {
+    pub(super) fn finish(&mut self, findings: &mut Violations) {
         for (key, entry) in &mut self.all {
             let id = EntityId::new(&format!("ord_{key}"));
-            if let Life::Awake(order) = &entry.life {
-                entry.life = Life::Asleep(Box::new(Summary::of(&id, order, entry.seq)));
+            if let OrderLife::Awake(order) = &entry.life {
+                entry.life = OrderLife::Asleep(Box::new(Summary::of(&id, order, entry.seq)));
             }
-            let Life::Asleep(summary) = &entry.life else { continue };
+            let OrderLife::Asleep(summary) = &entry.life else { continue };
             if entry.broken {
                 continue;
             }
@@ -301,7 +301,7 @@ impl Orders {
     }
 }
 
-impl Entry {
+impl OrderEntry {
     fn new(pos: i64) -> Self {
         Self {
             seq: 0,
@@ -310,15 +310,15 @@ impl Entry {
             broken: false,
             overruled: false,
             row_seen: false,
-            life: Life::Awake(Box::default()),
+            life: OrderLife::Awake(Box::default()),
         }
     }
 
-    /// What is left of it, once [`Orders::finish`] was called.
+    /// What is left of it, once [`AllOrders::finish`] was called.
     pub(super) fn summary(&self) -> Option<&Summary> {
         match &self.life {
-            Life::Asleep(summary) => Some(summary),
-            Life::Awake(_) => None,
+            OrderLife::Asleep(summary) => Some(summary),
+            OrderLife::Awake(_) => None,
         }
     }
 }
@@ -423,7 +423,7 @@ fn content_faults(placed: &Placed, entity: &EntityId) -> Vec<(Invariant, String)
     }
     let included = placed.totals.tax_included;
     for line in placed.lines.iter().filter(|line| !line_adds_up(line, included)) {
-        let Line { id, quantity, unit_price, total, tax, .. } = line;
+        let QuotedLine { id, quantity, unit_price, total, tax, .. } = line;
         let why = format!(
             "line {id} does not add up: {quantity} x {unit_price} is recorded as {total}, with \
              {tax} tax"
@@ -442,7 +442,7 @@ fn content_faults(placed: &Placed, entity: &EntityId) -> Vec<(Invariant, String)
 }
 
 /// Whether a line is its price times its units, under either way of rounding.
-fn line_adds_up(line: &Line, included: bool) -> bool {
+fn line_adds_up(line: &QuotedLine, included: bool) -> bool {
     [Rounding::HalfEven, Rounding::HalfUp].into_iter().any(|rounding| {
         let tax = if included {
             line.tax_rate.included_in(line.total, rounding)

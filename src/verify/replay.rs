@@ -2,14 +2,14 @@
 //!
 //! What they must amount to is said in the books.
 
-use super::report::{Findings, Invariant};
+use super::report::{Invariant, Violations};
 use crate::actors::engine::fold::{self, Folded, Upto};
 use crate::actors::engine::host::decode;
 use crate::domain::entity::{EntityId, Event, Noun, Record};
 use crate::store::journal::{Journal, ReadError};
 
 /// The event of a record, if it follows the one before; why not is noted.
-pub(super) fn next<E: Event>(record: &Record, seq: i64, findings: &mut Findings) -> Option<E> {
+pub(super) fn next<E: Event>(record: &Record, seq: i64, findings: &mut Violations) -> Option<E> {
     if record.seq != seq + 1 {
         let why = format!("its event {} follows event {seq}", record.seq);
         findings.add(Invariant::I5, &record.entity, &[record.pos], why);

@@ -60,7 +60,7 @@ pub struct Violation {
 /// How much was looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[expect(missing_docs, reason = "each counts what its name says")]
-pub struct Checked {
+pub struct CheckedCounts {
     pub shards: u64,
     pub events: u64,
     pub orders: u64,
@@ -93,11 +93,11 @@ pub struct Checked {
 
 /// What a check came to.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub struct VerifyReport {
     /// Whether all holds.
     pub ok: bool,
     /// How much was looked at.
-    pub checked: Checked,
+    pub checked: CheckedCounts,
     /// The first violations, at most [`VIOLATIONS_MAX`].
     pub violations: Vec<Violation>,
     /// How many violations there are of each invariant that is violated.
@@ -109,12 +109,12 @@ pub struct Report {
 
 /// Collects violations.
 #[derive(Debug, Default)]
-pub struct Findings {
+pub struct Violations {
     pub(super) kept: Vec<Violation>,
     pub(super) total: BTreeMap<Invariant, u64>,
 }
 
-impl Findings {
+impl Violations {
     /// Adds a violation: whom it concerns, and the positions of the events that show it.
     pub fn add(
         &mut self,
@@ -131,7 +131,7 @@ impl Findings {
     }
 }
 
-impl Report {
+impl VerifyReport {
     /// All that holds, a line an invariant, or the first violation with its events.
     #[must_use]
     pub fn text(&self) -> String {
@@ -235,7 +235,7 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for VerifyReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.text().trim_end())
     }

@@ -7,10 +7,10 @@ use std::collections::{HashMap, HashSet};
 use async_trait::async_trait;
 
 use super::Error;
-use super::book::Book;
+use super::book::EntityBook;
 use super::replay::next;
-use super::report::{Checked, Findings, Invariant, count};
-use super::rows::{Fault, Rows, difference};
+use super::report::{CheckedCounts, Invariant, Violations, count};
+use super::rows::{RowComparison, RowFault, difference};
 use crate::actors::engine::host::decode;
 use crate::domain::entity::{EntityId, Record};
 use crate::domain::versioned::Event;
@@ -23,11 +23,11 @@ use crate::store::versioned::{Row, VersionedRow, list_behind};
 /// It has all of them in memory until the check is over.
 pub struct RowBook<T> {
     entries: HashMap<EntityId, Entry<T>>,
-    counted: Counted,
+    counted: ReportCounts,
 }
 
 /// Says how many entities and rows there are.
-pub type Counted = fn(checked: &mut Checked, entities: u64, rows: u64);
+pub type ReportCounts = fn(checked: &mut CheckedCounts, entities: u64, rows: u64);
 
 /// A row as its last event says.
 struct Entry<T> {
@@ -40,7 +40,7 @@ struct Entry<T> {
 
 impl<T: VersionedRow> Default for RowBook<T> {
     fn default() -> Self {
-        let counted: Counted = |checked, entities, rows| {
+        let counted: ReportCounts = |checked, entities, rows| {
             checked.others.insert(T::PLURAL.to_owned(), entities);
             checked.others.insert(format!("{}_rows", T::PLURAL), rows);
         };
@@ -51,16 +51,16 @@ impl<T: VersionedRow> Default for RowBook<T> {
 impl<T: VersionedRow> RowBook<T> {
     /// A book that is counted in a way of its own.
     #[must_use]
-    pub fn counted_by(counted: Counted) -> Self {
+    pub fn counted_by(counted: ReportCounts) -> Self {
         Self { entries: HashMap::new(), counted }
     }
 
     async fn fault(
         &self,
-        rows: &Rows<'_>,
+        rows: &RowComparison<'_>,
         id: &EntityId,
         row: &Row<T>,
-    ) -> Result<Fault, ReadError> {
+    ) -> Result<RowFault, ReadError> {
         let entry = self.entries.get(id);
         if entry.is_some_and(|entry| {
             entry.broken || (entry.seq == row.version && entry.value.as_ref() == Some(&row.value))
@@ -86,12 +86,12 @@ impl<T: VersionedRow> RowBook<T> {
 }
 
 #[async_trait]
-impl<T: VersionedRow> Book for RowBook<T> {
+impl<T: VersionedRow> EntityBook for RowBook<T> {
     fn prefix(&self) -> &'static str {
         T::PREFIX
     }
 
-    fn take(&mut self, record: &Record, findings: &mut Findings) {
+    fn take(&mut self, record: &Record, findings: &mut Violations) {
         let entry = self.entries.entry(record.entity.clone()).or_insert(Entry {
             seq: 0,
             last_pos: 0,
@@ -109,15 +109,15 @@ impl<T: VersionedRow> Book for RowBook<T> {
         (entry.seq, entry.last_pos) = (record.seq, record.pos);
     }
 
-    fn count(&self, checked: &mut Checked) {
+    fn count(&self, checked: &mut CheckedCounts) {
         (self.counted)(checked, count(self.entries.len()), 0);
     }
 
     async fn compare_rows(
         &mut self,
-        rows: &Rows<'_>,
-        checked: &mut Checked,
-        findings: &mut Findings,
+        rows: &RowComparison<'_>,
+        checked: &mut CheckedCounts,
+        findings: &mut Violations,
     ) -> Result<(), Error> {
         let mut after: Option<T::Key> = None;
         let mut seen = HashSet::new();

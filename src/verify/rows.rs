@@ -14,8 +14,8 @@ use crate::actors::engine::fold::Folded;
 use crate::domain::entity::{EntityId, Noun};
 use crate::store::journal::{Journal, ReadError};
 use crate::store::list_page::page;
-use crate::store::list_row::{Key, key};
-use crate::store::row::{Kind, TableRow, Value};
+use crate::store::list_row::{RowKey, key};
+use crate::store::row::{ColumnKind, TableRow, Value};
 use crate::store::{LIST_MAX, Tables};
 
 /// How far each projection had come in each shard, before any row was read.
@@ -25,7 +25,7 @@ pub(super) type Cursors = BTreeMap<&'static str, BTreeMap<u16, i64>>;
 const MORE_ROWS: u32 = 16;
 
 /// What the rows are compared with, and where.
-pub struct Rows<'a> {
+pub struct RowComparison<'a> {
     pub(super) store: &'a dyn Tables,
     pub(super) journal: &'a dyn Journal,
     pub(super) cursors: Cursors,
@@ -51,21 +51,21 @@ pub trait FoldedRow: TableRow + PartialEq + std::fmt::Debug {
 /// What knows the entities whose rows are compared.
 pub(super) trait RowKeeper<R> {
     /// What is known of an entity's rows, once these were seen.
-    fn see(&mut self, entity: &EntityId, rows: &[R]) -> Known;
+    fn see(&mut self, entity: &EntityId, rows: &[R]) -> RowKnowledge;
 
     /// Takes note of rows that are wrong.
     fn report(&mut self, entity: &EntityId, positions: &[i64], message: String);
 }
 
 /// What is known of the rows of an entity.
-pub(super) enum Known {
+pub(super) enum RowKnowledge {
     /// They are right, or nothing can be said of them.
     Settled,
     /// They have to be looked at; the position of the entity's last event, if there is one.
     Open(Option<i64>),
 }
 
-impl Rows<'_> {
+impl RowComparison<'_> {
     /// How far a projection had come in the shard of an entity.
     pub(super) fn cursor(&self, projection: &str, entity: &EntityId) -> i64 {
         let shard = entity.shard(self.journal.shards());
@@ -78,7 +78,7 @@ impl Rows<'_> {
         &self,
         keeper: &mut (impl RowKeeper<R> + Send),
     ) -> Result<(), Error> {
-        let mut after: Option<Key> = None;
+        let mut after: Option<RowKey> = None;
         let mut rows: Vec<R> = Vec::new();
         loop {
             let page = page::<R>(self.store, after.as_ref(), LIST_MAX).await?;
@@ -105,7 +105,7 @@ impl Rows<'_> {
     ) -> Result<(), Error> {
         let Some(first) = rows.first() else { return Ok(()) };
         let (entity, before) = (first.entity(), before_all(first));
-        let Known::Open(last_pos) = keeper.see(&entity, &rows) else { return Ok(()) };
+        let RowKnowledge::Open(last_pos) = keeper.see(&entity, &rows) else { return Ok(()) };
         if let Some(before) = before {
             let limit = u32::try_from(rows.len()).unwrap_or(LIST_MAX) + MORE_ROWS;
             rows = page(self.store, Some(&before), limit.min(LIST_MAX)).await?;
@@ -137,7 +137,7 @@ impl Rows<'_> {
         projection: &str,
         entity: &EntityId,
         version: i64,
-    ) -> Result<Fault, ReadError> {
+    ) -> Result<RowFault, ReadError> {
         let next = self.journal.read_entity(entity, version, 1).await?;
         let cursor = self.cursor(projection, entity);
         let late = next.first().filter(|record| record.pos <= cursor);
@@ -150,21 +150,21 @@ impl Rows<'_> {
 
 /// A key before those of all rows that have the same first column: the rows of an entity, where it
 /// may have several.
-fn before_all<R: FoldedRow>(row: &R) -> Option<Key> {
+fn before_all<R: FoldedRow>(row: &R) -> Option<RowKey> {
     let mut key = key(row);
     for (value, column) in key.iter_mut().zip(R::table().columns()).skip(1) {
         *value = match column.kind {
-            Kind::Number => Value::Number(i64::MIN),
-            Kind::Text => Value::text(""),
-            Kind::Flag => Value::Flag(false),
-            Kind::Bytes => Value::Bytes(Cow::Borrowed(&[])),
+            ColumnKind::Number => Value::Number(i64::MIN),
+            ColumnKind::Text => Value::text(""),
+            ColumnKind::Flag => Value::Flag(false),
+            ColumnKind::Bytes => Value::Bytes(Cow::Borrowed(&[])),
         };
     }
     (key.len() > 1).then_some(key)
 }
 
 /// Where the events stand that show it, and what is wrong.
-pub(super) type Fault = Option<(Vec<i64>, String)>;
+pub(super) type RowFault = Option<(Vec<i64>, String)>;
 
 /// Says where two texts begin to differ, by the fields around it.
 pub(super) fn difference(row: &str, fresh: &str) -> String {

@@ -6,10 +6,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::report::{Findings, Invariant};
+use super::report::{Invariant, Violations};
 use crate::domain::entity::{EntityId, Noun as _, Record};
 use crate::domain::id::OrderId;
-use crate::domain::stock::{Claim, Event, Level, Location, Part, Stock};
+use crate::domain::stock::{Claim, Event, Level, Location, LocationUnits, Stock};
 use crate::domain::time::Timestamp;
 
 /// What came in and went out at a location, counted from the events alone.
@@ -21,7 +21,7 @@ struct Tally {
 
 /// A SKU.
 #[derive(Default)]
-pub(super) struct Entry {
+pub(super) struct StockEntry {
     pub state: Stock,
     pub seq: i64,
     pub last_pos: i64,
@@ -38,12 +38,12 @@ pub(super) struct Entry {
 /// All SKUs.
 #[derive(Default)]
 pub(super) struct Items {
-    pub all: HashMap<EntityId, Entry>,
+    pub all: HashMap<EntityId, StockEntry>,
 }
 
 impl Items {
     /// Folds an event in and looks whether all still adds up.
-    pub(super) fn take(&mut self, record: &Record, event: &Event, findings: &mut Findings) {
+    pub(super) fn take(&mut self, record: &Record, event: &Event, findings: &mut Violations) {
         let entry = self.all.entry(record.entity.clone()).or_default();
         let order = order_of(event);
         let claim = order.and_then(|order| entry.state.claim(order)).cloned().unwrap_or_default();
@@ -70,7 +70,7 @@ impl Items {
     }
 }
 
-impl Entry {
+impl StockEntry {
     fn fault(
         &self,
         order: Option<OrderId>,
@@ -118,7 +118,7 @@ fn allocated_at(claim: &Claim, location: &Location) -> i64 {
     sum_at(&claim.allocated, location)
 }
 
-fn sum_at(parts: &[Part], location: &Location) -> i64 {
+fn sum_at(parts: &[LocationUnits], location: &Location) -> i64 {
     parts.iter().filter(|part| part.location == *location).map(|part| part.quantity).sum()
 }
 

@@ -50,7 +50,7 @@ impl Api {
             shutdown_timeout_secs: 1,
             ..Options::default()
         };
-        let start = server::Start {
+        let start = server::ServerStart {
             options,
             node: Arc::clone(&shop.node),
             store: shop.store.clone(),

@@ -6,7 +6,7 @@ pub mod server;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kontor::cache::{Cache, Found, Held, Limit, Lock, Place, State};
+use kontor::cache::{Cache, CacheLookup, CacheSlot, CacheState, Limit, Lock, LockGuard};
 use tokio::sync::Notify;
 
 use self::server::Redis;
@@ -27,16 +27,16 @@ pub async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
 }
 
 async fn there(cache: &Cache) {
-    until("redis is there", async || cache.state() == State::Ok).await;
+    until("redis is there", async || cache.state() == CacheState::Ok).await;
 }
 
 async fn away(cache: &Cache) {
-    until("redis is away", async || matches!(cache.state(), State::Away(_))).await;
+    until("redis is away", async || matches!(cache.state(), CacheState::Away(_))).await;
 }
 
-async fn place(cache: &Cache, space: &'static str, key: &str) -> Place {
+async fn place(cache: &Cache, space: &'static str, key: &str) -> CacheSlot {
     match cache.get(space, key).await {
-        Found::Miss(place) => place,
+        CacheLookup::Miss(place) => place,
         other => panic!("{other:?}"),
     }
 }
@@ -63,17 +63,17 @@ async fn what_is_kept_is_found_until_it_is_dropped_or_too_old() {
         keep(&one, "a", "1", b"\0bytes\xff").await;
         keep(&one, "a", "2", b"two").await;
         keep(&one, "b", "1", b"other").await;
-        assert_eq!(two.get("a", "1").await, Found::Hit(b"\0bytes\xff".to_vec()));
-        assert_eq!(two.get("b", "1").await, Found::Hit(b"other".to_vec()));
+        assert_eq!(two.get("a", "1").await, CacheLookup::Hit(b"\0bytes\xff".to_vec()));
+        assert_eq!(two.get("b", "1").await, CacheLookup::Hit(b"other".to_vec()));
         two.drop_key("a", "1").await;
-        assert!(matches!(one.get("a", "1").await, Found::Miss(_)));
-        assert_eq!(one.get("a", "2").await, Found::Hit(b"two".to_vec()));
+        assert!(matches!(one.get("a", "1").await, CacheLookup::Miss(_)));
+        assert_eq!(one.get("a", "2").await, CacheLookup::Hit(b"two".to_vec()));
         two.drop_space("a").await;
-        assert!(matches!(one.get("a", "2").await, Found::Miss(_)));
-        assert_eq!(one.get("b", "1").await, Found::Hit(b"other".to_vec()));
+        assert!(matches!(one.get("a", "2").await, CacheLookup::Miss(_)));
+        assert_eq!(one.get("b", "1").await, CacheLookup::Hit(b"other".to_vec()));
         let brief = place(&one, "a", "brief").await;
         one.put(brief, b"x".to_vec(), SHORT).await;
-        let gone = async || matches!(one.get("a", "brief").await, Found::Miss(_));
+        let gone = async || matches!(one.get("a", "brief").await, CacheLookup::Miss(_));
         until("it is too old", gone).await;
         assert!(one.counts().hits > 0 && one.counts().misses > 0);
     })
@@ -86,7 +86,7 @@ async fn what_was_read_before_a_drop_is_never_found() {
         let early = place(&one, "a", "1").await;
         two.drop_space("a").await;
         one.put(early, b"old".to_vec(), LONG).await;
-        assert!(matches!(two.get("a", "1").await, Found::Miss(_)));
+        assert!(matches!(two.get("a", "1").await, CacheLookup::Miss(_)));
     })
     .await;
 }
@@ -135,7 +135,7 @@ async fn of_many_who_take_at_once_as_many_get_it_as_there_is() {
     .await;
 }
 
-async fn held(cache: &Cache, name: &str, lasts: Duration) -> Option<Held> {
+async fn held(cache: &Cache, name: &str, lasts: Duration) -> Option<LockGuard> {
     match cache.lock(name, lasts).await {
         Lock::Held(held) => Some(held),
         Lock::Taken => None,
@@ -209,7 +209,7 @@ async fn a_server_that_dies_is_missed_by_nobody_and_found_again() {
     assert!(cache.take("x", limit).await.allowed);
     redis.kill();
     away(&cache).await;
-    assert_eq!(cache.get("a", "1").await, Found::Away);
+    assert_eq!(cache.get("a", "1").await, CacheLookup::Away);
     let alone = [cache.take("x", limit).await, cache.take("x", limit).await];
     assert!(alone.iter().all(|taken| taken.allowed), "each node counts for itself");
     assert!(!cache.take("x", limit).await.allowed);
@@ -232,7 +232,7 @@ async fn a_server_that_comes_late_is_found() {
     let mut redis = Redis::start();
     redis.kill();
     let cache = redis.client().await;
-    assert!(matches!(cache.state(), State::Away(_)));
+    assert!(matches!(cache.state(), CacheState::Away(_)));
     redis.start_again();
     there(&cache).await;
     keep(&cache, "a", "1", b"kept").await;
@@ -247,7 +247,7 @@ async fn a_server_that_hangs_costs_few_calls_their_patience() {
     away(&cache).await;
     let failed = cache.counts().failed;
     for _ in 0..1_000 {
-        assert_eq!(cache.get("a", "1").await, Found::Away);
+        assert_eq!(cache.get("a", "1").await, CacheLookup::Away);
     }
     assert_eq!(cache.counts().failed, failed, "nobody waited");
     redis.signal("-CONT");
@@ -268,10 +268,10 @@ async fn what_is_dropped_while_the_server_is_away_is_not_found_when_it_is_back()
     one.drop_space("a").await;
     redis.signal("-CONT");
     there(&one).await;
-    assert!(matches!(one.get("a", "1").await, Found::Miss(_)));
+    assert!(matches!(one.get("a", "1").await, CacheLookup::Miss(_)));
     there(&two).await;
-    assert!(matches!(two.get("a", "1").await, Found::Miss(_)));
-    assert_eq!(two.get("b", "1").await, Found::Hit(b"good".to_vec()));
+    assert!(matches!(two.get("a", "1").await, CacheLookup::Miss(_)));
+    assert_eq!(two.get("b", "1").await, CacheLookup::Hit(b"good".to_vec()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -290,7 +290,7 @@ async fn a_server_that_is_emptied_brings_nothing_old_back() {
     for place in early {
         cache.put(place, b"old".to_vec(), LONG).await;
         cache.drop_space("a").await;
-        assert!(matches!(cache.get("a", "1").await, Found::Miss(_)));
+        assert!(matches!(cache.get("a", "1").await, CacheLookup::Miss(_)));
     }
-    assert_eq!(cache.state(), State::Ok);
+    assert_eq!(cache.state(), CacheState::Ok);
 }

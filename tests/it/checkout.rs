@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use kontor::actors::engine::host;
-use kontor::actors::flows::checkout::Refusal;
+use kontor::actors::flows::checkout::CheckoutRefusal;
 use kontor::domain::cart::{self, NewLine};
 use kontor::domain::entity::Cause;
-use kontor::domain::order::{PaymentStatus, Phase, Status};
+use kontor::domain::order::{OrderStatus, PaymentStatus, Phase};
 
 use crate::shop::Shop;
 
@@ -19,7 +19,7 @@ async fn a_cart_becomes_a_paid_order() {
     let cart = shop.cart(&[("LAMP", 2), ("MUG", 1)]).await;
     let placed = shop.checkout(cart, "tok_ok").await.unwrap();
     assert!(placed.settled);
-    assert_eq!(placed.order.status(), Status::Confirmed);
+    assert_eq!(placed.order.status(), OrderStatus::Confirmed);
     assert_eq!(placed.order.number(), Some(1));
     let order = shop.until(cart, |order| order.captured() > 0).await;
     assert_eq!((order.captured(), order.payment_status()), (2_800, PaymentStatus::Captured));
@@ -46,7 +46,7 @@ async fn the_last_units_are_sold_once() {
                 assert_eq!(why.as_deref(), Some("out_of_stock"), "{:?}", placed.order.phase());
                 0
             }
-            Err(Refusal::OutOfStock(short)) => {
+            Err(CheckoutRefusal::OutOfStock(short)) => {
                 assert_eq!(short[0].requested, 1);
                 0
             }

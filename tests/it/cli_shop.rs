@@ -324,7 +324,7 @@ async fn buyers_shop_until_they_are_told_to_stop() {
     let stock = ["a", "c d"].map(|sku| (sku.to_owned(), [60, 0]));
     let (shop, url, server) = open(Shop { stock: stock.into(), ..Shop::default() }).await;
     let client = Client::new(&url, None).unwrap();
-    let counters = Arc::new(shoppers::Counters::default());
+    let counters = Arc::new(shoppers::BuyerCounters::default());
     let (stop, stopped) = watch::channel(false);
     let options = shoppers::Options {
         buyers: 4,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use kontor::actors::engine::clock::{Clock, Source};
+use kontor::actors::engine::clock::{Clock, TimeSource};
 use kontor::app::App;
 use kontor::domain::entity::EntityId;
 use kontor::domain::time::{Span, Timestamp};
@@ -18,7 +18,7 @@ const HOUR: i64 = 3_600;
 #[derive(Default)]
 struct Wrong(AtomicI64);
 
-impl Source for Wrong {
+impl TimeSource for Wrong {
     fn now(&self) -> Timestamp {
         Clock::system().now() + Span::from_millis(self.0.load(Ordering::SeqCst))
     }

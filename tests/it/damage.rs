@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use kontor::app::App;
 use kontor::config::Config;
-use kontor::doctor::{self, Installation, Level};
+use kontor::doctor::{self, Installation, Severity};
 use kontor::store::{OpenError, Options, Store};
 use kontor::verify;
 use rand::rngs::SmallRng;
@@ -170,7 +170,7 @@ async fn every_flipped_bit_of_an_event_is_found() {
         let installation = Installation { data: dir, ..Installation::default() };
         let found = doctor::examine(&installation).await;
         let told = |one: &&doctor::Finding| ["events", "file"].contains(&one.check);
-        assert!(found.iter().filter(told).any(|one| one.level == Level::Bad), "{bit} of {at}");
+        assert!(found.iter().filter(told).any(|one| one.level == Severity::Bad), "{bit} of {at}");
     }
 }
 
@@ -266,7 +266,7 @@ async fn a_damaged_index_is_found_by_the_doctor() {
         flip(&dir.join("kontor.db"), place + 8, 2);
         let installation = Installation { data: dir, ..Installation::default() };
         let found = doctor::examine(&installation).await;
-        let bad = |one: &&doctor::Finding| one.check == "file" && one.level == Level::Bad;
+        let bad = |one: &&doctor::Finding| one.check == "file" && one.level == Severity::Bad;
         assert!(found.iter().any(|one| bad(&one)), "{found:?}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use kontor::doctor::{self, Finding, Installation, Level};
+use kontor::doctor::{self, Finding, Installation, Severity};
 use kontor::store::{Options, Store};
 use serde_json::Value;
 
@@ -28,10 +28,10 @@ async fn a_fresh_store_has_nothing_bad() {
     let data = dir.path().join("data");
     let store = Store::open(&data, &Options::default()).await.unwrap();
     let findings = doctor::examine(&installation(&data)).await;
-    assert!(findings.iter().all(|one| one.level != Level::Bad), "{findings:?}");
+    assert!(findings.iter().all(|one| one.level != Severity::Bad), "{findings:?}");
     assert!(of(&findings, "server").message.contains(&std::process::id().to_string()));
-    assert_eq!(of(&findings, "backup").level, Level::Warn);
-    assert_eq!(of(&findings, "keys").level, Level::Warn);
+    assert_eq!(of(&findings, "backup").level, Severity::Warn);
+    assert_eq!(of(&findings, "keys").level, Severity::Warn);
     store.close().await;
     let findings = doctor::examine(&installation(&data)).await;
     assert!(of(&findings, "server").message.contains("no server runs"), "{findings:?}");
@@ -41,9 +41,9 @@ async fn a_fresh_store_has_nothing_bad() {
 async fn what_is_wrong_is_said_with_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let missing = doctor::examine(&installation(&dir.path().join("nowhere"))).await;
-    assert_eq!(of(&missing, "folder").level, Level::Bad);
+    assert_eq!(of(&missing, "folder").level, Severity::Bad);
     let empty = doctor::examine(&installation(dir.path())).await;
-    assert_eq!(of(&empty, "store").level, Level::Bad);
+    assert_eq!(of(&empty, "store").level, Severity::Bad);
     let data = dir.path().join("data");
     Store::open(&data, &Options::default()).await.unwrap().close().await;
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -52,9 +52,9 @@ async fn what_is_wrong_is_said_with_what_to_do() {
     let sandbox_psp = Some(format!("http://{free}"));
     let asked = Installation { listen, sandbox_psp, ..installation(&data) };
     let findings = doctor::examine(&asked).await;
-    assert_eq!(of(&findings, "port").level, Level::Bad, "{findings:?}");
-    assert_eq!(of(&findings, "provider").level, Level::Bad, "{findings:?}");
-    assert!(findings.iter().all(|one| (one.level == Level::Ok) == one.advice.is_none()));
+    assert_eq!(of(&findings, "port").level, Severity::Bad, "{findings:?}");
+    assert_eq!(of(&findings, "provider").level, Severity::Bad, "{findings:?}");
+    assert!(findings.iter().all(|one| (one.level == Severity::Ok) == one.advice.is_none()));
     let command = kontor().args(["doctor", "--json", "--data"]).arg(&data).output().unwrap();
     let told: Value = serde_json::from_slice(&command.stdout).unwrap();
     assert_eq!((command.status.code(), &told["ok"]), (Some(0), &Value::Bool(true)), "{told}");
@@ -73,7 +73,7 @@ async fn a_backup_is_whole_or_not_there() {
     assert!(to.is_file() && !dir.path().join("backup.db.part").exists());
     assert!(!take(), "never over a file");
     let findings = doctor::examine(&installation(&data)).await;
-    assert_eq!(of(&findings, "backup").level, Level::Ok, "{findings:?}");
+    assert_eq!(of(&findings, "backup").level, Severity::Ok, "{findings:?}");
     store.close().await;
     let into = |data: &Path| done(&["restore", "--from", to.to_str().unwrap()], data);
     assert!(!into(&data), "the folder is not empty");

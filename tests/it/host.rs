@@ -10,8 +10,8 @@ use kontor::domain::entity::{self, Cause, EntityId, Idempotency, Noun};
 use kontor::domain::time::{Span, Timestamp};
 use kontor::store::journal::lane::{self, Committed};
 use kontor::store::journal::lanes::Lanes;
-use kontor::store::journal::memory::{Fault, Gate, Memory};
-use kontor::store::journal::{Append, AppendError, Journal, NewEvent, Snapshot};
+use kontor::store::journal::memory::{AppendFault, AppendGate, MemoryJournal};
+use kontor::store::journal::{Append, AppendError, Journal, NewEvent, StateSnapshot};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use serde::{Deserialize, Serialize};
 
@@ -113,17 +113,17 @@ impl Actor for Root {
 }
 
 struct Bench {
-    journal: Arc<Memory>,
+    journal: Arc<MemoryJournal>,
     lanes: Lanes,
     host: Host<Tally>,
 }
 
 impl Bench {
     async fn new() -> Self {
-        Self::on(Arc::new(Memory::new(1)), Options::default()).await
+        Self::on(Arc::new(MemoryJournal::new(1)), Options::default()).await
     }
 
-    async fn on(journal: Arc<Memory>, options: Options) -> Self {
+    async fn on(journal: Arc<MemoryJournal>, options: Options) -> Self {
         let dynamic: Arc<dyn Journal> = journal.clone();
         let fences = journal.claim(&[0], "test", Span::from_secs(0)).await.unwrap();
         let limits = lane::Options::default();
@@ -160,7 +160,7 @@ impl Bench {
 }
 
 /// Waits until the journal holds back what something waits for.
-async fn until_held<T: std::fmt::Debug>(gate: &mut Gate, waits: impl Future<Output = T>) {
+async fn until_held<T: std::fmt::Debug>(gate: &mut AppendGate, waits: impl Future<Output = T>) {
     tokio::select! {
         biased;
         answer = waits => panic!("{answer:?} before it was written"),
@@ -208,7 +208,7 @@ async fn one_entity_shares_commits() {
 
 #[tokio::test]
 async fn an_unknown_outcome_is_told_as_such_and_a_retry_is_safe() {
-    for fault in [Fault::UnknownWritten, Fault::UnknownUnwritten] {
+    for fault in [AppendFault::UnknownWritten, AppendFault::UnknownUnwritten] {
         let bench = Bench::new().await;
         bench.add("tally_a", 1, Some("first")).await.unwrap();
         bench.journal.inject(fault);
@@ -223,7 +223,7 @@ async fn what_cannot_be_written_never_happened() {
     let bench = Bench::new().await;
     bench.add("tally_a", 1, None).await.unwrap();
     let full = AppendError::Failed("the disk is full".into());
-    bench.journal.inject(Fault::Refuse(full));
+    bench.journal.inject(AppendFault::Refuse(full));
     let answers = join_all((0..10).map(|_| bench.add("tally_a", 10, None))).await;
     let refused = answers.iter().filter(|answer| answer.is_err()).count();
     assert!(refused > 0, "{answers:?}");
@@ -271,7 +271,7 @@ async fn an_entity_that_is_said_to_be_new_and_is_not_loses_nothing() {
 #[tokio::test]
 async fn leaving_memory_loses_no_call() {
     let options = Options { idle_secs: 0, ..Options::default() };
-    let bench = Bench::on(Arc::new(Memory::new(1)), options).await;
+    let bench = Bench::on(Arc::new(MemoryJournal::new(1)), options).await;
     tokio::time::pause();
     let mut left = 0;
     for _ in 0..50 {
@@ -289,7 +289,7 @@ async fn leaving_memory_loses_no_call() {
 }
 
 /// Writes what no tally says as the first event of an entity.
-async fn spoil(journal: &Memory, id: &str) {
+async fn spoil(journal: &MemoryJournal, id: &str) {
     let append = Append {
         entity: EntityId::new(id),
         after_seq: 0,
@@ -326,7 +326,7 @@ async fn asking_for_what_is_not_there_takes_no_memory_for_long() {
 
 #[tokio::test]
 async fn an_unreadable_history_is_in_quarantine_and_harms_nobody_else() {
-    let journal = Arc::new(Memory::new(1));
+    let journal = Arc::new(MemoryJournal::new(1));
     spoil(&journal, "tally_bad").await;
     let bench = Bench::on(journal, Options::default()).await;
     for _ in 0..3 {
@@ -344,7 +344,7 @@ async fn an_unreadable_history_is_in_quarantine_and_harms_nobody_else() {
 
 #[tokio::test]
 async fn an_unreadable_entity_counts_once_however_often_it_wakes() {
-    let journal = Arc::new(Memory::new(1));
+    let journal = Arc::new(MemoryJournal::new(1));
     spoil(&journal, "tally_bad").await;
     let bench = Bench::on(journal, Options { idle_secs: 0, ..Options::default() }).await;
     tokio::time::pause();
@@ -374,7 +374,7 @@ async fn old_events_are_lifted_and_snapshots_of_another_version_ignored() {
         rows: Vec::new(),
     };
     bench.journal.append(&fences, &[append]).await.unwrap();
-    let kept = |state_version, sum| Snapshot {
+    let kept = |state_version, sum| StateSnapshot {
         entity: id.clone(),
         seq: 600,
         state_version,
@@ -383,7 +383,7 @@ async fn old_events_are_lifted_and_snapshots_of_another_version_ignored() {
     bench.journal.put_snapshot(kept(2, 7)).await.unwrap();
     let other = Bench::on(bench.journal.clone(), Options::default()).await;
     assert_eq!(other.sum("tally_a").await, 1_200);
-    let journal = Arc::new(Memory::new(1));
+    let journal = Arc::new(MemoryJournal::new(1));
     let bench = Bench::on(journal.clone(), Options { snapshot_every: 10, ..Options::default() });
     let bench = bench.await;
     for _ in 0..600 {
@@ -435,11 +435,11 @@ async fn a_journal_that_cannot_be_read_puts_nobody_in_quarantine() {
 #[tokio::test]
 async fn there_is_a_limit_to_what_is_under_way() {
     let options = Options { commands_max: 10, ..Options::default() };
-    let bench = Bench::on(Arc::new(Memory::new(1)), options).await;
+    let bench = Bench::on(Arc::new(MemoryJournal::new(1)), options).await;
     let answers = join_all((0..11).map(|_| bench.add("tally_a", 1, None))).await;
     assert_eq!(answers.iter().filter(|answer| **answer == Err(Error::Busy)).count(), 1);
     let options = Options { entity_commands_max: 10, ..Options::default() };
-    let bench = Bench::on(Arc::new(Memory::new(1)), options).await;
+    let bench = Bench::on(Arc::new(MemoryJournal::new(1)), options).await;
     let answers = join_all((0..11).map(|_| bench.add("tally_a", 1, None))).await;
     assert!(answers.contains(&Err(Error::Busy)), "{answers:?}");
     assert_eq!(bench.add("tally_a", 1, None).await.map(|_| ()), Ok(()));

@@ -1,6 +1,6 @@
 //! Jobs over HTTP, and as rows: what operators ask for is done once, and what came of it stays.
 
-use kontor::domain::background_job::{Job, Schedule, State};
+use kontor::domain::background_job::{Job, JobState, Schedule};
 use kontor::domain::time::{Span, Timestamp};
 use kontor::store::job::Filter;
 use kontor::store::{Options, Store};
@@ -163,7 +163,7 @@ async fn rows(store: Store) {
     }
     assert!(store.put_job(&begun, &done).await.unwrap());
     assert_eq!(store.job("job_1").await.unwrap(), Some(done));
-    let filter = Filter { state: Some(State::Done), limit: 10, ..Filter::default() };
+    let filter = Filter { state: Some(JobState::Done), limit: 10, ..Filter::default() };
     assert_eq!(store.jobs(&filter).await.unwrap().len(), 1);
     let filter = Filter { before: Some("job_3".into()), limit: 10, ..Filter::default() };
     assert_eq!(store.jobs(&filter).await.unwrap()[0].id, "job_1");

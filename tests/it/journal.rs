@@ -11,9 +11,9 @@ use kontor::domain::money::{Currency, TaxRate, UnitPrice};
 use kontor::domain::product::Product;
 use kontor::domain::time::{Span, Timestamp};
 use kontor::domain::versioned::Versioned;
-use kontor::store::journal::memory::{Fault, Memory};
+use kontor::store::journal::memory::{AppendFault, MemoryJournal};
 use kontor::store::journal::{
-    Append, AppendError, Epoch, Fence, Journal, NewEvent, Record, Snapshot, TimerChange,
+    Append, AppendError, Epoch, Fence, Journal, NewEvent, Record, StateSnapshot, TimerChange,
 };
 use kontor::store::row::{RowChange, Stored as _};
 use kontor::store::versioned::{self, Row, VersionedRow};
@@ -32,13 +32,13 @@ pub struct Fixture {
     pub fence: Fence,
     store: Option<Store>,
     dir: Option<TempDir>,
-    memory: Option<Memory>,
+    memory: Option<MemoryJournal>,
     url: Option<String>,
 }
 
 impl Fixture {
     pub async fn memory() -> Self {
-        let memory = Memory::new(1);
+        let memory = MemoryJournal::new(1);
         let journal: Arc<dyn Journal> = Arc::new(memory.clone());
         let fence = claim(journal.as_ref(), "test").await;
         Self { journal, fence, store: None, dir: None, memory: Some(memory), url: None }
@@ -333,7 +333,7 @@ async fn many_timers_fit_one_batch(fixture: Fixture) {
 
 async fn the_newest_snapshot_wins(fixture: Fixture) {
     let entity = EntityId::new("sku_1");
-    let snapshot = |seq, state_version, data: &str| Snapshot {
+    let snapshot = |seq, state_version, data: &str| StateSnapshot {
         entity: entity.clone(),
         seq,
         state_version,
@@ -475,9 +475,9 @@ conformance!(
 async fn an_unknown_outcome_may_be_either() {
     let fixture = Fixture::memory().await;
     let memory = fixture.memory.clone().unwrap();
-    memory.inject(Fault::UnknownUnwritten);
-    memory.inject(Fault::UnknownWritten);
-    memory.inject(Fault::Refuse(AppendError::Failed("disk full".to_owned())));
+    memory.inject(AppendFault::UnknownUnwritten);
+    memory.inject(AppendFault::UnknownWritten);
+    memory.inject(AppendFault::Refuse(AppendError::Failed("disk full".to_owned())));
     for (errors, written) in [("unwritten", 0), ("written", 1)] {
         let outcome = fixture.append(&[append("cart_1", 0, 1)]).await;
         assert!(matches!(outcome, Err(AppendError::Unknown(_))), "{errors}: {outcome:?}");

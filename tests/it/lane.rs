@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use kontor::domain::entity::EntityId;
 use kontor::domain::time::Span;
-use kontor::store::journal::lane::{Counters, Lane, Options};
-use kontor::store::journal::memory::{Fault, Memory};
+use kontor::store::journal::lane::{Lane, LaneCounters, Options};
+use kontor::store::journal::memory::{AppendFault, MemoryJournal};
 use kontor::store::journal::{Append, AppendError, Fence, Journal, Record};
 
 use crate::journal::{Fixture, append, at, claim, product_row};
@@ -61,8 +61,8 @@ impl Watched {
     }
 }
 
-async fn memory() -> (Memory, Arc<dyn Journal>, Fence) {
-    let memory = Memory::new(1);
+async fn memory() -> (MemoryJournal, Arc<dyn Journal>, Fence) {
+    let memory = MemoryJournal::new(1);
     let journal: Arc<dyn Journal> = Arc::new(memory.clone());
     let fence = claim(journal.as_ref(), "test").await;
     (memory, journal, fence)
@@ -75,7 +75,7 @@ async fn a_pipeline_becomes_few_commits(fixture: Fixture) {
     }
     watched.lane.flush().await;
     assert_eq!(watched.told(), (0..1_000).map(|n| (n, true)).collect::<Vec<_>>());
-    let Counters { commits, appends, records, refused } = watched.lane.counters();
+    let LaneCounters { commits, appends, records, refused } = watched.lane.counters();
     assert_eq!((appends, records, refused), (1_000, 1_000, 0));
     assert!(commits <= 10, "{commits} commits");
     assert_eq!(watched.lane.depth(), 0);
@@ -244,9 +244,9 @@ async fn a_lane_is_full_by_bytes_as_well() {
 #[tokio::test]
 async fn what_builds_on_a_failed_write_fails_as_well() {
     for fault in [
-        Fault::Refuse(AppendError::Failed("disk full".to_owned())),
-        Fault::Refuse(AppendError::Conflict),
-        Fault::UnknownUnwritten,
+        AppendFault::Refuse(AppendError::Failed("disk full".to_owned())),
+        AppendFault::Refuse(AppendError::Conflict),
+        AppendFault::UnknownUnwritten,
     ] {
         let (memory, journal, fence) = memory().await;
         let watched = Watched::start(Arc::clone(&journal), fence, Options::default());
@@ -275,7 +275,7 @@ async fn an_unknown_outcome_goes_to_all_of_its_batch() {
     let (memory, journal, fence) = memory().await;
     let watched = Watched::start(Arc::clone(&journal), fence, Options::default());
     let mut gate = memory.hold();
-    memory.inject(Fault::UnknownWritten);
+    memory.inject(AppendFault::UnknownWritten);
     watched.enqueue(0, "cart_0", 0);
     gate.reached().await;
     watched.enqueue(1, "cart_1", 0);
@@ -323,8 +323,8 @@ fn entity_on(shard: u16, number: u32) -> String {
 }
 
 /// A lane over the two shards of a journal in memory, whose leases are over.
-async fn over_two_shards() -> (Memory, Arc<dyn Journal>, Vec<Fence>, Watched) {
-    let memory = Memory::new(2);
+async fn over_two_shards() -> (MemoryJournal, Arc<dyn Journal>, Vec<Fence>, Watched) {
+    let memory = MemoryJournal::new(2);
     let journal: Arc<dyn Journal> = Arc::new(memory.clone());
     let fences = journal.claim(&[0, 1], "test", OVER).await.unwrap();
     let watched = Watched::start(Arc::clone(&journal), fences[0], Options::default());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actix_web::{App, HttpServer, web};
 use clap::Parser as _;
-use kontor_lab::load::report::{Report, StepReport};
+use kontor_lab::load::report::{LoadReport, StepReport};
 use kontor_lab::load::{self, Args};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -25,19 +25,19 @@ fn args(words: &str, more: &[&str]) -> Args {
 }
 
 /// Runs a scenario on a site to its end.
-async fn run(site: &Site, words: &str) -> Report {
+async fn run(site: &Site, words: &str) -> LoadReport {
     let (_told, stop) = watch::channel(false);
     let args = args(words, &["--url", &site.url(), "--key", &site.key]);
     load::measure(args, stop).await.unwrap()
 }
 
-fn step<'a>(report: &'a Report, name: &str) -> &'a StepReport {
+fn step<'a>(report: &'a LoadReport, name: &str) -> &'a StepReport {
     let found = report.steps.iter().find(|step| step.step == name);
     found.unwrap_or_else(|| panic!("no {name} in {report}"))
 }
 
 /// The orders that the server lists for a run.
-async fn orders(site: &Site, report: &Report) -> Vec<Value> {
+async fn orders(site: &Site, report: &LoadReport) -> Vec<Value> {
     let path = format!("/orders?limit=200&reference={}", report.run);
     let page = site.admin(Method::GET, &path, None).await.expect(200);
     page["data"].as_array().unwrap().clone()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kontor::actors::read_models;
 use kontor::store::relocate::Moved;
 use kontor::store::webhook::Parked;
-use kontor::store::{Address, Options, Store};
+use kontor::store::{DatabaseUrl, Options, Store};
 use kontor::verify::verify;
 use sqlx::Connection as _;
 use tokio::sync::Notify;
@@ -50,7 +50,7 @@ async fn a_shop_is_whole_in_postgres() {
     shop.some_of_everything().await;
     shop.buy("mug", 1, "tok_timeout_lost", false).await;
     let (data, url) = (shop.data(), database());
-    let to: Address = url.as_str().into();
+    let to: DatabaseUrl = url.as_str().into();
     let moving = || {
         let mut command = kontor();
         command.args(["move", "--to", &url, "--shards", "16", "--json", "--data"]).arg(&data);

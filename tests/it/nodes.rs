@@ -14,32 +14,32 @@ use kontor::actors::engine::clock::Clock;
 use kontor::actors::engine::cluster;
 use kontor::actors::engine::host;
 use kontor::actors::engine::projections::Projection as _;
-use kontor::actors::engine::row_host::{self, Change, Expect};
+use kontor::actors::engine::row_host::{self, Expect, WriteOutcome};
 use kontor::actors::engine::runtime as settings;
 use kontor::actors::flows::payment::{self, Payments};
-use kontor::actors::node::{Node, Settings, Start};
+use kontor::actors::node::{Node, NodeStart, ShopSettings};
 use kontor::actors::nouns::{self, NounEntry};
 use kontor::actors::row_kinds;
 use kontor::actors::stock_rows::StockRows;
 use kontor::bus::local::Board;
 use kontor::bus::stream::Twin;
 use kontor::bus::{Calls, Findings, Notices};
-use kontor::cache::{Cache, Found};
+use kontor::cache::{Cache, CacheLookup};
 use kontor::domain::entity::{Cause, EntityId, Idempotency};
 use kontor::domain::id::CartId;
 use kontor::domain::money::UnitPrice;
-use kontor::domain::order::Status;
+use kontor::domain::order::OrderStatus;
 use kontor::domain::pricing::Rules;
 use kontor::domain::product::{self, Product};
 use kontor::domain::stock;
 use kontor::domain::versioned::Versioned as _;
 use kontor::providers::sandbox::{Options, Sandbox};
 use kontor::store::journal::lane;
-use kontor::store::journal::memory::{Fault, Memory as Journal};
+use kontor::store::journal::memory::{AppendFault, MemoryJournal as Journal};
 use kontor::store::list_page::page;
 use kontor::store::list_row::Batch;
-use kontor::store::memory::Memory;
-use kontor::store::projection::Step;
+use kontor::store::memory::MemoryStore;
+use kontor::store::projection::ProjectionStep;
 use kontor::store::{self, Tables, versioned};
 use kontor_sandbox_psp::Running;
 use tempfile::TempDir;
@@ -54,7 +54,7 @@ const SHARDS: u16 = 16;
 
 /// A store, a provider, and the board where nodes find each other.
 struct Shared {
-    store: Memory,
+    store: MemoryStore,
     journal: Journal,
     board: Board,
     stream: Twin,
@@ -75,7 +75,7 @@ impl Shared {
         .unwrap();
         let clock = Clock::system();
         let journal = Journal::with_time(SHARDS, Arc::new(move || clock.now()));
-        let store = Memory::new(journal.clone());
+        let store = MemoryStore::new(journal.clone());
         Self {
             store,
             journal,
@@ -112,18 +112,18 @@ impl Shared {
         let (stream, lease_ms) = (self.stream.clone(), self.lease_ms);
         let product_cache_ttl_ms = self.cache_ttl_ms;
         let started = runtime.spawn(async move {
-            let node = Node::start(Start {
+            let node = Node::start(NodeStart {
                 nouns: nouns::all().with(NounEntry::<Tally>::without_flow()),
                 store: Arc::new(store),
                 clock,
                 rules: Rules::default(),
                 rows: row_kinds::all().with::<Zone>(),
                 projections: kontor::actors::read_models::all(),
-                settings: Settings {
+                settings: ShopSettings {
                     timer_poll_ms: 20,
                     projection_pause_ms: 5,
                     product_cache_ttl_ms,
-                    ..Settings::default()
+                    ..ShopSettings::default()
                 },
                 host: host::Options::default(),
                 lane: lane::Options::default(),
@@ -134,7 +134,7 @@ impl Shared {
                 ),
                 cache: Cache::in_process(),
                 runtime: settings::Runtime::new(&settings::Defaults::default()),
-                cluster: Some(cluster::Start {
+                cluster: Some(cluster::ClusterStart {
                     options: cluster::Options {
                         lease_ms,
                         renew_ms: lease_ms / 6,
@@ -241,7 +241,7 @@ impl Drop for One {
 }
 
 /// Buys a lamp through a node; the order's status and number.
-async fn buy(node: Arc<Node>) -> (CartId, Status, Option<i64>) {
+async fn buy(node: Arc<Node>) -> (CartId, OrderStatus, Option<i64>) {
     let cart = shop::cart(&node, &[("LAMP", 1), ("SHADE", 2)]).await;
     let placed = shop::checkout(&node, cart, "tok_ok").await.unwrap();
     (cart, placed.order.status(), placed.order.number())
@@ -269,7 +269,7 @@ async fn any_node_serves_any_buyer() {
         one.on(buy(one.node()))
     });
     let bought = join_all(buying).await;
-    assert!(bought.iter().all(|(_, status, _)| *status == Status::Confirmed), "{bought:?}");
+    assert!(bought.iter().all(|(_, status, _)| *status == OrderStatus::Confirmed), "{bought:?}");
     let numbers: BTreeSet<i64> = bought.iter().filter_map(|(_, _, number)| *number).collect();
     assert_eq!(numbers, (1..=60).collect());
     for one in &nodes {
@@ -348,7 +348,11 @@ async fn any_node_has_the_rows_of_all_made_again() {
     let mut wrong = right().await;
     wrong.iter_mut().for_each(|row| row.on_hand = 0);
     let wrong = Batch::of(wrong);
-    let step = Step { projection: StockRows::NAME, rows: Some(&wrong), ..Step::default() };
+    let step = ProjectionStep {
+        projection: StockRows::NAME,
+        rows: Some(&wrong),
+        ..ProjectionStep::default()
+    };
     assert!(shared.store.commit_projections(&[step]).await.unwrap());
     assert!(rows().await.iter().all(|row| row.on_hand == 0));
     nodes[0].node().replay_rows().await.unwrap();
@@ -375,13 +379,13 @@ async fn an_old_event_of_a_product_is_not_taken_for_its_price() {
     late.ready().await;
     let node = late.node();
     let row = late.on(async move {
-        let Found::Miss(place) = node.cache.get(catalog::SPACE, "page").await else {
+        let CacheLookup::Miss(place) = node.cache.get(catalog::SPACE, "page").await else {
             panic!("it is there")
         };
         node.cache.put(place, vec![1], Duration::from_secs(3_600)).await;
         node.feed.publish(&first);
         // What was answered of products is dropped once it was heard.
-        while matches!(node.cache.get(catalog::SPACE, "page").await, Found::Hit(_)) {
+        while matches!(node.cache.get(catalog::SPACE, "page").await, CacheLookup::Hit(_)) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         node.catalog.get(&"LAMP".parse().unwrap()).await.unwrap().unwrap()
@@ -447,7 +451,7 @@ async fn rows_of_any_kind_are_written_by_who_has_their_shard() {
                 zones.put(zone(&on, fee, 1).value, expect, cause).await
             };
             let made = put(3, Expect::Absent, "k1").await.unwrap();
-            assert_eq!(made, (zone(&on, 3, 1), Change::Created));
+            assert_eq!(made, (zone(&on, 3, 1), WriteOutcome::Created));
             assert_eq!(put(3, Expect::Absent, "k1").await.unwrap(), made, "the same request again");
             let another = put(4, Expect::Absent, "k2").await;
             assert!(matches!(another, Err(row_host::Error::Exists)), "{another:?}");
@@ -455,8 +459,8 @@ async fn rows_of_any_kind_are_written_by_who_has_their_shard() {
             let wanted = matches!(stale, Err(row_host::Error::VersionMismatch { version: 1 }));
             assert!(wanted, "{stale:?}");
             let changed = put(9, Expect::Version(1), "k4").await.unwrap();
-            assert_eq!(changed, (zone(&on, 9, 2), Change::Updated));
-            assert_eq!(put(9, Expect::Any, "k5").await.unwrap().1, Change::Unchanged);
+            assert_eq!(changed, (zone(&on, 9, 2), WriteOutcome::Updated));
+            assert_eq!(put(9, Expect::Any, "k5").await.unwrap().1, WriteOutcome::Unchanged);
         };
         nodes[other].on(written).await;
         let (node, wanted) = (nodes[owner].node(), zone(&code, 9, 2));
@@ -499,7 +503,7 @@ async fn what_was_written_and_not_known_to_be_is_in_the_stream() {
     shared.shared_among(&["a"]).await;
     let (entity, a) = (stock::entity_id(&"LAMP".parse().unwrap()), nodes[0].node());
     let shard = entity.shard(SHARDS);
-    shared.journal.inject(Fault::UnknownWritten);
+    shared.journal.inject(AppendFault::UnknownWritten);
     let location = "main".parse().unwrap();
     let set = stock::Command::Set { location, on_hand: 7, change_from: None };
     let written = nodes[0].on(async move { a.stock.carry_out(&entity, set, saga()).await });

@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use kontor::domain::entity::{Cause, EntityId, Noun as _};
 use kontor::domain::id::{CartId, OrderId};
 use kontor::domain::money::{Currency, Money};
-use kontor::domain::order::{Command, Order, Report, entity_id};
+use kontor::domain::order::{Command, Order, ProviderReport, entity_id};
 use kontor::domain::time::{Span, Timestamp};
 use kontor::providers::payment::{
-    Authorization, Authorize, Error, Notice, Operation, Page, Payment, PaymentStatus, Provider,
-    ProviderAccount, Receipt, Reversal, WebhookError, WebhookRequest,
+    Authorization, AuthorizationStatus, Authorize, Error, Operation, Payment, PaymentNotice,
+    PaymentPage, Provider, ProviderAccount, Receipt, Reversal, WebhookError, WebhookRequest,
 };
 use kontor::store::journal::{Append, NewEvent, TimerChange};
 use kontor::store::webhook::{NEVER, Parked};
@@ -47,7 +47,7 @@ fn payment(reference: &str) -> Payment {
     Payment {
         id: format!("pay_{reference}"),
         reference: reference.into(),
-        status: PaymentStatus::Authorized,
+        status: AuthorizationStatus::Authorized,
         amount: Money::new(500, Currency::GBP),
         captured: 0,
         refunded: 0,
@@ -88,19 +88,23 @@ impl Provider for Ledger {
         Ok(self.fresh.iter().find(|payment| payment.reference == reference).cloned())
     }
 
-    async fn list(&self, _: Option<&str>, _: u32) -> Result<Page, Error> {
-        Ok(Page { payments: self.payments.clone(), next: None })
+    async fn list(&self, _: Option<&str>, _: u32) -> Result<PaymentPage, Error> {
+        Ok(PaymentPage { payments: self.payments.clone(), next: None })
     }
 
     async fn subscribe(&self, _: &str) -> Result<(), Error> {
         Ok(())
     }
 
-    fn read_webhook(&self, _: &WebhookRequest<'_>, _: Timestamp) -> Result<Notice, WebhookError> {
+    fn read_webhook(
+        &self,
+        _: &WebhookRequest<'_>,
+        _: Timestamp,
+    ) -> Result<PaymentNotice, WebhookError> {
         Err(WebhookError::Missing)
     }
 
-    fn reread_webhook(&self, _: &[u8]) -> Result<Notice, WebhookError> {
+    fn reread_webhook(&self, _: &[u8]) -> Result<PaymentNotice, WebhookError> {
         Err(WebhookError::Missing)
     }
 }
@@ -190,8 +194,8 @@ async fn captures_are_compared_with_the_attempt_that_they_are_of() {
     let slow = shop.checkout(cart, "tok_webhook_only");
     let declined = async {
         shop.until(cart, |order| order.attempts().len() == 1).await;
-        let pending = Report::Pending { payment: "pay_first".into(), action: None };
-        for report in [pending, Report::Declined { code: "late".into() }] {
+        let pending = ProviderReport::Pending { payment: "pay_first".into(), action: None };
+        for report in [pending, ProviderReport::Declined { code: "late".into() }] {
             let command = Command::Report { attempt: 1, report };
             shop.node.orders.ask(&entity, command, Cause::default(), |_| ()).await.unwrap();
         }
@@ -201,8 +205,10 @@ async fn captures_are_compared_with_the_attempt_that_they_are_of() {
     assert!(attempt.payment.is_some() && !attempt.open(), "{attempt:?}");
     shop.checkout(cart, "tok_ok").await.unwrap();
     shop.until(cart, |order| order.captured() == 500).await;
-    let first =
-        Payment { status: PaymentStatus::Declined, ..payment(&format!("{}-p1", order(cart))) };
+    let first = Payment {
+        status: AuthorizationStatus::Declined,
+        ..payment(&format!("{}-p1", order(cart)))
+    };
     shop.node.flows.reconciliation.sweep(&Ledger::of(vec![first])).await.unwrap();
     let swept = shop.order(cart).await;
     assert_eq!(swept.alert(), None);
@@ -329,7 +335,7 @@ async fn quarantine_and_dead_letters_are_shown_and_tried_again() {
     let mended = kontor::store::projection::DeadLetter { pos: 1, ..old.clone() };
     let name = "orders";
     let pos = store.cursor(name, 0).await.unwrap();
-    let step = kontor::store::projection::Step {
+    let step = kontor::store::projection::ProjectionStep {
         projection: name,
         cursors: &[kontor::store::projection::Cursor { shard: 0, after: pos, pos }],
         dead: &[mended],

@@ -10,9 +10,9 @@ use kontor::domain::entity::EntityId;
 use kontor::domain::time::Span;
 use kontor::store::journal::{Append, AppendError, Fence, Journal, NewEvent, TimerChange};
 use kontor::store::maintenance::Check;
-use kontor::store::projection::{Cursor, Step};
-use kontor::store::{Address, Error, OpenError, Options, Store};
-use kontor_lab::cluster::cut::{Line, State};
+use kontor::store::projection::{Cursor, ProjectionStep};
+use kontor::store::{DatabaseUrl, Error, OpenError, Options, Store};
+use kontor_lab::cluster::cut::{ProxyMode, TcpProxy};
 use kontor_lab::cluster::servers::{Stop, local};
 use sqlx::Connection as _;
 
@@ -215,7 +215,7 @@ async fn events_are_never_changed_or_deleted_and_damage_is_seen() {
 #[tokio::test]
 async fn what_is_in_a_database_is_looked_at_before_it_is_used() {
     let url = database();
-    let address: Address = url.as_str().into();
+    let address: DatabaseUrl = url.as_str().into();
     let empty = Store::connect_beside(&address).await;
     assert!(matches!(empty, Err(OpenError::Empty(_))), "{empty:?}");
     connect(&url).await.close().await;
@@ -289,7 +289,10 @@ async fn stands(store: &Store, name: &str) -> Vec<(u16, i64)> {
 /// Moves a cursor as this release does.
 async fn moved(store: &Store, projection: &str, (shard, after, pos): (u16, i64, i64)) -> bool {
     let cursors = &[Cursor { shard, after, pos }];
-    store.commit_projections(&[Step { projection, cursors, ..Step::default() }]).await.unwrap()
+    store
+        .commit_projections(&[ProjectionStep { projection, cursors, ..ProjectionStep::default() }])
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -396,14 +399,14 @@ fn large(seq: i64) -> Vec<Append> {
 async fn a_commit_that_is_not_answered_is_unknown_and_one_that_was_not_sent_has_failed() {
     let mut own = postgres();
     let url = own.server.create_database("shop").unwrap();
-    let line = Line::to(local(own.server.port())).await.unwrap();
+    let line = TcpProxy::to(local(own.server.port())).await.unwrap();
     let store = connect(&line.instead(&url, local(own.server.port()))).await;
     let journal = store.journal();
     let fences = claim_all(journal.as_ref(), "a").await;
     journal.append(&fences, &large(0)).await.unwrap();
 
     // The answer does not come, and then the connection is gone.
-    line.set(State::Cut);
+    line.set(ProxyMode::Cut);
     let batch = large(3);
     let (outcome, ()) = tokio::join!(journal.append(&fences, &batch), async {
         let direct = connect(&url).await;
@@ -411,7 +414,7 @@ async fn a_commit_that_is_not_answered_is_unknown_and_one_that_was_not_sent_has_
         while Instant::now() < until {
             direct.setting("nothing").await.unwrap();
         }
-        line.set(State::Reset);
+        line.set(ProxyMode::Reset);
     });
     assert!(matches!(outcome, Err(AppendError::Unknown(_))), "{outcome:?}");
 
@@ -422,7 +425,7 @@ async fn a_commit_that_is_not_answered_is_unknown_and_one_that_was_not_sent_has_
 
     // The server is back, and so is the line: nothing has to be opened again.
     own.server.start_again().unwrap();
-    line.set(State::Whole);
+    line.set(ProxyMode::Whole);
     let seq = journal.read_entity(&EntityId::new("cart_1"), 0, 100).await.unwrap().len();
     assert!(seq == 3 || seq == 6, "whole or not at all: {seq}");
     let written = journal.append(&fences, &large(i64::try_from(seq).unwrap())).await.unwrap();
@@ -475,13 +478,13 @@ async fn a_server_that_goes_in_the_middle_of_commits_leaves_no_half_of_one() {
 async fn a_server_that_says_nothing_is_given_up_in_time() {
     let own = postgres();
     let url = own.server.create_database("shop").unwrap();
-    let line = Line::to(local(own.server.port())).await.unwrap();
+    let line = TcpProxy::to(local(own.server.port())).await.unwrap();
     let through = line.instead(&url, local(own.server.port()));
     let store = connect(&through).await;
     let journal = store.journal();
     let fences = claim_all(journal.as_ref(), "a").await;
     store.put_setting("a", "b").await.unwrap();
-    line.set(State::Cut);
+    line.set(ProxyMode::Cut);
     let (batch, address) = (large(0), through.as_str().into());
     let options = Options::default();
     let all = futures_util::future::join4(
@@ -497,7 +500,7 @@ async fn a_server_that_says_nothing_is_given_up_in_time() {
     assert!(matches!(read, Err(Error::Sql(_))), "{read:?}");
     assert!(matches!(write, Err(Error::Sql(_))), "{write:?}");
     assert!(matches!(opened, Err(OpenError::Unreachable { .. })), "{opened:?}");
-    line.set(State::Whole);
+    line.set(ProxyMode::Whole);
     assert!(store.setting("a").await.unwrap().is_some());
 }
 

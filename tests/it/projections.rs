@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kontor::actors::engine::changes::{self, Bounds, Changed, Changes};
+use kontor::actors::engine::changes::{self, Bounds, ChangeFeed, Changed};
 use kontor::actors::engine::clock::Clock;
 use kontor::actors::engine::fold::Folded;
 use kontor::actors::engine::projections::{
@@ -19,12 +19,12 @@ use kontor::domain::entity::{EntityId, Event as _, Noun as _};
 use kontor::domain::id::Sku;
 use kontor::domain::stock::{self, Event, Stock};
 use kontor::domain::time::{Span, Timestamp};
-use kontor::store::journal::memory::Memory as MemoryJournal;
+use kontor::store::journal::memory::MemoryJournal;
 use kontor::store::journal::{Append, Fence, Journal, NewEvent, Record};
 use kontor::store::list_page::page;
 use kontor::store::list_row::Batch;
-use kontor::store::memory::Memory;
-use kontor::store::projection::{Cursor, DeadLetter, Step};
+use kontor::store::memory::MemoryStore;
+use kontor::store::projection::{Cursor, DeadLetter, ProjectionStep};
 use kontor::store::{self, Options, Store, Tables};
 use sqlx::Connection as _;
 use tokio::sync::watch;
@@ -50,7 +50,7 @@ struct World {
 
 impl World {
     async fn memory() -> Self {
-        Self::of(Arc::new(Memory::new(MemoryJournal::new(4)))).await
+        Self::of(Arc::new(MemoryStore::new(MemoryJournal::new(4)))).await
     }
 
     async fn postgres() -> Self {
@@ -140,7 +140,7 @@ async fn levels(store: &Arc<dyn Tables>, sku: &Sku) -> Vec<store::stock::Row> {
 /// What a node has of projections.
 struct Site {
     owned: Owned,
-    changes: Changes,
+    changes: ChangeFeed,
     feed: Feed,
     reached: watch::Receiver<Vec<i64>>,
     stop: CancellationToken,
@@ -156,7 +156,7 @@ impl Site {
     /// One that runs these projections.
     async fn with(world: &World, lists: Projections, owns: impl Fn(u16) -> bool) -> Self {
         let owned = Owned::of((0..world.journal.shards()).filter(|shard| owns(*shard)));
-        let (changes, feed) = (Changes::new(world.journal.shards()), Feed::default());
+        let (changes, feed) = (ChangeFeed::new(world.journal.shards()), Feed::default());
         let (reach, reached) = watch::channel(vec![0; world.shards()]);
         let stop = CancellationToken::new();
         let store = world.store.clone();
@@ -282,11 +282,11 @@ async fn an_entity_that_cannot_be_read_is_parked_and_tried_again_alone(
     let shard = stock::entity_id(&good).shard(world.journal.shards());
     let pos = world.last().await[usize::from(shard)];
     let mended = DeadLetter { shard, pos, entity: stock::entity_id(&good), ..first.clone() };
-    let step = Step {
+    let step = ProjectionStep {
         projection: StockRows::NAME,
         cursors: &[Cursor { shard, after: pos, pos }],
         dead: std::slice::from_ref(&mended),
-        ..Step::default()
+        ..ProjectionStep::default()
     };
     assert!(world.store.commit_projections(&[step]).await.unwrap());
     assert_eq!(letters().await.len(), 3);
@@ -354,7 +354,7 @@ async fn movements_are_right(world: &World) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_event_is_shown_once_whatever_fails_and_again_when_its_projection_is_replayed() {
-    let memory = Memory::new(MemoryJournal::new(4));
+    let memory = MemoryStore::new(MemoryJournal::new(4));
     let mut world = World::of(Arc::new(memory.clone())).await;
     let site = Site::open(&world, |_| true).await;
     site.feed.publish(&world.receive(&sku(1), Some(1)).await);
@@ -414,7 +414,7 @@ impl Projection for Picky {
 
 #[tokio::test]
 async fn an_event_that_is_refused_is_a_letter_and_parks_its_entity_whatever_fails() {
-    let memory = Memory::new(MemoryJournal::new(1));
+    let memory = MemoryStore::new(MemoryJournal::new(1));
     let mut world = World::of(Arc::new(memory.clone())).await;
     let lists = Projections::default().with(Picky);
     let open = async |world: &World| {

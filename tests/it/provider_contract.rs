@@ -10,7 +10,8 @@ use kontor::actors::flows::payment::{self, Payments};
 use kontor::domain::order::BuyerAction;
 use kontor::domain::time::Span;
 use kontor::providers::payment::{
-    AccountId, Authorization, Error, NoticeKind, PaymentStatus, Provider, Reversal, WebhookError,
+    AccountId, Authorization, AuthorizationStatus, Error, NoticeKind, Provider, Reversal,
+    WebhookError,
 };
 use kontor::providers::sandbox::{Options, Sandbox};
 
@@ -51,7 +52,7 @@ async fn repeats_what_was_answered(provider: &dyn Provider, tokens: &Tokens) {
         assert_eq!(declined, token == tokens.declined, "{first:?}");
     }
     let payment = provider.find("same-1").await.unwrap().unwrap();
-    assert_eq!((payment.status, payment.amount), (PaymentStatus::Authorized, gbp(1_000)));
+    assert_eq!((payment.status, payment.amount), (AuthorizationStatus::Authorized, gbp(1_000)));
     let capture = operation(&payment.id, "same-c1", 400);
     let receipt = provider.capture(&capture).await.unwrap();
     assert_eq!(provider.capture(&capture).await, Ok(receipt));
@@ -61,7 +62,7 @@ async fn repeats_what_was_answered(provider: &dyn Provider, tokens: &Tokens) {
     let payment = provider.find("same-1").await.unwrap().unwrap();
     assert_eq!((payment.captured, payment.refunded, payment.operations.len()), (400, 100, 2));
     let declined = provider.find("same-2").await.unwrap().unwrap();
-    assert_eq!((declined.status, declined.captured), (PaymentStatus::Declined, 0));
+    assert_eq!((declined.status, declined.captured), (AuthorizationStatus::Declined, 0));
 }
 
 /// Rule 3.
@@ -82,7 +83,7 @@ async fn decides_later_what_is_pending(provider: &dyn Provider, tokens: &Tokens)
     for reference in ["later-1", "later-2"] {
         let decided = until(async || {
             let found = provider.find(reference).await.unwrap().unwrap();
-            (found.status != PaymentStatus::Pending).then_some(found)
+            (found.status != AuthorizationStatus::Pending).then_some(found)
         })
         .await;
         assert_eq!(decided.amount, gbp(1_000));
@@ -167,7 +168,7 @@ async fn an_outcome_that_is_not_known_is_said_to_be_unknown() {
     let lost = hasty.authorize(&authorize("lost-1", "lost-1", 1_000, "tok_timeout")).await;
     assert!(unknown(&lost), "{lost:?}");
     let found = psp.client.find("lost-1").await.unwrap().unwrap();
-    assert_eq!(found.status, PaymentStatus::Authorized, "it was carried out");
+    assert_eq!(found.status, AuthorizationStatus::Authorized, "it was carried out");
     let never = hasty.authorize(&authorize("lost-2", "lost-2", 1_000, "tok_timeout_lost")).await;
     assert!(unknown(&never), "{never:?}");
     assert_eq!(psp.client.find("lost-2").await, Ok(None), "it was not");

@@ -12,7 +12,7 @@ mod webhooks;
 
 use kontor::domain::money::{Currency, Money};
 use kontor::providers::payment::{
-    Authorization, Error, OperationKind, PaymentStatus, Provider, Reversal,
+    Authorization, AuthorizationStatus, Error, OperationKind, Provider, Reversal,
 };
 
 use self::fixture::{Fixture, authorize, code, gbp, operation};
@@ -29,7 +29,7 @@ async fn every_operation_moves_what_it_says() {
     assert_eq!(voided.amount, gbp(300), "what was not captured");
 
     let payment = psp.client.find("order-1").await.unwrap().unwrap();
-    assert_eq!(payment.status, PaymentStatus::Authorized);
+    assert_eq!(payment.status, AuthorizationStatus::Authorized);
     assert_eq!((payment.id.as_str(), payment.amount), (id.as_str(), gbp(1000)));
     assert_eq!((payment.captured, payment.refunded, payment.voided), (700, 200, true));
     let kinds: Vec<_> = payment.operations.iter().map(|done| (done.kind, done.amount)).collect();
@@ -113,7 +113,7 @@ async fn a_decline_is_told_again() {
     assert!(matches!(&first, Authorization::Declined { code, .. } if code == "card_declined"));
     assert_eq!(psp.client.authorize(&request).await, Ok(first));
     let payment = psp.client.find("order-1").await.unwrap().unwrap();
-    assert_eq!(payment.status, PaymentStatus::Declined);
+    assert_eq!(payment.status, AuthorizationStatus::Declined);
     let capture = operation(&payment.id, "c1", 1);
     assert_eq!(code(psp.client.capture(&capture).await), "not_authorized");
 }
@@ -157,7 +157,7 @@ async fn a_reversed_pending_payment_holds_nothing() {
     // Made later, and therefore settled later: the first would have settled before it.
     let later = authorize("order-2", "key-2", 1000, "tok_webhook_only");
     psp.client.authorize(&later).await.unwrap();
-    psp.until_status("order-2", PaymentStatus::Authorized).await;
+    psp.until_status("order-2", AuthorizationStatus::Authorized).await;
     assert_eq!(psp.client.find("order-1").await, Ok(Some(payment)));
 }
 

@@ -6,20 +6,21 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use kontor_lab::cluster::servers::{
-    Haproxy, Nats, Plan, Postgres, PostgresOptions, Redis, Signal, Stop, free_port, local,
+    Haproxy, Nats, PostgresOptions, PostgresServer, ProxyPlan, Redis, Signal, Stop, free_port,
+    local,
 };
 use tempfile::TempDir;
 
 /// A fresh database in the PostgreSQL of this run of the tests; its address. It is not for tests
 /// that stop the server: those start their own.
 pub fn database() -> String {
-    static SHARED: OnceLock<Postgres> = OnceLock::new();
+    static SHARED: OnceLock<PostgresServer> = OnceLock::new();
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let shared = SHARED.get_or_init(|| {
         // No destructor runs at the end of a test run: the server's guard removes the folder.
         let dir = format!("kontor-test-postgres-{}", std::process::id());
         let options = PostgresOptions { remove: true, connections: 500, ..Default::default() };
-        Postgres::start_with(&std::env::temp_dir().join(dir), options).unwrap()
+        PostgresServer::start_with(&std::env::temp_dir().join(dir), options).unwrap()
     });
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     shared.create_database(&format!("test{number}")).unwrap()
@@ -40,8 +41,8 @@ impl<S> Own<S> {
 }
 
 /// A PostgreSQL of the test's own, to be stopped and killed.
-pub fn postgres() -> Own<Postgres> {
-    Own::new(Postgres::start)
+pub fn postgres() -> Own<PostgresServer> {
+    Own::new(PostgresServer::start)
 }
 
 /// A NATS server with JetStream of the test's own.
@@ -54,7 +55,7 @@ pub fn redis() -> Own<Redis> {
     Own::new(Redis::start)
 }
 
-fn table(postgres: &Postgres, url: &str) -> (String, String) {
+fn table(postgres: &PostgresServer, url: &str) -> (String, String) {
     let name = url.rsplit('/').next().unwrap().to_owned();
     let made = postgres.sql(&name, "CREATE TABLE n (n int); INSERT INTO n VALUES (7)").unwrap();
     (name, made)
@@ -149,7 +150,7 @@ async fn redis_forgets_when_it_is_killed_or_flushed() {
 #[test]
 fn the_balancer_knows_that_no_node_is_up() {
     let node = || local(free_port().unwrap());
-    let plan = Plan::before([node(), node(), node()]).unwrap();
+    let plan = ProxyPlan::before([node(), node(), node()]).unwrap();
     let mut own = Own::new(|dir: &Path| Haproxy::start(dir, plan));
     let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
     while own.server.up().unwrap() != [false; 3] {

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use kontor::cache::State;
+use kontor::cache::CacheState;
 use kontor::domain::entity::Record;
 use kontor::domain::product;
 use kontor::domain::time::Timestamp;
@@ -23,7 +23,7 @@ async fn sharing(redis: &Redis) -> Site {
     })
     .await;
     let cache = site.app.as_ref().unwrap().node.cache.clone();
-    until("redis is there", async || cache.state() == State::Ok).await;
+    until("redis is there", async || cache.state() == CacheState::Ok).await;
     site
 }
 
@@ -119,7 +119,7 @@ async fn limits_are_kept_by_each_server_while_redis_is_away() {
     set(&site, "rates.browse", json!(2)).await.expect(200);
     redis.kill();
     let cache = site.app.as_ref().unwrap().node.cache.clone();
-    until("redis is away", async || matches!(cache.state(), State::Away(_))).await;
+    until("redis is away", async || matches!(cache.state(), CacheState::Away(_))).await;
     let statuses = [
         see(browse(&site, "1.1.1.1")).await.status,
         see(browse(&site, "1.1.1.1")).await.status,

@@ -6,9 +6,9 @@ use std::time::Duration;
 use kontor::actors::engine::clock::Clock;
 use kontor::actors::engine::host;
 use kontor::actors::engine::runtime::{self, Runtime};
-use kontor::actors::flows::checkout::{Placed, Refusal, Request};
+use kontor::actors::flows::checkout::{CheckoutRefusal, PlacedOrder, Request};
 use kontor::actors::flows::payment::{self, Payments};
-use kontor::actors::node::{Node, Settings, Start};
+use kontor::actors::node::{Node, NodeStart, ShopSettings};
 use kontor::actors::nouns;
 use kontor::domain::address::Address;
 use kontor::domain::cart::{self, Details, NewLine};
@@ -64,7 +64,11 @@ impl Shop {
         cart(&self.node, lines).await
     }
 
-    pub async fn checkout(&self, cart: CartId, token: &str) -> Result<Placed, Refusal> {
+    pub async fn checkout(
+        &self,
+        cart: CartId,
+        token: &str,
+    ) -> Result<PlacedOrder, CheckoutRefusal> {
         checkout(&self.node, cart, token).await
     }
 
@@ -140,12 +144,16 @@ pub async fn cart(node: &Node, lines: &[(&str, i64)]) -> CartId {
     id
 }
 
-pub async fn checkout(node: &Node, cart: CartId, token: &str) -> Result<Placed, Refusal> {
+pub async fn checkout(
+    node: &Node,
+    cart: CartId,
+    token: &str,
+) -> Result<PlacedOrder, CheckoutRefusal> {
     pay(node, cart, token, Some(Duration::from_secs(30))).await
 }
 
 /// Checks a cart out without waiting for the outcome.
-pub async fn place(node: &Node, cart: CartId, token: &str) -> Result<Placed, Refusal> {
+pub async fn place(node: &Node, cart: CartId, token: &str) -> Result<PlacedOrder, CheckoutRefusal> {
     pay(node, cart, token, None).await
 }
 
@@ -154,7 +162,7 @@ async fn pay(
     cart: CartId,
     token: &str,
     patience: Option<Duration>,
-) -> Result<Placed, Refusal> {
+) -> Result<PlacedOrder, CheckoutRefusal> {
     let key = format!("{cart}-{token}");
     let idempotency = Some(Idempotency { key, digest: 1 });
     let method = PaymentMethod { provider: "sandbox".into(), token: token.into() };
@@ -194,14 +202,18 @@ async fn node(dir: &TempDir, psp: &str, more: &[&str]) -> (Arc<Node>, Store) {
     providers.extend(more.iter().map(|id| account(id.parse().unwrap(), id)));
     let names = providers.iter().map(|one| one.account().to_string()).collect();
     let defaults = runtime::Defaults { providers: names, ..runtime::Defaults::default() };
-    let start = Start {
+    let start = NodeStart {
         nouns: nouns::all(),
         store: Arc::new(store.clone()),
         clock: Clock::system(),
         rules: kontor::domain::pricing::Rules::default(),
         rows: kontor::actors::row_kinds::all(),
         projections: kontor::actors::read_models::all(),
-        settings: Settings { timer_poll_ms: 20, projection_pause_ms: 5, ..Settings::default() },
+        settings: ShopSettings {
+            timer_poll_ms: 20,
+            projection_pause_ms: 5,
+            ..ShopSettings::default()
+        },
         host: host::Options::default(),
         lane: options.lane,
         lanes: 1,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kontor_client::Client;
-use kontor_lab::shopkeepers::{self, Counters, Options};
+use kontor_lab::shopkeepers::{self, Options, ShopkeeperCounters};
 use reqwest::Method;
 use tokio::sync::watch;
 
@@ -21,7 +21,7 @@ async fn shopkeepers_restock_ship_and_refund_until_they_are_told_to_stop() {
     site.checkout(&cart, "key-1", "tok_ok", 30).await.expect(201);
 
     let client = Client::new(&site.url(), Some(site.key.clone())).unwrap();
-    let counters = Arc::new(Counters::default());
+    let counters = Arc::new(ShopkeeperCounters::default());
     let (stop, stopped) = watch::channel(false);
     let options = Options {
         turn: Duration::from_millis(20),
@@ -57,7 +57,7 @@ async fn scarce_goods_come_back_in_the_end_and_minds_are_changed() {
     let cart = site.cart(&[("A-FAN", 2)]).await;
     site.checkout(&cart, "key-1", "tok_ok", 30).await.expect(201);
     let client = Client::new(&site.url(), Some(site.key.clone())).unwrap();
-    let counters = Arc::new(Counters::default());
+    let counters = Arc::new(ShopkeeperCounters::default());
     let (stop, stopped) = watch::channel(false);
     let options = Options {
         turn: Duration::from_millis(20),

@@ -264,7 +264,7 @@ impl Site {
 }
 
 /// What is found in a store that no server runs on, against the provider's ledger too.
-async fn report(config: &Config) -> verify::Report {
+async fn report(config: &Config) -> verify::VerifyReport {
     let store = match config.store.url.is_empty() {
         true => Store::open_beside(&config.data.dir).await.unwrap(),
         false => Store::connect(&config.store.url, &Options::default()).await.unwrap(),

@@ -1,7 +1,7 @@
 //! What two servers over one store in PostgreSQL and one Redis have together: sessions, keys and
 //! how they end, and settings.
 
-use kontor::cache::State;
+use kontor::cache::CacheState;
 use reqwest::Method;
 use serde_json::json;
 
@@ -17,7 +17,7 @@ async fn over(store: &str, redis: &Redis) -> Site {
     })
     .await;
     let cache = site.app.as_ref().unwrap().node.cache.clone();
-    until("redis is there", async || cache.state() == State::Ok).await;
+    until("redis is there", async || cache.state() == CacheState::Ok).await;
     site
 }
 

@@ -6,13 +6,13 @@ mod tampering;
 use kontor::domain::order::{Command, FulfillmentRequest, Order, RefundRequest};
 use kontor::store::Store;
 use kontor::store::maintenance::restore;
-use kontor::verify::{Report, verify};
+use kontor::verify::{VerifyReport, verify};
 use serde_json::Value;
 
 use self::shop::Shop;
 
 /// The report's invariants that are violated.
-fn violated(report: &Report) -> Vec<String> {
+fn violated(report: &VerifyReport) -> Vec<String> {
     report.violations_total.keys().map(ToString::to_string).collect()
 }
 

@@ -4,7 +4,7 @@
 use kontor::actors::nouns::{self, NounEntry};
 use kontor::actors::{read_models, row_kinds};
 use kontor::seeded_fault;
-use kontor::simulate::{Plan, Setup, run_with};
+use kontor::simulate::{Setup, SimulationPlan, run_with};
 use kontor::verify::Books;
 
 use self::gift_card::actors::gift_card_rows::GiftCardRows;
@@ -35,7 +35,7 @@ fn setup() -> Setup {
 #[test]
 fn gift_cards_hold_whatever_goes_wrong() {
     for seed in 1..=SEEDS {
-        let plan = Plan::draw(seed);
+        let plan = SimulationPlan::draw(seed);
         let outcome = run_with(&setup(), &plan, true);
         assert_eq!(outcome.violation, None, "seed {seed}\n{}", outcome.story.join("\n"));
         assert!(outcome.story.iter().any(|line| line.contains("card 0")), "seed {seed}");
@@ -49,7 +49,7 @@ fn gift_cards_hold_whatever_goes_wrong() {
 fn a_fault_in_gift_cards_is_found() {
     seeded_fault::set_active_by_name(Some(FORGETS_ORDERS));
     let found = (1..=HUNT_MAX)
-        .find_map(|seed| run_with(&setup(), &Plan::draw_alone(seed), false).violation);
+        .find_map(|seed| run_with(&setup(), &SimulationPlan::draw_alone(seed), false).violation);
     seeded_fault::set_active_by_name(None);
     let found = found.expect("it was not found");
     assert!(found.what.contains("gift_"), "{found:?}");

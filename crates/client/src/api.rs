@@ -204,7 +204,7 @@ pub struct Line {
 pub struct Checkout {
     /// Who takes the money, from what; not needed for a cart that costs nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub payment: Option<Payment>,
+    pub payment: Option<PaymentMethod>,
     /// What the buyer has seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected_total: Option<Money>,
@@ -212,14 +212,14 @@ pub struct Checkout {
 
 /// A way to pay.
 #[derive(Clone, Debug, Serialize)]
-pub struct Payment {
+pub struct PaymentMethod {
     /// For example `sandbox`.
     pub provider: String,
     /// The provider's name for the buyer's card.
     pub token: String,
 }
 
-impl Payment {
+impl PaymentMethod {
     /// A payment through the sandbox provider.
     #[must_use]
     pub fn sandbox(token: &str) -> Self {

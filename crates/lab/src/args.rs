@@ -8,9 +8,9 @@ use kontor_client::{Client, Error};
 
 /// A key or token, which no debug output and no error shows.
 #[derive(Clone)]
-pub struct Secret(String);
+pub struct HiddenArg(String);
 
-impl Secret {
+impl HiddenArg {
     /// The secret itself, for a header.
     #[must_use]
     pub fn reveal(&self) -> &str {
@@ -18,7 +18,7 @@ impl Secret {
     }
 }
 
-impl FromStr for Secret {
+impl FromStr for HiddenArg {
     type Err = std::convert::Infallible;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -26,7 +26,7 @@ impl FromStr for Secret {
     }
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for HiddenArg {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(secret)")
     }
@@ -34,16 +34,16 @@ impl fmt::Debug for Secret {
 
 /// Which server a command speaks to, and as whom.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Target {
+pub struct TargetArgs {
     /// The server's URL
     #[arg(long, env = "KONTOR_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
     pub url: String,
     /// An API key (see kontor key create)
     #[arg(long, env = "KONTOR_KEY", hide_env_values = true, value_name = "KEY")]
-    pub key: Secret,
+    pub key: HiddenArg,
 }
 
-impl Target {
+impl TargetArgs {
     /// A client for it.
     ///
     /// # Errors
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn no_key_is_shown() {
-        let target = Target { url: String::new(), key: "sk_hidden".parse().unwrap() };
+        let target = TargetArgs { url: String::new(), key: "sk_hidden".parse().unwrap() };
         assert!(!format!("{target:?}").contains("sk_hidden"));
     }
 }

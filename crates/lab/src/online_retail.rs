@@ -30,7 +30,7 @@ pub const ROWS_MAX: usize = 5_000_000;
 
 /// One row: a line of an invoice.
 #[derive(Clone, Debug)]
-pub struct Row {
+pub struct RetailRow {
     /// Its line in the file, the header being line 1.
     pub line: u64,
     /// The invoice's number; `C` begins a cancellation, `A` an adjustment.
@@ -49,7 +49,7 @@ pub struct Row {
     pub country: Arc<str>,
 }
 
-impl Row {
+impl RetailRow {
     /// What the row is worth, in pence, rounded half to even; negative for what goes back.
     #[must_use]
     pub fn pence(&self) -> i64 {
@@ -72,7 +72,7 @@ pub fn value(price: UnitPrice, quantity: i64) -> i64 {
 ///
 /// # Errors
 /// [`source::Error`], naming line and column.
-pub fn read(input: impl Read) -> Result<Vec<Row>, source::Error> {
+pub fn read(input: impl Read) -> Result<Vec<RetailRow>, source::Error> {
     let mut reader = csv_text::reader(input)?;
     let header = reader.byte_headers().map_err(source::Error::csv)?.clone();
     let names: Vec<&[u8]> = header.iter().map(|name| name.trim_ascii()).collect();
@@ -94,7 +94,7 @@ pub fn read(input: impl Read) -> Result<Vec<Row>, source::Error> {
     Ok(rows)
 }
 
-fn row(line: u64, record: &csv::ByteRecord, texts: &mut Texts) -> Result<Row, source::Error> {
+fn row(line: u64, record: &csv::ByteRecord, texts: &mut Texts) -> Result<RetailRow, source::Error> {
     let fault = |column: usize, message: &str| source::Error::Field {
         line,
         column: COLUMNS[column].to_owned(),
@@ -118,7 +118,7 @@ fn row(line: u64, record: &csv::ByteRecord, texts: &mut Texts) -> Result<Row, so
     }
     let customer = text(6)?;
     let customer = customer.strip_suffix(".0").unwrap_or(customer);
-    Ok(Row {
+    Ok(RetailRow {
         line,
         invoice: texts.shared(text(0)?),
         code: texts.shared(text(1)?),
@@ -197,7 +197,7 @@ pub fn not_goods(code: &str) -> Option<NotGoods> {
 
 /// Whether the row sells goods: a positive quantity at a positive price on an ordinary invoice.
 #[must_use]
-pub fn sells_goods(row: &Row) -> bool {
+pub fn sells_goods(row: &RetailRow) -> bool {
     let ordinary = !row.invoice.starts_with(['C', 'A']);
     ordinary && row.quantity > 0 && row.price.raw() > 0 && not_goods(&row.code).is_none()
 }
@@ -225,7 +225,7 @@ struct Seen<'a> {
 /// codes: its most frequent name and its most frequent price. Of equals, the first in the
 /// alphabet and the lowest.
 #[must_use]
-pub fn catalog(rows: &[Row]) -> Vec<Implied> {
+pub fn catalog(rows: &[RetailRow]) -> Vec<Implied> {
     let mut seen: BTreeMap<&str, Seen<'_>> = BTreeMap::new();
     for row in rows.iter().filter(|row| sells_goods(row)) {
         let seen = seen.entry(&row.code).or_default();

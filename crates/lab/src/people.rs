@@ -24,12 +24,12 @@ const LATENCY_WINDOW: Duration = Duration::from_secs(10);
 /// What the people of the demo have done so far.
 #[derive(Clone, Default)]
 struct Counters {
-    buyers: Arc<shoppers::Counters>,
-    shopkeepers: Arc<shopkeepers::Counters>,
+    buyers: Arc<shoppers::BuyerCounters>,
+    shopkeepers: Arc<shopkeepers::ShopkeeperCounters>,
 }
 
 impl Counters {
-    fn read(&self) -> (shoppers::Counts, shopkeepers::Counts) {
+    fn read(&self) -> (shoppers::BuyerCounts, shopkeepers::ShopkeeperCounts) {
         (self.buyers.read(), self.shopkeepers.read())
     }
 }
@@ -93,9 +93,9 @@ pub struct Day {
     /// How long it was.
     pub seconds: f64,
     /// What buyers did.
-    pub buyers: shoppers::Counts,
+    pub buyers: shoppers::BuyerCounts,
     /// What shopkeepers did.
-    pub shopkeepers: shopkeepers::Counts,
+    pub shopkeepers: shopkeepers::ShopkeeperCounts,
 }
 
 impl fmt::Display for Day {
@@ -135,7 +135,7 @@ pub async fn stock_up(url: &str, key: &str, quiet: bool) -> Result<(), Error> {
 async fn figures(counters: Counters, started: Instant) {
     let terminal = std::io::stdout().is_terminal();
     let period = if terminal { TICK } else { TICK * 10 };
-    let mut before = shoppers::Counts::default();
+    let mut before = shoppers::BuyerCounts::default();
     let mut window = VecDeque::from([shoppers::Latencies::default()]);
     loop {
         tokio::time::sleep(period).await;

@@ -64,7 +64,7 @@ impl Default for Options {
 
 /// What the people of the shop have done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Counts {
+pub struct ShopkeeperCounts {
     /// Deliveries received.
     pub received: u64,
     /// Orders that went out.
@@ -79,16 +79,16 @@ pub struct Counts {
 
 /// Where they count.
 #[derive(Debug, Default)]
-pub struct Counters(Mutex<Counts>);
+pub struct ShopkeeperCounters(Mutex<ShopkeeperCounts>);
 
-impl Counters {
+impl ShopkeeperCounters {
     /// What they say now.
     #[must_use]
-    pub fn read(&self) -> Counts {
+    pub fn read(&self) -> ShopkeeperCounts {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn count(&self, one: impl FnOnce(&mut Counts)) {
+    fn count(&self, one: impl FnOnce(&mut ShopkeeperCounts)) {
         one(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
@@ -100,7 +100,7 @@ impl Counters {
 pub async fn run(
     client: Client,
     options: Options,
-    counters: Arc<Counters>,
+    counters: Arc<ShopkeeperCounters>,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), Error> {
     let staff = Staff {
@@ -135,7 +135,7 @@ struct Listed {
 struct Staff {
     client: Client,
     options: Options,
-    counters: Arc<Counters>,
+    counters: Arc<ShopkeeperCounters>,
     rng: SmallRng,
     scarce: HashSet<String>,
     /// Since when scarce SKUs are seen empty.

@@ -1,13 +1,13 @@
 //! Simulated buyers for `kontor demo`: they browse, fill carts, pay, change their minds.
 //!
-//! What deliberately is not here: the demo's screen (it reads [`Counters`]) and any check of what
+//! What deliberately is not here: the demo's screen (it reads [`BuyerCounters`]) and any check of what
 //! the server did: load, not proof.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use kontor_client::api::{Address, Cart, CartUpdate, Checkout, NewCart, NewLine, Payment};
+use kontor_client::api::{Address, Cart, CartUpdate, Checkout, NewCart, NewLine, PaymentMethod};
 use kontor_client::{Client, Error, segment};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -48,7 +48,7 @@ impl Default for Options {
 
 /// What buyers have done so far. Cheap to share.
 #[derive(Debug, Default)]
-pub struct Counters {
+pub struct BuyerCounters {
     carts: AtomicU64,
     placed: AtomicU64,
     confirmed: AtomicU64,
@@ -61,7 +61,7 @@ pub struct Counters {
 
 /// The counters at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Counts {
+pub struct BuyerCounts {
     /// Carts begun.
     pub carts: u64,
     /// Checkouts that were answered.
@@ -112,13 +112,13 @@ impl Latencies {
     }
 }
 
-impl Counters {
+impl BuyerCounters {
     /// What they say now.
     #[must_use]
-    pub fn read(&self) -> Counts {
+    pub fn read(&self) -> BuyerCounts {
         let latencies = self.latencies();
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Counts {
+        BuyerCounts {
             carts: count(&self.carts),
             placed: count(&self.placed),
             confirmed: count(&self.confirmed),
@@ -151,7 +151,7 @@ impl Counters {
 pub async fn run(
     client: Client,
     options: Options,
-    counters: Arc<Counters>,
+    counters: Arc<BuyerCounters>,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), Error> {
     let skus: Arc<[String]> = skus(&client).await?.into();
@@ -207,7 +207,7 @@ pub(super) async fn skus(client: &Client) -> Result<Vec<String>, Error> {
 struct Buyer {
     client: Client,
     skus: Arc<[String]>,
-    counters: Arc<Counters>,
+    counters: Arc<BuyerCounters>,
     pace: Arc<tokio::sync::Mutex<Interval>>,
     think_max: Duration,
     rng: SmallRng,
@@ -311,7 +311,7 @@ impl Buyer {
         let mut token = token(self.rng.random_range(0..1_000));
         for _ in 0..PAYMENTS_MAX {
             let body = Checkout {
-                payment: Some(Payment::sandbox(token)),
+                payment: Some(PaymentMethod::sandbox(token)),
                 expected_total: Some(cart.totals.total.clone()),
             };
             let started = Instant::now();
@@ -366,8 +366,8 @@ mod tests {
 
     #[test]
     fn latencies_fall_into_buckets() {
-        let counters = Counters::default();
-        assert_eq!(counters.read(), Counts::default());
+        let counters = BuyerCounters::default();
+        assert_eq!(counters.read(), BuyerCounts::default());
         (0..99).for_each(|_| counters.latency(Duration::from_millis(3)));
         counters.latency(Duration::from_secs(40));
         let all = counters.latencies();

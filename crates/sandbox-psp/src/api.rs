@@ -15,8 +15,8 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::book::Answered;
-use super::desk::{Authorize, Desk, Operate, check_reference};
-use super::fact::{Endpoint, Kind};
+use super::desk::{AuthorizeBody, Desk, Operate, check_reference};
+use super::fact::{BookedKind, Endpoint};
 use super::faults::Faults;
 use super::problem::Problem;
 
@@ -68,25 +68,25 @@ async fn method_not_allowed() -> Answer {
     Err(Problem::new(status, "method_not_allowed", "the method is not allowed here"))
 }
 
-async fn authorize(desk: Data<Desk>, call: Call) -> Answer {
-    let asked: Authorize = call.read()?;
+async fn authorize(desk: Data<Desk>, call: AccountRequest) -> Answer {
+    let asked: AuthorizeBody = call.read()?;
     let answered = desk.into_inner().authorize(&call.account, call.key()?, &asked).await?;
     Ok(shown(&answered))
 }
 
-async fn capture(desk: Data<Desk>, id: Path<String>, call: Call) -> Answer {
-    operate(desk, &id, Kind::Capture, call).await
+async fn capture(desk: Data<Desk>, id: Path<String>, call: AccountRequest) -> Answer {
+    operate(desk, &id, BookedKind::Capture, call).await
 }
 
-async fn void(desk: Data<Desk>, id: Path<String>, call: Call) -> Answer {
-    operate(desk, &id, Kind::Void, call).await
+async fn void(desk: Data<Desk>, id: Path<String>, call: AccountRequest) -> Answer {
+    operate(desk, &id, BookedKind::Void, call).await
 }
 
-async fn refund(desk: Data<Desk>, id: Path<String>, call: Call) -> Answer {
-    operate(desk, &id, Kind::Refund, call).await
+async fn refund(desk: Data<Desk>, id: Path<String>, call: AccountRequest) -> Answer {
+    operate(desk, &id, BookedKind::Refund, call).await
 }
 
-async fn operate(desk: Data<Desk>, id: &str, kind: Kind, call: Call) -> Answer {
+async fn operate(desk: Data<Desk>, id: &str, kind: BookedKind, call: AccountRequest) -> Answer {
     let asked: Operate = call.read()?;
     let desk = desk.into_inner();
     let answered = desk.operate(&call.account, call.key()?, id, kind, &asked).await?;
@@ -103,27 +103,27 @@ pub(super) struct Cancel {
     pub(super) reference: String,
 }
 
-async fn cancel(desk: Data<Desk>, call: Call) -> Answer {
+async fn cancel(desk: Data<Desk>, call: AccountRequest) -> Answer {
     let asked: Cancel = call.read()?;
     let cancelled = desk.into_inner().cancel(&call.account, &asked.reference).await?;
     Ok(HttpResponse::Ok().json(cancelled))
 }
 
-async fn get_payment(desk: Data<Desk>, id: Path<String>, call: Call) -> Answer {
+async fn get_payment(desk: Data<Desk>, id: Path<String>, call: AccountRequest) -> Answer {
     let found = desk.look(|book| Ok(book.by_id(&call.account, &id).map(|one| one.view())));
     Ok(HttpResponse::Ok().json(found.await?.ok_or_else(Problem::not_found)?))
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct List {
+pub(super) struct PaymentListQuery {
     pub(super) reference: Option<String>,
     after: Option<String>,
     pub(super) limit: Option<usize>,
 }
 
-async fn list_payments(desk: Data<Desk>, request: HttpRequest, call: Call) -> Answer {
-    let list = web::Query::<List>::from_query(request.query_string())
+async fn list_payments(desk: Data<Desk>, request: HttpRequest, call: AccountRequest) -> Answer {
+    let list = web::Query::<PaymentListQuery>::from_query(request.query_string())
         .map_err(|error| Problem::invalid("invalid_query", error.to_string()))?
         .into_inner();
     let limit = list.limit.unwrap_or(PAGE_DEFAULT);
@@ -143,31 +143,31 @@ async fn list_payments(desk: Data<Desk>, request: HttpRequest, call: Call) -> An
     Ok(HttpResponse::Ok().json(json!({ "data": data, "next_cursor": next })))
 }
 
-async fn set_endpoint(desk: Data<Desk>, call: Call) -> Answer {
+async fn set_endpoint(desk: Data<Desk>, call: AccountRequest) -> Answer {
     let endpoint: Endpoint = call.read()?;
     let url = endpoint.url.clone();
     desk.subscribe(&call.account, endpoint).await?;
     Ok(HttpResponse::Ok().json(json!({ "url": url })))
 }
 
-async fn set_faults(desk: Data<Desk>, call: Call) -> Answer {
+async fn set_faults(desk: Data<Desk>, call: AccountRequest) -> Answer {
     let faults: Faults = call.read()?;
     desk.desired.set(&call.account, faults)?;
     Ok(HttpResponse::Ok().json(faults))
 }
 
-async fn get_faults(desk: Data<Desk>, call: Call) -> Answer {
+async fn get_faults(desk: Data<Desk>, call: AccountRequest) -> Answer {
     Ok(HttpResponse::Ok().json(desk.desired.get(&call.account)))
 }
 
 /// A request of an account, its body read.
-struct Call {
+struct AccountRequest {
     account: String,
     key: Option<String>,
     body: Bytes,
 }
 
-impl Call {
+impl AccountRequest {
     fn read<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         // The parser's message can repeat what was sent, a card number for one.
         serde_json::from_slice(&self.body).map_err(|error| {
@@ -185,7 +185,7 @@ impl Call {
     }
 }
 
-impl FromRequest for Call {
+impl FromRequest for AccountRequest {
     type Error = Problem;
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
 

@@ -7,7 +7,9 @@ use std::collections::{HashMap, HashSet};
 
 use actix_web::http::StatusCode;
 
-use super::fact::{Endpoint, Fact, Kind, Operation, Payment, Status, View, What};
+use super::fact::{
+    BookedKind, BookedOperation, BookedPayment, BookedStatus, Endpoint, Fact, PaymentView, What,
+};
 use super::problem::Problem;
 
 /// The most operations on one payment.
@@ -15,23 +17,23 @@ const OPERATIONS_MAX: usize = 100;
 
 /// All accounts.
 #[derive(Debug, Default)]
-pub struct Book {
+pub struct AccountBook {
     accounts: HashMap<String, Account>,
 }
 
 #[derive(Debug, Default)]
 struct Account {
-    payments: Vec<Payment>,
+    payments: Vec<BookedPayment>,
     by_id: HashMap<String, usize>,
     by_reference: HashMap<String, usize>,
     blocked: HashSet<String>,
-    answers: HashMap<String, Answer>,
+    answers: HashMap<String, RecordedAnswer>,
     endpoint: Option<Endpoint>,
 }
 
 /// What a key was answered: the payment just after so many operations.
 #[derive(Debug)]
-struct Answer {
+struct RecordedAnswer {
     request: String,
     payment: usize,
     operations: usize,
@@ -41,7 +43,7 @@ struct Answer {
 #[derive(Debug)]
 pub struct Answered {
     pub status: StatusCode,
-    pub payment: View,
+    pub payment: PaymentView,
 }
 
 /// A fact that does not follow from those before it.
@@ -49,7 +51,7 @@ pub struct Answered {
 #[error("it contradicts the facts before it: {0}")]
 pub struct Inconsistent(&'static str);
 
-impl Book {
+impl AccountBook {
     /// Folds a fact in.
     pub fn apply(&mut self, fact: &Fact) -> Result<(), Inconsistent> {
         if !self.accounts.contains_key(&fact.account) {
@@ -97,12 +99,12 @@ impl Book {
         self.accounts.get(account).is_some_and(|account| account.blocked.contains(reference))
     }
 
-    pub fn by_id(&self, account: &str, id: &str) -> Option<&Payment> {
+    pub fn by_id(&self, account: &str, id: &str) -> Option<&BookedPayment> {
         let account = self.accounts.get(account)?;
         account.payments.get(*account.by_id.get(id)?)
     }
 
-    pub fn by_reference(&self, account: &str, reference: &str) -> Option<&Payment> {
+    pub fn by_reference(&self, account: &str, reference: &str) -> Option<&BookedPayment> {
         let account = self.accounts.get(account)?;
         account.payments.get(*account.by_reference.get(reference)?)
     }
@@ -117,8 +119,8 @@ impl Book {
         account: &str,
         after: Option<&str>,
         limit: usize,
-    ) -> Result<(Vec<View>, bool), Problem> {
-        let unknown = || Problem::invalid("invalid_cursor", "`after` is not the id of a payment");
+    ) -> Result<(Vec<PaymentView>, bool), Problem> {
+        let unknown = || Problem::invalid("invalid_cursor", "`after` is no payment's id");
         let Some(account) = self.accounts.get(account) else {
             return if after.is_some() { Err(unknown()) } else { Ok((Vec::new(), false)) };
         };
@@ -127,13 +129,13 @@ impl Book {
             None => 0,
         };
         let rest = account.payments.get(start..).unwrap_or_default();
-        Ok((rest.iter().take(limit).map(Payment::view).collect(), rest.len() > limit))
+        Ok((rest.iter().take(limit).map(BookedPayment::view).collect(), rest.len() > limit))
     }
 
     /// Every pending payment: its account and its id.
     pub fn pending(&self) -> Vec<(String, String)> {
         let of = |(name, account): (&String, &Account)| {
-            let pending = account.payments.iter().filter(|one| one.status == Status::Pending);
+            let pending = account.payments.iter().filter(|one| one.status == BookedStatus::Pending);
             pending.map(|one| (name.clone(), one.made.id.clone())).collect::<Vec<_>>()
         };
         self.accounts.iter().flat_map(of).collect()
@@ -142,15 +144,15 @@ impl Book {
 
 impl Answered {
     /// The answer to the request that left a payment with so many operations.
-    pub fn of(payment: &Payment, operations: usize) -> Self {
+    pub fn of(payment: &BookedPayment, operations: usize) -> Self {
         if operations > 0 {
-            let payment = payment.view_at(Status::Authorized, operations);
+            let payment = payment.view_at(BookedStatus::Authorized, operations);
             return Self { status: StatusCode::CREATED, payment };
         }
         let status = match payment.made.status {
-            Status::Authorized => StatusCode::CREATED,
-            Status::Pending => StatusCode::ACCEPTED,
-            Status::Declined => StatusCode::PAYMENT_REQUIRED,
+            BookedStatus::Authorized => StatusCode::CREATED,
+            BookedStatus::Pending => StatusCode::ACCEPTED,
+            BookedStatus::Declined => StatusCode::PAYMENT_REQUIRED,
         };
         Self { status, payment: payment.view_at(payment.made.status, 0) }
     }
@@ -168,7 +170,7 @@ impl Account {
                 if self.by_reference.insert(reference, index).is_some() {
                     return Err(Inconsistent("the reference is used already"));
                 }
-                self.payments.push(Payment {
+                self.payments.push(BookedPayment {
                     made: payment.clone(),
                     made_at: fact.at,
                     status: payment.status,
@@ -177,7 +179,7 @@ impl Account {
                 self.answer(key, request, index, 0)
             }
             What::Settled { payment } => {
-                self.payment_mut(payment)?.1.status = Status::Authorized;
+                self.payment_mut(payment)?.1.status = BookedStatus::Authorized;
                 Ok(())
             }
             What::Operated { key, request, payment, operation } => {
@@ -188,7 +190,7 @@ impl Account {
             }
             What::Reversed { payment, operations } => {
                 let payment = self.payment_mut(payment)?.1;
-                payment.status = Status::Authorized;
+                payment.status = BookedStatus::Authorized;
                 payment.operations.extend(operations.iter().map(|one| (fact.at, one.clone())));
                 Ok(())
             }
@@ -203,8 +205,8 @@ impl Account {
         }
     }
 
-    fn payment_mut(&mut self, id: &str) -> Result<(usize, &mut Payment), Inconsistent> {
-        let missing = Inconsistent("the payment does not exist");
+    fn payment_mut(&mut self, id: &str) -> Result<(usize, &mut BookedPayment), Inconsistent> {
+        let missing = Inconsistent("the payment is not there");
         let index = *self.by_id.get(id).ok_or(missing)?;
         Ok((index, self.payments.get_mut(index).ok_or(missing)?))
     }
@@ -216,7 +218,7 @@ impl Account {
         payment: usize,
         operations: usize,
     ) -> Result<(), Inconsistent> {
-        let answer = Answer { request: request.to_owned(), payment, operations };
+        let answer = RecordedAnswer { request: request.to_owned(), payment, operations };
         match self.answers.insert(key.to_owned(), answer) {
             Some(_) => Err(Inconsistent("the idempotency key is used already")),
             None => Ok(()),
@@ -225,8 +227,12 @@ impl Account {
 }
 
 /// How much an operation moves, in minor units, if the payment allows it.
-pub fn allowed(payment: &Payment, kind: Kind, asked: Option<i64>) -> Result<i64, Problem> {
-    if payment.status != Status::Authorized {
+pub fn allowed(
+    payment: &BookedPayment,
+    kind: BookedKind,
+    asked: Option<i64>,
+) -> Result<i64, Problem> {
+    if payment.status != BookedStatus::Authorized {
         return Err(Problem::conflict("not_authorized", "the payment is not authorized"));
     }
     if payment.operations.len() >= OPERATIONS_MAX {
@@ -236,14 +242,14 @@ pub fn allowed(payment: &Payment, kind: Kind, asked: Option<i64>) -> Result<i64,
     let sums = payment.sums(payment.operations.len());
     let uncaptured = payment.made.amount - sums.captured;
     let (left, code) = match kind {
-        Kind::Capture | Kind::Void if sums.voided => {
+        BookedKind::Capture | BookedKind::Void if sums.voided => {
             return Err(Problem::conflict("payment_voided", "the payment was voided"));
         }
-        Kind::Void if uncaptured == 0 => {
-            return Err(Problem::conflict("nothing_to_void", "nothing is left to capture"));
+        BookedKind::Void if uncaptured == 0 => {
+            return Err(Problem::conflict("nothing_to_void", "everything is captured"));
         }
-        Kind::Void | Kind::Capture => (uncaptured, "capture_exceeds_authorized"),
-        Kind::Refund => (sums.captured - sums.refunded, "refund_exceeds_captured"),
+        BookedKind::Void | BookedKind::Capture => (uncaptured, "capture_exceeds_authorized"),
+        BookedKind::Refund => (sums.captured - sums.refunded, "refund_exceeds_captured"),
     };
     match asked {
         None => Ok(left),
@@ -253,8 +259,8 @@ pub fn allowed(payment: &Payment, kind: Kind, asked: Option<i64>) -> Result<i64,
 }
 
 /// What undoes a payment; nothing if there is nothing to undo. Each operation has our reference.
-pub fn undoing(payment: &Payment, mut id: impl FnMut() -> String) -> Vec<Operation> {
-    if payment.status == Status::Declined {
+pub fn undoing(payment: &BookedPayment, mut id: impl FnMut() -> String) -> Vec<BookedOperation> {
+    if payment.status == BookedStatus::Declined {
         return Vec::new();
     }
     let sums = payment.sums(payment.operations.len());
@@ -262,13 +268,13 @@ pub fn undoing(payment: &Payment, mut id: impl FnMut() -> String) -> Vec<Operati
     let mut operations = Vec::new();
     let mut push = |kind, amount| {
         let reference = payment.made.reference.clone();
-        operations.push(Operation { id: id(), kind, reference, amount });
+        operations.push(BookedOperation { id: id(), kind, reference, amount });
     };
     if uncaptured > 0 && !sums.voided {
-        push(Kind::Void, uncaptured);
+        push(BookedKind::Void, uncaptured);
     }
     if sums.captured > sums.refunded {
-        push(Kind::Refund, sums.captured - sums.refunded);
+        push(BookedKind::Refund, sums.captured - sums.refunded);
     }
     operations
 }

@@ -15,13 +15,14 @@ use tokio::task::JoinHandle;
 use super::book::{self, Answered};
 use super::clock::{new_id, now};
 use super::fact::{
-    Endpoint, Fact, Kind, Made, Operation, OperationView, Redirect, Status, View, What,
+    BookedKind, BookedOperation, BookedStatus, Endpoint, Fact, Made, OperationView, PaymentView,
+    Redirect, What,
 };
-use super::faults::{Desired, Faults, Token, happens};
-use super::in_flight::{InFlight, Turn};
-use super::ledger::{Entry, Ledger, Position};
+use super::faults::{Desired, Faults, TokenOutcome, happens};
+use super::in_flight::{KeysInFlight, Turn};
+use super::ledger::{LedgerGuard, LedgerPosition, SandboxLedger};
 use super::problem::Problem;
-use super::webhooks::{News, Webhooks};
+use super::webhooks::{PaymentNews, WebhookSender};
 
 /// The largest amount, in minor units: what a 64-bit float still holds exactly.
 pub const AMOUNT_MAX: i64 = 9_007_199_254_740_991;
@@ -41,7 +42,7 @@ const SECRET_BYTES_MAX: usize = 256;
 /// The body of an authorization.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Authorize {
+pub struct AuthorizeBody {
     reference: String,
     amount: i64,
     currency: String,
@@ -60,16 +61,16 @@ pub struct Operate {
 #[derive(Debug, Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Cancelled {
-    Reversed { payment: Box<View> },
+    Reversed { payment: Box<PaymentView> },
     Blocked,
 }
 
 /// The state of the sandbox, and what works on it.
 pub struct Desk {
-    pub ledger: Arc<Ledger>,
-    pub webhooks: Arc<Webhooks>,
+    pub ledger: Arc<SandboxLedger>,
+    pub webhooks: Arc<WebhookSender>,
     pub desired: Desired,
-    pub in_flight: InFlight,
+    pub in_flight: KeysInFlight,
     /// Where work goes on that outlives its request.
     pub background: Handle,
     /// Turns true when the sandbox stops.
@@ -90,16 +91,16 @@ impl Desk {
         self: &Arc<Self>,
         account: &str,
         key: &str,
-        asked: &Authorize,
+        asked: &AuthorizeBody,
     ) -> Result<Answered, Problem> {
         let token = asked.check()?;
         let faults = self.desired.get(account);
         let turn = self.in_flight.enter(account, key).await;
         fail_by(&faults)?;
-        if token == Token::Error500 && self.desired.fails_at_first(account, key) {
+        if token == TokenOutcome::Error500 && self.desired.fails_at_first(account, key) {
             return Err(internal_fault());
         }
-        if token == Token::TimeoutLost {
+        if token == TokenOutcome::TimeoutLost {
             drop(turn);
             return Err(self.hold().await);
         }
@@ -122,9 +123,9 @@ impl Desk {
             let made = entry.book.by_id(account, &id).ok_or_else(Problem::not_found)?;
             Ok((Answered::of(made, 0), true))
         });
-        let mut manner = Manner { silent: token == Token::Timeout, ..Manner::default() };
+        let mut manner = Manner { silent: token == TokenOutcome::Timeout, ..Manner::default() };
         if let Ok((answered, true)) = &result {
-            if token == Token::Slow {
+            if token == TokenOutcome::Slow {
                 manner.delay = SLOW;
             }
             let delay = if manner.silent { TIMEOUT_WEBHOOK_DELAY } else { Duration::ZERO };
@@ -139,7 +140,7 @@ impl Desk {
         account: &str,
         key: &str,
         payment: &str,
-        kind: Kind,
+        kind: BookedKind,
         asked: &Operate,
     ) -> Result<Answered, Problem> {
         asked.check(kind)?;
@@ -155,7 +156,7 @@ impl Desk {
             let now = entry.book.by_id(account, payment).ok_or_else(Problem::not_found)?;
             let amount = book::allowed(now, kind, asked.amount)?;
             let reference = asked.reference.clone();
-            let operation = Operation { id: new_id("op"), kind, reference, amount };
+            let operation = BookedOperation { id: new_id("op"), kind, reference, amount };
             let (key, payment) = (key.to_owned(), payment.to_owned());
             let what = What::Operated { key, request, payment: payment.clone(), operation };
             entry.record(&fact(account, what))?;
@@ -210,7 +211,7 @@ impl Desk {
     /// Reads what is on disk, or soon is; the answer waits until it is.
     pub async fn look<T>(
         &self,
-        look: impl FnOnce(&book::Book) -> Result<T, Problem>,
+        look: impl FnOnce(&book::AccountBook) -> Result<T, Problem>,
     ) -> Result<T, Problem> {
         let (result, position) = self.ledger.enter(|entry| look(entry.book));
         self.ledger.durable(position).await?;
@@ -240,20 +241,20 @@ impl Desk {
     fn tell_made(
         self: &Arc<Self>,
         account: &str,
-        payment: &View,
-        position: Position,
+        payment: &PaymentView,
+        position: LedgerPosition,
         delay: Duration,
         manner: &mut Manner,
     ) {
         let kind = match payment.status {
-            Status::Authorized => "payment.authorized",
-            Status::Declined => "payment.declined",
-            Status::Pending => {
+            BookedStatus::Authorized => "payment.authorized",
+            BookedStatus::Declined => "payment.declined",
+            BookedStatus::Pending => {
                 self.settle_later(account.to_owned(), payment.id.clone());
                 return;
             }
         };
-        let news = News { account, kind, payment, operation: None, position, delay };
+        let news = PaymentNews { account, kind, payment, operation: None, position, delay };
         manner.early.extend(self.webhooks.announce(&news, &self.desired.get(account)));
     }
 
@@ -261,21 +262,22 @@ impl Desk {
     fn tell_operations(
         &self,
         account: &str,
-        payment: &View,
+        payment: &PaymentView,
         count: usize,
-        position: Position,
+        position: LedgerPosition,
         manner: &mut Manner,
     ) {
         let faults = self.desired.get(account);
         let told = payment.operations.len().saturating_sub(count);
         let tell = |operation: &OperationView| {
             let kind = match operation.kind {
-                Kind::Capture => "payment.captured",
-                Kind::Void => "payment.voided",
-                Kind::Refund => "payment.refunded",
+                BookedKind::Capture => "payment.captured",
+                BookedKind::Void => "payment.voided",
+                BookedKind::Refund => "payment.refunded",
             };
             let operation = Some(operation);
-            let news = News { account, kind, payment, operation, position, delay: Duration::ZERO };
+            let news =
+                PaymentNews { account, kind, payment, operation, position, delay: Duration::ZERO };
             self.webhooks.announce(&news, &faults)
         };
         manner.early.extend(payment.operations.iter().skip(told).filter_map(tell));
@@ -286,7 +288,7 @@ impl Desk {
         &self,
         faults: &Faults,
         turn: Turn,
-        position: Position,
+        position: LedgerPosition,
         result: Result<T, Problem>,
         manner: Manner,
     ) -> Result<T, Problem> {
@@ -322,11 +324,11 @@ impl Desk {
 
 impl Operate {
     /// Checks what is asked of a payment.
-    pub fn check(&self, kind: Kind) -> Result<(), Problem> {
+    pub fn check(&self, kind: BookedKind) -> Result<(), Problem> {
         check_reference(&self.reference)?;
         match (kind, self.amount) {
-            (Kind::Void, None) => Ok(()),
-            (Kind::Void, Some(_)) => {
+            (BookedKind::Void, None) => Ok(()),
+            (BookedKind::Void, Some(_)) => {
                 Err(Problem::invalid("invalid_amount", "a void has no amount"))
             }
             (_, amount) => check_amount(amount.unwrap_or(0)),
@@ -334,34 +336,35 @@ impl Operate {
     }
 }
 
-impl Authorize {
+impl AuthorizeBody {
     /// Checks it, and reads its token.
-    pub fn check(&self) -> Result<Token, Problem> {
+    pub fn check(&self) -> Result<TokenOutcome, Problem> {
         check_reference(&self.reference)?;
         check_amount(self.amount)?;
-        Token::read(&self.token)
+        TokenOutcome::read(&self.token)
     }
 
     /// The payment that it makes.
-    pub fn decide(&self, token: Token, faults: &Faults) -> Result<Made, Problem> {
+    pub fn decide(&self, token: TokenOutcome, faults: &Faults) -> Result<Made, Problem> {
         let currency = check_currency(&self.currency)?;
         let decline = match token {
-            Token::InsufficientFunds => Some("insufficient_funds"),
-            Token::Declined => Some("card_declined"),
+            TokenOutcome::InsufficientFunds => Some("insufficient_funds"),
+            TokenOutcome::Declined => Some("card_declined"),
             _ if happens(faults.decline) => Some("card_declined"),
             _ => None,
         };
         let status = match token {
-            _ if decline.is_some() => Status::Declined,
-            Token::WebhookOnly | Token::Action => Status::Pending,
-            _ => Status::Authorized,
+            _ if decline.is_some() => BookedStatus::Declined,
+            TokenOutcome::WebhookOnly | TokenOutcome::Action => BookedStatus::Pending,
+            _ => BookedStatus::Authorized,
         };
-        let less = i64::from(token == Token::Mismatch);
+        let less = i64::from(token == TokenOutcome::Mismatch);
         let id = new_id("pay");
-        let redirect = (token == Token::Action && status == Status::Pending).then(|| Redirect {
-            url: format!("https://sandbox.invalid/approve/{id}"),
-            expires_at: now().after(ACTION_LASTS).to_string(),
-        });
+        let redirect =
+            (token == TokenOutcome::Action && status == BookedStatus::Pending).then(|| Redirect {
+                url: format!("https://sandbox.invalid/approve/{id}"),
+                expires_at: now().after(ACTION_LASTS).to_string(),
+            });
         Ok(Made {
             id,
             reference: self.reference.clone(),
@@ -376,7 +379,7 @@ impl Authorize {
 
 /// Also how many operations it took.
 fn reverse_or_block(
-    entry: &mut Entry<'_>,
+    entry: &mut LedgerGuard<'_>,
     account: &str,
     reference: &str,
 ) -> Result<(Cancelled, usize), Problem> {
@@ -398,24 +401,28 @@ fn reverse_or_block(
 }
 
 /// Authorizes a payment that is still pending.
-fn settle(entry: &mut Entry<'_>, account: &str, id: &str) -> Result<Option<View>, Problem> {
+fn settle(
+    entry: &mut LedgerGuard<'_>,
+    account: &str,
+    id: &str,
+) -> Result<Option<PaymentView>, Problem> {
     match entry.book.by_id(account, id) {
-        Some(payment) if payment.status == Status::Pending => {}
+        Some(payment) if payment.status == BookedStatus::Pending => {}
         _ => return Ok(None),
     }
     entry.record(&fact(account, What::Settled { payment: id.to_owned() }))?;
-    Ok(entry.book.by_id(account, id).map(super::fact::Payment::view))
+    Ok(entry.book.by_id(account, id).map(super::fact::BookedPayment::view))
 }
 
 fn fact(account: &str, what: What) -> Fact {
     Fact { account: account.to_owned(), at: now(), what }
 }
 
-const fn name(kind: Kind) -> &'static str {
+const fn name(kind: BookedKind) -> &'static str {
     match kind {
-        Kind::Capture => "capture",
-        Kind::Void => "void",
-        Kind::Refund => "refund",
+        BookedKind::Capture => "capture",
+        BookedKind::Void => "void",
+        BookedKind::Refund => "refund",
     }
 }
 

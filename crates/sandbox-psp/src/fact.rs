@@ -29,9 +29,9 @@ pub enum What {
     /// A pending payment was authorized.
     Settled { payment: String },
     /// An operation was done, as the answer to a key.
-    Operated { key: String, request: String, payment: String, operation: Operation },
+    Operated { key: String, request: String, payment: String, operation: BookedOperation },
     /// A payment was undone by its reference.
-    Reversed { payment: String, operations: Vec<Operation> },
+    Reversed { payment: String, operations: Vec<BookedOperation> },
     /// A reference was blocked for ever.
     Blocked { reference: String },
     /// Webhooks go here from now on.
@@ -43,7 +43,7 @@ pub enum What {
 pub struct Made {
     pub id: String,
     pub reference: String,
-    pub status: Status,
+    pub status: BookedStatus,
     pub amount: i64,
     pub currency: Currency,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -62,7 +62,7 @@ pub struct Redirect {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Status {
+pub enum BookedStatus {
     Pending,
     Authorized,
     Declined,
@@ -70,7 +70,7 @@ pub enum Status {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum BookedKind {
     Capture,
     Void,
     Refund,
@@ -78,9 +78,9 @@ pub enum Kind {
 
 /// A capture, void or refund; the amount is in minor units.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Operation {
+pub struct BookedOperation {
     pub id: String,
-    pub kind: Kind,
+    pub kind: BookedKind,
     pub reference: String,
     pub amount: i64,
 }
@@ -101,12 +101,12 @@ impl std::fmt::Debug for Endpoint {
 
 /// A payment in memory.
 #[derive(Clone, Debug)]
-pub struct Payment {
+pub struct BookedPayment {
     pub made: Made,
     pub made_at: Timestamp,
     /// Now; `made.status` is what it was at first.
-    pub status: Status,
-    pub operations: Vec<(Timestamp, Operation)>,
+    pub status: BookedStatus,
+    pub operations: Vec<(Timestamp, BookedOperation)>,
 }
 
 /// Sums over a payment's operations, in minor units.
@@ -117,29 +117,29 @@ pub struct Sums {
     pub voided: bool,
 }
 
-impl Payment {
+impl BookedPayment {
     /// The sums after its first `count` operations.
     pub fn sums(&self, count: usize) -> Sums {
         let mut sums = Sums::default();
         for (_, operation) in self.operations.iter().take(count) {
             match operation.kind {
-                Kind::Capture => sums.captured += operation.amount,
-                Kind::Refund => sums.refunded += operation.amount,
-                Kind::Void => sums.voided = true,
+                BookedKind::Capture => sums.captured += operation.amount,
+                BookedKind::Refund => sums.refunded += operation.amount,
+                BookedKind::Void => sums.voided = true,
             }
         }
         sums
     }
 
     /// As it is shown now.
-    pub fn view(&self) -> View {
+    pub fn view(&self) -> PaymentView {
         self.view_at(self.status, self.operations.len())
     }
 
     /// As it was shown with a status and after its first `count` operations.
-    pub fn view_at(&self, status: Status, count: usize) -> View {
+    pub fn view_at(&self, status: BookedStatus, count: usize) -> PaymentView {
         let Sums { captured, refunded, voided } = self.sums(count);
-        View {
+        PaymentView {
             id: self.made.id.clone(),
             reference: self.made.reference.clone(),
             status,
@@ -151,17 +151,17 @@ impl Payment {
             decline_code: self.made.decline_code.clone(),
             created_at: self.made_at.to_string(),
             operations: self.operations.iter().take(count).map(OperationView::of).collect(),
-            redirect: self.made.redirect.clone().filter(|_| status == Status::Pending),
+            redirect: self.made.redirect.clone().filter(|_| status == BookedStatus::Pending),
         }
     }
 }
 
 /// A payment on the wire.
 #[derive(Clone, Debug, Serialize)]
-pub struct View {
+pub struct PaymentView {
     pub id: String,
     pub reference: String,
-    pub status: Status,
+    pub status: BookedStatus,
     pub amount: i64,
     pub currency: Currency,
     pub captured: i64,
@@ -179,14 +179,14 @@ pub struct View {
 #[derive(Clone, Debug, Serialize)]
 pub struct OperationView {
     pub id: String,
-    pub kind: Kind,
+    pub kind: BookedKind,
     pub reference: String,
     pub amount: i64,
     pub created_at: String,
 }
 
 impl OperationView {
-    fn of((at, operation): &(Timestamp, Operation)) -> Self {
+    fn of((at, operation): &(Timestamp, BookedOperation)) -> Self {
         Self {
             id: operation.id.clone(),
             kind: operation.kind,

@@ -98,7 +98,7 @@ impl Desired {
 
 /// What a token asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Token {
+pub enum TokenOutcome {
     Ok,
     Declined,
     InsufficientFunds,
@@ -117,7 +117,7 @@ pub enum Token {
     Mismatch,
 }
 
-impl Token {
+impl TokenOutcome {
     /// Reads a token; a card number is refused, and goes nowhere.
     pub fn read(token: &str) -> Result<Self, Problem> {
         let digits = token.bytes().filter(u8::is_ascii_digit).count();

@@ -4,11 +4,11 @@ use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use actix_web::web;
 use serde::de::DeserializeOwned;
 
-use super::api::{Cancel, List, account};
-use super::book::Book;
-use super::desk::{AMOUNT_MAX, Authorize, Operate, check_reference};
-use super::fact::{Endpoint, Fact, Kind};
-use super::faults::{Faults, Token, happens};
+use super::api::{Cancel, PaymentListQuery, account};
+use super::book::AccountBook;
+use super::desk::{AMOUNT_MAX, AuthorizeBody, Operate, check_reference};
+use super::fact::{BookedKind, Endpoint, Fact};
+use super::faults::{Faults, TokenOutcome, happens};
 
 fn read<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     serde_json::from_slice(bytes).ok()
@@ -16,14 +16,14 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
 
 /// Reads bytes as everything that a request can have, and as lines of a ledger.
 pub fn requests(bytes: &[u8]) {
-    if let Some(asked) = read::<Authorize>(bytes)
+    if let Some(asked) = read::<AuthorizeBody>(bytes)
         && let Ok(token) = asked.check()
         && let Ok(made) = asked.decide(token, &Faults::default())
     {
         assert!((0..=AMOUNT_MAX).contains(&made.amount), "{made:?}");
     }
     if let Some(asked) = read::<Operate>(bytes) {
-        for kind in [Kind::Capture, Kind::Void, Kind::Refund] {
+        for kind in [BookedKind::Capture, BookedKind::Void, BookedKind::Refund] {
             let _checked = asked.check(kind);
         }
     }
@@ -40,12 +40,12 @@ pub fn requests(bytes: &[u8]) {
     }
     let _: Option<Endpoint> = read(bytes);
     let text = &*String::from_utf8_lossy(bytes);
-    if let Ok(list) = web::Query::<List>::from_query(text)
+    if let Ok(list) = web::Query::<PaymentListQuery>::from_query(text)
         && let Some(reference) = &list.reference
     {
         let _checked = check_reference(reference);
     }
-    if let Ok(token) = Token::read(text) {
+    if let Ok(token) = TokenOutcome::read(text) {
         assert!(text.starts_with("tok_"), "{token:?}");
     }
     if let Ok(value) = HeaderValue::from_bytes(bytes) {
@@ -55,7 +55,7 @@ pub fn requests(bytes: &[u8]) {
             assert_eq!(format!("Bearer {account}"), text);
         }
     }
-    let mut book = Book::default();
+    let mut book = AccountBook::default();
     for line in bytes.split(|byte| *byte == b'\n') {
         if let Some(fact) = read::<Fact>(line) {
             let _applied = book.apply(&fact);

@@ -12,35 +12,35 @@ type Turns = Arc<Mutex<HashMap<Key, Arc<tokio::sync::Mutex<()>>>>>;
 
 /// The keys of the requests that are under way.
 #[derive(Clone, Debug, Default)]
-pub struct InFlight(Turns);
+pub struct KeysInFlight(Turns);
 
 /// The right to work on a key, until it is dropped.
 #[derive(Debug)]
 pub struct Turn {
     // Dropped before the place, which counts who is left.
     _guard: OwnedMutexGuard<()>,
-    _place: Place,
+    _place: KeyGuard,
 }
 
 #[derive(Debug)]
-struct Place {
+struct KeyGuard {
     turns: Turns,
     key: Key,
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
-impl InFlight {
+impl KeysInFlight {
     /// Waits for the others with this key.
     pub async fn enter(&self, account: &str, key: &str) -> Turn {
         let key = (account.to_owned(), key.to_owned());
         let turn = Arc::clone(locked(&self.0).entry(key.clone()).or_default());
-        let place = Place { turns: Arc::clone(&self.0), key, turn };
+        let place = KeyGuard { turns: Arc::clone(&self.0), key, turn };
         let guard = Arc::clone(&place.turn).lock_owned().await;
         Turn { _guard: guard, _place: place }
     }
 }
 
-impl Drop for Place {
+impl Drop for KeyGuard {
     fn drop(&mut self) {
         let mut turns = locked(&self.turns);
         // The map's and ours: nobody else works on it or waits for it.
@@ -56,7 +56,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_stays_behind() {
-        let in_flight = InFlight::default();
+        let in_flight = KeysInFlight::default();
         let first = in_flight.enter("a", "k").await;
         let mut second = Box::pin(in_flight.enter("a", "k"));
         tokio::select! {

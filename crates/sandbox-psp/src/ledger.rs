@@ -1,7 +1,7 @@
 //! The ledger file: facts are appended, written in groups, and read back at the start.
 //!
 //! A fact is in the book as soon as it is decided, and in the file a little later; whoever answers
-//! from the book waits for [`Ledger::durable`] first. What the facts mean is not known here.
+//! from the book waits for [`SandboxLedger::durable`] first. What the facts mean is not known here.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -13,7 +13,7 @@ use actix_web::http::StatusCode;
 use tokio::sync::watch;
 
 use super::Error;
-use super::book::Book;
+use super::book::AccountBook;
 use super::fact::Fact;
 use super::problem::Problem;
 
@@ -23,12 +23,12 @@ const WAITING_BYTES_MAX: usize = 16 << 20;
 const LINE_BYTES_MAX: u64 = 1 << 20;
 
 /// How many facts there are; the number of the last one that a reader has seen.
-pub type Position = u64;
+pub type LedgerPosition = u64;
 
 /// The book and its file.
 #[derive(Debug)]
-pub struct Ledger {
-    book: Mutex<Book>,
+pub struct SandboxLedger {
+    book: Mutex<AccountBook>,
     queue: Arc<Queue>,
     durable: watch::Receiver<Durable>,
     writer: Mutex<Option<JoinHandle<()>>>,
@@ -43,26 +43,26 @@ struct Queue {
 #[derive(Debug, Default)]
 struct Waiting {
     lines: Vec<u8>,
-    position: Position,
+    position: LedgerPosition,
     closed: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Durable {
-    position: Position,
+    position: LedgerPosition,
     failed: bool,
 }
 
 /// The book while it is held, and the way to add to it.
 #[derive(Debug)]
-pub struct Entry<'a> {
+pub struct LedgerGuard<'a> {
     /// What the facts so far add up to.
-    pub book: &'a mut Book,
+    pub book: &'a mut AccountBook,
     lines: Vec<u8>,
     count: u64,
 }
 
-impl Entry<'_> {
+impl LedgerGuard<'_> {
     /// Makes a fact true; it reaches the disk after the entry.
     pub fn record(&mut self, fact: &Fact) -> Result<(), Problem> {
         let line = serde_json::to_vec(fact).map_err(|e| Problem::internal(e.to_string()))?;
@@ -74,7 +74,7 @@ impl Entry<'_> {
     }
 }
 
-impl Ledger {
+impl SandboxLedger {
     /// Opens or makes `dir/ledger.jsonl`, for this process alone, and reads it.
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let path = dir.join("ledger.jsonl");
@@ -105,13 +105,13 @@ impl Ledger {
     /// also when it is a refusal: that too rests on facts.
     pub fn enter<T>(
         &self,
-        decide: impl FnOnce(&mut Entry<'_>) -> Result<T, Problem>,
-    ) -> (Result<T, Problem>, Position) {
+        decide: impl FnOnce(&mut LedgerGuard<'_>) -> Result<T, Problem>,
+    ) -> (Result<T, Problem>, LedgerPosition) {
         let mut book = locked(&self.book);
         if let Err(problem) = self.admit() {
             return (Err(problem), 0);
         }
-        let mut entry = Entry { book: &mut book, lines: Vec::new(), count: 0 };
+        let mut entry = LedgerGuard { book: &mut book, lines: Vec::new(), count: 0 };
         let result = decide(&mut entry);
         let mut waiting = locked(&self.queue.waiting);
         waiting.lines.append(&mut entry.lines);
@@ -135,7 +135,7 @@ impl Ledger {
     }
 
     /// Waits until everything up to a position is on disk.
-    pub async fn durable(&self, position: Position) -> Result<(), Problem> {
+    pub async fn durable(&self, position: LedgerPosition) -> Result<(), Problem> {
         let mut durable = self.durable.clone();
         let reached = durable.wait_for(|now| now.failed || now.position >= position).await;
         match reached {
@@ -157,7 +157,7 @@ impl Ledger {
     }
 }
 
-impl Drop for Ledger {
+impl Drop for SandboxLedger {
     fn drop(&mut self) {
         self.close();
     }
@@ -180,9 +180,9 @@ fn open_private(path: &Path) -> std::io::Result<File> {
 }
 
 /// Reads every fact, and cuts off a last line that has no end.
-fn load(file: &File, path: &Path) -> Result<Book, Error> {
+fn load(file: &File, path: &Path) -> Result<AccountBook, Error> {
     let io = |source| Error::Io { path: path.to_owned(), source };
-    let mut book = Book::default();
+    let mut book = AccountBook::default();
     let mut reader = BufReader::with_capacity(1 << 16, file);
     let mut line = Vec::new();
     let mut good_bytes: u64 = 0;

@@ -30,9 +30,9 @@ use tokio::sync::{oneshot, watch};
 
 use self::desk::Desk;
 use self::faults::Desired;
-use self::in_flight::InFlight;
-use self::ledger::Ledger;
-use self::webhooks::Webhooks;
+use self::in_flight::KeysInFlight;
+use self::ledger::SandboxLedger;
+use self::webhooks::WebhookSender;
 
 const WORKERS: usize = 2;
 const CONNECTIONS_PER_WORKER_MAX: usize = 10_000;
@@ -178,7 +178,7 @@ async fn run(
     closing: watch::Receiver<bool>,
     ready: oneshot::Sender<Result<Started, Error>>,
 ) {
-    let ledger = match Ledger::open(&options.data) {
+    let ledger = match SandboxLedger::open(&options.data) {
         Ok(ledger) => Arc::new(ledger),
         Err(error) => return drop(ready.send(Err(error))),
     };
@@ -199,14 +199,14 @@ async fn run(
 
 fn serve(
     listen: SocketAddr,
-    ledger: Arc<Ledger>,
+    ledger: Arc<SandboxLedger>,
     closing: watch::Receiver<bool>,
 ) -> Result<(SocketAddr, actix_web::dev::Server), Error> {
     let desk = Arc::new(Desk {
-        webhooks: Webhooks::start(Arc::clone(&ledger))?,
+        webhooks: WebhookSender::start(Arc::clone(&ledger))?,
         ledger,
         desired: Desired::default(),
-        in_flight: InFlight::default(),
+        in_flight: KeysInFlight::default(),
         background: Handle::current(),
         closing,
     });

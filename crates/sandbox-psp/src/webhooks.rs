@@ -18,9 +18,9 @@ use tokio::time::Instant;
 
 use super::Error;
 use super::clock::{new_id, now};
-use super::fact::{Endpoint, OperationView, View};
+use super::fact::{Endpoint, OperationView, PaymentView};
 use super::faults::{Faults, happens};
-use super::ledger::{Ledger, Position, locked};
+use super::ledger::{LedgerPosition, SandboxLedger, locked};
 
 /// How many webhooks are under way at once.
 const POOL: usize = 16;
@@ -34,13 +34,13 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const SHUFFLE_MS_MAX: u64 = 250;
 
 /// Something to tell an account about one of its payments.
-pub struct News<'a> {
+pub struct PaymentNews<'a> {
     pub account: &'a str,
     pub kind: &'static str,
-    pub payment: &'a View,
+    pub payment: &'a PaymentView,
     pub operation: Option<&'a OperationView>,
     /// Told only once this is durable.
-    pub position: Position,
+    pub position: LedgerPosition,
     /// Told only after this, besides what the faults ask for.
     pub delay: Duration,
 }
@@ -48,7 +48,7 @@ pub struct News<'a> {
 struct Event {
     account: String,
     body: String,
-    position: Position,
+    position: LedgerPosition,
 }
 
 struct Job {
@@ -59,18 +59,18 @@ struct Job {
 }
 
 /// What is to be delivered, and by whom.
-pub struct Webhooks {
+pub struct WebhookSender {
     client: reqwest::Client,
-    ledger: Arc<Ledger>,
+    ledger: Arc<SandboxLedger>,
     waiting: Mutex<BinaryHeap<Job>>,
     more: Notify,
     serial: AtomicU64,
     background: Handle,
 }
 
-impl Webhooks {
+impl WebhookSender {
     /// Starts the pool on the current runtime.
-    pub fn start(ledger: Arc<Ledger>) -> Result<Arc<Self>, Error> {
+    pub fn start(ledger: Arc<SandboxLedger>) -> Result<Arc<Self>, Error> {
         let webhooks = Arc::new(Self {
             client: client().map_err(|error| Error::Client(error.to_string()))?,
             ledger,
@@ -92,7 +92,11 @@ impl Webhooks {
     }
 
     /// Sends news by the faults of an account. An early webhook is returned, to be awaited.
-    pub fn announce(self: &Arc<Self>, news: &News<'_>, faults: &Faults) -> Option<JoinHandle<()>> {
+    pub fn announce(
+        self: &Arc<Self>,
+        news: &PaymentNews<'_>,
+        faults: &Faults,
+    ) -> Option<JoinHandle<()>> {
         if happens(faults.webhook_drop) {
             return None;
         }
@@ -182,7 +186,7 @@ impl Webhooks {
 }
 
 impl Event {
-    fn of(news: &News<'_>) -> Self {
+    fn of(news: &PaymentNews<'_>) -> Self {
         let mut data = json!({ "payment": news.payment });
         if let (Some(operation), Some(data)) = (news.operation, data.as_object_mut()) {
             data.insert("operation".into(), json!(operation));
@@ -198,7 +202,7 @@ impl Event {
     }
 }
 
-fn late(news: &News<'_>, faults: &Faults) -> Duration {
+fn late(news: &PaymentNews<'_>, faults: &Faults) -> Duration {
     let shuffled = if faults.webhook_shuffle { rand::random_range(0..=SHUFFLE_MS_MAX) } else { 0 };
     news.delay + Duration::from_millis(faults.webhook_late_ms + shuffled)
 }

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use tokio::sync::{Notify, broadcast};
 
-use super::projections::runner::{Outcome, Run};
+use super::projections::runner::{EventOutcome, RunningProjection};
 use super::projections::{LiveList, Projections};
 use crate::domain::entity::{EntityId, Record};
 use crate::store::journal::{Journal, ReadError};
@@ -109,7 +109,7 @@ impl Changed {
 
 /// Tells of changes to all who listen.
 #[derive(Clone, Debug)]
-pub struct Changes {
+pub struct ChangeFeed {
     sender: broadcast::Sender<Arc<Changed>>,
     /// How far each shard was told.
     heads: Arc<[AtomicI64]>,
@@ -118,7 +118,7 @@ pub struct Changes {
     begun: Arc<Notify>,
 }
 
-impl Changes {
+impl ChangeFeed {
     /// Of so many shards.
     #[must_use]
     pub fn new(shards: u16) -> Self {
@@ -127,7 +127,7 @@ impl Changes {
         Self { sender, heads: zeros(), written: zeros(), begun: Arc::default() }
     }
 
-    /// Listens from now on. What comes next may leave a gap behind [`Changes::heads`]: its
+    /// Listens from now on. What comes next may leave a gap behind [`ChangeFeed::heads`]: its
     /// `after_pos` is then higher.
     #[must_use]
     pub fn listen(&self) -> broadcast::Receiver<Arc<Changed>> {
@@ -203,7 +203,7 @@ pub struct Bounds {
 /// Lists that are folded while a stretch of the journal is read.
 struct Reading<'a> {
     journal: &'a dyn Journal,
-    lists: Vec<Box<dyn Run>>,
+    lists: Vec<Box<dyn RunningProjection>>,
     /// Those with an event that cannot be read: nothing is told of them.
     unreadable: HashSet<EntityId>,
     /// Events that may be folded still to know how something stood before.
@@ -286,9 +286,9 @@ impl Reading<'_> {
         }
         for list in self.lists.iter_mut().filter(|list| list.listens_to(&record.entity)) {
             match list.fold(self.journal, record, true, &mut self.left).await? {
-                Outcome::Folded => {}
-                Outcome::Unreadable(_) => drop(self.unreadable.insert(record.entity.clone())),
-                Outcome::TooMuch => return Ok(false),
+                EventOutcome::Folded => {}
+                EventOutcome::Unreadable(_) => drop(self.unreadable.insert(record.entity.clone())),
+                EventOutcome::TooMuch => return Ok(false),
             }
         }
         Ok(true)

@@ -10,7 +10,7 @@ use crate::domain::id::Key;
 use crate::domain::time::{Span, Timestamp};
 
 /// Where time and chance come from when it is not the machine.
-pub trait Source: Send + Sync {
+pub trait TimeSource: Send + Sync {
     /// The present.
     fn now(&self) -> Timestamp;
 
@@ -27,7 +27,7 @@ pub trait Source: Send + Sync {
 /// whose time and chance follow from a seed.
 #[derive(Clone)]
 pub struct Clock {
-    source: Option<Arc<dyn Source>>,
+    source: Option<Arc<dyn TimeSource>>,
 }
 
 impl Clock {
@@ -39,7 +39,7 @@ impl Clock {
 
     /// A clock that is not the machine's.
     #[must_use]
-    pub fn of(source: Arc<dyn Source>) -> Self {
+    pub fn of(source: Arc<dyn TimeSource>) -> Self {
         Self { source: Some(source) }
     }
 
@@ -97,7 +97,7 @@ impl fmt::Debug for Clock {
 
 struct ByHand(AtomicI64);
 
-impl Source for ByHand {
+impl TimeSource for ByHand {
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(self.0.load(Ordering::SeqCst))
     }

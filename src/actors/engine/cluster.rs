@@ -36,7 +36,7 @@ use crate::store::node::NodeRow;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What a node is in a cluster with.
-pub struct Start {
+pub struct ClusterStart {
     /// How it lives there.
     pub options: Options,
     /// Its name.
@@ -57,7 +57,7 @@ pub struct Start {
 
 /// A shard that this node has.
 #[derive(Clone)]
-struct Held {
+struct HeldShard {
     fence: Fence,
     lease: ShardLease,
     /// It is being given away.
@@ -72,7 +72,7 @@ struct Held {
 
 /// What this node knows of all nodes.
 #[derive(Clone, Debug, Default)]
-pub struct View {
+pub struct ClusterView {
     /// Nodes that live.
     pub members: Vec<Member>,
     /// All shards.
@@ -82,7 +82,7 @@ pub struct View {
 }
 
 /// This node among others.
-pub struct Cluster {
+pub struct ClusterMember {
     options: Options,
     me: String,
     /// What it says of itself, once it is there.
@@ -95,10 +95,10 @@ pub struct Cluster {
     bus: bus::Options,
     nats: Option<Connection>,
     findings: Findings,
-    view: RwLock<Arc<View>>,
+    view: RwLock<Arc<ClusterView>>,
     /// Told whenever the view changes, or what is held.
     changed: Notify,
-    held: Mutex<BTreeMap<u16, Held>>,
+    held: Mutex<BTreeMap<u16, HeldShard>>,
     /// When each node was first seen alive.
     seen: Mutex<BTreeMap<String, Instant>>,
     poke: Notify,
@@ -112,9 +112,9 @@ fn machine() -> String {
     format!("{} {}", boot.trim(), network.display())
 }
 
-impl Cluster {
-    pub(in crate::actors) fn new(start: Start) -> Self {
-        let Start { options, node, calls, notices, stream, bus, nats, findings } = start;
+impl ClusterMember {
+    pub(in crate::actors) fn new(start: ClusterStart) -> Self {
+        let ClusterStart { options, node, calls, notices, stream, bus, nats, findings } = start;
         Self {
             options,
             me: node,
@@ -180,7 +180,7 @@ impl Cluster {
 
     /// Who is there and who has which shard, as this node last saw it.
     #[must_use]
-    pub fn view(&self) -> Arc<View> {
+    pub fn view(&self) -> Arc<ClusterView> {
         self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -197,7 +197,7 @@ impl Cluster {
         self.notices.tell(Notice::Shards);
     }
 
-    fn held(&self) -> MutexGuard<'_, BTreeMap<u16, Held>> {
+    fn held(&self) -> MutexGuard<'_, BTreeMap<u16, HeldShard>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -232,7 +232,7 @@ impl Cluster {
     /// Says that it lives, and prolongs its leases.
     async fn renew(&self, running: &Shards) {
         let asked = Instant::now();
-        let run = |held: &&Held| !held.closed;
+        let run = |held: &&HeldShard| !held.closed;
         let fences: Vec<Fence> = self.held().values().filter(run).map(|held| held.fence).collect();
         let lease = self.options.lease_span();
         let journal = running.store.journal();
@@ -431,7 +431,7 @@ impl Cluster {
             relay.committed(shards.iter().map(|row| (row.id, row.last_pos)).collect());
         }
         let now = Instant::now();
-        let mut view = View::default();
+        let mut view = ClusterView::default();
         {
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             let alive = |id: &str| nodes.iter().any(|row| row.lives && row.node.id == id);
@@ -483,7 +483,7 @@ impl Cluster {
     async fn open(&self, running: &Arc<Shards>, fence: Fence, lease: ShardLease) {
         let turn = Arc::<tokio::sync::Mutex<()>>::default();
         let _mine = turn.lock().await;
-        let held = Held {
+        let held = HeldShard {
             fence,
             lease: lease.clone(),
             leaving: false,

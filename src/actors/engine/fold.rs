@@ -6,7 +6,7 @@
 use crate::actors::engine::host::{decode, kept};
 use crate::domain::entity::{EntityId, Noun, Record};
 use crate::domain::time::Timestamp;
-use crate::store::journal::{Journal, ReadError, Snapshot};
+use crate::store::journal::{Journal, ReadError, StateSnapshot};
 
 /// Events that are read at once.
 const PAGE: u32 = 500;
@@ -29,7 +29,7 @@ pub trait Fold: Default + Clone + Send + Sync + 'static {
     fn fold(&mut self, event: &Self::Event, at: Timestamp);
 
     /// The state that a snapshot holds, if it is one of this state.
-    fn of_snapshot(_snapshot: &Snapshot) -> Option<Self> {
+    fn of_snapshot(_snapshot: &StateSnapshot) -> Option<Self> {
         None
     }
 }
@@ -45,7 +45,7 @@ impl<N: Noun> Fold for N {
         self.evolve(event, at);
     }
 
-    fn of_snapshot(snapshot: &Snapshot) -> Option<Self> {
+    fn of_snapshot(snapshot: &StateSnapshot) -> Option<Self> {
         kept(snapshot)
     }
 }

@@ -3,20 +3,20 @@
 use async_trait::async_trait;
 
 use super::clock::Clock;
-use crate::bus::queue::Ledger;
+use crate::bus::queue::JobLedger;
 use crate::domain::background_job::{Job, Schedule};
 use crate::domain::time::Timestamp;
 use crate::store::{self, Store};
 
 /// The ledger in the store. Several nodes go by the store's clock, a single one by its own.
-pub struct Rows(pub Store, pub Clock);
+pub struct StoredJobs(pub Store, pub Clock);
 
 fn describe_error(error: store::Error) -> String {
     error.to_string()
 }
 
 #[async_trait]
-impl Ledger for Rows {
+impl JobLedger for StoredJobs {
     async fn now(&self) -> Result<Timestamp, String> {
         match self.0.time().await.map_err(describe_error)? {
             Some(now) => Ok(now),

@@ -33,7 +33,7 @@ pub struct Holding {
 
 /// A shard that should be with another node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Move {
+pub struct ShardMove {
     /// The shard.
     pub shard: u16,
     /// Who has it now.
@@ -76,11 +76,11 @@ pub fn wanted(members: &[Member], holdings: &[Holding]) -> BTreeMap<u16, String>
 
 /// What would have to move for every shard to be where it should be.
 #[must_use]
-pub fn plan(members: &[Member], holdings: &[Holding]) -> Vec<Move> {
+pub fn plan(members: &[Member], holdings: &[Holding]) -> Vec<ShardMove> {
     let wanted = wanted(members, holdings);
     let moved = holdings.iter().filter_map(|holding| {
         let to = wanted.get(&holding.shard)?;
-        (holding.owner.as_ref() != Some(to)).then(|| Move {
+        (holding.owner.as_ref() != Some(to)).then(|| ShardMove {
             shard: holding.shard,
             from: holding.owner.clone(),
             to: to.clone(),

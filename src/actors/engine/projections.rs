@@ -35,7 +35,7 @@ pub use self::owned::Owned;
 pub use self::projection::{FoldedEvent, LiveList, Projection, Projections};
 
 use self::track::Track;
-use super::changes::Changes;
+use super::changes::ChangeFeed;
 use super::clock::Clock;
 use super::runtime::Current;
 use crate::domain::entity::Record;
@@ -64,7 +64,7 @@ pub struct Projector {
     owned: Owned,
     tracks: Vec<Track>,
     replay: Arc<Notify>,
-    changes: Changes,
+    changes: ChangeFeed,
     settings: Option<watch::Receiver<Arc<Current>>>,
 }
 
@@ -95,7 +95,7 @@ impl Projector {
     ) -> Result<Self, store::Error> {
         let journal = store.journal();
         let mut projector = Self {
-            changes: Changes::new(journal.shards()),
+            changes: ChangeFeed::new(journal.shards()),
             journal,
             store,
             clock,
@@ -110,7 +110,7 @@ impl Projector {
 
     /// Tells what each step changed.
     #[must_use]
-    pub fn tell(mut self, changes: Changes) -> Self {
+    pub fn tell(mut self, changes: ChangeFeed) -> Self {
         self.changes = changes;
         self.reach(self.owned.all());
         self

@@ -29,7 +29,7 @@ use crate::store::journal::{Append, AppendError, NewEvent};
 use crate::store::versioned::{self, Row, VersionedRow};
 use crate::store::{self, Tables};
 
-pub use self::kinds::{ErasedRows, RowKinds, Rows};
+pub use self::kinds::{ErasedRows, RowHosts, RowKinds};
 
 /// The most rows of a kind that are kept in memory.
 const KEPT_MAX: usize = 100_000;
@@ -50,7 +50,7 @@ pub enum Expect {
 
 /// What a write has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Change {
+pub enum WriteOutcome {
     /// The row is new.
     Created,
     /// The row is different.
@@ -106,7 +106,7 @@ pub struct RowBase {
 /// All rows of a kind.
 pub struct RowHost<T: VersionedRow> {
     base: RowBase,
-    kept: sync::Cache<T::Key, Kept<T>>,
+    kept: sync::Cache<T::Key, CachedRow<T>>,
     lookups: Lookups,
     remote: RwLock<Option<Arc<dyn RemoteEntities>>>,
     /// Shards that this node has, since when, and for how long.
@@ -115,7 +115,7 @@ pub struct RowHost<T: VersionedRow> {
 
 /// A row in memory, and the moment before it was read or written.
 #[derive(Clone)]
-struct Kept<T> {
+struct CachedRow<T> {
     row: Arc<Row<T>>,
     at: Instant,
 }
@@ -198,7 +198,7 @@ impl<T: VersionedRow> RowHost<T> {
         value: T,
         expect: Expect,
         cause: Cause,
-    ) -> Result<(Row<T>, Change), Error> {
+    ) -> Result<(Row<T>, WriteOutcome), Error> {
         let remote = self.remote.read().unwrap_or_else(PoisonError::into_inner).clone();
         match remote {
             Some(remote) => self.put_where_it_is(remote.as_ref(), value, expect, cause).await,
@@ -211,7 +211,7 @@ impl<T: VersionedRow> RowHost<T> {
         value: T,
         expect: Expect,
         cause: Cause,
-    ) -> Result<(Row<T>, Change), Error> {
+    ) -> Result<(Row<T>, WriteOutcome), Error> {
         let any = expect == Expect::Any;
         for _ in 1..if any { TRIES_MAX } else { 1 } {
             match self.try_put(value.clone(), expect, cause.clone()).await {
@@ -230,13 +230,13 @@ impl<T: VersionedRow> RowHost<T> {
         value: T,
         expect: Expect,
         cause: Cause,
-    ) -> Result<(Row<T>, Change), Error> {
+    ) -> Result<(Row<T>, WriteOutcome), Error> {
         // What is decided on is what there is.
         let there = self.find(value.key(), Self::knows).await?;
         match (expect, &there) {
             (Expect::Absent, Some(row)) => {
                 return if self.created_by(value.key(), &cause).await? {
-                    Ok(((**row).clone(), Change::Created))
+                    Ok(((**row).clone(), WriteOutcome::Created))
                 } else {
                     Err(Error::Exists)
                 };
@@ -250,7 +250,7 @@ impl<T: VersionedRow> RowHost<T> {
         if let Some(row) = &there
             && row.value == value
         {
-            return Ok(((**row).clone(), Change::Unchanged));
+            return Ok(((**row).clone(), WriteOutcome::Unchanged));
         }
         let version = there.as_ref().map_or(0, |row| row.version) + 1;
         let row = Row { value, version };
@@ -259,7 +259,7 @@ impl<T: VersionedRow> RowHost<T> {
         self.keep(Arc::new(row.clone()), asked);
         // Whoever asks after the answer finds what was written, on any node.
         self.base.cache.drop_space(T::PLURAL).await;
-        Ok((row, if version == 1 { Change::Created } else { Change::Updated }))
+        Ok((row, if version == 1 { WriteOutcome::Created } else { WriteOutcome::Updated }))
     }
 
     async fn write(&self, row: &Row<T>, mut cause: Cause) -> Result<(), Error> {
@@ -318,7 +318,7 @@ impl<T: VersionedRow> RowHost<T> {
 
     /// Keeps what a row was at a moment or later.
     fn keep(&self, row: Arc<Row<T>>, at: Instant) {
-        let new = Kept { row, at };
+        let new = CachedRow { row, at };
         let vacant = self.kept.entry(new.row.value.key(), None, |_, kept| {
             if kept.row.version <= new.row.version {
                 *kept = new.clone();

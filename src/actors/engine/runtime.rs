@@ -90,7 +90,7 @@ pub struct Current {
 /// A value of a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Value {
+pub enum RuntimeValue {
     /// On or off.
     Switch(bool),
     /// A whole number.
@@ -99,7 +99,7 @@ pub enum Value {
 
 /// What a setting may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum SettingKind {
     /// On or off.
     Switch,
     /// From one number to another.
@@ -117,23 +117,27 @@ pub struct Definition {
     /// Its name.
     pub name: String,
     /// What it may be.
-    pub kind: Kind,
+    pub kind: SettingKind,
     /// What it is if nobody has changed it.
-    pub default: Value,
+    pub default: RuntimeValue,
     /// What it does.
     pub about: String,
 }
 
 impl Definition {
     /// What is wrong with a value.
-    fn fault(&self, value: Value) -> Option<String> {
+    fn fault(&self, value: RuntimeValue) -> Option<String> {
         match (self.kind, value) {
-            (Kind::Switch, Value::Switch(_)) => None,
-            (Kind::Switch, Value::Number(_)) => Some("must be true or false".to_owned()),
-            (Kind::Number { min, max }, Value::Number(number)) if (min..=max).contains(&number) => {
+            (SettingKind::Switch, RuntimeValue::Switch(_)) => None,
+            (SettingKind::Switch, RuntimeValue::Number(_)) => {
+                Some("must be true or false".to_owned())
+            }
+            (SettingKind::Number { min, max }, RuntimeValue::Number(number))
+                if (min..=max).contains(&number) =>
+            {
                 None
             }
-            (Kind::Number { min, max }, _) => {
+            (SettingKind::Number { min, max }, _) => {
                 Some(format!("must be a whole number from {min} to {max}"))
             }
         }
@@ -146,7 +150,7 @@ pub struct Shown {
     /// The setting.
     pub definition: Definition,
     /// What holds.
-    pub value: Value,
+    pub value: RuntimeValue,
     /// How often it was changed.
     pub version: i64,
     /// The last change.
@@ -318,11 +322,11 @@ impl Runtime {
         &self,
         store: &Store,
         name: &str,
-        value: Option<Value>,
+        value: Option<RuntimeValue>,
         expect: Option<i64>,
         author: &Author,
     ) -> Result<Shown, Error> {
-        let json = |value: Value| {
+        let json = |value: RuntimeValue| {
             let wrong = |error: serde_json::Error| Error::Invalid(error.to_string());
             serde_json::to_string(&value).map_err(wrong)
         };
@@ -365,7 +369,7 @@ fn shown(definition: &Definition, last: Option<&Row>) -> Shown {
 
 /// What a setting is. What another version of this program has written and this one cannot take
 /// counts as the default.
-fn value(definition: &Definition, last: Option<&Row>) -> Value {
+fn value(definition: &Definition, last: Option<&Row>) -> RuntimeValue {
     let stored = last.and_then(|row| row.value.as_deref());
     let read = stored.and_then(|text| serde_json::from_str(text).ok());
     read.filter(|value| definition.fault(*value).is_none()).unwrap_or(definition.default)
@@ -379,14 +383,14 @@ fn provider_switch(provider: &str) -> String {
 fn definitions(defaults: &Defaults) -> Vec<Definition> {
     let number = |name: &str, default: u64, max: u64, about: &str| Definition {
         name: name.to_owned(),
-        kind: Kind::Number { min: 0, max },
-        default: Value::Number(default),
+        kind: SettingKind::Number { min: 0, max },
+        default: RuntimeValue::Number(default),
         about: about.to_owned(),
     };
     let switch = |name: String, default: bool, about: String| Definition {
         name,
-        kind: Kind::Switch,
-        default: Value::Switch(default),
+        kind: SettingKind::Switch,
+        default: RuntimeValue::Switch(default),
         about,
     };
     let rates = defaults.rates;
@@ -429,19 +433,19 @@ fn definitions(defaults: &Defaults) -> Vec<Definition> {
 }
 
 fn current(definitions: &[Definition], rows: &BTreeMap<String, Row>) -> Current {
-    let values: BTreeMap<&str, Value> = definitions
+    let values: BTreeMap<&str, RuntimeValue> = definitions
         .iter()
         .map(|one| (one.name.as_str(), value(one, rows.get(&one.name))))
         .collect();
     let number = |name: &str| match values.get(name) {
-        Some(Value::Number(number)) => *number,
+        Some(RuntimeValue::Number(number)) => *number,
         _ => 0,
     };
-    let on = |name: &str| values.get(name) == Some(&Value::Switch(true));
+    let on = |name: &str| values.get(name) == Some(&RuntimeValue::Switch(true));
     let rate = |class: &str| u32::try_from(number(&format!("rates.{class}"))).unwrap_or(RATE_MAX);
-    let off = |(name, value): (&&str, &Value)| {
+    let off = |(name, value): (&&str, &RuntimeValue)| {
         let provider = name.strip_prefix("providers.")?;
-        (*value == Value::Switch(false)).then(|| provider.to_owned())
+        (*value == RuntimeValue::Switch(false)).then(|| provider.to_owned())
     };
     Current {
         rates: Rates {

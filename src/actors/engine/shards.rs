@@ -13,10 +13,10 @@ use super::clock::Clock;
 use super::host::{RemoteEntities, ShardLease};
 use super::hosts::{ErasedHost, Hosts};
 use super::projections::Owned;
-use super::row_host::Rows;
+use super::row_host::RowHosts;
 use crate::bus::stream::Stream;
 use crate::bus::stream::wire::PublicNames;
-use crate::bus::{self, Feed, Relay, Source, follow};
+use crate::bus::{self, EventSource, Feed, Relay, follow};
 use crate::domain::entity::{EntityId, Record};
 use crate::store::Tables;
 use crate::store::journal::lanes::Lanes;
@@ -30,7 +30,7 @@ pub struct Shards {
     pub(super) store: Arc<dyn Tables>,
     pub(super) lanes: Lanes,
     hosts: Hosts,
-    rows: Rows,
+    rows: RowHosts,
     owned: Owned,
     relay: OnceLock<Relay>,
 }
@@ -39,7 +39,7 @@ pub struct Shards {
 struct Committed(Arc<dyn Journal>);
 
 #[async_trait]
-impl Source for Committed {
+impl EventSource for Committed {
     async fn read_shard(&self, shard: u16, after: i64, limit: u32) -> Result<Vec<Record>, String> {
         self.0.read_shard(shard, after, limit).await.map_err(|error| error.to_string())
     }
@@ -52,7 +52,7 @@ impl Source for Committed {
 impl Shards {
     /// None yet: [`Shards::open`] runs some.
     #[must_use]
-    pub fn new(store: Arc<dyn Tables>, lanes: Lanes, hosts: Hosts, rows: Rows) -> Self {
+    pub fn new(store: Arc<dyn Tables>, lanes: Lanes, hosts: Hosts, rows: RowHosts) -> Self {
         Self { store, lanes, hosts, rows, owned: Owned::default(), relay: OnceLock::new() }
     }
 
@@ -76,7 +76,7 @@ impl Shards {
 
     /// The rows of all kinds.
     #[must_use]
-    pub const fn rows(&self) -> &Rows {
+    pub const fn rows(&self) -> &RowHosts {
         &self.rows
     }
 

@@ -1,6 +1,6 @@
 //! The checkout, from what a buyer asks to an order that goes on by itself.
 //!
-//! `Checkout::run` reads from top to bottom: the cart is priced, its stock looked at, the cart is
+//! `CheckoutFlow::run` reads from top to bottom: the cart is priced, its stock looked at, the cart is
 //! spent, and the order placed. From there on the order's own steps are performed (`order_steps`, a
 //! page with each of them and what undoes it): its stock is reserved, its money authorized, its
 //! stock allocated and its number drawn, its money captured. What the order decides is the
@@ -18,7 +18,7 @@ use crate::actors::engine::clock::Clock;
 use crate::actors::engine::host::{self, Host, Until};
 use crate::actors::engine::runtime::Runtime;
 use crate::actors::pricing::{Pricing, Requirement};
-use crate::actors::settings::Settings;
+use crate::actors::settings::ShopSettings;
 use crate::domain::cart;
 use crate::domain::entity::{Cause, EntityId};
 use crate::domain::id::{CartId, OrderId, Sku};
@@ -51,7 +51,7 @@ pub struct Request {
 
 /// An order after a checkout.
 #[derive(Debug)]
-pub struct Placed {
+pub struct PlacedOrder {
     /// The order.
     pub order: Order,
     /// Its version.
@@ -73,7 +73,7 @@ enum Spent {
 /// Why nothing was placed.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say what each means")]
-pub enum Refusal {
+pub enum CheckoutRefusal {
     #[error("there is no such cart")]
     CartNotFound,
     #[error("the cart has expired")]
@@ -102,8 +102,8 @@ pub enum Refusal {
     Store(#[from] store::Error),
 }
 
-fn read_placed(view: host::View<'_, Order>) -> Placed {
-    Placed {
+fn read_placed(view: host::View<'_, Order>) -> PlacedOrder {
+    PlacedOrder {
         order: view.state.clone(),
         seq: view.seq,
         settled: view.state.settled(),
@@ -111,8 +111,8 @@ fn read_placed(view: host::View<'_, Order>) -> Placed {
     }
 }
 
-fn of_cart(error: host::Error<cart::Rejection>) -> Refusal {
-    Refusal::Host(match error {
+fn of_cart(error: host::Error<cart::Rejection>) -> CheckoutRefusal {
+    CheckoutRefusal::Host(match error {
         host::Error::Rejected(_) | host::Error::TryAgain => host::Error::TryAgain,
         host::Error::Moved => host::Error::Moved,
         host::Error::Busy => host::Error::Busy,
@@ -124,33 +124,33 @@ fn of_cart(error: host::Error<cart::Rejection>) -> Refusal {
 }
 
 /// Makes orders of carts.
-pub struct Checkout {
+pub struct CheckoutFlow {
     pub(super) carts: Host<cart::Cart>,
     pub(super) orders: Host<Order>,
     pub(super) stock: Host<Stock>,
     pub(super) pricing: Pricing,
     pub(super) payments: Payments,
-    pub(super) settings: Settings,
+    pub(super) settings: ShopSettings,
     pub(super) runtime: Runtime,
     pub(super) clock: Clock,
 }
 
-impl Checkout {
+impl CheckoutFlow {
     /// Makes an order of a cart, or tries once more to pay the order that it has become.
     ///
     /// # Errors
-    /// [`Refusal`]: nothing was placed, or nothing is known to have been.
-    pub async fn run(&self, request: Request) -> Result<Placed, Refusal> {
+    /// [`CheckoutRefusal`]: nothing was placed, or nothing is known to have been.
+    pub async fn run(&self, request: Request) -> Result<PlacedOrder, CheckoutRefusal> {
         let provider = request.method.as_ref().map(|method| method.provider.as_str());
         if provider.is_some_and(|provider| !self.payments.knows(provider)) {
-            return Err(Refusal::UnknownProvider);
+            return Err(CheckoutRefusal::UnknownProvider);
         }
         let settings = self.runtime.current();
         if !settings.checkout {
-            return Err(Refusal::Closed);
+            return Err(CheckoutRefusal::Closed);
         }
         if let Some(provider) = provider.filter(|one| settings.providers_off.contains(*one)) {
-            return Err(Refusal::ProviderOff { provider: provider.to_owned() });
+            return Err(CheckoutRefusal::ProviderOff { provider: provider.to_owned() });
         }
         let order = OrderId(request.cart.0);
         let entity = order::entity_id(order);
@@ -166,18 +166,22 @@ impl Checkout {
             }
         };
         let placed = placed.map_err(|error| match error {
-            host::Error::Rejected(order::Rejection::InProgress) => Refusal::InProgress { order },
-            host::Error::Rejected(order::Rejection::PaymentRequired) => Refusal::PaymentRequired,
-            host::Error::Rejected(order::Rejection::NotPayable { .. }) => {
-                Refusal::CartSpent { order }
+            host::Error::Rejected(order::Rejection::InProgress) => {
+                CheckoutRefusal::InProgress { order }
             }
-            other => Refusal::Host(other),
+            host::Error::Rejected(order::Rejection::PaymentRequired) => {
+                CheckoutRefusal::PaymentRequired
+            }
+            host::Error::Rejected(order::Rejection::NotPayable { .. }) => {
+                CheckoutRefusal::CartSpent { order }
+            }
+            other => CheckoutRefusal::Host(other),
         })?;
         let Some(patience) = request.patience.filter(|_| !placed.settled) else {
             return Ok(placed);
         };
         match self.orders.wait(&entity, patience, Until::Settled, read_placed).await {
-            Ok(settled) => Ok(Placed { replayed: placed.replayed, ..settled }),
+            Ok(settled) => Ok(PlacedOrder { replayed: placed.replayed, ..settled }),
             // It is placed, and goes on: only how it went cannot be told here and now.
             Err(error) => {
                 tracing::debug!(%error, entity = entity.for_log(), "cannot wait for the outcome \
@@ -194,7 +198,7 @@ impl Checkout {
         entity: &EntityId,
         command: &Command,
         cause: &Cause,
-    ) -> Result<Placed, host::Error<order::Rejection>> {
+    ) -> Result<PlacedOrder, host::Error<order::Rejection>> {
         let mut backoff = Backoff::new(SHORTEST, &self.clock);
         for _ in 1..PLACES_MAX {
             let placed = self.orders.create(entity, command.clone(), cause.clone(), read_placed);
@@ -216,20 +220,25 @@ impl Checkout {
         cart: &cart::Cart,
         method: Option<PaymentMethod>,
         expected: Option<Money>,
-    ) -> Result<Command, Refusal> {
+    ) -> Result<Command, CheckoutRefusal> {
         let total = |view: host::View<'_, Order>| {
             let placed = view.state.placed()?;
             Some(Money::new(view.state.total(), placed.currency))
         };
-        match self.orders.look(&order::entity_id(order), total).await.map_err(Refusal::Host)? {
+        match self
+            .orders
+            .look(&order::entity_id(order), total)
+            .await
+            .map_err(CheckoutRefusal::Host)?
+        {
             Some(total) if expected.is_some_and(|expected| expected != total) => {
-                Err(Refusal::Changed { total })
+                Err(CheckoutRefusal::Changed { total })
             }
             Some(_) => Ok(Command::Pay { method }),
             None => match self.freeze(order, cart, expected).await {
                 Ok(placed) => Ok(Command::Place { placed: placed.into(), method }),
                 // It cannot be completed any more: its buyer has to make a new one.
-                Err(Refusal::Incomplete(_)) => Err(Refusal::CartExpired),
+                Err(CheckoutRefusal::Incomplete(_)) => Err(CheckoutRefusal::CartExpired),
                 Err(other) => Err(other),
             },
         }
@@ -237,20 +246,20 @@ impl Checkout {
 
     /// Spends a cart at the version that was priced, so that what its buyer was told last is what
     /// is ordered. Before that no order can be there.
-    async fn seal(&self, request: &Request) -> Result<Spent, Refusal> {
+    async fn seal(&self, request: &Request) -> Result<Spent, CheckoutRefusal> {
         let (entity, order) = (cart::entity_id(request.cart), OrderId(request.cart.0));
         for _ in 0..SEALS_MAX {
             let read = |view: host::View<'_, cart::Cart>| (view.state.clone(), view.seq);
             let (cart, seq) = self.carts.look(&entity, read).await.map_err(of_cart)?;
             match cart.open(self.clock.now()) {
                 Ok(()) => {}
-                Err(cart::Rejection::Expired) => return Err(Refusal::CartExpired),
+                Err(cart::Rejection::Expired) => return Err(CheckoutRefusal::CartExpired),
                 Err(cart::Rejection::Spent { .. }) => return Ok(Spent::SealedBefore(cart)),
-                Err(_) => return Err(Refusal::CartNotFound),
+                Err(_) => return Err(CheckoutRefusal::CartNotFound),
             }
             let placed = self.freeze(order, &cart, request.expected_total).await?;
             if placed.totals.total > 0 && request.method.is_none() {
-                return Err(Refusal::PaymentRequired);
+                return Err(CheckoutRefusal::PaymentRequired);
             }
             self.look_for_stock(&placed).await?;
             if seeded_fault::active(SeededFault::CartNotSealed) {
@@ -265,7 +274,7 @@ impl Checkout {
                 return Ok(Spent::Sealed(placed));
             }
         }
-        Err(Refusal::Host(host::Error::TryAgain))
+        Err(CheckoutRefusal::Host(host::Error::TryAgain))
     }
 
     /// Prices a cart for good.
@@ -274,19 +283,19 @@ impl Checkout {
         order: OrderId,
         cart: &cart::Cart,
         expected: Option<Money>,
-    ) -> Result<order::Placed, Refusal> {
+    ) -> Result<order::Placed, CheckoutRefusal> {
         let priced = self.pricing.price(cart).await?;
         if !priced.requirements.is_empty() {
-            return Err(Refusal::Incomplete(priced.requirements));
+            return Err(CheckoutRefusal::Incomplete(priced.requirements));
         }
         let (Some(currency), Some(email), Some(shipping), Some(delivery)) =
             (cart.currency(), cart.email(), cart.shipping_address(), priced.delivery)
         else {
-            return Err(Refusal::CartNotFound);
+            return Err(CheckoutRefusal::CartNotFound);
         };
         let total = Money::new(priced.totals.total, currency);
         if expected.is_some_and(|expected| expected != total) {
-            return Err(Refusal::Changed { total });
+            return Err(CheckoutRefusal::Changed { total });
         }
         Ok(order::Placed {
             order,
@@ -306,7 +315,7 @@ impl Checkout {
     }
 
     /// Looks whether there is stock, so that the buyer of a cart that cannot be filled keeps it.
-    async fn look_for_stock(&self, placed: &order::Placed) -> Result<(), Refusal> {
+    async fn look_for_stock(&self, placed: &order::Placed) -> Result<(), CheckoutRefusal> {
         let mut units: BTreeMap<Sku, i64> = BTreeMap::new();
         for line in &placed.lines {
             *units.entry(line.sku.clone()).or_insert(0) += line.quantity;
@@ -324,6 +333,6 @@ impl Checkout {
             return Ok(());
         }
         short.sort_by(|a, b| a.sku.cmp(&b.sku));
-        Err(Refusal::OutOfStock(short))
+        Err(CheckoutRefusal::OutOfStock(short))
     }
 }

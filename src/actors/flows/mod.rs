@@ -14,7 +14,7 @@ pub mod reservation;
 pub mod stock_movements;
 pub mod webhook;
 
-use self::checkout::Checkout;
+use self::checkout::CheckoutFlow;
 use self::order_numbers::{OrderNumbers, RememberedNumbers};
 use self::order_steps::OrderSteps;
 use self::parts::Parts;
@@ -22,14 +22,14 @@ use self::payment::PaymentSteps;
 use self::reconciliation::Reconciliation;
 use self::reservation::Reservation;
 use self::stock_movements::StockMovements;
-use self::webhook::Webhooks;
+use self::webhook::WebhookIntake;
 
 /// The flows that somebody outside of the node begins, or that time does.
 pub struct Flows {
     /// A cart becomes an order.
-    pub checkout: Checkout,
+    pub checkout: CheckoutFlow,
     /// What providers tell.
-    pub webhooks: Webhooks,
+    pub webhooks: WebhookIntake,
     /// What providers list.
     pub reconciliation: Reconciliation,
 }
@@ -46,14 +46,14 @@ impl Flows {
             runtime: parts.runtime.clone(),
             clock: parts.clock.clone(),
         };
-        let webhooks = Webhooks {
+        let webhooks = WebhookIntake {
             orders: parts.host(),
             payments: parts.payments.clone(),
             reconciliation: reconciliation.clone(),
             store: parts.store.clone(),
             clock: parts.clock.clone(),
         };
-        let checkout = Checkout {
+        let checkout = CheckoutFlow {
             carts: parts.host(),
             orders: parts.host(),
             stock: parts.host(),

@@ -10,7 +10,7 @@ use crate::actors::engine::host::Host;
 use crate::actors::engine::hosts::Hosts;
 use crate::actors::engine::runtime::Runtime;
 use crate::actors::pricing::Pricing;
-use crate::actors::settings::Settings;
+use crate::actors::settings::ShopSettings;
 use crate::cache::Cache;
 use crate::domain::entity::Noun;
 use crate::store::Tables;
@@ -24,7 +24,7 @@ pub struct Parts {
     /// The time.
     pub clock: Clock,
     /// How the shop is run.
-    pub settings: Settings,
+    pub settings: ShopSettings,
     /// What may change while it runs.
     pub runtime: Runtime,
     /// What nodes share and may lose.

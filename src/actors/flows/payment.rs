@@ -18,10 +18,10 @@ use crate::actors::engine::runtime::SWEEP_MAX_SECS;
 use crate::domain::entity::{EntityId, Noun as _};
 use crate::domain::limits::{web_address, within};
 use crate::domain::money::Money;
-use crate::domain::order::{Command, Order, Report, RequiredAction};
+use crate::domain::order::{Command, Order, ProviderReport, RequiredAction};
 use crate::providers::payment::{
-    Authorization, Authorize, Error, Operation, OperationKind, Payment, PaymentStatus, Provider,
-    Receipt,
+    Authorization, AuthorizationStatus, Authorize, Error, Operation, OperationKind, Payment,
+    Provider, Receipt,
 };
 use crate::seeded_fault::{self, SeededFault};
 
@@ -111,18 +111,19 @@ pub fn parse_reference(reference: &str) -> Option<(EntityId, char, u32)> {
 
 /// What a provider's record says of the attempt; `None` while it is still being worked on.
 #[must_use]
-pub fn report_of(payment: &Payment) -> Option<Report> {
+pub fn report_of(payment: &Payment) -> Option<ProviderReport> {
     match payment.status {
-        PaymentStatus::Pending => None,
-        PaymentStatus::Declined => Some(Report::Declined {
+        AuthorizationStatus::Pending => None,
+        AuthorizationStatus::Declined => Some(ProviderReport::Declined {
             code: payment.decline_code.clone().unwrap_or_else(|| "declined".into()),
         }),
-        PaymentStatus::Authorized if payment.voided && payment.captured == 0 => {
-            Some(Report::Voided)
+        AuthorizationStatus::Authorized if payment.voided && payment.captured == 0 => {
+            Some(ProviderReport::Voided)
         }
-        PaymentStatus::Authorized => {
-            Some(Report::Authorized { payment: payment.id.clone(), amount: payment.amount.amount })
-        }
+        AuthorizationStatus::Authorized => Some(ProviderReport::Authorized {
+            payment: payment.id.clone(),
+            amount: payment.amount.amount,
+        }),
     }
 }
 
@@ -178,7 +179,8 @@ impl PaymentSteps {
         loop {
             let error = match provider.reverse(&reference).await {
                 Ok(_) => {
-                    return teller.tell(Command::Report { attempt, report: Report::Reversed });
+                    return teller
+                        .tell(Command::Report { attempt, report: ProviderReport::Reversed });
                 }
                 Err(error) => error,
             };
@@ -199,7 +201,7 @@ impl PaymentSteps {
     ) {
         let (step, reference) = (format!("void:{attempt}"), format!("{order}-v{attempt}"));
         let deed = Deed { step, payment, reference, amount, kind: OperationKind::Void };
-        let done = |_| Command::Report { attempt, report: Report::Voided };
+        let done = |_| Command::Report { attempt, report: ProviderReport::Voided };
         self.operate(provider, &deed, teller, done).await;
     }
 
@@ -249,27 +251,27 @@ impl PaymentSteps {
         loop {
             match provider.authorize(request).await {
                 Ok(Authorization::Authorized { payment, amount }) => {
-                    return report(Report::Authorized { payment, amount: amount.amount });
+                    return report(ProviderReport::Authorized { payment, amount: amount.amount });
                 }
                 Ok(Authorization::Declined { code, .. }) => {
-                    return report(Report::Declined { code });
+                    return report(ProviderReport::Declined { code });
                 }
                 Ok(Authorization::Pending { payment }) => {
-                    report(Report::Pending { payment, action: None });
+                    report(ProviderReport::Pending { payment, action: None });
                     unanswered = self.payments.options.ask_after;
                     perhaps = true;
                 }
                 Ok(Authorization::ActionRequired { payment, action, expires_at }) => {
                     let action = Some(RequiredAction { action, expires_at });
-                    report(Report::Pending { payment, action });
+                    report(ProviderReport::Pending { payment, action });
                     unanswered = self.payments.options.ask_after;
                     perhaps = true;
                 }
                 Err(Error::Rejected { code, .. }) if code == "reference_blocked" => {
-                    return report(Report::Reversed);
+                    return report(ProviderReport::Reversed);
                 }
                 Err(Error::Rejected { code, .. }) if !perhaps => {
-                    return report(Report::Declined { code });
+                    return report(ProviderReport::Declined { code });
                 }
                 // A "no" to the repeated call says nothing of the first.
                 Err(Error::Rejected { .. }) => unanswered = self.payments.options.ask_after,
@@ -279,9 +281,9 @@ impl PaymentSteps {
                         perhaps = true;
                     }
                     if perhaps && seeded_fault::active(SeededFault::TimeoutTakenForDecline) {
-                        return report(Report::Declined { code: "timeout".into() });
+                        return report(ProviderReport::Declined { code: "timeout".into() });
                     }
-                    report(Report::Unknown { why: error.to_string() });
+                    report(ProviderReport::Unknown { why: error.to_string() });
                 }
             }
             if unanswered >= self.payments.options.ask_after
@@ -304,7 +306,7 @@ impl PaymentSteps {
         step: &str,
         (provider, request): (&Arc<dyn Provider>, &Authorize),
         teller: &Teller<Order>,
-    ) -> Option<Report> {
+    ) -> Option<ProviderReport> {
         let mut backoff = self.payments.backoff(&self.clock);
         loop {
             match provider.find(&request.reference).await {
@@ -314,13 +316,13 @@ impl PaymentSteps {
                     }
                 }
                 Ok(None) if seeded_fault::active(SeededFault::LateCallNotBlocked) => {
-                    return Some(Report::Reversed);
+                    return Some(ProviderReport::Reversed);
                 }
                 Ok(None) if seeded_fault::active(SeededFault::ReversedUndecided) => {
                     let reversed = provider.reverse(&request.reference).await;
-                    return reversed.ok().map(|_| Report::Reversed);
+                    return reversed.ok().map(|_| ProviderReport::Reversed);
                 }
-                Ok(None) => return Some(Report::Unheard),
+                Ok(None) => return Some(ProviderReport::Unheard),
                 Err(_) => return None,
             }
             backoff.pause().await;

@@ -17,7 +17,7 @@ use crate::cache::Cache;
 use crate::domain::entity::{Cause, EntityId, Noun as _};
 use crate::domain::money::Currency;
 use crate::domain::order::{Attempt, AttemptState, Command, Order, Phase};
-use crate::providers::payment::{OperationKind, Payment, PaymentStatus, Provider};
+use crate::providers::payment::{AuthorizationStatus, OperationKind, Payment, Provider};
 use crate::store::webhook::{NEVER, Parked};
 use crate::store::{self, Tables};
 
@@ -148,7 +148,7 @@ impl Reconciliation {
         let see = async || {
             let account = account.clone();
             let read =
-                move |view: View<'_, Order>| Seen::of(view.state, &account, currency, number);
+                move |view: View<'_, Order>| SweptOrder::of(view.state, &account, currency, number);
             self.orders.look(&order, read).await
         };
         let Ok(seen) = see().await else {
@@ -203,7 +203,7 @@ impl Reconciliation {
     /// perhaps the older one, restored or copied. It is parked for an operator, once; `true` once
     /// that is durable, or where no money is kept.
     async fn raise_lost(&self, provider: &dyn Provider, payment: &Payment) -> bool {
-        if payment.status == PaymentStatus::Pending {
+        if payment.status == AuthorizationStatus::Pending {
             return false;
         }
         let Some(reason) = lost(payment) else {
@@ -238,7 +238,7 @@ impl Reconciliation {
         provider: &dyn Provider,
         payment: &Payment,
         (order, number): (&EntityId, u32),
-        seen: &Seen,
+        seen: &SweptOrder,
     ) {
         if seen.given_up && seen.captured == 0 {
             tracing::warn!(%order, payment = payment.id, "returning money of an attempt that its \
@@ -303,7 +303,7 @@ pub(super) async fn tell_order(
 
 /// An order as the sweep sees it.
 #[derive(PartialEq, Eq)]
-struct Seen {
+struct SweptOrder {
     /// There is such an order.
     exists: bool,
     /// It has such an attempt, made at the account and in the currency of the payment.
@@ -320,7 +320,7 @@ struct Seen {
     at_rest: bool,
 }
 
-impl Seen {
+impl SweptOrder {
     /// Whether a payment is what the order says of it.
     fn fits(&self, payment: &Payment) -> bool {
         self.captured == payment.captured
@@ -360,7 +360,7 @@ fn lives_from(order: &Order) -> Option<u32> {
 
 /// Whether money is set aside or taken on a payment.
 fn is_live(payment: &Payment) -> bool {
-    payment.status == PaymentStatus::Authorized && !payment.voided
+    payment.status == AuthorizationStatus::Authorized && !payment.voided
 }
 
 /// What is wrong with a payment whose order is not there; `None` if all of its money is back.

@@ -15,9 +15,9 @@ use super::reconciliation::{Reconciliation, SWEPT, Untaken, tell_order};
 use crate::actors::engine::clock::Clock;
 use crate::actors::engine::host::Host;
 use crate::actors::engine::projections::Owned;
-use crate::domain::order::{Command, Order, Report};
+use crate::domain::order::{Command, Order, ProviderReport};
 use crate::domain::time::Span;
-use crate::providers::payment::{Notice, NoticeKind, WebhookError, WebhookRequest};
+use crate::providers::payment::{NoticeKind, PaymentNotice, WebhookError, WebhookRequest};
 use crate::seeded_fault::{self, SeededFault};
 use crate::store::webhook::{NEVER, Parked, Row};
 use crate::store::{self, Tables};
@@ -50,7 +50,7 @@ pub enum WebhookRefusal {
 
 /// Takes what providers tell.
 #[derive(Clone)]
-pub struct Webhooks {
+pub struct WebhookIntake {
     pub(super) orders: Host<Order>,
     pub(super) payments: Payments,
     pub(super) reconciliation: Reconciliation,
@@ -58,7 +58,7 @@ pub struct Webhooks {
     pub(super) clock: Clock,
 }
 
-impl Webhooks {
+impl WebhookIntake {
     /// Takes a webhook.
     ///
     /// # Errors
@@ -96,7 +96,7 @@ impl Webhooks {
     }
 
     /// Brings a notice to its order.
-    async fn take_notice(&self, provider: &str, notice: &Notice) -> Result<(), Untaken> {
+    async fn take_notice(&self, provider: &str, notice: &PaymentNotice) -> Result<(), Untaken> {
         let unmatched = || Untaken::Unmatched(format!("no order for {}", notice.payment.reference));
         let Some((order, 'p', attempt)) = parse_reference(&notice.payment.reference) else {
             return Err(unmatched());
@@ -106,7 +106,7 @@ impl Webhooks {
         let command = match (notice.kind, operation, ours) {
             (NoticeKind::Authorized, ..) => Command::Report {
                 attempt,
-                report: Report::Authorized {
+                report: ProviderReport::Authorized {
                     payment: notice.payment.id.clone(),
                     amount: notice.payment.amount.amount,
                 },
@@ -114,9 +114,9 @@ impl Webhooks {
             (NoticeKind::Declined, ..) => {
                 let code = notice.payment.decline_code.clone();
                 let code = code.unwrap_or_else(|| "declined".into());
-                Command::Report { attempt, report: Report::Declined { code } }
+                Command::Report { attempt, report: ProviderReport::Declined { code } }
             }
-            (NoticeKind::Voided, ..) => Command::Report { attempt, report: Report::Voided },
+            (NoticeKind::Voided, ..) => Command::Report { attempt, report: ProviderReport::Voided },
             (NoticeKind::Captured, Some(operation), Some((_, 'c', capture))) => Command::Captured {
                 capture,
                 amount: operation.amount.amount,

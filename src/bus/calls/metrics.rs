@@ -25,13 +25,13 @@ struct OfWay {
 
 /// What is counted of calls between nodes; clones count together.
 #[derive(Clone)]
-pub struct Metrics {
+pub struct CallMetrics {
     calls: Family<Ended, Counter<u64, AtomicU64>>,
     seconds: Family<OfWay, Histogram, fn() -> Histogram>,
     answers: Family<Ended, Counter<u64, AtomicU64>>,
 }
 
-impl Default for Metrics {
+impl Default for CallMetrics {
     fn default() -> Self {
         let seconds: Family<OfWay, Histogram, fn() -> Histogram> =
             Family::new_with_constructor(|| Histogram::new(BUCKETS));
@@ -39,7 +39,7 @@ impl Default for Metrics {
     }
 }
 
-impl Metrics {
+impl CallMetrics {
     /// Shows them in a registry.
     pub fn register(&self, to: &mut Registry) {
         let help = "Calls to other nodes, by way and outcome";

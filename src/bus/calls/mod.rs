@@ -25,7 +25,7 @@ use super::nats::Connection;
 use super::{Now, Options, token};
 use seal::Seal;
 
-pub use metrics::Metrics;
+pub use metrics::CallMetrics;
 pub use seal::SKEW;
 pub use serve::LONGEST;
 
@@ -56,7 +56,7 @@ pub struct Peer {
 
 /// A call that came in.
 #[derive(Clone, Debug)]
-pub struct Call {
+pub struct IncomingCall {
     /// The node that calls.
     pub from: String,
     /// The call's id, new with each try.
@@ -71,16 +71,16 @@ pub struct Call {
 
 /// What answers calls. It may be called twice for the same thing. The call has its place for as long
 /// as the handler keeps it.
-pub type Handler = Arc<dyn Fn(Call, Place) -> BoxFuture<'static, Bytes> + Send + Sync>;
+pub type Handler = Arc<dyn Fn(IncomingCall, CallSlot) -> BoxFuture<'static, Bytes> + Send + Sync>;
 
 /// The place of a call among those that are answered at once.
 #[derive(Debug)]
-pub struct Place {
+pub struct CallSlot {
     taken: OwnedSemaphorePermit,
     waits: Arc<Semaphore>,
 }
 
-impl Place {
+impl CallSlot {
     /// Makes room for calls that are worked on, since this one only waits from now on; `false` if
     /// too many wait.
     #[must_use]
@@ -132,7 +132,7 @@ impl CallError {
 
 /// Why a call that came in is not carried out. Nothing was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum CallRefusal {
     /// It does not show that a node of this cluster wrote it, to this node.
     #[error("the call is not signed by a node of this cluster, to this node")]
     Unsigned,
@@ -150,7 +150,7 @@ pub enum Refusal {
     Closed,
 }
 
-impl Refusal {
+impl CallRefusal {
     const fn outcome(self) -> &'static str {
         match self {
             Self::Unsigned => "unsigned",
@@ -164,10 +164,10 @@ impl Refusal {
 
 /// Why an admitted call has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
+pub enum CallFailure {
     /// Nothing was done.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] CallRefusal),
     /// It was begun, and its caller waits no longer.
     #[error("the call was not answered in time")]
     Expired,
@@ -182,7 +182,7 @@ struct Inner {
     way: Way,
     secret: [u8; 32],
     now: Now,
-    metrics: Metrics,
+    metrics: CallMetrics,
     handler: OnceLock<Handler>,
     places: Arc<Semaphore>,
     places_max: u32,
@@ -229,7 +229,7 @@ impl Calls {
             way,
             secret,
             now,
-            metrics: Metrics::default(),
+            metrics: CallMetrics::default(),
             handler: OnceLock::new(),
             places: Arc::new(Semaphore::new(places_max as usize)),
             places_max,
@@ -247,7 +247,7 @@ impl Calls {
 
     /// What is counted.
     #[must_use]
-    pub fn metrics(&self) -> &Metrics {
+    pub fn metrics(&self) -> &CallMetrics {
         &self.0.metrics
     }
 
@@ -383,8 +383,8 @@ impl Calls {
 }
 
 impl Seal {
-    fn into_call(self, body: Bytes, until: Instant) -> Call {
-        Call { from: self.from, id: self.id, trace: self.trace, until, body }
+    fn into_call(self, body: Bytes, until: Instant) -> IncomingCall {
+        IncomingCall { from: self.from, id: self.id, trace: self.trace, until, body }
     }
 }
 

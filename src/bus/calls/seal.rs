@@ -7,7 +7,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
-use super::Refusal;
+use super::CallRefusal;
 use crate::domain::time::Timestamp;
 
 /// The node that calls.
@@ -62,26 +62,26 @@ impl Seal {
     /// of the cluster wrote them, lately enough.
     ///
     /// # Errors
-    /// [`Refusal::Unsigned`] or [`Refusal::Late`].
+    /// [`CallRefusal::Unsigned`] or [`CallRefusal::Late`].
     pub fn read<'a>(
         secret: &[u8; 32],
         me: &str,
         header: impl Fn(&str) -> Option<&'a str>,
         body: &[u8],
         now: Timestamp,
-    ) -> Result<Self, Refusal> {
-        let text = |name| header(name).ok_or(Refusal::Unsigned);
+    ) -> Result<Self, CallRefusal> {
+        let text = |name| header(name).ok_or(CallRefusal::Unsigned);
         let (from, id, sent, left) = (text(FROM)?, text(ID)?, text(SENT)?, text(LEFT)?);
         let right = hex::encode(mac(secret, &[from, me, id, sent, left], body));
         if !bool::from(right.as_bytes().ct_eq(text(MAC)?.as_bytes())) {
-            return Err(Refusal::Unsigned);
+            return Err(CallRefusal::Unsigned);
         }
-        let sent: i64 = sent.parse().map_err(|_| Refusal::Unsigned)?;
-        let left: u64 = left.parse().map_err(|_| Refusal::Unsigned)?;
+        let sent: i64 = sent.parse().map_err(|_| CallRefusal::Unsigned)?;
+        let left: u64 = left.parse().map_err(|_| CallRefusal::Unsigned)?;
         let age = now.millis().saturating_sub(sent);
         let skew = i64::try_from(SKEW.as_millis()).unwrap_or(i64::MAX);
         if age > skew || age < -skew {
-            return Err(Refusal::Late);
+            return Err(CallRefusal::Late);
         }
         Ok(Self {
             from: from.to_owned(),
@@ -127,7 +127,7 @@ mod tests {
         me: &str,
         body: &[u8],
         at: i64,
-    ) -> Result<Seal, Refusal> {
+    ) -> Result<Seal, CallRefusal> {
         let find = |name: &str| headers.iter().find(|(n, _)| *n == name).map(|(_, v)| v.as_str());
         Seal::read(&SECRET, me, find, body, Timestamp::from_millis(at))
     }
@@ -136,19 +136,19 @@ mod tests {
     fn a_seal_is_good_for_its_node_its_bytes_and_its_time() {
         let headers = seal().headers(&SECRET, "b", b"body");
         assert_eq!(read(&headers, "b", b"body", 1_000_100), Ok(seal()));
-        assert_eq!(read(&headers, "c", b"body", 1_000_100), Err(Refusal::Unsigned));
-        assert_eq!(read(&headers, "b", b"bod", 1_000_100), Err(Refusal::Unsigned));
-        assert_eq!(read(&headers, "b", b"body", 1_060_001), Err(Refusal::Late));
-        assert_eq!(read(&headers, "b", b"body", 939_999), Err(Refusal::Late));
+        assert_eq!(read(&headers, "c", b"body", 1_000_100), Err(CallRefusal::Unsigned));
+        assert_eq!(read(&headers, "b", b"bod", 1_000_100), Err(CallRefusal::Unsigned));
+        assert_eq!(read(&headers, "b", b"body", 1_060_001), Err(CallRefusal::Late));
+        assert_eq!(read(&headers, "b", b"body", 939_999), Err(CallRefusal::Late));
         for at in 0..5 {
             let mut changed = headers.clone();
             changed[at].1.push('0');
-            assert_eq!(read(&changed, "b", b"body", 1_000_100), Err(Refusal::Unsigned), "{at}");
+            assert_eq!(read(&changed, "b", b"body", 1_000_100), Err(CallRefusal::Unsigned), "{at}");
             let mut missing = headers.to_vec();
             missing.remove(at);
-            assert_eq!(read(&missing, "b", b"body", 1_000_100), Err(Refusal::Unsigned), "{at}");
+            assert_eq!(read(&missing, "b", b"body", 1_000_100), Err(CallRefusal::Unsigned), "{at}");
         }
         let foreign = seal().headers(&[8; 32], "b", b"body");
-        assert_eq!(read(&foreign, "b", b"body", 1_000_100), Err(Refusal::Unsigned));
+        assert_eq!(read(&foreign, "b", b"body", 1_000_100), Err(CallRefusal::Unsigned));
     }
 }

@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::seal::Seal;
 use super::{
-    ANSWER_BYTES_MAX, CALL_BYTES_MAX, Call, Calls, Failure, Handler, OUTCOME, Place, Refusal,
-    WAITS, Way, subject,
+    ANSWER_BYTES_MAX, CALL_BYTES_MAX, CallFailure, CallRefusal, CallSlot, Calls, Handler,
+    IncomingCall, OUTCOME, WAITS, Way, subject,
 };
 use crate::bus::nats::Connection;
 
@@ -57,12 +57,12 @@ impl Calls {
     /// Reads a call that came by HTTP.
     ///
     /// # Errors
-    /// [`Refusal`].
+    /// [`CallRefusal`].
     pub fn admit_http<'a>(
         &self,
         header: impl Fn(&str) -> Option<&'a str>,
         body: Bytes,
-    ) -> Result<Call, Refusal> {
+    ) -> Result<IncomingCall, CallRefusal> {
         let admitted = self.admit(header, body);
         if let Err(refusal) = &admitted {
             self.0.metrics.answered("http", refusal.outcome());
@@ -74,9 +74,9 @@ impl Calls {
         &self,
         header: impl Fn(&str) -> Option<&'a str>,
         body: Bytes,
-    ) -> Result<Call, Refusal> {
+    ) -> Result<IncomingCall, CallRefusal> {
         if body.len() > CALL_BYTES_MAX {
-            return Err(Refusal::TooLarge);
+            return Err(CallRefusal::TooLarge);
         }
         let inner = &self.0;
         let now = (inner.now)();
@@ -89,21 +89,25 @@ impl Calls {
     /// Carries out a call that was admitted.
     ///
     /// # Errors
-    /// [`Failure`]: it was refused, or took longer than its caller waits.
-    pub async fn answer(&self, way: &'static str, call: Call) -> Result<Bytes, Failure> {
+    /// [`CallFailure`]: it was refused, or took longer than its caller waits.
+    pub async fn answer(
+        &self,
+        way: &'static str,
+        call: IncomingCall,
+    ) -> Result<Bytes, CallFailure> {
         let done = self.carry_out(call).await;
         let outcome = match &done {
             Ok(_) => "answered",
-            Err(Failure::Refused(refusal)) => refusal.outcome(),
-            Err(Failure::Expired) => "expired",
+            Err(CallFailure::Refused(refusal)) => refusal.outcome(),
+            Err(CallFailure::Expired) => "expired",
         };
         self.0.metrics.answered(way, outcome);
         done
     }
 
-    async fn carry_out(&self, call: Call) -> Result<Bytes, Failure> {
+    async fn carry_out(&self, call: IncomingCall) -> Result<Bytes, CallFailure> {
         let place = self.place()?;
-        let handler = self.0.handler.get().ok_or(Refusal::Closed)?;
+        let handler = self.0.handler.get().ok_or(CallRefusal::Closed)?;
         let until = call.until;
         tracing::debug!(
             call = call.id,
@@ -113,20 +117,21 @@ impl Calls {
                                                                                from another node"
         );
         let answer = tokio::time::timeout_at(until, handler(call, place)).await;
-        let answer = answer.map_err(|_| Failure::Expired)?;
+        let answer = answer.map_err(|_| CallFailure::Expired)?;
         if answer.len() > ANSWER_BYTES_MAX {
             tracing::error!(bytes = answer.len(), "the answer to a call is too large");
-            return Err(Failure::Expired);
+            return Err(CallFailure::Expired);
         }
         Ok(answer)
     }
 
-    fn place(&self) -> Result<Place, Refusal> {
+    fn place(&self) -> Result<CallSlot, CallRefusal> {
         if !self.is_open() {
-            return Err(Refusal::Closed);
+            return Err(CallRefusal::Closed);
         }
-        let taken = Arc::clone(&self.0.places).try_acquire_owned().map_err(|_| Refusal::Busy)?;
-        Ok(Place { taken, waits: Arc::clone(&self.0.waits) })
+        let taken =
+            Arc::clone(&self.0.places).try_acquire_owned().map_err(|_| CallRefusal::Busy)?;
+        Ok(CallSlot { taken, waits: Arc::clone(&self.0.waits) })
     }
 
     /// Takes calls from NATS until told to stop.
@@ -179,7 +184,7 @@ impl Calls {
                 Ok(call) => this.answer("nats", call).await,
                 Err(refusal) => {
                     this.0.metrics.answered("nats", refusal.outcome());
-                    Err(Failure::Refused(refusal))
+                    Err(CallFailure::Refused(refusal))
                 }
             };
             let (outcome, answer) = match done {
@@ -187,8 +192,8 @@ impl Calls {
                     (Some("answer_too_large"), Bytes::new())
                 }
                 Ok(answer) => (None, answer),
-                Err(Failure::Refused(refusal)) => (Some(refusal.outcome()), Bytes::new()),
-                Err(Failure::Expired) => (Some("expired"), Bytes::new()),
+                Err(CallFailure::Refused(refusal)) => (Some(refusal.outcome()), Bytes::new()),
+                Err(CallFailure::Expired) => (Some("expired"), Bytes::new()),
             };
             let mut headers = async_nats::HeaderMap::new();
             if let Some(outcome) = outcome {

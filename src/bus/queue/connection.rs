@@ -69,7 +69,7 @@ impl Word {
 
 /// How nodes tell each other that a job is there.
 #[async_trait]
-pub trait Line: Send + Sync + 'static {
+pub trait QueueConnection: Send + Sync + 'static {
     /// Tells that a job is due; whether it was taken. It may be lost still.
     async fn tell(&self, job: &Job) -> bool;
 
@@ -91,7 +91,7 @@ impl Default for TwinLine {
 }
 
 #[async_trait]
-impl Line for TwinLine {
+impl QueueConnection for TwinLine {
     async fn tell(&self, job: &Job) -> bool {
         let _nobody = self.0.send(job.id.clone());
         true
@@ -151,7 +151,7 @@ impl JetLine {
 }
 
 #[async_trait]
-impl Line for JetLine {
+impl QueueConnection for JetLine {
     async fn tell(&self, job: &Job) -> bool {
         if !self.nats.is_up() {
             return false;

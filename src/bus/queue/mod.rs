@@ -18,16 +18,16 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::Findings;
-use crate::domain::background_job::{Job, Schedule, State};
+use crate::domain::background_job::{Job, JobState, Schedule};
 use crate::domain::time::{Span, Timestamp};
 
-pub use connection::{JetLine, Line, TwinLine, Word};
-pub use worker::{Fault, Run};
+pub use connection::{JetLine, QueueConnection, TwinLine, Word};
+pub use worker::{JobFailure, JobRun};
 
 /// Where the truth of jobs and schedules is kept. Each write is one step that others see whole;
 /// an error means that nothing was written, or that it is not known.
 #[async_trait]
-pub trait Ledger: Send + Sync + 'static {
+pub trait JobLedger: Send + Sync + 'static {
     /// The time that all nodes go by, whatever their own clocks say.
     async fn now(&self) -> Result<Timestamp, String>;
 
@@ -59,12 +59,12 @@ pub trait Ledger: Send + Sync + 'static {
 
 /// What a kind of job does. It may be begun again although it was done, when its node died before
 /// it could say so.
-pub type Work =
-    Arc<dyn Fn(Run) -> BoxFuture<'static, Result<serde_json::Value, Fault>> + Send + Sync>;
+pub type JobWork =
+    Arc<dyn Fn(JobRun) -> BoxFuture<'static, Result<serde_json::Value, JobFailure>> + Send + Sync>;
 
 /// How jobs are worked on.
 #[derive(Clone, Copy, Debug)]
-pub struct Pace {
+pub struct QueuePace {
     /// How many jobs this node works on at once.
     pub at_once: usize,
     /// After how long without a word a node is taken for dead.
@@ -75,7 +75,7 @@ pub struct Pace {
     pub keep: Span,
 }
 
-impl Default for Pace {
+impl Default for QueuePace {
     fn default() -> Self {
         Self {
             at_once: 4,
@@ -87,17 +87,17 @@ impl Default for Pace {
 }
 
 /// What a queue is made of.
-pub struct Start {
+pub struct QueueStart {
     /// The truth.
-    pub ledger: Arc<dyn Ledger>,
+    pub ledger: Arc<dyn JobLedger>,
     /// How nodes tell each other that a job is there.
-    pub line: Arc<dyn Line>,
+    pub line: Arc<dyn QueueConnection>,
     /// The kinds of jobs that this node knows.
-    pub kinds: BTreeMap<&'static str, Work>,
+    pub kinds: BTreeMap<&'static str, JobWork>,
     /// This node.
     pub node: String,
     /// How jobs are worked on.
-    pub pace: Pace,
+    pub pace: QueuePace,
 }
 
 /// Why a job cannot be added or changed.
@@ -119,11 +119,11 @@ pub enum Error {
 pub struct Queue(Arc<Inner>);
 
 struct Inner {
-    ledger: Arc<dyn Ledger>,
-    line: Arc<dyn Line>,
-    kinds: BTreeMap<&'static str, Work>,
+    ledger: Arc<dyn JobLedger>,
+    line: Arc<dyn QueueConnection>,
+    kinds: BTreeMap<&'static str, JobWork>,
     node: String,
-    pace: Pace,
+    pace: QueuePace,
     places: Arc<Semaphore>,
     stop: CancellationToken,
 }
@@ -132,8 +132,8 @@ impl Queue {
     /// Works on jobs until told to stop; what this answers beside it is over when those under
     /// way have ended, or were left to other nodes.
     #[must_use]
-    pub fn start(start: Start, stop: CancellationToken) -> (Self, JoinHandle<()>) {
-        let Start { ledger, line, kinds, node, pace } = start;
+    pub fn start(start: QueueStart, stop: CancellationToken) -> (Self, JoinHandle<()>) {
+        let QueueStart { ledger, line, kinds, node, pace } = start;
         let places = Arc::new(Semaphore::new(pace.at_once.clamp(1, 1_024)));
         let this = Self(Arc::new(Inner { ledger, line, kinds, node, pace, places, stop }));
         let worker = this.clone();

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::connection::Word;
-use super::{Queue, State};
+use super::{JobState, Queue};
 use crate::domain::background_job::Job;
 
 /// The most jobs that are looked at at once.
@@ -26,7 +26,7 @@ const ERROR_CHARS_MAX: usize = 500;
 
 /// Why a job was not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum JobFailure {
     /// It may go better later.
     Again(String),
     /// It never will.
@@ -35,13 +35,13 @@ pub enum Fault {
 
 /// A job that is worked on.
 #[derive(Clone)]
-pub struct Run {
+pub struct JobRun {
     /// The job, as it was when it was begun.
     pub job: Job,
     progress: tokio::sync::watch::Sender<Option<Value>>,
 }
 
-impl Run {
+impl JobRun {
     /// What the job is done with.
     #[must_use]
     pub fn payload(&self) -> Value {
@@ -198,7 +198,7 @@ impl Queue {
             return;
         };
         let (told, mut progress) = tokio::sync::watch::channel(None);
-        let run = Run { job: job.clone(), progress: told };
+        let run = JobRun { job: job.clone(), progress: told };
         // A job that panics has failed; its node has not.
         let mut work = AssertUnwindSafe(work(run)).catch_unwind();
         let pace = u64::try_from(self.0.pace.lease.millis() / 3).unwrap_or(1).max(1);
@@ -231,12 +231,12 @@ impl Queue {
                 }
             }
         };
-        let done = done.unwrap_or_else(|_| Err(Fault::Again("it panicked".into())));
+        let done = done.unwrap_or_else(|_| Err(JobFailure::Again("it panicked".into())));
         self.end(&job, done).await;
     }
 
     /// Writes what came of a job; if that fails, it is begun again when its lease is over.
-    async fn end(&self, was: &Job, done: Result<Value, Fault>) {
+    async fn end(&self, was: &Job, done: Result<Value, JobFailure>) {
         let mut job = was.clone();
         let now = match self.0.ledger.now().await {
             Ok(now) => now,
@@ -247,12 +247,12 @@ impl Queue {
         let short = |error: String| error.chars().take(ERROR_CHARS_MAX).collect::<String>();
         match done {
             Ok(result) => job.finish(result.to_string(), now),
-            Err(Fault::Again(error)) => job.fail(&short(error), now),
-            Err(Fault::Never(error)) => job.give_up(&short(error), now),
+            Err(JobFailure::Again(error)) => job.fail(&short(error), now),
+            Err(JobFailure::Never(error)) => job.give_up(&short(error), now),
         }
         let (id, kind) = (&job.id, &job.kind);
         match self.0.ledger.put_job(was, &job).await {
-            Ok(true) if job.state == State::Dead => {
+            Ok(true) if job.state == JobState::Dead => {
                 let error = job.last_error.as_deref().unwrap_or_default();
                 tracing::error!(job = id, kind, error, "a job was given up");
             }

@@ -22,8 +22,8 @@ use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
-use super::wire::{CONTENT_TYPE, Heard, Message, SUBJECTS, of_shard, read};
-use super::{Kept, NAME, Stream, Trouble, missing_of};
+use super::wire::{CONTENT_TYPE, Heard, SUBJECTS, StreamMessage, of_shard, read};
+use super::{NAME, PublishFuture, Stream, Trouble, missing_of};
 use crate::bus::findings::Findings;
 use crate::bus::nats::Connection;
 use crate::bus::options::Options;
@@ -112,7 +112,7 @@ impl Jet {
     }
 
     /// Sends a message under an id.
-    async fn publish(&self, message: &Message, id: &str) -> Result<Acked, Trouble> {
+    async fn publish(&self, message: &StreamMessage, id: &str) -> Result<Acked, Trouble> {
         let mut headers = HeaderMap::new();
         headers.insert("content-type", CONTENT_TYPE);
         headers.insert(ID, id);
@@ -127,7 +127,7 @@ impl Jet {
 
     /// Sees to a message that a server takes for one that it has: one that was purged is still
     /// known by its id, and is sent again under another.
-    async fn again(&self, message: &Message, sequence: u64) -> Result<(), Trouble> {
+    async fn again(&self, message: &StreamMessage, sequence: u64) -> Result<(), Trouble> {
         let found = self.stream().await?.get_raw_message(sequence).await;
         match found.map_err(|error| (error.kind(), error.to_string())) {
             Ok(found)
@@ -316,7 +316,7 @@ impl Stream for Jet {
         Ok(())
     }
 
-    async fn send(&self, message: Message) -> Result<Kept, Trouble> {
+    async fn send(&self, message: StreamMessage) -> Result<PublishFuture, Trouble> {
         let fits = message.body.len() + HEADERS <= self.0.nats.message_bytes_max();
         let message = if fits { message } else { message.without_data() };
         let salt = self.known().salts.get(&message.shard).copied();

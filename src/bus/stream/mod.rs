@@ -14,7 +14,7 @@ use futures_util::stream::BoxStream;
 use tokio::sync::watch;
 
 use crate::domain::time::Timestamp;
-use wire::{Heard, Message};
+use wire::{Heard, StreamMessage};
 
 pub use jet::Jet;
 pub use twin::Twin;
@@ -34,7 +34,7 @@ pub enum Trouble {
 }
 
 /// What becomes of a message that was sent: it is in the stream, or it may not be.
-pub type Kept = BoxFuture<'static, Result<(), Trouble>>;
+pub type PublishFuture = BoxFuture<'static, Result<(), Trouble>>;
 
 /// A stream of committed events.
 #[async_trait]
@@ -64,7 +64,7 @@ pub trait Stream: Send + Sync + 'static {
 
     /// Sends a message after those that were sent before; it is kept when what this answers says
     /// so. One that is in the stream already counts as kept.
-    async fn send(&self, message: Message) -> Result<Kept, Trouble>;
+    async fn send(&self, message: StreamMessage) -> Result<PublishFuture, Trouble>;
 
     /// The last message of each kind and shard, and then all that come.
     async fn follow(&self) -> Result<BoxStream<'static, Result<Heard, Trouble>>, Trouble>;

@@ -8,8 +8,8 @@ use futures_util::FutureExt as _;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use tokio::sync::{Notify, watch};
 
-use super::wire::{Heard, Message, read};
-use super::{Kept, Stream, Trouble, missing_of};
+use super::wire::{Heard, StreamMessage, read};
+use super::{PublishFuture, Stream, Trouble, missing_of};
 use crate::domain::time::Timestamp;
 
 /// A stream in process; clones are the same.
@@ -27,7 +27,7 @@ struct Inner {
 struct Log {
     there: bool,
     life: u64,
-    messages: Vec<Arc<Message>>,
+    messages: Vec<Arc<StreamMessage>>,
     ids: HashSet<String>,
     refused: HashSet<(u16, i64)>,
 }
@@ -103,7 +103,7 @@ impl Twin {
     }
 }
 
-fn heard(message: &Message) -> Option<Heard> {
+fn heard(message: &StreamMessage) -> Option<Heard> {
     read(&message.body)
 }
 
@@ -151,7 +151,7 @@ impl Stream for Twin {
         Ok(())
     }
 
-    async fn send(&self, message: Message) -> Result<Kept, Trouble> {
+    async fn send(&self, message: StreamMessage) -> Result<PublishFuture, Trouble> {
         {
             let mut log = self.there()?;
             if log.refused.remove(&(message.shard, message.pos)) {

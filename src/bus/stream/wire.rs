@@ -61,7 +61,7 @@ struct Attributes<'a> {
 
 /// A message of the stream.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Message {
+pub struct StreamMessage {
     /// The shard of its event.
     pub shard: u16,
     /// The event's place in the shard.
@@ -86,7 +86,7 @@ pub fn of_shard(shard: u16) -> String {
     format!("kontor.events.{shard}.>")
 }
 
-impl Message {
+impl StreamMessage {
     /// The message of a record that the owner of an epoch relays.
     #[must_use]
     pub fn of(record: &Record, epoch: i64, names: &PublicNames) -> Self {
@@ -216,9 +216,9 @@ fn word(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn sent(record: &Record) -> Message {
+    fn sent(record: &Record) -> StreamMessage {
         let names = PublicNames::from([("ord", "order"), ("sku", "stock")]);
-        Message::of(record, 5, &names)
+        StreamMessage::of(record, 5, &names)
     }
 
     fn record() -> Record {

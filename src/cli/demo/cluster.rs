@@ -15,7 +15,7 @@ use kontor_lab::program::Kontor;
 use kontor_lab::{stderr, stdout};
 
 use super::{Args, day, links, proof, show, show_line};
-use crate::cli::sign_in::{self, Link};
+use crate::cli::sign_in::{self, SignInLink};
 use crate::cli::{Error, serve};
 
 /// How often nodes are looked after.
@@ -83,7 +83,7 @@ async fn keep_up(cluster: &mut Cluster, quiet: bool) -> Infallible {
     }
 }
 
-fn screen(cluster: &Cluster, link: &Link) -> std::io::Result<Vec<u8>> {
+fn screen(cluster: &Cluster, link: &SignInLink) -> std::io::Result<Vec<u8>> {
     let url = cluster.url();
     let mut out = Vec::new();
     writeln!(

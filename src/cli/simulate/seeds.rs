@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use kontor::seeded_fault::{self, SeededFault};
-use kontor::simulate::{Counts, Plan, hunt, run as simulate, shrink};
+use kontor::simulate::{RunCounts, SimulationPlan, hunt, run as simulate, shrink};
 use kontor_lab::{stderr, stdout};
 use serde::Serialize;
 use strum::VariantArray as _;
@@ -26,7 +26,7 @@ struct Summary {
     seconds: f64,
     seeds_per_second: f64,
     simulated_hours: f64,
-    counts: Counts,
+    counts: RunCounts,
     failed: Option<Failed>,
 }
 
@@ -45,7 +45,7 @@ struct Work<'a> {
     next: AtomicU64,
     stop: AtomicBool,
     bar: ProgressBar,
-    summed: Mutex<(u64, u64, i64, Counts)>,
+    summed: Mutex<(u64, u64, i64, RunCounts)>,
     failed: Mutex<Option<(u64, String)>>,
 }
 
@@ -137,7 +137,7 @@ impl Work<'_> {
             if seed >= end {
                 return;
             }
-            let plan = Plan::draw(seed);
+            let plan = SimulationPlan::draw(seed);
             let outcome = simulate(&plan, false);
             let twice = seed.is_multiple_of(TWICE_EVERY);
             let mut wrong = outcome.violation.map(|found| found.rule);
@@ -167,10 +167,11 @@ impl Work<'_> {
             stderr::line("A rule was broken; shrinking the run.");
         }
         let failed = failed.map(|(seed, rule)| {
-            let (what, story) = shrink(&Plan::draw(seed)).map_or_else(Default::default, |small| {
-                let what = small.outcome.violation.map(|found| found.what);
-                (what.unwrap_or_default(), small.outcome.story)
-            });
+            let (what, story) =
+                shrink(&SimulationPlan::draw(seed)).map_or_else(Default::default, |small| {
+                    let what = small.outcome.violation.map(|found| found.what);
+                    (what.unwrap_or_default(), small.outcome.story)
+                });
             Failed { seed, rule, what, story }
         });
         let seconds = took.as_secs_f64();
@@ -190,7 +191,7 @@ impl Work<'_> {
 }
 
 fn print(summary: &Summary, args: &Args) {
-    let Counts {
+    let RunCounts {
         lives,
         clusters,
         claims,
@@ -206,7 +207,7 @@ fn print(summary: &Summary, args: &Args) {
         && summary.ok
         && let Some(seed) = args.seed
     {
-        for line in simulate(&Plan::draw(seed), true).story {
+        for line in simulate(&SimulationPlan::draw(seed), true).story {
             stdout::line(line);
         }
     }

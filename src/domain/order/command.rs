@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::ledger::{Report, Tracking};
+use super::ledger::{ProviderReport, Tracking};
 use super::{PaymentMethod, Phase, Placed, Shortage};
 use crate::domain::money::Currency;
 
@@ -43,7 +43,7 @@ pub enum Command {
         /// The attempt.
         attempt: u32,
         /// What it says.
-        report: Report,
+        report: ProviderReport,
     },
     /// What an account of a provider says by itself of an attempt: nothing of it is believed if the
     /// attempt was not made there.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::command::{Command, FulfillmentRequest, RefundRequest, Rejection};
 use super::effect::POLICY_CAPTURE;
 use super::ledger::{
-    Attempt, AttemptState, Fulfillment, FulfillmentLine, Refund, RefundLine, Report,
+    Attempt, AttemptState, Fulfillment, FulfillmentLine, ProviderReport, Refund, RefundLine,
 };
 use super::step;
 use super::{Effect, Event, Order, PaymentMethod, Phase, Shortage};
@@ -210,15 +210,15 @@ impl Order {
         some(current, Event::CancelRequested { reason, shortages })
     }
 
-    fn report(&self, number: u32, report: &Report) -> Vec<Event> {
+    fn report(&self, number: u32, report: &ProviderReport) -> Vec<Event> {
         let Some(attempt) = self.attempts.iter().find(|attempt| attempt.number == number) else {
             return Vec::new();
         };
         let attempt_number = number;
         match report {
             // What comes for an attempt that was given up is undone by its reversal.
-            Report::Authorized { .. } if self.phase == Phase::AwaitingPayment => Vec::new(),
-            Report::Authorized { payment, amount } if attempt.open() => {
+            ProviderReport::Authorized { .. } if self.phase == Phase::AwaitingPayment => Vec::new(),
+            ProviderReport::Authorized { payment, amount } if attempt.open() => {
                 let mut events = vec![Event::PaymentAuthorized {
                     attempt: attempt_number,
                     payment: payment.clone(),
@@ -231,10 +231,10 @@ impl Order {
                 }
                 events
             }
-            Report::Declined { code } if attempt.open() => {
+            ProviderReport::Declined { code } if attempt.open() => {
                 vec![Event::PaymentDeclined { attempt: attempt_number, code: code.clone() }]
             }
-            Report::Pending { payment, action }
+            ProviderReport::Pending { payment, action }
                 if matches!(
                     attempt.state,
                     AttemptState::Requested | AttemptState::Unknown { .. }
@@ -243,16 +243,16 @@ impl Order {
                 let (payment, action) = (payment.clone(), action.clone());
                 vec![Event::PaymentPending { attempt: attempt_number, payment, action }]
             }
-            Report::Unknown { why } if attempt.state == AttemptState::Requested => {
+            ProviderReport::Unknown { why } if attempt.state == AttemptState::Requested => {
                 vec![Event::PaymentUnknown { attempt: attempt_number, why: why.clone() }]
             }
-            Report::Unheard if attempt.open() && self.phase == Phase::Paying => {
+            ProviderReport::Unheard if attempt.open() && self.phase == Phase::Paying => {
                 vec![Event::PaymentGivenUp { attempt: attempt_number }]
             }
-            Report::Reversed | Report::Voided if attempt.open() => {
+            ProviderReport::Reversed | ProviderReport::Voided if attempt.open() => {
                 vec![Event::PaymentReversed { attempt: attempt_number }]
             }
-            Report::Reversed | Report::Voided if attempt.authorized() > 0 => {
+            ProviderReport::Reversed | ProviderReport::Voided if attempt.authorized() > 0 => {
                 let mut events = vec![Event::PaymentVoided { attempt: attempt_number }];
                 let unasked =
                     matches!(self.phase, Phase::Reserving | Phase::Committing | Phase::Confirmed);

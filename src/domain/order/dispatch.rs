@@ -6,7 +6,7 @@
 //! authorized for it is released.
 
 use super::{CapturePolicy, Order, Phase, step};
-use crate::domain::pricing::Line;
+use crate::domain::pricing::QuotedLine;
 
 impl Order {
     /// Whether each shipment captures what it ships.
@@ -84,7 +84,7 @@ impl Order {
 
     /// The part of a line's price that so many of its units have. The parts of all units add up to
     /// what is paid for the line.
-    pub(super) fn share(&self, line: &Line, units: i64) -> i64 {
+    pub(super) fn share(&self, line: &QuotedLine, units: i64) -> i64 {
         let Some(placed) = self.placed() else { return 0 };
         let paid = line.due(placed.totals.tax_included);
         let share = i128::from(paid) * i128::from(units);
@@ -104,12 +104,12 @@ impl Order {
         self.refunds_that_count().map(|one| one.delivery).sum()
     }
 
-    fn lines(&self) -> impl Iterator<Item = &Line> {
+    fn lines(&self) -> impl Iterator<Item = &QuotedLine> {
         self.placed().into_iter().flat_map(|placed| &placed.lines)
     }
 
     /// The price of the units of a line that were taken back before they were shipped.
-    fn unshipped_value(&self, line: &Line) -> i64 {
+    fn unshipped_value(&self, line: &QuotedLine) -> i64 {
         let unshipped: i64 = self.moved_back(line.id).map(|one| one.unshipped).sum();
         self.share(line, line.quantity) - self.share(line, line.quantity - unshipped)
     }
@@ -117,7 +117,7 @@ impl Order {
     /// What was asked to be given back of that price: it was captured by hand, and counts as such.
     /// Money of a refund that also has units that were shipped is theirs first, as they were
     /// captured.
-    fn refunded_unshipped(&self, line: &Line) -> i64 {
+    fn refunded_unshipped(&self, line: &QuotedLine) -> i64 {
         let shipped = |of: &super::RefundLine| of.shipped;
         let mut given_up = self.moved_back(line.id).map(shipped).sum::<i64>()
             - self.paid_back(line.id).map(shipped).sum::<i64>();

@@ -81,7 +81,7 @@ impl Attempt {
 
 /// What a provider says of an attempt: in answer, by webhook, when asked, or in its list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Report {
+pub enum ProviderReport {
     /// The money is set aside.
     Authorized {
         /// The provider's id for the payment.

@@ -28,16 +28,16 @@ pub use command::{Command, FulfillmentRequest, RefundLineRequest, RefundRequest,
 pub use effect::Effect;
 pub use event::Event;
 pub use ledger::{
-    Attempt, AttemptState, Capture, Fulfillment, FulfillmentLine, Refund, RefundLine, Report,
-    Tracking,
+    Attempt, AttemptState, Capture, Fulfillment, FulfillmentLine, ProviderReport, Refund,
+    RefundLine, Tracking,
 };
-pub use status::{FulfillmentStatus, PaymentStatus, Status};
+pub use status::{FulfillmentStatus, OrderStatus, PaymentStatus};
 
 use super::address::Address;
 use super::entity;
 use super::id::{OrderId, Sku};
 use super::money::{Currency, Rounding};
-use super::pricing::{Delivery, Line, Totals};
+use super::pricing::{Delivery, QuotedLine, Totals};
 use super::time::{Span, Timestamp};
 
 /// The journal's id for an order.
@@ -87,7 +87,7 @@ pub struct Placed {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
     /// What was bought.
-    pub lines: Vec<Line>,
+    pub lines: Vec<QuotedLine>,
     /// Where the goods go.
     pub shipping_address: Address,
     /// Where the bill goes, if elsewhere.
@@ -255,7 +255,7 @@ impl Order {
 
     /// A line by its id.
     #[must_use]
-    pub fn line(&self, id: u32) -> Option<&Line> {
+    pub fn line(&self, id: u32) -> Option<&QuotedLine> {
         self.placed.as_ref()?.lines.iter().find(|line| line.id == id)
     }
 

@@ -22,7 +22,7 @@ use crate::seeded_fault::{self, SeededFault};
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 #[expect(missing_docs, reason = "docs/glossary.md says what each means")]
-pub enum Status {
+pub enum OrderStatus {
     Pending,
     AwaitingPayment,
     Confirmed,
@@ -91,29 +91,29 @@ pub enum FulfillmentStatus {
 impl Order {
     /// How it stands.
     #[must_use]
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> OrderStatus {
         if !self.stuck.is_empty() || self.alert.is_some() {
-            return Status::Stuck;
+            return OrderStatus::Stuck;
         }
         match self.phase {
-            Phase::Absent | Phase::Reserving => Status::Pending,
+            Phase::Absent | Phase::Reserving => OrderStatus::Pending,
             Phase::Paying => match self.attempts.last().map(|attempt| &attempt.state) {
                 Some(AttemptState::Unknown { .. } | AttemptState::Pending) => {
-                    Status::AwaitingPayment
+                    OrderStatus::AwaitingPayment
                 }
-                _ => Status::Pending,
+                _ => OrderStatus::Pending,
             },
-            Phase::AwaitingPayment => Status::AwaitingPayment,
-            Phase::Committing => Status::Pending,
-            Phase::Cancelling | Phase::Cancelled => Status::Cancelled,
+            Phase::AwaitingPayment => OrderStatus::AwaitingPayment,
+            Phase::Committing => OrderStatus::Pending,
+            Phase::Cancelling | Phase::Cancelled => OrderStatus::Cancelled,
             Phase::Confirmed => match self.fulfillment_status() {
-                FulfillmentStatus::Unfulfilled => Status::Confirmed,
-                FulfillmentStatus::Partial => Status::PartiallyFulfilled,
+                FulfillmentStatus::Unfulfilled => OrderStatus::Confirmed,
+                FulfillmentStatus::Partial => OrderStatus::PartiallyFulfilled,
                 FulfillmentStatus::Fulfilled if self.captured() - self.refunded() == self.due() => {
-                    Status::Completed
+                    OrderStatus::Completed
                 }
-                FulfillmentStatus::Fulfilled => Status::Fulfilled,
-                FulfillmentStatus::NotRequired => Status::Refunded,
+                FulfillmentStatus::Fulfilled => OrderStatus::Fulfilled,
+                FulfillmentStatus::NotRequired => OrderStatus::Refunded,
             },
         }
     }

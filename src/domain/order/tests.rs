@@ -55,7 +55,7 @@ fn placed(capture: CapturePolicy) -> Placed {
     let line = |id, sku: &str, quantity, price: &str| {
         let price: UnitPrice = price.parse().unwrap();
         let what = (sku.parse().unwrap(), sku.to_owned());
-        Line::new(id, what, quantity, (price, TaxRate::default()), &rules).unwrap()
+        QuotedLine::new(id, what, quantity, (price, TaxRate::default()), &rules).unwrap()
     };
     let lines = vec![line(1, "A", 3, "333.3333"), line(2, "B", 2, "250"), line(3, "A", 1, "250")];
     let delivery =
@@ -114,12 +114,12 @@ fn out_of_stock(generation: u32) -> Step {
     Command::OutOfStock { generation, shortages }.into()
 }
 
-fn report(attempt: u32, report: Report) -> Step {
+fn report(attempt: u32, report: ProviderReport) -> Step {
     Command::Report { attempt, report }.into()
 }
 
 fn authorized_for(attempt: u32, amount: i64) -> Step {
-    report(attempt, Report::Authorized { payment: format!("pay_{attempt}"), amount })
+    report(attempt, ProviderReport::Authorized { payment: format!("pay_{attempt}"), amount })
 }
 
 fn authorized(attempt: u32) -> Step {
@@ -127,27 +127,27 @@ fn authorized(attempt: u32) -> Step {
 }
 
 fn declined(attempt: u32) -> Step {
-    report(attempt, Report::Declined { code: "card_declined".into() })
+    report(attempt, ProviderReport::Declined { code: "card_declined".into() })
 }
 
 fn unknown(attempt: u32) -> Step {
-    report(attempt, Report::Unknown { why: "timeout".into() })
+    report(attempt, ProviderReport::Unknown { why: "timeout".into() })
 }
 
 fn pending(attempt: u32) -> Step {
-    report(attempt, Report::Pending { payment: format!("pay_{attempt}"), action: None })
+    report(attempt, ProviderReport::Pending { payment: format!("pay_{attempt}"), action: None })
 }
 
 fn unheard(attempt: u32) -> Step {
-    report(attempt, Report::Unheard)
+    report(attempt, ProviderReport::Unheard)
 }
 
 fn reversed(attempt: u32) -> Step {
-    report(attempt, Report::Reversed)
+    report(attempt, ProviderReport::Reversed)
 }
 
 fn voided(attempt: u32) -> Step {
-    report(attempt, Report::Voided)
+    report(attempt, ProviderReport::Voided)
 }
 
 fn hold_lapsed(generation: u32) -> Step {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Location, Part};
+use super::{Location, LocationUnits};
 use crate::domain::entity;
 use crate::domain::id::OrderId;
 use crate::domain::time::Timestamp;
@@ -120,7 +120,7 @@ pub enum Event {
         order: OrderId,
         #[serde(rename = "gen")]
         generation: u32,
-        parts: Vec<Part>,
+        parts: Vec<LocationUnits>,
         #[serde(rename = "until")]
         hold_until: Timestamp,
     },
@@ -139,11 +139,16 @@ pub enum Event {
     /// All that the order had is given back; it gets nothing any more.
     Released { order: OrderId },
     /// Allocated units have left the house.
-    Shipped { order: OrderId, id: String, parts: Vec<Part> },
+    Shipped { order: OrderId, id: String, parts: Vec<LocationUnits> },
     /// Units of a refund are on sale again.
-    Restocked { order: OrderId, id: String, unshipped: Vec<Part>, returned: Vec<Part> },
+    Restocked {
+        order: OrderId,
+        id: String,
+        unshipped: Vec<LocationUnits>,
+        returned: Vec<LocationUnits>,
+    },
     /// Unshipped units of a refund are gone for good.
-    WrittenOff { order: OrderId, id: String, parts: Vec<Part> },
+    WrittenOff { order: OrderId, id: String, parts: Vec<LocationUnits> },
     /// Goods have come in.
     Received { location: Location, quantity: i64, from_incoming: bool },
     /// Goods are announced.

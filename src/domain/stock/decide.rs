@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use super::{
-    Claim, Command, Event, LAPSES_MAX, Location, Part, QUANTITY_MAX, Rejection, Reserve, Stock,
+    Claim, Command, Event, LAPSES_MAX, Location, LocationUnits, QUANTITY_MAX, Rejection, Reserve,
+    Stock,
 };
 use crate::domain::id::OrderId;
 use crate::domain::time::Timestamp;
@@ -129,19 +130,19 @@ impl Stock {
 
     /// Where `quantity` units come from: the first location that has them all, or else what
     /// each has, in order of priority and then of name.
-    fn choose(&self, quantity: i64, priority: &[Location]) -> Vec<Part> {
+    fn choose(&self, quantity: i64, priority: &[Location]) -> Vec<LocationUnits> {
         let named = priority.iter().filter(|location| self.levels.contains_key(*location));
         let others = self.levels.keys().filter(|location| !priority.contains(location));
         let order: Vec<&Location> = named.chain(others).collect();
         if let Some(one) = order.iter().find(|at| self.level(at).sellable() >= quantity) {
-            return vec![Part { location: (*one).clone(), quantity }];
+            return vec![LocationUnits { location: (*one).clone(), quantity }];
         }
         let mut left = quantity;
         let mut parts = Vec::new();
         for location in order {
             let taken = self.level(location).sellable().min(left);
             if taken > 0 {
-                parts.push(Part { location: location.clone(), quantity: taken });
+                parts.push(LocationUnits { location: location.clone(), quantity: taken });
                 left -= taken;
             }
         }
@@ -222,13 +223,13 @@ impl Stock {
     }
 
     /// Takes `quantity` from what an order has, place by place.
-    fn take(&self, order: OrderId, quantity: i64) -> Result<Vec<Part>, Rejection> {
+    fn take(&self, order: OrderId, quantity: i64) -> Result<Vec<LocationUnits>, Rejection> {
         let mut left = quantity;
         let mut parts = Vec::new();
         for part in self.claims.get(&order).map_or(&[][..], |claim| &claim.allocated) {
             let taken = part.quantity.min(left);
             if taken > 0 {
-                parts.push(Part { location: part.location.clone(), quantity: taken });
+                parts.push(LocationUnits { location: part.location.clone(), quantity: taken });
                 left -= taken;
             }
         }
@@ -236,7 +237,7 @@ impl Stock {
     }
 
     /// Where goods that come back are put: where most were sold from.
-    fn return_to(&self, quantity: i64) -> Vec<Part> {
+    fn return_to(&self, quantity: i64) -> Vec<LocationUnits> {
         let mut left = quantity;
         let mut by_sold: Vec<_> = self.levels.iter().collect();
         by_sold.sort_by_key(|(_, level)| std::cmp::Reverse(level.sold));
@@ -244,7 +245,7 @@ impl Stock {
         for (location, level) in by_sold {
             let taken = level.sold.min(left);
             if taken > 0 {
-                parts.push(Part { location: location.clone(), quantity: taken });
+                parts.push(LocationUnits { location: location.clone(), quantity: taken });
                 left -= taken;
             }
         }

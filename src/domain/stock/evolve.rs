@@ -1,6 +1,6 @@
 //! How an event changes a SKU's stock. An event is a fact: nothing is refused here.
 
-use super::{Claim, Event, Hold, Level, MEMORY, Part, RETURNS_MEMORY, Stock};
+use super::{Claim, Event, Hold, Level, LocationUnits, MEMORY, RETURNS_MEMORY, Stock};
 use crate::domain::id::OrderId;
 use crate::domain::time::Timestamp;
 use crate::seeded_fault::{self, SeededFault};
@@ -104,13 +104,13 @@ impl Stock {
         }
     }
 
-    fn change_levels(&mut self, parts: &[Part], change: impl Fn(&mut Level, i64)) {
+    fn change_levels(&mut self, parts: &[LocationUnits], change: impl Fn(&mut Level, i64)) {
         for part in parts {
             change(self.levels.entry(part.location.clone()).or_default(), part.quantity);
         }
     }
 
-    fn drop_hold(&mut self, order: OrderId) -> Vec<Part> {
+    fn drop_hold(&mut self, order: OrderId) -> Vec<LocationUnits> {
         let Some(hold) = self.claims.get_mut(&order).and_then(|claim| claim.hold.take()) else {
             return Vec::new();
         };
@@ -119,7 +119,7 @@ impl Stock {
         hold.parts
     }
 
-    fn drop_allocated(&mut self, order: OrderId, parts: &[Part]) -> &mut Claim {
+    fn drop_allocated(&mut self, order: OrderId, parts: &[LocationUnits]) -> &mut Claim {
         self.change_levels(parts, |level, quantity| level.allocated -= quantity);
         let claim = self.claims.entry(order).or_default();
         for part in parts {

@@ -88,7 +88,7 @@ impl Level {
 
 /// So many units at a location.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Part {
+pub struct LocationUnits {
     /// Where.
     #[serde(rename = "loc")]
     pub location: Location,

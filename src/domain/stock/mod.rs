@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use command::{Command, Event, Rejection, Reserve};
-pub use level::{InvalidLocation, Level, Location, Part};
+pub use level::{InvalidLocation, Level, Location, LocationUnits};
 use serde::{Deserialize, Serialize};
 
 use super::entity;
@@ -50,7 +50,7 @@ pub fn entity_id(sku: &Sku) -> entity::EntityId {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
     /// The units.
-    pub parts: Vec<Part>,
+    pub parts: Vec<LocationUnits>,
     /// Which try of the order this is.
     pub generation: u32,
     /// From when on it no longer counts.
@@ -65,7 +65,7 @@ pub struct Claim {
     pub hold: Option<Hold>,
     /// Units that belong to it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub allocated: Vec<Part>,
+    pub allocated: Vec<LocationUnits>,
     /// Whether its hold has once become an allocation: a late reservation or commit is done.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     committed: bool,
@@ -117,7 +117,7 @@ impl Stock {
     }
 
     /// The allocations, by order.
-    pub fn allocations(&self) -> impl Iterator<Item = (OrderId, &[Part])> {
+    pub fn allocations(&self) -> impl Iterator<Item = (OrderId, &[LocationUnits])> {
         let all = self.claims.iter().map(|(order, claim)| (*order, &claim.allocated[..]));
         all.filter(|(_, parts)| !parts.is_empty())
     }
@@ -172,7 +172,7 @@ impl Stock {
             if !level.sound() {
                 return Some(format!("the level at {location} does not add up: {level:?}"));
             }
-            let sum = |parts: &mut dyn Iterator<Item = &Part>| -> i64 {
+            let sum = |parts: &mut dyn Iterator<Item = &LocationUnits>| -> i64 {
                 parts.filter(|part| part.location == *location).map(|part| part.quantity).sum()
             };
             let held = sum(&mut self.holds().flat_map(|(_, hold)| &hold.parts));

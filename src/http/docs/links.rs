@@ -5,10 +5,10 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::link;
 use utoipa::openapi::path::Operation;
 
-use crate::http::edge::route::Link;
+use crate::http::edge::route::OperationLink;
 
 /// Adds the links of an operation to those of its answers that are what was asked for.
-pub fn add(operation: &mut Operation, name: &str, links: &[Link]) {
+pub fn add(operation: &mut Operation, name: &str, links: &[OperationLink]) {
     for (status, response) in &mut operation.responses.responses {
         let RefOr::T(response) = response else { continue };
         if !status.starts_with('2') {

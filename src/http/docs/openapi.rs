@@ -28,7 +28,7 @@ use crate::http::edge::error::Error;
 use crate::http::edge::input::IN_PLACE;
 use crate::http::edge::problem::{ErrorCode, FieldError};
 use crate::http::edge::problem_body::{MEDIA_TYPE, Problem};
-use crate::http::edge::route::{Link, Route, Routes};
+use crate::http::edge::route::{OperationLink, Route, Routes};
 use crate::http::edge::session::COOKIE;
 
 /// The scheme of an API key.
@@ -73,7 +73,8 @@ pub fn document(routes: &Routes) -> OpenApi {
     );
     components.add_security_scheme(SESSION, SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
     document.components = Some(components);
-    let links: Vec<Link> = routes.lists().iter().flat_map(|list| list.links).copied().collect();
+    let links: Vec<OperationLink> =
+        routes.lists().iter().flat_map(|list| list.links).copied().collect();
     let versioned: Vec<String> = routes
         .lists()
         .iter()

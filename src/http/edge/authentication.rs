@@ -21,10 +21,10 @@ use crate::store::{self, Store, key};
 const KEYS_MAX: usize = 10_000;
 
 /// A key, and when the store was asked for it.
-type Seen = (Arc<key::Row>, Instant);
+type CachedKey = (Arc<key::Row>, Instant);
 
 /// Keys that were seen lately, by a digest of their text.
-struct Keys(Cache<[u8; 32], Seen>);
+struct Keys(Cache<[u8; 32], CachedKey>);
 
 impl Default for Keys {
     fn default() -> Self {

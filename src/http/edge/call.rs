@@ -15,7 +15,7 @@ use crate::domain::entity::{Cause, Idempotency};
 use crate::domain::time::Timestamp;
 use crate::http::edge::data::data;
 use crate::http::edge::error::Error;
-use crate::http::edge::idempotency::{self, Guard, InFlight};
+use crate::http::edge::idempotency::{self, Guard, RequestsInFlight};
 use crate::http::edge::if_match::IfMatch;
 use crate::http::edge::principal::Principal;
 use crate::store::Store;
@@ -25,7 +25,7 @@ use crate::store::Store;
 pub struct RequestId(pub Arc<str>);
 
 /// A request, without its body.
-pub struct Call {
+pub struct RequestParts {
     node: web::Data<Node>,
     store: web::Data<Store>,
     request_id: Arc<str>,
@@ -36,7 +36,7 @@ pub struct Call {
     _guard: Option<Guard>,
 }
 
-impl FromRequest for Call {
+impl FromRequest for RequestParts {
     type Error = Error;
     type Future = Ready<Result<Self, Error>>;
 
@@ -45,7 +45,7 @@ impl FromRequest for Call {
     }
 }
 
-impl Call {
+impl RequestParts {
     fn of(request: &HttpRequest) -> Result<Self, Error> {
         let node = data::<Node>(request)?.clone();
         let store = data::<Store>(request)?.clone();
@@ -61,7 +61,7 @@ impl Call {
         let guard = match &key {
             Some(key) => {
                 let whose = principal.id().unwrap_or("");
-                Some(data::<InFlight>(request)?.begin(whose, request.path(), key)?)
+                Some(data::<RequestsInFlight>(request)?.begin(whose, request.path(), key)?)
             }
             None => None,
         };

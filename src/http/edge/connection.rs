@@ -26,7 +26,7 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// The limits of connections.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct ConnectionLimits {
     /// How long a head may take.
     pub head: Duration,
     /// How long nothing may be taken of an answer.
@@ -49,14 +49,14 @@ enum Doing {
 }
 
 /// A hold on a connection.
-pub struct Hold {
+pub struct ConnectionHandle {
     doing: Cell<Doing>,
     stuck: Cell<Option<Instant>>,
     cut: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
-impl Hold {
+impl ConnectionHandle {
     /// Cuts the connection, whatever it is waiting for.
     pub fn cut(&self) {
         self.cut.set(true);
@@ -85,7 +85,7 @@ impl Hold {
 }
 
 /// A request that is being worked on.
-pub struct Works(Rc<Hold>);
+pub struct Works(Rc<ConnectionHandle>);
 
 impl Drop for Works {
     fn drop(&mut self) {
@@ -96,36 +96,36 @@ impl Drop for Works {
 }
 
 /// The hold on a request's connection.
-pub fn of(request: &HttpRequest) -> Option<Rc<Hold>> {
-    request.conn_data::<Rc<Hold>>().cloned()
+pub fn of(request: &HttpRequest) -> Option<Rc<ConnectionHandle>> {
+    request.conn_data::<Rc<ConnectionHandle>>().cloned()
 }
 
 /// Notes that a request's head has come, and that it is worked on until what this answers is
 /// dropped.
 pub fn works(request: &HttpRequest) -> Option<Works> {
-    request.conn_data::<Rc<Hold>>().map(Hold::works)
+    request.conn_data::<Rc<ConnectionHandle>>().map(ConnectionHandle::works)
 }
 
 /// Keeps a hold on a new connection for its requests.
-pub fn connected(line: &Line, extensions: &mut Extensions) {
+pub fn connected(line: &ClientConnection, extensions: &mut Extensions) {
     extensions.insert(line.hold());
 }
 
 /// The connections of one worker.
 #[derive(Clone, Default)]
-pub struct Lines(Rc<RefCell<Held>>);
+pub struct WorkerConnections(Rc<RefCell<Held>>);
 
 #[derive(Default)]
 struct Held {
     next: u64,
-    all: HashMap<u64, Weak<Hold>>,
+    all: HashMap<u64, Weak<ConnectionHandle>>,
 }
 
-impl Lines {
+impl WorkerConnections {
     /// Takes a new connection. When nine tenths of the places are taken, a twentieth is made free:
     /// those who rested longest go.
-    pub fn take(&self, io: TcpStream, limits: Limits) -> Line {
-        let hold = Rc::new(Hold {
+    pub fn take(&self, io: TcpStream, limits: ConnectionLimits) -> ClientConnection {
+        let hold = Rc::new(ConnectionHandle {
             doing: Cell::new(Doing::Rests(Instant::now())),
             stuck: Cell::new(None),
             cut: Cell::new(false),
@@ -139,13 +139,13 @@ impl Lines {
         }
         held.all.insert(number, Rc::downgrade(&hold));
         drop(held);
-        Line { io, hold, limits, timer: None, of: self.clone(), number }
+        ClientConnection { io, hold, limits, timer: None, of: self.clone(), number }
     }
 }
 
 impl Held {
     fn make_room(&self, places: usize) {
-        let mut resting: Vec<(Instant, Rc<Hold>)> = self
+        let mut resting: Vec<(Instant, Rc<ConnectionHandle>)> = self
             .all
             .values()
             .filter_map(Weak::upgrade)
@@ -162,24 +162,24 @@ impl Held {
 }
 
 /// A connection.
-pub struct Line {
+pub struct ClientConnection {
     io: TcpStream,
-    hold: Rc<Hold>,
-    limits: Limits,
+    hold: Rc<ConnectionHandle>,
+    limits: ConnectionLimits,
     timer: Option<Pin<Box<Sleep>>>,
-    of: Lines,
+    of: WorkerConnections,
     number: u64,
 }
 
-impl Drop for Line {
+impl Drop for ClientConnection {
     fn drop(&mut self) {
         self.of.0.borrow_mut().all.remove(&self.number);
     }
 }
 
-impl Line {
+impl ClientConnection {
     /// The hold on it.
-    pub fn hold(&self) -> Rc<Hold> {
+    pub fn hold(&self) -> Rc<ConnectionHandle> {
         self.hold.clone()
     }
 
@@ -214,7 +214,7 @@ impl Line {
     }
 }
 
-impl AsyncRead for Line {
+impl AsyncRead for ClientConnection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -232,7 +232,7 @@ impl AsyncRead for Line {
     }
 }
 
-impl AsyncWrite for Line {
+impl AsyncWrite for ClientConnection {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -267,22 +267,22 @@ pub(in crate::http) mod tests {
 
     use super::*;
 
-    const LIMITS: Limits =
-        Limits { head: Duration::ZERO, answer: Duration::from_secs(1), connections: 10 };
+    const LIMITS: ConnectionLimits =
+        ConnectionLimits { head: Duration::ZERO, answer: Duration::from_secs(1), connections: 10 };
 
     /// A connection, and its client's end.
-    pub async fn pair() -> (Line, TcpStream) {
-        among(&Lines::default()).await
+    pub async fn pair() -> (ClientConnection, TcpStream) {
+        among(&WorkerConnections::default()).await
     }
 
-    async fn among(lines: &Lines) -> (Line, TcpStream) {
+    async fn among(lines: &WorkerConnections) -> (ClientConnection, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         (lines.take(listener.accept().await.unwrap().0, LIMITS), client)
     }
 
     /// Reads a connection until it is over; how it ended.
-    pub async fn drive(mut line: Line) -> Option<ErrorKind> {
+    pub async fn drive(mut line: ClientConnection) -> Option<ErrorKind> {
         loop {
             match line.read(&mut [0; 64]).await {
                 Ok(0) => return None,
@@ -318,7 +318,7 @@ pub(in crate::http) mod tests {
 
     #[actix_web::test]
     async fn those_who_rested_longest_make_room() {
-        let lines = Lines::default();
+        let lines = WorkerConnections::default();
         let mut all = Vec::new();
         for _ in 0..9 {
             all.push(among(&lines).await);

@@ -27,9 +27,9 @@ pub fn key_of(headers: &HeaderMap) -> Result<Option<String>, Error> {
 
 /// The requests with a key that are being worked on.
 #[derive(Clone, Debug, Default)]
-pub struct InFlight(Arc<Mutex<HashSet<String>>>);
+pub struct RequestsInFlight(Arc<Mutex<HashSet<String>>>);
 
-impl InFlight {
+impl RequestsInFlight {
     /// Notes a request until the guard is dropped.
     ///
     /// # Errors
@@ -48,7 +48,7 @@ impl InFlight {
 /// A request with a key that is being worked on.
 #[derive(Debug)]
 pub struct Guard {
-    of: InFlight,
+    of: RequestsInFlight,
     name: String,
 }
 
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn a_second_request_waits_for_the_first() {
-        let all = InFlight::default();
+        let all = RequestsInFlight::default();
         let guard = all.begin("a", "/p", "k").unwrap();
         assert_eq!(all.begin("a", "/p", "k").unwrap_err().code(), Code::IdempotencyInFlight);
         assert!(all.begin("b", "/p", "k").is_ok());

@@ -5,7 +5,7 @@
 
 use actix_web::http::header::{self, HeaderMap};
 
-use crate::actors::engine::row_host::{self, Change, Expect, RowHost};
+use crate::actors::engine::row_host::{self, Expect, RowHost, WriteOutcome};
 use crate::domain::entity::Cause;
 use crate::http::edge::error::{Error, version_mismatch};
 use crate::store::versioned::{Row, VersionedRow};
@@ -88,7 +88,7 @@ impl IfMatch {
         rows: &RowHost<T>,
         value: T,
         cause: Cause,
-    ) -> Result<(Row<T>, Change), Error> {
+    ) -> Result<(Row<T>, WriteOutcome), Error> {
         if *self == Self::AnyVersion && rows.get(value.key()).await?.is_none() {
             return Err(version_mismatch(0));
         }

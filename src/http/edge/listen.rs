@@ -13,7 +13,7 @@ use actix_web::body::BoxBody;
 use actix_web::dev::{AppConfig, ServiceFactory, ServiceResponse};
 use actix_web::rt::net::TcpStream;
 
-use crate::http::edge::connection::{self, Limits, Lines};
+use crate::http::edge::connection::{self, ConnectionLimits, WorkerConnections};
 
 /// Descriptors that are kept for files, the provider and whatever else.
 const FILES_BESIDE: u64 = 256;
@@ -57,7 +57,7 @@ where
 {
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let workers = if options.workers == 0 { cores } else { options.workers };
-    let limits = Limits {
+    let limits = ConnectionLimits {
         head: options.head_timeout,
         answer: options.answer_timeout,
         connections: connections(options.connections_max, workers, open_files()),
@@ -74,7 +74,7 @@ where
     let keep_alive = options.keep_alive;
     let head = limits.head;
     let builder = builder.listen("http", listener, move || {
-        let (stopping, lines) = (stopping.clone(), Lines::default());
+        let (stopping, lines) = (stopping.clone(), WorkerConnections::default());
         let service = HttpService::build()
             .graceful_shutdown_signal(move || {
                 let stopping = stopping.clone();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::actors::engine::runtime::Rates;
-use crate::cache::{Cache, Limit, Taken};
+use crate::cache::{Cache, Limit, RateDecision};
 use crate::http::edge::error::Error;
 use crate::http::edge::load_shedding::Class;
 use crate::http::edge::principal::Principal;
@@ -34,13 +34,13 @@ fn limit(rates: &Rates, class: Class) -> Option<Limit> {
 }
 
 /// A client's limit, and what was left of it.
-pub struct Counted {
+pub struct RateLimitState {
     class: Class,
     limit: Limit,
-    taken: Taken,
+    taken: RateDecision,
 }
 
-impl Counted {
+impl RateLimitState {
     /// Says in an answer what is left, as the `RateLimit` draft of the IETF has it.
     pub fn tell(&self, headers: &mut HeaderMap) {
         for (name, text) in self.headers() {
@@ -75,7 +75,7 @@ pub async fn count(
     class: Class,
     principal: &Principal,
     from: IpAddr,
-) -> Result<Option<Counted>, Error> {
+) -> Result<Option<RateLimitState>, Error> {
     let Some(limit) = limit(rates, class) else {
         return Ok(None);
     };
@@ -84,7 +84,7 @@ pub async fn count(
         known => format!("holder:{}", known.owner()),
     };
     let taken = cache.take(&format!("{}:{client}", class.as_str()), limit).await;
-    let counted = Counted { class, limit, taken };
+    let counted = RateLimitState { class, limit, taken };
     if taken.allowed {
         return Ok(Some(counted));
     }

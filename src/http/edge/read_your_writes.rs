@@ -13,7 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::domain::entity::EntityId;
-use crate::http::edge::call::Call;
+use crate::http::edge::call::RequestParts;
 use crate::http::edge::error::Error;
 
 /// What a write answers.
@@ -32,14 +32,14 @@ const POSITIONS_MAX: usize = 16;
 
 /// An event that rows are to show, by its entity and its place in the entity's life.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Position {
+pub struct EventPosition {
     /// Whose event it is.
     pub entity: EntityId,
     /// Which.
     pub version: i64,
 }
 
-impl Position {
+impl EventPosition {
     /// The position as a client keeps it.
     #[must_use]
     pub fn text(&self) -> String {
@@ -60,7 +60,7 @@ impl Position {
 /// An answer to a write, with its position.
 #[must_use]
 pub fn wrote(mut response: HttpResponse, entity: EntityId, version: i64) -> HttpResponse {
-    let position = Position { entity, version };
+    let position = EventPosition { entity, version };
     if let Ok(value) = HeaderValue::from_str(&position.text()) {
         response.headers_mut().insert(POSITION, value);
     }
@@ -92,7 +92,7 @@ impl Seen {
 }
 
 /// The version that rows show of an entity; nothing for what no list shows.
-async fn shown(call: &Call, entity: &EntityId) -> Result<Option<i64>, Error> {
+async fn shown(call: &RequestParts, entity: &EntityId) -> Result<Option<i64>, Error> {
     let rows = call.node().rows.named(entity.prefix()).map(|rows| (rows.table(), entity.key()));
     Ok(match rows.or_else(|| call.node().projections.listed(entity)) {
         Some((table, first)) => Some(call.store().row_version(table, first).await?),
@@ -104,7 +104,7 @@ async fn shown(call: &Call, entity: &EntityId) -> Result<Option<i64>, Error> {
 ///
 /// # Errors
 /// 422 for what is no position of ours, or the store's.
-pub async fn wait(call: &Call, request: &HttpRequest) -> Result<Seen, Error> {
+pub async fn wait(call: &RequestParts, request: &HttpRequest) -> Result<Seen, Error> {
     let mut left = named(request)?;
     if left.is_empty() {
         return Ok(Seen { asked: false, stale: false });
@@ -135,13 +135,13 @@ pub async fn wait(call: &Call, request: &HttpRequest) -> Result<Seen, Error> {
     }
 }
 
-fn named(request: &HttpRequest) -> Result<Vec<Position>, Error> {
+fn named(request: &HttpRequest) -> Result<Vec<EventPosition>, Error> {
     let wrong = || Error::field("Kontor-After", "must be at most 16 values of Kontor-Position");
     let mut named = Vec::new();
     for value in request.headers().get_all(AFTER) {
         let value = value.to_str().map_err(|_| wrong())?;
         for text in value.split(',').map(str::trim).filter(|text| !text.is_empty()) {
-            named.push(Position::parse(text).ok_or_else(wrong)?);
+            named.push(EventPosition::parse(text).ok_or_else(wrong)?);
         }
     }
     if named.len() > POSITIONS_MAX { Err(wrong()) } else { Ok(named) }
@@ -156,19 +156,19 @@ mod tests {
     #[test]
     fn a_position_is_read_back_and_nothing_else_is() {
         for entity in ["ord_01k8x4m5n6p7q8r9s0t1v2w3x4", "sku_A:B_C", "prod_x"] {
-            let position = Position { entity: EntityId::new(entity), version: 7 };
-            assert_eq!(Position::parse(&position.text()), Some(position));
+            let position = EventPosition { entity: EntityId::new(entity), version: 7 };
+            assert_eq!(EventPosition::parse(&position.text()), Some(position));
         }
         let encoded = |text: &str| URL_SAFE_NO_PAD.encode(text);
         for bad in ["", "!", "ord_1", &encoded("1:-1:ord_1"), &encoded("1:2"), &encoded("1:2:ord")]
         {
-            assert_eq!(Position::parse(bad), None, "{bad}");
+            assert_eq!(EventPosition::parse(bad), None, "{bad}");
         }
     }
 
     #[test]
     fn a_request_names_several_in_one_header_or_more() {
-        let position = |version| Position { entity: EntityId::new("ord_1"), version };
+        let position = |version| EventPosition { entity: EntityId::new("ord_1"), version };
         let (one, two) = (position(1), position(2));
         let request = TestRequest::default()
             .insert_header((AFTER, format!("{}, {}", one.text(), two.text())))

@@ -27,7 +27,7 @@ pub struct Route {
 
 /// Which operations an operation's answer leads to.
 #[derive(Clone, Copy, Debug)]
-pub struct Link {
+pub struct OperationLink {
     /// The operation that answers.
     pub from: &'static str,
     /// The operations that can be called next.
@@ -44,7 +44,7 @@ pub struct RouteList {
     /// What their handlers say of themselves, with the schemas that they name.
     pub document: fn() -> OpenApi,
     /// What can be called next.
-    pub links: &'static [Link],
+    pub links: &'static [OperationLink],
     /// The schemas of answers that are one thing with a version.
     pub versioned: &'static [&'static str],
 }

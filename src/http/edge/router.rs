@@ -18,14 +18,14 @@ use super::json_body;
 use super::load_shedding::{Admission, Admitted, Class};
 use super::principal::Principal;
 use super::problem::Code;
-use super::rate_limit::{self, Counted};
+use super::rate_limit::{self, RateLimitState};
 use super::request_metrics::RequestMetrics;
 use super::route::{Route, Routes};
 use crate::actors::node::Node;
 
 /// The operation that a request was routed to.
 #[derive(Clone, Copy, Debug)]
-pub struct Operation(pub &'static str);
+pub struct RoutedOperation(pub &'static str);
 
 /// Adds all routes to an app.
 pub fn configure(routes: &Routes, config: &mut ServiceConfig) {
@@ -71,7 +71,7 @@ async fn enforce(
     mut request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    request.extensions_mut().insert(Operation(route.operation));
+    request.extensions_mut().insert(RoutedOperation(route.operation));
     let admission = data::<Admission>(request.request()).cloned();
     let entered = match &admission {
         Ok(admission) => enter(route, request.request(), admission).await,
@@ -100,7 +100,7 @@ fn full() -> Error {
 /// A request that was let in.
 struct Entered<'a> {
     principal: Principal,
-    counted: Option<Counted>,
+    counted: Option<RateLimitState>,
     _place: Admitted<'a>,
 }
 

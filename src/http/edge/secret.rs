@@ -5,9 +5,9 @@ use sha2::Sha256;
 
 /// A secret; it is never written anywhere.
 #[derive(Clone, Copy)]
-pub struct Secret([u8; 32]);
+pub struct ServerSecret([u8; 32]);
 
-impl Secret {
+impl ServerSecret {
     /// A secret of these bytes.
     #[must_use]
     pub const fn new(bytes: [u8; 32]) -> Self {
@@ -35,9 +35,9 @@ mod tests {
 
     #[test]
     fn a_digest_tells_where_its_texts_end() {
-        let secret = Secret::new([7; 32]);
+        let secret = ServerSecret::new([7; 32]);
         assert_eq!(secret.mac(&["ab", "c"]), secret.mac(&["ab", "c"]));
         assert_ne!(secret.mac(&["ab", "c"]), secret.mac(&["a", "bc"]));
-        assert_ne!(secret.mac(&["ab"]), Secret::new([8; 32]).mac(&["ab"]));
+        assert_ne!(secret.mac(&["ab"]), ServerSecret::new([8; 32]).mac(&["ab"]));
     }
 }

@@ -32,10 +32,10 @@ fn revocation(id: &str) -> String {
 }
 
 /// A session, and when the store was asked for it.
-type Seen = (Arc<Row>, Instant);
+type CachedSession = (Arc<Row>, Instant);
 
 /// Sessions that were seen lately, by a digest of their cookie.
-pub struct Sessions(sync::Cache<[u8; 32], Seen>);
+pub struct Sessions(sync::Cache<[u8; 32], CachedSession>);
 
 impl Default for Sessions {
     fn default() -> Self {

@@ -5,8 +5,8 @@ use serde_json::Value;
 
 use super::message::{FilterInput, Subscribe, Topic};
 use super::refusal::{Wrong, read_filter};
-use super::token::Token;
-use super::topic::{Ask, Topics};
+use super::token::LiveToken;
+use super::topic::{TopicQuery, Topics};
 use crate::http::edge::principal::Scope;
 use crate::http::edge::query::LIMIT_MAX;
 
@@ -29,7 +29,7 @@ pub(in crate::http) struct Spec {
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(in crate::http) enum Subject {
     /// What a list shows.
-    List(Ask),
+    List(TopicQuery),
     /// The nodes.
     Cluster,
     /// Figures.
@@ -42,7 +42,7 @@ pub(in crate::http) struct Asked {
     /// What it takes to subscribe to it.
     pub(in crate::http) scope: Scope,
     /// Where it goes on.
-    pub(in crate::http) from: Option<Token>,
+    pub(in crate::http) from: Option<LiveToken>,
 }
 
 /// Reads a subscription.
@@ -59,7 +59,7 @@ pub(in crate::http) fn read(topics: &Topics, asked: Subscribe) -> Result<Asked, 
     if !(1..=LIMIT_MAX).contains(&limit) {
         return Err(Wrong::new("invalid_request", "limit must be a number from 1 to 200"));
     }
-    let from = match from.map(|text| Token::parse(&text)) {
+    let from = match from.map(|text| LiveToken::parse(&text)) {
         Some(None) => return Err(Wrong::new("invalid_cursor", "from is not a token of this feed")),
         Some(token) => token,
         None => None,

@@ -26,7 +26,7 @@ use super::message::{ClientMessage, Refused, ServerMessage, Subscribe};
 use super::outbox::Farewell;
 use super::refusal::Wrong;
 use super::ring::Ring;
-use super::snapshot::{self, Past, Query, Stretches, Taken};
+use super::snapshot::{self, Past, SnapshotQuery, Stretches, TakenSnapshot};
 use super::subscription::Subscription;
 use crate::actors::engine::changes::Changed;
 use crate::http::edge::principal::Principal;
@@ -59,7 +59,7 @@ pub fn next_id() -> u64 {
 }
 
 /// What a socket tells the hub.
-pub enum Told {
+pub enum HubMessage {
     /// It was opened.
     Open(Box<Opened>),
     /// Its client said something, or what could not be read.
@@ -82,7 +82,7 @@ pub struct Opened {
     pub farewell: oneshot::Sender<Farewell>,
 }
 
-impl Message for Told {
+impl Message for HubMessage {
     type Result = ();
 }
 
@@ -115,7 +115,7 @@ pub struct Hub {
     last_round: Instant,
     round: Option<SpawnHandle>,
     pub(super) budget: Budget,
-    pub(super) taken: HashMap<Query, Option<Rc<Taken>>>,
+    pub(super) taken: HashMap<SnapshotQuery, Option<Rc<TakenSnapshot>>>,
     pub(super) past: HashMap<Arc<[i64]>, Option<Past>>,
     stretches: Stretches,
     pub(super) looks: u64,
@@ -355,7 +355,7 @@ impl Hub {
     }
 
     /// Takes a snapshot, unless one is on its way.
-    pub(super) fn take(&mut self, asked: &Query, ctx: &mut Context<Self>) {
+    pub(super) fn take(&mut self, asked: &SnapshotQuery, ctx: &mut Context<Self>) {
         if matches!(self.taken.get(asked), Some(None)) {
             return;
         }
@@ -441,12 +441,12 @@ impl StreamHandler<Arc<Changed>> for Hub {
     }
 }
 
-impl Handler<Told> for Hub {
+impl Handler<HubMessage> for Hub {
     type Result = ();
 
-    fn handle(&mut self, told: Told, ctx: &mut Context<Self>) {
+    fn handle(&mut self, told: HubMessage, ctx: &mut Context<Self>) {
         match told {
-            Told::Open(opened) => {
+            HubMessage::Open(opened) => {
                 let Opened { socket, principal, frames, farewell } = *opened;
                 self.live.metrics.sockets.inc();
                 let subscriptions = Vec::new();
@@ -456,9 +456,9 @@ impl Handler<Told> for Hub {
                     self.end(socket, Farewell::Stopping);
                 }
             }
-            Told::Said(socket, said) => self.said(socket, said, ctx),
-            Told::End(socket, why) => self.end(socket, why),
-            Told::Gone(socket) => self.end(socket, Farewell::Left),
+            HubMessage::Said(socket, said) => self.said(socket, said, ctx),
+            HubMessage::End(socket, why) => self.end(socket, why),
+            HubMessage::Gone(socket) => self.end(socket, Farewell::Left),
         }
     }
 }

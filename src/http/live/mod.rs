@@ -39,20 +39,20 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::hub::Slot;
 use self::metrics::LiveMetrics;
-use self::places::Places;
+use self::places::SocketSlots;
 pub use self::refusal::Wrong;
 pub use self::stats::sample;
-use self::stats::{Counts, Samples};
+use self::stats::{RequestCounts, Samples};
 use self::ticket::Tickets;
 pub use self::topic::{ListTopic, Merged, Topics};
-use self::topic_orders::Orders;
-use self::topic_stock::Stock;
+use self::topic_orders::OrdersTopic;
+use self::topic_stock::StockTopic;
 use crate::actors::node::Node;
 use crate::domain::limits::{holds, within};
 use crate::http::api::order::BUYER;
 use crate::http::edge::access::Access;
 use crate::http::edge::authentication::Authenticator;
-use crate::http::edge::route::{Link, RouteList};
+use crate::http::edge::route::{OperationLink, RouteList};
 use crate::http::operator::health::Serving;
 use crate::routes;
 use crate::store::Store;
@@ -66,9 +66,9 @@ impl Topics {
     #[must_use]
     pub fn standard() -> Self {
         Self::default()
-            .with(Orders { unfinished: false })
-            .with(Orders { unfinished: true })
-            .with(Stock)
+            .with(OrdersTopic { unfinished: false })
+            .with(OrdersTopic { unfinished: true })
+            .with(StockTopic)
     }
 }
 
@@ -83,7 +83,7 @@ routes! {
 
 /// The routes of live feeds.
 pub const ROUTES: RouteList = RouteList {
-    links: &[Link {
+    links: &[OperationLink {
         from: "create_live_ticket",
         to: &["open_live"],
         with: &[("ticket", "$response.body#/ticket")],
@@ -203,9 +203,9 @@ pub struct Live {
     serving: Arc<Serving>,
     topics: Topics,
     tickets: Tickets,
-    sockets: Places,
-    streams: Places,
-    counts: Counts,
+    sockets: SocketSlots,
+    streams: SocketSlots,
+    counts: RequestCounts,
     samples: Samples,
 }
 
@@ -224,9 +224,9 @@ impl Live {
             stop: CancellationToken::new(),
             metrics: LiveMetrics::default(),
             tickets: Tickets::default(),
-            sockets: Places::new(options.sockets_max, socket::each_max(options.sockets_max)),
-            streams: Places::new(options.streams_max, sse::ORDER_MAX),
-            counts: Counts::default(),
+            sockets: SocketSlots::new(options.sockets_max, socket::each_max(options.sockets_max)),
+            streams: SocketSlots::new(options.streams_max, sse::ORDER_MAX),
+            counts: RequestCounts::default(),
             samples: Samples::default(),
             node,
             store,

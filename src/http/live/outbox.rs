@@ -15,7 +15,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::message::{Bye, ServerMessage};
-use crate::http::edge::connection::Hold;
+use crate::http::edge::connection::ConnectionHandle;
 
 /// Frames that may wait for a socket. The hub adds some only when none waits.
 pub const WAITING_MAX: usize = 40;
@@ -53,7 +53,7 @@ impl Farewell {
 
 /// What the connection has taken of a response.
 #[derive(Default)]
-pub struct Gate {
+pub struct BodyGate {
     taken: Cell<u64>,
     gone: Cell<bool>,
     changed: Notify,
@@ -62,12 +62,12 @@ pub struct Gate {
 /// The body of a socket's response, watched.
 struct Watched {
     body: BoxBody,
-    gate: Rc<Gate>,
+    gate: Rc<BodyGate>,
 }
 
 /// Watches a response's body.
-pub fn watch(body: BoxBody) -> (BoxBody, Rc<Gate>) {
-    let gate = Rc::<Gate>::default();
+pub fn watch(body: BoxBody) -> (BoxBody, Rc<BodyGate>) {
+    let gate = Rc::<BodyGate>::default();
     (BoxBody::new(Watched { body, gate: gate.clone() }), gate)
 }
 
@@ -98,7 +98,7 @@ impl Drop for Watched {
     }
 }
 
-impl Gate {
+impl BodyGate {
     /// Waits until more than `seen` was taken, or the connection is gone.
     async fn past(&self, seen: u64) {
         loop {
@@ -123,13 +123,13 @@ impl Gate {
 }
 
 /// Writes to one socket.
-pub struct Writer {
+pub struct SocketWriter {
     /// The socket.
     pub session: Session,
     /// What its connection has taken.
-    pub gate: Rc<Gate>,
+    pub gate: Rc<BodyGate>,
     /// A hold on the connection.
-    pub hold: Option<Rc<Hold>>,
+    pub hold: Option<Rc<ConnectionHandle>>,
     /// Frames that wait.
     pub frames: mpsc::Receiver<ByteString>,
     /// Pings of the client that are to be answered.
@@ -149,7 +149,7 @@ enum Next {
     End(Farewell),
 }
 
-impl Writer {
+impl SocketWriter {
     /// Writes until there is nothing more to write, or the socket is to be closed.
     pub async fn run(mut self) {
         let mut pings = tokio::time::interval_at(Instant::now() + self.ping_every, self.ping_every);

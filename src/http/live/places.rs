@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Why there is no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Full {
+pub enum SocketsFull {
     /// All are taken.
     All,
     /// The owner has as many as one may have.
@@ -15,7 +15,7 @@ pub enum Full {
 
 /// A bounded number of places.
 #[derive(Debug)]
-pub struct Places {
+pub struct SocketSlots {
     taken: Arc<Mutex<Taken>>,
     max: usize,
     each_max: usize,
@@ -29,7 +29,7 @@ struct Taken {
 
 /// A place, until it is dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct SocketSlot {
     taken: Arc<Mutex<Taken>>,
     owner: Arc<str>,
 }
@@ -38,7 +38,7 @@ fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
     taken.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Places {
+impl SocketSlots {
     /// Nobody has one of `max` places yet, of which each owner may have `each_max`.
     #[must_use]
     pub fn new(max: usize, each_max: usize) -> Self {
@@ -48,21 +48,21 @@ impl Places {
     /// Takes a place for an owner.
     ///
     /// # Errors
-    /// [`Full`]: there is none, or none for this owner.
-    pub fn take(&self, owner: &str) -> Result<Place, Full> {
+    /// [`SocketsFull`]: there is none, or none for this owner.
+    pub fn take(&self, owner: &str) -> Result<SocketSlot, SocketsFull> {
         let mut taken = lock(&self.taken);
         if taken.all >= self.max {
-            return Err(Full::All);
+            return Err(SocketsFull::All);
         }
         let known = taken.of.get_key_value(owner).map(|(owner, count)| (owner.clone(), *count));
         let (owner, count) = known.unwrap_or_else(|| (owner.into(), 0));
         if count >= self.each_max {
-            return Err(Full::Owner);
+            return Err(SocketsFull::Owner);
         }
         taken.all += 1;
         taken.of.insert(owner.clone(), count + 1);
         drop(taken);
-        Ok(Place { taken: Arc::clone(&self.taken), owner })
+        Ok(SocketSlot { taken: Arc::clone(&self.taken), owner })
     }
 
     /// How many are taken.
@@ -72,7 +72,7 @@ impl Places {
     }
 }
 
-impl Drop for Place {
+impl Drop for SocketSlot {
     fn drop(&mut self) {
         let mut taken = lock(&self.taken);
         taken.all -= 1;
@@ -91,15 +91,15 @@ mod tests {
 
     #[test]
     fn nobody_takes_all_places_and_each_comes_back() {
-        let places = Places::new(3, 2);
+        let places = SocketSlots::new(3, 2);
         let (one, two) = (places.take("a").unwrap(), places.take("a").unwrap());
-        assert_eq!(places.take("a").unwrap_err(), Full::Owner);
+        assert_eq!(places.take("a").unwrap_err(), SocketsFull::Owner);
         let other = places.take("b").unwrap();
-        assert_eq!(places.take("c").unwrap_err(), Full::All);
+        assert_eq!(places.take("c").unwrap_err(), SocketsFull::All);
         drop((one, other));
         assert_eq!(places.taken(), 1);
         let again = places.take("a").unwrap();
-        assert_eq!(places.take("a").unwrap_err(), Full::Owner);
+        assert_eq!(places.take("a").unwrap_err(), SocketsFull::Owner);
         drop((two, again));
         assert_eq!((places.taken(), lock(&places.taken).of.len()), (0, 0));
     }

@@ -9,7 +9,7 @@ use crate::actors::engine::changes::{Changed, distance};
 /// How far somebody has seen the feed: the last entry of the ring that was looked at, and the
 /// positions up to which all was seen, one a shard.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct FeedPosition {
     index: u64,
     seen: Arc<[i64]>,
     /// The positions are those of the ring behind the entry: whoever is at this entry has seen the
@@ -20,7 +20,7 @@ pub struct Place {
 /// What two places have in common from which the same is seen next.
 pub type Same = (u64, Option<Arc<[i64]>>);
 
-impl Place {
+impl FeedPosition {
     /// Somewhere in the feed.
     #[must_use]
     pub const fn of(seen: Arc<[i64]>) -> Self {
@@ -42,7 +42,7 @@ impl Place {
 
 /// An entry of the ring.
 #[derive(Debug)]
-struct Entry {
+struct RingEntry {
     /// The number of the last step in it.
     index: u64,
     what: What,
@@ -56,7 +56,7 @@ enum What {
     Quiet(Vec<(u16, i64, i64)>),
 }
 
-impl Entry {
+impl RingEntry {
     fn told(&self) -> Option<&Changed> {
         match &self.what {
             What::Told(changed) => Some(changed),
@@ -76,7 +76,7 @@ impl Entry {
 /// The last changes of all shards, without a gap in any of them.
 #[derive(Debug)]
 pub struct Ring {
-    entries: VecDeque<Entry>,
+    entries: VecDeque<RingEntry>,
     /// Things that changed, over all of them.
     held: usize,
     held_max: usize,
@@ -137,7 +137,7 @@ impl Ring {
             return self.push_quiet((shard, after, pos));
         }
         self.held += changed.len();
-        self.entries.push_back(Entry { index: self.index, what: What::Told(changed) });
+        self.entries.push_back(RingEntry { index: self.index, what: What::Told(changed) });
         while self.held > self.held_max
             && let Some(oldest) = self.entries.pop_front()
         {
@@ -150,7 +150,7 @@ impl Ring {
     }
 
     fn push_quiet(&mut self, span: (u16, i64, i64)) {
-        if let Some(Entry { index, what: What::Quiet(spans) }) = self.entries.back_mut() {
+        if let Some(RingEntry { index, what: What::Quiet(spans) }) = self.entries.back_mut() {
             *index = self.index;
             match spans.iter_mut().find(|one| one.0 == span.0) {
                 Some(one) => one.2 = span.2,
@@ -159,18 +159,18 @@ impl Ring {
             return;
         }
         let what = What::Quiet(vec![span]);
-        self.entries.push_back(Entry { index: self.index, what });
+        self.entries.push_back(RingEntry { index: self.index, what });
     }
 
     /// How many events lie before somebody.
     #[must_use]
-    pub fn behind(&self, place: &Place) -> i64 {
+    pub fn behind(&self, place: &FeedPosition) -> i64 {
         distance(&place.seen, &self.heads)
     }
 
     /// Whether somebody has looked at all that is here.
     #[must_use]
-    pub const fn is_at_end(&self, place: &Place) -> bool {
+    pub const fn is_at_end(&self, place: &FeedPosition) -> bool {
         place.index == self.index
     }
 
@@ -183,7 +183,10 @@ impl Ring {
     /// What comes behind a place, step by step, up to a last one without a change; `None` if that
     /// is not all here. In steps without a change nothing is told, or nothing that was not seen.
     #[must_use]
-    pub fn since(&self, place: &Place) -> Option<impl Iterator<Item = (u64, Option<&Changed>)>> {
+    pub fn since(
+        &self,
+        place: &FeedPosition,
+    ) -> Option<impl Iterator<Item = (u64, Option<&Changed>)>> {
         let there = place.index >= self.first
             || place.seen.iter().zip(&self.base).all(|(seen, base)| seen >= base);
         if !there {
@@ -198,7 +201,7 @@ impl Ring {
             let seen = place.seen.get(usize::from(changed.shard));
             seen.is_some_and(|seen| changed.after_pos < *seen && *seen < changed.pos)
         };
-        let mut rest = self.entries.range(at..).filter_map(Entry::told);
+        let mut rest = self.entries.range(at..).filter_map(RingEntry::told);
         if !aligned && rest.any(half_seen) {
             return None;
         }
@@ -209,7 +212,7 @@ impl Ring {
 
     /// Where somebody is who has looked at the steps from a place up to this number.
     #[must_use]
-    pub fn place(&self, from: &Place, index: u64) -> Place {
+    pub fn place(&self, from: &FeedPosition, index: u64) -> FeedPosition {
         let mut seen = Arc::clone(&self.heads);
         if index < self.index {
             let seen = Arc::make_mut(&mut seen);
@@ -225,7 +228,7 @@ impl Ring {
             let most = seen.iter().zip(from.seen.iter()).map(|(here, before)| *here.max(before));
             seen = most.collect();
         }
-        Place { index, seen, aligned }
+        FeedPosition { index, seen, aligned }
     }
 }
 
@@ -254,12 +257,12 @@ mod tests {
         Arc::new(Changed::new((shard, after_pos, pos), vec![Box::new(vec![change])]))
     }
 
-    fn at(seen: &[i64]) -> Place {
-        Place::of(seen.into())
+    fn at(seen: &[i64]) -> FeedPosition {
+        FeedPosition::of(seen.into())
     }
 
     /// What is told behind a place, and the place behind that.
-    fn led(ring: &Ring, place: &Place) -> Option<(Vec<(u16, i64)>, Place)> {
+    fn led(ring: &Ring, place: &FeedPosition) -> Option<(Vec<(u16, i64)>, FeedPosition)> {
         let steps: Vec<_> = ring.since(place)?.collect();
         let told = steps.iter().filter_map(|step| step.1);
         let told = told.map(|changed| (changed.shard, changed.pos)).collect();
@@ -267,7 +270,7 @@ mod tests {
         Some((told, last))
     }
 
-    fn told(ring: &Ring, place: &Place) -> Option<Vec<(u16, i64)>> {
+    fn told(ring: &Ring, place: &FeedPosition) -> Option<Vec<(u16, i64)>> {
         led(ring, place).map(|led| led.0)
     }
 

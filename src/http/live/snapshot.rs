@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::Live;
-use super::topic::{Ask, Page, Rows};
+use super::topic::{SnapshotPage, SnapshotRows, TopicQuery};
 use crate::actors::engine::changes::{self, Bounds, Changed, distance};
 use crate::http::edge::error::Error;
 
@@ -19,12 +19,12 @@ pub const READS_MAX: usize = 2;
 const HELD_MAX: usize = 4;
 
 /// What a snapshot is taken of, with the most rows of it: two that are equal are one query.
-pub(super) type Query = (Ask, u32);
+pub(super) type SnapshotQuery = (TopicQuery, u32);
 
 /// How everything stood at some positions.
-pub(super) struct Taken {
+pub(super) struct TakenSnapshot {
     /// Rows.
-    pub rows: Box<dyn Rows>,
+    pub rows: Box<dyn SnapshotRows>,
     /// Whether there are more.
     pub more: bool,
     /// The positions, one a shard.
@@ -32,7 +32,7 @@ pub(super) struct Taken {
     at: Instant,
 }
 
-impl Taken {
+impl TakenSnapshot {
     /// Whether it may be shown still.
     #[must_use]
     pub fn fresh(&self) -> bool {
@@ -52,24 +52,27 @@ impl Taken {
 ///
 /// # Errors
 /// The store's.
-pub(super) async fn take(live: &Live, (ask, limit): &Query) -> Result<Option<Taken>, Error> {
+pub(super) async fn take(
+    live: &Live,
+    (ask, limit): &SnapshotQuery,
+) -> Result<Option<TakenSnapshot>, Error> {
     let node = &live.node;
     let (heads, at) = (node.changes.heads(), Instant::now());
-    let Page { rows, more, cursors } = ask.filter.snapshot(&live.store, *limit).await?;
+    let SnapshotPage { rows, more, cursors } = ask.filter.snapshot(&live.store, *limit).await?;
     let seen = node.changes.rows_at(&cursors);
     let near = |seen: &Arc<[i64]>| distance(seen, &heads) <= live.options.behind_max / 2;
-    Ok(seen.filter(near).map(|seen| Taken { rows, more, seen, at }))
+    Ok(seen.filter(near).map(|seen| TakenSnapshot { rows, more, seen, at }))
 }
 
 /// What happened longer ago.
 pub struct Past {
     /// It.
-    pub found: Found,
+    pub found: StretchLookup,
     at: Instant,
 }
 
 /// What was found in the journal.
-pub enum Found {
+pub enum StretchLookup {
     /// All.
     All(Arc<Stretch>),
     /// More than is shown.
@@ -143,8 +146,8 @@ impl Stretches {
     /// Takes note of a stretch that was read, or could not be.
     pub fn end(&mut self, from: &[i64], past: Option<&Past>) {
         let held = past.and_then(|past| match &past.found {
-            Found::All(stretch) => Some(Arc::downgrade(stretch)),
-            Found::TooMuch | Found::OfAnotherStore => None,
+            StretchLookup::All(stretch) => Some(Arc::downgrade(stretch)),
+            StretchLookup::TooMuch | StretchLookup::OfAnotherStore => None,
         });
         let at = self.0.iter().position(|one| *one.from == *from && one.held.is_none());
         match (at, held) {
@@ -172,17 +175,17 @@ pub async fn past(live: &Live, from: Arc<[i64]>, until: Arc<[i64]>) -> Result<Pa
         // What another node has told already comes here, too; what the journal does not have
         // never will.
         if from > until && *from > journal.last_pos(shard).await? {
-            return found(Found::OfAnotherStore);
+            return found(StretchLookup::OfAnotherStore);
         }
     }
     let bounds = Bounds { events, entities };
     let Some(changed) =
         changes::read(journal.as_ref(), &live.node.projections, (&from, &until), bounds).await?
     else {
-        return found(Found::TooMuch);
+        return found(StretchLookup::TooMuch);
     };
     let upto = from.iter().zip(until.iter()).map(|(from, until)| *from.max(until)).collect();
-    found(Found::All(Arc::new(Stretch { changed, from, upto })))
+    found(StretchLookup::All(Arc::new(Stretch { changed, from, upto })))
 }
 
 #[cfg(test)]
@@ -201,7 +204,7 @@ mod tests {
             assert!(begin(&mut stretches, from, from + 100), "{from}");
             let (behind, upto) = (vec![from, 7].into(), vec![from + 100, 7].into());
             let stretch = Arc::new(Stretch { changed: Vec::new(), from: behind, upto });
-            let past = Past { found: Found::All(Arc::clone(&stretch)), at: Instant::now() };
+            let past = Past { found: StretchLookup::All(Arc::clone(&stretch)), at: Instant::now() };
             stretches.end(&[from, 7], Some(&past));
             pasts.push((past, stretch));
         }

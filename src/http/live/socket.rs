@@ -10,10 +10,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::Live;
-use super::hub::{self, Hub, Opened, Slot, Told};
+use super::hub::{self, Hub, HubMessage, Opened, Slot};
 use super::message::{ClientMessage, Hello, ServerMessage};
-use super::outbox::{self, Farewell, WAITING_MAX, Writer};
-use super::places::Full;
+use super::outbox::{self, Farewell, SocketWriter, WAITING_MAX};
+use super::places::SocketsFull;
 use crate::http::edge::access::Proof;
 use crate::http::edge::connection;
 use crate::http::edge::data::data;
@@ -97,8 +97,8 @@ pub async fn open_live(
         return Err(Error::new(Code::ShuttingDown, "this server is stopping"));
     }
     let full = |full| match full {
-        Full::All => Error::new(Code::TooManyRequests, "there are too many live sockets"),
-        Full::Owner => Error::new(Code::TooManyRequests, "this key has too many live sockets"),
+        SocketsFull::All => Error::new(Code::TooManyRequests, "there are too many live sockets"),
+        SocketsFull::Owner => Error::new(Code::TooManyRequests, "you have too many live sockets"),
     };
     let place = live.sockets.take(principal.owner()).map_err(full)?;
     let offered = actix_ws::handle_with_protocols(&request, payload, &[PROTOCOL]);
@@ -118,7 +118,7 @@ pub async fn open_live(
     let (frames, waiting) = mpsc::channel(WAITING_MAX);
     let (pong, pings) = mpsc::channel(1);
     let (farewell, end) = oneshot::channel();
-    let writer = Writer {
+    let writer = SocketWriter {
         session,
         gate,
         hold: hold.clone(),
@@ -137,12 +137,12 @@ pub async fn open_live(
     let _room = frames.try_send(ServerMessage::Hello(hello).frame());
     let hub = slot.hub(&live);
     let socket = hub::next_id();
-    hub.do_send(Told::Open(Box::new(Opened { socket, principal, frames, farewell })));
+    hub.do_send(HubMessage::Open(Box::new(Opened { socket, principal, frames, farewell })));
     actix_web::rt::spawn(async move {
         writer.run().await;
         // The connection is gone, or cut.
         drop(place);
-        hub.do_send(Told::Gone(socket));
+        hub.do_send(HubMessage::Gone(socket));
     });
     let most = options.message_bytes_max;
     let stream = stream.max_frame_size(most).aggregate_continuations();
@@ -182,7 +182,7 @@ async fn listen(
             Message::Text(text) => {
                 let said = serde_json::from_str::<ClientMessage>(&text);
                 let said = said.map_err(|error| error.to_string());
-                hub.do_send(Told::Said(socket, said));
+                hub.do_send(HubMessage::Said(socket, said));
             }
             // One that waits already is answer enough.
             Message::Ping(bytes) => drop(pong.try_send(bytes)),
@@ -191,5 +191,5 @@ async fn listen(
             Message::Binary(_) => break Farewell::Policy("messages must be text"),
         }
     };
-    hub.do_send(Told::End(socket, why));
+    hub.do_send(HubMessage::End(socket, why));
 }

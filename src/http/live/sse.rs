@@ -12,18 +12,18 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Live;
-use super::outbox::{self, GOING, GOING_AT_STOP, Gate};
-use super::places::{Full, Place};
+use super::outbox::{self, BodyGate, GOING, GOING_AT_STOP};
+use super::places::{SocketSlot, SocketsFull};
 use crate::actors::engine::host::{Until, View};
 use crate::domain::entity::Noun as _;
 use crate::domain::id::OrderId;
-use crate::domain::order::{self, Order, Status};
+use crate::domain::order::{self, Order, OrderStatus};
 use crate::http::api::order::read;
 use crate::http::api::order::schema;
 use crate::http::api::order::shape::OrderShape;
 use crate::http::docs::schemas;
-use crate::http::edge::call::{Call, id};
-use crate::http::edge::connection::{self, Hold};
+use crate::http::edge::call::{RequestParts, id};
+use crate::http::edge::connection::{self, ConnectionHandle};
 use crate::http::edge::error::Error;
 use crate::http::edge::problem::Code;
 
@@ -43,7 +43,7 @@ const PAUSE: Duration = Duration::from_millis(100);
         (status = 204, description = "Nothing more will come: the client has the last version"),
         (status = 429, description = "The limit of streams of this order (8) or of this server is reached")))]
 pub async fn watch_my_order(
-    call: Call,
+    call: RequestParts,
     path: web::Path<String>,
     request: HttpRequest,
     live: web::Data<Live>,
@@ -57,15 +57,15 @@ pub async fn watch_my_order(
         return Ok(HttpResponse::NoContent().finish());
     }
     let full = |full| match full {
-        Full::All => Error::new(Code::TooManyRequests, "there are too many streams"),
-        Full::Owner => Error::new(Code::TooManyRequests, "this order has too many streams"),
+        SocketsFull::All => Error::new(Code::TooManyRequests, "there are too many streams"),
+        SocketsFull::Owner => Error::new(Code::TooManyRequests, "this order has too many streams"),
     };
     let place = live.streams.take(&order.to_string()).map_err(full)?;
     live.metrics.streams.inc();
     let first = if seen { Bytes::from_static(b": up to date\n\n") } else { event(&shape, version) };
     let until = Instant::now() + Duration::from_secs(live.options.stream_secs);
     let stop = live.stop.clone();
-    let watch = Watch { live, order, state, version, next: Some(first), until, _place: place };
+    let watch = OrderWatch { live, order, state, version, next: Some(first), until, _place: place };
     let events = futures_util::stream::unfold(watch, |mut watch| async move {
         let event = watch.next().await?;
         Some((Ok::<_, Infallible>(event), watch))
@@ -88,7 +88,12 @@ pub async fn watch_my_order(
 
 /// Cuts a stream that is not over when it should be: nothing is asked of the body of one that
 /// does not read, so that it cannot see to its end by itself.
-async fn see_off(gate: Rc<Gate>, hold: Option<Rc<Hold>>, until: Instant, stop: CancellationToken) {
+async fn see_off(
+    gate: Rc<BodyGate>,
+    hold: Option<Rc<ConnectionHandle>>,
+    until: Instant,
+    stop: CancellationToken,
+) {
     let going = tokio::select! {
         () = gate.gone() => {
             if let Some(hold) = hold {
@@ -108,7 +113,9 @@ async fn see_off(gate: Rc<Gate>, hold: Option<Rc<Hold>>, until: Instant, stop: C
 
 /// Whether an order changes no more: a cancelled one, with nothing left to do.
 fn over(order: &Order) -> bool {
-    order.status() == Status::Cancelled && order.effects().is_empty() && order.stuck().is_empty()
+    order.status() == OrderStatus::Cancelled
+        && order.effects().is_empty()
+        && order.stuck().is_empty()
 }
 
 fn event(shape: &OrderShape, version: i64) -> Bytes {
@@ -117,17 +124,17 @@ fn event(shape: &OrderShape, version: i64) -> Bytes {
 }
 
 /// A buyer who watches an order.
-struct Watch {
+struct OrderWatch {
     live: web::Data<Live>,
     order: OrderId,
     state: Order,
     version: i64,
     next: Option<Bytes>,
     until: Instant,
-    _place: Place,
+    _place: SocketSlot,
 }
 
-impl Watch {
+impl OrderWatch {
     /// What is written next; nothing at the end.
     async fn next(&mut self) -> Option<Bytes> {
         if let Some(first) = self.next.take() {
@@ -169,7 +176,7 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl Drop for OrderWatch {
     fn drop(&mut self) {
         self.live.metrics.streams.dec();
     }

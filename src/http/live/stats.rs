@@ -153,13 +153,13 @@ impl Window {
 
 /// What requests add to, between two samples.
 #[derive(Debug, Default)]
-pub struct Counts {
+pub struct RequestCounts {
     requests: Window,
     checkouts: Window,
     errors: AtomicU64,
 }
 
-impl Counts {
+impl RequestCounts {
     /// Counts an answered request.
     pub fn request(&self, operation: &str, status: StatusCode, took: Duration) {
         self.requests.take(took);

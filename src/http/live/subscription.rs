@@ -11,9 +11,9 @@ use super::filter::{Spec, Subject};
 use super::hub::{Hub, Socket};
 use super::message::{ChangeShape, Changes, ListMessage, Reason, Resync, ServerMessage};
 use super::render::render;
-use super::ring::{Place, Ring, Same};
-use super::snapshot::{Found, Stretch};
-use super::token::Token;
+use super::ring::{FeedPosition, Ring, Same};
+use super::snapshot::{Stretch, StretchLookup};
+use super::token::LiveToken;
 use crate::actors::engine::changes::Changed;
 
 /// After how many events of others a client gets a newer token.
@@ -42,7 +42,7 @@ pub(super) enum At {
     /// It waits for a snapshot.
     Wanting(Option<(Reason, i64)>),
     /// It has seen all up to here.
-    Here(Place),
+    Here(FeedPosition),
     /// It waits for the journal behind here.
     Behind(Arc<[i64]>),
     /// It is shown the journal, and has seen so many of its changes.
@@ -56,14 +56,14 @@ pub(super) enum At {
 impl Subscription {
     /// One that has seen all up to `from`, or nothing, of a store of so many shards.
     #[must_use]
-    pub(super) fn new(spec: Spec, from: Option<Token>, shards: usize) -> Self {
+    pub(super) fn new(spec: Spec, from: Option<LiveToken>, shards: usize) -> Self {
         let mut told = 0;
         let at = match (&spec.subject, &from) {
             (Subject::Stats, _) => At::Figures(0),
             (Subject::Cluster, _) => At::Nodes(String::new()),
-            (_, Some(Token(seen))) if seen.len() == shards => {
+            (_, Some(LiveToken(seen))) if seen.len() == shards => {
                 told = sum(seen);
-                At::Here(Place::of(Arc::clone(seen)))
+                At::Here(FeedPosition::of(Arc::clone(seen)))
             }
             (_, Some(_)) => At::Wanting(Some((Reason::TooOld, 0))),
             (_, None) => At::Wanting(None),
@@ -82,10 +82,10 @@ impl Subscription {
     /// Where it is when so many changes of a stretch were shown, and so many before.
     fn past(&self, stretch: Arc<Stretch>, (before, shown): (usize, usize), ring: &Ring) -> At {
         if shown >= stretch.changed.len() {
-            At::Here(Place::of(Arc::clone(&stretch.upto)))
+            At::Here(FeedPosition::of(Arc::clone(&stretch.upto)))
         } else if shown == before {
             // One change of the stretch is more than a frame.
-            self.missed(ring.behind(&Place::of(stretch.seen(before))))
+            self.missed(ring.behind(&FeedPosition::of(stretch.seen(before))))
         } else {
             At::Past(stretch, shown)
         }
@@ -124,7 +124,7 @@ struct Shown {
     frame: Option<ByteString>,
     /// The number of the last step in it, and where that leads; nothing if the first is more than
     /// a frame.
-    upto: Option<(u64, Place)>,
+    upto: Option<(u64, FeedPosition)>,
 }
 
 /// What was made in this round, for all that are to get the same.
@@ -266,10 +266,10 @@ impl Hub {
     fn show_ring(
         &mut self,
         one: &mut Subscription,
-        from: &Place,
+        from: &FeedPosition,
         made: &mut Made,
         give: &mut Vec<ByteString>,
-    ) -> Option<Option<Place>> {
+    ) -> Option<Option<FeedPosition>> {
         // The ring is looked at and not changed.
         let ring = std::mem::replace(&mut self.ring, Ring::new(0, 0));
         let place = |number| ring.place(from, number);
@@ -294,7 +294,7 @@ impl Hub {
         let key = From::Past(Arc::as_ptr(stretch).addr(), before);
         let changed = stretch.changed.iter().map(|changed| Some(changed.as_ref()));
         let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-        let place = |number| Place::of(stretch.seen(count(number)));
+        let place = |number| FeedPosition::of(stretch.seen(count(number)));
         let steps = (1..).zip(changed).skip(before);
         let shown = self.show(one, key, (steps, place), made, give);
         shown.map_or(before, |(number, _)| count(number))
@@ -306,17 +306,21 @@ impl Hub {
         &mut self,
         one: &mut Subscription,
         from: From,
-        (steps, place): (impl Iterator<Item = (u64, Option<&'a Changed>)>, impl Fn(u64) -> Place),
+        (steps, place): (
+            impl Iterator<Item = (u64, Option<&'a Changed>)>,
+            impl Fn(u64) -> FeedPosition,
+        ),
         made: &mut Made,
         give: &mut Vec<ByteString>,
-    ) -> Option<(u64, Place)> {
+    ) -> Option<(u64, FeedPosition)> {
         let Subject::List(ask) = &one.spec.subject else { return None };
         let shown = made.changes.entry((Rc::clone(&one.spec), from)).or_insert_with(|| {
             let most = self.live.options.frame_bytes_max;
             let rendered = render(ask.filter.as_ref(), steps, most);
             self.budget.look(rendered.looked);
             let upto = rendered.upto.map(|number| (number, place(number)));
-            let token = || upto.as_ref().map(|(_, place)| Token(Arc::clone(place.seen())).text());
+            let token =
+                || upto.as_ref().map(|(_, place)| LiveToken(Arc::clone(place.seen())).text());
             let frame = rendered.frame(&one.spec.id, &|| token().unwrap_or_default());
             Shown { frame, upto }
         });
@@ -324,7 +328,8 @@ impl Hub {
         match &shown.frame {
             Some(frame) => give.push(frame.clone()),
             None if sum(place.seen()) - one.told >= TOKEN_EVERY => {
-                let (id, token) = (one.spec.id.as_str(), Token(Arc::clone(place.seen())).text());
+                let (id, token) =
+                    (one.spec.id.as_str(), LiveToken(Arc::clone(place.seen())).text());
                 let changes = Changes { id, token, data: Vec::<ChangeShape<'_>>::new() };
                 give.push(ListMessage::Changes(changes).frame());
             }
@@ -345,7 +350,7 @@ impl Hub {
     ) -> bool {
         let Subject::List(ask) = &one.spec.subject else { return false };
         let asked = (ask.clone(), one.spec.limit);
-        let enough = |seen: &Option<Arc<[i64]>>, taken: &super::snapshot::Taken| {
+        let enough = |seen: &Option<Arc<[i64]>>, taken: &super::snapshot::TakenSnapshot| {
             taken.fresh() && seen.as_ref().is_none_or(|seen| taken.shows(seen))
         };
         let taken = match self.taken.get(&asked) {
@@ -356,7 +361,7 @@ impl Hub {
                 return true;
             }
         };
-        let token = || Token(Arc::clone(&taken.seen)).text();
+        let token = || LiveToken(Arc::clone(&taken.seen)).text();
         if let Some((reason, skipped)) = resync {
             let id = one.spec.id.as_str();
             self.live.metrics.resyncs.inc();
@@ -368,7 +373,7 @@ impl Hub {
             .entry(Rc::clone(&one.spec))
             .or_insert_with(|| taken.rows.frame(&one.spec.id, token(), taken.more));
         give.push(frame.clone());
-        one.at = At::Here(Place::of(Arc::clone(&taken.seen)));
+        one.at = At::Here(FeedPosition::of(Arc::clone(&taken.seen)));
         (one.told, one.seen) = (sum(&taken.seen), Some(Arc::clone(&taken.seen)));
         one.is_up_to_date();
         true
@@ -381,7 +386,7 @@ impl Hub {
         from: &Arc<[i64]>,
         ctx: &mut Context<Self>,
     ) -> bool {
-        let place = Place::of(Arc::clone(from));
+        let place = FeedPosition::of(Arc::clone(from));
         let behind = self.ring.behind(&place);
         let found = match self.past.get(from) {
             Some(None) => return false,
@@ -397,10 +402,10 @@ impl Hub {
         };
         one.falls += 1;
         match found {
-            Found::OfAnotherStore => {
+            StretchLookup::OfAnotherStore => {
                 (one.seen, one.at) = (None, one.missed(behind));
             }
-            Found::All(stretch) if one.falls <= FALLS_MAX => {
+            StretchLookup::All(stretch) if one.falls <= FALLS_MAX => {
                 one.vouched = true;
                 one.at = if !stretch.changed.is_empty() {
                     At::Past(Arc::clone(stretch), 0)
@@ -412,7 +417,7 @@ impl Hub {
                     At::Behind(Arc::clone(from))
                 };
             }
-            Found::All(_) | Found::TooMuch => {
+            StretchLookup::All(_) | StretchLookup::TooMuch => {
                 (one.seen, one.at) = (Some(Arc::clone(from)), one.missed(behind));
             }
         }
@@ -431,7 +436,7 @@ mod tests {
         let asked = serde_json::from_str(text).unwrap();
         let asked = super::super::filter::read(&Topics::standard(), asked);
         let spec = asked.map_err(|wrong| wrong.detail).unwrap().spec;
-        let one = Subscription::new(spec, Some(Token([5, 7].as_slice().into())), 2);
+        let one = Subscription::new(spec, Some(LiveToken([5, 7].as_slice().into())), 2);
         let changed =
             |shard, after_pos, pos| Arc::new(Changed::new((shard, after_pos, pos), Vec::new()));
         let changed = vec![changed(0, 5, 9), changed(0, 9, 12)];

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 use super::Live;
 use crate::domain::time::Span;
-use crate::http::edge::call::Call;
+use crate::http::edge::call::RequestParts;
 use crate::http::edge::error::Error;
 use crate::http::edge::principal::Principal;
 use crate::http::edge::problem::Code;
@@ -66,7 +66,10 @@ pub struct LiveTicket {
 /// Creates a ticket that opens one live socket within 30 seconds.
 #[utoipa::path(post, path = "/v1/admin/live/tickets", tag = "live",
     responses((status = 201, description = "The ticket", body = LiveTicket)))]
-pub async fn create_live_ticket(call: Call, live: web::Data<Live>) -> Result<HttpResponse, Error> {
+pub async fn create_live_ticket(
+    call: RequestParts,
+    live: web::Data<Live>,
+) -> Result<HttpResponse, Error> {
     let ticket = live.tickets.give(call.principal().clone());
     let full = || Error::new(Code::TooManyRequests, "there are too many tickets");
     let ticket = ticket.ok_or_else(full)?;

@@ -12,9 +12,9 @@ const SHARDS_MAX: u64 = 4_096;
 /// All was seen up to these positions, one a shard. One that does not have as many as the store
 /// has shards is of another store, or of one of an earlier version.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Token(pub Arc<[i64]>);
+pub struct LiveToken(pub Arc<[i64]>);
 
-impl Token {
+impl LiveToken {
     /// The token as a client keeps it.
     #[must_use]
     pub fn text(&self) -> String {
@@ -84,25 +84,25 @@ mod tests {
     fn a_token_is_read_back_and_nothing_else_is() {
         let many: Vec<i64> = (0..64).map(|shard| 1 << (shard % 63)).collect();
         for positions in [&[][..], &[0], &[1_234], &[127, 128, i64::MAX], &many] {
-            let token = Token(positions.into());
-            assert_eq!(Token::parse(&token.text()), Some(token.clone()));
+            let token = LiveToken(positions.into());
+            assert_eq!(LiveToken::parse(&token.text()), Some(token.clone()));
             let mut bytes = URL_SAFE_NO_PAD.decode(token.text()).unwrap();
             bytes.push(0);
-            assert_eq!(Token::parse(&URL_SAFE_NO_PAD.encode(&bytes)), None);
+            assert_eq!(LiveToken::parse(&URL_SAFE_NO_PAD.encode(&bytes)), None);
             bytes.truncate(bytes.len() - 2);
-            assert_eq!(Token::parse(&URL_SAFE_NO_PAD.encode(&bytes)), None);
+            assert_eq!(LiveToken::parse(&URL_SAFE_NO_PAD.encode(&bytes)), None);
         }
         let encoded = |text: &[u8]| URL_SAFE_NO_PAD.encode(text);
         let endless = encoded(b"2:\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff");
         for bad in ["", "!", "MTox", "orders", &encoded(b"1:0:-1"), &encoded(b"2:"), &endless] {
-            assert_eq!(Token::parse(bad), None, "{bad}");
+            assert_eq!(LiveToken::parse(bad), None, "{bad}");
         }
     }
 
     #[test]
     fn a_token_of_one_shard_is_known_still() {
-        let old = |text: &str| Token::parse(&URL_SAFE_NO_PAD.encode(text));
-        assert_eq!(old("1:0:17"), Some(Token([17].as_slice().into())));
-        assert_eq!(old("1:3:17"), Some(Token([].as_slice().into())));
+        let old = |text: &str| LiveToken::parse(&URL_SAFE_NO_PAD.encode(text));
+        assert_eq!(old("1:0:17"), Some(LiveToken([17].as_slice().into())));
+        assert_eq!(old("1:3:17"), Some(LiveToken([].as_slice().into())));
     }
 }

@@ -110,7 +110,7 @@ pub(super) trait AnyTopic: Send + Sync {
     fn scope(&self) -> Scope;
 
     /// Reads what a subscription is about.
-    fn ask(&self, filter: Value) -> Result<Ask, Wrong>;
+    fn ask(&self, filter: Value) -> Result<TopicQuery, Wrong>;
 }
 
 struct Named<T>(Arc<T>);
@@ -124,31 +124,31 @@ impl<T: ListTopic> AnyTopic for Named<T> {
         self.0.scope()
     }
 
-    fn ask(&self, filter: Value) -> Result<Ask, Wrong> {
+    fn ask(&self, filter: Value) -> Result<TopicQuery, Wrong> {
         let text = filter.to_string();
         let by = TopicFilter { filter: self.0.filter(filter)?, topic: Arc::clone(&self.0) };
-        Ok(Ask { topic: self.name(), text, filter: Arc::new(by) })
+        Ok(TopicQuery { topic: self.name(), text, filter: Arc::new(by) })
     }
 }
 
 /// What a subscription asks of a list. Two that are equal are shown the same.
 #[derive(Clone)]
-pub(in crate::http) struct Ask {
+pub(in crate::http) struct TopicQuery {
     topic: &'static str,
     /// The filter as it was written.
     text: String,
     pub(super) filter: Arc<dyn AnyFilter>,
 }
 
-impl PartialEq for Ask {
+impl PartialEq for TopicQuery {
     fn eq(&self, other: &Self) -> bool {
         (self.topic, &self.text) == (other.topic, &other.text)
     }
 }
 
-impl Eq for Ask {}
+impl Eq for TopicQuery {}
 
-impl Hash for Ask {
+impl Hash for TopicQuery {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (self.topic, &self.text).hash(state);
     }
@@ -161,24 +161,24 @@ pub(super) trait AnyFilter: Send + Sync {
     fn gather(&self) -> Box<dyn Gather<'_> + '_>;
 
     /// Takes a snapshot of at most `limit` rows.
-    async fn snapshot(&self, store: &Store, limit: u32) -> Result<Page, Error>;
+    async fn snapshot(&self, store: &Store, limit: u32) -> Result<SnapshotPage, Error>;
 }
 
 /// Rows of a snapshot, and how far their list has come in each shard.
-pub(super) struct Page {
-    pub(super) rows: Box<dyn Rows>,
+pub(super) struct SnapshotPage {
+    pub(super) rows: Box<dyn SnapshotRows>,
     /// Whether there are more.
     pub(super) more: bool,
     pub(super) cursors: Vec<(u16, i64)>,
 }
 
 /// Rows of a snapshot, whatever they are.
-pub(super) trait Rows: Send + Sync {
+pub(super) trait SnapshotRows: Send + Sync {
     /// The message with them.
     fn frame(&self, id: &str, token: String, more: bool) -> ByteString;
 }
 
-impl<R: Serialize + Send + Sync> Rows for Vec<R> {
+impl<R: Serialize + Send + Sync> SnapshotRows for Vec<R> {
     fn frame(&self, id: &str, token: String, more: bool) -> ByteString {
         ListMessage::Snapshot(Snapshot { id, token, data: self, more }).frame()
     }
@@ -208,13 +208,13 @@ impl<T: ListTopic> AnyFilter for TopicFilter<T> {
         Box::new(Gathered { by: self, merged: Vec::new(), known: HashMap::new() })
     }
 
-    async fn snapshot(&self, store: &Store, limit: u32) -> Result<Page, Error> {
+    async fn snapshot(&self, store: &Store, limit: u32) -> Result<SnapshotPage, Error> {
         // One too many shows whether there are more.
         let (mut rows, cursors) = self.topic.snapshot(store, &self.filter, limit + 1).await?;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let more = rows.len() > limit;
         rows.truncate(limit);
-        Ok(Page { rows: Box::new(rows), more, cursors })
+        Ok(SnapshotPage { rows: Box::new(rows), more, cursors })
     }
 }
 

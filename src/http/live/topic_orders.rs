@@ -13,7 +13,7 @@ use crate::actors::engine::projections::Projection as _;
 use crate::actors::order_rows::{Facets, Happened, OrderRows};
 use crate::domain::case_folding::fold_case;
 use crate::domain::id::OrderId;
-use crate::domain::order::{FulfillmentStatus, PaymentStatus, Status};
+use crate::domain::order::{FulfillmentStatus, OrderStatus, PaymentStatus};
 use crate::http::api::order::shape::OrderSummary;
 use crate::http::edge::error::Error;
 use crate::http::edge::principal::Scope;
@@ -28,7 +28,7 @@ const EVENT_BYTES: usize = 100;
 const EMAIL_MAX: usize = 254;
 
 /// A topic of orders.
-pub(super) struct Orders {
+pub(super) struct OrdersTopic {
     /// Only of those whose saga is under way or stuck.
     pub(super) unfinished: bool,
 }
@@ -42,7 +42,7 @@ struct Seen<'a> {
     unfinished: bool,
 }
 
-impl Orders {
+impl OrdersTopic {
     fn sees(&self, filter: &FilterInput, seen: &Seen<'_>) -> bool {
         (filter.status.is_empty() || filter.status.iter().any(|one| one == seen.status))
             && filter.payment_status.as_ref().is_none_or(|one| one == seen.payment_status)
@@ -60,7 +60,7 @@ fn is_about(filter: &FilterInput, row: &Row) -> bool {
 }
 
 #[async_trait]
-impl ListTopic for Orders {
+impl ListTopic for OrdersTopic {
     type List = OrderRows;
     type Filter = FilterInput;
     type Row = LiveRow;
@@ -82,7 +82,9 @@ impl ListTopic for Orders {
         if sku.is_some() {
             return Err(Wrong::unknown_filter());
         }
-        if status.len() > STATUSES_MAX || status.iter().any(|one| Status::from_str(one).is_err()) {
+        if status.len() > STATUSES_MAX
+            || status.iter().any(|one| OrderStatus::from_str(one).is_err())
+        {
             return wrong("filter.status must be at most 16 statuses of orders");
         }
         if payment_status.as_ref().is_some_and(|one| PaymentStatus::from_str(one).is_err()) {

@@ -21,10 +21,10 @@ const CHANGE_BYTES: usize = 100;
 const ROW_BYTES: usize = 250;
 
 /// The topic of stock.
-pub(super) struct Stock;
+pub(super) struct StockTopic;
 
 #[async_trait]
-impl ListTopic for Stock {
+impl ListTopic for StockTopic {
     type List = StockRows;
     /// One SKU, or all.
     type Filter = Option<Sku>;

@@ -103,7 +103,8 @@ fn answer(name: &str, headers: &HeaderMap) -> Result<HttpResponse, Error> {
 
 /// The main URLs of this server.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Start {
+#[schema(as = Start)]
+pub struct AdminStart {
     #[schema(example = "kontor")]
     name: &'static str,
     version: &'static str,
@@ -120,7 +121,7 @@ pub struct Start {
 
 /// Redirects browsers to the admin page; returns the main URLs to programs.
 #[utoipa::path(get, path = "/", tag = "docs",
-    responses((status = 200, description = "The main URLs of this server", body = Start),
+    responses((status = 200, description = "What is where", body = AdminStart),
         (status = 303, description = "To /admin, for a browser")))]
 pub async fn show_start(request: HttpRequest) -> HttpResponse {
     let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
@@ -130,7 +131,7 @@ pub async fn show_start(request: HttpRequest) -> HttpResponse {
             .insert_header((header::VARY, "Accept"))
             .finish();
     }
-    HttpResponse::Ok().insert_header((header::VARY, "Accept")).json(Start {
+    HttpResponse::Ok().insert_header((header::VARY, "Accept")).json(AdminStart {
         name: "kontor",
         version: env!("CARGO_PKG_VERSION"),
         openapi: "/openapi.json",

@@ -12,10 +12,10 @@ use utoipa::ToSchema;
 
 use crate::actors::engine::placement::{self, Holding, Member};
 use crate::actors::node::Node;
-use crate::actors::report::Report;
-use crate::cache::State;
+use crate::actors::report::NodeReport;
+use crate::cache::CacheState;
 use crate::domain::time::Timestamp;
-use crate::http::edge::call::{Call, id};
+use crate::http::edge::call::{RequestParts, id};
 use crate::http::edge::error::Error;
 use crate::http::edge::input::Text;
 use crate::http::edge::json_body::Json;
@@ -89,8 +89,9 @@ pub struct Service {
 
 /// The whole cluster; on SQLite, one node.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Cluster {
-    /// The answering node's own view of itself.
+#[schema(as = Cluster)]
+pub struct ClusterShape {
+    /// The node that answers, as it knows itself.
     here: NodeShape,
     /// All nodes, including those that died within a day.
     nodes: Vec<ClusterNode>,
@@ -132,9 +133,9 @@ pub struct MovePlan {
 
 /// Returns the state of all nodes, shards and services.
 #[utoipa::path(get, path = "/v1/admin/cluster", tag = "ops",
-    responses((status = 200, description = "The cluster", body = Cluster)))]
+    responses((status = 200, description = "The cluster", body = ClusterShape)))]
 pub async fn show_cluster(
-    call: Call,
+    call: RequestParts,
     request: HttpRequest,
     serving: web::Data<Serving>,
 ) -> Result<HttpResponse, Error> {
@@ -154,7 +155,7 @@ pub async fn show_cluster(
         let of_bus = cluster.findings().all().into_iter();
         findings.extend(of_bus.map(|(about, text)| format!("{about}: {text}")));
     }
-    Ok(HttpResponse::Ok().json(Cluster { here, nodes, shards, services, findings }))
+    Ok(HttpResponse::Ok().json(ClusterShape { here, nodes, shards, services, findings }))
 }
 
 fn left(until: Timestamp, now: Timestamp) -> i64 {
@@ -164,7 +165,7 @@ fn left(until: Timestamp, now: Timestamp) -> i64 {
 fn shards_of(
     rows: Vec<shard::Row>,
     cursors: &BTreeMap<u16, i64>,
-    reports: &BTreeMap<String, Option<Report>>,
+    reports: &BTreeMap<String, Option<NodeReport>>,
     has_leases: bool,
     now: Timestamp,
 ) -> Vec<ClusterShard> {
@@ -191,7 +192,7 @@ fn shards_of(
 fn nodes_of(
     rows: Vec<node::Row>,
     shards: &[ClusterShard],
-    reports: &BTreeMap<String, Option<Report>>,
+    reports: &BTreeMap<String, Option<NodeReport>>,
     here: &NodeShape,
     now: Timestamp,
 ) -> Vec<ClusterNode> {
@@ -261,12 +262,12 @@ fn services(node: &Node, store: &Store) -> Vec<Service> {
     }
     let cache = &node.cache;
     let (name, status, detail) = match cache.state() {
-        State::Local => ("cache", "ok", "local to each node".to_owned()),
-        State::Ok => {
+        CacheState::Local => ("cache", "ok", "local to each node".to_owned()),
+        CacheState::Ok => {
             let counts = cache.counts();
             ("redis", "ok", format!("{} hits, {} misses", counts.hits, counts.misses))
         }
-        State::Away(since) => {
+        CacheState::Away(since) => {
             let detail = format!("down for {} s; each node uses a local cache", since.as_secs());
             ("redis", "degraded", detail)
         }
@@ -320,7 +321,7 @@ fn findings(
 }
 
 /// Who lives and who has which shard.
-async fn stand(call: &Call) -> Result<(Vec<Member>, Vec<Holding>), Error> {
+async fn stand(call: &RequestParts) -> Result<(Vec<Member>, Vec<Holding>), Error> {
     let (nodes, shards) = (call.store().nodes().await?, call.store().shards().await?);
     let alive = nodes.into_iter().filter(|row| row.lives);
     let member = |row: node::Row| Member { id: row.node.id, draining: row.draining, settled: true };
@@ -346,7 +347,7 @@ fn plan(members: &[Member], holdings: &[Holding], dry_run: bool) -> MovePlan {
         ("dry_run" = Option<bool>, Query, description = "Only return the effect, without changing anything")),
     responses((status = 200, description = "The effect, or with `dry_run` the effect that it would have", body = MovePlan)))]
 pub async fn drain_node(
-    call: Call,
+    call: RequestParts,
     path: web::Path<String>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Error> {
@@ -371,13 +372,16 @@ pub async fn drain_node(
 /// Ends the draining of a node: it may own shards again.
 #[utoipa::path(post, path = "/v1/admin/cluster/nodes/{id}/undrain", tag = "ops",
     params(("id" = String, Path)),
-    responses((status = 202, description = "The node takes its share of shards within a few seconds")))]
-pub async fn undrain_node(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
+    responses((status = 202, description = "It takes its share within a few seconds")))]
+pub async fn undrain_node(
+    call: RequestParts,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Error> {
     set_draining(&call, &path, false).await?;
     Ok(HttpResponse::Accepted().finish())
 }
 
-async fn set_draining(call: &Call, node: &str, draining: bool) -> Result<(), Error> {
+async fn set_draining(call: &RequestParts, node: &str, draining: bool) -> Result<(), Error> {
     if !call.store().set_draining(node, draining).await? {
         return Err(Error::not_found("node"));
     }
@@ -393,7 +397,7 @@ async fn set_draining(call: &Call, node: &str, draining: bool) -> Result<(), Err
 }
 
 /// Lets all nodes look at once.
-fn tell(call: &Call) {
+fn tell(call: &RequestParts) {
     if let Some(cluster) = &call.node().cluster {
         cluster.look_again();
     }
@@ -404,7 +408,7 @@ fn tell(call: &Call) {
     request_body = MoveInput, params(("id" = u16, Path)),
     responses((status = 200, description = "The effect, or with `dry_run` the effect that it would have", body = MovePlan)))]
 pub async fn move_shard(
-    call: Call,
+    call: RequestParts,
     path: web::Path<String>,
     body: Json<MoveInput>,
 ) -> Result<HttpResponse, Error> {
@@ -430,8 +434,11 @@ pub async fn move_shard(
 /// Unpins a shard: any node may own it again.
 #[utoipa::path(delete, path = "/v1/admin/cluster/shards/{id}/pin", tag = "ops",
     params(("id" = u16, Path)),
-    responses((status = 204, description = "The shard is unpinned")))]
-pub async fn unpin_shard(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
+    responses((status = 204, description = "It is pinned to none")))]
+pub async fn unpin_shard(
+    call: RequestParts,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Error> {
     let shard: u16 = id(&path, "shard")?;
     if !call.store().pin_shard(shard, None).await? {
         return Err(Error::not_found("shard"));

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use crate::actors::engine::projections::{Healed, replay_entity};
 use crate::http::api::shape::Page;
 use crate::http::docs::schemas;
-use crate::http::edge::call::{Call, id};
+use crate::http::edge::call::{RequestParts, id};
 use crate::http::edge::error::Error;
 use crate::http::edge::problem::Code;
 use crate::http::edge::query::{Query, cursor, cut};
@@ -80,7 +80,10 @@ impl From<DeadLetter> for DeadLetterShape {
 #[utoipa::path(get, path = "/v1/admin/dead-letters", tag = "ops",
     params(("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
     responses((status = 200, description = "A page of dead letters", body = Page<DeadLetterShape>)))]
-pub async fn list_dead_letters(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
+pub async fn list_dead_letters(
+    call: RequestParts,
+    request: HttpRequest,
+) -> Result<HttpResponse, Error> {
     let query = Query::of(&request, &["limit", "after"])?;
     let (limit, after) = (query.limit()?, query.after::<i64>("dead-letters")?.unwrap_or(0));
     let mut rows = call.store().dead_letters(after, limit + 1).await?;
@@ -95,7 +98,10 @@ pub async fn list_dead_letters(call: Call, request: HttpRequest) -> Result<HttpR
 #[utoipa::path(get, path = "/v1/admin/dead-letters/{id}", tag = "ops",
     params(("id" = String, Path)),
     responses((status = 200, description = "The dead letter", body = DeadLetterDetail)))]
-pub async fn get_dead_letter(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
+pub async fn get_dead_letter(
+    call: RequestParts,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Error> {
     let id: i64 = id(&path, "dead letter")?;
     let letter = call.store().dead_letter(id).await?;
     let letter = letter.ok_or_else(|| Error::not_found("dead letter"))?;
@@ -115,8 +121,8 @@ pub async fn get_dead_letter(call: Call, path: web::Path<String>) -> Result<Http
 
 /// Rebuilds all rows of orders and stock, which also retries all dead letters.
 #[utoipa::path(post, path = "/v1/admin/dead-letters/replay", tag = "ops",
-    responses((status = 202, description = "The rebuild has started")))]
-pub async fn replay_dead_letters(call: Call) -> Result<HttpResponse, Error> {
+    responses((status = 202, description = "It has begun")))]
+pub async fn replay_dead_letters(call: RequestParts) -> Result<HttpResponse, Error> {
     call.node().replay_rows().await?;
     Ok(HttpResponse::Accepted().finish())
 }
@@ -126,7 +132,7 @@ pub async fn replay_dead_letters(call: Call) -> Result<HttpResponse, Error> {
     params(("id" = String, Path)),
     responses((status = 200, description = "The result; on success all dead letters of the entity are removed", body = DeadLetterReplay)))]
 pub async fn replay_dead_letter(
-    call: Call,
+    call: RequestParts,
     path: web::Path<String>,
 ) -> Result<HttpResponse, Error> {
     let id: i64 = id(&path, "dead letter")?;
@@ -156,7 +162,7 @@ pub async fn replay_dead_letter(
     params(("id" = String, Path)),
     responses((status = 204, description = "Discarded")))]
 pub async fn discard_dead_letter(
-    call: Call,
+    call: RequestParts,
     path: web::Path<String>,
 ) -> Result<HttpResponse, Error> {
     let id: i64 = id(&path, "dead letter")?;

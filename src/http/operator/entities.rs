@@ -15,7 +15,7 @@ use crate::http::api::order::read;
 use crate::http::api::order::shape::OrderSummary;
 use crate::http::api::shape::Page;
 use crate::http::docs::schemas;
-use crate::http::edge::call::{Call, id};
+use crate::http::edge::call::{RequestParts, id};
 use crate::http::edge::error::Error;
 use crate::http::edge::problem::Code;
 use crate::http::edge::query::{Query, cursor, cut};
@@ -127,8 +127,8 @@ pub struct Here {
     params(("stuck" = Option<bool>, Query, description = "Only orders that need an operator"),
         ("Kontor-After" = Option<String>, Header, description = "`Kontor-Position` values of writes that the list must include"),
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
-    responses((status = 200, description = "A page of orders, newest first", body = Page<OrderSummary>)))]
-pub async fn list_sagas(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
+    responses((status = 200, description = "A page of orders, the newest placed first", body = Page<OrderSummary>)))]
+pub async fn list_sagas(call: RequestParts, request: HttpRequest) -> Result<HttpResponse, Error> {
     let query = Query::of(&request, &["stuck", "limit", "after"])?;
     let limit = query.limit()?;
     let filter = Filter {
@@ -146,7 +146,10 @@ pub async fn list_sagas(call: Call, request: HttpRequest) -> Result<HttpResponse
 #[utoipa::path(get, path = "/v1/admin/webhooks", tag = "ops",
     params(("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
     responses((status = 200, description = "A page of webhooks", body = Page<ParkedWebhook>)))]
-pub async fn list_parked_webhooks(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
+pub async fn list_parked_webhooks(
+    call: RequestParts,
+    request: HttpRequest,
+) -> Result<HttpResponse, Error> {
     let query = Query::of(&request, &["limit", "after"])?;
     let (limit, after) = (query.limit()?, query.after::<i64>("webhooks")?.unwrap_or(0));
     let mut rows = call.store().parked_webhooks(after, limit + 1).await?;
@@ -177,7 +180,7 @@ impl From<webhook::Row> for ParkedWebhook {
     params(("id" = String, Path)),
     responses((status = 200, description = "The result", body = WebhookRetry)))]
 pub async fn retry_parked_webhook(
-    call: Call,
+    call: RequestParts,
     path: web::Path<String>,
 ) -> Result<HttpResponse, Error> {
     let id: i64 = id(&path, "webhook")?;
@@ -193,7 +196,7 @@ pub async fn retry_parked_webhook(
     params(("id" = String, Path)),
     responses((status = 204, description = "Discarded")))]
 pub async fn discard_parked_webhook(
-    call: Call,
+    call: RequestParts,
     path: web::Path<String>,
 ) -> Result<HttpResponse, Error> {
     let id: i64 = id(&path, "webhook")?;
@@ -206,8 +209,11 @@ pub async fn discard_parked_webhook(
 /// Retries an entity in quarantine: it reads its history again.
 #[utoipa::path(post, path = "/v1/admin/quarantine/{entity}/retry", tag = "ops",
     params(("entity" = String, Path)),
-    responses((status = 200, description = "The result", body = QuarantineRetry)))]
-pub async fn retry_quarantined(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
+    responses((status = 200, description = "What came of it", body = QuarantineRetry)))]
+pub async fn retry_quarantined(
+    call: RequestParts,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Error> {
     let (node, entity) = (call.node(), EntityId::new(&path));
     let released = match node.hosts().named(entity.prefix()) {
         Some(host) => host.release(&entity).await,

@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use utoipa::ToSchema;
 
 use crate::actors::node::Node;
-use crate::http::edge::call::Call;
+use crate::http::edge::call::RequestParts;
 use crate::http::edge::error::Error;
 use crate::providers::payment::Provider;
 use crate::store::Store;
@@ -115,7 +115,7 @@ pub async fn check_live() -> HttpResponse {
     responses((status = 200, description = "Ready", body = Readiness),
         (status = 503, description = "Not ready", body = Readiness)))]
 pub async fn check_ready(
-    call: Call,
+    call: RequestParts,
     health: web::Data<Health>,
     serving: web::Data<Serving>,
 ) -> Result<HttpResponse, Error> {

@@ -13,7 +13,7 @@ use crate::bus::queue::{self, Queue};
 use crate::domain::background_job::{Job, Schedule};
 use crate::http::api::shape::Page;
 use crate::http::docs::schemas;
-use crate::http::edge::call::Call;
+use crate::http::edge::call::RequestParts;
 use crate::http::edge::error::Error;
 use crate::http::edge::input::Text;
 use crate::http::edge::json_body::Json;
@@ -157,8 +157,8 @@ fn failed(error: queue::Error) -> Error {
 #[utoipa::path(get, path = "/v1/admin/jobs", tag = "ops",
     params(("kind" = Option<String>, Query), ("state" = Option<String>, Query, description = "`waiting`, `running`, `done` or `dead`"),
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
-    responses((status = 200, description = "A page of jobs, newest first", body = Page<JobShape>)))]
-pub async fn list_jobs(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
+    responses((status = 200, description = "A page of jobs, the newest first", body = Page<JobShape>)))]
+pub async fn list_jobs(call: RequestParts, request: HttpRequest) -> Result<HttpResponse, Error> {
     let query = Query::of(&request, &["kind", "state", "limit", "after"])?;
     let limit = query.limit()?;
     let filter = Filter {
@@ -177,7 +177,7 @@ pub async fn list_jobs(call: Call, request: HttpRequest) -> Result<HttpResponse,
 /// Returns a job.
 #[utoipa::path(get, path = "/v1/admin/jobs/{id}", tag = "ops", params(("id" = String, Path)),
     responses((status = 200, description = "The job", body = JobShape)))]
-pub async fn get_job(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
+pub async fn get_job(call: RequestParts, path: web::Path<String>) -> Result<HttpResponse, Error> {
     let job = call.store().job(&path).await?.ok_or_else(|| Error::not_found("job"))?;
     Ok(HttpResponse::Ok().json(JobShape::from(job)))
 }
@@ -186,7 +186,7 @@ pub async fn get_job(call: Call, path: web::Path<String>) -> Result<HttpResponse
 #[utoipa::path(post, path = "/v1/admin/jobs", tag = "ops", request_body = JobInput,
     responses((status = 202, description = "The job was added", body = JobShape)))]
 pub async fn add_job(
-    call: Call,
+    call: RequestParts,
     jobs: web::Data<Jobs>,
     body: Json<JobInput>,
 ) -> Result<HttpResponse, Error> {
@@ -213,7 +213,7 @@ pub async fn add_job(
 #[utoipa::path(post, path = "/v1/admin/jobs/{id}/retry", tag = "ops", params(("id" = String, Path)),
     responses((status = 202, description = "The job will be retried", body = JobShape)))]
 pub async fn retry_job(
-    _call: Call,
+    _call: RequestParts,
     jobs: web::Data<Jobs>,
     path: web::Path<String>,
 ) -> Result<HttpResponse, Error> {
@@ -228,8 +228,11 @@ pub async fn retry_job(
 
 /// Discards a job that is not running.
 #[utoipa::path(delete, path = "/v1/admin/jobs/{id}", tag = "ops", params(("id" = String, Path)),
-    responses((status = 204, description = "Discarded")))]
-pub async fn discard_job(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
+    responses((status = 204, description = "It is gone")))]
+pub async fn discard_job(
+    call: RequestParts,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Error> {
     if call.store().remove_job(&path).await? {
         return Ok(HttpResponse::NoContent().finish());
     }
@@ -242,7 +245,10 @@ pub async fn discard_job(call: Call, path: web::Path<String>) -> Result<HttpResp
 /// Lists schedules.
 #[utoipa::path(get, path = "/v1/admin/schedules", tag = "ops",
     responses((status = 200, description = "All schedules", body = Page<ScheduleShape>)))]
-pub async fn list_schedules(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
+pub async fn list_schedules(
+    call: RequestParts,
+    request: HttpRequest,
+) -> Result<HttpResponse, Error> {
     Query::of(&request, &[])?;
     let all = call.store().schedules().await?;
     let data = all.into_iter().map(ScheduleShape::from).collect();
@@ -253,7 +259,7 @@ pub async fn list_schedules(call: Call, request: HttpRequest) -> Result<HttpResp
 #[utoipa::path(put, path = "/v1/admin/schedules", tag = "ops", request_body = ScheduleInput,
     responses((status = 200, description = "The schedule", body = ScheduleShape)))]
 pub async fn put_schedule(
-    _call: Call,
+    _call: RequestParts,
     jobs: web::Data<Jobs>,
     body: Json<ScheduleInput>,
 ) -> Result<HttpResponse, Error> {

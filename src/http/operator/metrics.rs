@@ -14,8 +14,8 @@ use tokio::sync::Mutex;
 
 use crate::actors::catalog::Lookups;
 use crate::actors::node::Node;
-use crate::cache::{Cache, State};
-use crate::http::edge::call::Call;
+use crate::cache::{Cache, CacheState};
+use crate::http::edge::call::RequestParts;
 use crate::http::edge::error::Error;
 use crate::http::edge::load_shedding::Admission;
 use crate::http::operator::entities::hosts;
@@ -73,7 +73,7 @@ impl CacheMetrics {
     fn look(&self, cache: &Cache, products: &Lookups) {
         let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         let (state, counts) = (cache.state(), cache.counts());
-        self.up.set(i64::from(!matches!(state, State::Away(_))));
+        self.up.set(i64::from(!matches!(state, CacheState::Away(_))));
         for (outcome, count) in
             [("hit", counts.hits), ("miss", counts.misses), ("away", counts.away)]
         {
@@ -89,7 +89,7 @@ impl CacheMetrics {
 }
 
 /// What is shown of the node, beside what is counted elsewhere.
-pub struct Metrics {
+pub struct NodeMetrics {
     registry: Registry,
     cache: CacheMetrics,
     limit: Gauge<i64, AtomicI64>,
@@ -110,7 +110,7 @@ pub struct Metrics {
     counted: Mutex<Option<Instant>>,
 }
 
-impl Metrics {
+impl NodeMetrics {
     /// Counts from nothing, beside what others have put into the registry.
     #[must_use]
     pub fn new(registry: Registry) -> Self {
@@ -215,8 +215,8 @@ impl Metrics {
 #[utoipa::path(get, path = "/metrics", tag = "health",
     responses((status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text")))]
 pub async fn show_metrics(
-    call: Call,
-    metrics: web::Data<Metrics>,
+    call: RequestParts,
+    metrics: web::Data<NodeMetrics>,
     admission: web::Data<Admission>,
 ) -> Result<HttpResponse, Error> {
     metrics.look_at_house(&admission);

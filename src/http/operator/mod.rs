@@ -6,7 +6,7 @@
 use crate::http::docs::schemas::beside;
 use crate::http::edge::access::Access;
 use crate::http::edge::principal::Scope;
-use crate::http::edge::route::{Link, RouteList};
+use crate::http::edge::route::{OperationLink, RouteList};
 use crate::routes;
 
 mod admin_page;
@@ -78,9 +78,9 @@ const FIRST: &[(&str, &str)] = &[("id", "$response.body#/data/0/id")];
 const NEXT: &[(&str, &str)] = &[("after", "$response.body#/next_cursor")];
 const TO_WEBHOOK: &[&str] = &["retry_parked_webhook", "discard_parked_webhook"];
 
-const LINKS: &[Link] = &[
-    Link { from: "list_sagas", to: &["list_sagas"], with: NEXT },
-    Link { from: "list_dead_letters", to: &["list_dead_letters"], with: NEXT },
-    Link { from: "list_parked_webhooks", to: &["list_parked_webhooks"], with: NEXT },
-    Link { from: "list_parked_webhooks", to: TO_WEBHOOK, with: FIRST },
+const LINKS: &[OperationLink] = &[
+    OperationLink { from: "list_sagas", to: &["list_sagas"], with: NEXT },
+    OperationLink { from: "list_dead_letters", to: &["list_dead_letters"], with: NEXT },
+    OperationLink { from: "list_parked_webhooks", to: &["list_parked_webhooks"], with: NEXT },
+    OperationLink { from: "list_parked_webhooks", to: TO_WEBHOOK, with: FIRST },
 ];

@@ -4,7 +4,7 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use crate::bus::Calls;
-use crate::bus::calls::{CALL_BYTES_MAX, Failure, Refusal};
+use crate::bus::calls::{CALL_BYTES_MAX, CallFailure, CallRefusal};
 use crate::http::edge::error::Error;
 use crate::http::edge::json_body;
 use crate::http::edge::problem::Code;
@@ -27,18 +27,18 @@ pub async fn answer_node(
     let call = calls.admit_http(header, body).map_err(refused)?;
     match calls.answer("http", call).await {
         Ok(answer) => Ok(HttpResponse::Ok().content_type("application/octet-stream").body(answer)),
-        Err(Failure::Refused(refusal)) => Err(refused(refusal)),
-        Err(Failure::Expired) => Ok(HttpResponse::GatewayTimeout().finish()),
+        Err(CallFailure::Refused(refusal)) => Err(refused(refusal)),
+        Err(CallFailure::Expired) => Ok(HttpResponse::GatewayTimeout().finish()),
     }
 }
 
 /// What the caller reads out of the status: of these, that nothing was done.
-fn refused(refusal: Refusal) -> Error {
+fn refused(refusal: CallRefusal) -> Error {
     let code = match refusal {
-        Refusal::Unsigned | Refusal::Late => Code::Unauthorized,
-        Refusal::Busy => Code::Overloaded,
-        Refusal::TooLarge => Code::PayloadTooLarge,
-        Refusal::Closed => Code::NotFound,
+        CallRefusal::Unsigned | CallRefusal::Late => Code::Unauthorized,
+        CallRefusal::Busy => Code::Overloaded,
+        CallRefusal::TooLarge => Code::PayloadTooLarge,
+        CallRefusal::Closed => Code::NotFound,
     };
     Error::new(code, refusal.to_string())
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::http::edge::authentication::Authenticator;
-use crate::http::edge::call::Call;
+use crate::http::edge::call::RequestParts;
 use crate::http::edge::client_address::TrustedProxies;
 use crate::http::edge::error::Error;
 use crate::http::edge::json_body::Json;
@@ -62,7 +62,7 @@ impl Session {
 #[utoipa::path(post, path = "/v1/session", tag = "session", request_body = sign_in_schema::SignIn,
     responses((status = 201, description = "The session; its cookie is set", body = Session)))]
 pub async fn create_session(
-    call: Call,
+    call: RequestParts,
     request: HttpRequest,
     callers: web::Data<Authenticator>,
     proxies: web::Data<TrustedProxies>,
@@ -120,7 +120,7 @@ async fn found(callers: &Authenticator, text: &str) -> Result<Option<Arc<key::Ro
 #[utoipa::path(get, path = "/v1/session", tag = "session",
     responses((status = 200, description = "The session", body = Session)))]
 pub async fn get_session(
-    _call: Call,
+    _call: RequestParts,
     request: HttpRequest,
     callers: web::Data<Authenticator>,
 ) -> Result<HttpResponse, Error> {
@@ -134,7 +134,7 @@ pub async fn get_session(
 #[utoipa::path(delete, path = "/v1/session", tag = "session",
     responses((status = 204, description = "Signed out; the cookie is cleared")))]
 pub async fn delete_session(
-    _call: Call,
+    _call: RequestParts,
     request: HttpRequest,
     callers: web::Data<Authenticator>,
 ) -> Result<HttpResponse, Error> {

@@ -6,11 +6,11 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::actors::engine::runtime::{self, Author, Kind, Shown, Value};
+use crate::actors::engine::runtime::{self, Author, RuntimeValue, SettingKind, Shown};
 use crate::bus::Notice;
 use crate::http::api::shape::Page;
 use crate::http::docs::schemas;
-use crate::http::edge::call::{Call, versioned};
+use crate::http::edge::call::{RequestParts, versioned};
 use crate::http::edge::error::{Error, version_mismatch};
 use crate::http::edge::input::Text;
 use crate::http::edge::json_body::Json;
@@ -28,16 +28,16 @@ pub enum SettingValue {
     Number(u64),
 }
 
-impl From<Value> for SettingValue {
-    fn from(value: Value) -> Self {
+impl From<RuntimeValue> for SettingValue {
+    fn from(value: RuntimeValue) -> Self {
         match value {
-            Value::Switch(on) => Self::Switch(on),
-            Value::Number(number) => Self::Number(number),
+            RuntimeValue::Switch(on) => Self::Switch(on),
+            RuntimeValue::Number(number) => Self::Number(number),
         }
     }
 }
 
-impl From<SettingValue> for Value {
+impl From<SettingValue> for RuntimeValue {
     fn from(value: SettingValue) -> Self {
         match value {
             SettingValue::Switch(on) => Self::Switch(on),
@@ -73,8 +73,8 @@ impl From<Shown> for Setting {
     fn from(shown: Shown) -> Self {
         let Shown { definition, value, version, last } = shown;
         let (kind, minimum, maximum) = match definition.kind {
-            Kind::Switch => ("switch", None, None),
-            Kind::Number { min, max } => ("number", Some(min), Some(max)),
+            SettingKind::Switch => ("switch", None, None),
+            SettingKind::Number { min, max } => ("number", Some(min), Some(max)),
         };
         Self {
             name: definition.name,
@@ -94,7 +94,8 @@ impl From<Shown> for Setting {
 
 /// All settings.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Settings {
+#[schema(as = Settings)]
+pub struct SettingsShape {
     data: Vec<Setting>,
 }
 
@@ -154,20 +155,26 @@ impl From<runtime::Error> for Error {
 
 /// Lists the settings that can change at run time.
 #[utoipa::path(get, path = "/v1/admin/settings", tag = "ops",
-    responses((status = 200, description = "All settings, by name", body = Settings)))]
-pub async fn list_settings(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
+    responses((status = 200, description = "All settings, by name", body = SettingsShape)))]
+pub async fn list_settings(
+    call: RequestParts,
+    request: HttpRequest,
+) -> Result<HttpResponse, Error> {
     Query::of(&request, &[])?;
     let runtime = &call.node().runtime;
     runtime.refresh(call.store()).await?;
     let data = runtime.all().into_iter().map(Setting::from).collect();
-    Ok(HttpResponse::Ok().json(Settings { data }))
+    Ok(HttpResponse::Ok().json(SettingsShape { data }))
 }
 
 /// Returns a setting.
 #[utoipa::path(get, path = "/v1/admin/settings/{name}", tag = "ops",
     params(("name" = String, Path)),
     responses((status = 200, description = "The setting", body = Setting)))]
-pub async fn get_setting(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
+pub async fn get_setting(
+    call: RequestParts,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Error> {
     let runtime = &call.node().runtime;
     runtime.refresh(call.store()).await?;
     let shown = runtime.one(&path).ok_or_else(|| Error::not_found("setting"))?;
@@ -180,7 +187,7 @@ pub async fn get_setting(call: Call, path: web::Path<String>) -> Result<HttpResp
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
     responses((status = 200, description = "A page of changes, newest first", body = Page<SettingChange>)))]
 pub async fn list_setting_changes(
-    call: Call,
+    call: RequestParts,
     path: web::Path<String>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Error> {
@@ -200,7 +207,7 @@ pub async fn list_setting_changes(
     params(("name" = String, Path)),
     responses((status = 200, description = "The setting", body = Setting)))]
 pub async fn put_setting(
-    call: Call,
+    call: RequestParts,
     path: web::Path<String>,
     body: Json<SettingInput>,
 ) -> Result<HttpResponse, Error> {
@@ -211,7 +218,7 @@ pub async fn put_setting(
         request_id: cause.request.unwrap_or_default(),
         at: call.now(),
     };
-    let value = body.value.value.map(Value::from);
+    let value = body.value.value.map(RuntimeValue::from);
     let runtime = &call.node().runtime;
     let write =
         async |version| match runtime.change(call.store(), &path, value, version, &author).await {

@@ -10,43 +10,43 @@ use sha2::Sha256;
 use crate::domain::money::{Currency, Money};
 use crate::domain::time::{Span, Timestamp};
 use crate::providers::payment::{
-    self, Notice, NoticeKind, OperationKind, PaymentStatus, WebhookError,
+    self, AuthorizationStatus, NoticeKind, OperationKind, PaymentNotice, WebhookError,
 };
 
 /// How far from now a signature may have been made.
 const SIGNATURE_AGE_MAX: Span = Span::from_secs(300);
 
 #[derive(Deserialize)]
-pub(super) struct Payment {
+pub(super) struct WirePayment {
     id: String,
     pub(super) reference: String,
-    status: PaymentStatus,
+    status: AuthorizationStatus,
     amount: i64,
     currency: Currency,
     captured: i64,
     refunded: i64,
     voided: bool,
     decline_code: Option<String>,
-    operations: Vec<Operation>,
+    operations: Vec<WireOperation>,
     /// While it waits for the buyer.
-    pub(super) redirect: Option<Redirect>,
+    pub(super) redirect: Option<WireRedirect>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Redirect {
+pub(super) struct WireRedirect {
     pub(super) url: String,
     pub(super) expires_at: String,
 }
 
 #[derive(Deserialize)]
-struct Operation {
+struct WireOperation {
     id: String,
     kind: OperationKind,
     reference: String,
     amount: i64,
 }
 
-impl Operation {
+impl WireOperation {
     fn into_domain(self, currency: Currency) -> payment::PaymentOperation {
         payment::PaymentOperation {
             id: self.id,
@@ -57,9 +57,9 @@ impl Operation {
     }
 }
 
-impl From<Payment> for payment::Payment {
-    fn from(wire: Payment) -> Self {
-        let operation = |operation: Operation| operation.into_domain(wire.currency);
+impl From<WirePayment> for payment::Payment {
+    fn from(wire: WirePayment) -> Self {
+        let operation = |operation: WireOperation| operation.into_domain(wire.currency);
         Self {
             id: wire.id,
             reference: wire.reference,
@@ -75,26 +75,26 @@ impl From<Payment> for payment::Payment {
 }
 
 #[derive(Deserialize)]
-pub(super) struct Page {
-    pub(super) data: Vec<Payment>,
+pub(super) struct WirePage {
+    pub(super) data: Vec<WirePayment>,
     pub(super) next_cursor: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
-pub(super) enum Reversal {
-    Reversed { payment: Box<Payment> },
+pub(super) enum WireReversal {
+    Reversed { payment: Box<WirePayment> },
     Blocked,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Problem {
+pub(super) struct WireProblem {
     pub(super) code: String,
     pub(super) detail: String,
 }
 
 #[derive(Deserialize)]
-struct Event {
+struct WireEvent {
     id: String,
     #[serde(rename = "type")]
     kind: String,
@@ -103,8 +103,8 @@ struct Event {
 
 #[derive(Deserialize)]
 struct EventData {
-    payment: Payment,
-    operation: Option<Operation>,
+    payment: WirePayment,
+    operation: Option<WireOperation>,
 }
 
 /// Checks `t=<unix secs>,v1=<hex hmac-sha256(secret, "{t}.{body}")>`, in constant time.
@@ -136,8 +136,8 @@ pub(super) fn check_signature(
 }
 
 /// Reads a webhook whose signature was checked.
-pub(super) fn read_notice(body: &[u8]) -> Result<Notice, WebhookError> {
-    let event: Event =
+pub(super) fn read_notice(body: &[u8]) -> Result<PaymentNotice, WebhookError> {
+    let event: WireEvent =
         serde_json::from_slice(body).map_err(|error| WebhookError::Malformed(error.to_string()))?;
     let kind = match event.kind.as_str() {
         "payment.authorized" => NoticeKind::Authorized,
@@ -149,5 +149,5 @@ pub(super) fn read_notice(body: &[u8]) -> Result<Notice, WebhookError> {
     };
     let currency = event.data.payment.currency;
     let operation = event.data.operation.map(|operation| operation.into_domain(currency));
-    Ok(Notice { id: event.id, kind, payment: event.data.payment.into(), operation })
+    Ok(PaymentNotice { id: event.id, kind, payment: event.data.payment.into(), operation })
 }

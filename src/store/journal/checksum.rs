@@ -1,7 +1,7 @@
 //! Checksums of what is written, so that a bit that flips on the disk is seen. Which column they
 //! are in, and what is done about one that is wrong, is not here.
 
-use super::{Record, Snapshot};
+use super::{Record, StateSnapshot};
 
 /// What is written beside an event, so that a bit that flips later is seen.
 pub(super) fn of(record: &Record) -> i64 {
@@ -19,7 +19,7 @@ pub(super) fn of(record: &Record) -> i64 {
 }
 
 /// What is written beside a snapshot.
-pub(super) fn of_snapshot(snapshot: &Snapshot) -> i64 {
+pub(super) fn of_snapshot(snapshot: &StateSnapshot) -> i64 {
     let mut sum = crc32fast::Hasher::new();
     sum.update(&snapshot.seq.to_le_bytes());
     sum.update(&snapshot.state_version.to_le_bytes());

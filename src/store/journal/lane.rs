@@ -20,7 +20,7 @@ use crate::seeded_fault::{self, SeededFault};
 use super::{Append, AppendError, Epoch, Fence, Journal, Record};
 
 /// Told of what became of an append, once it is settled.
-pub type Done = Box<dyn FnOnce(Result<(), AppendError>) + Send>;
+pub type AppendCallback = Box<dyn FnOnce(Result<(), AppendError>) + Send>;
 
 /// Shown a commit's records, in order, before those who appended them are told.
 pub type Committed = Arc<dyn Fn(&[Record]) + Send + Sync>;
@@ -57,14 +57,14 @@ impl Default for Options {
 /// The lane has no room; the append is given back.
 #[derive(thiserror::Error)]
 #[error("the journal's queue is full")]
-pub struct Full {
+pub struct LaneFull {
     /// What was not enqueued.
     pub append: Box<Append>,
     /// Whom nobody will tell.
-    pub done: Done,
+    pub done: AppendCallback,
 }
 
-impl std::fmt::Debug for Full {
+impl std::fmt::Debug for LaneFull {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Full").field("append", &self.append).finish_non_exhaustive()
     }
@@ -72,7 +72,7 @@ impl std::fmt::Debug for Full {
 
 /// What a lane has done since it was started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
+pub struct LaneCounters {
     /// Transactions that were committed.
     pub commits: u64,
     /// Appends in them.
@@ -129,7 +129,7 @@ struct Pending {
     /// As it was when the append was queued; nothing if its shard was not owned.
     fence: Option<Fence>,
     bytes: usize,
-    done: Done,
+    done: AppendCallback,
     /// An earlier append that it builds on was refused.
     doomed: bool,
 }
@@ -139,7 +139,7 @@ struct Pending {
 struct Batch {
     appends: Vec<Append>,
     fences: Vec<Option<Fence>>,
-    done: Vec<Option<Done>>,
+    done: Vec<Option<AppendCallback>>,
     doomed: Vec<bool>,
     bytes: usize,
 }
@@ -205,8 +205,8 @@ impl Lane {
     /// the queue.
     ///
     /// # Errors
-    /// [`Full`], with the append, when too many appends or bytes are queued.
-    pub fn enqueue(&self, append: Append, done: Done) -> Result<(), Full> {
+    /// [`LaneFull`], with the append, when too many appends or bytes are queued.
+    pub fn enqueue(&self, append: Append, done: AppendCallback) -> Result<(), LaneFull> {
         let bytes = weigh(&append);
         {
             let mut queue = self.shared.queue();
@@ -215,7 +215,7 @@ impl Lane {
             let full = queue.appends >= options.queue_appends
                 || queue.bytes.saturating_add(bytes) > options.queue_bytes;
             if queue.appends > 0 && full {
-                return Err(Full { append: Box::new(append), done });
+                return Err(LaneFull { append: Box::new(append), done });
             }
             queue.appends += 1;
             queue.bytes += bytes;
@@ -271,8 +271,8 @@ impl Lane {
 
     /// What it has done so far.
     #[must_use]
-    pub fn counters(&self) -> Counters {
-        Counters {
+    pub fn counters(&self) -> LaneCounters {
+        LaneCounters {
             commits: self.shared.commits.load(Ordering::Relaxed),
             appends: self.shared.appends.load(Ordering::Relaxed),
             records: self.shared.records.load(Ordering::Relaxed),

@@ -7,43 +7,43 @@ use async_trait::async_trait;
 use tokio::sync::oneshot;
 
 use super::{
-    Append, AppendError, Epoch, Fence, Journal, ReadError, Record, Snapshot, Timer, TimerChange,
-    fence_of,
+    Append, AppendError, Epoch, Fence, Journal, ReadError, Record, StateSnapshot, Timer,
+    TimerChange, fence_of,
 };
 use crate::domain::entity::EntityId;
 use crate::domain::time::{Span, Timestamp};
 use crate::seeded_fault::{self, SeededFault};
-use crate::store::Found;
+use crate::store::FoundRow;
 use crate::store::row::{RowChange, Table, Value};
 
 /// What happens to one append to come.
 #[derive(Debug)]
-pub enum Fault {
+pub enum AppendFault {
     /// It is answered with this error and nothing is written.
     Refuse(AppendError),
     /// It is written, and its outcome answered as unknown.
     UnknownWritten,
     /// It is not written, and its outcome answered as unknown.
     UnknownUnwritten,
-    /// It waits until [`Gate::open`], or until the gate is dropped.
-    Slow(Hold),
+    /// It waits until [`AppendGate::open`], or until the gate is dropped.
+    Slow(AppendHold),
 }
 
-/// The append's side of a [`Gate`].
+/// The append's side of an [`AppendGate`].
 #[derive(Debug)]
-pub struct Hold {
+pub struct AppendHold {
     reached: oneshot::Sender<()>,
     opened: oneshot::Receiver<()>,
 }
 
 /// Holds one append up until it is opened.
 #[derive(Debug)]
-pub struct Gate {
+pub struct AppendGate {
     reached: oneshot::Receiver<()>,
     open: oneshot::Sender<()>,
 }
 
-impl Gate {
+impl AppendGate {
     /// Waits until the append stands before the gate.
     pub async fn reached(&mut self) {
         // An error means that the append has gone, which is past the gate as well.
@@ -58,17 +58,17 @@ impl Gate {
 }
 
 /// What tells a journal in memory the time that leases are measured by.
-pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+pub type LeaseClock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// A journal in memory. Clones are handles on the same one.
 #[derive(Clone)]
-pub struct Memory {
+pub struct MemoryJournal {
     state: Arc<Mutex<State>>,
     shards: u16,
-    now: Now,
+    now: LeaseClock,
 }
 
-impl std::fmt::Debug for Memory {
+impl std::fmt::Debug for MemoryJournal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Memory").field("shards", &self.shards).finish_non_exhaustive()
     }
@@ -83,10 +83,10 @@ struct State {
     /// Where the events of an entity stand: shard and index.
     entities: HashMap<EntityId, Vec<(u16, usize)>>,
     timers: BTreeMap<EntityId, (u16, Timestamp)>,
-    snapshots: HashMap<EntityId, Snapshot>,
+    snapshots: HashMap<EntityId, StateSnapshot>,
     /// By the name of their table and by their key.
     rows: BTreeMap<&'static str, BTreeMap<Key, RowChange>>,
-    faults: VecDeque<Fault>,
+    faults: VecDeque<AppendFault>,
     unreadable: u32,
 }
 
@@ -98,7 +98,7 @@ struct Shard {
     records: Vec<Record>,
 }
 
-impl Memory {
+impl MemoryJournal {
     /// An empty journal of so many shards, whose time stands still: no lease of any length ends.
     #[must_use]
     pub fn new(shards: u16) -> Self {
@@ -107,7 +107,7 @@ impl Memory {
 
     /// An empty journal of so many shards, whose leases end by a clock.
     #[must_use]
-    pub fn with_time(shards: u16, now: Now) -> Self {
+    pub fn with_time(shards: u16, now: LeaseClock) -> Self {
         let shards = shards.max(1);
         let state =
             State { shards: vec![Shard::default(); usize::from(shards)], ..State::default() };
@@ -115,7 +115,7 @@ impl Memory {
     }
 
     /// Orders a fault for the next append that has none yet.
-    pub fn inject(&self, fault: Fault) {
+    pub fn inject(&self, fault: AppendFault) {
         self.state().faults.push_back(fault);
     }
 
@@ -133,16 +133,16 @@ impl Memory {
 
     /// Holds the next append up that has no fault yet.
     #[must_use]
-    pub fn hold(&self) -> Gate {
+    pub fn hold(&self) -> AppendGate {
         let (reached_tx, reached) = oneshot::channel();
         let (open, opened) = oneshot::channel();
-        self.inject(Fault::Slow(Hold { reached: reached_tx, opened }));
-        Gate { reached, open }
+        self.inject(AppendFault::Slow(AppendHold { reached: reached_tx, opened }));
+        AppendGate { reached, open }
     }
 
     /// A row of a table as it was last written.
     #[must_use]
-    pub fn find_row(&self, table: &Table, key: &[Value<'_>]) -> Option<Found> {
+    pub fn find_row(&self, table: &Table, key: &[Value<'_>]) -> Option<FoundRow> {
         let key: Key = key.iter().cloned().map(Value::into_owned).collect();
         self.state().row(table, &key).map(found)
     }
@@ -154,7 +154,7 @@ impl Memory {
         table: &Table,
         after: Option<&[Value<'_>]>,
         limit: u32,
-    ) -> Vec<Found> {
+    ) -> Vec<FoundRow> {
         let after: Option<Key> =
             after.map(|after| after.iter().cloned().map(Value::into_owned).collect());
         let state = self.state();
@@ -190,8 +190,8 @@ impl Memory {
     }
 }
 
-fn found(row: &RowChange) -> Found {
-    Found::Memory(row.values().to_vec())
+fn found(row: &RowChange) -> FoundRow {
+    FoundRow::Memory(row.values().to_vec())
 }
 
 impl State {
@@ -289,7 +289,7 @@ fn index(number: impl TryInto<usize>) -> usize {
 }
 
 #[async_trait]
-impl Journal for Memory {
+impl Journal for MemoryJournal {
     fn shards(&self) -> u16 {
         self.shards
     }
@@ -349,13 +349,13 @@ impl Journal for Memory {
         let fault = self.state().faults.pop_front();
         let unknown = || Err(AppendError::Unknown("the connection broke".to_owned()));
         match fault {
-            Some(Fault::Refuse(error)) => return Err(error),
-            Some(Fault::UnknownUnwritten) => return unknown(),
-            Some(Fault::UnknownWritten) => {
+            Some(AppendFault::Refuse(error)) => return Err(error),
+            Some(AppendFault::UnknownUnwritten) => return unknown(),
+            Some(AppendFault::UnknownWritten) => {
                 self.state().write(fences, batch)?;
                 return unknown();
             }
-            Some(Fault::Slow(hold)) => {
+            Some(AppendFault::Slow(hold)) => {
                 // Errors mean that the test has dropped the gate, which opens it.
                 let _gone = hold.reached.send(());
                 let _gone = hold.opened.await;
@@ -438,11 +438,11 @@ impl Journal for Memory {
             .collect())
     }
 
-    async fn snapshot(&self, entity: &EntityId) -> Result<Option<Snapshot>, ReadError> {
+    async fn snapshot(&self, entity: &EntityId) -> Result<Option<StateSnapshot>, ReadError> {
         Ok(self.state().snapshots.get(entity).cloned())
     }
 
-    async fn put_snapshot(&self, snapshot: Snapshot) -> Result<(), ReadError> {
+    async fn put_snapshot(&self, snapshot: StateSnapshot) -> Result<(), ReadError> {
         let mut state = self.state();
         let newer = state.snapshots.get(&snapshot.entity).is_some_and(|old| old.seq > snapshot.seq);
         if !newer {

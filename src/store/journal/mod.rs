@@ -76,7 +76,7 @@ pub struct Timer {
 
 /// A cached fold of an entity's events up to `seq`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Snapshot {
+pub struct StateSnapshot {
     /// Whose state it is.
     pub entity: EntityId,
     /// The last event in it.
@@ -204,10 +204,10 @@ pub trait Journal: Send + Sync + 'static {
     ) -> Result<Vec<Timer>, ReadError>;
 
     /// The newest snapshot of an entity.
-    async fn snapshot(&self, entity: &EntityId) -> Result<Option<Snapshot>, ReadError>;
+    async fn snapshot(&self, entity: &EntityId) -> Result<Option<StateSnapshot>, ReadError>;
 
     /// Keeps a snapshot, unless there is a newer one. It is a cache: losing it costs time only.
-    async fn put_snapshot(&self, snapshot: Snapshot) -> Result<(), ReadError>;
+    async fn put_snapshot(&self, snapshot: StateSnapshot) -> Result<(), ReadError>;
 }
 
 /// The records that a batch becomes. `next_pos` hands out a shard's positions.

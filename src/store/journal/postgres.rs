@@ -18,14 +18,14 @@ use sqlx::query::Query;
 #[cfg(debug_assertions)]
 use super::crash_point;
 use super::{
-    Append, AppendError, Epoch, Fence, Journal, ReadError, Record, Snapshot, Timer, checksum,
+    Append, AppendError, Epoch, Fence, Journal, ReadError, Record, StateSnapshot, Timer, checksum,
     fence_of, records, timer_changes, unreadable,
 };
 #[cfg(debug_assertions)]
 use crate::crash;
 use crate::domain::entity::EntityId;
 use crate::domain::time::{Span, Timestamp};
-use crate::store::found::Found;
+use crate::store::found::FoundRow;
 use crate::store::postgres::Database;
 use crate::store::postgres::pool::refused;
 use crate::store::refuses_a_row;
@@ -33,11 +33,11 @@ use crate::store::row::RowChange;
 
 /// The journal in a database.
 #[derive(Clone)]
-pub(in crate::store) struct Postgres {
+pub(in crate::store) struct PostgresJournal {
     database: Database,
 }
 
-impl Postgres {
+impl PostgresJournal {
     pub(in crate::store) const fn new(database: Database) -> Self {
         Self { database }
     }
@@ -45,7 +45,8 @@ impl Postgres {
     async fn fences(&self, query: Query<'_, Sqlx, PgArguments>) -> Result<Vec<Fence>, ReadError> {
         let mut held = self.database.writers().acquire().await.map_err(unreadable)?;
         let found = held.fetch_all(query).await.map_err(unreadable)?;
-        let fence = |row: &Found| Ok(Fence { shard: row.shard(0)?, epoch: Epoch(row.try_get(1)?) });
+        let fence =
+            |row: &FoundRow| Ok(Fence { shard: row.shard(0)?, epoch: Epoch(row.try_get(1)?) });
         let found: Result<Vec<Fence>, sqlx::Error> = found.iter().map(fence).collect();
         let mut found = found.map_err(unreadable)?;
         found.sort_by_key(|fence| fence.shard);
@@ -59,7 +60,7 @@ impl Postgres {
         }
     }
 
-    async fn read(&self, query: Query<'_, Sqlx, PgArguments>) -> Result<Vec<Found>, ReadError> {
+    async fn read(&self, query: Query<'_, Sqlx, PgArguments>) -> Result<Vec<FoundRow>, ReadError> {
         self.database.readers().fetch_all(query).await.map_err(unreadable)
     }
 }
@@ -220,7 +221,7 @@ fn is_of_journal(table: &str) -> bool {
     ["event", "shard", "timer"].contains(&table)
 }
 
-fn record(row: &Found) -> Result<Record, sqlx::Error> {
+fn record(row: &FoundRow) -> Result<Record, sqlx::Error> {
     let wrong = |error: std::num::TryFromIntError| sqlx::Error::Decode(Box::new(error));
     let shard: i32 = row.try_get(1)?;
     let version: i32 = row.try_get(5)?;
@@ -242,7 +243,9 @@ fn record(row: &Found) -> Result<Record, sqlx::Error> {
 }
 
 /// Writes a snapshot, unless there is a newer one.
-pub(in crate::store) fn insert_snapshot(snapshot: &Snapshot) -> Query<'static, Sqlx, PgArguments> {
+pub(in crate::store) fn insert_snapshot(
+    snapshot: &StateSnapshot,
+) -> Query<'static, Sqlx, PgArguments> {
     sqlx::query(
         "INSERT INTO snapshot (entity, seq, state_version, data, sum) VALUES ($1, $2, $3, $4, $5) \
          ON CONFLICT (entity) DO UPDATE SET seq = excluded.seq, \
@@ -256,12 +259,12 @@ pub(in crate::store) fn insert_snapshot(snapshot: &Snapshot) -> Query<'static, S
     .bind(checksum::of_snapshot(snapshot))
 }
 
-fn all_records(rows: &[Found]) -> Result<Vec<Record>, ReadError> {
+fn all_records(rows: &[FoundRow]) -> Result<Vec<Record>, ReadError> {
     rows.iter().map(record).collect::<Result<_, _>>().map_err(unreadable)
 }
 
-fn timers(rows: &[Found]) -> Result<Vec<Timer>, ReadError> {
-    let timer = |row: &Found| {
+fn timers(rows: &[FoundRow]) -> Result<Vec<Timer>, ReadError> {
+    let timer = |row: &FoundRow| {
         Ok(Timer {
             entity: EntityId::new(row.try_get::<&str>(0)?),
             due_at: Timestamp::from_millis(row.try_get(1)?),
@@ -271,7 +274,7 @@ fn timers(rows: &[Found]) -> Result<Vec<Timer>, ReadError> {
 }
 
 #[async_trait]
-impl Journal for Postgres {
+impl Journal for PostgresJournal {
     fn shards(&self) -> u16 {
         self.database.shards()
     }
@@ -417,12 +420,12 @@ impl Journal for Postgres {
         timers(&self.read(query).await?)
     }
 
-    async fn snapshot(&self, entity: &EntityId) -> Result<Option<Snapshot>, ReadError> {
+    async fn snapshot(&self, entity: &EntityId) -> Result<Option<StateSnapshot>, ReadError> {
         let text = "SELECT seq, state_version, data, sum FROM snapshot WHERE entity = $1";
         let rows = self.read(sqlx::query(text).bind(entity.as_str())).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         let version: i64 = row.try_get(1).map_err(unreadable)?;
-        let snapshot = Snapshot {
+        let snapshot = StateSnapshot {
             entity: entity.clone(),
             seq: row.try_get(0).map_err(unreadable)?,
             state_version: u32::try_from(version).unwrap_or(u32::MAX),
@@ -436,7 +439,7 @@ impl Journal for Postgres {
         Ok(None)
     }
 
-    async fn put_snapshot(&self, snapshot: Snapshot) -> Result<(), ReadError> {
+    async fn put_snapshot(&self, snapshot: StateSnapshot) -> Result<(), ReadError> {
         let query = insert_snapshot(&snapshot);
         self.database.writers().execute(query).await.map(drop).map_err(unreadable)
     }

@@ -19,7 +19,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Row as _, Sqlite as Sqlx, SqliteConne
 #[cfg(debug_assertions)]
 use super::crash_point;
 use super::{
-    Append, AppendError, Epoch, Fence, Journal, ReadError, Record, Snapshot, Timer, checksum,
+    Append, AppendError, Epoch, Fence, Journal, ReadError, Record, StateSnapshot, Timer, checksum,
     fence_of, timer_changes, unreadable,
 };
 #[cfg(debug_assertions)]
@@ -289,8 +289,8 @@ fn record(row: &SqliteRow) -> Record {
 }
 
 /// A snapshot's row, if it is as it was written: it is a cache, and one that is damaged is none.
-fn snapshot(entity: &EntityId, row: &SqliteRow) -> Option<Snapshot> {
-    let snapshot = Snapshot {
+fn snapshot(entity: &EntityId, row: &SqliteRow) -> Option<StateSnapshot> {
+    let snapshot = StateSnapshot {
         entity: entity.clone(),
         seq: row.try_get(0).ok()?,
         state_version: row.try_get(1).ok()?,
@@ -481,7 +481,7 @@ impl Journal for Sqlite {
         rows.iter().map(timer).collect::<Result<_, _>>().map_err(unreadable)
     }
 
-    async fn snapshot(&self, entity: &EntityId) -> Result<Option<Snapshot>, ReadError> {
+    async fn snapshot(&self, entity: &EntityId) -> Result<Option<StateSnapshot>, ReadError> {
         let row =
             sqlx::query("SELECT seq, state_version, data, sum FROM snapshot WHERE entity = $1")
                 .bind(entity.as_str())
@@ -496,7 +496,7 @@ impl Journal for Sqlite {
         Ok(found)
     }
 
-    async fn put_snapshot(&self, snapshot: Snapshot) -> Result<(), ReadError> {
+    async fn put_snapshot(&self, snapshot: StateSnapshot) -> Result<(), ReadError> {
         let mut write = self.store.begin_relaxed().await.map_err(unreadable)?;
         sqlx::query(
             "INSERT INTO snapshot (entity, seq, state_version, data, sum) VALUES ($1, $2, $3, $4, $5) \

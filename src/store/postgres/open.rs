@@ -12,7 +12,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 use super::pool::{LOCK_TIMEOUT_MS, Pool, STATEMENT_TIMEOUT_MS};
 use super::replica::{Lag, Replica};
 use super::{Database, Inner};
-use crate::store::{Address, OpenError, Options, Store, migrations};
+use crate::store::{DatabaseUrl, OpenError, Options, Store, migrations};
 
 /// What the first migration writes beside the table of shards: by this a store is known.
 const MARK: &str = "kontor 1802464884";
@@ -31,7 +31,7 @@ impl Store {
     ///
     /// # Errors
     /// [`OpenError`], each with what to do about it.
-    pub async fn connect(url: &Address, options: &Options) -> Result<Self, OpenError> {
+    pub async fn connect(url: &DatabaseUrl, options: &Options) -> Result<Self, OpenError> {
         let mut connection = first(url).await?;
         migrate(url, &mut connection, options.shards).await?;
         open(url, connection, options).await
@@ -42,7 +42,7 @@ impl Store {
     /// # Errors
     /// [`OpenError::Empty`] where there is no store; [`OpenError::Older`] where its tables are not
     /// up to date; otherwise as [`Store::connect`].
-    pub async fn connect_beside(url: &Address) -> Result<Self, OpenError> {
+    pub async fn connect_beside(url: &DatabaseUrl) -> Result<Self, OpenError> {
         let mut connection = first(url).await?;
         match look(url, &mut connection).await? {
             None => return Err(OpenError::Empty(url.clone())),
@@ -67,7 +67,7 @@ impl Store {
 
 /// The connection that looks at the database before it is believed. It may take its time: a
 /// migration of a large table does.
-async fn first(url: &Address) -> Result<PgConnection, OpenError> {
+async fn first(url: &DatabaseUrl) -> Result<PgConnection, OpenError> {
     let options = parse(url)?.options([("lock_timeout", "60s")]);
     match tokio::time::timeout(CONNECT, options.connect()).await {
         Ok(connected) => connected.map_err(|error| unreachable(url, &error)),
@@ -78,7 +78,7 @@ async fn first(url: &Address) -> Result<PgConnection, OpenError> {
     }
 }
 
-fn parse(url: &Address) -> Result<PgConnectOptions, OpenError> {
+fn parse(url: &DatabaseUrl) -> Result<PgConnectOptions, OpenError> {
     let wrong = |why: String| OpenError::Address { address: url.clone(), why };
     if !url.is_postgres() {
         return Err(wrong("it does not begin with postgres://".to_owned()));
@@ -91,7 +91,7 @@ fn parse(url: &Address) -> Result<PgConnectOptions, OpenError> {
     Ok(options.application_name("kontor").disable_statement_logging())
 }
 
-fn unreachable(url: &Address, error: &sqlx::Error) -> OpenError {
+fn unreachable(url: &DatabaseUrl, error: &sqlx::Error) -> OpenError {
     let why = match std::error::Error::source(error) {
         Some(cause) if !matches!(error, sqlx::Error::Database(_)) => format!("{error}: {cause}"),
         _ => error.to_string(),
@@ -100,7 +100,7 @@ fn unreachable(url: &Address, error: &sqlx::Error) -> OpenError {
 }
 
 /// The newest migration in the database, `None` if it is empty.
-async fn look(url: &Address, connection: &mut PgConnection) -> Result<Option<i64>, OpenError> {
+async fn look(url: &DatabaseUrl, connection: &mut PgConnection) -> Result<Option<i64>, OpenError> {
     let failed = |error: sqlx::Error| unreachable(url, &error);
     let (server, encoding, replica, fsync): (i64, String, bool, String) = sqlx::query_as(
         "SELECT current_setting('server_version_num')::BIGINT, current_setting('server_encoding'), \
@@ -149,7 +149,7 @@ async fn look(url: &Address, connection: &mut PgConnection) -> Result<Option<i64
 
 /// Brings the tables up to date. Nodes that start together wait for each other.
 async fn migrate(
-    url: &Address,
+    url: &DatabaseUrl,
     connection: &mut PgConnection,
     shards: u16,
 ) -> Result<(), OpenError> {
@@ -200,7 +200,7 @@ async fn make_shards(connection: &mut PgConnection, shards: u16) -> Result<(), s
 }
 
 async fn open(
-    url: &Address,
+    url: &DatabaseUrl,
     mut connection: PgConnection,
     options: &Options,
 ) -> Result<Store, OpenError> {

@@ -17,7 +17,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection, Po
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::store::found::Found;
+use crate::store::found::FoundRow;
 
 /// After so long the server gives a statement up, in milliseconds.
 pub(super) const STATEMENT_TIMEOUT_MS: u64 = 8_000;
@@ -120,7 +120,7 @@ impl Pool {
     }
 
     /// A connection of one's own, until it is dropped.
-    pub(in crate::store) async fn acquire(&self) -> Result<Held, sqlx::Error> {
+    pub(in crate::store) async fn acquire(&self) -> Result<HeldConnection, sqlx::Error> {
         let turn = timeout(CONNECT, Arc::clone(&self.inner.room).acquire_owned()).await;
         let permit = match turn {
             Ok(Ok(permit)) => permit,
@@ -128,7 +128,7 @@ impl Pool {
             Err(_elapsed) => return Err(sqlx::Error::PoolTimedOut),
         };
         let broken = self.inner.broken();
-        let hold = |connection| Held {
+        let hold = |connection| HeldConnection {
             connection: Some(connection),
             sound: true,
             broken,
@@ -164,7 +164,7 @@ impl Pool {
     pub(in crate::store) async fn fetch_all(
         &self,
         query: Query<'_, Postgres, PgArguments>,
-    ) -> Result<Vec<Found>, sqlx::Error> {
+    ) -> Result<Vec<FoundRow>, sqlx::Error> {
         let rows = self.acquire().await?.fetch_all(query).await;
         none_has_it(rows)
     }
@@ -173,7 +173,7 @@ impl Pool {
     pub(in crate::store) async fn fetch_optional(
         &self,
         query: Query<'_, Postgres, PgArguments>,
-    ) -> Result<Option<Found>, sqlx::Error> {
+    ) -> Result<Option<FoundRow>, sqlx::Error> {
         let row = self.acquire().await?.fetch_optional(query).await;
         none_has_it(row)
     }
@@ -211,7 +211,7 @@ impl Pool {
 }
 
 /// A connection of one's own.
-pub(in crate::store) struct Held {
+pub(in crate::store) struct HeldConnection {
     connection: Option<PgConnection>,
     /// Nothing is under way on it, and it is not in a transaction.
     sound: bool,
@@ -240,23 +240,23 @@ macro_rules! in_time {
     }};
 }
 
-impl Held {
+impl HeldConnection {
     /// All rows of a query, once the server has said that it is done with all of it.
     pub(in crate::store) async fn fetch_all(
         &mut self,
         query: Query<'_, Postgres, PgArguments>,
-    ) -> Result<Vec<Found>, sqlx::Error> {
+    ) -> Result<Vec<FoundRow>, sqlx::Error> {
         let rows: Vec<PgRow> = in_time!(self, connection => query.fetch_all(connection))?;
-        Ok(rows.into_iter().map(Found::Postgres).collect())
+        Ok(rows.into_iter().map(FoundRow::Postgres).collect())
     }
 
     /// The row of a query, once the server has said that it is done with all of it.
     pub(in crate::store) async fn fetch_optional(
         &mut self,
         query: Query<'_, Postgres, PgArguments>,
-    ) -> Result<Option<Found>, sqlx::Error> {
+    ) -> Result<Option<FoundRow>, sqlx::Error> {
         let row = in_time!(self, connection => query.fetch_optional(connection))?;
-        Ok(row.map(Found::Postgres))
+        Ok(row.map(FoundRow::Postgres))
     }
 
     async fn execute(
@@ -273,7 +273,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldConnection {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take()
             && self.sound
@@ -287,7 +287,7 @@ impl Drop for Held {
 
 /// A transaction. Dropped, it is rolled back by the server, with its connection.
 pub(in crate::store) struct Transaction {
-    held: Held,
+    held: HeldConnection,
 }
 
 impl Transaction {
@@ -301,14 +301,14 @@ impl Transaction {
     pub(in crate::store) async fn fetch_optional(
         &mut self,
         query: Query<'_, Postgres, PgArguments>,
-    ) -> Result<Option<Found>, sqlx::Error> {
+    ) -> Result<Option<FoundRow>, sqlx::Error> {
         self.held.fetch_optional(query).await
     }
 
     pub(in crate::store) async fn fetch_all(
         &mut self,
         query: Query<'_, Postgres, PgArguments>,
-    ) -> Result<Vec<Found>, sqlx::Error> {
+    ) -> Result<Vec<FoundRow>, sqlx::Error> {
         self.held.fetch_all(query).await
     }
 

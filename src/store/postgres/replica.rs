@@ -12,7 +12,7 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::task::JoinHandle;
 
 use super::pool::Pool;
-use crate::store::Address;
+use crate::store::DatabaseUrl;
 
 /// How often it is looked how far the replica is.
 const EVERY: Duration = Duration::from_millis(100);
@@ -47,7 +47,7 @@ struct Seen {
 impl Replica {
     /// Begins to watch a replica of the primary that `primary` reads.
     pub(super) fn watch(
-        address: &Address,
+        address: &DatabaseUrl,
         options: PgConnectOptions,
         size: u32,
         primary: Pool,
@@ -55,7 +55,8 @@ impl Replica {
     ) -> Self {
         let pool = Pool::replica(size, options);
         let seen = Arc::new(Mutex::new(None));
-        let watch = Watch { address: address.clone(), primary, replica: pool.clone(), lag_max };
+        let watch =
+            ReplicaWatch { address: address.clone(), primary, replica: pool.clone(), lag_max };
         let watch = tokio::spawn(watch.run(Arc::clone(&seen)));
         Self { pool, lag_max, seen, watch }
     }
@@ -85,14 +86,14 @@ impl Drop for Replica {
     }
 }
 
-struct Watch {
-    address: Address,
+struct ReplicaWatch {
+    address: DatabaseUrl,
     primary: Pool,
     replica: Pool,
     lag_max: Duration,
 }
 
-impl Watch {
+impl ReplicaWatch {
     async fn run(self, seen: Arc<Mutex<Option<Seen>>>) {
         let mut ends = Ends::default();
         let mut was_read = None;

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 use kontor::bus::local::Board;
 use kontor::bus::nats::Connection;
-use kontor::bus::{Call, CallError, Calls, Handler, Options, Peer, Place};
+use kontor::bus::{CallError, CallSlot, Calls, Handler, IncomingCall, Options, Peer};
 use kontor::http::Routes;
 use kontor::http::live::Topics;
 use kontor::http::server::{self, Server};
-use kontor_lab::cluster::cut::{Line, State};
+use kontor_lab::cluster::cut::{ProxyMode, TcpProxy};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::bytes::Bytes;
@@ -34,7 +34,7 @@ struct Desk {
 impl Desk {
     fn handler(self: &Arc<Self>) -> Handler {
         let desk = Arc::clone(self);
-        Arc::new(move |call: Call, mut place: Place| {
+        Arc::new(move |call: IncomingCall, mut place: CallSlot| {
             let desk = Arc::clone(&desk);
             async move {
                 desk.begun.fetch_add(1, Ordering::SeqCst);
@@ -86,7 +86,7 @@ impl Pair {
         let (node, store) = (Arc::clone(&shop.node), shop.store.clone());
         let (calls, routes) = (Some(b.clone()), Routes::standard());
         let topics = Topics::standard();
-        let start = server::Start { options, node, store, calls, routes, topics };
+        let start = server::ServerStart { options, node, store, calls, routes, topics };
         let server = server::start(start).await.unwrap();
         let url = server.url();
         Self::of(a, &b, Some((shop, server)), url)
@@ -208,17 +208,17 @@ async fn calls_by_nats() {
 async fn a_node_whose_line_to_nats_swallows_everything_is_called_by_http() {
     let server = nats::Server::start();
     let (url, addr) = (server.options().url, server.addr());
-    let line = Line::to(addr).await.unwrap();
+    let line = TcpProxy::to(addr).await.unwrap();
     let options = Options { url: line.instead(&url, addr), ..Options::default() };
     let b = Connection::open(&options, "b").await.unwrap().unwrap();
     up(&b, true).await;
     let pair = Pair::wire(Some(server.connect("a").await), Some(b)).await;
     assert_eq!(pair.ask(b"hello", PATIENCE).await.unwrap(), "hello");
-    line.set(State::Cut);
+    line.set(ProxyMode::Cut);
     let lost = pair.ask(b"hello", Duration::from_millis(200)).await;
     assert!(matches!(lost, Err(CallError::Unknown { .. })), "{lost:?}");
     assert_eq!(pair.ask(b"hello", Duration::from_secs(5)).await.unwrap(), "hello");
-    line.set(State::Whole);
+    line.set(ProxyMode::Whole);
     pair.close().await;
 }
 

@@ -10,10 +10,11 @@ use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt as _, StreamExt as _};
 use kontor::bus::queue::{
-    Error, Fault, JetLine, Ledger, Line, Pace, Queue, Run, Start, TwinLine, Word, Work,
+    Error, JetLine, JobFailure, JobLedger, JobRun, JobWork, Queue, QueueConnection, QueuePace,
+    QueueStart, TwinLine, Word,
 };
 use kontor::bus::{Findings, Options};
-use kontor::domain::background_job::{Job, Schedule, State};
+use kontor::domain::background_job::{Job, JobState, Schedule};
 use kontor::domain::time::{Span, Timestamp};
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -35,7 +36,7 @@ struct Memory {
 }
 
 #[async_trait]
-impl Ledger for Memory {
+impl JobLedger for Memory {
     async fn now(&self) -> Result<Timestamp, String> {
         Ok(now()() + *self.turned.lock().unwrap())
     }
@@ -78,7 +79,7 @@ impl Ledger for Memory {
         let mut jobs = self.jobs.lock().unwrap();
         let all = jobs.len();
         jobs.retain(|_, job| {
-            job.state != State::Done || job.ended_at.is_none_or(|at| at >= before)
+            job.state != JobState::Done || job.ended_at.is_none_or(|at| at >= before)
         });
         Ok((all - jobs.len()) as u64)
     }
@@ -112,11 +113,12 @@ struct Desk {
     gate: Semaphore,
 }
 
-fn kinds(desk: &Arc<Desk>) -> BTreeMap<&'static str, Work> {
-    let work = |what: fn(Arc<Desk>, Run) -> futures_util::future::BoxFuture<'static, _>| -> Work {
-        let desk = Arc::clone(desk);
-        Arc::new(move |run| what(Arc::clone(&desk), run))
-    };
+fn kinds(desk: &Arc<Desk>) -> BTreeMap<&'static str, JobWork> {
+    let work =
+        |what: fn(Arc<Desk>, JobRun) -> futures_util::future::BoxFuture<'static, _>| -> JobWork {
+            let desk = Arc::clone(desk);
+            Arc::new(move |run| what(Arc::clone(&desk), run))
+        };
     BTreeMap::from([
         (
             "good",
@@ -133,14 +135,14 @@ fn kinds(desk: &Arc<Desk>) -> BTreeMap<&'static str, Work> {
             work(|desk, _| {
                 async move {
                     if desk.tries.fetch_add(1, Ordering::SeqCst) == 0 {
-                        return Err(Fault::Again("not yet".into()));
+                        return Err(JobFailure::Again("not yet".into()));
                     }
                     Ok(json!({}))
                 }
                 .boxed()
             }),
         ),
-        ("never", work(|_, _| async { Err(Fault::Never("no".into())) }.boxed())),
+        ("never", work(|_, _| async { Err(JobFailure::Never("no".into())) }.boxed())),
         ("panics", work(|_, _| async { panic!("as it should") }.boxed())),
         (
             "waits",
@@ -170,11 +172,12 @@ impl Site {
         Self { ledger: Arc::default(), desk: Arc::new(desk), stop: CancellationToken::new() }
     }
 
-    fn node(&self, name: &str, line: Arc<dyn Line>, stop: &CancellationToken) -> Queue {
-        let pace = Pace { lease: LEASE, poll: Duration::from_millis(20), ..Pace::default() };
+    fn node(&self, name: &str, line: Arc<dyn QueueConnection>, stop: &CancellationToken) -> Queue {
+        let pace =
+            QueuePace { lease: LEASE, poll: Duration::from_millis(20), ..QueuePace::default() };
         let (kinds, node) = (kinds(&self.desk), name.to_owned());
         let ledger = self.ledger.clone();
-        Queue::start(Start { ledger, line, kinds, node, pace }, stop.clone()).0
+        Queue::start(QueueStart { ledger, line, kinds, node, pace }, stop.clone()).0
     }
 
     fn turn(&self, span: Span) {
@@ -182,7 +185,7 @@ impl Site {
         *by = Span::from_millis(by.millis() + span.millis());
     }
 
-    async fn until(&self, id: &str, state: State) -> Job {
+    async fn until(&self, id: &str, state: JobState) -> Job {
         until(&format!("{id} is {}", state.as_str()), async || {
             self.ledger.job(id).await.unwrap().is_some_and(|job| job.state == state)
         })
@@ -200,7 +203,7 @@ async fn add(queue: &Queue, kind: &str) -> String {
 }
 
 /// What holds on every line, with two nodes.
-async fn suite(lines: [Arc<dyn Line>; 2]) {
+async fn suite(lines: [Arc<dyn QueueConnection>; 2]) {
     let site = Site::new();
     let [a, b] = lines;
     let a = site.node("a", a, &site.stop);
@@ -211,7 +214,7 @@ async fn suite(lines: [Arc<dyn Line>; 2]) {
         ids.push(add(&a, "good").await);
     }
     for id in &ids {
-        let job = site.until(id, State::Done).await;
+        let job = site.until(id, JobState::Done).await;
         assert_eq!((job.attempts, job.progress.as_deref()), (1, Some(r#"{"of":{"n":1}}"#)));
     }
     assert_eq!(site.done(), 50);
@@ -228,28 +231,28 @@ async fn suite(lines: [Arc<dyn Line>; 2]) {
     })
     .await;
     site.turn(Span::from_secs(1));
-    assert_eq!(site.until(&id, State::Done).await.attempts, 2);
+    assert_eq!(site.until(&id, JobState::Done).await.attempts, 2);
     // It is given up, at once or at last, and an operator may try it again.
     let id = add(&a, "never").await;
-    assert_eq!(site.until(&id, State::Dead).await.last_error.as_deref(), Some("no"));
+    assert_eq!(site.until(&id, JobState::Dead).await.last_error.as_deref(), Some("no"));
     assert!(a.retry(&id).await.unwrap().unwrap().1);
-    site.until(&id, State::Dead).await;
+    site.until(&id, JobState::Dead).await;
     assert_eq!(a.retry("job_x").await.unwrap(), None);
     let id = add(&a, "panics").await;
     for attempt in 1..=5 {
         until("it has panicked", async || {
             let job = site.ledger.job(&id).await.unwrap().unwrap();
-            job.attempts == attempt && job.state != State::Running
+            job.attempts == attempt && job.state != JobState::Running
         })
         .await;
         site.turn(Span::from_secs(300));
     }
-    assert_eq!(site.until(&id, State::Dead).await.attempts, 5);
+    assert_eq!(site.until(&id, JobState::Dead).await.attempts, 5);
     // One that takes longer than the lease is seen to go on, and is not begun twice.
     let before = site.done();
     site.desk.tries.store(0, Ordering::SeqCst);
     let id = add(&a, "waits").await;
-    let first = site.until(&id, State::Running).await;
+    let first = site.until(&id, JobState::Running).await;
     until("it goes on", async || {
         let job = site.ledger.job(&id).await.unwrap().unwrap();
         job.due_at > first.due_at + Span::from_secs(2)
@@ -258,7 +261,7 @@ async fn suite(lines: [Arc<dyn Line>; 2]) {
     .await;
     assert!(!a.retry(&id).await.unwrap().unwrap().1);
     site.desk.gate.add_permits(1);
-    site.until(&id, State::Done).await;
+    site.until(&id, JobState::Done).await;
     assert_eq!((site.done(), site.desk.tries.load(Ordering::SeqCst)), (before + 1, 1));
     schedules(&site, &a).await;
     site.stop.cancel();
@@ -279,7 +282,7 @@ async fn schedules(site: &Site, queue: &Queue) {
         site.turn(Span::from_secs(24 * 3_600));
         until("the job of the day is done", async || {
             let jobs = jobs();
-            jobs.len() == day && jobs.iter().all(|job| job.state == State::Done)
+            jobs.len() == day && jobs.iter().all(|job| job.state == JobState::Done)
         })
         .await;
     }
@@ -299,10 +302,10 @@ async fn jobs_in_one_process() {
 async fn jobs_on_nats() {
     let server = nats::Server::start();
     let findings = Findings::default();
-    let line = async |node: &str| -> Arc<dyn Line> {
+    let line = async |node: &str| -> Arc<dyn QueueConnection> {
         let nats = server.connect(node).await;
         let line = JetLine::new(nats, &Options::default(), findings.clone());
-        let line: Arc<dyn Line> = Arc::new(line);
+        let line: Arc<dyn QueueConnection> = Arc::new(line);
         line
     };
     suite([line("a").await, line("b").await]).await;
@@ -313,7 +316,7 @@ async fn jobs_on_nats() {
 struct Mute(Semaphore);
 
 #[async_trait]
-impl Line for Mute {
+impl QueueConnection for Mute {
     async fn tell(&self, _: &Job) -> bool {
         self.0.add_permits(1);
         std::future::pending().await
@@ -331,12 +334,12 @@ impl Line for Mute {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_stops_though_its_line_takes_nothing() {
     let (site, line) = (Site::new(), Arc::new(Mute(Semaphore::new(0))));
-    let pace = Pace { lease: LEASE, poll: Duration::from_millis(20), ..Pace::default() };
+    let pace = QueuePace { lease: LEASE, poll: Duration::from_millis(20), ..QueuePace::default() };
     let (kinds, node) = (kinds(&site.desk), "a".to_owned());
     // Nobody has told of it.
     let job = Job::new("job_1".into(), "good", "{}".into(), "test".into(), now()());
     site.ledger.add_job(&job).await.unwrap();
-    let start = Start { ledger: site.ledger.clone(), line: line.clone(), kinds, node, pace };
+    let start = QueueStart { ledger: site.ledger.clone(), line: line.clone(), kinds, node, pace };
     let (_queue, working) = Queue::start(start, site.stop.clone());
     drop(line.0.acquire().await.unwrap());
     site.stop.cancel();
@@ -348,7 +351,7 @@ async fn a_queue_stops_though_its_line_takes_nothing() {
 struct Deaf;
 
 #[async_trait]
-impl Line for Deaf {
+impl QueueConnection for Deaf {
     async fn tell(&self, _: &Job) -> bool {
         false
     }
@@ -367,7 +370,7 @@ async fn a_line_that_takes_nothing_holds_nothing_up() {
     let site = Site::new();
     let a = site.node("a", Arc::new(Deaf), &site.stop);
     let id = add(&a, "good").await;
-    site.until(&id, State::Done).await;
+    site.until(&id, JobState::Done).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -376,7 +379,7 @@ async fn a_node_that_dies_leaves_its_job_to_another() {
     let line = TwinLine::default();
     let a = site.node("a", Arc::new(line.clone()), &site.stop);
     let id = add(&a, "waits").await;
-    site.until(&id, State::Running).await;
+    site.until(&id, JobState::Running).await;
     // It dies without a word: what it had begun is as it left it.
     let mut left = site.ledger.job(&id).await.unwrap().unwrap();
     left.node = Some("dead".into());
@@ -389,7 +392,7 @@ async fn a_node_that_dies_leaves_its_job_to_another() {
     })
     .await;
     site.desk.gate.add_permits(2);
-    site.until(&id, State::Done).await;
+    site.until(&id, JobState::Done).await;
     site.stop.cancel();
 }
 
@@ -401,17 +404,17 @@ async fn while_nats_is_away_and_after_it_lost_all_jobs_are_done() {
     let line = JetLine::new(nats.clone(), &Options::default(), Findings::default());
     let a = site.node("a", Arc::new(line), &site.stop);
     let id = add(&a, "good").await;
-    site.until(&id, State::Done).await;
+    site.until(&id, JobState::Done).await;
     server.kill();
     up(&nats, false).await;
     let id = add(&a, "good").await;
-    site.until(&id, State::Done).await;
+    site.until(&id, JobState::Done).await;
     server.wipe();
     server.resume();
     up(&nats, true).await;
     for _ in 0..20 {
         let id = add(&a, "good").await;
-        site.until(&id, State::Done).await;
+        site.until(&id, JobState::Done).await;
     }
     assert_eq!(site.done(), 22);
     site.stop.cancel();

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use kontor::bus::stream::wire::{Message, PublicNames};
+use kontor::bus::stream::wire::{PublicNames, StreamMessage};
 use kontor::bus::stream::{Jet, NAME, Stream, Twin};
-use kontor::bus::{Feed, Findings, Options, Relay, Source, follow};
+use kontor::bus::{EventSource, Feed, Findings, Options, Relay, follow};
 use kontor::domain::entity::{EntityId, Record};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::watch;
@@ -52,7 +52,7 @@ impl Journal {
 }
 
 #[async_trait]
-impl Source for Journal {
+impl EventSource for Journal {
     async fn read_shard(&self, shard: u16, after: i64, limit: u32) -> Result<Vec<Record>, String> {
         let shards = self.0.lock().unwrap();
         let all = shards.get(&shard).into_iter().flatten();
@@ -89,7 +89,7 @@ impl Pair {
             (Arc::new(Journal::default()), Feed::default(), Feed::default());
         let heard = foreign.listen();
         let (options, names) = (Options::default(), names());
-        let source: Arc<dyn Source> = journal.clone();
+        let source: Arc<dyn EventSource> = journal.clone();
         let (relay, _) = Relay::start(here, source, &own, (&options, names), now(), stop.clone());
         let (owner, owned) = watch::channel(BTreeSet::from([9]));
         follow::start(there, foreign, (owned, 64), stop.clone());
@@ -212,10 +212,10 @@ async fn fills_a_gap(stream: Arc<dyn Stream>) {
     stream.ready().await.unwrap();
     assert_eq!(stream.missing(1, 4).await.unwrap(), 4);
     for record in pair.journal.commit(1, 20).iter().filter(|record| record.pos != 11) {
-        stream.send(Message::of(record, 1, &names())).await.unwrap().await.unwrap();
+        stream.send(StreamMessage::of(record, 1, &names())).await.unwrap().await.unwrap();
     }
     for record in pair.journal.commit(10, 5) {
-        stream.send(Message::of(&record, 1, &names())).await.unwrap().await.unwrap();
+        stream.send(StreamMessage::of(&record, 1, &names())).await.unwrap().await.unwrap();
     }
     for (from, missing) in [(1, 11), (11, 11), (12, 21), (30, 30)] {
         assert_eq!(stream.missing(1, from).await.unwrap(), missing, "from {from}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use kontor::actors::engine::host;
 use kontor::actors::node::Node;
-use kontor::domain::order::Status;
+use kontor::domain::order::OrderStatus;
 use kontor::domain::stock;
 use kontor::domain::time::Span;
 use kontor::store::Tables;
@@ -47,7 +47,7 @@ async fn a_node_that_leaves_loses_nobody() {
     };
     let (bought, ()) = futures_util::join!(join_all(buyers), leaving);
     let bought: Vec<_> = bought.into_iter().flatten().collect();
-    assert!(bought.iter().all(|(_, status, _)| *status == Status::Confirmed), "{bought:?}");
+    assert!(bought.iter().all(|(_, status, _)| *status == OrderStatus::Confirmed), "{bought:?}");
     let numbers: BTreeSet<i64> = bought.iter().filter_map(|(_, _, number)| *number).collect();
     assert_eq!(numbers.len(), bought.len());
 }
@@ -153,7 +153,7 @@ async fn the_shards_of_a_node_that_dies_go_on_elsewhere() {
         )
     }))
     .await;
-    assert!(ended.iter().all(|status| *status == Status::Confirmed), "{ended:?}");
+    assert!(ended.iter().all(|status| *status == OrderStatus::Confirmed), "{ended:?}");
     assert_eq!(nodes[1].on(sold(nodes[1].node(), "LAMP")).await, 24);
     let moved =
         (0..SHARDS).filter(|shard| shared.journal.stands(*shard).0 > epochs[usize::from(*shard)]);

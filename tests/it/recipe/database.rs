@@ -3,7 +3,7 @@
 
 use kontor::config::Config;
 use kontor::store::{Options, Store};
-use kontor::verify::{Books, Report, verify_with};
+use kontor::verify::{Books, VerifyReport, verify_with};
 use sqlx::Connection as _;
 
 /// Opens the store of a server that does not run.
@@ -36,7 +36,7 @@ pub async fn sql(config: &Config, text: &'static str) {
 }
 
 /// What the proof says, by these books.
-pub async fn proof(config: &Config, books: Books) -> Report {
+pub async fn proof(config: &Config, books: Books) -> VerifyReport {
     let store = open(config).await;
     let report = verify_with(books, &store, None, |_| {}).await.unwrap();
     store.close().await;

@@ -2,7 +2,7 @@
 //! a restart, and before the proof.
 
 use kontor::actors::engine::clock::Clock;
-use kontor::actors::engine::row_host::{self, Change, Expect};
+use kontor::actors::engine::row_host::{self, Expect, WriteOutcome};
 use kontor::app::{App, Assembly};
 use kontor::config::Config;
 use kontor::domain::entity::Cause;
@@ -48,7 +48,7 @@ async fn are_kept(url: Option<&str>) {
     let zones = app.node.rows.of::<DeliveryZone>().unwrap();
     let cause = Cause::default;
     let made = zones.put(zone(500), Expect::Absent, cause()).await.unwrap();
-    assert_eq!((made.0.version, made.1), (1, Change::Created));
+    assert_eq!((made.0.version, made.1), (1, WriteOutcome::Created));
     let again = zones.put(zone(500), Expect::Absent, cause()).await;
     assert!(matches!(again, Err(row_host::Error::Exists)), "{again:?}");
     zones.put(zone(600), Expect::Version(1), cause()).await.unwrap();

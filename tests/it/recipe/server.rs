@@ -13,7 +13,7 @@ use super::database::{migrate, proof, sql};
 use super::gift_card::actors::gift_card_rows::GiftCardRows;
 use super::gift_card::domain::gift_card::GiftCard;
 use super::gift_card::http::api::gift_card::ROUTES;
-use super::gift_card::http::live::topic_gift_cards::GiftCards;
+use super::gift_card::http::live::topic_gift_cards::GiftCardsTopic;
 use super::gift_card::verify::gift_card::book;
 use crate::live::Client;
 use crate::recipe::GIFT_CARDS;
@@ -34,7 +34,7 @@ fn assembly() -> Assembly {
         nouns: standard.nouns.with(NounEntry::<GiftCard>::without_flow()),
         projections: standard.projections.with_live(GiftCardRows),
         routes: standard.routes.with(ROUTES),
-        topics: standard.topics.with(GiftCards),
+        topics: standard.topics.with(GiftCardsTopic),
         books,
         ..standard
     }

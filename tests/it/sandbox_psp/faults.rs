@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use kontor::providers::payment::{Authorization, Error, PaymentStatus, Provider, Reversal};
+use kontor::providers::payment::{Authorization, AuthorizationStatus, Error, Provider, Reversal};
 use serde_json::json;
 
 use super::fixture::{Fixture, authorize, code, gbp, operation, unknown};
@@ -49,7 +49,7 @@ async fn a_timeout_may_hide_a_payment() {
         assert!(unknown(&answer), "{answer:?}");
     }
     let payment = psp.client.find("order-1").await.unwrap().unwrap();
-    assert_eq!((payment.status, payment.amount), (PaymentStatus::Authorized, gbp(1000)));
+    assert_eq!((payment.status, payment.amount), (AuthorizationStatus::Authorized, gbp(1000)));
     assert_eq!(psp.client.list(None, 10).await.unwrap().payments.len(), 1);
 }
 
@@ -69,7 +69,7 @@ async fn stopping_does_not_wait_for_held_calls() {
     let request = authorize("order-1", "key-1", 1000, "tok_timeout");
     let client = psp.client_of("shop");
     let held = tokio::spawn(async move { client.authorize(&request).await });
-    psp.until_status("order-1", PaymentStatus::Authorized).await;
+    psp.until_status("order-1", AuthorizationStatus::Authorized).await;
     psp.running.stop().await;
     let answer = held.await.unwrap();
     assert!(unknown(&answer), "{answer:?}");
@@ -106,7 +106,7 @@ async fn a_pending_payment_is_decided_later() {
     let request = authorize("order-1", "key-1", 1000, "tok_webhook_only");
     let pending = psp.client.authorize(&request).await;
     let Ok(Authorization::Pending { payment }) = &pending else { panic!("{pending:?}") };
-    psp.until_status("order-1", PaymentStatus::Authorized).await;
+    psp.until_status("order-1", AuthorizationStatus::Authorized).await;
     assert_eq!(psp.client.authorize(&request).await, pending, "as it was told at first");
     psp.client.capture(&operation(payment, "c1", 1000)).await.unwrap();
 }

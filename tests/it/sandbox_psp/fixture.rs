@@ -10,7 +10,8 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
 use kontor::domain::money::{Currency, Money};
 use kontor::domain::time::Timestamp;
 use kontor::providers::payment::{
-    Authorization, Authorize, Error, Notice, Operation, PaymentStatus, Provider, WebhookRequest,
+    Authorization, AuthorizationStatus, Authorize, Error, Operation, PaymentNotice, Provider,
+    WebhookRequest,
 };
 use kontor::providers::sandbox::{Options, Sandbox};
 use kontor_sandbox_psp::Running;
@@ -59,7 +60,7 @@ impl Fixture {
         }
     }
 
-    pub async fn until_status(&self, reference: &str, status: PaymentStatus) {
+    pub async fn until_status(&self, reference: &str, status: AuthorizationStatus) {
         until(async || {
             let payment = self.client.find(reference).await.unwrap()?;
             (payment.status == status).then_some(())
@@ -211,7 +212,7 @@ impl Receiver {
     }
 
     /// Everything that came, checked and read.
-    pub fn notices(&self, client: &Sandbox) -> Vec<Notice> {
+    pub fn notices(&self, client: &Sandbox) -> Vec<PaymentNotice> {
         let read = |one: &Received| {
             client.read_webhook(&webhook(&one.signature, &one.body), now()).unwrap()
         };

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use kontor::providers::payment::{Authorization, PaymentStatus, Provider, Reversal};
+use kontor::providers::payment::{Authorization, AuthorizationStatus, Provider, Reversal};
 use kontor::providers::sandbox::{Options, Sandbox};
 use kontor_sandbox_psp::Error;
 
@@ -47,7 +47,7 @@ async fn a_pending_payment_is_decided_after_a_restart() {
     let request = authorize("order-1", "key-1", 1000, "tok_webhook_only");
     psp.client.authorize(&request).await.unwrap();
     let psp = psp.restart().await;
-    psp.until_status("order-1", PaymentStatus::Authorized).await;
+    psp.until_status("order-1", AuthorizationStatus::Authorized).await;
 }
 
 #[tokio::test]

@@ -8,9 +8,9 @@ use kontor::actors::catalog::Expect;
 use kontor::actors::engine::clock::Clock;
 use kontor::actors::engine::host;
 use kontor::actors::engine::runtime::{self, Runtime};
-use kontor::actors::flows::checkout::{Placed, Refusal, Request};
+use kontor::actors::flows::checkout::{CheckoutRefusal, PlacedOrder, Request};
 use kontor::actors::flows::payment::{self, Payments};
-use kontor::actors::node::{Node, Settings, Start};
+use kontor::actors::node::{Node, NodeStart, ShopSettings};
 use kontor::actors::nouns;
 use kontor::domain::address::Address;
 use kontor::domain::cart::{self, Details, NewLine};
@@ -25,7 +25,7 @@ use kontor::providers::payment::{Payment, Provider};
 use kontor::providers::sandbox::Sandbox;
 use kontor::store::{self, Store};
 use kontor::verify::provider::sandbox_options;
-use kontor::verify::{Report, verify};
+use kontor::verify::{VerifyReport, verify};
 use kontor_sandbox_psp::Running;
 use secrecy::ExposeSecret as _;
 use tempfile::TempDir;
@@ -77,14 +77,14 @@ impl Shop {
         let options = kontor::providers::sandbox::Options { timeout_ms: 1_000, ..options };
         let provider = Arc::new(Sandbox::new(options).unwrap());
         let patience = payment::Options { retry_after_ms: 50, ..Default::default() };
-        let node = Node::start(Start {
+        let node = Node::start(NodeStart {
             nouns: nouns::all(),
             store: Arc::new(store),
             clock: Clock::system(),
             rules: pricing::Rules::default(),
             rows: kontor::actors::row_kinds::all(),
             projections: kontor::actors::read_models::all(),
-            settings: Settings::default(),
+            settings: ShopSettings::default(),
             host: host::Options::default(),
             lane: store::journal::lane::Options::default(),
             lanes: 1,
@@ -140,7 +140,7 @@ impl Shop {
         quantity: i64,
         token: &str,
         wait: bool,
-    ) -> Result<Placed, Refusal> {
+    ) -> Result<PlacedOrder, CheckoutRefusal> {
         let id = CartId(self.node.clock.new_key());
         let address = Address {
             name: "A. Buyer".into(),
@@ -226,7 +226,7 @@ impl Shop {
         self.provider.authorize(&request).await.unwrap();
     }
 
-    pub async fn verify_running(&self) -> Report {
+    pub async fn verify_running(&self) -> VerifyReport {
         let store = Store::open_beside(&self.data()).await.unwrap();
         let report = verify(&store, Some(self.provider.as_ref()), |_| {}).await.unwrap();
         store.close().await;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use kontor::store::Store;
-use kontor::verify::{Report, verify};
+use kontor::verify::{VerifyReport, verify};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 
@@ -19,7 +19,7 @@ const AGAIN: &str = "INSERT INTO event SELECT (SELECT max(pos) + 1 FROM event), 
     e.data, NULL FROM event e WHERE e.kind = 'KIND' ORDER BY pos DESC LIMIT 1; \
     UPDATE shard SET last_pos = last_pos + 1; ";
 
-async fn break_it(dir: &Path, sql: &str) -> Report {
+async fn break_it(dir: &Path, sql: &str) -> VerifyReport {
     let options = SqliteConnectOptions::new().filename(dir.join("kontor.db"));
     let mut connection = options.connect().await.unwrap();
     // Whoever tampers can compute a checksum too: it stands against a disk that errs.

@@ -17,7 +17,7 @@ const BUFFER: usize = 16 * 1024;
 
 /// What a line does with what it is given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum State {
+pub enum ProxyMode {
     /// It carries it.
     #[default]
     Whole,
@@ -30,13 +30,13 @@ pub enum State {
 
 /// A proxy of one address; it ends when this is dropped.
 #[derive(Debug)]
-pub struct Line {
+pub struct TcpProxy {
     addr: SocketAddr,
-    state: Arc<watch::Sender<State>>,
+    state: Arc<watch::Sender<ProxyMode>>,
     work: JoinHandle<()>,
 }
 
-impl Line {
+impl TcpProxy {
     /// Opens a whole line to a server, on a free port of the loopback.
     ///
     /// # Errors
@@ -44,7 +44,7 @@ impl Line {
     pub async fn to(server: SocketAddr) -> std::io::Result<Self> {
         let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
         let addr = listener.local_addr()?;
-        let state = Arc::new(watch::Sender::new(State::Whole));
+        let state = Arc::new(watch::Sender::new(ProxyMode::Whole));
         let work = tokio::spawn(take(listener, server, state.clone()));
         Ok(Self { addr, state, work })
     }
@@ -62,18 +62,18 @@ impl Line {
     }
 
     /// Cuts it, resets it, or makes it whole.
-    pub fn set(&self, state: State) {
+    pub fn set(&self, state: ProxyMode) {
         self.state.send_replace(state);
     }
 }
 
-impl Drop for Line {
+impl Drop for TcpProxy {
     fn drop(&mut self) {
         self.work.abort();
     }
 }
 
-async fn take(listener: TcpListener, server: SocketAddr, state: Arc<watch::Sender<State>>) {
+async fn take(listener: TcpListener, server: SocketAddr, state: Arc<watch::Sender<ProxyMode>>) {
     let mut carried = JoinSet::new();
     loop {
         tokio::select! {
@@ -87,12 +87,12 @@ async fn take(listener: TcpListener, server: SocketAddr, state: Arc<watch::Sende
 }
 
 /// Carries one connection until a side ends it, or the line is reset.
-async fn carry(mut client: TcpStream, server: SocketAddr, state: watch::Receiver<State>) {
+async fn carry(mut client: TcpStream, server: SocketAddr, state: watch::Receiver<ProxyMode>) {
     let mut reset = state.clone();
     let mut other = None;
     let ended = tokio::select! {
         ended = both_ways(&mut client, &mut other, server, &state) => ended,
-        _ = reset.wait_for(|state| *state == State::Reset) => None,
+        _ = reset.wait_for(|state| *state == ProxyMode::Reset) => None,
     };
     if ended.is_none() {
         // Closed like this, a connection is reset.
@@ -106,7 +106,7 @@ async fn both_ways(
     client: &mut TcpStream,
     other: &mut Option<TcpStream>,
     server: SocketAddr,
-    state: &watch::Receiver<State>,
+    state: &watch::Receiver<ProxyMode>,
 ) -> Option<()> {
     whole(state).await?;
     let other = other.insert(TcpStream::connect(server).await.ok()?);
@@ -120,7 +120,7 @@ async fn both_ways(
 async fn one_way(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
-    state: &watch::Receiver<State>,
+    state: &watch::Receiver<ProxyMode>,
 ) -> Option<()> {
     let mut bytes = vec![0; BUFFER];
     while let Ok(count @ 1..) = from.read(&mut bytes).await {
@@ -132,8 +132,8 @@ async fn one_way(
 }
 
 /// Waits until the line is whole; `None` if it is gone.
-async fn whole(state: &watch::Receiver<State>) -> Option<()> {
-    state.clone().wait_for(|state| *state == State::Whole).await.ok().map(drop)
+async fn whole(state: &watch::Receiver<ProxyMode>) -> Option<()> {
+    state.clone().wait_for(|state| *state == ProxyMode::Whole).await.ok().map(drop)
 }
 
 #[cfg(test)]
@@ -163,18 +163,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_line_that_is_cut_carries_nothing_until_it_is_whole_again() {
-        let line = Line::to(echo().await).await.unwrap();
+        let line = TcpProxy::to(echo().await).await.unwrap();
         let mut old = TcpStream::connect(line.addr()).await.unwrap();
         old.write_u8(1).await.unwrap();
         assert_eq!(answer(&mut old).await.unwrap(), 1);
-        line.set(State::Cut);
+        line.set(ProxyMode::Cut);
         let mut new = TcpStream::connect(line.addr()).await.unwrap();
         for stream in [&mut old, &mut new] {
             stream.write_u8(2).await.unwrap();
             let waited = tokio::time::timeout(Duration::from_millis(100), answer(stream)).await;
             assert!(waited.is_err(), "{waited:?}");
         }
-        line.set(State::Whole);
+        line.set(ProxyMode::Whole);
         for stream in [&mut old, &mut new] {
             assert_eq!(answer(stream).await.unwrap(), 2);
         }
@@ -182,16 +182,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_reset_ends_old_and_new_connections_until_it_is_whole_again() {
-        let line = Line::to(echo().await).await.unwrap();
+        let line = TcpProxy::to(echo().await).await.unwrap();
         let mut old = TcpStream::connect(line.addr()).await.unwrap();
         old.write_u8(1).await.unwrap();
         assert_eq!(answer(&mut old).await.unwrap(), 1);
-        line.set(State::Reset);
+        line.set(ProxyMode::Reset);
         let kind = answer(&mut old).await.unwrap_err().kind();
         assert_eq!(kind, std::io::ErrorKind::ConnectionReset);
         let mut new = TcpStream::connect(line.addr()).await.unwrap();
         assert!(answer(&mut new).await.is_err());
-        line.set(State::Whole);
+        line.set(ProxyMode::Whole);
         let mut new = TcpStream::connect(line.addr()).await.unwrap();
         new.write_u8(3).await.unwrap();
         assert_eq!(answer(&mut new).await.unwrap(), 3);
@@ -200,7 +200,7 @@ mod tests {
     #[tokio::test]
     async fn the_end_of_a_server_is_the_end_of_the_line() {
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let line = Line::to(free).await.unwrap();
+        let line = TcpProxy::to(free).await.unwrap();
         let mut stream = TcpStream::connect(line.addr()).await.unwrap();
         assert!(answer(&mut stream).await.is_err());
     }

@@ -15,9 +15,11 @@ use std::time::{Duration, Instant};
 
 use kontor_sandbox_psp::Running;
 
-use self::cut::{Line, State};
-use self::node::{Node, Surroundings};
-use self::servers::{Haproxy, Nats, Plan, Postgres, PostgresOptions, Redis, Signal, local};
+use self::cut::{ProxyMode, TcpProxy};
+use self::node::{ServerNode, Surroundings};
+use self::servers::{
+    Haproxy, Nats, PostgresOptions, PostgresServer, ProxyPlan, Redis, Signal, local,
+};
 use crate::program::{Kontor, StoreLocation};
 use crate::{Error, blocking};
 
@@ -44,13 +46,13 @@ pub struct Options {
 
 /// The lines of one node.
 #[derive(Debug)]
-pub struct Lines {
+pub struct NodeProxies {
     /// To PostgreSQL.
-    pub postgres: Line,
+    pub postgres: TcpProxy,
     /// To NATS.
-    pub nats: Line,
+    pub nats: TcpProxy,
     /// To Redis.
-    pub redis: Line,
+    pub redis: TcpProxy,
 }
 
 /// All of it, running. What is dropped is gone.
@@ -58,17 +60,17 @@ pub struct Cluster {
     /// The balancer.
     pub haproxy: Haproxy,
     /// The nodes.
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<ServerNode>,
     /// Where each of them finds everything.
     around: Vec<Surroundings>,
     /// The lines of each node, if there are any.
-    pub lines: Vec<Lines>,
+    pub lines: Vec<NodeProxies>,
     /// What carries events and commands between nodes.
     pub nats: Nats,
     /// What nodes share and may lose.
     pub redis: Redis,
     /// What everything is in.
-    pub postgres: Postgres,
+    pub postgres: PostgresServer,
     /// The payment provider.
     pub psp: Running,
     /// An administrator's API key.
@@ -90,9 +92,9 @@ impl Cluster {
             program.create_key(StoreLocation::Database(&postgres.url(DATABASE)), "cluster")?;
         let mut nodes = Vec::new();
         for name in NODES {
-            nodes.push(Node::new(name, program, dir)?);
+            nodes.push(ServerNode::new(name, program, dir)?);
         }
-        let plan = Plan::before([nodes[0].addr(), nodes[1].addr(), nodes[2].addr()])?;
+        let plan = ProxyPlan::before([nodes[0].addr(), nodes[1].addr(), nodes[2].addr()])?;
         let mut settings = options.settings.clone();
         settings.push(("KONTOR__PAYMENTS__WEBHOOK_URL", format!("http://{}", plan.balancer)));
         let plain = Surroundings {
@@ -182,7 +184,7 @@ impl Cluster {
                 return Ok(());
             }
             if Instant::now() >= until {
-                let logs: Vec<String> = self.nodes.iter().map(Node::log).collect();
+                let logs: Vec<String> = self.nodes.iter().map(ServerNode::log).collect();
                 let text =
                     format!("{}\nthe balancer sees the nodes as {up:?}", logs.join("\n---\n"));
                 return Err(Error::Failed(text));
@@ -206,7 +208,7 @@ impl Cluster {
     pub fn close(&mut self) -> Result<(), Error> {
         self.haproxy.kill();
         for line in self.lines.iter().flat_map(|one| [&one.postgres, &one.nats, &one.redis]) {
-            line.set(State::Whole);
+            line.set(ProxyMode::Whole);
         }
         // All at once, and then each is waited for.
         self.nodes.iter().try_for_each(|node| node.signal(Signal::TERM))?;
@@ -217,28 +219,32 @@ impl Cluster {
     }
 }
 
-fn servers(dir: &Path) -> Result<(Postgres, Nats, Redis), Error> {
+fn servers(dir: &Path) -> Result<(PostgresServer, Nats, Redis), Error> {
     let options = PostgresOptions::default();
-    let postgres = Postgres::start_with(&dir.join("postgres"), options)?;
+    let postgres = PostgresServer::start_with(&dir.join("postgres"), options)?;
     postgres.create_database(DATABASE)?;
     let nats = Nats::start(&dir.join("nats"))?;
     let redis = Redis::start(&dir.join("redis"))?;
     Ok((postgres, nats, redis))
 }
 
-async fn lines(postgres: &Postgres, nats: &Nats, redis: &Redis) -> std::io::Result<Lines> {
-    Ok(Lines {
-        postgres: Line::to(local(postgres.port())).await?,
-        nats: Line::to(local(nats.port())).await?,
-        redis: Line::to(local(redis.port())).await?,
+async fn lines(
+    postgres: &PostgresServer,
+    nats: &Nats,
+    redis: &Redis,
+) -> std::io::Result<NodeProxies> {
+    Ok(NodeProxies {
+        postgres: TcpProxy::to(local(postgres.port())).await?,
+        nats: TcpProxy::to(local(nats.port())).await?,
+        redis: TcpProxy::to(local(redis.port())).await?,
     })
 }
 
 /// The same surroundings by a node's own lines, and as a user of its own.
 fn by(
-    lines: &Lines,
+    lines: &NodeProxies,
     plain: &Surroundings,
-    (postgres, nats, redis): (&Postgres, &Nats, &Redis),
+    (postgres, nats, redis): (&PostgresServer, &Nats, &Redis),
     user: &str,
 ) -> Surroundings {
     let store = lines.postgres.instead(&plain.store, local(postgres.port()));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use super::servers::{Care, Error, Process, Signal, free_port, get, local};
+use super::servers::{Care, Error, ServerProcess, Signal, free_port, get, local};
 use crate::program::Kontor;
 
 /// How long a node may take to stop in good order.
@@ -29,15 +29,15 @@ pub struct Surroundings {
 
 /// A node that keeps its address and its folder over a kill.
 #[derive(Debug)]
-pub struct Node {
+pub struct ServerNode {
     name: String,
     addr: SocketAddr,
     program: Kontor,
     dir: PathBuf,
-    process: Option<Process>,
+    process: Option<ServerProcess>,
 }
 
-impl Node {
+impl ServerNode {
     /// A node on a free port that does not run yet.
     ///
     /// # Errors
@@ -48,7 +48,7 @@ impl Node {
         Ok(Self { name: name.to_owned(), addr, program, dir: dir.join(name), process: None })
     }
 
-    /// Starts it, or starts it again. It does not answer yet: [`Node::answers`].
+    /// Starts it, or starts it again. It does not answer yet: [`ServerNode::answers`].
     ///
     /// # Errors
     /// [`Error`].
@@ -71,7 +71,7 @@ impl Node {
             command.env(name, value);
         }
         let log = self.dir.join("log");
-        self.process = Some(Process::spawn(&self.name, command, &log, Care::default())?);
+        self.process = Some(ServerProcess::spawn(&self.name, command, &log, Care::default())?);
         Ok(())
     }
 
@@ -145,6 +145,6 @@ impl Node {
     /// The end of what it wrote.
     #[must_use]
     pub fn log(&self) -> String {
-        self.process.as_ref().map(Process::log).unwrap_or_default()
+        self.process.as_ref().map(ServerProcess::log).unwrap_or_default()
     }
 }

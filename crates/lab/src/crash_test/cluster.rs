@@ -13,7 +13,7 @@ use rand::rngs::SmallRng;
 use serde::Serialize;
 
 use super::buyers::Buyers;
-use super::faults::{Fault, LOOK};
+use super::faults::{ClusterFault, LOOK};
 use super::{Args, witness};
 use crate::cluster::{self, Cluster};
 use crate::program::{Kontor, StoreLocation};
@@ -29,7 +29,7 @@ const TOO_LATE: u64 = 10;
 #[derive(Clone, Debug, Serialize)]
 pub struct Struck {
     /// Which.
-    pub fault: Fault,
+    pub fault: ClusterFault,
     /// How often.
     pub times: u32,
     /// Orders that were confirmed meanwhile.
@@ -46,7 +46,7 @@ pub struct Struck {
 
 /// How a run went.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct ClusterCrashReport {
     /// No violation.
     pub ok: bool,
     /// What nodes and moments were drawn from.
@@ -71,9 +71,9 @@ pub struct Report {
     pub violations: Vec<String>,
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for ClusterCrashReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for fault in Fault::ALL {
+        for fault in ClusterFault::ALL {
             let struck = self.faults.iter().filter(|one| one.fault == fault);
             if let Some(worst) = worst(struck) {
                 writeln!(f, "{worst}")?;
@@ -148,11 +148,11 @@ pub async fn run(
     dir: &Path,
     program: Kontor,
     stop: &AtomicBool,
-) -> Result<Report, Error> {
+) -> Result<ClusterCrashReport, Error> {
     let (started, seed) = (Instant::now(), args.seed.unwrap_or_else(rand::random));
     blocking(cluster::packages::install)?;
     let mut trial = Trial::start(dir, seed, args.lease, program).await?;
-    let faults = if args.fault.is_empty() { &Fault::ALL[..] } else { &args.fault };
+    let faults = if args.fault.is_empty() { &ClusterFault::ALL[..] } else { &args.fault };
     let mut struck = Vec::new();
     for (number, fault) in (0..args.rounds).flat_map(|_| faults).enumerate() {
         if stop.load(Ordering::Relaxed) {
@@ -168,7 +168,7 @@ pub async fn run(
     let (checkouts, acknowledged, compared) = trial.buyers.counts();
     let (violations_total, violations) = trial.buyers.violations();
     trial.cluster.psp.stop().await;
-    Ok(Report {
+    Ok(ClusterCrashReport {
         ok: violations_total == 0,
         seed,
         faults: struck,
@@ -211,7 +211,7 @@ impl Trial {
     }
 
     /// Does one fault to the cluster while buyers shop, and looks whether all is there.
-    async fn round(&mut self, number: usize, fault: Fault) -> Result<Struck, Error> {
+    async fn round(&mut self, number: usize, fault: ClusterFault) -> Result<Struck, Error> {
         let (started, buyers) = (Instant::now(), Arc::clone(&self.buyers));
         let (confirmed_before, failed_before) = buyers.shopping();
         let (anybody, admin) = (self.anybody.clone(), self.admin.clone());

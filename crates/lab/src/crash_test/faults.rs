@@ -6,7 +6,7 @@ use rand::RngExt as _;
 
 use super::cluster::Trial;
 use super::witness;
-use crate::cluster::cut::State;
+use crate::cluster::cut::ProxyMode;
 use crate::cluster::servers::{Signal, Stop};
 use crate::{Error, blocking};
 
@@ -21,7 +21,7 @@ pub(super) const LOOK: Duration = Duration::from_millis(100);
 /// What can be done to a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Fault {
+pub enum ClusterFault {
     /// kill -9 of a node
     Kill,
     /// A node is frozen until others own its shards, and then goes on
@@ -50,7 +50,7 @@ pub enum Fault {
     Rolling,
 }
 
-impl Fault {
+impl ClusterFault {
     /// All of them.
     pub const ALL: [Self; 13] = [
         Self::Kill,
@@ -82,59 +82,61 @@ impl Fault {
 
 impl Trial {
     /// Strikes while buyers shop, and mends it; how long others took to own what a node had.
-    pub(super) async fn strike(&mut self, fault: Fault) -> Result<Option<Duration>, Error> {
+    pub(super) async fn strike(&mut self, fault: ClusterFault) -> Result<Option<Duration>, Error> {
         self.sells(SOLD).await?;
         let node = self.moments.random_range(0..self.cluster.nodes.len());
-        let cut = if self.moments.random() { State::Cut } else { State::Reset };
+        let cut = if self.moments.random() { ProxyMode::Cut } else { ProxyMode::Reset };
         let took = match fault {
-            Fault::Kill => {
+            ClusterFault::Kill => {
                 self.cluster.nodes[node].kill();
                 let took = self.taken_over(node).await?;
                 self.sells(SOLD).await?;
                 self.cluster.start_node(node)?;
                 Some(took)
             }
-            Fault::Freeze => {
+            ClusterFault::Freeze => {
                 self.cluster.nodes[node].signal(Signal::STOP)?;
                 let took = self.taken_over(node).await;
                 self.cluster.nodes[node].signal(Signal::CONT)?;
                 Some(took?)
             }
-            Fault::CutPostgres | Fault::CutBoth => {
+            ClusterFault::CutPostgres | ClusterFault::CutBoth => {
                 self.set_lines(node, fault, cut);
                 let took = self.taken_over(node).await;
-                self.set_lines(node, fault, State::Whole);
+                self.set_lines(node, fault, ProxyMode::Whole);
                 Some(took?)
             }
-            Fault::CutNats | Fault::CutRedis => {
+            ClusterFault::CutNats | ClusterFault::CutRedis => {
                 self.set_lines(node, fault, cut);
                 let sold = self.sells(SOLD).await;
-                self.set_lines(node, fault, State::Whole);
+                self.set_lines(node, fault, ProxyMode::Whole);
                 sold?;
                 None
             }
-            Fault::PostgresStop | Fault::PostgresCrash => self.postgres(fault).await?,
-            Fault::NatsKill | Fault::NatsWipe => {
+            ClusterFault::PostgresStop | ClusterFault::PostgresCrash => {
+                self.postgres(fault).await?
+            }
+            ClusterFault::NatsKill | ClusterFault::NatsWipe => {
                 let nats = &mut self.cluster.nats;
                 match fault {
-                    Fault::NatsWipe => blocking(|| nats.wipe())?,
+                    ClusterFault::NatsWipe => blocking(|| nats.wipe())?,
                     _ => nats.kill(),
                 }
                 self.sells(SOLD).await?;
                 blocking(|| self.cluster.nats.start_again())?;
                 None
             }
-            Fault::RedisKill => {
+            ClusterFault::RedisKill => {
                 self.cluster.redis.kill();
                 self.sells(SOLD).await?;
                 blocking(|| self.cluster.redis.start_again())?;
                 None
             }
-            Fault::RedisFlush => {
+            ClusterFault::RedisFlush => {
                 blocking(|| self.cluster.redis.flush())?;
                 None
             }
-            Fault::Rolling => {
+            ClusterFault::Rolling => {
                 for node in 0..self.cluster.nodes.len() {
                     blocking(|| self.cluster.nodes[node].stop())?;
                     self.sells(SOLD).await?;
@@ -150,29 +152,29 @@ impl Trial {
         Ok(took)
     }
 
-    async fn postgres(&mut self, fault: Fault) -> Result<Option<Duration>, Error> {
+    async fn postgres(&mut self, fault: ClusterFault) -> Result<Option<Duration>, Error> {
         let how = match fault {
-            Fault::PostgresStop => Stop::Fast,
+            ClusterFault::PostgresStop => Stop::Fast,
             _ if self.moments.random() => Stop::Immediate,
             _ => Stop::Kill,
         };
         blocking(|| self.cluster.postgres.stop(how))?;
-        if fault == Fault::PostgresStop {
+        if fault == ClusterFault::PostgresStop {
             self.cluster.up(|up| up == [false; 3]).await?;
         }
         blocking(|| self.cluster.postgres.start_again())?;
         Ok(None)
     }
 
-    fn set_lines(&self, node: usize, fault: Fault, state: State) {
+    fn set_lines(&self, node: usize, fault: ClusterFault, state: ProxyMode) {
         let lines = &self.cluster.lines[node];
-        if matches!(fault, Fault::CutPostgres | Fault::CutBoth) {
+        if matches!(fault, ClusterFault::CutPostgres | ClusterFault::CutBoth) {
             lines.postgres.set(state);
         }
-        if matches!(fault, Fault::CutNats | Fault::CutBoth) {
+        if matches!(fault, ClusterFault::CutNats | ClusterFault::CutBoth) {
             lines.nats.set(state);
         }
-        if fault == Fault::CutRedis {
+        if fault == ClusterFault::CutRedis {
             lines.redis.set(state);
         }
     }

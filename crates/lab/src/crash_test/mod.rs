@@ -25,8 +25,8 @@ use rand::{RngExt as _, SeedableRng as _};
 use serde::Serialize;
 
 use self::buyers::Buyers;
-pub use self::faults::Fault;
-use self::server::Server;
+pub use self::faults::ClusterFault;
+use self::server::ServeProcess;
 use crate::args::duration;
 use crate::program::{Kontor, StoreLocation};
 use crate::stderr;
@@ -67,7 +67,7 @@ pub struct Args {
     pub cluster: bool,
     /// With --cluster: only these faults, in this order
     #[arg(long, value_name = "NAME,..", value_delimiter = ',', requires = "cluster")]
-    pub fault: Vec<Fault>,
+    pub fault: Vec<ClusterFault>,
     /// With --cluster: how often to cause each fault
     #[arg(long, default_value_t = 3, value_name = "N", requires = "cluster", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub rounds: u32,
@@ -87,7 +87,7 @@ pub struct Args {
 
 /// How a run went.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct CrashReport {
     /// No violation.
     pub ok: bool,
     /// What the moments were drawn from.
@@ -112,7 +112,7 @@ pub struct Report {
     pub violations: Vec<String>,
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for CrashReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -191,7 +191,7 @@ fn flag(done: impl Future<Output = ()> + Send + 'static) -> Arc<AtomicBool> {
 }
 
 /// A run: its folder, its provider, and what is known so far.
-struct Run {
+struct CrashRun {
     program: Kontor,
     data: PathBuf,
     psp: String,
@@ -205,7 +205,7 @@ async fn crash(
     dir: &Path,
     program: Kontor,
     stop: &AtomicBool,
-) -> Result<Report, Error> {
+) -> Result<CrashReport, Error> {
     let (started, seed) = (Instant::now(), args.seed.unwrap_or_else(rand::random));
     let mut moments = SmallRng::seed_from_u64(seed);
     let listen = ([127, 0, 0, 1], 0).into();
@@ -214,7 +214,7 @@ async fn crash(
     let data = dir.join("shop");
     let key = program.create_key(StoreLocation::Folder(&data), "crash-test")?;
     let buyers = Buyers::default();
-    let mut run = Run { program, data, psp: psp.url(), key, buyers, verified: 0 };
+    let mut run = CrashRun { program, data, psp: psp.url(), key, buyers, verified: 0 };
     let mut kills = 0;
     while kills < args.kills && !stop.load(Ordering::Relaxed) {
         let moment = Duration::from_millis(moments.random_range(MOMENT_MS));
@@ -233,7 +233,7 @@ async fn crash(
     psp.stop().await;
     let (checkouts, acknowledged, compared) = run.buyers.counts();
     let (violations_total, violations) = run.buyers.violations();
-    Ok(Report {
+    Ok(CrashReport {
         ok: violations_total == 0,
         seed,
         kills,
@@ -248,7 +248,7 @@ async fn crash(
     })
 }
 
-impl Run {
+impl CrashRun {
     /// Starts a server, looks whether all is there, and kills it while buyers shop.
     async fn round(&self, number: u32, moment: Duration) -> Result<(), Error> {
         let server = self.start()?;
@@ -264,12 +264,12 @@ impl Run {
         Ok(killed?)
     }
 
-    fn start(&self) -> Result<Server, Error> {
-        Ok(blocking(|| Server::start(&self.program, &self.data, &self.psp))?)
+    fn start(&self) -> Result<ServeProcess, Error> {
+        Ok(blocking(|| ServeProcess::start(&self.program, &self.data, &self.psp))?)
     }
 
     /// A buyer's client and an operator's, which send nothing a second time.
-    fn clients(&self, server: &Server) -> Result<(Client, Client), Error> {
+    fn clients(&self, server: &ServeProcess) -> Result<(Client, Client), Error> {
         let anybody = Client::new(&server.url, None)?.with_retries(0);
         let admin = Client::new(&server.url, Some(self.key.clone()))?.with_retries(0);
         Ok((anybody, admin))

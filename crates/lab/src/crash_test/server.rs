@@ -9,13 +9,13 @@ use crate::program::Kontor;
 
 /// A `kontor serve` on a free port; killed when dropped.
 #[derive(Debug)]
-pub struct Server {
+pub struct ServeProcess {
     child: Child,
     /// Where it listens.
     pub url: String,
 }
 
-impl Server {
+impl ServeProcess {
     /// Starts one on a folder and waits until it says where it listens. Of the environment it
     /// has no setting.
     ///
@@ -56,7 +56,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for ServeProcess {
     fn drop(&mut self) {
         // It has ended already, or cannot be helped.
         let _ = self.child.kill();

@@ -64,7 +64,7 @@ pub fn intruders(cluster: &Cluster) -> Result<Vec<String>, Error> {
 
 /// How the shards stand.
 #[derive(Clone, Copy, Debug)]
-pub struct Shards {
+pub struct ShardCounts {
     /// How many there are.
     pub all: u64,
     /// Those with an owner whose lease stands.
@@ -75,7 +75,7 @@ pub struct Shards {
     pub of_node: u64,
 }
 
-impl Shards {
+impl ShardCounts {
     /// Whether each has an owner.
     #[must_use]
     pub fn all_owned(self) -> bool {
@@ -87,7 +87,7 @@ impl Shards {
 ///
 /// # Errors
 /// [`Error`]: PostgreSQL does not tell.
-pub fn shards(cluster: &Cluster, url: &str) -> Result<Shards, Error> {
+pub fn shards(cluster: &Cluster, url: &str) -> Result<ShardCounts, Error> {
     let ask = format!(
         "WITH s AS (SELECT owner, owner <> '' AND lease_until > store_now() AS stands FROM shard) \
          SELECT count(*), count(*) FILTER (WHERE stands), \
@@ -97,7 +97,7 @@ pub fn shards(cluster: &Cluster, url: &str) -> Result<Shards, Error> {
     let told = blocking(|| cluster.postgres.sql(DATABASE, &ask))?;
     let numbers: Vec<u64> = told.split('|').filter_map(|cell| cell.parse().ok()).collect();
     match numbers[..] {
-        [all, owned, owners, of_node] => Ok(Shards { all, owned, owners, of_node }),
+        [all, owned, owners, of_node] => Ok(ShardCounts { all, owned, owners, of_node }),
         _ => Err(Error::Failed(format!("PostgreSQL answers {told}"))),
     }
 }

@@ -58,7 +58,7 @@ pub fn line(reader: &Reader<'_>, record: &csv::ByteRecord) -> u64 {
 fn text<'a>(input: impl Read + 'a) -> Result<Box<dyn Read + 'a>, source::Error> {
     // The last line ends like any other.
     let input = LineFeeds { input: source::plain(input)?.chain(&b"\n"[..]), after_return: false };
-    Ok(Box::new(Quotes { input, at: Place::FieldStart, line: 1 }))
+    Ok(Box::new(Quotes { input, at: QuoteState::FieldStart, line: 1 }))
 }
 
 /// Passes text on, with a line feed for each CRLF and each carriage return.
@@ -90,7 +90,7 @@ impl<R: Read> Read for LineFeeds<R> {
 
 /// Where in a row a byte is. The numbers are lines of opening quotes.
 #[derive(Clone, Copy)]
-enum Place {
+enum QuoteState {
     FieldStart,
     Unquoted,
     Quoted(u64),
@@ -103,7 +103,7 @@ enum Place {
 /// Passes CSV on, and ends with an error where its quotes do not match.
 struct Quotes<R> {
     input: R,
-    at: Place,
+    at: QuoteState,
     line: u64,
 }
 
@@ -111,7 +111,7 @@ impl<R: Read> Read for Quotes<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let count = self.input.read(buffer)?;
         match self.at {
-            Place::Quoted(opened) if count == 0 && !buffer.is_empty() => {
+            QuoteState::Quoted(opened) if count == 0 && !buffer.is_empty() => {
                 Err(std::io::Error::other(InvalidQuotes::Unclosed(opened)))
             }
             _ => {
@@ -127,13 +127,17 @@ impl<R: Read> Read for Quotes<R> {
 impl<R> Quotes<R> {
     fn step(&mut self, byte: u8) -> Result<(), InvalidQuotes> {
         self.at = match (self.at, byte) {
-            (Place::FieldStart, b'"') => Place::Quoted(self.line),
-            (Place::Quoted(opened), b'"') => Place::Quote(opened),
-            (Place::Quote(opened), b'"') | (Place::Quoted(opened), _) => Place::Quoted(opened),
-            (_, b',' | b'\n') => Place::FieldStart,
-            (Place::FieldStart | Place::Unquoted, _) => Place::Unquoted,
-            (Place::Quote(opened) | Place::Closed(opened), b' ' | b'\t') => Place::Closed(opened),
-            (Place::Quote(opened) | Place::Closed(opened), _) => {
+            (QuoteState::FieldStart, b'"') => QuoteState::Quoted(self.line),
+            (QuoteState::Quoted(opened), b'"') => QuoteState::Quote(opened),
+            (QuoteState::Quote(opened), b'"') | (QuoteState::Quoted(opened), _) => {
+                QuoteState::Quoted(opened)
+            }
+            (_, b',' | b'\n') => QuoteState::FieldStart,
+            (QuoteState::FieldStart | QuoteState::Unquoted, _) => QuoteState::Unquoted,
+            (QuoteState::Quote(opened) | QuoteState::Closed(opened), b' ' | b'\t') => {
+                QuoteState::Closed(opened)
+            }
+            (QuoteState::Quote(opened) | QuoteState::Closed(opened), _) => {
                 return Err(InvalidQuotes::TextAfter { opened, closed: self.line });
             }
         };

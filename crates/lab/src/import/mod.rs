@@ -17,9 +17,9 @@ use kontor_client::Client;
 use kontor_client::api::{Import, ImportRow};
 use serde::Serialize;
 
-use self::position::{Position, Refused, Tally};
-use self::rows::{Format, Row};
-use crate::args::Target;
+use self::position::{ImportTally, PositionFile, RefusedRow};
+use self::rows::{FileFormat, FileRow};
+use crate::args::TargetArgs;
 use crate::stdout;
 
 /// The products of the demo shop: facts drawn from the Online Retail data set (UCI, Daqing Chen,
@@ -64,10 +64,10 @@ pub struct Args {
     pub file: PathBuf,
     /// Which server, and as whom
     #[command(flatten)]
-    pub target: Target,
+    pub target: TargetArgs,
     /// The format; by default it follows from the file name
     #[arg(long, value_enum)]
-    pub format: Option<Format>,
+    pub format: Option<FileFormat>,
     /// Let the server check every row without changing anything
     #[arg(long)]
     pub dry_run: bool,
@@ -107,29 +107,32 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
     let client = args.target.client()?;
     let (tally, resumed_at) = import(&client, &args).await?;
     let refused = tally.refused;
-    print(&Outcome { dry_run: args.dry_run, resumed_at, ok: refused == 0, tally }, args.json)?;
+    print(
+        &ImportOutcome { dry_run: args.dry_run, resumed_at, ok: refused == 0, tally },
+        args.json,
+    )?;
     Ok(ExitCode::from(if refused == 0 { 0 } else { 2 }))
 }
 
 /// What is printed with `--json`.
 #[derive(Debug, Serialize)]
-struct Outcome {
+struct ImportOutcome {
     ok: bool,
     dry_run: bool,
     resumed_at: u64,
     #[serde(flatten)]
-    tally: Tally,
+    tally: ImportTally,
 }
 
-async fn import(client: &Client, args: &Args) -> Result<(Tally, u64), Error> {
+async fn import(client: &Client, args: &Args) -> Result<(ImportTally, u64), Error> {
     let name = args.file.to_string_lossy();
-    let format = args.format.unwrap_or_else(|| Format::of_name(&name));
+    let format = args.format.unwrap_or_else(|| FileFormat::of_name(&name));
     let kind = format!("{format:?}");
     let digest = source::digest(&args.file, &[client.base(), &kind, &args.location])?;
-    if format == Format::Csv {
+    if format == FileFormat::Csv {
         csv_text::check(source::open(&args.file)?)?;
     }
-    let mut position = Position::new(&args.file, &digest);
+    let mut position = PositionFile::new(&args.file, &digest);
     let earlier = if args.restart || args.dry_run { None } else { position.load() };
     let mut tally = earlier.unwrap_or_default();
     let resumed_at = tally.rows;
@@ -140,7 +143,7 @@ async fn import(client: &Client, args: &Args) -> Result<(Tally, u64), Error> {
         // Before the first batch, so that a run that breaks off in it is known, too.
         position.save(&tally).map_err(Error::Position)?;
     }
-    let mut batch = Batch::default();
+    let mut batch = RowBatch::default();
     for row in rows.skip(usize::try_from(resumed_at).unwrap_or(usize::MAX)) {
         batch.add(row?);
         if batch.full() {
@@ -163,10 +166,10 @@ async fn import(client: &Client, args: &Args) -> Result<(Tally, u64), Error> {
 ///
 /// # Errors
 /// [`Error`], as for a file.
-pub async fn import_csv(client: &Client, csv: &str) -> Result<Tally, Error> {
-    let (run, mut tally) = (uuid::Uuid::new_v4().to_string(), Tally::default());
-    let mut batch = Batch::default();
-    for row in rows::read(csv.as_bytes(), Format::Csv, "main")? {
+pub async fn import_csv(client: &Client, csv: &str) -> Result<ImportTally, Error> {
+    let (run, mut tally) = (uuid::Uuid::new_v4().to_string(), ImportTally::default());
+    let mut batch = RowBatch::default();
+    for row in rows::read(csv.as_bytes(), FileFormat::Csv, "main")? {
         batch.add(row?);
         if batch.full() {
             batch.send(client, &run, false, &mut tally).await?;
@@ -187,16 +190,16 @@ fn progress(bytes: u64, quiet: bool) -> ProgressBar {
 
 /// Rows on their way.
 #[derive(Default)]
-struct Batch {
+struct RowBatch {
     rows: Vec<ImportRow>,
     lines: Vec<u64>,
-    refused: Vec<Refused>,
+    refused: Vec<RefusedRow>,
     refused_rows: u64,
     bytes: usize,
 }
 
-impl Batch {
-    fn add(&mut self, row: Row) {
+impl RowBatch {
+    fn add(&mut self, row: FileRow) {
         match row.body {
             Ok(body) => {
                 // Names and descriptions may double in size when they are escaped.
@@ -208,7 +211,7 @@ impl Batch {
             }
             Err(faults) => {
                 self.refused_rows += 1;
-                self.refused.extend(faults.into_iter().map(|fault| Refused {
+                self.refused.extend(faults.into_iter().map(|fault| RefusedRow {
                     line: row.line,
                     field: fault.field,
                     message: fault.message,
@@ -227,7 +230,7 @@ impl Batch {
         client: &Client,
         run: &str,
         dry_run: bool,
-        tally: &mut Tally,
+        tally: &mut ImportTally,
     ) -> Result<(), kontor_client::Error> {
         let Self { rows, lines, mut refused, mut refused_rows, .. } = std::mem::take(self);
         let total = u64::try_from(rows.len()).unwrap_or(u64::MAX) + refused_rows;
@@ -240,7 +243,7 @@ impl Batch {
             faulty.sort_unstable();
             faulty.dedup();
             refused_rows += u64::try_from(faulty.len()).unwrap_or(u64::MAX);
-            refused.extend(done.errors.into_iter().map(|error| Refused {
+            refused.extend(done.errors.into_iter().map(|error| RefusedRow {
                 line: lines.get(error.row).copied().unwrap_or(0),
                 field: error.field,
                 message: error.message,
@@ -258,7 +261,7 @@ impl Batch {
     }
 }
 
-fn print(outcome: &Outcome, json: bool) -> std::io::Result<()> {
+fn print(outcome: &ImportOutcome, json: bool) -> std::io::Result<()> {
     if json {
         stdout::line(serde_json::to_string(outcome)?);
         return Ok(());

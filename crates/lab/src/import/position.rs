@@ -11,7 +11,7 @@ pub const ERRORS_MAX: usize = 1_000;
 
 /// A row that was refused, by this side or by the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refused {
+pub struct RefusedRow {
     /// Its line in the file.
     pub line: u64,
     /// The faulty field.
@@ -22,7 +22,7 @@ pub struct Refused {
 
 /// What has come of the rows so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tally {
+pub struct ImportTally {
     /// Rows that are done with, refused ones included.
     pub rows: u64,
     /// New products.
@@ -36,14 +36,14 @@ pub struct Tally {
     /// Rows that were refused.
     pub refused: u64,
     /// The first faults, at most [`ERRORS_MAX`].
-    pub errors: Vec<Refused>,
+    pub errors: Vec<RefusedRow>,
     /// How many more there were.
     pub errors_left_out: u64,
 }
 
-impl Tally {
+impl ImportTally {
     /// Notes a fault.
-    pub fn error(&mut self, error: Refused) {
+    pub fn error(&mut self, error: RefusedRow) {
         if self.errors.len() < ERRORS_MAX {
             self.errors.push(error);
         } else {
@@ -53,29 +53,29 @@ impl Tally {
 }
 
 #[derive(Deserialize)]
-struct Kept {
+struct KeptPosition {
     import: String,
     run: String,
-    tally: Tally,
+    tally: ImportTally,
 }
 
 #[derive(Serialize)]
 struct Keeping<'a> {
     import: &'a str,
     run: &'a str,
-    tally: &'a Tally,
+    tally: &'a ImportTally,
 }
 
 /// Where the position of one import is kept: beside its file, or in the temporary folder if that
 /// cannot be written.
 #[derive(Debug)]
-pub struct Position {
+pub struct PositionFile {
     import: String,
     run: String,
     places: [PathBuf; 2],
 }
 
-impl Position {
+impl PositionFile {
     /// For the import that `digest` names.
     #[must_use]
     pub fn new(file: &Path, digest: &str) -> Self {
@@ -95,10 +95,10 @@ impl Position {
     }
 
     /// What an earlier run has done, if it was broken off; this one goes on with it.
-    pub fn load(&mut self) -> Option<Tally> {
+    pub fn load(&mut self) -> Option<ImportTally> {
         let kept = self.places.iter().find_map(|place| {
             let bytes = std::fs::read(place).ok()?;
-            let kept: Kept = serde_json::from_slice(&bytes).ok()?;
+            let kept: KeptPosition = serde_json::from_slice(&bytes).ok()?;
             (kept.import == self.import).then_some(kept)
         })?;
         self.run = kept.run;
@@ -109,7 +109,7 @@ impl Position {
     ///
     /// # Errors
     /// The last one, when none can be.
-    pub fn save(&self, tally: &Tally) -> std::io::Result<()> {
+    pub fn save(&self, tally: &ImportTally) -> std::io::Result<()> {
         let bytes = serde_json::to_vec(&Keeping { import: &self.import, run: &self.run, tally })?;
         let [beside, elsewhere] = &self.places;
         replace(beside, &bytes).or_else(|_| replace(elsewhere, &bytes))
@@ -140,24 +140,24 @@ mod tests {
     fn a_position_is_for_one_import_only() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a.csv");
-        let mut position = Position::new(&file, "0123456789abcdef-one");
+        let mut position = PositionFile::new(&file, "0123456789abcdef-one");
         assert_eq!(position.load(), None);
-        let tally = Tally { rows: 500, refused: 1, ..Tally::default() };
+        let tally = ImportTally { rows: 500, refused: 1, ..ImportTally::default() };
         position.save(&tally).unwrap();
-        let mut later = Position::new(&file, "0123456789abcdef-one");
+        let mut later = PositionFile::new(&file, "0123456789abcdef-one");
         assert_ne!(later.run(), position.run());
         assert_eq!(later.load(), Some(tally));
         assert_eq!(later.run(), position.run());
-        assert_eq!(Position::new(&file, "0123456789abcdef-two").load(), None);
+        assert_eq!(PositionFile::new(&file, "0123456789abcdef-two").load(), None);
         position.clear();
         assert_eq!(position.load(), None);
     }
 
     #[test]
     fn errors_beyond_the_limit_are_counted() {
-        let mut tally = Tally::default();
+        let mut tally = ImportTally::default();
         for line in 0..1_003 {
-            tally.error(Refused { line, field: String::new(), message: String::new() });
+            tally.error(RefusedRow { line, field: String::new(), message: String::new() });
         }
         assert_eq!((tally.errors.len(), tally.errors_left_out), (ERRORS_MAX, 3));
     }

@@ -57,7 +57,7 @@ fn is_tax_rate(text: &str) -> bool {
 
 /// What kind of file it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
+pub enum FileFormat {
     /// Comma-separated, with a header.
     Csv,
     /// One JSON object per line.
@@ -66,7 +66,7 @@ pub enum Format {
     OnlineRetail,
 }
 
-impl Format {
+impl FileFormat {
     /// What the name of the file says: `.jsonl` and `.ndjson` (also with `.gz`) are JSON Lines,
     /// all else is CSV.
     #[must_use]
@@ -79,7 +79,7 @@ impl Format {
 
 /// One row of the file.
 #[derive(Clone, Debug)]
-pub struct Row {
+pub struct FileRow {
     /// Its line in the file, from 1.
     pub line: u64,
     /// What to send, or all that is wrong with it.
@@ -87,7 +87,7 @@ pub struct Row {
 }
 
 /// The rows of a file, in its order.
-pub type Rows<'a> = Box<dyn Iterator<Item = Result<Row, source::Error>> + 'a>;
+pub type FileRows<'a> = Box<dyn Iterator<Item = Result<FileRow, source::Error>> + 'a>;
 
 /// Reads `input`; rows that name no location get `location`.
 ///
@@ -95,13 +95,13 @@ pub type Rows<'a> = Box<dyn Iterator<Item = Result<Row, source::Error>> + 'a>;
 /// [`source::Error`] when there is nothing to begin with: unreadable, or the wrong columns.
 pub fn read<'a>(
     input: impl Read + 'a,
-    format: Format,
+    format: FileFormat,
     location: &'a str,
-) -> Result<Rows<'a>, source::Error> {
+) -> Result<FileRows<'a>, source::Error> {
     match format {
-        Format::Csv => csv_rows(input, location),
-        Format::Jsonl => jsonl_rows(input, location),
-        Format::OnlineRetail => {
+        FileFormat::Csv => csv_rows(input, location),
+        FileFormat::Jsonl => jsonl_rows(input, location),
+        FileFormat::OnlineRetail => {
             let catalog = online_retail::catalog(&online_retail::read(input)?);
             Ok(Box::new(catalog.into_iter().map(|implied| {
                 let product = implied.product;
@@ -109,13 +109,13 @@ pub fn read<'a>(
                     true => Ok(ImportRow { product, ..ImportRow::default() }),
                     false => Err(vec![fault("sku", NO_SKU.to_owned())]),
                 };
-                Ok(Row { line: implied.line, body })
+                Ok(FileRow { line: implied.line, body })
             })))
         }
     }
 }
 
-fn csv_rows<'a>(input: impl Read + 'a, location: &'a str) -> Result<Rows<'a>, source::Error> {
+fn csv_rows<'a>(input: impl Read + 'a, location: &'a str) -> Result<FileRows<'a>, source::Error> {
     let mut reader = csv_text::reader(input)?;
     let columns = columns(reader.byte_headers().map_err(source::Error::csv)?)?;
     let mut record = csv::ByteRecord::new();
@@ -124,7 +124,7 @@ fn csv_rows<'a>(input: impl Read + 'a, location: &'a str) -> Result<Rows<'a>, so
         Ok(false) => None,
         Ok(true) => {
             let line = csv_text::line(&reader, &record);
-            Some(Ok(Row { line, body: csv_row(&record, &columns, location) }))
+            Some(Ok(FileRow { line, body: csv_row(&record, &columns, location) }))
         }
     })))
 }
@@ -171,7 +171,7 @@ fn csv_row(
     if faults.is_empty() { fields.row(location) } else { Err(faults) }
 }
 
-fn jsonl_rows<'a>(input: impl Read + 'a, location: &'a str) -> Result<Rows<'a>, source::Error> {
+fn jsonl_rows<'a>(input: impl Read + 'a, location: &'a str) -> Result<FileRows<'a>, source::Error> {
     let mut reader = source::plain(input)?;
     let mut number = 0;
     Ok(Box::new(std::iter::from_fn(move || {
@@ -194,7 +194,7 @@ fn jsonl_rows<'a>(input: impl Read + 'a, location: &'a str) -> Result<Rows<'a>, 
             } else {
                 jsonl_row(&line, location)
             };
-            return Some(Ok(Row { line: number, body }));
+            return Some(Ok(FileRow { line: number, body }));
         }
     })))
 }
@@ -365,11 +365,11 @@ fn is_price(text: &str, currency: Option<&str>) -> bool {
 mod tests {
     use super::*;
 
-    fn all(text: &[u8], format: Format) -> Vec<Row> {
+    fn all(text: &[u8], format: FileFormat) -> Vec<FileRow> {
         read(text, format, "main").unwrap().map(Result::unwrap).collect()
     }
 
-    fn faults(row: &Row) -> Vec<String> {
+    fn faults(row: &FileRow) -> Vec<String> {
         let faults = row.body.as_ref().unwrap_err();
         faults.iter().map(|f| format!("{} {}: {}", row.line, f.field, f.message)).collect()
     }
@@ -378,7 +378,7 @@ mod tests {
     fn columns_come_in_any_order() {
         let rows = all(
             "\u{feff}on_hand,name,price,sku\n5,Lamp,2.55,a\n,\"B, c\",,b\n".as_bytes(),
-            Format::Csv,
+            FileFormat::Csv,
         );
         let first = rows[0].body.as_ref().unwrap();
         assert_eq!((first.product.sku.as_str(), first.on_hand), ("a", Some(5)));
@@ -396,7 +396,7 @@ mod tests {
             ("name,price\n", "column \"sku\" is missing; columns are sku, and optionally name"),
             ("sku,name,sku\n", "column \"sku\" occurs twice"),
         ] {
-            let error = read(header.as_bytes(), Format::Csv, "main").err().unwrap().to_string();
+            let error = read(header.as_bytes(), FileFormat::Csv, "main").err().unwrap().to_string();
             assert!(error.starts_with(want), "{error}");
         }
     }
@@ -405,7 +405,7 @@ mod tests {
     fn every_fault_of_a_row_is_told() {
         let text =
             b"sku,active,price,tax_rate,on_hand\n a/b ,on,-1,2,1.5\nx,y\nx,\xff,1,0,1\nz,TRUE,1,0,1\n";
-        let rows = all(text, Format::Csv);
+        let rows = all(text, FileFormat::Csv);
         let fields: Vec<_> =
             rows[0].body.as_ref().unwrap_err().iter().map(|f| f.field.as_str()).collect();
         assert_eq!(fields, ["sku", "price", "tax_rate", "active", "on_hand"]);
@@ -420,14 +420,17 @@ mod tests {
         let csv =
             b"sku,name,description,category,price,currency,tax_rate,active,on_hand\na,,,,,,,,\n";
         let jsonl = b"{\"sku\":\"a\",\"name\":null,\"active\":null,\"category\":\"\"}\n";
-        for (text, format) in
-            [(&b"sku\na\n"[..], Format::Csv), (csv, Format::Csv), (jsonl, Format::Jsonl)]
-        {
+        for (text, format) in [
+            (&b"sku\na\n"[..], FileFormat::Csv),
+            (csv, FileFormat::Csv),
+            (jsonl, FileFormat::Jsonl),
+        ] {
             let rows = all(text, format);
             let want = ImportRow { product: whole.clone(), ..ImportRow::default() };
             assert_eq!(rows[0].body.as_ref().unwrap(), &want);
         }
-        let rows = all(b"{\"sku\":\"a\",\"description\":null,\"active\":false}\n", Format::Jsonl);
+        let rows =
+            all(b"{\"sku\":\"a\",\"description\":null,\"active\":false}\n", FileFormat::Jsonl);
         let product = &rows[0].body.as_ref().unwrap().product;
         assert_eq!((&product.description, product.active), (&Some(None), Some(false)));
     }
@@ -435,8 +438,8 @@ mod tests {
     #[test]
     fn json_lines_take_strings_and_numbers() {
         let text = b"{\"sku\":\"a\",\"name\":\"A\",\"price\":2.5}\n\n{\"sku\":7,\"name\":\"B\",\"price\":\"1\",\"currency\":\"EUR\"}\n{\"sku\":\"c\",\"nam\":\"C\"}\nnope\n";
-        let rows = all(text, Format::Jsonl);
-        let price = |row: &Row| {
+        let rows = all(text, FileFormat::Jsonl);
+        let price = |row: &FileRow| {
             let row = row.body.as_ref().unwrap();
             (row.price.clone().unwrap(), row.currency.clone())
         };
@@ -449,17 +452,19 @@ mod tests {
     #[test]
     fn a_line_without_end_is_refused_and_skipped() {
         let text = [vec![b'x'; ROW_MAX_BYTES * 3], b"\n{\"sku\":\"a\",\"name\":\"A\"}".to_vec()];
-        let rows = all(&text.concat(), Format::Jsonl);
+        let rows = all(&text.concat(), FileFormat::Jsonl);
         assert!(faults(&rows[0])[0].contains("is longer than"));
         assert_eq!((rows[1].line, rows[1].body.is_ok()), (2, true));
     }
 
     #[test]
     fn the_name_tells_the_format() {
-        for (name, want) in
-            [("a.csv.gz", Format::Csv), ("A.JSONL", Format::Jsonl), ("b.ndjson.gz", Format::Jsonl)]
-        {
-            assert_eq!(Format::of_name(name), want, "{name}");
+        for (name, want) in [
+            ("a.csv.gz", FileFormat::Csv),
+            ("A.JSONL", FileFormat::Jsonl),
+            ("b.ndjson.gz", FileFormat::Jsonl),
+        ] {
+            assert_eq!(FileFormat::of_name(name), want, "{name}");
         }
     }
 }

@@ -18,25 +18,25 @@ pub struct Amount {
 
 /// What a cart comes to.
 #[derive(Debug, Deserialize)]
-pub struct Totals {
+pub struct TotalsAnswer {
     /// All in all.
     pub total: Amount,
 }
 
 /// A cart.
 #[derive(Debug, Deserialize)]
-pub struct Cart<'a> {
+pub struct CartAnswer<'a> {
     /// Its id.
     pub id: &'a str,
     /// One each line.
     pub lines: Vec<IgnoredAny>,
     /// Its sums.
-    pub totals: Totals,
+    pub totals: TotalsAnswer,
 }
 
 /// An order.
 #[derive(Debug, Deserialize)]
-pub struct Order<'a> {
+pub struct OrderAnswer<'a> {
     /// Its id.
     pub id: &'a str,
     /// One each line.
@@ -47,7 +47,7 @@ pub struct Order<'a> {
 
 /// A refusal.
 #[derive(Debug, Deserialize)]
-pub struct Problem<'a> {
+pub struct ProblemAnswer<'a> {
     /// The stable code.
     #[serde(borrow)]
     pub code: Cow<'a, str>,
@@ -59,7 +59,7 @@ pub struct Problem<'a> {
 /// The code of a refusal; `http_<status>` if it has none.
 #[must_use]
 pub fn code_of(status: u16, body: &[u8]) -> Cow<'_, str> {
-    match serde_json::from_slice::<Problem<'_>>(body) {
+    match serde_json::from_slice::<ProblemAnswer<'_>>(body) {
         Ok(problem) => problem.code,
         Err(_) => Cow::Owned(format!("http_{status}")),
     }
@@ -71,7 +71,7 @@ pub fn said(status: u16, body: &[u8]) -> Option<Said> {
     if status >= 500 {
         return Some(Said::Nothing);
     }
-    let problem = serde_json::from_slice::<Problem<'_>>(body).ok();
+    let problem = serde_json::from_slice::<ProblemAnswer<'_>>(body).ok();
     let Some(problem) = problem else { return Some(Said::Nothing) };
     match (&*problem.code, problem.order) {
         ("payment_declined", Some(_)) => Some(Said::Declined),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::pace::Arrivals;
 use super::setup::PLENTY;
-use crate::args::Target;
+use crate::args::TargetArgs;
 use crate::args::duration;
 
 /// How long a run is when nothing says so.
@@ -51,7 +51,7 @@ pub enum Scenario {
     /// Mostly read, abandon some carts, buy a little
     Mixed(Mixed),
     /// Find the peak rate, offer a multiple of it, then half of it, and measure what is confirmed
-    Overload(Overload),
+    Overload(OverloadArgs),
     /// Post about 300 bytes of JSON to any URL and read the answer
     Echo(Echo),
 }
@@ -88,13 +88,13 @@ impl Scenario {
 pub struct Shopping {
     /// The server.
     #[command(flatten)]
-    pub server: Server,
+    pub server: ServerArgs,
     /// What it sells.
     #[command(flatten)]
     pub shelf: Shelf,
     /// When flows begin.
     #[command(flatten)]
-    pub pace: Pace,
+    pub pace: PaceArgs,
     /// How it tells.
     #[command(flatten)]
     pub output: Output,
@@ -105,7 +105,7 @@ pub struct Shopping {
 pub struct FlashSale {
     /// The server.
     #[command(flatten)]
-    pub server: Server,
+    pub server: ServerArgs,
     /// Units of the SKU
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(i64).range(0..=PLENTY))]
     pub units: i64,
@@ -144,10 +144,10 @@ pub struct Mixed {
 
 /// Far more than can be done.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Overload {
+pub struct OverloadArgs {
     /// The server.
     #[command(flatten)]
-    pub server: Server,
+    pub server: ServerArgs,
     /// What it sells.
     #[command(flatten)]
     pub shelf: Shelf,
@@ -183,21 +183,21 @@ pub struct Overload {
     pub output: Output,
 }
 
-impl Overload {
+impl OverloadArgs {
     /// The closed loop that finds the peak.
     #[must_use]
-    pub fn at_peak(&self) -> Pace {
-        Pace { concurrency: Some(self.concurrency), ..self.pace(self.peak_for) }
+    pub fn at_peak(&self) -> PaceArgs {
+        PaceArgs { concurrency: Some(self.concurrency), ..self.pace(self.peak_for) }
     }
 
     /// So many flows a second, for so long.
     #[must_use]
-    pub fn at_rate(&self, rate: f64, time: Duration) -> Pace {
-        Pace { rate: Some(rate), ..self.pace(time) }
+    pub fn at_rate(&self, rate: f64, time: Duration) -> PaceArgs {
+        PaceArgs { rate: Some(rate), ..self.pace(time) }
     }
 
-    fn pace(&self, time: Duration) -> Pace {
-        Pace {
+    fn pace(&self, time: Duration) -> PaceArgs {
+        PaceArgs {
             time: Some(time),
             count: None,
             concurrency: None,
@@ -221,7 +221,7 @@ pub struct Echo {
     pub timeout: Duration,
     /// When flows begin.
     #[command(flatten)]
-    pub pace: Pace,
+    pub pace: PaceArgs,
     /// How it tells.
     #[command(flatten)]
     pub output: Output,
@@ -229,10 +229,10 @@ pub struct Echo {
 
 /// The server, and how buyers check out there.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Server {
+pub struct ServerArgs {
     /// The server and the key; the key is for set-up and check only
     #[command(flatten)]
-    pub target: Target,
+    pub target: TargetArgs,
     /// Time limit of one request
     #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = duration)]
     pub timeout: Duration,
@@ -266,7 +266,7 @@ pub struct Shelf {
 
 /// When flows begin.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Pace {
+pub struct PaceArgs {
     /// Measured time; 30s if there is no --count either
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     pub time: Option<Duration>,
@@ -293,7 +293,7 @@ pub struct Pace {
     pub seed: u64,
 }
 
-impl Pace {
+impl PaceArgs {
     /// What is measured; none for a run by count alone.
     #[must_use]
     pub fn time(&self) -> Option<Duration> {
@@ -314,7 +314,7 @@ impl Pace {
     }
 }
 
-impl fmt::Display for Pace {
+impl fmt::Display for PaceArgs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.rate {
             None => write!(f, "closed loop of {}", self.workers())?,

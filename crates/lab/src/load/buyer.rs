@@ -15,13 +15,13 @@ use rand::RngExt as _;
 use rand::rngs::SmallRng;
 use tokio::time::Instant;
 
-use super::answer::{Cart, Order, code_of, said};
-use super::check::{Said, Told};
+use super::answer::{CartAnswer, OrderAnswer, code_of, said};
+use super::check::{Said, ServerAnswer};
 use super::echo;
 use super::id::{CartId, OrderId};
-use super::measure::{End, Recorder, Step};
+use super::measure::{End, Recorder, RequestStep};
 use super::setup::Goods;
-use super::wire::{Ask, Fault, Link, Place};
+use super::wire::{HttpLink, PreparedRequest, RequestFault, RequestTarget};
 
 /// How long a client that finds no server waits before it tries again.
 const NO_SERVER_PAUSE: Duration = Duration::from_millis(100);
@@ -30,7 +30,7 @@ const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// One kind of flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FlowKind {
     /// Fills a cart and buys it.
     Checkout,
     /// Fills a cart and leaves.
@@ -54,16 +54,16 @@ impl Mix {
     /// Nothing but checkouts.
     pub const CHECKOUT: Self = Self { weights: [0, 0, 1], echo: false };
 
-    fn draw(&self, random: &mut SmallRng) -> Kind {
+    fn draw(&self, random: &mut SmallRng) -> FlowKind {
         if self.echo {
-            return Kind::Echo;
+            return FlowKind::Echo;
         }
         let [browse, leave, checkout] = self.weights;
         let place = random.random_range(0..(browse + leave + checkout).max(1));
         match place {
-            _ if place < browse => Kind::Browse,
-            _ if place < browse + leave => Kind::Leave,
-            _ => Kind::Checkout,
+            _ if place < browse => FlowKind::Browse,
+            _ if place < browse + leave => FlowKind::Leave,
+            _ => FlowKind::Checkout,
         }
     }
 }
@@ -87,11 +87,11 @@ impl Default for Manner {
 }
 
 /// What all clients of a run share, on their one thread.
-pub struct Run {
+pub struct LoadRun {
     /// The run's own reference, which all its carts carry.
     pub name: String,
     /// Where the server is.
-    pub place: Rc<Place>,
+    pub place: Rc<RequestTarget>,
     /// What it sells.
     pub goods: Goods,
     /// How buyers check out.
@@ -101,12 +101,12 @@ pub struct Run {
     /// The figures.
     pub recorder: RefCell<Recorder>,
     /// What the server said about orders.
-    pub told: RefCell<Vec<Told>>,
+    pub told: RefCell<Vec<ServerAnswer>>,
     /// How many carts were begun.
     pub carts: Cell<u64>,
 }
 
-impl Run {
+impl LoadRun {
     /// The number of the next cart.
     pub fn next_cart(&self) -> u64 {
         self.carts.set(self.carts.get() + 1);
@@ -131,24 +131,24 @@ pub struct Filled {
 struct Broken;
 
 /// One client with its connection.
-pub struct Buyer {
-    run: Rc<Run>,
-    link: Link,
+pub struct LoadBuyer {
+    run: Rc<LoadRun>,
+    link: HttpLink,
     random: SmallRng,
 }
 
-impl Buyer {
+impl LoadBuyer {
     /// A client that is not connected yet.
     #[must_use]
-    pub fn new(run: Rc<Run>, random: SmallRng) -> Self {
-        Self { link: Link::new(run.place.clone()), run, random }
+    pub fn new(run: Rc<LoadRun>, random: SmallRng) -> Self {
+        Self { link: HttpLink::new(run.place.clone()), run, random }
     }
 
     /// Connects.
     ///
     /// # Errors
-    /// [`Fault`].
-    pub async fn connect(&mut self) -> Result<(), Fault> {
+    /// [`RequestFault`].
+    pub async fn connect(&mut self) -> Result<(), RequestFault> {
         self.link.connect().await
     }
 
@@ -158,10 +158,10 @@ impl Buyer {
         let kind = self.run.mix.draw(&mut self.random);
         // What broke is counted where it broke.
         let _counted = match kind {
-            Kind::Checkout => self.buy(due).await,
-            Kind::Leave => self.fill(due).await.map(|_| ()),
-            Kind::Browse => self.browse(due).await,
-            Kind::Echo => self.echo(due).await,
+            FlowKind::Checkout => self.buy(due).await,
+            FlowKind::Leave => self.fill(due).await.map(|_| ()),
+            FlowKind::Browse => self.browse(due).await,
+            FlowKind::Echo => self.echo(due).await,
         };
         self
     }
@@ -187,13 +187,13 @@ impl Buyer {
         let run = self.run.clone();
         let number = run.next_cart();
         let body = format!(r#"{{"currency":"GBP","reference":"{}"}}"#, run.name);
-        let cart = self.cart(Step::CreateCart, Method::POST, "", body, due, number).await?;
+        let cart = self.cart(RequestStep::CreateCart, Method::POST, "", body, due, number).await?;
         let path = format!("/{}/lines", cart.id);
         let body = format!(r#"{{"lines":{lines}}}"#);
-        self.cart(Step::AddLines, Method::POST, &path, body, Instant::now(), number).await?;
+        self.cart(RequestStep::AddLines, Method::POST, &path, body, Instant::now(), number).await?;
         let path = format!("/{}", cart.id);
         let body = format!("{{{}}}", self.details(number));
-        self.cart(Step::SetDetails, Method::PATCH, &path, body, Instant::now(), number).await
+        self.cart(RequestStep::SetDetails, Method::PATCH, &path, body, Instant::now(), number).await
     }
 
     /// Makes a whole cart with one request.
@@ -205,7 +205,7 @@ impl Buyer {
             run.name,
             self.details(number)
         );
-        self.cart(Step::CreateCart, Method::POST, "", body, due, number).await
+        self.cart(RequestStep::CreateCart, Method::POST, "", body, due, number).await
     }
 
     /// A cart of one unit of one SKU.
@@ -215,7 +215,7 @@ impl Buyer {
     }
 
     fn details(&self, number: u64) -> String {
-        let Run { name, goods, .. } = &*self.run;
+        let LoadRun { name, goods, .. } = &*self.run;
         let delivery = &goods.delivery;
         format!(
             r#""email":"b{number}@{name}.example","delivery_option":"{delivery}","shipping_address":{{"name":"Buyer {number}","line1":"{number} Market Street","city":"London","postal_code":"EC1A 1BB","country":"GB"}}"#
@@ -224,7 +224,7 @@ impl Buyer {
 
     async fn cart(
         &mut self,
-        step: Step,
+        step: RequestStep,
         method: Method,
         path: &str,
         body: String,
@@ -233,7 +233,7 @@ impl Buyer {
     ) -> Result<Filled, Broken> {
         let ask = self.ask(method, &format!("/v1/store/carts{path}"), body)?;
         self.answer(step, ask, due).await?;
-        let read = serde_json::from_slice::<Cart<'_>>(self.link.body()).ok();
+        let read = serde_json::from_slice::<CartAnswer<'_>>(self.link.body()).ok();
         let filled = read.and_then(|cart| {
             let lines = u32::try_from(cart.lines.len()).ok()?;
             let id = cart.id.parse().ok()?;
@@ -256,10 +256,10 @@ impl Buyer {
         };
         ask.headers_mut().insert(IDEMPOTENCY_KEY, key);
         ask.headers_mut().insert(PREFER, self.run.manner.prefer.clone());
-        let mut told = Told { order: OrderId(id.0), total, lines, said: Said::Nothing };
-        let status = self.send(Step::Checkout, ask, due).await;
+        let mut told = ServerAnswer { order: OrderId(id.0), total, lines, said: Said::Nothing };
+        let status = self.send(RequestStep::Checkout, ask, due).await;
         match status {
-            Some(201 | 202) => match serde_json::from_slice::<Order<'_>>(self.link.body()) {
+            Some(201 | 202) => match serde_json::from_slice::<OrderAnswer<'_>>(self.link.body()) {
                 Ok(order) => {
                     told.said = if status == Some(201) { Said::Confirmed } else { Said::Undecided };
                     let same = order.id.parse() == Ok(told.order)
@@ -293,16 +293,16 @@ impl Buyer {
             0..3 => {
                 let page = self.random.random_range(0..goods.pages.len().max(1));
                 let after = goods.pages.get(page).map_or("", String::as_str);
-                (Step::ListProducts, format!("/v1/store/products?limit=20{after}"))
+                (RequestStep::ListProducts, format!("/v1/store/products?limit=20{after}"))
             }
             3..8 => {
                 let sku = goods.sku(&mut self.random);
-                (Step::ReadProduct, format!("/v1/store/products/{sku}"))
+                (RequestStep::ReadProduct, format!("/v1/store/products/{sku}"))
             }
             _ => {
                 let place = self.random.random_range(0..goods.carts.len().max(1));
                 let cart = goods.carts.get(place).map_or("", String::as_str);
-                (Step::ReadCart, format!("/v1/store/carts/{cart}"))
+                (RequestStep::ReadCart, format!("/v1/store/carts/{cart}"))
             }
         };
         let ask = self.ask(Method::GET, &path, String::new())?;
@@ -313,10 +313,10 @@ impl Buyer {
         let number = self.run.next_cart();
         let body = echo::document(number);
         let ask = self.ask(Method::POST, "", body)?;
-        self.answer(Step::Echo, ask, due).await
+        self.answer(RequestStep::Echo, ask, due).await
     }
 
-    fn ask(&self, method: Method, path: &str, body: String) -> Result<Ask, Broken> {
+    fn ask(&self, method: Method, path: &str, body: String) -> Result<PreparedRequest, Broken> {
         let place = self.link.place();
         let uri = match (place.path.as_str(), path) {
             ("", "") => "/".to_owned(),
@@ -333,7 +333,12 @@ impl Buyer {
     }
 
     /// Sends a request that should end well.
-    async fn answer(&mut self, step: Step, ask: Ask, due: Instant) -> Result<(), Broken> {
+    async fn answer(
+        &mut self,
+        step: RequestStep,
+        ask: PreparedRequest,
+        due: Instant,
+    ) -> Result<(), Broken> {
         match self.send(step, ask, due).await {
             Some(200..=299) => Ok(()),
             _ => Err(Broken),
@@ -341,7 +346,7 @@ impl Buyer {
     }
 
     /// Sends a request and counts how it ended; its status if there is one.
-    async fn send(&mut self, step: Step, ask: Ask, due: Instant) -> Option<u16> {
+    async fn send(&mut self, step: RequestStep, ask: PreparedRequest, due: Instant) -> Option<u16> {
         let outcome = self.link.send(ask).await;
         let now = Instant::now();
         let code;
@@ -354,7 +359,7 @@ impl Buyer {
             Err(fault) => (None, End::Unanswered(fault.into())),
         };
         self.run.recorder.borrow_mut().request(step, due, now, end);
-        if matches!(outcome, Err(Fault::Connect)) {
+        if matches!(outcome, Err(RequestFault::Connect)) {
             tokio::time::sleep(NO_SERVER_PAUSE).await;
         }
         status
@@ -379,10 +384,10 @@ mod tests {
         let mut counts = [0; 3];
         for _ in 0..10_000 {
             match mix.draw(&mut random) {
-                Kind::Browse => counts[0] += 1,
-                Kind::Leave => counts[1] += 1,
-                Kind::Checkout => counts[2] += 1,
-                Kind::Echo => panic!("no echo is in it"),
+                FlowKind::Browse => counts[0] += 1,
+                FlowKind::Leave => counts[1] += 1,
+                FlowKind::Checkout => counts[2] += 1,
+                FlowKind::Echo => panic!("no echo is in it"),
             }
         }
         assert!((8_900..9_100).contains(&counts[0]), "{counts:?}");

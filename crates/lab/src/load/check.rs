@@ -14,7 +14,7 @@ use kontor_client::{Client, Error};
 use serde::{Deserialize, Serialize};
 
 use super::id::OrderId;
-use super::progress::Progress;
+use super::progress::ProgressOutput;
 
 /// How many differences are named.
 const NAMED_MAX: usize = 20;
@@ -58,7 +58,7 @@ impl Said {
 
 /// What a client knows about an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct ServerAnswer {
     /// Its id.
     pub order: OrderId,
     /// In minor units.
@@ -71,7 +71,7 @@ pub struct Told {
 
 /// An order as the server lists it.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Row {
+pub struct ListedOrder {
     /// Its id.
     pub id: OrderId,
     /// Where it stands.
@@ -102,7 +102,7 @@ impl Differences {
 
 /// What the check found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Findings {
+pub struct LoadFindings {
     /// Orders that the server told of.
     pub told: u64,
     /// Checkouts that were not answered, or only with an error that leaves it open.
@@ -119,7 +119,7 @@ pub struct Findings {
     pub different: Differences,
 }
 
-impl Findings {
+impl LoadFindings {
     /// Whether the server has exactly what it told of.
     #[must_use]
     pub const fn ok(&self) -> bool {
@@ -127,7 +127,7 @@ impl Findings {
     }
 }
 
-impl fmt::Display for Findings {
+impl fmt::Display for LoadFindings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { told, open_questions, listed, confirmed, missing, unknown, different } = self;
         write!(
@@ -149,27 +149,27 @@ impl fmt::Display for Findings {
 /// A comparison under way: what was told against rows in any order.
 #[derive(Debug)]
 pub struct Comparison<'a> {
-    told: &'a [Told],
+    told: &'a [ServerAnswer],
     /// Which of them had their row.
     seen: Vec<bool>,
-    found: Findings,
+    found: LoadFindings,
 }
 
 impl<'a> Comparison<'a> {
     /// `told` must be sorted by order.
     #[must_use]
-    pub fn new(told: &'a [Told]) -> Self {
+    pub fn new(told: &'a [ServerAnswer]) -> Self {
         let open = told.iter().filter(|told| told.said == Said::Nothing).count();
-        let found = Findings {
+        let found = LoadFindings {
             told: count(told.len() - open),
             open_questions: count(open),
-            ..Findings::default()
+            ..LoadFindings::default()
         };
         Self { told, seen: vec![false; told.len()], found }
     }
 
     /// Takes a row; one that comes again is unknown.
-    pub fn row(&mut self, row: &Row) {
+    pub fn row(&mut self, row: &ListedOrder) {
         self.found.listed += 1;
         self.found.confirmed += u64::from(row.status == "confirmed");
         let place = self.told.binary_search_by_key(&row.id, |told| told.order).ok();
@@ -198,7 +198,7 @@ impl<'a> Comparison<'a> {
 
     /// There are no more rows.
     #[must_use]
-    pub fn finish(mut self) -> Findings {
+    pub fn finish(mut self) -> LoadFindings {
         for (told, seen) in self.told.iter().zip(&self.seen) {
             if !seen && told.said != Said::Nothing {
                 self.found.missing.add(|| format!("{}, reported {:?}", told.order, told.said));
@@ -220,10 +220,10 @@ fn count(number: usize) -> u64 {
 pub async fn check(
     client: &Client,
     reference: &str,
-    told: &mut [Told],
+    told: &mut [ServerAnswer],
     patience: Duration,
-    progress: Progress,
-) -> Result<Findings, Error> {
+    progress: ProgressOutput,
+) -> Result<LoadFindings, Error> {
     told.sort_unstable_by_key(|told| told.order);
     let started = Instant::now();
     loop {
@@ -239,14 +239,15 @@ pub async fn check(
 async fn pass(
     client: &Client,
     reference: &str,
-    told: &[Told],
-    progress: Progress,
-) -> Result<Findings, Error> {
+    told: &[ServerAnswer],
+    progress: ProgressOutput,
+) -> Result<LoadFindings, Error> {
     let mut comparison = Comparison::new(told);
     let mut after: Option<String> = None;
     let mut shown = Instant::now();
     loop {
-        let mut call = client.get::<Page<Row>>("/v1/admin/orders").query("reference", reference);
+        let mut call =
+            client.get::<Page<ListedOrder>>("/v1/admin/orders").query("reference", reference);
         call = call.query("limit", PAGE);
         if let Some(after) = &after {
             call = call.query("after", after);
@@ -277,16 +278,16 @@ mod tests {
         format!("ord_{number:026}").parse().unwrap()
     }
 
-    fn told(number: u128, said: Said) -> Told {
-        Told { order: order(number), total: 100, lines: 2, said }
+    fn told(number: u128, said: Said) -> ServerAnswer {
+        ServerAnswer { order: order(number), total: 100, lines: 2, said }
     }
 
-    fn row(number: u128, status: &str) -> Row {
+    fn row(number: u128, status: &str) -> ListedOrder {
         let total = Money::minor(100, "GBP");
-        Row { id: order(number), status: status.to_owned(), total, line_count: 2 }
+        ListedOrder { id: order(number), status: status.to_owned(), total, line_count: 2 }
     }
 
-    fn compare(told: &[Told], rows: &[Row]) -> Findings {
+    fn compare(told: &[ServerAnswer], rows: &[ListedOrder]) -> LoadFindings {
         let mut sorted = told.to_vec();
         sorted.sort_by_key(|told| told.order);
         let told = &sorted;
@@ -322,11 +323,11 @@ mod tests {
     fn missing_and_unknown_orders_are_named_wherever_they_are() {
         let all = [9, 7, 5].map(|number| told(number, Said::Confirmed));
         for gone in 0..3 {
-            let rows: Vec<Row> = all
+            let rows: Vec<ListedOrder> = all
                 .iter()
                 .enumerate()
                 .filter(|(place, _)| *place != gone)
-                .map(|(_, told)| Row { id: told.order, ..row(0, "confirmed") })
+                .map(|(_, told)| ListedOrder { id: told.order, ..row(0, "confirmed") })
                 .collect();
             let found = compare(&all, &rows);
             assert_eq!((found.missing.count, found.unknown.count), (1, 0), "{gone}");
@@ -343,10 +344,10 @@ mod tests {
 
     #[test]
     fn another_total_line_count_or_status_is_a_difference() {
-        let bad = |said, row: Row| compare(&[told(1, said)], &[row]).different.count;
+        let bad = |said, row: ListedOrder| compare(&[told(1, said)], &[row]).different.count;
         let total = Money::minor(101, "GBP");
-        assert_eq!(bad(Said::Confirmed, Row { total, ..row(1, "confirmed") }), 1);
-        assert_eq!(bad(Said::Confirmed, Row { line_count: 1, ..row(1, "confirmed") }), 1);
+        assert_eq!(bad(Said::Confirmed, ListedOrder { total, ..row(1, "confirmed") }), 1);
+        assert_eq!(bad(Said::Confirmed, ListedOrder { line_count: 1, ..row(1, "confirmed") }), 1);
         for (said, status) in [
             (Said::Confirmed, "cancelled"),
             (Said::Confirmed, "pending"),

@@ -4,7 +4,7 @@ use reqwest::header::CONTENT_TYPE;
 
 use super::Error;
 use super::args::Echo;
-use super::wire::Place;
+use super::wire::RequestTarget;
 
 /// A JSON document of the size of a cart.
 #[must_use]
@@ -19,14 +19,14 @@ pub fn document(number: u64) -> String {
 ///
 /// # Errors
 /// The URL is none, or its server refuses the request.
-pub async fn find(args: &Echo) -> Result<Place, Error> {
-    let place = Place::parse(&args.url, args.timeout)?;
+pub async fn find(args: &Echo) -> Result<RequestTarget, Error> {
+    let place = RequestTarget::parse(&args.url, args.timeout)?;
     let Err(answer) = ask(args, &args.url).await else {
         return Ok(place);
     };
     let url = format!("{}/echo", args.url.trim_end_matches('/'));
     if place.path.is_empty() && ask(args, &url).await.is_ok() {
-        return Ok(Place::parse(&url, args.timeout)?);
+        return Ok(RequestTarget::parse(&url, args.timeout)?);
     }
     Err(Error::NoEcho { url: args.url.clone(), answer })
 }

@@ -16,8 +16,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Error;
-use super::buyer::{Buyer, Filled, Run};
-use super::progress::Progress;
+use super::buyer::{Filled, LoadBuyer, LoadRun};
+use super::progress::ProgressOutput;
 
 /// How many carts are made, and connections opened, at a time.
 const AT_ONCE: usize = 32;
@@ -61,17 +61,17 @@ impl Sale {
 }
 
 /// The buyers, ready: each with a cart of one unit and an open connection.
-pub struct Ready(Vec<(Buyer, Filled)>);
+pub struct Ready(Vec<(LoadBuyer, Filled)>);
 
 /// Lets each buyer fill a cart and connect.
 ///
 /// # Errors
 /// [`Error::Prepare`] if one cannot.
 pub async fn prepare(
-    run: &Rc<Run>,
+    run: &Rc<LoadRun>,
     sku: &str,
     buyers: u32,
-    progress: Progress,
+    progress: ProgressOutput,
 ) -> Result<Ready, Error> {
     let files = u64::from(buyers) + FILES_BESIDE;
     if !may_open(files) {
@@ -85,7 +85,7 @@ pub async fn prepare(
         let (run, few, sku) = (run.clone(), few.clone(), sku.clone());
         all.spawn_local(async move {
             let _one = few.acquire().await;
-            let mut buyer = Buyer::new(run, SmallRng::seed_from_u64(number.into()));
+            let mut buyer = LoadBuyer::new(run, SmallRng::seed_from_u64(number.into()));
             let connected = buyer.connect().await.is_ok();
             let cart = buyer.cart_of(&sku).await;
             cart.filter(|_| connected).map(|cart| (buyer, cart))

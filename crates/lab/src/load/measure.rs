@@ -21,7 +21,7 @@ const CODES_MAX: usize = 100;
 /// What a request does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumCount, EnumIter, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
-pub enum Step {
+pub enum RequestStep {
     /// Makes a cart.
     CreateCart,
     /// Adds lines to it.
@@ -44,7 +44,7 @@ pub enum Step {
     StartDelay,
 }
 
-impl Step {
+impl RequestStep {
     /// Whether it is one request.
     #[must_use]
     pub const fn is_request(self) -> bool {
@@ -65,7 +65,7 @@ pub enum End<'a> {
 
 /// The figures of one step.
 #[derive(Clone, Debug)]
-pub struct Tally {
+pub struct StepTally {
     /// How many.
     pub count: u64,
     /// How many of them did not end well.
@@ -73,7 +73,7 @@ pub struct Tally {
     latencies: Option<Histogram<u64>>,
 }
 
-impl Tally {
+impl StepTally {
     const fn new() -> Self {
         Self { count: 0, failed: 0, latencies: None }
     }
@@ -128,8 +128,8 @@ pub struct Recorder {
     from: Instant,
     until: Option<Instant>,
     last: Instant,
-    steps: [Tally; Step::COUNT],
-    second: Tally,
+    steps: [StepTally; RequestStep::COUNT],
+    second: StepTally,
     /// Requests that have ended, warm-up included.
     pub sent: u64,
     /// Requests answered within the time that is measured.
@@ -152,8 +152,8 @@ impl Recorder {
             from,
             until,
             last: from,
-            steps: [const { Tally::new() }; Step::COUNT],
-            second: Tally::new(),
+            steps: [const { StepTally::new() }; RequestStep::COUNT],
+            second: StepTally::new(),
             sent: 0,
             answered: 0,
             confirmed: 0,
@@ -168,7 +168,7 @@ impl Recorder {
     }
 
     /// Counts a request that was due at `due` and ended at `now`.
-    pub fn request(&mut self, step: Step, due: Instant, now: Instant, end: End<'_>) {
+    pub fn request(&mut self, step: RequestStep, due: Instant, now: Instant, end: End<'_>) {
         let latency = now.saturating_duration_since(due);
         let good = matches!(end, End::Good);
         self.second.add(latency, good);
@@ -202,7 +202,7 @@ impl Recorder {
     /// Counts a whole checkout.
     pub fn whole(&mut self, due: Instant, now: Instant, confirmed: bool) {
         if due >= self.from {
-            self.steps[Step::WholeCheckout as usize]
+            self.steps[RequestStep::WholeCheckout as usize]
                 .add(now.saturating_duration_since(due), confirmed);
         }
     }
@@ -210,7 +210,8 @@ impl Recorder {
     /// Counts how late a flow began.
     pub fn start(&mut self, due: Instant, now: Instant) {
         if due >= self.from {
-            self.steps[Step::StartDelay as usize].add(now.saturating_duration_since(due), true);
+            self.steps[RequestStep::StartDelay as usize]
+                .add(now.saturating_duration_since(due), true);
         }
     }
 
@@ -242,8 +243,10 @@ impl Recorder {
     }
 
     /// The steps that happened.
-    pub fn steps(&self) -> impl Iterator<Item = (Step, &Tally)> {
-        Step::iter().map(|step| (step, &self.steps[step as usize])).filter(|(_, t)| t.count > 0)
+    pub fn steps(&self) -> impl Iterator<Item = (RequestStep, &StepTally)> {
+        RequestStep::iter()
+            .map(|step| (step, &self.steps[step as usize]))
+            .filter(|(_, t)| t.count > 0)
     }
 }
 
@@ -256,13 +259,13 @@ mod tests {
         let start = Instant::now();
         let at = |ms: u64| start + Duration::from_millis(ms);
         let mut all = Recorder::new(at(100), Some(at(200)));
-        all.request(Step::Echo, at(0), at(50), End::Good);
-        all.request(Step::Echo, at(90), at(110), End::Refused("warm"));
-        all.request(Step::Echo, at(110), at(130), End::Good);
-        all.request(Step::Echo, at(190), at(290), End::Refused("late"));
-        all.request(Step::Echo, at(150), at(160), End::Unanswered("closed"));
+        all.request(RequestStep::Echo, at(0), at(50), End::Good);
+        all.request(RequestStep::Echo, at(90), at(110), End::Refused("warm"));
+        all.request(RequestStep::Echo, at(110), at(130), End::Good);
+        all.request(RequestStep::Echo, at(190), at(290), End::Refused("late"));
+        all.request(RequestStep::Echo, at(150), at(160), End::Unanswered("closed"));
         let (step, tally) = all.steps().next().unwrap();
-        assert_eq!((step, tally.count, tally.failed), (Step::Echo, 3, 2));
+        assert_eq!((step, tally.count, tally.failed), (RequestStep::Echo, 3, 2));
         assert_eq!(all.answered, 2, "one that began in the warm-up, one that is in time");
         assert_eq!(all.refusals, [("late".to_owned(), 1)].into());
         assert_eq!(all.unanswered, [("closed", 1)].into());

@@ -37,18 +37,18 @@ use tokio::task::LocalSet;
 use tokio::time::Instant;
 
 pub use self::args::Args;
-use self::args::{FlashSale, Pace, Scenario, Server, Shelf};
-use self::buyer::{Buyer, Manner, Mix, Run};
+use self::args::{FlashSale, PaceArgs, Scenario, ServerArgs, Shelf};
+use self::buyer::{LoadBuyer, LoadRun, Manner, Mix};
 use self::check::Said;
 use self::cost::Cost;
 use self::flash::Sale;
 use self::measure::Recorder;
-use self::overload::{Phases, Watch};
-use self::pace::{Ending, Limits, Schedule};
-use self::progress::Progress;
-use self::report::Report;
+use self::overload::{Phases, ServerWatch};
+use self::pace::{ArrivalSchedule, Ending, FlowLimits};
+use self::progress::ProgressOutput;
+use self::report::LoadReport;
 use self::setup::Goods;
-use self::wire::Place;
+use self::wire::RequestTarget;
 use crate::stderr;
 use kontor_client::Client;
 
@@ -135,8 +135,8 @@ pub async fn run<F: Future<Output = ()> + Send>(
 ///
 /// # Errors
 /// [`Error`] when it could not run.
-pub async fn measure(args: Args, stop: watch::Receiver<bool>) -> Result<Report, Error> {
-    let progress = Progress { quiet: args.scenario.output().quiet };
+pub async fn measure(args: Args, stop: watch::Receiver<bool>) -> Result<LoadReport, Error> {
+    let progress = ProgressOutput { quiet: args.scenario.output().quiet };
     let work = async {
         let name = args.scenario.name();
         match &args.scenario {
@@ -166,14 +166,14 @@ pub async fn measure(args: Args, stop: watch::Receiver<bool>) -> Result<Report, 
     LocalSet::new().run_until(Box::pin(work)).await
 }
 
-fn manner(server: &Server, stepwise: bool) -> Manner {
+fn manner(server: &ServerArgs, stepwise: bool) -> Manner {
     let prefer = format!("wait={}", server.wait);
     let prefer = HeaderValue::try_from(prefer).unwrap_or(HeaderValue::from_static("wait=5"));
     Manner { token: server.token.clone(), prefer, stepwise }
 }
 
-fn new_run(place: Place, goods: Goods, manner: Manner, mix: Mix) -> Rc<Run> {
-    Rc::new(Run {
+fn new_run(place: RequestTarget, goods: Goods, manner: Manner, mix: Mix) -> Rc<LoadRun> {
+    Rc::new(LoadRun {
         name: format!("load-{:08x}", rand::random::<u32>()),
         place: Rc::new(place),
         goods,
@@ -200,14 +200,14 @@ async fn unless_stopped<T>(
 /// A scenario on a shelf of products.
 async fn shop(
     name: &'static str,
-    server: &Server,
+    server: &ServerArgs,
     shelf: &Shelf,
-    pace: &Pace,
+    pace: &PaceArgs,
     mix: Mix,
     stop: watch::Receiver<bool>,
-    progress: Progress,
-) -> Result<Report, Error> {
-    let place = Place::parse(&server.target.url, server.timeout)?;
+    progress: ProgressOutput,
+) -> Result<LoadReport, Error> {
+    let place = RequestTarget::parse(&server.target.url, server.timeout)?;
     let client = server.target.client()?;
     let set_up = async {
         let mut goods = setup::stock_up(&client, shelf.skus, shelf.stock, progress).await?;
@@ -226,12 +226,12 @@ async fn shop(
 
 /// The peak, many times as much, and half of it.
 async fn overload(
-    args: &args::Overload,
+    args: &args::OverloadArgs,
     stop: watch::Receiver<bool>,
-    progress: Progress,
-) -> Result<Report, Error> {
-    let args::Overload { server, shelf, browse, leave, checkouts, .. } = args;
-    let place = Place::parse(&server.target.url, server.timeout)?;
+    progress: ProgressOutput,
+) -> Result<LoadReport, Error> {
+    let args::OverloadArgs { server, shelf, browse, leave, checkouts, .. } = args;
+    let place = RequestTarget::parse(&server.target.url, server.timeout)?;
     let client = server.target.client()?;
     let set_up = async {
         let mut goods = setup::stock_up(&client, shelf.skus, shelf.stock, progress).await?;
@@ -241,14 +241,15 @@ async fn overload(
     let goods = unless_stopped(&stop, set_up).await?;
     let mix = Mix { weights: [*browse, *leave, *checkouts], echo: false };
     let run = new_run(place, goods, manner(server, shelf.stepwise), mix);
-    let watch = Watch::new();
+    let watch = ServerWatch::new();
     let key = server.target.key.reveal().to_owned();
     let looking = tokio::task::spawn_local(watch.clone().keep_looking(run.clone(), key));
-    let phase = async |pace: Pace| drive("overload", &run, &pace, stop.clone(), progress, 2).await;
-    progress.say("measuring the peak rate");
+    let phase =
+        async |pace: PaceArgs| drive("overload", &run, &pace, stop.clone(), progress, 2).await;
+    progress.say("looking for the peak");
     let peak = phase(args.at_peak()).await;
     let memory_at_peak = watch.phase();
-    let flows = |report: &Report| {
+    let flows = |report: &LoadReport| {
         let begun = report.steps.iter().find(|step| step.step == "start_delay");
         begun.map_or(0.0, |step| f64::from(u32::try_from(step.count).unwrap_or(u32::MAX)))
     };
@@ -275,24 +276,24 @@ async fn overload(
 /// Lets flows begin until that is over; the report lacks the check only.
 async fn drive(
     name: &'static str,
-    run: &Rc<Run>,
-    pace: &Pace,
+    run: &Rc<LoadRun>,
+    pace: &PaceArgs,
     stop: watch::Receiver<bool>,
-    progress: Progress,
+    progress: ProgressOutput,
     requests_per_checkout: u8,
-) -> Report {
+) -> LoadReport {
     let begin = Instant::now();
     let from = begin + pace.warmup();
     let until = pace.time().map(|time| from + time);
     *run.recorder.borrow_mut() = Recorder::new(from, until);
     let ticker = tokio::task::spawn_local(tick(run.clone(), begin, progress));
     let before = Cost::now();
-    let limits = Limits { until, count: pace.count, stop };
+    let limits = FlowLimits { until, count: pace.count, stop };
     let ending = begin_flows(run, pace, begin, &limits).await;
     let (cost, time) = (Cost::now().since(before), begin.elapsed());
     ticker.abort();
     let recorder = run.recorder.borrow();
-    let mut report = Report::new(name, &recorder, ending);
+    let mut report = LoadReport::new(name, &recorder, ending);
     report.cost(cost, recorder.sent, time);
     report.pace = pace.to_string();
     report.run.clone_from(&run.name);
@@ -301,17 +302,22 @@ async fn drive(
     report
 }
 
-async fn begin_flows(run: &Rc<Run>, pace: &Pace, begin: Instant, limits: &Limits) -> Ending {
+async fn begin_flows(
+    run: &Rc<LoadRun>,
+    pace: &PaceArgs,
+    begin: Instant,
+    limits: &FlowLimits,
+) -> Ending {
     let mut number = pace.seed;
     let mut buyer = || {
         number = number.wrapping_add(1);
-        Buyer::new(run.clone(), SmallRng::seed_from_u64(number))
+        LoadBuyer::new(run.clone(), SmallRng::seed_from_u64(number))
     };
     let Some(rate) = pace.rate else {
         let workers = (0..pace.workers()).map(|_| buyer()).collect();
-        return pace::closed(workers, limits, Buyer::flow).await;
+        return pace::closed(workers, limits, LoadBuyer::flow).await;
     };
-    let schedule = Schedule {
+    let schedule = ArrivalSchedule {
         from: begin,
         rate,
         arrivals: pace.arrivals,
@@ -319,11 +325,11 @@ async fn begin_flows(run: &Rc<Run>, pace: &Pace, begin: Instant, limits: &Limits
         seed: pace.seed,
     };
     let shed = |due| run.recorder.borrow_mut().shed(due);
-    pace::open(schedule, limits, buyer, Buyer::flow, shed).await
+    pace::open(schedule, limits, buyer, LoadBuyer::flow, shed).await
 }
 
 /// A line of figures each second.
-async fn tick(run: Rc<Run>, begin: Instant, progress: Progress) {
+async fn tick(run: Rc<LoadRun>, begin: Instant, progress: ProgressOutput) {
     let mut second = tokio::time::interval(Duration::from_secs(1));
     second.tick().await;
     loop {
@@ -344,10 +350,10 @@ async fn tick(run: Rc<Run>, begin: Instant, progress: Progress) {
 async fn flash_sale(
     args: &FlashSale,
     stop: &watch::Receiver<bool>,
-    progress: Progress,
-) -> Result<Report, Error> {
+    progress: ProgressOutput,
+) -> Result<LoadReport, Error> {
     let FlashSale { server, units, buyers, .. } = args;
-    let place = Place::parse(&server.target.url, server.timeout)?;
+    let place = RequestTarget::parse(&server.target.url, server.timeout)?;
     let client = server.target.client()?;
     let delivery = unless_stopped(stop, setup::delivery(&client)).await?;
     let goods = Goods { delivery, ..Goods::default() };
@@ -365,7 +371,7 @@ async fn flash_sale(
     let cost = Cost::now().since(before);
     let mut report = {
         let recorder = run.recorder.borrow();
-        let mut report = Report::new(args.name(), &recorder, Ending::Count);
+        let mut report = LoadReport::new(args.name(), &recorder, Ending::Count);
         report.cost(cost, recorder.sent, took);
         report
     };
@@ -396,10 +402,10 @@ async fn flash_sale(
 /// Compares the server's orders with what it told of, unless nobody wants that.
 async fn verify(
     client: &Client,
-    server: &Server,
-    run: &Run,
-    report: &mut Report,
-    progress: Progress,
+    server: &ServerArgs,
+    run: &LoadRun,
+    report: &mut LoadReport,
+    progress: ProgressOutput,
 ) -> Result<(), Error> {
     if server.no_check {
         return Ok(());

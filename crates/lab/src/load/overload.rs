@@ -17,9 +17,9 @@ use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::buyer::Run;
-use super::report::Report;
-use super::wire::Link;
+use super::buyer::LoadRun;
+use super::report::LoadReport;
+use super::wire::HttpLink;
 
 /// How far apart the looks at the server are.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -35,13 +35,13 @@ struct Look {
 }
 
 /// Who looks at the server while it is flooded, as its operators do.
-pub struct Watch {
+pub struct ServerWatch {
     looks: RefCell<Vec<Look>>,
     operators: RefCell<(u64, u64)>,
     health: RefCell<(u64, u64)>,
 }
 
-impl Watch {
+impl ServerWatch {
     /// Nobody has looked yet.
     #[must_use]
     pub fn new() -> Rc<Self> {
@@ -50,8 +50,8 @@ impl Watch {
     }
 
     /// Looks again and again, until it is dropped.
-    pub async fn keep_looking(self: Rc<Self>, run: Rc<Run>, key: String) {
-        let mut link = Link::new(run.place.clone());
+    pub async fn keep_looking(self: Rc<Self>, run: Rc<LoadRun>, key: String) {
+        let mut link = HttpLink::new(run.place.clone());
         let begin = Instant::now();
         let mut every = tokio::time::interval(LOOK_EVERY);
         let bearer = HeaderValue::try_from(format!("Bearer {key}")).ok();
@@ -74,7 +74,7 @@ impl Watch {
     }
 }
 
-async fn ask(link: &mut Link, path: &str, bearer: Option<&HeaderValue>) -> bool {
+async fn ask(link: &mut HttpLink, path: &str, bearer: Option<&HeaderValue>) -> bool {
     let place = link.place();
     let mut request =
         Request::builder().uri(format!("{}{path}", place.path)).header(HOST, place.host());
@@ -100,7 +100,7 @@ pub fn figure(metrics: &[u8], name: &str) -> Option<u64> {
 
 /// Memory of the server, in bytes, at its greatest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Memory {
+pub struct PeakMemory {
     /// At the peak.
     pub peak: u64,
     /// In the flood.
@@ -111,7 +111,7 @@ pub struct Memory {
 
 /// How an overload went.
 #[derive(Clone, Debug, Serialize)]
-pub struct Overload {
+pub struct OverloadReport {
     /// Confirmed checkouts a second that the closed loop found.
     pub peak_per_second: f64,
     /// Flows a second that began in the flood.
@@ -131,21 +131,21 @@ pub struct Overload {
     /// How long after the flood all was well again, in seconds; nothing if it never was.
     pub recovered_after: Option<f64>,
     /// Memory of the server.
-    pub memory: Memory,
+    pub memory: PeakMemory,
     /// How the peak was found.
-    pub peak: Report,
+    pub peak: LoadReport,
     /// What came after the flood.
-    pub after: Report,
+    pub after: LoadReport,
 }
 
 /// What is needed to tell how an overload went.
 pub struct Phases {
     /// The closed loop.
-    pub peak: Report,
+    pub peak: LoadReport,
     /// The flood.
-    pub flood: Report,
+    pub flood: LoadReport,
     /// What came after it.
-    pub after: Report,
+    pub after: LoadReport,
     /// Flows a second that began in the flood, and after it.
     pub rates: (f64, f64),
     /// The share of flows that are checkouts.
@@ -156,7 +156,7 @@ pub struct Phases {
     pub tail: Duration,
 }
 
-impl Watch {
+impl ServerWatch {
     /// Ends a phase; the most memory that was seen in it.
     #[must_use]
     pub fn phase(&self) -> u64 {
@@ -165,7 +165,7 @@ impl Watch {
 
     /// How it went.
     #[must_use]
-    pub fn overload(&self, phases: Phases) -> Overload {
+    pub fn overload(&self, phases: Phases) -> OverloadReport {
         let Phases { peak, flood, after, rates, checkouts, memory, tail } = phases;
         let recovered_after = recovered(&self.looks.borrow(), rates.1 * checkouts * WELL)
             .map(|secs| secs + tail.as_secs_f64());
@@ -176,7 +176,7 @@ impl Watch {
         let in_order = [("browse", "cart"), ("cart", "checkout"), ("checkout", "operate")]
             .iter()
             .all(|(first, then)| !refused.contains_key(first) || of(first) >= of(then));
-        Overload {
+        OverloadReport {
             peak_per_second: peak.checkouts_per_second,
             offered_per_second: rates.0,
             flood_per_second: flood.checkouts_per_second,
@@ -186,7 +186,7 @@ impl Watch {
             operators,
             health: *self.health.borrow(),
             recovered_after,
-            memory: Memory { peak: memory.0, flood: memory.1, after: self.begin_again() },
+            memory: PeakMemory { peak: memory.0, flood: memory.1, after: self.begin_again() },
             peak,
             after,
         }
@@ -199,7 +199,7 @@ fn share(part: u64, whole: u64) -> f64 {
 }
 
 /// The share of requests that failed, by class.
-fn refused(flood: &Report) -> BTreeMap<&'static str, f64> {
+fn refused(flood: &LoadReport) -> BTreeMap<&'static str, f64> {
     let mut sums: BTreeMap<&'static str, (u64, u64)> = BTreeMap::new();
     for step in &flood.steps {
         let class = match step.step {
@@ -226,7 +226,7 @@ fn recovered(looks: &[Look], wanted: f64) -> Option<f64> {
     })
 }
 
-impl Overload {
+impl OverloadReport {
     /// Whether what must hold on any machine does.
     #[must_use]
     pub fn ok(&self) -> bool {
@@ -234,7 +234,7 @@ impl Overload {
     }
 }
 
-impl fmt::Display for Overload {
+impl fmt::Display for OverloadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
@@ -257,7 +257,7 @@ impl fmt::Display for Overload {
             None => write!(f, "NOT RECOVERED after the flood; ")?,
         }
         let mib = |bytes: u64| bytes >> 20;
-        let Memory { peak, flood, after } = self.memory;
+        let PeakMemory { peak, flood, after } = self.memory;
         writeln!(
             f,
             "server memory: {} MiB at the peak, {} in the flood, {} after it",

@@ -26,7 +26,7 @@ pub enum Arrivals {
 
 /// When no further flow begins.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct FlowLimits {
     /// At this time.
     pub until: Option<Instant>,
     /// After so many.
@@ -35,7 +35,7 @@ pub struct Limits {
     pub stop: watch::Receiver<bool>,
 }
 
-impl Limits {
+impl FlowLimits {
     fn over(&self, begun: u64, now: Instant) -> Option<Ending> {
         if self.count.is_some_and(|count| begun >= count) {
             return Some(Ending::Count);
@@ -62,7 +62,7 @@ pub enum Ending {
 /// Lets each worker do one flow after the other. Ends when the last flow has ended.
 pub async fn closed<W, F>(
     workers: Vec<W>,
-    limits: &Limits,
+    limits: &FlowLimits,
     flow: impl Fn(W, Instant) -> F + Clone + 'static,
 ) -> Ending
 where
@@ -95,7 +95,7 @@ where
 
 /// How the open loop goes.
 #[derive(Clone, Copy, Debug)]
-pub struct Schedule {
+pub struct ArrivalSchedule {
     /// The first arrival is due one gap after this.
     pub from: Instant,
     /// Arrivals a second.
@@ -110,8 +110,8 @@ pub struct Schedule {
 
 /// Begins flows when they are due. Ends when the last flow has ended.
 pub async fn open<W, F>(
-    schedule: Schedule,
-    limits: &Limits,
+    schedule: ArrivalSchedule,
+    limits: &FlowLimits,
     mut worker: impl FnMut() -> W,
     flow: impl Fn(W, Instant) -> F,
     mut shed: impl FnMut(Instant),
@@ -153,7 +153,7 @@ where
 }
 
 /// The seconds between two arrivals.
-fn gap(schedule: &Schedule, random: &mut SmallRng) -> f64 {
+fn gap(schedule: &ArrivalSchedule, random: &mut SmallRng) -> f64 {
     match schedule.arrivals {
         Arrivals::Even => 1.0 / schedule.rate,
         Arrivals::Poisson => {
@@ -180,9 +180,9 @@ mod tests {
 
     use super::*;
 
-    fn limits(until: Option<Instant>, count: Option<u64>) -> (watch::Sender<bool>, Limits) {
+    fn limits(until: Option<Instant>, count: Option<u64>) -> (watch::Sender<bool>, FlowLimits) {
         let (told, stop) = watch::channel(false);
-        (told, Limits { until, count, stop })
+        (told, FlowLimits { until, count, stop })
     }
 
     /// The latencies in milliseconds, from when they were due, of flows that take `took` ms each.
@@ -190,7 +190,7 @@ mod tests {
         let from = Instant::now();
         let (_told, limits) = limits(Some(from + Duration::from_millis(1_005)), None);
         let latencies = Rc::new(RefCell::new(Vec::new()));
-        let schedule = Schedule { from, rate: 100.0, arrivals, in_flight_max, seed: 7 };
+        let schedule = ArrivalSchedule { from, rate: 100.0, arrivals, in_flight_max, seed: 7 };
         let mut shed = 0;
         let of_flow = latencies.clone();
         let flow = move |(), due: Instant| {
@@ -224,7 +224,7 @@ mod tests {
         let (latencies, shed) = run_open(Arrivals::Poisson, 1_000, 0).await;
         assert!((70..130).contains(&latencies.len()), "{}", latencies.len());
         assert_eq!(shed, 0);
-        let schedule = |arrivals| Schedule {
+        let schedule = |arrivals| ArrivalSchedule {
             from: Instant::now(),
             rate: 10.0,
             arrivals,
@@ -246,8 +246,13 @@ mod tests {
         let from = Instant::now();
         let (_told, limits) = limits(None, Some(20));
         let worst = Rc::new(Cell::new(Duration::ZERO));
-        let schedule =
-            Schedule { from, rate: 100.0, arrivals: Arrivals::Even, in_flight_max: 99, seed: 1 };
+        let schedule = ArrivalSchedule {
+            from,
+            rate: 100.0,
+            arrivals: Arrivals::Even,
+            in_flight_max: 99,
+            seed: 1,
+        };
         let (first, of_flow) = (Cell::new(true), worst.clone());
         let flow = move |(), due: Instant| {
             let (worst, first) = (of_flow.clone(), first.replace(false));

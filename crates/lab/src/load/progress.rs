@@ -3,12 +3,12 @@
 use crate::stderr;
 /// Where progress goes; quiet for tests and scripts that want none.
 #[derive(Clone, Copy, Debug)]
-pub struct Progress {
+pub struct ProgressOutput {
     /// Whether nothing is said.
     pub quiet: bool,
 }
 
-impl Progress {
+impl ProgressOutput {
     /// Says a line.
     pub fn say(self, line: &str) {
         if !self.quiet {

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::check::Findings;
+use super::check::LoadFindings;
 use super::cost::Cost;
 use super::flash::Sale;
-use super::measure::{Recorder, Step, Tally};
-use super::overload::Overload;
+use super::measure::{Recorder, RequestStep, StepTally};
+use super::overload::OverloadReport;
 use super::pace::Ending;
 
 /// The latencies of one step, in milliseconds.
@@ -37,7 +37,7 @@ pub struct StepReport {
 }
 
 impl StepReport {
-    fn new(step: Step, tally: &Tally) -> Self {
+    fn new(step: RequestStep, tally: &StepTally) -> Self {
         Self {
             step: step.into(),
             count: tally.count,
@@ -64,7 +64,7 @@ pub struct Generator {
 
 /// A run.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub struct LoadReport {
     /// Which scenario.
     pub scenario: &'static str,
     /// How flows began, in words.
@@ -98,14 +98,14 @@ pub struct Report {
     pub sale: Option<Sale>,
     /// How the overload went.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub overload: Option<Box<Overload>>,
+    pub overload: Option<Box<OverloadReport>>,
     /// What the check found; nothing if it was not made.
-    pub check: Option<Findings>,
+    pub check: Option<LoadFindings>,
     /// Whether nothing is wrong.
     pub ok: bool,
 }
 
-impl Report {
+impl LoadReport {
     /// The figures of a recorder.
     #[must_use]
     pub fn new(scenario: &'static str, recorder: &Recorder, ending: Ending) -> Self {
@@ -150,7 +150,7 @@ fn rate(count: u64, time: Duration) -> f64 {
     if time.is_zero() { 0.0 } else { count as f64 / time.as_secs_f64() }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for LoadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}, {}, run {}", self.scenario, self.pace, self.run)?;
         writeln!(

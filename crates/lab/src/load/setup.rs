@@ -13,7 +13,7 @@ use rand::rngs::SmallRng;
 use serde::Deserialize;
 
 use super::Error;
-use super::progress::Progress;
+use super::progress::ProgressOutput;
 use crate::import::BATCH_ROWS;
 
 /// How many imports are under way at a time.
@@ -90,7 +90,7 @@ pub async fn stock_up(
     client: &Client,
     skus: u32,
     units: i64,
-    progress: Progress,
+    progress: ProgressOutput,
 ) -> Result<Goods, Error> {
     let numbers: Vec<u32> = (0..skus).collect();
     let batches = numbers.chunks(BATCH_ROWS).map(|batch| {
@@ -152,7 +152,7 @@ pub async fn reading_matter(
     client: &Client,
     goods: &mut Goods,
     run: &str,
-    progress: Progress,
+    progress: ProgressOutput,
 ) -> Result<(), Error> {
     goods.pages.push(String::new());
     let mut after: Option<String> = None;

@@ -19,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 /// A request, ready to be sent.
-pub type Ask = Request<Full<Bytes>>;
+pub type PreparedRequest = Request<Full<Bytes>>;
 
 /// The most bytes of an answer that are read.
 const ANSWER_MAX_BYTES: usize = 4 << 20;
@@ -40,7 +40,7 @@ pub enum BadPlace {
 
 /// Where requests go.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct RequestTarget {
     /// `host:port`, to connect to.
     authority: String,
     host: HeaderValue,
@@ -50,7 +50,7 @@ pub struct Place {
     pub timeout: Duration,
 }
 
-impl Place {
+impl RequestTarget {
     /// Reads `http://host:port/path`.
     ///
     /// # Errors
@@ -85,7 +85,7 @@ impl Place {
 /// Why a request has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
-pub enum Fault {
+pub enum RequestFault {
     /// No connection could be made; nothing was sent.
     Connect,
     /// The connection ended before the answer did.
@@ -103,22 +103,22 @@ struct Open {
 }
 
 /// A connection that is made when it is needed and made again when the server has closed it.
-pub struct Link {
-    place: Rc<Place>,
+pub struct HttpLink {
+    place: Rc<RequestTarget>,
     open: Option<Open>,
     body: Vec<u8>,
 }
 
-impl Link {
+impl HttpLink {
     /// A link that is not connected yet.
     #[must_use]
-    pub fn new(place: Rc<Place>) -> Self {
+    pub fn new(place: Rc<RequestTarget>) -> Self {
         Self { place, open: None, body: Vec::with_capacity(4096) }
     }
 
     /// Where it leads.
     #[must_use]
-    pub fn place(&self) -> &Place {
+    pub fn place(&self) -> &RequestTarget {
         &self.place
     }
 
@@ -131,12 +131,12 @@ impl Link {
     /// Connects, unless it is connected.
     ///
     /// # Errors
-    /// [`Fault::Connect`] and [`Fault::Timeout`].
-    pub async fn connect(&mut self) -> Result<(), Fault> {
+    /// [`RequestFault::Connect`] and [`RequestFault::Timeout`].
+    pub async fn connect(&mut self) -> Result<(), RequestFault> {
         if self.open.is_none() {
             let timeout = self.place.timeout;
             let open = tokio::time::timeout(timeout, connect(&self.place)).await;
-            self.open = Some(open.map_err(|_| Fault::Timeout)??);
+            self.open = Some(open.map_err(|_| RequestFault::Timeout)??);
         }
         Ok(())
     }
@@ -145,18 +145,18 @@ impl Link {
     /// all, because the server had closed an idle connection, goes out over a new one.
     ///
     /// # Errors
-    /// [`Fault`].
-    pub async fn send(&mut self, ask: Ask) -> Result<u16, Fault> {
+    /// [`RequestFault`].
+    pub async fn send(&mut self, ask: PreparedRequest) -> Result<u16, RequestFault> {
         let timeout = self.place.timeout;
         let outcome = tokio::time::timeout(timeout, self.exchange(ask)).await;
-        let outcome = outcome.unwrap_or(Err(Fault::Timeout));
+        let outcome = outcome.unwrap_or(Err(RequestFault::Timeout));
         if outcome.is_err() || self.open.as_ref().is_some_and(|open| open.over) {
             self.open = None;
         }
         outcome
     }
 
-    async fn exchange(&mut self, ask: Ask) -> Result<u16, Fault> {
+    async fn exchange(&mut self, ask: PreparedRequest) -> Result<u16, RequestFault> {
         self.body.clear();
         let mut unsent = Some(ask);
         loop {
@@ -177,33 +177,37 @@ impl Link {
     }
 }
 
-async fn connect(place: &Place) -> Result<Open, Fault> {
-    let socket = TcpStream::connect(&place.authority).await.map_err(|_| Fault::Connect)?;
-    socket.set_nodelay(true).map_err(|_| Fault::Connect)?;
+async fn connect(place: &RequestTarget) -> Result<Open, RequestFault> {
+    let socket = TcpStream::connect(&place.authority).await.map_err(|_| RequestFault::Connect)?;
+    socket.set_nodelay(true).map_err(|_| RequestFault::Connect)?;
     let (sender, line) =
-        http1::handshake(TokioIo::new(socket)).await.map_err(|_| Fault::Connect)?;
+        http1::handshake(TokioIo::new(socket)).await.map_err(|_| RequestFault::Connect)?;
     Ok(Open { sender, line: Box::pin(line), over: false })
 }
 
 /// One request and its answer, driving the connection meanwhile.
-async fn talk(open: &mut Open, ask: &mut Option<Ask>, body: &mut Vec<u8>) -> Result<u16, Fault> {
+async fn talk(
+    open: &mut Open,
+    ask: &mut Option<PreparedRequest>,
+    body: &mut Vec<u8>,
+) -> Result<u16, RequestFault> {
     let Open { sender, line, over } = open;
     let mut talk = pin!(async {
-        sender.ready().await.map_err(|_| Fault::Closed)?;
-        let Some(request) = ask.take() else { return Err(Fault::Closed) };
+        sender.ready().await.map_err(|_| RequestFault::Closed)?;
+        let Some(request) = ask.take() else { return Err(RequestFault::Closed) };
         let response = match sender.try_send_request(request).await {
             Ok(response) => response,
             Err(mut error) => {
                 *ask = error.take_message();
-                return Err(Fault::Closed);
+                return Err(RequestFault::Closed);
             }
         };
         let status = response.status().as_u16();
         let mut answer = response.into_body();
         while let Some(frame) = answer.frame().await {
-            let Ok(data) = frame.map_err(|_| Fault::Closed)?.into_data() else { continue };
+            let Ok(data) = frame.map_err(|_| RequestFault::Closed)?.into_data() else { continue };
             if body.len() + data.len() > ANSWER_MAX_BYTES {
-                return Err(Fault::TooLarge);
+                return Err(RequestFault::TooLarge);
             }
             body.extend_from_slice(&data);
         }
@@ -230,7 +234,7 @@ mod tests {
 
     #[test]
     fn addresses_are_read_and_tls_is_refused_in_words() {
-        let read = |url: &str| Place::parse(url, Duration::from_secs(1));
+        let read = |url: &str| RequestTarget::parse(url, Duration::from_secs(1));
         let place = read("http://h:1/a/").unwrap();
         assert_eq!((place.authority.as_str(), place.path.as_str()), ("h:1", "/a"));
         assert_eq!(read("http://h").unwrap().authority, "h:80");

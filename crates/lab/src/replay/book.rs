@@ -26,7 +26,7 @@ pub struct Lot {
 
 /// Which line of which order: the step of the plan and the place among its lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place {
+pub struct LinePosition {
     /// The step.
     pub step: usize,
     /// The line's place in the step.
@@ -37,7 +37,7 @@ pub struct Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Portion {
     /// Whence.
-    pub place: Place,
+    pub place: LinePosition,
     /// Units.
     pub units: i64,
     /// Pence to give back.
@@ -61,13 +61,13 @@ pub struct Match {
 
 /// All lots by customer and code.
 #[derive(Debug, Default)]
-pub struct Book {
-    lots: HashMap<(Arc<str>, Arc<str>), BTreeMap<Place, Lot>>,
+pub struct LotBook {
+    lots: HashMap<(Arc<str>, Arc<str>), BTreeMap<LinePosition, Lot>>,
 }
 
-impl Book {
+impl LotBook {
     /// Notes a sale. Sales may be noted in any order.
-    pub fn sell(&mut self, customer: &Arc<str>, code: &Arc<str>, place: Place, lot: Lot) {
+    pub fn sell(&mut self, customer: &Arc<str>, code: &Arc<str>, place: LinePosition, lot: Lot) {
         let key = (Arc::clone(customer), Arc::clone(code));
         self.lots.entry(key).or_default().insert(place, lot);
     }
@@ -85,7 +85,7 @@ impl Book {
         let mut found = Match::default();
         let mut shares = Shares { price, units, done: 0 };
         if let Some(lots) = self.lots.get_mut(&(Arc::clone(customer), Arc::clone(code))) {
-            let before = ..Place { step, line: 0 };
+            let before = ..LinePosition { step, line: 0 };
             for same_price in [true, false] {
                 for (place, lot) in lots.range_mut(before).rev() {
                     if lot.units > 0 && (lot.price == price) == same_price {
@@ -100,7 +100,7 @@ impl Book {
     }
 }
 
-fn take_from(lot: &mut Lot, place: Place, shares: &mut Shares, found: &mut Match) {
+fn take_from(lot: &mut Lot, place: LinePosition, shares: &mut Shares, found: &mut Match) {
     let units = shares.left().min(lot.units);
     if units == 0 {
         return;
@@ -157,13 +157,13 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn place(step: usize) -> Place {
-        Place { step, line: 0 }
+    fn place(step: usize) -> LinePosition {
+        LinePosition { step, line: 0 }
     }
 
-    fn book(lots: &[(usize, &str, i64, i64)]) -> (Book, Arc<str>, Arc<str>) {
+    fn book(lots: &[(usize, &str, i64, i64)]) -> (LotBook, Arc<str>, Arc<str>) {
         let (who, code): (Arc<str>, Arc<str>) = ("7".into(), "a".into());
-        let mut book = Book::default();
+        let mut book = LotBook::default();
         for &(step, at, units, pence) in lots {
             book.sell(&who, &code, place(step), Lot { price: price(at), units, pence });
         }
@@ -219,7 +219,7 @@ mod tests {
             takes in prop::collection::vec((1_i64..400_000, 1_i64..60), 1..8),
         ) {
             let (who, code): (Arc<str>, Arc<str>) = ("7".into(), "a".into());
-            let mut book = Book::default();
+            let mut book = LotBook::default();
             let mut left = HashMap::new();
             for (step, &(raw, units)) in lots.iter().enumerate() {
                 let price = UnitPrice::from_raw(raw);

@@ -5,11 +5,13 @@
 use std::time::{Duration, Instant};
 
 use kontor_client::Money;
-use kontor_client::api::{self, Address, Cart, Checkout, NewCart, NewLine, Payment, Shortage};
+use kontor_client::api::{
+    self, Address, Cart, Checkout, NewCart, NewLine, PaymentMethod, Shortage,
+};
 use kontor_client::{Client, Problem};
 use serde_json::Value;
 
-use super::plan::{Order, OrderLine, Step};
+use super::plan::{InvoiceStep, PlannedLine, PlannedOrder};
 use crate::online_retail::{country_code, postal_code, value};
 
 /// The currency of the file.
@@ -25,14 +27,14 @@ const DECISION_MAX: Duration = Duration::from_secs(120);
 
 /// Why an invoice was not bought.
 #[derive(Debug)]
-pub enum Failure {
+pub enum PurchaseFailure {
     /// The run cannot go on.
     End(kontor_client::Error),
     /// This invoice cannot, for the reason told.
     Fault(String),
 }
 
-impl From<kontor_client::Error> for Failure {
+impl From<kontor_client::Error> for PurchaseFailure {
     fn from(error: kontor_client::Error) -> Self {
         if error.ends_the_run() { Self::End(error) } else { Self::Fault(error.to_string()) }
     }
@@ -40,7 +42,7 @@ impl From<kontor_client::Error> for Failure {
 
 /// A confirmed order.
 #[derive(Clone, Debug)]
-pub struct Placed {
+pub struct BoughtOrder {
     /// Its id at the server.
     pub id: String,
     /// The server's line for each line of the plan, if any of it was sold.
@@ -59,7 +61,7 @@ pub struct Placed {
 #[derive(Debug, Default)]
 pub struct Bought {
     /// The order, unless nothing was left to buy.
-    pub placed: Option<Placed>,
+    pub placed: Option<BoughtOrder>,
     /// Orders that were cancelled on the way.
     pub cancelled: Vec<String>,
     /// Where the server's total was not ours.
@@ -69,10 +71,10 @@ pub struct Bought {
 }
 
 /// One invoice being bought.
-pub struct Buyer<'a> {
+pub struct InvoiceBuyer<'a> {
     client: &'a Client,
-    step: &'a Step,
-    order: &'a Order,
+    step: &'a InvoiceStep,
+    order: &'a PlannedOrder,
     key: String,
     want: Vec<i64>,
     bought: Bought,
@@ -84,10 +86,15 @@ enum Tried {
     Nothing,
 }
 
-impl<'a> Buyer<'a> {
+impl<'a> InvoiceBuyer<'a> {
     /// Buys for a step; every request goes under a key that begins with `key`.
     #[must_use]
-    pub fn new(client: &'a Client, step: &'a Step, order: &'a Order, key: String) -> Self {
+    pub fn new(
+        client: &'a Client,
+        step: &'a InvoiceStep,
+        order: &'a PlannedOrder,
+        key: String,
+    ) -> Self {
         let want = order.lines.iter().map(|line| line.quantity).collect();
         Self { client, step, order, key, want, bought: Bought::default() }
     }
@@ -95,8 +102,8 @@ impl<'a> Buyer<'a> {
     /// Buys as much as can be had.
     ///
     /// # Errors
-    /// [`Failure`].
-    pub async fn buy(mut self) -> Result<Bought, Failure> {
+    /// [`PurchaseFailure`].
+    pub async fn buy(mut self) -> Result<Bought, PurchaseFailure> {
         for number in 1..=CARTS_MAX {
             let Some(cart) = self.make_cart(number).await? else { continue };
             match self.use_cart(cart, number).await? {
@@ -112,10 +119,10 @@ impl<'a> Buyer<'a> {
                 return Ok(self.bought);
             }
         }
-        Err(Failure::Fault(format!("given up after {CARTS_MAX} carts")))
+        Err(PurchaseFailure::Fault(format!("given up after {CARTS_MAX} carts")))
     }
 
-    async fn make_cart(&mut self, number: usize) -> Result<Option<Cart>, Failure> {
+    async fn make_cart(&mut self, number: usize) -> Result<Option<Cart>, PurchaseFailure> {
         let lines = self.order.lines.iter().zip(&self.want).filter(|(_, units)| **units > 0);
         let lines = lines.map(|(line, units)| NewLine {
             sku: line.code.to_string(),
@@ -141,7 +148,7 @@ impl<'a> Buyer<'a> {
         }
     }
 
-    async fn use_cart(&mut self, mut cart: Cart, number: usize) -> Result<Tried, Failure> {
+    async fn use_cart(&mut self, mut cart: Cart, number: usize) -> Result<Tried, PurchaseFailure> {
         let mut declines = 0;
         for attempt in 1..=CHECKOUTS_MAX {
             let key = match (number, attempt) {
@@ -179,11 +186,11 @@ impl<'a> Buyer<'a> {
                 _ => return Err(kontor_client::Error::Problem(problem).into()),
             }
         }
-        Err(Failure::Fault(format!("given up after {CHECKOUTS_MAX} checkouts")))
+        Err(PurchaseFailure::Fault(format!("given up after {CHECKOUTS_MAX} checkouts")))
     }
 
-    fn fault(&self, problem: &Problem) -> Failure {
-        Failure::Fault(format!("we expected {} pence: {problem}", self.items()))
+    fn fault(&self, problem: &Problem) -> PurchaseFailure {
+        PurchaseFailure::Fault(format!("we expected {} pence: {problem}", self.items()))
     }
 
     async fn check_out(
@@ -193,7 +200,7 @@ impl<'a> Buyer<'a> {
     ) -> Result<api::Order, kontor_client::Error> {
         let expected = self.items() + delivery(cart);
         let body = Checkout {
-            payment: Some(Payment::sandbox("tok_ok")),
+            payment: Some(PaymentMethod::sandbox("tok_ok")),
             expected_total: Some(Money::minor(expected, CURRENCY)),
         };
         let started = Instant::now();
@@ -204,7 +211,11 @@ impl<'a> Buyer<'a> {
     }
 
     /// Waits until an order is confirmed or cancelled.
-    async fn decided(&mut self, mut order: api::Order, delivery: i64) -> Result<Tried, Failure> {
+    async fn decided(
+        &mut self,
+        mut order: api::Order,
+        delivery: i64,
+    ) -> Result<Tried, PurchaseFailure> {
         let deadline = Instant::now() + DECISION_MAX;
         for attempt in 1.. {
             match order.status.as_str() {
@@ -220,8 +231,8 @@ impl<'a> Buyer<'a> {
                     break;
                 }
                 status => {
-                    let text = format!("order {} is still {status}", order.id);
-                    return Err(Failure::Fault(text));
+                    let text = format!("order {} stays {status}", order.id);
+                    return Err(PurchaseFailure::Fault(text));
                 }
             }
         }
@@ -229,7 +240,7 @@ impl<'a> Buyer<'a> {
     }
 
     /// Takes over the order that an earlier, broken run has made of this cart.
-    async fn adopt(&mut self, order: &str, delivery: i64) -> Result<Tried, Failure> {
+    async fn adopt(&mut self, order: &str, delivery: i64) -> Result<Tried, PurchaseFailure> {
         let order = self.client.get_order(order).send().await?.body;
         self.decided(order, delivery).await
     }
@@ -243,7 +254,7 @@ impl<'a> Buyer<'a> {
     }
 
     /// Brings a cart that can still be changed to what is wanted now.
-    async fn change_cart(&self, mut cart: Cart) -> Result<Cart, Failure> {
+    async fn change_cart(&self, mut cart: Cart) -> Result<Cart, PurchaseFailure> {
         for (line, want) in self.order.lines.iter().zip(&self.want) {
             let Some(there) = find(&cart.lines, line) else { continue };
             if there.quantity == *want {
@@ -270,7 +281,11 @@ impl<'a> Buyer<'a> {
         lines.map(|(line, units)| value(line.price, *units)).sum()
     }
 
-    fn placed(&mut self, order: &api::Order, delivery: i64) -> Result<Placed, Failure> {
+    fn placed(
+        &mut self,
+        order: &api::Order,
+        delivery: i64,
+    ) -> Result<BoughtOrder, PurchaseFailure> {
         let found: Vec<_> = self.order.lines.iter().map(|line| find(&order.lines, line)).collect();
         self.want = found.iter().map(|line| line.map_or(0, |line| line.quantity)).collect();
         let total = order.total.as_minor();
@@ -286,13 +301,10 @@ impl<'a> Buyer<'a> {
             self.bought.mismatches.push(text);
         }
         let Some(total) = total else {
-            return Err(Failure::Fault(format!(
-                "the total of order {} is not a whole number of pence",
-                order.id
-            )));
+            return Err(PurchaseFailure::Fault(format!("order {} has no whole total", order.id)));
         };
         let captured = order.captured.as_ref().and_then(Money::as_minor) == Some(total);
-        Ok(Placed {
+        Ok(BoughtOrder {
             id: order.id.clone(),
             lines: found.iter().map(|line| line.map(|line| line.id.clone())).collect(),
             sold: self.want.clone(),
@@ -303,7 +315,7 @@ impl<'a> Buyer<'a> {
     }
 }
 
-fn find<'a>(lines: &'a [api::Line], wanted: &OrderLine) -> Option<&'a api::Line> {
+fn find<'a>(lines: &'a [api::Line], wanted: &PlannedLine) -> Option<&'a api::Line> {
     lines
         .iter()
         .find(|line| *line.sku == *wanted.code && line.unit_price.as_price() == Some(wanted.price))
@@ -311,10 +323,10 @@ fn find<'a>(lines: &'a [api::Line], wanted: &OrderLine) -> Option<&'a api::Line>
 
 /// Cuts what is wanted of each short code down to what is available, the last lines first;
 /// whether anything was cut.
-pub fn reduce(lines: &[OrderLine], want: &mut [i64], shortages: &[Shortage]) -> bool {
+pub fn reduce(lines: &[PlannedLine], want: &mut [i64], shortages: &[Shortage]) -> bool {
     let mut changed = false;
     for short in shortages {
-        let of_code = |line: &OrderLine| *line.code == *short.sku;
+        let of_code = |line: &PlannedLine| *line.code == *short.sku;
         let wanted: i64 =
             lines.iter().zip(&*want).filter(|(line, _)| of_code(line)).map(|(_, n)| n).sum();
         let mut excess = wanted - short.available.max(0);
@@ -335,16 +347,17 @@ fn delivery(cart: &Cart) -> i64 {
     cart.delivery.as_ref().and_then(|delivery| delivery.price.as_minor()).unwrap_or(0)
 }
 
-fn email(step: &Step) -> String {
+fn email(step: &InvoiceStep) -> String {
     match &step.customer {
         Some(customer) => format!("customer-{customer}@example.com"),
         None => format!("guest-{}@example.com", step.invoice),
     }
 }
 
-fn address(step: &Step) -> Result<Address, Failure> {
-    let country = country_code(&step.country)
-        .ok_or_else(|| Failure::Fault(format!("{:?} is an unknown country", step.country)))?;
+fn address(step: &InvoiceStep) -> Result<Address, PurchaseFailure> {
+    let country = country_code(&step.country).ok_or_else(|| {
+        PurchaseFailure::Fault(format!("{:?} is no country we know", step.country))
+    })?;
     let name = match &step.customer {
         Some(customer) => format!("Customer {customer}"),
         None => format!("Guest {}", step.invoice),
@@ -368,8 +381,8 @@ pub async fn pause(attempt: usize) {
 mod tests {
     use super::*;
 
-    fn line(code: &str, price: &str, quantity: i64) -> OrderLine {
-        OrderLine { code: code.into(), price: price.parse().unwrap(), quantity, rows: Vec::new() }
+    fn line(code: &str, price: &str, quantity: i64) -> PlannedLine {
+        PlannedLine { code: code.into(), price: price.parse().unwrap(), quantity, rows: Vec::new() }
     }
 
     #[test]

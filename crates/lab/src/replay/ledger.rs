@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde::Serialize;
 
-use super::plan::Reason;
-use crate::online_retail::Row;
+use super::plan::SkipReason;
+use crate::online_retail::RetailRow;
 
 /// Units and pence; negative for what goes back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -34,10 +34,10 @@ impl Worth {
 
 /// Every row's fate.
 #[derive(Debug)]
-pub struct Ledger {
+pub struct RowLedger {
     file: Vec<Worth>,
     booked: Vec<Option<Worth>>,
-    refused: Vec<(usize, Reason, Worth)>,
+    refused: Vec<(usize, SkipReason, Worth)>,
 }
 
 /// What was refused for one reason.
@@ -73,10 +73,10 @@ pub struct Identity {
     pub holds: bool,
 }
 
-impl Ledger {
+impl RowLedger {
     /// For these rows, none of them decided.
     #[must_use]
-    pub fn new(rows: &[Row]) -> Self {
+    pub fn new(rows: &[RetailRow]) -> Self {
         let file = rows.iter().map(|row| Worth::new(row.quantity, row.pence())).collect();
         Self { file, booked: vec![None; rows.len()], refused: Vec::new() }
     }
@@ -87,12 +87,12 @@ impl Ledger {
     }
 
     /// Notes that units of a row were refused.
-    pub fn refuse(&mut self, row: usize, reason: Reason, worth: Worth) {
+    pub fn refuse(&mut self, row: usize, reason: SkipReason, worth: Worth) {
         self.refused.push((row, reason, worth));
     }
 
     /// Refuses a row whole.
-    pub fn refuse_all(&mut self, index: usize, row: &Row, reason: Reason) {
+    pub fn refuse_all(&mut self, index: usize, row: &RetailRow, reason: SkipReason) {
         self.refuse(index, reason, Worth::new(row.quantity, row.pence()));
     }
 
@@ -104,8 +104,8 @@ impl Ledger {
 
     /// What was refused, by reason, the most valuable reason first.
     #[must_use]
-    pub fn by_reason(&self) -> Vec<(Reason, RefusedSum)> {
-        let mut sums: BTreeMap<Reason, RefusedSum> = BTreeMap::new();
+    pub fn by_reason(&self) -> Vec<(SkipReason, RefusedSum)> {
+        let mut sums: BTreeMap<SkipReason, RefusedSum> = BTreeMap::new();
         let mut counted = HashSet::new();
         for (row, reason, worth) in &self.refused {
             let sum = sums.entry(*reason).or_default();
@@ -166,13 +166,13 @@ mod tests {
     use super::super::plan::tests::row;
     use super::*;
 
-    const WHY: Reason = Reason::Row(RowReason::OutOfStock);
+    const WHY: SkipReason = SkipReason::Row(RowReason::OutOfStock);
 
     #[test]
     fn a_row_booked_in_part_counts_once() {
         let rows =
             [row("1", "a", 5, "100", ""), row("1", "b", 1, "7", ""), row("1", "c", 1, "9", "")];
-        let mut ledger = Ledger::new(&rows);
+        let mut ledger = RowLedger::new(&rows);
         ledger.book(0, Worth::new(3, 300));
         ledger.refuse(0, WHY, Worth::new(2, 200));
         ledger.book(1, Worth::new(1, 7));
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn faults_that_cancel_out_are_seen() {
         let rows = [row("1", "a", 1, "100", ""), row("1", "b", 1, "100", "")];
-        let mut ledger = Ledger::new(&rows);
+        let mut ledger = RowLedger::new(&rows);
         ledger.book(0, Worth::new(1, 101));
         ledger.book(1, Worth::new(1, 99));
         assert!(!ledger.identity().holds);

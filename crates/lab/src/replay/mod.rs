@@ -23,12 +23,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use kontor_client::Client;
 use kontor_client::api::{Import, ImportRow};
 
-use self::ledger::Ledger;
-use self::report::Report;
-use self::run::Run;
+use self::ledger::RowLedger;
+use self::report::ReplayReport;
+use self::run::ReplayRun;
 use super::import::{BATCH_ROWS, source};
 use super::online_retail::{self, Implied};
-use crate::args::Target;
+use crate::args::TargetArgs;
 use crate::stdout;
 
 /// Replay the invoices of the Online Retail data set through the API
@@ -55,10 +55,10 @@ pub struct Args {
     pub file: PathBuf,
     /// Which server, and as whom
     #[command(flatten)]
-    pub target: Target,
+    pub target: TargetArgs,
     /// Opening stock: exact is what the file sells, 90% is that share of it, rounded down
     #[arg(long, default_value = "exact", value_name = "exact|N%")]
-    pub opening_stock: Opening,
+    pub opening_stock: OpeningStock,
     /// Invoices in progress at a time
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=512))]
     pub concurrency: u16,
@@ -75,12 +75,12 @@ pub struct Args {
 
 /// How much of what the file sells is there at the beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Opening {
+pub struct OpeningStock {
     /// In per cent; 100 is exactly what the file sells.
     pub percent: u16,
 }
 
-impl Opening {
+impl OpeningStock {
     /// Of so many units that the file sells, rounded down.
     #[must_use]
     pub fn of(self, units: i64) -> i64 {
@@ -88,7 +88,7 @@ impl Opening {
     }
 }
 
-impl FromStr for Opening {
+impl FromStr for OpeningStock {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -141,18 +141,19 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
     if let Some(limit) = args.limit_invoices {
         plan::keep_invoices(&mut rows, limit);
     }
-    let mut ledger = Ledger::new(&rows);
+    let mut ledger = RowLedger::new(&rows);
     let plan = plan::plan(&rows, &plan::invoices(&rows), &mut ledger);
     let bar = progress(plan.steps.len(), args.json);
     let opening =
         stock_up(&client, online_retail::catalog(&rows), args.opening_stock, &name).await?;
     let started = Instant::now();
-    let state = Run::new(&client, &plan, &name, ledger, &bar).run(args.concurrency.into()).await?;
+    let state =
+        ReplayRun::new(&client, &plan, &name, ledger, &bar).run(args.concurrency.into()).await?;
     let wall = started.elapsed();
     bar.finish_and_clear();
     let skus = reconcile::expected(&plan, &state, &opening);
     let server = reconcile::reconcile(&client, &state, &skus).await?;
-    let report = Report::new(rows.len(), &plan, state, server, wall);
+    let report = ReplayReport::new(rows.len(), &plan, state, server, wall);
     if args.json {
         stdout::line(serde_json::to_string(&report).map_err(std::io::Error::from)?);
     } else {
@@ -180,7 +181,7 @@ fn name(args: &Args) -> Result<String, Error> {
 async fn stock_up(
     client: &Client,
     catalog: Vec<Implied>,
-    opening: Opening,
+    opening: OpeningStock,
     name: &str,
 ) -> Result<BTreeMap<String, i64>, Error> {
     let mut stock = BTreeMap::new();
@@ -222,10 +223,10 @@ mod tests {
 
     #[test]
     fn opening_stock_is_read_and_rounded_down() {
-        assert_eq!("exact".parse::<Opening>().unwrap().of(7), 7);
-        assert_eq!("90%".parse::<Opening>().unwrap().of(19), 17);
+        assert_eq!("exact".parse::<OpeningStock>().unwrap().of(7), 7);
+        assert_eq!("90%".parse::<OpeningStock>().unwrap().of(19), 17);
         for bad in ["", "90", "%", "-1%", "1001%", "0.9"] {
-            assert!(bad.parse::<Opening>().is_err(), "{bad}");
+            assert!(bad.parse::<OpeningStock>().is_err(), "{bad}");
         }
     }
 }

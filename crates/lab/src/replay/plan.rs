@@ -9,13 +9,13 @@ use std::sync::Arc;
 use kontor_client::UnitPrice;
 use serde::Serialize;
 
-use super::ledger::Ledger;
-use crate::online_retail::{NotGoods, Row, not_goods};
+use super::ledger::RowLedger;
+use crate::online_retail::{NotGoods, RetailRow, not_goods};
 
 /// Why a row, or a part of it, is not booked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(untagged)]
-pub enum Reason {
+pub enum SkipReason {
     /// Its code stands for no goods.
     NotGoods(NotGoods),
     /// For what it says, or for what became of it.
@@ -48,7 +48,7 @@ pub enum RowReason {
     Fault,
 }
 
-impl Reason {
+impl SkipReason {
     /// As it stands in the report.
     #[must_use]
     pub fn name(self) -> String {
@@ -61,7 +61,7 @@ impl Reason {
 
 /// A line of an order: all rows of the invoice with this code and price.
 #[derive(Clone, Debug)]
-pub struct OrderLine {
+pub struct PlannedLine {
     /// The stock code.
     pub code: Arc<str>,
     /// For one.
@@ -74,9 +74,9 @@ pub struct OrderLine {
 
 /// An order to place.
 #[derive(Clone, Debug)]
-pub struct Order {
+pub struct PlannedOrder {
     /// What is wanted.
-    pub lines: Vec<OrderLine>,
+    pub lines: Vec<PlannedLine>,
 }
 
 /// A row of a cancellation.
@@ -94,7 +94,7 @@ pub struct RefundRow {
 
 /// A cancellation.
 #[derive(Clone, Debug)]
-pub struct Refund {
+pub struct PlannedRefund {
     /// What comes back.
     pub rows: Vec<RefundRow>,
     /// The steps that have to be done before it can be matched.
@@ -103,16 +103,16 @@ pub struct Refund {
 
 /// What is to be done for an invoice.
 #[derive(Clone, Debug)]
-pub enum Work {
+pub enum InvoiceWork {
     /// Sell.
-    Order(Order),
+    Order(PlannedOrder),
     /// Give back.
-    Refund(Refund),
+    Refund(PlannedRefund),
 }
 
 /// An invoice of which at least one row is to be booked.
 #[derive(Clone, Debug)]
-pub struct Step {
+pub struct InvoiceStep {
     /// Its number.
     pub invoice: Arc<str>,
     /// Who bought, if that is known.
@@ -120,20 +120,20 @@ pub struct Step {
     /// The country's name in the file.
     pub country: Arc<str>,
     /// What is to be done.
-    pub work: Work,
+    pub work: InvoiceWork,
 }
 
 /// The whole file.
 #[derive(Debug)]
-pub struct Plan {
+pub struct ReplayPlan {
     /// In the order of the file.
-    pub steps: Vec<Step>,
+    pub steps: Vec<InvoiceStep>,
     /// All invoices, those without a step included.
     pub invoices: usize,
 }
 
 /// Keeps the rows of the first `limit` invoices, in the order in which invoices begin.
-pub fn keep_invoices(rows: &mut Vec<Row>, limit: usize) {
+pub fn keep_invoices(rows: &mut Vec<RetailRow>, limit: usize) {
     let mut kept: HashSet<Arc<str>> = HashSet::new();
     rows.retain(|row| {
         kept.contains(&row.invoice) || (kept.len() < limit && kept.insert(Arc::clone(&row.invoice)))
@@ -142,7 +142,7 @@ pub fn keep_invoices(rows: &mut Vec<Row>, limit: usize) {
 
 /// The rows of each invoice by their index, in the order in which the invoices begin.
 #[must_use]
-pub fn invoices(rows: &[Row]) -> Vec<Vec<usize>> {
+pub fn invoices(rows: &[RetailRow]) -> Vec<Vec<usize>> {
     let mut places: HashMap<&str, usize> = HashMap::new();
     let mut invoices: Vec<Vec<usize>> = Vec::new();
     for (index, row) in rows.iter().enumerate() {
@@ -157,12 +157,12 @@ pub fn invoices(rows: &[Row]) -> Vec<Vec<usize>> {
 
 /// Why a row is refused before anything is tried; `None` for a sale or a refund of goods.
 #[must_use]
-pub fn refusal(row: &Row) -> Option<Reason> {
+pub fn refusal(row: &RetailRow) -> Option<SkipReason> {
     if row.invoice.starts_with('A') {
-        return Some(Reason::NotGoods(NotGoods::BadDebt));
+        return Some(SkipReason::NotGoods(NotGoods::BadDebt));
     }
     if let Some(reason) = not_goods(&row.code) {
-        return Some(Reason::NotGoods(reason));
+        return Some(SkipReason::NotGoods(reason));
     }
     let cancels = row.invoice.starts_with('C');
     let reason = match (row.quantity, row.price.raw()) {
@@ -174,12 +174,12 @@ pub fn refusal(row: &Row) -> Option<Reason> {
         _ if cancels && row.customer.is_none() => RowReason::UnmatchedRefundNoCustomer,
         _ => return None,
     };
-    Some(Reason::Row(reason))
+    Some(SkipReason::Row(reason))
 }
 
 /// What is to be done for `invoices`; rows that are refused beforehand go into the ledger.
 #[must_use]
-pub fn plan(rows: &[Row], invoices: &[Vec<usize>], ledger: &mut Ledger) -> Plan {
+pub fn plan(rows: &[RetailRow], invoices: &[Vec<usize>], ledger: &mut RowLedger) -> ReplayPlan {
     let mut steps = Vec::new();
     let mut earlier = Earlier::default();
     for invoice in invoices {
@@ -197,18 +197,18 @@ pub fn plan(rows: &[Row], invoices: &[Vec<usize>], ledger: &mut Ledger) -> Plan 
         let Some(&first) = wanted.first() else { continue };
         let row = &rows[first];
         let work = if row.invoice.starts_with('C') {
-            Work::Refund(refund(rows, &wanted, &mut earlier, steps.len()))
+            InvoiceWork::Refund(refund(rows, &wanted, &mut earlier, steps.len()))
         } else {
-            Work::Order(order(rows, &wanted, &mut earlier, steps.len()))
+            InvoiceWork::Order(order(rows, &wanted, &mut earlier, steps.len()))
         };
-        steps.push(Step {
+        steps.push(InvoiceStep {
             invoice: Arc::clone(&row.invoice),
             customer: row.customer.clone(),
             country: Arc::clone(&row.country),
             work,
         });
     }
-    Plan { steps, invoices: invoices.len() }
+    ReplayPlan { steps, invoices: invoices.len() }
 }
 
 /// The steps so far, by whom and what they touch.
@@ -218,14 +218,14 @@ struct Earlier {
     last_refund: HashMap<Arc<str>, usize>,
 }
 
-fn order(rows: &[Row], wanted: &[usize], earlier: &mut Earlier, step: usize) -> Order {
+fn order(rows: &[RetailRow], wanted: &[usize], earlier: &mut Earlier, step: usize) -> PlannedOrder {
     let mut places: HashMap<(&str, UnitPrice), usize> = HashMap::new();
-    let mut lines: Vec<OrderLine> = Vec::new();
+    let mut lines: Vec<PlannedLine> = Vec::new();
     for &index in wanted {
         let row = &rows[index];
         let place = *places.entry((&row.code, row.price)).or_insert_with(|| {
             let (code, price) = (Arc::clone(&row.code), row.price);
-            lines.push(OrderLine { code, price, quantity: 0, rows: Vec::new() });
+            lines.push(PlannedLine { code, price, quantity: 0, rows: Vec::new() });
             lines.len() - 1
         });
         lines[place].quantity += row.quantity;
@@ -238,10 +238,15 @@ fn order(rows: &[Row], wanted: &[usize], earlier: &mut Earlier, step: usize) -> 
             }
         }
     }
-    Order { lines }
+    PlannedOrder { lines }
 }
 
-fn refund(rows: &[Row], wanted: &[usize], earlier: &mut Earlier, step: usize) -> Refund {
+fn refund(
+    rows: &[RetailRow],
+    wanted: &[usize],
+    earlier: &mut Earlier,
+    step: usize,
+) -> PlannedRefund {
     let mut after = Vec::new();
     for &index in wanted {
         let row = &rows[index];
@@ -263,7 +268,7 @@ fn refund(rows: &[Row], wanted: &[usize], earlier: &mut Earlier, step: usize) ->
         price: rows[index].price,
         quantity: -rows[index].quantity,
     });
-    Refund { rows: rows.collect(), after }
+    PlannedRefund { rows: rows.collect(), after }
 }
 
 #[cfg(test)]
@@ -271,8 +276,14 @@ pub(crate) mod tests {
     use super::*;
 
     /// A row for tests: invoice, code, quantity, pence, customer.
-    pub(crate) fn row(invoice: &str, code: &str, quantity: i64, price: &str, who: &str) -> Row {
-        Row {
+    pub(crate) fn row(
+        invoice: &str,
+        code: &str,
+        quantity: i64,
+        price: &str,
+        who: &str,
+    ) -> RetailRow {
+        RetailRow {
             line: 0,
             invoice: invoice.into(),
             code: code.into(),
@@ -297,7 +308,7 @@ pub(crate) mod tests {
             (row("C1", "a", 1, "5", "7"), "sale_on_cancellation"),
             (row("C1", "a", -1, "5", ""), "unmatched_refund_no_customer"),
         ] {
-            assert_eq!(refusal(&row).map(Reason::name).as_deref(), Some(want));
+            assert_eq!(refusal(&row).map(SkipReason::name).as_deref(), Some(want));
         }
         for good in [row("1", "a", 1, "5", ""), row("C1", "a", -1, "5", "7")] {
             assert_eq!(refusal(&good), None);
@@ -317,15 +328,17 @@ pub(crate) mod tests {
             row("C4", "a", -1, "90", "7"),
             row("2", "a", 1, "1", "8"),
         ];
-        let mut ledger = Ledger::new(&rows);
+        let mut ledger = RowLedger::new(&rows);
         let plan = plan(&rows, &invoices(&rows), &mut ledger);
         let lines = |step: usize| match &plan.steps[step].work {
-            Work::Order(order) => order.lines.iter().map(|l| (&*l.code, l.quantity)).collect(),
-            Work::Refund(_) => Vec::new(),
+            InvoiceWork::Order(order) => {
+                order.lines.iter().map(|l| (&*l.code, l.quantity)).collect()
+            }
+            InvoiceWork::Refund(_) => Vec::new(),
         };
         let after = |step: usize| match &plan.steps[step].work {
-            Work::Refund(refund) => refund.after.clone(),
-            Work::Order(_) => Vec::new(),
+            InvoiceWork::Refund(refund) => refund.after.clone(),
+            InvoiceWork::Order(_) => Vec::new(),
         };
         assert_eq!(lines(0), [("a", 5), ("e", 1), ("a", 1)]);
         assert_eq!(lines(1), [("a", 1), ("a", 1)]);

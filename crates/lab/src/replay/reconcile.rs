@@ -11,8 +11,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::buy::pause;
-use super::plan::{Plan, Work};
-use super::run::{Faults, State};
+use super::plan::{InvoiceWork, ReplayPlan};
+use super::run::{FaultLog, ReplayState};
 
 /// How long the server may take until its lists show all of the run.
 const SETTLE_MAX: Duration = Duration::from_secs(60);
@@ -50,7 +50,7 @@ pub struct Reconciled {
     /// Captured less refunded by the server's orders, in pence.
     pub server_pence: i64,
     /// Where they part.
-    pub differences: Faults,
+    pub differences: FaultLog,
 }
 
 impl Reconciled {
@@ -64,8 +64,8 @@ impl Reconciled {
 /// What every code should have come to.
 #[must_use]
 pub fn expected(
-    plan: &Plan,
-    state: &State,
+    plan: &ReplayPlan,
+    state: &ReplayState,
     opening: &BTreeMap<String, i64>,
 ) -> BTreeMap<String, Expected> {
     let mut skus: BTreeMap<String, Expected> = BTreeMap::new();
@@ -73,7 +73,7 @@ pub fn expected(
         skus.entry(sku.clone()).or_default().opening = *units;
     }
     for (index, step) in plan.steps.iter().enumerate() {
-        let Work::Order(order) = &step.work else { continue };
+        let InvoiceWork::Order(order) = &step.work else { continue };
         let placed = state.orders.get(&index);
         for (number, line) in order.lines.iter().enumerate() {
             let sku = skus.entry(line.code.to_string()).or_default();
@@ -82,7 +82,7 @@ pub fn expected(
         }
     }
     for (place, back) in &state.returned {
-        if let Work::Order(order) = &plan.steps[place.step].work {
+        if let InvoiceWork::Order(order) = &plan.steps[place.step].work {
             let code = order.lines[place.line].code.to_string();
             skus.entry(code).or_default().returned += back.units;
         }
@@ -96,7 +96,7 @@ pub fn expected(
 /// [`Error`] when a list cannot be read.
 pub async fn reconcile(
     client: &Client,
-    state: &State,
+    state: &ReplayState,
     skus: &BTreeMap<String, Expected>,
 ) -> Result<Reconciled, Error> {
     let deadline = Instant::now() + SETTLE_MAX;
@@ -166,7 +166,7 @@ fn compare_stock(skus: &BTreeMap<String, Expected>, stock: &[StockItem], found: 
     }
 }
 
-fn compare_orders(state: &State, orders: &[Order], found: &mut Reconciled) {
+fn compare_orders(state: &ReplayState, orders: &[Order], found: &mut Reconciled) {
     let held: HashMap<&str, &Order> =
         orders.iter().map(|order| (order.id.as_str(), order)).collect();
     let mut back: HashMap<usize, i64> = HashMap::new();

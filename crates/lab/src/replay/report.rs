@@ -9,9 +9,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::ledger::{Identity, RefusedSum, Worth};
-use super::plan::Plan;
+use super::plan::ReplayPlan;
 use super::reconcile::Reconciled;
-use super::run::{Faults, State};
+use super::run::{FaultLog, ReplayState};
 
 /// How many countries the text names one by one.
 const COUNTRIES_SHOWN: usize = 12;
@@ -20,7 +20,7 @@ const FAULTS_SHOWN: usize = 10;
 
 /// What came of a replay.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct ReplayReport {
     /// Whether the identity, every total and the server's books hold, and nothing failed.
     pub ok: bool,
     /// Rows of the file.
@@ -36,9 +36,9 @@ pub struct Report {
     /// Units and pence given back, positive.
     pub given_back: Worth,
     /// By the country's name in the file, the most revenue first.
-    pub countries: Vec<Country>,
+    pub countries: Vec<CountryReport>,
     /// Why rows were not booked.
-    pub refused: Vec<Refusal>,
+    pub refused: Vec<RefusalCount>,
     /// How long the run took, in seconds.
     pub wall_secs: f64,
     /// Checkouts a second.
@@ -50,16 +50,16 @@ pub struct Report {
     /// Pence by which lines joined of several rows round otherwise than the rows.
     pub rounding_pence: i64,
     /// Totals of the server that were not ours.
-    pub mismatches: Faults,
+    pub mismatches: FaultLog,
     /// What else went wrong.
-    pub faults: Faults,
+    pub faults: FaultLog,
     /// What the server holds.
     pub server: Reconciled,
 }
 
 /// One country's part.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Country {
+pub struct CountryReport {
     /// Its name in the file.
     pub country: String,
     /// Orders.
@@ -74,7 +74,7 @@ pub struct Country {
 
 /// What was refused for one reason.
 #[derive(Clone, Debug, Serialize)]
-pub struct Refusal {
+pub struct RefusalCount {
     /// The reason's name.
     pub reason: String,
     /// How much.
@@ -108,13 +108,13 @@ impl Latency {
     }
 }
 
-impl Report {
+impl ReplayReport {
     /// Of a run that took `wall`.
     #[must_use]
     pub fn new(
         rows: usize,
-        plan: &Plan,
-        mut state: State,
+        plan: &ReplayPlan,
+        mut state: ReplayState,
         server: Reconciled,
         wall: Duration,
     ) -> Self {
@@ -132,7 +132,8 @@ impl Report {
             sold.add(Worth::new(placed.sold.iter().sum(), placed.total - placed.delivery));
         }
         let refused = state.ledger.by_reason().into_iter();
-        let refused = refused.map(|(reason, sum)| Refusal { reason: reason.name(), sum }).collect();
+        let refused =
+            refused.map(|(reason, sum)| RefusalCount { reason: reason.name(), sum }).collect();
         let wall_secs = wall.as_secs_f64();
         // Booked on its own account, revenue less refunds has to be what the rows say.
         let agrees = sold.pence - given_back.pence == identity.booked.pence + state.rounding;
@@ -193,7 +194,7 @@ impl Report {
     }
 
     fn write_countries(&self, out: &mut String) -> std::fmt::Result {
-        let mut line = |country: &Country| {
+        let mut line = |country: &CountryReport| {
             writeln!(
                 out,
                 "{:<22}{:>9}{:>12}{:>18}{:>18}",
@@ -207,8 +208,10 @@ impl Report {
         let (shown, rest) = self.countries.split_at(self.countries.len().min(COUNTRIES_SHOWN));
         shown.iter().try_for_each(&mut line)?;
         if !rest.is_empty() {
-            let mut others =
-                Country { country: format!("{} others", rest.len()), ..Country::default() };
+            let mut others = CountryReport {
+                country: format!("{} others", rest.len()),
+                ..CountryReport::default()
+            };
             for country in rest {
                 others.orders += country.orders;
                 others.units += country.units;
@@ -298,8 +301,8 @@ impl Report {
     }
 }
 
-fn countries(plan: &Plan, state: &State) -> Vec<Country> {
-    let mut sums: BTreeMap<&str, Country> = BTreeMap::new();
+fn countries(plan: &ReplayPlan, state: &ReplayState) -> Vec<CountryReport> {
+    let mut sums: BTreeMap<&str, CountryReport> = BTreeMap::new();
     for (index, step) in plan.steps.iter().enumerate() {
         let (placed, back) = (state.orders.get(&index), state.refunds.get(&index));
         if placed.is_none() && back.is_none() {
@@ -314,7 +317,7 @@ fn countries(plan: &Plan, state: &State) -> Vec<Country> {
         }
         sum.refunds_pence -= back.map_or(0, |back| back.pence);
     }
-    let mut countries: Vec<Country> = sums.into_values().collect();
+    let mut countries: Vec<CountryReport> = sums.into_values().collect();
     countries.sort_by_key(|country| std::cmp::Reverse(country.revenue_pence));
     countries
 }

@@ -14,10 +14,12 @@ use kontor_client::Money;
 use kontor_client::api::{self, RefundLine};
 use tokio::sync::Semaphore;
 
-use super::book::{Book, Lot, Place, Portion};
-use super::buy::{Bought, Buyer, CURRENCY, Failure, Placed, pause};
-use super::ledger::{Ledger, Worth};
-use super::plan::{Order, Plan, Reason, Refund, RowReason, Step, Work};
+use super::book::{LinePosition, Lot, LotBook, Portion};
+use super::buy::{Bought, BoughtOrder, CURRENCY, InvoiceBuyer, PurchaseFailure, pause};
+use super::ledger::{RowLedger, Worth};
+use super::plan::{
+    InvoiceStep, InvoiceWork, PlannedOrder, PlannedRefund, ReplayPlan, RowReason, SkipReason,
+};
 use crate::online_retail::value;
 
 /// The most faults that are kept one by one; the rest are counted.
@@ -27,14 +29,14 @@ const CAPTURE_READS_MAX: usize = 100;
 
 /// What went wrong, in words.
 #[derive(Debug, Default, serde::Serialize)]
-pub struct Faults {
+pub struct FaultLog {
     /// How many.
     pub count: usize,
     /// The first of them.
     pub first: Vec<String>,
 }
 
-impl Faults {
+impl FaultLog {
     /// Notes one.
     pub fn add(&mut self, text: String) {
         self.count += 1;
@@ -46,43 +48,43 @@ impl Faults {
 
 /// What has happened so far.
 #[derive(Debug)]
-pub struct State {
+pub struct ReplayState {
     /// Every row's fate.
-    pub ledger: Ledger,
+    pub ledger: RowLedger,
     /// What can still be given back.
-    pub book: Book,
+    pub book: LotBook,
     /// The orders by their step.
-    pub orders: BTreeMap<usize, Placed>,
+    pub orders: BTreeMap<usize, BoughtOrder>,
     /// What was given back by step of the refund, and the units by code.
     pub refunds: BTreeMap<usize, Worth>,
     /// Units that came back, by step and line of their order.
-    pub returned: BTreeMap<Place, Worth>,
+    pub returned: BTreeMap<LinePosition, Worth>,
     /// Orders that were cancelled on the way.
     pub cancelled: Vec<String>,
     /// How long each checkout took.
     pub latencies: Vec<Duration>,
     /// Where the server's total was not ours.
-    pub mismatches: Faults,
+    pub mismatches: FaultLog,
     /// What else went wrong.
-    pub faults: Faults,
+    pub faults: FaultLog,
     /// Pence by which lines joined of several rows round otherwise than the rows.
     pub rounding: i64,
 }
 
-impl State {
+impl ReplayState {
     /// Nothing has happened but what the ledger says.
     #[must_use]
-    pub fn new(ledger: Ledger) -> Self {
+    pub fn new(ledger: RowLedger) -> Self {
         Self {
             ledger,
-            book: Book::default(),
+            book: LotBook::default(),
             orders: BTreeMap::new(),
             refunds: BTreeMap::new(),
             returned: BTreeMap::new(),
             cancelled: Vec::new(),
             latencies: Vec::new(),
-            mismatches: Faults::default(),
-            faults: Faults::default(),
+            mismatches: FaultLog::default(),
+            faults: FaultLog::default(),
             rounding: 0,
         }
     }
@@ -91,10 +93,10 @@ impl State {
     pub fn settle(
         &mut self,
         index: usize,
-        step: &Step,
-        order: &Order,
+        step: &InvoiceStep,
+        order: &PlannedOrder,
         sold: &[i64],
-        reason: Reason,
+        reason: SkipReason,
     ) {
         for (number, (line, sold)) in order.lines.iter().zip(sold).enumerate() {
             let pence = value(line.price, *sold);
@@ -117,14 +119,24 @@ impl State {
             self.rounding += pence - booked_pence;
             if let (Some(customer), 1..) = (&step.customer, *sold) {
                 let lot = Lot { price: line.price, units: *sold, pence };
-                self.book.sell(customer, &line.code, Place { step: index, line: number }, lot);
+                self.book.sell(
+                    customer,
+                    &line.code,
+                    LinePosition { step: index, line: number },
+                    lot,
+                );
             }
         }
     }
 
     /// Matches a cancellation: what to give back, by order, each with the row that asks for it.
     /// What has no match is refused.
-    pub fn match_refund(&mut self, index: usize, step: &Step, refund: &Refund) -> Matched {
+    pub fn match_refund(
+        &mut self,
+        index: usize,
+        step: &InvoiceStep,
+        refund: &PlannedRefund,
+    ) -> Matched {
         let mut matched = Matched::new();
         let Some(customer) = &step.customer else { return matched };
         for row in &refund.rows {
@@ -138,7 +150,7 @@ impl State {
                 [(exceeding, RowReason::RefundExceedsSale), (unmatched, RowReason::UnmatchedRefund)]
             {
                 if worth != Worth::default() {
-                    self.ledger.refuse(row.row, Reason::Row(reason), worth);
+                    self.ledger.refuse(row.row, SkipReason::Row(reason), worth);
                 }
             }
         }
@@ -155,7 +167,7 @@ impl State {
                 let back = Worth::new(portion.units, portion.pence);
                 self.returned.entry(portion.place).or_default().add(back);
             } else {
-                self.ledger.refuse(*row, Reason::Row(RowReason::Fault), worth);
+                self.ledger.refuse(*row, SkipReason::Row(RowReason::Fault), worth);
             }
         }
     }
@@ -165,28 +177,28 @@ impl State {
 pub type Matched = BTreeMap<usize, Vec<(usize, Portion)>>;
 
 /// One run of a plan.
-pub struct Run<'a> {
+pub struct ReplayRun<'a> {
     client: &'a Client,
-    plan: &'a Plan,
+    plan: &'a ReplayPlan,
     name: &'a str,
     bar: &'a ProgressBar,
-    state: Mutex<State>,
+    state: Mutex<ReplayState>,
     /// Closed when the step is done.
     done: Vec<Semaphore>,
 }
 
-impl<'a> Run<'a> {
+impl<'a> ReplayRun<'a> {
     /// A run named `name`, which makes its idempotency keys its own.
     #[must_use]
     pub fn new(
         client: &'a Client,
-        plan: &'a Plan,
+        plan: &'a ReplayPlan,
         name: &'a str,
-        ledger: Ledger,
+        ledger: RowLedger,
         bar: &'a ProgressBar,
     ) -> Self {
         let done = plan.steps.iter().map(|_| Semaphore::new(0)).collect();
-        Self { client, plan, name, bar, state: Mutex::new(State::new(ledger)), done }
+        Self { client, plan, name, bar, state: Mutex::new(ReplayState::new(ledger)), done }
     }
 
     /// Runs all steps, `concurrency` at a time, begun in the order of the file. A refund waits
@@ -194,7 +206,7 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     /// [`kontor_client::Error`] when the server is gone or the key does not do.
-    pub async fn run(self, concurrency: usize) -> Result<State, kontor_client::Error> {
+    pub async fn run(self, concurrency: usize) -> Result<ReplayState, kontor_client::Error> {
         let this = &self;
         stream::iter(0..this.plan.steps.len())
             .map(|index| this.step(index))
@@ -204,19 +216,19 @@ impl<'a> Run<'a> {
         Ok(self.state.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ReplayState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn key(&self, step: &Step) -> String {
+    fn key(&self, step: &InvoiceStep) -> String {
         format!("replay-{}-{}", self.name, step.invoice)
     }
 
     async fn step(&self, index: usize) -> Result<(), kontor_client::Error> {
         let step = &self.plan.steps[index];
         match &step.work {
-            Work::Order(order) => self.order(index, step, order).await?,
-            Work::Refund(refund) => self.refund(index, step, refund).await?,
+            InvoiceWork::Order(order) => self.order(index, step, order).await?,
+            InvoiceWork::Refund(refund) => self.refund(index, step, refund).await?,
         }
         self.done[index].close();
         self.bar.inc(1);
@@ -226,31 +238,31 @@ impl<'a> Run<'a> {
     async fn order(
         &self,
         index: usize,
-        step: &Step,
-        order: &Order,
+        step: &InvoiceStep,
+        order: &PlannedOrder,
     ) -> Result<(), kontor_client::Error> {
-        let buyer = Buyer::new(self.client, step, order, self.key(step));
+        let buyer = InvoiceBuyer::new(self.client, step, order, self.key(step));
         let none = vec![0; order.lines.len()];
         match buyer.buy().await {
             Ok(bought) => self.bought(index, step, order, bought),
-            Err(Failure::End(error)) => return Err(error),
-            Err(Failure::Fault(text)) => {
+            Err(PurchaseFailure::End(error)) => return Err(error),
+            Err(PurchaseFailure::Fault(text)) => {
                 let mut state = self.state();
                 state.faults.add(format!("{}: {text}", step.invoice));
-                state.settle(index, step, order, &none, Reason::Row(RowReason::Fault));
+                state.settle(index, step, order, &none, SkipReason::Row(RowReason::Fault));
             }
         }
         Ok(())
     }
 
-    fn bought(&self, index: usize, step: &Step, order: &Order, bought: Bought) {
+    fn bought(&self, index: usize, step: &InvoiceStep, order: &PlannedOrder, bought: Bought) {
         let none = vec![0; order.lines.len()];
         let mut state = self.state();
         state.latencies.extend(bought.latencies);
         state.cancelled.extend(bought.cancelled);
         bought.mismatches.into_iter().for_each(|text| state.mismatches.add(text));
         let sold = bought.placed.as_ref().map_or(&none, |placed| &placed.sold);
-        state.settle(index, step, order, sold, Reason::Row(RowReason::OutOfStock));
+        state.settle(index, step, order, sold, SkipReason::Row(RowReason::OutOfStock));
         if let Some(placed) = bought.placed {
             state.orders.insert(index, placed);
         }
@@ -259,8 +271,8 @@ impl<'a> Run<'a> {
     async fn refund(
         &self,
         index: usize,
-        step: &Step,
-        refund: &Refund,
+        step: &InvoiceStep,
+        refund: &PlannedRefund,
     ) -> Result<(), kontor_client::Error> {
         for earlier in &refund.after {
             // It is never given a permit, only closed.
@@ -271,8 +283,8 @@ impl<'a> Run<'a> {
             let outcome = self.refund_order(step, order, &portions).await;
             let done = match outcome {
                 Ok(()) => true,
-                Err(Failure::End(error)) => return Err(error),
-                Err(Failure::Fault(text)) => {
+                Err(PurchaseFailure::End(error)) => return Err(error),
+                Err(PurchaseFailure::Fault(text)) => {
                     self.state().faults.add(format!("{}: {text}", step.invoice));
                     false
                 }
@@ -284,12 +296,13 @@ impl<'a> Run<'a> {
 
     async fn refund_order(
         &self,
-        step: &Step,
+        step: &InvoiceStep,
         order: usize,
         portions: &[(usize, Portion)],
-    ) -> Result<(), Failure> {
+    ) -> Result<(), PurchaseFailure> {
         let placed = self.state().orders.get(&order).cloned();
-        let placed = placed.ok_or_else(|| Failure::Fault("its order does not exist".to_owned()))?;
+        let placed =
+            placed.ok_or_else(|| PurchaseFailure::Fault("its order is not there".to_owned()))?;
         if !placed.captured {
             self.wait_for_capture(&placed).await?;
         }
@@ -302,7 +315,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    async fn wait_for_capture(&self, placed: &Placed) -> Result<(), Failure> {
+    async fn wait_for_capture(&self, placed: &BoughtOrder) -> Result<(), PurchaseFailure> {
         for attempt in 1..=CAPTURE_READS_MAX {
             let order = self.client.get_order(&placed.id).send().await?.body;
             if order.captured.as_ref().and_then(Money::as_minor) == Some(placed.total) {
@@ -310,12 +323,15 @@ impl<'a> Run<'a> {
             }
             pause(attempt).await;
         }
-        Err(Failure::Fault(format!("the payment of order {} has not been captured", placed.id)))
+        Err(PurchaseFailure::Fault(format!("the money of order {} does not come in", placed.id)))
     }
 }
 
 /// The lines of one refund: what several rows take from one line is one.
-fn lines(portions: &[(usize, Portion)], placed: &Placed) -> Result<Vec<RefundLine>, Failure> {
+fn lines(
+    portions: &[(usize, Portion)],
+    placed: &BoughtOrder,
+) -> Result<Vec<RefundLine>, PurchaseFailure> {
     let mut sums: BTreeMap<usize, Worth> = BTreeMap::new();
     for (_, portion) in portions {
         let sum = sums.entry(portion.place.line).or_default();
@@ -323,7 +339,8 @@ fn lines(portions: &[(usize, Portion)], placed: &Placed) -> Result<Vec<RefundLin
     }
     let line = |(line, sum): (usize, Worth)| {
         let id = placed.lines.get(line).cloned().flatten();
-        let id = id.ok_or_else(|| Failure::Fault(format!("order {} lacks a line", placed.id)))?;
+        let id =
+            id.ok_or_else(|| PurchaseFailure::Fault(format!("order {} lacks a line", placed.id)))?;
         Ok(RefundLine { line: id, quantity: sum.units, amount: Money::minor(sum.pence, CURRENCY) })
     };
     sums.into_iter().map(line).collect()
@@ -338,22 +355,25 @@ mod tests {
     use super::super::plan::tests::row;
     use super::super::plan::{invoices, plan};
     use super::*;
-    use crate::online_retail::Row;
+    use crate::online_retail::RetailRow;
 
     /// Books a plan in the order of the file, as a shop would that has `stock` of each code.
-    pub(crate) fn simulate(rows: &[Row], mut stock: impl FnMut(&str, i64) -> i64) -> State {
-        let mut ledger = Ledger::new(rows);
+    pub(crate) fn simulate(
+        rows: &[RetailRow],
+        mut stock: impl FnMut(&str, i64) -> i64,
+    ) -> ReplayState {
+        let mut ledger = RowLedger::new(rows);
         let plan = plan(rows, &invoices(rows), &mut ledger);
-        let mut state = State::new(ledger);
+        let mut state = ReplayState::new(ledger);
         for (index, step) in plan.steps.iter().enumerate() {
             match &step.work {
-                Work::Order(order) => {
+                InvoiceWork::Order(order) => {
                     let sold: Vec<i64> =
                         order.lines.iter().map(|l| stock(&l.code, l.quantity)).collect();
-                    let reason = Reason::Row(RowReason::OutOfStock);
+                    let reason = SkipReason::Row(RowReason::OutOfStock);
                     state.settle(index, step, order, &sold, reason);
                 }
-                Work::Refund(refund) => {
+                InvoiceWork::Refund(refund) => {
                     for portions in state.match_refund(index, step, refund).into_values() {
                         state.settle_refund(index, &portions, true);
                     }
@@ -363,7 +383,7 @@ mod tests {
         state
     }
 
-    fn any_row() -> impl Strategy<Value = Row> {
+    fn any_row() -> impl Strategy<Value = RetailRow> {
         let code = prop_oneof![Just("a"), Just("c"), Just("e"), Just("POST")];
         let who = prop_oneof![Just(""), Just("7"), Just("8")];
         let price = prop_oneof![Just("100"), Just("33.3"), Just("0.5"), Just("0"), Just("-4")];

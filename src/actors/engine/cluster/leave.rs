@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt as _};
 use tokio::time::timeout;
 
-use super::Cluster;
+use super::ClusterMember;
 use crate::actors::engine::shards::Shards;
 use crate::bus::Notice;
 use crate::store::journal::Fence;
@@ -17,7 +17,7 @@ const HAND_OVER: Duration = Duration::from_secs(8);
 /// How many shards are given away at once when the node stops.
 const LEAVE_AT_ONCE: usize = 16;
 
-impl Cluster {
+impl ClusterMember {
     /// Marks shards as being given away; answers those that were not yet.
     pub(super) fn begin_to_give(&self, shards: Vec<u16>) -> Vec<Fence> {
         let mut held = self.held();

@@ -6,14 +6,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use super::Cluster;
-use crate::actors::engine::host::{Failure, RemoteEntities};
+use super::ClusterMember;
+use crate::actors::engine::host::{RemoteEntities, RemoteFailure};
 use crate::bus::CallError;
 
 /// How long answers of a node that gave a shard away may be on their way.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-impl Cluster {
+impl ClusterMember {
     /// Waits until a shard belongs to another node, and what this one may have answered is here:
     /// one that is dead answers nothing, however long it is waited for.
     async fn no_longer(&self, shard: u16, node: &str) {
@@ -29,41 +29,48 @@ impl Cluster {
     }
 
     /// Asks the owner of a shard something.
-    async fn ask(&self, shard: u16, message: Bytes, patience: Duration) -> Result<Bytes, Failure> {
+    async fn ask(
+        &self,
+        shard: u16,
+        message: Bytes,
+        patience: Duration,
+    ) -> Result<Bytes, RemoteFailure> {
         let view = self.view();
         let owner = view.holdings.get(usize::from(shard)).and_then(|one| one.owner.as_ref());
         let peer = owner.filter(|owner| **owner != self.me).and_then(|id| view.peers.get(id));
         let Some(peer) = peer else {
-            return Err(Failure::Nobody);
+            return Err(RemoteFailure::Nobody);
         };
         let answer = tokio::select! {
             biased;
             answer = self.calls.call(peer, message, patience) => answer,
-            () = self.no_longer(shard, &peer.node) => return Err(Failure::Unknown),
+            () = self.no_longer(shard, &peer.node) => return Err(RemoteFailure::Unknown),
         };
         match answer {
             Ok(answer) => Ok(answer),
-            Err(CallError::Busy(_)) => Err(Failure::Busy),
-            Err(error @ CallError::TooLarge(_)) => Err(Failure::Unsendable(error.to_string())),
+            Err(CallError::Busy(_)) => Err(RemoteFailure::Busy),
+            Err(error @ CallError::TooLarge(_)) => {
+                Err(RemoteFailure::Unsendable(error.to_string()))
+            }
             Err(error) => {
                 tracing::debug!(%error, "a node did not answer");
                 self.poke.notify_one();
                 let delivered = matches!(error, CallError::Unknown { .. });
-                Err(if delivered { Failure::Unknown } else { Failure::Nobody })
+                Err(if delivered { RemoteFailure::Unknown } else { RemoteFailure::Nobody })
             }
         }
     }
 }
 
 #[async_trait]
-impl RemoteEntities for Cluster {
+impl RemoteEntities for ClusterMember {
     async fn call(
         &self,
         shard: u16,
         noun: &'static str,
         body: Vec<u8>,
         patience: Duration,
-    ) -> Result<Bytes, Failure> {
+    ) -> Result<Bytes, RemoteFailure> {
         let mut message = Vec::with_capacity(noun.len() + 1 + body.len());
         message.extend_from_slice(noun.as_bytes());
         message.push(b'\n');

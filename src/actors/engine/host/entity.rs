@@ -16,8 +16,8 @@ use std::time::Duration;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::AbortHandle;
 
-use super::message::{Envelope, Held, Message, Reply, Until, View};
-use super::route::Route;
+use super::message::{EntityMessage, Envelope, HeldAnswer, Reply, Until, View};
+use super::route::ShardMessage;
 use super::{Append, Error, Host, NewEvent, ShardLease};
 use crate::domain::entity::{Cause, EntityId, Event, Noun};
 use crate::domain::time::{Span, Timestamp};
@@ -43,7 +43,7 @@ const UNKNOWN: Timestamp = Timestamp::from_millis(i64::MAX);
 pub(super) struct Start<N: Noun> {
     pub entity: EntityId,
     pub host: Host<N>,
-    pub shard: ActorRef<Route<N>>,
+    pub shard: ActorRef<ShardMessage<N>>,
     pub fresh: bool,
     pub lease: ShardLease,
 }
@@ -67,7 +67,7 @@ struct Waiter<N: Noun> {
 pub(super) struct Life<N: Noun> {
     id: EntityId,
     host: Host<N>,
-    shard: ActorRef<Route<N>>,
+    shard: ActorRef<ShardMessage<N>>,
     fresh: bool,
     incarnation: u64,
     broken: Option<String>,
@@ -76,7 +76,7 @@ pub(super) struct Life<N: Noun> {
     durable: i64,
     armed: Option<Timestamp>,
     keys: HashMap<String, (u64, Timestamp)>,
-    held: VecDeque<(i64, Held<N::Rejection>)>,
+    held: VecDeque<(i64, HeldAnswer<N::Rejection>)>,
     waiters: Vec<Waiter<N>>,
     started: Vec<N::Effect>,
     performing: Vec<Performing>,
@@ -95,13 +95,13 @@ impl Drop for Performing {
 }
 
 impl<N: Noun> Actor for Entity<N> {
-    type Msg = Message<N>;
+    type Msg = EntityMessage<N>;
     type State = Life<N>;
     type Arguments = Start<N>;
 
     async fn pre_start(
         &self,
-        _myself: ActorRef<Message<N>>,
+        _myself: ActorRef<EntityMessage<N>>,
         start: Start<N>,
     ) -> Result<Life<N>, ActorProcessingErr> {
         Ok(Life {
@@ -128,7 +128,7 @@ impl<N: Noun> Actor for Entity<N> {
 
     async fn post_start(
         &self,
-        _myself: ActorRef<Message<N>>,
+        _myself: ActorRef<EntityMessage<N>>,
         life: &mut Life<N>,
     ) -> Result<(), ActorProcessingErr> {
         let lane = life.host.lane(&life.id).clone();
@@ -139,7 +139,7 @@ impl<N: Noun> Actor for Entity<N> {
         if !life.fresh {
             Box::pin(life.replay()).await?;
             if life.seq == 0 {
-                life.shard.cast(Route::Absent(life.id.clone()))?;
+                life.shard.cast(ShardMessage::Absent(life.id.clone()))?;
             }
         }
         life.perform();
@@ -148,22 +148,25 @@ impl<N: Noun> Actor for Entity<N> {
 
     async fn handle(
         &self,
-        myself: ActorRef<Message<N>>,
-        message: Message<N>,
+        myself: ActorRef<EntityMessage<N>>,
+        message: EntityMessage<N>,
         life: &mut Life<N>,
     ) -> Result<(), ActorProcessingErr> {
         if let Some(why) = &life.broken
-            && !matches!(message, Message::Sleep | Message::Leave | Message::Reread)
+            && !matches!(
+                message,
+                EntityMessage::Sleep | EntityMessage::Leave | EntityMessage::Reread
+            )
         {
             message.refuse(Error::Quarantined(why.clone()));
             return Ok(());
         }
         match message {
-            message @ (Message::Do(_) | Message::Wait { .. }) if life.leaving => {
+            message @ (EntityMessage::Do(_) | EntityMessage::Wait { .. }) if life.leaving => {
                 message.refuse(Error::Moved);
             }
-            Message::Do(envelope) => life.receive(&myself, *envelope),
-            Message::Wait { until, reply, abandoned } => {
+            EntityMessage::Do(envelope) => life.receive(&myself, *envelope),
+            EntityMessage::Wait { until, reply, abandoned } => {
                 life.waiters.retain(|waiter| !waiter.abandoned.load(Ordering::Relaxed));
                 if life.waiters.len() >= WAITERS_MAX {
                     reply(Err(Error::Busy))(Ok(()));
@@ -172,47 +175,49 @@ impl<N: Noun> Actor for Entity<N> {
                 life.waiters.push(Waiter { until, reply, abandoned });
                 life.answer_waiters();
             }
-            Message::Written { incarnation, seq } if incarnation == life.incarnation => {
+            EntityMessage::Written { incarnation, seq } if incarnation == life.incarnation => {
                 life.written(seq);
             }
-            Message::Unwritten { incarnation, .. }
+            EntityMessage::Unwritten { incarnation, .. }
                 if incarnation == life.incarnation
                     && seeded_fault::active(SeededFault::StateKeptAfterRefusal) =>
             {
                 life.written(life.seq);
             }
-            Message::Unwritten { incarnation, error } if incarnation == life.incarnation => {
+            EntityMessage::Unwritten { incarnation, error } if incarnation == life.incarnation => {
                 Box::pin(life.reset(&error)).await?;
                 life.perform();
             }
-            Message::Performed { incarnation, effect } if incarnation == life.incarnation => {
+            EntityMessage::Performed { incarnation, effect } if incarnation == life.incarnation => {
                 life.performed(&myself, effect);
             }
-            Message::Written { .. } | Message::Unwritten { .. } | Message::Performed { .. } => {}
-            Message::Resume { incarnation, effect } => {
+            EntityMessage::Written { .. }
+            | EntityMessage::Unwritten { .. }
+            | EntityMessage::Performed { .. } => {}
+            EntityMessage::Resume { incarnation, effect } => {
                 if incarnation == life.incarnation {
                     life.started.retain(|started| *started != effect);
                     life.perform();
                 }
             }
-            Message::Timer { due } => life.timer(&myself, due),
-            Message::Reread => {
+            EntityMessage::Timer { due } => life.timer(&myself, due),
+            EntityMessage::Reread => {
                 if life.broken.take().is_some() {
                     Box::pin(life.replay()).await?;
                     life.perform();
                 }
             }
-            Message::Sleep => {
+            EntityMessage::Sleep => {
                 if life.quiet() {
                     if seeded_fault::active(SeededFault::TimerLostAtPassivation) {
                         life.lose_timer(&myself);
                     }
                     myself.drain()?;
                 } else {
-                    life.shard.cast(Route::StillBusy(life.id.clone()))?;
+                    life.shard.cast(ShardMessage::StillBusy(life.id.clone()))?;
                 }
             }
-            Message::Leave => life.leave(),
+            EntityMessage::Leave => life.leave(),
         }
         if life.leaving && life.quiet() {
             myself.drain()?;
@@ -245,7 +250,7 @@ impl<N: Noun> Life<N> {
         }
     }
 
-    fn receive(&mut self, myself: &ActorRef<Message<N>>, envelope: Envelope<N>) {
+    fn receive(&mut self, myself: &ActorRef<EntityMessage<N>>, envelope: Envelope<N>) {
         let waited = envelope.sent.elapsed();
         if envelope.permit.is_some() {
             self.host.shared.waits.note(waited);
@@ -295,7 +300,7 @@ impl<N: Noun> Life<N> {
     /// Decides a command; `true` if it was carried out before under the same key.
     fn command(
         &mut self,
-        myself: &ActorRef<Message<N>>,
+        myself: &ActorRef<EntityMessage<N>>,
         command: &N::Command,
         mut cause: Cause,
         internal: bool,
@@ -321,7 +326,7 @@ impl<N: Noun> Life<N> {
     /// Applies events at once, and queues them for the journal.
     fn apply(
         &mut self,
-        myself: &ActorRef<Message<N>>,
+        myself: &ActorRef<EntityMessage<N>>,
         events: &[N::Event],
         cause: &Cause,
         now: Timestamp,
@@ -333,7 +338,7 @@ impl<N: Noun> Life<N> {
         }
         let after_seq = self.seq;
         if after_seq == 0 && !self.fresh {
-            let _ = self.shard.cast(Route::Present(self.id.clone()));
+            let _ = self.shard.cast(ShardMessage::Present(self.id.clone()));
         }
         for event in events {
             self.state.evolve(event, now);
@@ -357,18 +362,18 @@ impl<N: Noun> Life<N> {
         Ok(())
     }
 
-    fn append(&mut self, myself: &ActorRef<Message<N>>, append: Append) {
+    fn append(&mut self, myself: &ActorRef<EntityMessage<N>>, append: Append) {
         let (me, incarnation, seq) = (myself.clone(), self.incarnation, self.seq);
         let done = move |outcome: Result<(), AppendError>| {
             let _ = me.cast(match outcome {
-                Ok(()) => Message::Written { incarnation, seq },
-                Err(error) => Message::Unwritten { incarnation, error },
+                Ok(()) => EntityMessage::Written { incarnation, seq },
+                Err(error) => EntityMessage::Unwritten { incarnation, error },
             });
         };
         if self.host.lane(&self.id).enqueue(append, Box::new(done)).is_err() {
             // What was queued before may still be written, so nobody is told that it was not.
             let error = AppendError::Unknown("the journal's queue is full".into());
-            let _ = myself.cast(Message::Unwritten { incarnation: self.incarnation, error });
+            let _ = myself.cast(EntityMessage::Unwritten { incarnation: self.incarnation, error });
         }
     }
 
@@ -392,7 +397,7 @@ impl<N: Noun> Life<N> {
     }
 
     /// The fault of [`SeededFault::TimerLostAtPassivation`].
-    fn lose_timer(&mut self, myself: &ActorRef<Message<N>>) {
+    fn lose_timer(&mut self, myself: &ActorRef<EntityMessage<N>>) {
         let (entity, after_seq, at) = (self.id.clone(), self.seq, self.host.shared.clock.now());
         let timer = Some(TimerChange::Clear);
         let (events, cause) = (Vec::new(), "{}".into());
@@ -409,7 +414,7 @@ impl<N: Noun> Life<N> {
         self.armed.map_or(TimerChange::Clear, TimerChange::Set)
     }
 
-    fn timer(&mut self, myself: &ActorRef<Message<N>>, due: bool) {
+    fn timer(&mut self, myself: &ActorRef<EntityMessage<N>>, due: bool) {
         let now = self.host.shared.clock.now();
         let events = self.state.on_timer(now);
         let cause = Cause { by: "timer".into(), command: "timer".into(), ..Cause::default() };
@@ -459,7 +464,7 @@ impl<N: Noun> Life<N> {
     }
 
     /// Gives an answer once all that it was read off is durable.
-    fn hold(&mut self, held: Held<N::Rejection>) {
+    fn hold(&mut self, held: HeldAnswer<N::Rejection>) {
         if self.durable >= self.seq || seeded_fault::active(SeededFault::ReplyBeforeDurable) {
             held(Ok(()));
         } else {
@@ -485,7 +490,7 @@ impl<N: Noun> Life<N> {
     /// Tells the shard that it need not stay in memory.
     fn rest(&self) {
         if self.state.at_rest() && self.quiet() {
-            let _ = self.shard.cast(Route::AtRest(self.id.clone()));
+            let _ = self.shard.cast(ShardMessage::AtRest(self.id.clone()));
         }
     }
 
@@ -538,14 +543,14 @@ impl<N: Noun> Life<N> {
 
     /// An effect is over. What it led to has come before this; if it is still wanted, it is
     /// performed again after a pause.
-    fn performed(&mut self, myself: &ActorRef<Message<N>>, effect: N::Effect) {
+    fn performed(&mut self, myself: &ActorRef<EntityMessage<N>>, effect: N::Effect) {
         if !self.started.contains(&effect) {
             return;
         }
         if self.state.effects().contains(&effect) {
             let pause = Duration::from_millis(self.host.shared.options.effect_pause_ms);
             let incarnation = self.incarnation;
-            drop(myself.send_after(pause, move || Message::Resume { incarnation, effect }));
+            drop(myself.send_after(pause, move || EntityMessage::Resume { incarnation, effect }));
         } else {
             self.started.retain(|started| *started != effect);
             self.perform();
@@ -595,7 +600,7 @@ struct Over<N: Noun> {
 impl<N: Noun> Drop for Over<N> {
     fn drop(&mut self) {
         if let Some(effect) = self.effect.take() {
-            let message = Message::Performed { incarnation: self.incarnation, effect };
+            let message = EntityMessage::Performed { incarnation: self.incarnation, effect };
             let _: Result<(), Error<N::Rejection>> = self.host.route(&self.entity, false, message);
         }
     }

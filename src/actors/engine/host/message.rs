@@ -57,13 +57,13 @@ impl Until {
 }
 
 /// An answer that is ready and waits for its events to be durable.
-pub(super) type Held<R> = Box<dyn FnOnce(Result<(), Error<R>>) + Send>;
+pub(super) type HeldAnswer<R> = Box<dyn FnOnce(Result<(), Error<R>>) + Send>;
 
 /// Makes the answer of a state, or of an error, to be given when it is durable.
 pub(super) type Reply<N> = Box<
     dyn for<'a> FnOnce(
             Result<View<'a, N>, Error<<N as Noun>::Rejection>>,
-        ) -> Held<<N as Noun>::Rejection>
+        ) -> HeldAnswer<<N as Noun>::Rejection>
         + Send,
 >;
 
@@ -155,7 +155,7 @@ impl<N: Noun> Envelope<N> {
 }
 
 /// What an entity finds in its mailbox.
-pub(super) enum Message<N: Noun> {
+pub(super) enum EntityMessage<N: Noun> {
     /// A command or a question.
     Do(Box<Envelope<N>>),
     /// Somebody waits for a state.
@@ -178,7 +178,7 @@ pub(super) enum Message<N: Noun> {
     Leave,
 }
 
-impl<N: Noun> Message<N> {
+impl<N: Noun> EntityMessage<N> {
     /// Answers whoever is behind it that it could not be done.
     pub(super) fn refuse(self, error: Error<N::Rejection>) {
         match self {

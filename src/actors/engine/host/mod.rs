@@ -33,7 +33,7 @@ use tokio::time::Instant;
 pub use entity::{decode, kept};
 pub use message::{Until, View};
 pub use quarantine::{Quarantined, Released};
-pub use remote::{Failure, RemoteEntities};
+pub use remote::{RemoteEntities, RemoteFailure};
 pub use shard_lease::ShardLease;
 
 use super::clock::Clock;
@@ -42,11 +42,11 @@ use crate::domain::limits::within;
 use crate::store::journal::lane::Lane;
 use crate::store::journal::lanes::Lanes;
 use crate::store::journal::{Append, Journal, NewEvent};
-use message::{Abandon, Envelope, Message, Permit};
-use places::Places;
+use message::{Abandon, EntityMessage, Envelope, Permit};
+use places::RunningShards;
 use quarantine::Quarantine;
 use remote::{WAIT, Want};
-use route::Route;
+use route::ShardMessage;
 use waits::Waits;
 
 /// The limits of a host.
@@ -190,7 +190,7 @@ struct Shared<N: Noun> {
     clock: Clock,
     options: Options,
     flow: RwLock<Option<Arc<dyn Flow<N>>>>,
-    places: Places<N>,
+    places: RunningShards<N>,
     remote: RwLock<Option<Arc<dyn RemoteEntities>>>,
     supervisor: ActorCell,
     permits: Arc<Semaphore>,
@@ -238,7 +238,7 @@ impl<N: Noun> Host<N> {
         let permits = Arc::new(Semaphore::new(options.commands_max));
         Self {
             shared: Arc::new(Shared {
-                places: Places::new(journal.shards()),
+                places: RunningShards::new(journal.shards()),
                 journal,
                 lanes,
                 clock,
@@ -424,7 +424,7 @@ impl<N: Noun> Host<N> {
         let reply = message::reply(read, sender);
         let abandon = Abandon::default();
         let abandoned = abandon.flag();
-        self.route(entity, false, Message::Wait { until, reply, abandoned })?;
+        self.route(entity, false, EntityMessage::Wait { until, reply, abandoned })?;
         match tokio::time::timeout(patience, receiver).await {
             Ok(answer) => answer.unwrap_or(Err(Error::TryAgain)),
             Err(_) => self.send_here(entity, Asked::question(Want::State), late).await,
@@ -494,7 +494,7 @@ impl<N: Noun> Host<N> {
             reply: Some(message::reply(read, sender)),
             permit: Some(Permit::new(permit)),
         };
-        self.route(entity, asked.fresh, Message::Do(Box::new(envelope)))?;
+        self.route(entity, asked.fresh, EntityMessage::Do(Box::new(envelope)))?;
         // Its turn has come by then, or it is dropped; what takes longer is the disk.
         let Ok(Ok(answer)) = tokio::time::timeout(patience, receiver).await else {
             return Err(Error::TryAgain);
@@ -520,7 +520,7 @@ impl<N: Noun> Host<N> {
             permit: None,
         };
         let sent: Result<(), Error<N::Rejection>> =
-            self.route(entity, false, Message::Do(Box::new(envelope)));
+            self.route(entity, false, EntityMessage::Do(Box::new(envelope)));
         if sent.is_err() {
             tracing::debug!(
                 entity = entity.for_log(),
@@ -532,7 +532,8 @@ impl<N: Noun> Host<N> {
     /// Wakes an entity, so that it goes on with what it has to do; with `due`, because the row
     /// of its timer is.
     pub fn wake(&self, entity: &EntityId, due: bool) {
-        let _: Result<(), Error<N::Rejection>> = self.route(entity, false, Message::Timer { due });
+        let _: Result<(), Error<N::Rejection>> =
+            self.route(entity, false, EntityMessage::Timer { due });
     }
 
     /// How it is doing.
@@ -557,10 +558,10 @@ impl<N: Noun> Host<N> {
         &self,
         entity: &EntityId,
         fresh: bool,
-        message: Message<N>,
+        message: EntityMessage<N>,
     ) -> Result<(), Error<E>> {
         let shard = entity.shard(self.shared.journal.shards());
-        let to = Route::To { entity: entity.clone(), fresh, message };
+        let to = ShardMessage::To { entity: entity.clone(), fresh, message };
         if self.shared.places.cast(shard, to) { Ok(()) } else { Err(Error::Moved) }
     }
 
@@ -616,4 +617,4 @@ fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-type Buffer<N> = VecDeque<Message<N>>;
+type Buffer<N> = VecDeque<EntityMessage<N>>;

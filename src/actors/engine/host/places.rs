@@ -6,24 +6,24 @@ use std::sync::RwLock;
 use ractor::{Actor, ActorCell, ActorId, ActorRef};
 use tokio::sync::oneshot;
 
-use super::route::Route;
-use super::shard::{Opening, Shard};
+use super::route::ShardMessage;
+use super::shard::{Shard, ShardOpening};
 use super::shard_lease::ShardLease;
 use super::{Host, read_lock, write};
 use crate::domain::entity::Noun;
 
 /// A shard that runs here.
-struct Place<N: Noun> {
-    actor: ActorRef<Route<N>>,
+struct RunningShard<N: Noun> {
+    actor: ActorRef<ShardMessage<N>>,
     lease: ShardLease,
     /// It takes no more, and ends what it has.
     closing: bool,
 }
 
 /// All shards; nothing where one is elsewhere.
-pub(super) struct Places<N: Noun>(RwLock<Vec<Option<Place<N>>>>);
+pub(super) struct RunningShards<N: Noun>(RwLock<Vec<Option<RunningShard<N>>>>);
 
-impl<N: Noun> Places<N> {
+impl<N: Noun> RunningShards<N> {
     pub(super) fn new(shards: u16) -> Self {
         Self(RwLock::new((0..shards).map(|_| None).collect()))
     }
@@ -36,7 +36,7 @@ impl<N: Noun> Places<N> {
     }
 
     /// Sends to a shard; `false` if it does not run here.
-    pub(super) fn cast(&self, shard: u16, route: Route<N>) -> bool {
+    pub(super) fn cast(&self, shard: u16, route: ShardMessage<N>) -> bool {
         let places = read_lock(&self.0);
         match places.get(usize::from(shard)) {
             Some(Some(place)) if !place.closing => place.actor.cast(route).is_ok(),
@@ -44,13 +44,13 @@ impl<N: Noun> Places<N> {
         }
     }
 
-    fn put(&self, shard: u16, place: Option<Place<N>>) -> Option<Place<N>> {
+    fn put(&self, shard: u16, place: Option<RunningShard<N>>) -> Option<RunningShard<N>> {
         let mut places = write(&self.0);
         places.get_mut(usize::from(shard)).and_then(|slot| std::mem::replace(slot, place))
     }
 
     /// Lets a shard take no more; nothing if it does not run here.
-    fn close(&self, shard: u16) -> Option<ActorRef<Route<N>>> {
+    fn close(&self, shard: u16) -> Option<ActorRef<ShardMessage<N>>> {
         let mut places = write(&self.0);
         let place = places.get_mut(usize::from(shard))?.as_mut()?;
         place.closing = true;
@@ -68,7 +68,7 @@ impl<N: Noun> Places<N> {
 
 /// Kills a shard with its entities, in the order in which they woke: who waits for them is told so
 /// in the same order each time.
-fn kill<N: Noun>(shard: &ActorRef<Route<N>>) {
+fn kill<N: Noun>(shard: &ActorRef<ShardMessage<N>>) {
     let mut entities = shard.get_children();
     entities.sort_unstable_by_key(ActorCell::get_id);
     entities.iter().for_each(ActorCell::kill);
@@ -81,10 +81,10 @@ impl<N: Noun> Host<N> {
     /// # Errors
     /// [`ractor::SpawnErr`] when its supervisor cannot be started.
     pub async fn open(&self, shard: u16, lease: ShardLease) -> Result<(), ractor::SpawnErr> {
-        let opening = Opening { host: self.clone(), lease: lease.clone() };
+        let opening = ShardOpening { host: self.clone(), lease: lease.clone() };
         let supervisor = self.shared.supervisor.clone();
         let (actor, _) = Actor::spawn_linked(None, Shard::new(), opening, supervisor).await?;
-        let place = Place { actor, lease, closing: false };
+        let place = RunningShard { actor, lease, closing: false };
         if let Some(before) = self.shared.places.put(shard, Some(place)) {
             kill(&before.actor);
         }
@@ -99,7 +99,7 @@ impl<N: Noun> Host<N> {
             return;
         };
         let (done, closed) = oneshot::channel();
-        if actor.cast(Route::Close(done)).is_ok() {
+        if actor.cast(ShardMessage::Close(done)).is_ok() {
             // An error means that it has failed, which empties it as well.
             let _gone = closed.await;
         }
@@ -120,7 +120,7 @@ impl<N: Noun> Host<N> {
             let places = read_lock(&self.shared.places.0);
             let mut all = places.iter().enumerate();
             all.find_map(|(shard, place)| {
-                let failed = |place: &&Place<N>| place.actor.get_id() == failed.get_id();
+                let failed = |place: &&RunningShard<N>| place.actor.get_id() == failed.get_id();
                 let place = place.as_ref().filter(failed).filter(|place| !place.closing);
                 place.map(|place| (shard, place.lease.clone()))
             })

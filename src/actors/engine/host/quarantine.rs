@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::RwLock;
 
-use super::route::Route;
+use super::route::ShardMessage;
 use super::{Error, Host, read_lock, write};
 use crate::domain::entity::{EntityId, Noun};
 use crate::domain::time::Timestamp;
@@ -82,7 +82,7 @@ impl<N: Noun> Host<N> {
             return Released::NotThere;
         }
         let shard = entity.shard(self.shared.journal.shards());
-        if !self.shared.places.cast(shard, Route::Release(entity.clone())) {
+        if !self.shared.places.cast(shard, ShardMessage::Release(entity.clone())) {
             return Released::Unknown;
         }
         match self.look(entity, |_| ()).await {

@@ -30,7 +30,7 @@ pub(super) enum Want {
 
 /// Why another node gave no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
+pub enum RemoteFailure {
     /// There is none to ask at this moment: nothing was done.
     #[error("the shard has no owner at the moment")]
     Nobody,
@@ -55,7 +55,7 @@ pub trait RemoteEntities: Send + Sync + 'static {
         noun: &'static str,
         body: Vec<u8>,
         patience: Duration,
-    ) -> Result<Bytes, Failure>;
+    ) -> Result<Bytes, RemoteFailure>;
 
     /// Waits until a shard may have another owner, at most `patience`.
     async fn changed(&self, patience: Duration);
@@ -151,10 +151,10 @@ impl<N: Noun> Host<N> {
         let patience = if asked.wait.is_some() { patience + TRY } else { patience.min(TRY) };
         let answer = match remote.call(shard, N::PREFIX, body, patience).await {
             Ok(answer) => answer,
-            Err(Failure::Busy) => return Err(Error::Busy),
-            Err(Failure::Unsendable(why)) => return Err(Error::Storage(why)),
-            Err(Failure::Nobody) => return Err(Error::Moved),
-            Err(Failure::Unknown) => return Err(Error::TryAgain),
+            Err(RemoteFailure::Busy) => return Err(Error::Busy),
+            Err(RemoteFailure::Unsendable(why)) => return Err(Error::Storage(why)),
+            Err(RemoteFailure::Nobody) => return Err(Error::Moved),
+            Err(RemoteFailure::Unknown) => return Err(Error::TryAgain),
         };
         match serde_json::from_slice::<Answer<N>>(&answer) {
             Ok(Ok(answer)) => {

@@ -4,13 +4,13 @@
 
 use tokio::sync::oneshot;
 
-use super::message::Message;
+use super::message::EntityMessage;
 use crate::domain::entity::{EntityId, Noun};
 
 /// What a shard is told.
-pub(super) enum Route<N: Noun> {
+pub(super) enum ShardMessage<N: Noun> {
     /// A message for one of its entities.
-    To { entity: EntityId, fresh: bool, message: Message<N> },
+    To { entity: EntityId, fresh: bool, message: EntityMessage<N> },
     /// The entity is not idle after all.
     StillBusy(EntityId),
     /// Nothing more is expected to happen to the entity.

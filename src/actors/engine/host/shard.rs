@@ -15,8 +15,8 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::entity::{Entity, Start};
-use super::message::Message;
-use super::route::Route;
+use super::message::EntityMessage;
+use super::route::ShardMessage;
 use super::shard_lease::ShardLease;
 use super::{Buffer, Error, Host};
 use crate::domain::entity::{EntityId, Noun};
@@ -35,7 +35,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// What a shard is opened with.
 #[derive(Clone)]
-pub(super) struct Opening<N: Noun> {
+pub(super) struct ShardOpening<N: Noun> {
     pub host: Host<N>,
     pub lease: ShardLease,
 }
@@ -62,7 +62,7 @@ enum Stage<N: Noun> {
 }
 
 struct Slot<N: Noun> {
-    actor: Option<ActorRef<Message<N>>>,
+    actor: Option<ActorRef<EntityMessage<N>>>,
     stage: Stage<N>,
     used: Instant,
     /// How long it may idle before it leaves memory.
@@ -75,7 +75,7 @@ struct Slot<N: Noun> {
     failed: Option<Instant>,
 }
 
-pub(super) struct State<N: Noun> {
+pub(super) struct ShardState<N: Noun> {
     host: Host<N>,
     slots: HashMap<EntityId, Slot<N>>,
     names: HashMap<ActorId, EntityId>,
@@ -87,53 +87,53 @@ pub(super) struct State<N: Noun> {
 }
 
 /// What a shard that goes leaves is not awake any more.
-impl<N: Noun> Drop for State<N> {
+impl<N: Noun> Drop for ShardState<N> {
     fn drop(&mut self) {
         self.host.shared.awake.fetch_sub(self.counted, Ordering::Relaxed);
     }
 }
 
 impl<N: Noun> Actor for Shard<N> {
-    type Msg = Route<N>;
-    type State = State<N>;
-    type Arguments = Opening<N>;
+    type Msg = ShardMessage<N>;
+    type State = ShardState<N>;
+    type Arguments = ShardOpening<N>;
 
     async fn pre_start(
         &self,
-        myself: ActorRef<Route<N>>,
-        Opening { host, lease }: Opening<N>,
-    ) -> Result<State<N>, ActorProcessingErr> {
-        drop(myself.send_interval(TICK, || Route::Tick));
+        myself: ActorRef<ShardMessage<N>>,
+        ShardOpening { host, lease }: ShardOpening<N>,
+    ) -> Result<ShardState<N>, ActorProcessingErr> {
+        drop(myself.send_interval(TICK, || ShardMessage::Tick));
         let (slots, names) = (HashMap::new(), HashMap::new());
-        Ok(State { host, slots, names, lease, closing: None, closed: false, counted: 0 })
+        Ok(ShardState { host, slots, names, lease, closing: None, closed: false, counted: 0 })
     }
 
     async fn handle(
         &self,
-        myself: ActorRef<Route<N>>,
-        message: Route<N>,
-        state: &mut State<N>,
+        myself: ActorRef<ShardMessage<N>>,
+        message: ShardMessage<N>,
+        state: &mut ShardState<N>,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Route::To { entity, fresh, message } => {
+            ShardMessage::To { entity, fresh, message } => {
                 state.route(&myself, entity, fresh, message).await?;
             }
-            Route::StillBusy(entity) => state.stay(&entity),
-            Route::AtRest(entity) => {
+            ShardMessage::StillBusy(entity) => state.stay(&entity),
+            ShardMessage::AtRest(entity) => {
                 if let Some(slot) = state.slots.get_mut(&entity) {
                     slot.idle = slot.idle.min(REST);
                 }
             }
-            Route::Absent(entity) => state.absent(&entity),
-            Route::Present(entity) => {
+            ShardMessage::Absent(entity) => state.absent(&entity),
+            ShardMessage::Present(entity) => {
                 if let Some(slot) = state.slots.get_mut(&entity) {
                     slot.used = Instant::now();
                 }
             }
-            Route::Restart(entity) => state.revive(&myself, entity).await?,
-            Route::Release(entity) => state.release(&myself, entity).await?,
-            Route::Tick => state.tick(),
-            Route::Close(done) => state.close(done),
+            ShardMessage::Restart(entity) => state.revive(&myself, entity).await?,
+            ShardMessage::Release(entity) => state.release(&myself, entity).await?,
+            ShardMessage::Tick => state.tick(),
+            ShardMessage::Close(done) => state.close(done),
         }
         state.end(&myself);
         Ok(())
@@ -141,9 +141,9 @@ impl<N: Noun> Actor for Shard<N> {
 
     async fn handle_supervisor_evt(
         &self,
-        myself: ActorRef<Route<N>>,
+        myself: ActorRef<ShardMessage<N>>,
         event: SupervisionEvent,
-        state: &mut State<N>,
+        state: &mut ShardState<N>,
     ) -> Result<(), ActorProcessingErr> {
         match event {
             SupervisionEvent::ActorTerminated(who, _, _) => {
@@ -164,7 +164,7 @@ impl<N: Noun> Actor for Shard<N> {
     }
 }
 
-impl<N: Noun> State<N> {
+impl<N: Noun> ShardState<N> {
     /// Takes nothing more, and lets all entities leave.
     fn close(&mut self, done: oneshot::Sender<()>) {
         self.closing = Some(done);
@@ -181,7 +181,7 @@ impl<N: Noun> State<N> {
                 Stage::Live | Stage::Quarantined(_) => {}
             }
             if let Some(actor) = &slot.actor {
-                let _ = actor.cast(Message::Leave);
+                let _ = actor.cast(EntityMessage::Leave);
             }
         }
         self.slots.retain(|_, slot| slot.actor.is_some());
@@ -189,7 +189,7 @@ impl<N: Noun> State<N> {
     }
 
     /// Ends once it is closed and empty.
-    fn end(&mut self, myself: &ActorRef<Route<N>>) {
+    fn end(&mut self, myself: &ActorRef<ShardMessage<N>>) {
         if self.slots.is_empty()
             && let Some(done) = self.closing.take()
         {
@@ -201,10 +201,10 @@ impl<N: Noun> State<N> {
 
     async fn route(
         &mut self,
-        myself: &ActorRef<Route<N>>,
+        myself: &ActorRef<ShardMessage<N>>,
         entity: EntityId,
         fresh: bool,
-        mut message: Message<N>,
+        mut message: EntityMessage<N>,
     ) -> Result<(), ActorProcessingErr> {
         if self.closed {
             message.refuse(Error::Moved);
@@ -251,11 +251,11 @@ impl<N: Noun> State<N> {
 
     async fn spawn(
         &mut self,
-        myself: &ActorRef<Route<N>>,
+        myself: &ActorRef<ShardMessage<N>>,
         entity: &EntityId,
         fresh: bool,
         first: Buffer<N>,
-    ) -> Result<ActorRef<Message<N>>, ActorProcessingErr> {
+    ) -> Result<ActorRef<EntityMessage<N>>, ActorProcessingErr> {
         let start = Start {
             entity: entity.clone(),
             host: self.host.clone(),
@@ -274,7 +274,7 @@ impl<N: Noun> State<N> {
     /// An entity has left memory: it comes back at once if something came for it meanwhile.
     async fn gone(
         &mut self,
-        myself: &ActorRef<Route<N>>,
+        myself: &ActorRef<ShardMessage<N>>,
         entity: EntityId,
     ) -> Result<(), ActorProcessingErr> {
         let Some(slot) = self.slots.get_mut(&entity) else {
@@ -298,7 +298,13 @@ impl<N: Noun> State<N> {
 
     /// An entity has failed: it is restarted after a pause, and given up after too many times. One
     /// that the journal could not be read for, `unread`, is as good as it was and not given up.
-    fn failed(&mut self, myself: &ActorRef<Route<N>>, entity: EntityId, why: &str, unread: bool) {
+    fn failed(
+        &mut self,
+        myself: &ActorRef<ShardMessage<N>>,
+        entity: EntityId,
+        why: &str,
+        unread: bool,
+    ) {
         let shared = &self.host.shared;
         shared.failures.fetch_add(1, Ordering::Relaxed);
         let Some(slot) = self.slots.get_mut(&entity) else {
@@ -345,19 +351,19 @@ impl<N: Noun> State<N> {
         slot.stage = Stage::Resting(buffer);
         let times = (slot.failures + slot.unread).min(10);
         let pause = (PAUSE * (1 << times)).min(PAUSE_MAX);
-        drop(myself.send_after(pause, move || Route::Restart(entity)));
+        drop(myself.send_after(pause, move || ShardMessage::Restart(entity)));
     }
 
     async fn revive(
         &mut self,
-        myself: &ActorRef<Route<N>>,
+        myself: &ActorRef<ShardMessage<N>>,
         entity: EntityId,
     ) -> Result<(), ActorProcessingErr> {
         let Some(slot) = self.slots.get_mut(&entity) else {
             return Ok(());
         };
         if let Stage::Resting(mut buffer) = std::mem::replace(&mut slot.stage, Stage::Live) {
-            buffer.push_back(Message::Timer { due: false });
+            buffer.push_back(EntityMessage::Timer { due: false });
             let actor = self.spawn(myself, &entity, false, buffer).await?;
             if let Some(slot) = self.slots.get_mut(&entity) {
                 slot.actor = Some(actor);
@@ -370,13 +376,13 @@ impl<N: Noun> State<N> {
     /// read its history reads it again.
     async fn release(
         &mut self,
-        myself: &ActorRef<Route<N>>,
+        myself: &ActorRef<ShardMessage<N>>,
         entity: EntityId,
     ) -> Result<(), ActorProcessingErr> {
-        let again = Message::Timer { due: false };
+        let again = EntityMessage::Timer { due: false };
         match self.slots.get_mut(&entity).map(|slot| (&slot.actor, &mut slot.stage)) {
             Some((Some(actor), Stage::Live)) => {
-                let _ = actor.cast(Message::Reread);
+                let _ = actor.cast(EntityMessage::Reread);
                 return Ok(());
             }
             Some((_, Stage::Draining(buffer) | Stage::Resting(buffer))) => {
@@ -421,7 +427,7 @@ impl<N: Noun> State<N> {
         idle.sort_unstable_by_key(|(entity, _)| *entity);
         for (_, slot) in idle {
             if let Some(actor) = &slot.actor
-                && actor.cast(Message::Sleep).is_ok()
+                && actor.cast(EntityMessage::Sleep).is_ok()
             {
                 slot.stage = Stage::Draining(Buffer::new());
             }
@@ -439,9 +445,9 @@ impl<N: Noun> State<N> {
 
 impl<N: Noun> Slot<N> {
     /// Counts a message that needs a permit; `false` if the entity has too many.
-    fn admit(&self, message: &mut Message<N>, max: usize) -> bool {
+    fn admit(&self, message: &mut EntityMessage<N>, max: usize) -> bool {
         match message {
-            Message::Do(envelope) => match &mut envelope.permit {
+            EntityMessage::Do(envelope) => match &mut envelope.permit {
                 Some(permit) => permit.count(&self.pending, max),
                 None => true,
             },

@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::projection::Projections;
-use super::runner::{Outcome, Run};
+use super::runner::{EventOutcome, RunningProjection};
 use super::{BREATH, Error, Heard, Owned, STEP_MAX};
-use crate::actors::engine::changes::{Changed, Changes};
+use crate::actors::engine::changes::{ChangeFeed, Changed};
 use crate::domain::entity::{EntityId, Record};
 use crate::store::Tables;
 use crate::store::journal::Journal;
@@ -37,10 +37,10 @@ pub struct Follower {
     store: Arc<dyn Tables>,
     journal: Arc<dyn Journal>,
     owned: Owned,
-    changes: Changes,
+    changes: ChangeFeed,
     parts: BTreeMap<u16, Part>,
     projections: Projections,
-    lists: Vec<Box<dyn Run>>,
+    lists: Vec<Box<dyn RunningProjection>>,
     /// Those with an event that cannot be read: nothing is told of them.
     unreadable: HashSet<EntityId>,
 }
@@ -52,7 +52,7 @@ impl Follower {
         store: Arc<dyn Tables>,
         projections: Projections,
         owned: Owned,
-        changes: Changes,
+        changes: ChangeFeed,
     ) -> Self {
         Self {
             journal: store.journal(),
@@ -246,7 +246,7 @@ impl Follower {
         for list in self.lists.iter_mut().filter(|list| list.listens_to(&record.entity)) {
             let mut left = i64::MAX;
             let outcome = list.fold(self.journal.as_ref(), record, true, &mut left).await?;
-            if outcome != Outcome::Folded {
+            if outcome != EventOutcome::Folded {
                 self.unreadable.insert(record.entity.clone());
             }
         }

@@ -3,11 +3,11 @@
 //! stand still meanwhile, keeps it apart from the projector.
 
 use super::Error;
-use super::projection::{Entry, Projections};
+use super::projection::{ProjectionEntry, Projections};
 use crate::actors::engine::fold::{Upto, each};
 use crate::domain::entity::EntityId;
 use crate::store::Tables;
-use crate::store::projection::{Cursor, Step};
+use crate::store::projection::{Cursor, ProjectionStep};
 
 /// How often the projector may be faster.
 const TRIES_MAX: u32 = 20;
@@ -47,7 +47,11 @@ pub async fn replay_entity(
 /// Why the rows of an event are not there; what the database says of it may show personal data.
 pub(super) const REFUSED: &str = "the database refuses its rows; the log says why";
 
-async fn heal(store: &dyn Tables, entry: &Entry, entity: &EntityId) -> Result<Healed, Error> {
+async fn heal(
+    store: &dyn Tables,
+    entry: &ProjectionEntry,
+    entity: &EntityId,
+) -> Result<Healed, Error> {
     let journal = store.journal();
     let shard = entity.shard(journal.shards());
     for _ in 0..TRIES_MAX {
@@ -60,12 +64,12 @@ async fn heal(store: &dyn Tables, entry: &Entry, entity: &EntityId) -> Result<He
             }
             run.gather();
         }
-        let step = Step {
+        let step = ProjectionStep {
             projection: entry.name,
             cursors: &[Cursor { shard, after: pos, pos }],
             rows: Some(run.batch()),
             healed: std::slice::from_ref(entity),
-            ..Step::default()
+            ..ProjectionStep::default()
         };
         match store.commit_projections(&[step]).await {
             Ok(true) => return Ok(Healed::Well),

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::news::Notes;
-use super::runner::{Run, Runner};
+use super::runner::{Runner, RunningProjection};
 use crate::actors::engine::fold::{Fold, Folded};
 use crate::domain::entity::{EntityId, Record};
 use crate::store::list_row::Batch;
@@ -91,23 +91,23 @@ pub trait LiveList: Projection {
 
 /// The projections that a node runs.
 #[derive(Clone, Default)]
-pub struct Projections(Vec<Entry>);
+pub struct Projections(Vec<ProjectionEntry>);
 
 type Listed = fn(&EntityId) -> Option<(&'static Table, &str)>;
 
 /// One of them.
 #[derive(Clone)]
-pub(in crate::actors::engine) struct Entry {
+pub(in crate::actors::engine) struct ProjectionEntry {
     pub(in crate::actors::engine) name: &'static str,
     prefixes: &'static [&'static str],
     listed: Listed,
     pub(in crate::actors::engine) is_live: bool,
-    runner: Arc<dyn Fn() -> Box<dyn Run> + Send + Sync>,
+    runner: Arc<dyn Fn() -> Box<dyn RunningProjection> + Send + Sync>,
 }
 
-impl Entry {
+impl ProjectionEntry {
     /// One that has taken nothing yet.
-    pub(in crate::actors::engine) fn runner(&self) -> Box<dyn Run> {
+    pub(in crate::actors::engine) fn runner(&self) -> Box<dyn RunningProjection> {
         (self.runner)()
     }
 
@@ -138,10 +138,10 @@ impl Projections {
     fn add<P: Projection>(
         mut self,
         is_live: bool,
-        runner: impl Fn() -> Box<dyn Run> + Send + Sync + 'static,
+        runner: impl Fn() -> Box<dyn RunningProjection> + Send + Sync + 'static,
     ) -> Self {
         let (name, prefixes, listed) = (P::NAME, P::PREFIXES, P::listed);
-        self.0.push(Entry { name, prefixes, listed, is_live, runner: Arc::new(runner) });
+        self.0.push(ProjectionEntry { name, prefixes, listed, is_live, runner: Arc::new(runner) });
         self
     }
 
@@ -191,12 +191,12 @@ impl Projections {
         Ok(reached.unwrap_or_default())
     }
 
-    pub(in crate::actors::engine) fn entries(&self) -> &[Entry] {
+    pub(in crate::actors::engine) fn entries(&self) -> &[ProjectionEntry] {
         &self.0
     }
 
     /// Runners of those whose lists are followed live.
-    pub(in crate::actors::engine) fn live_runners(&self) -> Vec<Box<dyn Run>> {
-        self.0.iter().filter(|entry| entry.is_live).map(Entry::runner).collect()
+    pub(in crate::actors::engine) fn live_runners(&self) -> Vec<Box<dyn RunningProjection>> {
+        self.0.iter().filter(|entry| entry.is_live).map(ProjectionEntry::runner).collect()
     }
 }

@@ -21,7 +21,7 @@ const FOLDED_MAX: usize = 20_000;
 
 /// What came of an event.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::actors::engine) enum Outcome {
+pub(in crate::actors::engine) enum EventOutcome {
     /// It is folded in.
     Folded,
     /// It cannot be taken, and why.
@@ -32,7 +32,9 @@ pub(in crate::actors::engine) enum Outcome {
 
 /// A projection at work, whichever it is.
 #[async_trait]
-pub(in crate::actors::engine) trait Run: Send + Sync {
+pub(in crate::actors::engine) trait RunningProjection:
+    Send + Sync
+{
     /// Whether it wants to know of an entity's events.
     fn listens_to(&self, entity: &EntityId) -> bool;
 
@@ -45,7 +47,7 @@ pub(in crate::actors::engine) trait Run: Send + Sync {
         journal: &dyn Journal,
         record: &Record,
         left: &mut i64,
-    ) -> Result<Outcome, ReadError>;
+    ) -> Result<EventOutcome, ReadError>;
 
     /// Folds an event in whose predecessors are known; with `tell`, notes what is new.
     fn take(&mut self, record: &Record, tell: bool) -> Result<(), String>;
@@ -56,7 +58,7 @@ pub(in crate::actors::engine) trait Run: Send + Sync {
     /// The rows of the step.
     fn batch(&self) -> &Batch;
 
-    /// What is new in a shard since [`Run::done`].
+    /// What is new in a shard since [`RunningProjection::done`].
     fn news(&mut self, shard: u16) -> Option<Box<dyn ChangeSet>>;
 
     /// Begins a new step: the one before is written.
@@ -72,7 +74,7 @@ pub(in crate::actors::engine) trait Run: Send + Sync {
     fn entities(&self) -> usize;
 }
 
-impl dyn Run {
+impl dyn RunningProjection {
     /// Folds an event in, reading what comes before it if that is not in memory.
     pub(in crate::actors::engine) async fn fold(
         &mut self,
@@ -80,14 +82,14 @@ impl dyn Run {
         record: &Record,
         tell: bool,
         left: &mut i64,
-    ) -> Result<Outcome, ReadError> {
+    ) -> Result<EventOutcome, ReadError> {
         if self.misses(record) {
             let before = self.read_before(journal, record, left).await?;
-            if before != Outcome::Folded {
+            if before != EventOutcome::Folded {
                 return Ok(before);
             }
         }
-        Ok(self.take(record, tell).map_or_else(Outcome::Unreadable, |()| Outcome::Folded))
+        Ok(self.take(record, tell).map_or_else(EventOutcome::Unreadable, |()| EventOutcome::Folded))
     }
 }
 
@@ -137,7 +139,7 @@ impl<P: Projection> Runner<P> {
 }
 
 #[async_trait]
-impl<P: Projection> Run for Runner<P> {
+impl<P: Projection> RunningProjection for Runner<P> {
     fn listens_to(&self, entity: &EntityId) -> bool {
         P::PREFIXES.contains(&entity.prefix())
     }
@@ -152,15 +154,15 @@ impl<P: Projection> Run for Runner<P> {
         journal: &dyn Journal,
         record: &Record,
         left: &mut i64,
-    ) -> Result<Outcome, ReadError> {
+    ) -> Result<EventOutcome, ReadError> {
         let loaded = load_within(journal, &record.entity, record.seq - 1, left).await?;
         Ok(match loaded {
             Some(Ok(folded)) => {
                 self.folded.insert(record.entity.clone(), folded);
-                Outcome::Folded
+                EventOutcome::Folded
             }
-            Some(Err(why)) => Outcome::Unreadable(why),
-            None => Outcome::TooMuch,
+            Some(Err(why)) => EventOutcome::Unreadable(why),
+            None => EventOutcome::TooMuch,
         })
     }
 

@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::projection::Entry;
-use super::runner::{Outcome, Run};
+use super::projection::ProjectionEntry;
+use super::runner::{EventOutcome, RunningProjection};
 use super::{BREATH, Error, heal};
 use crate::actors::engine::clock::Clock;
 use crate::domain::entity::{EntityId, Record};
 use crate::seeded_fault::{self, SeededFault};
 use crate::store::journal::Journal;
-use crate::store::projection::{Cursor, DeadLetter, Step};
+use crate::store::projection::{Cursor, DeadLetter, ProjectionStep};
 use crate::store::{self, Tables};
 
 /// How far the rows of a shard have come.
-pub(super) struct Part {
+pub(super) struct ShardTrack {
     pub(super) pos: i64,
     /// There is more in the journal than the feed has told, or may be.
     pub(super) behind: bool,
@@ -43,8 +43,8 @@ type With<'a> = (&'a dyn Tables, &'a dyn Journal, &'a Clock);
 pub(super) struct Track {
     pub(super) name: &'static str,
     pub(super) is_live: bool,
-    pub(super) run: Box<dyn Run>,
-    pub(super) parts: BTreeMap<u16, Part>,
+    pub(super) run: Box<dyn RunningProjection>,
+    pub(super) parts: BTreeMap<u16, ShardTrack>,
     parked: HashSet<EntityId>,
     /// Where the step under way leads.
     pub(super) cursors: BTreeMap<u16, Cursor>,
@@ -57,7 +57,7 @@ pub(super) struct Track {
 }
 
 impl Track {
-    pub(super) fn new(entry: &Entry) -> Self {
+    pub(super) fn new(entry: &ProjectionEntry) -> Self {
         Self {
             name: entry.name,
             is_live: entry.is_live,
@@ -86,7 +86,7 @@ impl Track {
         }
         for shard in owned {
             let pos = cursors.get(shard).copied().unwrap_or(0);
-            self.parts.entry(*shard).or_insert(Part { pos, behind: true });
+            self.parts.entry(*shard).or_insert(ShardTrack { pos, behind: true });
         }
         self.park(parked, shards);
         self.rejoin();
@@ -145,11 +145,11 @@ impl Track {
             }
             let mut left = i64::MAX;
             let outcome = if self.parked.contains(&record.entity) {
-                Outcome::Unreadable("an earlier event of it could not be read".to_owned())
+                EventOutcome::Unreadable("an earlier event of it could not be read".to_owned())
             } else {
                 self.run.fold(journal, record, tell(record), &mut left).await?
             };
-            if let Outcome::Unreadable(reason) = outcome {
+            if let EventOutcome::Unreadable(reason) = outcome {
                 self.add_dead_letter(record, reason, clock);
             }
         }
@@ -262,9 +262,9 @@ impl Track {
     }
 
     /// What is to be written of it, once [`Track::fold`] has gathered it.
-    pub(super) fn step<'a>(&'a self, cursors: &'a [Cursor]) -> Step<'a> {
+    pub(super) fn step<'a>(&'a self, cursors: &'a [Cursor]) -> ProjectionStep<'a> {
         let rows = Some(self.run.batch());
-        Step { projection: self.name, cursors, rows, dead: &self.dead, healed: &[] }
+        ProjectionStep { projection: self.name, cursors, rows, dead: &self.dead, healed: &[] }
     }
 
     /// Whether it has taken all that was not told yet of a shard, `told` being the last position

@@ -30,16 +30,16 @@ impl RowKinds {
 
     /// The rows of each kind.
     #[must_use]
-    pub fn host(&self, base: &RowBase) -> Rows {
-        Rows(self.0.iter().map(|make| make(base.clone())).collect())
+    pub fn host(&self, base: &RowBase) -> RowHosts {
+        RowHosts(self.0.iter().map(|make| make(base.clone())).collect())
     }
 }
 
 /// The rows of all kinds that a node has. Cheap to clone.
 #[derive(Clone)]
-pub struct Rows(Arc<[Arc<dyn ErasedRows>]>);
+pub struct RowHosts(Arc<[Arc<dyn ErasedRows>]>);
 
-impl Rows {
+impl RowHosts {
     /// All kinds.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<dyn ErasedRows>> {
         self.0.iter()

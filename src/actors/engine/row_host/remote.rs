@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{Change, Error, Expect, RowHost};
-use crate::actors::engine::host::{Failure, RemoteEntities};
+use super::{Error, Expect, RowHost, WriteOutcome};
+use crate::actors::engine::host::{RemoteEntities, RemoteFailure};
 use crate::domain::entity::Cause;
 use crate::store::versioned::{Row, VersionedRow};
 
@@ -37,7 +37,7 @@ enum Outcome<T: VersionedRow> {
         #[serde(rename = "product")]
         value: T,
         version: i64,
-        change: Change,
+        change: WriteOutcome,
     },
     Exists,
     NotFound,
@@ -51,7 +51,7 @@ enum Outcome<T: VersionedRow> {
 }
 
 impl<T: VersionedRow> Outcome<T> {
-    fn of(outcome: Result<(Row<T>, Change), Error>) -> Self {
+    fn of(outcome: Result<(Row<T>, WriteOutcome), Error>) -> Self {
         match outcome {
             Ok((Row { value, version }, change)) => Self::Done { value, version, change },
             Err(Error::Exists) => Self::Exists,
@@ -73,7 +73,7 @@ impl<T: VersionedRow> RowHost<T> {
         value: T,
         expect: Expect,
         cause: Cause,
-    ) -> Result<(Row<T>, Change), Error> {
+    ) -> Result<(Row<T>, WriteOutcome), Error> {
         let entity = T::entity_id(value.key());
         let put = Put { value, expect, cause };
         let body = serde_json::to_vec(&put).map_err(|error| Error::Storage(error.to_string()))?;
@@ -86,9 +86,9 @@ impl<T: VersionedRow> RowHost<T> {
             let (shard, asked) = (entity.shard(self.base.lanes.shards()), Instant::now());
             let answer = match remote.call(shard, T::PREFIX, body.clone(), TRY).await {
                 Ok(answer) => serde_json::from_slice(&answer).unwrap_or(Outcome::TryAgain),
-                Err(Failure::Unsendable(why)) => return Err(Error::Storage(why)),
-                Err(Failure::Nobody | Failure::Busy) => Outcome::Moved,
-                Err(Failure::Unknown) => return Err(Error::TryAgain),
+                Err(RemoteFailure::Unsendable(why)) => return Err(Error::Storage(why)),
+                Err(RemoteFailure::Nobody | RemoteFailure::Busy) => Outcome::Moved,
+                Err(RemoteFailure::Unknown) => return Err(Error::TryAgain),
             };
             match answer {
                 Outcome::Done { value, version, change } => {

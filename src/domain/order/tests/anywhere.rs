@@ -53,7 +53,7 @@ pub(super) fn commands() -> Vec<Step> {
         reversed(1),
         voided(1),
         voided(2),
-        report(u32::MAX, Report::Reversed),
+        report(u32::MAX, ProviderReport::Reversed),
         hold_lapsed(1),
         hold_lapsed(2),
         confirm(),

@@ -217,14 +217,14 @@ impl Ledger {
         }
     }
 
-    fn status(&self, order: &Order, goods: FulfillmentStatus) -> Status {
+    fn status(&self, order: &Order, goods: FulfillmentStatus) -> OrderStatus {
         if self.alert || !order.stuck().is_empty() {
-            return Status::Stuck;
+            return OrderStatus::Stuck;
         }
         let settled =
             self.captured() - self.refunded() == self.total - order.waived() - self.to_refund();
         match (self.phase, goods) {
-            (Phase::AwaitingPayment, _) => Status::AwaitingPayment,
+            (Phase::AwaitingPayment, _) => OrderStatus::AwaitingPayment,
             // The provider has it and will tell, or has not answered.
             (Phase::Paying, _)
                 if order
@@ -232,15 +232,15 @@ impl Ledger {
                     .last()
                     .is_some_and(|one| !matches!(one.state, AttemptState::Requested)) =>
             {
-                Status::AwaitingPayment
+                OrderStatus::AwaitingPayment
             }
-            (Phase::Cancelling | Phase::Cancelled, _) => Status::Cancelled,
-            (Phase::Confirmed, FulfillmentStatus::Unfulfilled) => Status::Confirmed,
-            (Phase::Confirmed, FulfillmentStatus::NotRequired) => Status::Refunded,
-            (Phase::Confirmed, FulfillmentStatus::Partial) => Status::PartiallyFulfilled,
-            (Phase::Confirmed, FulfillmentStatus::Fulfilled) if settled => Status::Completed,
-            (Phase::Confirmed, FulfillmentStatus::Fulfilled) => Status::Fulfilled,
-            _ => Status::Pending,
+            (Phase::Cancelling | Phase::Cancelled, _) => OrderStatus::Cancelled,
+            (Phase::Confirmed, FulfillmentStatus::Unfulfilled) => OrderStatus::Confirmed,
+            (Phase::Confirmed, FulfillmentStatus::NotRequired) => OrderStatus::Refunded,
+            (Phase::Confirmed, FulfillmentStatus::Partial) => OrderStatus::PartiallyFulfilled,
+            (Phase::Confirmed, FulfillmentStatus::Fulfilled) if settled => OrderStatus::Completed,
+            (Phase::Confirmed, FulfillmentStatus::Fulfilled) => OrderStatus::Fulfilled,
+            _ => OrderStatus::Pending,
         }
     }
 }

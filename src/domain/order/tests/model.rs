@@ -214,7 +214,7 @@ impl Subject {
             return;
         }
         if let (How::Unheard, Effect::Authorize { attempt, .. }) = (how, effect) {
-            let report = Report::Unheard;
+            let report = ProviderReport::Unheard;
             self.ask(&Command::Report { attempt: *attempt, report });
             // It arrives after all, and what comes of it is told by mail.
             self.mail.push(self.world.perform(effect, How::Answered));
@@ -229,7 +229,7 @@ impl Subject {
         self.mail.push(result.clone());
         match (how, effect) {
             (How::Unanswered, Effect::Authorize { attempt, .. }) => {
-                let report = Report::Unknown { why };
+                let report = ProviderReport::Unknown { why };
                 self.ask(&Command::Report { attempt: *attempt, report });
             }
             (How::Unanswered, _) => {}

@@ -47,7 +47,7 @@ fn a_free_order_needs_no_payment() {
 #[test]
 fn what_another_account_or_currency_says_of_an_attempt_is_refused() {
     let told = |provider: &str, currency, attempt| -> Step {
-        let report = Report::Authorized { payment: "pay_1".to_owned(), amount: TOTAL };
+        let report = ProviderReport::Authorized { payment: "pay_1".to_owned(), amount: TOTAL };
         let command = Box::new(Command::Report { attempt, report });
         let provider = provider.to_owned();
         Command::FromProvider { provider, currency, attempt, command }.into()
@@ -455,7 +455,7 @@ fn what_the_buyer_must_do_is_kept_until_the_attempt_is_decided() {
         action: BuyerAction::Redirect { url: "https://bank.example/1".into() },
         expires_at: Timestamp::from_millis(1),
     };
-    let asked = Report::Pending { payment: "pay_1".into(), action: Some(action.clone()) };
+    let asked = ProviderReport::Pending { payment: "pay_1".into(), action: Some(action.clone()) };
     let waits = vec![place(), reserved(1), report(1, asked)];
     let attempt = tell(&waits).attempts()[0].clone();
     assert_eq!((attempt.state, attempt.action), (AttemptState::Pending, Some(action)));

@@ -218,11 +218,11 @@ impl World {
     pub(super) fn report(&self, attempt: u32) -> Command {
         let (one, payment) = (&self.payments[&attempt], format!("pay_{attempt}"));
         let report = match one {
-            Payment { declined: true, .. } => Report::Declined { code: "no".into() },
-            Payment { pending: true, .. } => Report::Pending { payment, action: None },
-            Payment { closed: true, set_aside: 0, .. } => Report::Reversed,
-            Payment { closed: true, .. } => Report::Voided,
-            _ => Report::Authorized { payment, amount: one.set_aside },
+            Payment { declined: true, .. } => ProviderReport::Declined { code: "no".into() },
+            Payment { pending: true, .. } => ProviderReport::Pending { payment, action: None },
+            Payment { closed: true, set_aside: 0, .. } => ProviderReport::Reversed,
+            Payment { closed: true, .. } => ProviderReport::Voided,
+            _ => ProviderReport::Authorized { payment, amount: one.set_aside },
         };
         Command::Report { attempt, report }
     }

@@ -18,21 +18,21 @@ use crate::http::api::cart::shape::{
 };
 use crate::http::api::shape::{Delivery, Money, Price, PriceInput, Totals};
 use crate::http::docs::schemas;
-use crate::http::edge::call::{Call, created, id, versioned};
+use crate::http::edge::call::{RequestParts, created, id, versioned};
 use crate::http::edge::checked;
 use crate::http::edge::error::Error;
 use crate::http::edge::json_body::Json;
 use crate::http::edge::principal::Scope;
 use crate::http::edge::problem::{Code, FieldError};
 use crate::http::edge::query::Query;
-use crate::http::edge::secret::Secret;
+use crate::http::edge::secret::ServerSecret;
 
 /// Creates a cart.
 #[utoipa::path(post, path = "/v1/store/carts", tag = "carts", request_body = NewCart,
     responses((status = 201, description = "The cart", body = CartShape)))]
 pub async fn create_cart(
-    call: Call,
-    secret: web::Data<Secret>,
+    call: RequestParts,
+    secret: web::Data<ServerSecret>,
     body: Json<NewCart>,
 ) -> Result<HttpResponse, Error> {
     if let Some(key) = call.idempotency_key() {
@@ -74,7 +74,7 @@ pub async fn create_cart(
 #[utoipa::path(get, path = "/v1/store/carts/{id}", tag = "carts",
     params(("id" = inline(schemas::CartId), Path)),
     responses((status = 200, description = "The cart", body = CartShape)))]
-pub async fn get_cart(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
+pub async fn get_cart(call: RequestParts, path: web::Path<String>) -> Result<HttpResponse, Error> {
     let cart: CartId = id(&path, "cart")?;
     let found = open_cart(&call, cart).await?;
     answer(&call, StatusCode::OK, cart, found).await
@@ -85,7 +85,7 @@ pub async fn get_cart(call: Call, path: web::Path<String>) -> Result<HttpRespons
     params(("id" = inline(schemas::CartId), Path)),
     responses((status = 200, description = "The cart", body = CartShape)))]
 pub async fn update_cart(
-    call: Call,
+    call: RequestParts,
     path: web::Path<String>,
     body: Json<CartPatch>,
 ) -> Result<HttpResponse, Error> {
@@ -108,7 +108,7 @@ pub async fn update_cart(
     params(("id" = inline(schemas::CartId), Path)),
     responses((status = 200, description = "The cart", body = CartShape)))]
 pub async fn add_lines(
-    call: Call,
+    call: RequestParts,
     path: web::Path<String>,
     body: Json<NewLines>,
 ) -> Result<HttpResponse, Error> {
@@ -127,7 +127,7 @@ pub async fn add_lines(
     params(("id" = inline(schemas::CartId), Path), ("line" = inline(checked::LineId), Path)),
     responses((status = 200, description = "The cart", body = CartShape)))]
 pub async fn set_quantity(
-    call: Call,
+    call: RequestParts,
     path: web::Path<(String, String)>,
     body: Json<LinePatch>,
 ) -> Result<HttpResponse, Error> {
@@ -142,7 +142,7 @@ pub async fn set_quantity(
     params(("id" = inline(schemas::CartId), Path), ("line" = inline(checked::LineId), Path)),
     responses((status = 200, description = "The cart", body = CartShape)))]
 pub async fn remove_line(
-    call: Call,
+    call: RequestParts,
     path: web::Path<(String, String)>,
 ) -> Result<HttpResponse, Error> {
     let (cart, line) = (id(&path.0, "cart")?, id(&path.1, "line")?);
@@ -154,7 +154,7 @@ pub async fn remove_line(
 #[utoipa::path(get, path = "/v1/store/delivery-options", tag = "carts",
     responses((status = 200, description = "The delivery options", body = DeliveryOptions)))]
 pub async fn list_delivery_options(
-    call: Call,
+    call: RequestParts,
     request: HttpRequest,
 ) -> Result<HttpResponse, Error> {
     Query::of(&request, &[])?;
@@ -167,7 +167,7 @@ pub async fn list_delivery_options(
     Ok(HttpResponse::Ok().json(DeliveryOptions { data: options.collect() }))
 }
 
-async fn open_cart(call: &Call, cart: CartId) -> Result<(Cart, i64), Error> {
+async fn open_cart(call: &RequestParts, cart: CartId) -> Result<(Cart, i64), Error> {
     let read = |view: View<'_, Cart>| (view.state.clone(), view.seq);
     let found = call.node().carts.look(&cart::entity_id(cart), read).await?;
     found.0.open(call.now())?;
@@ -175,7 +175,7 @@ async fn open_cart(call: &Call, cart: CartId) -> Result<(Cart, i64), Error> {
 }
 
 async fn change(
-    call: &Call,
+    call: &RequestParts,
     cart: CartId,
     command: Command,
     cause: crate::domain::entity::Cause,
@@ -196,7 +196,7 @@ async fn change(
 
 /// Lines whose SKUs can be sold in the currency, or all that is wrong with them.
 async fn checked_lines(
-    call: &Call,
+    call: &RequestParts,
     lines: Vec<NewLine>,
     currency: Currency,
     single: bool,
@@ -238,7 +238,7 @@ async fn checked_lines(
 
 /// Why a SKU cannot be put into a cart.
 async fn unsellable(
-    call: &Call,
+    call: &RequestParts,
     sku: &Sku,
     currency: Currency,
     agreed: bool,
@@ -257,7 +257,11 @@ async fn unsellable(
     })
 }
 
-fn check_delivery(call: &Call, details: &Details, currency: Option<Currency>) -> Result<(), Error> {
+fn check_delivery(
+    call: &RequestParts,
+    details: &Details,
+    currency: Option<Currency>,
+) -> Result<(), Error> {
     let Some(Some(wanted)) = &details.delivery_option else {
         return Ok(());
     };
@@ -273,7 +277,7 @@ fn check_delivery(call: &Call, details: &Details, currency: Option<Currency>) ->
 }
 
 async fn answer(
-    call: &Call,
+    call: &RequestParts,
     status: StatusCode,
     id: CartId,
     (cart, version): (Cart, i64),

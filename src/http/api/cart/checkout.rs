@@ -8,7 +8,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::actors::flows::checkout::{Placed, Refusal, Request};
+use crate::actors::flows::checkout::{CheckoutRefusal, PlacedOrder, Request};
 use crate::domain::id::{CartId, OrderId};
 use crate::domain::money::Money;
 use crate::domain::order::{self, AttemptState, Order, PaymentMethod, Phase};
@@ -17,13 +17,13 @@ use crate::http::api::order::shape::OrderShape;
 use crate::http::api::order::token::order_token;
 use crate::http::api::shape::MoneyInput;
 use crate::http::docs::schemas;
-use crate::http::edge::call::{Call, id, located};
+use crate::http::edge::call::{RequestParts, id, located};
 use crate::http::edge::error::Error;
 use crate::http::edge::input::Text;
 use crate::http::edge::json_body::Json;
 use crate::http::edge::problem::{Code, FieldError};
 use crate::http::edge::read_your_writes;
-use crate::http::edge::secret::Secret;
+use crate::http::edge::secret::ServerSecret;
 
 /// The longest wait for an outcome, in seconds.
 const WAIT_MAX_SECS: u64 = 30;
@@ -68,10 +68,10 @@ pub struct CheckoutInput {
         (status = 409, description = "`out_of_stock`, `cart_changed`, `order_cancelled`, `checkout_in_progress`",
             body = crate::http::edge::problem_body::Problem, content_type = "application/problem+json")))]
 pub async fn check_out(
-    call: Call,
+    call: RequestParts,
     path: web::Path<String>,
     request: HttpRequest,
-    secret: web::Data<Secret>,
+    secret: web::Data<ServerSecret>,
     body: Json<CheckoutInput>,
 ) -> Result<HttpResponse, Error> {
     let cart: CartId = id(&path, "cart")?;
@@ -112,9 +112,11 @@ fn expected(total: MoneyInput) -> Result<Money, Error> {
 }
 
 /// A total that was expected in another currency cannot be right, whatever its amount.
-fn refused(refusal: Refusal, expected: Option<Money>) -> Error {
+fn refused(refusal: CheckoutRefusal, expected: Option<Money>) -> Error {
     match (&refusal, expected) {
-        (Refusal::Changed { total }, Some(expected)) if expected.currency != total.currency => {
+        (CheckoutRefusal::Changed { total }, Some(expected))
+            if expected.currency != total.currency =>
+        {
             let message = format!("must be the cart's currency, {}", total.currency.code());
             let field = "expected_total.currency".to_owned();
             Error::faulty(Code::CurrencyMismatch, vec![FieldError { field, message }])
@@ -143,7 +145,7 @@ pub fn wait(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
 }
 
 /// What a buyer who waited is told.
-fn outcome(id: OrderId, placed: &Placed) -> Result<StatusCode, Error> {
+fn outcome(id: OrderId, placed: &PlacedOrder) -> Result<StatusCode, Error> {
     let order = &placed.order;
     let here =
         |code, detail: &'static str| Error::new(code, detail).with("order", id.to_string().into());

@@ -13,7 +13,7 @@
 use crate::domain::id::{CartId, Key};
 use crate::domain::time::Timestamp;
 use crate::http::edge::error::Error;
-use crate::http::edge::secret::Secret;
+use crate::http::edge::secret::ServerSecret;
 
 /// An hour, in milliseconds.
 const HOUR_MS: i64 = 3600 * 1000;
@@ -40,7 +40,7 @@ pub fn check_cart_key(key: &str, by: Option<&str>) -> Result<(), Error> {
 /// The ids of the cart that is made under a key by an API key or a buyer: if it is made in this
 /// hour, and if it was in one of the 24 before, the newest first.
 #[must_use]
-pub fn cart_ids(secret: &Secret, by: Option<&str>, key: &str, now: Timestamp) -> Vec<CartId> {
+pub fn cart_ids(secret: &ServerSecret, by: Option<&str>, key: &str, now: Timestamp) -> Vec<CartId> {
     let digest = match by {
         Some(by) => secret.mac(&["cart", "key", by, key]),
         None => secret.mac(&["cart", "buyer", key]),
@@ -63,7 +63,8 @@ mod tests {
     #[test]
     fn a_key_leads_to_the_same_cart_for_a_day() {
         let at = |minutes: i64| Timestamp::from_millis(480_000 * HOUR_MS + minutes * 60_000);
-        let ids = |key: &str, minutes| cart_ids(&Secret::new([1; 32]), None, key, at(minutes));
+        let ids =
+            |key: &str, minutes| cart_ids(&ServerSecret::new([1; 32]), None, key, at(minutes));
         let first = ids("k", 59)[0];
         assert_eq!(ids("k", 0)[0], first);
         assert_eq!(ids("k", 60)[1], first, "of the hour before");
@@ -72,7 +73,7 @@ mod tests {
         assert!(ids("k", 60)[0] > first, "ids grow with the hours");
         assert!(!ids("l", 59).contains(&first));
         for by in ["a", "b"] {
-            let others = cart_ids(&Secret::new([1; 32]), Some(by), "k", at(59));
+            let others = cart_ids(&ServerSecret::new([1; 32]), Some(by), "k", at(59));
             assert!(!others.contains(&first), "{by}");
         }
         assert_eq!(first.0.as_bytes()[6] >> 4, 7, "a version 7 UUID");

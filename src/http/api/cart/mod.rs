@@ -3,7 +3,7 @@
 use crate::http::docs::openapi::CONFLICTS;
 use crate::http::docs::schemas::beside;
 use crate::http::edge::access::{Access, Proof, key_if_sent};
-use crate::http::edge::route::{Link, RouteList};
+use crate::http::edge::route::{OperationLink, RouteList};
 use crate::routes;
 
 pub mod carts;
@@ -51,13 +51,13 @@ const TOKEN: &[(&str, &str)] = &[("id", "$response.body#/id"), ("token", "$respo
 const TO_CART: &[&str] = &["get_cart", "update_cart", "add_lines", "check_out"];
 const TO_LINE: &[&str] = &["set_quantity", "remove_line"];
 
-const LINKS: &[Link] = &[
-    Link { from: "create_cart", to: TO_CART, with: ID },
-    Link { from: "create_cart", to: TO_LINE, with: LINE },
-    Link { from: "update_cart", to: &["add_lines", "check_out"], with: ID },
-    Link { from: "add_lines", to: &["check_out"], with: ID },
-    Link { from: "add_lines", to: TO_LINE, with: LINE },
-    Link { from: "set_quantity", to: &["check_out"], with: ID },
-    Link { from: "check_out", to: &["get_my_order", "watch_my_order"], with: TOKEN },
-    Link { from: "check_out", to: super::order::TO_ORDER, with: ID },
+const LINKS: &[OperationLink] = &[
+    OperationLink { from: "create_cart", to: TO_CART, with: ID },
+    OperationLink { from: "create_cart", to: TO_LINE, with: LINE },
+    OperationLink { from: "update_cart", to: &["add_lines", "check_out"], with: ID },
+    OperationLink { from: "add_lines", to: &["check_out"], with: ID },
+    OperationLink { from: "add_lines", to: TO_LINE, with: LINE },
+    OperationLink { from: "set_quantity", to: &["check_out"], with: ID },
+    OperationLink { from: "check_out", to: &["get_my_order", "watch_my_order"], with: TOKEN },
+    OperationLink { from: "check_out", to: super::order::TO_ORDER, with: ID },
 ];

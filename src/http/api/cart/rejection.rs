@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::actors::flows::checkout::Refusal;
+use crate::actors::flows::checkout::CheckoutRefusal;
 use crate::domain::cart::Rejection;
 use crate::domain::order;
 use crate::http::api::order::rejection::shortages;
@@ -27,13 +27,13 @@ impl From<Rejection> for Error {
     }
 }
 
-impl From<Refusal> for Error {
-    fn from(refusal: Refusal) -> Self {
+impl From<CheckoutRefusal> for Error {
+    fn from(refusal: CheckoutRefusal) -> Self {
         match refusal {
-            Refusal::CartNotFound => Rejection::NotFound.into(),
-            Refusal::CartExpired => Rejection::Expired.into(),
-            Refusal::CartSpent { order } => Rejection::Spent { order }.into(),
-            Refusal::Incomplete(requirements) => {
+            CheckoutRefusal::CartNotFound => Rejection::NotFound.into(),
+            CheckoutRefusal::CartExpired => Rejection::Expired.into(),
+            CheckoutRefusal::CartSpent { order } => Rejection::Spent { order }.into(),
+            CheckoutRefusal::Incomplete(requirements) => {
                 let list: Value = requirements
                     .iter()
                     .map(|one| json!({"code": one.code(), "message": one.to_string()}))
@@ -41,35 +41,35 @@ impl From<Refusal> for Error {
                 Self::new(Code::CartIncomplete, "the cart cannot be ordered yet")
                     .with("requirements", list)
             }
-            Refusal::Changed { total } => {
+            CheckoutRefusal::Changed { total } => {
                 Self::new(Code::CartChanged, format!("the total is {total}"))
                     .with("total", json!(Money::from(total)))
             }
-            Refusal::OutOfStock(lines) => {
+            CheckoutRefusal::OutOfStock(lines) => {
                 Self::new(Code::OutOfStock, "nothing was ordered; the cart is still open")
                     .with("order", Value::Null)
                     .with("lines", shortages(&lines))
             }
-            Refusal::ProviderOff { provider } => Self::new(
+            CheckoutRefusal::ProviderOff { provider } => Self::new(
                 Code::ProviderOff,
                 format!("{provider} is switched off; nothing was ordered"),
             ),
-            Refusal::Closed => {
+            CheckoutRefusal::Closed => {
                 Self::new(Code::CheckoutClosed, "checkout is switched off; the cart is kept")
             }
-            Refusal::PaymentRequired => order::Rejection::PaymentRequired.into(),
-            Refusal::UnknownProvider => Self::faulty(
+            CheckoutRefusal::PaymentRequired => order::Rejection::PaymentRequired.into(),
+            CheckoutRefusal::UnknownProvider => Self::faulty(
                 Code::UnknownProvider,
                 vec![FieldError {
                     field: "payment.provider".to_owned(),
                     message: "is not a payment provider of this store".to_owned(),
                 }],
             ),
-            Refusal::InProgress { order } => {
+            CheckoutRefusal::InProgress { order } => {
                 Self::from(order::Rejection::InProgress).with("order", order.to_string().into())
             }
-            Refusal::Host(error) => error.into(),
-            Refusal::Store(error) => error.into(),
+            CheckoutRefusal::Host(error) => error.into(),
+            CheckoutRefusal::Store(error) => error.into(),
         }
     }
 }

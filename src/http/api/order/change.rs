@@ -20,7 +20,7 @@ use crate::http::api::order::read::look;
 use crate::http::api::order::shape::AdminOrder;
 use crate::http::api::shape::{MoneyInput, Units};
 use crate::http::docs::schemas;
-use crate::http::edge::call::{Call, id, versioned};
+use crate::http::edge::call::{RequestParts, id, versioned};
 use crate::http::edge::checked;
 use crate::http::edge::error::Error;
 use crate::http::edge::input::{IN_PLACE, List, ListItem, Text, string};
@@ -191,7 +191,7 @@ fn number(line: &checked::LineId) -> u32 {
     params(("id" = inline(schemas::OrderId), Path)),
     responses((status = 200, description = "The order", body = AdminOrder)))]
 pub async fn cancel_order(
-    call: Call,
+    call: RequestParts,
     path: web::Path<String>,
     body: Json<ReasonInput>,
 ) -> Result<HttpResponse, Error> {
@@ -204,7 +204,7 @@ pub async fn cancel_order(
     params(("id" = inline(schemas::OrderId), Path)),
     responses((status = 200, description = "The order", body = AdminOrder)))]
 pub async fn refund_order(
-    call: Call,
+    call: RequestParts,
     path: web::Path<String>,
     body: Json<RefundInput>,
 ) -> Result<HttpResponse, Error> {
@@ -239,7 +239,7 @@ pub async fn refund_order(
     params(("id" = inline(schemas::OrderId), Path)),
     responses((status = 200, description = "The order", body = AdminOrder)))]
 pub async fn capture_order(
-    call: Call,
+    call: RequestParts,
     path: web::Path<String>,
     body: Json<CaptureInput>,
 ) -> Result<HttpResponse, Error> {
@@ -257,7 +257,7 @@ pub async fn capture_order(
     params(("id" = inline(schemas::OrderId), Path)),
     responses((status = 200, description = "The order", body = AdminOrder)))]
 pub async fn fulfill_order(
-    call: Call,
+    call: RequestParts,
     path: web::Path<String>,
     body: Json<FulfillmentInput>,
 ) -> Result<HttpResponse, Error> {
@@ -279,7 +279,7 @@ pub async fn fulfill_order(
     params(("id" = inline(schemas::OrderId), Path)),
     responses((status = 200, description = "The order", body = AdminOrder)))]
 pub async fn retry_order(
-    call: Call,
+    call: RequestParts,
     path: web::Path<String>,
     body: Json<ReasonInput>,
 ) -> Result<HttpResponse, Error> {
@@ -292,7 +292,7 @@ pub async fn retry_order(
     params(("id" = inline(schemas::OrderId), Path)),
     responses((status = 200, description = "The order", body = AdminOrder)))]
 pub async fn skip_order_step(
-    call: Call,
+    call: RequestParts,
     path: web::Path<String>,
     body: Json<SkipInput>,
 ) -> Result<HttpResponse, Error> {
@@ -303,7 +303,7 @@ pub async fn skip_order_step(
 }
 
 async fn change(
-    call: &Call,
+    call: &RequestParts,
     path: &str,
     command: Command,
     cause: Cause,
@@ -323,7 +323,7 @@ async fn change(
     Ok(read_your_writes::wrote(response, entity, version))
 }
 
-async fn currency(call: &Call, path: &str) -> Result<Currency, Error> {
+async fn currency(call: &RequestParts, path: &str) -> Result<Currency, Error> {
     let (state, _) = look(call, id(path, "order")?).await?;
     let placed = state.placed().ok_or_else(|| Error::not_found("order"))?;
     Ok(placed.currency)

@@ -6,7 +6,7 @@ use utoipa::openapi::{ComponentsBuilder, OpenApi};
 use crate::http::docs::schemas::beside;
 use crate::http::edge::access::Access;
 use crate::http::edge::principal::Scope;
-use crate::http::edge::route::{Link, RouteList};
+use crate::http::edge::route::{OperationLink, RouteList};
 use crate::routes;
 
 pub mod change;
@@ -69,8 +69,8 @@ const NEXT: &[(&str, &str)] = &[("after", "$response.body#/next_cursor")];
 const NEXT_EVENTS: &[(&str, &str)] =
     &[("id", "$request.path.id"), ("after", "$response.body#/next_cursor")];
 
-const LINKS: &[Link] = &[
-    Link { from: "list_orders", to: TO_ORDER, with: FIRST },
-    Link { from: "list_orders", to: &["list_orders"], with: NEXT },
-    Link { from: "list_order_events", to: &["list_order_events"], with: NEXT_EVENTS },
+const LINKS: &[OperationLink] = &[
+    OperationLink { from: "list_orders", to: TO_ORDER, with: FIRST },
+    OperationLink { from: "list_orders", to: &["list_orders"], with: NEXT },
+    OperationLink { from: "list_order_events", to: &["list_order_events"], with: NEXT_EVENTS },
 ];

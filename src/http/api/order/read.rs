@@ -14,13 +14,13 @@ use utoipa::ToSchema;
 use crate::actors::engine::host::{View, decode};
 use crate::domain::entity::Noun as _;
 use crate::domain::id::OrderId;
-use crate::domain::order::{self, Event, FulfillmentStatus, Order, PaymentStatus, Status};
+use crate::domain::order::{self, Event, FulfillmentStatus, Order, OrderStatus, PaymentStatus};
 use crate::domain::time::Timestamp;
 use crate::http::api::order::schema;
 use crate::http::api::order::shape::{AdminOrder, OrderShape, OrderSummary};
 use crate::http::api::shape::Page;
 use crate::http::docs::schemas;
-use crate::http::edge::call::{Call, id, versioned};
+use crate::http::edge::call::{RequestParts, id, versioned};
 use crate::http::edge::error::Error;
 use crate::http::edge::problem::Code;
 use crate::http::edge::query::{Query, cursor, cut};
@@ -57,7 +57,10 @@ pub struct EventShape {
     params(("id" = inline(schemas::OrderId), Path),
         ("token" = Option<String>, Query, description = "The order's token, if it is not in Authorization")),
     responses((status = 200, description = "The order", body = OrderShape)))]
-pub async fn get_my_order(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
+pub async fn get_my_order(
+    call: RequestParts,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Error> {
     let order: OrderId = id(&path, "order")?;
     let (state, version) = look(&call, order).await?;
     Ok(versioned(StatusCode::OK, version, &OrderShape::new(order, &state, version)?))
@@ -76,7 +79,7 @@ pub async fn get_my_order(call: Call, path: web::Path<String>) -> Result<HttpRes
         ("Kontor-After" = Option<String>, Header, description = "`Kontor-Position` values of writes that the list must include"),
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
     responses((status = 200, description = "A page of orders", body = Page<OrderSummary>)))]
-pub async fn list_orders(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
+pub async fn list_orders(call: RequestParts, request: HttpRequest) -> Result<HttpResponse, Error> {
     let known = [
         "q",
         "status",
@@ -95,7 +98,7 @@ pub async fn list_orders(call: Call, request: HttpRequest) -> Result<HttpRespons
     let limit = query.limit()?;
     let number = "must be an order number";
     let filter = Filter {
-        status: statuses::<Status>(&query, "status")?,
+        status: statuses::<OrderStatus>(&query, "status")?,
         payment_status: status::<PaymentStatus>(&query, "payment_status")?,
         fulfillment_status: status::<FulfillmentStatus>(&query, "fulfillment_status")?,
         email: query.text("email").map(str::to_owned),
@@ -128,20 +131,20 @@ fn words(query: &Query) -> Result<Option<String>, Error> {
 /// # Errors
 /// 400 `invalid_cursor`.
 pub fn after(query: &Query) -> Result<Option<(Timestamp, String)>, Error> {
-    Ok(query.after("orders")?.map(|Place(at, id)| (at, id)))
+    Ok(query.after("orders")?.map(|ListPosition(at, id)| (at, id)))
 }
 
 /// Where an order stands in lists: when it was placed, and its id.
 #[derive(Debug, PartialEq, Eq)]
-struct Place(Timestamp, String);
+struct ListPosition(Timestamp, String);
 
-impl fmt::Display for Place {
+impl fmt::Display for ListPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.0.millis(), self.1)
     }
 }
 
-impl FromStr for Place {
+impl FromStr for ListPosition {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
@@ -156,10 +159,10 @@ impl FromStr for Place {
 ///
 /// # Errors
 /// The store's.
-pub async fn page(call: &Call, filter: Filter, limit: u32) -> Result<HttpResponse, Error> {
+pub async fn page(call: &RequestParts, filter: Filter, limit: u32) -> Result<HttpResponse, Error> {
     let mut rows = call.store().orders(&filter).await?;
     let more = cut(&mut rows, limit);
-    let last = rows.last().map(|row| Place(row.placed_at, row.id.clone()));
+    let last = rows.last().map(|row| ListPosition(row.placed_at, row.id.clone()));
     let last = last.map(|place| cursor("orders", &place.to_string()));
     let data = rows.into_iter().map(OrderSummary::new).collect::<Result<_, _>>()?;
     Ok(HttpResponse::Ok().json(Page::<OrderSummary> { data, next_cursor: last.filter(|_| more) }))
@@ -172,7 +175,7 @@ pub async fn page(call: &Call, filter: Filter, limit: u32) -> Result<HttpRespons
         ("at" = inline(Option<schemas::Moment>), Query)),
     responses((status = 200, description = "The order", body = AdminOrder)))]
 pub async fn get_order(
-    call: Call,
+    call: RequestParts,
     path: web::Path<String>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Error> {
@@ -194,7 +197,7 @@ pub async fn get_order(
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
     responses((status = 200, description = "A page of events, oldest first", body = Page<EventShape>)))]
 pub async fn list_order_events(
-    call: Call,
+    call: RequestParts,
     path: web::Path<String>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Error> {
@@ -216,14 +219,14 @@ pub async fn list_order_events(
 ///
 /// # Errors
 /// 404, or why there is no answer.
-pub async fn look(call: &Call, order: OrderId) -> Result<(Order, i64), Error> {
+pub async fn look(call: &RequestParts, order: OrderId) -> Result<(Order, i64), Error> {
     let read = |view: View<'_, Order>| (view.state.clone(), view.seq);
     Ok(call.node().orders.look(&order::entity_id(order), read).await?)
 }
 
 /// Folds the events of an order up to a point.
 async fn as_it_was(
-    call: &Call,
+    call: &RequestParts,
     id: OrderId,
     seq: Option<i64>,
     at: Option<Timestamp>,
@@ -349,11 +352,11 @@ mod tests {
     fn a_place_in_the_list_is_a_time_and_an_id() {
         let id = "ord_01k8x4m5n6p7q8r9s0t1v2w3x4";
         for at in [0, -5, 1_700_000_000_123] {
-            let place = Place(Timestamp::from_millis(at), id.to_owned());
+            let place = ListPosition(Timestamp::from_millis(at), id.to_owned());
             assert_eq!(place.to_string().parse(), Ok(place));
         }
         for bad in [id, "", "/", &format!("/{id}"), &format!("x/{id}"), "1/", "1/ord_1"] {
-            assert_eq!(bad.parse::<Place>(), Err(()), "{bad}");
+            assert_eq!(bad.parse::<ListPosition>(), Err(()), "{bad}");
         }
     }
 

@@ -18,11 +18,11 @@ schemas! {
     PaymentStatus |about| string().description(Some(about)).enum_values(Some(names::<order::PaymentStatus>()));
     /// The fulfillment status of an order.
     FulfillmentStatus |about| string().description(Some(about)).enum_values(Some(names::<order::FulfillmentStatus>()));
-    /// The status of an order.
-    Status |about| string().description(Some(about)).enum_values(Some(names::<order::Status>()));
+    /// How an order stands.
+    Status |about| string().description(Some(about)).enum_values(Some(names::<order::OrderStatus>()));
 }
 
 fn statuses(about: &str) -> ObjectBuilder {
-    let any = names::<order::Status>().join("|");
+    let any = names::<order::OrderStatus>().join("|");
     string().description(Some(about)).pattern(Some(format!("^ *({any}) *(, *({any}) *)*$")))
 }

@@ -282,7 +282,7 @@ impl OrderSummary {
     }
 }
 
-fn order_line(order: &Order, line: &pricing::Line, placed: &Placed) -> OrderLine {
+fn order_line(order: &Order, line: &pricing::QuotedLine, placed: &Placed) -> OrderLine {
     OrderLine {
         id: line.id.to_string(),
         sku: line.sku.to_string(),

@@ -13,7 +13,7 @@ use crate::http::edge::data::data;
 use crate::http::edge::error::Error;
 use crate::http::edge::principal::{Principal, unauthorized};
 use crate::http::edge::query::Query;
-use crate::http::edge::secret::Secret;
+use crate::http::edge::secret::ServerSecret;
 
 /// The security scheme of an order's token.
 pub const SCHEME: &str = "order_token";
@@ -35,7 +35,7 @@ fn check(request: &HttpRequest) -> Result<Principal, Error> {
         Some(text) => text,
         None => query.text("token").unwrap_or(""),
     };
-    if order_token_matches(data::<Secret>(request)?, order, given) {
+    if order_token_matches(data::<ServerSecret>(request)?, order, given) {
         Ok(Principal::Anyone)
     } else {
         Err(unauthorized("this request needs the order's token, from the answer to its checkout"))
@@ -44,13 +44,13 @@ fn check(request: &HttpRequest) -> Result<Principal, Error> {
 
 /// The right of an order's buyer to read it.
 #[must_use]
-pub fn order_token(secret: &Secret, order: OrderId) -> String {
+pub fn order_token(secret: &ServerSecret, order: OrderId) -> String {
     URL_SAFE_NO_PAD.encode(secret.mac(&["order", &order.to_string()]))
 }
 
 /// Whether a text is the token of an order; how long that takes tells nothing of the token.
 #[must_use]
-pub fn order_token_matches(secret: &Secret, order: OrderId, given: &str) -> bool {
+pub fn order_token_matches(secret: &ServerSecret, order: OrderId, given: &str) -> bool {
     order_token(secret, order).as_bytes().ct_eq(given.as_bytes()).into()
 }
 
@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn a_token_opens_one_order_only() {
         let order = |n| OrderId(Key::new(uuid::Uuid::from_u128(n)));
-        let (own, other) = (Secret::new([7; 32]), Secret::new([8; 32]));
+        let (own, other) = (ServerSecret::new([7; 32]), ServerSecret::new([8; 32]));
         let token = order_token(&own, order(1));
         assert_eq!(token.len(), 43);
         assert!(order_token_matches(&own, order(1), &token));

@@ -11,7 +11,7 @@ use serde_json::Value;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::actors::catalog::Change;
+use crate::actors::catalog::WriteOutcome;
 use crate::actors::engine::host::View;
 use crate::domain::entity::{Cause, Idempotency, Noun as _};
 use crate::domain::id::Sku;
@@ -22,7 +22,7 @@ use crate::http::api::product::products::change;
 use crate::http::api::product::shape::ImportedProduct;
 use crate::http::api::shape::LocationInput;
 use crate::http::api::stock::units_change::UnitsChange;
-use crate::http::edge::call::Call;
+use crate::http::edge::call::RequestParts;
 use crate::http::edge::checked;
 use crate::http::edge::error::Error;
 use crate::http::edge::if_match::IfMatch;
@@ -44,11 +44,11 @@ pub struct ImportInput {
     #[garde(skip)]
     dry_run: bool,
     #[garde(dive)]
-    rows: Rows,
+    rows: ImportRows,
 }
 
 /// The rows of an import.
-pub type Rows = List<UnreadRow, 1, ROWS_MAX>;
+pub type ImportRows = List<UnreadRow, 1, ROWS_MAX>;
 
 /// What is to be an [`ImportRow`]. It is read by itself, so that a faulty one keeps no other out.
 #[derive(Clone, Debug, Deserialize, garde::Validate)]
@@ -136,8 +136,11 @@ pub struct RowError {
 
 /// Imports products and stock.
 #[utoipa::path(post, path = "/v1/admin/imports", tag = "products", request_body = ImportInput,
-    responses((status = 200, description = "The report", body = ImportReport)))]
-pub async fn import_products(call: Call, body: Json<ImportInput>) -> Result<HttpResponse, Error> {
+    responses((status = 200, description = "What was done", body = ImportReport)))]
+pub async fn import_products(
+    call: RequestParts,
+    body: Json<ImportInput>,
+) -> Result<HttpResponse, Error> {
     if !call.node().runtime.current().imports {
         return Err(Error::new(Code::ImportsClosed, "product imports are switched off"));
     }
@@ -151,7 +154,7 @@ pub async fn import_products(call: Call, body: Json<ImportInput>) -> Result<Http
     let key = &whole.idempotency;
     let cause = Cause { idempotency: None, ..whole.clone() };
     let mut report = ImportReport::default();
-    let mut by_sku: BTreeMap<Sku, Vec<(usize, Row)>> = BTreeMap::new();
+    let mut by_sku: BTreeMap<Sku, Vec<(usize, ParsedRow)>> = BTreeMap::new();
     for (row, unread) in body.value.rows.iter().enumerate() {
         match read(&call, &unread.0) {
             Ok((sku, one)) => by_sku.entry(sku).or_default().push((row, one)),
@@ -201,7 +204,7 @@ pub async fn import_products(call: Call, body: Json<ImportInput>) -> Result<Http
 }
 
 /// A row that was read.
-struct Row {
+struct ParsedRow {
     product: ImportedProduct,
     price: Option<(Currency, UnitPrice)>,
     location: Location,
@@ -235,7 +238,7 @@ impl Units {
     }
 }
 
-impl Row {
+impl ParsedRow {
     fn product(&self, sku: &Sku, there: Option<Product>) -> Result<Product, Error> {
         let merged = self.product.clone().merged(sku.clone(), there, self.price);
         merged.map_err(|fault| Error::field(&fault.field, fault.message))
@@ -246,7 +249,7 @@ fn fault(field: &str, message: &str) -> Vec<FieldError> {
     vec![FieldError { field: field.to_owned(), message: message.to_owned() }]
 }
 
-fn read(call: &Call, value: &Value) -> Result<(Sku, Row), Vec<FieldError>> {
+fn read(call: &RequestParts, value: &Value) -> Result<(Sku, ParsedRow), Vec<FieldError>> {
     let row: ImportRow = check(value)?;
     let price = price(&row, call.node().settings.currency)?;
     let sku = row.product.sku.read().map_err(|rule| fault("product.sku", rule.message()))?;
@@ -256,7 +259,7 @@ fn read(call: &Call, value: &Value) -> Result<(Sku, Row), Vec<FieldError>> {
     };
     let location = location.ok_or_else(|| fault("location", "is not a location"))?;
     let stock = Units::of(&row)?;
-    Ok((sku, Row { product: row.product, price, location, stock }))
+    Ok((sku, ParsedRow { product: row.product, price, location, stock }))
 }
 
 /// The price that a row has in major units; in the shop's currency if it names none.
@@ -275,9 +278,14 @@ fn price(
 }
 
 /// What became of a row: the product's change, and whether stock was set.
-type Outcome = Result<(Change, bool), Error>;
+type Outcome = Result<(WriteOutcome, bool), Error>;
 
-async fn write(call: &Call, sku: &Sku, row: &Row, cause: Cause) -> Result<Change, Error> {
+async fn write(
+    call: &RequestParts,
+    sku: &Sku,
+    row: &ParsedRow,
+    cause: Cause,
+) -> Result<WriteOutcome, Error> {
     change(call, sku, &IfMatch::Anything, cause, |there| row.product(sku, there))
         .await
         .map(|(_, change)| change)
@@ -285,11 +293,11 @@ async fn write(call: &Call, sku: &Sku, row: &Row, cause: Cause) -> Result<Change
 
 /// What a row would change, after the rows before it; `made` is what they have made of the product.
 async fn imagine(
-    call: &Call,
+    call: &RequestParts,
     sku: &Sku,
-    row: &Row,
+    row: &ParsedRow,
     made: &mut Option<Product>,
-) -> Result<Change, Error> {
+) -> Result<WriteOutcome, Error> {
     let there = match made.take() {
         Some(made) => Some(made),
         None => call.node().catalog.get(sku).await?.map(|row| row.value.clone()),
@@ -298,17 +306,17 @@ async fn imagine(
     *made = product.as_ref().ok().cloned().or_else(|| there.clone());
     let product = product?;
     Ok(match there {
-        None => Change::Created,
-        Some(there) if there == product => Change::Unchanged,
-        Some(_) => Change::Updated,
+        None => WriteOutcome::Created,
+        Some(there) if there == product => WriteOutcome::Unchanged,
+        Some(_) => WriteOutcome::Updated,
     })
 }
 
 /// Changes the stock as a row says; whether that was a change.
 async fn change_stock(
-    call: &Call,
+    call: &RequestParts,
     sku: &Sku,
-    row: Row,
+    row: ParsedRow,
     dry: bool,
     cause: Cause,
 ) -> Result<bool, Error> {
@@ -355,9 +363,9 @@ impl ImportReport {
         match outcome {
             Ok((change, stock_set)) => {
                 match change {
-                    Change::Created => self.created += 1,
-                    Change::Updated => self.updated += 1,
-                    Change::Unchanged => self.unchanged += 1,
+                    WriteOutcome::Created => self.created += 1,
+                    WriteOutcome::Updated => self.updated += 1,
+                    WriteOutcome::Unchanged => self.unchanged += 1,
                 }
                 self.stock_set += u64::from(stock_set);
                 Ok(())

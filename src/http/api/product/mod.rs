@@ -6,7 +6,7 @@ use utoipa::{PartialSchema as _, ToSchema as _};
 use crate::http::docs::schemas::beside;
 use crate::http::edge::access::Access;
 use crate::http::edge::principal::Scope;
-use crate::http::edge::route::{Link, RouteList};
+use crate::http::edge::route::{OperationLink, RouteList};
 use crate::routes;
 
 pub mod import;
@@ -49,10 +49,14 @@ const NEXT: &[(&str, &str)] = &[("after", "$response.body#/next_cursor")];
 const SKU: &[(&str, &str)] = &[("sku", "$response.body#/sku")];
 const SKUS: &[(&str, &str)] = &[("sku", "$response.body#/data/0/sku")];
 
-const LINKS: &[Link] = &[
-    Link { from: "browse_products", to: &["browse_products"], with: NEXT },
-    Link { from: "browse_products", to: &["show_product"], with: SKUS },
-    Link { from: "list_products", to: &["list_products"], with: NEXT },
-    Link { from: "list_products", to: &["get_product"], with: SKUS },
-    Link { from: "create_product", to: &["get_product", "update_product", "get_stock"], with: SKU },
+const LINKS: &[OperationLink] = &[
+    OperationLink { from: "browse_products", to: &["browse_products"], with: NEXT },
+    OperationLink { from: "browse_products", to: &["show_product"], with: SKUS },
+    OperationLink { from: "list_products", to: &["list_products"], with: NEXT },
+    OperationLink { from: "list_products", to: &["get_product"], with: SKUS },
+    OperationLink {
+        from: "create_product",
+        to: &["get_product", "update_product", "get_stock"],
+        with: SKU,
+    },
 ];

@@ -3,8 +3,8 @@
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use crate::actors::catalog::{self, Change, Expect};
-use crate::cache::Found;
+use crate::actors::catalog::{self, Expect, WriteOutcome};
+use crate::cache::CacheLookup;
 use crate::domain::entity::Cause;
 use crate::domain::id::{InvalidSku, Sku};
 use crate::domain::money::{Currency, parse_currency};
@@ -14,7 +14,7 @@ use crate::http::api::product::schema;
 use crate::http::api::product::shape::{ProductInput, ProductPatch, ProductShape, patched};
 use crate::http::api::shape::Page;
 use crate::http::docs::schemas;
-use crate::http::edge::call::{Call, created, id, versioned};
+use crate::http::edge::call::{RequestParts, created, id, versioned};
 use crate::http::edge::checked;
 use crate::http::edge::error::{Error, version_mismatch};
 use crate::http::edge::if_match::IfMatch;
@@ -35,7 +35,10 @@ const KEY_MAX: usize = 300;
         ("Kontor-After" = Option<String>, Header, description = "`Kontor-Position` values of writes that the list must include"),
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
     responses((status = 200, description = "A page of products, by SKU", body = Page<ProductShape>)))]
-pub async fn browse_products(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
+pub async fn browse_products(
+    call: RequestParts,
+    request: HttpRequest,
+) -> Result<HttpResponse, Error> {
     let known = ["category", "q", "currency", "limit", "after"];
     let (wanted, seen) = asked(&call, &request, Some(true), &known).await?;
     let body = if seen.was_asked() { wanted.read(&call).await } else { wanted.browse(&call).await };
@@ -46,7 +49,10 @@ pub async fn browse_products(call: Call, request: HttpRequest) -> Result<HttpRes
 #[utoipa::path(get, path = "/v1/store/products/{sku}", tag = "products",
     params(("sku" = inline(checked::Sku), Path)),
     responses((status = 200, description = "The product", body = ProductShape)))]
-pub async fn show_product(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
+pub async fn show_product(
+    call: RequestParts,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Error> {
     let row = find(&call, &path).await?;
     if !row.value.active {
         return Err(Error::not_found("product"));
@@ -61,7 +67,10 @@ pub async fn show_product(call: Call, path: web::Path<String>) -> Result<HttpRes
         ("Kontor-After" = Option<String>, Header, description = "`Kontor-Position` values of writes that the list must include"),
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
     responses((status = 200, description = "A page of products, by SKU", body = Page<ProductShape>)))]
-pub async fn list_products(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
+pub async fn list_products(
+    call: RequestParts,
+    request: HttpRequest,
+) -> Result<HttpResponse, Error> {
     let known = ["category", "q", "currency", "active", "limit", "after"];
     let (wanted, seen) = asked(&call, &request, None, &known).await?;
     wanted.read(&call).await.map(|body| seen.mark(page(body)))
@@ -71,7 +80,10 @@ pub async fn list_products(call: Call, request: HttpRequest) -> Result<HttpRespo
 #[utoipa::path(get, path = "/v1/admin/products/{sku}", tag = "products",
     params(("sku" = inline(checked::Sku), Path)),
     responses((status = 200, description = "The product", body = ProductShape)))]
-pub async fn get_product(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
+pub async fn get_product(
+    call: RequestParts,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Error> {
     let row = find(&call, &path).await?;
     Ok(versioned(StatusCode::OK, row.version, &ProductShape::from(&*row)))
 }
@@ -79,7 +91,10 @@ pub async fn get_product(call: Call, path: web::Path<String>) -> Result<HttpResp
 /// Creates a product.
 #[utoipa::path(post, path = "/v1/admin/products", tag = "products", request_body = schema::NewProduct,
     responses((status = 201, description = "The product", body = ProductShape)))]
-pub async fn create_product(call: Call, body: Json<ProductInput>) -> Result<HttpResponse, Error> {
+pub async fn create_product(
+    call: RequestParts,
+    body: Json<ProductInput>,
+) -> Result<HttpResponse, Error> {
     let cause = call.cause(body.digest);
     let sku = body.value.sku.as_ref().ok_or_else(|| Error::field("sku", "is required"))?;
     let sku = sku.read().map_err(|rule| Error::field("sku", rule.message()))?;
@@ -96,7 +111,7 @@ pub async fn create_product(call: Call, body: Json<ProductInput>) -> Result<Http
     responses((status = 200, description = "The product", body = ProductShape),
         (status = 201, description = "The product was created", body = ProductShape)))]
 pub async fn put_product(
-    call: Call,
+    call: RequestParts,
     path: web::Path<String>,
     body: Json<ProductInput>,
 ) -> Result<HttpResponse, Error> {
@@ -109,7 +124,7 @@ pub async fn put_product(
     let (catalog, product) = (&call.node().catalog, body.value.product(sku));
     let (row, change) = call.if_match.put(catalog, product, cause).await?;
     let shape = ProductShape::from(&row);
-    let response = if change == Change::Created {
+    let response = if change == WriteOutcome::Created {
         created(row.version, &shape.place(), &shape)
     } else {
         versioned(StatusCode::OK, row.version, &shape)
@@ -122,7 +137,7 @@ pub async fn put_product(
     params(("sku" = inline(checked::Sku), Path)),
     responses((status = 200, description = "The product", body = ProductShape)))]
 pub async fn update_product(
-    call: Call,
+    call: RequestParts,
     path: web::Path<String>,
     body: Json<ProductPatch>,
 ) -> Result<HttpResponse, Error> {
@@ -142,12 +157,12 @@ pub async fn update_product(
 /// # Errors
 /// 412 if it has another version than `if_match` names, what `next` refuses, and the store's.
 pub async fn change(
-    call: &Call,
+    call: &RequestParts,
     sku: &Sku,
     if_match: &IfMatch,
     cause: Cause,
     next: impl Fn(Option<Product>) -> Result<Product, Error>,
-) -> Result<(Row, Change), Error> {
+) -> Result<(Row, WriteOutcome), Error> {
     let catalog = &call.node().catalog;
     for _ in 0..TRIES_MAX {
         let there = catalog.get(sku).await?;
@@ -177,14 +192,14 @@ fn wrote(response: HttpResponse, row: &Row) -> HttpResponse {
 ///
 /// # Errors
 /// 404, or the store's.
-pub async fn find(call: &Call, path: &str) -> Result<std::sync::Arc<Row>, Error> {
+pub async fn find(call: &RequestParts, path: &str) -> Result<std::sync::Arc<Row>, Error> {
     let sku: Sku = id(path, "product")?;
     call.node().catalog.get(&sku).await?.ok_or_else(|| Error::not_found("product"))
 }
 
 /// Which page of products is asked for, once it shows what it is to show.
 async fn asked(
-    call: &Call,
+    call: &RequestParts,
     request: &HttpRequest,
     active: Option<bool>,
     known: &[&str],
@@ -229,7 +244,7 @@ impl Wanted {
         serde_json::to_vec(&page).map_err(Error::internal)
     }
 
-    async fn read(&self, call: &Call) -> Result<Vec<u8>, Error> {
+    async fn read(&self, call: &RequestParts) -> Result<Vec<u8>, Error> {
         self.page(call.store().products(&self.filter).await?)
     }
 
@@ -242,15 +257,15 @@ impl Wanted {
     }
 
     /// The page of a shop window, from the cache if it is there.
-    async fn browse(&self, call: &Call) -> Result<Vec<u8>, Error> {
+    async fn browse(&self, call: &RequestParts) -> Result<Vec<u8>, Error> {
         let lasts = call.node().runtime.current().products_cached;
         let key = self.key().filter(|_| !lasts.is_zero());
         let cache = &call.node().cache;
         let place = match key {
             Some(key) => match cache.get(catalog::SPACE, &key).await {
-                Found::Hit(page) => return Ok(page),
-                Found::Miss(place) => Some(place),
-                Found::Away => None,
+                CacheLookup::Hit(page) => return Ok(page),
+                CacheLookup::Miss(place) => Some(place),
+                CacheLookup::Away => None,
             },
             None => None,
         };

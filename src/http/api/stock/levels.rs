@@ -16,7 +16,7 @@ use crate::http::api::product::products::find;
 use crate::http::api::shape::{LocationInput, Page};
 use crate::http::api::stock::units_change::UnitsChange;
 use crate::http::docs::schemas;
-use crate::http::edge::call::{Call, versioned};
+use crate::http::edge::call::{RequestParts, versioned};
 use crate::http::edge::checked;
 use crate::http::edge::error::Error;
 use crate::http::edge::input::{Text, Whole};
@@ -152,7 +152,7 @@ pub struct StockLevel {
         ("Kontor-After" = Option<String>, Header, description = "`Kontor-Position` values of writes that the list must include"),
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
     responses((status = 200, description = "A page of levels, by SKU and location", body = Page<StockLevel>)))]
-pub async fn list_stock(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
+pub async fn list_stock(call: RequestParts, request: HttpRequest) -> Result<HttpResponse, Error> {
     let known = ["sku", "q", "held", "location", "sellable_max", "limit", "after"];
     let query = Query::of(&request, &known)?;
     let limit = query.limit()?;
@@ -186,7 +186,7 @@ pub async fn list_stock(call: Call, request: HttpRequest) -> Result<HttpResponse
 #[utoipa::path(get, path = "/v1/admin/stock/{sku}", tag = "stock",
     params(("sku" = inline(checked::Sku), Path)),
     responses((status = 200, description = "The item", body = StockItem)))]
-pub async fn get_stock(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
+pub async fn get_stock(call: RequestParts, path: web::Path<String>) -> Result<HttpResponse, Error> {
     let sku = find(&call, &path).await?.value.sku.clone();
     let (now, named) = (call.now(), sku.clone());
     let read = move |view: View<'_, Stock>| item(&named, &view, now, true);
@@ -199,7 +199,7 @@ pub async fn get_stock(call: Call, path: web::Path<String>) -> Result<HttpRespon
     params(("sku" = inline(checked::Sku), Path), ("location" = inline(LocationInput), Path)),
     responses((status = 200, description = "The item", body = StockItem)))]
 pub async fn set_stock(
-    call: Call,
+    call: RequestParts,
     path: web::Path<(String, String)>,
     body: Json<StockInput>,
 ) -> Result<HttpResponse, Error> {
@@ -214,7 +214,7 @@ pub async fn set_stock(
     request_body = ReceiptInput, params(("sku" = inline(checked::Sku), Path), ("location" = inline(LocationInput), Path)),
     responses((status = 200, description = "The item", body = StockItem)))]
 pub async fn receive_stock(
-    call: Call,
+    call: RequestParts,
     path: web::Path<(String, String)>,
     body: Json<ReceiptInput>,
 ) -> Result<HttpResponse, Error> {
@@ -229,7 +229,7 @@ pub async fn receive_stock(
     request_body = AdjustmentInput, params(("sku" = inline(checked::Sku), Path), ("location" = inline(LocationInput), Path)),
     responses((status = 200, description = "The item", body = StockItem)))]
 pub async fn adjust_stock(
-    call: Call,
+    call: RequestParts,
     path: web::Path<(String, String)>,
     body: Json<AdjustmentInput>,
 ) -> Result<HttpResponse, Error> {
@@ -245,7 +245,7 @@ pub async fn adjust_stock(
     request_body = IncomingInput, params(("sku" = inline(checked::Sku), Path), ("location" = inline(LocationInput), Path)),
     responses((status = 200, description = "The item", body = StockItem)))]
 pub async fn expect_stock(
-    call: Call,
+    call: RequestParts,
     path: web::Path<(String, String)>,
     body: Json<IncomingInput>,
 ) -> Result<HttpResponse, Error> {
@@ -259,7 +259,7 @@ pub async fn expect_stock(
     request_body = TransferInput, params(("sku" = inline(checked::Sku), Path)),
     responses((status = 200, description = "The item", body = StockItem)))]
 pub async fn transfer_stock(
-    call: Call,
+    call: RequestParts,
     path: web::Path<String>,
     body: Json<TransferInput>,
 ) -> Result<HttpResponse, Error> {
@@ -278,7 +278,7 @@ fn place(text: &str) -> Result<Location, Error> {
 }
 
 async fn change(
-    call: &Call,
+    call: &RequestParts,
     path: &str,
     command: Command,
     cause: Cause,
@@ -298,7 +298,7 @@ async fn change(
 
 fn item(sku: &Sku, view: &View<'_, Stock>, now: Timestamp, claims: bool) -> StockItem {
     let total = view.state.total();
-    let sum = |parts: &[stock::Part]| parts.iter().map(|part| part.quantity).sum();
+    let sum = |parts: &[stock::LocationUnits]| parts.iter().map(|part| part.quantity).sum();
     let holds = || {
         let live = view.state.holds().filter(|(_, hold)| hold.hold_until > now);
         live.take(CLAIMS_SHOWN_MAX).map(|(order, hold)| HoldShape {

@@ -2,7 +2,7 @@
 
 use crate::http::edge::access::Access;
 use crate::http::edge::principal::Scope;
-use crate::http::edge::route::{Link, RouteList};
+use crate::http::edge::route::{OperationLink, RouteList};
 use crate::routes;
 
 pub mod levels;
@@ -27,12 +27,12 @@ routes! {
 /// The routes of stock.
 pub const ROUTES: RouteList = RouteList {
     links: &[
-        Link {
+        OperationLink {
             from: "list_stock",
             to: &["list_stock"],
             with: &[("after", "$response.body#/next_cursor")],
         },
-        Link {
+        OperationLink {
             from: "list_stock",
             to: &["get_stock"],
             with: &[("sku", "$response.body#/data/0/sku")],

@@ -4,7 +4,7 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use crate::actors::flows::webhook::WebhookRefusal;
-use crate::http::edge::call::Call;
+use crate::http::edge::call::RequestParts;
 use crate::http::edge::error::Error;
 use crate::http::edge::json_body::Raw;
 use crate::http::edge::problem::Code;
@@ -16,7 +16,7 @@ use crate::providers::payment::WebhookRequest;
     request_body(content = String, description = "The webhook as the provider sends it", content_type = "application/json"),
     responses((status = 204, description = "The webhook is stored")))]
 pub async fn take_webhook(
-    call: Call,
+    call: RequestParts,
     path: web::Path<String>,
     request: HttpRequest,
     body: Raw,
@@ -31,7 +31,7 @@ pub async fn take_webhook(
     request_body(content = String, description = "The webhook as the provider sends it", content_type = "application/json"),
     responses((status = 204, description = "The webhook is stored")))]
 pub async fn take_account_webhook(
-    call: Call,
+    call: RequestParts,
     path: web::Path<(String, String)>,
     request: HttpRequest,
     body: Raw,
@@ -41,7 +41,7 @@ pub async fn take_account_webhook(
 }
 
 async fn take(
-    call: &Call,
+    call: &RequestParts,
     provider: &str,
     request: &HttpRequest,
     body: &Raw,

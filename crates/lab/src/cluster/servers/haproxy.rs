@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::ask::get;
-use super::process::{Care, PATIENCE, Process};
+use super::process::{Care, PATIENCE, ServerProcess};
 use super::{Error, Program, Signal, free_port, local, make};
 
 /// What is run: the same file that an administrator takes.
@@ -13,7 +13,7 @@ const CONFIG: &str = include_str!("../../../../../deploy/haproxy.cfg");
 
 /// Where everything listens.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
+pub struct ProxyPlan {
     /// The balancer.
     pub balancer: SocketAddr,
     /// Its page of figures.
@@ -22,7 +22,7 @@ pub struct Plan {
     pub nodes: [SocketAddr; 3],
 }
 
-impl Plan {
+impl ProxyPlan {
     /// A balancer on free ports.
     ///
     /// # Errors
@@ -47,9 +47,9 @@ impl Plan {
 /// A load balancer that keeps its ports over a kill.
 #[derive(Debug)]
 pub struct Haproxy {
-    process: Option<Process>,
+    process: Option<ServerProcess>,
     dir: PathBuf,
-    plan: Plan,
+    plan: ProxyPlan,
 }
 
 impl Haproxy {
@@ -57,7 +57,7 @@ impl Haproxy {
     ///
     /// # Errors
     /// [`Error`].
-    pub fn start(dir: &Path, plan: Plan) -> Result<Self, Error> {
+    pub fn start(dir: &Path, plan: ProxyPlan) -> Result<Self, Error> {
         let dir = make(dir.to_owned())?;
         let file = dir.join("haproxy.cfg");
         std::fs::write(&file, CONFIG).map_err(Error::io(file.display().to_string()))?;
@@ -77,7 +77,7 @@ impl Haproxy {
             command.env(name, addr.to_string());
         }
         let log = self.dir.join("haproxy.log");
-        let mut process = Process::spawn("haproxy", command, &log, Care::default())?;
+        let mut process = ServerProcess::spawn("haproxy", command, &log, Care::default())?;
         process.until(|| self.figures().is_ok())?;
         self.process = Some(process);
         Ok(())
@@ -110,7 +110,7 @@ impl Haproxy {
 
     /// Its process, while it runs.
     #[must_use]
-    pub fn process(&self) -> Option<&Process> {
+    pub fn process(&self) -> Option<&ServerProcess> {
         self.process.as_ref()
     }
 

@@ -4,18 +4,18 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::process::{Care, PATIENCE, Process};
+use super::process::{Care, PATIENCE, ServerProcess};
 use super::{Error, Signal, free_port, make};
 
 /// A server's place, and its process while it runs.
 #[derive(Debug)]
-pub struct Kept {
-    process: Option<Process>,
+pub struct KeptServer {
+    process: Option<ServerProcess>,
     pub(super) dir: PathBuf,
     pub(super) port: u16,
 }
 
-impl Kept {
+impl KeptServer {
     /// A place in a folder, on a free port.
     pub(super) fn new(dir: &Path) -> Result<Self, Error> {
         Ok(Self { process: None, dir: make(dir.to_owned())?, port: free_port()? })
@@ -29,7 +29,7 @@ impl Kept {
         answers: impl FnMut() -> bool,
     ) -> Result<(), Error> {
         let log = self.dir.join(format!("{name}.log"));
-        let mut process = Process::spawn(name, command, &log, Care::default())?;
+        let mut process = ServerProcess::spawn(name, command, &log, Care::default())?;
         process.until(answers)?;
         self.process = Some(process);
         Ok(())
@@ -43,7 +43,7 @@ impl Kept {
 
     /// Its process, while it runs.
     #[must_use]
-    pub fn process(&self) -> Option<&Process> {
+    pub fn process(&self) -> Option<&ServerProcess> {
         self.process.as_ref()
     }
 

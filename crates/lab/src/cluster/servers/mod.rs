@@ -21,11 +21,11 @@ use std::process::ExitStatus;
 use std::sync::{Mutex, PoisonError};
 
 pub use self::ask::get;
-pub use self::haproxy::{Haproxy, Plan};
-pub use self::kept::Kept;
+pub use self::haproxy::{Haproxy, ProxyPlan};
+pub use self::kept::KeptServer;
 pub use self::nats::Nats;
-pub use self::postgres::{Options as PostgresOptions, Postgres, Stop};
-pub use self::process::{Care, Process, Signal};
+pub use self::postgres::{Options as PostgresOptions, PostgresServer, Stop};
+pub use self::process::{Care, ServerProcess, Signal};
 pub use self::programs::{Program, missing};
 pub use self::redis::Redis;
 

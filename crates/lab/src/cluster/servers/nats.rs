@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::kept::Kept;
+use super::kept::KeptServer;
 use super::{Error, Program, local};
 
 /// How long one answer may take.
@@ -15,18 +15,18 @@ const ANSWER: Duration = Duration::from_secs(1);
 
 /// A server that keeps its port and its store over a kill.
 #[derive(Debug)]
-pub struct Nats(Kept);
+pub struct Nats(KeptServer);
 
 impl Deref for Nats {
-    type Target = Kept;
+    type Target = KeptServer;
 
-    fn deref(&self) -> &Kept {
+    fn deref(&self) -> &KeptServer {
         &self.0
     }
 }
 
 impl DerefMut for Nats {
-    fn deref_mut(&mut self) -> &mut Kept {
+    fn deref_mut(&mut self) -> &mut KeptServer {
         &mut self.0
     }
 }
@@ -37,7 +37,7 @@ impl Nats {
     /// # Errors
     /// [`Error`].
     pub fn start(dir: &Path) -> Result<Self, Error> {
-        let mut nats = Self(Kept::new(dir)?);
+        let mut nats = Self(KeptServer::new(dir)?);
         nats.start_again()?;
         Ok(nats)
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::process::{Care, PATIENCE, Process};
+use super::process::{Care, PATIENCE, ServerProcess};
 use super::{Error, Program, Signal, free_port, local, make};
 
 /// The user that exists from the start.
@@ -48,8 +48,8 @@ pub enum Stop {
 
 /// A server that keeps its port and its folder over a stop.
 #[derive(Debug)]
-pub struct Postgres {
-    process: Option<Process>,
+pub struct PostgresServer {
+    process: Option<ServerProcess>,
     bin: PathBuf,
     owner: Option<(u32, u32)>,
     dir: PathBuf,
@@ -57,7 +57,7 @@ pub struct Postgres {
     options: Options,
 }
 
-impl Postgres {
+impl PostgresServer {
     /// Makes one in a folder and starts it, for data that is thrown away.
     ///
     /// # Errors
@@ -150,7 +150,7 @@ impl Postgres {
         let _ = std::fs::remove_file(&log);
         let remove = self.options.remove.then_some(self.dir.as_path());
         let care = Care { end: Signal::QUIT, remove };
-        let mut process = Process::spawn("postgres", command, &log, care)?;
+        let mut process = ServerProcess::spawn("postgres", command, &log, care)?;
         let ready = self.bin.join("pg_isready");
         let port = self.port.to_string();
         process.until(|| {
@@ -210,7 +210,7 @@ impl Postgres {
 
     /// Its process, while it runs. A signal reaches the postmaster only.
     #[must_use]
-    pub fn process(&self) -> Option<&Process> {
+    pub fn process(&self) -> Option<&ServerProcess> {
         self.process.as_ref()
     }
 
@@ -229,7 +229,7 @@ impl Postgres {
     }
 }
 
-impl Drop for Postgres {
+impl Drop for PostgresServer {
     fn drop(&mut self) {
         // What does not end this way is killed.
         let _ = self.stop(Stop::Immediate);

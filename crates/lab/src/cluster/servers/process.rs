@@ -36,7 +36,7 @@ kill -KILL "-$1" 2>/dev/null
 
 /// A running server. It is killed when this is dropped.
 #[derive(Debug)]
-pub struct Process {
+pub struct ServerProcess {
     name: String,
     child: Child,
     guard: Child,
@@ -58,7 +58,7 @@ impl Default for Care<'_> {
     }
 }
 
-impl Process {
+impl ServerProcess {
     /// Starts one whose output is added to the file `log`, in a process group of its own: Ctrl-C
     /// of a terminal does not reach it.
     ///
@@ -160,7 +160,7 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
         // The guard goes first: it must not signal a number that may be somebody else's by then.
         // What has ended already cannot be ended, and what cannot be ended cannot be helped.
@@ -189,10 +189,10 @@ fn guard(child: &Child, care: Care<'_>) -> std::io::Result<Child> {
 mod tests {
     use super::*;
 
-    fn sleeper(log: &Path) -> Process {
+    fn sleeper(log: &Path) -> ServerProcess {
         let mut command = Command::new("sh");
         command.args(["-c", "echo here; sleep 1000 & wait"]);
-        Process::spawn("sleeper", command, log, Care::default()).unwrap()
+        ServerProcess::spawn("sleeper", command, log, Care::default()).unwrap()
     }
 
     fn lives(pid: Pid) -> bool {
@@ -242,7 +242,7 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", "echo no luck >&2; exit 3"]);
         let log = dir.path().join("log");
-        let mut process = Process::spawn("loser", command, &log, Care::default()).unwrap();
+        let mut process = ServerProcess::spawn("loser", command, &log, Care::default()).unwrap();
         let error = process.until(|| false).unwrap_err().to_string();
         assert!(error.contains("loser ended") && error.contains("no luck"), "{error}");
     }

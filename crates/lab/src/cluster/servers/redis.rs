@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use super::kept::Kept;
+use super::kept::KeptServer;
 use super::{Error, Program, local};
 
 /// How long one answer may take.
@@ -15,18 +15,18 @@ const ANSWER: Duration = Duration::from_secs(1);
 
 /// A server that keeps its port over a kill, and nothing else.
 #[derive(Debug)]
-pub struct Redis(Kept);
+pub struct Redis(KeptServer);
 
 impl Deref for Redis {
-    type Target = Kept;
+    type Target = KeptServer;
 
-    fn deref(&self) -> &Kept {
+    fn deref(&self) -> &KeptServer {
         &self.0
     }
 }
 
 impl DerefMut for Redis {
-    fn deref_mut(&mut self) -> &mut Kept {
+    fn deref_mut(&mut self) -> &mut KeptServer {
         &mut self.0
     }
 }
@@ -37,7 +37,7 @@ impl Redis {
     /// # Errors
     /// [`Error`].
     pub fn start(dir: &Path) -> Result<Self, Error> {
-        let mut redis = Self(Kept::new(dir)?);
+        let mut redis = Self(KeptServer::new(dir)?);
         redis.start_again()?;
         Ok(redis)
     }

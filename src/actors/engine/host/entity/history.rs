@@ -9,7 +9,7 @@ use super::{Life, UNKNOWN};
 use crate::domain::entity::{Event, Noun};
 use crate::domain::time::Timestamp;
 use crate::seeded_fault::{self, SeededFault};
-use crate::store::journal::{Record, Snapshot};
+use crate::store::journal::{Record, StateSnapshot};
 
 /// Events that are read first: all of most carts and orders. What has more may have a snapshot,
 /// and then these were read in vain.
@@ -30,7 +30,7 @@ impl<N: Noun> Life<N> {
             return;
         };
         let (entity, seq) = (self.id.clone(), self.seq);
-        let snapshot = Snapshot { entity, seq, state_version: N::STATE_VERSION, data };
+        let snapshot = StateSnapshot { entity, seq, state_version: N::STATE_VERSION, data };
         let journal = self.host.shared.journal.clone();
         tokio::spawn(async move {
             if let Err(error) = journal.put_snapshot(snapshot).await {
@@ -134,7 +134,7 @@ pub fn decode<E: Event>(record: &Record) -> Result<E, serde_json::Error> {
 }
 
 /// The state that a snapshot holds; `None` if that is of another shape.
-pub fn kept<N: Noun>(snapshot: &Snapshot) -> Option<N> {
+pub fn kept<N: Noun>(snapshot: &StateSnapshot) -> Option<N> {
     let known = snapshot.state_version == N::STATE_VERSION;
     let kept = known.then(|| serde_json::from_str::<KeptOwned<N>>(&snapshot.data));
     kept?.ok().map(|kept| kept.state)

@@ -1,6 +1,6 @@
 //! The table of delivery zones.
 
-use kontor::store::row::{Kind, Stored, Value, from_json, to_json};
+use kontor::store::row::{ColumnKind, Stored, Value, from_json, to_json};
 
 use crate::recipe::delivery_zone::domain::delivery_zone::{Countries, DeliveryZone};
 
@@ -9,7 +9,7 @@ kontor::versioned_row! {
 }
 
 impl Stored for Countries {
-    const KIND: Kind = Kind::Text;
+    const KIND: ColumnKind = ColumnKind::Text;
 
     fn to_value(&self) -> Value<'_> {
         to_json(self)

@@ -21,7 +21,7 @@ const CHANGE_BYTES: usize = 200;
 
 /// The topic of gift cards.
 #[derive(Clone, Copy, Debug)]
-pub struct GiftCards;
+pub struct GiftCardsTopic;
 
 /// A change of a gift card.
 #[derive(Debug, Serialize)]
@@ -37,7 +37,7 @@ pub struct GiftCardChange<'a> {
 }
 
 #[async_trait]
-impl ListTopic for GiftCards {
+impl ListTopic for GiftCardsTopic {
     type List = GiftCardRows;
     /// There is none.
     type Filter = ();

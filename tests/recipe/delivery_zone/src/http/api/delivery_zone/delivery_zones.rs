@@ -8,12 +8,12 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use kontor::actors::engine::row_host::{Change, RowHost};
+use kontor::actors::engine::row_host::{RowHost, WriteOutcome};
 use kontor::domain::money::AMOUNT_MAX;
 use kontor::domain::versioned::Versioned as _;
 use kontor::http::api::shape::Page;
 use kontor::http::docs::schemas;
-use kontor::http::edge::call::{Call, created, versioned};
+use kontor::http::edge::call::{RequestParts, created, versioned};
 use kontor::http::edge::checked::Country;
 use kontor::http::edge::error::Error;
 use kontor::http::edge::input::{List, Text, Whole};
@@ -69,7 +69,10 @@ impl From<&Row<DeliveryZone>> for DeliveryZoneShape {
     params(("Kontor-After" = Option<String>, Header, description = "`Kontor-Position` values of writes that the list must include"),
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
     responses((status = 200, description = "A page of zones, by code", body = Page<DeliveryZoneShape>)))]
-pub async fn list_delivery_zones(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
+pub async fn list_delivery_zones(
+    call: RequestParts,
+    request: HttpRequest,
+) -> Result<HttpResponse, Error> {
     let query = Query::of(&request, &["limit", "after"])?;
     let (limit, after) = (query.limit()?, query.after::<String>("delivery_zones")?);
     let seen = read_your_writes::wait(&call, &request).await?;
@@ -85,7 +88,10 @@ pub async fn list_delivery_zones(call: Call, request: HttpRequest) -> Result<Htt
 #[utoipa::path(get, path = "/v1/admin/delivery-zones/{code}", tag = "delivery zones",
     params(("code" = String, Path)),
     responses((status = 200, description = "The zone", body = DeliveryZoneShape)))]
-pub async fn get_delivery_zone(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
+pub async fn get_delivery_zone(
+    call: RequestParts,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Error> {
     let row = zones(&call)?.get(&path).await?.ok_or_else(|| Error::not_found("delivery zone"))?;
     Ok(versioned(StatusCode::OK, row.version, &DeliveryZoneShape::from(&*row)))
 }
@@ -96,7 +102,7 @@ pub async fn get_delivery_zone(call: Call, path: web::Path<String>) -> Result<Ht
     responses((status = 200, description = "The zone", body = DeliveryZoneShape),
         (status = 201, description = "The zone was created", body = DeliveryZoneShape)))]
 pub async fn put_delivery_zone(
-    call: Call,
+    call: RequestParts,
     path: web::Path<String>,
     body: Json<DeliveryZoneInput>,
 ) -> Result<HttpResponse, Error> {
@@ -114,7 +120,7 @@ pub async fn put_delivery_zone(
     let zones = zones(&call)?;
     let (row, change) = call.if_match.put(&zones, zone, cause).await?;
     let (shape, code) = (DeliveryZoneShape::from(&row), &row.value.code);
-    let response = if change == Change::Created {
+    let response = if change == WriteOutcome::Created {
         created(row.version, &format!("/v1/admin/delivery-zones/{code}"), &shape)
     } else {
         versioned(StatusCode::OK, row.version, &shape)
@@ -123,6 +129,6 @@ pub async fn put_delivery_zone(
 }
 
 /// The zones of a node that was started with them.
-fn zones(call: &Call) -> Result<Arc<RowHost<DeliveryZone>>, Error> {
+fn zones(call: &RequestParts) -> Result<Arc<RowHost<DeliveryZone>>, Error> {
     call.node().rows.of().ok_or_else(|| Error::not_found("delivery zone"))
 }

@@ -10,7 +10,7 @@ use kontor::domain::id::OrderId;
 use kontor::domain::money::{AMOUNT_MAX, Money};
 use kontor::http::api::shape::{self, MoneyInput, Page};
 use kontor::http::docs::schemas;
-use kontor::http::edge::call::{Call, created, id, versioned};
+use kontor::http::edge::call::{RequestParts, created, id, versioned};
 use kontor::http::edge::error::Error;
 use kontor::http::edge::input::{Text, Whole};
 use kontor::http::edge::json_body::Json;
@@ -63,7 +63,10 @@ pub struct GiftCardShape {
     params(("Kontor-After" = Option<String>, Header, description = "`Kontor-Position` values of writes that the list must include"),
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
     responses((status = 200, description = "A page of gift cards, by number", body = Page<GiftCardShape>)))]
-pub async fn list_gift_cards(call: Call, request: HttpRequest) -> Result<HttpResponse, Error> {
+pub async fn list_gift_cards(
+    call: RequestParts,
+    request: HttpRequest,
+) -> Result<HttpResponse, Error> {
     let query = Query::of(&request, &["limit", "after"])?;
     let limit = query.limit()?;
     let after = query.after::<String>("gift_cards")?.map(|number| vec![number.into()]);
@@ -79,7 +82,10 @@ pub async fn list_gift_cards(call: Call, request: HttpRequest) -> Result<HttpRes
 /// Issues a gift card.
 #[utoipa::path(post, path = "/v1/admin/gift-cards", tag = "gift cards", request_body = NewGiftCard,
     responses((status = 201, description = "The card", body = GiftCardShape)))]
-pub async fn issue_gift_card(call: Call, body: Json<NewGiftCard>) -> Result<HttpResponse, Error> {
+pub async fn issue_gift_card(
+    call: RequestParts,
+    body: Json<NewGiftCard>,
+) -> Result<HttpResponse, Error> {
     let NewGiftCard { number, amount } = body.value;
     let number: CardNumber =
         number.parse().map_err(|error| Error::field("number", format!("{error}")))?;
@@ -96,7 +102,10 @@ pub async fn issue_gift_card(call: Call, body: Json<NewGiftCard>) -> Result<Http
 #[utoipa::path(get, path = "/v1/admin/gift-cards/{number}", tag = "gift cards",
     params(("number" = String, Path)),
     responses((status = 200, description = "The card", body = GiftCardShape)))]
-pub async fn get_gift_card(call: Call, path: web::Path<String>) -> Result<HttpResponse, Error> {
+pub async fn get_gift_card(
+    call: RequestParts,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Error> {
     let number: CardNumber = id(&path, "gift card")?;
     let read = shape_of(&number);
     let shape = call.node().host::<GiftCard>().look(&entity_id(&number), read).await?;
@@ -109,7 +118,7 @@ pub async fn get_gift_card(call: Call, path: web::Path<String>) -> Result<HttpRe
     request_body = NewSpend, params(("number" = String, Path)),
     responses((status = 200, description = "The card", body = GiftCardShape)))]
 pub async fn spend_gift_card(
-    call: Call,
+    call: RequestParts,
     path: web::Path<String>,
     body: Json<NewSpend>,
 ) -> Result<HttpResponse, Error> {
@@ -122,7 +131,7 @@ pub async fn spend_gift_card(
 }
 
 async fn ask(
-    call: &Call,
+    call: &RequestParts,
     number: &CardNumber,
     command: Command,
     digest: u64,
