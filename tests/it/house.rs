@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use graph::{Graph, Names, code};
+pub use graph::code;
+use graph::{Graph, Names};
 
 /// Each room and what it may use beside itself. A room that is not here fails.
 const ROOMS: [(&str, &[&str]); 16] = [
@@ -146,7 +147,8 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn files(under: &str, ending: &str) -> Vec<(PathBuf, String)> {
+/// The files under a folder whose names end so, by their paths, with their texts.
+pub fn files(under: &str, ending: &str) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(under)];
     while let Some(folder) = folders.pop() {

@@ -35,6 +35,7 @@ mod lane;
 mod live;
 mod load;
 mod move_store;
+mod names;
 mod nodes;
 mod operator;
 mod payment_faults;
