@@ -90,7 +90,7 @@ pub async fn reserve(
         task??;
     }
     let took = begin.elapsed().as_secs_f64();
-    let held = has.stock.look(&entity, |view| view.state.total().reserved).await?;
+    let held = has.stock.read(&entity, |view| view.state.total().reserved).await?;
     if held != i64::try_from(reservations / TASKS * TASKS)? {
         return Err(format!("{held} units are held").into());
     }

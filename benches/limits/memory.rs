@@ -111,7 +111,7 @@ async fn wake_orders(node: &Arc<Node>, orders: Arc<[EntityId]>, from: u64, to: u
         tasks.spawn(async move {
             for at in (from + task..to).step_by(usize::try_from(TASKS)?) {
                 let id = &orders[usize::try_from(at)?];
-                if node.orders.look(id, |view| view.seq).await? == 0 {
+                if node.orders.read(id, |view| view.seq).await? == 0 {
                     return Err(format!("there is no {id}").into());
                 }
             }

@@ -320,7 +320,7 @@ impl Node {
         let pause = Duration::from_millis(self.settings.projection_pause_ms);
         let projector = projector
             .replay_on(self.replay.clone())
-            .tell(self.changes.clone())
+            .publish_to(self.changes.clone())
             .by_settings(self.runtime.watch());
         work.spawn(projector.run(self.feed.listen(), pause, reached, self.stop.clone()));
         if self.store.journal().shards() > 1 {

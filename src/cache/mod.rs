@@ -263,7 +263,7 @@ impl Cache {
 
     /// Takes from what a limit allows, by the server's clock. While the server is away each node
     /// counts for itself.
-    pub async fn take(&self, key: &str, limit: Limit) -> RateDecision {
+    pub async fn consume_limit(&self, key: &str, limit: Limit) -> RateDecision {
         self.count(key, limit, 1).await
     }
 

@@ -197,9 +197,9 @@ pub async fn shelves(clients: &Clients, fleet: &Fleet, watch: &Mutex<BooksWatch>
                 (view.summary_number(now), view.seq, now)
             };
             let (before, asked) = (clients.seen(&entity), node.clock.now());
-            let looked = process.answers(node.stock.look(&entity, read)).await;
+            let looked = process.answers(node.stock.read(&entity, read)).await;
             let Some(Ok((sellable, seq, now))) = looked else { continue };
-            clients.told(&entity, before, seq);
+            clients.note_version(&entity, before, seq);
             let watch = watch.lock().unwrap_or_else(PoisonError::into_inner);
             let (then, (there, at)) = (watch.sellable(&sku, asked).0, watch.sellable(&sku, now));
             drop(watch);
@@ -231,12 +231,12 @@ pub async fn look_around(clients: Clients, fleet: Fleet, skus: usize, until: i64
         };
         let before = clients.seen(&entity);
         let look = async |node: Arc<Node>| match entity.prefix() {
-            Stock::PREFIX => node.stock.look(&entity, |view| view.seq).await.ok(),
-            _ => node.orders.look(&entity, |view| view.seq).await.ok(),
+            Stock::PREFIX => node.stock.read(&entity, |view| view.seq).await.ok(),
+            _ => node.orders.read(&entity, |view| view.seq).await.ok(),
         };
         let looked = tokio::time::timeout(Duration::from_secs(2), fleet.through(look)).await;
         if let Ok(Some(Some(seq))) = looked {
-            clients.told(&entity, before, seq);
+            clients.note_version(&entity, before, seq);
         }
     }
 }

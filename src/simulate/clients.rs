@@ -112,7 +112,7 @@ impl Clients {
 
     /// Notes a version that was told, and that it is not older than what was told before it was
     /// asked for.
-    pub fn told(&self, entity: &EntityId, before: i64, seq: i64) {
+    pub fn note_version(&self, entity: &EntityId, before: i64, seq: i64) {
         if seq < before {
             let what = format!("{entity}: version {before} was answered before, now {seq}");
             self.world.violate("no node shows an older state than was answered", what);
@@ -313,13 +313,13 @@ impl Clients {
                 let (fleet, id) = (fleet.clone(), id.clone());
                 async move {
                     let read = |view: View<'_, Order>| (view.state.clone(), view.seq);
-                    let look = async |node: Arc<Node>| node.orders.look(&id, read).await.ok();
+                    let look = async |node: Arc<Node>| node.orders.read(&id, read).await.ok();
                     fleet.through(look).await.flatten()
                 }
             };
             let before = self.seen(&id);
             if let Some(Some((order, seq))) = self.request(Duration::from_secs(5), send).await {
-                self.told(&id, before, seq);
+                self.note_version(&id, before, seq);
                 let settled = order.settled();
                 let placed = PlacedOrder { order, seq, settled, replayed: false };
                 self.acknowledged(me, &placed).await;
@@ -385,7 +385,7 @@ impl Clients {
         let body = delivery.notice.clone();
         let mut again = Undelivered { bank, delivery: Some(delivery) };
         let sent = fleet.through(async |node: Arc<Node>| {
-            node.flows.webhooks.take(NAME, &webhook_request(&body)).await
+            node.flows.webhooks.accept(NAME, &webhook_request(&body)).await
         });
         let answer = tokio::time::timeout(Duration::from_secs(10), sent).await;
         if self.world.is_dead() {

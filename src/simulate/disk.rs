@@ -130,7 +130,7 @@ impl Disk {
             });
         }
         let mut watch = self.shared.watch.lock().unwrap_or_else(PoisonError::into_inner);
-        watch.take(&self.shared.world, &records);
+        watch.check_events(&self.shared.world, &records);
         Ok(records)
     }
 

@@ -120,7 +120,7 @@ impl Operators {
                     let order = view.state;
                     order.alert().is_some() || !order.stuck().is_empty()
                 };
-                let look = async |node: Arc<Node>| node.orders.look(&entity, stuck).await;
+                let look = async |node: Arc<Node>| node.orders.read(&entity, stuck).await;
                 if fleet.through(look).await == Some(Ok(true)) {
                     // What differs for good can only be taken back.
                     let reason = REASON.to_owned();
@@ -147,7 +147,7 @@ impl Operators {
                 };
                 let asked = fleet.through(ask).await?;
                 if let Ok(seq) = asked {
-                    clients.told(&entity, before, seq);
+                    clients.note_version(&entity, before, seq);
                 }
                 answer(asked)
             }
@@ -170,7 +170,7 @@ impl Operators {
                 };
                 let asked = fleet.through(ask).await?;
                 if let Ok(seq) = asked {
-                    clients.told(&entity, before, seq);
+                    clients.note_version(&entity, before, seq);
                 }
                 answer(asked)
             }

@@ -58,7 +58,7 @@ struct Sale {
 
 impl BooksWatch {
     /// Takes events that were just committed together.
-    pub fn take(&mut self, world: &World, records: &[Record]) {
+    pub fn check_events(&mut self, world: &World, records: &[Record]) {
         for record in records {
             self.events += 1;
             let seq = self.seqs.entry(record.entity.clone()).or_insert(0);

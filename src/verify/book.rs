@@ -24,7 +24,7 @@ pub trait EntityBook: Send + Sync {
     fn prefix(&self) -> &'static str;
 
     /// Folds an event in; those of an entity come in their order.
-    fn take(&mut self, record: &Record, findings: &mut Violations);
+    fn fold_event(&mut self, record: &Record, findings: &mut Violations);
 
     /// Says how many entities there are, once all events are read.
     fn count(&self, checked: &mut CheckedCounts);
@@ -119,7 +119,7 @@ impl<N: Noun> EntityBook for NounBook<N> {
         N::PREFIX
     }
 
-    fn take(&mut self, record: &Record, findings: &mut Violations) {
+    fn fold_event(&mut self, record: &Record, findings: &mut Violations) {
         let entry = self.entries.entry(record.entity.clone()).or_insert_with(|| Entry {
             state: N::default(),
             seq: 0,
@@ -187,8 +187,8 @@ impl<R: FoldedRow> EntityBook for ListedBook<R> {
         self.book.prefix()
     }
 
-    fn take(&mut self, record: &Record, findings: &mut Violations) {
-        self.book.take(record, findings);
+    fn fold_event(&mut self, record: &Record, findings: &mut Violations) {
+        self.book.fold_event(record, findings);
     }
 
     fn count(&self, checked: &mut CheckedCounts) {

@@ -48,7 +48,7 @@ impl Books {
     }
 
     /// Folds an event in.
-    pub(super) async fn take(
+    pub(super) async fn fold_event(
         &mut self,
         journal: &dyn Journal,
         record: &Record,
@@ -61,12 +61,12 @@ impl Books {
             self.findings.add(Invariant::I5, &record.entity, &[record.pos], why);
         }
         match record.entity.prefix() {
-            Order::PREFIX => self.take_order(journal, record).await?,
-            Cart::PREFIX => self.take_cart(journal, record).await?,
-            Stock::PREFIX => self.take_stock(record),
-            Counter::PREFIX => self.take_counter(record),
+            Order::PREFIX => self.fold_order(journal, record).await?,
+            Cart::PREFIX => self.fold_cart(journal, record).await?,
+            Stock::PREFIX => self.fold_stock(record),
+            Counter::PREFIX => self.fold_counter(record),
             prefix => match self.others.iter_mut().find(|book| book.prefix() == prefix) {
-                Some(book) => book.take(record, &mut self.findings),
+                Some(book) => book.fold_event(record, &mut self.findings),
                 None => {
                     let why = "no noun has this prefix";
                     self.findings.add(Invariant::I5, &record.entity, &[record.pos], why);
@@ -76,7 +76,7 @@ impl Books {
         Ok(())
     }
 
-    async fn take_order(
+    async fn fold_order(
         &mut self,
         journal: &dyn Journal,
         record: &Record,
@@ -102,7 +102,7 @@ impl Books {
         if let order::Event::Placed { placed, .. } = &event {
             self.check_placed(key, record, placed);
         }
-        self.orders.take(key, record, &event, &mut self.findings);
+        self.orders.fold_event(key, record, &event, &mut self.findings);
         self.orders.shrink();
         Ok(())
     }
@@ -123,7 +123,7 @@ impl Books {
         }
     }
 
-    async fn take_cart(&mut self, journal: &dyn Journal, record: &Record) -> Result<(), ReadError> {
+    async fn fold_cart(&mut self, journal: &dyn Journal, record: &Record) -> Result<(), ReadError> {
         let Some(key) = self.key(record) else { return Ok(()) };
         let (seq, broken) =
             self.carts.all.get(&key).map_or((0, false), |entry| (entry.seq, entry.broken));
@@ -139,7 +139,7 @@ impl Books {
             self.carts.all.entry(key).or_default().broken = true;
             return Ok(());
         };
-        self.carts.take(key, record, &event, &mut self.findings);
+        self.carts.fold_event(key, record, &event, &mut self.findings);
         self.carts.shrink();
         Ok(())
     }
@@ -158,7 +158,7 @@ impl Books {
         self.findings.add(Invariant::I1, &record.entity, &[record.pos], fault);
     }
 
-    fn take_stock(&mut self, record: &Record) {
+    fn fold_stock(&mut self, record: &Record) {
         let (seq, broken) =
             self.stock.all.get(&record.entity).map_or((0, false), |one| (one.seq, one.broken));
         if broken {
@@ -166,7 +166,7 @@ impl Books {
         }
         match next::<stock::Event>(record, seq, &mut self.findings) {
             Some(event) => {
-                self.stock.take(record, &event, &mut self.findings);
+                self.stock.fold_event(record, &event, &mut self.findings);
                 if let Some(entry) = self.stock.all.get_mut(&record.entity) {
                     (entry.seq, entry.last_pos, entry.at) = (record.seq, record.pos, record.at);
                 }
@@ -178,7 +178,7 @@ impl Books {
         }
     }
 
-    fn take_counter(&mut self, record: &Record) {
+    fn fold_counter(&mut self, record: &Record) {
         let entry = self.counters.entry(record.entity.clone()).or_default();
         if entry.2 {
             return;

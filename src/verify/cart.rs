@@ -52,7 +52,7 @@ impl Carts {
     }
 
     /// Folds an event in.
-    pub(super) fn take(
+    pub(super) fn fold_event(
         &mut self,
         key: Key,
         record: &Record,

@@ -195,7 +195,7 @@ async fn read_shard(
                 books.findings.add(Invariant::I5, shard_name(shard.id), &positions, why);
             }
             pos = record.pos;
-            books.take(journal, record).await?;
+            books.fold_event(journal, record).await?;
         }
         progress(books.checked.events);
         if page.last().is_none_or(|last| last.pos > end) {

@@ -208,7 +208,7 @@ impl AllOrders {
     }
 
     /// Folds an event in; the order is awake.
-    pub(super) fn take(
+    pub(super) fn fold_event(
         &mut self,
         key: Key,
         record: &Record,

@@ -91,7 +91,7 @@ impl<T: VersionedRow> EntityBook for RowBook<T> {
         T::PREFIX
     }
 
-    fn take(&mut self, record: &Record, findings: &mut Violations) {
+    fn fold_event(&mut self, record: &Record, findings: &mut Violations) {
         let entry = self.entries.entry(record.entity.clone()).or_insert(Entry {
             seq: 0,
             last_pos: 0,

@@ -43,7 +43,7 @@ pub(super) struct Items {
 
 impl Items {
     /// Folds an event in and looks whether all still adds up.
-    pub(super) fn take(&mut self, record: &Record, event: &Event, findings: &mut Violations) {
+    pub(super) fn fold_event(&mut self, record: &Record, event: &Event, findings: &mut Violations) {
         let entry = self.all.entry(record.entity.clone()).or_default();
         let order = order_of(event);
         let claim = order.and_then(|order| entry.state.claim(order)).cloned().unwrap_or_default();

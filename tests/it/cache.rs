@@ -97,23 +97,23 @@ async fn a_limit_is_one_for_all_who_count() {
         let limit = Limit { count: 10, per: LONG };
         let mut left = Vec::new();
         for n in 0..10 {
-            let taken = if n % 2 == 0 { &one } else { &two }.take("x", limit).await;
+            let taken = if n % 2 == 0 { &one } else { &two }.consume_limit("x", limit).await;
             assert!(taken.allowed);
             left.push(taken.left);
         }
         assert_eq!(left, [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]);
-        let refused = two.take("x", limit).await;
+        let refused = two.consume_limit("x", limit).await;
         assert_eq!((refused.allowed, refused.left), (false, 0));
         let tenth = LONG / 10;
         assert!(refused.retry_in > tenth / 2 && refused.retry_in <= tenth, "{refused:?}");
         assert!(refused.whole_in > LONG / 2 && refused.whole_in <= LONG, "{refused:?}");
-        assert!(one.take("y", limit).await.allowed, "another caller");
+        assert!(one.consume_limit("y", limit).await.allowed, "another caller");
         one.give_back("x", limit).await;
-        assert!(two.take("x", limit).await.allowed);
-        assert!(!one.take("x", limit).await.allowed);
+        assert!(two.consume_limit("x", limit).await.allowed);
+        assert!(!one.consume_limit("x", limit).await.allowed);
         let fast = Limit { count: 1, per: SHORT };
-        assert!(one.take("z", fast).await.allowed);
-        until("it comes back", async || two.take("z", fast).await.allowed).await;
+        assert!(one.consume_limit("z", fast).await.allowed);
+        until("it comes back", async || two.consume_limit("z", fast).await.allowed).await;
     })
     .await;
 }
@@ -124,7 +124,7 @@ async fn of_many_who_take_at_once_as_many_get_it_as_there_is() {
         let limit = Limit { count: 7, per: LONG };
         let all = (0..40).map(|n| {
             let cache = if n % 2 == 0 { one.clone() } else { two.clone() };
-            tokio::spawn(async move { cache.take("x", limit).await.allowed })
+            tokio::spawn(async move { cache.consume_limit("x", limit).await.allowed })
         });
         let mut allowed = 0;
         for one in all.collect::<Vec<_>>() {
@@ -206,13 +206,13 @@ async fn a_server_that_dies_is_missed_by_nobody_and_found_again() {
     there(&cache).await;
     keep(&cache, "a", "1", b"kept").await;
     let limit = Limit { count: 2, per: LONG };
-    assert!(cache.take("x", limit).await.allowed);
+    assert!(cache.consume_limit("x", limit).await.allowed);
     redis.kill();
     away(&cache).await;
     assert_eq!(cache.get("a", "1").await, CacheLookup::Away);
-    let alone = [cache.take("x", limit).await, cache.take("x", limit).await];
+    let alone = [cache.consume_limit("x", limit).await, cache.consume_limit("x", limit).await];
     assert!(alone.iter().all(|taken| taken.allowed), "each node counts for itself");
-    assert!(!cache.take("x", limit).await.allowed);
+    assert!(!cache.consume_limit("x", limit).await.allowed);
     assert!(matches!(cache.lock("l", LONG).await, Lock::Unknown));
     assert_eq!(
         cache.unless_taken("l", LONG, async { 7 }).await,
@@ -283,10 +283,10 @@ async fn a_server_that_is_emptied_brings_nothing_old_back() {
     cache.drop_space("a").await;
     early.push(place(&cache, "a", "1").await);
     let limit = Limit { count: 1, per: LONG };
-    assert!(cache.take("x", limit).await.allowed);
+    assert!(cache.consume_limit("x", limit).await.allowed);
     redis.flush().await;
-    assert!(cache.take("x", limit).await.allowed, "it counts anew");
-    assert!(!cache.take("x", limit).await.allowed);
+    assert!(cache.consume_limit("x", limit).await.allowed, "it counts anew");
+    assert!(!cache.consume_limit("x", limit).await.allowed);
     for place in early {
         cache.put(place, b"old".to_vec(), LONG).await;
         cache.drop_space("a").await;

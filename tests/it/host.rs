@@ -151,7 +151,7 @@ impl Bench {
     }
 
     async fn sum(&self, id: &str) -> i64 {
-        self.host.look(&EntityId::new(id), |view| view.state.sum).await.unwrap()
+        self.host.read(&EntityId::new(id), |view| view.state.sum).await.unwrap()
     }
 
     async fn events(&self, id: &str) -> usize {
@@ -406,7 +406,7 @@ async fn a_panic_restarts_the_entity_and_too_many_end_it() {
         assert_eq!(bench.sum("tally_a").await, 1);
     }
     let _ = bench.host.ask(&id, Command::Panic, Cause::default(), |_| ()).await;
-    let looked = bench.host.look(&id, |view| view.seq).await;
+    let looked = bench.host.read(&id, |view| view.seq).await;
     assert!(matches!(looked, Err(Error::Quarantined(_))), "{looked:?}");
     assert_eq!(bench.add("tally_b", 1, None).await, Ok((1, false)));
     assert_eq!(bench.host.gauge().quarantined, 1);
@@ -423,7 +423,7 @@ async fn a_journal_that_cannot_be_read_puts_nobody_in_quarantine() {
     bench.journal.fail_reads(20);
     let (id, mut failed) = (EntityId::new("tally_a"), 0);
     loop {
-        match bench.host.look(&id, |view| view.state.sum).await {
+        match bench.host.read(&id, |view| view.state.sum).await {
             Err(Error::TryAgain) if failed <= 20 => failed += 1,
             answer => break assert_eq!(answer, Ok(1)),
         }

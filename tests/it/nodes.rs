@@ -249,7 +249,7 @@ async fn buy(node: Arc<Node>) -> (CartId, OrderStatus, Option<i64>) {
 
 async fn sold(node: Arc<Node>, sku: &'static str) -> i64 {
     let entity = stock::entity_id(&sku.parse().unwrap());
-    node.stock.look(&entity, |view| view.state.total().allocated).await.unwrap()
+    node.stock.read(&entity, |view| view.state.total().allocated).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -278,7 +278,7 @@ async fn any_node_serves_any_buyer() {
         let sellable = one.on(async move {
             let now = node.clock.now();
             let lamp = stock::entity_id(&"LAMP".parse().unwrap());
-            node.stock.look(&lamp, move |view| view.summary_number(now)).await.unwrap()
+            node.stock.read(&lamp, move |view| view.summary_number(now)).await.unwrap()
         });
         assert_eq!(sellable.await, 940, "seen from {}", one.name);
     }

@@ -161,7 +161,7 @@ impl Site {
         let stop = CancellationToken::new();
         let store = world.store.clone();
         let projector = Projector::new(store.clone(), &lists, Clock::system(), owned.clone()).await;
-        let projector = projector.unwrap().tell(changes.clone());
+        let projector = projector.unwrap().publish_to(changes.clone());
         let follower = Follower::new(store, lists, owned.clone(), changes.clone());
         let mut work = JoinSet::new();
         work.spawn(projector.run(feed.listen(), PAUSE, reach, stop.clone()));

@@ -74,7 +74,7 @@ impl Shop {
 
     pub async fn order(&self, id: CartId) -> Order {
         let entity = order::entity_id(OrderId(id.0));
-        self.node.orders.look(&entity, |view| view.state.clone()).await.unwrap()
+        self.node.orders.read(&entity, |view| view.state.clone()).await.unwrap()
     }
 
     /// Waits until an order is as it should be.
@@ -88,7 +88,7 @@ impl Shop {
 
     pub async fn level(&self, sku: &str) -> stock::Level {
         let entity = stock::entity_id(&sku.parse().unwrap());
-        self.node.stock.look(&entity, |view| view.state.total()).await.unwrap()
+        self.node.stock.read(&entity, |view| view.state.total()).await.unwrap()
     }
 }
 

@@ -110,7 +110,7 @@ async fn cancel(desk: Data<Desk>, call: AccountRequest) -> Answer {
 }
 
 async fn get_payment(desk: Data<Desk>, id: Path<String>, call: AccountRequest) -> Answer {
-    let found = desk.look(|book| Ok(book.by_id(&call.account, &id).map(|one| one.view())));
+    let found = desk.read_book(|book| Ok(book.by_id(&call.account, &id).map(|one| one.view())));
     Ok(HttpResponse::Ok().json(found.await?.ok_or_else(Problem::not_found)?))
 }
 
@@ -133,11 +133,14 @@ async fn list_payments(desk: Data<Desk>, request: HttpRequest, call: AccountRequ
     let (data, more) = match &list.reference {
         Some(reference) => {
             check_reference(reference)?;
-            let found = desk
-                .look(|book| Ok(book.by_reference(&call.account, reference).map(|one| one.view())));
+            let found = desk.read_book(|book| {
+                Ok(book.by_reference(&call.account, reference).map(|one| one.view()))
+            });
             (found.await?.into_iter().collect(), false)
         }
-        None => desk.look(|book| book.page(&call.account, list.after.as_deref(), limit)).await?,
+        None => {
+            desk.read_book(|book| book.page(&call.account, list.after.as_deref(), limit)).await?
+        }
     };
     let next = data.last().filter(|_| more).map(|last| last.id.clone());
     Ok(HttpResponse::Ok().json(json!({ "data": data, "next_cursor": next })))

@@ -209,11 +209,11 @@ impl Desk {
     }
 
     /// Reads what is on disk, or soon is; the answer waits until it is.
-    pub async fn look<T>(
+    pub async fn read_book<T>(
         &self,
-        look: impl FnOnce(&book::AccountBook) -> Result<T, Problem>,
+        read: impl FnOnce(&book::AccountBook) -> Result<T, Problem>,
     ) -> Result<T, Problem> {
-        let (result, position) = self.ledger.enter(|entry| look(entry.book));
+        let (result, position) = self.ledger.enter(|entry| read(entry.book));
         self.ledger.durable(position).await?;
         result
     }

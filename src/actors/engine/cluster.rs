@@ -404,7 +404,7 @@ impl ClusterMember {
         }
         let listed = self.listed.load(Ordering::Acquire);
         if !take.is_empty() && listed && !self.leaving.is_cancelled() {
-            self.take(running, &take).await?;
+            self.claim_shards(running, &take).await?;
         }
         let under_way = self.held().values().filter(|held| held.leaving).count();
         give.truncate(self.options.hand_over_max.saturating_sub(under_way));
@@ -460,7 +460,11 @@ impl ClusterMember {
     }
 
     /// Claims shards and runs what it got.
-    async fn take(&self, running: &Arc<Shards>, shards: &[u16]) -> Result<(), store::Error> {
+    async fn claim_shards(
+        &self,
+        running: &Arc<Shards>,
+        shards: &[u16],
+    ) -> Result<(), store::Error> {
         let asked = Instant::now();
         let claimed =
             running.store.journal().claim(shards, &self.me, self.options.lease_span()).await;

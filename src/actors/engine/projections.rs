@@ -110,7 +110,7 @@ impl Projector {
 
     /// Tells what each step changed.
     #[must_use]
-    pub fn tell(mut self, changes: ChangeFeed) -> Self {
+    pub fn publish_to(mut self, changes: ChangeFeed) -> Self {
         self.changes = changes;
         self.reach(self.owned.all());
         self

@@ -245,7 +245,7 @@ impl Runtime {
 
     /// A setting, as this node knows it.
     #[must_use]
-    pub fn one(&self, name: &str) -> Option<Shown> {
+    pub fn setting(&self, name: &str) -> Option<Shown> {
         let definition = self.inner.definitions.iter().find(|one| one.name == name)?;
         Some(shown(definition, self.rows().get(name)))
     }
@@ -332,7 +332,7 @@ impl Runtime {
         };
         for _ in 0..TRIES_MAX {
             self.refresh(store).await?;
-            let now = self.one(name).ok_or(Error::Unknown)?;
+            let now = self.setting(name).ok_or(Error::Unknown)?;
             if let Some(fault) = value.and_then(|value| now.definition.fault(value)) {
                 return Err(Error::Invalid(fault));
             }
@@ -351,7 +351,7 @@ impl Runtime {
             };
             if store.change_runtime_setting(&row).await? {
                 self.refresh(store).await?;
-                return self.one(name).ok_or(Error::Unknown);
+                return self.setting(name).ok_or(Error::Unknown);
             }
         }
         Err(Error::TryAgain)

@@ -227,7 +227,7 @@ impl CheckoutFlow {
         };
         match self
             .orders
-            .look(&order::entity_id(order), total)
+            .read(&order::entity_id(order), total)
             .await
             .map_err(CheckoutRefusal::Host)?
         {
@@ -250,7 +250,7 @@ impl CheckoutFlow {
         let (entity, order) = (cart::entity_id(request.cart), OrderId(request.cart.0));
         for _ in 0..SEALS_MAX {
             let read = |view: host::View<'_, cart::Cart>| (view.state.clone(), view.seq);
-            let (cart, seq) = self.carts.look(&entity, read).await.map_err(of_cart)?;
+            let (cart, seq) = self.carts.read(&entity, read).await.map_err(of_cart)?;
             match cart.open(self.clock.now()) {
                 Ok(()) => {}
                 Err(cart::Rejection::Expired) => return Err(CheckoutRefusal::CartExpired),

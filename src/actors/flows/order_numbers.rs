@@ -101,10 +101,10 @@ impl Flow<Counter> for RememberedNumbers {
         if !counters.lives_on(&numbers, shard) {
             return;
         }
-        let drawn = counters.look(&numbers, |view| view.state.open().clone()).await;
+        let drawn = counters.read(&numbers, |view| view.state.open().clone()).await;
         for (order, number) in drawn.unwrap_or_default() {
             let entity = order::entity_id(order);
-            let has = self.orders.look(&entity, move |view| view.state.number() == Some(number));
+            let has = self.orders.read(&entity, move |view| view.state.number() == Some(number));
             if has.await == Ok(true) {
                 self.arrived.note(order);
             }

@@ -391,7 +391,7 @@ async fn still_wanted(step: &str, teller: &Teller<Order>) -> bool {
     let wanted = move |view: View<'_, Order>| {
         view.state.effects().iter().any(|effect| effect.step() == step)
     };
-    teller.look(wanted).await.unwrap_or(true)
+    teller.read(wanted).await.unwrap_or(true)
 }
 
 fn no_provider(step: String, provider: &str, teller: &Teller<Order>) {

@@ -149,7 +149,7 @@ impl Reconciliation {
             let account = account.clone();
             let read =
                 move |view: View<'_, Order>| SweptOrder::of(view.state, &account, currency, number);
-            self.orders.look(&order, read).await
+            self.orders.read(&order, read).await
         };
         let Ok(seen) = see().await else {
             return false;
@@ -276,7 +276,7 @@ impl Reconciliation {
         let Some((order, ..)) = parse_reference(&payment.reference) else {
             return Ok(());
         };
-        let exists = self.orders.look(&order, |view| view.state.placed().is_some()).await;
+        let exists = self.orders.read(&order, |view| view.state.placed().is_some()).await;
         if exists.map_err(|error| Untaken::Later(error.to_string()))? {
             self.compare(provider, &payment).await;
             return Ok(());

@@ -63,7 +63,7 @@ impl WebhookIntake {
     ///
     /// # Errors
     /// [`WebhookRefusal`]; only then is nothing kept.
-    pub async fn take(
+    pub async fn accept(
         &self,
         provider: &str,
         request: &WebhookRequest<'_>,

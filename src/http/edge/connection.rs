@@ -124,7 +124,7 @@ struct Held {
 impl WorkerConnections {
     /// Takes a new connection. When nine tenths of the places are taken, a twentieth is made free:
     /// those who rested longest go.
-    pub fn take(&self, io: TcpStream, limits: ConnectionLimits) -> ClientConnection {
+    pub fn accept(&self, io: TcpStream, limits: ConnectionLimits) -> ClientConnection {
         let hold = Rc::new(ConnectionHandle {
             doing: Cell::new(Doing::Rests(Instant::now())),
             stuck: Cell::new(None),
@@ -278,7 +278,7 @@ pub(in crate::http) mod tests {
     async fn among(lines: &WorkerConnections) -> (ClientConnection, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (lines.take(listener.accept().await.unwrap().0, LIMITS), client)
+        (lines.accept(listener.accept().await.unwrap().0, LIMITS), client)
     }
 
     /// Reads a connection until it is over; how it ended.

@@ -92,7 +92,7 @@ where
         fn_service(move |io: TcpStream| {
             let peer = io.peer_addr().ok();
             let quick = io.set_nodelay(true);
-            let line = quick.map(|()| (lines.take(io, limits), peer));
+            let line = quick.map(|()| (lines.accept(io, limits), peer));
             std::future::ready(line.map_err(actix_http::error::DispatchError::Io))
         })
         .and_then(service.h1(app))

@@ -42,7 +42,7 @@ pub struct RateLimitState {
 
 impl RateLimitState {
     /// Says in an answer what is left, as the `RateLimit` draft of the IETF has it.
-    pub fn tell(&self, headers: &mut HeaderMap) {
+    pub fn write_headers(&self, headers: &mut HeaderMap) {
         for (name, text) in self.headers() {
             if let Ok(value) = HeaderValue::from_str(&text) {
                 headers.insert(HeaderName::from_static(name), value);
@@ -83,7 +83,7 @@ pub async fn count(
         Principal::Anyone => format!("address:{from}"),
         known => format!("holder:{}", known.owner()),
     };
-    let taken = cache.take(&format!("{}:{client}", class.as_str()), limit).await;
+    let taken = cache.consume_limit(&format!("{}:{client}", class.as_str()), limit).await;
     let counted = RateLimitState { class, limit, taken };
     if taken.allowed {
         return Ok(Some(counted));
@@ -107,7 +107,7 @@ fn tries(from: IpAddr) -> (String, Limit) {
 /// 429 `too_many_tries` for an address that was wrong too often.
 pub async fn begin_try(cache: &Cache, from: IpAddr) -> Result<(), Error> {
     let (key, limit) = tries(from);
-    let taken = cache.take(&key, limit).await;
+    let taken = cache.consume_limit(&key, limit).await;
     if taken.allowed {
         return Ok(());
     }

@@ -82,7 +82,7 @@ async fn enforce(
             request.extensions_mut().insert(entered.principal);
             let mut response = next.call(request).await?;
             if let Some(counted) = entered.counted {
-                counted.tell(response.headers_mut());
+                counted.write_headers(response.headers_mut());
             }
             Ok(response)
         }

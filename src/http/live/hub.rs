@@ -355,14 +355,14 @@ impl Hub {
     }
 
     /// Takes a snapshot, unless one is on its way.
-    pub(super) fn take(&mut self, asked: &SnapshotQuery, ctx: &mut Context<Self>) {
+    pub(super) fn take_snapshot(&mut self, asked: &SnapshotQuery, ctx: &mut Context<Self>) {
         if matches!(self.taken.get(asked), Some(None)) {
             return;
         }
         self.taken.insert(asked.clone(), None);
         let (live, asked) = (self.live.clone(), asked.clone());
         let take = async move {
-            let taken = snapshot::take(&live, &asked).await;
+            let taken = snapshot::take_snapshot(&live, &asked).await;
             (asked, taken)
         };
         ctx.spawn(take.into_actor(self).map(|(asked, taken), hub, ctx| {

@@ -52,7 +52,7 @@ impl TakenSnapshot {
 ///
 /// # Errors
 /// The store's.
-pub(super) async fn take(
+pub(super) async fn take_snapshot(
     live: &Live,
     (ask, limit): &SnapshotQuery,
 ) -> Result<Option<TakenSnapshot>, Error> {

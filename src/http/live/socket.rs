@@ -52,7 +52,7 @@ async fn principal_of_socket(request: &HttpRequest) -> Result<Principal, Error> 
     let query = Query::of(request, &["ticket"])?;
     if let Some(ticket) = query.text("ticket") {
         let used = || Error::new(Code::Unauthorized, "the ticket is unknown or was used");
-        return live.tickets.take(ticket).ok_or_else(used);
+        return live.tickets.redeem(ticket).ok_or_else(used);
     }
     let offered = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL);
     let offered = offered.filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(','));

@@ -49,7 +49,7 @@ pub async fn watch_my_order(
     live: web::Data<Live>,
 ) -> Result<HttpResponse, Error> {
     let order: OrderId = id(&path, "order")?;
-    let (state, version) = read::look(&call, order).await?;
+    let (state, version) = read::read_order(&call, order).await?;
     let shape = OrderShape::new(order, &state, version)?;
     let seen = request.headers().get("last-event-id").and_then(|seen| seen.to_str().ok());
     let seen = seen.and_then(|seen| seen.parse().ok()) == Some(version);

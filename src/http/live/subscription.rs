@@ -357,7 +357,7 @@ impl Hub {
             Some(Some(taken)) if enough(&one.seen, taken) => Rc::clone(taken),
             Some(None) => return false,
             _ => {
-                self.take(&asked, ctx);
+                self.take_snapshot(&asked, ctx);
                 return true;
             }
         };

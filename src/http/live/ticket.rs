@@ -46,7 +46,7 @@ impl Tickets {
     }
 
     /// Takes a ticket: whose it was, if it was good.
-    pub fn take(&self, text: &str) -> Option<Principal> {
+    pub fn redeem(&self, text: &str) -> Option<Principal> {
         let digest: [u8; 32] = Sha256::digest(text.as_bytes()).into();
         let mut tickets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (principal, until) = tickets.remove(&digest)?;

@@ -177,7 +177,7 @@ pub async fn get_setting(
 ) -> Result<HttpResponse, Error> {
     let runtime = &call.node().runtime;
     runtime.refresh(call.store()).await?;
-    let shown = runtime.one(&path).ok_or_else(|| Error::not_found("setting"))?;
+    let shown = runtime.setting(&path).ok_or_else(|| Error::not_found("setting"))?;
     Ok(versioned(StatusCode::OK, shown.version, &Setting::from(shown)))
 }
 
@@ -193,7 +193,7 @@ pub async fn list_setting_changes(
 ) -> Result<HttpResponse, Error> {
     let query = Query::of(&request, &["limit", "after"])?;
     let (limit, before) = (query.limit()?, query.after::<i64>("settings")?);
-    call.node().runtime.one(&path).ok_or_else(|| Error::not_found("setting"))?;
+    call.node().runtime.setting(&path).ok_or_else(|| Error::not_found("setting"))?;
     let mut rows = call.store().runtime_setting_history(&path, before, limit + 1).await?;
     let more = cut(&mut rows, limit);
     let last = rows.last().map(|row| cursor("settings", &row.version.to_string()));

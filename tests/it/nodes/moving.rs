@@ -194,7 +194,7 @@ async fn a_shard_that_takes_longer_than_a_lease_to_hand_over_is_handed_over() {
     };
     let (written, ()) = futures_util::join!(written, handed_over);
     let read = move |view: host::View<'_, stock::Stock>| view.state.total().on_hand;
-    let there = nodes[1].on(async move { b.stock.look(&entity, read).await.unwrap() }).await;
+    let there = nodes[1].on(async move { b.stock.read(&entity, read).await.unwrap() }).await;
     assert!(written.is_err() || there == 7, "what was acknowledged is there: {written:?}, {there}");
 }
 

@@ -45,7 +45,7 @@ impl TcpProxy {
         let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
         let addr = listener.local_addr()?;
         let state = Arc::new(watch::Sender::new(ProxyMode::Whole));
-        let work = tokio::spawn(take(listener, server, state.clone()));
+        let work = tokio::spawn(accept_connections(listener, server, state.clone()));
         Ok(Self { addr, state, work })
     }
 
@@ -73,7 +73,11 @@ impl Drop for TcpProxy {
     }
 }
 
-async fn take(listener: TcpListener, server: SocketAddr, state: Arc<watch::Sender<ProxyMode>>) {
+async fn accept_connections(
+    listener: TcpListener,
+    server: SocketAddr,
+    state: Arc<watch::Sender<ProxyMode>>,
+) {
     let mut carried = JoinSet::new();
     loop {
         tokio::select! {

@@ -67,7 +67,7 @@ pub fn code_of(status: u16, body: &[u8]) -> Cow<'_, str> {
 
 /// What a refused checkout says about its order; `None` if it says that there is none.
 #[must_use]
-pub fn said(status: u16, body: &[u8]) -> Option<Said> {
+pub fn refused_outcome(status: u16, body: &[u8]) -> Option<Said> {
     if status >= 500 {
         return Some(Said::Nothing);
     }
@@ -92,13 +92,13 @@ mod tests {
             format!(r#"{{"code":"{code}","detail":"a \"b\"","order":{order}}}"#).into_bytes()
         };
         let order = r#""ord_1""#;
-        assert_eq!(said(402, &body("payment_declined", order)), Some(Said::Declined));
-        assert_eq!(said(409, &body("out_of_stock", order)), Some(Said::Cancelled));
-        assert_eq!(said(409, &body("out_of_stock", "null")), None);
-        assert_eq!(said(409, &body("order_cancelled", order)), Some(Said::Cancelled));
-        assert_eq!(said(422, br#"{"code":"cart_incomplete"}"#), None);
-        assert_eq!(said(503, &body("try_again", "null")), Some(Said::Nothing));
-        assert_eq!(said(409, b"<html>"), Some(Said::Nothing));
+        assert_eq!(refused_outcome(402, &body("payment_declined", order)), Some(Said::Declined));
+        assert_eq!(refused_outcome(409, &body("out_of_stock", order)), Some(Said::Cancelled));
+        assert_eq!(refused_outcome(409, &body("out_of_stock", "null")), None);
+        assert_eq!(refused_outcome(409, &body("order_cancelled", order)), Some(Said::Cancelled));
+        assert_eq!(refused_outcome(422, br#"{"code":"cart_incomplete"}"#), None);
+        assert_eq!(refused_outcome(503, &body("try_again", "null")), Some(Said::Nothing));
+        assert_eq!(refused_outcome(409, b"<html>"), Some(Said::Nothing));
         assert_eq!(code_of(502, b"<html>"), "http_502");
         assert_eq!(code_of(409, &body("out_of_stock", "null")), "out_of_stock");
     }

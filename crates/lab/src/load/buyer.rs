@@ -15,7 +15,7 @@ use rand::RngExt as _;
 use rand::rngs::SmallRng;
 use tokio::time::Instant;
 
-use super::answer::{CartAnswer, OrderAnswer, code_of, said};
+use super::answer::{CartAnswer, OrderAnswer, code_of, refused_outcome};
 use super::check::{Said, ServerAnswer};
 use super::echo;
 use super::id::{CartId, OrderId};
@@ -273,7 +273,7 @@ impl LoadBuyer {
                     self.unreadable();
                 }
             },
-            Some(status) => match said(status, self.link.body()) {
+            Some(status) => match refused_outcome(status, self.link.body()) {
                 Some(said) => told.said = said,
                 None => return false,
             },

@@ -235,7 +235,7 @@ impl Recorder {
 
     /// The figures since the last look, and forgets them: requests, those that failed, the
     /// median and the 99th percentile in milliseconds.
-    pub fn look(&mut self) -> (u64, u64, f64, f64) {
+    pub fn drain(&mut self) -> (u64, u64, f64, f64) {
         let second = &mut self.second;
         let seen = (second.count, second.failed, second.quantile_ms(0.5), second.quantile_ms(0.99));
         second.clear();
@@ -272,7 +272,7 @@ mod tests {
         assert!((99.0..101.0).contains(&tally.max_ms()), "{}", tally.max_ms());
         assert_eq!(all.time(true), Duration::from_millis(100));
         assert_eq!(all.time(false), Duration::from_millis(190));
-        assert_eq!(all.look().0, 5);
-        assert_eq!(all.look().0, 0);
+        assert_eq!(all.drain().0, 5);
+        assert_eq!(all.drain().0, 0);
     }
 }

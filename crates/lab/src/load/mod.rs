@@ -335,7 +335,7 @@ async fn tick(run: Rc<LoadRun>, begin: Instant, progress: ProgressOutput) {
     loop {
         second.tick().await;
         let mut recorder = run.recorder.borrow_mut();
-        let (count, failed, p50, p99) = recorder.look();
+        let (count, failed, p50, p99) = recorder.drain();
         let warming = if recorder.warm(Instant::now()) { "" } else { "  (warming up)" };
         progress.say(&format!(
             "{:>4} s  {count:>7} requests/s  p50 {p50:>8.2} ms  p99 {p99:>8.2} ms  {failed} \

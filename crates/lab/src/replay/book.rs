@@ -74,7 +74,7 @@ impl LotBook {
 
     /// Matches `units` at `price` to what was sold in steps before `step`, and takes it out of
     /// the book.
-    pub fn take(
+    pub fn match_units(
         &mut self,
         customer: &Arc<str>,
         code: &Arc<str>,
@@ -174,7 +174,7 @@ mod tests {
     fn the_same_price_goes_first_and_of_that_the_newest() {
         let (mut book, who, code) =
             book(&[(4, "90", 2, 180), (1, "100", 2, 200), (3, "100", 2, 200), (9, "100", 5, 500)]);
-        let found = book.take(&who, &code, 9, price("100"), 7);
+        let found = book.match_units(&who, &code, 9, price("100"), 7);
         let taken: Vec<_> =
             found.portions.iter().map(|p| (p.place.step, p.units, p.pence)).collect();
         assert_eq!(taken, [(3, 2, 200), (1, 2, 200), (4, 2, 180)]);
@@ -182,15 +182,15 @@ mod tests {
             (found.exceeding_pence, found.unmatched_units, found.unmatched_pence),
             (20, 1, 100)
         );
-        let again = book.take(&who, &code, 9, price("100"), 1);
+        let again = book.match_units(&who, &code, 9, price("100"), 1);
         assert_eq!((again.portions.len(), again.unmatched_units), (0, 1));
     }
 
     #[test]
     fn nothing_is_given_back_for_what_is_worth_nothing_any_more() {
         let (mut book, who, code) = book(&[(1, "100", 2, 200)]);
-        assert_eq!(book.take(&who, &code, 2, price("200"), 1).portions[0].pence, 200);
-        let found = book.take(&who, &code, 3, price("50"), 1);
+        assert_eq!(book.match_units(&who, &code, 2, price("200"), 1).portions[0].pence, 200);
+        let found = book.match_units(&who, &code, 3, price("50"), 1);
         assert_eq!(
             (found.portions.len(), found.worthless_units, found.exceeding_pence),
             (0, 1, 50)
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn others_sales_are_left_alone() {
         let (mut book, _, code) = book(&[(1, "100", 2, 200)]);
-        assert_eq!(book.take(&"8".into(), &code, 2, price("100"), 1).unmatched_units, 1);
+        assert_eq!(book.match_units(&"8".into(), &code, 2, price("100"), 1).unmatched_units, 1);
     }
 
     proptest! {
@@ -229,7 +229,7 @@ mod tests {
             }
             for &(raw, units) in &takes {
                 let price = UnitPrice::from_raw(raw);
-                let found = book.take(&who, &code, lots.len(), price, units);
+                let found = book.match_units(&who, &code, lots.len(), price, units);
                 let mut sum = (found.worthless_units + found.unmatched_units, found.exceeding_pence + found.unmatched_pence);
                 for portion in &found.portions {
                     let lot = left.get_mut(&portion.place).unwrap();

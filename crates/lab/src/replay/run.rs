@@ -140,7 +140,7 @@ impl ReplayState {
         let mut matched = Matched::new();
         let Some(customer) = &step.customer else { return matched };
         for row in &refund.rows {
-            let found = self.book.take(customer, &row.code, index, row.price, row.quantity);
+            let found = self.book.match_units(customer, &row.code, index, row.price, row.quantity);
             for portion in found.portions {
                 matched.entry(portion.place.step).or_default().push((row.row, portion));
             }

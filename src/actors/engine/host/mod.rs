@@ -171,15 +171,15 @@ impl<N: Noun> Teller<N> {
         self.host.tell(&self.entity, command, cause);
     }
 
-    /// Reads off the entity's present state, as [`Host::look`] does.
+    /// Reads off the entity's present state, as [`Host::read`] does.
     ///
     /// # Errors
     /// Why there is no answer.
-    pub async fn look<T: Send + 'static>(
+    pub async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(View<'_, N>) -> T + Send + 'static,
     ) -> Result<T, Error<N::Rejection>> {
-        self.host.look(&self.entity, read).await
+        self.host.read(&self.entity, read).await
     }
 }
 
@@ -340,7 +340,7 @@ impl<N: Noun> Host<N> {
     ///
     /// # Errors
     /// Why there is no answer.
-    pub async fn look<T: Send + 'static>(
+    pub async fn read<T: Send + 'static>(
         &self,
         entity: &EntityId,
         read: impl FnOnce(View<'_, N>) -> T + Send + 'static,
@@ -551,7 +551,7 @@ impl<N: Noun> Host<N> {
     /// How long commands and questions waited for their turn on average, since this was last
     /// asked; zero if there were only a few.
     pub fn take_wait(&self) -> Duration {
-        self.shared.waits.take()
+        self.shared.waits.take_mean()
     }
 
     fn route<E>(

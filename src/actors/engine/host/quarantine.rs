@@ -85,7 +85,7 @@ impl<N: Noun> Host<N> {
         if !self.shared.places.cast(shard, ShardMessage::Release(entity.clone())) {
             return Released::Unknown;
         }
-        match self.look(entity, |_| ()).await {
+        match self.read(entity, |_| ()).await {
             Ok(()) => Released::Well,
             Err(Error::Quarantined(why)) => Released::Again(why),
             Err(_) => Released::Unknown,

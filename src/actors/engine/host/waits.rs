@@ -22,7 +22,7 @@ impl Waits {
     }
 
     /// The mean of what was noted since the last look, zero of a few.
-    pub(super) fn take(&self) -> Duration {
+    pub(super) fn take_mean(&self) -> Duration {
         let commands = self.commands.swap(0, Ordering::Relaxed);
         let micros = self.micros.swap(0, Ordering::Relaxed);
         if commands < COMMANDS_MIN {
@@ -40,11 +40,11 @@ mod tests {
     fn the_mean_of_enough_commands_is_told_once() {
         let waits = Waits::default();
         waits.note(Duration::from_secs(1));
-        assert_eq!(waits.take(), Duration::ZERO, "one is no queue");
+        assert_eq!(waits.take_mean(), Duration::ZERO, "one is no queue");
         for millis in 0..=20 {
             waits.note(Duration::from_millis(millis));
         }
-        assert_eq!(waits.take(), Duration::from_millis(10));
-        assert_eq!(waits.take(), Duration::ZERO);
+        assert_eq!(waits.take_mean(), Duration::from_millis(10));
+        assert_eq!(waits.take_mean(), Duration::ZERO);
     }
 }

@@ -169,7 +169,7 @@ pub async fn list_delivery_options(
 
 async fn open_cart(call: &RequestParts, cart: CartId) -> Result<(Cart, i64), Error> {
     let read = |view: View<'_, Cart>| (view.state.clone(), view.seq);
-    let found = call.node().carts.look(&cart::entity_id(cart), read).await?;
+    let found = call.node().carts.read(&cart::entity_id(cart), read).await?;
     found.0.open(call.now())?;
     Ok(found)
 }

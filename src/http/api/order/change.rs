@@ -16,7 +16,7 @@ use crate::domain::money::Currency;
 use crate::domain::order::{
     self, Command, FulfillmentRequest, Order, RefundLineRequest, RefundRequest, Tracking,
 };
-use crate::http::api::order::read::look;
+use crate::http::api::order::read::read_order;
 use crate::http::api::order::shape::AdminOrder;
 use crate::http::api::shape::{MoneyInput, Units};
 use crate::http::docs::schemas;
@@ -324,7 +324,7 @@ async fn change(
 }
 
 async fn currency(call: &RequestParts, path: &str) -> Result<Currency, Error> {
-    let (state, _) = look(call, id(path, "order")?).await?;
+    let (state, _) = read_order(call, id(path, "order")?).await?;
     let placed = state.placed().ok_or_else(|| Error::not_found("order"))?;
     Ok(placed.currency)
 }

@@ -62,7 +62,7 @@ pub async fn get_my_order(
     path: web::Path<String>,
 ) -> Result<HttpResponse, Error> {
     let order: OrderId = id(&path, "order")?;
-    let (state, version) = look(&call, order).await?;
+    let (state, version) = read_order(&call, order).await?;
     Ok(versioned(StatusCode::OK, version, &OrderShape::new(order, &state, version)?))
 }
 
@@ -184,7 +184,7 @@ pub async fn get_order(
     let seq: Option<i64> = query.read("at_seq", "must be a number of events")?;
     let at = moment(&query, "at")?;
     let (state, version) = match (seq, at) {
-        (None, None) => look(&call, order).await?,
+        (None, None) => read_order(&call, order).await?,
         (Some(_), Some(_)) => return Err(Error::field("at", "cannot be combined with at_seq")),
         (seq, at) => as_it_was(&call, order, seq, at).await?,
     };
@@ -219,9 +219,9 @@ pub async fn list_order_events(
 ///
 /// # Errors
 /// 404, or why there is no answer.
-pub async fn look(call: &RequestParts, order: OrderId) -> Result<(Order, i64), Error> {
+pub async fn read_order(call: &RequestParts, order: OrderId) -> Result<(Order, i64), Error> {
     let read = |view: View<'_, Order>| (view.state.clone(), view.seq);
-    Ok(call.node().orders.look(&order::entity_id(order), read).await?)
+    Ok(call.node().orders.read(&order::entity_id(order), read).await?)
 }
 
 /// Folds the events of an order up to a point.

@@ -343,7 +343,7 @@ async fn change_stock(
                 false => view.state.decide(&asked, now).map(|_| true),
             }
         };
-        let would_change = call.node().stock.look(&entity, read).await??;
+        let would_change = call.node().stock.read(&entity, read).await??;
         if dry || !would_change {
             return Ok(would_change);
         }

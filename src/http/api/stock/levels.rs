@@ -190,7 +190,7 @@ pub async fn get_stock(call: RequestParts, path: web::Path<String>) -> Result<Ht
     let sku = find(&call, &path).await?.value.sku.clone();
     let (now, named) = (call.now(), sku.clone());
     let read = move |view: View<'_, Stock>| item(&named, &view, now, true);
-    let shape = call.node().stock.look(&stock::entity_id(&sku), read).await?;
+    let shape = call.node().stock.read(&stock::entity_id(&sku), read).await?;
     Ok(versioned(StatusCode::OK, shape.version, &shape))
 }
 

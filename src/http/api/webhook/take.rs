@@ -46,7 +46,7 @@ async fn take(
     request: &HttpRequest,
     body: &Raw,
 ) -> Result<HttpResponse, Error> {
-    call.node().flows.webhooks.take(provider, &whole(request, &body.0)).await?;
+    call.node().flows.webhooks.accept(provider, &whole(request, &body.0)).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

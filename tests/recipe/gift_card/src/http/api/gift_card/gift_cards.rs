@@ -108,7 +108,7 @@ pub async fn get_gift_card(
 ) -> Result<HttpResponse, Error> {
     let number: CardNumber = id(&path, "gift card")?;
     let read = shape_of(&number);
-    let shape = call.node().host::<GiftCard>().look(&entity_id(&number), read).await?;
+    let shape = call.node().host::<GiftCard>().read(&entity_id(&number), read).await?;
     let shape = shape.ok_or_else(|| Error::not_found("gift card"))?;
     Ok(versioned(StatusCode::OK, shape.version, &shape))
 }
