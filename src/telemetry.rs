@@ -30,7 +30,7 @@ impl Default for Options {
     }
 }
 
-/// The shape of log lines.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
@@ -43,7 +43,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// The filter of the logs of this process.
+/// The log filter of this process.
 pub struct LogFilter(Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>);
 
 impl LogFilter {

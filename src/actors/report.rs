@@ -17,7 +17,7 @@ const NOUN: &str = "report";
 /// How long another node may take to report.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What a node says of itself.
+/// What a node reports about itself.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct NodeReport {
     /// Its shards.

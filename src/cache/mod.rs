@@ -101,7 +101,7 @@ pub enum CacheOpenError {
     Url,
 }
 
-/// How the cache is.
+/// Whether the cache can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheState {
     /// It is in this process.
@@ -132,7 +132,7 @@ pub struct CacheSlot {
     key: String,
 }
 
-/// What was done, since the start.
+/// What the cache has done since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheCounts {
     /// Answers that were found.

@@ -26,7 +26,7 @@ impl Limit {
     }
 }
 
-/// What came of taking from a limit.
+/// The decision of a rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateDecision {
     /// Whether there was something to take.

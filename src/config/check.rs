@@ -15,7 +15,7 @@ use super::{Config, masked_values};
 /// The most entries of a list that are shown.
 const SHOWN_MAX: usize = 10;
 
-/// A setting that cannot be what it is.
+/// A setting with an invalid value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingFault {
     /// Its path, for example `shop.hold_secs`.

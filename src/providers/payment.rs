@@ -273,7 +273,7 @@ pub enum Reversal {
     Blocked,
 }
 
-/// Where a payment's authorization is.
+/// The status of a payment's authorization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AuthorizationStatus {
@@ -333,7 +333,7 @@ pub enum OperationKind {
     Refund,
 }
 
-/// Payments, and where to go on.
+/// A page of a provider's payments, and where the next begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PaymentPage {
     /// In the order of their making.

@@ -62,7 +62,7 @@ pub struct BuyerKnowledge {
     pub done: bool,
 }
 
-/// What was acknowledged.
+/// What was acknowledged to a buyer about an order.
 #[derive(Clone, Debug)]
 pub struct AcknowledgedOrder {
     /// The order's version then.

@@ -7,7 +7,7 @@ use super::plan::SimulationPlan;
 use super::run::run;
 use crate::seeded_fault::{self, SeededFault};
 
-/// What became of a hunt.
+/// The result of a hunt for one fault.
 #[derive(Clone, Debug, Serialize)]
 pub struct HuntOutcome {
     /// The fault.

@@ -4,7 +4,7 @@
 /// When the last buyer or operator begins, in milliseconds of simulated time.
 pub const BUSY_MS: i64 = 120_000;
 
-/// All that is going to happen.
+/// Everything that a simulation is going to do.
 #[derive(Clone, Debug)]
 pub struct SimulationPlan {
     /// The number that it was drawn from, and that all chance while it runs follows from.
@@ -21,7 +21,7 @@ pub struct SimulationPlan {
     pub buyers: Vec<PlannedBuyer>,
     /// What operators do, and when, in milliseconds.
     pub deeds: Vec<(i64, Deed)>,
-    /// What goes wrong.
+    /// The faults that it injects.
     pub faults: Vec<PlannedFault>,
 }
 
@@ -74,7 +74,7 @@ pub struct Bus {
     pub late: u32,
 }
 
-/// Somebody who buys.
+/// A buyer, as planned.
 #[derive(Clone, Debug)]
 pub struct PlannedBuyer {
     /// When, in milliseconds.
@@ -111,7 +111,7 @@ pub enum Deed {
     RemakeRows,
 }
 
-/// What goes wrong.
+/// A fault that a plan injects.
 #[derive(Clone, Debug)]
 pub enum PlannedFault {
     /// The process dies at this moment, so many steps of its tasks later.

@@ -15,7 +15,7 @@ use super::world::World;
 use crate::bus::local::{CallLink, Fate};
 use crate::store::memory::Way;
 
-/// A process. Clones are handles on the same one.
+/// A simulated process. Clones are handles on the same one.
 #[derive(Clone)]
 pub struct SimulatedProcess(Arc<Inner>);
 

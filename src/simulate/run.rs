@@ -40,7 +40,7 @@ const LATE_MAX: i64 = 1_800_000;
 /// How long a stop in good order may take.
 const STOP_MAX: Duration = Duration::from_secs(60);
 
-/// What a run came to.
+/// The result of a simulated run.
 #[derive(Clone, Debug)]
 pub struct RunOutcome {
     /// A digest of all that has happened: the same for the same plan.
@@ -51,11 +51,11 @@ pub struct RunOutcome {
     pub story: Vec<String>,
     /// Simulated milliseconds.
     pub simulated_ms: i64,
-    /// What there was of everything.
+    /// How much of everything a run had.
     pub counts: RunCounts,
 }
 
-/// What there was of everything.
+/// How much of everything a run had.
 #[derive(Clone, Copy, Debug, Default, serde::Serialize)]
 #[expect(missing_docs, reason = "each counts what its name says")]
 pub struct RunCounts {

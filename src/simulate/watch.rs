@@ -14,7 +14,7 @@ use crate::domain::order::{self, Order};
 use crate::domain::stock::{self, Location, LocationUnits, Stock};
 use crate::domain::time::Timestamp;
 
-/// The books.
+/// The books that are kept beside the shop, to check each event.
 #[derive(Default)]
 pub struct BooksWatch {
     stock: BTreeMap<EntityId, Shelf>,

@@ -43,7 +43,7 @@ struct Inner {
     violation: Option<BrokenPromise>,
 }
 
-/// What does not hold.
+/// A promise that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokenPromise {
     /// The rule that is broken; a smaller plan has to break the same one.

@@ -17,7 +17,7 @@ use crate::domain::entity::{EntityId, Noun, Record};
 use crate::domain::time::Timestamp;
 use crate::store::journal::{Journal, ReadError};
 
-/// What is known of the entities of one prefix.
+/// What a verification knows of the entities of one prefix.
 #[async_trait]
 pub trait EntityBook: Send + Sync {
     /// The prefix.

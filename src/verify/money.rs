@@ -75,7 +75,7 @@ impl ListedPayment {
     }
 }
 
-/// All that a provider has in its list.
+/// All payments that a provider lists.
 #[derive(Default)]
 pub(super) struct ProviderLedger {
     known: HashMap<(Key, u32), ListedPayment>,

@@ -57,7 +57,7 @@ pub struct Violation {
     pub positions: Vec<i64>,
 }
 
-/// How much was looked at.
+/// How much was checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[expect(missing_docs, reason = "each counts what its name says")]
 pub struct CheckedCounts {
@@ -91,7 +91,7 @@ pub struct CheckedCounts {
     pub others: BTreeMap<String, u64>,
 }
 
-/// What a check came to.
+/// The result of a verification.
 #[derive(Clone, Debug, Serialize)]
 pub struct VerifyReport {
     /// Whether all holds.
@@ -107,7 +107,7 @@ pub struct VerifyReport {
     pub evidence: Vec<Record>,
 }
 
-/// Collects violations.
+/// Collects the violations that a verification finds.
 #[derive(Debug, Default)]
 pub struct Violations {
     pub(super) kept: Vec<Violation>,

@@ -19,7 +19,7 @@ struct Tally {
     sold: i64,
 }
 
-/// A SKU.
+/// A SKU's stock and what is known beside it.
 #[derive(Default)]
 pub(super) struct StockEntry {
     pub state: Stock,

@@ -59,7 +59,7 @@ pub struct BuyerCounters {
     latencies: [AtomicU64; LATENCY_BUCKETS_MS.len() + 1],
 }
 
-/// The counters at one moment.
+/// The buyers' counters at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct BuyerCounts {
     /// Carts begun.

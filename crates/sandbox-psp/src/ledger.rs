@@ -25,7 +25,7 @@ const LINE_BYTES_MAX: u64 = 1 << 20;
 /// How many facts there are; the number of the last one that a reader has seen.
 pub type LedgerPosition = u64;
 
-/// The book and its file.
+/// The sandbox's book and its file.
 #[derive(Debug)]
 pub struct SandboxLedger {
     book: Mutex<AccountBook>,
@@ -53,7 +53,7 @@ struct Durable {
     failed: bool,
 }
 
-/// The book while it is held, and the way to add to it.
+/// The locked book, and the way to add to it.
 #[derive(Debug)]
 pub struct LedgerGuard<'a> {
     /// What the facts so far add up to.

@@ -58,7 +58,7 @@ struct Job {
     event: Arc<Event>,
 }
 
-/// What is to be delivered, and by whom.
+/// Sends webhooks.
 pub struct WebhookSender {
     client: reqwest::Client,
     ledger: Arc<SandboxLedger>,

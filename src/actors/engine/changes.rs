@@ -107,7 +107,7 @@ impl Changed {
     }
 }
 
-/// Tells of changes to all who listen.
+/// The feed of changes, to all who listen.
 #[derive(Clone, Debug)]
 pub struct ChangeFeed {
     sender: broadcast::Sender<Arc<Changed>>,

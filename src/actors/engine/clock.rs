@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::domain::id::Key;
 use crate::domain::time::{Span, Timestamp};
 
-/// Where time and chance come from when it is not the machine.
+/// A source of time and chance other than the machine.
 pub trait TimeSource: Send + Sync {
     /// The present.
     fn now(&self) -> Timestamp;

@@ -35,7 +35,7 @@ use crate::store::node::NodeRow;
 /// How often it is looked who is there and who has which shard, if nobody says that it changed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What a node is in a cluster with.
+/// What a node joins a cluster with.
 pub struct ClusterStart {
     /// How it lives there.
     pub options: Options,
@@ -81,7 +81,7 @@ pub struct ClusterView {
     peers: BTreeMap<String, Peer>,
 }
 
-/// This node among others.
+/// This node as a member of a cluster.
 pub struct ClusterMember {
     options: Options,
     me: String,

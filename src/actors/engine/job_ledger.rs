@@ -8,7 +8,7 @@ use crate::domain::background_job::{Job, Schedule};
 use crate::domain::time::Timestamp;
 use crate::store::{self, Store};
 
-/// The ledger in the store. Several nodes go by the store's clock, a single one by its own.
+/// The job ledger in the store. Several nodes go by the store's clock, a single one by its own.
 pub struct StoredJobs(pub Store, pub Clock);
 
 fn describe_error(error: store::Error) -> String {

@@ -97,7 +97,7 @@ pub enum RuntimeValue {
     Number(u64),
 }
 
-/// What a setting may be.
+/// The type of a setting, with its bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SettingKind {
     /// On or off.

@@ -123,7 +123,7 @@ fn of_cart(error: host::Error<cart::Rejection>) -> CheckoutRefusal {
     })
 }
 
-/// Makes orders of carts.
+/// The checkout: it makes an order of a cart.
 pub struct CheckoutFlow {
     pub(super) carts: Host<cart::Cart>,
     pub(super) orders: Host<Order>,

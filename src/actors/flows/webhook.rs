@@ -48,7 +48,7 @@ pub enum WebhookRefusal {
     TryAgain,
 }
 
-/// Takes what providers tell.
+/// Accepts the providers' webhooks.
 #[derive(Clone)]
 pub struct WebhookIntake {
     pub(super) orders: Host<Order>,

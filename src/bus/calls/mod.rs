@@ -54,7 +54,7 @@ pub struct Peer {
     pub url: String,
 }
 
-/// A call that came in.
+/// A call from another node.
 #[derive(Clone, Debug)]
 pub struct IncomingCall {
     /// The node that calls.
@@ -73,7 +73,7 @@ pub struct IncomingCall {
 /// as the handler keeps it.
 pub type Handler = Arc<dyn Fn(IncomingCall, CallSlot) -> BoxFuture<'static, Bytes> + Send + Sync>;
 
-/// The place of a call among those that are answered at once.
+/// A call's slot among those that are answered at once.
 #[derive(Debug)]
 pub struct CallSlot {
     taken: OwnedSemaphorePermit,

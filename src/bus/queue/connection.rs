@@ -67,7 +67,7 @@ impl Word {
     }
 }
 
-/// How nodes tell each other that a job is there.
+/// How the nodes of a queue tell each other that a job is due.
 #[async_trait]
 pub trait QueueConnection: Send + Sync + 'static {
     /// Tells that a job is due; whether it was taken. It may be lost still.

@@ -62,7 +62,7 @@ pub trait JobLedger: Send + Sync + 'static {
 pub type JobWork =
     Arc<dyn Fn(JobRun) -> BoxFuture<'static, Result<serde_json::Value, JobFailure>> + Send + Sync>;
 
-/// How jobs are worked on.
+/// How often and how many jobs are worked on.
 #[derive(Clone, Copy, Debug)]
 pub struct QueuePace {
     /// How many jobs this node works on at once.

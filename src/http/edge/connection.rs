@@ -48,7 +48,7 @@ enum Doing {
     Streams,
 }
 
-/// A hold on a connection.
+/// A handle on a connection.
 pub struct ConnectionHandle {
     doing: Cell<Doing>,
     stuck: Cell<Option<Instant>>,
@@ -161,7 +161,7 @@ impl Held {
     }
 }
 
-/// A connection.
+/// A client's connection.
 pub struct ClientConnection {
     io: TcpStream,
     hold: Rc<ConnectionHandle>,

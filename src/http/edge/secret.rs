@@ -3,7 +3,7 @@
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-/// A secret; it is never written anywhere.
+/// The server's secret; it is never written anywhere.
 #[derive(Clone, Copy)]
 pub struct ServerSecret([u8; 32]);
 

@@ -51,7 +51,7 @@ impl Farewell {
     }
 }
 
-/// What the connection has taken of a response.
+/// How much of a response's body the connection has taken.
 #[derive(Default)]
 pub struct BodyGate {
     taken: Cell<u64>,

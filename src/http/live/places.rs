@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Why there is no place.
+/// Why there is no free slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SocketsFull {
     /// All are taken.
@@ -13,7 +13,7 @@ pub enum SocketsFull {
     Owner,
 }
 
-/// A bounded number of places.
+/// A bounded number of slots.
 #[derive(Debug)]
 pub struct SocketSlots {
     taken: Arc<Mutex<Taken>>,
@@ -27,7 +27,7 @@ struct Taken {
     of: HashMap<Arc<str>, usize>,
 }
 
-/// A place, until it is dropped.
+/// A slot, taken until this is dropped.
 #[derive(Debug)]
 pub struct SocketSlot {
     taken: Arc<Mutex<Taken>>,

@@ -21,7 +21,7 @@ const HELD_MAX: usize = 4;
 /// What a snapshot is taken of, with the most rows of it: two that are equal are one query.
 pub(super) type SnapshotQuery = (TopicQuery, u32);
 
-/// How everything stood at some positions.
+/// A snapshot as it was taken at some positions.
 pub(super) struct TakenSnapshot {
     /// Rows.
     pub rows: Box<dyn SnapshotRows>,
@@ -71,7 +71,7 @@ pub struct Past {
     at: Instant,
 }
 
-/// What was found in the journal.
+/// What the journal has of a stretch.
 pub enum StretchLookup {
     /// All.
     All(Arc<Stretch>),

@@ -88,7 +88,7 @@ impl CacheMetrics {
     }
 }
 
-/// What is shown of the node, beside what is counted elsewhere.
+/// The metrics of the node that are not counted elsewhere.
 pub struct NodeMetrics {
     registry: Registry,
     cache: CacheMetrics,

@@ -16,7 +16,7 @@ use crate::seeded_fault::{self, SeededFault};
 use crate::store::FoundRow;
 use crate::store::row::{RowChange, Table, Value};
 
-/// What happens to one append to come.
+/// A fault that is injected into one append.
 #[derive(Debug)]
 pub enum AppendFault {
     /// It is answered with this error and nothing is written.

@@ -31,7 +31,7 @@ use crate::store::postgres::pool::refused;
 use crate::store::refuses_a_row;
 use crate::store::row::RowChange;
 
-/// The journal in a database.
+/// The journal in PostgreSQL.
 #[derive(Clone)]
 pub(in crate::store) struct PostgresJournal {
     database: Database,

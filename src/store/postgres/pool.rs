@@ -210,7 +210,7 @@ impl Pool {
     }
 }
 
-/// A connection of one's own.
+/// A connection that is held alone.
 pub(in crate::store) struct HeldConnection {
     connection: Option<PgConnection>,
     /// Nothing is under way on it, and it is not in a transaction.

@@ -15,7 +15,7 @@ use tokio::task::{JoinHandle, JoinSet};
 /// The bytes that are on their way at most, one way.
 const BUFFER: usize = 16 * 1024;
 
-/// What a line does with what it is given.
+/// What a proxy does with the bytes that it receives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ProxyMode {
     /// It carries it.
@@ -28,7 +28,7 @@ pub enum ProxyMode {
     Reset,
 }
 
-/// A proxy of one address; it ends when this is dropped.
+/// A TCP proxy to one address; it ends when this is dropped.
 #[derive(Debug)]
 pub struct TcpProxy {
     addr: SocketAddr,

@@ -44,7 +44,7 @@ pub struct Options {
     pub settings: Vec<(&'static str, String)>,
 }
 
-/// The lines of one node.
+/// The proxies of one node.
 #[derive(Debug)]
 pub struct NodeProxies {
     /// To PostgreSQL.

@@ -44,7 +44,7 @@ pub struct Struck {
     pub seconds: f64,
 }
 
-/// How a run went.
+/// The result of a crash test of a cluster.
 #[derive(Debug, Serialize)]
 pub struct ClusterCrashReport {
     /// No violation.

@@ -18,7 +18,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// The pause between two looks.
 pub(super) const LOOK: Duration = Duration::from_millis(100);
 
-/// What can be done to a cluster.
+/// A fault that is injected into a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClusterFault {

@@ -85,7 +85,7 @@ pub struct Args {
     pub json: bool,
 }
 
-/// How a run went.
+/// The result of a crash test of one server.
 #[derive(Debug, Serialize)]
 pub struct CrashReport {
     /// No violation.

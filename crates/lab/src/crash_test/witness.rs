@@ -62,7 +62,7 @@ pub fn intruders(cluster: &Cluster) -> Result<Vec<String>, Error> {
     Ok(rows.lines().map(told).collect())
 }
 
-/// How the shards stand.
+/// How many shards have an owner.
 #[derive(Clone, Copy, Debug)]
 pub struct ShardCounts {
     /// How many there are.

@@ -88,7 +88,7 @@ impl<R: Read> Read for LineFeeds<R> {
     }
 }
 
-/// Where in a row a byte is. The numbers are lines of opening quotes.
+/// Whether a byte is within quotes. The numbers are lines of opening quotes.
 #[derive(Clone, Copy)]
 enum QuoteState {
     FieldStart,

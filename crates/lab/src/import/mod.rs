@@ -114,7 +114,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
     Ok(ExitCode::from(if refused == 0 { 0 } else { 2 }))
 }
 
-/// What is printed with `--json`.
+/// The result of an import, as `--json` prints it.
 #[derive(Debug, Serialize)]
 struct ImportOutcome {
     ok: bool,

@@ -23,7 +23,7 @@ pub struct TotalsAnswer {
     pub total: Amount,
 }
 
-/// A cart.
+/// A cart, as far as a load test reads it.
 #[derive(Debug, Deserialize)]
 pub struct CartAnswer<'a> {
     /// Its id.
@@ -34,7 +34,7 @@ pub struct CartAnswer<'a> {
     pub totals: TotalsAnswer,
 }
 
-/// An order.
+/// An order, as far as a load test reads it.
 #[derive(Debug, Deserialize)]
 pub struct OrderAnswer<'a> {
     /// Its id.
@@ -45,7 +45,7 @@ pub struct OrderAnswer<'a> {
     pub total: Amount,
 }
 
-/// A refusal.
+/// A refusal, as far as a load test reads it.
 #[derive(Debug, Deserialize)]
 pub struct ProblemAnswer<'a> {
     /// The stable code.

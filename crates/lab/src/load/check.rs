@@ -56,7 +56,7 @@ impl Said {
     }
 }
 
-/// What a client knows about an order.
+/// What the server has told a client about an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServerAnswer {
     /// Its id.

@@ -18,7 +18,7 @@ const FIGURES: u8 = 3;
 /// The most codes that are told apart; more are `other`.
 const CODES_MAX: usize = 100;
 
-/// What a request does.
+/// The step of a flow that a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumCount, EnumIter, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum RequestStep {
@@ -63,7 +63,7 @@ pub enum End<'a> {
     Unanswered(&'static str),
 }
 
-/// The figures of one step.
+/// The measurements of one step.
 #[derive(Clone, Debug)]
 pub struct StepTally {
     /// How many.

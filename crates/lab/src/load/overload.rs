@@ -98,7 +98,7 @@ pub fn figure(metrics: &[u8], name: &str) -> Option<u64> {
     line.trim().parse().ok()
 }
 
-/// Memory of the server, in bytes, at its greatest.
+/// The greatest memory use of the server, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PeakMemory {
     /// At the peak.

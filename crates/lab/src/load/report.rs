@@ -62,7 +62,7 @@ pub struct Generator {
     pub cores: f64,
 }
 
-/// A run.
+/// The result of a load test.
 #[derive(Clone, Debug, Serialize)]
 pub struct LoadReport {
     /// Which scenario.

@@ -38,7 +38,7 @@ pub enum BadPlace {
     Wrong(String),
 }
 
-/// Where requests go.
+/// The server that requests are sent to.
 #[derive(Clone, Debug)]
 pub struct RequestTarget {
     /// `host:port`, to connect to.

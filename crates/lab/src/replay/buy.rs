@@ -40,7 +40,7 @@ impl From<kontor_client::Error> for PurchaseFailure {
     }
 }
 
-/// A confirmed order.
+/// An order that was bought and confirmed.
 #[derive(Clone, Debug)]
 pub struct BoughtOrder {
     /// Its id at the server.

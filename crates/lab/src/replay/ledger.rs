@@ -32,7 +32,7 @@ impl Worth {
     }
 }
 
-/// Every row's fate.
+/// What became of each row.
 #[derive(Debug)]
 pub struct RowLedger {
     file: Vec<Worth>,

@@ -92,7 +92,7 @@ pub struct RefundRow {
     pub quantity: i64,
 }
 
-/// A cancellation.
+/// A refund to make: a cancellation in the file.
 #[derive(Clone, Debug)]
 pub struct PlannedRefund {
     /// What comes back.
@@ -123,7 +123,7 @@ pub struct InvoiceStep {
     pub work: InvoiceWork,
 }
 
-/// The whole file.
+/// What is to be done for the whole file.
 #[derive(Debug)]
 pub struct ReplayPlan {
     /// In the order of the file.

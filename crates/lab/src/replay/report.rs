@@ -18,7 +18,7 @@ const COUNTRIES_SHOWN: usize = 12;
 /// How many faults of a kind the text shows.
 const FAULTS_SHOWN: usize = 10;
 
-/// What came of a replay.
+/// The result of a replay.
 #[derive(Debug, Serialize)]
 pub struct ReplayReport {
     /// Whether the identity, every total and the server's books hold, and nothing failed.

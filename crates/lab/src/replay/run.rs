@@ -46,7 +46,7 @@ impl FaultLog {
     }
 }
 
-/// What has happened so far.
+/// How far a replay has come.
 #[derive(Debug)]
 pub struct ReplayState {
     /// Every row's fate.

@@ -20,7 +20,7 @@ struct RunningShard<N: Noun> {
     closing: bool,
 }
 
-/// All shards; nothing where one is elsewhere.
+/// The shards that run here, by number; nothing where one is elsewhere.
 pub(super) struct RunningShards<N: Noun>(RwLock<Vec<Option<RunningShard<N>>>>);
 
 impl<N: Noun> RunningShards<N> {

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::message::EntityMessage;
 use crate::domain::entity::{EntityId, Noun};
 
-/// What a shard is told.
+/// A message to a shard.
 pub(super) enum ShardMessage<N: Noun> {
     /// A message for one of its entities.
     To { entity: EntityId, fresh: bool, message: EntityMessage<N> },

@@ -95,7 +95,7 @@ pub struct Projections(Vec<ProjectionEntry>);
 
 type Listed = fn(&EntityId) -> Option<(&'static Table, &str)>;
 
-/// One of them.
+/// A projection of a node.
 #[derive(Clone)]
 pub(in crate::actors::engine) struct ProjectionEntry {
     pub(in crate::actors::engine) name: &'static str,

@@ -19,7 +19,7 @@ const RESTING_MAX: usize = 1_000;
 /// Folded entities that are kept in memory.
 const FOLDED_MAX: usize = 20_000;
 
-/// What came of an event.
+/// What a projection made of an event.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::actors::engine) enum EventOutcome {
     /// It is folded in.

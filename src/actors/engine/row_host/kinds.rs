@@ -35,7 +35,7 @@ impl RowKinds {
     }
 }
 
-/// The rows of all kinds that a node has. Cheap to clone.
+/// The row hosts of all kinds that a node has. Cheap to clone.
 #[derive(Clone)]
 pub struct RowHosts(Arc<[Arc<dyn ErasedRows>]>);
 

@@ -203,7 +203,7 @@ pub async fn import_products(
     Ok(HttpResponse::Ok().json(report))
 }
 
-/// A row that was read.
+/// A row, parsed.
 struct ParsedRow {
     product: ImportedProduct,
     price: Option<(Currency, UnitPrice)>,
