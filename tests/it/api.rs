@@ -169,8 +169,8 @@ async fn every_route_lets_in_whom_the_table_says() {
                 assert!(![401, 403, 405, 500].contains(&status), "{name}: {status}");
             }
             Access::Proof(proof) => {
-                // Anybody, or whoever brings it; what is brought must be good.
-                let open = proof.schemes.contains(&"") && proof.name.contains("anybody");
+                // Anyone, or only callers with the proof; a proof that is given must be valid.
+                let open = proof.schemes.contains(&"") && proof.name.contains("anyone");
                 let refused = anyone.status == 401;
                 assert_eq!(refused, !open, "{name}");
                 assert!(![403, 405, 500].contains(&anyone.status), "{name}");
