@@ -104,7 +104,7 @@ async fn a_file_that_is_cut_empty_gone_or_something_else_is_refused() {
     let connection = sqlx::ConnectOptions::connect(&other).await.unwrap();
     sqlx::Connection::close(connection).await.unwrap();
     fs::rename(dir.join("other.db"), dir.join("kontor.db")).unwrap();
-    assert!(refused(&dir).await.contains("no kontor store"));
+    assert!(refused(&dir).await.contains("not a kontor store"));
     fs::write(dir.join("kontor.db"), "minutes of a meeting ".repeat(999)).unwrap();
     assert!(refused(&dir).await.contains("not a database"));
 
