@@ -1,30 +1,30 @@
-//! Where goods and bills go.
+//! Postal addresses, for shipping and billing.
 
 use serde::{Deserialize, Serialize};
 
-/// A postal address. Its shape is checked where it comes in.
+/// A postal address. Its fields are validated at the edge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Address {
-    /// Who receives it.
+    /// The recipient's name.
     pub name: String,
-    /// A company.
+    /// The company.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub company: Option<String>,
-    /// Street and number.
+    /// The street and number.
     pub line1: String,
-    /// Whatever else the street needs.
+    /// The second line of the street address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line2: Option<String>,
-    /// The town.
+    /// The city.
     pub city: String,
-    /// A state, county or province.
+    /// The state, county or province.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
     /// The postal code; empty if there is none.
     pub postal_code: String,
     /// ISO 3166-1 alpha-2.
     pub country: String,
-    /// A telephone number.
+    /// The telephone number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phone: Option<String>,
 }

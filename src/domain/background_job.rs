@@ -1,9 +1,8 @@
-//! Background jobs: work that is done once, by any node, beside requests: what one is, how long
-//! it rests after a failure, and when a schedule is due.
+//! Background jobs: work that any node does once, outside of requests. Defines a job, its retry
+//! delays, and the times of a schedule.
 //!
-//! It is no noun of a shop. It stands on this floor because two rooms of the next one, which may
-//! not know each other, decide by the same rules: `store::job` keeps the rows, `bus::queue` works
-//! them. Who works them, and where they are kept, is not known here.
+//! A job is no noun of the shop. It is on this floor because `store::job` (the rows) and
+//! `bus::queue` (the workers) use the same rules but may not depend on each other.
 
 use std::cmp::Ordering;
 
@@ -13,28 +12,28 @@ use time::{Duration, OffsetDateTime};
 
 use super::time::{Span, Timestamp};
 
-/// The pause after the first failure; each next one is twice as long.
+/// The delay after the first failure; each next one is twice as long.
 const PAUSE: Span = Span::from_secs(1);
 const PAUSE_MAX: Span = Span::from_secs(300);
-/// The longest cron pattern.
+/// The longest cron pattern, in characters.
 const CRON_CHARS_MAX: usize = 100;
 
-/// How a job stands.
+/// The state of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::EnumString)]
 #[strum(serialize_all = "snake_case")]
 pub enum JobState {
-    /// It is to be done, at [`Job::due_at`] or after.
+    /// It is to be done at [`Job::due_at`] or later.
     Waiting,
-    /// A node works on it, until [`Job::due_at`]; after that, the node is taken for dead.
+    /// A node works on it, with a lease until [`Job::due_at`]; after that, the node counts as dead.
     Running,
     /// It is done.
     Done,
-    /// It was given up: an operator tries it again, or discards it.
+    /// It has failed too often: an operator retries it, or discards it.
     Dead,
 }
 
 impl JobState {
-    /// The state as it is written.
+    /// The state as it is stored.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.into()
@@ -44,35 +43,36 @@ impl JobState {
 /// A job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
-    /// Its id, which grows with time.
+    /// Its id; ids grow with time.
     pub id: String,
-    /// What is to be done.
+    /// The kind of work.
     pub kind: String,
-    /// With what: JSON.
+    /// The arguments, as JSON.
     pub payload: String,
-    /// How it stands.
+    /// Its state.
     pub state: JobState,
-    /// How often it was begun.
+    /// The number of attempts.
     pub attempts: i64,
-    /// How often it is begun at most.
+    /// The maximum of attempts.
     pub attempts_max: i64,
-    /// Of all jobs with one key there is one: what makes a schedule's job the only one of its time.
+    /// Its deduplication key: there is at most one job with a key, for example one job per time of
+    /// a schedule.
     pub key: Option<String>,
-    /// Who asked for it.
+    /// Who enqueued it.
     pub asked_by: String,
-    /// When it was asked for.
+    /// When it was enqueued.
     pub created_at: Timestamp,
-    /// When it is due, or, of one that runs, when its node is taken for dead.
+    /// When it is due or, while it runs, when its lease ends.
     pub due_at: Timestamp,
-    /// When it was last begun.
+    /// The start of the last attempt.
     pub started_at: Option<Timestamp>,
-    /// When it was done or given up.
+    /// When it was done, or became dead.
     pub ended_at: Option<Timestamp>,
-    /// The node that last began it.
+    /// The node of the last attempt.
     pub node: Option<String>,
-    /// How far it has come, or what came of it: JSON.
+    /// Its progress, or its result, as JSON.
     pub progress: Option<String>,
-    /// Why it failed last.
+    /// The error of the last failed attempt.
     pub last_error: Option<String>,
 }
 
@@ -99,13 +99,14 @@ impl Job {
         }
     }
 
-    /// Whether a node may begin with it: it waits and is due, or whoever ran it is taken for dead.
+    /// Whether a node may start it: it is waiting and due, or its lease has ended.
     #[must_use]
     pub fn can_begin(&self, now: Timestamp) -> bool {
         matches!(self.state, JobState::Waiting | JobState::Running) && self.due_at <= now
     }
 
-    /// A node begins, for as long as a lease; `false` if it was begun too often, which ends it.
+    /// Starts an attempt with a lease; `false` if there were too many attempts, and then it is
+    /// dead.
     pub fn begin(&mut self, node: &str, now: Timestamp, lease: Span) -> bool {
         if self.attempts >= self.attempts_max {
             let error = self.last_error.take();
@@ -121,14 +122,14 @@ impl Job {
         true
     }
 
-    /// It is done, with what came of it.
+    /// Ends the job with its result.
     pub fn finish(&mut self, result: String, now: Timestamp) {
         self.state = JobState::Done;
         self.progress = Some(result);
         (self.ended_at, self.last_error) = (Some(now), None);
     }
 
-    /// An attempt failed: it rests, or is given up.
+    /// Ends a failed attempt: the job waits for its next one, or is dead.
     pub fn fail(&mut self, error: &str, now: Timestamp) {
         if self.attempts >= self.attempts_max {
             return self.give_up(error, now);
@@ -138,15 +139,15 @@ impl Job {
         self.last_error = Some(error.to_owned());
     }
 
-    /// It is given up.
+    /// Makes the job dead.
     pub fn give_up(&mut self, error: &str, now: Timestamp) {
         self.state = JobState::Dead;
         self.ended_at = Some(now);
         self.last_error = Some(error.to_owned());
     }
 
-    /// An operator lets one that is not running try again, as often as at first; `false` if it
-    /// runs or is done.
+    /// Gives a job that is not running all its attempts again, for an operator; `false` if it runs
+    /// or is done.
     pub fn retry(&mut self, now: Timestamp) -> bool {
         if !matches!(self.state, JobState::Dead | JobState::Waiting) {
             return false;
@@ -157,36 +158,36 @@ impl Job {
     }
 }
 
-/// How long a job rests after so many attempts.
+/// The delay before the next attempt.
 #[must_use]
 pub fn pause(attempts: i64) -> Span {
     let doubled = attempts.saturating_sub(1).clamp(0, 20);
     Span::from_millis((PAUSE.millis() << doubled).min(PAUSE_MAX.millis()))
 }
 
-/// What is to be done again and again.
+/// A schedule: a job that is enqueued periodically.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schedule {
     /// Its name.
     pub name: String,
     /// The kind of its jobs.
     pub kind: String,
-    /// What its jobs are done with: JSON.
+    /// The arguments of its jobs, as JSON.
     pub payload: String,
-    /// When: a cron pattern, in UTC, of five fields or, with seconds, six.
+    /// Its times: a cron pattern in UTC, with five fields, or six with seconds.
     pub cron: String,
-    /// Whether it is in force.
+    /// Whether it is enabled.
     pub enabled: bool,
-    /// When the next job is due.
+    /// When its next job is due.
     pub next_at: Timestamp,
-    /// When the last one was due.
+    /// When its last job was due.
     pub last_at: Option<Timestamp>,
 }
 
-/// When a cron pattern is next due after a moment, in UTC.
+/// The next time of a cron pattern after a given one, in UTC.
 ///
 /// # Errors
-/// What is wrong with it, or that it is never due.
+/// What is wrong with the pattern, or that it has no next time.
 pub fn next_after(cron: &str, now: Timestamp) -> Result<Timestamp, String> {
     if cron.chars().count() > CRON_CHARS_MAX {
         return Err(format!("it has more than {CRON_CHARS_MAX} characters"));
@@ -199,7 +200,7 @@ pub fn next_after(cron: &str, now: Timestamp) -> Result<Timestamp, String> {
     Ok(Timestamp::from_millis(millis.map_err(|error| error.to_string())?))
 }
 
-/// A moment in UTC, as cron patterns read it.
+/// A time in UTC, as the cron library needs it.
 #[derive(Clone, Copy)]
 struct Utc(OffsetDateTime);
 
@@ -215,7 +216,7 @@ impl CronDateTime for Utc {
             u32::from(minute),
             u32::from(second),
         );
-        // What the calendar of one library has, that of the other has, too.
+        // Dates that are valid in one library are valid in the other.
         civil.unwrap_or(CivilDateTime::new(
             croner::CivilDate::from_parts_unchecked(1970, 1, 1),
             croner::CivilTime::MIDNIGHT,
@@ -260,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_is_due_in_utc_and_a_wrong_one_is_told() {
+    fn cron_pattern_is_in_utc_and_validated() {
         for (cron, now, next) in [
             ("*/3 * * * *", "2026-11-26T12:01:30Z", "2026-11-26T12:03:00Z"),
             ("0 3 * * *", "2026-11-26T03:00:00Z", "2026-11-27T03:00:00Z"),
@@ -276,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_rests_longer_each_time_and_is_given_up_at_last() {
+    fn job_retry_delay_doubles_until_it_is_dead() {
         let mut now = Timestamp::from_millis(0);
         let mut job = Job::new("1".into(), "k", "{}".into(), "t".into(), now);
         let mut pauses = Vec::new();
@@ -296,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_whose_nodes_die_is_begun_again_and_given_up_at_last() {
+    fn job_of_dead_nodes_is_retried_until_it_is_dead() {
         let (mut now, lease) = (Timestamp::from_millis(0), Span::from_secs(30));
         let mut job = Job::new("1".into(), "k", "{}".into(), "t".into(), now);
         for _ in 0..5 {

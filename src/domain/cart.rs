@@ -1,7 +1,7 @@
-//! A cart: what a buyer wants, until it is spent on an order.
+//! A cart: a buyer's selection, until it is spent on an order.
 //!
-//! It holds no prices but those that were agreed for it: prices, taxes and names are looked up
-//! at every answer (`pricing`) and freeze in the order.
+//! It stores no prices except those agreed for it: current prices, taxes and names are looked up
+//! for every answer (`pricing`), and are fixed in the order.
 
 #[cfg(test)]
 mod tests;
@@ -18,7 +18,7 @@ use super::time::{Span, Timestamp};
 pub const LINES_MAX: usize = 2_000;
 /// The most units on a line.
 pub const QUANTITY_MAX: i64 = 1_000_000;
-/// How long a cart that nobody touches is kept open.
+/// How long a cart stays open after its last change.
 pub const LIFETIME: Span = Span::from_secs(30 * 24 * 3600);
 
 /// The journal's id for a cart.
@@ -27,10 +27,10 @@ pub fn entity_id(id: CartId) -> entity::EntityId {
     entity::EntityId::new(&id.to_string())
 }
 
-/// A line: so many units of a SKU.
+/// A line: units of one SKU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
-    /// Its number in the cart, never used twice.
+    /// Its number in the cart, never reused.
     pub id: u32,
     /// What.
     pub sku: Sku,
@@ -42,7 +42,7 @@ pub struct Line {
     pub agreed_price: Option<UnitPrice>,
 }
 
-/// A line that is to be added.
+/// A new line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewLine {
     /// What.
@@ -53,33 +53,33 @@ pub struct NewLine {
     pub agreed_price: Option<UnitPrice>,
 }
 
-/// What a buyer says about an order beside its lines. An outer `None` leaves a field as it is,
-/// an inner one clears it.
+/// A buyer's data for an order beside the lines. An outer `None` leaves a field unchanged, an inner
+/// one clears it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Details {
-    /// Where the mail goes.
+    /// The buyer's email address.
     #[serde(skip_serializing_if = "Option::is_none", with = "double_option")]
     pub email: Option<Option<String>>,
-    /// The buyer's own number for it.
+    /// The buyer's own reference.
     #[serde(skip_serializing_if = "Option::is_none", with = "double_option")]
     pub reference: Option<Option<String>>,
-    /// Where the goods go.
+    /// The shipping address.
     #[serde(skip_serializing_if = "Option::is_none", with = "double_option")]
     pub shipping_address: Option<Option<Address>>,
-    /// Where the bill goes; the shipping address if there is none.
+    /// The billing address; the shipping address if there is none.
     #[serde(skip_serializing_if = "Option::is_none", with = "double_option")]
     pub billing_address: Option<Option<Address>>,
-    /// The id of a way of delivery.
+    /// The id of a delivery option.
     #[serde(skip_serializing_if = "Option::is_none", with = "double_option")]
     pub delivery_option: Option<Option<String>>,
 }
 
-/// Tells a field that is `null` from one that is not there.
+/// Distinguishes a field that is `null` from an absent one.
 pub mod double_option {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    /// Reads a field that is there: `null` becomes `Some(None)`.
+    /// Deserializes a present field: `null` becomes `Some(None)`.
     ///
     /// # Errors
     /// Those of the inner type.
@@ -91,7 +91,7 @@ pub mod double_option {
         Option::<T>::deserialize(deserializer).map(Some)
     }
 
-    /// Writes the inner option.
+    /// Serializes the inner option.
     ///
     /// # Errors
     /// Those of the inner type.
@@ -104,7 +104,7 @@ pub mod double_option {
     }
 }
 
-/// A cart; by default, one that is not there.
+/// A cart; the default is a cart that does not exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cart {
     currency: Option<Currency>,
@@ -117,7 +117,7 @@ pub struct Cart {
 }
 
 impl Cart {
-    /// Its currency; `None` if there is no such cart.
+    /// Its currency; `None` if the cart does not exist.
     #[must_use]
     pub const fn currency(&self) -> Option<Currency> {
         self.currency
@@ -129,43 +129,43 @@ impl Cart {
         &self.lines
     }
 
-    /// Where the mail goes.
+    /// The buyer's email address.
     #[must_use]
     pub fn email(&self) -> Option<&str> {
         self.details.email.as_ref()?.as_deref()
     }
 
-    /// The buyer's own number for it.
+    /// The buyer's own reference.
     #[must_use]
     pub fn reference(&self) -> Option<&str> {
         self.details.reference.as_ref()?.as_deref()
     }
 
-    /// Where the goods go.
+    /// The shipping address.
     #[must_use]
     pub fn shipping_address(&self) -> Option<&Address> {
         self.details.shipping_address.as_ref()?.as_ref()
     }
 
-    /// Where the bill goes.
+    /// The billing address.
     #[must_use]
     pub fn billing_address(&self) -> Option<&Address> {
         self.details.billing_address.as_ref()?.as_ref()
     }
 
-    /// The chosen way of delivery.
+    /// The chosen delivery option.
     #[must_use]
     pub fn delivery_option(&self) -> Option<&str> {
         self.details.delivery_option.as_ref()?.as_deref()
     }
 
-    /// The order that it became.
+    /// The order that it was spent on.
     #[must_use]
     pub const fn spent_on(&self) -> Option<OrderId> {
         self.spent_on
     }
 
-    /// When it was made.
+    /// When it was created.
     #[must_use]
     pub const fn created_at(&self) -> Timestamp {
         self.created_at
@@ -177,16 +177,16 @@ impl Cart {
         self.updated_at
     }
 
-    /// When it is given up, unless it is touched.
+    /// When it expires, unless it is changed.
     #[must_use]
     pub fn expires_at(&self) -> Timestamp {
         self.updated_at + LIFETIME
     }
 
-    /// Whether it can still be changed.
+    /// Checks that it can still be changed.
     ///
     /// # Errors
-    /// [`Rejection`]: not there, spent or expired.
+    /// [`Rejection`]: it does not exist, is spent, or has expired.
     pub fn open(&self, now: Timestamp) -> Result<(), Rejection> {
         if self.currency.is_none() {
             return Err(Rejection::NotFound);
@@ -204,7 +204,7 @@ impl Cart {
         self.lines.iter().find(|line| line.id == id).ok_or(Rejection::UnknownLine { line: id })
     }
 
-    /// The lines as they are after adding: a SKU at the same price joins the line that is there.
+    /// The lines after adding new ones: a SKU at the same price is merged with its existing line.
     fn added(&self, new: &[NewLine]) -> Result<Vec<Line>, Rejection> {
         let mut lines: Vec<Line> = Vec::with_capacity(new.len());
         let mut last = self.last_line;
@@ -247,17 +247,17 @@ impl Cart {
     }
 }
 
-/// What can be asked of a cart.
+/// A command for a cart.
 #[derive(Clone, Debug, Serialize, Deserialize, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Command {
-    /// Makes it.
+    /// Creates it.
     Create {
         /// The currency of all its prices.
         currency: Currency,
-        /// What is known already.
+        /// The buyer's data that are known already.
         details: Box<Details>,
-        /// First lines.
+        /// The first lines.
         lines: Vec<NewLine>,
     },
     /// Adds lines.
@@ -265,31 +265,31 @@ pub enum Command {
         /// The lines.
         lines: Vec<NewLine>,
     },
-    /// Sets the units of a line; 0 is refused, removing is its own command.
+    /// Sets the units of a line; 0 is rejected, because removing is a command of its own.
     SetQuantity {
         /// The line.
         line: u32,
         /// Units, 1 to [`QUANTITY_MAX`].
         quantity: i64,
     },
-    /// Takes a line out.
+    /// Removes a line.
     RemoveLine {
         /// The line.
         line: u32,
     },
-    /// Says more about it.
+    /// Changes the buyer's data.
     Update {
-        /// What changes.
+        /// The changes.
         details: Box<Details>,
     },
-    /// It has become an order.
+    /// Spends it on an order.
     Spend {
         /// The order.
         order: OrderId,
     },
 }
 
-/// What has happened to a cart.
+/// An event of a cart.
 #[derive(
     Clone, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr, strum::VariantNames,
 )]
@@ -297,7 +297,7 @@ pub enum Command {
 #[strum(serialize_all = "snake_case")]
 #[expect(missing_docs, reason = "the commands say what each field means")]
 pub enum Event {
-    /// It was made.
+    /// It was created.
     Created {
         currency: Currency,
         #[serde(default)]
@@ -305,13 +305,13 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         lines: Vec<Line>,
     },
-    /// These lines are now so.
+    /// These lines were added or replaced.
     LinesSet { lines: Vec<Line> },
-    /// A line was taken out.
+    /// A line was removed.
     LineRemoved { line: u32 },
-    /// More was said about it.
+    /// The buyer's data were changed.
     Updated { details: Box<Details> },
-    /// It has become an order.
+    /// It was spent on an order.
     Spent { order: OrderId },
 }
 
@@ -321,7 +321,7 @@ impl entity::Event for Event {
     }
 }
 
-/// Why a cart refuses.
+/// Why a cart rejects a command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say what each means")]
 pub enum Rejection {

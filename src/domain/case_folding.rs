@@ -1,10 +1,10 @@
-//! Comparing texts without their case, in all alphabets, by Unicode's case folding. Both databases
-//! know no more than that of ASCII, each in its own way: what is compared is folded here.
+//! Case-insensitive comparison in all alphabets, by Unicode's case folding. The two databases fold
+//! only ASCII, each differently, so compared texts are folded here.
 
 use unicase::UniCase;
 
-/// A text as it is compared when its case does not count: `MÜLL` and `müll` are the same, and so are
-/// `STRASSE` and `Straße`.
+/// A text in its case-folded form: `MÜLL` and `müll` give the same, and so do `STRASSE` and
+/// `Straße`.
 #[must_use]
 pub fn fold_case(text: &str) -> String {
     UniCase::new(text).to_folded_case()
@@ -15,7 +15,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn case_does_not_count_in_any_alphabet() {
+    fn case_folding_ignores_case_in_all_alphabets() {
         for (one, other) in [
             ("Ada@Example.com", "ada@example.COM"),
             ("MÜLLBEUTEL", "Müllbeutel"),

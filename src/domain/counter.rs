@@ -1,7 +1,7 @@
 //! Numbers without gaps: each is drawn once, for one order.
 //!
-//! An order that asks again, because a crash came between, gets the number that it has. What
-//! was drawn and is known to have arrived is forgotten with the next draw.
+//! An order that draws again, because a crash interrupted it, gets the same number. A drawn number
+//! is forgotten at the next draw after its order is known to have stored it.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -33,7 +33,7 @@ impl Counter {
         self.last
     }
 
-    /// The numbers that are not known to have arrived.
+    /// The drawn numbers whose orders are not known to have stored them.
     #[must_use]
     pub const fn open(&self) -> &BTreeMap<OrderId, i64> {
         &self.open
@@ -43,26 +43,26 @@ impl Counter {
 /// Draws the next number for an order.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Draw {
-    /// Who gets it.
+    /// The order that gets it.
     pub order: OrderId,
-    /// Orders that are known to have theirs.
+    /// Orders that are known to have stored their numbers.
     pub arrived: Vec<OrderId>,
 }
 
-/// What has happened to a counter.
+/// An event of a counter.
 #[derive(
     Clone, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr, strum::VariantNames,
 )]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Event {
-    /// An order has got a number.
+    /// An order got a number.
     Drawn {
         /// The order.
         order: OrderId,
         /// Its number, one more than the last.
         number: i64,
-        /// Orders that need not be remembered any longer.
+        /// Orders whose numbers are forgotten.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         arrived: Vec<OrderId>,
     },
@@ -74,7 +74,7 @@ impl entity::Event for Event {
     }
 }
 
-/// Why a counter refuses: it never does.
+/// Why a counter rejects a command: it never does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Rejection {}
 
@@ -160,10 +160,10 @@ mod tests {
         assert_eq!(serde_json::from_str::<Counter>(&text).unwrap(), counter);
     }
 
-    /// Who draws, and who is said to have their number.
+    /// The order that draws, and the orders that have stored their numbers.
     type Step = (usize, Vec<usize>);
 
-    /// The list of all draws: the number is the place. And who is known to have arrived.
+    /// All draws in order (the index gives the number), and the orders that have stored theirs.
     #[derive(Clone, Debug, Default)]
     struct Draws {
         all: Vec<usize>,
@@ -232,6 +232,6 @@ mod tests {
         })]
 
         #[test]
-        fn numbers_are_places_in_a_list(sequential 1..30 => Subject);
+        fn counter_agrees_with_the_list_model(sequential 1..30 => Subject);
     }
 }

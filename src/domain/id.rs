@@ -1,6 +1,6 @@
-//! Identifiers: prefixed, sortable by time, and checked when they are read.
+//! Identifiers: prefixed, sortable by time, and validated when they are parsed.
 //!
-//! A cart and the order that it becomes share one [`Key`]. Keys are made above this floor.
+//! A cart and its order share one [`Key`]. Keys are generated on higher floors.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,12 +9,12 @@ use mti::prelude::TypeIdSuffix;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
-/// What a cart and its order have in common: a version 7 UUID, 74 bits of it random.
+/// The common key of a cart and its order: a version 7 UUID with 74 random bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(Uuid);
 
 impl Key {
-    /// Takes a UUID that the caller has drawn.
+    /// A key from a generated UUID.
     #[must_use]
     pub const fn new(uuid: Uuid) -> Self {
         Self(uuid)
@@ -42,7 +42,7 @@ impl FromStr for Key {
     }
 }
 
-/// A text that is no identifier of the kind that was asked for.
+/// A text that is not an identifier of the expected kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is not an identifier of this kind")]
 pub struct InvalidId;
@@ -84,7 +84,7 @@ macro_rules! typed_id {
 }
 
 typed_id!(
-    /// A cart; knowing it is the buyer's right to use it.
+    /// A cart; whoever knows its id may use it.
     CartId,
     "cart"
 );
@@ -136,7 +136,7 @@ impl<'de> Deserialize<'de> for Sku {
     }
 }
 
-/// A text that is no SKU.
+/// A text that is not a SKU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be 1 to 64 visible ASCII characters other than '/', single spaces inside allowed")]
 pub struct InvalidSku;

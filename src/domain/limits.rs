@@ -1,7 +1,7 @@
-//! How far single values may go: checks for garde, each of which says what a value must be.
+//! Validators for garde, each with a message that says what a value must be.
 //!
-//! What a field's limit is stands beside the field; what must be true of several together is
-//! checked where their struct is.
+//! Limits of a single field are on the field; conditions on several fields are next to their
+//! struct.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -16,11 +16,10 @@ pub fn within<N: PartialOrd + Display>(
     }
 }
 
-/// Checks that something is true of a value, which must otherwise be what `wanted` says
-/// (`must ...`).
+/// Checks that a condition on a value holds; `wanted` is the message (`must ...`).
 ///
 /// # Errors
-/// What `wanted` says.
+/// The message of `wanted`.
 pub fn holds<S: AsRef<str>>(good: bool, wanted: impl FnOnce() -> S) -> garde::Result {
     if good { Ok(()) } else { Err(garde::Error::new(wanted().as_ref())) }
 }

@@ -1,8 +1,8 @@
-//! Floor 0: what is true without IO.
+//! Floor 0: the rules of the shop, without IO.
 //!
-//! Every noun is a state, its commands and its events: `decide` says what a command leads to,
-//! `evolve` folds an event in. Money, time and ids are arguments. No clock, no randomness, no
-//! tokio, no SQL and no tracing lives here.
+//! Every noun is a state, its commands and its events: `decide` returns a command's events,
+//! `evolve` folds an event. Money, time and ids are arguments. No clock, no randomness, no tokio,
+//! no SQL and no tracing on this floor.
 
 pub mod address;
 pub mod background_job;

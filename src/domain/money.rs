@@ -1,7 +1,7 @@
 //! Money, unit prices, tax rates and the one rounding rule.
 //!
-//! What deliberately is not here: exchange between currencies, and any float. An amount is a
-//! whole number of minor units; a unit price may be finer and is rounded once, at its line.
+//! Deliberately not here: currency conversion and floats. An amount is a whole number of minor
+//! units; a unit price may be finer and is rounded once, at its line.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,17 +9,17 @@ use std::str::FromStr;
 pub use iso_currency::Currency;
 use serde::{Deserialize, Serialize};
 
-/// The largest amount that is accepted or computed, in minor units: what a 64-bit float in a
-/// client still holds exactly.
+/// The largest amount that is accepted or computed, in minor units: the largest integer that a
+/// client's 64-bit float represents exactly.
 pub const AMOUNT_MAX: i64 = 9_007_199_254_740_991;
 
-/// How many parts of a minor unit a [`UnitPrice`] can tell apart.
+/// The parts of a minor unit that a [`UnitPrice`] counts.
 pub const PRICE_SCALE: i64 = 10_000;
 
 /// An amount in minor units (pence, cents, yen) of one currency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Money {
-    /// Minor units; negative for what goes back.
+    /// Minor units; negative for money that goes back.
     pub amount: i64,
     /// The ISO 4217 code.
     pub currency: Currency,
@@ -32,7 +32,7 @@ impl Money {
         Self { amount, currency }
     }
 
-    /// Nothing, in a currency.
+    /// Zero in a currency.
     #[must_use]
     pub const fn zero(currency: Currency) -> Self {
         Self::new(0, currency)
@@ -65,7 +65,7 @@ pub fn parse_currency(code: &str) -> Result<Currency, InvalidMoney> {
         .ok_or(InvalidMoney::Currency)
 }
 
-/// Why a number or a code is no money.
+/// Why a number or a code is not money.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidMoney {
     /// Not an ISO 4217 code with minor units.
@@ -81,8 +81,8 @@ pub enum InvalidMoney {
     TooLarge,
 }
 
-/// A price for one unit, in ten-thousandths of a minor unit, so that 0.001 GBP can be told
-/// apart from nothing. It has the currency of what it stands in.
+/// A price for one unit, in ten-thousandths of a minor unit, so that 0.001 GBP is not zero. Its
+/// currency is that of its context.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -132,23 +132,23 @@ impl fmt::Display for UnitPrice {
 impl FromStr for UnitPrice {
     type Err = InvalidMoney;
 
-    /// Reads minor units with up to four decimals: `1250`, `0.1`.
+    /// Parses minor units with up to four decimals: `1250`, `0.1`.
     fn from_str(text: &str) -> Result<Self, InvalidMoney> {
         decimal(text, 4).map(Self)
     }
 }
 
-/// Reads an amount in major units ("2.55") as a unit price of a currency.
+/// Parses an amount in major units ("2.55") as a unit price of a currency.
 ///
 /// # Errors
-/// [`InvalidMoney`] when it is no decimal number, finer than a ten-thousandth of a minor unit,
-/// or too large.
+/// [`InvalidMoney`] when it is no decimal number, finer than a ten-thousandth of a minor unit, or
+/// too large.
 pub fn parse_major(text: &str, currency: Currency) -> Result<UnitPrice, InvalidMoney> {
     let places = usize::from(currency.exponent().unwrap_or(0)) + 4;
     decimal(text, places).map(UnitPrice)
 }
 
-/// Reads a decimal number as a whole number of 10^-`places`.
+/// Parses a decimal number as a whole number of 10^-`places`.
 fn decimal(text: &str, places: usize) -> Result<i64, InvalidMoney> {
     let (negative, digits) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -172,14 +172,14 @@ fn decimal(text: &str, places: usize) -> Result<i64, InvalidMoney> {
     Ok(if negative { -value } else { value })
 }
 
-/// How a half is rounded. A store has one.
+/// How halves are rounded; one rule per store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rounding {
-    /// To the even neighbor: over many lines nobody gains.
+    /// To the even neighbor: without bias over many lines.
     #[default]
     HalfEven,
-    /// Away from zero, as tax offices often ask.
+    /// Away from zero, as tax offices often require.
     HalfUp,
 }
 
@@ -213,13 +213,13 @@ impl TaxRate {
     /// One whole, in millionths.
     pub const ONE: u32 = 1_000_000;
 
-    /// A rate of so many millionths; `None` above 100 %.
+    /// A rate in millionths; `None` above 100 %.
     #[must_use]
     pub fn from_millionths(millionths: u32) -> Option<Self> {
         (millionths <= Self::ONE).then_some(Self(millionths))
     }
 
-    /// Reads a fraction such as `0.2` (20 %), with at most 6 decimals; `None` if it is not one.
+    /// Parses a fraction such as `0.2` (20 %), with at most 6 decimals; `None` if it is not one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let value = decimal(text, 6).ok()?;
@@ -268,7 +268,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_half_goes_to_the_even_neighbor_or_up() {
+    fn halves_round_to_even_or_up() {
         let cases = [(5, 0, 1), (15, 2, 2), (25, 2, 3), (-5, 0, -1), (-15, -2, -2), (24, 2, 2)];
         for (tenths, even, up) in cases {
             assert_eq!(Rounding::HalfEven.divide(tenths, 10), Ok(even), "{tenths} even");
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn the_far_edges_are_refused() {
+    fn amounts_beyond_the_limits_are_refused() {
         assert_eq!(UnitPrice::from_minor(i64::MIN), Err(InvalidMoney::TooLarge));
         let far = i128::from(i64::MIN);
         assert_eq!(Rounding::HalfEven.divide(far, 1), Err(InvalidMoney::TooLarge));
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn money_shows_the_places_of_its_currency() {
+    fn money_displays_the_decimals_of_its_currency() {
         assert_eq!(Money::new(1250, Currency::GBP).to_string(), "12.50 GBP");
         assert_eq!(Money::new(-5, Currency::KWD).to_string(), "-0.005 KWD");
         assert_eq!(Money::new(1250, Currency::JPY).to_string(), "1250 JPY");
@@ -308,7 +308,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_price_survives_its_text(raw in -1_000_000_000_000_i64..1_000_000_000_000) {
+        fn price_round_trips_as_text(raw in -1_000_000_000_000_i64..1_000_000_000_000) {
             let price = UnitPrice(raw);
             prop_assert_eq!(price.to_string().parse::<UnitPrice>(), Ok(price));
         }

@@ -1,10 +1,11 @@
-//! Which countries have postal codes, of what form, and where one is asked for. The forms were compared
-//! with the examples in Google's libaddressinput (`testdata/countryinfo.txt`): where a country has
-//! changed its form, the former one is taken too. Whether a code exists, or belongs to the town, is
-//! not known here.
+//! The countries that have postal codes, their formats, and whether one is required. The formats
+//! were compared with the examples in Google's libaddressinput (`testdata/countryinfo.txt`); where
+//! a country has changed its format, the former one is accepted, too. Whether a code exists, or
+//! belongs to the city, is not checked.
 
-/// The forms of the countries that have one: `#` is a digit, `@` a letter, `*` either, and anything
-/// else is itself. Blanks, hyphens, dots, the case and the country's sign before it do not count.
+/// The formats of the countries that have one: `#` is a digit, `@` a letter, `*` either, and
+/// anything else is literal. Spaces, hyphens, dots, case and a country sign before the code are
+/// ignored.
 const FORMS: [(&str, &[&str]); 46] = [
     ("FO IS MG OM PG TW", &["###"]),
     ("AD", &["###", "AD###"]),
@@ -69,8 +70,8 @@ const FORMS: [(&str, &[&str]); 46] = [
     ("VE", &["####@"]),
 ];
 
-/// What people write before a code beside the country's own: the post of Luxembourg and of
-/// Liechtenstein, or everybody, as on cars.
+/// Signs that people write before a code, beside the country code: those of the post of Luxembourg
+/// and Liechtenstein, and the signs on cars.
 const SIGNS: [(&str, &str); 14] = [
     ("AT", "A"),
     ("AX", "FI"),
@@ -88,24 +89,24 @@ const SIGNS: [(&str, &str); 14] = [
     ("SE", "S"),
 ];
 
-/// The countries where mail needs one.
+/// The countries where mail needs a postal code.
 const REQUIRED: &str = "AS AT AU AX BE BR CA CH CN CZ DE DK DZ EE ES FI FK FM FO FR GB GF GG GI GL \
                         GP GR GS GU HU ID IL IM IN IO IT JE JP KR LT LU LV MC MH MP MQ MX MY NC NL \
                         NO NZ PF PL PM PN PR PT PW RE RU SE SG SI SJ SK SM TC TR TW UA US VA VI XK \
                         YT ZA";
 
-/// Hyphens, as keyboards and programs that correct texts write them, dots as in `01.310-100`, and
-/// the postal mark of Japan.
+/// Hyphens, as keyboards and text correction write them, dots as in `01.310-100`, and the postal
+/// mark of Japan.
 const DOES_NOT_COUNT: [char; 8] =
     ['-', '.', '\u{2010}', '\u{2011}', '\u{2012}', '\u{2013}', '\u{2212}', '\u{3012}'];
 
-/// What is wrong with a postal code.
+/// Why a postal code is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPostalCode {
-    /// There is none, and the country needs one.
+    /// It is missing, and the country requires one.
     #[error("is required in this country")]
     Missing,
-    /// It has another form than those of the country.
+    /// It has none of the country's formats.
     #[error("must be a postal code of this country")]
     Form,
 }
@@ -113,7 +114,8 @@ pub enum InvalidPostalCode {
 /// Checks the postal code of an address in a country, by its ISO 3166-1 alpha-2 code.
 ///
 /// # Errors
-/// [`InvalidPostalCode`] if it is missing where it is needed, or has none of the country's forms.
+/// [`InvalidPostalCode`] if it is missing where it is required, or has none of the country's
+/// formats.
 pub fn check_postal_code(country: &str, code: Option<&str>) -> Result<(), InvalidPostalCode> {
     let is_in = |list: &str| list.split_ascii_whitespace().any(|one| one == country);
     let Some(code) = code else {
@@ -182,7 +184,7 @@ mod tests {
             ("KZ", "A15 E3B4"),
             ("PE", "Lima 23"),
             ("VE", "1010-A"),
-            // These have none: whatever a form made the buyer write is taken.
+            // These countries have no postal codes: any text is accepted.
             ("HK", "000000"),
             ("AE", "00000"),
         ] {

@@ -1,7 +1,8 @@
-//! What lines, delivery and taxes come to. The same sum prices a cart at every answer and is
-//! frozen into an order.
+//! The totals of lines, delivery and taxes. The same computation prices a cart for every answer and
+//! an order when it is placed.
 //!
-//! Rounding happens once, at the line; the sum of the rows is the total is what is charged.
+//! Rounding happens once, at the line; the total is the sum of the rounded rows, and is the amount
+//! charged.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,16 +13,16 @@ use super::id::Sku;
 use super::limits::{holds, within};
 use super::money::{AMOUNT_MAX, Currency, InvalidMoney, Rounding, TaxRate, UnitPrice};
 
-/// How a store computes.
+/// The rules of price computation of a store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 #[garde(allow_unvalidated)]
 pub struct Rules {
     /// Whether prices include tax; if not, it is added.
     pub tax_included: bool,
-    /// How a half of a minor unit is rounded.
+    /// How halves of a minor unit are rounded.
     pub rounding: Rounding,
-    /// The ways of delivery, in the order in which they are shown.
+    /// The delivery options, in the order in which they are shown.
     #[garde(custom(ways_of_delivery), dive)]
     pub delivery: Vec<DeliveryOption>,
 }
@@ -54,14 +55,14 @@ impl Default for Rules {
 }
 
 impl Rules {
-    /// The way of delivery with this id.
+    /// The delivery option with this id.
     #[must_use]
     pub fn delivery_option(&self, id: &str) -> Option<&DeliveryOption> {
         self.delivery.iter().find(|option| option.id == id)
     }
 }
 
-/// The most ways of delivery.
+/// The most delivery options.
 const DELIVERY_MAX: usize = 100;
 
 fn ways_of_delivery(options: &[DeliveryOption], (): &()) -> garde::Result {
@@ -76,31 +77,31 @@ fn ways_of_delivery(options: &[DeliveryOption], (): &()) -> garde::Result {
     }
 }
 
-/// A way of delivery.
+/// A delivery option.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(deny_unknown_fields)]
 #[garde(allow_unvalidated)]
 pub struct DeliveryOption {
-    /// What a cart names it by.
+    /// Its id in a cart.
     #[garde(custom(one_line(64)))]
     pub id: String,
-    /// What a buyer reads.
+    /// Its display name.
     #[garde(custom(one_line(200)))]
     pub name: String,
-    /// Costs nothing, in any currency.
+    /// Free of charge, in any currency.
     #[serde(default)]
     pub free: bool,
     /// Its price in minor units, by currency.
     #[serde(default)]
     #[garde(custom(priced_or_free(self.free)))]
     pub prices: BTreeMap<Currency, i64>,
-    /// The tax on it.
+    /// Its tax rate.
     #[serde(default)]
     #[garde(custom(at_most_one))]
     pub tax_rate: TaxRate,
 }
 
-/// Checks a text that is shown in one line.
+/// Checks a text that is shown on one line.
 fn one_line(max: usize) -> impl Fn(&str, &()) -> garde::Result {
     move |text, ()| {
         let good = !text.trim().is_empty()
@@ -123,34 +124,34 @@ fn at_most_one(rate: &TaxRate, (): &()) -> garde::Result {
 }
 
 impl DeliveryOption {
-    /// Its price in minor units; `None` where it is not offered.
+    /// Its price in minor units; `None` if it is not offered in this currency.
     #[must_use]
     pub fn price(&self, currency: Currency) -> Option<i64> {
         if self.free { Some(0) } else { self.prices.get(&currency).copied() }
     }
 }
 
-/// A line with its price, before or after it is frozen.
+/// A line with its price, in a cart or an order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuotedLine {
     /// Its id within the cart and the order.
     pub id: u32,
-    /// What is sold.
+    /// The SKU.
     pub sku: Sku,
     /// Its name at that time.
     pub name: String,
     /// Units.
     #[serde(rename = "qty")]
     pub quantity: i64,
-    /// The price of one.
+    /// The unit price.
     #[serde(rename = "price")]
     pub unit_price: UnitPrice,
-    /// The tax on it.
+    /// The tax rate.
     #[serde(rename = "rate", default)]
     pub tax_rate: TaxRate,
-    /// Minor units; the tax is in it when prices include tax.
+    /// Minor units; includes the tax if prices include tax.
     pub total: i64,
-    /// Minor units of tax, included or to be added.
+    /// Minor units of tax, included or added.
     #[serde(default)]
     pub tax: i64,
 }
@@ -172,7 +173,7 @@ impl QuotedLine {
         Ok(Self { id, sku, name, quantity, unit_price, tax_rate, total, tax })
     }
 
-    /// What the buyer pays for it, in minor units.
+    /// The price that the buyer pays for it, in minor units.
     #[must_use]
     pub const fn due(&self, tax_included: bool) -> i64 {
         if tax_included { self.total } else { self.total + self.tax }
@@ -187,7 +188,7 @@ fn tax_on(amount: i64, rate: TaxRate, rules: &Rules) -> Result<i64, InvalidMoney
     }
 }
 
-/// A chosen way of delivery with its price.
+/// A chosen delivery option with its price.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
     /// The option's id.
@@ -196,13 +197,13 @@ pub struct Delivery {
     pub name: String,
     /// Minor units.
     pub price: i64,
-    /// Minor units of tax, included or to be added.
+    /// Minor units of tax, included or added.
     #[serde(default)]
     pub tax: i64,
 }
 
 impl Delivery {
-    /// An option at its price; `None` where it is not offered.
+    /// An option with its price; `None` if it is not offered in this currency.
     #[must_use]
     pub fn of(option: &DeliveryOption, currency: Currency, rules: &Rules) -> Option<Self> {
         let price = option.price(currency)?;
@@ -211,7 +212,7 @@ impl Delivery {
     }
 }
 
-/// What it all comes to, in minor units.
+/// The totals, in minor units.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// The sum of the lines.
@@ -220,14 +221,14 @@ pub struct Totals {
     pub delivery: i64,
     /// All tax.
     pub tax: i64,
-    /// Whether the tax is in the rows, or was added to them.
+    /// Whether the tax is included in the rows, or added to them.
     pub tax_included: bool,
-    /// What is charged.
+    /// The amount charged.
     pub total: i64,
 }
 
 impl Totals {
-    /// The sum of lines and delivery.
+    /// The totals of lines and delivery.
     ///
     /// # Errors
     /// [`InvalidMoney::TooLarge`] beyond what can be charged.

@@ -1,4 +1,4 @@
-//! Products: plain versioned rows, enough to sell from. The full catalogue is not here.
+//! Products: plain versioned rows with what selling needs. A full catalogue is out of scope.
 
 use std::collections::BTreeMap;
 
@@ -9,25 +9,25 @@ use super::id::Sku;
 use super::money::{Currency, TaxRate, UnitPrice};
 use super::versioned::{self, Versioned};
 
-/// What is sold under a SKU.
+/// A product.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Product {
     /// Its stock keeping unit, the product's identity.
     pub sku: Sku,
-    /// What a buyer reads first, 1 to 200 characters.
+    /// Its display name, 1 to 200 characters.
     pub name: String,
-    /// At most 10,000 characters.
+    /// Its description, at most 10,000 characters.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
-    /// At most 100 characters.
+    /// Its category, at most 100 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub category: Option<String>,
-    /// The price of one, by currency; at most 50 currencies.
+    /// The unit price by currency; at most 50 currencies.
     pub prices: BTreeMap<Currency, UnitPrice>,
-    /// The tax on it.
+    /// The tax rate.
     #[serde(default)]
     pub tax_rate: TaxRate,
-    /// Whether it can be put into a cart.
+    /// Whether it can be added to a cart.
     pub active: bool,
 }
 
@@ -44,7 +44,7 @@ impl Versioned for Product {
     }
 }
 
-/// What has happened to a product.
+/// An event of a product.
 pub type Event = versioned::Event<Product>;
 
 /// The journal's id for a product.

@@ -1,4 +1,4 @@
-//! Moments and spans, as numbers. No clock lives here: the present is always an argument.
+//! Times and durations, as numbers. There is no clock here: the current time is always an argument.
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcOffset};
 
-/// A moment: milliseconds since 1970-01-01 UTC.
+/// A time: milliseconds since 1970-01-01 UTC.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -15,7 +15,7 @@ use time::{OffsetDateTime, UtcOffset};
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The moment so many milliseconds after 1970.
+    /// The time this many milliseconds after 1970.
     #[must_use]
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
@@ -27,8 +27,8 @@ impl Timestamp {
         self.0
     }
 
-    /// Reads an RFC 3339 time; `None` if it is not one, or not one in UTC: the first and the last
-    /// hours of its range are in another year there.
+    /// Parses an RFC 3339 time; `None` if it is not one, or cannot be expressed in UTC: the first
+    /// and the last hours of the range fall in another year there.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let at = OffsetDateTime::parse(text, &Rfc3339).ok()?.checked_to_offset(UtcOffset::UTC)?;
@@ -58,7 +58,7 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// A length of time in milliseconds.
+/// A duration in milliseconds.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -66,13 +66,13 @@ impl fmt::Display for Timestamp {
 pub struct Span(i64);
 
 impl Span {
-    /// So many milliseconds.
+    /// A duration in milliseconds.
     #[must_use]
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
     }
 
-    /// So many seconds.
+    /// A duration in seconds.
     #[must_use]
     pub const fn from_secs(secs: i64) -> Self {
         Self(secs * 1000)
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_moment_survives_its_text() {
+    fn time_round_trips_as_text() {
         let at = Timestamp::from_millis(1_290_000_000_123);
         assert_eq!(at.to_string(), "2010-11-17T13:20:00.123Z");
         assert_eq!(Timestamp::parse(&at.to_string()), Some(at));

@@ -1,6 +1,6 @@
-//! What every plain row with a version is: what one person edits, and nobody races for (a product, a
-//! price list, a delivery zone). A change of it is an event that holds the whole row. What two callers
-//! race for, or whose history is the point, is a [`Noun`](super::entity::Noun) instead.
+//! Plain rows with a version: data that operators edit and for which no callers race (a product, a
+//! price list, a delivery zone). A change is an event that contains the whole row. Data for which
+//! callers race, or whose history matters, is a [`Noun`](super::entity::Noun) instead.
 
 use std::fmt::{Debug, Display};
 use std::hash::Hash;
@@ -10,20 +10,20 @@ use serde::{Deserialize, Serialize};
 
 use super::entity::{self, EntityId};
 
-/// A plain row with a version: the type that implements this is what it holds.
+/// A plain row with a version: the type that implements this is its content.
 pub trait Versioned:
     Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static
 {
-    /// The prefix of its ids, which is also its name in the journal and between nodes.
+    /// The prefix of its ids, which is its name in the journal and between nodes.
     const PREFIX: &'static str;
-    /// What one of them is called outside: in the stream of events.
+    /// The public name of one row, in the stream of events.
     const NAME: &'static str = Self::PREFIX;
-    /// What many of them are called: the name of their part of the cache.
+    /// The plural, which names its cache space.
     const PLURAL: &'static str;
     /// The name of the command that writes it, for the journal.
     const PUT: &'static str;
 
-    /// What tells its rows apart.
+    /// The key of a row.
     type Key: Clone + Debug + Display + Eq + Hash + Ord + Send + Sync + 'static;
 
     /// Its key.
@@ -36,21 +36,21 @@ pub trait Versioned:
     }
 }
 
-/// What has happened to a row: all of it, as it was written. Its version is the event's seq.
+/// An event of a row: its whole new content. Its version is the event's seq.
 #[derive(
     Clone, Debug, PartialEq, Serialize, Deserialize, strum::IntoStaticStr, strum::VariantNames,
 )]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Event<T> {
-    /// It is there.
+    /// The row was created.
     Created(T),
-    /// It is different.
+    /// The row was changed.
     Updated(T),
 }
 
 impl<T> Event<T> {
-    /// What the row holds since.
+    /// The content of the row after the event.
     #[must_use]
     pub fn into_value(self) -> T {
         let (Self::Created(value) | Self::Updated(value)) = self;

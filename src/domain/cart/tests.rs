@@ -1,4 +1,4 @@
-//! What a cart takes, joins, refuses, and becomes.
+//! What a cart accepts, merges and rejects.
 
 mod model;
 
@@ -58,7 +58,7 @@ fn take(cart: &mut Cart, day: i64, command: &Command) -> Result<usize, Rejection
     Ok(events.len())
 }
 
-/// Commands with their days, and the cart at the end, or the refusal of the last command.
+/// Runs commands, each on its day; gives the cart at the end, or the rejection of the last command.
 #[track_caller]
 fn check(steps: &[(i64, Command)], end: &str) -> Cart {
     let mut cart = Cart::default();
@@ -77,7 +77,7 @@ fn check(steps: &[(i64, Command)], end: &str) -> Cart {
 }
 
 #[test]
-fn lines_join_and_ids_are_never_used_twice() {
+fn equal_skus_are_merged_and_line_ids_are_never_reused() {
     let first = vec![new("A", 1), new("B", 2), new("A", 3), agreed("A", 1, "5.5")];
     let steps = [
         (0, create(first)),
@@ -129,7 +129,7 @@ fn a_cart_is_made_spent_and_expired_once() {
 }
 
 #[test]
-fn what_is_not_said_stays() {
+fn absent_details_are_unchanged() {
     let mut cart = Cart::default();
     take(&mut cart, 0, &create(vec![])).unwrap();
     take(&mut cart, 0, &email(Some("a@example.com"))).unwrap();

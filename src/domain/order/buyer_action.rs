@@ -1,39 +1,39 @@
-//! What a buyer must do before a payment attempt can be decided. How it is shown, and that it was
-//! done, is not known here: only the provider knows the latter, and tells.
+//! The action that a buyer must take before a payment attempt can complete. Its presentation is
+//! elsewhere; only the provider knows whether it was taken, and reports it.
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::time::Timestamp;
 
-/// What a buyer must do, and until when.
+/// An action of the buyer, and its deadline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequiredAction {
-    /// What.
+    /// The action.
     #[serde(flatten)]
     pub action: BuyerAction,
-    /// When it is too late.
+    /// The deadline.
     pub expires_at: Timestamp,
 }
 
-/// What a buyer can be asked to do.
+/// The kinds of actions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum BuyerAction {
-    /// To go to a page of the provider or the bank, and come back.
+    /// Visit a page of the provider or the bank, and return.
     Redirect {
-        /// The page.
+        /// The page's URL.
         url: String,
     },
-    /// To pay what a code says.
+    /// Pay by scanning a QR code.
     QrCode {
-        /// What the code is made of, which can be copied as well.
+        /// The code's content, which can also be copied.
         payload: String,
     },
-    /// To pay a slip.
+    /// Pay a printed slip.
     Slip {
         /// The digits of its bar code.
         barcode: String,
-        /// The slip, to be printed.
+        /// The URL of the slip.
         url: String,
     },
 }

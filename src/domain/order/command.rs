@@ -1,4 +1,4 @@
-//! What can be asked of an order, and why it refuses.
+//! The commands of an order, and its rejections.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -9,65 +9,65 @@ use super::ledger::{ProviderReport, Tracking};
 use super::{PaymentMethod, Phase, Placed, Shortage};
 use crate::domain::money::Currency;
 
-/// What can be asked of an order. Commands that bring back what an effect led to are safe to
-/// repeat; they lead to nothing when the order knows already.
+/// A command for an order. Commands that report the result of an effect are safe to repeat: a known
+/// result gives no events.
 #[derive(Clone, Debug, Serialize, Deserialize, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Command {
-    /// Makes it of a cart.
+    /// Places it.
     Place {
-        /// What is frozen.
+        /// The fixed data of the order.
         placed: Arc<Placed>,
-        /// How it is paid; not needed for an order that costs nothing.
+        /// The payment method; not needed for an order whose total is 0.
         method: Option<PaymentMethod>,
     },
-    /// Tries once more to pay.
+    /// Makes another payment attempt.
     Pay {
-        /// How it is paid.
+        /// The payment method.
         method: Option<PaymentMethod>,
     },
-    /// All stock is held.
+    /// All stock is reserved.
     Reserved {
-        /// The try that this was.
+        /// The attempt to reserve.
         generation: u32,
     },
-    /// Some stock could not be held.
+    /// Some stock could not be reserved.
     OutOfStock {
-        /// The try that this was.
+        /// The attempt to reserve.
         generation: u32,
-        /// What there was too little of.
+        /// The missing stock.
         shortages: Vec<Shortage>,
     },
-    /// What the provider says of an attempt.
+    /// A provider's report on a payment attempt.
     Report {
-        /// The attempt.
+        /// The payment attempt.
         attempt: u32,
-        /// What it says.
+        /// The report.
         report: ProviderReport,
     },
-    /// What an account of a provider says by itself of an attempt: nothing of it is believed if the
-    /// attempt was not made there.
+    /// A provider account's own report on a payment attempt: it is ignored if the attempt was not
+    /// made with that account.
     FromProvider {
         /// The account.
         provider: String,
-        /// Of the amounts that it names.
+        /// The currency of its amounts.
         currency: Currency,
-        /// The attempt.
+        /// The payment attempt.
         attempt: u32,
-        /// What it comes to.
+        /// The reported command.
         command: Box<Command>,
     },
-    /// A hold was past its time when it was to be allocated.
+    /// A hold had expired when it was to be allocated.
     HoldLapsed {
-        /// The try that this was.
+        /// The attempt to reserve.
         generation: u32,
     },
-    /// All stock is allocated, and a number is drawn.
+    /// All stock is allocated, and the order number is drawn.
     Confirm {
         /// The number.
         number: i64,
     },
-    /// The provider has taken money.
+    /// The provider has captured money.
     Captured {
         /// The capture.
         capture: u32,
@@ -76,128 +76,128 @@ pub enum Command {
         /// The provider's id for it.
         operation: String,
     },
-    /// The provider has given money back.
+    /// The provider has refunded money.
     Refunded {
         /// The refund.
         refund: u32,
         /// The provider's id for it.
         operation: String,
     },
-    /// The goods of a refund are where they belong.
+    /// The goods of a refund are back in stock, or written off.
     RefundRestocked {
         /// The refund.
         refund: u32,
     },
-    /// The stock knows that goods went out.
+    /// The stock has recorded a shipment.
     Shipped {
         /// The fulfillment.
         fulfillment: u32,
     },
-    /// All stock was given back.
+    /// All stock was released.
     Released,
-    /// A step cannot be done.
+    /// A step is impossible.
     GiveUp {
         /// The step.
         step: String,
-        /// Why.
+        /// The reason.
         why: String,
     },
-    /// An operator takes it back.
+    /// Cancels it, for an operator.
     Cancel {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// An operator gives money back.
+    /// Refunds money, for an operator.
     Refund(RefundRequest),
-    /// An operator takes money.
+    /// Captures money, for an operator.
     Capture {
-        /// Minor units; all that is left to take if it is not said.
+        /// Minor units; all that is left to capture if absent.
         amount: Option<i64>,
     },
-    /// An operator sends goods out.
+    /// Ships goods, for an operator.
     Fulfill(FulfillmentRequest),
-    /// An operator lets it go on.
+    /// Retries stuck steps and clears alerts, for an operator.
     Retry {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// An operator gives a stuck step up.
+    /// Skips a stuck step, for an operator.
     Skip {
-        /// Which; the only one that is stuck if it is not said.
+        /// The step; may be absent if only one is stuck.
         step: Option<String>,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// Something does not fit together.
+    /// Raises an alert: the order's data are inconsistent.
     RaiseAlert {
-        /// What.
+        /// The alert.
         alert: String,
     },
 }
 
-/// A refund that is asked for.
+/// A refund request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefundRequest {
     /// Lines and units.
     pub lines: Vec<RefundLineRequest>,
     /// Minor units of the delivery.
     pub delivery: i64,
-    /// Minor units for nothing in particular.
+    /// Minor units that belong to no line.
     pub free: i64,
     /// Whether the goods go back on sale.
     pub restock: bool,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
-/// Units of a line that are to be given back.
+/// Units of a line that are to be refunded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefundLineRequest {
     /// The line.
     pub line: u32,
     /// Units.
     pub quantity: i64,
-    /// Minor units for them; their share of what was paid if it is not said.
+    /// Minor units for them; if absent, their share of what was paid.
     pub amount: Option<i64>,
 }
 
-/// Goods that are to go out.
+/// Goods that are to be shipped.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FulfillmentRequest {
-    /// Lines and units; all that is left if there are none.
+    /// Lines and units; if empty, everything that is left.
     pub lines: Vec<(u32, i64)>,
-    /// How it can be followed.
+    /// The tracking data of the parcel.
     pub tracking: Option<Tracking>,
 }
 
-/// Why an order refuses.
+/// Why an order rejects a command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Rejection {
-    /// There is none.
+    /// The order does not exist.
     #[error("there is no such order")]
     NotFound,
-    /// An attempt is being made.
+    /// A payment attempt is in progress.
     #[error("a payment of the order is in progress")]
     InProgress,
-    /// It costs something, and nothing says how that is paid.
+    /// The total is not 0, and there is no payment method.
     #[error("a payment is required")]
     PaymentRequired,
-    /// It is beyond paying.
+    /// It can no longer be paid.
     #[error("the order is {phase:?} and takes no further payment")]
     NotPayable {
-        /// Where it stands.
+        /// Its phase.
         phase: Phase,
     },
-    /// The state does not allow it.
+    /// Not allowed in the current state.
     #[error("{what}")]
     WrongState {
-        /// Why not.
+        /// The reason.
         what: Cow<'static, str>,
     },
-    /// It is not clear which step is meant.
+    /// It is ambiguous which step is meant.
     #[error("must be one of the stuck steps: {}", stuck.join(", "))]
     WhichStep {
-        /// The steps that are stuck.
+        /// The stuck steps.
         stuck: Vec<String>,
     },
     /// More than can be refunded.
@@ -212,13 +212,13 @@ pub enum Rejection {
         /// Minor units.
         limit: i64,
     },
-    /// No such line.
+    /// There is no such line.
     #[error("the order has no line {line}")]
     UnknownLine {
         /// The line.
         line: u32,
     },
-    /// More units than there are.
+    /// More units than are left.
     #[error("line {line} has {limit} units left for this")]
     TooManyUnits {
         /// The line.
@@ -226,10 +226,10 @@ pub enum Rejection {
         /// Units that are left.
         limit: i64,
     },
-    /// Nothing was asked for, or nothing is left.
+    /// The request is empty, or nothing is left.
     #[error("{what}")]
     Nothing {
-        /// What there is nothing of.
+        /// What is empty or used up.
         what: Cow<'static, str>,
     },
 }

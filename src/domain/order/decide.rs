@@ -1,4 +1,4 @@
-//! What a command leads to. Pure: the same state, command and moment give the same events.
+//! The events that a command gives. Pure: the same state, command and time give the same events.
 
 use std::collections::BTreeMap;
 
@@ -14,19 +14,19 @@ use crate::domain::money::{AMOUNT_MAX, Currency};
 use crate::domain::time::{Span, Timestamp};
 use crate::seeded_fault::{self, SeededFault};
 
-/// How long after its last change an order with something left to do is woken again.
+/// How long after its last change an order with pending work is woken again.
 const NUDGE: Span = Span::from_secs(300);
 
-/// What an alert says when a provider set another amount aside than it was asked for.
+/// The alert when a provider authorized another amount than requested.
 const AMOUNT_MISMATCH: &str = "amount_mismatch";
 
-/// What an alert says when money that was set aside was let go, and the order had not asked.
+/// The alert when an authorization was voided without the order's request.
 const VOIDED_ELSEWHERE: &str = "voided_elsewhere";
 
-/// What an alert says when a provider took another amount than it was asked for.
+/// The alert when a provider captured another amount than requested.
 const CAPTURE_MISMATCH: &str = "capture_mismatch";
 
-/// The most attempts to pay for one order.
+/// The most payment attempts of one order.
 const ATTEMPTS_MAX: usize = 50;
 
 type Decision = Result<Vec<Event>, Rejection>;
@@ -106,8 +106,8 @@ impl Order {
         }
     }
 
-    /// Whether an account may say this of an attempt: it was made there, and money is taken and
-    /// given back only where it was set aside.
+    /// Checks that an account may report this about an attempt: the attempt was made with it, and
+    /// captures and refunds are accepted only from the account that holds the authorization.
     fn check_source(
         &self,
         provider: &str,
@@ -127,7 +127,7 @@ impl Order {
         }
     }
 
-    /// What is wanted and neither stuck nor given up; nothing while an alert stands.
+    /// The required effects that are neither stuck nor skipped; none while there is an alert.
     pub(super) fn active_effects(&self) -> Vec<Effect> {
         if self.alert.is_some() {
             return Vec::new();
@@ -216,7 +216,7 @@ impl Order {
         };
         let attempt_number = number;
         match report {
-            // What comes for an attempt that was given up is undone by its reversal.
+            // An authorization for an abandoned attempt is undone by its reversal.
             ProviderReport::Authorized { .. } if self.phase == Phase::AwaitingPayment => Vec::new(),
             ProviderReport::Authorized { payment, amount } if attempt.open() => {
                 let mut events = vec![Event::PaymentAuthorized {
@@ -266,8 +266,8 @@ impl Order {
         }
     }
 
-    /// Money that was taken is never overlooked, even after the order was given up: what comes
-    /// for a cancelled order goes back.
+    /// Captured money is always recorded, even after its capture was skipped: money captured for a
+    /// cancelled order is refunded.
     fn captured_now(&self, capture: u32, amount: i64, operation: &str) -> Vec<Event> {
         let known = self.captures.iter().find(|one| one.number == capture);
         let expected = match known {
@@ -287,8 +287,8 @@ impl Order {
         events
     }
 
-    /// Money that came back after its refund was given up takes the place of what was asked for
-    /// since, as far as there is not enough left for both.
+    /// A refund that was skipped and succeeds after all replaces later refund requests, as far as
+    /// there is not enough left for both.
     fn refunded_now(&self, refund: u32, operation: &str) -> Vec<Event> {
         let Some(one) = self.refund(refund).filter(|one| one.operation.is_none()) else {
             return Vec::new();
@@ -316,7 +316,7 @@ impl Order {
         events
     }
 
-    /// A refund of money alone, for an order that is taken back whole.
+    /// A refund of money without lines, for an order that is cancelled as a whole.
     fn give_back(&self, amount: i64) -> Event {
         Event::RefundRequested {
             refund: Box::new(Refund {
@@ -404,10 +404,10 @@ impl Order {
         if amount > limit { Err(Rejection::RefundTooLarge { limit }) } else { Ok(()) }
     }
 
-    /// The lines of a refund with their amounts. The share of some units is that of all up to
-    /// the last of them less that of all before the first, so that the shares of all units add
-    /// up to what was paid for the line. Of units that were not shipped only what was captured goes
-    /// back, unless an amount is named.
+    /// The lines of a refund with their amounts. The share of some units is the share of all up to
+    /// the last of them, less that of all before the first, so the shares of all units add up to
+    /// the price paid for the line. For units that were not shipped only captured money is
+    /// refunded, unless an amount is given.
     fn refund_lines_of(&self, request: &RefundRequest) -> Result<Vec<RefundLine>, Rejection> {
         let included = self.placed.as_ref().is_some_and(|placed| placed.totals.tax_included);
         let mut lines: Vec<RefundLine> = Vec::with_capacity(request.lines.len());
@@ -476,7 +476,7 @@ impl Order {
             after.evolve(event, now);
         }
         let mut amount = after.uncaptured_shipments();
-        // A shipment also makes up for a capture that was given up; a refund takes no such money.
+        // A shipment also captures what a skipped capture left out; a refund does not.
         if !events.iter().any(|event| matches!(event, Event::Fulfilled { .. })) {
             amount = amount.min(after.due_at_dispatch() - self.due_at_dispatch());
         }
@@ -539,7 +539,7 @@ impl Order {
         }
     }
 
-    /// Gives up the step that is named, or the only one that is stuck.
+    /// Skips the given step, or the only stuck one.
     fn skip(&self, named: Option<&str>, reason: &str) -> Decision {
         let mut stuck: Vec<String> = self.stuck.keys().cloned().collect();
         let step = match named {

@@ -1,22 +1,22 @@
-//! An order that is captured at dispatch: what each shipment captures, and what is never charged.
-//! When a capture is asked for is in `decide`, how it is carried out in `effect`.
+//! Orders that are captured at dispatch: what each shipment captures, and what is never charged.
+//! `decide` says when a capture is requested, `effect` how it is carried out.
 //!
-//! What was shipped is captured, and the delivery with the first shipment. What was taken back
-//! before it was shipped and captured is never charged: once nothing is left to ship, what is still
-//! authorized for it is released.
+//! Each shipment captures the value of what it ships, and the first one the delivery, too. Units
+//! that were refunded before they were shipped and captured are never charged: once nothing is left
+//! to ship, the rest of the authorization is released.
 
 use super::{CapturePolicy, Order, Phase, step};
 use crate::domain::pricing::QuotedLine;
 
 impl Order {
-    /// Whether each shipment captures what it ships.
+    /// Whether each shipment captures the value of what it ships.
     #[must_use]
     pub fn captures_at_dispatch(&self) -> bool {
         self.placed().is_some_and(|placed| placed.capture == CapturePolicy::AtDispatch)
     }
 
-    /// What must have been captured by now because it was shipped, in minor units; 0 under other
-    /// policies.
+    /// The amount that must have been captured by now because it was shipped, in minor units; 0
+    /// under other policies.
     #[must_use]
     pub fn due_at_dispatch(&self) -> i64 {
         if !self.captures_at_dispatch() {
@@ -33,8 +33,8 @@ impl Order {
         (lines.sum::<i64>() + delivery).min(self.total())
     }
 
-    /// What is never charged because it was taken back before it was shipped and captured, in minor
-    /// units.
+    /// The amount that is never charged because its units were refunded before they were shipped
+    /// and captured, in minor units.
     #[must_use]
     pub fn waived(&self) -> i64 {
         if !self.captures_at_dispatch() || self.number().is_none() {
@@ -67,8 +67,8 @@ impl Order {
         (self.due_at_dispatch().min(self.authorized()) - taken).max(0)
     }
 
-    /// Whether what is still authorized will never be captured: nothing is left to ship, and all
-    /// that is to be charged was captured.
+    /// Whether the rest of the authorization will never be captured: nothing is left to ship, and
+    /// everything to be charged was captured.
     pub(super) fn releases_rest(&self) -> bool {
         self.captures_at_dispatch()
             && self.phase() == Phase::Confirmed
@@ -77,13 +77,13 @@ impl Order {
             && self.captured() >= self.total() - self.waived()
     }
 
-    /// Whether a shipment, made or to come, has still to be captured.
+    /// Whether a past or future shipment must still be captured.
     pub(super) fn has_more_to_capture(&self) -> bool {
         self.captures_at_dispatch() && self.captured() < self.total() - self.waived()
     }
 
-    /// The part of a line's price that so many of its units have. The parts of all units add up to
-    /// what is paid for the line.
+    /// The share of a line's price for some of its units. The shares of all units add up to the
+    /// price paid for the line.
     pub(super) fn share(&self, line: &QuotedLine, units: i64) -> i64 {
         let Some(placed) = self.placed() else { return 0 };
         let paid = line.due(placed.totals.tax_included);
@@ -91,7 +91,7 @@ impl Order {
         placed.rounding.divide(share, i128::from(line.quantity)).unwrap_or(paid)
     }
 
-    /// What is paid for the delivery, with the tax that is added, in minor units.
+    /// The price paid for the delivery, with added tax, in minor units.
     pub(super) fn delivery_due(&self) -> i64 {
         self.placed().map_or(0, |placed| {
             let added = if placed.totals.tax_included { 0 } else { placed.delivery.tax };
@@ -99,7 +99,7 @@ impl Order {
         })
     }
 
-    /// What was asked to be given back of the delivery, in minor units.
+    /// The requested refunds of the delivery, in minor units.
     pub(super) fn refunded_delivery(&self) -> i64 {
         self.refunds_that_count().map(|one| one.delivery).sum()
     }
@@ -108,15 +108,15 @@ impl Order {
         self.placed().into_iter().flat_map(|placed| &placed.lines)
     }
 
-    /// The price of the units of a line that were taken back before they were shipped.
+    /// The price of a line's units that were refunded before they were shipped.
     fn unshipped_value(&self, line: &QuotedLine) -> i64 {
         let unshipped: i64 = self.moved_back(line.id).map(|one| one.unshipped).sum();
         self.share(line, line.quantity) - self.share(line, line.quantity - unshipped)
     }
 
-    /// What was asked to be given back of that price: it was captured by hand, and counts as such.
-    /// Money of a refund that also has units that were shipped is theirs first, as they were
-    /// captured.
+    /// The requested refunds of that price. Only money that was captured by hand can be refunded
+    /// for unshipped units, so this much was captured. In a refund that also has shipped units, the
+    /// money is theirs first.
     fn refunded_unshipped(&self, line: &QuotedLine) -> i64 {
         let shipped = |of: &super::RefundLine| of.shipped;
         let mut given_up = self.moved_back(line.id).map(shipped).sum::<i64>()

@@ -1,7 +1,7 @@
-//! What an order wants done outside of itself, given all that has happened to it.
+//! The effects that the state of an order requires.
 //!
-//! Each effect has a step name, which is its identity: the same step again is the same deed,
-//! with the same keys. An operator sees, retries and skips steps by that name.
+//! Each effect has a step name, which is its identity: a repeated step has the same keys and is
+//! carried out once. Operators see, retry and skip steps by that name.
 
 use std::collections::BTreeMap;
 
@@ -11,81 +11,81 @@ use crate::domain::money::{Currency, Money};
 use crate::domain::time::Span;
 use crate::seeded_fault::{self, SeededFault};
 
-/// Something that an order wants done.
+/// An external effect of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Hold stock, all of it or none.
+    /// Reserve stock, all of it or none.
     Reserve {
         /// The order.
         order: OrderId,
-        /// Which try this is.
+        /// The attempt to reserve.
         generation: u32,
         /// Units by SKU.
         units: BTreeMap<Sku, i64>,
-        /// How long to hold it.
+        /// The duration of the hold.
         hold: Span,
     },
-    /// Ask a provider for the money.
+    /// Request an authorization from a provider.
     Authorize {
-        /// Which attempt this is.
+        /// The payment attempt.
         attempt: u32,
-        /// Whom to ask.
+        /// The account at the provider.
         provider: String,
-        /// What the provider gave the buyer's browser; nothing once it has it.
+        /// The provider's token from the buyer's browser; empty once the provider has it.
         token: Option<String>,
-        /// How much.
+        /// The amount.
         amount: Money,
     },
-    /// Turn the holds into allocations, and draw a number.
+    /// Turn the holds into allocations, and draw an order number.
     Commit {
         /// The order.
         order: OrderId,
-        /// Which try this is.
+        /// The attempt to reserve.
         generation: u32,
         /// Units by SKU.
         units: BTreeMap<Sku, i64>,
     },
-    /// Take money.
+    /// Capture money.
     Capture {
-        /// Which capture this is.
+        /// The capture.
         capture: u32,
-        /// Whom to ask.
+        /// The account at the provider.
         provider: String,
         /// The provider's id for the payment.
         payment: String,
-        /// How much.
+        /// The amount.
         amount: Money,
     },
-    /// Let go what was set aside.
+    /// Void an authorization.
     Void {
-        /// The attempt.
+        /// The payment attempt.
         attempt: u32,
-        /// Whom to ask.
+        /// The account at the provider.
         provider: String,
         /// The provider's id for the payment.
         payment: String,
-        /// How much was set aside.
+        /// The authorized amount.
         amount: Money,
     },
-    /// Take back an attempt whose outcome is unknown.
+    /// Reverse an attempt whose outcome is unknown.
     Reverse {
-        /// The attempt.
+        /// The payment attempt.
         attempt: u32,
-        /// Whom to ask.
+        /// The account at the provider.
         provider: String,
     },
-    /// Give money back.
+    /// Refund money.
     Refund {
-        /// Which refund this is.
+        /// The refund.
         refund: u32,
-        /// Whom to ask.
+        /// The account at the provider.
         provider: String,
         /// The provider's id for the payment.
         payment: String,
-        /// How much.
+        /// The amount.
         amount: Money,
     },
-    /// Put the goods of a refund where they belong.
+    /// Return the goods of a refund to stock, or write them off.
     Restock {
         /// The order.
         order: OrderId,
@@ -93,10 +93,10 @@ pub enum Effect {
         refund: u32,
         /// Unshipped and shipped units by SKU.
         units: BTreeMap<Sku, (i64, i64)>,
-        /// Whether they go back on sale.
+        /// Whether they become available to sell.
         restock: bool,
     },
-    /// Tell the stock that goods went out.
+    /// Record a shipment in the stock.
     Ship {
         /// The order.
         order: OrderId,
@@ -105,7 +105,7 @@ pub enum Effect {
         /// Units by SKU.
         units: BTreeMap<Sku, i64>,
     },
-    /// Give all stock back, for good.
+    /// Release all stock, permanently.
     Release {
         /// The order.
         order: OrderId,
@@ -115,7 +115,7 @@ pub enum Effect {
 }
 
 impl Effect {
-    /// The name of the step, by which it is retried, skipped and shown.
+    /// The step name, by which it is retried, skipped and shown.
     #[must_use]
     pub fn step(&self) -> String {
         match self {
@@ -137,7 +137,7 @@ impl Effect {
 pub(super) const POLICY_CAPTURE: u32 = 1;
 
 impl Order {
-    /// All that is wanted, stuck and skipped steps included.
+    /// All required effects, including stuck and skipped steps.
     pub(super) fn wanted(&self) -> Vec<Effect> {
         let Some(placed) = self.placed.clone() else {
             return Vec::new();
@@ -182,7 +182,7 @@ impl Order {
         wanted
     }
 
-    /// Money first, and of that what may be on its way first; then the goods.
+    /// Payment steps first, of these the ones that may be in flight first; then the stock.
     fn wanted_to_cancel(&self, order: OrderId, currency: Currency) -> Vec<Effect> {
         let open =
             |wanted: &[Effect]| wanted.iter().any(|effect| !self.skipped.contains(&effect.step()));
@@ -219,12 +219,12 @@ impl Order {
         wanted
     }
 
-    /// Whether all that is authorized is to be taken at one time, and is not yet.
+    /// Whether everything that is authorized must be captured at once, and is not yet.
     pub(super) fn wants_whole_capture(&self) -> bool {
         self.captures.is_empty() && self.policy_captures() && self.authorized() > 0
     }
 
-    /// Whether the policy says that all that is authorized is taken at one time, and now.
+    /// Whether the policy captures everything that is authorized at once, and now.
     pub(super) fn policy_captures(&self) -> bool {
         match self.placed.as_ref().map(|placed| placed.capture) {
             Some(CapturePolicy::AtOnce) => true,
@@ -249,7 +249,7 @@ impl Order {
         .collect()
     }
 
-    /// What is set aside and must not stay so: all of it, less what was captured.
+    /// Authorizations that must be voided: all of an authorization, less what was captured.
     fn wanted_voids(&self, currency: Currency) -> Vec<Effect> {
         if seeded_fault::active(SeededFault::VoidForgotten) {
             return Vec::new();
@@ -268,7 +268,7 @@ impl Order {
             .collect()
     }
 
-    /// Attempts of unknown outcome that the order no longer waits for.
+    /// Reversals of attempts with an unknown outcome that the order no longer waits for.
     fn wanted_reversals(&self) -> Vec<Effect> {
         let current = match self.phase {
             Phase::Paying => self.attempts.last().map(|attempt| attempt.number),
@@ -283,8 +283,8 @@ impl Order {
             .collect()
     }
 
-    /// Goods whose moves the stock does not know of yet. What came back waits for what went out,
-    /// or the stock would not know where it came from.
+    /// Movements that the stock has not recorded yet. A return waits for its shipment, because the
+    /// stock must know where the goods came from.
     fn wanted_moves(&self, order: OrderId) -> Vec<Effect> {
         let mut wanted = Vec::new();
         for one in self.fulfillments.iter().filter(|one| !one.shipped) {
@@ -314,7 +314,7 @@ impl Order {
         wanted
     }
 
-    /// The provider and its id of the payment that the order lives from.
+    /// The provider and the provider's id of the payment that pays the order.
     fn payment(&self) -> Option<(String, String)> {
         let held = |attempt: &&Attempt| attempt.payment.is_some() && attempt.held();
         let attempt = self.attempts.iter().find(held)?;

@@ -1,4 +1,4 @@
-//! What can have happened to an order.
+//! The events of an order.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::ledger::{Fulfillment, Refund};
 use super::{PaymentMethod, Placed, RequiredAction, Shortage};
 use crate::domain::entity;
 
-/// What has happened to an order.
+/// An event of an order.
 #[derive(
     Clone, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr, strum::VariantNames,
 )]
@@ -17,23 +17,24 @@ use crate::domain::entity;
 #[strum(serialize_all = "snake_case")]
 #[expect(missing_docs, reason = "the ledger and the commands say what each field means")]
 pub enum Event {
-    /// It exists, and everything in it is frozen.
+    /// It was placed, with all its data fixed.
     Placed {
         #[serde(flatten)]
         placed: Arc<Placed>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         method: Option<PaymentMethod>,
     },
-    /// The buyer tries once more to pay.
+    /// The buyer makes another payment attempt.
     PaymentRetried { method: PaymentMethod },
-    /// All stock is held, for an order that is paid for already or costs nothing.
+    /// All stock is reserved, for an order that is already authorized or whose total is 0.
     Reserved {
         #[serde(rename = "gen")]
         generation: u32,
     },
-    /// All stock is held, and the provider is asked.
+    /// All stock is reserved, and the provider is asked for an authorization.
     PaymentRequested { attempt: u32, provider: String, amount: i64 },
-    /// The provider has the attempt, and will tell, perhaps once the buyer has done something.
+    /// The provider has accepted the attempt and will report its outcome, perhaps after an action
+    /// of the buyer.
     PaymentPending {
         attempt: u32,
         payment: String,
@@ -42,61 +43,60 @@ pub enum Event {
     },
     /// The provider did not answer.
     PaymentUnknown { attempt: u32, why: String },
-    /// The money is set aside.
+    /// The money is authorized.
     PaymentAuthorized { attempt: u32, payment: String, amount: i64 },
-    /// The provider said no.
+    /// The provider declined.
     PaymentDeclined { attempt: u32, code: String },
-    /// The provider has not heard of an attempt: it is no longer waited for, and taken back,
-    /// whatever comes of it.
+    /// The provider does not know the attempt: it is abandoned, and reversed whatever its outcome.
     PaymentGivenUp { attempt: u32 },
-    /// An attempt whose outcome was unknown was taken back.
+    /// An attempt whose outcome was unknown was reversed.
     PaymentReversed { attempt: u32 },
-    /// Money that was set aside was let go.
+    /// An authorization was voided.
     PaymentVoided { attempt: u32 },
-    /// The hold was past its time when the money came.
+    /// The hold had expired when the money was authorized.
     HoldLapsed {
         #[serde(rename = "gen")]
         generation: u32,
     },
-    /// Paid, allocated, numbered: it stands.
+    /// It is paid, its stock is allocated, and it has a number.
     Confirmed { number: i64 },
-    /// Money is to be taken, because an operator asked, or because goods go out.
+    /// A capture is requested, by an operator or because goods are shipped.
     CaptureRequested { capture: u32, amount: i64 },
-    /// Money was taken.
+    /// Money was captured.
     Captured { capture: u32, amount: i64, operation: String },
-    /// Money is to be given back.
+    /// A refund is requested.
     RefundRequested {
         #[serde(flatten)]
         refund: Box<Refund>,
     },
-    /// Money was given back.
+    /// Money was refunded.
     Refunded { refund: u32, operation: String },
-    /// The goods of a refund are where they belong.
+    /// The goods of a refund are back in stock, or written off.
     RefundRestocked { refund: u32 },
-    /// Goods go out.
+    /// Goods are shipped.
     Fulfilled {
         #[serde(flatten)]
         fulfillment: Box<Fulfillment>,
     },
-    /// The stock knows that goods went out.
+    /// The stock has recorded a shipment.
     Shipped { fulfillment: u32 },
-    /// It is being taken back.
+    /// Cancellation is requested.
     CancelRequested {
         reason: String,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         shortages: Vec<Shortage>,
     },
-    /// It was taken back: no money, no stock.
+    /// It was cancelled: it holds no money and no stock.
     Cancelled {},
-    /// A step cannot be done, and waits for an operator.
+    /// A step is impossible, and waits for an operator.
     Stuck { step: String, why: String },
-    /// An operator lets a stuck order go on.
+    /// An operator retries a stuck order.
     RetryRequested { reason: String },
-    /// An operator gave a stuck step up.
+    /// An operator skipped a stuck step.
     StepSkipped { step: String, reason: String },
-    /// Something does not fit together: nothing is sent until an operator has looked.
+    /// Its data are inconsistent: no effect is performed until an operator has looked.
     AlertRaised { alert: String },
-    /// An operator has looked.
+    /// An operator cleared the alerts.
     AlertCleared { reason: String },
 }
 
@@ -117,7 +117,7 @@ impl entity::Event for Event {
     }
 
     fn upcast(kind: &str, version: u16, mut data: Value) -> Value {
-        // Refunds of these orders were always rounded so.
+        // Refunds of these orders were always rounded half to even.
         if (kind, version) == ("placed", 1) && data["placed"].is_object() {
             data["placed"]["rounding"] = "half_even".into();
         }

@@ -1,4 +1,4 @@
-//! How an event changes an order. An event is a fact: nothing is refused here.
+//! The effect of an event on an order's state. An event has happened: nothing is rejected here.
 
 use std::collections::BTreeSet;
 
@@ -224,7 +224,7 @@ impl Order {
         }
     }
 
-    /// After an attempt that came to nothing, the buyer may try again.
+    /// After a failed attempt, the buyer may make another one.
     fn await_payment(&mut self) {
         if self.phase == Phase::Paying {
             self.phase = Phase::AwaitingPayment;

@@ -1,60 +1,60 @@
-//! The money of an order: attempts, captures and refunds, each with its state, and the sums
-//! that nothing may exceed. Goods that go out or come back stand beside the money they move.
+//! The money of an order: attempts, captures and refunds, each with its state, and their limits.
+//! Shipped and returned goods are recorded with the money that they move.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Order, RequiredAction, step};
 use crate::domain::time::Timestamp;
 
-/// One try to get an order paid.
+/// A payment attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     /// 1 for the first.
     pub number: u32,
-    /// Who was asked.
+    /// The provider.
     pub provider: String,
-    /// What was asked for, in minor units.
+    /// The requested amount, in minor units.
     pub amount: i64,
-    /// How it went.
+    /// Its state.
     pub state: AttemptState,
-    /// The provider's own id for it.
+    /// The provider's id of the payment.
     pub payment: Option<String>,
-    /// What the buyer must do, while the provider waits for that.
+    /// The buyer's action that the provider waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub action: Option<RequiredAction>,
 }
 
-/// How a payment attempt stands. It only ever moves down this list.
+/// The state of a payment attempt. It only moves down this list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AttemptState {
     /// The provider is being asked.
     Requested,
-    /// No answer: it may have been carried out.
+    /// The provider did not answer: the attempt may have succeeded.
     Unknown {
-        /// What came instead of an answer.
+        /// The error instead of an answer.
         why: String,
     },
-    /// The provider has it, and will tell.
+    /// The provider has accepted it and will report its outcome.
     Pending,
-    /// The money is set aside.
+    /// The money is authorized.
     Authorized {
-        /// Minor units that the provider set aside.
+        /// The authorized amount, in minor units.
         amount: i64,
     },
-    /// The provider said no.
+    /// The provider declined.
     Declined {
-        /// The provider's word for it.
+        /// The provider's code.
         code: String,
     },
-    /// Whatever it may have been, it was taken back.
+    /// It was reversed, whatever its outcome was.
     Reversed,
-    /// The money that was set aside was let go.
+    /// The authorization was voided.
     Voided,
 }
 
 impl Attempt {
-    /// Whether it is not known yet whether money was set aside.
+    /// Whether it is unknown yet whether money is authorized.
     #[must_use]
     pub const fn open(&self) -> bool {
         matches!(
@@ -63,13 +63,13 @@ impl Attempt {
         )
     }
 
-    /// Whether money is, or was, set aside.
+    /// Whether money is, or was, authorized.
     #[must_use]
     pub const fn held(&self) -> bool {
         matches!(self.state, AttemptState::Authorized { .. } | AttemptState::Voided)
     }
 
-    /// What is set aside, in minor units.
+    /// The authorized amount, in minor units.
     #[must_use]
     pub const fn authorized(&self) -> i64 {
         match self.state {
@@ -79,43 +79,43 @@ impl Attempt {
     }
 }
 
-/// What a provider says of an attempt: in answer, by webhook, when asked, or in its list.
+/// A provider's report on an attempt: an answer, a webhook, a lookup, or an entry of its list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProviderReport {
-    /// The money is set aside.
+    /// The money is authorized.
     Authorized {
         /// The provider's id for the payment.
         payment: String,
         /// Minor units.
         amount: i64,
     },
-    /// The provider said no.
+    /// The provider declined.
     Declined {
-        /// The provider's word for it.
+        /// The provider's code.
         code: String,
     },
-    /// The provider has it, and will tell.
+    /// The provider has accepted it and will report its outcome.
     Pending {
         /// The provider's id for the payment.
         payment: String,
-        /// What the buyer must do first.
+        /// The action that the buyer must take first.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         action: Option<RequiredAction>,
     },
-    /// No answer.
+    /// The provider did not answer.
     Unknown {
-        /// What came instead.
+        /// The error instead of an answer.
         why: String,
     },
-    /// It has not heard of it. That may change until it is taken back.
+    /// The provider does not know it. That may change until it is reversed.
     Unheard,
-    /// It was taken back, or made impossible.
+    /// It was reversed, or made impossible.
     Reversed,
-    /// What was set aside was let go.
+    /// The authorization was voided.
     Voided,
 }
 
-/// Money taken.
+/// A capture.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capture {
     /// 1 for the first.
@@ -126,38 +126,38 @@ pub struct Capture {
     pub operation: Option<String>,
 }
 
-/// Money given back, and what becomes of the goods.
+/// A refund, with its goods.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refund {
     /// 1 for the first.
     pub number: u32,
-    /// The lines that it is for.
+    /// Its lines.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<RefundLine>,
     /// Minor units of the delivery.
     #[serde(default)]
     pub delivery: i64,
-    /// Minor units that are for nothing in particular.
+    /// Minor units that belong to no line.
     #[serde(default)]
     pub free: i64,
-    /// All of it, in minor units.
+    /// The whole amount, in minor units.
     pub amount: i64,
-    /// Whether the goods go back on sale.
+    /// Whether the goods become available to sell.
     pub restock: bool,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// When it was asked for.
+    /// When it was requested.
     #[serde(default)]
     pub requested_at: Timestamp,
-    /// The provider's id for it, once the money is back.
+    /// The provider's id for it, once the money is refunded.
     #[serde(default)]
     pub operation: Option<String>,
-    /// Whether the goods are where they belong.
+    /// Whether the goods are back in stock, or written off.
     #[serde(default)]
     pub restocked: bool,
 }
 
-/// Units of a line that are given back.
+/// Refunded units of a line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefundLine {
     /// The line.
@@ -168,7 +168,7 @@ pub struct RefundLine {
     /// Units of it that had been shipped.
     #[serde(default)]
     pub shipped: i64,
-    /// Units of it whose goods an earlier refund has moved, the money of which was given up.
+    /// Units of it whose goods an earlier refund has moved; that refund of the money was skipped.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub moved: i64,
     /// Minor units.
@@ -180,36 +180,36 @@ const fn is_zero(units: &i64) -> bool {
 }
 
 impl RefundLine {
-    /// All units of it.
+    /// All its units.
     #[must_use]
     pub const fn quantity(&self) -> i64 {
         self.unshipped + self.shipped + self.moved
     }
 }
 
-/// Goods that went out together.
+/// Goods that are shipped together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fulfillment {
     /// 1 for the first.
     pub number: u32,
-    /// What was in it.
+    /// Its contents.
     pub lines: Vec<FulfillmentLine>,
-    /// How it can be followed.
+    /// The tracking data of the parcel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tracking: Option<Tracking>,
     /// When it was made.
     #[serde(default)]
     pub created_at: Timestamp,
-    /// Whether the stock knows.
+    /// Whether the stock has recorded it.
     #[serde(default)]
     pub shipped: bool,
-    /// Whether its share is captured by a `capture_requested` of its own, where the order is
-    /// captured at dispatch. Before, the first fulfillment captured all that was authorized.
+    /// Whether its share is captured by a `capture_requested` of its own, if the order is captured
+    /// at dispatch. In older events, the first fulfillment captured all that was authorized.
     #[serde(default)]
     pub captures_share: bool,
 }
 
-/// Units of a line that went out.
+/// Shipped units of a line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FulfillmentLine {
     /// The line.
@@ -219,46 +219,46 @@ pub struct FulfillmentLine {
     pub quantity: i64,
 }
 
-/// How a parcel can be followed.
+/// The tracking data of a parcel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tracking {
-    /// Who carries it.
+    /// The carrier.
     pub carrier: String,
-    /// The carrier's number.
+    /// The tracking number.
     pub number: String,
-    /// Where to look.
+    /// The tracking page's URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
 }
 
 impl Order {
-    /// The attempt whose money is, or was, the order's.
+    /// The attempt whose authorization pays, or paid, the order.
     #[must_use]
     pub fn paid_attempt(&self) -> Option<&Attempt> {
         self.attempts.iter().find(|attempt| attempt.authorized() > 0)
     }
 
-    /// What is set aside for it, in minor units; what was taken of it stays in it, even once
-    /// the rest was let go.
+    /// The amount authorized for it, in minor units; captured money is included, even after the
+    /// rest was released.
     #[must_use]
     pub fn authorized(&self) -> i64 {
         let set_aside: i64 = self.attempts.iter().map(Attempt::authorized).sum();
         set_aside.max(self.captured())
     }
 
-    /// Whether there is nothing to pay, or the money for it is set aside.
+    /// Whether the order is paid: its total is 0, or its money is authorized.
     #[must_use]
     pub fn paid(&self) -> bool {
         self.total() <= 0 || self.authorized() >= self.total()
     }
 
-    /// What was taken, in minor units.
+    /// The captured amount, in minor units.
     #[must_use]
     pub fn captured(&self) -> i64 {
         self.captures.iter().filter(|one| one.operation.is_some()).map(|one| one.amount).sum()
     }
 
-    /// What is asked to be taken and is not yet, in minor units.
+    /// The amount of pending captures, in minor units.
     #[must_use]
     pub fn capturing(&self) -> i64 {
         let open = self.captures.iter().filter(|one| one.operation.is_none());
@@ -267,26 +267,26 @@ impl Order {
             .sum()
     }
 
-    /// What was given back, in minor units.
+    /// The refunded amount, in minor units.
     #[must_use]
     pub fn refunded(&self) -> i64 {
         self.refunds.iter().filter(|one| one.operation.is_some()).map(|one| one.amount).sum()
     }
 
-    /// What was asked to be given back, done or not, in minor units; not what was given up.
+    /// The amount of requested refunds, done or not, in minor units; without skipped ones.
     #[must_use]
     pub fn refunds_requested(&self) -> i64 {
         self.refunds_that_count().map(|one| one.amount).sum()
     }
 
-    /// The refunds that were carried out, or still will be.
+    /// The refunds that are done or pending; without skipped ones.
     pub(super) fn refunds_that_count(&self) -> impl Iterator<Item = &Refund> {
         self.refunds.iter().filter(|one| {
             one.operation.is_some() || !self.skipped.contains(&step::refund(one.number))
         })
     }
 
-    /// What its buyer owes in the end: the total less what is waived and all refunds, nothing once
+    /// What the buyer pays in the end: the total less what is never charged and all refunds; 0 once
     /// it is cancelled.
     #[must_use]
     pub fn due(&self) -> i64 {
@@ -296,29 +296,28 @@ impl Order {
         }
     }
 
-    /// Units of a line that went out.
+    /// Shipped units of a line.
     #[must_use]
     pub fn fulfilled(&self, line: u32) -> i64 {
         let lines = self.fulfillments.iter().flat_map(|one| &one.lines);
         lines.filter(|one| one.line == line).map(|one| one.quantity).sum()
     }
 
-    /// Units of a line whose money was, or will be, given back; not those of a refund that was
-    /// given up.
+    /// Units of a line whose money was, or will be, refunded; without skipped refunds.
     #[must_use]
     pub fn refunded_units(&self, line: u32) -> i64 {
         let units: i64 = self.paid_back(line).map(RefundLine::quantity).sum();
-        // One that was given up and went through after all may come on top of its successor.
+        // A skipped refund that succeeded after all may add to the refund that replaced it.
         units.min(self.line(line).map_or(0, |line| line.quantity))
     }
 
-    /// Minor units that were asked to be given back for a line.
+    /// The requested refunds of a line, in minor units.
     #[must_use]
     pub fn refunded_amount(&self, line: u32) -> i64 {
         self.paid_back(line).map(|one| one.amount).sum()
     }
 
-    /// Units of a line that are still to go out.
+    /// Units of a line that are still to be shipped.
     #[must_use]
     pub fn unshipped(&self, line: u32) -> i64 {
         let quantity = self.line(line).map_or(0, |line| line.quantity);
@@ -326,26 +325,26 @@ impl Order {
         quantity - self.fulfilled(line) - moved
     }
 
-    /// Units of a line that went out and did not come back.
+    /// Units of a line that were shipped and did not come back.
     #[must_use]
     pub(super) fn away(&self, line: u32) -> i64 {
         self.fulfilled(line) - self.moved_back(line).map(|one| one.shipped).sum::<i64>()
     }
 
-    /// Units of all lines that are still to go out.
+    /// Units of all lines that are still to be shipped.
     #[must_use]
     pub fn unshipped_units(&self) -> i64 {
         let lines = self.placed.iter().flat_map(|placed| &placed.lines);
         lines.map(|line| self.unshipped(line.id)).sum()
     }
 
-    /// What refunds give back of a line's money.
+    /// Refunds of a line's money.
     pub(super) fn paid_back(&self, line: u32) -> impl Iterator<Item = &RefundLine> {
         let lines = self.refunds_that_count().flat_map(|one| &one.lines);
         lines.filter(move |one| one.line == line)
     }
 
-    /// What refunds move of a line's goods, whatever becomes of the money.
+    /// Returned goods of a line, whatever the outcome of the refund of its money.
     pub(super) fn moved_back(&self, line: u32) -> impl Iterator<Item = &RefundLine> {
         self.refunds.iter().flat_map(|one| &one.lines).filter(move |one| one.line == line)
     }

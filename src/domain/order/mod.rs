@@ -1,8 +1,8 @@
-//! An order with its payment ledger and its checkout saga, as values.
+//! An order with its payment ledger and its checkout saga.
 //!
-//! `decide` (in `decide.rs`) says what a command leads to, `evolve` (in `evolve.rs`) folds an
-//! event in, `effects` (in `effect.rs`) says what is still wanted outside. Who performs the
-//! effects, and when, is two floors up. The stock of a SKU and the cart are known by id only.
+//! `decide` (in `decide.rs`) returns a command's events, `evolve` (in `evolve.rs`) folds an event,
+//! `effects` (in `effect.rs`) returns the required effects. Floor 2 performs the effects. Stock and
+//! cart are referred to by id only.
 
 mod buyer_action;
 mod command;
@@ -46,25 +46,25 @@ pub fn entity_id(id: OrderId) -> entity::EntityId {
     entity::EntityId::new(&id.to_string())
 }
 
-/// When the money of a confirmed order is taken.
+/// When the money of a confirmed order is captured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CapturePolicy {
     /// As soon as the order is confirmed.
     #[default]
     AtOnce,
-    /// With each fulfillment: what it ships, and the delivery with the first.
+    /// With each fulfillment: the value of what it ships, and with the first one the delivery.
     AtDispatch,
-    /// When an operator asks for it.
+    /// When an operator requests it.
     ByHand,
 }
 
-/// How a buyer wants to pay.
+/// A payment method.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PaymentMethod {
     /// The provider's name.
     pub provider: String,
-    /// What the provider gave the buyer's browser for the card.
+    /// The provider's token for the card, from the buyer's browser.
     pub token: String,
 }
 
@@ -74,87 +74,87 @@ impl std::fmt::Debug for PaymentMethod {
     }
 }
 
-/// All that is frozen when an order is placed.
+/// The data of an order that are fixed when it is placed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placed {
     /// Its id, which has the cart's key.
     pub order: OrderId,
     /// The currency of every amount.
     pub currency: Currency,
-    /// Where the mail goes.
+    /// The buyer's email address.
     pub email: String,
-    /// The buyer's own number for it.
+    /// The buyer's own reference.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
-    /// What was bought.
+    /// The lines.
     pub lines: Vec<QuotedLine>,
-    /// Where the goods go.
+    /// The shipping address.
     pub shipping_address: Address,
-    /// Where the bill goes, if elsewhere.
+    /// The billing address, if it differs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub billing_address: Option<Address>,
-    /// How the goods go.
+    /// The delivery option.
     pub delivery: Delivery,
-    /// What it comes to.
+    /// The totals.
     pub totals: Totals,
-    /// How a half of a minor unit was rounded, and will be in its refunds.
+    /// The rounding rule for this order and its refunds.
     #[serde(default)]
     pub rounding: Rounding,
-    /// When its money is taken.
+    /// When its money is captured.
     #[serde(default)]
     pub capture: CapturePolicy,
-    /// Until when it can be paid.
+    /// The payment deadline.
     pub deadline_at: Timestamp,
-    /// How long stock is held for it.
+    /// The duration of its hold of stock.
     #[serde(rename = "hold_ms")]
     pub hold: Span,
 }
 
-/// Where the checkout saga stands.
+/// The phase of the checkout saga.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// There is no such order.
+    /// The order does not exist.
     #[default]
     Absent,
     /// Stock is being reserved.
     Reserving,
     /// The provider is being asked.
     Paying,
-    /// A buyer's next attempt is awaited.
+    /// It waits for the buyer's next payment attempt.
     AwaitingPayment,
-    /// It is paid for, and its stock is being allocated.
+    /// It is paid, and its stock is being allocated.
     Committing,
-    /// It stands.
+    /// It is confirmed.
     Confirmed,
-    /// It is being taken back.
+    /// It is being cancelled.
     Cancelling,
-    /// It was taken back.
+    /// It is cancelled.
     Cancelled,
 }
 
-/// Why an order is taken back.
+/// The reason of a cancellation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cancellation {
-    /// `out_of_stock`, `payment_deadline`, or an operator's words.
+    /// `out_of_stock`, `payment_deadline`, or an operator's text.
     pub reason: String,
-    /// What there was too little of.
+    /// The missing stock.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shortages: Vec<Shortage>,
 }
 
-/// A SKU of which there was too little.
+/// A SKU with too few units.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shortage {
-    /// Which.
+    /// The SKU.
     pub sku: Sku,
     /// Units that the order needs.
     pub requested: i64,
-    /// Units that could be had.
+    /// Units that were available to sell.
     pub available: i64,
 }
 
-/// An order; by default, one that is not there.
+/// An order; the default is one that does not exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
     placed: Option<Arc<Placed>>,
@@ -175,7 +175,7 @@ pub struct Order {
 }
 
 impl Order {
-    /// What was frozen when it was placed; `None` if there is no such order.
+    /// Its fixed data; `None` if the order does not exist.
     #[must_use]
     pub const fn placed(&self) -> Option<&Arc<Placed>> {
         self.placed.as_ref()
@@ -193,25 +193,25 @@ impl Order {
         self.updated_at
     }
 
-    /// Where its saga stands.
+    /// The phase of its saga.
     #[must_use]
     pub const fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// Its human number, from its confirmation on.
+    /// Its order number, from its confirmation on.
     #[must_use]
     pub const fn number(&self) -> Option<i64> {
         self.number
     }
 
-    /// Which try at the stock is the current one.
+    /// The current attempt to reserve stock.
     #[must_use]
     pub const fn generation(&self) -> u32 {
         self.generation
     }
 
-    /// The payment attempts, the first first.
+    /// The payment attempts, oldest first.
     #[must_use]
     pub fn attempts(&self) -> &[Attempt] {
         &self.attempts
@@ -235,19 +235,19 @@ impl Order {
         &self.fulfillments
     }
 
-    /// Why it is, or was, taken back.
+    /// Why it is, or was, cancelled.
     #[must_use]
     pub const fn cancellation(&self) -> Option<&Cancellation> {
         self.cancellation.as_ref()
     }
 
-    /// The steps that are stuck, with why.
+    /// The stuck steps, each with the reason.
     #[must_use]
     pub const fn stuck(&self) -> &BTreeMap<String, String> {
         &self.stuck
     }
 
-    /// What an operator must look at before anything is sent.
+    /// The alerts, which an operator must clear before effects are performed.
     #[must_use]
     pub fn alert(&self) -> Option<&str> {
         self.alert.as_deref()
@@ -259,7 +259,7 @@ impl Order {
         self.placed.as_ref()?.lines.iter().find(|line| line.id == id)
     }
 
-    /// The units that it takes of each SKU, lines of one SKU summed.
+    /// Its units by SKU, summed over its lines.
     #[must_use]
     pub fn units(&self) -> BTreeMap<Sku, i64> {
         let mut units = BTreeMap::new();
@@ -269,13 +269,13 @@ impl Order {
         units
     }
 
-    /// What is to be charged in all, in minor units.
+    /// The amount to be charged, in minor units.
     #[must_use]
     pub fn total(&self) -> i64 {
         self.placed.as_ref().map_or(0, |placed| placed.totals.total)
     }
 
-    /// Whether the buyer who waits can be told how it went.
+    /// Whether the buyer who waits for the outcome can be answered.
     #[must_use]
     pub fn settled(&self) -> bool {
         match self.phase {
@@ -289,7 +289,7 @@ impl Order {
         }
     }
 
-    /// Whether the last attempt was given up, and is not taken back yet.
+    /// Whether the last attempt was abandoned and is not reversed yet.
     #[must_use]
     pub fn taking_back(&self) -> bool {
         self.phase == Phase::AwaitingPayment && self.attempts.iter().any(Attempt::open)

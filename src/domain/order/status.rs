@@ -1,11 +1,11 @@
-//! The statuses that the world sees. They are derived, never assigned.
+//! The public statuses. They are derived, never stored.
 
 use serde::{Deserialize, Serialize};
 
 use super::{AttemptState, Order, Phase};
 use crate::seeded_fault::{self, SeededFault};
 
-/// How an order stands.
+/// The status of an order.
 #[derive(
     Clone,
     Copy,
@@ -34,7 +34,7 @@ pub enum OrderStatus {
     Stuck,
 }
 
-/// How the money of an order stands.
+/// The payment status of an order.
 #[derive(
     Clone,
     Copy,
@@ -64,7 +64,7 @@ pub enum PaymentStatus {
     Voided,
 }
 
-/// How the goods of an order stand.
+/// The fulfillment status of an order.
 #[derive(
     Clone,
     Copy,
@@ -89,7 +89,7 @@ pub enum FulfillmentStatus {
 }
 
 impl Order {
-    /// How it stands.
+    /// Its status.
     #[must_use]
     pub fn status(&self) -> OrderStatus {
         if !self.stuck.is_empty() || self.alert.is_some() {
@@ -118,7 +118,7 @@ impl Order {
         }
     }
 
-    /// How its money stands.
+    /// Its payment status.
     #[must_use]
     pub fn payment_status(&self) -> PaymentStatus {
         let (captured, refunded) = (self.captured(), self.refunded());
@@ -143,7 +143,7 @@ impl Order {
         }
     }
 
-    /// How its goods stand.
+    /// Its fulfillment status.
     #[must_use]
     pub fn fulfillment_status(&self) -> FulfillmentStatus {
         let shipped = !self.fulfillments.is_empty();

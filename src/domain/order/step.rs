@@ -1,13 +1,13 @@
-//! The names of steps that are looked for by others than their effects.
+//! The step names that other code than their effects refers to.
 //!
-//! What a step does is in `effect`.
+//! The steps themselves are in `effect`.
 
-/// The step that captures.
+/// The step of a capture.
 pub(super) fn capture(number: u32) -> String {
     format!("capture:{number}")
 }
 
-/// The step that refunds.
+/// The step of a refund.
 pub(super) fn refund(number: u32) -> String {
     format!("refund:{number}")
 }

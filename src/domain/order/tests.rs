@@ -1,4 +1,4 @@
-//! Orders as stories: commands in, one line of text out. Whole sagas without IO.
+//! Tests of orders as sequences of steps, rendered as one line of text. Whole sagas without IO.
 
 mod anywhere;
 mod ledger;
@@ -11,17 +11,17 @@ use crate::domain::entity::Noun;
 use crate::domain::money::{Rounding, TaxRate, UnitPrice};
 use crate::domain::pricing::Rules;
 
-/// When every order of these tests is placed, in milliseconds.
+/// The time at which every order of these tests is placed, in milliseconds.
 const START: i64 = 1_000_000;
 const HOUR: i64 = 3_600_000;
-/// What the order of these tests comes to.
+/// The total of the order of these tests.
 const TOTAL: i64 = 2_249;
 
-/// Something that happens to an order.
+/// A step of the test.
 #[derive(Clone, Debug)]
 enum Step {
     Do(Command),
-    /// Its timer fires so many milliseconds after it was placed.
+    /// The timer fires, this many milliseconds after the order was placed.
     Timer(i64),
 }
 
@@ -235,7 +235,7 @@ fn then(before: Vec<Step>, after: &[Step]) -> Vec<Step> {
     [before, after.to_vec()].concat()
 }
 
-/// Takes a step; `Err` is a refusal.
+/// Takes a step; `Err` is a rejection.
 fn take(order: &mut Order, step: &Step) -> Result<usize, Rejection> {
     let (events, at) = match step {
         Step::Do(command) => (order.decide(command, now())?, now()),
@@ -253,7 +253,7 @@ fn take(order: &mut Order, step: &Step) -> Result<usize, Rejection> {
     Ok(events.len())
 }
 
-/// What must be true of an order at any time.
+/// The invariants of an order.
 fn sound(order: &Order) {
     assert!(order.captured() <= order.authorized(), "{order:#?}");
     assert!(order.refunded() <= order.captured(), "{order:#?}");
@@ -287,7 +287,7 @@ fn sound(order: &Order) {
     assert_eq!(serde_json::from_str::<Order>(&text).unwrap(), *order, "a snapshot is a copy");
 }
 
-/// Whether a command brings back what an effect led to, or can else be sent twice.
+/// Whether a command reports the result of an effect, or can otherwise be repeated.
 fn repeatable(step: &Step) -> bool {
     let Step::Do(command) = step else {
         return true;
@@ -304,7 +304,7 @@ fn repeatable(step: &Step) -> bool {
     )
 }
 
-/// Takes the steps, each that can be repeated twice.
+/// Takes the steps, each repeatable one twice.
 fn tell(steps: &[Step]) -> Order {
     let mut order = Order::default();
     for step in steps {
@@ -332,13 +332,13 @@ fn show(order: &Order) -> String {
     )
 }
 
-/// A story and how it ends.
+/// Takes steps and compares the final state.
 #[track_caller]
 fn check(steps: Vec<Step>, end: &str) {
     assert_eq!(show(&tell(&steps)), end);
 }
 
-/// A story whose last step is refused.
+/// Takes steps of which the last is rejected.
 #[track_caller]
 fn refused(steps: Vec<Step>, last: Step, why: &str) {
     let mut order = tell(&steps);

@@ -1,4 +1,4 @@
-//! What can be asked of a SKU's stock, what has happened to it, and why it refuses.
+//! The commands of a SKU's stock, its events, and its rejections.
 
 use std::sync::Arc;
 
@@ -9,42 +9,42 @@ use crate::domain::entity;
 use crate::domain::id::OrderId;
 use crate::domain::time::Timestamp;
 
-/// Keeps units for an order.
+/// Reserves units for an order.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Reserve {
     /// The order, or the cart with the same key.
     pub order: OrderId,
-    /// Which try of the order this is; the same one again changes nothing.
+    /// The order's attempt to reserve; a repeated attempt has no effect.
     pub generation: u32,
     /// Units, summed over the order's lines.
     pub quantity: i64,
-    /// Until when they are kept.
+    /// The end of the hold.
     pub hold_until: Timestamp,
-    /// Locations in the order in which they are asked.
+    /// Locations in order of priority.
     pub priority: Arc<[Location]>,
 }
 
-/// What can be asked of a SKU's stock.
+/// A command for a SKU's stock.
 #[derive(Clone, Debug, Serialize, Deserialize, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Command {
-    /// Keeps units for an order.
+    /// Reserves units for an order.
     Reserve(Reserve),
     /// Turns an order's hold into an allocation.
     Commit {
         /// The order.
         order: OrderId,
     },
-    /// Gives back all that an order has, and refuses it from now on.
+    /// Releases all units of an order, and rejects its later commands.
     Release {
         /// The order.
         order: OrderId,
     },
-    /// Sends allocated units out of the house.
+    /// Ships allocated units.
     Ship {
         /// The order.
         order: OrderId,
-        /// The fulfillment; the same one again changes nothing.
+        /// The fulfillment; a repeated one has no effect.
         id: String,
         /// Units.
         quantity: i64,
@@ -53,61 +53,61 @@ pub enum Command {
     TakeBack {
         /// The order.
         order: OrderId,
-        /// The refund; the same one again changes nothing.
+        /// The refund; a repeated one has no effect.
         id: String,
-        /// Units that were not shipped yet.
+        /// Units that were not shipped.
         unshipped: i64,
         /// Units that were shipped.
         shipped: i64,
-        /// Whether they go back on sale.
+        /// Whether they become available to sell.
         restock: bool,
     },
-    /// Goods have come in.
+    /// Receives goods.
     Receive {
-        /// Where.
+        /// The location.
         location: Location,
         /// Units.
         quantity: i64,
-        /// Whether they were announced as incoming.
+        /// Whether they were counted as incoming.
         from_incoming: bool,
     },
-    /// Goods are announced, or with a negative quantity no longer are.
+    /// Announces incoming goods; a negative quantity withdraws them.
     Expect {
-        /// Where.
+        /// The location.
         location: Location,
         /// Units.
         quantity: i64,
     },
-    /// Somebody counted, broke or found something.
+    /// Corrects a count, after counting, damage or finding.
     Adjust {
-        /// Where.
+        /// The location.
         location: Location,
         /// Units, negative for losses.
         delta: i64,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The units on hand are set.
+    /// Sets the units on hand.
     Set {
-        /// Where.
+        /// The location.
         location: Location,
-        /// Units in the house.
+        /// Units on hand.
         on_hand: i64,
-        /// What they must be now, if the caller says so.
+        /// The units on hand that the caller expects now.
         change_from: Option<i64>,
     },
-    /// Units move between locations.
+    /// Moves units between locations.
     Transfer {
-        /// From where.
+        /// The source.
         from: Location,
-        /// To where.
+        /// The destination.
         to: Location,
         /// Units.
         quantity: i64,
     },
 }
 
-/// What has happened to a SKU's stock.
+/// An event of a SKU's stock.
 #[derive(
     Clone, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr, strum::VariantNames,
 )]
@@ -115,7 +115,7 @@ pub enum Command {
 #[strum(serialize_all = "snake_case")]
 #[expect(missing_docs, reason = "the commands say what each field means")]
 pub enum Event {
-    /// Units are kept for an order until a moment.
+    /// Units are reserved for an order until a time.
     Reserved {
         order: OrderId,
         #[serde(rename = "gen")]
@@ -124,7 +124,7 @@ pub enum Event {
         #[serde(rename = "until")]
         hold_until: Timestamp,
     },
-    /// A later try of the order keeps the same units, until a later moment.
+    /// A later attempt of the order reserves the same units, until a later time.
     Extended {
         order: OrderId,
         #[serde(rename = "gen")]
@@ -132,11 +132,11 @@ pub enum Event {
         #[serde(rename = "until")]
         hold_until: Timestamp,
     },
-    /// A hold has passed its time.
+    /// A hold has expired.
     Lapsed { order: OrderId },
     /// A hold has become an allocation.
     Committed { order: OrderId },
-    /// All that the order had is given back; it gets nothing any more.
+    /// All units of the order are released; its later reservations are rejected.
     Released { order: OrderId },
     /// Allocated units have left the house.
     Shipped { order: OrderId, id: String, parts: Vec<LocationUnits> },
@@ -151,11 +151,11 @@ pub enum Event {
     WrittenOff { order: OrderId, id: String, parts: Vec<LocationUnits> },
     /// Goods have come in.
     Received { location: Location, quantity: i64, from_incoming: bool },
-    /// Goods are announced.
+    /// Incoming goods were announced.
     Expected { location: Location, quantity: i64 },
-    /// A count was put right.
+    /// A count was corrected.
     Adjusted { location: Location, delta: i64, reason: String },
-    /// Units have moved.
+    /// Units were moved.
     Transferred { from: Location, to: Location, quantity: i64 },
 }
 
@@ -165,41 +165,41 @@ impl entity::Event for Event {
     }
 }
 
-/// Why a SKU's stock refuses.
+/// Why a SKU's stock rejects a command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Rejection {
-    /// There is not enough to promise.
+    /// Too few units are available to sell.
     #[error("{requested} units were requested and {available} are available")]
     OutOfStock {
-        /// Units asked for.
+        /// Units requested.
         requested: i64,
-        /// Units that could be had.
+        /// Units available to sell.
         available: i64,
     },
-    /// The hold is past its time.
+    /// The hold has expired.
     #[error("the hold has expired")]
     HoldLapsed,
-    /// The order was given up before.
+    /// The order's stock was released before.
     #[error("the stock of the order was already released")]
     Released,
     /// The order has fewer units than are to be shipped or taken back.
     #[error("{missing} units are not allocated to the order")]
     NotAllocated {
-        /// Units that it lacks.
+        /// Missing units.
         missing: i64,
     },
-    /// The level would fall below what is promised.
+    /// The level would fall below the committed units.
     #[error("there are {on_hand} units, of which {committed} are reserved or allocated")]
     Committed {
-        /// Units that are promised.
+        /// Reserved and allocated units.
         committed: i64,
-        /// Units in the house.
+        /// Units on hand.
         on_hand: i64,
     },
-    /// `change_from` does not hold.
+    /// The units on hand are not those of `change_from`.
     #[error("{on_hand} units are on hand")]
     Changed {
-        /// Units in the house.
+        /// Units on hand.
         on_hand: i64,
     },
     /// A quantity out of bounds.

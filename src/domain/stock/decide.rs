@@ -1,4 +1,4 @@
-//! What a command leads to. Pure: the same stock, command and moment give the same events.
+//! The events that a command gives. Pure: the same stock, command and time give the same events.
 
 use std::borrow::Cow;
 
@@ -83,8 +83,8 @@ impl Stock {
         }
     }
 
-    /// The stock without the holds that are past their time, and the events that drop them: at
-    /// most [`LAPSES_MAX`] of them, or more when that is not `enough` for what is asked.
+    /// The stock without expired holds, and the events that drop them: at most [`LAPSES_MAX`] of
+    /// them, or more if that is not `enough` for the command.
     fn after_lapses(
         &self,
         now: Timestamp,
@@ -103,7 +103,7 @@ impl Stock {
         (events, after)
     }
 
-    /// What must be dropped so that `quantity` units can leave a location.
+    /// The events that drop the expired holds that keep `quantity` units from leaving a location.
     fn freed(&self, location: &Location, quantity: i64, now: Timestamp) -> Decision {
         let enough = |stock: &Self| stock.level(location).sellable() >= quantity;
         if enough(self) {
@@ -118,7 +118,7 @@ impl Stock {
         Err(Rejection::Committed { committed, on_hand: level.on_hand })
     }
 
-    /// The holds that are past their time.
+    /// The events of expired holds.
     pub(super) fn lapsed(&self, now: Timestamp) -> Vec<Event> {
         self.lapses
             .iter()
@@ -128,8 +128,8 @@ impl Stock {
             .collect()
     }
 
-    /// Where `quantity` units come from: the first location that has them all, or else what
-    /// each has, in order of priority and then of name.
+    /// The locations from which `quantity` units are taken: the first location that has all of
+    /// them, or else what each has, in order of priority and then of name.
     fn choose(&self, quantity: i64, priority: &[Location]) -> Vec<LocationUnits> {
         let named = priority.iter().filter(|location| self.levels.contains_key(*location));
         let others = self.levels.keys().filter(|location| !priority.contains(location));
@@ -222,7 +222,7 @@ impl Stock {
         Ok(events)
     }
 
-    /// Takes `quantity` from what an order has, place by place.
+    /// Takes `quantity` units from an order's parts, location by location.
     fn take(&self, order: OrderId, quantity: i64) -> Result<Vec<LocationUnits>, Rejection> {
         let mut left = quantity;
         let mut parts = Vec::new();
@@ -236,7 +236,7 @@ impl Stock {
         if left > 0 { Err(Rejection::NotAllocated { missing: left }) } else { Ok(parts) }
     }
 
-    /// Where goods that come back are put: where most were sold from.
+    /// The locations for returned goods: those from which most were sold.
     fn return_to(&self, quantity: i64) -> Vec<LocationUnits> {
         let mut left = quantity;
         let mut by_sold: Vec<_> = self.levels.iter().collect();

@@ -1,4 +1,4 @@
-//! How an event changes a SKU's stock. An event is a fact: nothing is refused here.
+//! The effect of an event on a SKU's stock. An event has happened: nothing is rejected here.
 
 use super::{Claim, Event, Hold, Level, LocationUnits, MEMORY, RETURNS_MEMORY, Stock};
 use crate::domain::id::OrderId;
@@ -74,7 +74,7 @@ impl Stock {
         }
     }
 
-    /// Goods that come, go and move without an order.
+    /// Goods that arrive, leave and move without an order.
     fn evolve_levels(&mut self, event: &Event) {
         match event {
             Event::Received { location, quantity, from_incoming } => {
@@ -134,7 +134,7 @@ impl Stock {
         claim
     }
 
-    /// Notes that an order may be settled, and forgets those that have been for long.
+    /// Records that an order may be settled, and forgets those that have been settled for long.
     fn remember(&mut self, order: OrderId, at: Timestamp) {
         if let Some(claim) = self.claims.get_mut(&order).filter(|claim| claim.settled()) {
             let memory = if claim.returned.is_empty() { MEMORY } else { RETURNS_MEMORY };

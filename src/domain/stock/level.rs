@@ -1,4 +1,4 @@
-//! Where units lie and how many there are of each sort. What an order has of them is not here.
+//! The stock levels of a location. The claims of orders on them are elsewhere.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// Where goods lie: 1 to 32 of `a-z0-9-`.
+/// A location: 1 to 32 of `a-z0-9-`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Location(Arc<str>);
@@ -25,7 +25,7 @@ impl fmt::Display for Location {
     }
 }
 
-/// A text that is no location.
+/// A text that is not a location.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be 1 to 32 of a-z, 0-9 and '-'")]
 pub struct InvalidLocation;
@@ -53,28 +53,28 @@ impl<'de> Deserialize<'de> for Location {
 /// The units of one SKU at one location.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Level {
-    /// Units in the house, reserved and allocated ones included.
+    /// Units on hand, including reserved and allocated ones.
     pub on_hand: i64,
-    /// Units under a hold that lapses.
+    /// Units under holds, which expire.
     pub reserved: i64,
-    /// Units that belong to a paid order.
+    /// Units allocated to paid orders.
     pub allocated: i64,
-    /// Units that are on their way.
+    /// Units that are announced and not received yet.
     pub incoming: i64,
     /// Units that were shipped and did not come back.
     pub sold: i64,
-    /// All units that ever came in, less those written off: `on_hand + sold` at any time.
+    /// All units ever received, less those written off: always `on_hand + sold`.
     pub received: i64,
 }
 
 impl Level {
-    /// Units that can be promised to a buyer.
+    /// Units that are available to sell.
     #[must_use]
     pub const fn sellable(&self) -> i64 {
         self.on_hand - self.reserved - self.allocated
     }
 
-    /// Whether the numbers can be true: none negative, and nothing from nowhere.
+    /// Whether the numbers are consistent: none is negative, and `received` is their sum.
     #[must_use]
     pub const fn sound(&self) -> bool {
         self.sellable() >= 0
@@ -86,13 +86,13 @@ impl Level {
     }
 }
 
-/// So many units at a location.
+/// Units at a location.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocationUnits {
-    /// Where.
+    /// The location.
     #[serde(rename = "loc")]
     pub location: Location,
-    /// How many.
+    /// The units.
     #[serde(rename = "qty")]
     pub quantity: i64,
 }

@@ -1,7 +1,7 @@
-//! The stock of one SKU: levels by location, holds that lapse, allocations, what was shipped.
+//! The stock of one SKU: levels by location, holds that expire, allocations, and shipments.
 //!
-//! Its entity is the only writer of these numbers, so two buyers can never have the last unit.
-//! What a SKU is called or costs is the product's business.
+//! Its entity is the only writer of these numbers, so the last unit is never sold twice. The name
+//! and price of a SKU belong to its product.
 
 mod command;
 mod decide;
@@ -23,21 +23,21 @@ use super::id::{OrderId, Sku};
 use super::time::{Span, Timestamp};
 use crate::seeded_fault::{self, SeededFault};
 
-/// The most units that one command or level may name.
+/// The most units in one command or level.
 pub const QUANTITY_MAX: i64 = 1_000_000_000;
 
-/// The most holds, and the most allocations, that are shown of an item.
+/// The most holds, and the most allocations, that are shown of a SKU.
 pub const CLAIMS_SHOWN_MAX: usize = 1_000;
 
-/// How long a settled order is remembered, so that a late or repeated command of its saga finds
-/// what was done. Longer than any order may stay open.
+/// How long a settled order is remembered, so that late and repeated commands of its saga are
+/// recognized. Longer than any order may stay open.
 const MEMORY: Span = Span::from_secs(24 * 3600);
 
-/// The same for an order with goods that were taken back, which must not come back twice, however
-/// long the machine was down in between. Such orders are few.
+/// The same for an order with returned goods, which must not be returned twice, however long the
+/// machine was down in between. Such orders are few.
 const RETURNS_MEMORY: Span = Span::from_secs(90 * 24 * 3600);
 
-/// The most holds that lapse in one go.
+/// The most holds that expire at once.
 const LAPSES_MAX: usize = 500;
 
 /// The journal's id for a SKU's stock.
@@ -46,27 +46,27 @@ pub fn entity_id(sku: &Sku) -> entity::EntityId {
     entity::EntityId::new(&format!("{}_{sku}", <Stock as entity::Noun>::PREFIX))
 }
 
-/// Units kept for an order until a moment.
+/// Units reserved for an order until a time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
     /// The units.
     pub parts: Vec<LocationUnits>,
-    /// Which try of the order this is.
+    /// The order's attempt to reserve.
     pub generation: u32,
-    /// From when on it no longer counts.
+    /// When it expires.
     pub hold_until: Timestamp,
 }
 
-/// What one order has to do with this SKU.
+/// The claims of one order on this SKU.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
-    /// A hold that lapses.
+    /// Its hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
-    /// Units that belong to it.
+    /// Its allocated units.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allocated: Vec<LocationUnits>,
-    /// Whether its hold has once become an allocation: a late reservation or commit is done.
+    /// Whether its hold was once allocated: a late reservation or commit is a repetition.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     committed: bool,
     /// Shipments that were carried out.
@@ -75,7 +75,7 @@ pub struct Claim {
     /// Refunds that were carried out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     returned: Vec<String>,
-    /// Given up: a late reservation is refused.
+    /// Its stock was released: a late reservation is rejected.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     released: bool,
     /// When it is forgotten, if it is still settled then.
@@ -111,7 +111,7 @@ impl Stock {
         &self.levels
     }
 
-    /// The holds that count, by order.
+    /// The holds that have not expired, by order.
     pub fn holds(&self) -> impl Iterator<Item = (OrderId, &Hold)> {
         self.claims.iter().filter_map(|(order, claim)| Some((*order, claim.hold.as_ref()?)))
     }
@@ -122,13 +122,13 @@ impl Stock {
         all.filter(|(_, parts)| !parts.is_empty())
     }
 
-    /// What one order has here.
+    /// The claims of one order.
     #[must_use]
     pub fn claim(&self, order: OrderId) -> Option<&Claim> {
         self.claims.get(&order)
     }
 
-    /// Units that can be promised at `now`: a hold past its time is not counted.
+    /// Units that are available to sell at `now`: an expired hold is not counted.
     #[must_use]
     pub fn sellable(&self, now: Timestamp) -> i64 {
         let lapsed: i64 = self
@@ -142,7 +142,7 @@ impl Stock {
         self.levels.values().map(Level::sellable).sum::<i64>() + counted
     }
 
-    /// All levels, and as many of its claims as are shown.
+    /// All levels, and as many of the claims as are shown.
     fn shown(&self, now: Timestamp) -> Self {
         let live = self.holds().filter(|(_, hold)| hold.hold_until > now).map(|(order, _)| order);
         let allocated = self.allocations().map(|(order, _)| order);
@@ -152,7 +152,7 @@ impl Stock {
         Self { levels: self.levels.clone(), claims, ..Self::default() }
     }
 
-    /// All levels in one.
+    /// The sum of all levels.
     #[must_use]
     pub fn total(&self) -> Level {
         self.levels.values().fold(Level::default(), |sum, level| Level {
@@ -165,7 +165,7 @@ impl Stock {
         })
     }
 
-    /// The first thing about it that cannot be true, if there is one.
+    /// The first inconsistency, if there is one.
     #[must_use]
     pub fn fault(&self) -> Option<String> {
         for (location, level) in &self.levels {

@@ -1,4 +1,5 @@
-//! The stock of one SKU: what it promises, repeats, forgets, and never sells twice.
+//! The stock of one SKU: what it reserves, recognizes as repeated, and forgets; it never sells a
+//! unit twice.
 
 mod model;
 
@@ -68,7 +69,7 @@ fn take_back(number: u32, id: &str, unshipped: i64, shipped: i64, restock: bool)
     Command::TakeBack { order: order(number), id: id.into(), unshipped, shipped, restock }
 }
 
-/// Carries a command out; the events' names, or the refusal.
+/// Runs a command; the events' names, or the rejection.
 fn take(stock: &mut Stock, millis: i64, command: &Command) -> Result<Vec<&'static str>, Rejection> {
     let events = stock.decide(command, at(millis))?;
     apply(stock, millis, &events);
@@ -84,8 +85,8 @@ fn apply(stock: &mut Stock, millis: i64, events: &[Event]) {
     }
 }
 
-/// Takes commands at their moments. Each stands with what comes of it: the names of events, or
-/// the refusal. At the end: on hand, reserved, allocated, incoming, sold.
+/// Runs commands at their times, each compared with the names of its events or its rejection. At
+/// the end: on hand, reserved, allocated, incoming, sold.
 #[track_caller]
 fn check(steps: &[(i64, Command, &str)], end: [i64; 5]) -> Stock {
     let mut stock = Stock::default();
@@ -102,7 +103,7 @@ fn check(steps: &[(i64, Command, &str)], end: [i64; 5]) -> Stock {
 }
 
 #[test]
-fn the_way_of_a_sale() {
+fn stock_is_reserved_allocated_and_shipped() {
     check(
         &[
             (0, set("main", 5), "adjusted"),
@@ -126,7 +127,7 @@ fn the_way_of_a_sale() {
 }
 
 #[test]
-fn a_hold_lapses_at_its_moment() {
+fn hold_expires_at_its_time() {
     let steps = [
         (0, set("main", 1), "adjusted"),
         (0, reserve(1, 1, 1, 900), "reserved"),
@@ -151,7 +152,7 @@ fn a_hold_lapses_at_its_moment() {
 }
 
 #[test]
-fn a_later_try_keeps_or_changes_the_hold() {
+fn later_reservation_keeps_or_changes_the_hold() {
     check(
         &[
             (0, set("main", 5), "adjusted"),
@@ -167,7 +168,7 @@ fn a_later_try_keeps_or_changes_the_hold() {
 }
 
 #[test]
-fn what_was_released_gets_nothing_any_more() {
+fn released_order_cannot_reserve_again() {
     check(
         &[
             (0, set("main", 5), "adjusted"),
@@ -188,7 +189,7 @@ fn what_was_released_gets_nothing_any_more() {
 }
 
 #[test]
-fn what_came_back_never_comes_back_twice() {
+fn repeated_return_has_no_effect() {
     let sale = [
         (0, set("main", 5), "adjusted"),
         (0, reserve(1, 1, 2, 900), "reserved"),
@@ -206,7 +207,7 @@ fn what_came_back_never_comes_back_twice() {
 }
 
 #[test]
-fn settled_orders_are_forgotten_a_day_after_the_last_time() {
+fn settled_orders_are_forgotten_after_a_day() {
     let mut steps = vec![
         (0, set("main", 5), "adjusted"),
         (0, reserve(1, 1, 2, 900), "reserved"),
@@ -223,7 +224,7 @@ fn settled_orders_are_forgotten_a_day_after_the_last_time() {
 }
 
 #[test]
-fn refunds_of_what_was_not_shipped() {
+fn refunds_of_unshipped_units() {
     let sale = [
         (0, set("main", 5), "adjusted"),
         (0, reserve(1, 1, 3, 900), "reserved"),
@@ -265,7 +266,7 @@ fn locations_are_asked_in_order() {
 }
 
 #[test]
-fn goods_come_in_and_move() {
+fn stock_is_received_and_transferred() {
     check(
         &[
             (0, expect("main", 10), "expected"),
@@ -323,7 +324,7 @@ fn numbers_at_the_edge_are_refused() {
 }
 
 #[test]
-fn many_lapsed_holds_hide_nothing() {
+fn many_expired_holds_free_their_units() {
     let mut stock = Stock::default();
     take(&mut stock, 0, &set("main", 700)).unwrap();
     for number in 0..700 {
@@ -337,7 +338,7 @@ fn many_lapsed_holds_hide_nothing() {
 }
 
 #[test]
-fn another_node_is_told_the_levels_and_as_many_claims_as_are_shown() {
+fn excerpt_has_all_levels_and_bounded_claims() {
     let mut stock = Stock::default();
     let mut take = |command: Command, now: i64| {
         for event in stock.decide(&command, at(now)).unwrap() {

@@ -1,4 +1,5 @@
-//! Any commands on one cart over weeks, against a plain list of lines and a count of changes.
+//! Random commands on one cart over weeks, compared with a plain list of lines and a count of
+//! changes.
 
 use proptest::prelude::*;
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
@@ -7,16 +8,16 @@ use super::*;
 
 /// A SKU with its agreed price, and units of it.
 type Item = (&'static str, Option<&'static str>, i64);
-/// A line: its id, what, and units.
+/// A line: its id, SKU, agreed price and units.
 type Row = (u32, String, Option<&'static str>, i64);
 
-/// Something that happens to the cart.
+/// A step of the test.
 #[derive(Clone, Debug)]
 enum Step {
     WaitDays(i64),
     Create(Vec<Item>),
     Add(Vec<Item>),
-    /// Adds so many lines, each of another SKU.
+    /// Adds this many lines, each of another SKU.
     AddMany(usize),
     SetQuantity(u32, i64),
     Remove(u32),
@@ -59,7 +60,7 @@ impl Step {
     }
 }
 
-/// The list.
+/// The model.
 #[derive(Clone, Debug, Default)]
 struct List {
     day: i64,
@@ -71,7 +72,7 @@ struct List {
     reference: Option<&'static str>,
     spent: Option<u128>,
     changes: usize,
-    /// Whether the last step changes something, or why it may not.
+    /// Whether the last step changes something, or why it is rejected.
     outcome: Option<Result<bool, Rejection>>,
 }
 
@@ -90,7 +91,7 @@ impl List {
         row.map(|(.., units)| units).ok_or(Rejection::UnknownLine { line })
     }
 
-    /// Puts a line in, or its units on the line that there is.
+    /// Adds a line, or adds units to the existing line.
     fn put(
         &mut self,
         sku: String,
@@ -121,7 +122,7 @@ impl List {
         if self.rows.len() > LINES_MAX { Err(Rejection::TooManyLines) } else { Ok(()) }
     }
 
-    /// What comes of a step; on `Err` the list is thrown away.
+    /// The outcome of a step; on `Err` the list is discarded.
     fn take(&mut self, step: &Step) -> Result<bool, Rejection> {
         match step {
             Step::WaitDays(days) => {
@@ -191,7 +192,7 @@ impl ReferenceStateMachine for List {
             30 => (1_i64..20).prop_map(Step::WaitDays),
             make => lines.clone().prop_map(Step::Create),
             80 => lines.prop_map(Step::Add),
-            // So many lines are slow to look at.
+            // This many lines are slow to compare.
             1 => prop::sample::select(vec![LINES_MAX - 1, LINES_MAX, LINES_MAX + 1])
                 .prop_map(Step::AddMany),
             40 => (line(), units).prop_map(|(line, units)| Step::SetQuantity(line, units)),
@@ -280,5 +281,5 @@ prop_state_machine! {
     })]
 
     #[test]
-    fn a_cart_is_a_plain_list(sequential 1..40 => Subject);
+    fn cart_agrees_with_the_list_model(sequential 1..40 => Subject);
 }

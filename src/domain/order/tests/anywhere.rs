@@ -1,8 +1,8 @@
-//! Every command in every place that an order can be in.
+//! Every command in every reachable kind of state of an order.
 
 use super::*;
 
-/// A story for every place that an order can be in.
+/// Steps that lead to each kind of state.
 fn places() -> Vec<Vec<Step>> {
     let odd = vec![place(), reserved(1), authorized_for(1, 2_000)];
     vec![
@@ -35,7 +35,7 @@ fn places() -> Vec<Vec<Step>> {
     ]
 }
 
-/// Commands of every sort, many of which nothing honest could have led to.
+/// Commands of every kind, including many that no correct caller would send.
 pub(super) fn commands() -> Vec<Step> {
     vec![
         place(),
@@ -88,7 +88,7 @@ pub(super) fn commands() -> Vec<Step> {
 }
 
 #[test]
-fn any_command_anywhere_keeps_the_sums() {
+fn any_command_in_any_state_keeps_the_invariants() {
     let commands = commands();
     for before in places() {
         let order = tell(&before);

@@ -1,9 +1,10 @@
-//! A second ledger of an order, kept from its events alone and in another way: maps of numbers,
-//! and the phase. It says what no event may do, and derives the statuses for itself.
+//! A second implementation of an order's ledger, computed from its events alone and differently:
+//! maps of numbers, and the phase. It checks which events are allowed, and derives the statuses
+//! independently.
 
 use super::*;
 
-/// How an attempt stands.
+/// The state of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Try {
     Asked,
@@ -23,7 +24,7 @@ pub(super) struct Ledger {
     /// Amounts, and whether they were moved.
     captures: BTreeMap<u32, (i64, bool)>,
     refunds: BTreeMap<u32, (i64, bool)>,
-    /// Units that went out, or whose refund came before.
+    /// Units that were shipped, or refunded before.
     out: i64,
     parcels: usize,
     given_up: BTreeSet<String>,
@@ -47,7 +48,7 @@ impl Ledger {
         sum(self.refunds.values().filter(|(_, done)| *done).map(|(amount, _)| *amount))
     }
 
-    /// Refunds that were carried out or still will be.
+    /// The amount of refunds that are done or pending.
     fn to_refund(&self) -> i64 {
         let counts = |(number, (_, done)): &(&u32, &(i64, bool))| {
             *done || !self.given_up.contains(&format!("refund:{number}"))
@@ -59,7 +60,7 @@ impl Ledger {
         matches!(self.tries.get(&attempt), Some(Try::Asked | Try::Unknown))
     }
 
-    /// Folds an event in, if it may happen.
+    /// Folds an event, and panics if it is not allowed.
     #[track_caller]
     pub(super) fn fold(&mut self, event: &Event) {
         match event {
@@ -225,7 +226,7 @@ impl Ledger {
             self.captured() - self.refunded() == self.total - order.waived() - self.to_refund();
         match (self.phase, goods) {
             (Phase::AwaitingPayment, _) => OrderStatus::AwaitingPayment,
-            // The provider has it and will tell, or has not answered.
+            // The provider has accepted it and will report its outcome, or has not answered.
             (Phase::Paying, _)
                 if order
                     .attempts()

@@ -1,7 +1,8 @@
-//! One order with real stock and an honest provider: calls that succeed, fail, are carried out
-//! and not answered, late or twice; mail late, twice and out of order; operators and lies at any
-//! time. After each step a second ledger agrees. When calm returns, an order that heard no lie
-//! comes to rest, and the books agree.
+//! Property test of one order with real stock and an honest provider: calls succeed, fail, are
+//! carried out without an answer, late or twice; messages arrive late, twice and out of order;
+//! operators and false commands come at any time. After each step a second ledger must agree. At
+//! the end everything works again: an order that got no false command must finish, and all ledgers
+//! must agree.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -12,7 +13,7 @@ use super::ledger::Ledger;
 use super::world::{How, World};
 use super::*;
 
-/// A sort of effect, by which a step names it.
+/// A kind of effect, which identifies it in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Reserve,
@@ -34,18 +35,18 @@ impl Kind {
     }
 }
 
-/// Something that happens around the order.
+/// A step of the test.
 #[derive(Clone, Debug)]
 enum Act {
-    /// What is wanted next is done.
+    /// The next required effect is performed.
     Work(How),
-    /// A call of this sort is made, or made once more.
+    /// A call of this kind is made, or repeated.
     Call(Kind, How),
-    /// An answer or webhook arrives, perhaps once more: the so-manieth of all there ever were.
+    /// A message arrives, perhaps again: its index in all messages ever sent.
     Mail(usize),
-    /// The provider decides what is pending.
+    /// The provider decides pending attempts.
     Decide,
-    /// The provider lets the money go.
+    /// The provider voids the authorization by itself.
     VoidElsewhere,
     /// Minutes pass, and the timer fires.
     Wait(i64),
@@ -62,7 +63,7 @@ enum Act {
         free: i64,
         restock: bool,
     },
-    /// A command that nothing honest has led to: the so-manieth of a table.
+    /// A false command, by its index in a table.
     Lie(usize),
 }
 
@@ -133,12 +134,12 @@ impl ReferenceStateMachine for Scene {
     }
 }
 
-/// The order, what is around it, and all that came of it.
+/// The order, its environment, and all effects and messages so far.
 struct Subject {
     order: Order,
     ledger: Ledger,
     world: World,
-    /// All that was ever wanted, and all that was ever told.
+    /// All effects that were ever required, and all messages that were ever sent.
     wanted: Vec<Effect>,
     mail: Vec<Command>,
     journal: Vec<(String, Timestamp)>,
@@ -167,7 +168,7 @@ impl Subject {
         subject
     }
 
-    /// Asks the order; whether it did something.
+    /// Sends a command to the order; whether it gave events.
     fn ask(&mut self, command: &Command) -> bool {
         match self.order.decide(command, self.world.at()) {
             Ok(events) => self.tell(&events),
@@ -216,7 +217,7 @@ impl Subject {
         if let (How::Unheard, Effect::Authorize { attempt, .. }) = (how, effect) {
             let report = ProviderReport::Unheard;
             self.ask(&Command::Report { attempt: *attempt, report });
-            // It arrives after all, and what comes of it is told by mail.
+            // The call arrives after all, and its result is sent as a message.
             self.mail.push(self.world.perform(effect, How::Answered));
             return;
         }
@@ -310,7 +311,7 @@ impl Subject {
         }
     }
 
-    /// Calm: everything works, and an operator sees to what is stuck.
+    /// Everything works, and an operator handles stuck steps.
     fn settle(&mut self) {
         let mut retries = 0;
         for number in 0..self.mail.len() {
@@ -391,7 +392,7 @@ impl Subject {
         assert_eq!(again, self.order, "its events lead elsewhere");
     }
 
-    /// Does something, and tells the whole story if it fails.
+    /// Does something, and prints the whole history if it fails.
     fn tells(&mut self, what: String, deed: impl FnOnce(&mut Self)) {
         let failed = catch_unwind(AssertUnwindSafe(|| deed(self))).err();
         self.story.push(format!("{what:40} {}", show(&self.order)));
@@ -406,11 +407,11 @@ impl Subject {
     }
 }
 
-/// What the units that were shipped cost, and the delivery, which goes with the first.
+/// The price of the shipped units, and of the delivery, which belongs to the first shipment.
 fn shipped_value(order: &Order) -> i64 {
     let placed = order.placed().unwrap();
     let lines = placed.lines.iter();
-    // Rounded down: a unit's share may be a minor unit more.
+    // Rounded down: a unit's share may be one minor unit more.
     let units =
         lines.map(|line| line.total * order.fulfilled(line.id) / line.quantity).sum::<i64>();
     units + if order.fulfillments().is_empty() { 0 } else { placed.delivery.price }
@@ -448,5 +449,5 @@ prop_state_machine! {
     })]
 
     #[test]
-    fn every_order_comes_to_an_end_and_the_books_agree(sequential 1..60 => Subject);
+    fn every_order_finishes_and_all_ledgers_agree(sequential 1..60 => Subject);
 }

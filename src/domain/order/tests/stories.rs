@@ -1,4 +1,4 @@
-//! How orders go, and how they go wrong.
+//! Sequences of steps of an order, successful and failing.
 
 use super::*;
 
@@ -24,7 +24,7 @@ fn the_happy_path() {
 }
 
 #[test]
-fn a_sku_on_two_lines_is_asked_for_once() {
+fn sku_on_two_lines_is_reserved_once() {
     let order = tell(&[place()]);
     let Some(Effect::Reserve { units, .. }) = order.effects().pop() else { panic!() };
     let units: Vec<(String, i64)> =
@@ -45,7 +45,7 @@ fn a_free_order_needs_no_payment() {
 }
 
 #[test]
-fn what_another_account_or_currency_says_of_an_attempt_is_refused() {
+fn reports_of_another_account_or_currency_are_refused() {
     let told = |provider: &str, currency, attempt| -> Step {
         let report = ProviderReport::Authorized { payment: "pay_1".to_owned(), amount: TOTAL };
         let command = Box::new(Command::Report { attempt, report });
@@ -65,7 +65,7 @@ fn what_another_account_or_currency_says_of_an_attempt_is_refused() {
 }
 
 #[test]
-fn the_account_of_an_attempt_that_was_declined_cannot_move_the_money_of_another() {
+fn account_of_a_declined_attempt_cannot_capture_another() {
     let method = PaymentMethod { provider: "sandbox/eu".into(), token: "tok_ok".into() };
     let again = Command::Pay { method: Some(method) }.into();
     let paid = [place(), reserved(1), declined(1), again, reserved(2), authorized(2), confirm()];
@@ -136,7 +136,7 @@ fn attempts_have_a_limit() {
 }
 
 #[test]
-fn unknown_is_never_failed() {
+fn attempt_with_unknown_outcome_is_not_failed() {
     let lost = vec![place(), reserved(1), unknown(1)];
     check(lost.clone(), "paying awaiting_payment/unknown/unfulfilled 0-0 due 2249 [authorize:1]");
     check(
@@ -155,7 +155,7 @@ fn unknown_is_never_failed() {
 }
 
 #[test]
-fn money_that_comes_for_an_attempt_given_up_goes_back() {
+fn authorization_of_an_abandoned_attempt_is_reversed() {
     let open = vec![place(), reserved(1), unknown(1), unheard(1)];
     let rest = "0-0 due 2249";
     check(
@@ -178,7 +178,7 @@ fn money_that_comes_for_an_attempt_given_up_goes_back() {
 }
 
 #[test]
-fn another_amount_is_an_alert_and_goes_back() {
+fn authorization_of_another_amount_raises_an_alert_and_is_voided() {
     let odd = vec![place(), reserved(1), authorized_for(1, 2_000)];
     check(odd.clone(), "committing stuck/authorized/unfulfilled 0-0 due 2249 []");
     check(
@@ -199,7 +199,7 @@ fn another_amount_is_an_alert_and_goes_back() {
 }
 
 #[test]
-fn money_that_was_let_go_elsewhere_confirms_nothing() {
+fn authorization_voided_elsewhere_confirms_no_order() {
     for before in [vec![], vec![hold_lapsed(1)]] {
         let mut steps = vec![place(), reserved(1), authorized(1)];
         steps.extend(before.clone());
@@ -273,7 +273,7 @@ fn cancelled_before_and_after_the_money() {
 }
 
 #[test]
-fn money_that_turns_up_after_the_end_goes_back() {
+fn capture_after_cancellation_is_refunded() {
     let reversal = [cancel(), give_up("reverse:1"), skip(), released()];
     let gone = then(vec![place(), reserved(1)], &reversal);
     check(
@@ -316,7 +316,7 @@ fn the_deadline() {
 }
 
 #[test]
-fn a_hold_that_lapsed_after_the_payment() {
+fn hold_that_expired_after_the_payment_is_renewed_or_cancelled() {
     let lapsed = vec![place(), reserved(1), authorized(1), hold_lapsed(1)];
     check(
         then(lapsed.clone(), &[reserved(1), hold_lapsed(1), reserved(2)]),
@@ -356,7 +356,7 @@ fn back_in_full() -> String {
 }
 
 #[test]
-fn an_order_without_units_left_is_not_to_be_picked() {
+fn order_without_unshipped_units_is_not_to_be_picked() {
     let all = refund(&[(1, 3), (2, 2), (3, 1)], 0, 0);
     let none_left = "confirmed refunded/captured/not_required 2249-0 due 499 [refund:1 restock:1]";
     check(then(paid(), std::slice::from_ref(&all)), none_left);
@@ -424,7 +424,7 @@ fn refunds_round_as_the_order_was_rounded() {
 }
 
 #[test]
-fn what_a_given_up_refund_was_for_can_be_refunded_again() {
+fn units_of_a_skipped_refund_can_be_refunded_again() {
     let lost = [refund(&[(2, 2)], 0, 0), restocked(1), give_up("refund:1"), skip()];
     let lost = then(paid(), &lost);
     let order = tell(&lost);
@@ -444,13 +444,13 @@ fn what_a_given_up_refund_was_for_can_be_refunded_again() {
 }
 
 #[test]
-fn an_attempt_only_ever_moves_down() {
+fn attempt_state_only_moves_forward() {
     let order = tell(&[place(), reserved(1), unknown(1), pending(1), unknown(1)]);
     assert_eq!(order.attempts()[0].state, AttemptState::Pending);
 }
 
 #[test]
-fn what_the_buyer_must_do_is_kept_until_the_attempt_is_decided() {
+fn buyer_action_is_shown_until_the_attempt_is_decided() {
     let action = RequiredAction {
         action: BuyerAction::Redirect { url: "https://bank.example/1".into() },
         expires_at: Timestamp::from_millis(1),
@@ -466,7 +466,7 @@ fn what_the_buyer_must_do_is_kept_until_the_attempt_is_decided() {
 }
 
 #[test]
-fn when_the_money_is_taken() {
+fn capture_policy_decides_when_money_is_captured() {
     let with = |policy, steps: &[Step]| {
         then(vec![place_with(policy), reserved(1), authorized(1), confirm()], steps)
     };
@@ -506,14 +506,14 @@ fn at_dispatch(steps: &[Step]) -> Vec<Step> {
     then(vec![place, reserved(1), authorized(1), confirm()], steps)
 }
 
-/// What each capture of an order is of, done or not.
+/// The amounts of an order's captures, done or not.
 fn captures(steps: &[Step]) -> Vec<i64> {
     tell(&at_dispatch(steps)).captures().iter().map(|one| one.amount).collect()
 }
 
 #[test]
-fn at_dispatch_what_is_shipped_is_captured() {
-    // The delivery with the first, and no penny is lost: 333, 334 and 333 of 1000.
+fn at_dispatch_each_shipment_is_captured() {
+    // The delivery belongs to the first, and the shares of 1000 are 333, 334 and 333.
     let one = [fulfill(&[(1, 1)]), shipped(1), captured(1, 333 + 499)];
     assert_eq!(captures(&one[..1]), [832]);
     let two = then(one.to_vec(), &[fulfill(&[(1, 1)]), shipped(2), captured(2, 334)]);
@@ -524,7 +524,7 @@ fn at_dispatch_what_is_shipped_is_captured() {
     let all = then(two, &[fulfill(&[]), shipped(3), captured(3, 1_083)]);
     check(at_dispatch(&all), "confirmed completed/captured/fulfilled 2249-0 due 2249 []");
     assert_eq!(captures(&all), [832, 334, 1_083]);
-    // Those that are not done yet count.
+    // Pending ones count.
     assert_eq!(
         captures(&[fulfill(&[(1, 1)]), fulfill(&[(1, 1)]), fulfill(&[])]),
         [832, 334, 1_083]
@@ -533,7 +533,7 @@ fn at_dispatch_what_is_shipped_is_captured() {
 }
 
 #[test]
-fn at_dispatch_what_was_captured_by_hand_counts() {
+fn at_dispatch_captures_by_hand_count() {
     let by_hand = [capture(Some(1_000)), captured(1, 1_000)];
     let all = then(by_hand.to_vec(), &[fulfill(&[])]);
     assert_eq!(captures(&all), [1_000, 1_249]);
@@ -545,10 +545,10 @@ fn at_dispatch_what_was_captured_by_hand_counts() {
     assert_eq!(captures(&some), [1_000], "250 and 499 for the delivery are less");
     assert_eq!(captures(&then(some, &[fulfill(&[])])), [1_000, 1_249]);
     assert_eq!(captures(&[capture(None), fulfill(&[])]), [TOTAL], "it is under way");
-    // One that was given up is made up for.
+    // A skipped capture is made up for.
     let lost = [capture(Some(1_000)), give_up("capture:1"), skip(), fulfill(&[])];
     assert_eq!(captures(&lost), [1_000, TOTAL]);
-    // A refund of what was captured by hand and never shipped.
+    // A refund of units that were captured by hand and never shipped.
     let back = refund(&[(1, 3)], 0, 0);
     let back = then(by_hand.to_vec(), &[back, refunded(1), restocked(1), fulfill(&[])]);
     assert_eq!(captures(&back), [1_000, 1_249]);
@@ -556,7 +556,7 @@ fn at_dispatch_what_was_captured_by_hand_counts() {
         at_dispatch(&then(back, &[shipped(1), captured(2, 1_249)])),
         "confirmed completed/partially_refunded/fulfilled 2249-1000 due 1249 []",
     );
-    // The same refund once the rest was shipped: nothing was captured for its units.
+    // The same refund after the rest was shipped: nothing was captured for its units.
     let late = then(by_hand.to_vec(), &[fulfill(&[(2, 2), (3, 1)]), shipped(1)]);
     assert_eq!(captures(&late), [1_000, 249]);
     let late = then(late, &[captured(2, 249)]);
@@ -584,7 +584,7 @@ fn at_dispatch_a_refund_of_shipped_and_unshipped_units_captures_nothing_that_nev
         Step::from(Command::Refund(RefundRequest { lines, ..RefundRequest::default() }))
     };
     let one = [fulfill(&[(1, 1)]), shipped(1), captured(1, 832)];
-    // What was captured of the line goes back.
+    // The amount that was captured of the line is refunded.
     let back = then(one.to_vec(), &[some(333), refunded(1), restocked(1)]);
     assert_eq!(captures(&back), [832]);
     let rest = then(back, &[fulfill(&[]), shipped(2), captured(2, 750)]);
@@ -593,11 +593,11 @@ fn at_dispatch_a_refund_of_shipped_and_unshipped_units_captures_nothing_that_nev
         at_dispatch(&rest),
         "confirmed completed/partially_refunded/fulfilled 1582-333 due 1249 [void:1]",
     );
-    // Once more, after a refund that was given up.
+    // The same after a skipped refund.
     let lost = [some(333), restocked(1), give_up("refund:1"), skip()];
     let again = then(then(one.to_vec(), &lost), &[some(333), refunded(2)]);
     assert_eq!(captures(&again), [832]);
-    // What goes back beyond that was of units that never ship.
+    // Any further refund is for units that are never shipped.
     let more = [fulfill(&[(2, 2), (3, 1)]), shipped(2), captured(2, 750), some(1_000)];
     let more = then(one.to_vec(), &more);
     assert_eq!(captures(&more), [832, 750, 667]);
@@ -608,7 +608,7 @@ fn at_dispatch_a_refund_of_shipped_and_unshipped_units_captures_nothing_that_nev
 }
 
 #[test]
-fn at_dispatch_a_refund_does_not_make_up_for_a_capture_that_was_given_up() {
+fn at_dispatch_a_refund_does_not_repeat_a_skipped_capture() {
     let one = [fulfill(&[(1, 1)]), shipped(1), captured(1, 832)];
     let lost = [fulfill(&[(1, 1)]), shipped(2), give_up("capture:2"), skip()];
     let lost = then(one.to_vec(), &lost);
@@ -658,7 +658,7 @@ fn a_fulfillment_of_an_older_version_captures_all() {
 }
 
 #[test]
-fn goods_go_out_in_parts() {
+fn order_ships_in_several_fulfillments() {
     let some = then(paid(), &[fulfill(&[(1, 2)]), shipped(1), refund(&[(1, 2)], 0, 0)]);
     let order = tell(&some);
     let Some(Effect::Restock { units, .. }) = order.effects().pop() else { panic!() };
@@ -728,7 +728,7 @@ fn an_operator_chooses_among_stuck_steps() {
 }
 
 #[test]
-fn a_refund_that_was_given_up_and_went_through_counts_once() {
+fn skipped_refund_that_succeeds_counts_once() {
     let lost = then(paid(), &[refund(&[], 0, 49), give_up("refund:1"), skip()]);
     check(
         then(lost.clone(), &[cancel(), refunded(1)]),

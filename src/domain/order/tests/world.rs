@@ -1,29 +1,29 @@
-//! What is around an order: real stock, an honest payment provider, and a saga that may call
-//! them late, twice, or without hearing the answer. Who does what when is in `model`.
+//! The environment of an order: real stock, an honest payment provider, and a saga whose calls may
+//! come late, twice, or lose their answers. `model` decides the order of events.
 
 use super::*;
 use crate::domain::stock::{self, Stock};
 
-/// How the provider and the line to it behave in one call.
+/// The behavior of the provider and of its connection in one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum How {
-    /// It is done, and the answer arrives.
+    /// The call is carried out, and the answer arrives.
     Answered,
-    /// It is done, and the answer is lost; it may still come by mail.
+    /// The call is carried out, and the answer is lost; it may still arrive as a message.
     Unanswered,
-    /// It is not done, and the saga gives up.
+    /// The call is not carried out, and the saga makes the step stuck.
     GivenUp,
-    /// An authorization is on its way still, and the provider says that it has not heard of it.
+    /// An authorization is still in transit, and the provider says that it does not know it.
     Unheard,
-    /// An authorization is refused.
+    /// An authorization is declined.
     Declined,
     /// An authorization is decided later.
     Pending,
-    /// An authorization sets one unit less aside.
+    /// One unit less than requested is authorized.
     Less,
 }
 
-/// A payment as its provider knows it.
+/// A payment in the provider's ledger.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Payment {
     pub(super) set_aside: i64,
@@ -43,13 +43,13 @@ impl Payment {
         self.refunds.values().sum()
     }
 
-    /// What it still keeps from the buyer without having taken it.
+    /// The amount that is still authorized and not captured.
     pub(super) fn held(&self) -> i64 {
         if self.declined || self.closed { 0 } else { self.set_aside - self.captured() }
     }
 }
 
-/// Stock and provider; each deed has a key, and the same key again is the same deed.
+/// Stock and provider; each operation has a key, and a repeated key has no effect.
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) now: i64,
@@ -85,7 +85,7 @@ impl World {
         Ok(())
     }
 
-    /// Carries an effect out; what there is to tell of it.
+    /// Performs an effect; returns the result to be sent.
     pub(super) fn perform(&mut self, effect: &Effect, how: How) -> Command {
         let no = Command::GiveUp { step: effect.step(), why: "refused".into() };
         match effect {
@@ -166,7 +166,8 @@ impl World {
         }
     }
 
-    /// What the provider answers; `None` if it refuses. No more goes out than came in.
+    /// The provider's answer; `None` if it rejects the call. It never refunds more than was
+    /// captured.
     fn ask_provider(&mut self, effect: &Effect, how: How) -> Option<Command> {
         Some(match effect {
             Effect::Authorize { attempt, amount, .. } => {
@@ -214,7 +215,7 @@ impl World {
         self.payments.get_mut(&payment.strip_prefix("pay_")?.parse().ok()?)
     }
 
-    /// What the provider says of an attempt.
+    /// The provider's report on an attempt.
     pub(super) fn report(&self, attempt: u32) -> Command {
         let (one, payment) = (&self.payments[&attempt], format!("pay_{attempt}"));
         let report = match one {
@@ -227,7 +228,7 @@ impl World {
         Command::Report { attempt, report }
     }
 
-    /// The provider decides what is pending; what it tells of it.
+    /// The provider decides pending attempts; returns its reports.
     pub(super) fn decide(&mut self) -> Vec<Command> {
         let pending = self.payments.iter_mut().filter(|(_, one)| one.pending);
         let decided = pending.map(|(attempt, one)| {
@@ -238,7 +239,7 @@ impl World {
         decided.into_iter().map(|attempt| self.report(attempt)).collect()
     }
 
-    /// The provider lets money go that nobody has taken; what it tells of it.
+    /// The provider voids an authorization that was not captured; returns its report.
     pub(super) fn void_elsewhere(&mut self) -> Option<Command> {
         let open = |one: &Payment| !one.pending && one.held() > 0 && one.captures.is_empty();
         let attempt =

@@ -1,5 +1,5 @@
-//! Any commands of several orders and operators, late, twice and out of order, against a plain
-//! book that is kept in another way: maps of units, and no event.
+//! Random commands of several orders and operators, late, twice and out of order, compared with a
+//! model that is computed differently: maps of units, without events.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,10 +9,10 @@ use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state
 use super::*;
 
 type Place = &'static str;
-/// Units by place, in the order in which they are taken.
+/// Units by location, in the order in which they are taken.
 type Units = Vec<(Place, i64)>;
 
-/// Something that happens to the stock; times are in seconds.
+/// A step of the test; times are in seconds.
 #[derive(Clone, Debug)]
 enum Step {
     Wait(i64),
@@ -60,7 +60,7 @@ struct Held {
     units: Units,
 }
 
-/// What one order has.
+/// The claims of one order.
 #[derive(Clone, Debug, Default)]
 struct Entry {
     held: Option<Held>,
@@ -71,17 +71,17 @@ struct Entry {
     returned: BTreeSet<u32>,
 }
 
-/// The book.
+/// The model.
 #[derive(Clone, Debug)]
 struct Book {
     now: i64,
     on_hand: BTreeMap<Place, i64>,
     incoming: BTreeMap<Place, i64>,
     sold: BTreeMap<Place, i64>,
-    /// All that ever came in or was found, less what was lost or written off.
+    /// All units ever received or found, less those lost or written off.
     came: BTreeMap<Place, i64>,
     orders: BTreeMap<u32, Entry>,
-    /// What the last step must come to.
+    /// The required outcome of the last step.
     outcome: Result<(), Rejection>,
 }
 
@@ -101,7 +101,7 @@ fn within(least: i64, units: i64) -> Result<(), Rejection> {
     if (least..=QUANTITY_MAX).contains(&units) { Ok(()) } else { Err(Rejection::TooMany) }
 }
 
-/// Takes units from the front; what is missing.
+/// Takes units from the front; the error is the number of missing units.
 fn take_from(units: &mut Units, mut wanted: i64) -> Result<Units, i64> {
     let missing = wanted - sum(units);
     if missing > 0 {
@@ -119,7 +119,7 @@ fn take_from(units: &mut Units, mut wanted: i64) -> Result<Units, i64> {
 }
 
 impl Book {
-    /// Units at a place that are held, by holds whose time is not over, or allocated.
+    /// Units at a location that are allocated, or reserved by holds that have not expired.
     fn promised(&self, at: Place) -> i64 {
         let here = |units: &Units| -> i64 {
             units.iter().filter(|(place, _)| *place == at).map(|(_, units)| units).sum()
@@ -138,7 +138,7 @@ impl Book {
         self.on_hand.keys().map(|at| self.free(at)).sum()
     }
 
-    /// `main` first, then by name: one place that has all, or else what each has.
+    /// `main` first, then by name: one location that has all units, or else what each has.
     fn choose(&self, units: i64) -> Units {
         let others = self.on_hand.keys().filter(|at| **at != "main");
         let places: Vec<Place> = ["main"].into_iter().chain(others.copied()).collect();
@@ -151,7 +151,7 @@ impl Book {
         taken
     }
 
-    /// Whether units can leave a place.
+    /// Whether units can leave a location.
     fn can_leave(&self, at: Place, units: i64) -> Result<(), Rejection> {
         if self.free(at) >= units {
             return Ok(());
@@ -323,7 +323,7 @@ impl Book {
             }
             return Ok(());
         }
-        // To where most were sold.
+        // To the locations from which most were sold.
         let mut sold: Units = self.sold.iter().map(|(at, units)| (*at, *units)).collect();
         sold.sort_by_key(|(_, units)| -units);
         let back = shipped.min(sum(&sold));
@@ -473,5 +473,5 @@ prop_state_machine! {
     })]
 
     #[test]
-    fn two_books_agree(sequential 1..60 => Subject);
+    fn stock_agrees_with_the_model(sequential 1..60 => Subject);
 }
