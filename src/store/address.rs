@@ -1,39 +1,38 @@
-//! The address of a database, and with it, perhaps, a password: it is shown without.
+//! The address of a database. It may contain a password, and is displayed without it.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
 use sqlx::postgres::PgConnectOptions;
 
-/// What stands in a password's place.
+/// Replaces a displayed password.
 const MASK: &str = "***";
 
-/// The URL of a database, or nothing. Shown, logged or serialized, it has no password.
+/// The URL of a database, or none. Displayed, logged or serialized, it has no password.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct DatabaseUrl(String);
 
 impl DatabaseUrl {
-    /// An address as it is written in a setting.
+    /// An address from a setting.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
         Self(url.into())
     }
 
-    /// Whether there is none.
+    /// Whether it is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether it is one of PostgreSQL.
+    /// Whether it is a PostgreSQL address.
     #[must_use]
     pub fn is_postgres(&self) -> bool {
         self.0.starts_with("postgres://") || self.0.starts_with("postgresql://")
     }
 
-    /// The host and port of its server; nothing if it is none of PostgreSQL, or at a path of this
-    /// machine.
+    /// The host and port of its server; `None` if it is no PostgreSQL address, or a socket path.
     #[must_use]
     pub fn server(&self) -> Option<(String, u16)> {
         let options: PgConnectOptions = self.0.parse().ok().filter(|_| self.is_postgres())?;
@@ -41,7 +40,7 @@ impl DatabaseUrl {
         (!is_path).then(|| (options.get_host().to_owned(), options.get_port()))
     }
 
-    /// The whole address, with its password: for connecting, and for another process of ours.
+    /// The whole address, with its password: for connecting, and for child processes.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
@@ -54,7 +53,7 @@ impl fmt::Display for DatabaseUrl {
             Some((address, parameters)) => (address, Some(parameters)),
             None => (&*self.0, None),
         };
-        // A password may have a slash or an @ in it that should have been escaped.
+        // A password may contain a slash or an @ that should have been escaped.
         match (address.find("://"), address.rfind('@')) {
             (Some(scheme), Some(at)) if scheme + 3 <= at => {
                 let (start, user) = (&address[..scheme + 3], &address[scheme + 3..at]);

@@ -1,9 +1,9 @@
-//! One text for both databases: a statement is written once, and runs on whichever the store is in.
-//! `$1`, `coalesce`, `RETURNING` and `ON CONFLICT .. DO UPDATE` mean the same to both; a `+` before a
-//! bound number (`LIMIT +$2`) keeps SQLite from planning anew at each execution, and is nothing to
-//! PostgreSQL. Where the dialects part, the statement's own file has an arm for each.
+//! One text for both databases: a statement is written once and runs on either. `$1`, `coalesce`,
+//! `RETURNING` and `ON CONFLICT .. DO UPDATE` are the same in both; a `+` before a bound number
+//! (`LIMIT +$2`) keeps SQLite from planning again at each execution, and has no effect in
+//! PostgreSQL. Where the dialects differ, the statement's own file has a variant for each.
 //!
-//! What is bound must be a type of both: `i64` and `i32`, not `u16` or `u32`.
+//! Bound values must have a type of both: `i64` and `i32`, not `u16` or `u32`.
 
 use std::fmt;
 
@@ -17,14 +17,14 @@ use super::postgres::pool::{Pool, Transaction};
 use super::value::Value;
 use super::{bulk_write, folder};
 
-/// Where rows are read.
+/// The database to read from.
 #[derive(Clone, Copy)]
 pub(in crate::store) enum Readers<'a> {
     Sqlite(&'a SqlitePool),
     Postgres(&'a Pool),
 }
 
-/// A transaction that writes. Dropped, it is rolled back.
+/// A write transaction. If dropped, it is rolled back.
 pub(in crate::store) enum Writing {
     Sqlite(folder::FolderTransaction),
     Postgres(Transaction),
@@ -64,7 +64,7 @@ macro_rules! fetch_optional {
     };
 }
 
-/// Runs one statement durably, by itself; answers how many rows it changed.
+/// Runs one statement durably in a transaction of its own; returns the number of changed rows.
 macro_rules! change {
     ($store:expr, $query:expr) => {
         match &$store.backend {
@@ -76,7 +76,7 @@ macro_rules! change {
     };
 }
 
-/// Runs a statement inside of a transaction; answers how many rows it changed.
+/// Runs a statement inside a transaction; returns the number of changed rows.
 macro_rules! execute {
     ($writing:expr, $query:expr) => {
         match &mut $writing {
@@ -91,7 +91,7 @@ macro_rules! execute {
     };
 }
 
-/// The row that a statement answers inside of a transaction, if there is one.
+/// The row that a statement returns inside a transaction, if there is one.
 macro_rules! execute_returning {
     ($writing:expr, $query:expr) => {
         match &mut $writing {
@@ -120,7 +120,7 @@ pub(in crate::store) use {
     change, execute, execute_returning, fetch_all, fetch_optional, sqlite_now,
 };
 
-/// Whose words a statement is in.
+/// The dialect of a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) enum Dialect {
     Sqlite,
@@ -136,7 +136,7 @@ impl Readers<'_> {
     }
 }
 
-/// A query that is put together from pieces.
+/// A query that is built from parts.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct Builder {
     dialect: Dialect,
@@ -158,7 +158,7 @@ impl Builder {
         self
     }
 
-    /// What only SQLite is told: how to find the rows.
+    /// Adds a text for SQLite only, which helps its planner.
     pub(in crate::store) fn hint(&mut self, text: &str) -> &mut Self {
         if self.dialect == Dialect::Sqlite {
             self.text.push_str(text);

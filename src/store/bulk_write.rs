@@ -1,6 +1,6 @@
-//! Statements of many rows. A statement through sqlx costs two hops between threads whatever it
-//! does, so rows that belong together go in one; and a text is prepared once for a connection, so
-//! there are few of them. This is SQLite's way; PostgreSQL takes a column as an array (`unnest`).
+//! Statements that write many rows. Each statement through sqlx costs two switches between threads,
+//! so many rows go in one; and each text is prepared once per connection, so there are few texts.
+//! This is for SQLite; PostgreSQL takes arrays of columns (`unnest`).
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -17,12 +17,12 @@ pub(in crate::store) type Binding = Query<'static, Sqlite, SqliteArguments>;
 
 /// The most variables of one statement, far below SQLite's 32,766.
 const VARIABLES_MAX: usize = 2_560;
-/// Up to so many rows there is a text for each number of them.
+/// Up to this many rows there is a text for each number of rows.
 const EXACT_MAX: usize = 24;
 
 /// The texts of a statement for 1, 2, 3 .. 24 rows, and for twice and four times as many, up to
-/// [`VARIABLES_MAX`]. Their variables have no names: sqlx looks names up one by one, in time that
-/// is quadratic in their number.
+/// [`VARIABLES_MAX`]. Their variables are unnamed: sqlx looks up names one by one, in time that is
+/// quadratic in their number.
 #[derive(Debug)]
 pub(in crate::store) struct Texts {
     /// The largest first.
@@ -41,7 +41,7 @@ impl Texts {
         Self { by_rows: sizes.into_iter().map(|rows| (rows, text(rows))).collect() }
     }
 
-    /// Runs the statement for all rows, in as few pieces as there are texts for.
+    /// Runs the statement for all rows, in as few executions as the texts allow.
     pub(in crate::store) async fn run<T>(
         &self,
         connection: &mut SqliteConnection,
@@ -88,7 +88,7 @@ impl<'a> Array<'a> {
         }
     }
 
-    /// Adds a value; one of another kind, which no declaration makes, is `NULL`.
+    /// Adds a value; one of another kind, which no declaration gives, becomes `NULL`.
     pub(in crate::store) fn push(&mut self, value: Value<'a>) {
         match (self, value) {
             (Self::Numbers(all), Value::Number(number)) => all.push(Some(number)),
@@ -115,7 +115,7 @@ impl<'a> Array<'a> {
     }
 }
 
-/// What others wrote, without what no text in PostgreSQL can have.
+/// Text of external origin, without the character that PostgreSQL cannot store.
 fn storable(text: Cow<'_, str>) -> Cow<'_, str> {
     if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text }
 }
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_number_of_rows_is_cut_into_few_pieces() {
+    fn rows_are_split_into_few_statements() {
         let texts = Texts::new("X ", "(?,?)", " Y");
         let pieces = |mut rows: usize| {
             let mut pieces = Vec::new();

@@ -1,12 +1,12 @@
-//! Carts as far as the store is asked about them: whether one is there. What is in a cart, its
-//! actor knows.
+//! The store's only query about carts: whether one exists. Carts themselves are read from their
+//! actors.
 
 use super::both::{Readers, fetch_optional};
 use super::{Error, Store};
 use crate::domain::id::CartId;
 
 impl Store {
-    /// The newest of these carts that was ever made.
+    /// The newest of these carts that exists.
     ///
     /// # Errors
     /// [`Error`] of the store.

@@ -1,8 +1,8 @@
-//! The SQLite side of a store: one file, `kontor.db`, in one data folder. One connection writes it:
-//! with `synchronous=FULL` the journal and what must survive a power cut, with `NORMAL` what can be
-//! made again from the journal. Writers wait for their turn on a mutex of this process, which is
-//! fair, and not on SQLite's busy handler, which sleeps. Reads go to a pool of their own and see the
-//! last commit. Opening it is in `open`; its rows' statements are in their own files.
+//! The SQLite side of a store: one file, `kontor.db`, in a data folder. One connection writes: with
+//! `synchronous=FULL` the journal and everything that must survive a power cut, with `NORMAL` what
+//! can be rebuilt from the journal. Writers wait on a fair mutex of this process, not on SQLite's
+//! busy handler, which sleeps. Reads use a pool of their own and see the last commit. `open` opens
+//! it; the statements of rows are in their own files.
 
 use std::fs::File;
 use std::io;
@@ -18,7 +18,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::Error;
 
-/// An open data folder. Clones are handles on the same one.
+/// An open data folder. Clones share its connections.
 #[derive(Clone)]
 pub(in crate::store) struct Folder {
     inner: Arc<Inner>,
@@ -32,7 +32,7 @@ struct Inner {
 }
 
 impl Folder {
-    /// The folder, its connections, and its lock for as long as it is open.
+    /// The folder, its connections, and its lock while it is open.
     pub(in crate::store) fn new(
         dir: PathBuf,
         readers: SqlitePool,
@@ -47,7 +47,7 @@ impl Folder {
         &self.inner.dir
     }
 
-    /// Closes all connections and lets go of the folder. What is being written is finished first.
+    /// Closes all connections and unlocks the folder, after writes in progress are finished.
     pub(in crate::store) async fn close(&self) {
         let mut writer = self.inner.writer.lock().await;
         self.inner.readers.close().await;
@@ -55,7 +55,8 @@ impl Folder {
         writer.closed = true;
         let lock = self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(lock) = lock
-            // Closed only, it would go on in a process that is being started just now.
+            // A lock that is only closed would live on in a child process that is being started
+            // right now.
             && let Err(error) = lock.unlock()
         {
             tracing::debug!(%error, "cannot unlock the folder; closing the file releases it");
@@ -66,12 +67,12 @@ impl Folder {
         &self.inner.readers
     }
 
-    /// Waits for this writer's turn.
+    /// Waits for the write connection.
     pub(in crate::store) async fn durable(&self) -> OwnedMutexGuard<WriteConnection> {
         Arc::clone(&self.inner.writer).lock_owned().await
     }
 
-    /// Runs one statement durably; answers how many rows it changed.
+    /// Runs one statement durably; returns the number of changed rows.
     pub(in crate::store) async fn write(
         &self,
         query: Query<'_, Sqlite, SqliteArguments>,
@@ -89,7 +90,7 @@ impl Folder {
         }
     }
 
-    /// Begins a transaction of what can be made again from the journal.
+    /// Begins a transaction of rows that can be rebuilt from the journal.
     pub(in crate::store) async fn begin_relaxed(&self) -> Result<FolderTransaction, Error> {
         self.begin(Sync::Normal).await
     }
@@ -98,7 +99,7 @@ impl Folder {
     pub(in crate::store) async fn begin(&self, sync: Sync) -> Result<FolderTransaction, Error> {
         let mut turn = Arc::clone(&self.inner.writer).lock_owned().await;
         turn.prepared(sync).await?;
-        // Before it is: whoever asks may be gone by the time that it has begun.
+        // Set before it begins: the caller may be cancelled before it has begun.
         turn.open = true;
         let begun = match &mut turn.connection {
             Some(connection) => connection.execute("BEGIN IMMEDIATE").await.map(drop),
@@ -112,7 +113,7 @@ impl Folder {
     }
 }
 
-/// Whether the statement was refused for what it says, so that the connection is still good.
+/// Whether a constraint refused the statement, so that the connection is still usable.
 pub(in crate::store) fn refused_by_constraint(error: &sqlx::Error) -> bool {
     // SQLITE_CONSTRAINT is 19 in the low byte of every extended code.
     error
@@ -121,23 +122,23 @@ pub(in crate::store) fn refused_by_constraint(error: &sqlx::Error) -> bool {
         .is_some_and(|code| code.parse::<i32>().is_ok_and(|extended| extended & 0xff == 19))
 }
 
-/// Whether a commit is synced before it is believed.
+/// Whether a commit is synced.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::store) enum Sync {
-    /// It is, so that what is acknowledged survives a power cut.
+    /// It is, so acknowledged writes survive a power cut.
     Full,
-    /// It is not. What a power cut takes is made again from the journal.
+    /// It is not. What a power cut takes is rebuilt from the journal.
     Normal,
 }
 
-/// The connection that writes, opened again after it broke.
+/// The write connection, which is opened again after an error.
 ///
-/// There is one for both kinds of writing: with two, each would find its pages outdated by the
-/// other's commits and read them again.
+/// There is one for both kinds of writes: with two, each would find its cached pages outdated by
+/// the other's commits.
 pub(in crate::store) struct WriteConnection {
     options: SqliteConnectOptions,
     connection: Option<SqliteConnection>,
-    /// `None` while it is being changed: whoever asks may be gone before it is known.
+    /// `None` while it is being changed: the caller may be cancelled before the outcome is known.
     sync: Option<Sync>,
     /// A transaction was begun by [`Folder::begin`] and not committed.
     open: bool,
@@ -185,7 +186,7 @@ impl WriteConnection {
         Ok(connection)
     }
 
-    /// Closes the connection, and with it whatever transaction it is in.
+    /// Closes the connection, which rolls back its transaction.
     pub(in crate::store) async fn discard(&mut self) {
         self.open = false;
         if let Some(connection) = self.connection.take()
@@ -196,13 +197,13 @@ impl WriteConnection {
     }
 }
 
-/// A transaction. Dropped, it is rolled back with its connection.
+/// A transaction. If dropped, it is rolled back with its connection.
 pub(in crate::store) struct FolderTransaction {
     turn: OwnedMutexGuard<WriteConnection>,
 }
 
 impl FolderTransaction {
-    /// Where its statements run.
+    /// The connection of its statements.
     pub(in crate::store) fn connection(&mut self) -> Result<&mut SqliteConnection, sqlx::Error> {
         self.turn.connection.as_mut().ok_or(sqlx::Error::PoolClosed)
     }
@@ -214,7 +215,7 @@ impl FolderTransaction {
     }
 }
 
-/// Waits until a folder's names are on the disk, where the system can.
+/// Syncs a folder, where the system can.
 pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
 }
@@ -227,7 +228,7 @@ mod tests {
     use crate::store::{Options, Store};
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn whoever_gives_up_half_way_leaves_nothing_to_the_next() {
+    async fn cancelled_write_leaves_no_open_transaction() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), &Options::default()).await.unwrap();
         let folder = store.folder().unwrap().clone();

@@ -1,6 +1,6 @@
-//! A row that was found, in whichever database or in memory, and the values of its columns.
+//! A row that was read from either database or from memory, and the values of its columns.
 //!
-//! How it is looked for is in `both`.
+//! Queries are in `both`.
 
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
@@ -31,7 +31,7 @@ impl FoundRow {
         }
     }
 
-    /// The value of a column of a kind.
+    /// The value of a column of some kind.
     pub(in crate::store) fn value(
         &self,
         column: usize,
@@ -58,7 +58,7 @@ impl FoundRow {
         })
     }
 
-    /// A column of numbers, which only PostgreSQL has.
+    /// A column with an array of numbers, which only PostgreSQL has.
     pub(in crate::store) fn numbers(&self, column: usize) -> Result<Vec<i64>, sqlx::Error> {
         match self {
             Self::Sqlite(_) | Self::Memory(_) => {
@@ -68,7 +68,7 @@ impl FoundRow {
         }
     }
 
-    /// A column that numbers a shard.
+    /// A column with the number of a shard.
     pub(in crate::store) fn shard(&self, column: usize) -> Result<u16, sqlx::Error> {
         let number: i64 = self.try_get(column)?;
         u16::try_from(number).map_err(|error| sqlx::Error::Decode(Box::new(error)))

@@ -1,5 +1,5 @@
-//! Jobs and schedules as rows: the truth of the job queue, which words that nodes send each
-//! other only tell of. What may become of a job is decided in the domain.
+//! Rows of jobs and schedules, which are authoritative; nodes only send each other notices of them.
+//! The rules of a job are in `domain::background_job`.
 
 use super::both::{Builder, change, fetch_all};
 use super::found::FoundRow;
@@ -28,21 +28,21 @@ impl Stored for JobState {
     }
 }
 
-/// Which jobs a list shows.
+/// The filter of a list of jobs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Those of a kind.
+    /// Of this kind.
     pub kind: Option<String>,
-    /// Those in a state.
+    /// In this state.
     pub state: Option<JobState>,
-    /// Those older than the one with this id.
+    /// Older than the job with this id.
     pub before: Option<String>,
-    /// The most rows.
+    /// At most this many.
     pub limit: u32,
 }
 
 impl Store {
-    /// Adds a job; `false` if one with its key is there.
+    /// Adds a job; `false` if there is one with its key.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -76,7 +76,7 @@ impl Store {
         found.as_ref().map(Job::decode).transpose()
     }
 
-    /// The job that has a key.
+    /// The job with a key.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -87,8 +87,7 @@ impl Store {
         query.fetch_all(readers).await?.first().map(Job::decode).transpose()
     }
 
-    /// Writes a job as it is now, if it still is in the state of `was`, and begun by the same node
-    /// at the same time.
+    /// Updates a job, if it still has the state, node and start time of `was`.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -126,7 +125,7 @@ impl Store {
         Ok(change!(self, sqlx::query(text).bind(id))? == 1)
     }
 
-    /// Jobs that wait or run and are due by then, the earliest first, at most `limit`.
+    /// Waiting and running jobs that are due by a time, in order of due time, at most `limit`.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -139,7 +138,7 @@ impl Store {
         query.fetch_all(readers).await?.iter().map(Job::decode).collect()
     }
 
-    /// Jobs, the newest first.
+    /// Jobs, newest first.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -161,7 +160,7 @@ impl Store {
         query.fetch_all(readers).await?.iter().map(Job::decode).collect()
     }
 
-    /// Removes jobs that were done before then; how many.
+    /// Removes jobs that were done before a time; returns how many.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -205,7 +204,8 @@ impl Store {
         Ok(())
     }
 
-    /// Moves a schedule on that stands as `was`; `false` if that was done by another.
+    /// Moves a schedule to its next time, if it still equals `was`; `false` if another node has
+    /// done so.
     ///
     /// # Errors
     /// [`Error`] of the store.

@@ -1,5 +1,5 @@
-//! API keys: `sk_<id>_<secret>`. The store keeps a digest of the secret; the key itself is shown
-//! once, when it is made, and is written nowhere, logs included.
+//! API keys: `sk_<id>_<secret>`. The store contains a digest of the secret; the key itself is shown
+//! once, when it is created, and is never stored or logged.
 
 use std::fmt;
 
@@ -15,27 +15,27 @@ const PREFIX: &str = "sk_";
 const ID_BYTES: usize = 8;
 const SECRET_BYTES: usize = 32;
 
-/// An API key as it stands in its table, without its secret.
+/// An API key's row, without its secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// Names it in logs and causes, 16 hexadecimal digits.
+    /// Its id in logs and causes, 16 hexadecimal digits.
     pub id: String,
-    /// What its owner calls it.
+    /// Its display name.
     pub name: String,
-    /// What it may do, each without spaces.
+    /// Its scopes, without spaces.
     pub scopes: Vec<String>,
     /// When it was made.
     pub created_at: Timestamp,
-    /// Since when it is refused.
+    /// The time since which it is refused.
     pub revoked_at: Option<Timestamp>,
 }
 
-/// A whole key, or another secret of 256 random bits: to be shown once.
+/// A new API key, or another secret of 256 random bits, to be shown once.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KeySecret(String);
 
 impl KeySecret {
-    /// A new secret of 256 random bits behind a prefix.
+    /// A new secret of 256 random bits with a prefix.
     pub(in crate::store) fn draw(prefix: &str) -> Self {
         Self(format!("{prefix}{}", hex::encode(rand::random::<[u8; SECRET_BYTES]>())))
     }
@@ -54,7 +54,7 @@ impl fmt::Debug for KeySecret {
 }
 
 impl Store {
-    /// Makes a key; its secret cannot be had again.
+    /// Creates a key; its secret is not available again.
     ///
     /// # Errors
     /// [`Error::Refused`] for a name or scopes beyond their limits (1 to 100 characters; 1 to 20
@@ -91,7 +91,7 @@ impl Store {
         Ok((row, key))
     }
 
-    /// The key of this text; `None` if there is none, its secret is another, or it is revoked.
+    /// The key with this text; `None` if there is none, its secret differs, or it is revoked.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -111,7 +111,7 @@ impl Store {
         if same { row(&found).map(Some) } else { Ok(None) }
     }
 
-    /// Whether the key of this id is there and not revoked.
+    /// Whether there is a key with this id that is not revoked.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -121,7 +121,7 @@ impl Store {
         Ok(found.is_some())
     }
 
-    /// All keys, the newest first, revoked ones included; at most [`LIST_MAX`].
+    /// All keys, newest first, including revoked ones; at most [`LIST_MAX`].
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -132,7 +132,7 @@ impl Store {
         found.iter().map(row).collect()
     }
 
-    /// Refuses a key from now on; `false` if there is none that is not revoked yet.
+    /// Revokes a key; `false` if there is none, or it is revoked already.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -142,7 +142,7 @@ impl Store {
     }
 }
 
-/// Checks a name and scopes, of keys and of links alike.
+/// Checks a name and scopes, of keys and of sign-in links.
 pub(in crate::store) fn check(name: &str, scopes: &[String]) -> Result<(), Error> {
     if name.is_empty() || name.chars().count() > 100 {
         return Err(Error::Refused("a key's name has 1 to 100 characters".to_owned()));

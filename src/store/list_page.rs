@@ -1,7 +1,7 @@
-//! Pages of a list: all rows of a table read again in the order of their keys, or its first rows and
-//! how far it has come.
+//! Pages of a list: all rows of a table in order of their keys, or its first rows with the
+//! projection's cursors.
 //!
-//! How rows come into their tables is in `list_row`; what people search is beside each noun.
+//! `list_row` defines how rows are written; searches are in the files of the nouns.
 
 use super::both::Builder;
 use super::list_row::RowKey;
@@ -9,7 +9,7 @@ use super::projection::list_at;
 use super::row::TableRow;
 use super::{Error, LIST_MAX, Store, Tables};
 
-/// Rows of a list in order of their keys behind `after`, at most `limit`, never from a replica.
+/// Rows of a list in order of their keys after `after`, at most `limit`, never from a replica.
 ///
 /// # Errors
 /// The store's.
@@ -22,8 +22,8 @@ pub async fn page<R: TableRow>(
     found.iter().map(R::decode).collect()
 }
 
-/// The first rows of a list in order of their keys, at most `limit`, and how far a projection of them
-/// has come in each shard, both at one moment.
+/// The first rows of a list in order of their keys, at most `limit`, and the cursors of a
+/// projection of them, both from one snapshot.
 ///
 /// # Errors
 /// The store's.

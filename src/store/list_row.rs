@@ -1,6 +1,6 @@
-//! Rows of lists: what projections make of events. A batch of them, of any tables, is what a step
-//! of a projection writes, into a database or into memory. Which rows there are is said beside each noun,
-//! and how a table is read again is in `list_page`; what people list and search is not here.
+//! Rows of lists, which projections make from events. A step of a projection writes a batch of rows
+//! of any tables, into a database or into memory. The rows are declared in the files of the nouns,
+//! `list_page` reads tables; lists and searches for people are elsewhere.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use super::both::Writing;
 use super::found::FoundRow;
 use super::row::{self, TableRow, Value};
 
-/// What tells rows of a table apart: the columns of its key, in the order of which they are read.
+/// The key of a row: the values of its key columns, which define the order of the table.
 pub type RowKey = Vec<Value<'static>>;
 
 /// A row's key.
@@ -21,21 +21,21 @@ pub fn key<R: TableRow>(row: &R) -> RowKey {
     row.values().take(R::table().key().len()).map(Value::into_owned).collect()
 }
 
-/// Rows on their way into their tables.
+/// Rows to be written.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// One for each table.
+    /// One per table.
     tables: Vec<Box<dyn Rows>>,
 }
 
 impl Batch {
-    /// A batch of these rows.
+    /// A batch with these rows.
     #[must_use]
     pub fn of<R: TableRow + fmt::Debug>(rows: Vec<R>) -> Self {
         Self { tables: vec![Box::new(rows)] }
     }
 
-    /// Adds a row, which is written over what it was.
+    /// Adds a row, which replaces the stored one.
     pub fn put<R: TableRow + fmt::Debug>(&mut self, row: R) {
         for table in &mut self.tables {
             let table: &mut dyn Any = table.as_mut();
@@ -46,12 +46,12 @@ impl Batch {
         self.tables.push(Box::new(vec![row]));
     }
 
-    /// How many rows it has of each table, for [`Batch::truncate`].
+    /// The number of rows of each table, for [`Batch::truncate`].
     pub(crate) fn lengths(&self) -> Vec<usize> {
         self.tables.iter().map(|rows| rows.length()).collect()
     }
 
-    /// Takes away what was added since it had so many rows.
+    /// Removes the rows that were added since it had these lengths.
     pub(crate) fn truncate(&mut self, lengths: &[usize]) {
         self.tables.truncate(lengths.len());
         for (rows, length) in self.tables.iter_mut().zip(lengths) {
@@ -73,7 +73,7 @@ impl Batch {
     }
 }
 
-/// Rows of one table, whichever it is.
+/// Rows of any one table.
 #[async_trait]
 trait Rows: Any + fmt::Debug + Send + Sync {
     async fn write(&self, writing: &mut Writing) -> Result<(), sqlx::Error>;
@@ -106,12 +106,12 @@ impl<R: TableRow + fmt::Debug> Rows for Vec<R> {
     }
 }
 
-/// The rows of all lists in memory, by their tables.
+/// The rows of all lists in memory, by table.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Lists(BTreeMap<&'static str, BTreeMap<RowKey, Vec<Value<'static>>>>);
 
 impl Lists {
-    /// Rows of a table in order of their keys behind `after`; nothing if it has none.
+    /// Rows of a table in order of their keys after `after`; `None` if it has none.
     pub(in crate::store) fn behind(
         &self,
         table: &row::Table,

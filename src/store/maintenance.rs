@@ -1,6 +1,6 @@
-//! Looking after a store: backup and restore of a data folder, checks and sizes. A database in
-//! PostgreSQL is backed up by its own tools. What the rows mean is checked
-//! elsewhere, from the journal.
+//! Maintenance of a store: backup and restore of a data folder, checks and sizes. A database in
+//! PostgreSQL is backed up with its own tools. The content of rows is checked elsewhere, from the
+//! journal.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -15,12 +15,12 @@ pub use super::sizes::{Check, Sizes};
 use super::{Backend, Error, OpenError, Store, open, postgres, startup_checks};
 
 impl Store {
-    /// Writes a copy of the whole store as it is at one moment to a new file, while it serves.
-    /// The copy has all secrets of the store; on Unix only its owner may read it. Answers its
+    /// Writes a copy of the whole store at one moment to a new file, while it serves. The copy
+    /// contains all secrets of the store; on Unix only its owner may read it. Returns its size in
     /// bytes.
     ///
     /// # Errors
-    /// [`Error::Refused`] if the file exists; no file is left behind by any error.
+    /// [`Error::Refused`] if the file exists; after an error no file is left behind.
     pub async fn backup(&self, to: &Path) -> Result<u64, Error> {
         self.folder()?;
         let Some(name) = to.to_str() else {
@@ -37,7 +37,8 @@ impl Store {
         settled
     }
 
-    /// SQLite takes an empty file for a new one; made beforehand, it has the right permissions.
+    /// SQLite treats an empty file as a new database; created beforehand, it has the right
+    /// permissions.
     async fn copy_into(&self, name: &str) -> Result<(), Error> {
         let mut connection = open::writer_options(self.folder()?.dir()).connect().await?;
         let outcome = sqlx::query("VACUUM INTO $1").bind(name).execute(&mut connection).await;
@@ -46,10 +47,10 @@ impl Store {
         Ok(())
     }
 
-    /// Whether the file is whole: what is wrong with it, or nothing.
+    /// Checks the integrity of the file: its faults, empty if there are none.
     ///
     /// # Errors
-    /// [`Error`] of the store, if it cannot even be read.
+    /// [`Error`] of the store, if it cannot be read at all.
     pub async fn check(&self, check: Check) -> Result<Vec<String>, Error> {
         match &self.backend {
             Backend::Sqlite(folder) => {
@@ -60,7 +61,7 @@ impl Store {
         }
     }
 
-    /// How large the store is.
+    /// The size of the store.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -85,10 +86,10 @@ impl Store {
     }
 }
 
-/// Puts a backup into an empty data folder, or one that does not exist yet, after checking it.
+/// Restores a backup to a data folder that is empty or does not exist, after checking it.
 ///
 /// # Errors
-/// [`OpenError::Missing`] if there is no such file, [`OpenError::Corrupt`] if it is no whole
+/// [`OpenError::Missing`] if there is no such file, [`OpenError::Corrupt`] if it is no intact
 /// store, [`OpenError::Newer`] if this version cannot read it, [`OpenError::Io`] if the folder is
 /// not empty.
 pub async fn restore(backup: &Path, dir: &Path) -> Result<(), OpenError> {
@@ -106,7 +107,8 @@ pub async fn restore(backup: &Path, dir: &Path) -> Result<(), OpenError> {
             return Err(OpenError::Io { path: dir.to_owned(), source });
         }
     }
-    // Under another name until it is whole: a folder half restored is not taken for a store.
+    // Under a temporary name until it is complete: a partially restored folder does not count as a
+    // store.
     let part = dir.join("kontor.db.part");
     let copy = || -> io::Result<()> {
         create_private(&part)?;
@@ -118,10 +120,10 @@ pub async fn restore(backup: &Path, dir: &Path) -> Result<(), OpenError> {
     copy().map_err(io(part.clone()))
 }
 
-/// Refuses a file that is not a whole store of a version that is known here.
+/// Refuses a file that is not an intact store of a known version.
 async fn check_backup(backup: &Path) -> Result<(), OpenError> {
     let corrupt = |error: sqlx::Error| OpenError::Corrupt(error.to_string());
-    // Immutable: nothing is written beside the backup, not even for reading it.
+    // Immutable: nothing is written next to the backup, not even for reading it.
     let options = SqliteConnectOptions::new().filename(backup).read_only(true).immutable(true);
     let mut connection = options.connect().await.map_err(corrupt)?;
     startup_checks::kind(&mut connection, backup).await?;
@@ -147,7 +149,7 @@ async fn run_check(
     Ok(faults)
 }
 
-/// Makes a new empty file that only its owner may read.
+/// Creates a new empty file that only its owner may read.
 fn create_private(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -156,7 +158,7 @@ fn create_private(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Waits until a file is on the disk; answers its bytes.
+/// Syncs a file; returns its size in bytes.
 fn sync(path: &Path) -> io::Result<u64> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     file.sync_all()?;

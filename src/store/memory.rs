@@ -1,6 +1,6 @@
-//! A store in memory, for the simulator: the journal of [`journal::memory`](super::journal::memory)
-//! and the tables beside it. Clones are handles on the same one, so that it outlives a node that
-//! crashes. What a real disk does is not here: its faults are the journal's.
+//! A store in memory, for the simulator: the journal of [`journal::memory`]
+//! and the other tables. Clones share its contents, so that it outlives a node that crashes. The
+//! faults of a disk are injected through the journal.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,10 +18,10 @@ use super::{Error, FoundRow, Tables, shard};
 use crate::domain::entity::EntityId;
 use crate::domain::time::{Span, Timestamp};
 
-/// What is between a node and the tables.
+/// The connection between a node and the tables.
 #[async_trait]
 pub trait Way: Send + Sync + 'static {
-    /// Returns once a use of a table gets through; never, if it is lost.
+    /// Returns when a request passes the connection; never, if the request is lost.
     async fn pass(&self);
 }
 
@@ -29,7 +29,7 @@ pub trait Way: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct MemoryStore {
     journal: Journal,
-    /// What is between the journal and those who use it.
+    /// The wrapper through which the journal is used, which may inject faults.
     before: Option<Arc<dyn journal::Journal>>,
     way: Option<Arc<dyn Way>>,
     rows: Arc<Mutex<Rows>>,
@@ -44,26 +44,25 @@ struct Rows {
     settings: BTreeMap<String, String>,
     nodes: BTreeMap<String, node::Row>,
     pins: BTreeMap<u16, String>,
-    /// The highest id that was given to a dead letter or a webhook.
+    /// The last id that was given to a dead letter or a webhook.
     last_id: i64,
     fails: u32,
 }
 
 impl MemoryStore {
-    /// Tables beside a journal, all of them empty.
+    /// Empty tables next to a journal.
     #[must_use]
     pub fn new(journal: Journal) -> Self {
         Self { journal, before: None, way: None, rows: Arc::default() }
     }
 
-    /// The same tables for somebody who sees their journal through another one, which fails now
-    /// and then, and reaches them by a way that may be closed.
+    /// The same tables, with a wrapped journal that may fail, and a connection that may be closed.
     #[must_use]
     pub fn behind(self, before: Arc<dyn journal::Journal>, way: Arc<dyn Way>) -> Self {
         Self { before: Some(before), way: Some(way), ..self }
     }
 
-    /// Lets the next `count` uses of a table fail, with nothing written.
+    /// Makes the next `count` uses of a table fail, with nothing written.
     pub fn fail(&self, count: u32) {
         self.locked().fails = count;
     }

@@ -1,15 +1,15 @@
-//! The migrations of both databases, embedded by `build.rs`. What each one does stands in its file
-//! under `migrations/`; they are run where a store is opened.
+//! The migrations of both databases, embedded by `build.rs`. Each is described in its file under
+//! `migrations/`; they run when a store is opened.
 
 use std::sync::LazyLock;
 
 use sqlx::SqlSafeStr as _;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
-/// Those of SQLite.
+/// Migrations of SQLite.
 pub(super) static SQLITE: LazyLock<Migrator> =
     LazyLock::new(|| migrator(include!(concat!(env!("OUT_DIR"), "/migrations_sqlite.rs"))));
-/// Those of PostgreSQL.
+/// Migrations of PostgreSQL.
 pub(super) static POSTGRES: LazyLock<Migrator> =
     LazyLock::new(|| migrator(include!(concat!(env!("OUT_DIR"), "/migrations_postgres.rs"))));
 

@@ -1,9 +1,9 @@
-//! Floor 1: everything SQL. The journal is the truth; the rest are rows of their own or
-//! projections of it. No decision is made here.
+//! Floor 1: all SQL. The journal is authoritative; the other rows are either data of their own or
+//! projections of it. No decisions are made here.
 //!
-//! A store is one file in a data folder, with SQLite (`folder`), or a database that many nodes
-//! share, with PostgreSQL (`postgres`). What a statement says is written once where both
-//! understand it (`both`).
+//! A store is one file in a data folder, with SQLite (`folder`), or a database that nodes share,
+//! with PostgreSQL (`postgres`). Statements are written once where both databases understand them
+//! (`both`).
 
 mod address;
 mod both;
@@ -58,36 +58,35 @@ pub use self::found::FoundRow;
 pub use self::open_error::OpenError;
 pub use self::tables::Tables;
 
-/// The most rows that any list answers.
+/// The most rows of any list.
 pub const LIST_MAX: u32 = 1_000;
 
-/// How a store is opened.
+/// Options of a store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// The PostgreSQL database that it is in; empty for SQLite in the data folder.
+    /// The URL of its PostgreSQL database; empty for SQLite in the data folder.
     #[garde(custom(postgres))]
     pub url: DatabaseUrl,
-    /// A replica of it, which lists, searches and reports are read from; empty for none.
+    /// The URL of a replica for lists, searches and reports; empty for none.
     #[garde(custom(postgres), custom(not_alone(&self.url)))]
     pub replica_url: DatabaseUrl,
-    /// How far behind the replica may be, in milliseconds, before the primary is read instead.
+    /// The largest lag of the replica, in milliseconds; beyond it the primary is read.
     #[garde(custom(within(0..=3_600_000)))]
     pub replica_lag_max_ms: u64,
-    /// How many shards a store in PostgreSQL is made with, 1 to 1,024; it keeps them.
+    /// The number of shards of a new store in PostgreSQL, 1 to 1,024; it never changes.
     #[garde(custom(within(1..=1_024)))]
     pub shards: u16,
-    /// How many lanes write a store in PostgreSQL at the same time, 1 to 64; 0 for one a core, and
-    /// 4 at the most.
+    /// The number of lanes that write to PostgreSQL, 1 to 64; 0 for one per core, at most 4.
     #[garde(custom(within(0..=64)))]
     pub lanes: u16,
-    /// How many connections read at the same time, 1 to 64.
+    /// The number of connections for reads, 1 to 64.
     #[garde(custom(within(1..=64)))]
     pub read_connections: u32,
-    /// How many connections write to PostgreSQL at the same time, 1 to 64.
+    /// The number of connections for writes to PostgreSQL, 1 to 64.
     #[garde(custom(within(1..=64)))]
     pub write_connections: u32,
-    /// The limits of the journal's writer.
+    /// The limits of the lanes.
     #[garde(dive)]
     pub lane: journal::lane::Options,
 }
@@ -121,8 +120,8 @@ impl Default for Options {
 }
 
 impl Options {
-    /// How many lanes write a store in PostgreSQL at the same time. More of them than cores make
-    /// batches smaller, and cost more than they bring.
+    /// The number of lanes that write to PostgreSQL. More lanes than cores make batches smaller,
+    /// and cost more than they gain.
     #[must_use]
     pub fn lanes(&self) -> u16 {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
@@ -133,7 +132,7 @@ impl Options {
 /// Why rows could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The database said no, or nothing in time.
+    /// The database failed, or did not answer in time.
     #[error("the store cannot be read or written")]
     Sql(#[from] sqlx::Error),
     /// A row holds what this version does not understand.
@@ -144,26 +143,27 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// The file system said no.
+    /// The file system failed.
     #[error("a file of the store cannot be read or written")]
     Io(#[from] std::io::Error),
-    /// What was asked for cannot be done with these arguments.
+    /// The arguments are invalid.
     #[error("{0}")]
     Refused(String),
 }
 
-/// Whether a code is about a row: a value out of range, a constraint, a limit, or what a trigger
-/// raises (classes 22, 23, 54 and P0 of PostgreSQL; `SQLITE_TOOBIG`, `_CONSTRAINT`, `_MISMATCH`).
+/// Whether an error code is about a row: a value out of range, a constraint, a limit, or an
+/// exception of a trigger (classes 22, 23, 54 and P0 of PostgreSQL; `SQLITE_TOOBIG`, `_CONSTRAINT`,
+/// `_MISMATCH`).
 fn refuses_a_row(code: &str) -> bool {
     if code.len() == 5 {
         return ["22", "23", "54", "P0"].iter().any(|class| code.starts_with(class));
     }
-    // The upper bytes say more of it.
+    // The upper bytes are the extended code.
     code.parse::<u32>().is_ok_and(|code| [18, 19, 20].contains(&(code & 0xff)))
 }
 
 impl Error {
-    /// Whether it may be over in a moment: the database is away, restarting or overloaded.
+    /// Whether it may be temporary: the database is unreachable, restarting or overloaded.
     #[must_use]
     pub fn is_passing(&self) -> bool {
         let Self::Sql(error) = self else { return false };
@@ -174,7 +174,7 @@ impl Error {
             | sqlx::Error::PoolTimedOut => true,
             // Codes of PostgreSQL have five characters; SQLite's are shorter numbers.
             sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-                // 25006: the server is a replica by now.
+                // 25006: the server has become a replica.
                 let passing = ["57", "53", "08", "40", "55P03", "25006"];
                 code.len() == 5 && passing.iter().any(|class| code.starts_with(class))
             }),
@@ -182,14 +182,14 @@ impl Error {
         }
     }
 
-    /// Whether a table does not take a row as it is, while it takes others.
+    /// Whether the table refused this row, while it accepts others.
     #[must_use]
     pub fn refuses_a_row(&self) -> bool {
         let Self::Sql(sqlx::Error::Database(error)) = self else { return false };
         error.code().is_some_and(|code| refuses_a_row(&code))
     }
 
-    /// Whether a table cannot be written at all, such as one that is missing, or lacks a column.
+    /// Whether the table cannot be written at all, because it or a column is missing.
     #[must_use]
     pub fn refuses_a_table(&self) -> bool {
         let Self::Sql(sqlx::Error::Database(error)) = self else { return false };
@@ -198,13 +198,13 @@ impl Error {
     }
 }
 
-/// An open store. Clones are handles on the same one.
+/// An open store. Clones share its connections.
 #[derive(Clone)]
 pub struct Store {
     backend: Backend,
 }
 
-/// Where the tables are.
+/// The database of the tables.
 #[derive(Clone)]
 enum Backend {
     Sqlite(Folder),
@@ -220,13 +220,13 @@ impl Store {
         Self { backend: Backend::Postgres(database) }
     }
 
-    /// Whether the tables are in PostgreSQL, where other nodes may use them too.
+    /// Whether it is in PostgreSQL, which other nodes may use too.
     #[must_use]
     pub const fn is_shared(&self) -> bool {
         matches!(self.backend, Backend::Postgres(_))
     }
 
-    /// The journal in it.
+    /// Its journal.
     #[must_use]
     pub fn journal(&self) -> Arc<dyn journal::Journal> {
         match &self.backend {
@@ -237,14 +237,13 @@ impl Store {
         }
     }
 
-    /// The data folder, where the store is in one.
+    /// The data folder, if it is in one.
     #[must_use]
     pub fn dir(&self) -> Option<&Path> {
         self.folder().ok().map(Folder::dir)
     }
 
-    /// Closes all connections, and lets go of the data folder. What is being written is finished
-    /// first.
+    /// Closes all connections and unlocks the data folder, after writes in progress are finished.
     pub async fn close(&self) {
         match &self.backend {
             Backend::Sqlite(folder) => folder.close().await,
@@ -252,7 +251,7 @@ impl Store {
         }
     }
 
-    /// The data folder, where the store is in one.
+    /// The data folder, if it is in one.
     pub(in crate::store) fn folder(&self) -> Result<&Folder, Error> {
         match &self.backend {
             Backend::Sqlite(folder) => Ok(folder),
@@ -264,7 +263,7 @@ impl Store {
         }
     }
 
-    /// Where rows are read that a decision rests on: they are as of the last commit.
+    /// Where rows are read for decisions: as of the last commit.
     pub(in crate::store) fn readers(&self) -> Readers<'_> {
         match &self.backend {
             Backend::Sqlite(folder) => Readers::Sqlite(folder.readers()),
@@ -272,8 +271,8 @@ impl Store {
         }
     }
 
-    /// Where rows are read for lists, searches and reports: a replica that is not too far behind,
-    /// if there is one.
+    /// Where rows are read for lists, searches and reports: from the replica if there is one and it
+    /// does not lag too much.
     pub(in crate::store) fn lists(&self) -> Readers<'_> {
         match &self.backend {
             Backend::Sqlite(folder) => Readers::Sqlite(folder.readers()),
@@ -281,7 +280,7 @@ impl Store {
         }
     }
 
-    /// Begins a transaction that is durable once it is committed.
+    /// Begins a transaction whose commit is durable.
     pub(in crate::store) async fn begin(&self) -> Result<Writing, Error> {
         Ok(match &self.backend {
             Backend::Sqlite(folder) => Writing::Sqlite(folder.begin(Sync::Full).await?),
@@ -291,7 +290,7 @@ impl Store {
         })
     }
 
-    /// Begins a transaction of what can be made again from the journal.
+    /// Begins a transaction of rows that can be rebuilt from the journal.
     pub(in crate::store) async fn begin_relaxed(&self) -> Result<Writing, Error> {
         Ok(match &self.backend {
             Backend::Sqlite(folder) => Writing::Sqlite(folder.begin_relaxed().await?),
@@ -318,7 +317,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_are_as_many_lanes_as_said_or_else_as_cores_up_to_four() {
+    fn lanes_default_to_cores_up_to_four() {
         let lanes = |lanes| Options { lanes, ..Options::default() }.lanes();
         assert_eq!((lanes(1), lanes(7), lanes(64)), (1, 7, 64));
         let cores = std::thread::available_parallelism().unwrap().get();

@@ -1,20 +1,19 @@
-//! The nodes that share a store: where each is reached, and until when it is known to live. Which
-//! of them should have which shard is decided elsewhere.
+//! The nodes that share a store: their addresses and leases. Placement of shards is decided
+//! elsewhere.
 
 use super::both::{change, execute, execute_returning, fetch_all, fetch_optional, sqlite_now};
 use super::found::FoundRow;
 use super::{Error, LIST_MAX, Store};
 use crate::domain::time::{Span, Timestamp};
 
-/// What a node says of itself.
+/// A node's description of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeRow {
-    /// Its name, new for each time that it starts.
+    /// Its name.
     pub id: String,
-    /// Where other nodes reach it.
+    /// The address for calls of other nodes.
     pub url: String,
-    /// On which machine it runs, since that was started: there only one process can listen at an
-    /// address.
+    /// Its machine since the machine's start: only one process there can listen at an address.
     pub machine: String,
     /// The version of its program.
     pub version: String,
@@ -22,23 +21,23 @@ pub struct NodeRow {
     pub started_at: Timestamp,
 }
 
-/// A node as it stands in its table.
+/// A node's row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// What it says of itself.
+    /// Its description of itself.
     pub node: NodeRow,
-    /// Until when it is known to live, by the store's clock.
+    /// The end of its lease, by the store's clock.
     pub lease_until: Timestamp,
-    /// Whether it should give its shards away and take no more.
+    /// Whether it should hand over its shards and get no new ones.
     pub draining: bool,
-    /// Whether it lives, by the store's clock.
+    /// Whether its lease is valid, by the store's clock.
     pub lives: bool,
 }
 
-/// A node that has been dead for so long is forgotten.
+/// A node that has been dead this long is removed.
 const FORGOTTEN_AFTER: Span = Span::from_secs(24 * 3600);
 
-/// A statement's text, with the store's clock in it.
+/// The text of a statement, with the store's clock.
 macro_rules! by_store_clock {
     ($is_shared:expr, $head:literal $(, $tail:literal)*) => {
         if $is_shared {
@@ -50,7 +49,7 @@ macro_rules! by_store_clock {
 }
 
 impl Store {
-    /// The time that all nodes of a store go by; nothing where there is one, which goes by its own.
+    /// The clock that all nodes of a store use; `None` for a single node, which uses its own.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -63,10 +62,10 @@ impl Store {
         Ok(millis.map(Timestamp::from_millis))
     }
 
-    /// Notes that a node lives, for as long as `lease` from now by the store's clock; answers
-    /// whether it should drain. One that starts again does not drain any more. Nothing is noted
-    /// and answered while another process of its name lives at another address, or on another
-    /// machine: of one at its own, which only one can listen at, it takes the place.
+    /// Renews a node's lease, by the store's clock; returns whether it should drain. A node that
+    /// has restarted does not drain any more. If another live process has its name, at another
+    /// address or on another machine, nothing is written and the answer is `None`; a process at the
+    /// same address, where only one can listen, is replaced.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -101,7 +100,7 @@ impl Store {
         Ok(found.map(|found| found.try_get(0)).transpose()?)
     }
 
-    /// All nodes in order of their ids, those that have died within a day included.
+    /// All nodes in order of their ids, including those that died within a day.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -115,7 +114,7 @@ impl Store {
         Ok(found.iter().map(row).collect::<Result<_, _>>()?)
     }
 
-    /// Lets a node drain, or take shards again; `false` if there is none of this id.
+    /// Sets whether a node drains; `false` if there is none with this id.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -124,8 +123,8 @@ impl Store {
         Ok(change!(self, sqlx::query(text).bind(id).bind(draining))? == 1)
     }
 
-    /// Takes a node away that has stopped, so that nobody waits for its lease to end; `false` if
-    /// it is not there. Another process of its name stays.
+    /// Removes a node that has stopped, so that nobody waits for its lease to end; `false` if there
+    /// is none. Another process with its name stays.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -135,8 +134,7 @@ impl Store {
         Ok(change!(self, sqlx::query(text).bind(node.id.as_str()).bind(started_at))? == 1)
     }
 
-    /// Says which node should have a shard, or with `None` that any may; `false` if there is no
-    /// such shard.
+    /// Pins a shard to a node, or with `None` to no node; `false` if there is no such shard.
     ///
     /// # Errors
     /// [`Error`] of the store.

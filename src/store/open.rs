@@ -16,15 +16,15 @@ use super::{Options, Store, migrations, startup_checks};
 pub(super) const LOCK: &str = "kontor.lock";
 
 /// How long a connection waits for another process (`kontor key`, `kontor backup`). Within this
-/// process nothing waits on SQLite's lock.
+/// process nothing waits for SQLite's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Store {
-    /// Opens a data folder for serving: makes it if need be, locks it for this process, and
-    /// brings its tables up to date.
+    /// Opens a data folder for serving: creates it if needed, locks it for this process, and
+    /// migrates its tables.
     ///
     /// # Errors
-    /// [`OpenError`], each with what to do about it.
+    /// [`OpenError`], each with its remedy.
     pub async fn open(dir: &Path, options: &Options) -> Result<Self, OpenError> {
         make_dir(dir)?;
         let lock = lock(dir)?;
@@ -43,7 +43,7 @@ impl Store {
         Ok(assemble(dir, options, connection, Some(lock)))
     }
 
-    /// As [`Store::open`], but only where there is a store already.
+    /// As [`Store::open`], but only if there is a store already.
     ///
     /// # Errors
     /// [`OpenError::Missing`] where there is none; otherwise as [`Store::open`].
@@ -55,17 +55,17 @@ impl Store {
         }
     }
 
-    /// Opens a data folder whether or not a server runs on it, with its tables as they are.
-    /// Nothing may be appended to the journal through it.
+    /// Opens a data folder while a server may run on it, without migrating its tables. Nothing may
+    /// be appended to the journal through it.
     ///
     /// # Errors
     /// [`OpenError::Missing`] where there is no store; [`OpenError::Older`] where its tables are
-    /// not up to date; what [`Store::open`] refuses otherwise, but for [`OpenError::InUse`].
+    /// not up to date; otherwise as [`Store::open`], but never [`OpenError::InUse`].
     pub async fn open_beside(dir: &Path) -> Result<Self, OpenError> {
         Self::beside(dir, false).await
     }
 
-    /// Like [`Store::open_beside`], but brings the tables up to date.
+    /// Like [`Store::open_beside`], but migrates the tables.
     ///
     /// # Errors
     /// As [`Store::open_beside`]; [`OpenError::Older`] only while a server runs on it.
@@ -82,7 +82,7 @@ impl Store {
             return Err(OpenError::Missing(dir.to_owned()));
         }
         startup_checks::files(dir)?;
-        // Whoever opens it first takes the log in; a server that runs has done so.
+        // The first process to open it recovers the log; a running server has done so.
         if let Ok(_lock) = lock(dir) {
             startup_checks::log(dir)?;
         }
@@ -94,7 +94,7 @@ impl Store {
             if !bring_up_to_date {
                 return Err(OpenError::Older { found, known: known() });
             }
-            // Taken only while migrating: with a server of an older version it is not free.
+            // Locked only for migrations: a running server of an older version holds the lock.
             let _lock = lock(dir).map_err(|error| match error {
                 OpenError::InUse { .. } => OpenError::Older { found, known: known() },
                 other => other,
@@ -105,8 +105,8 @@ impl Store {
     }
 }
 
-/// Makes an empty store, under another name until it is whole: a start that is cut off leaves
-/// nothing that could be taken for a store, and an empty file is never one.
+/// Creates an empty store, under a temporary name until it is complete: an interrupted start leaves
+/// nothing that looks like a store, and an empty file never counts as one.
 async fn make(dir: &Path, file: &Path) -> Result<(), OpenError> {
     let part = dir.join(format!("{DATABASE}.new"));
     for left in ["", "-wal", "-shm", "-journal"] {
@@ -142,8 +142,8 @@ fn assemble(
     Store::sqlite(Folder::new(dir.to_owned(), readers, writer, lock))
 }
 
-/// A pool within this process: its connections do not age, and need no test but that no
-/// transaction was left open on them.
+/// A pool within this process: its connections do not expire, and are only tested for an open
+/// transaction.
 fn pool(size: u32, options: SqliteConnectOptions) -> SqlitePool {
     SqlitePoolOptions::new()
         .max_connections(size)
@@ -158,14 +158,14 @@ fn pool(size: u32, options: SqliteConnectOptions) -> SqlitePool {
         .connect_lazy_with(options)
 }
 
-/// What all connections have in common.
+/// The settings of all connections.
 fn base(dir: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(dir.join(DATABASE))
         .busy_timeout(BUSY_TIMEOUT)
         .foreign_keys(false)
-        // An error while reading a mapped page is a signal that kills the process; as a read it
-        // is an error that one request sees. The system caches the pages either way.
+        // An error while reading a mapped page is a signal that kills the process; an error of a
+        // read fails one request. The system caches the pages either way.
         .pragma("mmap_size", "0")
         .pragma("temp_store", "MEMORY")
         .pragma("trusted_schema", "OFF")
@@ -173,19 +173,19 @@ fn base(dir: &Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-/// FULL: the log is synced at every commit, so that what is acknowledged survives a power cut.
+/// FULL: the log is synced at every commit, so that acknowledged writes survive a power cut.
 pub(super) fn writer_options(dir: &Path) -> SqliteConnectOptions {
     base(dir)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
-        // 64 MiB of pages: the unique index of events is what an append must find in memory.
+        // 64 MiB of pages: an append needs the unique index of events in memory.
         .pragma("cache_size", "-65536")
-        // A checkpoint costs two syncs and stops all writers: every 16 MiB is four times rarer
-        // than the default, and reading so long a log back after a crash still takes no time.
+        // A checkpoint costs two syncs and blocks all writers: every 16 MiB is four times rarer
+        // than the default, and recovery of a log of that size after a crash is still fast.
         .pragma("wal_autocheckpoint", "4000")
-        // A log that a long read let grow is cut back to this many bytes.
+        // A log that grew during a long read is truncated to this many bytes.
         .pragma("journal_size_limit", "67108864")
-        // Room for every text of the journal's and the projections' statements.
+        // Enough for every statement of the journal and the projections.
         .statement_cache_capacity(256)
 }
 
@@ -193,7 +193,7 @@ fn reader_options(dir: &Path) -> SqliteConnectOptions {
     base(dir).pragma("cache_size", "-8192").pragma("query_only", "ON").row_buffer_size(256)
 }
 
-/// Makes the folder, readable by its owner only: keys and buyers' data will be in it.
+/// Creates the folder, readable by its owner only: it will contain keys and personal data.
 pub(super) fn make_dir(dir: &Path) -> Result<(), OpenError> {
     if dir.is_dir() {
         return Ok(());
@@ -208,7 +208,7 @@ pub(super) fn make_dir(dir: &Path) -> Result<(), OpenError> {
     builder.create(dir).map_err(|source| OpenError::Io { path: dir.to_owned(), source })
 }
 
-/// Takes the folder for this process until the file is dropped.
+/// Locks the folder for this process until the file is dropped.
 pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join(LOCK);
     let io = |source| OpenError::Io { path: path.clone(), source };
@@ -261,7 +261,7 @@ async fn migrate(connection: &mut SqliteConnection) -> Result<(), OpenError> {
     })
 }
 
-/// What an error while opening the file means.
+/// The meaning of an error while opening the file.
 fn opening(file: &Path, error: sqlx::Error) -> OpenError {
     let code = error.as_database_error().and_then(|error| error.code());
     match code.as_deref() {

@@ -1,6 +1,6 @@
-//! Why a store cannot be opened, with what to do about it.
+//! Why a store cannot be opened, with remedies.
 //!
-//! Opening is in `open`, and whether the files are whole in `whole`.
+//! Opening is in `open`, the checks of the files in `whole`.
 
 use std::io;
 use std::path::PathBuf;
@@ -36,7 +36,7 @@ pub enum OpenError {
         /// The newest migration that this program has.
         known: i64,
     },
-    /// It was written by an older kontor, and nothing may be changed in it here.
+    /// It was written by an older kontor, and this command must not migrate it.
     #[error(
         "the store was written by an older kontor (its schema is {found}, this version needs {known}); \
          start this version's server on it first, which migrates it, or use the older version"
@@ -50,7 +50,7 @@ pub enum OpenError {
     /// There is no store in it.
     #[error("there is no store in {}; start one with kontor serve --data, or check the path", .0.display())]
     Missing(PathBuf),
-    /// The path is something else.
+    /// The path is not a folder.
     #[error("{} is not a folder; choose another one with --data", .0.display())]
     NotADirectory(PathBuf),
     /// The file is not a store, or is damaged.
@@ -59,18 +59,18 @@ pub enum OpenError {
          empty one with kontor restore"
     )]
     Corrupt(String),
-    /// The address of a database is none.
+    /// The address of a database is invalid.
     #[error(
         "{address} is not the URL of a store: {why}; it must have the form \
          postgres://user:password@host:5432/database"
     )]
     Address {
-        /// What was given.
+        /// The address.
         address: DatabaseUrl,
         /// What is wrong with it.
         why: String,
     },
-    /// The database does not answer, or does not let us in.
+    /// The database does not answer, or refuses access.
     #[error(
         "cannot use PostgreSQL at {address}: {why}; check that it is running and reachable from here, \
          and that user, password and database are correct"
@@ -78,32 +78,32 @@ pub enum OpenError {
     Unreachable {
         /// The database.
         address: DatabaseUrl,
-        /// What happened.
+        /// The cause.
         why: String,
     },
     /// There is no store in the database.
     #[error("there is no store in {0}; start one with kontor serve --store, or check the URL")]
     Empty(DatabaseUrl),
-    /// The database is somebody else's.
+    /// The database belongs to another program.
     #[error(
         "the database {0} has tables that are not kontor's; use a separate database for the store: \
          CREATE DATABASE kontor"
     )]
     Foreign(DatabaseUrl),
-    /// The database cannot hold a store.
+    /// The database cannot be used as a store.
     #[error("the database {address} cannot be used as a store: {why}")]
     Unfit {
         /// The database.
         address: DatabaseUrl,
-        /// What is wrong with it, and what to do.
+        /// What is wrong with it, and the remedy.
         why: String,
     },
-    /// The file system said no.
+    /// The file system failed.
     #[error("{} cannot be opened: {source}; check that it exists, is writable and not full", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
 }

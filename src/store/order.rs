@@ -1,4 +1,4 @@
-//! Rows of orders: a read model for lists and counts. An order's truth is its events.
+//! Rows of orders: a read model for lists and counts. An order's events are authoritative.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,51 +9,51 @@ use super::{Error, LIST_MAX, Store, projection};
 use crate::domain::case_folding::fold_case;
 use crate::domain::time::Timestamp;
 
-/// The most statuses that one list may ask for.
+/// The most statuses of one filter.
 pub const STATUSES_MAX: usize = 16;
-/// How many orders the beginning of an email address may lead to before it is cheaper to walk
-/// through all orders, the newest first, until a page is full.
+/// How many orders an email prefix may match before walking through all orders, newest first, until
+/// a page is full is cheaper.
 const NARROW_MAX: i64 = 2_000;
 
 crate::table_row! {
-    /// An order as its projection last saw it.
+    /// The row of an order.
     #[derive(Clone, Debug, Default, PartialEq, Eq)]
     pub struct Row in "order_row", key(id) {
-        /// `ord_` and its key.
+        /// Its id, `ord_` and its key.
         pub id: String,
-        /// The human number, once it is confirmed.
+        /// The order number, once it is confirmed.
         pub number: Option<i64>,
-        /// Where it stands.
+        /// The status.
         pub status: String,
-        /// Where its money stands.
+        /// The payment status.
         pub payment_status: String,
-        /// Where its goods stand.
+        /// The fulfillment status.
         pub fulfillment_status: String,
-        /// The buyer's address.
+        /// The buyer's email address.
         pub email: String,
-        /// The same with its case folded, by which it is found.
+        /// The case-folded email address, for searches.
         pub email_folded: String,
-        /// Where it goes, ISO 3166-1 alpha-2.
+        /// The country of delivery, ISO 3166-1 alpha-2.
         pub country: Option<String>,
         /// The ISO 4217 code of its amounts.
         pub currency: String,
-        /// What it costs, in minor units.
+        /// The total, in minor units.
         pub total: i64,
-        /// What was captured, in minor units.
+        /// The captured amount, in minor units.
         pub captured: i64,
-        /// What was refunded, in minor units.
+        /// The refunded amount, in minor units.
         pub refunded: i64,
-        /// How many lines it has.
+        /// The number of lines.
         pub line_count: i64,
-        /// How many units all lines have together.
+        /// The number of units.
         pub item_count: i64,
         /// The buyer's own reference.
         pub reference: Option<String>,
-        /// What its saga is at, while it is under way.
+        /// The current step of its saga, while it is unfinished.
         pub saga_step: Option<String>,
-        /// Why its saga cannot go on by itself.
+        /// Why its saga is stuck.
         pub stuck_reason: Option<String>,
-        /// What an operator should look at.
+        /// Its alert, for an operator.
         pub alert: Option<String>,
         /// When it was placed.
         pub placed_at: Timestamp,
@@ -64,23 +64,23 @@ crate::table_row! {
     }
 }
 
-/// Which orders to list, the newest placed first.
+/// The filter of a list of orders, newest first.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// In one of these statuses, at most [`STATUSES_MAX`]; empty for any.
+    /// With one of these statuses, at most [`STATUSES_MAX`]; empty for any.
     pub status: Vec<String>,
     /// With this payment status.
     pub payment_status: Option<String>,
     /// With this fulfillment status.
     pub fulfillment_status: Option<String>,
-    /// Of the buyer with this email address, whatever its case.
+    /// With this email address, in any case.
     pub email: Option<String>,
     /// With this number.
     pub number: Option<i64>,
     /// With this reference.
     pub reference: Option<String>,
-    /// Only those that these words of a person lead to: an id, a number, a reference, or an email
-    /// address or its beginning, whatever its case.
+    /// That match a search: by id, number, reference, or a prefix of the email address, in any
+    /// case.
     pub search: Option<String>,
     /// Placed then or later.
     pub placed_from: Option<Timestamp>,
@@ -88,25 +88,25 @@ pub struct Filter {
     pub placed_to: Option<Timestamp>,
     /// Only those whose saga is stuck.
     pub stuck: bool,
-    /// Only those whose saga is under way.
+    /// Only those whose saga is unfinished.
     pub unfinished: bool,
-    /// Only the one of this id.
+    /// Only the one with this id.
     pub id: Option<String>,
-    /// Only those behind the order that was placed then and has this id, the last of the page
-    /// before.
+    /// Only those after this one, which was placed at this time and is the last of the previous
+    /// page.
     pub after: Option<(Timestamp, String)>,
-    /// At most so many, up to [`LIST_MAX`].
+    /// At most this many, up to [`LIST_MAX`].
     pub limit: u32,
 }
 
-/// Whether a list is sorted by the index of its order, or what another index found is sorted.
+/// Whether a list comes sorted from an index, or the result of another index is sorted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum By {
     Index,
     Sort,
 }
 
-/// A `+` keeps SQLite from an index that would be the wrong one. PostgreSQL counts what is there.
+/// A `+` keeps SQLite from using the wrong index. PostgreSQL uses its statistics.
 const NO_INDEX: &str = "+";
 
 impl By {
@@ -119,7 +119,7 @@ impl By {
 }
 
 impl Store {
-    /// The order of this id.
+    /// The order with this id.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -128,7 +128,7 @@ impl Store {
         found.as_ref().map(Row::decode).transpose()
     }
 
-    /// Orders, the newest placed first; of those of one moment, the highest id first.
+    /// Orders, newest first; at the same time, highest id first.
     ///
     /// # Errors
     /// [`Error::Refused`] for more than [`STATUSES_MAX`] statuses, or the store's errors.
@@ -139,8 +139,8 @@ impl Store {
         list(self.lists(), filter).await
     }
 
-    /// Orders as [`Store::orders`] lists them, and how far a projection of theirs has come in each
-    /// shard, both at one moment.
+    /// Orders as [`Store::orders`] lists them, with the cursors of their projection in each shard,
+    /// both from one snapshot.
     ///
     /// # Errors
     /// As [`Store::orders`].
@@ -155,7 +155,7 @@ impl Store {
         Ok((found.iter().map(Row::decode).collect::<Result<_, _>>()?, cursors))
     }
 
-    /// How many orders there are in each status.
+    /// The number of orders in each status.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -167,7 +167,7 @@ impl Store {
     }
 }
 
-/// Orders as they stand in one of the databases.
+/// Orders from one of the databases.
 pub(in crate::store) async fn list(from: Readers<'_>, filter: &Filter) -> Result<Vec<Row>, Error> {
     let query = match &filter.search {
         Some(words) => select_found(filter, &finds(from, words).await?, from.dialect()),
@@ -177,7 +177,7 @@ pub(in crate::store) async fn list(from: Readers<'_>, filter: &Filter) -> Result
     found.iter().map(Row::decode).collect()
 }
 
-/// All that words may mean.
+/// All interpretations of a search.
 async fn finds(from: Readers<'_>, words: &str) -> Result<Vec<Find>, Error> {
     let words = words.trim();
     let mut finds = vec![Find::Is("id", words.to_owned()), Find::Is("reference", words.to_owned())];
@@ -185,7 +185,7 @@ async fn finds(from: Readers<'_>, words: &str) -> Result<Vec<Find>, Error> {
         finds.push(Find::Number(number));
     }
     let beginning = fold_case(words);
-    // Behind every text that begins like this.
+    // After every text with this prefix.
     let to = format!("{beginning}\u{10ffff}");
     let text = "SELECT count(*) FROM (SELECT 1 FROM order_row WHERE email_folded >= $1 AND \
                 email_folded < $2 LIMIT +$3) AS found";
@@ -200,8 +200,8 @@ async fn finds(from: Readers<'_>, words: &str) -> Result<Vec<Find>, Error> {
     Ok(finds)
 }
 
-/// The statement of a filter. Several statuses are as many lists that are merged: SQLite would
-/// otherwise sort all orders of these statuses for one page of them.
+/// The statement of a filter. Several statuses become several lists that are merged: SQLite would
+/// otherwise sort all orders of these statuses for one page.
 fn select(filter: &Filter, dialect: Dialect) -> Builder {
     let statuses: BTreeSet<&str> = filter.status.iter().map(String::as_str).collect();
     let mut query = Builder::new(dialect, "");
@@ -220,17 +220,17 @@ fn select(filter: &Filter, dialect: Dialect) -> Builder {
     query
 }
 
-/// One meaning of what a person typed.
+/// One interpretation of a search.
 enum Find {
-    /// A column is this.
+    /// A column equals this.
     Is(&'static str, String),
-    /// The number is this.
+    /// The number equals this.
     Number(i64),
-    /// The email address is between two texts; `narrow` where few are.
+    /// The email address is between two texts; `narrow` if these are few.
     Email { from: String, to: String, narrow: bool },
 }
 
-/// The statement of a search: a list for each meaning, merged, each order once.
+/// The statement of a search: a list for each interpretation, merged, without duplicates.
 fn select_found(filter: &Filter, finds: &[Find], dialect: Dialect) -> Builder {
     let mut query = Builder::new(dialect, "");
     for (at, find) in finds.iter().enumerate() {
@@ -272,7 +272,7 @@ fn select_found(filter: &Filter, finds: &[Find], dialect: Dialect) -> Builder {
 fn push_list(query: &mut Builder, filter: &Filter, status: Option<&str>) {
     query.push(Row::table().select()).push(" WHERE TRUE");
     if let Some(status) = status {
-        // An index of few orders is better than that of their status.
+        // An index that matches few orders is better than that of the status.
         let few = filter.email.is_some() || filter.reference.is_some();
         query.push(" AND ").hint(if few { NO_INDEX } else { "" }).push("status = ");
         query.push_bind(status.to_owned());
@@ -289,14 +289,14 @@ fn push_order(query: &mut Builder, by: By, filter: &Filter) {
     query.push_bind(i64::from(filter.limit.min(LIST_MAX)));
 }
 
-/// Where a page begins: behind the one before and behind `placed_to`, whichever is older. It is one
-/// condition, so that no page reads what the pages before it had.
+/// Where a page begins: after the previous one and before `placed_to`, whichever is older. It is
+/// one condition, so that no page reads the rows of previous pages.
 fn behind(filter: &Filter) -> Option<(Timestamp, String)> {
     let to = filter.placed_to.map(|to| (to, String::new()));
     filter.after.clone().into_iter().chain(to).min()
 }
 
-/// The conditions of a filter, but for statuses and search.
+/// The conditions of a filter, without statuses and search.
 fn push_conditions(query: &mut Builder, filter: &Filter, by: By) {
     let [placed_at, id] = by.columns(query.dialect());
     let email = filter.email.as_deref().map(fold_case);
@@ -336,7 +336,7 @@ mod tests {
     use super::*;
     use crate::store::Options;
 
-    /// How SQLite carries out a query: its steps that read rows, and whether it sorts in the end.
+    /// SQLite's query plan: its steps that read rows, and whether it sorts at the end.
     async fn plan(store: &Store, query: Builder) -> Vec<String> {
         let text = format!("EXPLAIN QUERY PLAN {}", query.text());
         let readers = store.folder().unwrap().readers();

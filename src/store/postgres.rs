@@ -1,6 +1,5 @@
-//! The PostgreSQL side of a store: its pools of connections, and the replica that lists are read
-//! from. Opening it is in `open`, what a connection is in `pool`; its rows' statements are in their
-//! own files.
+//! The PostgreSQL side of a store: its connection pools, and the replica for lists. `open` opens
+//! it, `pool` defines a connection; the statements of rows are in their own files.
 
 mod open;
 pub(in crate::store) mod pool;
@@ -13,7 +12,7 @@ use self::replica::Replica;
 use super::sizes::{Check, Sizes};
 use super::{DatabaseUrl, Error};
 
-/// An open database. Clones are handles on the same one.
+/// An open database. Clones share its connections.
 #[derive(Clone)]
 pub(in crate::store) struct Database {
     inner: Arc<Inner>,
@@ -28,17 +27,17 @@ struct Inner {
 }
 
 impl Database {
-    /// Its address, which is shown without its password.
+    /// Its address, which is displayed without its password.
     pub(in crate::store) fn address(&self) -> &DatabaseUrl {
         &self.inner.address
     }
 
-    /// How many shards the store was made with.
+    /// The number of shards of the store.
     pub(in crate::store) fn shards(&self) -> u16 {
         self.inner.shards
     }
 
-    /// Connections that read as of the last commit.
+    /// Connections that read the last commit.
     pub(in crate::store) fn readers(&self) -> &Pool {
         &self.inner.readers
     }
@@ -48,7 +47,7 @@ impl Database {
         &self.inner.writers
     }
 
-    /// Connections for lists: of the replica, while it is not too far behind.
+    /// Connections for lists: those of the replica, while it does not lag too much.
     pub(in crate::store) fn lists(&self) -> &Pool {
         let replica = self.inner.replica.as_ref().and_then(Replica::pool);
         replica.unwrap_or(&self.inner.readers)
@@ -67,7 +66,7 @@ impl Database {
     }
 }
 
-/// What is wrong with the journal's tables, as far as they tell by themselves.
+/// Inconsistencies within the journal's tables.
 pub(in crate::store) async fn check(
     database: &Database,
     check: Check,
@@ -99,7 +98,7 @@ pub(in crate::store) async fn check(
     Ok(faults)
 }
 
-/// How large the database is.
+/// The size of the database.
 pub(in crate::store) async fn sizes(database: &Database) -> Result<Sizes, Error> {
     let text = "SELECT pg_database_size(current_database()), \
                 (SELECT coalesce(sum(last_pos), 0)::BIGINT FROM shard)";

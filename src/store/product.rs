@@ -1,5 +1,5 @@
-//! Rows of products: read one, and list them. Searching by relevance is not here; how a row with a
-//! version is written is `versioned`'s.
+//! Rows of products: read one, and list them. There is no search by relevance; `versioned` writes
+//! rows.
 
 use super::both::{Builder, Dialect, Readers};
 use super::row::Value;
@@ -9,7 +9,7 @@ use crate::domain::case_folding::fold_case;
 use crate::domain::id::Sku;
 use crate::domain::product::Product;
 
-/// A product as it stands in its table.
+/// A product's row.
 pub type Row = versioned::Row<Product>;
 
 crate::versioned_row! {
@@ -18,18 +18,18 @@ crate::versioned_row! {
     }
 }
 
-/// Which products to list, in order of SKU.
+/// The filter of a list of products, in order of SKU.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     /// Only of this category.
     pub category: Option<String>,
-    /// Only those that can, or cannot, be sold.
+    /// Only active ones, or only inactive ones.
     pub active: Option<bool>,
-    /// Only those with this text in their name or SKU, whatever its case.
+    /// Only those with this text in their name or SKU, in any case.
     pub q: Option<String>,
-    /// Only those behind this SKU.
+    /// Only those after this SKU.
     pub after: Option<Sku>,
-    /// At most so many, up to [`LIST_MAX`].
+    /// At most this many, up to [`LIST_MAX`].
     pub limit: u32,
 }
 
@@ -50,7 +50,7 @@ impl Store {
         list(self.lists(), filter).await
     }
 
-    /// The same, never from a replica: what is kept for others must not be old already.
+    /// Products in order of SKU, never from a replica: what is cached must not be stale already.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -59,13 +59,13 @@ impl Store {
     }
 }
 
-/// Products as they stand in one of the databases.
+/// Products from one of the databases.
 async fn list(from: Readers<'_>, filter: &Filter) -> Result<Vec<Row>, Error> {
     let limit = filter.limit.min(LIST_MAX);
     let Some(text) = filter.q.as_deref().map(fold_case) else {
         return page(from, filter, (None, filter.after.as_ref(), limit)).await;
     };
-    // What may have the text in it, until there are enough that have.
+    // Candidates are read until enough of them contain the text.
     let (mut found, mut after) = (Vec::new(), filter.after.clone());
     loop {
         let candidates =
@@ -84,8 +84,8 @@ async fn list(from: Readers<'_>, filter: &Filter) -> Result<Vec<Row>, Error> {
     }
 }
 
-/// A page of products, or of all that may have a folded text in their name or SKU: the databases
-/// fold ASCII only, so that these are all whose name has more than that.
+/// A page of products, or of candidates for a case-folded text in their name or SKU: the databases
+/// fold ASCII only, so every name with other characters is a candidate.
 async fn page(
     from: Readers<'_>,
     filter: &Filter,

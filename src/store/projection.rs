@@ -1,6 +1,6 @@
-//! What every projection has: cursors that move in the transaction of its rows, and dead letters
-//! for events that it could not take. Which events make which rows is not known here; rows on
-//! their way are in `list_row`.
+//! The tables of every projection: cursors, which move in the transaction of its rows, and dead
+//! letters of events that it could not process. The projections are defined elsewhere; rows are in
+//! `list_row`.
 
 use super::both::{Builder, Writing, change, execute, fetch_all, fetch_optional};
 use super::found::{FoundRow, sqlite_rows};
@@ -16,53 +16,53 @@ macro_rules! letters {
     };
 }
 
-/// An event that a projection could not take.
+/// An event that a projection could not process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// Its number, 0 before it is written.
+    /// Its id, 0 before it is written.
     pub id: i64,
-    /// The projection that stumbled.
+    /// The projection.
     pub projection: String,
     /// The event's shard.
     pub shard: u16,
     /// The event's position there.
     pub pos: i64,
-    /// Whose event it is.
+    /// The event's entity.
     pub entity: EntityId,
-    /// What went wrong.
+    /// The reason.
     pub reason: String,
     /// When.
     pub at: Timestamp,
 }
 
-/// How far a step leads a projection in one shard.
+/// The progress of a projection in one shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
     /// The shard.
     pub shard: u16,
-    /// Where the cursor has to stand: 0 at the very beginning.
+    /// The cursor's expected position: 0 at the start.
     pub after: i64,
-    /// Where it stands then.
+    /// The cursor's new position.
     pub pos: i64,
 }
 
-/// What one projection writes in a step.
+/// The writes of one projection in a step.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ProjectionStep<'a> {
     /// The projection.
     pub projection: &'a str,
-    /// How far it leads, by shard.
+    /// Its progress, by shard.
     pub cursors: &'a [Cursor],
-    /// Rows, written over what they were.
+    /// Rows, which replace the stored ones.
     pub rows: Option<&'a Batch>,
-    /// Events that could not be taken.
+    /// Events that could not be processed.
     pub dead: &'a [DeadLetter],
-    /// Those whose rows show all their events again: their dead letters are taken away.
+    /// Entities whose rows contain all their events again: their dead letters are deleted.
     pub healed: &'a [EntityId],
 }
 
 impl Store {
-    /// The position of the last event of a shard that a projection has taken, 0 for none.
+    /// The position of the last event of a shard that a projection has processed, 0 for none.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -73,8 +73,8 @@ impl Store {
         Ok(found.map_or(Ok(0), |found| found.try_get(0))?)
     }
 
-    /// The positions of the last events that a projection has taken, by shard, in order; shards
-    /// of which it has taken none are left out.
+    /// The positions of the last processed events, by shard, in order; without shards of which none
+    /// was processed.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -83,7 +83,7 @@ impl Store {
     }
 
     /// Writes the steps of some projections and moves all their cursors, in one transaction;
-    /// `false`, and nothing written, if one of the cursors is not where its step begins.
+    /// `false`, with nothing written, if a cursor is not at its expected position.
     ///
     /// # Errors
     /// [`Error`] of the store; nothing is written then.
@@ -102,11 +102,11 @@ impl Store {
         Ok(true)
     }
 
-    /// Forgets how far a projection has come, and its dead letters: its rows are made again from
-    /// the first event, over those that stand there.
+    /// Deletes a projection's cursors and dead letters: its rows are rebuilt from the first event,
+    /// over the stored ones.
     ///
     /// # Errors
-    /// [`Error`] of the store; nothing is forgotten then.
+    /// [`Error`] of the store; nothing is deleted then.
     pub async fn reset_projection(&self, name: &str) -> Result<(), Error> {
         let mut write = self.begin_relaxed().await?;
         execute!(write, sqlx::query("DELETE FROM projection WHERE name = $1").bind(name))?;
@@ -125,7 +125,7 @@ impl Store {
         Ok(found.iter().map(dead_letter).collect::<Result<_, _>>()?)
     }
 
-    /// The dead letter of this id.
+    /// The dead letter with this id.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -135,7 +135,7 @@ impl Store {
         Ok(found.as_ref().map(dead_letter).transpose()?)
     }
 
-    /// Those among `entities` that a projection has dead letters of.
+    /// Those of `entities` that have dead letters of a projection.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -154,7 +154,7 @@ impl Store {
         Ok(parked)
     }
 
-    /// All that a projection has dead letters of.
+    /// All entities that have dead letters of a projection.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -165,7 +165,7 @@ impl Store {
         Ok(found.iter().map(entity).collect::<Result<_, sqlx::Error>>()?)
     }
 
-    /// Takes a dead letter away; `false` if there is none.
+    /// Deletes a dead letter; `false` if there is none.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -181,7 +181,7 @@ fn cursors(found: Vec<FoundRow>) -> Result<Vec<(u16, i64)>, sqlx::Error> {
     found.iter().map(|found| Ok((found.shard(0)?, found.try_get(1)?))).collect()
 }
 
-/// A list, and how far a projection of its rows has come, both at one moment.
+/// A list and the cursors of its projection, both from one snapshot.
 pub(in crate::store) async fn list_at(
     from: Readers<'_>,
     list: Builder,
@@ -248,7 +248,7 @@ const MOVE_CURSORS: OfCursors = OfCursors {
                WHERE p.name = c.name AND p.shard = c.shard AND p.pos = c.after",
 };
 
-/// Runs a statement about cursors; answers how many of them it changed.
+/// Runs a statement about cursors; returns how many of them it changed.
 async fn move_with(
     writing: &mut Writing,
     text: OfCursors,

@@ -1,9 +1,9 @@
-//! Taking a store from a data folder to PostgreSQL: everything but what is made again from the
-//! journal, in one transaction, so that a move that breaks off leaves an empty store behind and can
-//! be begun again.
+//! Moves a store from a data folder to PostgreSQL: everything except what is rebuilt from the
+//! journal, in one transaction, so an interrupted move leaves an empty store and can be started
+//! again.
 //!
-//! An event keeps its entity and seq, and gets a position on the shard that its entity has there, in
-//! the order of the old ones. Whether all of it arrived is `verify`'s to say.
+//! An event keeps its entity and seq, and gets a position in its entity's shard there, in the order
+//! of the old positions. `verify` checks that everything arrived.
 
 use std::collections::BTreeMap;
 
@@ -23,20 +23,19 @@ use crate::domain::entity::EntityId;
 /// Rows that are written at once.
 const PAGE: u32 = 1_000;
 
-/// What a node that projects makes again, beside the lists that it is told of, and what is only of a
-/// node that runs.
+/// Tables that are rebuilt or belong to a running node, beside the lists.
 const NOT_COPIED: [&str; 4] = ["projection", "dead_letter", "node", "shard"];
-/// What is copied in a way of its own.
+/// Tables that are copied in their own ways.
 const OF_THE_JOURNAL: [&str; 3] = ["event", "timer", "snapshot"];
 
-/// A table that is copied as it is: its name, and its columns as they are in PostgreSQL.
+/// A table that is copied row by row: its name, and its columns in PostgreSQL.
 struct Copied {
     name: String,
     columns: Vec<(String, ColumnKind)>,
 }
 
-/// All tables that are copied row by row: those of the folder, but what is made again. Their columns
-/// are those that the folder has; of which kind each is, the target says.
+/// All tables that are copied row by row: those of the folder, without what is rebuilt. The folder
+/// names their columns; the target gives their types.
 async fn copied(
     from: &SqlitePool,
     to: &mut Transaction,
@@ -78,24 +77,24 @@ async fn copied(
     Ok(all)
 }
 
-/// How far a move has come.
+/// The progress of a move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moved<'a> {
     /// The table that is being written.
     pub table: &'a str,
-    /// Rows that are written.
+    /// Rows written.
     pub done: u64,
-    /// Of how many; 0 if that is not known.
+    /// Rows in all; 0 if that is unknown.
     pub total: u64,
 }
 
 impl Store {
-    /// Takes everything in this data folder to an empty store in PostgreSQL; answers how many events
-    /// that were. The lists that are `made_again` are left out: whoever projects there does that.
+    /// Moves everything in this data folder to an empty store in PostgreSQL; returns the number of
+    /// events. The lists in `made_again` are left out: the node that projects there rebuilds them.
     ///
     /// # Errors
-    /// [`Error::Refused`] if the target is not empty, this is no data folder, or an event is not as
-    /// it was written; nothing is in the target then.
+    /// [`Error::Refused`] if the target is not empty, this is no data folder, or an event's
+    /// checksum is wrong; nothing is in the target then.
     pub async fn move_to(
         &self,
         target: &Self,
@@ -123,13 +122,13 @@ impl Store {
     }
 }
 
-/// Whether there is anything in the target that the move would mix with.
+/// Refuses a target with contents that the move would mix with.
 async fn refuse_full(
     to: &mut Transaction,
     tables: &[Copied],
     made_again: &[&'static Table],
 ) -> Result<(), Error> {
-    // Whoever else would claim a shard now waits, and then finds events.
+    // Any other process that would claim a shard now waits, and then finds events.
     to.execute(sqlx::query("LOCK TABLE shard, event IN EXCLUSIVE MODE")).await?;
     let tables = tables.iter().map(|table| table.name.as_str()).filter(|name| *name != "setting");
     let made_again = made_again.iter().map(|table| table.name());
@@ -149,7 +148,7 @@ async fn refuse_full(
     Ok(())
 }
 
-/// Copies the journal, and leaves each shard where its last event is.
+/// Copies the journal, and sets the last position of each shard.
 async fn events(
     from: &Folder,
     shards: u16,
@@ -182,7 +181,7 @@ async fn events(
         done += u64::try_from(page.len()).unwrap_or(0);
         progress(Moved { table: "event", done, total });
     }
-    // Epochs go on from where they are: no fence of the past is good again.
+    // Epochs continue: no fence of the past becomes valid again.
     let epoch: i64 =
         sqlx::query_scalar("SELECT max(epoch) FROM shard").fetch_one(from.readers()).await?;
     let text = "UPDATE shard SET last_pos = f.pos, epoch = greatest(shard.epoch, $3) \
@@ -216,7 +215,7 @@ fn insert_events(page: &[Record]) -> Query<'static, Postgres, PgArguments> {
     .bind(column!(record => journal::postgres::sum(record)))
 }
 
-/// Copies who is under way, to the shards that they are on now.
+/// Copies timers, to the shards of their entities.
 async fn timers(
     from: &SqlitePool,
     shards: u16,
@@ -239,7 +238,7 @@ async fn timers(
     Ok(())
 }
 
-/// Copies the snapshots that are as they were written; the others are made again.
+/// Copies the snapshots whose checksums are right; the others are made again.
 async fn snapshots(
     from: &Folder,
     to: &mut Transaction,
@@ -259,7 +258,7 @@ async fn snapshots(
     Ok(())
 }
 
-/// Copies a table as it is.
+/// Copies a table row by row.
 async fn copy(
     from: &SqlitePool,
     Copied { name, columns }: &Copied,

@@ -1,6 +1,6 @@
-//! Tables whose rows are declared: from one declaration come the list of columns, reading a row, and
-//! the statements that write one or many, for both databases. Which lists a table is asked for, and
-//! by which index they are found, stands in the table's own file.
+//! Declared tables: one declaration gives the list of columns, the decoding of a row, and the
+//! statements that write one row or many, for both databases. The queries of a table and their
+//! indexes are in the table's own file.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -21,11 +21,11 @@ pub use super::value::{ColumnKind, Stored, Value, from_json, to_json};
 pub struct Column {
     /// Its name.
     pub name: &'static str,
-    /// What it holds.
+    /// Its type.
     pub kind: ColumnKind,
 }
 
-/// A table whose columns are known by a declaration ([`table_row!`](crate::table_row)).
+/// A table whose columns are declared ([`table_row!`](crate::table_row)).
 #[derive(Debug)]
 pub struct Table {
     name: &'static str,
@@ -35,15 +35,15 @@ pub struct Table {
     change: OnceLock<ChangeTexts>,
 }
 
-/// The statements that write any number of rows over what they were.
+/// The statements that write any number of rows and replace the stored ones.
 #[derive(Debug)]
 struct PutTexts {
     sqlite: Texts,
     postgres: Arc<str>,
 }
 
-/// The statements that write one row over the version before, each of which writes none if that is
-/// not there.
+/// The statements that write one row over its previous version, each of which writes nothing if
+/// that version is not stored.
 #[derive(Debug)]
 pub(in crate::store) struct ChangeTexts {
     /// Those of SQLite, with a variable for each column.
@@ -52,7 +52,7 @@ pub(in crate::store) struct ChangeTexts {
     pub(in crate::store) postgres: ChangeText,
 }
 
-/// A statement for a row that is new, and one for a row that is there.
+/// A statement for a new row, and one for a changed row.
 #[derive(Debug)]
 pub(in crate::store) struct ChangeText {
     insert: Arc<str>,
@@ -67,10 +67,10 @@ impl ChangeText {
 }
 
 impl Table {
-    /// A table of these columns, the first of which are its key.
+    /// A table with these columns, the first of which are its key.
     ///
     /// # Panics
-    /// Where it is compiled, if the columns do not begin with the key.
+    /// At compile time, if the columns do not begin with the key.
     #[must_use]
     pub const fn new(
         name: &'static str,
@@ -97,7 +97,7 @@ impl Table {
         self.columns
     }
 
-    /// The names of the columns that tell its rows apart, which are the first.
+    /// The names of its key columns, which are the first.
     #[must_use]
     pub const fn key(&self) -> &'static [&'static str] {
         self.key
@@ -114,8 +114,8 @@ impl Table {
         format!("SELECT {} FROM {}", self.names(), self.name)
     }
 
-    /// What is written over a row that is there. Not SQLite's `INSERT OR REPLACE`: that writes every
-    /// index anew, this one those whose columns changed.
+    /// The clause that replaces a stored row. Not SQLite's `INSERT OR REPLACE`: that writes every
+    /// index again, this one only those whose columns changed.
     fn over(&self) -> String {
         let rest = self.columns.iter().skip(self.key.len());
         let sets: Vec<String> =
@@ -123,7 +123,7 @@ impl Table {
         format!(" ON CONFLICT ({}) DO UPDATE SET {}", self.key.join(", "), sets.join(", "))
     }
 
-    /// `INSERT` of rows that are made of an array for each column.
+    /// `INSERT` of rows from an array per column.
     pub(in crate::store) fn insert_arrays(&self) -> String {
         let arrays: Vec<String> = self
             .columns
@@ -146,7 +146,7 @@ impl Table {
     }
 }
 
-/// Of tables whose rows have a version.
+/// Tables whose rows have a version.
 impl Table {
     pub(in crate::store) fn change_texts(&self) -> &ChangeTexts {
         self.change.get_or_init(|| {
@@ -170,7 +170,7 @@ impl Table {
         })
     }
 
-    /// `UPDATE` of the row before, whose new values are `value` of their columns.
+    /// `UPDATE` of the previous row, with `value` as the expression of each column.
     fn update(&self, from: &str, value: impl Fn(usize) -> String) -> String {
         let (mut sets, mut wheres) = (Vec::new(), Vec::new());
         for (nth, column) in self.columns.iter().enumerate() {
@@ -189,13 +189,13 @@ impl Table {
     }
 }
 
-/// The column of a row's version, behind those of the row itself.
+/// The column of a row's version, after the row's own columns.
 pub const VERSION: Column = Column { name: "version", kind: ColumnKind::Number };
 /// The column of the time of its last change, behind the version.
 pub const UPDATED_AT: Column = Column { name: "updated_at", kind: ColumnKind::Number };
 
 impl ColumnKind {
-    /// What PostgreSQL calls it.
+    /// The type in PostgreSQL.
     pub(in crate::store) const fn postgres(self) -> &'static str {
         match self {
             Self::Number => "BIGINT",
@@ -206,7 +206,7 @@ impl ColumnKind {
     }
 }
 
-/// Whether two names are the same, known when it is compiled.
+/// Whether two names are equal, at compile time.
 const fn same(one: &str, other: &str) -> bool {
     let (one, other) = (one.as_bytes(), other.as_bytes());
     if one.len() != other.len() {
@@ -222,7 +222,7 @@ const fn same(one: &str, other: &str) -> bool {
     true
 }
 
-/// What a column of a row holds, by the field that it is kept in.
+/// The type of a column, from the field that it is declared by.
 #[doc(hidden)]
 #[must_use]
 pub const fn kind_of<R, C: Stored>(_field: fn(&R) -> &C) -> ColumnKind {
@@ -237,22 +237,22 @@ pub trait TableRow: Sized + Send + Sync + 'static {
     /// The values of all its columns, in order.
     fn values(&self) -> impl Iterator<Item = Value<'_>>;
 
-    /// Reads the columns of a row, one after the other.
+    /// Decodes the columns of a row, in order.
     ///
     /// # Errors
-    /// [`Error::Row`] for what cannot be understood.
+    /// [`Error::Row`] for invalid content.
     fn read(columns: &mut Columns<'_>) -> Result<Self, Error>;
 
-    /// Reads a row that was selected with the columns of its table.
+    /// Decodes a row that was selected with the columns of its table.
     ///
     /// # Errors
-    /// [`Error::Row`] for what cannot be understood.
+    /// [`Error::Row`] for invalid content.
     fn decode(found: &FoundRow) -> Result<Self, Error> {
         Self::read(&mut Columns::new(found, Self::table()))
     }
 }
 
-/// The columns of a row, read one after the other.
+/// The columns of a row, decoded in order.
 pub struct Columns<'r> {
     found: &'r FoundRow,
     table: &'static Table,
@@ -260,16 +260,16 @@ pub struct Columns<'r> {
 }
 
 impl<'r> Columns<'r> {
-    /// Those of a row that was selected with the columns of a table.
+    /// The columns of a row that was selected from a table.
     #[must_use]
     pub const fn new(found: &'r FoundRow, table: &'static Table) -> Self {
         Self { found, table, nth: 0 }
     }
 
-    /// The next column.
+    /// Decodes the next column.
     ///
     /// # Errors
-    /// [`Error::Row`] for what cannot be understood.
+    /// [`Error::Row`] for invalid content.
     pub fn take<T: Stored>(&mut self) -> Result<T, Error> {
         let nth = self.nth;
         self.nth += 1;
@@ -280,7 +280,7 @@ impl<'r> Columns<'r> {
     }
 }
 
-/// A row that is to be written with the events that tell of it.
+/// A row to be written with the events that describe its change.
 #[derive(Clone, Debug)]
 pub struct RowChange {
     table: &'static Table,
@@ -290,25 +290,25 @@ pub struct RowChange {
 }
 
 impl RowChange {
-    /// The change that makes a version of a row, which has a value for each column of its table.
+    /// The change that writes a version of a row, with a value for each column of its table.
     #[must_use]
     pub const fn new(table: &'static Table, version: i64, values: Vec<Value<'static>>) -> Self {
         Self { table, version, values }
     }
 
-    /// The table that it is written to.
+    /// Its table.
     #[must_use]
     pub const fn table(&self) -> &'static Table {
         self.table
     }
 
-    /// The version that it makes, which must be the one after the stored one; 1 makes the row.
+    /// The version that it writes, which must be the one after the stored one; 1 creates the row.
     #[must_use]
     pub const fn version(&self) -> i64 {
         self.version
     }
 
-    /// What tells the row from others of the table.
+    /// The key of the row.
     #[must_use]
     pub fn key(&self) -> &[Value<'static>] {
         self.values.get(..self.table.key().len()).unwrap_or_default()
@@ -326,7 +326,7 @@ impl RowChange {
         columns.zip(self.values.iter().map(Value::json)).collect::<serde_json::Map<_, _>>().into()
     }
 
-    /// About how many bytes it takes.
+    /// Approximate bytes of the row.
     pub(in crate::store) fn bytes(&self) -> usize {
         let of = |value: &Value<'_>| match value {
             Value::Text(text) => 16 + text.len(),
@@ -337,9 +337,9 @@ impl RowChange {
     }
 }
 
-/// Declares a row, and with it all that reads and writes it. The columns are the fields, in the order
-/// of the declaration; `key` names the first of them, which tell rows apart. A field's type is one
-/// that is [`Stored`](crate::store::row::Stored).
+/// Declares a row, with the code that reads and writes it. The columns are the fields, in the order
+/// of the declaration; `key` names the first of them, which are the key. The type of a field must
+/// be [`Stored`](crate::store::row::Stored).
 ///
 /// ```
 /// use kontor::store::row::TableRow as _;
@@ -359,7 +359,7 @@ impl RowChange {
 /// assert_eq!(PageCount::table().columns().len(), 2);
 /// ```
 ///
-/// For a struct that stands elsewhere, its fields are named:
+/// For a struct that is defined elsewhere, only its fields are named:
 /// `table_row! { Job in "job", key(id) { id, kind, state } }`.
 #[macro_export]
 macro_rules! table_row {
@@ -381,7 +381,7 @@ macro_rules! table_row {
             $crate::table_row! { @items $Row in $table, key($($key),+) { $($field),+ } [] }
         }
     };
-    // The items of the trait, for a table that may have more columns behind those of the row.
+    // The items of the trait, for a table that may have more columns after those of the row.
     (
         @items $Row:ident in $table:literal, key($($key:ident),+) { $($field:ident),+ }
         [$($more:expr),*]
@@ -413,7 +413,7 @@ macro_rules! table_row {
     };
 }
 
-/// The row of a key, if it is there.
+/// The row with a key, if there is one.
 pub(in crate::store) async fn find(
     from: Readers<'_>,
     table: &'static Table,
@@ -427,7 +427,7 @@ pub(in crate::store) async fn find(
     Ok(query.fetch_all(from).await?.pop())
 }
 
-/// Rows in order of their keys behind `after`, at most `limit`.
+/// Rows in order of their keys after `after`, at most `limit`.
 pub(in crate::store) async fn list_behind(
     from: Readers<'_>,
     table: &'static Table,
@@ -448,7 +448,7 @@ pub(in crate::store) async fn list_behind(
     Ok(query.fetch_all(from).await?)
 }
 
-/// Writes rows over what they were.
+/// Writes rows, which replace the stored ones.
 pub(in crate::store) async fn put<R: TableRow>(
     writing: &mut Writing,
     rows: &[R],
@@ -470,8 +470,8 @@ fn bind_row<R: TableRow>(query: Binding, row: &R) -> Binding {
     row.values().fold(query, bind)
 }
 
-/// Binds an array for each column. Of rows with the same key the last counts: one statement of
-/// PostgreSQL writes a row once.
+/// Binds an array per column. Of rows with the same key the last one counts, because a statement of
+/// PostgreSQL may write a row only once.
 fn bind_arrays<R: TableRow>(
     query: Query<'static, Postgres, PgArguments>,
     rows: &[R],
@@ -538,7 +538,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_reads_as_it_was_said() {
+    fn declared_row_round_trips() {
         let row = PageCount { page: "/".to_owned(), day: 7, count: None };
         let values: Vec<Value<'static>> = row.values().map(Value::into_owned).collect();
         assert_eq!(values, [Value::text("/"), Value::Number(7), Value::Null]);

@@ -1,5 +1,5 @@
-//! Which version of a thing its rows show, for those who want to read what they have written. It
-//! is asked where lists are read, which may be a moment behind where rows are written.
+//! The version of an entity that its rows show, for clients that read their own writes. It is read
+//! where lists are read, which may lag behind the writes.
 
 use sqlx::AssertSqlSafe;
 

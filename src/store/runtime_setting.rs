@@ -1,6 +1,5 @@
-//! Settings that may change while nodes run: each change is a row and is never changed itself, so
-//! that what holds now and how it came about cannot disagree. Which settings there are, and what
-//! each may be, is not known here.
+//! Changes of runtime settings: each change is a row that is never updated, so the current value
+//! and its history cannot disagree. The settings and their valid values are defined elsewhere.
 
 use super::both::{Builder, change};
 use super::row::TableRow as _;
@@ -13,19 +12,19 @@ crate::table_row! {
     pub struct Row in "runtime_setting", key(name, version) {
         /// The setting.
         pub name: String,
-        /// The version that the change made, dense from 1.
+        /// The version after the change, from 1 without gaps.
         pub version: i64,
-        /// What it became, as JSON; nothing for its default.
+        /// The new value, as JSON; `None` for the default.
         pub value: Option<String>,
-        /// What held before, as JSON.
+        /// The previous value, as JSON.
         pub before: String,
         /// Who changed it.
         pub changed_by: String,
-        /// Why.
+        /// The reason.
         pub reason: String,
-        /// Under which request.
+        /// The request id.
         pub request_id: String,
-        /// When.
+        /// The time.
         pub at: Timestamp,
     }
 }
@@ -50,7 +49,7 @@ impl Store {
         query.fetch_all(readers).await?.iter().map(Row::decode).collect()
     }
 
-    /// The changes of a setting before a version, or the last ones, the newest first.
+    /// The changes of a setting before a version, or the last ones, newest first.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -68,8 +67,8 @@ impl Store {
         query.fetch_all(readers).await?.iter().map(Row::decode).collect()
     }
 
-    /// Changes a setting; `false`, and nothing is written, if its version is not the one before
-    /// the row's.
+    /// Changes a setting; `false`, with nothing written, if its version is not the one before the
+    /// row's.
     ///
     /// # Errors
     /// [`Error`] of the store.

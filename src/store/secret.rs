@@ -1,10 +1,10 @@
-//! Secrets that this store draws for itself and keeps: what signs tokens and cursors.
+//! Secrets that this store generates for itself: the keys that sign tokens and cursors.
 
 use super::both::{change, fetch_optional};
 use super::{Error, Store};
 
 impl Store {
-    /// The secret of this name, 32 random bytes, drawn at the first call and the same ever after.
+    /// The secret with this name, 32 random bytes, generated at the first call and never changed.
     ///
     /// # Errors
     /// [`Error`] of the store.

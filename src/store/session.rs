@@ -1,8 +1,8 @@
-//! Sessions of people who are signed in, and the links that sign in once. The store keeps digests
-//! of their secrets; a secret is shown once, when it is drawn.
+//! Sessions of signed-in people, and sign-in links, which work once. The store contains digests of
+//! their secrets; a secret is shown once, when it is created.
 //!
-//! A session ends 12 hours after it was last seen, 7 days after it began, or with the key that it
-//! came from. Links and sessions that are over are deleted when somebody signs in.
+//! A session ends 12 hours after its last use, 7 days after it began, or when its key is revoked.
+//! Expired links and sessions are deleted at the next sign-in.
 
 use sha2::{Digest as _, Sha256};
 
@@ -12,53 +12,53 @@ use super::key::{self, KeySecret};
 use super::{Error, Store};
 use crate::domain::time::{Span, Timestamp};
 
-/// How long a session lasts at the most.
+/// The longest duration of a session.
 pub const LASTS: Span = Span::from_secs(7 * 24 * 3600);
-/// How long a session lasts that is not used.
+/// The idle timeout of a session.
 pub const IDLE: Span = Span::from_secs(12 * 3600);
-/// How long a link works.
+/// The TTL of a sign-in link.
 pub const LINK_LASTS: Span = Span::from_secs(15 * 60);
-/// How long the link of a first start works.
+/// The TTL of the sign-in link of a first start.
 pub const SET_UP_LASTS: Span = Span::from_secs(24 * 3600);
-/// How exactly it is known when a session was last used.
+/// The precision of a session's last use.
 const SEEN_EVERY: Span = Span::from_secs(60);
-/// The most sessions; the one not seen for longest makes room for a new one.
+/// The most sessions; the one that was unused for longest is replaced.
 const SESSIONS_MAX: u32 = 1_000;
-/// The most sessions of one key: it cannot push those of others out.
+/// The most sessions of one key, so that it cannot replace those of others.
 const SESSIONS_OF_KEY_MAX: u32 = 50;
-/// The most links that have not been used; beyond it the ones that end first go.
+/// The most unused links; beyond it those that expire first are deleted.
 const LINKS_MAX: u32 = 1_000;
-/// The longest secret that can be one of ours.
+/// The longest secret that is accepted.
 const SECRET_MAX: usize = 128;
 
-/// A limit that is none, to both databases.
+/// A limit that both databases treat as none.
 macro_rules! all {
     () => {
         "9223372036854775807"
     };
 }
 
-/// A session as it stands in its table, without its secret.
+/// A session's row, without its secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// Names it in logs and causes, 16 hexadecimal digits.
+    /// Its id in logs and causes, 16 hexadecimal digits.
     pub id: String,
     /// The name of the key or link that it came from.
     pub name: String,
-    /// What it may do.
+    /// Its scopes.
     pub scopes: Vec<String>,
     /// The id of the key that it came from.
     pub api_key: Option<String>,
     /// When it began.
     pub created_at: Timestamp,
-    /// When it was last used, to the minute.
+    /// Its last use, to the minute.
     pub seen_at: Timestamp,
-    /// When it ends at the latest.
+    /// Its latest end.
     pub expires_at: Timestamp,
 }
 
 impl Row {
-    /// Whether it has neither run out nor been idle for too long.
+    /// Whether it has neither expired nor been idle for too long.
     #[must_use]
     pub fn lives(&self, now: Timestamp) -> bool {
         now < self.expires_at && now < self.seen_at + IDLE
@@ -66,7 +66,7 @@ impl Row {
 }
 
 impl Store {
-    /// Makes a link that signs in once, until `lasts` from now; its token cannot be had again.
+    /// Creates a sign-in link with a TTL; its token is not available again.
     ///
     /// # Errors
     /// [`Error::Refused`] for a name or scopes beyond the limits of keys, or the store's errors.
@@ -101,7 +101,7 @@ impl Store {
         Ok(token)
     }
 
-    /// Whether a link still signs in: nobody has used it, and it has not run out.
+    /// Whether a link is valid: unused and not expired.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -114,8 +114,8 @@ impl Store {
         Ok(found.is_some())
     }
 
-    /// Uses a link up and begins a session with its scopes; `None` if the link is not one, was
-    /// used, or has run out. Both happen or neither.
+    /// Uses a link and begins a session with its scopes, atomically; `None` if the link does not
+    /// exist, was used, or has expired.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -142,7 +142,7 @@ impl Store {
         Ok(Some((row, secret)))
     }
 
-    /// Begins a session with the scopes of a key that was found good.
+    /// Begins a session with the scopes of a verified key.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -159,7 +159,7 @@ impl Store {
         Ok((row, secret))
     }
 
-    /// The session of this secret; `None` if there is none, or it has ended.
+    /// The session with this secret; `None` if there is none, or it has ended.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -175,8 +175,8 @@ impl Store {
         Ok(found.filter(|row| row.lives(now)))
     }
 
-    /// Notes that a session is being used, at most once a minute. Not durable: a power cut makes
-    /// it look idle for a little longer.
+    /// Records the use of a session, at most once a minute. Not durable: after a power cut it may
+    /// end a little earlier.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -191,7 +191,7 @@ impl Store {
         relaxed.commit().await
     }
 
-    /// Whether the session of this id has not ended.
+    /// Whether the session with this id has not ended.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -206,8 +206,7 @@ impl Store {
         Ok(found.is_some())
     }
 
-    /// Ends all sessions and takes back all links that were not used; answers how many sessions
-    /// and links there were.
+    /// Ends all sessions and deletes all unused links; returns the numbers of sessions and links.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -216,7 +215,7 @@ impl Store {
         Ok((change!(self, sqlx::query("DELETE FROM session"))?, links))
     }
 
-    /// Ends a session; `false` if there is none of this id.
+    /// Ends a session; `false` if there is none with this id.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -243,8 +242,8 @@ fn new_session(
     (row, KeySecret::draw(""))
 }
 
-/// Writes a session, after deleting those that are over and, if there are too many, of all or of
-/// its key, the one that was not seen for longest.
+/// Writes a session, after deleting expired ones and, if there are too many in all or of its key,
+/// the one that was unused for longest.
 async fn insert(writing: &mut Writing, row: &Row, secret: &KeySecret) -> Result<(), Error> {
     let now = row.created_at.millis();
     let idle_since = (row.created_at - IDLE).millis();
@@ -284,8 +283,8 @@ async fn insert(writing: &mut Writing, row: &Row, secret: &KeySecret) -> Result<
     Ok(())
 }
 
-/// The digest by which a secret is found. It has 256 random bits: how long a look takes tells
-/// nothing that helps to guess one.
+/// The digest by which a secret is looked up. A secret has 256 random bits, so the timing of a
+/// lookup does not help to guess it.
 fn digest(secret: &str) -> Vec<u8> {
     Sha256::digest(secret.as_bytes()).to_vec()
 }

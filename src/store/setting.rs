@@ -1,10 +1,10 @@
-//! Settings that belong to the data, not to the process: a name and a text each.
+//! Settings that belong to the data, not to the process: each is a name and a text.
 
 use super::both::{change, fetch_optional};
 use super::{Error, Store};
 
 impl Store {
-    /// The setting of this name.
+    /// The setting with this name.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -14,7 +14,7 @@ impl Store {
         Ok(found.map(|found| found.try_get(0)).transpose()?)
     }
 
-    /// Writes a setting over what it was.
+    /// Writes a setting.
     ///
     /// # Errors
     /// [`Error`] of the store.

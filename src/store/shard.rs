@@ -1,24 +1,24 @@
-//! Who owns which shard of the journal, and where its last event is.
+//! The shards of the journal: owner, epoch, lease and last position.
 
 use super::both::fetch_all;
 use super::found::FoundRow;
 use super::{Error, Store};
 use crate::domain::time::Timestamp;
 
-/// A shard's row beside what its events say, read at one moment.
+/// A shard's row, and the highest position of its events, read at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// The shard.
     pub id: u16,
-    /// Who has claimed it.
+    /// Its owner.
     pub owner: String,
-    /// How often it was claimed.
+    /// The number of its claims.
     pub epoch: i64,
-    /// Until when it is claimed.
+    /// The end of its lease.
     pub lease_until: Timestamp,
-    /// The node that an operator wants it to be with.
+    /// The node to which an operator has pinned it.
     pub pinned_to: Option<String>,
-    /// The position of its last event, as its row says.
+    /// The position of its last event, according to its row.
     pub last_pos: i64,
     /// The highest position of its events, 0 if there are none.
     pub max_pos: i64,

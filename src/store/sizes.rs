@@ -1,25 +1,25 @@
-//! How large a store is, and how closely it is looked at.
+//! Sizes of a store, and the depth of a check.
 //!
-//! Who looks is in `maintenance`, and the statements of PostgreSQL in `postgres`.
+//! `maintenance` uses them; the statements of PostgreSQL are in `postgres`.
 
-/// How long a check takes and what it finds.
+/// The depth of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
-    /// The pages and rows; seconds for a large store.
+    /// Pages and rows; seconds for a large store.
     Quick,
-    /// The indexes against their tables as well; minutes for a large store.
+    /// Also indexes against their tables; minutes for a large store.
     Full,
 }
 
-/// How large a store is.
+/// The sizes of a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sizes {
     /// Bytes of the database file.
     pub database_bytes: u64,
     /// Bytes of the write-ahead log.
     pub log_bytes: u64,
-    /// Bytes within the database file that are free to be used again.
+    /// Free bytes within the database file.
     pub free_bytes: u64,
-    /// How many events the journal has.
+    /// The number of events.
     pub events: i64,
 }

@@ -1,10 +1,10 @@
-//! What is looked at before a folder is believed to be a whole store, each cheap whatever its size:
-//! that the files belong together, that the log is not damaged in its middle, and that the
-//! journal's last events are there and found by their index.
+//! Checks that a folder contains an intact store, each cheap whatever its size: the files belong
+//! together, the log is not damaged in its middle, and the journal's last events exist and are
+//! found by their index.
 //!
-//! The rest of the file is not read at the start. SQLite refuses a page that makes no sense when it
-//! comes to it, an event that is not as it was written is seen by its checksum when it is read
-//! (`journal::sqlite`), and `kontor doctor` and `kontor verify` read everything.
+//! The rest of the file is not read at the start. SQLite reports an invalid page when it reads it,
+//! a damaged event is detected by its checksum when it is read (`journal::sqlite`), and `kontor
+//! doctor` and `kontor verify` read everything.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
@@ -14,22 +14,22 @@ use sqlx::SqliteConnection;
 
 use super::open_error::{DATABASE, OpenError};
 
-/// "kont", as the first migration sets it.
+/// "kont", the application id that the first migration sets.
 pub(super) const APPLICATION: i64 = 0x6b6f_6e74;
-/// How many of the journal's last events are looked at.
+/// The number of the journal's last events that are checked.
 const LAST: i64 = 1_000;
-/// What the copy of a damaged log is called, before its salt.
+/// Prefix of the file name of a damaged log's copy; its salt follows.
 pub const DAMAGED_LOG: &str = "kontor.db-wal.damaged-";
 const LOG_HEADER_BYTES: usize = 32;
 const FRAME_HEADER_BYTES: usize = 24;
 
-/// What it means that a file of the store is damaged.
+/// The error for a damaged file of the store.
 pub(super) fn damaged(file: &Path, why: impl std::fmt::Display) -> OpenError {
     OpenError::Corrupt(format!("{}: {why}", file.display()))
 }
 
-/// Looks at the files, before SQLite does: it takes an empty file for a new store, and throws a
-/// log away whose file is missing.
+/// Checks the files before SQLite does: it treats an empty file as a new database, and deletes a
+/// log whose file is missing.
 pub(super) fn files(dir: &Path) -> Result<(), OpenError> {
     let file = dir.join(DATABASE);
     let bytes = fs::metadata(&file).ok().map(|file| file.len());
@@ -49,8 +49,8 @@ pub(super) fn files(dir: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// Keeps a copy of a log that is damaged in its middle: SQLite takes what stands before that, and
-/// writes over the rest, in which there are commits.
+/// Copies a log that is damaged in its middle: SQLite recovers only the part before the damage, and
+/// overwrites the rest, which contains commits.
 pub(super) fn log(dir: &Path) -> Result<(), OpenError> {
     let log = dir.join(format!("{DATABASE}-wal"));
     let io = |source| OpenError::Io { path: log.clone(), source };
@@ -62,7 +62,7 @@ pub(super) fn log(dir: &Path) -> Result<(), OpenError> {
     let Some(Damage { frame, lost, salt }) = damage else { return Ok(()) };
     let copy = dir.join(format!("{DAMAGED_LOG}{salt:08x}"));
     if copy.exists() {
-        // The first copy has more in it than what is left of the log by now.
+        // The first copy contains more than what is left of the log by now.
         return Ok(());
     }
     fs::copy(&log, &copy).map_err(io)?;
@@ -77,18 +77,18 @@ pub(super) fn log(dir: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// A log that is damaged before its end.
+/// Damage of a log before its end.
 #[derive(Debug, PartialEq, Eq)]
 struct Damage {
-    /// The first page of the log that is not as it was written, from 1.
+    /// The first damaged page of the log, from 1.
     frame: u64,
-    /// Pages from there on that belong to the log.
+    /// Pages of the log from there on.
     lost: u64,
     salt: u32,
 }
 
-/// Reads a log. What a power cut tore is the last transaction, whose commit was not synced and not
-/// acknowledged; damage with a commit after it, and more after that, is no such tear.
+/// Scans a log. A power cut tears only the last transaction, whose commit was not synced and not
+/// acknowledged; if a commit and further pages follow the damage, it is not such a tear.
 fn scan(mut log: impl Read) -> io::Result<Option<Damage>> {
     let mut header = [0; LOG_HEADER_BYTES];
     if !fill(&mut log, &mut header)? {
@@ -136,7 +136,7 @@ fn word(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..at + 4).and_then(|word| word.try_into().ok()).map_or(0, u32::from_be_bytes)
 }
 
-/// SQLite's checksum of a log, carried on over more bytes.
+/// SQLite's checksum of a log, continued over more bytes.
 fn add((mut first, mut second): (u32, u32), bytes: &[u8], big_endian: bool) -> (u32, u32) {
     let read = if big_endian { u32::from_be_bytes } else { u32::from_le_bytes };
     for pair in bytes.as_chunks::<8>().0 {
@@ -147,7 +147,7 @@ fn add((mut first, mut second): (u32, u32), bytes: &[u8], big_endian: bool) -> (
     (first, second)
 }
 
-/// Looks whether it is a store at all.
+/// Checks whether the file is a store at all.
 pub(super) async fn kind(connection: &mut SqliteConnection, file: &Path) -> Result<(), OpenError> {
     let application: i64 = sqlx::query_scalar("PRAGMA application_id")
         .fetch_one(connection)
@@ -159,8 +159,8 @@ pub(super) async fn kind(connection: &mut SqliteConnection, file: &Path) -> Resu
     Err(damaged(file, "it is not a kontor store"))
 }
 
-/// Looks at the journal's end: the last events are where the shard says, without a gap, and each
-/// is found by its index. A file that was cut short has lost these first.
+/// Checks the end of the journal: the last events are at the positions of the shard's row, without
+/// a gap, and each is found by its index. These are what a truncated file loses first.
 pub(super) async fn end(connection: &mut SqliteConnection, file: &Path) -> Result<(), OpenError> {
     let (last_pos, last, first, count, indexed): (i64, i64, i64, i64, i64) = sqlx::query_as(
         "SELECT (SELECT last_pos FROM shard WHERE id = 0), ifnull(max(last.pos), 0), \

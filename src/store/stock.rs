@@ -1,5 +1,5 @@
-//! Rows of stock levels, one per SKU and location: a read model. What may be sold is decided by
-//! the stock item's actor, never from here.
+//! Rows of stock levels, one per SKU and location: a read model. Decisions about stock are made by
+//! its actor, never from these rows.
 
 use super::both::{Builder, Dialect, Readers};
 use super::row::TableRow as _;
@@ -8,22 +8,22 @@ use crate::domain::id::Sku;
 use crate::domain::time::Timestamp;
 
 crate::table_row! {
-    /// The level of a SKU at a location as its projection last saw it, in units.
+    /// The row of a SKU's level at a location, in units.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Row in "stock_row", key(sku, location) {
-        /// What is kept.
+        /// The SKU.
         pub sku: Sku,
-        /// Where it is kept.
+        /// The location.
         pub location: String,
-        /// What is there.
+        /// Units on hand.
         pub on_hand: i64,
-        /// What is held for orders that are being placed.
+        /// Units reserved for orders that are being placed.
         pub reserved: i64,
-        /// What orders have a claim on.
+        /// Units allocated to orders.
         pub allocated: i64,
-        /// What is on its way here.
+        /// Units that are announced and not received yet.
         pub incoming: i64,
-        /// What has left for good.
+        /// Units that were sold.
         pub sold: i64,
         /// When it last changed.
         pub updated_at: Timestamp,
@@ -32,22 +32,22 @@ crate::table_row! {
     }
 }
 
-/// Which levels to list, in order of SKU and location.
+/// The filter of a list of levels, in order of SKU and location.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     /// Only of this SKU.
     pub sku: Option<Sku>,
-    /// Only of SKUs that begin like this.
+    /// Only SKUs with this prefix.
     pub prefix: Option<String>,
-    /// Only where units are held for orders that are being placed.
+    /// Only levels with reserved units.
     pub held: bool,
     /// Only at this location.
     pub location: Option<String>,
-    /// Only with at most so many units sellable.
+    /// Only levels with at most this many units available to sell.
     pub sellable_max: Option<i64>,
-    /// Only those behind this SKU and location, the last of the page before.
+    /// Only those after this SKU and location, the last of the previous page.
     pub after: Option<(Sku, String)>,
-    /// At most so many, up to [`LIST_MAX`].
+    /// At most this many, up to [`LIST_MAX`].
     pub limit: u32,
 }
 
@@ -69,8 +69,8 @@ impl Store {
         list(self.lists(), filter).await
     }
 
-    /// Levels as [`Store::stock_levels`] lists them, and how far a projection of theirs has come in
-    /// each shard, both at one moment.
+    /// Levels as [`Store::stock_levels`] lists them, with the cursors of their projection in each
+    /// shard, both from one snapshot.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -86,14 +86,14 @@ impl Store {
     }
 }
 
-/// Levels as they stand in one of the databases.
+/// Levels from one of the databases.
 pub(in crate::store) async fn list(from: Readers<'_>, filter: &Filter) -> Result<Vec<Row>, Error> {
     let found = select(filter, from.dialect()).fetch_all(from).await?;
     found.iter().map(Row::decode).collect()
 }
 
-/// Only the conditions that the filter has, so that SQLite walks the one index that fits: it
-/// begins where the page does, or behind it where the SKUs begin, and ends with them.
+/// Only the conditions that the filter has, so that SQLite walks the one index that fits: from the
+/// start of the page, or of the SKU prefix if that is later, to the end of the prefix.
 fn select(filter: &Filter, dialect: Dialect) -> Builder {
     let mut query = Builder::new(dialect, &Row::table().select());
     let prefix = filter.prefix.as_deref().unwrap_or("");

@@ -1,8 +1,7 @@
-//! What the actors and the proof need of a store: the journal, the rows that are made of it, and
-//! the few things that are kept beside it. [`Store`] has it in a database,
-//! [`MemoryStore`](super::memory::MemoryStore) for the simulator. Keys, sessions and the lists that people
-//! ask for are not here: only HTTP wants those. What is asked for here is never read from a
-//! replica: decisions rest on it.
+//! What actors and `verify` need of a store: the journal, the projected rows, and a few other
+//! tables. [`Store`] implements it with a database, [`MemoryStore`](super::memory::MemoryStore) for the
+//! simulator. Keys, sessions and lists for people are not here, because only HTTP uses them.
+//! Nothing here is read from a replica, because decisions depend on it.
 
 use std::sync::Arc;
 
@@ -27,14 +26,14 @@ pub trait Tables: Send + Sync + 'static {
     /// All shards, in order.
     async fn shards(&self) -> Result<Vec<shard::Row>, Error>;
 
-    /// The row of a key in a table whose rows have a version, if it is there.
+    /// The row with a key in a table whose rows have a version, if there is one.
     async fn find_row(
         &self,
         table: &'static Table,
         key: &[Value<'_>],
     ) -> Result<Option<FoundRow>, Error>;
 
-    /// Rows of a list, or of a table whose rows have a version, in order of their keys behind
+    /// Rows of a list, or of a table whose rows have a version, in order of their keys after
     /// `after`, at most `limit`.
     async fn rows_behind(
         &self,
@@ -114,7 +113,7 @@ pub trait Tables: Send + Sync + 'static {
     /// See [`Store::pin_shard`].
     async fn pin_shard(&self, shard: u16, node: Option<&str>) -> Result<bool, Error>;
 
-    /// Closes it. What is being written is finished first.
+    /// Closes it, after writes in progress are finished.
     async fn close(&self);
 }
 

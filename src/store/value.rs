@@ -1,5 +1,5 @@
-//! What a column can hold, and which types of ours are kept as what. Which columns a table has is
-//! said where its row is declared (`row`).
+//! The types of columns, and the mapping of Rust types to them. The columns of a table are declared
+//! with its row (`row`).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use crate::domain::id::Sku;
 use crate::domain::money::{Currency, TaxRate, UnitPrice, parse_currency};
 use crate::domain::time::Timestamp;
 
-/// What a column holds when it holds something.
+/// The type of a column's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColumnKind {
     /// `BIGINT`, in SQLite `INTEGER`.
@@ -24,7 +24,7 @@ pub enum ColumnKind {
     Bytes,
 }
 
-/// The value of a column. Texts are in order of their bytes, as both databases sort them.
+/// The value of a column. Texts are ordered by their bytes, as both databases sort them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Value<'a> {
     /// `NULL`.
@@ -46,7 +46,7 @@ impl<'a> Value<'a> {
         Self::Text(Cow::Borrowed(text))
     }
 
-    /// The same, owned.
+    /// The value, owned.
     #[must_use]
     pub fn into_owned(self) -> Value<'static> {
         match self {
@@ -58,7 +58,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The same as JSON, as PostgreSQL reads a column from it.
+    /// The value as JSON, as PostgreSQL reads a column from it.
     pub(in crate::store) fn json(&self) -> serde_json::Value {
         match self {
             Self::Null => serde_json::Value::Null,
@@ -72,7 +72,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The same, borrowed.
+    /// The value, borrowed.
     #[must_use]
     pub fn borrowed(&self) -> Value<'_> {
         match self {
@@ -97,16 +97,16 @@ impl From<String> for Value<'_> {
     }
 }
 
-/// A type that a column keeps. A type of several parts is kept as JSON text: [`to_json`] and
-/// [`from_json`] are its two methods then.
+/// A type that a column can store. A composite type is stored as JSON text: its two methods are
+/// then [`to_json`] and [`from_json`].
 pub trait Stored: Sized {
-    /// What a column of it holds.
+    /// The type of its column.
     const KIND: ColumnKind;
 
-    /// What the column holds for it.
+    /// The column's value.
     fn to_value(&self) -> Value<'_>;
 
-    /// Reads what the column holds.
+    /// Decodes the column's value.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -261,13 +261,13 @@ impl Stored for BTreeMap<Currency, UnitPrice> {
     }
 }
 
-/// A value of several parts as JSON text. What JSON cannot say is `NULL`, which a column that is
-/// `NOT NULL` refuses.
+/// A composite value as JSON text. If it cannot be encoded, the value is `NULL`, which a `NOT NULL`
+/// column refuses.
 pub fn to_json<T: Serialize>(value: &T) -> Value<'static> {
     serde_json::to_string(value).map_or(Value::Null, Value::from)
 }
 
-/// Reads a value of several parts.
+/// Decodes a composite value.
 ///
 /// # Errors
 /// What is wrong with it.

@@ -1,5 +1,5 @@
 //! Plain rows with a version: each change is written by an append, in the transaction of its event,
-//! and only over the version before. No journal knows what a row holds.
+//! and only over the previous version. The journal does not know the content of rows.
 
 use super::found::FoundRow;
 use super::row::{Columns, RowChange, Stored, Table, Value};
@@ -7,27 +7,29 @@ use super::{Error, Tables};
 use crate::domain::time::Timestamp;
 use crate::domain::versioned::Versioned;
 
-/// A row as it stands in its table.
+/// A row with its version.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row<T> {
-    /// What it holds.
+    /// Its content.
     pub value: T,
-    /// Grows by one with every change.
+    /// Incremented by every change.
     pub version: i64,
 }
 
-/// What is kept in a table with a version. [`versioned_row!`](crate::versioned_row) implements it.
+/// Content that is stored in a table with a version. [`versioned_row!`](crate::versioned_row)
+/// implements it.
 pub trait VersionedRow: Versioned<Key: Stored> {
-    /// The table: the columns of the row, [`VERSION`](super::row::VERSION) and [`UPDATED_AT`](super::row::UPDATED_AT).
+    /// The table: the columns of the row, [`VERSION`](super::row::VERSION) and
+    /// [`UPDATED_AT`](super::row::UPDATED_AT).
     fn table() -> &'static Table;
 
     /// The values of its own columns, in order.
     fn values(&self) -> impl Iterator<Item = Value<'_>>;
 
-    /// Reads its own columns, one after the other.
+    /// Decodes its own columns, in order.
     ///
     /// # Errors
-    /// [`Error::Row`] for what cannot be understood.
+    /// [`Error::Row`] for invalid content.
     fn read(columns: &mut Columns<'_>) -> Result<Self, Error>;
 }
 
@@ -59,16 +61,16 @@ macro_rules! versioned_row {
 }
 
 impl<T: VersionedRow> Row<T> {
-    /// Reads a row that was selected with the columns of its table.
+    /// Decodes a row that was selected with the columns of its table.
     ///
     /// # Errors
-    /// [`Error::Row`] for what cannot be understood.
+    /// [`Error::Row`] for invalid content.
     pub fn decode(found: &FoundRow) -> Result<Self, Error> {
         let mut columns = Columns::new(found, T::table());
         Ok(Self { value: T::read(&mut columns)?, version: columns.take()? })
     }
 
-    /// The change that makes the row what this one is.
+    /// The change that writes this row.
     #[must_use]
     pub fn change(&self, at: Timestamp) -> RowChange {
         let mut values: Vec<Value<'static>> = self.value.values().map(Value::into_owned).collect();
@@ -77,7 +79,7 @@ impl<T: VersionedRow> Row<T> {
     }
 }
 
-/// The row of a key, never from a replica.
+/// The row with a key, never from a replica.
 ///
 /// # Errors
 /// [`Error`] of the store.
@@ -89,7 +91,7 @@ pub async fn find<T: VersionedRow>(
     found.as_ref().map(Row::decode).transpose()
 }
 
-/// Rows in order of their keys behind `after`, at most `limit`, never from a replica.
+/// Rows in order of their keys after `after`, at most `limit`, never from a replica.
 ///
 /// # Errors
 /// [`Error`] of the store.

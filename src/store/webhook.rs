@@ -1,12 +1,12 @@
-//! Webhooks that were taken in and could not be matched yet: kept, and tried again. Their
-//! signatures were checked before; they are not kept.
+//! Parked webhooks, which match no order yet: they are stored and retried. Their signatures were
+//! verified before, and are not stored.
 
 use super::both::{change, fetch_all, fetch_optional};
 use super::found::FoundRow;
 use super::{Error, LIST_MAX, Store};
 use crate::domain::time::Timestamp;
 
-/// When a webhook is tried again that was given up.
+/// The retry time of a webhook that is not retried any more.
 pub const NEVER: Timestamp = Timestamp::from_millis(i64::MAX);
 
 /// A webhook to be parked.
@@ -14,31 +14,31 @@ pub const NEVER: Timestamp = Timestamp::from_millis(i64::MAX);
 pub struct Parked {
     /// The provider that sent it.
     pub provider: String,
-    /// The provider's own id of it.
+    /// The provider's own id for it.
     pub notice_id: String,
-    /// When it came.
+    /// When it was received.
     pub received_at: Timestamp,
-    /// What it says.
+    /// Its body.
     pub body: String,
-    /// Why it could not be taken.
+    /// Why it could not be applied.
     pub reason: String,
-    /// When to try it again; [`NEVER`] if it was given up.
+    /// When to retry it; [`NEVER`] if its attempts are used up.
     pub next_try_at: Timestamp,
 }
 
-/// A parked webhook as it stands in its table.
+/// The row of a parked webhook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// Its number here.
+    /// Its id.
     pub id: i64,
-    /// How often it was tried again.
+    /// The number of retries.
     pub attempts: i64,
     /// The webhook.
     pub webhook: Parked,
 }
 
 impl Store {
-    /// Keeps a webhook durably; `false` if this notice of the provider is kept already.
+    /// Stores a webhook durably; `false` if this notice of the provider is stored already.
     ///
     /// # Errors
     /// [`Error`] of the store: the provider must send it again.
@@ -60,7 +60,7 @@ impl Store {
         Ok(written == 1)
     }
 
-    /// Webhooks that are due by `until`, the earliest first, at most `limit`.
+    /// Webhooks that are due by `until`, in order of due time, at most `limit`.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -96,7 +96,8 @@ impl Store {
         Ok(found.iter().map(row).collect::<Result<_, _>>()?)
     }
 
-    /// Counts an attempt that failed, and when the next one is; `false` if it is gone.
+    /// Records a failed attempt and the time of the next one; `false` if the webhook does not exist
+    /// any more.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -111,7 +112,7 @@ impl Store {
         Ok(change!(self, sqlx::query(text).bind(id).bind(reason).bind(next_try_at.millis()))? == 1)
     }
 
-    /// Takes a webhook away that was taken at last, or is discarded; `false` if it is gone.
+    /// Deletes a webhook that was applied or is discarded; `false` if it does not exist.
     ///
     /// # Errors
     /// [`Error`] of the store.

@@ -1,9 +1,9 @@
-//! Checksums of what is written, so that a bit that flips on the disk is seen. Which column they
-//! are in, and what is done about one that is wrong, is not here.
+//! Checksums of stored records, which detect flipped bits on the disk. Their columns, and the
+//! handling of a wrong one, are elsewhere.
 
 use super::{Record, StateSnapshot};
 
-/// What is written beside an event, so that a bit that flips later is seen.
+/// The checksum of an event.
 pub(super) fn of(record: &Record) -> i64 {
     let mut sum = crc32fast::Hasher::new();
     for number in [record.shard.into(), record.pos, record.seq, record.version.into()] {
@@ -12,13 +12,14 @@ pub(super) fn of(record: &Record) -> i64 {
     sum.update(&record.at.millis().to_le_bytes());
     for text in [record.entity.as_str(), &record.kind, &record.cause, &record.data] {
         sum.update(text.as_bytes());
-        // No text has this byte: what moves from one to the next is seen.
+        // This byte occurs in no text, so text that moves from one field to the next changes the
+        // checksum.
         sum.update(&[0xff]);
     }
     sum.finalize().into()
 }
 
-/// What is written beside a snapshot.
+/// The checksum of a snapshot.
 pub(super) fn of_snapshot(snapshot: &StateSnapshot) -> i64 {
     let mut sum = crc32fast::Hasher::new();
     sum.update(&snapshot.seq.to_le_bytes());

@@ -1,7 +1,7 @@
-//! The lane: the one writer of some shards. It takes whatever is queued, writes it in one
-//! transaction, and takes what has queued meanwhile; one transaction in flight, no timer.
+//! The lane: the one writer of some shards. It takes the queued appends, writes them in one
+//! transaction, and takes what was queued in the meantime; one transaction in flight, no timer.
 //!
-//! Who is told what, and in which order, is decided here; how it is written is the journal's.
+//! The lane decides who is notified of what, and in which order; the journal writes.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::ops::Range;
@@ -19,26 +19,26 @@ use crate::seeded_fault::{self, SeededFault};
 
 use super::{Append, AppendError, Epoch, Fence, Journal, Record};
 
-/// Told of what became of an append, once it is settled.
+/// Called with the outcome of an append.
 pub type AppendCallback = Box<dyn FnOnce(Result<(), AppendError>) + Send>;
 
-/// Shown a commit's records, in order, before those who appended them are told.
+/// Receives a commit's records, in order, before the callbacks of their appends are called.
 pub type Committed = Arc<dyn Fn(&[Record]) + Send + Sync>;
 
 /// The limits of a lane.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// How many appends may wait or be in flight.
+    /// Appends that may be queued or in flight.
     #[garde(custom(within(1..=10_000_000)))]
     pub queue_appends: usize,
-    /// How many bytes of events may wait or be in flight.
+    /// Bytes of events that may be queued or in flight.
     #[garde(custom(within(1_024..=1 << 36)))]
     pub queue_bytes: usize,
-    /// How many appends go into one commit.
+    /// Appends of one commit.
     #[garde(custom(within(1..=100_000)))]
     pub batch_appends: usize,
-    /// How many bytes of events go into one commit, unless a single append has more.
+    /// Bytes of events of one commit, unless a single append is larger.
     #[garde(custom(within(1_024..=1 << 30)))]
     pub batch_bytes: usize,
 }
@@ -54,13 +54,13 @@ impl Default for Options {
     }
 }
 
-/// The lane has no room; the append is given back.
+/// The queue is full; the append is returned.
 #[derive(thiserror::Error)]
 #[error("the journal's queue is full")]
 pub struct LaneFull {
-    /// What was not enqueued.
+    /// The append that was not enqueued.
     pub append: Box<Append>,
-    /// Whom nobody will tell.
+    /// Its callback, which the lane will not call.
     pub done: AppendCallback,
 }
 
@@ -70,21 +70,21 @@ impl std::fmt::Debug for LaneFull {
     }
 }
 
-/// What a lane has done since it was started.
+/// Counts since the lane was started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LaneCounters {
-    /// Transactions that were committed.
+    /// Committed transactions.
     pub commits: u64,
     /// Appends in them.
     pub appends: u64,
     /// Events in them.
     pub records: u64,
-    /// Appends that were not written, or may not have been.
+    /// Appends that were not written, or whose outcome is unknown.
     pub refused: u64,
 }
 
-/// A handle on the writer of some shards. The writer ends when the last handle is dropped and its queue
-/// is empty.
+/// A handle to the writer of some shards. The writer ends when the last handle is dropped and its
+/// queue is empty.
 #[derive(Clone)]
 pub struct Lane {
     shared: Arc<Shared>,
@@ -108,13 +108,13 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Job>,
-    /// The shards that may be written, each at the epoch of its claim.
+    /// The owned shards, each with the epoch of its claim.
     owned: BTreeMap<u16, Epoch>,
-    /// Appends that wait or are in flight, and their bytes.
+    /// Appends that are queued or in flight, and their bytes.
     appends: usize,
     bytes: usize,
-    /// Entities with a refused append: whatever they queue is refused until they have read
-    /// their history again.
+    /// Entities with a refused append: their appends are refused until they have replayed their
+    /// history.
     poisoned: HashSet<EntityId>,
     closed: bool,
 }
@@ -126,15 +126,15 @@ enum Job {
 
 struct Pending {
     append: Append,
-    /// As it was when the append was queued; nothing if its shard was not owned.
+    /// The fence at the time of queuing; `None` if the shard was not owned.
     fence: Option<Fence>,
     bytes: usize,
     done: AppendCallback,
-    /// An earlier append that it builds on was refused.
+    /// An earlier append of the same entity was refused.
     doomed: bool,
 }
 
-/// What goes into one transaction, as parallel lists: the journal takes a slice of appends.
+/// The contents of one transaction, as parallel lists: the journal takes a slice of appends.
 #[derive(Default)]
 struct Batch {
     appends: Vec<Append>,
@@ -144,7 +144,7 @@ struct Batch {
     bytes: usize,
 }
 
-/// Closes the queue when the last handle goes.
+/// Closes the queue when the last handle is dropped.
 struct Handles(Arc<Shared>);
 
 impl Drop for Handles {
@@ -155,8 +155,8 @@ impl Drop for Handles {
 }
 
 impl Lane {
-    /// Starts a writer as a task of the current runtime. It owns no shard yet. `committed` and
-    /// the callbacks run on that task: they hand on, they do not work.
+    /// Starts a writer as a task of the current runtime. It owns no shard yet. `committed` and the
+    /// callbacks run on that task, so they must not block.
     #[must_use]
     pub fn start(journal: Arc<dyn Journal>, options: Options, committed: Committed) -> Self {
         let shared = Arc::new(Shared {
@@ -176,33 +176,33 @@ impl Lane {
         Self { _handles: Arc::new(Handles(Arc::clone(&shared))), shared }
     }
 
-    /// Takes appends for a shard from now on, under the epoch of its claim.
+    /// Accepts appends for a shard from now on, under the epoch of its claim.
     pub fn own(&self, fence: Fence) {
         self.shared.queue().owned.insert(fence.shard, fence.epoch);
         self.shared.lost.send_if_modified(|lost| lost.remove(&fence.shard));
     }
 
-    /// Refuses appends for a shard from now on, and those that wait still: they end as those of a
-    /// stale epoch. Whoever wants them written flushes first.
+    /// Refuses new and queued appends for a shard: they fail as those of a stale epoch. A caller
+    /// that wants the queued ones written flushes first.
     pub fn disown(&self, shard: u16) {
         self.shared.queue().owned.remove(&shard);
     }
 
-    /// Whether it writes for a shard.
+    /// Whether it owns a shard.
     #[must_use]
     pub fn owns(&self, shard: u16) -> bool {
         self.shared.queue().owned.contains_key(&shard)
     }
 
-    /// The shards that it writes for, with the epochs of their claims.
+    /// The owned shards, with the epochs of their claims.
     #[must_use]
     pub fn owned(&self) -> Vec<Fence> {
         let fence = |(shard, epoch): (&u16, &Epoch)| Fence { shard: *shard, epoch: *epoch };
         self.shared.queue().owned.iter().map(fence).collect()
     }
 
-    /// Queues an append without waiting. `done` is called once it is settled, in the order of
-    /// the queue.
+    /// Queues an append without waiting. `done` is called with its outcome, in the order of the
+    /// queue.
     ///
     /// # Errors
     /// [`LaneFull`], with the append, when too many appends or bytes are queued.
@@ -211,7 +211,7 @@ impl Lane {
         {
             let mut queue = self.shared.queue();
             let options = &self.shared.options;
-            // A queue that is empty takes an append of any size, or it would never be written.
+            // An empty queue accepts an append of any size, or it would never be written.
             let full = queue.appends >= options.queue_appends
                 || queue.bytes.saturating_add(bytes) > options.queue_bytes;
             if queue.appends > 0 && full {
@@ -229,17 +229,17 @@ impl Lane {
         Ok(())
     }
 
-    /// Waits until all that was queued before is settled.
+    /// Waits until everything that was queued before has an outcome.
     pub async fn flush(&self) {
         let (done, settled) = oneshot::channel();
         self.shared.queue().waiting.push_back(Job::Flush(done));
         self.shared.wake.notify_one();
-        // An error means that the writer has ended with its runtime: nothing is under way.
+        // An error means that the writer has ended with its runtime: nothing is in flight.
         let _ended = settled.await;
     }
 
-    /// Takes appends of an entity again, after one of its was refused. Its owner says so once
-    /// it has waited for [`Lane::flush`] and before it reads the history again.
+    /// Accepts appends of an entity again, after one of them was refused. Its owner calls this
+    /// after [`Lane::flush`] and before it replays the history.
     pub fn forgive(&self, entity: &EntityId) {
         self.shared.queue().poisoned.remove(entity);
     }
@@ -250,26 +250,26 @@ impl Lane {
         self.shared.queue().poisoned.contains(entity)
     }
 
-    /// How many appends wait or are in flight.
+    /// The number of appends that are queued or in flight.
     #[must_use]
     pub fn depth(&self) -> usize {
         self.shared.queue().appends
     }
 
-    /// How many appends go into one commit.
+    /// The most appends of one commit.
     #[must_use]
     pub fn batch_appends(&self) -> usize {
         self.shared.options.batch_appends
     }
 
-    /// Shows the shards that another owner has taken, as the journal says when it is written: all
-    /// appends of theirs fail from then on.
+    /// Watches the shards that another owner has taken, as the journal reports at an append: all
+    /// their appends fail from then on.
     #[must_use]
     pub fn lost(&self) -> watch::Receiver<BTreeSet<u16>> {
         self.shared.lost.subscribe()
     }
 
-    /// What it has done so far.
+    /// Counts so far.
     #[must_use]
     pub fn counters(&self) -> LaneCounters {
         LaneCounters {
@@ -281,7 +281,7 @@ impl Lane {
     }
 }
 
-/// About how many bytes an append takes in the journal.
+/// Approximate bytes of an append in the journal.
 fn weigh(append: &Append) -> usize {
     let rows: usize = append.rows.iter().map(|change| 256 + change.bytes()).sum();
     let each = 64 + append.entity.as_str().len() + append.cause.len();
@@ -291,7 +291,7 @@ fn weigh(append: &Append) -> usize {
 async fn run(shared: Arc<Shared>) {
     loop {
         let woken = shared.wake.notified();
-        // Whoever is ready to run may have something to add: a commit costs the same for more.
+        // Tasks that are ready to run may add appends: a larger commit costs the same.
         tokio::task::yield_now().await;
         match shared.take() {
             Taken::Batch(batch) => shared.settle(batch).await,
@@ -312,13 +312,13 @@ enum Taken {
 }
 
 impl Queue {
-    /// A shard as it is owned now.
+    /// The current fence of a shard.
     fn fence(&self, shard: u16) -> Option<Fence> {
         self.owned.get(&shard).map(|epoch| Fence { shard, epoch: *epoch })
     }
 }
 
-/// Each fence of some appends once.
+/// The distinct fences of some appends.
 fn fences_of(fences: &[Option<Fence>]) -> Vec<Fence> {
     let mut all: Vec<Fence> = Vec::new();
     for fence in fences.iter().flatten() {
@@ -335,7 +335,7 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes what goes into the next transaction.
+    /// Takes the appends of the next transaction.
     fn take(&self) -> Taken {
         let mut queue = self.queue();
         let mut batch = Batch::default();
@@ -365,7 +365,7 @@ impl Shared {
         }
     }
 
-    /// Writes a batch, in halves where one append spoils it, and tells everybody in order.
+    /// Writes a batch, halving it where one append fails, and calls back in order.
     async fn settle(&self, mut batch: Batch) {
         let mut left: Vec<Range<usize>> = std::iter::once(0..batch.appends.len()).collect();
         while let Some(range) = left.pop() {
@@ -402,7 +402,7 @@ impl Shared {
                 {
                     self.tell(&mut batch, range, Ok(()));
                 }
-                // Nothing was written: what is not that shard's is tried again without it.
+                // Nothing was written: the appends of other shards are retried without it.
                 Err(AppendError::StaleEpoch { shard }) if self.lose(&fences, shard) => {
                     left.push(range);
                 }
@@ -419,7 +419,7 @@ impl Shared {
         queue.bytes -= batch.bytes;
     }
 
-    /// The first append of a range that is not to be written, and why.
+    /// The first append of a range that must not be written, and why.
     fn first_refused(&self, batch: &Batch, range: Range<usize>) -> Option<(usize, AppendError)> {
         let queue = self.queue();
         for at in range {
@@ -434,8 +434,8 @@ impl Shared {
         None
     }
 
-    /// Notes that another owner has a shard; whether those fences are about it at all. One that is
-    /// owned no more, or under another claim by now, has been given up in the meantime.
+    /// Records that another owner has a shard; `false` if none of these fences is affected. A shard
+    /// that was disowned or claimed anew in the meantime was not lost.
     fn lose(&self, fences: &[Fence], shard: u16) -> bool {
         let mut queue = self.queue();
         if queue.fence(shard).is_some_and(|fence| fences.contains(&fence)) {
@@ -445,8 +445,8 @@ impl Shared {
         fences.iter().any(|fence| fence.shard == shard)
     }
 
-    /// Marks what is and will be queued after a refused append by the same entity: it was
-    /// decided on a state that never came to be, even where its numbers happen to fit.
+    /// Marks the queued and future appends of an entity after a refused one: they were decided from
+    /// a state that was never stored, even where their sequence numbers happen to fit.
     fn doom(&self, batch: &mut Batch, refused: usize) {
         let entity = batch.appends[refused].entity.clone();
         for at in refused + 1..batch.appends.len() {
@@ -477,7 +477,7 @@ impl Shared {
     }
 }
 
-/// Calls back. A panic there is not the lane's: it goes on for the others.
+/// Calls back. A panic there is caught, so that the lane continues.
 fn guarded(callback: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(callback)).is_err() {
         tracing::error!("a callback of the lane panicked");

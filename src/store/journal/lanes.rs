@@ -1,4 +1,4 @@
-//! All lanes of a node, and which one writes for which shard. What a lane does is in `lane`.
+//! All lanes of a node, and the assignment of shards to them.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::lane::{Committed, Lane, Options};
 use super::{Fence, Journal};
 use crate::domain::entity::EntityId;
 
-/// The lanes of a node: a shard has always the same one. Clones are handles on the same ones.
+/// The lanes of a node: a shard always has the same one. Clones share the same lanes.
 #[derive(Clone)]
 pub struct Lanes {
     lanes: Arc<[Lane]>,
@@ -16,8 +16,8 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// Starts so many lanes, at least one and at most one a shard, as tasks of the current
-    /// runtime. They own no shard yet.
+    /// Starts lanes, at least one and at most one per shard, as tasks of the current runtime. They
+    /// own no shard yet.
     #[must_use]
     pub fn start(
         journal: &Arc<dyn Journal>,
@@ -42,31 +42,31 @@ impl Lanes {
         self.of(entity.shard(self.shards))
     }
 
-    /// Whether an entity's shard is written for here.
+    /// Whether a lane owns an entity's shard.
     #[must_use]
     pub fn own(&self, entity: &EntityId) -> bool {
         let shard = entity.shard(self.shards);
         self.of(shard).owns(shard)
     }
 
-    /// How many shards there are.
+    /// The number of shards.
     #[must_use]
     pub const fn shards(&self) -> u16 {
         self.shards
     }
 
-    /// All of them.
+    /// All lanes.
     pub fn iter(&self) -> impl Iterator<Item = &Lane> {
         self.lanes.iter()
     }
 
-    /// All shards that are written for, in no order.
+    /// All owned shards, in no order.
     #[must_use]
     pub fn owned(&self) -> Vec<Fence> {
         self.iter().flat_map(Lane::owned).collect()
     }
 
-    /// Waits until all that was queued before is settled.
+    /// Waits until everything that was queued before has an outcome.
     pub async fn flush(&self) {
         join_all(self.iter().map(Lane::flush)).await;
     }

@@ -1,4 +1,4 @@
-//! The journal in memory, for tests and the simulator, with faults to order.
+//! The journal in memory, for tests and the simulator, with fault injection.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,14 +16,14 @@ use crate::seeded_fault::{self, SeededFault};
 use crate::store::FoundRow;
 use crate::store::row::{RowChange, Table, Value};
 
-/// A fault that is injected into one append.
+/// A fault of a future append.
 #[derive(Debug)]
 pub enum AppendFault {
-    /// It is answered with this error and nothing is written.
+    /// It fails with this error and nothing is written.
     Refuse(AppendError),
-    /// It is written, and its outcome answered as unknown.
+    /// It is written, and its outcome is reported as unknown.
     UnknownWritten,
-    /// It is not written, and its outcome answered as unknown.
+    /// It is not written, and its outcome is reported as unknown.
     UnknownUnwritten,
     /// It waits until [`AppendGate::open`], or until the gate is dropped.
     Slow(AppendHold),
@@ -36,7 +36,7 @@ pub struct AppendHold {
     opened: oneshot::Receiver<()>,
 }
 
-/// Holds one append up until it is opened.
+/// Blocks one append until it is opened.
 #[derive(Debug)]
 pub struct AppendGate {
     reached: oneshot::Receiver<()>,
@@ -44,23 +44,23 @@ pub struct AppendGate {
 }
 
 impl AppendGate {
-    /// Waits until the append stands before the gate.
+    /// Waits until the append has reached the gate.
     pub async fn reached(&mut self) {
-        // An error means that the append has gone, which is past the gate as well.
+        // An error means that the append was dropped, which counts as reached.
         let _gone = (&mut self.reached).await;
     }
 
-    /// Lets the append go on.
+    /// Lets the append continue.
     pub fn open(self) {
-        // An error means that the append was given up.
+        // An error means that the append was dropped.
         let _gone = self.open.send(());
     }
 }
 
-/// What tells a journal in memory the time that leases are measured by.
+/// The clock by which a journal in memory measures leases.
 pub type LeaseClock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// A journal in memory. Clones are handles on the same one.
+/// A journal in memory. Clones share its contents.
 #[derive(Clone)]
 pub struct MemoryJournal {
     state: Arc<Mutex<State>>,
@@ -74,17 +74,17 @@ impl std::fmt::Debug for MemoryJournal {
     }
 }
 
-/// What tells the rows of a table apart.
+/// The key of a row.
 type Key = Vec<Value<'static>>;
 
 #[derive(Debug, Default)]
 struct State {
     shards: Vec<Shard>,
-    /// Where the events of an entity stand: shard and index.
+    /// The events of an entity: shard and index.
     entities: HashMap<EntityId, Vec<(u16, usize)>>,
     timers: BTreeMap<EntityId, (u16, Timestamp)>,
     snapshots: HashMap<EntityId, StateSnapshot>,
-    /// By the name of their table and by their key.
+    /// By table name and key.
     rows: BTreeMap<&'static str, BTreeMap<Key, RowChange>>,
     faults: VecDeque<AppendFault>,
     unreadable: u32,
@@ -99,13 +99,13 @@ struct Shard {
 }
 
 impl MemoryJournal {
-    /// An empty journal of so many shards, whose time stands still: no lease of any length ends.
+    /// An empty journal with this many shards, whose clock stands still: no lease ends.
     #[must_use]
     pub fn new(shards: u16) -> Self {
         Self::with_time(shards, Arc::new(Timestamp::default))
     }
 
-    /// An empty journal of so many shards, whose leases end by a clock.
+    /// An empty journal with this many shards, whose leases end by a clock.
     #[must_use]
     pub fn with_time(shards: u16, now: LeaseClock) -> Self {
         let shards = shards.max(1);
@@ -114,24 +114,24 @@ impl MemoryJournal {
         Self { state: Arc::new(Mutex::new(state)), shards, now }
     }
 
-    /// Orders a fault for the next append that has none yet.
+    /// Injects a fault into the next append that has none yet.
     pub fn inject(&self, fault: AppendFault) {
         self.state().faults.push_back(fault);
     }
 
-    /// Lets the next `count` readings of an entity fail.
+    /// Makes the next `count` reads of an entity fail.
     pub fn fail_reads(&self, count: u32) {
         self.state().unreadable = count;
     }
 
-    /// Lets the lease of a shard be over.
+    /// Ends the lease of a shard.
     pub fn expire(&self, shard: u16) {
         if let Some(shard) = self.state().shards.get_mut(usize::from(shard)) {
             shard.lease_until = Timestamp::default();
         }
     }
 
-    /// Holds the next append up that has no fault yet.
+    /// Blocks the next append that has no fault yet.
     #[must_use]
     pub fn hold(&self) -> AppendGate {
         let (reached_tx, reached) = oneshot::channel();
@@ -140,14 +140,14 @@ impl MemoryJournal {
         AppendGate { reached, open }
     }
 
-    /// A row of a table as it was last written.
+    /// The last written version of a row.
     #[must_use]
     pub fn find_row(&self, table: &Table, key: &[Value<'_>]) -> Option<FoundRow> {
         let key: Key = key.iter().cloned().map(Value::into_owned).collect();
         self.state().row(table, &key).map(found)
     }
 
-    /// Rows of a table in order of their keys behind `after`, at most `limit`.
+    /// Rows of a table in order of their keys after `after`, at most `limit`.
     #[must_use]
     pub fn rows_behind(
         &self,
@@ -171,7 +171,7 @@ impl MemoryJournal {
         found.map_or((0, 0), |found| (found.epoch, count(found.records.len())))
     }
 
-    /// A shard's owner, and until when it is leased.
+    /// A shard's owner, and the end of its lease.
     #[must_use]
     pub fn leased(&self, shard: u16) -> (String, Timestamp) {
         let state = self.state();
@@ -179,7 +179,7 @@ impl MemoryJournal {
         found.map_or_else(|_| Default::default(), |it| (it.owner.clone(), it.lease_until))
     }
 
-    /// The time that leases are measured by.
+    /// The clock by which leases are measured.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         (self.now)()

@@ -1,8 +1,8 @@
-//! The journal: the one table of events that is the truth, behind one trait.
+//! The journal: the table of events, which is authoritative, behind one trait.
 //!
-//! SQLite serves a store on one machine, PostgreSQL one that many nodes share, memory serves the
-//! tests. All pass the same suite.
-//! What events mean is not known here: they are kinds, versions and JSON text.
+//! SQLite is for a store on one machine, PostgreSQL for one that nodes share, memory for tests. All
+//! pass the same test suite. The meaning of events is not known here: they are kinds, versions and
+//! JSON text.
 
 mod checksum;
 pub mod lane;
@@ -25,73 +25,72 @@ use crate::domain::time::{Span, Timestamp};
 use crate::store::Error;
 use crate::store::row::RowChange;
 
-/// One event that is to be appended.
+/// One event to be appended.
 #[derive(Clone, Debug)]
 pub struct NewEvent {
     /// The event's kind.
     pub kind: &'static str,
-    /// The version of the kind's shape.
+    /// The version of the kind.
     pub version: u16,
     /// The event as JSON.
     pub data: Arc<str>,
 }
 
-/// What one entity adds to the journal, whole or not at all.
+/// What one entity appends, atomically.
 #[derive(Clone, Debug)]
 pub struct Append {
-    /// The one whose events these are.
+    /// The entity.
     pub entity: EntityId,
-    /// The seq of its last event so far; the first new one gets the next.
+    /// The seq of its last event; the first new one gets the next.
     pub after_seq: i64,
-    /// The events, possibly none when only the timer changes.
+    /// The events; empty if only the timer changes.
     pub events: Vec<NewEvent>,
     /// When they were decided.
     pub at: Timestamp,
     /// A [`Cause`](crate::domain::entity::Cause) as JSON.
     pub cause: Arc<str>,
-    /// What becomes of the entity's timer.
+    /// The change of the entity's timer.
     pub timer: Option<TimerChange>,
-    /// Plain rows whose change these events tell of, written in the same transaction, one after the
-    /// other.
+    /// Changes of plain rows that these events describe, written in order in the same transaction.
     pub rows: Vec<RowChange>,
 }
 
-/// What becomes of an entity's one timer.
+/// The change of an entity's one timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimerChange {
-    /// It is due then, whatever was set before.
+    /// It is set to this time, whatever it was before.
     Set(Timestamp),
-    /// It is taken away.
+    /// It is removed.
     Clear,
 }
 
 /// A timer row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timer {
-    /// Whom it wakes.
+    /// The entity that it wakes.
     pub entity: EntityId,
-    /// When.
+    /// When it is due.
     pub due_at: Timestamp,
 }
 
 /// A cached fold of an entity's events up to `seq`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateSnapshot {
-    /// Whose state it is.
+    /// The entity.
     pub entity: EntityId,
-    /// The last event in it.
+    /// The seq of the last folded event.
     pub seq: i64,
-    /// The version of the state's shape.
+    /// The version of the state.
     pub state_version: u32,
     /// The state as JSON.
     pub data: String,
 }
 
-/// Which incarnation of a shard's owner writes; a lower one is refused.
+/// The number of a shard's claim, for fencing: appends of a lower epoch are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Epoch(pub i64);
 
-/// A shard that its owner may write to, as of its last claim.
+/// The right of an owner to write to a shard, as of its last claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fence {
     /// The shard.
@@ -100,10 +99,10 @@ pub struct Fence {
     pub epoch: Epoch,
 }
 
-/// Why a batch was not written, or may not have been.
+/// Why a batch was not written, or its outcome is unknown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// Somebody else owns the shard by now. Nothing was written.
+    /// Another owner has the shard. Nothing was written.
     #[error("another owner has taken shard {shard}")]
     StaleEpoch {
         /// The shard.
@@ -112,11 +111,11 @@ pub enum AppendError {
     /// An event stands where one of these should go. Nothing was written.
     #[error("an entity of the batch has newer events")]
     Conflict,
-    /// A row of the batch is one that its table does not take: a constraint is in the way. Nothing was
-    /// written, and the same row is not taken later either.
+    /// A row of the batch violates a constraint of its table. Nothing was written, and the same row
+    /// will be refused again.
     #[error("a row was refused: {0}")]
     Refused(String),
-    /// The store said no: a full disk, a broken file. Nothing was written.
+    /// The store failed: a full disk, a broken file. Nothing was written.
     #[error("the journal cannot be written: {0}")]
     Failed(String),
     /// The commit was sent and not answered: it may have been written.
@@ -124,7 +123,7 @@ pub enum AppendError {
     Unknown(String),
 }
 
-/// Why something could not be read, or a shard not be claimed.
+/// Why a read, or a claim of a shard, failed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the journal cannot be read: {0}")]
 pub struct ReadError(pub String);
@@ -132,12 +131,12 @@ pub struct ReadError(pub String);
 /// The journal of a store.
 #[async_trait]
 pub trait Journal: Send + Sync + 'static {
-    /// How many shards the store was made with.
+    /// The number of shards of the store.
     fn shards(&self) -> u16;
 
-    /// Takes shards for an owner, for as long as `lease`: those that nobody has, whose lease is
-    /// over by the store's clock, or that it has itself. Each one's epoch grows by one. Answers
-    /// those that were taken, in order; the others belong to somebody else.
+    /// Claims shards for an owner, with a lease: those that are free, whose lease has ended by the
+    /// store's clock, or that it already owns. Each claim increments the epoch. Returns the claimed
+    /// ones, in order; the others belong to another owner.
     async fn claim(
         &self,
         shards: &[u16],
@@ -145,23 +144,23 @@ pub trait Journal: Send + Sync + 'static {
         lease: Span,
     ) -> Result<Vec<Fence>, ReadError>;
 
-    /// Prolongs the leases that still stand, to `lease` from now by the store's clock. Answers
-    /// those that do, in order: whatever is missing is lost.
+    /// Renews the leases that are still valid, to `lease` from now by the store's clock. Returns
+    /// these, in order: the missing ones are lost.
     async fn renew(&self, fences: &[Fence], lease: Span) -> Result<Vec<Fence>, ReadError>;
 
-    /// Gives shards back, so that anybody may claim them at once. What was taken by somebody else
-    /// meanwhile is left alone.
+    /// Releases shards, so that any owner may claim them at once. Shards that another owner has
+    /// claimed meanwhile are left alone.
     async fn release(&self, fences: &[Fence]) -> Result<(), ReadError>;
 
-    /// Appends a batch in one transaction: all of it or nothing. `fences` has every shard that
-    /// an entity of the batch lives on. Positions are handed out densely for each shard, in the
-    /// order of the batch. Answers the records as they now stand, in that order.
+    /// Appends a batch in one transaction, atomically. `fences` contains every shard of the batch's
+    /// entities. Positions are assigned without gaps for each shard, in the order of the batch.
+    /// Returns the stored records, in that order.
     ///
-    /// An append that does not continue exactly where its entity stands, whether it collides or
-    /// leaves a gap, is an [`AppendError::Conflict`] of the whole batch; so is a row whose
-    /// version is not the one after the stored one. A row that breaks a constraint of its table is
-    /// [`AppendError::Refused`], of the whole batch as well. A shard of another epoch, or one without a
-    /// fence, is [`AppendError::StaleEpoch`].
+    /// An append that does not exactly continue its entity's sequence, because of a collision or a
+    /// gap, is an [`AppendError::Conflict`] of the whole batch; so is a row whose version is not
+    /// the one after the stored one. A row that violates a constraint of its table is
+    /// [`AppendError::Refused`], of the whole batch as well. A shard with another epoch, or without
+    /// a fence, is [`AppendError::StaleEpoch`].
     async fn append(&self, fences: &[Fence], batch: &[Append]) -> Result<Vec<Record>, AppendError>;
 
     /// An entity's events after `after_seq`, in order, at most `limit`.
@@ -183,8 +182,8 @@ pub trait Journal: Send + Sync + 'static {
     /// The position of a shard's last event, 0 if there is none.
     async fn last_pos(&self, shard: u16) -> Result<i64, ReadError>;
 
-    /// A shard's timers that are due by `until`, the earliest first and of the same moment in
-    /// order of entity, after `after`, at most `limit`.
+    /// A shard's timers that are due by `until`, in order of due time and then of entity, after
+    /// `after`, at most `limit`.
     async fn due_timers(
         &self,
         shard: u16,
@@ -193,8 +192,8 @@ pub trait Journal: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<Timer>, ReadError>;
 
-    /// All timers of entities whose id begins with `prefix`, in order of entity, after
-    /// `after`, at most `limit`: who has something under way.
+    /// All timers of entities whose id begins with `prefix`, in order of entity, after `after`, at
+    /// most `limit`: these entities have pending work.
     async fn timers_of(
         &self,
         shard: u16,
@@ -206,11 +205,11 @@ pub trait Journal: Send + Sync + 'static {
     /// The newest snapshot of an entity.
     async fn snapshot(&self, entity: &EntityId) -> Result<Option<StateSnapshot>, ReadError>;
 
-    /// Keeps a snapshot, unless there is a newer one. It is a cache: losing it costs time only.
+    /// Stores a snapshot, unless there is a newer one. It is a cache: losing it costs only time.
     async fn put_snapshot(&self, snapshot: StateSnapshot) -> Result<(), ReadError>;
 }
 
-/// The records that a batch becomes. `next_pos` hands out a shard's positions.
+/// The records of a batch. `next_pos` assigns a shard's positions.
 fn records(shards: u16, batch: &[Append], mut next_pos: impl FnMut(u16) -> i64) -> Vec<Record> {
     let mut records = Vec::with_capacity(batch.iter().map(|append| append.events.len()).sum());
     for append in batch {
@@ -239,8 +238,8 @@ fn fence_of(fences: &[Fence], shard: u16) -> Result<Fence, AppendError> {
     found.ok_or(AppendError::StaleEpoch { shard })
 }
 
-/// What becomes of the timers of a batch, those that are set and those that are taken away: the last
-/// word of each entity, in order of entity.
+/// The timer changes of a batch, set and removed ones: the last change of each entity, in order of
+/// entity.
 fn timer_changes(batch: &[Append]) -> (Vec<(&str, Timestamp)>, Vec<&str>) {
     let mut changes = BTreeMap::new();
     for append in batch {

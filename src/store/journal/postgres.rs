@@ -1,12 +1,12 @@
-//! The journal on PostgreSQL: many shards, each with positions of its own, handed out under the lock
-//! of its row.
+//! The journal on PostgreSQL: many shards, each with its own positions, which are assigned under
+//! the lock of its row.
 //!
-//! An append is one statement, and one round trip: the function `journal_append`
-//! (`migrations/postgres/0010_versioned_rows.sql`) locks the rows of the batch's shards, checks their
-//! epochs, refuses what does not continue its entity, inserts arrays of events, and runs the statements
-//! of rows that are written with them. PostgreSQL says
-//! that a statement is complete before it commits it, so what counts is that it is ready for the
-//! next one: `Held::fetch_optional` waits for that.
+//! An append is one statement and one round trip: the function `journal_append`
+//! (`migrations/postgres/0010_versioned_rows.sql`) locks the rows of the batch's shards, checks
+//! their epochs, refuses what does not continue an entity's sequence, inserts arrays of events, and
+//! runs the statements of the rows that are written with them. PostgreSQL reports that a statement
+//! is complete before it commits, so only its readiness for the next statement proves the commit:
+//! `Held::fetch_optional` waits for that.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -65,12 +65,12 @@ impl PostgresJournal {
     }
 }
 
-/// Numbers and epochs of fences, as arrays.
+/// Shards and epochs of fences, as arrays.
 fn columns(fences: &[Fence]) -> (Vec<i64>, Vec<i64>) {
     fences.iter().map(|fence| (i64::from(fence.shard), fence.epoch.0)).unzip()
 }
 
-/// The fences that a batch needs, in order of shard, and how many events each shard gets.
+/// The fences that a batch needs, in order of shard, and the number of events of each shard.
 fn needed(
     shards: u16,
     fences: &[Fence],
@@ -85,7 +85,7 @@ fn needed(
     Ok((needed.collect::<Result<_, _>>()?, counts.into_values().collect()))
 }
 
-/// Which events must be there for a batch to continue its entities, and which must not.
+/// The events that must exist, and those that must not, for a batch to continue its entities.
 #[derive(Default)]
 struct Stands<'a> {
     there: (Vec<&'a str>, Vec<i64>),
@@ -109,7 +109,7 @@ impl<'a> Stands<'a> {
                         stands.there.0.push(entity);
                         stands.there.1.push(append.after_seq);
                     }
-                    // What is inserted is refused by its index.
+                    // A collision of inserted events is refused by the unique index.
                     if append.events.is_empty() {
                         stands.free.0.push(entity);
                         stands.free.1.push(append.after_seq.saturating_add(1));
@@ -123,8 +123,8 @@ impl<'a> Stands<'a> {
     }
 }
 
-/// The statement that appends a batch. `events` are its records, with their place among those of
-/// their shard in the batch as their position.
+/// The statement that appends a batch. `events` are its records, with their index among those of
+/// their shard in the batch as the position.
 fn statement(
     shards: u16,
     fences: &[Fence],
@@ -140,7 +140,7 @@ fn statement(
     }
     let fence_shard: Vec<i32> = fences.iter().map(|fence| i32::from(fence.shard)).collect();
     let fence_epoch: Vec<i64> = fences.iter().map(|fence| fence.epoch.0).collect();
-    // Arrays of PostgreSQL begin at 1.
+    // Arrays in PostgreSQL start at 1.
     let places: HashMap<u16, i32> =
         fences.iter().zip(1..).map(|(fence, place)| (fence.shard, place)).collect();
     let place = |shard: u16| places.get(&shard).copied().unwrap_or(0);
@@ -183,17 +183,17 @@ fn statement(
     .bind(changes().map(|change| change.json().to_string()).collect::<Vec<_>>())
 }
 
-/// What is written beside an event. Its position is not in it: that is known only once the event
-/// is written, and is seen to be wrong by the positions around it.
+/// The checksum of an event. Its position is not included: it is known only after the insert, and a
+/// wrong one is detected by the positions around it.
 pub(in crate::store) fn sum(record: &Record) -> i64 {
     checksum::of(&Record { pos: 0, ..record.clone() })
 }
 
-/// What it means that the statement failed.
+/// The meaning of a failed statement.
 fn failure(error: &sqlx::Error) -> AppendError {
     let refusal = match error {
         sqlx::Error::Database(refusal) if refused(error) => refusal,
-        // The server went while it was at it, or says nothing any more.
+        // The server stopped during the statement, or does not answer.
         sqlx::Error::Database(_)
         | sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
@@ -209,7 +209,7 @@ fn failure(error: &sqlx::Error) -> AppendError {
             AppendError::StaleEpoch { shard: shard.unwrap_or(u16::MAX) }
         }
         ("KT002", _) | ("23505", Some("event_by_entity")) => AppendError::Conflict,
-        // Of a row: what breaks a constraint of the journal's own tables is no entity's fault.
+        // Of a row: a violated constraint of the journal's own tables is not an entity's fault.
         (code, _) if refuses_a_row(code) && !refusal.table().is_some_and(is_of_journal) => {
             AppendError::Refused(error.to_string())
         }
@@ -286,7 +286,7 @@ impl Journal for PostgresJournal {
         lease: Span,
     ) -> Result<Vec<Fence>, ReadError> {
         self.there_are(shards.iter().copied())?;
-        // Locked in order, and looked at again once they are: another may have been first.
+        // Locked in order, and checked again once locked: another claim may have been first.
         let text = "WITH free AS (SELECT id FROM shard WHERE id = ANY($1) AND \
                     (owner IN ('', $2) OR lease_until <= store_now()) ORDER BY id FOR UPDATE) \
                     UPDATE shard SET owner = $2, epoch = epoch + 1, \
@@ -333,7 +333,7 @@ impl Journal for PostgresJournal {
             *nth
         });
         let query = statement(shards, &fences, counts, batch, stands, &events);
-        // Whatever goes wrong up to here, and with the connection, is before anything was sent.
+        // Every failure up to here, including that of connecting, is before anything was sent.
         let connected = self.database.writers().acquire().await;
         let mut held = connected.map_err(|error| AppendError::Failed(error.to_string()))?;
         #[cfg(debug_assertions)]
@@ -342,7 +342,7 @@ impl Journal for PostgresJournal {
         drop(held);
         #[cfg(debug_assertions)]
         crash_point(crash::Side::After, batch);
-        // It is written: whatever cannot be read of the answer leaves that as it is.
+        // It is written: an unreadable answer does not change that.
         let unknown = || AppendError::Unknown("positions were not answered".to_owned());
         let ends: Vec<i64> = answer.and_then(|row| row.numbers(0).ok()).ok_or_else(unknown)?;
         let ends: HashMap<u16, i64> = fences.iter().map(|fence| fence.shard).zip(ends).collect();

@@ -1,12 +1,12 @@
 //! The journal on SQLite: one shard, whose positions are the rowids of its table.
 //!
-//! What an append costs is statements, each a round trip to the connection's thread: one that
-//! checks the epoch and hands out positions, one or a few multi-row inserts, one for the timers.
-//! Nothing is read on this path. That an append continues its entity's events is refused by the
-//! table itself: a unique index for what stands there, a trigger for a gap.
+//! The cost of an append is its statements, each a round trip to the connection's thread: one that
+//! checks the epoch and assigns positions, one or a few multi-row inserts, one for the timers.
+//! Nothing is read on this path. The table itself refuses an append that does not continue its
+//! entity's sequence: a unique index detects collisions, a trigger detects gaps.
 //!
 //! `LIMIT +$3`: SQLite plans by the value of a bare variable there, and so prepares the statement
-//! anew at each execution.
+//! again at each execution.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -48,7 +48,7 @@ static SET_TIMERS: LazyLock<Texts> = LazyLock::new(|| {
 static CLEAR_TIMERS: LazyLock<Texts> =
     LazyLock::new(|| Texts::new("DELETE FROM timer WHERE entity IN (", "?", ")"));
 
-/// How many shards there are: one node owns everything, and scattered pages cost.
+/// The number of shards: one node owns everything, and scattered pages cost time.
 const SHARDS: u16 = 1;
 
 /// The journal in a data folder.
@@ -62,7 +62,7 @@ impl Sqlite {
         Self { store }
     }
 
-    /// Runs a statement that changes a shard's row, durably; answers what stands then.
+    /// Runs a statement that changes a shard's row, durably; returns the resulting fences.
     async fn fences(
         &self,
         query: QueryAs<'_, Sqlx, (u16, i64), SqliteArguments>,
@@ -87,7 +87,7 @@ impl From<sqlx::Error> for Refusal {
     }
 }
 
-/// An append that did not succeed, and whether the connection is still good.
+/// A failed append, and whether the connection is still usable.
 struct Broken {
     error: AppendError,
     usable: bool,
@@ -98,8 +98,8 @@ impl From<Refusal> for Broken {
         match refusal {
             Refusal::Append(error) => Self { error, usable: true },
             Refusal::Sql(error) => {
-                // SQLITE_CONSTRAINT_UNIQUE, SQLITE_CONSTRAINT_TRIGGER: an event stands there, or
-                // the one before is missing. A position taken twice is none of an entity's fault.
+                // SQLITE_CONSTRAINT_UNIQUE, SQLITE_CONSTRAINT_TRIGGER: the sequence number exists,
+                // or the one before is missing. A duplicate position is not an entity's fault.
                 match code(&error) {
                     Some(2067 | 1811) => Self { error: AppendError::Conflict, usable: true },
                     _ => Self { error: AppendError::Failed(error.to_string()), usable: false },
@@ -119,13 +119,13 @@ async fn transact(
     match write(&mut transaction, fence, batch).await {
         Ok(records) => match transaction.commit().await {
             Ok(()) => Ok(records),
-            // A full disk took less than the commit frame, which is the last of the transaction:
-            // without it no recovery finds the rest.
+            // A full disk cut off at least the commit frame, which is the last of the transaction:
+            // without it recovery ignores the rest.
             Err(error) if disk_full(&error) => {
                 Err(Broken { error: AppendError::Failed(error.to_string()), usable: false })
             }
-            // The log may hold the whole transaction, unsynced: invisible now, it could be found
-            // by the recovery after a crash. So it cannot be called unwritten.
+            // The log may contain the whole transaction, unsynced: it is invisible now, but
+            // recovery after a crash could find it. So its outcome is unknown.
             Err(error) => {
                 Err(Broken { error: AppendError::Unknown(error.to_string()), usable: false })
             }
@@ -138,22 +138,22 @@ async fn transact(
     }
 }
 
-/// The code of what the database says, with what SQLite adds to it in the upper bytes.
+/// The error code of the database; SQLite's extended code has more in its upper bytes.
 fn code(error: &sqlx::Error) -> Option<u32> {
     error.as_database_error()?.code()?.parse().ok()
 }
 
-/// Whether the disk had no room (`SQLITE_FULL`).
+/// Whether the disk is full (`SQLITE_FULL`).
 fn disk_full(error: &sqlx::Error) -> bool {
     code(error) == Some(13)
 }
 
-/// Whether a row is not one that its table takes (`SQLITE_CONSTRAINT`).
+/// Whether a row violates a constraint (`SQLITE_CONSTRAINT`).
 fn breaks_a_constraint(error: &sqlx::Error) -> bool {
     code(error).is_some_and(|code| code & 0xff == 19)
 }
 
-/// Writes a batch inside of a transaction.
+/// Writes a batch inside a transaction.
 async fn write(
     connection: &mut SqliteConnection,
     Fence { shard, epoch }: Fence,
@@ -193,8 +193,8 @@ async fn write(
     Ok(records)
 }
 
-/// Refuses an append that does not continue its entity's earlier one in the batch, and one
-/// without events whose entity has moved on: the table sees neither. Before anything is inserted.
+/// Refuses, before anything is inserted, an append that does not continue its entity's earlier one
+/// in the batch, and one without events whose entity has new events: the table detects neither.
 async fn check_seqs(connection: &mut SqliteConnection, batch: &[Append]) -> Result<(), Refusal> {
     let mut seqs: HashMap<&str, i64> = HashMap::with_capacity(batch.len());
     for append in batch {
@@ -218,7 +218,7 @@ async fn check_seqs(connection: &mut SqliteConnection, batch: &[Append]) -> Resu
     Ok(())
 }
 
-/// Writes what becomes of the batch's timers: the last word of each entity.
+/// Writes the timer changes of the batch: the last one of each entity.
 async fn write_timers(
     connection: &mut SqliteConnection,
     batch: &[Append],
@@ -232,7 +232,7 @@ async fn write_timers(
     CLEAR_TIMERS.run(connection, &clear, |query, entity: &&str| query.bind(*entity)).await
 }
 
-/// Writes a row over the version before; `false` if that is not there.
+/// Writes a row over the previous version; `false` if that version is not stored.
 async fn write_row(
     connection: &mut SqliteConnection,
     change: &RowChange,
@@ -256,7 +256,7 @@ fn bind_event(query: Binding, record: &Record) -> Binding {
         .bind(checksum::of(record))
 }
 
-/// A row as it stands, damaged or not: what else is on its page must still be readable.
+/// A row as it is stored, damaged or not: other rows of its page must still be readable.
 fn record(row: &SqliteRow) -> Record {
     let number = |column: usize| row.try_get_unchecked::<i64, _>(column).unwrap_or_default();
     let mut whole = true;
@@ -281,14 +281,14 @@ fn record(row: &SqliteRow) -> Record {
     let sum = row.try_get_unchecked::<Option<i64>, _>(9);
     record.intact = match sum {
         Ok(Some(sum)) => sum == checksum::of(&record),
-        // Written before there were checksums: all that can be told is that its texts are texts.
+        // Written before there were checksums: only the validity of its texts can be checked.
         Ok(None) => whole,
         Err(_) => false,
     };
     record
 }
 
-/// A snapshot's row, if it is as it was written: it is a cache, and one that is damaged is none.
+/// A snapshot's row, if its checksum is right: it is a cache, and a damaged one counts as missing.
 fn snapshot(entity: &EntityId, row: &SqliteRow) -> Option<StateSnapshot> {
     let snapshot = StateSnapshot {
         entity: entity.clone(),

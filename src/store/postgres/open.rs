@@ -1,5 +1,5 @@
-//! Opening a store in PostgreSQL: what is in the database, its migrations, its shards, and every
-//! setting of a connection with its reason.
+//! Opening a store in PostgreSQL: recognizes its contents, runs migrations, creates shards, and
+//! sets every connection setting, with its reason.
 
 use std::str::FromStr as _;
 use std::sync::Arc;
@@ -14,30 +14,30 @@ use super::replica::{Lag, Replica};
 use super::{Database, Inner};
 use crate::store::{DatabaseUrl, OpenError, Options, Store, migrations};
 
-/// What the first migration writes beside the table of shards: by this a store is known.
+/// The comment that the first migration sets on the table of shards: it identifies a store.
 const MARK: &str = "kontor 1802464884";
-/// How long to wait for a connection when a store is opened.
+/// Timeout of a connection when a store is opened.
 const CONNECT: Duration = Duration::from_secs(10);
-/// How long bringing the tables up to date may take, the other nodes' turns included.
+/// Time limit of migrations, including those of other nodes that run first.
 const MIGRATE: Duration = Duration::from_secs(15 * 60);
-/// The oldest PostgreSQL that has all that is used.
+/// The oldest supported PostgreSQL.
 const SERVER_MIN: i64 = 130_000;
 /// The most shards of a store.
 const SHARDS_MAX: u16 = 1_024;
 
 impl Store {
-    /// Opens a database for serving, beside whoever else serves from it: makes an empty one a
-    /// store, and brings the tables of an older one up to date.
+    /// Opens a database for serving, possibly with other nodes: makes an empty one a store, and
+    /// migrates the tables of an older one.
     ///
     /// # Errors
-    /// [`OpenError`], each with what to do about it.
+    /// [`OpenError`], each with its remedy.
     pub async fn connect(url: &DatabaseUrl, options: &Options) -> Result<Self, OpenError> {
         let mut connection = first(url).await?;
         migrate(url, &mut connection, options.shards).await?;
         open(url, connection, options).await
     }
 
-    /// Opens a store for a command beside its servers, with its tables as they are.
+    /// Opens a store for a command while its servers may run, without migrating its tables.
     ///
     /// # Errors
     /// [`OpenError::Empty`] where there is no store; [`OpenError::Older`] where its tables are not
@@ -55,7 +55,7 @@ impl Store {
         open(url, connection, &options).await
     }
 
-    /// How far the replica is behind; `None` if there is none.
+    /// The lag of the replica; `None` if there is none.
     #[must_use]
     pub fn replica_lag(&self) -> Option<Lag> {
         match &self.backend {
@@ -65,8 +65,8 @@ impl Store {
     }
 }
 
-/// The connection that looks at the database before it is believed. It may take its time: a
-/// migration of a large table does.
+/// The connection that inspects and migrates the database. It has no time limit for statements: a
+/// migration of a large table takes long.
 async fn first(url: &DatabaseUrl) -> Result<PgConnection, OpenError> {
     let options = parse(url)?.options([("lock_timeout", "60s")]);
     match tokio::time::timeout(CONNECT, options.connect()).await {
@@ -84,7 +84,7 @@ fn parse(url: &DatabaseUrl) -> Result<PgConnectOptions, OpenError> {
         return Err(wrong("it does not begin with postgres://".to_owned()));
     }
     let options = PgConnectOptions::from_str(url.reveal()).map_err(|error| {
-        // The cause tells what is wrong, and has nothing of the text.
+        // The cause describes the error without quoting the address.
         let cause = std::error::Error::source(&error).map(ToString::to_string);
         wrong(cause.unwrap_or_else(|| "it cannot be read".to_owned()))
     })?;
@@ -147,7 +147,7 @@ async fn look(url: &DatabaseUrl, connection: &mut PgConnection) -> Result<Option
     Ok(Some(found))
 }
 
-/// Brings the tables up to date. Nodes that start together wait for each other.
+/// Migrates the tables. Nodes that start together wait for each other.
 async fn migrate(
     url: &DatabaseUrl,
     connection: &mut PgConnection,
@@ -178,8 +178,8 @@ async fn migrate(
     make_shards(connection, shards).await.map_err(|error| unreachable(url, &error))
 }
 
-/// Makes the shards of a store that has none. Their number is kept ever after: where an entity
-/// lives depends on it.
+/// Creates the shards of a store that has none. Their number never changes: it determines the shard
+/// of every entity.
 async fn make_shards(connection: &mut PgConnection, shards: u16) -> Result<(), sqlx::Error> {
     let there: bool =
         sqlx::query_scalar("SELECT EXISTS (SELECT FROM shard)").fetch_one(&mut *connection).await?;
@@ -241,33 +241,33 @@ fn known() -> i64 {
     migrations::newest(&migrations::POSTGRES)
 }
 
-/// What all connections have in common.
+/// The settings of all connections.
 fn settings(options: PgConnectOptions) -> PgConnectOptions {
     let (statement, lock) = (STATEMENT_TIMEOUT_MS.to_string(), LOCK_TIMEOUT_MS.to_string());
     options
         .options([
-            // The server gives up before we do; see `pool`.
+            // The server cancels a statement before the client times out; see `pool`.
             ("statement_timeout", statement.as_str()),
             ("lock_timeout", lock.as_str()),
-            // A transaction whose client is gone must not keep its locks.
+            // A transaction whose client has disconnected must not keep its locks.
             ("idle_in_transaction_session_timeout", statement.as_str()),
-            // Nor its place among the server's connections, when its machine went without a word.
+            // Nor its connection slot, when its machine disappeared silently.
             ("tcp_keepalives_idle", "10"),
             ("tcp_keepalives_interval", "5"),
             ("tcp_keepalives_count", "3"),
-            // What is acknowledged survives a power cut, whatever the server's default is.
+            // Acknowledged writes survive a power cut, whatever the server's default is.
             ("synchronous_commit", "on"),
-            // Each statement sees what was committed before it: a lock is worth having.
+            // Each statement sees what was committed before it, as code that takes locks expects.
             ("default_transaction_isolation", "read committed"),
-            // No statement here runs long enough to be worth compiling.
+            // No statement here runs long enough for compilation to pay off.
             ("jit", "off"),
             ("client_min_messages", "warning"),
         ])
         .statement_cache_capacity(256)
 }
 
-/// What is written is found by its key, whatever the server believes about a table that was empty
-/// a moment ago; and planned once for a connection.
+/// Rows to be written are found by their index, whatever the server's statistics say about a table
+/// that was empty a moment ago; and plans are made once per connection.
 fn writing(options: PgConnectOptions) -> PgConnectOptions {
     options.options([
         ("enable_seqscan", "off"),

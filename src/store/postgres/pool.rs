@@ -1,11 +1,11 @@
-//! A pool of connections to PostgreSQL in which everything ends in time: connecting, waiting for a
-//! turn, and every statement. sqlx's own pool asks a connection whether it is well each time that it
-//! comes back, which costs a round trip a statement, and has no patience limit for a server that
-//! has gone without a word.
+//! A pool of connections to PostgreSQL in which every operation has a time limit: connecting,
+//! waiting for a connection, and every statement. sqlx's own pool tests a connection each time that
+//! it is returned, which costs a round trip per statement, and has no timeout for a server that
+//! disappeared silently.
 //!
-//! A connection whose statement did not end, or ended with more than a refusal, is thrown away. The
-//! server gives a statement up before we do (`statement_timeout`), so that whoever is told that
-//! nothing came in time seldom has something under way there still.
+//! A connection whose statement did not end, or failed with more than a refusal, is discarded. The
+//! server cancels a statement before the client times out (`statement_timeout`), so a statement
+//! that timed out here seldom still runs there.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,27 +19,27 @@ use tokio::time::timeout;
 
 use crate::store::found::FoundRow;
 
-/// After so long the server gives a statement up, in milliseconds.
+/// The server's time limit of a statement, in milliseconds.
 pub(super) const STATEMENT_TIMEOUT_MS: u64 = 8_000;
-/// After so long the server gives waiting for a lock up, in milliseconds.
+/// The server's time limit of waiting for a lock, in milliseconds.
 pub(super) const LOCK_TIMEOUT_MS: u64 = 4_000;
-/// How long to wait for a statement's answer.
+/// The client's timeout of a statement.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long to wait for a connection, made new or given back.
+/// Timeout of getting a connection, new or returned.
 const CONNECT: Duration = Duration::from_secs(10);
-/// A connection that was idle for longer is asked whether it is well, and so is any once another one
-/// broke.
+/// A connection that was idle for longer is tested before use, and so is every one after another
+/// one broke.
 const IDLE: Duration = Duration::from_millis(100);
-/// How long that may take.
+/// Timeout of this test.
 const PING: Duration = Duration::from_secs(2);
 
 pub(in crate::store) const BEGIN: &str = "BEGIN";
-/// All statements see one moment.
+/// All statements see one snapshot.
 pub(in crate::store) const BEGIN_READING: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-/// What can be made again from the journal need not wait for the disk.
+/// Rows that can be rebuilt from the journal need not wait for the disk.
 pub(in crate::store) const BEGIN_RELAXED: &str = "BEGIN; SET LOCAL synchronous_commit = off";
 
-/// Up to so many connections with the same options. Clones are handles on the same one.
+/// A bounded number of connections with the same options. Clones share them.
 #[derive(Clone)]
 pub(in crate::store) struct Pool {
     inner: Arc<Inner>,
@@ -49,17 +49,17 @@ struct Inner {
     options: PgConnectOptions,
     room: Arc<Semaphore>,
     idle: Mutex<Vec<Idle>>,
-    /// How many connections to the server broke so far, or were not made.
+    /// The number of connections that broke or failed so far.
     broken: Arc<AtomicU64>,
-    /// Whether the server must be one that can be written to.
+    /// Whether the server must be writable.
     primary: bool,
 }
 
-/// A connection that nobody has.
+/// An idle connection.
 struct Idle {
     connection: PgConnection,
     since: Instant,
-    /// How many had broken when its last statement began.
+    /// The number of broken connections when its last statement began.
     broken: u64,
 }
 
@@ -89,26 +89,26 @@ impl Inner {
         Ok(connection)
     }
 
-    /// Whether a connection is taken for well without being asked.
+    /// Whether a connection is used without a test.
     fn trusts(&self, idle: &Idle) -> bool {
         idle.since.elapsed() < IDLE && idle.broken == self.broken()
     }
 }
 
 impl Pool {
-    /// One at a server that can be written to. Another than that is not connected to: after a
-    /// switch-over its old address may lead to what is now a replica, for a while.
+    /// A pool for a writable server. Others are refused: after a failover the old address may lead
+    /// to a replica for a while.
     pub(in crate::store) fn primary(size: u32, options: PgConnectOptions) -> Self {
         Self::over(size, options, Arc::default(), true)
     }
 
-    /// One at a server that is read from.
+    /// A pool for a server that is only read.
     pub(in crate::store) fn replica(size: u32, options: PgConnectOptions) -> Self {
         Self::over(size, options, Arc::default(), false)
     }
 
-    /// Another one at the same server: where a connection of one breaks, those of both are asked
-    /// whether they are well.
+    /// A second pool for the same server: when a connection of one breaks, those of both are
+    /// tested.
     pub(in crate::store) fn beside(&self, size: u32, options: PgConnectOptions) -> Self {
         Self::over(size, options, Arc::clone(&self.inner.broken), self.inner.primary)
     }
@@ -119,7 +119,7 @@ impl Pool {
         Self { inner: Arc::new(Inner { options, room, idle: Mutex::default(), broken, primary }) }
     }
 
-    /// A connection of one's own, until it is dropped.
+    /// A connection, until it is dropped.
     pub(in crate::store) async fn acquire(&self) -> Result<HeldConnection, sqlx::Error> {
         let turn = timeout(CONNECT, Arc::clone(&self.inner.room).acquire_owned()).await;
         let permit = match turn {
@@ -146,7 +146,7 @@ impl Pool {
             }
             self.inner.broke();
             if pong.is_err() {
-                // The others would not answer either, each for as long.
+                // The others would not answer either, each after its timeout.
                 drop(std::mem::take(&mut *self.inner.idle()));
             }
         }
@@ -178,7 +178,7 @@ impl Pool {
         none_has_it(row)
     }
 
-    /// Runs a statement in a transaction of its own; answers how many rows it changed.
+    /// Runs a statement in a transaction of its own; returns the number of changed rows.
     pub(in crate::store) async fn execute(
         &self,
         query: Query<'_, Postgres, PgArguments>,
@@ -193,12 +193,12 @@ impl Pool {
     ) -> Result<Transaction, sqlx::Error> {
         let mut held = self.acquire().await?;
         held.run(text).await?;
-        // From here on it is not for anybody else, but by its commit.
+        // From here on only a commit makes the connection reusable.
         held.sound = false;
         Ok(Transaction { held })
     }
 
-    /// Closes all connections, those that are held as they come back.
+    /// Closes all connections, those in use when they are returned.
     pub(in crate::store) async fn close(&self) {
         self.inner.room.close();
         let idle = std::mem::take(&mut *self.inner.idle());
@@ -210,18 +210,18 @@ impl Pool {
     }
 }
 
-/// A connection that is held alone.
+/// A connection in use.
 pub(in crate::store) struct HeldConnection {
     connection: Option<PgConnection>,
-    /// Nothing is under way on it, and it is not in a transaction.
+    /// No statement runs on it, and it is not in a transaction.
     sound: bool,
-    /// How many had broken when its last statement began.
+    /// The number of broken connections when its last statement began.
     broken: u64,
     pool: Arc<Inner>,
     _permit: OwnedSemaphorePermit,
 }
 
-/// Awaits what a connection does, for so long and no longer.
+/// Awaits an operation of a connection, with a timeout.
 macro_rules! in_time {
     ($held:expr, $connection:ident => $work:expr) => {{
         let sound = std::mem::replace(&mut $held.sound, false);
@@ -241,7 +241,7 @@ macro_rules! in_time {
 }
 
 impl HeldConnection {
-    /// All rows of a query, once the server has said that it is done with all of it.
+    /// All rows of a query, once the server has confirmed that it has ended.
     pub(in crate::store) async fn fetch_all(
         &mut self,
         query: Query<'_, Postgres, PgArguments>,
@@ -250,7 +250,7 @@ impl HeldConnection {
         Ok(rows.into_iter().map(FoundRow::Postgres).collect())
     }
 
-    /// The row of a query, once the server has said that it is done with all of it.
+    /// The row of a query, once the server has confirmed that it has ended.
     pub(in crate::store) async fn fetch_optional(
         &mut self,
         query: Query<'_, Postgres, PgArguments>,
@@ -285,7 +285,7 @@ impl Drop for HeldConnection {
     }
 }
 
-/// A transaction. Dropped, it is rolled back by the server, with its connection.
+/// A transaction. If dropped, the server rolls it back, and its connection is closed.
 pub(in crate::store) struct Transaction {
     held: HeldConnection,
 }
@@ -331,11 +331,11 @@ fn silent(what: &str) -> sqlx::Error {
     sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, why))
 }
 
-/// The code of a server that can only be read from.
+/// The error code of a read-only server.
 const READ_ONLY: &str = "25006";
 
-/// Whether the server refused a statement, and nothing else happened: the connection is still good.
-/// One to a server that became a replica is not.
+/// Whether the server only refused a statement, so that the connection is still usable. A
+/// connection to a server that became a replica is not.
 pub(in crate::store) fn refused(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(error) => {
@@ -348,7 +348,7 @@ pub(in crate::store) fn refused(error: &sqlx::Error) -> bool {
     }
 }
 
-/// No text in PostgreSQL has a NUL, and to ask for one is an error there: no row has it.
+/// No text in PostgreSQL contains a NUL, and a query for one is an error: no row has it.
 fn none_has_it<T: Default>(outcome: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
     match outcome {
         Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("22021") => {

@@ -1,8 +1,8 @@
-//! The replica that lists, searches and reports are read from, and how far it is behind.
+//! The replica for lists, searches and reports, and its lag.
 //!
-//! Several times a second the primary is asked where its log ends, and the replica how far it has
-//! replayed: it is as far behind as the newest such end that it has come to is old. So no two
-//! clocks are compared, and a quiet primary does not look like a replica that hangs.
+//! Several times a second the primary is asked for the end of its log, and the replica for its
+//! replay position: its lag is the age of the newest end that it has replayed. So no two clocks are
+//! compared, and an idle primary does not look like a hanging replica.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,17 +14,17 @@ use tokio::task::JoinHandle;
 use super::pool::Pool;
 use crate::store::DatabaseUrl;
 
-/// How often it is looked how far the replica is.
+/// How often the lag is measured.
 const EVERY: Duration = Duration::from_millis(100);
-/// What was seen longer ago is not believed.
+/// A measurement that is older is ignored.
 const BELIEVED: Duration = Duration::from_secs(3);
-/// So many of the primary's ends are remembered, five minutes' worth.
+/// The number of remembered ends of the primary's log, for five minutes.
 const ENDS_MAX: usize = 3_000;
 
-/// How far the replica is behind.
+/// The lag of the replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lag {
-    /// By so much, or more; `None` while it is not known, since one of both does not answer.
+    /// At least this long; `None` while it is unknown, because one of the servers does not answer.
     pub behind: Option<Duration>,
     /// Whether lists are read from it.
     pub is_read: bool,
@@ -37,7 +37,7 @@ pub(in crate::store) struct Replica {
     watch: JoinHandle<()>,
 }
 
-/// What was seen last.
+/// The last measurement.
 #[derive(Clone, Copy)]
 struct Seen {
     at: Instant,
@@ -45,7 +45,7 @@ struct Seen {
 }
 
 impl Replica {
-    /// Begins to watch a replica of the primary that `primary` reads.
+    /// Watches a replica of the primary that `primary` reads.
     pub(super) fn watch(
         address: &DatabaseUrl,
         options: PgConnectOptions,
@@ -61,12 +61,12 @@ impl Replica {
         Self { pool, lag_max, seen, watch }
     }
 
-    /// Its connections, while it is not too far behind.
+    /// Its connections, while it does not lag too much.
     pub(super) fn pool(&self) -> Option<&Pool> {
         self.lag().is_read.then_some(&self.pool)
     }
 
-    /// How far it is behind.
+    /// Its lag.
     pub(in crate::store) fn lag(&self) -> Lag {
         let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = seen.filter(|seen| seen.at.elapsed() < BELIEVED);
@@ -127,12 +127,12 @@ impl ReplicaWatch {
         }
     }
 
-    /// How far the replica is behind now.
+    /// Measures the lag.
     async fn look(&self, ends: &mut Ends) -> Result<Duration, sqlx::Error> {
         let asked = Instant::now();
         let end = number(&self.primary, "SELECT (pg_current_wal_lsn() - '0/0')::BIGINT").await?;
         ends.add(end.unwrap_or(0), asked);
-        // A primary that is given as the replica has replayed everything, so to speak.
+        // If the address of the replica is that of a primary, it has replayed everything.
         let replayed = number(
             &self.replica,
             "SELECT CASE WHEN pg_is_in_recovery() \
@@ -150,18 +150,18 @@ async fn number(pool: &Pool, text: &'static str) -> Result<Option<i64>, sqlx::Er
     row.map_or(Ok(None), |row| row.try_get(0))
 }
 
-/// Where the primary's log ended, and when it was asked.
+/// Ends of the primary's log, with the times at which they were read.
 #[derive(Default)]
 struct Ends {
-    /// The newest last.
+    /// The newest is last.
     seen: VecDeque<(i64, Instant)>,
-    /// The newest one that was forgotten.
+    /// The time of the newest one that was dropped.
     before: Option<Instant>,
 }
 
 impl Ends {
     fn add(&mut self, end: i64, at: Instant) {
-        // While nothing is written, to have come to this end is to be up to date.
+        // If nothing is written, reaching this end means being up to date.
         if let Some(newest) = self.seen.back_mut()
             && newest.0 >= end
         {
@@ -182,7 +182,7 @@ impl Ends {
                 self.seen.drain(..newest);
                 self.seen.front().map_or(Duration::ZERO, |(_, at)| now - *at)
             }
-            // Not even to the first: how long it has hung before that, nobody has seen.
+            // Not even the oldest one: it is unknown how long it has been hanging before that.
             None => self.before.map_or(Duration::MAX, |before| now - before),
         }
     }
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_replica_is_as_far_behind_as_the_newest_end_that_it_has_come_to() {
+    fn replica_lag_is_the_age_of_its_newest_replayed_end() {
         let start = Instant::now();
         let at = |secs| start + Duration::from_secs(secs);
         let secs = Duration::from_secs;
