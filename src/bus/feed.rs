@@ -1,6 +1,5 @@
-//! The in-process feed of what journals have committed: this node's own commits come from its
-//! lanes, those of other nodes from the stream. It is not the truth: whoever falls behind reads
-//! the journal.
+//! The in-process feed of committed events: this node's own come from its lanes, those of other
+//! nodes from the stream. It may lose events: a receiver that lags reads the journal.
 
 use std::sync::Arc;
 
@@ -8,10 +7,10 @@ use tokio::sync::broadcast;
 
 use crate::domain::entity::Record;
 
-/// How many commits a slow reader may be behind before it has to read the journal.
+/// The commits that a slow receiver may lag before it has to read the journal.
 const DEPTH: usize = 4_096;
 
-/// Hands every commit to all who listen.
+/// Broadcasts every commit.
 #[derive(Clone, Debug)]
 pub struct Feed {
     sender: broadcast::Sender<Arc<[Record]>>,
@@ -24,14 +23,14 @@ impl Default for Feed {
 }
 
 impl Feed {
-    /// Hands a commit's records on; nobody is waited for.
+    /// Publishes a commit's records without waiting for receivers.
     pub fn publish(&self, records: &[Record]) {
         if self.sender.receiver_count() > 0 {
             let _ = self.sender.send(records.into());
         }
     }
 
-    /// Listens from now on.
+    /// Subscribes.
     #[must_use]
     pub fn listen(&self) -> broadcast::Receiver<Arc<[Record]>> {
         self.sender.subscribe()

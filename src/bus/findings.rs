@@ -1,5 +1,5 @@
-//! What is not as it should be with the servers that nodes reach each other by, for operators:
-//! a server that did not do what it was asked, silently, above all.
+//! Problems found with the servers that connect nodes, for operators; above all, configuration that
+//! a server ignored silently.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 use serde_json::Value;
 
-/// All findings, each under what it is about; clones are the same.
+/// All findings, each under its subject; clones share the same list.
 #[derive(Clone, Debug, Default)]
 pub struct Findings(Arc<Mutex<BTreeMap<&'static str, String>>>);
 
 impl Findings {
-    /// All of them: what each is about, and what was found.
+    /// All findings: subject and description.
     #[must_use]
     pub fn all(&self) -> Vec<(&'static str, String)> {
         let found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -31,7 +31,7 @@ impl Findings {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(about);
     }
 
-    /// Finds out whether a server echoes what it was asked for.
+    /// Records whether a server applied the requested configuration.
     pub(super) fn compare(
         &self,
         about: &'static str,
@@ -54,8 +54,8 @@ impl Findings {
     }
 }
 
-/// Where a server's answer differs from what it was asked for. What was not asked for may be
-/// anything.
+/// The differences between the requested and the reported configuration. Values that were not
+/// requested do not matter.
 fn differences(asked: &impl Serialize, got: &impl Serialize) -> Vec<String> {
     let value = |what: Result<Value, serde_json::Error>| what.unwrap_or_default();
     let (asked, got) = (value(serde_json::to_value(asked)), value(serde_json::to_value(got)));
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_echoed_is_found_and_gone_when_it_is() {
+    fn ignored_server_configuration_is_a_finding_until_applied() {
         let asked = json!({"a": 1, "b": "x", "c": null, "d": 0, "e": ["y"], "f": true});
         let right = json!({"a": 1, "b": "x", "c": 5, "d": 7, "e": ["y"], "f": true, "g": 1});
         assert!(differences(&asked, &right).is_empty());

@@ -1,7 +1,6 @@
-//! Follows the stream and puts what other nodes have committed into the feed. Some may come
-//! twice, out of order or not at all: listeners go by positions and read the journal where they
-//! have a gap. What this node commits itself comes from its own lanes; one that owns all shards
-//! has nothing to follow.
+//! Follows the stream and publishes other nodes' events in the feed. Events may come twice, out of
+//! order or not at all: receivers go by positions and read the journal where there is a gap. This
+//! node's own events come from its lanes; a node that owns all shards has nothing to follow.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,17 +16,17 @@ use super::stream::Stream;
 use super::stream::wire::Heard;
 use crate::domain::entity::Record;
 
-/// The most messages that are taken at once.
+/// The most messages that are processed at once.
 const CHUNK: usize = 256;
-/// The pause before the stream is looked for again.
+/// The pause before the stream is followed again after a failure.
 const AGAIN: Duration = Duration::from_millis(500);
 
 /// The shards that this node owns.
 type Owned = watch::Receiver<BTreeSet<u16>>;
 
-/// Follows the stream until told to stop. Whenever it begins, or begins again after a break, it
-/// first hears the last event of each kind and shard, by which listeners see what they missed.
-/// Shards count from 0 to `shards`.
+/// Follows the stream until stopped. At the start, and after every interruption, it first receives
+/// the last event of each kind and shard, from which receivers detect what they have missed. Shards
+/// count from 0 to `shards`.
 pub fn start(
     stream: Arc<dyn Stream>,
     feed: Feed,
@@ -65,7 +64,7 @@ pub fn start(
     })
 }
 
-/// Follows the stream until something breaks.
+/// Follows the stream until it fails.
 async fn follow(stream: &dyn Stream, feed: &Feed, owned: &Owned) {
     let mut reachable = stream.reachable();
     reachable.mark_unchanged();
@@ -105,7 +104,7 @@ async fn follow(stream: &dyn Stream, feed: &Feed, owned: &Owned) {
     }
 }
 
-/// Hands records on, those of one shard together and in the order that they came.
+/// Publishes records, those of one shard together and in the order in which they arrived.
 fn publish(feed: &Feed, mut batch: Vec<Record>) {
     batch.sort_by_key(|record| record.shard);
     for of_shard in batch.chunk_by(|one, next| one.shard == next.shard) {

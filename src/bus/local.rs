@@ -1,5 +1,5 @@
-//! The twin in process: several nodes in one process, for tests and the simulator. What goes
-//! wrong on a wire can go wrong here when it is asked to.
+//! The in-process bus: several nodes in one process, for tests and the simulator. Its users can
+//! inject the failures of a network.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,42 +12,42 @@ use tokio_util::bytes::Bytes;
 use super::calls::{CallError, CallFailure, CallRefusal, Calls, IncomingCall};
 use super::notices::Notice;
 
-/// How many notices a slow listener may be behind before it misses some.
+/// The notices that a slow receiver may lag before it misses some.
 const NOTICES: usize = 256;
 
-/// What becomes of a call; by default it arrives at once, and so does its answer.
+/// The delivery of a call; by default the call and its answer arrive at once.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Fate {
-    /// How long it is on its way.
+    /// Delay of the request.
     pub way: Duration,
-    /// It never arrives, and its caller waits for nothing.
+    /// The request is lost, and its caller times out.
     pub lost: bool,
-    /// It arrives once more, so much later.
+    /// The request arrives a second time, after this delay.
     pub again: Option<Duration>,
-    /// How long its answer is on its way.
+    /// Delay of the answer.
     pub back: Duration,
-    /// Its answer never arrives.
+    /// The answer is lost.
     pub unanswered: bool,
 }
 
-/// What a node's calls go over.
+/// The connection of a node.
 #[async_trait]
 pub trait CallLink: Send + Sync + 'static {
-    /// What becomes of the node's next call.
+    /// The delivery of the node's next call.
     fn fate(&self) -> Fate;
 
-    /// Returns at once while the node is there, and never once it is gone.
+    /// Returns at once while the node runs, and never once it has stopped.
     async fn open(&self);
 }
 
-/// Where the nodes of one process find each other; clones are the same board.
+/// The registry through which nodes of one process find each other; clones share it.
 #[derive(Clone)]
 pub struct Board {
     inner: Arc<Inner>,
     line: Option<Arc<dyn CallLink>>,
 }
 
-/// A node that takes calls, and what it answers over.
+/// A node that serves calls, and the connection of its answers.
 #[derive(Clone)]
 struct Callee {
     calls: Calls,
@@ -78,13 +78,14 @@ impl Default for Board {
 }
 
 impl Board {
-    /// The same board as one node has it: its calls and its answers go over a line.
+    /// The same registry for one node, whose calls and answers use a connection.
     #[must_use]
     pub fn over(&self, line: Arc<dyn CallLink>) -> Self {
         Self { inner: self.inner.clone(), line: Some(line) }
     }
 
-    /// Cuts a node off from all others, or joins it again: calls do not reach it.
+    /// Disconnects a node from all others, or connects it again: while disconnected, it receives no
+    /// calls.
     pub fn cut(&self, node: &str, off: bool) {
         let mut faults = self.faults();
         if off {
@@ -94,7 +95,8 @@ impl Board {
         }
     }
 
-    /// Lets a node's answers be lost, or no longer: it carries calls out, and nobody hears.
+    /// Makes a node's answers be lost, or no longer: it carries calls out, and nobody gets the
+    /// answers.
     pub fn mute(&self, node: &str, on: bool) {
         let mut faults = self.faults();
         if on {
@@ -104,7 +106,7 @@ impl Board {
         }
     }
 
-    /// Forgets a node, as if its process had died.
+    /// Removes a node, as if its process had died.
     pub fn remove(&self, node: &str) {
         self.nodes().remove(node);
     }
@@ -177,7 +179,7 @@ impl Board {
         }
         let (answer, answered) = oneshot::channel();
         tokio::spawn(async move {
-            // Whoever called may be gone.
+            // The caller may have stopped waiting.
             let _gone = answer.send(callee.answer(call).await);
         });
         let done = match tokio::time::timeout_at(until, answered).await {

@@ -1,8 +1,9 @@
-//! Floor 1: what crosses nodes: calls from one node to another, notices to all of them, and the
-//! stream of what their journals have committed. Each has a twin in process, for several nodes
-//! in one process and for the node that is alone.
+//! Floor 1: communication between nodes: calls from one node to another, notices to all nodes, and
+//! the stream of committed events. Each also has an in-process implementation, for several nodes in
+//! one process and for a single node.
 //!
-//! Nothing here is the truth, and all of it may be lost: whoever falls behind reads the journal.
+//! Nothing here is authoritative, and any message may be lost: a receiver that lags reads the
+//! journal.
 
 pub mod calls;
 mod feed;
@@ -27,10 +28,10 @@ pub use notices::{Notice, Notices};
 pub use options::{Options, masked};
 pub use relay::{EventSource, Relay};
 
-/// Tells the time of the store.
+/// The store's clock.
 pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// A node's id as one token of a subject: what could mean something there is written as `=XX`.
+/// A node's id as one token of a NATS subject: special characters are written as `=XX`.
 #[must_use]
 pub fn token(node: &str) -> String {
     use std::fmt::Write as _;
@@ -50,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_one_and_never_another_nodes() {
+    fn node_id_becomes_one_unique_subject_token() {
         assert_eq!(token("node-1_a"), "node-1_a");
         assert_eq!(token("a.b"), "a=2Eb");
         assert_eq!(token("*"), "=2A");

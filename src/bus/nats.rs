@@ -1,6 +1,6 @@
-//! The connection to NATS: it comes back by itself, for ever, and a node starts without it.
+//! The connection to NATS: it reconnects without limit, and a node starts without it.
 //!
-//! What is said over it stands in `calls`, `notices` and the stream.
+//! Its messages are defined in `calls`, `notices` and the stream.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,21 +10,21 @@ use tokio::sync::watch;
 
 use super::options::{Options, masked};
 
-/// How often a silent server is asked whether it is there; after two times without an answer
-/// the connection counts as broken.
+/// How often a silent server is pinged; after two pings without an answer the connection counts as
+/// broken.
 const PING: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// The longest pause between two tries to connect.
+/// The longest pause between two attempts to connect.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
-/// The most messages that wait to be written.
+/// The most messages that wait to be sent.
 const QUEUE: usize = 4_096;
 
-/// Why there is no connection, however long one waits.
+/// Why a connection can never be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot use NATS: {0}")]
 pub struct Error(pub String);
 
-/// A connection to NATS, or the wish for one.
+/// A connection to NATS, which may not be established yet.
 #[derive(Clone)]
 pub struct Connection {
     client: Client,
@@ -40,17 +40,17 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// Connects, under the node's id; `None` when the options name no server. Waits for the
-    /// server no longer than they say: the connection then comes later.
+    /// Connects, under the node's id; `None` if the options name no server. It waits for the server
+    /// at most as long as they say: the connection is then established later.
     ///
     /// # Errors
-    /// [`Error`]: the address is none.
+    /// [`Error`]: an address is invalid.
     pub async fn open(options: &Options, node: &str) -> Result<Option<Self>, Error> {
         let urls = options.urls().map_err(Error)?;
         let Some(first) = urls.first() else {
             return Ok(None);
         };
-        // TLS needs a provider; one that is installed already is as good.
+        // TLS needs a crypto provider; one that is installed already will do.
         let _installed = rustls::crypto::ring::default_provider().install_default();
         let (told, state) = watch::channel(false);
         let trouble = Arc::new(Mutex::new(None));
@@ -97,19 +97,19 @@ impl Connection {
         Ok(Some(this))
     }
 
-    /// Whether it stands.
+    /// Whether it is established.
     #[must_use]
     pub fn is_up(&self) -> bool {
         *self.state.borrow()
     }
 
-    /// Tells whenever it breaks or comes back.
+    /// Watches whether it is established.
     #[must_use]
     pub fn connected(&self) -> watch::Receiver<bool> {
         self.state.clone()
     }
 
-    /// What went wrong last, while it does not stand.
+    /// The last error, while it is not established.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         if self.is_up() {
@@ -118,13 +118,13 @@ impl Connection {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Where it goes, without passwords.
+    /// Its addresses, without passwords.
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// What the server says of itself, once it was connected to.
+    /// The server's description of itself, once connected.
     #[must_use]
     pub fn server(&self) -> Option<ServerInfo> {
         self.client.try_server_info()
@@ -136,9 +136,9 @@ impl Connection {
         self.client.max_payload()
     }
 
-    /// Waits until all that was sent has gone out, at most so long.
+    /// Waits until everything is sent, at most until the timeout.
     pub async fn flush(&self, patience: Duration) {
-        // Whoever needs to know waits for an answer.
+        // A caller that needs certainty waits for an answer.
         let _late = tokio::time::timeout(patience, self.client.flush()).await;
     }
 
@@ -154,7 +154,7 @@ impl Connection {
     }
 }
 
-/// What becomes known of a connection.
+/// Observations of a connection.
 struct Notes {
     told: watch::Sender<bool>,
     trouble: Arc<Mutex<Option<String>>>,
@@ -195,7 +195,7 @@ impl Notes {
     }
 }
 
-/// The pause before a try to connect.
+/// The pause before an attempt to connect.
 fn pause(attempt: usize) -> Duration {
     if attempt <= 1 {
         return Duration::ZERO;
@@ -204,7 +204,7 @@ fn pause(attempt: usize) -> Duration {
     PAUSE_MAX.min(Duration::from_millis(10 << exponent))
 }
 
-/// A part of an address without its percent signs.
+/// A part of an address, percent-decoded.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -1,5 +1,5 @@
-//! Notices: a word to all other nodes that something is worth another look. They may be lost, so
-//! whoever hears one reads the truth, and whoever hears none looks now and then.
+//! Notices: short messages to all other nodes that something has changed. They may be lost, so a
+//! receiver reads the store, and reads it periodically even without a notice.
 
 use std::sync::Arc;
 
@@ -12,29 +12,29 @@ use tokio_util::sync::CancellationToken;
 use super::local::Board;
 use super::nats::Connection;
 
-/// Where notices are told.
+/// The NATS subject of notices.
 const SUBJECT: &str = "kontor.notices";
-/// How many a slow listener may be behind before it misses some.
+/// The notices that a slow receiver may lag before it misses some.
 const DEPTH: usize = 256;
-/// How many wait to be sent before they are dropped.
+/// Notices that wait to be sent; more are dropped.
 const QUEUE: usize = 1_024;
 /// The most bytes of a notice.
 const BYTES_MAX: usize = 64 << 10;
 
-/// Something is worth another look.
+/// A change that receivers should read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "about", rename_all = "snake_case")]
 pub enum Notice {
-    /// Shards have other owners, or nodes came, went or drain.
+    /// Shards have other owners, or nodes joined, left or drain.
     Shards,
-    /// Settings that can be changed while running were.
+    /// Runtime settings were changed.
     Settings,
-    /// Things that caches may have were changed.
+    /// Cached things were changed.
     CacheDrop {
-        /// Their keys; a key that ends in `*` stands for all that begin so.
+        /// Their keys; a key that ends in `*` is a prefix.
         keys: Vec<String>,
     },
-    /// Nobody said this: notices may have been missed, so everything is worth another look.
+    /// Not sent by a node: notices may have been missed, so everything may have changed.
     Missed,
 }
 
@@ -45,7 +45,7 @@ struct Told {
     notice: Notice,
 }
 
-/// Tells all other nodes, and hears them; clones are the same.
+/// Sends notices to all other nodes, and receives theirs; clones share the same state.
 #[derive(Clone)]
 pub struct Notices {
     heard: broadcast::Sender<Notice>,
@@ -53,7 +53,7 @@ pub struct Notices {
 }
 
 impl Notices {
-    /// For nodes in processes of their own; without NATS, nobody is told and nobody heard.
+    /// For nodes in separate processes; without NATS, nothing is sent or received.
     #[must_use]
     pub fn new(nats: Option<Connection>, node: &str, stop: CancellationToken) -> Self {
         let (this, queue) = Self::empty();
@@ -100,21 +100,21 @@ impl Notices {
         (Self { heard: broadcast::Sender::new(DEPTH), queue }, waiting)
     }
 
-    /// Tells all other nodes; nobody is waited for.
+    /// Sends a notice to all other nodes, without waiting.
     pub fn tell(&self, notice: Notice) {
         if self.queue.try_send(notice).is_err() {
             tracing::debug!("a notice was dropped");
         }
     }
 
-    /// Listens to all other nodes from now on. One that lags has missed notices.
+    /// Subscribes to the notices of all other nodes. A receiver that lags has missed some.
     #[must_use]
     pub fn listen(&self) -> broadcast::Receiver<Notice> {
         self.heard.subscribe()
     }
 }
 
-/// Tells what waits, while there is a connection.
+/// Sends waiting notices, while there is a connection.
 async fn say(
     nats: Connection,
     node: Arc<str>,
@@ -143,7 +143,7 @@ async fn say(
     }
 }
 
-/// Hears the others; after a break, everything may have been missed.
+/// Receives notices; after a connection loss, reports [`Notice::Missed`].
 async fn hear(
     nats: Connection,
     node: Arc<str>,

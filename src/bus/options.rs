@@ -1,4 +1,4 @@
-//! How nodes reach each other. Where each of them listens stands in the store, not here.
+//! Options of communication between nodes. The address of each node is in the store, not here.
 
 use std::fmt;
 
@@ -8,18 +8,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::limits::within;
 
-/// How nodes reach each other.
+/// Options of communication between nodes.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Where NATS is, `nats://user:password@host:4222`, several with commas; empty for none. A
-    /// secret, if there is a password in it.
+    /// The addresses of NATS, `nats://user:password@host:4222`, several separated by commas; empty
+    /// for none. A secret if it contains a password.
     #[garde(custom(addresses))]
     pub url: String,
-    /// How long a start waits for NATS, in milliseconds; it goes on without it then.
+    /// How long a start waits for NATS, in milliseconds; after that it goes on without it.
     #[garde(custom(within(0..=60_000)))]
     pub start_wait_ms: u64,
-    /// How many calls of other nodes are answered at once; those beyond are told to come later.
+    /// Calls of other nodes that are served at once; more are refused as overload.
     #[garde(custom(within(1..=1_000_000)))]
     pub calls_max: usize,
     /// How long events stay in the stream, in hours.
@@ -28,10 +28,10 @@ pub struct Options {
     /// The most bytes of the stream.
     #[garde(custom(within(1 << 20..=1 << 44)))]
     pub events_bytes_max: u64,
-    /// On how many servers of a NATS cluster the stream is.
+    /// The number of replicas of the stream in a NATS cluster.
     #[garde(custom(within(1..=5)))]
     pub events_replicas: usize,
-    /// The most events of a shard that are put into the stream again after it has lost them.
+    /// The most events of a shard that are sent to the stream again after it has lost them.
     #[garde(custom(within(0..=1_000_000_000)))]
     pub events_behind_max: u64,
 }
@@ -97,7 +97,7 @@ fn url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// An address, or several, as logs may have them: without passwords and tokens.
+/// An address, or several, for logs: without passwords and tokens.
 #[must_use]
 pub fn masked(text: &str) -> String {
     let one = |text: &String| {
@@ -105,7 +105,7 @@ pub fn masked(text: &str) -> String {
             return text.clone();
         };
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        // A password may hold what should have been escaped: the last @ ends it.
+        // A password may contain characters that should have been escaped: the last @ ends it.
         match rest[..end].rfind('@').or_else(|| rest.rfind('@')) {
             Some(at) => format!("{scheme}://***{}", &rest[at..]),
             None => text.clone(),
@@ -114,7 +114,7 @@ pub fn masked(text: &str) -> String {
     parts(text).iter().map(one).collect::<Vec<_>>().join(",")
 }
 
-/// The addresses of a list; what comes after a comma and is none belongs to the one before.
+/// The addresses of a list; a part after a comma that is no address belongs to the one before.
 fn parts(text: &str) -> Vec<String> {
     let mut parts: Vec<String> = Vec::new();
     for part in text.split(',') {
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_checked_and_its_password_shown_to_nobody() {
+    fn nats_address_is_validated_and_its_password_hidden() {
         let urls = |url: &str| Options { url: url.into(), ..Options::default() }.urls();
         assert_eq!(urls("").unwrap(), []);
         assert_eq!(urls("nats://a:4222, tls://u:p@b").unwrap().len(), 2);

@@ -1,6 +1,6 @@
-//! Relays what this node's shards commit to the stream. Where it stands is learned from the
-//! stream, and where the stream stands behind the journal, the journal is read: after a start, a
-//! hand-over, a break, and whenever the stream was found to have lost something.
+//! Relays the events of this node's shards to the stream. It asks the stream for its last position,
+//! and sends the rest from the journal: after a start, a hand-over or a connection loss, and
+//! whenever the stream has lost events.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,18 +32,18 @@ use crate::seeded_fault::{self, SeededFault};
 const WINDOW: usize = 512;
 /// The most events that are read at once.
 const PAGE: u32 = 256;
-/// How far the clocks of nodes and of the stream may be apart: what will leave the stream within
-/// that time is not sent to it again.
+/// The largest difference between the clocks of nodes and the stream: events that will expire from
+/// the stream within this time are not sent to it again.
 const SKEW: Span = Span::from_secs(60);
-/// How often is looked whether the stream has lost something.
+/// How often it is checked whether the stream has lost events.
 const CHECK: Duration = Duration::from_secs(2);
-/// The pause after something failed, which grows.
+/// The first pause after a failure; it grows.
 const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// How long a stop waits for what was sent.
+/// How long a stop waits for acknowledgments.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Where the journal is read; it must be the truth, and no replica that is behind.
+/// Reads the journal; it must be authoritative, not a replica that lags.
 #[async_trait]
 pub trait EventSource: Send + Sync + 'static {
     /// A shard's events after a position, in order, at most `limit`.
@@ -66,7 +66,7 @@ enum RelayOrder {
     Committed(Vec<(u16, i64)>),
 }
 
-/// Relays shards; clones are the same.
+/// Relays shards; clones share the same state.
 #[derive(Clone)]
 pub struct Relay {
     orders: mpsc::UnboundedSender<RelayOrder>,
@@ -74,8 +74,8 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// A relay without shards. It listens to the feed from now on, until told to stop; what this
-    /// answers beside it is over when what was sent has been kept, or after 2 s.
+    /// Starts a relay without shards. It follows the feed until stopped; the returned task ends
+    /// when the events sent are acknowledged, or after 2 s.
     pub fn start(
         stream: Arc<dyn Stream>,
         source: Arc<dyn EventSource>,
@@ -110,58 +110,58 @@ impl Relay {
         (Self { orders, lag }, tokio::spawn(task.run(taken, heard, stop)))
     }
 
-    /// Relays a shard that this node has begun to own.
+    /// Relays a shard that this node owns from now on.
     pub fn own(&self, shard: u16, epoch: i64) {
-        // It has ended only if it was told to stop.
+        // It has ended only if it was stopped.
         let _over = self.orders.send(RelayOrder::Own(shard, epoch));
     }
 
-    /// Relays a shard no longer.
+    /// Stops relaying a shard.
     pub fn disown(&self, shard: u16) {
         let _over = self.orders.send(RelayOrder::Disown(shard));
     }
 
-    /// Tells the last committed positions of shards, as the store has them. What was committed and
-    /// never came by the feed, because its outcome was not known, is relayed when this was told
-    /// twice.
+    /// Reports the last committed positions of shards, according to the store. Events that were
+    /// committed and missing in the feed, because their outcome was unknown, are relayed at the
+    /// second report.
     pub fn committed(&self, last: Vec<(u16, i64)>) {
         let _over = self.orders.send(RelayOrder::Committed(last));
     }
 
-    /// How many events of a shard are committed and not in the stream, as far as is known.
+    /// The number of committed events of a shard that are not in the stream, as far as is known.
     #[must_use]
     pub fn lag(&self, shard: u16) -> i64 {
         self.lag.get_or_create(&OfShard { shard }).get()
     }
 
-    /// Shows the lag in a registry.
+    /// Adds the lag to a registry.
     pub fn register(&self, to: &mut Registry) {
         let help = "Events committed but not yet in the stream, by shard of this node";
         to.register("relay_lag", help, self.lag.clone());
     }
 }
 
-/// A shard that is relayed.
+/// A relayed shard.
 #[derive(Default)]
 struct Shard {
     epoch: i64,
-    /// Grows whenever it begins anew: what was sent before counts no longer.
+    /// Incremented at every restart: acknowledgments of former rounds are ignored.
     round: u64,
-    /// Whether it is known where the stream stands.
+    /// Whether the stream's position is known.
     learned: bool,
     /// The next position to send.
     next: i64,
-    /// The last position that is in the stream.
+    /// The last position in the stream.
     kept: i64,
-    /// The last position that is known to be committed.
+    /// The last position known to be committed.
     head: i64,
-    /// The last position that is committed as the store has told; the feed may be about to tell.
+    /// The last committed position according to the store; the feed may be about to report it.
     told: i64,
-    /// Whether the feed has left something out, so that the journal has to be read.
+    /// Whether the feed has a gap, so that the journal has to be read.
     behind: bool,
 }
 
-/// What became of an event that was sent.
+/// The acknowledgment of a sent event.
 struct Done {
     shard: u16,
     round: u64,
@@ -169,7 +169,7 @@ struct Done {
     kept: Result<(), Trouble>,
 }
 
-/// Stream and journal, and how much of it the stream is to have.
+/// The stream and the journal, with the limits of what is sent.
 struct Ends {
     stream: Arc<dyn Stream>,
     source: Arc<dyn EventSource>,
@@ -184,10 +184,10 @@ struct Task {
     lag: Lag,
     shards: BTreeMap<u16, Shard>,
     sent: FuturesUnordered<BoxFuture<'static, Done>>,
-    /// Whether the stream was there, as it should be.
+    /// Whether the stream exists with the right configuration.
     ready: bool,
     life: u64,
-    /// The shard that something was done for last.
+    /// The shard that was served last.
     turn: u16,
     paused_until: Option<Instant>,
     pause: Duration,
@@ -248,7 +248,7 @@ impl Task {
             }
         }
         let rest = async { while self.sent.next().await.is_some() {} };
-        // What is not kept by then, the next owner relays.
+        // Events that are not acknowledged by then are relayed by the next owner.
         let _late = tokio::time::timeout(LAST_WORDS, rest).await;
     }
 
@@ -281,15 +281,15 @@ impl Task {
         }
     }
 
-    /// A shard that there is something to do for: one after the other, so that one whose turn comes to
-    /// nothing does not keep the others waiting.
+    /// The next shard with work, in turn, so that one that makes no progress does not block the
+    /// others.
     fn work(&self) -> Option<u16> {
         let waits = |(_, shard): &(&u16, &Shard)| !shard.learned || shard.behind;
         let after = self.shards.range(self.turn + 1..).find(waits);
         after.or_else(|| self.shards.iter().find(waits)).map(|(shard, _)| *shard)
     }
 
-    /// Forgets where the stream stands.
+    /// Discards the known positions of the stream.
     fn begin_anew(&mut self) {
         self.ready = false;
         self.paused_until = None;
@@ -338,7 +338,8 @@ impl Task {
         }
     }
 
-    /// Sends what the feed has, if it goes on where the shard stands; else it is read later.
+    /// Sends a batch of the feed, if it continues the shard's position; else the journal is read
+    /// later.
     async fn hear(&mut self, batch: &[Record], free: bool) {
         for record in batch {
             let room = free && self.sent.len() < WINDOW;
@@ -375,7 +376,7 @@ impl Task {
         Ok(())
     }
 
-    /// Learns where a shard stands, or reads on where it is behind.
+    /// Determines the stream's position of a shard, or reads the journal where the shard lags.
     async fn go_on(&mut self, shard: u16) -> Result<(), Trouble> {
         if !self.ready {
             self.ends.stream.ready().await?;
@@ -407,7 +408,7 @@ impl Task {
             {
                 self.done(done);
             }
-            // What was sent just now may have shown that it has to begin anew.
+            // Sending an event may have shown that the shard has to start over.
             if self.shards.get(&shard).is_none_or(|state| state.next != record.pos) {
                 break;
             }
@@ -421,7 +422,7 @@ impl Task {
         Ok(())
     }
 
-    /// Looks whether the stream has lost something.
+    /// Checks whether the stream has lost events.
     async fn check(&mut self) {
         if !self.ready || self.shards.is_empty() {
             return;
@@ -442,10 +443,10 @@ impl Task {
 }
 
 impl Ends {
-    /// The next position to send, and the last one that is committed. Whoever sent before may have
-    /// been refused some, or a stream that was made again or lost its end may lack what was sent
-    /// before that was seen: of those that are not too old, the first that is not there is the next,
-    /// whatever is there behind it.
+    /// The next position to send, and the last committed one. A former owner's messages may have
+    /// been refused, and a stream that was recreated or lost its end may lack events that were sent
+    /// before that was noticed. So the next position is the first missing one that is recent
+    /// enough, even if later ones are in the stream.
     async fn learn(&self, shard: u16) -> Result<(i64, i64), Trouble> {
         let last = self.stream.last(shard).await?;
         let head = self.source.last_pos(shard).await.map_err(Trouble::Failed)?;
@@ -476,7 +477,7 @@ impl Ends {
         Ok(read.into_iter().next().filter(|record| record.pos == pos))
     }
 
-    /// The first position from one on, and below another, that is not older than this.
+    /// The first position in a range whose event is not older than this.
     async fn first_since(
         &self,
         shard: u16,

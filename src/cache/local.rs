@@ -1,5 +1,5 @@
-//! The cache of one process: the twin of Redis for a single node, and what counts limits while
-//! Redis is away. All of it is bounded; what is too much is dropped.
+//! The cache in this process: instead of Redis for a single node, and the fallback for rate limits
+//! while Redis is unreachable. All of it is bounded; entries beyond the bounds are dropped.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,21 +12,22 @@ use tokio::time::Instant;
 use super::CacheSlot;
 use super::rate::{self, Limit, RateDecision};
 
-/// The most callers whose limits are counted apart; those beyond share one count.
+/// Callers that have rate limits of their own; all others share one.
 const CALLERS_MAX: usize = 50_000;
 /// The most locks and the most revocations.
 const NAMES_MAX: usize = 100_000;
-/// What an entry takes beside its key and value, about.
+/// Approximate bytes of an entry beside its key and value.
 const ENTRY_BYTES: usize = 128;
-/// How large an answer is, about: one is kept up to a share of the room that grows with this.
+/// Approximate bytes of an average answer. The larger it is, the larger a single cached answer
+/// may be.
 const ANSWER_BYTES: usize = 64 << 10;
 
 pub(super) struct Local {
     began: Instant,
     kept: Cache<Key, CachedValue, Bytes>,
-    /// What is kept in a space counts as long as its generation is this one.
+    /// Entries of a space are valid while the space has their generation.
     generations: Mutex<HashMap<&'static str, u64>>,
-    /// When each caller's share is whole again, in microseconds since the beginning.
+    /// The time at which each caller's allowance is full again, in microseconds since the start.
     callers: Mutex<HashMap<String, i64>>,
     locks: Mutex<HashMap<String, (String, Instant)>>,
     revoked: Mutex<HashMap<String, Instant>>,
@@ -34,7 +35,7 @@ pub(super) struct Local {
 
 /// A space, its generation, and a key in it.
 type Key = (&'static str, u64, String);
-/// What is kept, and until when.
+/// A value and its expiry.
 type CachedValue = (Vec<u8>, Instant);
 
 #[derive(Clone)]
@@ -75,7 +76,7 @@ impl Local {
 
     pub(super) fn put(&self, place: CacheSlot, value: Vec<u8>, lasts: Duration) {
         let CacheSlot { space, generation, key } = place;
-        // What was read before its space was dropped would take room, and never be found.
+        // A value that was read before its space was dropped could never be found.
         if generation == self.generation(space) {
             self.kept.insert((space, generation, key), (value, Instant::now() + lasts));
         }
@@ -154,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_kept_is_bounded_and_what_is_asked_for_again_stays() {
+    fn local_cache_is_bounded_and_evicts_unused_entries() {
         let local = Local::new(10_000);
         let put = |n: usize, bytes: usize| {
             let key = n.to_string();
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn callers_are_counted_in_bounded_room() {
+    fn rate_limit_callers_are_bounded() {
         let local = Local::new(0);
         let limit = Limit { count: 1, per: Duration::from_secs(3_600) };
         assert!(local.count("one", limit, 1).allowed);

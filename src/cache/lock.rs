@@ -1,25 +1,24 @@
-//! Short locks: they spare work that is done twice. The time of one may be over while its holder
-//! works, and nobody knows who has it while Redis is away, so nothing that must be right may depend
-//! on one.
+//! Short locks, which avoid doing the same work twice. A lock may expire while its holder works,
+//! and its state is unknown while Redis is unreachable, so correctness must never depend on one.
 
 use std::pin::pin;
 use std::time::Duration;
 
 use super::Cache;
 
-/// How a lock stands for who asked for it.
+/// The outcome of taking a lock.
 #[derive(Debug)]
 pub enum Lock {
-    /// It is theirs.
+    /// The caller holds it.
     Held(LockGuard),
-    /// Another has it.
+    /// Another caller holds it.
     Taken,
-    /// That cannot be known now.
+    /// Unknown: Redis does not answer.
     Unknown,
 }
 
 impl Cache {
-    /// Tries to get a lock, for so long.
+    /// Tries to take a lock with a TTL.
     pub async fn lock(&self, name: &str, lasts: Duration) -> Lock {
         let token = format!("{:032x}", rand::random::<u128>());
         let held = match &self.inner.remote {
@@ -35,8 +34,8 @@ impl Cache {
         }
     }
 
-    /// Does something unless another is at it: `None` then. It is done where that cannot be known.
-    /// Who is gone without a word is at it for `lasts` still.
+    /// Runs a future unless another caller holds the lock: then the result is `None`. It also runs
+    /// if the state of the lock is unknown. If a holder dies, its lock lasts until its TTL ends.
     pub async fn unless_taken<T>(
         &self,
         name: &str,
@@ -53,7 +52,7 @@ impl Cache {
             tokio::select! {
                 biased;
                 done = &mut work => break done,
-                // One that is lost meanwhile is no reason to stop half way.
+                // The work goes on even if the lock is lost meanwhile.
                 () = tokio::time::sleep(lasts / 3) => drop(held.prolong(lasts).await),
             }
         };
@@ -62,7 +61,7 @@ impl Cache {
     }
 }
 
-/// A lock that is held until it is released or its time is over.
+/// A lock that is held until it is released or its TTL ends.
 #[derive(Debug)]
 pub struct LockGuard {
     cache: Cache,
@@ -71,8 +70,7 @@ pub struct LockGuard {
 }
 
 impl LockGuard {
-    /// Holds it for so long from now on; `false` if it is not held any more, or if that cannot be
-    /// known.
+    /// Extends it to a TTL from now; `false` if it is no longer held, or if that is unknown.
     pub async fn prolong(&self, lasts: Duration) -> bool {
         match &self.cache.inner.remote {
             None => self.cache.inner.local.prolong(&self.name, &self.token, lasts),
@@ -80,7 +78,7 @@ impl LockGuard {
         }
     }
 
-    /// Lets others have it. One that cannot be released ends with its time.
+    /// Releases it. If that fails, its TTL ends it.
     pub async fn release(self) {
         match &self.cache.inner.remote {
             None => self.cache.inner.local.release(&self.name, &self.token),
@@ -94,7 +92,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_lock_is_held_for_as_long_as_the_work_takes_and_no_longer() {
+    async fn lock_is_extended_while_the_work_runs() {
         const LASTS: Duration = Duration::from_secs(30);
         let cache = Cache::in_process();
         let work = tokio::spawn({
@@ -107,7 +105,7 @@ mod tests {
         }
         assert_eq!(work.await.unwrap(), Some(()));
         assert_eq!(cache.unless_taken("w", LASTS, async { 1 }).await, Some(1));
-        // Who is gone without a word is at it for a while still.
+        // The lock of a dropped holder lasts until its TTL ends.
         let gone = cache.unless_taken("w", LASTS, std::future::pending::<()>());
         assert!(tokio::time::timeout(LASTS, gone).await.is_err());
         assert_eq!(cache.unless_taken("w", LASTS, async { 1 }).await, None);

@@ -1,11 +1,11 @@
-//! Floor 1: what nodes share and may lose at any moment: cached answers, counters of rate limits,
-//! short locks and revocations. In Redis where one is named, and in this process otherwise.
+//! Floor 1: state that nodes share and may lose at any time: cached answers, counters of rate
+//! limits, short locks and revocations. It is in Redis if one is configured, else in this process.
 //!
-//! Nothing here is the truth. Redis may be away, hang or be emptied, and kontor serves on: a
-//! cached answer is then read from the store, a limit is counted by each node for itself, and a
-//! lock is held by nobody. How Redis is reached is in `redis`, its twin in this process in
-//! `local`, how a limit counts in `rate`, how work is done by one node only in `lock`. What is
-//! cached and for how long is not decided here.
+//! Nothing here is authoritative. Redis may be unreachable, hang or be emptied; kontor then reads
+//! answers from the store, each node counts rate limits for itself, and nobody holds a lock.
+//! `redis` is the connection to Redis, `local` the implementation in this process, `rate` the
+//! algorithm of rate limits, `lock` work that one node does. What is cached, and its TTL, is
+//! decided elsewhere.
 
 mod local;
 mod lock;
@@ -26,26 +26,27 @@ pub use self::rate::{Limit, RateDecision};
 use self::redis::Remote;
 use crate::domain::limits::{holds, within};
 
-/// Where what nodes share is kept.
+/// Options of the cache.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// The Redis server, such as `redis://:password@127.0.0.1:6379/0`; empty for this process.
+    /// The Redis server, such as `redis://:password@127.0.0.1:6379/0`; if empty, the cache is in
+    /// this process.
     #[garde(custom(redis_address))]
     pub url: String,
-    /// What every key begins with, so that several shops can share one server.
+    /// Prefix of all keys, so that several shops can share one server.
     #[garde(custom(key_prefix))]
     pub prefix: String,
-    /// How long one call may take, in milliseconds.
+    /// Timeout of one call, in milliseconds.
     #[garde(custom(within(1..=10_000)))]
     pub timeout_ms: u64,
-    /// How far apart two tries to reach a server that is away are, in milliseconds.
+    /// The pause between two attempts to connect, in milliseconds.
     #[garde(custom(within(10..=60_000)))]
     pub retry_ms: u64,
-    /// How often is looked whether the server is there and what was revoked, in milliseconds.
+    /// How often the connection is checked and revocations are read, in milliseconds.
     #[garde(custom(within(10..=1_000)))]
     pub poll_ms: u64,
-    /// The most bytes of answers that are kept in this process.
+    /// The most bytes of cached answers in this process.
     #[garde(custom(within(0..=1 << 36)))]
     pub bytes_max: usize,
 }
@@ -79,7 +80,7 @@ impl Default for Options {
 }
 
 impl fmt::Debug for Options {
-    /// Without the address, which may hold a password.
+    /// Without the address, which may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let url = if self.url.is_empty() { "" } else { "***" };
         f.debug_struct("Options")
@@ -93,38 +94,38 @@ impl fmt::Debug for Options {
     }
 }
 
-/// Why there is no cache. Neither tells the address, which may hold a password.
+/// Why there is no cache. The messages omit the address, which may contain a password.
 #[derive(Debug, thiserror::Error)]
 pub enum CacheOpenError {
-    /// The address is none.
+    /// The address is invalid.
     #[error("cache.url must be the URL of a Redis server, such as redis://127.0.0.1:6379")]
     Url,
 }
 
-/// Whether the cache can be used.
+/// The status of the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheState {
     /// It is in this process.
     Local,
     /// The server answers.
     Ok,
-    /// The server has not answered for so long.
+    /// The server has not answered for this long.
     Away(Duration),
 }
 
-/// What was found under a key.
+/// The outcome of a lookup.
 #[derive(Debug, PartialEq, Eq)]
 pub enum CacheLookup {
-    /// What was kept.
+    /// The cached value.
     Hit(Vec<u8>),
-    /// Nothing: what is read from the store now may be kept in this place.
+    /// Not cached: a value that is read from the store now may be stored at this slot.
     Miss(CacheSlot),
-    /// The server is away: the store knows, and nothing can be kept.
+    /// The server is unreachable: the value must be read from the store and cannot be cached.
     Away,
 }
 
-/// Where something can be kept that was read after this was handed out. If the space is dropped
-/// meanwhile, nobody finds what is kept here.
+/// A slot for a value that was read after the slot was issued. If the space is dropped meanwhile,
+/// the stored value is never found.
 #[derive(Debug, PartialEq, Eq)]
 pub struct CacheSlot {
     space: &'static str,
@@ -132,18 +133,18 @@ pub struct CacheSlot {
     key: String,
 }
 
-/// What the cache has done since the start.
+/// Counts since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheCounts {
-    /// Answers that were found.
+    /// Lookups that found a value.
     pub hits: u64,
-    /// Answers that were not.
+    /// Lookups that found none.
     pub misses: u64,
-    /// Calls for which the server was away.
+    /// Calls while the server was unreachable.
     pub away: u64,
-    /// Calls that failed or took too long.
+    /// Calls that failed or timed out.
     pub failed: u64,
-    /// How often the server went away.
+    /// Connection losses.
     pub outages: u64,
 }
 
@@ -156,7 +157,7 @@ struct CacheTally {
     outages: AtomicU64,
 }
 
-/// What nodes share. Clones are handles on the same.
+/// The cache. Clones share one connection.
 #[derive(Clone)]
 pub struct Cache {
     inner: Arc<Inner>,
@@ -169,11 +170,11 @@ struct Inner {
 }
 
 impl Cache {
-    /// Opens what the options name. A server that is away is no reason not to start: it is looked
-    /// for until it is there.
+    /// Opens the configured cache. An unreachable server does not fail the start: the connection is
+    /// retried.
     ///
     /// # Errors
-    /// [`CacheOpenError`]: the address is none.
+    /// [`CacheOpenError`]: the address is invalid.
     pub async fn open(options: &Options) -> Result<Self, CacheOpenError> {
         let tally = Arc::new(CacheTally::default());
         let remote = if options.url.is_empty() {
@@ -185,20 +186,20 @@ impl Cache {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// One of this process alone.
+    /// A cache in this process.
     #[must_use]
     pub fn in_process() -> Self {
         let local = Local::new(Options::default().bytes_max);
         Self { inner: Arc::new(Inner { local, remote: None, tally: Arc::default() }) }
     }
 
-    /// How it is.
+    /// Its status.
     #[must_use]
     pub fn state(&self) -> CacheState {
         self.inner.remote.as_ref().map_or(CacheState::Local, |remote| remote.state())
     }
 
-    /// What was done, since the start.
+    /// Counts since the start.
     #[must_use]
     pub fn counts(&self) -> CacheCounts {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
@@ -212,7 +213,7 @@ impl Cache {
         }
     }
 
-    /// Looks for what is kept under a key of a space.
+    /// Looks up a key of a space.
     pub async fn get(&self, space: &'static str, key: &str) -> CacheLookup {
         let found = match &self.inner.remote {
             None => {
@@ -235,7 +236,7 @@ impl Cache {
         }
     }
 
-    /// Keeps something, for at most so long. It may be gone sooner.
+    /// Stores a value with a TTL. It may be evicted earlier.
     pub async fn put(&self, place: CacheSlot, value: Vec<u8>, lasts: Duration) {
         match &self.inner.remote {
             None => self.inner.local.put(place, value, lasts),
@@ -243,8 +244,8 @@ impl Cache {
         }
     }
 
-    /// Drops what is kept under a key of a space. Whoever read it from the store before may still
-    /// keep it: where that matters, the whole space is dropped.
+    /// Drops a key of a space. A caller that read the value from the store before may still cache
+    /// it: where that matters, the whole space must be dropped.
     pub async fn drop_key(&self, space: &'static str, key: &str) {
         match &self.inner.remote {
             None => self.inner.local.drop_key(space, key),
@@ -252,8 +253,9 @@ impl Cache {
         }
     }
 
-    /// Drops all that is kept in a space, and what was read for it and is not kept yet. While the
-    /// server is away nobody finds anything; this is then done before it is used again.
+    /// Drops all keys of a space, including values that were read before and are not stored yet.
+    /// While the server is unreachable nobody finds a value; the space is then dropped before the
+    /// server is used again.
     pub async fn drop_space(&self, space: &'static str) {
         match &self.inner.remote {
             None => self.inner.local.drop_space(space),
@@ -261,13 +263,13 @@ impl Cache {
         }
     }
 
-    /// Takes from what a limit allows, by the server's clock. While the server is away each node
+    /// Consumes from a rate limit, by the server's clock. While the server is unreachable each node
     /// counts for itself.
     pub async fn consume_limit(&self, key: &str, limit: Limit) -> RateDecision {
         self.count(key, limit, 1).await
     }
 
-    /// Gives back what was taken.
+    /// Returns what was consumed.
     pub async fn give_back(&self, key: &str, limit: Limit) {
         self.count(key, limit, -1).await;
     }
@@ -281,8 +283,8 @@ impl Cache {
         self.inner.local.count(key, limit, cost)
     }
 
-    /// Tells all nodes that something does not hold any more, for so long: as long as anybody may
-    /// believe otherwise without asking the store. `false` if the others do not hear of it.
+    /// Announces to all nodes that something is revoked, with a TTL that must be as long as any
+    /// node may rely on a cached value. `false` if the other nodes are not informed.
     pub async fn revoke(&self, what: &str, lasts: Duration) -> bool {
         self.inner.local.revoke(what, lasts);
         match &self.inner.remote {
@@ -291,7 +293,7 @@ impl Cache {
         }
     }
 
-    /// Whether something was revoked lately, as far as this node has heard. It asks nobody.
+    /// Whether something was revoked lately, as far as this node knows. It makes no call.
     #[must_use]
     pub fn revoked(&self, what: &str) -> bool {
         self.inner.local.revoked(what)
@@ -310,7 +312,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_address_is_told_nobody() {
+    fn redis_address_is_hidden_in_debug_output() {
         let url = "redis://:geheim@127.0.0.1:1/0".to_owned();
         let options = Options { url, ..Options::default() };
         assert!(!format!("{options:?}").contains("geheim"));

@@ -1,21 +1,21 @@
-//! How a limit counts: one number per caller, the moment at which its share is whole again (the
-//! generic cell rate algorithm). No window that begins anew, so no burst at its edge.
+//! The rate limit algorithm: one number per caller, the time at which its allowance is full again
+//! (the generic cell rate algorithm). There are no windows, so there are no bursts at their edges.
 //!
-//! The script in `redis` does the same by the server's clock.
+//! The script in `redis` computes the same by the server's clock.
 
 use std::time::Duration;
 
-/// How much is allowed: so many at once, and as many again in each period, evenly.
+/// A rate limit: a burst of `count`, refilled evenly over `per`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
-    /// How many; at least one.
+    /// The burst; at least one.
     pub count: u32,
-    /// In how long.
+    /// The time in which it is refilled.
     pub per: Duration,
 }
 
 impl Limit {
-    /// How far apart even calls are, in microseconds.
+    /// The refill time of one call, in microseconds.
     pub(super) fn apart_micros(self) -> i64 {
         (self.per_micros() / i64::from(self.count.max(1))).max(1)
     }
@@ -26,21 +26,21 @@ impl Limit {
     }
 }
 
-/// The decision of a rate limit.
+/// The outcome of consuming from a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateDecision {
-    /// Whether there was something to take.
+    /// Whether the call is allowed.
     pub allowed: bool,
-    /// How many are left.
+    /// Calls that are left.
     pub left: u32,
-    /// In how long the share is whole again.
+    /// The time until the allowance is full.
     pub whole_in: Duration,
-    /// In how long there is something to take again; nothing if there is.
+    /// The time until the next call is allowed; zero if one is allowed now.
     pub retry_in: Duration,
 }
 
-/// Counts: `whole_at` is when the share would be whole again, all in microseconds. Answers the
-/// next `whole_at`, and what came of it.
+/// Consumes `cost`; `whole_at` is the time at which the allowance would be full, all in
+/// microseconds. Returns the new `whole_at` and the outcome.
 pub(super) fn count(whole_at: i64, now: i64, limit: Limit, cost: i64) -> (i64, RateDecision) {
     let (apart, per) = (limit.apart_micros(), limit.per_micros());
     let from = whole_at.max(now);
@@ -50,7 +50,7 @@ pub(super) fn count(whole_at: i64, now: i64, limit: Limit, cost: i64) -> (i64, R
     (whole_at, taken(allowed, whole_at - now, limit))
 }
 
-/// What it means that a share is whole again in `debt` microseconds.
+/// The outcome if the allowance is full in `debt` microseconds.
 pub(super) fn taken(allowed: bool, debt: i64, limit: Limit) -> RateDecision {
     let (apart, per) = (limit.apart_micros(), limit.per_micros());
     let micros = |span: i64| Duration::from_micros(u64::try_from(span).unwrap_or(0));
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_is_spent_at_once_and_comes_back_evenly() {
+    fn rate_limit_allows_a_burst_and_refills_evenly() {
         let limit = Limit { count: 3, per: Duration::from_secs(3) };
         let mut whole_at = 0;
         let mut take = |now: i64, cost: i64| {

@@ -1,10 +1,8 @@
-//! The cache in Redis: one connection that all share, scripts for what must happen at once, and a
-//! breaker, so that a server that is away or hangs costs a few callers one timeout and all others
-//! nothing.
+//! The cache in Redis: one shared connection, scripts for atomic operations, and a circuit breaker,
+//! so that an unreachable or hanging server costs a few callers one timeout and all others nothing.
 //!
-//! Who uses it while the server is away is told at once that it is. A task of its own looks for
-//! the server, does what is owed to it (spaces that were dropped meanwhile), and only then lets
-//! it be used again.
+//! While the server is unreachable, callers get that answer at once. A background task reconnects,
+//! drops the spaces that were to be dropped meanwhile, and only then lets the server be used again.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,13 +16,13 @@ use tokio::time::{Instant, sleep, timeout};
 use super::rate::{self, Limit, RateDecision};
 use super::{CacheOpenError, CacheSlot, CacheState, CacheTally, Options};
 
-/// So many calls in a row that are not answered in time open the breaker; a connection that
-/// breaks opens it at once.
+/// Timeouts in a row that open the breaker; a broken connection opens it at once.
 const TIMEOUTS_MAX: u32 = 3;
 /// The most revocations that are read.
 const REVOKED_MAX: usize = 10_000;
 
-/// The generation of a space is drawn, not counted: after the server was emptied none comes back.
+/// The generation of a space is random, not counted: after the server was emptied no former
+/// generation comes back.
 static GET: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "local generation = redis.call('GET', KEYS[1]) \
@@ -86,7 +84,7 @@ static REVOKE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// What is revoked now. That it writes shows that the server takes writes.
+/// The current revocations. The script also writes, to find out whether the server accepts writes.
 static REVOKED: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "local time = redis.call('TIME') \
@@ -96,7 +94,7 @@ static REVOKED: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// A client of the server at an address.
+/// A client for a server address.
 pub(super) fn client(url: &str) -> Result<Client, CacheOpenError> {
     if !["redis://", "unix://", "redis+unix://"].iter().any(|scheme| url.starts_with(scheme)) {
         return Err(CacheOpenError::Url);
@@ -111,7 +109,7 @@ pub(super) struct Remote {
     retry: Duration,
     poll: Duration,
     link: Mutex<Link>,
-    /// Calls in a row that were not answered in time.
+    /// Timeouts in a row.
     late: AtomicU32,
     revoked: Mutex<HashSet<String>>,
     tally: Arc<CacheTally>,
@@ -119,9 +117,9 @@ pub(super) struct Remote {
 
 struct Link {
     connection: Option<MultiplexedConnection>,
-    /// Since when there is none.
+    /// The time of the connection loss.
     since: Instant,
-    /// Spaces that are to be dropped before the server is used again.
+    /// Spaces that must be dropped before the server is used again.
     owed: BTreeSet<&'static str>,
 }
 
@@ -162,7 +160,7 @@ impl Remote {
         }
     }
 
-    /// Makes a connection, pays what is owed, and lets it be used. The error is without the
+    /// Connects, drops the pending spaces, and lets the connection be used. The error omits the
     /// address.
     async fn connect(&self) -> Result<(), String> {
         let config = AsyncConnectionConfig::new()
@@ -205,7 +203,7 @@ impl Remote {
         Ok(())
     }
 
-    /// Looks whether the server is still there, and what was revoked; looks for it if it is not.
+    /// Checks the connection and reads revocations; reconnects if there is no connection.
     async fn look(&self) -> Duration {
         let connection = self.link().connection.clone();
         match connection {
@@ -239,7 +237,7 @@ impl Remote {
         }
     }
 
-    /// The connection, or nothing while the server is away.
+    /// The connection; `None` while the server is unreachable.
     fn connection(&self) -> Option<MultiplexedConnection> {
         let connection = self.link().connection.clone();
         if connection.is_none() {
@@ -248,7 +246,7 @@ impl Remote {
         connection
     }
 
-    /// What a call answers, if it does in time.
+    /// The result of a call, unless it fails or times out.
     async fn outcome<T>(&self, call: impl Future<Output = Result<T, RedisError>>) -> Option<T> {
         match timeout(self.patience, call).await {
             Ok(Ok(answer)) => {
@@ -294,7 +292,7 @@ impl Remote {
         let mut command = redis::cmd("SET");
         command.arg(self.full(place.space, place.generation, &place.key)).arg(value);
         command.arg("PX").arg(millis(lasts));
-        // Lost is lost: it is read again.
+        // A lost value is only a cache miss.
         let _kept: Option<()> = self.ask(command).await;
     }
 
@@ -331,7 +329,7 @@ impl Remote {
         }
     }
 
-    /// Notes that a space is to be dropped. What the server has of it must not be found before.
+    /// Marks a space as to be dropped. The server's values must not be found before that.
     fn owe(&self, space: &'static str) {
         self.link().owed.insert(space);
         self.lost("cannot invalidate a space of the cache");
@@ -346,7 +344,7 @@ impl Remote {
         Some(rate::taken(allowed == 1, debt, limit))
     }
 
-    /// Whether the lock was got; nothing if that cannot be known.
+    /// Whether the lock was taken; `None` if that is unknown.
     pub(super) async fn lock(&self, name: &str, token: &str, lasts: Duration) -> Option<bool> {
         let mut command = redis::cmd("SET");
         command.arg(self.key("lock", name)).arg(token).arg("NX").arg("PX").arg(millis(lasts));
@@ -369,7 +367,7 @@ impl Remote {
         };
         let mut call = RELEASE.prepare_invoke();
         call.key(self.key("lock", name)).arg(token);
-        // One that is not released ends with its time.
+        // If the release fails, the lock's TTL ends it.
         let _released = self.outcome(call.invoke_async::<i64>(&mut connection)).await;
     }
 
@@ -391,7 +389,7 @@ fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
-/// An error without what it may hold of the address.
+/// An error's description without parts of the address.
 fn describe_error(error: &RedisError) -> String {
     match error.detail() {
         Some(detail) if error.code().is_some() => format!("{}: {detail}", error.category()),
@@ -399,7 +397,7 @@ fn describe_error(error: &RedisError) -> String {
     }
 }
 
-/// Looks at the server again and again, for as long as anybody uses it.
+/// Checks the server periodically, as long as the cache is in use.
 async fn watch(remote: Weak<Remote>) {
     loop {
         let Some(pause) = remote.upgrade().map(|remote| remote.poll.min(remote.retry)) else {

@@ -1,5 +1,5 @@
-//! Calls by HTTP, the caller's side: to the node's own address, while NATS is away or the node
-//! does not listen there.
+//! The caller's side of calls over HTTP: they go to the node's own address, while NATS is
+//! unavailable or the node does not listen there.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Shorter than the server's keep-alive, so that a pooled connection is seldom a closed one.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A client for calls.
+/// An HTTP client for calls.
 pub(super) fn client() -> Result<Client, String> {
-    // TLS needs a provider; one that is installed already is as good.
+    // TLS needs a crypto provider; one that is installed already will do.
     let _installed = rustls::crypto::ring::default_provider().install_default();
     let build = || {
         Client::builder()
@@ -26,7 +26,7 @@ pub(super) fn client() -> Result<Client, String> {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .tcp_nodelay(true)
     };
-    // A system may have no certificates; then only addresses without TLS can be called.
+    // A system may have no root certificates; then only addresses without TLS can be called.
     let made = build().build().or_else(|_| build().tls_certs_only([]).build());
     made.map_err(|error| error.to_string())
 }

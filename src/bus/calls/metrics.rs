@@ -1,4 +1,4 @@
-//! What is counted of calls between nodes.
+//! Metrics of calls between nodes.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -23,7 +23,7 @@ struct OfWay {
     way: &'static str,
 }
 
-/// What is counted of calls between nodes; clones count together.
+/// Metrics of calls between nodes; clones share the same counters.
 #[derive(Clone)]
 pub struct CallMetrics {
     calls: Family<Ended, Counter<u64, AtomicU64>>,
@@ -40,7 +40,7 @@ impl Default for CallMetrics {
 }
 
 impl CallMetrics {
-    /// Shows them in a registry.
+    /// Adds them to a registry.
     pub fn register(&self, to: &mut Registry) {
         let help = "Calls to other nodes, by way and outcome";
         to.register("node_calls", help, self.calls.clone());

@@ -1,9 +1,9 @@
-//! Calls: bytes to one node, and the bytes that it answers. By NATS where it stands and the other
-//! node listens there, else by HTTP to the node's own address, else, for nodes in one process,
-//! straight through memory. What the bytes mean is not known here.
+//! Calls: a request to one node, and its answer. A call goes over NATS if it is connected and the
+//! other node listens there, else over HTTP to the node's own address; nodes in one process call
+//! each other in memory. The content of calls is opaque here.
 //!
-//! A call may reach its node twice (an answer too large for NATS is fetched by HTTP; a caller
-//! repeats what it does not know the outcome of), so what is asked must bear that.
+//! A call may be carried out twice (an answer that is too large for NATS is fetched over HTTP, and
+//! callers retry unknown outcomes), so handlers must be idempotent.
 
 mod http;
 mod metrics;
@@ -29,20 +29,20 @@ pub use metrics::CallMetrics;
 pub use seal::SKEW;
 pub use serve::LONGEST;
 
-/// The largest call, in bytes.
+/// The largest request, in bytes.
 pub const CALL_BYTES_MAX: usize = 1 << 20;
 /// The largest answer, in bytes.
 pub const ANSWER_BYTES_MAX: usize = 8 << 20;
-/// The path of calls by HTTP.
+/// The HTTP path of calls.
 pub const PATH: &str = "/v1/node/calls";
 
-/// How long a node that did not answer by NATS is called by HTTP first.
+/// How long a node that did not answer over NATS is called over HTTP instead.
 const SILENT_FOR: Duration = Duration::from_secs(15);
-/// How a node that cannot answer now says so, over NATS.
+/// NATS header with which a node reports that it cannot answer now.
 const OUTCOME: &str = "Kontor-Call-Outcome";
-/// The most calls that can be worked on at once.
+/// The highest limit of calls that are served at once.
 const PLACES_MAX: u32 = 1_000_000;
-/// So many more calls may wait than are worked on at once.
+/// Calls that may wait, as a multiple of the calls that are served at once.
 const WAITS: u32 = 8;
 
 /// Another node.
@@ -50,30 +50,30 @@ const WAITS: u32 = 8;
 pub struct Peer {
     /// Its id.
     pub node: String,
-    /// Where it listens for HTTP, for example `http://10.0.0.2:8080`.
+    /// Its HTTP address, for example `http://10.0.0.2:8080`.
     pub url: String,
 }
 
-/// A call from another node.
+/// A received call.
 #[derive(Clone, Debug)]
 pub struct IncomingCall {
-    /// The node that calls.
+    /// The calling node.
     pub from: String,
-    /// The call's id, new with each try.
+    /// The call's id, new for each attempt.
     pub id: String,
-    /// The trace that it belongs to (W3C `traceparent`), possibly empty.
+    /// The trace context (W3C `traceparent`), possibly empty.
     pub trace: String,
-    /// Until when the caller waits.
+    /// The caller's deadline.
     pub until: Instant,
-    /// What it asks.
+    /// The request.
     pub body: Bytes,
 }
 
-/// What answers calls. It may be called twice for the same thing. The call has its place for as long
+/// Answers calls. It may be called twice with the same request. The call occupies its slot as long
 /// as the handler keeps it.
 pub type Handler = Arc<dyn Fn(IncomingCall, CallSlot) -> BoxFuture<'static, Bytes> + Send + Sync>;
 
-/// A call's slot among those that are answered at once.
+/// The slot of a call among those that are served at once.
 #[derive(Debug)]
 pub struct CallSlot {
     taken: OwnedSemaphorePermit,
@@ -81,8 +81,8 @@ pub struct CallSlot {
 }
 
 impl CallSlot {
-    /// Makes room for calls that are worked on, since this one only waits from now on; `false` if
-    /// too many wait.
+    /// Frees the slot for other calls, because this one only waits from now on; `false` if too many
+    /// calls wait.
     #[must_use]
     pub fn wait(&mut self) -> bool {
         let place = Arc::clone(&self.waits).try_acquire_owned();
@@ -95,26 +95,26 @@ impl CallSlot {
 /// Why a call has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// Nothing was delivered: the node is not there, or no longer takes calls.
+    /// Nothing was delivered: the node is not reachable, or accepts no calls.
     #[error("node {node} cannot be reached: {why}")]
     Unreachable {
         /// The node.
         node: String,
-        /// What is in the way.
+        /// The cause.
         why: String,
     },
-    /// The node has too much to do; nothing was done.
+    /// The node is overloaded; nothing was done.
     #[error("node {0} is overloaded")]
     Busy(String),
-    /// The call is larger than [`CALL_BYTES_MAX`]; nothing was sent.
+    /// The request is larger than [`CALL_BYTES_MAX`]; nothing was sent.
     #[error("a call of {0} bytes is too large")]
     TooLarge(usize),
-    /// It was sent and not answered: it may have been carried out, now or a moment later.
+    /// The request was sent and not answered: it may have been carried out, or may still be.
     #[error("the outcome of a call to node {node} is unknown: {why}")]
     Unknown {
         /// The node.
         node: String,
-        /// What became of it, as far as can be told.
+        /// The cause, as far as it is known.
         why: String,
     },
 }
@@ -130,22 +130,22 @@ impl CallError {
     }
 }
 
-/// Why a call that came in is not carried out. Nothing was done.
+/// Why a received call is refused. Nothing was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallRefusal {
-    /// It does not show that a node of this cluster wrote it, to this node.
+    /// It is not signed by a node of this cluster for this node.
     #[error("the call is not signed by a node of this cluster, to this node")]
     Unsigned,
     /// It was written too long ago, or the clocks are too far apart.
     #[error("the clocks of the nodes differ by more than {} seconds: check them", SKEW.as_secs())]
     Late,
-    /// There is too much to do.
+    /// This node is overloaded.
     #[error("the node is overloaded")]
     Busy,
-    /// It is larger than a call may be.
+    /// It is too large.
     #[error("the call is too large")]
     TooLarge,
-    /// The node does not take calls yet, or no longer.
+    /// This node does not accept calls yet, or no longer.
     #[error("the node accepts no calls")]
     Closed,
 }
@@ -162,18 +162,18 @@ impl CallRefusal {
     }
 }
 
-/// Why an admitted call has no answer.
+/// Why an accepted call has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallFailure {
     /// Nothing was done.
     #[error(transparent)]
     Refused(#[from] CallRefusal),
-    /// It was begun, and its caller waits no longer.
+    /// It was started, and its caller's deadline passed.
     #[error("the call was not answered in time")]
     Expired,
 }
 
-/// Calls other nodes, and answers them; clones are the same.
+/// Sends and receives calls; clones share the same state.
 #[derive(Clone)]
 pub struct Calls(Arc<Inner>);
 
@@ -188,8 +188,8 @@ struct Inner {
     places_max: u32,
     waits: Arc<Semaphore>,
     closed: CancellationToken,
-    /// Nodes that did not answer by NATS, and until when they are called by HTTP first: a line that
-    /// swallows everything is found out by its pings much later.
+    /// Nodes that did not answer over NATS, and until when they are called over HTTP instead: NATS'
+    /// pings detect a connection that drops everything only much later.
     silent: Mutex<HashMap<String, Instant>>,
 }
 
@@ -199,10 +199,10 @@ enum Way {
 }
 
 impl Calls {
-    /// For nodes in processes of their own. `secret` is the cluster's.
+    /// Calls between nodes in separate processes. `secret` is the cluster's.
     ///
     /// # Errors
-    /// Why there can be no HTTP client.
+    /// Why no HTTP client can be made.
     pub fn new(
         nats: Option<Connection>,
         options: &Options,
@@ -214,7 +214,7 @@ impl Calls {
         Ok(Self::with(way, options, secret, node, now))
     }
 
-    /// For nodes in one process.
+    /// Calls between nodes in one process.
     #[must_use]
     pub fn local(board: &Board, options: &Options, node: &str, now: Now) -> Self {
         let this = Self::with(Way::Local(board.clone()), options, [0; 32], node, now);
@@ -245,16 +245,17 @@ impl Calls {
         &self.0.node
     }
 
-    /// What is counted.
+    /// Metrics of calls.
     #[must_use]
     pub fn metrics(&self) -> &CallMetrics {
         &self.0.metrics
     }
 
-    /// Calls a node and waits for its answer, at most so long.
+    /// Calls a node and waits for its answer until the timeout.
     ///
     /// # Errors
-    /// [`CallError`]: what may be repeated at once, later, or only with the same meaning.
+    /// [`CallError`], which tells whether the call may be repeated at once, later, or only if it is
+    /// idempotent.
     pub async fn call(
         &self,
         to: &Peer,
@@ -333,7 +334,7 @@ impl Calls {
         }
     }
 
-    /// The answer, or nothing where it has to be fetched by HTTP, being too large for NATS.
+    /// The answer; `None` if it is too large for NATS and must be fetched over HTTP.
     async fn by_nats(
         &self,
         nats: &Connection,
@@ -388,7 +389,7 @@ impl Seal {
     }
 }
 
-/// Where a node listens for calls.
+/// The NATS subject of a node's calls.
 fn subject(node: &str) -> String {
     format!("kontor.node.{}.calls", token(node))
 }

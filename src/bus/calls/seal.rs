@@ -1,5 +1,5 @@
-//! What stands beside the bytes of a call, whichever way it goes: who calls whom, when, how long
-//! it waits, and the proof that a node of this cluster wrote it.
+//! The headers of a call on any transport: caller, callee, time, timeout, and a signature that
+//! proves that a node of this cluster sent it.
 
 use std::time::Duration;
 
@@ -10,35 +10,35 @@ use subtle::ConstantTimeEq as _;
 use super::CallRefusal;
 use crate::domain::time::Timestamp;
 
-/// The node that calls.
+/// The calling node.
 pub const FROM: &str = "Kontor-Call-From";
-/// The call's id, new with each try.
+/// The call's id, new for each attempt.
 pub const ID: &str = "Kontor-Call-Id";
-/// When it was sent, in milliseconds since 1970 by the caller's clock.
+/// The time of sending, in milliseconds since 1970 by the caller's clock.
 pub const SENT: &str = "Kontor-Call-Sent";
-/// How long the caller waits from then, in milliseconds.
+/// The caller's timeout from then, in milliseconds.
 pub const LEFT: &str = "Kontor-Call-Left";
-/// The keyed digest of all of these, the callee and the bytes.
+/// The keyed digest of all of these, the callee and the body.
 pub const MAC: &str = "Kontor-Call-Mac";
-/// The trace that it belongs to (W3C).
+/// The trace context (W3C).
 pub const TRACE: &str = "traceparent";
 
-/// How far apart the clocks of two nodes may be. A call that was overheard works again for as
-/// long and no longer.
+/// The largest difference between two nodes' clocks. An intercepted call can be replayed for this
+/// long.
 pub const SKEW: Duration = Duration::from_secs(60);
 
-/// What a call carries beside its bytes.
+/// The headers of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seal {
-    /// The node that calls.
+    /// The calling node.
     pub from: String,
     /// The call's id.
     pub id: String,
-    /// When it was sent.
+    /// The time of sending.
     pub sent: Timestamp,
-    /// How long the caller waits.
+    /// The caller's timeout.
     pub left: Duration,
-    /// The trace that it belongs to.
+    /// The trace context.
     pub trace: String,
 }
 
@@ -58,8 +58,8 @@ impl Seal {
         ]
     }
 
-    /// Reads the headers of a call to this node. Its time and sender are believed only if a node
-    /// of the cluster wrote them, lately enough.
+    /// Verifies and parses the headers of a call to this node. Its time and sender are trusted only
+    /// if a node of the cluster signed them recently.
     ///
     /// # Errors
     /// [`CallRefusal::Unsigned`] or [`CallRefusal::Late`].
@@ -95,7 +95,7 @@ impl Seal {
 
 fn mac(secret: &[u8; 32], texts: &[&str], body: &[u8]) -> [u8; 32] {
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret) else {
-        // A key of any length is taken.
+        // HMAC accepts a key of any length.
         return [0; 32];
     };
     for text in texts {
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seal_is_good_for_its_node_its_bytes_and_its_time() {
+    fn call_signature_covers_callee_body_and_time() {
         let headers = seal().headers(&SECRET, "b", b"body");
         assert_eq!(read(&headers, "b", b"body", 1_000_100), Ok(seal()));
         assert_eq!(read(&headers, "c", b"body", 1_000_100), Err(CallRefusal::Unsigned));

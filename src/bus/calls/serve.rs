@@ -1,4 +1,4 @@
-//! Calls that come in: who is let in, how many at once, and how long they may take.
+//! Received calls: admission, the limit of concurrent calls, and their timeout.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,15 +16,15 @@ use super::{
 };
 use crate::bus::nats::Connection;
 
-/// The longest that a call is worked on, whatever its caller says.
+/// The longest that a call is served, whatever its caller's timeout.
 pub const LONGEST: Duration = Duration::from_secs(60);
-/// What is left of a message for its headers.
+/// Bytes of a message that are reserved for its headers.
 const HEADERS: usize = 1_024;
 const SUBSCRIBE_AGAIN: Duration = Duration::from_secs(1);
 
 impl Calls {
-    /// Answers calls from now on, until told to stop: then no more are taken. What this answers
-    /// is over when those under way have been answered.
+    /// Serves calls until stopped; then it accepts no more. The returned task ends when the calls
+    /// in progress are answered.
     pub fn serve(&self, handler: Handler, stop: CancellationToken) -> tokio::task::JoinHandle<()> {
         if self.0.handler.set(handler).is_err() {
             tracing::error!("a call handler is registered already");
@@ -48,13 +48,13 @@ impl Calls {
         })
     }
 
-    /// Whether there is somebody to answer.
+    /// Whether there is a handler.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.0.handler.get().is_some() && !self.0.closed.is_cancelled()
     }
 
-    /// Reads a call that came by HTTP.
+    /// Verifies a call that arrived over HTTP.
     ///
     /// # Errors
     /// [`CallRefusal`].
@@ -81,12 +81,12 @@ impl Calls {
         let inner = &self.0;
         let now = (inner.now)();
         let seal = Seal::read(&inner.secret, &inner.node, header, &body, now)?;
-        // Clocks differ; what is sure is that the caller waits no longer than from now on.
+        // Clocks differ; it is certain that the caller waits at most its timeout from now.
         let until = Instant::now() + seal.left.min(LONGEST);
         Ok(seal.into_call(body, until))
     }
 
-    /// Carries out a call that was admitted.
+    /// Carries out an accepted call.
     ///
     /// # Errors
     /// [`CallFailure`]: it was refused, or took longer than its caller waits.
@@ -134,7 +134,7 @@ impl Calls {
         Ok(CallSlot { taken, waits: Arc::clone(&self.0.waits) })
     }
 
-    /// Takes calls from NATS until told to stop.
+    /// Receives calls from NATS until stopped.
     async fn listen(&self, nats: &Connection, stop: &CancellationToken) {
         loop {
             let subscribed = nats.client().subscribe(subject(&self.0.node)).await;
@@ -159,7 +159,7 @@ impl Calls {
                 }
             }
             if stop.is_cancelled() {
-                // What the server has sent already is answered; it sends no more.
+                // Messages that the server has sent already are answered; it sends no more.
                 if calls.drain().await.is_ok() && nats.is_up() {
                     while let Some(message) = calls.next().await {
                         self.take(nats, message);
@@ -170,7 +170,7 @@ impl Calls {
         }
     }
 
-    /// Answers a call of NATS beside the others.
+    /// Answers a call from NATS in a task of its own.
     fn take(&self, nats: &Connection, message: Message) {
         let Some(reply) = message.reply else {
             return;

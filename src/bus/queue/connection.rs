@@ -1,8 +1,8 @@
-//! The word that a job is there, and that a node has taken it: over JetStream, as a work queue
-//! whose messages go to one node each, or in process.
+//! Job notices: they tell nodes that a job is due. They go over JetStream, as a work queue that
+//! delivers each notice to one node, or in process.
 //!
-//! A word that is lost is told again by whoever looks into the ledger; one that comes twice finds
-//! that the job has been begun.
+//! A lost notice is sent again by a node that polls the ledger; one that arrives twice finds that
+//! the job is already started.
 
 use std::time::Duration;
 
@@ -22,24 +22,24 @@ use crate::bus::nats::Connection;
 use crate::bus::options::Options;
 use crate::domain::background_job::Job;
 
-/// The stream of words.
+/// The JetStream stream of job notices.
 pub const NAME: &str = "KONTOR_JOBS";
 const SUBJECT: &str = "kontor.jobs";
 /// The consumer that all nodes share.
 const WORKERS: &str = "workers";
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How long a node may say nothing about a word that it has taken.
+/// How long a node may work on a notice without reporting progress.
 const ACK_WAIT: Duration = Duration::from_secs(30);
-/// How often a word is delivered. A server only stops after that, without a word of its own, so
-/// it is never used up: a word is taken off the line when it comes, and the ledger counts.
+/// How often a notice is delivered. After that a server stops silently, so the limit must never be
+/// reached: a node acknowledges a notice when it arrives, and the ledger counts the attempts.
 const DELIVERIES: i64 = 20;
-/// For how long a word is known by its id, and how long it is kept.
+/// How long a notice is recognized by its id, and how long it is stored.
 const DUPLICATES: Duration = Duration::from_secs(30);
 const AGE: Duration = Duration::from_secs(3_600);
 const HEARTBEAT: Duration = Duration::from_secs(2);
 const EXPIRES: Duration = Duration::from_secs(30);
 
-/// The word that a job is there.
+/// A notice that a job is due.
 pub struct Word {
     /// The job's id.
     pub job: String,
@@ -47,12 +47,12 @@ pub struct Word {
 }
 
 impl Word {
-    /// The node works on it: the word must not go to another one.
+    /// Reports progress, so that the notice is not delivered to another node.
     pub async fn hold(&self) {
         self.say(AckKind::Progress).await;
     }
 
-    /// The node has seen to it, whatever came of it.
+    /// Acknowledges the notice, whatever the outcome of the job.
     pub async fn over(self) {
         self.say(AckKind::Ack).await;
     }
@@ -67,20 +67,20 @@ impl Word {
     }
 }
 
-/// How the nodes of a queue tell each other that a job is due.
+/// Sends and receives job notices.
 #[async_trait]
 pub trait QueueConnection: Send + Sync + 'static {
-    /// Tells that a job is due; whether it was taken. It may be lost still.
+    /// Announces a due job; `true` if the notice was accepted. It may still be lost.
     async fn tell(&self, job: &Job) -> bool;
 
-    /// The words that come to this node, until something breaks; an error says what.
+    /// The notices for this node, until an error.
     async fn words(&self) -> Result<BoxStream<'static, Word>, String>;
 
-    /// Whether words may be counted on at all now: if not, nodes look for themselves.
+    /// Whether notices work at the moment: if not, nodes poll the ledger.
     fn is_up(&self) -> bool;
 }
 
-/// The line in process. Every node hears every word; the first one begins.
+/// In-process job notices. Every node receives every notice; the first one starts the job.
 #[derive(Clone)]
 pub struct TwinLine(broadcast::Sender<String>);
 
@@ -102,7 +102,7 @@ impl QueueConnection for TwinLine {
             loop {
                 match words.recv().await {
                     Ok(job) => return Some((Word { job, taken: None }, words)),
-                    // What was missed is found in the ledger.
+                    // A missed notice is found in the ledger.
                     Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => return None,
                 }
@@ -116,7 +116,7 @@ impl QueueConnection for TwinLine {
     }
 }
 
-/// The line over JetStream.
+/// Job notices over JetStream.
 pub struct JetLine {
     nats: Connection,
     context: Context,
@@ -125,7 +125,7 @@ pub struct JetLine {
 }
 
 impl JetLine {
-    /// The line, as options have it. Nothing is sent yet.
+    /// Job notices with these options. Nothing is sent yet.
     #[must_use]
     pub fn new(nats: Connection, options: &Options, findings: Findings) -> Self {
         let context = ContextBuilder::new()
@@ -157,7 +157,7 @@ impl QueueConnection for JetLine {
             return false;
         }
         let mut headers = HeaderMap::new();
-        // Several nodes tell of the same attempt; one word is enough.
+        // Several nodes announce the same attempt; the id deduplicates the notices.
         let id = format!("{}-{}-{}", job.id, job.attempts, job.due_at.millis());
         headers.insert("Nats-Msg-Id", id);
         let word = PublishMessage::build().payload(job.id.clone().into()).headers(headers);
@@ -188,7 +188,7 @@ impl QueueConnection for JetLine {
         let consumer = consumer.map_err(|error| error.to_string())?;
         let got = &consumer.cached_info().config;
         self.findings.compare("consumer of KONTOR_JOBS", &asked.into_consumer_config(), got);
-        // Few are taken ahead: what one node holds, no other can begin.
+        // Few are prefetched: a notice that one node holds is not delivered to another.
         let messages = consumer.stream().max_messages_per_batch(1).heartbeat(HEARTBEAT);
         let messages = messages.expires(EXPIRES).messages().await;
         let messages = messages.map_err(|error| error.to_string())?;

@@ -1,8 +1,8 @@
-//! The job queue: work that is done once, by any node, tried again after a failure, and given up
-//! at last. The truth of a job is a row of the ledger; what goes over the line is only the word
-//! that a job is there, which may be lost, come twice or come late.
+//! The job queue: work that any node does once, retried after failures, and dead after too many.
+//! The job's row in the ledger is authoritative; nodes send each other only notices that a job is
+//! due, which may be lost, late or duplicated.
 //!
-//! What jobs do is not known here: each kind comes with its work.
+//! The work of each kind of job is defined elsewhere.
 
 mod connection;
 mod schedules;
@@ -24,27 +24,27 @@ use crate::domain::time::{Span, Timestamp};
 pub use connection::{JetLine, QueueConnection, TwinLine, Word};
 pub use worker::{JobFailure, JobRun};
 
-/// Where the truth of jobs and schedules is kept. Each write is one step that others see whole;
-/// an error means that nothing was written, or that it is not known.
+/// The store of jobs and schedules. Each write is atomic; an error means that nothing was written,
+/// or that the outcome is unknown.
 #[async_trait]
 pub trait JobLedger: Send + Sync + 'static {
-    /// The time that all nodes go by, whatever their own clocks say.
+    /// The time that all nodes use, whatever their own clocks say.
     async fn now(&self) -> Result<Timestamp, String>;
 
-    /// Adds a job; `false` if one with its key is there.
+    /// Adds a job; `false` if there is one with its key.
     async fn add_job(&self, job: &Job) -> Result<bool, String>;
 
     /// A job.
     async fn job(&self, id: &str) -> Result<Option<Job>, String>;
 
-    /// Writes a job as it is now, if it is still in the state that `was` has, and begun by the same
-    /// node at the same time; `false`, and nothing written, if it has gone on since.
+    /// Updates a job, if it still has the state, node and start time of `was`; `false`, with
+    /// nothing written, if it has changed since.
     async fn put_job(&self, was: &Job, job: &Job) -> Result<bool, String>;
 
-    /// Jobs that wait or run and are due by then, those due first before the others.
+    /// Waiting and running jobs that are due by a time, in order of their due times.
     async fn due_jobs(&self, until: Timestamp, limit: u32) -> Result<Vec<Job>, String>;
 
-    /// Removes jobs that were done before then; how many.
+    /// Removes jobs that were done before a time; returns how many.
     async fn remove_done_jobs(&self, before: Timestamp) -> Result<u64, String>;
 
     /// All schedules, in order of their names.
@@ -53,25 +53,26 @@ pub trait JobLedger: Send + Sync + 'static {
     /// Writes a schedule.
     async fn put_schedule(&self, schedule: &Schedule) -> Result<(), String>;
 
-    /// Moves a schedule on that stands as `was`; `false` if another node has done it.
+    /// Moves a schedule to its next time, if it still equals `was`; `false` if another node has
+    /// done so.
     async fn move_schedule(&self, was: &Schedule, next_at: Timestamp) -> Result<bool, String>;
 }
 
-/// What a kind of job does. It may be begun again although it was done, when its node died before
-/// it could say so.
+/// The work of a kind of job. It may be repeated after it was done, if its node died before it
+/// could record that.
 pub type JobWork =
     Arc<dyn Fn(JobRun) -> BoxFuture<'static, Result<serde_json::Value, JobFailure>> + Send + Sync>;
 
-/// How often and how many jobs are worked on.
+/// Limits and periods of the queue.
 #[derive(Clone, Copy, Debug)]
 pub struct QueuePace {
-    /// How many jobs this node works on at once.
+    /// Jobs that this node works on at once.
     pub at_once: usize,
-    /// After how long without a word a node is taken for dead.
+    /// The lease of a running job: after it, its node counts as dead.
     pub lease: Span,
-    /// How often is looked for what is due.
+    /// How often the ledger is polled.
     pub poll: std::time::Duration,
-    /// For how long jobs that are done are kept.
+    /// How long done jobs are stored.
     pub keep: Span,
 }
 
@@ -86,35 +87,35 @@ impl Default for QueuePace {
     }
 }
 
-/// What a queue is made of.
+/// Arguments of a queue.
 pub struct QueueStart {
-    /// The truth.
+    /// The ledger.
     pub ledger: Arc<dyn JobLedger>,
-    /// How nodes tell each other that a job is there.
+    /// The job notices.
     pub line: Arc<dyn QueueConnection>,
-    /// The kinds of jobs that this node knows.
+    /// The kinds of jobs of this node.
     pub kinds: BTreeMap<&'static str, JobWork>,
     /// This node.
     pub node: String,
-    /// How jobs are worked on.
+    /// Limits and periods.
     pub pace: QueuePace,
 }
 
 /// Why a job cannot be added or changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// Nobody knows what to do.
+    /// There is no such kind of job.
     #[error("there is no such kind of job")]
     UnknownKind,
     /// Its pattern cannot be used.
     #[error("the cron pattern is invalid: {0}")]
     Cron(String),
-    /// The ledger says no.
+    /// The ledger failed.
     #[error("the jobs cannot be read or written: {0}")]
     Ledger(String),
 }
 
-/// The job queue; clones are the same.
+/// The job queue; clones share the same state.
 #[derive(Clone)]
 pub struct Queue(Arc<Inner>);
 
@@ -129,8 +130,8 @@ struct Inner {
 }
 
 impl Queue {
-    /// Works on jobs until told to stop; what this answers beside it is over when those under
-    /// way have ended, or were left to other nodes.
+    /// Works on jobs until stopped; the returned task ends when the jobs in progress have ended, or
+    /// were left to other nodes.
     #[must_use]
     pub fn start(start: QueueStart, stop: CancellationToken) -> (Self, JoinHandle<()>) {
         let QueueStart { ledger, line, kinds, node, pace } = start;
@@ -145,10 +146,10 @@ impl Queue {
         self.0.kinds.keys().copied()
     }
 
-    /// Adds a job; `None` if one with this key is there already.
+    /// Adds a job; `None` if there is one with this key.
     ///
     /// # Errors
-    /// [`Error`]; it may have been added if the ledger could not tell.
+    /// [`Error`]; after an error of the ledger it may have been added.
     pub async fn add(
         &self,
         kind: &str,
@@ -170,8 +171,8 @@ impl Queue {
         Ok(Some(job))
     }
 
-    /// Lets a job that waits or was given up try again at once; `None` if it is not there, and
-    /// `false` if it runs or is done.
+    /// Retries a waiting or dead job at once; `None` if there is no such job, and `false` if it
+    /// runs or is done.
     ///
     /// # Errors
     /// [`Error::Ledger`].

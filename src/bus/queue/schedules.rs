@@ -1,4 +1,4 @@
-//! Schedules: jobs that are added again and again, by whichever node sees first that one is due.
+//! Schedules: jobs that are added periodically, by the first node that finds one due.
 
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ impl Queue {
         self.0.ledger.schedules().await.map_err(Error::Ledger)
     }
 
-    /// Sets a schedule; a time that was missed before is not made up for.
+    /// Sets a schedule; times that were missed before are not made up for.
     ///
     /// # Errors
     /// [`Error`].
@@ -40,9 +40,9 @@ impl Queue {
         Ok(schedule)
     }
 
-    /// Adds the jobs of all schedules that are due. The job comes first: its key makes it the
-    /// only one of its time, however many nodes add it, and a node that dies before it has moved
-    /// the schedule on is made up for by the next.
+    /// Adds the jobs of all due schedules. The job is added before the schedule moves: the job's
+    /// key deduplicates it, however many nodes add it, and if a node dies in between, the next one
+    /// moves the schedule.
     pub(super) async fn fire(&self) {
         let found = async { Ok((self.0.ledger.schedules().await?, self.0.ledger.now().await?)) };
         let (all, now) = match found.await {
@@ -59,7 +59,7 @@ impl Queue {
             let by = format!("schedule:{name}");
             match self.add(&schedule.kind, &payload, &by, Some(key)).await {
                 Ok(_) => {}
-                // Another version of the node may know it.
+                // Another version of the program may know it.
                 Err(Error::UnknownKind) => continue,
                 Err(error) => {
                     tracing::warn!(schedule = name, %error, "cannot add a job");

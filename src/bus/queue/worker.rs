@@ -1,5 +1,5 @@
-//! Working on jobs: taking the word, beginning, saying that it goes on, and writing what came of
-//! it; and looking into the ledger for what nobody has told of.
+//! Workers: receive notices, start jobs, extend leases and store results; and poll the ledger for
+//! jobs without a notice.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -13,49 +13,49 @@ use super::connection::Word;
 use super::{JobState, Queue};
 use crate::domain::background_job::Job;
 
-/// The most jobs that are looked at at once.
+/// The most jobs of one poll.
 const LOOK: u32 = 100;
-/// The pause before the line is tried again.
+/// The pause before notices are received again after an error.
 const AGAIN: Duration = Duration::from_secs(1);
-/// How often what is done and old is removed.
+/// How often old done jobs are removed.
 const CLEAN: Duration = Duration::from_secs(600);
-/// How long a stop waits for jobs that are under way.
+/// How long a stop waits for jobs in progress.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-/// The longest error that is kept.
+/// The most characters stored of an error.
 const ERROR_CHARS_MAX: usize = 500;
 
-/// Why a job was not done.
+/// Why a job failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobFailure {
-    /// It may go better later.
+    /// A retry may succeed.
     Again(String),
-    /// It never will.
+    /// A retry cannot succeed.
     Never(String),
 }
 
-/// A job that is worked on.
+/// A job in progress.
 #[derive(Clone)]
 pub struct JobRun {
-    /// The job, as it was when it was begun.
+    /// The job, as it was when it was started.
     pub job: Job,
     progress: tokio::sync::watch::Sender<Option<Value>>,
 }
 
 impl JobRun {
-    /// What the job is done with.
+    /// The job's arguments.
     #[must_use]
     pub fn payload(&self) -> Value {
         serde_json::from_str(&self.job.payload).unwrap_or_default()
     }
 
-    /// Says how far it has come; operators see it a moment later.
+    /// Reports progress; operators see it a moment later.
     pub fn progress(&self, how_far: Value) {
         self.progress.send_replace(Some(how_far));
     }
 }
 
 impl Queue {
-    /// Works until told to stop.
+    /// Works until stopped.
     pub(super) async fn work(&self) {
         let tasks = TaskTracker::new();
         let stop = self.0.stop.clone();
@@ -75,7 +75,7 @@ impl Queue {
                     ),
                 }
             }
-            // No word is taken that could not be worked on.
+            // No notice is received while there is no free worker.
             let word = async {
                 match words.as_mut() {
                     Some(words) => {
@@ -109,7 +109,7 @@ impl Queue {
                             self.clean().await;
                         }
                     };
-                    // What is left of it, another node does.
+                    // Another node does the rest.
                     let _stopped = stop.run_until_cancelled(look).await;
                     if !stands {
                         words = None;
@@ -118,12 +118,12 @@ impl Queue {
             }
         }
         tasks.close();
-        // What does not end in time is begun again by another node when its lease is over.
+        // A job that does not end in time is started again by another node when its lease ends.
         let _late = tokio::time::timeout(LAST_WORDS, tasks.wait()).await;
     }
 
-    /// Looks for what is due: tells of it, or begins with it where there is no line; whether the
-    /// line takes what it is told.
+    /// Polls due jobs: announces them, or starts them if notices do not work; returns whether
+    /// notices are accepted.
     async fn look(&self, tasks: &TaskTracker, line: bool) -> bool {
         let ledger = &self.0.ledger;
         let due = match async { ledger.due_jobs(ledger.now().await?, LOOK).await }.await {
@@ -135,7 +135,7 @@ impl Queue {
         };
         for job in due {
             if line {
-                // A line that takes nothing would hold up all that is due.
+                // If notices are not accepted, announcing the rest would only delay them.
                 if !self.0.line.tell(&job).await {
                     return false;
                 }
@@ -162,7 +162,7 @@ impl Queue {
         }
     }
 
-    /// Begins with a job if nobody else has, and sees to it.
+    /// Starts a job, unless another node has, and completes it.
     async fn take(&self, id: &str, word: Option<Word>) {
         match self.begin(id).await {
             Ok(Some(job)) => self.run(job, word.as_ref()).await,
@@ -199,7 +199,7 @@ impl Queue {
         };
         let (told, mut progress) = tokio::sync::watch::channel(None);
         let run = JobRun { job: job.clone(), progress: told };
-        // A job that panics has failed; its node has not.
+        // A panic fails the job, not its node.
         let mut work = AssertUnwindSafe(work(run)).catch_unwind();
         let pace = u64::try_from(self.0.pace.lease.millis() / 3).unwrap_or(1).max(1);
         let mut beat = tokio::time::interval(Duration::from_millis(pace));
@@ -235,7 +235,7 @@ impl Queue {
         self.end(&job, done).await;
     }
 
-    /// Writes what came of a job; if that fails, it is begun again when its lease is over.
+    /// Stores the outcome of a job; if that fails, the job is started again when its lease ends.
     async fn end(&self, was: &Job, done: Result<Value, JobFailure>) {
         let mut job = was.clone();
         let now = match self.0.ledger.now().await {

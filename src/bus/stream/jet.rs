@@ -1,6 +1,6 @@
-//! The stream on JetStream. A server acknowledges before it has synced, so its tail may be lost;
-//! nats-server 2.9 also leaves out in silence what it does not know, so what it made is compared
-//! with what it was asked for.
+//! The stream on JetStream. A server acknowledges before it has synced, so the end of the stream
+//! may be lost. nats-server 2.9 silently ignores unknown configuration, so the reported
+//! configuration is compared with the requested one.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,21 +29,21 @@ use crate::bus::nats::Connection;
 use crate::bus::options::Options;
 use crate::domain::time::Timestamp;
 
-/// How long a server may take to answer.
+/// Timeout of a request to the server.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// For how long a message is known by its id.
+/// How long a message is recognized by its id.
 const DUPLICATES: Duration = Duration::from_secs(120);
-/// The most messages that are not acknowledged yet, above what a relay has.
+/// The most unacknowledged messages, beyond those of a relay.
 const UNACKNOWLEDGED: usize = 4_096;
-/// What a server says in while it has nothing to say; after twice as long it is asked again.
+/// Period of the server's heartbeats; without one for twice as long, the consumer is made again.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 const EXPIRES: Duration = Duration::from_secs(30);
 const PAGE: usize = 512;
-/// What is left of a message for its headers.
+/// Bytes of a message that are reserved for its headers.
 const HEADERS: usize = 4_096;
 const ID: &str = "Nats-Msg-Id";
 
-/// The stream on JetStream; clones are the same.
+/// The stream on JetStream; clones share the same state.
 #[derive(Clone)]
 pub struct Jet(Arc<Inner>);
 
@@ -55,20 +55,20 @@ struct Inner {
     known: Mutex<Known>,
 }
 
-/// What was seen of the stream: by this it is told that it has lost something.
+/// What was last seen of the stream, to detect losses.
 #[derive(Default)]
 struct Known {
     life: u64,
     created: Option<OffsetDateTime>,
     last: u64,
     emptied_at: u64,
-    /// What is added to the ids of shards whose events were dropped: a server remembers the ids of
-    /// what is gone, and would take what is sent in its place for it.
+    /// Suffixes of message ids, for shards whose events were purged: a server remembers the ids of
+    /// purged messages, and would treat a resent one as a duplicate.
     salts: HashMap<u16, u32>,
 }
 
 impl Jet {
-    /// The stream, as options have it. Nothing is sent yet.
+    /// The stream with these options. Nothing is sent yet.
     #[must_use]
     pub fn new(nats: Connection, options: &Options, findings: Findings) -> Self {
         let context = ContextBuilder::new()
@@ -111,7 +111,7 @@ impl Jet {
         Ok(stream.cached_info().clone())
     }
 
-    /// Sends a message under an id.
+    /// Sends a message with an id.
     async fn publish(&self, message: &StreamMessage, id: &str) -> Result<Acked, Trouble> {
         let mut headers = HeaderMap::new();
         headers.insert("content-type", CONTENT_TYPE);
@@ -125,8 +125,8 @@ impl Jet {
         known.last = known.last.max(sequence);
     }
 
-    /// Sees to a message that a server takes for one that it has: one that was purged is still
-    /// known by its id, and is sent again under another.
+    /// Handles a message that the server reports as a duplicate: a purged one is still known by its
+    /// id, and is sent again with another.
     async fn again(&self, message: &StreamMessage, sequence: u64) -> Result<(), Trouble> {
         let found = self.stream().await?.get_raw_message(sequence).await;
         match found.map_err(|error| (error.kind(), error.to_string())) {
@@ -151,7 +151,7 @@ impl Jet {
 }
 
 impl Jet {
-    /// All positions of a shard that are there, as its messages' ids tell.
+    /// All positions of a shard in the stream, according to its messages' ids.
     async fn positions(&self, shard: u16) -> Result<BTreeSet<i64>, Trouble> {
         let asked = pull::Config {
             deliver_policy: DeliverPolicy::All,
@@ -171,7 +171,7 @@ impl Jet {
         let mut left = consumer.cached_info().num_pending;
         while left > 0 {
             let Ok(next) = tokio::time::timeout(PATIENCE, messages.next()).await else {
-                // Those that are left may have gone before they came.
+                // The remaining messages may have expired before they arrived.
                 left = consumer.info().await.map_err(failed)?.num_pending;
                 if left > 0 {
                     return Err(failed("the server does not report the stream's contents"));
@@ -283,7 +283,8 @@ impl Stream for Jet {
         let Some(first) = first else {
             return Ok(from);
         };
-        // In this order: what comes or goes meanwhile makes the count too small, never right.
+        // In this order: messages that are added or expire meanwhile make the count too small,
+        // never equal.
         let mut counts = stream.info_with_subjects(of_shard(shard)).await.map_err(failed)?;
         let mut count = 0;
         while let Some((_, one)) = counts.try_next().await.map_err(failed)? {
@@ -293,15 +294,16 @@ impl Stream for Jet {
         if first.pos <= from && count == last - first.pos + 1 {
             return Ok(from.max(last + 1));
         }
-        // Something is missing, or stands there twice or out of order.
+        // A message is missing, duplicated or out of order.
         Ok(missing_of(&self.positions(shard).await?, from))
     }
 
     async fn horizon(&self) -> Result<Option<Timestamp>, Trouble> {
-        // What the server has, which may be less than what it was asked for.
+        // The server may have applied less than was requested.
         let Info { config, state, .. } = self.info().await?;
         let old = (!config.max_age.is_zero()).then(|| OffsetDateTime::now_utc() - config.max_age);
-        // It has been full: what is missing though it is not was purged, with a shard.
+        // Whether the stream has been full: if it was not, missing messages were purged, with a
+        // shard.
         let full = u64::try_from(config.max_bytes).unwrap_or(u64::MAX) / 10 * 9;
         let full = state.first_sequence > 1 && state.bytes >= full;
         let at = old.max(full.then_some(state.first_timestamp));
@@ -338,7 +340,7 @@ impl Stream for Jet {
     }
 
     async fn follow(&self) -> Result<BoxStream<'static, Result<Heard, Trouble>>, Trouble> {
-        // Its stream is asked for first: a consumer on none is an error that says less.
+        // The stream is checked first, because the error of a consumer without a stream says less.
         self.info().await?;
         let asked = pull::Config {
             deliver_policy: DeliverPolicy::LastPerSubject,

@@ -1,4 +1,4 @@
-//! The stream in process. What JetStream can lose, it loses when it is asked to.
+//! The stream in process. Tests can make it lose what JetStream can lose.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,14 +12,14 @@ use super::wire::{Heard, StreamMessage, read};
 use super::{PublishFuture, Stream, Trouble, missing_of};
 use crate::domain::time::Timestamp;
 
-/// A stream in process; clones are the same.
+/// A stream in process; clones share it.
 #[derive(Clone)]
 pub struct Twin(Arc<Inner>);
 
 struct Inner {
     kept: Mutex<Log>,
     reachable: watch::Sender<bool>,
-    /// Told after each change, to those who wait in their order.
+    /// Notified after each change, in the order in which the waiters subscribed.
     changed: Notify,
 }
 
@@ -40,14 +40,14 @@ impl Default for Twin {
 }
 
 impl Twin {
-    /// Deletes it.
+    /// Deletes the stream.
     pub fn delete(&self) {
         let life = self.log().life + 1;
         *self.log() = Log { life, ..Log::default() };
         self.tell();
     }
 
-    /// Forgets the last messages, as a server that dies before it has synced.
+    /// Loses the last messages, as a server that dies before it has synced.
     pub fn lose(&self, count: usize) {
         let mut log = self.log();
         let left = log.messages.len().saturating_sub(count);
@@ -59,19 +59,19 @@ impl Twin {
         self.tell();
     }
 
-    /// Refuses an event once, and takes what comes behind it.
+    /// Refuses an event once, and accepts later ones.
     pub fn refuse(&self, shard: u16, pos: i64) {
         self.log().refused.insert((shard, pos));
     }
 
-    /// The positions of a shard that are in it.
+    /// The positions of a shard in the stream.
     #[must_use]
     pub fn positions(&self, shard: u16) -> BTreeSet<i64> {
         let log = self.log();
         log.messages.iter().filter(|one| one.shard == shard).map(|one| one.pos).collect()
     }
 
-    /// The subjects of a shard's messages, in the order of the stream.
+    /// The subjects of a shard's messages, in stream order.
     #[must_use]
     pub fn subjects(&self, shard: u16) -> Vec<String> {
         let log = self.log();
@@ -79,7 +79,7 @@ impl Twin {
         of_shard.map(|one| one.subject.clone()).collect()
     }
 
-    /// Takes it away, or gives it back.
+    /// Makes it unreachable, or reachable again.
     pub fn reach(&self, is: bool) {
         self.0.reachable.send_replace(is);
         self.tell();
@@ -89,7 +89,7 @@ impl Twin {
         self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The log, if it is there and can be reached.
+    /// The log, if it exists and is reachable.
     fn there(&self) -> Result<MutexGuard<'_, Log>, Trouble> {
         if !*self.0.reachable.borrow() {
             return Err(Trouble::Failed("the stream cannot be reached".into()));

@@ -1,8 +1,8 @@
-//! A committed event as a message: a CloudEvent in JSON with attributes of ours, under a subject
-//! that names its shard. Read back, it is the record that was written, to the byte.
+//! A committed event as a message: a CloudEvent in JSON with extension attributes, under a subject
+//! that names its shard. Decoded, it is the original record, byte for byte.
 //!
-//! All of it is in the body. As headers, the same attributes cost a client of NATS more than all
-//! else of a message.
+//! Everything is in the body. As headers, the same attributes would cost a NATS client more than
+//! the rest of the message.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,24 +13,25 @@ use tokio_util::bytes::Bytes;
 use crate::domain::entity::{EntityId, Record};
 use crate::domain::time::Timestamp;
 
-/// What every subject of events begins with.
+/// Prefix of the subjects of all events.
 pub const SUBJECTS: &str = "kontor.events.>";
 
 /// The most bytes of a body; a larger event is only announced, and read from the journal.
 const BODY_BYTES_MAX: usize = 900 << 10;
 
-/// About what the attributes take, in bytes.
+/// Approximate bytes of the attributes.
 const HEAD_BYTES: usize = 512;
 
 /// The media type of a message.
 pub const CONTENT_TYPE: &str = "application/cloudevents+json";
 
-/// What stands between the attributes and the cause; in no attribute, where quotes are escaped.
+/// Separates the attributes from the cause; it occurs in no attribute, because quotes are escaped
+/// there.
 const OPENING: &str = ",\"data\":{\"cause\":";
 const MIDDLE: &str = ",\"data\":";
 const END: &str = "}}";
 
-/// The attributes of a message: first those of every CloudEvent, then ours.
+/// The attributes of a message: those of every CloudEvent, then the extensions.
 #[derive(Serialize, Deserialize)]
 struct Attributes<'a> {
     specversion: &'a str,
@@ -51,10 +52,10 @@ struct Attributes<'a> {
     /// The kind of the event, as the journal has it.
     #[serde(borrow)]
     kind: std::borrow::Cow<'a, str>,
-    /// How long the cause is, in bytes.
+    /// The length of the cause, in bytes.
     causebytes: usize,
     sum: &'a str,
-    /// How long what was left out is, in bytes.
+    /// The length of the omitted data, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     omitted: Option<usize>,
 }
@@ -64,11 +65,11 @@ struct Attributes<'a> {
 pub struct StreamMessage {
     /// The shard of its event.
     pub shard: u16,
-    /// The event's place in the shard.
+    /// The event's position in the shard.
     pub pos: i64,
-    /// Where it is published: `kontor.events.<shard>.<noun>.<event>`.
+    /// Its subject: `kontor.events.<shard>.<noun>.<event>`.
     pub subject: String,
-    /// What it is known by: `<shard>-<pos>`.
+    /// Its id for deduplication: `<shard>-<pos>`.
     pub id: String,
     /// The checksum of its record.
     pub sum: String,
@@ -76,18 +77,17 @@ pub struct StreamMessage {
     pub body: Bytes,
 }
 
-/// What nouns and rows are called outside, by the prefix of their ids. One that is not among them is
-/// called by its prefix.
+/// The public names of nouns and rows, by the prefix of their ids. The default is the prefix.
 pub type PublicNames = BTreeMap<&'static str, &'static str>;
 
-/// All that one shard publishes.
+/// The subjects of one shard.
 #[must_use]
 pub fn of_shard(shard: u16) -> String {
     format!("kontor.events.{shard}.>")
 }
 
 impl StreamMessage {
-    /// The message of a record that the owner of an epoch relays.
+    /// The message of a record, relayed by the owner of an epoch.
     #[must_use]
     pub fn of(record: &Record, epoch: i64, names: &PublicNames) -> Self {
         let (shard, pos, prefix) = (record.shard, record.pos, record.entity.prefix());
@@ -97,7 +97,7 @@ impl StreamMessage {
         let bytes = record.cause.len() + record.data.len();
         let whole = record.intact && bytes <= BODY_BYTES_MAX;
         let mut body = Vec::with_capacity(HEAD_BYTES + if whole { bytes } else { 0 });
-        // Writing to memory does not fail, and none of these fields does.
+        // Writing to memory does not fail, and neither does the encoding of these fields.
         let _written = serde_json::to_writer(
             &mut body,
             &Attributes {
@@ -121,7 +121,7 @@ impl StreamMessage {
             },
         );
         if whole {
-            // The brace that ends the attributes comes at the end.
+            // The closing brace of the attributes is added at the end.
             body.pop();
             for part in [OPENING, &*record.cause, MIDDLE, &*record.data, END] {
                 body.extend_from_slice(part.as_bytes());
@@ -131,7 +131,7 @@ impl StreamMessage {
         Self { shard, pos, subject, id, sum, body: body.into() }
     }
 
-    /// The same, announced only: whoever wants more reads the journal.
+    /// The message without the event's data: a receiver reads them from the journal.
     #[must_use]
     pub fn without_data(mut self) -> Self {
         let omitted = self.body.len();
@@ -144,20 +144,20 @@ impl StreamMessage {
     }
 }
 
-/// What can be told of a message.
+/// A decoded message.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Heard {
     /// The shard of its event.
     pub shard: u16,
-    /// The event's place in the shard.
+    /// The event's position in the shard.
     pub pos: i64,
     /// The checksum of its record.
     pub sum: String,
-    /// The record, if it is there and as it was written.
+    /// The record, if it is complete and its checksum is right.
     pub record: Option<Record>,
 }
 
-/// The attributes of a message as JSON of their own, and what follows them of its data.
+/// The attributes of a message as JSON, and the rest, its data.
 fn parts(body: &[u8]) -> Option<(String, Option<&str>)> {
     let text = std::str::from_utf8(body).ok()?;
     Some(match text.split_once(OPENING) {
@@ -166,7 +166,7 @@ fn parts(body: &[u8]) -> Option<(String, Option<&str>)> {
     })
 }
 
-/// Reads a message; nothing, if it is none of ours.
+/// Decodes a message; `None` if it is not an event of kontor.
 #[must_use]
 pub fn read(body: &[u8]) -> Option<Heard> {
     let (head, data) = parts(body)?;
@@ -192,7 +192,7 @@ pub fn read(body: &[u8]) -> Option<Heard> {
     Some(Heard { shard: head.shard, pos: head.position, sum: head.sum.to_owned(), record })
 }
 
-/// A checksum of all that a record says.
+/// A checksum of a record.
 #[must_use]
 pub fn sum(record: &Record) -> String {
     let mut sum = crc32fast::Hasher::new();
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_comes_back_to_the_byte() {
+    fn stream_message_round_trips_byte_for_byte() {
         let message = sent(&record());
         assert_eq!(message.subject, "kontor.events.7.order.placed");
         assert_eq!(message.id, "7-42");
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entity_or_a_kind_may_be_anything() {
+    fn any_entity_id_and_event_kind_round_trips() {
         let entity = EntityId::new("sku_\",\"data\":{\"cause\":\n\\é🦀");
         let odd = Record { entity, kind: "a b.\"c".into(), ..record() };
         let message = sent(&odd);
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_damaged_or_left_out_is_no_record_but_has_a_place() {
+    fn damaged_message_has_a_position_and_no_record() {
         let mut message = sent(&record());
         let text = String::from_utf8(message.body.to_vec()).unwrap();
         message.body = text.replace("buyer", "seller").into();
