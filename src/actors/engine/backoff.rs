@@ -1,4 +1,4 @@
-//! How long to wait before the next try: twice as long each time, with jitter, up to a bound.
+//! Retry delays: each is twice as long as the one before, with jitter, up to a maximum.
 
 use std::time::Duration;
 
@@ -6,17 +6,17 @@ use backon::BackoffBuilder as _;
 
 use super::clock::Clock;
 
-/// The first pause where nothing else is said.
+/// The default of the first delay.
 pub(in crate::actors) const SHORTEST: Duration = Duration::from_millis(20);
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// A row of growing pauses that never ends.
+/// An endless series of growing delays.
 pub(in crate::actors) struct Backoff {
     pauses: backon::ExponentialBackoff,
 }
 
 impl Backoff {
-    /// Pauses that begin with about `shortest`; their jitter is drawn from the clock.
+    /// Delays that start at about `shortest`; their jitter is drawn from the clock.
     pub(in crate::actors) fn new(shortest: Duration, clock: &Clock) -> Self {
         let pauses = backon::ExponentialBuilder::default()
             .with_min_delay(shortest)
@@ -28,7 +28,7 @@ impl Backoff {
         Self { pauses }
     }
 
-    /// Waits for the next try.
+    /// Waits until the next attempt.
     pub(in crate::actors) async fn pause(&mut self) {
         tokio::time::sleep(self.pauses.next().unwrap_or(LONGEST)).await;
     }

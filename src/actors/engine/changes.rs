@@ -1,10 +1,10 @@
-//! What the projector tells as it goes: what a step changed, list by list, once its rows are
-//! written. Of shards that other nodes own, the follower tells, and their rows may be a moment
-//! late.
+//! The feed of changes to lists: the projector publishes what each step changed, list by list, once
+//! its rows are written. For shards of other nodes the follower publishes, and the rows may be
+//! written a moment later.
 //!
-//! It is a feed and not the truth: whoever falls behind, or comes later, reads the journal, which
-//! `read` here folds into the same shape. Who listens, how a change is shown, and of which nouns it
-//! is, is not known here.
+//! The feed may lose changes: a subscriber that falls behind, or starts later, reads the journal;
+//! `read` here folds it into the same form. The feed does not know its subscribers, the wire format
+//! of a change, or the nouns.
 
 use std::any::Any;
 use std::collections::HashSet;
@@ -19,28 +19,28 @@ use super::projections::{LiveList, Projections};
 use crate::domain::entity::{EntityId, Record};
 use crate::store::journal::{Journal, ReadError};
 
-/// How many steps a slow listener may be behind before it has to read the journal.
+/// The steps that a slow subscriber may be behind before it has to read the journal.
 const DEPTH: usize = 1_024;
 /// Events that are read from the journal at once, and the most of one [`Changed`] made of them.
 const PAGE: u32 = 256;
 
-/// What became of an entity that a list shows.
+/// The change of an entity that a list contains.
 pub struct Change<L: LiveList> {
     /// The entity.
     pub entity: EntityId,
-    /// The seq of its last event before these, 0 if it is new.
+    /// The seq of its last event before the change, 0 if it is new.
     pub after: i64,
-    /// The seq of its last event now.
+    /// The seq of its last event after the change.
     pub version: i64,
-    /// How it stood before; nothing if it is new.
+    /// Its facets before the change; `None` if it is new.
     pub before: Option<L::Facets>,
-    /// How the list shows it now.
+    /// Its row in the list after the change.
     pub shown: L::Shown,
-    /// What happened, in order.
+    /// The events of the change, in order.
     pub events: Vec<L::Happened>,
 }
 
-/// What changed of one list, whichever it is.
+/// The changes of one list of any kind.
 pub trait ChangeSet: Any + Send + Sync {
     /// How many entities changed.
     fn count(&self) -> usize;
@@ -52,13 +52,13 @@ impl<L: LiveList> ChangeSet for Vec<Change<L>> {
     }
 }
 
-/// What became of the entities of a shard between two positions of its journal.
+/// The changes of a shard between two positions of its journal.
 pub struct Changed {
     /// The shard.
     pub shard: u16,
-    /// The position before the first event of it.
+    /// The position before its first event.
     pub after_pos: i64,
-    /// The position of the last event of it.
+    /// The position of its last event.
     pub pos: i64,
     /// One for each list.
     lists: Vec<Box<dyn ChangeSet>>,
@@ -72,19 +72,19 @@ impl fmt::Debug for Changed {
 }
 
 impl Changed {
-    /// What changed in a shard behind a position up to another, list by list.
+    /// The changes of a shard after one position up to another, by list.
     #[must_use]
     pub fn new((shard, after_pos, pos): (u16, i64, i64), lists: Vec<Box<dyn ChangeSet>>) -> Self {
         Self { shard, after_pos, pos, lists }
     }
 
-    /// Something may have changed up to a position, and it is not known what: a gap, which whoever
-    /// listens fills from the journal.
+    /// A gap: there may be changes up to a position that are not known. Subscribers read them from
+    /// the journal.
     pub(super) const fn unknown(shard: u16, pos: i64) -> Self {
         Self { shard, after_pos: pos, pos, lists: Vec::new() }
     }
 
-    /// What changed of a list, each entity once, in the order of their ids.
+    /// The changes of one list, each entity once, in order of ids.
     #[must_use]
     pub fn of<L: LiveList>(&self) -> &[Change<L>] {
         let list = self.lists.iter().find_map(|list| {
@@ -100,26 +100,26 @@ impl Changed {
         self.lists.iter().map(|list| list.count()).sum()
     }
 
-    /// Whether nothing changed that is told.
+    /// Whether no list has changed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// The feed of changes, to all who listen.
+/// Publishes changes to all subscribers.
 #[derive(Clone, Debug)]
 pub struct ChangeFeed {
     sender: broadcast::Sender<Arc<Changed>>,
-    /// How far each shard was told.
+    /// The position up to which each shard was published.
     heads: Arc<[AtomicI64]>,
-    /// How far the rows of each shard were written, as far as is known here.
+    /// The position up to which the rows of each shard were written, as far as this node knows.
     written: Arc<[AtomicI64]>,
     begun: Arc<Notify>,
 }
 
 impl ChangeFeed {
-    /// Of so many shards.
+    /// A feed of this many shards.
     #[must_use]
     pub fn new(shards: u16) -> Self {
         let zeros = || (0..shards.max(1)).map(|_| AtomicI64::new(0)).collect();
@@ -127,8 +127,8 @@ impl ChangeFeed {
         Self { sender, heads: zeros(), written: zeros(), begun: Arc::default() }
     }
 
-    /// Listens from now on. What comes next may leave a gap behind [`ChangeFeed::heads`]: its
-    /// `after_pos` is then higher.
+    /// Subscribes. The next change may leave a gap after [`ChangeFeed::heads`]: its `after_pos` is
+    /// then higher.
     #[must_use]
     pub fn listen(&self) -> broadcast::Receiver<Arc<Changed>> {
         let receiver = self.sender.subscribe();
@@ -136,14 +136,14 @@ impl ChangeFeed {
         receiver
     }
 
-    /// How far each shard was told.
+    /// The position up to which each shard was published.
     #[must_use]
     pub fn heads(&self) -> Vec<i64> {
         self.heads.iter().map(|head| head.load(Ordering::Acquire)).collect()
     }
 
-    /// The positions of rows that were read with these cursors; `None` if they show an earlier
-    /// state than others did before: they are being made again.
+    /// The positions of rows that were read with these cursors; `None` if the rows are older than
+    /// changes already published, because they are being rebuilt.
     #[must_use]
     pub fn rows_at(&self, cursors: &[(u16, i64)]) -> Option<Arc<[i64]>> {
         let mut seen = vec![0; self.heads.len()];
@@ -157,7 +157,7 @@ impl ChangeFeed {
         self.written.iter().zip(&seen).all(later).then(|| seen.into())
     }
 
-    /// How far a shard was told.
+    /// The position up to which a shard was published.
     pub(in crate::actors) fn head(&self, shard: u16) -> i64 {
         self.heads.get(usize::from(shard)).map_or(0, |head| head.load(Ordering::Acquire))
     }
@@ -166,19 +166,19 @@ impl ChangeFeed {
         self.sender.receiver_count() > 0
     }
 
-    /// Resolves when somebody has begun to listen.
+    /// Resolves when somebody has subscribed.
     pub(in crate::actors) async fn begun(&self) {
         self.begun.notified().await;
     }
 
-    /// Says that a shard is told up to `pos`.
+    /// Records that a shard is published up to `pos`.
     pub(in crate::actors) fn reached(&self, shard: u16, pos: i64) {
         if let Some(head) = self.heads.get(usize::from(shard)) {
             head.fetch_max(pos, Ordering::AcqRel);
         }
     }
 
-    /// Says that the rows of a shard are written up to `pos`.
+    /// Records that the rows of a shard are written up to `pos`.
     pub(in crate::actors) fn wrote(&self, shard: u16, pos: i64) {
         if let Some(written) = self.written.get(usize::from(shard)) {
             written.fetch_max(pos, Ordering::AcqRel);
@@ -186,33 +186,33 @@ impl ChangeFeed {
     }
 
     pub(in crate::actors) fn publish(&self, changed: Changed) {
-        // An error means that nobody listens any more.
+        // An error means that nobody is subscribed.
         let _nobody = self.sender.send(Arc::new(changed));
     }
 }
 
-/// How much [`read`] may take on.
+/// Limits of [`read`].
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Events of the stretch, and as many again that go before it and are folded for it.
+    /// Events of the range, and as many again before it that must be folded first.
     pub events: usize,
     /// Entities, over all lists.
     pub entities: usize,
 }
 
-/// Lists that are folded while a stretch of the journal is read.
+/// Lists that are folded while a range of the journal is read.
 struct Reading<'a> {
     journal: &'a dyn Journal,
     lists: Vec<Box<dyn RunningProjection>>,
-    /// Those with an event that cannot be read: nothing is told of them.
+    /// Entities with an event that cannot be read: nothing is published for them.
     unreadable: HashSet<EntityId>,
-    /// Events that may be folded still to know how something stood before.
+    /// Events that may still be folded to find the state before the range.
     left: i64,
     entities_max: usize,
 }
 
-/// What changed behind some positions up to others, one a shard, from the journal: shard by shard,
-/// in stretches of at most 256 events; `None` if that is more than `bounds` allow.
+/// The changes after some positions up to others, one per shard, read from the journal: shard by
+/// shard, in ranges of at most 256 events; `None` if that exceeds `bounds`.
 ///
 /// # Errors
 /// [`ReadError`] of the journal.
@@ -242,7 +242,7 @@ pub async fn read(
     Ok(Some(all))
 }
 
-/// How many events lie between positions, over all shards.
+/// The number of events between positions, over all shards.
 #[must_use]
 pub fn distance(after: &[i64], until: &[i64]) -> i64 {
     let between = |(after, until): (&i64, &i64)| until.saturating_sub(*after).max(0);
@@ -250,7 +250,7 @@ pub fn distance(after: &[i64], until: &[i64]) -> i64 {
 }
 
 impl Reading<'_> {
-    /// Adds what changed in one shard; whether that was within bounds.
+    /// Adds the changes of one shard; `false` if they exceed the bounds.
     async fn read_shard(
         &mut self,
         (shard, after, until): (u16, i64, i64),
@@ -279,7 +279,7 @@ impl Reading<'_> {
         Ok(true)
     }
 
-    /// Takes an event; whether that was within bounds.
+    /// Folds an event; `false` if it exceeds the bounds.
     async fn fold(&mut self, record: &Record) -> Result<bool, ReadError> {
         if self.unreadable.contains(&record.entity) {
             return Ok(true);

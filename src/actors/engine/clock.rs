@@ -1,4 +1,4 @@
-//! The store's one clock, and what is drawn by chance: ids, and the jitter of pauses.
+//! The store's one source of time and of randomness: ids, and the jitter of delays.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,22 +9,22 @@ use uuid::Uuid;
 use crate::domain::id::Key;
 use crate::domain::time::{Span, Timestamp};
 
-/// A source of time and chance other than the machine.
+/// A source of time and randomness other than the machine's.
 pub trait TimeSource: Send + Sync {
-    /// The present.
+    /// The current time.
     fn now(&self) -> Timestamp;
 
-    /// A number that nobody can foresee, or the next one that a seed has.
+    /// An unpredictable number, or the next one of a seed.
     fn draw(&self) -> u64 {
         rand::random()
     }
 
-    /// Moves the present; most have none to move.
+    /// Moves the time by a span; most sources cannot, and ignore it.
     fn turn(&self, _span: Span) {}
 }
 
-/// Tells the time of the store. Tests turn a clock of their own by hand, the simulator has one
-/// whose time and chance follow from a seed.
+/// The clock of the store. Tests set a clock of their own by hand; the simulator's time and
+/// randomness follow from a seed.
 #[derive(Clone)]
 pub struct Clock {
     source: Option<Arc<dyn TimeSource>>,
@@ -37,27 +37,27 @@ impl Clock {
         Self { source: None }
     }
 
-    /// A clock that is not the machine's.
+    /// A clock with another source than the machine.
     #[must_use]
     pub fn of(source: Arc<dyn TimeSource>) -> Self {
         Self { source: Some(source) }
     }
 
-    /// A clock that stands until it is turned.
+    /// A clock that stands still until [`Clock::turn`].
     #[must_use]
     pub fn by_hand(start: Timestamp) -> Self {
         Self::of(Arc::new(ByHand(AtomicI64::new(start.millis()))))
     }
 
-    /// Turns a clock that was made by hand, back if the span is negative; the machine's clock
-    /// cannot be turned.
+    /// Moves a clock that was made by hand, back if the span is negative; the machine's clock
+    /// ignores it.
     pub fn turn(&self, span: Span) {
         if let Some(source) = &self.source {
             source.turn(span);
         }
     }
 
-    /// The present.
+    /// The current time.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
     pub fn now(&self) -> Timestamp {
@@ -69,7 +69,7 @@ impl Clock {
         Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     }
 
-    /// A new key for a cart and its order: grows with time, and cannot be guessed.
+    /// A new key for a cart and its order: it grows with time and cannot be guessed.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the one place that draws ids")]
     pub fn new_key(&self) -> Key {
@@ -83,7 +83,7 @@ impl Clock {
         Key::new(uuid::Builder::from_unix_timestamp_millis(millis, &chance).into_uuid())
     }
 
-    /// What the jitter of a row of pauses begins with.
+    /// A seed for the jitter of a series of delays.
     pub(in crate::actors) fn jitter(&self) -> u64 {
         self.source.as_ref().map_or_else(rand::random, |source| source.draw())
     }

@@ -1,10 +1,11 @@
-//! A node among others: it says that it lives, keeps the leases of its shards, takes those that it
-//! should have and gives away those that another should. Which those are is `placement`'s; what
-//! running a shard means is `shards`'.
+//! A node of a cluster: it renews its membership and its shards' leases, claims the shards that
+//! placement assigns to it, and hands over those that placement assigns to others. Placement is in
+//! `placement`; running a shard is in `shards`.
 //!
-//! A lease is measured twice. The store gives a shard to another only once the lease is over by
-//! the store's clock; this node serves it only until a moment before, by a clock of its own that
-//! began when it asked. One that hangs, or cannot reach the store, so stops before another begins.
+//! A lease is measured by two clocks. The store gives a shard to another node only after the lease
+//! has ended by the store's clock. This node serves the shard until slightly earlier, by its own
+//! monotonic clock, started when it sent the renewal. So a node that hangs, or cannot reach the
+//! store, stops before another one starts.
 
 mod leave;
 mod options;
@@ -32,62 +33,62 @@ use crate::store;
 use crate::store::journal::Fence;
 use crate::store::node::NodeRow;
 
-/// How often it is looked who is there and who has which shard, if nobody says that it changed.
+/// How often the members and the shards' owners are read, unless a notice says that they changed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What a node joins a cluster with.
+/// Arguments of `ClusterMember::new`.
 pub struct ClusterStart {
-    /// How it lives there.
+    /// Options of membership and leases.
     pub options: Options,
-    /// Its name.
+    /// The node's name.
     pub node: String,
-    /// The way to other nodes.
+    /// Calls to other nodes.
     pub calls: Calls,
-    /// Words to other nodes.
+    /// Notices to other nodes.
     pub notices: Notices,
-    /// The stream of what all nodes commit, if there is one.
+    /// The stream of all nodes' commits, if there is one.
     pub stream: Option<Arc<dyn Stream>>,
-    /// How it is kept.
+    /// Options of the bus.
     pub bus: bus::Options,
     /// NATS, if it is used.
     pub nats: Option<Connection>,
-    /// What is not as it should be there.
+    /// Problems found with NATS.
     pub findings: Findings,
 }
 
-/// A shard that this node has.
+/// A shard that this node owns.
 #[derive(Clone)]
 struct HeldShard {
     fence: Fence,
     lease: ShardLease,
-    /// It is being given away.
+    /// It is being handed over.
     leaving: bool,
-    /// Had by whoever begins to run it, or ends that: one after the other.
+    /// Held while the shard is opened or closed, so that these never overlap.
     turn: Arc<tokio::sync::Mutex<()>>,
-    /// It is no longer run here, and about to be free.
+    /// It no longer runs here; its claim is about to be released.
     closed: bool,
-    /// Tells that it was lost.
+    /// Cancelled when the shard is lost.
     lost: CancellationToken,
 }
 
-/// What this node knows of all nodes.
+/// The cluster as this node last read it.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterView {
-    /// Nodes that live.
+    /// Live nodes.
     pub members: Vec<Member>,
     /// All shards.
     pub holdings: Vec<Holding>,
-    /// Where each node that lives is reached.
+    /// The addresses of live nodes.
     peers: BTreeMap<String, Peer>,
 }
 
-/// This node as a member of a cluster.
+/// This node's part in the cluster.
 pub struct ClusterMember {
     options: Options,
     me: String,
-    /// What it says of itself, once it is there.
+    /// This node's row in the list of nodes, once it has joined.
     row: OnceLock<NodeRow>,
-    /// Whether it is listed under its name: no other process that lives is.
+    /// Whether it is listed under its name; `false` while another live process uses this name.
     listed: AtomicBool,
     calls: Calls,
     notices: Notices,
@@ -96,7 +97,7 @@ pub struct ClusterMember {
     nats: Option<Connection>,
     findings: Findings,
     view: RwLock<Arc<ClusterView>>,
-    /// Told whenever the view changes, or what is held.
+    /// Notified whenever the view or the owned shards change.
     changed: Notify,
     held: Mutex<BTreeMap<u16, HeldShard>>,
     /// When each node was first seen alive.
@@ -105,7 +106,8 @@ pub struct ClusterMember {
     leaving: CancellationToken,
 }
 
-/// This machine since its start, and its part where an address is this process' own.
+/// Identifies this machine since its start, and its network namespace where an address is local to
+/// one.
 fn machine() -> String {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let network = std::fs::read_link("/proc/self/ns/net").unwrap_or_default();
@@ -141,15 +143,15 @@ impl ClusterMember {
         &self.me
     }
 
-    /// Says where the other nodes reach this one.
+    /// Sets the address at which other nodes reach this one.
     pub(in crate::actors) fn begin(&self, url: &str, started_at: Timestamp) {
         let (id, url) = (self.me.clone(), url.to_owned());
         let (machine, version) = (machine(), env!("CARGO_PKG_VERSION").to_owned());
-        // An error means that it has begun before.
+        // An error means that it was set before.
         let _before = self.row.set(NodeRow { id, url, machine, version, started_at });
     }
 
-    /// The stream of what all nodes commit, if there is one, and how it is kept.
+    /// The stream of all nodes' commits, if there is one, and the options of the bus.
     pub(in crate::actors) fn stream(&self) -> Option<(Arc<dyn Stream>, &bus::Options)> {
         Some((self.stream.clone()?, &self.bus))
     }
@@ -160,38 +162,38 @@ impl ClusterMember {
         self.nats.as_ref()
     }
 
-    /// What is not as it should be with NATS.
+    /// Problems found with NATS.
     #[must_use]
     pub const fn findings(&self) -> &Findings {
         &self.findings
     }
 
-    /// Words to other nodes.
+    /// Notices to other nodes.
     #[must_use]
     pub const fn notices(&self) -> &Notices {
         &self.notices
     }
 
-    /// The way to other nodes.
+    /// Calls to other nodes.
     #[must_use]
     pub const fn calls(&self) -> &Calls {
         &self.calls
     }
 
-    /// Who is there and who has which shard, as this node last saw it.
+    /// The members and the shards' owners, as this node last read them.
     #[must_use]
     pub fn view(&self) -> Arc<ClusterView> {
         self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The other nodes that live.
+    /// The other live nodes.
     #[must_use]
     pub fn peers(&self) -> Vec<Peer> {
         let view = self.view();
         view.peers.values().filter(|peer| peer.node != self.me).cloned().collect()
     }
 
-    /// Looks at once again who is there and who has which shard, here and on all other nodes.
+    /// Makes all nodes, this one included, read the members and the shards' owners at once.
     pub fn look_again(&self) {
         self.poke.notify_one();
         self.notices.tell(Notice::Shards);
@@ -201,7 +203,7 @@ impl ClusterMember {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps the leases until told to stop; in a task of its own, since nothing may hold it up.
+    /// Renews the leases until stopped; in a task of its own, because nothing may delay it.
     pub(in crate::actors) async fn keep(
         self: Arc<Self>,
         running: Arc<Shards>,
@@ -212,7 +214,7 @@ impl ClusterMember {
             self.renew(&running).await;
             self.drop_ended(&running);
             let mut next = Instant::now() + period;
-            // A lease that ends before is noticed when it does.
+            // A lease that ends earlier is noticed at its end.
             next = next.min(Instant::now() + period.min(self.options.lease() / 10));
             let mut waited = Duration::ZERO;
             while waited < period {
@@ -229,7 +231,7 @@ impl ClusterMember {
         }
     }
 
-    /// Says that it lives, and prolongs its leases.
+    /// Renews the membership and the leases.
     async fn renew(&self, running: &Shards) {
         let asked = Instant::now();
         let run = |held: &&HeldShard| !held.closed;
@@ -250,7 +252,8 @@ impl ClusterMember {
                 let until = asked + self.options.lease_trusted_for();
                 for fence in &fences {
                     if standing.contains(fence) {
-                        // One that has lapsed was over for its entities, and is dropped.
+                        // A lease that was renewed too late has ended for the shard's entities: the
+                        // shard is dropped.
                         if let Some(held) = self.held().get(&fence.shard)
                             && held.lease.is_valid()
                         {
@@ -277,7 +280,7 @@ impl ClusterMember {
         }
     }
 
-    /// Notes whether this node is listed, and if so, whether it drains.
+    /// Records whether this node is listed, and if so, whether it drains.
     async fn note(&self, running: &Shards, alive: Option<bool>) {
         let before = self.listed.swap(alive.is_some(), Ordering::AcqRel);
         match alive {
@@ -296,14 +299,14 @@ impl ClusterMember {
         }
     }
 
-    /// Whether a shard is still run under this claim.
+    /// Whether a shard still runs under this claim.
     fn still(&self, fence: Fence) -> bool {
         self.held().get(&fence.shard).is_some_and(|held| held.fence == fence && !held.closed)
     }
 
-    /// Says that a shard is no longer run; whether it was had under this claim. Nothing of it that
-    /// may be left answers anybody. It is had until it is free for others: or else it would seem to
-    /// be left from a life before.
+    /// Marks a shard as closed; `true` if it was owned under this claim. Entities that may be left
+    /// of it answer no more. It stays owned until it is released, or it would look like a shard
+    /// left by an earlier process of this node.
     fn close(&self, fence: Fence) -> bool {
         let mut held = self.held();
         let Some(held) = held.get_mut(&fence.shard).filter(|held| held.fence == fence) else {
@@ -314,7 +317,7 @@ impl ClusterMember {
         true
     }
 
-    /// Has a shard no longer.
+    /// Removes a shard from the owned ones.
     fn end(&self, fence: Fence) {
         let mut all = self.held();
         if all.get(&fence.shard).is_some_and(|held| held.fence == fence) {
@@ -322,7 +325,8 @@ impl ClusterMember {
         }
     }
 
-    /// Drops the shards whose time is over, or that the journal says another has.
+    /// Drops the shards whose lease has ended, or that belong to another node according to the
+    /// journal.
     fn drop_ended(&self, running: &Shards) {
         let ended: Vec<u16> = {
             let held = self.held();
@@ -346,7 +350,7 @@ impl ClusterMember {
         self.poke.notify_one();
     }
 
-    /// Looks who is there, takes and gives, until told to stop.
+    /// Reads the cluster, claims and hands over shards, until stopped.
     pub(in crate::actors) async fn place(
         self: Arc<Self>,
         running: Arc<Shards>,
@@ -355,7 +359,7 @@ impl ClusterMember {
         let mut heard = self.notices.listen();
         let mut news = true;
         loop {
-            // Never given up half way: a shard would be had and run by nobody.
+            // Not cancelled half way: a shard would be owned but run by nobody.
             if let Err(error) = self.look(&running).await {
                 tracing::warn!(%error, "cannot read the owners of the shards");
             }
@@ -376,8 +380,8 @@ impl ClusterMember {
         }
     }
 
-    /// One look: the view is renewed, free shards are taken, and others begin to be given away.
-    /// Nothing here waits for that, or this node would not hear meanwhile who has which shard.
+    /// One round: the view is read, free shards are claimed, and hand-overs are started. It waits
+    /// for no hand-over, or the view would become stale meanwhile.
     async fn look(self: &Arc<Self>, running: &Arc<Shards>) -> Result<(), store::Error> {
         self.refresh(running).await?;
         let view = self.view();
@@ -392,8 +396,9 @@ impl ClusterMember {
                     (_, None) if mine(holding.shard) && self.is_free(holding) => {
                         take.push(holding.shard);
                     }
-                    // It was claimed in a life before, or was lost and taken by nobody: no other
-                    // takes what a node that lives seems to have. It is given away from here.
+                    // It was claimed by an earlier process of this node, or was lost and claimed by
+                    // nobody: no other node claims a shard whose listed owner is alive. This node
+                    // claims it and hands it over later.
                     (Some(owner), None) if *owner == self.me => take.push(holding.shard),
                     (_, Some(held)) if !held.leaving && elsewhere(holding.shard) => {
                         give.push(holding.shard);
@@ -413,7 +418,7 @@ impl ClusterMember {
             let (cluster, running) = (self.clone(), running.clone());
             tokio::spawn(async move {
                 cluster.give(&running, give, cluster.options.hand_over_max).await;
-                // There may be more to give.
+                // More hand-overs may be due.
                 cluster.poke.notify_one();
             });
         }
@@ -424,7 +429,7 @@ impl ClusterMember {
         holding.owner.as_ref().is_none_or(|owner| *owner == self.me)
     }
 
-    /// Reads who is there and who has which shard.
+    /// Reads the members and the shards' owners.
     async fn refresh(&self, running: &Shards) -> Result<(), store::Error> {
         let (nodes, shards) = (running.store.nodes().await?, running.store.shards().await?);
         if let Some(relay) = running.relay() {
@@ -445,7 +450,7 @@ impl ClusterMember {
             }
         }
         for row in shards {
-            // A node prolongs its own lease and those of its shards together.
+            // A node renews its own membership and its shards' leases together.
             let owner = Some(row.owner).filter(|owner| view.peers.contains_key(owner));
             view.holdings.push(Holding { shard: row.id, owner, pinned_to: row.pinned_to });
         }
@@ -479,11 +484,11 @@ impl ClusterMember {
         }
         self.changed.notify_waiters();
         self.notices.tell(Notice::Shards);
-        // Whoever waits for them here asks the view.
+        // Waiting callers of this node read the owner from the view.
         self.refresh(running).await
     }
 
-    /// Runs a shard that was claimed.
+    /// Runs a claimed shard.
     async fn open(&self, running: &Arc<Shards>, fence: Fence, lease: ShardLease) {
         let turn = Arc::<tokio::sync::Mutex<()>>::default();
         let _mine = turn.lock().await;
@@ -500,13 +505,13 @@ impl ClusterMember {
         if let Err(error) = &opened {
             tracing::error!(%error, shard = fence.shard, "cannot open a shard");
         }
-        // It may have been lost while it was opened.
+        // The shard may have been lost while it was opened.
         if opened.is_err() || !self.still(fence) {
             self.lose(running, fence.shard);
         }
     }
 
-    /// How many shards this node has.
+    /// The number of shards that this node owns.
     #[must_use]
     pub fn shards_held(&self) -> usize {
         self.held().len()

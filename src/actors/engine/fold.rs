@@ -1,7 +1,6 @@
-//! The fold of an entity's events, from its first one or from a snapshot on, up to an event or to
-//! a position of its shard. Projections, the live feed and the proof all fold by this; the host,
-//! which also remembers idempotency keys, has a fold of its own. What becomes of the state is not
-//! known here.
+//! The fold of an entity's events, from the first one or from a snapshot, up to an event or to a
+//! position of its shard. Projections, the live feed and `verify` use it; the host, which also
+//! remembers idempotency keys, has a fold of its own.
 
 use crate::actors::engine::host::{decode, kept};
 use crate::domain::entity::{EntityId, Noun, Record};
@@ -11,24 +10,24 @@ use crate::store::journal::{Journal, ReadError, StateSnapshot};
 /// Events that are read at once.
 const PAGE: u32 = 500;
 
-/// A state that is folded from the events of one entity. Every noun is one; `()` is for those who
-/// look at events only, and keep nothing of them.
+/// A state that is folded from the events of one entity. Every noun is one; `()` is the state of
+/// those who need only the events.
 pub trait Fold: Default + Clone + Send + Sync + 'static {
-    /// An event, read.
+    /// A decoded event.
     type Event: Send + Sync;
-    /// Whether there is nothing to fold, so that no history has to be read.
+    /// Whether the state is empty, so that no history has to be read.
     const STATELESS: bool = false;
 
-    /// Reads an event.
+    /// Decodes an event.
     ///
     /// # Errors
-    /// When it is not what its kind and version promise.
+    /// When its data does not match its kind and version.
     fn read(record: &Record) -> Result<Self::Event, serde_json::Error>;
 
-    /// Folds an event in that was decided then.
+    /// Folds an event that was decided at this time.
     fn fold(&mut self, event: &Self::Event, at: Timestamp);
 
-    /// The state that a snapshot holds, if it is one of this state.
+    /// The state in a snapshot; `None` if the snapshot belongs to another state version.
     fn of_snapshot(_snapshot: &StateSnapshot) -> Option<Self> {
         None
     }
@@ -61,24 +60,24 @@ impl Fold for () {
     fn fold(&mut self, (): &(), _: Timestamp) {}
 }
 
-/// A state and how far it has come.
+/// A state and the position of its last event.
 #[derive(Clone, Debug, Default)]
 pub struct Folded<S> {
     /// The state.
     pub state: S,
     /// The seq of its last event, 0 before the first.
     pub seq: i64,
-    /// The position of that event in its shard; 0 if it is not known, behind a snapshot.
+    /// The position of that event in its shard; 0 if it is unknown, as after a snapshot.
     pub pos: i64,
     /// When that event was decided.
     pub at: Timestamp,
 }
 
 impl<S: Fold> Folded<S> {
-    /// Reads the event that follows.
+    /// Decodes the next event.
     ///
     /// # Errors
-    /// Why it cannot be folded in: it does not follow, or is not readable.
+    /// Why it cannot be folded: it is not the next one, or not decodable.
     pub fn read(&self, record: &Record) -> Result<S::Event, String> {
         if record.seq != self.seq + 1 {
             return Err(format!("event {} follows event {}", record.seq, self.seq));
@@ -86,24 +85,24 @@ impl<S: Fold> Folded<S> {
         S::read(record).map_err(|why| format!("event {} ({}): {why}", record.seq, record.kind))
     }
 
-    /// Folds in what [`Folded::read`] answered for this record.
+    /// Folds the event that [`Folded::read`] returned for this record.
     pub fn fold(&mut self, record: &Record, event: &S::Event) {
         self.state.fold(event, record.at);
         (self.seq, self.pos, self.at) = (record.seq, record.pos, record.at);
     }
 }
 
-/// The last event that is folded in.
+/// The end of a fold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Upto {
-    /// The one of this seq.
+    /// The event with this seq.
     Seq(i64),
-    /// The last one that is not behind this position of its shard.
+    /// The last event that is not after this position of its shard.
     Pos(i64),
 }
 
-/// Folds an entity's events from the first one on, never from a snapshot, as far as there are any;
-/// the inner error says which event cannot be folded in.
+/// Folds an entity's events from the first one, never from a snapshot, as far as there are any; the
+/// inner error says which event cannot be folded.
 ///
 /// # Errors
 /// [`ReadError`] of the journal.
@@ -117,8 +116,8 @@ pub async fn replay<S: Fold>(
     Ok(read.map(|()| folded))
 }
 
-/// Folds an entity's events up to one of them, from its snapshot on where that is not behind it;
-/// the inner error says which event cannot be folded in.
+/// Folds an entity's events up to one of them, from its snapshot if that is not later; the inner
+/// error says which event cannot be folded.
 ///
 /// # Errors
 /// [`ReadError`] of the journal.
@@ -132,8 +131,8 @@ pub async fn load<S: Fold>(
     Ok(loaded.unwrap_or_else(|| Err("it is too long".to_owned())))
 }
 
-/// Folds as [`load`] does if that takes at most `left` events, which are taken from it; `None` if
-/// it takes more.
+/// Folds as [`load`] does if that reads at most `left` events, and subtracts them from it; `None`
+/// if it needs more.
 ///
 /// # Errors
 /// [`ReadError`] of the journal.
@@ -159,7 +158,7 @@ pub async fn load_within<S: Fold>(
     Ok(Some(read.map(|()| folded)))
 }
 
-/// Folds in what follows.
+/// Folds the following events.
 async fn read_on<S: Fold>(
     journal: &dyn Journal,
     entity: &EntityId,
@@ -175,8 +174,8 @@ async fn read_on<S: Fold>(
     each(journal, entity, after, upto, fold).await
 }
 
-/// Hands on an entity's events behind one of them, in order, until `take` cannot take one; the
-/// inner error is its own.
+/// Passes an entity's events after one of them to `take`, in order, until it returns an error,
+/// which is the inner one.
 ///
 /// # Errors
 /// [`ReadError`] of the journal.

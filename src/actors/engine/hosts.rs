@@ -1,5 +1,5 @@
-//! The hosts of all nouns that a node runs, behind one face: what is done with each of them, or
-//! with the one that an id's prefix names. Which nouns those are is not known here.
+//! The hosts of all nouns that a node runs, behind one interface: operations on all of them, or on
+//! the host that an id's prefix selects. The list of nouns is elsewhere.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use ractor::{ActorCell, SpawnErr};
 use super::host::{Gauge, Host, Quarantined, Released, RemoteEntities, ShardLease};
 use crate::domain::entity::{EntityId, Noun, Record};
 
-/// A host, whatever its noun is.
+/// A host of any noun.
 #[async_trait]
 pub trait ErasedHost: Any + Send + Sync {
-    /// The noun's name for people.
+    /// The noun's display name.
     fn name(&self) -> &'static str;
 
     /// The prefix of the noun's ids.
@@ -32,7 +32,7 @@ pub trait ErasedHost: Any + Send + Sync {
     /// As [`Host::open`].
     async fn open(&self, shard: u16, lease: ShardLease) -> Result<(), SpawnErr>;
 
-    /// Lets the noun's flow go on with what it has under way in a shard.
+    /// Lets the noun's flow resume pending work in a shard.
     async fn opened(&self, shard: u16);
 
     /// As [`Host::close`].
@@ -41,7 +41,7 @@ pub trait ErasedHost: Any + Send + Sync {
     /// As [`Host::abandon`].
     fn abandon(&self, shard: u16);
 
-    /// As [`Host::restart`].
+    /// As `Host::restart`.
     async fn restart(&self, failed: &ActorCell) -> bool;
 
     /// As [`Host::serve`].
@@ -50,7 +50,7 @@ pub trait ErasedHost: Any + Send + Sync {
     /// As [`Host::wake`].
     fn wake(&self, entity: &EntityId, due: bool);
 
-    /// Tells the noun's flow of an event that is durable.
+    /// Passes a durable event to the noun's flow.
     fn committed(&self, record: &Record);
 
     /// As [`Host::quarantined`].
@@ -137,38 +137,39 @@ impl<N: Noun> ErasedHost for Host<N> {
     }
 }
 
-/// A host among all, and what its noun's entry says.
+/// A host, with the settings of its noun's entry.
 #[derive(Clone)]
 pub struct Hosted {
     /// The host.
     pub host: Arc<dyn ErasedHost>,
-    /// Whether entities that have a timer are woken as soon as their shard is run, because it
-    /// means that something was under way.
+    /// Whether entities that have a timer are woken as soon as their shard is opened, because a
+    /// timer means that work was in progress.
     pub resumed: bool,
 }
 
-/// The hosts of a node, those first that ask the others. Cheap to clone.
+/// The hosts of a node, in an order in which each may send commands to those after it. Cheap to
+/// clone.
 #[derive(Clone)]
 pub struct Hosts(Arc<[Hosted]>);
 
 impl Hosts {
-    /// All that there are.
+    /// The hosts of all given nouns.
     #[must_use]
     pub fn new(all: Vec<Hosted>) -> Self {
         Self(all.into())
     }
 
-    /// All of them with what their entries say.
+    /// All hosts with the settings of their entries.
     pub fn hosted(&self) -> impl DoubleEndedIterator<Item = &Hosted> {
         self.0.iter()
     }
 
-    /// All of them.
+    /// All hosts.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &dyn ErasedHost> {
         self.0.iter().map(|hosted| &*hosted.host)
     }
 
-    /// The host of a noun; nothing if this node does not run it.
+    /// The host of a noun; `None` if this node does not run it.
     #[must_use]
     pub fn of<N: Noun>(&self) -> Option<&Host<N>> {
         self.iter().find_map(|host| (host as &dyn Any).downcast_ref())
@@ -177,7 +178,7 @@ impl Hosts {
     /// The host of a noun that this node runs.
     ///
     /// # Panics
-    /// If it does not: a node is started with all nouns that it is asked for.
+    /// If this node does not run it: a node is started with all nouns that are asked for.
     #[must_use]
     pub fn get<N: Noun>(&self) -> &Host<N> {
         self.of().unwrap_or_else(|| panic!("this node was started without {}", N::NAME))
@@ -189,7 +190,7 @@ impl Hosts {
         self.iter().find(|host| host.prefix() == prefix)
     }
 
-    /// Tells the flows of what a commit has made durable.
+    /// Passes the events of a commit to the flows.
     pub fn committed(&self, records: &[Record]) {
         for record in records {
             if let Some(host) = self.named(record.entity.prefix()) {

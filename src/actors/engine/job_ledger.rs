@@ -1,4 +1,4 @@
-//! The job queue's ledger in the store. What jobs do is not known here.
+//! The job queue's ledger in the store. The jobs themselves are elsewhere.
 
 use async_trait::async_trait;
 
@@ -8,7 +8,7 @@ use crate::domain::background_job::{Job, Schedule};
 use crate::domain::time::Timestamp;
 use crate::store::{self, Store};
 
-/// The job ledger in the store. Several nodes go by the store's clock, a single one by its own.
+/// The ledger in the store. Several nodes use the store's clock, a single one its own.
 pub struct StoredJobs(pub Store, pub Clock);
 
 fn describe_error(error: store::Error) -> String {

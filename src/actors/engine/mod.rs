@@ -1,5 +1,5 @@
-//! What runs any noun: hosts, shards, timers, projections, and the node among others. No noun and
-//! no flow is known here.
+//! What runs any noun: hosts, shards, timers, projections and cluster membership. It depends on no
+//! noun and no flow.
 
 pub mod backoff;
 pub mod changes;

@@ -1,48 +1,48 @@
-//! Which node should have which shard: a function of who is there, so that all nodes find the same
-//! without asking each other. It is only about speed and an even share; that no shard has two
-//! writers is the journal's.
+//! Placement: which node should own which shard. It is a pure function of the members, so that all
+//! nodes compute the same without communication. It concerns only speed and an even share; the
+//! journal guarantees that no shard has two writers.
 //!
-//! Every shard has its favorite among the nodes (rendezvous hashing), and a node takes no more than
-//! its share: what is too much goes to the next favorite. So when a node comes or goes, few shards
-//! move that need not.
+//! Rendezvous hashing ranks the nodes for every shard, and no node gets more than its share: a
+//! surplus shard goes to the next node in its ranking. So when a node joins or leaves, few shards
+//! move without need.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A node that lives.
+/// A live node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     /// Its name.
     pub id: String,
-    /// It gives its shards away and takes no more.
+    /// It hands over its shards and gets no new ones.
     pub draining: bool,
-    /// It has been there for a while. Until then it only gets what nobody else can have, so that
-    /// nodes that come and go do not set everything in motion.
+    /// It has been alive for a while. Before that it gets only shards that no other node can take,
+    /// so that nodes that restart often do not move shards all the time.
     pub settled: bool,
 }
 
-/// A shard as it stands.
+/// A shard and its current owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holding {
     /// The shard.
     pub shard: u16,
-    /// Who has it, as long as the lease stands.
+    /// The owner, if its lease is valid.
     pub owner: Option<String>,
-    /// The node that an operator wants it to be with.
+    /// The node to which an operator has pinned it.
     pub pinned_to: Option<String>,
 }
 
-/// A shard that should be with another node.
+/// A shard that should have another owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardMove {
     /// The shard.
     pub shard: u16,
-    /// Who has it now.
+    /// Its current owner.
     pub from: Option<String>,
-    /// Who should.
+    /// The node that should own it.
     pub to: String,
 }
 
-/// The node that each shard should be with; nothing where there is no node at all.
+/// The node that should own each shard; empty if there are no nodes.
 #[must_use]
 pub fn wanted(members: &[Member], holdings: &[Holding]) -> BTreeMap<u16, String> {
     let able = able(members);
@@ -74,7 +74,7 @@ pub fn wanted(members: &[Member], holdings: &[Holding]) -> BTreeMap<u16, String>
     wanted
 }
 
-/// What would have to move for every shard to be where it should be.
+/// The moves after which every shard has the owner that it should have.
 #[must_use]
 pub fn plan(members: &[Member], holdings: &[Holding]) -> Vec<ShardMove> {
     let wanted = wanted(members, holdings);
@@ -89,8 +89,8 @@ pub fn plan(members: &[Member], holdings: &[Holding]) -> Vec<ShardMove> {
     moved.collect()
 }
 
-/// Who can have shards: the settled ones that do not drain, or else any that does not, or else
-/// any.
+/// The nodes that can get shards: the settled ones that do not drain; if there are none, all that
+/// do not drain; if there are none, all.
 fn able(members: &[Member]) -> BTreeSet<&str> {
     let of = |fits: &dyn Fn(&Member) -> bool| -> BTreeSet<&str> {
         members.iter().filter(|member| fits(member)).map(|member| member.id.as_str()).collect()
@@ -99,7 +99,7 @@ fn able(members: &[Member]) -> BTreeSet<&str> {
     if settled.is_empty() { of(&|member| !member.draining) } else { settled }
 }
 
-/// How much a shard likes a node: FNV-1a of both, stirred.
+/// The rank of a node for a shard: FNV-1a of both, mixed.
 fn score(id: &str, shard: u16) -> u64 {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     for byte in id.bytes().chain(shard.to_le_bytes()) {
@@ -159,13 +159,13 @@ mod tests {
     }
 
     #[test]
-    fn the_order_in_which_nodes_are_named_means_nothing() {
+    fn placement_ignores_the_order_of_nodes() {
         let (one, other) = ([member("a"), member("b")], [member("b"), member("a")]);
         assert_eq!(wanted(&one, &holdings(None)), wanted(&other, &holdings(None)));
     }
 
     #[test]
-    fn one_that_drains_or_has_just_come_gets_nothing_that_others_can_have() {
+    fn draining_and_new_nodes_get_only_shards_nobody_else_can_take() {
         let fresh = |id| Member { settled: false, ..member(id) };
         let draining = |id| Member { draining: true, ..member(id) };
         let targets = |members: &[Member]| -> BTreeSet<String> {

@@ -1,15 +1,15 @@
-//! Makes rows of events, in the order of each shard, for all shards that this node owns: one
-//! projector drives all projections.
+//! Projects events into rows, in the order of each shard, for all shards that this node owns: one
+//! projector runs all projections.
 //!
-//! The feed only tells early; what it skips is read from the journal. A step writes the rows of all
-//! projections and shards and moves their cursors in one transaction, and nothing of it if a cursor
-//! is not where it was: somebody else has written there. One whose rows cannot be written is set
-//! aside and tried again, more and more rarely, and the others go on. Each projection has cursors of
-//! its own (`track`), so that one can be made again, or added, while the others stand. An event that cannot
-//! be read parks its entity and becomes a dead letter, and the rest goes on (`heal` tries it again).
-//! What a step changed is told through `changes` once it is written; rows that are made again are
-//! not news. Shards of other nodes are only followed (`follower`). Which projections there are, and
-//! of which nouns, is not known here (`projection`).
+//! The feed only saves time: the projector reads the journal where the feed has a gap. A step
+//! writes the rows of all projections and shards and moves their cursors in one transaction. It is
+//! refused if a cursor is not where the projector expects it, because somebody else has written
+//! these rows. A projection whose rows cannot be written is suspended and retried after growing
+//! pauses; the others continue. Each projection has its own cursors (`track`), so it can be rebuilt
+//! or added alone. An event that cannot be read becomes a dead letter, and the projection skips its
+//! entity until `heal` retries it. The changes of a step are published through `changes` once it is
+//! written; a rebuild publishes nothing. Shards of other nodes are only followed (`follower`). The
+//! list of projections is elsewhere (`projection` defines what one is).
 
 mod follower;
 mod heal;
@@ -42,21 +42,21 @@ use crate::domain::entity::Record;
 use crate::store::journal::{Journal, ReadError};
 use crate::store::{self, Tables};
 
-/// Events that are taken in one step.
+/// Events of one step.
 const STEP_MAX: u32 = 2_000;
-/// Events that are folded before others on the same thread get their turn.
+/// Events that are folded before other tasks of the thread get their turn.
 const BREATH: usize = 64;
-/// How long it rests after a step, as a multiple of what the step took.
+/// The pause after a step, as a multiple of the step's duration.
 const REST: u32 = 9;
-/// The longest rest: who waits for rows of their own writing waits longer.
+/// The longest pause after a step: clients that read their own writes wait for it.
 const REST_MAX: Duration = Duration::from_millis(200);
-/// How often it is looked whether the journal or a cursor has moved unheard.
+/// How often the journal and the cursors are checked for changes that the feed did not report.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
-/// What the feed tells.
+/// A receiver of the feed.
 type Heard = broadcast::Receiver<Arc<[Record]>>;
 
-/// Makes rows of all shards that are owned.
+/// Writes the rows of all owned shards.
 pub struct Projector {
     store: Arc<dyn Tables>,
     journal: Arc<dyn Journal>,
@@ -68,7 +68,7 @@ pub struct Projector {
     settings: Option<watch::Receiver<Arc<Current>>>,
 }
 
-/// Why a step was not made.
+/// Why a step failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The journal cannot be read.
@@ -77,13 +77,13 @@ pub enum Error {
     /// The rows cannot be written.
     #[error(transparent)]
     Store(#[from] store::Error),
-    /// The rows of one projection cannot be written, while those of others can; why is in the log.
+    /// The rows of one projection cannot be written, while those of others can; the log says why.
     #[error("the rows of {0} cannot be written")]
     Aside(&'static str),
 }
 
 impl Projector {
-    /// Goes on where the cursors of the owned shards stand.
+    /// Continues at the cursors of the owned shards.
     ///
     /// # Errors
     /// The store's.
@@ -108,7 +108,7 @@ impl Projector {
         Ok(projector)
     }
 
-    /// Tells what each step changed.
+    /// The feed of what each step changed.
     #[must_use]
     pub fn publish_to(mut self, changes: ChangeFeed) -> Self {
         self.changes = changes;
@@ -116,24 +116,23 @@ impl Projector {
         self
     }
 
-    /// Looks where the cursors stand each time that it is notified: somebody has let rows be made
-    /// again.
+    /// Reads the cursors each time that it is notified: somebody has started a rebuild.
     #[must_use]
     pub fn replay_on(mut self, replay: Arc<Notify>) -> Self {
         self.replay = replay;
         self
     }
 
-    /// Stands still for as long as the settings say so.
+    /// Pauses for as long as the settings say so.
     #[must_use]
     pub fn by_settings(mut self, settings: watch::Receiver<Arc<Current>>) -> Self {
         self.settings = Some(settings);
         self
     }
 
-    /// Works until told to stop; `reached` shows how far it has come in each shard. Steps are at
-    /// least `pause` apart, so that many events share one; and under load, when nothing is left
-    /// behind, further, so that the row of an order is not written at each of its steps.
+    /// Runs until stopped; `reached` shows its position in each shard. Steps are at least `pause`
+    /// apart, so that many events share one; under load, when nothing is lagging, the pause is
+    /// longer, so that an order's row is not written at each of its events.
     pub async fn run(
         mut self,
         mut feed: Heard,
@@ -187,15 +186,14 @@ impl Projector {
                     }
                 }
                 Some(Err(RecvError::Lagged(_))) => self.all_behind(),
-                // Nobody commits any more: what is left is read at the next look.
+                // This node commits no more: the remaining events are read at the next check.
                 Some(Err(RecvError::Closed)) => tokio::time::sleep_until(check_at).await,
                 None => {}
             }
         }
     }
 
-    /// Waits for as long as the settings say that the rows stand still; `false` once it has to
-    /// stop.
+    /// Waits while the settings pause projections; `false` once it has to stop.
     async fn may_go_on(&mut self, stop: &CancellationToken) -> bool {
         let Some(settings) = &mut self.settings else {
             return true;
@@ -212,7 +210,7 @@ impl Projector {
         reached.send_if_modified(|reached| {
             let mut moved = false;
             for (shard, there) in (0..).zip(reached) {
-                // Nobody waits for rows that cannot be written.
+                // A suspended projection is not waited for.
                 let tracks = self.tracks.iter().filter(|track| !track.is_aside());
                 let parts = tracks.filter_map(|track| track.parts.get(&shard));
                 if let Some(pos) = parts.map(|part| part.pos).min() {
@@ -224,7 +222,7 @@ impl Projector {
         });
     }
 
-    /// Begins with shards that are owned by now, and forgets those that no longer are.
+    /// Adds newly owned shards, and removes those that are no longer owned.
     async fn look_at_owned(&mut self) -> Result<(), store::Error> {
         let owned = self.owned.all();
         if self.tracks.iter().all(|track| owned.iter().eq(track.parts.keys())) {
@@ -233,7 +231,7 @@ impl Projector {
         let shards = self.journal.shards();
         for track in &mut self.tracks {
             let cursors = self.store.cursors(track.name).await?.into_iter().collect();
-            // Asked behind the cursors: whoever writes a letter later moves one of them.
+            // Read after the cursors: whoever writes a dead letter later moves a cursor.
             let parked = self.store.all_parked(track.name).await?;
             track.own(&owned, (&cursors, parked), shards);
         }
@@ -241,7 +239,7 @@ impl Projector {
         Ok(())
     }
 
-    /// Says how far the lists of these shards were told before.
+    /// Records the positions up to which these shards were published before.
     fn reach(&self, shards: BTreeSet<u16>) {
         for shard in shards {
             if let Some(pos) = self.live_pos(shard) {
@@ -250,8 +248,8 @@ impl Projector {
         }
     }
 
-    /// Looks whether the journal has events that nobody told of, and whether somebody else has
-    /// moved a cursor.
+    /// Checks whether the journal has events that the feed did not report, and whether somebody
+    /// else has moved a cursor.
     async fn check(&mut self) -> Result<(), store::Error> {
         let mut cursors = Vec::new();
         for track in &self.tracks {
@@ -277,10 +275,10 @@ impl Projector {
         self.tracks.iter().any(Track::is_behind)
     }
 
-    /// Makes one last step, so that the rows show all that the journal has.
+    /// Makes one last step, so that the rows contain all events of the journal.
     ///
     /// # Errors
-    /// [`Error`]: the journal cannot be read, or the rows not be written.
+    /// [`Error`]: the journal cannot be read, or the rows cannot be written.
     pub async fn finish(&mut self) -> Result<(), Error> {
         self.all_behind();
         self.tracks.iter_mut().for_each(|track| track.rests = false);
@@ -289,7 +287,7 @@ impl Projector {
         aside.map_or(Ok(()), |track| Err(Error::Aside(track.name)))
     }
 
-    /// Takes what the feed has, and from the journal what it has not; whether there is more.
+    /// Takes the feed's events, and those that it lacks from the journal; `true` if there are more.
     async fn catch_up(&mut self, feed: &mut Heard) -> Result<bool, Error> {
         let now = Instant::now();
         self.tracks.iter_mut().for_each(|track| track.wake(now));
@@ -306,7 +304,7 @@ impl Projector {
         }
     }
 
-    /// What the feed has, of the shards that are owned.
+    /// The feed's events of owned shards.
     fn hear(&mut self, feed: &mut Heard) -> Vec<Record> {
         let mut heard: Vec<Record> = Vec::new();
         let owned = self.owned.all();
@@ -323,8 +321,8 @@ impl Projector {
         heard
     }
 
-    /// Reads those shards that are behind, from where the last of the projections stands, and takes
-    /// in what is there; whether it was written: not if somebody else writes the same rows.
+    /// Reads the shards that lag, from the position of the projection that is furthest back, and
+    /// processes their events; `false` if somebody else writes the same rows.
     async fn read_journal(&mut self) -> Result<bool, Error> {
         let mut behind: BTreeMap<u16, i64> = BTreeMap::new();
         let awake = self.tracks.iter().filter(|track| !track.rests);
@@ -358,8 +356,8 @@ impl Projector {
         Ok(true)
     }
 
-    /// Takes records that follow the cursors; a gap is left for the journal to fill. Answers
-    /// whether it was written: not if somebody else has moved a cursor.
+    /// Processes records that follow the cursors; a gap is left to be read from the journal.
+    /// `false` if somebody else has moved a cursor.
     async fn take(&mut self, records: &[Record]) -> Result<bool, Error> {
         let outcome = self.step(records).await;
         let written = matches!(outcome, Ok(true));

@@ -1,9 +1,10 @@
-//! Plain rows with a version, of any kind: read from memory, written with their change event in one
-//! append, by the node that has their shard (`remote`). What the rows hold is not known here.
+//! Plain rows with a version, of any kind: read through a cache in memory, and written with their
+//! change event in one append, by the node that owns their shard (`away`). The columns of the rows
+//! are defined elsewhere.
 //!
-//! What other nodes change comes by the feed, and is taken over from there. The feed may lose
-//! something: where other nodes write to the same store, a row is believed for a while only, unless
-//! this node has its shard, so that nobody else can write it.
+//! Changes of other nodes arrive by the feed and update the cache. The feed may lose some: where
+//! other nodes write to the same store, a cached row has a TTL, unless this node owns its shard, so
+//! that nobody else can write it.
 
 mod kinds;
 mod remote;
@@ -31,53 +32,53 @@ use crate::store::{self, Tables};
 
 pub use self::kinds::{ErasedRows, RowHosts, RowKinds};
 
-/// The most rows of a kind that are kept in memory.
+/// The most rows of a kind in the cache.
 const KEPT_MAX: usize = 100_000;
 
-/// How often a write that expects nothing is tried again when another one was faster.
+/// Attempts of an unconditional write that other writes overtake.
 const TRIES_MAX: usize = 32;
 
-/// What must be true of the row before it is written.
+/// The precondition of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Expect {
-    /// It is not there.
+    /// The row does not exist.
     Absent,
-    /// It has this version.
+    /// The row has this version.
     Version(i64),
-    /// Nothing.
+    /// None.
     Any,
 }
 
-/// What a write has changed.
+/// The outcome of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WriteOutcome {
-    /// The row is new.
+    /// The row was created.
     Created,
-    /// The row is different.
+    /// The row was changed.
     Updated,
-    /// The row was so already.
+    /// The row already had these values.
     Unchanged,
 }
 
 /// Why a row was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It is there already.
+    /// The row exists.
     #[error("the row exists")]
     Exists,
-    /// It is not there.
+    /// The row does not exist.
     #[error("there is no such row")]
     NotFound,
-    /// Somebody else has changed it.
+    /// The row has another version.
     #[error("the row has version {version}")]
     VersionMismatch {
-        /// The version that it has.
+        /// Its version.
         version: i64,
     },
-    /// It may or may not have been written: the same again is safe.
+    /// The outcome is unknown: the same write again is safe.
     #[error("the outcome is unknown: try again")]
     TryAgain,
-    /// A constraint of its table is in the way: the same again is not taken either.
+    /// The row violates a constraint of its table: the same write fails again.
     #[error("the row was refused: {0}")]
     Refused(String),
     /// The store cannot write.
@@ -88,18 +89,18 @@ pub enum Error {
     Store(#[from] store::Error),
 }
 
-/// What every kind of row is kept and written with.
+/// Services that all kinds of rows need.
 #[derive(Clone)]
 pub struct RowBase {
-    /// The data.
+    /// The database.
     pub store: Arc<dyn Tables>,
     /// The writers of the journal.
     pub lanes: Lanes,
-    /// The time.
+    /// The clock.
     pub clock: Clock,
-    /// What nodes share and may lose.
+    /// The cache shared by nodes, which may lose its contents.
     pub cache: Cache,
-    /// If other nodes write to the store, too: how long a cached row is used without asking it.
+    /// TTL of a cached row if other nodes write to the store; `None` if none do.
     pub cache_ttl: Option<Duration>,
 }
 
@@ -109,23 +110,23 @@ pub struct RowHost<T: VersionedRow> {
     kept: sync::Cache<T::Key, CachedRow<T>>,
     lookups: Lookups,
     remote: RwLock<Option<Arc<dyn RemoteEntities>>>,
-    /// Shards that this node has, since when, and for how long.
+    /// Owned shards, since when, and their tenures.
     had: RwLock<HashMap<u16, (Instant, ShardLease)>>,
 }
 
-/// A row in memory, and the moment before it was read or written.
+/// A cached row, and the time before it was read or written.
 #[derive(Clone)]
 struct CachedRow<T> {
     row: Arc<Row<T>>,
     at: Instant,
 }
 
-/// How often rows were asked for by their key, since the start.
+/// Cache hits and misses of reads by key, since the start.
 #[derive(Debug, Default)]
 pub struct Lookups {
-    /// They were in memory.
+    /// The row was in the cache.
     pub hits: AtomicU64,
-    /// The store was asked.
+    /// The store was read.
     pub misses: AtomicU64,
 }
 
@@ -137,13 +138,13 @@ impl<T: VersionedRow> RowHost<T> {
         Self { base, kept, lookups, remote: RwLock::default(), had: RwLock::default() }
     }
 
-    /// Whether what was read then is what there is: nobody else can have written it since, or
-    /// has lately.
+    /// Whether a row that was read at this time may be answered: nobody else can have written it
+    /// since, or its TTL has not ended.
     fn believes(&self, key: &T::Key, read_at: Instant) -> bool {
         self.base.cache_ttl.is_none_or(|ttl| read_at.elapsed() < ttl) || self.knows(key, read_at)
     }
 
-    /// Whether what was read then is what there is: nobody else can have written it since.
+    /// Whether a row that was read at this time is current: nobody else can have written it since.
     fn knows(&self, key: &T::Key, read_at: Instant) -> bool {
         if self.base.cache_ttl.is_none() {
             return true;
@@ -153,7 +154,7 @@ impl<T: VersionedRow> RowHost<T> {
         had.get(&shard).is_some_and(|(since, lease)| *since <= read_at && lease.is_valid())
     }
 
-    /// How often rows were asked for by their key.
+    /// Cache hits and misses of reads by key.
     #[must_use]
     pub const fn lookups(&self) -> &Lookups {
         &self.lookups
@@ -167,7 +168,7 @@ impl<T: VersionedRow> RowHost<T> {
         self.find(key, Self::believes).await
     }
 
-    /// The row of a key, from memory if that `is_good`.
+    /// The row of a key, from the cache if `is_good` accepts it.
     async fn find(
         &self,
         key: &T::Key,
@@ -188,11 +189,11 @@ impl<T: VersionedRow> RowHost<T> {
         Ok(row)
     }
 
-    /// Writes a row. The same idempotency key again finds what it wrote. With [`Expect::Any`]
-    /// a write that another one overtook is made again on top of it.
+    /// Writes a row. The same idempotency key again finds the row that it wrote. With
+    /// [`Expect::Any`], a write that another one overtook is repeated on the new version.
     ///
     /// # Errors
-    /// [`Error`]: what was expected does not hold, or the store cannot write.
+    /// [`Error`]: the precondition fails, or the store cannot write.
     pub async fn put(
         &self,
         value: T,
@@ -231,7 +232,7 @@ impl<T: VersionedRow> RowHost<T> {
         expect: Expect,
         cause: Cause,
     ) -> Result<(Row<T>, WriteOutcome), Error> {
-        // What is decided on is what there is.
+        // A decision needs the current row, not a cached one within its TTL.
         let there = self.find(value.key(), Self::knows).await?;
         match (expect, &there) {
             (Expect::Absent, Some(row)) => {
@@ -257,7 +258,7 @@ impl<T: VersionedRow> RowHost<T> {
         let asked = Instant::now();
         self.write(&row, cause).await?;
         self.keep(Arc::new(row.clone()), asked);
-        // Whoever asks after the answer finds what was written, on any node.
+        // Reads after the answer find the new row, on any node.
         self.base.cache.drop_space(T::PLURAL).await;
         Ok((row, if version == 1 { WriteOutcome::Created } else { WriteOutcome::Updated }))
     }
@@ -306,7 +307,7 @@ impl<T: VersionedRow> RowHost<T> {
         }
     }
 
-    /// Whether the row was made by a request with this idempotency key.
+    /// Whether the row was created by a request with this idempotency key.
     async fn created_by(&self, key: &T::Key, cause: &Cause) -> Result<bool, Error> {
         if cause.idempotency.is_none() {
             return Ok(false);
@@ -316,7 +317,7 @@ impl<T: VersionedRow> RowHost<T> {
         Ok(first.first().is_some_and(|record| record.cause().idempotency == cause.idempotency))
     }
 
-    /// Keeps what a row was at a moment or later.
+    /// Caches a row that was current at this time or later.
     fn keep(&self, row: Arc<Row<T>>, at: Instant) {
         let new = CachedRow { row, at };
         let vacant = self.kept.entry(new.row.value.key(), None, |_, kept| {
@@ -326,13 +327,13 @@ impl<T: VersionedRow> RowHost<T> {
             EntryAction::Retain(())
         });
         if let EntryResult::Vacant(place) = vacant {
-            // It fails only if the key was removed meanwhile: then the store is asked next time.
+            // It fails only if the key was removed meanwhile: then the next read goes to the store.
             let _removed = place.insert(new);
         }
     }
 
-    /// Takes over what the journal has committed of these rows; whether there was any. That may be
-    /// long ago: since when a row is believed says only who has read it, or written it.
+    /// Updates the cache with committed rows; `true` if there were any. They may be old: only a
+    /// read or a write starts a row's TTL.
     fn take(&self, records: &[Record]) -> bool {
         let mut any = false;
         for record in records.iter().filter(|record| record.entity.prefix() == T::PREFIX) {
@@ -358,7 +359,7 @@ impl<T: VersionedRow> RowHost<T> {
         any
     }
 
-    /// Forgets all: what was lost of the feed may have been about any row.
+    /// Clears the cache: the lost events may have been about any row.
     fn lost_some(&self) -> bool {
         self.kept.clear();
         true

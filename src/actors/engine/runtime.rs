@@ -1,6 +1,6 @@
-//! Settings that may change while it runs: which there are, what each may be, what holds now. A
-//! change is a row in the store, with who made it and why, and reaches every node within a second.
-//! What a setting does is decided where it is read; what needs a restart is in the configuration.
+//! Runtime settings: their names, valid values and current values. A change is a row in the store,
+//! with its author and reason, and reaches every node within a second. A setting takes effect where
+//! it is read; settings that need a restart are in the configuration.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
@@ -19,45 +19,45 @@ use crate::domain::time::Timestamp;
 use crate::store::runtime_setting::Row;
 use crate::store::{self, Store};
 
-/// How often the store is asked what holds.
+/// How often the store is read for changes.
 const EVERY: Duration = Duration::from_millis(500);
-/// How often a change that expects no version is made again when another one was faster.
+/// Attempts of a change without a version that other changes overtake.
 const TRIES_MAX: u32 = 16;
-/// The most requests a minute that a limit can be.
+/// The highest rate limit, in requests per minute.
 pub const RATE_MAX: u32 = 10_000_000;
 /// The longest period of the sweep, in seconds.
 pub const SWEEP_MAX_SECS: u64 = 604_800;
-/// How long lists of products can be kept at most, in seconds.
+/// The longest TTL of the product-list cache, in seconds.
 pub const PRODUCTS_CACHED_MAX_SECS: u64 = 3_600;
 
-/// How many requests one client may send in a minute, and at once; 0 for any number.
+/// Rate limits of one client, in requests per minute, and as a burst; 0 is unlimited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rates {
-    /// Looking around.
+    /// Browsing.
     #[garde(custom(within(0..=RATE_MAX)))]
     pub browse: u32,
-    /// Filling carts.
+    /// Changes of carts.
     #[garde(custom(within(0..=RATE_MAX)))]
     pub cart: u32,
-    /// Buying, and asking about an order.
+    /// Checkouts, and reads of orders.
     #[garde(custom(within(0..=RATE_MAX)))]
     pub checkout: u32,
-    /// What operators do.
+    /// Requests of operators.
     #[garde(custom(within(0..=RATE_MAX)))]
     pub operate: u32,
 }
 
-/// What holds as long as nobody has changed it.
+/// The values of settings that nobody has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Defaults {
-    /// The limits of clients.
+    /// The rate limits of clients.
     pub rates: Rates,
-    /// How long lists of products are answered again, in seconds.
+    /// TTL of the product-list cache, in seconds.
     pub products_cached_secs: u64,
-    /// How often the lists of providers are compared, in seconds.
+    /// The period of the sweep, which compares the providers' lists with the store, in seconds.
     pub sweep_secs: u64,
-    /// The payment providers that there are.
+    /// The configured payment providers.
     pub providers: Vec<String>,
 }
 
@@ -68,22 +68,22 @@ impl Default for Defaults {
     }
 }
 
-/// What holds now.
+/// The current values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Current {
-    /// The limits of clients.
+    /// The rate limits of clients.
     pub rates: Rates,
-    /// Whether orders are taken.
+    /// Whether checkouts are accepted.
     pub checkout: bool,
-    /// Whether products are imported.
+    /// Whether imports of products are accepted.
     pub imports: bool,
-    /// The payment providers that take no new payments.
+    /// The payment providers that get no new payments.
     pub providers_off: BTreeSet<String>,
-    /// Whether the rows of orders and stock stand still.
+    /// Whether projections are paused.
     pub projections_paused: bool,
-    /// How long lists of products are answered again; zero for never.
+    /// TTL of the product-list cache; zero turns it off.
     pub products_cached: Duration,
-    /// How often the lists of providers are compared; zero for never.
+    /// The period of the sweep; zero turns it off.
     pub sweep: Duration,
 }
 
@@ -97,35 +97,35 @@ pub enum RuntimeValue {
     Number(u64),
 }
 
-/// The type of a setting, with its bounds.
+/// The type and range of a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SettingKind {
     /// On or off.
     Switch,
-    /// From one number to another.
+    /// A whole number within a range.
     Number {
-        /// The least.
+        /// The minimum.
         min: u64,
-        /// The most.
+        /// The maximum.
         max: u64,
     },
 }
 
-/// A setting that there is.
+/// The definition of a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Definition {
     /// Its name.
     pub name: String,
-    /// What it may be.
+    /// Its type and range.
     pub kind: SettingKind,
-    /// What it is if nobody has changed it.
+    /// Its value if nobody has changed it.
     pub default: RuntimeValue,
-    /// What it does.
+    /// Its effect.
     pub about: String,
 }
 
 impl Definition {
-    /// What is wrong with a value.
+    /// Why a value is invalid.
     fn fault(&self, value: RuntimeValue) -> Option<String> {
         match (self.kind, value) {
             (SettingKind::Switch, RuntimeValue::Switch(_)) => None,
@@ -144,14 +144,14 @@ impl Definition {
     }
 }
 
-/// A setting with what holds.
+/// A setting with its current value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shown {
-    /// The setting.
+    /// The definition.
     pub definition: Definition,
-    /// What holds.
+    /// The current value.
     pub value: RuntimeValue,
-    /// How often it was changed.
+    /// The number of its changes.
     pub version: i64,
     /// The last change.
     pub last: Option<Row>,
@@ -160,16 +160,16 @@ pub struct Shown {
 /// Why a setting was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is none of this name.
+    /// No setting has this name.
     #[error("there is no such setting")]
     Unknown,
-    /// It cannot be this.
+    /// The value is invalid.
     #[error("{0}")]
     Invalid(String),
-    /// Somebody else has changed it.
+    /// The setting has another version.
     #[error("the setting has version {version}")]
     VersionMismatch {
-        /// The version that it has.
+        /// Its version.
         version: i64,
     },
     /// Others changed it again and again.
@@ -180,20 +180,20 @@ pub enum Error {
     Store(#[from] store::Error),
 }
 
-/// Who changes a setting, and why.
+/// The author and reason of a change.
 #[derive(Clone, Debug)]
 pub struct Author {
-    /// Who, as the journal names them.
+    /// The author, as in the journal.
     pub by: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// Under which request.
+    /// The request id.
     pub request_id: String,
-    /// When.
+    /// The time.
     pub at: Timestamp,
 }
 
-/// The settings of a node. Clones are handles on the same ones.
+/// The settings of a node. Clones share the same values.
 #[derive(Clone, Debug)]
 pub struct Runtime {
     inner: Arc<Inner>,
@@ -220,13 +220,13 @@ impl Runtime {
         Self { inner: Arc::new(inner) }
     }
 
-    /// What holds now.
+    /// The current values.
     #[must_use]
     pub fn current(&self) -> Arc<Current> {
         self.inner.current.borrow().clone()
     }
 
-    /// Tells of every change from now on.
+    /// Watches the values.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Arc<Current>> {
         self.inner.current.subscribe()
@@ -236,29 +236,29 @@ impl Runtime {
         self.inner.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All settings, as this node knows them.
+    /// All settings, as this node last read them.
     #[must_use]
     pub fn all(&self) -> Vec<Shown> {
         let rows = self.rows();
         self.inner.definitions.iter().map(|one| shown(one, rows.get(&one.name))).collect()
     }
 
-    /// A setting, as this node knows it.
+    /// A setting, as this node last read it.
     #[must_use]
     pub fn setting(&self, name: &str) -> Option<Shown> {
         let definition = self.inner.definitions.iter().find(|one| one.name == name)?;
         Some(shown(definition, self.rows().get(name)))
     }
 
-    /// Reads what holds from the store.
+    /// Reads the values from the store.
     ///
     /// # Errors
-    /// The store's; what held goes on.
+    /// The store's; the values stay as they are.
     pub async fn refresh(&self, store: &Store) -> Result<(), store::Error> {
         let rows = store.runtime_settings().await?;
         let mut known = self.rows();
         for row in rows {
-            // What was read earlier may be older than what is known.
+            // The rows may be older than what this node already knows.
             let newer = known.get(&row.name).is_none_or(|there| there.version < row.version);
             if newer {
                 tracing::info!(
@@ -281,8 +281,8 @@ impl Runtime {
         Ok(())
     }
 
-    /// Reads what holds from the store again and again, and at once when another node says that
-    /// something has changed, until told to stop.
+    /// Reads the values from the store periodically, and at once when another node announces a
+    /// change, until stopped.
     pub async fn follow(self, store: Store, notices: Option<Notices>, stop: CancellationToken) {
         let mut heard = notices.map(|notices| notices.listen());
         let mut well = true;
@@ -314,10 +314,10 @@ impl Runtime {
         }
     }
 
-    /// Changes a setting, or sets it back to its default. It holds here at once.
+    /// Changes a setting, or resets it to its default. It takes effect on this node at once.
     ///
     /// # Errors
-    /// [`Error`]; nothing has changed then.
+    /// [`Error`]; nothing is changed then.
     pub async fn change(
         &self,
         store: &Store,
@@ -367,8 +367,8 @@ fn shown(definition: &Definition, last: Option<&Row>) -> Shown {
     }
 }
 
-/// What a setting is. What another version of this program has written and this one cannot take
-/// counts as the default.
+/// The value of a setting. A stored value that is invalid for this version of the program counts as
+/// the default.
 fn value(definition: &Definition, last: Option<&Row>) -> RuntimeValue {
     let stored = last.and_then(|row| row.value.as_deref());
     let read = stored.and_then(|text| serde_json::from_str(text).ok());
@@ -481,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_taken_counts_as_the_default() {
+    fn invalid_stored_setting_counts_as_the_default() {
         let rates = Rates { browse: 7, ..Rates::default() };
         let defaults =
             Defaults { rates, providers: vec!["sandbox".to_owned()], ..Defaults::default() };
@@ -509,7 +509,7 @@ mod tests {
     }
 
     #[test]
-    fn every_setting_says_what_it_does_and_its_default_is_good() {
+    fn settings_have_descriptions_and_valid_defaults() {
         let defaults = Defaults { providers: vec!["sandbox".to_owned()], ..Defaults::default() };
         let all = definitions(&defaults);
         for one in &all {

@@ -1,5 +1,5 @@
-//! What it means for a node to run a shard: its lane writes, its entities live, its rows are made,
-//! and what was under way goes on. Which shards those are is `cluster`'s.
+//! Opening and closing a shard on a node: its lane writes, its entities run, its rows are
+//! projected, and its pending work is resumed. Placement of shards is in `cluster`.
 
 use std::sync::{Arc, OnceLock};
 
@@ -35,7 +35,7 @@ pub struct Shards {
     relay: OnceLock<Relay>,
 }
 
-/// Where the relay reads what it has not heard.
+/// Lets the relay read the events that it has missed.
 struct Committed(Arc<dyn Journal>);
 
 #[async_trait]
@@ -50,13 +50,13 @@ impl EventSource for Committed {
 }
 
 impl Shards {
-    /// None yet: [`Shards::open`] runs some.
+    /// No shards yet: [`Shards::open`] opens them.
     #[must_use]
     pub fn new(store: Arc<dyn Tables>, lanes: Lanes, hosts: Hosts, rows: RowHosts) -> Self {
         Self { store, lanes, hosts, rows, owned: Owned::default(), relay: OnceLock::new() }
     }
 
-    /// Those that are run.
+    /// The shards that this node runs.
     #[must_use]
     pub const fn owned(&self) -> &Owned {
         &self.owned
@@ -80,26 +80,26 @@ impl Shards {
         &self.rows
     }
 
-    /// What tells all nodes of what this one commits, if anything does.
+    /// The relay that publishes this node's commits to all nodes, if there is one.
     #[must_use]
     pub fn relay(&self) -> Option<&Relay> {
         self.relay.get()
     }
 
-    /// What its nouns and rows are called outside, by the prefix of their ids.
+    /// The public names of its nouns and rows, by the prefix of their ids.
     fn public_names(&self) -> PublicNames {
         let nouns = self.hosts.iter().map(|host| (host.prefix(), host.name()));
         let rows = self.rows.iter().map(|rows| (rows.prefix(), rows.name()));
         nouns.chain(rows).collect()
     }
 
-    /// Says how entities and rows of other nodes are reached. Until then there are none.
+    /// Sets how entities and rows of other nodes are reached. Until then they cannot be.
     pub fn set_remote(&self, remote: &Arc<dyn RemoteEntities>) {
         self.hosts.iter().for_each(|host| host.set_remote(remote.clone()));
         self.rows.iter().for_each(|rows| rows.set_remote(remote.clone()));
     }
 
-    /// Runs a shard that was claimed, and goes on with what was under way.
+    /// Opens a claimed shard and resumes its pending work.
     ///
     /// # Errors
     /// [`SpawnErr`] when an actor cannot be started.
@@ -107,7 +107,7 @@ impl Shards {
         let shard = fence.shard;
         self.lanes.of(shard).own(fence);
         self.rows.iter().for_each(|rows| rows.open(shard, lease.clone()));
-        // Who is asked is there before those who ask.
+        // Hosts that receive commands are opened before hosts that send them.
         for host in self.hosts.iter().rev() {
             host.open(shard, lease.clone()).await?;
         }
@@ -125,13 +125,13 @@ impl Shards {
         Ok(())
     }
 
-    /// Finishes what a shard has been asked, and takes no more for it. It is disowned then.
+    /// Finishes the commands of a shard and accepts no more. It is disowned afterwards.
     pub async fn finish(&self, shard: u16) {
         future::join_all(self.hosts.iter().map(|host| host.close(shard))).await;
         self.lanes.of(shard).flush().await;
     }
 
-    /// Runs a shard no longer.
+    /// Stops the lane and the projections of a shard.
     pub fn disown(&self, shard: u16) {
         self.lanes.of(shard).disown(shard);
         self.rows.iter().for_each(|rows| rows.close(shard));
@@ -141,13 +141,13 @@ impl Shards {
         }
     }
 
-    /// Forgets a shard that another node has, or may have.
+    /// Drops a shard that another node owns, or may own.
     pub fn abandon(&self, shard: u16) {
         self.hosts.iter().for_each(|host| host.abandon(shard));
         self.disown(shard);
     }
 
-    /// Goes on with what was under way in a shard.
+    /// Resumes the pending work of a shard.
     async fn resume(&self, shard: u16) -> Result<(), ReadError> {
         for hosted in self.hosts.hosted().filter(|hosted| hosted.resumed) {
             self.wake_those_with_timers(hosted.host.as_ref(), shard).await?;
@@ -181,8 +181,8 @@ impl Shards {
         Ok(())
     }
 
-    /// Relays what this node commits to the stream of all nodes, and hears there what the others
-    /// do; answers the tasks that do so.
+    /// Starts to relay this node's commits to the stream of all nodes, and to receive theirs;
+    /// returns the tasks that do so.
     pub(in crate::actors) fn start_relay(
         &self,
         (stream, options): (Arc<dyn Stream>, &bus::Options),
@@ -204,8 +204,8 @@ impl Shards {
         [relaying, follow::start(stream, feed.clone(), owned, stop.clone())]
     }
 
-    /// Does what another node asks of an entity or a row of this one; nothing if there are none of
-    /// this prefix.
+    /// Serves a request of another node for an entity or a row of this one; `None` if no noun or
+    /// row has this prefix.
     pub async fn serve(
         &self,
         prefix: &str,

@@ -1,5 +1,5 @@
-//! How a noun's events and states are stored, whichever noun it is: for checks of what a store has,
-//! or may have. What reads a journal to go on with it is the host's.
+//! The stored form of any noun's events and states, for checks of a store's contents. The host
+//! reads a journal to run entities.
 
 use serde_json::{Error, Value};
 use strum::VariantNames;
@@ -7,7 +7,7 @@ use strum::VariantNames;
 use super::host::decode;
 use crate::domain::entity::{Event, Noun, Record};
 
-/// The shapes in which a noun is stored.
+/// The stored forms of a noun.
 #[derive(Clone, Copy, Debug)]
 pub struct StoredShapes {
     /// The prefix of its ids.
@@ -16,29 +16,29 @@ pub struct StoredShapes {
     pub kinds: &'static [&'static str],
     /// The newest version of a kind.
     pub newest: fn(kind: &str) -> u16,
-    /// Lifts the data of an older version of a kind to the next one.
+    /// Upcasts the data of an older version of a kind to the next one.
     pub upcast: fn(kind: &str, version: u16, data: Value) -> Value,
-    /// Reads an event, and reads again what is written of it.
+    /// Decodes an event, and decodes again what is encoded from it.
     pub reread_event: fn(&Record) -> Result<Reread, Error>,
-    /// Reads a state, and reads again what is written of it.
+    /// Decodes a state, and decodes again what is encoded from it.
     pub reread_state: fn(text: &str) -> Result<Reread, Error>,
 }
 
-/// What was read, as it is written now.
+/// A decoded event or state in its current encoding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reread {
-    /// The kind of the event; nothing of a state.
+    /// The kind of the event; empty for a state.
     pub kind: &'static str,
-    /// The version of its shape.
+    /// Its version.
     pub version: u16,
-    /// As it is written.
+    /// Its encoding.
     pub written: String,
-    /// Whether what is written reads as what was read.
+    /// Whether the encoding decodes to the same value.
     pub same: bool,
 }
 
 impl StoredShapes {
-    /// Those of a noun.
+    /// The stored forms of a noun.
     #[must_use]
     pub const fn of<N: Noun>() -> Self {
         Self {

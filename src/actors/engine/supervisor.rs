@@ -1,4 +1,4 @@
-//! The root of a node's actors: a shard that fails is started again by its host.
+//! The root of a node's actors: a shard that fails is restarted by its host.
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 
@@ -8,7 +8,7 @@ use super::hosts::Hosts;
 pub struct Supervisor;
 
 impl Supervisor {
-    /// Starts one. It is sent the hosts once they are there.
+    /// Starts a supervisor. The hosts are sent to it once they exist.
     ///
     /// # Errors
     /// [`SpawnErr`] when it cannot be started.

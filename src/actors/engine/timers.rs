@@ -1,7 +1,7 @@
-//! Fires the timers that are due: the entity is woken and decides what that means.
+//! Fires due timers: each wakes its entity, which decides what to do.
 //!
-//! A timer whose entity cannot answer, because it is in quarantine, stays due. It is fired now and
-//! then, and never keeps the others from their turn.
+//! A timer whose entity cannot answer, because it is in quarantine, stays due. It fires now and
+//! then, and never delays the others.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,21 +15,21 @@ use crate::domain::entity::EntityId;
 use crate::domain::time::{Span, Timestamp};
 use crate::store::journal::{Journal, ReadError, Timer};
 
-/// How many timers are read at once, and about how many are fired at once.
+/// Timers that are read at once, and about how many fire at once.
 const AT_ONCE: u32 = 500;
-/// How many pages are read at once that have nothing to fire.
+/// The most pages that are read at once without finding a timer to fire.
 const PAGES_MAX: u32 = 20;
-/// How long a timer that was fired is given to be set anew before it is fired again.
+/// Time for an entity to change a fired timer's row, before the timer fires again.
 const PATIENCE: Span = Span::from_secs(10);
 
-/// Where a shard's due timers were left, and which were fired of late.
+/// The position in a shard's due timers, and those that fired lately.
 #[derive(Default)]
 struct Round {
     after: Option<Timer>,
     fired: HashMap<EntityId, Timestamp>,
 }
 
-/// Looks for due timers every `period` until told to stop.
+/// Looks for due timers every `period` until stopped.
 pub(in crate::actors) async fn run(
     shards: Arc<Shards>,
     clock: Clock,
@@ -57,7 +57,7 @@ pub(in crate::actors) async fn run(
     }
 }
 
-/// Fires a shard's due timers from where the round was left, and begins it anew at its end.
+/// Fires a shard's due timers from the current position, and starts over at the end.
 async fn fire(
     shards: &Shards,
     now: Timestamp,
@@ -65,7 +65,7 @@ async fn fire(
     shard: u16,
     round: &mut Round,
 ) -> Result<(), ReadError> {
-    // What was fired later than this moment was so before the clock was set back.
+    // A time in the future means that the clock was set back after the timer fired.
     round.fired.retain(|_, at| *at <= now && *at + PATIENCE > now);
     let mut fired = 0;
     for _ in 0..PAGES_MAX {

@@ -1,4 +1,5 @@
-//! Giving shards away: some of them to where they should be, or all when a node leaves.
+//! Hand-over of shards: of those that placement assigns to other nodes, or of all when the node
+//! leaves.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,13 +13,13 @@ use crate::actors::engine::shards::Shards;
 use crate::bus::Notice;
 use crate::store::journal::Fence;
 
-/// How long a hand-over may take before the shard is dropped.
+/// Time limit of a hand-over; the shard is dropped after it.
 const HAND_OVER: Duration = Duration::from_secs(8);
-/// How many shards are given away at once when the node stops.
+/// Shards that are handed over at once when the node stops.
 const LEAVE_AT_ONCE: usize = 16;
 
 impl ClusterMember {
-    /// Marks shards as being given away; answers those that were not yet.
+    /// Marks shards as being handed over; returns those that were not marked before.
     pub(super) fn begin_to_give(&self, shards: Vec<u16>) -> Vec<Fence> {
         let mut held = self.held();
         let begin = |shard: u16| {
@@ -28,7 +29,7 @@ impl ClusterMember {
         shards.into_iter().filter_map(begin).collect()
     }
 
-    /// Gives shards away, so many at once, and waits until they are free.
+    /// Hands over shards, `at_once` at a time, and waits until their claims are released.
     pub(super) async fn give(&self, running: &Arc<Shards>, shards: Vec<Fence>, at_once: usize) {
         tracing::info!(shards = shards.len(), "handing over shards");
         let given = stream::iter(shards).map(|fence| self.hand_over(running, fence));
@@ -36,7 +37,7 @@ impl ClusterMember {
         self.notices.tell(Notice::Shards);
     }
 
-    /// Takes no more for a shard, finishes what it has, and lets go of it.
+    /// Accepts no more commands for a shard, finishes those that it has, and releases its claim.
     async fn hand_over(&self, running: &Shards, fence: Fence) {
         let shard = fence.shard;
         let held = self.held().get(&shard).filter(|held| held.fence == fence).cloned();
@@ -47,7 +48,7 @@ impl ClusterMember {
             };
             tokio::select! {
                 biased;
-                // It may be claimed again by now, and nothing of that is to be finished.
+                // The shard may be claimed again by now; the new claim must not be finished.
                 () = held.lost.cancelled() => {}
                 finished = timeout(HAND_OVER, finish) => {
                     self.disown(running, fence, finished.is_ok());
@@ -64,7 +65,7 @@ impl ClusterMember {
         self.changed.notify_waiters();
     }
 
-    /// Runs a shard no longer, unless it was lost or claimed again meanwhile.
+    /// Stops running a shard, unless it was lost or claimed again meanwhile.
     fn disown(&self, running: &Shards, fence: Fence, finished: bool) {
         let held = self.held();
         if held.get(&fence.shard).is_none_or(|held| held.fence != fence) {
@@ -90,8 +91,8 @@ impl ClusterMember {
         }
     }
 
-    /// Gives all shards away. What comes for them is sent on. This node goes on saying that it
-    /// lives, and that it takes no shards: one that says so no more is gone.
+    /// Hands over all shards. New commands for them are forwarded. This node goes on renewing its
+    /// membership, marked as draining: other nodes take a node that does not renew it for dead.
     pub(in crate::actors) async fn leave(&self, running: &Arc<Shards>) {
         self.leaving.cancel();
         self.say_that_it_leaves(running).await;
@@ -99,7 +100,7 @@ impl ClusterMember {
         let all: Vec<u16> = self.held().keys().copied().collect();
         let all = self.begin_to_give(all);
         self.give(running, all, LEAVE_AT_ONCE).await;
-        // Some were being given away before.
+        // Some shards were already being handed over.
         let rest = async {
             loop {
                 let changed = self.changed.notified();
@@ -113,7 +114,8 @@ impl ClusterMember {
         self.look_again();
     }
 
-    /// Says that this node is gone. Its leases must not be kept any more, or it would come back.
+    /// Removes this node from the list of nodes. Its leases must not be renewed any more, or it
+    /// would be listed again.
     pub(in crate::actors) async fn gone(&self, running: &Shards) {
         if let Some(row) = self.row.get()
             && let Err(error) = running.store.remove_node(row).await

@@ -1,4 +1,4 @@
-//! How a node lives among others.
+//! Options of cluster membership.
 
 use std::time::Duration;
 
@@ -8,29 +8,29 @@ use serde::{Deserialize, Serialize};
 use crate::domain::limits::{holds, web_address, within};
 use crate::domain::time::Span;
 
-/// How a node lives among others.
+/// Options of cluster membership.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// The node's name; empty for one made of its address.
+    /// The node's name; if empty, it is made from its address.
     #[garde(custom(node_name))]
     pub node: String,
-    /// Where other nodes reach it; empty for where it listens.
+    /// The address at which other nodes reach it; if empty, the address on which it listens.
     #[garde(custom(web_address))]
     pub url: String,
-    /// How long a shard is had without being asked for again, in milliseconds.
+    /// Duration of a lease, in milliseconds.
     #[garde(custom(within(1_000..=120_000)))]
     pub lease_ms: u64,
-    /// How often leases are prolonged, in milliseconds.
+    /// Period of lease renewals, in milliseconds.
     #[garde(custom(renewed_in_time(self.lease_ms)))]
     pub renew_ms: u64,
-    /// How long a node must have been there before others give it their shards, in milliseconds.
+    /// How long a new node must be alive before it gets shards of other nodes, in milliseconds.
     #[garde(custom(within(0..=600_000)))]
     pub settle_ms: u64,
-    /// How many shards are given away at once.
+    /// Shards that are handed over at once.
     #[garde(custom(within(1..=1_024)))]
     pub hand_over_max: usize,
-    /// How long a node that stops goes on serving, so that balancers notice, in milliseconds.
+    /// How long a stopping node goes on serving, so that load balancers notice, in milliseconds.
     #[garde(custom(within(0..=60_000)))]
     pub leave_ms: u64,
 }
@@ -75,7 +75,7 @@ impl Options {
         Span::from_millis(i64::try_from(self.lease_ms).unwrap_or(i64::MAX))
     }
 
-    /// How long a lease is relied on, from when it was asked for: a tenth less than it lasts.
+    /// How long a lease is relied on, counted from the request: its duration less a tenth.
     pub(super) fn lease_trusted_for(&self) -> Duration {
         self.lease() - self.lease() / 10
     }

@@ -1,4 +1,4 @@
-//! Asking the node that has a shard.
+//! Calls to the node that owns a shard.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use super::ClusterMember;
 use crate::actors::engine::host::{RemoteEntities, RemoteFailure};
 use crate::bus::CallError;
 
-/// How long answers of a node that gave a shard away may be on their way.
+/// How long answers of a former owner may still be in transit.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 impl ClusterMember {
-    /// Waits until a shard belongs to another node, and what this one may have answered is here:
-    /// one that is dead answers nothing, however long it is waited for.
+    /// Waits until a shard has another owner, and until answers of the former owner have arrived: a
+    /// dead node answers nothing, however long a caller waits.
     async fn no_longer(&self, shard: u16, node: &str) {
         loop {
             let changed = self.changed.notified();

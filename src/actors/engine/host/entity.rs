@@ -1,9 +1,10 @@
 //! One entity in memory: the only writer of its events.
 //!
-//! It applies what it decides at once, queues it for the journal without waiting, and goes on.
-//! What it owes (answers, effects) it holds back until the lane says that the events are
-//! durable. If they cannot be written it forgets everything and reads its history again. That is
-//! seldom, so its future is boxed: every entity in memory is a task as large as its largest wait.
+//! The entity applies decided events at once, queues them for the journal, and goes on without
+//! waiting. Answers and effects are held back until the lane reports that the events are durable.
+//! If they cannot be written, the entity discards its state and replays its history. That is rare,
+//! so the future of the replay is boxed: every entity in memory is a task as large as its largest
+//! future.
 
 mod history;
 
@@ -26,20 +27,20 @@ use crate::store::journal::{AppendError, TimerChange};
 
 pub use history::{decode, kept};
 
-/// How long an idempotency key is remembered.
+/// TTL of an idempotency key in an entity's memory.
 const KEY_MEMORY: Span = Span::from_secs(24 * 3600);
 /// The most idempotency keys that one entity remembers.
 const KEYS_MAX: usize = 1_000;
 /// The most callers that wait for a state of one entity.
 const WAITERS_MAX: usize = 1_000;
-/// A timer that has fired and is still due, because there is more to do, fires again after this.
+/// A timer that has fired, and is still due because there is more to do, fires again after this.
 const TIMER_PAUSE: Span = Span::from_secs(10);
-/// A timer that has fired in vain and is still due fires again after this.
+/// A timer that has fired without any effect, and is still due, fires again after this.
 const VAIN_TIMER_PAUSE: Span = Span::from_secs(300);
-/// What an armed timer is taken for whose row is not known: later than any that is wanted.
+/// Assumed time of an armed timer whose row is unknown: later than any wanted time.
 const UNKNOWN: Timestamp = Timestamp::from_millis(i64::MAX);
 
-/// What an entity is started with.
+/// Arguments of a new entity.
 pub(super) struct Start<N: Noun> {
     pub entity: EntityId,
     pub host: Host<N>,
@@ -48,7 +49,7 @@ pub(super) struct Start<N: Noun> {
     pub lease: ShardLease,
 }
 
-/// The entity's behavior.
+/// The entity's actor behavior.
 pub(super) struct Entity<N>(PhantomData<fn() -> N>);
 
 impl<N> Entity<N> {
@@ -57,7 +58,7 @@ impl<N> Entity<N> {
     }
 }
 
-/// Somebody who waits for a state.
+/// A caller that waits for a state.
 struct Waiter<N: Noun> {
     until: Until,
     reply: Reply<N>,
@@ -85,7 +86,8 @@ pub(super) struct Life<N: Noun> {
     leaving: bool,
 }
 
-/// An effect under way. It ends with its entity, wherever that goes on.
+/// An effect in progress. It is aborted when the entity stops; the entity's next start performs it
+/// again.
 struct Performing(AbortHandle);
 
 impl Drop for Performing {
@@ -227,7 +229,7 @@ impl<N: Noun> Actor for Entity<N> {
 }
 
 impl<N: Noun> Life<N> {
-    /// Nothing is owed to anybody, and nothing is on its way.
+    /// Whether no answer, effect or append is outstanding.
     fn quiet(&self) -> bool {
         self.seq == self.durable
             && self.held.is_empty()
@@ -239,8 +241,8 @@ impl<N: Noun> Life<N> {
         View { state: &self.state, seq: self.seq, replayed, stale: false, summary_number: None }
     }
 
-    /// Its shard goes to another node: what it wants done begins again there, and whoever waits
-    /// asks there.
+    /// Its shard is handed over: the new owner performs its effects again, and its waiters ask
+    /// there.
     fn leave(&mut self) {
         self.leaving = true;
         self.performing.clear();
@@ -285,19 +287,20 @@ impl<N: Noun> Life<N> {
         }
     }
 
-    /// Whether a command is for another version. One that was carried out before is not: it gets
-    /// the outcome of the first.
+    /// Whether a command expects another version. A command that was carried out before is not
+    /// stale: it gets the outcome of the first one.
     fn stale(&self, if_seq: Option<i64>, cause: &Cause) -> bool {
         if_seq.is_some_and(|seq| seq != self.seq) && self.known(cause).is_none()
     }
 
-    /// The digest of the request that its caller sent with this key within the last 24 hours.
+    /// The digest of the request that its caller sent with this idempotency key within the last 24
+    /// hours.
     fn known(&self, cause: &Cause) -> Option<u64> {
         let (digest, at) = self.keys.get(&key_of(cause)?)?;
         (*at + KEY_MEMORY > self.host.shared.clock.now()).then_some(*digest)
     }
 
-    /// Decides a command; `true` if it was carried out before under the same key.
+    /// Decides a command; `true` if it was carried out before under the same idempotency key.
     fn command(
         &mut self,
         myself: &ActorRef<EntityMessage<N>>,
@@ -371,14 +374,14 @@ impl<N: Noun> Life<N> {
             });
         };
         if self.host.lane(&self.id).enqueue(append, Box::new(done)).is_err() {
-            // What was queued before may still be written, so nobody is told that it was not.
+            // Events that were queued before may still be written, so the outcome is unknown.
             let error = AppendError::Unknown("the journal's queue is full".into());
             let _ = myself.cast(EntityMessage::Unwritten { incarnation: self.incarnation, error });
         }
     }
 
-    /// What becomes of the timer row, given the state. A timer that is armed for an earlier
-    /// moment than is wanted is left to fire in vain.
+    /// The change of the timer row that the state requires. A timer that is armed for an earlier
+    /// time than is wanted is not moved: it fires once without effect.
     fn timer_change(&mut self) -> Option<TimerChange> {
         match (self.state.timer(), self.armed) {
             (Some(at), armed) if armed.is_none_or(|armed| armed > at) => {
@@ -407,7 +410,8 @@ impl<N: Noun> Life<N> {
         );
     }
 
-    /// What becomes of the timer row once it has fired: never left due, or it would fire at once.
+    /// The change of the timer row after it has fired: it never stays due, or it would fire again
+    /// at once.
     fn timer_fired(&mut self, now: Timestamp, in_vain: bool) -> TimerChange {
         let pause = if in_vain { VAIN_TIMER_PAUSE } else { TIMER_PAUSE };
         self.armed = self.state.timer().map(|at| if at <= now { now + pause } else { at });
@@ -463,7 +467,7 @@ impl<N: Noun> Life<N> {
         }
     }
 
-    /// Gives an answer once all that it was read off is durable.
+    /// Gives an answer as soon as all events that it was read from are durable.
     fn hold(&mut self, held: HeldAnswer<N::Rejection>) {
         if self.durable >= self.seq || seeded_fault::active(SeededFault::ReplyBeforeDurable) {
             held(Ok(()));
@@ -487,7 +491,7 @@ impl<N: Noun> Life<N> {
         }
     }
 
-    /// Tells the shard that it need not stay in memory.
+    /// Tells the shard that this entity may be passivated early.
     fn rest(&self) {
         if self.state.at_rest() && self.quiet() {
             let _ = self.shard.cast(ShardMessage::AtRest(self.id.clone()));
@@ -507,7 +511,7 @@ impl<N: Noun> Life<N> {
         }
     }
 
-    /// Performs what the durable state wants and is not being performed.
+    /// Starts the effects that the durable state requires and that are not in progress.
     fn perform(&mut self) {
         let early = seeded_fault::active(SeededFault::EffectBeforeDurable);
         if (self.durable < self.seq && !early) || self.broken.is_some() {
@@ -541,8 +545,8 @@ impl<N: Noun> Life<N> {
         }
     }
 
-    /// An effect is over. What it led to has come before this; if it is still wanted, it is
-    /// performed again after a pause.
+    /// An effect has ended. Its result has arrived before this message; if the state still requires
+    /// the effect, it is performed again after a pause.
     fn performed(&mut self, myself: &ActorRef<EntityMessage<N>>, effect: N::Effect) {
         if !self.started.contains(&effect) {
             return;
@@ -558,7 +562,7 @@ impl<N: Noun> Life<N> {
         }
     }
 
-    /// Forgets everything and reads the history again: what was not written never happened.
+    /// Discards the state and replays the history: events that were not written never happened.
     async fn reset(&mut self, error: &AppendError) -> Result<(), ActorProcessingErr> {
         tracing::warn!(entity = self.id.for_log(), %error, "events were not written; replaying \
                                                             the entity's history");
@@ -582,14 +586,14 @@ impl<N: Noun> Life<N> {
     }
 }
 
-/// A caller's own name for its request: the same key of another caller is another key.
+/// The idempotency key in the scope of its caller: the same key of another caller is another key.
 fn key_of(cause: &Cause) -> Option<String> {
     let idempotency = cause.idempotency.as_ref()?;
     Some(format!("{} {}", cause.by, idempotency.key))
 }
 
-/// Tells the entity that an effect is over, however it ended. It goes the way that the effect's
-/// results go, so that it comes after them.
+/// Reports the end of an effect, whatever its outcome. It takes the same route as the effect's
+/// results, so it arrives after them.
 struct Over<N: Noun> {
     host: Host<N>,
     entity: EntityId,

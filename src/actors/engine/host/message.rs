@@ -1,4 +1,4 @@
-//! What travels between a caller, a shard and an entity.
+//! The messages between a caller, a shard and an entity.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,41 +13,43 @@ use crate::domain::entity::{Cause, Noun};
 use crate::domain::time::Timestamp;
 use crate::store::journal::AppendError;
 
-/// A state as an answer is read off it.
+/// A state from which an answer is read.
 #[derive(Debug)]
 pub struct View<'a, N> {
     /// The state.
     pub state: &'a N,
-    /// The seq of its last event: its version. 0 if nothing has ever happened to it.
+    /// The seq of its last event, which is its version; 0 if it has no events.
     pub seq: i64,
     /// Whether the command was carried out before, under the same idempotency key.
     pub replayed: bool,
-    /// Whether the command was left, because the entity has another version than it asks for.
+    /// Whether the command was not carried out because the entity has another version than the
+    /// command expects.
     pub stale: bool,
-    /// The noun's summary number as another node told it, whose state here is empty or an excerpt.
+    /// The value of [`Noun::figure`] as another node answered it; the state here is then empty or
+    /// incomplete.
     pub(super) summary_number: Option<i64>,
 }
 
 impl<N: Noun> View<'_, N> {
-    /// The noun's summary number ([`Noun::summary_number`]).
+    /// The one number that others ask for ([`Noun::figure`]).
     #[must_use]
     pub fn summary_number(&self, now: Timestamp) -> i64 {
         self.summary_number.unwrap_or_else(|| self.state.summary_number(now))
     }
 }
 
-/// What somebody waits for.
+/// The condition that a caller waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Until {
-    /// The outcome ([`Noun::settled`]).
+    /// The command has its final outcome ([`Noun::settled`]).
     Settled,
-    /// Another version than this one.
+    /// Any version other than this one.
     Past(i64),
 }
 
 impl Until {
-    /// Whether a state with this version is it.
+    /// Whether a state with this version meets the condition.
     pub(super) fn met<N: Noun>(self, state: &N, seq: i64) -> bool {
         match self {
             Self::Settled => state.settled(),
@@ -56,10 +58,10 @@ impl Until {
     }
 }
 
-/// An answer that is ready and waits for its events to be durable.
+/// An answer that is held back until its events are durable.
 pub(super) type HeldAnswer<R> = Box<dyn FnOnce(Result<(), Error<R>>) + Send>;
 
-/// Makes the answer of a state, or of an error, to be given when it is durable.
+/// Makes an answer from a state or an error; the answer is given when the events are durable.
 pub(super) type Reply<N> = Box<
     dyn for<'a> FnOnce(
             Result<View<'a, N>, Error<<N as Noun>::Rejection>>,
@@ -67,7 +69,7 @@ pub(super) type Reply<N> = Box<
         + Send,
 >;
 
-/// A reply that reads off the state and sends what it read.
+/// A reply that reads the answer from the state and sends it.
 pub(super) fn reply<N: Noun, T: Send + 'static>(
     read: impl FnOnce(View<'_, N>) -> T + Send + 'static,
     sender: oneshot::Sender<Result<T, Error<N::Rejection>>>,
@@ -80,7 +82,7 @@ pub(super) fn reply<N: Noun, T: Send + 'static>(
     })
 }
 
-/// Notes that nobody waits any longer, when it is dropped before the answer came.
+/// Marks the caller as gone if it is dropped before the answer.
 #[derive(Default)]
 pub struct Abandon(Arc<AtomicBool>, bool);
 
@@ -102,7 +104,7 @@ impl Drop for Abandon {
     }
 }
 
-/// The right to have one command under way.
+/// The permit of one command in progress.
 pub(super) struct Permit {
     _of_noun: OwnedSemaphorePermit,
     of_entity: Option<Arc<AtomicUsize>>,
@@ -113,7 +115,7 @@ impl Permit {
         Self { _of_noun: of_noun, of_entity: None }
     }
 
-    /// Counts it on its entity, too; `false` if there are `max` already.
+    /// Counts the command on its entity, too; `false` if the entity already has `max`.
     pub(super) fn count(&mut self, pending: &Arc<AtomicUsize>, max: usize) -> bool {
         if pending.fetch_add(1, Ordering::Relaxed) >= max {
             pending.fetch_sub(1, Ordering::Relaxed);
@@ -132,13 +134,13 @@ impl Drop for Permit {
     }
 }
 
-/// A command, or without one a question, with all that belongs to it.
+/// A command, or a read if there is none, with its context.
 pub(super) struct Envelope<N: Noun> {
     pub command: Option<(N::Command, Cause)>,
     /// The version that the entity must have for the command to be carried out.
     pub if_seq: Option<i64>,
     pub sent: Instant,
-    /// How long it may wait for its turn.
+    /// The longest wait in the mailbox.
     pub patience: Duration,
     pub abandoned: Arc<AtomicBool>,
     pub reply: Option<Reply<N>>,
@@ -146,7 +148,7 @@ pub(super) struct Envelope<N: Noun> {
 }
 
 impl<N: Noun> Envelope<N> {
-    /// Answers that it could not be done.
+    /// Answers with an error.
     pub(super) fn refuse(self, error: Error<N::Rejection>) {
         if let Some(reply) = self.reply {
             reply(Err(error))(Ok(()));
@@ -154,32 +156,32 @@ impl<N: Noun> Envelope<N> {
     }
 }
 
-/// What an entity finds in its mailbox.
+/// A message in an entity's mailbox.
 pub(super) enum EntityMessage<N: Noun> {
-    /// A command or a question.
+    /// A command or a read.
     Do(Box<Envelope<N>>),
-    /// Somebody waits for a state.
+    /// A caller waits for a state.
     Wait { until: Until, reply: Reply<N>, abandoned: Arc<AtomicBool> },
-    /// Its events up to `seq` are durable.
+    /// The entity's events up to `seq` are durable.
     Written { incarnation: u64, seq: i64 },
-    /// Some of its events are not, and will not be.
+    /// Some of the entity's events were not written, and will not be.
     Unwritten { incarnation: u64, error: AppendError },
-    /// An effect was performed, or its performer died.
+    /// An effect has ended, or the task that performed it has died.
     Performed { incarnation: u64, effect: N::Effect },
-    /// The pause after an effect that led to nothing is over.
+    /// The pause after an effect without a result is over.
     Resume { incarnation: u64, effect: N::Effect },
-    /// Its timer is due, or it is to look whether there is something to do.
+    /// The entity's timer is due, or the entity is to check whether it has work.
     Timer { due: bool },
-    /// An operator lets it out of quarantine.
+    /// An operator releases the entity from quarantine.
     Reread,
-    /// Its shard would like it to leave memory.
+    /// The shard wants to passivate the entity.
     Sleep,
-    /// Its shard goes to another node: it leaves as soon as all that it owes is given.
+    /// The shard is handed over: the entity stops as soon as its outstanding answers are given.
     Leave,
 }
 
 impl<N: Noun> EntityMessage<N> {
-    /// Answers whoever is behind it that it could not be done.
+    /// Answers the caller with an error, if there is one.
     pub(super) fn refuse(self, error: Error<N::Rejection>) {
         match self {
             Self::Do(envelope) => envelope.refuse(error),

@@ -1,12 +1,11 @@
-//! The one generic host that runs every event-sourced noun.
+//! The generic host that runs every event-sourced noun.
 //!
-//! A command takes a permit, goes to its shard's supervisor and on to the entity's own mailbox.
-//! There it is decided, its events are applied at once and queued for the journal, and whatever
-//! is owed to anybody (an answer, an effect) waits until they are durable. What the events mean
-//! is not known here.
+//! A command takes a permit, goes to its shard's supervisor and then to the entity's mailbox. The
+//! entity decides it, applies its events at once and queues them for the journal. Answers and
+//! effects wait until the events are durable. The host does not know what the events mean.
 //!
-//! A node runs the entities of the shards that it owns (`places`); what is meant for another
-//! shard goes to its owner (`remote`). Which shards those are is decided elsewhere.
+//! A node runs the entities of the shards that it owns (`places`); a command for another shard is
+//! sent to that shard's owner (`away`). Placement of shards is decided elsewhere.
 
 mod entity;
 mod message;
@@ -53,28 +52,28 @@ use waits::Waits;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Commands and questions under way at once, over all entities of a noun.
+    /// Commands and reads in progress at once, over all entities of a noun.
     #[garde(custom(within(1..=10_000_000)))]
     pub commands_max: usize,
-    /// Commands and questions under way at once on one entity.
+    /// Commands and reads in progress at once on one entity.
     #[garde(custom(within(1..=10_000_000)))]
     pub entity_commands_max: usize,
     /// Events of one entity that are not durable yet.
     #[garde(custom(within(1..=1_000_000)))]
     pub undurable_max: usize,
-    /// How long an entity may idle before it leaves memory, in seconds.
+    /// Idle time after which an entity is passivated, in seconds.
     #[garde(custom(within(1..=86_400)))]
     pub idle_secs: u64,
-    /// How long a command may wait for its turn, in milliseconds.
+    /// The longest wait of a command in the mailbox, in milliseconds.
     #[garde(custom(within(1..=600_000)))]
     pub command_timeout_ms: u64,
-    /// Events after which a snapshot is kept.
+    /// Events after which a snapshot is written.
     #[garde(custom(within(1..=1_000_000)))]
     pub snapshot_every: i64,
-    /// How long to wait before an effect that led to nothing is tried again, in milliseconds.
+    /// The pause before an effect that ended without a result is performed again, in milliseconds.
     #[garde(custom(within(1..=3_600_000)))]
     pub effect_pause_ms: u64,
-    /// Failures in a row after which an entity is no longer restarted.
+    /// Failures in a row after which an entity is quarantined.
     #[garde(custom(within(1..=1_000)))]
     pub failures_max: u32,
 }
@@ -94,28 +93,29 @@ impl Default for Options {
     }
 }
 
-/// Why a command got no answer from its noun, or which one.
+/// Why a command failed: the noun's rejection, or a failure of the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Error<R> {
-    /// The noun refuses.
+    /// The noun rejects the command.
     #[error("{0}")]
     Rejected(R),
-    /// Too much is under way; nothing was done.
+    /// Too many commands are in progress; nothing was done.
     #[error("too many requests are in progress")]
     Busy,
-    /// It waited too long for its turn; nothing was done.
+    /// The command waited too long in the mailbox; nothing was done.
     #[error("the command waited too long")]
     TimedOut,
-    /// It may or may not have been carried out: the same command again is safe.
+    /// The outcome is unknown: sending the same command again is safe.
     #[error("the outcome is unknown: try again")]
     TryAgain,
     /// The store could not write; nothing was done.
     #[error("the store cannot write: {0}")]
     Storage(String),
-    /// The entity's history cannot be read; an operator has to look.
+    /// The entity is in quarantine, because its history cannot be read or it failed too often; an
+    /// operator must release it.
     #[error("the entity is in quarantine: {0}")]
     Quarantined(String),
-    /// Its shard is on its way to another node; nothing was done.
+    /// The shard is being handed over to another node; nothing was done.
     #[error("the shard is being handed over")]
     Moved,
     /// The idempotency key was used for another request.
@@ -123,31 +123,31 @@ pub enum Error<R> {
     KeyReused,
 }
 
-/// How long to wait for news of where a shard is before it is tried again.
+/// The longest wait for a new owner of a shard before the next attempt.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What a noun has to do with the world outside of it.
+/// The external effects of a noun.
 #[async_trait]
 pub trait Flow<N: Noun>: Send + Sync + 'static {
-    /// Performs an effect and tells the entity what came of it. It is done when this returns;
-    /// if the entity still wants it then, it is performed once more after a pause.
+    /// Performs an effect and sends its results to the entity through `tell`. If the entity's state
+    /// still requires the effect when this returns, it is performed again after a pause.
     async fn perform(&self, entity: &EntityId, effect: N::Effect, tell: Teller<N>);
 
-    /// Hears of an event of the noun that this node has made durable, before whoever waits for it
-    /// does. It holds the lane up, so it only notes.
+    /// Receives an event of the noun that this node has made durable, before any waiting caller
+    /// does. It runs on the lane and must not block.
     fn committed(&self, _record: &Record) {}
 
-    /// Goes on with what was under way in a shard that this node runs from now on.
+    /// Resumes pending work of a shard that this node has opened.
     async fn opened(&self, _host: &Host<N>, _shard: u16) {}
 }
 
-/// The cause of what a flow asks of others, for an entity that wants it done.
+/// The cause of commands that a flow sends to other entities on behalf of this one.
 #[must_use]
 pub fn saga() -> Cause {
     Cause { by: "saga".into(), ..Cause::default() }
 }
 
-/// A flow for nouns that want nothing.
+/// The flow of nouns without effects.
 pub struct NoFlow;
 
 #[async_trait]
@@ -157,7 +157,7 @@ impl<N: Noun<Effect = std::convert::Infallible>> Flow<N> for NoFlow {
     }
 }
 
-/// Brings results back to the entity that an effect is performed for.
+/// Sends results to the entity for which an effect is performed.
 pub struct Teller<N: Noun> {
     host: Host<N>,
     entity: EntityId,
@@ -165,16 +165,16 @@ pub struct Teller<N: Noun> {
 }
 
 impl<N: Noun> Teller<N> {
-    /// Tells the entity. It needs no permit, and is not answered.
+    /// Sends a command to the entity, without a permit and without an answer.
     pub fn tell(&self, command: N::Command) {
         let cause = Cause { by: self.by.to_string(), ..Cause::default() };
         self.host.tell(&self.entity, command, cause);
     }
 
-    /// Reads off the entity's present state, as [`Host::read`] does.
+    /// Reads from the entity's current state, as [`Host::look`] does.
     ///
     /// # Errors
-    /// Why there is no answer.
+    /// As [`Host::look`].
     pub async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(View<'_, N>) -> T + Send + 'static,
@@ -183,7 +183,7 @@ impl<N: Noun> Teller<N> {
     }
 }
 
-/// What all entities of a noun share.
+/// State shared by all entities of a noun.
 struct Shared<N: Noun> {
     journal: Arc<dyn Journal>,
     lanes: Lanes,
@@ -200,7 +200,7 @@ struct Shared<N: Noun> {
     quarantine: Quarantine,
 }
 
-/// The way to all entities of one noun. Cheap to clone.
+/// A handle to all entities of one noun. Cheap to clone.
 pub struct Host<N: Noun> {
     shared: Arc<Shared<N>>,
 }
@@ -211,12 +211,12 @@ impl<N: Noun> Clone for Host<N> {
     }
 }
 
-/// How a host is doing.
+/// Load and health of a host.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Gauge {
     /// Entities in memory.
     pub awake: usize,
-    /// Commands and questions under way.
+    /// Commands and reads in progress.
     pub under_way: usize,
     /// Entities that failed and were restarted, since the start.
     pub failures: usize,
@@ -225,8 +225,7 @@ pub struct Gauge {
 }
 
 impl<N: Noun> Host<N> {
-    /// A host that has no shard yet: [`Host::open`] gives it some. Its actors are supervised by
-    /// `supervisor`.
+    /// A host without shards: [`Host::open`] adds them. Its actors are supervised by `supervisor`.
     #[must_use]
     pub fn new(
         journal: Arc<dyn Journal>,
@@ -255,31 +254,31 @@ impl<N: Noun> Host<N> {
         }
     }
 
-    /// Says how the entities of other nodes are reached. Until then there are none.
+    /// Sets how the entities of other nodes are reached. Until then they cannot be.
     pub fn set_remote(&self, remote: Arc<dyn RemoteEntities>) {
         *write(&self.shared.remote) = Some(remote);
     }
 
-    /// Says who performs the effects of this noun. Until then they wait.
+    /// Sets the flow that performs the effects of this noun. Until then effects wait.
     pub fn set_flow(&self, flow: Arc<dyn Flow<N>>) {
         *write(&self.shared.flow) = Some(flow);
     }
 
-    /// Forgets who performs the effects: a flow may hold hosts whose flows hold this one, which
-    /// would keep all of them in memory.
+    /// Drops the flow: a flow may hold hosts whose flows hold this one, and such a cycle would
+    /// never be freed.
     pub fn forget_flow(&self) {
         *write(&self.shared.flow) = None;
     }
 
-    /// Who performs the effects.
+    /// The flow that performs the effects.
     pub(super) fn flow(&self) -> Option<Arc<dyn Flow<N>>> {
         read_lock(&self.shared.flow).clone()
     }
 
-    /// Sends a command and reads the answer off the state that it led to, once that is durable.
+    /// Sends a command and reads the answer from the resulting state, once it is durable.
     ///
     /// # Errors
-    /// [`Error::Rejected`] with the noun's reason, or why there is no answer.
+    /// [`Error::Rejected`] with the noun's reason, or a failure of the host.
     pub async fn ask<T: Send + 'static>(
         &self,
         entity: &EntityId,
@@ -290,7 +289,7 @@ impl<N: Noun> Host<N> {
         self.send(entity, Asked::command(command, cause), read).await
     }
 
-    /// Sends a command and waits until what it led to is durable.
+    /// Sends a command and waits until its events are durable.
     ///
     /// # Errors
     /// As [`Host::ask`].
@@ -304,8 +303,8 @@ impl<N: Noun> Host<N> {
         self.send(entity, asked, |_| ()).await
     }
 
-    /// Like [`Host::ask`], on the condition that the entity has the version `if_seq`. If it has
-    /// another one, nothing is done and the answer is `Err` with that version.
+    /// Like [`Host::ask`], if the entity has the version `if_seq`. If it has another version,
+    /// nothing is done and the answer is `Err` with that version.
     ///
     /// # Errors
     /// As [`Host::ask`].
@@ -321,8 +320,8 @@ impl<N: Noun> Host<N> {
         self.send(entity, Asked { if_seq, ..Asked::command(command, cause) }, read).await
     }
 
-    /// Like [`Host::ask`], for an entity that does not exist yet: its history is not read. If it
-    /// does exist after all, nothing is done and the answer is [`Error::TryAgain`].
+    /// Like [`Host::ask`], for a new entity: its history is not read. If it does exist, nothing is
+    /// done and the answer is [`Error::TryAgain`].
     ///
     /// # Errors
     /// As [`Host::ask`].
@@ -336,10 +335,10 @@ impl<N: Noun> Host<N> {
         self.send(entity, Asked { fresh: true, ..Asked::command(command, cause) }, read).await
     }
 
-    /// Reads off the present state, once it is durable.
+    /// Reads from the current state, once it is durable.
     ///
     /// # Errors
-    /// Why there is no answer.
+    /// A failure of the host.
     pub async fn read<T: Send + 'static>(
         &self,
         entity: &EntityId,
@@ -348,21 +347,22 @@ impl<N: Noun> Host<N> {
         self.send(entity, Asked::question(Want::State), read).await
     }
 
-    /// Asks for the noun's summary number ([`Noun::summary_number`]), once what it is read off is durable.
+    /// The one number that others ask for ([`Noun::figure`]), once the state that it is computed
+    /// from is durable.
     ///
     /// # Errors
-    /// Why there is no answer.
+    /// A failure of the host.
     pub async fn summary_number(&self, entity: &EntityId) -> Result<i64, Error<N::Rejection>> {
         let clock = self.shared.clock.clone();
         let read = move |view: View<'_, N>| view.summary_number(clock.now());
         self.send(entity, Asked::question(Want::SummaryNumber), read).await
     }
 
-    /// Waits until the durable state is what is waited for, at most `patience`; then reads off
-    /// it, whether it is or not.
+    /// Waits until the durable state meets a condition, at most `patience`; then reads from it,
+    /// whether the condition is met or not.
     ///
     /// # Errors
-    /// Why there is no answer.
+    /// A failure of the host.
     pub async fn wait<T: Send + 'static>(
         &self,
         entity: &EntityId,
@@ -394,7 +394,7 @@ impl<N: Noun> Host<N> {
             };
             let again = match answer {
                 Err(Error::Moved | Error::TryAgain) => true,
-                // It had a place for this one before.
+                // The entity accepted an earlier wait of this caller.
                 Err(Error::Busy) => last.is_some(),
                 _ => false,
             };
@@ -431,7 +431,7 @@ impl<N: Noun> Host<N> {
         }
     }
 
-    /// Sends to wherever the entity lives, again where its shard moves meanwhile.
+    /// Sends a command to the entity's node, and again if the shard moves meanwhile.
     async fn send<T: Send + 'static>(
         &self,
         entity: &EntityId,
@@ -444,7 +444,7 @@ impl<N: Noun> Host<N> {
         };
         let deadline =
             Instant::now() + Duration::from_millis(self.shared.options.command_timeout_ms);
-        // It is called at most once: what has moved was not read.
+        // It is called at most once: a command that has moved to another node was not read here.
         let read = Arc::new(Mutex::new(Some(read)));
         loop {
             let once = read.clone();
@@ -465,7 +465,8 @@ impl<N: Noun> Host<N> {
                 Err(Error::Moved) if Instant::now() < deadline => {
                     remote.changed(self.pause(deadline)).await;
                 }
-                // It may be there by now, and has a name that it is known by.
+                // The entity may have been created meanwhile; the command has an idempotency key,
+                // so a repetition is safe.
                 Err(Error::TryAgain) if !here && Instant::now() < deadline => {
                     asked.fresh = false;
                     remote.changed(self.pause(deadline)).await;
@@ -495,7 +496,8 @@ impl<N: Noun> Host<N> {
             permit: Some(Permit::new(permit)),
         };
         self.route(entity, asked.fresh, EntityMessage::Do(Box::new(envelope)))?;
-        // Its turn has come by then, or it is dropped; what takes longer is the disk.
+        // By then the command has been taken from the mailbox, or is dropped; any longer wait is
+        // for the disk.
         let Ok(Ok(answer)) = tokio::time::timeout(patience, receiver).await else {
             return Err(Error::TryAgain);
         };
@@ -503,12 +505,12 @@ impl<N: Noun> Host<N> {
         answer
     }
 
-    /// How long to wait for news of where a shard is.
+    /// The longest wait for a new owner of a shard.
     fn pause(&self, deadline: Instant) -> Duration {
         deadline.saturating_duration_since(Instant::now()).min(PAUSE)
     }
 
-    /// Sends a command that needs no permit and gets no answer: what an effect led to.
+    /// Sends a command that needs no permit and gets no answer: the result of an effect.
     pub fn tell(&self, entity: &EntityId, command: N::Command, cause: Cause) {
         let envelope = Envelope {
             command: Some((command, cause)),
@@ -529,14 +531,13 @@ impl<N: Noun> Host<N> {
         }
     }
 
-    /// Wakes an entity, so that it goes on with what it has to do; with `due`, because the row
-    /// of its timer is.
+    /// Wakes an entity so that it resumes its pending work; `due` says that its timer row is due.
     pub fn wake(&self, entity: &EntityId, due: bool) {
         let _: Result<(), Error<N::Rejection>> =
             self.route(entity, false, EntityMessage::Timer { due });
     }
 
-    /// How it is doing.
+    /// Load and health of this host.
     #[must_use]
     pub fn gauge(&self) -> Gauge {
         let shared = &self.shared;
@@ -548,8 +549,8 @@ impl<N: Noun> Host<N> {
         }
     }
 
-    /// How long commands and questions waited for their turn on average, since this was last
-    /// asked; zero if there were only a few.
+    /// The mean wait of commands and reads in the mailbox since the last call; zero if there were
+    /// only a few.
     pub fn take_wait(&self) -> Duration {
         self.shared.waits.take_mean()
     }
@@ -565,13 +566,13 @@ impl<N: Noun> Host<N> {
         if self.shared.places.cast(shard, to) { Ok(()) } else { Err(Error::Moved) }
     }
 
-    /// Whether an entity lives on this shard, wherever that is run.
+    /// Whether an entity belongs to this shard, whichever node runs it.
     #[must_use]
     pub fn lives_on(&self, entity: &EntityId, shard: u16) -> bool {
         entity.shard(self.shared.journal.shards()) == shard
     }
 
-    /// Whether an entity lives here.
+    /// Whether this node runs an entity.
     fn has(&self, entity: &EntityId) -> bool {
         self.shared.places.has(entity.shard(self.shared.journal.shards()))
     }
@@ -585,13 +586,13 @@ impl<N: Noun> Host<N> {
     }
 }
 
-/// What is asked of an entity: to carry a command out, or without one how it is.
+/// A request to an entity: a command, or a read if there is none.
 #[derive(Clone)]
 struct Asked<N: Noun> {
     command: Option<(N::Command, Cause)>,
     /// The version that the entity must have.
     if_seq: Option<i64>,
-    /// It does not exist yet.
+    /// The entity is new.
     fresh: bool,
     want: Want,
     wait: Option<Until>,
@@ -608,7 +609,8 @@ impl<N: Noun> Asked<N> {
     }
 }
 
-/// A lock that a panic elsewhere cannot poison for good: what it guards is always whole.
+/// Takes the lock even if another thread has panicked while holding it: the guarded value is always
+/// consistent.
 fn read_lock<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

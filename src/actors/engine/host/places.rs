@@ -1,5 +1,5 @@
 //! The shards that this node runs: each is opened when it was claimed, closed when it is handed
-//! over, and abandoned when it was lost. Which ones is decided elsewhere.
+//! over, and abandoned when it was lost. Placement of shards is decided elsewhere.
 
 use std::sync::RwLock;
 
@@ -12,15 +12,15 @@ use super::shard_lease::ShardLease;
 use super::{Host, read_lock, write};
 use crate::domain::entity::Noun;
 
-/// A shard that runs here.
+/// A shard that this node runs.
 struct RunningShard<N: Noun> {
     actor: ActorRef<ShardMessage<N>>,
     lease: ShardLease,
-    /// It takes no more, and ends what it has.
+    /// It accepts no commands and finishes those that it has.
     closing: bool,
 }
 
-/// The shards that run here, by number; nothing where one is elsewhere.
+/// All shards; `None` for a shard that this node does not run.
 pub(super) struct RunningShards<N: Noun>(RwLock<Vec<Option<RunningShard<N>>>>);
 
 impl<N: Noun> RunningShards<N> {
@@ -28,14 +28,14 @@ impl<N: Noun> RunningShards<N> {
         Self(RwLock::new((0..shards).map(|_| None).collect()))
     }
 
-    /// Whether a shard runs here and may be served.
+    /// Whether this node runs a shard and may serve it.
     pub(super) fn has(&self, shard: u16) -> bool {
         let places = read_lock(&self.0);
         let place = places.get(usize::from(shard)).and_then(Option::as_ref);
         place.is_some_and(|place| !place.closing && place.lease.is_valid())
     }
 
-    /// Sends to a shard; `false` if it does not run here.
+    /// Sends to a shard; `false` if this node does not run it.
     pub(super) fn cast(&self, shard: u16, route: ShardMessage<N>) -> bool {
         let places = read_lock(&self.0);
         match places.get(usize::from(shard)) {
@@ -49,7 +49,7 @@ impl<N: Noun> RunningShards<N> {
         places.get_mut(usize::from(shard)).and_then(|slot| std::mem::replace(slot, place))
     }
 
-    /// Lets a shard take no more; nothing if it does not run here.
+    /// Closes a shard to new commands; `None` if this node does not run it.
     fn close(&self, shard: u16) -> Option<ActorRef<ShardMessage<N>>> {
         let mut places = write(&self.0);
         let place = places.get_mut(usize::from(shard))?.as_mut()?;
@@ -57,7 +57,7 @@ impl<N: Noun> RunningShards<N> {
         Some(place.actor.clone())
     }
 
-    /// Forgets a shard that has ended, unless it runs here again.
+    /// Removes a shard that has ended, unless it has been opened again.
     fn forget(&self, shard: u16, ended: ActorId) {
         let mut places = write(&self.0);
         if let Some(slot) = places.get_mut(usize::from(shard)) {
@@ -66,8 +66,8 @@ impl<N: Noun> RunningShards<N> {
     }
 }
 
-/// Kills a shard with its entities, in the order in which they woke: who waits for them is told so
-/// in the same order each time.
+/// Kills a shard with its entities, in the order in which they woke, so that their callers get
+/// errors in a reproducible order.
 fn kill<N: Noun>(shard: &ActorRef<ShardMessage<N>>) {
     let mut entities = shard.get_children();
     entities.sort_unstable_by_key(ActorCell::get_id);
@@ -76,7 +76,7 @@ fn kill<N: Noun>(shard: &ActorRef<ShardMessage<N>>) {
 }
 
 impl<N: Noun> Host<N> {
-    /// Runs a shard from now on.
+    /// Runs a shard.
     ///
     /// # Errors
     /// [`ractor::SpawnErr`] when its supervisor cannot be started.
@@ -91,22 +91,22 @@ impl<N: Noun> Host<N> {
         Ok(())
     }
 
-    /// Takes no more commands for a shard, and waits until those that it has are answered and its
-    /// entities have left memory. What they wanted done goes on elsewhere. Where this is given up,
-    /// what is left is abandoned.
+    /// Accepts no more commands for a shard, and waits until its commands are answered and its
+    /// entities are passivated. The next owner performs their pending effects. If this future is
+    /// dropped, the rest of the shard is abandoned.
     pub async fn close(&self, shard: u16) {
         let Some(actor) = self.shared.places.close(shard) else {
             return;
         };
         let (done, closed) = oneshot::channel();
         if actor.cast(ShardMessage::Close(done)).is_ok() {
-            // An error means that it has failed, which empties it as well.
+            // An error means that the shard has failed, and then it is empty as well.
             let _gone = closed.await;
         }
         self.shared.places.forget(shard, actor.get_id());
     }
 
-    /// Forgets a shard at once: somebody else has it. Nobody is answered.
+    /// Kills a shard at once, because another node owns it. Its callers get no answer.
     pub fn abandon(&self, shard: u16) {
         if let Some(place) = self.shared.places.put(shard, None) {
             place.lease.end();
@@ -114,7 +114,7 @@ impl<N: Noun> Host<N> {
         }
     }
 
-    /// Starts a shard's supervisor again after it failed; `false` if the cell is not one of them.
+    /// Restarts a shard's supervisor after it failed; `false` if the cell is not one of them.
     pub(in crate::actors) async fn restart(&self, failed: &ActorCell) -> bool {
         let found = {
             let places = read_lock(&self.shared.places.0);

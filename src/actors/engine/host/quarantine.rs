@@ -1,5 +1,5 @@
-//! Who of a noun is in quarantine, why and since when, and the way out. Who gets there is decided
-//! by the entity, which cannot read its history, and by its shard, which it has failed too often.
+//! The list of a noun's quarantined entities, with reason and time, and their release. An entity is
+//! quarantined by itself, when its history is invalid, or by its shard, when it failed too often.
 
 use std::collections::BTreeMap;
 use std::sync::RwLock;
@@ -9,36 +9,36 @@ use super::{Error, Host, read_lock, write};
 use crate::domain::entity::{EntityId, Noun};
 use crate::domain::time::Timestamp;
 
-/// The most entities that are noted; more are in the log only.
+/// The most entities in the list; the others are only in the log.
 const NOTED_MAX: usize = 10_000;
-/// The most characters that are noted of a reason.
+/// The most characters stored of a reason.
 const REASON_MAX: usize = 500;
 
 /// An entity in quarantine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quarantined {
-    /// Who.
+    /// The entity.
     pub entity: EntityId,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// Since when.
+    /// The time of quarantine.
     pub since: Timestamp,
 }
 
-/// What came of letting an entity out of quarantine.
+/// The outcome of releasing an entity from quarantine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Released {
     /// It is not in quarantine.
     NotThere,
-    /// It answers again.
+    /// It works again.
     Well,
-    /// It is in quarantine again, with why.
+    /// It is in quarantine again, for this reason.
     Again(String),
-    /// It gave no answer: look again later.
+    /// It did not answer: its outcome is not known yet.
     Unknown,
 }
 
-/// Those in quarantine.
+/// The entities in quarantine.
 #[derive(Default)]
 pub(super) struct Quarantine(RwLock<BTreeMap<EntityId, (String, Timestamp)>>);
 
@@ -47,7 +47,7 @@ impl Quarantine {
         read_lock(&self.0).len()
     }
 
-    /// Notes an entity once, however often it is found to be broken.
+    /// Adds an entity once, however often it fails.
     pub(super) fn note(&self, entity: &EntityId, why: &str, now: Timestamp) {
         let mut noted = write(&self.0);
         if noted.len() < NOTED_MAX && !noted.contains_key(entity) {
@@ -56,7 +56,7 @@ impl Quarantine {
         }
     }
 
-    /// An entity has read its history.
+    /// Removes an entity that has read its history.
     pub(super) fn well(&self, entity: &EntityId) {
         if read_lock(&self.0).contains_key(entity) {
             write(&self.0).remove(entity);
@@ -65,7 +65,7 @@ impl Quarantine {
 }
 
 impl<N: Noun> Host<N> {
-    /// Those in quarantine in order of their ids, at most `limit`.
+    /// The quarantined entities in order of their ids, at most `limit`.
     #[must_use]
     pub fn quarantined(&self, limit: usize) -> Vec<Quarantined> {
         let show = |(entity, (reason, since)): (&EntityId, &(String, Timestamp))| Quarantined {
@@ -76,7 +76,7 @@ impl<N: Noun> Host<N> {
         read_lock(&self.shared.quarantine.0).iter().take(limit).map(show).collect()
     }
 
-    /// Lets an entity out of quarantine: it reads its history again.
+    /// Releases an entity from quarantine: it reads its history again.
     pub async fn release(&self, entity: &EntityId) -> Released {
         if !read_lock(&self.shared.quarantine.0).contains_key(entity) {
             return Released::NotThere;

@@ -1,9 +1,9 @@
-//! Commands to and from other nodes: what is asked and answered as JSON. How the bytes travel, and
-//! who owns which shard, is behind [`RemoteEntities`].
+//! Commands to and from other nodes: requests and answers as JSON. [`RemoteEntities`] hides the transport and
+//! the shards' owners.
 //!
-//! A command that changes something and has no idempotency key of its caller's, nor a noun that
-//! knows it again, gets one for its way: it can then be sent again under the same name, to whoever
-//! owns the shard by then, when its answer is lost.
+//! A command that changes state, and has neither an idempotency key of its caller nor a cause whose
+//! repetition is harmless, gets a key of its own. So when its answer is lost, it can be sent again
+//! under the same key, to the shard's owner at that time.
 
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ use super::{Asked, Error, Host};
 use crate::actors::engine::clock::Clock;
 use crate::domain::entity::{Cause, EntityId, Idempotency, Noun};
 
-/// What a caller wants to know.
+/// What the caller wants in the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Want {
-    /// That it was carried out.
+    /// Nothing, only that the command was carried out.
     Nothing,
     /// The noun's summary number.
     #[serde(rename = "Figure")]
@@ -31,24 +31,25 @@ pub(super) enum Want {
 /// Why another node gave no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RemoteFailure {
-    /// There is none to ask at this moment: nothing was done.
+    /// No node owns the shard at the moment: nothing was done.
     #[error("the shard has no owner at the moment")]
     Nobody,
-    /// It has too much to do: nothing was done.
+    /// The other node is overloaded: nothing was done.
     #[error("the other node is overloaded")]
     Busy,
-    /// It cannot be sent: nothing was done.
+    /// The command cannot be sent: nothing was done.
     #[error("{0}")]
     Unsendable(String),
-    /// It was asked and did not answer: it may have been done.
+    /// The other node was asked and did not answer: it may have carried out the command.
     #[error("the other node did not answer")]
     Unknown,
 }
 
-/// The way to the entities of other nodes.
+/// Reaches the entities of other nodes.
 #[async_trait]
 pub trait RemoteEntities: Send + Sync + 'static {
-    /// Asks the owner of a shard something about a noun, and waits at most `patience`.
+    /// Sends a request about a noun to the owner of a shard, and waits for the answer, at most
+    /// `patience`.
     async fn call(
         &self,
         shard: u16,
@@ -61,7 +62,7 @@ pub trait RemoteEntities: Send + Sync + 'static {
     async fn changed(&self, patience: Duration);
 }
 
-/// What is asked of an entity on another node.
+/// A request for an entity on another node, to be sent.
 #[derive(Serialize)]
 #[serde(bound = "")]
 struct Sent<'a, N: Noun> {
@@ -77,7 +78,7 @@ struct Sent<'a, N: Noun> {
     patience_ms: u64,
 }
 
-/// The same as it arrives.
+/// The same request, received.
 #[derive(Deserialize)]
 #[serde(bound = "")]
 struct Received<N: Noun> {
@@ -90,7 +91,7 @@ struct Received<N: Noun> {
     patience_ms: u64,
 }
 
-/// What an entity on another node answers.
+/// The answer for an entity on another node.
 #[derive(Serialize, Deserialize)]
 #[serde(bound = "")]
 struct EntityAnswer<N: Noun> {
@@ -105,16 +106,18 @@ struct EntityAnswer<N: Noun> {
 
 type Answer<N> = Result<EntityAnswer<N>, Error<<N as Noun>::Rejection>>;
 
-/// How long a single try to reach an owner may take.
+/// Timeout of one attempt to reach an owner.
 const TRY: Duration = Duration::from_secs(3);
-/// How long another node waits for somebody at a time: it does not hear that they are gone.
+/// The longest wait on behalf of another node per request: it is not noticed here when the other
+/// node's caller has disconnected.
 pub(super) const WAIT: Duration = Duration::from_secs(5);
 
-/// Whose commands lead to nothing when they come twice.
+/// Sources of commands that may be repeated without harm.
 const REPEATABLE: [&str; 3] = ["saga", "timer", "provider"];
 
 impl<N: Noun> Asked<N> {
-    /// Gives a command a name that it is known by when it comes twice, if it has none.
+    /// Gives a command that has no idempotency key one of its own, so that a repetition is
+    /// recognized.
     pub(super) fn name(&mut self, clock: &Clock) {
         if let Some((_, cause)) = &mut self.command
             && cause.idempotency.is_none()
@@ -127,7 +130,7 @@ impl<N: Noun> Asked<N> {
 }
 
 impl<N: Noun> Host<N> {
-    /// Asks an entity on another node.
+    /// Sends a command or a read to an entity on another node.
     pub(super) async fn ask_remote<T>(
         &self,
         remote: &dyn RemoteEntities,
@@ -147,7 +150,8 @@ impl<N: Noun> Host<N> {
         };
         let body = serde_json::to_vec(&sent).map_err(|_| Error::TryAgain)?;
         let shard = entity.shard(self.shared.journal.shards());
-        // An owner that does not answer may be one no longer: it is soon asked again who that is.
+        // An owner that does not answer may have lost the shard: a short timeout lets the owner be
+        // looked up again soon.
         let patience = if asked.wait.is_some() { patience + TRY } else { patience.min(TRY) };
         let answer = match remote.call(shard, N::PREFIX, body, patience).await {
             Ok(answer) => answer,
@@ -170,8 +174,8 @@ impl<N: Noun> Host<N> {
         }
     }
 
-    /// Does what another node asks of an entity that lives here, and answers as it reads it. Where
-    /// that is to wait, `may_wait` says whether one more can.
+    /// Serves a request of another node for an entity of this node, and returns the answer as JSON.
+    /// If the request is to wait for a state, `may_wait` says whether one more waiter is allowed.
     pub async fn serve(&self, body: &[u8], may_wait: impl FnOnce() -> bool) -> Vec<u8> {
         let answer: Answer<N> = match serde_json::from_slice::<Received<N>>(body) {
             Ok(received) => self.answer(received, may_wait).await,

@@ -1,31 +1,31 @@
-//! What a shard is told: by callers, by its entities, and by time.
+//! The messages to a shard's supervisor: from callers, from its entities, and from clocks.
 //!
-//! What it does then is in `shard`.
+//! `shard` handles them.
 
 use tokio::sync::oneshot;
 
 use super::message::EntityMessage;
 use crate::domain::entity::{EntityId, Noun};
 
-/// A message to a shard.
+/// A message to a shard's supervisor.
 pub(super) enum ShardMessage<N: Noun> {
     /// A message for one of its entities.
     To { entity: EntityId, fresh: bool, message: EntityMessage<N> },
-    /// The entity is not idle after all.
+    /// The entity has work after all and is not passivated.
     StillBusy(EntityId),
-    /// Nothing more is expected to happen to the entity.
+    /// The entity is finished: no more commands are expected, so it may be passivated early.
     AtRest(EntityId),
-    /// Nothing has ever happened to the entity: asking for what is not there takes no memory for
-    /// long.
+    /// The entity has no events. It is passivated soon, so that reads of entities that do not exist
+    /// occupy no memory for long.
     Absent(EntityId),
-    /// Something has happened to it after all.
+    /// The entity has events after all.
     Present(EntityId),
     /// The pause after a failure is over.
     Restart(EntityId),
-    /// An operator lets an entity out of quarantine.
+    /// An operator releases an entity from quarantine.
     Release(EntityId),
-    /// Time to look for the idle.
+    /// Time to look for idle entities.
     Tick,
-    /// It goes to another node: it is empty when this is answered.
+    /// The shard is handed over: it is empty when this is answered.
     Close(oneshot::Sender<()>),
 }

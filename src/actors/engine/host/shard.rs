@@ -1,8 +1,8 @@
-//! The supervisor of the entities of one noun on one shard that are awake.
+//! The supervisor of the entities of one noun in one shard that are in memory.
 //!
-//! It starts them, passes messages on, lets the idle ones leave memory, and restarts the ones
-//! that fail, with a growing pause: for ever if the journal could not be read, else a few times.
-//! It never waits for an entity.
+//! It starts them, forwards messages, passivates idle ones, and restarts failed ones after a
+//! growing pause: without end if the journal could not be read, else a few times. It never waits
+//! for an entity.
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
@@ -22,25 +22,26 @@ use super::{Buffer, Error, Host};
 use crate::domain::entity::{EntityId, Noun};
 use crate::store::journal::ReadError;
 
-/// How often the idle are looked for.
+/// How often idle entities are looked for.
 const TICK: Duration = Duration::from_secs(1);
-/// How long an entity at rest may idle: what is still on its way to it, a webhook say, comes soon.
+/// Idle time of a finished entity before it is passivated: late messages, such as a webhook, arrive
+/// within this time.
 const REST: Duration = Duration::from_secs(2);
-/// After how long without a failure an entity is taken as healthy.
+/// Time without a failure after which an entity counts as healthy.
 const HEALTHY: Duration = Duration::from_secs(60);
 /// The pause after the first failure; each next one in a row is twice as long.
 const PAUSE: Duration = Duration::from_millis(10);
 /// The longest pause after a failure.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// What a shard is opened with.
+/// Arguments of a new shard.
 #[derive(Clone)]
 pub(super) struct ShardOpening<N: Noun> {
     pub host: Host<N>,
     pub lease: ShardLease,
 }
 
-/// The supervisor's behavior.
+/// The supervisor's actor behavior.
 pub(super) struct Shard<N>(PhantomData<fn() -> N>);
 
 impl<N> Shard<N> {
@@ -49,15 +50,15 @@ impl<N> Shard<N> {
     }
 }
 
-/// Where an entity is in its life.
+/// The stage of an entity's life.
 enum Stage<N: Noun> {
     /// It takes messages.
     Live,
-    /// It is leaving memory; what comes meanwhile is kept for its next life.
+    /// It is being passivated; new messages are buffered for its next start.
     Draining(Buffer<N>),
-    /// It has failed and is started again soon; what comes meanwhile is kept.
+    /// It has failed and is restarted soon; new messages are buffered.
     Resting(Buffer<N>),
-    /// It has failed too often.
+    /// It has failed too often, or its history is invalid.
     Quarantined(String),
 }
 
@@ -65,12 +66,12 @@ struct Slot<N: Noun> {
     actor: Option<ActorRef<EntityMessage<N>>>,
     stage: Stage<N>,
     used: Instant,
-    /// How long it may idle before it leaves memory.
+    /// Idle time before passivation.
     idle: Duration,
     pending: Arc<AtomicUsize>,
-    /// Failures in a row that are its own.
+    /// Failures in a row, without those of the journal.
     failures: u32,
-    /// Readings of the journal that failed in a row.
+    /// Failed reads of the journal in a row.
     unread: u32,
     failed: Option<Instant>,
 }
@@ -80,13 +81,13 @@ pub(super) struct ShardState<N: Noun> {
     slots: HashMap<EntityId, Slot<N>>,
     names: HashMap<ActorId, EntityId>,
     lease: ShardLease,
-    /// Who waits for it to be empty, once it is on its way to another node.
+    /// Receives the notice that the shard is empty, once it is being handed over.
     closing: Option<oneshot::Sender<()>>,
     closed: bool,
     counted: usize,
 }
 
-/// What a shard that goes leaves is not awake any more.
+/// Entities that a stopped shard leaves behind no longer count as in memory.
 impl<N: Noun> Drop for ShardState<N> {
     fn drop(&mut self) {
         self.host.shared.awake.fetch_sub(self.counted, Ordering::Relaxed);
@@ -165,7 +166,7 @@ impl<N: Noun> Actor for Shard<N> {
 }
 
 impl<N: Noun> ShardState<N> {
-    /// Takes nothing more, and lets all entities leave.
+    /// Accepts nothing more, and passivates all entities.
     fn close(&mut self, done: oneshot::Sender<()>) {
         self.closing = Some(done);
         self.closed = true;
@@ -188,7 +189,7 @@ impl<N: Noun> ShardState<N> {
         self.count();
     }
 
-    /// Ends once it is closed and empty.
+    /// Stops the shard once it is closed and empty.
     fn end(&mut self, myself: &ActorRef<ShardMessage<N>>) {
         if self.slots.is_empty()
             && let Some(done) = self.closing.take()
@@ -239,7 +240,7 @@ impl<N: Noun> ShardState<N> {
                 if let Some(actor) = &slot.actor
                     && let Err(ractor::MessagingErr::SendErr(message)) = actor.cast(message)
                 {
-                    // It is stopping, and its end is on the way to us.
+                    // The entity is stopping; its supervision event has not arrived yet.
                     slot.stage = Stage::Draining(Buffer::from([message]));
                 }
             }
@@ -271,7 +272,7 @@ impl<N: Noun> ShardState<N> {
         Ok(actor)
     }
 
-    /// An entity has left memory: it comes back at once if something came for it meanwhile.
+    /// An entity was passivated: it is started again at once if messages were buffered meanwhile.
     async fn gone(
         &mut self,
         myself: &ActorRef<ShardMessage<N>>,
@@ -372,8 +373,8 @@ impl<N: Noun> ShardState<N> {
         Ok(())
     }
 
-    /// An entity in quarantine tries again. One that failed too often starts anew, one that cannot
-    /// read its history reads it again.
+    /// Releases an entity from quarantine: one that failed too often is started anew, one whose
+    /// history is invalid reads it again.
     async fn release(
         &mut self,
         myself: &ActorRef<ShardMessage<N>>,
@@ -395,7 +396,7 @@ impl<N: Noun> ShardState<N> {
         self.route(myself, entity, false, again).await
     }
 
-    /// The entity had something to do after all: it gets what was kept for it.
+    /// The entity has work after all and stays in memory: it gets its buffered messages.
     fn stay(&mut self, entity: &EntityId) {
         if let Some(slot) = self.slots.get_mut(entity)
             && matches!(slot.stage, Stage::Draining(_))
@@ -410,7 +411,7 @@ impl<N: Noun> ShardState<N> {
         }
     }
 
-    /// The entity leaves at the next tick, unless somebody uses it until then.
+    /// The entity is passivated at the next tick, unless it is used until then.
     fn absent(&mut self, entity: &EntityId) {
         if let Some(slot) = self.slots.get_mut(entity)
             && let Some(long_ago) = slot.used.checked_sub(slot.idle)
@@ -419,7 +420,7 @@ impl<N: Noun> ShardState<N> {
         }
     }
 
-    /// Asks the idle to leave, in an order that does not depend on where a map keeps them.
+    /// Asks idle entities to stop, in an order that does not depend on the hash map.
     fn tick(&mut self) {
         let idle =
             |slot: &Slot<N>| matches!(slot.stage, Stage::Live) && slot.used.elapsed() >= slot.idle;

@@ -1,5 +1,5 @@
-//! How long a shard may be served without asking the store: until its lease, as far as this
-//! node has heard, cannot have ended yet. Who prolongs it is not known here.
+//! How long this node may serve a shard without asking the store: until the earliest time at which
+//! its lease can have ended. Renewal of leases is elsewhere.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::seeded_fault::{self, SeededFault};
 
-/// The time that a node has for a shard. Clones are handles on the same one.
+/// The time during which a node may serve a shard. Clones share the same time.
 #[derive(Clone, Debug)]
 pub struct ShardLease(Arc<Inner>);
 
@@ -20,13 +20,13 @@ struct Inner {
 }
 
 impl ShardLease {
-    /// One that does not end: nobody else can have the shard.
+    /// A tenure without end: no other node can own the shard.
     #[must_use]
     pub fn for_good() -> Self {
         Self(Arc::new(Inner { since: Instant::now(), until: AtomicU64::new(u64::MAX) }))
     }
 
-    /// One that ends then, unless it is prolonged.
+    /// A tenure that ends at a time, unless it is extended.
     #[must_use]
     pub fn until(at: Instant) -> Self {
         let lease = Self::for_good();
@@ -34,7 +34,7 @@ impl ShardLease {
         lease
     }
 
-    /// Lets it end then.
+    /// Sets the time of its end.
     pub fn extend(&self, at: Instant) {
         let after = at.saturating_duration_since(self.0.since).as_millis();
         self.0.until.store(u64::try_from(after).unwrap_or(u64::MAX), Ordering::Release);
@@ -45,7 +45,7 @@ impl ShardLease {
         self.0.until.store(0, Ordering::Release);
     }
 
-    /// Whether it goes on.
+    /// Whether it has not ended.
     #[must_use]
     pub fn is_valid(&self) -> bool {
         let until = self.0.until.load(Ordering::Acquire);

@@ -1,12 +1,12 @@
-//! How long commands waited for their turn, since somebody last looked.
+//! The wait of commands in mailboxes since the last measurement.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Fewer commands than this say nothing about a queue.
+/// Fewer commands than this are too few for a measurement.
 const COMMANDS_MIN: u64 = 16;
 
-/// The waits since the last look.
+/// The waits since the last measurement.
 #[derive(Debug, Default)]
 pub(super) struct Waits {
     micros: AtomicU64,
@@ -14,14 +14,14 @@ pub(super) struct Waits {
 }
 
 impl Waits {
-    /// Notes a command whose turn has come.
+    /// Records the wait of a command that is taken from its mailbox.
     pub(super) fn note(&self, wait: Duration) {
         let micros = u64::try_from(wait.as_micros()).unwrap_or(u64::MAX);
         self.micros.fetch_add(micros, Ordering::Relaxed);
         self.commands.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The mean of what was noted since the last look, zero of a few.
+    /// The mean wait since the last call; zero if there were fewer than `COMMANDS_MIN`.
     pub(super) fn take_mean(&self) -> Duration {
         let commands = self.commands.swap(0, Ordering::Relaxed);
         let micros = self.micros.swap(0, Ordering::Relaxed);
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_mean_of_enough_commands_is_told_once() {
+    fn mean_wait_is_reported_once_for_enough_commands() {
         let waits = Waits::default();
         waits.note(Duration::from_secs(1));
         assert_eq!(waits.take_mean(), Duration::ZERO, "one is no queue");

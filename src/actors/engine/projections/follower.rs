@@ -1,7 +1,7 @@
-//! Follows the shards that other nodes own, so that who listens here hears of their orders and
-//! stock, too. It folds as the projector does and writes nothing. The feed brings what other nodes
-//! relay; whatever it does not is read from the journal, which is looked at again and again: the
-//! news is late then, and never wrong. Nothing is followed while nobody listens.
+//! Follows the shards that other nodes own, so that clients of this node see the changes of their
+//! orders and stock, too. It folds as the projector does and writes nothing. The feed brings what
+//! other nodes relay; whatever it lacks is read from the journal, which is polled. So changes may
+//! be published late, and are always right. Nothing is followed while nobody is subscribed.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -19,20 +19,21 @@ use crate::domain::entity::{EntityId, Record};
 use crate::store::Tables;
 use crate::store::journal::Journal;
 
-/// How often the journal is asked what nobody told of, and whether somebody listens still.
+/// How often the journal is polled for events that were not relayed, and subscribers are looked
+/// for.
 const ASK_EVERY: Duration = Duration::from_millis(500);
-/// Events of a shard that are told from where it was told last, when it is followed again. Of more,
-/// whoever listens is left to read what it misses.
+/// Events of a shard that are published after a pause in following it. If there are more,
+/// subscribers have to read them from the journal.
 const BEHIND_MAX: i64 = 256;
 
-/// How far a shard was told.
+/// The position up to which a shard was published.
 struct Part {
     pos: i64,
-    /// The journal has more than the feed has told.
+    /// The journal has events that the feed did not bring.
     behind: bool,
 }
 
-/// Tells what changes in the shards of other nodes.
+/// Publishes changes of the shards of other nodes.
 pub struct Follower {
     store: Arc<dyn Tables>,
     journal: Arc<dyn Journal>,
@@ -41,7 +42,7 @@ pub struct Follower {
     parts: BTreeMap<u16, Part>,
     projections: Projections,
     lists: Vec<Box<dyn RunningProjection>>,
-    /// Those with an event that cannot be read: nothing is told of them.
+    /// Entities with an event that cannot be read: nothing is published for them.
     unreadable: HashSet<EntityId>,
 }
 
@@ -66,7 +67,7 @@ impl Follower {
         }
     }
 
-    /// Works until told to stop. Steps are at least `pause` apart.
+    /// Runs until stopped. Steps are at least `pause` apart.
     pub async fn run(mut self, mut feed: Heard, pause: Duration, stop: CancellationToken) {
         let mut owned = self.owned.watch();
         loop {
@@ -76,10 +77,10 @@ impl Follower {
                     biased;
                     () = stop.cancelled() => return,
                     () = self.changes.begun() => {}
-                    // Who began to listen before it was waited for is found here.
+                    // A subscriber that began just before the wait is found here.
                     () = tokio::time::sleep(ASK_EVERY) => {}
                 }
-                // The feed keeps whatever one of its listeners has not taken.
+                // The feed keeps every event that one of its receivers has not taken.
                 feed = feed.resubscribe();
                 continue;
             }
@@ -125,8 +126,8 @@ impl Follower {
         self.unreadable.clear();
     }
 
-    /// Begins with shards that are others' by now, forgets those that are not, and looks how far
-    /// the journal is.
+    /// Adds shards that belong to other nodes by now, removes those that do not, and reads the
+    /// journal's positions.
     async fn ask(&mut self) -> Result<(), Error> {
         let (owned, shards) = (self.owned.all(), self.journal.shards());
         self.parts.retain(|shard, _| !owned.contains(shard));
@@ -195,7 +196,7 @@ impl Follower {
         }
     }
 
-    /// Takes records that follow what was told, and tells what they change.
+    /// Folds records that follow the published ones, and publishes their changes.
     async fn take(&mut self, records: &[Record]) -> Result<(), Error> {
         let outcome = self.step(records).await;
         for list in &mut self.lists {

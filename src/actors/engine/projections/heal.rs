@@ -1,6 +1,6 @@
-//! Trying a dead letter again: the rows of its one entity are made from all its events, and its
-//! letters go in the same transaction. Any node may do so: the cursor of the shard, which has to
-//! stand still meanwhile, keeps it apart from the projector.
+//! Retries a dead letter: the rows of its entity are made from all its events, and its dead letters
+//! are deleted in the same transaction. Any node may do so: the transaction requires the shard's
+//! cursor not to move, so it cannot race with the projector.
 
 use super::Error;
 use super::projection::{ProjectionEntry, Projections};
@@ -9,31 +9,31 @@ use crate::domain::entity::EntityId;
 use crate::store::Tables;
 use crate::store::projection::{Cursor, ProjectionStep};
 
-/// How often the projector may be faster.
+/// Attempts, of which each may be overtaken by the projector.
 const TRIES_MAX: u32 = 20;
 
-/// What came of trying an entity again.
+/// The outcome of retrying an entity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Healed {
-    /// Its rows show all its events again, and its dead letters are gone.
+    /// Its rows contain all its events, and its dead letters are deleted.
     Well,
-    /// It cannot be read still, and why.
+    /// It still cannot be read, for this reason.
     Again(String),
-    /// Its shard has too much going on just now.
+    /// Its shard had too many writes.
     Busy,
 }
 
-/// Makes the rows of one entity, of each projection, from all its events that its shard's cursor
-/// has passed, and takes its dead letters away.
+/// Makes the rows of one entity, for each projection, from all its events up to the shard's cursor,
+/// and deletes its dead letters.
 ///
 /// # Errors
-/// [`Error`]: the journal cannot be read, or the rows not be written.
+/// [`Error`]: the journal cannot be read, or the rows cannot be written.
 pub async fn replay_entity(
     store: &dyn Tables,
     projections: &Projections,
     entity: &EntityId,
 ) -> Result<Healed, Error> {
-    // Those that listen to it no more have letters of it still, perhaps.
+    // Projections that no longer read this prefix may still have dead letters of it.
     for entry in projections.entries() {
         let healed = heal(store, entry, entity).await?;
         if healed != Healed::Well {
@@ -44,7 +44,7 @@ pub async fn replay_entity(
     Ok(Healed::Well)
 }
 
-/// Why the rows of an event are not there; what the database says of it may show personal data.
+/// Reason in a dead letter; the database's message may contain personal data, so it is only logged.
 pub(super) const REFUSED: &str = "the database refuses its rows; the log says why";
 
 async fn heal(

@@ -1,5 +1,5 @@
-//! What is noted of events while they are folded, so that it can be told once their rows are
-//! written: how each entity stood before, and what happened to it.
+//! The changes that are collected while events are folded, to be published once their rows are
+//! written: the previous state of each entity, and its events.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -10,25 +10,26 @@ use crate::actors::engine::changes::{Change, ChangeSet};
 use crate::actors::engine::fold::Folded;
 use crate::domain::entity::{EntityId, Record};
 
-/// Notes on the events of entities whose folded state is `S`.
+/// Collects the changes of entities with the state `S`.
 pub(super) trait News<S>: Send + Sync {
-    /// Notes an event that is about to be folded into a state.
+    /// Adds an event that is about to be folded into a state.
     fn note(&mut self, before: &S, record: &Record);
 
-    /// What was noted of a shard, with how things stand now. Who cannot be shown is left out.
+    /// The collected changes of a shard, with the new states. Entities that cannot be shown in the
+    /// list are left out.
     fn take(&mut self, shard: u16, folded: &HashMap<EntityId, Folded<S>>) -> Box<dyn ChangeSet>;
 
-    /// Forgets all.
+    /// Discards everything.
     fn clear(&mut self);
 }
 
-/// Notes for a list.
+/// Collects the changes of one list.
 pub(super) struct Notes<L: LiveList> {
     list: Arc<L>,
     by_shard: BTreeMap<u16, HashMap<EntityId, Note<L>>>,
 }
 
-/// What is noted of an entity.
+/// The collected changes of an entity.
 struct Note<L: LiveList> {
     after: i64,
     before: Option<L::Facets>,

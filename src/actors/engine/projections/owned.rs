@@ -1,5 +1,5 @@
-//! Which shards a node writes rows of: said by whoever claims and loses them, heard by the
-//! projector and the follower. Who owns a shard is decided elsewhere, and proven by nothing here.
+//! The set of shards whose rows this node writes. The cluster changes it; the projector and the
+//! follower watch it. It is no proof of ownership.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,12 +13,12 @@ pub struct Owned(Arc<Mutex<Inner>>);
 #[derive(Debug, Default)]
 struct Inner {
     shards: BTreeSet<u16>,
-    /// One for each who listens: they hear of a change in the order in which they began.
+    /// One per watcher: they are notified in the order in which they started to watch.
     told: Vec<watch::Sender<BTreeSet<u16>>>,
 }
 
 impl Owned {
-    /// A set that begins with these.
+    /// A set with these shards.
     #[must_use]
     pub fn of(shards: impl IntoIterator<Item = u16>) -> Self {
         let inner = Inner { shards: shards.into_iter().collect(), told: Vec::new() };
@@ -37,29 +37,29 @@ impl Owned {
         }
     }
 
-    /// Lets the rows of a shard be written here from now on.
+    /// Adds a shard.
     pub fn own(&self, shard: u16) {
         self.change(|shards| shards.insert(shard));
     }
 
-    /// Lets them be written here no longer. A step that is under way leaves this shard out.
+    /// Removes a shard. A step in progress leaves it out.
     pub fn disown(&self, shard: u16) {
         self.change(|shards| shards.remove(&shard));
     }
 
-    /// Whether a shard is in it.
+    /// Whether the set contains a shard.
     #[must_use]
     pub fn has(&self, shard: u16) -> bool {
         self.lock().shards.contains(&shard)
     }
 
-    /// All of them, in order.
+    /// All shards of the set, in order.
     #[must_use]
     pub fn all(&self) -> BTreeSet<u16> {
         self.lock().shards.clone()
     }
 
-    /// Hears of every change.
+    /// Watches the set.
     pub(in crate::actors) fn watch(&self) -> watch::Receiver<BTreeSet<u16>> {
         let mut inner = self.lock();
         let (sender, receiver) = watch::channel(inner.shards.clone());

@@ -1,6 +1,6 @@
-//! What a projection is, and the list of those that a node runs. A projection says which events it
-//! listens to, what it folds of them and which rows that makes; cursors, gaps, dead letters and
-//! transactions are the projector's. Which projections there are is not known here.
+//! The definition of a projection, and the list of those that a node runs. A projection says which
+//! prefixes it reads, which state it folds, and which rows that gives; cursors, gaps, dead letters
+//! and transactions are the projector's. The projections themselves are elsewhere.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,36 +13,36 @@ use crate::store::list_row::Batch;
 use crate::store::row::Table;
 use crate::store::{self, Tables};
 
-/// Rows that are made of events and can be made again: each is written over what it was, so that
-/// making it twice is making it once. One that shows how things stand says its [`rows`]; one that
-/// shows what happened is shown each [`event`], and has `()` as its state if it needs none.
+/// Rows that are made from events and can be rebuilt. Writing a row twice has the effect of writing
+/// it once. A projection of current state implements [`rows`]; one of events implements [`event`],
+/// and has the state `()` if it needs none.
 ///
 /// [`rows`]: Projection::rows
 /// [`event`]: Projection::event
 pub trait Projection: Send + Sync + 'static {
-    /// The name of its cursors and dead letters; a store keeps it.
+    /// The name of its cursors and dead letters in the store.
     const NAME: &'static str;
-    /// The prefixes of the nouns that it listens to.
+    /// The prefixes of the nouns that it reads.
     const PREFIXES: &'static [&'static str];
-    /// What is folded of each entity.
+    /// The state that is folded of each entity.
     type State: Fold;
-    /// Whether it is shown each event; it costs a copy of the state.
+    /// Whether [`event`](Projection::event) is called; it costs a copy of the state.
     const EACH_EVENT: bool = false;
 
-    /// The table that lists an entity, and the first column of its rows there: who has written waits
-    /// until they show it.
+    /// The table that lists an entity, and the first column of its rows there: clients that read
+    /// their own writes wait for it.
     fn listed(_entity: &EntityId) -> Option<(&'static Table, &str)> {
         None
     }
 
-    /// Adds the rows of an entity as it stands, once in a step that changed it.
+    /// Adds the rows of an entity in its current state, once in a step that changed it.
     fn rows(&self, _entity: &EntityId, _folded: &Folded<Self::State>, _batch: &mut Batch) {}
 
     /// Adds the rows of one event.
     ///
     /// # Errors
-    /// Why it cannot be taken: nothing is written of it, its entity is parked until it is healed or
-    /// the letters are discarded, and the event becomes a dead letter.
+    /// Why the event is refused: none of its rows are written, its entity is skipped until it is
+    /// healed or its dead letters are discarded, and the event becomes a dead letter.
     fn event(
         &self,
         _event: &FoldedEvent<'_, Self::State>,
@@ -51,8 +51,7 @@ pub trait Projection: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Whether an entity is not expected to change soon, so that its state is the first to be
-    /// forgotten.
+    /// Whether an entity is finished, so that its state is the first to be evicted.
     fn at_rest(_state: &Self::State) -> bool {
         false
     }
@@ -60,32 +59,32 @@ pub trait Projection: Send + Sync + 'static {
 
 /// An event and what it changed.
 pub struct FoldedEvent<'a, S: Fold> {
-    /// The event as it stands in the journal.
+    /// The event as it is stored in the journal.
     pub record: &'a Record,
-    /// The event, read.
+    /// The decoded event.
     pub event: &'a S::Event,
     /// The state before it.
     pub before: &'a S,
-    /// The state behind it.
+    /// The state after it.
     pub after: &'a S,
 }
 
-/// A projection whose rows are a list that can be followed live.
+/// A projection whose rows are a list with a live feed.
 pub trait LiveList: Projection {
-    /// How the list shows an entity.
+    /// An entity's row in the list.
     type Shown: Clone + Send + Sync + 'static;
-    /// What the list can be filtered by and an event can change.
+    /// The values that the list can be filtered by and an event can change.
     type Facets: Send + Sync + 'static;
-    /// What is told of an event.
+    /// What is published of an event.
     type Happened: Send + Sync + 'static;
 
-    /// How an entity is shown; nothing if it cannot be.
+    /// An entity's row in the list; `None` if it has none.
     fn shown(&self, entity: &EntityId, folded: &Folded<Self::State>) -> Option<Self::Shown>;
 
-    /// What lists are filtered by.
+    /// The values that the list can be filtered by.
     fn facets(&self, state: &Self::State) -> Self::Facets;
 
-    /// What is told of an event.
+    /// What is published of an event.
     fn happened(&self, record: &Record) -> Self::Happened;
 }
 
@@ -95,7 +94,7 @@ pub struct Projections(Vec<ProjectionEntry>);
 
 type Listed = fn(&EntityId) -> Option<(&'static Table, &str)>;
 
-/// A projection of a node.
+/// One projection.
 #[derive(Clone)]
 pub(in crate::actors::engine) struct ProjectionEntry {
     pub(in crate::actors::engine) name: &'static str,
@@ -106,7 +105,7 @@ pub(in crate::actors::engine) struct ProjectionEntry {
 }
 
 impl ProjectionEntry {
-    /// One that has taken nothing yet.
+    /// A runner that has processed nothing yet.
     pub(in crate::actors::engine) fn runner(&self) -> Box<dyn RunningProjection> {
         (self.runner)()
     }
@@ -117,15 +116,15 @@ impl ProjectionEntry {
 }
 
 impl Projections {
-    /// These, and one more. Its rows are made from the first event on in a store that has run
-    /// without it.
+    /// Adds a projection. In a store that has run without it, its rows are made from the first
+    /// event on.
     #[must_use]
     pub fn with<P: Projection>(self, projection: P) -> Self {
         let projection = Arc::new(projection);
         self.add::<P>(false, move || Box::new(Runner::new(Arc::clone(&projection), None)))
     }
 
-    /// These, and one more whose list can be followed live.
+    /// Adds a projection whose list has a live feed.
     #[must_use]
     pub fn with_live<L: LiveList>(self, list: L) -> Self {
         let list = Arc::new(list);
@@ -150,8 +149,8 @@ impl Projections {
         self.0.iter().map(|entry| entry.name)
     }
 
-    /// The table that lists an entity, and the first column of its rows there; nothing for what is
-    /// in no list.
+    /// The table that lists an entity, and the first column of its rows there; `None` if no list
+    /// contains it.
     #[must_use]
     pub fn listed<'a>(&self, entity: &'a EntityId) -> Option<(&'static Table, &'a str)> {
         let mut listening = self.0.iter().filter(|entry| entry.listens_to(entity));
@@ -163,15 +162,15 @@ impl Projections {
     pub fn tables(&self) -> Vec<&'static Table> {
         let mut all: Vec<&'static Table> = Vec::new();
         for entry in &self.0 {
-            // Which table it is does not depend on which entity of a noun is asked for.
+            // All entities of a noun are in the same table.
             let any = entry.prefixes.iter().map(|prefix| EntityId::new(&format!("{prefix}_")));
             all.extend(any.filter_map(|any| (entry.listed)(&any).map(|(table, _)| table)));
         }
         all
     }
 
-    /// How far all of them have come, by shard; shards of which one of them has taken nothing are
-    /// left out.
+    /// The position that all projections have reached, by shard; without shards of which one of
+    /// them has processed nothing.
     ///
     /// # Errors
     /// The store's.
@@ -195,7 +194,7 @@ impl Projections {
         &self.0
     }
 
-    /// Runners of those whose lists are followed live.
+    /// Runners of the projections whose lists have a live feed.
     pub(in crate::actors::engine) fn live_runners(&self) -> Vec<Box<dyn RunningProjection>> {
         self.0.iter().filter(|entry| entry.is_live).map(ProjectionEntry::runner).collect()
     }

@@ -1,5 +1,5 @@
-//! One projection at work: what it has folded lately, the rows of the step under way, and what is
-//! told of them. Where rows are written, and which events come next, is not known here.
+//! A running projection: its recently folded states, the rows of the step in progress, and the
+//! changes to publish. The projector decides where rows are written and which events come next.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -14,23 +14,23 @@ use crate::domain::entity::{EntityId, Record};
 use crate::store::journal::{Journal, ReadError};
 use crate::store::list_row::Batch;
 
-/// Folded entities in memory above which those at rest are forgotten at first.
+/// Folded entities in memory above which finished ones are evicted, initially.
 const RESTING_MAX: usize = 1_000;
-/// Folded entities that are kept in memory.
+/// The most folded entities in memory.
 const FOLDED_MAX: usize = 20_000;
 
-/// What a projection made of an event.
+/// The outcome of folding an event.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::actors::engine) enum EventOutcome {
-    /// It is folded in.
+    /// It is folded.
     Folded,
-    /// It cannot be taken, and why.
+    /// It is refused, for this reason.
     Unreadable(String),
-    /// More events come before it than may be read.
+    /// More events before it have to be read than is allowed.
     TooMuch,
 }
 
-/// A projection at work, whichever it is.
+/// A running projection of any type.
 #[async_trait]
 pub(in crate::actors::engine) trait RunningProjection:
     Send + Sync
@@ -38,10 +38,10 @@ pub(in crate::actors::engine) trait RunningProjection:
     /// Whether it wants to know of an entity's events.
     fn listens_to(&self, entity: &EntityId) -> bool;
 
-    /// Whether events that come before this one have to be read first.
+    /// Whether events before this one have to be read first.
     fn misses(&self, record: &Record) -> bool;
 
-    /// Reads what comes before an event, at most `left` events, which are taken from it.
+    /// Reads the events before this one, at most `left`, and subtracts them from it.
     async fn read_before(
         &mut self,
         journal: &dyn Journal,
@@ -49,7 +49,7 @@ pub(in crate::actors::engine) trait RunningProjection:
         left: &mut i64,
     ) -> Result<EventOutcome, ReadError>;
 
-    /// Folds an event in whose predecessors are known; with `tell`, notes what is new.
+    /// Folds an event whose predecessors are folded; with `tell`, collects its change.
     fn take(&mut self, record: &Record, tell: bool) -> Result<(), String>;
 
     /// Adds the rows of all entities that the step has changed.
@@ -58,24 +58,24 @@ pub(in crate::actors::engine) trait RunningProjection:
     /// The rows of the step.
     fn batch(&self) -> &Batch;
 
-    /// What is new in a shard since [`RunningProjection::done`].
+    /// The changes of a shard since [`RunningProjection::done`].
     fn news(&mut self, shard: u16) -> Option<Box<dyn ChangeSet>>;
 
-    /// Begins a new step: the one before is written.
+    /// Begins a new step: the previous one is written.
     fn done(&mut self);
 
-    /// Begins a new step, as if there had not been the one before.
+    /// Begins a new step: the previous one is discarded.
     fn undo(&mut self);
 
-    /// Keeps only the entities of which `keep` says so.
+    /// Evicts all entities for which `keep` returns `false`.
     fn retain(&mut self, keep: &dyn Fn(&EntityId) -> bool);
 
-    /// How many entities it has folded.
+    /// The number of folded entities in memory.
     fn entities(&self) -> usize;
 }
 
 impl dyn RunningProjection {
-    /// Folds an event in, reading what comes before it if that is not in memory.
+    /// Folds an event, after reading those before it if they are not in memory.
     pub(in crate::actors::engine) async fn fold(
         &mut self,
         journal: &dyn Journal,
@@ -93,13 +93,13 @@ impl dyn RunningProjection {
     }
 }
 
-/// A projection at work.
+/// A running projection.
 pub(super) struct Runner<P: Projection> {
     projection: Arc<P>,
     folded: HashMap<EntityId, Folded<P::State>>,
-    /// Folded entities above which those at rest are forgotten.
+    /// Folded entities above which finished ones are evicted.
     resting_max: usize,
-    /// The entities of the step under way.
+    /// The entities of the step in progress.
     changed: BTreeSet<EntityId>,
     batch: Batch,
     news: Option<Box<dyn News<P::State>>>,
@@ -117,11 +117,11 @@ impl<P: Projection> Runner<P> {
         }
     }
 
-    /// Forgets what changes no more, when there is much of it.
+    /// Evicts finished entities, if there are many.
     fn forget_resting(&mut self) {
         if self.folded.len() > self.resting_max {
             self.folded.retain(|_, one| !P::at_rest(&one.state));
-            // Not at every step again when most of them are under way.
+            // If most of them are unfinished, the next eviction is not at the very next step.
             self.resting_max = (2 * self.folded.len()).clamp(RESTING_MAX, FOLDED_MAX);
         }
         if self.folded.len() > FOLDED_MAX {
@@ -184,7 +184,7 @@ impl<P: Projection> RunningProjection for Runner<P> {
             let (before, state) = (&one.state, &after.state);
             let shown = FoldedEvent { record, event: &event, before, after: state };
             if let Err(why) = self.projection.event(&shown, &mut self.batch) {
-                // As if it had not been shown: it is shown again if the step is not written.
+                // The event is undone: it is processed again if the step is not written.
                 self.batch.truncate(&lengths);
                 return Err(why);
             }

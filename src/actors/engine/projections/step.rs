@@ -1,5 +1,5 @@
-//! One step: all projections fold records in, and their rows, dead letters and cursors are written
-//! together. Then it is told what is new.
+//! One step: all projections fold records; their rows, dead letters and cursors are written
+//! together; then the changes are published.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,12 @@ use crate::domain::entity::Record;
 use crate::store::projection::Cursor;
 
 impl Projector {
-    /// Takes records that follow the cursors; `false`, and nothing taken, if somebody else has
-    /// moved one, or owns one of the shards by now.
+    /// Processes records that follow the cursors; `false`, with no effect, if somebody else has
+    /// moved a cursor, or owns one of the shards by now.
     pub(super) async fn step(&mut self, records: &[Record]) -> Result<bool, Error> {
         let told = self.told(records);
         let listened = self.changes.listened();
-        // What is made again is not news.
+        // A rebuild publishes nothing.
         let is_news = |record: &Record| {
             listened && told.get(&record.shard).is_some_and(|told| record.pos > *told)
         };
@@ -29,7 +29,7 @@ impl Projector {
             return Ok(false);
         }
         let written = self.write(records).await;
-        // Some may be written even if others are not.
+        // Some projections may be written even if others are not.
         for (shard, told) in told {
             self.publish(shard, told, listened);
         }
@@ -64,8 +64,9 @@ impl Projector {
         }
     }
 
-    /// Writes the step of each projection by itself, so that one whose rows are refused does not stop
-    /// the others. One whose table cannot be written is set aside; nobody is for a store that fails.
+    /// Writes the step of each projection in its own transaction, so that one whose rows are
+    /// refused does not stop the others. One whose table cannot be written is suspended; if the
+    /// whole store fails, none is.
     async fn write_each(&mut self, records: &[Record]) -> Result<bool, Error> {
         let with = (self.store.as_ref(), self.journal.as_ref(), &self.clock);
         let mut unmoved = true;
@@ -87,7 +88,8 @@ impl Projector {
         Ok(unmoved)
     }
 
-    /// Up to where the shards of these records were told before, or shown by a list.
+    /// The positions up to which the shards of these records were published, or contained in a
+    /// list.
     fn told(&self, records: &[Record]) -> BTreeMap<u16, i64> {
         let mut told = BTreeMap::new();
         for record in records {
@@ -99,15 +101,15 @@ impl Projector {
         told
     }
 
-    /// How far lists that are followed live have come in a shard. One that is not as far as another
-    /// since it is made again, or cannot be written, holds back its own snapshots only.
+    /// The highest position of the lists with a live feed in a shard. A projection that is behind
+    /// the others, because it is rebuilt or cannot be written, delays only its own snapshots.
     pub(super) fn live_pos(&self, shard: u16) -> Option<i64> {
         let live = self.tracks.iter().filter(|track| track.is_live);
         live.filter_map(|track| track.parts.get(&shard)).map(|part| part.pos).max()
     }
 
-    /// Tells what a step changed that was written. Without notes, or when one list has come
-    /// further than another, all that is told is that something may have changed.
+    /// Publishes the changes of a written step. Without collected changes, or when one list is
+    /// ahead of another, it publishes a gap.
     fn publish(&mut self, shard: u16, told: i64, noted: bool) {
         let Some(pos) = self.live_pos(shard) else { return };
         self.changes.wrote(shard, pos);

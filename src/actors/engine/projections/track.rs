@@ -1,5 +1,5 @@
-//! How far one projection has come in each shard that is owned, and what a step does to it. All
-//! that one projection cannot know of another is here; what they share is the projector's.
+//! The position of one projection in each owned shard, and the effect of a step on it. What
+//! projections share is the projector's.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
@@ -16,43 +16,43 @@ use crate::store::journal::Journal;
 use crate::store::projection::{Cursor, DeadLetter, ProjectionStep};
 use crate::store::{self, Tables};
 
-/// How far the rows of a shard have come.
+/// The position of the rows of a shard.
 pub(super) struct ShardTrack {
     pub(super) pos: i64,
-    /// There is more in the journal than the feed has told, or may be.
+    /// The journal has, or may have, events that the feed has not brought.
     pub(super) behind: bool,
 }
 
-/// The first pause of one whose rows cannot be written; it doubles with each try.
+/// The first pause of a suspended projection; it doubles with each attempt.
 const ASIDE_MIN: Duration = Duration::from_secs(1);
-/// The longest pause of one whose rows cannot be written.
+/// The longest pause of a suspended projection.
 const ASIDE_MAX: Duration = Duration::from_secs(60);
 
-/// One whose table cannot be written while those of others can.
+/// The suspension of a projection whose table cannot be written while others can.
 struct Aside {
     pause: Duration,
     until: Instant,
-    /// Where the steps that were not written led, by shard.
+    /// The cursors that the unwritten steps would have reached, by shard.
     missing: BTreeMap<u16, i64>,
 }
 
-/// What a projection is folded with.
+/// What a projection needs for folding.
 type With<'a> = (&'a dyn Tables, &'a dyn Journal, &'a Clock);
 
-/// A projection, and how far it has come.
+/// A projection and its positions.
 pub(super) struct Track {
     pub(super) name: &'static str,
     pub(super) is_live: bool,
     pub(super) run: Box<dyn RunningProjection>,
     pub(super) parts: BTreeMap<u16, ShardTrack>,
     parked: HashSet<EntityId>,
-    /// Where the step under way leads.
+    /// The cursors after the step in progress.
     pub(super) cursors: BTreeMap<u16, Cursor>,
     dead: Vec<DeadLetter>,
     aside: Option<Aside>,
-    /// It is aside, and its next try is not yet due.
+    /// It is suspended, and its next attempt is not due yet.
     pub(super) rests: bool,
-    /// The step under way is written.
+    /// The step in progress is written.
     written: bool,
 }
 
@@ -72,7 +72,7 @@ impl Track {
         }
     }
 
-    /// Begins with the shards that are owned by now, and forgets the others.
+    /// Adds newly owned shards, and removes the others.
     pub(super) fn own(
         &mut self,
         owned: &BTreeSet<u16>,
@@ -92,7 +92,7 @@ impl Track {
         self.rejoin();
     }
 
-    /// Remembers those with dead letters, which somebody else may have written.
+    /// Remembers the entities with dead letters, which somebody else may have written.
     pub(super) fn park(&mut self, parked: Vec<EntityId>, shards: u16) {
         let own = |entity: &EntityId| self.parts.contains_key(&entity.shard(shards));
         self.parked.extend(parked.into_iter().filter(own));
@@ -104,8 +104,8 @@ impl Track {
         self.parts.iter().any(|(shard, part)| stands(shard) != part.pos)
     }
 
-    /// Looks where the cursors stand and how far the journal is. What was folded of a shard whose
-    /// cursor somebody else has moved counts no more.
+    /// Reads the cursors and the journal's positions. The folded states of a shard whose cursor
+    /// somebody else has moved are discarded.
     pub(super) fn look(&mut self, shards: &[store::shard::Row], cursors: &BTreeMap<u16, i64>) {
         let mut moved = BTreeSet::new();
         for row in shards {
@@ -124,7 +124,7 @@ impl Track {
         self.rejoin();
     }
 
-    /// Folds in records that follow its cursors; `tell` says of which there is news.
+    /// Folds records that follow its cursors; `tell` says whose changes are published.
     pub(super) async fn fold(
         &mut self,
         (store, journal, clock): With<'_>,
@@ -157,7 +157,7 @@ impl Track {
         Ok(())
     }
 
-    /// Parks the entity of an event that becomes a dead letter.
+    /// Makes an event a dead letter and skips its entity from then on.
     fn add_dead_letter(&mut self, record: &Record, reason: String, clock: &Clock) {
         self.parked.insert(record.entity.clone());
         self.dead.push(DeadLetter {
@@ -171,7 +171,7 @@ impl Track {
         });
     }
 
-    /// Writes the step that was folded last, alone; `false` if somebody else has moved a cursor.
+    /// Writes the last folded step alone; `false` if somebody else has moved a cursor.
     pub(super) async fn commit(&self, store: &dyn Tables) -> Result<bool, store::Error> {
         let cursors: Vec<Cursor> = self.cursors.values().copied().collect();
         if cursors.is_empty() {
@@ -180,8 +180,8 @@ impl Track {
         store.commit_projections(&[self.step(&cursors)]).await
     }
 
-    /// Folds records in again and writes them, halved until only the events are left whose rows are
-    /// refused: each becomes a dead letter. `false` if somebody else has moved a cursor.
+    /// Folds records again and writes them, halved repeatedly until only the events are left whose
+    /// rows are refused: each becomes a dead letter. `false` if somebody else has moved a cursor.
     pub(super) async fn write_halved(
         &mut self,
         with: With<'_>,
@@ -219,14 +219,14 @@ impl Track {
         Ok(true)
     }
 
-    /// As if nothing had been folded since the last step that was written.
+    /// Undoes everything that was folded since the last written step.
     fn forget_step(&mut self) {
         self.cursors.clear();
         self.dead.clear();
         self.run.undo();
     }
 
-    /// Whether a record comes next in its shard; over a gap the journal has to be read.
+    /// Whether a record is the next one of its shard; over a gap the journal has to be read.
     fn follows(&mut self, record: &Record) -> bool {
         let Some(part) = self.parts.get_mut(&record.shard) else { return false };
         let at = self.cursors.get(&record.shard).map_or(part.pos, |cursor| cursor.pos);
@@ -242,7 +242,8 @@ impl Track {
         true
     }
 
-    /// Asks whether those who are parked and have news still are: somebody may have healed them.
+    /// Checks whether skipped entities with new events still have dead letters: somebody may have
+    /// healed them.
     async fn look_at_parked(
         &mut self,
         store: &dyn Tables,
@@ -261,20 +262,20 @@ impl Track {
         Ok(())
     }
 
-    /// What is to be written of it, once [`Track::fold`] has gathered it.
+    /// The step to be written, once [`Track::fold`] has collected it.
     pub(super) fn step<'a>(&'a self, cursors: &'a [Cursor]) -> ProjectionStep<'a> {
         let rows = Some(self.run.batch());
         ProjectionStep { projection: self.name, cursors, rows, dead: &self.dead, healed: &[] }
     }
 
-    /// Whether it has taken all that was not told yet of a shard, `told` being the last position
-    /// that was, and is at `pos` now.
+    /// Whether it has processed all events of a shard after `told`, the last published position,
+    /// and is at `pos` now.
     pub(super) fn has_all(&self, shard: u16, told: i64, pos: i64) -> bool {
         let has = |step: &Cursor| step.after <= told && step.pos == pos;
         self.written && self.cursors.get(&shard).is_some_and(has)
     }
 
-    /// Moves on: the step is written.
+    /// Moves its cursors: the step is written.
     pub(super) fn advance(&mut self) {
         self.written = true;
         for (shard, cursor) in &self.cursors {
@@ -283,7 +284,8 @@ impl Track {
         self.rejoin();
     }
 
-    /// Is no longer aside once what was missing is written, by whomever, or is not its own.
+    /// Ends the suspension once the missing steps are written, by any node, or the shard is no
+    /// longer owned.
     fn rejoin(&mut self) {
         let Some(aside) = &mut self.aside else { return };
         let parts = &self.parts;
@@ -294,12 +296,12 @@ impl Track {
         }
     }
 
-    /// Whether its rows could not be written when it was tried last, while those of others could.
+    /// Whether it is suspended: its last write failed while those of others succeeded.
     pub(super) const fn is_aside(&self) -> bool {
         self.aside.is_some()
     }
 
-    /// Lets the others go on without it, and rests before the next try.
+    /// Suspends it: the others continue, and it pauses before its next attempt.
     pub(super) fn set_aside(&mut self) {
         let before = self.aside.take();
         let pause = before.as_ref().map_or(ASIDE_MIN, |aside| (aside.pause * 2).min(ASIDE_MAX));
@@ -309,12 +311,12 @@ impl Track {
         self.rests = true;
     }
 
-    /// Tries again, if that is due.
+    /// Retries, if that is due.
     pub(super) fn wake(&mut self, now: Instant) {
         self.rests = self.aside.as_ref().is_some_and(|aside| aside.until > now);
     }
 
-    /// Whether there is more for it than the feed has told.
+    /// Whether the journal has events for it that the feed has not brought.
     pub(super) fn is_behind(&self) -> bool {
         !self.rests && self.parts.values().any(|part| part.behind)
     }
@@ -325,8 +327,8 @@ impl Track {
         }
     }
 
-    /// Begins a new step behind one of these records; `passed` says whether that was taken by all
-    /// that had something to do with it.
+    /// Begins a new step after one of these records; `passed` says whether all projections that
+    /// read it have processed it.
     pub(super) fn end(&mut self, records: &[Record], passed: bool) {
         let written = self.written || passed && self.cursors.is_empty();
         self.written = false;

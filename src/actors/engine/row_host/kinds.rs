@@ -1,5 +1,5 @@
-//! The kinds of rows that a node has, behind one face: what is done with each of them, or with the one
-//! that an id's prefix names. Which kinds those are is not known here.
+//! The kinds of plain rows of a node, behind one interface: operations on all kinds, or on the one
+//! that an id's prefix selects. The list of kinds is elsewhere.
 
 use std::any::Any;
 use std::sync::{Arc, PoisonError};
@@ -21,7 +21,7 @@ use crate::store::versioned::VersionedRow;
 pub struct RowKinds(Vec<fn(RowBase) -> Arc<dyn ErasedRows>>);
 
 impl RowKinds {
-    /// The same, and one more.
+    /// Adds a kind.
     #[must_use]
     pub fn with<T: VersionedRow>(mut self) -> Self {
         self.0.push(|base| Arc::new(RowHost::<T>::new(base)));
@@ -35,7 +35,7 @@ impl RowKinds {
     }
 }
 
-/// The row hosts of all kinds that a node has. Cheap to clone.
+/// The rows of all kinds of a node. Cheap to clone.
 #[derive(Clone)]
 pub struct RowHosts(Arc<[Arc<dyn ErasedRows>]>);
 
@@ -45,44 +45,44 @@ impl RowHosts {
         self.0.iter()
     }
 
-    /// Those of a kind; nothing if this node does not have it.
+    /// The rows of a kind; `None` if this node does not have it.
     #[must_use]
     pub fn of<T: VersionedRow>(&self) -> Option<Arc<RowHost<T>>> {
         self.iter().find_map(|rows| (rows.clone() as Arc<dyn Any + Send + Sync>).downcast().ok())
     }
 
-    /// Those whose ids have this prefix.
+    /// The rows whose ids have this prefix.
     #[must_use]
     pub fn named(&self, prefix: &str) -> Option<&Arc<dyn ErasedRows>> {
         self.iter().find(|rows| rows.prefix() == prefix)
     }
 }
 
-/// The rows of a kind, whatever it is.
+/// The rows of any kind.
 #[async_trait]
 pub trait ErasedRows: Any + Send + Sync {
-    /// The prefix of their ids, which is also what they are called between nodes.
+    /// The prefix of their ids, which also names the kind in calls between nodes.
     fn prefix(&self) -> &'static str;
 
-    /// What one of them is called outside.
+    /// The public name of one row.
     fn name(&self) -> &'static str;
 
-    /// The table that they are in.
+    /// Their table.
     fn table(&self) -> &'static Table;
 
-    /// Writes those of a shard from now on; nobody else does while the lease lasts.
+    /// Writes the rows of a shard from now on; no other node does while the tenure is valid.
     fn open(&self, shard: u16, lease: ShardLease);
 
-    /// Writes those of a shard no longer.
+    /// Stops writing the rows of a shard.
     fn close(&self, shard: u16);
 
-    /// Says how those of other nodes are written. Until then there are none.
+    /// Sets how rows of other nodes are written. Until then they cannot be.
     fn set_remote(&self, remote: Arc<dyn RemoteEntities>);
 
-    /// Writes what another node asks for, and answers as it reads it.
+    /// Performs a write for another node, and returns the answer as JSON.
     async fn serve(&self, body: &[u8]) -> Vec<u8>;
 
-    /// Follows the feed until told to stop, and drops what was answered of rows that have changed.
+    /// Follows the feed until stopped, and drops cached answers about changed rows.
     async fn follow(&self, feed: Receiver<Arc<[Record]>>, stop: CancellationToken);
 }
 

@@ -1,4 +1,4 @@
-//! Rows whose shard another node has: their writes go there, as commands to entities do.
+//! Writes of rows whose shard another node owns: they are sent there, as commands to entities are.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,15 +11,15 @@ use crate::actors::engine::host::{RemoteEntities, RemoteFailure};
 use crate::domain::entity::Cause;
 use crate::store::versioned::{Row, VersionedRow};
 
-/// How long a write is tried.
+/// Time limit of a write, over all attempts.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a single try may take.
+/// Timeout of one attempt.
 const TRY: Duration = Duration::from_secs(3);
-/// How long to wait for news of where a shard is.
+/// The longest wait for a new owner of a shard.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// A write as it travels. The value is called a product, whatever it is, because products were the
-/// first rows: nodes of one release and the next work together.
+/// A write as it is sent. The field of the value is called `product` for every kind of row, because
+/// products were the first kind, and nodes of consecutive releases work together.
 #[derive(Serialize, Deserialize)]
 #[serde(bound = "")]
 struct Put<T: VersionedRow> {
@@ -29,7 +29,7 @@ struct Put<T: VersionedRow> {
     cause: Cause,
 }
 
-/// What came of it.
+/// The answer.
 #[derive(Serialize, Deserialize)]
 #[serde(bound = "")]
 enum Outcome<T: VersionedRow> {
@@ -66,7 +66,7 @@ impl<T: VersionedRow> Outcome<T> {
 }
 
 impl<T: VersionedRow> RowHost<T> {
-    /// Writes a row here or on the node that has its shard.
+    /// Writes a row here, or on the node that owns its shard.
     pub(super) async fn put_where_it_is(
         &self,
         remote: &dyn RemoteEntities,
@@ -110,7 +110,7 @@ impl<T: VersionedRow> RowHost<T> {
         Err(Error::TryAgain)
     }
 
-    /// Writes what another node asks for.
+    /// Performs a write for another node.
     pub(super) async fn answer(&self, body: &[u8]) -> Vec<u8> {
         let outcome = match serde_json::from_slice::<Put<T>>(body) {
             Ok(Put { value, .. }) if !self.base.lanes.own(&T::entity_id(value.key())) => {

@@ -1,5 +1,5 @@
-//! The history of an entity: read from the journal, lifted to the newest shape, folded, and
-//! kept as a snapshot now and then. What is decided on it is `entity`'s.
+//! The history of an entity: read from the journal, upcast, folded, and stored as a snapshot from
+//! time to time. `entity` makes decisions on the resulting state.
 
 use std::collections::HashMap;
 
@@ -11,10 +11,10 @@ use crate::domain::time::Timestamp;
 use crate::seeded_fault::{self, SeededFault};
 use crate::store::journal::{Record, StateSnapshot};
 
-/// Events that are read first: all of most carts and orders. What has more may have a snapshot,
-/// and then these were read in vain.
+/// Events of the first read: the whole history of most carts and orders. An entity with more events
+/// may have a snapshot, and then these were read for nothing.
 const FIRST: u32 = 50;
-/// Events that are read at once after that.
+/// Events of each later read.
 const PAGE: u32 = 500;
 
 impl<N: Noun> Life<N> {
@@ -39,7 +39,7 @@ impl<N: Noun> Life<N> {
         });
     }
 
-    /// Reads the history, from a snapshot on where there is one and it is long.
+    /// Replays the history, from its snapshot if the history is long and there is one.
     pub(super) async fn replay(&mut self) -> Result<(), ActorProcessingErr> {
         self.state = N::default();
         (self.seq, self.durable, self.snapshot_seq, self.armed) = (0, 0, 0, None);
@@ -72,7 +72,7 @@ impl<N: Noun> Life<N> {
         self.durable = self.seq;
         self.host.shared.quarantine.well(&self.id);
         let now = self.host.shared.clock.now();
-        // One that is due has perhaps fired, and its row was set to a later moment.
+        // A timer that is due may have fired already, and its row was moved to a later time.
         self.armed = self.state.timer().map(|at| if at <= now { UNKNOWN } else { at });
         Ok(())
     }
@@ -107,10 +107,10 @@ impl<N: Noun> Life<N> {
     }
 }
 
-/// Reads an event, lifting it to the newest version of its kind first.
+/// Decodes an event, after upcasting it to the newest version of its kind.
 ///
 /// # Errors
-/// When the record is not as it was written, or the data is not what the kind and version promise.
+/// When the record was altered, or its data does not match its kind and version.
 pub fn decode<E: Event>(record: &Record) -> Result<E, serde_json::Error> {
     if !record.intact {
         let why = "it is damaged on disk: its checksum does not match";
@@ -133,14 +133,14 @@ pub fn decode<E: Event>(record: &Record) -> Result<E, serde_json::Error> {
     }
 }
 
-/// The state that a snapshot holds; `None` if that is of another shape.
+/// The state that a snapshot contains; `None` if it belongs to another state version.
 pub fn kept<N: Noun>(snapshot: &StateSnapshot) -> Option<N> {
     let known = snapshot.state_version == N::STATE_VERSION;
     let kept = known.then(|| serde_json::from_str::<KeptOwned<N>>(&snapshot.data));
     kept?.ok().map(|kept| kept.state)
 }
 
-/// What a snapshot holds.
+/// The contents of a snapshot.
 #[derive(serde::Serialize)]
 struct Kept<'a, N> {
     state: &'a N,
