@@ -1,5 +1,5 @@
-//! Products for those who sell and those who edit them: rows with a version like any other. What a
-//! product costs in a cart is `pricing`'s.
+//! Products, for the shop's pages and for editors: plain rows with a version. Prices of carts are
+//! in `pricing`.
 
 pub use super::engine::row_host::{Error, Expect, Lookups, WriteOutcome};
 
@@ -10,5 +10,5 @@ use crate::domain::versioned::Versioned as _;
 /// All products of a store.
 pub type Catalog = RowHost<Product>;
 
-/// The space of the cache that holds what was answered of many products.
+/// The cache space of answers that contain several products.
 pub const SPACE: &str = Product::PLURAL;

@@ -1,9 +1,9 @@
-//! Floor 2: when, and who next. The engine that runs entities, the flows between them, and what
-//! belongs to one noun.
+//! Floor 2: entities and their processes. The engine that runs entities, the flows between them,
+//! and the code of each noun.
 //!
-//! Its wings, each below the next: `engine`; the nouns' own files; `flows`; `nouns`, the list of
-//! all, and `node`. No decision
-//! about money or stock is made here: that is the domain's. No SQL and no HTTP either.
+//! Its parts, each of which may use those before it: `engine`; the nouns' own files; `flows`;
+//! `nouns` (the list of all nouns) and `node`. Decisions about money and stock are in `domain`;
+//! there is no SQL and no HTTP here.
 
 pub mod catalog;
 pub mod engine;

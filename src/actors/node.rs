@@ -1,6 +1,6 @@
-//! A node: the hosts of all nouns over one store, their supervisor, the flows between them, and the
-//! work that runs beside them (timers, projections, parked webhooks, the sweep). Here it is put
-//! together, begins and ends; nothing of what it does is here.
+//! A node: the hosts of all nouns over one store, their supervisor, the flows, and the background
+//! tasks (timers, projections, parked webhooks, the sweep). This file assembles, starts and stops
+//! them; their work is elsewhere.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -46,40 +46,40 @@ use crate::store::journal::lane::Committed;
 use crate::store::journal::lanes::Lanes;
 use crate::store::{self, Tables};
 
-/// How long a shard is owned that nobody else can claim.
+/// Lease of the shards of a store that only one node can use.
 const LEASE: Span = Span::from_secs(10);
-/// The owner of all shards where there is one node.
+/// The owner of all shards if there is only one node.
 const SINGLE: &str = "single";
 
-/// What a node is started with.
+/// Arguments of [`Node::start`].
 pub struct NodeStart {
-    /// The nouns that it runs.
+    /// The nouns.
     pub nouns: Nouns,
-    /// The data.
+    /// The database.
     pub store: Arc<dyn Tables>,
-    /// The time.
+    /// The clock.
     pub clock: Clock,
-    /// How prices are computed.
+    /// The rules of price computation.
     pub rules: pricing::Rules,
-    /// How the shop is run.
+    /// The shop's settings.
     pub settings: ShopSettings,
-    /// The kinds of plain rows that it has.
+    /// The kinds of plain rows.
     pub rows: RowKinds,
     /// The limits of the hosts.
     pub host: host::Options,
-    /// The rows that are made of events.
+    /// The projections.
     pub projections: Projections,
     /// The limits of the lanes.
     pub lane: store::journal::lane::Options,
-    /// How many lanes there are at the most.
+    /// The most lanes.
     pub lanes: u16,
-    /// Who moves money.
+    /// The payment providers.
     pub payments: Payments,
-    /// What nodes share and may lose.
+    /// The cache shared by nodes, which may lose its contents.
     pub cache: Cache,
-    /// What may change while it runs.
+    /// The runtime settings.
     pub runtime: Runtime,
-    /// The other nodes; nothing if there are none.
+    /// The cluster; `None` if there is only one node.
     pub cluster: Option<cluster::ClusterStart>,
 }
 
@@ -99,31 +99,31 @@ pub struct Node {
     pub rows: RowHosts,
     /// Prices, and the rules that they are computed by.
     pub pricing: Pricing,
-    /// What touches more than one noun, or the world outside.
+    /// The flows.
     pub flows: Flows,
-    /// How the shop is run.
+    /// The shop's settings.
     pub settings: ShopSettings,
-    /// The data.
+    /// The database.
     pub store: Arc<dyn Tables>,
-    /// The time.
+    /// The clock.
     pub clock: Clock,
-    /// What the journal commits, as it does.
+    /// The feed of committed events.
     pub feed: Feed,
-    /// The rows that are made of events.
+    /// The projections.
     pub projections: Projections,
-    /// What the rows that are followed live have become, as they do.
+    /// The feed of changes to lists.
     pub changes: ChangeFeed,
-    /// What has happened to orders, since the start.
+    /// Counts of order events since the start.
     pub tally: Arc<OrderTally>,
-    /// Who moves money.
+    /// The payment providers.
     pub payments: Payments,
-    /// What nodes share and may lose.
+    /// The cache shared by nodes, which may lose its contents.
     pub cache: Cache,
-    /// What may change while it runs.
+    /// The runtime settings.
     pub runtime: Runtime,
     /// The writers of the journal.
     pub lanes: Lanes,
-    /// This node among others; nothing if there are none.
+    /// This node's cluster membership; `None` if there is only one node.
     pub cluster: Option<Arc<ClusterMember>>,
     /// The shards whose rows this node writes.
     pub owned: Owned,
@@ -141,7 +141,7 @@ pub enum Error {
     /// The journal cannot be read.
     #[error(transparent)]
     Journal(#[from] ReadError),
-    /// It is started without rows that it needs.
+    /// A kind of rows that the node needs is missing.
     #[error("a node needs {0}")]
     NoRows(&'static str),
     /// The store cannot be read.
@@ -153,7 +153,7 @@ pub enum Error {
 }
 
 impl Node {
-    /// Claims all shards of the store, starts everything, and goes on with what was under way.
+    /// Claims all shards of a single-node store, starts everything, and resumes pending work.
     ///
     /// # Errors
     /// [`Error`]: the store cannot be read, or an actor not be started.
@@ -176,10 +176,10 @@ impl Node {
             options: start.host,
             supervisor: supervisor.get_cell(),
         });
-        // An error means that they were told before.
+        // An error means that they were set before.
         let _before = told.set(hosts.clone());
         let _ = supervisor.cast(hosts.clone());
-        // A store of one shard has one node.
+        // A store with one shard has one node.
         let cache_ttl = Duration::from_millis(settings.product_cache_ttl_ms);
         let cache_ttl = (journal.shards() > 1).then_some(cache_ttl);
         let base = RowBase {
@@ -217,7 +217,7 @@ impl Node {
         Ok(node)
     }
 
-    /// A node of these parts that does nothing yet.
+    /// A node of these parts that does not run yet.
     fn of(
         parts: Parts,
         shards: Shards,
@@ -256,7 +256,7 @@ impl Node {
         }
     }
 
-    /// Runs all shards: there is no other node.
+    /// Opens all shards: there is no other node.
     async fn own_all(&self) -> Result<(), Error> {
         let all: Vec<u16> = (0..self.lanes.shards()).collect();
         for fence in self.store.journal().claim(&all, SINGLE, LEASE).await? {
@@ -280,8 +280,8 @@ impl Node {
         self.shards.hosts()
     }
 
-    /// Lives among the other nodes from now on, if there are any: takes calls and shards. They
-    /// reach it at `url`.
+    /// Joins the cluster, if there is one: accepts calls and claims shards. Other nodes reach this
+    /// one at `url`.
     pub async fn join(self: &Arc<Self>, url: &str) {
         let Some(cluster) = self.cluster.clone() else {
             return;
@@ -347,14 +347,14 @@ impl Node {
         self.owned.has(shard)
     }
 
-    /// Whether this node does what only one node does: the one that has the first shard.
+    /// Whether this node runs the tasks that only one node runs: it owns the first shard.
     #[must_use]
     pub fn leads(&self) -> bool {
         self.runs(0)
     }
 
-    /// Lets all rows be made again from the first event, so that what was a dead letter is tried
-    /// again. It begins at once and goes on beside all else.
+    /// Starts a rebuild of all projections from the first event, which also retries dead letters.
+    /// It runs in the background.
     ///
     /// # Errors
     /// The store's.
@@ -365,7 +365,7 @@ impl Node {
         Ok(())
     }
 
-    /// Lets the rows of one projection be made again, as [`Node::replay_rows`] does of all.
+    /// Starts a rebuild of one projection, as [`Node::replay_rows`] does for all.
     ///
     /// # Errors
     /// The store's.
@@ -376,8 +376,7 @@ impl Node {
         Ok(())
     }
 
-    /// How far all rows have followed the journal: the sum of the positions
-    /// of all shards whose rows are written here.
+    /// The sum of the positions that all projections have reached, over the owned shards.
     #[must_use]
     pub fn projected(&self) -> i64 {
         let owned = self.owned.all();
@@ -385,8 +384,8 @@ impl Node {
         owned.iter().filter_map(|shard| projected.get(usize::from(*shard))).sum()
     }
 
-    /// Waits until the rows that are written here show everything of a shard up to `pos`, at most
-    /// `patience`; `false` if they do not by then.
+    /// Waits until the rows of an owned shard contain everything up to `pos`, at most `patience`;
+    /// `false` if they do not by then.
     pub async fn caught_up(&self, (shard, pos): (u16, i64), patience: Duration) -> bool {
         let mut projected = self.projected.clone();
         let there = projected
@@ -394,22 +393,22 @@ impl Node {
         matches!(tokio::time::timeout(patience, there).await, Ok(Ok(_)))
     }
 
-    /// Hears of every step of the rows that are written here.
+    /// Watches the positions of the owned shards' rows.
     #[must_use]
     pub fn steps(&self) -> watch::Receiver<Vec<i64>> {
         self.projected.clone()
     }
 
-    /// Gives all shards to the other nodes, if there are any. What still comes for them is sent
-    /// on, until [`Node::stop`].
+    /// Hands over all shards to other nodes, if there are any. New commands for them are forwarded
+    /// until [`Node::stop`].
     pub async fn leave(self: &Arc<Self>) {
         if let Some(cluster) = &self.cluster {
             cluster.leave(&self.shards).await;
         }
     }
 
-    /// How many events of a shard that this node owns are committed and not in the stream of all
-    /// nodes; nothing if there is none.
+    /// The number of committed events of an owned shard that are not in the stream of all nodes
+    /// yet; `None` without a stream.
     #[must_use]
     pub fn relay_lag(&self, shard: u16) -> Option<i64> {
         self.shards.relay().map(|relay| relay.lag(shard))
@@ -421,8 +420,8 @@ impl Node {
         self.cluster.as_ref().map_or(SINGLE, |cluster| cluster.me())
     }
 
-    /// Stops: what is queued for the journal is written, rows catch up, the store is closed. What
-    /// is under way goes on at the next start.
+    /// Stops: queued appends are written, rows catch up, the store is closed. Pending work is
+    /// resumed at the next start.
     pub async fn stop(&self) {
         self.lanes.flush().await;
         self.stop.cancel();
@@ -451,14 +450,14 @@ impl Node {
     }
 }
 
-/// Hosts and flows hold each other: who lets go of a node lets go of them.
+/// Hosts and flows refer to each other: dropping a node breaks the cycle.
 impl Drop for Node {
     fn drop(&mut self) {
         self.hosts().iter().for_each(ErasedHost::forget_flow);
     }
 }
 
-/// What the lane does with every commit: the flows are told, and then whoever follows the feed.
+/// The lane's callback after every commit: it informs the flows, and then the feed.
 fn committed(feed: Feed, hosts: Arc<OnceLock<Hosts>>) -> Committed {
     Arc::new(move |records: &[Record]| {
         if let Some(hosts) = hosts.get() {

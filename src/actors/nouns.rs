@@ -1,5 +1,5 @@
-//! The nouns that a node runs: one list, which it is started with. What a noun is, is the domain's;
-//! what it wants done outside, its flow's.
+//! The list of the nouns that a node runs. A noun is defined in `domain`; its effects are performed
+//! by its flow.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -20,8 +20,8 @@ use crate::domain::stock::Stock;
 use crate::store::journal::Journal;
 use crate::store::journal::lanes::Lanes;
 
-/// The nouns of a shop, those first that ask the others. Another one is a line here, or is added
-/// with [`Nouns::with`].
+/// The nouns of a shop, in an order in which each may send commands to those after it. A new noun
+/// is a line here, or is added with [`Nouns::with`].
 #[must_use]
 pub fn all() -> Nouns {
     Nouns { entries: Vec::new() }
@@ -36,7 +36,7 @@ pub struct Nouns {
     entries: Vec<Entry>,
 }
 
-/// What a node has to know of a noun.
+/// A noun's entry: its flow and options.
 pub struct NounEntry<N: Noun> {
     flow: MakeFlow<N>,
     resumed: bool,
@@ -45,7 +45,7 @@ pub struct NounEntry<N: Noun> {
 type MakeFlow<N> = Box<dyn FnOnce(&Parts) -> Arc<dyn Flow<N>> + Send>;
 
 impl<N: Noun<Effect = Infallible>> NounEntry<N> {
-    /// A noun that wants nothing done outside of itself.
+    /// A noun without effects.
     #[must_use]
     pub fn without_flow() -> Self {
         Self::with_flow(|_| NoFlow)
@@ -53,14 +53,14 @@ impl<N: Noun<Effect = Infallible>> NounEntry<N> {
 }
 
 impl<N: Noun> NounEntry<N> {
-    /// A noun, and the flow that does what it wants.
+    /// A noun, and the flow that performs its effects.
     #[must_use]
     pub fn with_flow<F: Flow<N>>(flow: impl FnOnce(&Parts) -> F + Send + 'static) -> Self {
         Self { flow: Box::new(|parts| Arc::new(flow(parts))), resumed: false }
     }
 
-    /// Those of its entities that have a timer are woken as soon as a node runs their shard: they
-    /// have something under way, and need not wait until the timer is due.
+    /// Wakes entities with a timer as soon as a node opens their shard: they have pending work and
+    /// need not wait for the timer.
     #[must_use]
     pub fn resumed(mut self) -> Self {
         self.resumed = true;
@@ -68,7 +68,7 @@ impl<N: Noun> NounEntry<N> {
     }
 }
 
-/// An entry, whatever its noun is.
+/// An entry of any noun.
 struct Entry {
     shapes: StoredShapes,
     resumed: bool,
@@ -76,7 +76,7 @@ struct Entry {
     connect: Box<dyn FnOnce(&Parts) + Send>,
 }
 
-/// What hosts are made of.
+/// Arguments of a new host.
 #[derive(Clone)]
 pub(super) struct HostStart {
     pub journal: Arc<dyn Journal>,
@@ -87,7 +87,7 @@ pub(super) struct HostStart {
 }
 
 impl Nouns {
-    /// These and another one, which takes the place of one with the same prefix.
+    /// Adds a noun, which replaces one with the same prefix.
     #[must_use]
     pub fn with<N: Noun>(mut self, entry: NounEntry<N>) -> Self {
         let NounEntry { flow, resumed } = entry;
@@ -105,18 +105,18 @@ impl Nouns {
         self
     }
 
-    /// How the events and states of each are stored.
+    /// The stored forms of each noun's events and states.
     pub fn shapes(&self) -> impl Iterator<Item = &StoredShapes> {
         self.entries.iter().map(|entry| &entry.shapes)
     }
 
-    /// A host for each, which has no flow yet.
+    /// A host for each noun, without a flow.
     pub(super) fn hosts(&self, start: &HostStart) -> Hosts {
         let hosted = |entry: &Entry| Hosted { host: (entry.host)(start), resumed: entry.resumed };
         Hosts::new(self.entries.iter().map(hosted).collect())
     }
 
-    /// Gives each host its flow.
+    /// Sets each host's flow.
     pub(super) fn connect(self, parts: &Parts) {
         self.entries.into_iter().for_each(|entry| (entry.connect)(parts));
     }

@@ -1,5 +1,5 @@
-//! The rows of orders: what lists, searches and the live feed show of them. When a row is written,
-//! and who is told, is not known here.
+//! The projection of orders: their rows in lists, searches and the live feed. The projector decides
+//! when rows are written and published.
 
 use std::sync::Arc;
 
@@ -58,31 +58,31 @@ impl LiveList for OrderRows {
     }
 }
 
-/// An event of an order, without what it says.
+/// An event of an order, without its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Happened {
-    /// Its place in the order's life, from 1.
+    /// Its sequence number in the order, from 1.
     pub seq: i64,
     /// Its kind.
     pub kind: Arc<str>,
     /// When it was decided.
     pub at: Timestamp,
-    /// Who asked for it.
+    /// Who caused it.
     pub by: Arc<str>,
 }
 
-/// How an order stood before a change: what lists are filtered by, and can change.
+/// The values of an order before a change that lists can be filtered by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facets {
-    /// Where it stood.
+    /// The status.
     pub status: &'static str,
-    /// Where its money stood.
+    /// The payment status.
     pub payment_status: &'static str,
-    /// Where its goods stood.
+    /// The fulfillment status.
     pub fulfillment_status: &'static str,
-    /// Whether its saga could not go on by itself.
+    /// Whether a step of its saga was stuck.
     pub stuck: bool,
-    /// Whether its saga was under way or stuck.
+    /// Whether its saga had unfinished or stuck steps.
     pub unfinished: bool,
 }
 
@@ -99,7 +99,7 @@ impl Facets {
     }
 }
 
-/// An order as its row shows it.
+/// The row of an order.
 #[must_use]
 pub fn order_row(id: &EntityId, order: &Order, seq: i64) -> Row {
     let placed = order.placed();

@@ -1,5 +1,5 @@
-//! What a cart comes to right now: its lines with today's names and prices, its delivery, its
-//! totals, and what is still missing before it can be checked out.
+//! The current prices of a cart: its lines with today's names and prices, delivery, totals, and
+//! what is still missing for a checkout.
 
 use std::sync::Arc;
 
@@ -13,20 +13,20 @@ use crate::store;
 /// A cart with prices.
 #[derive(Clone, Debug)]
 pub struct Priced {
-    /// The lines that can be sold, and at no price those that cannot.
+    /// The lines; one that cannot be sold has the price 0.
     pub lines: Vec<PricedLine>,
-    /// The chosen way of delivery, where it is offered.
+    /// The chosen delivery option, if it is offered.
     pub delivery: Option<Delivery>,
-    /// What it comes to, lines that cannot be sold left out.
+    /// The totals, without lines that cannot be sold.
     pub totals: Totals,
-    /// What is missing.
+    /// What is missing for a checkout.
     pub requirements: Vec<Requirement>,
 }
 
 /// A line of a cart with its price.
 #[derive(Clone, Debug)]
 pub struct PricedLine {
-    /// The line as it would be frozen.
+    /// The line as it would be stored in the order.
     pub line: QuotedLine,
     /// Whether its price was agreed for this cart only.
     pub agreed: bool,
@@ -34,7 +34,7 @@ pub struct PricedLine {
     pub available: bool,
 }
 
-/// Something without which a cart cannot be checked out.
+/// Something that is missing for a checkout.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say what each means")]
 pub enum Requirement {
@@ -72,7 +72,7 @@ impl Requirement {
 pub struct Pricing {
     /// All products.
     pub catalog: Arc<Catalog>,
-    /// How prices are computed.
+    /// The rules of price computation.
     pub rules: Arc<Rules>,
 }
 

@@ -1,10 +1,10 @@
-//! The one list of the projections that there are.
+//! The list of all projections.
 
 use super::engine::projections::Projections;
 use super::order_rows::OrderRows;
 use super::stock_rows::StockRows;
 
-/// All of them, in the order in which a step writes their rows.
+/// All projections, in the order in which a step writes their rows.
 #[must_use]
 pub fn all() -> Projections {
     Projections::default().with_live(OrderRows).with_live(StockRows)

@@ -1,5 +1,5 @@
-//! What a node answers others that ask it: for its entities and rows, and for what only it knows of
-//! its shards, so that an operator sees all of it on any node.
+//! Answers to other nodes: of this node's entities and rows, and of the state of its shards, so
+//! that an operator can see all of it on any node.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,35 +12,35 @@ use super::engine::hosts::ErasedHost;
 use super::node::Node;
 use crate::bus::{CallSlot, IncomingCall};
 
-/// What reports are called between nodes.
+/// The name of reports in calls between nodes.
 const NOUN: &str = "report";
-/// How long another node may take to report.
+/// Timeout of another node's report.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What a node reports about itself.
+/// A node's report.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct NodeReport {
     /// Its shards.
     pub shards: BTreeMap<u16, OfShard>,
     /// Entities in memory.
     pub awake: usize,
-    /// Commands under way.
+    /// Commands in progress.
     pub under_way: usize,
     /// Entities in quarantine.
     pub quarantined: usize,
 }
 
-/// What a node says of a shard that it has.
+/// A node's report on one of its shards.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct OfShard {
-    /// Appends that wait or are in flight in its lane.
+    /// Appends that are queued or in flight in its lane.
     pub lane_depth: usize,
-    /// Events that the stream does not have yet; nothing without one.
+    /// Committed events that are not in the stream yet; `None` without a stream.
     pub relay_lag: Option<i64>,
 }
 
 impl Node {
-    /// Answers another node that asks for an entity or a row of this one, or how it is.
+    /// Answers another node's call to an entity or a row, or for a report.
     pub(super) async fn answer_call(&self, call: IncomingCall, mut place: CallSlot) -> Bytes {
         let Some(end) = call.body.iter().position(|byte| *byte == b'\n') else {
             return Bytes::new();
@@ -57,7 +57,7 @@ impl Node {
         answer.unwrap_or_default().into()
     }
 
-    /// What this node says of itself.
+    /// This node's report.
     #[must_use]
     pub fn report(&self) -> NodeReport {
         let shards = self.lanes.owned().into_iter().map(|fence| {
@@ -73,8 +73,8 @@ impl Node {
         report
     }
 
-    /// What every node says of itself, this one too; nothing of one that does not answer within
-    /// a second.
+    /// The report of every node, this one included; `None` for one that does not answer within a
+    /// second.
     pub async fn reports(&self) -> BTreeMap<String, Option<NodeReport>> {
         let mut all = BTreeMap::from([(self.name().to_owned(), Some(self.report()))]);
         if let Some(cluster) = &self.cluster {

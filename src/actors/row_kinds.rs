@@ -1,5 +1,5 @@
-//! The plain rows with a version that there are: one line a kind. What two callers race for is a noun
-//! instead.
+//! The list of the plain rows with a version: one line per kind. Data for which callers race is a
+//! noun instead.
 
 use super::engine::row_host::RowKinds;
 use crate::domain::product::Product;

@@ -1,4 +1,4 @@
-//! How a shop is run, as its operator has configured it. What may change while it runs is in
+//! The shop's settings, from the configuration. Settings that may change at runtime are in
 //! `engine/runtime.rs`.
 
 use std::collections::BTreeSet;
@@ -14,7 +14,7 @@ use crate::domain::stock::Location;
 
 /// A year, in seconds.
 const YEAR_SECS: i64 = 365 * 24 * 3600;
-/// The most locations that goods are taken from.
+/// The most locations in the priority list.
 const LOCATIONS_MAX: usize = 100;
 
 fn some_locations(locations: &[Location], (): &()) -> garde::Result {
@@ -26,32 +26,31 @@ fn some_locations(locations: &[Location], (): &()) -> garde::Result {
     })
 }
 
-/// How a shop is run.
+/// The shop's settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 #[garde(allow_unvalidated)]
 pub struct ShopSettings {
-    /// The currency of a cart or an imported price that names none.
+    /// The currency of a cart, or of an imported price, that names none.
     pub currency: Currency,
-    /// The locations that goods are taken from, the first first; others follow by name.
+    /// The locations from which stock is taken, in order of priority; all others follow by name.
     #[garde(custom(some_locations))]
     pub locations: Arc<[Location]>,
-    /// How long stock is held for an order that is not paid yet, in seconds.
+    /// How long stock is held for an unpaid order, in seconds.
     #[garde(custom(within(1..=YEAR_SECS)))]
     pub hold_secs: i64,
     /// How long an order can be paid, in seconds.
     #[garde(custom(within(1..=YEAR_SECS)))]
     pub payment_deadline_secs: i64,
-    /// When the money of a confirmed order is taken.
+    /// When the money of a confirmed order is captured.
     pub capture: CapturePolicy,
     /// How often due timers are looked for, in milliseconds.
     #[garde(custom(within(1..=60_000)))]
     pub timer_poll_ms: u64,
-    /// How far apart the steps of a projection are at least, in milliseconds.
+    /// The shortest time between two steps of the projector, in milliseconds.
     #[garde(custom(within(0..=60_000)))]
     pub projection_pause_ms: u64,
-    /// How long a cached product is used without asking the store, in milliseconds, where several
-    /// nodes write to it.
+    /// TTL of a cached product, in milliseconds, where several nodes write to the store.
     #[garde(custom(within(0..=600_000)))]
     pub product_cache_ttl_ms: u64,
 }

@@ -1,5 +1,5 @@
-//! The rows of stock, one a SKU and location: what lists and the live feed show of it. When they
-//! are written, and who is told, is not known here.
+//! The projection of stock: one row per SKU and location, for lists and the live feed. The
+//! projector decides when rows are written and published.
 
 use super::engine::fold::Folded;
 use super::engine::projections::{LiveList, Projection};
@@ -31,12 +31,12 @@ impl Projection for StockRows {
     }
 }
 
-/// A SKU, and how it stands at each location.
+/// A SKU's rows.
 #[derive(Clone, Debug)]
 pub struct SkuLevels {
-    /// What is kept.
+    /// The SKU.
     pub sku: Sku,
-    /// One a location.
+    /// One row per location.
     pub rows: Vec<Row>,
 }
 
@@ -56,7 +56,7 @@ impl LiveList for StockRows {
     fn happened(&self, _: &Record) {}
 }
 
-/// The stock of a SKU as its rows show it, one a location.
+/// The stock rows of a SKU, one per location.
 #[must_use]
 pub fn stock_rows(id: &EntityId, stock: &Stock, seq: i64, at: Timestamp) -> Vec<Row> {
     let Ok(sku) = id.key().parse::<Sku>() else {

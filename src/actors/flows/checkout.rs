@@ -1,10 +1,10 @@
-//! The checkout, from what a buyer asks to an order that goes on by itself.
+//! The checkout: from a buyer's request to an order whose saga continues by itself.
 //!
-//! `CheckoutFlow::run` reads from top to bottom: the cart is priced, its stock looked at, the cart is
-//! spent, and the order placed. From there on the order's own steps are performed (`order_steps`, a
-//! page with each of them and what undoes it): its stock is reserved, its money authorized, its
-//! stock allocated and its number drawn, its money captured. What the order decides is the
-//! domain's; here is only who is asked, and in what order.
+//! `CheckoutFlow::run` reads from top to bottom: it prices the cart, checks its stock, spends the cart,
+//! and places the order. After that the order's own steps are performed (`order_steps` lists them,
+//! each next to its compensation): reserve stock, authorize money, allocate stock and draw a
+//! number, capture money. The order's decisions are in `domain`; this file says who is asked, in
+//! which order.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,48 +29,48 @@ use crate::domain::time::Span;
 use crate::seeded_fault::{self, SeededFault};
 use crate::store;
 
-/// How often a cart is priced again because it was changed meanwhile.
+/// Attempts to price and spend a cart that is changed meanwhile.
 const SEALS_MAX: usize = 3;
-/// How often an order is placed again because there was too much under way.
+/// Attempts to place an order while the order's node sheds load.
 const PLACES_MAX: usize = 4;
 
-/// What a buyer asks for.
+/// A buyer's request.
 #[derive(Debug)]
 pub struct Request {
     /// The cart.
     pub cart: CartId,
-    /// How it is paid; not needed for a cart that costs nothing.
+    /// The payment method; not needed for a cart whose total is 0.
     pub method: Option<PaymentMethod>,
-    /// What the buyer was shown.
+    /// The total that the buyer was shown.
     pub expected_total: Option<Money>,
-    /// Who asks; it carries the idempotency key.
+    /// The caller, with the idempotency key.
     pub cause: Cause,
     /// How long to wait for the outcome.
     pub patience: Option<Duration>,
 }
 
-/// An order after a checkout.
+/// The outcome of a checkout.
 #[derive(Debug)]
 pub struct PlacedOrder {
     /// The order.
     pub order: Order,
     /// Its version.
     pub seq: i64,
-    /// Whether it is known how it went.
+    /// Whether the outcome of the payment is known.
     pub settled: bool,
-    /// Whether this was done before, under the same key.
+    /// Whether it was placed before, under the same idempotency key.
     pub replayed: bool,
 }
 
 /// A cart that can no longer be changed.
 enum Spent {
-    /// It was spent just now, and this is what it comes to.
+    /// It was spent by this checkout; this is the order to place.
     Sealed(order::Placed),
-    /// It was spent by an earlier checkout, whose order may not have come to be.
+    /// It was spent by an earlier checkout, whose order may not have been placed.
     SealedBefore(cart::Cart),
 }
 
-/// Why nothing was placed.
+/// Why no order was placed.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say what each means")]
 pub enum CheckoutRefusal {
@@ -123,7 +123,7 @@ fn of_cart(error: host::Error<cart::Rejection>) -> CheckoutRefusal {
     })
 }
 
-/// The checkout: it makes an order of a cart.
+/// Turns carts into orders.
 pub struct CheckoutFlow {
     pub(super) carts: Host<cart::Cart>,
     pub(super) orders: Host<Order>,
@@ -136,10 +136,10 @@ pub struct CheckoutFlow {
 }
 
 impl CheckoutFlow {
-    /// Makes an order of a cart, or tries once more to pay the order that it has become.
+    /// Places the order of a cart, or retries the payment of the order that exists for it.
     ///
     /// # Errors
-    /// [`CheckoutRefusal`]: nothing was placed, or nothing is known to have been.
+    /// [`CheckoutRefusal`]: no order was placed, or the outcome is unknown.
     pub async fn run(&self, request: Request) -> Result<PlacedOrder, CheckoutRefusal> {
         let provider = request.method.as_ref().map(|method| method.provider.as_str());
         if provider.is_some_and(|provider| !self.payments.knows(provider)) {
@@ -182,7 +182,7 @@ impl CheckoutFlow {
         };
         match self.orders.wait(&entity, patience, Until::Settled, read_placed).await {
             Ok(settled) => Ok(PlacedOrder { replayed: placed.replayed, ..settled }),
-            // It is placed, and goes on: only how it went cannot be told here and now.
+            // The order is placed and continues; only its outcome is not known here and now.
             Err(error) => {
                 tracing::debug!(%error, entity = entity.for_log(), "cannot wait for the outcome \
                                                                     of a checkout");
@@ -191,8 +191,8 @@ impl CheckoutFlow {
         }
     }
 
-    /// Places an order whose cart was spent just now. What is too much for a moment is tried again:
-    /// the buyer can no longer change the cart.
+    /// Places the order of a cart that was just spent. If it is shed, it is retried: the buyer can
+    /// no longer change the cart.
     async fn place(
         &self,
         entity: &EntityId,
@@ -212,8 +212,8 @@ impl CheckoutFlow {
         self.orders.ask(entity, command.clone(), cause.clone(), read_placed).await
     }
 
-    /// What another checkout of a spent cart asks of its order: to be paid, or to be placed, if it
-    /// was not because nothing went on after its cart was spent.
+    /// A further checkout of a spent cart: retries the payment of its order, or places the order,
+    /// if an earlier checkout spent the cart and then failed.
     async fn go_on(
         &self,
         order: OrderId,
@@ -237,15 +237,15 @@ impl CheckoutFlow {
             Some(_) => Ok(Command::Pay { method }),
             None => match self.freeze(order, cart, expected).await {
                 Ok(placed) => Ok(Command::Place { placed: placed.into(), method }),
-                // It cannot be completed any more: its buyer has to make a new one.
+                // The order can no longer be placed: the buyer has to make a new cart.
                 Err(CheckoutRefusal::Incomplete(_)) => Err(CheckoutRefusal::CartExpired),
                 Err(other) => Err(other),
             },
         }
     }
 
-    /// Spends a cart at the version that was priced, so that what its buyer was told last is what
-    /// is ordered. Before that no order can be there.
+    /// Spends a cart at the version that was priced, so that the order equals the buyer's last view
+    /// of the cart. Before that there can be no order.
     async fn seal(&self, request: &Request) -> Result<Spent, CheckoutRefusal> {
         let (entity, order) = (cart::entity_id(request.cart), OrderId(request.cart.0));
         for _ in 0..SEALS_MAX {
@@ -269,7 +269,8 @@ impl CheckoutFlow {
             let cause = Cause { idempotency: None, ..request.cause.clone() };
             let spend = cart::Command::Spend { order };
             let spent = self.carts.ask_if(&entity, seq, spend, cause, |_| ()).await;
-            // Another version: it was changed meanwhile, or another checkout was first.
+            // The cart has another version: it was changed meanwhile, or another checkout was
+            // first.
             if spent.map_err(of_cart)?.is_ok() {
                 return Ok(Spent::Sealed(placed));
             }
@@ -277,7 +278,7 @@ impl CheckoutFlow {
         Err(CheckoutRefusal::Host(host::Error::TryAgain))
     }
 
-    /// Prices a cart for good.
+    /// Prices a cart for its order.
     async fn freeze(
         &self,
         order: OrderId,
@@ -314,7 +315,7 @@ impl CheckoutFlow {
         })
     }
 
-    /// Looks whether there is stock, so that the buyer of a cart that cannot be filled keeps it.
+    /// Checks the stock, so that the buyer keeps a cart that cannot be fulfilled.
     async fn look_for_stock(&self, placed: &order::Placed) -> Result<(), CheckoutRefusal> {
         let mut units: BTreeMap<Sku, i64> = BTreeMap::new();
         for line in &placed.lines {
@@ -326,7 +327,7 @@ impl CheckoutFlow {
             available.map(|available| Shortage { sku, requested, available })
         });
         let all: Vec<_> = stream::iter(looks).buffer_unordered(SKUS_AT_ONCE).collect().await;
-        // What cannot be looked at now is decided when it is reserved.
+        // A SKU that cannot be read now is decided when its stock is reserved.
         let mut short: Vec<Shortage> =
             all.into_iter().flatten().filter(|one| one.available < one.requested).collect();
         if short.is_empty() {

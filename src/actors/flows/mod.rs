@@ -1,7 +1,8 @@
-//! What touches more than one noun, or the world outside: one file a flow, named after it.
+//! Flows: processes that touch more than one noun, or external systems; one file per flow, named
+//! after it.
 //!
-//! A flow is a struct that holds what it needs, with its steps and, next to each, what undoes it.
-//! All flows are made here. What an order wants done is listed in `order_steps`.
+//! A flow is a struct of the services that it needs, with its steps, each next to its compensation.
+//! All flows are made here. `order_steps` lists the effects of an order.
 
 pub mod checkout;
 pub mod order_numbers;
@@ -24,18 +25,18 @@ use self::reservation::Reservation;
 use self::stock_movements::StockMovements;
 use self::webhook::WebhookIntake;
 
-/// The flows that somebody outside of the node begins, or that time does.
+/// The flows that are started by requests or by time.
 pub struct Flows {
-    /// A cart becomes an order.
+    /// Turns a cart into an order.
     pub checkout: CheckoutFlow,
-    /// What providers tell.
+    /// Processes providers' webhooks.
     pub webhooks: WebhookIntake,
-    /// What providers list.
+    /// Compares with providers' lists.
     pub reconciliation: Reconciliation,
 }
 
 impl Flows {
-    /// All of them.
+    /// All flows.
     #[must_use]
     pub fn new(parts: &Parts) -> Self {
         let reconciliation = Reconciliation {
@@ -67,7 +68,7 @@ impl Flows {
     }
 }
 
-/// The flow of orders: what each of them wants done.
+/// The flow that performs the effects of orders.
 #[must_use]
 pub fn order_steps(parts: &Parts) -> OrderSteps {
     let numbers = OrderNumbers { counters: parts.host(), arrived: parts.arrived.clone() };

@@ -1,5 +1,5 @@
-//! How orders get their numbers: each draws one from the counter, which remembers it until it has
-//! heard that it arrived, so that an order that asks again gets the same.
+//! Order numbers: each order draws one from the counter. The counter remembers it until it learns
+//! that the order has stored it, so an order that asks again gets the same number.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -16,22 +16,23 @@ use crate::domain::entity::EntityId;
 use crate::domain::id::OrderId;
 use crate::domain::order::{self, Order};
 
-/// How long the counter of a cluster remembers an order that has its number: so long a first draw
-/// may be on its way, though the order got its number by a second one.
+/// How long the counter of a cluster remembers an order after it has stored its number: a first
+/// draw may be in transit this long, although the order got its number by a second one.
 const ON_ITS_WAY: Duration = SKEW.saturating_add(LONGEST);
 
-/// Orders that have their number for good, so that the counter need not remember it, and when it
-/// may forget each. Losing one at a crash costs a few bytes until the next start.
+/// Orders that have stored their number, so that the counter need not remember it, and the earliest
+/// time to forget each. If a crash loses them, they cost a few bytes until the next start.
 pub struct ArrivedNumbers {
     remembered: Duration,
     arrived: Mutex<VecDeque<(Instant, OrderId)>>,
 }
 
-/// How many arrivals one draw carries at the most.
+/// The most arrivals that one draw reports.
 const ARRIVED_MAX: usize = 500;
 
 impl ArrivedNumbers {
-    /// None yet, of a node that has `others` or is alone: without others, no draw comes late.
+    /// An empty list, of a node that has `others` or is alone: without others, no draw arrives
+    /// late.
     #[must_use]
     pub fn new(others: bool) -> Self {
         let remembered = if others { ON_ITS_WAY } else { Duration::ZERO };
@@ -42,12 +43,12 @@ impl ArrivedNumbers {
         self.arrived.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An order has its number for good.
+    /// Records that an order has stored its number.
     pub(super) fn note(&self, order: OrderId) {
         self.queue().push_back((Instant::now() + self.remembered, order));
     }
 
-    /// Those that the counter may forget by now.
+    /// The orders that the counter may forget by now.
     fn take(&self) -> Vec<OrderId> {
         let (mut arrived, now) = (self.queue(), Instant::now());
         let due = arrived.iter().take(ARRIVED_MAX).take_while(|(at, _)| *at <= now).count();
@@ -62,7 +63,7 @@ impl ArrivedNumbers {
     }
 }
 
-/// Draws numbers.
+/// Draws order numbers.
 #[derive(Clone)]
 pub struct OrderNumbers {
     pub(super) counters: Host<Counter>,
@@ -70,7 +71,7 @@ pub struct OrderNumbers {
 }
 
 impl OrderNumbers {
-    /// The number of an order, drawn now or before; nothing if the counter gives no answer.
+    /// The number of an order, drawn now or before; `None` if the counter does not answer.
     pub(super) async fn draw(&self, order: OrderId) -> Option<i64> {
         let arrived = self.arrived.take();
         let draw = counter::Draw { order, arrived: arrived.clone() };
@@ -83,8 +84,8 @@ impl OrderNumbers {
     }
 }
 
-/// The flow of counters: once a node runs the counter of order numbers, it finds out which of the
-/// numbers that are remembered have arrived.
+/// The flow of counters: when a node opens the shard of the order-number counter, it finds out
+/// which of the remembered numbers are stored in their orders.
 pub struct RememberedNumbers {
     pub(super) orders: Host<Order>,
     pub(super) arrived: Arc<ArrivedNumbers>,
@@ -120,7 +121,7 @@ mod tests {
     use crate::domain::id::Key;
 
     #[tokio::test(start_paused = true)]
-    async fn a_number_is_remembered_for_as_long_as_a_draw_may_be_on_its_way() {
+    async fn order_number_is_remembered_while_a_draw_may_be_in_transit() {
         let order = |n: u128| OrderId(Key::new(Uuid::from_u128(n)));
         let alone = ArrivedNumbers::new(false);
         alone.note(order(1));

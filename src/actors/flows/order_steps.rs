@@ -1,8 +1,8 @@
-//! All that an order wants done outside of itself, on one page: each step beside what undoes it.
+//! All effects of an order, in one file: each step next to its compensation.
 //!
-//! Which steps an order wants follows from its state (`domain/order/effect.rs`); how one is done is
-//! in the file of its flow. A step is performed until its event is there, under the same name each
-//! time, so that it may be begun again after a crash.
+//! An order's state determines its steps (`domain/order/effect.rs`); each is implemented in the
+//! file of its flow. A step is repeated until its event is stored, always under the same name, so
+//! that it can be repeated after a crash.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::actors::engine::host::{Flow, Teller};
 use crate::domain::entity::{EntityId, Record};
 use crate::domain::order::{Effect, Order};
 
-/// The steps of orders.
+/// Performs the steps of orders.
 pub struct OrderSteps {
     pub(super) reservation: Reservation,
     pub(super) payment: PaymentSteps,
@@ -32,18 +32,18 @@ impl Flow<Order> for OrderSteps {
         let (stock, payment, movements) = (&self.reservation, &self.payment, &self.movements);
         let teller = &teller;
         match effect {
-            // 1. Stock is held, all of it or none.
+            // 1. Reserve stock, all of it or none.
             Effect::Reserve { order, generation, units, hold } => {
                 stock.reserve(order, generation, (units, hold), teller).await;
             }
-            // It undoes 1 and 3.
+            // Compensates 1 and 3.
             Effect::Release { order, units } => stock.release(order, units, teller).await,
 
-            // 2. Money is set aside.
+            // 2. Authorize the money.
             Effect::Authorize { attempt, provider, token, amount } => {
                 payment.authorize(entity, attempt, (provider, token, amount), teller).await;
             }
-            // They undo 2: where its outcome is not known, and where it is.
+            // These compensate 2: the first if its outcome is unknown, the second if it is known.
             Effect::Reverse { attempt, provider } => {
                 payment.reverse(entity, attempt, &provider, teller).await;
             }
@@ -51,25 +51,25 @@ impl Flow<Order> for OrderSteps {
                 payment.void(entity, attempt, (&provider, &id, amount), teller).await;
             }
 
-            // 3. What is held is allocated, and the order gets its number: it is confirmed.
+            // 3. Turn holds into allocations and draw the order number: the order is confirmed.
             Effect::Commit { order, generation, units } => {
                 stock.allocate(order, generation, units, teller).await;
             }
 
-            // 4. Money is taken.
+            // 4. Capture the money.
             Effect::Capture { capture, provider, payment: id, amount } => {
                 payment.capture(entity, capture, (&provider, &id, amount), teller).await;
             }
-            // It undoes 4.
+            // Compensates 4.
             Effect::Refund { refund, provider, payment: id, amount } => {
                 payment.refund(entity, refund, (&provider, &id, amount), teller).await;
             }
 
-            // 5. Goods go out.
+            // 5. Ship the goods.
             Effect::Ship { order, fulfillment, units } => {
                 movements.ship(order, fulfillment, units, teller).await;
             }
-            // It undoes 3 and 5, for what is refunded.
+            // Compensates 3 and 5, for refunded units.
             Effect::Restock { order, refund, units, restock } => {
                 movements.restock(order, refund, (units, restock), teller).await;
             }

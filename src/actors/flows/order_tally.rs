@@ -1,8 +1,8 @@
-//! How often what has happened to orders, as the journal commits it, since the start.
+//! Counts of order events that the journal has committed, since the start.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counts of what has happened to orders.
+/// Counts of order events.
 #[derive(Debug, Default)]
 pub struct OrderTally {
     /// Orders placed.

@@ -1,4 +1,4 @@
-//! What flows are made of: the parts of a node that are there before it runs anything.
+//! The services that flows are made from: the parts of a node that exist before it runs anything.
 
 use std::sync::Arc;
 
@@ -19,23 +19,23 @@ use crate::store::Tables;
 pub struct Parts {
     /// The hosts of all nouns.
     pub hosts: Hosts,
-    /// The data.
+    /// The database.
     pub store: Arc<dyn Tables>,
-    /// The time.
+    /// The clock.
     pub clock: Clock,
-    /// How the shop is run.
+    /// The shop's settings.
     pub settings: ShopSettings,
-    /// What may change while it runs.
+    /// The runtime settings.
     pub runtime: Runtime,
-    /// What nodes share and may lose.
+    /// The cache shared by nodes, which may lose its contents.
     pub cache: Cache,
-    /// Prices, and the products that have them.
+    /// Prices, and the products.
     pub pricing: Pricing,
-    /// Who moves money.
+    /// The payment providers.
     pub payments: Payments,
-    /// Orders that have their number for good.
+    /// Orders that have stored their number.
     pub arrived: Arc<ArrivedNumbers>,
-    /// What has happened to orders.
+    /// Counts of order events.
     pub tally: Arc<OrderTally>,
 }
 

@@ -1,8 +1,9 @@
-//! The money of an order: what its provider is asked, and what becomes of the answers.
+//! The payment steps of an order: calls to its provider, and the effect of the answers.
 //!
-//! A provider that does not answer has perhaps acted: the same key again, then a question by our
-//! reference, then a reversal. Never a second attempt while the first is unknown. What providers
-//! tell by themselves is in `webhook`, what their lists show in `reconciliation`.
+//! A call without an answer may have been carried out. So it is repeated with the same idempotency
+//! key; then the provider is asked for the payment with our reference; then the attempt is
+//! reversed. No second attempt is made while the first one's outcome is unknown. Webhooks are in
+//! `webhook`, the providers' lists in `reconciliation`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,24 +26,26 @@ use crate::providers::payment::{
 };
 use crate::seeded_fault::{self, SeededFault};
 
-/// How patient kontor is with payment providers.
+/// Retry limits of calls to payment providers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// The pause before the first repeated call, in milliseconds; each next one is longer.
+    /// The pause before the first retry of a call, in milliseconds; each next one is longer.
     #[garde(custom(within(1..=60_000)))]
     pub retry_after_ms: u64,
-    /// Calls without an answer after which the provider is asked what became of it.
+    /// Calls without an answer after which the provider is asked for the outcome.
     #[garde(custom(within(1..=1_000)))]
     pub ask_after: u32,
-    /// Calls without an answer after which a step is stuck and an operator sees it. A provider
-    /// that cannot be reached at all is waited for.
+    /// Calls without an answer after which a step is stuck and an operator sees it. While a
+    /// provider cannot be reached at all, calls are retried without limit.
     #[garde(custom(within(1..=100_000)))]
     pub stuck_after: u32,
-    /// How often the provider's list is compared with the journal, in seconds; 0 for never.
+    /// Period of the sweep, which compares the provider's list with the journal, in seconds; 0
+    /// turns it off.
     #[garde(custom(within(0..=SWEEP_MAX_SECS)))]
     pub sweep_secs: u64,
-    /// Where providers reach this server with their webhooks; empty for where it listens.
+    /// The address to which providers send their webhooks; if empty, the address on which this
+    /// server listens.
     #[garde(custom(web_address))]
     pub webhook_url: String,
 }
@@ -59,7 +62,7 @@ impl Default for Options {
     }
 }
 
-/// The accounts at payment providers that a store has, by the text of each.
+/// A store's accounts at payment providers, by their names.
 #[derive(Clone, Default)]
 pub struct Payments {
     providers: BTreeMap<String, Arc<dyn Provider>>,
@@ -67,20 +70,20 @@ pub struct Payments {
 }
 
 impl Payments {
-    /// Providers, and how patient to be with them.
+    /// Providers, and the retry limits of calls to them.
     #[must_use]
     pub fn new(providers: Vec<Arc<dyn Provider>>, options: Options) -> Self {
         let providers = providers.into_iter().map(|one| (one.account().to_string(), one)).collect();
         Self { providers, options }
     }
 
-    /// Whether there is such an account.
+    /// Whether there is an account of this name.
     #[must_use]
     pub fn knows(&self, name: &str) -> bool {
         self.providers.contains_key(name)
     }
 
-    /// All of them, each with the text of its account.
+    /// All accounts with their names.
     pub fn all(&self) -> impl Iterator<Item = (&str, &Arc<dyn Provider>)> {
         self.providers.iter().map(|(name, provider)| (name.as_str(), provider))
     }
@@ -94,13 +97,13 @@ impl Payments {
     }
 }
 
-/// Our name for an attempt, at the provider.
+/// Our reference for an attempt, at the provider.
 #[must_use]
 pub fn attempt_reference(order: &EntityId, attempt: u32) -> String {
     format!("{order}-p{attempt}")
 }
 
-/// Reads our name of something at the provider: the order, the letter, the number.
+/// Parses our reference for an operation at the provider: the order, the kind's letter, the number.
 #[must_use]
 pub fn parse_reference(reference: &str) -> Option<(EntityId, char, u32)> {
     let (order, rest) = reference.rsplit_once('-')?;
@@ -109,7 +112,7 @@ pub fn parse_reference(reference: &str) -> Option<(EntityId, char, u32)> {
     order.starts_with("ord_").then(|| (EntityId::new(order), kind, number))
 }
 
-/// What a provider's record says of the attempt; `None` while it is still being worked on.
+/// The report that a provider's record gives of an attempt; `None` while it is still in progress.
 #[must_use]
 pub fn report_of(payment: &Payment) -> Option<ProviderReport> {
     match payment.status {
@@ -127,7 +130,7 @@ pub fn report_of(payment: &Payment) -> Option<ProviderReport> {
     }
 }
 
-/// One operation on a payment that was authorized before.
+/// One operation on an authorized payment.
 struct Deed<'a> {
     step: String,
     payment: &'a str,
@@ -143,7 +146,7 @@ pub struct PaymentSteps {
 }
 
 impl PaymentSteps {
-    /// Sets money aside.
+    /// Authorizes the money.
     pub(super) async fn authorize(
         &self,
         order: &EntityId,
@@ -161,8 +164,8 @@ impl PaymentSteps {
         self.ask_for_money(&step, attempt, (provider, &request), teller).await;
     }
 
-    /// Undoes [`PaymentSteps::authorize`] where its outcome is not known. It never gives up, but
-    /// says so when it takes long.
+    /// Compensates [`PaymentSteps::authorize`] if its outcome is unknown. It retries without limit,
+    /// and logs when it takes long.
     pub(super) async fn reverse(
         &self,
         order: &EntityId,
@@ -191,7 +194,7 @@ impl PaymentSteps {
         }
     }
 
-    /// Undoes [`PaymentSteps::authorize`]: lets go what was set aside.
+    /// Compensates [`PaymentSteps::authorize`] if it succeeded: voids the authorization.
     pub(super) async fn void(
         &self,
         order: &EntityId,
@@ -205,7 +208,7 @@ impl PaymentSteps {
         self.operate(provider, &deed, teller, done).await;
     }
 
-    /// Takes money.
+    /// Captures money.
     pub(super) async fn capture(
         &self,
         order: &EntityId,
@@ -223,7 +226,7 @@ impl PaymentSteps {
         self.operate(provider, &deed, teller, done).await;
     }
 
-    /// Undoes [`PaymentSteps::capture`], or a part of it: gives money back.
+    /// Compensates [`PaymentSteps::capture`], or a part of it: refunds money.
     pub(super) async fn refund(
         &self,
         order: &EntityId,
@@ -237,7 +240,7 @@ impl PaymentSteps {
         self.operate(provider, &deed, teller, done).await;
     }
 
-    /// Asks for the money until it is known what became of it.
+    /// Asks for the authorization until its outcome is known.
     async fn ask_for_money(
         &self,
         step: &str,
@@ -273,7 +276,7 @@ impl PaymentSteps {
                 Err(Error::Rejected { code, .. }) if !perhaps => {
                     return report(ProviderReport::Declined { code });
                 }
-                // A "no" to the repeated call says nothing of the first.
+                // A rejection of a repeated call says nothing about the first call.
                 Err(Error::Rejected { .. }) => unanswered = self.payments.options.ask_after,
                 Err(error @ (Error::Unavailable | Error::Unknown(_))) => {
                     if matches!(error, Error::Unknown(_)) {
@@ -298,9 +301,9 @@ impl PaymentSteps {
         }
     }
 
-    /// Asks what became of an attempt; `None` if that cannot be known yet. One that the provider
-    /// has not heard of is taken back by the order's next step, once it has decided so: until
-    /// then a webhook may still bring the money.
+    /// Asks the provider for the outcome of an attempt; `None` if it is not known yet. An attempt
+    /// that the provider does not know is reversed by the order's next step, once the order has
+    /// decided so: until then a webhook may still report the authorization.
     async fn find_out(
         &self,
         step: &str,
@@ -332,7 +335,7 @@ impl PaymentSteps {
         }
     }
 
-    /// Does something to an authorized payment until it is done, or cannot be.
+    /// Performs an operation on an authorized payment until it is done or impossible.
     async fn operate(
         &self,
         provider: &str,
@@ -371,8 +374,8 @@ impl PaymentSteps {
         }
     }
 
-    /// Whether an operator has to look: the provider said no, or was reached too often without
-    /// an answer. One that cannot be reached is waited for, however long it takes.
+    /// Whether an operator must look: the provider rejected the call, or was reached too often
+    /// without an answer. While it cannot be reached, the call is retried without limit.
     fn hopeless(&self, error: &Error, unanswered: &mut u32) -> bool {
         match error {
             Error::Unavailable => false,
@@ -385,7 +388,8 @@ impl PaymentSteps {
     }
 }
 
-/// Whether the order still wants a step; it does not once a webhook or an operator has settled it.
+/// Whether the order still requires a step; it does not once a webhook or an operator has settled
+/// it.
 async fn still_wanted(step: &str, teller: &Teller<Order>) -> bool {
     let step = step.to_owned();
     let wanted = move |view: View<'_, Order>| {

@@ -1,5 +1,5 @@
-//! Compares what providers list with the journal, again and again: what can be repaired is, and
-//! what cannot becomes an alert, or a parked webhook that an operator sees.
+//! Compares the providers' lists of payments with the journal, periodically: differences are
+//! repaired if possible; the others raise an alert or become parked webhooks that an operator sees.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -21,16 +21,18 @@ use crate::providers::payment::{AuthorizationStatus, OperationKind, Payment, Pro
 use crate::store::webhook::{NEVER, Parked};
 use crate::store::{self, Tables};
 
-/// How long a provider's list is left alone after the node that compared it is gone.
+/// TTL of the lock on a provider's list: if the node that compares it dies, another node starts
+/// after this time.
 const SWEEP_LOCK: Duration = Duration::from_secs(30);
-/// What the id of a parked notice begins with that the sweep found; its body is our reference.
+/// Prefix of the ids of notices that the sweep has parked; the body of such a notice is our
+/// reference.
 pub(super) const SWEPT: &str = "sweep:";
-/// How many payments are read at once.
+/// Payments that are read at once.
 const PAGE: u32 = 100;
 
-/// Why a notice was not taken by an order.
+/// Why a notice was not applied to an order.
 pub(super) enum Untaken {
-    /// It fits nothing that is known.
+    /// It matches no order or attempt.
     Unmatched(String),
     /// The order cannot take it now.
     Later(String),
@@ -48,7 +50,7 @@ pub struct Reconciliation {
 }
 
 impl Reconciliation {
-    /// Sweeps as often as the settings say, while the first shard is owned, until told to stop.
+    /// Sweeps at the period of the settings, while this node owns the first shard, until stopped.
     pub async fn sweep_until(self, owned: Owned, stop: CancellationToken) {
         let mut settings = self.runtime.watch();
         let mut last = Instant::now();
@@ -63,7 +65,7 @@ impl Reconciliation {
                 Ok(()) = settings.changed() => {}
                 () = due => {
                     if owned.has(0) {
-                        // What is left of it, the next sweep does.
+                        // The next sweep does the rest.
                         let swept = stop.run_until_cancelled(self.sweep_all()).await;
                         if let Some(Err(error)) = swept {
                             tracing::warn!(%error, "a sweep was interrupted");
@@ -75,11 +77,11 @@ impl Reconciliation {
         }
     }
 
-    /// Compares the lists of all providers with the journal; answers whose. A list that is being
-    /// compared already, here or on another node, is left to that.
+    /// Compares the lists of all providers with the journal; returns the providers compared. A list
+    /// that is being compared already, here or on another node, is skipped.
     ///
     /// # Errors
-    /// The store's; what is left, the next sweep does.
+    /// The store's; the next sweep does the rest.
     pub async fn sweep_all(&self) -> Result<Vec<&str>, store::Error> {
         let mut swept = Vec::new();
         for (name, provider) in self.payments.all() {
@@ -100,8 +102,8 @@ impl Reconciliation {
         Ok(swept)
     }
 
-    /// Compares a provider's list with the journal: repairs what can be repaired, and raises an
-    /// alert on what cannot. Payments whose orders are at rest and agree are not read again.
+    /// Compares a provider's list with the journal: repairs differences if possible, and else
+    /// raises an alert. Payments whose orders are finished and agree are not read again.
     ///
     /// # Errors
     /// The store's.
@@ -116,7 +118,8 @@ impl Reconciliation {
                 Err(error) => {
                     tracing::warn!(%error, provider = name, "a sweep was interrupted");
                     if !error.retryable() {
-                        // It does not know where we stopped: the next sweep begins anew.
+                        // The provider does not know our cursor: the next sweep begins at the start
+                        // of its list.
                         self.store.put_setting(&setting, "").await?;
                     }
                     return Ok(());
@@ -138,7 +141,7 @@ impl Reconciliation {
         }
     }
 
-    /// Compares one payment with its order; `true` if both are at rest and agree.
+    /// Compares one payment with its order; `true` if both are finished and agree.
     async fn compare(&self, provider: &dyn Provider, payment: &Payment) -> bool {
         let Some((order, 'p', number)) = parse_reference(&payment.reference) else {
             return true;
@@ -189,7 +192,8 @@ impl Reconciliation {
         if seen.fits(payment) || !seen.at_rest {
             return seen.fits(payment) && seen.at_rest;
         }
-        // The list may be older than the order by now: only what still differs is a difference.
+        // The order may have changed since the list was read: the payment is read again, and only a
+        // remaining difference counts.
         let Ok(Some(payment)) = provider.find(&payment.reference).await else {
             return false;
         };
@@ -199,9 +203,9 @@ impl Reconciliation {
         false
     }
 
-    /// Money whose order the journal does not have at all stays where it is: the journal is
-    /// perhaps the older one, restored or copied. It is parked for an operator, once; `true` once
-    /// that is durable, or where no money is kept.
+    /// A payment whose order is not in the journal is not refunded: the journal may be an old one
+    /// that was restored or copied. It is parked once for an operator; `true` once that is durable,
+    /// or if the payment holds no money.
     async fn raise_lost(&self, provider: &dyn Provider, payment: &Payment) -> bool {
         if payment.status == AuthorizationStatus::Pending {
             return false;
@@ -231,8 +235,8 @@ impl Reconciliation {
         }
     }
 
-    /// Money of an attempt that its order has given up goes back; any other difference is for an
-    /// operator.
+    /// Money of an attempt that its order has abandoned is refunded or voided; any other difference
+    /// is left to an operator.
     async fn disagree(
         &self,
         provider: &dyn Provider,
@@ -263,7 +267,7 @@ impl Reconciliation {
         }
     }
 
-    /// Looks again at a payment whose order the journal did not have.
+    /// Compares a payment again whose order was not in the journal.
     pub(super) async fn look_again(
         &self,
         provider: &dyn Provider,
@@ -285,8 +289,8 @@ impl Reconciliation {
     }
 }
 
-/// Sends a command to an order; `false` if it refuses, such as for an attempt that was not made at
-/// this account.
+/// Sends a command to an order; `false` if the order rejects it, for example because the attempt
+/// was not made with this account.
 pub(super) async fn tell_order(
     orders: &Host<Order>,
     order: &EntityId,
@@ -301,27 +305,27 @@ pub(super) async fn tell_order(
     }
 }
 
-/// An order as the sweep sees it.
+/// The data of an order that the sweep compares.
 #[derive(PartialEq, Eq)]
 struct SweptOrder {
-    /// There is such an order.
+    /// The order exists.
     exists: bool,
-    /// It has such an attempt, made at the account and in the currency of the payment.
+    /// It has this attempt, with the account and currency of the payment.
     known: bool,
-    /// The attempt is over, and the order lives from no money of it.
+    /// The attempt has ended, and does not pay the order.
     given_up: bool,
-    /// The attempt is of unknown outcome, and the order is still at it.
+    /// The attempt's outcome is unknown, and the order still waits for it.
     open: bool,
-    /// Money is set aside or taken on the attempt.
+    /// The attempt has authorized or captured money.
     live: bool,
     captured: i64,
     refunded: i64,
-    /// Nothing is under way.
+    /// Nothing is in progress.
     at_rest: bool,
 }
 
 impl SweptOrder {
-    /// Whether a payment is what the order says of it.
+    /// Whether a payment agrees with the order.
     fn fits(&self, payment: &Payment) -> bool {
         self.captured == payment.captured
             && self.refunded == payment.refunded
@@ -351,19 +355,19 @@ impl SweptOrder {
     }
 }
 
-/// The attempt whose money is, or was, the order's: one that was declined never had any.
+/// The attempt that pays, or paid, the order; none that was declined.
 fn lives_from(order: &Order) -> Option<u32> {
     let had = |state: &AttemptState| matches!(state, AttemptState::Voided);
     let had = || order.attempts().iter().rfind(|attempt| had(&attempt.state));
     order.paid_attempt().or_else(had).map(|attempt| attempt.number)
 }
 
-/// Whether money is set aside or taken on a payment.
+/// Whether a payment has authorized or captured money.
 fn is_live(payment: &Payment) -> bool {
     payment.status == AuthorizationStatus::Authorized && !payment.voided
 }
 
-/// What is wrong with a payment whose order is not there; `None` if all of its money is back.
+/// What is wrong with a payment without an order; `None` if all of its money was returned.
 fn lost(payment: &Payment) -> Option<String> {
     let Payment { id, reference, amount, captured, refunded, .. } = payment;
     let back = if *captured > 0 { captured == refunded } else { !is_live(payment) };

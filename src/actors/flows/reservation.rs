@@ -1,7 +1,8 @@
-//! The stock of an order on its way to be sold: held, allocated, and given back.
+//! The stock steps of an order before shipment: reserve, allocate and release.
 //!
-//! Each step is asked of all SKUs at once and again until all have answered: stock knows the order,
-//! so that nothing is held twice. What is sold is moved in `stock_movements`.
+//! Each step asks all SKUs at once, and repeats until all have answered: stock recognizes repeated
+//! commands of an order, so nothing is reserved twice. Shipped and returned goods are in
+//! `stock_movements`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,20 +19,20 @@ use crate::domain::stock::{self, Location, Stock};
 use crate::domain::time::Span;
 use crate::seeded_fault::{self, SeededFault};
 
-/// How many SKUs are asked at once for one order.
+/// SKUs that are asked at once for one order.
 pub(super) const SKUS_AT_ONCE: usize = 64;
 
-/// Holds, allocates and gives back stock.
+/// Reserves, allocates and releases stock.
 pub struct Reservation {
     pub(super) stock: Host<Stock>,
     pub(super) numbers: OrderNumbers,
-    /// Where goods are taken from, the first first.
+    /// The locations from which stock is taken, in order of priority.
     pub(super) locations: Arc<[Location]>,
     pub(super) clock: Clock,
 }
 
 impl Reservation {
-    /// Holds stock for an order, all of it or none.
+    /// Reserves stock for an order, all of it or none.
     pub(super) async fn reserve(
         &self,
         order: OrderId,
@@ -90,7 +91,7 @@ impl Reservation {
         }
     }
 
-    /// Undoes [`Reservation::reserve`] and [`Reservation::allocate`]: gives back all stock of an
+    /// Compensates [`Reservation::reserve`] and [`Reservation::allocate`]: releases all stock of an
     /// order.
     pub(super) async fn release(
         &self,
@@ -140,7 +141,7 @@ impl Reservation {
         }
     }
 
-    /// Asks the stock of every SKU of an order the same thing.
+    /// Sends the same command to the stock of every SKU of an order.
     async fn ask_each(
         &self,
         units: &BTreeMap<Sku, i64>,
@@ -157,7 +158,7 @@ impl Reservation {
     }
 }
 
-/// Why an operator has to look before the stock can answer.
+/// The reason of a quarantine, which an operator must end before the stock can answer.
 fn quarantined(answers: &[Result<(), host::Error<stock::Rejection>>]) -> Option<String> {
     answers.iter().find_map(|answer| match answer {
         Err(error @ host::Error::Quarantined(_)) => Some(error.to_string()),

@@ -1,4 +1,4 @@
-//! Goods that go out, and goods that come back: what fulfillments and refunds tell the stock.
+//! Shipments and returns: the commands to the stock for fulfillments and refunds.
 
 use std::collections::BTreeMap;
 
@@ -9,14 +9,14 @@ use crate::domain::id::{OrderId, Sku};
 use crate::domain::order::{Command, Order};
 use crate::domain::stock::{self, Stock};
 
-/// Moves goods that are sold.
+/// Records movements of sold goods.
 pub struct StockMovements {
     pub(super) stock: Host<Stock>,
     pub(super) clock: Clock,
 }
 
 impl StockMovements {
-    /// Tells the stock that a fulfillment's goods went out.
+    /// Records a fulfillment's shipment in the stock.
     pub(super) async fn ship(
         &self,
         order: OrderId,
@@ -34,7 +34,8 @@ impl StockMovements {
         }
     }
 
-    /// Undoes [`StockMovements::ship`], or the sale: puts the goods of a refund where they belong.
+    /// Compensates [`StockMovements::ship`], or the sale: returns the goods of a refund to stock,
+    /// or writes them off.
     pub(super) async fn restock(
         &self,
         order: OrderId,
@@ -53,7 +54,7 @@ impl StockMovements {
         }
     }
 
-    /// Sends each SKU its command until it is done; an answer of "no" ends it.
+    /// Sends each SKU its command until it is done; a rejection ends it.
     async fn move_goods(&self, moves: Vec<(Sku, stock::Command)>) -> Result<(), String> {
         for (sku, command) in moves {
             let mut backoff = Backoff::new(SHORTEST, &self.clock);

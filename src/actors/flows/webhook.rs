@@ -1,9 +1,8 @@
-//! What a payment provider tells without being asked: webhooks, and those that are parked because
-//! they fit nothing yet.
+//! Webhooks of payment providers, including parked ones, which match no order yet.
 //!
-//! A webhook is answered only once what it says is durable: in its order, or parked. Everything
-//! is matched by our own reference and is monotone, so that late, doubled and disordered notices
-//! change nothing twice.
+//! A webhook is acknowledged only once its content is durable: in its order, or parked. Everything
+//! is matched by our own reference and is monotonic, so late, duplicate and reordered webhooks have
+//! no further effect.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,11 +23,11 @@ use crate::store::{self, Tables};
 
 /// How often parked webhooks are looked for.
 const PARKED_EVERY: Duration = Duration::from_secs(5);
-/// How often a webhook that fits nothing is tried again before it is given up and stays parked.
+/// Attempts to apply a parked webhook before it stays parked for an operator.
 const TRIES_MAX: i64 = 10;
-/// The pause before the first new try.
+/// The pause before the first retry.
 const RETRY_AFTER: Span = Span::from_secs(5);
-/// How many payments are read at once.
+/// Payments that are read at once.
 const PAGE: u32 = 100;
 
 /// Why a webhook is refused.
@@ -40,15 +39,15 @@ pub enum WebhookRefusal {
     /// The signature is missing, wrong or old.
     #[error("{0}")]
     Unauthorized(String),
-    /// The body is not what the provider sends.
+    /// The body is malformed.
     #[error("{0}")]
     Malformed(String),
-    /// It could not be kept: send it again.
+    /// It could not be stored: the provider must send it again.
     #[error("the webhook could not be stored: send it again")]
     TryAgain,
 }
 
-/// Accepts the providers' webhooks.
+/// Processes webhooks.
 #[derive(Clone)]
 pub struct WebhookIntake {
     pub(super) orders: Host<Order>,
@@ -59,10 +58,10 @@ pub struct WebhookIntake {
 }
 
 impl WebhookIntake {
-    /// Takes a webhook.
+    /// Processes a webhook.
     ///
     /// # Errors
-    /// [`WebhookRefusal`]; only then is nothing kept.
+    /// [`WebhookRefusal`]; only then is nothing stored.
     pub async fn accept(
         &self,
         provider: &str,
@@ -95,7 +94,7 @@ impl WebhookIntake {
         })
     }
 
-    /// Brings a notice to its order.
+    /// Applies a notice to its order.
     async fn take_notice(&self, provider: &str, notice: &PaymentNotice) -> Result<(), Untaken> {
         let unmatched = || Untaken::Unmatched(format!("no order for {}", notice.payment.reference));
         let Some((order, 'p', attempt)) = parse_reference(&notice.payment.reference) else {
@@ -137,8 +136,8 @@ impl WebhookIntake {
         if known { Ok(()) } else { Err(unmatched()) }
     }
 
-    /// Tries parked webhooks again that are due, every few seconds and while the first shard is
-    /// owned, until told to stop.
+    /// Retries due parked webhooks, every few seconds and while this node owns the first shard,
+    /// until stopped.
     pub async fn retry_parked_until(self, owned: Owned, stop: CancellationToken) {
         loop {
             tokio::select! {
@@ -155,7 +154,7 @@ impl WebhookIntake {
         }
     }
 
-    /// Tries parked webhooks again that are due.
+    /// Retries due parked webhooks.
     ///
     /// # Errors
     /// The store's.
@@ -166,8 +165,8 @@ impl WebhookIntake {
         Ok(())
     }
 
-    /// Tries a parked webhook at once, given up or not; `None` if there is none, else whether it
-    /// was taken. One that was not stays as it was, with the reason of this try.
+    /// Retries a parked webhook at once, even if its attempts are used up; `None` if there is none,
+    /// else whether it was applied. If it was not, it stays parked, with this attempt's reason.
     ///
     /// # Errors
     /// The store's.
