@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn the_document_has_what_the_table_has_and_nothing_else() {
+    fn openapi_document_has_exactly_the_routes() {
         let document: BTreeSet<_> = described().into_iter().collect();
         let table: BTreeSet<_> = Routes::standard()
             .all()
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn the_paths_and_operations_are_these() {
+    fn openapi_paths_and_operations_are_unchanged() {
         let lines: Vec<String> = described()
             .iter()
             .map(|(path, method, operation)| format!("{method:6} {path} {operation}"))

@@ -1,4 +1,4 @@
-//! The pages `/docs/errors/{code}`: what a code of a problem means, and what to do about it.
+//! The pages `/docs/errors/{code}`: the meaning of an error code, and its remedy.
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};

@@ -1,5 +1,5 @@
-//! Which answer of the API leads to which operation: a cart to its checkout, a checkout to its
-//! order. They stand in the document as its `links`, and beside the routes of each noun.
+//! Links from answers to operations: from a cart to its checkout, from a checkout to its order.
+//! They are the `links` of the OpenAPI document, and are declared next to the routes of each noun.
 
 use utoipa::openapi::RefOr;
 use utoipa::openapi::link;
@@ -7,7 +7,7 @@ use utoipa::openapi::path::Operation;
 
 use crate::http::edge::route::OperationLink;
 
-/// Adds the links of an operation to those of its answers that are what was asked for.
+/// Adds the links of an operation to its successful answers.
 pub fn add(operation: &mut Operation, name: &str, links: &[OperationLink]) {
     for (status, response) in &mut operation.responses.responses {
         let RefOr::T(response) = response else { continue };

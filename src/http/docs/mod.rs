@@ -1,8 +1,8 @@
-//! What the API says of itself: its OpenAPI document, the schemas of single values, and the pages on
-//! error codes.
+//! The documentation of the API: its OpenAPI document, the schemas of single values, and the pages
+//! about error codes.
 //!
-//! The shapes of requests and answers, their schemas, and what leads where, stand beside their nouns
-//! in `api`: which routes there are is handed in.
+//! The shapes of requests and answers, their schemas and links are next to their nouns in `api`:
+//! the list of routes is passed in.
 
 use crate::http::edge::access::Access;
 use crate::routes;
@@ -15,7 +15,7 @@ pub mod schemas;
 const PUBLIC: Access = Access::Public;
 
 routes! {
-    /// The pages on the API.
+    /// The documentation pages.
     pub const ROUTES =
     GET "/openapi.json"       PUBLIC Browse openapi::show_openapi;
     GET "/docs/errors/{code}" PUBLIC Browse error_page::explain_error;

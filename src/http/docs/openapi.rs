@@ -1,6 +1,6 @@
-//! The API's document: made of what the handlers say of themselves, completed from the table of
-//! routes with security, headers and the problems that every operation may answer. It is shown
-//! in a browser without any network.
+//! The OpenAPI document: the handlers' own documentation, completed from the table of routes with
+//! security, headers and the problems that every operation may answer. It is shown in a browser
+//! without network access.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -91,7 +91,7 @@ pub fn document(routes: &Routes) -> OpenApi {
     document
 }
 
-/// A path as the document writes it: without what actix is told about its segments.
+/// A path in OpenAPI's syntax, without actix's patterns of segments.
 #[must_use]
 pub fn plain(path: &str) -> String {
     path.replace(":.*}", "}")
@@ -109,7 +109,7 @@ fn operation<'a>(item: &'a mut PathItem, route: &Route) -> Option<&'a mut Operat
     operation.as_mut()
 }
 
-/// Adds what follows from the route alone.
+/// Adds what follows from the route.
 fn complete(operation: &mut Operation, route: &Route, versioned: &[String]) {
     let none: [&str; 0] = [];
     operation.security = match route.access {
@@ -185,7 +185,7 @@ fn if_match() -> Parameter {
     parameter("If-Match", false, "ETags, one of which must be the current one; * for any", text)
 }
 
-/// Whether an answer is one thing with a version.
+/// Whether an answer is one resource with a version.
 fn has_version(response: &RefOr<Response>, versioned: &[String]) -> bool {
     let RefOr::T(response) = response else { return false };
     let schema = |content: &RefOr<Content>| match content {
@@ -201,7 +201,7 @@ fn has_version(response: &RefOr<Response>, versioned: &[String]) -> bool {
 /// What is answered with 409.
 pub const CONFLICTS: &str = "`cart_spent`, `idempotency_in_flight`, `wrong_state` and others";
 
-/// The problems that a route may answer, whatever its handler is.
+/// The problems that a route may answer, whatever its handler.
 fn problems(route: &Route, body: bool) -> Vec<(&'static str, &'static str)> {
     let mut all = vec![("500", "`internal`")];
     let named = route.path.contains('{');
@@ -287,11 +287,11 @@ fn parameter(name: &str, needed: bool, about: &str, schema: ObjectBuilder) -> Pa
         .build()
 }
 
-/// Schemas that stand wherever they are referred to, by name.
+/// Schemas that replace every reference to them, by name.
 type InPlace = BTreeMap<String, RefOr<Schema>>;
 
-/// Completes schemas by what a rule says of all of them: that some stand in place of a reference,
-/// that what is named `_at` is a point in time, and that an object's example stands at its fields.
+/// Completes schemas by general rules: some replace references to them, a field named `_at` is a
+/// time, and an object's example is distributed to its fields.
 fn complete_schema(schema: &mut RefOr<Schema>, in_place: &InPlace) {
     if let Some(referred) = referred(schema, in_place) {
         *schema = referred;
@@ -302,7 +302,7 @@ fn complete_schema(schema: &mut RefOr<Schema>, in_place: &InPlace) {
     };
     match schema {
         Schema::Object(object) => {
-            // utoipa gives no example to a field whose type is ours.
+            // utoipa adds no example to a field of a custom type.
             let mut examples = object.example.take_if(|one| one.is_object()).unwrap_or_default();
             for (name, property) in &mut object.properties {
                 complete_schema(property, in_place);
@@ -327,7 +327,7 @@ fn complete_schema(schema: &mut RefOr<Schema>, in_place: &InPlace) {
     }
 }
 
-/// The schema that a reference stands for, or a reference that may be null, if it has no other place.
+/// The schema that replaces a reference, or a nullable reference.
 fn referred(schema: &RefOr<Schema>, in_place: &InPlace) -> Option<RefOr<Schema>> {
     let (to, nullable) = match schema {
         RefOr::Ref(to) => (to, false),
@@ -351,7 +351,7 @@ fn referred(schema: &RefOr<Schema>, in_place: &InPlace) -> Option<RefOr<Schema>>
     Some(found)
 }
 
-/// The document of a server's routes, made when it is first asked for.
+/// The document of a server's routes, made at the first request.
 pub struct Document {
     routes: Routes,
     text: OnceLock<String>,
@@ -364,11 +364,11 @@ impl Document {
         Self { routes, text: OnceLock::new() }
     }
 
-    /// The document as text. An empty parameter of a query counts as not there, which utoipa has
-    /// no word for.
+    /// The document as text. An empty query parameter counts as absent, which utoipa cannot
+    /// express.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When it cannot be encoded.
     pub fn text(&self) -> Result<&str, serde_json::Error> {
         if let Some(text) = self.text.get() {
             return Ok(text);

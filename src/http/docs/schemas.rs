@@ -1,6 +1,6 @@
-//! What the API's document says of single values that no body names: ids, cursors, points in time.
-//! What bodies name is in `edge::input` and `edge::checked`, beside its check; a test holds patterns
-//! and checks together.
+//! OpenAPI schemas of single values that are in no body: ids, cursors, times. Those of bodies are
+//! in `edge::input` and `edge::checked`, next to their validation; a test checks that patterns and
+//! validation agree.
 
 use strum::VariantArray;
 use utoipa::ToSchema;
@@ -10,8 +10,8 @@ use utoipa::openapi::{ComponentsBuilder, OpenApi, Ref, RefOr};
 use crate::http::edge::checked::pattern;
 use crate::http::edge::query::LIMIT_MAX;
 
-/// Declares schemas of single values: a name and how it is made of its doc comment. `all` has them
-/// by name.
+/// Declares schemas of single values: a name, and a constructor that gets its doc comment. `all`
+/// returns them by name.
 macro_rules! schemas {
     ($($(#[doc = $doc:literal])+ $name:ident $schema:expr;)+) => {
         $(
@@ -29,7 +29,7 @@ macro_rules! schemas {
             impl utoipa::ToSchema for $name {}
         )+
 
-        /// All of them, by name.
+        /// All schemas, by name.
         #[must_use]
         pub fn all() -> Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::schema::Schema>)> {
             use utoipa::{PartialSchema as _, ToSchema as _};
@@ -54,7 +54,7 @@ schemas! {
         .format(Some(date_time()));
 }
 
-/// A document with these schemas, too.
+/// A document with these schemas added.
 #[must_use]
 pub fn beside(mut document: OpenApi, schemas: Vec<(String, RefOr<Schema>)>) -> OpenApi {
     let components = document.components.get_or_insert_with(|| ComponentsBuilder::new().build());
@@ -62,13 +62,13 @@ pub fn beside(mut document: OpenApi, schemas: Vec<(String, RefOr<Schema>)>) -> O
     document
 }
 
-/// The format of a point in time.
+/// The format of a time.
 #[must_use]
 pub fn date_time() -> utoipa::openapi::SchemaFormat {
     utoipa::openapi::SchemaFormat::KnownFormat(utoipa::openapi::KnownFormat::DateTime)
 }
 
-/// A whole number between two.
+/// A whole number in a range.
 #[must_use]
 pub fn number(about: &str, min: i64, max: i64) -> ObjectBuilder {
     let number = ObjectBuilder::new().schema_type(Type::Integer).description(Some(about));
@@ -81,7 +81,7 @@ pub fn names<S: VariantArray + Copy + Into<&'static str>>() -> Vec<&'static str>
     S::VARIANTS.iter().map(|one| (*one).into()).collect()
 }
 
-/// Nothing.
+/// An empty answer.
 #[must_use]
 pub fn null() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::Null)
@@ -113,7 +113,7 @@ mod tests {
     use crate::http::edge::checked::{LineNumber, TextKind};
     use crate::http::edge::input::Text;
 
-    /// Whether the schema of a text takes it.
+    /// Whether the schema of a text accepts it.
     fn takes(schema: impl Into<RefOr<Schema>>, text: &str) -> bool {
         let RefOr::T(Schema::Object(object)) = schema.into() else { panic!("not a text") };
         let count = text.chars().count();

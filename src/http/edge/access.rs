@@ -1,7 +1,8 @@
-//! Who may call a route: what the table of routes says, and how that is found out.
+//! Access control: who may call a route, as the table of routes says, and how a caller is
+//! authenticated.
 //!
-//! Wings above have proofs of their own (the token of an order, a ticket for a socket): they stand
-//! beside what they open. Signing in and out is not here.
+//! The other parts of `http` have proofs of their own (an order's token, a ticket for a socket),
+//! next to what they give access to. Sign-in and sign-out are elsewhere.
 
 use std::fmt;
 
@@ -21,11 +22,11 @@ pub enum Access {
     Public,
     /// A key or a session with this scope, or `admin`.
     Key(Scope),
-    /// Any key: what it may see is asked later.
+    /// Any key: the handler checks its scopes later.
     AnyKey,
-    /// Whoever brings a proof that a wing above knows.
+    /// Callers with a proof that another part of `http` defines.
     Proof(&'static Proof),
-    /// Whoever signs: the handler checks the signature of this sender.
+    /// A sender that signs its requests: the handler verifies the signature.
     Signed(&'static str),
 }
 
@@ -41,13 +42,13 @@ impl fmt::Display for Access {
     }
 }
 
-/// A way to prove that one may call, beside a key with a scope.
+/// Authentication other than a key with a scope.
 pub struct Proof {
-    /// Whom it lets in, in a few words.
+    /// Whom it admits, in a few words.
     pub name: &'static str,
-    /// Who calls, or why they may not.
+    /// Authenticates the caller, or refuses.
     pub find: fn(&HttpRequest) -> LocalBoxFuture<'_, Result<Principal, Error>>,
-    /// The security schemes of the API's document any of which will do; an empty one for none.
+    /// The alternative security schemes in the OpenAPI document; an empty one for none.
     pub schemes: &'static [&'static str],
     /// Statuses that every route with this proof may answer, each with its codes.
     pub problems: &'static [(&'static str, &'static str)],
@@ -67,10 +68,10 @@ impl PartialEq for Proof {
 
 impl Eq for Proof {}
 
-/// Who calls a route, if they may.
+/// Authenticates and authorizes the caller of a route.
 ///
 /// # Errors
-/// 401 without a key, session or proof that is good; 403 where it is not enough.
+/// 401 without a valid key, session or proof; 403 without the scope.
 pub async fn admit(access: Access, request: &HttpRequest) -> Result<Principal, Error> {
     let headers = request.headers();
     match access {
@@ -95,10 +96,10 @@ pub async fn admit(access: Access, request: &HttpRequest) -> Result<Principal, E
     }
 }
 
-/// Lets anybody in; a key that comes along must be good.
+/// Admits anybody; a key that is sent must be valid.
 ///
 /// # Errors
-/// 401 for one that is not; why the store cannot tell.
+/// 401 for an invalid key; the store's errors.
 pub async fn key_if_sent(request: &HttpRequest) -> Result<Principal, Error> {
     match bearer(request.headers())? {
         Some(text) => data::<Authenticator>(request)?.holder(text).await,

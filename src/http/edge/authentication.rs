@@ -1,7 +1,7 @@
-//! Who calls: the holder of a key, or somebody who is signed in. Both are remembered for a moment,
-//! so that the store is not asked with every request.
+//! Authentication: the holder of a key, or a signed-in person. Both are cached briefly, so that not
+//! every request reads the store.
 //!
-//! What a caller may do is in `principal`, and which route takes whom in `access`.
+//! Scopes are in `principal`; which route admits whom is in `access`.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,13 +17,13 @@ use crate::actors::node::Node;
 use crate::store::session::Row as Session;
 use crate::store::{self, Store, key};
 
-/// The most keys that are remembered.
+/// The most cached keys.
 const KEYS_MAX: usize = 10_000;
 
-/// A key, and when the store was asked for it.
+/// A key, and the time at which it was read from the store.
 type CachedKey = (Arc<key::Row>, Instant);
 
-/// Keys that were seen lately, by a digest of their text.
+/// Cached keys, by a digest of their text.
 struct Keys(Cache<[u8; 32], CachedKey>);
 
 impl Default for Keys {
@@ -49,7 +49,7 @@ impl Keys {
     }
 }
 
-/// Finds out who calls.
+/// Authenticates callers.
 pub struct Authenticator {
     node: Arc<Node>,
     store: Store,
@@ -58,19 +58,17 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    /// Nobody is known yet.
+    /// An authenticator with an empty cache.
     #[must_use]
     pub fn new(node: Arc<Node>, store: Store) -> Self {
         Self { node, store, keys: Keys::default(), sessions: Sessions::default() }
     }
 
-    /// Who makes a request, by its bearer key or, without one, its session's cookie. Whether the
-    /// cookie may change something, which depends on the request's origin, is for the caller to
-    /// check.
+    /// The caller of a request, by its bearer key or, without one, its session cookie. The caller
+    /// of this function must check the request's origin before the cookie may change anything.
     ///
     /// # Errors
-    /// 401 for a key that is not good; why the store cannot tell. A cookie that is not good counts
-    /// as none.
+    /// 401 for an invalid key; the store's errors. An invalid cookie counts as none.
     pub async fn principal(&self, headers: &HeaderMap) -> Result<Principal, Error> {
         if let Some(text) = bearer(headers)? {
             return self.holder(text).await;
@@ -82,7 +80,7 @@ impl Authenticator {
     /// The holder of an API key.
     ///
     /// # Errors
-    /// 401 for one that is not good; why the store cannot tell.
+    /// 401 for an invalid key; the store's errors.
     pub async fn holder(&self, text: &str) -> Result<Principal, Error> {
         match self.keys.find(&self.store, text).await? {
             Some(row) => Ok(Principal::Key(row)),
@@ -90,7 +88,7 @@ impl Authenticator {
         }
     }
 
-    /// The session of a request's cookie, if it has one that is good.
+    /// The session of a request's cookie, if it is valid.
     ///
     /// # Errors
     /// The store's.
@@ -102,7 +100,7 @@ impl Authenticator {
         Ok(self.sessions.find(&self.store, cache, secret, now).await?)
     }
 
-    /// Ends a session, and tells other nodes.
+    /// Ends a session, and informs other nodes.
     ///
     /// # Errors
     /// The store's.
@@ -112,8 +110,8 @@ impl Authenticator {
         Ok(())
     }
 
-    /// Whether a key is still not revoked, or a session has not ended: asked of the store, for
-    /// what lasts longer than a request. A store that cannot tell says nothing against them.
+    /// Reads from the store whether a key is still not revoked, or a session has not ended, for
+    /// connections that outlive a request. If the store fails, the caller stays admitted.
     pub async fn is_still_valid(&self, principal: &Principal) -> bool {
         let found = match principal {
             Principal::Anyone => return false,

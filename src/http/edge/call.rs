@@ -1,5 +1,5 @@
-//! What every handler knows about the request beside its body: who calls, under which id and
-//! idempotency key, and on which version a write is conditional.
+//! The context of a request beside its body: caller, request id, idempotency key, and the version
+//! condition of a write.
 
 use std::future::{Ready, ready};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::http::edge::if_match::IfMatch;
 use crate::http::edge::principal::Principal;
 use crate::store::Store;
 
-/// The id of a request, kept or made.
+/// The id of a request, received or generated.
 #[derive(Clone, Debug)]
 pub struct RequestId(pub Arc<str>);
 
@@ -69,25 +69,25 @@ impl RequestParts {
         Ok(Self { node, store, request_id, principal, key, if_match, _guard: guard })
     }
 
-    /// The house below.
+    /// The server's node.
     #[must_use]
     pub fn node(&self) -> &Node {
         &self.node
     }
 
-    /// The data.
+    /// The store.
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// The present.
+    /// The current time.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.node.clock.now()
     }
 
-    /// Who calls.
+    /// The caller.
     #[must_use]
     pub const fn principal(&self) -> &Principal {
         &self.principal
@@ -99,7 +99,7 @@ impl RequestParts {
         self.key.as_deref()
     }
 
-    /// Who asks and why, for the journal. `digest` is the body's.
+    /// The cause of a change, for the journal. `digest` is the body's.
     #[must_use]
     pub fn cause(&self, digest: u64) -> Cause {
         Cause {
@@ -117,13 +117,13 @@ pub fn versioned(status: StatusCode, version: i64, body: &impl Serialize) -> Htt
     HttpResponse::build(status).insert_header((header::ETAG, format!("\"{version}\""))).json(body)
 }
 
-/// The answer of what was made, with its version and its place.
+/// The answer for a created resource, with its version and `Location`.
 #[must_use]
 pub fn created(version: i64, place: &str, body: &impl Serialize) -> HttpResponse {
     located(StatusCode::CREATED, version, place, body)
 }
 
-/// An answer with a version and the place of what it is about.
+/// An answer with a version and the location of its resource.
 #[must_use]
 pub fn located(
     status: StatusCode,
@@ -137,10 +137,10 @@ pub fn located(
         .json(body)
 }
 
-/// Reads an id out of a path.
+/// Parses an id in a path.
 ///
 /// # Errors
-/// 404: what cannot be an id cannot be there.
+/// 404: what is not an id does not exist.
 pub fn id<T: std::str::FromStr>(text: &str, what: &str) -> Result<T, Error> {
     text.parse().map_err(|_| Error::not_found(what))
 }

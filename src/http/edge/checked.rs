@@ -1,8 +1,8 @@
-//! Texts of one kind that requests name, such as a SKU or a country: for each, what a text must be,
-//! and what the API's document says of it.
+//! Texts with a format, such as a SKU or a country: for each, its validation and its OpenAPI
+//! schema.
 //!
-//! Texts that have limits only are in `input`. What of this kind only one noun knows stands beside
-//! that noun.
+//! Texts that only have limits are in `input`. Formats that only one noun uses are next to that
+//! noun.
 
 use std::borrow::Cow;
 use std::marker::PhantomData;
@@ -19,22 +19,22 @@ use utoipa::{PartialSchema, ToSchema};
 use super::input::{ListItem, string};
 use crate::domain::{id, money};
 
-/// What a text of one kind stands for.
+/// A format of texts.
 pub trait TextKind: Sized {
     /// The name of its schema.
     const NAME: &'static str;
 
-    /// Reads a text of this kind.
+    /// Parses a text of this format.
     ///
     /// # Errors
     /// What the text must be.
     fn read(text: &str) -> Result<Self, garde::Error>;
 
-    /// What the document says of a text of this kind: no more and no less than what is read.
+    /// The schema of the text: it accepts exactly what [`TextKind::read`] parses.
     fn schema() -> ObjectBuilder;
 }
 
-/// A text of one kind. It is checked by garde, not while it is read.
+/// A text with a format. It is validated by garde, not by deserialization.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Checked<T> {
@@ -56,10 +56,10 @@ pub type Country = Checked<celes::Country>;
 pub type Email = Checked<EmailAddress>;
 
 impl<T: TextKind> Checked<T> {
-    /// What it stands for.
+    /// The parsed value.
     ///
     /// # Errors
-    /// What it must be; never for a text that was checked.
+    /// What the text must be; never for a validated text.
     pub fn read(&self) -> Result<T, garde::Error> {
         T::read(&self.text)
     }
@@ -90,7 +90,7 @@ impl<T> From<Checked<T>> for String {
 }
 
 impl<T> From<String> for Checked<T> {
-    /// Not checked, as when it is read.
+    /// Not validated, as after deserialization.
     fn from(text: String) -> Self {
         Self { text, kind: PhantomData }
     }
@@ -146,7 +146,7 @@ impl TextKind for money::TaxRate {
 
     fn read(text: &str) -> Result<Self, garde::Error> {
         let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
-        // Zeros at the end say nothing: databases write them.
+        // Trailing zeros are accepted: databases write them.
         let said = decimals.trim_end_matches('0').len();
         let plain = ["0", "1"].contains(&whole) && said <= 6 && (1..=18).contains(&decimals.len());
         Self::parse(text).filter(|_| plain).ok_or_else(|| {
@@ -222,14 +222,14 @@ impl TextKind for EmailAddress {
     }
 }
 
-/// A schema of a text of a pattern, with at most so many characters.
+/// The schema of a text with a pattern, and a maximum of characters.
 #[must_use]
 pub fn pattern(about: &str, pattern: &str, max: usize) -> ObjectBuilder {
     string().description(Some(about)).pattern(Some(pattern)).max_length(Some(max))
 }
 
-/// Those codes of so many capital letters that are of a kind. They are looked for once, as the
-/// document asks for the schema of each field that is one.
+/// All codes of `letters` capital letters that are valid. They are computed once, because the
+/// document needs the schema at every field.
 fn codes<T: TextKind>(letters: usize) -> Vec<String> {
     let mut codes = vec![String::new()];
     for _ in 0..letters {

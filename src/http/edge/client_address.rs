@@ -1,5 +1,5 @@
-//! Where a request comes from: the address of its connection, or what a trusted proxy says.
-//! Nobody else is believed: `X-Forwarded-For` is what any client can write.
+//! The client's address: that of its connection, or the one that a trusted proxy reports.
+//! `X-Forwarded-For` from anybody else is ignored, because any client can send it.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -10,21 +10,21 @@ use actix_web::http::header::HeaderMap;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-/// The most addresses of a chain of proxies that are looked at.
+/// The most proxies of a chain that are considered.
 const HOPS_MAX: usize = 20;
 
-/// Addresses that begin alike, such as `10.0.0.0/8`, or one address.
+/// A network, such as `10.0.0.0/8`, or one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Network(IpNet);
 
-/// A text is no network.
+/// A text that is not a network.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is neither an IP address nor a network such as 10.0.0.0/8")]
 pub struct InvalidNetwork(String);
 
 impl Network {
-    /// Whether an address is of this network.
+    /// Whether the network contains an address.
     #[must_use]
     pub fn contains(self, ip: IpAddr) -> bool {
         self.0.contains(&ip.to_canonical())
@@ -64,11 +64,11 @@ impl From<Network> for String {
     }
 }
 
-/// Proxies whose word is taken for where a request comes from.
+/// Proxies that are trusted to report the client's address.
 pub struct TrustedProxies(pub Vec<Network>);
 
 impl TrustedProxies {
-    /// Where a request comes from.
+    /// The client's address.
     #[must_use]
     pub fn client(&self, request: &HttpRequest) -> IpAddr {
         let peer = request.peer_addr().map(|addr| addr.ip());
@@ -76,8 +76,8 @@ impl TrustedProxies {
     }
 }
 
-/// Where a request comes from: an address, or the /64 that one household has of IPv6. Of a chain
-/// of proxies it is the last address that none of the trusted ones has.
+/// The client's address; of IPv6 the /64 network, which is one household's. In a chain of proxies
+/// it is the last address that is not a trusted proxy's.
 fn of(peer: Option<IpAddr>, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
     let Some(peer) = peer.map(|ip| ip.to_canonical()) else {
         return IpAddr::V6(Ipv6Addr::UNSPECIFIED);
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_trusted_proxy_is_believed() {
+    fn only_trusted_proxies_set_the_client_address() {
         let trusted: Vec<Network> = ["10.0.0.0/8", "127.0.0.1", "fd00::/8"]
             .iter()
             .map(|text| text.parse().unwrap())

@@ -1,9 +1,10 @@
-//! A connection as the server holds it: its deadlines, and how it is cut.
+//! A server connection: its deadlines, and how it is closed.
 //!
-//! actix times the first head of a connection and nothing after it. Here every head has its time,
-//! whoever takes no answer is let go, whoever nothing can be told is cut, and when places get
-//! scarce those that rested longest are closed. Bodies have their time in `json_body`, live feeds
-//! (`stream`) in `live`. What is said on a connection is not known here.
+//! actix limits the time of a connection's first request head only. Here every head has a deadline;
+//! connections that do not read their answers, and unresponsive ones, are closed; when connections
+//! run short, those that have been idle for longest are closed. The deadlines of bodies are in
+//! `json_body`, those of live feeds (`stream`) in `live`. The content of requests is not known
+//! here.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -20,35 +21,35 @@ use actix_web::rt::net::TcpStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// How much longer than a head's time a connection is kept, so that whoever was too slow with its
-/// first one is told so by actix.
+/// How much longer than a head's deadline a connection stays open, so that actix can answer a first
+/// head that was too slow.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// The limits of connections.
+/// The deadlines and limits of connections.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
-    /// How long a head may take.
+    /// The deadline of a request head.
     pub head: Duration,
-    /// How long nothing may be taken of an answer.
+    /// How long a client may read nothing of an answer.
     pub answer: Duration,
     /// The most connections of one worker.
     pub connections: usize,
 }
 
-/// What a connection is doing.
+/// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Doing {
-    /// Nothing, since then.
+    /// Idle, since then.
     Rests(Instant),
-    /// A head is coming, since then; or the rest of a body that nobody reads.
+    /// Receiving a request head, since then; or the rest of a body that is not read.
     Comes(Instant),
-    /// A request is being worked on.
+    /// A request is in progress.
     Works,
-    /// A live feed, which has deadlines of its own.
+    /// A live feed, which has its own deadlines.
     Streams,
 }
 
-/// A handle on a connection.
+/// A handle to a connection.
 pub struct ConnectionHandle {
     doing: Cell<Doing>,
     stuck: Cell<Option<Instant>>,
@@ -57,7 +58,7 @@ pub struct ConnectionHandle {
 }
 
 impl ConnectionHandle {
-    /// Cuts the connection, whatever it is waiting for.
+    /// Closes the connection, whatever it is waiting for.
     pub fn cut(&self) {
         self.cut.set(true);
         if let Some(waker) = self.waker.borrow_mut().take() {
@@ -70,21 +71,21 @@ impl ConnectionHandle {
         self.doing.set(Doing::Streams);
     }
 
-    /// Its live feed is over, unless the next request has begun already.
+    /// Its live feed has ended, unless the next request has begun already.
     pub fn rests(&self) {
         if self.doing.get() == Doing::Streams {
             self.doing.set(Doing::Rests(Instant::now()));
         }
     }
 
-    /// A request is being worked on until this is dropped.
+    /// Marks a request as in progress until the guard is dropped.
     fn works(self: &Rc<Self>) -> Works {
         self.doing.set(Doing::Works);
         Works(self.clone())
     }
 }
 
-/// A request that is being worked on.
+/// A request in progress.
 pub struct Works(Rc<ConnectionHandle>);
 
 impl Drop for Works {
@@ -95,18 +96,17 @@ impl Drop for Works {
     }
 }
 
-/// The hold on a request's connection.
+/// The handle to a request's connection.
 pub fn of(request: &HttpRequest) -> Option<Rc<ConnectionHandle>> {
     request.conn_data::<Rc<ConnectionHandle>>().cloned()
 }
 
-/// Notes that a request's head has come, and that it is worked on until what this answers is
-/// dropped.
+/// Marks a request as in progress, after its head, until the returned guard is dropped.
 pub fn works(request: &HttpRequest) -> Option<Works> {
     request.conn_data::<Rc<ConnectionHandle>>().map(ConnectionHandle::works)
 }
 
-/// Keeps a hold on a new connection for its requests.
+/// Makes a new connection's handle available to its requests.
 pub fn connected(line: &ClientConnection, extensions: &mut Extensions) {
     extensions.insert(line.hold());
 }
@@ -122,8 +122,8 @@ struct Held {
 }
 
 impl WorkerConnections {
-    /// Takes a new connection. When nine tenths of the places are taken, a twentieth is made free:
-    /// those who rested longest go.
+    /// Accepts a new connection. When nine tenths of the limit are reached, a twentieth is freed:
+    /// the connections that have been idle for longest are closed.
     pub fn accept(&self, io: TcpStream, limits: ConnectionLimits) -> ClientConnection {
         let hold = Rc::new(ConnectionHandle {
             doing: Cell::new(Doing::Rests(Instant::now())),
@@ -178,12 +178,12 @@ impl Drop for ClientConnection {
 }
 
 impl ClientConnection {
-    /// The hold on it.
+    /// Its handle.
     pub fn hold(&self) -> Rc<ConnectionHandle> {
         self.hold.clone()
     }
 
-    /// Whether it may go on; an error if it was cut, or its time is over.
+    /// Whether it stays open; an error if it was closed, or its deadline has passed.
     fn check(&mut self, cx: &mut Context<'_>) -> Result<()> {
         if self.hold.cut.get() {
             return Err(Error::new(ErrorKind::ConnectionAborted, "the connection was closed"));
@@ -281,7 +281,7 @@ pub(in crate::http) mod tests {
         (lines.accept(listener.accept().await.unwrap().0, LIMITS), client)
     }
 
-    /// Reads a connection until it is over; how it ended.
+    /// Reads a connection until it ends; returns its error.
     pub async fn drive(mut line: ClientConnection) -> Option<ErrorKind> {
         loop {
             match line.read(&mut [0; 64]).await {
@@ -293,7 +293,7 @@ pub(in crate::http) mod tests {
     }
 
     #[actix_web::test]
-    async fn every_head_has_its_time() {
+    async fn every_request_head_has_a_deadline() {
         let (line, mut client) = pair().await;
         let hold = line.hold();
         let mut driven = actix_web::rt::spawn(drive(line));
@@ -310,14 +310,14 @@ pub(in crate::http) mod tests {
     }
 
     #[actix_web::test]
-    async fn whoever_takes_nothing_is_let_go() {
+    async fn client_that_reads_no_answer_is_closed() {
         let (mut line, _client) = pair().await;
         let much = vec![0; 64 << 20];
         assert_eq!(line.write_all(&much).await.unwrap_err().kind(), ErrorKind::TimedOut);
     }
 
     #[actix_web::test]
-    async fn those_who_rested_longest_make_room() {
+    async fn longest_idle_connections_are_closed_first() {
         let lines = WorkerConnections::default();
         let mut all = Vec::new();
         for _ in 0..9 {

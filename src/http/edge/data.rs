@@ -1,14 +1,14 @@
-//! What the server shares with all requests, by its type.
+//! Access to the state that the server shares with all requests, by type.
 
 use actix_web::{HttpRequest, web};
 
 use super::error::Error;
 use super::problem::Code;
 
-/// What the server shares of a type.
+/// The shared state of a type.
 ///
 /// # Errors
-/// 500 where the server was started without it.
+/// 500 if the server was started without it.
 pub fn data<T: 'static>(request: &HttpRequest) -> Result<&web::Data<T>, Error> {
     let found = request.app_data::<web::Data<T>>();
     found.ok_or_else(|| Error::new(Code::Internal, "the request could not be carried out"))

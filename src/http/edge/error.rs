@@ -1,8 +1,8 @@
-//! Why a request is not answered with what was asked for. What hosts and the store fail with
-//! becomes a code here, and nothing internal leaks.
+//! Errors of requests. Failures of hosts and the store become codes here, and nothing internal
+//! leaks.
 //!
-//! What a noun refuses is mapped beside its routes. The codes themselves are in `problem`, and how
-//! a problem is written is in `problem_body`.
+//! A noun's rejections are mapped next to its routes. The codes are in `problem`, the body of a
+//! problem is in `problem_body`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,7 +16,7 @@ use crate::actors::engine::{host, row_host};
 use crate::http::edge::problem::{Code, FieldError};
 use crate::store;
 
-/// Why a request is not answered with what was asked for.
+/// Why a request failed.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -30,7 +30,7 @@ struct Inner {
 }
 
 impl Error {
-    /// An error of a code, with what is wrong with this request.
+    /// An error with a code, and a description of what is wrong with this request.
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
         Self(Box::new(Inner {
             code,
@@ -43,19 +43,19 @@ impl Error {
         }))
     }
 
-    /// Fields that are not right.
+    /// Invalid fields.
     #[must_use]
     pub fn invalid(fields: Vec<FieldError>) -> Self {
         Self::faulty(Code::InvalidRequest, fields)
     }
 
-    /// One field that is not right.
+    /// One invalid field.
     #[must_use]
     pub fn field(field: &str, message: impl Into<String>) -> Self {
         Self::invalid(vec![FieldError { field: field.to_owned(), message: message.into() }])
     }
 
-    /// Fields that are not right, for a reason that has its own code.
+    /// Invalid fields, for a reason that has its own code.
     #[must_use]
     pub fn faulty(code: Code, fields: Vec<FieldError>) -> Self {
         let detail = match fields.as_slice() {
@@ -67,13 +67,13 @@ impl Error {
         error
     }
 
-    /// There is no such thing.
+    /// The resource does not exist.
     #[must_use]
     pub fn not_found(what: &str) -> Self {
         Self::new(Code::NotFound, format!("there is no such {what}"))
     }
 
-    /// Something that is not the caller's fault, and is not shown to the caller.
+    /// An internal error, which is logged and not shown to the caller.
     pub fn internal(source: impl std::error::Error + Send + Sync + 'static) -> Self {
         let mut error = Self::new(Code::Internal, "the request could not be carried out");
         error.0.source = Some(Box::new(source));
@@ -114,13 +114,13 @@ impl Error {
         self.0.code
     }
 
-    /// What is wrong with this request.
+    /// The description of what is wrong with this request.
     #[must_use]
     pub fn detail(&self) -> &str {
         &self.0.detail
     }
 
-    /// The faulty fields.
+    /// The invalid fields.
     #[must_use]
     pub fn fields(&self) -> &[FieldError] {
         &self.0.fields
@@ -132,19 +132,19 @@ impl Error {
         &self.0.extra
     }
 
-    /// The methods that are allowed.
+    /// The allowed methods.
     #[must_use]
     pub fn allow(&self) -> Option<&str> {
         self.0.allow.as_deref()
     }
 
-    /// The headers of its own.
+    /// The headers of the error.
     #[must_use]
     pub fn headers(&self) -> &[(HeaderName, String)] {
         &self.0.headers
     }
 
-    /// Writes what the caller is not shown to the log, once, with its whole chain.
+    /// Logs an internal error once, with its whole chain.
     pub fn log(&self, request_id: &str) {
         let Some(source) = &self.0.source else {
             return;
@@ -159,7 +159,7 @@ impl Error {
         tracing::error!(request_id, code, error = chain, "a request failed");
     }
 
-    /// The problem of an error that actix made itself.
+    /// The problem of an error that actix made.
     #[must_use]
     pub fn of_status(status: StatusCode) -> Self {
         match status.as_u16() {
@@ -237,7 +237,7 @@ fn storage(why: String) -> Error {
     Error::new(code, "the store cannot write; nothing was done").caused_by(Why(why))
 }
 
-/// It has another version than `If-Match` names.
+/// The version does not match `If-Match`.
 #[must_use]
 pub fn version_mismatch(version: i64) -> Error {
     let detail = match version {

@@ -1,7 +1,7 @@
-//! Idempotency keys at the edge: their shape, and the first request with one that is still being
-//! worked on.
+//! Idempotency keys at the edge: their validation, and the requests with a key that are in
+//! progress.
 //!
-//! What a key led to is remembered by the entity itself, in the events that it caused.
+//! The outcome of a key is remembered by the entity, in the events that the request caused.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,15 +25,15 @@ pub fn key_of(headers: &HeaderMap) -> Result<Option<String>, Error> {
     if good { Ok(Some(text.to_owned())) } else { Err(wrong()) }
 }
 
-/// The requests with a key that are being worked on.
+/// The requests with a key that are in progress.
 #[derive(Clone, Debug, Default)]
 pub struct RequestsInFlight(Arc<Mutex<HashSet<String>>>);
 
 impl RequestsInFlight {
-    /// Notes a request until the guard is dropped.
+    /// Registers a request until the guard is dropped.
     ///
     /// # Errors
-    /// 409 while there is another one.
+    /// 409 while there is another one with this key.
     pub fn begin(&self, whose: &str, path: &str, key: &str) -> Result<Guard, Error> {
         let name = format!("{whose} {path} {key}");
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -45,7 +45,7 @@ impl RequestsInFlight {
     }
 }
 
-/// A request with a key that is being worked on.
+/// A request with a key that is in progress.
 #[derive(Debug)]
 pub struct Guard {
     of: RequestsInFlight,

@@ -1,9 +1,9 @@
-//! The limits of what requests name: a text of so many characters, a whole number in a range, a list
-//! of so many items. The type states the limit once; the check and the API's document take it from
-//! there.
+//! The limits of request values: a text of a number of characters, a whole number in a range, a
+//! list of a number of items. The type states the limit once; validation and the OpenAPI schema use
+//! it.
 //!
-//! Texts of one kind, such as a SKU, are in `checked`. Nothing here is refused while a body is read:
-//! garde checks what was read, so that all faults are told at once.
+//! Texts with a format, such as a SKU, are in `checked`. Deserialization refuses none of these:
+//! garde validates the result, so that all faults are reported at once.
 
 use std::borrow::Cow;
 use std::ops::Deref;
@@ -13,12 +13,12 @@ use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
 use utoipa::openapi::{KnownFormat, Ref, RefOr, SchemaFormat};
 use utoipa::{PartialSchema, ToSchema};
 
-/// What the name of a schema begins with that has no place of its own in the API's document, but
-/// stands wherever it is referred to.
+/// Prefix of the names of schemas that have no entry of their own in the OpenAPI document, but
+/// replace every reference to them.
 pub const IN_PLACE: &str = "in-place:";
 
-/// A text of `MIN` to `MAX` characters, without control characters, and not blank if `MIN` is not 0.
-/// A CRLF or a carriage return is read as a line feed, and counts as one character.
+/// A text of `MIN` to `MAX` characters, without control characters, and not blank if `MIN` is not
+/// 0. A CRLF or a carriage return becomes a line feed, and counts as one character.
 #[derive(Clone, Debug, Serialize, Deserialize, garde::Validate)]
 #[serde(from = "String", into = "String")]
 #[garde(transparent)]
@@ -59,7 +59,7 @@ impl<const MIN: usize, const MAX: usize> From<Text<MIN, MAX>> for String {
 }
 
 impl<const MIN: usize, const MAX: usize> From<String> for Text<MIN, MAX> {
-    /// Not checked, as when it is read.
+    /// Not validated, as after deserialization.
     fn from(text: String) -> Self {
         match text.contains('\r') {
             true => Self(text.replace("\r\n", "\n").replace('\r', "\n")),
@@ -70,7 +70,7 @@ impl<const MIN: usize, const MAX: usize> From<String> for Text<MIN, MAX> {
 
 impl<const MIN: usize, const MAX: usize> PartialSchema for Text<MIN, MAX> {
     fn schema() -> RefOr<Schema> {
-        // The characters that the check asks for, as a pattern.
+        // The allowed characters, as a pattern.
         let pattern = match MIN {
             0 => r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$",
             _ => {
@@ -99,7 +99,7 @@ fn check_whole<const MIN: i64, const MAX: i64>(value: &i64, (): &()) -> garde::R
         return Ok(());
     }
     Err(garde::Error::new(match MIN {
-        // That 0 is the least of a number goes without saying, until one is less.
+        // A minimum of 0 is not mentioned, unless the value is negative.
         0 if *value < 0 => "lower than 0".to_owned(),
         0 => format!("greater than {MAX}"),
         _ => format!("must be from {MIN} to {MAX}"),
@@ -107,9 +107,9 @@ fn check_whole<const MIN: i64, const MAX: i64>(value: &i64, (): &()) -> garde::R
 }
 
 impl<const MIN: i64, const MAX: i64> Whole<MIN, MAX> {
-    /// The least that it may be.
+    /// The minimum.
     pub const MIN: i64 = MIN;
-    /// The maximum of a number.
+    /// The maximum.
     pub const MAX: i64 = MAX;
 
     /// The number.
@@ -133,15 +133,15 @@ impl<const MIN: i64, const MAX: i64> ToSchema for Whole<MIN, MAX> {
     }
 }
 
-/// What a [`List`] is of.
+/// An item of a [`List`].
 pub trait ListItem: garde::Validate<Context = ()> + ToSchema {
-    /// What several are called where there are too few or too many.
+    /// The plural, for messages about too few or too many.
     const PLURAL: &'static str;
 }
 
 /// A list of `MIN` to `MAX` items.
 ///
-/// utoipa cannot read a type with a type in it, so that a field names one by an alias.
+/// utoipa cannot read nested generic types, so a field's type is an alias of this.
 #[derive(Clone, Debug, Deserialize, garde::Validate)]
 #[serde(transparent)]
 #[garde(transparent)]
@@ -163,7 +163,7 @@ fn check_list<T: ListItem, const MIN: usize, const MAX: usize>(
 }
 
 impl<T: ListItem, const MIN: usize, const MAX: usize> List<T, MIN, MAX> {
-    /// Whether it has no more and no fewer items than it may.
+    /// Whether the number of items is valid.
     #[must_use]
     pub fn fits(&self) -> bool {
         check_list::<T, MIN, MAX>(&self.0, &()).is_ok()
@@ -208,7 +208,7 @@ impl<T: ListItem, const MIN: usize, const MAX: usize> ToSchema for List<T, MIN, 
     }
 }
 
-/// A schema of a text.
+/// The schema of a text.
 #[must_use]
 pub fn string() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String)
@@ -221,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_and_numbers_are_within_their_limits() {
+    fn text_and_number_limits_are_enforced() {
         let text = |text: &str| Text::<1, 3>::from(text.to_owned()).validate();
         assert!(text("äöü").is_ok());
         for bad in ["", "  ", "abcd", "a\0"] {

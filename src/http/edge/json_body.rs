@@ -1,7 +1,7 @@
-//! Reading a JSON body: its size, its time, its depth, its syntax, its shape and its values.
+//! Reading a JSON body: size, timeout, depth, syntax, shape and values.
 //!
-//! All faults are told at once. A body that fits is read in one go; only one that does not is
-//! gone over again, fault by fault, with each faulty value replaced by a harmless one.
+//! All faults are reported at once. A valid body is deserialized once; only an invalid one is
+//! deserialized repeatedly, fault by fault, with each faulty value replaced by a harmless one.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -25,26 +25,26 @@ use crate::http::edge::problem::{Code, FieldError};
 
 /// The deepest nesting of a body.
 const DEPTH_MAX: u32 = 32;
-/// The most faults that are told at once.
+/// The most faults that are reported at once.
 const FAULTS_MAX: usize = 50;
-/// The most chunks of a body that are taken without being read.
+/// The most chunks of an unread body that are skipped.
 const SKIP_CHUNKS: usize = 16;
-/// How many bytes of body may be gone over again in all, looking for faults.
+/// The most bytes that are deserialized again, in all, to find faults.
 const FAULT_WORK_MAX: usize = 4 << 20;
 
-/// How large a body may be, and how long it may take.
+/// The limits of a body.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyLimits {
     /// The largest body, in bytes.
     pub bytes_max: usize,
-    /// How long it may take.
+    /// The time limit of receiving it.
     pub timeout: Duration,
 }
 
-/// A JSON body that was read and found valid, with a digest of the request.
+/// A valid JSON body, with a digest of the request.
 #[derive(Debug)]
 pub struct Json<T> {
-    /// What it says.
+    /// The deserialized body.
     pub value: T,
     /// A digest of method, path and body.
     pub digest: u64,
@@ -102,10 +102,10 @@ async fn read(request: &HttpRequest, payload: Payload) -> Result<web::Bytes, Err
     read_up_to(request, payload, limits.bytes_max, limits.timeout).await
 }
 
-/// Reads a body whose size has a limit of its own.
+/// Reads a body with a size limit of its own.
 ///
 /// # Errors
-/// 413 for a larger one, 408 for one that is too slow, 400 for one that breaks off.
+/// 413 for a larger one, 408 for one that is too slow, 400 for an incomplete one.
 pub async fn read_at_most(
     request: &HttpRequest,
     payload: web::Payload,
@@ -145,8 +145,8 @@ async fn read_up_to(
     })
 }
 
-/// Takes what has come of a body that nobody reads, without waiting for more of it: when that is
-/// all of it, the connection can go on.
+/// Reads the received part of an unread body without waiting for more: if that is all of it, the
+/// connection stays open.
 pub async fn skip(payload: &mut Payload) {
     let mut waited = false;
     std::future::poll_fn(|context| {
@@ -156,7 +156,7 @@ pub async fn skip(payload: &mut Payload) {
                 Poll::Ready(_) => return Poll::Ready(()),
                 Poll::Pending if waited => return Poll::Ready(()),
                 Poll::Pending => {
-                    // The connection's buffer is looked into once.
+                    // The connection's buffer is read once.
                     waited = true;
                     context.waker().wake_by_ref();
                     return Poll::Pending;
@@ -181,10 +181,10 @@ fn digest(request: &HttpRequest, body: &[u8]) -> u64 {
     u64::from_be_bytes(first)
 }
 
-/// Reads and checks a value.
+/// Parses and validates a value.
 ///
 /// # Errors
-/// 400 for what is not JSON or too deep, 422 with all faulty fields for what does not fit.
+/// 400 for what is not JSON or too deep, 422 with all invalid fields.
 pub fn parse<T: DeserializeOwned + Validate<Context = ()>>(bytes: &[u8]) -> Result<T, Error> {
     if deeper_than(bytes, DEPTH_MAX) {
         let detail = format!("the body is nested more than {DEPTH_MAX} levels deep");
@@ -213,10 +213,10 @@ fn strictly<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
     reader.end().map(|()| value)
 }
 
-/// Reads and checks a value that is JSON already.
+/// Deserializes and validates a JSON value.
 ///
 /// # Errors
-/// All faulty fields.
+/// All invalid fields.
 pub fn check<T: DeserializeOwned + Validate<Context = ()>>(
     value: &Value,
 ) -> Result<T, Vec<FieldError>> {
@@ -257,13 +257,13 @@ fn faults<T: DeserializeOwned + Validate<Context = ()>>(
 ) -> Vec<FieldError> {
     let found = search::<T>(value, (FAULT_WORK_MAX / bytes.max(1)).clamp(1, 200));
     if found.is_empty() {
-        // A field that stands twice, say: what a tree of values cannot show.
+        // For example a duplicate field, which a tree of values cannot show.
         return vec![FieldError { field: String::new(), message: plain(&first.to_string()) }];
     }
     found
 }
 
-/// A value that was found faulty, and which harmless one stands there now.
+/// A faulty value, and the harmless one that replaced it.
 struct Patch {
     pointer: String,
     field: String,
@@ -315,7 +315,7 @@ fn search<T: DeserializeOwned + Validate<Context = ()>>(
     faults
 }
 
-/// Whether a field, or what it stands in, was found faulty.
+/// Whether a field, or a value that contains it, was faulty.
 fn inside(field: &str, patches: &[Patch]) -> bool {
     patches.iter().any(|patch| match field.strip_prefix(patch.field.as_str()) {
         Some(rest) => rest.is_empty() || rest.starts_with(['.', '[']) || patch.field.is_empty(),
@@ -323,7 +323,7 @@ fn inside(field: &str, patches: &[Patch]) -> bool {
     })
 }
 
-/// Puts a harmless value in the place of a faulty one, or takes it out; `false` if it cannot.
+/// Replaces a faulty value by a harmless one, or removes it; `false` if that is not possible.
 fn replace(value: &mut Value, pointer: &str, filler: Option<Value>) -> bool {
     let Some((parent, name)) = pointer.rsplit_once('/') else {
         return match filler {
@@ -354,7 +354,7 @@ fn replace(value: &mut Value, pointer: &str, filler: Option<Value>) -> bool {
     }
 }
 
-/// Where an error is, as a JSON pointer and as a field's name.
+/// The location of an error, as a JSON pointer and as a field's name.
 fn place(path: &serde_path_to_error::Path) -> (String, String) {
     use serde_path_to_error::Segment;
     let (mut pointer, mut field) = (String::new(), String::new());
@@ -382,7 +382,7 @@ fn quoted(message: &str, before: &str) -> Option<String> {
     Some(message.strip_prefix(before)?.split('`').next()?.to_owned())
 }
 
-/// serde's message without its place in the text, and without our types' names.
+/// serde's message without the position in the text and without Rust types.
 fn plain(message: &str) -> String {
     let message = message.split(" at line ").next().unwrap_or(message);
     if let Some(name) = quoted(message, "unknown field `") {
@@ -397,7 +397,7 @@ fn plain(message: &str) -> String {
     if cut.len() < message.len() { format!("{cut}, expected an object") } else { cut.to_owned() }
 }
 
-/// What a report says of fields that were not replaced.
+/// The faults in a report, of fields that were not replaced.
 fn field_errors(report: &garde::Report, patches: &[Patch]) -> Vec<FieldError> {
     report
         .iter()
@@ -406,7 +406,7 @@ fn field_errors(report: &garde::Report, patches: &[Patch]) -> Vec<FieldError> {
             message: error.message().to_owned(),
         })
         .filter(|fault| !inside(&fault.field, patches))
-        // What is said of the whole cannot be told while parts of it stand in for faulty ones.
+        // A fault of the whole is not reliable while parts of it are replaced.
         .filter(|fault| patches.is_empty() || !fault.field.is_empty())
         .take(FAULTS_MAX)
         .collect()
@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn all_faults_are_told_at_once_with_their_places() {
+    fn all_faults_are_reported_at_once_with_their_fields() {
         let body = r#"{"email": 5, "currency": "gbp", "colour": 1, "lines": [
             {"sku": "a", "quantity": 1}, {"quantity": 0}, {"sku": "", "quantity": 1.5}, 7]}"#;
         let mut found = fields(body);
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_are_no_quantity_are_refused() {
+    fn invalid_quantities_are_refused() {
         for number in
             ["0", "-1", "-0", "1.0", "1e2", "9223372036854775808", "1000001", "\"1\"", "null"]
         {
@@ -469,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_is_never_written_as_an_array() {
+    fn arrays_are_not_accepted_as_objects() {
         let address = r#"["Ada", null, "1 High St", null, "York", null, "N1", "GB", null]"#;
         let body = format!(r#"{{"shipping_address": {address}, "lines": [["a", 1, null]]}}"#);
         let mut found = fields(&body);
@@ -481,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn other_faults_of_shape_name_a_place_too() {
+    fn all_faults_of_shape_name_their_field() {
         assert_eq!(fields("[]"), [""]);
         let line = br#"{"sku": "LAMP", "quantity": 1.5}"#;
         let error =

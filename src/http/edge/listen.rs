@@ -1,5 +1,5 @@
-//! Listening: the address, as many connections as there are descriptors for, and the way from a
-//! connection to the app. What a request passes through is in `server`.
+//! Listening: the address, the limit of connections, and the setup of each connection for the app.
+//! What a request passes through is in `server`.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -15,34 +15,34 @@ use actix_web::rt::net::TcpStream;
 
 use crate::http::edge::connection::{self, ConnectionLimits, WorkerConnections};
 
-/// Descriptors that are kept for files, the provider and whatever else.
+/// File descriptors that are reserved for files, the provider and other uses.
 const FILES_BESIDE: u64 = 256;
 
-/// Where to listen, and how many connections there may be for how long.
+/// The address and the limits of connections.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// The address to listen on; port 0 for any free one.
     pub addr: SocketAddr,
-    /// Threads that serve requests; 0 for one a core.
+    /// Threads that serve requests; 0 for one per core.
     pub workers: usize,
     /// The most connections of one worker; 0 for as many as the limit of open files allows.
     pub connections_max: usize,
-    /// The most connections that wait to be taken.
+    /// The most connections that wait to be accepted.
     pub backlog: u32,
-    /// How long a connection may idle.
+    /// The idle timeout of a connection.
     pub keep_alive: Duration,
-    /// How long the head of a request may take.
+    /// The deadline of a request head.
     pub head_timeout: Duration,
-    /// How long a client may take nothing of its answer.
+    /// How long a client may read nothing of its answer.
     pub answer_timeout: Duration,
-    /// How long requests under way may take when the server stops, in seconds.
+    /// How long requests in progress may take when the server stops, in seconds.
     pub shutdown_timeout_secs: u64,
 }
 
-/// Listens, and begins to serve an app on each worker.
+/// Listens, and serves an app on each worker.
 ///
 /// # Errors
-/// The address cannot be had.
+/// The address cannot be bound.
 pub fn listen<F, I, S>(options: &Options, app: F) -> io::Result<(SocketAddr, Server)>
 where
     F: Fn() -> I + Send + Clone + 'static,
@@ -83,7 +83,8 @@ where
             .keep_alive(keep_alive)
             .client_request_timeout(head)
             .client_disconnect_timeout(Duration::from_secs(2))
-            // Whoever hangs up is not worked for; one that only ends its own side is taken as gone.
+            // Requests of closed connections are dropped; a half-closed connection counts as
+            // closed.
             .h1_allow_half_closed(false)
             .local_addr(addr)
             .on_connect_ext(connection::connected);
@@ -100,7 +101,7 @@ where
     Ok((addr, builder.run()))
 }
 
-/// The connections that a worker takes at least.
+/// The least connections of a worker.
 const CONNECTIONS_MIN: usize = 32;
 /// The connections that a worker takes at most if no setting names a number.
 const CONNECTIONS_MAX: usize = 10_000;
@@ -130,7 +131,7 @@ fn backlog(listener: &TcpListener, backlog: u32) -> io::Result<()> {
     Ok(rustix::net::listen(listener, backlog)?)
 }
 
-/// Raises the limit of open files as far as it goes, and answers it; nothing if there is none.
+/// Raises the limit of open files as far as possible, and returns it; `None` if there is none.
 #[cfg(unix)]
 #[must_use]
 pub fn open_files() -> Option<u64> {
@@ -151,7 +152,7 @@ fn backlog(_: &TcpListener, _: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Nothing: there is no such limit here.
+/// `None`: there is no such limit here.
 #[cfg(not(unix))]
 #[must_use]
 pub fn open_files() -> Option<u64> {

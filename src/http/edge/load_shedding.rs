@@ -1,13 +1,13 @@
-//! Whether a request is let in: when there is more to do than can be done, what matters least is
-//! refused first, before anything is done for it.
+//! Load shedding: under overload, the least important requests are refused first, before any work
+//! is done for them.
 //!
-//! One number says how well the house keeps up: its delay, which is how long a piece of work
-//! waits before anybody begins with it. Ten times a second it is measured where work queues: at
-//! an HTTP worker's turn, at a reading connection, in the mailboxes of carts and orders, in the
-//! lane. So many requests may be under way that it stays below the target, and each class has its
-//! share of them; while it does, more and more may, because many only wait for a provider. What
-//! deliberately is not here: how many may wait for one entity, which is the host's, which class a
-//! route has, which the table of routes says, and whose mailboxes are asked, which the server says.
+//! The measure of load is the delay: how long work waits before it is started. It is measured ten
+//! times a second where work queues: at the HTTP workers' event loops, at read connections, in the
+//! mailboxes of carts and orders, in the lane. The limit of requests in progress is set so that the
+//! delay stays below the target, and each class may use its share of the limit; while the delay is
+//! short, the limit grows, because many requests only wait for a provider. Not here: the limit per
+//! entity (host), the class of a route (table of routes), and the list of mailboxes to measure
+//! (server).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -21,34 +21,33 @@ use crate::actors::node::Node;
 use crate::domain::limits::within;
 use crate::store::Store;
 
-/// How far apart two looks are.
+/// Period of the measurements.
 const EVERY: Duration = Duration::from_millis(100);
-/// How far apart two looks at an HTTP worker's turn are; the shortest delay of a few counts.
+/// Period of the measurements of an HTTP worker's event loop; the shortest of a few delays counts.
 const TURN: Duration = Duration::from_millis(25);
 const TURNS: u32 = 4;
-/// So many looks in a row must find the delay too long: a burst is no overload.
+/// Consecutive measurements that must exceed the target: a burst is no overload.
 const LOOKS: u32 = 2;
-/// Requests under way that are always let in.
+/// Requests in progress that are always admitted.
 const LIMIT_MIN: usize = 64;
-/// Requests that may come at once, out of nothing: what is more than that has to grow.
+/// Requests that may arrive in one burst after idling: a higher limit has to grow.
 const LIMIT_REST: usize = 1_000;
-/// Requests that may be under way at once of those who have not shown who they are: sign-ins,
-/// webhooks until their signature is checked, keys until they are looked up.
+/// Unidentified requests in progress: sign-ins, webhooks until their signature is verified, keys
+/// until they are looked up.
 const UNIDENTIFIED_MAX: usize = 4_096;
-/// Requests of operators and providers that are let in whatever buyers do.
+/// Requests of operators and providers that are admitted whatever buyers do.
 const OPERATE_MIN: usize = 256;
-/// Appends that wait for the journal, in commits, that count as the target.
+/// Queued appends, in commits, that count as a delay of the target.
 const COMMITS: usize = 4;
 
-/// When requests are refused.
+/// Options of load shedding.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// How long work may wait before anybody begins with it, in milliseconds; beyond that requests
-    /// are refused.
+    /// The target of the delay, in milliseconds; above it requests are refused.
     #[garde(custom(within(1..=10_000)))]
     pub target_ms: u64,
-    /// The most requests under way, however short the delay is.
+    /// The most requests in progress, however short the delay is.
     #[garde(custom(within(1..=1_000_000)))]
     pub under_way_max: usize,
 }
@@ -59,7 +58,7 @@ impl Default for Options {
     }
 }
 
-/// What a request is for: what is refused first comes first.
+/// The class of a request; the first variant is shed first.
 #[derive(
     Clone,
     Copy,
@@ -74,28 +73,28 @@ impl Default for Options {
 )]
 #[strum(serialize_all = "snake_case")]
 pub enum Class {
-    /// Looking around.
+    /// Browsing.
     Browse,
-    /// Filling a cart.
+    /// Changes of a cart.
     Cart,
-    /// Buying it, and what its buyer asks about the order.
+    /// Checkouts, and buyers' reads of their orders.
     Checkout,
-    /// Operators and providers: who sets things right.
+    /// Operators and providers, who repair things.
     Operate,
-    /// Who watches over the node: never refused.
+    /// Monitoring: never refused.
     Health,
 }
 
 impl Class {
-    /// The class as metrics name it.
+    /// The class's name in metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.into()
     }
 
-    /// The requests under way at which this one is refused, given the limit: of all buyers for a
-    /// buyer, of operators for an operator. Carts are the valve: whoever has one is to get through
-    /// with it.
+    /// The number of requests in progress at which this class is refused, given the limit: of all
+    /// buyers for a buyer, of operators for an operator. Carts are shed first: a buyer with a cart
+    /// should be able to check out.
     const fn most(self, limit: usize) -> usize {
         match self {
             Self::Browse => limit / 2,
@@ -108,23 +107,23 @@ impl Class {
     }
 }
 
-/// Who is let in.
+/// Admits requests.
 pub struct Admission {
     buyers: AtomicUsize,
     operators: AtomicUsize,
-    /// Operators and providers of whom it is not known yet who they are.
+    /// Requests in progress of operators and providers that are not identified yet.
     unidentified: AtomicUsize,
     limit: AtomicUsize,
-    /// The longest turn of a worker since the last look, in microseconds.
+    /// The longest delay of a worker's event loop since the last measurement, in microseconds.
     turn: AtomicU64,
-    /// What the last look found, in microseconds.
+    /// The last measured delay, in microseconds.
     delay: AtomicU64,
-    /// Whether anybody came since the last look.
+    /// The requests since the last measurement.
     came: AtomicUsize,
 }
 
 impl Admission {
-    /// Lets all in, up to the most that there may be.
+    /// Starts with the highest limit.
     #[must_use]
     pub fn new(options: &Options) -> Self {
         Self {
@@ -139,7 +138,7 @@ impl Admission {
     }
 }
 
-/// A request that was let in, until this is dropped.
+/// An admitted request, in progress until it is dropped.
 pub struct Admitted<'a>(Option<&'a AtomicUsize>);
 
 impl Drop for Admitted<'_> {
@@ -151,7 +150,7 @@ impl Drop for Admitted<'_> {
 }
 
 impl Admission {
-    /// Lets a request in, or not.
+    /// Admits a request, or refuses it with `None`.
     pub fn admit(&self, class: Class) -> Option<Admitted<'_>> {
         self.came.store(1, Ordering::Relaxed);
         let under_way = match class {
@@ -162,8 +161,8 @@ impl Admission {
         Self::enter(under_way, class.most(self.limit.load(Ordering::Relaxed)))
     }
 
-    /// Lets a request in of which it is not known yet whether it is an operator's or a provider's,
-    /// or not: many who only say so must not keep those out who are.
+    /// Admits or refuses a request that claims to be an operator's or a provider's and is not
+    /// identified yet: many false claims must not keep out real ones.
     pub fn admit_unidentified(&self) -> Option<Admitted<'_>> {
         Self::enter(&self.unidentified, UNIDENTIFIED_MAX)
     }
@@ -174,29 +173,29 @@ impl Admission {
         (before < most).then_some(admitted)
     }
 
-    /// Requests of buyers under way.
+    /// Requests of buyers in progress.
     #[must_use]
     pub fn under_way(&self) -> usize {
         self.buyers.load(Ordering::Relaxed)
     }
 
-    /// Requests that may be under way before carts are refused.
+    /// Requests in progress above which carts are refused.
     #[must_use]
     pub fn limit(&self) -> usize {
         self.limit.load(Ordering::Relaxed)
     }
 
-    /// How long work waited before anybody began with it, when it was looked last.
+    /// The last measured delay.
     #[must_use]
     pub fn delay(&self) -> Duration {
         Duration::from_micros(self.delay.load(Ordering::Relaxed))
     }
 }
 
-/// The next limit. The delay grows with what is under way, so what is under way is made smaller
-/// by as much as the delay is too long, and at most by half, since work that was let in before is
-/// still to come. While the delay is short it grows a fifth at a time if it is made use of, and
-/// else falls back to what may come at once.
+/// The next limit. The delay grows with the requests in progress. If it is too long, these are
+/// reduced by the same factor, and at most by half, because admitted work is still queued. While
+/// the delay is short, the limit grows by a fifth at a time if it is used, and else falls back to
+/// the size of a burst.
 fn next_limit(limit: usize, under_way: usize, delay: Duration, options: &Options) -> usize {
     let target = Duration::from_millis(options.target_ms);
     if delay <= target {
@@ -210,17 +209,17 @@ fn next_limit(limit: usize, under_way: usize, delay: Duration, options: &Options
     share.max(now / 2).max(LIMIT_MIN.min(options.under_way_max))
 }
 
-/// Where work queues beside the HTTP workers.
+/// The queues beside the HTTP workers.
 pub struct Queues {
-    /// The lanes of its journal.
+    /// The node, for the lanes of its journal.
     pub node: Arc<Node>,
-    /// The connections that read.
+    /// The store, for its read connections.
     pub store: Store,
-    /// How long commands wait in mailboxes, since it was last asked.
+    /// Measures the wait of commands in mailboxes since the last call.
     pub mailboxes: fn(&Node) -> Duration,
 }
 
-/// Looks at the delay for as long as the server runs, and sets the limit.
+/// Measures the delay as long as the server runs, and sets the limit.
 pub async fn watch(admission: Arc<Admission>, queues: Queues, options: Options) {
     let target = Duration::from_millis(options.target_ms);
     let mut too_long = 0;
@@ -240,7 +239,7 @@ pub async fn watch(admission: Arc<Admission>, queues: Queues, options: Options) 
     }
 }
 
-/// Looks at the turns of this thread, which is an HTTP worker's, for as long as it runs.
+/// Measures the event loop of this thread, an HTTP worker's, as long as it runs.
 pub async fn watch_turns(admission: Arc<Admission>) {
     loop {
         let mut shortest = Duration::MAX;
@@ -254,7 +253,7 @@ pub async fn watch_turns(admission: Arc<Admission>) {
     }
 }
 
-/// How long work waits before anybody begins with it.
+/// The longest wait of work in the queues.
 async fn longest_wait(admission: &Admission, queues: &Queues, target: Duration) -> Duration {
     let turn = Duration::from_micros(admission.turn.swap(0, Ordering::Relaxed));
     let mailboxes = (queues.mailboxes)(&queues.node);
@@ -262,14 +261,14 @@ async fn longest_wait(admission: &Admission, queues: &Queues, target: Duration) 
     turn.max(mailboxes).max(lanes(&queues.node, target)).max(reading)
 }
 
-/// How long one waits for a connection that reads rows. What it answers does not matter.
+/// The wait for a read connection. The result of the query does not matter.
 async fn reading(store: &Store, target: Duration) -> Duration {
     let began = Instant::now();
     let _read = timeout(target * 10, store.setting("last_ready_check")).await;
     began.elapsed()
 }
 
-/// Appends that wait for the journal, as a share of those that may.
+/// Queued appends, as a share of the limit.
 fn lanes(node: &Node, target: Duration) -> Duration {
     let whole = node.lanes.iter().map(|lane| {
         let depth = u32::try_from(lane.depth()).unwrap_or(u32::MAX);
@@ -297,11 +296,11 @@ mod tests {
     }
 
     #[test]
-    fn what_matters_least_is_refused_first() {
+    fn least_important_requests_are_shed_first() {
         let admission = Admission::new(&Options::default());
         admission.limit.store(LIMIT_MIN, Ordering::Relaxed);
         let (mut all, mut refused) = (Vec::new(), Vec::new());
-        // As many checkouts as are let in: the others fall away one by one.
+        // As many checkouts as are admitted; they end one by one.
         while let Some(admitted) = admission.admit(Class::Checkout) {
             all.push(admitted);
             for class in [Class::Checkout, Class::Cart, Class::Browse] {
@@ -325,7 +324,7 @@ mod tests {
 
     #[test]
     fn the_limit_follows_the_delay() {
-        // A house where ten requests under way add a millisecond of delay.
+        // A server where ten requests in progress add a millisecond of delay.
         let delay = |under_way: usize| Duration::from_micros(under_way as u64 * 100);
         let options = Options::default();
         let (mut limit, mut under_way) = (options.under_way_max, 5_000);
@@ -334,7 +333,7 @@ mod tests {
             under_way = limit;
         }
         assert!((400..=600).contains(&under_way), "{under_way}");
-        // What waits for others makes no delay, and room is made for it.
+        // Requests that only wait for others add no delay, so the limit grows.
         for _ in 0..40 {
             limit = next_limit(limit, limit, Duration::ZERO, &options);
         }

@@ -1,8 +1,7 @@
-//! What every request passes through, whatever it asks for: connections and their deadlines, who is
-//! let in and who calls, bodies, queries, errors and idempotency.
+//! What every request passes through: connections and their deadlines, admission, authentication,
+//! bodies, queries, errors and idempotency.
 //!
-//! It knows no noun: what an order or a product is, and which routes there are, is in the wings
-//! above.
+//! It depends on no noun; resources and the list of routes are in the other parts of `http`.
 
 pub mod access;
 pub mod authentication;

@@ -1,7 +1,7 @@
-//! A deserializer in front of another one that reads a struct from an object only. serde would
-//! read it from an array of its fields' values, too, which no documentation of ours tells of.
+//! A deserializer wrapper that accepts structs only as objects. serde would also accept an array of
+//! the fields' values, which is not documented.
 //!
-//! What is valid in an object is not decided here.
+//! It does not validate the object's content.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 
-/// Reads through `T`, and structs from objects only.
+/// Deserializes through `T`, structs only from objects.
 pub struct Objects<T>(pub T);
 
 macro_rules! forward {

@@ -1,7 +1,6 @@
-//! Who calls, and what a key or session may do.
+//! The caller of a request, and the scopes of keys and sessions.
 //!
-//! Who a request's caller is gets found out in `authentication`; which route takes whom is in
-//! `access`.
+//! `authentication` finds the caller; `access` says which route admits whom.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +10,13 @@ use crate::http::edge::problem::Code;
 use crate::store::key;
 use crate::store::session::Row as Session;
 
-/// How long a key or session is believed without asking the store. Other nodes are told what was
-/// revoked; who is not told, or revoked by another program, asks again within a second.
+/// TTL of a cached key or session. Revocations are announced to other nodes; a node that missed
+/// one, or one by another program, reads the store again within a second.
 pub const BELIEVED: Duration = Duration::from_millis(900);
-/// What is said to a caller without a key.
+/// The message for a caller without a key.
 pub const NO_KEY: &str = "an API key is required: Authorization: Bearer sk_…";
 
-/// What a key may do.
+/// A permission of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Scope {
@@ -40,22 +39,22 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// The scope as a key names it.
+    /// The scope's name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.into()
     }
 }
 
-/// Who calls.
+/// The caller.
 #[derive(Clone, Debug, Default)]
 pub enum Principal {
-    /// Somebody without a key.
+    /// A caller without a key.
     #[default]
     Anyone,
     /// The holder of a key.
     Key(Arc<key::Row>),
-    /// Somebody who is signed in.
+    /// A signed-in person.
     Session(Arc<Session>),
 }
 
@@ -70,7 +69,8 @@ impl Principal {
         }
     }
 
-    /// Whose share of what is bounded a caller takes: all sessions of a key take from the key's.
+    /// The owner of the limits that a caller counts against: all sessions of a key count against
+    /// the key's.
     #[must_use]
     pub fn owner(&self) -> &str {
         match self {
@@ -79,7 +79,7 @@ impl Principal {
         }
     }
 
-    /// Who calls, as the journal names them.
+    /// The caller's name in the journal.
     #[must_use]
     pub fn by(&self) -> String {
         match self {
@@ -103,7 +103,7 @@ impl Principal {
     /// Refuses a caller without a scope.
     ///
     /// # Errors
-    /// 401 without a key or session, 403 with one that lacks the scope.
+    /// 401 without a key or session, 403 without the scope.
     pub fn must(&self, scope: Scope) -> Result<(), Error> {
         if self.may(scope) {
             return Ok(());
@@ -120,7 +120,7 @@ impl Principal {
     }
 }
 
-/// 401: who calls is not known.
+/// 401: the caller is not authenticated.
 #[must_use]
 pub fn unauthorized(detail: &'static str) -> Error {
     Error::new(Code::Unauthorized, detail)

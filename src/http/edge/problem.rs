@@ -1,7 +1,7 @@
-//! The table of codes of problems, with their statuses and what to do about each.
+//! The table of error codes, with their statuses and remedies.
 //!
-//! Which failure becomes which code is said in `error` and beside the nouns; the body of a problem
-//! is in `problem_body`, and the pages on codes in `docs`.
+//! `error` and the nouns map failures to codes; the body of a problem is in `problem_body`, the
+//! pages about codes are in `docs`.
 
 use actix_web::http::StatusCode;
 use serde::Serialize;
@@ -12,27 +12,27 @@ use utoipa::{PartialSchema, ToSchema};
 
 macro_rules! codes {
     ($($name:ident $status:literal $title:literal, $remedy:literal;)*) => {
-        /// What went wrong, as a caller's program tells it. Stable.
+        /// A stable error code, for programs.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::EnumString, strum::VariantArray)]
         #[strum(serialize_all = "snake_case")]
         #[expect(missing_docs, reason = "the titles say what each means")]
         pub enum Code { $($name),* }
 
         impl Code {
-            /// The HTTP status that it is answered with.
+            /// Its HTTP status.
             #[must_use]
             pub fn status(self) -> StatusCode {
                 let status: u16 = match self { $(Self::$name => $status),* };
                 StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
             }
 
-            /// One sentence on what it means.
+            /// Its meaning, in one sentence.
             #[must_use]
             pub const fn title(self) -> &'static str {
                 match self { $(Self::$name => $title),* }
             }
 
-            /// What to do about it.
+            /// The remedy.
             #[must_use]
             pub const fn remedy(self) -> &'static str {
                 match self { $(Self::$name => $remedy),* }
@@ -95,13 +95,13 @@ codes! {
 }
 
 impl Code {
-    /// The code as it stands in a problem.
+    /// The code's text.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.into()
     }
 
-    /// After how many seconds to try again, where that helps.
+    /// Seconds after which to retry, if that helps.
     #[must_use]
     pub const fn retry_after_secs(self) -> Option<u32> {
         match self {
@@ -116,7 +116,7 @@ impl Code {
     }
 }
 
-/// What the API's document says of a [`Code`].
+/// The OpenAPI schema of a [`Code`].
 #[derive(Debug)]
 pub struct ErrorCode;
 
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_is_an_error_with_a_remedy_and_stands_in_the_docs() {
+    fn every_error_code_has_a_remedy_and_is_documented() {
         let docs = include_str!("../../../docs/api.md");
         for code in Code::VARIANTS {
             assert!(code.status().as_u16() >= 400, "{code:?}");

@@ -1,6 +1,6 @@
-//! The `application/problem+json` body of an answer that is an error.
+//! The `application/problem+json` body of an error answer.
 //!
-//! Which codes there are is in `problem`.
+//! The codes are in `problem`.
 
 use actix_web::HttpResponse;
 use actix_web::http::header::{self, HeaderValue};

@@ -20,15 +20,15 @@ const LIMIT: u32 = 50;
 pub struct Query(BTreeMap<String, String>);
 
 impl Query {
-    /// Reads a request's query.
+    /// Parses a request's query.
     ///
     /// # Errors
-    /// 400 `unknown_filter` for a parameter that is not in `known`; 422 for one that stands twice.
+    /// 400 `unknown_filter` for a parameter that is not in `known`; 422 for a duplicate one.
     pub fn of(request: &HttpRequest, known: &[&str]) -> Result<Self, Error> {
         Self::parse(request.query_string(), known)
     }
 
-    /// Reads the text of a query.
+    /// Parses the text of a query.
     ///
     /// # Errors
     /// Those of [`Query::of`].
@@ -49,7 +49,7 @@ impl Query {
         Ok(Self(all))
     }
 
-    /// A parameter as text; an empty one counts as not there.
+    /// A parameter as text; an empty one counts as absent.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
@@ -72,7 +72,7 @@ impl Query {
         Ok(self.read(name, "must be true or false")?.unwrap_or(false))
     }
 
-    /// How many rows the page has.
+    /// The page size.
     ///
     /// # Errors
     /// 422 for anything but 1 to [`LIMIT_MAX`].
@@ -82,10 +82,10 @@ impl Query {
         if (1..=LIMIT_MAX).contains(&limit) { Ok(limit) } else { Err(Error::field("limit", wrong)) }
     }
 
-    /// What the page comes after, in a list of this name.
+    /// The position of a page's cursor, in a list with this name.
     ///
     /// # Errors
-    /// 400 `invalid_cursor` for what is no cursor of this list.
+    /// 400 `invalid_cursor` for what is not a cursor of this list.
     pub fn after<T: FromStr>(&self, list: &str) -> Result<Option<T>, Error> {
         let Some(text) = self.text("after") else {
             return Ok(None);
@@ -96,7 +96,7 @@ impl Query {
     }
 }
 
-/// The cursor behind the row with this key.
+/// The cursor after the row with this key.
 #[must_use]
 pub fn cursor(list: &str, key: &str) -> String {
     URL_SAFE_NO_PAD.encode(format!("{list}:{key}"))
@@ -108,7 +108,7 @@ fn decode(text: &str, list: &str) -> Option<String> {
     Some(text.strip_prefix(list)?.strip_prefix(':')?.to_owned())
 }
 
-/// Cuts a list that was read with one row too many, and says whether there is more.
+/// Truncates a list that was read with one extra row, and returns whether there are more.
 pub fn cut<T>(rows: &mut Vec<T>, limit: u32) -> bool {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = rows.len() > limit;
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_known_is_refused() {
+    fn unknown_query_parameter_is_refused() {
         let known = ["limit", "after", "q"];
         let code = |text: &str| {
             Query::parse(text, &known).and_then(|query| query.limit()).err().map(|e| e.code())

@@ -1,7 +1,7 @@
-//! How many requests one client may send: counted by all nodes together, apart for each class of
-//! requests. A client is a key (with the sessions that came from it), a session, or an address.
+//! Rate limits: requests of one client, counted by all nodes together, separately for each class of
+//! requests. A client is a key (with its sessions), a session, or an address.
 //!
-//! Whether there is too much to do at all is `load_shedding`'s, and comes first.
+//! Load shedding is in `load_shedding`, and comes first.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -17,11 +17,11 @@ use crate::http::edge::problem::Code;
 
 /// The period of a limit.
 const PER: Duration = Duration::from_secs(60);
-/// Wrong tries to sign in that an address has at once; one comes back in [`TRY_EVERY`].
+/// Failed sign-ins that an IP address may make at once; then one per [`TRY_EVERY`].
 const TRIES: u32 = 20;
 const TRY_EVERY: Duration = Duration::from_secs(30);
 
-/// The limit of a class, if it has one.
+/// The rate limit of a class, if it has one.
 fn limit(rates: &Rates, class: Class) -> Option<Limit> {
     let count = match class {
         Class::Browse => rates.browse,
@@ -33,7 +33,7 @@ fn limit(rates: &Rates, class: Class) -> Option<Limit> {
     (count > 0).then_some(Limit { count, per: PER })
 }
 
-/// A client's limit, and what was left of it.
+/// A client's rate limit, and what is left of it.
 pub struct RateLimitState {
     class: Class,
     limit: Limit,
@@ -41,7 +41,7 @@ pub struct RateLimitState {
 }
 
 impl RateLimitState {
-    /// Says in an answer what is left, as the `RateLimit` draft of the IETF has it.
+    /// Adds the headers of the IETF's `RateLimit` draft to an answer.
     pub fn write_headers(&self, headers: &mut HeaderMap) {
         for (name, text) in self.headers() {
             if let Ok(value) = HeaderValue::from_str(&text) {
@@ -65,10 +65,10 @@ fn secs(span: Duration) -> u64 {
     span.as_secs() + u64::from(span.subsec_nanos() > 0)
 }
 
-/// Counts a request of a client; `None` where there is no limit.
+/// Counts a request of a client; `None` if there is no limit.
 ///
 /// # Errors
-/// 429 `rate_limited`, with when to come back.
+/// 429 `rate_limited`, with the time of the next allowed request.
 pub async fn count(
     cache: &Cache,
     rates: &Rates,
@@ -100,11 +100,11 @@ fn tries(from: IpAddr) -> (String, Limit) {
     (format!("sign_in:{from}"), Limit { count: TRIES, per: TRY_EVERY * TRIES })
 }
 
-/// Counts a try to sign in as wrong, before anybody knows: tries at the same time are counted,
-/// too.
+/// Counts a sign-in attempt as failed before its outcome is known, so that concurrent attempts
+/// count, too.
 ///
 /// # Errors
-/// 429 `too_many_tries` for an address that was wrong too often.
+/// 429 `too_many_tries` for an address with too many failed attempts.
 pub async fn begin_try(cache: &Cache, from: IpAddr) -> Result<(), Error> {
     let (key, limit) = tries(from);
     let taken = cache.consume_limit(&key, limit).await;
@@ -116,7 +116,7 @@ pub async fn begin_try(cache: &Cache, from: IpAddr) -> Result<(), Error> {
     Err(error.header(header::RETRY_AFTER, secs(taken.retry_in).max(1).to_string()))
 }
 
-/// Takes a try back that was right.
+/// Removes a successful attempt from the count.
 pub async fn right_try(cache: &Cache, from: IpAddr) {
     let (key, limit) = tries(from);
     cache.give_back(&key, limit).await;
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn each_client_has_its_own_share_of_each_class() {
+    async fn rate_limits_are_per_client_and_class() {
         let cache = Cache::in_process();
         let rates = Rates { browse: 2, ..Rates::default() };
         let ip = |n: u32| IpAddr::V4(n.into());
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn wrong_tries_are_counted_by_address() {
+    async fn failed_sign_ins_are_limited_by_ip_address() {
         let cache = Cache::in_process();
         let ip = |n: u32| IpAddr::V4(n.into());
         for _ in 0..TRIES {

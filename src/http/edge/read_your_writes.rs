@@ -1,8 +1,8 @@
-//! Reading what one has written. A write answers a position: whose event it was, and which. A list
-//! that is given positions waits a moment until its rows show them, and says so if they do not.
+//! Reading one's own writes. A write answers a position: an entity and its version. A list request
+//! with positions waits briefly until its rows contain them, and otherwise is marked as stale.
 //!
-//! Rows know the version that they show, so that nothing is asked but the rows themselves: it is
-//! the same on every node, whoever makes them.
+//! Rows contain their entity's version, so only the rows are read: this works on every node,
+//! whoever writes the rows.
 
 use std::time::Duration;
 
@@ -16,37 +16,37 @@ use crate::domain::entity::EntityId;
 use crate::http::edge::call::RequestParts;
 use crate::http::edge::error::Error;
 
-/// What a write answers.
+/// The position of a write.
 const POSITION: HeaderName = HeaderName::from_static("kontor-position");
-/// What a list is to show.
+/// The positions that a list should contain.
 const AFTER: HeaderName = HeaderName::from_static("kontor-after");
-/// Says that a list does not show all that it was to.
+/// Marks a list that does not contain the positions.
 const STALE: HeaderName = HeaderName::from_static("kontor-stale");
 
-/// How long a list waits.
+/// The longest wait of a list request.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// How long it waits at first before it asks again, and at most.
+/// The first and the longest pause between two reads.
 const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(80)];
 /// The most positions of a request.
 const POSITIONS_MAX: usize = 16;
 
-/// An event that rows are to show, by its entity and its place in the entity's life.
+/// An entity and its version, which rows should contain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventPosition {
-    /// Whose event it is.
+    /// The entity.
     pub entity: EntityId,
-    /// Which.
+    /// The version.
     pub version: i64,
 }
 
 impl EventPosition {
-    /// The position as a client keeps it.
+    /// The position as text, for clients.
     #[must_use]
     pub fn text(&self) -> String {
         URL_SAFE_NO_PAD.encode(format!("1:{}:{}", self.version, self.entity))
     }
 
-    /// Reads a position of ours; `None` for anything else.
+    /// Parses a position; `None` if it is invalid.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
@@ -67,7 +67,7 @@ pub fn wrote(mut response: HttpResponse, entity: EntityId, version: i64) -> Http
     response
 }
 
-/// Whether rows show what they were to.
+/// Whether rows contain the positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
     asked: bool,
@@ -75,13 +75,13 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Whether they were to show anything: what was kept of them before does not do, then.
+    /// Whether there were positions: then no cached answer may be used.
     #[must_use]
     pub const fn was_asked(self) -> bool {
         self.asked
     }
 
-    /// An answer that says so if it is stale.
+    /// An answer that is marked if it is stale.
     #[must_use]
     pub fn mark(self, mut response: HttpResponse) -> HttpResponse {
         if self.stale {
@@ -91,7 +91,7 @@ impl Seen {
     }
 }
 
-/// The version that rows show of an entity; nothing for what no list shows.
+/// The version of an entity in its rows; `None` for an entity in no list.
 async fn shown(call: &RequestParts, entity: &EntityId) -> Result<Option<i64>, Error> {
     let rows = call.node().rows.named(entity.prefix()).map(|rows| (rows.table(), entity.key()));
     Ok(match rows.or_else(|| call.node().projections.listed(entity)) {
@@ -100,10 +100,10 @@ async fn shown(call: &RequestParts, entity: &EntityId) -> Result<Option<i64>, Er
     })
 }
 
-/// Waits until rows show all positions that a request names, at most half a second.
+/// Waits until rows contain all positions of a request, at most half a second.
 ///
 /// # Errors
-/// 422 for what is no position of ours, or the store's.
+/// 422 for an invalid position, or the store's.
 pub async fn wait(call: &RequestParts, request: &HttpRequest) -> Result<Seen, Error> {
     let mut left = named(request)?;
     if left.is_empty() {
@@ -129,7 +129,7 @@ pub async fn wait(call: &RequestParts, request: &HttpRequest) -> Result<Seen, Er
                 () = sleep(pause) => {}
             }
         };
-        // At the end it is asked once more.
+        // They are read once more at the end.
         let _over = timeout_at(until, news).await;
         pause = (2 * pause).min(pause_max);
     }

@@ -1,4 +1,4 @@
-//! What is counted of requests as they are answered and refused.
+//! Metrics of requests.
 
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Duration;
@@ -35,7 +35,7 @@ struct Operation {
 
 type Latency = Family<Operation, Histogram, fn() -> Histogram>;
 
-/// A request that is under way, however it ends.
+/// A request in progress, until it is dropped.
 pub struct UnderWay(Gauge<i64, AtomicI64>);
 
 impl Drop for UnderWay {
@@ -44,7 +44,7 @@ impl Drop for UnderWay {
     }
 }
 
-/// What is counted of requests.
+/// Metrics of requests.
 pub struct RequestMetrics {
     requests: Family<Request, Counter<u64, AtomicU64>>,
     latency: Latency,
@@ -66,7 +66,7 @@ impl Default for RequestMetrics {
 }
 
 impl RequestMetrics {
-    /// Shows what is counted in a registry.
+    /// Adds them to a registry.
     pub fn register(&self, to: &mut Registry) {
         to.register("http_requests", "Requests by operation and status", self.requests.clone());
         let help = "Seconds until the answer, by operation";
@@ -78,24 +78,24 @@ impl RequestMetrics {
         to.register("http_rate_limited", help, self.limited.clone());
     }
 
-    /// Counts a request that came, until what this answers is dropped.
+    /// Counts a received request, and its progress until the guard is dropped.
     pub fn begin(&self) -> UnderWay {
         self.under_way.inc();
         UnderWay(self.under_way.clone())
     }
 
-    /// Counts a request that was answered.
+    /// Counts an answered request.
     pub fn end(&self, operation: &'static str, status: StatusCode, took: Duration) {
         self.requests.get_or_create(&Request { operation, status: status.as_u16() }).inc();
         self.latency.get_or_create(&Operation { operation }).observe(took.as_secs_f64());
     }
 
-    /// Counts a request that was refused because there was too much to do.
+    /// Counts a request that was shed.
     pub fn refuse(&self, class: Class) {
         self.refusals.get_or_create(&OfClass { class: class.as_str() }).inc();
     }
 
-    /// Counts a request that was refused because its client sent too many.
+    /// Counts a request that was refused by a rate limit.
     pub fn limit(&self, class: Class) {
         self.limited.get_or_create(&OfClass { class: class.as_str() }).inc();
     }

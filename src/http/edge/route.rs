@@ -1,7 +1,7 @@
-//! A route, the list of a noun's or a wing's routes, and all of them together.
+//! A route, the list of routes of a noun or a part of `http`, and all of them together.
 //!
-//! Which routes there are is said beside their handlers, and put together in `http::routes`; how a
-//! request finds its route is in `router`.
+//! Routes are declared next to their handlers and joined in `http::routes`; `router` dispatches
+//! requests.
 
 use actix_web::http::Method;
 use utoipa::openapi::OpenApi;
@@ -13,39 +13,39 @@ use super::load_shedding::Class;
 pub struct Route {
     /// The method.
     pub method: Method,
-    /// The path, as actix reads it.
+    /// The path, in actix's syntax.
     pub path: &'static str,
     /// Who may call it.
     pub access: Access,
-    /// What it is for, which says how early it is refused when there is too much to do.
+    /// Its class, which determines how early it is shed under load.
     pub class: Class,
-    /// The handler's name, which is the operation's id.
+    /// The handler's name, which is the OpenAPI operation id.
     pub operation: &'static str,
     /// The handler.
     pub handler: fn() -> actix_web::Route,
 }
 
-/// Which operations an operation's answer leads to.
+/// The operations that follow from an operation's answer.
 #[derive(Clone, Copy, Debug)]
 pub struct OperationLink {
-    /// The operation that answers.
+    /// The answered operation.
     pub from: &'static str,
     /// The operations that can be called next.
     pub to: &'static [&'static str],
-    /// Their parameters, and where each stands in the answer.
+    /// Their parameters, and the location of each in the answer.
     pub with: &'static [(&'static str, &'static str)],
 }
 
-/// The routes of a noun or a wing, and what the API's document says of them.
+/// The routes of a noun or a part of `http`, and their documentation.
 #[derive(Clone, Copy)]
 pub struct RouteList {
-    /// The routes. Of two that fit a request, the first one is taken.
+    /// The routes. If two match a request, the first one is used.
     pub routes: &'static [Route],
-    /// What their handlers say of themselves, with the schemas that they name.
+    /// The documentation of the handlers, with their schemas.
     pub document: fn() -> OpenApi,
-    /// What can be called next.
+    /// The links between operations.
     pub links: &'static [OperationLink],
-    /// The schemas of answers that are one thing with a version.
+    /// The schemas of answers that are one resource with a version.
     pub versioned: &'static [&'static str],
 }
 
@@ -54,14 +54,14 @@ pub struct RouteList {
 pub struct Routes(Vec<RouteList>);
 
 impl Routes {
-    /// These and those of a list.
+    /// Adds the routes of a list.
     #[must_use]
     pub fn with(mut self, list: RouteList) -> Self {
         self.0.push(list);
         self
     }
 
-    /// The lists, in the order in which they came.
+    /// The lists, in the order in which they were added.
     #[must_use]
     pub fn lists(&self) -> &[RouteList] {
         &self.0

@@ -1,7 +1,6 @@
-//! The way of a request to its handler: its route, who calls, whether there is room, and what its
-//! client may send.
+//! The dispatch of a request to its handler: route, authentication, load shedding and rate limits.
 //!
-//! Which routes there are is not known here; they are handed in.
+//! The list of routes is passed in.
 
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -23,7 +22,7 @@ use super::request_metrics::RequestMetrics;
 use super::route::{Route, Routes};
 use crate::actors::node::Node;
 
-/// The operation that a request was routed to.
+/// The operation of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct RoutedOperation(pub &'static str);
 
@@ -65,7 +64,7 @@ fn serve(route: &'static Route) -> actix_web::Route {
         }))
 }
 
-/// Lets a request through to its handler if the table says so. A refusal is an answer.
+/// Passes a request to its handler if the table of routes allows it. A refusal is an answer.
 async fn enforce(
     route: &'static Route,
     mut request: ServiceRequest,
@@ -97,15 +96,15 @@ fn full() -> Error {
     Error::new(Code::Overloaded, "the server is overloaded; nothing was done")
 }
 
-/// A request that was let in.
+/// An admitted request.
 struct Entered<'a> {
     principal: Principal,
     counted: Option<RateLimitState>,
     _place: Admitted<'a>,
 }
 
-/// Finds who asks, and a place for the request: at the door until that is known, then among its
-/// own. Then it is counted against what its client may send.
+/// Authenticates the caller and admits the request: it counts as unidentified until the caller is
+/// known, then in its own class. Then it is counted against the caller's rate limit.
 async fn enter<'a>(
     route: &Route,
     request: &HttpRequest,
@@ -127,7 +126,8 @@ async fn enter<'a>(
         (admit(route.access, request).await?, place)
     };
     let counted = match route.access {
-        // Providers and nodes send what has happened, however much that is.
+        // Providers and nodes are not rate limited: they report what has happened, however much
+        // that is.
         Access::Signed(_) => None,
         _ => {
             let (node, from) = (data::<Node>(request)?, data::<TrustedProxies>(request)?);

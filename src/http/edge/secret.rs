@@ -1,14 +1,14 @@
-//! The secret of this store from which tokens and ids are derived that only it can know.
+//! The store's secret from which tokens and ids are derived.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-/// The server's secret; it is never written anywhere.
+/// A secret; it is never logged or shown.
 #[derive(Clone, Copy)]
 pub struct ServerSecret([u8; 32]);
 
 impl ServerSecret {
-    /// A secret of these bytes.
+    /// A secret with these bytes.
     #[must_use]
     pub const fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
@@ -18,7 +18,7 @@ impl ServerSecret {
     #[must_use]
     pub fn mac(&self, texts: &[&str]) -> [u8; 32] {
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0) else {
-            // A key of any length is taken.
+            // HMAC accepts a key of any length.
             return [0; 32];
         };
         for text in texts {

@@ -1,6 +1,5 @@
-//! Sessions: a cookie that only a browser on this very host sends back, and whose it is. What a
-//! session may do is checked where keys are checked, in `access`; signing in and out is
-//! `operator`'s.
+//! Sessions: a cookie that a browser sends only to this host, and its owner. Scopes of sessions are
+//! checked with those of keys, in `access`; sign-in and sign-out are in `operator`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,24 +16,24 @@ use crate::http::edge::problem::Code;
 use crate::store::session::Row;
 use crate::store::{self, Store};
 
-/// The cookie's name. With this prefix a browser takes it only as `Secure`, of this host alone
+/// The cookie's name. With this prefix a browser accepts it only as `Secure`, for this host only
 /// and for all paths.
 pub const COOKIE: &str = "__Host-kontor";
 
-/// How long a session is believed without asking the store.
+/// TTL of a cached session.
 const TTL: Duration = BELIEVED;
-/// The most sessions that are remembered.
+/// The most cached sessions.
 const SESSIONS_MAX: usize = 10_000;
 
-/// What nodes are told when a session ends.
+/// The revocation that nodes are sent when a session ends.
 fn revocation(id: &str) -> String {
     format!("session:{id}")
 }
 
-/// A session, and when the store was asked for it.
+/// A session, and the time at which it was read from the store.
 type CachedSession = (Arc<Row>, Instant);
 
-/// Sessions that were seen lately, by a digest of their cookie.
+/// Cached sessions, by a digest of their cookie.
 pub struct Sessions(sync::Cache<[u8; 32], CachedSession>);
 
 impl Default for Sessions {
@@ -44,7 +43,7 @@ impl Default for Sessions {
 }
 
 impl Sessions {
-    /// The session of a cookie, which is noted as used.
+    /// The session of a cookie; its use is recorded.
     ///
     /// # Errors
     /// The store's.
@@ -76,14 +75,14 @@ impl Sessions {
         Ok(found)
     }
 
-    /// Forgets a session that has ended, here and on other nodes.
+    /// Removes a session that has ended from the caches of this and other nodes.
     pub async fn end(&self, cache: &Cache, id: &str) {
         self.0.retain(|_, (row, _)| row.id != id);
         cache.revoke(&revocation(id), TTL * 2).await;
     }
 }
 
-/// The session's cookie in a request.
+/// The session cookie of a request.
 #[must_use]
 pub fn cookie(headers: &HeaderMap) -> Option<&str> {
     headers
@@ -94,8 +93,8 @@ pub fn cookie(headers: &HeaderMap) -> Option<&str> {
         .find_map(|(name, value)| (name == COOKIE && !value.is_empty()).then_some(value))
 }
 
-/// Whether a page of this very host made a request, as its browser says. `None` if it says
-/// nothing, as no browser does that sends an unsafe method.
+/// Whether a page of this host made a request, as its browser reports. `None` if it reports
+/// nothing, which browsers never do for unsafe methods.
 #[must_use]
 pub fn same_origin(headers: &HeaderMap) -> Option<bool> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
@@ -105,7 +104,7 @@ pub fn same_origin(headers: &HeaderMap) -> Option<bool> {
     }
 }
 
-/// Whether the origin that a request names is the host that it is for; `None` if it names none.
+/// Whether a request's origin is its host; `None` if it has no origin.
 #[must_use]
 pub fn origin_is_host(headers: &HeaderMap) -> Option<bool> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
@@ -119,7 +118,7 @@ pub fn origin_is_host(headers: &HeaderMap) -> Option<bool> {
     Some(of_us("https://", ":443").or_else(|| of_us("http://", ":80")).unwrap_or(false))
 }
 
-/// Refuses an unsafe request that no page of this host made.
+/// Refuses an unsafe request that was not made by a page of this host.
 ///
 /// # Errors
 /// 403 `forbidden_origin`.
@@ -149,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_of_this_host_only_if_its_browser_says_so() {
+    fn same_origin_requires_browser_headers() {
         type Given = &'static [(&'static str, &'static str)];
         let table: &[(Given, Option<bool>)] = &[
             (&[("host", "shop.example")], None),

@@ -1,5 +1,4 @@
-//! The document of the live feed's messages, AsyncAPI 3.0, made from their types: what serde
-//! writes is what it says.
+//! The AsyncAPI 3.0 document of the live feed's messages, generated from their Rust types.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -14,7 +13,7 @@ use super::message::{
 };
 use crate::http::edge::error::Error;
 
-/// A message: its `type`, what it is for, and the schema of the rest.
+/// A message: its `type`, its description, and the schema of its other fields.
 struct Described {
     kind: &'static str,
     about: &'static str,
@@ -123,7 +122,7 @@ pub fn document() -> Result<Value, serde_json::Error> {
     }))
 }
 
-/// The document as text, made once.
+/// The document as text, generated once.
 fn text() -> Result<&'static str, serde_json::Error> {
     static TEXT: OnceLock<String> = OnceLock::new();
     if let Some(text) = TEXT.get() {
@@ -156,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn the_messages_and_their_fields_are_these() {
+    fn asyncapi_document_is_unchanged() {
         let document = document().unwrap();
         let list = |schema: &Value| {
             let fields = schema["properties"].as_object();
@@ -175,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_what_is_described() {
+    fn messages_match_the_asyncapi_document() {
         let resync = Resync {
             id: "a",
             token: "t".into(),

@@ -1,5 +1,5 @@
-//! Figures and nodes, shown to those who have not seen them yet: made once for all, and within
-//! the bytes that the hub may write.
+//! Statistics and cluster state for live sockets: each message is made once for all, within the
+//! hub's byte budget.
 
 use std::collections::HashMap;
 
@@ -11,15 +11,15 @@ use super::message::{ClusterNow, ServerMessage, Stats};
 use super::subscription::At;
 use crate::http::operator::entities::{self, Here};
 
-/// Messages of figures to nobody, by the number of the sample that they follow, with the number
-/// of the last.
+/// Statistics messages without a subscription id, by the number of the sample that they follow,
+/// with the number of the last.
 #[derive(Default)]
 struct Shown(HashMap<u64, Option<(ByteString, u64)>>);
 
-/// How a message of figures to nobody begins.
+/// The beginning of a statistics message without a subscription id.
 const TO_NOBODY: &str = r#"{"type":"stats","id":"""#;
 
-/// A message of figures to nobody as a subscription's frame.
+/// A statistics message as a frame of one subscription.
 fn addressed(id: &str, message: &str) -> ByteString {
     let id = serde_json::to_string(id).unwrap_or_default();
     let rest = message.strip_prefix(TO_NOBODY).unwrap_or_default();
@@ -27,8 +27,7 @@ fn addressed(id: &str, message: &str) -> ByteString {
 }
 
 impl Hub {
-    /// Shows figures to those who have not seen them yet, or to one socket of them, until the
-    /// budget is spent.
+    /// Sends new samples to the subscribers, or to one socket only, until the budget is spent.
     pub(super) fn show_figures(&mut self, only: Option<u64>) {
         let mut sockets = std::mem::take(&mut self.sockets);
         let mut shown = Shown::default();
@@ -79,8 +78,8 @@ impl Hub {
         socket.subscriptions = subscriptions;
     }
 
-    /// Shows the nodes to those who saw them differently; with `new`, only if there is somebody
-    /// who never did. At most so often as figures.
+    /// Sends the cluster state to subscribers that have an older one; with `new`, only if a
+    /// subscriber has none. At most as often as statistics.
     pub(super) fn look_at_nodes(&mut self, ctx: &mut Context<Self>, new: bool) {
         if self.nodes_at.is_some_and(|at| at.elapsed() < LOOK_EVERY / 2) {
             return;

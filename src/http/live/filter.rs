@@ -1,5 +1,5 @@
-//! Reads what a subscription is about: its topic and filter, its limit, and where it goes on. What a
-//! filter of a list means is its topic's.
+//! Parses a subscription: its topic and filter, its limit, and its starting token. Each list's
+//! topic defines its own filters.
 
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ use crate::http::edge::query::LIMIT_MAX;
 const LIMIT: u32 = 50;
 const ID_MAX: usize = 64;
 
-/// A subscription as it is asked for. Two that are equal are shown the same frames.
+/// A parsed subscription. Equal subscriptions get the same frames.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(in crate::http) struct Spec {
     /// The id of the subscription, chosen by the client.
@@ -28,27 +28,27 @@ pub(in crate::http) struct Spec {
 /// The topic of a subscription.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(in crate::http) enum Subject {
-    /// What a list shows.
+    /// A list.
     List(TopicQuery),
-    /// The nodes.
+    /// The cluster.
     Cluster,
-    /// Figures.
+    /// Statistics.
     Stats,
 }
 
-/// A subscription that was read.
+/// A parsed subscription request.
 pub(in crate::http) struct Asked {
     pub(in crate::http) spec: Spec,
-    /// What it takes to subscribe to it.
+    /// The scope that it requires.
     pub(in crate::http) scope: Scope,
-    /// Where it goes on.
+    /// The token that it resumes from.
     pub(in crate::http) from: Option<LiveToken>,
 }
 
-/// Reads a subscription.
+/// Parses a subscription.
 ///
 /// # Errors
-/// [`Wrong`] for a topic, id, filter, limit or token that is not right.
+/// [`Wrong`] for an invalid topic, id, filter, limit or token.
 pub(in crate::http) fn read(topics: &Topics, asked: Subscribe) -> Result<Asked, Wrong> {
     let Subscribe { id, topic, filter, limit, from } = asked;
     if id.is_empty() || id.chars().count() > ID_MAX || id.contains(char::is_control) {

@@ -1,9 +1,10 @@
-//! The hub of one HTTP worker: its sockets, what each has seen, and whose turn it is.
+//! The hub of one HTTP worker: its sockets, their subscriptions and the order in which they are
+//! served.
 //!
-//! At most every `pause_ms` it goes round: a socket whose last frames are gone gets what came
-//! since, one that is behind too far gets a fresh snapshot instead. What two equal subscriptions
-//! get is made once. The bytes of all of them are budgeted, so that at a high rate sockets get
-//! their turns less often, and requests keep their share of the machine.
+//! At most every `pause_ms` the hub makes a round: a socket that has sent its last frames gets the
+//! new changes; one that is too far behind gets a new snapshot instead. Frames for equal
+//! subscriptions are made once. The bytes of all frames are limited, so that at a high rate sockets
+//! are served less often, and requests keep their share of the machine.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
@@ -32,16 +33,16 @@ use crate::actors::engine::changes::Changed;
 use crate::http::edge::principal::Principal;
 use crate::http::edge::problem::Code;
 
-/// How often figures, the cluster, and who may still listen are looked at.
+/// Period of statistics and cluster checks.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// After how many looks principals are asked for again.
+/// Checks after which the validity of principals is read again.
 const ASK_AGAIN: u64 = 10;
-/// After how many looks the cluster is shown again.
+/// Checks after which the cluster state is sent again.
 pub(super) const CLUSTER_AGAIN: u64 = 4;
-/// For how long nobody listens before the feed is let go.
+/// Time without subscribers after which the hub stops following the feed.
 const LET_GO: Duration = Duration::from_secs(30);
 
-/// Where the hub of a worker is.
+/// The worker's hub, if it has been started.
 #[derive(Default)]
 pub struct Slot(OnceCell<Addr<Hub>>);
 
@@ -58,11 +59,11 @@ pub fn next_id() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// What a socket tells the hub.
+/// A message from a socket to the hub.
 pub enum HubMessage {
-    /// It was opened.
+    /// The socket was opened.
     Open(Box<Opened>),
-    /// Its client said something, or what could not be read.
+    /// Its client sent a message, or something that cannot be parsed.
     Said(u64, Result<ClientMessage, String>),
     /// It is to be closed.
     End(u64, Farewell),
@@ -70,15 +71,15 @@ pub enum HubMessage {
     Gone(u64),
 }
 
-/// A socket that was opened.
+/// An opened socket.
 pub struct Opened {
     /// Its number.
     pub socket: u64,
-    /// Who opened it.
+    /// Its caller.
     pub principal: Principal,
-    /// Where its frames go.
+    /// The channel of its frames.
     pub frames: mpsc::Sender<ByteString>,
-    /// How it is told to go.
+    /// The channel of the reason to close it.
     pub farewell: oneshot::Sender<Farewell>,
 }
 
@@ -86,18 +87,18 @@ impl Message for HubMessage {
     type Result = ();
 }
 
-/// A socket, as its hub knows it.
+/// A socket in its hub.
 pub(super) struct Socket {
     pub(super) principal: Principal,
     pub(super) frames: mpsc::Sender<ByteString>,
     farewell: oneshot::Sender<Farewell>,
     pub(super) subscriptions: Vec<Subscription>,
-    /// Which of them is served first.
+    /// The subscription that is served first.
     pub(super) turn: usize,
 }
 
 impl Socket {
-    /// Whether all that it was given is on its way.
+    /// Whether all its frames have been passed to the connection.
     pub(super) fn idle(&self) -> bool {
         self.frames.capacity() == self.frames.max_capacity()
     }
@@ -119,13 +120,13 @@ pub struct Hub {
     pub(super) past: HashMap<Arc<[i64]>, Option<Past>>,
     stretches: Stretches,
     pub(super) looks: u64,
-    /// The socket that is shown figures first.
+    /// The socket that gets statistics first.
     pub(super) figures_turn: u64,
-    /// When nodes were looked at.
+    /// When the cluster state was last checked.
     pub(super) nodes_at: Option<Instant>,
 }
 
-/// What may still be written now.
+/// What may still be sent now.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budget {
     left: i64,
@@ -133,9 +134,9 @@ pub(super) struct Budget {
     filled: Instant,
 }
 
-/// What a frame costs beside its bytes.
+/// The cost of a frame beside its bytes.
 const FRAME_COST: i64 = 2_048;
-/// What a change costs that was looked at.
+/// The cost of a change that was examined.
 const LOOK_COST: i64 = 64;
 
 impl Budget {
@@ -188,7 +189,7 @@ impl Hub {
         }
     }
 
-    /// Goes round soon, if that is not to happen anyway.
+    /// Makes a round soon, if none is due anyway.
     pub(super) fn wake(&mut self, ctx: &mut Context<Self>) {
         if self.round.is_some() {
             return;
@@ -204,19 +205,19 @@ impl Hub {
         }));
     }
 
-    /// Begins to hear of changes, if it does not yet.
+    /// Follows the feed of changes, if it does not yet.
     fn listen(&mut self, ctx: &mut Context<Self>) {
         if self.listening.is_some() {
             return;
         }
         let receiver = self.live.node.changes.listen();
-        // What comes is behind this, or leaves a gap that is seen.
+        // The next changes follow these positions, or leave a gap that is detected.
         self.ring.begin_at(self.live.node.changes.heads());
         let changes = futures_util::stream::unfold(receiver, |mut receiver| async move {
             loop {
                 match receiver.recv().await {
                     Ok(changed) => return Some((changed, receiver)),
-                    // What comes next shows the gap.
+                    // The next change shows the gap.
                     Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => return None,
                 }
@@ -227,7 +228,7 @@ impl Hub {
 
     fn say(&mut self, socket: u64, message: &ServerMessage<'_>) {
         if let Some(socket) = self.sockets.get(&socket) {
-            // One that does not read does not get to know what it did wrong, either.
+            // A client that does not read does not get errors, either.
             let _full = socket.frames.try_send(message.frame());
         }
     }
@@ -259,7 +260,7 @@ impl Hub {
                 self.listen(ctx);
                 match subject {
                     Subject::Stats => self.show_figures(Some(socket)),
-                    // One that comes between two looks is shown them at the next.
+                    // A subscription between two checks gets the state at the next one.
                     Subject::Cluster => self.look_at_nodes(ctx, true),
                     Subject::List(_) => self.wake(ctx),
                 }
@@ -291,19 +292,19 @@ impl Hub {
         Ok(subject)
     }
 
-    /// Lets a socket go; its writer says why.
+    /// Closes a socket; its writer sends the reason.
     pub(super) fn end(&mut self, socket: u64, why: Farewell) {
         if let Some(socket) = self.sockets.remove(&socket) {
             let gone = i64::try_from(socket.subscriptions.len()).unwrap_or(0);
             self.live.metrics.subscriptions.dec_by(gone);
             self.live.metrics.sockets.dec();
-            // An error means that the writer is gone already.
+            // An error means that the writer has ended already.
             let _gone = socket.farewell.send(why);
         }
     }
 
-    /// Shows figures and nodes, asks whether everybody may still listen, and lets the feed go
-    /// when nobody is left.
+    /// Sends statistics and cluster state, checks the validity of principals, and stops following
+    /// the feed when there are no subscribers.
     fn look(&mut self, ctx: &mut Context<Self>) {
         self.budget.fill();
         self.show_figures(None);
@@ -325,7 +326,7 @@ impl Hub {
         }
     }
 
-    /// Ends the sockets of keys and sessions that have ended.
+    /// Closes the sockets of revoked keys and ended sessions.
     fn ask_again(&mut self, ctx: &mut Context<Self>) {
         let mut known: HashMap<String, Principal> = HashMap::new();
         for socket in self.sockets.values() {
@@ -354,7 +355,7 @@ impl Hub {
         }));
     }
 
-    /// Takes a snapshot, unless one is on its way.
+    /// Takes a snapshot, unless one is being taken.
     pub(super) fn take_snapshot(&mut self, asked: &SnapshotQuery, ctx: &mut Context<Self>) {
         if matches!(self.taken.get(asked), Some(None)) {
             return;
@@ -378,8 +379,8 @@ impl Hub {
         }));
     }
 
-    /// Reads what came behind some positions from the journal, unless that is under way; whether
-    /// there is room for it.
+    /// Starts to read the changes after some positions from the journal, unless that is in progress
+    /// or too many reads are; `false` if the range exceeds the limit of events in memory.
     pub(super) fn read_back(&mut self, from: &Arc<[i64]>, ctx: &mut Context<Self>) -> bool {
         if self.past.contains_key(from)
             || self.past.values().filter(|past| past.is_none()).count() >= snapshot::READS_MAX

@@ -1,5 +1,5 @@
-//! The messages of a socket, both ways, as they stand on the wire. `asyncapi` describes them from
-//! these very types; docs/api.md walks through them.
+//! The messages of a socket, in both directions, in their wire format. `asyncapi` generates their
+//! documentation from these types; docs/api.md explains them.
 
 use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
@@ -64,7 +64,7 @@ pub struct Subscribe {
     pub from: Option<String>,
 }
 
-/// The filter that takes all.
+/// The filter that matches everything.
 fn all() -> Value {
     Value::Object(serde_json::Map::new())
 }
@@ -243,7 +243,7 @@ pub struct Bye {
     pub reason: &'static str,
 }
 
-/// What a server says of a list.
+/// A server's message about a list.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ListMessage<'a, D> {
@@ -251,7 +251,7 @@ pub enum ListMessage<'a, D> {
     Changes(Changes<'a, D>),
 }
 
-/// What a server says beside that.
+/// The server's other messages.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ServerMessage<'a> {
@@ -264,7 +264,7 @@ pub enum ServerMessage<'a> {
 }
 
 impl ServerMessage<'_> {
-    /// The message as a frame's text.
+    /// The message as text of a frame.
     #[must_use]
     pub fn frame(&self) -> ByteString {
         frame(self)
@@ -272,7 +272,7 @@ impl ServerMessage<'_> {
 }
 
 impl<D: Serialize> ListMessage<'_, D> {
-    /// The message as a frame's text.
+    /// The message as text of a frame.
     #[must_use]
     pub fn frame(&self) -> ByteString {
         frame(self)

@@ -1,4 +1,4 @@
-//! What is counted of live feeds.
+//! Metrics of live feeds.
 
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
@@ -6,7 +6,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-/// What is counted of live feeds.
+/// Metrics of live feeds.
 #[derive(Default)]
 pub struct LiveMetrics {
     /// Sockets.
@@ -15,18 +15,18 @@ pub struct LiveMetrics {
     pub subscriptions: Gauge<i64, AtomicI64>,
     /// Streams of single orders.
     pub streams: Gauge<i64, AtomicI64>,
-    /// Frames given to sockets.
+    /// Frames passed to sockets.
     pub frames: Counter<u64, AtomicU64>,
-    /// Bytes of them.
+    /// Bytes of these frames.
     pub bytes: Counter<u64, AtomicU64>,
     /// Snapshots that replaced changes.
     pub resyncs: Counter<u64, AtomicU64>,
-    /// Turns that a socket did not get because it had not taken the last one.
+    /// Rounds in which a socket got nothing because it had not sent its last frames.
     pub skipped: Counter<u64, AtomicU64>,
 }
 
 impl LiveMetrics {
-    /// Shows what is counted in a registry.
+    /// Adds them to a registry.
     pub fn register(&self, to: &mut Registry) {
         to.register("live_sockets", "Live sockets", self.sockets.clone());
         let help = "Subscriptions of live sockets";

@@ -1,11 +1,11 @@
-//! The live feed: sockets for operators, an order's own stream for its buyer.
+//! The live feed: sockets for operators, and a stream of each order for its buyer.
 //!
-//! What changed comes from `actors::engine::changes`, once a step and shard. One hub an HTTP worker
-//! (`hub`) keeps the last of it (`ring`), makes frames of it (`render`) as its topic says (`topic`),
-//! and shows it to its sockets (`socket`), each behind an outbox of its own (`outbox`): equal
-//! subscriptions share their frames, and nobody waits for a socket that does not read. No change is
-//! decided here, and nothing here is the truth: whoever fell behind is shown the journal, or the
-//! rows as they stand.
+//! Changes come from `actors::engine::changes`, one per step and shard. Each HTTP worker has a hub
+//! (`hub`) that keeps the latest in a ring buffer (`ring`), renders frames (`render`) as the topic
+//! defines (`topic`), and sends them to its sockets (`socket`), each through its own outbox
+//! (`outbox`). Equal subscriptions share frames, and a socket that does not read delays no other.
+//! No decisions are made here, and the feed is not authoritative: a client that is too far behind
+//! gets changes from the journal, or a snapshot of the rows.
 
 pub mod asyncapi;
 mod figures;
@@ -62,7 +62,7 @@ const ANY_KEY: Access = Access::AnyKey;
 const PUBLIC: Access = Access::Public;
 
 impl Topics {
-    /// Those of orders and stock.
+    /// The topics of orders and stock.
     #[must_use]
     pub fn standard() -> Self {
         Self::default()
@@ -73,7 +73,7 @@ impl Topics {
 }
 
 routes! {
-    /// The routes alone.
+    /// The table of routes.
     const TABLE =
     GET  "/v1/store/orders/{id}/live" BUYER   Checkout sse::watch_my_order;
     GET  "/v1/admin/live"             SOCKET  Operate  socket::open_live;
@@ -91,11 +91,11 @@ pub const ROUTES: RouteList = RouteList {
     ..TABLE
 };
 
-/// How much live feeds may take.
+/// The limits of live feeds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Where pages may come from that open sockets, beside this server's own: `https://…`.
+    /// Origins of pages that may open sockets, beside this server's own: `https://…`.
     #[garde(custom(web_origins))]
     pub origins: Vec<String>,
     /// The most sockets of the node.
@@ -110,38 +110,37 @@ pub struct Options {
     /// The most messages of a client, per second.
     #[garde(custom(within(1..=10_000)))]
     pub messages_per_sec: u32,
-    /// About how large a frame may be, in bytes.
+    /// Approximate size of the largest frame, in bytes.
     #[garde(custom(within(256 << 10..=16 << 20)))]
     pub frame_bytes_max: usize,
-    /// How far apart the frames of a socket are at least, in milliseconds.
+    /// The shortest time between two frames of a socket, in milliseconds.
     #[garde(custom(within(10..=10_000)))]
     pub pause_ms: u64,
-    /// Changes of orders and stock that each worker keeps.
+    /// Changes of orders and stock in each worker's ring buffer.
     #[garde(custom(within(1..=10_000_000)))]
     pub ring_changes: usize,
-    /// Events that a socket may be behind before it gets a snapshot instead.
+    /// Events that a socket may be behind before it gets a new snapshot.
     #[garde(custom(within(1..=10_000_000)))]
     pub behind_max: i64,
-    /// Events that are read from the journal for one that comes back.
+    /// Events that are read from the journal for a client that resumes.
     #[garde(custom(within(0..=1_000_000)))]
     pub resume_events_max: usize,
-    /// Orders and SKUs that are read from the journal for one that comes back.
+    /// Orders and SKUs that are read from the journal for a client that resumes.
     #[garde(custom(within(0..=100_000)))]
     pub resume_entities_max: usize,
-    /// Bytes that each worker writes per second, over all sockets.
+    /// Bytes per second that each worker sends, over all sockets.
     #[garde(custom(within(64 << 10..=1 << 33)))]
     pub bytes_per_sec: usize,
-    /// How often a socket is asked whether it is still there, in seconds.
+    /// Period of pings to each socket, in seconds.
     #[garde(custom(within(1..=3_600)), custom(before_silence(self.silence_secs)))]
     pub ping_secs: u64,
-    /// After how many seconds without a word, or in which nothing could be sent, a socket is
-    /// closed.
+    /// Seconds after which a socket is closed if nothing is received, or nothing could be sent.
     #[garde(custom(within(2..=3_600)))]
     pub silence_secs: u64,
-    /// The most streams of single orders for their buyers.
+    /// The most streams of single orders.
     #[garde(custom(within(0..=1_000_000)))]
     pub streams_max: usize,
-    /// How long such a stream lasts, in seconds; the browser opens it again.
+    /// Duration of such a stream, in seconds; the browser reconnects.
     #[garde(custom(within(1..=86_400)))]
     pub stream_secs: u64,
 }
@@ -190,11 +189,11 @@ impl Default for Options {
     }
 }
 
-/// What all live feeds of the server share.
+/// State shared by all live feeds of the server.
 pub struct Live {
-    /// Ends all of them.
+    /// Stops all of them.
     pub stop: CancellationToken,
-    /// What is counted of them.
+    /// Their metrics.
     pub metrics: LiveMetrics,
     node: Arc<Node>,
     store: Store,
@@ -210,7 +209,7 @@ pub struct Live {
 }
 
 impl Live {
-    /// Nobody listens yet.
+    /// State without subscribers.
     #[must_use]
     pub fn new(
         node: Arc<Node>,

@@ -1,5 +1,5 @@
-//! The way from the hub to a socket: a few frames that wait, and the writer that hands one at a
-//! time to the connection. What the connection has not taken yet is never followed by more.
+//! The outbox of a socket: a few queued frames, and a writer that passes one at a time to the
+//! connection. It passes no frame before the connection has sent the previous one.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -17,25 +17,25 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::message::{Bye, ServerMessage};
 use crate::http::edge::connection::ConnectionHandle;
 
-/// Frames that may wait for a socket. The hub adds some only when none waits.
+/// Frames that may be queued for a socket. The hub adds frames only when the queue is empty.
 pub const WAITING_MAX: usize = 40;
-/// How long a socket may take to go once it was told to.
+/// The longest time for closing a socket.
 pub const GOING: Duration = Duration::from_secs(2);
-/// How long a socket may take to go when the server stops.
+/// The longest time for closing a socket when the server stops.
 pub const GOING_AT_STOP: Duration = Duration::from_millis(500);
 
-/// Why a socket is closed by us.
+/// Why the server closes a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Farewell {
     /// The server stops.
     Stopping,
-    /// Who opened it may no longer.
+    /// The caller's key was revoked, or the session ended.
     Ended,
-    /// It does not keep to the rules.
+    /// The client violates the protocol.
     Policy(&'static str),
-    /// Nothing was heard of it, or it took nothing.
+    /// Nothing was received, or nothing could be sent.
     Silent,
-    /// It said so itself.
+    /// The client closed it.
     Left,
 }
 
@@ -51,7 +51,7 @@ impl Farewell {
     }
 }
 
-/// How much of a response's body the connection has taken.
+/// The part of a response that the connection has taken.
 #[derive(Default)]
 pub struct BodyGate {
     taken: Cell<u64>,
@@ -59,7 +59,7 @@ pub struct BodyGate {
     changed: Notify,
 }
 
-/// The body of a socket's response, watched.
+/// The watched body of a socket's response.
 struct Watched {
     body: BoxBody,
     gate: Rc<BodyGate>,
@@ -99,7 +99,7 @@ impl Drop for Watched {
 }
 
 impl BodyGate {
-    /// Waits until more than `seen` was taken, or the connection is gone.
+    /// Waits until more than `seen` was taken, or the connection is closed.
     async fn past(&self, seen: u64) {
         loop {
             let changed = self.changed.notified();
@@ -110,7 +110,7 @@ impl BodyGate {
         }
     }
 
-    /// Waits until the connection is gone.
+    /// Waits until the connection is closed.
     pub async fn gone(&self) {
         loop {
             let changed = self.changed.notified();
@@ -122,23 +122,23 @@ impl BodyGate {
     }
 }
 
-/// Writes to one socket.
+/// The writer of one socket.
 pub struct SocketWriter {
     /// The socket.
     pub session: Session,
     /// What its connection has taken.
     pub gate: Rc<BodyGate>,
-    /// A hold on the connection.
+    /// A handle to the connection.
     pub hold: Option<Rc<ConnectionHandle>>,
-    /// Frames that wait.
+    /// Queued frames.
     pub frames: mpsc::Receiver<ByteString>,
-    /// Pings of the client that are to be answered.
+    /// Pings of the client, to be answered.
     pub pings: mpsc::Receiver<Bytes>,
-    /// When it is to end, and why.
+    /// The reason to close it.
     pub farewell: oneshot::Receiver<Farewell>,
-    /// How often it is asked whether it is there.
+    /// Period of pings.
     pub ping_every: Duration,
-    /// How long nothing may be taken.
+    /// How long the connection may take nothing.
     pub patience: Duration,
 }
 
@@ -150,7 +150,7 @@ enum Next {
 }
 
 impl SocketWriter {
-    /// Writes until there is nothing more to write, or the socket is to be closed.
+    /// Sends frames until there are no more, or the socket is to be closed.
     pub async fn run(mut self) {
         let mut pings = tokio::time::interval_at(Instant::now() + self.ping_every, self.ping_every);
         let farewell = loop {
@@ -185,7 +185,7 @@ impl SocketWriter {
         self.end(farewell).await;
     }
 
-    /// Says why, and sees to it that the connection goes.
+    /// Sends the reason, and makes sure that the connection is closed.
     async fn end(mut self, farewell: Farewell) {
         let going = if farewell == Farewell::Stopping { GOING_AT_STOP } else { GOING };
         let until = Instant::now() + going;

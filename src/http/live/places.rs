@@ -1,15 +1,14 @@
-//! Places: how many may listen at once, over all and for each owner, so that nobody can take
-//! all of them.
+//! Limits of concurrent subscribers, in all and per owner, so that no owner can use all of them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Why there is no free slot.
+/// Why the limit refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SocketsFull {
-    /// All are taken.
+    /// The limit of all owners is reached.
     All,
-    /// The owner has as many as one may have.
+    /// The limit of one owner is reached.
     Owner,
 }
 
@@ -27,7 +26,7 @@ struct Taken {
     of: HashMap<Arc<str>, usize>,
 }
 
-/// A slot, taken until this is dropped.
+/// A slot, until it is dropped.
 #[derive(Debug)]
 pub struct SocketSlot {
     taken: Arc<Mutex<Taken>>,
@@ -39,16 +38,16 @@ fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
 }
 
 impl SocketSlots {
-    /// Nobody has one of `max` places yet, of which each owner may have `each_max`.
+    /// `max` free slots, of which each owner may use `each_max`.
     #[must_use]
     pub fn new(max: usize, each_max: usize) -> Self {
         Self { taken: Arc::default(), max, each_max }
     }
 
-    /// Takes a place for an owner.
+    /// Takes a slot for an owner.
     ///
     /// # Errors
-    /// [`SocketsFull`]: there is none, or none for this owner.
+    /// [`SocketsFull`]: none is free, or the owner has reached its limit.
     pub fn take(&self, owner: &str) -> Result<SocketSlot, SocketsFull> {
         let mut taken = lock(&self.taken);
         if taken.all >= self.max {
@@ -65,7 +64,7 @@ impl SocketSlots {
         Ok(SocketSlot { taken: Arc::clone(&self.taken), owner })
     }
 
-    /// How many are taken.
+    /// The number of slots in use.
     #[must_use]
     pub fn taken(&self) -> usize {
         lock(&self.taken).all
@@ -90,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_takes_all_places_and_each_comes_back() {
+    fn one_owner_cannot_take_all_slots() {
         let places = SocketSlots::new(3, 2);
         let (one, two) = (places.take("a").unwrap(), places.take("a").unwrap());
         assert_eq!(places.take("a").unwrap_err(), SocketsFull::Owner);

@@ -1,15 +1,15 @@
-//! Why a subscription is not taken, and the reading of the filters that the lists of this server have.
+//! Why a subscription is refused, and the parsing of the standard lists' filters.
 
 use serde_json::Value;
 
 use super::message::FilterInput;
 use crate::http::edge::problem::Code;
 
-/// Why a subscription is not taken.
+/// Why a subscription is refused.
 pub struct Wrong {
-    /// A problem's code.
+    /// The error code.
     pub code: &'static str,
-    /// What is wrong with it.
+    /// The description.
     pub detail: String,
 }
 
@@ -19,7 +19,7 @@ impl Wrong {
         Self { code, detail: detail.into() }
     }
 
-    /// A message that cannot be read.
+    /// A message that cannot be parsed.
     pub fn malformed(detail: impl Into<String>) -> Self {
         Self::new(Code::MalformedJson.as_str(), detail)
     }
@@ -31,10 +31,10 @@ impl Wrong {
     }
 }
 
-/// Reads a filter of orders or stock.
+/// Parses a filter of orders or stock.
 ///
 /// # Errors
-/// [`Wrong`] for what is none.
+/// [`Wrong`] for an invalid one.
 pub(in crate::http) fn read_filter(input: Value) -> Result<FilterInput, Wrong> {
     serde_json::from_value(input).map_err(|error| Wrong::malformed(error.to_string()))
 }

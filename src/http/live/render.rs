@@ -1,21 +1,21 @@
-//! Frames made of changes, as far as a frame goes. Which changes somebody is due is known to the
-//! ring, and what becomes of several changes of one entity to its topic.
+//! Renders frames from changes, up to the size of a frame. The ring knows which changes a
+//! subscriber needs; the topic merges several changes of one entity.
 
 use bytestring::ByteString;
 
 use super::topic::{AnyFilter, Gather};
 use crate::actors::engine::changes::Changed;
 
-/// Changes on their way to a frame.
+/// The changes of a frame.
 pub(super) struct Rendered<'a> {
     gathered: Box<dyn Gather<'a> + 'a>,
-    /// The number of the last step in it; nothing if the first is larger than a frame.
+    /// The number of its last step; `None` if the first one is larger than a frame.
     pub(super) upto: Option<u64>,
-    /// How many changes were looked at.
+    /// The number of examined changes.
     pub(super) looked: usize,
 }
 
-/// Gathers what is told in some steps, as far as about `bytes_max` go.
+/// Collects the changes of some steps, up to about `bytes_max`.
 #[must_use]
 pub(super) fn render<'a, 'c: 'a>(
     filter: &'a dyn AnyFilter,
@@ -40,8 +40,7 @@ pub(super) fn render<'a, 'c: 'a>(
 }
 
 impl Rendered<'_> {
-    /// The frame, with the token of where it leads; nothing if nothing in it is what the
-    /// subscription is about.
+    /// The frame, with its token; `None` if it has no changes for the subscription.
     #[must_use]
     pub(super) fn frame(self, id: &str, token: &dyn Fn() -> String) -> Option<ByteString> {
         self.gathered.frame(id, token)

@@ -1,39 +1,39 @@
-//! What changed lately, over all shards in the order in which it was told, and how far somebody
-//! has seen it. Frames are made of it in `render`.
+//! The latest changes of all shards, in the order in which they were published, and the positions
+//! of subscribers. `render` makes frames of them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::actors::engine::changes::{Changed, distance};
 
-/// How far somebody has seen the feed: the last entry of the ring that was looked at, and the
-/// positions up to which all was seen, one a shard.
+/// The position of a subscriber in the feed: the last examined entry of the ring, and one position
+/// per shard up to which it has received everything.
 #[derive(Clone, Debug)]
 pub struct FeedPosition {
     index: u64,
     seen: Arc<[i64]>,
-    /// The positions are those of the ring behind the entry: whoever is at this entry has seen the
-    /// same. Otherwise some of what follows may have been seen already.
+    /// The positions are those of the ring after the entry: all subscribers at this entry have
+    /// received the same. Otherwise some of the following changes may have been received already.
     aligned: bool,
 }
 
-/// What two places have in common from which the same is seen next.
+/// The common key of positions that are followed by the same changes.
 pub type Same = (u64, Option<Arc<[i64]>>);
 
 impl FeedPosition {
-    /// Somewhere in the feed.
+    /// A position in the feed, not at an entry.
     #[must_use]
     pub const fn of(seen: Arc<[i64]>) -> Self {
         Self { index: 0, seen, aligned: false }
     }
 
-    /// The positions.
+    /// The positions by shard.
     #[must_use]
     pub const fn seen(&self) -> &Arc<[i64]> {
         &self.seen
     }
 
-    /// Equal for places from which the same is seen next.
+    /// Equal for positions that are followed by the same changes.
     #[must_use]
     pub fn same(&self) -> Same {
         (self.index, (!self.aligned).then(|| Arc::clone(&self.seen)))
@@ -43,7 +43,7 @@ impl FeedPosition {
 /// An entry of the ring.
 #[derive(Debug)]
 struct RingEntry {
-    /// The number of the last step in it.
+    /// The number of its last step.
     index: u64,
     what: What,
 }
@@ -51,8 +51,7 @@ struct RingEntry {
 #[derive(Debug)]
 enum What {
     Told(Arc<Changed>),
-    /// Steps in which nothing is told, however many there are: shards, and the positions before
-    /// and after.
+    /// Steps without changes, however many: shards, and the positions before and after.
     Quiet(Vec<(u16, i64, i64)>),
 }
 
@@ -73,48 +72,48 @@ impl RingEntry {
     }
 }
 
-/// The last changes of all shards, without a gap in any of them.
+/// The latest changes of all shards, without a gap in any of them.
 #[derive(Debug)]
 pub struct Ring {
     entries: VecDeque<RingEntry>,
-    /// Things that changed, over all of them.
+    /// The number of changed entities.
     held: usize,
     held_max: usize,
     /// The number of the last step, and of the last one before the first entry.
     index: u64,
     first: u64,
-    /// The positions before the first entry, and behind the last.
+    /// The positions before the first entry, and after the last.
     base: Vec<i64>,
     heads: Arc<[i64]>,
 }
 
 impl Ring {
-    /// A ring of so many shards that holds about `held_max` changes.
+    /// A ring of this many shards with about `held_max` changes.
     #[must_use]
     pub fn new(shards: usize, held_max: usize) -> Self {
         let (base, heads) = (vec![0; shards], vec![0; shards].into());
         Self { entries: VecDeque::new(), held: 0, held_max, index: 1, first: 1, base, heads }
     }
 
-    /// How far the feed has come in each shard.
+    /// The positions of the feed.
     #[must_use]
     pub const fn heads(&self) -> &Arc<[i64]> {
         &self.heads
     }
 
-    /// Forgets all, and begins behind these positions.
+    /// Clears the ring, and begins after these positions.
     pub fn begin_at(&mut self, heads: Vec<i64>) {
         self.entries.clear();
         self.held = 0;
-        // Nobody has seen the step of this number.
+        // No subscriber has received the step with this number.
         self.index += 1;
         self.first = self.index;
         self.heads = heads.as_slice().into();
         self.base = heads;
     }
 
-    /// Takes what comes next in a shard. What is known already is left out; over a gap, what came
-    /// before it is forgotten.
+    /// Adds the next changes of a shard. Known changes are ignored; a gap clears the changes before
+    /// it.
     pub fn push(&mut self, changed: Arc<Changed>) {
         let (shard, after, pos) = (changed.shard, changed.after_pos, changed.pos);
         let Some(head) = self.heads.get(usize::from(shard)).copied() else { return };
@@ -123,7 +122,7 @@ impl Ring {
         }
         if after != head {
             let mut heads = self.heads.to_vec();
-            // Of what overlaps, it is not known what is new.
+            // If it overlaps with known changes, it is not known which part is new.
             let begin = if after > head { after } else { pos };
             heads[usize::from(shard)] = begin;
             self.begin_at(heads);
@@ -162,26 +161,26 @@ impl Ring {
         self.entries.push_back(RingEntry { index: self.index, what });
     }
 
-    /// How many events lie before somebody.
+    /// The number of events that follow a position.
     #[must_use]
     pub fn behind(&self, place: &FeedPosition) -> i64 {
         distance(&place.seen, &self.heads)
     }
 
-    /// Whether somebody has looked at all that is here.
+    /// Whether a subscriber has examined all entries.
     #[must_use]
     pub const fn is_at_end(&self, place: &FeedPosition) -> bool {
         place.index == self.index
     }
 
-    /// Whether somebody has seen more of a shard than is here.
+    /// Whether a subscriber has received more of a shard than the ring contains.
     #[must_use]
     pub fn is_ahead(&self, seen: &[i64]) -> bool {
         seen.iter().zip(self.heads.iter()).any(|(seen, head)| seen > head)
     }
 
-    /// What comes behind a place, step by step, up to a last one without a change; `None` if that
-    /// is not all here. In steps without a change nothing is told, or nothing that was not seen.
+    /// The changes after a position, step by step, up to a last step without a change; `None` if
+    /// they are not all in the ring. A step without a change has none, or none that is new.
     #[must_use]
     pub fn since(
         &self,
@@ -210,7 +209,7 @@ impl Ring {
         Some(steps.chain(std::iter::once((self.index, None))))
     }
 
-    /// Where somebody is who has looked at the steps from a place up to this number.
+    /// The position of a subscriber after it has received the steps up to this number.
     #[must_use]
     pub fn place(&self, from: &FeedPosition, index: u64) -> FeedPosition {
         let mut seen = Arc::clone(&self.heads);
@@ -261,7 +260,7 @@ mod tests {
         FeedPosition::of(seen.into())
     }
 
-    /// What is told behind a place, and the place behind that.
+    /// The changes after a position, and the position after them.
     fn led(ring: &Ring, place: &FeedPosition) -> Option<(Vec<(u16, i64)>, FeedPosition)> {
         let steps: Vec<_> = ring.since(place)?.collect();
         let told = steps.iter().filter_map(|step| step.1);
@@ -275,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_in_which_nothing_is_told_take_no_room_and_leave_no_gap() {
+    fn empty_steps_are_merged_and_leave_no_gap() {
         let mut ring = Ring::new(1, 10);
         ring.push(full(0, 0, 1));
         let (_, early) = led(&ring, &at(&[0])).unwrap();
@@ -299,19 +298,19 @@ mod tests {
     }
 
     #[test]
-    fn each_shard_goes_its_own_way_and_is_told_once() {
+    fn shards_advance_independently_and_each_change_is_sent_once() {
         let mut ring = Ring::new(3, 100);
         ring.begin_at(vec![10, 20, 0]);
         ring.push(full(0, 10, 12));
         ring.push(quiet(2, 0, 5));
         ring.push(full(1, 20, 21));
         ring.push(full(0, 12, 13));
-        // One who has seen more of a shard than of another.
+        // A subscriber that has received more of one shard than of another.
         let (some, place) = led(&ring, &at(&[12, 20, 3])).unwrap();
         assert_eq!(some, [(1, 21), (0, 13)]);
         assert_eq!((place.seen().to_vec(), place.aligned), (vec![13, 21, 5], true));
         assert!(ring.is_at_end(&place) && ring.behind(&place) == 0);
-        // One who has seen what is not here yet is told the rest, and that never again.
+        // A subscriber that is ahead of the ring gets the rest, and nothing twice.
         let (some, ahead) = led(&ring, &at(&[10, 25, 5])).unwrap();
         assert_eq!(some, [(0, 12), (0, 13)]);
         assert_eq!((ahead.seen().to_vec(), ahead.aligned), (vec![13, 25, 5], false));
@@ -322,14 +321,14 @@ mod tests {
         let (some, caught) = led(&ring, &ahead).unwrap();
         assert_eq!((some, caught.aligned), (vec![(2, 6)], true));
         assert_eq!(told(&ring, &place), Some(vec![(1, 24), (1, 25), (2, 6)]));
-        // One in the middle of a step has to look into the journal.
+        // A subscriber in the middle of a step has to read the journal.
         assert_eq!(told(&ring, &at(&[11, 20, 0])), None);
         assert_eq!(told(&ring, &at(&[9, 20, 0])), None);
         assert_eq!(told(&ring, &at(&[12, 22, 0])), None);
     }
 
     #[test]
-    fn half_way_through_everybody_is_at_the_same_place() {
+    fn equal_positions_share_the_same_changes() {
         let mut ring = Ring::new(2, 100);
         for pos in 1..=5 {
             ring.push(full(0, pos - 1, pos));
@@ -346,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_behind_a_gap_or_too_far_back_is_told_so() {
+    fn subscriber_behind_a_gap_or_too_old_is_detected() {
         let mut ring = Ring::new(2, 2);
         let begin = led(&ring, &at(&[0, 0])).unwrap().1;
         ring.push(full(0, 0, 1));
@@ -355,7 +354,7 @@ mod tests {
         ring.push(full(0, 1, 2));
         assert_eq!(told(&ring, &begin), None, "the first is gone");
         assert_eq!(told(&ring, &one), Some(vec![(1, 1), (0, 2)]));
-        // Known already, with more behind it, and over a gap.
+        // Known already, with more after it, and after a gap.
         ring.push(full(1, 0, 1));
         assert_eq!(told(&ring, &one), Some(vec![(1, 1), (0, 2)]));
         ring.push(full(1, 0, 3));

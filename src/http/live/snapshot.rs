@@ -1,5 +1,5 @@
-//! What subscriptions are shown that the ring cannot show: how everything stands, and what
-//! happened longer ago. Both are made once for all that ask for the same.
+//! What the ring does not contain: snapshots, and older changes from the journal. Both are made
+//! once for all subscribers that need the same.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -9,46 +9,46 @@ use super::topic::{SnapshotPage, SnapshotRows, TopicQuery};
 use crate::actors::engine::changes::{self, Bounds, Changed, distance};
 use crate::http::edge::error::Error;
 
-/// For how long a snapshot is shown to those who ask for the same.
+/// How long a snapshot is shared by subscribers that need the same.
 const FRESH: Duration = Duration::from_millis(200);
-/// For how long a stretch of the journal is kept for those who come back to the same place.
+/// How long a range of the journal is shared by subscribers at the same position.
 const KEPT: Duration = Duration::from_secs(2);
-/// How many stretches of the journal a hub reads at once.
+/// Ranges of the journal that a hub reads at once.
 pub const READS_MAX: usize = 2;
-/// How many times the longest stretch a hub holds at once, over all that are shown.
+/// The most events in ranges that a hub holds at once, as a multiple of the longest range.
 const HELD_MAX: usize = 4;
 
-/// What a snapshot is taken of, with the most rows of it: two that are equal are one query.
+/// The query of a snapshot, with the most rows: equal queries share a snapshot.
 pub(super) type SnapshotQuery = (TopicQuery, u32);
 
-/// A snapshot as it was taken at some positions.
+/// A snapshot at some positions.
 pub(super) struct TakenSnapshot {
-    /// Rows.
+    /// The rows.
     pub rows: Box<dyn SnapshotRows>,
-    /// Whether there are more.
+    /// Whether there are more rows.
     pub more: bool,
-    /// The positions, one a shard.
+    /// The positions, one per shard.
     pub seen: Arc<[i64]>,
     at: Instant,
 }
 
 impl TakenSnapshot {
-    /// Whether it may be shown still.
+    /// Whether it is recent enough to be shared.
     #[must_use]
     pub fn fresh(&self) -> bool {
         self.at.elapsed() < FRESH
     }
 
-    /// Whether it shows all that was seen at these positions: rows of other nodes' shards may be
-    /// later than the news of them.
+    /// Whether it contains everything up to these positions: rows of other nodes' shards may be
+    /// written after their changes are published.
     #[must_use]
     pub fn shows(&self, seen: &[i64]) -> bool {
         self.seen.iter().zip(seen).all(|(here, seen)| here >= seen)
     }
 }
 
-/// Takes a snapshot; nothing while rows are made again, since they show earlier states then, or
-/// when they are far behind the news.
+/// Takes a snapshot; `None` while rows are rebuilt, because they are stale then, or while they are
+/// far behind the published changes.
 ///
 /// # Errors
 /// The store's.
@@ -64,35 +64,35 @@ pub(super) async fn take_snapshot(
     Ok(seen.filter(near).map(|seen| TakenSnapshot { rows, more, seen, at }))
 }
 
-/// What happened longer ago.
+/// Older changes.
 pub struct Past {
-    /// It.
+    /// The changes.
     pub found: StretchLookup,
     at: Instant,
 }
 
-/// What the journal has of a stretch.
+/// The result of reading the journal.
 pub enum StretchLookup {
-    /// All.
+    /// All changes.
     All(Arc<Stretch>),
-    /// More than is shown.
+    /// More than the limit.
     TooMuch,
     /// Positions that the journal does not have.
     OfAnotherStore,
 }
 
-/// What changed between some positions and others.
+/// The changes between two sets of positions.
 pub struct Stretch {
-    /// It, shard by shard, oldest first.
+    /// The changes, shard by shard, oldest first.
     pub changed: Vec<Arc<Changed>>,
     /// The positions before it.
     pub from: Arc<[i64]>,
-    /// The positions behind it.
+    /// The positions after it.
     pub upto: Arc<[i64]>,
 }
 
 impl Stretch {
-    /// The positions behind so many of the changes.
+    /// The positions after a number of the changes.
     #[must_use]
     pub fn seen(&self, shown: usize) -> Arc<[i64]> {
         if shown >= self.changed.len() {
@@ -109,27 +109,28 @@ impl Stretch {
 }
 
 impl Past {
-    /// Whether it is kept still.
+    /// Whether it is still shared.
     #[must_use]
     pub fn fresh(&self) -> bool {
         self.at.elapsed() < KEPT
     }
 }
 
-/// The stretches of the journal that are read or shown to somebody still: they are bounded by
-/// the events in them, since who is shown one may take long to read it.
+/// The ranges of the journal that are being read or sent: the number of their events is limited,
+/// because a slow client may need a range for long.
 #[derive(Default)]
 pub struct Stretches(Vec<Room>);
 
 struct Room {
     from: Arc<[i64]>,
     events: i64,
-    /// Nothing while it is read.
+    /// `None` while it is read.
     held: Option<Weak<Stretch>>,
 }
 
 impl Stretches {
-    /// Makes room for the stretch from some positions to others; whether there is some.
+    /// Registers the range between some positions; `false` if there are too many events in
+    /// progress.
     pub fn begin(&mut self, from: &Arc<[i64]>, until: &[i64], events_max: usize) -> bool {
         let held = |one: &Room| one.held.as_ref().is_none_or(|held| held.strong_count() > 0);
         self.0.retain(held);
@@ -143,7 +144,7 @@ impl Stretches {
         room
     }
 
-    /// Takes note of a stretch that was read, or could not be.
+    /// Records a range that was read, or could not be.
     pub fn end(&mut self, from: &[i64], past: Option<&Past>) {
         let held = past.and_then(|past| match &past.found {
             StretchLookup::All(stretch) => Some(Arc::downgrade(stretch)),
@@ -162,7 +163,7 @@ impl Stretches {
     }
 }
 
-/// Reads what happened behind `from` up to `until`, shard by shard.
+/// Reads the changes after `from` up to `until`, shard by shard.
 ///
 /// # Errors
 /// The journal's.
@@ -172,7 +173,7 @@ pub async fn past(live: &Live, from: Arc<[i64]>, until: Arc<[i64]>) -> Result<Pa
     let (events, entities) = (options.resume_events_max, options.resume_entities_max);
     let found = |found| Ok(Past { found, at: Instant::now() });
     for (shard, (from, until)) in (0..).zip(from.iter().zip(until.iter())) {
-        // What another node has told already comes here, too; what the journal does not have
+        // Changes that another node has published arrive here, too; a position beyond the journal
         // never will.
         if from > until && *from > journal.last_pos(shard).await? {
             return found(StretchLookup::OfAnotherStore);
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn stretches_are_bounded_until_nobody_is_shown_them() {
+    fn journal_ranges_are_bounded_while_in_use() {
         let mut stretches = Stretches::default();
         let mut pasts = Vec::new();
         for from in 0..4 {
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stretch_leads_from_shard_to_shard() {
+    fn journal_range_advances_shard_by_shard() {
         let changed =
             |shard, after_pos, pos| Arc::new(Changed::new((shard, after_pos, pos), Vec::new()));
         let changed = vec![changed(0, 1, 3), changed(0, 3, 4), changed(1, 7, 9)];

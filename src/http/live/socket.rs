@@ -1,5 +1,5 @@
-//! A socket: who may open it, from where, and what its client says. What it is shown is the
-//! hub's business.
+//! A socket: its authentication and origin check, and the messages of its client. The hub decides
+//! what it is sent.
 
 use std::time::Duration;
 
@@ -25,16 +25,16 @@ use crate::http::edge::session::origin_is_host;
 
 /// The subprotocol.
 const PROTOCOL: &str = "kontor.live.v1";
-/// What a subprotocol begins with that is a key.
+/// Prefix of a subprotocol that contains a key.
 const BEARER: &str = "bearer.";
 
-/// How many sockets one principal may have of so many: a quarter, but 16 at least.
+/// The most sockets of one principal, of `max` in all: a quarter, but at least 16.
 #[must_use]
 pub const fn each_max(sockets_max: usize) -> usize {
     if sockets_max / 4 > 16 { sockets_max / 4 } else { 16 }
 }
 
-/// Whoever may open a live socket: any key, or a ticket.
+/// Callers who may open a live socket: with any key, or a ticket.
 pub static SOCKET: Proof = Proof {
     name: "any key, or a ticket",
     find: |request| Box::pin(principal_of_socket(request)),
@@ -42,10 +42,11 @@ pub static SOCKET: Proof = Proof {
     problems: &[],
 };
 
-/// Who opens a socket: by ticket, by a key among the subprotocols, or as with any other request.
+/// The caller of a socket: by ticket, by a key among the subprotocols, or as with any other
+/// request.
 ///
 /// # Errors
-/// 401 for a ticket or key that is no good; 403 for a page of another host.
+/// 401 for an invalid ticket or key; 403 for a page of another origin.
 async fn principal_of_socket(request: &HttpRequest) -> Result<Principal, Error> {
     let live = data::<Live>(request)?;
     own_origin(request.headers(), &live.options.origins)?;
@@ -68,7 +69,7 @@ async fn principal_of_socket(request: &HttpRequest) -> Result<Principal, Error> 
     }
 }
 
-/// Refuses a page that is not of this host.
+/// Refuses pages of other origins.
 fn own_origin(headers: &HeaderMap, others: &[String]) -> Result<(), Error> {
     let Some(origin) = headers.get(header::ORIGIN) else {
         return Ok(());
@@ -133,14 +134,14 @@ pub async fn open_live(
     }
     let node = live.node.name().to_owned();
     let hello = Hello { version: env!("CARGO_PKG_VERSION"), node };
-    // There is room: nothing waits yet.
+    // There is room: the queue is empty.
     let _room = frames.try_send(ServerMessage::Hello(hello).frame());
     let hub = slot.hub(&live);
     let socket = hub::next_id();
     hub.do_send(HubMessage::Open(Box::new(Opened { socket, principal, frames, farewell })));
     actix_web::rt::spawn(async move {
         writer.run().await;
-        // The connection is gone, or cut.
+        // The connection is closed.
         drop(place);
         hub.do_send(HubMessage::Gone(socket));
     });
@@ -151,7 +152,7 @@ pub async fn open_live(
     Ok(response)
 }
 
-/// Hears a client until it leaves, is silent for too long, or does not keep to the rules.
+/// Receives messages until the client leaves, is silent for too long, or violates the protocol.
 async fn listen(
     live: web::Data<Live>,
     hub: actix::Addr<Hub>,
@@ -184,7 +185,7 @@ async fn listen(
                 let said = said.map_err(|error| error.to_string());
                 hub.do_send(HubMessage::Said(socket, said));
             }
-            // One that waits already is answer enough.
+            // One queued pong is enough.
             Message::Ping(bytes) => drop(pong.try_send(bytes)),
             Message::Pong(_) => {}
             Message::Close(_) => break Farewell::Left,

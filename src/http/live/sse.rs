@@ -1,5 +1,5 @@
-//! An order's own stream, for its buyer: its present state, then each newer one, as server-sent
-//! events, until it can change no more.
+//! The stream of an order for its buyer: its current state, then each newer one, as server-sent
+//! events, until it changes no more.
 
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -27,11 +27,11 @@ use crate::http::edge::connection::{self, ConnectionHandle};
 use crate::http::edge::error::Error;
 use crate::http::edge::problem::Code;
 
-/// How long a stream is silent at most.
+/// The longest time without an event or a comment.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// The most streams of one order.
 pub const ORDER_MAX: usize = 8;
-/// How far apart states are at least: what lies between is left out.
+/// The shortest time between two states: those in between are left out.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Streams the states of an order to its buyer, as server-sent events.
@@ -111,7 +111,7 @@ async fn see_off(
     }
 }
 
-/// Whether an order changes no more: a cancelled one, with nothing left to do.
+/// Whether an order changes no more: it is cancelled and has no pending work.
 fn over(order: &Order) -> bool {
     order.status() == OrderStatus::Cancelled
         && order.effects().is_empty()
@@ -123,7 +123,7 @@ fn event(shape: &OrderShape, version: i64) -> Bytes {
     format!("event: order\nid: {version}\ndata: {data}\n\n").into()
 }
 
-/// A buyer who watches an order.
+/// A buyer's subscription to an order.
 struct OrderWatch {
     live: web::Data<Live>,
     order: OrderId,
@@ -135,7 +135,7 @@ struct OrderWatch {
 }
 
 impl OrderWatch {
-    /// What is written next; nothing at the end.
+    /// The next bytes; `None` at the end.
     async fn next(&mut self) -> Option<Bytes> {
         if let Some(first) = self.next.take() {
             return Some(first);
@@ -190,7 +190,7 @@ mod tests {
 
     use super::*;
 
-    /// A stream whose body nobody asks for more; answers the client's end.
+    /// A stream whose body is not polled; returns the client's end.
     async fn deaf(until: Instant, stop: &CancellationToken) -> (BoxBody, TcpStream) {
         let (line, client) = connection::tests::pair().await;
         let (body, gate) = outbox::watch(BoxBody::new(()));
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn a_stream_that_does_not_read_is_cut_at_its_end_and_at_a_stop() {
+    async fn unread_stream_is_closed_at_its_end_and_at_a_stop() {
         let far = Instant::now() + Duration::from_secs(3_600);
         let stop = CancellationToken::new();
         let (_body, over) = deaf(Instant::now(), &stop).await;

@@ -1,6 +1,7 @@
-//! Figures of this server, sampled once a second for as long as it runs; the last 300 are kept.
+//! Statistics of this server, sampled once a second as long as it runs; the last 300 samples are
+//! kept.
 //!
-//! They are differences of counters that exist anyway. For scraping there is `/metrics`.
+//! They are differences of counters that exist anyway. `/metrics` is for scraping.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,11 +16,11 @@ use super::Live;
 use crate::actors::node::Node;
 use crate::http::operator::metrics::rss_bytes;
 
-/// How many samples are kept.
+/// The number of samples kept.
 pub const KEPT: usize = 300;
-/// How far apart samples are.
+/// The sampling period.
 pub const EVERY: Duration = Duration::from_secs(1);
-/// The operation whose time is told apart.
+/// The operation with durations of its own.
 const CHECKOUT: &str = "check_out";
 
 /// Durations within one second, in milliseconds.
@@ -88,11 +89,11 @@ pub struct Sample {
     pub rss_bytes: u64,
 }
 
-/// Times up to 2 minutes, in steps of a quarter of a power of two above 16 µs.
+/// Buckets up to 2 minutes, each a quarter of a power of two, above 16 µs.
 const STEPS: usize = 96;
 const LAST_STEP: f64 = 95.0;
 
-/// Counts times by size.
+/// A histogram of durations.
 #[derive(Debug)]
 struct Window {
     steps: [AtomicU64; STEPS],
@@ -108,7 +109,7 @@ impl Default for Window {
     }
 }
 
-/// The upper bound of a step, in milliseconds.
+/// The upper bound of a bucket, in milliseconds.
 fn bound_ms(step: usize) -> f64 {
     let power = f64::from(u32::try_from(step + 1).unwrap_or(u32::MAX)) / 4.0;
     0.016 * power.exp2()
@@ -131,7 +132,7 @@ impl Window {
         self.longest_micros.fetch_max(micros, Ordering::Relaxed);
     }
 
-    /// What was counted since the last time.
+    /// The durations since the last call.
     fn cut(&self) -> Took {
         let counts: Vec<u64> =
             self.steps.iter().map(|step| step.swap(0, Ordering::Relaxed)).collect();
@@ -151,7 +152,7 @@ impl Window {
     }
 }
 
-/// What requests add to, between two samples.
+/// Counters of requests since the last sample.
 #[derive(Debug, Default)]
 pub struct RequestCounts {
     requests: Window,
@@ -177,7 +178,7 @@ impl RequestCounts {
 pub struct Samples(Mutex<VecDeque<Arc<Sample>>>);
 
 impl Samples {
-    /// Those behind a number, the newest last.
+    /// The samples after a number, newest last.
     #[must_use]
     pub fn after(&self, number: u64) -> Vec<Arc<Sample>> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -193,7 +194,7 @@ impl Samples {
     }
 }
 
-/// Counters that only grow, as they were at the last sample.
+/// Monotonic counters, as of the last sample.
 #[derive(Clone, Copy, Default)]
 struct Totals {
     placed: u64,

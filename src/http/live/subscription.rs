@@ -1,4 +1,4 @@
-//! A subscription and how far it has come; and the round, in which each gets what it is due.
+//! A subscription and its position; and the round, in which each subscription gets its new changes.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -16,45 +16,47 @@ use super::snapshot::{Stretch, StretchLookup};
 use super::token::LiveToken;
 use crate::actors::engine::changes::Changed;
 
-/// After how many events of others a client gets a newer token.
+/// Events of other entities after which a client gets a newer token.
 const TOKEN_EVERY: i64 = 2_000;
-/// How often one that comes back may fall out of the ring before it gets a snapshot.
+/// How often a client that resumes may fall out of the ring before it gets a snapshot.
 const FALLS_MAX: u32 = 5;
 
 /// A subscription of a socket.
 pub(super) struct Subscription {
-    /// What was asked for.
+    /// The request.
     pub(super) spec: Rc<Spec>,
     pub(super) at: At,
     /// The sum of the positions of its last token.
     told: i64,
-    /// What it has seen, as far as that is known to be of this store: no snapshot shows less.
+    /// The positions that it has received, if they are known to be of this store: no snapshot may
+    /// be older.
     seen: Option<Arc<[i64]>>,
-    /// It has come back, and has not seen all yet: it may be further behind than others.
+    /// It resumes from a token and has not caught up yet: it may be further behind than others.
     returning: bool,
-    /// Its token is of this store, as far as can be told.
+    /// Its token belongs to this store, as far as can be determined.
     vouched: bool,
     falls: u32,
 }
 
-/// How far a subscription has come.
+/// The position of a subscription.
 pub(super) enum At {
     /// It waits for a snapshot.
     Wanting(Option<(Reason, i64)>),
-    /// It has seen all up to here.
+    /// It has received everything up to this position.
     Here(FeedPosition),
-    /// It waits for the journal behind here.
+    /// It waits for changes from the journal after these positions.
     Behind(Arc<[i64]>),
-    /// It is shown the journal, and has seen so many of its changes.
+    /// It gets changes from the journal, and has received this many of them.
     Past(Arc<Stretch>, usize),
-    /// It has seen all samples up to this.
+    /// It has received all samples up to this.
     Figures(u64),
-    /// It has seen the nodes like this.
+    /// It has received this cluster state.
     Nodes(String),
 }
 
 impl Subscription {
-    /// One that has seen all up to `from`, or nothing, of a store of so many shards.
+    /// A subscription that has received everything up to `from`, or nothing, of a store with this
+    /// many shards.
     #[must_use]
     pub(super) fn new(spec: Spec, from: Option<LiveToken>, shards: usize) -> Self {
         let mut told = 0;
@@ -73,25 +75,25 @@ impl Subscription {
         Self { spec: Rc::new(spec), at, told, seen, returning, vouched, falls: 0 }
     }
 
-    /// Why it is to get a snapshot: it has missed so many events.
+    /// It gets a snapshot, because it has missed this many events.
     fn missed(&self, events: i64) -> At {
         let reason = if self.returning { Reason::TooOld } else { Reason::Slow };
         At::Wanting(Some((reason, events)))
     }
 
-    /// Where it is when so many changes of a stretch were shown, and so many before.
+    /// Its position after a number of changes of a range, of which `before` were sent before.
     fn past(&self, stretch: Arc<Stretch>, (before, shown): (usize, usize), ring: &Ring) -> At {
         if shown >= stretch.changed.len() {
             At::Here(FeedPosition::of(Arc::clone(&stretch.upto)))
         } else if shown == before {
-            // One change of the stretch is more than a frame.
+            // One change of the range is larger than a frame.
             self.missed(ring.behind(&FeedPosition::of(stretch.seen(before))))
         } else {
             At::Past(stretch, shown)
         }
     }
 
-    /// Whether there is something that it has not seen.
+    /// Whether it has changes to receive.
     fn due(&self, ring: &Ring) -> bool {
         match &self.at {
             At::Here(place) => self.returning || !ring.is_at_end(place),
@@ -100,7 +102,7 @@ impl Subscription {
         }
     }
 
-    /// It has seen all that there is.
+    /// It has received everything.
     const fn is_up_to_date(&mut self) {
         (self.returning, self.vouched, self.falls) = (false, true, 0);
     }
@@ -110,34 +112,35 @@ fn sum(seen: &[i64]) -> i64 {
     seen.iter().fold(0, |sum, pos| sum.saturating_add(*pos))
 }
 
-/// From where frames are made: those who begin at the same get the same.
+/// The starting point of frames: subscriptions with the same one get the same frames.
 #[derive(PartialEq, Eq, Hash)]
 enum From {
     Ring(Same),
-    /// A stretch of the journal, which lives as long as somebody is shown it, and so many changes.
+    /// A range of the journal, by its address while it is in use, and a number of its changes.
     Past(usize, usize),
 }
 
-/// What was made for all that begin at the same.
+/// The frame for all subscriptions with the same starting point.
 struct Shown {
-    /// Nothing if there is nothing in it that the subscription is about.
+    /// `None` if there is no change for the subscription.
     frame: Option<ByteString>,
-    /// The number of the last step in it, and where that leads; nothing if the first is more than
-    /// a frame.
+    /// The number of its last step, and the position after it; `None` if the first step is larger
+    /// than a frame.
     upto: Option<(u64, FeedPosition)>,
 }
 
-/// What was made in this round, for all that are to get the same.
+/// The frames of this round.
 #[derive(Default)]
 struct Made {
     changes: HashMap<(Rc<Spec>, From), Shown>,
     snapshots: HashMap<Rc<Spec>, ByteString>,
-    /// Stretches that frames were made of: others take their place in memory after this round only.
+    /// Ranges that frames were made from: they must live until the end of the round, because frames
+    /// are keyed by their addresses.
     stretches: Vec<Arc<Stretch>>,
 }
 
 impl Hub {
-    /// Gives each socket what it is due, as far as the budget goes; whether somebody waits still.
+    /// Serves each socket, up to the budget; `true` if some still wait.
     pub(super) fn go_round(&mut self, ctx: &mut Context<Self>) -> bool {
         let mut sockets = std::mem::take(&mut self.sockets);
         let (mut made, mut waits) = (Made::default(), false);
@@ -164,7 +167,7 @@ impl Hub {
         waits
     }
 
-    /// Gives a socket what its subscriptions are due; whether there is more for it.
+    /// Sends a socket the changes of its subscriptions; `true` if there are more.
     fn serve(&mut self, socket: &mut Socket, made: &mut Made, ctx: &mut Context<Self>) -> bool {
         let (count, most) = (socket.subscriptions.len(), self.live.options.frame_bytes_max);
         let (mut bytes, mut waits) = (0, false);
@@ -179,14 +182,14 @@ impl Hub {
             waits |= self.step(one, made, &mut give, ctx);
             for frame in give {
                 bytes += frame.len();
-                // There is room, or its writer is gone.
+                // There is room, or its writer has ended.
                 let _gone = self.give(socket, frame);
             }
         }
         waits
     }
 
-    /// Gives a socket a frame; whether there was room for it.
+    /// Sends a frame to a socket; `false` if there was no room.
     pub(super) fn give(&mut self, socket: &Socket, frame: ByteString) -> bool {
         let bytes = frame.len();
         if socket.frames.try_send(frame).is_err() {
@@ -199,7 +202,7 @@ impl Hub {
         true
     }
 
-    /// Leads a subscription on; whether it wants to be looked at again without being woken.
+    /// Advances a subscription; `true` if it must be served again without being woken.
     fn step(
         &mut self,
         one: &mut Subscription,
@@ -247,7 +250,7 @@ impl Hub {
                         }
                         !end
                     }
-                    // One step of the projector is more than a frame.
+                    // One step of the projector is larger than a frame.
                     Some(None) => {
                         one.at = At::Wanting(Some((Reason::Slow, behind)));
                         self.step(one, made, give, ctx)
@@ -261,8 +264,8 @@ impl Hub {
         }
     }
 
-    /// Shows a subscription what follows a place in the ring; where that leads, if anywhere, or
-    /// nothing if it is not all there.
+    /// Sends a subscription the changes after a position in the ring; returns the new position, if
+    /// any, or `None` if they are not all in the ring.
     fn show_ring(
         &mut self,
         one: &mut Subscription,
@@ -270,7 +273,7 @@ impl Hub {
         made: &mut Made,
         give: &mut Vec<ByteString>,
     ) -> Option<Option<FeedPosition>> {
-        // The ring is looked at and not changed.
+        // The ring is only read.
         let ring = std::mem::replace(&mut self.ring, Ring::new(0, 0));
         let place = |number| ring.place(from, number);
         let key = From::Ring(from.same());
@@ -280,8 +283,8 @@ impl Hub {
         shown.map(|shown| shown.map(|(_, place)| place))
     }
 
-    /// Shows a subscription more of a stretch of the journal; how many of its changes it has seen
-    /// then.
+    /// Sends a subscription more of a range of the journal; returns the number of changes that it
+    /// has received then.
     fn show_past(
         &mut self,
         one: &mut Subscription,
@@ -300,8 +303,8 @@ impl Hub {
         shown.map_or(before, |(number, _)| count(number))
     }
 
-    /// Shows a subscription some steps, as far as a frame goes: the number of the last, and where
-    /// it leads; nothing if the first is more than a frame.
+    /// Sends a subscription some steps, up to the size of a frame: returns the number of the last,
+    /// and the position after it; `None` if the first is larger than a frame.
     fn show<'a>(
         &mut self,
         one: &mut Subscription,
@@ -379,7 +382,7 @@ impl Hub {
         true
     }
 
-    /// Finds what came behind `from` in the journal.
+    /// Finds the changes after `from` in the journal.
     fn find_past(
         &mut self,
         one: &mut Subscription,
@@ -393,7 +396,7 @@ impl Hub {
             Some(Some(past)) => &past.found,
             None => {
                 if !self.read_back(from, ctx) {
-                    // Others are shown as much of the journal as may be held.
+                    // Other subscribers use all of the journal's budget.
                     one.seen = (!self.ring.is_ahead(from)).then(|| Arc::clone(from));
                     one.at = one.missed(behind);
                 }
@@ -412,7 +415,7 @@ impl Hub {
                 } else if behind == 0 {
                     At::Here(place)
                 } else {
-                    // It was read when the feed had not come as far.
+                    // It was read before the feed had advanced.
                     self.past.remove(from);
                     At::Behind(Arc::clone(from))
                 };
@@ -431,7 +434,7 @@ mod tests {
     use crate::http::live::Topics;
 
     #[test]
-    fn a_stretch_that_fits_no_frame_leads_to_a_snapshot() {
+    fn change_larger_than_a_frame_leads_to_a_snapshot() {
         let text = r#"{"id": "s", "topic": "stock"}"#;
         let asked = serde_json::from_str(text).unwrap();
         let asked = super::super::filter::read(&Topics::standard(), asked);

@@ -1,5 +1,5 @@
-//! Tickets: a right to open one socket, for clients that can send neither a header nor a cookie
-//! with it. In memory only, for 30 seconds, once.
+//! Tickets: each opens one socket, for clients that cannot send a header or a cookie with it. In
+//! memory only, with a TTL of 30 seconds, for single use.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -20,17 +20,17 @@ use crate::http::edge::principal::Principal;
 use crate::http::edge::problem::Code;
 
 const LIFE_SECS: u32 = 30;
-/// The most tickets at once.
+/// The most unused tickets.
 const TICKETS_MAX: usize = 10_000;
-/// The most tickets at once of one key.
+/// The most unused tickets of one key.
 const KEY_TICKETS_MAX: usize = 100;
 
-/// Tickets that were given out, by a digest of their text.
+/// Unused tickets, by a digest of their text.
 #[derive(Default)]
 pub struct Tickets(Mutex<HashMap<[u8; 32], (Principal, Instant)>>);
 
 impl Tickets {
-    /// Gives a ticket to somebody; `None` if there are too many, or too many of theirs.
+    /// Issues a ticket; `None` if there are too many, in all or of the caller.
     fn give(&self, principal: Principal) -> Option<String> {
         let text = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
         let now = Instant::now();
@@ -45,7 +45,7 @@ impl Tickets {
         Some(text)
     }
 
-    /// Takes a ticket: whose it was, if it was good.
+    /// Uses a ticket; returns its caller if it was valid.
     pub fn redeem(&self, text: &str) -> Option<Principal> {
         let digest: [u8; 32] = Sha256::digest(text.as_bytes()).into();
         let mut tickets = self.0.lock().unwrap_or_else(PoisonError::into_inner);

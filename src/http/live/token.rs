@@ -1,5 +1,4 @@
-//! The place in the feed that a client has seen: a position of the journal for each shard, as
-//! opaque text.
+//! A client's token: a position of the journal for each shard, as opaque text.
 
 use std::sync::Arc;
 
@@ -9,13 +8,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 /// More shards than any store has.
 const SHARDS_MAX: u64 = 4_096;
 
-/// All was seen up to these positions, one a shard. One that does not have as many as the store
-/// has shards is of another store, or of one of an earlier version.
+/// Positions up to which the client has received everything, one per shard. A token with another
+/// number of positions belongs to another store, or to an earlier version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LiveToken(pub Arc<[i64]>);
 
 impl LiveToken {
-    /// The token as a client keeps it.
+    /// The token as text, for clients.
     #[must_use]
     pub fn text(&self) -> String {
         let mut bytes = Vec::with_capacity(4 + 4 * self.0.len());
@@ -27,7 +26,7 @@ impl LiveToken {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// Reads a token of ours; `None` for anything else.
+    /// Parses a token; `None` if it is invalid.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
@@ -41,7 +40,7 @@ impl LiveToken {
         rest.is_empty().then_some(Self(positions?))
     }
 
-    /// Reads the token of a version that knew one shard.
+    /// Parses a token of the version that had one shard.
     fn parse_old(text: &str) -> Option<Self> {
         let (shard, pos) = text.split_once(':')?;
         let (shard, pos): (u16, i64) = (shard.parse().ok()?, pos.parse().ok()?);
@@ -50,7 +49,7 @@ impl LiveToken {
     }
 }
 
-/// Adds a number, seven bits a byte, the lowest first.
+/// Appends a number, seven bits per byte, lowest first.
 fn put(bytes: &mut Vec<u8>, mut number: u64) {
     loop {
         let low = u8::try_from(number & 0x7f).unwrap_or(0);
@@ -62,7 +61,7 @@ fn put(bytes: &mut Vec<u8>, mut number: u64) {
     }
 }
 
-/// Takes a number off.
+/// Reads a number.
 fn take(bytes: &mut &[u8]) -> Option<u64> {
     let mut number: u64 = 0;
     for place in 0..9 {

@@ -1,5 +1,5 @@
-//! Topics that show a list: what one has to say of its list, and the topics that a server has. How
-//! changes of one entity become one, whatever the list, is here too; which lists there are is not.
+//! Topics of lists: the interface of a topic, and the topics of a server. Changes of one entity are
+//! merged here, whatever the list; the lists are defined elsewhere.
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
@@ -19,44 +19,44 @@ use crate::http::edge::error::Error;
 use crate::http::edge::principal::Scope;
 use crate::store::Store;
 
-/// A topic of the live feed that shows a list.
+/// A topic of the live feed for a list.
 #[async_trait]
 pub trait ListTopic: Send + Sync + 'static {
     /// The list.
     type List: LiveList;
-    /// Which of it a subscription is about, read.
+    /// A parsed filter of the list.
     type Filter: Send + Sync + 'static;
-    /// A row of a snapshot as it stands on the wire.
+    /// A row of a snapshot in its wire format.
     type Row: Serialize + Send + Sync + 'static;
-    /// A change as it stands on the wire.
+    /// A change in its wire format.
     type Change<'a>: Serialize;
 
     /// Its name on the wire.
     fn name(&self) -> &'static str;
 
-    /// What it takes to subscribe to it.
+    /// The scope that it requires.
     fn scope(&self) -> Scope;
 
-    /// Reads a filter; `{}` is for all.
+    /// Parses a filter; `{}` matches everything.
     ///
     /// # Errors
-    /// [`Wrong`] for one that it does not have.
+    /// [`Wrong`] for an invalid one.
     fn filter(&self, input: Value) -> Result<Self::Filter, Wrong>;
 
-    /// Whether a filter takes an entity as it stands now.
+    /// Whether a filter matches an entity after a change.
     fn takes(&self, filter: &Self::Filter, change: &Change<Self::List>) -> bool;
 
-    /// Whether a filter took an entity as it stood before a change.
+    /// Whether a filter matched an entity before a change.
     fn took(&self, filter: &Self::Filter, change: &Change<Self::List>) -> bool;
 
-    /// About how many bytes a change is on the wire; `known` if its entity is in the frame already.
+    /// Approximate bytes of a change on the wire; `known` if its entity is in the frame already.
     fn bytes(&self, change: &Change<Self::List>, known: bool) -> usize;
 
-    /// Several changes of one entity as one; nothing if it cannot be shown.
+    /// Several changes of one entity as one; `None` if it cannot be shown.
     fn change<'a>(&self, merged: &Merged<'a, Self::List>) -> Option<Self::Change<'a>>;
 
-    /// The first rows that a filter takes, at most `limit`, and how far the list has come in each
-    /// shard, both at one moment.
+    /// The first rows that match a filter, at most `limit`, and the list's cursors in each shard,
+    /// both from one snapshot.
     ///
     /// # Errors
     /// The store's.
@@ -76,16 +76,16 @@ pub struct Merged<'a, L: LiveList> {
     pub last: &'a Change<L>,
     /// The events of the change, oldest first.
     pub events: Vec<&'a [L::Happened]>,
-    /// Whether the filter takes the entity now.
+    /// Whether the filter matches the entity now.
     pub matches: bool,
 }
 
-/// The topics that show lists.
+/// The topics of lists.
 #[derive(Clone, Default)]
 pub struct Topics(Vec<Arc<dyn AnyTopic>>);
 
 impl Topics {
-    /// These, and one more.
+    /// Adds a topic.
     #[must_use]
     pub fn with<T: ListTopic>(mut self, topic: T) -> Self {
         self.0.push(Arc::new(Named(Arc::new(topic))));
@@ -103,13 +103,13 @@ impl Topics {
     }
 }
 
-/// A topic, whichever it is.
+/// A topic of any type.
 pub(super) trait AnyTopic: Send + Sync {
     fn name(&self) -> &'static str;
 
     fn scope(&self) -> Scope;
 
-    /// Reads what a subscription is about.
+    /// Parses a subscription.
     fn ask(&self, filter: Value) -> Result<TopicQuery, Wrong>;
 }
 
@@ -131,11 +131,11 @@ impl<T: ListTopic> AnyTopic for Named<T> {
     }
 }
 
-/// What a subscription asks of a list. Two that are equal are shown the same.
+/// The list and filter of a subscription. Equal ones get the same frames.
 #[derive(Clone)]
 pub(in crate::http) struct TopicQuery {
     topic: &'static str,
-    /// The filter as it was written.
+    /// The filter as text.
     text: String,
     pub(super) filter: Arc<dyn AnyFilter>,
 }
@@ -154,7 +154,7 @@ impl Hash for TopicQuery {
     }
 }
 
-/// A filter of a topic, whichever it is.
+/// A filter of any topic.
 #[async_trait]
 pub(super) trait AnyFilter: Send + Sync {
     /// Begins a frame of changes.
@@ -164,15 +164,15 @@ pub(super) trait AnyFilter: Send + Sync {
     async fn snapshot(&self, store: &Store, limit: u32) -> Result<SnapshotPage, Error>;
 }
 
-/// Rows of a snapshot, and how far their list has come in each shard.
+/// Rows of a snapshot, and their list's cursors in each shard.
 pub(super) struct SnapshotPage {
     pub(super) rows: Box<dyn SnapshotRows>,
-    /// Whether there are more.
+    /// Whether there are more rows.
     pub(super) more: bool,
     pub(super) cursors: Vec<(u16, i64)>,
 }
 
-/// Rows of a snapshot, whatever they are.
+/// Rows of a snapshot, of any type.
 pub(super) trait SnapshotRows: Send + Sync {
     /// The message with them.
     fn frame(&self, id: &str, token: String, more: bool) -> ByteString;
@@ -184,15 +184,15 @@ impl<R: Serialize + Send + Sync> SnapshotRows for Vec<R> {
     }
 }
 
-/// Changes on their way to a frame.
+/// Changes that are collected for a frame.
 pub(super) trait Gather<'a> {
-    /// About how many bytes a step adds.
+    /// Approximate bytes that a step adds.
     fn size(&self, changed: &Changed) -> usize;
 
     /// Adds a step.
     fn take(&mut self, changed: &'a Changed);
 
-    /// The message; nothing if nothing in it is what was asked for.
+    /// The message; `None` if there is no change for the subscription.
     fn frame(self: Box<Self>, id: &str, token: &dyn Fn() -> String) -> Option<ByteString>;
 }
 
@@ -209,7 +209,7 @@ impl<T: ListTopic> AnyFilter for TopicFilter<T> {
     }
 
     async fn snapshot(&self, store: &Store, limit: u32) -> Result<SnapshotPage, Error> {
-        // One too many shows whether there are more.
+        // One extra row shows whether there are more.
         let (mut rows, cursors) = self.topic.snapshot(store, &self.filter, limit + 1).await?;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let more = rows.len() > limit;
@@ -218,8 +218,8 @@ impl<T: ListTopic> AnyFilter for TopicFilter<T> {
     }
 }
 
-/// Changes of a list on their way to a frame: several of one entity become one, with the newest
-/// state and all events.
+/// Changes of a list that are collected for a frame: several of one entity become one, with the
+/// newest state and all events.
 struct Gathered<'a, T: ListTopic> {
     by: &'a TopicFilter<T>,
     merged: Vec<Merged<'a, T::List>>,
@@ -260,7 +260,7 @@ impl<'a, T: ListTopic> Gather<'a> for Gathered<'a, T> {
         let TopicFilter { topic, filter } = self.by;
         let shape = |merged: Merged<'a, T::List>| {
             let matches = topic.takes(filter, merged.last);
-            // One that came and left in between was never shown.
+            // An entity that matched only in between was never shown.
             if !matches && !topic.took(filter, merged.first) {
                 return None;
             }
@@ -283,7 +283,7 @@ mod tests {
     use crate::domain::time::Timestamp;
     use crate::store::stock::Row;
 
-    /// A topic that this crate does not have: SKUs of which there are few.
+    /// A topic that this crate does not have: SKUs with few units.
     struct Scarce;
 
     fn units(levels: &SkuLevels) -> i64 {
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_of_an_outsider_shows_several_changes_of_one_as_one() {
+    fn custom_topic_merges_changes_of_one_entity() {
         let topics = Topics::standard().with(Scarce);
         assert!(topics.find("stock").is_some() && topics.find("weather").is_none());
         let topic = topics.find("scarce").unwrap();

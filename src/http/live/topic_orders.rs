@@ -1,4 +1,4 @@
-//! The topics of orders: all, and those whose saga is under way or stuck.
+//! The topics of orders: all orders, and those whose saga is unfinished or stuck.
 
 use std::str::FromStr as _;
 
@@ -20,20 +20,20 @@ use crate::http::edge::principal::Scope;
 use crate::store::Store;
 use crate::store::order::{self, Row, STATUSES_MAX};
 
-/// About how many bytes a change is on the wire without its events.
+/// Approximate bytes of a change on the wire without its events.
 const CHANGE_BYTES: usize = 700;
-/// About how many bytes an event is.
+/// Approximate bytes of an event.
 const EVENT_BYTES: usize = 100;
 /// The most characters of an email address.
 const EMAIL_MAX: usize = 254;
 
 /// A topic of orders.
 pub(super) struct OrdersTopic {
-    /// Only of those whose saga is under way or stuck.
+    /// Only orders whose saga is unfinished or stuck.
     pub(super) unfinished: bool,
 }
 
-/// What a filter looks at and can change.
+/// The values that a filter uses and that can change.
 struct Seen<'a> {
     status: &'a str,
     payment_status: &'a str,
@@ -52,7 +52,7 @@ impl OrdersTopic {
     }
 }
 
-/// What never changes of an order.
+/// The part of a filter about what never changes in an order.
 fn is_about(filter: &FilterInput, row: &Row) -> bool {
     let FilterInput { order, email, .. } = filter;
     order.as_ref().is_none_or(|order| *order == row.id)

@@ -1,4 +1,4 @@
-//! The topic of stock: how each SKU stands at its locations.
+//! The topic of stock: the levels of each SKU at its locations.
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -15,9 +15,9 @@ use crate::http::edge::error::Error;
 use crate::http::edge::principal::Scope;
 use crate::store::{Store, stock};
 
-/// About how many bytes a change is on the wire without its rows.
+/// Approximate bytes of a change on the wire without its rows.
 const CHANGE_BYTES: usize = 100;
-/// About how many bytes a row is.
+/// Approximate bytes of a row.
 const ROW_BYTES: usize = 250;
 
 /// The topic of stock.

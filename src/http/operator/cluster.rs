@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_well_is_found() {
+    fn cluster_problems_are_reported() {
         let nodes = [node("a", "live", "1"), node("b", "draining", "2"), node("c", "dead", "1")];
         let shards = [
             shard(0, Some("a"), Some("a")),

@@ -18,7 +18,7 @@ schemas! {
     PaymentStatus |about| string().description(Some(about)).enum_values(Some(names::<order::PaymentStatus>()));
     /// The fulfillment status of an order.
     FulfillmentStatus |about| string().description(Some(about)).enum_values(Some(names::<order::FulfillmentStatus>()));
-    /// How an order stands.
+    /// The status of an order.
     Status |about| string().description(Some(about)).enum_values(Some(names::<order::OrderStatus>()));
 }
 
