@@ -1,5 +1,4 @@
-//! Stored events and snapshots: whatever stands in the journal is read as what it claims to be,
-//! or refused.
+//! Stored events and snapshots: each is decoded as what it claims to be, or refused.
 
 use serde_json::Value;
 
@@ -9,8 +8,8 @@ use crate::actors::nouns;
 use crate::domain::entity::{EntityId, Record};
 use crate::domain::time::Timestamp;
 
-/// The first byte chooses the noun by its place in the list, the second a kind of its events (or a
-/// snapshot), the third a version.
+/// The first byte selects the noun, the second a kind of its events (or a snapshot), the third a
+/// version.
 pub(super) fn events(bytes: &[u8]) {
     let (noun, bytes) = split(bytes);
     let (kind, bytes) = split(bytes);
@@ -43,7 +42,7 @@ fn event(noun: &StoredShapes, kind: &str, version: u16, text: &str) {
     let Ok(read) = (noun.reread_event)(&record(kind, version, text)) else { return };
     assert_eq!(read.kind, kind, "an event was read as one of another kind");
     assert!(read.same, "{} does not read as what wrote it", read.written);
-    // What lifts an old event must take any JSON.
+    // Upcasting must accept any JSON.
     if let Ok(mut data) = serde_json::from_str::<Value>(text) {
         for version in 0..(noun.newest)(kind) {
             data = (noun.upcast)(kind, version, data);

@@ -1,4 +1,4 @@
-//! The targets, run on the bytes that were kept and on mutations of them.
+//! The targets, run on the stored inputs and on mutations of them.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ fn names(folder: &Path) -> BTreeSet<String> {
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// What was kept for a target, by its file.
+/// The stored inputs of a target, by file.
 fn corpus(target: Target) -> Vec<(PathBuf, Vec<u8>)> {
     let folder = folder().join("corpus").join(<&str>::from(target));
     let files = names(&folder).into_iter().map(|name| folder.join(name));
@@ -39,17 +39,17 @@ fn every_target_has_a_program_and_a_corpus() {
 }
 
 #[test]
-fn what_was_kept_keeps_the_promises() {
+fn stored_inputs_keep_the_guarantees() {
     for target in Target::VARIANTS {
         for (file, bytes) in corpus(*target) {
-            // The last one that is shown is the one that fails.
+            // The last file printed is the failing one.
             println!("{}", file.display());
             run(*target, &bytes);
         }
     }
 }
 
-/// A change of some bytes.
+/// A mutation of some bytes.
 #[derive(Clone, Debug)]
 enum Edit {
     Set(Index, u8),
@@ -59,7 +59,7 @@ enum Edit {
     Splice(Index, Index),
 }
 
-/// What readers trip over.
+/// Texts that are often handled wrongly.
 const WORDS: [&str; 20] = [
     "null",
     "true",
@@ -136,7 +136,7 @@ impl std::fmt::Debug for Input {
     }
 }
 
-/// What was kept, changed here and there.
+/// A mutated stored input.
 fn mutated() -> impl Strategy<Value = Input> {
     let seeds = any::<(Index, Index, Index)>();
     (seeds, prop::collection::vec(edit(), 0..6)).prop_map(|((target, seed, other), edits)| {
@@ -163,12 +163,12 @@ proptest! {
     })]
 
     #[test]
-    fn mutations_keep_the_promises(input in mutated()) {
+    fn mutated_inputs_keep_the_guarantees(input in mutated()) {
         run(input.0, &input.1);
     }
 
     #[test]
-    fn any_bytes_keep_the_promises(
+    fn random_inputs_keep_the_guarantees(
         target in prop::sample::select(Target::VARIANTS),
         bytes in prop::collection::vec(any::<u8>(), 0..200),
     ) {

@@ -1,4 +1,4 @@
-//! Single values: what is read is written again as it was, and read back the same.
+//! Single values: a parsed value is displayed as its input, and parses to the same again.
 
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
@@ -8,14 +8,14 @@ use crate::domain::money::{Currency, TaxRate, UnitPrice, parse_currency, parse_m
 use crate::domain::stock::Location;
 use crate::domain::time::Timestamp;
 
-/// A text that names something has one form only: two texts never name one thing.
+/// A name has one form only: two texts never name the same thing.
 fn one_form<T: FromStr + Display>(text: &str) {
     if let Ok(read) = text.parse::<T>() {
         assert_eq!(read.to_string(), text, "two texts name one thing");
     }
 }
 
-/// What is read survives its own text.
+/// A parsed value parses from its own text.
 fn survives<T: Display + PartialEq + Debug>(read: Option<T>, again: impl Fn(&str) -> Option<T>) {
     if let Some(read) = read {
         let text = read.to_string();

@@ -1,4 +1,4 @@
-//! Webhooks of the sandbox: only what its secret signed, lately, is read.
+//! Webhooks of the sandbox: only recent ones that its secret signed are accepted.
 
 use std::sync::OnceLock;
 
@@ -41,8 +41,8 @@ fn read(sandbox: &Sandbox, signature: &str, body: &[u8]) -> Result<PaymentNotice
     sandbox.read_webhook(&request, Timestamp::from_millis(NOW_SECS * 1000))
 }
 
-/// The first line is the header, the rest the body. With an even first byte the header is taken
-/// as it stands; else it is the time of a signature that is right.
+/// The first line is the header, the rest the body. If the first byte is even, the header is used
+/// unchanged; else it is the time of a valid signature.
 pub(super) fn webhook(bytes: &[u8]) {
     let (way, bytes) = split(bytes);
     let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
@@ -56,7 +56,7 @@ pub(super) fn webhook(bytes: &[u8]) {
             read,
             Err(WebhookError::Missing | WebhookError::Forged | WebhookError::Malformed(_))
         );
-        // Nobody who does not know the secret can write the header.
+        // Nobody can forge the header without the secret.
         assert!(refused, "a forged webhook was taken: {line:?}");
         return;
     }
@@ -69,7 +69,7 @@ pub(super) fn webhook(bytes: &[u8]) {
         }
         Err(WebhookError::Malformed(why)) => assert!(!why.is_empty()),
         Err(WebhookError::Expired) => assert!(!fresh, "{line:?} is fresh"),
-        // A time with a comma in it is not the one that was signed.
+        // A time with a comma in it is not the signed one.
         Err(error) => assert!(line.contains([',', ' ']) || line.trim() != line, "{error}"),
     }
     if let Some((last, rest)) = body.split_last() {

@@ -1,6 +1,6 @@
-//! The payment provider of the simulator, with a ledger of its own: the second witness of all
-//! money. Its calls get lost, are carried out and not answered, or are refused at the door; its
-//! webhooks come late, twice, in any order, or never.
+//! The simulator's payment provider, with its own ledger, against which all money is checked. Its
+//! calls are lost, carried out without an answer, or refused at once; its webhooks arrive late,
+//! twice, in any order, or never.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -21,24 +21,24 @@ use crate::providers::payment::{
     ProviderAccount, Receipt, Reversal, WebhookError, WebhookRequest,
 };
 
-/// The name that buyers choose it by.
+/// The provider name in checkouts.
 pub const NAME: &str = "bank";
-/// The header that a webhook of it is signed in, and with what.
+/// The header of a webhook's signature, and its value.
 const SIGNATURE_HEADER: &str = "Bank-Signature";
 const SIGNATURE: &str = "signed";
 
-/// A webhook on its way.
+/// A webhook in transit.
 #[derive(Clone, Debug)]
 pub struct WebhookDelivery {
-    /// When it arrives, in simulated milliseconds.
+    /// The time of its arrival, in simulated milliseconds.
     pub at: i64,
-    /// Which notice.
+    /// The notice.
     pub notice: String,
-    /// How often it was tried.
+    /// The number of attempts.
     pub tries: u32,
 }
 
-/// The provider. Clones are handles on the same ledger.
+/// The provider. Clones share the same ledger.
 #[derive(Clone)]
 pub struct Bank {
     world: World,
@@ -46,7 +46,8 @@ pub struct Bank {
     faults: Arc<[PlannedFault]>,
     net: Net,
     watch: Arc<Mutex<BooksWatch>>,
-    /// Who calls, over a bad line; nobody for the proof, which reads a ledger that answers.
+    /// The calling process, with an unreliable connection; `None` for the final checks, which read
+    /// the ledger reliably.
     process: Option<SimulatedProcess>,
 }
 
@@ -55,12 +56,12 @@ struct Ledger {
     calls: u64,
     named: BTreeMap<&'static str, u64>,
     payments: Vec<Payment>,
-    /// What was answered under a key.
+    /// The answer to each key.
     answers: BTreeMap<String, Answer>,
     blocked: BTreeSet<String>,
-    /// Requests that are still on their way: when they arrive.
+    /// Requests in transit, with the times of their arrival.
     late: Vec<(i64, Authorize)>,
-    /// Payments that are decided later: when, and whether they are granted.
+    /// Payments that are decided later: the time, and whether they are granted.
     pending: Vec<(i64, usize, bool)>,
     notices: BTreeMap<String, PaymentNotice>,
     deliveries: Vec<WebhookDelivery>,
@@ -85,12 +86,12 @@ impl Bank {
         Self { world, ledger, faults, net, watch, process: None }
     }
 
-    /// The same, as a process calls it.
+    /// The same provider, for calls of a process.
     pub fn of(&self, process: SimulatedProcess) -> Self {
         Self { process: Some(process), ..self.clone() }
     }
 
-    /// The same ledger, for those who only want to know.
+    /// The same ledger, for checks.
     pub fn ledger(&self) -> Self {
         Self { process: None, ..self.clone() }
     }
@@ -109,7 +110,7 @@ impl Bank {
         self.lock().payments.clone()
     }
 
-    /// Decides what is due, and takes the webhooks that arrive by now.
+    /// Decides due payments, and takes the webhooks that arrive by now.
     pub fn due(&self) -> Vec<WebhookDelivery> {
         let now = self.world.elapsed();
         let mut ledger = self.lock();
@@ -130,7 +131,7 @@ impl Bank {
         due
     }
 
-    /// When the next thing is due.
+    /// The time of the next due event.
     pub fn next(&self) -> Option<i64> {
         let ledger = self.lock();
         let pending = ledger.pending.iter().map(|(at, ..)| *at);
@@ -138,7 +139,7 @@ impl Bank {
         pending.chain(late).chain(ledger.deliveries.iter().map(|one| one.at)).min()
     }
 
-    /// Sends a webhook again that was not taken.
+    /// Sends a webhook again that was not acknowledged.
     pub fn send_again(&self, delivery: WebhookDelivery) {
         let at = self.world.elapsed() + 5_000;
         if delivery.tries < 20 {
@@ -150,7 +151,7 @@ impl Bank {
         }
     }
 
-    /// What a notice says.
+    /// The content of a notice.
     pub fn notice(&self, id: &str) -> Option<PaymentNotice> {
         self.lock().notices.get(id).cloned()
     }
@@ -171,7 +172,7 @@ impl Bank {
         self.announce(ledger, index, kind, None);
     }
 
-    /// Sends webhooks of what has just happened to a payment.
+    /// Sends webhooks about the last change of a payment.
     fn announce(
         &self,
         ledger: &mut Ledger,
@@ -194,7 +195,7 @@ impl Bank {
         }
     }
 
-    /// Counts a call; its number, and what happens to it.
+    /// Counts a call; returns its number, and its fault.
     fn count(&self, name: &'static str) -> (u64, Option<Mishap>) {
         let mut ledger = self.lock();
         ledger.calls += 1;
@@ -210,7 +211,7 @@ impl Bank {
         (all + 1, met)
     }
 
-    /// Carries a call out over a bad line.
+    /// Carries out a call over an unreliable connection.
     async fn call<T>(
         &self,
         (name, what): (&'static str, String),
@@ -415,7 +416,7 @@ impl Bank {
     }
 }
 
-/// The request that brings a notice.
+/// The webhook request of a notice.
 pub fn webhook_request(notice: &str) -> WebhookRequest<'_> {
     WebhookRequest {
         method: "POST",

@@ -1,5 +1,5 @@
-//! What must hold: the whole proof now and then, and at the end that every saga is over, that
-//! what was told is true, and that both ledgers agree.
+//! The checks: `verify` from time to time, and at the end that every saga has finished, that every
+//! acknowledgment is true, and that both ledgers agree.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -27,19 +27,19 @@ use crate::store::memory::MemoryStore;
 use crate::store::{Tables as _, webhook};
 use crate::verify::{Books, verify_with};
 
-/// Checks, and how many there were.
+/// The checks, with counts.
 pub struct Checks {
     books: fn() -> Books,
     counts: Mutex<RunCounts>,
 }
 
 impl Checks {
-    /// No checks yet; they will be by these books.
+    /// No checks yet; these are the books to use.
     pub fn new(books: fn() -> Books) -> Self {
         Self { books, counts: Mutex::default() }
     }
 
-    /// What was counted.
+    /// The counts.
     pub fn counts(&self) -> RunCounts {
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -48,7 +48,7 @@ impl Checks {
         count(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Lets `kontor verify` look at the store and at the provider's ledger.
+    /// Runs `kontor verify` on the store and the provider's ledger.
     pub async fn verify(&self, world: &World, tables: &MemoryStore, bank: &Bank, last: bool) {
         self.count(|counts| counts.checks += 1);
         match verify_with((self.books)(), tables, Some(&bank.ledger()), |_| {}).await {
@@ -103,7 +103,7 @@ impl Checks {
     }
 }
 
-/// What a buyer was told is true for good.
+/// What was answered to a buyer must remain true.
 fn kept(world: &World, id: &EntityId, order: &Order, told: &AcknowledgedOrder) {
     let same = order.placed().is_some()
         && order.total() == told.total
@@ -119,7 +119,7 @@ fn kept(world: &World, id: &EntityId, order: &Order, told: &AcknowledgedOrder) {
     }
 }
 
-/// A saga is over, or stuck with a reason.
+/// A saga has finished, or is stuck with a reason.
 fn over(world: &World, id: &EntityId, order: &Order) {
     let rest = matches!(order.phase(), Phase::Absent | Phase::Confirmed | Phase::Cancelled);
     if !rest || !order.effects().is_empty() {
@@ -129,7 +129,7 @@ fn over(world: &World, id: &EntityId, order: &Order) {
     }
 }
 
-/// The provider has what the order says, and nothing of an order that is not there.
+/// The provider agrees with the order, and has no money of an order that does not exist.
 fn money(world: &World, id: &EntityId, order: &Order, payments: &[&Payment]) {
     let live = |payment: &&&Payment| {
         payment.status != AuthorizationStatus::Declined
@@ -155,13 +155,13 @@ fn money(world: &World, id: &EntityId, order: &Order, payments: &[&Payment]) {
     }
 }
 
-/// A webhook that was answered well is in its order or parked, on disk.
+/// An acknowledged webhook is in its order or parked, on disk.
 pub async fn notice_kept(clients: &Clients, bank: &Bank, body: &str) {
     let Clients { world, journal, tables, .. } = clients;
     let Some(notice) = bank.notice(body) else { return };
     let parked = tables.parked_webhooks(0, u32::MAX).await;
     let is_parked = |rows: &Vec<webhook::Row>| rows.iter().any(|row| row.webhook.notice_id == body);
-    // A table that hiccups is asked by nobody but this check.
+    // A failing table affects only this check here.
     if parked.as_ref().is_ok_and(is_parked) || parked.is_err() {
         return;
     }
@@ -185,8 +185,8 @@ pub async fn notice_kept(clients: &Clients, bank: &Bank, body: &str) {
     }
 }
 
-/// What can be sold is what the books say, wherever both stand at the same event, through every
-/// node. The owner has said so at some moment since it was asked: holds may have lapsed meanwhile.
+/// The available units that any node answers must equal those of the books, when both are at the
+/// same event. Holds may have expired meanwhile, so any value since the request is accepted.
 pub async fn shelves(clients: &Clients, fleet: &Fleet, watch: &Mutex<BooksWatch>, skus: usize) {
     for One { process, node } in fleet.all() {
         for number in 0..skus {
@@ -215,7 +215,7 @@ pub async fn shelves(clients: &Clients, fleet: &Fleet, watch: &Mutex<BooksWatch>
     }
 }
 
-/// Looks at stock and orders through any node, again and again, until some moment.
+/// Reads stock and orders through any node, repeatedly, until a time.
 pub async fn look_around(clients: Clients, fleet: Fleet, skus: usize, until: i64) {
     let world = clients.world.clone();
     while world.elapsed() < until {
@@ -241,7 +241,7 @@ pub async fn look_around(clients: Clients, fleet: Fleet, skus: usize, until: i64
     }
 }
 
-/// What is committed is in the stream, once nothing is under way any more.
+/// All committed events are in the stream, once nothing is in progress any more.
 pub fn relayed(world: &World, journal: &Journal, stream: &Twin) {
     for shard in 0..journal.shards() {
         let (_, last) = journal.stands(shard);

@@ -1,6 +1,6 @@
-//! Those outside: buyers who ask again until they are answered, operators, and the courier who
-//! brings webhooks, each through any node. What they have been told outlives the nodes, and is
-//! held against all of them.
+//! The clients: buyers who retry until they get an answer, operators, and the courier that delivers
+//! webhooks, each through any node. The answers that they got outlive the nodes, and all nodes are
+//! checked against them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -27,24 +27,24 @@ use crate::store::journal::Journal as _;
 use crate::store::journal::memory::MemoryJournal as Journal;
 use crate::store::memory::MemoryStore;
 
-/// How long a client that was not answered waits before it asks again.
+/// The pause of a client before it retries a request without an answer.
 const PAUSE: Duration = Duration::from_millis(1_500);
-/// How often a request is sent before its sender gives up.
+/// Attempts of a request before its sender gives up.
 const TRIES_MAX: u32 = 60;
 
-/// The network, and all that was heard over it.
+/// The network, and all answers that were received over it.
 #[derive(Clone)]
 pub struct Clients {
     /// The world.
     pub world: World,
-    /// How bad the network is.
+    /// The failure rates of the network.
     pub net: Net,
-    /// What is on disk.
+    /// The journal on disk.
     pub journal: Journal,
-    /// What is beside it.
+    /// The other tables.
     pub tables: MemoryStore,
     known: Arc<Mutex<Vec<BuyerKnowledge>>>,
-    /// The highest version of each entity that anybody was told of.
+    /// The highest version of each entity that any client was told.
     seen: Arc<Mutex<BTreeMap<EntityId, i64>>>,
 }
 
@@ -56,20 +56,20 @@ pub struct BuyerKnowledge {
     made: bool,
     edited: bool,
     attempt: usize,
-    /// What it was told of its order last.
+    /// The last answer about its order.
     pub told: Option<AcknowledgedOrder>,
-    /// Nothing more is going to be asked.
+    /// It sends no more requests.
     pub done: bool,
 }
 
-/// What was acknowledged to a buyer about an order.
+/// An acknowledged order.
 #[derive(Clone, Debug)]
 pub struct AcknowledgedOrder {
     /// The order's version then.
     pub seq: i64,
-    /// What it costs.
+    /// Its total.
     pub total: i64,
-    /// Its number, if it was confirmed.
+    /// Its order number, if it was confirmed.
     pub number: Option<i64>,
     /// How many units it has.
     pub units: i64,
@@ -77,12 +77,12 @@ pub struct AcknowledgedOrder {
 
 /// The SKU of a number.
 pub fn sku(number: usize) -> Sku {
-    // A name that is well formed by construction.
+    // Always a valid SKU.
     format!("SKU-{number}").parse().unwrap_or_else(|_| unreachable!("a SKU of letters"))
 }
 
 impl Clients {
-    /// Buyers who know nothing yet.
+    /// Buyers who have not started.
     pub fn new(world: World, net: Net, stored: (Journal, MemoryStore), buyers: usize) -> Self {
         let known = Arc::new(Mutex::new(vec![BuyerKnowledge::default(); buyers]));
         let (journal, tables) = stored;
@@ -104,14 +104,14 @@ impl Clients {
         }
     }
 
-    /// The highest version of an entity that anybody was told of so far.
+    /// The highest version of an entity that any client was told so far.
     pub fn seen(&self, entity: &EntityId) -> i64 {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.get(entity).copied().unwrap_or(0)
     }
 
-    /// Notes a version that was told, and that it is not older than what was told before it was
-    /// asked for.
+    /// Records a version that was answered, and checks that it is not older than versions answered
+    /// before the request.
     pub fn note_version(&self, entity: &EntityId, before: i64, seq: i64) {
         if seq < before {
             let what = format!("{entity}: version {before} was answered before, now {seq}");
@@ -122,7 +122,7 @@ impl Clients {
         *highest = seq.max(*highest);
     }
 
-    /// Sends a request over the network, perhaps twice; `None` if no answer comes.
+    /// Sends a request over the network, perhaps twice; `None` if there is no answer.
     pub async fn request<T, F>(&self, patience: Duration, send: impl Fn() -> F) -> Option<T>
     where
         T: Send + 'static,
@@ -148,7 +148,7 @@ impl Clients {
         answer.filter(|_| !world.happens(self.net.unanswered))
     }
 
-    /// Sends a request again and again until there is an answer that is one.
+    /// Sends a request until there is a definite answer.
     pub async fn insist<T, F>(&self, patience: Duration, send: impl Fn() -> F) -> Option<T>
     where
         T: Send + 'static,
@@ -163,7 +163,7 @@ impl Clients {
         None
     }
 
-    /// A buyer goes shopping, from where it was when the node died.
+    /// A buyer shops, continuing where it was when the node died.
     pub async fn buy(self, fleet: Fleet, me: usize, buyer: PlannedBuyer) {
         let wait = buyer.at - self.world.elapsed();
         tokio::time::sleep(Duration::from_millis(u64::try_from(wait).unwrap_or(0))).await;
@@ -206,7 +206,7 @@ impl Clients {
                 let ask = async |node: Arc<Node>| {
                     node.carts.ask(&cart::entity_id(cart), command, cause, |view| view.seq).await
                 };
-                // It may be there already: the same again says so.
+                // The order may exist already: a repeated checkout returns it.
                 let made = fleet.through(ask).await?;
                 matches!(made, Ok(_) | Err(host::Error::Rejected(_))).then_some(())
             }
@@ -236,12 +236,12 @@ impl Clients {
         if edit == 0 {
             let _answered = self.request(Duration::from_secs(5), send).await;
         } else {
-            // From another device, beside the checkout.
+            // From another device, concurrently with the checkout.
             tokio::spawn(send());
         }
     }
 
-    /// One attempt to pay; whether another one may follow.
+    /// One payment attempt; returns whether another one may follow.
     async fn pay(&self, fleet: &Fleet, me: usize, cart: CartId, buyer: &PlannedBuyer) -> bool {
         let attempt = self.lock().get(me).map_or(0, |known| known.attempt);
         let token = buyer.tokens[attempt];
@@ -258,7 +258,7 @@ impl Clients {
                     patience: (!wait.is_zero()).then_some(wait),
                 };
                 let ask = async |node: Arc<Node>| {
-                    // Some try whether it costs nothing before they show their card.
+                    // Some try a checkout without a payment first.
                     let free = me % 4 == 3;
                     let first = request((!free).then(|| card.clone()));
                     match node.flows.checkout.run(first).await {
@@ -299,7 +299,7 @@ impl Clients {
         known.is_none() || known == Some(Phase::AwaitingPayment)
     }
 
-    /// Asks for the order now and then until it is known how it went.
+    /// Reads the order from time to time until its outcome is known.
     async fn await_outcome(
         &self,
         fleet: &Fleet,
@@ -332,7 +332,7 @@ impl Clients {
         None
     }
 
-    /// Keeps what was told, and looks whether it is true: in the journal, now.
+    /// Records an acknowledgment, and checks it against the journal at once.
     async fn acknowledged(&self, me: usize, placed: &PlacedOrder) {
         let PlacedOrder { order, seq, .. } = placed;
         self.world.tell(&format!("buyer {me}"), |line| {
@@ -369,7 +369,7 @@ impl Clients {
         }
     }
 
-    /// Brings webhooks until all nodes are gone.
+    /// Delivers webhooks until all nodes have stopped.
     pub async fn bring(self, fleet: Fleet, bank: Bank) {
         loop {
             for delivery in bank.due() {
@@ -409,7 +409,7 @@ impl Clients {
     }
 }
 
-/// A webhook that comes back when its courier dies with the nodes.
+/// A webhook that is sent again if its courier dies with the nodes.
 struct Undelivered {
     bank: Bank,
     delivery: Option<WebhookDelivery>,
@@ -429,7 +429,7 @@ enum Heard {
     No(String),
 }
 
-/// What an answer to a checkout means; `None` where the same has to be asked again.
+/// The meaning of an answer to a checkout; `None` if the request must be repeated.
 fn heard(answer: Result<PlacedOrder, CheckoutRefusal>) -> Option<Heard> {
     match answer {
         Ok(placed) => Some(Heard::Placed(Box::new(placed))),
@@ -445,7 +445,7 @@ fn heard(answer: Result<PlacedOrder, CheckoutRefusal>) -> Option<Heard> {
     }
 }
 
-/// Who asks, under which key.
+/// The cause of a request, with its idempotency key.
 pub fn cause(by: &str, key: &str) -> Cause {
     let idempotency = Some(Idempotency { key: key.to_owned(), digest: 1 });
     Cause { by: by.to_owned(), idempotency, ..Cause::default() }

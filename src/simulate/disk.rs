@@ -1,5 +1,5 @@
-//! The journal as a disk that fails: appends that are refused, slow or of unknown outcome, reads
-//! that fail, and processes that die before and after a commit.
+//! The journal on a failing disk: appends fail, are slow or have unknown outcomes, reads fail, and
+//! processes die before and after a commit.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -20,7 +20,7 @@ use crate::store::journal::{
     Append, AppendError, Fence, Journal, ReadError, Record, StateSnapshot, Timer,
 };
 
-/// The journal that a process sees. Clones of one are the same.
+/// The journal of a process. Clones are the same.
 #[derive(Clone)]
 pub struct Disk {
     shared: Arc<Shared>,
@@ -33,7 +33,7 @@ struct Shared {
     faults: Vec<PlannedFault>,
     watch: Arc<Mutex<BooksWatch>>,
     appends: AtomicU64,
-    /// Events of each kind, and appends in all, that were tried so far.
+    /// Events of each kind, and all appends, that were tried so far.
     seen: Mutex<BTreeMap<&'static str, u64>>,
     unreadable: AtomicU32,
     stale_snapshots: AtomicBool,
@@ -61,18 +61,18 @@ impl Disk {
         Self { shared: Arc::new(shared), process }
     }
 
-    /// The same disk, as a process sees it.
+    /// The same disk, for a process.
     #[must_use]
     pub fn of(&self, process: SimulatedProcess) -> Self {
         Self { shared: self.shared.clone(), process }
     }
 
-    /// Lets the next readings fail.
+    /// Makes the next reads fail.
     pub fn fail_reads(&self, count: u32) {
         self.shared.unreadable.store(count, Ordering::Relaxed);
     }
 
-    /// Gives every snapshot another version from now on.
+    /// Changes the version of every snapshot from now on.
     pub fn age_snapshots(&self) {
         self.shared.stale_snapshots.store(true, Ordering::Relaxed);
     }
@@ -96,7 +96,7 @@ impl Disk {
         Ok(())
     }
 
-    /// What happens to an append; it is counted here.
+    /// The fault of an append, which is counted here.
     fn mishap(&self, batch: &[Append]) -> Option<Mishap> {
         let mut seen = self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let mut met = None;
@@ -134,7 +134,7 @@ impl Disk {
         Ok(records)
     }
 
-    /// What was written was so under the epoch that the shard stands at.
+    /// Checks that the events were written under the shard's current epoch.
     fn by_the_owner(&self, fences: &[Fence], records: &[Record]) {
         let Shared { world, journal, .. } = &*self.shared;
         for fence in fences {
@@ -221,7 +221,7 @@ impl Journal for Disk {
                 told("is slow");
                 tokio::time::sleep(Duration::from_millis(ms)).await;
                 if self.process.is_dead() {
-                    // It was on its way when its sender died.
+                    // The append was in flight when its process died.
                     drop(self.write(fences, batch).await);
                 }
                 self.process.reach_store().await;
@@ -294,7 +294,7 @@ impl Journal for Disk {
         if let Some(snapshot) = &mut found
             && self.shared.stale_snapshots.load(Ordering::Relaxed)
         {
-            // Another version wrote it: it reads well, and means something else.
+            // Another version wrote it: it can be decoded, and means something else.
             snapshot.state_version += 1;
             snapshot.data = snapshot.data.replace("\"on_hand\":", "\"on_hand\":9");
         }

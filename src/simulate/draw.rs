@@ -1,6 +1,6 @@
-//! How a plan is drawn from a seed. Most is drawn evenly; a theme makes it likely that what has to
-//! come together for a rare fault does: late refunds and what goes wrong with them, or orders that
-//! are taken back while their stock is being reserved.
+//! Draws a plan from a seed. Most of it is drawn evenly; a theme makes combinations likely that are
+//! needed for rare faults: late refunds and their failures, or cancellations during the reservation
+//! of stock.
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -10,7 +10,7 @@ use super::plan::{
     SimulationPlan,
 };
 
-/// What a plan is about.
+/// The theme of a plan.
 #[derive(Clone, Copy)]
 enum Theme {
     Anything,
@@ -19,7 +19,7 @@ enum Theme {
 }
 
 impl Theme {
-    /// Kinds of events at whose appends something happens.
+    /// Kinds of events at whose appends faults occur.
     const fn kinds(self) -> &'static [&'static str] {
         match self {
             Self::Anything => &KINDS,
@@ -32,7 +32,7 @@ impl Theme {
         }
     }
 
-    /// Calls to which something happens.
+    /// Calls at which faults occur.
     const fn calls(self) -> &'static [&'static str] {
         match self {
             Self::Anything => {
@@ -95,8 +95,7 @@ const TOKENS: [&str; 8] = [
 ];
 
 impl SimulationPlan {
-    /// The plan of a seed: the same seed gives the same plan. By every third there are several
-    /// nodes.
+    /// The plan of a seed: the same seed gives the same plan. Every third plan has several nodes.
     #[must_use]
     pub fn draw(seed: u64) -> Self {
         let (alone, mut rng, calm) = Self::drawn(seed);
@@ -109,7 +108,7 @@ impl SimulationPlan {
         Self::drawn(seed).0
     }
 
-    /// A plan for one node, what more can be drawn from, and whether little goes wrong.
+    /// A plan for one node, the random generator, and whether there are few faults.
     fn drawn(seed: u64) -> (Self, StdRng, bool) {
         let mut drawn = StdRng::seed_from_u64(seed);
         let rng = &mut drawn;
@@ -136,21 +135,21 @@ impl SimulationPlan {
         (alone, drawn, calm)
     }
 
-    /// The same on several nodes, with what can only happen there.
+    /// The same on several nodes, with faults that can only happen there.
     fn among_others(mut self, rng: &mut StdRng, calm: bool) -> Self {
         self.nodes = rng.random_range(2..=3);
         self.shop.shards = rng.random_range(4..=8);
-        // Looking at every shard for ever takes most of a run's time, and shows nothing more.
+        // Polling every shard takes most of a run's time, and finds nothing more.
         self.shop.timer_poll_ms = self.shop.timer_poll_ms.max(1_000);
         self.bus = bus(rng, calm);
-        // A whole machine room that fails leaves little of what only some nodes can show.
+        // If everything fails, little can be seen of what only several nodes can show.
         let rare = |rng: &mut StdRng| rng.random_ratio(1, 4);
         self.faults.retain(|fault| {
             !matches!(fault, PlannedFault::Crash { .. } | PlannedFault::Stop { .. }) || rare(rng)
         });
         for fault in &mut self.faults {
             if let PlannedFault::Clock { by, .. } = fault {
-                // What is due later is waited for, and several nodes are not idle for nothing.
+                // Due times are waited for, and several nodes make idling expensive.
                 *by /= 6;
             }
         }
@@ -159,7 +158,7 @@ impl SimulationPlan {
         let faults: Vec<PlannedFault> = faults.collect();
         self.faults.extend(faults);
         if rng.random_ratio(1, 3) {
-            // Longer than a lease: what it had on its way comes when its shards are another's.
+            // Longer than a lease: its appends arrive when its shards have another owner.
             let what = Mishap::CutOff(rng.random_range(11_000..50_000));
             self.faults.push(PlannedFault::Append { point: point(rng, &KINDS, 150), what });
         }
@@ -172,7 +171,7 @@ fn bus(rng: &mut StdRng, calm: bool) -> Bus {
     Bus { lost: bad(rng, 8), unanswered: bad(rng, 8), doubled: bad(rng, 20), late: bad(rng, 20) }
 }
 
-/// What a node meets with, or the stream; often just when somebody has come.
+/// A fault of a node, or of the stream; often just after a buyer has arrived.
 fn blow(rng: &mut StdRng, nodes: usize, buyers: &[PlannedBuyer]) -> PlannedFault {
     let at = match buyers.get(rng.random_range(0..2 * buyers.len())) {
         Some(buyer) => buyer.at + rng.random_range(0..3_000),
@@ -235,7 +234,7 @@ fn buyer(rng: &mut StdRng, skus: usize, rush: bool) -> PlannedBuyer {
         .collect();
     let attempts = rng.random_range(1..=3);
     PlannedBuyer {
-        // Many at nearly the same moment: that is where the races are.
+        // Many at nearly the same time: that is where races happen.
         at: if rush { 2_000 } else { 2_000 + rng.random_range(0..5) * 20_000 }
             + rng.random_range(0..if rush { 30 } else { 200 }),
         lines,
@@ -246,7 +245,7 @@ fn buyer(rng: &mut StdRng, skus: usize, rush: bool) -> PlannedBuyer {
     }
 }
 
-/// What an operator does, and when: at any time, or just when somebody has come.
+/// An operator's action and its time: any time, or just after a buyer has arrived.
 fn deed(rng: &mut StdRng, skus: usize, buyers: &[PlannedBuyer], theme: Theme) -> (i64, Deed) {
     let (sku, order) = (rng.random_range(0..skus), rng.random_range(0..buyers.len()));
     let came = buyers[order].at;
@@ -265,7 +264,7 @@ fn deed(rng: &mut StdRng, skus: usize, buyers: &[PlannedBuyer], theme: Theme) ->
         2 => Deed::Adjust { sku, delta: rng.random_range(-2..=2) },
         3 => Deed::Set { sku, on_hand: rng.random_range(0..=4) },
         4 => Deed::Transfer { sku, quantity: rng.random_range(1..=2) },
-        // What costs nothing is ordered without a payment.
+        // An order with total 0 is placed without a payment.
         5 => Deed::Reprice { sku, price: rng.random_range(-9_i64..=40).max(0) * 100 },
         6 | 7 => Deed::Cancel { order },
         8 => Deed::RefundAll { order, restock: rng.random_ratio(1, 2) },
@@ -284,7 +283,7 @@ fn deed(rng: &mut StdRng, skus: usize, buyers: &[PlannedBuyer], theme: Theme) ->
 fn fault(rng: &mut StdRng, theme: Theme) -> PlannedFault {
     let at = rng.random_range(0..BUSY_MS + 60_000);
     match rng.random_range(0..16) {
-        // When buyers come is when a crash hurts.
+        // A crash has the most effect when buyers arrive.
         0 | 1 => {
             let at = 2_000 + rng.random_range(0..6) * 20_000 + rng.random_range(0..2_000);
             PlannedFault::Crash { at, steps: rng.random_range(0..200) }

@@ -1,5 +1,5 @@
-//! Those who watch a node's live feed: what it leaves out it says, and what it tells of an order
-//! goes on where it was.
+//! Checks a node's feed of changes: gaps are announced, and the changes of an order are
+//! consecutive.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use super::world::World;
 use crate::actors::engine::changes::{ChangeFeed, Changed};
 use crate::actors::order_rows::OrderRows;
 
-/// What somebody has heard who listens to one node.
+/// The changes received from one node.
 #[derive(Default)]
 struct Ears {
-    /// How far each shard was told.
+    /// The position of each shard.
     heads: BTreeMap<u16, i64>,
-    /// The last event of each order that was told, by its shard.
+    /// The last published event of each order, by shard.
     orders: BTreeMap<u16, BTreeMap<String, i64>>,
 }
 
-/// Listens to a node for as long as it lives.
+/// Subscribes to a node as long as it lives.
 pub fn listen(
     world: &World,
     name: &'static str,
@@ -38,7 +38,7 @@ pub fn listen(
     }
 }
 
-/// What is told next, or that something was missed; nothing at the end.
+/// The next change, or a gap; `None` at the end.
 async fn next(feed: &mut Receiver<Arc<Changed>>) -> Option<Option<Arc<Changed>>> {
     match feed.recv().await {
         Ok(changed) => Some(Some(changed)),
@@ -52,7 +52,7 @@ impl Ears {
         let head = self.heads.entry(changed.shard).or_insert(changed.pos);
         let orders = self.orders.entry(changed.shard).or_default();
         if changed.after_pos > *head {
-            // A gap, which whoever listens fills from the journal.
+            // A gap, which subscribers fill from the journal.
             orders.clear();
         }
         *head = changed.pos.max(*head);

@@ -1,5 +1,5 @@
-//! The nodes that live now, as those outside find them: a request goes to any of them, and what
-//! the process answers that dies meanwhile is heard by nobody.
+//! The live nodes, as clients find them: a request goes to any of them; if its process dies
+//! meanwhile, there is no answer.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -7,7 +7,7 @@ use super::process::SimulatedProcess;
 use super::world::World;
 use crate::actors::node::Node;
 
-/// A node, and the process that it lives in.
+/// A node, and its process.
 #[derive(Clone)]
 pub struct One {
     /// The process.
@@ -16,7 +16,7 @@ pub struct One {
     pub node: Arc<Node>,
 }
 
-/// All nodes that take requests. Clones are handles on the same ones.
+/// All nodes that accept requests. Clones share them.
 #[derive(Clone)]
 pub struct Fleet {
     world: World,
@@ -24,7 +24,7 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Room for so many nodes, none of which is there yet.
+    /// Slots for this many nodes, all empty.
     #[must_use]
     pub fn new(world: &World, nodes: usize) -> Self {
         Self { world: world.clone(), places: Arc::new(Mutex::new(vec![None; nodes])) }
@@ -34,39 +34,40 @@ impl Fleet {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a node into its place, or takes it away.
+    /// Puts a node into its slot, or removes it.
     pub fn put(&self, place: usize, one: Option<One>) {
         if let Some(there) = self.places().get_mut(place) {
             *there = one;
         }
     }
 
-    /// The node of a place, if it is there.
+    /// The node of a slot, if there is one.
     #[must_use]
     pub fn at(&self, place: usize) -> Option<One> {
         self.places().get(place).cloned().flatten()
     }
 
-    /// All that are there.
+    /// All live nodes.
     #[must_use]
     pub fn all(&self) -> Vec<One> {
         self.places().iter().flatten().cloned().collect()
     }
 
-    /// Whether every place has its node.
+    /// Whether every slot has a node.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.places().iter().all(Option::is_some)
     }
 
-    /// Any of those that are there.
+    /// Any live node.
     fn any(&self) -> Option<One> {
         let all = self.all();
         let drawn = if all.len() > 1 { self.world.chance(all.len() as u64) } else { 0 };
         all.get(usize::try_from(drawn).unwrap_or(0)).cloned()
     }
 
-    /// Asks any node; `None` if none is there. The answer never comes if the node dies first.
+    /// Sends a request to any node; `None` if there is none. There is no answer if the node dies
+    /// first.
     pub async fn through<T, F>(&self, work: impl FnOnce(Arc<Node>) -> F) -> Option<T>
     where
         F: Future<Output = T>,

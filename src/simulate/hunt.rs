@@ -1,5 +1,5 @@
-//! Whether the simulator can find faults: each one is put into the code, and seeds are run until
-//! one breaks a rule.
+//! Tests the simulator: each seeded fault is put into the code, and seeds are run until one
+//! violates a rule.
 
 use serde::Serialize;
 
@@ -7,23 +7,22 @@ use super::plan::SimulationPlan;
 use super::run::run;
 use crate::seeded_fault::{self, SeededFault};
 
-/// The result of a hunt for one fault.
+/// The result of a hunt.
 #[derive(Clone, Debug, Serialize)]
 pub struct HuntOutcome {
     /// The fault.
     #[serde(rename = "flaw")]
     pub fault: SeededFault,
-    /// How many seeds it took; `None` if none of them found it.
+    /// The number of seeds run; `None` if none of them found the fault.
     pub seeds: Option<u64>,
-    /// The rule that it broke.
+    /// The violated rule.
     pub rule: Option<String>,
     /// The plan that found it.
     #[serde(skip)]
     pub plan: Option<SimulationPlan>,
 }
 
-/// Whether only several nodes can show a fault. The others are looked for on one, which takes less
-/// time.
+/// Whether a fault needs several nodes. The others are hunted on one node, which takes less time.
 const fn needs_several(fault: SeededFault) -> bool {
     matches!(
         fault,
@@ -31,8 +30,8 @@ const fn needs_several(fault: SeededFault) -> bool {
     )
 }
 
-/// Runs seeds from `from` on, at most `max` of them, on code with a fault: those of several nodes
-/// if the fault needs them, else each of them on one.
+/// Runs seeds from `from` on, at most `max`, on code with a fault: on several nodes if the fault
+/// needs them, else on one.
 #[must_use]
 pub fn hunt(fault: SeededFault, from: u64, max: u64) -> HuntOutcome {
     seeded_fault::set_active(Some(fault));

@@ -1,12 +1,12 @@
-//! The simulator: whole nodes on one thread and in simulated time, between buyers, operators, a
-//! provider, a disk and a bus whose faults are drawn from a seed. The same seed gives the same run.
+//! The simulator: whole nodes on one thread in simulated time, with clients, operators, a provider,
+//! a disk and a bus whose faults are drawn from a seed. The same seed gives the same run.
 //!
-//! The nodes are the real ones: their actors, flows, lanes, timers, projections, leases, relays
-//! and followers. Most seeds have one, every third has several on one journal (`nodes`). Only what
-//! is outside of them is simulated, behind the seams that they have anyway: [`Journal`] and
-//! [`Tables`] (`disk`, `process`), [`Provider`] (`bank`), [`Board`] and [`Stream`] (`process`,
-//! `pipe`), the clock and chance (`world`), and those who call them (`clients`, `operators`,
-//! `fleet`, and `story` for what a noun brings of its own). HTTP, databases and sockets are not here; they are tested as they are.
+//! The nodes are the real ones: actors, flows, lanes, timers, projections, leases, relays and
+//! followers. Most seeds have one node, every third has several on one journal (`nodes`). Only
+//! their environment is simulated, behind existing traits: [`Journal`] and [`Tables`] (`disk`,
+//! `process`), [`Provider`] (`bank`), [`Board`] and [`Stream`] (`process`, `pipe`), time and
+//! randomness (`world`), and the clients (`clients`, `operators`, `fleet`, and `story` for those of
+//! a single noun). HTTP, databases and sockets are not simulated; other tests use the real ones.
 //!
 //! [`Journal`]: crate::store::journal::Journal
 //! [`Tables`]: crate::store::Tables
@@ -48,7 +48,7 @@ use crate::actors::{nouns, read_models, row_kinds};
 use crate::verify::Books;
 
 impl Setup {
-    /// What every shop has. A noun whose story is told is a line here.
+    /// The standard shop. A noun with its own story is a line here.
     #[must_use]
     pub fn standard() -> Self {
         Self {

@@ -1,6 +1,6 @@
-//! Several nodes on one journal, all on the one runtime of a machine's life: each is a process of
-//! its own to the outside, which dies, comes back under its name, and is cut off from the store or
-//! from the others.
+//! Several nodes on one journal, all on one runtime: each is a process of its own to its
+//! environment, dies, restarts under its name, and is disconnected from the store or from other
+//! nodes.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -26,14 +26,14 @@ use crate::domain::order::CapturePolicy;
 use crate::domain::pricing::Rules;
 use crate::store::journal::lane;
 
-/// How long an order can be paid, in seconds of simulated time.
+/// The payment deadline of orders, in seconds of simulated time.
 const DEADLINE_SECS: i64 = 300;
-/// Until when somebody watches each node's live feed, in simulated milliseconds.
+/// The time until which each node's feed of changes is checked, in simulated milliseconds.
 const LISTEN_UNTIL: i64 = BUSY_MS + 120_000;
-/// The longest that a node which died stays away, in milliseconds.
+/// The longest downtime of a node that died, in milliseconds.
 const AWAY_MAX: u64 = 20_000;
 
-/// Where nodes meet: what they call each other over, and their stream.
+/// What nodes share: the bus and the stream.
 #[derive(Default)]
 pub struct Room {
     board: Board,
@@ -41,13 +41,13 @@ pub struct Room {
 }
 
 impl Room {
-    /// The stream of what all nodes commit.
+    /// The stream of all nodes' commits.
     #[must_use]
     pub const fn stream(&self) -> &Twin {
         &self.stream.twin
     }
 
-    /// Forgets all nodes.
+    /// Removes all nodes.
     pub fn clear(&self) {
         for place in 0..NAMES.len() {
             self.forget(name(place));
@@ -64,13 +64,13 @@ impl Room {
 
 const NAMES: [&str; 4] = ["node-a", "node-b", "node-c", "node-d"];
 
-/// The name of the node of a place.
+/// The name of the node in a slot.
 fn name(place: usize) -> &'static str {
     NAMES.get(place).copied().unwrap_or("node")
 }
 
 impl PlannedFault {
-    /// Whether it may come between any two steps of any task.
+    /// Whether it may happen between any two steps of any task.
     #[must_use]
     pub const fn is_fine(&self) -> bool {
         matches!(self, Self::Crash { .. } | Self::Node { what: Blow::Killed { .. }, .. })
@@ -78,7 +78,7 @@ impl PlannedFault {
 }
 
 impl Outside {
-    /// What a process starts a node with.
+    /// The arguments of a node in a process.
     pub(super) fn start(&self, process: &SimulatedProcess) -> NodeStart {
         self.lives.fetch_add(1, Ordering::Relaxed);
         let shop = &self.plan.shop;
@@ -145,7 +145,7 @@ impl Outside {
         }
     }
 
-    /// Lets a node live in every place, again and again.
+    /// Runs a node in every slot, and restarts it.
     pub(super) fn start_all(self: &Arc<Self>, fleet: &Fleet) {
         for place in 0..self.plan.nodes {
             tokio::spawn(self.clone().keep(place, fleet.clone()));
@@ -181,7 +181,7 @@ impl Outside {
         }
     }
 
-    /// Strikes one of several nodes, if it is there.
+    /// Applies a fault to one of several nodes, if it is running.
     pub(super) async fn strike(self: &Arc<Self>, fleet: &Fleet, place: usize, what: Blow) {
         let Some(One { process, node }) = fleet.at(place) else { return };
         if self.plan.nodes == 1 {
@@ -219,7 +219,7 @@ impl Outside {
         }
     }
 
-    /// Sets something, and takes it back after so many milliseconds.
+    /// Sets something, and resets it after some milliseconds.
     fn for_a_while(
         &self,
         place: usize,
@@ -237,7 +237,7 @@ impl Outside {
         });
     }
 
-    /// Lets the stream lose something.
+    /// Makes the stream lose messages.
     pub(super) fn lose(&self, what: Loss) {
         let stream = self.room.stream.clone();
         self.world.tell("stream", |line| write!(line, "{what:?}"));

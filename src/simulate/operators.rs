@@ -1,5 +1,5 @@
-//! Operators: what they ask of stock and orders, under keys, again until they are answered. Each
-//! deed that was answered well must have been done once.
+//! Operators: their commands to stock and orders have idempotency keys and are repeated until there
+//! is an answer. Each acknowledged action must have been done once.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -21,24 +21,24 @@ use crate::domain::stock::{self, Location};
 
 /// How long an operator waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// Why operators do what they do.
+/// The reason of all operators' actions.
 pub const REASON: &str = "the operator said so";
 
-/// All operators, and what is done.
+/// All operators, and their completed actions.
 #[derive(Clone)]
 pub struct Operators {
     clients: Clients,
     done: Arc<Mutex<BTreeSet<String>>>,
 }
 
-/// How a deed was answered.
+/// The answer to an action.
 enum Answer {
     Done,
     Refused(String),
 }
 
 impl Operators {
-    /// Operators who have done nothing yet.
+    /// Operators without any actions.
     pub fn new(clients: Clients) -> Self {
         Self { clients, done: Arc::default() }
     }
@@ -51,7 +51,7 @@ impl Operators {
         self.done.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
     }
 
-    /// Puts products on sale and units on their shelves.
+    /// Creates products and stock.
     pub async fn open_shop(self, fleet: Fleet, units: Vec<Vec<i64>>, history: i64) {
         for (number, places) in units.iter().enumerate() {
             self.reprice(&fleet, number, 1_000, "open").await;
@@ -65,7 +65,7 @@ impl Operators {
         }
     }
 
-    /// Does one thing when its time has come.
+    /// Performs one action at its time.
     pub async fn act(self, fleet: Fleet, at: i64, number: usize, deed: Deed) {
         let wait = at - self.clients.world.elapsed();
         tokio::time::sleep(Duration::from_millis(u64::try_from(wait).unwrap_or(0))).await;
@@ -107,7 +107,7 @@ impl Operators {
         }
     }
 
-    /// Lets everything that is stuck go on, at the end of the day.
+    /// Retries or skips everything that is stuck, at the end.
     pub async fn keep(self, fleet: Fleet, from: i64) {
         let mut round = 0;
         loop {
@@ -122,7 +122,7 @@ impl Operators {
                 };
                 let look = async |node: Arc<Node>| node.orders.read(&entity, stuck).await;
                 if fleet.through(look).await == Some(Ok(true)) {
-                    // What differs for good can only be taken back.
+                    // A permanent difference can only be resolved by cancellation.
                     let reason = REASON.to_owned();
                     let command = match round % 3 {
                         2 => Command::Cancel { reason },
@@ -194,7 +194,7 @@ impl Operators {
         };
         let send = || {
             let (fleet, product) = (fleet.clone(), product.clone());
-            // A row that is put is what was put last, whoever asked twice.
+            // A row is what was written last, even if a write is repeated.
             let cause = Cause { idempotency: None, ..self.cause(&name) };
             async move {
                 let put =
@@ -237,7 +237,7 @@ fn answer<R: std::fmt::Display>(answer: Result<i64, host::Error<R>>) -> Option<A
 /// A location of the shop.
 fn place(number: usize) -> Location {
     let name = if number == 0 { "main" } else { "annex" };
-    // A name that is well formed by construction.
+    // Always a valid location.
     name.parse().unwrap_or_else(|_| unreachable!("a location of letters"))
 }
 
@@ -245,7 +245,7 @@ fn receive(at: usize, quantity: i64) -> stock::Command {
     stock::Command::Receive { location: place(at), quantity, from_incoming: false }
 }
 
-/// What a deed asks of which order.
+/// The command of an action, and its order.
 fn command_of(deed: &Deed) -> (usize, Command) {
     let reason = REASON.to_owned();
     let refund = |request: RefundRequest| {
@@ -275,7 +275,7 @@ fn command_of(deed: &Deed) -> (usize, Command) {
         Deed::Capture { order, amount } => (*order, Command::Capture { amount: *amount }),
         Deed::Skip { order } => (*order, Command::Skip { step: None, reason }),
         Deed::Retry { order } => (*order, Command::Retry { reason }),
-        // Those of the stock go another way.
+        // Actions on the stock are handled elsewhere.
         _ => (usize::MAX, Command::Retry { reason }),
     }
 }

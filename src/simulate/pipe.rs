@@ -1,5 +1,5 @@
-//! The stream of events as one node reaches it: what it sends is lost, acknowledged late or not at
-//! all, or arrives twice, and what it asks fails now and then.
+//! The connection of one node to the stream: sent messages are lost, acknowledged late or never, or
+//! arrive twice, and requests fail at random.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,20 +15,20 @@ use crate::bus::stream::wire::{Heard, StreamMessage};
 use crate::bus::stream::{PublishFuture, Stream, Trouble, Twin};
 use crate::domain::time::Timestamp;
 
-/// How long an acknowledgement is waited for.
+/// Timeout of an acknowledgment.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A stream that several processes reach, or none. Clones are handles on the same one.
+/// A stream that several processes use, or none. Clones share it.
 #[derive(Clone, Default)]
 pub struct Main {
     /// The stream.
     pub twin: Twin,
-    /// One for each who listens: they hear in the order in which they began.
+    /// One per watcher: they are notified in the order in which they started to watch.
     told: Arc<Mutex<Vec<watch::Sender<bool>>>>,
 }
 
 impl Main {
-    /// Takes the stream away, or gives it back.
+    /// Makes the stream unreachable, or reachable again.
     pub fn reach(&self, is: bool) {
         self.twin.reach(is);
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
@@ -42,7 +42,7 @@ impl Main {
     }
 }
 
-/// The way of one process to the stream.
+/// The connection of one process to the stream.
 pub struct Pipe {
     main: Main,
     process: SimulatedProcess,
@@ -50,13 +50,13 @@ pub struct Pipe {
 }
 
 impl Pipe {
-    /// The way of a process to a stream.
+    /// The connection of a process to a stream.
     #[must_use]
     pub const fn new(main: Main, process: SimulatedProcess, world: World) -> Self {
         Self { main, process, world }
     }
 
-    /// A question gets through, or fails.
+    /// A request succeeds or fails.
     async fn ask(&self) -> Result<(), Trouble> {
         self.process.alive().await;
         tokio::time::sleep(Duration::from_millis(self.world.chance(5))).await;
@@ -74,7 +74,7 @@ fn no_answer() -> Trouble {
     Trouble::Failed("no answer in time".to_owned())
 }
 
-/// Lets a node wait for what never comes.
+/// Makes a node wait until its timeout.
 fn never() -> PublishFuture {
     tokio::time::sleep(PATIENCE).map(|()| Err(no_answer())).boxed()
 }

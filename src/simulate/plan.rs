@@ -1,97 +1,98 @@
-//! What a seed means: the shop, the buyers, the operators, and everything that goes wrong. A plan
-//! is data, so that a failing one can be made smaller and run again.
+//! The plan of a seed: the shop, the buyers, the operators, and all faults. A plan is data, so a
+//! failing one can be reduced and run again.
 
-/// When the last buyer or operator begins, in milliseconds of simulated time.
+/// When the last buyer or operator starts, in milliseconds of simulated time.
 pub const BUSY_MS: i64 = 120_000;
 
-/// Everything that a simulation is going to do.
+/// Everything that will happen in a run.
 #[derive(Clone, Debug)]
 pub struct SimulationPlan {
-    /// The number that it was drawn from, and that all chance while it runs follows from.
+    /// Its seed, which also determines all randomness of the run.
     pub seed: u64,
     /// The shop.
     pub shop: Shop,
     /// The network between clients and nodes.
     pub net: Net,
-    /// How many nodes there are.
+    /// The number of nodes.
     pub nodes: usize,
-    /// What goes from one node to another, and to the stream.
+    /// The communication between nodes, and with the stream.
     pub bus: Bus,
-    /// Who buys.
+    /// The buyers.
     pub buyers: Vec<PlannedBuyer>,
-    /// What operators do, and when, in milliseconds.
+    /// The operators' actions and their times, in milliseconds.
     pub deeds: Vec<(i64, Deed)>,
-    /// The faults that it injects.
+    /// The faults.
     pub faults: Vec<PlannedFault>,
 }
 
-/// How the shop is set up.
+/// The setup of the shop.
 #[derive(Clone, Debug)]
 pub struct Shop {
-    /// Shards of its journal.
+    /// The shards of its journal.
     pub shards: u16,
     /// Units of each SKU, at each of its locations.
     pub units: Vec<Vec<i64>>,
-    /// How many single units of the first SKU come in at the start, so that its history is long.
+    /// Units of the first SKU that are received one by one at the start, so that its history is
+    /// long.
     pub history: i64,
     /// 0 at once, 1 at dispatch, 2 by hand.
     pub capture: u8,
-    /// Seconds until an idle entity leaves memory.
+    /// Seconds until an idle entity is passivated.
     pub idle_secs: u64,
-    /// Milliseconds between two looks for due timers.
+    /// Milliseconds between two checks for due timers.
     pub timer_poll_ms: u64,
-    /// Events after which a snapshot is kept.
+    /// Events after which a snapshot is written.
     pub snapshot_every: i64,
     /// Whether all mailboxes and queues are so small that they fill up.
     pub small: bool,
 }
 
-/// How bad the network is, each in per cent of all requests.
+/// The failure rates of the network, in per cent of all requests.
 #[derive(Clone, Copy, Debug)]
 pub struct Net {
-    /// Requests that never arrive.
+    /// Requests that are lost.
     pub lost: u32,
-    /// Answers that never arrive.
+    /// Answers that are lost.
     pub unanswered: u32,
     /// Requests that arrive twice.
     pub doubled: u32,
-    /// Webhooks that come late, by up to a minute.
+    /// Webhooks that are late, by up to a minute.
     pub late: u32,
-    /// Webhooks that never come.
+    /// Webhooks that are lost.
     pub withheld: u32,
 }
 
-/// How bad the bus is, each in per cent of all calls and of all that is relayed.
+/// The failure rates of the bus, in per cent of all calls and relayed messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bus {
-    /// What never arrives.
+    /// Lost ones.
     pub lost: u32,
-    /// What is not answered.
+    /// Ones whose answers are lost.
     pub unanswered: u32,
-    /// What arrives twice.
+    /// Duplicated ones.
     pub doubled: u32,
-    /// What comes late.
+    /// Late ones.
     pub late: u32,
 }
 
-/// A buyer, as planned.
+/// A buyer.
 #[derive(Clone, Debug)]
 pub struct PlannedBuyer {
-    /// When, in milliseconds.
+    /// Its start, in milliseconds.
     pub at: i64,
     /// SKU and quantity.
     pub lines: Vec<(usize, i64)>,
-    /// What is paid with, attempt by attempt.
+    /// The payment token of each attempt.
     pub tokens: Vec<&'static str>,
-    /// Changes of the cart before the checkout, and beside it.
+    /// Changes of the cart before the checkout, and concurrently with it.
     pub edits: u32,
-    /// How long it waits for an answer before it asks again, in milliseconds.
+    /// Its timeout before it retries, in milliseconds.
     pub patience: i64,
     /// Whether it tries the next card when the first takes long.
     pub hasty: bool,
 }
 
-/// What an operator does. Orders are counted in the order in which their carts were made.
+/// An operator's action. Orders are counted in the order in which their carts were created.
 #[derive(Clone, Debug)]
 pub enum Deed {
     Receive { sku: usize, quantity: i64 },
@@ -111,61 +112,61 @@ pub enum Deed {
     RemakeRows,
 }
 
-/// A fault that a plan injects.
+/// A fault.
 #[derive(Clone, Debug)]
 pub enum PlannedFault {
-    /// The process dies at this moment, so many steps of its tasks later.
+    /// The process dies at this time, some steps of its tasks later.
     Crash { at: i64, steps: u32 },
-    /// The process is stopped in good order.
+    /// The process is stopped in order.
     Stop { at: i64 },
-    /// Something happens to an append.
+    /// A fault of an append.
     Append { point: Point, what: Mishap },
-    /// Something happens to a call to the provider.
+    /// A fault of a call to the provider.
     Call { point: Point, what: Mishap },
-    /// The next readings of the journal fail.
+    /// The next reads of the journal fail.
     ReadsFail { at: i64, count: u32 },
     /// The next uses of a table fail.
     TablesFail { at: i64, count: u32 },
     /// The machine's clock jumps.
     Clock { at: i64, by: i64 },
-    /// Snapshots are of another version of the program from then on.
+    /// Snapshots belong to another state version from then on.
     StaleSnapshots { at: i64 },
-    /// One of several nodes meets with something; nothing, if there is no such node.
+    /// A fault of one of several nodes; no effect if there is no such node.
     Node { at: i64, node: usize, what: Blow },
-    /// The stream of several nodes meets with something.
+    /// A fault of the stream.
     Stream { at: i64, what: Loss },
 }
 
-/// What a node among others meets with.
+/// A fault of a node in a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blow {
-    /// It dies, so many steps later, and comes back after a while.
+    /// It dies, some steps later, and restarts after a while.
     Killed { steps: u32 },
-    /// It gives its shards away, stops, and comes back after a while.
+    /// It hands over its shards, stops, and restarts after a while.
     Leaves,
-    /// It does not reach the store for so many milliseconds.
+    /// It cannot reach the store for some milliseconds.
     NoStore { ms: u64 },
-    /// Its calls and notices do not reach the others, nor theirs it, for so many milliseconds.
+    /// Its calls and notices do not reach the others, nor theirs it, for some milliseconds.
     NoBus { ms: u64 },
-    /// Its answers to the others are lost for so many milliseconds.
+    /// Its answers to other nodes are lost for some milliseconds.
     Mute { ms: u64 },
 }
 
-/// What a stream meets with.
+/// A fault of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
     /// It is deleted.
     Deleted,
-    /// It forgets so many of its last messages.
+    /// It loses its last messages.
     Tail { count: usize },
-    /// It cannot be reached for so many milliseconds.
+    /// It is unreachable for some milliseconds.
     Away { ms: u64 },
 }
 
-/// Which append, or which call.
+/// Selects appends or calls.
 #[derive(Clone, Copy, Debug)]
 pub struct Point {
-    /// The kind of an event in it, or the name of the call; none for any.
+    /// The kind of an event in the append, or the name of the call; `None` for any.
     pub kind: Option<&'static str>,
     /// The first of them, counted from 1 and from the start of the run.
     pub nth: u64,
@@ -174,42 +175,42 @@ pub struct Point {
 }
 
 impl Point {
-    /// Whether this is the one, of which `before` came before and `now` come now.
+    /// Whether it selects one of `now` items that follow `before` earlier ones.
     #[must_use]
     pub const fn meets(&self, before: u64, now: u64) -> bool {
         before < self.nth + self.count - 1 && before + now >= self.nth
     }
 }
 
-/// What happens to an append or a call.
+/// The fault of an append or a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mishap {
     /// The process dies before it.
     CrashBefore,
-    /// The process dies after it, before anybody knows.
+    /// The process dies after it, before the outcome is known.
     CrashAfter,
-    /// It is refused, and surely not done.
+    /// It is refused, and certainly not done.
     Refused,
     /// It is done and not answered.
     Unanswered,
-    /// It is lost, and nobody knows.
+    /// It is lost, and the outcome is unknown.
     Lost,
-    /// It takes so many milliseconds.
+    /// It takes some milliseconds.
     Slow(u64),
-    /// It is given up by its sender, and arrives so many milliseconds later.
+    /// Its sender times out, and it arrives some milliseconds later.
     Late(u64),
-    /// It is on its way while its sender does not reach the store for so many milliseconds.
+    /// It is in flight while its sender cannot reach the store for some milliseconds.
     CutOff(u64),
 }
 
 impl PlannedBuyer {
-    /// Whether it comes at all.
+    /// Whether it takes part.
     #[must_use]
     pub const fn comes(&self) -> bool {
         self.at >= 0
     }
 
-    /// Lets it stay at home; the others keep their numbers.
+    /// Removes it from the run; the others keep their numbers.
     pub const fn stay_at_home(&mut self) {
         self.at = -1;
     }

@@ -1,5 +1,5 @@
-//! One life of one node, as the outside sees it: whether it is dead, and until when it does not
-//! reach the store. What is dead waits for ever, so that nothing of it gets out.
+//! One life of one node, for its environment: whether it is dead, and until when it cannot reach
+//! the store. A dead process waits forever, so nothing of it has an effect any more.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use super::world::World;
 use crate::bus::local::{CallLink, Fate};
 use crate::store::memory::Way;
 
-/// A simulated process. Clones are handles on the same one.
+/// A process. Clones are the same.
 #[derive(Clone)]
 pub struct SimulatedProcess(Arc<Inner>);
 
 struct Inner {
     world: World,
     name: String,
-    /// It is the only one: its death is that of the world's machine.
+    /// It is the only one: its death ends this life of the machine.
     alone: bool,
     dead: AtomicBool,
     ended: Notify,
@@ -39,7 +39,7 @@ impl SimulatedProcess {
         Self::with(world, "node", true, Bus::default())
     }
 
-    /// One of several, whose calls to the others go over a bus.
+    /// One of several, which call each other over a bus.
     #[must_use]
     pub fn among(world: &World, name: &str, bus: Bus) -> Self {
         Self::with(world, name, false, bus)
@@ -64,7 +64,7 @@ impl SimulatedProcess {
         &self.0.name
     }
 
-    /// How its calls and what it relays fare.
+    /// Draws the delivery of its calls and relayed messages.
     #[must_use]
     pub fn bus(&self) -> Bus {
         self.0.bus
@@ -76,7 +76,7 @@ impl SimulatedProcess {
         self.0.stop.clone()
     }
 
-    /// It dies at this moment.
+    /// Kills it.
     pub fn die(&self, of: &str) {
         self.0.stop.cancel();
         if self.0.alone {
@@ -94,24 +94,24 @@ impl SimulatedProcess {
         self.0.dead.load(Ordering::Relaxed) || self.0.world.is_dead()
     }
 
-    /// Waits for ever if it is dead.
+    /// Waits forever if it is dead.
     pub async fn alive(&self) {
         if self.is_dead() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// What becomes of something that it does; `None` if it dies first.
+    /// The result of its work; `None` if it dies first.
     pub async fn answers<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         self.0.stop.run_until_cancelled(work).await
     }
 
-    /// Resolves when it is dead; to one task, once.
+    /// Resolves when it is dead; for one task, once.
     pub async fn ended(&self) {
         self.0.ended.notified().await;
     }
 
-    /// Nothing of it reaches the store for so many milliseconds, and no answer reaches it.
+    /// For some milliseconds it cannot reach the store, and gets no answers from it.
     pub fn cut_off(&self, ms: u64) {
         let until = self.0.world.elapsed() + i64::try_from(ms).unwrap_or(0);
         self.0.cut_off_until.fetch_max(until, Ordering::Relaxed);
@@ -124,7 +124,7 @@ impl SimulatedProcess {
         });
     }
 
-    /// Waits until it reaches the store.
+    /// Waits until it can reach the store.
     pub async fn reach_store(&self) {
         loop {
             self.alive().await;

@@ -1,5 +1,5 @@
-//! One run: lives of a machine, one after the other, until all is quiet; then the last checks. In
-//! each of them one node lives, or several do, which die and come back on their own (`nodes`).
+//! One run: lives of a machine, one after the other, until everything has finished; then the final
+//! checks. In each life there is one node, or several that die and restart on their own (`nodes`).
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,39 +23,39 @@ use crate::actors::node::Node;
 use crate::store::journal::memory::MemoryJournal as Journal;
 use crate::store::memory::MemoryStore;
 
-/// When operators begin to look after what is stuck, in simulated milliseconds.
+/// When operators start to handle stuck steps, in simulated milliseconds.
 const KEEP_FROM: i64 = BUSY_MS + 120_000;
-/// When everything has to be at rest, in simulated milliseconds of a clock that never jumped.
+/// When everything must have finished, in simulated milliseconds of a clock that never jumped.
 const END: i64 = 1_500_000;
-/// The same of several nodes, which are never idle: that takes most of a run's time.
+/// The same with several nodes, which are never idle and take most of a run's time.
 const END_OF_SEVERAL: i64 = 900_000;
-/// How far apart whole checks are while something goes on and after it, in simulated milliseconds.
+/// The period of full checks, during and after the activity, in simulated milliseconds.
 const CHECK_EVERY: (i64, i64) = (20_000, 300_000);
 /// The most lives of one run.
 const LIVES_MAX: u32 = 40;
-/// How long it may take until all nodes are there at the end, in simulated milliseconds.
+/// The longest time until all nodes run at the end, in simulated milliseconds.
 const BACK_MAX: i64 = 120_000;
-/// How long after its time a run may go on, in simulated milliseconds.
+/// The longest overtime of a run, in simulated milliseconds.
 const LATE_MAX: i64 = 1_800_000;
-/// How long a stop in good order may take.
+/// The longest time of an orderly stop.
 const STOP_MAX: Duration = Duration::from_secs(60);
 
-/// The result of a simulated run.
+/// The result of a run.
 #[derive(Clone, Debug)]
 pub struct RunOutcome {
-    /// A digest of all that has happened: the same for the same plan.
+    /// A digest of everything that happened: the same plan gives the same digest.
     pub trace: u64,
-    /// What does not hold.
+    /// The violation, if there was one.
     pub violation: Option<BrokenPromise>,
-    /// What has happened, line by line, if it was asked for.
+    /// The log of the run, line by line, if it was requested.
     pub story: Vec<String>,
     /// Simulated milliseconds.
     pub simulated_ms: i64,
-    /// How much of everything a run had.
+    /// The counts.
     pub counts: RunCounts,
 }
 
-/// How much of everything a run had.
+/// Counts of a run.
 #[derive(Clone, Copy, Debug, Default, serde::Serialize)]
 #[expect(missing_docs, reason = "each counts what its name says")]
 pub struct RunCounts {
@@ -72,7 +72,7 @@ pub struct RunCounts {
 }
 
 impl RunCounts {
-    /// Adds those of another run.
+    /// Adds the counts of another run.
     pub const fn add(&mut self, other: &Self) {
         self.lives += other.lives;
         self.clusters += other.clusters;
@@ -87,7 +87,7 @@ impl RunCounts {
     }
 }
 
-/// What outlives a machine.
+/// The environment, which outlives a machine.
 pub(super) struct Outside {
     pub plan: SimulationPlan,
     pub setup: Setup,
@@ -96,7 +96,7 @@ pub(super) struct Outside {
     pub tables: MemoryStore,
     pub disk: Disk,
     pub bank: Bank,
-    /// Where several nodes meet.
+    /// What several nodes share.
     pub room: Room,
     /// Nodes that were started.
     pub lives: AtomicU64,
@@ -105,11 +105,11 @@ pub(super) struct Outside {
     stories: Vec<Arc<dyn Story>>,
     watch: Arc<Mutex<BooksWatch>>,
     checks: Checks,
-    /// How many things that have their time have come.
+    /// The number of timed events that have happened.
     came: AtomicUsize,
 }
 
-/// How a life ended.
+/// The end of a life.
 enum End {
     Killed,
     Stopped,
@@ -117,13 +117,13 @@ enum End {
     Wrong,
 }
 
-/// Runs a plan on what every shop has; `telling` keeps the story.
+/// Runs a plan on a standard shop; `telling` records the log.
 #[must_use]
 pub fn run(plan: &SimulationPlan, telling: bool) -> RunOutcome {
     run_with(&Setup::standard(), plan, telling)
 }
 
-/// Runs a plan on a shop that has more nouns than every other.
+/// Runs a plan on a shop with additional nouns.
 #[must_use]
 pub fn run_with(setup: &Setup, plan: &SimulationPlan, telling: bool) -> RunOutcome {
     let outside = Arc::new(Outside::new(setup, plan, telling));
@@ -198,7 +198,7 @@ impl Outside {
                     End::Wrong
                 }
             };
-            // Time stands from here on: what is dropped now is dropped at one moment.
+            // Time stands still from here on: everything is dropped at one moment.
             let pause = 100 + i64::try_from(self.world.chance(3_000)).unwrap_or(0);
             self.world.end_life(pause);
             end
@@ -270,7 +270,7 @@ impl Outside {
         check::shelves(&self.clients, fleet, &self.watch, self.plan.shop.units.len()).await;
     }
 
-    /// Sends everybody to the nodes who has something to do there.
+    /// Starts all clients and operators that have something to do.
     fn populate(&self, fleet: &Fleet) {
         let plan = &self.plan;
         let (units, history) = (plan.shop.units.clone(), plan.shop.history);
@@ -294,7 +294,7 @@ impl Outside {
         }
     }
 
-    /// Lets something happen that has its time; the end of this life, if it is that.
+    /// Makes a timed event happen; returns the end of this life, if it is that.
     async fn befall(self: &Arc<Self>, fleet: &Fleet, fault: &PlannedFault) -> Option<End> {
         match fault {
             PlannedFault::Crash { steps, .. } => {
@@ -327,7 +327,7 @@ impl Outside {
         None
     }
 
-    /// All is over: everything is at rest, stopped in good order, and proved.
+    /// The end of the run: everything has finished, is stopped in order, and is verified.
     async fn finish(&self, fleet: &Fleet) {
         if self.plan.nodes > 1 {
             self.close_down(fleet).await;
@@ -346,7 +346,7 @@ impl Outside {
         }
     }
 
-    /// Lets all nodes but one leave, once all of them are there and have been looked at.
+    /// Makes all nodes but one leave, once all of them run and have been checked.
     async fn close_down(&self, fleet: &Fleet) {
         let latest = self.world.elapsed() + BACK_MAX;
         while !fleet.is_whole() {
@@ -362,7 +362,7 @@ impl Outside {
         }
     }
 
-    /// Lets the node of a place leave for good. One that dies meanwhile comes back, and is asked
+    /// Makes the node of a slot leave for good. One that dies meanwhile restarts, and is asked
     /// again.
     async fn end_one(&self, fleet: &Fleet, place: usize) {
         let latest = self.world.elapsed() + BACK_MAX;
@@ -407,14 +407,14 @@ impl Outside {
 }
 
 impl Outside {
-    /// How often a shard was claimed.
+    /// The number of claims of a shard.
     fn claims(&self) -> u64 {
         let epochs = (0..self.plan.shop.shards).map(|shard| self.journal.stands(shard).0);
         u64::try_from(epochs.sum::<i64>()).unwrap_or(0)
     }
 }
 
-/// When everything has to be at rest: what was promised while the clock ran ahead is due later.
+/// When everything must have finished: deadlines that were set while the clock was ahead are later.
 fn end(plan: &SimulationPlan) -> i64 {
     let ahead = plan.faults.iter().map(|fault| match fault {
         PlannedFault::Clock { by, .. } => (*by).max(0),
@@ -424,13 +424,13 @@ fn end(plan: &SimulationPlan) -> i64 {
     end + ahead.sum::<i64>()
 }
 
-/// When the next whole check is.
+/// The time of the next full check.
 const fn after(now: i64) -> i64 {
     now + if now < KEEP_FROM + 60_000 { CHECK_EVERY.0 } else { CHECK_EVERY.1 }
 }
 
-/// The next thing that has its time, after so many that came. What was due while no node lived
-/// comes as soon as one does.
+/// The next timed event, after those that have happened. Events that were due while no node ran
+/// happen as soon as one does.
 fn next_event(plan: &SimulationPlan, came: usize) -> Option<(i64, &PlannedFault)> {
     let timed = plan.faults.iter().filter_map(|fault| match fault {
         PlannedFault::Crash { at, .. }

@@ -1,24 +1,24 @@
-//! Makes a plan that breaks a rule smaller, for as long as it breaks the same rule: what is left
-//! is the story to read.
+//! Reduces a plan that violates a rule, as long as it violates the same rule: the remaining log is
+//! short enough to read.
 
 use super::plan::{Bus, Net, SimulationPlan};
 use super::run::{RunOutcome, run};
 
-/// The most runs that are spent on one plan.
+/// The most runs for one plan.
 const RUNS_MAX: u32 = 400;
 
-/// A plan that cannot be made smaller.
+/// A plan that cannot be reduced further.
 #[derive(Clone, Debug)]
 pub struct Shrunken {
     /// The plan.
     pub plan: SimulationPlan,
-    /// Its run, with the story.
+    /// Its run, with the log.
     pub outcome: RunOutcome,
-    /// How many runs it took.
+    /// The number of runs.
     pub runs: u32,
 }
 
-/// Makes a plan smaller that breaks a rule; `None` if it breaks none.
+/// Reduces a plan that violates a rule; `None` if it violates none.
 #[must_use]
 pub fn shrink(plan: &SimulationPlan) -> Option<Shrunken> {
     let rule = run(plan, false).violation?.rule;
@@ -40,12 +40,12 @@ pub fn shrink(plan: &SimulationPlan) -> Option<Shrunken> {
     Some(Shrunken { outcome: run(&plan, true), plan, runs })
 }
 
-/// How many ways there are to make a plan smaller.
+/// The number of ways to reduce a plan.
 fn steps(plan: &SimulationPlan) -> usize {
     plan.faults.len() + plan.deeds.len() + 4 * plan.buyers.len() + 16
 }
 
-/// A plan without one thing; `None` if that is not in it.
+/// A plan without one thing; `None` if it does not contain it.
 fn without(plan: &SimulationPlan, step: usize) -> Option<SimulationPlan> {
     let mut less = plan.clone();
     let Some(step) = step.checked_sub(plan.faults.len()) else {

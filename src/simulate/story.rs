@@ -1,7 +1,7 @@
-//! What a run has beside the buyers and operators of every shop: who acts on a noun from outside, as
-//! the seed says, and what must hold of what they were told.
+//! What a run has in addition to a shop's buyers and operators: clients of a single noun, driven by
+//! the seed, and checks of their answers.
 //!
-//! What must hold of a noun at any moment is its book's, in `verify`.
+//! What must always hold of a noun is checked by its book, in `verify`.
 
 use std::sync::Arc;
 
@@ -14,31 +14,31 @@ use crate::actors::engine::row_host::RowKinds;
 use crate::actors::nouns::Nouns;
 use crate::verify::Books;
 
-/// Somebody outside, and what must hold of what they were told. It outlives the nodes, which die at
-/// any moment.
+/// Clients of a noun, and checks of their answers. They outlive the nodes, which may die at any
+/// time.
 #[async_trait]
 pub trait Story: Send + Sync {
-    /// Acts during one life of the machine, from where it was when the last one ended. It is dropped
-    /// wherever it is when the machine dies.
+    /// Acts during one life of the machine, continuing where the last one ended. It is dropped when
+    /// the machine dies.
     async fn act(&self, clients: &Clients, fleet: &Fleet);
 
-    /// Looks whether what they were told is true, once all is at rest and no node lives any more;
-    /// [`World::violate`](super::World::violate) says what is not.
+    /// Checks the answers, once everything has finished and no node runs any more; reports
+    /// violations by [`World::violate`](super::World::violate).
     async fn check(&self, clients: &Clients);
 }
 
-/// What is simulated: the nouns of a shop, and who acts on them.
+/// What is simulated: the nouns of a shop, and their clients.
 #[derive(Clone)]
 pub struct Setup {
     /// The nouns.
     pub nouns: fn() -> Nouns,
     /// The plain rows.
     pub rows: fn() -> RowKinds,
-    /// What is made of events.
+    /// The projections.
     pub projections: fn() -> Projections,
-    /// What must hold of each noun.
+    /// The books.
     pub books: fn() -> Books,
-    /// Draws a story from a plan's seed; each has its own. They take nothing from what else is
-    /// drawn, so that a seed means the same with them and without.
+    /// Makes stories from a plan's seed; each draws numbers of its own, so a seed gives the same
+    /// plan with and without them.
     pub stories: Vec<fn(seed: u64) -> Arc<dyn Story>>,
 }

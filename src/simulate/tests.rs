@@ -1,6 +1,6 @@
-//! The simulator: 300 seeds hold, every third of them with several nodes, a seed gives the same run
-//! each time, a plan that breaks a rule is made smaller, and every fault that is put into the code on
-//! purpose is found.
+//! Tests of the simulator: 300 seeds violate no rule, every third of them with several nodes; a
+//! seed gives the same run each time; a plan that violates a rule is reduced; and every seeded
+//! fault is found.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -9,15 +9,15 @@ use strum::VariantArray as _;
 use super::{SimulationPlan, hunt, run, shrink};
 use crate::seeded_fault::{self, SeededFault};
 
-/// How many seeds are run.
+/// The number of seeds.
 const SEEDS: u64 = 300;
-/// Every so many seeds, one is run twice.
+/// One of this many seeds is run twice.
 const TWICE_EVERY: u64 = 10;
-/// How many seeds a fault may take; `simulate --flaws` says how many each takes.
+/// The most seeds per fault; `simulate --flaws` shows how many each takes.
 const HUNT_MAX: u64 = 1_000;
 
-/// Where a hunt begins for what few seeds find, to save time: each is found from seed 1 on, too, as
-/// `simulate --flaws` shows.
+/// The first seed for faults that few seeds find, to save time: each is found from seed 1 on, too,
+/// as `simulate --flaws` shows.
 const RARE: [(SeededFault, u64); 13] = [
     (SeededFault::CartSealedBlindly, 14),
     (SeededFault::CursorSkips, 21),
@@ -34,7 +34,7 @@ const RARE: [(SeededFault, u64); 13] = [
     (SeededFault::ZombieReplies, 117),
 ];
 
-/// Runs something on as many threads as there are cores.
+/// Runs a function on one thread per core.
 fn on_all_cores(work: impl Fn() + Sync) {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| {
@@ -45,7 +45,7 @@ fn on_all_cores(work: impl Fn() + Sync) {
 }
 
 #[test]
-fn whatever_goes_wrong_the_promises_hold() {
+fn no_seed_violates_a_rule() {
     let next = AtomicU64::new(1);
     on_all_cores(|| {
         while let seed @ ..=SEEDS = next.fetch_add(1, Ordering::Relaxed) {
@@ -63,7 +63,7 @@ fn whatever_goes_wrong_the_promises_hold() {
 }
 
 #[test]
-fn every_fault_is_found() {
+fn every_seeded_fault_is_found() {
     let next = AtomicUsize::new(0);
     on_all_cores(|| {
         while let Some(fault) = SeededFault::VARIANTS.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -75,7 +75,7 @@ fn every_fault_is_found() {
 }
 
 #[test]
-fn a_plan_that_breaks_a_rule_is_made_smaller() {
+fn failing_plan_is_reduced() {
     let plan = hunt_on(SeededFault::RefundNotCapped);
     let small = shrink(&plan).unwrap();
     assert_eq!(small.outcome.violation.unwrap().rule, run(&plan, false).violation.unwrap().rule);
@@ -87,7 +87,7 @@ fn a_plan_that_breaks_a_rule_is_made_smaller() {
     assert_eq!(run(&plan, false).violation, None);
 }
 
-/// The first plan that finds a fault; the code of this thread has it afterwards.
+/// The first plan that finds a fault; the fault stays enabled on this thread.
 fn hunt_on(fault: SeededFault) -> SimulationPlan {
     let found = hunt(fault, 1, HUNT_MAX).plan.unwrap();
     seeded_fault::set_active(Some(fault));

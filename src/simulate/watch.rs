@@ -1,6 +1,5 @@
-//! Watches every event as it is committed, with books of its own: the stock at every moment, the
-//! money that orders ask for, and that nothing is confirmed without both. What a whole journal
-//! must look like is checked by `verify`.
+//! Checks every event when it is committed, with its own books: the stock, the payment requests of
+//! orders, and that nothing is confirmed without both. `verify` checks whole journals.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -20,7 +19,7 @@ pub struct BooksWatch {
     stock: BTreeMap<EntityId, Shelf>,
     orders: BTreeMap<EntityId, Sale>,
     seqs: BTreeMap<EntityId, i64>,
-    /// The last event under each key of a caller, and when it was decided.
+    /// The last event with each idempotency key, and its time.
     keys: BTreeMap<(EntityId, String, String), (i64, Timestamp)>,
     /// Events so far.
     pub events: u64,
@@ -43,21 +42,21 @@ struct Shelf {
 struct Sale {
     units: BTreeMap<Sku, i64>,
     total: i64,
-    /// What was asked for, by attempt.
+    /// The requested amount, by attempt.
     asked: BTreeMap<u32, i64>,
-    /// Attempts of which it is not known whether they set money aside.
+    /// Attempts of which it is unknown whether they have authorized money.
     open: BTreeSet<u32>,
     authorized: BTreeMap<u32, i64>,
     captured: i64,
     refunds: BTreeMap<u32, i64>,
     confirmed: bool,
-    /// Attempts that are no longer waited for.
+    /// Abandoned attempts.
     given_up: BTreeSet<u32>,
     cancelling: bool,
 }
 
 impl BooksWatch {
-    /// Takes events that were just committed together.
+    /// Checks events that were committed together.
     pub fn check_events(&mut self, world: &World, records: &[Record]) {
         for record in records {
             self.events += 1;
@@ -78,7 +77,7 @@ impl BooksWatch {
         }
     }
 
-    /// The provider is asked for money.
+    /// The provider was asked for an authorization.
     pub fn asked(&self, world: &World, reference: &str, amount: i64) {
         let Some((order, _, attempt)) = parse_reference(reference) else { return };
         let asked = self.orders.get(&order).and_then(|sale| sale.asked.get(&attempt));
@@ -88,7 +87,7 @@ impl BooksWatch {
         }
     }
 
-    /// The provider is asked to take an attempt back.
+    /// The provider was asked to reverse an attempt.
     pub fn reversed(&self, world: &World, reference: &str) {
         let Some((order, _, attempt)) = parse_reference(reference) else { return };
         let Some(sale) = self.orders.get(&order) else { return };
@@ -98,7 +97,7 @@ impl BooksWatch {
         }
     }
 
-    /// What a key was used for is done once: all its events are of one append.
+    /// A key is used once: all its events are in one append.
     fn once(&mut self, record: &Record) -> Finding {
         let cause = record.cause();
         let Some(idempotency) = cause.idempotency else { return Ok(()) };
@@ -113,7 +112,7 @@ impl BooksWatch {
         }
     }
 
-    /// What can be sold of a SKU by these books, and at which of its events they stand.
+    /// The available units of a SKU according to these books, and the version that they are at.
     pub fn sellable(&self, sku: &Sku, now: Timestamp) -> (i64, i64) {
         let id = stock::entity_id(sku);
         let sellable = self.stock.get(&id).map_or(0, |shelf| {
@@ -169,7 +168,7 @@ impl BooksWatch {
         Ok(())
     }
 
-    /// The stock of an order is held when its money is asked for.
+    /// The stock of an order is reserved when its payment is requested.
     fn held(&self, record: &Record) -> Finding {
         let order: OrderId = record.entity.as_str().parse().map_err(|error| unreadable(&error))?;
         let skus = self.orders.get(&record.entity).map(|sale| sale.units.keys());
@@ -266,7 +265,7 @@ impl Shelf {
         Err(("goods are moved once", format!("{order} {id}")))
     }
 
-    /// Takes units from what an order has been allocated.
+    /// Removes units from an order's allocation.
     fn leave(&mut self, order: OrderId, parts: &[LocationUnits]) -> Finding {
         for part in parts {
             let mut left = part.quantity;

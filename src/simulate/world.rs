@@ -1,5 +1,4 @@
-//! What outlives a node: simulated time, chance, the story so far, and what was found wrong. All
-//! of it on one thread.
+//! What outlives a node: simulated time, randomness, the log and violations. All on one thread.
 
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hasher as _};
@@ -14,12 +13,12 @@ use tokio::time::Instant;
 use crate::actors::engine::clock::{Clock, TimeSource};
 use crate::domain::time::Timestamp;
 
-/// The moment at which every run begins.
+/// The time at which every run starts.
 const BEGINNING: i64 = 1_750_000_000_000;
-/// The most lines of a story that are kept.
+/// The most lines of a log.
 const LINES_MAX: usize = 20_000;
 
-/// The world. Clones are handles on the same one.
+/// The world. Clones share it.
 #[derive(Clone)]
 pub struct World {
     inner: Arc<Mutex<Inner>>,
@@ -29,9 +28,9 @@ pub struct World {
 struct Inner {
     /// Simulated milliseconds before this life.
     before: i64,
-    /// When this life began, on its own runtime.
+    /// The start of this life, on its own runtime.
     began: Option<Instant>,
-    /// How far the machine's clock is off.
+    /// The machine clock's offset.
     skew: i64,
     /// When it last jumped.
     turned: i64,
@@ -43,17 +42,17 @@ struct Inner {
     violation: Option<BrokenPromise>,
 }
 
-/// A promise that does not hold.
+/// A violation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokenPromise {
-    /// The rule that is broken; a smaller plan has to break the same one.
+    /// The violated rule; a reduced plan has to violate the same one.
     pub rule: String,
-    /// How.
+    /// The description.
     pub what: String,
 }
 
 impl World {
-    /// A world at its beginning; `telling` keeps the story.
+    /// A world at its start; `telling` records the log.
     #[must_use]
     pub fn new(seed: u64, telling: bool) -> Self {
         let inner = Inner {
@@ -81,13 +80,13 @@ impl World {
         Clock::of(Arc::new(self.clone()))
     }
 
-    /// Milliseconds since the beginning. No clock that jumps.
+    /// Milliseconds since the start, by a clock that never jumps.
     #[must_use]
     pub fn elapsed(&self) -> i64 {
         self.lock().elapsed()
     }
 
-    /// Waits until so many milliseconds after the beginning.
+    /// Waits until this many milliseconds after the start.
     pub async fn until(&self, at: i64) {
         let wait = u64::try_from(at - self.elapsed()).unwrap_or(0);
         tokio::time::sleep(Duration::from_millis(wait)).await;
@@ -99,21 +98,21 @@ impl World {
         Timestamp::from_millis(BEGINNING + self.elapsed())
     }
 
-    /// A process begins to live, on a runtime of its own.
+    /// A process starts, on a runtime of its own.
     pub fn begin_life(&self) {
         let mut inner = self.lock();
         inner.began = Some(Instant::now());
         inner.dead = false;
     }
 
-    /// The process is gone; the next one comes after a pause.
+    /// The process has ended; the next one starts after a pause.
     pub fn end_life(&self, pause_ms: i64) {
         let mut inner = self.lock();
         inner.before = inner.elapsed() + pause_ms;
         inner.began = None;
     }
 
-    /// The process dies at this moment: nothing of it reaches the outside any more.
+    /// The process dies: nothing of it has an effect any more.
     pub fn die(&self, of: &str) {
         if !std::mem::replace(&mut self.lock().dead, true) {
             self.tell("machine", |line| write!(line, "the process is killed {of}"));
@@ -121,7 +120,7 @@ impl World {
         }
     }
 
-    /// Waits for ever in a process that is dead.
+    /// Waits forever in a dead process.
     pub async fn alive(&self) {
         if self.lock().dead {
             std::future::pending::<()>().await;
@@ -134,12 +133,12 @@ impl World {
         self.lock().dead
     }
 
-    /// Resolves when the process is dead, or something does not hold.
+    /// Resolves when the process is dead, or there is a violation.
     pub async fn ended(&self) {
         self.ended.notified().await;
     }
 
-    /// Turns the machine's clock.
+    /// Moves the machine's clock.
     pub fn turn_clock(&self, by: i64) {
         let mut inner = self.lock();
         inner.skew += by;
@@ -155,7 +154,7 @@ impl World {
         inner.elapsed() - inner.turned < 30_000
     }
 
-    /// Sets the machine's clock right.
+    /// Corrects the machine's clock.
     pub fn right_clock(&self) {
         let mut inner = self.lock();
         if std::mem::take(&mut inner.skew) != 0 {
@@ -165,17 +164,17 @@ impl World {
         }
     }
 
-    /// A number below `end`.
+    /// A random number below `end`.
     pub fn chance(&self, end: u64) -> u64 {
         if end == 0 { 0 } else { self.lock().chance.random_range(0..end) }
     }
 
-    /// True in so many of a hundred cases.
+    /// True in this many of a hundred cases.
     pub fn happens(&self, per_cent: u32) -> bool {
         self.lock().chance.random_range(0..100) < per_cent
     }
 
-    /// Adds a line to the story.
+    /// Adds a line to the log.
     pub fn tell(&self, who: &str, write: impl FnOnce(&mut String) -> std::fmt::Result) {
         let mut inner = self.lock();
         let elapsed = inner.elapsed();
@@ -193,12 +192,12 @@ impl World {
         inner.line = line;
     }
 
-    /// Adds to the trace what the story leaves out.
+    /// Adds bytes to the digest that are not in the log.
     pub fn trace(&self, bytes: &[u8]) {
         self.lock().hash.write(bytes);
     }
 
-    /// Something does not hold. The first such thing ends the run.
+    /// Reports a violation. The first one ends the run.
     pub fn violate(&self, rule: &str, what: impl Into<String>) {
         let what = what.into();
         self.tell("WRONG", |line| write!(line, "{rule}: {what}"));
@@ -210,19 +209,19 @@ impl World {
         self.ended.notify_one();
     }
 
-    /// What does not hold.
+    /// The violation, if there is one.
     #[must_use]
     pub fn violation(&self) -> Option<BrokenPromise> {
         self.lock().violation.clone()
     }
 
-    /// A digest of all that has happened.
+    /// A digest of everything that happened.
     #[must_use]
     pub fn hash(&self) -> u64 {
         self.lock().hash.finish()
     }
 
-    /// The story, if it was kept.
+    /// The log, if it was recorded.
     #[must_use]
     pub fn story(&self) -> Vec<String> {
         self.lock().story.clone().unwrap_or_default()

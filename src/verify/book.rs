@@ -1,7 +1,7 @@
-//! A book: what is known of the entities of one prefix while the journal is read from its first
-//! event, and what must hold of each of them by itself. What has no book is a violation.
+//! A book: folds the events of one prefix from the first one, and checks what must hold of each
+//! entity alone. Events of a prefix without a book are a violation.
 //!
-//! What orders, carts, stock and the counter say of each other is in `books` and `cross`.
+//! `books` and `cross` check what orders, carts, stock and the counter must agree on.
 
 use std::collections::{HashMap, HashSet};
 use std::marker::PhantomData;
@@ -17,24 +17,24 @@ use crate::domain::entity::{EntityId, Noun, Record};
 use crate::domain::time::Timestamp;
 use crate::store::journal::{Journal, ReadError};
 
-/// What a verification knows of the entities of one prefix.
+/// Folds and checks the entities of one prefix.
 #[async_trait]
 pub trait EntityBook: Send + Sync {
     /// The prefix.
     fn prefix(&self) -> &'static str;
 
-    /// Folds an event in; those of an entity come in their order.
+    /// Folds an event; those of an entity arrive in order.
     fn fold_event(&mut self, record: &Record, findings: &mut Violations);
 
-    /// Says how many entities there are, once all events are read.
+    /// Counts the entities, once all events are folded.
     fn count(&self, checked: &mut CheckedCounts);
 
-    /// Who has to be woken, once all events are read.
+    /// The entities that need a timer, once all events are folded.
     fn timers(&self) -> Vec<WantedTimer> {
         Vec::new()
     }
 
-    /// Whether an entity has to be woken by now.
+    /// Whether an entity needs a timer by now.
     ///
     /// # Errors
     /// [`ReadError`] of the journal.
@@ -42,12 +42,12 @@ pub trait EntityBook: Send + Sync {
         Ok(false)
     }
 
-    /// The projection that makes its rows, if they have a cursor.
+    /// The projection of its rows, if they have a cursor.
     fn projection(&self) -> Option<&'static str> {
         None
     }
 
-    /// Compares the rows that are made of its events with their fold, and counts them.
+    /// Compares the projected rows with the fold of its events, and counts them.
     ///
     /// # Errors
     /// [`Error`]: something cannot be read.
@@ -61,20 +61,20 @@ pub trait EntityBook: Send + Sync {
     }
 }
 
-/// An entity that has to be woken.
+/// An entity that needs a timer.
 #[derive(Clone, Debug)]
 pub struct WantedTimer {
-    /// Which.
+    /// The entity.
     pub entity: EntityId,
-    /// When at the latest.
+    /// The latest time of its timer.
     pub due_at: Timestamp,
     /// The position of its last event.
     pub last_pos: i64,
 }
 
-/// The book of a noun: folds its events, and looks at every step from one state to the next.
+/// The book of a noun: folds its events, and checks every step from one state to the next.
 ///
-/// It has all its entities in memory until the check is over.
+/// It keeps all its entities in memory until the check is over.
 pub struct NounBook<N: Noun> {
     name: &'static str,
     invariant: Invariant,
@@ -82,7 +82,7 @@ pub struct NounBook<N: Noun> {
     entries: HashMap<EntityId, Entry<N>>,
 }
 
-/// Says what is wrong with an event, by the states before and behind it.
+/// Checks an event, given the states before and after it.
 pub type StepCheck<N> = fn(before: &N, event: &<N as Noun>::Event, after: &N) -> Result<(), String>;
 
 /// An entity of a noun.
@@ -92,21 +92,21 @@ struct Entry<N> {
     at: Timestamp,
     first_pos: i64,
     last_pos: i64,
-    /// Something was wrong before: what follows from it is not reported again.
+    /// A violation was reported before: its consequences are not reported again.
     faulty: bool,
     /// Its history cannot be folded.
     broken: bool,
 }
 
 impl<N: Noun> NounBook<N> {
-    /// A book whose entities are counted as `name`. A step that `check` finds wrong violates
+    /// A book whose entities are counted as `name`. A step that `check` rejects violates
     /// `invariant`.
     #[must_use]
     pub fn new(name: &'static str, invariant: Invariant, check: StepCheck<N>) -> Self {
         Self { name, invariant, check, entries: HashMap::new() }
     }
 
-    /// The same book, of a noun that is listed: its rows are compared, too.
+    /// The same book, of a noun with a list: its rows are compared, too.
     #[must_use]
     pub fn with_rows<R: FoldedRow<State = N>>(self) -> ListedBook<R> {
         ListedBook::new(self)
@@ -169,7 +169,7 @@ impl<N: Noun> EntityBook for NounBook<N> {
     }
 }
 
-/// The book of a noun that is listed: its rows are compared with the folds of its entities (I6).
+/// The book of a noun with a list: its rows are compared with the folds of its entities (I6).
 pub struct ListedBook<R: FoldedRow> {
     book: NounBook<R::State>,
     row: PhantomData<fn() -> R>,
@@ -264,7 +264,7 @@ impl<N: Noun> Entry<N> {
     }
 }
 
-/// Whether an entity of a noun has to be woken by now.
+/// Whether an entity of a noun needs a timer by now.
 pub(super) async fn wants_timer<N: Noun>(
     journal: &dyn Journal,
     entity: &EntityId,

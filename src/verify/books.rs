@@ -1,9 +1,9 @@
-//! Everything that the journal's events add up to, noun by noun, as they are streamed.
+//! All books, into which the journal's events are folded, noun by noun.
 //!
-//! What an event means is the domain's; here is only who takes it, that its entity's seqs are
-//! dense (I5), and what is known only by looking at two nouns at one position (I1, I4). Orders, carts,
-//! stock and the counter look at each other, so they are here; whatever holds of a noun by itself is
-//! an [`EntityBook`], and a new one is a line in [`Books::standard`].
+//! `domain` defines what an event means; here each event is passed to its book, the sequence
+//! numbers of each entity are checked (I5), and so is what requires two nouns at one position (I1,
+//! I4). Orders, carts, stock and the counter depend on each other, so they are here; a check of one
+//! noun alone is a [`EntityBook`], and a new one is a line in [`Books::standard`].
 
 use std::collections::HashMap;
 
@@ -22,32 +22,32 @@ use crate::domain::stock::{self, Stock};
 use crate::domain::time::Timestamp;
 use crate::store::journal::{Journal, ReadError};
 
-/// What is known of every noun, and what was found.
+/// The books of all nouns, and the findings.
 #[derive(Default)]
 pub struct Books {
     pub(super) shards: u16,
     pub(super) orders: AllOrders,
     pub(super) carts: Carts,
     pub(super) stock: Items,
-    /// The number that each order has drawn, and where.
+    /// The number that each order has drawn, and its position.
     pub(super) drawn: HashMap<Key, (i64, i64)>,
     pub(super) newest_at: Timestamp,
     pub(super) checked: CheckedCounts,
     pub(super) findings: Violations,
     pub(super) counters: HashMap<EntityId, (Counter, i64, bool)>,
-    /// Those that are known by themselves.
+    /// The books of nouns that are checked alone.
     pub(super) others: Vec<Box<dyn EntityBook>>,
 }
 
 impl Books {
-    /// These, and one more.
+    /// Adds a book.
     #[must_use]
     pub fn with(mut self, book: impl EntityBook + 'static) -> Self {
         self.others.push(Box::new(book));
         self
     }
 
-    /// Folds an event in.
+    /// Folds an event.
     pub(super) async fn fold_event(
         &mut self,
         journal: &dyn Journal,
@@ -107,7 +107,7 @@ impl Books {
         Ok(())
     }
 
-    /// An order that is being confirmed has all of its units.
+    /// Checks that an order has all its units allocated when it is confirmed.
     fn check_allocated(&mut self, key: Key, record: &Record) {
         let Some(order) = self.orders.awake(key) else { return };
         for (sku, units) in order.units() {
@@ -144,9 +144,9 @@ impl Books {
         Ok(())
     }
 
-    /// An order is placed after its cart was spent on it, and has the cart's lines.
+    /// Checks that an order is placed after its cart was spent on it, with the cart's lines.
     fn check_placed(&mut self, key: Key, record: &Record, placed: &Placed) {
-        // Of a cart that cannot be read it is said elsewhere.
+        // An unreadable cart is reported elsewhere.
         if self.carts.unreadable(key) {
             return;
         }

@@ -1,7 +1,7 @@
-//! Every cart, folded: the lines of an order are those of its cart when it was spent (I1).
+//! All carts: the lines of an order must be those of its cart when it was spent (I1).
 //!
-//! A spent cart is forgotten but for its seq once its order is placed. When many are open, they are forgotten too, and
-//! read from the journal again when another event comes.
+//! After its order is placed, only the seq of a spent cart is kept. When many carts are open, they
+//! are evicted too, and read from the journal again at their next event.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::domain::entity::{Noun as _, Record};
 use crate::domain::id::{Key, OrderId};
 use crate::domain::order::Placed;
 
-/// Open carts in memory before they are forgotten.
+/// Open carts in memory before they are evicted.
 const AWAKE_MAX: usize = 100_000;
 
 #[derive(Default)]
@@ -26,15 +26,15 @@ pub(super) struct CartEntry {
 #[derive(Default)]
 pub(super) struct Carts {
     pub all: HashMap<Key, CartEntry>,
-    /// Those whose order was not placed yet: for good, if its buyer did not come back after a
-    /// crash.
+    /// Spent carts whose order was not placed yet: this may be permanent, if the buyer did not
+    /// retry after a crash.
     pub sealed: HashMap<Key, Box<Cart>>,
     pub spent: u64,
     awake: usize,
 }
 
 impl Carts {
-    /// Whether a cart must be read again before the next event can be folded in.
+    /// Whether a cart must be read again before its next event is folded.
     pub(super) fn asleep(&self, key: Key) -> bool {
         self.all.get(&key).is_some_and(|entry| entry.state.is_none() && !entry.spent)
     }
@@ -51,7 +51,7 @@ impl Carts {
         }
     }
 
-    /// Folds an event in.
+    /// Folds an event.
     pub(super) fn fold_event(
         &mut self,
         key: Key,
@@ -86,7 +86,7 @@ impl Carts {
         }
     }
 
-    /// Forgets open carts, if there are many.
+    /// Evicts open carts, if there are many.
     pub(super) fn shrink(&mut self) {
         if self.awake > AWAKE_MAX {
             self.all.values_mut().for_each(|entry| entry.state = None);
@@ -95,8 +95,7 @@ impl Carts {
     }
 }
 
-/// Whether an order has a cart's lines: the same ids, SKUs and units, at the prices that were
-/// agreed, if any were.
+/// Whether an order has a cart's lines: the same ids, SKUs and units, at the agreed prices, if any.
 pub(super) fn same_lines(cart: &Cart, placed: &Placed) -> bool {
     cart.lines().len() == placed.lines.len()
         && cart.lines().iter().zip(&placed.lines).all(|(line, frozen)| {

@@ -1,4 +1,4 @@
-//! What orders, stock and the counter say of each other once all events are read (I2, I4).
+//! What orders, stock and the counter must agree on once all events are folded (I2, I4).
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::domain::order;
 use crate::domain::stock;
 
 impl Books {
-    /// Compares what orders were promised with what they have.
+    /// Compares the orders' units and numbers with stock and counter.
     pub(super) fn compare_nouns(&mut self) {
         let mut allocated: HashMap<EntityId, i64> = HashMap::new();
         let mut faults = Vec::new();
@@ -104,7 +104,7 @@ impl Books {
         }
     }
 
-    /// No unit is allocated to, or held for, an order that does not exist.
+    /// No unit is allocated to, or reserved for, an order that does not exist.
     fn compare_totals(&mut self, allocated: &HashMap<EntityId, i64>, broken: bool) {
         for (item, entry) in &self.stock.all {
             let total = entry.state.total();

@@ -1,6 +1,6 @@
-//! The rows of orders and stock, and whether each entity has those that it should have (I6).
+//! The rows of orders and stock, and whether every entity has its rows (I6).
 //!
-//! How rows are compared is in `rows`.
+//! Rows are compared in `rows`.
 
 use super::books::Books;
 use super::order::row_digest;
@@ -111,7 +111,7 @@ impl RowComparison<'_> {
         Ok(())
     }
 
-    /// Looks for entities whose rows should be there by now.
+    /// Finds entities whose rows should exist by now.
     fn look_for_missing(&self, books: &mut Books) {
         let why = "it has no rows";
         for (key, entry) in &books.orders.all {

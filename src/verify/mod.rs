@@ -1,11 +1,11 @@
-//! Does all hold? The journal is folded again from its first event, and what comes out is
-//! compared with itself, with every row and timer, and with the payment provider's own ledger.
+//! `verify`: folds the journal again from its first event, and compares the result with itself,
+//! with every row and timer, and with the payment provider's own ledger.
 //!
-//! Nothing is written and nothing is repaired. It works while a server runs: the journal is read
-//! up to where it stood at the start, orders under way are checked for what holds at any time,
-//! and what differs because it moves is looked at again.
+//! Nothing is written and nothing is repaired. It works while a server runs: the journal is read up
+//! to its position at the start, unfinished orders are checked for what must always hold, and
+//! differences that may come from concurrent changes are checked again.
 //!
-//! Memory: some 500 bytes an order and 150 a payment, 50 a spent cart, and all of the stock.
+//! Memory: some 500 bytes per order, 150 per payment, 50 per spent cart, and the whole stock.
 
 mod book;
 mod books;
@@ -41,7 +41,7 @@ use crate::store::journal::{Journal, ReadError};
 use crate::store::{self, Tables, shard};
 
 impl Books {
-    /// Those of all nouns and rows that there are.
+    /// The books of all nouns and rows.
     #[must_use]
     pub fn standard() -> Self {
         Self::default().with(RowBook::<Product>::counted_by(|checked, products, rows| {
@@ -52,21 +52,21 @@ impl Books {
 
 /// Events that are read at once.
 const PAGE: u32 = 2_000;
-/// The most events that are shown for one violation.
+/// The most events that are shown for a violation.
 const EVIDENCE_MAX: u32 = 20;
 
-/// How far a check has come.
+/// The progress of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VerifyProgress {
-    /// What it is at: `payments`, `events` or `rows`.
+    /// The stage: `payments`, `events` or `rows`.
     pub stage: &'static str,
-    /// How many of them are done.
+    /// The number of processed items.
     pub done: u64,
-    /// Of how many; 0 if that is not known.
+    /// The number of all items; 0 if it is unknown.
     pub total: u64,
 }
 
-/// Why it could not be checked.
+/// Why a check failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The journal cannot be read.
@@ -75,15 +75,15 @@ pub enum Error {
     /// The rows cannot be read.
     #[error(transparent)]
     Store(#[from] store::Error),
-    /// The payment provider does not tell.
+    /// The payment provider did not answer.
     #[error("the payment provider's ledger cannot be read: {0}")]
     Provider(String),
 }
 
-/// Checks a store of all the nouns that there are, and with a provider its ledger too.
+/// Checks a store with all nouns and, given a provider, its ledger too.
 ///
 /// # Errors
-/// [`Error`] when something cannot be read; what does not hold is in the report.
+/// [`Error`] when something cannot be read; violations are in the report.
 pub async fn verify(
     store: &dyn Tables,
     provider: Option<&dyn Provider>,
@@ -92,7 +92,7 @@ pub async fn verify(
     verify_with(Books::standard(), store, provider, progress).await
 }
 
-/// Checks a store by these books, which were not used before.
+/// Checks a store with these unused books.
 ///
 /// # Errors
 /// See [`verify`].
@@ -136,7 +136,7 @@ pub async fn verify_with(
     report(journal, books).await
 }
 
-/// A shard's row says where its last event is, and no projection is further.
+/// A shard's row has the position of its last event, and no projection is ahead of it.
 fn check_shards(shards: &[shard::Row], cursors: &Cursors, findings: &mut Violations) {
     for shard in shards {
         let name = shard_name(shard.id);
@@ -174,7 +174,7 @@ fn check_epochs(before: &[shard::Row], after: &[shard::Row], findings: &mut Viol
     }
 }
 
-/// Reads a shard up to where it stood, and folds it in.
+/// Reads a shard up to its position at the start, and folds its events.
 async fn read_shard(
     journal: &dyn Journal,
     shard: &shard::Row,
@@ -205,7 +205,7 @@ async fn read_shard(
     Ok(())
 }
 
-/// The report, with where to look for each violation, and the events of the first.
+/// The report, with the positions of each violation, and the events of the first.
 async fn report(journal: &dyn Journal, books: Books) -> Result<VerifyReport, Error> {
     let Books { checked, findings: Violations { mut kept, total }, .. } = books;
     for violation in &mut kept {

@@ -1,8 +1,8 @@
-//! The provider's own ledger beside the journal's (I3).
+//! Compares the provider's ledger with the journal's (I3).
 //!
-//! The list is read before the journal: whatever the provider knows then, the journal has asked
-//! for. What differs is read again, journal first and then provider, because what is under way
-//! moves on both sides; only what differs then is a violation.
+//! The list is read before the journal: the journal must have requested every payment in it.
+//! Differences are read again, the journal first and then the provider, because unfinished orders
+//! change on both sides; only a remaining difference is a violation.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -22,13 +22,13 @@ use crate::store::journal::Journal;
 
 /// Payments that are read at once.
 const PAGE: u32 = 200;
-/// How often a difference is looked at again, and the pause before.
+/// How often a difference is checked again, and the pause before.
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(300);
-/// How many differences are looked at again; more than that is no matter of what is under way.
+/// The most differences that are checked again; more cannot come from unfinished orders.
 const SETTLED_MAX: usize = 500;
 
-/// A payment as its provider sees it, shrunk.
+/// A provider's payment, in compact form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ListedPayment {
     id: Box<str>,
@@ -60,7 +60,7 @@ impl From<&Payment> for ListedPayment {
 }
 
 impl ListedPayment {
-    /// Whether money of the buyer is, or may come to be, set aside and not taken.
+    /// Whether money of the buyer is, or may become, authorized and not captured.
     const fn live(&self) -> bool {
         match self.status {
             AuthorizationStatus::Authorized => !self.voided && self.captured < self.amount,
@@ -69,19 +69,19 @@ impl ListedPayment {
         }
     }
 
-    /// Whether the buyer has all of it back.
+    /// Whether all captured money was refunded.
     const fn nothing_kept(&self) -> bool {
         !self.live() && self.captured == self.refunded
     }
 }
 
-/// All payments that a provider lists.
+/// A provider's whole list.
 #[derive(Default)]
 pub(super) struct ProviderLedger {
     known: HashMap<(Key, u32), ListedPayment>,
-    /// Payments whose references are none of ours.
+    /// Payments with foreign references.
     strangers: Vec<(String, String)>,
-    /// References that stand there twice.
+    /// Duplicate references.
     twice: Vec<(Key, u32)>,
     count: u64,
 }
@@ -186,7 +186,7 @@ impl Books {
         self.settle(journal, provider, ledger, differences).await
     }
 
-    /// Looks at differences again.
+    /// Checks differences again.
     async fn settle(
         &mut self,
         journal: &dyn Journal,
@@ -223,7 +223,7 @@ impl Books {
     }
 }
 
-/// The journal's state of an order and then the provider's of its attempt, and how they differ.
+/// Reads an order from the journal and then its attempt from the provider, and compares them.
 async fn look_again(
     journal: &dyn Journal,
     provider: &dyn Provider,
@@ -248,7 +248,7 @@ fn attempt(summary: &Summary, number: u32) -> Option<&Attempt> {
     summary.attempts.iter().find(|attempt| attempt.number == number)
 }
 
-/// How an attempt of an order and the provider's payment for it differ, if they do.
+/// The difference between an attempt of an order and its payment at the provider, if any.
 fn difference(
     entry: &OrderEntry,
     summary: &Summary,
@@ -292,7 +292,7 @@ fn difference(
     })
 }
 
-/// The same for the attempt that an order lives from.
+/// The same for the attempt that pays an order.
 fn paid_difference(
     entry: &OrderEntry,
     summary: &Summary,

@@ -1,8 +1,8 @@
-//! Every order, folded, and what is checked of it by itself: its content (I1), that nothing is
-//! done twice (I2), and that its own ledger is what it owes (I3).
+//! All orders, and the checks of each order alone: its content (I1), that nothing is done twice
+//! (I2), and its own ledger (I3).
 //!
-//! A whole order takes one to a few kilobytes. When there are many, those at rest shrink to a
-//! summary of some 400 bytes, and are read from the journal again if another event comes.
+//! A whole order takes one to a few kilobytes. When there are many, finished ones are reduced to
+//! summaries of some 400 bytes, and are read from the journal again at their next event.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Write as _};
@@ -20,29 +20,29 @@ use crate::domain::pricing::{QuotedLine, Totals};
 use crate::domain::time::Timestamp;
 use crate::store;
 
-/// Whole orders in memory before those at rest shrink.
+/// Whole orders in memory before finished ones are reduced.
 const AWAKE_MAX: usize = 100_000;
 
-/// An order and what is known beside its state.
+/// An order with data beside its state.
 pub(super) struct OrderEntry {
     pub seq: i64,
     pub first_pos: i64,
     pub last_pos: i64,
-    /// Its history cannot be folded: what follows from that is not reported again.
+    /// Its history cannot be folded: the consequences are not reported again.
     pub broken: bool,
-    /// An operator gave a step up, or cleared an alert: equality is no longer owed.
+    /// An operator skipped a step or cleared an alert: its amounts need not be equal any more.
     pub overruled: bool,
     pub row_seen: bool,
     pub life: OrderLife,
 }
 
-/// A whole order, or what is left of one.
+/// A whole order, or its summary.
 pub(super) enum OrderLife {
     Awake(Box<Order>),
     Asleep(Box<Summary>),
 }
 
-/// Where an order stands.
+/// The phase of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     InFlight,
@@ -50,7 +50,7 @@ pub(super) enum Standing {
     Cancelled,
 }
 
-/// All that the last checks need of an order.
+/// The data of an order that the final checks need.
 #[derive(Clone, Debug)]
 pub(super) struct Summary {
     pub standing: Standing,
@@ -61,19 +61,19 @@ pub(super) struct Summary {
     pub captured: i64,
     pub refunded: i64,
     pub due: i64,
-    /// Money that is set aside and not taken.
+    /// Money that is authorized and not captured.
     pub set_aside: i64,
-    /// Whether the policy says that all that is due is taken by now.
+    /// Whether the policy requires that everything due is captured by now.
     pub takes_all: bool,
-    /// What must have been captured because it was shipped.
+    /// The amount that must have been captured because it was shipped.
     pub due_at_dispatch: i64,
-    /// Whether nothing may still be set aside, as all that was to be shipped and captured was.
+    /// Whether nothing may still be authorized, because everything to be shipped and captured was.
     pub released: bool,
     pub attempts: Box<[Attempt]>,
     pub operations: Box<[ConfirmedOperation]>,
-    /// Whether lists show it among the orders that are to be picked.
+    /// Whether lists show it among the orders to be picked.
     pub to_pick: bool,
-    /// Units of each of its SKUs that are still to go out.
+    /// Units of each of its SKUs that are still to be shipped.
     pub unshipped: Box<[(Sku, i64)]>,
     pub timer: Option<Timestamp>,
     pub row: u128,
@@ -139,7 +139,7 @@ impl Summary {
         }
     }
 
-    /// What is wrong with its own ledger, once nothing is under way.
+    /// What is wrong with its own ledger, once it has no pending work.
     fn fault(&self, entry: &OrderEntry) -> Option<String> {
         let Self { total, captured, refunded, due, .. } = self;
         match self.standing {
@@ -182,7 +182,7 @@ pub(super) struct AllOrders {
 }
 
 impl AllOrders {
-    /// Whether an order must be read again before the next event can be folded in.
+    /// Whether an order must be read again before its next event is folded.
     pub(super) fn asleep(&self, key: Key) -> bool {
         self.all.get(&key).is_some_and(|entry| matches!(entry.life, OrderLife::Asleep(_)))
     }
@@ -202,12 +202,12 @@ impl AllOrders {
         }
     }
 
-    /// Notes that an order's history cannot be folded.
+    /// Records that an order's history cannot be folded.
     pub(super) fn give_up(&mut self, key: Key, pos: i64) {
         self.all.entry(key).or_insert_with(|| OrderEntry::new(pos)).broken = true;
     }
 
-    /// Folds an event in; the order is awake.
+    /// Folds an event; the order must be in memory.
     pub(super) fn fold_event(
         &mut self,
         key: Key,
@@ -259,7 +259,7 @@ impl AllOrders {
         (entry.seq, entry.last_pos) = (record.seq, record.pos);
     }
 
-    /// Lets orders at rest shrink, if there are many.
+    /// Reduces finished orders, if there are many.
     pub(super) fn shrink(&mut self) {
         if self.awake <= self.awake_max.max(AWAKE_MAX) {
             return;
@@ -278,7 +278,7 @@ impl AllOrders {
         self.awake_max = 2 * self.awake;
     }
 
-    /// Checks each order by itself, now that there are no more events.
+    /// Checks each order alone, after the last event.
     pub(super) fn finish(&mut self, findings: &mut Violations) {
         for (key, entry) in &mut self.all {
             let id = EntityId::new(&format!("ord_{key}"));
@@ -314,7 +314,7 @@ impl OrderEntry {
         }
     }
 
-    /// What is left of it, once [`AllOrders::finish`] was called.
+    /// Its summary, after [`AllOrders::finish`].
     pub(super) fn summary(&self) -> Option<&Summary> {
         match &self.life {
             OrderLife::Asleep(summary) => Some(summary),
@@ -323,7 +323,7 @@ impl OrderEntry {
     }
 }
 
-/// Why an event cannot follow the state that it meets.
+/// Why an event must not follow a state.
 fn unexpected(order: &Order, event: &Event, record: &Record) -> Option<(Invariant, String)> {
     let twice = |what: &str, number: u32| {
         Some((Invariant::I2, format!("{what} {number} is in its history twice, or out of order")))
@@ -389,7 +389,7 @@ fn unexpected(order: &Order, event: &Event, record: &Record) -> Option<(Invarian
     }
 }
 
-/// What can be true of no order at any time, looked at after events that may lead to it.
+/// What is never allowed in an order, checked after events that may cause it.
 fn impossible(order: &Order, event: &Event) -> Option<String> {
     let (captured, refunded) = (order.captured(), order.refunded());
     match event {
@@ -412,7 +412,7 @@ fn impossible(order: &Order, event: &Event) -> Option<String> {
     }
 }
 
-/// What does not add up in what was frozen.
+/// Inconsistencies in the data of a placed order.
 fn content_faults(placed: &Placed, entity: &EntityId) -> Vec<(Invariant, String)> {
     let mut faults = Vec::new();
     if placed.order.to_string() != entity.as_str() {
@@ -441,7 +441,7 @@ fn content_faults(placed: &Placed, entity: &EntityId) -> Vec<(Invariant, String)
     faults
 }
 
-/// Whether a line is its price times its units, under either way of rounding.
+/// Whether a line is its price times its units, under either rounding rule.
 fn line_adds_up(line: &QuotedLine, included: bool) -> bool {
     [Rounding::HalfEven, Rounding::HalfUp].into_iter().any(|rounding| {
         let tax = if included {
@@ -455,7 +455,7 @@ fn line_adds_up(line: &QuotedLine, included: bool) -> bool {
     })
 }
 
-/// A digest for telling apart what is in one store; nobody attacks it.
+/// A digest for comparing values within one store; it need not resist attacks.
 pub(super) fn digest(value: &(impl Hash + ?Sized)) -> u128 {
     let half = |seed: u8| {
         let mut hasher = DefaultHasher::new();
@@ -465,7 +465,7 @@ pub(super) fn digest(value: &(impl Hash + ?Sized)) -> u128 {
     half(0) << 64 | half(1)
 }
 
-/// A digest of a row as it is shown.
+/// A digest of a row's content.
 pub(super) fn row_digest(row: &store::order::Row) -> u128 {
     struct Digest(DefaultHasher, DefaultHasher);
     impl fmt::Write for Digest {
@@ -482,7 +482,7 @@ pub(super) fn row_digest(row: &store::order::Row) -> u128 {
     u128::from(digest.0.finish()) << 64 | u128::from(digest.1.finish())
 }
 
-/// Whether an attempt's outcome is known and none of its money is the order's.
+/// Whether an attempt's outcome is known and it does not pay the order.
 pub(super) const fn closed(attempt: &Attempt) -> bool {
     matches!(attempt.state, AttemptState::Declined { .. } | AttemptState::Reversed)
 }

@@ -1,11 +1,10 @@
-//! How a store is known at the sandbox payment provider. Its server and its checks must say the
-//! same name.
+//! A store's account at the sandbox payment provider. Its server and its checks must use the same.
 
 use crate::providers::sandbox;
 use crate::store::{self, Store};
 
-/// How this store speaks to the sandbox at `url`: its account and webhook secret are drawn from
-/// the store's own secrets.
+/// The options of this store's client of the sandbox at `url`: its account and webhook secret are
+/// derived from the store's own secrets.
 ///
 /// # Errors
 /// The store's, when its secrets cannot be read.

@@ -1,6 +1,6 @@
-//! One entity's events read again: each as it follows the one before, and all of them folded.
+//! Reads one entity's events again: each must follow the one before, and all are folded.
 //!
-//! What they must amount to is said in the books.
+//! The books compare the results.
 
 use super::report::{Invariant, Violations};
 use crate::actors::engine::fold::{self, Folded, Upto};
@@ -8,7 +8,7 @@ use crate::actors::engine::host::decode;
 use crate::domain::entity::{EntityId, Event, Noun, Record};
 use crate::store::journal::{Journal, ReadError};
 
-/// The event of a record, if it follows the one before; why not is noted.
+/// The event of a record, if it follows the one before; otherwise reports why not.
 pub(super) fn next<E: Event>(record: &Record, seq: i64, findings: &mut Violations) -> Option<E> {
     if record.seq != seq + 1 {
         let why = format!("its event {} follows event {seq}", record.seq);

@@ -1,6 +1,6 @@
-//! What a check comes to: counts, violations, and the text a person reads.
+//! The report of a check: counts, violations, and its text.
 //!
-//! Nothing is checked here.
+//! No checks are here.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -9,32 +9,32 @@ use serde::Serialize;
 
 use crate::domain::entity::{EntityId, Record};
 
-/// How many violations are kept; all are counted.
+/// The most violations in a report; all are counted.
 pub const VIOLATIONS_MAX: usize = 100;
 /// How many events are printed below the first violation.
 const EVENTS_PRINTED_MAX: usize = 20;
 /// How many bytes of an event's data are printed.
 const DATA_BYTES_MAX: usize = 1_000;
 
-/// What must hold.
+/// The invariants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum Invariant {
-    /// Every acknowledged order is there with its content.
+    /// Every acknowledged order exists with its content.
     I1,
-    /// Nothing is done twice: one order a key, one capture a number, one number an order.
+    /// Nothing is done twice: one order per key, one capture per number, one number per order.
     I2,
-    /// The money: journal and provider agree with what is due.
+    /// Money: journal and provider agree with what is due.
     I3,
-    /// The stock adds up at every moment, and orders have what they were promised.
+    /// Stock is consistent after every event, and orders have their units.
     I4,
-    /// The journal has no gaps, and who is under way will be woken.
+    /// The journal has no gaps, and entities with pending work have timers.
     I5,
-    /// Every row that is made of events equals their fold.
+    /// Every projected row equals the fold of its events.
     I6,
 }
 
 impl Invariant {
-    /// All of them.
+    /// All invariants.
     pub const ALL: [Self; 6] = [Self::I1, Self::I2, Self::I3, Self::I4, Self::I5, Self::I6];
 }
 
@@ -44,20 +44,20 @@ impl fmt::Display for Invariant {
     }
 }
 
-/// Something that does not hold.
+/// A violation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Violation {
-    /// What should hold.
+    /// The violated invariant.
     pub invariant: Invariant,
-    /// Whom it concerns: an entity of the journal, a shard, or a payment of the provider.
+    /// The entity in the journal, the shard, or the provider's payment.
     pub entity: String,
-    /// What is wrong, in a sentence.
+    /// A description, in a sentence.
     pub message: String,
-    /// Where in its shard the events stand that show it.
+    /// The positions in its shard of the events that show it.
     pub positions: Vec<i64>,
 }
 
-/// How much was checked.
+/// Counts of what was checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[expect(missing_docs, reason = "each counts what its name says")]
 pub struct CheckedCounts {
@@ -84,23 +84,23 @@ pub struct CheckedCounts {
     pub product_rows: u64,
     /// The provider's payments; `null` if it was not asked.
     pub payments: Option<u64>,
-    /// Differences that were settled by reading both sides again.
+    /// Differences that disappeared when both sides were read again.
     pub settled: u64,
-    /// Entities and rows of what is known by itself, each by its name.
+    /// Entities and rows of nouns that are checked alone, by name.
     #[serde(flatten)]
     pub others: BTreeMap<String, u64>,
 }
 
-/// The result of a verification.
+/// The result of a check.
 #[derive(Clone, Debug, Serialize)]
 pub struct VerifyReport {
-    /// Whether all holds.
+    /// Whether there are no violations.
     pub ok: bool,
-    /// How much was looked at.
+    /// Counts of what was checked.
     pub checked: CheckedCounts,
     /// The first violations, at most [`VIOLATIONS_MAX`].
     pub violations: Vec<Violation>,
-    /// How many violations there are of each invariant that is violated.
+    /// The number of violations of each violated invariant.
     pub violations_total: BTreeMap<Invariant, u64>,
     /// The events that show the first violation.
     #[serde(skip)]
@@ -115,7 +115,7 @@ pub struct Violations {
 }
 
 impl Violations {
-    /// Adds a violation: whom it concerns, and the positions of the events that show it.
+    /// Adds a violation: its entity, and the positions of the events that show it.
     pub fn add(
         &mut self,
         invariant: Invariant,
@@ -132,7 +132,7 @@ impl Violations {
 }
 
 impl VerifyReport {
-    /// All that holds, a line an invariant, or the first violation with its events.
+    /// The text: one line per invariant, or the first violation with its events.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();
@@ -241,7 +241,7 @@ impl fmt::Display for VerifyReport {
     }
 }
 
-/// An event's data without what pays for anything, and not endless.
+/// An event's data without payment tokens, and truncated.
 fn printable(data: &str) -> String {
     let hidden = match serde_json::from_str::<serde_json::Value>(data) {
         Ok(mut value) => {
@@ -272,12 +272,12 @@ fn hide(value: &mut serde_json::Value) {
     }
 }
 
-/// Names a shard where no entity is to blame.
+/// The name of a shard, where a violation belongs to no entity.
 pub(super) fn shard_name(shard: u16) -> EntityId {
     EntityId::new(&format!("shard {shard}"))
 }
 
-/// A number of things, for the report.
+/// A count for the report.
 pub(super) fn count(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }

@@ -1,6 +1,6 @@
-//! The book of a kind of plain rows with a version: the last event says what the row holds (I6).
+//! The book of a kind of plain rows with a version: a row must equal its last event (I6).
 //!
-//! Such a row is written with its event, so it is never behind.
+//! Such a row is written with its event, so it never lags.
 
 use std::collections::{HashMap, HashSet};
 
@@ -20,20 +20,20 @@ use crate::store::versioned::{Row, VersionedRow, list_behind};
 
 /// The book of a kind of rows.
 ///
-/// It has all of them in memory until the check is over.
+/// It keeps all of them in memory until the check is over.
 pub struct RowBook<T> {
     entries: HashMap<EntityId, Entry<T>>,
     counted: ReportCounts,
 }
 
-/// Says how many entities and rows there are.
+/// Counts the entities and rows.
 pub type ReportCounts = fn(checked: &mut CheckedCounts, entities: u64, rows: u64);
 
-/// A row as its last event says.
+/// A row according to its last event.
 struct Entry<T> {
     seq: i64,
     last_pos: i64,
-    /// An event of it cannot be read.
+    /// One of its events cannot be read.
     broken: bool,
     value: Option<T>,
 }
@@ -49,7 +49,7 @@ impl<T: VersionedRow> Default for RowBook<T> {
 }
 
 impl<T: VersionedRow> RowBook<T> {
-    /// A book that is counted in a way of its own.
+    /// A book with a count of its own.
     #[must_use]
     pub fn counted_by(counted: ReportCounts) -> Self {
         Self { entries: HashMap::new(), counted }

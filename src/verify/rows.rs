@@ -1,9 +1,9 @@
-//! Every row that is made of events equals their fold (I6), whatever the row: which rows there are
-//! is said in `listed_rows` and in the books.
+//! Compares every projected row with the fold of its events (I6), whatever the row; the kinds of
+//! rows are in `listed_rows` and in the books.
 //!
-//! A row says which event it is the fold of. It is compared with the fold up to just there, so
-//! that rows that run ahead of what was read, or lag behind it, are no matter; but no row may
-//! lag behind its projection's cursor.
+//! A row contains the version of its last event. It is compared with the fold up to exactly that
+//! event, so rows may be ahead of what was read, or lag; but no row may lag behind its projection's
+//! cursor.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -18,55 +18,55 @@ use crate::store::list_row::{RowKey, key};
 use crate::store::row::{ColumnKind, TableRow, Value};
 use crate::store::{LIST_MAX, Tables};
 
-/// How far each projection had come in each shard, before any row was read.
+/// The cursors of each projection in each shard, before any row was read.
 pub(super) type Cursors = BTreeMap<&'static str, BTreeMap<u16, i64>>;
 
-/// Rows of an entity that may be more than were read before.
+/// Rows of an entity that were possibly not all read before.
 const MORE_ROWS: u32 = 16;
 
-/// What the rows are compared with, and where.
+/// What rows are compared with, and the store.
 pub struct RowComparison<'a> {
     pub(super) store: &'a dyn Tables,
     pub(super) journal: &'a dyn Journal,
     pub(super) cursors: Cursors,
 }
 
-/// A row that is made of the events of one entity.
+/// A row that is projected from the events of one entity.
 pub trait FoldedRow: TableRow + PartialEq + std::fmt::Debug {
     /// The fold.
     type State: Noun;
-    /// Who makes it.
+    /// Its projection.
     const PROJECTION: &'static str;
 
-    /// Whose row it is.
+    /// Its entity.
     fn entity(&self) -> EntityId;
 
     /// The seq of the last event in it.
     fn version(&self) -> i64;
 
-    /// All rows of an entity, made anew.
+    /// All rows of an entity, computed from its fold.
     fn fresh(entity: &EntityId, folded: &Folded<Self::State>) -> Vec<Self>;
 }
 
-/// What knows the entities whose rows are compared.
+/// A book with the entities whose rows are compared.
 pub(super) trait RowKeeper<R> {
-    /// What is known of an entity's rows, once these were seen.
+    /// What is known of an entity's rows, once these were read.
     fn see(&mut self, entity: &EntityId, rows: &[R]) -> RowKnowledge;
 
-    /// Takes note of rows that are wrong.
+    /// Reports wrong rows.
     fn report(&mut self, entity: &EntityId, positions: &[i64], message: String);
 }
 
-/// What is known of the rows of an entity.
+/// What is known of an entity's rows.
 pub(super) enum RowKnowledge {
-    /// They are right, or nothing can be said of them.
+    /// They are right, or cannot be judged.
     Settled,
-    /// They have to be looked at; the position of the entity's last event, if there is one.
+    /// They must be compared; the position of the entity's last event, if there is one.
     Open(Option<i64>),
 }
 
 impl RowComparison<'_> {
-    /// How far a projection had come in the shard of an entity.
+    /// The cursor of a projection in the shard of an entity.
     pub(super) fn cursor(&self, projection: &str, entity: &EntityId) -> i64 {
         let shard = entity.shard(self.journal.shards());
         let cursors = self.cursors.get(projection);
@@ -96,8 +96,8 @@ impl RowComparison<'_> {
         }
     }
 
-    /// Compares the rows of one entity; if there may be several, and they differ from what the books
-    /// say, they are read once more, all at one moment.
+    /// Compares the rows of one entity; if it may have several, and they differ from the books,
+    /// they are read once more in one snapshot.
     async fn compare_entity<R: FoldedRow>(
         &self,
         keeper: &mut (impl RowKeeper<R> + Send),
@@ -131,7 +131,7 @@ impl RowComparison<'_> {
         Ok(())
     }
 
-    /// Whether a row should have taken the next event by now.
+    /// Whether a row should contain the next event by now.
     async fn behind(
         &self,
         projection: &str,
@@ -148,7 +148,7 @@ impl RowComparison<'_> {
     }
 }
 
-/// A key before those of all rows that have the same first column: the rows of an entity, where it
+/// A key before those of all rows with the same first column, which are the rows of an entity that
 /// may have several.
 fn before_all<R: FoldedRow>(row: &R) -> Option<RowKey> {
     let mut key = key(row);
@@ -163,10 +163,10 @@ fn before_all<R: FoldedRow>(row: &R) -> Option<RowKey> {
     (key.len() > 1).then_some(key)
 }
 
-/// Where the events stand that show it, and what is wrong.
+/// The positions of the events that show it, and a description.
 pub(super) type RowFault = Option<(Vec<i64>, String)>;
 
-/// Says where two texts begin to differ, by the fields around it.
+/// The first difference between two texts, with the fields around it.
 pub(super) fn difference(row: &str, fresh: &str) -> String {
     let same = row.char_indices().zip(fresh.chars()).find(|((_, a), b)| a != b);
     let at = same.map_or(row.len().min(fresh.len()), |((at, _), _)| at);

@@ -1,8 +1,7 @@
 //! The stock of every SKU, folded and checked after every event (I4).
 //!
-//! Beside the fold stands a tally of our own, so that the numbers have two witnesses, and what
-//! an event does to a claim must be what it does to the levels. What an order should have is
-//! asked in `cross`.
+//! A tally beside the fold computes the numbers a second time, and an event must have the same
+//! effect on claims as on levels. `cross` checks the units of orders.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,7 +11,7 @@ use crate::domain::id::OrderId;
 use crate::domain::stock::{Claim, Event, Level, Location, LocationUnits, Stock};
 use crate::domain::time::Timestamp;
 
-/// What came in and went out at a location, counted from the events alone.
+/// Units received and shipped at a location, counted from the events alone.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
     received: i64,
@@ -26,7 +25,7 @@ pub(super) struct StockEntry {
     pub seq: i64,
     pub last_pos: i64,
     pub at: Timestamp,
-    /// Something was wrong before: what follows from it is not reported again.
+    /// A violation was reported before: its consequences are not reported again.
     pub faulty: bool,
     /// Its history cannot be folded.
     pub broken: bool,
@@ -42,7 +41,7 @@ pub(super) struct Items {
 }
 
 impl Items {
-    /// Folds an event in and looks whether all still adds up.
+    /// Folds an event and checks the totals.
     pub(super) fn fold_event(&mut self, record: &Record, event: &Event, findings: &mut Violations) {
         let entry = self.all.entry(record.entity.clone()).or_default();
         let order = order_of(event);
@@ -63,7 +62,7 @@ impl Items {
         }
     }
 
-    /// Units that an order has allocated of a SKU.
+    /// Units of a SKU that are allocated to an order.
     pub(super) fn allocated(&self, sku: &EntityId, order: OrderId) -> i64 {
         let claim = self.all.get(sku).and_then(|entry| entry.state.claim(order));
         claim.map_or(0, |claim| claim.allocated.iter().map(|part| part.quantity).sum())
@@ -122,7 +121,7 @@ fn sum_at(parts: &[LocationUnits], location: &Location) -> i64 {
     parts.iter().filter(|part| part.location == *location).map(|part| part.quantity).sum()
 }
 
-/// The order that an event is about.
+/// The order of an event.
 const fn order_of(event: &Event) -> Option<OrderId> {
     match event {
         Event::Reserved { order, .. }
@@ -140,7 +139,7 @@ const fn order_of(event: &Event) -> Option<OrderId> {
     }
 }
 
-/// Counts what an event brings in and sends out.
+/// Counts the units that an event brings in and takes out.
 fn count(tally: &mut BTreeMap<Location, Tally>, event: &Event) {
     let mut add = |location: &Location, received: i64, sold: i64| {
         let tally = tally.entry(location.clone()).or_default();

@@ -1,6 +1,6 @@
-//! Whoever is under way has a timer that wakes it (I5).
+//! Every entity with pending work must have a timer that wakes it (I5).
 //!
-//! A timer of somebody who is at rest fires in vain and is no violation.
+//! A timer of a finished entity fires without effect and is no violation.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -18,20 +18,20 @@ use crate::store::journal::{Journal, ReadError};
 
 /// Timers that are read at once.
 const PAGE: u32 = 1_000;
-/// How late a timer may be: one that fired in vain is set again a little later.
+/// How late a timer may be: one that fired without effect is set again a little later.
 const LATENESS: Span = Span::from_secs(3_600);
-/// How often an entity without a timer is looked at again, and the pause before.
+/// How often an entity without a timer is checked again, and the pause before.
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Who wants to be woken, when at the latest, and its last event's position.
+/// Entities that need a timer: its latest time, and their last event's position.
 type Wanted = HashMap<EntityId, (Timestamp, i64)>;
 
 impl Books {
-    /// Looks for everybody's timer.
+    /// Checks the timers of all entities.
     pub(super) async fn check_timers(&mut self, journal: &dyn Journal) -> Result<(), ReadError> {
         let mut wanted = self.wanted();
-        // A timer that fires in vain, for an order that is stuck, is set a little after the present.
+        // A timer that fires without effect, of a stuck order, is set to a time shortly after now.
         let present = self.newest_at.max(Clock::system().now());
         for shard in 0..self.shards {
             let mut after: Option<EntityId> = None;
@@ -76,7 +76,7 @@ impl Books {
         orders.chain(stock).chain(others).collect()
     }
 
-    /// Whether an entity still wants a timer and has none, looked at again while it may be moving.
+    /// Whether an entity still needs a timer and has none; checked again while it may be changing.
     async fn misses_timer(
         &self,
         journal: &dyn Journal,
