@@ -1,13 +1,13 @@
 //! The shapes of requests and answers.
 //!
-//! What deliberately is not here: sending them ([`Client`](crate::Client)). Answers name the fields
-//! that a client needs; what else the server says is passed over.
+//! Deliberately not here: sending them ([`Client`](crate::Client)). Answers have the fields that
+//! clients need; other fields are ignored.
 
 use serde::{Deserialize, Serialize};
 
 use crate::money::Money;
 
-/// A product to import: what it leaves out stays as it is.
+/// A product to import: absent fields are not changed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Product {
     /// Its stock keeping unit.
@@ -24,7 +24,7 @@ pub struct Product {
     /// A price per currency; prices in other currencies stay as they are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub prices: Vec<Money>,
-    /// A fraction, for example "0.2".
+    /// The tax rate as a fraction, for example "0.2".
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tax_rate: Option<String>,
     /// Whether it can be put into a cart.
@@ -35,18 +35,18 @@ pub struct Product {
 /// One row of an import.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ImportRow {
-    /// What is sold.
+    /// The product.
     pub product: Product,
-    /// One more price of it, in major units: "2.55".
+    /// An additional price, in major units: "2.55".
     #[serde(skip_serializing_if = "Option::is_none")]
     pub price: Option<String>,
     /// The ISO 4217 code of `price`; the shop's currency if it is `None`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub currency: Option<String>,
-    /// Where the stock lies.
+    /// The stock location.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
-    /// Units that there are: sets the stock.
+    /// Units on hand: sets the stock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_hand: Option<i64>,
     /// What `on_hand` must be before, unless it is right already.
@@ -60,13 +60,13 @@ pub struct ImportRow {
 /// The body of `POST /v1/admin/imports`.
 #[derive(Debug, Serialize)]
 pub struct Import<'a> {
-    /// Check only.
+    /// Whether to check only.
     pub dry_run: bool,
-    /// At most 500.
+    /// The rows, at most 500.
     pub rows: &'a [ImportRow],
 }
 
-/// What an import did.
+/// The result of an import.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Imported {
@@ -74,50 +74,50 @@ pub struct Imported {
     pub created: u64,
     /// Changed products.
     pub updated: u64,
-    /// Products that were so already.
+    /// Products that already had these values.
     pub unchanged: u64,
     /// Stock levels that were set.
     pub stock_set: u64,
-    /// Rows that were refused.
+    /// Refused rows.
     pub errors: Vec<ImportedError>,
 }
 
-/// A row that the server refused.
+/// A refused row.
 #[derive(Clone, Debug, Deserialize)]
 pub struct ImportedError {
-    /// Its place in the request, from 0.
+    /// Its index in the request, from 0.
     pub row: usize,
-    /// The faulty field.
+    /// The invalid field.
     #[serde(default)]
     pub field: String,
     /// What is wrong with it.
     pub message: String,
 }
 
-/// Where goods go.
+/// A shipping address.
 #[derive(Clone, Debug, Serialize)]
 pub struct Address {
-    /// Who gets them.
+    /// The recipient's name.
     pub name: String,
-    /// Street and number.
+    /// The street and number.
     pub line1: String,
-    /// Town.
+    /// The city.
     pub city: String,
-    /// Postal code.
+    /// The postal code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub postal_code: Option<String>,
     /// ISO 3166-1 alpha-2.
     pub country: String,
 }
 
-/// A line to put into a cart.
+/// A new line of a cart.
 #[derive(Clone, Debug, Serialize)]
 pub struct NewLine {
-    /// What.
+    /// The SKU.
     pub sku: String,
     /// Units.
     pub quantity: i64,
-    /// A price agreed elsewhere.
+    /// An agreed price.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unit_price: Option<Money>,
 }
@@ -128,32 +128,32 @@ pub struct NewCart {
     /// The ISO 4217 code; the shop's currency if it is `None`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub currency: Option<String>,
-    /// The buyer's.
+    /// The buyer's email address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
-    /// The buyer's own number.
+    /// The buyer's own reference.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
-    /// What is bought.
+    /// The first lines.
     pub lines: Vec<NewLine>,
-    /// Where it goes.
+    /// The shipping address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shipping_address: Option<Address>,
-    /// How it goes.
+    /// The id of the delivery option.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivery_option: Option<String>,
 }
 
-/// The body of `PATCH /v1/store/carts/{id}`: what is `None` stays as it is.
+/// The body of `PATCH /v1/store/carts/{id}`: `None` leaves a field unchanged.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct CartUpdate {
-    /// The buyer's.
+    /// The buyer's email address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
-    /// Where it goes.
+    /// The shipping address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shipping_address: Option<Address>,
-    /// How it goes.
+    /// The id of the delivery option.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivery_option: Option<String>,
 }
@@ -161,28 +161,28 @@ pub struct CartUpdate {
 /// A cart.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Cart {
-    /// Its id, the right to use it.
+    /// Its id, which gives the right to use it.
     pub id: String,
-    /// What is in it.
+    /// Its lines.
     pub lines: Vec<Line>,
-    /// How it goes, once chosen.
+    /// The chosen delivery, if any.
     #[serde(default)]
     pub delivery: Option<Delivery>,
-    /// What it comes to.
+    /// Its totals.
     pub totals: Totals,
 }
 
-/// A chosen way of delivery.
+/// A chosen delivery option.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Delivery {
-    /// What it costs.
+    /// Its price.
     pub price: Money,
 }
 
-/// What a cart or an order comes to.
+/// The totals of a cart or an order.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Totals {
-    /// All in all.
+    /// The amount to pay.
     pub total: Money,
 }
 
@@ -191,31 +191,31 @@ pub struct Totals {
 pub struct Line {
     /// Its id within the cart or order.
     pub id: String,
-    /// What.
+    /// The SKU.
     pub sku: String,
     /// Units.
     pub quantity: i64,
-    /// For one.
+    /// The price of one unit.
     pub unit_price: Money,
 }
 
 /// The body of a checkout.
 #[derive(Clone, Debug, Serialize)]
 pub struct Checkout {
-    /// Who takes the money, from what; not needed for a cart that costs nothing.
+    /// The payment method; not needed for a cart whose total is 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payment: Option<PaymentMethod>,
-    /// What the buyer has seen.
+    /// The total that the buyer was shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected_total: Option<Money>,
 }
 
-/// A way to pay.
+/// A payment method.
 #[derive(Clone, Debug, Serialize)]
 pub struct PaymentMethod {
-    /// For example `sandbox`.
+    /// The provider, for example `sandbox`.
     pub provider: String,
-    /// The provider's name for the buyer's card.
+    /// The provider's token for the buyer's card.
     pub token: String,
 }
 
@@ -232,26 +232,26 @@ impl PaymentMethod {
 pub struct Order {
     /// Its id.
     pub id: String,
-    /// Where it stands.
+    /// The status.
     pub status: String,
-    /// Where its money stands.
+    /// The payment status.
     #[serde(default)]
     pub payment_status: String,
-    /// What was bought.
+    /// The lines.
     #[serde(default)]
     pub lines: Vec<Line>,
-    /// What it comes to.
+    /// The total.
     pub total: Money,
-    /// What came in.
+    /// The captured amount.
     #[serde(default)]
     pub captured: Option<Money>,
-    /// What went back.
+    /// The refunded amount.
     #[serde(default)]
     pub refunded: Option<Money>,
 }
 
 impl Order {
-    /// What came in and stayed, in minor units; `None` if the server says neither.
+    /// The captured amount less refunds, in minor units; `None` if the answer has neither.
     #[must_use]
     pub fn kept(&self) -> Option<i64> {
         let captured = self.captured.as_ref()?.as_minor()?;
@@ -262,31 +262,31 @@ impl Order {
 /// The body of a refund.
 #[derive(Clone, Debug, Serialize)]
 pub struct Refund {
-    /// What comes back.
+    /// The refunded lines.
     pub lines: Vec<RefundLine>,
-    /// Whether it can be sold again.
+    /// Whether the units become available to sell.
     pub restock: bool,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
-/// What comes back of one line.
+/// The refund of one line.
 #[derive(Clone, Debug, Serialize)]
 pub struct RefundLine {
     /// The line's id.
     pub line: String,
     /// Units.
     pub quantity: i64,
-    /// What is given back for them.
+    /// The amount to refund for them.
     pub amount: Money,
 }
 
 /// One page of a list.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Page<T> {
-    /// Its part of the list.
+    /// The items of the page.
     pub data: Vec<T>,
-    /// Where the next page begins.
+    /// The cursor of the next page.
     #[serde(default)]
     pub next_cursor: Option<String>,
 }
@@ -294,28 +294,28 @@ pub struct Page<T> {
 /// The stock of one SKU.
 #[derive(Clone, Debug, Deserialize)]
 pub struct StockItem {
-    /// Which.
+    /// The SKU.
     pub sku: String,
-    /// Units held for buyers who have not paid yet.
+    /// Units reserved for buyers who have not paid yet.
     pub reserved: i64,
-    /// Units that orders have a claim to.
+    /// Units allocated to orders.
     pub allocated: i64,
-    /// Units that can be sold.
+    /// Units that are available to sell.
     pub sellable: i64,
-    /// Units that have left.
+    /// Units that were sold.
     pub sold: i64,
 }
 
 /// A line of an `out_of_stock` problem.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Shortage {
-    /// Which.
+    /// The SKU.
     pub sku: String,
-    /// Units that can still be had.
+    /// Units that are available to sell.
     pub available: i64,
 }
 
-/// A product in the shop window.
+/// A product for sale.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Listed {
     /// Its stock keeping unit.

@@ -1,9 +1,8 @@
-//! The client of the public HTTP API: one connection pool, retries that are safe, problems as
-//! errors.
+//! The client of the public HTTP API: one connection pool, safe retries, problems as errors.
 //!
-//! What deliberately is not here: the shapes of requests and answers (`api`), what a refusal says
-//! (`problem`) and any flow. Every POST carries an idempotency key, and the other verbs say what
-//! should be, so whatever is sent may be sent again.
+//! Deliberately not here: the shapes of requests and answers (`api`), the parsing of refusals
+//! (`problem`) and any flow. Every POST has an idempotency key, and the other methods are
+//! idempotent, so every request may be retried.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -19,25 +18,25 @@ use crate::problem::{Error, chain, read};
 
 /// The most bytes of an answer that are read.
 const ANSWER_MAX_BYTES: usize = 32 * 1024 * 1024;
-/// How long one request may take, its answer included.
+/// Timeout of one request, including its answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(75);
-/// How long a connection may take to come about.
+/// Timeout of connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long an idle connection is kept: shorter than the 5 s that servers commonly allow.
+/// The idle timeout of a pooled connection: shorter than the 5 s that servers commonly use.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
-/// How often a request is sent again before its error is given up to the caller.
+/// Retries of a request before its error is returned.
 const RETRIES: usize = 12;
 
-/// A good answer.
+/// A successful answer.
 #[derive(Clone, Debug)]
 pub struct Answer<T> {
     /// The HTTP status, 200 to 299.
     pub status: u16,
-    /// The document.
+    /// The body.
     pub body: T,
 }
 
-/// A server, as seen from outside. Cheap to clone; clones share the connections.
+/// A client of one server. Cheap to clone; clones share connections.
 #[derive(Clone)]
 pub struct Client {
     http: reqwest::Client,
@@ -56,7 +55,7 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client of the server at `url` that calls with `key`, or as anybody.
+    /// A client of the server at `url`, with an API key, or anonymous.
     ///
     /// # Errors
     /// [`Error::Address`], [`Error::Key`], and [`Error::Setup`] when TLS cannot be set up.
@@ -78,7 +77,7 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("kontor-client/", env!("CARGO_PKG_VERSION")));
         if parsed.scheme() == "http" {
-            // No certificate is ever looked at, so a machine without any will do.
+            // No certificate is ever verified, so a machine without root certificates will do.
             builder = builder.tls_certs_only(std::iter::empty());
         }
         let http = builder.build().map_err(|error| Error::Setup(chain(&error)))?;
@@ -93,33 +92,33 @@ impl Client {
         self
     }
 
-    /// The address that it speaks to, without a slash at its end.
+    /// The URL of its server, without a slash at its end.
     #[must_use]
     pub fn base(&self) -> &str {
         &self.base
     }
 
-    /// Asks for what is at `path`, which begins with a slash.
+    /// A GET of `path`, which begins with a slash.
     pub fn get<T>(&self, path: &str) -> Call<'_, T> {
         self.call(Method::GET, path)
     }
 
-    /// Posts to `path`, under a fresh idempotency key unless the caller names one.
+    /// A POST to `path`, with a new idempotency key unless the caller sets one.
     pub fn post<T>(&self, path: &str) -> Call<'_, T> {
         self.call(Method::POST, path)
     }
 
-    /// Replaces what is at `path`.
+    /// A PUT to `path`.
     pub fn put<T>(&self, path: &str) -> Call<'_, T> {
         self.call(Method::PUT, path)
     }
 
-    /// Changes what is at `path`.
+    /// A PATCH of `path`.
     pub fn patch<T>(&self, path: &str) -> Call<'_, T> {
         self.call(Method::PATCH, path)
     }
 
-    /// Takes away what is at `path`.
+    /// A DELETE of `path`.
     pub fn delete<T>(&self, path: &str) -> Call<'_, T> {
         self.call(Method::DELETE, path)
     }
@@ -131,7 +130,7 @@ impl Client {
     }
 }
 
-/// A request in the making, whose answer is read as a `T`.
+/// A request being built, whose answer is deserialized as `T`.
 #[derive(Debug)]
 #[must_use]
 pub struct Call<'a, T> {
@@ -153,25 +152,26 @@ impl<T> Call<'_, T> {
         self
     }
 
-    /// The document to send.
+    /// Sets the JSON body.
     pub fn json<B: Serialize>(mut self, body: &B) -> Self {
         self.body = Some(serde_json::to_vec(body).map_err(|error| error.to_string()));
         self
     }
 
-    /// The idempotency key, for a caller that may come back with the same request later.
+    /// Sets the idempotency key, for a caller that may repeat the request later.
     pub fn idempotency_key(mut self, key: &str) -> Self {
         self.idempotency_key = Some(key.to_owned());
         self
     }
 
-    /// Asks the server to wait so many seconds, 0 to 30, for the outcome.
+    /// Asks the server to wait for the outcome, 0 to 30 seconds.
     pub fn prefer_wait(mut self, seconds: u8) -> Self {
         self.prefer = Some(format!("wait={seconds}"));
         self
     }
 
-    /// Sends it, and again with the same key while the server is busy or out of reach.
+    /// Sends the request, and retries it with the same key while the server is overloaded or
+    /// unreachable.
     ///
     /// # Errors
     /// [`Error::Problem`] for a refusal, [`Error::Unreachable`] and [`Error::Answer`].
@@ -239,10 +239,10 @@ impl<T> Call<'_, T> {
     }
 }
 
-/// Installs ring as the process's TLS provider, unless one is there.
+/// Installs ring as the process's TLS provider, unless there is one.
 fn install_tls() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // Losing a race against another thread is as good.
+        // Another thread may have installed one.
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
 }
@@ -271,7 +271,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_secret_is_shown() {
+    fn client_debug_output_hides_the_key() {
         let client = Client::new("http://127.0.0.1:1", Some("sk_hidden".into())).unwrap();
         assert!(!format!("{client:?} {:?}", client.get::<()>("/x")).contains("sk_hidden"));
         let error = Client::new("http://me:sk_hidden@host", None).unwrap_err();
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn only_addresses_of_servers_will_do() {
+    fn only_http_urls_without_credentials_are_accepted() {
         for bad in ["", "localhost:8080", "ftp://x", "http://x/?a=b", "file:///etc"] {
             assert!(matches!(Client::new(bad, None), Err(Error::Address(_))), "{bad}");
         }

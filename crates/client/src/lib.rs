@@ -1,12 +1,12 @@
 //! The Rust client of kontor's HTTP API.
 //!
-//! A [`Client`] keeps connections, sends a request again while the server is busy or out of reach,
-//! and gives every POST an idempotency key, so that nothing is done twice. What it can ask has the
-//! name of its operation in `/openapi.json`; all else is reached by its path. [`api`] has the shapes
-//! of requests and answers, [`money`] amounts and prices; a refusal is an [`Error`] with its stable code
-//! and all its faulty fields.
+//! A [`Client`] pools connections, retries a request while the server is overloaded or unreachable,
+//! and gives every POST an idempotency key, so that nothing is done twice. Its methods are named
+//! after the operation ids in `/openapi.json`; other operations are reached by path. [`api`] has
+//! the shapes of requests and answers, [`money`] amounts and prices; a refusal is an [`Error`] with
+//! its stable code and all invalid fields.
 //!
-//! It knows kontor by its HTTP API only, needs a tokio runtime, and holds no state of its own.
+//! It depends only on kontor's HTTP API, needs a tokio runtime, and has no state of its own.
 //!
 //! ```no_run
 //! use kontor_client::api::{Checkout, NewCart, NewLine, Payment};

@@ -1,8 +1,8 @@
-//! Money and unit prices, as the API writes them.
+//! Money and unit prices in the API's format.
 //!
 //! An amount is a number of minor units (pence, cents, yen) and never a float; a unit price may
-//! have up to four decimals of one. What deliberately is not here: rounding and taxes, which are
-//! the server's, and exchange between currencies.
+//! have up to four decimals of one. Deliberately not here: rounding and taxes, which the server
+//! computes, and currency conversion.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,16 +11,17 @@ use iso_currency::Currency;
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
 
-/// The largest amount that the API takes, in minor units: what a 64-bit float still holds exactly.
+/// The largest amount that the API accepts, in minor units: the largest integer that a 64-bit float
+/// represents exactly.
 pub const AMOUNT_MAX: i64 = 9_007_199_254_740_991;
 
-/// Why a text is no money.
+/// Why a text is not money.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidMoney {
     /// Not an ISO 4217 code with minor units.
     #[error("must be an ISO 4217 currency code, for example GBP")]
     Currency,
-    /// Not a decimal number, or a finer one than a price can be.
+    /// Not a decimal number, or with too many decimals.
     #[error("must be a number of minor units with at most 4 decimals, for example 1250 or 1250.5")]
     Number,
     /// Beyond [`AMOUNT_MAX`].
@@ -28,7 +29,7 @@ pub enum InvalidMoney {
     TooLarge,
 }
 
-/// How many decimals the amounts of a currency have: 2 for GBP, 0 for JPY, 3 for KWD.
+/// The number of decimals of a currency's amounts: 2 for GBP, 0 for JPY, 3 for KWD.
 ///
 /// # Errors
 /// [`InvalidMoney::Currency`] for what is no ISO 4217 code, or one without minor units.
@@ -36,7 +37,7 @@ pub fn currency_decimals(code: &str) -> Result<u16, InvalidMoney> {
     Currency::from_code(code).and_then(|known| known.exponent()).ok_or(InvalidMoney::Currency)
 }
 
-/// Money as the API writes it; the amount of a unit price may have decimals.
+/// Money in the API's format; the amount of a unit price may have decimals.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Money {
     /// Minor units.
@@ -68,30 +69,30 @@ impl Money {
         })
     }
 
-    /// A unit price, or `None` if it is finer than one can be.
+    /// A unit price, or `None` if it has too many decimals.
     #[must_use]
     pub fn as_price(&self) -> Option<UnitPrice> {
         self.amount.to_string().parse().ok()
     }
 }
 
-/// A price for one unit, in ten-thousandths of a minor unit, in the currency of what it stands in.
+/// A price for one unit, in ten-thousandths of a minor unit. Its currency is that of its context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct UnitPrice(i64);
 
 impl UnitPrice {
-    /// How many parts of a minor unit a price can tell apart.
+    /// The parts of a minor unit that a price counts.
     pub const SCALE: i64 = 10_000;
 
-    /// Reads an amount in major units: "2.55" GBP is a price of 255 pence.
+    /// Parses an amount in major units: "2.55" GBP is a price of 255 pence.
     ///
     /// # Errors
-    /// [`InvalidMoney`]: no such currency, no decimal number, too fine or too large.
+    /// [`InvalidMoney`]: no such currency, no decimal number, too many decimals, or too large.
     pub fn from_major(text: &str, currency: &str) -> Result<Self, InvalidMoney> {
         decimal(text, usize::from(currency_decimals(currency)?) + 4).map(Self)
     }
 
-    /// A price of so many ten-thousandths of a minor unit.
+    /// A price in ten-thousandths of a minor unit.
     #[must_use]
     pub const fn from_raw(raw: i64) -> Self {
         Self(raw)
@@ -120,13 +121,13 @@ impl fmt::Display for UnitPrice {
 impl FromStr for UnitPrice {
     type Err = InvalidMoney;
 
-    /// Reads minor units with up to four decimals: `1250`, `0.1`.
+    /// Parses minor units with up to four decimals: `1250`, `0.1`.
     fn from_str(text: &str) -> Result<Self, InvalidMoney> {
         decimal(text, 4).map(Self)
     }
 }
 
-/// Reads a decimal number as a whole number of 10^-`places`.
+/// Parses a decimal number as a whole number of 10^-`places`.
 fn decimal(text: &str, places: usize) -> Result<i64, InvalidMoney> {
     let (negative, digits) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -152,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prices_go_out_as_they_came_in() {
+    fn price_json_round_trips() {
         let fine: UnitPrice = "0.1".parse().unwrap();
         let text = serde_json::to_string(&Money::price(fine, "GBP")).unwrap();
         assert_eq!(text, r#"{"amount":0.1,"currency":"GBP"}"#);

@@ -1,7 +1,7 @@
-//! The operations of the API that shops and their staff use most, by their names in `/openapi.json`.
+//! The most used operations of the API, by their ids in `/openapi.json`.
 //!
-//! Each gives a [`Call`] that can still be changed before it is sent. What deliberately is not here:
-//! the rest of the API, which [`Client::get`], [`Client::post`] and their like reach by its path.
+//! Each returns a [`Call`] that can be changed before it is sent. Deliberately not here: the other
+//! operations, which [`Client::get`], [`Client::post`] and the like reach by path.
 
 use std::fmt::Write as _;
 
@@ -13,14 +13,14 @@ use crate::api::{
 };
 use crate::client::{Call, Client};
 
-/// What a buyer does: no key is needed.
+/// Operations of buyers, without a key.
 impl Client {
-    /// Lists what is on sale, page by page: `query("limit", ..)`, `query("after", ..)`.
+    /// Lists products for sale, by page: `query("limit", ..)`, `query("after", ..)`.
     pub fn browse_products(&self) -> Call<'_, Page<Listed>> {
         self.get("/v1/store/products")
     }
 
-    /// Makes a cart.
+    /// Creates a cart.
     pub fn create_cart(&self, cart: &NewCart) -> Call<'_, Cart> {
         self.post("/v1/store/carts").json(cart)
     }
@@ -30,35 +30,35 @@ impl Client {
         self.get(&format!("/v1/store/carts/{}", segment(cart)))
     }
 
-    /// Says who buys, and where it goes.
+    /// Sets the buyer's email address, shipping address and delivery option.
     pub fn update_cart(&self, cart: &str, update: &CartUpdate) -> Call<'_, Cart> {
         self.patch(&format!("/v1/store/carts/{}", segment(cart))).json(update)
     }
 
-    /// Puts a line into a cart.
+    /// Adds a line to a cart.
     pub fn add_lines(&self, cart: &str, line: &NewLine) -> Call<'_, Cart> {
         self.post(&format!("/v1/store/carts/{}/lines", segment(cart))).json(line)
     }
 
-    /// Changes how many units a line of a cart has.
+    /// Sets the units of a cart's line.
     pub fn set_quantity(&self, cart: &str, line: &str, quantity: i64) -> Call<'_, Cart> {
         let path = format!("/v1/store/carts/{}/lines/{}", segment(cart), segment(line));
         self.patch(&path).json(&json!({ "quantity": quantity }))
     }
 
-    /// Takes a line out of a cart.
+    /// Removes a line from a cart.
     pub fn remove_line(&self, cart: &str, line: &str) -> Call<'_, Cart> {
         self.delete(&format!("/v1/store/carts/{}/lines/{}", segment(cart), segment(line)))
     }
 
-    /// Buys what is in a cart; with [`Call::prefer_wait`] the answer says how it ended. Refusals
-    /// have the codes `out_of_stock`, `payment_declined` and `cart_changed`, among others.
+    /// Places the order of a cart; with [`Call::prefer_wait`] the answer contains its outcome.
+    /// Refusals have the codes `out_of_stock`, `payment_declined` and `cart_changed`, among others.
     pub fn check_out(&self, cart: &str, checkout: &Checkout) -> Call<'_, Order> {
         self.post(&format!("/v1/store/carts/{}/checkout", segment(cart))).json(checkout)
     }
 }
 
-/// What staff and programs do: the client needs a key with the right scopes.
+/// Operations of staff and programs: the client needs a key with the right scopes.
 impl Client {
     /// Imports products and their stock.
     pub fn import_products(&self, import: &Import<'_>) -> Call<'_, Imported> {
@@ -75,13 +75,13 @@ impl Client {
         self.get(&format!("/v1/admin/orders/{}", segment(order)))
     }
 
-    /// Cancels an order that has not left.
+    /// Cancels an order that has not been shipped.
     pub fn cancel_order(&self, order: &str, reason: &str) -> Call<'_, Order> {
         self.post(&format!("/v1/admin/orders/{}/cancel", segment(order)))
             .json(&json!({ "reason": reason }))
     }
 
-    /// Takes goods back, and gives their money back.
+    /// Refunds units of an order.
     pub fn refund_order(&self, order: &str, refund: &Refund) -> Call<'_, Order> {
         self.post(&format!("/v1/admin/orders/{}/refunds", segment(order))).json(refund)
     }
@@ -105,7 +105,7 @@ pub fn segment(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
             path.push(char::from(byte));
         } else {
-            // Writing to a text cannot fail.
+            // Writing to a string cannot fail.
             let _ = write!(path, "%{byte:02X}");
         }
     }
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_is_in_a_name_stays_one_segment() {
+    fn ids_are_percent_encoded_as_one_path_segment() {
         for (text, path) in [
             ("LAMP-1", "LAMP-1"),
             ("BANK CHARGES#1", "BANK%20CHARGES%231"),

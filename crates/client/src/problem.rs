@@ -1,6 +1,6 @@
-//! What can go wrong between a client and a server: refusals (RFC 9457) and silence.
+//! Errors of requests: refusals (RFC 9457) and missing answers.
 //!
-//! What deliberately is not here: sending and sending again (`client`).
+//! Deliberately not here: sending and retries (`client`).
 
 use std::fmt;
 use std::time::Duration;
@@ -16,24 +16,24 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 pub struct Problem {
     /// The HTTP status.
     pub status: u16,
-    /// The stable code; `http_<status>` when whatever answered does not speak problem+json.
+    /// The stable code; `http_<status>` if the answer is not problem+json.
     pub code: String,
-    /// For people.
+    /// A description, for people.
     pub detail: String,
-    /// All faulty fields.
+    /// All invalid fields.
     pub errors: Vec<FieldError>,
-    /// How long the server asks to wait.
+    /// The delay that the server asks for.
     pub retry_after: Option<Duration>,
-    /// The whole document.
+    /// The whole body.
     pub document: Value,
 }
 
-/// One faulty field, as the server names it.
+/// An invalid field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldError {
     /// Its path, for example `lines[0].quantity`.
     pub field: String,
-    /// What is wrong with it.
+    /// The rule that the field breaks.
     pub message: String,
 }
 
@@ -47,26 +47,26 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Why a request has no good answer.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The server refused.
     #[error("{0}")]
     Problem(Box<Problem>),
-    /// Nobody answered, and sending it again did not help.
+    /// There was no answer, even after retries.
     #[error("no answer from {url}: {reason}")]
     Unreachable {
-        /// What was asked.
+        /// The URL.
         url: String,
-        /// The whole chain of causes.
+        /// All causes.
         reason: String,
     },
-    /// The answer is not what the contract says.
+    /// The answer is malformed.
     #[error("cannot read the answer of {url}: {reason}")]
     Answer {
-        /// What was asked.
+        /// The URL.
         url: String,
-        /// Where it departs.
+        /// The first fault.
         reason: String,
     },
     /// No http or https address, or one with a password in it.
@@ -96,7 +96,7 @@ impl Error {
         self.problem().map_or("", |problem| problem.code.as_str())
     }
 
-    /// Whether going on makes no sense: nobody answers, or the key does not do.
+    /// Whether going on makes no sense: the server is unreachable, or the key is not sufficient.
     #[must_use]
     pub fn ends_the_run(&self) -> bool {
         match self {
@@ -106,7 +106,7 @@ impl Error {
         }
     }
 
-    /// Whether sending it again, under the same key, may help.
+    /// Whether a retry with the same key may succeed.
     #[must_use]
     pub fn retryable(&self) -> bool {
         match self {
@@ -122,7 +122,7 @@ impl Error {
         }
     }
 
-    /// How long to wait before that: as planned, or longer if the server asks for it.
+    /// The delay before a retry: the planned one, or longer if the server asks for it.
     #[must_use]
     pub fn wait(&self, planned: Option<Duration>) -> Option<Duration> {
         let asked = self.problem().and_then(|problem| problem.retry_after);
@@ -133,7 +133,7 @@ impl Error {
     }
 }
 
-/// Reads a refusal; of whatever is not problem+json it keeps the beginning.
+/// Parses a refusal; of a body that is not problem+json, the beginning becomes the description.
 pub(crate) fn read(status: u16, retry_after: Option<Duration>, bytes: &[u8]) -> Problem {
     let document: Value = serde_json::from_slice(bytes).unwrap_or(Value::Null);
     let text = |name: &str| document.get(name).and_then(Value::as_str).map(str::to_owned);
@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_problem_is_read_whole_and_other_pages_do_no_harm() {
+    fn problem_json_is_parsed_and_other_bodies_are_tolerated() {
         let bytes = br#"{"code":"out_of_stock","detail":"d","order":null,"lines":[{"sku":"a"}],
             "errors":[{"field":"f","message":"m"}]}"#;
         let found = read(409, None, bytes);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kontor_client::{Client, Error};
 
-/// A key or token, which no debug output and no error shows.
+/// A key or token, which is hidden in debug output and errors.
 #[derive(Clone)]
 pub struct HiddenArg(String);
 
@@ -53,10 +53,10 @@ impl TargetArgs {
     }
 }
 
-/// Reads a length of time: `500ms`, `30s`, `5m`, `1h`.
+/// Parses a duration: `500ms`, `30s`, `5m`, `1h`.
 ///
 /// # Errors
-/// What it must be, for whoever typed it.
+/// The expected format.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || "must be a number and a unit, for example 500ms, 30s or 5m".to_owned();
     let split = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_key_is_shown() {
+    fn debug_output_hides_the_key() {
         let target = TargetArgs { url: String::new(), key: "sk_hidden".parse().unwrap() };
         assert!(!format!("{target:?}").contains("sk_hidden"));
     }

@@ -1,12 +1,12 @@
-//! The lab: what fills, tries, measures and breaks a kontor from outside.
+//! The lab: tools that fill, test, measure and break a kontor server from outside.
 //!
-//! `import` fills it from files; `shoppers`, `shopkeepers` and `people` bring it to life; `load`
-//! measures it; `replay` plays a real shop's year of orders; `crash_test` kills it, `cluster` sets a
-//! whole one up on this machine. All of them know kontor by its HTTP API (`kontor_client`) and its
-//! command line (`program`) only, and say what their commands are called with. What commands print
-//! goes through `stdout`.
+//! `import` fills it from files; `shoppers`, `shopkeepers` and `people` simulate its users; `load`
+//! measures it; `replay` replays a real shop's year of orders; `crash_test` kills it, `cluster`
+//! runs a whole cluster on this machine. All of them use kontor only through its HTTP API
+//! (`kontor_client`) and its command line (`program`), and define the arguments of their commands.
+//! Commands print through `stdout`.
 //!
-//! What deliberately is not here: the server, its store, and everything that needs them.
+//! Deliberately not here: the server, its store, and everything that needs them.
 
 // `println!` panics once nobody reads: commands print with `stdout`.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
@@ -25,7 +25,7 @@ pub mod shoppers;
 pub mod stderr;
 pub mod stdout;
 
-/// Why a tool could not do its work.
+/// Why a tool failed.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "each variant is what it wraps")]
 pub enum Error {
@@ -43,7 +43,7 @@ pub enum Error {
     Io(#[from] std::io::Error),
 }
 
-/// Runs what waits without a runtime.
+/// Runs blocking code.
 fn blocking<T>(work: impl FnOnce() -> T) -> T {
     tokio::task::block_in_place(work)
 }

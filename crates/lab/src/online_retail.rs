@@ -1,7 +1,7 @@
-//! The Online Retail file (UCI, CC BY 4.0): its rows, which of them are goods, and the catalogue
-//! that follows from them.
+//! The Online Retail file (UCI, CC BY 4.0): its rows, which of them are products, and the catalogue
+//! derived from them.
 //!
-//! What deliberately is not here: sending anything, and the other import formats (`import::rows`).
+//! Deliberately not here: sending, and the other import formats (`import::rows`).
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
@@ -31,26 +31,26 @@ pub const ROWS_MAX: usize = 5_000_000;
 /// One row: a line of an invoice.
 #[derive(Clone, Debug)]
 pub struct RetailRow {
-    /// Its line in the file, the header being line 1.
+    /// Its line in the file; the header is line 1.
     pub line: u64,
-    /// The invoice's number; `C` begins a cancellation, `A` an adjustment.
+    /// The invoice number; `C` is the prefix of a cancellation, `A` of an adjustment.
     pub invoice: Arc<str>,
     /// The stock code, as written.
     pub code: Arc<str>,
-    /// What it is called on this row, trimmed; may be empty.
+    /// Its description in this row, trimmed; may be empty.
     pub description: Arc<str>,
-    /// Units; negative for what comes back or is written off.
+    /// Units; negative for returns and write-offs.
     pub quantity: i64,
-    /// The price of one in GBP.
+    /// The unit price in GBP.
     pub price: UnitPrice,
-    /// The customer's number, without the `.0` of the file.
+    /// The customer's number, without the file's `.0`.
     pub customer: Option<Arc<str>>,
     /// The country's name in the file.
     pub country: Arc<str>,
 }
 
 impl RetailRow {
-    /// What the row is worth, in pence, rounded half to even; negative for what goes back.
+    /// The value of the row, in pence, rounded half to even; negative for returns.
     #[must_use]
     pub fn pence(&self) -> i64 {
         value(self.price, self.quantity)
@@ -64,14 +64,14 @@ pub fn value(price: UnitPrice, quantity: i64) -> i64 {
         (i128::from(price.raw()) * i128::from(quantity), i128::from(UnitPrice::SCALE));
     let (whole, part) = (exact.div_euclid(one), exact.rem_euclid(one) * 2);
     let up = part > one || (part == one && whole % 2 != 0);
-    // Reading has bounded both factors, so that this cannot be too large.
+    // Both factors were bounded when they were parsed, so the result is in range.
     i64::try_from(whole + i128::from(up)).unwrap_or(0)
 }
 
 /// Reads all rows.
 ///
 /// # Errors
-/// [`source::Error`], naming line and column.
+/// [`source::Error`], with line and column.
 pub fn read(input: impl Read) -> Result<Vec<RetailRow>, source::Error> {
     let mut reader = csv_text::reader(input)?;
     let header = reader.byte_headers().map_err(source::Error::csv)?.clone();
@@ -130,7 +130,7 @@ fn row(line: u64, record: &csv::ByteRecord, texts: &mut Texts) -> Result<RetailR
     })
 }
 
-/// Every text once.
+/// Each text once.
 #[derive(Default)]
 struct Texts(HashSet<Arc<str>>);
 
@@ -145,7 +145,7 @@ impl Texts {
     }
 }
 
-/// What a stock code stands for, if it is not goods.
+/// The meaning of a stock code that is not a product.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, strum::EnumIter,
 )]
@@ -175,7 +175,7 @@ pub enum NotGoods {
     BadDebt,
 }
 
-/// What a stock code stands for, or `None` if it is goods.
+/// The meaning of a stock code that is not a product; `None` for a product.
 #[must_use]
 pub fn not_goods(code: &str) -> Option<NotGoods> {
     let code = code.to_ascii_uppercase();
@@ -195,21 +195,21 @@ pub fn not_goods(code: &str) -> Option<NotGoods> {
     })
 }
 
-/// Whether the row sells goods: a positive quantity at a positive price on an ordinary invoice.
+/// Whether the row sells a product: a positive quantity at a positive price on an ordinary invoice.
 #[must_use]
 pub fn sells_goods(row: &RetailRow) -> bool {
     let ordinary = !row.invoice.starts_with(['C', 'A']);
     ordinary && row.quantity > 0 && row.price.raw() > 0 && not_goods(&row.code).is_none()
 }
 
-/// A product that the file implies.
+/// A product derived from the file.
 #[derive(Clone, Debug)]
 pub struct Implied {
-    /// Where its code stands first.
+    /// The first line with its code.
     pub line: u64,
-    /// What to import.
+    /// The product to import.
     pub product: Product,
-    /// Units on all its sale rows.
+    /// Units of all its sale rows.
     pub units: i64,
 }
 
@@ -221,9 +221,9 @@ struct Seen<'a> {
     prices: BTreeMap<UnitPrice, u64>,
 }
 
-/// A product for every stock code that is sold as goods at least once, in the order of their
-/// codes: its most frequent name and its most frequent price. Of equals, the first in the
-/// alphabet and the lowest.
+/// A product for every stock code that is sold at least once, in the order of their codes: its most
+/// frequent name and its most frequent price. Of equally frequent ones, the first in the alphabet
+/// and the lowest.
 #[must_use]
 pub fn catalog(rows: &[RetailRow]) -> Vec<Implied> {
     let mut seen: BTreeMap<&str, Seen<'_>> = BTreeMap::new();
@@ -261,22 +261,23 @@ fn most_frequent<T: Copy>(counts: &BTreeMap<T, u64>) -> Option<T> {
     best.map(|(value, _)| value)
 }
 
-/// The ISO 3166-1 alpha-2 code for a country's name in the file, or `None` for a name that it
-/// does not have. What is no country is given one that an address can have: the Channel Islands
-/// that of Jersey, "European Community" that of its seat, "Unspecified" that of the shop.
+/// The ISO 3166-1 alpha-2 code for a country's name in the file, or `None` for another name. A name
+/// that is not a country gets a code that is valid in an address: the Channel Islands that of
+/// Jersey, "European Community" that of its seat, "Unspecified" that of the shop.
 #[must_use]
 pub fn country_code(name: &str) -> Option<&'static str> {
     COUNTRIES.iter().find(|(known, ..)| *known == name).map(|(_, code, _)| *code)
 }
 
-/// A postal code in the country of a name in the file, or `None` for one that has no such codes.
+/// A postal code in the country with this name in the file, or `None` for a country without postal
+/// codes.
 #[must_use]
 pub fn postal_code(name: &str) -> Option<&'static str> {
     let (.., code) = COUNTRIES.iter().find(|(known, ..)| *known == name)?;
     (!code.is_empty()).then_some(*code)
 }
 
-/// Names, codes, and a postal code of the country; empty where it has none.
+/// Names, codes, and a postal code of the country; empty for a country without postal codes.
 const COUNTRIES: [(&str, &str, &str); 38] = [
     ("Australia", "AU", "2000"),
     ("Austria", "AT", "1010"),
@@ -360,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn fees_and_gifts_are_no_goods() {
+    fn fees_and_gifts_are_not_products() {
         for code in ["POST", "m", "gift_0001_20", "BANK CHARGES", "B"] {
             assert!(not_goods(code).is_some(), "{code}");
         }
@@ -370,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn the_catalog_takes_what_is_most_frequent() {
+    fn catalog_uses_the_most_frequent_values() {
         let text = format!(
             "{HEADER}1,a,LAMP,1,d,2.55,,EIRE\n1,a,lamp,2,d,2.95,,EIRE\n2,a,LAMP,3,d,2.95,,EIRE\n\
              2,a,broken,-9,d,0.0,,EIRE\n2,POST,POSTAGE,1,d,5,,EIRE\n3,e,,1,d,1,,EIRE\n\

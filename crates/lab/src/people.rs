@@ -1,6 +1,6 @@
-//! The people of a demo: buyers and shopkeepers at work, and a line of what they do.
+//! The people of a demo: simulated buyers and shopkeepers, and a status line.
 //!
-//! What deliberately is not here: where the shop comes from, and whether its books hold afterwards.
+//! Deliberately not here: setting up the shop, and verifying it afterwards.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -16,12 +16,12 @@ use tokio::task::JoinHandle;
 use crate::stderr;
 use crate::{Error, import, shopkeepers, shoppers, stdout};
 
-/// How often the line of figures is written anew.
+/// Period of the status line.
 const TICK: Duration = Duration::from_millis(500);
 /// The line shows the latency of the checkouts of this time.
 const LATENCY_WINDOW: Duration = Duration::from_secs(10);
 
-/// What the people of the demo have done so far.
+/// Counters of the demo's people.
 #[derive(Clone, Default)]
 struct Counters {
     buyers: Arc<shoppers::BuyerCounters>,
@@ -34,10 +34,10 @@ impl Counters {
     }
 }
 
-/// One side of the counter: how to stop it, and what it then says.
+/// Buyers or shopkeepers: how to stop them, and their result.
 type Side = (watch::Sender<bool>, JoinHandle<Result<(), kontor_client::Error>>);
 
-/// The buyers and shopkeepers of a demo, at work.
+/// The buyers and shopkeepers of a demo.
 pub struct People {
     counters: Counters,
     buyers: Side,
@@ -47,11 +47,11 @@ pub struct People {
 }
 
 impl People {
-    /// Lets people into the shop at an address, the shopkeepers with a key, buyers with so many
-    /// carts a second; shows what they do unless it is to be quiet.
+    /// Starts people at a shop's URL, the shopkeepers with a key, buyers with a rate of carts per
+    /// second; prints a status line unless `quiet`.
     ///
     /// # Errors
-    /// [`Error::Client`]: the address or the key is none.
+    /// [`Error::Client`]: the URL or the key is invalid.
     pub fn begin(url: &str, key: &str, carts_per_sec: f64, quiet: bool) -> Result<Self, Error> {
         let counters = Counters::default();
         let (stop, stopped) = watch::channel(false);
@@ -69,10 +69,10 @@ impl People {
         Ok(Self { counters, buyers, shopkeepers, started, live })
     }
 
-    /// Sends the shopkeepers home, then the buyers.
+    /// Stops the shopkeepers, then the buyers.
     ///
     /// # Errors
-    /// [`Error`]: some of them had to give up.
+    /// [`Error`]: some of them failed.
     pub async fn end(self) -> Result<Day, Error> {
         if let Some(live) = self.live {
             live.abort();
@@ -87,14 +87,14 @@ impl People {
     }
 }
 
-/// What the people of a demo have done in all.
+/// The totals of a demo.
 #[derive(Clone, Debug, Serialize)]
 pub struct Day {
-    /// How long it was.
+    /// Its duration in seconds.
     pub seconds: f64,
-    /// What buyers did.
+    /// Totals of the buyers.
     pub buyers: shoppers::BuyerCounts,
-    /// What shopkeepers did.
+    /// Totals of the shopkeepers.
     pub shopkeepers: shopkeepers::ShopkeeperCounts,
 }
 
@@ -118,7 +118,7 @@ impl fmt::Display for Day {
     }
 }
 
-/// Puts the demo's products on sale.
+/// Imports the demo's products.
 ///
 /// # Errors
 /// [`Error`], as for an import.
@@ -131,7 +131,7 @@ pub async fn stock_up(url: &str, key: &str, quiet: bool) -> Result<(), Error> {
     Ok(())
 }
 
-/// A line of living figures: over itself on a terminal, now and then elsewhere.
+/// Prints the status line: over itself on a terminal, from time to time elsewhere.
 async fn figures(counters: Counters, started: Instant) {
     let terminal = std::io::stdout().is_terminal();
     let period = if terminal { TICK } else { TICK * 10 };

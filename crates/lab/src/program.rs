@@ -1,6 +1,6 @@
-//! kontor's own command, run as a process: what tools need of a store that no API tells.
+//! Runs kontor's commands as processes, for what the API does not offer.
 //!
-//! What deliberately is not here: servers that stay (`cluster`, `crash_test`).
+//! Deliberately not here: long-running servers (`cluster`, `crash_test`).
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::{Error, blocking};
 #[derive(Clone, Debug)]
 pub struct Kontor(PathBuf);
 
-/// Where a shop's store is.
+/// The location of a shop's store.
 #[derive(Clone, Copy, Debug)]
 pub enum StoreLocation<'a> {
     /// In a data folder.
@@ -30,7 +30,7 @@ impl Kontor {
         Self(path)
     }
 
-    /// A command of it, whose environment has no setting of kontor.
+    /// A command of it, without kontor's settings in the environment.
     #[must_use]
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.0);
@@ -42,10 +42,10 @@ impl Kontor {
         command
     }
 
-    /// Makes an administrator's API key, and the store if there is none.
+    /// Creates an administrator's API key, and the store if there is none.
     ///
     /// # Errors
-    /// [`Error`]: the program cannot be run, or says why it made none.
+    /// [`Error`]: the program cannot be run, or its message.
     pub fn create_key(&self, store: StoreLocation<'_>, name: &str) -> Result<String, Error> {
         #[derive(Deserialize)]
         struct Created {
@@ -60,11 +60,11 @@ impl Kontor {
         }
     }
 
-    /// Checks everything in a store, and with `psp` the ledger of the sandbox payment provider at
-    /// that address, too.
+    /// Runs `kontor verify` on a store, with `psp` also on the ledger of the sandbox payment
+    /// provider at that URL.
     ///
     /// # Errors
-    /// What does not hold, or why it could not be checked.
+    /// The violations, or why it could not be checked.
     pub fn verify(&self, store: StoreLocation<'_>, psp: &str) -> Result<(), String> {
         let done = self.ended(&["verify", "--sandbox-psp", psp], store);
         let done = done.map_err(|error| format!("cannot verify the store: {error}"))?;
@@ -75,7 +75,7 @@ impl Kontor {
         }
     }
 
-    /// Runs a command to its end. Ctrl-C is for this process alone.
+    /// Runs a command to its end. Ctrl-C reaches only this process.
     fn ended(&self, words: &[&str], store: StoreLocation<'_>) -> Result<Output, Error> {
         let mut command = self.command();
         command.args(words).process_group(0);

@@ -1,7 +1,6 @@
-//! Simulated people of the shop for `kontor demo`: they receive goods, pack parcels, give money
-//! back.
+//! Simulated shopkeepers for `kontor demo`: they receive goods, ship orders and make refunds.
 //!
-//! What deliberately is not here: orders that are stuck, which are left to the visitor.
+//! Deliberately not here: stuck orders, which are left to the visitor.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,31 +19,31 @@ use tokio::time::MissedTickBehavior;
 
 use super::shoppers::skus;
 
-/// One SKU of so many, from the one that most buyers like, is left to sell out.
+/// One of this many SKUs, from the most popular one on, may sell out.
 const SCARCE_EACH: usize = 25;
-/// The most levels, and the most orders, that one turn takes.
+/// The most levels, and the most orders, of one turn.
 const PAGE: &str = "200";
-/// The most orders that go out in one turn.
+/// The most orders that are shipped in one turn.
 const PARCELS_MAX: usize = 50;
 /// The most units in a delivery.
 const DELIVERY_MAX: i64 = 100_000;
 
-/// How the people of the shop work.
+/// The shopkeepers' behavior.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// How often they look.
+    /// The period of their turns.
     pub turn: Duration,
-    /// How old an order is when it is packed.
+    /// The age of an order when it is shipped.
     pub pack_after: Duration,
-    /// A SKU runs low when so many units are sellable.
+    /// A SKU is reordered when this many units are available to sell.
     pub low: i64,
-    /// The units in a delivery; twice as many each time that it comes to an empty shelf.
+    /// The units of a delivery; doubled each time that it arrives after the SKU has sold out.
     pub delivery: i64,
-    /// How long a scarce SKU stays empty.
+    /// How long a scarce SKU stays sold out.
     pub empty_for: Duration,
-    /// How many of 100 orders are canceled instead of packed.
+    /// The percentage of orders that are cancelled instead of shipped.
     pub cancel_percent: u32,
-    /// How many of 100 packed orders are given back in part.
+    /// The percentage of shipped orders that are partly refunded.
     pub refund_percent: u32,
 }
 
@@ -62,27 +61,27 @@ impl Default for Options {
     }
 }
 
-/// What the people of the shop have done so far.
+/// The shopkeepers' totals so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct ShopkeeperCounts {
     /// Deliveries received.
     pub received: u64,
-    /// Orders that went out.
+    /// Orders shipped.
     pub shipped: u64,
     /// Refunds of a unit.
     pub refunded: u64,
     /// Orders canceled.
     pub canceled: u64,
-    /// Answers that nobody wants.
+    /// Failed requests.
     pub errors: u64,
 }
 
-/// Where they count.
+/// The shopkeepers' counters.
 #[derive(Debug, Default)]
 pub struct ShopkeeperCounters(Mutex<ShopkeeperCounts>);
 
 impl ShopkeeperCounters {
-    /// What they say now.
+    /// The current totals.
     #[must_use]
     pub fn read(&self) -> ShopkeeperCounts {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -93,10 +92,10 @@ impl ShopkeeperCounters {
     }
 }
 
-/// Works at the server of `client`, which has a key, until `shutdown` says true, or is dropped.
+/// Works with the server of `client`, which has a key, until `shutdown` is true or dropped.
 ///
 /// # Errors
-/// [`Error`] when the products cannot be read; what goes wrong later is counted.
+/// [`Error`] when the products cannot be read; later failures are counted.
 pub async fn run(
     client: Client,
     options: Options,
@@ -138,11 +137,11 @@ struct Staff {
     counters: Arc<ShopkeeperCounters>,
     rng: SmallRng,
     scarce: HashSet<String>,
-    /// Since when scarce SKUs are seen empty.
+    /// Since when scarce SKUs are sold out.
     empty: HashMap<String, Instant>,
-    /// The units that come next, of SKUs that sell faster than they come.
+    /// The units of the next delivery, of SKUs that sell out between deliveries.
     deliveries: HashMap<String, i64>,
-    /// Orders that went out, and of which something comes back.
+    /// Shipped orders that will be partly refunded.
     complaints: Vec<String>,
 }
 
@@ -177,7 +176,7 @@ impl Staff {
         Ok(())
     }
 
-    /// How much of a SKU is to come in now.
+    /// The units of a SKU to receive now.
     fn units(&mut self, level: &Level) -> Option<i64> {
         let sku = level.sku.clone();
         if self.scarce.contains(&sku) {
@@ -204,7 +203,7 @@ impl Staff {
             .query("fulfillment_status", "unfulfilled")
             .query("placed_to", &placed_to)
             .query("limit", PAGE);
-        // The newest come first, and wait.
+        // The newest are listed first, and wait.
         for order in list.send().await?.body.data.iter().rev().take(PARCELS_MAX) {
             let path = format!("/v1/admin/orders/{}", segment(&order.id));
             if self.rng.random_range(0..100) < self.options.cancel_percent {
@@ -226,7 +225,7 @@ impl Staff {
         Ok(())
     }
 
-    /// Gives back a unit of the first line of each order that somebody complained about.
+    /// Refunds a unit of the first line of each order with a complaint.
     async fn refund(&mut self) -> Result<(), Error> {
         for path in std::mem::take(&mut self.complaints) {
             let lines = json!([{"line": "1", "quantity": 1}]);
@@ -238,7 +237,7 @@ impl Staff {
         Ok(())
     }
 
-    /// Whether it was done. "Nothing is left to do" is no fault: lists are a moment behind.
+    /// Whether it was done. "Nothing is left to do" is no failure, because lists lag.
     async fn change(&self, path: &str, body: &Value) -> Result<bool, Error> {
         match self.client.post::<Value>(path).json(body).send().await {
             Ok(_) => Ok(true),

@@ -1,4 +1,4 @@
-//! Simulated buyers for `kontor demo`: they browse, fill carts, pay, change their minds.
+//! Simulated buyers for `kontor demo`: they browse, fill carts, pay, and change their minds.
 //!
 //! What deliberately is not here: the demo's screen (it reads [`BuyerCounters`]) and any check of what
 //! the server did: load, not proof.
@@ -16,37 +16,37 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior};
 
-/// The most buyers at a time.
+/// The most concurrent buyers.
 pub const BUYERS_MAX: usize = 1_000;
 /// The most products that buyers know.
 const SKUS_MAX: usize = 10_000;
-/// The most attempts to pay for one cart.
+/// The most payment attempts for one cart.
 const PAYMENTS_MAX: usize = 3;
-/// The upper ends of the latency buckets, in milliseconds; the last bucket has none.
+/// The upper bounds of the latency buckets, in milliseconds; the last bucket has none.
 const LATENCY_BUCKETS_MS: [u64; 14] =
     [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000];
 
-/// How buyers behave.
+/// The buyers' behavior.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// How many there are, at most [`BUYERS_MAX`].
+    /// The number of buyers, at most [`BUYERS_MAX`].
     pub buyers: usize,
-    /// How many carts all of them together begin in a second.
+    /// Carts per second of all buyers together.
     pub carts_per_sec: f64,
-    /// The longest that one thinks between two steps.
+    /// The longest pause between two steps.
     pub think_max: Duration,
-    /// The seed of what they like.
+    /// The seed of their choices.
     pub seed: u64,
 }
 
 impl Default for Options {
-    /// Gentle on two cores.
+    /// A light load for two cores.
     fn default() -> Self {
         Self { buyers: 24, carts_per_sec: 20.0, think_max: Duration::from_millis(800), seed: 1 }
     }
 }
 
-/// What buyers have done so far. Cheap to share.
+/// The buyers' counters. Cheap to share.
 #[derive(Debug, Default)]
 pub struct BuyerCounters {
     carts: AtomicU64,
@@ -64,30 +64,30 @@ pub struct BuyerCounters {
 pub struct BuyerCounts {
     /// Carts begun.
     pub carts: u64,
-    /// Checkouts that were answered.
+    /// Answered checkouts.
     pub placed: u64,
     /// Orders confirmed.
     pub confirmed: u64,
     /// Payments declined.
     pub declined: u64,
-    /// Checkouts that came too late for the last unit.
+    /// Checkouts that were refused for lack of stock.
     pub out_of_stock: u64,
-    /// Answers that nobody wants.
+    /// Failed requests.
     pub errors: u64,
     /// Revenue of confirmed orders, in minor units.
     pub revenue: i64,
-    /// Half of the checkouts took at most so many milliseconds.
+    /// The median latency of checkouts, in milliseconds.
     pub checkout_p50_ms: u64,
-    /// 99 of 100 checkouts took at most so many milliseconds.
+    /// The 99th percentile of checkouts, in milliseconds.
     pub checkout_p99_ms: u64,
 }
 
-/// How many checkouts took how long, by bucket.
+/// The number of checkouts by latency bucket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Latencies([u64; LATENCY_BUCKETS_MS.len() + 1]);
 
 impl Latencies {
-    /// Those that came after `before`.
+    /// Those after `before`.
     #[must_use]
     pub fn since(mut self, before: Self) -> Self {
         for (count, before) in self.0.iter_mut().zip(before.0) {
@@ -96,8 +96,7 @@ impl Latencies {
         self
     }
 
-    /// So many of 100 checkouts took at most so many milliseconds: the upper end of a bucket, 0
-    /// without checkouts.
+    /// A latency percentile in milliseconds: the upper bound of a bucket, 0 without checkouts.
     #[must_use]
     pub fn percentile(self, percent: u64) -> u64 {
         let wanted = (self.0.iter().sum::<u64>() * percent).div_ceil(100);
@@ -137,17 +136,17 @@ impl BuyerCounters {
         self.latencies[bucket.unwrap_or(LATENCY_BUCKETS_MS.len())].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How long checkouts took until now.
+    /// The latencies of checkouts so far.
     #[must_use]
     pub fn latencies(&self) -> Latencies {
         Latencies(self.latencies.each_ref().map(|bucket| bucket.load(Ordering::Relaxed)))
     }
 }
 
-/// Lets buyers shop at the server of `client` until `shutdown` says true, or is dropped.
+/// Runs buyers at the server of `client` until `shutdown` is true or dropped.
 ///
 /// # Errors
-/// [`Error`] when the products cannot be read; what goes wrong later is counted.
+/// [`Error`] when the products cannot be read; later failures are counted.
 pub async fn run(
     client: Client,
     options: Options,
@@ -182,7 +181,7 @@ pub async fn run(
     Ok(())
 }
 
-/// The SKUs of the shop window, in its order: buyers like the first ones best.
+/// The SKUs for sale, in list order: buyers prefer the first ones.
 ///
 /// # Errors
 /// [`Error`] of the server.
@@ -231,7 +230,7 @@ impl Buyer {
         tokio::time::sleep(Duration::from_millis(millis)).await;
     }
 
-    /// A place in the catalog: a few at its head are in most carts.
+    /// An index in the catalogue: a few products at its start are in most carts.
     fn favorite(&mut self) -> String {
         let luck: f64 = self.rng.random_range(0.0..1.0);
         #[expect(
@@ -256,10 +255,10 @@ impl Buyer {
         self.pay(&cart).await
     }
 
-    /// A cart with 1 to 4 lines and an address; `None` if the goods are gone already.
+    /// A cart with 1 to 4 lines and an address; `None` if the products are sold out already.
     async fn fill_cart(&mut self, first: String) -> Result<Option<Cart>, Error> {
         let new = NewCart {
-            // The shop's, like the prices of the demo's products.
+            // The shop's currency, like the prices of the demo's products.
             currency: None,
             email: Some(format!("buyer-{}@example.com", self.number)),
             reference: None,
@@ -346,7 +345,7 @@ impl Buyer {
     }
 }
 
-/// What a buyer pays with: mostly it works.
+/// A buyer's payment token: usually a successful one.
 const fn token(permille: u16) -> &'static str {
     match permille {
         0..860 => "tok_ok",
@@ -372,7 +371,7 @@ mod tests {
         counters.latency(Duration::from_secs(40));
         let all = counters.latencies();
         assert_eq!((all.percentile(50), all.percentile(99), all.percentile(100)), (5, 5, 60_000));
-        // What came before does not count.
+        // Earlier latencies do not count.
         assert_eq!(counters.latencies().since(all).percentile(99), 0);
         counters.latency(Duration::from_millis(15));
         assert_eq!(counters.latencies().since(all).percentile(99), 20);

@@ -1,14 +1,14 @@
-//! What commands print to standard output.
+//! Output of commands to standard output.
 //!
-//! A command whose reader has gone (`kontor openapi | head -c 1`) ends quietly, with the exit status
-//! that a shell shows for a program ended by SIGPIPE. A server goes on: what it prints is written by
-//! [`notice`]. Progress and errors go to standard error.
+//! If the reader has closed the pipe (`kontor openapi | head -c 1`), a command ends quietly, with
+//! the exit status that a shell shows for a program ended by SIGPIPE. A server continues: its
+//! output is written by [`notice`]. Progress and errors go to standard error.
 
 use crate::stderr;
 use std::fmt::Display;
 use std::io::{self, Write as _};
 
-/// 128 and the number of SIGPIPE.
+/// 128 plus the number of SIGPIPE.
 const READER_GONE: i32 = 141;
 
 /// Prints a text and a line break. Ends the program if it cannot be written.
@@ -19,7 +19,7 @@ pub fn line(text: impl Display) {
 /// Prints a value as a JSON document. Ends the program if it cannot be written.
 ///
 /// # Errors
-/// The value has no JSON.
+/// The value cannot be encoded as JSON.
 pub fn json(value: &impl serde::Serialize) -> io::Result<()> {
     line(serde_json::to_string_pretty(value)?);
     Ok(())
@@ -37,7 +37,7 @@ pub fn write(text: &str) {
     }
 }
 
-/// Prints a text of a server, which goes on whether it can be written or not.
+/// Prints a text of a server, which continues if it cannot be written.
 pub fn notice(text: impl AsRef<[u8]>) {
     let mut out = io::stdout().lock();
     let _ = out.write_all(text.as_ref()).and_then(|()| out.flush());

@@ -1,4 +1,4 @@
-//! The sandbox's routes, and how their requests are read. What they lead to is in `desk.rs`.
+//! The sandbox's routes, and the parsing of requests. `desk.rs` handles them.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -29,7 +29,7 @@ const PAGE_DEFAULT: usize = 50;
 
 type Answer = Result<HttpResponse, Problem>;
 
-/// All routes, on a desk.
+/// All routes.
 pub fn routes(desk: Arc<Desk>) -> impl FnOnce(&mut web::ServiceConfig) {
     move |config| {
         config
@@ -163,7 +163,7 @@ async fn get_faults(desk: Data<Desk>, call: AccountRequest) -> Answer {
     Ok(HttpResponse::Ok().json(desk.desired.get(&call.account)))
 }
 
-/// A request of an account, its body read.
+/// A request of an account, with its parsed body.
 struct AccountRequest {
     account: String,
     key: Option<String>,
@@ -172,7 +172,7 @@ struct AccountRequest {
 
 impl AccountRequest {
     fn read<T: DeserializeOwned>(&self) -> Result<T, Problem> {
-        // The parser's message can repeat what was sent, a card number for one.
+        // The parser's message may quote the input, for example a card number.
         serde_json::from_slice(&self.body).map_err(|error| {
             let detail =
                 format!("the body does not match this request, at column {}", error.column());

@@ -1,7 +1,7 @@
-//! The accounts in memory: what the ledger's facts add up to, and what may still be done.
+//! The accounts in memory, folded from the ledger's facts, and the checks of operations.
 //!
-//! `apply` folds a fact in, the same way when it is made and when it is read from disk; the
-//! other functions only look. No file, clock or network lives here.
+//! `apply` folds a fact, in the same way when it is recorded and when it is read from disk; the
+//! other functions only read. There is no file, clock or network here.
 
 use std::collections::{HashMap, HashSet};
 
@@ -31,7 +31,7 @@ struct Account {
     endpoint: Option<Endpoint>,
 }
 
-/// What a key was answered: the payment just after so many operations.
+/// The answer to a key: the payment after a number of operations.
 #[derive(Debug)]
 struct RecordedAnswer {
     request: String,
@@ -46,13 +46,13 @@ pub struct Answered {
     pub payment: PaymentView,
 }
 
-/// A fact that does not follow from those before it.
+/// A fact that does not follow from the earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it contradicts the facts before it: {0}")]
 pub struct Inconsistent(&'static str);
 
 impl AccountBook {
-    /// Folds a fact in.
+    /// Folds a fact.
     pub fn apply(&mut self, fact: &Fact) -> Result<(), Inconsistent> {
         if !self.accounts.contains_key(&fact.account) {
             self.accounts.insert(fact.account.clone(), Account::default());
@@ -61,7 +61,7 @@ impl AccountBook {
         account.apply(fact)
     }
 
-    /// What a key was answered before, if it was.
+    /// The recorded answer to a key, if there is one.
     pub fn recorded(
         &self,
         account: &str,
@@ -143,7 +143,7 @@ impl AccountBook {
 }
 
 impl Answered {
-    /// The answer to the request that left a payment with so many operations.
+    /// The answer to the request that left a payment with this number of operations.
     pub fn of(payment: &BookedPayment, operations: usize) -> Self {
         if operations > 0 {
             let payment = payment.view_at(BookedStatus::Authorized, operations);
@@ -258,7 +258,8 @@ pub fn allowed(
     }
 }
 
-/// What undoes a payment; nothing if there is nothing to undo. Each operation has our reference.
+/// The operations that reverse a payment; empty if there is nothing to reverse. Each operation has
+/// our reference.
 pub fn undoing(payment: &BookedPayment, mut id: impl FnMut() -> String) -> Vec<BookedOperation> {
     if payment.status == BookedStatus::Declined {
         return Vec::new();

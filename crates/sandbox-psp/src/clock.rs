@@ -1,4 +1,4 @@
-//! The sandbox's own clock, moments and ids: it is a program of its own, and nobody turns its time.
+//! The sandbox's own clock, times and ids: it is a separate program, whose time no test controls.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 use uuid::Uuid;
 
-/// A moment: milliseconds since 1970-01-01 UTC.
+/// A time: milliseconds since 1970-01-01 UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Timestamp(i64);
@@ -21,7 +21,7 @@ impl Timestamp {
         self.0 / 1_000
     }
 
-    /// The moment so much later.
+    /// The time after a duration.
     #[must_use]
     pub fn after(self, span: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
@@ -40,7 +40,7 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// The present.
+/// The current time.
 #[expect(clippy::disallowed_methods, reason = "a program of its own has a clock of its own")]
 pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

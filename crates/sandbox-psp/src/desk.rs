@@ -1,5 +1,5 @@
-//! What the sandbox does with a request: decide, record, tell by webhook, and answer as its
-//! faults ask for. HTTP is not known here beyond the status of a refusal.
+//! The handling of a request: decide, record, send webhooks, and answer with the requested faults.
+//! Of HTTP, only the status of a refusal is known here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,16 +24,16 @@ use super::ledger::{LedgerGuard, LedgerPosition, SandboxLedger};
 use super::problem::Problem;
 use super::webhooks::{PaymentNews, WebhookSender};
 
-/// The largest amount, in minor units: what a 64-bit float still holds exactly.
+/// The largest amount, in minor units: the largest integer that a 64-bit float represents exactly.
 pub const AMOUNT_MAX: i64 = 9_007_199_254_740_991;
-/// How long a call that is never answered is held.
+/// How long an unanswered call is kept open.
 const HOLD: Duration = Duration::from_secs(120);
 const SLOW: Duration = Duration::from_secs(2);
-/// How long a buyer has to act; `tok_action` acts sooner.
+/// The deadline of a buyer's action; `tok_action` acts sooner.
 const ACTION_LASTS: Duration = Duration::from_secs(900);
 /// How long `tok_webhook_only` and `tok_action` stay pending.
 const PENDING: Duration = Duration::from_millis(200);
-/// How long after it the webhook of a payment comes whose call is never answered.
+/// Delay of the webhook of a payment whose call is never answered.
 const TIMEOUT_WEBHOOK_DELAY: Duration = Duration::from_secs(1);
 const REFERENCE_BYTES_MAX: usize = 128;
 const URL_BYTES_MAX: usize = 2048;
@@ -57,7 +57,7 @@ pub struct Operate {
     amount: Option<i64>,
 }
 
-/// What a cancellation came to.
+/// The result of a cancellation.
 #[derive(Debug, Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Cancelled {
@@ -65,19 +65,19 @@ pub enum Cancelled {
     Blocked,
 }
 
-/// The state of the sandbox, and what works on it.
+/// The state of the sandbox, with its services.
 pub struct Desk {
     pub ledger: Arc<SandboxLedger>,
     pub webhooks: Arc<WebhookSender>,
     pub desired: Desired,
     pub in_flight: KeysInFlight,
-    /// Where work goes on that outlives its request.
+    /// The runtime of work that outlives its request.
     pub background: Handle,
     /// Turns true when the sandbox stops.
     pub closing: watch::Receiver<bool>,
 }
 
-/// How an answer is given once it is decided.
+/// How an answer is sent after it is decided.
 #[derive(Default)]
 struct Manner {
     early: Vec<JoinHandle<()>>,
@@ -86,7 +86,7 @@ struct Manner {
 }
 
 impl Desk {
-    /// Authorizes an amount, or answers as before.
+    /// Authorizes an amount, or repeats the recorded answer.
     pub async fn authorize(
         self: &Arc<Self>,
         account: &str,
@@ -134,7 +134,7 @@ impl Desk {
         self.answer(&faults, turn, position, result, manner).await.map(|(answered, _)| answered)
     }
 
-    /// Captures, voids or refunds, or answers as before.
+    /// Captures, voids or refunds, or repeats the recorded answer.
     pub async fn operate(
         self: &Arc<Self>,
         account: &str,
@@ -170,7 +170,7 @@ impl Desk {
         self.answer(&faults, turn, position, result, manner).await.map(|(answered, _)| answered)
     }
 
-    /// Undoes what has a reference, or blocks it.
+    /// Reverses the payment of a reference, or blocks the reference.
     pub async fn cancel(
         self: &Arc<Self>,
         account: &str,
@@ -189,7 +189,7 @@ impl Desk {
         self.answer(&faults, turn, position, result, manner).await.map(|(cancelled, _)| cancelled)
     }
 
-    /// Sends webhooks of an account to an endpoint from now on.
+    /// Sends the webhooks of an account to an endpoint from now on.
     pub async fn subscribe(&self, account: &str, endpoint: Endpoint) -> Result<(), Problem> {
         let scheme = ["http://", "https://"].iter().any(|scheme| endpoint.url.starts_with(scheme));
         if !scheme || endpoint.url.len() > URL_BYTES_MAX {
@@ -208,7 +208,7 @@ impl Desk {
         result
     }
 
-    /// Reads what is on disk, or soon is; the answer waits until it is.
+    /// Reads from the book; the answer waits until what was read is on disk.
     pub async fn read_book<T>(
         &self,
         read: impl FnOnce(&book::AccountBook) -> Result<T, Problem>,
@@ -218,7 +218,7 @@ impl Desk {
         result
     }
 
-    /// Lets every payment that is pending become authorized in a moment.
+    /// Makes every pending payment authorized soon.
     pub fn settle_pending(self: &Arc<Self>) {
         let (pending, _) = self.ledger.enter(|entry| Ok(entry.book.pending()));
         for (account, id) in pending.unwrap_or_default() {
@@ -258,7 +258,7 @@ impl Desk {
         manner.early.extend(self.webhooks.announce(&news, &self.desired.get(account)));
     }
 
-    /// Tells of the last `count` operations.
+    /// Sends webhooks of the last `count` operations.
     fn tell_operations(
         &self,
         account: &str,
@@ -283,7 +283,7 @@ impl Desk {
         manner.early.extend(payment.operations.iter().skip(told).filter_map(tell));
     }
 
-    /// Gives an answer once it is on disk, in the manner that was asked for.
+    /// Sends an answer once it is on disk, with the requested faults.
     async fn answer<T>(
         &self,
         faults: &Faults,
@@ -311,7 +311,7 @@ impl Desk {
         Ok(answer)
     }
 
-    /// Does not answer for as long as anyone may wait.
+    /// Keeps a call open without an answer.
     async fn hold(&self) -> Problem {
         let mut closing = self.closing.clone();
         tokio::select! {
@@ -323,7 +323,7 @@ impl Desk {
 }
 
 impl Operate {
-    /// Checks what is asked of a payment.
+    /// Validates a request for an operation.
     pub fn check(&self, kind: BookedKind) -> Result<(), Problem> {
         check_reference(&self.reference)?;
         match (kind, self.amount) {
@@ -337,14 +337,14 @@ impl Operate {
 }
 
 impl AuthorizeBody {
-    /// Checks it, and reads its token.
+    /// Validates a request, and parses its token.
     pub fn check(&self) -> Result<TokenOutcome, Problem> {
         check_reference(&self.reference)?;
         check_amount(self.amount)?;
         TokenOutcome::read(&self.token)
     }
 
-    /// The payment that it makes.
+    /// The payment that the request creates.
     pub fn decide(&self, token: TokenOutcome, faults: &Faults) -> Result<Made, Problem> {
         let currency = check_currency(&self.currency)?;
         let decline = match token {
@@ -377,7 +377,7 @@ impl AuthorizeBody {
     }
 }
 
-/// Also how many operations it took.
+/// Also returns the number of operations.
 fn reverse_or_block(
     entry: &mut LedgerGuard<'_>,
     account: &str,
@@ -426,7 +426,7 @@ const fn name(kind: BookedKind) -> &'static str {
     }
 }
 
-/// Tells requests apart without keeping what is in them.
+/// A hash that distinguishes requests without storing their content.
 fn fingerprint(parts: &[&str]) -> String {
     let digest = Sha256::digest(parts.join("\n").as_bytes());
     hex::encode(digest.get(..16).unwrap_or(&digest))

@@ -1,6 +1,6 @@
-//! The facts that the ledger's lines hold, and a payment as they add up to it.
+//! The facts in the ledger's lines, and a payment as their fold.
 //!
-//! A fact is decided before it is made; nothing here refuses anything.
+//! A fact is decided before it is recorded; nothing is refused here.
 
 use iso_currency::Currency;
 use serde::{Deserialize, Serialize};
@@ -15,30 +15,30 @@ pub struct Fact {
     pub what: What,
 }
 
-/// What happened.
+/// A fact.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
-    /// A payment was made, as the answer to a key.
+    /// A payment was created, as the answer to a key.
     Made {
         key: String,
-        /// A hash of the request, to tell a repetition from another request.
+        /// A hash of the request, which distinguishes a repetition from another request.
         request: String,
         payment: Made,
     },
     /// A pending payment was authorized.
     Settled { payment: String },
-    /// An operation was done, as the answer to a key.
+    /// An operation was executed, as the answer to a key.
     Operated { key: String, request: String, payment: String, operation: BookedOperation },
-    /// A payment was undone by its reference.
+    /// A payment was reversed by its reference.
     Reversed { payment: String, operations: Vec<BookedOperation> },
-    /// A reference was blocked for ever.
+    /// A reference was permanently blocked.
     Blocked { reference: String },
-    /// Webhooks go here from now on.
+    /// The webhook endpoint was set.
     Endpoint(Endpoint),
 }
 
-/// A payment as it was made.
+/// A payment at its creation.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Made {
     pub id: String,
@@ -48,12 +48,12 @@ pub struct Made {
     pub currency: Currency,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decline_code: Option<String>,
-    /// Where the buyer must go, while it is pending.
+    /// The page for the buyer, while it is pending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redirect: Option<Redirect>,
 }
 
-/// A page to which a buyer must go.
+/// A page that a buyer must visit.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Redirect {
     pub url: String,
@@ -85,7 +85,7 @@ pub struct BookedOperation {
     pub amount: i64,
 }
 
-/// Where webhooks go, and what they are signed with.
+/// The endpoint of webhooks, and their signing secret.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Endpoint {
@@ -104,7 +104,7 @@ impl std::fmt::Debug for Endpoint {
 pub struct BookedPayment {
     pub made: Made,
     pub made_at: Timestamp,
-    /// Now; `made.status` is what it was at first.
+    /// The current status; `made.status` is the first one.
     pub status: BookedStatus,
     pub operations: Vec<(Timestamp, BookedOperation)>,
 }
@@ -131,12 +131,12 @@ impl BookedPayment {
         sums
     }
 
-    /// As it is shown now.
+    /// Its current form on the wire.
     pub fn view(&self) -> PaymentView {
         self.view_at(self.status, self.operations.len())
     }
 
-    /// As it was shown with a status and after its first `count` operations.
+    /// Its form on the wire with a status and after its first `count` operations.
     pub fn view_at(&self, status: BookedStatus, count: usize) -> PaymentView {
         let Sums { captured, refunded, voided } = self.sums(count);
         PaymentView {

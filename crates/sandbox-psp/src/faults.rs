@@ -1,6 +1,6 @@
 //! Faults on request: by token, for one payment, and by rate, for an account.
 //!
-//! Nothing here is kept on disk. What a fault does to a request is in `desk.rs`.
+//! Faults are not stored on disk. `desk.rs` applies them.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -10,40 +10,40 @@ use serde::{Deserialize, Serialize};
 use super::ledger::locked;
 use super::problem::Problem;
 
-/// The most accounts that can have faults.
+/// The most accounts with faults.
 const ACCOUNTS_MAX: usize = 10_000;
-/// The most keys whose first calls fail that are counted.
+/// The most keys whose failing first calls are counted.
 const FAILING_KEYS_MAX: usize = 100_000;
 const SLOW_MS_MAX: u64 = 120_000;
 const LATE_MS_MAX: u64 = 600_000;
 const TOKEN_BYTES_MAX: usize = 256;
 
-/// What goes wrong for an account; rates are from 0 to 1.
+/// The faults of an account; rates are from 0 to 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Faults {
-    /// How many new authorizations are declined.
+    /// The rate of new authorizations that are declined.
     pub decline: f64,
-    /// How many calls are executed and not answered.
+    /// The rate of calls that are executed and not answered.
     pub timeout: f64,
-    /// How many calls answer 500 and are not executed.
+    /// The rate of calls that answer 500 and are not executed.
     pub error_500: f64,
-    /// How much later calls are answered, in milliseconds.
+    /// The delay of answers, in milliseconds.
     pub slow_ms: u64,
-    /// How many webhooks are sent twice.
+    /// The rate of webhooks that are sent twice.
     pub webhook_duplicate: f64,
-    /// How much later webhooks are sent, in milliseconds.
+    /// The delay of webhooks, in milliseconds.
     pub webhook_late_ms: u64,
-    /// Whether webhooks lose their order.
+    /// Whether webhooks are sent out of order.
     pub webhook_shuffle: bool,
-    /// How many webhooks are not sent.
+    /// The rate of webhooks that are not sent.
     pub webhook_drop: f64,
     /// Whether webhooks are sent before the call that causes them is answered.
     pub webhook_early: bool,
 }
 
 impl Faults {
-    /// Refuses rates outside of 0 to 1, and delays that are too long.
+    /// Validates rates and delays.
     pub fn check(&self) -> Result<(), Problem> {
         let rates =
             [self.decline, self.timeout, self.error_500, self.webhook_duplicate, self.webhook_drop];
@@ -57,12 +57,12 @@ impl Faults {
     }
 }
 
-/// Whether something with a rate of 0 to 1 happens this time.
+/// Draws with a rate of 0 to 1.
 pub fn happens(rate: f64) -> bool {
     rate > 0.0 && rand::random_bool(rate.min(1.0))
 }
 
-/// The faults of each account, and the keys that fail at first.
+/// The faults of each account, and the keys whose first calls fail.
 #[derive(Debug, Default)]
 pub struct Desired {
     faults: Mutex<HashMap<String, Faults>>,
@@ -96,7 +96,7 @@ impl Desired {
     }
 }
 
-/// What a token asks for.
+/// The effect of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenOutcome {
     Ok,
@@ -109,16 +109,16 @@ pub enum TokenOutcome {
     /// 500 twice, without executing.
     Error500,
     Slow,
-    /// Pending, then authorized; only a webhook or a query tells.
+    /// Pending, then authorized; only a webhook or a lookup reports it.
     WebhookOnly,
-    /// Pending until the buyer has been at a page, which is taken for done in a moment.
+    /// Pending until the buyer has visited a page, which is assumed after a moment.
     Action,
     /// Authorizes one minor unit less.
     Mismatch,
 }
 
 impl TokenOutcome {
-    /// Reads a token; a card number is refused, and goes nowhere.
+    /// Parses a token; a card number is refused and not stored.
     pub fn read(token: &str) -> Result<Self, Problem> {
         let digits = token.bytes().filter(u8::is_ascii_digit).count();
         let only_number = token.bytes().all(|b| b.is_ascii_digit() || b == b' ' || b == b'-');

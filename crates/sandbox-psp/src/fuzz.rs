@@ -1,4 +1,4 @@
-//! What the readers of the sandbox's requests promise; they are run by kontor's `fuzz`.
+//! The guarantees of the parsers of requests; kontor's `fuzz` runs them.
 
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use actix_web::web;
@@ -14,7 +14,7 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     serde_json::from_slice(bytes).ok()
 }
 
-/// Reads bytes as everything that a request can have, and as lines of a ledger.
+/// Parses bytes as every part of a request, and as lines of a ledger.
 pub fn requests(bytes: &[u8]) {
     if let Some(asked) = read::<AuthorizeBody>(bytes)
         && let Ok(token) = asked.check()
@@ -33,7 +33,7 @@ pub fn requests(bytes: &[u8]) {
     if let Some(faults) = read::<Faults>(bytes)
         && faults.check().is_ok()
     {
-        // A rate that was taken can be drawn by.
+        // A valid rate can be drawn with.
         for rate in [faults.decline, faults.timeout, faults.error_500, faults.webhook_drop] {
             let _ = happens(rate);
         }

@@ -10,14 +10,14 @@ use super::ledger::locked;
 type Key = (String, String);
 type Turns = Arc<Mutex<HashMap<Key, Arc<tokio::sync::Mutex<()>>>>>;
 
-/// The keys of the requests that are under way.
+/// The keys of the requests in progress.
 #[derive(Clone, Debug, Default)]
 pub struct KeysInFlight(Turns);
 
-/// The right to work on a key, until it is dropped.
+/// The exclusive use of a key, until it is dropped.
 #[derive(Debug)]
 pub struct Turn {
-    // Dropped before the place, which counts who is left.
+    // Dropped before the entry, which counts the remaining users.
     _guard: OwnedMutexGuard<()>,
     _place: KeyGuard,
 }
@@ -30,7 +30,7 @@ struct KeyGuard {
 }
 
 impl KeysInFlight {
-    /// Waits for the others with this key.
+    /// Waits for other requests with this key.
     pub async fn enter(&self, account: &str, key: &str) -> Turn {
         let key = (account.to_owned(), key.to_owned());
         let turn = Arc::clone(locked(&self.0).entry(key.clone()).or_default());
@@ -43,7 +43,7 @@ impl KeysInFlight {
 impl Drop for KeyGuard {
     fn drop(&mut self) {
         let mut turns = locked(&self.turns);
-        // The map's and ours: nobody else works on it or waits for it.
+        // Only the map's and this one are left: nobody uses the key or waits for it.
         if Arc::strong_count(&self.turn) == 2 {
             turns.remove(&self.key);
         }
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn nothing_stays_behind() {
+    async fn finished_keys_are_removed() {
         let in_flight = KeysInFlight::default();
         let first = in_flight.enter("a", "k").await;
         let mut second = Box::pin(in_flight.enter("a", "k"));

@@ -1,7 +1,7 @@
-//! The ledger file: facts are appended, written in groups, and read back at the start.
+//! The ledger file: facts are appended, written in groups, and read at the start.
 //!
-//! A fact is in the book as soon as it is decided, and in the file a little later; whoever answers
-//! from the book waits for [`SandboxLedger::durable`] first. What the facts mean is not known here.
+//! A fact is in the book as soon as it is decided, and in the file a little later; an answer that
+//! depends on the book waits for [`SandboxLedger::durable`]. The meaning of facts is defined elsewhere.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -17,12 +17,12 @@ use super::book::AccountBook;
 use super::fact::Fact;
 use super::problem::Problem;
 
-/// The most bytes that may wait for the disk.
+/// The most queued bytes.
 const WAITING_BYTES_MAX: usize = 16 << 20;
 /// The longest line, in bytes.
 const LINE_BYTES_MAX: u64 = 1 << 20;
 
-/// How many facts there are; the number of the last one that a reader has seen.
+/// The number of facts, which is the number of the last one.
 pub type LedgerPosition = u64;
 
 /// The sandbox's book and its file.
@@ -53,17 +53,17 @@ struct Durable {
     failed: bool,
 }
 
-/// The locked book, and the way to add to it.
+/// The locked book, with the function that adds facts.
 #[derive(Debug)]
 pub struct LedgerGuard<'a> {
-    /// What the facts so far add up to.
+    /// The fold of all facts.
     pub book: &'a mut AccountBook,
     lines: Vec<u8>,
     count: u64,
 }
 
 impl LedgerGuard<'_> {
-    /// Makes a fact true; it reaches the disk after the entry.
+    /// Adds a fact; it reaches the disk after the entry.
     pub fn record(&mut self, fact: &Fact) -> Result<(), Problem> {
         let line = serde_json::to_vec(fact).map_err(|e| Problem::internal(e.to_string()))?;
         self.book.apply(fact).map_err(|e| Problem::internal(e.to_string()))?;
@@ -75,7 +75,7 @@ impl LedgerGuard<'_> {
 }
 
 impl SandboxLedger {
-    /// Opens or makes `dir/ledger.jsonl`, for this process alone, and reads it.
+    /// Opens or creates `dir/ledger.jsonl`, for this process alone, and reads it.
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let path = dir.join("ledger.jsonl");
         let io = |source| Error::Io { path: path.clone(), source };
@@ -101,8 +101,8 @@ impl SandboxLedger {
         Ok(Self { book: Mutex::new(book), queue, durable, writer })
     }
 
-    /// Looks at the book, and adds to it. The result may be told once the position is durable,
-    /// also when it is a refusal: that too rests on facts.
+    /// Reads the book, and adds facts. The result may be answered once the position is durable,
+    /// also a refusal, because it depends on facts, too.
     pub fn enter<T>(
         &self,
         decide: impl FnOnce(&mut LedgerGuard<'_>) -> Result<T, Problem>,
@@ -134,7 +134,7 @@ impl SandboxLedger {
         Ok(())
     }
 
-    /// Waits until everything up to a position is on disk.
+    /// Waits until all facts up to a position are on disk.
     pub async fn durable(&self, position: LedgerPosition) -> Result<(), Problem> {
         let mut durable = self.durable.clone();
         let reached = durable.wait_for(|now| now.failed || now.position >= position).await;
@@ -144,7 +144,7 @@ impl SandboxLedger {
         }
     }
 
-    /// Writes what waits, and gives the file up. Later entries are refused.
+    /// Writes queued facts, and closes the file. Later entries are refused.
     pub fn close(&self) {
         locked(&self.queue.waiting).closed = true;
         self.queue.changed.notify_one();
@@ -179,7 +179,7 @@ fn open_private(path: &Path) -> std::io::Result<File> {
     options.open(path)
 }
 
-/// Reads every fact, and cuts off a last line that has no end.
+/// Reads every fact, and cuts off an incomplete last line.
 fn load(file: &File, path: &Path) -> Result<AccountBook, Error> {
     let io = |source| Error::Io { path: path.to_owned(), source };
     let mut book = AccountBook::default();
@@ -215,8 +215,9 @@ fn load(file: &File, path: &Path) -> Result<AccountBook, Error> {
     Ok(book)
 }
 
-/// Takes what is queued, writes it at once, and says so; until it is closed. It is not synced: what
-/// is written outlives this process, if not a power cut, and the disk is for the shop's journal.
+/// Writes queued facts in groups, and reports them, until it is closed. The file is not synced:
+/// facts survive this process, but not a power cut; the disk's syncs are left to the shop's
+/// journal.
 fn write(mut file: File, queue: &Queue, progress: &watch::Sender<Durable>) {
     let mut lines = Vec::new();
     loop {

@@ -1,9 +1,9 @@
-//! The sandbox payment provider: a program of its own with the habits of a real one.
+//! The sandbox payment provider: a separate program that behaves like a real one.
 //!
-//! It knows nothing of kontor, keeps its own ledger, and is the second witness in every test of
-//! money: an answer is never given before its fact is on disk. `fact` is what the ledger holds,
-//! `book` what it adds up to, `ledger` the file, `desk` the decisions, `faults` what goes wrong on
-//! request, `webhooks` the telling, `api` the protocol, `clock` its time.
+//! It does not know kontor and keeps its own ledger, with which every test of money compares: an
+//! answer is sent only after its fact is on disk. `fact` is the content of the ledger, `book` its
+//! fold, `ledger` the file, `desk` the decisions, `faults` the faults on request, `webhooks` the
+//! webhooks, `api` the protocol, `clock` its time.
 
 mod api;
 mod book;
@@ -36,7 +36,7 @@ use self::webhooks::WebhookSender;
 
 const WORKERS: usize = 2;
 const CONNECTIONS_PER_WORKER_MAX: usize = 10_000;
-/// Longer than clients keep idle connections, so that they seldom meet a closed one.
+/// Longer than clients keep idle connections, so that they seldom use a closed one.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const SHUTDOWN_SECS: u64 = 5;
 
@@ -68,7 +68,7 @@ pub struct Options {
     pub listen: SocketAddr,
 }
 
-/// Why the sandbox cannot start, or did not end well.
+/// Why the sandbox cannot start, or failed at its end.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The ledger cannot be read or written.
@@ -76,13 +76,13 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// Another process has the ledger.
+    /// Another process uses the ledger.
     #[error("the ledger {} is in use by another process", .0.display())]
     InUse(PathBuf),
-    /// A line other than a torn last one cannot be read.
+    /// A line other than an incomplete last one cannot be parsed.
     #[error("line {line} of the ledger {} is corrupt: {reason}", path.display())]
     Corrupt {
         /// The file.
@@ -92,26 +92,26 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// The address cannot be listened on.
+    /// The address cannot be bound.
     #[error("cannot listen on {addr}")]
     Listen {
         /// The address.
         addr: SocketAddr,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
     /// The webhook client cannot be made.
     #[error("cannot create the webhook client: {0}")]
     Client(String),
-    /// The server's thread cannot be started, or ended by itself.
+    /// The server's thread could not be started, or ended unexpectedly.
     #[error("the sandbox ended unexpectedly")]
     Ended,
 }
 
-/// A sandbox that runs. Dropped without [`Running::stop`], it ends without grace.
+/// A running sandbox. Dropped without [`Running::stop`], it ends abruptly.
 #[derive(Debug)]
 pub struct Running {
-    /// Where it listens.
+    /// Its address.
     pub addr: SocketAddr,
     server: ServerHandle,
     closing: watch::Sender<bool>,
@@ -119,14 +119,14 @@ pub struct Running {
 }
 
 impl Running {
-    /// Its address for a client.
+    /// Its URL.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.addr)
     }
 
-    /// Answers what is under way, writes the ledger out and gives it up; within some 5 seconds.
-    /// Webhooks that are not delivered are lost.
+    /// Answers the calls in progress, writes the ledger and closes it, within some 5 seconds.
+    /// Undelivered webhooks are lost.
     pub async fn stop(mut self) {
         self.closing.send_replace(true);
         self.server.stop(true).await;
@@ -217,7 +217,7 @@ fn serve(
         .max_connections(CONNECTIONS_PER_WORKER_MAX)
         .keep_alive(KEEP_ALIVE)
         .tcp_nodelay(true)
-        // A client that hangs up takes its held request with it.
+        // A client that disconnects ends its unanswered request.
         .h1_allow_half_closed(false)
         .shutdown_timeout(SHUTDOWN_SECS)
         .disable_signals()

@@ -1,6 +1,6 @@
-//! Webhooks: signed, sent by a small pool, sent again until they are taken, and faulty on
-//! request. What is not delivered at the end of the process is lost; a real provider's would
-//! come later, and whoever listens has to ask anyway.
+//! Webhooks: signed, sent by a small pool, retried until they are acknowledged, and faulty on
+//! request. Undelivered ones are lost when the process ends; a real provider's would be late, so
+//! receivers must use lookups anyway.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -22,26 +22,26 @@ use super::fact::{Endpoint, OperationView, PaymentView};
 use super::faults::{Faults, happens};
 use super::ledger::{LedgerPosition, SandboxLedger, locked};
 
-/// How many webhooks are under way at once.
+/// Webhooks that are sent at once.
 const POOL: usize = 16;
-/// The most webhooks that wait; more are dropped.
+/// The most queued webhooks; more are dropped.
 const WAITING_MAX: usize = 65_536;
 const TRIES_MAX: u32 = 8;
-/// How long after the first failed try the second is; each later one waits twice as long.
+/// The delay after the first failed attempt; each later one is twice as long.
 const BACKOFF: Duration = Duration::from_millis(250);
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// How far a shuffled webhook may fall behind, in milliseconds.
+/// The largest delay of a shuffled webhook, in milliseconds.
 const SHUFFLE_MS_MAX: u64 = 250;
 
-/// Something to tell an account about one of its payments.
+/// A change of a payment to be sent to its account.
 pub struct PaymentNews<'a> {
     pub account: &'a str,
     pub kind: &'static str,
     pub payment: &'a PaymentView,
     pub operation: Option<&'a OperationView>,
-    /// Told only once this is durable.
+    /// Sent only once this position is durable.
     pub position: LedgerPosition,
-    /// Told only after this, besides what the faults ask for.
+    /// Sent only after this delay, in addition to that of the faults.
     pub delay: Duration,
 }
 
@@ -58,7 +58,7 @@ struct Job {
     event: Arc<Event>,
 }
 
-/// Sends webhooks.
+/// The queue and the pool.
 pub struct WebhookSender {
     client: reqwest::Client,
     ledger: Arc<SandboxLedger>,
@@ -152,7 +152,7 @@ impl WebhookSender {
         }
     }
 
-    /// One try; the next one is queued if it fails.
+    /// One attempt; the next one is queued if it fails.
     async fn deliver(&self, job: Job) {
         if self.ledger.durable(job.event.position).await.is_err() {
             return;
@@ -171,7 +171,7 @@ impl WebhookSender {
         }
     }
 
-    /// Whether the endpoint took it.
+    /// Whether the endpoint acknowledged it.
     async fn send(&self, endpoint: &Endpoint, body: &str) -> bool {
         let signed_secs = now().secs();
         let Some(tag) = sign(&endpoint.secret, signed_secs, body) else { return false };
@@ -208,7 +208,7 @@ fn late(news: &PaymentNews<'_>, faults: &Faults) -> Duration {
 }
 
 fn client() -> Result<reqwest::Client, reqwest::Error> {
-    // Whoever came first has installed one; the result says only that.
+    // Another thread may have installed one; the result says only that.
     drop(rustls::crypto::ring::default_provider().install_default());
     let builder = || {
         reqwest::Client::builder()
@@ -232,7 +232,7 @@ fn sign(secret: &str, secs: i64, body: &str) -> Option<String> {
 }
 
 impl Ord for Job {
-    /// What is due first is the greatest: the heap gives the greatest out.
+    /// The earliest due one is the greatest, because the heap returns the greatest.
     fn cmp(&self, other: &Self) -> Ordering {
         (other.due, other.serial).cmp(&(self.due, self.serial))
     }

@@ -1,7 +1,7 @@
-//! A line that can be cut: a TCP proxy between one node and one server.
+//! A connection that can be cut: a TCP proxy between one node and one server.
 //!
-//! What deliberately is not here: delays and damage. A cut line is a network that swallows
-//! everything, a reset one a network that refuses.
+//! Deliberately not here: delays and corruption. While cut, it drops all traffic silently; while
+//! reset, it refuses connections.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,17 +12,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-/// The bytes that are on their way at most, one way.
+/// The most bytes in transit, in one direction.
 const BUFFER: usize = 16 * 1024;
 
-/// What a proxy does with the bytes that it receives.
+/// The state of a proxy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ProxyMode {
-    /// It carries it.
+    /// It forwards.
     #[default]
     Whole,
-    /// It takes connections, keeps those it has, and carries nothing: what is under way arrives
-    /// when the line is whole again.
+    /// It accepts and keeps connections, and forwards nothing: bytes in transit arrive when it is
+    /// restored.
     Cut,
     /// It resets all connections, old and new.
     Reset,
@@ -37,7 +37,7 @@ pub struct TcpProxy {
 }
 
 impl TcpProxy {
-    /// Opens a whole line to a server, on a free port of the loopback.
+    /// Opens a forwarding proxy to a server, on a free loopback port.
     ///
     /// # Errors
     /// The system's.
@@ -49,19 +49,19 @@ impl TcpProxy {
         Ok(Self { addr, state, work })
     }
 
-    /// Where a client finds it.
+    /// Its address for clients.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// An address of the server with this line's in its place.
+    /// A URL of the server with the proxy's address instead.
     #[must_use]
     pub fn instead(&self, url: &str, of: SocketAddr) -> String {
         url.replacen(&of.to_string(), &self.addr.to_string(), 1)
     }
 
-    /// Cuts it, resets it, or makes it whole.
+    /// Cuts, resets or restores it.
     pub fn set(&self, state: ProxyMode) {
         self.state.send_replace(state);
     }
@@ -81,7 +81,7 @@ async fn accept_connections(
     let mut carried = JoinSet::new();
     loop {
         tokio::select! {
-            // A connection that is gone before it is taken is nothing to carry.
+            // A connection that fails before it is accepted is ignored.
             taken = listener.accept() => if let Ok((client, _)) = taken {
                 carried.spawn(carry(client, server, state.subscribe()));
             },
@@ -90,7 +90,7 @@ async fn accept_connections(
     }
 }
 
-/// Carries one connection until a side ends it, or the line is reset.
+/// Forwards one connection until a side closes it, or the proxy is reset.
 async fn carry(mut client: TcpStream, server: SocketAddr, state: watch::Receiver<ProxyMode>) {
     let mut reset = state.clone();
     let mut other = None;
@@ -99,13 +99,13 @@ async fn carry(mut client: TcpStream, server: SocketAddr, state: watch::Receiver
         _ = reset.wait_for(|state| *state == ProxyMode::Reset) => None,
     };
     if ended.is_none() {
-        // Closed like this, a connection is reset.
+        // With this option, closing a connection resets it.
         let _ = client.set_zero_linger();
         let _ = other.map(|other| other.set_zero_linger());
     }
 }
 
-/// Carries until both sides have ended; `None` if the server cannot be reached.
+/// Forwards until both sides have closed; `None` if the server is unreachable.
 async fn both_ways(
     client: &mut TcpStream,
     other: &mut Option<TcpStream>,
@@ -120,7 +120,7 @@ async fn both_ways(
     Some(())
 }
 
-/// Carries bytes one way until they end. Who was cut off hears nothing, not even the end.
+/// Forwards bytes in one direction until they end. While cut, not even the end is forwarded.
 async fn one_way(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
@@ -135,7 +135,7 @@ async fn one_way(
     to.shutdown().await.ok()
 }
 
-/// Waits until the line is whole; `None` if it is gone.
+/// Waits until the proxy forwards; `None` if it has been dropped.
 async fn whole(state: &watch::Receiver<ProxyMode>) -> Option<()> {
     state.clone().wait_for(|state| *state == ProxyMode::Whole).await.ok().map(drop)
 }
@@ -146,7 +146,7 @@ mod tests {
 
     use super::*;
 
-    /// A server that sends everything back.
+    /// An echo server.
     async fn echo() -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_line_that_is_cut_carries_nothing_until_it_is_whole_again() {
+    async fn cut_proxy_holds_bytes_until_restored() {
         let line = TcpProxy::to(echo().await).await.unwrap();
         let mut old = TcpStream::connect(line.addr()).await.unwrap();
         old.write_u8(1).await.unwrap();
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reset_ends_old_and_new_connections_until_it_is_whole_again() {
+    async fn reset_proxy_resets_connections_until_restored() {
         let line = TcpProxy::to(echo().await).await.unwrap();
         let mut old = TcpStream::connect(line.addr()).await.unwrap();
         old.write_u8(1).await.unwrap();
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_of_a_server_is_the_end_of_the_line() {
+    async fn proxy_closes_when_server_closes() {
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let line = TcpProxy::to(free).await.unwrap();
         let mut stream = TcpStream::connect(line.addr()).await.unwrap();

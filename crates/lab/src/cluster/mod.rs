@@ -1,9 +1,9 @@
 //! A whole cluster on one machine: three nodes behind HAProxy, on PostgreSQL, NATS and Redis, with
 //! a sandbox payment provider in this process.
 //!
-//! `servers` starts and stops the real programs that kontor stands on, `node` this program as one of
-//! the nodes; `cut` is a line between two of them that can be cut; `packages` installs what is not
-//! there. What is done to a cluster to see whether it holds is in `crash_test`.
+//! `servers` starts and stops the real servers, `node` runs this program as a node; `cut` is a
+//! connection between two of them that can be cut; `packages` installs missing programs.
+//! `crash_test` causes faults in a cluster and checks it.
 
 pub mod cut;
 pub mod node;
@@ -27,18 +27,18 @@ use crate::{Error, blocking};
 pub const DATABASE: &str = "kontor";
 /// The names of the nodes.
 const NODES: [&str; 3] = ["node1", "node2", "node3"];
-/// How long all nodes may take to be in the balancer.
+/// The longest time until the balancer uses all nodes.
 const UP_WITHIN: Duration = Duration::from_secs(60);
-/// The pause between two looks.
+/// The polling interval.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// How a cluster is made.
+/// Options of a cluster.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The program that the nodes run.
+    /// The nodes' program.
     pub program: Kontor,
-    /// Whether each node reaches PostgreSQL, NATS and Redis by lines that can be cut, and
-    /// PostgreSQL as a user of its own, named as the node is.
+    /// Whether each node reaches PostgreSQL, NATS and Redis through proxies that can be cut, and
+    /// uses PostgreSQL as a user with the node's name.
     pub lines: bool,
     /// More settings of the nodes.
     pub settings: Vec<(&'static str, String)>,
@@ -47,29 +47,29 @@ pub struct Options {
 /// The proxies of one node.
 #[derive(Debug)]
 pub struct NodeProxies {
-    /// To PostgreSQL.
+    /// The proxy to PostgreSQL.
     pub postgres: TcpProxy,
-    /// To NATS.
+    /// The proxy to NATS.
     pub nats: TcpProxy,
-    /// To Redis.
+    /// The proxy to Redis.
     pub redis: TcpProxy,
 }
 
-/// All of it, running. What is dropped is gone.
+/// A running cluster. It stops when it is dropped.
 pub struct Cluster {
     /// The balancer.
     pub haproxy: Haproxy,
     /// The nodes.
     pub nodes: Vec<ServerNode>,
-    /// Where each of them finds everything.
+    /// The addresses that each node uses.
     around: Vec<Surroundings>,
-    /// The lines of each node, if there are any.
+    /// The proxies of each node, if there are any.
     pub lines: Vec<NodeProxies>,
-    /// What carries events and commands between nodes.
+    /// The NATS server.
     pub nats: Nats,
-    /// What nodes share and may lose.
+    /// The Redis server.
     pub redis: Redis,
-    /// What everything is in.
+    /// The PostgreSQL server.
     pub postgres: PostgresServer,
     /// The payment provider.
     pub psp: Running,
@@ -78,10 +78,10 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Brings everything up in a folder. The balancer sends requests to all nodes then.
+    /// Starts everything in a folder, until the balancer sends requests to all nodes.
     ///
     /// # Errors
-    /// [`Error`]; whatever was started is gone then.
+    /// [`Error`]; everything that was started is stopped then.
     pub async fn start(dir: &Path, options: &Options) -> Result<Self, Error> {
         let listen = ([127, 0, 0, 1], 0).into();
         let psp = kontor_sandbox_psp::Options { data: dir.join("psp"), listen };
@@ -127,13 +127,13 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Where the shop is, for clients.
+    /// The shop's URL, for clients.
     #[must_use]
     pub fn url(&self) -> String {
         self.haproxy.url()
     }
 
-    /// Where its store is, for this process.
+    /// The store's URL, for this process.
     #[must_use]
     pub fn store_url(&self) -> String {
         self.postgres.url(DATABASE)
@@ -175,7 +175,7 @@ impl Cluster {
     /// Waits until the balancer sends requests to the nodes as it should.
     ///
     /// # Errors
-    /// [`Error::Failed`] when it takes too long.
+    /// [`Error::Failed`] after a timeout.
     pub async fn up(&self, wanted: impl Fn([bool; 3]) -> bool) -> Result<(), Error> {
         let until = Instant::now() + UP_WITHIN;
         loop {
@@ -201,16 +201,16 @@ impl Cluster {
         self.up(|up| up == [true; 3]).await
     }
 
-    /// Stops the balancer and the nodes in good order. Store and provider go on, to be looked at.
+    /// Stops the balancer and the nodes in order. Store and provider keep running, for checks.
     ///
     /// # Errors
-    /// [`Error`]: a node did not stop, or not well.
+    /// [`Error`]: a node did not stop, or failed.
     pub fn close(&mut self) -> Result<(), Error> {
         self.haproxy.kill();
         for line in self.lines.iter().flat_map(|one| [&one.postgres, &one.nats, &one.redis]) {
             line.set(ProxyMode::Whole);
         }
-        // All at once, and then each is waited for.
+        // All are signaled first, then awaited one by one.
         self.nodes.iter().try_for_each(|node| node.signal(Signal::TERM))?;
         for node in &mut self.nodes {
             blocking(|| node.stop())?;
@@ -240,7 +240,7 @@ async fn lines(
     })
 }
 
-/// The same surroundings by a node's own lines, and as a user of its own.
+/// The same addresses through a node's own proxies, and with a database user of its own.
 fn by(
     lines: &NodeProxies,
     plain: &Surroundings,

@@ -1,5 +1,5 @@
-//! A node of the cluster: this program as a server in a process of its own, to be stopped, killed
-//! and started again where it was.
+//! A node of the cluster: this program as a server in a process of its own, which can be stopped,
+//! killed and started again.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use std::time::Duration;
 use super::servers::{Care, Error, ServerProcess, Signal, free_port, get, local};
 use crate::program::Kontor;
 
-/// How long a node may take to stop in good order.
+/// The longest time of an orderly stop.
 const STOP_WITHIN: Duration = Duration::from_secs(60);
 
-/// Where a node finds everything.
+/// The addresses that a node uses.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
     /// The PostgreSQL database.
@@ -27,7 +27,7 @@ pub struct Surroundings {
     pub settings: Vec<(&'static str, String)>,
 }
 
-/// A node that keeps its address and its folder over a kill.
+/// A node that keeps its address and folder when it is killed.
 #[derive(Debug)]
 pub struct ServerNode {
     name: String,
@@ -38,7 +38,7 @@ pub struct ServerNode {
 }
 
 impl ServerNode {
-    /// A node on a free port that does not run yet.
+    /// A node on a free port that is not running yet.
     ///
     /// # Errors
     /// [`Error`].
@@ -48,7 +48,7 @@ impl ServerNode {
         Ok(Self { name: name.to_owned(), addr, program, dir: dir.join(name), process: None })
     }
 
-    /// Starts it, or starts it again. It does not answer yet: [`ServerNode::answers`].
+    /// Starts or restarts it. It does not answer yet: [`ServerNode::answers`].
     ///
     /// # Errors
     /// [`Error`].
@@ -60,7 +60,7 @@ impl ServerNode {
             .args(["serve", "--listen", &self.addr.to_string(), "--data"])
             .arg(&self.dir)
             .args(["--sandbox-psp", &around.psp])
-            // Where no configuration lies.
+            // A folder without a configuration file.
             .current_dir(&self.dir)
             .env("KONTOR__STORE__URL", &around.store)
             .env("KONTOR__BUS__URL", &around.bus)
@@ -95,19 +95,19 @@ impl ServerNode {
         &self.name
     }
 
-    /// Where it listens.
+    /// Its address.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// The same, for clients.
+    /// Its URL.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.addr)
     }
 
-    /// Sends it a signal; nothing if it does not run.
+    /// Sends it a signal; no effect if it is not running.
     ///
     /// # Errors
     /// [`Error`].
@@ -115,15 +115,15 @@ impl ServerNode {
         self.process.as_ref().map_or(Ok(()), |process| process.signal(signal))
     }
 
-    /// Ends it as `kill -9` does.
+    /// Kills it, as `kill -9` does.
     pub fn kill(&mut self) {
         self.process = None;
     }
 
-    /// Tells it to stop, and waits until it has.
+    /// Stops it, and waits until it has ended.
     ///
     /// # Errors
-    /// [`Error::Failed`], with the end of its log, when it takes too long or ends badly.
+    /// [`Error::Failed`], with the end of its log, after a timeout or a failure.
     pub fn stop(&mut self) -> Result<(), Error> {
         let Some(process) = self.process.take() else { return Ok(()) };
         let (status, log) = process.stop(Signal::TERM, STOP_WITHIN)?;
@@ -142,7 +142,7 @@ impl ServerNode {
         self.process.as_mut().is_some_and(|process| matches!(process.ended(), Ok(None)))
     }
 
-    /// The end of what it wrote.
+    /// The end of its log.
     #[must_use]
     pub fn log(&self) -> String {
         self.process.as_ref().map(ServerProcess::log).unwrap_or_default()

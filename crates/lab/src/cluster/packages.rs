@@ -1,4 +1,4 @@
-//! Installing what a cluster needs, after saying so.
+//! Installs the programs that a cluster needs, after announcing it.
 
 use std::process::Command;
 
@@ -6,10 +6,10 @@ use super::servers;
 use crate::Error;
 use crate::stderr;
 
-/// Installs the programs that are not there with apt-get, after saying so.
+/// Installs missing programs with apt-get, after announcing it.
 ///
 /// # Errors
-/// [`Error::Failed`] where there is no apt-get, or it fails.
+/// [`Error::Failed`] if there is no apt-get, or it fails.
 pub fn install() -> Result<(), Error> {
     let missing = servers::missing();
     if missing.is_empty() {
@@ -28,11 +28,11 @@ pub fn install() -> Result<(), Error> {
             command.arg("apt-get");
         }
         command.args(args).env("DEBIAN_FRONTEND", "noninteractive");
-        // What it says is not the command's answer.
+        // Its output is not the command's result.
         command.stdout(std::io::stderr());
         command.status().map_err(|error| by_hand(format!("cannot run apt-get: {error}")))
     };
-    // Lists that are old are better than none.
+    // An outdated package list is better than none.
     apt(&["update", "-qq"])?;
     let install = ["install", "-y", "-qq", "--no-install-recommends"];
     let status = apt(&[&install, missing.as_slice()].concat())?;

@@ -1,5 +1,5 @@
-//! Buyers who shop until the server is gone, or until they are told to stop, remember what they
-//! were told, and look afterwards whether it is still true.
+//! Buyers who shop until the server dies or they are stopped, record their answers, and check
+//! afterwards whether these are still true.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,42 +11,42 @@ use futures_util::future::join_all;
 use kontor_client::{Client, Error};
 use serde_json::{Value, json};
 
-/// Buyers at a time, who are also as many as look.
+/// Concurrent buyers, and concurrent checks.
 const BUYERS: usize = 24;
 /// Products.
 const SKUS: usize = 4;
-/// What they pay with, in turns for each product.
+/// Their payment tokens, in turn.
 const TOKENS: [&str; 4] = ["tok_ok", "tok_ok", "tok_500", "tok_declined"];
-/// Units of each that come in before every round: fewer than are wanted.
+/// Units of each SKU that are received before every round: fewer than are wanted.
 const UNITS: i64 = 60;
-/// What is noted when the answer was to come back later.
+/// The recorded status of an answer that asks to retry.
 const LATER: u16 = 503;
-/// How long a buyer waits who was not served.
+/// The pause of a buyer after a failure.
 const AGAIN_AFTER: Duration = Duration::from_millis(20);
-/// What a unit costs.
+/// The unit price.
 const PRICE: i64 = 1_000;
-/// Orders of earlier rounds that are looked at again after every kill.
+/// Orders of earlier rounds that are checked again after every kill.
 const AGAIN: usize = 500;
-/// How long an order may take to come to rest.
+/// The longest time until an order has finished.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The most violations that are named.
+/// The most violations that are described.
 const NAMED_MAX: usize = 20;
 
-/// What a buyer knows of its checkout.
+/// A buyer's knowledge of its checkout.
 #[derive(Clone, Debug)]
 struct Try {
     key: String,
     token: &'static str,
     sku: String,
     quantity: i64,
-    /// The status that was answered last, if any was.
+    /// The status of the last answer, if any.
     answered: Option<u16>,
-    /// The order's number, once it was told.
+    /// The order number, once it was answered.
     number: Option<i64>,
 }
 
 impl Try {
-    /// Whether what became of it was said for good.
+    /// Whether the outcome was answered.
     fn settled(&self) -> bool {
         matches!(self.answered, Some(201 | 402 | 409))
     }
@@ -58,20 +58,20 @@ pub struct Buyers {
     tries: Mutex<BTreeMap<String, Try>>,
     violations: Mutex<Vec<String>>,
     violations_total: AtomicU64,
-    /// Orders that were read and compared with what had been told of them.
+    /// Orders that were read and compared with their buyers' answers.
     looks: AtomicU64,
     /// Checkouts that were answered as confirmed.
     confirmed: AtomicU64,
-    /// Checkouts that were refused: they came too late.
+    /// Checkouts that were refused for lack of stock.
     refused: AtomicU64,
-    /// Requests of shopping that got no answer, or none of use.
+    /// Requests without an answer, or with a failure.
     failed: AtomicU64,
-    /// Of earlier rounds, the last one that was looked at again.
+    /// The last order of earlier rounds that was checked again.
     looked_at: Mutex<String>,
 }
 
 impl Buyers {
-    /// Puts a few units on sale, so that some buyers come too late.
+    /// Adds a few units of stock, so that some buyers come too late.
     ///
     /// # Errors
     /// The server's.
@@ -88,21 +88,21 @@ impl Buyers {
         Ok(())
     }
 
-    /// Lets all of them shop until the server is gone.
+    /// All buyers shop until the server dies.
     pub async fn shop(&self, anybody: &Client, round: usize) {
         let all = (0..BUYERS).map(|buyer| self.shop_alone(anybody, round, buyer, |served| served));
         join_all(all).await;
     }
 
-    /// Lets a few of them shop, whatever happens, until `stop` says so.
+    /// Some buyers shop, whatever happens, until `stop` is set.
     pub async fn shop_on(&self, anybody: &Client, round: usize, buyers: usize, stop: &AtomicBool) {
         let go_on = |_| !stop.load(Ordering::Relaxed);
         let all = (0..buyers).map(|buyer| self.shop_alone(anybody, round, buyer, go_on));
         join_all(all).await;
     }
 
-    /// One cart after the other for as long as `go_on` says, which hears whether the last one was
-    /// answered.
+    /// One buyer's carts, one after the other, as long as `go_on` says, which gets whether the last
+    /// one was answered.
     async fn shop_alone(
         &self,
         anybody: &Client,
@@ -124,7 +124,7 @@ impl Buyers {
         }
     }
 
-    /// Fills a cart and pays; whether there was an answer.
+    /// Fills a cart and checks out; returns whether there was an answer.
     async fn buy(&self, anybody: &Client, (round, buyer, number): (usize, usize, usize)) -> bool {
         let sku = format!("P{}", (round + buyer + number) % SKUS);
         let quantity = if number % 5 == 0 { 2 } else { 1 };
@@ -136,7 +136,7 @@ impl Buyers {
         self.checkout(anybody, &cart).await.is_some_and(|status| status < 500)
     }
 
-    /// Sends the checkout of a cart, or sends it again; `None` if no answer came.
+    /// Sends or repeats the checkout of a cart; `None` if there was no answer.
     async fn checkout(&self, anybody: &Client, cart: &str) -> Option<u16> {
         let (key, token) = {
             let tries = self.tries();
@@ -148,7 +148,7 @@ impl Buyers {
         let call = anybody.post::<Value>(&path).idempotency_key(&key).prefer_wait(20).json(&body);
         let (status, number) = match call.send().await {
             Ok(answer) => (answer.status, answer.body["number"].as_i64()),
-            // Also where the first one is still under way.
+            // Also while the first one is still in progress.
             Err(error @ Error::Problem(_)) if error.retryable() => (LATER, None),
             Err(Error::Problem(problem)) => (problem.status, None),
             Err(_) => return None,
@@ -165,8 +165,8 @@ impl Buyers {
         Some(status)
     }
 
-    /// Looks after a kill: what was not answered is sent again under its key; what was answered
-    /// in the last two rounds is there as it was told, and so are the next of the earlier ones.
+    /// The check after a kill: unanswered checkouts are repeated with their keys; answered orders
+    /// of the last two rounds, and some of the earlier ones, must equal their answers.
     pub async fn check(&self, anybody: &Client, admin: &Client, round: usize) {
         let carts: Vec<String> = {
             let tries = self.tries();
@@ -212,8 +212,8 @@ impl Buyers {
         }
     }
 
-    /// Waits until every order is at rest and every confirmed one has its money, and looks at all
-    /// of them; how many are confirmed.
+    /// Waits until every order has finished and every confirmed one is paid, and checks all of
+    /// them; returns the number of confirmed ones.
     pub async fn settle(&self, anybody: &Client, admin: &Client) -> usize {
         let carts: Vec<String> = self.tries().keys().cloned().collect();
         let all = carts.into_iter().map(|cart| async move {
@@ -238,7 +238,7 @@ impl Buyers {
         stream.collect::<Vec<usize>>().await.into_iter().sum()
     }
 
-    /// Notes something that must never be.
+    /// Records a violation.
     pub fn violation(&self, what: String) {
         self.violations_total.fetch_add(1, Ordering::Relaxed);
         let mut violations = self.violations.lock().unwrap_or_else(PoisonError::into_inner);
@@ -247,25 +247,25 @@ impl Buyers {
         }
     }
 
-    /// How many there were, and the first of them.
+    /// The number of violations, and the first of them.
     pub fn violations(&self) -> (u64, Vec<String>) {
         let first = self.violations.lock().unwrap_or_else(PoisonError::into_inner).clone();
         (self.violations_total.load(Ordering::Relaxed), first)
     }
 
-    /// Checkouts that were sent, those that were answered, and orders read and compared.
+    /// Checkouts sent, checkouts answered, and orders compared.
     pub fn counts(&self) -> (u64, u64, u64) {
         let tries = self.tries();
         let answered = tries.values().filter(|one| one.settled()).count();
         (tries.len() as u64, answered as u64, self.looks.load(Ordering::Relaxed))
     }
 
-    /// Checkouts that were answered as confirmed so far, and requests of shopping that failed.
+    /// Checkouts that were answered as confirmed so far, and failed requests.
     pub fn shopping(&self) -> (u64, u64) {
         (self.confirmed.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
     }
 
-    /// Checkouts so far that were refused for want of goods.
+    /// Checkouts so far that were refused for lack of stock.
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
@@ -275,7 +275,7 @@ impl Buyers {
     }
 }
 
-/// What an order says against what its buyer was told, if it does.
+/// The contradiction between an order and its buyer's answers, if any.
 fn contradiction(one: &Try, order: Option<&Value>) -> Option<String> {
     let Some(order) = order else {
         return (one.answered != Some(409)).then(|| "it is lost".to_owned());

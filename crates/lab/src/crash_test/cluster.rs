@@ -1,5 +1,5 @@
-//! The crash test of a cluster: rounds of faults under load, what holds is looked at after each and
-//! proven at the end.
+//! The crash test of a cluster: rounds of faults under load, with checks after each and `verify` at
+//! the end.
 
 use std::fmt;
 use std::path::Path;
@@ -20,52 +20,52 @@ use crate::program::{Kontor, StoreLocation};
 use crate::stderr;
 use crate::{Error, blocking};
 
-/// Buyers at a time.
+/// Concurrent buyers.
 const BUYERS: usize = 8;
-/// More goods come in once so many buyers came too late.
+/// Stock is added after this many refusals for lack of stock.
 const TOO_LATE: u64 = 10;
 
-/// How a fault went.
+/// The result of a fault.
 #[derive(Clone, Debug, Serialize)]
 pub struct Struck {
-    /// Which.
+    /// The fault.
     pub fault: ClusterFault,
-    /// How often.
+    /// The number of rounds.
     pub times: u32,
     /// Orders that were confirmed meanwhile.
     pub confirmed: u64,
-    /// Requests of buyers that failed; all of them were sent again.
+    /// Failed requests of buyers; all of them were repeated.
     pub failed: u64,
     /// The longest time between two orders that were confirmed, in milliseconds.
     pub pause_ms: u64,
-    /// How long others took to own what a node had, in milliseconds.
+    /// How long other nodes took to own a node's shards, in milliseconds.
     pub takeover_ms: Option<u64>,
-    /// How long the round took, in seconds.
+    /// The duration of the round, in seconds.
     pub seconds: f64,
 }
 
-/// The result of a crash test of a cluster.
+/// The result of a run.
 #[derive(Debug, Serialize)]
 pub struct ClusterCrashReport {
-    /// No violation.
+    /// Whether there were no violations.
     pub ok: bool,
-    /// What nodes and moments were drawn from.
+    /// The seed of nodes and times.
     pub seed: u64,
-    /// What was done.
+    /// The faults.
     pub faults: Vec<Struck>,
-    /// Checkouts that were sent, each under its own key.
+    /// Checkouts sent, each with its own key.
     pub checkouts: u64,
-    /// Of these, answered for good: confirmed, declined or refused.
+    /// Of these, those with a final answer: confirmed, declined or refused.
     pub acknowledged: u64,
-    /// Orders that were read again and compared with what their buyers were told.
+    /// Orders that were read again and compared with their buyers' answers.
     pub compared: u64,
-    /// Orders that were confirmed and paid in the end.
+    /// Orders that were confirmed and paid at the end.
     pub confirmed: usize,
-    /// Events whose writer PostgreSQL has noted.
+    /// Events whose writer PostgreSQL has recorded.
     pub witnessed: u64,
-    /// Seconds.
+    /// The duration, in seconds.
     pub seconds: f64,
-    /// What must never be.
+    /// The number of violations.
     pub violations_total: u64,
     /// The first of them.
     pub violations: Vec<String>,
@@ -114,7 +114,7 @@ impl fmt::Display for Struck {
     }
 }
 
-/// Several of one fault as one: sums, and the longest times.
+/// Several rounds of one fault as one: sums, and the longest times.
 fn worst<'a>(mut struck: impl Iterator<Item = &'a Struck>) -> Option<Struck> {
     let mut sum = struck.next()?.clone();
     for one in struck {
@@ -128,7 +128,7 @@ fn worst<'a>(mut struck: impl Iterator<Item = &'a Struck>) -> Option<Struck> {
     Some(sum)
 }
 
-/// A run: the cluster, its buyers, and what is known so far.
+/// A run: the cluster, its buyers, and the results so far.
 pub(super) struct Trial {
     program: Kontor,
     pub(super) cluster: Cluster,
@@ -210,7 +210,7 @@ impl Trial {
         Ok(trial)
     }
 
-    /// Does one fault to the cluster while buyers shop, and looks whether all is there.
+    /// Causes one fault in the cluster while buyers shop, and checks the result.
     async fn round(&mut self, number: usize, fault: ClusterFault) -> Result<Struck, Error> {
         let (started, buyers) = (Instant::now(), Arc::clone(&self.buyers));
         let (confirmed_before, failed_before) = buyers.shopping();
@@ -250,7 +250,7 @@ impl Trial {
         })
     }
 
-    /// Stops the nodes and looks at everything that they have left.
+    /// Stops the nodes and verifies the store.
     async fn prove(&mut self) -> Result<(), Error> {
         self.cluster.close()?;
         let store = self.cluster.store_url();
@@ -269,11 +269,11 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Has goods come in when there are none left.
+/// Adds stock when there is none left.
 async fn restock(buyers: &Buyers, admin: &Client, stop: &AtomicBool) {
     let mut next = buyers.refused() + TOO_LATE;
     while !stop.load(Ordering::Relaxed) {
-        // A delivery that is refused comes again.
+        // A refused delivery is repeated.
         if buyers.refused() >= next && buyers.fill(admin).await.is_ok() {
             next = buyers.refused() + TOO_LATE;
         }

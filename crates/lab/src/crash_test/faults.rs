@@ -1,4 +1,4 @@
-//! What is done to a cluster: each fault strikes, holds until a condition is met, and is mended.
+//! The faults of a cluster: each is caused, held until a condition is met, and repaired.
 
 use std::time::{Duration, Instant};
 
@@ -10,12 +10,11 @@ use crate::cluster::cut::ProxyMode;
 use crate::cluster::servers::{Signal, Stop};
 use crate::{Error, blocking};
 
-/// Orders that are confirmed before a fault, during one that leaves enough to sell with, and
-/// after.
+/// Orders that must be confirmed before a fault, during one that still allows sales, and after it.
 const SOLD: u64 = 10;
-/// How long a condition may take to come true.
+/// Timeout of a condition.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
-/// The pause between two looks.
+/// The polling interval.
 pub(super) const LOOK: Duration = Duration::from_millis(100);
 
 /// A fault that is injected into a cluster.
@@ -74,14 +73,15 @@ impl ClusterFault {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 
-    /// Whether no request may fail.
+    /// Whether no request may fail during it.
     pub fn is_gentle(self) -> bool {
         matches!(self, Self::Rolling | Self::RedisKill | Self::RedisFlush)
     }
 }
 
 impl Trial {
-    /// Strikes while buyers shop, and mends it; how long others took to own what a node had.
+    /// Causes a fault while buyers shop, and repairs it; returns how long other nodes took to own a
+    /// node's shards.
     pub(super) async fn strike(&mut self, fault: ClusterFault) -> Result<Option<Duration>, Error> {
         self.sells(SOLD).await?;
         let node = self.moments.random_range(0..self.cluster.nodes.len());
@@ -179,7 +179,7 @@ impl Trial {
         }
     }
 
-    /// Waits until so many more orders have been confirmed; more goods come in meanwhile.
+    /// Waits until more orders have been confirmed; stock is added meanwhile.
     async fn sells(&self, count: u64) -> Result<(), Error> {
         let (before, _) = self.buyers.shopping();
         self.until("no orders are confirmed", async || {
@@ -189,7 +189,7 @@ impl Trial {
         .await
     }
 
-    /// Waits until nothing is a node's any more and all shards have an owner; how long it took.
+    /// Waits until a node owns nothing and all shards have an owner; returns how long it took.
     async fn taken_over(&self, node: usize) -> Result<Duration, Error> {
         let (started, url) = (Instant::now(), self.cluster.nodes[node].url());
         let what = format!("no node takes over the shards of {}", self.cluster.nodes[node].name());

@@ -1,9 +1,9 @@
-//! `kontor crash-test`: `kill -9` at random moments under load, again and again. No acknowledged
-//! order is lost or changed, none is charged twice, nothing is oversold.
+//! `kontor crash-test`: `kill -9` at random times under load, repeatedly. No acknowledged order may
+//! be lost or changed, none charged twice, nothing oversold.
 //!
-//! `server` is the process that is killed, `buyers` what they do and remember; here is the order
-//! of things, and the report. `cluster` does the same to a cluster, with the faults of `faults`, and
-//! `witness` saw who wrote. Crashes at chosen points are in `tests/it/crashes.rs`.
+//! `server` is the killed process, `buyers` the load with its records; this file has the sequence
+//! and the report. `cluster` does the same with a cluster and the faults of `faults`; `witness`
+//! records which node wrote each event. Crashes at chosen points are in `tests/it/crashes.rs`.
 
 mod buyers;
 mod cluster;
@@ -32,9 +32,9 @@ use crate::program::{Kontor, StoreLocation};
 use crate::stderr;
 use crate::{Error, blocking, stdout};
 
-/// The earliest and the latest moment of a kill, in milliseconds after the buyers began.
+/// The earliest and the latest time of a kill, in milliseconds after the buyers have started.
 const MOMENT_MS: std::ops::Range<u64> = 20..520;
-/// How often the whole store is verified during a run, beside the end.
+/// How often the whole store is verified during a run, in addition to the end.
 const VERIFIED: u32 = 10;
 
 /// Kill the server repeatedly under load, and check that nothing is lost
@@ -85,28 +85,28 @@ pub struct Args {
     pub json: bool,
 }
 
-/// The result of a crash test of one server.
+/// The result of a run.
 #[derive(Debug, Serialize)]
 pub struct CrashReport {
-    /// No violation.
+    /// Whether there were no violations.
     pub ok: bool,
-    /// What the moments were drawn from.
+    /// The seed of the times.
     pub seed: u64,
-    /// How often the server was killed.
+    /// The number of kills.
     pub kills: u32,
-    /// Checkouts that were sent, each under its own key.
+    /// Checkouts sent, each with its own key.
     pub checkouts: u64,
-    /// Of these, answered for good: confirmed, declined or refused.
+    /// Of these, those with a final answer: confirmed, declined or refused.
     pub acknowledged: u64,
-    /// Orders that were read again and compared with what their buyers were told.
+    /// Orders that were read again and compared with their buyers' answers.
     pub compared: u64,
-    /// Orders that were confirmed and paid in the end.
+    /// Orders that were confirmed and paid at the end.
     pub confirmed: usize,
-    /// How often all of `kontor verify` was run.
+    /// The number of complete `kontor verify` runs.
     pub verified: u32,
-    /// Seconds.
+    /// The duration, in seconds.
     pub seconds: f64,
-    /// What must never be.
+    /// The number of violations.
     pub violations_total: u64,
     /// The first of them.
     pub violations: Vec<String>,
@@ -132,11 +132,11 @@ impl fmt::Display for CrashReport {
     }
 }
 
-/// Runs the test with a program. Once `told_to_stop` is done it ends after the present round, with its
-/// report.
+/// Runs the test with a program. When `told_to_stop` resolves, it ends after the current round,
+/// with its report.
 ///
 /// # Errors
-/// [`Error`] when it could not run; what does not hold is exit code 1.
+/// [`Error`] when it could not run; a violation is exit code 1.
 pub async fn run(
     args: Args,
     program: Kontor,
@@ -179,7 +179,7 @@ fn show(args: &Args, report: &(impl Serialize + fmt::Display)) -> std::io::Resul
     Ok(())
 }
 
-/// A flag that is set once a future is done.
+/// A flag that is set when a future resolves.
 fn flag(done: impl Future<Output = ()> + Send + 'static) -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
     let told = stop.clone();
@@ -190,7 +190,7 @@ fn flag(done: impl Future<Output = ()> + Send + 'static) -> Arc<AtomicBool> {
     stop
 }
 
-/// A run: its folder, its provider, and what is known so far.
+/// A run: its folder, its provider, and the results so far.
 struct CrashRun {
     program: Kontor,
     data: PathBuf,
@@ -249,7 +249,7 @@ async fn crash(
 }
 
 impl CrashRun {
-    /// Starts a server, looks whether all is there, and kills it while buyers shop.
+    /// Starts a server, checks the orders, and kills it while buyers shop.
     async fn round(&self, number: u32, moment: Duration) -> Result<(), Error> {
         let server = self.start()?;
         let (anybody, admin) = self.clients(&server)?;
@@ -268,7 +268,7 @@ impl CrashRun {
         Ok(blocking(|| ServeProcess::start(&self.program, &self.data, &self.psp))?)
     }
 
-    /// A buyer's client and an operator's, which send nothing a second time.
+    /// A buyer's client and an operator's, without retries.
     fn clients(&self, server: &ServeProcess) -> Result<(Client, Client), Error> {
         let anybody = Client::new(&server.url, None)?.with_retries(0);
         let admin = Client::new(&server.url, Some(self.key.clone()))?.with_retries(0);
@@ -282,7 +282,7 @@ impl CrashRun {
         }
     }
 
-    /// A line over itself on a terminal, now and then elsewhere.
+    /// Rewrites its line on a terminal; prints a line from time to time elsewhere.
     fn progress(&self, kills: u32, of: u32) {
         let terminal = std::io::stderr().is_terminal();
         if !terminal && !kills.is_multiple_of(of.div_ceil(VERIFIED)) {

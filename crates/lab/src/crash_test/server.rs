@@ -1,5 +1,4 @@
-//! This program as a server in a process of its own, to be killed. What is done to it meanwhile is
-//! not known here.
+//! This program as a server in a process of its own, to be killed. The load is elsewhere.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -11,13 +10,13 @@ use crate::program::Kontor;
 #[derive(Debug)]
 pub struct ServeProcess {
     child: Child,
-    /// Where it listens.
+    /// Its URL.
     pub url: String,
 }
 
 impl ServeProcess {
-    /// Starts one on a folder and waits until it says where it listens. Of the environment it
-    /// has no setting.
+    /// Starts one on a folder and waits until it prints its address. It gets no settings from the
+    /// environment.
     ///
     /// # Errors
     /// The system's; also when it ends before it listens.
@@ -27,7 +26,7 @@ impl ServeProcess {
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--sandbox-psp", psp, "--data"])
             .arg(&data)
-            // Where no configuration lies.
+            // A folder without a configuration file.
             .current_dir(&data)
             .env("KONTOR__LOG__FILTER", "error")
             .env("KONTOR__SHOP__TIMER_POLL_MS", "20")
@@ -46,7 +45,7 @@ impl ServeProcess {
         }
     }
 
-    /// Ends it at once, as `kill -9` does.
+    /// Kills it at once, as `kill -9` does.
     ///
     /// # Errors
     /// The system's.
@@ -58,7 +57,7 @@ impl ServeProcess {
 
 impl Drop for ServeProcess {
     fn drop(&mut self) {
-        // It has ended already, or cannot be helped.
+        // It has ended already, or cannot be ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

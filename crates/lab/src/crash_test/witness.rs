@@ -1,8 +1,8 @@
-//! Who wrote: PostgreSQL itself notes for every event which node wrote it, and who owned its shard
-//! at that moment.
+//! A witness: PostgreSQL itself records for every event which node wrote it, and which node owned
+//! its shard at that time.
 //!
-//! Each node comes as a user of its own (`Options::lines` of the cluster). The notes are made in the
-//! transaction of the events, by a trigger that only this test adds.
+//! Each node connects as a user of its own (`Options::lines` of the cluster). The records are
+//! written in the transaction of the events, by a trigger that only this test adds.
 
 use crate::cluster::{Cluster, DATABASE};
 use crate::{Error, blocking};
@@ -21,27 +21,27 @@ CREATE TRIGGER testimony AFTER INSERT ON event REFERENCING NEW TABLE AS written
     FOR EACH STATEMENT EXECUTE FUNCTION testify();
 ";
 
-/// Begins to note.
+/// Starts recording.
 ///
 /// # Errors
-/// [`Error`]: PostgreSQL does not take it.
+/// [`Error`]: PostgreSQL refuses.
 pub fn begin(cluster: &Cluster) -> Result<(), Error> {
     blocking(|| cluster.postgres.sql(DATABASE, WATCH))?;
     Ok(())
 }
 
-/// Events that were noted.
+/// The number of recorded events.
 ///
 /// # Errors
-/// [`Error`]: PostgreSQL does not tell.
+/// [`Error`]: PostgreSQL fails.
 pub fn events(cluster: &Cluster) -> Result<u64, Error> {
     number(cluster, "SELECT coalesce(sum(events), 0) FROM witness")
 }
 
-/// Events that somebody wrote who did not own their shard, in words.
+/// Descriptions of events that were written by a node that did not own their shard.
 ///
 /// # Errors
-/// [`Error`]: PostgreSQL does not tell.
+/// [`Error`]: PostgreSQL fails.
 pub fn intruders(cluster: &Cluster) -> Result<Vec<String>, Error> {
     let urls: Vec<String> =
         cluster.nodes.iter().map(|node| format!("('{}', '{}')", node.name(), node.url())).collect();
@@ -62,16 +62,16 @@ pub fn intruders(cluster: &Cluster) -> Result<Vec<String>, Error> {
     Ok(rows.lines().map(told).collect())
 }
 
-/// How many shards have an owner.
+/// The owners of the shards.
 #[derive(Clone, Copy, Debug)]
 pub struct ShardCounts {
-    /// How many there are.
+    /// The number of shards.
     pub all: u64,
-    /// Those with an owner whose lease stands.
+    /// Shards whose owner has a valid lease.
     pub owned: u64,
-    /// How many nodes own them.
+    /// The number of owners.
     pub owners: u64,
-    /// Those that belong to a node, or did before it was silent.
+    /// Shards of one node, or of it before its lease ended.
     pub of_node: u64,
 }
 
@@ -83,10 +83,10 @@ impl ShardCounts {
     }
 }
 
-/// How the shards stand, and which are those of the node at an address.
+/// The owners of the shards, with the shards of the node at an address.
 ///
 /// # Errors
-/// [`Error`]: PostgreSQL does not tell.
+/// [`Error`]: PostgreSQL fails.
 pub fn shards(cluster: &Cluster, url: &str) -> Result<ShardCounts, Error> {
     let ask = format!(
         "WITH s AS (SELECT owner, owner <> '' AND lease_until > store_now() AS stands FROM shard) \
@@ -102,8 +102,8 @@ pub fn shards(cluster: &Cluster, url: &str) -> Result<ShardCounts, Error> {
     }
 }
 
-/// Everything that may tell why something is not as it is waited for: the end of each node's log,
-/// whom the balancer sees, the leases, and what PostgreSQL is at.
+/// Diagnostics for a condition that is not met: the end of each node's log, the balancer's view,
+/// the leases, and PostgreSQL's activity.
 pub fn scene(cluster: &Cluster) -> String {
     let asks = [
         "SELECT concat_ws(' ', 'node', id, url, 'for', lease_until - store_now(), 'ms', \

@@ -1,19 +1,19 @@
-//! CSV as shopkeepers save it: a reader that takes every kind of line break for a line feed, counts
-//! lines as an editor does, and refuses quotes that do not match.
+//! A CSV reader for files as shops save them: it treats every kind of line break as a line feed,
+//! counts lines as an editor does, and refuses unmatched quotes.
 //!
-//! What deliberately is not here: what the columns mean (`rows`, `online_retail`).
+//! Deliberately not here: the meaning of columns (`rows`, `online_retail`).
 
 use std::io::Read;
 
 use super::source;
 
-/// Why the quotes of a file cannot be right. Reading on would take rows for a part of a field.
+/// Why a file's quotes are invalid. Reading on would treat rows as a part of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidQuotes {
     /// The file ends inside quotes.
     #[error("line {0}: the quote that opens here is never closed")]
     Unclosed(u64),
-    /// Something other than a comma or the end of the line follows the closing quote.
+    /// Something other than a comma or the end of the line follows a closing quote.
     #[error(
         "line {opened}: the quote that opens here is closed in line {closed}, with more text after \
          it; inside quotes, write a quote twice"
@@ -37,7 +37,7 @@ pub fn reader<'a>(input: impl Read + 'a) -> Result<Reader<'a>, source::Error> {
     Ok(csv::ReaderBuilder::new().flexible(true).from_reader(text(input)?))
 }
 
-/// Reads all of it, to find quotes that do not match before any row is used.
+/// Reads the whole file, to find unmatched quotes before any row is used.
 ///
 /// # Errors
 /// [`source::Error::Quotes`] and [`source::Error::Io`].
@@ -94,13 +94,13 @@ enum QuoteState {
     FieldStart,
     Unquoted,
     Quoted(u64),
-    /// After a quote in quotes: it closes them, or is the first of two.
+    /// After a quote in a quoted field: it closes the field, or is the first of two.
     Quote(u64),
     /// Between the closing quote and the comma.
     Closed(u64),
 }
 
-/// Passes CSV on, and ends with an error where its quotes do not match.
+/// Passes CSV on, and fails at unmatched quotes.
 struct Quotes<R> {
     input: R,
     at: QuoteState,
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn good_quotes_pass() {
+    fn matched_quotes_are_accepted() {
         let text = "a,b\n\"x, \"\"y\"\"\nz\",\"\"\n19\" rack,\"1\" \n\"\"\"\",\"\"";
         check(text.as_bytes()).unwrap();
         let rows: Vec<_> = reader(text.as_bytes()).unwrap().records().map(Result::unwrap).collect();

@@ -1,7 +1,7 @@
-//! `kontor import`: a file of products into a server, in batches, resumable.
+//! `kontor import`: sends a file of products to a server, in batches, resumable.
 //!
-//! What deliberately is not here: reading the formats (`rows`), where the position is kept
-//! (`position`), HTTP (`kontor_client`).
+//! Deliberately not here: parsing the formats (`rows`), storing the position (`position`), HTTP
+//! (`kontor_client`).
 
 pub mod csv_text;
 pub mod position;
@@ -22,8 +22,8 @@ use self::rows::{FileFormat, FileRow};
 use crate::args::TargetArgs;
 use crate::stdout;
 
-/// The products of the demo shop: facts drawn from the Online Retail data set (UCI, Daqing Chen,
-/// CC BY 4.0), in the columns of an import.
+/// The products of the demo shop: data from the Online Retail data set (UCI, Daqing Chen, CC BY
+/// 4.0), in the columns of an import.
 pub const DEMO_CATALOG: &str = include_str!("../demo_catalog.csv");
 /// The most rows of one request.
 pub const BATCH_ROWS: usize = 500;
@@ -85,16 +85,16 @@ pub struct Args {
 /// Why an import cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file.
+    /// The file cannot be read.
     #[error(transparent)]
     Source(#[from] source::Error),
-    /// The server.
+    /// The server failed.
     #[error(transparent)]
     Client(#[from] kontor_client::Error),
-    /// The position cannot be kept anywhere.
+    /// The position cannot be stored.
     #[error("cannot keep the position of the import: {0}")]
     Position(std::io::Error),
-    /// The outcome cannot be printed.
+    /// The result cannot be printed.
     #[error("cannot print: {0}")]
     Print(#[from] std::io::Error),
 }
@@ -114,7 +114,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
     Ok(ExitCode::from(if refused == 0 { 0 } else { 2 }))
 }
 
-/// The result of an import, as `--json` prints it.
+/// The output of `--json`.
 #[derive(Debug, Serialize)]
 struct ImportOutcome {
     ok: bool,
@@ -162,7 +162,7 @@ async fn import(client: &Client, args: &Args) -> Result<(ImportTally, u64), Erro
     Ok((tally, resumed_at))
 }
 
-/// Imports a small CSV that is in memory, such as [`DEMO_CATALOG`], and says what came of it.
+/// Imports a small CSV in memory, such as [`DEMO_CATALOG`], and returns the result.
 ///
 /// # Errors
 /// [`Error`], as for a file.
@@ -188,7 +188,7 @@ fn progress(bytes: u64, quiet: bool) -> ProgressBar {
     style.map_or(bar.clone(), |style| bar.with_style(style))
 }
 
-/// Rows on their way.
+/// Rows of a batch.
 #[derive(Default)]
 struct RowBatch {
     rows: Vec<ImportRow>,

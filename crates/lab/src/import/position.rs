@@ -1,35 +1,35 @@
-//! How far an import has come, kept beside the file so that a second run goes on from there.
+//! The position of an import, stored next to the file so that a second run resumes from there.
 //!
-//! What deliberately is not here: the import itself (`mod.rs`).
+//! Deliberately not here: the import itself (`mod.rs`).
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// The most refused rows that are kept one by one; the rest are counted.
+/// The most refused rows that are stored; the rest are counted.
 pub const ERRORS_MAX: usize = 1_000;
 
-/// A row that was refused, by this side or by the server.
+/// A row that was refused, by this program or by the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusedRow {
     /// Its line in the file.
     pub line: u64,
-    /// The faulty field.
+    /// The invalid field.
     pub field: String,
     /// What is wrong with it.
     pub message: String,
 }
 
-/// What has come of the rows so far.
+/// The results so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImportTally {
-    /// Rows that are done with, refused ones included.
+    /// Processed rows, including refused ones.
     pub rows: u64,
     /// New products.
     pub created: u64,
     /// Changed products.
     pub updated: u64,
-    /// Products that were so already.
+    /// Products that already had these values.
     pub unchanged: u64,
     /// Stock levels that were set.
     pub stock_set: u64,
@@ -37,12 +37,12 @@ pub struct ImportTally {
     pub refused: u64,
     /// The first faults, at most [`ERRORS_MAX`].
     pub errors: Vec<RefusedRow>,
-    /// How many more there were.
+    /// The number of further faults.
     pub errors_left_out: u64,
 }
 
 impl ImportTally {
-    /// Notes a fault.
+    /// Adds a fault.
     pub fn error(&mut self, error: RefusedRow) {
         if self.errors.len() < ERRORS_MAX {
             self.errors.push(error);
@@ -66,8 +66,8 @@ struct Keeping<'a> {
     tally: &'a ImportTally,
 }
 
-/// Where the position of one import is kept: beside its file, or in the temporary folder if that
-/// cannot be written.
+/// The location of an import's position: next to its file, or in the temporary folder if that is
+/// not writable.
 #[derive(Debug)]
 pub struct PositionFile {
     import: String,
@@ -76,7 +76,7 @@ pub struct PositionFile {
 }
 
 impl PositionFile {
-    /// For the import that `digest` names.
+    /// The location for the import with this `digest`.
     #[must_use]
     pub fn new(file: &Path, digest: &str) -> Self {
         let mut beside = file.as_os_str().to_owned();
@@ -87,8 +87,8 @@ impl PositionFile {
         Self { import: digest.to_owned(), run, places: [beside.into(), elsewhere] }
     }
 
-    /// What names this run, and the earlier one that it goes on with: a part of the idempotency
-    /// keys, so that a batch that was sent before it broke off is not carried out again.
+    /// The name of this run, and of the earlier one that it resumes: it is part of the idempotency
+    /// keys, so that a batch that was sent before an interruption is not applied again.
     #[must_use]
     pub fn run(&self) -> &str {
         &self.run
@@ -105,7 +105,7 @@ impl PositionFile {
         Some(kept.tally)
     }
 
-    /// Keeps it, in the first place that can be written.
+    /// Stores it, at the first location that is writable.
     ///
     /// # Errors
     /// The last one, when none can be.
@@ -115,16 +115,16 @@ impl PositionFile {
         replace(beside, &bytes).or_else(|_| replace(elsewhere, &bytes))
     }
 
-    /// Forgets it.
+    /// Deletes it.
     pub fn clear(&self) {
         for place in &self.places {
-            // Not being there is as good.
+            // It may not exist.
             let _ = std::fs::remove_file(place);
         }
     }
 }
 
-/// Writes a file so that it is there whole or not at all.
+/// Writes a file atomically.
 fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");

@@ -1,7 +1,7 @@
-//! From a CSV, JSON Lines or Online Retail file to rows for `POST /v1/admin/imports`.
+//! Parses CSV, JSON Lines or Online Retail files to rows for `POST /v1/admin/imports`.
 //!
-//! What deliberately is not here: sending them (`mod.rs`). A faulty row is a value, not an error,
-//! so that it never keeps the others out.
+//! Deliberately not here: sending them (`mod.rs`). A faulty row is a value, not an error, so it
+//! does not block the others.
 
 use std::io::{BufRead, Read};
 
@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{csv_text, source};
 use crate::online_retail;
 
-/// What a file may say of a product.
+/// The columns of a product.
 pub const COLUMNS: [&str; 12] = [
     "sku",
     "name",
@@ -30,17 +30,17 @@ pub const COLUMNS: [&str; 12] = [
     "on_hand_change",
 ];
 
-/// What a JSON null clears.
+/// The fields that a JSON null clears.
 const CLEARABLE: [&str; 2] = ["description", "category"];
 
 /// The most bytes of one row.
 const ROW_MAX_BYTES: usize = 256 * 1024;
 
-/// What a SKU must be; the server says the same.
+/// The format of a SKU; the server's message is the same.
 const NO_SKU: &str =
     "must be 1 to 64 visible ASCII characters other than '/', single spaces inside allowed";
 
-/// Whether the server takes it as a SKU.
+/// Whether the server accepts it as a SKU.
 fn is_sku(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text.trim() == text
@@ -48,8 +48,7 @@ fn is_sku(text: &str) -> bool {
         && text.bytes().all(|byte| byte == b' ' || (byte.is_ascii_graphic() && byte != b'/'))
 }
 
-/// Whether it is a fraction from 0 to 1 with at most six decimals, as many as a price in a currency
-/// of two has.
+/// Whether it is a fraction from 0 to 1 with at most six decimals.
 fn is_tax_rate(text: &str) -> bool {
     let read = UnitPrice::from_major(text, "GBP");
     read.is_ok_and(|rate| (0..=100 * UnitPrice::SCALE).contains(&rate.raw()))
@@ -82,17 +81,17 @@ impl FileFormat {
 pub struct FileRow {
     /// Its line in the file, from 1.
     pub line: u64,
-    /// What to send, or all that is wrong with it.
+    /// The row to send, or all its faults.
     pub body: Result<ImportRow, Vec<FieldError>>,
 }
 
 /// The rows of a file, in its order.
 pub type FileRows<'a> = Box<dyn Iterator<Item = Result<FileRow, source::Error>> + 'a>;
 
-/// Reads `input`; rows that name no location get `location`.
+/// Parses `input`; rows without a location get `location`.
 ///
 /// # Errors
-/// [`source::Error`] when there is nothing to begin with: unreadable, or the wrong columns.
+/// [`source::Error`] if the file is unreadable, or has the wrong columns.
 pub fn read<'a>(
     input: impl Read + 'a,
     format: FileFormat,
@@ -242,7 +241,7 @@ fn fault(field: &str, message: String) -> FieldError {
     FieldError { field: field.to_owned(), message }
 }
 
-/// The fields of one row; an empty one is as good as none.
+/// The fields of one row; an empty one counts as absent.
 #[derive(Default)]
 struct Fields {
     texts: [Option<String>; COLUMNS.len()],
@@ -256,7 +255,7 @@ impl Fields {
         }
     }
 
-    /// Notes a null; where nothing can be cleared it is as good as an absent field.
+    /// Adds a null; of a field that cannot be cleared it counts as absent.
     fn clear(&mut self, column: &'static str) {
         if CLEARABLE.contains(&column) {
             self.cleared.push(column);
@@ -316,13 +315,13 @@ impl Fields {
             active: active.and_then(Result::ok),
         };
         let location = on_hand.or(on_hand_change).map(|_| at);
-        // To add nothing is to say nothing.
+        // A change of 0 counts as absent.
         let on_hand_change = on_hand_change.filter(|units| *units != 0);
         let row = ImportRow { product, price, currency, location, on_hand, ..Default::default() };
         Ok(ImportRow { change_from, on_hand_change, ..row })
     }
 
-    /// A whole number of units, `min` at least.
+    /// A whole number of units, at least `min`.
     fn units(&mut self, column: &str, min: i64, faults: &mut Vec<FieldError>) -> Option<i64> {
         let units = self.take(column)?.parse::<i64>().ok().filter(|units| *units >= min);
         if units.is_none() {
@@ -332,8 +331,8 @@ impl Fields {
         units
     }
 
-    /// The price and its currency, as the file has them. How many decimals a price may have, only
-    /// the server knows if the file does not name the currency.
+    /// The price and its currency, as in the file. If the file has no currency, only the server
+    /// knows the number of decimals.
     fn price(&mut self, faults: &mut Vec<FieldError>) -> (Option<String>, Option<String>) {
         let (price, currency) = (self.take("price"), self.take("currency"));
         let unknown = currency.as_deref().and_then(|code| currency_decimals(code).err());
@@ -350,7 +349,7 @@ impl Fields {
     }
 }
 
-/// Whether it is a price in a currency, or a decimal number if that is not known.
+/// Whether it is a price in a currency, or a decimal number if the currency is unknown.
 fn is_price(text: &str, currency: Option<&str>) -> bool {
     match currency {
         Some(code) => UnitPrice::from_major(text, code).is_ok_and(|price| price.raw() >= 0),
@@ -390,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_columns_are_told_the_right_ones() {
+    fn wrong_columns_are_refused_with_the_valid_ones() {
         for (header, want) in [
             ("sku,title\n", "unknown column \"title\"; columns are sku, and optionally name"),
             ("name,price\n", "column \"sku\" is missing; columns are sku, and optionally name"),
@@ -402,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_of_a_row_is_told() {
+    fn all_faults_of_a_row_are_reported() {
         let text =
             b"sku,active,price,tax_rate,on_hand\n a/b ,on,-1,2,1.5\nx,y\nx,\xff,1,0,1\nz,TRUE,1,0,1\n";
         let rows = all(text, FileFormat::Csv);
@@ -415,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_row_does_not_say_is_not_sent() {
+    fn absent_columns_are_not_sent() {
         let whole = Product { sku: "a".to_owned(), ..Product::default() };
         let csv =
             b"sku,name,description,category,price,currency,tax_rate,active,on_hand\na,,,,,,,,\n";
@@ -450,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_end_is_refused_and_skipped() {
+    fn overlong_line_is_refused_and_skipped() {
         let text = [vec![b'x'; ROW_MAX_BYTES * 3], b"\n{\"sku\":\"a\",\"name\":\"A\"}".to_vec()];
         let rows = all(&text.concat(), FileFormat::Jsonl);
         assert!(faults(&rows[0])[0].contains("is longer than"));

@@ -1,6 +1,7 @@
-//! Opening what is imported: plain or gzip, with or without a byte order mark, and its digest.
+//! Opens a file to import: plain or gzip, with or without a byte order mark, and computes its
+//! digest.
 //!
-//! What deliberately is not here: what the rows mean (`rows`, `online_retail`).
+//! Deliberately not here: the meaning of rows (`rows`, `online_retail`).
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -16,40 +17,40 @@ pub enum Error {
     /// The file cannot be opened or read.
     #[error("cannot read {path}: {reason}", path = .path.display())]
     File {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         reason: std::io::Error,
     },
     /// Reading stopped midway.
     #[error("cannot continue reading: {0}")]
     Io(#[from] std::io::Error),
-    /// The columns are not the right ones.
+    /// The columns are wrong.
     #[error("{0}")]
     Header(String),
-    /// A field makes the whole file unusable.
+    /// An invalid field makes the whole file unusable.
     #[error("line {line}, {column}: {message}")]
     Field {
-        /// From 1, the header being line 1.
+        /// The line, from 1; the header is line 1.
         line: u64,
-        /// Its name.
+        /// The column's name.
         column: String,
         /// What is wrong with it.
         message: String,
     },
-    /// No CSV.
+    /// Not CSV.
     #[error("{0}")]
     Csv(String),
-    /// CSV whose quotes do not match.
+    /// CSV with unmatched quotes.
     #[error(transparent)]
     Quotes(#[from] InvalidQuotes),
-    /// More rows than are read at once.
+    /// More rows than the limit.
     #[error("the file has more than {0} rows")]
     TooLong(usize),
 }
 
 impl Error {
-    /// From the CSV reader.
+    /// The error of a CSV reader.
     #[must_use]
     pub fn csv(error: csv::Error) -> Self {
         let text = error.to_string();
@@ -59,7 +60,7 @@ impl Error {
         }
     }
 
-    /// From a reader of CSV text, which knows its quotes.
+    /// The error of a reader of CSV text, which checks quotes.
     #[must_use]
     pub fn read(error: std::io::Error) -> Self {
         match error.downcast::<InvalidQuotes>() {
@@ -69,7 +70,7 @@ impl Error {
     }
 }
 
-/// What to say of a field that is not UTF-8.
+/// The message for a field that is not UTF-8.
 #[must_use]
 pub fn not_utf8(error: std::str::Utf8Error) -> String {
     format!("is not UTF-8 at byte {}", error.valid_up_to() + 1)
@@ -87,7 +88,8 @@ pub fn open(path: &Path) -> Result<File, Error> {
     file.map_err(|reason| Error::File { path: path.to_owned(), reason })
 }
 
-/// The plain bytes: unpacked if gzip's magic bytes are there, without a byte order mark.
+/// The decoded bytes: decompressed if they begin with gzip's magic bytes, without a byte order
+/// mark.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -105,7 +107,7 @@ pub fn plain<'a>(input: impl Read + 'a) -> Result<Box<dyn BufRead + 'a>, Error> 
     Ok(plain)
 }
 
-/// The SHA-256 of a file and of what else makes an import this one, in hexadecimal.
+/// The SHA-256 of a file and of other values that identify this import, in hexadecimal.
 ///
 /// # Errors
 /// [`Error::File`].
@@ -136,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gzip_and_byte_order_marks_are_taken_off() {
+    fn gzip_and_byte_order_marks_are_decoded() {
         let text = b"\xef\xbb\xbfsku,name\n";
         let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         packed.write_all(text).unwrap();

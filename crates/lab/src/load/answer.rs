@@ -1,6 +1,6 @@
-//! Answers, as far as the generator needs them, borrowed from the bytes that came.
+//! The fields of answers that the load generator needs, borrowed from the received bytes.
 //!
-//! What deliberately is not here: what is done about them (`buyer`).
+//! Deliberately not here: reactions to them (`buyer`).
 
 use std::borrow::Cow;
 
@@ -12,14 +12,14 @@ use super::check::Said;
 /// Minor units.
 #[derive(Debug, Deserialize)]
 pub struct Amount {
-    /// How many.
+    /// The number of minor units.
     pub amount: i64,
 }
 
-/// What a cart comes to.
+/// The totals of a cart.
 #[derive(Debug, Deserialize)]
 pub struct TotalsAnswer {
-    /// All in all.
+    /// The amount to pay.
     pub total: Amount,
 }
 
@@ -28,9 +28,9 @@ pub struct TotalsAnswer {
 pub struct CartAnswer<'a> {
     /// Its id.
     pub id: &'a str,
-    /// One each line.
+    /// Its lines.
     pub lines: Vec<IgnoredAny>,
-    /// Its sums.
+    /// Its totals.
     pub totals: TotalsAnswer,
 }
 
@@ -39,9 +39,9 @@ pub struct CartAnswer<'a> {
 pub struct OrderAnswer<'a> {
     /// Its id.
     pub id: &'a str,
-    /// One each line.
+    /// Its lines.
     pub lines: Vec<IgnoredAny>,
-    /// All in all.
+    /// The total.
     pub total: Amount,
 }
 
@@ -51,7 +51,7 @@ pub struct ProblemAnswer<'a> {
     /// The stable code.
     #[serde(borrow)]
     pub code: Cow<'a, str>,
-    /// The order that it is about.
+    /// The order that it refers to.
     #[serde(borrow, default)]
     pub order: Option<Cow<'a, str>>,
 }
@@ -65,7 +65,7 @@ pub fn code_of(status: u16, body: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// What a refused checkout says about its order; `None` if it says that there is none.
+/// What a refused checkout says about its order; `None` if there is no order.
 #[must_use]
 pub fn refused_outcome(status: u16, body: &[u8]) -> Option<Said> {
     if status >= 500 {

@@ -1,4 +1,4 @@
-//! The arguments of `kontor load`, a scenario each.
+//! The arguments of `kontor load`, with a struct per scenario.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use super::setup::PLENTY;
 use crate::args::TargetArgs;
 use crate::args::duration;
 
-/// How long a run is when nothing says so.
+/// The default duration of a run.
 const TIME: Duration = Duration::from_secs(30);
 /// The warm-up of a run by time.
 const WARMUP: Duration = Duration::from_secs(3);
@@ -184,13 +184,13 @@ pub struct OverloadArgs {
 }
 
 impl OverloadArgs {
-    /// The closed loop that finds the peak.
+    /// The arguments of the closed loop that finds the peak rate.
     #[must_use]
     pub fn at_peak(&self) -> PaceArgs {
         PaceArgs { concurrency: Some(self.concurrency), ..self.pace(self.peak_for) }
     }
 
-    /// So many flows a second, for so long.
+    /// The arguments of an open loop with this rate and duration.
     #[must_use]
     pub fn at_rate(&self, rate: f64, time: Duration) -> PaceArgs {
         PaceArgs { rate: Some(rate), ..self.pace(time) }
@@ -294,20 +294,20 @@ pub struct PaceArgs {
 }
 
 impl PaceArgs {
-    /// What is measured; none for a run by count alone.
+    /// The duration of the measurement; `None` for a run that is limited only by count.
     #[must_use]
     pub fn time(&self) -> Option<Duration> {
         self.time.or_else(|| self.count.is_none().then_some(TIME))
     }
 
-    /// What comes before it.
+    /// The duration of the warm-up.
     #[must_use]
     pub fn warmup(&self) -> Duration {
         let usual = if self.count.is_some() { Duration::ZERO } else { WARMUP };
         self.warmup.unwrap_or(usual)
     }
 
-    /// Clients of the closed loop.
+    /// The clients of the closed loop.
     #[must_use]
     pub fn workers(&self) -> u16 {
         self.concurrency.unwrap_or(WORKERS)

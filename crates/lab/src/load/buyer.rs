@@ -1,7 +1,7 @@
-//! What simulated clients do, request by request, and what they were told.
+//! The simulated clients' requests, and the answers that they got.
 //!
-//! Requests are written with `format!`, and of answers only what is needed is read, borrowed from
-//! the bytes that came. What deliberately is not here: when a flow begins (`pace`).
+//! Requests are built with `format!`, and only the needed fields of answers are parsed, borrowed
+//! from the received bytes. Deliberately not here: the start of flows (`pace`).
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -23,7 +23,7 @@ use super::measure::{End, Recorder, RequestStep};
 use super::setup::Goods;
 use super::wire::{HttpLink, PreparedRequest, RequestFault, RequestTarget};
 
-/// How long a client that finds no server waits before it tries again.
+/// The pause of a client that cannot connect.
 const NO_SERVER_PAUSE: Duration = Duration::from_millis(100);
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const PREFER: HeaderName = HeaderName::from_static("prefer");
@@ -31,9 +31,9 @@ const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// One kind of flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlowKind {
-    /// Fills a cart and buys it.
+    /// Fills a cart and checks out.
     Checkout,
-    /// Fills a cart and leaves.
+    /// Fills a cart and abandons it.
     Leave,
     /// Reads a page.
     Browse,
@@ -41,17 +41,17 @@ pub enum FlowKind {
     Echo,
 }
 
-/// What the flows of a run are drawn from.
+/// The distribution of flows.
 #[derive(Clone, Copy, Debug)]
 pub struct Mix {
-    /// Weights of browsing, carts that are left, and checkouts.
+    /// Weights of browsing, abandoned carts, and checkouts.
     pub weights: [u32; 3],
-    /// Nothing but echoes.
+    /// Only echoes.
     pub echo: bool,
 }
 
 impl Mix {
-    /// Nothing but checkouts.
+    /// Only checkouts.
     pub const CHECKOUT: Self = Self { weights: [0, 0, 1], echo: false };
 
     fn draw(&self, random: &mut SmallRng) -> FlowKind {
@@ -71,9 +71,9 @@ impl Mix {
 /// How buyers check out.
 #[derive(Clone, Debug)]
 pub struct Manner {
-    /// What they pay with.
+    /// The payment token.
     pub token: String,
-    /// `wait=N`.
+    /// The value of `Prefer`, `wait=N`.
     pub prefer: HeaderValue,
     /// Whether they fill their cart with four requests instead of two.
     pub stepwise: bool,
@@ -86,23 +86,23 @@ impl Default for Manner {
     }
 }
 
-/// What all clients of a run share, on their one thread.
+/// State shared by all clients of a run, on their one thread.
 pub struct LoadRun {
-    /// The run's own reference, which all its carts carry.
+    /// The run's own reference, which all its carts have.
     pub name: String,
-    /// Where the server is.
+    /// The server's address.
     pub place: Rc<RequestTarget>,
-    /// What it sells.
+    /// Its products.
     pub goods: Goods,
     /// How buyers check out.
     pub manner: Manner,
-    /// What flows there are.
+    /// The distribution of flows.
     pub mix: Mix,
-    /// The figures.
+    /// The measurements.
     pub recorder: RefCell<Recorder>,
-    /// What the server said about orders.
+    /// The server's answers about orders.
     pub told: RefCell<Vec<ServerAnswer>>,
-    /// How many carts were begun.
+    /// The number of carts so far.
     pub carts: Cell<u64>,
 }
 
@@ -114,20 +114,20 @@ impl LoadRun {
     }
 }
 
-/// A cart as far as a checkout needs it.
+/// The fields of a cart that a checkout needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Filled {
     /// Its id.
     pub id: CartId,
-    /// What it comes to, in minor units.
+    /// Its total, in minor units.
     pub total: i64,
-    /// How many lines it has.
+    /// The number of its lines.
     pub lines: u32,
     /// Its number in the run.
     pub number: u64,
 }
 
-/// A flow that did not come to its end; it has been counted.
+/// A flow that failed; it has been counted.
 struct Broken;
 
 /// One client with its connection.
@@ -152,11 +152,11 @@ impl LoadBuyer {
         self.link.connect().await
     }
 
-    /// One flow, due at `due`.
+    /// Runs one flow that was due at `due`.
     pub async fn flow(mut self, due: Instant) -> Self {
         self.run.recorder.borrow_mut().start(due, Instant::now());
         let kind = self.run.mix.draw(&mut self.random);
-        // What broke is counted where it broke.
+        // A failure is counted where it happens.
         let _counted = match kind {
             FlowKind::Checkout => self.buy(due).await,
             FlowKind::Leave => self.fill(due).await.map(|_| ()),
@@ -176,7 +176,7 @@ impl LoadBuyer {
         Ok(())
     }
 
-    /// Makes a cart of two lines that lacks nothing: one request, or three stepwise.
+    /// Creates a cart of two lines that is ready for checkout: with one request, or three stepwise.
     async fn fill(&mut self, due: Instant) -> Result<Filled, Broken> {
         let (first, second) = self.run.goods.pair(&mut self.random);
         let lines =
@@ -196,7 +196,7 @@ impl LoadBuyer {
         self.cart(RequestStep::SetDetails, Method::PATCH, &path, body, Instant::now(), number).await
     }
 
-    /// Makes a whole cart with one request.
+    /// Creates a complete cart with one request.
     async fn make_cart(&mut self, lines: &str, due: Instant) -> Result<Filled, Broken> {
         let run = self.run.clone();
         let number = run.next_cart();
@@ -208,7 +208,7 @@ impl LoadBuyer {
         self.cart(RequestStep::CreateCart, Method::POST, "", body, due, number).await
     }
 
-    /// A cart of one unit of one SKU.
+    /// Creates a cart with one unit of one SKU.
     pub async fn cart_of(&mut self, sku: &str) -> Option<Filled> {
         let lines = format!(r#"[{{"sku":"{sku}","quantity":1}}]"#);
         self.make_cart(&lines, Instant::now()).await.ok()
@@ -242,7 +242,7 @@ impl LoadBuyer {
         filled.ok_or_else(|| self.unreadable())
     }
 
-    /// Checks a cart out; whether the order is confirmed.
+    /// Checks a cart out; returns whether the order is confirmed.
     pub async fn check_out(&mut self, cart: Filled, due: Instant) -> bool {
         let Filled { id, total, lines, number } = cart;
         let token = &self.run.manner.token;
@@ -345,7 +345,7 @@ impl LoadBuyer {
         }
     }
 
-    /// Sends a request and counts how it ended; its status if there is one.
+    /// Sends a request and counts its outcome; returns its status if there is one.
     async fn send(&mut self, step: RequestStep, ask: PreparedRequest, due: Instant) -> Option<u16> {
         let outcome = self.link.send(ask).await;
         let now = Instant::now();
@@ -378,7 +378,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mix_has_its_weights() {
+    fn flows_are_drawn_by_their_weights() {
         let mut random = SmallRng::seed_from_u64(1);
         let mix = Mix { weights: [90, 8, 2], echo: false };
         let mut counts = [0; 3];

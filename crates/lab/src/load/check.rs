@@ -1,9 +1,9 @@
-//! The check at the end: the server's orders of this run are the ones that it told of.
+//! The final check: compares the server's orders of this run with its answers.
 //!
-//! What was told is sorted by id once, and every row of the server's list looked up in it page by
-//! page, so that nothing but 33 bytes an order is held. The list is a read model that follows the
-//! orders: what differs is looked at again until patience is over. What deliberately is not here:
-//! whether the server's books are right in themselves; `kontor verify` says that.
+//! The answers are sorted by id once, and every row of the server's list is looked up in them, page
+//! by page, so memory holds only 33 bytes per order. The list is a read model that lags behind the
+//! orders: differences are checked again until the timeout. Deliberately not here: whether the
+//! server's data are consistent in themselves; `kontor verify` checks that.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -16,16 +16,16 @@ use serde::{Deserialize, Serialize};
 use super::id::OrderId;
 use super::progress::ProgressOutput;
 
-/// How many differences are named.
+/// The most differences that are described.
 const NAMED_MAX: usize = 20;
 /// Rows of a page.
 const PAGE: &str = "200";
-/// How many more orders than were told of are read before the check gives up.
+/// Orders without an answer that are read before the check stops.
 const UNTOLD_MAX: u64 = 10_000;
-/// The pause between two looks.
+/// The polling interval.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// What the server said about an order.
+/// The server's answer about an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Said {
     /// 201.
@@ -34,16 +34,16 @@ pub enum Said {
     Undecided,
     /// 402.
     Declined,
-    /// 409, and there is a cancelled order.
+    /// 409, with a cancelled order.
     Cancelled,
-    /// Nothing that says whether there is one.
+    /// No answer that says whether there is an order.
     Nothing,
-    /// 201 or 202 with another id, total or number of lines than the cart has.
+    /// 201 or 202 with another id, total or number of lines than the cart.
     Otherwise,
 }
 
 impl Said {
-    /// Whether an order may stand at this status; for one that was not decided, in the end.
+    /// Whether an order may have this status; for an undecided one, at the end.
     fn allows(self, status: &str) -> bool {
         let decided = matches!(status, "confirmed" | "cancelled" | "awaiting_payment");
         match self {
@@ -56,16 +56,16 @@ impl Said {
     }
 }
 
-/// What the server has told a client about an order.
+/// A client's knowledge of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServerAnswer {
     /// Its id.
     pub order: OrderId,
-    /// In minor units.
+    /// The total, in minor units.
     pub total: i64,
-    /// How many lines it has.
+    /// The number of lines.
     pub lines: u32,
-    /// What the server said.
+    /// The server's answer.
     pub said: Said,
 }
 
@@ -74,18 +74,18 @@ pub struct ServerAnswer {
 pub struct ListedOrder {
     /// Its id.
     pub id: OrderId,
-    /// Where it stands.
+    /// The status.
     pub status: String,
-    /// What it comes to.
+    /// The total.
     pub total: Money,
-    /// How many lines it has.
+    /// The number of lines.
     pub line_count: u32,
 }
 
-/// Differences of one kind: how many, and the first of them.
+/// Differences of one kind: their number, and the first of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Differences {
-    /// How many.
+    /// The number.
     pub count: u64,
     /// The first of them.
     pub first: Vec<String>,
@@ -100,27 +100,27 @@ impl Differences {
     }
 }
 
-/// What the check found.
+/// The result of the check.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct LoadFindings {
-    /// Orders that the server told of.
+    /// Orders in the server's answers.
     pub told: u64,
-    /// Checkouts that were not answered, or only with an error that leaves it open.
+    /// Checkouts without an answer, or with an error that does not say whether there is an order.
     pub open_questions: u64,
     /// Orders that the server lists.
     pub listed: u64,
-    /// Of these confirmed.
+    /// The confirmed ones of these.
     pub confirmed: u64,
-    /// Told of, and not there.
+    /// Orders in answers that the server does not list.
     pub missing: Differences,
-    /// There, and never told of.
+    /// Listed orders without an answer.
     pub unknown: Differences,
-    /// There with another total, number of lines or status.
+    /// Listed orders with another total, number of lines or status.
     pub different: Differences,
 }
 
 impl LoadFindings {
-    /// Whether the server has exactly what it told of.
+    /// Whether the server's orders equal its answers.
     #[must_use]
     pub const fn ok(&self) -> bool {
         self.missing.count == 0 && self.unknown.count == 0 && self.different.count == 0
@@ -146,11 +146,11 @@ impl fmt::Display for LoadFindings {
     }
 }
 
-/// A comparison under way: what was told against rows in any order.
+/// A comparison in progress: answers with rows in any order.
 #[derive(Debug)]
 pub struct Comparison<'a> {
     told: &'a [ServerAnswer],
-    /// Which of them had their row.
+    /// Which of them had a row.
     seen: Vec<bool>,
     found: LoadFindings,
 }
@@ -168,7 +168,7 @@ impl<'a> Comparison<'a> {
         Self { told, seen: vec![false; told.len()], found }
     }
 
-    /// Takes a row; one that comes again is unknown.
+    /// Compares a row; a repeated one is unknown.
     pub fn row(&mut self, row: &ListedOrder) {
         self.found.listed += 1;
         self.found.confirmed += u64::from(row.status == "confirmed");
@@ -196,7 +196,7 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// There are no more rows.
+    /// Ends the comparison.
     #[must_use]
     pub fn finish(mut self) -> LoadFindings {
         for (told, seen) in self.told.iter().zip(&self.seen) {
@@ -212,8 +212,8 @@ fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
-/// Compares what was told with the server's orders of this reference, again and again until they
-/// agree or `patience` is over.
+/// Compares the answers with the server's orders of this reference, repeatedly, until they agree or
+/// `patience` is over.
 ///
 /// # Errors
 /// [`Error`] of the client.
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_agrees_is_fine() {
+    fn equal_orders_have_no_difference() {
         let all = [
             told(9, Said::Confirmed),
             told(8, Said::Undecided),
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_and_unknown_orders_are_named_wherever_they_are() {
+    fn missing_and_unknown_orders_are_reported() {
         let all = [9, 7, 5].map(|number| told(number, Said::Confirmed));
         for gone in 0..3 {
             let rows: Vec<ListedOrder> = all
@@ -333,7 +333,7 @@ mod tests {
             assert_eq!((found.missing.count, found.unknown.count), (1, 0), "{gone}");
             assert!(found.missing.first[0].starts_with(&all[gone].order.to_string()));
         }
-        // The last one comes twice.
+        // The last one occurs twice.
         for number in [10, 8, 6, 4, 7] {
             let rows = [7, number, 9, 5].map(|n| row(n, "confirmed"));
             let found = compare(&all, &rows);

@@ -1,18 +1,18 @@
-//! What the generator itself costs: the processor time of this process, as the kernel counts it.
+//! The generator's own cost: the CPU time of this process, as the kernel counts it.
 
 use serde::Serialize;
 
-/// Processor seconds of this process.
+/// CPU seconds of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Cost {
-    /// In the program.
+    /// In user mode.
     pub user: f64,
-    /// In the kernel for it.
+    /// In kernel mode.
     pub system: f64,
 }
 
 impl Cost {
-    /// What it was up to now; zeros where the kernel does not say (`/proc` is Linux's).
+    /// The cost up to now; zeros if the kernel does not report it (`/proc` is Linux's).
     #[must_use]
     pub fn now() -> Self {
         std::fs::read_to_string("/proc/self/stat")
@@ -28,13 +28,13 @@ impl Cost {
         Some(Self { user: seconds()?, system: seconds()? })
     }
 
-    /// What it cost since then.
+    /// The cost since then.
     #[must_use]
     pub fn since(self, then: Self) -> Self {
         Self { user: self.user - then.user, system: self.system - then.system }
     }
 
-    /// Both.
+    /// The sum of both.
     #[must_use]
     pub fn seconds(self) -> f64 {
         self.user + self.system
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernels_line_is_read() {
+    fn proc_stat_line_is_parsed() {
         let line = "7 (a) b) S 1 7 7 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 3 0 1 1 1";
         assert_eq!(Cost::read(line, 100.0), Some(Cost { user: 2.5, system: 0.5 }));
         assert_eq!(Cost::read("", 100.0), None);

@@ -1,7 +1,7 @@
 //! The flash sale: many buyers at once for a few units of one SKU.
 //!
-//! Before the clock starts every buyer has a full cart and an open connection of its own. Then
-//! all checkouts are due at the same moment. What deliberately is not here: flows (`buyer`).
+//! Before the clock starts, every buyer has a filled cart and its own open connection. Then all
+//! checkouts are due at the same time. Deliberately not here: flows (`buyer`).
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -19,36 +19,36 @@ use super::Error;
 use super::buyer::{Filled, LoadBuyer, LoadRun};
 use super::progress::ProgressOutput;
 
-/// How many carts are made, and connections opened, at a time.
+/// Carts that are created, and connections that are opened, at once.
 const AT_ONCE: usize = 32;
-/// Files that are open beside the buyers' connections.
+/// File descriptors beside the buyers' connections.
 const FILES_BESIDE: u64 = 64;
 
-/// How a flash sale went.
+/// The result of a flash sale.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Sale {
-    /// Units that there were.
+    /// Units at the start.
     pub units: i64,
-    /// Buyers that came.
+    /// Buyers.
     pub buyers: u64,
-    /// Buyers who were told that their order is confirmed.
+    /// Buyers whose order was answered as confirmed.
     pub confirmed: u64,
-    /// Buyers who were told `out_of_stock`.
+    /// Buyers who got `out_of_stock`.
     pub refused: u64,
-    /// Buyers who were told anything else, or nothing.
+    /// Buyers with any other answer, or none.
     pub otherwise: u64,
     /// Orders that the server lists as confirmed, if the check was made.
     pub orders_confirmed: Option<u64>,
-    /// From when all were due to the last answer, in milliseconds.
+    /// The time from the start to the last answer, in milliseconds.
     pub last_answer_ms: u64,
-    /// Units that the server says orders have.
+    /// Units that the server counts as sold.
     pub sold: i64,
-    /// Units that it still sells.
+    /// Units that are still available to sell.
     pub sellable: i64,
 }
 
 impl Sale {
-    /// Whether as many were confirmed and sold as could be, and the rest is there.
+    /// Whether as many were confirmed and sold as possible, and the rest is available.
     #[must_use]
     pub fn exact(&self) -> bool {
         let most = self.units.min(i64::try_from(self.buyers).unwrap_or(i64::MAX));
@@ -60,13 +60,13 @@ impl Sale {
     }
 }
 
-/// The buyers, ready: each with a cart of one unit and an open connection.
+/// The prepared buyers: each with a cart of one unit and an open connection.
 pub struct Ready(Vec<(LoadBuyer, Filled)>);
 
-/// Lets each buyer fill a cart and connect.
+/// Fills each buyer's cart and connects it.
 ///
 /// # Errors
-/// [`Error::Prepare`] if one cannot.
+/// [`Error::Prepare`] if one fails.
 pub async fn prepare(
     run: &Rc<LoadRun>,
     sku: &str,
@@ -102,13 +102,13 @@ pub async fn prepare(
     Ok(Ready(ready))
 }
 
-/// Lets all of them check out at once; how long it took to the last answer.
+/// All buyers check out at once; returns the time until the last answer.
 pub async fn sell(ready: Ready, due: Instant) -> Duration {
     let mut all = JoinSet::new();
     for (mut buyer, cart) in ready.0 {
         all.spawn_local(async move {
             buyer.check_out(cart, due).await;
-            // The connection stays open until all are through.
+            // The connection stays open until all have ended.
             buyer
         });
     }
@@ -118,7 +118,7 @@ pub async fn sell(ready: Ready, due: Instant) -> Duration {
     took
 }
 
-/// What the server says was sold, once no unit is held any more or patience is over.
+/// The server's stock, once no unit is reserved any more or patience is over.
 ///
 /// # Errors
 /// The client's.
@@ -133,7 +133,7 @@ pub async fn stock(client: &Client, sku: &str, patience: Duration) -> Result<Sto
     }
 }
 
-/// Asks the system for so many open files.
+/// Raises the limit of open files.
 #[cfg(unix)]
 fn may_open(files: u64) -> bool {
     use rustix::process::{Resource, getrlimit, setrlimit};

@@ -1,19 +1,19 @@
-//! Ids of carts and orders, small enough to remember millions of.
+//! Ids of carts and orders in a compact form, for millions of them.
 //!
-//! A cart and the order that it becomes share all but their prefix. What deliberately is not here:
-//! what such an id is made of, which is the server's affair.
+//! A cart and its order have the same id except for the prefix. Deliberately not here: the
+//! structure of ids, which only the server knows.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer};
 
-/// What a cart's id and its order's id have in common: 26 characters, which sort by time.
+/// The common part of a cart's id and its order's id: 26 characters, which sort by time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CartKey([u8; 26]);
 
 impl CartKey {
-    /// Reads it behind a prefix; `None` if the text is no such id.
+    /// Parses it after a prefix; `None` if the text is not such an id.
     fn after(prefix: &str, text: &str) -> Option<Self> {
         let key = text.strip_prefix(prefix)?.as_bytes();
         key.iter().all(u8::is_ascii_alphanumeric).then(|| key.try_into().ok().map(Self))?
@@ -34,7 +34,7 @@ pub struct CartId(pub CartKey);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OrderId(pub CartKey);
 
-/// A text that is no id of the kind that was asked for.
+/// A text that is not an id of the expected kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is not an identifier of this kind")]
 pub struct InvalidId;

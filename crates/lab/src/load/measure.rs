@@ -1,8 +1,8 @@
-//! What is measured: latencies by step, rates, refusals by code, and requests without an answer.
+//! Measurements: latencies by step, rates, refusals by code, and requests without an answer.
 //!
-//! What deliberately is not here: when anything is sent (`pace`), and how it is shown (`report`).
-//! A latency counts from when the step was due. Refused and unanswered requests have latencies
-//! like the others, so that a slow failure cannot make the figures look better.
+//! Deliberately not here: when requests are sent (`pace`), and the output (`report`). A latency is
+//! measured from the time at which the step was due. Refused and unanswered requests have latencies
+//! like the others, so slow failures cannot improve the results.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,22 +11,22 @@ use hdrhistogram::Histogram;
 use strum::{EnumCount, EnumIter, IntoEnumIterator as _, IntoStaticStr};
 use tokio::time::Instant;
 
-/// The longest latency that is told apart, in microseconds: 5 minutes.
+/// The longest latency that is distinguished, in microseconds: 5 minutes.
 const LATENCY_MAX_US: u64 = 300_000_000;
-/// Three figures of each latency are kept.
+/// Significant digits of a latency.
 const FIGURES: u8 = 3;
-/// The most codes that are told apart; more are `other`.
+/// The most codes that are counted separately; more are `other`.
 const CODES_MAX: usize = 100;
 
-/// The step of a flow that a request is.
+/// The kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumCount, EnumIter, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum RequestStep {
-    /// Makes a cart.
+    /// Creates a cart.
     CreateCart,
     /// Adds lines to it.
     AddLines,
-    /// Gives it an address and a way of delivery.
+    /// Sets address and delivery option.
     SetDetails,
     /// Checks it out, and waits for the outcome.
     Checkout,
@@ -36,11 +36,11 @@ pub enum RequestStep {
     ReadProduct,
     /// Reads a cart.
     ReadCart,
-    /// Posts a document to be sent back.
+    /// Posts a document to an echo server.
     Echo,
-    /// All requests of one checkout, from when it was due.
+    /// All requests of one checkout, from the time at which it was due.
     WholeCheckout,
-    /// From when a flow was due to when its first request left.
+    /// From the time at which a flow was due until its first request was sent.
     StartDelay,
 }
 
@@ -52,23 +52,23 @@ impl RequestStep {
     }
 }
 
-/// How a request ended.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug)]
 pub enum End<'a> {
-    /// As it should.
+    /// Success.
     Good,
     /// The server refused, with this code.
     Refused(&'a str),
-    /// Nobody answered.
+    /// There was no answer.
     Unanswered(&'static str),
 }
 
 /// The measurements of one step.
 #[derive(Clone, Debug)]
 pub struct StepTally {
-    /// How many.
+    /// The number of requests.
     pub count: u64,
-    /// How many of them did not end well.
+    /// The number of failed ones.
     pub failed: u64,
     latencies: Option<Histogram<u64>>,
 }
@@ -89,7 +89,7 @@ impl StepTally {
         }
     }
 
-    /// The latency in milliseconds that this share of them, 0 to 1, did not exceed.
+    /// The latency percentile for a share from 0 to 1, in milliseconds.
     #[must_use]
     pub fn quantile_ms(&self, share: f64) -> f64 {
         self.latencies.as_ref().map_or(0.0, |all| millis(all.value_at_quantile(share)))
@@ -122,7 +122,7 @@ fn millis(micros: u64) -> f64 {
     micros as f64 / 1000.0
 }
 
-/// The figures of a run.
+/// The measurements of a run.
 #[derive(Debug)]
 pub struct Recorder {
     from: Instant,
@@ -130,22 +130,23 @@ pub struct Recorder {
     last: Instant,
     steps: [StepTally; RequestStep::COUNT],
     second: StepTally,
-    /// Requests that have ended, warm-up included.
+    /// Completed requests, including the warm-up.
     pub sent: u64,
-    /// Requests answered within the time that is measured.
+    /// Requests answered during the measurement.
     pub answered: u64,
-    /// Orders confirmed within the time that is measured.
+    /// Orders confirmed during the measurement.
     pub confirmed: u64,
-    /// Arrivals that were not let in.
+    /// Shed arrivals.
     pub shed: u64,
     /// Refusals by code.
     pub refusals: BTreeMap<String, u64>,
-    /// Requests without an answer by what was wrong.
+    /// Requests without an answer by cause.
     pub unanswered: BTreeMap<&'static str, u64>,
 }
 
 impl Recorder {
-    /// A recorder that counts what is due from `from` on, and rates what ends before `until`.
+    /// A recorder that counts what is due from `from` on, and computes rates from what ends before
+    /// `until`.
     #[must_use]
     pub fn new(from: Instant, until: Option<Instant>) -> Self {
         Self {
@@ -207,7 +208,7 @@ impl Recorder {
         }
     }
 
-    /// Counts how late a flow began.
+    /// Counts the start delay of a flow.
     pub fn start(&mut self, due: Instant, now: Instant) {
         if due >= self.from {
             self.steps[RequestStep::StartDelay as usize]
@@ -215,26 +216,27 @@ impl Recorder {
         }
     }
 
-    /// Counts an arrival that was not let in.
+    /// Counts a shed arrival.
     pub fn shed(&mut self, due: Instant) {
         self.shed += u64::from(due >= self.from);
     }
 
-    /// Whether what is due now counts.
+    /// Whether what is due now is measured.
     #[must_use]
     pub fn warm(&self, now: Instant) -> bool {
         now >= self.from
     }
 
-    /// How long was measured: to the planned end if the run came to it, else to the last answer.
+    /// The duration of the measurement: to the planned end if the run reached it, else to the last
+    /// answer.
     #[must_use]
     pub fn time(&self, to_its_end: bool) -> Duration {
         let end = self.until.filter(|_| to_its_end).unwrap_or(self.last);
         end.saturating_duration_since(self.from)
     }
 
-    /// The figures since the last look, and forgets them: requests, those that failed, the
-    /// median and the 99th percentile in milliseconds.
+    /// The measurements since the last call: requests, failed ones, the median and the 99th
+    /// percentile in milliseconds.
     pub fn drain(&mut self) -> (u64, u64, f64, f64) {
         let second = &mut self.second;
         let seen = (second.count, second.failed, second.quantile_ms(0.5), second.quantile_ms(0.99));
@@ -255,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_warm_up_is_not_counted_and_late_answers_are_in_no_rate() {
+    fn warm_up_and_late_answers_are_not_measured() {
         let start = Instant::now();
         let at = |ms: u64| start + Duration::from_millis(ms);
         let mut all = Recorder::new(at(100), Some(at(200)));

@@ -1,12 +1,12 @@
-//! `kontor load`: drives a server over its public API, measures it, and checks what it said.
+//! `kontor load`: puts load on a server through its public API, measures it, and checks its
+//! answers.
 //!
-//! In the order of its parts: `args` says what is wanted, `setup` prepares, `pace` says when flows
-//! begin, `buyer` does them over `wire`, `measure` counts, `check` compares the server's orders
-//! with what it told of, `report` tells.
+//! In order of use: `args` defines the arguments, `setup` prepares, `pace` starts flows, `buyer`
+//! performs them over `wire`, `measure` counts, `check` compares the server's orders with its
+//! answers, `report` prints.
 //!
-//! All of it runs on one thread: it shares the cores with the server that it measures, most of
-//! its work is waiting, and counting needs no locks that way. What deliberately is not here: TLS,
-//! and more than one machine.
+//! All of it runs on one thread: it shares the cores with the measured server, it mostly waits, and
+//! counting needs no locks. Deliberately not here: TLS, and more than one machine.
 
 pub mod answer;
 pub mod args;
@@ -52,16 +52,16 @@ use self::wire::RequestTarget;
 use crate::stderr;
 use kontor_client::Client;
 
-/// The exit code when arrivals were shed: the rate that was asked for was not offered.
+/// The exit code when arrivals were shed, so the requested rate was not offered.
 const SHED: u8 = 3;
 
-/// Why a load cannot run.
+/// Why a load test cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The server.
+    /// The server failed.
     #[error(transparent)]
     Client(#[from] kontor_client::Error),
-    /// The address.
+    /// The URL is invalid.
     #[error(transparent)]
     Place(#[from] wire::BadPlace),
     /// Nothing is echoed there.
@@ -78,9 +78,9 @@ pub enum Error {
     /// The server refuses a product.
     #[error("the server refuses product {sku}: {field} {message}")]
     Product {
-        /// Which.
+        /// The SKU.
         sku: String,
-        /// The faulty field.
+        /// The invalid field.
         field: String,
         /// What is wrong with it.
         message: String,
@@ -88,19 +88,19 @@ pub enum Error {
     /// The buyers of a flash sale cannot be prepared.
     #[error("cannot prepare the sale: {0}")]
     Prepare(String),
-    /// Somebody pressed Ctrl-C while it was being prepared.
+    /// Ctrl-C was pressed during the preparation.
     #[error("stopped before the clock started; nothing was measured")]
     Stopped,
-    /// The answer cannot be printed.
+    /// The report cannot be printed.
     #[error("cannot print: {0}")]
     Print(#[from] std::io::Error),
 }
 
-/// Runs the command. The first time that `told_to_stop` is done it ends early, with its report and
-/// check; the second time at once.
+/// Runs the command. When `told_to_stop` resolves for the first time it ends early, with its report
+/// and check; the second time at once.
 ///
 /// # Errors
-/// [`Error`] when it could not run; what does not hold is exit code 1, what was shed 3.
+/// [`Error`] when it could not run; a failed check is exit code 1, shed arrivals are 3.
 pub async fn run<F: Future<Output = ()> + Send>(
     args: Args,
     told_to_stop: impl Fn() -> F + Send + 'static,
@@ -131,7 +131,7 @@ pub async fn run<F: Future<Output = ()> + Send>(
     })
 }
 
-/// Does what the arguments say, until then or until `stop` says true.
+/// Runs the scenario of the arguments, to its end or until `stop` is true.
 ///
 /// # Errors
 /// [`Error`] when it could not run.
@@ -185,7 +185,7 @@ fn new_run(place: RequestTarget, goods: Goods, manner: Manner, mix: Mix) -> Rc<L
     })
 }
 
-/// What `work` comes to, unless somebody presses Ctrl-C before.
+/// The result of `work`, unless Ctrl-C is pressed before.
 async fn unless_stopped<T>(
     stop: &watch::Receiver<bool>,
     work: impl Future<Output = Result<T, Error>>,
@@ -197,7 +197,7 @@ async fn unless_stopped<T>(
     }
 }
 
-/// A scenario on a shelf of products.
+/// A scenario with products.
 async fn shop(
     name: &'static str,
     server: &ServerArgs,
@@ -224,7 +224,7 @@ async fn shop(
     Ok(report)
 }
 
-/// The peak, many times as much, and half of it.
+/// The peak rate, a multiple of it, and half of it.
 async fn overload(
     args: &args::OverloadArgs,
     stop: watch::Receiver<bool>,
@@ -273,7 +273,7 @@ async fn overload(
     Ok(report)
 }
 
-/// Lets flows begin until that is over; the report lacks the check only.
+/// Runs flows to the end; the report lacks only the check.
 async fn drive(
     name: &'static str,
     run: &Rc<LoadRun>,
@@ -328,7 +328,7 @@ async fn begin_flows(
     pace::open(schedule, limits, buyer, LoadBuyer::flow, shed).await
 }
 
-/// A line of figures each second.
+/// Prints a progress line each second.
 async fn tick(run: Rc<LoadRun>, begin: Instant, progress: ProgressOutput) {
     let mut second = tokio::time::interval(Duration::from_secs(1));
     second.tick().await;
@@ -399,7 +399,7 @@ async fn flash_sale(
     Ok(report)
 }
 
-/// Compares the server's orders with what it told of, unless nobody wants that.
+/// Compares the server's orders with its answers, unless the check is turned off.
 async fn verify(
     client: &Client,
     server: &ServerArgs,

@@ -1,8 +1,8 @@
-//! Overload: the peak of a closed loop, then many times its rate in an open loop, then half of it.
+//! Overload: the peak rate of a closed loop, then a multiple of it in an open loop, then half of
+//! it.
 //!
-//! What is looked at is what is left of the peak in the flood, what is refused, whether operators
-//! are still answered, how soon all is well again, and what it takes of memory. What deliberately
-//! is not here: flows (`buyer`) and when they begin (`pace`).
+//! Measured are the remaining goodput, refusals, the answers to operators, the recovery time, and
+//! memory. Deliberately not here: flows (`buyer`) and their start (`pace`).
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -21,12 +21,12 @@ use super::buyer::LoadRun;
 use super::report::LoadReport;
 use super::wire::HttpLink;
 
-/// How far apart the looks at the server are.
+/// Period of the samples of the server.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// The share of what is offered after the flood that says that all is well again.
+/// The share of the offered rate after the overload that counts as recovered.
 const WELL: f64 = 0.8;
 
-/// What was seen of the server at one moment.
+/// A sample of the server.
 #[derive(Clone, Debug, Default)]
 struct Look {
     at: Duration,
@@ -34,7 +34,7 @@ struct Look {
     resident: u64,
 }
 
-/// Who looks at the server while it is flooded, as its operators do.
+/// Samples the server during the overload, as its operators do.
 pub struct ServerWatch {
     looks: RefCell<Vec<Look>>,
     operators: RefCell<(u64, u64)>,
@@ -42,14 +42,14 @@ pub struct ServerWatch {
 }
 
 impl ServerWatch {
-    /// Nobody has looked yet.
+    /// Without any samples.
     #[must_use]
     pub fn new() -> Rc<Self> {
         let none = || RefCell::new((0, 0));
         Rc::new(Self { looks: RefCell::default(), operators: none(), health: none() })
     }
 
-    /// Looks again and again, until it is dropped.
+    /// Takes samples until it is dropped.
     pub async fn keep_looking(self: Rc<Self>, run: Rc<LoadRun>, key: String) {
         let mut link = HttpLink::new(run.place.clone());
         let begin = Instant::now();
@@ -67,7 +67,7 @@ impl ServerWatch {
         }
     }
 
-    /// Forgets what was seen, and answers the most memory that was seen.
+    /// Discards the samples, and returns the most memory in them.
     fn begin_again(&self) -> u64 {
         let looks = self.looks.take();
         looks.iter().map(|look| look.resident).max().unwrap_or(0)
@@ -91,79 +91,79 @@ fn count(tally: &RefCell<(u64, u64)>, good: bool) {
     tally.1 += u64::from(!good);
 }
 
-/// A figure of the server's metrics.
+/// A value of the server's metrics.
 pub fn figure(metrics: &[u8], name: &str) -> Option<u64> {
     let text = std::str::from_utf8(metrics).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().parse().ok()
 }
 
-/// The greatest memory use of the server, in bytes.
+/// The most memory of the server, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PeakMemory {
-    /// At the peak.
+    /// At the peak rate.
     pub peak: u64,
-    /// In the flood.
+    /// During the overload.
     pub flood: u64,
     /// After it.
     pub after: u64,
 }
 
-/// How an overload went.
+/// The result of an overload test.
 #[derive(Clone, Debug, Serialize)]
 pub struct OverloadReport {
-    /// Confirmed checkouts a second that the closed loop found.
+    /// Confirmed checkouts per second in the closed loop.
     pub peak_per_second: f64,
-    /// Flows a second that began in the flood.
+    /// Flows per second that were started in the overload.
     pub offered_per_second: f64,
-    /// Confirmed checkouts a second in the flood.
+    /// Confirmed checkouts per second in the overload.
     pub flood_per_second: f64,
-    /// Those by the peak's.
+    /// The ratio of that to the peak.
     pub goodput: f64,
-    /// The share of each class that was refused in the flood.
+    /// The share of each class that was refused in the overload.
     pub refused: BTreeMap<&'static str, f64>,
-    /// Whether what matters less was refused before what matters more.
+    /// Whether less important classes were refused before more important ones.
     pub in_order: bool,
-    /// Requests of an operator beside it, and those that were not answered well.
+    /// Requests of an operator during the overload, and the failed ones.
     pub operators: (u64, u64),
-    /// Requests for metrics beside it, and those that were not answered well.
+    /// Requests for metrics during the overload, and the failed ones.
     pub health: (u64, u64),
-    /// How long after the flood all was well again, in seconds; nothing if it never was.
+    /// The recovery time after the overload, in seconds; `None` if it did not recover.
     pub recovered_after: Option<f64>,
     /// Memory of the server.
     pub memory: PeakMemory,
-    /// How the peak was found.
+    /// The report of the peak rate.
     pub peak: LoadReport,
-    /// What came after the flood.
+    /// The report of the time after the overload.
     pub after: LoadReport,
 }
 
-/// What is needed to tell how an overload went.
+/// The phases of an overload test.
 pub struct Phases {
     /// The closed loop.
     pub peak: LoadReport,
-    /// The flood.
+    /// The overload.
     pub flood: LoadReport,
-    /// What came after it.
+    /// The time after it.
     pub after: LoadReport,
-    /// Flows a second that began in the flood, and after it.
+    /// Flows per second that were started in the overload, and after it.
     pub rates: (f64, f64),
     /// The share of flows that are checkouts.
     pub checkouts: f64,
-    /// Memory that was seen until the flood was over.
+    /// The most memory until the end of the overload.
     pub memory: (u64, u64),
-    /// How long the last flows of the flood took after its end.
+    /// How long the last flows of the overload took after its end.
     pub tail: Duration,
 }
 
 impl ServerWatch {
-    /// Ends a phase; the most memory that was seen in it.
+    /// Ends a phase; returns the most memory in it.
     #[must_use]
     pub fn phase(&self) -> u64 {
         self.begin_again()
     }
 
-    /// How it went.
+    /// The result.
     #[must_use]
     pub fn overload(&self, phases: Phases) -> OverloadReport {
         let Phases { peak, flood, after, rates, checkouts, memory, tail } = phases;
@@ -198,7 +198,7 @@ fn share(part: u64, whole: u64) -> f64 {
     part as f64 / (whole as f64).max(1.0)
 }
 
-/// The share of requests that failed, by class.
+/// The share of failed requests, by class.
 fn refused(flood: &LoadReport) -> BTreeMap<&'static str, f64> {
     let mut sums: BTreeMap<&'static str, (u64, u64)> = BTreeMap::new();
     for step in &flood.steps {
@@ -214,7 +214,7 @@ fn refused(flood: &LoadReport) -> BTreeMap<&'static str, f64> {
     sums.into_iter().map(|(class, (count, failed))| (class, share(failed, count))).collect()
 }
 
-/// When for the first time as much as `wanted` a second was confirmed over a second.
+/// The first time at which at least `wanted` checkouts were confirmed within a second.
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 fn recovered(looks: &[Look], wanted: f64) -> Option<f64> {
     looks.iter().enumerate().find_map(|(place, look)| {
@@ -227,7 +227,7 @@ fn recovered(looks: &[Look], wanted: f64) -> Option<f64> {
 }
 
 impl OverloadReport {
-    /// Whether what must hold on any machine does.
+    /// Whether the criteria hold that apply on any machine.
     #[must_use]
     pub fn ok(&self) -> bool {
         self.in_order && self.operators.1 == 0 && self.health.1 == 0 && self.after.good > 0
@@ -273,7 +273,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_well_again_when_a_second_has_what_was_offered() {
+    fn recovery_is_the_first_second_at_the_offered_rate() {
         let look = |(quarters, confirmed): (u64, u64)| Look {
             at: LOOK_EVERY * u32::try_from(quarters).unwrap(),
             confirmed,

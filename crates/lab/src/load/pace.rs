@@ -1,8 +1,9 @@
-//! When flows begin: as many at a time as there are workers (closed), or by the clock (open).
+//! The start of flows: as many at a time as there are workers (closed loop), or by the clock (open
+//! loop).
 //!
-//! In the open loop an arrival is due when the schedule says so, however slow the answers are, and
-//! its latency counts from then: no coordinated omission. What deliberately is not here: what a
-//! flow does. All tasks live on one thread, so nothing here is shared between threads.
+//! In the open loop an arrival is due by the schedule, however slow the answers are, and its
+//! latency is measured from then, so there is no coordinated omission. Deliberately not here: the
+//! flows themselves. All tasks run on one thread, so nothing here is shared between threads.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -24,14 +25,14 @@ pub enum Arrivals {
     Even,
 }
 
-/// When no further flow begins.
+/// When no further flow is started.
 #[derive(Clone, Debug)]
 pub struct FlowLimits {
     /// At this time.
     pub until: Option<Instant>,
-    /// After so many.
+    /// After this many flows.
     pub count: Option<u64>,
-    /// When this says true, or is dropped.
+    /// When this becomes true, or is dropped.
     pub stop: watch::Receiver<bool>,
 }
 
@@ -47,19 +48,19 @@ impl FlowLimits {
     }
 }
 
-/// Why no further flow began.
+/// Why no further flow was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Ending {
     /// The time is over.
     Time,
-    /// All flows have been begun.
+    /// All flows have been started.
     Count,
-    /// Somebody pressed Ctrl-C.
+    /// Ctrl-C was pressed.
     Stopped,
 }
 
-/// Lets each worker do one flow after the other. Ends when the last flow has ended.
+/// Each worker runs one flow after the other. Returns when the last flow has ended.
 pub async fn closed<W, F>(
     workers: Vec<W>,
     limits: &FlowLimits,
@@ -93,22 +94,22 @@ where
     ending.get()
 }
 
-/// How the open loop goes.
+/// The schedule of the open loop.
 #[derive(Clone, Copy, Debug)]
 pub struct ArrivalSchedule {
-    /// The first arrival is due one gap after this.
+    /// The first arrival is due one interval after this.
     pub from: Instant,
-    /// Arrivals a second.
+    /// Arrivals per second.
     pub rate: f64,
-    /// How they are spread.
+    /// Their distribution.
     pub arrivals: Arrivals,
-    /// The most flows at a time; what is due beyond is shed.
+    /// The most flows in progress; further arrivals are shed.
     pub in_flight_max: usize,
-    /// What the spread is drawn from.
+    /// The seed of the distribution.
     pub seed: u64,
 }
 
-/// Begins flows when they are due. Ends when the last flow has ended.
+/// Starts flows when they are due. Returns when the last flow has ended.
 pub async fn open<W, F>(
     schedule: ArrivalSchedule,
     limits: &FlowLimits,
@@ -163,7 +164,7 @@ fn gap(schedule: &ArrivalSchedule, random: &mut SmallRng) -> f64 {
     }
 }
 
-/// What a task has left; its panic is ours.
+/// The result of a task; its panic is propagated.
 fn passed_on<T>(ended: Result<T, tokio::task::JoinError>) -> Option<T> {
     match ended {
         Ok(left) => Some(left),
@@ -185,7 +186,7 @@ mod tests {
         (told, FlowLimits { until, count, stop })
     }
 
-    /// The latencies in milliseconds, from when they were due, of flows that take `took` ms each.
+    /// The latencies in milliseconds, from the due times, of flows that take `took` ms each.
     async fn run_open(arrivals: Arrivals, in_flight_max: usize, took: u64) -> (Vec<u64>, u64) {
         let from = Instant::now();
         let (_told, limits) = limits(Some(from + Duration::from_millis(1_005)), None);
@@ -214,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_due_beyond_the_limit_is_shed() {
+    async fn arrivals_beyond_the_limit_are_shed() {
         let (latencies, shed) = run_open(Arrivals::Even, 10, 3_000).await;
         assert_eq!((latencies.len(), shed), (10, 90));
     }
@@ -240,9 +241,9 @@ mod tests {
         assert!((700..870).contains(&short), "39 of 100 gaps are below half of the mean: {short}");
     }
 
-    /// A thread that was away for half a second: latencies say so.
+    /// A thread that was blocked for half a second: the latencies show it.
     #[tokio::test(start_paused = true)]
-    async fn a_latency_counts_from_when_it_was_due() {
+    async fn latency_is_measured_from_the_scheduled_arrival() {
         let from = Instant::now();
         let (_told, limits) = limits(None, Some(20));
         let worst = Rc::new(Cell::new(Duration::ZERO));

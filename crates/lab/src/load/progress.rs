@@ -4,12 +4,12 @@ use crate::stderr;
 /// Where progress goes; quiet for tests and scripts that want none.
 #[derive(Clone, Copy, Debug)]
 pub struct ProgressOutput {
-    /// Whether nothing is said.
+    /// Whether nothing is printed.
     pub quiet: bool,
 }
 
 impl ProgressOutput {
-    /// Says a line.
+    /// Prints a line.
     pub fn say(self, line: &str) {
         if !self.quiet {
             stderr::line(line);

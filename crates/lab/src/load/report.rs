@@ -1,6 +1,6 @@
-//! What a run tells at its end, as a table or as JSON.
+//! The report of a run, as a table or as JSON.
 //!
-//! What deliberately is not here: measuring (`measure`) and judging the server (`check`).
+//! Deliberately not here: measuring (`measure`) and checking the server (`check`).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,21 +18,21 @@ use super::pace::Ending;
 /// The latencies of one step, in milliseconds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StepReport {
-    /// Which.
+    /// The step.
     pub step: &'static str,
-    /// How many.
+    /// The number of requests.
     pub count: u64,
-    /// How many were refused or not answered.
+    /// The number of refused or unanswered ones.
     pub failed: u64,
-    /// Half of them took at most this.
+    /// The median.
     pub p50_ms: f64,
-    /// 90 of 100.
+    /// The 90th percentile.
     pub p90_ms: f64,
-    /// 99 of 100.
+    /// The 99th percentile.
     pub p99_ms: f64,
-    /// 999 of 1,000.
+    /// The 99.9th percentile.
     pub p999_ms: f64,
-    /// The longest.
+    /// The maximum.
     pub max_ms: f64,
 }
 
@@ -51,12 +51,12 @@ impl StepReport {
     }
 }
 
-/// What the generator itself cost.
+/// The generator's own cost.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Generator {
-    /// Processor seconds, set-up and check left out.
+    /// CPU seconds, without set-up and check.
     pub cpu: Cost,
-    /// Processor microseconds a request, warm-up included.
+    /// CPU microseconds per request, including the warm-up.
     pub cpu_us_per_request: f64,
     /// The share of one core.
     pub cores: f64,
@@ -65,48 +65,48 @@ pub struct Generator {
 /// The result of a load test.
 #[derive(Clone, Debug, Serialize)]
 pub struct LoadReport {
-    /// Which scenario.
+    /// The scenario.
     pub scenario: &'static str,
-    /// How flows began, in words.
+    /// The pace, in words.
     pub pace: String,
-    /// The run's own reference, which its orders carry.
+    /// The run's own reference, which its orders have.
     pub run: String,
     /// Why it ended.
     pub ended: &'static str,
-    /// What was measured, in seconds.
+    /// The duration of the measurement, in seconds.
     pub seconds: f64,
-    /// Requests that a checkout takes.
+    /// Requests per checkout.
     pub requests_per_checkout: u8,
-    /// Answers a second.
+    /// Answers per second.
     pub requests_per_second: f64,
-    /// Confirmed orders a second.
+    /// Confirmed orders per second.
     pub checkouts_per_second: f64,
-    /// Requests that were answered well.
+    /// Successful requests.
     pub good: u64,
-    /// Arrivals that were not let in.
+    /// Shed arrivals.
     pub shed: u64,
-    /// By step.
+    /// Latencies by step.
     pub steps: Vec<StepReport>,
     /// Refusals by code.
     pub refusals: BTreeMap<String, u64>,
-    /// Requests without an answer by what was wrong.
+    /// Requests without an answer by cause.
     pub unanswered: BTreeMap<&'static str, u64>,
-    /// What the generator cost.
+    /// The generator's own cost.
     pub generator: Generator,
-    /// How the flash sale went.
+    /// The result of the flash sale.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sale: Option<Sale>,
-    /// How the overload went.
+    /// The result of the overload.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overload: Option<Box<OverloadReport>>,
-    /// What the check found; nothing if it was not made.
+    /// The result of the check; `None` if it was not made.
     pub check: Option<LoadFindings>,
-    /// Whether nothing is wrong.
+    /// Whether everything holds.
     pub ok: bool,
 }
 
 impl LoadReport {
-    /// The figures of a recorder.
+    /// The report of a recorder.
     #[must_use]
     pub fn new(scenario: &'static str, recorder: &Recorder, ending: Ending) -> Self {
         let time = recorder.time(ending == Ending::Time);
@@ -134,7 +134,7 @@ impl LoadReport {
         }
     }
 
-    /// Adds what the generator cost for so many requests, over so long.
+    /// Adds the generator's cost.
     pub fn cost(&mut self, cpu: Cost, requests: u64, time: Duration) {
         let each = rate(1_000_000, Duration::from_secs(requests.max(1)));
         self.generator = Generator {

@@ -1,7 +1,7 @@
-//! What a run needs before its clock starts: products, stock, pages and carts to read.
+//! The preparation of a run: products, stock, and pages and carts to read.
 //!
-//! Products and stock go through the admin API's import, which changes nothing that is so
-//! already: the next run finds them. What deliberately is not here: the flows (`buyer`).
+//! Products and stock are imported through the admin API, which is idempotent: the next run finds
+//! them. Deliberately not here: the flows (`buyer`).
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
@@ -16,22 +16,22 @@ use super::Error;
 use super::progress::ProgressOutput;
 use crate::import::BATCH_ROWS;
 
-/// How many imports are under way at a time.
+/// Imports in progress at once.
 const IMPORTS_AT_ONCE: usize = 2;
-/// How many carts are made at a time.
+/// Carts that are created at once.
 const CARTS_AT_ONCE: usize = 16;
-/// How many pages of products are read, and how many carts.
+/// The number of product pages and carts that are read.
 const PAGES: usize = 20;
 const CARTS: usize = 100;
-/// As many units as stock can have, so that no run sells out.
+/// The most units that stock can have, so that no run sells out.
 pub const PLENTY: i64 = 1_000_000_000;
 
-/// What is sold, and what there is to read.
+/// The products, and what there is to read.
 #[derive(Clone, Debug, Default)]
 pub struct Goods {
-    /// `LOAD-000000` up to this number.
+    /// The number of products, from `LOAD-000000` on.
     pub skus: u32,
-    /// A way of delivery that is there.
+    /// A delivery option.
     pub delivery: String,
     /// `&after=…` of pages of products.
     pub pages: Vec<String>,
@@ -40,12 +40,12 @@ pub struct Goods {
 }
 
 impl Goods {
-    /// Any SKU.
+    /// A random SKU.
     pub fn sku(&self, random: &mut SmallRng) -> String {
         sku(random.random_range(0..self.skus.max(1)))
     }
 
-    /// Two SKUs that differ.
+    /// Two different random SKUs.
     pub fn pair(&self, random: &mut SmallRng) -> (String, String) {
         let skus = self.skus.max(2);
         let first = random.random_range(0..skus);
@@ -70,7 +70,7 @@ struct Way {
     free: bool,
 }
 
-/// A way of delivery that can be had in pounds.
+/// A delivery option with a price in pounds.
 ///
 /// # Errors
 /// [`Error`]: the server's, or that there is none.
@@ -82,7 +82,7 @@ pub async fn delivery(client: &Client) -> Result<String, Error> {
     option.map(|option| option.id).ok_or(Error::NoDelivery)
 }
 
-/// Makes the first `skus` products and sets `units` of each on hand.
+/// Creates the first `skus` products and sets `units` of each on hand.
 ///
 /// # Errors
 /// [`Error`]: the server's, or that it refuses a product.
@@ -111,7 +111,7 @@ pub async fn stock_up(
     Ok(Goods { skus, delivery: delivery(client).await?, ..Goods::default() })
 }
 
-/// Makes one product.
+/// Creates one product.
 ///
 /// # Errors
 /// [`Error`]: the server's, or that it refuses it.
@@ -144,7 +144,7 @@ async fn import(client: &Client, rows: Vec<ImportRow>) -> Result<Imported, Error
     }
 }
 
-/// Finds pages of products, and makes carts to read.
+/// Finds product pages, and creates carts to read.
 ///
 /// # Errors
 /// [`Error`]: the server's.

@@ -1,8 +1,8 @@
-//! Connections of the generator: HTTP/1.1, kept alive, one request at a time.
+//! The generator's connections: HTTP/1.1, keep-alive, one request at a time.
 //!
-//! A connection is driven by the very task that waits for its answer, so a request costs no
-//! hand-over between tasks. What deliberately is not here: TLS, retries of anything that was
-//! sent, and what requests say.
+//! A connection is driven by the task that waits for its answer, so a request needs no switch
+//! between tasks. Deliberately not here: TLS, retries of sent requests, and the content of
+//! requests.
 
 use std::future::{Future as _, poll_fn};
 use std::pin::{Pin, pin};
@@ -18,27 +18,27 @@ use hyper::header::HeaderValue;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-/// A request, ready to be sent.
+/// A request to be sent.
 pub type PreparedRequest = Request<Full<Bytes>>;
 
 /// The most bytes of an answer that are read.
 const ANSWER_MAX_BYTES: usize = 4 << 20;
 
-/// Why an address will not do.
+/// Why a URL is unsuitable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadPlace {
-    /// TLS would be measured, too.
+    /// TLS would distort the measurement.
     #[error(
         "{0}: the load generator supports http:// only; measure the server directly, behind the \
          proxy that terminates TLS"
     )]
     Tls(String),
-    /// Not an address.
+    /// Not a URL.
     #[error("{0:?} is not the URL of a server: use http://host:port")]
     Wrong(String),
 }
 
-/// The server that requests are sent to.
+/// The target of requests.
 #[derive(Clone, Debug)]
 pub struct RequestTarget {
     /// `host:port`, to connect to.
@@ -46,15 +46,15 @@ pub struct RequestTarget {
     host: HeaderValue,
     /// The path of the URL, without a slash at its end.
     pub path: String,
-    /// How long one request may take, its connection included.
+    /// Timeout of one request, including connecting.
     pub timeout: Duration,
 }
 
 impl RequestTarget {
-    /// Reads `http://host:port/path`.
+    /// Parses `http://host:port/path`.
     ///
     /// # Errors
-    /// [`BadPlace`]: https, or no URL of a server.
+    /// [`BadPlace`]: https, or not a server's URL.
     pub fn parse(url: &str, timeout: Duration) -> Result<Self, BadPlace> {
         let wrong = || BadPlace::Wrong(url.to_owned());
         let parsed = reqwest::Url::parse(url).map_err(|_| wrong())?;
@@ -75,7 +75,7 @@ impl RequestTarget {
         Ok(Self { authority, host: shown, path, timeout })
     }
 
-    /// The `Host` header of requests there.
+    /// The `Host` header of requests.
     #[must_use]
     pub const fn host(&self) -> &HeaderValue {
         &self.host
@@ -88,9 +88,9 @@ impl RequestTarget {
 pub enum RequestFault {
     /// No connection could be made; nothing was sent.
     Connect,
-    /// The connection ended before the answer did.
+    /// The connection was closed before the answer was complete.
     Closed,
-    /// It took too long.
+    /// It timed out.
     Timeout,
     /// The answer is too large.
     TooLarge,
@@ -102,7 +102,7 @@ struct Open {
     over: bool,
 }
 
-/// A connection that is made when it is needed and made again when the server has closed it.
+/// A connection that is opened when it is needed, and again when the server has closed it.
 pub struct HttpLink {
     place: Rc<RequestTarget>,
     open: Option<Open>,
@@ -116,7 +116,7 @@ impl HttpLink {
         Self { place, open: None, body: Vec::with_capacity(4096) }
     }
 
-    /// Where it leads.
+    /// Its target.
     #[must_use]
     pub fn place(&self) -> &RequestTarget {
         &self.place
@@ -141,8 +141,9 @@ impl HttpLink {
         Ok(())
     }
 
-    /// Sends a request and reads the answer; its status. Sent once: only what could not leave at
-    /// all, because the server had closed an idle connection, goes out over a new one.
+    /// Sends a request and reads the answer; returns its status. It is sent once: only if it could
+    /// not be sent at all, because the server had closed an idle connection, a new connection is
+    /// used.
     ///
     /// # Errors
     /// [`RequestFault`].
@@ -166,7 +167,7 @@ impl HttpLink {
                 None => connect(&self.place).await?,
             };
             match talk(&mut open, &mut unsent, &mut self.body).await {
-                // Nothing has left yet, and the connection may simply have been idle too long.
+                // Nothing was sent yet, and the connection may have been idle for too long.
                 Err(_) if unsent.is_some() && !fresh => {}
                 outcome => {
                     self.open = Some(open);
@@ -214,7 +215,7 @@ async fn talk(
         Ok(status)
     });
     poll_fn(|context| {
-        // What is sent lies ready for the connection, and what it reads for the talk.
+        // Sent bytes are ready for the connection, and received bytes for the caller.
         for _ in 0..2 {
             if let Poll::Ready(outcome) = talk.as_mut().poll(context) {
                 return Poll::Ready(outcome);
@@ -233,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_read_and_tls_is_refused_in_words() {
+    fn urls_are_parsed_and_tls_is_refused() {
         let read = |url: &str| RequestTarget::parse(url, Duration::from_secs(1));
         let place = read("http://h:1/a/").unwrap();
         assert_eq!((place.authority.as_str(), place.path.as_str()), ("h:1", "/a"));

@@ -1,10 +1,11 @@
-//! What was sold to whom and not given back yet, and how a cancellation is matched to it.
+//! The sold units that were not refunded yet, by customer, and the matching of cancellations to
+//! them.
 //!
-//! What deliberately is not here: when matching may begin (`plan`, `run`) and refunding (`run`).
+//! Deliberately not here: the time of matching (`plan`, `run`) and refunding (`run`).
 //!
-//! A cancellation rarely names its invoice. It takes what the same customer bought of the same
-//! code before: at the same price first, of those the newest first, since it is the last delivery
-//! that is sent back; then at other prices, again the newest first.
+//! A cancellation rarely names its invoice. It is matched to what the same customer bought of the
+//! same code before: first at the same price, newest first, since the last delivery is the one that
+//! is returned; then at other prices, newest first.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -13,45 +14,45 @@ use kontor_client::UnitPrice;
 
 use crate::online_retail::value;
 
-/// Units of one line of an order that were sold and not given back.
+/// Units of one line of an order that were sold and not refunded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lot {
-    /// For one.
+    /// The unit price.
     pub price: UnitPrice,
     /// Units left.
     pub units: i64,
-    /// Pence left of what they came to.
+    /// Pence left of their value.
     pub pence: i64,
 }
 
-/// Which line of which order: the step of the plan and the place among its lines.
+/// A line of an order: the step of the plan and the line's index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinePosition {
     /// The step.
     pub step: usize,
-    /// The line's place in the step.
+    /// The index of the line.
     pub line: usize,
 }
 
-/// What a cancellation takes from one line of an order.
+/// The part of a cancellation that is matched to one line of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Portion {
-    /// Whence.
+    /// The line of the order.
     pub place: LinePosition,
     /// Units.
     pub units: i64,
-    /// Pence to give back.
+    /// Pence to refund.
     pub pence: i64,
 }
 
-/// How a cancellation is matched.
+/// The match of a cancellation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Match {
-    /// What is given back.
+    /// The refunded parts.
     pub portions: Vec<Portion>,
-    /// Units that come back although nothing is left of what they came to.
+    /// Returned units whose value was refunded already.
     pub worthless_units: i64,
-    /// Pence beyond what the sale came to.
+    /// Pence beyond the value of the sale.
     pub exceeding_pence: i64,
     /// Units for which no sale was found.
     pub unmatched_units: i64,
@@ -66,14 +67,13 @@ pub struct LotBook {
 }
 
 impl LotBook {
-    /// Notes a sale. Sales may be noted in any order.
+    /// Adds a sale. Sales may be added in any order.
     pub fn sell(&mut self, customer: &Arc<str>, code: &Arc<str>, place: LinePosition, lot: Lot) {
         let key = (Arc::clone(customer), Arc::clone(code));
         self.lots.entry(key).or_default().insert(place, lot);
     }
 
-    /// Matches `units` at `price` to what was sold in steps before `step`, and takes it out of
-    /// the book.
+    /// Matches `units` at `price` to sales in steps before `step`, and removes them from the book.
     pub fn match_units(
         &mut self,
         customer: &Arc<str>,
@@ -117,8 +117,8 @@ fn take_from(lot: &mut Lot, place: LinePosition, shares: &mut Shares, found: &mu
     }
 }
 
-/// A value that is handed out by units: each share is rounded, and all shares together are the
-/// value, whatever their sizes.
+/// A value that is divided among units: each share is rounded, and all shares add up to the value,
+/// whatever their sizes.
 #[derive(Debug)]
 pub struct Shares {
     price: UnitPrice,
@@ -133,13 +133,13 @@ impl Shares {
         Self { price, units, done: 0 }
     }
 
-    /// Units that are not handed out yet.
+    /// Units without a share yet.
     #[must_use]
     pub const fn left(&self) -> i64 {
         self.units - self.done
     }
 
-    /// Hands out the share of so many more units, in pence.
+    /// The share of the next units, in pence.
     pub fn next(&mut self, units: i64) -> i64 {
         let before = value(self.price, self.done);
         self.done += units;
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_given_back_for_what_is_worth_nothing_any_more() {
+    fn refunds_never_exceed_what_was_paid() {
         let (mut book, who, code) = book(&[(1, "100", 2, 200)]);
         assert_eq!(book.match_units(&who, &code, 2, price("200"), 1).portions[0].pence, 200);
         let found = book.match_units(&who, &code, 3, price("50"), 1);
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn others_sales_are_left_alone() {
+    fn refunds_match_only_sales_of_the_same_buyer() {
         let (mut book, _, code) = book(&[(1, "100", 2, 200)]);
         assert_eq!(book.match_units(&"8".into(), &code, 2, price("100"), 1).unmatched_units, 1);
     }

@@ -1,6 +1,6 @@
-//! Buying one invoice: cart, checkout, and again with less when there is not enough.
+//! Buys one invoice: cart and checkout, repeated with fewer units when there is too little stock.
 //!
-//! What deliberately is not here: what the outcome means for rows and refunds (`run`).
+//! Deliberately not here: the effect of the outcome on rows and refunds (`run`).
 
 use std::time::{Duration, Instant};
 
@@ -16,21 +16,21 @@ use crate::online_retail::{country_code, postal_code, value};
 
 /// The currency of the file.
 pub const CURRENCY: &str = "GBP";
-/// How many carts are made for an invoice before it is given up.
+/// The most carts for one invoice.
 const CARTS_MAX: usize = 20;
-/// How many checkouts are tried with one cart.
+/// The most checkouts of one cart.
 const CHECKOUTS_MAX: usize = 60;
-/// How often a declined payment is tried again.
+/// The most retries of a declined payment.
 const DECLINES_MAX: usize = 3;
-/// How long an order may stay undecided.
+/// The longest time that an order may stay undecided.
 const DECISION_MAX: Duration = Duration::from_secs(120);
 
 /// Why an invoice was not bought.
 #[derive(Debug)]
 pub enum PurchaseFailure {
-    /// The run cannot go on.
+    /// The run cannot continue.
     End(kontor_client::Error),
-    /// This invoice cannot, for the reason told.
+    /// This invoice cannot be bought, for this reason.
     Fault(String),
 }
 
@@ -49,28 +49,28 @@ pub struct BoughtOrder {
     pub lines: Vec<Option<String>>,
     /// Units sold of each line of the plan.
     pub sold: Vec<i64>,
-    /// What the server says it comes to, in pence.
+    /// The server's total, in pence.
     pub total: i64,
-    /// The part of it that is for delivery, in pence.
+    /// The delivery's part of it, in pence.
     pub delivery: i64,
-    /// Whether all of it has been captured already.
+    /// Whether all of it has been captured.
     pub captured: bool,
 }
 
-/// What became of an invoice.
+/// The outcome of an invoice.
 #[derive(Debug, Default)]
 pub struct Bought {
     /// The order, unless nothing was left to buy.
     pub placed: Option<BoughtOrder>,
-    /// Orders that were cancelled on the way.
+    /// Orders that were cancelled before.
     pub cancelled: Vec<String>,
-    /// Where the server's total was not ours.
+    /// Totals of the server that differ from ours.
     pub mismatches: Vec<String>,
     /// How long each checkout took.
     pub latencies: Vec<Duration>,
 }
 
-/// One invoice being bought.
+/// One invoice in progress.
 pub struct InvoiceBuyer<'a> {
     client: &'a Client,
     step: &'a InvoiceStep,
@@ -87,7 +87,7 @@ enum Tried {
 }
 
 impl<'a> InvoiceBuyer<'a> {
-    /// Buys for a step; every request goes under a key that begins with `key`.
+    /// Buys for a step; every request has an idempotency key that begins with `key`.
     #[must_use]
     pub fn new(
         client: &'a Client,
@@ -99,7 +99,7 @@ impl<'a> InvoiceBuyer<'a> {
         Self { client, step, order, key, want, bought: Bought::default() }
     }
 
-    /// Buys as much as can be had.
+    /// Buys as much as is available.
     ///
     /// # Errors
     /// [`PurchaseFailure`].
@@ -239,13 +239,13 @@ impl<'a> InvoiceBuyer<'a> {
         Ok(Tried::Confirmed(Box::new(order), delivery))
     }
 
-    /// Takes over the order that an earlier, broken run has made of this cart.
+    /// Takes over the order that an earlier, interrupted run has placed from this cart.
     async fn adopt(&mut self, order: &str, delivery: i64) -> Result<Tried, PurchaseFailure> {
         let order = self.client.get_order(order).send().await?.body;
         self.decided(order, delivery).await
     }
 
-    /// Reduces what is wanted to what can be had; whether that changed anything.
+    /// Reduces the wanted units to the available ones; returns whether that changed anything.
     fn reduce(&mut self, problem: Option<&Problem>) -> bool {
         let lines = problem.and_then(|problem| problem.document.get("lines"));
         let shortages: Vec<Shortage> =
@@ -253,7 +253,7 @@ impl<'a> InvoiceBuyer<'a> {
         reduce(&self.order.lines, &mut self.want, &shortages)
     }
 
-    /// Brings a cart that can still be changed to what is wanted now.
+    /// Changes an open cart to the wanted units.
     async fn change_cart(&self, mut cart: Cart) -> Result<Cart, PurchaseFailure> {
         for (line, want) in self.order.lines.iter().zip(&self.want) {
             let Some(there) = find(&cart.lines, line) else { continue };
@@ -267,7 +267,7 @@ impl<'a> InvoiceBuyer<'a> {
             match call.send().await {
                 Ok(answer) => cart = answer.body,
                 Err(error) if error.code() == "cart_spent" => return Ok(cart),
-                // An earlier, broken run has taken it out already.
+                // An earlier, interrupted run has removed it already.
                 Err(error) if matches!(error.code(), "not_found" | "unknown_line") => {}
                 Err(error) => return Err(error.into()),
             }
@@ -275,7 +275,7 @@ impl<'a> InvoiceBuyer<'a> {
         Ok(cart)
     }
 
-    /// What is wanted now, in pence: each line rounded for itself.
+    /// The value of the wanted units, in pence: each line is rounded separately.
     fn items(&self) -> i64 {
         let lines = self.order.lines.iter().zip(&self.want);
         lines.map(|(line, units)| value(line.price, *units)).sum()
@@ -321,8 +321,8 @@ fn find<'a>(lines: &'a [api::Line], wanted: &PlannedLine) -> Option<&'a api::Lin
         .find(|line| *line.sku == *wanted.code && line.unit_price.as_price() == Some(wanted.price))
 }
 
-/// Cuts what is wanted of each short code down to what is available, the last lines first;
-/// whether anything was cut.
+/// Reduces the wanted units of each short code to the available ones, last lines first; returns
+/// whether any were reduced.
 pub fn reduce(lines: &[PlannedLine], want: &mut [i64], shortages: &[Shortage]) -> bool {
     let mut changed = false;
     for short in shortages {
@@ -371,7 +371,7 @@ fn address(step: &InvoiceStep) -> Result<Address, PurchaseFailure> {
     })
 }
 
-/// A pause that grows, so that polling is gentle.
+/// A growing pause between polls.
 pub async fn pause(attempt: usize) {
     let millis = u64::try_from(attempt).unwrap_or(u64::MAX).saturating_mul(25).min(1_000);
     tokio::time::sleep(Duration::from_millis(millis)).await;

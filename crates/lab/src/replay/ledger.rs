@@ -1,6 +1,6 @@
-//! What has become of every row: booked, refused, or a part of each, in units and pence.
+//! The outcome of every row: booked, refused, or partly each, in units and pence.
 //!
-//! What deliberately is not here: why a row is refused (`plan`, `book`) and printing (`report`).
+//! Deliberately not here: the reasons of refusals (`plan`, `book`) and printing (`report`).
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::plan::SkipReason;
 use crate::online_retail::RetailRow;
 
-/// Units and pence; negative for what goes back.
+/// Units and pence; negative for returns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Worth {
     /// Units.
@@ -19,7 +19,7 @@ pub struct Worth {
 }
 
 impl Worth {
-    /// So many units, worth so many pence.
+    /// This many units and pence.
     #[must_use]
     pub const fn new(units: i64, pence: i64) -> Self {
         Self { units, pence }
@@ -32,7 +32,7 @@ impl Worth {
     }
 }
 
-/// What became of each row.
+/// The outcome of every row.
 #[derive(Debug)]
 pub struct RowLedger {
     file: Vec<Worth>,
@@ -47,62 +47,62 @@ pub struct RefusedSum {
     pub rows: usize,
     /// Rows of which a part was booked.
     pub rows_in_part: usize,
-    /// What was not booked of them.
+    /// The part of them that was not booked.
     #[serde(flatten)]
     pub worth: Worth,
 }
 
-/// Booked and refused against the file.
+/// The comparison of booked and refused rows with the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Identity {
     /// Rows of the file.
     pub rows: usize,
-    /// Rows that were booked whole.
+    /// Rows that were booked completely.
     pub rows_booked: usize,
     /// Rows that were booked in part.
     pub rows_booked_partly: usize,
     /// Rows of which nothing was booked.
     pub rows_refused: usize,
-    /// What the file is worth.
+    /// The value of the file.
     pub file: Worth,
-    /// What was booked of it.
+    /// The booked value.
     pub booked: Worth,
-    /// What was refused of it.
+    /// The refused value.
     pub refused: Worth,
-    /// Whether each row's parts, and all rows together, make up the file.
+    /// Whether each row's parts, and all rows together, add up to the file.
     pub holds: bool,
 }
 
 impl RowLedger {
-    /// For these rows, none of them decided.
+    /// A ledger of these rows, without outcomes.
     #[must_use]
     pub fn new(rows: &[RetailRow]) -> Self {
         let file = rows.iter().map(|row| Worth::new(row.quantity, row.pence())).collect();
         Self { file, booked: vec![None; rows.len()], refused: Vec::new() }
     }
 
-    /// Notes that units of a row were booked.
+    /// Records booked units of a row.
     pub fn book(&mut self, row: usize, worth: Worth) {
         self.booked[row].get_or_insert_default().add(worth);
     }
 
-    /// Notes that units of a row were refused.
+    /// Records refused units of a row.
     pub fn refuse(&mut self, row: usize, reason: SkipReason, worth: Worth) {
         self.refused.push((row, reason, worth));
     }
 
-    /// Refuses a row whole.
+    /// Refuses a row completely.
     pub fn refuse_all(&mut self, index: usize, row: &RetailRow, reason: SkipReason) {
         self.refuse(index, reason, Worth::new(row.quantity, row.pence()));
     }
 
-    /// What a row has come to so far.
+    /// The outcome of a row so far.
     #[must_use]
     pub fn booked(&self, row: usize) -> Option<Worth> {
         self.booked[row]
     }
 
-    /// What was refused, by reason, the most valuable reason first.
+    /// The refusals by reason, highest value first.
     #[must_use]
     pub fn by_reason(&self) -> Vec<(SkipReason, RefusedSum)> {
         let mut sums: BTreeMap<SkipReason, RefusedSum> = BTreeMap::new();
@@ -122,7 +122,7 @@ impl RowLedger {
         sums
     }
 
-    /// Whether booked and refused make up the file, row by row and in sum.
+    /// Whether booked and refused parts add up to the file, row by row and in total.
     #[must_use]
     pub fn identity(&self) -> Identity {
         let mut parts = vec![Worth::default(); self.file.len()];
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_that_cancel_out_are_seen() {
+    fn ledger_detects_faults_that_cancel_out() {
         let rows = [row("1", "a", 1, "100", ""), row("1", "b", 1, "100", "")];
         let mut ledger = RowLedger::new(&rows);
         ledger.book(0, Worth::new(1, 101));

@@ -1,8 +1,8 @@
-//! `kontor replay`: the real invoices of the Online Retail file through the public API.
+//! `kontor replay`: replays the real invoices of the Online Retail file through the public API.
 //!
-//! In the order of its parts: `plan` says what each row is, `buy` and `run` do it, `book` matches
-//! cancellations to sales, `ledger` knows every row's fate, `reconcile` asks the server, `report`
-//! tells. What deliberately is not here: reading the file (`online_retail`).
+//! In order of use: `plan` classifies the rows, `buy` and `run` perform the steps, `book` matches
+//! cancellations to sales, `ledger` records the outcome of every row, `reconcile` compares with the
+//! server, `report` prints. Deliberately not here: reading the file (`online_retail`).
 
 pub mod book;
 pub mod buy;
@@ -73,7 +73,7 @@ pub struct Args {
     pub json: bool,
 }
 
-/// How much of what the file sells is there at the beginning.
+/// The opening stock, as a share of what the file sells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpeningStock {
     /// In per cent; 100 is exactly what the file sells.
@@ -81,7 +81,7 @@ pub struct OpeningStock {
 }
 
 impl OpeningStock {
-    /// Of so many units that the file sells, rounded down.
+    /// The share of this many units, rounded down.
     #[must_use]
     pub fn of(self, units: i64) -> i64 {
         units * i64::from(self.percent) / 100
@@ -106,23 +106,23 @@ impl FromStr for OpeningStock {
 /// Why a replay cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file.
+    /// The file cannot be read.
     #[error(transparent)]
     Source(#[from] source::Error),
-    /// The server.
+    /// The server failed.
     #[error("{0}; run it again to continue")]
     Client(#[from] kontor_client::Error),
     /// The server refuses a product.
     #[error("the server refuses product {sku}: {field} {message}")]
     Product {
-        /// Which.
+        /// The SKU.
         sku: String,
-        /// The faulty field.
+        /// The invalid field.
         field: String,
         /// What is wrong with it.
         message: String,
     },
-    /// The name cannot stand in an idempotency key.
+    /// The name is not valid in an idempotency key.
     #[error("a run's name has 1 to 60 letters, digits, - or _")]
     Name,
     /// The report cannot be printed.
@@ -133,7 +133,7 @@ pub enum Error {
 /// Runs the command.
 ///
 /// # Errors
-/// [`Error`] when it could not run to its end; what does not hold is exit code 1.
+/// [`Error`] when it could not run to its end; a failed check is exit code 1.
 pub async fn run(args: Args) -> Result<ExitCode, Error> {
     let client = args.target.client()?;
     let name = name(&args)?;
@@ -162,7 +162,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
     Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The run's name: the given one, or one that follows from the file and what is done with it.
+/// The run's name: the given one, or one derived from the file and the arguments.
 fn name(args: &Args) -> Result<String, Error> {
     let Some(name) = &args.run else {
         let percent = args.opening_stock.percent.to_string();
@@ -176,8 +176,8 @@ fn name(args: &Args) -> Result<String, Error> {
     if good { Ok(name.clone()) } else { Err(Error::Name) }
 }
 
-/// Brings the products and their opening stock in; answers the stock by code. Done once a run:
-/// when it is run again, the server only repeats its answers.
+/// Imports the products and their opening stock; returns the stock by code. It happens once per
+/// run: when the run is repeated, the server only repeats its answers.
 async fn stock_up(
     client: &Client,
     catalog: Vec<Implied>,

@@ -1,7 +1,8 @@
-//! From the rows of the file to steps: orders to place, refunds to make, rows to refuse and why.
+//! Turns the rows of the file into steps: orders to place, refunds to make, rows to refuse, with
+//! reasons.
 //!
-//! What deliberately is not here: which sale a refund is matched to (`book`), since that depends
-//! on what was really sold; and sending anything (`run`).
+//! Deliberately not here: the matching of refunds to sales (`book`), which depends on what was
+//! really sold; and sending (`run`).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -16,17 +17,17 @@ use crate::online_retail::{NotGoods, RetailRow, not_goods};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(untagged)]
 pub enum SkipReason {
-    /// Its code stands for no goods.
+    /// Its code is not a product.
     NotGoods(NotGoods),
-    /// For what it says, or for what became of it.
+    /// Because of its content, or of its outcome.
     Row(RowReason),
 }
 
-/// Why goods are not booked.
+/// Why a product's row is not booked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RowReason {
-    /// A negative quantity on an ordinary invoice: broken, lost or miscounted.
+    /// A negative quantity on an ordinary invoice: damaged, lost or miscounted.
     WriteOff,
     /// A price of 0.
     NoPrice,
@@ -40,16 +41,16 @@ pub enum RowReason {
     UnmatchedRefundNoCustomer,
     /// A cancellation of more than the customer has bought of it before.
     UnmatchedRefund,
-    /// What a cancellation gives back beyond what the sale came to.
+    /// The part of a refund beyond the value of the sale.
     RefundExceedsSale,
-    /// More than was left.
+    /// More than the stock.
     OutOfStock,
-    /// The server refused, or answered wrongly: see the faults.
+    /// The server refused, or its answer was wrong: see the faults.
     Fault,
 }
 
 impl SkipReason {
-    /// As it stands in the report.
+    /// Its name in the report.
     #[must_use]
     pub fn name(self) -> String {
         match serde_json::to_value(self) {
@@ -64,7 +65,7 @@ impl SkipReason {
 pub struct PlannedLine {
     /// The stock code.
     pub code: Arc<str>,
-    /// For one.
+    /// The unit price.
     pub price: UnitPrice,
     /// Units wanted.
     pub quantity: i64,
@@ -75,7 +76,7 @@ pub struct PlannedLine {
 /// An order to place.
 #[derive(Clone, Debug)]
 pub struct PlannedOrder {
-    /// What is wanted.
+    /// The lines.
     pub lines: Vec<PlannedLine>,
 }
 
@@ -86,27 +87,27 @@ pub struct RefundRow {
     pub row: usize,
     /// The stock code.
     pub code: Arc<str>,
-    /// For one.
+    /// The unit price.
     pub price: UnitPrice,
-    /// Units that come back, positive.
+    /// Returned units, positive.
     pub quantity: i64,
 }
 
 /// A refund to make: a cancellation in the file.
 #[derive(Clone, Debug)]
 pub struct PlannedRefund {
-    /// What comes back.
+    /// The returned rows.
     pub rows: Vec<RefundRow>,
-    /// The steps that have to be done before it can be matched.
+    /// The steps that must be done before it can be matched.
     pub after: Vec<usize>,
 }
 
-/// What is to be done for an invoice.
+/// The work for an invoice.
 #[derive(Clone, Debug)]
 pub enum InvoiceWork {
-    /// Sell.
+    /// Place an order.
     Order(PlannedOrder),
-    /// Give back.
+    /// Make a refund.
     Refund(PlannedRefund),
 }
 
@@ -115,20 +116,20 @@ pub enum InvoiceWork {
 pub struct InvoiceStep {
     /// Its number.
     pub invoice: Arc<str>,
-    /// Who bought, if that is known.
+    /// The customer, if known.
     pub customer: Option<Arc<str>>,
     /// The country's name in the file.
     pub country: Arc<str>,
-    /// What is to be done.
+    /// The work.
     pub work: InvoiceWork,
 }
 
 /// What is to be done for the whole file.
 #[derive(Debug)]
 pub struct ReplayPlan {
-    /// In the order of the file.
+    /// The steps, in the order of the file.
     pub steps: Vec<InvoiceStep>,
-    /// All invoices, those without a step included.
+    /// The number of invoices, including those without a step.
     pub invoices: usize,
 }
 
@@ -155,7 +156,7 @@ pub fn invoices(rows: &[RetailRow]) -> Vec<Vec<usize>> {
     invoices
 }
 
-/// Why a row is refused before anything is tried; `None` for a sale or a refund of goods.
+/// Why a row is refused beforehand; `None` for a sale or a refund of a product.
 #[must_use]
 pub fn refusal(row: &RetailRow) -> Option<SkipReason> {
     if row.invoice.starts_with('A') {
@@ -177,7 +178,7 @@ pub fn refusal(row: &RetailRow) -> Option<SkipReason> {
     Some(SkipReason::Row(reason))
 }
 
-/// What is to be done for `invoices`; rows that are refused beforehand go into the ledger.
+/// The steps of `invoices`; rows that are refused beforehand are recorded in the ledger.
 #[must_use]
 pub fn plan(rows: &[RetailRow], invoices: &[Vec<usize>], ledger: &mut RowLedger) -> ReplayPlan {
     let mut steps = Vec::new();
@@ -211,7 +212,7 @@ pub fn plan(rows: &[RetailRow], invoices: &[Vec<usize>], ledger: &mut RowLedger)
     ReplayPlan { steps, invoices: invoices.len() }
 }
 
-/// The steps so far, by whom and what they touch.
+/// The steps so far, by customer and code.
 #[derive(Default)]
 struct Earlier {
     orders: HashMap<(Arc<str>, Arc<str>), Vec<usize>>,
@@ -253,7 +254,7 @@ fn refund(
         let Some(customer) = &row.customer else { continue };
         let key = (Arc::clone(customer), Arc::clone(&row.code));
         after.extend(earlier.orders.get(&key).into_iter().flatten().copied());
-        // One refund of a customer at a time, so that matching keeps to the order of the file.
+        // One refund of a customer at a time, so that matching follows the order of the file.
         if let Some(last) = earlier.last_refund.insert(Arc::clone(customer), step)
             && last != step
         {

@@ -1,6 +1,6 @@
-//! After a run: whether the server holds what was booked, in stock and in money.
+//! After a run: compares the server's stock and money with what was booked.
 //!
-//! What deliberately is not here: whether what was booked makes up the file (`ledger`).
+//! Deliberately not here: whether what was booked adds up to the file (`ledger`).
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -14,25 +14,25 @@ use super::buy::pause;
 use super::plan::{InvoiceWork, ReplayPlan};
 use super::run::{FaultLog, ReplayState};
 
-/// How long the server may take until its lists show all of the run.
+/// The longest time until the server's lists contain the whole run.
 const SETTLE_MAX: Duration = Duration::from_secs(60);
 /// The most pages of a list that are read.
 const PAGES_MAX: usize = 100_000;
 
-/// What one code should have come to, in units.
+/// The expected units of one code.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expected {
     /// Before the first order.
     pub opening: i64,
-    /// Asked for by all orders.
+    /// Wanted by all orders.
     pub wanted: i64,
     /// Sold to them.
     pub sold: i64,
-    /// Come back, and written off.
+    /// Returned, and written off.
     pub returned: i64,
 }
 
-/// What the server holds against what was booked.
+/// The comparison of the server with what was booked.
 #[derive(Debug, Default, Serialize)]
 pub struct Reconciled {
     /// Codes compared.
@@ -41,27 +41,27 @@ pub struct Reconciled {
     pub opening_units: i64,
     /// Units sold.
     pub sold_units: i64,
-    /// Units that the server can still sell.
+    /// Units that are still available to sell.
     pub sellable_units: i64,
     /// Orders compared.
     pub orders: usize,
-    /// Captured less refunded by what was booked, in pence.
+    /// Captured less refunded according to what was booked, in pence.
     pub booked_pence: i64,
-    /// Captured less refunded by the server's orders, in pence.
+    /// Captured less refunded according to the server's orders, in pence.
     pub server_pence: i64,
-    /// Where they part.
+    /// The differences.
     pub differences: FaultLog,
 }
 
 impl Reconciled {
-    /// Whether all is as booked.
+    /// Whether there are no differences.
     #[must_use]
     pub fn holds(&self) -> bool {
         self.differences.count == 0
     }
 }
 
-/// What every code should have come to.
+/// The expected units of every code.
 #[must_use]
 pub fn expected(
     plan: &ReplayPlan,
@@ -90,7 +90,7 @@ pub fn expected(
     skus
 }
 
-/// Compares until all is as booked, or the server has had its time.
+/// Compares until there are no differences, or a timeout.
 ///
 /// # Errors
 /// [`Error`] when a list cannot be read.

@@ -1,6 +1,6 @@
 //! The report of a replay, as text for 80 columns and as JSON.
 //!
-//! What deliberately is not here: the checks themselves (`ledger`, `reconcile`).
+//! Deliberately not here: the checks themselves (`ledger`, `reconcile`).
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -13,15 +13,15 @@ use super::plan::ReplayPlan;
 use super::reconcile::Reconciled;
 use super::run::{FaultLog, ReplayState};
 
-/// How many countries the text names one by one.
+/// The most countries in the text.
 const COUNTRIES_SHOWN: usize = 12;
-/// How many faults of a kind the text shows.
+/// The most faults of a kind in the text.
 const FAULTS_SHOWN: usize = 10;
 
 /// The result of a replay.
 #[derive(Debug, Serialize)]
 pub struct ReplayReport {
-    /// Whether the identity, every total and the server's books hold, and nothing failed.
+    /// Whether the rows add up, every total agrees, the server's data agree, and nothing failed.
     pub ok: bool,
     /// Rows of the file.
     pub rows: usize,
@@ -29,31 +29,31 @@ pub struct ReplayReport {
     pub invoices: usize,
     /// Orders that were placed.
     pub orders: usize,
-    /// Cancellations of which something was given back.
+    /// Cancellations of which something was refunded.
     pub refunds: usize,
     /// Units and pence sold.
     pub sold: Worth,
-    /// Units and pence given back, positive.
+    /// Units and pence refunded, positive.
     pub given_back: Worth,
-    /// By the country's name in the file, the most revenue first.
+    /// By the country's name in the file, highest revenue first.
     pub countries: Vec<CountryReport>,
     /// Why rows were not booked.
     pub refused: Vec<RefusalCount>,
-    /// How long the run took, in seconds.
+    /// The duration of the run, in seconds.
     pub wall_secs: f64,
-    /// Checkouts a second.
+    /// Checkouts per second.
     pub checkouts_per_sec: f64,
-    /// How long a checkout took.
+    /// Latencies of checkouts.
     pub checkout_latency: Latency,
-    /// Booked and refused against the file.
+    /// The comparison of booked and refused rows with the file.
     pub identity: Identity,
-    /// Pence by which lines joined of several rows round otherwise than the rows.
+    /// The difference in pence because joined lines are rounded differently than their rows.
     pub rounding_pence: i64,
-    /// Totals of the server that were not ours.
+    /// Totals of the server that differ from ours.
     pub mismatches: FaultLog,
-    /// What else went wrong.
+    /// Other faults.
     pub faults: FaultLog,
-    /// What the server holds.
+    /// The comparison with the server.
     pub server: Reconciled,
 }
 
@@ -66,9 +66,9 @@ pub struct CountryReport {
     pub orders: usize,
     /// Units sold.
     pub units: i64,
-    /// What they came to, in pence.
+    /// Their value, in pence.
     pub revenue_pence: i64,
-    /// What was given back, in pence.
+    /// Refunds, in pence.
     pub refunds_pence: i64,
 }
 
@@ -77,26 +77,26 @@ pub struct CountryReport {
 pub struct RefusalCount {
     /// The reason's name.
     pub reason: String,
-    /// How much.
+    /// The amount.
     #[serde(flatten)]
     pub sum: RefusedSum,
 }
 
-/// How long calls took, in milliseconds.
+/// Latencies of calls, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Latency {
-    /// How many calls.
+    /// The number of calls.
     pub calls: usize,
-    /// Half of them were faster.
+    /// The median.
     pub p50_ms: f64,
-    /// 99 of 100 were faster.
+    /// The 99th percentile.
     pub p99_ms: f64,
-    /// The slowest.
+    /// The maximum.
     pub max_ms: f64,
 }
 
 impl Latency {
-    /// Of these calls.
+    /// The latencies of these calls.
     #[must_use]
     pub fn of(calls: &mut [Duration]) -> Self {
         calls.sort_unstable();
@@ -109,7 +109,7 @@ impl Latency {
 }
 
 impl ReplayReport {
-    /// Of a run that took `wall`.
+    /// The report of a run that took `wall`.
     #[must_use]
     pub fn new(
         rows: usize,
@@ -135,7 +135,7 @@ impl ReplayReport {
         let refused =
             refused.map(|(reason, sum)| RefusalCount { reason: reason.name(), sum }).collect();
         let wall_secs = wall.as_secs_f64();
-        // Booked on its own account, revenue less refunds has to be what the rows say.
+        // Computed independently: revenue less refunds must equal the value of the booked rows.
         let agrees = sold.pence - given_back.pence == identity.booked.pence + state.rounding;
         Self {
             ok: identity.holds && agrees && faultless && server.holds(),
@@ -159,11 +159,11 @@ impl ReplayReport {
         }
     }
 
-    /// For a terminal of 80 columns.
+    /// The text, for a terminal of 80 columns.
     #[must_use]
     pub fn text(&self) -> String {
         let mut out = String::new();
-        // Writing into a String cannot fail.
+        // Writing to a string cannot fail.
         let _ = self.write_sums(&mut out);
         let _ = self.write_countries(&mut out);
         let _ = self.write_refused(&mut out);

@@ -1,7 +1,7 @@
-//! Running the plan: orders side by side, each refund after the orders that it is matched to.
+//! Runs the plan: orders concurrently, each refund after the orders that it is matched to.
 //!
-//! What deliberately is not here: buying (`buy`), matching (`book`), comparing with what the
-//! server holds afterwards (`reconcile`).
+//! Deliberately not here: buying (`buy`), matching (`book`), comparing with the server afterwards
+//! (`reconcile`).
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,22 +22,22 @@ use super::plan::{
 };
 use crate::online_retail::value;
 
-/// The most faults that are kept one by one; the rest are counted.
+/// The most faults that are stored; the rest are counted.
 const FAULTS_MAX: usize = 100;
-/// How often an order is read until its money has come in.
+/// The most reads of an order until its money is captured.
 const CAPTURE_READS_MAX: usize = 100;
 
-/// What went wrong, in words.
+/// Descriptions of faults.
 #[derive(Debug, Default, serde::Serialize)]
 pub struct FaultLog {
-    /// How many.
+    /// The number.
     pub count: usize,
     /// The first of them.
     pub first: Vec<String>,
 }
 
 impl FaultLog {
-    /// Notes one.
+    /// Adds a fault.
     pub fn add(&mut self, text: String) {
         self.count += 1;
         if self.first.len() < FAULTS_MAX {
@@ -46,33 +46,33 @@ impl FaultLog {
     }
 }
 
-/// How far a replay has come.
+/// The progress of a run.
 #[derive(Debug)]
 pub struct ReplayState {
-    /// Every row's fate.
+    /// The outcome of every row.
     pub ledger: RowLedger,
-    /// What can still be given back.
+    /// The units that can still be refunded.
     pub book: LotBook,
     /// The orders by their step.
     pub orders: BTreeMap<usize, BoughtOrder>,
-    /// What was given back by step of the refund, and the units by code.
+    /// The refunded value by step of the refund.
     pub refunds: BTreeMap<usize, Worth>,
-    /// Units that came back, by step and line of their order.
+    /// Returned units, by step and line of their order.
     pub returned: BTreeMap<LinePosition, Worth>,
-    /// Orders that were cancelled on the way.
+    /// Orders that were cancelled before.
     pub cancelled: Vec<String>,
-    /// How long each checkout took.
+    /// The latency of each checkout.
     pub latencies: Vec<Duration>,
-    /// Where the server's total was not ours.
+    /// Totals of the server that differ from ours.
     pub mismatches: FaultLog,
-    /// What else went wrong.
+    /// Other faults.
     pub faults: FaultLog,
-    /// Pence by which lines joined of several rows round otherwise than the rows.
+    /// The difference in pence because joined lines are rounded differently than their rows.
     pub rounding: i64,
 }
 
 impl ReplayState {
-    /// Nothing has happened but what the ledger says.
+    /// Without progress, except for the ledger.
     #[must_use]
     pub fn new(ledger: RowLedger) -> Self {
         Self {
@@ -89,7 +89,7 @@ impl ReplayState {
         }
     }
 
-    /// Books what was sold of an order, and refuses the rest of its rows for `reason`.
+    /// Books the sold units of an order, and refuses the rest of its rows for `reason`.
     pub fn settle(
         &mut self,
         index: usize,
@@ -157,7 +157,7 @@ impl ReplayState {
         matched
     }
 
-    /// Books or refuses what was to be given back of one order.
+    /// Books or refuses the refund of one order.
     pub fn settle_refund(&mut self, index: usize, portions: &[(usize, Portion)], done: bool) {
         for (row, portion) in portions {
             let worth = Worth::new(-portion.units, -portion.pence);
@@ -173,7 +173,7 @@ impl ReplayState {
     }
 }
 
-/// Portions by the step of their order, each with the row that asks for it.
+/// Portions by the step of their order, each with its row.
 pub type Matched = BTreeMap<usize, Vec<(usize, Portion)>>;
 
 /// One run of a plan.
@@ -188,7 +188,7 @@ pub struct ReplayRun<'a> {
 }
 
 impl<'a> ReplayRun<'a> {
-    /// A run named `name`, which makes its idempotency keys its own.
+    /// A run with a `name`, which is part of its idempotency keys.
     #[must_use]
     pub fn new(
         client: &'a Client,
@@ -201,11 +201,11 @@ impl<'a> ReplayRun<'a> {
         Self { client, plan, name, bar, state: Mutex::new(ReplayState::new(ledger)), done }
     }
 
-    /// Runs all steps, `concurrency` at a time, begun in the order of the file. A refund waits
-    /// only for steps that were begun before it, so that all come to an end.
+    /// Runs all steps, `concurrency` at a time, in the order of the file. A refund waits only for
+    /// earlier steps, so all of them end.
     ///
     /// # Errors
-    /// [`kontor_client::Error`] when the server is gone or the key does not do.
+    /// [`kontor_client::Error`] when the server is unreachable or the key is not sufficient.
     pub async fn run(self, concurrency: usize) -> Result<ReplayState, kontor_client::Error> {
         let this = &self;
         stream::iter(0..this.plan.steps.len())
@@ -275,7 +275,7 @@ impl<'a> ReplayRun<'a> {
         refund: &PlannedRefund,
     ) -> Result<(), kontor_client::Error> {
         for earlier in &refund.after {
-            // It is never given a permit, only closed.
+            // It never gets a permit; it is only closed.
             let _ = self.done[*earlier].acquire().await;
         }
         let matched = self.state().match_refund(index, step, refund);
@@ -397,7 +397,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_the_file_and_the_stock_booked_and_refused_make_up_the_file(
+        fn booked_and_refused_rows_add_up_to_the_file(
             rows in prop::collection::vec(any_row(), 0..60),
             opening in 0_i64..60,
         ) {
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_for_lack_of_stock_cannot_be_given_back() {
+    fn units_cut_for_lack_of_stock_are_not_refunded() {
         let rows = [
             row("1", "a", 10, "100", "7"),
             row("2", "a", 10, "100", "7"),

@@ -1,16 +1,16 @@
-//! One question over HTTP without a runtime: is somebody there, and what does it say?
+//! One HTTP request without a runtime, to check whether a server answers.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// How long one answer may take.
+/// Timeout of one answer.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// Gets a path; the status and the whole answer, with its head.
+/// Gets a path; returns the status and the whole answer, with its head.
 ///
 /// # Errors
-/// The system's, also when the answer is none of HTTP.
+/// The system's, also when the answer is not HTTP.
 pub fn get(addr: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&addr, ANSWER)?;
     stream.set_read_timeout(Some(ANSWER))?;

@@ -1,4 +1,4 @@
-//! HAProxy in front of three nodes, with the configuration that `deploy/` gives to everybody.
+//! HAProxy in front of three nodes, with the configuration in `deploy/`.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,15 +8,15 @@ use super::ask::get;
 use super::process::{Care, PATIENCE, ServerProcess};
 use super::{Error, Program, Signal, free_port, local, make};
 
-/// What is run: the same file that an administrator takes.
+/// The same file that administrators use.
 const CONFIG: &str = include_str!("../../../../../deploy/haproxy.cfg");
 
-/// Where everything listens.
+/// All addresses.
 #[derive(Clone, Copy, Debug)]
 pub struct ProxyPlan {
     /// The balancer.
     pub balancer: SocketAddr,
-    /// Its page of figures.
+    /// Its statistics page.
     pub stats: SocketAddr,
     /// The nodes behind it.
     pub nodes: [SocketAddr; 3],
@@ -31,7 +31,7 @@ impl ProxyPlan {
         Ok(Self { balancer: local(free_port()?), stats: local(free_port()?), nodes })
     }
 
-    /// What the configuration asks of the environment.
+    /// The environment variables of the configuration.
     fn names(&self) -> [(&'static str, SocketAddr); 5] {
         let [one, two, three] = self.nodes;
         [
@@ -44,7 +44,7 @@ impl ProxyPlan {
     }
 }
 
-/// A load balancer that keeps its ports over a kill.
+/// A load balancer that keeps its ports when it is killed.
 #[derive(Debug)]
 pub struct Haproxy {
     process: Option<ServerProcess>,
@@ -53,7 +53,7 @@ pub struct Haproxy {
 }
 
 impl Haproxy {
-    /// Starts one in a folder. It answers at once; nodes are found in the half second after.
+    /// Starts one in a folder. It answers at once; nodes are detected within half a second.
     ///
     /// # Errors
     /// [`Error`].
@@ -83,22 +83,22 @@ impl Haproxy {
         Ok(())
     }
 
-    /// Where the shop is, for clients.
+    /// The shop's address, for clients.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.plan.balancer)
     }
 
-    /// Its page of figures.
+    /// The address of its statistics page.
     #[must_use]
     pub fn stats_url(&self) -> String {
         format!("http://{}", self.plan.stats)
     }
 
-    /// Which nodes it sends requests to, in the order of the plan.
+    /// Whether it sends requests to each node, in the order of the plan.
     ///
     /// # Errors
-    /// [`Error::Io`] when it does not say.
+    /// [`Error::Io`] if its statistics cannot be read.
     pub fn up(&self) -> Result<[bool; 3], Error> {
         let figures = self.figures().map_err(Error::io("haproxy"))?;
         let up = |node: &str| {
@@ -114,12 +114,12 @@ impl Haproxy {
         self.process.as_ref()
     }
 
-    /// Ends it as `kill -9` does.
+    /// Kills it, as `kill -9` does.
     pub fn kill(&mut self) {
         self.process = None;
     }
 
-    /// Ends it as an administrator does: connections may end first.
+    /// Stops it as an administrator does: open connections are finished first.
     ///
     /// # Errors
     /// [`Error`].
@@ -128,7 +128,7 @@ impl Haproxy {
         process.stop(Signal::USR1, PATIENCE).map(drop)
     }
 
-    /// All figures, a line each.
+    /// All statistics, one per line.
     fn figures(&self) -> std::io::Result<String> {
         match get(self.plan.stats, "/;csv")? {
             (200, text) => Ok(text),

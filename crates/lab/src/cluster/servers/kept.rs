@@ -1,5 +1,5 @@
-//! A small server whose port and folder stay when it is killed and started again. Which program it
-//! is, and when it answers, is its own file's.
+//! A small server that keeps its port and folder when it is killed and restarted. Its program, and
+//! the check that it answers, are in its own file.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,7 +7,7 @@ use std::process::Command;
 use super::process::{Care, PATIENCE, ServerProcess};
 use super::{Error, Signal, free_port, make};
 
-/// A server's place, and its process while it runs.
+/// A server's port and folder, and its process while it runs.
 #[derive(Debug)]
 pub struct KeptServer {
     process: Option<ServerProcess>,
@@ -16,7 +16,7 @@ pub struct KeptServer {
 }
 
 impl KeptServer {
-    /// A place in a folder, on a free port.
+    /// A free port, and a folder.
     pub(super) fn new(dir: &Path) -> Result<Self, Error> {
         Ok(Self { process: None, dir: make(dir.to_owned())?, port: free_port()? })
     }
@@ -47,12 +47,12 @@ impl KeptServer {
         self.process.as_ref()
     }
 
-    /// Ends it as `kill -9` does.
+    /// Kills it, as `kill -9` does.
     pub fn kill(&mut self) {
         self.process = None;
     }
 
-    /// Ends it as an administrator does.
+    /// Stops it as an administrator does.
     ///
     /// # Errors
     /// [`Error`].

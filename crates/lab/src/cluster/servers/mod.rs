@@ -1,9 +1,9 @@
-//! PostgreSQL, NATS, Redis and HAProxy as processes of our own: each in a folder of its own, on a
-//! free port of the loopback, for the demo's cluster and for tests.
+//! PostgreSQL, NATS, Redis and HAProxy as child processes: each in its own folder, on a free
+//! loopback port, for the demo's cluster and for tests.
 //!
-//! A server that was started answers; one that is dropped is gone, and so is one whose starter was
-//! killed. What runs on a machine beside them is never looked at. What deliberately is not here:
-//! settings for a real installation (`deploy/`), and what the servers are used for.
+//! A started server answers; it stops when it is dropped, and when its starter is killed. Other
+//! servers on the machine are never touched. Deliberately not here: settings for a real
+//! installation (`deploy/`), and the use of the servers.
 
 mod ask;
 mod haproxy;
@@ -29,10 +29,10 @@ pub use self::process::{Care, ServerProcess, Signal};
 pub use self::programs::{Program, missing};
 pub use self::redis::Redis;
 
-/// Ports that are drawn: below those that the system gives to outgoing connections, so that a
-/// server which is away for a while finds its own free when it comes back.
+/// The range of drawn ports: below those for outgoing connections, so that a restarted server finds
+/// its port free.
 const PORTS: std::ops::Range<u16> = 12_000..32_000;
-/// How many are tried.
+/// Attempts to find a free port.
 const PORT_TRIES: usize = 500;
 
 /// Why a server cannot be used.
@@ -43,17 +43,17 @@ pub enum Error {
     Missing {
         /// The program.
         program: &'static str,
-        /// The Debian package that has it.
+        /// Its Debian package.
         package: &'static str,
     },
     /// It ended, or did not answer in time.
     #[error("{name} {what}\n{log}")]
     Failed {
-        /// Which.
+        /// The server.
         name: String,
-        /// What happened.
+        /// The failure.
         what: String,
-        /// The end of what it wrote.
+        /// The end of its log.
         log: String,
     },
     /// No port is free.
@@ -62,9 +62,9 @@ pub enum Error {
     /// The system's.
     #[error("{what}: {source}")]
     Io {
-        /// What was tried.
+        /// The operation.
         what: String,
-        /// Why it failed.
+        /// The cause.
         source: std::io::Error,
     },
 }
@@ -80,7 +80,7 @@ impl Error {
     }
 }
 
-/// A port of the loopback that nobody uses, and that this process was not given before.
+/// A free loopback port, which this process has not returned before.
 ///
 /// # Errors
 /// [`Error::NoPort`].
@@ -98,13 +98,13 @@ pub fn free_port() -> Result<u16, Error> {
     Err(Error::NoPort)
 }
 
-/// A port's address on the loopback.
+/// The loopback address of a port.
 #[must_use]
 pub fn local(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-/// Makes a folder with all above it.
+/// Creates a folder with its parents.
 fn make(dir: PathBuf) -> Result<PathBuf, Error> {
     std::fs::create_dir_all(&dir).map_err(Error::io(dir.display().to_string()))?;
     std::path::absolute(&dir).map_err(Error::io(dir.display().to_string()))
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ports_are_given_once() {
+    fn free_port_is_never_returned_twice() {
         let ports: Vec<u16> = (0..50).map(|_| free_port().unwrap()).collect();
         let different: HashSet<u16> = ports.iter().copied().collect();
         assert_eq!(different.len(), ports.len());

@@ -10,10 +10,10 @@ use std::time::Duration;
 use super::kept::KeptServer;
 use super::{Error, Program, local};
 
-/// How long one answer may take.
+/// Timeout of one answer.
 const ANSWER: Duration = Duration::from_secs(1);
 
-/// A server that keeps its port and its store over a kill.
+/// A server that keeps its port and its store when it is killed.
 #[derive(Debug)]
 pub struct Nats(KeptServer);
 
@@ -54,13 +54,13 @@ impl Nats {
         self.0.run("nats-server", command, || answers(port))
     }
 
-    /// Where it is, for clients.
+    /// Its URL.
     #[must_use]
     pub fn url(&self) -> String {
         format!("nats://{}", local(self.0.port))
     }
 
-    /// Kills it, and deletes all that JetStream has kept.
+    /// Kills it, and deletes JetStream's store.
     ///
     /// # Errors
     /// [`Error::Io`].

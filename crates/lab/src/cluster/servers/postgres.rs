@@ -1,7 +1,7 @@
-//! A PostgreSQL server, and replicas of it.
+//! A PostgreSQL server, and its replicas.
 //!
-//! It refuses to be root, so for root it runs as the user `postgres`, who is given the folder.
-//! Whoever is on this machine may connect; nobody else can.
+//! PostgreSQL refuses to run as root; for root it runs as the user `postgres`, which gets the
+//! folder. Every local user may connect; other machines cannot.
 
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
@@ -15,13 +15,13 @@ use super::{Error, Program, Signal, free_port, local, make};
 /// The user that exists from the start.
 const USER: &str = "postgres";
 
-/// What is not PostgreSQL's default.
+/// Settings that differ from PostgreSQL's defaults.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Whether a commit is forced to the disk. Without, it outlives the death of any process, not
-    /// that of the machine.
+    /// Whether commits are synced. Without, they survive the death of any process, but not that of
+    /// the machine.
     pub fsync: bool,
-    /// Connections at a time.
+    /// The most connections.
     pub connections: u16,
     /// More settings, each `name=value`.
     pub settings: Vec<String>,
@@ -38,15 +38,15 @@ impl Default for Options {
 /// How it is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// Connections are closed, what was under way is undone, all is written.
+    /// Connections are closed, transactions in progress are rolled back, all data are written.
     Fast,
-    /// Everything is dropped; the next start recovers from the log of writes.
+    /// Everything is dropped; the next start recovers from the write-ahead log.
     Immediate,
     /// `kill -9`.
     Kill,
 }
 
-/// A server that keeps its port and its folder over a stop.
+/// A server that keeps its port and its folder when it is stopped.
 #[derive(Debug)]
 pub struct PostgresServer {
     process: Option<ServerProcess>,
@@ -58,7 +58,7 @@ pub struct PostgresServer {
 }
 
 impl PostgresServer {
-    /// Makes one in a folder and starts it, for data that is thrown away.
+    /// Creates one in a folder and starts it, for temporary data.
     ///
     /// # Errors
     /// [`Error`].
@@ -82,7 +82,7 @@ impl PostgresServer {
         Ok(postgres)
     }
 
-    /// A copy of this one in another folder, which follows it and answers reads.
+    /// A replica of this one in another folder, which answers reads.
     ///
     /// # Errors
     /// [`Error`].
@@ -119,7 +119,7 @@ impl PostgresServer {
         let until = Instant::now() + PATIENCE;
         loop {
             match self.try_start() {
-                // The last processes of one that was killed are just seeing that it is gone.
+                // The last processes of a killed server are still ending.
                 Err(Error::Failed { log, .. })
                     if log.contains("still in use") && Instant::now() < until =>
                 {
@@ -176,7 +176,7 @@ impl PostgresServer {
         process.stop(signal, PATIENCE).map(drop)
     }
 
-    /// Makes an empty database; its address.
+    /// Creates an empty database; returns its URL.
     ///
     /// # Errors
     /// [`Error`].
@@ -185,10 +185,10 @@ impl PostgresServer {
         Ok(self.url(name))
     }
 
-    /// Runs statements in a database; what they answer, a row a line, columns parted by `|`.
+    /// Runs statements in a database; returns their rows, one per line, columns separated by `|`.
     ///
     /// # Errors
-    /// [`Error::Failed`] with what PostgreSQL says.
+    /// [`Error::Failed`] with PostgreSQL's message.
     pub fn sql(&self, database: &str, statements: &str) -> Result<String, Error> {
         let mut psql = self.program("psql");
         psql.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", USER, "-d", database])
@@ -196,7 +196,7 @@ impl PostgresServer {
         run("psql", psql)
     }
 
-    /// The address of one of its databases.
+    /// The URL of one of its databases.
     #[must_use]
     pub fn url(&self, database: &str) -> String {
         format!("postgres://{USER}@{}/{database}", local(self.port))
@@ -231,12 +231,12 @@ impl PostgresServer {
 
 impl Drop for PostgresServer {
     fn drop(&mut self) {
-        // What does not end this way is killed.
+        // If this fails, it is killed.
         let _ = self.stop(Stop::Immediate);
     }
 }
 
-/// Without what the environment says of other servers, and in English.
+/// Without environment variables for other servers, and in English.
 fn plain(command: &mut Command) -> &mut Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("PG") {
@@ -246,7 +246,7 @@ fn plain(command: &mut Command) -> &mut Command {
     command.env("LC_ALL", "C")
 }
 
-/// Who PostgreSQL runs as, when we are root.
+/// The user that PostgreSQL runs as, when we are root.
 fn owner() -> Result<Option<(u32, u32)>, Error> {
     if !rustix::process::geteuid().is_root() {
         return Ok(None);
@@ -256,7 +256,7 @@ fn owner() -> Result<Option<(u32, u32)>, Error> {
     user(&users, USER).map(Some).ok_or(missing)
 }
 
-/// Lets everybody walk through a folder that is a temporary one; any other has to be so already.
+/// Lets every user traverse a temporary folder; any other must already allow it.
 fn let_in(folder: &Path) -> Result<(), Error> {
     let told = || Error::io(folder.display().to_string());
     let mode = folder.metadata().map_err(told())?.permissions().mode();
@@ -280,7 +280,7 @@ fn user(users: &str, name: &str) -> Option<(u32, u32)> {
     Some((user, found.next()?.parse().ok()?))
 }
 
-/// Runs a program to its end; what it wrote.
+/// Runs a program to its end; returns its output.
 fn run(name: &str, mut command: Command) -> Result<String, Error> {
     let told = command.output().map_err(Error::io(name))?;
     if told.status.success() {
@@ -296,7 +296,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_user_is_found_by_its_whole_name() {
+    fn passwd_lookup_matches_the_whole_user_name() {
         let users = "root:x:0:0::/:/bin/sh\npostgres2:x:7:8::/:\npostgres:x:105:113:Adm:/:\n";
         assert_eq!(user(users, "postgres"), Some((105, 113)));
         assert_eq!(user(users, "nobody"), None);

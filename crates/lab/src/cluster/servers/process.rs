@@ -1,8 +1,7 @@
-//! One server process: it is watched while it starts, gets signals, and never outlives whoever
-//! started it.
+//! A server process: it is watched while it starts, gets signals, and never outlives its starter.
 //!
-//! A shell stands guard over each process. It waits on a pipe that closes when the starter is gone,
-//! even by `kill -9`, and then ends the process and removes what it was told to.
+//! A shell guards each process. It waits on a pipe that closes when the starter ends, even by `kill
+//! -9`, and then ends the process and removes the given folder.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
@@ -16,13 +15,13 @@ use rustix::process::{Pid, kill_process, kill_process_group};
 
 use super::Error;
 
-/// How long a server may take to answer, or to end.
+/// Timeout of a server's start and of its end.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
-/// The pause between two looks.
+/// The polling interval.
 const LOOK: Duration = Duration::from_millis(5);
-/// So many lines of a log are shown.
+/// The number of log lines that are shown.
 const LOG_LINES: usize = 30;
-/// What the guard does: `$1` process, `$2` its signal, `$3` a folder to remove, if any.
+/// The guard: `$1` process, `$2` its signal, `$3` a folder to remove, if any.
 const GUARD: &str = r#"
 read -r _
 kill -"$2" "$1" 2>/dev/null
@@ -43,10 +42,10 @@ pub struct ServerProcess {
     log: PathBuf,
 }
 
-/// What is special about a process.
+/// Options of a process.
 #[derive(Clone, Copy, Debug)]
 pub struct Care<'a> {
-    /// The signal that ends it when the starter is gone.
+    /// The signal that ends it when the starter has ended.
     pub end: Signal,
     /// The folder that is then removed.
     pub remove: Option<&'a Path>,
@@ -59,8 +58,8 @@ impl Default for Care<'_> {
 }
 
 impl ServerProcess {
-    /// Starts one whose output is added to the file `log`, in a process group of its own: Ctrl-C
-    /// of a terminal does not reach it.
+    /// Starts a process whose output is appended to the file `log`, in a process group of its own:
+    /// Ctrl-C in a terminal does not reach it.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -85,7 +84,7 @@ impl ServerProcess {
         }
     }
 
-    /// Its number.
+    /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -100,7 +99,7 @@ impl ServerProcess {
         sent.map_err(|error| Error::io(format!("signal to {}", self.name))(error.into()))
     }
 
-    /// How it ended, if it has.
+    /// Its exit status, if it has ended.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -126,7 +125,8 @@ impl ServerProcess {
         Ok(())
     }
 
-    /// Tells it to end by a signal, and waits until it has; how it ended, and the end of its log.
+    /// Stops it with a signal, and waits until it has ended; returns its exit status and the end of
+    /// its log.
     ///
     /// # Errors
     /// [`Error::Failed`] when it takes longer than `within`; it is killed then.
@@ -144,10 +144,10 @@ impl ServerProcess {
         }
     }
 
-    /// Ends it at once, as `kill -9` does, with all processes of its group.
+    /// Kills it at once, as `kill -9` does, with its whole process group.
     pub fn kill(self) {}
 
-    /// The end of what it wrote.
+    /// The end of its log.
     #[must_use]
     pub fn log(&self) -> String {
         let Ok(file) = File::open(&self.log) else { return String::new() };
@@ -162,8 +162,8 @@ impl ServerProcess {
 
 impl Drop for ServerProcess {
     fn drop(&mut self) {
-        // The guard goes first: it must not signal a number that may be somebody else's by then.
-        // What has ended already cannot be ended, and what cannot be ended cannot be helped.
+        // The guard is ended first: it must not signal a process id that may have been reused.
+        // Errors mean that a process has ended already, or cannot be ended.
         let _ = self.guard.kill();
         let _ = self.guard.wait();
         if let Ok(None) = self.child.try_wait() {
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_process_is_gone_with_its_children() {
+    fn dropped_process_is_killed_with_its_children() {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("log");
         let mut process = sleeper(&log);
@@ -217,7 +217,7 @@ mod tests {
         }
     }
 
-    /// Whether a process runs; one that waits to be reaped by somebody else does not.
+    /// Whether a process runs; a zombie does not.
     fn running(pid: Pid) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
         stat.is_ok_and(|stat| !stat.contains(") Z "))
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_ends_at_once_says_why() {
+    fn failed_start_reports_the_end_of_the_log() {
         let dir = tempfile::tempdir().unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", "echo no luck >&2; exit 3"]);
@@ -248,13 +248,13 @@ mod tests {
     }
 
     #[test]
-    fn a_guard_ends_what_its_starter_left_behind() {
+    fn guard_kills_the_process_of_a_killed_starter() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("folder");
         std::fs::create_dir(&folder).unwrap();
         let mut child = Command::new("sleep").arg("1000").process_group(0).spawn().unwrap();
         let care = Care { end: Signal::TERM, remove: Some(&folder) };
-        // The pipe closes with the end of the one who holds it.
+        // The pipe closes when its holder ends.
         let mut guard = guard(&child, care).unwrap();
         drop(guard.stdin.take());
         let status = child.wait().unwrap();

@@ -1,18 +1,18 @@
-//! Where the programs are, and which packages of Debian have those that are not there.
+//! The locations of the programs, and the Debian packages of missing ones.
 
 use std::path::{Path, PathBuf};
 
 use super::Error;
 
-/// Folders with programs that not everybody has in the path.
+/// Folders with programs that are not in every user's path.
 const MORE: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/sbin"];
-/// Where Debian has PostgreSQL, one folder a version.
+/// Debian's folder of PostgreSQL, with one subfolder per version.
 const POSTGRES: &str = "/usr/lib/postgresql";
 
 /// A program that a cluster needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
-    /// PostgreSQL's programs, which stand in one folder.
+    /// PostgreSQL's programs, which are in one folder.
     Postgres,
     /// `nats-server`.
     Nats,
@@ -61,21 +61,21 @@ impl Program {
         let missing = Error::Missing { program: self.name(), package: self.package() };
         let found = all.find(|file| file.is_file()).ok_or(missing)?;
         if self == Self::Postgres {
-            // A link in the path leads to the folder that has the others, too.
+            // The target of a link in the path is in the folder with the other programs.
             return found.canonicalize().map_err(Error::io(found.display().to_string()));
         }
         Ok(found)
     }
 }
 
-/// The packages of those that are not installed.
+/// The packages of missing programs.
 #[must_use]
 pub fn missing() -> Vec<&'static str> {
     let missing = Program::ALL.into_iter().filter(|program| program.find().is_err());
     missing.map(Program::package).collect()
 }
 
-/// The `bin` folders of all versions, the newest first.
+/// The `bin` folders of all versions, newest first.
 fn newest_first(under: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     let entries = std::fs::read_dir(under).into_iter().flatten().flatten();
     let mut versions: Vec<(u32, PathBuf)> = entries
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_version_comes_first() {
+    fn newest_postgres_version_is_found_first() {
         let dir = tempfile::tempdir().unwrap();
         for version in ["9", "15", "common", "16"] {
             std::fs::create_dir(dir.path().join(version)).unwrap();
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named_with_its_package() {
+    fn missing_program_is_reported_with_its_package() {
         let program = Program::Postgres;
         let error = Error::Missing { program: program.name(), package: program.package() };
         assert_eq!(error.to_string(), "postgres is not installed: apt-get install postgresql");

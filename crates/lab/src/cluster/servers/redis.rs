@@ -1,4 +1,4 @@
-//! A Redis server that keeps nothing on disk.
+//! A Redis server without persistence.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
@@ -10,10 +10,10 @@ use std::time::Duration;
 use super::kept::KeptServer;
 use super::{Error, Program, local};
 
-/// How long one answer may take.
+/// Timeout of one answer.
 const ANSWER: Duration = Duration::from_secs(1);
 
-/// A server that keeps its port over a kill, and nothing else.
+/// A server that keeps only its port when it is killed.
 #[derive(Debug)]
 pub struct Redis(KeptServer);
 
@@ -57,13 +57,13 @@ impl Redis {
         self.0.run("redis-server", command, well)
     }
 
-    /// Where it is, for clients.
+    /// Its URL.
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://{}", local(self.0.port))
     }
 
-    /// Forgets everything that is in it.
+    /// Deletes its whole content.
     ///
     /// # Errors
     /// [`Error`].
@@ -77,7 +77,7 @@ impl Redis {
     }
 }
 
-/// Sends one command of one word; the first line of its answer.
+/// Sends a command without arguments; returns the first line of its answer.
 fn call(port: u16, word: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&local(port), ANSWER)?;
     stream.set_read_timeout(Some(ANSWER))?;
