@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_that_is_a_text_takes_any_text() {
+    fn text_settings_accept_any_text() {
         for text in ["007", "true", "1.50", "[a]", "node-1"] {
             let pairs = [("KONTOR__CLUSTER__NODE", text), ("KONTOR__CLUSTER__URL", text)];
             let loaded = load(None, environment(&pairs), &[]).unwrap();
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_cannot_be_used_are_told_with_their_source() {
+    fn invalid_values_are_reported_with_their_source() {
         let env = [("KONTOR__SHOP__HOLD_SECS", "0"), ("KONTOR__STORE__LANE__BATCH_APPENDS", "0")];
         let loaded = load(None, environment(&env), &[("http.backlog", "0".into())]).unwrap();
         let error = loaded.checked().unwrap_err().to_string();

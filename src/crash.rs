@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_point_is_read_and_met() {
+    fn crash_point_is_parsed_and_hit() {
         let point = Point::parse("after:sku.reserved:2").unwrap();
         assert!(point.is(Side::After, "sku", "reserved"));
         assert!(!point.is(Side::Before, "sku", "reserved"));

@@ -1,10 +1,9 @@
-//! What every decoder of outside bytes promises, whatever the bytes: one function a target, which
-//! panics where a promise is broken.
+//! The guarantees of every decoder that reads external bytes: one function per target, which panics
+//! where a guarantee is broken.
 //!
-//! Three callers share them: libFuzzer (`fuzz/`), a test over the bytes that were kept
-//! (`fuzz/corpus/`), and a test over random mutations of those. Built for tests and for libFuzzer
-//! only: nothing of it ships. Decoders that only one floor knows are looked after in that floor's
-//! own `fuzz`.
+//! Three callers share them: libFuzzer (`fuzz/`), a test over the stored inputs (`fuzz/corpus/`),
+//! and a test over random mutations of those. Built for tests and for libFuzzer only; nothing of it
+//! is released. Decoders that only one floor uses are tested in that floor's own `fuzz`.
 
 mod files;
 mod stored;
@@ -16,34 +15,34 @@ mod tests;
 
 use crate::http;
 
-/// A decoder, or a few that stand together.
+/// A decoder, or a few related ones.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
 )]
 #[strum(serialize_all = "snake_case")]
 pub enum Target {
-    /// JSON bodies: the first byte chooses one of all shapes of requests.
+    /// JSON bodies: the first byte selects one of all request shapes.
     Body,
-    /// `config.toml`, and one setting by a variable of the environment.
+    /// `config.toml`, and one setting from an environment variable.
     Config,
     /// Stored events of every noun, of any version, and snapshots.
     Events,
     /// Headers: idempotency keys, `Prefer`, `If-Match`, cookies, `Authorization`.
     Headers,
-    /// Identifiers, SKUs, locations, prices, rates and times, as paths and fields have them.
+    /// Identifiers, SKUs, locations, prices, rates and times, as in paths and fields.
     Ids,
-    /// Files to import: CSV, JSON Lines, Online Retail, gzip or not; and rows as the server reads
-    /// them.
+    /// Files to import: CSV, JSON Lines, Online Retail, compressed or not; and rows as the server
+    /// decodes them.
     Import,
-    /// What a client says on a live socket.
+    /// A client's messages on a live socket.
     Live,
-    /// What the sandbox payment provider is asked.
+    /// Requests to the sandbox payment provider.
     Psp,
     /// Query strings: filters, pages and cursors.
     Query,
-    /// Order tokens, and live tokens of positions.
+    /// Order tokens, and live tokens.
     Tokens,
-    /// Webhooks: their signature and their body.
+    /// Webhooks: signature and body.
     Webhook,
 }
 
@@ -67,7 +66,7 @@ pub fn run(target: Target, bytes: &[u8]) {
     }
 }
 
-/// The first byte, which chooses a variant, and the rest.
+/// The first byte, which selects a variant, and the rest.
 fn split(bytes: &[u8]) -> (u8, &[u8]) {
     bytes.split_first().map_or((0, bytes), |(first, rest)| (*first, rest))
 }

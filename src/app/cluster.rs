@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn others_are_told_where_they_reach_this_node() {
+    async fn advertised_url_follows_from_address_and_settings() {
         let everywhere: SocketAddr = "0.0.0.0:8080".parse().unwrap();
         let mut config = Config::default();
         assert_eq!(address(&config, everywhere).await, "http://127.0.0.1:8080");

@@ -75,12 +75,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_defaults_are_good() {
+    fn default_settings_are_valid() {
         assert_eq!(faults(&Config::default()), []);
     }
 
     #[test]
-    fn everything_wrong_is_told_at_once() {
+    fn all_invalid_settings_are_reported_at_once() {
         let mut config = Config::default();
         config.shop.hold_secs = 0;
         config.shop.payment_deadline_secs = -1;

@@ -1,7 +1,7 @@
-//! Floor 1: other companies' protocols, behind one trait for each kind of company.
+//! Floor 1: protocols of external companies, behind one trait for each kind of company.
 //!
-//! [`payment`] says what kontor asks of a payment provider; [`sandbox`] speaks the protocol of
-//! `kontor sandbox-psp`. What to do with an answer, and when to ask again, is decided above.
+//! [`payment`] defines what kontor needs of a payment provider; [`sandbox`] implements the protocol
+//! of `kontor sandbox-psp`. Reactions to answers, and retries, are decided in `actors`.
 
 pub mod payment;
 pub mod sandbox;

@@ -1,8 +1,8 @@
-//! What kontor asks of a payment provider, the meaning of its failures, and the breaker.
+//! The interface of payment providers, the meaning of their failures, and the circuit breaker.
 //!
-//! Not here: any provider's wire format, retries and the steps of a checkout. A provider that
-//! did not answer clearly has *perhaps* acted; only [`Error::Unavailable`] and
-//! [`Error::Rejected`] say that it did not.
+//! Not here: a provider's wire format, retries, and the steps of a checkout. A call without a clear
+//! answer may have been carried out; only [`Error::Unavailable`] and [`Error::Rejected`] say that
+//! it was not.
 
 use std::fmt;
 use std::future::Future;
@@ -19,53 +19,53 @@ use crate::domain::money::Money;
 use crate::domain::order::BuyerAction;
 use crate::domain::time::Timestamp;
 
-/// A payment provider, by one account there. What each implementation must keep:
+/// A payment provider, with one account. The requirements of every implementation:
 ///
-/// 1. A call that changes something carries a key. The same key and content again do nothing
-///    again, and come to the same answer.
+/// 1. A call that changes something has an idempotency key. A repeated key with the same content
+///    has no further effect, and gets the same answer.
 /// 2. A decline is final for its reference: another attempt has another key and reference.
-/// 3. What is answered as pending, whether or not the buyer must act, is decided later: `find`
-///    and a webhook tell how.
-/// 4. [`Error::Rejected`] and [`Error::Unavailable`] say that nothing was done. Whatever else
-///    goes wrong is [`Error::Unknown`]: the outcome can be asked for by our reference.
-/// 5. No more is captured than was authorized, and no more refunded than was captured.
-/// 6. After `reverse` nothing is held or captured under a reference, nor ever will be.
-/// 7. `find` and `list` change nothing, and know all that was answered before.
-/// 8. Every payment and operation is told by webhook, at least once, in any order. A notice names
-///    our reference. What does not prove to be the provider's, whole and fresh, is not believed.
+/// 3. A pending answer, whether or not the buyer must act, is decided later: `find` and a webhook
+///    report the outcome.
+/// 4. [`Error::Rejected`] and [`Error::Unavailable`] say that nothing was done. Every other failure
+///    is [`Error::Unknown`]: the outcome can be looked up by our reference.
+/// 5. No more is captured than was authorized, and no more is refunded than was captured.
+/// 6. After `reverse` nothing is authorized or captured under a reference, nor ever will be.
+/// 7. `find` and `list` change nothing, and contain everything that was answered before.
+/// 8. Every payment and operation is reported by webhook, at least once, in any order. A notice
+///    contains our reference. A request without a valid and recent signature is not trusted.
 ///
-/// `tests/it/provider_contract.rs` asks each of these of a client.
+/// `tests/it/provider_contract.rs` tests each of these with a client.
 #[async_trait]
 pub trait Provider: Send + Sync {
-    /// Which provider this is, and by which account: what a checkout chooses it by.
+    /// The provider and its account, by which a checkout selects it.
     fn account(&self) -> ProviderAccount;
 
-    /// Asks to hold an amount of the buyer's money.
+    /// Requests an authorization of an amount.
     ///
     /// # Errors
-    /// [`Error`]; a decline is an answer, no error.
+    /// [`Error`]; a decline is an answer, not an error.
     async fn authorize(&self, request: &Authorize) -> Result<Authorization, Error>;
 
-    /// Takes an amount that is authorized, or a part of it.
+    /// Captures an authorized amount, or a part of it.
     ///
     /// # Errors
-    /// [`Error`]; `Rejected` when more is asked for than is left.
+    /// [`Error`]; `Rejected` for more than is left.
     async fn capture(&self, request: &Operation) -> Result<Receipt, Error>;
 
-    /// Gives up all that is authorized and not captured; the request's amount is not looked at.
+    /// Voids everything that is authorized and not captured; the request's amount is ignored.
     ///
     /// # Errors
     /// [`Error`]; `Rejected` when nothing is left to void.
     async fn void(&self, request: &Operation) -> Result<Receipt, Error>;
 
-    /// Gives back an amount that was captured, or a part of it.
+    /// Refunds a captured amount, or a part of it.
     ///
     /// # Errors
-    /// [`Error`]; `Rejected` when more is asked for than was captured and not refunded.
+    /// [`Error`]; `Rejected` for more than was captured and not refunded.
     async fn refund(&self, request: &Operation) -> Result<Receipt, Error>;
 
-    /// Undoes whatever was done under our reference, and blocks the reference if that is nothing
-    /// so far. Safe to repeat.
+    /// Undoes everything that was done with our reference, and blocks the reference if nothing was.
+    /// Idempotent.
     ///
     /// # Errors
     /// [`Error`].
@@ -77,54 +77,53 @@ pub trait Provider: Send + Sync {
     /// [`Error`]; nothing is changed either way.
     async fn find(&self, reference: &str) -> Result<Option<Payment>, Error>;
 
-    /// Payments in the order of their making, after a cursor; at most `limit`, at most 200.
+    /// Payments in the order of their creation, after a cursor; at most `limit`, at most 200.
     ///
     /// # Errors
     /// [`Error`]; nothing is changed either way.
     async fn list(&self, after: Option<&str>, limit: u32) -> Result<PaymentPage, Error>;
 
-    /// Tells the provider where to send webhooks.
+    /// Registers the URL for webhooks.
     ///
     /// # Errors
     /// [`Error`].
     async fn subscribe(&self, webhook_url: &str) -> Result<(), Error>;
 
-    /// Checks that a webhook is the provider's and not old, and reads it. Where in the request
-    /// the proof is, only the provider knows.
+    /// Verifies that a webhook is the provider's and recent, and parses it. Only the provider knows
+    /// where the signature is.
     ///
     /// # Errors
-    /// [`WebhookError`]; nothing of the request may be believed then.
+    /// [`WebhookError`]; the request must not be trusted then.
     fn read_webhook(
         &self,
         request: &WebhookRequest<'_>,
         now: Timestamp,
     ) -> Result<PaymentNotice, WebhookError>;
 
-    /// Reads the body of a webhook that was checked when it came, and kept since, to the same
-    /// notice.
+    /// Parses the body of a webhook that was verified and stored before, to the same notice.
     ///
     /// # Errors
     /// [`WebhookError::Malformed`].
     fn reread_webhook(&self, body: &[u8]) -> Result<PaymentNotice, WebhookError>;
 }
 
-/// A webhook as it came, whole: providers sign different parts of it.
+/// A whole webhook request: providers sign different parts of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebhookRequest<'a> {
-    /// `POST` and the like.
+    /// The method.
     pub method: &'a str,
     /// The path, as it was sent.
     pub path: &'a str,
-    /// What follows the `?`, as it was sent; empty without one.
+    /// The query string, as it was sent; empty without one.
     pub query: &'a str,
-    /// Names and values in the order of their coming; a name may come more than once.
+    /// Names and values in the order of the request; a name may occur more than once.
     pub headers: Vec<(&'a str, &'a [u8])>,
     /// The body, byte for byte.
     pub body: &'a [u8],
 }
 
 impl<'a> WebhookRequest<'a> {
-    /// The first header of a name, in upper or lower case, if it is text.
+    /// The first header with a name, in any case, if it is text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&'a str> {
         let found = self.headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name));
@@ -132,9 +131,8 @@ impl<'a> WebhookRequest<'a> {
     }
 }
 
-/// One account at a provider, of perhaps several at the same. Its text, `sandbox` or
-/// `sandbox/eu`, stands in orders and in the path of webhooks, and names its switch among the settings,
-/// where a path has `%2F` for the `/`.
+/// An account at a provider. Its text, `sandbox` or `sandbox/eu`, is stored in orders, is part of
+/// the webhooks' path (with `%2F` for the `/`), and names its switch among the settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProviderAccount {
     /// The provider's name.
@@ -152,17 +150,17 @@ impl fmt::Display for ProviderAccount {
     }
 }
 
-/// Our name for an account at a provider: 1 to 32 lowercase letters, digits and `-`.
+/// The shop's name for an account at a provider: 1 to 32 lowercase letters, digits and `-`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccountId(String);
 
-/// A text that is no account's id.
+/// A text that is not an account id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an account id has 1 to 32 lowercase letters, digits and hyphens")]
 pub struct InvalidAccountId;
 
 impl Default for AccountId {
-    /// The account of a shop that has one; it is not named.
+    /// The account of a shop that has only one; it is not named.
     fn default() -> Self {
         Self("default".to_owned())
     }
@@ -180,16 +178,16 @@ impl FromStr for AccountId {
     }
 }
 
-/// A request to hold money.
+/// A request for an authorization.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Authorize {
-    /// Ours, unique for each attempt to pay.
+    /// Our reference, unique for each payment attempt.
     pub reference: String,
     /// The idempotency key.
     pub key: String,
-    /// What is asked for.
+    /// The requested amount.
     pub amount: Money,
-    /// What the provider gave the buyer's browser in place of a card; a secret.
+    /// The provider's token for the card, from the buyer's browser; a secret.
     pub token: String,
 }
 
@@ -208,68 +206,68 @@ impl fmt::Debug for Authorize {
 pub struct Operation {
     /// The provider's id of the payment.
     pub payment: String,
-    /// Ours, for this operation.
+    /// Our reference for this operation.
     pub reference: String,
     /// The idempotency key.
     pub key: String,
-    /// How much of it.
+    /// The amount.
     pub amount: Money,
 }
 
-/// What became of a request to hold money.
+/// The outcome of a request for an authorization.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Authorization {
-    /// The money is held.
+    /// The money is authorized.
     Authorized {
         /// The provider's id.
         payment: String,
-        /// What is held: to be compared with what was asked for.
+        /// The authorized amount: to be compared with the requested one.
         amount: Money,
     },
-    /// It is not, for good: another attempt needs another key and reference.
+    /// It is declined, finally: another attempt needs another key and reference.
     Declined {
-        /// The provider's id, if it made one.
+        /// The provider's id, if it has one.
         payment: Option<String>,
-        /// Why, in the provider's word.
+        /// The provider's code.
         code: String,
     },
-    /// Not decided yet: a webhook or [`Provider::find`] will tell.
+    /// Not decided yet: a webhook or [`Provider::find`] will report the outcome.
     Pending {
         /// The provider's id.
         payment: String,
     },
-    /// Pending until the buyer has done something. The same call with the same key answers the
+    /// Pending until the buyer has taken an action. The same call with the same key returns the
     /// same action.
     ActionRequired {
         /// The provider's id.
         payment: String,
-        /// What the buyer must do.
+        /// The buyer's action.
         action: BuyerAction,
-        /// When it is too late: the provider then declines.
+        /// The deadline, after which the provider declines.
         expires_at: Timestamp,
     },
 }
 
-/// Proof of a capture, void or refund.
+/// The receipt of a capture, void or refund.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
     /// The provider's id of the operation.
     pub operation: String,
     /// The provider's id of the payment.
     pub payment: String,
-    /// What was moved.
+    /// The amount moved.
     pub amount: Money,
 }
 
-/// What [`Provider::reverse`] came to.
+/// The outcome of [`Provider::reverse`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reversal {
-    /// There was a payment; nothing of it is held or captured any more.
+    /// There was a payment; nothing of it is authorized or captured any more.
     Reversed {
-        /// The payment as it is now.
+        /// The payment's current state.
         payment: Payment,
     },
-    /// There was none, and there never will be one with this reference.
+    /// There was none, and there will never be one with this reference.
     Blocked,
 }
 
@@ -279,119 +277,120 @@ pub enum Reversal {
 pub enum AuthorizationStatus {
     /// Not decided.
     Pending,
-    /// Granted; `captured`, `refunded` and `voided` say what came after.
+    /// Granted; `captured`, `refunded` and `voided` say what followed.
     Authorized,
-    /// Refused.
+    /// Declined.
     Declined,
 }
 
-/// A payment as its provider sees it.
+/// A payment in its provider's records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payment {
     /// The provider's id.
     pub id: String,
-    /// Ours.
+    /// Our reference.
     pub reference: String,
-    /// Where its authorization is.
+    /// The status of its authorization.
     pub status: AuthorizationStatus,
-    /// What was authorized, or asked for while it is pending or declined.
+    /// The authorized amount, or the requested one while it is pending or declined.
     pub amount: Money,
     /// Minor units captured so far.
     pub captured: i64,
-    /// Minor units given back so far.
+    /// Minor units refunded so far.
     pub refunded: i64,
-    /// Whether the rest was given up.
+    /// Whether the rest was voided.
     pub voided: bool,
-    /// Why it was declined, in the provider's word.
+    /// The provider's code of a decline.
     pub decline_code: Option<String>,
-    /// What was done with it, oldest first.
+    /// Its operations, oldest first.
     pub operations: Vec<PaymentOperation>,
 }
 
-/// One thing that was done with a payment.
+/// An operation on a payment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PaymentOperation {
     /// The provider's id.
     pub id: String,
-    /// What was done.
+    /// Its kind.
     pub kind: OperationKind,
-    /// Ours.
+    /// Our reference.
     pub reference: String,
-    /// How much was moved.
+    /// The amount moved.
     pub amount: Money,
 }
 
-/// What can be done with an authorized payment.
+/// The kinds of operations on an authorized payment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OperationKind {
-    /// Money was taken.
+    /// Money was captured.
     Capture,
-    /// The rest was given up.
+    /// The rest was voided.
     Void,
-    /// Money was given back.
+    /// Money was refunded.
     Refund,
 }
 
-/// A page of a provider's payments, and where the next begins.
+/// A page of payments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PaymentPage {
-    /// In the order of their making.
+    /// In the order of their creation.
     pub payments: Vec<Payment>,
-    /// The cursor of the next page; none on the last.
+    /// The cursor of the next page; `None` on the last.
     pub next: Option<String>,
 }
 
-/// What a webhook says. It may come twice, late and out of order.
+/// The content of a webhook. It may arrive twice, late and out of order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PaymentNotice {
-    /// The provider's id of the event; the same when it is told again.
+    /// The provider's id of the event; the same when it is sent again.
     pub id: String,
-    /// What happened.
+    /// Its kind.
     pub kind: NoticeKind,
-    /// The payment just after it.
+    /// The payment after the event.
     pub payment: Payment,
-    /// The operation that it speaks of, if it speaks of one.
+    /// The operation that it reports, if any.
     pub operation: Option<PaymentOperation>,
 }
 
-/// What a webhook can tell.
+/// The kinds of webhooks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoticeKind {
     /// The payment was authorized.
     Authorized,
     /// The payment was declined.
     Declined,
-    /// Some of it was captured.
+    /// An amount was captured.
     Captured,
-    /// The rest was given up.
+    /// The rest was voided.
     Voided,
-    /// Some of it was given back.
+    /// An amount was refunded.
     Refunded,
 }
 
-/// Why a call came to nothing clear, or to nothing at all.
+/// Why a call has no clear answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// Surely not executed: the breaker is open, no connection came about, or the provider
-    /// asked us to slow down.
+    /// Certainly not executed: the breaker is open, no connection could be made, or the provider
+    /// asked to slow down.
     #[error("the payment provider cannot be reached")]
     Unavailable,
-    /// Perhaps executed: it timed out, broke off, failed inside or answered nonsense.
+    /// Possibly executed: it timed out, the connection broke, the provider failed or sent an
+    /// invalid answer.
     #[error("the payment provider's answer is unknown: {0}")]
     Unknown(String),
-    /// Refused for good, not executed.
+    /// Rejected finally, not executed.
     #[error("the payment provider rejected the call: {code}: {message}")]
     Rejected {
         /// The provider's code.
         code: String,
-        /// The provider's words.
+        /// The provider's message.
         message: String,
     },
 }
 
 impl Error {
-    /// Whether the same call with the same key may come to something else later.
+    /// Whether the same call with the same key may succeed later.
     #[must_use]
     pub const fn retryable(&self) -> bool {
         match self {
@@ -401,35 +400,34 @@ impl Error {
     }
 }
 
-/// Why a webhook is not believed.
+/// Why a webhook is not trusted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WebhookError {
-    /// It carries no signature.
+    /// It has no signature.
     #[error("the webhook has no signature")]
     Missing,
-    /// Its signature was not made with our secret over this body.
+    /// Its signature does not match our secret and this body.
     #[error("the webhook's signature is forged")]
     Forged,
     /// It was signed more than 5 minutes from now.
     #[error("the webhook's signature has expired")]
     Expired,
-    /// Signed, but not in the form that was agreed on.
+    /// Signed, but malformed.
     #[error("the webhook is malformed: {0}")]
     Malformed(String),
 }
 
-/// When calls to a provider that fails are no longer tried.
+/// When the circuit breaker stops calls to a failing provider.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct BreakerOptions {
-    /// How many of the latest calls are looked at, and must have been made before it can open;
-    /// 1 to 10,000.
+    /// The window of latest calls, which must be full before the breaker can open; 1 to 10,000.
     #[garde(custom(within(1..=10_000)))]
     pub calls: u32,
     /// The share of failures among them, 0 to 1, that opens it.
     #[garde(custom(share))]
     pub failure_rate: f32,
-    /// How many calls are looked at once it is half open; 1 to 10,000.
+    /// The calls that are let through when it is half open; 1 to 10,000.
     #[garde(custom(within(1..=10_000)))]
     pub probes: u32,
     /// How long it stays open, in milliseconds.
@@ -447,10 +445,11 @@ impl Default for BreakerOptions {
     }
 }
 
-/// Stops calls to a provider that fails, so that they fail at once and surely unexecuted.
+/// The circuit breaker: stops calls to a failing provider, so that they fail at once and certainly
+/// unexecuted.
 ///
-/// For what moves money only. A query goes around it: it is how an unknown outcome is settled
-/// while the breaker is open, and its successes must not hide that payments fail.
+/// Only for calls that move money. Lookups bypass it: they settle unknown outcomes while the
+/// breaker is open, and their successes must not hide that payments fail.
 #[derive(Debug)]
 pub struct Breaker(AsyncRecloser);
 
@@ -468,7 +467,7 @@ impl Breaker {
         Self(AsyncRecloser::from(recloser))
     }
 
-    /// Makes a call unless it is open. A call that is dropped halfway is not counted.
+    /// Makes a call unless it is open. A call whose future is dropped is not counted.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when it is open, else the call's own.

@@ -1,7 +1,7 @@
 //! The client of `kontor sandbox-psp`.
 //!
-//! What moves money goes through the breaker; queries and the webhook subscription go around it
-//! (see [`Breaker`]). No retries live here: the caller repeats with the same key.
+//! Calls that move money use the circuit breaker; lookups and the webhook registration bypass it
+//! (see [`Breaker`]). There are no retries here: the caller repeats with the same key.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use crate::domain::time::Timestamp;
 
 mod wire;
 
-/// The header that a webhook is signed in.
+/// The signature header of webhooks.
 const SIGNATURE_HEADER: &str = "Sandbox-Signature";
 /// The most bytes of an answer that are read.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
@@ -34,20 +34,20 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const IDLE_CONNECTIONS_MAX: usize = 512;
 
-/// How to reach the sandbox.
+/// Options of the sandbox's client.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where it listens.
+    /// Its URL.
     pub url: String,
-    /// Our name for the account.
+    /// The shop's name for the account.
     pub account_id: AccountId,
     /// The account, which is also the credential.
     pub account: SecretString,
-    /// What webhooks are signed with.
+    /// The secret that signs webhooks.
     pub webhook_secret: SecretString,
-    /// How long a call may take, in milliseconds, before its outcome counts as unknown.
+    /// Timeout of a call, in milliseconds, after which its outcome counts as unknown.
     pub timeout_ms: u64,
-    /// When to stop calling.
+    /// Options of the circuit breaker.
     pub breaker: BreakerOptions,
 }
 
@@ -79,8 +79,8 @@ impl Sandbox {
     /// A client; nothing is sent yet.
     ///
     /// # Errors
-    /// [`Error::Rejected`] with code `invalid_options` when the address is none, the webhook
-    /// secret is empty, or the system has no usable certificates for an `https` address.
+    /// [`Error::Rejected`] with code `invalid_options` if the URL is invalid, the webhook secret is
+    /// empty, or the system has no usable certificates for an `https` URL.
     pub fn new(options: Options) -> Result<Self, Error> {
         super::install_crypto();
         if options.webhook_secret.expose_secret().is_empty() {
@@ -265,7 +265,7 @@ impl Provider for Sandbox {
     }
 }
 
-/// Makes a call: sends its request, and reads the answer or what its failure means.
+/// Sends a call's request, and parses the answer or maps its failure.
 async fn answer<T: DeserializeOwned>(call: &str, request: RequestBuilder) -> Result<T, Error> {
     #[cfg(debug_assertions)]
     crash::reached(crash::Side::Before, "psp", call);
@@ -299,7 +299,7 @@ async fn read_body(mut response: Response) -> Result<Vec<u8>, Error> {
     Ok(body)
 }
 
-/// What a failure to send or to receive means; its text has no address, no token and no secret.
+/// The meaning of a failure to send or to receive; its text contains no address, token or secret.
 fn meaning(error: &reqwest::Error) -> Error {
     if error.is_connect() {
         return Error::Unavailable;
@@ -314,7 +314,7 @@ fn meaning(error: &reqwest::Error) -> Error {
     Error::Unknown(what.into())
 }
 
-/// A refusal is final only in the provider's own words: a proxy's 404 is not one.
+/// A rejection is final only in the provider's own format: a proxy's 404 is not one.
 fn refusal(status: StatusCode, body: &[u8]) -> Error {
     if status == StatusCode::TOO_MANY_REQUESTS {
         return Error::Unavailable;

@@ -1,6 +1,6 @@
-//! The sandbox's shapes on the wire, and its webhook signature.
+//! The sandbox's wire format, and its webhook signature.
 //!
-//! They are written down a second time in `crates/sandbox-psp` on purpose: a mistake on one side must
+//! It is deliberately defined a second time in `crates/sandbox-psp`: a mistake on one side must
 //! show, not cancel out.
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -13,7 +13,7 @@ use crate::providers::payment::{
     self, AuthorizationStatus, NoticeKind, OperationKind, PaymentNotice, WebhookError,
 };
 
-/// How far from now a signature may have been made.
+/// The largest difference between a signature's time and now.
 const SIGNATURE_AGE_MAX: Span = Span::from_secs(300);
 
 #[derive(Deserialize)]
@@ -28,7 +28,7 @@ pub(super) struct WirePayment {
     voided: bool,
     decline_code: Option<String>,
     operations: Vec<WireOperation>,
-    /// While it waits for the buyer.
+    /// Present while it waits for the buyer.
     pub(super) redirect: Option<WireRedirect>,
 }
 
@@ -107,7 +107,7 @@ struct EventData {
     operation: Option<WireOperation>,
 }
 
-/// Checks `t=<unix secs>,v1=<hex hmac-sha256(secret, "{t}.{body}")>`, in constant time.
+/// Verifies `t=<unix secs>,v1=<hex hmac-sha256(secret, "{t}.{body}")>`, in constant time.
 pub(super) fn check_signature(
     secret: &[u8],
     header: &str,
@@ -135,7 +135,7 @@ pub(super) fn check_signature(
     if age > SIGNATURE_AGE_MAX.millis() { Err(WebhookError::Expired) } else { Ok(()) }
 }
 
-/// Reads a webhook whose signature was checked.
+/// Parses a webhook whose signature was verified.
 pub(super) fn read_notice(body: &[u8]) -> Result<PaymentNotice, WebhookError> {
     let event: WireEvent =
         serde_json::from_slice(body).map_err(|error| WebhookError::Malformed(error.to_string()))?;
