@@ -118,7 +118,7 @@ fn pay(token: &str) -> Value {
 
 /// The page on which a reviewer sees who may call what.
 #[test]
-fn who_may_call_what_is_this() {
+fn access_of_every_route_is_unchanged() {
     let line = |route: &Route| {
         let (class, who) = (route.class.as_str(), route.access.to_string());
         let Route { method, path, operation, .. } = route;
@@ -129,7 +129,7 @@ fn who_may_call_what_is_this() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_route_lets_in_whom_the_table_says() {
+async fn every_route_enforces_its_access() {
     let api = Api::open().await;
     let (other, weak) = (key(&api.shop, "nothing").await, "sk_0000_0000".to_owned());
     for route in Routes::standard().all() {
@@ -288,7 +288,7 @@ async fn a_cart_is_made_changed_and_guarded_by_its_version() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_makes_one_cart_and_one_line() {
+async fn idempotency_key_creates_one_cart_and_one_line() {
     let api = Api::open().await;
     api.shop.sell("A", 100, 10).await;
     let send_as = |key: &'static str, path: String, body: Value| {
@@ -360,7 +360,7 @@ async fn bad_input_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_never_ends_is_given_up() {
+async fn endless_body_times_out() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let api = Api::open().await;
     let mut line = tokio::net::TcpStream::connect(api.server.addr()).await.unwrap();
@@ -437,7 +437,7 @@ async fn an_order_is_placed_read_with_its_token_and_refunded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_postal_code_is_what_the_country_makes_of_it() {
+async fn postal_code_is_validated_by_country() {
     let api = Api::open().await;
     let make = async |country: &str, code: Value| {
         let mut address = address();
@@ -471,7 +471,7 @@ async fn a_postal_code_is_what_the_country_makes_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cart_that_costs_nothing_is_ordered_without_a_payment() {
+async fn cart_with_total_zero_is_ordered_without_payment() {
     let api = Api::open().await;
     api.shop.sell("GIFT", 0, 9).await;
     api.shop.sell("A", 100, 9).await;
@@ -500,7 +500,7 @@ async fn a_cart_that_costs_nothing_is_ordered_without_a_payment() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_order_refunded_before_it_is_shipped_leaves_the_list_of_what_is_to_be_picked() {
+async fn order_refunded_before_shipping_leaves_the_pick_list() {
     let api = Api::open().await;
     api.shop.sell("A", 100, 9).await;
     let cart = api.post("/v1/store/carts", full_cart("A", 2)).await;
@@ -551,7 +551,7 @@ async fn too_little_stock_leaves_the_cart_open() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn products_and_stock_are_kept() {
+async fn products_and_stock_are_created_and_updated() {
     let api = Api::open().await;
     let mug = json!({"sku": "M 1", "name": "Mug", "prices": [{"amount": 0.1, "currency": "GBP"}],
         "tax_rate": "0.2"});
@@ -602,7 +602,7 @@ async fn products_and_stock_are_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_import_does_what_it_can_and_the_same_again_changes_nothing() {
+async fn import_is_partial_and_idempotent() {
     let api = Api::open().await;
     let row = |sku: &str| json!({"product": {"sku": sku, "name": "N", "prices": []}, "on_hand": 3});
     let mut rows = vec![row("A"), row("B"), json!({"product": {"sku": "C"}, "on_hand": -1})];
@@ -633,7 +633,7 @@ async fn an_import_does_what_it_can_and_the_same_again_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_node_says_how_it_is() {
+async fn health_and_metrics_are_served() {
     let api = Api::open().await;
     let ready = api.get("/readyz").await;
     assert_eq!((ready.status, &ready.body["ready"]), (200, &json!(true)), "{}", ready.body);

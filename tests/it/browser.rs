@@ -48,7 +48,7 @@ impl Site {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_link_signs_in_and_orders_come_alive_without_a_reload() {
+async fn link_signs_in_and_orders_update_without_reload() {
     let site = Site::open().await;
     site.sell("LAMP", 1_000, 99).await;
     let page = site.browser("#/orders").await;
@@ -195,7 +195,7 @@ async fn a_setting_is_changed_with_a_reason_and_its_history_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_page_is_whole_and_open_to_all_light_dark_and_on_a_phone() {
+async fn every_page_is_accessible_in_all_themes_and_sizes() {
     let site = Site::open().await;
     site.sell("LAMP", 1_000, 99).await;
     let sold = site.sold("key-1").await.replace("cart_", "ord_");
@@ -232,7 +232,7 @@ async fn every_page_is_whole_and_open_to_all_light_dark_and_on_a_phone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_says_how_to_sign_in_and_goes_on_after_a_lost_connection() {
+async fn page_explains_sign_in_and_reconnects() {
     let mut site = Site::open().await;
     site.sell("LAMP", 1_000, 99).await;
     let page = Page::open().await;

@@ -58,7 +58,7 @@ async fn on_both<F: Future<Output = ()>>(test: impl Fn(Cache, Cache) -> F) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_kept_is_found_until_it_is_dropped_or_too_old() {
+async fn cached_value_is_found_until_dropped_or_expired() {
     on_both(async |one, two| {
         keep(&one, "a", "1", b"\0bytes\xff").await;
         keep(&one, "a", "2", b"two").await;
@@ -81,7 +81,7 @@ async fn what_is_kept_is_found_until_it_is_dropped_or_too_old() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_read_before_a_drop_is_never_found() {
+async fn value_read_before_a_drop_is_never_cached() {
     on_both(async |one, two| {
         let early = place(&one, "a", "1").await;
         two.drop_space("a").await;
@@ -92,7 +92,7 @@ async fn what_was_read_before_a_drop_is_never_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_limit_is_one_for_all_who_count() {
+async fn rate_limit_is_shared() {
     on_both(async |one, two| {
         let limit = Limit { count: 10, per: LONG };
         let mut left = Vec::new();
@@ -119,7 +119,7 @@ async fn a_limit_is_one_for_all_who_count() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_who_take_at_once_as_many_get_it_as_there_is() {
+async fn concurrent_callers_get_exactly_the_limit() {
     on_both(async |one, two| {
         let limit = Limit { count: 7, per: LONG };
         let all = (0..40).map(|n| {
@@ -161,7 +161,7 @@ async fn a_lock_has_one_holder() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_another_is_at_is_left_to_it() {
+async fn locked_work_is_left_to_its_holder() {
     on_both(async |one, two| {
         let (at_it, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let work = {
@@ -186,7 +186,7 @@ async fn what_another_is_at_is_left_to_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_nodes_hear_what_is_revoked_for_as_long_as_it_matters() {
+async fn revocation_reaches_all_nodes_for_its_ttl() {
     on_both(async |one, two| {
         assert!(one.revoke("key:1", LONG).await);
         until("the other node hears it", async || two.revoked("key:1")).await;
@@ -200,7 +200,7 @@ async fn all_nodes_hear_what_is_revoked_for_as_long_as_it_matters() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_dies_is_missed_by_nobody_and_found_again() {
+async fn redis_outage_is_tolerated_and_ends() {
     let mut redis = Redis::start();
     let cache = redis.client().await;
     there(&cache).await;
@@ -228,7 +228,7 @@ async fn a_server_that_dies_is_missed_by_nobody_and_found_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_comes_late_is_found() {
+async fn redis_may_start_after_the_node() {
     let mut redis = Redis::start();
     redis.kill();
     let cache = redis.client().await;
@@ -239,7 +239,7 @@ async fn a_server_that_comes_late_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_hangs_costs_few_calls_their_patience() {
+async fn hanging_redis_delays_only_a_few_calls() {
     let redis = Redis::start();
     let cache = redis.client().await;
     there(&cache).await;
@@ -256,7 +256,7 @@ async fn a_server_that_hangs_costs_few_calls_their_patience() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_dropped_while_the_server_is_away_is_not_found_when_it_is_back() {
+async fn space_dropped_during_an_outage_stays_dropped() {
     let redis = Redis::start();
     let (one, two) = (redis.client().await, redis.client().await);
     there(&one).await;
@@ -275,7 +275,7 @@ async fn what_is_dropped_while_the_server_is_away_is_not_found_when_it_is_back()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_emptied_brings_nothing_old_back() {
+async fn emptied_redis_revives_no_old_value() {
     let redis = Redis::start();
     let cache = redis.client().await;
     there(&cache).await;

@@ -60,7 +60,7 @@ async fn the_last_units_are_sold_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_buyer_changes_while_checking_out_is_ordered_or_refused() {
+async fn cart_change_during_checkout_is_ordered_or_refused() {
     let shop = Shop::open().await;
     shop.sell("LAMP", 1_250, 1_000).await;
     shop.sell("MUG", 300, 1_000).await;
@@ -86,7 +86,7 @@ async fn what_a_buyer_changes_while_checking_out_is_ordered_or_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_placed_order_is_answered_though_nobody_can_tell_how_it_went() {
+async fn placed_order_is_answered_with_unknown_outcome() {
     let shop = Shop::open().await;
     shop.sell("LAMP", 1_250, 5).await;
     let cart = shop.cart(&[("LAMP", 1)]).await;

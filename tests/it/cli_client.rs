@@ -116,7 +116,7 @@ async fn a_busy_server_is_asked_again_under_the_same_key() {
 }
 
 #[actix_web::test]
-async fn a_refusal_is_final_and_told_whole() {
+async fn refusal_is_final_and_shown_completely() {
     let (url, stub, server) = start().await;
     stub.lock().unwrap().trouble = vec![(422, "invalid_request")];
     let client = Client::new(&url, None).unwrap();
@@ -134,7 +134,7 @@ async fn a_refusal_is_final_and_told_whole() {
 }
 
 #[actix_web::test]
-async fn an_import_goes_in_batches_and_tells_what_is_refused() {
+async fn import_sends_batches_and_reports_refused_rows() {
     let (url, stub, server) = start().await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("products.csv");
@@ -164,7 +164,7 @@ async fn a_file_with_an_unclosed_quote_is_refused_before_anything_is_sent() {
 }
 
 #[actix_web::test]
-async fn a_broken_import_goes_on_where_it_stopped() {
+async fn interrupted_import_resumes() {
     let (url, stub, server) = start().await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("products.csv");
@@ -196,7 +196,7 @@ async fn a_broken_import_goes_on_where_it_stopped() {
 }
 
 #[actix_web::test]
-async fn the_demo_catalog_is_a_good_import() {
+async fn demo_catalog_is_a_valid_import() {
     let (url, stub, server) = start().await;
     let client = Client::new(&url, None).unwrap();
     let tally = import::import_csv(&client, import::DEMO_CATALOG).await.unwrap();

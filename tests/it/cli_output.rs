@@ -19,7 +19,7 @@ fn without_reader(command: &mut Command) -> (Option<i32>, String) {
 }
 
 #[test]
-fn a_command_whose_reader_has_gone_ends_quietly() {
+fn closed_pipe_ends_a_command_quietly() {
     let data = tempfile::tempdir().unwrap();
     let data = data.path().to_str().unwrap();
     let create = ["key", "create", "--scope", "admin", "--data", data];

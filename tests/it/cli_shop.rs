@@ -278,7 +278,7 @@ fn same(code: ExitCode, want: ExitCode) -> bool {
 }
 
 #[actix_web::test]
-async fn with_exact_stock_all_is_sold_and_all_adds_up() {
+async fn replay_with_exact_stock_sells_everything() {
     let (shop, url, server) = open(Shop::default()).await;
     assert!(same(replay(&url, ROWS, &[]).await, ExitCode::SUCCESS));
     server.stop(false).await;
@@ -290,7 +290,7 @@ async fn with_exact_stock_all_is_sold_and_all_adds_up() {
 }
 
 #[actix_web::test]
-async fn with_scarce_stock_what_is_there_is_sold_to_the_last_unit() {
+async fn replay_with_scarce_stock_sells_the_last_unit() {
     for percent in ["90%", "50%", "0%"] {
         let (shop, url, server) = open(Shop::default()).await;
         let code = replay(&url, ROWS, &["--opening-stock", percent]).await;
@@ -320,7 +320,7 @@ async fn a_total_that_is_off_by_a_penny_fails_the_replay() {
 }
 
 #[actix_web::test]
-async fn buyers_shop_until_they_are_told_to_stop() {
+async fn simulated_buyers_shop_until_stopped() {
     let stock = ["a", "c d"].map(|sku| (sku.to_owned(), [60, 0]));
     let (shop, url, server) = open(Shop { stock: stock.into(), ..Shop::default() }).await;
     let client = Client::new(&url, None).unwrap();

@@ -118,7 +118,7 @@ async fn events(store: &Store, after: i64) -> Vec<(String, String, usize)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_checkout_costs_what_it_always_did() {
+async fn checkout_cost_is_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     let behind = start_psp(&dir, "127.0.0.1:0").await;
     let (url, provider_calls) = counted(behind.url()).await;

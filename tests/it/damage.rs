@@ -205,7 +205,7 @@ async fn a_damaged_event_stops_its_order_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_snapshot_is_not_believed() {
+async fn damaged_snapshot_is_ignored() {
     let mut site = Site::with(|config| config.entities.snapshot_every = 5).await;
     site.sell("LAMP", 1_000, 99).await;
     for _ in 0..60 {
@@ -272,7 +272,7 @@ async fn a_damaged_index_is_found_by_the_doctor() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_damaged_before_its_end_is_kept_and_told_of() {
+async fn log_damaged_in_its_middle_is_copied_and_reported() {
     let (site, _) = shop().await;
     let (_whole_dir, whole) = copy(&site.config.data.dir);
     for (at, damaged) in [(None, false), (Some(0.4), true), (Some(0.999), false)] {

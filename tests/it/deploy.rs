@@ -80,7 +80,7 @@ fn nginx_takes_its_configuration_where_it_is_installed() {
 }
 
 #[test]
-fn the_unit_runs_what_there_is() {
+fn systemd_unit_runs_existing_commands() {
     let unit = text("kontor.service");
     let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
     let mut words = line.split_whitespace();

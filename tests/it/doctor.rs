@@ -38,7 +38,7 @@ async fn a_fresh_store_has_nothing_bad() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_said_with_what_to_do() {
+async fn doctor_findings_have_remedies() {
     let dir = tempfile::tempdir().unwrap();
     let missing = doctor::examine(&installation(&dir.path().join("nowhere"))).await;
     assert_eq!(of(&missing, "folder").level, Severity::Bad);
@@ -62,7 +62,7 @@ async fn what_is_wrong_is_said_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_backup_is_whole_or_not_there() {
+async fn failed_backup_leaves_no_file() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let store = Store::open(&data, &Options::default()).await.unwrap();

@@ -22,7 +22,7 @@ fn head(response: &Response, name: header::HeaderName) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_request_with_the_key_of_one_under_way_is_told_so() {
+async fn concurrent_request_with_the_same_key_answers_409() {
     let site = Site::open().await;
     site.sell("LAMP", 1_000, 9).await;
     site.faults(json!({"webhook_drop": 1.0})).await;
@@ -64,7 +64,7 @@ async fn a_key_leads_to_one_cart_and_is_never_weak() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_history_that_makes_no_sense_is_locked() {
+async fn invalid_history_answers_423() {
     let site = Site::open().await;
     let id: CartId = "cart_01k0000000e008000000000001".parse().unwrap();
     let node = &site.app.as_ref().unwrap().node;
@@ -117,7 +117,7 @@ async fn head_is_get_without_the_body() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_made_says_where_it_is() {
+async fn created_answers_carry_location() {
     let site = Site::open().await;
     site.sell("LAMP", 1_000, 9).await;
     let product = json!({"sku": "A 1%", "name": "Odd", "prices": []});
@@ -144,7 +144,7 @@ async fn what_is_made_says_where_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn too_much_at_once_says_when_to_try_again() {
+async fn overload_answers_carry_retry_after() {
     let site = Site::with(|config| config.entities.commands_max = 1).await;
     let refused = site
         .until_some(async || {
@@ -216,7 +216,7 @@ async fn chunked(site: &Site, chunks: usize, bytes: usize) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn prices_and_totals_are_checked_where_they_come_in() {
+async fn prices_and_totals_are_validated_at_the_edge() {
     let site = Site::open().await;
     site.sell("LAMP", 1_000, 9).await;
     let cart = async |amount: Value| {
@@ -248,7 +248,7 @@ async fn prices_and_totals_are_checked_where_they_come_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn writers_who_ask_for_no_version_never_see_one_another() {
+async fn unconditional_writes_never_conflict() {
     let site = Site::open().await;
     site.sell("LAMP", 1_000, 9).await;
     let put = |number: i64| {
@@ -353,7 +353,7 @@ async fn keys_are_made_while_a_server_starts_on_a_new_folder() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_waits_for_a_folder_that_is_let_go() {
+async fn server_waits_for_a_folder_that_is_being_closed() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let held = Store::open(&data, &kontor::store::Options::default()).await.unwrap();
@@ -367,7 +367,7 @@ async fn a_server_waits_for_a_folder_that_is_let_go() {
 }
 
 #[test]
-fn wrong_settings_are_told_all_at_once() {
+fn all_invalid_settings_are_refused_at_once() {
     let run = |command: &str| {
         let told = process::kontor()
             .arg(command)

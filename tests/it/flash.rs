@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use crate::site::Site;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn exactly_what_is_there_is_sold() {
+async fn flash_sale_never_oversells() {
     let buyers: i64 = std::env::var("KONTOR_BUYERS").map_or(200, |text| text.parse().unwrap());
     let units = buyers / 4;
     let site = Site::open().await;

@@ -58,7 +58,7 @@ fn check(noun: &StoredShapes) {
 }
 
 #[test]
-fn every_event_ever_written_can_be_read() {
+fn every_golden_event_can_be_decoded() {
     let nouns = nouns::all();
     nouns.shapes().for_each(check);
     let folders: BTreeSet<String> = std::fs::read_dir(folder())

@@ -189,7 +189,7 @@ async fn nothing_is_answered_before_it_is_durable() {
 }
 
 #[tokio::test]
-async fn one_entity_shares_commits() {
+async fn appends_of_one_entity_share_commits() {
     let bench = Bench::new().await;
     let mut gate = bench.journal.hold();
     let adds = join_all((0..1_000).map(|_| bench.add("tally_a", 1, None)));
@@ -207,7 +207,7 @@ async fn one_entity_shares_commits() {
 }
 
 #[tokio::test]
-async fn an_unknown_outcome_is_told_as_such_and_a_retry_is_safe() {
+async fn unknown_outcome_is_reported_and_a_retry_is_safe() {
     for fault in [AppendFault::UnknownWritten, AppendFault::UnknownUnwritten] {
         let bench = Bench::new().await;
         bench.add("tally_a", 1, Some("first")).await.unwrap();
@@ -219,7 +219,7 @@ async fn an_unknown_outcome_is_told_as_such_and_a_retry_is_safe() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_written_never_happened() {
+async fn failed_append_is_discarded() {
     let bench = Bench::new().await;
     bench.add("tally_a", 1, None).await.unwrap();
     let full = AppendError::Failed("the disk is full".into());
@@ -256,7 +256,7 @@ async fn the_same_key_of_another_caller_is_another_key() {
 }
 
 #[tokio::test]
-async fn an_entity_that_is_said_to_be_new_and_is_not_loses_nothing() {
+async fn create_of_an_existing_entity_changes_nothing() {
     let bench = Bench::new().await;
     bench.add("tally_a", 5, None).await.unwrap();
     let bench = Bench::on(bench.journal, Options::default()).await;
@@ -269,7 +269,7 @@ async fn an_entity_that_is_said_to_be_new_and_is_not_loses_nothing() {
 }
 
 #[tokio::test]
-async fn leaving_memory_loses_no_call() {
+async fn passivation_loses_no_command() {
     let options = Options { idle_secs: 0, ..Options::default() };
     let bench = Bench::on(Arc::new(MemoryJournal::new(1)), options).await;
     tokio::time::pause();
@@ -304,7 +304,7 @@ async fn spoil(journal: &MemoryJournal, id: &str) {
 }
 
 #[tokio::test]
-async fn asking_for_what_is_not_there_takes_no_memory_for_long() {
+async fn absent_entities_are_passivated_soon() {
     let bench = Bench::new().await;
     tokio::time::pause();
     bench.add("tally_there", 1, None).await.unwrap();
@@ -325,7 +325,7 @@ async fn asking_for_what_is_not_there_takes_no_memory_for_long() {
 }
 
 #[tokio::test]
-async fn an_unreadable_history_is_in_quarantine_and_harms_nobody_else() {
+async fn unreadable_entity_is_quarantined_alone() {
     let journal = Arc::new(MemoryJournal::new(1));
     spoil(&journal, "tally_bad").await;
     let bench = Bench::on(journal, Options::default()).await;
@@ -359,7 +359,7 @@ async fn an_unreadable_entity_counts_once_however_often_it_wakes() {
 }
 
 #[tokio::test]
-async fn old_events_are_lifted_and_snapshots_of_another_version_ignored() {
+async fn old_events_are_upcast_and_other_snapshots_ignored() {
     let bench = Bench::new().await;
     let events = (0..600).map(|_| NewEvent { kind: "added", version: 1, data: "2".into() });
     let id = EntityId::new("tally_a");
@@ -396,7 +396,7 @@ async fn old_events_are_lifted_and_snapshots_of_another_version_ignored() {
 }
 
 #[tokio::test]
-async fn a_panic_restarts_the_entity_and_too_many_end_it() {
+async fn panics_restart_the_entity_until_quarantine() {
     let bench = Bench::new().await;
     let id = EntityId::new("tally_a");
     bench.add("tally_a", 1, None).await.unwrap();
@@ -415,7 +415,7 @@ async fn a_panic_restarts_the_entity_and_too_many_end_it() {
 }
 
 #[tokio::test]
-async fn a_journal_that_cannot_be_read_puts_nobody_in_quarantine() {
+async fn unreadable_journal_quarantines_no_entity() {
     let bench = Bench::new().await;
     bench.add("tally_a", 1, None).await.unwrap();
     let bench = Bench::on(bench.journal, Options::default()).await;
@@ -433,7 +433,7 @@ async fn a_journal_that_cannot_be_read_puts_nobody_in_quarantine() {
 }
 
 #[tokio::test]
-async fn there_is_a_limit_to_what_is_under_way() {
+async fn commands_in_progress_are_limited() {
     let options = Options { commands_max: 10, ..Options::default() };
     let bench = Bench::on(Arc::new(MemoryJournal::new(1)), options).await;
     let answers = join_all((0..11).map(|_| bench.add("tally_a", 1, None))).await;
@@ -446,7 +446,7 @@ async fn there_is_a_limit_to_what_is_under_way() {
 }
 
 #[tokio::test]
-async fn a_shard_whose_closing_was_given_up_can_be_abandoned() {
+async fn cancelled_close_of_a_shard_can_be_abandoned() {
     let bench = Bench::new().await;
     let mut gate = bench.journal.hold();
     let mut add = std::pin::pin!(bench.add("tally_a", 1, None));
@@ -467,7 +467,7 @@ async fn a_shard_whose_closing_was_given_up_can_be_abandoned() {
 }
 
 #[tokio::test]
-async fn a_timer_that_fires_in_vain_rests_for_minutes() {
+async fn timer_without_effect_fires_again_after_minutes() {
     let bench = Bench::new().await;
     let far = Timestamp::from_millis(i64::MAX);
     bench.add("tally_a", 100, None).await.unwrap();
@@ -488,7 +488,7 @@ async fn a_timer_that_fires_in_vain_rests_for_minutes() {
 }
 
 #[tokio::test]
-async fn a_timer_stands_beside_the_event_that_wants_it() {
+async fn timer_is_written_with_its_event() {
     let bench = Bench::new().await;
     let far = Timestamp::from_millis(i64::MAX);
     bench.add("tally_a", 100, None).await.unwrap();

@@ -68,7 +68,7 @@ fn post(more: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_can_be_read_in_two_ways_is_not_read() {
+async fn ambiguous_requests_are_refused() {
     let site = Site::open().await;
     let get = |more: &str| format!("GET /livez HTTP/1.1\r\nHost: shop\r\n{more}\r\n\r\n");
     let many: String = (0..200).map(|n| format!("x-{n}: y\r\n")).collect();
@@ -104,7 +104,7 @@ async fn what_can_be_read_in_two_ways_is_not_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bodies_that_are_a_trick_are_refused() {
+async fn malicious_bodies_are_refused() {
     let site = Site::open().await;
     for coding in ["gzip", "br", "deflate", "zstd", "gzip, identity", "x"] {
         let request = site.request(Method::POST, "/v1/store/carts");
@@ -135,7 +135,7 @@ async fn bodies_that_are_a_trick_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_is_too_slow_is_told_so_and_let_go() {
+async fn slow_clients_get_408_and_are_closed() {
     let site = hasty().await;
     // The first head, the second one, and a body.
     let mut first = connect(&site).await;
@@ -175,7 +175,7 @@ async fn until_cut_slowly(wire: &mut TcpStream) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_never_ends_or_never_reads_is_cut() {
+async fn endless_and_unread_requests_are_closed() {
     let site = hasty().await;
     // A body without an end that nobody reads, and answers that nobody takes.
     let mut endless = connect(&site).await;
@@ -190,7 +190,7 @@ async fn whoever_never_ends_or_never_reads_is_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_in_a_row_are_answered_in_a_row() {
+async fn pipelined_requests_are_answered_in_order() {
     let site = Site::open().await;
     let mut wire = connect(&site).await;
     let one = |n: usize| format!("GET /nothing/{n} HTTP/1.1\r\nHost: s\r\nX-Request-Id: r-{n}\r\n");
@@ -205,7 +205,7 @@ async fn requests_in_a_row_are_answered_in_a_row() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn idle_connections_take_no_place_from_others() {
+async fn idle_connections_do_not_block_new_ones() {
     let site = Site::with(|config| {
         config.http.workers = 1;
         config.http.connections_max = 20;
@@ -227,7 +227,7 @@ async fn idle_connections_take_no_place_from_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_hung_up_is_not_worked_for() {
+async fn requests_of_closed_connections_are_dropped() {
     let mut site = Site::open().await;
     site.sell("LAMP", 1_000, 9).await;
     let cart = site.cart(&[("LAMP", 1)]).await;
@@ -252,7 +252,7 @@ async fn whoever_hung_up_is_not_worked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_matters_least_is_refused_first_and_a_retry_works() {
+async fn load_shedding_refuses_carts_first_and_a_retry_succeeds() {
     let site = Site::with(|config| config.http.overload.under_way_max = 2).await;
     site.sell("LAMP", 1_000, 9).await;
     let full = site.cart(&[("LAMP", 1)]).await;

@@ -240,7 +240,7 @@ fn the_domain_knows_no_io() {
 }
 
 #[test]
-fn files_are_short_say_what_they_are_and_leave_nothing_open() {
+fn files_are_short_documented_and_complete() {
     let left_over = ["TO".to_owned() + "DO", "FIX".to_owned() + "ME", "#[ig".to_owned() + "nore"];
     let all =
         ["src", "crates", "tests", "fuzz/fuzz_targets"].into_iter().flat_map(|at| files(at, "rs"));
@@ -316,7 +316,7 @@ fn wings_upward(graph: &Graph) -> Vec<String> {
 }
 
 #[test]
-fn a_wing_uses_those_below_it_only() {
+fn parts_of_a_floor_import_only_lower_parts() {
     let wrong = wings_upward(&graph_of(&library()));
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
@@ -330,7 +330,7 @@ fn known_nouns(graph: &Graph, nouns: &BTreeSet<String>) -> Vec<String> {
 }
 
 #[test]
-fn what_serves_all_nouns_knows_none() {
+fn engine_and_edge_depend_on_no_noun() {
     let library = library();
     let nouns = nouns(&library);
     for noun in ["cart", "counter", "order", "product", "stock"] {
@@ -353,7 +353,7 @@ fn new_circles(graph: &Graph) -> Vec<BTreeSet<String>> {
 }
 
 #[test]
-fn files_make_no_circles() {
+fn files_have_no_import_cycles() {
     let graph = graph_of(&library());
     let new = new_circles(&graph);
     assert!(new.is_empty(), "{new:#?}");
@@ -368,14 +368,14 @@ fn names(all: &[&str]) -> Names {
 }
 
 #[test]
-fn a_forbidden_import_is_seen() {
+fn forbidden_import_is_detected() {
     let text =
         "use crate::{http, store};\nlet x = crate::actors::engine::host::y;\n// crate::cli::z\n";
     assert_eq!(used(text), ["http", "store", "actors"]);
 }
 
 #[test]
-fn a_wing_that_looks_up_is_seen() {
+fn upward_import_within_a_floor_is_detected() {
     let graph = |edge: &'static str| {
         Graph::read([("http/edge/error.rs", edge), ("http/api/order/mod.rs", "//! Orders.\n")])
     };
@@ -401,7 +401,7 @@ fn a_wing_that_looks_up_is_seen() {
 }
 
 #[test]
-fn a_circle_is_seen_even_through_a_folder() {
+fn import_cycle_through_a_folder_is_detected() {
     let circles = |files: &[(&'static str, &'static str)]| {
         let all = Graph::read(files.iter().copied()).circles();
         all.into_iter().map(|one| one.into_iter().collect::<Vec<_>>()).collect::<Vec<_>>()

@@ -19,7 +19,7 @@ async fn until_done(site: &Site, id: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_kind_of_job_is_done_and_told_of() {
+async fn every_kind_of_job_runs_and_reports_its_result() {
     let site = Site::open().await;
     let mut ids = Vec::new();
     for kind in ["sweep_payments", "retry_webhooks", "replay_rows", "verify"] {
@@ -82,7 +82,7 @@ async fn every_kind_of_job_is_done_and_told_of() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_schedule_is_kept_and_adds_its_job() {
+async fn schedule_is_stored_and_enqueues_its_job() {
     let mut site = Site::open().await;
     let body = json!({"name": "often", "kind": "retry_webhooks", "cron": "* * * * * *"});
     let set = site.admin(Method::PUT, "/schedules", Some(body)).await.expect(200);
@@ -111,13 +111,13 @@ async fn a_schedule_is_kept_and_adds_its_job() {
 }
 
 #[tokio::test]
-async fn a_job_is_written_only_as_it_was_read() {
+async fn job_update_requires_the_read_state() {
     let dir = tempfile::tempdir().unwrap();
     rows(Store::open(dir.path(), &Options::default()).await.unwrap()).await;
 }
 
 #[tokio::test]
-async fn a_job_in_postgres_is_written_only_as_it_was_read() {
+async fn job_update_in_postgres_requires_the_read_state() {
     let url = database().as_str().into();
     rows(Store::connect(&url, &Options::default()).await.unwrap()).await;
 }

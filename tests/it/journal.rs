@@ -472,7 +472,7 @@ conformance!(
 );
 
 #[tokio::test]
-async fn an_unknown_outcome_may_be_either() {
+async fn unknown_append_is_written_or_not() {
     let fixture = Fixture::memory().await;
     let memory = fixture.memory.clone().unwrap();
     memory.inject(AppendFault::UnknownUnwritten);
@@ -504,7 +504,7 @@ async fn a_store_dropped_without_closing_has_all_that_was_acknowledged() {
 }
 
 #[tokio::test]
-async fn an_append_given_up_half_way_leaves_the_connection_usable() {
+async fn cancelled_append_leaves_the_connection_usable() {
     let fixture = Fixture::sqlite().await;
     for _ in 0..20 {
         let batch: Vec<Append> = (0..300).map(|n| append(&format!("cart_{n}"), 7, 1)).collect();
@@ -517,7 +517,7 @@ async fn an_append_given_up_half_way_leaves_the_connection_usable() {
 }
 
 #[tokio::test]
-async fn a_write_that_broke_is_forgotten_and_the_next_one_goes_through() {
+async fn broken_write_is_rolled_back_and_the_next_succeeds() {
     let fixture = Fixture::sqlite().await;
     let dir = fixture.dir.as_ref().unwrap();
     let options = SqliteConnectOptions::new().filename(dir.path().join("kontor.db"));
@@ -554,7 +554,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn all_journals_answer_alike(
+    fn all_journals_behave_the_same(
         steps in prop::collection::vec(
             prop::collection::vec((0_u8..3, 0_i64..5, 0_u8..3), 1..4),
             1..20,

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::process;
 
 #[test]
-fn a_kill_at_any_moment_loses_doubles_and_oversells_nothing() {
+fn kill_loses_duplicates_and_oversells_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let told = process::kontor()
         .args(["crash-test", "--kills", "3", "--json", "--data"])

@@ -172,12 +172,12 @@ async fn a_row_that_is_refused_spoils_nobody_elses_write(fixture: Fixture) {
 }
 
 #[tokio::test]
-async fn a_row_that_is_refused_spoils_nobody_elses_write_in_a_folder() {
+async fn refused_row_fails_only_its_append_in_sqlite() {
     a_row_that_is_refused_spoils_nobody_elses_write(Fixture::sqlite().await).await;
 }
 
 #[tokio::test]
-async fn a_row_that_is_refused_spoils_nobody_elses_write_in_postgres() {
+async fn refused_row_fails_only_its_append_in_postgres() {
     a_row_that_is_refused_spoils_nobody_elses_write(Fixture::postgres().await).await;
 }
 
@@ -206,7 +206,7 @@ on_both!(
 );
 
 #[tokio::test]
-async fn a_full_lane_gives_the_append_back() {
+async fn full_lane_returns_the_append() {
     let (memory, journal, fence) = memory().await;
     let options = Options { queue_appends: 2, ..Options::default() };
     let watched = Watched::start(journal, fence, options);
@@ -242,7 +242,7 @@ async fn a_lane_is_full_by_bytes_as_well() {
 }
 
 #[tokio::test]
-async fn what_builds_on_a_failed_write_fails_as_well() {
+async fn later_appends_of_a_failed_one_fail() {
     for fault in [
         AppendFault::Refuse(AppendError::Failed("disk full".to_owned())),
         AppendFault::Refuse(AppendError::Conflict),
@@ -271,7 +271,7 @@ async fn what_builds_on_a_failed_write_fails_as_well() {
 }
 
 #[tokio::test]
-async fn an_unknown_outcome_goes_to_all_of_its_batch() {
+async fn unknown_outcome_applies_to_the_whole_batch() {
     let (memory, journal, fence) = memory().await;
     let watched = Watched::start(Arc::clone(&journal), fence, Options::default());
     let mut gate = memory.hold();
@@ -290,7 +290,7 @@ async fn an_unknown_outcome_goes_to_all_of_its_batch() {
 }
 
 #[tokio::test]
-async fn a_callback_that_panics_harms_nobody_else() {
+async fn panicking_callback_does_not_stop_the_lane() {
     let (_memory, journal, fence) = memory().await;
     let watched = Watched::start(journal, fence, Options::default());
     watched.lane.enqueue(append("cart_1", 0, 1), Box::new(|_| panic!("on purpose"))).unwrap();
@@ -363,7 +363,7 @@ async fn a_lane_writes_for_several_shards_and_loses_them_one_by_one() {
 }
 
 #[tokio::test]
-async fn what_was_queued_before_a_shard_came_back_is_not_written() {
+async fn appends_of_a_former_claim_are_refused() {
     let (memory, journal, fence) = memory().await;
     let watched = Watched::start(Arc::clone(&journal), fence, Options::default());
     let mut gate = memory.hold();
@@ -382,7 +382,7 @@ async fn what_was_queued_before_a_shard_came_back_is_not_written() {
 }
 
 #[tokio::test]
-async fn a_shard_that_was_given_up_meanwhile_spoils_nothing_of_another() {
+async fn disowned_shard_fails_no_append_of_another() {
     let (memory, journal, _, watched) = over_two_shards().await;
     let mut first = memory.hold();
     let mut gate = memory.hold();

@@ -261,18 +261,18 @@ async fn comes_back(site: &mut Site, restart: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_comes_back_has_seen_every_event_once() {
+async fn resumed_client_gets_every_event_once() {
     comes_back(&mut Site::open().await, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_comes_back_is_shown_the_journal_where_the_ring_ends() {
+async fn resumed_client_gets_old_changes_from_the_journal() {
     let mut site = Site::with(|config| config.http.live.ring_changes = 1).await;
     comes_back(&mut site, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_comes_back_after_a_restart_has_missed_nothing() {
+async fn client_resumes_after_a_restart_without_loss() {
     comes_back(&mut Site::open().await, true).await;
 }
 
@@ -303,7 +303,7 @@ async fn a_token_too_far_back_or_of_another_store_leads_to_a_snapshot() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_order_that_leaves_the_filter_is_told_once() {
+async fn order_that_leaves_the_filter_is_sent_once() {
     let site = Site::open().await;
     site.sell("LAMP", 1_000, 1_000).await;
     let mut client = Client::open(&site).await;
@@ -338,7 +338,7 @@ async fn an_order_that_leaves_the_filter_is_told_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stock_sagas_figures_and_nodes_are_shown() {
+async fn all_topics_are_served() {
     let site = Site::open().await;
     site.sell("LAMP", 1_000, 50).await;
     site.until_some(async || {
@@ -384,7 +384,7 @@ async fn key(site: &Site, scopes: &[&str]) -> (String, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_takes_a_proof_and_a_page_of_this_host() {
+async fn socket_requires_authentication_and_same_origin() {
     let site = Site::open().await;
     let bearer = format!("Bearer {}", site.key);
     let auth = ("authorization", bearer.as_str());
@@ -410,7 +410,7 @@ async fn a_socket_takes_a_proof_and_a_page_of_this_host() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_is_answered_and_ends_nothing() {
+async fn invalid_messages_are_answered_and_close_nothing() {
     let site = Site::with(|config| config.http.live.subscriptions_max = 2).await;
     let (id, key) = key(&site, &["stock:read"]).await;
     let mut client = Client::with_key(&site, &key).await;
@@ -448,7 +448,7 @@ async fn what_is_wrong_is_answered_and_ends_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_does_not_read_costs_the_others_nothing() {
+async fn unread_socket_does_not_delay_others() {
     let mut site = Site::with(|config| {
         let live = &mut config.http.live;
         (live.behind_max, live.ring_changes) = (200, 50);
@@ -503,7 +503,7 @@ async fn who_does_not_read_costs_the_others_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_that_are_made_again_are_no_news() {
+async fn rebuild_publishes_nothing() {
     let site = Site::open().await;
     site.sell("LAMP", 1_000, 1_000).await;
     let mut client = Client::open(&site).await;
@@ -519,7 +519,7 @@ async fn rows_that_are_made_again_are_no_news() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_stops_says_so_and_waits_for_nobody() {
+async fn stopping_server_closes_sockets_without_waiting() {
     let mut site = Site::open().await;
     let mut client = Client::open(&site).await;
     let deaf = Client::open(&site).await;
@@ -568,7 +568,7 @@ async fn a_buyer_sees_its_own_order_to_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_takes_the_places_of_others() {
+async fn one_key_cannot_take_all_sockets() {
     let site = Site::open().await;
     site.sell("LAMP", 1_000, 9).await;
     let mut orders = Vec::new();
@@ -617,7 +617,7 @@ async fn is_resynced(site: &Site, before: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_comes_back_has_no_long_history_folded() {
+async fn resume_folds_no_long_history() {
     let short = |config: &mut kontor::config::Config| {
         (config.http.live.ring_changes, config.http.live.resume_events_max) = (1, 60);
     };

@@ -93,7 +93,7 @@ async fn an_open_loop_offers_its_rate() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn declined_payments_and_empty_shelves_are_counted_by_code() {
+async fn refusals_are_counted_by_code() {
     let site = Site::open().await;
     let report = run(&site, "checkout --count 10 --concurrency 5 --skus 2 --stock 3").await;
     let found = report.check.clone().unwrap();
@@ -124,7 +124,7 @@ async fn a_flash_sale_is_exact() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reading_and_a_mix_leave_only_the_orders_that_were_told() {
+async fn browse_and_mixed_loads_pass_the_order_check() {
     let site = Site::open().await;
     let report = run(&site, "browse --count 60 --skus 50").await;
     assert!(report.ok && report.refusals.is_empty() && report.unanswered.is_empty(), "{report}");
@@ -168,7 +168,7 @@ async fn a_run_that_is_stopped_still_reports_and_checks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_is_stopped_while_it_is_prepared_ends_at_once() {
+async fn run_stopped_during_preparation_ends_at_once() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap());
     for words in ["checkout --count 1", "flash-sale --buyers 2"] {
@@ -183,7 +183,7 @@ async fn a_run_that_is_stopped_while_it_is_prepared_ends_at_once() {
 /// Orders that nobody was told of, or that are not there, fail the run: here the server's list is
 /// behind a stub that leaves one out, or shows one of another run.
 #[actix_web::test]
-async fn a_server_that_lies_fails_the_check() {
+async fn false_answers_fail_the_check() {
     for (shown, missing, unknown) in [("none", 1, 0), ("other", 1, 1), ("all", 0, 0)] {
         let url = liar(shown);
         let (_told, stop) = watch::channel(false);
@@ -261,7 +261,7 @@ fn echo_server() -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_echo_needs_no_shop_and_faults_are_told_apart() {
+async fn echo_needs_no_shop_and_faults_are_distinguished() {
     let site = Site::open().await;
     let (_told, stop) = watch::channel(false);
     let words = "echo --count 20 --concurrency 2";

@@ -45,7 +45,7 @@ async fn timers(store: &Store) -> BTreeMap<String, i64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_shop_is_whole_in_postgres() {
+async fn moved_store_verifies_in_postgres() {
     let shop = Shop::open().await;
     shop.some_of_everything().await;
     shop.buy("mug", 1, "tok_timeout_lost", false).await;
@@ -126,7 +126,7 @@ async fn a_shop_is_whole_in_postgres() {
 
 /// What a migration adds is moved, or made again, without a word anywhere else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tables_that_are_new_go_along_or_are_made_again() {
+async fn new_tables_are_copied_or_rebuilt() {
     let (dir, url) = (tempfile::tempdir().unwrap(), database());
     let from = Store::open(dir.path(), &Options::default()).await.unwrap();
     let options = Options { shards: 4, ..Options::default() };

@@ -290,7 +290,7 @@ async fn any_node_serves_any_buyer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn any_node_tells_of_all() {
+async fn live_feed_of_any_node_has_all_changes() {
     let shared = Shared::open().await;
     let nodes = shared.nodes(&["a", "b", "c"]).await;
     shared.shared_among(&["a", "b", "c"]).await;
@@ -360,7 +360,7 @@ async fn any_node_has_the_rows_of_all_made_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_old_event_of_a_product_is_not_taken_for_its_price() {
+async fn old_product_event_does_not_change_the_cached_price() {
     let shared = Shared::open().await;
     let nodes = shared.nodes(&["a"]).await;
     shared.shared_among(&["a"]).await;
@@ -396,7 +396,7 @@ async fn an_old_event_of_a_product_is_not_taken_for_its_price() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_takes_over_a_product_writes_over_what_there_is() {
+async fn new_owner_of_a_product_writes_over_the_current_row() {
     let shared = Shared { cache_ttl_ms: 600_000, ..Shared::open().await };
     let nodes = shared.nodes(&["a", "b"]).await;
     shared.shared_among(&["a", "b"]).await;
@@ -432,7 +432,7 @@ async fn who_takes_over_a_product_writes_over_what_there_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_of_any_kind_are_written_by_who_has_their_shard() {
+async fn rows_of_any_kind_are_written_by_the_shard_owner() {
     let shared = Shared::open().await;
     let nodes = shared.nodes(&["a", "b"]).await;
     shared.shared_among(&["a", "b"]).await;
@@ -497,7 +497,7 @@ async fn a_noun_of_any_kind_lives_where_its_shard_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_written_and_not_known_to_be_is_in_the_stream() {
+async fn committed_events_with_unknown_outcome_are_relayed() {
     let shared = Shared::open().await;
     let nodes = shared.nodes(&["a"]).await;
     shared.shared_among(&["a"]).await;

@@ -130,7 +130,7 @@ async fn a_payment_without_an_order_is_raised_once_and_never_reversed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_list_that_is_older_than_the_order_is_no_difference() {
+async fn stale_provider_list_is_no_difference() {
     let shop = Shop::open().await;
     shop.sell("LAMP", 500, 5).await;
     let cart = shop.cart(&[("LAMP", 1)]).await;
@@ -146,7 +146,7 @@ async fn a_list_that_is_older_than_the_order_is_no_difference() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn money_of_an_attempt_given_up_goes_back_and_of_an_unknown_one_is_an_alert() {
+async fn money_of_an_abandoned_attempt_is_returned_and_of_an_unknown_one_is_an_alert() {
     let shop = Shop::open().await;
     shop.sell("LAMP", 500, 5).await;
     let cart = shop.cart(&[("LAMP", 1)]).await;
@@ -215,7 +215,7 @@ async fn captures_are_compared_with_the_attempt_that_they_are_of() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_webhook_given_up_is_not_due_and_can_be_retried_and_discarded() {
+async fn exhausted_webhook_can_be_retried_and_discarded() {
     let site = Site::open().await;
     let node = site.app.as_ref().unwrap().node.clone();
     let now = node.clock.now();

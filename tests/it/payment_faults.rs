@@ -4,26 +4,26 @@
 //! | what happens | what is right | test |
 //! | --- | --- | --- |
 //! | the buyer asks twice | the recorded order | `a_retry_gets_the_recorded_order` |
-//! | a crash at any point | it ends as if there had been none | `crashes`, and `what_was_under_way_goes_on_after_a_restart` |
+//! | a crash at any point | it ends as if there had been none | `crashes`, and `pending_sagas_resume_after_a_restart` |
 //! | the outcome of a commit is unknown | forgotten, read again, answered as retryable | `host` |
-//! | the provider times out, having acted | unknown, asked, found | `a_provider_that_times_out_is_asked_what_became_of_it` |
+//! | the provider times out, having acted | unknown, asked, found | `timed_out_authorization_is_looked_up` |
 //! | the provider times out, not having acted | unknown, asked, reversed | `an_attempt_that_never_arrived_is_reversed_and_the_buyer_tries_again` |
 //! | the provider fails at first | the same key again | `a_provider_that_fails_at_first_is_asked_again_under_the_same_key` |
-//! | a capture or refund is not answered | made once | `a_capture_that_is_not_answered_is_made_once`, `a_refund_that_is_not_answered_is_made_once` |
+//! | a capture or refund is not answered | made once | `unanswered_capture_is_executed_once`, `unanswered_refund_is_executed_once` |
 //! | a decline | final; a new attempt has a new key | `a_decline_is_final_and_a_new_attempt_has_a_new_key` |
 //! | a webhook before the response | the same answer, once | `a_webhook_before_the_response_counts_once` |
 //! | a webhook twice | counts once | `a_webhook_twice_counts_once` |
 //! | a webhook late, and nothing else tells | it pays the order | `a_late_webhook_pays_the_order` |
-//! | the buyer must act first | it waits, and the webhook pays the order | `an_order_waits_for_what_its_buyer_must_do` |
+//! | the buyer must act first | it waits, and the webhook pays the order | `order_waits_for_the_buyer_action` |
 //! | webhooks out of order | nothing goes back | `webhooks_out_of_order_change_nothing` |
-//! | no webhook at all | the response does | `without_webhooks_the_responses_do` |
-//! | a webhook for nothing we know | kept, shown, tried again | `a_webhook_for_nothing_we_know_is_kept` |
+//! | no webhook at all | the response does | `lost_webhooks_do_not_matter` |
+//! | a webhook for nothing we know | kept, shown, tried again | `unmatched_webhook_is_parked` |
 //! | a forged webhook | refused | `a_forged_webhook_is_refused` |
-//! | paid after the hold lapsed | reserved again, else the money goes back | `money_that_comes_after_the_hold_is_kept_if_there_is_stock`, `money_that_comes_after_the_last_unit_went_goes_back` |
-//! | another amount | an alert, and nothing is sent | `another_amount_is_an_alert_and_nothing_is_sent` |
+//! | paid after the hold lapsed | reserved again, else the money goes back | `late_payment_with_stock_confirms_the_order`, `late_payment_without_stock_is_refunded` |
+//! | another amount | an alert, and nothing is sent | `other_authorized_amount_raises_an_alert_and_ships_nothing` |
 //! | a capture by hand before a shipment that captures | the shipment captures the rest | `at_dispatch_each_shipment_captures_its_share_beside_what_was_captured_by_hand` |
-//! | the provider is down | orders wait, all else goes on | `a_provider_that_is_down_stops_paying_and_nothing_else` |
-//! | nobody pays | given up at the deadline | `an_order_that_is_not_paid_in_time_is_given_up` |
+//! | the provider is down | orders wait, all else goes on | `unreachable_provider_stops_only_payments` |
+//! | nobody pays | given up at the deadline | `unpaid_order_is_cancelled_at_its_deadline` |
 
 use kontor::domain::order::CapturePolicy;
 use kontor::verify::Invariant;
@@ -49,7 +49,7 @@ async fn a_retry_gets_the_recorded_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_provider_that_times_out_is_asked_what_became_of_it() {
+async fn timed_out_authorization_is_looked_up() {
     let site = Site::with(|config| config.sandbox.timeout_ms = 150).await;
     site.sell("LAMP", 1_000, 9).await;
     let cart = site.cart(&[("LAMP", 1)]).await;
@@ -137,7 +137,7 @@ async fn a_late_webhook_pays_the_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_order_waits_for_what_its_buyer_must_do() {
+async fn order_waits_for_the_buyer_action() {
     paid_once(json!({"webhook_late_ms": 200}), "tok_action", 2).await;
 }
 
@@ -150,7 +150,7 @@ async fn webhooks_out_of_order_change_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_webhooks_the_responses_do() {
+async fn lost_webhooks_do_not_matter() {
     paid_once(json!({"webhook_drop": 1.0}), "tok_ok", 3).await;
 }
 
@@ -167,7 +167,7 @@ async fn a_provider_that_fails_at_first_is_asked_again_under_the_same_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_capture_that_is_not_answered_is_made_once() {
+async fn unanswered_capture_is_executed_once() {
     let change = |config: &mut kontor::config::Config| {
         config.sandbox.timeout_ms = 150;
         config.shop.capture = CapturePolicy::ByHand;
@@ -186,7 +186,7 @@ async fn a_capture_that_is_not_answered_is_made_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refund_that_is_not_answered_is_made_once() {
+async fn unanswered_refund_is_executed_once() {
     let site = Site::with(|config| config.sandbox.timeout_ms = 150).await;
     site.sell("LAMP", 1_000, 9).await;
     let cart = site.cart(&[("LAMP", 1)]).await;
@@ -214,7 +214,7 @@ async fn not_answered(site: &Site, order: &Value, what: &str, body: Value) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_webhook_for_nothing_we_know_is_kept() {
+async fn unmatched_webhook_is_parked() {
     let site = Site::open().await;
     let references = ["ord_01h455vb4pex5vsknk084sn02q-p1", "somebody-elses"];
     for reference in references {
@@ -257,7 +257,7 @@ async fn a_forged_webhook_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn money_that_comes_after_the_hold_is_kept_if_there_is_stock() {
+async fn late_payment_with_stock_confirms_the_order() {
     let site = Site::with(|config| config.shop.hold_secs = 1).await;
     site.sell("LAMP", 1_000, 1).await;
     site.faults(json!({"webhook_drop": 1.0})).await;
@@ -271,7 +271,7 @@ async fn money_that_comes_after_the_hold_is_kept_if_there_is_stock() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn money_that_comes_after_the_last_unit_went_goes_back() {
+async fn late_payment_without_stock_is_refunded() {
     let site = Site::with(|config| config.shop.hold_secs = 1).await;
     site.sell("LAMP", 1_000, 1).await;
     site.faults(json!({"webhook_drop": 1.0})).await;
@@ -340,7 +340,7 @@ async fn at_dispatch_each_shipment_captures_its_share_beside_what_was_captured_b
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_amount_is_an_alert_and_nothing_is_sent() {
+async fn other_authorized_amount_raises_an_alert_and_ships_nothing() {
     let site = Site::open().await;
     site.sell("LAMP", 1_000, 9).await;
     let cart = site.cart(&[("LAMP", 1)]).await;
@@ -359,7 +359,7 @@ async fn another_amount_is_an_alert_and_nothing_is_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_provider_that_is_down_stops_paying_and_nothing_else() {
+async fn unreachable_provider_stops_only_payments() {
     let mut site = Site::with(|config| config.sandbox.breaker.wait_ms = 100).await;
     site.sell("LAMP", 1_000, 9).await;
     let cart = site.cart(&[("LAMP", 1)]).await;
@@ -376,7 +376,7 @@ async fn a_provider_that_is_down_stops_paying_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_order_that_is_not_paid_in_time_is_given_up() {
+async fn unpaid_order_is_cancelled_at_its_deadline() {
     let site = Site::with(|config| config.shop.payment_deadline_secs = 1).await;
     site.sell("LAMP", 1_000, 9).await;
     let cart = site.cart(&[("LAMP", 1)]).await;
@@ -388,7 +388,7 @@ async fn an_order_that_is_not_paid_in_time_is_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_under_way_goes_on_after_a_restart() {
+async fn pending_sagas_resume_after_a_restart() {
     let mut site = Site::with(|config| config.sandbox.breaker.wait_ms = 100).await;
     site.sell("LAMP", 1_000, 9).await;
     let cart = site.cart(&[("LAMP", 1)]).await;

@@ -32,7 +32,7 @@ fn position(headers: &HeaderMap) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_has_written_is_shown_it() {
+async fn read_your_writes_waits_for_the_row() {
     // Rows are late, so that whoever does not wait is shown what was before.
     let site = Site::with(|config| config.shop.projection_pause_ms = 150).await;
     let lamp = json!({
@@ -87,7 +87,7 @@ async fn who_has_written_is_shown_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_there_yet_is_said_to_be() {
+async fn stale_list_is_marked() {
     let site = Site::open().await;
     site.sell("LAMP", 500, 5).await;
     // Version 99 of its stock, in our own words: "1:99:sku_LAMP".

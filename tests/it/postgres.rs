@@ -123,7 +123,7 @@ async fn a_batch_over_many_shards_has_dense_positions_in_each() {
 }
 
 #[tokio::test]
-async fn one_stale_shard_of_a_batch_refuses_all_of_it_and_is_named() {
+async fn stale_shard_refuses_its_whole_batch() {
     let url = database();
     let (one, two) = (connect(&url).await, connect(&url).await);
     let (one, two) = (one.journal(), two.journal());
@@ -147,7 +147,7 @@ async fn one_stale_shard_of_a_batch_refuses_all_of_it_and_is_named() {
 }
 
 #[tokio::test]
-async fn of_many_who_claim_at_once_each_shard_has_one() {
+async fn concurrent_claims_give_each_shard_one_owner() {
     let url = database();
     let first = connect(&url).await;
     let claims = (0..8).map(|n| {
@@ -167,7 +167,7 @@ async fn of_many_who_claim_at_once_each_shard_has_one() {
 }
 
 #[tokio::test]
-async fn lanes_of_two_nodes_never_wait_for_each_other_for_good() {
+async fn lanes_of_two_nodes_never_deadlock() {
     let url = database();
     let journal = connect(&url).await.journal();
     let fences = claim_all(journal.as_ref(), "a").await;
@@ -213,7 +213,7 @@ async fn events_are_never_changed_or_deleted_and_damage_is_seen() {
 }
 
 #[tokio::test]
-async fn what_is_in_a_database_is_looked_at_before_it_is_used() {
+async fn database_contents_are_checked_before_use() {
     let url = database();
     let address: DatabaseUrl = url.as_str().into();
     let empty = Store::connect_beside(&address).await;
@@ -256,7 +256,7 @@ async fn what_is_in_a_database_is_looked_at_before_it_is_used() {
 }
 
 #[tokio::test]
-async fn rows_of_a_database_of_one_projection_go_on_where_they_were() {
+async fn cursors_of_an_older_database_are_kept() {
     let (_, store) = of_one_projection().await;
     crate::store::goes_on(&store).await;
 }
@@ -296,7 +296,7 @@ async fn moved(store: &Store, projection: &str, (shard, after, pos): (u16, i64, 
 }
 
 #[tokio::test]
-async fn in_a_rolling_update_each_release_goes_on_where_the_other_has_come() {
+async fn rolling_update_shares_cursors_between_releases() {
     let (url, store) = of_one_projection().await;
     let old = async |text| sql(&url, text).await.unwrap();
 
@@ -361,7 +361,7 @@ async fn a_new_database_has_no_cursors_of_the_release_before() {
 }
 
 #[tokio::test]
-async fn a_database_that_cannot_be_used_says_so_without_the_password() {
+async fn unusable_database_error_hides_the_password() {
     let nobody = kontor_lab::cluster::servers::free_port().unwrap();
     let good = database();
     let no_database = good.replace("postgres@", "postgres:s3cret@").replace("/test", "/no_test");
@@ -396,7 +396,7 @@ fn large(seq: i64) -> Vec<Append> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_commit_that_is_not_answered_is_unknown_and_one_that_was_not_sent_has_failed() {
+async fn unanswered_commit_is_unknown_and_unsent_one_failed() {
     let mut own = postgres();
     let url = own.server.create_database("shop").unwrap();
     let line = TcpProxy::to(local(own.server.port())).await.unwrap();
@@ -433,7 +433,7 @@ async fn a_commit_that_is_not_answered_is_unknown_and_one_that_was_not_sent_has_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_goes_in_the_middle_of_commits_leaves_no_half_of_one() {
+async fn commits_are_atomic_when_the_server_stops() {
     let mut own = postgres();
     let url = own.server.create_database("shop").unwrap();
     let store = connect(&url).await;
@@ -475,7 +475,7 @@ async fn a_server_that_goes_in_the_middle_of_commits_leaves_no_half_of_one() {
 }
 
 #[tokio::test]
-async fn a_server_that_says_nothing_is_given_up_in_time() {
+async fn silent_server_times_out() {
     let own = postgres();
     let url = own.server.create_database("shop").unwrap();
     let line = TcpProxy::to(local(own.server.port())).await.unwrap();
@@ -505,7 +505,7 @@ async fn a_server_that_says_nothing_is_given_up_in_time() {
 }
 
 #[tokio::test]
-async fn texts_are_kept_whatever_is_in_them() {
+async fn any_text_round_trips_in_postgres() {
     let url = database();
     let journal = connect(&url).await.journal();
     let fences = claim_all(journal.as_ref(), "a").await;

@@ -155,14 +155,14 @@ async fn lists_in_order(provider: &dyn Provider, tokens: &Tokens) {
 }
 
 #[tokio::test]
-async fn the_sandbox_keeps_the_contract() {
+async fn sandbox_fulfills_the_provider_contract() {
     let psp = Fixture::start().await;
     keeps_the_contract(&psp.client, &SANDBOX).await;
 }
 
 /// Rule 4.
 #[tokio::test]
-async fn an_outcome_that_is_not_known_is_said_to_be_unknown() {
+async fn unclear_outcome_is_unknown() {
     let psp = Fixture::start().await;
     let hasty: &dyn Provider = &psp.hasty(200);
     let lost = hasty.authorize(&authorize("lost-1", "lost-1", 1_000, "tok_timeout")).await;
@@ -180,7 +180,7 @@ async fn an_outcome_that_is_not_known_is_said_to_be_unknown() {
 
 /// Rule 8.
 #[tokio::test]
-async fn a_webhook_tells_and_only_a_proven_one_is_believed() {
+async fn webhooks_are_sent_and_verified() {
     let psp = Fixture::start().await;
     let provider: &dyn Provider = &psp.client;
     let receiver = Receiver::start(0).await;

@@ -54,7 +54,7 @@ async fn is_read(store: &Store, wanted: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lists_are_read_from_a_replica_that_is_not_too_far_behind() {
+async fn lists_use_a_replica_that_lags_little() {
     let own = postgres();
     let url = own.server.create_database("shop").unwrap();
     let dir = tempfile::tempdir().unwrap();
@@ -111,7 +111,7 @@ async fn lists_are_read_from_a_replica_that_is_not_too_far_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_primary_may_be_its_own_replica_and_one_that_is_away_harms_nobody() {
+async fn primary_may_be_its_own_replica_and_an_outage_is_harmless() {
     let url = crate::servers::database();
     let both = Options { replica_url: url.as_str().into(), ..Options::default() };
     let store = Store::connect(&url.as_str().into(), &both).await.unwrap();
@@ -146,7 +146,7 @@ async fn way(to: watch::Receiver<SocketAddr>) -> SocketAddr {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_at_the_address_of_the_primary_is_not_taken_for_it() {
+async fn replica_at_the_primary_address_is_refused_for_writes() {
     let own = postgres();
     let url = own.server.create_database("shop").unwrap();
     let dir = tempfile::tempdir().unwrap();

@@ -45,7 +45,7 @@ async fn every_operation_moves_what_it_says() {
 }
 
 #[tokio::test]
-async fn nothing_moves_beyond_what_is_there() {
+async fn operations_never_exceed_the_available_amount() {
     let psp = Fixture::start().await;
     let id = psp.authorized("order-1", 1000).await;
     let over = psp.client.capture(&operation(&id, "c0", 1001)).await;
@@ -106,7 +106,7 @@ async fn a_key_is_executed_once() {
 }
 
 #[tokio::test]
-async fn a_decline_is_told_again() {
+async fn repeated_decline_gets_the_same_answer() {
     let psp = Fixture::start().await;
     let request = authorize("order-1", "key-1", 1000, "tok_declined");
     let first = psp.client.authorize(&request).await.unwrap();

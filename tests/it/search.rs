@@ -11,7 +11,7 @@ fn ids(page: &Value, field: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn orders_are_found_by_what_a_person_knows_of_them() {
+async fn orders_are_found_by_id_number_reference_and_email() {
     let site = Site::open().await;
     site.sell("A", 100, 50).await;
     let mut orders = Vec::new();
@@ -57,7 +57,7 @@ async fn orders_are_found_by_what_a_person_knows_of_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn held_stock_is_found_and_says_until_when() {
+async fn reserved_stock_is_listed_with_hold_expiry() {
     let site = Site::open().await;
     for sku in ["A-1", "A-2", "B-1"] {
         site.sell(sku, 100, 5).await;

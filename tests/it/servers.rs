@@ -62,7 +62,7 @@ fn table(postgres: &PostgresServer, url: &str) -> (String, String) {
 }
 
 #[test]
-fn postgres_keeps_what_was_committed_over_any_stop() {
+fn postgres_keeps_commits_over_any_stop() {
     let mut own = postgres();
     let postgres = &mut own.server;
     let url = postgres.create_database("shop").unwrap();

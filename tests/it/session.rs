@@ -104,7 +104,7 @@ async fn a_link_signs_in_once_and_its_scopes_hold() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_who_use_a_link_at_once_one_is_signed_in() {
+async fn concurrent_uses_of_a_link_sign_in_once() {
     let (app, _, _dir) = by_hand().await;
     let (url, token) = (app.url(), link(&app, &["admin"]).await);
     let tries = (0..10).map(|_| {
@@ -236,7 +236,7 @@ async fn signing_out_and_revoking_the_key_end_a_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_tries_are_limited() {
+async fn failed_sign_ins_are_limited() {
     let (app, _, _dir) = by_hand().await;
     let url = app.url();
     let good = link(&app, &["admin"]).await;
@@ -304,7 +304,7 @@ fn contains(bytes: &[u8], text: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_start_shows_a_link_and_secrets_are_kept_nowhere() {
+async fn first_start_shows_a_link_and_stores_no_secrets() {
     let dir = tempfile::tempdir().unwrap();
     let (data, logs) = (dir.path().join("data"), dir.path().join("logs"));
     std::fs::create_dir(&logs).unwrap();

@@ -57,7 +57,7 @@ fn browse(site: &Site, from: &str) -> RequestBuilder {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_has_one_share_at_all_servers() {
+async fn rate_limit_is_shared_by_all_servers() {
     let redis = Redis::start();
     let (one, two) = (sharing(&redis).await, sharing(&redis).await);
     let first = see(browse(&one, "1.1.1.1")).await;
@@ -92,7 +92,7 @@ async fn a_client_has_one_share_at_all_servers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_is_counted_with_its_sessions_and_wherever_it_comes_from() {
+async fn rate_limit_of_a_key_includes_its_sessions() {
     let site = Site::open().await;
     let ask = |from: &str| {
         let request = site.request(Method::GET, "/v1/admin/orders").bearer_auth(&site.key);
@@ -113,7 +113,7 @@ async fn a_key_is_counted_with_its_sessions_and_wherever_it_comes_from() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn limits_are_kept_by_each_server_while_redis_is_away() {
+async fn servers_count_rate_limits_during_a_redis_outage() {
     let mut redis = Redis::start();
     let site = sharing(&redis).await;
     set(&site, "rates.browse", json!(2)).await.expect(200);
@@ -131,7 +131,7 @@ async fn limits_are_kept_by_each_server_while_redis_is_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_sign_ins_are_counted_at_all_servers() {
+async fn failed_sign_ins_are_counted_by_all_servers() {
     let redis = Redis::start();
     let (one, two) = (sharing(&redis).await, sharing(&redis).await);
     let wrong = |site: &Site, from: &str| {
@@ -216,7 +216,7 @@ async fn a_setting_is_shown_changed_and_its_history_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_who_may_changes_a_setting() {
+async fn changing_a_setting_requires_its_scope() {
     let site = Site::open().await;
     let app = site.app.as_ref().unwrap();
     let key = async |scope: &str| {
@@ -236,7 +236,7 @@ async fn only_who_may_changes_a_setting() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_another_node_changes_holds_here_too() {
+async fn setting_changed_by_another_node_takes_effect() {
     let site = Site::open().await;
     let app = site.app.as_ref().unwrap();
     let row = Row {
@@ -257,7 +257,7 @@ async fn what_another_node_changes_holds_here_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_provider_that_is_off_takes_no_new_payments() {
+async fn disabled_provider_gets_no_new_payments() {
     let site = Site::open().await;
     site.sell("A", 100, 5).await;
     let cart = site.cart(&[("A", 1)]).await;
@@ -277,7 +277,7 @@ async fn a_provider_that_is_off_takes_no_new_payments() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lists_stand_still_while_they_are_paused() {
+async fn paused_projections_write_no_rows() {
     let site = Site::open().await;
     site.sell("A", 100, 50).await;
     set(&site, "projections.paused", json!(true)).await.expect(200);
@@ -302,7 +302,7 @@ async fn lists_stand_still_while_they_are_paused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lists_of_products_are_answered_again_until_one_changes() {
+async fn product_lists_are_cached_until_one_changes() {
     let redis = Redis::start();
     let site = sharing(&redis).await;
     set(&site, "products.cached_secs", json!(3_600)).await.expect(200);

@@ -51,7 +51,7 @@ async fn shopkeepers_restock_ship_and_refund_until_they_are_told_to_stop() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn scarce_goods_come_back_in_the_end_and_minds_are_changed() {
+async fn scarce_skus_are_restocked_and_orders_cancelled() {
     let site = Site::open().await;
     site.sell("A-FAN", 500, 2).await;
     let cart = site.cart(&[("A-FAN", 2)]).await;

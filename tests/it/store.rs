@@ -642,7 +642,7 @@ async fn a_store_is_opened_beside_its_server() {
 }
 
 #[tokio::test]
-async fn rows_of_a_store_of_one_projection_go_on_where_they_were() {
+async fn cursors_of_an_older_store_are_kept() {
     let (store, dir) = fresh().await;
     store.close().await;
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(dir.path().join("kontor.db"));
@@ -673,7 +673,7 @@ pub async fn goes_on(store: &Store) {
 }
 
 #[tokio::test]
-async fn an_older_store_is_changed_only_where_that_is_asked_for() {
+async fn older_store_is_migrated_only_on_request() {
     let (store, dir) = fresh().await;
     store.close().await;
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(dir.path().join("kontor.db"));
@@ -709,7 +709,7 @@ async fn an_older_store_is_changed_only_where_that_is_asked_for() {
 }
 
 #[tokio::test]
-async fn what_is_no_store_is_refused() {
+async fn foreign_files_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let missing = Store::open_beside(&dir.path().join("nowhere")).await;
     assert!(matches!(missing, Err(OpenError::Missing(_))), "{missing:?}");
@@ -762,7 +762,7 @@ async fn a_newer_store_is_left_alone() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn others_cannot_read_what_is_kept() {
+async fn data_folder_is_private() {
     use std::os::unix::fs::PermissionsExt as _;
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("deep/data");

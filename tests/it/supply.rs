@@ -73,7 +73,7 @@ fn canonical(package: &Value) -> String {
 /// tokio's `test-util` lets a test turn the runtime's clock. Nothing of ours asks for it in a server's
 /// build, and of others only `tryhard`, by which async-nats tries again: a slip of its manifest.
 #[test]
-fn nothing_of_ours_brings_a_clock_that_can_be_turned() {
+fn no_dependency_enables_tokio_test_util() {
     let metadata = metadata();
     let built = built(&metadata);
     let packages = metadata["packages"].as_array().unwrap().iter();
@@ -132,7 +132,7 @@ fn every_dependency_comes_from_the_registry_and_none_is_banned() {
 }
 
 #[test]
-fn every_crate_is_there_in_one_version_or_it_is_said_why_not() {
+fn duplicate_crate_versions_have_a_reason() {
     let rules = table("deny.toml");
     let skipped = rules["bans"]["skip"].as_array().unwrap();
     let skipped: BTreeSet<&str> = skipped.iter().map(|one| text(one, "crate")).collect();

@@ -27,7 +27,7 @@ async fn status(site: &Site, name: &str, value: &str) -> u16 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_ends_or_changes_at_one_does_so_at_both() {
+async fn sessions_and_products_are_consistent_across_servers() {
     let (store, redis) = (database(), Redis::start());
     let (one, two) = (over(&store, &redis).await, over(&store, &redis).await);
 

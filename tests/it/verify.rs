@@ -17,7 +17,7 @@ fn violated(report: &VerifyReport) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_shop_that_was_stopped_holds() {
+async fn stopped_shop_verifies() {
     let shop = Shop::open().await;
     let placed = shop.some_of_everything().await;
     let report = shop.verify_running().await;
@@ -46,7 +46,7 @@ async fn a_shop_that_was_stopped_holds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn orders_under_way_are_no_violation() {
+async fn pending_orders_are_no_violation() {
     let shop = Shop::open().await;
     let order = shop.buy("mug", 1, "tok_timeout_lost", false).await;
     let report = shop.verify_running().await;
@@ -103,7 +103,7 @@ async fn a_backup_taken_while_orders_come_restores_and_verifies() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_holds_at_any_moment_of_a_rush() {
+async fn verify_passes_during_load() {
     let shop = std::sync::Arc::new(Shop::open().await);
     let faults = serde_json::json!({"decline": 0.1, "error_500": 0.1, "timeout": 0.02});
     shop.set_faults(faults).await;

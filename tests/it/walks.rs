@@ -104,7 +104,7 @@ fn strangers(step: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_walk_names_functions_that_stand_in_the_files_of_each_step() {
+fn documented_walks_name_existing_functions() {
     let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
     for title in WALKS {
         let steps = steps(&text, title);
@@ -117,7 +117,7 @@ fn a_walk_names_functions_that_stand_in_the_files_of_each_step() {
 }
 
 #[test]
-fn a_function_that_is_elsewhere_and_a_file_that_is_not_there_are_seen() {
+fn wrong_functions_and_missing_files_are_detected() {
     let step = "1. `actors/engine/timers.rs` has `fire` and `Order::nowhere`.";
     assert_eq!(strangers(step), ["Order::nowhere"]);
     assert!(find("actors/engine/nowhere.rs").is_none());

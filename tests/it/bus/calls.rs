@@ -205,7 +205,7 @@ async fn calls_by_nats() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_whose_line_to_nats_swallows_everything_is_called_by_http() {
+async fn silent_nats_falls_back_to_http() {
     let server = nats::Server::start();
     let (url, addr) = (server.options().url, server.addr());
     let line = TcpProxy::to(addr).await.unwrap();
@@ -228,7 +228,7 @@ async fn calls_by_http() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_one_process_a_wire_can_fail() {
+async fn in_process_bus_injects_failures() {
     let (pair, board) = Pair::local().await;
     board.cut("b", true);
     let cut = pair.ask(b"hello", PATIENCE).await;
@@ -245,7 +245,7 @@ async fn in_one_process_a_wire_can_fail() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_nats_is_away_calls_go_by_http() {
+async fn calls_use_http_during_a_nats_outage() {
     let mut server = nats::Server::start();
     let (a, b) = (server.connect("a").await, server.connect("b").await);
     let pair = Pair::wire(Some(a.clone()), Some(b.clone())).await;
@@ -289,7 +289,7 @@ fn counted(pair: &Pair, labels: &str) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_of_a_stranger_is_refused_and_nothing_is_done() {
+async fn unsigned_call_is_refused_without_effect() {
     let server = nats::Server::start();
     for by_nats in [false, true] {
         let connect = async |node: &str| match by_nats {
@@ -316,7 +316,7 @@ async fn a_call_of_a_stranger_is_refused_and_nothing_is_done() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_sent_and_broke_off_is_unknown_and_what_was_refused_is_not() {
+async fn broken_call_is_unknown_and_refused_call_is_not() {
     let pair = Pair::wire(None, None).await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

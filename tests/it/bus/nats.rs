@@ -62,7 +62,7 @@ pub async fn up(nats: &Connection, up: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_starts_without_nats_and_finds_it_when_it_comes_and_when_it_comes_back() {
+async fn node_connects_to_nats_later_and_reconnects() {
     let mut server = Server::start();
     server.kill();
     let options = Options { start_wait_ms: 50, ..server.options() };

@@ -47,7 +47,7 @@ async fn notices_in_one_process() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn notices_by_nats_and_a_word_that_some_may_be_missing() {
+async fn notices_by_nats_report_missed_ones() {
     let stop = CancellationToken::new();
     let mut server = nats::Server::start();
     let (a, b) = (server.connect("a").await, server.connect("b").await);

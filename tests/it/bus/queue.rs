@@ -332,7 +332,7 @@ impl QueueConnection for Mute {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_queue_stops_though_its_line_takes_nothing() {
+async fn queue_stops_while_notices_fail() {
     let (site, line) = (Site::new(), Arc::new(Mute(Semaphore::new(0))));
     let pace = QueuePace { lease: LEASE, poll: Duration::from_millis(20), ..QueuePace::default() };
     let (kinds, node) = (kinds(&site.desk), "a".to_owned());
@@ -366,7 +366,7 @@ impl QueueConnection for Deaf {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_line_that_takes_nothing_holds_nothing_up() {
+async fn failing_job_notices_do_not_delay_jobs() {
     let site = Site::new();
     let a = site.node("a", Arc::new(Deaf), &site.stop);
     let id = add(&a, "good").await;
@@ -397,7 +397,7 @@ async fn a_node_that_dies_leaves_its_job_to_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_nats_is_away_and_after_it_lost_all_jobs_are_done() {
+async fn jobs_run_during_and_after_a_nats_outage() {
     let site = Site::new();
     let mut server = nats::Server::start();
     let nats = server.connect("a").await;

@@ -192,7 +192,7 @@ async fn a_stream_in_one_process() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_was_refused_is_sent_again_though_later_ones_were_taken() {
+async fn refused_event_is_relayed_again() {
     let twin = Twin::default();
     let stream: Arc<dyn Stream> = Arc::new(twin.clone());
     let pair = Pair::open(stream.clone(), stream.clone());
@@ -228,18 +228,18 @@ async fn fills_a_gap(stream: Arc<dyn Stream>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_owner_could_not_send_is_sent_by_the_next_one() {
+async fn next_owner_relays_unsent_events() {
     fills_a_gap(Arc::new(Twin::default())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_owner_could_not_send_to_nats_is_sent_by_the_next_one() {
+async fn next_owner_relays_unsent_events_to_nats() {
     let server = nats::Server::start();
     fills_a_gap(jet(server.connect("a").await, &Findings::default())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_never_came_by_the_feed_is_sent() {
+async fn event_missing_in_the_feed_is_relayed() {
     let twin = Twin::default();
     let stream: Arc<dyn Stream> = Arc::new(twin.clone());
     let pair = Pair::open(stream.clone(), stream.clone());
@@ -270,7 +270,7 @@ async fn a_stream_on_nats() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_stream_in_one_process_loses_comes_again() {
+async fn lost_events_of_the_in_process_stream_are_relayed_again() {
     let twin = Twin::default();
     let stream: Arc<dyn Stream> = Arc::new(twin.clone());
     let mut pair = Pair::open(stream.clone(), stream.clone());
@@ -366,7 +366,7 @@ async fn a_message_is_a_cloud_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_has_it_otherwise_is_found_out() {
+async fn different_server_configuration_is_a_finding() {
     let server = nats::Server::start();
     let memory = async_nats::jetstream::stream::Config {
         name: NAME.to_owned(),

@@ -104,12 +104,12 @@ async fn is_shown_all(nats: Option<&str>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_other_nodes_decide_is_shown_once_and_whole() {
+async fn changes_of_other_nodes_are_sent_once() {
     let nats = servers::nats();
     is_shown_all(Some(&nats.server.url())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_other_nodes_decide_is_shown_without_nats_too() {
+async fn changes_of_other_nodes_are_sent_without_nats() {
     is_shown_all(None).await;
 }

@@ -17,7 +17,7 @@ use super::{SHARDS, Shared, buy, saga, sold};
 use crate::shop;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_leaves_loses_nobody() {
+async fn leaving_node_loses_no_request() {
     let shared = Shared::open().await;
     let nodes = shared.nodes(&["a", "b", "c"]).await;
     shared.shared_among(&["a", "b", "c"]).await;
@@ -53,7 +53,7 @@ async fn a_node_that_leaves_loses_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_has_left_takes_no_shards_until_it_is_gone() {
+async fn leaving_node_claims_no_shards() {
     let shared = Shared { lease_ms: 1_200, ..Shared::open().await };
     let nodes = shared.nodes(&["a", "b"]).await;
     shared.shared_among(&["a", "b"]).await;
@@ -81,7 +81,7 @@ async fn a_node_that_has_left_takes_no_shards_until_it_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_processes_of_one_name_are_not_two_owners() {
+async fn second_process_with_a_nodes_name_claims_no_shards() {
     let shared = Shared::open().await;
     let nodes = shared.nodes(&["a"]).await;
     shared.shared_among(&["a"]).await;
@@ -121,7 +121,7 @@ async fn two_processes_of_one_name_are_not_two_owners() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_shards_of_a_node_that_dies_go_on_elsewhere() {
+async fn shards_of_a_dead_node_get_new_owners() {
     let shared = Shared::open().await;
     let mut nodes = shared.nodes(&["a", "b", "c"]).await;
     shared.shared_among(&["a", "b", "c"]).await;
@@ -199,7 +199,7 @@ async fn a_shard_that_takes_longer_than_a_lease_to_hand_over_is_handed_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hand_over_of_before_does_not_end_what_was_claimed_again() {
+async fn old_hand_over_does_not_end_a_new_claim() {
     let shared = Shared::open().await;
     let nodes = shared.nodes(&["a"]).await;
     shared.shared_among(&["a"]).await;

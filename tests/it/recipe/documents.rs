@@ -173,7 +173,7 @@ fn the_page_of_rows_shows_what_is_compiled() {
 }
 
 #[test]
-fn a_page_that_drifts_is_seen() {
+fn outdated_recipe_page_is_detected() {
     let page = "Text.\n\n`src/a.rs`:\n\n```rust\nfn a() {}\n```\n\nMore:\n\n```\nno file\n```\n";
     assert_eq!(shown(page), BTreeMap::from([("src/a.rs".to_owned(), "fn a() {}\n".to_owned())]));
     let listed =

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::fixture::{Fixture, authorize, code, gbp, operation, unknown};
 
 #[tokio::test]
-async fn tokens_decline() {
+async fn decline_tokens_are_declined() {
     let psp = Fixture::start().await;
     for (token, expected) in
         [("tok_declined", "card_declined"), ("tok_insufficient_funds", "insufficient_funds")]
@@ -22,7 +22,7 @@ async fn tokens_decline() {
 }
 
 #[tokio::test]
-async fn a_card_number_goes_nowhere() {
+async fn card_number_is_refused_and_never_stored() {
     let psp = Fixture::start().await;
     for number in ["4111111111111111", "4111 1111 1111 1111", "411111111111"] {
         let answer = psp.client.authorize(&authorize("order-1", "k", 1, number)).await;

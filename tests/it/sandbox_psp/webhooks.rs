@@ -17,7 +17,7 @@ async fn subscribed(refusals: usize) -> (Fixture, Receiver) {
 }
 
 #[tokio::test]
-async fn everything_is_told() {
+async fn every_operation_sends_a_webhook() {
     let (psp, receiver) = subscribed(0).await;
     let id = psp.authorized("order-1", 1000).await;
     psp.client.capture(&operation(&id, "c1", 400)).await.unwrap();

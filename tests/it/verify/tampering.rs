@@ -90,7 +90,7 @@ fn ways() -> Vec<(&'static str, String, &'static str, &'static str)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_way_of_breaking_it_is_found() {
+async fn every_kind_of_tampering_is_found() {
     let shop = Shop::open().await;
     shop.some_of_everything().await;
     let shop = shop.stop().await;
