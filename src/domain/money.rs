@@ -74,6 +74,11 @@ pub enum InvalidMoney {
     /// Not a decimal number of minor units.
     #[error("must be a number of minor units with at most 4 decimals, for example 1250 or 1250.5")]
     Number,
+    /// Not a decimal number of major units.
+    #[error(
+        "must be a number of major units with at most 4 decimals more than the currency has, for example 12.50"
+    )]
+    MajorNumber,
     /// Beyond [`AMOUNT_MAX`].
     #[error(
         "is too large: an amount may have at most 9007199254740991 minor units, a price 900719925474"
@@ -145,7 +150,10 @@ impl FromStr for UnitPrice {
 /// too large.
 pub fn parse_major(text: &str, currency: Currency) -> Result<UnitPrice, InvalidMoney> {
     let places = usize::from(currency.exponent().unwrap_or(0)) + 4;
-    decimal(text, places).map(UnitPrice)
+    decimal(text, places).map(UnitPrice).map_err(|error| match error {
+        InvalidMoney::Number => InvalidMoney::MajorNumber,
+        other => other,
+    })
 }
 
 /// Parses a decimal number as a whole number of 10^-`places`.

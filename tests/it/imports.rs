@@ -37,6 +37,8 @@ on_both_databases! {
     what_a_file_does_not_say_stays_as_it_is
     line_breaks_are_line_feeds_wherever_they_come_from
     on_hand_sets_and_on_hand_change_adds
+    a_refused_row_changes_nothing
+    a_dry_run_sees_the_rows_before_as_the_real_run_does
 }
 
 /// A shop that sells in euros, and files for it.
@@ -137,6 +139,40 @@ async fn what_a_file_does_not_say_stays_as_it_is(shop: Shop) {
     (whole["description"], whole["category"]) = (json!(""), Value::Null);
     is(&whole, "null").await;
     assert!(!shop.import("g.csv", "sku,price\nP9,1\n").await, "a new product needs a name");
+    shop.close().await;
+}
+
+async fn a_refused_row_changes_nothing(shop: Shop) {
+    assert!(shop.import("a.csv", "sku,name,price,on_hand\nP1,Lamp,5,3\n").await);
+    let before = shop.product("P1").await;
+    let expects = "sku,name,price,active,on_hand,change_from\nP1,Other,9,false,1,77\n";
+    assert!(!shop.import("b.csv", expects).await, "3 are there, not 77");
+    assert_eq!(shop.product("P1").await, before);
+    assert!(!shop.import("c.csv", "sku,name,on_hand_change\nP2,Shelf,-1\n").await);
+    shop.site.admin(Method::GET, "/products/P2", None).await.expect(404);
+    assert!(!shop.import("d.csv", "sku,on_hand\nP3,5\n").await, "a new product needs a name");
+    shop.site.admin(Method::GET, "/stock/P3", None).await.expect(404);
+    shop.close().await;
+}
+
+async fn a_dry_run_sees_the_rows_before_as_the_real_run_does(shop: Shop) {
+    let rows = json!([
+        {"product": {"sku": "P1", "name": "Lamp"}, "on_hand": 5},
+        {"product": {"sku": "P1"}, "on_hand_change": -3},
+        {"product": {"sku": "P1"}, "on_hand": 9, "change_from": 2},
+        {"product": {"sku": "P1"}, "on_hand": 9},
+        {"product": {"sku": "P1"}, "on_hand_change": -10},
+    ]);
+    let mut reports = Vec::new();
+    for dry_run in [true, false] {
+        let body = json!({"dry_run": dry_run, "rows": rows});
+        let report = shop.site.admin(Method::POST, "/imports", Some(body)).await.expect(200);
+        assert_eq!(report["stock_set"], 3, "{report}");
+        assert_eq!(report["errors"].as_array().map(Vec::len), Some(1), "{report}");
+        reports.push(report["errors"].clone());
+    }
+    assert_eq!(reports[0], reports[1]);
+    assert_eq!(shop.site.level("P1").await["on_hand"], 9);
     shop.close().await;
 }
 

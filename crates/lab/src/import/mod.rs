@@ -129,8 +129,9 @@ async fn import(client: &Client, args: &Args) -> Result<(ImportTally, u64), Erro
     let format = args.format.unwrap_or_else(|| FileFormat::of_name(&name));
     let kind = format!("{format:?}");
     let digest = source::digest(&args.file, &[client.base(), &kind, &args.location])?;
-    if format == FileFormat::Csv {
-        csv_text::check(source::open(&args.file)?)?;
+    match format {
+        FileFormat::Csv => csv_text::check(source::open(&args.file)?)?,
+        FileFormat::Jsonl | FileFormat::OnlineRetail => source::check(source::open(&args.file)?)?,
     }
     let mut position = PositionFile::new(&args.file, &digest);
     let earlier = if args.restart || args.dry_run { None } else { position.load() };

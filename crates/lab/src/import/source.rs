@@ -76,6 +76,15 @@ pub fn not_utf8(error: std::str::Utf8Error) -> String {
     format!("is not UTF-8 at byte {}", error.valid_up_to() + 1)
 }
 
+/// Reads a file to its end: one that is cut off is refused as a whole.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn check(input: impl Read) -> Result<(), Error> {
+    std::io::copy(&mut plain(input)?, &mut std::io::sink())?;
+    Ok(())
+}
+
 /// Opens a file.
 ///
 /// # Errors

@@ -144,7 +144,7 @@ pub async fn import_products(
     if !call.node().runtime.current().imports {
         return Err(Error::new(Code::ImportsClosed, "product imports are switched off"));
     }
-    let says = |row: &UnreadRow, field| row.0.get(field).is_some();
+    let says = |row: &UnreadRow, field| row.0.get(field).is_some_and(|value| !value.is_null());
     let has_stock = |row| says(row, "on_hand") || says(row, "on_hand_change");
     let has_stock = body.value.rows.iter().any(has_stock);
     if has_stock {
@@ -170,25 +170,17 @@ pub async fn import_products(
     let done = stream::iter(by_sku)
         .map(|(sku, rows)| async move {
             let mut outcomes = Vec::with_capacity(rows.len());
-            // What a dry run would have made of the product so far.
-            let mut made = None;
+            let mut dry_run = dry.then(DryRun::default);
             for (number, row) in rows {
-                let change = match dry {
-                    true => imagine(call, &sku, &row, &mut made).await,
-                    false => write(call, &sku, &row, cause.clone()).await,
-                };
                 let field = row.stock.as_ref().map_or("on_hand", Units::field);
-                let outcome = match change {
-                    Ok(change) => {
-                        // A row of a request that comes again is known by its number.
-                        let idempotency = key.clone().map(|Idempotency { key, digest }| {
-                            Idempotency { key: format!("{key}#{number}"), digest }
-                        });
-                        let cause = Cause { idempotency, ..cause.clone() };
-                        let stock = change_stock(call, &sku, row, dry, cause).await;
-                        stock.map(|stock_set| (change, stock_set))
-                    }
-                    Err(error) => Err(error),
+                // A row of a request that comes again is known by its number.
+                let idempotency = key.clone().map(|Idempotency { key, digest }| Idempotency {
+                    key: format!("{key}#{number}"),
+                    digest,
+                });
+                let outcome = match &mut dry_run {
+                    Some(dry_run) => dry_run.apply(call, &sku, &row).await,
+                    None => apply(call, &sku, &row, cause, idempotency).await,
                 };
                 outcomes.push((number, field, outcome));
             }
@@ -224,6 +216,18 @@ impl Units {
         match self {
             Self::Set { .. } => "on_hand",
             Self::Add { .. } => "on_hand_change",
+        }
+    }
+
+    fn command(self, location: &Location) -> stock::Command {
+        let location = location.clone();
+        match self {
+            Self::Set { on_hand, change_from } => {
+                stock::Command::Set { location, on_hand, change_from }
+            }
+            Self::Add { delta } => {
+                stock::Command::Adjust { location, delta, reason: REASON.to_owned() }
+            }
         }
     }
 
@@ -280,76 +284,104 @@ fn price(
 /// What became of a row: the product's change, and whether stock was set.
 type Outcome = Result<(WriteOutcome, bool), Error>;
 
-async fn write(
+async fn apply(
     call: &RequestParts,
     sku: &Sku,
     row: &ParsedRow,
-    cause: Cause,
-) -> Result<WriteOutcome, Error> {
-    change(call, sku, &IfMatch::Anything, cause, |there| row.product(sku, there))
-        .await
-        .map(|(_, change)| change)
-}
-
-/// What a row would change, after the rows before it; `made` is what they have made of the product.
-async fn imagine(
-    call: &RequestParts,
-    sku: &Sku,
-    row: &ParsedRow,
-    made: &mut Option<Product>,
-) -> Result<WriteOutcome, Error> {
-    let there = match made.take() {
-        Some(made) => Some(made),
-        None => call.node().catalog.get(sku).await?.map(|row| row.value.clone()),
-    };
-    let product = row.product(sku, there.clone());
-    *made = product.as_ref().ok().cloned().or_else(|| there.clone());
-    let product = product?;
-    Ok(match there {
-        None => WriteOutcome::Created,
-        Some(there) if there == product => WriteOutcome::Unchanged,
-        Some(_) => WriteOutcome::Updated,
-    })
+    cause: &Cause,
+    idempotency: Option<Idempotency>,
+) -> Outcome {
+    let there = call.node().catalog.get(sku).await?;
+    // Refused before anything is written.
+    row.product(sku, there.map(|row| row.value.clone()))?;
+    let stock_set = change_stock(call, sku, row, cause, idempotency).await?;
+    let next = |there| row.product(sku, there);
+    let (_, outcome) = change(call, sku, &IfMatch::Anything, cause.clone(), next).await?;
+    Ok((outcome, stock_set))
 }
 
 /// Changes the stock as a row says; whether that was a change.
 async fn change_stock(
     call: &RequestParts,
     sku: &Sku,
-    row: ParsedRow,
-    dry: bool,
-    cause: Cause,
+    row: &ParsedRow,
+    cause: &Cause,
+    idempotency: Option<Idempotency>,
 ) -> Result<bool, Error> {
-    let (location, Some(units)) = (row.location, row.stock) else { return Ok(false) };
-    let (entity, now) = (stock::entity_id(sku), call.now());
-    let (command, cause, wanted) = match units {
-        // What is set is what was set last, whoever asked twice.
-        Units::Set { on_hand, change_from } => (
-            stock::Command::Set { location: location.clone(), on_hand, change_from },
-            Cause { idempotency: None, ..cause },
-            Some(on_hand),
-        ),
-        Units::Add { delta } => {
-            let (location, reason) = (location.clone(), REASON.to_owned());
-            (stock::Command::Adjust { location, delta, reason }, cause, None)
+    let (Some(units), location) = (row.stock, row.location.clone()) else { return Ok(false) };
+    let (entity, host) = (stock::entity_id(sku), &call.node().stock);
+    let command = units.command(&location);
+    // What is set is what was set last, whoever asked twice.
+    let idempotency = match units {
+        Units::Set { on_hand, .. } => {
+            let read = move |view: View<'_, Stock>| on_hand_at(view.state, &location);
+            if host.read(&entity, read).await? == Some(on_hand) {
+                return Ok(false);
+            }
+            None
         }
+        Units::Add { .. } => idempotency,
     };
-    if dry || wanted.is_some() {
-        let asked = command.clone();
-        let read = move |view: View<'_, Stock>| {
-            let level = view.state.levels().get(&location).map(|level| level.on_hand);
-            match wanted.is_some() && level == wanted {
-                true => Ok(false),
-                false => view.state.decide(&asked, now).map(|_| true),
+    host.carry_out(&entity, command, Cause { idempotency, ..cause.clone() }).await?;
+    Ok(true)
+}
+
+fn on_hand_at(stock: &Stock, location: &Location) -> Option<i64> {
+    stock.levels().get(location).map(|level| level.on_hand)
+}
+
+/// What the rows of one SKU would have made of it so far.
+#[derive(Default)]
+struct DryRun {
+    product: Option<Product>,
+    stock: Option<Stock>,
+}
+
+impl DryRun {
+    async fn apply(&mut self, call: &RequestParts, sku: &Sku, row: &ParsedRow) -> Outcome {
+        let there = match self.product.take() {
+            Some(product) => Some(product),
+            None => call.node().catalog.get(sku).await?.map(|row| row.value.clone()),
+        };
+        self.product.clone_from(&there);
+        let product = row.product(sku, there.clone())?;
+        let stock_set = self.change_stock(call, sku, row).await?;
+        let outcome = match there {
+            None => WriteOutcome::Created,
+            Some(there) if there == product => WriteOutcome::Unchanged,
+            Some(_) => WriteOutcome::Updated,
+        };
+        self.product = Some(product);
+        Ok((outcome, stock_set))
+    }
+
+    async fn change_stock(
+        &mut self,
+        call: &RequestParts,
+        sku: &Sku,
+        row: &ParsedRow,
+    ) -> Result<bool, Error> {
+        let Some(units) = row.stock else { return Ok(false) };
+        let mut stock = match self.stock.take() {
+            Some(stock) => stock,
+            None => {
+                let read = |view: View<'_, Stock>| view.state.clone();
+                call.node().stock.read(&stock::entity_id(sku), read).await?
             }
         };
-        let would_change = call.node().stock.read(&entity, read).await??;
-        if dry || !would_change {
-            return Ok(would_change);
+        let same = matches!(units, Units::Set { on_hand, .. }
+            if on_hand_at(&stock, &row.location) == Some(on_hand));
+        let now = call.now();
+        let events = match same {
+            true => Ok(Vec::new()),
+            false => stock.decide(&units.command(&row.location), now),
+        };
+        for event in events.iter().flatten() {
+            stock.evolve(event, now);
         }
+        self.stock = Some(stock);
+        Ok(events.map(|_| !same)?)
     }
-    call.node().stock.carry_out(&entity, command, cause).await?;
-    Ok(true)
 }
 
 impl ImportReport {
