@@ -188,10 +188,18 @@ pub fn load(
     flags: &[(&str, String)],
 ) -> Result<Loaded, Error> {
     let mut figment = Figment::from(Serialized::defaults(Config::default()));
-    if let Some(file) = file {
-        std::fs::metadata(file).map_err(|error| Error::File { file: file.into(), error })?;
+    let place = file.unwrap_or(Path::new(FILE));
+    let found = std::fs::metadata(place).and_then(|found| match found.is_dir() {
+        true => Err(std::io::ErrorKind::IsADirectory.into()),
+        false => Ok(()),
+    });
+    match found {
+        Err(error) if file.is_some() || error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::File { file: place.into(), error });
+        }
+        Err(_) => {}
+        Ok(()) => figment = figment.merge(Toml::file_exact(place)),
     }
-    figment = figment.merge(Toml::file(file.unwrap_or(Path::new(FILE))));
     let mut values = Variables::default();
     for (name, value) in environment {
         let Some(path) = name.strip_prefix(PREFIX) else {
@@ -360,6 +368,15 @@ mod tests {
             let loaded = load(None, environment(&pairs), &[]).unwrap();
             assert_eq!(loaded.config.cluster.node, text);
             assert_eq!(loaded.config.cluster.url, text);
+        }
+    }
+
+    #[test]
+    fn configuration_file_is_here_and_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        for wrong in [folder.path(), &folder.path().join("none.toml")] {
+            let error = load(Some(wrong), environment(&[]), &[]).err().unwrap();
+            assert!(matches!(error, Error::File { .. }), "{error}");
         }
     }
 

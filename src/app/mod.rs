@@ -188,6 +188,11 @@ impl App {
         Ok(app)
     }
 
+    /// Waits until the HTTP server serves no more, because it was stopped or has failed.
+    pub async fn server_ended(&self) {
+        self.server.ended().await;
+    }
+
     /// Where it listens, as a URL.
     #[must_use]
     pub fn url(&self) -> String {

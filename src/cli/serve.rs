@@ -11,6 +11,8 @@ use kontor::store::{DatabaseUrl, OpenError};
 use kontor::telemetry;
 use kontor_lab::{stderr, stdout};
 
+use tokio::signal::unix::{self, SignalKind};
+
 use super::Error;
 use super::sign_in::{self, SignInLink};
 
@@ -97,6 +99,7 @@ impl SettingArgs {
 /// # Errors
 /// [`Error`]: the settings are wrong, or the server cannot start.
 pub async fn run(args: Args) -> Result<ExitCode, Error> {
+    let hang_ups = unix::signal(SignalKind::hangup())?;
     let config = args.settings.load()?.checked()?;
     let logs = telemetry::start(&config.log).map_err(Error::Usage)?;
     let app = start(&config).await?;
@@ -107,7 +110,8 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
     stdout::notice(banner(&app, &config, link)?);
     tokio::select! {
         () = told_to_stop() => {}
-        () = hung_up(&args.settings, &logs) => {}
+        () = hung_up(hang_ups, &args.settings, &logs) => {}
+        () = app.server_ended() => return Err(Error::Usage("the HTTP server has ended: see the log".into())),
     }
     stderr::line("stopping: waiting for requests in progress");
     if tokio::time::timeout(STOP_WITHIN, app.stop()).await.is_err() {
@@ -167,7 +171,7 @@ fn banner(
 
 /// Waits for Ctrl-C or SIGTERM.
 pub(super) async fn told_to_stop() {
-    let terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
+    let terminate = unix::signal(SignalKind::terminate());
     let Ok(mut terminate) = terminate else {
         let _ = tokio::signal::ctrl_c().await;
         return;
@@ -179,14 +183,10 @@ pub(super) async fn told_to_stop() {
 }
 
 /// Changes the filter of the logs whenever SIGHUP comes, until the terminal that they go to is closed.
-async fn hung_up(settings: &SettingArgs, logs: &telemetry::LogFilter) {
-    let hang_up = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
+async fn hung_up(mut hang_ups: unix::Signal, settings: &SettingArgs, logs: &telemetry::LogFilter) {
     // Asked now: a terminal that was closed is none.
     let terminal = std::io::stderr().is_terminal();
-    let Ok(mut hang_up) = hang_up else {
-        return std::future::pending().await;
-    };
-    while hang_up.recv().await.is_some() && !terminal {
+    while hang_ups.recv().await.is_some() && !terminal {
         let read = settings.load().and_then(Loaded::checked).map_err(|error| error.to_string());
         match read.and_then(|config| logs.set(&config.log.filter).map(|()| config.log.filter)) {
             Ok(filter) => tracing::warn!(

@@ -15,6 +15,7 @@ use garde::Validate;
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::docs::openapi::Document;
 use super::edge::authentication::Authenticator;
@@ -260,7 +261,7 @@ pub struct Server {
     jobs: Arc<Jobs>,
     live: Arc<Live>,
     handle: ServerHandle,
-    over: oneshot::Receiver<()>,
+    over: CancellationToken,
 }
 
 /// Starts the server on a thread of its own.
@@ -274,12 +275,12 @@ pub async fn start(start: ServerStart) -> Result<Server, StartError> {
     let serving = wings.serving.clone().into_inner();
     let (jobs, live) = (wings.jobs.clone().into_inner(), wings.live.clone().into_inner());
     let (started, begun) = oneshot::channel();
-    let (ended, over) = oneshot::channel();
+    let over = CancellationToken::new();
+    let ended = over.clone().drop_guard();
     std::thread::Builder::new().name("http".to_owned()).spawn(move || {
         let system = actix_web::rt::System::new();
         system.block_on(serve(&options, routes, wings, started));
-        // An error means that nobody waits for the end.
-        let _gone = ended.send(());
+        drop(ended);
     })?;
     let lost = || {
         StartError::Thread(std::io::Error::other(
@@ -354,6 +355,11 @@ impl Server {
         let _first = self.jobs.set(queue);
     }
 
+    /// Waits until it serves no more, because it was stopped or has failed.
+    pub async fn ended(&self) {
+        self.over.cancelled().await;
+    }
+
     /// Says that it should get no more traffic. What comes all the same is served.
     pub fn leave(&self) {
         self.serving.set(false);
@@ -364,7 +370,6 @@ impl Server {
         self.serving.set(false);
         self.live.stop.cancel();
         self.handle.stop(true).await;
-        // An error means that the thread is gone already.
-        let _gone = self.over.await;
+        self.over.cancelled().await;
     }
 }

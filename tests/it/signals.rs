@@ -1,8 +1,35 @@
 //! What signals mean to `kontor serve`. How it stops under load is in `edge`.
 
-use std::process::Stdio;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 
 use crate::process::Server;
+
+#[test]
+fn sighup_while_it_starts_ends_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    // A folder in use is waited for: that is a start which takes its time.
+    let first = Server::start(dir.path(), "");
+    let mut second = crate::process::kontor();
+    second.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(dir.path());
+    let mut second = second.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let pid = second.id();
+    // It catches the signal as soon as it listens for it: bit 0 of the signals that are caught.
+    let catches = || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        u64::from_str_radix(caught.trim(), 16).unwrap() & 1 == 1
+    };
+    while !catches() {
+        std::thread::yield_now();
+    }
+    Command::new("kill").args(["-HUP", &pid.to_string()]).status().unwrap();
+    first.kill();
+    let lines = BufReader::new(second.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.into_iter().any(|line| line.contains("is ready")), "it did not start");
+    second.kill().unwrap();
+    second.wait().unwrap();
+}
 
 #[test]
 fn sighup_reads_the_log_filter_again_and_stops_nothing() {
