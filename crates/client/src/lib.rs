@@ -9,7 +9,7 @@
 //! It depends only on kontor's HTTP API, needs a tokio runtime, and has no state of its own.
 //!
 //! ```no_run
-//! use kontor_client::api::{Checkout, NewCart, NewLine, Payment};
+//! use kontor_client::api::{Checkout, NewCart, NewLine, PaymentMethod};
 //! use kontor_client::{Client, Error};
 //!
 //! # async fn buy() -> Result<(), Error> {
@@ -24,7 +24,7 @@
 //! };
 //! let cart = shop.create_cart(&cart).send().await?.body;
 //! let checkout = Checkout {
-//!     payment: Some(Payment::sandbox("tok_ok")),
+//!     payment: Some(PaymentMethod::sandbox("tok_ok")),
 //!     expected_total: Some(cart.totals.total.clone()),
 //! };
 //! match shop.check_out(&cart.id, &checkout).prefer_wait(10).send().await {
@@ -47,7 +47,7 @@ pub mod money;
 mod operations;
 mod problem;
 
-pub use client::{Answer, Call, Client};
+pub use client::{Answer, Call, Client, install_tls};
 pub use money::{InvalidMoney, Money, UnitPrice};
 pub use operations::segment;
 pub use problem::{Error, FieldError, Problem};

@@ -1,7 +1,7 @@
 //! The simulated clients' requests, and the answers that they got.
 //!
 //! Requests are built with `format!`, and only the needed fields of answers are parsed, borrowed
-//! from the received bytes. Deliberately not here: the start of flows (`pace`).
+//! from the received bytes. `pace` starts the flows.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -28,7 +28,7 @@ const NO_SERVER_PAUSE: Duration = Duration::from_millis(100);
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
-/// One kind of flow.
+/// What one simulated client does: a flow of requests, not a flow of `actors::flows`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlowKind {
     /// Fills a cart and checks out.
@@ -37,7 +37,7 @@ pub enum FlowKind {
     Leave,
     /// Reads a page.
     Browse,
-    /// Posts a document to any server.
+    /// Posts a document to an echo server.
     Echo,
 }
 
@@ -75,7 +75,7 @@ pub struct Manner {
     pub token: String,
     /// The value of `Prefer`, `wait=N`.
     pub prefer: HeaderValue,
-    /// Whether they fill their cart with four requests instead of two.
+    /// Whether they fill their cart with three requests instead of one.
     pub stepwise: bool,
 }
 
@@ -176,7 +176,8 @@ impl LoadBuyer {
         Ok(())
     }
 
-    /// Creates a cart of two lines that is ready for checkout: with one request, or three stepwise.
+    /// Creates a cart of two lines that is ready for checkout: with one request, or with three
+    /// ([`Manner::stepwise`]).
     async fn fill(&mut self, due: Instant) -> Result<Filled, Broken> {
         let (first, second) = self.run.goods.pair(&mut self.random);
         let lines =
@@ -332,7 +333,7 @@ impl LoadBuyer {
         request.body(Full::new(Bytes::from(body))).map_err(|_| Broken)
     }
 
-    /// Sends a request that should end well.
+    /// Sends a request that must be answered with 2xx.
     async fn answer(
         &mut self,
         step: RequestStep,

@@ -33,6 +33,7 @@ pub async fn find(args: &Echo) -> Result<RequestTarget, Error> {
 
 /// Sends one document; what is not answered is for the run to count.
 async fn ask(args: &Echo, url: &str) -> Result<(), String> {
+    kontor_client::install_tls();
     let request = reqwest::Client::new().post(url).timeout(args.timeout);
     let request = request.header(CONTENT_TYPE, "application/json").body(document(0));
     match request.send().await.map(|answer| answer.status()) {
