@@ -143,7 +143,7 @@ const NO_IO: [&str; 8] =
 
 const LINES_MAX: usize = 800;
 
-fn root() -> &'static Path {
+pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 

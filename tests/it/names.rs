@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::house::{code, files};
+use crate::house::{code, files, root};
 
 /// A name of several types, its one meaning, and the folders or files in which it has it.
 type Shared = (&'static str, &'static str, &'static [&'static str]);
@@ -158,4 +158,23 @@ fn a_second_meaning_is_seen() {
         assert_eq!(wrong(&[("src/bus/c.rs", fine)]), Vec::<String>::new(), "{fine}");
     }
     assert!(wrong(&[("src/bus/tests.rs", "pub struct Row;")]).is_empty());
+}
+
+/// A test that a document names can be run by that name.
+#[test]
+fn tests_named_in_documents_exist() {
+    let named = regex::Regex::new(r"`([a-z]+(?:_[a-z0-9]+){3,})`").unwrap();
+    let sources = ["src", "crates", "tests"].iter().flat_map(|folder| files(folder, "rs"));
+    let text: String = sources.map(|(_, text)| text).collect();
+    let mut missing = Vec::new();
+    for document in ["ARCHITECTURE.md", "CONTRIBUTING.md", "docs/reliability.md"] {
+        let page = std::fs::read_to_string(root().join(document)).unwrap();
+        for found in named.captures_iter(&page) {
+            let name = &found[1];
+            if !text.contains(name) {
+                missing.push(format!("{document} names {name}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
 }
