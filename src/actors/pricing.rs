@@ -80,7 +80,7 @@ impl Pricing {
     /// Prices a cart.
     ///
     /// # Errors
-    /// The store's, when products cannot be read.
+    /// [`store::Error`] if products cannot be read.
     pub async fn price(&self, cart: &Cart) -> Result<Priced, store::Error> {
         let mut requirements = Vec::new();
         let lines = self.price_lines(cart, &mut requirements).await?;

@@ -1,5 +1,5 @@
-//! Answers to other nodes: of this node's entities and rows, and of the state of its shards, so
-//! that an operator can see all of it on any node.
+//! Answers calls of other nodes: for this node's entities and rows, and for a report on its shards,
+//! so that an operator can see the whole cluster on any node.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::engine::hosts::ErasedHost;
 use super::node::Node;
 use crate::bus::{CallSlot, IncomingCall};
 
-/// The name of reports in calls between nodes.
+/// The request for a report, in the place of a noun's name in calls between nodes.
 const NOUN: &str = "report";
 /// Timeout of another node's report.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -1,5 +1,5 @@
 //! `kontor sign-in` and `kontor sign-out`: one-time links that sign a browser in to the admin page,
-//! and the end of sessions, straight in the data folder, whether or not a server runs on it.
+//! and the end of sessions, directly in the store, whether or not a server is using it.
 //! `kontor serve` and `kontor demo` make their links here, too.
 
 use std::io::IsTerminal as _;
@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::{Error, key, store_location};
 
-/// The setting that says since when a store is set up: its first link was shown then.
+/// The stored value with the time at which the first link of a store was shown.
 const SET_UP: &str = "set_up_link_shown";
 
 /// Print a one-time sign-in link for the admin page
@@ -119,13 +119,13 @@ pub struct SignInLink {
     pub address: String,
     /// Its token.
     pub token: String,
-    /// What it is good for, in words.
+    /// How often and for how long it works, in words.
     pub good_for: &'static str,
 }
 
-/// The link that `kontor serve` shows: on a terminal at every start; anywhere else, where what is
-/// shown may be kept, only at the first start of a store that has no key, since nobody could come
-/// in otherwise.
+/// The link that `kontor serve` shows. On a terminal, there is one at every start. Other outputs
+/// may be stored, so there is one only at the first start of a store without a key, to which nobody
+/// has access yet.
 ///
 /// # Errors
 /// [`store::Error`].
@@ -144,7 +144,7 @@ pub async fn at_start(store: &Store, url: &str) -> Result<Option<SignInLink>, st
     Ok(Some(link))
 }
 
-/// A link for somebody who may do everything.
+/// A link with the scope `admin`.
 ///
 /// # Errors
 /// [`store::Error`].

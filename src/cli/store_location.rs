@@ -4,7 +4,7 @@ use std::path::Path;
 
 use kontor::store::{DatabaseUrl, OpenError, Options, Store};
 
-/// What is said to whoever would copy a database with the means of a folder.
+/// The advice of `kontor backup` for a store in PostgreSQL.
 pub const PG_DUMP: &str = "back up a store in PostgreSQL with PostgreSQL's own tools: \
     pg_dump --format=custom --file kontor.dump URL; restore it into an empty database with \
     pg_restore --dbname URL kontor.dump, then kontor verify --store URL";
@@ -15,7 +15,7 @@ pub fn database(store: Option<&DatabaseUrl>) -> Option<&DatabaseUrl> {
     store.filter(|address| !address.is_empty())
 }
 
-/// Opens a store beside its servers, as it is.
+/// Opens a store that servers may be using, without migrating its tables.
 ///
 /// # Errors
 /// [`OpenError`].
@@ -26,7 +26,7 @@ pub async fn beside(data: &Path, store: Option<&DatabaseUrl>) -> Result<Store, O
     }
 }
 
-/// Opens a store beside its servers, and brings its tables up to date.
+/// Opens a store that servers may be using, and migrates its tables.
 ///
 /// # Errors
 /// [`OpenError`].

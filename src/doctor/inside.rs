@@ -172,7 +172,7 @@ async fn webhooks(store: &Store) -> Result<Finding, Error> {
                 parked.len(),
                 last.webhook.reason
             ),
-            "see GET /v1/admin/webhooks: a webhook is retried for 85 minutes; settle the rest at the \
+            "see GET /v1/admin/webhooks: a webhook is retried for 43 minutes; settle the rest at the \
              provider, then POST /v1/admin/webhooks/{id}/retry, or DELETE it",
         ),
     })

@@ -1,5 +1,5 @@
 //! The definition of an event-sourced noun: a state, its commands, events and effects, and two pure
-//! functions between them. The generic host that runs nouns is on floor 2.
+//! functions between them. The generic host that runs nouns is in `actors::engine`.
 
 use std::fmt;
 use std::hash::Hash;
@@ -51,7 +51,8 @@ impl EntityId {
         }
     }
 
-    /// The shard of this entity, of `shards`. A store never changes this function.
+    /// The shard of this entity, if the store has `shards` shards. This function must never change:
+    /// existing stores depend on it.
     #[must_use]
     pub fn shard(&self, shards: u16) -> u16 {
         let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
@@ -71,7 +72,7 @@ impl fmt::Display for EntityId {
 /// The cause of a change: it is stored with every event.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cause {
-    /// The principal: `buyer`, an API key's id, `saga`, `timer`, `provider`.
+    /// The principal: `buyer`, `key:…`, `session:…`, `saga`, `timer`, `provider:…`, `sweep`.
     pub by: String,
     /// The command's name.
     #[serde(rename = "cmd")]
@@ -116,8 +117,8 @@ pub struct Record {
     pub cause: Arc<str>,
     /// The event as JSON.
     pub data: Arc<str>,
-    /// Whether its checksum is right, as far as the store has one; if not, its other fields are
-    /// unreliable.
+    /// Whether it matches its checksum; also true if it was stored without one. If false, its other
+    /// fields are unreliable.
     pub intact: bool,
 }
 
@@ -153,7 +154,8 @@ pub trait Noun:
     /// A command's name in snake case, for the journal and metrics.
     fn command_name(command: &Self::Command) -> &'static str;
 
-    /// The events that a command gives. No events mean that the command was carried out before.
+    /// The events that a command gives. No events mean that nothing is left to do: the command was
+    /// carried out before, or no longer applies.
     ///
     /// # Errors
     /// The noun's own rejection.
@@ -172,7 +174,7 @@ pub trait Noun:
         Vec::new()
     }
 
-    /// The latest time at which to call [`Noun::on_timer`].
+    /// The time by which [`Noun::on_timer`] must be called; it may also be called earlier.
     fn timer(&self) -> Option<Timestamp> {
         None
     }
@@ -204,12 +206,12 @@ pub trait Noun:
 
     /// The part of the state that is sent to another node as the answer to a read or a command: by
     /// default all of it; of a large state, the part that answers need. The value of
-    /// [`Noun::figure`] is sent with it.
+    /// [`Noun::summary_number`] is sent with it.
     fn excerpt(_command: Option<&Self::Command>) -> Excerpt<Self> {
         Arc::new(|state, _now| state.clone())
     }
 
-    /// The approximate number of rows in the state, which is the cost of a snapshot.
+    /// The approximate number of elements in the state, as a measure of the cost of a snapshot.
     fn weight(&self) -> usize {
         1
     }

@@ -32,7 +32,7 @@ struct Inner {
 }
 
 impl Folder {
-    /// The folder, its connections, and its lock while it is open.
+    /// Holds the folder's connections, and its lock until the folder is closed.
     pub(in crate::store) fn new(
         dir: PathBuf,
         readers: SqlitePool,

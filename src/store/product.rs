@@ -25,7 +25,7 @@ pub struct Filter {
     pub category: Option<String>,
     /// Only active ones, or only inactive ones.
     pub active: Option<bool>,
-    /// Only those with this text in their name or SKU, in any case.
+    /// Only those with this text in their name or SKU, ignoring case.
     pub q: Option<String>,
     /// Only those after this SKU.
     pub after: Option<Sku>,
@@ -59,7 +59,7 @@ impl Store {
     }
 }
 
-/// Products from one of the databases.
+/// Products from the primary or from a replica.
 async fn list(from: Readers<'_>, filter: &Filter) -> Result<Vec<Row>, Error> {
     let limit = filter.limit.min(LIST_MAX);
     let Some(text) = filter.q.as_deref().map(fold_case) else {

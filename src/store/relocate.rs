@@ -2,8 +2,8 @@
 //! journal, in one transaction, so an interrupted move leaves an empty store and can be started
 //! again.
 //!
-//! An event keeps its entity and seq, and gets a position in its entity's shard there, in the order
-//! of the old positions. `verify` checks that everything arrived.
+//! An event keeps its entity and seq, and gets a new position in its entity's shard in PostgreSQL,
+//! in the order of the old positions. `verify` checks that everything arrived.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,8 @@ use crate::domain::entity::EntityId;
 /// Rows that are written at once.
 const PAGE: u32 = 1_000;
 
-/// Tables that are rebuilt or belong to a running node, beside the lists.
+/// Tables that are not copied, in addition to the projected lists: they are rebuilt, or belong to a
+/// running node.
 const NOT_COPIED: [&str; 4] = ["projection", "dead_letter", "node", "shard"];
 /// Tables that are copied in their own ways.
 const OF_THE_JOURNAL: [&str; 3] = ["event", "timer", "snapshot"];
@@ -90,11 +91,12 @@ pub struct Moved<'a> {
 
 impl Store {
     /// Moves everything in this data folder to an empty store in PostgreSQL; returns the number of
-    /// events. The lists in `made_again` are left out: the node that projects there rebuilds them.
+    /// events. The projected lists in `made_again` are left out: the first node of the target
+    /// rebuilds them.
     ///
     /// # Errors
-    /// [`Error::Refused`] if the target is not empty, this is no data folder, or an event's
-    /// checksum is wrong; nothing is in the target then.
+    /// [`Error::Refused`] if the target is not empty or not in PostgreSQL, this is no data folder,
+    /// or an event's checksum is wrong; the target is then unchanged.
     pub async fn move_to(
         &self,
         target: &Self,
@@ -122,7 +124,7 @@ impl Store {
     }
 }
 
-/// Refuses a target with contents that the move would mix with.
+/// Refuses a target that is not empty.
 async fn refuse_full(
     to: &mut Transaction,
     tables: &[Copied],
@@ -181,7 +183,7 @@ async fn events(
         done += u64::try_from(page.len()).unwrap_or(0);
         progress(Moved { table: "event", done, total });
     }
-    // Epochs continue: no fence of the past becomes valid again.
+    // Epochs continue, so that no old fence becomes valid again.
     let epoch: i64 =
         sqlx::query_scalar("SELECT max(epoch) FROM shard").fetch_one(from.readers()).await?;
     let text = "UPDATE shard SET last_pos = f.pos, epoch = greatest(shard.epoch, $3) \
@@ -238,7 +240,7 @@ async fn timers(
     Ok(())
 }
 
-/// Copies the snapshots whose checksums are right; the others are made again.
+/// Copies the snapshots whose checksums are right; the others are written again later.
 async fn snapshots(
     from: &Folder,
     to: &mut Transaction,

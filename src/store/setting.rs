@@ -1,4 +1,5 @@
-//! Settings that belong to the data, not to the process: each is a name and a text.
+//! Named text values that belong to the store, such as the time of the last backup. They are
+//! neither the configuration nor the settings that change at run time.
 
 use super::both::{change, fetch_optional};
 use super::{Error, Store};

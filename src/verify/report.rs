@@ -177,8 +177,8 @@ impl VerifyReport {
         )?;
         writeln!(
             text,
-            "  I5 journal     positions and sequence numbers have no gaps; {} timers wake \
-             unfinished work",
+            "  I5 journal     positions and sequence numbers have no gaps; {} timers, \
+             none missing",
             c.timers
         )?;
         writeln!(

@@ -1,10 +1,10 @@
-//! The root of a node's actors: a shard that fails is restarted by its host.
+//! The root of a node's actors: the actor of a shard that fails is restarted by its host.
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 
 use super::hosts::Hosts;
 
-/// Supervises the shards of all nouns.
+/// Supervises the shard actors of all nouns.
 pub struct Supervisor;
 
 impl Supervisor {

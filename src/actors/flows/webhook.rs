@@ -1,8 +1,8 @@
 //! Webhooks of payment providers, including parked ones, which match no order yet.
 //!
-//! A webhook is acknowledged only once its content is durable: in its order, or parked. Everything
-//! is matched by our own reference and is monotonic, so late, duplicate and reordered webhooks have
-//! no further effect.
+//! A webhook is acknowledged only once its content is durable: in its order, or parked. A webhook
+//! is matched by our own reference, and applying it is idempotent and never undoes a later state,
+//! so late, duplicate and reordered webhooks have no further effect.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ const PARKED_EVERY: Duration = Duration::from_secs(5);
 const TRIES_MAX: i64 = 10;
 /// The pause before the first retry.
 const RETRY_AFTER: Span = Span::from_secs(5);
-/// Payments that are read at once.
+/// Parked webhooks that are read at once.
 const PAGE: u32 = 100;
 
 /// Why a webhook is refused.

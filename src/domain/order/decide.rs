@@ -287,8 +287,8 @@ impl Order {
         events
     }
 
-    /// A refund that was skipped and succeeds after all replaces later refund requests, as far as
-    /// there is not enough left for both.
+    /// A refund that was skipped and succeeds after all replaces later refund requests for which
+    /// not enough money is left.
     fn refunded_now(&self, refund: u32, operation: &str) -> Vec<Event> {
         let Some(one) = self.refund(refund).filter(|one| one.operation.is_none()) else {
             return Vec::new();
@@ -404,10 +404,10 @@ impl Order {
         if amount > limit { Err(Rejection::RefundTooLarge { limit }) } else { Ok(()) }
     }
 
-    /// The lines of a refund with their amounts. The share of some units is the share of all up to
-    /// the last of them, less that of all before the first, so the shares of all units add up to
-    /// the price paid for the line. For units that were not shipped only captured money is
-    /// refunded, unless an amount is given.
+    /// The lines of a refund with their amounts. Amounts are cumulative: the share of units a to b
+    /// is the share of the first b units minus that of the first a - 1, so the shares of all units
+    /// add up to the price paid for the line. For units that were not shipped only captured money
+    /// is refunded, unless an amount is given.
     fn refund_lines_of(&self, request: &RefundRequest) -> Result<Vec<RefundLine>, Rejection> {
         let included = self.placed.as_ref().is_some_and(|placed| placed.totals.tax_included);
         let mut lines: Vec<RefundLine> = Vec::with_capacity(request.lines.len());

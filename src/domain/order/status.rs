@@ -1,4 +1,4 @@
-//! The public statuses. They are derived, never stored.
+//! The public statuses. They are derived from the order's state, and stored only in projected rows.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,5 @@
 //! Listening: the address, the limit of connections, and the setup of each connection for the app.
-//! What a request passes through is in `server`.
+//! What every request passes through is in `observe` and the rest of `edge`; `server` assembles it.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -101,7 +101,7 @@ where
     Ok((addr, builder.run()))
 }
 
-/// The least connections of a worker.
+/// The minimum of the limit of connections of a worker.
 const CONNECTIONS_MIN: usize = 32;
 /// The connections that a worker takes at most if no setting names a number.
 const CONNECTIONS_MAX: usize = 10_000;

@@ -1,7 +1,8 @@
 //! Statistics of this server, sampled once a second as long as it runs; the last 300 samples are
 //! kept.
 //!
-//! They are differences of counters that exist anyway. `/metrics` is for scraping.
+//! Most are differences of counters that exist anyway; the durations are counted for them.
+//! `/metrics` is for scraping.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +21,7 @@ use crate::http::operator::metrics::rss_bytes;
 pub const KEPT: usize = 300;
 /// The sampling period.
 pub const EVERY: Duration = Duration::from_secs(1);
-/// The operation with durations of its own.
+/// The operation whose durations are also shown separately.
 const CHECKOUT: &str = "check_out";
 
 /// Durations within one second, in milliseconds.
@@ -77,7 +78,7 @@ pub struct Sample {
     pub checkout_ms: Took,
     /// Durations of all requests.
     pub request_ms: Took,
-    /// Appends that wait for the journal.
+    /// Appends that are queued or in flight.
     pub lane_queued: usize,
     /// The number of events by which projected rows are behind the journal.
     pub projection_lag: i64,
@@ -89,7 +90,7 @@ pub struct Sample {
     pub rss_bytes: u64,
 }
 
-/// Buckets up to 2 minutes, each a quarter of a power of two, above 16 µs.
+/// Buckets from 16 µs to 4.5 minutes; each bound is 2^(1/4) times the previous one.
 const STEPS: usize = 96;
 const LAST_STEP: f64 = 95.0;
 
@@ -132,7 +133,7 @@ impl Window {
         self.longest_micros.fetch_max(micros, Ordering::Relaxed);
     }
 
-    /// The durations since the last call.
+    /// Returns the durations since the last call, and starts anew.
     fn cut(&self) -> Took {
         let counts: Vec<u64> =
             self.steps.iter().map(|step| step.swap(0, Ordering::Relaxed)).collect();

@@ -1,5 +1,5 @@
-//! What is counted, in the OpenMetrics text format: the state of the node as it is when it is asked
-//! for, and beside it what others count as it happens: requests in `edge`, live feeds in `live`.
+//! `/metrics`, in the OpenMetrics text format: gauges of the node, read when they are scraped, and
+//! the metrics that other modules count: requests in `edge`, live feeds in `live`.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use crate::http::edge::load_shedding::Admission;
 use crate::http::operator::entities::hosts;
 use crate::store::Store;
 
-/// For how long the counts of orders are answered again.
+/// TTL of the cached counts of orders.
 const COUNT_TTL: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Lookup {
@@ -46,7 +46,7 @@ struct Status {
 type OfNoun = Family<Noun, Gauge<i64, AtomicI64>>;
 type OfShard = Family<Shard, Gauge<i64, AtomicI64>>;
 
-/// How the cache is and what it did.
+/// The state and counters of the cache.
 #[derive(Default)]
 struct CacheMetrics {
     up: Gauge<i64, AtomicI64>,
@@ -111,7 +111,7 @@ pub struct NodeMetrics {
 }
 
 impl NodeMetrics {
-    /// Counts from nothing, beside what others have put into the registry.
+    /// Adds the node's metrics to a registry that may already have others.
     #[must_use]
     pub fn new(registry: Registry) -> Self {
         let mut all = Self {
@@ -164,7 +164,8 @@ impl NodeMetrics {
         );
         to.register("lane_records", "Events written since the start", self.records.clone());
         to.register("lane_refused", "Appends refused since the start", self.refused.clone());
-        let help = "Position up to which rows are projected";
+        let help =
+            "Sum of the positions up to which rows are projected, over all shards of the node";
         to.register("projected_position", help, self.projected.clone());
         to.register("orders", "Orders by status", self.orders.clone());
         self.cache.register(to);

@@ -23,7 +23,7 @@ pub(super) const LOOK: Duration = Duration::from_millis(100);
 pub enum ClusterFault {
     /// kill -9 of a node
     Kill,
-    /// A node is frozen until others own its shards, and then goes on
+    /// A node is frozen until others own its shards, and then resumed
     Freeze,
     /// A node is cut off from PostgreSQL
     CutPostgres,
@@ -33,13 +33,13 @@ pub enum ClusterFault {
     CutBoth,
     /// A node is cut off from Redis
     CutRedis,
-    /// PostgreSQL is stopped, and started when nothing works any more
+    /// PostgreSQL is stopped, and started again when no node is ready
     PostgresStop,
     /// PostgreSQL crashes in the middle of commits, and is started at once
     PostgresCrash,
     /// NATS is killed, and started again
     NatsKill,
-    /// NATS is killed, and what it kept is deleted
+    /// NATS is killed, its data is deleted, and it is started again
     NatsWipe,
     /// Redis is killed, and started again
     RedisKill,

@@ -1,7 +1,7 @@
 //! The sold units that were not refunded yet, by customer, and the matching of cancellations to
 //! them.
 //!
-//! Deliberately not here: the time of matching (`plan`, `run`) and refunding (`run`).
+//! `plan` and `run` decide when to match; `run` makes the refunds.
 //!
 //! A cancellation rarely names its invoice. It is matched to what the same customer bought of the
 //! same code before: first at the same price, newest first, since the last delivery is the one that
@@ -56,7 +56,7 @@ pub struct Match {
     pub exceeding_pence: i64,
     /// Units for which no sale was found.
     pub unmatched_units: i64,
-    /// Their pence.
+    /// The value of these units, in pence.
     pub unmatched_pence: i64,
 }
 
@@ -127,7 +127,7 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// The value of `units` at `price`.
+    /// Divides the value of `units` at `price`.
     #[must_use]
     pub const fn new(price: UnitPrice, units: i64) -> Self {
         Self { price, units, done: 0 }

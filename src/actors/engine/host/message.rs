@@ -25,13 +25,13 @@ pub struct View<'a, N> {
     /// Whether the command was not carried out because the entity has another version than the
     /// command expects.
     pub stale: bool,
-    /// The value of [`Noun::figure`] as another node answered it; the state here is then empty or
+    /// The value of [`Noun::summary_number`] as another node answered it; the state here is then empty or
     /// incomplete.
     pub(super) summary_number: Option<i64>,
 }
 
 impl<N: Noun> View<'_, N> {
-    /// The one number that others ask for ([`Noun::figure`]).
+    /// The one number that others ask for ([`Noun::summary_number`]).
     #[must_use]
     pub fn summary_number(&self, now: Timestamp) -> i64 {
         self.summary_number.unwrap_or_else(|| self.state.summary_number(now))

@@ -171,10 +171,10 @@ impl<N: Noun> Teller<N> {
         self.host.tell(&self.entity, command, cause);
     }
 
-    /// Reads from the entity's current state, as [`Host::look`] does.
+    /// Reads from the entity's current state, as [`Host::read`] does.
     ///
     /// # Errors
-    /// As [`Host::look`].
+    /// As [`Host::read`].
     pub async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(View<'_, N>) -> T + Send + 'static,
@@ -347,7 +347,7 @@ impl<N: Noun> Host<N> {
         self.send(entity, Asked::question(Want::State), read).await
     }
 
-    /// The one number that others ask for ([`Noun::figure`]), once the state that it is computed
+    /// The one number that others ask for ([`Noun::summary_number`]), once the state that it is computed
     /// from is durable.
     ///
     /// # Errors

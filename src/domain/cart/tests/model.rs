@@ -192,7 +192,7 @@ impl ReferenceStateMachine for List {
             30 => (1_i64..20).prop_map(Step::WaitDays),
             make => lines.clone().prop_map(Step::Create),
             80 => lines.prop_map(Step::Add),
-            // This many lines are slow to compare.
+            // Rarely, because so many lines are slow to compare.
             1 => prop::sample::select(vec![LINES_MAX - 1, LINES_MAX, LINES_MAX + 1])
                 .prop_map(Step::AddMany),
             40 => (line(), units).prop_map(|(line, units)| Step::SetQuantity(line, units)),
@@ -269,7 +269,7 @@ impl StateMachineTest for Subject {
         for (text, at) in &subject.journal {
             again.evolve(&serde_json::from_str(text).unwrap(), *at);
         }
-        assert_eq!(again, subject.cart, "its events lead elsewhere");
+        assert_eq!(again, subject.cart, "its events fold to another cart");
     }
 }
 

@@ -1,5 +1,5 @@
 //! The environment of an order: real stock, an honest payment provider, and a saga whose calls may
-//! come late, twice, or lose their answers. `model` decides the order of events.
+//! come late, twice, or lose their answers. `model` decides in which sequence things happen.
 
 use super::*;
 use crate::domain::stock::{self, Stock};

@@ -1,4 +1,4 @@
-//! What carts and a checkout refuse, as problems.
+//! Converts the rejections of carts and the refusals of checkouts to problem responses.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! A change of stock, as a request names it.
+//! The number of units by which a request changes stock.
 
 use serde::Deserialize;
 use utoipa::openapi::RefOr;
