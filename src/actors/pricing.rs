@@ -12,7 +12,7 @@ use crate::store;
 
 /// A cart with prices.
 #[derive(Clone, Debug)]
-pub struct Priced {
+pub struct PricedCart {
     /// The lines; one that cannot be sold has the price 0.
     pub lines: Vec<PricedLine>,
     /// The chosen delivery option, if it is offered.
@@ -81,7 +81,7 @@ impl Pricing {
     ///
     /// # Errors
     /// [`store::Error`] if products cannot be read.
-    pub async fn price(&self, cart: &Cart) -> Result<Priced, store::Error> {
+    pub async fn price(&self, cart: &Cart) -> Result<PricedCart, store::Error> {
         let mut requirements = Vec::new();
         let lines = self.price_lines(cart, &mut requirements).await?;
         if cart.lines().is_empty() {
@@ -106,7 +106,7 @@ impl Pricing {
         if totals.is_err() {
             requirements.push(Requirement::TotalTooLarge);
         }
-        Ok(Priced { lines, delivery, totals: totals.unwrap_or_default(), requirements })
+        Ok(PricedCart { lines, delivery, totals: totals.unwrap_or_default(), requirements })
     }
 
     async fn price_lines(

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct NodeReport {
     /// Its shards.
-    pub shards: BTreeMap<u16, OfShard>,
+    pub shards: BTreeMap<u16, ShardReport>,
     /// Entities in memory.
     pub awake: usize,
     /// Commands in progress.
@@ -32,7 +32,7 @@ pub struct NodeReport {
 
 /// A node's report on one of its shards.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct OfShard {
+pub struct ShardReport {
     /// Appends that are queued or in flight in its lane.
     pub lane_depth: usize,
     /// Committed events that are not in the stream yet; `None` without a stream.
@@ -62,7 +62,7 @@ impl Node {
     pub fn report(&self) -> NodeReport {
         let shards = self.lanes.owned().into_iter().map(|fence| {
             let lane_depth = self.lanes.of(fence.shard).depth();
-            (fence.shard, OfShard { lane_depth, relay_lag: self.relay_lag(fence.shard) })
+            (fence.shard, ShardReport { lane_depth, relay_lag: self.relay_lag(fence.shard) })
         });
         let mut report = NodeReport { shards: shards.collect(), ..NodeReport::default() };
         for gauge in self.hosts().iter().map(ErasedHost::gauge) {

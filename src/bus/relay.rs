@@ -54,11 +54,11 @@ pub trait EventSource: Send + Sync + 'static {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfShard {
+struct ShardLabels {
     shard: u16,
 }
 
-type Lag = Family<OfShard, Gauge<i64, AtomicI64>>;
+type Lag = Family<ShardLabels, Gauge<i64, AtomicI64>>;
 
 enum RelayOrder {
     Own(u16, i64),
@@ -131,7 +131,7 @@ impl Relay {
     /// The number of committed events of a shard that are not in the stream, as far as is known.
     #[must_use]
     pub fn lag(&self, shard: u16) -> i64 {
-        self.lag.get_or_create(&OfShard { shard }).get()
+        self.lag.get_or_create(&ShardLabels { shard }).get()
     }
 
     /// Adds the lag to a registry.
@@ -261,7 +261,7 @@ impl Task {
             }
             RelayOrder::Disown(shard) => {
                 self.shards.remove(&shard);
-                self.lag.remove(&OfShard { shard });
+                self.lag.remove(&ShardLabels { shard });
             }
             RelayOrder::Committed(last) => {
                 for (shard, pos) in last {
@@ -334,7 +334,7 @@ impl Task {
     fn show(&self, shard: u16) {
         if let Some(state) = self.shards.get(&shard) {
             let lag = (state.head - state.kept).max(0);
-            self.lag.get_or_create(&OfShard { shard }).set(lag);
+            self.lag.get_or_create(&ShardLabels { shard }).set(lag);
         }
     }
 

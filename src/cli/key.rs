@@ -108,7 +108,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
             }
         }
         KeyCommand::List { data, store, json } => {
-            let store = store_location::beside(&data, store.as_ref()).await?;
+            let store = store_location::open(&data, store.as_ref()).await?;
             let keys = store.keys().await?;
             store.close().await;
             if json {
@@ -154,7 +154,7 @@ fn show(key: &store::key::Row) -> serde_json::Value {
 /// that is being made by somebody else this moment is waited for.
 pub(super) async fn open(dir: &Path, store: Option<&DatabaseUrl>) -> Result<Store, OpenError> {
     if store_location::database(store).is_some() {
-        return store_location::up_to_date(dir, store).await;
+        return store_location::open_and_migrate(dir, store).await;
     }
     let until = Instant::now() + MADE_WITHIN;
     loop {

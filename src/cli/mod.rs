@@ -64,7 +64,7 @@ enum CliCommand {
     Move(move_store::Args),
     Key(key::Args),
     SignIn(sign_in::Args),
-    SignOut(sign_in::OutArgs),
+    SignOut(sign_in::SignOutArgs),
     Config(config::Args),
     SandboxPsp(kontor_sandbox_psp::Options),
     CrashTest(crash_test::Args),
@@ -157,7 +157,7 @@ async fn run(command: CliCommand) -> Result<ExitCode, Error> {
         CliCommand::Move(args) => move_store::run(args).await,
         CliCommand::Key(args) => key::run(args).await,
         CliCommand::SignIn(args) => sign_in::run(args).await,
-        CliCommand::SignOut(args) => sign_in::run_out(args).await,
+        CliCommand::SignOut(args) => sign_in::run_sign_out(args).await,
         CliCommand::Config(args) => config::run(&args),
         CliCommand::SandboxPsp(args) => sandbox_psp::run(args).await,
         CliCommand::CrashTest(args) => {

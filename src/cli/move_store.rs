@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use kontor::actors::engine::clock::Clock;
 use kontor::actors::engine::projections::{Owned, Projector};
 use kontor::actors::read_models;
-use kontor::store::relocate::Moved;
+use kontor::store::relocate::MoveProgress;
 use kontor::store::{DatabaseUrl, Options, Store};
 use kontor::telemetry::chain;
 use kontor_lab::stdout;
@@ -95,7 +95,7 @@ async fn transfer(from: &Store, to: &Store, quiet: bool) -> Result<u64, Error> {
         bar.set_style(style);
     }
     let events = from
-        .move_to(to, &read_models::all().tables(), |Moved { table, done, total }| {
+        .move_to(to, &read_models::all().tables(), |MoveProgress { table, done, total }| {
             bar.set_message(table.to_owned());
             bar.set_length(total.max(done));
             bar.set_position(done);

@@ -154,7 +154,7 @@ fn banner(
     match &link {
         Some(link) => {
             writeln!(out, "  admin     {}", link.address)?;
-            writeln!(out, "            (signs in {})", link.good_for)?;
+            writeln!(out, "            (signs in {})", link.valid_for)?;
         }
         None => writeln!(out, "  admin     {url}/admin")?,
     }

@@ -78,7 +78,7 @@ affected: kontor key revoke.
 Examples:
   kontor sign-out
   kontor sign-out --data /srv/shop 5f0c…")]
-pub struct OutArgs {
+pub struct SignOutArgs {
     /// The id of a session, from the log or the journal
     pub id: Option<String>,
     /// The data folder
@@ -93,8 +93,8 @@ pub struct OutArgs {
 ///
 /// # Errors
 /// [`Error`]: the folder cannot be opened, or there is no such session.
-pub async fn run_out(args: OutArgs) -> Result<ExitCode, Error> {
-    let store = store_location::up_to_date(&args.data, args.store.as_ref()).await?;
+pub async fn run_sign_out(args: SignOutArgs) -> Result<ExitCode, Error> {
+    let store = store_location::open_and_migrate(&args.data, args.store.as_ref()).await?;
     let said = match &args.id {
         Some(id) => {
             let id = id.trim_start_matches("session:");
@@ -120,7 +120,7 @@ pub struct SignInLink {
     /// Its token.
     pub token: String,
     /// How often and for how long it works, in words.
-    pub good_for: &'static str,
+    pub valid_for: &'static str,
 }
 
 /// The link that `kontor serve` shows. On a terminal, there is one at every start. Other outputs
@@ -157,9 +157,9 @@ pub async fn make(
     let scopes = ["admin".to_owned()];
     let made = store.create_link(name, &scopes, Clock::system().now(), lasts).await?;
     let token = made.reveal().to_owned();
-    let good_for =
+    let valid_for =
         if lasts == LINK_LASTS { "once, within 15 minutes" } else { "once, within 24 hours" };
-    Ok(SignInLink { address: address(url, &token), token, good_for })
+    Ok(SignInLink { address: address(url, &token), token, valid_for })
 }
 
 fn address(url: &str, token: &str) -> String {

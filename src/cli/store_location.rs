@@ -19,7 +19,7 @@ pub fn database(store: Option<&DatabaseUrl>) -> Option<&DatabaseUrl> {
 ///
 /// # Errors
 /// [`OpenError`].
-pub async fn beside(data: &Path, store: Option<&DatabaseUrl>) -> Result<Store, OpenError> {
+pub async fn open(data: &Path, store: Option<&DatabaseUrl>) -> Result<Store, OpenError> {
     match database(store) {
         Some(address) => Store::connect_beside(address).await,
         None => Store::open_beside(data).await,
@@ -30,7 +30,10 @@ pub async fn beside(data: &Path, store: Option<&DatabaseUrl>) -> Result<Store, O
 ///
 /// # Errors
 /// [`OpenError`].
-pub async fn up_to_date(data: &Path, store: Option<&DatabaseUrl>) -> Result<Store, OpenError> {
+pub async fn open_and_migrate(
+    data: &Path,
+    store: Option<&DatabaseUrl>,
+) -> Result<Store, OpenError> {
     match database(store) {
         Some(address) => Store::connect(address, &Options::default()).await,
         None => Store::open_beside_up_to_date(data).await,

@@ -80,7 +80,7 @@ fn could_not(why: &str) -> ExitCode {
 }
 
 async fn of_place(args: &Args) -> Result<VerifyReport, String> {
-    let store = store_location::beside(&args.data, args.store.as_ref()).await;
+    let store = store_location::open(&args.data, args.store.as_ref()).await;
     let store = store.map_err(|error| chain(&error))?;
     check_store(store, args.sandbox_psp.as_deref(), args.json).await
 }

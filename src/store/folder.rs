@@ -68,7 +68,7 @@ impl Folder {
     }
 
     /// Waits for the write connection.
-    pub(in crate::store) async fn durable(&self) -> OwnedMutexGuard<WriteConnection> {
+    pub(in crate::store) async fn lock_writer(&self) -> OwnedMutexGuard<WriteConnection> {
         Arc::clone(&self.inner.writer).lock_owned().await
     }
 
@@ -77,7 +77,7 @@ impl Folder {
         &self,
         query: Query<'_, Sqlite, SqliteArguments>,
     ) -> Result<u64, Error> {
-        let mut durable = self.durable().await;
+        let mut durable = self.lock_writer().await;
         let outcome = query.execute(durable.connection().await?).await;
         match outcome {
             Ok(done) => Ok(done.rows_affected()),
@@ -241,7 +241,7 @@ mod tests {
                 std::thread::yield_now();
             }
             drop(begin);
-            let mut turn = folder.durable().await;
+            let mut turn = folder.lock_writer().await;
             let connection = turn.connection().await.unwrap();
             let level: i64 =
                 sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut *connection).await.unwrap();

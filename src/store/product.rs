@@ -54,7 +54,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error`] of the store.
-    pub async fn products_to_keep(&self, filter: &Filter) -> Result<Vec<Row>, Error> {
+    pub async fn products_for_cache(&self, filter: &Filter) -> Result<Vec<Row>, Error> {
         list(self.readers(), filter).await
     }
 }

@@ -80,7 +80,7 @@ async fn copied(
 
 /// The progress of a move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moved<'a> {
+pub struct MoveProgress<'a> {
     /// The table that is being written.
     pub table: &'a str,
     /// Rows written.
@@ -101,7 +101,7 @@ impl Store {
         &self,
         target: &Self,
         made_again: &[&'static Table],
-        mut progress: impl FnMut(Moved<'_>),
+        mut progress: impl FnMut(MoveProgress<'_>),
     ) -> Result<u64, Error> {
         let from = self.folder()?;
         let Backend::Postgres(database) = &target.backend else {
@@ -155,7 +155,7 @@ async fn events(
     from: &Folder,
     shards: u16,
     to: &mut Transaction,
-    progress: &mut impl FnMut(Moved<'_>),
+    progress: &mut impl FnMut(MoveProgress<'_>),
 ) -> Result<u64, Error> {
     let journal = journal::sqlite::Sqlite::new(from.clone());
     let unreadable = |error: journal::ReadError| Error::Refused(error.to_string());
@@ -181,7 +181,7 @@ async fn events(
         }
         to.execute(insert_events(&page)).await?;
         done += u64::try_from(page.len()).unwrap_or(0);
-        progress(Moved { table: "event", done, total });
+        progress(MoveProgress { table: "event", done, total });
     }
     // Epochs continue, so that no old fence becomes valid again.
     let epoch: i64 =
@@ -222,7 +222,7 @@ async fn timers(
     from: &SqlitePool,
     shards: u16,
     to: &mut Transaction,
-    progress: &mut impl FnMut(Moved<'_>),
+    progress: &mut impl FnMut(MoveProgress<'_>),
 ) -> Result<(), Error> {
     let mut done = 0;
     let mut rows = sqlx::query_as("SELECT entity, due_at FROM timer").fetch(from).try_chunks(1_000);
@@ -235,7 +235,7 @@ async fn timers(
         let text = "INSERT INTO timer (entity, shard, due_at) \
                     SELECT * FROM unnest($1::TEXT[], $2::INTEGER[], $3::BIGINT[])";
         to.execute(sqlx::query(text).bind(entities).bind(places).bind(due)).await?;
-        progress(Moved { table: "timer", done, total: 0 });
+        progress(MoveProgress { table: "timer", done, total: 0 });
     }
     Ok(())
 }
@@ -244,7 +244,7 @@ async fn timers(
 async fn snapshots(
     from: &Folder,
     to: &mut Transaction,
-    progress: &mut impl FnMut(Moved<'_>),
+    progress: &mut impl FnMut(MoveProgress<'_>),
 ) -> Result<(), Error> {
     let journal = journal::sqlite::Sqlite::new(from.clone());
     let mut done = 0;
@@ -255,7 +255,7 @@ async fn snapshots(
         let Ok(Some(snapshot)) = found else { continue };
         to.execute(journal::postgres::insert_snapshot(&snapshot)).await?;
         done += 1;
-        progress(Moved { table: "snapshot", done, total: 0 });
+        progress(MoveProgress { table: "snapshot", done, total: 0 });
     }
     Ok(())
 }
@@ -265,7 +265,7 @@ async fn copy(
     from: &SqlitePool,
     Copied { name, columns }: &Copied,
     to: &mut Transaction,
-    progress: &mut impl FnMut(Moved<'_>),
+    progress: &mut impl FnMut(MoveProgress<'_>),
 ) -> Result<(), Error> {
     let names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
     let names = names.join(", ");
@@ -288,7 +288,7 @@ async fn copy(
         }
         to.execute(query).await?;
         done += u64::try_from(page.len()).unwrap_or(0);
-        progress(Moved { table: name, done, total: 0 });
+        progress(MoveProgress { table: name, done, total: 0 });
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kontor::actors::read_models;
-use kontor::store::relocate::Moved;
+use kontor::store::relocate::MoveProgress;
 use kontor::store::webhook::Parked;
 use kontor::store::{DatabaseUrl, Options, Store};
 use kontor::verify::verify;
@@ -80,7 +80,7 @@ async fn moved_store_verifies_in_postgres() {
     let target = Store::connect(&to, &options).await.unwrap();
     let begun = Arc::new(Notify::new());
     let lists = read_models::all().tables();
-    let told = |moved: Moved<'_>| {
+    let told = |moved: MoveProgress<'_>| {
         if moved.table == "timer" {
             begun.notify_one()
         }

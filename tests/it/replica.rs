@@ -85,7 +85,7 @@ async fn lists_use_a_replica_that_lags_little() {
     own.server.sql("shop", lamp).unwrap();
     let all = product::Filter { limit: 10, ..product::Filter::default() };
     assert_eq!(patient.products(&all).await.unwrap().len(), 0);
-    let kept = patient.products_to_keep(&all).await.unwrap();
+    let kept = patient.products_for_cache(&all).await.unwrap();
     assert_eq!(kept.len(), 1, "what is kept for others is not old already");
     until("the lag grows", async || {
         patient.replica_lag().unwrap().behind.unwrap() > Duration::from_millis(500)

@@ -79,7 +79,7 @@ pub struct Desk {
 
 /// How an answer is sent after it is decided.
 #[derive(Default)]
-struct Manner {
+struct SimulatedBehavior {
     early: Vec<JoinHandle<()>>,
     silent: bool,
     delay: Duration,
@@ -123,7 +123,10 @@ impl Desk {
             let made = entry.book.by_id(account, &id).ok_or_else(Problem::not_found)?;
             Ok((Answered::of(made, 0), true))
         });
-        let mut manner = Manner { silent: token == TokenOutcome::Timeout, ..Manner::default() };
+        let mut manner = SimulatedBehavior {
+            silent: token == TokenOutcome::Timeout,
+            ..SimulatedBehavior::default()
+        };
         if let Ok((answered, true)) = &result {
             if token == TokenOutcome::Slow {
                 manner.delay = SLOW;
@@ -163,7 +166,7 @@ impl Desk {
             let done = entry.book.by_id(account, &payment).ok_or_else(Problem::not_found)?;
             Ok((Answered::of(done, done.operations.len()), true))
         });
-        let mut manner = Manner::default();
+        let mut manner = SimulatedBehavior::default();
         if let Ok((answered, true)) = &result {
             self.tell_operations(account, &answered.payment, 1, position, &mut manner);
         }
@@ -182,7 +185,7 @@ impl Desk {
         fail_by(&faults)?;
         let (result, position) =
             self.ledger.enter(|entry| reverse_or_block(entry, account, reference));
-        let mut manner = Manner::default();
+        let mut manner = SimulatedBehavior::default();
         if let Ok((Cancelled::Reversed { payment }, operations)) = &result {
             self.tell_operations(account, payment, *operations, position, &mut manner);
         }
@@ -232,7 +235,7 @@ impl Desk {
             tokio::time::sleep(PENDING).await;
             let (result, position) = desk.ledger.enter(|entry| settle(entry, &account, &id));
             if let Ok(Some(payment)) = result {
-                let mut manner = Manner::default();
+                let mut manner = SimulatedBehavior::default();
                 desk.tell_made(&account, &payment, position, Duration::ZERO, &mut manner);
             }
         });
@@ -244,7 +247,7 @@ impl Desk {
         payment: &PaymentView,
         position: LedgerPosition,
         delay: Duration,
-        manner: &mut Manner,
+        manner: &mut SimulatedBehavior,
     ) {
         let kind = match payment.status {
             BookedStatus::Authorized => "payment.authorized",
@@ -265,7 +268,7 @@ impl Desk {
         payment: &PaymentView,
         count: usize,
         position: LedgerPosition,
-        manner: &mut Manner,
+        manner: &mut SimulatedBehavior,
     ) {
         let faults = self.desired.get(account);
         let told = payment.operations.len().saturating_sub(count);
@@ -290,7 +293,7 @@ impl Desk {
         turn: Turn,
         position: LedgerPosition,
         result: Result<T, Problem>,
-        manner: Manner,
+        manner: SimulatedBehavior,
     ) -> Result<T, Problem> {
         self.ledger.durable(position).await?;
         for early in manner.early {

@@ -44,7 +44,7 @@ struct Status {
 }
 
 type OfNoun = Family<Noun, Gauge<i64, AtomicI64>>;
-type OfShard = Family<Shard, Gauge<i64, AtomicI64>>;
+type PerShard = Family<Shard, Gauge<i64, AtomicI64>>;
 
 /// The state and counters of the cache.
 #[derive(Default)]
@@ -101,10 +101,10 @@ pub struct NodeMetrics {
     commands: OfNoun,
     failures: OfNoun,
     quarantined: OfNoun,
-    queued: OfShard,
-    commits: OfShard,
-    records: OfShard,
-    refused: OfShard,
+    queued: PerShard,
+    commits: PerShard,
+    records: PerShard,
+    refused: PerShard,
     projected: Gauge<i64, AtomicI64>,
     orders: Family<Status, Gauge<i64, AtomicI64>>,
     counted: Mutex<Option<Instant>>,

@@ -67,7 +67,7 @@ impl Sqlite {
         &self,
         query: QueryAs<'_, Sqlx, (u16, i64), SqliteArguments>,
     ) -> Result<Vec<Fence>, ReadError> {
-        let mut durable = self.store.durable().await;
+        let mut durable = self.store.lock_writer().await;
         let connection = durable.connection().await.map_err(unreadable)?;
         let found = query.fetch_all(connection).await.map_err(unreadable)?;
         let fence = |(shard, epoch)| Fence { shard, epoch: Epoch(epoch) };
@@ -367,7 +367,7 @@ impl Journal for Sqlite {
             return Ok(Vec::new());
         }
         let fence = fence_of(fences, 0)?;
-        let mut durable = self.store.durable().await;
+        let mut durable = self.store.lock_writer().await;
         let connection = match durable.connection().await {
             Ok(connection) => connection,
             Err(error) => return Err(AppendError::Failed(error.to_string())),

@@ -74,7 +74,7 @@ impl ClusterFault {
     }
 
     /// Whether no request may fail during it.
-    pub fn is_gentle(self) -> bool {
+    pub fn allows_no_failed_request(self) -> bool {
         matches!(self, Self::Rolling | Self::RedisKill | Self::RedisFlush)
     }
 }
@@ -82,7 +82,7 @@ impl ClusterFault {
 impl Trial {
     /// Causes a fault while buyers shop, and repairs it; returns how long other nodes took to own a
     /// node's shards.
-    pub(super) async fn strike(&mut self, fault: ClusterFault) -> Result<Option<Duration>, Error> {
+    pub(super) async fn inject(&mut self, fault: ClusterFault) -> Result<Option<Duration>, Error> {
         self.sells(SOLD).await?;
         let node = self.moments.random_range(0..self.cluster.nodes.len());
         let cut = if self.moments.random() { ProxyMode::Cut } else { ProxyMode::Reset };

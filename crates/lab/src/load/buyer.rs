@@ -30,7 +30,7 @@ const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// What one simulated client does: a flow of requests, not a flow of `actors::flows`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FlowKind {
+pub enum ScenarioKind {
     /// Fills a cart and checks out.
     Checkout,
     /// Fills a cart and abandons it.
@@ -54,23 +54,23 @@ impl Mix {
     /// Only checkouts.
     pub const CHECKOUT: Self = Self { weights: [0, 0, 1], echo: false };
 
-    fn draw(&self, random: &mut SmallRng) -> FlowKind {
+    fn draw(&self, random: &mut SmallRng) -> ScenarioKind {
         if self.echo {
-            return FlowKind::Echo;
+            return ScenarioKind::Echo;
         }
         let [browse, leave, checkout] = self.weights;
         let place = random.random_range(0..(browse + leave + checkout).max(1));
         match place {
-            _ if place < browse => FlowKind::Browse,
-            _ if place < browse + leave => FlowKind::Leave,
-            _ => FlowKind::Checkout,
+            _ if place < browse => ScenarioKind::Browse,
+            _ if place < browse + leave => ScenarioKind::Leave,
+            _ => ScenarioKind::Checkout,
         }
     }
 }
 
 /// How buyers check out.
 #[derive(Clone, Debug)]
-pub struct Manner {
+pub struct CheckoutOptions {
     /// The payment token.
     pub token: String,
     /// The value of `Prefer`, `wait=N`.
@@ -79,7 +79,7 @@ pub struct Manner {
     pub stepwise: bool,
 }
 
-impl Default for Manner {
+impl Default for CheckoutOptions {
     fn default() -> Self {
         let prefer = HeaderValue::from_static("wait=5");
         Self { token: "tok_ok".to_owned(), prefer, stepwise: false }
@@ -95,7 +95,7 @@ pub struct LoadRun {
     /// Its products.
     pub goods: Goods,
     /// How buyers check out.
-    pub manner: Manner,
+    pub checkout_options: CheckoutOptions,
     /// The distribution of flows.
     pub mix: Mix,
     /// The measurements.
@@ -116,7 +116,7 @@ impl LoadRun {
 
 /// The fields of a cart that a checkout needs.
 #[derive(Clone, Copy, Debug)]
-pub struct Filled {
+pub struct FilledCart {
     /// Its id.
     pub id: CartId,
     /// Its total, in minor units.
@@ -158,10 +158,10 @@ impl LoadBuyer {
         let kind = self.run.mix.draw(&mut self.random);
         // A failure is counted where it happens.
         let _counted = match kind {
-            FlowKind::Checkout => self.buy(due).await,
-            FlowKind::Leave => self.fill(due).await.map(|_| ()),
-            FlowKind::Browse => self.browse(due).await,
-            FlowKind::Echo => self.echo(due).await,
+            ScenarioKind::Checkout => self.buy(due).await,
+            ScenarioKind::Leave => self.fill(due).await.map(|_| ()),
+            ScenarioKind::Browse => self.browse(due).await,
+            ScenarioKind::Echo => self.echo(due).await,
         };
         self
     }
@@ -177,12 +177,12 @@ impl LoadBuyer {
     }
 
     /// Creates a cart of two lines that is ready for checkout: with one request, or with three
-    /// ([`Manner::stepwise`]).
-    async fn fill(&mut self, due: Instant) -> Result<Filled, Broken> {
+    /// ([`CheckoutOptions::stepwise`]).
+    async fn fill(&mut self, due: Instant) -> Result<FilledCart, Broken> {
         let (first, second) = self.run.goods.pair(&mut self.random);
         let lines =
             format!(r#"[{{"sku":"{first}","quantity":1}},{{"sku":"{second}","quantity":1}}]"#);
-        if !self.run.manner.stepwise {
+        if !self.run.checkout_options.stepwise {
             return self.make_cart(&lines, due).await;
         }
         let run = self.run.clone();
@@ -198,7 +198,7 @@ impl LoadBuyer {
     }
 
     /// Creates a complete cart with one request.
-    async fn make_cart(&mut self, lines: &str, due: Instant) -> Result<Filled, Broken> {
+    async fn make_cart(&mut self, lines: &str, due: Instant) -> Result<FilledCart, Broken> {
         let run = self.run.clone();
         let number = run.next_cart();
         let body = format!(
@@ -210,7 +210,7 @@ impl LoadBuyer {
     }
 
     /// Creates a cart with one unit of one SKU.
-    pub async fn cart_of(&mut self, sku: &str) -> Option<Filled> {
+    pub async fn cart_of(&mut self, sku: &str) -> Option<FilledCart> {
         let lines = format!(r#"[{{"sku":"{sku}","quantity":1}}]"#);
         self.make_cart(&lines, Instant::now()).await.ok()
     }
@@ -231,22 +231,22 @@ impl LoadBuyer {
         body: String,
         due: Instant,
         number: u64,
-    ) -> Result<Filled, Broken> {
+    ) -> Result<FilledCart, Broken> {
         let ask = self.ask(method, &format!("/v1/store/carts{path}"), body)?;
         self.answer(step, ask, due).await?;
         let read = serde_json::from_slice::<CartAnswer<'_>>(self.link.body()).ok();
         let filled = read.and_then(|cart| {
             let lines = u32::try_from(cart.lines.len()).ok()?;
             let id = cart.id.parse().ok()?;
-            Some(Filled { id, total: cart.totals.total.amount, lines, number })
+            Some(FilledCart { id, total: cart.totals.total.amount, lines, number })
         });
         filled.ok_or_else(|| self.unreadable())
     }
 
     /// Checks a cart out; returns whether the order is confirmed.
-    pub async fn check_out(&mut self, cart: Filled, due: Instant) -> bool {
-        let Filled { id, total, lines, number } = cart;
-        let token = &self.run.manner.token;
+    pub async fn check_out(&mut self, cart: FilledCart, due: Instant) -> bool {
+        let FilledCart { id, total, lines, number } = cart;
+        let token = &self.run.checkout_options.token;
         let body = format!(
             r#"{{"payment":{{"provider":"sandbox","token":"{token}"}},"expected_total":{{"amount":{total},"currency":"GBP"}}}}"#
         );
@@ -256,7 +256,7 @@ impl LoadBuyer {
             return false;
         };
         ask.headers_mut().insert(IDEMPOTENCY_KEY, key);
-        ask.headers_mut().insert(PREFER, self.run.manner.prefer.clone());
+        ask.headers_mut().insert(PREFER, self.run.checkout_options.prefer.clone());
         let mut told = ServerAnswer { order: OrderId(id.0), total, lines, said: Said::Nothing };
         let status = self.send(RequestStep::Checkout, ask, due).await;
         match status {
@@ -385,10 +385,10 @@ mod tests {
         let mut counts = [0; 3];
         for _ in 0..10_000 {
             match mix.draw(&mut random) {
-                FlowKind::Browse => counts[0] += 1,
-                FlowKind::Leave => counts[1] += 1,
-                FlowKind::Checkout => counts[2] += 1,
-                FlowKind::Echo => panic!("no echo is in it"),
+                ScenarioKind::Browse => counts[0] += 1,
+                ScenarioKind::Leave => counts[1] += 1,
+                ScenarioKind::Checkout => counts[2] += 1,
+                ScenarioKind::Echo => panic!("no echo is in it"),
             }
         }
         assert!((8_900..9_100).contains(&counts[0]), "{counts:?}");

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Error;
-use super::buyer::{Filled, LoadBuyer, LoadRun};
+use super::buyer::{FilledCart, LoadBuyer, LoadRun};
 use super::progress::ProgressOutput;
 
 /// Carts that are created, and connections that are opened, at once.
@@ -61,7 +61,7 @@ impl Sale {
 }
 
 /// The prepared buyers: each with a cart of one unit and an open connection.
-pub struct Ready(Vec<(LoadBuyer, Filled)>);
+pub struct Ready(Vec<(LoadBuyer, FilledCart)>);
 
 /// Fills each buyer's cart and connects it.
 ///

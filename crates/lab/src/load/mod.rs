@@ -38,7 +38,7 @@ use tokio::time::Instant;
 
 pub use self::args::Args;
 use self::args::{FlashSale, PaceArgs, Scenario, ServerArgs, Shelf};
-use self::buyer::{LoadBuyer, LoadRun, Manner, Mix};
+use self::buyer::{CheckoutOptions, LoadBuyer, LoadRun, Mix};
 use self::check::Said;
 use self::cost::Cost;
 use self::flash::Sale;
@@ -158,7 +158,7 @@ pub async fn measure(args: Args, stop: watch::Receiver<bool>) -> Result<LoadRepo
             Scenario::Echo(echo) => {
                 let place = unless_stopped(&stop, echo::find(echo)).await?;
                 let mix = Mix { weights: [0; 3], echo: true };
-                let run = new_run(place, Goods::default(), Manner::default(), mix);
+                let run = new_run(place, Goods::default(), CheckoutOptions::default(), mix);
                 Ok(drive(name, &run, &echo.pace, stop, progress, 1).await)
             }
         }
@@ -166,18 +166,23 @@ pub async fn measure(args: Args, stop: watch::Receiver<bool>) -> Result<LoadRepo
     LocalSet::new().run_until(Box::pin(work)).await
 }
 
-fn manner(server: &ServerArgs, stepwise: bool) -> Manner {
+fn checkout_options(server: &ServerArgs, stepwise: bool) -> CheckoutOptions {
     let prefer = format!("wait={}", server.wait);
     let prefer = HeaderValue::try_from(prefer).unwrap_or(HeaderValue::from_static("wait=5"));
-    Manner { token: server.token.clone(), prefer, stepwise }
+    CheckoutOptions { token: server.token.clone(), prefer, stepwise }
 }
 
-fn new_run(place: RequestTarget, goods: Goods, manner: Manner, mix: Mix) -> Rc<LoadRun> {
+fn new_run(
+    place: RequestTarget,
+    goods: Goods,
+    checkout_options: CheckoutOptions,
+    mix: Mix,
+) -> Rc<LoadRun> {
     Rc::new(LoadRun {
         name: format!("load-{:08x}", rand::random::<u32>()),
         place: Rc::new(place),
         goods,
-        manner,
+        checkout_options,
         mix,
         recorder: RefCell::new(Recorder::new(Instant::now(), None)),
         told: RefCell::new(Vec::new()),
@@ -217,7 +222,7 @@ async fn shop(
         Ok(goods)
     };
     let goods = unless_stopped(&stop, set_up).await?;
-    let run = new_run(place, goods, manner(server, shelf.stepwise), mix);
+    let run = new_run(place, goods, checkout_options(server, shelf.stepwise), mix);
     let requests = if shelf.stepwise { 4 } else { 2 };
     let mut report = drive(name, &run, pace, stop, progress, requests).await;
     verify(&client, server, &run, &mut report, progress).await?;
@@ -240,7 +245,7 @@ async fn overload(
     };
     let goods = unless_stopped(&stop, set_up).await?;
     let mix = Mix { weights: [*browse, *leave, *checkouts], echo: false };
-    let run = new_run(place, goods, manner(server, shelf.stepwise), mix);
+    let run = new_run(place, goods, checkout_options(server, shelf.stepwise), mix);
     let watch = ServerWatch::new();
     let key = server.target.key.reveal().to_owned();
     let looking = tokio::task::spawn_local(watch.clone().keep_looking(run.clone(), key));
@@ -357,7 +362,7 @@ async fn flash_sale(
     let client = server.target.client()?;
     let delivery = unless_stopped(stop, setup::delivery(&client)).await?;
     let goods = Goods { delivery, ..Goods::default() };
-    let run = new_run(place, goods, manner(server, false), Mix::CHECKOUT);
+    let run = new_run(place, goods, checkout_options(server, false), Mix::CHECKOUT);
     let sku = format!("FLASH-{}", run.name);
     let set_up = async {
         setup::single(&client, &sku, *units).await?;

@@ -68,7 +68,13 @@ pub struct LotBook {
 
 impl LotBook {
     /// Adds a sale. Sales may be added in any order.
-    pub fn sell(&mut self, customer: &Arc<str>, code: &Arc<str>, place: LinePosition, lot: Lot) {
+    pub fn record_sale(
+        &mut self,
+        customer: &Arc<str>,
+        code: &Arc<str>,
+        place: LinePosition,
+        lot: Lot,
+    ) {
         let key = (Arc::clone(customer), Arc::clone(code));
         self.lots.entry(key).or_default().insert(place, lot);
     }
@@ -165,7 +171,7 @@ mod tests {
         let (who, code): (Arc<str>, Arc<str>) = ("7".into(), "a".into());
         let mut book = LotBook::default();
         for &(step, at, units, pence) in lots {
-            book.sell(&who, &code, place(step), Lot { price: price(at), units, pence });
+            book.record_sale(&who, &code, place(step), Lot { price: price(at), units, pence });
         }
         (book, who, code)
     }
@@ -225,7 +231,7 @@ mod tests {
                 let price = UnitPrice::from_raw(raw);
                 let lot = Lot { price, units, pence: value(price, units) };
                 left.insert(place(step), (lot.units, lot.pence));
-                book.sell(&who, &code, place(step), lot);
+                book.record_sale(&who, &code, place(step), lot);
             }
             for &(raw, units) in &takes {
                 let price = UnitPrice::from_raw(raw);

@@ -119,7 +119,7 @@ impl ReplayState {
             self.rounding += pence - booked_pence;
             if let (Some(customer), 1..) = (&step.customer, *sold) {
                 let lot = Lot { price: line.price, units: *sold, pence };
-                self.book.sell(
+                self.book.record_sale(
                     customer,
                     &line.code,
                     LinePosition { step: index, line: number },

@@ -272,7 +272,7 @@ impl Wanted {
         let Some(place) = place else {
             return self.read(call).await;
         };
-        let page = self.page(call.store().products_to_keep(&self.filter).await?)?;
+        let page = self.page(call.store().products_for_cache(&self.filter).await?)?;
         cache.put(place, page.clone(), lasts).await;
         Ok(page)
     }
