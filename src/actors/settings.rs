@@ -47,7 +47,7 @@ pub struct ShopSettings {
     /// How often due timers are looked for, in milliseconds.
     #[garde(custom(within(1..=60_000)))]
     pub timer_poll_ms: u64,
-    /// The shortest time between two steps of the projector, in milliseconds.
+    /// The shortest time between two transactions of the projector, in milliseconds.
     #[garde(custom(within(0..=60_000)))]
     pub projection_pause_ms: u64,
     /// TTL of a cached product, in milliseconds, where several nodes write to the store.

@@ -3,8 +3,8 @@
 //! a country has changed its format, the former one is accepted, too. Whether a code exists, or
 //! belongs to the city, is not checked.
 
-/// The formats of the countries that have one: `#` is a digit, `@` a letter, `*` either, and
-/// anything else is literal. Spaces, hyphens, dots, case and a country sign before the code are
+/// The formats of the countries that have postal codes: `#` is a digit, `@` a letter, `*` either,
+/// and anything else is literal. Spaces, hyphens, dots, case and a country sign before the code are
 /// ignored.
 const FORMS: [(&str, &[&str]); 46] = [
     ("FO IS MG OM PG TW", &["###"]),
@@ -70,8 +70,8 @@ const FORMS: [(&str, &[&str]); 46] = [
     ("VE", &["####@"]),
 ];
 
-/// Signs that people write before a code, beside the country code: those of the post of Luxembourg
-/// and Liechtenstein, and the signs on cars.
+/// Signs, other than the country code, that people write before a postal code: those of the post of
+/// Luxembourg and Liechtenstein, and the signs on cars.
 const SIGNS: [(&str, &str); 14] = [
     ("AT", "A"),
     ("AX", "FI"),

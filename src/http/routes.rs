@@ -1,5 +1,5 @@
-//! All routes of a server, put together from the lists that stand beside the handlers. The app is
-//! configured from them and from nothing else, and so is the API's document.
+//! All routes of a server, put together from the lists that stand beside the handlers. They are the
+//! only source of the app's configuration and of the OpenAPI document.
 
 use super::api::{cart, order, product, stock, webhook};
 use super::edge::route::Routes;

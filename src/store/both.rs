@@ -3,7 +3,7 @@
 //! (`LIMIT +$2`) keeps SQLite from planning again at each execution, and has no effect in
 //! PostgreSQL. Where the dialects differ, the statement's own file has a variant for each.
 //!
-//! Bound values must have a type of both: `i64` and `i32`, not `u16` or `u32`.
+//! Bound values must have a type that both databases support: `i64` or `i32`, not `u16` or `u32`.
 
 use std::fmt;
 

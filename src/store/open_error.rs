@@ -1,6 +1,6 @@
 //! Why a store cannot be opened, with remedies.
 //!
-//! Opening is in `open`, the checks of the files in `whole`.
+//! Opening is in `open`, the checks of the files in `startup_checks`.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use super::DatabaseUrl;
 /// The file of all tables.
 pub(super) const DATABASE: &str = "kontor.db";
 
-/// Why a data folder could not be opened.
+/// Why a store, in a data folder or in PostgreSQL, could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process serves from it.

@@ -37,7 +37,7 @@ impl Database {
         self.inner.shards
     }
 
-    /// Connections that read the last commit.
+    /// Connections for reading from the primary, which never lag.
     pub(in crate::store) fn readers(&self) -> &Pool {
         &self.inner.readers
     }

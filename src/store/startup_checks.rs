@@ -1,6 +1,6 @@
 //! Checks that a folder contains an intact store, each cheap whatever its size: the files belong
-//! together, the log is not damaged in its middle, and the journal's last events exist and are
-//! found by their index.
+//! together, the write-ahead log is not damaged in its middle, and the journal's last events exist
+//! and are found by their index.
 //!
 //! The rest of the file is not read at the start. SQLite reports an invalid page when it reads it,
 //! a damaged event is detected by its checksum when it is read (`journal::sqlite`), and `kontor
@@ -29,7 +29,7 @@ pub(super) fn damaged(file: &Path, why: impl std::fmt::Display) -> OpenError {
 }
 
 /// Checks the files before SQLite does: it treats an empty file as a new database, and deletes a
-/// log whose file is missing.
+/// write-ahead log whose database file is missing.
 pub(super) fn files(dir: &Path) -> Result<(), OpenError> {
     let file = dir.join(DATABASE);
     let bytes = fs::metadata(&file).ok().map(|file| file.len());
@@ -80,7 +80,7 @@ pub(super) fn log(dir: &Path) -> Result<(), OpenError> {
 /// Damage of a log before its end.
 #[derive(Debug, PartialEq, Eq)]
 struct Damage {
-    /// The first damaged page of the log, from 1.
+    /// The number of the first damaged frame of the log, from 1.
     frame: u64,
     /// Pages of the log from there on.
     lost: u64,
@@ -159,8 +159,8 @@ pub(super) async fn kind(connection: &mut SqliteConnection, file: &Path) -> Resu
     Err(damaged(file, "it is not a kontor store"))
 }
 
-/// Checks the end of the journal: the last events are at the positions of the shard's row, without
-/// a gap, and each is found by its index. These are what a truncated file loses first.
+/// Checks the end of the journal: the last events end at the position that the shard's row records,
+/// without a gap, and each is found by the index. These are what a truncated file loses first.
 pub(super) async fn end(connection: &mut SqliteConnection, file: &Path) -> Result<(), OpenError> {
     let (last_pos, last, first, count, indexed): (i64, i64, i64, i64, i64) = sqlx::query_as(
         "SELECT (SELECT last_pos FROM shard WHERE id = 0), ifnull(max(last.pos), 0), \

@@ -1,4 +1,4 @@
-//! The step names that other code than their effects refers to.
+//! The step names that are also used outside `effect`.
 //!
 //! The steps themselves are in `effect`.
 

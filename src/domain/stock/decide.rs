@@ -83,8 +83,8 @@ impl Stock {
         }
     }
 
-    /// The stock without expired holds, and the events that drop them: at most [`LAPSES_MAX`] of
-    /// them, or more if that is not `enough` for the command.
+    /// The events that drop expired holds, and the stock after these events: at most [`LAPSES_MAX`]
+    /// holds, or more until there is `enough` stock for the command.
     fn after_lapses(
         &self,
         now: Timestamp,
@@ -103,7 +103,8 @@ impl Stock {
         (events, after)
     }
 
-    /// The events that drop the expired holds that keep `quantity` units from leaving a location.
+    /// The events that drop expired holds until `quantity` units can leave a location; none if they
+    /// already can.
     fn freed(&self, location: &Location, quantity: i64, now: Timestamp) -> Decision {
         let enough = |stock: &Self| stock.level(location).sellable() >= quantity;
         if enough(self) {
@@ -222,7 +223,7 @@ impl Stock {
         Ok(events)
     }
 
-    /// Takes `quantity` units from an order's parts, location by location.
+    /// Chooses `quantity` of the units that are allocated to an order, location by location.
     fn take(&self, order: OrderId, quantity: i64) -> Result<Vec<LocationUnits>, Rejection> {
         let mut left = quantity;
         let mut parts = Vec::new();

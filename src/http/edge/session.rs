@@ -1,5 +1,6 @@
-//! Sessions: a cookie that a browser sends only to this host, and its owner. Scopes of sessions are
-//! checked with those of keys, in `access`; sign-in and sign-out are in `operator`.
+//! Sessions: the cookie that identifies a browser's session, the cache of sessions, and the
+//! same-origin check. Scopes of sessions are checked with those of keys, in `access`; sign-in and
+//! sign-out are in `operator`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -94,7 +95,7 @@ pub fn cookie(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Whether a page of this host made a request, as its browser reports. `None` if it reports
-/// nothing, which browsers never do for unsafe methods.
+/// nothing; for unsafe methods browsers always report it.
 #[must_use]
 pub fn same_origin(headers: &HeaderMap) -> Option<bool> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());

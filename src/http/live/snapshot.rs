@@ -18,7 +18,7 @@ pub const READS_MAX: usize = 2;
 /// The most events in ranges that a hub holds at once, as a multiple of the longest range.
 const HELD_MAX: usize = 4;
 
-/// The query of a snapshot, with the most rows: equal queries share a snapshot.
+/// The query of a snapshot, and the maximum number of its rows: equal queries share a snapshot.
 pub(super) type SnapshotQuery = (TopicQuery, u32);
 
 /// A snapshot at some positions.
@@ -92,7 +92,7 @@ pub struct Stretch {
 }
 
 impl Stretch {
-    /// The positions after a number of the changes.
+    /// The positions of a client that has received the first `shown` of the changes.
     #[must_use]
     pub fn seen(&self, shown: usize) -> Arc<[i64]> {
         if shown >= self.changed.len() {
@@ -173,8 +173,8 @@ pub async fn past(live: &Live, from: Arc<[i64]>, until: Arc<[i64]>) -> Result<Pa
     let (events, entities) = (options.resume_events_max, options.resume_entities_max);
     let found = |found| Ok(Past { found, at: Instant::now() });
     for (shard, (from, until)) in (0..).zip(from.iter().zip(until.iter())) {
-        // Changes that another node has published arrive here, too; a position beyond the journal
-        // never will.
+        // `from` may be ahead of `until` if another node showed it first; these changes will arrive
+        // here, too. A position that the journal does not have never will.
         if from > until && *from > journal.last_pos(shard).await? {
             return found(StretchLookup::OfAnotherStore);
         }

@@ -1,8 +1,8 @@
 //! The replica for lists, searches and reports, and its lag.
 //!
-//! Several times a second the primary is asked for the end of its log, and the replica for its
-//! replay position: its lag is the age of the newest end that it has replayed. So no two clocks are
-//! compared, and an idle primary does not look like a hanging replica.
+//! Several times a second the primary is asked for the end of its write-ahead log, and the replica
+//! for its replay position: its lag is the age of the newest end that it has replayed. So no two
+//! clocks are compared, and an idle primary does not look like a hanging replica.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -255,7 +255,7 @@ impl Fields {
         }
     }
 
-    /// Adds a null; of a field that cannot be cleared it counts as absent.
+    /// Adds a null; in a field that cannot be cleared, it counts as absent.
     fn clear(&mut self, column: &'static str) {
         if CLEARABLE.contains(&column) {
             self.cleared.push(column);

@@ -28,7 +28,8 @@ const NO_SERVER_PAUSE: Duration = Duration::from_millis(100);
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
-/// What one simulated client does: a flow of requests, not a flow of `actors::flows`.
+/// What one simulated client does: a sequence of requests, elsewhere called a scenario; unrelated
+/// to the flows in `actors::flows`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScenarioKind {
     /// Fills a cart and checks out.
@@ -88,7 +89,7 @@ impl Default for CheckoutOptions {
 
 /// State shared by all clients of a run, on their one thread.
 pub struct LoadRun {
-    /// The run's own reference, which all its carts have.
+    /// The name of the run: the `reference` of its carts, and the prefix of their idempotency keys.
     pub name: String,
     /// The server's address.
     pub place: Rc<RequestTarget>,

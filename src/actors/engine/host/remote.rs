@@ -21,7 +21,8 @@ use crate::domain::entity::{Cause, EntityId, Idempotency, Noun};
 pub(super) enum Want {
     /// Nothing, only that the command was carried out.
     Nothing,
-    /// The noun's summary number.
+    /// The one number that other entities need, such as the sellable units
+    /// (`Noun::summary_number`).
     #[serde(rename = "Figure")]
     SummaryNumber,
     /// All of it.

@@ -42,7 +42,7 @@ impl Owned {
         self.change(|shards| shards.insert(shard));
     }
 
-    /// Removes a shard. A step in progress leaves it out.
+    /// Removes a shard. The projector's batch in progress leaves it out.
     pub fn disown(&self, shard: u16) {
         self.change(|shards| shards.remove(&shard));
     }
