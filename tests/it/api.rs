@@ -490,6 +490,11 @@ async fn cart_with_total_zero_is_ordered_without_payment() {
         assert_eq!((bought.status, &bought.body["status"]), (201, &json!("confirmed")), "{key}");
         assert_eq!(bought.body["payment_status"], "none", "{key}");
         assert_eq!((again.status, &again.body["id"]), (201, &bought.body["id"]), "{key}");
+        let path = format!("/v1/admin/orders/{}/refunds", bought.body["id"].as_str().unwrap());
+        let back = json!({"lines": [{"line": "1", "quantity": 1}], "reason": "broken"});
+        let refunded = api.admin("POST", &path, back).await;
+        let refund = &refunded.body["refunds"][0];
+        assert_eq!((&refund["status"], &refund["amount"]["amount"]), (&json!("done"), &json!(0)));
     }
     let (refused, again) = buy("A", "k4", json!({})).await;
     for answer in [refused, again] {

@@ -56,3 +56,16 @@ fn a_key_may_have_each_scope_that_a_route_asks_for() {
         }
     }
 }
+
+#[test]
+fn configuration_file_of_a_parent_folder_is_not_read() {
+    let parent = tempfile::tempdir().unwrap();
+    std::fs::write(parent.path().join("config.toml"), "[shop]\ncurrency = \"CHF\"\n").unwrap();
+    let child = parent.path().join("child");
+    std::fs::create_dir(&child).unwrap();
+    for (folder, read) in [(parent.path(), true), (child.as_path(), false)] {
+        let outcome = kontor().current_dir(folder).args(["config", "--json"]).output().unwrap();
+        let text = String::from_utf8(outcome.stdout).unwrap();
+        assert_eq!(text.contains("CHF"), read, "{folder:?}: {text}");
+    }
+}

@@ -159,6 +159,15 @@ mod tests {
     }
 
     #[test]
+    fn truncated_gzip_is_refused() {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(b"{\"sku\": \"A\"}\n").unwrap();
+        let packed = packed.finish().unwrap();
+        assert!(check(packed.as_slice()).is_ok());
+        assert!(matches!(check(&packed[..packed.len() - 1]), Err(Error::Io(_))));
+    }
+
+    #[test]
     fn a_missing_file_is_named() {
         let error = digest(Path::new("/nowhere/at-all.csv"), &[]).unwrap_err().to_string();
         assert!(error.contains("/nowhere/at-all.csv"), "{error}");
