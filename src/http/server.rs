@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::http::StatusCode;
-use actix_web::middleware::from_fn;
+use actix_web::middleware::{Compat, Condition, from_fn};
 use actix_web::{App, HttpResponse, web};
 use garde::Validate;
 use prometheus_client::registry::Registry;
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::docs::openapi::Document;
 use super::edge::authentication::Authenticator;
 use super::edge::client_address::{Network, TrustedProxies};
+use super::edge::cross_origin::{check_origins, cors};
 use super::edge::error::Error;
 use super::edge::idempotency::RequestsInFlight;
 use super::edge::json_body::BodyLimits;
@@ -87,6 +88,9 @@ pub struct Options {
     /// Proxies whose word is taken for where a request comes from.
     #[garde(custom(few_networks))]
     pub trusted_proxies: Vec<Network>,
+    /// Origins whose pages may call the API from a browser: `https://shop.example`, or `*` for any.
+    #[garde(custom(check_origins))]
+    pub cors_origins: Vec<String>,
     /// How much live feeds may take.
     #[garde(dive)]
     pub live: live::Options,
@@ -113,6 +117,7 @@ impl Default for Options {
             rates: Rates::default(),
             products_cached_secs: 5,
             trusted_proxies: Vec::new(),
+            cors_origins: Vec::new(),
             live: live::Options::default(),
         }
     }
@@ -311,12 +316,14 @@ async fn serve(options: &Options, routes: Routes, wings: Wings, started: Started
     };
     let watch = load_shedding::watch(Arc::clone(&admission), queues, options.overload.clone());
     actix_web::rt::spawn(watch);
+    let cors_origins = options.cors_origins.clone();
     let served = listen::listen(&options.listening(), move || {
         actix_web::rt::spawn(load_shedding::watch_turns(Arc::clone(&admission)));
         let (wings, routes) = (wings.clone(), routes.clone());
         App::new()
             .configure(|app| wings.share(app))
             .wrap(from_fn(observe))
+            .wrap(Compat::new(Condition::new(!cors_origins.is_empty(), cors(&cors_origins))))
             .configure(|app| router::configure(&routes, app))
             .default_service(web::to(|| async {
                 Err::<HttpResponse, Error>(Error::of_status(StatusCode::NOT_FOUND))

@@ -16,6 +16,7 @@ mod cluster_view;
 mod cost;
 #[cfg(debug_assertions)]
 mod crashes;
+mod cross_origin;
 mod damage;
 mod deploy;
 mod doctor;

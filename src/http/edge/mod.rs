@@ -9,6 +9,7 @@ pub mod call;
 pub mod checked;
 pub mod client_address;
 pub mod connection;
+pub mod cross_origin;
 pub mod data;
 pub mod error;
 pub mod idempotency;
