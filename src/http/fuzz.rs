@@ -1,4 +1,4 @@
-//! What the readers of requests promise; see `crate::fuzz`.
+//! The guarantees of the decoders of requests, as fuzz targets; see `crate::fuzz`.
 
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use garde::Validate;
@@ -29,10 +29,10 @@ use crate::http::live::token::LiveToken;
 use crate::http::live::{Topics, filter};
 use crate::http::operator::session;
 
-/// A field that no shape has.
+/// The name of a field that no request shape has.
 const STRANGER: &str = "no_such_field";
 
-/// The readers of bodies, one a shape.
+/// The decoders of bodies, one per request shape.
 const SHAPES: &[fn(&[u8])] = &[
     shape::<shape::NewCart>,
     shape::<shape::CartPatch>,
@@ -55,7 +55,7 @@ const SHAPES: &[fn(&[u8])] = &[
     shape::<levels::TransferInput>,
 ];
 
-/// Reads a body as the shape that its first byte chooses.
+/// Decodes a body as the shape that the first byte selects.
 pub fn body(bytes: &[u8]) {
     let Some((first, rest)) = bytes.split_first() else { return };
     if let Some(read) = SHAPES.get(usize::from(*first) % SHAPES.len()) {
@@ -83,7 +83,8 @@ fn shape<T: DeserializeOwned + Validate<Context = ()>>(bytes: &[u8]) {
     assert!(told, "a field that is not known is let pass: {value}");
 }
 
-/// What every refusal of a body has.
+/// Asserts what holds for every refusal of a body: a known code, with a detail or with the invalid
+/// fields.
 fn refusal(error: &Error) {
     match error.code() {
         Code::MalformedJson => assert!(!error.detail().is_empty()),
@@ -100,7 +101,7 @@ fn faults(all: &[FieldError]) {
     }
 }
 
-/// Reads rows to import, one JSON value a line.
+/// Decodes rows to import, one JSON value per line of text.
 pub fn import(bytes: &[u8]) {
     for line in bytes.split(|byte| *byte == b'\n').take(100) {
         let Ok(value) = serde_json::from_slice::<Value>(line) else { continue };
@@ -110,7 +111,8 @@ pub fn import(bytes: &[u8]) {
     }
 }
 
-/// Reads lines as headers of one request, each by the reader that it is for.
+/// Decodes lines of text as the headers of one request, with the decoder of each header. What was
+/// decoded and is written again must decode to the same value.
 pub fn headers(bytes: &[u8]) {
     let headers = header_map(bytes);
     if let Ok(Some(key)) = idempotency::key_of(&headers) {
@@ -160,7 +162,8 @@ fn one(name: &str, value: &str) -> HeaderMap {
     header_map(format!("{name}:{value}").as_bytes())
 }
 
-/// Reads a query string as every list does.
+/// Decodes a query string with all decoders of list parameters. A page cursor that was decoded and
+/// is written again must decode to the same position.
 pub fn query(bytes: &[u8]) {
     let known = ["q", "status", "number", "stuck", "at", "limit", "after"];
     let text = &*String::from_utf8_lossy(bytes);
@@ -197,7 +200,7 @@ fn after(cursor: &str) -> Query {
     Query::parse(&format!("after={cursor}"), &["after"]).expect("a cursor of ours is a query")
 }
 
-/// Reads a text as a live token, and as the token of an order.
+/// Decodes a text as a token of the live feed, and compares it with the token of an order.
 pub fn tokens(bytes: &[u8]) {
     let text = &*String::from_utf8_lossy(bytes);
     if let Some(token) = LiveToken::parse(text) {
@@ -211,7 +214,7 @@ pub fn tokens(bytes: &[u8]) {
         !token::order_token_matches(&secret, ours, text) || *text == *token,
         "{text:?} opens an order"
     );
-    // A token of ours that was cut, lengthened or changed somewhere opens nothing.
+    // A valid order token that was cut, lengthened or changed in one place is refused.
     let at = bytes.first().map_or(0, |byte| usize::from(*byte) % token.len());
     let (before, rest) = token.split_at(at);
     let changed = if rest.starts_with('A') { "B" } else { "A" };
@@ -229,7 +232,7 @@ pub fn tokens(bytes: &[u8]) {
     );
 }
 
-/// Reads what a client says on a live socket.
+/// Decodes a message of a client of the live feed.
 pub fn live(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let Ok(ClientMessage::Subscribe(asked)) = serde_json::from_str(text) else { return };

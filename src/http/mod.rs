@@ -1,12 +1,13 @@
 //! Floor 3: routes, request and response shapes, status codes.
 //!
-//! Five wings, each of which knows those before it only: `edge` (what every request passes through;
-//! knows no noun), `docs` (what the API says of itself), `api` (a folder a noun), `operator` (what an
-//! operator looks at and changes) and `live` (what is told as it happens). `routes` is the one page
-//! that puts them together, and `server` starts it.
+//! Five modules, each of which may import only the ones named before it: `edge` (what every request
+//! passes through; it knows no noun), `docs` (the documentation of the API), `api` (one folder per
+//! noun), `operator` (what an operator reads and changes) and `live` (the live feed). `routes`
+//! joins their lists of routes, and `server` serves these.
 //!
-//! Handlers read a request into a command, send it to the floor below and write what comes back.
-//! No decision about money or stock, no SQL and no timers live here.
+//! A handler turns a request into a command, sends the command to an entity (`actors`) and turns
+//! the result into an answer. Decisions about money or stock, SQL and timers of entities are not on
+//! this floor.
 
 pub mod api;
 pub mod docs;

@@ -1,7 +1,7 @@
-//! What every request passes through, whatever becomes of it: its id, its log line, its figures, its
-//! headers and the body of its problem.
+//! The outermost middleware, which every request passes through: request id, log line, metrics, the
+//! headers of the answer and the problem body of an error.
 //!
-//! How it finds its handler is in `edge::router`.
+//! The dispatch of a request to its handler is in `edge::router`.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -69,7 +69,7 @@ pub async fn observe(
     Ok(response)
 }
 
-/// Gives an answer that is an error its problem.
+/// Writes the problem body of an answer that is an error.
 fn explained(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<BoxBody> {
     let rendered = match response.response().error() {
         Some(error) => match error.as_error::<Error>() {
@@ -91,7 +91,7 @@ fn explained(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<Bo
     ServiceResponse::new(request, rendered)
 }
 
-/// The request's own id if it is a good one, or else a new one.
+/// The id in the request's `X-Request-Id` header if it is valid, or else a new one.
 fn request_id(headers: &HeaderMap) -> Arc<str> {
     let own = headers.get("x-request-id").and_then(|value| value.to_str().ok());
     let good = |text: &&str| {

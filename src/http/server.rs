@@ -1,7 +1,7 @@
-//! The HTTP server: its options, its own thread with its own runtime, and what its wings share.
+//! The HTTP server: its options, its thread with a runtime of its own, and the state that all
+//! handlers share.
 //!
-//! Which routes there are is in `routes`; what every request passes through is in `observe` and
-//! `edge`.
+//! The list of routes is in `routes`; the middleware is in `observe` and `edge`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -46,52 +46,52 @@ use crate::store::{self, Store};
 #[serde(default, deny_unknown_fields)]
 #[garde(allow_unvalidated)]
 pub struct Options {
-    /// The address to listen on; port 0 for any free one.
+    /// The address to listen on; port 0 stands for any free port.
     pub listen: SocketAddr,
-    /// Threads that serve requests; 0 for one a core.
+    /// The number of threads that serve requests (workers); 0 for one per core.
     #[garde(custom(within(0..=1_024)))]
     pub workers: usize,
-    /// The most connections of one worker; 0 for as many as the limit of open files allows, at most
-    /// 10,000.
+    /// The maximum number of connections of one worker; 0 for as many as the limit on open files
+    /// allows, at most 10,000.
     #[garde(custom(within(0..=1_000_000)))]
     pub connections_max: usize,
-    /// The most connections that wait to be taken.
+    /// The maximum number of connections that wait to be accepted.
     #[garde(custom(within(1..=65_535)))]
     pub backlog: u32,
-    /// How long a connection may idle, in seconds.
+    /// How long a connection may be idle, in seconds.
     #[garde(custom(within(0..=86_400)))]
     pub keep_alive_secs: u64,
-    /// How long the head of a request may take, in seconds.
+    /// How long the head of a request may take to arrive, in seconds.
     #[garde(custom(within(1..=3_600)))]
     pub head_timeout_secs: u64,
-    /// How long the body of a request may take, in seconds.
+    /// How long the body of a request may take to arrive, in seconds.
     #[garde(custom(within(1..=3_600)))]
     pub body_timeout_secs: u64,
-    /// How long a client may take nothing of its answer, in seconds.
+    /// How long a client may read nothing of its answer, in seconds.
     #[garde(custom(within(1..=3_600)))]
     pub answer_timeout_secs: u64,
-    /// The largest body, in bytes.
+    /// The maximum size of a request body, in bytes.
     #[garde(custom(within(1_024..=1 << 30)))]
     pub body_bytes_max: usize,
-    /// How long requests under way may take when the server stops, in seconds.
+    /// How long requests in progress may still take when the server stops, in seconds.
     #[garde(custom(within(0..=9)))]
     pub shutdown_timeout_secs: u64,
-    /// When requests are refused because there is too much to do.
+    /// Load shedding: when requests are refused because of overload.
     #[garde(dive)]
     pub overload: load_shedding::Options,
-    /// How many requests one client may send.
+    /// Rate limits: how many requests one client may send per minute.
     #[garde(dive)]
     pub rates: Rates,
-    /// How long lists of products are answered again, in seconds; 0 for never.
+    /// How long the cache keeps a page of active products, in seconds; 0 for no cache.
     #[garde(custom(within(0..=PRODUCTS_CACHED_MAX_SECS)))]
     pub products_cached_secs: u64,
-    /// Proxies whose word is taken for where a request comes from.
+    /// Proxies whose `X-Forwarded-For` header is trusted.
     #[garde(custom(few_networks))]
     pub trusted_proxies: Vec<Network>,
     /// Origins whose pages may call the API from a browser: `https://shop.example`, or `*` for any.
     #[garde(custom(check_origins))]
     pub cors_origins: Vec<String>,
-    /// How much live feeds may take.
+    /// The limits of live feeds.
     #[garde(dive)]
     pub live: live::Options,
 }
@@ -138,42 +138,42 @@ impl Options {
     }
 }
 
-/// What a server is started with.
+/// The arguments of [`start`].
 pub struct ServerStart {
     /// How HTTP is served.
     pub options: Options,
-    /// The house below.
+    /// The node, which runs the entities.
     pub node: Arc<Node>,
-    /// The data.
+    /// The store.
     pub store: Store,
-    /// Calls of other nodes, if there are any.
+    /// Receives calls of other nodes; `None` without a cluster.
     pub calls: Option<Calls>,
-    /// What can be called.
+    /// All routes.
     pub routes: Routes,
-    /// The lists that can be followed live.
+    /// The topics of the live feed that are lists.
     pub topics: live::Topics,
 }
 
-/// Why the server does not start.
+/// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The address cannot be had.
+    /// The server cannot listen on the address.
     #[error("cannot listen on {addr}: {source}; choose another address with --listen")]
     Listen {
         /// The address.
         addr: SocketAddr,
-        /// What the system says.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The thread cannot be had.
+    /// The server's thread cannot be started.
     #[error("cannot start the server's thread: {0}")]
     Thread(#[from] std::io::Error),
-    /// The secret of tokens cannot be read.
+    /// The secret from which tokens are derived cannot be read.
     #[error(transparent)]
     Store(#[from] store::Error),
 }
 
-/// What the wings of a server share, each by its type.
+/// The state that the handlers of a server share; a handler asks for a part by its type.
 #[derive(Clone)]
 struct Wings {
     node: web::Data<Node>,
@@ -237,7 +237,7 @@ impl Wings {
         }
     }
 
-    /// Gives all of it to an app.
+    /// Registers all parts with the app of a worker.
     fn share(self, app: &mut web::ServiceConfig) {
         app.app_data(self.node)
             .app_data(self.store)
@@ -272,7 +272,7 @@ pub struct Server {
 /// Starts the server on a thread of its own.
 ///
 /// # Errors
-/// [`StartError`]: the address is taken, or the store cannot be read.
+/// [`StartError`]: for example, the address is in use, or the store cannot be read.
 pub async fn start(start: ServerStart) -> Result<Server, StartError> {
     let secret = ServerSecret::new(start.store.secret("http").await?);
     let (options, routes) = (start.options.clone(), start.routes.clone());
@@ -300,8 +300,9 @@ pub async fn start(start: ServerStart) -> Result<Server, StartError> {
 
 type Started = oneshot::Sender<Result<(SocketAddr, ServerHandle), StartError>>;
 
-/// How long the commands of buyers wait in mailboxes. Stock is not asked: one SKU that everybody
-/// wants is no reason to refuse the others.
+/// The mean wait of commands in the mailboxes of carts or of orders, whichever is longer. The
+/// mailboxes of stock do not count: a queue at one popular SKU is no reason to refuse requests for
+/// others.
 fn mailboxes(node: &Node) -> Duration {
     node.carts.take_wait().max(node.orders.take_wait())
 }
@@ -351,28 +352,30 @@ impl Server {
         self.addr
     }
 
-    /// Where it listens, as a URL.
+    /// The URL of the server.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.addr)
     }
 
-    /// Gives it the job queue, once that has begun; a second one is not taken.
+    /// Sets the job queue as soon as it has started; later calls have no effect.
     pub fn set_jobs(&self, queue: Queue) {
         let _first = self.jobs.set(queue);
     }
 
-    /// Waits until it serves no more, because it was stopped or has failed.
+    /// Waits until the server has stopped or failed.
     pub async fn ended(&self) {
         self.over.cancelled().await;
     }
 
-    /// Says that it should get no more traffic. What comes all the same is served.
+    /// Reports at `/readyz` that the server should get no more traffic. Requests that arrive anyway
+    /// are still served.
     pub fn leave(&self) {
         self.serving.set(false);
     }
 
-    /// Stops taking traffic, lets what is under way come to its end, and stops.
+    /// Accepts no more connections, waits for requests in progress up to the shutdown timeout, and
+    /// stops.
     pub async fn stop(self) {
         self.serving.set(false);
         self.live.stop.cancel();

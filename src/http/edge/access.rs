@@ -1,8 +1,8 @@
-//! Access control: who may call a route, as the table of routes says, and how a caller is
+//! Access control: who may call a route, as the list of routes says, and how a caller is
 //! authenticated.
 //!
-//! The other parts of `http` have proofs of their own (an order's token, a ticket for a socket),
-//! next to what they give access to. Sign-in and sign-out are elsewhere.
+//! Other parts of `http` define proofs of their own (an order's token, a ticket for a socket), next
+//! to the routes that they give access to. Sign-in and sign-out are in `operator`.
 
 use std::fmt;
 
@@ -20,9 +20,9 @@ use super::session;
 pub enum Access {
     /// Anybody.
     Public,
-    /// A key or a session with this scope, or `admin`.
+    /// Callers with an API key or a session that has this scope or the scope `admin`.
     Key(Scope),
-    /// Any key: the handler checks its scopes later.
+    /// Callers with any API key or session: the handler checks the scopes later.
     AnyKey,
     /// Callers with a proof that another part of `http` defines.
     Proof(&'static Proof),
@@ -42,15 +42,17 @@ impl fmt::Display for Access {
     }
 }
 
-/// Authentication other than a key with a scope.
+/// A kind of authentication other than a scope of an API key or a session.
 pub struct Proof {
     /// Whom it admits, in a few words.
     pub name: &'static str,
     /// Authenticates the caller, or refuses.
     pub find: fn(&HttpRequest) -> LocalBoxFuture<'_, Result<Principal, Error>>,
-    /// The alternative security schemes in the OpenAPI document; an empty one for none.
+    /// The names of the alternative security schemes in the OpenAPI document; the empty name stands
+    /// for no authentication.
     pub schemes: &'static [&'static str],
-    /// Statuses that every route with this proof may answer, each with its codes.
+    /// Further error statuses that every route with this proof may answer, each with its error
+    /// codes.
     pub problems: &'static [(&'static str, &'static str)],
 }
 
@@ -71,7 +73,8 @@ impl Eq for Proof {}
 /// Authenticates and authorizes the caller of a route.
 ///
 /// # Errors
-/// 401 without a valid key, session or proof; 403 without the scope.
+/// 401 without a valid key, session or proof; 403 without the scope, or if a session cookie is sent
+/// from a page of another origin.
 pub async fn admit(access: Access, request: &HttpRequest) -> Result<Principal, Error> {
     let headers = request.headers();
     match access {
@@ -96,7 +99,7 @@ pub async fn admit(access: Access, request: &HttpRequest) -> Result<Principal, E
     }
 }
 
-/// Admits anybody; a key that is sent must be valid.
+/// Admits anybody; if an API key is sent, it must be valid.
 ///
 /// # Errors
 /// 401 for an invalid key; the store's errors.

@@ -1,7 +1,7 @@
-//! Authentication: the holder of a key, or a signed-in person. Both are cached briefly, so that not
-//! every request reads the store.
+//! Authentication: by an API key, or by a session cookie. Keys and sessions are cached for less
+//! than a second, so that not every request reads the store.
 //!
-//! Scopes are in `principal`; which route admits whom is in `access`.
+//! Scopes are in `principal`; `access` decides who may call a route.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,7 +17,7 @@ use crate::actors::node::Node;
 use crate::store::session::Row as Session;
 use crate::store::{self, Store, key};
 
-/// The most cached keys.
+/// The maximum number of cached keys.
 const KEYS_MAX: usize = 10_000;
 
 /// A key, and the time at which it was read from the store.
@@ -64,8 +64,9 @@ impl Authenticator {
         Self { node, store, keys: Keys::default(), sessions: Sessions::default() }
     }
 
-    /// The caller of a request, by its bearer key or, without one, its session cookie. The caller
-    /// of this function must check the request's origin before the cookie may change anything.
+    /// The caller of a request, by its API key or, without one, by its session cookie. For a
+    /// session, whoever calls this function must also check the request's origin before the request
+    /// may change anything.
     ///
     /// # Errors
     /// 401 for an invalid key; the store's errors. An invalid cookie counts as none.
@@ -110,8 +111,8 @@ impl Authenticator {
         Ok(())
     }
 
-    /// Reads from the store whether a key is still not revoked, or a session has not ended, for
-    /// connections that outlive a request. If the store fails, the caller stays admitted.
+    /// Reads from the store whether the caller's key is not revoked, or the session has not ended:
+    /// for connections that outlive a request. If the store fails, the caller stays admitted.
     pub async fn is_still_valid(&self, principal: &Principal) -> bool {
         let found = match principal {
             Principal::Anyone => return false,

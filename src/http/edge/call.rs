@@ -1,5 +1,5 @@
-//! The context of a request beside its body: caller, request id, idempotency key, and the version
-//! condition of a write.
+//! A request without its body: caller, request id, idempotency key, and the condition in
+//! `If-Match`.
 
 use std::future::{Ready, ready};
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub struct RequestParts {
     request_id: Arc<str>,
     principal: Principal,
     key: Option<String>,
-    /// What must be there for a write to happen.
+    /// The condition of a write.
     pub if_match: IfMatch,
     _guard: Option<Guard>,
 }
@@ -99,7 +99,7 @@ impl RequestParts {
         self.key.as_deref()
     }
 
-    /// The cause of a change, for the journal. `digest` is the body's.
+    /// The cause of a change, for the journal. `digest` is the digest of method, path and body.
     #[must_use]
     pub fn cause(&self, digest: u64) -> Cause {
         Cause {
@@ -111,7 +111,7 @@ impl RequestParts {
     }
 }
 
-/// An answer with a version.
+/// An answer whose `ETag` is a version.
 #[must_use]
 pub fn versioned(status: StatusCode, version: i64, body: &impl Serialize) -> HttpResponse {
     HttpResponse::build(status).insert_header((header::ETAG, format!("\"{version}\""))).json(body)
@@ -123,7 +123,7 @@ pub fn created(version: i64, place: &str, body: &impl Serialize) -> HttpResponse
     located(StatusCode::CREATED, version, place, body)
 }
 
-/// An answer with a version and the location of its resource.
+/// An answer with a version and the path of its resource.
 #[must_use]
 pub fn located(
     status: StatusCode,
@@ -140,7 +140,7 @@ pub fn located(
 /// Parses an id in a path.
 ///
 /// # Errors
-/// 404: what is not an id does not exist.
+/// 404 for a text that is not an id: no such entity can exist.
 pub fn id<T: std::str::FromStr>(text: &str, what: &str) -> Result<T, Error> {
     text.parse().map_err(|_| Error::not_found(what))
 }

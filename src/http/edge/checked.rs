@@ -1,8 +1,8 @@
 //! Texts with a format, such as a SKU or a country: for each, its validation and its OpenAPI
 //! schema.
 //!
-//! Texts that only have limits are in `input`. Formats that only one noun uses are next to that
-//! noun.
+//! Texts without a format, which are only limited in length, are in `input`. Formats that only one
+//! noun uses are next to that noun.
 
 use std::borrow::Cow;
 use std::marker::PhantomData;
@@ -19,7 +19,7 @@ use utoipa::{PartialSchema, ToSchema};
 use super::input::{ListItem, string};
 use crate::domain::{id, money};
 
-/// A format of texts.
+/// A format of texts, by the type of the parsed value.
 pub trait TextKind: Sized {
     /// The name of its schema.
     const NAME: &'static str;
@@ -30,11 +30,13 @@ pub trait TextKind: Sized {
     /// What the text must be.
     fn read(text: &str) -> Result<Self, garde::Error>;
 
-    /// The schema of the text: it accepts exactly what [`TextKind::read`] parses.
+    /// The schema of the text. It should accept exactly what [`TextKind::read`] parses, as far as a
+    /// pattern can express that.
     fn schema() -> ObjectBuilder;
 }
 
-/// A text with a format. It is validated by garde, not by deserialization.
+/// A text with a format. Deserialization accepts any text; garde validates it afterwards, so that
+/// all faults of a body are reported at once.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Checked<T> {
@@ -90,7 +92,7 @@ impl<T> From<Checked<T>> for String {
 }
 
 impl<T> From<String> for Checked<T> {
-    /// Not validated, as after deserialization.
+    /// The text is not validated yet, as after deserialization.
     fn from(text: String) -> Self {
         Self { text, kind: PhantomData }
     }
@@ -146,7 +148,7 @@ impl TextKind for money::TaxRate {
 
     fn read(text: &str) -> Result<Self, garde::Error> {
         let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
-        // Trailing zeros are accepted: databases write them.
+        // Trailing zeros beyond six decimals are accepted, because databases write them.
         let said = decimals.trim_end_matches('0').len();
         let plain = ["0", "1"].contains(&whole) && said <= 6 && (1..=18).contains(&decimals.len());
         Self::parse(text).filter(|_| plain).ok_or_else(|| {
@@ -228,7 +230,7 @@ pub fn pattern(about: &str, pattern: &str, max: usize) -> ObjectBuilder {
     string().description(Some(about)).pattern(Some(pattern)).max_length(Some(max))
 }
 
-/// All codes of `letters` capital letters that are valid. They are computed once, because the
+/// All valid codes of `letters` capital letters. The callers keep the result, because the OpenAPI
 /// document needs the schema at every field.
 fn codes<T: TextKind>(letters: usize) -> Vec<String> {
     let mut codes = vec![String::new()];

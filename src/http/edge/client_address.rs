@@ -1,5 +1,6 @@
-//! The client's address: that of its connection, or the one that a trusted proxy reports.
-//! `X-Forwarded-For` from anybody else is ignored, because any client can send it.
+//! The client's IP address: that of its connection or, if the connection comes from a trusted
+//! proxy, the address that the proxy reports in `X-Forwarded-For`. From anybody else this header is
+//! ignored, because any client can send it.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -10,7 +11,7 @@ use actix_web::http::header::HeaderMap;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-/// The most proxies of a chain that are considered.
+/// The maximum number of addresses in `X-Forwarded-For` that are read, from the last one backwards.
 const HOPS_MAX: usize = 20;
 
 /// A network, such as `10.0.0.0/8`, or one address.
@@ -76,8 +77,9 @@ impl TrustedProxies {
     }
 }
 
-/// The client's address; of IPv6 the /64 network, which is one household's. In a chain of proxies
-/// it is the last address that is not a trusted proxy's.
+/// The client's address. If the connection comes from a trusted proxy, it is the last address in
+/// `X-Forwarded-For` that is not a trusted proxy's. Of an IPv6 address only the /64 network is
+/// kept, because one household usually has a whole one.
 fn of(peer: Option<IpAddr>, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
     let Some(peer) = peer.map(|ip| ip.to_canonical()) else {
         return IpAddr::V6(Ipv6Addr::UNSPECIFIED);

@@ -1,10 +1,11 @@
-//! A server connection: its deadlines, and how it is closed.
+//! A client's connection: its deadlines, and how it is closed.
 //!
-//! actix limits the time of a connection's first request head only. Here every head has a deadline;
-//! connections that do not read their answers, and unresponsive ones, are closed; when connections
-//! run short, those that have been idle for longest are closed. The deadlines of bodies are in
-//! `json_body`, those of live feeds (`stream`) in `live`. The content of requests is not known
-//! here.
+//! actix limits the time of a connection's first request head only. Here every head has a deadline.
+//! A connection is also closed if its client reads nothing of an answer for too long, or if another
+//! part of the server closes it ([`ConnectionHandle::cut`]); and when a worker comes near its limit
+//! of connections, the ones that have had no request in progress for longest are closed. The
+//! deadlines of bodies are in `json_body`, those of live feeds in `live`. This module does not
+//! parse requests.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -21,31 +22,32 @@ use actix_web::rt::net::TcpStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// How much longer than a head's deadline a connection stays open, so that actix can answer a first
-/// head that was too slow.
+/// How long after the deadline of a request head the connection is closed. actix has the same
+/// deadline for the first head of a connection, and needs this time to answer it with 408.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// The deadlines and limits of connections.
+/// The deadlines of a connection, and the limit of connections.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
-    /// The deadline of a request head.
+    /// How long a request head may take to arrive.
     pub head: Duration,
     /// How long a client may read nothing of an answer.
     pub answer: Duration,
-    /// The most connections of one worker.
+    /// The maximum number of connections of one worker.
     pub connections: usize,
 }
 
 /// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Doing {
-    /// Idle, since then.
+    /// Idle, since this instant.
     Rests(Instant),
-    /// Receiving a request head, since then; or the rest of a body that is not read.
+    /// Receiving bytes while no request is in progress, since this instant: a request head, or the
+    /// rest of a body that was not read.
     Comes(Instant),
     /// A request is in progress.
     Works,
-    /// A live feed, which has its own deadlines.
+    /// The connection serves a live feed, which has deadlines of its own.
     Streams,
 }
 
@@ -58,7 +60,7 @@ pub struct ConnectionHandle {
 }
 
 impl ConnectionHandle {
-    /// Closes the connection, whatever it is waiting for.
+    /// Closes the connection at once.
     pub fn cut(&self) {
         self.cut.set(true);
         if let Some(waker) = self.waker.borrow_mut().take() {
@@ -66,12 +68,13 @@ impl ConnectionHandle {
         }
     }
 
-    /// Leaves its deadlines to a live feed.
+    /// Marks the connection as serving a live feed: it has no deadlines here any more.
     pub fn stream(&self) {
         self.doing.set(Doing::Streams);
     }
 
-    /// Its live feed has ended, unless the next request has begun already.
+    /// Marks the connection as idle after its live feed has ended, unless the next request has
+    /// begun already.
     pub fn rests(&self) {
         if self.doing.get() == Doing::Streams {
             self.doing.set(Doing::Rests(Instant::now()));
@@ -85,7 +88,7 @@ impl ConnectionHandle {
     }
 }
 
-/// A request in progress.
+/// Marks a request as in progress until it is dropped.
 pub struct Works(Rc<ConnectionHandle>);
 
 impl Drop for Works {
@@ -101,7 +104,8 @@ pub fn of(request: &HttpRequest) -> Option<Rc<ConnectionHandle>> {
     request.conn_data::<Rc<ConnectionHandle>>().cloned()
 }
 
-/// Marks a request as in progress, after its head, until the returned guard is dropped.
+/// Marks a request, whose head has been received, as in progress until the returned guard is
+/// dropped.
 pub fn works(request: &HttpRequest) -> Option<Works> {
     request.conn_data::<Rc<ConnectionHandle>>().map(ConnectionHandle::works)
 }
@@ -122,8 +126,8 @@ struct Held {
 }
 
 impl WorkerConnections {
-    /// Accepts a new connection. When nine tenths of the limit are reached, a twentieth is freed:
-    /// the connections that have been idle for longest are closed.
+    /// Accepts a new connection. From nine tenths of the limit on, a twentieth of the limit is
+    /// freed: the connections that have had no request in progress for longest are closed.
     pub fn accept(&self, io: TcpStream, limits: ConnectionLimits) -> ClientConnection {
         let hold = Rc::new(ConnectionHandle {
             doing: Cell::new(Doing::Rests(Instant::now())),
@@ -178,12 +182,13 @@ impl Drop for ClientConnection {
 }
 
 impl ClientConnection {
-    /// Its handle.
+    /// The handle to this connection.
     pub fn hold(&self) -> Rc<ConnectionHandle> {
         self.hold.clone()
     }
 
-    /// Whether it stays open; an error if it was closed, or its deadline has passed.
+    /// Returns an error if the connection was closed by its handle, or if a deadline has passed;
+    /// otherwise wakes the task at the next deadline.
     fn check(&mut self, cx: &mut Context<'_>) -> Result<()> {
         if self.hold.cut.get() {
             return Err(Error::new(ErrorKind::ConnectionAborted, "the connection was closed"));

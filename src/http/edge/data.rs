@@ -5,7 +5,7 @@ use actix_web::{HttpRequest, web};
 use super::error::Error;
 use super::problem::Code;
 
-/// The shared state of a type.
+/// The shared state of type `T`.
 ///
 /// # Errors
 /// 500 if the server was started without it.

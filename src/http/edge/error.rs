@@ -1,8 +1,8 @@
-//! Errors of requests. Failures of hosts and the store become codes here, and nothing internal
-//! leaks.
+//! Errors of requests. Failures of hosts and of the store become error codes here; their internal
+//! texts are logged, and not sent to the client.
 //!
-//! A noun's rejections are mapped next to its routes. The codes are in `problem`, the body of a
-//! problem is in `problem_body`.
+//! A noun's rejections become error codes next to the noun's routes. The codes are in `problem`,
+//! the body of a problem is in `problem_body`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -89,7 +89,7 @@ impl Error {
         error
     }
 
-    /// Adds a member to the problem.
+    /// Adds a member to the problem body.
     #[must_use]
     pub fn with(mut self, name: &str, value: Value) -> Self {
         self.0.extra.insert(name.to_owned(), value);
@@ -126,25 +126,25 @@ impl Error {
         &self.0.fields
     }
 
-    /// The members that the code adds.
+    /// The members that were added with [`Error::with`].
     #[must_use]
     pub fn extra(&self) -> &Map<String, Value> {
         &self.0.extra
     }
 
-    /// The allowed methods.
+    /// The value of the answer's `Allow` header.
     #[must_use]
     pub fn allow(&self) -> Option<&str> {
         self.0.allow.as_deref()
     }
 
-    /// The headers of the error.
+    /// The headers that were added with [`Error::header`].
     #[must_use]
     pub fn headers(&self) -> &[(HeaderName, String)] {
         &self.0.headers
     }
 
-    /// Logs an internal error once, with its whole chain.
+    /// Logs the internal cause of the error, if there is one, with its chain of sources.
     pub fn log(&self, request_id: &str) {
         let Some(source) = &self.0.source else {
             return;
@@ -159,7 +159,7 @@ impl Error {
         tracing::error!(request_id, code, error = chain, "a request failed");
     }
 
-    /// The problem of an error that actix made.
+    /// The error for a status with which actix itself has refused a request.
     #[must_use]
     pub fn of_status(status: StatusCode) -> Self {
         match status.as_u16() {
@@ -192,7 +192,8 @@ impl ResponseError for Error {
         self.0.code.status()
     }
 
-    // The middleware in `server` writes the problem, with the request's id.
+    // The middleware in `observe` replaces this answer by one with a problem body, because the body
+    // contains the request id.
     fn error_response(&self) -> HttpResponse {
         HttpResponse::new(self.status_code())
     }
@@ -226,7 +227,7 @@ impl<R: Into<Self>> From<host::Error<R>> for Error {
     }
 }
 
-/// A text that is logged and not shown.
+/// A text that is logged, and not sent to the client.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Why(String);
@@ -237,7 +238,7 @@ fn storage(why: String) -> Error {
     Error::new(code, "the store cannot write; nothing was done").caused_by(Why(why))
 }
 
-/// The version does not match `If-Match`.
+/// The error for a version that does not match `If-Match`; 0 is the version of what does not exist.
 #[must_use]
 pub fn version_mismatch(version: i64) -> Error {
     let detail = match version {

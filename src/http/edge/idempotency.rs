@@ -1,7 +1,8 @@
-//! Idempotency keys at the edge: their validation, and the requests with a key that are in
-//! progress.
+//! Idempotency keys of requests: their validation, and the requests with a key that are in progress
+//! on this node.
 //!
-//! The outcome of a key is remembered by the entity, in the events that the request caused.
+//! The outcome of a request with a key is not kept here: the entity finds the key in the events
+//! that the request caused.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,10 +12,10 @@ use actix_web::http::header::HeaderMap;
 use crate::http::edge::error::Error;
 use crate::http::edge::problem::Code;
 
-/// The key of a request.
+/// The idempotency key of a request.
 ///
 /// # Errors
-/// 422 for one that is not 1 to 255 visible characters.
+/// 422 for a key that does not have 1 to 255 visible ASCII characters.
 pub fn key_of(headers: &HeaderMap) -> Result<Option<String>, Error> {
     let Some(value) = headers.get("idempotency-key") else {
         return Ok(None);
@@ -33,7 +34,7 @@ impl RequestsInFlight {
     /// Registers a request until the guard is dropped.
     ///
     /// # Errors
-    /// 409 while there is another one with this key.
+    /// 409 while another request of this caller to this path with this key is in progress.
     pub fn begin(&self, whose: &str, path: &str, key: &str) -> Result<Guard, Error> {
         let name = format!("{whose} {path} {key}");
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -45,7 +46,7 @@ impl RequestsInFlight {
     }
 }
 
-/// A request with a key that is in progress.
+/// Keeps a request registered until it is dropped.
 #[derive(Debug)]
 pub struct Guard {
     of: RequestsInFlight,

@@ -1,7 +1,8 @@
-//! Writes on the condition of a version: `If-Match`, as RFC 9110, section 13.1.1, compares it.
+//! Writes on the condition that a resource has a certain version: the `If-Match` header, as in RFC
+//! 9110, section 13.1.1.
 //!
-//! An ETag of ours is a version. Tags are compared strongly: a weak one (`W/"4"`) matches nothing, nor
-//! does one that is no version.
+//! The ETag of a resource is its version. The comparison is strong: a weak ETag (`W/"4"`) matches
+//! nothing, and neither does an ETag that is not a version.
 
 use actix_web::http::header::{self, HeaderMap};
 
@@ -10,18 +11,18 @@ use crate::domain::entity::Cause;
 use crate::http::edge::error::{Error, version_mismatch};
 use crate::store::versioned::{Row, VersionedRow};
 
-/// What no version is.
+/// A number that is no version.
 const NO_VERSION: i64 = -1;
 
-/// What must be there for a write to happen.
+/// The condition of a write.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum IfMatch {
-    /// Anything, or nothing: the request names no condition.
+    /// No condition: the resource need not even exist.
     #[default]
     Anything,
-    /// Something, in whatever version (`*`).
+    /// The resource exists, in any version (`*`).
     AnyVersion,
-    /// One of these versions.
+    /// The resource has one of these versions.
     OneOf(Vec<i64>),
 }
 
@@ -29,7 +30,7 @@ impl IfMatch {
     /// The condition of a request.
     ///
     /// # Errors
-    /// 422 for what is neither `*` nor a list of ETags.
+    /// 422 if the header is neither `*` nor a list of ETags.
     pub fn of(headers: &HeaderMap) -> Result<Self, Error> {
         let (mut tags, mut any, mut named) = (Vec::new(), false, false);
         for value in headers.get_all(header::IF_MATCH) {
@@ -48,7 +49,7 @@ impl IfMatch {
         })
     }
 
-    /// Whether something of this version may be written.
+    /// Whether a resource that exists in this version may be written.
     #[must_use]
     pub fn allows(&self, version: i64) -> bool {
         match self {
@@ -57,11 +58,12 @@ impl IfMatch {
         }
     }
 
-    /// Does a write if the condition holds. `write` is told which version must be there, `None` being
-    /// any, and answers `Err` with the version that is there if it is another.
+    /// Writes if the condition holds. `write` gets the version that the resource must have, or
+    /// `None` for any; if the resource has another version, `write` returns that version as the
+    /// inner `Err`, and is called again if the condition allows it.
     ///
     /// # Errors
-    /// 412 if the condition does not hold, and what `write` fails with.
+    /// 412 if the condition does not hold; the errors of `write`.
     pub async fn write<T>(
         &self,
         write: impl AsyncFn(Option<i64>) -> Result<Result<T, i64>, Error>,
@@ -82,7 +84,8 @@ impl IfMatch {
     /// Writes a row if the condition holds.
     ///
     /// # Errors
-    /// 412 if it does not hold, also because the row is not there; and as [`RowHost::put`].
+    /// 412 if the condition does not hold, for example because the row does not exist; the errors
+    /// of [`RowHost::put`].
     pub async fn put<T: VersionedRow>(
         &self,
         rows: &RowHost<T>,
@@ -119,7 +122,7 @@ fn versions(mut list: &str) -> Result<Vec<i64>, Error> {
         if !list.is_empty() && !list.starts_with(',') {
             return Err(malformed());
         }
-        // As we write it: 04 and +4 are other tags.
+        // Only a version as it is sent in `ETag` matches: `04` and `+4` are other tags.
         let version = tag.parse().ok().filter(|version: &i64| version.to_string() == tag);
         versions.extend(version.filter(|_| strong.is_none()));
     }

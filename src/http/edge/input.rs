@@ -1,9 +1,9 @@
-//! The limits of request values: a text of a number of characters, a whole number in a range, a
-//! list of a number of items. The type states the limit once; validation and the OpenAPI schema use
-//! it.
+//! Request values with limits: a text with a limited number of characters, a whole number in a
+//! range, a list with a limited number of items. The limits are parameters of the type; validation
+//! and the OpenAPI schema use them.
 //!
-//! Texts with a format, such as a SKU, are in `checked`. Deserialization refuses none of these:
-//! garde validates the result, so that all faults are reported at once.
+//! Texts with a format, such as a SKU, are in `checked`. Deserialization does not check limits:
+//! garde does so afterwards, so that all faults of a body are reported at once.
 
 use std::borrow::Cow;
 use std::ops::Deref;
@@ -13,12 +13,13 @@ use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
 use utoipa::openapi::{KnownFormat, Ref, RefOr, SchemaFormat};
 use utoipa::{PartialSchema, ToSchema};
 
-/// Prefix of the names of schemas that have no entry of their own in the OpenAPI document, but
-/// replace every reference to them.
+/// The prefix of the names of certain schemas: the OpenAPI document does not list them, but
+/// contains a copy of the schema at each place that refers to it.
 pub const IN_PLACE: &str = "in-place:";
 
-/// A text of `MIN` to `MAX` characters, without control characters, and not blank if `MIN` is not
-/// 0. A CRLF or a carriage return becomes a line feed, and counts as one character.
+/// A text of `MIN` to `MAX` characters, without control characters other than line feeds and tabs,
+/// and not blank if `MIN` is not 0. A CRLF or a carriage return becomes a line feed, and counts as
+/// one character.
 #[derive(Clone, Debug, Serialize, Deserialize, garde::Validate)]
 #[serde(from = "String", into = "String")]
 #[garde(transparent)]
@@ -59,7 +60,7 @@ impl<const MIN: usize, const MAX: usize> From<Text<MIN, MAX>> for String {
 }
 
 impl<const MIN: usize, const MAX: usize> From<String> for Text<MIN, MAX> {
-    /// Not validated, as after deserialization.
+    /// The text is not validated yet, as after deserialization.
     fn from(text: String) -> Self {
         match text.contains('\r') {
             true => Self(text.replace("\r\n", "\n").replace('\r', "\n")),
@@ -99,7 +100,7 @@ fn check_whole<const MIN: i64, const MAX: i64>(value: &i64, (): &()) -> garde::R
         return Ok(());
     }
     Err(garde::Error::new(match MIN {
-        // A minimum of 0 is not mentioned, unless the value is negative.
+        // With a minimum of 0, the message names only the limit that was exceeded.
         0 if *value < 0 => "lower than 0".to_owned(),
         0 => format!("greater than {MAX}"),
         _ => format!("must be from {MIN} to {MAX}"),
@@ -141,7 +142,7 @@ pub trait ListItem: garde::Validate<Context = ()> + ToSchema {
 
 /// A list of `MIN` to `MAX` items.
 ///
-/// utoipa cannot read nested generic types, so a field's type is an alias of this.
+/// utoipa's derive macro cannot read nested generic types; so fields use a type alias.
 #[derive(Clone, Debug, Deserialize, garde::Validate)]
 #[serde(transparent)]
 #[garde(transparent)]

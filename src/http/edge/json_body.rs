@@ -1,7 +1,9 @@
-//! Reading a JSON body: size, timeout, depth, syntax, shape and values.
+//! Reads a JSON body, and checks its size, its time, its nesting, its syntax, its fields and their
+//! values.
 //!
-//! All faults are reported at once. A valid body is deserialized once; only an invalid one is
-//! deserialized repeatedly, fault by fault, with each faulty value replaced by a harmless one.
+//! All faults are reported at once. serde stops at the first fault; so an invalid body is
+//! deserialized again for each fault, with the faulty values replaced by valid ones. A valid body
+//! is deserialized once.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -23,21 +25,21 @@ use crate::http::edge::error::Error;
 use crate::http::edge::object_only::Objects;
 use crate::http::edge::problem::{Code, FieldError};
 
-/// The deepest nesting of a body.
+/// The maximum nesting of a body, in levels.
 const DEPTH_MAX: u32 = 32;
-/// The most faults that are reported at once.
+/// The maximum number of faults that are reported at once.
 const FAULTS_MAX: usize = 50;
-/// The most chunks of an unread body that are skipped.
+/// The maximum number of chunks of an unread body that are read and dropped.
 const SKIP_CHUNKS: usize = 16;
-/// The most bytes that are deserialized again, in all, to find faults.
+/// The maximum number of bytes that are deserialized again, in all repetitions, to find faults.
 const FAULT_WORK_MAX: usize = 4 << 20;
 
 /// The limits of a body.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyLimits {
-    /// The largest body, in bytes.
+    /// The maximum size of a body, in bytes.
     pub bytes_max: usize,
-    /// The time limit of receiving it.
+    /// How long the body may take to arrive.
     pub timeout: Duration,
 }
 
@@ -105,7 +107,7 @@ async fn read(request: &HttpRequest, payload: Payload) -> Result<web::Bytes, Err
 /// Reads a body with a size limit of its own.
 ///
 /// # Errors
-/// 413 for a larger one, 408 for one that is too slow, 400 for an incomplete one.
+/// 413 if the body is larger, 408 if it is too slow, 400 if it is incomplete.
 pub async fn read_at_most(
     request: &HttpRequest,
     payload: web::Payload,
@@ -145,8 +147,8 @@ async fn read_up_to(
     })
 }
 
-/// Reads the received part of an unread body without waiting for more: if that is all of it, the
-/// connection stays open.
+/// Reads and drops the part of an unread body that has already arrived, without waiting for more.
+/// If this is the whole body, the connection can be used for the next request.
 pub async fn skip(payload: &mut Payload) {
     let mut waited = false;
     std::future::poll_fn(|context| {
@@ -156,7 +158,7 @@ pub async fn skip(payload: &mut Payload) {
                 Poll::Ready(_) => return Poll::Ready(()),
                 Poll::Pending if waited => return Poll::Ready(()),
                 Poll::Pending => {
-                    // The connection's buffer is read once.
+                    // Lets actix read the connection's buffer once more.
                     waited = true;
                     context.waker().wake_by_ref();
                     return Poll::Pending;
@@ -184,7 +186,7 @@ fn digest(request: &HttpRequest, body: &[u8]) -> u64 {
 /// Parses and validates a value.
 ///
 /// # Errors
-/// 400 for what is not JSON or too deep, 422 with all invalid fields.
+/// 400 for invalid JSON or too deep nesting, 422 with the invalid fields.
 pub fn parse<T: DeserializeOwned + Validate<Context = ()>>(bytes: &[u8]) -> Result<T, Error> {
     if deeper_than(bytes, DEPTH_MAX) {
         let detail = format!("the body is nested more than {DEPTH_MAX} levels deep");
@@ -229,7 +231,7 @@ pub fn check<T: DeserializeOwned + Validate<Context = ()>>(
     }
 }
 
-/// Whether brackets nest deeper than `max`, outside of strings.
+/// Whether brackets outside of strings nest more than `max` levels deep.
 fn deeper_than(bytes: &[u8], max: u32) -> bool {
     let (mut depth, mut in_text, mut escaped) = (0_u32, false, false);
     for byte in bytes {
@@ -257,20 +259,21 @@ fn faults<T: DeserializeOwned + Validate<Context = ()>>(
 ) -> Vec<FieldError> {
     let found = search::<T>(value, (FAULT_WORK_MAX / bytes.max(1)).clamp(1, 200));
     if found.is_empty() {
-        // For example a duplicate field, which a tree of values cannot show.
+        // For example, a field that occurs twice: `Value` keeps only one of the two.
         return vec![FieldError { field: String::new(), message: plain(&first.to_string()) }];
     }
     found
 }
 
-/// A faulty value, and the harmless one that replaced it.
+/// A faulty value that was replaced by a valid one.
 struct Patch {
     pointer: String,
     field: String,
     filler: usize,
 }
 
-/// Finds all faults of shape, and then those of values.
+/// Finds all fields that cannot be deserialized, and then all values that break a rule. `tries` is
+/// the maximum number of deserializations.
 fn search<T: DeserializeOwned + Validate<Context = ()>>(
     mut value: Value,
     tries: usize,
@@ -315,7 +318,7 @@ fn search<T: DeserializeOwned + Validate<Context = ()>>(
     faults
 }
 
-/// Whether a field, or a value that contains it, was faulty.
+/// Whether a field, or a value that contains it, was replaced.
 fn inside(field: &str, patches: &[Patch]) -> bool {
     patches.iter().any(|patch| match field.strip_prefix(patch.field.as_str()) {
         Some(rest) => rest.is_empty() || rest.starts_with(['.', '[']) || patch.field.is_empty(),
@@ -323,7 +326,8 @@ fn inside(field: &str, patches: &[Patch]) -> bool {
     })
 }
 
-/// Replaces a faulty value by a harmless one, or removes it; `false` if that is not possible.
+/// Replaces a faulty value by `filler`, or removes it if there is none; `false` if this is not
+/// possible.
 fn replace(value: &mut Value, pointer: &str, filler: Option<Value>) -> bool {
     let Some((parent, name)) = pointer.rsplit_once('/') else {
         return match filler {
@@ -382,7 +386,8 @@ fn quoted(message: &str, before: &str) -> Option<String> {
     Some(message.strip_prefix(before)?.split('`').next()?.to_owned())
 }
 
-/// serde's message without the position in the text and without Rust types.
+/// The message of serde for API users: without the position in the text and the names of Rust
+/// types.
 fn plain(message: &str) -> String {
     let message = message.split(" at line ").next().unwrap_or(message);
     if let Some(name) = quoted(message, "unknown field `") {
@@ -397,7 +402,7 @@ fn plain(message: &str) -> String {
     if cut.len() < message.len() { format!("{cut}, expected an object") } else { cut.to_owned() }
 }
 
-/// The faults in a report, of fields that were not replaced.
+/// The faults in a report, except those of values that were replaced.
 fn field_errors(report: &garde::Report, patches: &[Patch]) -> Vec<FieldError> {
     report
         .iter()
@@ -406,7 +411,7 @@ fn field_errors(report: &garde::Report, patches: &[Patch]) -> Vec<FieldError> {
             message: error.message().to_owned(),
         })
         .filter(|fault| !inside(&fault.field, patches))
-        // A fault of the whole is not reliable while parts of it are replaced.
+        // A fault of the whole body (without a field) may come from a replaced value.
         .filter(|fault| patches.is_empty() || !fault.field.is_empty())
         .take(FAULTS_MAX)
         .collect()

@@ -1,5 +1,5 @@
-//! Listening: the address, the limit of connections, and the setup of each connection for the app.
-//! What every request passes through is in `observe` and the rest of `edge`; `server` assembles it.
+//! Binds the address, limits the connections, and sets up each connection for the app. `server`
+//! builds the app, with the middleware in `observe` and the rest of `edge`.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -15,23 +15,25 @@ use actix_web::rt::net::TcpStream;
 
 use crate::http::edge::connection::{self, ConnectionLimits, WorkerConnections};
 
-/// File descriptors that are reserved for files, the provider and other uses.
+/// File descriptors that are reserved for the store, connections to payment providers and other
+/// uses.
 const FILES_BESIDE: u64 = 256;
 
 /// The address and the limits of connections.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// The address to listen on; port 0 for any free one.
+    /// The address to listen on; port 0 stands for any free port.
     pub addr: SocketAddr,
-    /// Threads that serve requests; 0 for one per core.
+    /// The number of threads that serve requests (workers); 0 for one per core.
     pub workers: usize,
-    /// The most connections of one worker; 0 for as many as the limit of open files allows.
+    /// The maximum number of connections of one worker; 0 for as many as the limit on open files
+    /// allows, at most [`CONNECTIONS_MAX`].
     pub connections_max: usize,
-    /// The most connections that wait to be accepted.
+    /// The maximum number of connections that wait to be accepted.
     pub backlog: u32,
     /// The idle timeout of a connection.
     pub keep_alive: Duration,
-    /// The deadline of a request head.
+    /// How long a request head may take to arrive.
     pub head_timeout: Duration,
     /// How long a client may read nothing of its answer.
     pub answer_timeout: Duration,
@@ -83,8 +85,8 @@ where
             .keep_alive(keep_alive)
             .client_request_timeout(head)
             .client_disconnect_timeout(Duration::from_secs(2))
-            // Requests of closed connections are dropped; a half-closed connection counts as
-            // closed.
+            // If a client closes its connection, or its sending half, the handler of its request is
+            // dropped.
             .h1_allow_half_closed(false)
             .local_addr(addr)
             .on_connect_ext(connection::connected);
@@ -101,14 +103,15 @@ where
     Ok((addr, builder.run()))
 }
 
-/// The minimum of the limit of connections of a worker.
+/// The lowest limit of connections of a worker, unless the setting is lower.
 const CONNECTIONS_MIN: usize = 32;
-/// The connections that a worker takes at most if no setting names a number.
+/// The highest limit of connections of a worker if the setting is 0.
 const CONNECTIONS_MAX: usize = 10_000;
-/// The connections of a node that a shop needs; with fewer, the log warns.
+/// If a node can have fewer connections than this, the log warns.
 const CONNECTIONS_ENOUGH: usize = 500;
 
-/// How many connections a worker takes: no more than it can have descriptors for.
+/// The limit of connections of a worker: the wanted number, but no more than the limit on open
+/// files (`files`) leaves for each worker.
 fn connections(wanted: usize, workers: usize, files: Option<u64>) -> usize {
     let max = if wanted == 0 { CONNECTIONS_MAX } else { wanted };
     let Some(files) = files else { return max };
@@ -131,7 +134,8 @@ fn backlog(listener: &TcpListener, backlog: u32) -> io::Result<()> {
     Ok(rustix::net::listen(listener, backlog)?)
 }
 
-/// Raises the limit of open files as far as possible, and returns it; `None` if there is none.
+/// Raises the soft limit on open files to the hard limit, and returns it; `None` if there is no
+/// limit.
 #[cfg(unix)]
 #[must_use]
 pub fn open_files() -> Option<u64> {
@@ -152,7 +156,7 @@ fn backlog(_: &TcpListener, _: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// `None`: there is no such limit here.
+/// Returns `None`: this system has no such limit.
 #[cfg(not(unix))]
 #[must_use]
 pub fn open_files() -> Option<u64> {

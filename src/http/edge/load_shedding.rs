@@ -1,13 +1,14 @@
 //! Load shedding: under overload, the least important requests are refused first, before any work
 //! is done for them.
 //!
-//! The measure of load is the delay: how long work waits before it is started. It is measured ten
-//! times a second where work queues: at the HTTP workers' event loops, at read connections, in the
-//! mailboxes of carts and orders, in the lane. The limit of requests in progress is set so that the
-//! delay stays below the target, and each class may use its share of the limit; while the delay is
-//! short, the limit grows, because many requests only wait for a provider. Not here: the limit per
-//! entity (host), the class of a route (table of routes), and the list of mailboxes to measure
-//! (server).
+//! The measure of load is the delay: how long work waits before it is started. The delay is
+//! measured ten times a second wherever work queues: in the event loops of the HTTP workers, for
+//! the store's read connections, in the mailboxes of carts and orders, and in the lanes. A limit on
+//! the requests in progress is adapted so that the delay stays below a target. Each class of
+//! requests is refused from its own multiple of the limit on. While the delay is short, the limit
+//! grows, because many requests only wait for a payment provider. Defined elsewhere: the limit per
+//! entity (in its host), the class of a route (in the list of routes), and the mailboxes that are
+//! measured (in `server`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -21,33 +22,39 @@ use crate::actors::node::Node;
 use crate::domain::limits::within;
 use crate::store::Store;
 
-/// Period of the measurements.
+/// The period of the measurements, and of the changes of the limit.
 const EVERY: Duration = Duration::from_millis(100);
-/// Period of the measurements of an HTTP worker's event loop; the shortest of a few delays counts.
+/// How long each measurement of an HTTP worker's event loop sleeps. Of [`TURNS`] measurements, the
+/// shortest delay counts.
 const TURN: Duration = Duration::from_millis(25);
 const TURNS: u32 = 4;
-/// Consecutive measurements that must exceed the target: a burst is no overload.
+/// The number of consecutive delays above the target that lower the limit: a single one may be a
+/// burst.
 const LOOKS: u32 = 2;
-/// Requests in progress that are always admitted.
+/// The lowest value of the limit, unless `under_way_max` is lower.
 const LIMIT_MIN: usize = 64;
-/// Requests that may arrive in one burst after idling: a higher limit has to grow.
+/// The limit of an idle server: the size of a burst that is admitted. A higher limit has to grow,
+/// and shrinks back to this one.
 const LIMIT_REST: usize = 1_000;
-/// Unidentified requests in progress: sign-ins, webhooks until their signature is verified, keys
-/// until they are looked up.
+/// The maximum number of requests of class `Operate` in progress whose caller is not known:
+/// sign-ins, webhooks (whose signature the handler verifies), and requests whose API key is being
+/// looked up.
 const UNIDENTIFIED_MAX: usize = 4_096;
-/// Requests of operators and providers that are admitted whatever buyers do.
+/// The number of operators' requests in progress below which another one is always admitted.
 const OPERATE_MIN: usize = 256;
-/// Queued appends, in commits, that count as a delay of the target.
+/// The number of full batches of appends, queued in a lane, that count as a delay equal to the
+/// target.
 const COMMITS: usize = 4;
 
 /// Options of load shedding.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// The target of the delay, in milliseconds; above it requests are refused.
+    /// The target of the delay, in milliseconds. While the delay is longer, the limit of requests
+    /// in progress falls.
     #[garde(custom(within(1..=10_000)))]
     pub target_ms: u64,
-    /// The most requests in progress, however short the delay is.
+    /// The highest value of the limit of requests in progress, however short the delay is.
     #[garde(custom(within(1..=1_000_000)))]
     pub under_way_max: usize,
 }
@@ -79,7 +86,7 @@ pub enum Class {
     Cart,
     /// Checkouts, and buyers' reads of their orders.
     Checkout,
-    /// Operators and providers, who repair things.
+    /// Requests of operators and of payment providers.
     Operate,
     /// Monitoring: never refused.
     Health,
@@ -92,9 +99,10 @@ impl Class {
         self.into()
     }
 
-    /// The number of requests in progress at which this class is refused, given the limit: of all
-    /// buyers for a buyer, of operators for an operator. Carts are shed first: a buyer with a cart
-    /// should be able to check out.
+    /// The number of requests in progress from which on this class is refused, given the limit. For
+    /// the buyers' classes (`Browse`, `Cart`, `Checkout`) the requests of all buyers count, for
+    /// `Operate` those of operators. Checkouts are shed last, so that a buyer with a cart can check
+    /// out.
     const fn most(self, limit: usize) -> usize {
         match self {
             Self::Browse => limit / 2,
@@ -107,23 +115,23 @@ impl Class {
     }
 }
 
-/// Admits requests.
+/// Admits requests, or refuses them.
 pub struct Admission {
     buyers: AtomicUsize,
     operators: AtomicUsize,
-    /// Requests in progress of operators and providers that are not identified yet.
+    /// Requests of class `Operate` in progress whose caller is not known.
     unidentified: AtomicUsize,
     limit: AtomicUsize,
     /// The longest delay of a worker's event loop since the last measurement, in microseconds.
     turn: AtomicU64,
     /// The last measured delay, in microseconds.
     delay: AtomicU64,
-    /// The requests since the last measurement.
+    /// 1 if a request has arrived since the last measurement, or else 0.
     came: AtomicUsize,
 }
 
 impl Admission {
-    /// Starts with the highest limit.
+    /// Starts with the limit of an idle server.
     #[must_use]
     pub fn new(options: &Options) -> Self {
         Self {
@@ -138,7 +146,7 @@ impl Admission {
     }
 }
 
-/// An admitted request, in progress until it is dropped.
+/// Counts an admitted request as in progress until it is dropped.
 pub struct Admitted<'a>(Option<&'a AtomicUsize>);
 
 impl Drop for Admitted<'_> {
@@ -161,8 +169,9 @@ impl Admission {
         Self::enter(under_way, class.most(self.limit.load(Ordering::Relaxed)))
     }
 
-    /// Admits or refuses a request that claims to be an operator's or a provider's and is not
-    /// identified yet: many false claims must not keep out real ones.
+    /// Admits a request of class `Operate` whose caller is not known yet, or refuses it with
+    /// `None`. These requests have a limit of their own: many requests with false credentials must
+    /// not use up the limit of operators.
     pub fn admit_unidentified(&self) -> Option<Admitted<'_>> {
         Self::enter(&self.unidentified, UNIDENTIFIED_MAX)
     }
@@ -173,13 +182,14 @@ impl Admission {
         (before < most).then_some(admitted)
     }
 
-    /// Requests of buyers in progress.
+    /// The number of buyers' requests in progress.
     #[must_use]
     pub fn under_way(&self) -> usize {
         self.buyers.load(Ordering::Relaxed)
     }
 
-    /// Requests in progress above which carts are refused.
+    /// The current limit: the number of buyers' requests in progress from which on changes of carts
+    /// are refused.
     #[must_use]
     pub fn limit(&self) -> usize {
         self.limit.load(Ordering::Relaxed)
@@ -192,10 +202,11 @@ impl Admission {
     }
 }
 
-/// The next limit. The delay grows with the requests in progress. If it is too long, these are
-/// reduced by the same factor, and at most by half, because admitted work is still queued. While
-/// the delay is short, the limit grows by a fifth at a time if it is used, and else falls back to
-/// the size of a burst.
+/// The next limit. If the delay is longer than the target, the new limit is the number of requests
+/// in progress, divided by the factor by which the delay exceeds the target; but at least half of
+/// that number, because the delay still contains the wait of requests that were admitted before. If
+/// the delay is short, the limit grows by a fifth while at least half of it is used, and otherwise
+/// falls by a tenth, down to [`LIMIT_REST`].
 fn next_limit(limit: usize, under_way: usize, delay: Duration, options: &Options) -> usize {
     let target = Duration::from_millis(options.target_ms);
     if delay <= target {
@@ -209,17 +220,17 @@ fn next_limit(limit: usize, under_way: usize, delay: Duration, options: &Options
     share.max(now / 2).max(LIMIT_MIN.min(options.under_way_max))
 }
 
-/// The queues beside the HTTP workers.
+/// The queues that are measured, other than the event loops of the HTTP workers.
 pub struct Queues {
     /// The node, for the lanes of its journal.
     pub node: Arc<Node>,
     /// The store, for its read connections.
     pub store: Store,
-    /// Measures the wait of commands in mailboxes since the last call.
+    /// Returns the mean wait of commands in mailboxes since the last call.
     pub mailboxes: fn(&Node) -> Duration,
 }
 
-/// Measures the delay as long as the server runs, and sets the limit.
+/// Measures the delay and adapts the limit, as long as the server runs.
 pub async fn watch(admission: Arc<Admission>, queues: Queues, options: Options) {
     let target = Duration::from_millis(options.target_ms);
     let mut too_long = 0;
@@ -239,7 +250,8 @@ pub async fn watch(admission: Arc<Admission>, queues: Queues, options: Options) 
     }
 }
 
-/// Measures the event loop of this thread, an HTTP worker's, as long as it runs.
+/// Measures the delay of the event loop of this thread, an HTTP worker, as long as it runs: how
+/// much longer than asked a sleep lasts.
 pub async fn watch_turns(admission: Arc<Admission>) {
     loop {
         let mut shortest = Duration::MAX;
@@ -253,7 +265,7 @@ pub async fn watch_turns(admission: Arc<Admission>) {
     }
 }
 
-/// The longest wait of work in the queues.
+/// The delay: the longest wait in any of the queues.
 async fn longest_wait(admission: &Admission, queues: &Queues, target: Duration) -> Duration {
     let turn = Duration::from_micros(admission.turn.swap(0, Ordering::Relaxed));
     let mailboxes = (queues.mailboxes)(&queues.node);
@@ -261,14 +273,16 @@ async fn longest_wait(admission: &Admission, queues: &Queues, target: Duration) 
     turn.max(mailboxes).max(lanes(&queues.node, target)).max(reading)
 }
 
-/// The wait for a read connection. The result of the query does not matter.
+/// The time of a short query: mostly the wait for a read connection. The result of the query does
+/// not matter.
 async fn reading(store: &Store, target: Duration) -> Duration {
     let began = Instant::now();
     let _read = timeout(target * 10, store.setting("last_ready_check")).await;
     began.elapsed()
 }
 
-/// Queued appends, as a share of the limit.
+/// The delay that the fullest lane counts as: the target if [`COMMITS`] full batches of appends are
+/// queued, and in proportion otherwise.
 fn lanes(node: &Node, target: Duration) -> Duration {
     let whole = node.lanes.iter().map(|lane| {
         let depth = u32::try_from(lane.depth()).unwrap_or(u32::MAX);

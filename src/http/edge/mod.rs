@@ -1,7 +1,8 @@
 //! What every request passes through: connections and their deadlines, admission, authentication,
 //! bodies, queries, errors and idempotency.
 //!
-//! It depends on no noun; resources and the list of routes are in the other parts of `http`.
+//! This module depends on no noun; the handlers and the list of routes are in the other parts of
+//! `http`.
 
 pub mod access;
 pub mod authentication;

@@ -1,7 +1,7 @@
-//! A deserializer wrapper that accepts structs only as objects. serde would also accept an array of
-//! the fields' values, which is not documented.
+//! A wrapper around a deserializer that accepts structs only as JSON objects. serde alone would
+//! also accept an array of the fields' values, which the API does not document.
 //!
-//! It does not validate the object's content.
+//! The wrapper does not validate the object's content.
 
 use std::fmt;
 
@@ -9,7 +9,8 @@ use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 
-/// Deserializes through `T`, structs only from objects.
+/// A deserializer (or a part of one) that does the work of `T`, but accepts structs only as
+/// objects.
 pub struct Objects<T>(pub T);
 
 macro_rules! forward {

@@ -1,6 +1,6 @@
 //! The caller of a request, and the scopes of keys and sessions.
 //!
-//! `authentication` finds the caller; `access` says which route admits whom.
+//! `authentication` finds the caller; `access` decides who may call a route.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use crate::http::edge::problem::Code;
 use crate::store::key;
 use crate::store::session::Row as Session;
 
-/// TTL of a cached key or session. Revocations are announced to other nodes; a node that missed
-/// one, or one by another program, reads the store again within a second.
+/// The TTL of a cached key or session. Revoked keys are noticed only after it. The end of a session
+/// is also announced to the other nodes, but a node may miss the announcement.
 pub const BELIEVED: Duration = Duration::from_millis(900);
 /// The message for a caller without a key.
 pub const NO_KEY: &str = "an API key is required: Authorization: Bearer sk_…";
 
-/// A permission of a key.
+/// A permission of an API key or a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Scope {
@@ -49,7 +49,7 @@ impl Scope {
 /// The caller.
 #[derive(Clone, Debug, Default)]
 pub enum Principal {
-    /// A caller without a key.
+    /// A caller without an API key or a session.
     #[default]
     Anyone,
     /// The holder of a key.
@@ -69,8 +69,8 @@ impl Principal {
         }
     }
 
-    /// The owner of the limits that a caller counts against: all sessions of a key count against
-    /// the key's.
+    /// The id that the caller's limits are counted under. Sessions that were started with an API
+    /// key count together with the key.
     #[must_use]
     pub fn owner(&self) -> &str {
         match self {
@@ -89,7 +89,7 @@ impl Principal {
         }
     }
 
-    /// Whether the caller has a scope.
+    /// Whether the caller has a scope; the scope `admin` includes all others.
     #[must_use]
     pub fn may(&self, scope: Scope) -> bool {
         let scopes = match self {

@@ -1,7 +1,7 @@
 //! The table of error codes, with their statuses and remedies.
 //!
-//! `error` and the nouns map failures to codes; the body of a problem is in `problem_body`, the
-//! pages about codes are in `docs`.
+//! `error` and the nouns choose the code of a failure; the body of a problem is in `problem_body`,
+//! the pages about codes are in `docs`.
 
 use actix_web::http::StatusCode;
 use serde::Serialize;
@@ -26,13 +26,13 @@ macro_rules! codes {
                 StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
             }
 
-            /// Its meaning, in one sentence.
+            /// The meaning of the code, in a few words.
             #[must_use]
             pub const fn title(self) -> &'static str {
                 match self { $(Self::$name => $title),* }
             }
 
-            /// The remedy.
+            /// What the client can do about it, in one or two sentences.
             #[must_use]
             pub const fn remedy(self) -> &'static str {
                 match self { $(Self::$name => $remedy),* }
@@ -101,7 +101,7 @@ impl Code {
         self.into()
     }
 
-    /// Seconds after which to retry, if that helps.
+    /// The number of seconds to wait before a retry; `None` if waiting does not help.
     #[must_use]
     pub const fn retry_after_secs(self) -> Option<u32> {
         match self {

@@ -37,13 +37,13 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub errors: Vec<FieldError>,
-    /// What else the code tells.
+    /// The members that some codes add.
     #[serde(flatten)]
     #[schema(ignore)]
     pub extra: Map<String, Value>,
 }
 
-/// The answer of an error.
+/// The answer to a request that failed.
 #[must_use]
 pub fn respond(error: &Error, request_id: &str) -> HttpResponse {
     let code = error.code();

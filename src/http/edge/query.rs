@@ -1,4 +1,5 @@
-//! Query strings: known parameters only, pages with a limit and an opaque cursor.
+//! Query strings: unknown parameters are refused; lists have a page size (`limit`) and an opaque
+//! page cursor (`after`).
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -11,7 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crate::http::edge::error::Error;
 use crate::http::edge::problem::Code;
 
-/// The most rows of a page.
+/// The maximum number of rows of a page.
 pub const LIMIT_MAX: u32 = 200;
 const LIMIT: u32 = 50;
 
@@ -23,7 +24,8 @@ impl Query {
     /// Parses a request's query.
     ///
     /// # Errors
-    /// 400 `unknown_filter` for a parameter that is not in `known`; 422 for a duplicate one.
+    /// 400 `unknown_filter` for a parameter that is not in `known`; 422 for a parameter that occurs
+    /// twice.
     pub fn of(request: &HttpRequest, known: &[&str]) -> Result<Self, Error> {
         Self::parse(request.query_string(), known)
     }
@@ -55,10 +57,10 @@ impl Query {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// A parameter of a type.
+    /// The value of a parameter, parsed.
     ///
     /// # Errors
-    /// 422 with the field.
+    /// 422 with the name of the parameter if its value cannot be parsed.
     pub fn read<T: FromStr>(&self, name: &str, must_be: &str) -> Result<Option<T>, Error> {
         let value = self.text(name).map(str::parse::<T>).transpose();
         value.map_err(|_| Error::field(name, must_be))
@@ -82,10 +84,11 @@ impl Query {
         if (1..=LIMIT_MAX).contains(&limit) { Ok(limit) } else { Err(Error::field("limit", wrong)) }
     }
 
-    /// The position of a page's cursor, in a list with this name.
+    /// The key of the row after which the page begins, from the page cursor `after`; `list` is the
+    /// name of the list in its cursors.
     ///
     /// # Errors
-    /// 400 `invalid_cursor` for what is not a cursor of this list.
+    /// 400 `invalid_cursor` if `after` is not a page cursor of this list.
     pub fn after<T: FromStr>(&self, list: &str) -> Result<Option<T>, Error> {
         let Some(text) = self.text("after") else {
             return Ok(None);
@@ -96,7 +99,7 @@ impl Query {
     }
 }
 
-/// The cursor after the row with this key.
+/// The cursor of the page that begins after the row with this key.
 #[must_use]
 pub fn cursor(list: &str, key: &str) -> String {
     URL_SAFE_NO_PAD.encode(format!("{list}:{key}"))
@@ -108,7 +111,8 @@ fn decode(text: &str, list: &str) -> Option<String> {
     Some(text.strip_prefix(list)?.strip_prefix(':')?.to_owned())
 }
 
-/// Truncates a list that was read with one extra row, and returns whether there are more.
+/// Truncates rows that were read with a limit of one more than `limit`, and returns whether there
+/// was an extra row.
 pub fn cut<T>(rows: &mut Vec<T>, limit: u32) -> bool {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = rows.len() > limit;

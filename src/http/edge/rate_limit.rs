@@ -1,7 +1,8 @@
-//! Rate limits: requests of one client, counted by all nodes together, separately for each class of
-//! requests. A client is a key (with its sessions), a session, or an address.
+//! Rate limits on the requests of one client, separately for each class of requests. All nodes
+//! count together if they share a cache. A client is an API key with its sessions, a session
+//! without a key, or the IP address of a caller with neither.
 //!
-//! Load shedding is in `load_shedding`, and comes first.
+//! Load shedding, which is in `load_shedding`, is applied before rate limits.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -17,7 +18,8 @@ use crate::http::edge::problem::Code;
 
 /// The period of a limit.
 const PER: Duration = Duration::from_secs(60);
-/// Failed sign-ins that an IP address may make at once; then one per [`TRY_EVERY`].
+/// The number of failed sign-ins that are allowed to an IP address at once; after these, one per
+/// [`TRY_EVERY`].
 const TRIES: u32 = 20;
 const TRY_EVERY: Duration = Duration::from_secs(30);
 
@@ -33,7 +35,7 @@ fn limit(rates: &Rates, class: Class) -> Option<Limit> {
     (count > 0).then_some(Limit { count, per: PER })
 }
 
-/// A client's rate limit, and what is left of it.
+/// A client's rate limit, and the requests that are left.
 pub struct RateLimitState {
     class: Class,
     limit: Limit,
@@ -101,7 +103,7 @@ fn tries(from: IpAddr) -> (String, Limit) {
 }
 
 /// Counts a sign-in attempt as failed before its outcome is known, so that concurrent attempts
-/// count, too.
+/// cannot exceed the limit.
 ///
 /// # Errors
 /// 429 `too_many_tries` for an address with too many failed attempts.

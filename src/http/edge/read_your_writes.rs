@@ -1,8 +1,9 @@
-//! Reading one's own writes. A write answers a position: an entity and its version. A list request
-//! with positions waits briefly until its rows contain them, and otherwise is marked as stale.
+//! Lists that contain the caller's own writes. The answer to a write has a position: an entity and
+//! its version. A list request that sends such positions waits, at most [`PATIENCE`], until the
+//! rows contain these versions; otherwise the answer is marked as stale.
 //!
-//! Rows contain their entity's version, so only the rows are read: this works on every node,
-//! whoever writes the rows.
+//! Rows contain the version of their entity, so that every node can check this by reading the rows,
+//! whichever node writes them.
 
 use std::time::Duration;
 
@@ -16,18 +17,18 @@ use crate::domain::entity::EntityId;
 use crate::http::edge::call::RequestParts;
 use crate::http::edge::error::Error;
 
-/// The position of a write.
+/// The header with the position of a write.
 const POSITION: HeaderName = HeaderName::from_static("kontor-position");
-/// The positions that a list should contain.
+/// The request header with the positions that a list should contain.
 const AFTER: HeaderName = HeaderName::from_static("kontor-after");
-/// Marks a list that does not contain the positions.
+/// The header that marks a list which does not contain all positions.
 const STALE: HeaderName = HeaderName::from_static("kontor-stale");
 
 /// The longest wait of a list request.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// The first and the longest pause between two reads.
 const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(80)];
-/// The most positions of a request.
+/// The maximum number of positions in a request.
 const POSITIONS_MAX: usize = 16;
 
 /// An entity and its version, which rows should contain.
@@ -67,7 +68,8 @@ pub fn wrote(mut response: HttpResponse, entity: EntityId, version: i64) -> Http
     response
 }
 
-/// Whether rows contain the positions.
+/// The result of [`wait`]: whether the request named positions, and whether the rows still lack
+/// some of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
     asked: bool,
@@ -75,13 +77,13 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Whether there were positions: then no cached answer may be used.
+    /// Whether the request named positions: then no cached answer may be used.
     #[must_use]
     pub const fn was_asked(self) -> bool {
         self.asked
     }
 
-    /// An answer that is marked if it is stale.
+    /// Marks an answer if it is stale.
     #[must_use]
     pub fn mark(self, mut response: HttpResponse) -> HttpResponse {
         if self.stale {
@@ -91,7 +93,7 @@ impl Seen {
     }
 }
 
-/// The version of an entity in its rows; `None` for an entity in no list.
+/// The version of an entity in its rows; `None` for an entity that no list contains.
 async fn shown(call: &RequestParts, entity: &EntityId) -> Result<Option<i64>, Error> {
     let rows = call.node().rows.named(entity.prefix()).map(|rows| (rows.table(), entity.key()));
     Ok(match rows.or_else(|| call.node().projections.listed(entity)) {
@@ -129,7 +131,7 @@ pub async fn wait(call: &RequestParts, request: &HttpRequest) -> Result<Seen, Er
                 () = sleep(pause) => {}
             }
         };
-        // They are read once more at the end.
+        // After the deadline the rows are read once more.
         let _over = timeout_at(until, news).await;
         pause = (2 * pause).min(pause_max);
     }

@@ -35,7 +35,7 @@ struct Operation {
 
 type Latency = Family<Operation, Histogram, fn() -> Histogram>;
 
-/// A request in progress, until it is dropped.
+/// Counts a request as in progress until it is dropped.
 pub struct UnderWay(Gauge<i64, AtomicI64>);
 
 impl Drop for UnderWay {
@@ -66,7 +66,7 @@ impl Default for RequestMetrics {
 }
 
 impl RequestMetrics {
-    /// Adds them to a registry.
+    /// Adds the metrics to a registry.
     pub fn register(&self, to: &mut Registry) {
         to.register("http_requests", "Requests by operation and status", self.requests.clone());
         let help = "Seconds until the answer, by operation";
@@ -78,7 +78,7 @@ impl RequestMetrics {
         to.register("http_rate_limited", help, self.limited.clone());
     }
 
-    /// Counts a received request, and its progress until the guard is dropped.
+    /// Counts a request as in progress until the guard is dropped.
     pub fn begin(&self) -> UnderWay {
         self.under_way.inc();
         UnderWay(self.under_way.clone())
@@ -90,7 +90,7 @@ impl RequestMetrics {
         self.latency.get_or_create(&Operation { operation }).observe(took.as_secs_f64());
     }
 
-    /// Counts a request that was shed.
+    /// Counts a request that load shedding has refused.
     pub fn refuse(&self, class: Class) {
         self.refusals.get_or_create(&OfClass { class: class.as_str() }).inc();
     }

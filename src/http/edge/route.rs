@@ -1,6 +1,6 @@
-//! A route, the list of routes of a noun or a part of `http`, and all of them together.
+//! A route, the list of routes of one noun or one part of `http`, and all lists of a server.
 //!
-//! Routes are declared next to their handlers and joined in `http::routes`; `router` dispatches
+//! Lists are declared next to their handlers and joined in `http::routes`; `router` dispatches
 //! requests.
 
 use actix_web::http::Method;
@@ -17,7 +17,7 @@ pub struct Route {
     pub path: &'static str,
     /// Who may call it.
     pub access: Access,
-    /// Its class, which determines how early it is shed under load.
+    /// The class for load shedding: it determines how early requests are refused under overload.
     pub class: Class,
     /// The handler's name, which is the OpenAPI operation id.
     pub operation: &'static str,
@@ -25,14 +25,14 @@ pub struct Route {
     pub handler: fn() -> actix_web::Route,
 }
 
-/// The operations that follow from an operation's answer.
+/// Links in the OpenAPI document: operations whose parameters an operation's answer contains.
 #[derive(Clone, Copy, Debug)]
 pub struct OperationLink {
-    /// The answered operation.
+    /// The operation that was answered.
     pub from: &'static str,
     /// The operations that can be called next.
     pub to: &'static [&'static str],
-    /// Their parameters, and the location of each in the answer.
+    /// Parameters of these operations, each with a runtime expression for its place in the answer.
     pub with: &'static [(&'static str, &'static str)],
 }
 
@@ -45,7 +45,8 @@ pub struct RouteList {
     pub document: fn() -> OpenApi,
     /// The links between operations.
     pub links: &'static [OperationLink],
-    /// The schemas of answers that are one resource with a version.
+    /// The names of the schemas that are a resource with a version: an answer with one has an
+    /// `ETag`.
     pub versioned: &'static [&'static str],
 }
 
@@ -73,7 +74,7 @@ impl Routes {
     }
 }
 
-/// Declares a list of routes: a line each, with method, path, who may call, class and handler.
+/// Declares a list of routes, one per row: method, path, access, class and handler.
 ///
 /// ```ignore
 /// routes! {

@@ -1,4 +1,4 @@
-//! The dispatch of a request to its handler: route, authentication, load shedding and rate limits.
+//! The way of a request to its handler: route, load shedding, authentication and rate limits.
 //!
 //! The list of routes is passed in.
 
@@ -22,7 +22,7 @@ use super::request_metrics::RequestMetrics;
 use super::route::{Route, Routes};
 use crate::actors::node::Node;
 
-/// The operation of a request.
+/// The name of the operation that a request was routed to.
 #[derive(Clone, Copy, Debug)]
 pub struct RoutedOperation(pub &'static str);
 
@@ -64,7 +64,7 @@ fn serve(route: &'static Route) -> actix_web::Route {
         }))
 }
 
-/// Passes a request to its handler if the table of routes allows it. A refusal is an answer.
+/// Passes a request to its handler if [`enter`] admits it, or else answers with the refusal.
 async fn enforce(
     route: &'static Route,
     mut request: ServiceRequest,
@@ -96,15 +96,16 @@ fn full() -> Error {
     Error::new(Code::Overloaded, "the server is overloaded; nothing was done")
 }
 
-/// An admitted request.
+/// The result of admitting a request.
 struct Entered<'a> {
     principal: Principal,
     counted: Option<RateLimitState>,
     _place: Admitted<'a>,
 }
 
-/// Authenticates the caller and admits the request: it counts as unidentified until the caller is
-/// known, then in its own class. Then it is counted against the caller's rate limit.
+/// Admits a request to its class, authenticates the caller, and counts the request against the
+/// caller's rate limit. A request of class `Operate` is first admitted as unidentified, and to its
+/// class only when the caller is known.
 async fn enter<'a>(
     route: &Route,
     request: &HttpRequest,
@@ -126,8 +127,8 @@ async fn enter<'a>(
         (admit(route.access, request).await?, place)
     };
     let counted = match route.access {
-        // Providers and nodes are not rate limited: they report what has happened, however much
-        // that is.
+        // Payment providers and other nodes are not rate limited: their number of requests depends
+        // on what has happened, not on them.
         Access::Signed(_) => None,
         _ => {
             let (node, from) = (data::<Node>(request)?, data::<TrustedProxies>(request)?);

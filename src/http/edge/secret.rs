@@ -1,9 +1,10 @@
-//! The store's secret from which tokens and ids are derived.
+//! The secret in the store from which order tokens and the ids of carts with an idempotency key are
+//! derived.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-/// A secret; it is never logged or shown.
+/// The secret. It has no `Debug`, so that it cannot be logged.
 #[derive(Clone, Copy)]
 pub struct ServerSecret([u8; 32]);
 
@@ -14,7 +15,7 @@ impl ServerSecret {
         Self(bytes)
     }
 
-    /// A keyed digest of texts.
+    /// A keyed digest (HMAC-SHA-256) of a list of texts.
     #[must_use]
     pub fn mac(&self, texts: &[&str]) -> [u8; 32] {
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0) else {

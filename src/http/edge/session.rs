@@ -17,16 +17,16 @@ use crate::http::edge::problem::Code;
 use crate::store::session::Row;
 use crate::store::{self, Store};
 
-/// The cookie's name. With this prefix a browser accepts it only as `Secure`, for this host only
-/// and for all paths.
+/// The name of the cookie. Because of the prefix `__Host-`, a browser accepts the cookie only if it
+/// is `Secure` and for this host and all paths.
 pub const COOKIE: &str = "__Host-kontor";
 
 /// TTL of a cached session.
 const TTL: Duration = BELIEVED;
-/// The most cached sessions.
+/// The maximum number of cached sessions.
 const SESSIONS_MAX: usize = 10_000;
 
-/// The revocation that nodes are sent when a session ends.
+/// The name under which the end of a session is announced to all nodes.
 fn revocation(id: &str) -> String {
     format!("session:{id}")
 }
@@ -44,7 +44,8 @@ impl Default for Sessions {
 }
 
 impl Sessions {
-    /// The session of a cookie; its use is recorded.
+    /// The session of a cookie. If the session is read from the store, the time of its last use is
+    /// recorded.
     ///
     /// # Errors
     /// The store's.
@@ -94,8 +95,9 @@ pub fn cookie(headers: &HeaderMap) -> Option<&str> {
         .find_map(|(name, value)| (name == COOKIE && !value.is_empty()).then_some(value))
 }
 
-/// Whether a page of this host made a request, as its browser reports. `None` if it reports
-/// nothing; for unsafe methods browsers always report it.
+/// Whether a page of this host made a request, as the browser reports in `Sec-Fetch-Site` or
+/// `Origin`. `None` if neither header is there; for unsafe methods browsers always send one of
+/// them.
 #[must_use]
 pub fn same_origin(headers: &HeaderMap) -> Option<bool> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
