@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A postal address. Its fields are validated at the edge.
+/// A postal address. Its fields are validated in `http`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Address {
     /// The recipient's name.
@@ -22,7 +22,7 @@ pub struct Address {
     pub region: Option<String>,
     /// The postal code; empty if there is none.
     pub postal_code: String,
-    /// ISO 3166-1 alpha-2.
+    /// The country, as an ISO 3166-1 alpha-2 code.
     pub country: String,
     /// The telephone number.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,7 +1,7 @@
-//! Background jobs: work that any node does once, outside of requests. Defines a job, its retry
-//! delays, and the times of a schedule.
+//! Background jobs: work outside of requests that one node does for all. This module defines a job,
+//! its retry delays, and the times of a schedule.
 //!
-//! A job is no noun of the shop. It is on this floor because `store::job` (the rows) and
+//! A job is not a noun. It is in `domain` because `store::job` (the rows) and
 //! `bus::queue` (the workers) use the same rules but may not depend on each other.
 
 use std::cmp::Ordering;
@@ -12,7 +12,8 @@ use time::{Duration, OffsetDateTime};
 
 use super::time::{Span, Timestamp};
 
-/// The delay after the first failure; each next one is twice as long.
+/// The delay after the first failed attempt; it doubles with each further failure, up to
+/// [`PAUSE_MAX`].
 const PAUSE: Span = Span::from_secs(1);
 const PAUSE_MAX: Span = Span::from_secs(300);
 /// The longest cron pattern, in characters.
@@ -53,7 +54,7 @@ pub struct Job {
     pub state: JobState,
     /// The number of attempts.
     pub attempts: i64,
-    /// The maximum of attempts.
+    /// The maximum number of attempts.
     pub attempts_max: i64,
     /// Its deduplication key: there is at most one job with a key, for example one job per time of
     /// a schedule.
@@ -105,8 +106,8 @@ impl Job {
         matches!(self.state, JobState::Waiting | JobState::Running) && self.due_at <= now
     }
 
-    /// Starts an attempt with a lease; `false` if there were too many attempts, and then it is
-    /// dead.
+    /// Starts an attempt with a lease. If no attempt is left, the job becomes dead, and the answer
+    /// is `false`.
     pub fn begin(&mut self, node: &str, now: Timestamp, lease: Span) -> bool {
         if self.attempts >= self.attempts_max {
             let error = self.last_error.take();
@@ -129,7 +130,7 @@ impl Job {
         (self.ended_at, self.last_error) = (Some(now), None);
     }
 
-    /// Ends a failed attempt: the job waits for its next one, or is dead.
+    /// Ends a failed attempt: the job waits for its next attempt, or becomes dead if none is left.
     pub fn fail(&mut self, error: &str, now: Timestamp) {
         if self.attempts >= self.attempts_max {
             return self.give_up(error, now);
@@ -139,7 +140,7 @@ impl Job {
         self.last_error = Some(error.to_owned());
     }
 
-    /// Makes the job dead.
+    /// Makes the job dead, whatever attempts are left.
     pub fn give_up(&mut self, error: &str, now: Timestamp) {
         self.state = JobState::Dead;
         self.ended_at = Some(now);
@@ -158,7 +159,7 @@ impl Job {
     }
 }
 
-/// The delay before the next attempt.
+/// The delay before the next attempt, after this number of attempts.
 #[must_use]
 pub fn pause(attempts: i64) -> Span {
     let doubled = attempts.saturating_sub(1).clamp(0, 20);
@@ -184,7 +185,7 @@ pub struct Schedule {
     pub last_at: Option<Timestamp>,
 }
 
-/// The next time of a cron pattern after a given one, in UTC.
+/// Returns the first time of a cron pattern after `now`, in UTC.
 ///
 /// # Errors
 /// What is wrong with the pattern, or that it has no next time.
@@ -216,7 +217,7 @@ impl CronDateTime for Utc {
             u32::from(minute),
             u32::from(second),
         );
-        // Dates that are valid in one library are valid in the other.
+        // The fallback is never used: dates that are valid in `time` are valid in `croner`.
         civil.unwrap_or(CivilDateTime::new(
             croner::CivilDate::from_parts_unchecked(1970, 1, 1),
             croner::CivilTime::MIDNIGHT,

@@ -1,7 +1,7 @@
 //! A cart: a buyer's selection, until it is spent on an order.
 //!
-//! It stores no prices except those agreed for it: current prices, taxes and names are looked up
-//! for every answer (`pricing`), and are fixed in the order.
+//! A cart stores no prices except agreed ones. Its current prices, taxes and names are looked up
+//! and its totals computed (`pricing`) for every answer; they are fixed when the order is placed.
 
 #[cfg(test)]
 mod tests;
@@ -30,11 +30,11 @@ pub fn entity_id(id: CartId) -> entity::EntityId {
 /// A line: units of one SKU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
-    /// Its number in the cart, never reused.
+    /// The line's number in the cart, never reused.
     pub id: u32,
-    /// What.
+    /// The SKU.
     pub sku: Sku,
-    /// Units.
+    /// The number of units.
     #[serde(rename = "qty")]
     pub quantity: i64,
     /// A price that was agreed for this line only.
@@ -45,7 +45,7 @@ pub struct Line {
 /// A new line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewLine {
-    /// What.
+    /// The SKU.
     pub sku: Sku,
     /// Units, 1 to [`QUANTITY_MAX`].
     pub quantity: i64,
@@ -53,8 +53,8 @@ pub struct NewLine {
     pub agreed_price: Option<UnitPrice>,
 }
 
-/// A buyer's data for an order beside the lines. An outer `None` leaves a field unchanged, an inner
-/// one clears it.
+/// What a buyer enters for an order in addition to the lines. `None` leaves a field unchanged,
+/// `Some(None)` clears it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Details {
@@ -82,7 +82,7 @@ pub mod double_option {
     /// Deserializes a present field: `null` becomes `Some(None)`.
     ///
     /// # Errors
-    /// Those of the inner type.
+    /// The errors of the inner type.
     pub fn deserialize<'de, T, D>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
     where
         T: Deserialize<'de>,
@@ -94,7 +94,7 @@ pub mod double_option {
     /// Serializes the inner option.
     ///
     /// # Errors
-    /// Those of the inner type.
+    /// The errors of the inner type.
     pub fn serialize<T, S>(value: &Option<Option<T>>, serializer: S) -> Result<S::Ok, S::Error>
     where
         T: Serialize,
@@ -204,7 +204,8 @@ impl Cart {
         self.lines.iter().find(|line| line.id == id).ok_or(Rejection::UnknownLine { line: id })
     }
 
-    /// The lines after adding new ones: a SKU at the same price is merged with its existing line.
+    /// Returns the lines that an addition creates or changes. Units of a SKU are added to its
+    /// existing line if the agreed price is the same.
     fn added(&self, new: &[NewLine]) -> Result<Vec<Line>, Rejection> {
         let mut lines: Vec<Line> = Vec::with_capacity(new.len());
         let mut last = self.last_line;
@@ -255,7 +256,7 @@ pub enum Command {
     Create {
         /// The currency of all its prices.
         currency: Currency,
-        /// The buyer's data that are known already.
+        /// The details that are known already.
         details: Box<Details>,
         /// The first lines.
         lines: Vec<NewLine>,
@@ -277,7 +278,7 @@ pub enum Command {
         /// The line.
         line: u32,
     },
-    /// Changes the buyer's data.
+    /// Changes the details.
     Update {
         /// The changes.
         details: Box<Details>,
@@ -309,7 +310,7 @@ pub enum Event {
     LinesSet { lines: Vec<Line> },
     /// A line was removed.
     LineRemoved { line: u32 },
-    /// The buyer's data were changed.
+    /// The details were changed.
     Updated { details: Box<Details> },
     /// It was spent on an order.
     Spent { order: OrderId },
@@ -418,7 +419,7 @@ impl entity::Noun for Cart {
 }
 
 impl Cart {
-    /// A change of an open cart.
+    /// Returns the events of a command that changes an open cart.
     fn change(&self, command: &Command) -> Result<Vec<Event>, Rejection> {
         match command {
             Command::AddLines { lines } if lines.is_empty() => Ok(Vec::new()),

@@ -1,10 +1,11 @@
-//! Case-insensitive comparison in all alphabets, by Unicode's case folding. The two databases fold
-//! only ASCII, each differently, so compared texts are folded here.
+//! Case-insensitive comparison in all alphabets, by Unicode's case folding. SQLite folds only
+//! ASCII, and PostgreSQL by the collation, so texts to be compared are folded here, before they are
+//! stored or searched.
 
 use unicase::UniCase;
 
-/// A text in its case-folded form: `MÜLL` and `müll` give the same, and so do `STRASSE` and
-/// `Straße`.
+/// Returns the case-folded form of a text: `MÜLL` and `müll` have the same form, and so do
+/// `STRASSE` and `Straße`.
 #[must_use]
 pub fn fold_case(text: &str) -> String {
     UniCase::new(text).to_folded_case()

@@ -1,7 +1,7 @@
-//! Numbers without gaps: each is drawn once, for one order.
+//! Counters, which issue numbers without gaps: each number is issued once, to one order.
 //!
-//! An order that draws again, because a crash interrupted it, gets the same number. A drawn number
-//! is forgotten at the next draw after its order is known to have stored it.
+//! An order that draws again, because a crash interrupted it, gets the same number. Once an order
+//! is known to have stored its number, the next draw removes the number from the counter's state.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -45,7 +45,7 @@ impl Counter {
 pub struct Draw {
     /// The order that gets it.
     pub order: OrderId,
-    /// Orders that are known to have stored their numbers.
+    /// Other orders that are known to have stored their numbers.
     pub arrived: Vec<OrderId>,
 }
 
@@ -62,7 +62,7 @@ pub enum Event {
         order: OrderId,
         /// Its number, one more than the last.
         number: i64,
-        /// Orders whose numbers are forgotten.
+        /// Orders that have stored their numbers, which the counter therefore removes.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         arrived: Vec<OrderId>,
     },

@@ -11,20 +11,20 @@ use strum::VariantNames;
 
 use super::time::Timestamp;
 
-/// The id of an entity in the journal: its noun's prefix, `_`, its key. A cart and an order with
-/// the same key are in the same shard.
+/// The id of an entity in the journal: its noun's prefix, `_` and its entity key. A cart and an
+/// order with the same entity key are in the same shard.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct EntityId(Arc<str>);
 
 impl EntityId {
-    /// An id from its text in the journal.
+    /// Creates an id from its text in the journal.
     #[must_use]
     pub fn new(text: &str) -> Self {
         Self(text.into())
     }
 
-    /// The text.
+    /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -36,13 +36,14 @@ impl EntityId {
         self.0.split_once('_').map_or("", |(prefix, _)| prefix)
     }
 
-    /// The key, after the prefix.
+    /// The entity key: the text after the prefix.
     #[must_use]
     pub fn key(&self) -> &str {
         self.0.split_once('_').map_or(&*self.0, |(_, key)| key)
     }
 
-    /// The id for logs: whoever knows a cart's id may use it, so only its end is shown.
+    /// The id for logs. Whoever knows a cart's id may use the cart, so of a cart's id only the last
+    /// 6 characters are shown.
     #[must_use]
     pub fn for_log(&self) -> String {
         match self.0.strip_prefix("cart_") {
@@ -77,7 +78,7 @@ pub struct Cause {
     /// The command's name.
     #[serde(rename = "cmd")]
     pub command: String,
-    /// The request id, if it came over HTTP.
+    /// The id of the HTTP request, if the command came over HTTP.
     #[serde(rename = "req", default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
     /// The caller's idempotency key and the digest of its request.
@@ -88,10 +89,10 @@ pub struct Cause {
 /// A caller's idempotency key, with the digest of the request that it was sent with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Idempotency {
-    /// The key, 1 to 255 visible characters.
+    /// The idempotency key, 1 to 255 visible characters.
     #[serde(rename = "k")]
     pub key: String,
-    /// A digest of method, path and body.
+    /// A digest of the request's method, path and body.
     #[serde(rename = "d")]
     pub digest: u64,
 }
@@ -101,15 +102,15 @@ pub struct Idempotency {
 pub struct Record {
     /// The shard of its entity.
     pub shard: u16,
-    /// Its position in the shard, from 1 without gaps, in order of commit.
+    /// The event's position in the shard, from 1 without gaps, in order of commit.
     pub pos: i64,
     /// The entity.
     pub entity: EntityId,
-    /// Its sequence number in the entity, from 1 without gaps.
+    /// The event's sequence number in the entity, from 1 without gaps.
     pub seq: i64,
     /// The event's kind.
     pub kind: Arc<str>,
-    /// The version of the kind.
+    /// The version of the format of `data`.
     pub version: u16,
     /// When it was decided, by the store's clock.
     pub at: Timestamp,
@@ -117,8 +118,8 @@ pub struct Record {
     pub cause: Arc<str>,
     /// The event as JSON.
     pub data: Arc<str>,
-    /// Whether it matches its checksum; also true if it was stored without one. If false, its other
-    /// fields are unreliable.
+    /// Whether the event matches its checksum; also true if it was stored without a checksum. If
+    /// false, the other fields are unreliable.
     pub intact: bool,
 }
 
@@ -130,31 +131,31 @@ impl Record {
     }
 }
 
-/// A noun: the type that implements this is its state; the default is the state of an entity that
-/// does not exist.
+/// A noun: the type that implements this trait is the state of one entity; its default value is the
+/// state of an entity that does not exist.
 pub trait Noun:
     Default + Clone + PartialEq + fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static
 {
-    /// The prefix of its ids, which is its name in the journal.
+    /// The prefix of the ids of its entities, which is also the noun's name in the journal.
     const PREFIX: &'static str;
-    /// Its public name: in metrics, for operators and in the stream of events.
+    /// The noun's public name: in metrics, for operators and in the stream of events.
     const NAME: &'static str = Self::PREFIX;
-    /// The version of the state; a snapshot of another version is ignored.
+    /// The version of the state's format; a snapshot in another version is ignored.
     const STATE_VERSION: u32;
 
-    /// A command. Commands, like answers, may come from other nodes.
+    /// A command; serializable, because it may be sent from another node.
     type Command: Clone + fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static;
     /// An event.
     type Event: Event;
-    /// Why it rejects a command.
+    /// The reason why the noun rejects a command.
     type Rejection: std::error::Error + Clone + Serialize + DeserializeOwned + Send + 'static;
-    /// An external effect.
+    /// An effect: external work that an entity needs.
     type Effect: Clone + fmt::Debug + PartialEq + Send + 'static;
 
-    /// A command's name in snake case, for the journal and metrics.
+    /// Returns a command's name in snake case, for the journal and metrics.
     fn command_name(command: &Self::Command) -> &'static str;
 
-    /// The events that a command gives. No events mean that nothing is left to do: the command was
+    /// Returns the events of a command. No events mean that nothing is left to do: the command was
     /// carried out before, or no longer applies.
     ///
     /// # Errors
@@ -165,48 +166,50 @@ pub trait Noun:
         now: Timestamp,
     ) -> Result<Vec<Self::Event>, Self::Rejection>;
 
-    /// Folds an event. Never fails: an event has happened.
+    /// Applies an event to the state. It cannot fail, because the event has already happened.
     fn evolve(&mut self, event: &Self::Event, at: Timestamp);
 
-    /// The effects that the state requires. The host performs each once the state is durable, and
-    /// again after a crash, until an event removes it.
+    /// Returns the effects that the state requires. The host performs each effect once the state is
+    /// durable, and again after a crash, until an event changes the state so that it is no longer
+    /// required.
     fn effects(&self) -> Vec<Self::Effect> {
         Vec::new()
     }
 
-    /// The time by which [`Noun::on_timer`] must be called; it may also be called earlier.
+    /// The time at which the host calls [`Noun::on_timer`]; it may also call it earlier.
     fn timer(&self) -> Option<Timestamp> {
         None
     }
 
-    /// Whether an armed timer that is no longer needed is left to fire without effect. That is
-    /// cheaper for a noun whose timer changes with every command.
+    /// Whether a timer that is no longer needed stays armed and fires without effect. That is
+    /// cheaper than disarming it if the noun's timer changes with every command.
     const LAZY_TIMER: bool = false;
 
-    /// The events of a due timer.
+    /// Returns the events of a due timer.
     fn on_timer(&self, _now: Timestamp) -> Vec<Self::Event> {
         Vec::new()
     }
 
-    /// Whether it is finished: no more commands are expected soon, so it may be passivated early.
+    /// Whether the entity is finished: no more commands are expected soon, so it may be passivated
+    /// early.
     fn at_rest(&self) -> bool {
         false
     }
 
-    /// Whether a caller that waits for the outcome can be answered.
+    /// Whether the outcome is decided, so that a caller who waits for it can be answered.
     fn settled(&self) -> bool {
         true
     }
 
-    /// The one number that other entities ask for without needing the state: the units of a SKU
-    /// that are available to sell. Only this number is sent to another node then.
+    /// A number that some callers need instead of the whole state, such as the sellable units of a
+    /// SKU. A node that asks for it gets only this number.
     fn summary_number(&self, _now: Timestamp) -> i64 {
         0
     }
 
-    /// The part of the state that is sent to another node as the answer to a read or a command: by
-    /// default all of it; of a large state, the part that answers need. The value of
-    /// [`Noun::summary_number`] is sent with it.
+    /// Returns the function that selects the part of the state which is sent to another node as the
+    /// answer to a read or a command: by default the whole state; a noun with a large state sends
+    /// only what callers need. The value of [`Noun::summary_number`] is sent with it.
     fn excerpt(_command: Option<&Self::Command>) -> Excerpt<Self> {
         Arc::new(|state, _now| state.clone())
     }
@@ -217,28 +220,28 @@ pub trait Noun:
     }
 }
 
-/// Copies a state, or a part of it.
+/// A function that copies a state, or a part of it.
 pub type Excerpt<N> = Arc<dyn Fn(&N, Timestamp) -> N + Send + Sync>;
 
-/// An event. Its kind and version are stored with it in the journal; the names of its variants are
-/// its kinds.
+/// The events of a noun, an enum: the names of its variants are the kinds of events. Kind and
+/// version are stored with each event in the journal.
 pub trait Event:
     VariantNames + Serialize + DeserializeOwned + Clone + PartialEq + fmt::Debug + Send + Sync + 'static
 {
     /// The event's kind, in snake case.
     fn kind(&self) -> &'static str;
 
-    /// The version of this kind, from 1.
+    /// The version of the format in which this event is written, from 1.
     fn version(&self) -> u16 {
         1
     }
 
-    /// Upcasts the data of an older version to the next one.
+    /// Converts an event's JSON from an older version of its kind to the next version.
     fn upcast(_kind: &str, _version: u16, data: serde_json::Value) -> serde_json::Value {
         data
     }
 
-    /// The newest version of a kind.
+    /// Returns the newest version of a kind.
     fn newest(_kind: &str) -> u16 {
         1
     }

@@ -1,6 +1,7 @@
 //! Identifiers: prefixed, sortable by time, and validated when they are parsed.
 //!
-//! A cart and its order share one [`Key`]. Keys are generated on higher floors.
+//! A cart and its order share one [`Key`]. Keys are not generated in `domain`, because that needs a
+//! clock and randomness.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,7 +15,7 @@ use uuid::Uuid;
 pub struct Key(Uuid);
 
 impl Key {
-    /// A key from a generated UUID.
+    /// Creates a key from a generated UUID.
     #[must_use]
     pub const fn new(uuid: Uuid) -> Self {
         Self(uuid)
@@ -84,12 +85,12 @@ macro_rules! typed_id {
 }
 
 typed_id!(
-    /// A cart; whoever knows its id may use it.
+    /// The id of a cart; whoever knows it may use the cart.
     CartId,
     "cart"
 );
 typed_id!(
-    /// An order; it has its cart's key.
+    /// The id of an order; it has the same key as the id of its cart.
     OrderId,
     "ord"
 );
@@ -100,10 +101,10 @@ typed_id!(
 pub struct Sku(std::sync::Arc<str>);
 
 impl Sku {
-    /// The most bytes that one may have.
+    /// The maximum length of a SKU, in bytes.
     pub const MAX_BYTES: usize = 64;
 
-    /// The code as text.
+    /// The SKU as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

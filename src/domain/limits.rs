@@ -1,7 +1,7 @@
 //! Validators for garde, each with a message that says what a value must be.
 //!
-//! Limits of a single field are on the field; conditions on several fields are next to their
-//! struct.
+//! A limit of a single field is an attribute of the field; conditions on several fields are next to
+//! their struct.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -24,10 +24,10 @@ pub fn holds<S: AsRef<str>>(good: bool, wanted: impl FnOnce() -> S) -> garde::Re
     if good { Ok(()) } else { Err(garde::Error::new(wanted().as_ref())) }
 }
 
-/// Checks that a text is empty, or the address of a web server.
+/// Checks that a text is empty, or begins with `http://` or `https://`.
 ///
 /// # Errors
-/// What it must begin with.
+/// A message that names the two beginnings.
 pub fn web_address(url: &str, (): &()) -> garde::Result {
     let web = ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme));
     holds(url.is_empty() || web, || "must begin with http:// or https://")

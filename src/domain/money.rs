@@ -1,7 +1,7 @@
 //! Money, unit prices, tax rates and the one rounding rule.
 //!
 //! Deliberately not here: currency conversion and floats. An amount is a whole number of minor
-//! units; a unit price may be finer and is rounded once, at its line.
+//! units. A unit price may have fractions of a minor unit; the price of a line is rounded once.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 /// client's 64-bit float represents exactly.
 pub const AMOUNT_MAX: i64 = 9_007_199_254_740_991;
 
-/// The parts of a minor unit that a [`UnitPrice`] counts.
+/// A [`UnitPrice`] is a number of ten-thousandths of a minor unit.
 pub const PRICE_SCALE: i64 = 10_000;
 
 /// An amount in minor units (pence, cents, yen) of one currency.
@@ -58,7 +58,8 @@ impl fmt::Display for Money {
 /// Parses an ISO 4217 code that has minor units.
 ///
 /// # Errors
-/// [`InvalidMoney::Currency`] for anything else, the "no currency" codes included.
+/// [`InvalidMoney::Currency`] for anything else, also for ISO codes without minor units, such as
+/// XXX.
 pub fn parse_currency(code: &str) -> Result<Currency, InvalidMoney> {
     Currency::from_code(code)
         .filter(|currency| currency.exponent().is_some())
@@ -86,8 +87,8 @@ pub enum InvalidMoney {
     TooLarge,
 }
 
-/// A price for one unit, in ten-thousandths of a minor unit, so that 0.001 GBP is not zero. Its
-/// currency is that of its context.
+/// A price for one unit, in ten-thousandths of a minor unit, so that 0.001 GBP is not zero. It has
+/// no currency of its own.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -98,7 +99,7 @@ impl UnitPrice {
     /// A price of whole minor units.
     ///
     /// # Errors
-    /// [`InvalidMoney::TooLarge`] beyond what a line can be computed from.
+    /// [`InvalidMoney::TooLarge`] beyond 900,719,925,474 minor units.
     pub fn from_minor(amount: i64) -> Result<Self, InvalidMoney> {
         if amount.unsigned_abs() > (AMOUNT_MAX / PRICE_SCALE).unsigned_abs() {
             return Err(InvalidMoney::TooLarge);
@@ -115,7 +116,7 @@ impl UnitPrice {
     /// The price of `quantity` units, rounded to a minor unit.
     ///
     /// # Errors
-    /// [`InvalidMoney::TooLarge`] when the line is beyond [`AMOUNT_MAX`].
+    /// [`InvalidMoney::TooLarge`] when the result is beyond [`AMOUNT_MAX`].
     pub fn times(self, quantity: i64, rounding: Rounding) -> Result<i64, InvalidMoney> {
         rounding.divide(i128::from(self.0) * i128::from(quantity), i128::from(PRICE_SCALE))
     }
@@ -184,7 +185,7 @@ fn decimal(text: &str, places: usize) -> Result<i64, InvalidMoney> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rounding {
-    /// To the even neighbor: without bias over many lines.
+    /// To the even neighbor, so that the errors of many lines cancel out.
     #[default]
     HalfEven,
     /// Away from zero, as tax offices often require.
@@ -243,7 +244,7 @@ impl TaxRate {
     /// The tax that a gross amount includes.
     ///
     /// # Errors
-    /// [`InvalidMoney::TooLarge`], never for an amount within bounds.
+    /// [`InvalidMoney::TooLarge`], but never for an amount up to [`AMOUNT_MAX`].
     pub fn included_in(self, gross: i64, rounding: Rounding) -> Result<i64, InvalidMoney> {
         rounding.divide(
             i128::from(gross) * i128::from(self.0),

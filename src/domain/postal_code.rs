@@ -95,18 +95,18 @@ const REQUIRED: &str = "AS AT AU AX BE BR CA CH CN CZ DE DK DZ EE ES FI FK FM FO
                         NO NZ PF PL PM PN PR PT PW RE RU SE SG SI SJ SK SM TC TR TW UA US VA VI XK \
                         YT ZA";
 
-/// Hyphens, as keyboards and text correction write them, dots as in `01.310-100`, and the postal
-/// mark of Japan.
+/// Characters that are ignored: the hyphens and dashes that keyboards and text correction write,
+/// dots as in `01.310-100`, and the postal mark of Japan.
 const DOES_NOT_COUNT: [char; 8] =
     ['-', '.', '\u{2010}', '\u{2011}', '\u{2012}', '\u{2013}', '\u{2212}', '\u{3012}'];
 
 /// Why a postal code is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPostalCode {
-    /// It is missing, and the country requires one.
+    /// The postal code is missing, and the country requires one.
     #[error("is required in this country")]
     Missing,
-    /// It has none of the country's formats.
+    /// The postal code has none of the country's formats.
     #[error("must be a postal code of this country")]
     Form,
 }

@@ -1,8 +1,8 @@
 //! The totals of lines, delivery and taxes. The same computation prices a cart for every answer and
 //! an order when it is placed.
 //!
-//! Rounding happens once, at the line; the total is the sum of the rounded rows, and is the amount
-//! charged.
+//! The price and the tax of each line are rounded once, and so is the tax of the delivery. The
+//! total is the sum of these rounded amounts, and is the amount charged.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,12 +13,12 @@ use super::id::Sku;
 use super::limits::{holds, within};
 use super::money::{AMOUNT_MAX, Currency, InvalidMoney, Rounding, TaxRate, UnitPrice};
 
-/// The rules of price computation of a store.
+/// The shop's rules for computing prices.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 #[garde(allow_unvalidated)]
 pub struct Rules {
-    /// Whether prices include tax; if not, it is added.
+    /// Whether prices include tax; if not, tax is added to them.
     pub tax_included: bool,
     /// How halves of a minor unit are rounded.
     pub rounding: Rounding,
@@ -82,13 +82,13 @@ fn ways_of_delivery(options: &[DeliveryOption], (): &()) -> garde::Result {
 #[serde(deny_unknown_fields)]
 #[garde(allow_unvalidated)]
 pub struct DeliveryOption {
-    /// Its id in a cart.
+    /// Its id, by which a cart selects it.
     #[garde(custom(one_line(64)))]
     pub id: String,
     /// Its display name.
     #[garde(custom(one_line(200)))]
     pub name: String,
-    /// Free of charge, in any currency.
+    /// Whether it is free of charge, in every currency.
     #[serde(default)]
     pub free: bool,
     /// Its price in minor units, by currency.
@@ -138,9 +138,9 @@ pub struct QuotedLine {
     pub id: u32,
     /// The SKU.
     pub sku: Sku,
-    /// Its name at that time.
+    /// The product's name when the line was priced.
     pub name: String,
-    /// Units.
+    /// The number of units.
     #[serde(rename = "qty")]
     pub quantity: i64,
     /// The unit price.
@@ -149,18 +149,18 @@ pub struct QuotedLine {
     /// The tax rate.
     #[serde(rename = "rate", default)]
     pub tax_rate: TaxRate,
-    /// Minor units; includes the tax if prices include tax.
+    /// The line's price in minor units; includes the tax if prices include tax.
     pub total: i64,
-    /// Minor units of tax, included or added.
+    /// The tax in minor units, included in the price or to be added to it.
     #[serde(default)]
     pub tax: i64,
 }
 
 impl QuotedLine {
-    /// A line with its total and tax.
+    /// Creates a line, and computes its total and tax.
     ///
     /// # Errors
-    /// [`InvalidMoney::TooLarge`].
+    /// [`InvalidMoney::TooLarge`] if the total or the tax is beyond [`AMOUNT_MAX`].
     pub fn new(
         id: u32,
         (sku, name): (Sku, String),
@@ -193,17 +193,17 @@ fn tax_on(amount: i64, rate: TaxRate, rules: &Rules) -> Result<i64, InvalidMoney
 pub struct Delivery {
     /// The option's id.
     pub option: String,
-    /// Its name at that time.
+    /// The option's name when it was priced.
     pub name: String,
-    /// Minor units.
+    /// The price in minor units; includes the tax if prices include tax.
     pub price: i64,
-    /// Minor units of tax, included or added.
+    /// The tax in minor units, included in the price or to be added to it.
     #[serde(default)]
     pub tax: i64,
 }
 
 impl Delivery {
-    /// An option with its price; `None` if it is not offered in this currency.
+    /// Creates a chosen option with its price; `None` if it is not offered in this currency.
     #[must_use]
     pub fn of(option: &DeliveryOption, currency: Currency, rules: &Rules) -> Option<Self> {
         let price = option.price(currency)?;
@@ -215,13 +215,13 @@ impl Delivery {
 /// The totals, in minor units.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
-    /// The sum of the lines.
+    /// The sum of the lines' prices.
     pub items: i64,
-    /// The delivery.
+    /// The price of the delivery.
     pub delivery: i64,
-    /// All tax.
+    /// The tax of all lines and of the delivery.
     pub tax: i64,
-    /// Whether the tax is included in the rows, or added to them.
+    /// Whether `items` and `delivery` include the tax; if not, it is added to them.
     pub tax_included: bool,
     /// The amount charged.
     pub total: i64,
@@ -231,7 +231,7 @@ impl Totals {
     /// The totals of lines and delivery.
     ///
     /// # Errors
-    /// [`InvalidMoney::TooLarge`] beyond what can be charged.
+    /// [`InvalidMoney::TooLarge`] if a sum is beyond [`AMOUNT_MAX`].
     pub fn of(
         lines: &[QuotedLine],
         delivery: Option<&Delivery>,

@@ -1,4 +1,5 @@
-//! Products: plain versioned rows with what selling needs. A full catalogue is out of scope.
+//! Products: plain rows with a version, with only the data that are needed to sell them. A full
+//! catalogue is out of scope.
 
 use std::collections::BTreeMap;
 

@@ -27,8 +27,8 @@ impl Timestamp {
         self.0
     }
 
-    /// Parses an RFC 3339 time; `None` if it is not one, or cannot be expressed in UTC: the first
-    /// and the last hours of the range fall in another year there.
+    /// Parses an RFC 3339 time; `None` if the text is not one, or if its year in UTC is not 0 to
+    /// 9999.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let at = OffsetDateTime::parse(text, &Rfc3339).ok()?.checked_to_offset(UtcOffset::UTC)?;
@@ -40,7 +40,7 @@ impl Timestamp {
 }
 
 impl fmt::Display for Timestamp {
-    /// RFC 3339, in UTC, with milliseconds.
+    /// Writes the time as RFC 3339, in UTC, with milliseconds.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000)
             .unwrap_or(OffsetDateTime::UNIX_EPOCH);

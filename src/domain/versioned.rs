@@ -1,6 +1,7 @@
-//! Plain rows with a version: data that operators edit and for which no callers race (a product, a
-//! price list, a delivery zone). A change is an event that contains the whole row. Data for which
-//! callers race, or whose history matters, is a [`Noun`](super::entity::Noun) instead.
+//! Plain rows with a version: data that operators edit and that are rarely changed concurrently (a
+//! product, a price list, a delivery zone). A change is an event that contains the whole row. Data
+//! that are often changed concurrently, or whose history matters, are a
+//! [`Noun`](super::entity::Noun) instead.
 
 use std::fmt::{Debug, Display};
 use std::hash::Hash;
@@ -10,33 +11,34 @@ use serde::{Deserialize, Serialize};
 
 use super::entity::{self, EntityId};
 
-/// A plain row with a version: the type that implements this is its content.
+/// A plain row with a version: the type that implements this trait is the row's content.
 pub trait Versioned:
     Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static
 {
-    /// The prefix of its ids, which is its name in the journal and between nodes.
+    /// The prefix of the ids of its rows, which is also its name in the journal and between nodes.
     const PREFIX: &'static str;
     /// The public name of one row, in the stream of events.
     const NAME: &'static str = Self::PREFIX;
-    /// The plural, which names its cache space.
+    /// The plural of the name, which is also the name of its space in the cache.
     const PLURAL: &'static str;
-    /// The name of the command that writes it, for the journal.
+    /// The name of the command that writes a row, for the journal.
     const PUT: &'static str;
 
-    /// The key of a row.
+    /// The type of a row's key, such as a SKU.
     type Key: Clone + Debug + Display + Eq + Hash + Ord + Send + Sync + 'static;
 
-    /// Its key.
+    /// The row's key.
     fn key(&self) -> &Self::Key;
 
-    /// The journal's id for a key.
+    /// The journal's id for the row with this key.
     #[must_use]
     fn entity_id(key: &Self::Key) -> EntityId {
         EntityId::new(&format!("{}_{key}", Self::PREFIX))
     }
 }
 
-/// An event of a row: its whole new content. Its version is the event's seq.
+/// An event of a row, with the row's whole new content. The row's version is the event's sequence
+/// number.
 #[derive(
     Clone, Debug, PartialEq, Serialize, Deserialize, strum::IntoStaticStr, strum::VariantNames,
 )]

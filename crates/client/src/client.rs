@@ -239,8 +239,8 @@ impl<T> Call<'_, T> {
     }
 }
 
-/// Installs ring as the process's TLS provider, unless there is one. [`Client::new`] does so; another
-/// client of reqwest in the same process needs it too.
+/// Installs ring as the process's TLS provider, unless there is one. [`Client::new`] does so;
+/// another client of reqwest in the same process needs it too.
 pub fn install_tls() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         // Another thread may have installed one.

@@ -40,7 +40,8 @@ const CONNECTIONS_PER_WORKER_MAX: usize = 10_000;
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const SHUTDOWN_SECS: u64 = 5;
 
-/// Where the sandbox keeps its ledger, and where it listens; also the words of `kontor sandbox-psp`.
+/// Where the sandbox keeps its ledger, and where it listens; also the words of `kontor
+/// sandbox-psp`.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 #[command(
     about = "Run the sandbox payment provider",

@@ -1,4 +1,4 @@
-//! What a cart accepts, merges and rejects.
+//! Tests of the commands that a cart accepts and rejects, and of the merging of lines.
 
 mod model;
 
@@ -58,7 +58,8 @@ fn take(cart: &mut Cart, day: i64, command: &Command) -> Result<usize, Rejection
     Ok(events.len())
 }
 
-/// Runs commands, each on its day; gives the cart at the end, or the rejection of the last command.
+/// Runs commands, each on its day, and compares the final lines, or the rejection of the last
+/// command, with `end`. Returns the cart.
 #[track_caller]
 fn check(steps: &[(i64, Command)], end: &str) -> Cart {
     let mut cart = Cart::default();

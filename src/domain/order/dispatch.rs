@@ -48,8 +48,8 @@ impl Order {
         (lines.sum::<i64>() + delivery).clamp(0, (self.total() - self.captured()).max(0))
     }
 
-    /// What was captured, or is being captured, before it was shipped, in minor units; no limit under
-    /// policies that do not capture by shipment.
+    /// What was captured, or is being captured, before it was shipped, in minor units; no limit
+    /// under policies that do not capture by shipment.
     pub(super) fn captured_ahead_of_shipments(&self) -> i64 {
         if !self.captures_at_dispatch() {
             return i64::MAX;

@@ -1,5 +1,5 @@
-//! Random commands on one cart over weeks, compared with a plain list of lines and a count of
-//! changes.
+//! Property test: random commands on one cart, over simulated weeks, are compared with a model, a
+//! plain list of lines and a count of changes.
 
 use proptest::prelude::*;
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
@@ -60,7 +60,7 @@ impl Step {
     }
 }
 
-/// The model.
+/// The model of a cart.
 #[derive(Clone, Debug, Default)]
 struct List {
     day: i64,
@@ -72,7 +72,7 @@ struct List {
     reference: Option<&'static str>,
     spent: Option<u128>,
     changes: usize,
-    /// Whether the last step changes something, or why it is rejected.
+    /// Whether the last step had to change something, or why it had to be rejected.
     outcome: Option<Result<bool, Rejection>>,
 }
 
