@@ -1,4 +1,4 @@
-//! The address of a database. It may contain a password, and is displayed without it.
+//! The URL of a database. The URL may contain a password, and is always displayed without it.
 
 use std::fmt;
 
@@ -8,13 +8,14 @@ use sqlx::postgres::PgConnectOptions;
 /// Replaces a displayed password.
 const MASK: &str = "***";
 
-/// The URL of a database, or none. Displayed, logged or serialized, it has no password.
+/// The URL of a database; empty for none. Its password is masked when it is displayed, logged or
+/// serialized.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct DatabaseUrl(String);
 
 impl DatabaseUrl {
-    /// An address from a setting.
+    /// A URL from the configuration.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
         Self(url.into())
@@ -26,13 +27,14 @@ impl DatabaseUrl {
         self.0.is_empty()
     }
 
-    /// Whether it is a PostgreSQL address.
+    /// Whether it is the URL of a PostgreSQL database.
     #[must_use]
     pub fn is_postgres(&self) -> bool {
         self.0.starts_with("postgres://") || self.0.starts_with("postgresql://")
     }
 
-    /// The host and port of its server; `None` if it is no PostgreSQL address, or a socket path.
+    /// The host and port of the server; `None` if this is no URL of PostgreSQL, or the server
+    /// listens on a Unix socket.
     #[must_use]
     pub fn server(&self) -> Option<(String, u16)> {
         let options: PgConnectOptions = self.0.parse().ok().filter(|_| self.is_postgres())?;
@@ -40,7 +42,7 @@ impl DatabaseUrl {
         (!is_path).then(|| (options.get_host().to_owned(), options.get_port()))
     }
 
-    /// The whole address, with its password: for connecting, and for child processes.
+    /// The whole URL, with its password: for connecting, and for child processes.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
@@ -53,7 +55,8 @@ impl fmt::Display for DatabaseUrl {
             Some((address, parameters)) => (address, Some(parameters)),
             None => (&*self.0, None),
         };
-        // A password may contain a slash or an @ that should have been escaped.
+        // The last `@` ends the password, even if the password contains a slash or another `@` that
+        // should have been escaped.
         match (address.find("://"), address.rfind('@')) {
             (Some(scheme), Some(at)) if scheme + 3 <= at => {
                 let (start, user) = (&address[..scheme + 3], &address[scheme + 3..at]);

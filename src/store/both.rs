@@ -1,7 +1,7 @@
-//! One text for both databases: a statement is written once and runs on either. `$1`, `coalesce`,
-//! `RETURNING` and `ON CONFLICT .. DO UPDATE` are the same in both; a `+` before a bound number
-//! (`LIMIT +$2`) keeps SQLite from planning again at each execution, and has no effect in
-//! PostgreSQL. Where the dialects differ, the statement's own file has a variant for each.
+//! Statements that run on both databases, each written once. `$1`, `coalesce`, `RETURNING` and `ON
+//! CONFLICT .. DO UPDATE` are the same in both; a `+` before a bound number (`LIMIT +$2`) keeps
+//! SQLite from planning the statement again at each execution, and has no effect in PostgreSQL.
+//! Where the dialects differ, the file of the table has a variant for each.
 //!
 //! Bound values must have a type that both databases support: `i64` or `i32`, not `u16` or `u32`.
 
@@ -17,14 +17,14 @@ use super::postgres::pool::{Pool, Transaction};
 use super::value::Value;
 use super::{bulk_write, folder};
 
-/// The database to read from.
+/// The connections to read with.
 #[derive(Clone, Copy)]
 pub(in crate::store) enum Readers<'a> {
     Sqlite(&'a SqlitePool),
     Postgres(&'a Pool),
 }
 
-/// A write transaction. If dropped, it is rolled back.
+/// A write transaction. If it is dropped before its commit, it is rolled back.
 pub(in crate::store) enum Writing {
     Sqlite(folder::FolderTransaction),
     Postgres(Transaction),
@@ -51,7 +51,7 @@ macro_rules! fetch_all {
     };
 }
 
-/// The row of a query, if there is one.
+/// The first row of a query, if there is one.
 macro_rules! fetch_optional {
     ($from:expr, $query:expr) => {
         match $from {
@@ -109,7 +109,8 @@ macro_rules! execute_returning {
     };
 }
 
-/// The clock of a SQLite store: milliseconds since 1970. PostgreSQL has a function `store_now`.
+/// The clock of a SQLite store, in milliseconds since 1970. In PostgreSQL it is the function
+/// `store_now`.
 macro_rules! sqlite_now {
     () => {
         "CAST(unixepoch('subsec') * 1000 AS INTEGER)"
@@ -158,7 +159,7 @@ impl Builder {
         self
     }
 
-    /// Adds a text for SQLite only, which helps its planner.
+    /// Adds a text for SQLite only: a hint to its query planner.
     pub(in crate::store) fn hint(&mut self, text: &str) -> &mut Self {
         if self.dialect == Dialect::Sqlite {
             self.text.push_str(text);

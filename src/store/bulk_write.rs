@@ -1,6 +1,7 @@
-//! Statements that write many rows. Each statement through sqlx costs two switches between threads,
-//! so many rows go in one; and each text is prepared once per connection, so there are few texts.
-//! This is for SQLite; PostgreSQL takes arrays of columns (`unnest`).
+//! Statements that write many rows. For SQLite, each execution through sqlx costs two switches
+//! between threads, so one statement writes many rows; and each text is prepared once per
+//! connection, so only some numbers of rows have a text. For PostgreSQL, the rows are bound as one
+//! array per column (`unnest`).
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -17,15 +18,15 @@ pub(in crate::store) type Binding = Query<'static, Sqlite, SqliteArguments>;
 
 /// The most variables of one statement, far below SQLite's 32,766.
 const VARIABLES_MAX: usize = 2_560;
-/// Up to this many rows there is a text for each number of rows.
+/// Up to this number of rows, each number has a text of its own.
 const EXACT_MAX: usize = 24;
 
-/// The texts of a statement for 1, 2, 3 .. 24 rows, and for twice and four times as many, up to
-/// [`VARIABLES_MAX`]. Their variables are unnamed: sqlx looks up names one by one, in time that is
-/// quadratic in their number.
+/// The texts of a statement for 1, 2, 3 .. 24 rows, and for 48, 96 .. rows, up to
+/// [`VARIABLES_MAX`]. Their variables are `?`, without numbers: sqlx looks up numbered ones one by
+/// one, in time that is quadratic in their number.
 #[derive(Debug)]
 pub(in crate::store) struct Texts {
-    /// The largest first.
+    /// Numbers of rows and their texts, the largest first.
     by_rows: Vec<(usize, Arc<str>)>,
 }
 
@@ -41,7 +42,7 @@ impl Texts {
         Self { by_rows: sizes.into_iter().map(|rows| (rows, text(rows))).collect() }
     }
 
-    /// Runs the statement for all rows, in as few executions as the texts allow.
+    /// Writes all rows, in as few executions as the texts allow.
     pub(in crate::store) async fn run<T>(
         &self,
         connection: &mut SqliteConnection,
@@ -88,7 +89,8 @@ impl<'a> Array<'a> {
         }
     }
 
-    /// Adds a value; one of another kind, which no declaration gives, becomes `NULL`.
+    /// Adds a value. A value of another kind, which cannot occur in a declared table, becomes
+    /// `NULL`.
     pub(in crate::store) fn push(&mut self, value: Value<'a>) {
         match (self, value) {
             (Self::Numbers(all), Value::Number(number)) => all.push(Some(number)),
@@ -115,7 +117,7 @@ impl<'a> Array<'a> {
     }
 }
 
-/// Text of external origin, without the character that PostgreSQL cannot store.
+/// A text in which the NUL character, which PostgreSQL cannot store, is replaced by U+FFFD.
 fn storable(text: Cow<'_, str>) -> Cow<'_, str> {
     if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text }
 }

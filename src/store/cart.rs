@@ -1,12 +1,12 @@
-//! The store's only query about carts: whether one exists. Carts themselves are read from their
-//! actors.
+//! The only query about carts: which of some carts exists. The content of a cart is read from its
+//! entity.
 
 use super::both::{Readers, fetch_optional};
 use super::{Error, Store};
 use crate::domain::id::CartId;
 
 impl Store {
-    /// The newest of these carts that exists.
+    /// The newest of these carts that exist.
     ///
     /// # Errors
     /// [`Error`] of the store.

@@ -1,8 +1,8 @@
-//! The SQLite side of a store: one file, `kontor.db`, in a data folder. One connection writes: with
-//! `synchronous=FULL` the journal and everything that must survive a power cut, with `NORMAL` what
-//! can be rebuilt from the journal. Writers wait on a fair mutex of this process, not on SQLite's
-//! busy handler, which sleeps. Reads use a pool of their own and see the last commit. `open` opens
-//! it; the statements of rows are in their own files.
+//! The SQLite side of a store: one file, `kontor.db`, in a data folder. One connection writes. It
+//! uses `synchronous=FULL` for the journal and everything else that must survive a power cut, and
+//! `NORMAL` for rows that can be rebuilt from the journal. Writers wait on a fair mutex of this
+//! process, not on SQLite's busy handler, which sleeps. Reads use a pool of their own and see the
+//! last commit. `open` opens the folder; the statements of each table are in the table's own file.
 
 use std::fs::File;
 use std::io;
@@ -32,7 +32,7 @@ struct Inner {
 }
 
 impl Folder {
-    /// Holds the folder's connections, and its lock until the folder is closed.
+    /// Takes over the folder's connections, and its lock, which is held until the folder is closed.
     pub(in crate::store) fn new(
         dir: PathBuf,
         readers: SqlitePool,
@@ -55,8 +55,8 @@ impl Folder {
         writer.closed = true;
         let lock = self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(lock) = lock
-            // A lock that is only closed would live on in a child process that is being started
-            // right now.
+            // Unlocked explicitly: a child process that is being started at this moment has
+            // inherited the file, and closing it here would leave the child with the lock.
             && let Err(error) = lock.unlock()
         {
             tracing::debug!(%error, "cannot unlock the folder; closing the file releases it");
@@ -67,7 +67,7 @@ impl Folder {
         &self.inner.readers
     }
 
-    /// Waits for the write connection.
+    /// Waits for the write connection, and keeps other writers waiting until the guard is dropped.
     pub(in crate::store) async fn lock_writer(&self) -> OwnedMutexGuard<WriteConnection> {
         Arc::clone(&self.inner.writer).lock_owned().await
     }
@@ -90,7 +90,8 @@ impl Folder {
         }
     }
 
-    /// Begins a transaction of rows that can be rebuilt from the journal.
+    /// Begins a transaction whose commit is not synced: for rows that can be rebuilt from the
+    /// journal.
     pub(in crate::store) async fn begin_relaxed(&self) -> Result<FolderTransaction, Error> {
         self.begin(Sync::Normal).await
     }
@@ -99,7 +100,8 @@ impl Folder {
     pub(in crate::store) async fn begin(&self, sync: Sync) -> Result<FolderTransaction, Error> {
         let mut turn = Arc::clone(&self.inner.writer).lock_owned().await;
         turn.prepared(sync).await?;
-        // Set before it begins: the caller may be cancelled before it has begun.
+        // Set before the statement runs: the caller may be cancelled (its future dropped) before
+        // the outcome is known.
         turn.open = true;
         let begun = match &mut turn.connection {
             Some(connection) => connection.execute("BEGIN IMMEDIATE").await.map(drop),
@@ -115,7 +117,7 @@ impl Folder {
 
 /// Whether a constraint refused the statement, so that the connection is still usable.
 pub(in crate::store) fn refused_by_constraint(error: &sqlx::Error) -> bool {
-    // SQLITE_CONSTRAINT is 19 in the low byte of every extended code.
+    // `SQLITE_CONSTRAINT` is 19, in the low byte of each of its extended codes.
     error
         .as_database_error()
         .and_then(|error| error.code())
@@ -125,20 +127,21 @@ pub(in crate::store) fn refused_by_constraint(error: &sqlx::Error) -> bool {
 /// Whether a commit is synced.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::store) enum Sync {
-    /// It is, so acknowledged writes survive a power cut.
+    /// Synced, so that acknowledged writes survive a power cut.
     Full,
-    /// It is not. What a power cut takes is rebuilt from the journal.
+    /// Not synced. Rows that a power cut destroys are rebuilt from the journal.
     Normal,
 }
 
 /// The write connection, which is opened again after an error.
 ///
-/// There is one for both kinds of writes: with two, each would find its cached pages outdated by
-/// the other's commits.
+/// One connection does both kinds of writes, durable and relaxed: with two, each commit of one
+/// would invalidate the page cache of the other.
 pub(in crate::store) struct WriteConnection {
     options: SqliteConnectOptions,
     connection: Option<SqliteConnection>,
-    /// `None` while it is being changed: the caller may be cancelled before the outcome is known.
+    /// The current setting of `synchronous`; `None` while it is being changed, because the caller
+    /// may be cancelled before the outcome is known.
     sync: Option<Sync>,
     /// A transaction was begun by [`Folder::begin`] and not committed.
     open: bool,
@@ -154,7 +157,7 @@ impl WriteConnection {
         Self { options, connection, sync, open: false, closed: false }
     }
 
-    /// The connection, outside of any transaction; its commits are durable.
+    /// The connection, outside of any transaction, and set so that its commits are durable.
     pub(in crate::store) async fn connection(
         &mut self,
     ) -> Result<&mut SqliteConnection, sqlx::Error> {
@@ -197,13 +200,13 @@ impl WriteConnection {
     }
 }
 
-/// A transaction. If dropped, it is rolled back with its connection.
+/// A transaction. If it is dropped before its commit, it is rolled back before the next write.
 pub(in crate::store) struct FolderTransaction {
     turn: OwnedMutexGuard<WriteConnection>,
 }
 
 impl FolderTransaction {
-    /// The connection of its statements.
+    /// The connection on which the statements of the transaction run.
     pub(in crate::store) fn connection(&mut self) -> Result<&mut SqliteConnection, sqlx::Error> {
         self.turn.connection.as_mut().ok_or(sqlx::Error::PoolClosed)
     }
@@ -215,7 +218,7 @@ impl FolderTransaction {
     }
 }
 
-/// Syncs a folder, where the system can.
+/// Syncs a folder, so that a renamed file survives a power cut; only on Unix.
 pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
 }

@@ -1,4 +1,4 @@
-//! A row that was read from either database or from memory, and the values of its columns.
+//! A row that was read from SQLite, from PostgreSQL or from memory, and the values of its columns.
 //!
 //! Queries are in `both`.
 
@@ -8,13 +8,13 @@ use sqlx::{Decode, Postgres, Row as _, Sqlite, Type};
 
 use super::value::{ColumnKind, Value};
 
-/// A row of a database, or of memory.
+/// A row that was read.
 pub enum FoundRow {
-    /// Of SQLite.
+    /// From SQLite.
     Sqlite(SqliteRow),
-    /// Of PostgreSQL.
+    /// From PostgreSQL.
     Postgres(PgRow),
-    /// Of memory: the values of the columns of its table.
+    /// Of memory: the values of all columns of its table, in order.
     Memory(Vec<Value<'static>>),
 }
 
@@ -31,7 +31,7 @@ impl FoundRow {
         }
     }
 
-    /// The value of a column of some kind.
+    /// The value of a column of this kind.
     pub(in crate::store) fn value(
         &self,
         column: usize,

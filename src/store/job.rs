@@ -1,5 +1,5 @@
-//! Rows of jobs and schedules, which are authoritative; nodes only send each other notices of them.
-//! The rules of a job are in `domain::background_job`.
+//! Rows of background jobs and schedules. The rows are authoritative: notices between nodes only
+//! make a node read them sooner. The rules of a job are in `domain::background_job`.
 
 use super::both::{Builder, change, fetch_all};
 use super::found::FoundRow;
@@ -31,18 +31,18 @@ impl Stored for JobState {
 /// The filter of a list of jobs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Of this kind.
+    /// Only jobs of this kind.
     pub kind: Option<String>,
-    /// In this state.
+    /// Only jobs in this state.
     pub state: Option<JobState>,
-    /// Older than the job with this id.
+    /// Only jobs older than the job with this id.
     pub before: Option<String>,
-    /// At most this many.
+    /// At most this many jobs.
     pub limit: u32,
 }
 
 impl Store {
-    /// Adds a job; `false` if there is one with its key.
+    /// Adds a job; `false` if there is a job with the same idempotency key or id.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -67,7 +67,7 @@ impl Store {
         Ok(written == 1)
     }
 
-    /// A job.
+    /// The job with this id.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -76,7 +76,7 @@ impl Store {
         found.as_ref().map(Job::decode).transpose()
     }
 
-    /// The job with a key.
+    /// The job with this idempotency key.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -87,7 +87,8 @@ impl Store {
         query.fetch_all(readers).await?.first().map(Job::decode).transpose()
     }
 
-    /// Updates a job, if it still has the state, node and start time of `was`.
+    /// Updates a job; `false` if it does not have the state, attempts, node and start time of `was`
+    /// any more.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -116,7 +117,7 @@ impl Store {
         Ok(written == 1)
     }
 
-    /// Removes a job that does not run; `false` if there is none.
+    /// Removes a job; `false` if there is none, or it is running.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -160,7 +161,7 @@ impl Store {
         query.fetch_all(readers).await?.iter().map(Job::decode).collect()
     }
 
-    /// Removes jobs that were done before a time; returns how many.
+    /// Removes jobs that were done before a time; returns the number of removed jobs.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -204,8 +205,8 @@ impl Store {
         Ok(())
     }
 
-    /// Moves a schedule to its next time, if it still equals `was`; `false` if another node has
-    /// done so.
+    /// Moves a schedule from the time of `was` to its next time; `false` if another node has moved
+    /// it already.
     ///
     /// # Errors
     /// [`Error`] of the store.

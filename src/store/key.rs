@@ -18,29 +18,30 @@ const SECRET_BYTES: usize = 32;
 /// An API key's row, without its secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// Its id in logs and causes, 16 hexadecimal digits.
+    /// The id by which logs and causes name the API key, 16 hexadecimal digits.
     pub id: String,
     /// Its display name.
     pub name: String,
-    /// Its scopes, without spaces.
+    /// Its scopes; no scope contains a space.
     pub scopes: Vec<String>,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Timestamp,
-    /// The time since which it is refused.
+    /// When it was revoked; `None` while it is valid.
     pub revoked_at: Option<Timestamp>,
 }
 
-/// A new API key, or another secret of 256 random bits, to be shown once.
+/// A new API key, or another new secret (of a session or a sign-in link), with 256 random bits. It
+/// is shown once and never stored.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KeySecret(String);
 
 impl KeySecret {
-    /// A new secret of 256 random bits with a prefix.
+    /// Generates a secret: the prefix and 256 random bits as hexadecimal digits.
     pub(in crate::store) fn draw(prefix: &str) -> Self {
         Self(format!("{prefix}{}", hex::encode(rand::random::<[u8; SECRET_BYTES]>())))
     }
 
-    /// Its text, for a key `sk_<id>_<secret>`.
+    /// The whole text, such as `sk_<id>_<secret>` for an API key.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
@@ -54,11 +55,11 @@ impl fmt::Debug for KeySecret {
 }
 
 impl Store {
-    /// Creates a key; its secret is not available again.
+    /// Creates an API key. Its secret is returned only here.
     ///
     /// # Errors
-    /// [`Error::Refused`] for a name or scopes beyond their limits (1 to 100 characters; 1 to 20
-    /// scopes of lower-case letters, `:`, `_` and `-`), or the store's errors.
+    /// [`Error::Refused`] for a name that has not 1 to 100 characters, or scopes that are not 1 to
+    /// 20 words of lower-case letters, `:`, `_` and `-`, or the store's errors.
     pub async fn create_key(
         &self,
         name: &str,
@@ -91,7 +92,8 @@ impl Store {
         Ok((row, key))
     }
 
-    /// The key with this text; `None` if there is none, its secret differs, or it is revoked.
+    /// The API key with this text; `None` if there is no such key, its secret differs, or it is
+    /// revoked.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -111,7 +113,7 @@ impl Store {
         if same { row(&found).map(Some) } else { Ok(None) }
     }
 
-    /// Whether there is a key with this id that is not revoked.
+    /// Whether there is an API key with this id that is not revoked.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -121,7 +123,7 @@ impl Store {
         Ok(found.is_some())
     }
 
-    /// All keys, newest first, including revoked ones; at most [`LIST_MAX`].
+    /// All API keys, newest first, including revoked ones; at most [`LIST_MAX`].
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -132,7 +134,7 @@ impl Store {
         found.iter().map(row).collect()
     }
 
-    /// Revokes a key; `false` if there is none, or it is revoked already.
+    /// Revokes an API key; `false` if there is none with this id, or it is revoked already.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -142,7 +144,7 @@ impl Store {
     }
 }
 
-/// Checks a name and scopes, of keys and of sign-in links.
+/// Checks the name and scopes of a new API key or sign-in link.
 pub(in crate::store) fn check(name: &str, scopes: &[String]) -> Result<(), Error> {
     if name.is_empty() || name.chars().count() > 100 {
         return Err(Error::Refused("a key's name has 1 to 100 characters".to_owned()));

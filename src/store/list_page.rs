@@ -1,5 +1,5 @@
-//! Pages of a list: all rows of a table in order of their keys, or its first rows with the
-//! projection's cursors.
+//! Pages of a table: rows in order of their keys, or the first rows together with the cursors of
+//! their projection.
 //!
 //! `list_row` defines how rows are written; searches are in the files of the nouns.
 
@@ -9,7 +9,8 @@ use super::projection::list_at;
 use super::row::TableRow;
 use super::{Error, LIST_MAX, Store, Tables};
 
-/// Rows of a list in order of their keys after `after`, at most `limit`, never from a replica.
+/// Rows of a list in order of their keys, starting after `after`, at most `limit`; never from a
+/// replica.
 ///
 /// # Errors
 /// The store's.
@@ -22,8 +23,8 @@ pub async fn page<R: TableRow>(
     found.iter().map(R::decode).collect()
 }
 
-/// The first rows of a list in order of their keys, at most `limit`, and the cursors of a
-/// projection of them, both from one snapshot.
+/// The first rows of a list in order of their keys, at most `limit`, and the cursors of the
+/// projection that writes them, both from one snapshot of the database.
 ///
 /// # Errors
 /// The store's.

@@ -1,6 +1,7 @@
-//! Rows of lists, which projections make from events. A step of a projection writes a batch of rows
-//! of any tables, into a database or into memory. The rows are declared in the files of the nouns,
-//! `list_page` reads tables; lists and searches for people are elsewhere.
+//! Rows of lists, which projections compute from events. A projection writes a batch of rows, of
+//! any tables, into a database or into memory. The rows are declared in the files of the nouns
+//! (`order`, `stock`), which also have the lists and searches for people; `list_page` reads whole
+//! tables.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -21,10 +22,10 @@ pub fn key<R: TableRow>(row: &R) -> RowKey {
     row.values().take(R::table().key().len()).map(Value::into_owned).collect()
 }
 
-/// Rows to be written.
+/// Rows to be written, of any number of tables.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// One per table.
+    /// The rows, one entry per table.
     tables: Vec<Box<dyn Rows>>,
 }
 
@@ -35,7 +36,7 @@ impl Batch {
         Self { tables: vec![Box::new(rows)] }
     }
 
-    /// Adds a row, which replaces the stored one.
+    /// Adds a row, which will replace the stored row with the same key.
     pub fn put<R: TableRow + fmt::Debug>(&mut self, row: R) {
         for table in &mut self.tables {
             let table: &mut dyn Any = table.as_mut();
@@ -51,7 +52,7 @@ impl Batch {
         self.tables.iter().map(|rows| rows.length()).collect()
     }
 
-    /// Removes the rows that were added since it had these lengths.
+    /// Removes the rows that were added after [`Batch::lengths`] returned `lengths`.
     pub(crate) fn truncate(&mut self, lengths: &[usize]) {
         self.tables.truncate(lengths.len());
         for (rows, length) in self.tables.iter_mut().zip(lengths) {
@@ -73,7 +74,7 @@ impl Batch {
     }
 }
 
-/// Rows of any one table.
+/// The rows of one table, whatever their type.
 #[async_trait]
 trait Rows: Any + fmt::Debug + Send + Sync {
     async fn write(&self, writing: &mut Writing) -> Result<(), sqlx::Error>;
@@ -111,7 +112,8 @@ impl<R: TableRow + fmt::Debug> Rows for Vec<R> {
 pub(in crate::store) struct Lists(BTreeMap<&'static str, BTreeMap<RowKey, Vec<Value<'static>>>>);
 
 impl Lists {
-    /// Rows of a table in order of their keys after `after`; `None` if it has none.
+    /// Rows of a table, in order of their keys, starting after `after`; `None` if there is no such
+    /// table.
     pub(in crate::store) fn behind(
         &self,
         table: &row::Table,

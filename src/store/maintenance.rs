@@ -1,6 +1,5 @@
 //! Maintenance of a store: backup and restore of a data folder, checks and sizes. A database in
-//! PostgreSQL is backed up with its own tools. The content of rows is checked elsewhere, from the
-//! journal.
+//! PostgreSQL is backed up with its own tools. The content of rows is checked by `verify`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -15,9 +14,9 @@ pub use super::sizes::{Check, Sizes};
 use super::{Backend, Error, OpenError, Store, open, postgres, startup_checks};
 
 impl Store {
-    /// Writes a copy of the whole store at one moment to a new file, while it serves. The copy
-    /// contains all secrets of the store; on Unix only its owner may read it. Returns its size in
-    /// bytes.
+    /// Writes a copy of the whole store, as of one moment, to a new file; a server may run
+    /// meanwhile. The copy contains all secrets of the store; on Unix only its owner may read it.
+    /// Returns its size in bytes.
     ///
     /// # Errors
     /// [`Error::Refused`] if the file exists; after an error no file is left behind.
@@ -37,8 +36,8 @@ impl Store {
         settled
     }
 
-    /// SQLite treats an empty file as a new database; created beforehand, it has the right
-    /// permissions.
+    /// Copies the store into an existing empty file, which SQLite treats as a new database. The
+    /// caller has created the file with the right permissions.
     async fn copy_into(&self, name: &str) -> Result<(), Error> {
         let mut connection = open::writer_options(self.folder()?.dir()).connect().await?;
         let outcome = sqlx::query("VACUUM INTO $1").bind(name).execute(&mut connection).await;
@@ -47,7 +46,7 @@ impl Store {
         Ok(())
     }
 
-    /// Checks the integrity of the file: its faults, empty if there are none.
+    /// Checks the integrity of the store; returns the faults, none if it is intact.
     ///
     /// # Errors
     /// [`Error`] of the store, if it cannot be read at all.
@@ -86,7 +85,7 @@ impl Store {
     }
 }
 
-/// Restores a backup to a data folder that is empty or does not exist, after checking it.
+/// Checks a backup, and restores it to a data folder that is empty or does not exist.
 ///
 /// # Errors
 /// [`OpenError::Missing`] if there is no such file, [`OpenError::Corrupt`] if it is no intact
@@ -123,7 +122,7 @@ pub async fn restore(backup: &Path, dir: &Path) -> Result<(), OpenError> {
 /// Refuses a file that is not an intact store of a known version.
 async fn check_backup(backup: &Path) -> Result<(), OpenError> {
     let corrupt = |error: sqlx::Error| OpenError::Corrupt(error.to_string());
-    // Immutable: nothing is written next to the backup, not even for reading it.
+    // Immutable, so that SQLite creates no files next to the backup.
     let options = SqliteConnectOptions::new().filename(backup).read_only(true).immutable(true);
     let mut connection = options.connect().await.map_err(corrupt)?;
     startup_checks::kind(&mut connection, backup).await?;

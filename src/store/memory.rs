@@ -1,6 +1,6 @@
-//! A store in memory, for the simulator: the journal of [`journal::memory`]
-//! and the other tables. Clones share its contents, so that it outlives a node that crashes. The
-//! faults of a disk are injected through the journal.
+//! A store in memory, for the simulator: the journal of [`journal::memory`] and the other tables.
+//! Clones share the contents, so the store outlives a simulated crash of a node. Faults of a disk
+//! are injected into the journal.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,10 +18,10 @@ use super::{Error, FoundRow, Tables, shard};
 use crate::domain::entity::EntityId;
 use crate::domain::time::{Span, Timestamp};
 
-/// The connection between a node and the tables.
+/// A simulated network connection between a node and the store.
 #[async_trait]
 pub trait Way: Send + Sync + 'static {
-    /// Returns when a request passes the connection; never, if the request is lost.
+    /// Returns when a request has passed the connection; never returns if the request is lost.
     async fn pass(&self);
 }
 
@@ -29,7 +29,7 @@ pub trait Way: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct MemoryStore {
     journal: Journal,
-    /// The wrapper through which the journal is used, which may inject faults.
+    /// A wrapper around `journal` that may inject faults; if set, nodes use this wrapper.
     before: Option<Arc<dyn journal::Journal>>,
     way: Option<Arc<dyn Way>>,
     rows: Arc<Mutex<Rows>>,
@@ -50,13 +50,14 @@ struct Rows {
 }
 
 impl MemoryStore {
-    /// Empty tables next to a journal.
+    /// A store of this journal, with all other tables empty.
     #[must_use]
     pub fn new(journal: Journal) -> Self {
         Self { journal, before: None, way: None, rows: Arc::default() }
     }
 
-    /// The same tables, with a wrapped journal that may fail, and a connection that may be closed.
+    /// The same store, used through `before`, a wrapper of its journal, and `way`, a connection;
+    /// both may fail.
     #[must_use]
     pub fn behind(self, before: Arc<dyn journal::Journal>, way: Arc<dyn Way>) -> Self {
         Self { before: Some(before), way: Some(way), ..self }

@@ -13,7 +13,7 @@ pub(super) static SQLITE: LazyLock<Migrator> =
 pub(super) static POSTGRES: LazyLock<Migrator> =
     LazyLock::new(|| migrator(include!(concat!(env!("OUT_DIR"), "/migrations_postgres.rs"))));
 
-/// Files named `NUMBER_DESCRIPTION.sql`, in the order of their numbers.
+/// A migrator of files named `NUMBER_DESCRIPTION.sql`, in the order of their numbers.
 fn migrator(files: &[(&'static str, &'static str)]) -> Migrator {
     let migrations = files.iter().filter_map(|(name, sql)| {
         let (version, description) = name.strip_suffix(".sql")?.split_once('_')?;
@@ -24,7 +24,7 @@ fn migrator(files: &[(&'static str, &'static str)]) -> Migrator {
     Migrator::with_migrations(migrations.collect())
 }
 
-/// The newest version of a migrator.
+/// The version of the newest migration.
 pub(super) fn newest(migrator: &Migrator) -> i64 {
     migrator.iter().map(|migration| migration.version).max().unwrap_or(0)
 }

@@ -1,8 +1,9 @@
-//! Floor 1: all SQL. The journal is authoritative; the other rows are either data of their own or
-//! projections of it. No decisions are made here.
+//! Floor 1: all SQL. The journal is authoritative; the rows of all other tables are either
+//! authoritative data that has no events, such as API keys, or projections of the journal. No
+//! business decisions are made here.
 //!
 //! A store is one file in a data folder, with SQLite (`folder`), or a database that nodes share,
-//! with PostgreSQL (`postgres`). Statements are written once where both databases understand them
+//! with PostgreSQL (`postgres`). A statement that both databases understand is written once
 //! (`both`).
 
 mod address;
@@ -65,13 +66,14 @@ pub const LIST_MAX: u32 = 1_000;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// The URL of its PostgreSQL database; empty for SQLite in the data folder.
+    /// The URL of the PostgreSQL database; empty for SQLite in the data folder.
     #[garde(custom(postgres))]
     pub url: DatabaseUrl,
-    /// The URL of a replica for lists, searches and reports; empty for none.
+    /// The URL of a PostgreSQL replica for lists, searches and reports; empty for none.
     #[garde(custom(postgres), custom(not_alone(&self.url)))]
     pub replica_url: DatabaseUrl,
-    /// The largest lag of the replica, in milliseconds; beyond it the primary is read.
+    /// The largest lag of the replica, in milliseconds; while the lag is larger, lists are read
+    /// from the primary.
     #[garde(custom(within(0..=3_600_000)))]
     pub replica_lag_max_ms: u64,
     /// The number of shards of a new store in PostgreSQL, 1 to 1,024; it never changes.
@@ -120,8 +122,8 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The number of lanes that write to PostgreSQL. More lanes than cores make batches smaller,
-    /// and cost more than they gain.
+    /// The number of lanes that write to PostgreSQL. With more lanes than cores, batches are
+    /// smaller and the throughput is lower.
     #[must_use]
     pub fn lanes(&self) -> u16 {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
@@ -135,7 +137,7 @@ pub enum Error {
     /// The database failed, or did not answer in time.
     #[error("the store cannot be read or written")]
     Sql(#[from] sqlx::Error),
-    /// A row holds what this version does not understand.
+    /// A row has content that this version does not understand.
     #[error("a row of {table} is invalid: {reason}")]
     Row {
         /// The table.
@@ -151,19 +153,19 @@ pub enum Error {
     Refused(String),
 }
 
-/// Whether an error code is about a row: a value out of range, a constraint, a limit, or an
-/// exception of a trigger (classes 22, 23, 54 and P0 of PostgreSQL; `SQLITE_TOOBIG`, `_CONSTRAINT`,
-/// `_MISMATCH`).
+/// Whether an error code says that a row was refused: a value is out of range, a constraint is
+/// violated, a limit is exceeded, or a trigger raised an exception (classes 22, 23, 54 and P0 of
+/// PostgreSQL; `SQLITE_TOOBIG`, `_CONSTRAINT`, `_MISMATCH`).
 fn refuses_a_row(code: &str) -> bool {
     if code.len() == 5 {
         return ["22", "23", "54", "P0"].iter().any(|class| code.starts_with(class));
     }
-    // The upper bytes are the extended code.
+    // The low byte is SQLite's primary result code; the upper bytes refine it.
     code.parse::<u32>().is_ok_and(|code| [18, 19, 20].contains(&(code & 0xff)))
 }
 
 impl Error {
-    /// Whether it may be temporary: the database is unreachable, restarting or overloaded.
+    /// Whether the error may be temporary: the database is unreachable, restarting or overloaded.
     #[must_use]
     pub fn is_passing(&self) -> bool {
         let Self::Sql(error) = self else { return false };
@@ -182,7 +184,7 @@ impl Error {
         }
     }
 
-    /// Whether the table refused this row, while it accepts others.
+    /// Whether the error concerns one row only: the table accepts other rows.
     #[must_use]
     pub fn refuses_a_row(&self) -> bool {
         let Self::Sql(sqlx::Error::Database(error)) = self else { return false };
@@ -193,7 +195,7 @@ impl Error {
     #[must_use]
     pub fn refuses_a_table(&self) -> bool {
         let Self::Sql(sqlx::Error::Database(error)) = self else { return false };
-        // SQLITE_ERROR; class 42 of PostgreSQL.
+        // 1 is `SQLITE_ERROR`; class 42 of PostgreSQL is about missing tables and columns.
         error.code().is_some_and(|code| code == "1" || code.len() == 5 && code.starts_with("42"))
     }
 }
@@ -204,7 +206,7 @@ pub struct Store {
     backend: Backend,
 }
 
-/// The database of the tables.
+/// The database of an open store.
 #[derive(Clone)]
 enum Backend {
     Sqlite(Folder),
@@ -220,13 +222,13 @@ impl Store {
         Self { backend: Backend::Postgres(database) }
     }
 
-    /// Whether it is in PostgreSQL, which other nodes may use too.
+    /// Whether the store is in PostgreSQL, where other nodes may use it too.
     #[must_use]
     pub const fn is_shared(&self) -> bool {
         matches!(self.backend, Backend::Postgres(_))
     }
 
-    /// Its journal.
+    /// The store's journal.
     #[must_use]
     pub fn journal(&self) -> Arc<dyn journal::Journal> {
         match &self.backend {
@@ -263,7 +265,7 @@ impl Store {
         }
     }
 
-    /// Where rows are read for decisions: as of the last commit.
+    /// The connections for reads that decisions depend on; they see the last commit.
     pub(in crate::store) fn readers(&self) -> Readers<'_> {
         match &self.backend {
             Backend::Sqlite(folder) => Readers::Sqlite(folder.readers()),
@@ -271,8 +273,8 @@ impl Store {
         }
     }
 
-    /// Where rows are read for lists, searches and reports: from the replica if there is one and it
-    /// does not lag too much.
+    /// The connections for lists, searches and reports: those of the replica if there is one and it
+    /// does not lag too much, otherwise those of [`Store::readers`].
     pub(in crate::store) fn lists(&self) -> Readers<'_> {
         match &self.backend {
             Backend::Sqlite(folder) => Readers::Sqlite(folder.readers()),
@@ -290,7 +292,8 @@ impl Store {
         })
     }
 
-    /// Begins a transaction of rows that can be rebuilt from the journal.
+    /// Begins a transaction whose commit is not synced to disk: for rows that can be rebuilt from
+    /// the journal.
     pub(in crate::store) async fn begin_relaxed(&self) -> Result<Writing, Error> {
         Ok(match &self.backend {
             Backend::Sqlite(folder) => Writing::Sqlite(folder.begin_relaxed().await?),

@@ -1,5 +1,4 @@
-//! The nodes that share a store: their addresses and leases. Placement of shards is decided
-//! elsewhere.
+//! The nodes that share a store: their addresses and leases.
 
 use super::both::{change, execute, execute_returning, fetch_all, fetch_optional, sqlite_now};
 use super::found::FoundRow;
@@ -11,13 +10,14 @@ use crate::domain::time::{Span, Timestamp};
 pub struct NodeRow {
     /// Its name.
     pub id: String,
-    /// The address for calls of other nodes.
+    /// The URL at which other nodes call it.
     pub url: String,
-    /// Its machine since the machine's start: only one process there can listen at an address.
+    /// The identity of its machine, which changes when the machine restarts. On one machine only
+    /// one process can listen at an address.
     pub machine: String,
     /// The version of its program.
     pub version: String,
-    /// When it started, by its own clock.
+    /// When the process started, by its own clock.
     pub started_at: Timestamp,
 }
 
@@ -34,10 +34,10 @@ pub struct Row {
     pub lives: bool,
 }
 
-/// A node that has been dead this long is removed.
+/// The row of a node is removed this long after the end of its lease.
 const FORGOTTEN_AFTER: Span = Span::from_secs(24 * 3600);
 
-/// The text of a statement, with the store's clock.
+/// The text of a statement that reads the store's clock, in the dialect of the store.
 macro_rules! by_store_clock {
     ($is_shared:expr, $head:literal $(, $tail:literal)*) => {
         if $is_shared {
@@ -49,7 +49,8 @@ macro_rules! by_store_clock {
 }
 
 impl Store {
-    /// The clock that all nodes of a store use; `None` for a single node, which uses its own.
+    /// The time by the store's clock, which all nodes use; `None` for a store in a data folder,
+    /// whose only node uses its own clock.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -62,10 +63,11 @@ impl Store {
         Ok(millis.map(Timestamp::from_millis))
     }
 
-    /// Renews a node's lease, by the store's clock; returns whether it should drain. A node that
-    /// has restarted does not drain any more. If another live process has its name, at another
-    /// address or on another machine, nothing is written and the answer is `None`; a process at the
-    /// same address, where only one can listen, is replaced.
+    /// Renews a node's lease, by the store's clock; returns whether it should drain. A restarted
+    /// node does not drain any more. If another live process at another address or on another
+    /// machine has the node's name, nothing is written and the answer is `None`. If the row is of
+    /// the same address on the same machine, where only one process can listen, the process in the
+    /// row is dead, and is replaced.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -100,7 +102,7 @@ impl Store {
         Ok(found.map(|found| found.try_get(0)).transpose()?)
     }
 
-    /// All nodes in order of their ids, including those that died within a day.
+    /// All nodes in order of their ids, including those whose leases ended less than a day ago.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -114,7 +116,7 @@ impl Store {
         Ok(found.iter().map(row).collect::<Result<_, _>>()?)
     }
 
-    /// Sets whether a node drains; `false` if there is none with this id.
+    /// Sets whether a node drains; `false` if there is no node with this id.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -123,8 +125,8 @@ impl Store {
         Ok(change!(self, sqlx::query(text).bind(id).bind(draining))? == 1)
     }
 
-    /// Removes a node that has stopped, so that nobody waits for its lease to end; `false` if there
-    /// is none. Another process with its name stays.
+    /// Removes a node that is stopping, so that nobody waits for its lease to end; `false` if there
+    /// is none. The row of a later process with the same name stays.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -134,7 +136,7 @@ impl Store {
         Ok(change!(self, sqlx::query(text).bind(node.id.as_str()).bind(started_at))? == 1)
     }
 
-    /// Pins a shard to a node, or with `None` to no node; `false` if there is no such shard.
+    /// Pins a shard to a node, or with `None` unpins it; `false` if there is no such shard.
     ///
     /// # Errors
     /// [`Error`] of the store.

@@ -1,4 +1,5 @@
-//! Opening a data folder: its lock, its file, its migrations, and every pragma with its reason.
+//! Opens a data folder: locks it, checks and migrates its database file, and sets every pragma,
+//! with its reason.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
@@ -15,8 +16,8 @@ use super::{Options, Store, migrations, startup_checks};
 
 pub(super) const LOCK: &str = "kontor.lock";
 
-/// How long a connection waits for another process (`kontor key`, `kontor backup`). Within this
-/// process nothing waits for SQLite's lock.
+/// How long a connection waits while another process (`kontor key`, `kontor backup`) has SQLite's
+/// lock. Writers of the same process wait on a mutex instead (`folder`).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Store {
@@ -43,7 +44,7 @@ impl Store {
         Ok(assemble(dir, options, connection, Some(lock)))
     }
 
-    /// As [`Store::open`], but only if there is a store already.
+    /// As [`Store::open`], but never creates a store.
     ///
     /// # Errors
     /// [`OpenError::Missing`] where there is none; otherwise as [`Store::open`].
@@ -55,8 +56,8 @@ impl Store {
         }
     }
 
-    /// Opens a data folder while a server may run on it, without migrating its tables. Nothing may
-    /// be appended to the journal through it.
+    /// Opens a data folder while a server may run on it, without migrating its tables. The caller
+    /// must not append to the journal.
     ///
     /// # Errors
     /// [`OpenError::Missing`] where there is no store; [`OpenError::Older`] where its tables are
@@ -68,7 +69,8 @@ impl Store {
     /// Like [`Store::open_beside`], but migrates the tables.
     ///
     /// # Errors
-    /// As [`Store::open_beside`]; [`OpenError::Older`] only while a server runs on it.
+    /// As [`Store::open_beside`], but [`OpenError::Older`] only while a server, of an older
+    /// version, runs on the folder.
     pub async fn open_beside_up_to_date(dir: &Path) -> Result<Self, OpenError> {
         Self::beside(dir, true).await
     }
@@ -82,7 +84,8 @@ impl Store {
             return Err(OpenError::Missing(dir.to_owned()));
         }
         startup_checks::files(dir)?;
-        // The first process to open it recovers the log; a running server has done so.
+        // The first process to open the file recovers the write-ahead log, so a damaged log is
+        // saved before. If the folder is locked, a server has done so.
         if let Ok(_lock) = lock(dir) {
             startup_checks::log(dir)?;
         }
@@ -94,7 +97,8 @@ impl Store {
             if !bring_up_to_date {
                 return Err(OpenError::Older { found, known: known() });
             }
-            // Locked only for migrations: a running server of an older version holds the lock.
+            // Tables are migrated only under the lock: if it is held, a server of an older version
+            // is running.
             let _lock = lock(dir).map_err(|error| match error {
                 OpenError::InUse { .. } => OpenError::Older { found, known: known() },
                 other => other,
@@ -105,8 +109,8 @@ impl Store {
     }
 }
 
-/// Creates an empty store, under a temporary name until it is complete: an interrupted start leaves
-/// nothing that looks like a store, and an empty file never counts as one.
+/// Creates an empty store. Its file has a temporary name until it is complete, so an interrupted
+/// start leaves nothing that looks like a store.
 async fn make(dir: &Path, file: &Path) -> Result<(), OpenError> {
     let part = dir.join(format!("{DATABASE}.new"));
     for left in ["", "-wal", "-shm", "-journal"] {
@@ -126,7 +130,7 @@ async fn make(dir: &Path, file: &Path) -> Result<(), OpenError> {
     named.map_err(|source| OpenError::Io { path: file.to_owned(), source })
 }
 
-/// The newest migration of this program.
+/// The version of the newest migration that this program has.
 fn known() -> i64 {
     migrations::newest(&migrations::SQLITE)
 }
@@ -142,8 +146,8 @@ fn assemble(
     Store::sqlite(Folder::new(dir.to_owned(), readers, writer, lock))
 }
 
-/// A pool within this process: its connections do not expire, and are only tested for an open
-/// transaction.
+/// A pool of connections to the file. A local connection cannot break, so it does not expire, and
+/// is only tested for a transaction that was left open.
 fn pool(size: u32, options: SqliteConnectOptions) -> SqlitePool {
     SqlitePoolOptions::new()
         .max_connections(size)
@@ -164,24 +168,29 @@ fn base(dir: &Path) -> SqliteConnectOptions {
         .filename(dir.join(DATABASE))
         .busy_timeout(BUSY_TIMEOUT)
         .foreign_keys(false)
-        // An error while reading a mapped page is a signal that kills the process; an error of a
-        // read fails one request. The system caches the pages either way.
+        // No memory mapping: a disk error on a mapped page is a signal that kills the process,
+        // while one of a read call fails only one request. The operating system caches the pages
+        // either way.
         .pragma("mmap_size", "0")
         .pragma("temp_store", "MEMORY")
         .pragma("trusted_schema", "OFF")
-        // Formatting a text of 256 rows for a log that nobody reads costs more than the rows.
+        // sqlx would format the text of every statement for its log, which costs more than writing
+        // the rows of a large one.
         .disable_statement_logging()
 }
 
-/// FULL: the log is synced at every commit, so that acknowledged writes survive a power cut.
+/// The settings of a connection that writes. With `FULL`, the write-ahead log is synced at every
+/// commit, so that acknowledged writes survive a power cut.
 pub(super) fn writer_options(dir: &Path) -> SqliteConnectOptions {
     base(dir)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
-        // 64 MiB of pages: an append needs the unique index of events in memory.
+        // A page cache of 64 MiB: an append is fast if the pages of the unique index of events are
+        // in memory.
         .pragma("cache_size", "-65536")
-        // A checkpoint costs two syncs and blocks all writers: every 16 MiB is four times rarer
-        // than the default, and recovery of a log of that size after a crash is still fast.
+        // A checkpoint costs two syncs and blocks all writers. At every 4,000 pages (16 MiB), it is
+        // four times rarer than by default, and recovery of a log of that size after a crash is
+        // still fast.
         .pragma("wal_autocheckpoint", "4000")
         // A log that grew during a long read is truncated to this many bytes.
         .pragma("journal_size_limit", "67108864")
@@ -193,7 +202,7 @@ fn reader_options(dir: &Path) -> SqliteConnectOptions {
     base(dir).pragma("cache_size", "-8192").pragma("query_only", "ON").row_buffer_size(256)
 }
 
-/// Creates the folder, readable by its owner only: it will contain keys and personal data.
+/// Creates the folder, accessible to its owner only: it will contain secrets and personal data.
 pub(super) fn make_dir(dir: &Path) -> Result<(), OpenError> {
     if dir.is_dir() {
         return Ok(());
@@ -234,7 +243,8 @@ pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
-/// The newest migration in the file, 0 for an empty one.
+/// Returns the version of the file's newest migration, 0 for an empty file; refuses a file with a
+/// newer one than this program has.
 pub(super) async fn refuse_newer(connection: &mut SqliteConnection) -> Result<i64, OpenError> {
     let table: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = '_sqlx_migrations'",
@@ -261,7 +271,7 @@ async fn migrate(connection: &mut SqliteConnection) -> Result<(), OpenError> {
     })
 }
 
-/// The meaning of an error while opening the file.
+/// The [`OpenError`] for an error of SQLite while the file is opened.
 fn opening(file: &Path, error: sqlx::Error) -> OpenError {
     let code = error.as_database_error().and_then(|error| error.code());
     match code.as_deref() {

@@ -1,4 +1,4 @@
-//! Why a store cannot be opened, with remedies.
+//! Why a store cannot be opened: each error message says what to do.
 //!
 //! Opening is in `open`, the checks of the files in `startup_checks`.
 
@@ -7,13 +7,13 @@ use std::path::PathBuf;
 
 use super::DatabaseUrl;
 
-/// The file of all tables.
+/// The name of the database file in a data folder.
 pub(super) const DATABASE: &str = "kontor.db";
 
 /// Why a store, in a data folder or in PostgreSQL, could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Another process serves from it.
+    /// Another process has locked the data folder.
     #[error(
         "the data folder {} is in use by {}; stop it first, or choose another folder with --data",
         dir.display(),
@@ -25,7 +25,7 @@ pub enum OpenError {
         /// The id of the process, if it could be read.
         pid: Option<u32>,
     },
-    /// It was written by a newer kontor.
+    /// The store was written by a newer kontor.
     #[error(
         "the store was written by a newer kontor (its schema is {found}, this version knows {known}); \
          run the newer version, or restore a backup made by this version"
@@ -36,7 +36,7 @@ pub enum OpenError {
         /// The newest migration that this program has.
         known: i64,
     },
-    /// It was written by an older kontor, and this command must not migrate it.
+    /// The store was written by an older kontor, and this command must not migrate it.
     #[error(
         "the store was written by an older kontor (its schema is {found}, this version needs {known}); \
          start this version's server on it first, which migrates it, or use the older version"
@@ -47,7 +47,7 @@ pub enum OpenError {
         /// The newest migration that this program has.
         known: i64,
     },
-    /// There is no store in it.
+    /// There is no store at this path.
     #[error("there is no store in {}; start one with kontor serve --data, or check the path", .0.display())]
     Missing(PathBuf),
     /// The path is not a folder.
@@ -59,7 +59,7 @@ pub enum OpenError {
          empty one with kontor restore"
     )]
     Corrupt(String),
-    /// The address of a database is invalid.
+    /// The URL of a database is invalid.
     #[error(
         "{address} is not the URL of a store: {why}; it must have the form \
          postgres://user:password@host:5432/database"
@@ -95,7 +95,7 @@ pub enum OpenError {
     Unfit {
         /// The database.
         address: DatabaseUrl,
-        /// What is wrong with it, and the remedy.
+        /// What is wrong with it, and what to do.
         why: String,
     },
     /// The file system failed.

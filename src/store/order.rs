@@ -1,4 +1,5 @@
-//! Rows of orders: a read model for lists and counts. An order's events are authoritative.
+//! Rows of orders: a projection for lists, searches and counts. An order's events are
+//! authoritative.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,17 +10,17 @@ use super::{Error, LIST_MAX, Store, projection};
 use crate::domain::case_folding::fold_case;
 use crate::domain::time::Timestamp;
 
-/// The most statuses of one filter.
+/// The most statuses in one filter.
 pub const STATUSES_MAX: usize = 16;
-/// How many orders an email prefix may match before walking through all orders, newest first, until
-/// a page is full is cheaper.
+/// A search by email prefix sorts its matches if there are fewer than this. From this number on, it
+/// reads all orders, newest first, until the page is full, which is then cheaper.
 const NARROW_MAX: i64 = 2_000;
 
 crate::table_row! {
     /// The row of an order.
     #[derive(Clone, Debug, Default, PartialEq, Eq)]
     pub struct Row in "order_row", key(id) {
-        /// Its id, `ord_` and its key.
+        /// Its id: `ord_`, and the cart's id without its prefix.
         pub id: String,
         /// The order number, once it is confirmed.
         pub number: Option<i64>,
@@ -35,7 +36,7 @@ crate::table_row! {
         pub email_folded: String,
         /// The country of delivery, ISO 3166-1 alpha-2.
         pub country: Option<String>,
-        /// The ISO 4217 code of its amounts.
+        /// The currency of its amounts, as an ISO 4217 code.
         pub currency: String,
         /// The total, in minor units.
         pub total: i64,
@@ -79,34 +80,36 @@ pub struct Filter {
     pub number: Option<i64>,
     /// With this reference.
     pub reference: Option<String>,
-    /// That match a search: by id, number, reference, or a prefix of the email address, in any
-    /// case.
+    /// Matching this search text: it is the id, number or reference, or a prefix of the email
+    /// address in any case.
     pub search: Option<String>,
-    /// Placed then or later.
+    /// Placed at this time or later.
     pub placed_from: Option<Timestamp>,
-    /// Placed before then.
+    /// Placed before this time.
     pub placed_to: Option<Timestamp>,
-    /// Only those whose saga is stuck.
+    /// Only orders whose saga is stuck.
     pub stuck: bool,
-    /// Only those whose saga is unfinished.
+    /// Only orders whose saga is unfinished.
     pub unfinished: bool,
-    /// Only the one with this id.
+    /// Only the order with this id.
     pub id: Option<String>,
-    /// Only those after this one, which was placed at this time and is the last of the previous
+    /// Only orders after this one in the list: the time and id of the last order of the previous
     /// page.
     pub after: Option<(Timestamp, String)>,
-    /// At most this many, up to [`LIST_MAX`].
+    /// At most this many orders, up to [`LIST_MAX`].
     pub limit: u32,
 }
 
-/// Whether a list comes sorted from an index, or the result of another index is sorted.
+/// How a list gets its order, newest first: from an index that has this order, or by sorting the
+/// rows that another index finds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum By {
     Index,
     Sort,
 }
 
-/// A `+` keeps SQLite from using the wrong index. PostgreSQL uses its statistics.
+/// A `+` before a column keeps SQLite from using an index of that column. PostgreSQL chooses its
+/// index by statistics and gets no hint.
 const NO_INDEX: &str = "+";
 
 impl By {
@@ -167,7 +170,7 @@ impl Store {
     }
 }
 
-/// Orders from one of the databases.
+/// Lists orders through the given connections.
 pub(in crate::store) async fn list(from: Readers<'_>, filter: &Filter) -> Result<Vec<Row>, Error> {
     let query = match &filter.search {
         Some(words) => select_found(filter, &finds(from, words).await?, from.dialect()),
@@ -185,7 +188,7 @@ async fn finds(from: Readers<'_>, words: &str) -> Result<Vec<Find>, Error> {
         finds.push(Find::Number(number));
     }
     let beginning = fold_case(words);
-    // After every text with this prefix.
+    // This text sorts after every text with the prefix.
     let to = format!("{beginning}\u{10ffff}");
     let text = "SELECT count(*) FROM (SELECT 1 FROM order_row WHERE email_folded >= $1 AND \
                 email_folded < $2 LIMIT +$3) AS found";
@@ -200,8 +203,8 @@ async fn finds(from: Readers<'_>, words: &str) -> Result<Vec<Find>, Error> {
     Ok(finds)
 }
 
-/// The statement of a filter. Several statuses become several lists that are merged: SQLite would
-/// otherwise sort all orders of these statuses for one page.
+/// The statement of a filter without a search. For several statuses, one list per status is read
+/// and the lists are merged: otherwise SQLite would sort all orders of these statuses for one page.
 fn select(filter: &Filter, dialect: Dialect) -> Builder {
     let statuses: BTreeSet<&str> = filter.status.iter().map(String::as_str).collect();
     let mut query = Builder::new(dialect, "");
@@ -226,7 +229,8 @@ enum Find {
     Is(&'static str, String),
     /// The number equals this.
     Number(i64),
-    /// The email address is between two texts; `narrow` if these are few.
+    /// The case-folded email address is from `from` to before `to`; `narrow` if fewer than
+    /// [`NARROW_MAX`] orders match.
     Email { from: String, to: String, narrow: bool },
 }
 
@@ -268,11 +272,13 @@ fn select_found(filter: &Filter, finds: &[Find], dialect: Dialect) -> Builder {
     query
 }
 
-/// One list: only the conditions that the filter has, so that SQLite picks their index.
+/// One list of [`select`]. It has only the conditions that the filter sets, so that SQLite chooses
+/// the right index.
 fn push_list(query: &mut Builder, filter: &Filter, status: Option<&str>) {
     query.push(Row::table().select()).push(" WHERE TRUE");
     if let Some(status) = status {
-        // An index that matches few orders is better than that of the status.
+        // The index of emails or references finds few orders, so it is better than the index of the
+        // status.
         let few = filter.email.is_some() || filter.reference.is_some();
         query.push(" AND ").hint(if few { NO_INDEX } else { "" }).push("status = ");
         query.push_bind(status.to_owned());
@@ -282,21 +288,22 @@ fn push_list(query: &mut Builder, filter: &Filter, status: Option<&str>) {
     push_order(query, by, filter);
 }
 
-/// The end of a list.
+/// Adds the order and the limit of a list.
 fn push_order(query: &mut Builder, by: By, filter: &Filter) {
     let [placed_at, id] = by.columns(query.dialect());
     query.push(format_args!(" ORDER BY {placed_at} DESC, {id} DESC LIMIT +"));
     query.push_bind(i64::from(filter.limit.min(LIST_MAX)));
 }
 
-/// Where a page begins: after the previous one and before `placed_to`, whichever is older. It is
-/// one condition, so that no page reads the rows of previous pages.
+/// The place before which a page begins, as newest orders come first: the last order of the
+/// previous page, or `placed_to` if that is older. Both are combined into one condition, so that
+/// the index is entered there and the rows of previous pages are not read.
 fn behind(filter: &Filter) -> Option<(Timestamp, String)> {
     let to = filter.placed_to.map(|to| (to, String::new()));
     filter.after.clone().into_iter().chain(to).min()
 }
 
-/// The conditions of a filter, without statuses and search.
+/// Adds the conditions of a filter, except status and search.
 fn push_conditions(query: &mut Builder, filter: &Filter, by: By) {
     let [placed_at, id] = by.columns(query.dialect());
     let email = filter.email.as_deref().map(fold_case);
@@ -336,7 +343,7 @@ mod tests {
     use super::*;
     use crate::store::Options;
 
-    /// SQLite's query plan: its steps that read rows, and whether it sorts at the end.
+    /// SQLite's query plan: a line for each index or table that is read, and for each sort.
     async fn plan(store: &Store, query: Builder) -> Vec<String> {
         let text = format!("EXPLAIN QUERY PLAN {}", query.text());
         let readers = store.folder().unwrap().readers();

@@ -1,5 +1,6 @@
 //! The PostgreSQL side of a store: its connection pools, and the replica for lists. `open` opens
-//! it, `pool` defines a connection; the statements of rows are in their own files.
+//! the database, `pool` manages connections; the statements of each table are in the table's own
+//! file.
 
 mod open;
 pub(in crate::store) mod pool;
@@ -27,7 +28,7 @@ struct Inner {
 }
 
 impl Database {
-    /// Its address, which is displayed without its password.
+    /// The URL of the database, which is displayed without its password.
     pub(in crate::store) fn address(&self) -> &DatabaseUrl {
         &self.inner.address
     }
@@ -37,7 +38,7 @@ impl Database {
         self.inner.shards
     }
 
-    /// Connections for reading from the primary, which never lag.
+    /// Connections that read from the primary, and so see the last commit.
     pub(in crate::store) fn readers(&self) -> &Pool {
         &self.inner.readers
     }
@@ -47,7 +48,8 @@ impl Database {
         &self.inner.writers
     }
 
-    /// Connections for lists: those of the replica, while it does not lag too much.
+    /// Connections for lists: those of the replica while it does not lag too much, otherwise those
+    /// of [`Database::readers`].
     pub(in crate::store) fn lists(&self) -> &Pool {
         let replica = self.inner.replica.as_ref().and_then(Replica::pool);
         replica.unwrap_or(&self.inner.readers)
@@ -66,7 +68,7 @@ impl Database {
     }
 }
 
-/// Inconsistencies within the journal's tables.
+/// Checks that the journal's tables agree; returns the faults.
 pub(in crate::store) async fn check(
     database: &Database,
     check: Check,
@@ -98,7 +100,7 @@ pub(in crate::store) async fn check(
     Ok(faults)
 }
 
-/// The size of the database.
+/// The size of the database, and the number of events.
 pub(in crate::store) async fn sizes(database: &Database) -> Result<Sizes, Error> {
     let text = "SELECT pg_database_size(current_database()), \
                 (SELECT coalesce(sum(last_pos), 0)::BIGINT FROM shard)";

@@ -1,5 +1,5 @@
-//! Rows of products: read one, and list them. There is no search by relevance; `versioned` writes
-//! rows.
+//! Reads and lists the rows of products. A search finds a text in the name or SKU, and does not
+//! rank its results. Rows are written through `versioned`.
 
 use super::both::{Builder, Dialect, Readers};
 use super::row::Value;
@@ -21,15 +21,15 @@ crate::versioned_row! {
 /// The filter of a list of products, in order of SKU.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Only of this category.
+    /// Only products of this category.
     pub category: Option<String>,
-    /// Only active ones, or only inactive ones.
+    /// Only active products, or only inactive ones.
     pub active: Option<bool>,
-    /// Only those with this text in their name or SKU, ignoring case.
+    /// Only products with this text in their name or SKU, ignoring case.
     pub q: Option<String>,
-    /// Only those after this SKU.
+    /// Only products after this SKU.
     pub after: Option<Sku>,
-    /// At most this many, up to [`LIST_MAX`].
+    /// At most this many products, up to [`LIST_MAX`].
     pub limit: u32,
 }
 
@@ -50,7 +50,8 @@ impl Store {
         list(self.lists(), filter).await
     }
 
-    /// Products in order of SKU, never from a replica: what is cached must not be stale already.
+    /// Products in order of SKU, never from a replica: a cache must not be filled with stale
+    /// products.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -65,7 +66,7 @@ async fn list(from: Readers<'_>, filter: &Filter) -> Result<Vec<Row>, Error> {
     let Some(text) = filter.q.as_deref().map(fold_case) else {
         return page(from, filter, (None, filter.after.as_ref(), limit)).await;
     };
-    // Candidates are read until enough of them contain the text.
+    // Candidates, which may contain the text, are read until enough of them do contain it.
     let (mut found, mut after) = (Vec::new(), filter.after.clone());
     loop {
         let candidates =
@@ -84,8 +85,8 @@ async fn list(from: Readers<'_>, filter: &Filter) -> Result<Vec<Row>, Error> {
     }
 }
 
-/// A page of products, or of candidates for a case-folded text in their name or SKU: the databases
-/// fold ASCII only, so every name with other characters is a candidate.
+/// A page of products, or of candidates for a search. The databases fold the case of ASCII only, so
+/// a product is also a candidate if its name has other characters.
 async fn page(
     from: Readers<'_>,
     filter: &Filter,

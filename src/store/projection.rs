@@ -1,6 +1,6 @@
-//! The tables of every projection: cursors, which move in the transaction of its rows, and dead
-//! letters of events that it could not process. The projections are defined elsewhere; rows are in
-//! `list_row`.
+//! The bookkeeping of all projections: their cursors, which move in the transaction that writes the
+//! rows, and the dead letters of events that a projection could not process. The projections are
+//! defined in `actors`; their rows are in `list_row`.
 
 use super::both::{Builder, Writing, change, execute, fetch_all, fetch_optional};
 use super::found::{FoundRow, sqlite_rows};
@@ -19,19 +19,19 @@ macro_rules! letters {
 /// An event that a projection could not process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// Its id, 0 before it is written.
+    /// Its id, assigned by the database; 0 before it is written.
     pub id: i64,
     /// The projection.
     pub projection: String,
     /// The event's shard.
     pub shard: u16,
-    /// The event's position there.
+    /// The event's position in the shard.
     pub pos: i64,
     /// The event's entity.
     pub entity: EntityId,
-    /// The reason.
+    /// Why the event could not be processed.
     pub reason: String,
-    /// When.
+    /// When that happened.
     pub at: Timestamp,
 }
 
@@ -40,29 +40,31 @@ pub struct DeadLetter {
 pub struct Cursor {
     /// The shard.
     pub shard: u16,
-    /// The cursor's expected position: 0 at the start.
+    /// The cursor's expected position; 0 if the projection has processed no event of the shard.
     pub after: i64,
     /// The cursor's new position.
     pub pos: i64,
 }
 
-/// The writes of one projection in a step.
+/// The writes of one projection for one batch of events.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ProjectionStep<'a> {
     /// The projection.
     pub projection: &'a str,
-    /// Its progress, by shard.
+    /// The moves of its cursors, one per shard.
     pub cursors: &'a [Cursor],
     /// Rows, which replace the stored ones.
     pub rows: Option<&'a Batch>,
-    /// Events that could not be processed.
+    /// Dead letters of events that could not be processed.
     pub dead: &'a [DeadLetter],
-    /// Entities whose rows contain all their events again: their dead letters are deleted.
+    /// Entities whose rows are complete again, with the events that had failed: their dead letters
+    /// are deleted.
     pub healed: &'a [EntityId],
 }
 
 impl Store {
-    /// The position of the last event of a shard that a projection has processed, 0 for none.
+    /// The cursor of a projection in a shard: the position of the last event that it has processed,
+    /// 0 if none.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -73,8 +75,8 @@ impl Store {
         Ok(found.map_or(Ok(0), |found| found.try_get(0))?)
     }
 
-    /// The positions of the last processed events, by shard, in order; without shards of which none
-    /// was processed.
+    /// The cursors of a projection, in order of shard; without shards of which it has processed no
+    /// event.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -82,8 +84,8 @@ impl Store {
         Ok(cursors(fetch_all!(self.readers(), sqlx::query(CURSORS).bind(name))?)?)
     }
 
-    /// Writes the steps of some projections and moves all their cursors, in one transaction;
-    /// `false`, with nothing written, if a cursor is not at its expected position.
+    /// Writes the rows and dead letters of some projections and moves all their cursors, in one
+    /// transaction; `false`, with nothing written, if a cursor is not at its expected position.
     ///
     /// # Errors
     /// [`Error`] of the store; nothing is written then.
@@ -102,8 +104,8 @@ impl Store {
         Ok(true)
     }
 
-    /// Deletes a projection's cursors and dead letters: its rows are rebuilt from the first event,
-    /// over the stored ones.
+    /// Deletes a projection's cursors and dead letters, so that it reads all events again and
+    /// overwrites its rows (a rebuild).
     ///
     /// # Errors
     /// [`Error`] of the store; nothing is deleted then.
@@ -135,7 +137,7 @@ impl Store {
         Ok(found.as_ref().map(dead_letter).transpose()?)
     }
 
-    /// Those of `entities` that have dead letters of a projection.
+    /// The entities among `entities` that have dead letters of a projection.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -181,7 +183,7 @@ fn cursors(found: Vec<FoundRow>) -> Result<Vec<(u16, i64)>, sqlx::Error> {
     found.iter().map(|found| Ok((found.shard(0)?, found.try_get(1)?))).collect()
 }
 
-/// A list and the cursors of its projection, both from one snapshot.
+/// A list and the cursors of its projection, both from one snapshot of the database.
 pub(in crate::store) async fn list_at(
     from: Readers<'_>,
     list: Builder,
@@ -205,8 +207,9 @@ pub(in crate::store) async fn list_at(
     }
 }
 
-/// Moves all cursors, if each stands where it should. There may be as many as shards times
-/// projections, and each statement is a hop or a round trip: they go in one.
+/// Moves all cursors, if each is at its expected position; otherwise returns `false`. There may be
+/// as many cursors as shards times projections, and each statement costs a switch to another thread
+/// or a round trip, so one statement moves all.
 async fn move_all(
     writing: &mut Writing,
     steps: &[ProjectionStep<'_>],
@@ -223,7 +226,8 @@ async fn move_all(
     Ok(usize::try_from(moved).ok() == Some(all.len()))
 }
 
-/// A statement about cursors: in SQLite they are one JSON text, in PostgreSQL four arrays.
+/// A statement about many cursors, which are bound as one JSON text in SQLite, and as four arrays
+/// in PostgreSQL.
 struct OfCursors {
     sqlite: &'static str,
     postgres: &'static str,
@@ -248,7 +252,7 @@ const MOVE_CURSORS: OfCursors = OfCursors {
                WHERE p.name = c.name AND p.shard = c.shard AND p.pos = c.after",
 };
 
-/// Runs a statement about cursors; returns how many of them it changed.
+/// Runs a statement about cursors; returns the number of cursors that it changed.
 async fn move_with(
     writing: &mut Writing,
     text: OfCursors,
@@ -277,7 +281,7 @@ async fn move_with(
     }
 }
 
-/// Writes the dead letters of a step, and takes away those of whom it healed.
+/// Writes new dead letters, and deletes those of healed entities.
 async fn write_letters(
     writing: &mut Writing,
     step: &ProjectionStep<'_>,

@@ -1,9 +1,9 @@
-//! Moves a store from a data folder to PostgreSQL: everything except what is rebuilt from the
-//! journal, in one transaction, so an interrupted move leaves an empty store and can be started
-//! again.
+//! Moves a store from a data folder to PostgreSQL. All data is copied except the projections, which
+//! are rebuilt from the journal. The copy is one transaction, so an interrupted move leaves an
+//! empty store and can be started again.
 //!
-//! An event keeps its entity and seq, and gets a new position in its entity's shard in PostgreSQL,
-//! in the order of the old positions. `verify` checks that everything arrived.
+//! An event keeps its entity and seq, and gets a new position in the entity's shard in PostgreSQL,
+//! in the order of the old positions. `kontor verify` can then check the new store.
 
 use std::collections::BTreeMap;
 
@@ -20,13 +20,13 @@ use super::row::Table;
 use super::{Backend, Error, Folder, Store};
 use crate::domain::entity::EntityId;
 
-/// Rows that are written at once.
+/// The number of rows that one statement writes.
 const PAGE: u32 = 1_000;
 
-/// Tables that are not copied, in addition to the projected lists: they are rebuilt, or belong to a
-/// running node.
+/// Tables that are not copied, in addition to the projected lists: they belong to the projections,
+/// which are rebuilt, or describe nodes and shards, which the target has its own of.
 const NOT_COPIED: [&str; 4] = ["projection", "dead_letter", "node", "shard"];
-/// Tables that are copied in their own ways.
+/// Tables with a function of their own to copy them.
 const OF_THE_JOURNAL: [&str; 3] = ["event", "timer", "snapshot"];
 
 /// A table that is copied row by row: its name, and its columns in PostgreSQL.
@@ -35,8 +35,9 @@ struct Copied {
     columns: Vec<(String, ColumnKind)>,
 }
 
-/// All tables that are copied row by row: those of the folder, without what is rebuilt. The folder
-/// names their columns; the target gives their types.
+/// All tables that are copied row by row: those of the folder, without the tables above and the
+/// projected lists in `made_again`. The names of columns come from the folder, their types from the
+/// target.
 async fn copied(
     from: &SqlitePool,
     to: &mut Transaction,
@@ -83,9 +84,9 @@ async fn copied(
 pub struct MoveProgress<'a> {
     /// The table that is being written.
     pub table: &'a str,
-    /// Rows written.
+    /// The number of rows written so far.
     pub done: u64,
-    /// Rows in all; 0 if that is unknown.
+    /// The number of rows to write; 0 if that is unknown.
     pub total: u64,
 }
 
@@ -95,8 +96,8 @@ impl Store {
     /// rebuilds them.
     ///
     /// # Errors
-    /// [`Error::Refused`] if the target is not empty or not in PostgreSQL, this is no data folder,
-    /// or an event's checksum is wrong; the target is then unchanged.
+    /// [`Error::Refused`] if the target is not empty or not in PostgreSQL, this store is not in a
+    /// data folder, or an event's checksum is wrong; the target is then unchanged.
     pub async fn move_to(
         &self,
         target: &Self,
@@ -124,13 +125,14 @@ impl Store {
     }
 }
 
-/// Refuses a target that is not empty.
+/// Refuses a target that is not empty. Deletes the settings of the target, which the copied
+/// settings replace.
 async fn refuse_full(
     to: &mut Transaction,
     tables: &[Copied],
     made_again: &[&'static Table],
 ) -> Result<(), Error> {
-    // Any other process that would claim a shard now waits, and then finds events.
+    // With this lock, no node can claim a shard or append until the move is committed.
     to.execute(sqlx::query("LOCK TABLE shard, event IN EXCLUSIVE MODE")).await?;
     let tables = tables.iter().map(|table| table.name.as_str()).filter(|name| *name != "setting");
     let made_again = made_again.iter().map(|table| table.name());
@@ -183,7 +185,7 @@ async fn events(
         done += u64::try_from(page.len()).unwrap_or(0);
         progress(MoveProgress { table: "event", done, total });
     }
-    // Epochs continue, so that no old fence becomes valid again.
+    // The epochs continue from those of the folder, so that no old fence becomes valid again.
     let epoch: i64 =
         sqlx::query_scalar("SELECT max(epoch) FROM shard").fetch_one(from.readers()).await?;
     let text = "UPDATE shard SET last_pos = f.pos, epoch = greatest(shard.epoch, $3) \
@@ -240,7 +242,8 @@ async fn timers(
     Ok(())
 }
 
-/// Copies the snapshots whose checksums are right; the others are written again later.
+/// Copies the snapshots whose checksums are right. The entities of the others are replayed, and
+/// write new ones.
 async fn snapshots(
     from: &Folder,
     to: &mut Transaction,

@@ -1,6 +1,6 @@
-//! Declared tables: one declaration gives the list of columns, the decoding of a row, and the
-//! statements that write one row or many, for both databases. The queries of a table and their
-//! indexes are in the table's own file.
+//! Declared tables. From one declaration come the list of columns, the decoding of a row, and the
+//! statements that write one row or many, for both databases. The queries of a table are in the
+//! table's own file.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -35,20 +35,20 @@ pub struct Table {
     change: OnceLock<ChangeTexts>,
 }
 
-/// The statements that write any number of rows and replace the stored ones.
+/// The statements that write any number of rows, which replace stored rows with the same keys.
 #[derive(Debug)]
 struct PutTexts {
     sqlite: Texts,
     postgres: Arc<str>,
 }
 
-/// The statements that write one row over its previous version, each of which writes nothing if
-/// that version is not stored.
+/// The statements that write one row over its previous version. They write nothing if the stored
+/// version is another one.
 #[derive(Debug)]
 pub(in crate::store) struct ChangeTexts {
-    /// Those of SQLite, with a variable for each column.
+    /// The statements for SQLite, with a variable for each column.
     pub(in crate::store) sqlite: ChangeText,
-    /// Those of PostgreSQL, whose variable is the row as JSON.
+    /// The statements for PostgreSQL, whose one variable is the row as JSON.
     pub(in crate::store) postgres: ChangeText,
 }
 
@@ -60,7 +60,7 @@ pub(in crate::store) struct ChangeText {
 }
 
 impl ChangeText {
-    /// The statement that writes a version.
+    /// The statement that writes this version: 1 is a new row.
     pub(in crate::store) fn of(&self, version: i64) -> &Arc<str> {
         if version == 1 { &self.insert } else { &self.update }
     }
@@ -97,13 +97,13 @@ impl Table {
         self.columns
     }
 
-    /// The names of its key columns, which are the first.
+    /// The names of its key columns, which are its first columns.
     #[must_use]
     pub const fn key(&self) -> &'static [&'static str] {
         self.key
     }
 
-    /// All its columns, as a list in a statement.
+    /// The names of all its columns, separated by commas.
     pub(in crate::store) fn names(&self) -> String {
         let names: Vec<&str> = self.columns.iter().map(|column| column.name).collect();
         names.join(", ")
@@ -114,8 +114,9 @@ impl Table {
         format!("SELECT {} FROM {}", self.names(), self.name)
     }
 
-    /// The clause that replaces a stored row. Not SQLite's `INSERT OR REPLACE`: that writes every
-    /// index again, this one only those whose columns changed.
+    /// The clause of an `INSERT` that replaces a stored row with the same key. It writes only the
+    /// indexes whose columns have changed, while SQLite's `INSERT OR REPLACE` would write all of
+    /// them.
     fn over(&self) -> String {
         let rest = self.columns.iter().skip(self.key.len());
         let sets: Vec<String> =
@@ -123,7 +124,7 @@ impl Table {
         format!(" ON CONFLICT ({}) DO UPDATE SET {}", self.key.join(", "), sets.join(", "))
     }
 
-    /// `INSERT` of rows from an array per column.
+    /// An `INSERT` of rows that are bound as one array per column, for PostgreSQL.
     pub(in crate::store) fn insert_arrays(&self) -> String {
         let arrays: Vec<String> = self
             .columns
@@ -170,7 +171,7 @@ impl Table {
         })
     }
 
-    /// `UPDATE` of the previous row, with `value` as the expression of each column.
+    /// An `UPDATE` of the previous version, with `value` as the expression of each column.
     fn update(&self, from: &str, value: impl Fn(usize) -> String) -> String {
         let (mut sets, mut wheres) = (Vec::new(), Vec::new());
         for (nth, column) in self.columns.iter().enumerate() {
@@ -191,7 +192,7 @@ impl Table {
 
 /// The column of a row's version, after the row's own columns.
 pub const VERSION: Column = Column { name: "version", kind: ColumnKind::Number };
-/// The column of the time of its last change, behind the version.
+/// The column of the time of the last change, which follows the version.
 pub const UPDATED_AT: Column = Column { name: "updated_at", kind: ColumnKind::Number };
 
 impl ColumnKind {
@@ -222,7 +223,7 @@ const fn same(one: &str, other: &str) -> bool {
     true
 }
 
-/// The type of a column, from the field that it is declared by.
+/// The type of the column of a field.
 #[doc(hidden)]
 #[must_use]
 pub const fn kind_of<R, C: Stored>(_field: fn(&R) -> &C) -> ColumnKind {
@@ -285,7 +286,7 @@ impl<'r> Columns<'r> {
 pub struct RowChange {
     table: &'static Table,
     version: i64,
-    /// Of all columns of the table.
+    /// The values of all columns of the table, in order.
     values: Vec<Value<'static>>,
 }
 
@@ -302,7 +303,8 @@ impl RowChange {
         self.table
     }
 
-    /// The version that it writes, which must be the one after the stored one; 1 creates the row.
+    /// The version that it writes: 1 creates the row; otherwise the stored version must be the one
+    /// before.
     #[must_use]
     pub const fn version(&self) -> i64 {
         self.version
@@ -320,13 +322,13 @@ impl RowChange {
         &self.values
     }
 
-    /// The row as JSON, for a statement of PostgreSQL.
+    /// The row as JSON, for the statements of PostgreSQL.
     pub(in crate::store) fn json(&self) -> serde_json::Value {
         let columns = self.table.columns.iter().map(|column| column.name.to_owned());
         columns.zip(self.values.iter().map(Value::json)).collect::<serde_json::Map<_, _>>().into()
     }
 
-    /// Approximate bytes of the row.
+    /// The approximate size of the row, in bytes.
     pub(in crate::store) fn bytes(&self) -> usize {
         let of = |value: &Value<'_>| match value {
             Value::Text(text) => 16 + text.len(),
@@ -337,9 +339,10 @@ impl RowChange {
     }
 }
 
-/// Declares a row, with the code that reads and writes it. The columns are the fields, in the order
-/// of the declaration; `key` names the first of them, which are the key. The type of a field must
-/// be [`Stored`](crate::store::row::Stored).
+/// Declares a row, and implements [`TableRow`](crate::store::row::TableRow), which reads and writes
+/// it. The columns are the fields, in the order of the declaration; `key` repeats the first fields,
+/// which are the key of the table. The type of a field must be
+/// [`Stored`](crate::store::row::Stored).
 ///
 /// ```
 /// use kontor::store::row::TableRow as _;
@@ -359,8 +362,8 @@ impl RowChange {
 /// assert_eq!(PageCount::table().columns().len(), 2);
 /// ```
 ///
-/// For a struct that is defined elsewhere, only its fields are named:
-/// `table_row! { Job in "job", key(id) { id, kind, state } }`.
+/// For a struct that is declared elsewhere, name only its fields: `table_row! { Job in "job",
+/// key(id) { id, kind, state } }`.
 #[macro_export]
 macro_rules! table_row {
     (
@@ -381,7 +384,8 @@ macro_rules! table_row {
             $crate::table_row! { @items $Row in $table, key($($key),+) { $($field),+ } [] }
         }
     };
-    // The items of the trait, for a table that may have more columns after those of the row.
+    // The items of the trait, for a table that may have more columns after those of the row
+    // (`versioned_row!`).
     (
         @items $Row:ident in $table:literal, key($($key:ident),+) { $($field:ident),+ }
         [$($more:expr),*]
@@ -427,7 +431,7 @@ pub(in crate::store) async fn find(
     Ok(query.fetch_all(from).await?.pop())
 }
 
-/// Rows in order of their keys after `after`, at most `limit`.
+/// Rows in order of their keys, starting after `after`, at most `limit`.
 pub(in crate::store) async fn list_behind(
     from: Readers<'_>,
     table: &'static Table,
@@ -448,7 +452,7 @@ pub(in crate::store) async fn list_behind(
     Ok(query.fetch_all(from).await?)
 }
 
-/// Writes rows, which replace the stored ones.
+/// Writes rows, which replace stored rows with the same keys.
 pub(in crate::store) async fn put<R: TableRow>(
     writing: &mut Writing,
     rows: &[R],
@@ -470,8 +474,8 @@ fn bind_row<R: TableRow>(query: Binding, row: &R) -> Binding {
     row.values().fold(query, bind)
 }
 
-/// Binds an array per column. Of rows with the same key the last one counts, because a statement of
-/// PostgreSQL may write a row only once.
+/// Binds one array per column. Of rows with the same key, only the last one is bound, because a
+/// statement of PostgreSQL must not write a row twice.
 fn bind_arrays<R: TableRow>(
     query: Query<'static, Postgres, PgArguments>,
     rows: &[R],

@@ -1,5 +1,6 @@
-//! The version of an entity that its rows show, for clients that read their own writes. It is read
-//! where lists are read, which may lag behind the writes.
+//! The version of an entity up to which its projected rows are current, for clients that want to
+//! read their own writes. It is read from the same database as lists, a replica if there is one,
+//! because that is what such a client must wait for.
 
 use sqlx::AssertSqlSafe;
 
@@ -8,8 +9,8 @@ use super::row::{Table, VERSION};
 use super::{Error, Store};
 
 impl Store {
-    /// The highest version of the rows of a table whose first column is this, 0 while there are
-    /// none.
+    /// The highest version among the rows of a table whose first column equals `first`, 0 if there
+    /// are none.
     ///
     /// # Errors
     /// [`Error`] of the store.

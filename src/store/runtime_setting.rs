@@ -1,5 +1,5 @@
-//! Changes of runtime settings: each change is a row that is never updated, so the current value
-//! and its history cannot disagree. The settings and their valid values are defined elsewhere.
+//! Changes of runtime settings. Each change is a row that is never updated, and the last row of a
+//! setting is its current value. The settings and their valid values are defined by the callers.
 
 use super::both::{Builder, change};
 use super::row::TableRow as _;
@@ -10,26 +10,26 @@ crate::table_row! {
     /// A change of a setting.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Row in "runtime_setting", key(name, version) {
-        /// The setting.
+        /// The name of the setting.
         pub name: String,
-        /// The version after the change, from 1 without gaps.
+        /// The version of the setting after the change, from 1 without gaps.
         pub version: i64,
         /// The new value, as JSON; `None` for the default.
         pub value: Option<String>,
         /// The previous value, as JSON.
         pub before: String,
-        /// Who changed it.
+        /// The principal that made the change.
         pub changed_by: String,
         /// The reason.
         pub reason: String,
-        /// The request id.
+        /// The id of the request that made the change.
         pub request_id: String,
-        /// The time.
+        /// When the change was made.
         pub at: Timestamp,
     }
 }
 
-/// Nothing is written unless the version is the next one.
+/// Writes nothing if the version is not the next one of the setting.
 const CHANGE: &str = "INSERT INTO runtime_setting \
      (name, version, value, before, changed_by, reason, request_id, at) \
      SELECT $1, $2, $3, $4, $5, $6, $7, $8 WHERE $2 - 1 = \
@@ -37,7 +37,7 @@ const CHANGE: &str = "INSERT INTO runtime_setting \
      ON CONFLICT DO NOTHING";
 
 impl Store {
-    /// The last change of each setting that was ever changed, by name.
+    /// The last change of each setting that was ever changed, in order of name.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -49,7 +49,8 @@ impl Store {
         query.fetch_all(readers).await?.iter().map(Row::decode).collect()
     }
 
-    /// The changes of a setting before a version, or the last ones, newest first.
+    /// The changes of a setting, newest first: those before a version, or with `None` the last
+    /// ones.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -67,8 +68,8 @@ impl Store {
         query.fetch_all(readers).await?.iter().map(Row::decode).collect()
     }
 
-    /// Changes a setting; `false`, with nothing written, if its version is not the one before the
-    /// row's.
+    /// Changes a setting; `false`, with nothing written, if `row.version` is not the setting's next
+    /// version.
     ///
     /// # Errors
     /// [`Error`] of the store.

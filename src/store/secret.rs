@@ -1,4 +1,4 @@
-//! Secrets that this store generates for itself: the keys that sign tokens and cursors.
+//! Secrets that a store generates for itself, such as the keys that sign tokens and page cursors.
 
 use super::both::{change, fetch_optional};
 use super::{Error, Store};

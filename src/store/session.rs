@@ -1,8 +1,9 @@
-//! Sessions of signed-in people, and sign-in links, which work once. The store contains digests of
-//! their secrets; a secret is shown once, when it is created.
+//! Sessions of signed-in people, and sign-in links, each of which starts one session. The store
+//! contains digests of their secrets; the secret itself is shown once, when it is created.
 //!
-//! A session ends 12 hours after its last use, 7 days after it began, or when its key is revoked.
-//! Expired links and sessions are deleted at the next sign-in.
+//! A session ends 12 hours after its last use, 7 days after it began, or when the API key that it
+//! was started with is revoked. Expired sessions are deleted at the next sign-in, expired links
+//! when the next link is created.
 
 use sha2::{Digest as _, Sha256};
 
@@ -20,18 +21,18 @@ pub const IDLE: Span = Span::from_secs(12 * 3600);
 pub const LINK_LASTS: Span = Span::from_secs(15 * 60);
 /// The TTL of the sign-in link of a first start.
 pub const SET_UP_LASTS: Span = Span::from_secs(24 * 3600);
-/// The precision of a session's last use.
+/// The precision of a session's last use: a later use within this time is not recorded.
 const SEEN_EVERY: Span = Span::from_secs(60);
-/// The most sessions; the one that was unused for longest is replaced.
+/// The most sessions; a further one replaces the session that was unused for longest.
 const SESSIONS_MAX: u32 = 1_000;
-/// The most sessions of one key, so that it cannot replace those of others.
+/// The most sessions of one API key, so that it cannot replace the sessions of others.
 const SESSIONS_OF_KEY_MAX: u32 = 50;
-/// The most unused links; beyond it those that expire first are deleted.
+/// The most unused links; beyond this number, the links that expire first are deleted.
 const LINKS_MAX: u32 = 1_000;
-/// The longest secret that is accepted.
+/// The longest secret that is looked up, in bytes.
 const SECRET_MAX: usize = 128;
 
-/// A limit that both databases treat as none.
+/// A `LIMIT` so high that it limits nothing, in both databases.
 macro_rules! all {
     () => {
         "9223372036854775807"
@@ -41,19 +42,19 @@ macro_rules! all {
 /// A session's row, without its secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// Its id in logs and causes, 16 hexadecimal digits.
+    /// The id by which logs and causes name the session, 16 hexadecimal digits.
     pub id: String,
-    /// The name of the key or link that it came from.
+    /// The name of the API key or link that started it.
     pub name: String,
     /// Its scopes.
     pub scopes: Vec<String>,
-    /// The id of the key that it came from.
+    /// The id of the API key that started it; `None` if a link did.
     pub api_key: Option<String>,
     /// When it began.
     pub created_at: Timestamp,
     /// Its last use, to the minute.
     pub seen_at: Timestamp,
-    /// Its latest end.
+    /// When it ends at the latest, however often it is used.
     pub expires_at: Timestamp,
 }
 
@@ -66,10 +67,11 @@ impl Row {
 }
 
 impl Store {
-    /// Creates a sign-in link with a TTL; its token is not available again.
+    /// Creates a sign-in link with a TTL. Its token is returned only here.
     ///
     /// # Errors
-    /// [`Error::Refused`] for a name or scopes beyond the limits of keys, or the store's errors.
+    /// [`Error::Refused`] for a name or scopes that [`Store::create_key`] would refuse, or the
+    /// store's errors.
     pub async fn create_link(
         &self,
         name: &str,
@@ -142,7 +144,7 @@ impl Store {
         Ok(Some((row, secret)))
     }
 
-    /// Begins a session with the scopes of a verified key.
+    /// Begins a session with the scopes of an API key, which the caller has verified.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -175,8 +177,8 @@ impl Store {
         Ok(found.filter(|row| row.lives(now)))
     }
 
-    /// Records the use of a session, at most once a minute. Not durable: after a power cut it may
-    /// end a little earlier.
+    /// Records the use of a session, at most once a minute. The record is not durable: after a
+    /// power cut, the session may end a little earlier.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -215,7 +217,7 @@ impl Store {
         Ok((change!(self, sqlx::query("DELETE FROM session"))?, links))
     }
 
-    /// Ends a session; `false` if there is none with this id.
+    /// Ends a session; `false` if there is no session with this id.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -242,8 +244,8 @@ fn new_session(
     (row, KeySecret::draw(""))
 }
 
-/// Writes a session, after deleting expired ones and, if there are too many in all or of its key,
-/// the one that was unused for longest.
+/// Writes a session. Before that, deletes expired ones and, if there are too many in all or of its
+/// API key, those that were unused for longest.
 async fn insert(writing: &mut Writing, row: &Row, secret: &KeySecret) -> Result<(), Error> {
     let now = row.created_at.millis();
     let idle_since = (row.created_at - IDLE).millis();
@@ -283,8 +285,8 @@ async fn insert(writing: &mut Writing, row: &Row, secret: &KeySecret) -> Result<
     Ok(())
 }
 
-/// The digest by which a secret is looked up. A secret has 256 random bits, so the timing of a
-/// lookup does not help to guess it.
+/// The digest by which a secret is looked up. A secret has 256 random bits and only its digest is
+/// compared, so the timing of a lookup does not help to guess it.
 fn digest(secret: &str) -> Vec<u8> {
     Sha256::digest(secret.as_bytes()).to_vec()
 }

@@ -5,22 +5,22 @@ use super::found::FoundRow;
 use super::{Error, Store};
 use crate::domain::time::Timestamp;
 
-/// A shard's row, and the highest position of its events, read at one moment.
+/// A shard's row, and the highest position of its events, read in one statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// The shard.
     pub id: u16,
-    /// Its owner.
+    /// The name of its owner; empty if it has none.
     pub owner: String,
-    /// The number of its claims.
+    /// Its epoch, which increases with each claim.
     pub epoch: i64,
     /// The end of its lease.
     pub lease_until: Timestamp,
     /// The node to which an operator has pinned it.
     pub pinned_to: Option<String>,
-    /// The position of its last event, according to its row.
+    /// The position of its last event, according to the row of the shard.
     pub last_pos: i64,
-    /// The highest position of its events, 0 if there are none.
+    /// The highest position of its events in the journal, 0 if there are none.
     pub max_pos: i64,
 }
 

@@ -5,9 +5,9 @@
 /// The depth of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
-    /// Pages and rows; seconds for a large store.
+    /// Checks pages and rows; takes seconds for a large store.
     Quick,
-    /// Also indexes against their tables; minutes for a large store.
+    /// Also compares the indexes with their tables; takes minutes for a large store.
     Full,
 }
 

@@ -1,6 +1,6 @@
-//! Checks that a folder contains an intact store, each cheap whatever its size: the files belong
-//! together, the write-ahead log is not damaged in its middle, and the journal's last events exist
-//! and are found by their index.
+//! Checks that a data folder contains an intact store. Their cost does not depend on the size of
+//! the store: the files belong together, the write-ahead log is not damaged in its middle, and the
+//! journal's last events exist and are in their index.
 //!
 //! The rest of the file is not read at the start. SQLite reports an invalid page when it reads it,
 //! a damaged event is detected by its checksum when it is read (`journal::sqlite`), and `kontor
@@ -16,9 +16,10 @@ use super::open_error::{DATABASE, OpenError};
 
 /// "kont", the application id that the first migration sets.
 pub(super) const APPLICATION: i64 = 0x6b6f_6e74;
-/// The number of the journal's last events that are checked.
+/// The number of events at the end of the journal that are checked.
 const LAST: i64 = 1_000;
-/// Prefix of the file name of a damaged log's copy; its salt follows.
+/// The prefix of the file name of a copy of a damaged write-ahead log. The log's salt follows, a
+/// random number in its header that changes whenever SQLite begins the log again.
 pub const DAMAGED_LOG: &str = "kontor.db-wal.damaged-";
 const LOG_HEADER_BYTES: usize = 32;
 const FRAME_HEADER_BYTES: usize = 24;
@@ -49,8 +50,8 @@ pub(super) fn files(dir: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// Copies a log that is damaged in its middle: SQLite recovers only the part before the damage, and
-/// overwrites the rest, which contains commits.
+/// Copies a write-ahead log that is damaged in its middle, because SQLite recovers only the part
+/// before the damage, and later overwrites the rest, which contains commits.
 pub(super) fn log(dir: &Path) -> Result<(), OpenError> {
     let log = dir.join(format!("{DATABASE}-wal"));
     let io = |source| OpenError::Io { path: log.clone(), source };
@@ -62,7 +63,7 @@ pub(super) fn log(dir: &Path) -> Result<(), OpenError> {
     let Some(Damage { frame, lost, salt }) = damage else { return Ok(()) };
     let copy = dir.join(format!("{DAMAGED_LOG}{salt:08x}"));
     if copy.exists() {
-        // The first copy contains more than what is left of the log by now.
+        // The log was copied at an earlier start. That copy is more complete than the log is now.
         return Ok(());
     }
     fs::copy(&log, &copy).map_err(io)?;
@@ -77,18 +78,19 @@ pub(super) fn log(dir: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Damage of a log before its end.
+/// Damage of a write-ahead log before its end.
 #[derive(Debug, PartialEq, Eq)]
 struct Damage {
     /// The number of the first damaged frame of the log, from 1.
     frame: u64,
-    /// Pages of the log from there on.
+    /// The number of pages in the log from the damaged frame on.
     lost: u64,
     salt: u32,
 }
 
-/// Scans a log. A power cut tears only the last transaction, whose commit was not synced and not
-/// acknowledged; if a commit and further pages follow the damage, it is not such a tear.
+/// Scans a write-ahead log for damage. A power cut can leave only the last transaction incomplete,
+/// whose commit was not synced and not acknowledged. So damage counts only if a commit and further
+/// pages follow it.
 fn scan(mut log: impl Read) -> io::Result<Option<Damage>> {
     let mut header = [0; LOG_HEADER_BYTES];
     if !fill(&mut log, &mut header)? {
@@ -123,7 +125,7 @@ fn scan(mut log: impl Read) -> io::Result<Option<Damage>> {
     Ok(more.then_some(damage))
 }
 
-/// Whether the buffer could be filled.
+/// Reads until the buffer is full; `false` at the end of the input.
 fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
     match from.read_exact(buffer) {
         Ok(()) => Ok(true),
@@ -136,7 +138,7 @@ fn word(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..at + 4).and_then(|word| word.try_into().ok()).map_or(0, u32::from_be_bytes)
 }
 
-/// SQLite's checksum of a log, continued over more bytes.
+/// Continues SQLite's checksum of a write-ahead log over more bytes.
 fn add((mut first, mut second): (u32, u32), bytes: &[u8], big_endian: bool) -> (u32, u32) {
     let read = if big_endian { u32::from_be_bytes } else { u32::from_le_bytes };
     for pair in bytes.as_chunks::<8>().0 {
@@ -147,7 +149,7 @@ fn add((mut first, mut second): (u32, u32), bytes: &[u8], big_endian: bool) -> (
     (first, second)
 }
 
-/// Checks whether the file is a store at all.
+/// Checks that the file is a store, by its application id.
 pub(super) async fn kind(connection: &mut SqliteConnection, file: &Path) -> Result<(), OpenError> {
     let application: i64 = sqlx::query_scalar("PRAGMA application_id")
         .fetch_one(connection)
@@ -160,7 +162,7 @@ pub(super) async fn kind(connection: &mut SqliteConnection, file: &Path) -> Resu
 }
 
 /// Checks the end of the journal: the last events end at the position that the shard's row records,
-/// without a gap, and each is found by the index. These are what a truncated file loses first.
+/// without a gap, and each is in the index. A truncated file lacks these events first.
 pub(super) async fn end(connection: &mut SqliteConnection, file: &Path) -> Result<(), OpenError> {
     let (last_pos, last, first, count, indexed): (i64, i64, i64, i64, i64) = sqlx::query_as(
         "SELECT (SELECT last_pos FROM shard WHERE id = 0), ifnull(max(last.pos), 0), \

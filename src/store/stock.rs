@@ -1,5 +1,5 @@
-//! Rows of stock levels, one per SKU and location: a read model. Decisions about stock are made by
-//! its actor, never from these rows.
+//! Rows of stock levels, one per SKU and location: a projection. Decisions about stock are made by
+//! the SKU's stock entity, never from these rows.
 
 use super::both::{Builder, Dialect, Readers};
 use super::row::TableRow as _;
@@ -25,9 +25,9 @@ crate::table_row! {
         pub incoming: i64,
         /// Units that were sold.
         pub sold: i64,
-        /// When it last changed.
+        /// When the level last changed.
         pub updated_at: Timestamp,
-        /// The seq of its item's last event.
+        /// The seq of the last event of the SKU's stock entity in this row.
         pub version: i64,
     }
 }
@@ -45,9 +45,9 @@ pub struct Filter {
     pub location: Option<String>,
     /// Only levels with at most this many units available to sell.
     pub sellable_max: Option<i64>,
-    /// Only those after this SKU and location, the last of the previous page.
+    /// Only levels after this SKU and location, which are the last of the previous page.
     pub after: Option<(Sku, String)>,
-    /// At most this many, up to [`LIST_MAX`].
+    /// At most this many levels, up to [`LIST_MAX`].
     pub limit: u32,
 }
 
@@ -86,14 +86,15 @@ impl Store {
     }
 }
 
-/// Levels from one of the databases.
+/// Lists levels through the given connections.
 pub(in crate::store) async fn list(from: Readers<'_>, filter: &Filter) -> Result<Vec<Row>, Error> {
     let found = select(filter, from.dialect()).fetch_all(from).await?;
     found.iter().map(Row::decode).collect()
 }
 
-/// Only the conditions that the filter has, so that SQLite walks the one index that fits: from the
-/// start of the page, or of the SKU prefix if that is later, to the end of the prefix.
+/// The statement of a list. It has only the conditions that the filter sets, so that SQLite chooses
+/// the right index. The index is read from the start of the page, or from the first SKU with the
+/// prefix if that is later, to the last SKU with the prefix.
 fn select(filter: &Filter, dialect: Dialect) -> Builder {
     let mut query = Builder::new(dialect, &Row::table().select());
     let prefix = filter.prefix.as_deref().unwrap_or("");

@@ -1,7 +1,8 @@
-//! What actors and `verify` need of a store: the journal, the projected rows, and a few other
-//! tables. [`Store`] implements it with a database, [`MemoryStore`](super::memory::MemoryStore) for the
-//! simulator. Keys, sessions and lists for people are not here, because only HTTP uses them.
-//! Nothing here is read from a replica, because decisions depend on it.
+//! The part of a store that actors and `verify` use: the journal, the projected rows, and a few
+//! other tables. [`Store`] implements it with a database,
+//! [`MemoryStore`](super::memory::MemoryStore) for the simulator. API keys, sessions and lists for
+//! people are not part of it, because only `http` uses them. None of these methods reads from a
+//! replica, because decisions depend on their results.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use super::{Error, FoundRow, Store, shard};
 use crate::domain::entity::EntityId;
 use crate::domain::time::{Span, Timestamp};
 
-/// The tables of a store. Every method may fail with the store's [`Error`]; nothing is written
+/// The tables of a store. Every fallible method returns the store's [`Error`]; nothing is written
 /// then.
 #[async_trait]
 pub trait Tables: Send + Sync + 'static {
@@ -26,15 +27,15 @@ pub trait Tables: Send + Sync + 'static {
     /// All shards, in order.
     async fn shards(&self) -> Result<Vec<shard::Row>, Error>;
 
-    /// The row with a key in a table whose rows have a version, if there is one.
+    /// The row with this key in a table of versioned rows, if there is one.
     async fn find_row(
         &self,
         table: &'static Table,
         key: &[Value<'_>],
     ) -> Result<Option<FoundRow>, Error>;
 
-    /// Rows of a list, or of a table whose rows have a version, in order of their keys after
-    /// `after`, at most `limit`.
+    /// Rows of a projected list, or of a table of versioned rows, in order of their keys, starting
+    /// after `after`, at most `limit`.
     async fn rows_behind(
         &self,
         table: &'static Table,
@@ -113,7 +114,7 @@ pub trait Tables: Send + Sync + 'static {
     /// See [`Store::pin_shard`].
     async fn pin_shard(&self, shard: u16, node: Option<&str>) -> Result<bool, Error>;
 
-    /// Closes it, after writes in progress are finished.
+    /// Closes the store, after writes in progress are finished.
     async fn close(&self);
 }
 

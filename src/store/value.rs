@@ -40,7 +40,7 @@ pub enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// A text that is borrowed.
+    /// A borrowed text.
     #[must_use]
     pub const fn text(text: &'a str) -> Self {
         Self::Text(Cow::Borrowed(text))
@@ -58,7 +58,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The value as JSON, as PostgreSQL reads a column from it.
+    /// The value as JSON, in the form from which PostgreSQL reads a column.
     pub(in crate::store) fn json(&self) -> serde_json::Value {
         match self {
             Self::Null => serde_json::Value::Null,

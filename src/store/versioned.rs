@@ -1,5 +1,6 @@
-//! Plain rows with a version: each change is written by an append, in the transaction of its event,
-//! and only over the previous version. The journal does not know the content of rows.
+//! Rows that are no projections and have a version, such as products. A change of such a row is
+//! part of an append: it is written in the transaction of the event that describes it, and only
+//! over the previous version. The journal does not interpret the content of rows.
 
 use super::found::FoundRow;
 use super::row::{Columns, RowChange, Stored, Table, Value};
@@ -12,7 +13,7 @@ use crate::domain::versioned::Versioned;
 pub struct Row<T> {
     /// Its content.
     pub value: T,
-    /// Incremented by every change.
+    /// Its version, from 1, incremented by every change.
     pub version: i64,
 }
 
@@ -23,19 +24,18 @@ pub trait VersionedRow: Versioned<Key: Stored> {
     /// [`UPDATED_AT`](super::row::UPDATED_AT).
     fn table() -> &'static Table;
 
-    /// The values of its own columns, in order.
+    /// The values of the columns of the content, in order, without version and time.
     fn values(&self) -> impl Iterator<Item = Value<'_>>;
 
-    /// Decodes its own columns, in order.
+    /// Decodes the columns of the content, in order.
     ///
     /// # Errors
     /// [`Error::Row`] for invalid content.
     fn read(columns: &mut Columns<'_>) -> Result<Self, Error>;
 }
 
-/// Says in which table a row with a version is kept: its key, which is the first column, and its
-/// columns, which are fields of the struct of the same names. The table has the columns `version`
-/// and `updated_at` beside them.
+/// Declares the table of a row with a version. Its columns are the named fields of the struct,
+/// followed by `version` and `updated_at`; the first field is the key.
 ///
 /// ```
 /// use kontor::domain::product::Product;

@@ -1,5 +1,5 @@
-//! Parked webhooks, which match no order yet: they are stored and retried. Their signatures were
-//! verified before, and are not stored.
+//! Parked webhooks: webhooks of payment providers that match no order yet. They are stored and
+//! retried. Their signatures were verified before, and are not stored.
 
 use super::both::{change, fetch_all, fetch_optional};
 use super::found::FoundRow;
@@ -14,7 +14,7 @@ pub const NEVER: Timestamp = Timestamp::from_millis(i64::MAX);
 pub struct Parked {
     /// The provider that sent it.
     pub provider: String,
-    /// The provider's own id for it.
+    /// The provider's own id of the webhook.
     pub notice_id: String,
     /// When it was received.
     pub received_at: Timestamp,
@@ -22,7 +22,7 @@ pub struct Parked {
     pub body: String,
     /// Why it could not be applied.
     pub reason: String,
-    /// When to retry it; [`NEVER`] if its attempts are used up.
+    /// When to retry it next; [`NEVER`] if it is not retried any more.
     pub next_try_at: Timestamp,
 }
 
@@ -31,17 +31,18 @@ pub struct Parked {
 pub struct Row {
     /// Its id.
     pub id: i64,
-    /// The number of retries.
+    /// The number of failed retries.
     pub attempts: i64,
     /// The webhook.
     pub webhook: Parked,
 }
 
 impl Store {
-    /// Stores a webhook durably; `false` if this notice of the provider is stored already.
+    /// Stores a webhook durably; `false` if a webhook of this provider with this id is stored
+    /// already.
     ///
     /// # Errors
-    /// [`Error`] of the store: the provider must send it again.
+    /// [`Error`] of the store: the provider must send the webhook again.
     pub async fn park_webhook(&self, webhook: &Parked) -> Result<bool, Error> {
         let text = "INSERT INTO parked_webhook \
                     (provider, notice_id, received_at, body, reason, attempts, next_try_at) \
@@ -73,7 +74,7 @@ impl Store {
         Ok(found.iter().map(row).collect::<Result<_, _>>()?)
     }
 
-    /// A parked webhook.
+    /// The parked webhook with this id.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -96,7 +97,7 @@ impl Store {
         Ok(found.iter().map(row).collect::<Result<_, _>>()?)
     }
 
-    /// Records a failed attempt and the time of the next one; `false` if the webhook does not exist
+    /// Records a failed retry and the time of the next one; `false` if the webhook does not exist
     /// any more.
     ///
     /// # Errors
@@ -112,7 +113,7 @@ impl Store {
         Ok(change!(self, sqlx::query(text).bind(id).bind(reason).bind(next_try_at.millis()))? == 1)
     }
 
-    /// Deletes a webhook that was applied or is discarded; `false` if it does not exist.
+    /// Deletes a webhook that was applied or is to be discarded; `false` if it does not exist.
     ///
     /// # Errors
     /// [`Error`] of the store.

@@ -1,5 +1,4 @@
-//! Checksums of stored records, which detect flipped bits on the disk. Their columns, and the
-//! handling of a wrong one, are elsewhere.
+//! Checksums (CRC-32) of stored events and snapshots, which detect damage on the disk.
 
 use super::{Record, StateSnapshot};
 
@@ -12,8 +11,8 @@ pub(super) fn of(record: &Record) -> i64 {
     sum.update(&record.at.millis().to_le_bytes());
     for text in [record.entity.as_str(), &record.kind, &record.cause, &record.data] {
         sum.update(text.as_bytes());
-        // This byte occurs in no text, so text that moves from one field to the next changes the
-        // checksum.
+        // A separator that does not occur in UTF-8: without it, text could move from the end of one
+        // field to the start of the next one unnoticed.
         sum.update(&[0xff]);
     }
     sum.finalize().into()

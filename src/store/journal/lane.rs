@@ -1,7 +1,9 @@
-//! The lane: the one writer of some shards. It takes the queued appends, writes them in one
-//! transaction, and takes what was queued in the meantime; one transaction in flight, no timer.
+//! The lane: the only writer of some shards. It takes the queued appends, writes them in one
+//! transaction, and then takes the appends that were queued in the meantime (group commit). One
+//! transaction at a time is in flight, and a batch never waits for a timer.
 //!
-//! The lane decides who is notified of what, and in which order; the journal writes.
+//! The lane decides which appends form a transaction, and tells each caller the outcome, in the
+//! order of the queue; the journal writes.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::ops::Range;
@@ -22,23 +24,23 @@ use super::{Append, AppendError, Epoch, Fence, Journal, Record};
 /// Called with the outcome of an append.
 pub type AppendCallback = Box<dyn FnOnce(Result<(), AppendError>) + Send>;
 
-/// Receives a commit's records, in order, before the callbacks of their appends are called.
+/// Called with a commit's records, in order, before the callbacks of their appends are called.
 pub type Committed = Arc<dyn Fn(&[Record]) + Send + Sync>;
 
 /// The limits of a lane.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Appends that may be queued or in flight.
+    /// The most appends that are queued or in flight.
     #[garde(custom(within(1..=10_000_000)))]
     pub queue_appends: usize,
-    /// Bytes of events that may be queued or in flight.
+    /// The most bytes of appends that are queued or in flight, unless a single one is larger.
     #[garde(custom(within(1_024..=1 << 36)))]
     pub queue_bytes: usize,
-    /// Appends of one commit.
+    /// The most appends of one commit.
     #[garde(custom(within(1..=100_000)))]
     pub batch_appends: usize,
-    /// Bytes of events of one commit, unless a single append is larger.
+    /// The most bytes of appends of one commit, unless a single one is larger.
     #[garde(custom(within(1_024..=1 << 30)))]
     pub batch_bytes: usize,
 }
@@ -75,9 +77,9 @@ impl std::fmt::Debug for LaneFull {
 pub struct LaneCounters {
     /// Committed transactions.
     pub commits: u64,
-    /// Appends in them.
+    /// Committed appends.
     pub appends: u64,
-    /// Events in them.
+    /// Committed events.
     pub records: u64,
     /// Appends that were not written, or whose outcome is unknown.
     pub refused: u64,
@@ -110,11 +112,11 @@ struct Queue {
     waiting: VecDeque<Job>,
     /// The owned shards, each with the epoch of its claim.
     owned: BTreeMap<u16, Epoch>,
-    /// Appends that are queued or in flight, and their bytes.
+    /// The number of appends that are queued or in flight; `bytes` is their size.
     appends: usize,
     bytes: usize,
-    /// Entities with a refused append: their appends are refused until they have replayed their
-    /// history.
+    /// Entities with a refused append. All their further appends are refused until
+    /// [`Lane::forgive`].
     poisoned: HashSet<EntityId>,
     closed: bool,
 }
@@ -126,11 +128,11 @@ enum Job {
 
 struct Pending {
     append: Append,
-    /// The fence at the time of queuing; `None` if the shard was not owned.
+    /// The fence of the shard when the append was queued; `None` if the shard was not owned.
     fence: Option<Fence>,
     bytes: usize,
     done: AppendCallback,
-    /// An earlier append of the same entity was refused.
+    /// An earlier append of the same entity was refused, so this one is refused too.
     doomed: bool,
 }
 
@@ -182,13 +184,13 @@ impl Lane {
         self.shared.lost.send_if_modified(|lost| lost.remove(&fence.shard));
     }
 
-    /// Refuses new and queued appends for a shard: they fail as those of a stale epoch. A caller
-    /// that wants the queued ones written flushes first.
+    /// Refuses new and queued appends for a shard from now on, with [`AppendError::StaleEpoch`]. To
+    /// have the queued ones written, call [`Lane::flush`] first.
     pub fn disown(&self, shard: u16) {
         self.shared.queue().owned.remove(&shard);
     }
 
-    /// Whether it owns a shard.
+    /// Whether the lane owns a shard.
     #[must_use]
     pub fn owns(&self, shard: u16) -> bool {
         self.shared.queue().owned.contains_key(&shard)
@@ -211,7 +213,8 @@ impl Lane {
         {
             let mut queue = self.shared.queue();
             let options = &self.shared.options;
-            // An empty queue accepts an append of any size, or it would never be written.
+            // An empty queue accepts an append of any size: otherwise a very large one would never
+            // be written.
             let full = queue.appends >= options.queue_appends
                 || queue.bytes.saturating_add(bytes) > options.queue_bytes;
             if queue.appends > 0 && full {
@@ -229,22 +232,22 @@ impl Lane {
         Ok(())
     }
 
-    /// Waits until everything that was queued before has an outcome.
+    /// Waits until every append that is queued now has an outcome.
     pub async fn flush(&self) {
         let (done, settled) = oneshot::channel();
         self.shared.queue().waiting.push_back(Job::Flush(done));
         self.shared.wake.notify_one();
-        // An error means that the writer has ended with its runtime: nothing is in flight.
+        // An error means that the writer task has ended with its runtime, so nothing is in flight.
         let _ended = settled.await;
     }
 
-    /// Accepts appends of an entity again, after one of them was refused. Its owner calls this
-    /// after [`Lane::flush`] and before it replays the history.
+    /// Accepts appends of an entity again, after one of them was refused. The entity's actor calls
+    /// this after [`Lane::flush`] and before it replays the entity's events.
     pub fn forgive(&self, entity: &EntityId) {
         self.shared.queue().poisoned.remove(entity);
     }
 
-    /// Whether appends of an entity are refused until it is forgiven.
+    /// Whether appends of an entity are refused until [`Lane::forgive`].
     #[must_use]
     pub fn poisoned(&self, entity: &EntityId) -> bool {
         self.shared.queue().poisoned.contains(entity)
@@ -262,8 +265,8 @@ impl Lane {
         self.shared.options.batch_appends
     }
 
-    /// Watches the shards that another owner has taken, as the journal reports at an append: all
-    /// their appends fail from then on.
+    /// Watches the shards that another owner has taken, which the lane learns when the journal
+    /// refuses an append. All further appends of these shards fail.
     #[must_use]
     pub fn lost(&self) -> watch::Receiver<BTreeSet<u16>> {
         self.shared.lost.subscribe()
@@ -281,7 +284,7 @@ impl Lane {
     }
 }
 
-/// Approximate bytes of an append in the journal.
+/// The approximate size of an append in the journal, in bytes.
 fn weigh(append: &Append) -> usize {
     let rows: usize = append.rows.iter().map(|change| 256 + change.bytes()).sum();
     let each = 64 + append.entity.as_str().len() + append.cause.len();
@@ -291,7 +294,7 @@ fn weigh(append: &Append) -> usize {
 async fn run(shared: Arc<Shared>) {
     loop {
         let woken = shared.wake.notified();
-        // Tasks that are ready to run may add appends: a larger commit costs the same.
+        // Lets other ready tasks queue their appends first: a larger commit costs hardly more.
         tokio::task::yield_now().await;
         match shared.take() {
             Taken::Batch(batch) => shared.settle(batch).await,
@@ -318,7 +321,7 @@ impl Queue {
     }
 }
 
-/// The distinct fences of some appends.
+/// The distinct fences of some appends, in order of shard.
 fn fences_of(fences: &[Option<Fence>]) -> Vec<Fence> {
     let mut all: Vec<Fence> = Vec::new();
     for fence in fences.iter().flatten() {
@@ -365,7 +368,8 @@ impl Shared {
         }
     }
 
-    /// Writes a batch, halving it where one append fails, and calls back in order.
+    /// Writes a batch, and calls back in order. If the journal refuses the batch because of one
+    /// append, the batch is halved repeatedly until only that append fails.
     async fn settle(&self, mut batch: Batch) {
         let mut left: Vec<Range<usize>> = std::iter::once(0..batch.appends.len()).collect();
         while let Some(range) = left.pop() {
@@ -402,7 +406,8 @@ impl Shared {
                 {
                     self.tell(&mut batch, range, Ok(()));
                 }
-                // Nothing was written: the appends of other shards are retried without it.
+                // Nothing was written. The lane does not own the shard any more, so the next round
+                // refuses its appends and writes those of the other shards.
                 Err(AppendError::StaleEpoch { shard }) if self.lose(&fences, shard) => {
                     left.push(range);
                 }
@@ -419,7 +424,7 @@ impl Shared {
         queue.bytes -= batch.bytes;
     }
 
-    /// The first append of a range that must not be written, and why.
+    /// The first append of a range that must not be sent to the journal, and the reason.
     fn first_refused(&self, batch: &Batch, range: Range<usize>) -> Option<(usize, AppendError)> {
         let queue = self.queue();
         for at in range {
@@ -434,8 +439,9 @@ impl Shared {
         None
     }
 
-    /// Records that another owner has a shard; `false` if none of these fences is affected. A shard
-    /// that was disowned or claimed anew in the meantime was not lost.
+    /// Records that another owner has taken a shard; `false` if none of these fences is for the
+    /// shard. A shard that this node has disowned or claimed anew in the meantime does not count as
+    /// lost.
     fn lose(&self, fences: &[Fence], shard: u16) -> bool {
         let mut queue = self.queue();
         if queue.fence(shard).is_some_and(|fence| fences.contains(&fence)) {
@@ -445,8 +451,9 @@ impl Shared {
         fences.iter().any(|fence| fence.shard == shard)
     }
 
-    /// Marks the queued and future appends of an entity after a refused one: they were decided from
-    /// a state that was never stored, even where their sequence numbers happen to fit.
+    /// Marks the queued and future appends of an entity after a refused one, so that they are
+    /// refused too: they were decided from a state that was never stored, even if their seqs happen
+    /// to fit.
     fn doom(&self, batch: &mut Batch, refused: usize) {
         let entity = batch.appends[refused].entity.clone();
         for at in refused + 1..batch.appends.len() {
@@ -477,7 +484,7 @@ impl Shared {
     }
 }
 
-/// Calls back. A panic there is caught, so that the lane continues.
+/// Runs a callback. If it panics, the panic is caught, so that the lane continues.
 fn guarded(callback: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(callback)).is_err() {
         tracing::error!("a callback of the lane panicked");

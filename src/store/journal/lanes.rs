@@ -8,7 +8,7 @@ use super::lane::{Committed, Lane, Options};
 use super::{Fence, Journal};
 use crate::domain::entity::EntityId;
 
-/// The lanes of a node: a shard always has the same one. Clones share the same lanes.
+/// The lanes of a node. A shard always has the same lane. Clones share the lanes.
 #[derive(Clone)]
 pub struct Lanes {
     lanes: Arc<[Lane]>,
@@ -16,8 +16,8 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// Starts lanes, at least one and at most one per shard, as tasks of the current runtime. They
-    /// own no shard yet.
+    /// Starts `count` lanes, but at least one and at most one per shard, as tasks of the current
+    /// runtime. They own no shard yet.
     #[must_use]
     pub fn start(
         journal: &Arc<dyn Journal>,
@@ -60,13 +60,13 @@ impl Lanes {
         self.lanes.iter()
     }
 
-    /// All owned shards, in no order.
+    /// The fences of all owned shards, in no particular order.
     #[must_use]
     pub fn owned(&self) -> Vec<Fence> {
         self.iter().flat_map(Lane::owned).collect()
     }
 
-    /// Waits until everything that was queued before has an outcome.
+    /// Waits until every append that is queued now has an outcome.
     pub async fn flush(&self) {
         join_all(self.iter().map(Lane::flush)).await;
     }

@@ -16,27 +16,27 @@ use crate::seeded_fault::{self, SeededFault};
 use crate::store::FoundRow;
 use crate::store::row::{RowChange, Table, Value};
 
-/// A fault of a future append.
+/// A fault to be injected into a future append.
 #[derive(Debug)]
 pub enum AppendFault {
-    /// It fails with this error and nothing is written.
+    /// The append fails with this error, and nothing is written.
     Refuse(AppendError),
-    /// It is written, and its outcome is reported as unknown.
+    /// The append is written, and its outcome is reported as unknown.
     UnknownWritten,
-    /// It is not written, and its outcome is reported as unknown.
+    /// The append is not written, and its outcome is reported as unknown.
     UnknownUnwritten,
-    /// It waits until [`AppendGate::open`], or until the gate is dropped.
+    /// The append waits until [`AppendGate::open`], or until the gate is dropped.
     Slow(AppendHold),
 }
 
-/// The append's side of an [`AppendGate`].
+/// The other end of an [`AppendGate`], on which the append waits.
 #[derive(Debug)]
 pub struct AppendHold {
     reached: oneshot::Sender<()>,
     opened: oneshot::Receiver<()>,
 }
 
-/// Blocks one append until it is opened.
+/// Blocks one append until the test opens the gate.
 #[derive(Debug)]
 pub struct AppendGate {
     reached: oneshot::Receiver<()>,
@@ -80,7 +80,7 @@ type Key = Vec<Value<'static>>;
 #[derive(Debug, Default)]
 struct State {
     shards: Vec<Shard>,
-    /// The events of an entity: shard and index.
+    /// The places of the events of each entity: shard, and index in its records.
     entities: HashMap<EntityId, Vec<(u16, usize)>>,
     timers: BTreeMap<EntityId, (u16, Timestamp)>,
     snapshots: HashMap<EntityId, StateSnapshot>,
@@ -99,13 +99,13 @@ struct Shard {
 }
 
 impl MemoryJournal {
-    /// An empty journal with this many shards, whose clock stands still: no lease ends.
+    /// An empty journal with this many shards. Its clock stands still, so no lease ends by itself.
     #[must_use]
     pub fn new(shards: u16) -> Self {
         Self::with_time(shards, Arc::new(Timestamp::default))
     }
 
-    /// An empty journal with this many shards, whose leases end by a clock.
+    /// An empty journal with this many shards, which measures leases by the clock `now`.
     #[must_use]
     pub fn with_time(shards: u16, now: LeaseClock) -> Self {
         let shards = shards.max(1);
@@ -114,7 +114,8 @@ impl MemoryJournal {
         Self { state: Arc::new(Mutex::new(state)), shards, now }
     }
 
-    /// Injects a fault into the next append that has none yet.
+    /// Injects a fault into the next append, or after the faults that were injected before, one per
+    /// append.
     pub fn inject(&self, fault: AppendFault) {
         self.state().faults.push_back(fault);
     }
@@ -131,7 +132,7 @@ impl MemoryJournal {
         }
     }
 
-    /// Blocks the next append that has no fault yet.
+    /// Blocks the next append that no fault was injected into, until the gate is opened.
     #[must_use]
     pub fn hold(&self) -> AppendGate {
         let (reached_tx, reached) = oneshot::channel();
@@ -140,7 +141,7 @@ impl MemoryJournal {
         AppendGate { reached, open }
     }
 
-    /// The last written version of a row.
+    /// The row of a table with this key, if there is one.
     #[must_use]
     pub fn find_row(&self, table: &Table, key: &[Value<'_>]) -> Option<FoundRow> {
         let key: Key = key.iter().cloned().map(Value::into_owned).collect();
@@ -213,7 +214,7 @@ impl State {
         self.entities.get(entity).map_or(0, |places| count(places.len()))
     }
 
-    /// Refuses what a transaction would have rolled back.
+    /// Refuses the batch if a database would have rolled back its transaction.
     fn check(&self, fences: &[Fence], batch: &[Append]) -> Result<(), AppendError> {
         for append in batch {
             let shard = append.entity.shard(self.shard_count());

@@ -1,8 +1,8 @@
 //! The journal: the table of events, which is authoritative, behind one trait.
 //!
-//! SQLite is for a store on one machine, PostgreSQL for one that nodes share, memory for tests. All
-//! pass the same test suite. The meaning of events is not known here: they are kinds, versions and
-//! JSON text.
+//! There are three implementations: SQLite for a store on one machine, PostgreSQL for a store that
+//! nodes share, and memory for tests. All pass the same test suite. The journal does not interpret
+//! events: it stores their kind, version and JSON text.
 
 mod checksum;
 pub mod lane;
@@ -36,40 +36,41 @@ pub struct NewEvent {
     pub data: Arc<str>,
 }
 
-/// What one entity appends, atomically.
+/// The events, timer change and rows that one entity appends atomically.
 #[derive(Clone, Debug)]
 pub struct Append {
     /// The entity.
     pub entity: EntityId,
-    /// The seq of its last event; the first new one gets the next.
+    /// The seq of the entity's last event; the first new event gets the next seq.
     pub after_seq: i64,
-    /// The events; empty if only the timer changes.
+    /// The new events; empty if only the timer changes.
     pub events: Vec<NewEvent>,
-    /// When they were decided.
+    /// When the events were decided.
     pub at: Timestamp,
     /// A [`Cause`](crate::domain::entity::Cause) as JSON.
     pub cause: Arc<str>,
     /// The change of the entity's timer.
     pub timer: Option<TimerChange>,
-    /// Changes of plain rows that these events describe, written in order in the same transaction.
+    /// Changes of versioned rows that these events describe, written in order in the same
+    /// transaction.
     pub rows: Vec<RowChange>,
 }
 
 /// The change of an entity's one timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimerChange {
-    /// It is set to this time, whatever it was before.
+    /// The timer is set to this time, whatever it was before.
     Set(Timestamp),
-    /// It is removed.
+    /// The timer is removed.
     Clear,
 }
 
-/// A timer row.
+/// A timer: at a certain time it wakes its entity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timer {
     /// The entity that it wakes.
     pub entity: EntityId,
-    /// When it is due.
+    /// When the timer is due.
     pub due_at: Timestamp,
 }
 
@@ -80,22 +81,23 @@ pub struct StateSnapshot {
     pub entity: EntityId,
     /// The seq of the last folded event.
     pub seq: i64,
-    /// The version of the state.
+    /// The version of the state's format.
     pub state_version: u32,
     /// The state as JSON.
     pub data: String,
 }
 
-/// The number of a shard's claim, for fencing: appends of a lower epoch are refused.
+/// The epoch of a shard: a number that increases with each claim. The journal refuses appends with
+/// a lower epoch (fencing).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Epoch(pub i64);
 
-/// The right of an owner to write to a shard, as of its last claim.
+/// The right of an owner to write to a shard: it is valid until the shard is claimed again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fence {
     /// The shard.
     pub shard: u16,
-    /// The claim's epoch.
+    /// The epoch of the claim that gave the right.
     pub epoch: Epoch,
 }
 
@@ -108,7 +110,8 @@ pub enum AppendError {
         /// The shard.
         shard: u16,
     },
-    /// An event stands where one of these should go. Nothing was written.
+    /// An append does not continue its entity's events: another one was written before it, or one
+    /// is missing. Or the version of a row is not the next one. Nothing was written.
     #[error("an entity of the batch has newer events")]
     Conflict,
     /// A row of the batch violates a constraint of its table. Nothing was written, and the same row
@@ -118,7 +121,7 @@ pub enum AppendError {
     /// The store failed: a full disk, a broken file. Nothing was written.
     #[error("the journal cannot be written: {0}")]
     Failed(String),
-    /// The commit was sent and not answered: it may have been written.
+    /// The commit was sent and not confirmed, so the batch may have been written.
     #[error("the outcome of a commit is unknown: {0}")]
     Unknown(String),
 }
@@ -134,9 +137,10 @@ pub trait Journal: Send + Sync + 'static {
     /// The number of shards of the store.
     fn shards(&self) -> u16;
 
-    /// Claims shards for an owner, with a lease: those that are free, whose lease has ended by the
-    /// store's clock, or that it already owns. Each claim increments the epoch. Returns the claimed
-    /// ones, in order; the others belong to another owner.
+    /// Claims those of the shards that are free, whose lease has ended by the store's clock, or
+    /// that `owner` already owns, and gives them a lease. Each claim increments the shard's epoch.
+    /// Returns the fences of the claimed shards, in order; the other shards belong to another
+    /// owner.
     async fn claim(
         &self,
         shards: &[u16],
@@ -144,23 +148,23 @@ pub trait Journal: Send + Sync + 'static {
         lease: Span,
     ) -> Result<Vec<Fence>, ReadError>;
 
-    /// Renews the leases that are still valid, to `lease` from now by the store's clock. Returns
-    /// these, in order: the missing ones are lost.
+    /// Renews those leases that are still valid, to `lease` from now by the store's clock. Returns
+    /// their fences, in order; a shard whose fence is missing is lost.
     async fn renew(&self, fences: &[Fence], lease: Span) -> Result<Vec<Fence>, ReadError>;
 
     /// Releases shards, so that any owner may claim them at once. Shards that another owner has
     /// claimed meanwhile are left alone.
     async fn release(&self, fences: &[Fence]) -> Result<(), ReadError>;
 
-    /// Appends a batch in one transaction, atomically. `fences` contains every shard of the batch's
-    /// entities. Positions are assigned without gaps for each shard, in the order of the batch.
-    /// Returns the stored records, in that order.
+    /// Appends a batch in one transaction, atomically. `fences` must contain a fence for every
+    /// shard of the batch's entities. Positions are assigned without gaps for each shard, in the
+    /// order of the batch. Returns the stored records, in that order.
     ///
     /// An append that does not exactly continue its entity's sequence, because of a collision or a
     /// gap, is an [`AppendError::Conflict`] of the whole batch; so is a row whose version is not
-    /// the one after the stored one. A row that violates a constraint of its table is
-    /// [`AppendError::Refused`], of the whole batch as well. A shard with another epoch, or without
-    /// a fence, is [`AppendError::StaleEpoch`].
+    /// the one after the stored one. A row that violates a constraint of its table is an
+    /// [`AppendError::Refused`] of the whole batch, and a shard that has another epoch than its
+    /// fence, or no fence, an [`AppendError::StaleEpoch`].
     async fn append(&self, fences: &[Fence], batch: &[Append]) -> Result<Vec<Record>, AppendError>;
 
     /// An entity's events after `after_seq`, in order, at most `limit`.
@@ -182,8 +186,8 @@ pub trait Journal: Send + Sync + 'static {
     /// The position of a shard's last event, 0 if there is none.
     async fn last_pos(&self, shard: u16) -> Result<i64, ReadError>;
 
-    /// A shard's timers that are due by `until`, in order of due time and then of entity, after
-    /// `after`, at most `limit`.
+    /// A shard's timers that are due by `until`, at most `limit`, in order of due time and then of
+    /// entity, starting after the timer `after`.
     async fn due_timers(
         &self,
         shard: u16,
@@ -192,8 +196,8 @@ pub trait Journal: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<Timer>, ReadError>;
 
-    /// All timers of entities whose id begins with `prefix`, in order of entity, after `after`, at
-    /// most `limit`: these entities have pending work.
+    /// A shard's timers of entities whose id begins with `prefix`, at most `limit`, in order of
+    /// entity, starting after the entity `after`. These are the entities with unfinished work.
     async fn timers_of(
         &self,
         shard: u16,
@@ -202,14 +206,15 @@ pub trait Journal: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<Timer>, ReadError>;
 
-    /// The newest snapshot of an entity.
+    /// The snapshot of an entity, if there is an intact one.
     async fn snapshot(&self, entity: &EntityId) -> Result<Option<StateSnapshot>, ReadError>;
 
-    /// Stores a snapshot, unless there is a newer one. It is a cache: losing it costs only time.
+    /// Stores a snapshot, unless a newer one is stored. A snapshot is a cache: if it is lost, the
+    /// entity is replayed from its first event.
     async fn put_snapshot(&self, snapshot: StateSnapshot) -> Result<(), ReadError>;
 }
 
-/// The records of a batch. `next_pos` assigns a shard's positions.
+/// The records of a batch. `next_pos` returns the next position of a shard.
 fn records(shards: u16, batch: &[Append], mut next_pos: impl FnMut(u16) -> i64) -> Vec<Record> {
     let mut records = Vec::with_capacity(batch.iter().map(|append| append.events.len()).sum());
     for append in batch {
@@ -238,8 +243,8 @@ fn fence_of(fences: &[Fence], shard: u16) -> Result<Fence, AppendError> {
     found.ok_or(AppendError::StaleEpoch { shard })
 }
 
-/// The timer changes of a batch, set and removed ones: the last change of each entity, in order of
-/// entity.
+/// The timers that a batch sets, and the entities whose timers it removes, by the last change of
+/// each entity; in order of entity.
 fn timer_changes(batch: &[Append]) -> (Vec<(&str, Timestamp)>, Vec<&str>) {
     let mut changes = BTreeMap::new();
     for append in batch {
@@ -263,7 +268,7 @@ fn unreadable(error: impl Into<Error>) -> ReadError {
     ReadError(format!("{error}{}", cause.unwrap_or_default()))
 }
 
-/// Lets a test kill the process here.
+/// Kills the process here if a test has asked for that.
 #[cfg(debug_assertions)]
 fn crash_point(side: crash::Side, batch: &[Append]) {
     for append in batch {

@@ -1,12 +1,13 @@
-//! The journal on PostgreSQL: many shards, each with its own positions, which are assigned under
-//! the lock of its row.
+//! The journal on PostgreSQL. It has many shards; the positions of each shard are assigned under
+//! the lock of its row in the table `shard`.
 //!
 //! An append is one statement and one round trip: the function `journal_append`
 //! (`migrations/postgres/0010_versioned_rows.sql`) locks the rows of the batch's shards, checks
-//! their epochs, refuses what does not continue an entity's sequence, inserts arrays of events, and
-//! runs the statements of the rows that are written with them. PostgreSQL reports that a statement
-//! is complete before it commits, so only its readiness for the next statement proves the commit:
-//! `Held::fetch_optional` waits for that.
+//! their epochs, refuses appends that do not continue an entity's sequence, inserts arrays of
+//! events, and runs the statements of the versioned rows that the batch changes. PostgreSQL reports
+//! that a statement is complete before it commits; only its message that it is ready for the next
+//! statement (`ReadyForQuery`) proves the commit. `HeldConnection::fetch_optional` waits for that
+//! message.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -65,7 +66,7 @@ impl PostgresJournal {
     }
 }
 
-/// Shards and epochs of fences, as arrays.
+/// The shards and the epochs of fences, as arrays for a statement.
 fn columns(fences: &[Fence]) -> (Vec<i64>, Vec<i64>) {
     fences.iter().map(|fence| (i64::from(fence.shard), fence.epoch.0)).unzip()
 }
@@ -85,7 +86,8 @@ fn needed(
     Ok((needed.collect::<Result<_, _>>()?, counts.into_values().collect()))
 }
 
-/// The events that must exist, and those that must not, for a batch to continue its entities.
+/// Events, as arrays of entities and seqs, on which it depends whether a batch continues its
+/// entities: `there` must exist, `free` must not.
 #[derive(Default)]
 struct Stands<'a> {
     there: (Vec<&'a str>, Vec<i64>),
@@ -93,7 +95,8 @@ struct Stands<'a> {
 }
 
 impl<'a> Stands<'a> {
-    /// Refuses an append that does not continue its entity's earlier one in the batch.
+    /// Collects these events; refuses an append that does not continue the previous append of the
+    /// same entity in the batch.
     fn of(batch: &'a [Append]) -> Result<Self, AppendError> {
         let mut stands = Self::default();
         let mut seqs: HashMap<&str, i64> = HashMap::with_capacity(batch.len());
@@ -109,7 +112,7 @@ impl<'a> Stands<'a> {
                         stands.there.0.push(entity);
                         stands.there.1.push(append.after_seq);
                     }
-                    // A collision of inserted events is refused by the unique index.
+                    // For an append with events, the unique index of events refuses a collision.
                     if append.events.is_empty() {
                         stands.free.0.push(entity);
                         stands.free.1.push(append.after_seq.saturating_add(1));
@@ -123,8 +126,8 @@ impl<'a> Stands<'a> {
     }
 }
 
-/// The statement that appends a batch. `events` are its records, with their index among those of
-/// their shard in the batch as the position.
+/// The statement that appends a batch. `events` are its records; until the database assigns their
+/// positions, `pos` is a number from 1 within the shard and the batch.
 fn statement(
     shards: u16,
     fences: &[Fence],
@@ -183,17 +186,17 @@ fn statement(
     .bind(changes().map(|change| change.json().to_string()).collect::<Vec<_>>())
 }
 
-/// The checksum of an event. Its position is not included: it is known only after the insert, and a
-/// wrong one is detected by the positions around it.
+/// The checksum of an event. The position is not included, because it is known only after the
+/// insert. A wrong position is detected as a gap or a duplicate among the positions of its shard.
 pub(in crate::store) fn sum(record: &Record) -> i64 {
     checksum::of(&Record { pos: 0, ..record.clone() })
 }
 
-/// The meaning of a failed statement.
+/// The [`AppendError`] for an error of the append statement.
 fn failure(error: &sqlx::Error) -> AppendError {
     let refusal = match error {
         sqlx::Error::Database(refusal) if refused(error) => refusal,
-        // The server stopped during the statement, or does not answer.
+        // The server stopped during the statement, or did not answer: it may have committed.
         sqlx::Error::Database(_)
         | sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
@@ -209,7 +212,8 @@ fn failure(error: &sqlx::Error) -> AppendError {
             AppendError::StaleEpoch { shard: shard.unwrap_or(u16::MAX) }
         }
         ("KT002", _) | ("23505", Some("event_by_entity")) => AppendError::Conflict,
-        // Of a row: a violated constraint of the journal's own tables is not an entity's fault.
+        // A versioned row was refused. A violated constraint of one of the journal's own tables is
+        // a fault of the journal instead.
         (code, _) if refuses_a_row(code) && !refusal.table().is_some_and(is_of_journal) => {
             AppendError::Refused(error.to_string())
         }
@@ -286,7 +290,8 @@ impl Journal for PostgresJournal {
         lease: Span,
     ) -> Result<Vec<Fence>, ReadError> {
         self.there_are(shards.iter().copied())?;
-        // Locked in order, and checked again once locked: another claim may have been first.
+        // The rows are locked in order of shard, against deadlocks. PostgreSQL checks the condition
+        // again once a row is locked, because another claim may have been first.
         let text = "WITH free AS (SELECT id FROM shard WHERE id = ANY($1) AND \
                     (owner IN ('', $2) OR lease_until <= store_now()) ORDER BY id FOR UPDATE) \
                     UPDATE shard SET owner = $2, epoch = epoch + 1, \
@@ -333,7 +338,7 @@ impl Journal for PostgresJournal {
             *nth
         });
         let query = statement(shards, &fences, counts, batch, stands, &events);
-        // Every failure up to here, including that of connecting, is before anything was sent.
+        // If no connection can be had, nothing was sent, so nothing was written.
         let connected = self.database.writers().acquire().await;
         let mut held = connected.map_err(|error| AppendError::Failed(error.to_string()))?;
         #[cfg(debug_assertions)]
@@ -342,7 +347,7 @@ impl Journal for PostgresJournal {
         drop(held);
         #[cfg(debug_assertions)]
         crash_point(crash::Side::After, batch);
-        // It is written: an unreadable answer does not change that.
+        // The batch is written, so an unreadable answer must not be reported as a failure.
         let unknown = || AppendError::Unknown("positions were not answered".to_owned());
         let ends: Vec<i64> = answer.and_then(|row| row.numbers(0).ok()).ok_or_else(unknown)?;
         let ends: HashMap<u16, i64> = fences.iter().map(|fence| fence.shard).zip(ends).collect();

@@ -1,12 +1,13 @@
-//! The journal on SQLite: one shard, whose positions are the rowids of its table.
+//! The journal on SQLite. It has one shard, and an event's position is its rowid.
 //!
-//! The cost of an append is its statements, each a round trip to the connection's thread: one that
-//! checks the epoch and assigns positions, one or a few multi-row inserts, one for the timers.
-//! Nothing is read on this path. The table itself refuses an append that does not continue its
-//! entity's sequence: a unique index detects collisions, a trigger detects gaps.
+//! The cost of an append is the number of its statements, because each is a round trip to the
+//! connection's thread: one statement checks the epoch and assigns positions, one or a few insert
+//! the events, at most a few write the timers, and one writes each changed row. Only an append
+//! without events reads the journal (`check_seqs`). The table itself refuses an append that does
+//! not continue its entity's sequence: a unique index detects collisions, a trigger detects gaps.
 //!
-//! `LIMIT +$3`: SQLite plans by the value of a bare variable there, and so prepares the statement
-//! again at each execution.
+//! The `+` in `LIMIT +$3` is for speed: with a bare variable, SQLite plans by the value, and so
+//! prepares the statement again at each execution.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -48,7 +49,8 @@ static SET_TIMERS: LazyLock<Texts> = LazyLock::new(|| {
 static CLEAR_TIMERS: LazyLock<Texts> =
     LazyLock::new(|| Texts::new("DELETE FROM timer WHERE entity IN (", "?", ")"));
 
-/// The number of shards: one node owns everything, and scattered pages cost time.
+/// The number of shards. One node owns the whole store, so more shards would only scatter the
+/// writes over more pages.
 const SHARDS: u16 = 1;
 
 /// The journal in a data folder.
@@ -62,7 +64,7 @@ impl Sqlite {
         Self { store }
     }
 
-    /// Runs a statement that changes a shard's row, durably; returns the resulting fences.
+    /// Runs durably a statement that changes rows of shards; returns the resulting fences.
     async fn fences(
         &self,
         query: QueryAs<'_, Sqlx, (u16, i64), SqliteArguments>,
@@ -98,8 +100,9 @@ impl From<Refusal> for Broken {
         match refusal {
             Refusal::Append(error) => Self { error, usable: true },
             Refusal::Sql(error) => {
-                // SQLITE_CONSTRAINT_UNIQUE, SQLITE_CONSTRAINT_TRIGGER: the sequence number exists,
-                // or the one before is missing. A duplicate position is not an entity's fault.
+                // `SQLITE_CONSTRAINT_UNIQUE`, `SQLITE_CONSTRAINT_TRIGGER`: an event with this seq
+                // exists, or the previous one is missing. A duplicate position has another code: it
+                // is a fault of the journal, not a conflict.
                 match code(&error) {
                     Some(2067 | 1811) => Self { error: AppendError::Conflict, usable: true },
                     _ => Self { error: AppendError::Failed(error.to_string()), usable: false },
@@ -119,13 +122,13 @@ async fn transact(
     match write(&mut transaction, fence, batch).await {
         Ok(records) => match transaction.commit().await {
             Ok(()) => Ok(records),
-            // A full disk cut off at least the commit frame, which is the last of the transaction:
-            // without it recovery ignores the rest.
+            // The disk is full, so at least the commit frame, the last frame of the transaction in
+            // the write-ahead log, was not written. Without it, recovery ignores the other frames.
             Err(error) if disk_full(&error) => {
                 Err(Broken { error: AppendError::Failed(error.to_string()), usable: false })
             }
-            // The log may contain the whole transaction, unsynced: it is invisible now, but
-            // recovery after a crash could find it. So its outcome is unknown.
+            // The write-ahead log may contain the whole transaction, unsynced. The transaction is
+            // invisible now, but recovery after a crash could find it. So its outcome is unknown.
             Err(error) => {
                 Err(Broken { error: AppendError::Unknown(error.to_string()), usable: false })
             }
@@ -138,7 +141,7 @@ async fn transact(
     }
 }
 
-/// The error code of the database; SQLite's extended code has more in its upper bytes.
+/// SQLite's extended error code, whose low byte is the primary code.
 fn code(error: &sqlx::Error) -> Option<u32> {
     error.as_database_error()?.code()?.parse().ok()
 }
@@ -193,8 +196,9 @@ async fn write(
     Ok(records)
 }
 
-/// Refuses, before anything is inserted, an append that does not continue its entity's earlier one
-/// in the batch, and one without events whose entity has new events: the table detects neither.
+/// Refuses, before anything is inserted, what the table does not detect: an append that does not
+/// continue the previous append of the same entity in the batch, and an append without events whose
+/// entity has newer events.
 async fn check_seqs(connection: &mut SqliteConnection, batch: &[Append]) -> Result<(), Refusal> {
     let mut seqs: HashMap<&str, i64> = HashMap::with_capacity(batch.len());
     for append in batch {
@@ -232,7 +236,7 @@ async fn write_timers(
     CLEAR_TIMERS.run(connection, &clear, |query, entity: &&str| query.bind(*entity)).await
 }
 
-/// Writes a row over the previous version; `false` if that version is not stored.
+/// Writes a row over its previous version; `false` if the stored version is another one.
 async fn write_row(
     connection: &mut SqliteConnection,
     change: &RowChange,
@@ -256,7 +260,8 @@ fn bind_event(query: Binding, record: &Record) -> Binding {
         .bind(checksum::of(record))
 }
 
-/// A row as it is stored, damaged or not: other rows of its page must still be readable.
+/// Decodes an event. A damaged one is no error but is marked (`intact`), so that the other events
+/// of the same read remain readable.
 fn record(row: &SqliteRow) -> Record {
     let number = |column: usize| row.try_get_unchecked::<i64, _>(column).unwrap_or_default();
     let mut whole = true;
@@ -281,14 +286,16 @@ fn record(row: &SqliteRow) -> Record {
     let sum = row.try_get_unchecked::<Option<i64>, _>(9);
     record.intact = match sum {
         Ok(Some(sum)) => sum == checksum::of(&record),
-        // Written before there were checksums: only the validity of its texts can be checked.
+        // The event was written before there were checksums, so only the validity of its UTF-8 can
+        // be checked.
         Ok(None) => whole,
         Err(_) => false,
     };
     record
 }
 
-/// A snapshot's row, if its checksum is right: it is a cache, and a damaged one counts as missing.
+/// Decodes a snapshot; `None` if it is damaged: a snapshot is a cache, so a damaged one counts as
+/// missing.
 fn snapshot(entity: &EntityId, row: &SqliteRow) -> Option<StateSnapshot> {
     let snapshot = StateSnapshot {
         entity: entity.clone(),

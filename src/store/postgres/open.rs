@@ -1,5 +1,5 @@
-//! Opening a store in PostgreSQL: recognizes its contents, runs migrations, creates shards, and
-//! sets every connection setting, with its reason.
+//! Opens a store in PostgreSQL: checks that the database is empty or a store, runs migrations,
+//! creates the shards, and sets every connection setting, with its reason.
 
 use std::str::FromStr as _;
 use std::sync::Arc;
@@ -14,20 +14,21 @@ use super::replica::{Lag, Replica};
 use super::{Database, Inner};
 use crate::store::{DatabaseUrl, OpenError, Options, Store, migrations};
 
-/// The comment that the first migration sets on the table of shards: it identifies a store.
+/// The comment that the first migration sets on the table `shard`. It identifies a database as a
+/// store.
 const MARK: &str = "kontor 1802464884";
-/// Timeout of a connection when a store is opened.
+/// Timeout of the first connection when a store is opened.
 const CONNECT: Duration = Duration::from_secs(10);
-/// Time limit of migrations, including those of other nodes that run first.
+/// Time limit of migrations, including the time spent waiting for another node that runs them.
 const MIGRATE: Duration = Duration::from_secs(15 * 60);
-/// The oldest supported PostgreSQL.
+/// The oldest supported PostgreSQL, 13, as `server_version_num`.
 const SERVER_MIN: i64 = 130_000;
 /// The most shards of a store.
 const SHARDS_MAX: u16 = 1_024;
 
 impl Store {
-    /// Opens a database for serving, possibly with other nodes: makes an empty one a store, and
-    /// migrates the tables of an older one.
+    /// Opens a database for serving, possibly together with other nodes. Creates a store in an
+    /// empty database, and migrates the tables of an older store.
     ///
     /// # Errors
     /// [`OpenError`], each with its remedy.
@@ -37,7 +38,8 @@ impl Store {
         open(url, connection, options).await
     }
 
-    /// Opens a store for a command while its servers may run, without migrating its tables.
+    /// Opens a store for a command line, while servers may run on the store, without migrating its
+    /// tables.
     ///
     /// # Errors
     /// [`OpenError::Empty`] where there is no store; [`OpenError::Older`] where its tables are not
@@ -55,7 +57,7 @@ impl Store {
         open(url, connection, &options).await
     }
 
-    /// The lag of the replica; `None` if there is none.
+    /// The lag of the replica; `None` if there is no replica.
     #[must_use]
     pub fn replica_lag(&self) -> Option<Lag> {
         match &self.backend {
@@ -84,7 +86,8 @@ fn parse(url: &DatabaseUrl) -> Result<PgConnectOptions, OpenError> {
         return Err(wrong("it does not begin with postgres://".to_owned()));
     }
     let options = PgConnectOptions::from_str(url.reveal()).map_err(|error| {
-        // The cause describes the error without quoting the address.
+        // Only the cause of the error is shown: it does not quote the URL, which may contain a
+        // password.
         let cause = std::error::Error::source(&error).map(ToString::to_string);
         wrong(cause.unwrap_or_else(|| "it cannot be read".to_owned()))
     })?;
@@ -99,7 +102,8 @@ fn unreachable(url: &DatabaseUrl, error: &sqlx::Error) -> OpenError {
     OpenError::Unreachable { address: url.clone(), why }
 }
 
-/// The newest migration in the database, `None` if it is empty.
+/// Returns the version of the newest migration in the database, `None` if the database is empty;
+/// refuses a database that cannot be a store.
 async fn look(url: &DatabaseUrl, connection: &mut PgConnection) -> Result<Option<i64>, OpenError> {
     let failed = |error: sqlx::Error| unreachable(url, &error);
     let (server, encoding, replica, fsync): (i64, String, bool, String) = sqlx::query_as(
@@ -236,7 +240,7 @@ async fn open(
     Ok(Store::postgres(Database { inner: Arc::new(inner) }))
 }
 
-/// The newest migration of this program.
+/// The version of the newest migration that this program has.
 fn known() -> i64 {
     migrations::newest(&migrations::POSTGRES)
 }
@@ -251,23 +255,25 @@ fn settings(options: PgConnectOptions) -> PgConnectOptions {
             ("lock_timeout", lock.as_str()),
             // A transaction whose client has disconnected must not keep its locks.
             ("idle_in_transaction_session_timeout", statement.as_str()),
-            // Nor its connection slot, when its machine disappeared silently.
+            // Nor may a client whose machine disappeared silently keep its connection slot.
             ("tcp_keepalives_idle", "10"),
             ("tcp_keepalives_interval", "5"),
             ("tcp_keepalives_count", "3"),
             // Acknowledged writes survive a power cut, whatever the server's default is.
             ("synchronous_commit", "on"),
-            // Each statement sees what was committed before it, as code that takes locks expects.
+            // A statement that has waited for a lock must see what the holder of the lock
+            // committed.
             ("default_transaction_isolation", "read committed"),
-            // No statement here runs long enough for compilation to pay off.
+            // No statement of kontor runs long enough for just-in-time compilation to pay off.
             ("jit", "off"),
             ("client_min_messages", "warning"),
         ])
         .statement_cache_capacity(256)
 }
 
-/// Rows to be written are found by their index, whatever the server's statistics say about a table
-/// that was empty a moment ago; and plans are made once per connection.
+/// The settings of connections that write. A statement finds the rows that it changes by their
+/// index, even if the statistics of the server still say that the table is nearly empty; and it is
+/// planned once per connection.
 fn writing(options: PgConnectOptions) -> PgConnectOptions {
     options.options([
         ("enable_seqscan", "off"),

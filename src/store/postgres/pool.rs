@@ -1,11 +1,12 @@
 //! A pool of connections to PostgreSQL in which every operation has a time limit: connecting,
 //! waiting for a connection, and every statement. sqlx's own pool tests a connection each time that
-//! it is returned, which costs a round trip per statement, and has no timeout for a server that
-//! disappeared silently.
+//! the connection is returned, which costs a round trip per statement, and it has no timeout for a
+//! server that disappeared silently.
 //!
-//! A connection whose statement did not end, or failed with more than a refusal, is discarded. The
-//! server cancels a statement before the client times out (`statement_timeout`), so a statement
-//! that timed out here seldom still runs there.
+//! A connection is discarded if its last statement did not end, or failed in another way than by a
+//! refusal of the server ([`refused`]). The server cancels a statement before the client times out
+//! (`statement_timeout`), so a statement that timed out in the client seldom still runs on the
+//! server.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,19 +28,20 @@ pub(super) const LOCK_TIMEOUT_MS: u64 = 4_000;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Timeout of getting a connection, new or returned.
 const CONNECT: Duration = Duration::from_secs(10);
-/// A connection that was idle for longer is tested before use, and so is every one after another
-/// one broke.
+/// A connection that was idle for longer is tested before use. After a connection broke, so is
+/// every other one.
 const IDLE: Duration = Duration::from_millis(100);
-/// Timeout of this test.
+/// Timeout of the test of an idle connection.
 const PING: Duration = Duration::from_secs(2);
 
 pub(in crate::store) const BEGIN: &str = "BEGIN";
-/// All statements see one snapshot.
+/// Begins a read-only transaction, all statements of which see the same snapshot of the database.
 pub(in crate::store) const BEGIN_READING: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-/// Rows that can be rebuilt from the journal need not wait for the disk.
+/// Begins a transaction whose commit does not wait for the disk: for rows that can be rebuilt from
+/// the journal.
 pub(in crate::store) const BEGIN_RELAXED: &str = "BEGIN; SET LOCAL synchronous_commit = off";
 
-/// A bounded number of connections with the same options. Clones share them.
+/// A pool of connections with the same options. Clones share the connections.
 #[derive(Clone)]
 pub(in crate::store) struct Pool {
     inner: Arc<Inner>,
@@ -49,7 +51,7 @@ struct Inner {
     options: PgConnectOptions,
     room: Arc<Semaphore>,
     idle: Mutex<Vec<Idle>>,
-    /// The number of connections that broke or failed so far.
+    /// The number of connections that broke or could not be opened so far.
     broken: Arc<AtomicU64>,
     /// Whether the server must be writable.
     primary: bool,
@@ -89,15 +91,15 @@ impl Inner {
         Ok(connection)
     }
 
-    /// Whether a connection is used without a test.
+    /// Whether an idle connection may be used without a test.
     fn trusts(&self, idle: &Idle) -> bool {
         idle.since.elapsed() < IDLE && idle.broken == self.broken()
     }
 }
 
 impl Pool {
-    /// A pool for a writable server. Others are refused: after a failover the old address may lead
-    /// to a replica for a while.
+    /// A pool for a writable server. A read-only one is refused: after a failover, the address may
+    /// lead to a replica for a while.
     pub(in crate::store) fn primary(size: u32, options: PgConnectOptions) -> Self {
         Self::over(size, options, Arc::default(), true)
     }
@@ -107,8 +109,8 @@ impl Pool {
         Self::over(size, options, Arc::default(), false)
     }
 
-    /// A second pool for the same server: when a connection of one breaks, those of both are
-    /// tested.
+    /// A second pool for the same server. When a connection of either pool breaks, the idle
+    /// connections of both are tested.
     pub(in crate::store) fn beside(&self, size: u32, options: PgConnectOptions) -> Self {
         Self::over(size, options, Arc::clone(&self.inner.broken), self.inner.primary)
     }
@@ -119,7 +121,7 @@ impl Pool {
         Self { inner: Arc::new(Inner { options, room, idle: Mutex::default(), broken, primary }) }
     }
 
-    /// A connection, until it is dropped.
+    /// Returns a connection, which goes back to the pool when it is dropped.
     pub(in crate::store) async fn acquire(&self) -> Result<HeldConnection, sqlx::Error> {
         let turn = timeout(CONNECT, Arc::clone(&self.inner.room).acquire_owned()).await;
         let permit = match turn {
@@ -146,7 +148,8 @@ impl Pool {
             }
             self.inner.broke();
             if pong.is_err() {
-                // The others would not answer either, each after its timeout.
+                // The server did not answer. The other idle connections would not answer either,
+                // each only after a timeout, so they are dropped.
                 drop(std::mem::take(&mut *self.inner.idle()));
             }
         }
@@ -169,7 +172,7 @@ impl Pool {
         none_has_it(rows)
     }
 
-    /// The row of a query, if there is one.
+    /// The first row of a query, if there is one.
     pub(in crate::store) async fn fetch_optional(
         &self,
         query: Query<'_, Postgres, PgArguments>,
@@ -186,19 +189,19 @@ impl Pool {
         self.acquire().await?.execute(query).await
     }
 
-    /// Begins a transaction, with one of the texts above.
+    /// Begins a transaction with one of the `BEGIN` statements above.
     pub(in crate::store) async fn begin(
         &self,
         text: &'static str,
     ) -> Result<Transaction, sqlx::Error> {
         let mut held = self.acquire().await?;
         held.run(text).await?;
-        // From here on only a commit makes the connection reusable.
+        // From here on, only the end of the transaction makes the connection reusable.
         held.sound = false;
         Ok(Transaction { held })
     }
 
-    /// Closes all connections, those in use when they are returned.
+    /// Closes all connections: the idle ones now, those in use when they are returned.
     pub(in crate::store) async fn close(&self) {
         self.inner.room.close();
         let idle = std::mem::take(&mut *self.inner.idle());
@@ -213,7 +216,7 @@ impl Pool {
 /// A connection in use.
 pub(in crate::store) struct HeldConnection {
     connection: Option<PgConnection>,
-    /// No statement runs on it, and it is not in a transaction.
+    /// The connection may be reused: no statement runs on it, and it is not in a transaction.
     sound: bool,
     /// The number of broken connections when its last statement began.
     broken: u64,
@@ -221,7 +224,8 @@ pub(in crate::store) struct HeldConnection {
     _permit: OwnedSemaphorePermit,
 }
 
-/// Awaits an operation of a connection, with a timeout.
+/// Awaits an operation of a connection, with a timeout. Unless it ends well or is refused, the
+/// connection will not be reused.
 macro_rules! in_time {
     ($held:expr, $connection:ident => $work:expr) => {{
         let sound = std::mem::replace(&mut $held.sound, false);
@@ -241,7 +245,8 @@ macro_rules! in_time {
 }
 
 impl HeldConnection {
-    /// All rows of a query, once the server has confirmed that it has ended.
+    /// All rows of a query, after the server has confirmed the end of the statement, and so its
+    /// commit.
     pub(in crate::store) async fn fetch_all(
         &mut self,
         query: Query<'_, Postgres, PgArguments>,
@@ -250,7 +255,8 @@ impl HeldConnection {
         Ok(rows.into_iter().map(FoundRow::Postgres).collect())
     }
 
-    /// The row of a query, once the server has confirmed that it has ended.
+    /// The first row of a query, if there is one, after the server has confirmed the end of the
+    /// statement, and so its commit.
     pub(in crate::store) async fn fetch_optional(
         &mut self,
         query: Query<'_, Postgres, PgArguments>,
@@ -285,7 +291,8 @@ impl Drop for HeldConnection {
     }
 }
 
-/// A transaction. If dropped, the server rolls it back, and its connection is closed.
+/// A transaction. If it is dropped before its end, its connection is closed, so the server rolls it
+/// back.
 pub(in crate::store) struct Transaction {
     held: HeldConnection,
 }
@@ -318,7 +325,7 @@ impl Transaction {
         Ok(())
     }
 
-    /// Ends a transaction that has only read.
+    /// Ends a transaction that has only read rows.
     pub(in crate::store) async fn rollback(mut self) -> Result<(), sqlx::Error> {
         self.held.run("ROLLBACK").await?;
         self.held.sound = true;
@@ -331,11 +338,11 @@ fn silent(what: &str) -> sqlx::Error {
     sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, why))
 }
 
-/// The error code of a read-only server.
+/// The error code with which a read-only server refuses a write.
 const READ_ONLY: &str = "25006";
 
 /// Whether the server only refused a statement, so that the connection is still usable. A
-/// connection to a server that became a replica is not.
+/// connection to a server that has become a replica is not usable.
 pub(in crate::store) fn refused(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(error) => {
@@ -348,7 +355,8 @@ pub(in crate::store) fn refused(error: &sqlx::Error) -> bool {
     }
 }
 
-/// No text in PostgreSQL contains a NUL, and a query for one is an error: no row has it.
+/// PostgreSQL reports a query for a text with a NUL character as an error. No stored text contains
+/// a NUL, so the answer is that no row matches.
 fn none_has_it<T: Default>(outcome: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
     match outcome {
         Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("22021") => {

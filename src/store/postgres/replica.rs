@@ -1,8 +1,9 @@
 //! The replica for lists, searches and reports, and its lag.
 //!
 //! Several times a second the primary is asked for the end of its write-ahead log, and the replica
-//! for its replay position: its lag is the age of the newest end that it has replayed. So no two
-//! clocks are compared, and an idle primary does not look like a hanging replica.
+//! for its replay position: the lag is the time since the newest end that the replica has replayed
+//! was measured, and 0 if it has replayed the last one. So clocks of two machines are never
+//! compared, and with an idle primary the lag does not grow.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,17 +17,17 @@ use crate::store::DatabaseUrl;
 
 /// How often the lag is measured.
 const EVERY: Duration = Duration::from_millis(100);
-/// A measurement that is older is ignored.
+/// A measurement that is older than this is ignored.
 const BELIEVED: Duration = Duration::from_secs(3);
-/// The number of remembered ends of the primary's log, for five minutes.
+/// The number of remembered ends of the primary's log: five minutes of measurements.
 const ENDS_MAX: usize = 3_000;
 
 /// The lag of the replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lag {
-    /// At least this long; `None` while it is unknown, because one of the servers does not answer.
+    /// The lag, at least; `None` while it is unknown because one of the servers does not answer.
     pub behind: Option<Duration>,
-    /// Whether lists are read from it.
+    /// Whether lists are read from the replica.
     pub is_read: bool,
 }
 
@@ -45,7 +46,8 @@ struct Seen {
 }
 
 impl Replica {
-    /// Watches a replica of the primary that `primary` reads.
+    /// Connects to a replica, and starts to measure its lag behind the server of the pool
+    /// `primary`.
     pub(super) fn watch(
         address: &DatabaseUrl,
         options: PgConnectOptions,
@@ -61,12 +63,12 @@ impl Replica {
         Self { pool, lag_max, seen, watch }
     }
 
-    /// Its connections, while it does not lag too much.
+    /// The replica's connections; `None` while it lags too much.
     pub(super) fn pool(&self) -> Option<&Pool> {
         self.lag().is_read.then_some(&self.pool)
     }
 
-    /// Its lag.
+    /// The lag by the last measurement.
     pub(in crate::store) fn lag(&self) -> Lag {
         let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = seen.filter(|seen| seen.at.elapsed() < BELIEVED);
@@ -132,7 +134,7 @@ impl ReplicaWatch {
         let asked = Instant::now();
         let end = number(&self.primary, "SELECT (pg_current_wal_lsn() - '0/0')::BIGINT").await?;
         ends.add(end.unwrap_or(0), asked);
-        // If the address of the replica is that of a primary, it has replayed everything.
+        // If the URL of the replica leads to a primary, the query returns NULL, and the lag is 0.
         let replayed = number(
             &self.replica,
             "SELECT CASE WHEN pg_is_in_recovery() \
@@ -153,15 +155,16 @@ async fn number(pool: &Pool, text: &'static str) -> Result<Option<i64>, sqlx::Er
 /// Ends of the primary's log, with the times at which they were read.
 #[derive(Default)]
 struct Ends {
-    /// The newest is last.
+    /// The position of each end in the log, and when it was last measured; the newest is last.
     seen: VecDeque<(i64, Instant)>,
-    /// The time of the newest one that was dropped.
+    /// The time of the newest end that was dropped because there were too many.
     before: Option<Instant>,
 }
 
 impl Ends {
     fn add(&mut self, end: i64, at: Instant) {
-        // If nothing is written, reaching this end means being up to date.
+        // Nothing was written since, so a replica that has replayed this end is up to date as of
+        // now.
         if let Some(newest) = self.seen.back_mut()
             && newest.0 >= end
         {
@@ -182,7 +185,8 @@ impl Ends {
                 self.seen.drain(..newest);
                 self.seen.front().map_or(Duration::ZERO, |(_, at)| now - *at)
             }
-            // Not even the oldest one: it is unknown how long it has been hanging before that.
+            // The replica has not even replayed the oldest remembered end, so its lag is at least
+            // the age of the last dropped one, or unknown.
             None => self.before.map_or(Duration::MAX, |before| now - before),
         }
     }
