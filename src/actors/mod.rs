@@ -1,9 +1,9 @@
-//! Floor 2: entities and their processes. The engine that runs entities, the flows between them,
-//! and the code of each noun.
+//! Floor 2: entities and the processes between them. It has the engine that runs entities, the
+//! flows, and each noun's code that is not a decision (its rows and prices).
 //!
-//! Its parts, each of which may use those before it: `engine`; the nouns' own files; `flows`;
-//! `nouns` (the list of all nouns) and `node`. Decisions about money and stock are in `domain`;
-//! there is no SQL and no HTTP here.
+//! Its parts, in an order in which each may use those before it: `engine`; the files about one
+//! noun, such as `order_rows`; `flows`; `nouns` (the list of all nouns) and `node`. Decisions about
+//! money and stock are in `domain`; there is no SQL and no HTTP here.
 
 pub mod catalog;
 pub mod engine;

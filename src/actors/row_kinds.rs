@@ -1,5 +1,5 @@
 //! The list of the kinds of plain rows with a version: one line per kind. Data that callers often
-//! change concurrently is a noun instead.
+//! change concurrently belongs in a noun instead.
 
 use super::engine::row_host::RowKinds;
 use crate::domain::product::Product;

@@ -1,10 +1,10 @@
-//! The feed of changes to lists: the projector publishes what each step changed, list by list, once
-//! its rows are written. For shards of other nodes the follower publishes, and the rows may be
-//! written a moment later.
+//! The feed of changes to lists. The projector publishes the changes of each batch of events, list
+//! by list, once their rows are written. The follower publishes the changes of shards that other
+//! nodes own; the rows of these may be written a moment later.
 //!
-//! The feed may lose changes: a subscriber that falls behind, or starts later, reads the journal;
-//! `read` here folds it into the same form. The feed does not know its subscribers, the wire format
-//! of a change, or the nouns.
+//! The feed may lose changes: a subscriber that falls behind, or starts later, calls `read`, which
+//! folds the events of the journal into changes of the same form. The feed does not know its
+//! subscribers, the wire format of a change, or the nouns.
 
 use std::any::Any;
 use std::collections::HashSet;
@@ -19,12 +19,14 @@ use super::projections::{LiveList, Projections};
 use crate::domain::entity::{EntityId, Record};
 use crate::store::journal::{Journal, ReadError};
 
-/// The steps that a slow subscriber may be behind before it has to read the journal.
+/// The number of published messages ([`Changed`]) by which a slow subscriber may be behind before
+/// it has to read the journal.
 const DEPTH: usize = 1_024;
-/// Events that are read from the journal at once, and the most of one [`Changed`] made of them.
+/// Events that are read from the journal at once, and the most events in one [`Changed`] that
+/// [`read`] makes.
 const PAGE: u32 = 256;
 
-/// The change of an entity that a list contains.
+/// The change of an entity in a list, by one or more events.
 pub struct Change<L: LiveList> {
     /// The entity.
     pub entity: EntityId,
@@ -32,7 +34,8 @@ pub struct Change<L: LiveList> {
     pub after: i64,
     /// The seq of its last event after the change.
     pub version: i64,
-    /// Its facets before the change; `None` if it is new.
+    /// The values by which the list can be filtered, before the change; `None` if the entity is
+    /// new.
     pub before: Option<L::Facets>,
     /// Its row in the list after the change.
     pub shown: L::Shown,
@@ -60,7 +63,7 @@ pub struct Changed {
     pub after_pos: i64,
     /// The position of its last event.
     pub pos: i64,
-    /// One for each list.
+    /// The changes of each list.
     lists: Vec<Box<dyn ChangeSet>>,
 }
 
@@ -78,13 +81,13 @@ impl Changed {
         Self { shard, after_pos, pos, lists }
     }
 
-    /// A gap: there may be changes up to a position that are not known. Subscribers read them from
-    /// the journal.
+    /// A gap: there may be changes up to `pos` that this message does not contain. Subscribers read
+    /// them from the journal.
     pub(super) const fn unknown(shard: u16, pos: i64) -> Self {
         Self { shard, after_pos: pos, pos, lists: Vec::new() }
     }
 
-    /// The changes of one list, each entity once, in order of ids.
+    /// The changes of one list, with each entity once, sorted by id.
     #[must_use]
     pub fn of<L: LiveList>(&self) -> &[Change<L>] {
         let list = self.lists.iter().find_map(|list| {
@@ -127,8 +130,8 @@ impl ChangeFeed {
         Self { sender, heads: zeros(), written: zeros(), begun: Arc::default() }
     }
 
-    /// Subscribes. The next change may leave a gap after [`ChangeFeed::heads`]: its `after_pos` is
-    /// then higher.
+    /// Subscribes. If the next change has a higher `after_pos` than its shard has in
+    /// [`ChangeFeed::heads`], changes are missing in between.
     #[must_use]
     pub fn listen(&self) -> broadcast::Receiver<Arc<Changed>> {
         let receiver = self.sender.subscribe();
@@ -142,8 +145,9 @@ impl ChangeFeed {
         self.heads.iter().map(|head| head.load(Ordering::Acquire)).collect()
     }
 
-    /// The positions of rows that were read with these cursors; `None` if the rows are older than
-    /// changes already published, because they are being rebuilt.
+    /// The position of each shard in rows that were read together with these cursors; 0 for a shard
+    /// without a cursor. `None` if the rows are older than rows already written, because they are
+    /// being rebuilt.
     #[must_use]
     pub fn rows_at(&self, cursors: &[(u16, i64)]) -> Option<Arc<[i64]>> {
         let mut seen = vec![0; self.heads.len()];
@@ -166,7 +170,7 @@ impl ChangeFeed {
         self.sender.receiver_count() > 0
     }
 
-    /// Resolves when somebody has subscribed.
+    /// Resolves when a subscriber has called [`ChangeFeed::listen`].
     pub(in crate::actors) async fn begun(&self) {
         self.begun.notified().await;
     }
@@ -194,9 +198,10 @@ impl ChangeFeed {
 /// Limits of [`read`].
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Events of the range, and as many again before it that must be folded first.
+    /// The most events of the range; as many again may be read before the range to find the
+    /// previous states.
     pub events: usize,
-    /// Entities, over all lists.
+    /// The most entities in one shard's changes, over all lists.
     pub entities: usize,
 }
 
@@ -211,8 +216,9 @@ struct Reading<'a> {
     entities_max: usize,
 }
 
-/// The changes after some positions up to others, one per shard, read from the journal: shard by
-/// shard, in ranges of at most 256 events; `None` if that exceeds `bounds`.
+/// Reads from the journal the changes after the positions `after`, up to the positions `until`;
+/// both have one position per shard. The answer has the shards one after the other, each in ranges
+/// of at most 256 events. `None` if the range exceeds `bounds`.
 ///
 /// # Errors
 /// [`ReadError`] of the journal.
@@ -242,7 +248,7 @@ pub async fn read(
     Ok(Some(all))
 }
 
-/// The number of events between positions, over all shards.
+/// The number of events between two vectors of positions, over all shards.
 #[must_use]
 pub fn distance(after: &[i64], until: &[i64]) -> i64 {
     let between = |(after, until): (&i64, &i64)| until.saturating_sub(*after).max(0);

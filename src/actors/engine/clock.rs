@@ -1,4 +1,5 @@
-//! The store's one source of time and of randomness: ids, and the jitter of delays.
+//! A node's only source of time and of randomness, which is used for new ids and the jitter of
+//! retry delays.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ pub trait TimeSource: Send + Sync {
     /// The current time.
     fn now(&self) -> Timestamp;
 
-    /// An unpredictable number, or the next one of a seed.
+    /// An unpredictable number, or the next one of a seeded series.
     fn draw(&self) -> u64 {
         rand::random()
     }
@@ -23,7 +24,7 @@ pub trait TimeSource: Send + Sync {
     fn turn(&self, _span: Span) {}
 }
 
-/// The clock of the store. Tests set a clock of their own by hand; the simulator's time and
+/// The clock of a node. A test can use a clock that it sets by hand; the simulator's time and
 /// randomness follow from a seed.
 #[derive(Clone)]
 pub struct Clock {
@@ -49,8 +50,8 @@ impl Clock {
         Self::of(Arc::new(ByHand(AtomicI64::new(start.millis()))))
     }
 
-    /// Moves a clock that was made by hand, back if the span is negative; the machine's clock
-    /// ignores it.
+    /// Moves a clock made by [`Clock::by_hand`], backwards if the span is negative. The machine's
+    /// clock ignores this call.
     pub fn turn(&self, span: Span) {
         if let Some(source) = &self.source {
             source.turn(span);
@@ -69,7 +70,8 @@ impl Clock {
         Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     }
 
-    /// A new key for a cart and its order: it grows with time and cannot be guessed.
+    /// A new key, which is the common part of the ids of a cart and its order. Keys grow with time
+    /// and cannot be guessed.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the one place that draws ids")]
     pub fn new_key(&self) -> Key {

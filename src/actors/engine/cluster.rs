@@ -61,11 +61,11 @@ pub struct ClusterStart {
 struct HeldShard {
     fence: Fence,
     lease: ShardLease,
-    /// It is being handed over.
+    /// The shard is being handed over to another node.
     leaving: bool,
     /// Held while the shard is opened or closed, so that these never overlap.
     turn: Arc<tokio::sync::Mutex<()>>,
-    /// It no longer runs here; its claim is about to be released.
+    /// This node no longer runs the shard; its claim is about to be released.
     closed: bool,
     /// Cancelled when the shard is lost.
     lost: CancellationToken,
@@ -76,13 +76,13 @@ struct HeldShard {
 pub struct ClusterView {
     /// Live nodes.
     pub members: Vec<Member>,
-    /// All shards.
+    /// All shards with their owners.
     pub holdings: Vec<Holding>,
     /// The addresses of live nodes.
     peers: BTreeMap<String, Peer>,
 }
 
-/// This node's part in the cluster.
+/// This node's membership of the cluster, and the shards that it owns.
 pub struct ClusterMember {
     options: Options,
     me: String,
@@ -106,8 +106,8 @@ pub struct ClusterMember {
     leaving: CancellationToken,
 }
 
-/// Identifies this machine since its start, and its network namespace where an address is local to
-/// one.
+/// Identifies the boot of this machine and this process's network namespace: two processes with the
+/// same value and the same address cannot both be listening.
 fn machine() -> String {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let network = std::fs::read_link("/proc/self/ns/net").unwrap_or_default();
@@ -214,7 +214,8 @@ impl ClusterMember {
             self.renew(&running).await;
             self.drop_ended(&running);
             let mut next = Instant::now() + period;
-            // A lease that ends earlier is noticed at its end.
+            // Between two renewals the loop wakes every tenth of a lease, to drop shards whose
+            // leases have ended.
             next = next.min(Instant::now() + period.min(self.options.lease() / 10));
             let mut waited = Duration::ZERO;
             while waited < period {
@@ -280,7 +281,8 @@ impl ClusterMember {
         }
     }
 
-    /// Records whether this node is listed, and if so, whether it drains.
+    /// Handles the outcome of a heartbeat. `alive` says whether this node is marked as draining; it
+    /// is `None` if this node is not listed, because another process has its name.
     async fn note(&self, running: &Shards, alive: Option<bool>) {
         let before = self.listed.swap(alive.is_some(), Ordering::AcqRel);
         match alive {
@@ -304,9 +306,10 @@ impl ClusterMember {
         self.held().get(&fence.shard).is_some_and(|held| held.fence == fence && !held.closed)
     }
 
-    /// Marks a shard as closed; `true` if it was owned under this claim. Entities that may be left
-    /// of it answer no more. It stays owned until it is released, or it would look like a shard
-    /// left by an earlier process of this node.
+    /// Marks a shard as closed; `true` if it was owned under this claim. Entities of the shard that
+    /// are still in memory give no more answers. The shard stays in the list of owned shards until
+    /// its claim is released; otherwise `look` would take it for a shard that an earlier process of
+    /// this node had claimed.
     fn close(&self, fence: Fence) -> bool {
         let mut held = self.held();
         let Some(held) = held.get_mut(&fence.shard).filter(|held| held.fence == fence) else {
@@ -317,7 +320,7 @@ impl ClusterMember {
         true
     }
 
-    /// Removes a shard from the owned ones.
+    /// Removes a shard from the list of owned shards.
     fn end(&self, fence: Fence) {
         let mut all = self.held();
         if all.get(&fence.shard).is_some_and(|held| held.fence == fence) {
@@ -325,8 +328,8 @@ impl ClusterMember {
         }
     }
 
-    /// Drops the shards whose lease has ended, or that belong to another node according to the
-    /// journal.
+    /// Drops the shards whose lease has ended, and those whose writes the journal has refused
+    /// because another node owns them.
     fn drop_ended(&self, running: &Shards) {
         let ended: Vec<u16> = {
             let held = self.held();
@@ -350,7 +353,8 @@ impl ClusterMember {
         self.poke.notify_one();
     }
 
-    /// Reads the cluster, claims and hands over shards, until stopped.
+    /// Reads the members and the shards' owners, and claims and hands over shards accordingly,
+    /// until stopped.
     pub(in crate::actors) async fn place(
         self: Arc<Self>,
         running: Arc<Shards>,
@@ -359,7 +363,8 @@ impl ClusterMember {
         let mut heard = self.notices.listen();
         let mut news = true;
         loop {
-            // Not cancelled half way: a shard would be owned but run by nobody.
+            // `look` must not be cancelled half way: a shard could then be claimed without being
+            // run.
             if let Err(error) = self.look(&running).await {
                 tracing::warn!(%error, "cannot read the owners of the shards");
             }
@@ -380,8 +385,8 @@ impl ClusterMember {
         }
     }
 
-    /// One round: the view is read, free shards are claimed, and hand-overs are started. It waits
-    /// for no hand-over, or the view would become stale meanwhile.
+    /// One round: reads the view, claims free shards, and starts hand-overs. It does not wait for
+    /// the hand-overs, because the view would become stale meanwhile.
     async fn look(self: &Arc<Self>, running: &Arc<Shards>) -> Result<(), store::Error> {
         self.refresh(running).await?;
         let view = self.view();
@@ -396,9 +401,10 @@ impl ClusterMember {
                     (_, None) if mine(holding.shard) && self.is_free(holding) => {
                         take.push(holding.shard);
                     }
-                    // It was claimed by an earlier process of this node, or was lost and claimed by
-                    // nobody: no other node claims a shard whose listed owner is alive. This node
-                    // claims it and hands it over later.
+                    // An earlier process of this node claimed the shard, or this node lost it and
+                    // no node has claimed it since. Other nodes do not claim a shard whose listed
+                    // owner is alive, so this node claims it, and hands it over later if placement
+                    // assigns it to another node.
                     (Some(owner), None) if *owner == self.me => take.push(holding.shard),
                     (_, Some(held)) if !held.leaving && elsewhere(holding.shard) => {
                         give.push(holding.shard);
@@ -450,7 +456,8 @@ impl ClusterMember {
             }
         }
         for row in shards {
-            // A node renews its own membership and its shards' leases together.
+            // A node renews its membership together with its shards' leases, so a shard whose owner
+            // is not alive is free.
             let owner = Some(row.owner).filter(|owner| view.peers.contains_key(owner));
             view.holdings.push(Holding { shard: row.id, owner, pinned_to: row.pinned_to });
         }
@@ -464,7 +471,7 @@ impl ClusterMember {
         Ok(())
     }
 
-    /// Claims shards and runs what it got.
+    /// Claims shards, and opens those whose claim succeeded.
     async fn claim_shards(
         &self,
         running: &Arc<Shards>,
@@ -484,7 +491,7 @@ impl ClusterMember {
         }
         self.changed.notify_waiters();
         self.notices.tell(Notice::Shards);
-        // Waiting callers of this node read the owner from the view.
+        // Callers on this node that wait for a shard's owner read it from the view.
         self.refresh(running).await
     }
 

@@ -10,8 +10,8 @@ use crate::store::journal::{Journal, ReadError, StateSnapshot};
 /// Events that are read at once.
 const PAGE: u32 = 500;
 
-/// A state that is folded from the events of one entity. Every noun is one; `()` is the state of
-/// those who need only the events.
+/// A state that is folded from the events of one entity: the state of a noun, or `()` for a
+/// projection that needs only the events.
 pub trait Fold: Default + Clone + Send + Sync + 'static {
     /// A decoded event.
     type Event: Send + Sync;
@@ -101,8 +101,8 @@ pub enum Upto {
     Pos(i64),
 }
 
-/// Folds an entity's events from the first one, never from a snapshot, as far as there are any; the
-/// inner error says which event cannot be folded.
+/// Folds an entity's events from the first one up to `upto`, without a snapshot. If an event cannot
+/// be folded, the inner error names it.
 ///
 /// # Errors
 /// [`ReadError`] of the journal.
@@ -116,8 +116,9 @@ pub async fn replay<S: Fold>(
     Ok(read.map(|()| folded))
 }
 
-/// Folds an entity's events up to one of them, from its snapshot if that is not later; the inner
-/// error says which event cannot be folded.
+/// Folds an entity's events up to the event `seq`. If there are more than 500 and the entity has a
+/// snapshot that is not later than `seq`, the fold starts there. If an event cannot be folded, the
+/// inner error names it.
 ///
 /// # Errors
 /// [`ReadError`] of the journal.
@@ -131,8 +132,8 @@ pub async fn load<S: Fold>(
     Ok(loaded.unwrap_or_else(|| Err("it is too long".to_owned())))
 }
 
-/// Folds as [`load`] does if that reads at most `left` events, and subtracts them from it; `None`
-/// if it needs more.
+/// Folds as [`load`] does, if that reads at most `left` events, and subtracts their number from
+/// `left`; `None` if more would have to be read.
 ///
 /// # Errors
 /// [`ReadError`] of the journal.
@@ -158,7 +159,7 @@ pub async fn load_within<S: Fold>(
     Ok(Some(read.map(|()| folded)))
 }
 
-/// Folds the following events.
+/// Folds the events after `folded.seq`, up to `upto`.
 async fn read_on<S: Fold>(
     journal: &dyn Journal,
     entity: &EntityId,
@@ -174,8 +175,8 @@ async fn read_on<S: Fold>(
     each(journal, entity, after, upto, fold).await
 }
 
-/// Passes an entity's events after one of them to `take`, in order, until it returns an error,
-/// which is the inner one.
+/// Passes an entity's events after the seq `after`, up to `upto`, to `take`, in order. An error of
+/// `take` ends this and is returned as the inner error.
 ///
 /// # Errors
 /// [`ReadError`] of the journal.

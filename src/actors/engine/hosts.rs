@@ -1,5 +1,5 @@
 //! The hosts of all nouns that a node runs, behind one interface: operations on all of them, or on
-//! the host that an id's prefix selects. The list of nouns is elsewhere.
+//! the host that an id's prefix selects. The list of nouns is in `actors/nouns.rs`.
 
 use std::any::Any;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! The job queue's ledger in the store. The jobs themselves are elsewhere.
+//! The ledger of the job queue, which records jobs and schedules, in the store. The kinds of jobs
+//! are in `app/jobs.rs`.
 
 use async_trait::async_trait;
 
@@ -8,7 +9,8 @@ use crate::domain::background_job::{Job, Schedule};
 use crate::domain::time::Timestamp;
 use crate::store::{self, Store};
 
-/// The ledger in the store. Several nodes use the store's clock, a single one its own.
+/// The ledger in the store. The clock is the store's if several nodes may use the store; a single
+/// node uses its own.
 pub struct StoredJobs(pub Store, pub Clock);
 
 fn describe_error(error: store::Error) -> String {

@@ -1,5 +1,5 @@
-//! What runs any noun: hosts, shards, timers, projections and cluster membership. It depends on no
-//! noun and no flow.
+//! The engine runs the entities of any noun: it has hosts, shards, timers, projections and cluster
+//! membership. It depends on no noun and no flow.
 
 pub mod backoff;
 pub mod changes;

@@ -1,10 +1,10 @@
-//! Placement: which node should own which shard. It is a pure function of the members, so that all
-//! nodes compute the same without communication. It concerns only speed and an even share; the
-//! journal guarantees that no shard has two writers.
+//! Placement: which node should own which shard. It is a pure function of the members and the
+//! shards, so that all nodes compute the same without communication. It affects only speed and an
+//! even share of the load; the journal guarantees that no shard has two writers.
 //!
-//! Rendezvous hashing ranks the nodes for every shard, and no node gets more than its share: a
-//! surplus shard goes to the next node in its ranking. So when a node joins or leaves, few shards
-//! move without need.
+//! Rendezvous hashing ranks the nodes for every shard, and no node gets more than its share, except
+//! of pinned shards: a surplus shard goes to the next node in its ranking. So when a node joins or
+//! leaves, few shards move without need.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,10 +13,10 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Member {
     /// Its name.
     pub id: String,
-    /// It hands over its shards and gets no new ones.
+    /// The node hands over its shards and gets no new ones.
     pub draining: bool,
-    /// It has been alive for a while. Before that it gets only shards that no other node can take,
-    /// so that nodes that restart often do not move shards all the time.
+    /// The node has been alive for `cluster.settle_ms`. Before that it gets only shards that no
+    /// other node can take, so that nodes that restart often do not move shards all the time.
     pub settled: bool,
 }
 
@@ -42,7 +42,7 @@ pub struct ShardMove {
     pub to: String,
 }
 
-/// The node that should own each shard; empty if there are no nodes.
+/// The node that should own each shard; empty if no node can get shards.
 #[must_use]
 pub fn wanted(members: &[Member], holdings: &[Holding]) -> BTreeMap<u16, String> {
     let able = able(members);
@@ -89,8 +89,8 @@ pub fn plan(members: &[Member], holdings: &[Holding]) -> Vec<ShardMove> {
     moved.collect()
 }
 
-/// The nodes that can get shards: the settled ones that do not drain; if there are none, all that
-/// do not drain; if there are none, all.
+/// The nodes that can get shards: the settled ones that do not drain, or, if there are none, all
+/// that do not drain.
 fn able(members: &[Member]) -> BTreeSet<&str> {
     let of = |fits: &dyn Fn(&Member) -> bool| -> BTreeSet<&str> {
         members.iter().filter(|member| fits(member)).map(|member| member.id.as_str()).collect()

@@ -1,10 +1,10 @@
 //! Plain rows with a version, of any kind: read through a cache in memory, and written with their
-//! change event in one append, by the node that owns their shard (`away`). The columns of the rows
-//! are defined elsewhere.
+//! change event in one append, by the node that owns their shard (`remote`). The columns of the
+//! rows are defined in `store`.
 //!
-//! Changes of other nodes arrive by the feed and update the cache. The feed may lose some: where
-//! other nodes write to the same store, a cached row has a TTL, unless this node owns its shard, so
-//! that nobody else can write it.
+//! Changes made by other nodes arrive by the feed and update the cache. The feed may lose some of
+//! them. So if other nodes write to the same store, a cached row has a TTL, unless this node owns
+//! the row's shard: then no other node can write it.
 
 mod kinds;
 mod remote;
@@ -35,7 +35,8 @@ pub use self::kinds::{ErasedRows, RowHosts, RowKinds};
 /// The most rows of a kind in the cache.
 const KEPT_MAX: usize = 100_000;
 
-/// Attempts of an unconditional write that other writes overtake.
+/// The most attempts of an unconditional write, if concurrent writes of the same row keep being
+/// first.
 const TRIES_MAX: usize = 32;
 
 /// The precondition of a write.
@@ -45,7 +46,7 @@ pub enum Expect {
     Absent,
     /// The row has this version.
     Version(i64),
-    /// None.
+    /// There is no precondition.
     Any,
 }
 
@@ -110,11 +111,11 @@ pub struct RowHost<T: VersionedRow> {
     kept: sync::Cache<T::Key, CachedRow<T>>,
     lookups: Lookups,
     remote: RwLock<Option<Arc<dyn RemoteEntities>>>,
-    /// Owned shards, since when, and their tenures.
+    /// The owned shards: since when this node has owned each, and its lease.
     had: RwLock<HashMap<u16, (Instant, ShardLease)>>,
 }
 
-/// A cached row, and the time before it was read or written.
+/// A cached row, and the time at which reading or writing it began.
 #[derive(Clone)]
 struct CachedRow<T> {
     row: Arc<Row<T>>,
@@ -138,13 +139,14 @@ impl<T: VersionedRow> RowHost<T> {
         Self { base, kept, lookups, remote: RwLock::default(), had: RwLock::default() }
     }
 
-    /// Whether a row that was read at this time may be answered: nobody else can have written it
-    /// since, or its TTL has not ended.
+    /// Whether a row that was read at this time may be returned to a reader: its TTL has not ended,
+    /// or no other node can have written it since.
     fn believes(&self, key: &T::Key, read_at: Instant) -> bool {
         self.base.cache_ttl.is_none_or(|ttl| read_at.elapsed() < ttl) || self.knows(key, read_at)
     }
 
-    /// Whether a row that was read at this time is current: nobody else can have written it since.
+    /// Whether a row that was read at this time is surely current: no other node can have written
+    /// it since.
     fn knows(&self, key: &T::Key, read_at: Instant) -> bool {
         if self.base.cache_ttl.is_none() {
             return true;
@@ -189,8 +191,9 @@ impl<T: VersionedRow> RowHost<T> {
         Ok(row)
     }
 
-    /// Writes a row. The same idempotency key again finds the row that it wrote. With
-    /// [`Expect::Any`], a write that another one overtook is repeated on the new version.
+    /// Writes a row. A repeated creation ([`Expect::Absent`]) with the idempotency key of the first
+    /// one returns the row as it is now. With [`Expect::Any`], a write is repeated on the new
+    /// version if a concurrent write was first.
     ///
     /// # Errors
     /// [`Error`]: the precondition fails, or the store cannot write.
@@ -317,7 +320,7 @@ impl<T: VersionedRow> RowHost<T> {
         Ok(first.first().is_some_and(|record| record.cause().idempotency == cause.idempotency))
     }
 
-    /// Caches a row that was current at this time or later.
+    /// Caches a row that was read from the store, or written, at the time `at` or later.
     fn keep(&self, row: Arc<Row<T>>, at: Instant) {
         let new = CachedRow { row, at };
         let vacant = self.kept.entry(new.row.value.key(), None, |_, kept| {
@@ -327,7 +330,8 @@ impl<T: VersionedRow> RowHost<T> {
             EntryAction::Retain(())
         });
         if let EntryResult::Vacant(place) = vacant {
-            // It fails only if the key was removed meanwhile: then the next read goes to the store.
+            // This fails only if the row was removed from the cache meanwhile: then the next read
+            // goes to the store.
             let _removed = place.insert(new);
         }
     }
@@ -359,7 +363,7 @@ impl<T: VersionedRow> RowHost<T> {
         any
     }
 
-    /// Clears the cache: the lost events may have been about any row.
+    /// Clears the cache, because the events that the feed has lost may have changed any row.
     fn lost_some(&self) -> bool {
         self.kept.clear();
         true

@@ -1,6 +1,7 @@
 //! Runtime settings: their names, valid values and current values. A change is a row in the store,
-//! with its author and reason, and reaches every node within a second. A setting takes effect where
-//! it is read; settings that need a restart are in the configuration.
+//! with its author and reason, and reaches every node within a second. Code that depends on a
+//! setting reads or watches its current value, so a change needs no restart. Settings that do need
+//! one are in the configuration (`config`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
@@ -21,7 +22,8 @@ use crate::store::{self, Store};
 
 /// How often the store is read for changes.
 const EVERY: Duration = Duration::from_millis(500);
-/// Attempts of a change without a version that other changes overtake.
+/// The most attempts of one change, if concurrent changes of the same setting keep being written
+/// first.
 const TRIES_MAX: u32 = 16;
 /// The highest rate limit, in requests per minute.
 pub const RATE_MAX: u32 = 10_000_000;
@@ -30,7 +32,8 @@ pub const SWEEP_MAX_SECS: u64 = 604_800;
 /// The longest TTL of the product-list cache, in seconds.
 pub const PRODUCTS_CACHED_MAX_SECS: u64 = 3_600;
 
-/// Rate limits of one client, in requests per minute, and as a burst; 0 is unlimited.
+/// Rate limits of one client, in requests per minute; after a pause, a client may send a whole
+/// minute's requests at once. 0 is unlimited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rates {
@@ -125,7 +128,7 @@ pub struct Definition {
 }
 
 impl Definition {
-    /// Why a value is invalid.
+    /// Returns why a value is invalid, or `None` if it is valid.
     fn fault(&self, value: RuntimeValue) -> Option<String> {
         match (self.kind, value) {
             (SettingKind::Switch, RuntimeValue::Switch(_)) => None,
@@ -151,7 +154,7 @@ pub struct Shown {
     pub definition: Definition,
     /// The current value.
     pub value: RuntimeValue,
-    /// The number of its changes.
+    /// The number of changes so far; 0 if the setting was never changed.
     pub version: i64,
     /// The last change.
     pub last: Option<Row>,
@@ -172,7 +175,7 @@ pub enum Error {
         /// Its version.
         version: i64,
     },
-    /// Others changed it again and again.
+    /// Concurrent changes were written first in every attempt.
     #[error("other requests keep changing the setting: try again")]
     TryAgain,
     /// The store cannot be read or written.
@@ -183,7 +186,7 @@ pub enum Error {
 /// The author and reason of a change.
 #[derive(Clone, Debug)]
 pub struct Author {
-    /// The author, as in the journal.
+    /// The author, in the form that the journal uses for principals, such as `key:…`.
     pub by: String,
     /// The reason.
     pub reason: String,
@@ -258,7 +261,7 @@ impl Runtime {
         let rows = store.runtime_settings().await?;
         let mut known = self.rows();
         for row in rows {
-            // The rows may be older than what this node already knows.
+            // A row that was read may be older than the one that this node already knows.
             let newer = known.get(&row.name).is_none_or(|there| there.version < row.version);
             if newer {
                 tracing::info!(
@@ -375,7 +378,7 @@ fn value(definition: &Definition, last: Option<&Row>) -> RuntimeValue {
     read.filter(|value| definition.fault(*value).is_none()).unwrap_or(definition.default)
 }
 
-/// The name of the switch of a provider.
+/// The name of the setting that turns a payment provider on or off.
 fn provider_switch(provider: &str) -> String {
     format!("providers.{provider}")
 }

@@ -1,5 +1,6 @@
-//! Opening and closing a shard on a node: its lane writes, its entities run, its rows are
-//! projected, and its pending work is resumed. Placement of shards is in `cluster`.
+//! Opens and closes shards on a node. When a shard is opened, its lane accepts appends, its
+//! entities run, its events are projected, and its pending work is resumed. Placement of shards is
+//! in `cluster`.
 
 use std::sync::{Arc, OnceLock};
 
@@ -22,7 +23,7 @@ use crate::store::Tables;
 use crate::store::journal::lanes::Lanes;
 use crate::store::journal::{Fence, Journal, ReadError};
 
-/// Entities that are woken at once.
+/// Timers that are read at once to wake their entities.
 const PAGE: u32 = 500;
 
 /// The shards that a node runs.
@@ -50,7 +51,7 @@ impl EventSource for Committed {
 }
 
 impl Shards {
-    /// No shards yet: [`Shards::open`] opens them.
+    /// A node without shards: [`Shards::open`] adds them.
     #[must_use]
     pub fn new(store: Arc<dyn Tables>, lanes: Lanes, hosts: Hosts, rows: RowHosts) -> Self {
         Self { store, lanes, hosts, rows, owned: Owned::default(), relay: OnceLock::new() }
@@ -125,7 +126,8 @@ impl Shards {
         Ok(())
     }
 
-    /// Finishes the commands of a shard and accepts no more. It is disowned afterwards.
+    /// Finishes the commands of a shard and accepts no more. The caller then calls
+    /// [`Shards::disown`].
     pub async fn finish(&self, shard: u16) {
         future::join_all(self.hosts.iter().map(|host| host.close(shard))).await;
         self.lanes.of(shard).flush().await;

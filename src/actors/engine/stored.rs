@@ -1,5 +1,5 @@
-//! The stored form of any noun's events and states, for checks of a store's contents. The host
-//! reads a journal to run entities.
+//! The stored form of any noun's events and states, for tests and fuzz targets that decode and
+//! encode them again without running entities.
 
 use serde_json::{Error, Value};
 use strum::VariantNames;
@@ -18,9 +18,9 @@ pub struct StoredShapes {
     pub newest: fn(kind: &str) -> u16,
     /// Upcasts the data of an older version of a kind to the next one.
     pub upcast: fn(kind: &str, version: u16, data: Value) -> Value,
-    /// Decodes an event, and decodes again what is encoded from it.
+    /// Decodes an event, encodes it again, and decodes the result.
     pub reread_event: fn(&Record) -> Result<Reread, Error>,
-    /// Decodes a state, and decodes again what is encoded from it.
+    /// Decodes a state, encodes it again, and decodes the result.
     pub reread_state: fn(text: &str) -> Result<Reread, Error>,
 }
 
@@ -29,11 +29,11 @@ pub struct StoredShapes {
 pub struct Reread {
     /// The kind of the event; empty for a state.
     pub kind: &'static str,
-    /// Its version.
+    /// The version of the event's kind; 0 for a state.
     pub version: u16,
     /// Its encoding.
     pub written: String,
-    /// Whether the encoding decodes to the same value.
+    /// Whether decoding `written` gives the same value again.
     pub same: bool,
 }
 

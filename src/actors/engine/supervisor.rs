@@ -1,4 +1,5 @@
-//! The root of a node's actors: the actor of a shard that fails is restarted by its host.
+//! The root supervisor of a node's actors. When the actor of a shard fails, it asks the shard's
+//! host to restart the actor.
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 
@@ -8,7 +9,7 @@ use super::hosts::Hosts;
 pub struct Supervisor;
 
 impl Supervisor {
-    /// Starts a supervisor. The hosts are sent to it once they exist.
+    /// Starts a supervisor. The hosts are created afterwards, and sent to it as its only message.
     ///
     /// # Errors
     /// [`SpawnErr`] when it cannot be started.

@@ -1,7 +1,7 @@
 //! Fires due timers: each wakes its entity, which decides what to do.
 //!
-//! A timer whose entity cannot answer, because it is in quarantine, stays due. It fires now and
-//! then, and never delays the others.
+//! A timer whose entity cannot answer, because it is in quarantine, stays due. It fires again after
+//! 10 seconds or more, and never delays other timers.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use crate::domain::entity::EntityId;
 use crate::domain::time::{Span, Timestamp};
 use crate::store::journal::{Journal, ReadError, Timer};
 
-/// Timers that are read at once, and about how many fire at once.
+/// The timers in one page of a read; no further page is read once this many have fired.
 const AT_ONCE: u32 = 500;
-/// The most pages that are read at once without finding a timer to fire.
+/// The most pages of a shard's timers that are read in one period.
 const PAGES_MAX: u32 = 20;
-/// Time for an entity to change a fired timer's row, before the timer fires again.
+/// How long an entity has to change the row of a fired timer, before the timer fires again.
 const PATIENCE: Span = Span::from_secs(10);
 
-/// The position in a shard's due timers, and those that fired lately.
+/// Where the reading of a shard's due timers continues, and when timers have fired lately.
 #[derive(Default)]
 struct Round {
     after: Option<Timer>,
@@ -65,7 +65,7 @@ async fn fire(
     shard: u16,
     round: &mut Round,
 ) -> Result<(), ReadError> {
-    // A time in the future means that the clock was set back after the timer fired.
+    // Entries in the future are removed, too: the clock was set back after those timers fired.
     round.fired.retain(|_, at| *at <= now && *at + PATIENCE > now);
     let mut fired = 0;
     for _ in 0..PAGES_MAX {

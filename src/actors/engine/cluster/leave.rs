@@ -1,5 +1,4 @@
-//! Hand-over of shards: of those that placement assigns to other nodes, or of all when the node
-//! leaves.
+//! Hand-over of shards: those that placement assigns to other nodes, or all when the node leaves.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -48,7 +47,8 @@ impl ClusterMember {
             };
             tokio::select! {
                 biased;
-                // The shard may be claimed again by now; the new claim must not be finished.
+                // The shard was lost. This node may have claimed it again by now, and the shard
+                // must not be closed under the new claim.
                 () = held.lost.cancelled() => {}
                 finished = timeout(HAND_OVER, finish) => {
                     self.disown(running, fence, finished.is_ok());
@@ -92,7 +92,8 @@ impl ClusterMember {
     }
 
     /// Hands over all shards. New commands for them are forwarded. This node goes on renewing its
-    /// membership, marked as draining: other nodes take a node that does not renew it for dead.
+    /// membership, marked as draining: other nodes consider a node dead that does not renew its
+    /// membership.
     pub(in crate::actors) async fn leave(&self, running: &Arc<Shards>) {
         self.leaving.cancel();
         self.say_that_it_leaves(running).await;
@@ -100,7 +101,7 @@ impl ClusterMember {
         let all: Vec<u16> = self.held().keys().copied().collect();
         let all = self.begin_to_give(all);
         self.give(running, all, LEAVE_AT_ONCE).await;
-        // Some shards were already being handed over.
+        // Waits for shards that were already being handed over before this call.
         let rest = async {
             loop {
                 let changed = self.changed.notified();
@@ -114,8 +115,8 @@ impl ClusterMember {
         self.look_again();
     }
 
-    /// Removes this node from the list of nodes. Its leases must not be renewed any more, or it
-    /// would be listed again.
+    /// Removes this node from the list of nodes. The task that renews its membership must have
+    /// stopped; otherwise it would list this node again.
     pub(in crate::actors) async fn gone(&self, running: &Shards) {
         if let Some(row) = self.row.get()
             && let Err(error) = running.store.remove_node(row).await

@@ -10,12 +10,12 @@ use super::ClusterMember;
 use crate::actors::engine::host::{RemoteEntities, RemoteFailure};
 use crate::bus::CallError;
 
-/// How long answers of a former owner may still be in transit.
+/// How long to wait for answers of a former owner that may still be in transit.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 impl ClusterMember {
-    /// Waits until a shard has another owner, and until answers of the former owner have arrived: a
-    /// dead node answers nothing, however long a caller waits.
+    /// Waits until `node` is no longer the owner of a shard, and then until its last answers may
+    /// have arrived. A call to it is given up after that, because a dead node never answers.
     async fn no_longer(&self, shard: u16, node: &str) {
         loop {
             let changed = self.changed.notified();
@@ -28,7 +28,7 @@ impl ClusterMember {
         }
     }
 
-    /// Asks the owner of a shard something.
+    /// Sends a message to the owner of a shard, and returns its answer.
     async fn ask(
         &self,
         shard: u16,

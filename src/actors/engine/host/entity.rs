@@ -2,9 +2,9 @@
 //!
 //! The entity applies decided events at once, queues them for the journal, and goes on without
 //! waiting. Answers and effects are held back until the lane reports that the events are durable.
-//! If they cannot be written, the entity discards its state and replays its history. That is rare,
-//! so the future of the replay is boxed: every entity in memory is a task as large as its largest
-//! future.
+//! If they cannot be written, the entity discards its state and replays its history. The future of
+//! this rare replay is boxed: an entity's task occupies as much memory as the largest future in it,
+//! and there may be many entities in memory.
 
 mod history;
 
@@ -33,11 +33,13 @@ const KEY_MEMORY: Span = Span::from_secs(24 * 3600);
 const KEYS_MAX: usize = 1_000;
 /// The most callers that wait for a state of one entity.
 const WAITERS_MAX: usize = 1_000;
-/// A timer that has fired, and is still due because there is more to do, fires again after this.
+/// The pause before a timer fires again that has fired with an effect, and is still due because
+/// there is more to do.
 const TIMER_PAUSE: Span = Span::from_secs(10);
-/// A timer that has fired without any effect, and is still due, fires again after this.
+/// The pause before a timer fires again that has fired without any effect, and is still due.
 const VAIN_TIMER_PAUSE: Span = Span::from_secs(300);
-/// Assumed time of an armed timer whose row is unknown: later than any wanted time.
+/// The assumed time of an armed timer whose row's time is unknown: later than any time that a state
+/// can require, so the next change of the state sets the row.
 const UNKNOWN: Timestamp = Timestamp::from_millis(i64::MAX);
 
 /// Arguments of a new entity.
@@ -241,8 +243,8 @@ impl<N: Noun> Life<N> {
         View { state: &self.state, seq: self.seq, replayed, stale: false, summary_number: None }
     }
 
-    /// Its shard is handed over: the new owner performs its effects again, and its waiters ask
-    /// there.
+    /// The entity's shard is handed over: the new owner performs the entity's effects again, and
+    /// its waiting callers ask the new owner.
     fn leave(&mut self) {
         self.leaving = true;
         self.performing.clear();
@@ -287,14 +289,14 @@ impl<N: Noun> Life<N> {
         }
     }
 
-    /// Whether a command expects another version. A command that was carried out before is not
-    /// stale: it gets the outcome of the first one.
+    /// Whether a command expects another version of the entity. A repeated command, which was
+    /// carried out before under the same idempotency key, is not stale: it gets its first outcome.
     fn stale(&self, if_seq: Option<i64>, cause: &Cause) -> bool {
         if_seq.is_some_and(|seq| seq != self.seq) && self.known(cause).is_none()
     }
 
-    /// The digest of the request that its caller sent with this idempotency key within the last 24
-    /// hours.
+    /// The digest of the request that the same caller sent with the same idempotency key within the
+    /// last 24 hours; `None` if there was none.
     fn known(&self, cause: &Cause) -> Option<u64> {
         let (digest, at) = self.keys.get(&key_of(cause)?)?;
         (*at + KEY_MEMORY > self.host.shared.clock.now()).then_some(*digest)
@@ -399,7 +401,8 @@ impl<N: Noun> Life<N> {
         }
     }
 
-    /// The fault of [`SeededFault::TimerLostAtPassivation`].
+    /// Clears the timer's row, which is a bug: this implements
+    /// [`SeededFault::TimerLostAtPassivation`].
     fn lose_timer(&mut self, myself: &ActorRef<EntityMessage<N>>) {
         let (entity, after_seq, at) = (self.id.clone(), self.seq, self.host.shared.clock.now());
         let timer = Some(TimerChange::Clear);
@@ -467,7 +470,7 @@ impl<N: Noun> Life<N> {
         }
     }
 
-    /// Gives an answer as soon as all events that it was read from are durable.
+    /// Gives an answer as soon as all events of the state from which it was read are durable.
     fn hold(&mut self, held: HeldAnswer<N::Rejection>) {
         if self.durable >= self.seq || seeded_fault::active(SeededFault::ReplyBeforeDurable) {
             held(Ok(()));

@@ -13,7 +13,7 @@ use crate::domain::entity::{Cause, Noun};
 use crate::domain::time::Timestamp;
 use crate::store::journal::AppendError;
 
-/// A state from which an answer is read.
+/// A state of an entity, as it is shown to a caller that reads an answer from it.
 #[derive(Debug)]
 pub struct View<'a, N> {
     /// The state.
@@ -31,7 +31,7 @@ pub struct View<'a, N> {
 }
 
 impl<N: Noun> View<'_, N> {
-    /// The one number that others ask for ([`Noun::summary_number`]).
+    /// The one number that other entities ask for ([`Noun::summary_number`]).
     #[must_use]
     pub fn summary_number(&self, now: Timestamp) -> i64 {
         self.summary_number.unwrap_or_else(|| self.state.summary_number(now))
@@ -82,7 +82,7 @@ pub(super) fn reply<N: Noun, T: Send + 'static>(
     })
 }
 
-/// Marks the caller as gone if it is dropped before the answer.
+/// Marks the caller as gone if this value is dropped before the answer has arrived.
 #[derive(Default)]
 pub struct Abandon(Arc<AtomicBool>, bool);
 
@@ -115,7 +115,7 @@ impl Permit {
         Self { _of_noun: of_noun, of_entity: None }
     }
 
-    /// Counts the command on its entity, too; `false` if the entity already has `max`.
+    /// Also counts the command among those of its entity; `false` if the entity already has `max`.
     pub(super) fn count(&mut self, pending: &Arc<AtomicUsize>, max: usize) -> bool {
         if pending.fetch_add(1, Ordering::Relaxed) >= max {
             pending.fetch_sub(1, Ordering::Relaxed);

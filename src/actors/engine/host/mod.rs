@@ -5,7 +5,7 @@
 //! effects wait until the events are durable. The host does not know what the events mean.
 //!
 //! A node runs the entities of the shards that it owns (`places`); a command for another shard is
-//! sent to that shard's owner (`away`). Placement of shards is decided elsewhere.
+//! sent to that shard's owner (`remote`). Placement of shards is decided elsewhere.
 
 mod entity;
 mod message;
@@ -52,13 +52,13 @@ use waits::Waits;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Commands and reads in progress at once, over all entities of a noun.
+    /// The most commands and reads in progress at once, over all entities of a noun.
     #[garde(custom(within(1..=10_000_000)))]
     pub commands_max: usize,
-    /// Commands and reads in progress at once on one entity.
+    /// The most commands and reads in progress at once on one entity.
     #[garde(custom(within(1..=10_000_000)))]
     pub entity_commands_max: usize,
-    /// Events of one entity that are not durable yet.
+    /// The most events of one entity that are not durable yet.
     #[garde(custom(within(1..=1_000_000)))]
     pub undurable_max: usize,
     /// Idle time after which an entity is passivated, in seconds.
@@ -141,7 +141,8 @@ pub trait Flow<N: Noun>: Send + Sync + 'static {
     async fn opened(&self, _host: &Host<N>, _shard: u16) {}
 }
 
-/// The cause of commands that a flow sends to other entities on behalf of this one.
+/// The cause of commands that a flow sends to other entities, on behalf of the entity whose effect
+/// it performs.
 #[must_use]
 pub fn saga() -> Cause {
     Cause { by: "saga".into(), ..Cause::default() }
@@ -264,8 +265,8 @@ impl<N: Noun> Host<N> {
         *write(&self.shared.flow) = Some(flow);
     }
 
-    /// Drops the flow: a flow may hold hosts whose flows hold this one, and such a cycle would
-    /// never be freed.
+    /// Drops the flow: a flow may refer to hosts whose flows refer to this host, and such a cycle
+    /// would never be freed.
     pub fn forget_flow(&self) {
         *write(&self.shared.flow) = None;
     }
@@ -347,8 +348,8 @@ impl<N: Noun> Host<N> {
         self.send(entity, Asked::question(Want::State), read).await
     }
 
-    /// The one number that others ask for ([`Noun::summary_number`]), once the state that it is computed
-    /// from is durable.
+    /// The one number that other entities ask for ([`Noun::summary_number`]), once the state from
+    /// which it is computed is durable.
     ///
     /// # Errors
     /// A failure of the host.
@@ -444,7 +445,8 @@ impl<N: Noun> Host<N> {
         };
         let deadline =
             Instant::now() + Duration::from_millis(self.shared.options.command_timeout_ms);
-        // It is called at most once: a command that has moved to another node was not read here.
+        // `read` is called at most once, because an attempt that ends with one of the errors
+        // retried below has not called it.
         let read = Arc::new(Mutex::new(Some(read)));
         loop {
             let once = read.clone();
@@ -496,8 +498,8 @@ impl<N: Noun> Host<N> {
             permit: Some(Permit::new(permit)),
         };
         self.route(entity, asked.fresh, EntityMessage::Do(Box::new(envelope)))?;
-        // By then the command has been taken from the mailbox, or is dropped; any longer wait is
-        // for the disk.
+        // When `patience` is over, the command has either left the mailbox or will be refused
+        // there; a longer wait would be for the disk.
         let Ok(Ok(answer)) = tokio::time::timeout(patience, receiver).await else {
             return Err(Error::TryAgain);
         };
@@ -505,7 +507,7 @@ impl<N: Noun> Host<N> {
         answer
     }
 
-    /// The longest wait for a new owner of a shard.
+    /// How long to wait for a new owner of a shard before the next attempt.
     fn pause(&self, deadline: Instant) -> Duration {
         deadline.saturating_duration_since(Instant::now()).min(PAUSE)
     }

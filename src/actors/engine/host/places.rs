@@ -1,5 +1,5 @@
-//! The shards that this node runs: each is opened when it was claimed, closed when it is handed
-//! over, and abandoned when it was lost. Placement of shards is decided elsewhere.
+//! The shards that this node runs. A shard is opened once it is claimed, closed when it is handed
+//! over, and abandoned when its lease was lost. Placement of shards is decided elsewhere.
 
 use std::sync::RwLock;
 
@@ -66,8 +66,8 @@ impl<N: Noun> RunningShards<N> {
     }
 }
 
-/// Kills a shard with its entities, in the order in which they woke, so that their callers get
-/// errors in a reproducible order.
+/// Kills a shard's supervisor and its entities, in the order in which the entities were started, so
+/// that their callers get errors in a reproducible order.
 fn kill<N: Noun>(shard: &ActorRef<ShardMessage<N>>) {
     let mut entities = shard.get_children();
     entities.sort_unstable_by_key(ActorCell::get_id);
@@ -93,7 +93,7 @@ impl<N: Noun> Host<N> {
 
     /// Accepts no more commands for a shard, and waits until its commands are answered and its
     /// entities are passivated. The next owner performs their pending effects. If this future is
-    /// dropped, the rest of the shard is abandoned.
+    /// dropped, the caller must abandon the shard.
     pub async fn close(&self, shard: u16) {
         let Some(actor) = self.shared.places.close(shard) else {
             return;
@@ -114,7 +114,8 @@ impl<N: Noun> Host<N> {
         }
     }
 
-    /// Restarts a shard's supervisor after it failed; `false` if the cell is not one of them.
+    /// Restarts a shard's supervisor after it failed; `false` if `failed` is not the supervisor of
+    /// a shard that this host runs.
     pub(in crate::actors) async fn restart(&self, failed: &ActorCell) -> bool {
         let found = {
             let places = read_lock(&self.shared.places.0);

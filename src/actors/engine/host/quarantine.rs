@@ -1,5 +1,6 @@
-//! The list of a noun's quarantined entities, with reason and time, and their release. An entity is
-//! quarantined by itself, when its history is invalid, or by its shard, when it failed too often.
+//! The list of a noun's quarantined entities, with reason and time, and their release. An entity
+//! quarantines itself if its history cannot be read; its shard's supervisor quarantines it if it
+//! has failed too often.
 
 use std::collections::BTreeMap;
 use std::sync::RwLock;
@@ -34,7 +35,7 @@ pub enum Released {
     Well,
     /// It is in quarantine again, for this reason.
     Again(String),
-    /// It did not answer: its outcome is not known yet.
+    /// The entity did not answer: whether it works again is not known yet.
     Unknown,
 }
 
@@ -47,7 +48,7 @@ impl Quarantine {
         read_lock(&self.0).len()
     }
 
-    /// Adds an entity once, however often it fails.
+    /// Adds an entity, unless it is in the list already.
     pub(super) fn note(&self, entity: &EntityId, why: &str, now: Timestamp) {
         let mut noted = write(&self.0);
         if noted.len() < NOTED_MAX && !noted.contains_key(entity) {
@@ -56,7 +57,7 @@ impl Quarantine {
         }
     }
 
-    /// Removes an entity that has read its history.
+    /// Removes an entity, because it has read its history without a fault.
     pub(super) fn well(&self, entity: &EntityId) {
         if read_lock(&self.0).contains_key(entity) {
             write(&self.0).remove(entity);

@@ -1,9 +1,9 @@
 //! Commands to and from other nodes: requests and answers as JSON. [`RemoteEntities`] hides the transport and
 //! the shards' owners.
 //!
-//! A command that changes state, and has neither an idempotency key of its caller nor a cause whose
-//! repetition is harmless, gets a key of its own. So when its answer is lost, it can be sent again
-//! under the same key, to the shard's owner at that time.
+//! A command without an idempotency key of its caller gets a generated one, unless its principal is
+//! one whose commands may be repeated without harm. So when its answer is lost, it can be sent
+//! again with the same key, to the shard's owner at that time.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub(super) enum Want {
     /// (`Noun::summary_number`).
     #[serde(rename = "Figure")]
     SummaryNumber,
-    /// All of it.
+    /// The state, or the excerpt of it that the noun sends to other nodes (`Noun::excerpt`).
     State,
 }
 
@@ -113,11 +113,11 @@ const TRY: Duration = Duration::from_secs(3);
 /// node's caller has disconnected.
 pub(super) const WAIT: Duration = Duration::from_secs(5);
 
-/// Sources of commands that may be repeated without harm.
+/// The beginnings of the principals (`Cause::by`) whose commands may be repeated without harm.
 const REPEATABLE: [&str; 3] = ["saga", "timer", "provider"];
 
 impl<N: Noun> Asked<N> {
-    /// Gives a command that has no idempotency key one of its own, so that a repetition is
+    /// Gives a command without an idempotency key a generated one, so that a repetition is
     /// recognized.
     pub(super) fn name(&mut self, clock: &Clock) {
         if let Some((_, cause)) = &mut self.command

@@ -1,4 +1,4 @@
-//! The messages to a shard's supervisor: from callers, from its entities, and from clocks.
+//! The messages to a shard's supervisor, from callers, from its entities, and from its own timers.
 //!
 //! `shard` handles them.
 
@@ -11,14 +11,14 @@ use crate::domain::entity::{EntityId, Noun};
 pub(super) enum ShardMessage<N: Noun> {
     /// A message for one of its entities.
     To { entity: EntityId, fresh: bool, message: EntityMessage<N> },
-    /// The entity has work after all and is not passivated.
+    /// The entity was asked to stop but has work, so it is not passivated.
     StillBusy(EntityId),
     /// The entity is finished: no more commands are expected, so it may be passivated early.
     AtRest(EntityId),
     /// The entity has no events. It is passivated soon, so that reads of entities that do not exist
     /// occupy no memory for long.
     Absent(EntityId),
-    /// The entity has events after all.
+    /// An entity that was reported as `Absent` now has events.
     Present(EntityId),
     /// The pause after a failure is over.
     Restart(EntityId),

@@ -1,8 +1,9 @@
 //! The supervisor of the entities of one noun in one shard that are in memory.
 //!
-//! It starts them, forwards messages, passivates idle ones, and restarts failed ones after a
-//! growing pause: without end if the journal could not be read, else a few times. It never waits
-//! for an entity.
+//! It starts entities, forwards messages to them, passivates idle ones, and restarts failed ones
+//! after a growing pause. An entity that fails more than `failures_max` times in a row is
+//! quarantined; failures to read the journal are not counted. The supervisor never waits for an
+//! entity.
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
@@ -69,7 +70,7 @@ struct Slot<N: Noun> {
     /// Idle time before passivation.
     idle: Duration,
     pending: Arc<AtomicUsize>,
-    /// Failures in a row, without those of the journal.
+    /// Failures in a row, not counting failed reads of the journal.
     failures: u32,
     /// Failed reads of the journal in a row.
     unread: u32,
@@ -297,8 +298,9 @@ impl<N: Noun> ShardState<N> {
         Ok(())
     }
 
-    /// An entity has failed: it is restarted after a pause, and given up after too many times. One
-    /// that the journal could not be read for, `unread`, is as good as it was and not given up.
+    /// An entity has failed: it is restarted after a pause, and quarantined after too many
+    /// failures. If only the journal could not be read (`unread`), the failure does not count
+    /// towards quarantine.
     fn failed(
         &mut self,
         myself: &ActorRef<ShardMessage<N>>,

@@ -1,5 +1,5 @@
-//! How long this node may serve a shard without asking the store: until the earliest time at which
-//! its lease can have ended. Renewal of leases is elsewhere.
+//! The lease of a shard as this node measures it: the node may serve the shard, without asking the
+//! store, until the earliest time at which the lease can have ended. Renewal is in `cluster`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,13 +20,13 @@ struct Inner {
 }
 
 impl ShardLease {
-    /// A tenure without end: no other node can own the shard.
+    /// A lease without end, for a store that only one node can use.
     #[must_use]
     pub fn for_good() -> Self {
         Self(Arc::new(Inner { since: Instant::now(), until: AtomicU64::new(u64::MAX) }))
     }
 
-    /// A tenure that ends at a time, unless it is extended.
+    /// A lease that ends at `at`, unless it is extended.
     #[must_use]
     pub fn until(at: Instant) -> Self {
         let lease = Self::for_good();

@@ -1,5 +1,5 @@
 //! The kinds of plain rows of a node, behind one interface: operations on all kinds, or on the one
-//! that an id's prefix selects. The list of kinds is elsewhere.
+//! that an id's prefix selects. The list of kinds is in `actors/row_kinds.rs`.
 
 use std::any::Any;
 use std::sync::{Arc, PoisonError};
@@ -64,13 +64,13 @@ pub trait ErasedRows: Any + Send + Sync {
     /// The prefix of their ids, which also names the kind in calls between nodes.
     fn prefix(&self) -> &'static str;
 
-    /// The public name of one row.
+    /// The kind's public name, in the singular.
     fn name(&self) -> &'static str;
 
     /// Their table.
     fn table(&self) -> &'static Table;
 
-    /// Writes the rows of a shard from now on; no other node does while the tenure is valid.
+    /// Starts to write the rows of a shard. While the lease is valid, no other node writes them.
     fn open(&self, shard: u16, lease: ShardLease);
 
     /// Stops writing the rows of a shard.

@@ -1,4 +1,5 @@
-//! Writes of rows whose shard another node owns: they are sent there, as commands to entities are.
+//! Writes of rows whose shard another node owns: they are sent to that node, as commands to
+//! entities are.
 
 use std::sync::Arc;
 use std::time::Duration;

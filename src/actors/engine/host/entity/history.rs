@@ -11,10 +11,10 @@ use crate::domain::time::Timestamp;
 use crate::seeded_fault::{self, SeededFault};
 use crate::store::journal::{Record, StateSnapshot};
 
-/// Events of the first read: the whole history of most carts and orders. An entity with more events
-/// may have a snapshot, and then these were read for nothing.
+/// The number of events in the first read, which is the whole history of most carts and orders. An
+/// entity with more events may have a snapshot; then the first read was in vain.
 const FIRST: u32 = 50;
-/// Events of each later read.
+/// The number of events in each later read.
 const PAGE: u32 = 500;
 
 impl<N: Noun> Life<N> {
@@ -72,7 +72,7 @@ impl<N: Noun> Life<N> {
         self.durable = self.seq;
         self.host.shared.quarantine.well(&self.id);
         let now = self.host.shared.clock.now();
-        // A timer that is due may have fired already, and its row was moved to a later time.
+        // A timer that is due may have fired already, which moved its row to a later time.
         self.armed = self.state.timer().map(|at| if at <= now { UNKNOWN } else { at });
         Ok(())
     }
