@@ -10,5 +10,6 @@ use crate::domain::versioned::Versioned as _;
 /// All products of a store.
 pub type Catalog = RowHost<Product>;
 
-/// The cache space of answers that contain several products.
+/// The cache space of answers that contain several products; it is dropped whenever a product
+/// changes.
 pub const SPACE: &str = Product::PLURAL;

@@ -1,6 +1,6 @@
 //! A node: the hosts of all nouns over one store, their supervisor, the flows, and the background
-//! tasks (timers, projections, parked webhooks, the sweep). This file assembles, starts and stops
-//! them; their work is elsewhere.
+//! tasks (timers, projections, parked webhooks, the sweep). This file only assembles, starts and
+//! stops them.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -97,7 +97,7 @@ pub struct Node {
     pub catalog: Arc<Catalog>,
     /// The plain rows of all kinds.
     pub rows: RowHosts,
-    /// Prices, and the rules that they are computed by.
+    /// Computes prices, by the shop's rules.
     pub pricing: Pricing,
     /// The flows.
     pub flows: Flows,
@@ -176,10 +176,10 @@ impl Node {
             options: start.host,
             supervisor: supervisor.get_cell(),
         });
-        // An error means that they were set before.
+        // An error means that the hosts were set before.
         let _before = told.set(hosts.clone());
         let _ = supervisor.cast(hosts.clone());
-        // A store with one shard has one node.
+        // Only one node can use a store with one shard, so its cached rows need no TTL.
         let cache_ttl = Duration::from_millis(settings.product_cache_ttl_ms);
         let cache_ttl = (journal.shards() > 1).then_some(cache_ttl);
         let base = RowBase {
@@ -217,7 +217,7 @@ impl Node {
         Ok(node)
     }
 
-    /// A node of these parts that does not run yet.
+    /// A node made of these parts that does not run yet.
     fn of(
         parts: Parts,
         shards: Shards,
@@ -268,7 +268,7 @@ impl Node {
     /// The entities of a noun that this node was started with.
     ///
     /// # Panics
-    /// If it was not started with it.
+    /// If the node was not started with this noun.
     #[must_use]
     pub fn host<N: Noun>(&self) -> &Host<N> {
         self.hosts().get()
@@ -385,7 +385,7 @@ impl Node {
     }
 
     /// Waits until the rows of an owned shard contain everything up to `pos`, at most `patience`;
-    /// `false` if they do not by then.
+    /// `false` if they do not contain it by then.
     pub async fn caught_up(&self, (shard, pos): (u16, i64), patience: Duration) -> bool {
         let mut projected = self.projected.clone();
         let there = projected
@@ -393,7 +393,7 @@ impl Node {
         matches!(tokio::time::timeout(patience, there).await, Ok(Ok(_)))
     }
 
-    /// Watches the positions of the owned shards' rows.
+    /// Watches the positions that the rows of the owned shards have reached.
     #[must_use]
     pub fn steps(&self) -> watch::Receiver<Vec<i64>> {
         self.projected.clone()

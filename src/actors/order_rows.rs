@@ -71,7 +71,7 @@ pub struct Happened {
     pub by: Arc<str>,
 }
 
-/// The values of an order before a change that lists can be filtered by.
+/// The values of an order by which lists can be filtered, before a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facets {
     /// The status.

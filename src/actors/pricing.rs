@@ -1,5 +1,5 @@
-//! The current prices of a cart: its lines with today's names and prices, delivery, totals, and
-//! what is still missing for a checkout.
+//! The current prices of a cart: its lines with the products' current names and prices, delivery,
+//! totals, and the requirements that it does not meet yet for a checkout.
 
 use std::sync::Arc;
 
@@ -13,13 +13,13 @@ use crate::store;
 /// A cart with prices.
 #[derive(Clone, Debug)]
 pub struct PricedCart {
-    /// The lines; one that cannot be sold has the price 0.
+    /// The lines; a line without a price has the price 0.
     pub lines: Vec<PricedLine>,
     /// The chosen delivery option, if it is offered.
     pub delivery: Option<Delivery>,
     /// The totals, without lines that cannot be sold.
     pub totals: Totals,
-    /// What is missing for a checkout.
+    /// The requirements for a checkout that the cart does not meet yet.
     pub requirements: Vec<Requirement>,
 }
 
@@ -34,7 +34,7 @@ pub struct PricedLine {
     pub available: bool,
 }
 
-/// Something that is missing for a checkout.
+/// A requirement for a checkout that a cart does not meet yet.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say what each means")]
 pub enum Requirement {
@@ -53,7 +53,7 @@ pub enum Requirement {
 }
 
 impl Requirement {
-    /// The stable code.
+    /// The code in the API, which never changes.
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {

@@ -12,12 +12,12 @@ use super::engine::hosts::ErasedHost;
 use super::node::Node;
 use crate::bus::{CallSlot, IncomingCall};
 
-/// The request for a report, in the place of a noun's name in calls between nodes.
+/// The request for a report; in calls between nodes, it stands in the place of a noun's prefix.
 const NOUN: &str = "report";
 /// Timeout of another node's report.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A node's report.
+/// A node's report on its load and its shards.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct NodeReport {
     /// Its shards.

@@ -201,7 +201,7 @@ pub struct Bounds {
     /// The most events of the range; as many again may be read before the range to find the
     /// previous states.
     pub events: usize,
-    /// The most entities in one shard's changes, over all lists.
+    /// The most entities with changes, over all lists and shards.
     pub entities: usize,
 }
 

@@ -1,15 +1,17 @@
 //! Projects events into rows, in the order of each shard, for all shards that this node owns: one
 //! projector runs all projections.
 //!
-//! The feed only saves time: the projector reads the journal where the feed has a gap. A step
-//! writes the rows of all projections and shards and moves their cursors in one transaction. It is
-//! refused if a cursor is not where the projector expects it, because somebody else has written
-//! these rows. A projection whose rows cannot be written is suspended and retried after growing
-//! pauses; the others continue. Each projection has its own cursors (`track`), so it can be rebuilt
-//! or added alone. An event that cannot be read becomes a dead letter, and the projection skips its
-//! entity until `heal` retries it. The changes of a step are published through `changes` once it is
-//! written; a rebuild publishes nothing. Shards of other nodes are only followed (`follower`). The
-//! list of projections is elsewhere (`projection` defines what one is).
+//! The feed only saves time: the projector reads the journal where the feed has a gap. It processes
+//! events in batches: one transaction writes a batch's rows of all projections and shards, and
+//! moves their cursors. The transaction is refused if a cursor is not where the projector expects
+//! it, because another writer (another node, or a rebuild) has moved the cursor. A projection whose
+//! rows cannot be written is suspended and retried after growing pauses; the others continue. Each
+//! projection has its own cursors (`track`), so it can be rebuilt or added alone. An event that
+//! cannot be read becomes a dead letter, and the projection skips the event's entity until `heal`
+//! retries it. The changes of a batch are published through `changes` once it is written; a rebuild
+//! publishes nothing. The events of other nodes' shards are only followed (`follower`).
+//! `projection` defines what a projection is; the list of projections is in
+//! `actors/read_models.rs`.
 
 mod follower;
 mod heal;
@@ -42,13 +44,14 @@ use crate::domain::entity::Record;
 use crate::store::journal::{Journal, ReadError};
 use crate::store::{self, Tables};
 
-/// Events of one step.
+/// The most events of one batch.
 const STEP_MAX: u32 = 2_000;
 /// Events that are folded before other tasks of the thread get their turn.
 const BREATH: usize = 64;
-/// The pause after a step, as a multiple of the step's duration.
+/// The pause after a batch, as a multiple of the batch's duration.
 const REST: u32 = 9;
-/// The longest pause after a step: clients that read their own writes wait for it.
+/// The longest pause after a batch, because clients that read their own writes have to wait for the
+/// next batch.
 const REST_MAX: Duration = Duration::from_millis(200);
 /// How often the journal and the cursors are checked for changes that the feed did not report.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
@@ -68,7 +71,7 @@ pub struct Projector {
     settings: Option<watch::Receiver<Arc<Current>>>,
 }
 
-/// Why a step failed.
+/// Why a batch failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The journal cannot be read.
@@ -108,7 +111,7 @@ impl Projector {
         Ok(projector)
     }
 
-    /// The feed of what each step changed.
+    /// Sets the feed to which the changes of each batch are published.
     #[must_use]
     pub fn publish_to(mut self, changes: ChangeFeed) -> Self {
         self.changes = changes;
@@ -116,23 +119,25 @@ impl Projector {
         self
     }
 
-    /// Reads the cursors each time that it is notified: somebody has started a rebuild.
+    /// Reads the cursors again at each notification of `replay`, which says that a rebuild was
+    /// started.
     #[must_use]
     pub fn replay_on(mut self, replay: Arc<Notify>) -> Self {
         self.replay = replay;
         self
     }
 
-    /// Pauses for as long as the settings say so.
+    /// Pauses while the runtime setting `projections.paused` is on.
     #[must_use]
     pub fn by_settings(mut self, settings: watch::Receiver<Arc<Current>>) -> Self {
         self.settings = Some(settings);
         self
     }
 
-    /// Runs until stopped; `reached` shows its position in each shard. Steps are at least `pause`
-    /// apart, so that many events share one; under load, when nothing is lagging, the pause is
-    /// longer, so that an order's row is not written at each of its events.
+    /// Runs until stopped, and sends the position that it has reached in each shard to `reached`.
+    /// Batches are at least `pause` apart, so that many events share one. After a long batch, if no
+    /// further events are waiting, the pause is longer, so that under load an order's row is not
+    /// written after each of its events.
     pub async fn run(
         mut self,
         mut feed: Heard,
@@ -186,7 +191,8 @@ impl Projector {
                     }
                 }
                 Some(Err(RecvError::Lagged(_))) => self.all_behind(),
-                // This node commits no more: the remaining events are read at the next check.
+                // The feed has ended: further events are read from the journal after the next
+                // check.
                 Some(Err(RecvError::Closed)) => tokio::time::sleep_until(check_at).await,
                 None => {}
             }
@@ -201,7 +207,7 @@ impl Projector {
         tokio::select! {
             biased;
             () = stop.cancelled() => false,
-            // An error means that nobody can change them any more.
+            // An error means that the settings cannot change any more.
             _ = settings.wait_for(|now| !now.projections_paused) => true,
         }
     }
@@ -210,7 +216,7 @@ impl Projector {
         reached.send_if_modified(|reached| {
             let mut moved = false;
             for (shard, there) in (0..).zip(reached) {
-                // A suspended projection is not waited for.
+                // A suspended projection does not hold back the reported position.
                 let tracks = self.tracks.iter().filter(|track| !track.is_aside());
                 let parts = tracks.filter_map(|track| track.parts.get(&shard));
                 if let Some(pos) = parts.map(|part| part.pos).min() {
@@ -231,7 +237,8 @@ impl Projector {
         let shards = self.journal.shards();
         for track in &mut self.tracks {
             let cursors = self.store.cursors(track.name).await?.into_iter().collect();
-            // Read after the cursors: whoever writes a dead letter later moves a cursor.
+            // The entities with dead letters are read after the cursors: a dead letter that is
+            // written later is written with a moved cursor, which is noticed.
             let parked = self.store.all_parked(track.name).await?;
             track.own(&owned, (&cursors, parked), shards);
         }
@@ -239,7 +246,7 @@ impl Projector {
         Ok(())
     }
 
-    /// Records the positions up to which these shards were published before.
+    /// Records that these shards count as published up to the positions of their rows.
     fn reach(&self, shards: BTreeSet<u16>) {
         for shard in shards {
             if let Some(pos) = self.live_pos(shard) {
@@ -248,8 +255,8 @@ impl Projector {
         }
     }
 
-    /// Checks whether the journal has events that the feed did not report, and whether somebody
-    /// else has moved a cursor.
+    /// Checks whether the journal has events that the feed did not report, and whether another
+    /// writer has moved a cursor.
     async fn check(&mut self) -> Result<(), store::Error> {
         let mut cursors = Vec::new();
         for track in &self.tracks {
@@ -275,7 +282,7 @@ impl Projector {
         self.tracks.iter().any(Track::is_behind)
     }
 
-    /// Makes one last step, so that the rows contain all events of the journal.
+    /// Processes all remaining events, so that the rows contain all events of the journal.
     ///
     /// # Errors
     /// [`Error`]: the journal cannot be read, or the rows cannot be written.
@@ -287,7 +294,8 @@ impl Projector {
         aside.map_or(Ok(()), |track| Err(Error::Aside(track.name)))
     }
 
-    /// Takes the feed's events, and those that it lacks from the journal; `true` if there are more.
+    /// Processes the events in the feed, and reads the missing ones from the journal; `true` if
+    /// there are more.
     async fn catch_up(&mut self, feed: &mut Heard) -> Result<bool, Error> {
         let now = Instant::now();
         self.tracks.iter_mut().for_each(|track| track.wake(now));
@@ -322,7 +330,7 @@ impl Projector {
     }
 
     /// Reads the shards that lag, from the position of the projection that is furthest back, and
-    /// processes their events; `false` if somebody else writes the same rows.
+    /// processes their events; `false` if another writer has moved a cursor.
     async fn read_journal(&mut self) -> Result<bool, Error> {
         let mut behind: BTreeMap<u16, i64> = BTreeMap::new();
         let awake = self.tracks.iter().filter(|track| !track.rests);
@@ -356,8 +364,8 @@ impl Projector {
         Ok(true)
     }
 
-    /// Processes records that follow the cursors; a gap is left to be read from the journal.
-    /// `false` if somebody else has moved a cursor.
+    /// Processes the records that follow the cursors. Records after a gap are left to be read from
+    /// the journal. `false` if another writer has moved a cursor.
     async fn take(&mut self, records: &[Record]) -> Result<bool, Error> {
         let outcome = self.step(records).await;
         let written = matches!(outcome, Ok(true));

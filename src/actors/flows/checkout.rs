@@ -1,10 +1,10 @@
 //! The checkout: from a buyer's request to an order whose saga continues by itself.
 //!
-//! `CheckoutFlow::run` reads from top to bottom: it prices the cart, checks its stock, spends the cart,
-//! and places the order. After that the order's own steps are performed (`order_steps` lists them,
-//! each next to its compensation): reserve stock, authorize money, allocate stock and draw a
-//! number, capture money. The order's decisions are in `domain`; this file says who is asked, in
-//! which order.
+//! `CheckoutFlow::run` reads from top to bottom: it prices the cart, checks its stock, spends the
+//! cart, and places the order. After that the order's own steps are performed (`order_steps` lists
+//! them, each next to its compensation): reserve stock, authorize money, allocate stock and draw a
+//! number, capture money. The order's decisions are in `domain`; this file determines the sequence
+//! of the calls.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,9 +29,10 @@ use crate::domain::time::Span;
 use crate::seeded_fault::{self, SeededFault};
 use crate::store;
 
-/// Attempts to price and spend a cart that is changed meanwhile.
+/// The most attempts to price and spend a cart, if it is changed meanwhile.
 const SEALS_MAX: usize = 3;
-/// Attempts to place an order while the order's node sheds load.
+/// The most attempts to place an order, if the order's node is overloaded or the order's shard
+/// moves.
 const PLACES_MAX: usize = 4;
 
 /// A buyer's request.
@@ -43,9 +44,9 @@ pub struct Request {
     pub method: Option<PaymentMethod>,
     /// The total that the buyer was shown.
     pub expected_total: Option<Money>,
-    /// The caller, with the idempotency key.
+    /// The cause: the caller, and the idempotency key.
     pub cause: Cause,
-    /// How long to wait for the outcome.
+    /// How long to wait for the outcome; `None` to return once the order is placed.
     pub patience: Option<Duration>,
 }
 
@@ -56,7 +57,8 @@ pub struct PlacedOrder {
     pub order: Order,
     /// Its version.
     pub seq: i64,
-    /// Whether the outcome of the payment is known.
+    /// Whether the order waits only for the buyer, for an operator, or for nothing
+    /// ([`Order::settled`]).
     pub settled: bool,
     /// Whether it was placed before, under the same idempotency key.
     pub replayed: bool,
@@ -191,8 +193,8 @@ impl CheckoutFlow {
         }
     }
 
-    /// Places the order of a cart that was just spent. If it is shed, it is retried: the buyer can
-    /// no longer change the cart.
+    /// Places the order of a cart that was just spent. It retries if the order's node is
+    /// overloaded, because the cart is spent and the buyer needs its order.
     async fn place(
         &self,
         entity: &EntityId,
@@ -278,7 +280,7 @@ impl CheckoutFlow {
         Err(CheckoutRefusal::Host(host::Error::TryAgain))
     }
 
-    /// Prices a cart for its order.
+    /// Prices a cart, and returns the content of its order, which never changes afterwards.
     async fn freeze(
         &self,
         order: OrderId,
@@ -327,7 +329,7 @@ impl CheckoutFlow {
             available.map(|available| Shortage { sku, requested, available })
         });
         let all: Vec<_> = stream::iter(looks).buffer_unordered(SKUS_AT_ONCE).collect().await;
-        // A SKU that cannot be read now is decided when its stock is reserved.
+        // A SKU whose stock cannot be read now counts as available; the reservation decides.
         let mut short: Vec<Shortage> =
             all.into_iter().flatten().filter(|one| one.available < one.requested).collect();
         if short.is_empty() {

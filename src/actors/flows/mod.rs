@@ -1,8 +1,9 @@
 //! Flows: processes that touch more than one noun, or external systems; one file per flow, named
 //! after it.
 //!
-//! A flow is a struct of the services that it needs, with its steps, each next to its compensation.
-//! All flows are made here. `order_steps` lists the effects of an order.
+//! A flow is a struct that holds the services it needs and has one method per step; each step is
+//! next to its compensation. All flows are constructed here. `order_steps` lists the effects of an
+//! order.
 
 pub mod checkout;
 pub mod order_numbers;
@@ -31,7 +32,7 @@ pub struct Flows {
     pub checkout: CheckoutFlow,
     /// Processes providers' webhooks.
     pub webhooks: WebhookIntake,
-    /// Compares with providers' lists.
+    /// Compares the providers' lists of payments with the journal.
     pub reconciliation: Reconciliation,
 }
 
@@ -86,7 +87,7 @@ pub fn order_steps(parts: &Parts) -> OrderSteps {
     }
 }
 
-/// The flow of counters.
+/// The flow of counters, which cleans up the remembered order numbers.
 #[must_use]
 pub fn remembered_numbers(parts: &Parts) -> RememberedNumbers {
     RememberedNumbers { orders: parts.host(), arrived: parts.arrived.clone() }

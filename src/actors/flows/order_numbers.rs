@@ -1,5 +1,5 @@
-//! Order numbers: each order draws one from the counter. The counter remembers it until it learns
-//! that the order has stored it, so an order that asks again gets the same number.
+//! Order numbers: each order draws one from the counter. The counter remembers the number until it
+//! learns that the order has stored it, so an order that asks again gets the same number.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -16,23 +16,25 @@ use crate::domain::entity::EntityId;
 use crate::domain::id::OrderId;
 use crate::domain::order::{self, Order};
 
-/// How long the counter of a cluster remembers an order after it has stored its number: a first
-/// draw may be in transit this long, although the order got its number by a second one.
+/// How long the counter of a cluster remembers an order's number after the order has stored it: the
+/// order's first request may still be in transit, although a repeated request has got the number
+/// already.
 const ON_ITS_WAY: Duration = SKEW.saturating_add(LONGEST);
 
-/// Orders that have stored their number, so that the counter need not remember it, and the earliest
-/// time to forget each. If a crash loses them, they cost a few bytes until the next start.
+/// The orders that have stored their number, each with the time from which the counter may forget
+/// it. If a crash loses this list, the counter remembers a few numbers more until its shard is
+/// opened again.
 pub struct ArrivedNumbers {
     remembered: Duration,
     arrived: Mutex<VecDeque<(Instant, OrderId)>>,
 }
 
-/// The most arrivals that one draw reports.
+/// The most orders that one draw reports to the counter as having stored their number.
 const ARRIVED_MAX: usize = 500;
 
 impl ArrivedNumbers {
-    /// An empty list, of a node that has `others` or is alone: without others, no draw arrives
-    /// late.
+    /// An empty list. `others` says whether the node is in a cluster: on a single node, no request
+    /// arrives late.
     #[must_use]
     pub fn new(others: bool) -> Self {
         let remembered = if others { ON_ITS_WAY } else { Duration::ZERO };
@@ -48,7 +50,7 @@ impl ArrivedNumbers {
         self.queue().push_back((Instant::now() + self.remembered, order));
     }
 
-    /// The orders that the counter may forget by now.
+    /// Takes the orders whose numbers the counter may forget by now.
     fn take(&self) -> Vec<OrderId> {
         let (mut arrived, now) = (self.queue(), Instant::now());
         let due = arrived.iter().take(ARRIVED_MAX).take_while(|(at, _)| *at <= now).count();
@@ -84,8 +86,8 @@ impl OrderNumbers {
     }
 }
 
-/// The flow of counters: when a node opens the shard of the order-number counter, it finds out
-/// which of the remembered numbers are stored in their orders.
+/// The flow of counters: when a node opens the shard of the order-number counter, this flow finds
+/// out which of the remembered numbers are stored in their orders.
 pub struct RememberedNumbers {
     pub(super) orders: Host<Order>,
     pub(super) arrived: Arc<ArrivedNumbers>,

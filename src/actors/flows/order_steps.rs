@@ -1,8 +1,8 @@
-//! All effects of an order, in one file: each step next to its compensation.
+//! All effects of an order, each step next to its compensation.
 //!
 //! An order's state determines its steps (`domain/order/effect.rs`); each is implemented in the
-//! file of its flow. A step is repeated until its event is stored, always under the same name, so
-//! that it can be repeated after a crash.
+//! file of its flow. A step is repeated until its event is stored. Every repetition has the same
+//! step name, and so the same idempotency keys, so it is safe even after a crash.
 
 use std::sync::Arc;
 
@@ -43,7 +43,8 @@ impl Flow<Order> for OrderSteps {
             Effect::Authorize { attempt, provider, token, amount } => {
                 payment.authorize(entity, attempt, (provider, token, amount), teller).await;
             }
-            // These compensate 2: the first if its outcome is unknown, the second if it is known.
+            // These compensate 2: `Reverse` if the outcome of the authorization is unknown, `Void`
+            // if it succeeded.
             Effect::Reverse { attempt, provider } => {
                 payment.reverse(entity, attempt, &provider, teller).await;
             }

@@ -1,4 +1,4 @@
-//! The services that flows are made from: the parts of a node that exist before it runs anything.
+//! The services that flows use: the parts of a node that exist before it runs anything.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ pub struct Parts {
     pub pricing: Pricing,
     /// The payment providers.
     pub payments: Payments,
-    /// Orders that have stored their number.
+    /// The orders that have stored their number, to be reported to the counter.
     pub arrived: Arc<ArrivedNumbers>,
     /// Counts of order events.
     pub tally: Arc<OrderTally>,

@@ -62,7 +62,7 @@ impl Default for Options {
     }
 }
 
-/// A store's accounts at payment providers, by their names.
+/// The shop's accounts at payment providers, by their names.
 #[derive(Clone, Default)]
 pub struct Payments {
     providers: BTreeMap<String, Arc<dyn Provider>>,
@@ -103,7 +103,9 @@ pub fn attempt_reference(order: &EntityId, attempt: u32) -> String {
     format!("{order}-p{attempt}")
 }
 
-/// Parses our reference for an operation at the provider: the order, the kind's letter, the number.
+/// Parses our reference for an operation at the provider into the order, the letter of the
+/// operation's kind (`p` attempt, `c` capture, `v` void, `r` refund), and the number of the
+/// attempt, capture or refund.
 #[must_use]
 pub fn parse_reference(reference: &str) -> Option<(EntityId, char, u32)> {
     let (order, rest) = reference.rsplit_once('-')?;
@@ -112,7 +114,8 @@ pub fn parse_reference(reference: &str) -> Option<(EntityId, char, u32)> {
     order.starts_with("ord_").then(|| (EntityId::new(order), kind, number))
 }
 
-/// The report that a provider's record gives of an attempt; `None` while it is still in progress.
+/// Makes the report on an attempt from the provider's record of its payment; `None` while the
+/// payment is pending.
 #[must_use]
 pub fn report_of(payment: &Payment) -> Option<ProviderReport> {
     match payment.status {
@@ -139,7 +142,7 @@ struct Deed<'a> {
     kind: OperationKind,
 }
 
-/// The steps of an order that move money.
+/// Performs the steps of an order that move money.
 pub struct PaymentSteps {
     pub(super) payments: Payments,
     pub(super) clock: Clock,
@@ -164,8 +167,8 @@ impl PaymentSteps {
         self.ask_for_money(&step, attempt, (provider, &request), teller).await;
     }
 
-    /// Compensates [`PaymentSteps::authorize`] if its outcome is unknown. It retries without limit,
-    /// and logs when it takes long.
+    /// Compensates [`PaymentSteps::authorize`] if its outcome is unknown. It becomes stuck if the
+    /// provider rejects the reversal, or has not answered `stuck_after` calls.
     pub(super) async fn reverse(
         &self,
         order: &EntityId,

@@ -1,5 +1,6 @@
-//! Compares the providers' lists of payments with the journal, periodically: differences are
-//! repaired if possible; the others raise an alert or become parked webhooks that an operator sees.
+//! The sweep: compares the providers' lists of payments with the journal, periodically. It repairs
+//! differences if possible; for the others it raises an alert on the order, or parks a webhook,
+//! which operators see.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -21,8 +22,8 @@ use crate::providers::payment::{AuthorizationStatus, OperationKind, Payment, Pro
 use crate::store::webhook::{NEVER, Parked};
 use crate::store::{self, Tables};
 
-/// TTL of the lock on a provider's list: if the node that compares it dies, another node starts
-/// after this time.
+/// TTL of the lock on a provider's list: if the node that compares the list dies, another node can
+/// compare it after this time.
 const SWEEP_LOCK: Duration = Duration::from_secs(30);
 /// Prefix of the ids of notices that the sweep has parked; the body of such a notice is our
 /// reference.
@@ -65,7 +66,7 @@ impl Reconciliation {
                 Ok(()) = settings.changed() => {}
                 () = due => {
                     if owned.has(0) {
-                        // The next sweep does the rest.
+                        // A sweep that is stopped is continued by the next one.
                         let swept = stop.run_until_cancelled(self.sweep_all()).await;
                         if let Some(Err(error)) = swept {
                             tracing::warn!(%error, "a sweep was interrupted");
@@ -81,7 +82,7 @@ impl Reconciliation {
     /// that is being compared already, here or on another node, is skipped.
     ///
     /// # Errors
-    /// The store's; the next sweep does the rest.
+    /// The store's; the next sweep continues.
     pub async fn sweep_all(&self) -> Result<Vec<&str>, store::Error> {
         let mut swept = Vec::new();
         for (name, provider) in self.payments.all() {
@@ -203,9 +204,10 @@ impl Reconciliation {
         false
     }
 
-    /// A payment whose order is not in the journal is not refunded: the journal may be an old one
-    /// that was restored or copied. It is parked once for an operator; `true` once that is durable,
-    /// or if the payment holds no money.
+    /// Reports a payment whose order is not in the journal. It is not refunded, because the journal
+    /// may be an old one that was restored or copied. It is parked once, as a webhook, for an
+    /// operator. `true` once that is durable, or if the payment holds no money; `false` while the
+    /// payment is pending.
     async fn raise_lost(&self, provider: &dyn Provider, payment: &Payment) -> bool {
         if payment.status == AuthorizationStatus::Pending {
             return false;
@@ -235,8 +237,8 @@ impl Reconciliation {
         }
     }
 
-    /// Money of an attempt that its order has abandoned is refunded or voided; any other difference
-    /// is left to an operator.
+    /// Returns the money of an attempt that its order has given up, and raises an alert for any
+    /// other difference.
     async fn disagree(
         &self,
         provider: &dyn Provider,
@@ -267,7 +269,7 @@ impl Reconciliation {
         }
     }
 
-    /// Compares a payment again whose order was not in the journal.
+    /// Compares a payment again whose order was not in the journal before.
     pub(super) async fn look_again(
         &self,
         provider: &dyn Provider,
@@ -320,7 +322,7 @@ struct SweptOrder {
     live: bool,
     captured: i64,
     refunded: i64,
-    /// Nothing is in progress.
+    /// No step of the order is unfinished.
     at_rest: bool,
 }
 
@@ -355,7 +357,7 @@ impl SweptOrder {
     }
 }
 
-/// The attempt that pays, or paid, the order; none that was declined.
+/// The number of the attempt that paid the order, or else of the last voided one.
 fn lives_from(order: &Order) -> Option<u32> {
     let had = |state: &AttemptState| matches!(state, AttemptState::Voided);
     let had = || order.attempts().iter().rfind(|attempt| had(&attempt.state));
@@ -367,7 +369,7 @@ fn is_live(payment: &Payment) -> bool {
     payment.status == AuthorizationStatus::Authorized && !payment.voided
 }
 
-/// What is wrong with a payment without an order; `None` if all of its money was returned.
+/// Describes a payment without an order; `None` if all of its money was returned.
 fn lost(payment: &Payment) -> Option<String> {
     let Payment { id, reference, amount, captured, refunded, .. } = payment;
     let back = if *captured > 0 { captured == refunded } else { !is_live(payment) };

@@ -1,8 +1,8 @@
 //! The stock steps of an order before shipment: reserve, allocate and release.
 //!
-//! Each step asks all SKUs at once, and repeats until all have answered: stock recognizes repeated
-//! commands of an order, so nothing is reserved twice. Shipped and returned goods are in
-//! `stock_movements`.
+//! Each step sends its command to all SKUs of the order, and again until all have answered. Stock
+//! recognizes repeated commands of an order, so nothing is reserved twice. Shipped and returned
+//! goods are in `stock_movements`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::domain::stock::{self, Location, Stock};
 use crate::domain::time::Span;
 use crate::seeded_fault::{self, SeededFault};
 
-/// SKUs that are asked at once for one order.
+/// The most SKUs to which commands are in flight at once for one order.
 pub(super) const SKUS_AT_ONCE: usize = 64;
 
 /// Reserves, allocates and releases stock.
@@ -115,7 +115,7 @@ impl Reservation {
         }
     }
 
-    /// Turns an order's holds into allocations and draws its number.
+    /// Turns an order's holds into allocations and gets the order number.
     pub(super) async fn allocate(
         &self,
         order: OrderId,
@@ -158,7 +158,8 @@ impl Reservation {
     }
 }
 
-/// The reason of a quarantine, which an operator must end before the stock can answer.
+/// Returns the reason of a quarantine, if one of the SKUs is quarantined: an operator must release
+/// it before its stock can answer.
 fn quarantined(answers: &[Result<(), host::Error<stock::Rejection>>]) -> Option<String> {
     answers.iter().find_map(|answer| match answer {
         Err(error @ host::Error::Quarantined(_)) => Some(error.to_string()),
@@ -166,7 +167,7 @@ fn quarantined(answers: &[Result<(), host::Error<stock::Rejection>>]) -> Option<
     })
 }
 
-/// Why a SKU was not reserved.
+/// Why the stock of a SKU was not reserved.
 enum Short {
     Of(Shortage),
     Released,

@@ -34,8 +34,8 @@ impl StockMovements {
         }
     }
 
-    /// Compensates [`StockMovements::ship`], or the sale: returns the goods of a refund to stock,
-    /// or writes them off.
+    /// Compensates [`StockMovements::ship`] for shipped units, and the allocation for unshipped
+    /// ones: returns the goods of a refund to stock, or writes them off.
     pub(super) async fn restock(
         &self,
         order: OrderId,
@@ -54,7 +54,8 @@ impl StockMovements {
         }
     }
 
-    /// Sends each SKU its command until it is done; a rejection ends it.
+    /// Sends each SKU its command, and repeats it until it is done. A rejection or a quarantine
+    /// ends this with an error.
     async fn move_goods(&self, moves: Vec<(Sku, stock::Command)>) -> Result<(), String> {
         for (sku, command) in moves {
             let mut backoff = Backoff::new(SHORTEST, &self.clock);

@@ -1,8 +1,9 @@
-//! Webhooks of payment providers, including parked ones, which match no order yet.
+//! Webhooks of payment providers, including parked ones: those that match no order yet, or whose
+//! order could not take them.
 //!
-//! A webhook is acknowledged only once its content is durable: in its order, or parked. A webhook
-//! is matched by our own reference, and applying it is idempotent and never undoes a later state,
-//! so late, duplicate and reordered webhooks have no further effect.
+//! A webhook is acknowledged only once its content is durable, in its order or as a parked webhook.
+//! It is matched to its order by our own reference. Applying it is idempotent and never undoes a
+//! later state, so late, duplicate and reordered webhooks do no harm.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,7 @@ use crate::store::{self, Tables};
 const PARKED_EVERY: Duration = Duration::from_secs(5);
 /// Attempts to apply a parked webhook before it stays parked for an operator.
 const TRIES_MAX: i64 = 10;
-/// The pause before the first retry.
+/// The pause before the first retry; it doubles with each attempt.
 const RETRY_AFTER: Span = Span::from_secs(5);
 /// Parked webhooks that are read at once.
 const PAGE: u32 = 100;
@@ -61,7 +62,7 @@ impl WebhookIntake {
     /// Processes a webhook.
     ///
     /// # Errors
-    /// [`WebhookRefusal`]; only then is nothing stored.
+    /// [`WebhookRefusal`]: nothing was stored.
     pub async fn accept(
         &self,
         provider: &str,
@@ -165,8 +166,9 @@ impl WebhookIntake {
         Ok(())
     }
 
-    /// Retries a parked webhook at once, even if its attempts are used up; `None` if there is none,
-    /// else whether it was applied. If it was not, it stays parked, with this attempt's reason.
+    /// Retries a parked webhook at once, even if its attempts are used up; `None` if there is no
+    /// such webhook, else whether it was applied. If not, it stays parked, with the reason why this
+    /// attempt failed.
     ///
     /// # Errors
     /// The store's.

@@ -25,8 +25,8 @@ pub struct View<'a, N> {
     /// Whether the command was not carried out because the entity has another version than the
     /// command expects.
     pub stale: bool,
-    /// The value of [`Noun::summary_number`] as another node answered it; the state here is then empty or
-    /// incomplete.
+    /// The value of [`Noun::summary_number`] as another node answered it; the state here is then
+    /// empty or incomplete.
     pub(super) summary_number: Option<i64>,
 }
 

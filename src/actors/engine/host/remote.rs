@@ -1,5 +1,5 @@
-//! Commands to and from other nodes: requests and answers as JSON. [`RemoteEntities`] hides the transport and
-//! the shards' owners.
+//! Commands to and from other nodes: requests and answers as JSON. [`RemoteEntities`] hides the
+//! transport and the shards' owners.
 //!
 //! A command without an idempotency key of its caller gets a generated one, unless its principal is
 //! one whose commands may be repeated without harm. So when its answer is lost, it can be sent

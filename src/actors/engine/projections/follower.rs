@@ -1,7 +1,8 @@
 //! Follows the shards that other nodes own, so that clients of this node see the changes of their
-//! orders and stock, too. It folds as the projector does and writes nothing. The feed brings what
-//! other nodes relay; whatever it lacks is read from the journal, which is polled. So changes may
-//! be published late, and are always right. Nothing is followed while nobody is subscribed.
+//! orders and stock, too. It folds events as the projector does, but writes no rows. The feed
+//! brings the events that other nodes relay; events that it lacks are read from the journal, which
+//! is polled. So changes may be published late, but are never wrong. Nothing is followed while
+//! nobody is subscribed.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -19,17 +20,17 @@ use crate::domain::entity::{EntityId, Record};
 use crate::store::Tables;
 use crate::store::journal::Journal;
 
-/// How often the journal is polled for events that were not relayed, and subscribers are looked
-/// for.
+/// How often the journal is polled for events that were not relayed; also how often the follower
+/// checks whether there are subscribers while it has none.
 const ASK_EVERY: Duration = Duration::from_millis(500);
-/// Events of a shard that are published after a pause in following it. If there are more,
-/// subscribers have to read them from the journal.
+/// The most missed events of a shard that are published when following it begins or resumes. If
+/// more were missed, a gap is published, and subscribers read them from the journal.
 const BEHIND_MAX: i64 = 256;
 
-/// The position up to which a shard was published.
+/// A shard that is followed.
 struct Part {
     pos: i64,
-    /// The journal has events that the feed did not bring.
+    /// The journal has, or may have, later events that the feed did not bring.
     behind: bool,
 }
 
@@ -67,7 +68,7 @@ impl Follower {
         }
     }
 
-    /// Runs until stopped. Steps are at least `pause` apart.
+    /// Runs until stopped. Batches are at least `pause` apart.
     pub async fn run(mut self, mut feed: Heard, pause: Duration, stop: CancellationToken) {
         let mut owned = self.owned.watch();
         loop {
@@ -77,10 +78,11 @@ impl Follower {
                     biased;
                     () = stop.cancelled() => return,
                     () = self.changes.begun() => {}
-                    // A subscriber that began just before the wait is found here.
+                    // This finds a subscriber that began just before the wait.
                     () = tokio::time::sleep(ASK_EVERY) => {}
                 }
-                // The feed keeps every event that one of its receivers has not taken.
+                // The receiver starts anew, because the feed keeps in memory every event that one
+                // of its receivers has not taken.
                 feed = feed.resubscribe();
                 continue;
             }
@@ -126,8 +128,8 @@ impl Follower {
         self.unreadable.clear();
     }
 
-    /// Adds shards that belong to other nodes by now, removes those that do not, and reads the
-    /// journal's positions.
+    /// Adds shards that other nodes own by now, removes shards that this node owns by now, and
+    /// reads the journal's positions.
     async fn ask(&mut self) -> Result<(), Error> {
         let (owned, shards) = (self.owned.all(), self.journal.shards());
         self.parts.retain(|shard, _| !owned.contains(shard));

@@ -1,6 +1,6 @@
-//! Retries a dead letter: the rows of its entity are made from all its events, and its dead letters
-//! are deleted in the same transaction. Any node may do so: the transaction requires the shard's
-//! cursor not to move, so it cannot race with the projector.
+//! Retries a dead letter: makes the rows of its entity from all the entity's events, and deletes
+//! the entity's dead letters in the same transaction. Any node may do this: the transaction is
+//! refused if the shard's cursor has moved, so it cannot race with the projector.
 
 use super::Error;
 use super::projection::{ProjectionEntry, Projections};
@@ -9,17 +9,17 @@ use crate::domain::entity::EntityId;
 use crate::store::Tables;
 use crate::store::projection::{Cursor, ProjectionStep};
 
-/// Attempts, of which each may be overtaken by the projector.
+/// The most attempts; one fails if the projector moves the cursor meanwhile.
 const TRIES_MAX: u32 = 20;
 
 /// The outcome of retrying an entity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Healed {
-    /// Its rows contain all its events, and its dead letters are deleted.
+    /// The entity's rows contain all its events, and its dead letters are deleted.
     Well,
-    /// It still cannot be read, for this reason.
+    /// The entity's rows still cannot be made or written, for this reason.
     Again(String),
-    /// Its shard had too many writes.
+    /// In all attempts, the projector moved the cursor of the entity's shard meanwhile.
     Busy,
 }
 

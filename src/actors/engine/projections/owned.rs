@@ -1,5 +1,5 @@
 //! The set of shards whose rows this node writes. The cluster changes it; the projector and the
-//! follower watch it. It is no proof of ownership.
+//! follower watch it. It is no proof of ownership: the lease and the journal are.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

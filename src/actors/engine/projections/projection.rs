@@ -1,6 +1,7 @@
 //! The definition of a projection, and the list of those that a node runs. A projection says which
-//! prefixes it reads, which state it folds, and which rows that gives; cursors, gaps, dead letters
-//! and transactions are the projector's. The projections themselves are elsewhere.
+//! nouns' events it reads, which state it folds from them, and which rows it makes. The projector
+//! handles cursors, gaps, dead letters and transactions. The shop's projections are in
+//! `actors/order_rows.rs` and `actors/stock_rows.rs`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,16 +27,17 @@ pub trait Projection: Send + Sync + 'static {
     const PREFIXES: &'static [&'static str];
     /// The state that is folded of each entity.
     type State: Fold;
-    /// Whether [`event`](Projection::event) is called; it costs a copy of the state.
+    /// Whether [`event`](Projection::event) is called; each call costs a copy of the state.
     const EACH_EVENT: bool = false;
 
-    /// The table that lists an entity, and the first column of its rows there: clients that read
-    /// their own writes wait for it.
+    /// The table that lists an entity, and the value in the first column of the entity's rows. A
+    /// client that reads its own write waits until that table is up to date.
     fn listed(_entity: &EntityId) -> Option<(&'static Table, &str)> {
         None
     }
 
-    /// Adds the rows of an entity in its current state, once in a step that changed it.
+    /// Adds the rows of an entity in its current state; called once for each batch that changed the
+    /// entity.
     fn rows(&self, _entity: &EntityId, _folded: &Folded<Self::State>, _batch: &mut Batch) {}
 
     /// Adds the rows of one event.
@@ -51,13 +53,14 @@ pub trait Projection: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Whether an entity is finished, so that its state is the first to be evicted.
+    /// Whether an entity is finished, so that its state is among the first to be evicted from
+    /// memory.
     fn at_rest(_state: &Self::State) -> bool {
         false
     }
 }
 
-/// An event and what it changed.
+/// An event, with the state before and after it.
 pub struct FoldedEvent<'a, S: Fold> {
     /// The event as it is stored in the journal.
     pub record: &'a Record,
@@ -73,18 +76,18 @@ pub struct FoldedEvent<'a, S: Fold> {
 pub trait LiveList: Projection {
     /// An entity's row in the list.
     type Shown: Clone + Send + Sync + 'static;
-    /// The values that the list can be filtered by and an event can change.
+    /// Those values by which the list can be filtered, and which an event can change.
     type Facets: Send + Sync + 'static;
-    /// What is published of an event.
+    /// The part of an event that is published.
     type Happened: Send + Sync + 'static;
 
     /// An entity's row in the list; `None` if it has none.
     fn shown(&self, entity: &EntityId, folded: &Folded<Self::State>) -> Option<Self::Shown>;
 
-    /// The values that the list can be filtered by.
+    /// The values of a state by which the list can be filtered.
     fn facets(&self, state: &Self::State) -> Self::Facets;
 
-    /// What is published of an event.
+    /// Returns the part of an event that is published.
     fn happened(&self, record: &Record) -> Self::Happened;
 }
 
@@ -149,8 +152,8 @@ impl Projections {
         self.0.iter().map(|entry| entry.name)
     }
 
-    /// The table that lists an entity, and the first column of its rows there; `None` if no list
-    /// contains it.
+    /// The table that lists an entity, and the value in the first column of the entity's rows;
+    /// `None` if no list contains it.
     #[must_use]
     pub fn listed<'a>(&self, entity: &'a EntityId) -> Option<(&'static Table, &'a str)> {
         let mut listening = self.0.iter().filter(|entry| entry.listens_to(entity));
@@ -169,8 +172,8 @@ impl Projections {
         all
     }
 
-    /// The position that all projections have reached, by shard; without shards of which one of
-    /// them has processed nothing.
+    /// The position up to which all projections have processed each shard. A shard is left out if a
+    /// projection has no cursor in it yet.
     ///
     /// # Errors
     /// The store's.

@@ -1,5 +1,5 @@
-//! A running projection: its recently folded states, the rows of the step in progress, and the
-//! changes to publish. The projector decides where rows are written and which events come next.
+//! A running projection: its recently folded states, the rows of the batch in progress, and the
+//! changes to publish. The projector decides which events come next, and writes the rows.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -14,19 +14,19 @@ use crate::domain::entity::{EntityId, Record};
 use crate::store::journal::{Journal, ReadError};
 use crate::store::list_row::Batch;
 
-/// Folded entities in memory above which finished ones are evicted, initially.
+/// The number of folded entities in memory above which finished ones are first evicted.
 const RESTING_MAX: usize = 1_000;
-/// The most folded entities in memory.
+/// The most folded entities in memory; above this number, all are evicted.
 const FOLDED_MAX: usize = 20_000;
 
 /// The outcome of folding an event.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::actors::engine) enum EventOutcome {
-    /// It is folded.
+    /// The event is folded.
     Folded,
-    /// It is refused, for this reason.
+    /// The event, or an earlier one of its entity, cannot be read or is refused, for this reason.
     Unreadable(String),
-    /// More events before it have to be read than is allowed.
+    /// More earlier events of the entity would have to be read than are allowed.
     TooMuch,
 }
 
@@ -35,13 +35,14 @@ pub(in crate::actors::engine) enum EventOutcome {
 pub(in crate::actors::engine) trait RunningProjection:
     Send + Sync
 {
-    /// Whether it wants to know of an entity's events.
+    /// Whether the projection reads the events of an entity.
     fn listens_to(&self, entity: &EntityId) -> bool;
 
     /// Whether events before this one have to be read first.
     fn misses(&self, record: &Record) -> bool;
 
-    /// Reads the events before this one, at most `left`, and subtracts them from it.
+    /// Reads and folds the events of the entity before this one, at most `left`, and subtracts
+    /// their number from `left`.
     async fn read_before(
         &mut self,
         journal: &dyn Journal,
@@ -52,19 +53,20 @@ pub(in crate::actors::engine) trait RunningProjection:
     /// Folds an event whose predecessors are folded; with `tell`, collects its change.
     fn take(&mut self, record: &Record, tell: bool) -> Result<(), String>;
 
-    /// Adds the rows of all entities that the step has changed.
+    /// Adds the rows of all entities that the batch has changed.
     fn gather(&mut self);
 
-    /// The rows of the step.
+    /// The rows of the batch.
     fn batch(&self) -> &Batch;
 
-    /// The changes of a shard since [`RunningProjection::done`].
+    /// The changes of a shard in the batch; `None` if the projection has no live feed.
     fn news(&mut self, shard: u16) -> Option<Box<dyn ChangeSet>>;
 
-    /// Begins a new step: the previous one is written.
+    /// Begins a new batch after the previous one was written.
     fn done(&mut self);
 
-    /// Begins a new step: the previous one is discarded.
+    /// Begins a new batch, and discards the states that the previous one has changed, because it
+    /// was not written.
     fn undo(&mut self);
 
     /// Evicts all entities for which `keep` returns `false`.
@@ -97,9 +99,9 @@ impl dyn RunningProjection {
 pub(super) struct Runner<P: Projection> {
     projection: Arc<P>,
     folded: HashMap<EntityId, Folded<P::State>>,
-    /// Folded entities above which finished ones are evicted.
+    /// The number of folded entities above which finished ones are evicted next.
     resting_max: usize,
-    /// The entities of the step in progress.
+    /// The entities that the batch in progress has changed.
     changed: BTreeSet<EntityId>,
     batch: Batch,
     news: Option<Box<dyn News<P::State>>>,
@@ -121,7 +123,8 @@ impl<P: Projection> Runner<P> {
     fn forget_resting(&mut self) {
         if self.folded.len() > self.resting_max {
             self.folded.retain(|_, one| !P::at_rest(&one.state));
-            // If most of them are unfinished, the next eviction is not at the very next step.
+            // If most of them are unfinished, the next eviction does not follow at the very next
+            // batch.
             self.resting_max = (2 * self.folded.len()).clamp(RESTING_MAX, FOLDED_MAX);
         }
         if self.folded.len() > FOLDED_MAX {
@@ -184,7 +187,7 @@ impl<P: Projection> RunningProjection for Runner<P> {
             let (before, state) = (&one.state, &after.state);
             let shown = FoldedEvent { record, event: &event, before, after: state };
             if let Err(why) = self.projection.event(&shown, &mut self.batch) {
-                // The event is undone: it is processed again if the step is not written.
+                // The rows that the event has added are removed from the batch.
                 self.batch.truncate(&lengths);
                 return Err(why);
             }

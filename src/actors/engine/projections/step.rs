@@ -1,5 +1,5 @@
-//! One step: all projections fold records; their rows, dead letters and cursors are written
-//! together; then the changes are published.
+//! One batch: all projections fold its records; their rows, dead letters and cursors are written in
+//! one transaction; then the changes are published.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,8 @@ use crate::domain::entity::Record;
 use crate::store::projection::Cursor;
 
 impl Projector {
-    /// Processes records that follow the cursors; `false`, with no effect, if somebody else has
-    /// moved a cursor, or owns one of the shards by now.
+    /// Processes a batch of records; `false` if another writer has moved a cursor, or if this node
+    /// no longer owns one of the shards. In the latter case nothing was written.
     pub(super) async fn step(&mut self, records: &[Record]) -> Result<bool, Error> {
         let told = self.told(records);
         let listened = self.changes.listened();
@@ -29,7 +29,7 @@ impl Projector {
             return Ok(false);
         }
         let written = self.write(records).await;
-        // Some projections may be written even if others are not.
+        // Some projections may have been written even if others were not.
         for (shard, told) in told {
             self.publish(shard, told, listened);
         }
@@ -40,7 +40,8 @@ impl Projector {
         Ok(written)
     }
 
-    /// Writes the step of all projections at once; `false` if somebody else has moved a cursor.
+    /// Writes the batch of all projections in one transaction; `false` if another writer has moved
+    /// a cursor.
     async fn write(&mut self, records: &[Record]) -> Result<bool, Error> {
         let moved = self.tracks.iter().filter(|track| !track.cursors.is_empty());
         let moved: Vec<(_, Vec<Cursor>)> =
@@ -64,9 +65,9 @@ impl Projector {
         }
     }
 
-    /// Writes the step of each projection in its own transaction, so that one whose rows are
-    /// refused does not stop the others. One whose table cannot be written is suspended; if the
-    /// whole store fails, none is.
+    /// Writes each projection's part of the batch in its own transaction, so that a projection
+    /// whose rows are refused does not stop the others. A projection whose table cannot be written
+    /// is suspended; if the whole store fails, none is.
     async fn write_each(&mut self, records: &[Record]) -> Result<bool, Error> {
         let with = (self.store.as_ref(), self.journal.as_ref(), &self.clock);
         let mut unmoved = true;
@@ -88,8 +89,8 @@ impl Projector {
         Ok(unmoved)
     }
 
-    /// The positions up to which the shards of these records were published, or contained in a
-    /// list.
+    /// For each shard of these records, the position up to which its changes were published, or are
+    /// contained in the rows of a list.
     fn told(&self, records: &[Record]) -> BTreeMap<u16, i64> {
         let mut told = BTreeMap::new();
         for record in records {
@@ -101,15 +102,16 @@ impl Projector {
         told
     }
 
-    /// The highest position of the lists with a live feed in a shard. A projection that is behind
-    /// the others, because it is rebuilt or cannot be written, delays only its own snapshots.
+    /// The highest position in a shard that any list with a live feed has reached. A projection
+    /// that is behind the others, because it is being rebuilt or cannot be written, delays only its
+    /// own live snapshots.
     pub(super) fn live_pos(&self, shard: u16) -> Option<i64> {
         let live = self.tracks.iter().filter(|track| track.is_live);
         live.filter_map(|track| track.parts.get(&shard)).map(|part| part.pos).max()
     }
 
-    /// Publishes the changes of a written step. Without collected changes, or when one list is
-    /// ahead of another, it publishes a gap.
+    /// Publishes a shard's changes of a written batch. `noted` says whether changes were collected.
+    /// If they were not, or if one list is ahead of another, a gap is published.
     fn publish(&mut self, shard: u16, told: i64, noted: bool) {
         let Some(pos) = self.live_pos(shard) else { return };
         self.changes.wrote(shard, pos);

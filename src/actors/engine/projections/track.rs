@@ -1,5 +1,6 @@
-//! The position of one projection in each owned shard, and the effect of a step on it. What
-//! projections share is the projector's.
+//! The state of one projection while it runs: its position in each owned shard, the entities that
+//! it skips, its part of the batch in progress, and its suspension. `Projector` has the state that
+//! all projections share.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
@@ -16,10 +17,10 @@ use crate::store::journal::Journal;
 use crate::store::projection::{Cursor, DeadLetter, ProjectionStep};
 use crate::store::{self, Tables};
 
-/// The position of the rows of a shard.
+/// A projection's position in a shard.
 pub(super) struct ShardTrack {
     pub(super) pos: i64,
-    /// The journal has, or may have, events that the feed has not brought.
+    /// The journal has, or may have, later events that the feed has not brought.
     pub(super) behind: bool,
 }
 
@@ -28,15 +29,16 @@ const ASIDE_MIN: Duration = Duration::from_secs(1);
 /// The longest pause of a suspended projection.
 const ASIDE_MAX: Duration = Duration::from_secs(60);
 
-/// The suspension of a projection whose table cannot be written while others can.
+/// The suspension of a projection whose table cannot be written, while other projections' tables
+/// can.
 struct Aside {
     pause: Duration,
     until: Instant,
-    /// The cursors that the unwritten steps would have reached, by shard.
+    /// The positions that the unwritten batches would have reached, by shard.
     missing: BTreeMap<u16, i64>,
 }
 
-/// What a projection needs for folding.
+/// The services that folding needs.
 type With<'a> = (&'a dyn Tables, &'a dyn Journal, &'a Clock);
 
 /// A projection and its positions.
@@ -46,13 +48,13 @@ pub(super) struct Track {
     pub(super) run: Box<dyn RunningProjection>,
     pub(super) parts: BTreeMap<u16, ShardTrack>,
     parked: HashSet<EntityId>,
-    /// The cursors after the step in progress.
+    /// The cursors that the batch in progress moves, by shard.
     pub(super) cursors: BTreeMap<u16, Cursor>,
     dead: Vec<DeadLetter>,
     aside: Option<Aside>,
-    /// It is suspended, and its next attempt is not due yet.
+    /// The projection is suspended, and its next attempt is not due yet.
     pub(super) rests: bool,
-    /// The step in progress is written.
+    /// This projection's part of the batch in progress is written.
     written: bool,
 }
 
@@ -72,7 +74,7 @@ impl Track {
         }
     }
 
-    /// Adds newly owned shards, and removes the others.
+    /// Adds newly owned shards, and removes shards that are no longer owned.
     pub(super) fn own(
         &mut self,
         owned: &BTreeSet<u16>,
@@ -92,20 +94,21 @@ impl Track {
         self.rejoin();
     }
 
-    /// Remembers the entities with dead letters, which somebody else may have written.
+    /// Remembers the entities with dead letters in the store, some of which another writer may have
+    /// written.
     pub(super) fn park(&mut self, parked: Vec<EntityId>, shards: u16) {
         let own = |entity: &EntityId| self.parts.contains_key(&entity.shard(shards));
         self.parked.extend(parked.into_iter().filter(own));
     }
 
-    /// Whether somebody else has moved one of its cursors.
+    /// Whether another writer has moved one of the projection's cursors.
     pub(super) fn is_moved(&self, cursors: &BTreeMap<u16, i64>) -> bool {
         let stands = |shard: &u16| cursors.get(shard).copied().unwrap_or(0);
         self.parts.iter().any(|(shard, part)| stands(shard) != part.pos)
     }
 
-    /// Reads the cursors and the journal's positions. The folded states of a shard whose cursor
-    /// somebody else has moved are discarded.
+    /// Takes over the stored cursors and the journal's positions. If another writer has moved a
+    /// shard's cursor, the states folded for that shard are discarded.
     pub(super) fn look(&mut self, shards: &[store::shard::Row], cursors: &BTreeMap<u16, i64>) {
         let mut moved = BTreeSet::new();
         for row in shards {
@@ -124,7 +127,8 @@ impl Track {
         self.rejoin();
     }
 
-    /// Folds records that follow its cursors; `tell` says whose changes are published.
+    /// Folds the records that follow the cursors; `tell` selects those whose changes are to be
+    /// published.
     pub(super) async fn fold(
         &mut self,
         (store, journal, clock): With<'_>,
@@ -171,7 +175,8 @@ impl Track {
         });
     }
 
-    /// Writes the last folded step alone; `false` if somebody else has moved a cursor.
+    /// Writes this projection's part of the batch in a transaction of its own; `false` if another
+    /// writer has moved a cursor.
     pub(super) async fn commit(&self, store: &dyn Tables) -> Result<bool, store::Error> {
         let cursors: Vec<Cursor> = self.cursors.values().copied().collect();
         if cursors.is_empty() {
@@ -180,8 +185,9 @@ impl Track {
         store.commit_projections(&[self.step(&cursors)]).await
     }
 
-    /// Folds records again and writes them, halved repeatedly until only the events are left whose
-    /// rows are refused: each becomes a dead letter. `false` if somebody else has moved a cursor.
+    /// Folds the records of a refused batch again and writes them in halves. A half that is refused
+    /// is halved again, until only the events at fault are left; each of these becomes a dead
+    /// letter. `false` if another writer has moved a cursor.
     pub(super) async fn write_halved(
         &mut self,
         with: With<'_>,
@@ -219,14 +225,15 @@ impl Track {
         Ok(true)
     }
 
-    /// Undoes everything that was folded since the last written step.
+    /// Undoes everything that was folded since the last written batch.
     fn forget_step(&mut self) {
         self.cursors.clear();
         self.dead.clear();
         self.run.undo();
     }
 
-    /// Whether a record is the next one of its shard; over a gap the journal has to be read.
+    /// Advances the batch's cursor of the record's shard if the record is the next one; `false` if
+    /// it is not. After a gap, the shard is marked to be read from the journal.
     fn follows(&mut self, record: &Record) -> bool {
         let Some(part) = self.parts.get_mut(&record.shard) else { return false };
         let at = self.cursors.get(&record.shard).map_or(part.pos, |cursor| cursor.pos);
@@ -242,8 +249,8 @@ impl Track {
         true
     }
 
-    /// Checks whether skipped entities with new events still have dead letters: somebody may have
-    /// healed them.
+    /// Stops skipping those of the records' entities whose dead letters are no longer in the store,
+    /// because they were retried or discarded.
     async fn look_at_parked(
         &mut self,
         store: &dyn Tables,
@@ -262,20 +269,20 @@ impl Track {
         Ok(())
     }
 
-    /// The step to be written, once [`Track::fold`] has collected it.
+    /// This projection's part of the batch, to be written, once [`Track::fold`] has collected it.
     pub(super) fn step<'a>(&'a self, cursors: &'a [Cursor]) -> ProjectionStep<'a> {
         let rows = Some(self.run.batch());
         ProjectionStep { projection: self.name, cursors, rows, dead: &self.dead, healed: &[] }
     }
 
-    /// Whether it has processed all events of a shard after `told`, the last published position,
-    /// and is at `pos` now.
+    /// Whether the written batch contains all events of a shard after `told`, the last published
+    /// position, up to `pos`.
     pub(super) fn has_all(&self, shard: u16, told: i64, pos: i64) -> bool {
         let has = |step: &Cursor| step.after <= told && step.pos == pos;
         self.written && self.cursors.get(&shard).is_some_and(has)
     }
 
-    /// Moves its cursors: the step is written.
+    /// Records that the batch is written, and moves the projection's positions.
     pub(super) fn advance(&mut self) {
         self.written = true;
         for (shard, cursor) in &self.cursors {
@@ -284,8 +291,8 @@ impl Track {
         self.rejoin();
     }
 
-    /// Ends the suspension once the missing steps are written, by any node, or the shard is no
-    /// longer owned.
+    /// Ends the suspension once the missing batches are written, by any node, or their shards are
+    /// no longer owned.
     fn rejoin(&mut self) {
         let Some(aside) = &mut self.aside else { return };
         let parts = &self.parts;
@@ -296,12 +303,12 @@ impl Track {
         }
     }
 
-    /// Whether it is suspended: its last write failed while those of others succeeded.
+    /// Whether the projection is suspended.
     pub(super) const fn is_aside(&self) -> bool {
         self.aside.is_some()
     }
 
-    /// Suspends it: the others continue, and it pauses before its next attempt.
+    /// Suspends the projection: it pauses before its next attempt, while the others continue.
     pub(super) fn set_aside(&mut self) {
         let before = self.aside.take();
         let pause = before.as_ref().map_or(ASIDE_MIN, |aside| (aside.pause * 2).min(ASIDE_MAX));
@@ -311,12 +318,13 @@ impl Track {
         self.rests = true;
     }
 
-    /// Retries, if that is due.
+    /// Lets a suspended projection try again if its pause is over.
     pub(super) fn wake(&mut self, now: Instant) {
         self.rests = self.aside.as_ref().is_some_and(|aside| aside.until > now);
     }
 
-    /// Whether the journal has events for it that the feed has not brought.
+    /// Whether the projection has to read events from the journal, because the feed has not brought
+    /// them.
     pub(super) fn is_behind(&self) -> bool {
         !self.rests && self.parts.values().any(|part| part.behind)
     }
@@ -327,8 +335,8 @@ impl Track {
         }
     }
 
-    /// Begins a new step after one of these records; `passed` says whether all projections that
-    /// read it have processed it.
+    /// Ends the batch of these records. `passed` says whether the batch was written as a whole; if
+    /// so, a projection without a part in it counts as written, too.
     pub(super) fn end(&mut self, records: &[Record], passed: bool) {
         let written = self.written || passed && self.cursors.is_empty();
         self.written = false;
