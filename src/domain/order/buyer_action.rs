@@ -1,5 +1,5 @@
-//! The action that a buyer must take before a payment attempt can complete. Its presentation is
-//! elsewhere; only the provider knows whether it was taken, and reports it.
+//! The action that a buyer must take before a payment attempt can complete. Only the provider knows
+//! whether the buyer has taken the action, and reports the outcome of the attempt.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ pub struct RequiredAction {
     /// The action.
     #[serde(flatten)]
     pub action: BuyerAction,
-    /// The deadline.
+    /// The deadline, after which the provider declines the attempt.
     pub expires_at: Timestamp,
 }
 
@@ -26,7 +26,7 @@ pub enum BuyerAction {
     },
     /// Pay by scanning a QR code.
     QrCode {
-        /// The code's content, which can also be copied.
+        /// The code's content, which the buyer can also copy as text.
         payload: String,
     },
     /// Pay a printed slip.

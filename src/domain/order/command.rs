@@ -14,7 +14,7 @@ use crate::domain::money::Currency;
 #[derive(Clone, Debug, Serialize, Deserialize, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Command {
-    /// Places it.
+    /// Places the order. If the order exists, this is another payment attempt, like `Pay`.
     Place {
         /// The fixed data of the order.
         placed: Arc<Placed>,
@@ -28,81 +28,81 @@ pub enum Command {
     },
     /// All stock is reserved.
     Reserved {
-        /// The attempt to reserve.
+        /// The number of the attempt to reserve.
         generation: u32,
     },
     /// Some stock could not be reserved.
     OutOfStock {
-        /// The attempt to reserve.
+        /// The number of the attempt to reserve.
         generation: u32,
-        /// The missing stock.
+        /// The SKUs with too few units.
         shortages: Vec<Shortage>,
     },
     /// A provider's report on a payment attempt.
     Report {
-        /// The payment attempt.
+        /// The number of the payment attempt.
         attempt: u32,
         /// The report.
         report: ProviderReport,
     },
-    /// A provider account's own report on a payment attempt: it is ignored if the attempt was not
-    /// made with that account.
+    /// A report on a payment attempt that was not requested by the order's saga: a webhook, or an
+    /// entry of the provider's list. It is rejected if the attempt was not made with this account.
     FromProvider {
-        /// The account.
+        /// The account at the provider that sent the report.
         provider: String,
-        /// The currency of its amounts.
+        /// The currency of the reported amounts.
         currency: Currency,
-        /// The payment attempt.
+        /// The number of the payment attempt.
         attempt: u32,
-        /// The reported command.
+        /// The command with the report's content.
         command: Box<Command>,
     },
     /// A hold had expired when it was to be allocated.
     HoldLapsed {
-        /// The attempt to reserve.
+        /// The number of the attempt to reserve.
         generation: u32,
     },
-    /// All stock is allocated, and the order number is drawn.
+    /// All stock is allocated, and the counter has issued the order number.
     Confirm {
-        /// The number.
+        /// The order number.
         number: i64,
     },
     /// The provider has captured money.
     Captured {
-        /// The capture.
+        /// The number of the capture.
         capture: u32,
-        /// Minor units.
+        /// The captured amount, in minor units.
         amount: i64,
-        /// The provider's id for it.
+        /// The provider's id of the capture.
         operation: String,
     },
     /// The provider has refunded money.
     Refunded {
-        /// The refund.
+        /// The number of the refund.
         refund: u32,
-        /// The provider's id for it.
+        /// The provider's id of the refund.
         operation: String,
     },
     /// The goods of a refund are back in stock, or written off.
     RefundRestocked {
-        /// The refund.
+        /// The number of the refund.
         refund: u32,
     },
     /// The stock has recorded a shipment.
     Shipped {
-        /// The fulfillment.
+        /// The number of the fulfillment.
         fulfillment: u32,
     },
     /// All stock was released.
     Released,
-    /// A step is impossible.
+    /// A step cannot be done without an operator: it becomes stuck.
     GiveUp {
-        /// The step.
+        /// The name of the step.
         step: String,
         /// The reason.
         why: String,
     },
-    /// Cancels it, for an operator.
+    /// Cancels the order, for an operator.
     Cancel {
         /// The reason.
         reason: String,
@@ -111,7 +111,7 @@ pub enum Command {
     Refund(RefundRequest),
     /// Captures money, for an operator.
     Capture {
-        /// Minor units; all that is left to capture if absent.
+        /// The amount in minor units; everything that is left to capture if absent.
         amount: Option<i64>,
     },
     /// Ships goods, for an operator.
@@ -123,7 +123,7 @@ pub enum Command {
     },
     /// Skips a stuck step, for an operator.
     Skip {
-        /// The step; may be absent if only one is stuck.
+        /// The name of the step; may be absent if only one is stuck.
         step: Option<String>,
         /// The reason.
         reason: String,
@@ -138,11 +138,11 @@ pub enum Command {
 /// A refund request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefundRequest {
-    /// Lines and units.
+    /// The units to be refunded, by line.
     pub lines: Vec<RefundLineRequest>,
-    /// Minor units of the delivery.
+    /// The part of the delivery's price to be refunded, in minor units.
     pub delivery: i64,
-    /// Minor units that belong to no line.
+    /// An amount, in minor units, that belongs neither to a line nor to the delivery.
     pub free: i64,
     /// Whether the goods go back on sale.
     pub restock: bool,
@@ -157,14 +157,15 @@ pub struct RefundLineRequest {
     pub line: u32,
     /// Units.
     pub quantity: i64,
-    /// Minor units for them; if absent, their share of what was paid.
+    /// The amount for these units, in minor units; if absent, their share of the line's price, for
+    /// units that were not shipped at most what was captured for them.
     pub amount: Option<i64>,
 }
 
 /// Goods that are to be shipped.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FulfillmentRequest {
-    /// Lines and units; if empty, everything that is left.
+    /// The ids of lines with the units to ship; if empty, all units that are left are shipped.
     pub lines: Vec<(u32, i64)>,
     /// The tracking data of the parcel.
     pub tracking: Option<Tracking>,
@@ -179,46 +180,46 @@ pub enum Rejection {
     /// A payment attempt is in progress.
     #[error("a payment of the order is in progress")]
     InProgress,
-    /// The total is not 0, and there is no payment method.
+    /// The command names no payment method, and the total is not 0.
     #[error("a payment is required")]
     PaymentRequired,
-    /// It can no longer be paid.
+    /// The order can no longer be paid.
     #[error("the order is {phase:?} and takes no further payment")]
     NotPayable {
         /// Its phase.
         phase: Phase,
     },
-    /// Not allowed in the current state.
+    /// The command is not allowed in the order's current state.
     #[error("{what}")]
     WrongState {
         /// The reason.
         what: Cow<'static, str>,
     },
-    /// It is ambiguous which step is meant.
+    /// The command does not name exactly one of the stuck steps.
     #[error("must be one of the stuck steps: {}", stuck.join(", "))]
     WhichStep {
-        /// The stuck steps.
+        /// The names of the stuck steps.
         stuck: Vec<String>,
     },
-    /// More than can be refunded.
+    /// The requested refund is larger than allowed.
     #[error("at most {limit} minor units can be refunded")]
     RefundTooLarge {
-        /// Minor units.
+        /// The largest amount, in minor units.
         limit: i64,
     },
-    /// More than can be captured.
+    /// The requested capture is not from 1 to the limit.
     #[error("at most {limit} minor units can be captured")]
     CaptureTooLarge {
-        /// Minor units.
+        /// The largest amount, in minor units.
         limit: i64,
     },
-    /// There is no such line.
+    /// The order has no line with this id.
     #[error("the order has no line {line}")]
     UnknownLine {
         /// The line.
         line: u32,
     },
-    /// More units than are left.
+    /// The quantity is not from 1 to the number of units that are left on the line.
     #[error("line {line} has {limit} units left for this")]
     TooManyUnits {
         /// The line.
@@ -226,10 +227,10 @@ pub enum Rejection {
         /// Units that are left.
         limit: i64,
     },
-    /// The request is empty, or nothing is left.
+    /// The request is empty, or nothing is left to do.
     #[error("{what}")]
     Nothing {
-        /// What is empty or used up.
+        /// The reason.
         what: Cow<'static, str>,
     },
 }

@@ -1,4 +1,5 @@
-//! The events that a command gives. Pure: the same state, command and time give the same events.
+//! `decide` of an order: the events of each command. Pure: the same state, command and time give
+//! the same events.
 
 use std::collections::BTreeMap;
 
@@ -106,8 +107,8 @@ impl Order {
         }
     }
 
-    /// Checks that an account may report this about an attempt: the attempt was made with it, and
-    /// captures and refunds are accepted only from the account that holds the authorization.
+    /// Checks that a provider's account may send this report on an attempt: the attempt was made
+    /// with this account, and, for a capture or a refund, has or had an authorization there.
     fn check_source(
         &self,
         provider: &str,
@@ -216,7 +217,7 @@ impl Order {
         };
         let attempt_number = number;
         match report {
-            // An authorization for an abandoned attempt is undone by its reversal.
+            // The order has given up this attempt; its reversal will undo the authorization, too.
             ProviderReport::Authorized { .. } if self.phase == Phase::AwaitingPayment => Vec::new(),
             ProviderReport::Authorized { payment, amount } if attempt.open() => {
                 let mut events = vec![Event::PaymentAuthorized {
@@ -266,8 +267,8 @@ impl Order {
         }
     }
 
-    /// Captured money is always recorded, even after its capture was skipped: money captured for a
-    /// cancelled order is refunded.
+    /// Records captured money, even if the step of the capture was skipped. If the order is being
+    /// cancelled or is cancelled, the money is refunded.
     fn captured_now(&self, capture: u32, amount: i64, operation: &str) -> Vec<Event> {
         let known = self.captures.iter().find(|one| one.number == capture);
         let expected = match known {
@@ -287,8 +288,8 @@ impl Order {
         events
     }
 
-    /// A refund that was skipped and succeeds after all replaces later refund requests for which
-    /// not enough money is left.
+    /// Records a refund. If its step was skipped and the refund succeeds after all, open refund
+    /// requests are skipped instead, latest first, until the captured money covers the others.
     fn refunded_now(&self, refund: u32, operation: &str) -> Vec<Event> {
         let Some(one) = self.refund(refund).filter(|one| one.operation.is_none()) else {
             return Vec::new();
@@ -316,7 +317,7 @@ impl Order {
         events
     }
 
-    /// A refund of money without lines, for an order that is cancelled as a whole.
+    /// A refund of an amount without lines, for an order that is cancelled as a whole.
     fn give_back(&self, amount: i64) -> Event {
         Event::RefundRequested {
             refund: Box::new(Refund {
@@ -404,10 +405,10 @@ impl Order {
         if amount > limit { Err(Rejection::RefundTooLarge { limit }) } else { Ok(()) }
     }
 
-    /// The lines of a refund with their amounts. Amounts are cumulative: the share of units a to b
-    /// is the share of the first b units minus that of the first a - 1, so the shares of all units
-    /// add up to the price paid for the line. For units that were not shipped only captured money
-    /// is refunded, unless an amount is given.
+    /// The lines of a refund with their amounts. The share of units a to b is the share of the
+    /// first b units minus the share of the first a - 1 units, so that the shares of all units add
+    /// up to the price paid for the line in spite of rounding. For units that were not shipped,
+    /// only money that was already captured is refunded, unless the request has an amount.
     fn refund_lines_of(&self, request: &RefundRequest) -> Result<Vec<RefundLine>, Rejection> {
         let included = self.placed.as_ref().is_some_and(|placed| placed.totals.tax_included);
         let mut lines: Vec<RefundLine> = Vec::with_capacity(request.lines.len());
@@ -465,7 +466,8 @@ impl Order {
         last.saturating_add(1)
     }
 
-    /// Adds the capture that events make due, for an order that is captured at dispatch.
+    /// Adds a request for the capture that these events make due, if the order is captured at
+    /// dispatch.
     fn and_captures(&self, mut events: Vec<Event>, now: Timestamp) -> Vec<Event> {
         let forgotten = seeded_fault::active(SeededFault::ShipmentNotCaptured);
         if !self.captures_at_dispatch() || forgotten && !self.captures.is_empty() {
@@ -476,7 +478,7 @@ impl Order {
             after.evolve(event, now);
         }
         let mut amount = after.uncaptured_shipments();
-        // A shipment also captures what a skipped capture left out; a refund does not.
+        // A shipment also captures the amount of skipped captures; a refund does not.
         if !events.iter().any(|event| matches!(event, Event::Fulfilled { .. })) {
             amount = amount.min(after.due_at_dispatch() - self.due_at_dispatch());
         }

@@ -1,7 +1,8 @@
 //! Orders that are captured at dispatch: what each shipment captures, and what is never charged.
-//! `decide` says when a capture is requested, `effect` how it is carried out.
+//! `decide` requests the captures, `effect` has them carried out.
 //!
-//! Each shipment captures the value of what it ships, and the first one the delivery, too. Units
+//! Each shipment captures the price of the units that it ships, and the first one the price of the
+//! delivery, too. Units
 //! that were refunded before they were shipped and captured are never charged: once nothing is left
 //! to ship, the rest of the authorization is released.
 
@@ -9,14 +10,15 @@ use super::{CapturePolicy, Order, Phase, step};
 use crate::domain::pricing::QuotedLine;
 
 impl Order {
-    /// Whether each shipment captures the value of what it ships.
+    /// Whether each shipment captures the price of the units that it ships.
     #[must_use]
     pub fn captures_at_dispatch(&self) -> bool {
         self.placed().is_some_and(|placed| placed.capture == CapturePolicy::AtDispatch)
     }
 
-    /// The amount that must have been captured by now because it was shipped, in minor units; 0
-    /// under other policies.
+    /// The amount that must have been captured by now, in minor units: the price of the shipped
+    /// units; the price of the delivery, once there was a shipment; and money that was captured by
+    /// hand and refunded for units or a delivery that had not been shipped. 0 under other policies.
     #[must_use]
     pub fn due_at_dispatch(&self) -> i64 {
         if !self.captures_at_dispatch() {
@@ -33,8 +35,8 @@ impl Order {
         (lines.sum::<i64>() + delivery).min(self.total())
     }
 
-    /// The amount that is never charged because its units were refunded before they were shipped
-    /// and captured, in minor units.
+    /// The amount that is never charged, in minor units, because the units were refunded before
+    /// they were shipped and captured.
     #[must_use]
     pub fn waived(&self) -> i64 {
         if !self.captures_at_dispatch() || self.number().is_none() {
@@ -57,7 +59,8 @@ impl Order {
         (self.captured() + self.capturing() - self.due_at_dispatch()).max(0)
     }
 
-    /// What the shipments so far have still to capture, in minor units, as far as it is authorized.
+    /// The amount of the shipments so far that no capture has taken or requested, in minor units;
+    /// at most what is left of the authorization.
     pub(super) fn uncaptured_shipments(&self) -> i64 {
         let whole = self.wants_whole_capture() && !self.skipped.contains(&step::capture(1));
         if self.phase() != Phase::Confirmed || whole {
@@ -67,8 +70,8 @@ impl Order {
         (self.due_at_dispatch().min(self.authorized()) - taken).max(0)
     }
 
-    /// Whether the rest of the authorization will never be captured: nothing is left to ship, and
-    /// everything to be charged was captured.
+    /// Whether the rest of the authorization will never be captured and must be voided: nothing is
+    /// left to ship, and everything to be charged was captured.
     pub(super) fn releases_rest(&self) -> bool {
         self.captures_at_dispatch()
             && self.phase() == Phase::Confirmed
@@ -77,13 +80,13 @@ impl Order {
             && self.captured() >= self.total() - self.waived()
     }
 
-    /// Whether a past or future shipment must still be captured.
+    /// Whether money must still be captured for a past or future shipment.
     pub(super) fn has_more_to_capture(&self) -> bool {
         self.captures_at_dispatch() && self.captured() < self.total() - self.waived()
     }
 
-    /// The share of a line's price for some of its units. The shares of all units add up to the
-    /// price paid for the line.
+    /// The share of a line's price for this number of its units, rounded to a minor unit; the price
+    /// paid for the line if these are all its units.
     pub(super) fn share(&self, line: &QuotedLine, units: i64) -> i64 {
         let Some(placed) = self.placed() else { return 0 };
         let paid = line.due(placed.totals.tax_included);
@@ -99,7 +102,7 @@ impl Order {
         })
     }
 
-    /// The requested refunds of the delivery, in minor units.
+    /// The amount of the delivery's price that was, or will be, refunded, in minor units.
     pub(super) fn refunded_delivery(&self) -> i64 {
         self.refunds_that_count().map(|one| one.delivery).sum()
     }
@@ -114,9 +117,10 @@ impl Order {
         self.share(line, line.quantity) - self.share(line, line.quantity - unshipped)
     }
 
-    /// The requested refunds of that price. Only money that was captured by hand can be refunded
-    /// for unshipped units, so this much was captured. In a refund that also has shipped units, the
-    /// money is theirs first.
+    /// The amount of a line that was, or will be, refunded for units that were not shipped, in
+    /// minor units. Only money captured by hand can be refunded for such units, so at least this
+    /// amount was captured. If a refund has both shipped and unshipped units, its amount is
+    /// assigned to the shipped units first.
     fn refunded_unshipped(&self, line: &QuotedLine) -> i64 {
         let shipped = |of: &super::RefundLine| of.shipped;
         let mut given_up = self.moved_back(line.id).map(shipped).sum::<i64>()

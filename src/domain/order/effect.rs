@@ -1,7 +1,8 @@
 //! The effects that the state of an order requires.
 //!
-//! Each effect has a step name, which is its identity: a repeated step has the same keys and is
-//! carried out once. Operators see, retry and skip steps by that name.
+//! Each effect has a step name, which is its identity: the idempotency keys of its calls are
+//! derived from it, so a repeated step is carried out once. Operators see, retry and skip steps by
+//! that name.
 
 use std::collections::BTreeMap;
 
@@ -14,11 +15,11 @@ use crate::seeded_fault::{self, SeededFault};
 /// An external effect of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Reserve stock, all of it or none.
+    /// Reserve the units of all SKUs, or none.
     Reserve {
         /// The order.
         order: OrderId,
-        /// The attempt to reserve.
+        /// The number of the attempt to reserve.
         generation: u32,
         /// Units by SKU.
         units: BTreeMap<Sku, i64>,
@@ -27,27 +28,27 @@ pub enum Effect {
     },
     /// Request an authorization from a provider.
     Authorize {
-        /// The payment attempt.
+        /// The number of the payment attempt.
         attempt: u32,
         /// The account at the provider.
         provider: String,
-        /// The provider's token from the buyer's browser; empty once the provider has it.
+        /// The provider's token for the card; `None` if the order no longer has it.
         token: Option<String>,
         /// The amount.
         amount: Money,
     },
-    /// Turn the holds into allocations, and draw an order number.
+    /// Turn the holds into allocations, and get an order number from the counter.
     Commit {
         /// The order.
         order: OrderId,
-        /// The attempt to reserve.
+        /// The number of the attempt to reserve.
         generation: u32,
         /// Units by SKU.
         units: BTreeMap<Sku, i64>,
     },
     /// Capture money.
     Capture {
-        /// The capture.
+        /// The number of the capture.
         capture: u32,
         /// The account at the provider.
         provider: String,
@@ -58,7 +59,7 @@ pub enum Effect {
     },
     /// Void an authorization.
     Void {
-        /// The payment attempt.
+        /// The number of the payment attempt.
         attempt: u32,
         /// The account at the provider.
         provider: String,
@@ -67,16 +68,16 @@ pub enum Effect {
         /// The authorized amount.
         amount: Money,
     },
-    /// Reverse an attempt whose outcome is unknown.
+    /// Reverse an attempt that is not decided yet.
     Reverse {
-        /// The payment attempt.
+        /// The number of the payment attempt.
         attempt: u32,
         /// The account at the provider.
         provider: String,
     },
     /// Refund money.
     Refund {
-        /// The refund.
+        /// The number of the refund.
         refund: u32,
         /// The account at the provider.
         provider: String,
@@ -89,7 +90,7 @@ pub enum Effect {
     Restock {
         /// The order.
         order: OrderId,
-        /// The refund.
+        /// The number of the refund.
         refund: u32,
         /// Unshipped and shipped units by SKU.
         units: BTreeMap<Sku, (i64, i64)>,
@@ -100,7 +101,7 @@ pub enum Effect {
     Ship {
         /// The order.
         order: OrderId,
-        /// The fulfillment.
+        /// The number of the fulfillment.
         fulfillment: u32,
         /// Units by SKU.
         units: BTreeMap<Sku, i64>,
@@ -109,7 +110,7 @@ pub enum Effect {
     Release {
         /// The order.
         order: OrderId,
-        /// The SKUs.
+        /// The ordered units by SKU; all stock of these SKUs is released.
         units: BTreeMap<Sku, i64>,
     },
 }
@@ -133,7 +134,7 @@ impl Effect {
     }
 }
 
-/// The step that would capture a confirmed order by its policy.
+/// The number of the capture by which a policy captures the whole authorization.
 pub(super) const POLICY_CAPTURE: u32 = 1;
 
 impl Order {
@@ -182,7 +183,9 @@ impl Order {
         wanted
     }
 
-    /// Payment steps first, of these the ones that may be in flight first; then the stock.
+    /// The effects of a cancellation, in three stages: reversals, movements of goods, and captures
+    /// that may be in flight; then refunds and voids; then the release of the stock. A stage begins
+    /// when each step of the previous one is done or skipped.
     fn wanted_to_cancel(&self, order: OrderId, currency: Currency) -> Vec<Effect> {
         let open =
             |wanted: &[Effect]| wanted.iter().any(|effect| !self.skipped.contains(&effect.step()));
@@ -219,12 +222,13 @@ impl Order {
         wanted
     }
 
-    /// Whether everything that is authorized must be captured at once, and is not yet.
+    /// Whether the whole authorization must be captured in one capture that has not been made yet.
     pub(super) fn wants_whole_capture(&self) -> bool {
         self.captures.is_empty() && self.policy_captures() && self.authorized() > 0
     }
 
-    /// Whether the policy captures everything that is authorized at once, and now.
+    /// Whether the policy captures the whole authorization in one capture, and this capture is due.
+    /// Under `AtDispatch` this is so only for fulfillments from before each captured its share.
     pub(super) fn policy_captures(&self) -> bool {
         match self.placed.as_ref().map(|placed| placed.capture) {
             Some(CapturePolicy::AtOnce) => true,
@@ -249,7 +253,7 @@ impl Order {
         .collect()
     }
 
-    /// Authorizations that must be voided: all of an authorization, less what was captured.
+    /// Voids of the authorizations, each of the amount that was not captured.
     fn wanted_voids(&self, currency: Currency) -> Vec<Effect> {
         if seeded_fault::active(SeededFault::VoidForgotten) {
             return Vec::new();
@@ -268,7 +272,7 @@ impl Order {
             .collect()
     }
 
-    /// Reversals of attempts with an unknown outcome that the order no longer waits for.
+    /// Reversals of attempts that are not decided yet and that the order has given up.
     fn wanted_reversals(&self) -> Vec<Effect> {
         let current = match self.phase {
             Phase::Paying => self.attempts.last().map(|attempt| attempt.number),
@@ -283,8 +287,8 @@ impl Order {
             .collect()
     }
 
-    /// Movements that the stock has not recorded yet. A return waits for its shipment, because the
-    /// stock must know where the goods came from.
+    /// Movements of goods that the stock has not recorded yet. Returns wait until all shipments are
+    /// recorded, because the stock must know from which locations the goods came.
     fn wanted_moves(&self, order: OrderId) -> Vec<Effect> {
         let mut wanted = Vec::new();
         for one in self.fulfillments.iter().filter(|one| !one.shipped) {
@@ -314,7 +318,7 @@ impl Order {
         wanted
     }
 
-    /// The provider and the provider's id of the payment that pays the order.
+    /// The account and the provider's id of the payment that pays the order.
     fn payment(&self) -> Option<(String, String)> {
         let held = |attempt: &&Attempt| attempt.payment.is_some() && attempt.held();
         let attempt = self.attempts.iter().find(held)?;

@@ -47,9 +47,10 @@ pub enum Event {
     PaymentAuthorized { attempt: u32, payment: String, amount: i64 },
     /// The provider declined.
     PaymentDeclined { attempt: u32, code: String },
-    /// The provider does not know the attempt: it is abandoned, and reversed whatever its outcome.
+    /// The provider does not know the attempt. The order gives it up and has it reversed, whatever
+    /// its outcome will be.
     PaymentGivenUp { attempt: u32 },
-    /// An attempt whose outcome was unknown was reversed.
+    /// An attempt that was not decided yet was reversed.
     PaymentReversed { attempt: u32 },
     /// An authorization was voided.
     PaymentVoided { attempt: u32 },
@@ -58,7 +59,7 @@ pub enum Event {
         #[serde(rename = "gen")]
         generation: u32,
     },
-    /// It is paid, its stock is allocated, and it has a number.
+    /// The order is paid, its stock is allocated, and it has an order number.
     Confirmed { number: i64 },
     /// A capture is requested, by an operator or because goods are shipped.
     CaptureRequested { capture: u32, amount: i64 },
@@ -86,15 +87,17 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         shortages: Vec<Shortage>,
     },
-    /// It was cancelled: it holds no money and no stock.
+    /// The cancellation is complete: the order's stock is released, and its money was voided or
+    /// refunded, except for skipped steps.
     Cancelled {},
-    /// A step is impossible, and waits for an operator.
+    /// A step cannot be done without an operator.
     Stuck { step: String, why: String },
     /// An operator retries a stuck order.
     RetryRequested { reason: String },
     /// An operator skipped a stuck step.
     StepSkipped { step: String, reason: String },
-    /// Its data are inconsistent: no effect is performed until an operator has looked.
+    /// A contradiction in the order's data was found: no effect is performed until an operator has
+    /// cleared the alert or cancelled the order.
     AlertRaised { alert: String },
     /// An operator cleared the alerts.
     AlertCleared { reason: String },
@@ -117,11 +120,11 @@ impl entity::Event for Event {
     }
 
     fn upcast(kind: &str, version: u16, mut data: Value) -> Value {
-        // Refunds of these orders were always rounded half to even.
+        // Refunds of orders placed with version 1 were always rounded half to even.
         if (kind, version) == ("placed", 1) && data["placed"].is_object() {
             data["placed"]["rounding"] = "half_even".into();
         }
-        // The first of these fulfillments captured all that was authorized.
+        // With version 1, the first fulfillment captured the whole authorization.
         if (kind, version) == ("fulfilled", 1) && data["fulfilled"].is_object() {
             data["fulfilled"]["captures_share"] = false.into();
         }

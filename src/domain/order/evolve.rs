@@ -1,4 +1,5 @@
-//! The effect of an event on an order's state. An event has happened: nothing is rejected here.
+//! `evolve` of an order: applies an event to the state. An event has already happened, so nothing
+//! is rejected here.
 
 use std::collections::BTreeSet;
 
@@ -224,7 +225,7 @@ impl Order {
         }
     }
 
-    /// After a failed attempt, the buyer may make another one.
+    /// Lets the buyer make another payment attempt, after the current one has failed.
     fn await_payment(&mut self) {
         if self.phase == Phase::Paying {
             self.phase = Phase::AwaitingPayment;

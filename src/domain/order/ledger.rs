@@ -9,9 +9,9 @@ use crate::domain::time::Timestamp;
 /// A payment attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
-    /// 1 for the first.
+    /// Its number, 1 for the first.
     pub number: u32,
-    /// The provider.
+    /// The account at the provider.
     pub provider: String,
     /// The requested amount, in minor units.
     pub amount: i64,
@@ -24,7 +24,7 @@ pub struct Attempt {
     pub action: Option<RequiredAction>,
 }
 
-/// The state of a payment attempt. It only moves down this list.
+/// The state of a payment attempt. It changes only from an earlier to a later one in this list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AttemptState {
@@ -35,7 +35,7 @@ pub enum AttemptState {
         /// The error instead of an answer.
         why: String,
     },
-    /// The provider has accepted it and will report its outcome.
+    /// The provider has accepted the attempt and will report its outcome.
     Pending,
     /// The money is authorized.
     Authorized {
@@ -47,14 +47,14 @@ pub enum AttemptState {
         /// The provider's code.
         code: String,
     },
-    /// It was reversed, whatever its outcome was.
+    /// The attempt was reversed before its outcome was known.
     Reversed,
     /// The authorization was voided.
     Voided,
 }
 
 impl Attempt {
-    /// Whether it is unknown yet whether money is authorized.
+    /// Whether it is not decided yet whether the money is authorized.
     #[must_use]
     pub const fn open(&self) -> bool {
         matches!(
@@ -84,9 +84,9 @@ impl Attempt {
 pub enum ProviderReport {
     /// The money is authorized.
     Authorized {
-        /// The provider's id for the payment.
+        /// The provider's id of the payment.
         payment: String,
-        /// Minor units.
+        /// The authorized amount, in minor units.
         amount: i64,
     },
     /// The provider declined.
@@ -94,9 +94,9 @@ pub enum ProviderReport {
         /// The provider's code.
         code: String,
     },
-    /// The provider has accepted it and will report its outcome.
+    /// The provider has accepted the attempt and will report its outcome.
     Pending {
-        /// The provider's id for the payment.
+        /// The provider's id of the payment.
         payment: String,
         /// The action that the buyer must take first.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -107,9 +107,10 @@ pub enum ProviderReport {
         /// The error instead of an answer.
         why: String,
     },
-    /// The provider does not know it. That may change until it is reversed.
+    /// The provider does not know the attempt; a delayed request may still reach the provider,
+    /// until the attempt is reversed.
     Unheard,
-    /// It was reversed, or made impossible.
+    /// The attempt was reversed, or its reference was blocked.
     Reversed,
     /// The authorization was voided.
     Voided,
@@ -118,26 +119,26 @@ pub enum ProviderReport {
 /// A capture.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capture {
-    /// 1 for the first.
+    /// Its number, 1 for the first.
     pub number: u32,
-    /// Minor units.
+    /// The amount in minor units.
     pub amount: i64,
-    /// The provider's id for it, once it is done.
+    /// The provider's id of the capture; `None` until it is done.
     pub operation: Option<String>,
 }
 
 /// A refund, with its goods.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refund {
-    /// 1 for the first.
+    /// Its number, 1 for the first.
     pub number: u32,
     /// Its lines.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<RefundLine>,
-    /// Minor units of the delivery.
+    /// The refunded part of the delivery's price, in minor units.
     #[serde(default)]
     pub delivery: i64,
-    /// Minor units that belong to no line.
+    /// The amount, in minor units, that belongs neither to a line nor to the delivery.
     #[serde(default)]
     pub free: i64,
     /// The whole amount, in minor units.
@@ -149,7 +150,7 @@ pub struct Refund {
     /// When it was requested.
     #[serde(default)]
     pub requested_at: Timestamp,
-    /// The provider's id for it, once the money is refunded.
+    /// The provider's id of the refund; `None` until the money is refunded.
     #[serde(default)]
     pub operation: Option<String>,
     /// Whether the goods are back in stock, or written off.
@@ -168,10 +169,11 @@ pub struct RefundLine {
     /// Units of it that had been shipped.
     #[serde(default)]
     pub shipped: i64,
-    /// Units of it whose goods an earlier refund has moved; that refund of the money was skipped.
+    /// Units of it that an earlier refund has already put back into stock or written off; their
+    /// money was not refunded, because the step of that refund was skipped.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub moved: i64,
-    /// Minor units.
+    /// The refunded amount, in minor units.
     pub amount: i64,
 }
 
@@ -180,7 +182,7 @@ const fn is_zero(units: &i64) -> bool {
 }
 
 impl RefundLine {
-    /// All its units.
+    /// The number of all these units.
     #[must_use]
     pub const fn quantity(&self) -> i64 {
         self.unshipped + self.shipped + self.moved
@@ -190,7 +192,7 @@ impl RefundLine {
 /// Goods that are shipped together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fulfillment {
-    /// 1 for the first.
+    /// Its number, 1 for the first.
     pub number: u32,
     /// Its contents.
     pub lines: Vec<FulfillmentLine>,
@@ -203,8 +205,9 @@ pub struct Fulfillment {
     /// Whether the stock has recorded it.
     #[serde(default)]
     pub shipped: bool,
-    /// Whether its share is captured by a `capture_requested` of its own, if the order is captured
-    /// at dispatch. In older events, the first fulfillment captured all that was authorized.
+    /// Whether the price of its units is captured by a `capture_requested` of its own, if the order
+    /// is captured at dispatch. In version 1 of the event, the first fulfillment captured the whole
+    /// authorization.
     #[serde(default)]
     pub captures_share: bool,
 }
@@ -238,8 +241,8 @@ impl Order {
         self.attempts.iter().find(|attempt| attempt.authorized() > 0)
     }
 
-    /// The amount authorized for it, in minor units; captured money is included, even after the
-    /// rest was released.
+    /// The amount authorized for the order, in minor units; captured money is included, even after
+    /// the rest of the authorization was voided.
     #[must_use]
     pub fn authorized(&self) -> i64 {
         let set_aside: i64 = self.attempts.iter().map(Attempt::authorized).sum();
@@ -273,7 +276,7 @@ impl Order {
         self.refunds.iter().filter(|one| one.operation.is_some()).map(|one| one.amount).sum()
     }
 
-    /// The amount of requested refunds, done or not, in minor units; without skipped ones.
+    /// The amount of all refunds, done or requested, in minor units; without skipped ones.
     #[must_use]
     pub fn refunds_requested(&self) -> i64 {
         self.refunds_that_count().map(|one| one.amount).sum()
@@ -286,8 +289,8 @@ impl Order {
         })
     }
 
-    /// What the buyer pays in the end: the total less what is never charged and all refunds; 0 once
-    /// it is cancelled.
+    /// The amount that the buyer pays in the end, in minor units: the total less what is never
+    /// charged and less all refunds; 0 once the order is being cancelled.
     #[must_use]
     pub fn due(&self) -> i64 {
         match self.phase {
@@ -307,11 +310,13 @@ impl Order {
     #[must_use]
     pub fn refunded_units(&self, line: u32) -> i64 {
         let units: i64 = self.paid_back(line).map(RefundLine::quantity).sum();
-        // A skipped refund that succeeded after all may add to the refund that replaced it.
+        // If a skipped refund succeeds after all, it counts in addition to the one that replaced
+        // it.
         units.min(self.line(line).map_or(0, |line| line.quantity))
     }
 
-    /// The requested refunds of a line, in minor units.
+    /// The amount of a line that was, or will be, refunded, in minor units; without skipped
+    /// refunds.
     #[must_use]
     pub fn refunded_amount(&self, line: u32) -> i64 {
         self.paid_back(line).map(|one| one.amount).sum()
@@ -338,13 +343,14 @@ impl Order {
         lines.map(|line| self.unshipped(line.id)).sum()
     }
 
-    /// Refunds of a line's money.
+    /// A line's part in each refund whose money was, or will be, refunded.
     pub(super) fn paid_back(&self, line: u32) -> impl Iterator<Item = &RefundLine> {
         let lines = self.refunds_that_count().flat_map(|one| &one.lines);
         lines.filter(move |one| one.line == line)
     }
 
-    /// Returned goods of a line, whatever the outcome of the refund of its money.
+    /// A line's part in each refund, also in skipped ones: the goods are moved whether or not the
+    /// money was refunded.
     pub(super) fn moved_back(&self, line: u32) -> impl Iterator<Item = &RefundLine> {
         self.refunds.iter().flat_map(|one| &one.lines).filter(move |one| one.line == line)
     }

@@ -1,8 +1,8 @@
 //! An order with its payment ledger and its checkout saga.
 //!
-//! `decide` (in `decide.rs`) returns a command's events, `evolve` (in `evolve.rs`) folds an event,
-//! `effects` (in `effect.rs`) returns the required effects. Floor 2 performs the effects. Stock and
-//! cart are referred to by id only.
+//! `decide` (in `decide.rs`) returns a command's events, `evolve` (in `evolve.rs`) applies an event
+//! to the state, `wanted` (in `effect.rs`) returns the effects that the state requires. The effects
+//! are performed by `actors::flows`. An order refers to SKUs and to its cart by id only.
 
 mod buyer_action;
 mod command;
@@ -53,7 +53,8 @@ pub enum CapturePolicy {
     /// As soon as the order is confirmed.
     #[default]
     AtOnce,
-    /// With each fulfillment: the value of what it ships, and with the first one the delivery.
+    /// With each fulfillment: the price of the units that it ships, and, with the first
+    /// fulfillment, the price of the delivery.
     AtDispatch,
     /// When an operator requests it.
     ByHand,
@@ -77,7 +78,7 @@ impl std::fmt::Debug for PaymentMethod {
 /// The data of an order that are fixed when it is placed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placed {
-    /// Its id, which has the cart's key.
+    /// The order's id, which has the same key as the cart's id.
     pub order: OrderId,
     /// The currency of every amount.
     pub currency: Currency,
@@ -105,7 +106,7 @@ pub struct Placed {
     pub capture: CapturePolicy,
     /// The payment deadline.
     pub deadline_at: Timestamp,
-    /// The duration of its hold of stock.
+    /// How long its stock is held, from the request to reserve it.
     #[serde(rename = "hold_ms")]
     pub hold: Span,
 }
@@ -119,17 +120,17 @@ pub enum Phase {
     Absent,
     /// Stock is being reserved.
     Reserving,
-    /// The provider is being asked.
+    /// The outcome of a payment attempt is awaited from the provider.
     Paying,
-    /// It waits for the buyer's next payment attempt.
+    /// The last payment attempt failed, and the buyer may make another one.
     AwaitingPayment,
-    /// It is paid, and its stock is being allocated.
+    /// The order is paid, and its stock is being allocated.
     Committing,
-    /// It is confirmed.
+    /// The order is confirmed.
     Confirmed,
-    /// It is being cancelled.
+    /// The order is being cancelled.
     Cancelling,
-    /// It is cancelled.
+    /// The order is cancelled.
     Cancelled,
 }
 
@@ -138,7 +139,7 @@ pub enum Phase {
 pub struct Cancellation {
     /// `out_of_stock`, `payment_deadline`, or an operator's text.
     pub reason: String,
-    /// The missing stock.
+    /// The SKUs with too few units, if stock was the reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shortages: Vec<Shortage>,
 }
@@ -154,7 +155,7 @@ pub struct Shortage {
     pub available: i64,
 }
 
-/// An order; the default is one that does not exist.
+/// An order; the default value is an order that does not exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
     placed: Option<Arc<Placed>>,
@@ -199,13 +200,13 @@ impl Order {
         self.phase
     }
 
-    /// Its order number, from its confirmation on.
+    /// Its order number; `None` before it is confirmed.
     #[must_use]
     pub const fn number(&self) -> Option<i64> {
         self.number
     }
 
-    /// The current attempt to reserve stock.
+    /// The number of its current attempt to reserve stock.
     #[must_use]
     pub const fn generation(&self) -> u32 {
         self.generation
@@ -241,13 +242,14 @@ impl Order {
         self.cancellation.as_ref()
     }
 
-    /// The stuck steps, each with the reason.
+    /// The names of the stuck steps, each with the reason.
     #[must_use]
     pub const fn stuck(&self) -> &BTreeMap<String, String> {
         &self.stuck
     }
 
-    /// The alerts, which an operator must clear before effects are performed.
+    /// The alert, if there is one. No effect is performed until an operator has cleared it or
+    /// cancelled the order.
     #[must_use]
     pub fn alert(&self) -> Option<&str> {
         self.alert.as_deref()
@@ -259,7 +261,7 @@ impl Order {
         self.placed.as_ref()?.lines.iter().find(|line| line.id == id)
     }
 
-    /// Its units by SKU, summed over its lines.
+    /// The ordered units by SKU, summed over the lines.
     #[must_use]
     pub fn units(&self) -> BTreeMap<Sku, i64> {
         let mut units = BTreeMap::new();
@@ -289,7 +291,7 @@ impl Order {
         }
     }
 
-    /// Whether the last attempt was abandoned and is not reversed yet.
+    /// Whether the order has given up a payment attempt that is not reversed yet.
     #[must_use]
     pub fn taking_back(&self) -> bool {
         self.phase == Phase::AwaitingPayment && self.attempts.iter().any(Attempt::open)

@@ -1,4 +1,5 @@
-//! Tests of orders as sequences of steps, rendered as one line of text. Whole sagas without IO.
+//! Tests of orders: whole sagas without IO. A test is a sequence of steps, and compares the final
+//! state, shown as a text such as `confirmed completed/captured/fulfilled 2249-0 due 2249 []`.
 
 mod anywhere;
 mod ledger;
@@ -49,7 +50,8 @@ fn address() -> Address {
     }
 }
 
-/// Three lines, of which two have one SKU: 1000 for 3, 500 for 2, 250 for 1, and 499 delivery.
+/// An order with three lines, two of them of the same SKU: 3 units for 1000, 2 for 500 and 1 for
+/// 250; the delivery costs 499.
 fn placed(capture: CapturePolicy) -> Placed {
     let rules = Rules { rounding: Rounding::HalfEven, ..Rules::default() };
     let line = |id, sku: &str, quantity, price: &str| {
@@ -235,7 +237,7 @@ fn then(before: Vec<Step>, after: &[Step]) -> Vec<Step> {
     [before, after.to_vec()].concat()
 }
 
-/// Takes a step; `Err` is a rejection.
+/// Takes a step; returns the number of its events, or the rejection.
 fn take(order: &mut Order, step: &Step) -> Result<usize, Rejection> {
     let (events, at) = match step {
         Step::Do(command) => (order.decide(command, now())?, now()),
@@ -253,7 +255,7 @@ fn take(order: &mut Order, step: &Step) -> Result<usize, Rejection> {
     Ok(events.len())
 }
 
-/// The invariants of an order.
+/// Checks the invariants of an order.
 fn sound(order: &Order) {
     assert!(order.captured() <= order.authorized(), "{order:#?}");
     assert!(order.refunded() <= order.captured(), "{order:#?}");
@@ -304,7 +306,7 @@ fn repeatable(step: &Step) -> bool {
     )
 }
 
-/// Takes the steps, each repeatable one twice.
+/// Takes the steps, and each repeatable step twice: the second time it must have no effect.
 fn tell(steps: &[Step]) -> Order {
     let mut order = Order::default();
     for step in steps {
@@ -338,7 +340,7 @@ fn check(steps: Vec<Step>, end: &str) {
     assert_eq!(show(&tell(&steps)), end);
 }
 
-/// Takes steps of which the last is rejected.
+/// Takes the steps, and then `last`, which must be rejected with the message `why`.
 #[track_caller]
 fn refused(steps: Vec<Step>, last: Step, why: &str) {
     let mut order = tell(&steps);

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Steps that lead to each kind of state.
+/// Sequences of steps, each of which leads to another kind of state.
 fn places() -> Vec<Vec<Step>> {
     let odd = vec![place(), reserved(1), authorized_for(1, 2_000)];
     vec![

@@ -1,6 +1,6 @@
-//! A second implementation of an order's ledger, computed from its events alone and differently:
-//! maps of numbers, and the phase. It checks which events are allowed, and derives the statuses
-//! independently.
+//! A second implementation of an order's ledger, with which the tests compare the order. It is
+//! computed from the order's events alone, with other data structures. It checks which events are
+//! allowed, and derives the statuses independently.
 
 use super::*;
 
@@ -21,10 +21,10 @@ pub(super) struct Ledger {
     units: i64,
     phase: Phase,
     tries: BTreeMap<u32, Try>,
-    /// Amounts, and whether they were moved.
+    /// By number: the amount, and whether the money was moved.
     captures: BTreeMap<u32, (i64, bool)>,
     refunds: BTreeMap<u32, (i64, bool)>,
-    /// Units that were shipped, or refunded before.
+    /// Units that were shipped, or refunded before they were shipped.
     out: i64,
     parcels: usize,
     given_up: BTreeSet<String>,
@@ -178,7 +178,7 @@ impl Ledger {
         }
     }
 
-    /// Compares everything with the order.
+    /// Compares the ledger with the order.
     #[track_caller]
     pub(super) fn check(&self, order: &Order) {
         assert_eq!(order.phase(), self.phase);
@@ -226,7 +226,8 @@ impl Ledger {
             self.captured() - self.refunded() == self.total - order.waived() - self.to_refund();
         match (self.phase, goods) {
             (Phase::AwaitingPayment, _) => OrderStatus::AwaitingPayment,
-            // The provider has accepted it and will report its outcome, or has not answered.
+            // The provider has accepted the attempt and will report its outcome, or has not
+            // answered.
             (Phase::Paying, _)
                 if order
                     .attempts()

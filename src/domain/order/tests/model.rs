@@ -1,8 +1,8 @@
-//! Property test of one order with real stock and an honest provider: calls succeed, fail, are
-//! carried out without an answer, late or twice; messages arrive late, twice and out of order;
-//! operators and false commands come at any time. After each step a second ledger must agree. At
-//! the end everything works again: an order that got no false command must finish, and all ledgers
-//! must agree.
+//! Property test of one order with real stock and a simulated provider that never lies. Calls
+//! succeed, fail, are carried out without an answer, late or twice; messages arrive late, twice and
+//! out of order; commands of operators and false commands come at any time. After each step, a
+//! second ledger (`ledger`) must agree with the order. At the end, all calls succeed: an order that
+//! got no false command must finish, and its amounts must agree with the provider and the stock.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -13,7 +13,7 @@ use super::ledger::Ledger;
 use super::world::{How, World};
 use super::*;
 
-/// A kind of effect, which identifies it in a step.
+/// A kind of effect: the first part of its step name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Reserve,
@@ -38,11 +38,11 @@ impl Kind {
 /// A step of the test.
 #[derive(Clone, Debug)]
 enum Act {
-    /// The next required effect is performed.
+    /// The first required effect is performed.
     Work(How),
-    /// A call of this kind is made, or repeated.
+    /// The effect of this kind is performed, or an earlier one is repeated.
     Call(Kind, How),
-    /// A message arrives, perhaps again: its index in all messages ever sent.
+    /// A message arrives, perhaps again; the number is its index among all messages ever sent.
     Mail(usize),
     /// The provider decides pending attempts.
     Decide,
@@ -63,11 +63,11 @@ enum Act {
         free: i64,
         restock: bool,
     },
-    /// A false command, by its index in a table.
+    /// A false command; the number is its index in `anywhere::commands`.
     Lie(usize),
 }
 
-/// What is bought, under which conditions.
+/// The conditions of the order: its capture policy, and the units on hand of both SKUs.
 #[derive(Clone, Debug)]
 struct Scene {
     capture: CapturePolicy,
@@ -168,7 +168,7 @@ impl Subject {
         subject
     }
 
-    /// Sends a command to the order; whether it gave events.
+    /// Sends a command to the order, and returns whether it gave events.
     fn ask(&mut self, command: &Command) -> bool {
         match self.order.decide(command, self.world.at()) {
             Ok(events) => self.tell(&events),
@@ -311,7 +311,8 @@ impl Subject {
         }
     }
 
-    /// Everything works, and an operator handles stuck steps.
+    /// From now on, every call succeeds, and an operator handles stuck steps and alerts, until the
+    /// order is confirmed or cancelled and has no effects left.
     fn settle(&mut self) {
         let mut retries = 0;
         for number in 0..self.mail.len() {
@@ -392,7 +393,7 @@ impl Subject {
         assert_eq!(again, self.order, "its events lead elsewhere");
     }
 
-    /// Does something, and prints the whole history if it fails.
+    /// Runs `deed`, and panics with the whole history if it fails.
     fn tells(&mut self, what: String, deed: impl FnOnce(&mut Self)) {
         let failed = catch_unwind(AssertUnwindSafe(|| deed(self))).err();
         self.story.push(format!("{what:40} {}", show(&self.order)));
@@ -411,7 +412,7 @@ impl Subject {
 fn shipped_value(order: &Order) -> i64 {
     let placed = order.placed().unwrap();
     let lines = placed.lines.iter();
-    // Rounded down: a unit's share may be one minor unit more.
+    // Rounded down, because the amount is used as a lower bound.
     let units =
         lines.map(|line| line.total * order.fulfilled(line.id) / line.quantity).sum::<i64>();
     units + if order.fulfillments().is_empty() { 0 } else { placed.delivery.price }

@@ -1,4 +1,4 @@
-//! Sequences of steps of an order, successful and failing.
+//! Tests with sequences of steps that succeed, fail, or are repeated.
 
 use super::*;
 
@@ -513,7 +513,8 @@ fn captures(steps: &[Step]) -> Vec<i64> {
 
 #[test]
 fn at_dispatch_each_shipment_is_captured() {
-    // The delivery belongs to the first, and the shares of 1000 are 333, 334 and 333.
+    // The first capture includes the delivery, 499. Line 1 costs 1000 for 3 units: the shares of
+    // its units are 333, 334 and 333.
     let one = [fulfill(&[(1, 1)]), shipped(1), captured(1, 333 + 499)];
     assert_eq!(captures(&one[..1]), [832]);
     let two = then(one.to_vec(), &[fulfill(&[(1, 1)]), shipped(2), captured(2, 334)]);
@@ -524,7 +525,7 @@ fn at_dispatch_each_shipment_is_captured() {
     let all = then(two, &[fulfill(&[]), shipped(3), captured(3, 1_083)]);
     check(at_dispatch(&all), "confirmed completed/captured/fulfilled 2249-0 due 2249 []");
     assert_eq!(captures(&all), [832, 334, 1_083]);
-    // Pending ones count.
+    // A capture that is not done yet counts as captured.
     assert_eq!(
         captures(&[fulfill(&[(1, 1)]), fulfill(&[(1, 1)]), fulfill(&[])]),
         [832, 334, 1_083]
@@ -545,7 +546,7 @@ fn at_dispatch_captures_by_hand_count() {
     assert_eq!(captures(&some), [1_000], "250 and 499 for the delivery are less");
     assert_eq!(captures(&then(some, &[fulfill(&[])])), [1_000, 1_249]);
     assert_eq!(captures(&[capture(None), fulfill(&[])]), [TOTAL], "it is under way");
-    // A skipped capture is made up for.
+    // A later shipment also captures the amount of a skipped capture.
     let lost = [capture(Some(1_000)), give_up("capture:1"), skip(), fulfill(&[])];
     assert_eq!(captures(&lost), [1_000, TOTAL]);
     // A refund of units that were captured by hand and never shipped.
@@ -566,7 +567,7 @@ fn at_dispatch_captures_by_hand_count() {
         at_dispatch(&then(none, &[voided(1)])),
         "confirmed completed/captured/fulfilled 1249-0 due 1249 []",
     );
-    // With an amount, what goes back is captured, too.
+    // If the refund has an amount, this amount is captured first.
     let lines = vec![RefundLineRequest { line: 1, quantity: 3, amount: Some(1_000) }];
     let back = RefundRequest { lines, ..RefundRequest::default() };
     let late = then(late, &[Command::Refund(back).into()]);
@@ -584,7 +585,7 @@ fn at_dispatch_a_refund_of_shipped_and_unshipped_units_captures_nothing_that_nev
         Step::from(Command::Refund(RefundRequest { lines, ..RefundRequest::default() }))
     };
     let one = [fulfill(&[(1, 1)]), shipped(1), captured(1, 832)];
-    // The amount that was captured of the line is refunded.
+    // The refund is the amount that was captured of the line.
     let back = then(one.to_vec(), &[some(333), refunded(1), restocked(1)]);
     assert_eq!(captures(&back), [832]);
     let rest = then(back, &[fulfill(&[]), shipped(2), captured(2, 750)]);
@@ -593,11 +594,12 @@ fn at_dispatch_a_refund_of_shipped_and_unshipped_units_captures_nothing_that_nev
         at_dispatch(&rest),
         "confirmed completed/partially_refunded/fulfilled 1582-333 due 1249 [void:1]",
     );
-    // The same after a skipped refund.
+    // The same, but the first refund was skipped, and a second one is made.
     let lost = [some(333), restocked(1), give_up("refund:1"), skip()];
     let again = then(then(one.to_vec(), &lost), &[some(333), refunded(2)]);
     assert_eq!(captures(&again), [832]);
-    // Any further refund is for units that are never shipped.
+    // A refund of more than was captured of the line: the rest is for its unshipped units, and must
+    // be captured first.
     let more = [fulfill(&[(2, 2), (3, 1)]), shipped(2), captured(2, 750), some(1_000)];
     let more = then(one.to_vec(), &more);
     assert_eq!(captures(&more), [832, 750, 667]);

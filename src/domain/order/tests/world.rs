@@ -1,5 +1,5 @@
-//! The environment of an order: real stock, an honest payment provider, and a saga whose calls may
-//! come late, twice, or lose their answers. `model` decides in which sequence things happen.
+//! The environment of an order in `model`: real stock, and a simulated payment provider that never
+//! lies. `model` decides which calls are made, when, and whether their answers are lost.
 
 use super::*;
 use crate::domain::stock::{self, Stock};
@@ -13,13 +13,14 @@ pub(super) enum How {
     Unanswered,
     /// The call is not carried out, and the saga makes the step stuck.
     GivenUp,
-    /// An authorization is still in transit, and the provider says that it does not know it.
+    /// The request for an authorization is still in transit, and the provider reports that it does
+    /// not know the attempt.
     Unheard,
-    /// An authorization is declined.
+    /// The authorization is declined.
     Declined,
-    /// An authorization is decided later.
+    /// The authorization is decided later.
     Pending,
-    /// One unit less than requested is authorized.
+    /// One minor unit less than requested is authorized.
     Less,
 }
 
@@ -49,7 +50,8 @@ impl Payment {
     }
 }
 
-/// Stock and provider; each operation has a key, and a repeated key has no effect.
+/// The stock and the provider. Each operation has an idempotency key, and a repeated key has no
+/// further effect.
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) now: i64,
@@ -85,7 +87,7 @@ impl World {
         Ok(())
     }
 
-    /// Performs an effect; returns the result to be sent.
+    /// Performs an effect, and returns the command that reports the result to the order.
     pub(super) fn perform(&mut self, effect: &Effect, how: How) -> Command {
         let no = Command::GiveUp { step: effect.step(), why: "refused".into() };
         match effect {
@@ -166,8 +168,8 @@ impl World {
         }
     }
 
-    /// The provider's answer; `None` if it rejects the call. It never refunds more than was
-    /// captured.
+    /// The provider's answer; `None` if it rejects the call. The provider never refunds more than
+    /// was captured.
     fn ask_provider(&mut self, effect: &Effect, how: How) -> Option<Command> {
         Some(match effect {
             Effect::Authorize { attempt, amount, .. } => {
@@ -228,7 +230,7 @@ impl World {
         Command::Report { attempt, report }
     }
 
-    /// The provider decides pending attempts; returns its reports.
+    /// Lets the provider decide all pending attempts, and returns its reports.
     pub(super) fn decide(&mut self) -> Vec<Command> {
         let pending = self.payments.iter_mut().filter(|(_, one)| one.pending);
         let decided = pending.map(|(attempt, one)| {
@@ -239,7 +241,7 @@ impl World {
         decided.into_iter().map(|attempt| self.report(attempt)).collect()
     }
 
-    /// The provider voids an authorization that was not captured; returns its report.
+    /// Lets the provider void an authorization that was not captured, and returns its report.
     pub(super) fn void_elsewhere(&mut self) -> Option<Command> {
         let open = |one: &Payment| !one.pending && one.held() > 0 && one.captures.is_empty();
         let attempt =
