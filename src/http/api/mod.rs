@@ -1,7 +1,7 @@
-//! What shops and their back offices call: a folder a noun, with its routes, its shapes, and what it
-//! refuses as problems.
+//! The API of shops and their back offices: one folder per noun, with the routes, the request and
+//! answer types, and the errors for the noun's rejections.
 //!
-//! What every request passes through before it comes here is in `edge`.
+//! Authentication, load shedding and the like are in `edge`.
 
 pub(super) mod cart;
 pub(super) mod order;

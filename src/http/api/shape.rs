@@ -1,5 +1,5 @@
-//! Shapes that several answers and requests share: money, addresses, totals, pages. Domain types
-//! are never written to the wire themselves. What single values must be is in `edge::checked`.
+//! Types that several requests and answers share: money, addresses, totals, pages. Types of the
+//! domain are never serialized to clients. The formats of single values are in `edge::checked`.
 
 use std::borrow::Cow;
 
@@ -18,7 +18,7 @@ use crate::domain::stock::Location;
 use crate::http::edge::checked::{self, Checked, TextKind, pattern};
 use crate::http::edge::input::{IN_PLACE, Text, Whole};
 
-/// Units of a line of a cart or an order.
+/// The number of units of a line of a cart or an order.
 pub type Units = Whole<1, QUANTITY_MAX>;
 
 /// An amount of money.
@@ -58,7 +58,7 @@ pub struct Price {
 }
 
 impl Price {
-    /// The price as a number of JSON.
+    /// The price as a JSON number.
     #[must_use]
     pub fn new(price: UnitPrice, currency: Currency) -> Self {
         let amount = price.to_string().parse().unwrap_or_else(|_| Number::from(price.raw()));
@@ -101,14 +101,14 @@ pub struct PriceInput {
 }
 
 impl PriceInput {
-    /// The price and its currency; `None` only for a value that was not checked.
+    /// The price and its currency; `None` only if the value was not validated.
     #[must_use]
     pub fn read(&self) -> Option<(Currency, UnitPrice)> {
         Some((self.currency.read().ok()?, self.amount.read().ok()?))
     }
 }
 
-/// Minor units, with at most 4 decimals, as a request names them.
+/// Minor units in a request, with at most 4 decimals.
 #[derive(Clone, Debug, Deserialize, garde::Validate)]
 #[serde(transparent)]
 #[garde(custom(Self::check))]
@@ -179,7 +179,8 @@ pub struct Address {
     pub phone: Option<Text<1, 50>>,
 }
 
-/// Whether a postal code is there if its country needs one, and has its form.
+/// Checks that there is a postal code if the country has them, and that it has the country's
+/// format.
 fn fits_country(
     country: &checked::Country,
 ) -> impl FnOnce(&Option<Text<1, 20>>, &()) -> garde::Result + '_ {

@@ -1,5 +1,5 @@
-//! Links from answers to operations: from a cart to its checkout, from a checkout to its order.
-//! They are the `links` of the OpenAPI document, and are declared next to the routes of each noun.
+//! The `links` of the OpenAPI document, from an answer to the operations that can follow, such as
+//! from a cart to its checkout. They are declared next to the routes of each noun.
 
 use utoipa::openapi::RefOr;
 use utoipa::openapi::link;

@@ -1,8 +1,8 @@
 //! The documentation of the API: its OpenAPI document, the schemas of single values, and the pages
 //! about error codes.
 //!
-//! The shapes of requests and answers, their schemas and links are next to their nouns in `api`:
-//! the list of routes is passed in.
+//! The types of requests and answers, their schemas and links are next to the handlers; this module
+//! gets them with the list of routes.
 
 use crate::http::edge::access::Access;
 use crate::routes;

@@ -1,6 +1,6 @@
-//! The OpenAPI document: the handlers' own documentation, completed from the table of routes with
-//! security, headers and the problems that every operation may answer. It is shown in a browser
-//! without network access.
+//! The OpenAPI document: the documentation at the handlers, completed from the list of routes with
+//! security, headers and the errors that every operation may answer. Swagger UI, which is embedded
+//! in the binary, shows it at `/docs`.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -31,9 +31,9 @@ use crate::http::edge::problem_body::{MEDIA_TYPE, Problem};
 use crate::http::edge::route::{OperationLink, Route, Routes};
 use crate::http::edge::session::COOKIE;
 
-/// The scheme of an API key.
+/// The name of the security scheme of an API key.
 const KEY: &str = "api_key";
-/// The scheme of a session's cookie.
+/// The name of the security scheme of a session's cookie.
 const SESSION: &str = "session";
 
 /// The OpenAPI document.
@@ -91,7 +91,7 @@ pub fn document(routes: &Routes) -> OpenApi {
     document
 }
 
-/// A path in OpenAPI's syntax, without actix's patterns of segments.
+/// A path in the syntax of OpenAPI: actix's pattern `:.*` in a parameter is removed.
 #[must_use]
 pub fn plain(path: &str) -> String {
     path.replace(":.*}", "}")
@@ -109,7 +109,7 @@ fn operation<'a>(item: &'a mut PathItem, route: &Route) -> Option<&'a mut Operat
     operation.as_mut()
 }
 
-/// Adds what follows from the route.
+/// Completes an operation with what follows from its route: security, headers and errors.
 fn complete(operation: &mut Operation, route: &Route, versioned: &[String]) {
     let none: [&str; 0] = [];
     operation.security = match route.access {
@@ -198,14 +198,14 @@ fn has_version(response: &RefOr<Response>, versioned: &[String]) -> bool {
     })
 }
 
-/// What is answered with 409.
+/// The description of the status 409.
 pub const CONFLICTS: &str = "`cart_spent`, `idempotency_in_flight`, `wrong_state` and others";
 
-/// The problems that a route may answer, whatever its handler.
+/// The errors that a route may answer whatever its handler does: each status, with its error codes.
 fn problems(route: &Route, body: bool) -> Vec<(&'static str, &'static str)> {
     let mut all = vec![("500", "`internal`")];
     let named = route.path.contains('{');
-    // Where there is no cluster, no node is called.
+    // Without a cluster, the route of node calls answers 404.
     if named || matches!(route.access, Access::Signed(_)) {
         all.push(("404", "`not_found`"));
     }
@@ -287,11 +287,12 @@ fn parameter(name: &str, needed: bool, about: &str, schema: ObjectBuilder) -> Pa
         .build()
 }
 
-/// Schemas that replace every reference to them, by name.
+/// The schemas that are copied to each place that refers to them ([`IN_PLACE`]), by name.
 type InPlace = BTreeMap<String, RefOr<Schema>>;
 
-/// Completes schemas by general rules: some replace references to them, a field named `_at` is a
-/// time, and an object's example is distributed to its fields.
+/// Completes a schema by three rules: a reference to one of `in_place` is replaced by that schema,
+/// a field whose name ends in `_at` is a time, and an object's example is distributed to its
+/// fields.
 fn complete_schema(schema: &mut RefOr<Schema>, in_place: &InPlace) {
     if let Some(referred) = referred(schema, in_place) {
         *schema = referred;
@@ -327,7 +328,8 @@ fn complete_schema(schema: &mut RefOr<Schema>, in_place: &InPlace) {
     }
 }
 
-/// The schema that replaces a reference, or a nullable reference.
+/// The schema of `in_place` that replaces a reference, or a nullable reference; `None` if nothing
+/// is to be replaced.
 fn referred(schema: &RefOr<Schema>, in_place: &InPlace) -> Option<RefOr<Schema>> {
     let (to, nullable) = match schema {
         RefOr::Ref(to) => (to, false),
@@ -351,7 +353,7 @@ fn referred(schema: &RefOr<Schema>, in_place: &InPlace) -> Option<RefOr<Schema>>
     Some(found)
 }
 
-/// The document of a server's routes, made at the first request.
+/// The OpenAPI document of a server, generated at the first request.
 pub struct Document {
     routes: Routes,
     text: OnceLock<String>,
@@ -364,11 +366,11 @@ impl Document {
         Self { routes, text: OnceLock::new() }
     }
 
-    /// The document as text. An empty query parameter counts as absent, which utoipa cannot
-    /// express.
+    /// The document as text. Adds to each query parameter that it may be empty, which counts as
+    /// absent; utoipa cannot express this.
     ///
     /// # Errors
-    /// When it cannot be encoded.
+    /// The document cannot be serialized.
     pub fn text(&self) -> Result<&str, serde_json::Error> {
         if let Some(text) = self.text.get() {
             return Ok(text);
@@ -384,7 +386,7 @@ impl Document {
     }
 }
 
-/// The parameters of all operations, by path.
+/// All parameters of all operations.
 fn parameters_of(paths: &mut Map<String, Value>) -> impl Iterator<Item = &mut Value> {
     let operations = paths.values_mut().filter_map(Value::as_object_mut);
     let operations = operations.flat_map(|methods| methods.values_mut());

@@ -1,6 +1,6 @@
-//! OpenAPI schemas of single values that are in no body: ids, cursors, times. Those of bodies are
-//! in `edge::input` and `edge::checked`, next to their validation; a test checks that patterns and
-//! validation agree.
+//! OpenAPI schemas of single values in paths and queries: ids, page cursors, times. The schemas of
+//! values in bodies are in `edge::input` and `edge::checked`, next to their validation; a test
+//! checks that patterns and validation agree.
 
 use strum::VariantArray;
 use utoipa::ToSchema;
@@ -10,8 +10,9 @@ use utoipa::openapi::{ComponentsBuilder, OpenApi, Ref, RefOr};
 use crate::http::edge::checked::pattern;
 use crate::http::edge::query::LIMIT_MAX;
 
-/// Declares schemas of single values: a name, and a constructor that gets its doc comment. `all`
-/// returns them by name.
+/// Declares schemas: each has a doc comment, a name, and a function or closure that makes the
+/// schema from the doc comment's text. Also declares `all`, which returns the schemas with their
+/// names.
 macro_rules! schemas {
     ($($(#[doc = $doc:literal])+ $name:ident $schema:expr;)+) => {
         $(
@@ -29,7 +30,7 @@ macro_rules! schemas {
             impl utoipa::ToSchema for $name {}
         )+
 
-        /// All schemas, by name.
+        /// All schemas declared here, with their names.
         #[must_use]
         pub fn all() -> Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::schema::Schema>)> {
             use utoipa::{PartialSchema as _, ToSchema as _};
@@ -81,13 +82,13 @@ pub fn names<S: VariantArray + Copy + Into<&'static str>>() -> Vec<&'static str>
     S::VARIANTS.iter().map(|one| (*one).into()).collect()
 }
 
-/// An empty answer.
+/// The schema of `null`.
 #[must_use]
 pub fn null() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::Null)
 }
 
-/// An object without other properties.
+/// The schema of an object that allows no properties other than those added to it.
 #[must_use]
 pub fn closed() -> ObjectBuilder {
     let none = utoipa::openapi::schema::AdditionalProperties::FreeForm(false);

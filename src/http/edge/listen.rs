@@ -27,7 +27,7 @@ pub struct Options {
     /// The number of threads that serve requests (workers); 0 for one per core.
     pub workers: usize,
     /// The maximum number of connections of one worker; 0 for as many as the limit on open files
-    /// allows, at most [`CONNECTIONS_MAX`].
+    /// allows, at most 10,000.
     pub connections_max: usize,
     /// The maximum number of connections that wait to be accepted.
     pub backlog: u32,

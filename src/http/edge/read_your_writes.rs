@@ -1,5 +1,5 @@
 //! Lists that contain the caller's own writes. The answer to a write has a position: an entity and
-//! its version. A list request that sends such positions waits, at most [`PATIENCE`], until the
+//! its version. A list request that sends such positions waits, at most half a second, until the
 //! rows contain these versions; otherwise the answer is marked as stale.
 //!
 //! Rows contain the version of their entity, so that every node can check this by reading the rows,

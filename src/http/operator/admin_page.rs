@@ -1,7 +1,8 @@
-//! The admin page: files that are embedded in the binary, from `web/admin`, and the way there.
+//! The admin page: files from `web/admin`, which are embedded in the binary; and the start page
+//! `/`, which leads there.
 //!
-//! Nothing in the files is secret, so they are public; what they show is asked of the API with a
-//! session.
+//! The files contain nothing secret, so they are public; the page gets its data from the API, with
+//! a session.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -16,11 +17,11 @@ use utoipa::ToSchema;
 
 use crate::http::edge::error::Error;
 
-/// Every file: its path under `/admin/`, and its bytes. `build.rs` writes the table.
+/// All files: the path under `/admin/`, and the bytes. `build.rs` generates the list.
 const FILES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/admin_page.rs"));
 
-/// What the page may load, and from where: itself and nothing else. `'self'` in `connect-src`
-/// covers the WebSocket of this host, too.
+/// The Content-Security-Policy: the page may load and call only this host. `'self'` in
+/// `connect-src` covers WebSockets of this host, too.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
                       img-src 'self' data:; font-src 'self'; connect-src 'self'; \
                       form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
@@ -31,7 +32,7 @@ struct File {
     etag: String,
 }
 
-/// All files, with the digests of their bytes, made once.
+/// All files by path, with their ETags, which are computed once.
 fn files() -> &'static HashMap<&'static str, File> {
     static ALL: OnceLock<HashMap<&'static str, File>> = OnceLock::new();
     ALL.get_or_init(|| {

@@ -1,8 +1,9 @@
-//! All nodes and shards of a store, and the services behind them: who is there, who owns what, how
-//! far the lists are behind; draining a node, and moving a shard to another one.
+//! Handlers that show all nodes and shards of a store and the services that they depend on, drain a
+//! node, and move a shard to another node.
 //!
-//! What only this node knows of itself, its lanes and hosts, is in `entities`. Who should own which
-//! shard is not decided here: a move is a pin, which the owners heed.
+//! The state of this node's lanes and hosts is in `entities`. These handlers do not move shards
+//! themselves: they record a pin or a drained node in the store, and the nodes then hand over their
+//! shards accordingly.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,31 +26,32 @@ use crate::http::operator::entities::{NodeShape, here};
 use crate::http::operator::health::Serving;
 use crate::store::{Store, node, shard};
 
-/// The most findings that are shown.
+/// The maximum number of findings from the store and the services that are shown.
 const FINDINGS_MAX: usize = 50;
 
 /// A node, as recorded in the store.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ClusterNode {
     id: String,
-    /// The URL at which other nodes reach it.
+    /// The URL at which other nodes reach the node.
     url: String,
     version: String,
     started_at: Option<String>,
     /// `live`, `draining` or `dead`.
     state: &'static str,
-    /// The number of shards that it owns.
+    /// The number of shards that the node owns.
     shards: usize,
     /// The remaining time until the node counts as dead unless it renews its lease, in
     /// milliseconds.
     lease_left_ms: Option<i64>,
     /// Whether another node could take over its shards.
     can_drain: bool,
-    /// Entities in its memory, as reported by the node; `null` if it does not answer.
+    /// The number of entities in the node's memory, as reported by the node; `null` if it does not
+    /// answer.
     awake: Option<usize>,
-    /// Commands in progress, as reported by the node; `null` if it does not answer.
+    /// The number of commands in progress, as reported by the node; `null` if it does not answer.
     under_way: Option<usize>,
-    /// Entities in quarantine, as reported by the node; `null` if it does not answer.
+    /// The number of entities in quarantine, as reported by the node; `null` if it does not answer.
     quarantined: Option<usize>,
 }
 
@@ -63,17 +65,17 @@ pub struct ClusterShard {
     epoch: i64,
     /// The remaining time of the owner's lease, in milliseconds.
     lease_left_ms: Option<i64>,
-    /// The position of its last event.
+    /// The position of the shard's last event.
     last_pos: i64,
     /// The node to which an operator pinned the shard.
     pinned_to: Option<String>,
-    /// Appends that are queued or in flight in its lane, which it shares with other shards; `null`
-    /// if its owner does not answer.
+    /// The number of appends that are queued or in flight in the shard's lane, which other shards
+    /// may share; `null` if the owner does not answer.
     lane_depth: Option<usize>,
     /// The number of events by which the shard's projections are behind the journal.
     projection_lag: i64,
-    /// The number of events committed but not yet in the event stream; `null` without NATS, or if
-    /// its owner does not answer.
+    /// The number of events that are committed but not yet in the event stream; `null` without
+    /// NATS, or if the shard's owner does not answer.
     relay_lag: Option<i64>,
 }
 
@@ -91,7 +93,7 @@ pub struct Service {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Cluster)]
 pub struct ClusterShape {
-    /// The node that answers, as it knows itself.
+    /// The node that answers this request, in more detail.
     here: NodeShape,
     /// All nodes, including those that died within a day.
     nodes: Vec<ClusterNode>,
@@ -218,7 +220,7 @@ fn nodes_of(
     };
     let mut nodes: Vec<ClusterNode> = rows.into_iter().map(node).collect();
     if nodes.is_empty() {
-        // A store of one node need not say so.
+        // A store that is used by one node only has no rows of nodes.
         nodes.push(ClusterNode {
             id: here.id().to_owned(),
             url: String::new(),
@@ -320,7 +322,7 @@ fn findings(
     all
 }
 
-/// Who lives and who has which shard.
+/// The live nodes; and the owner and the pin of each shard.
 async fn stand(call: &RequestParts) -> Result<(Vec<Member>, Vec<Holding>), Error> {
     let (nodes, shards) = (call.store().nodes().await?, call.store().shards().await?);
     let alive = nodes.into_iter().filter(|row| row.lives);
@@ -334,7 +336,7 @@ async fn stand(call: &RequestParts) -> Result<(Vec<Member>, Vec<Holding>), Error
     Ok((members, shards.into_iter().map(holding).collect()))
 }
 
-/// What is to move for all shards to be where they should be.
+/// The moves after which each shard is where it should be, as the nodes will also compute them.
 fn plan(members: &[Member], holdings: &[Holding], dry_run: bool) -> MovePlan {
     let moves = placement::plan(members, holdings).into_iter();
     let moves = moves.map(|one| Move { shard: one.shard, from: one.from, to: one.to }).collect();
@@ -396,7 +398,7 @@ async fn set_draining(call: &RequestParts, node: &str, draining: bool) -> Result
     Ok(())
 }
 
-/// Lets all nodes look at once.
+/// Asks all nodes to read pins and draining from the store at once.
 fn tell(call: &RequestParts) {
     if let Some(cluster) = &call.node().cluster {
         cluster.look_again();

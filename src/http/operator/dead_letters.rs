@@ -1,5 +1,6 @@
-//! Dead letters: events that a projection could not take in. Looking at one with its event, trying
-//! its entity again, discarding it. The journal is right in any case.
+//! Handlers of dead letters, which are events that a projection could not read or write: show a
+//! dead letter with its event, rebuild the rows of its entity, discard it. The journal is never
+//! changed.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
@@ -142,7 +143,8 @@ pub async fn replay_dead_letter(
     let healed = replay_entity(node.store.as_ref(), &node.projections, &entity).await;
     let reason = match healed.map_err(Error::internal)? {
         Healed::Well => {
-            // It may be of a projection that there is no more.
+            // Replaying deletes the entity's dead letters of all current projections; this one may
+            // belong to a projection that no longer exists.
             call.store().delete_dead_letter(id).await?;
             None
         }

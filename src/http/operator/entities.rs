@@ -1,6 +1,6 @@
-//! What an operator looks at when something does not go on: sagas, parked
-//! webhooks, quarantine, and this node with its shards and lanes; and what can be tried again. All
-//! nodes together are in `cluster`, and dead letters in `dead_letters`.
+//! Handlers for what does not make progress: unfinished sagas, parked webhooks and entities in
+//! quarantine, with their retries; and the state of this node, with its shards and lanes. The state
+//! of all nodes is in `cluster`; dead letters are in `dead_letters`.
 
 use std::collections::BTreeSet;
 
@@ -24,11 +24,11 @@ use crate::store::order::Filter;
 use crate::store::shard::Row;
 use crate::store::webhook::{self, NEVER};
 
-/// The most entities in quarantine that are shown.
+/// The maximum number of entities in quarantine that are shown.
 const QUARANTINE_MAX: usize = 100;
 
-/// A parked webhook, which matches nothing known yet, or a payment without an order that the sweep
-/// found.
+/// A parked webhook, which matches nothing known yet; or a payment that the sweep found at the
+/// provider and that belongs to no order.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ParkedWebhook {
     id: String,
@@ -66,7 +66,7 @@ pub struct QuarantineRetry {
     reason: Option<String>,
 }
 
-/// A shard and its writer.
+/// A shard, and the lane that writes it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ShardShape {
     shard: u16,
@@ -115,7 +115,7 @@ impl NodeShape {
     }
 }
 
-/// The answering node.
+/// The node that serves the live socket.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Here {
     /// As in the answer of `GET /v1/admin/cluster`.
@@ -230,7 +230,7 @@ pub async fn retry_quarantined(
     Ok(HttpResponse::Ok().json(shape))
 }
 
-/// This node as it is now, with the shards that it owns.
+/// The current state of this node, with the shards that it owns.
 ///
 /// # Errors
 /// The store's.
@@ -268,7 +268,7 @@ pub async fn here(node: &Node, ready: bool) -> Result<NodeShape, Error> {
     })
 }
 
-/// Those in quarantine, of all nouns.
+/// The entities in quarantine, of all nouns, at most [`QUARANTINE_MAX`].
 fn quarantine(node: &Node) -> Vec<QuarantineShape> {
     let all = node.hosts().iter().map(|host| host.quarantined(QUARANTINE_MAX));
     let show = |one: Quarantined| QuarantineShape {
@@ -279,7 +279,7 @@ fn quarantine(node: &Node) -> Vec<QuarantineShape> {
     all.flatten().take(QUARANTINE_MAX).map(show).collect()
 }
 
-/// How the entities of each noun are doing.
+/// The gauges of each noun's host, by the name of the noun.
 #[must_use]
 pub fn hosts(node: &Node) -> Vec<(&'static str, Gauge)> {
     node.hosts().iter().map(|host| (host.name(), host.gauge())).collect()

@@ -1,6 +1,8 @@
-//! Whether the process lives, and whether it should get traffic: a line for each dependency.
+//! `/livez`, which reports that the process is alive, and `/readyz`, which reports whether the node
+//! should get traffic, with a check of each dependency.
 //!
-//! A provider that is away makes a node degraded, never unready: browsing goes on without it.
+//! A payment provider that does not answer makes a node degraded, not unready: most requests do not
+//! need it.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,31 +19,31 @@ use crate::http::edge::error::Error;
 use crate::providers::payment::Provider;
 use crate::store::Store;
 
-/// For how long what was found is answered again.
+/// How long the results of the checks are cached.
 const TTL: Duration = Duration::from_secs(5);
 /// How long one check may take.
 const CHECK_MAX: Duration = Duration::from_secs(2);
-/// How many appends a lane may have waiting before the node sends traffic elsewhere.
+/// The number of queued appends, in all lanes together, from which on the node is not ready.
 const QUEUED_MAX: usize = 10_000;
 
-/// Whether the server takes traffic: not before it has started, nor once it stops.
+/// Whether the server wants traffic: from its start until it begins to stop.
 #[derive(Debug, Default)]
 pub struct Serving(AtomicBool);
 
 impl Serving {
-    /// Whether it does.
+    /// Whether the server wants traffic.
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Says whether it does from now on.
+    /// Sets whether the server wants traffic.
     pub fn set(&self, on: bool) {
         self.0.store(on, Ordering::Relaxed);
     }
 }
 
-/// How the dependencies are, found again every few seconds at the most.
+/// The checks of the dependencies, cached for five seconds.
 #[derive(Default)]
 pub struct Health {
     found: Mutex<Option<(Instant, Vec<CheckShape>)>>,
@@ -69,7 +71,7 @@ impl Health {
     }
 }
 
-/// A dependency.
+/// The check of a dependency.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct CheckShape {
     #[schema(example = "store")]
@@ -89,7 +91,7 @@ impl CheckShape {
     }
 }
 
-/// The readiness of the node, and of each dependency.
+/// The readiness of the node, and the check of each dependency.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Readiness {
     ready: bool,
@@ -137,7 +139,7 @@ async fn within(finding: impl Future<Output = Result<String, String>>) -> Result
     actix_web::rt::time::timeout(CHECK_MAX, finding).await.unwrap_or_else(|_| late())
 }
 
-/// A setting is written durably and read again.
+/// Checks the store: writes a setting durably, and reads it back.
 async fn store(node: &Node, store: &Store) -> Result<String, String> {
     within(async {
         let text = node.clock.now().to_string();
@@ -156,10 +158,10 @@ async fn store(node: &Node, store: &Store) -> Result<String, String> {
     .await
 }
 
-/// There is room for a file in the data folder.
+/// Checks the disk: writes a file of 4 KiB in the data folder, and removes it.
 async fn disk(store: &Store) -> Result<String, String> {
     within(async {
-        // With the store in a database there is none, and nothing is written there.
+        // With PostgreSQL there is no data folder.
         let Some(dir) = store.dir() else { return Ok("not needed".to_owned()) };
         let file = dir.join("ready.tmp");
         let written = tokio::fs::write(&file, [0; 4096]).await;
@@ -181,7 +183,7 @@ fn lanes(node: &Node) -> Result<String, String> {
     }
 }
 
-/// A provider answers a question that costs nothing.
+/// Checks a payment provider with a request for one payment of its list, which has no effect.
 async fn provider(provider: &dyn Provider) -> Result<String, String> {
     within(async {
         match provider.list(None, 1).await {

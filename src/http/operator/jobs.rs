@@ -1,5 +1,4 @@
-//! Jobs and schedules: what is done beside requests, how it goes, and what an operator can do
-//! about it.
+//! Handlers of background jobs and of the schedules that start them: list, add, retry, discard.
 
 use std::sync::OnceLock;
 
@@ -21,7 +20,7 @@ use crate::http::edge::problem::Code;
 use crate::http::edge::query::{Query, cursor, cut};
 use crate::store::job::Filter;
 
-/// The most schedules.
+/// The maximum number of schedules.
 const SCHEDULES_MAX: usize = 100;
 
 /// A job.
@@ -42,7 +41,7 @@ pub struct JobShape {
     due_at: String,
     started_at: Option<String>,
     ended_at: Option<String>,
-    /// The node that started it last.
+    /// The node that last started the job.
     node: Option<String>,
     /// The progress of the job, or its result.
     progress: Value,
@@ -138,7 +137,7 @@ const fn yes() -> bool {
     true
 }
 
-/// The job queue, once it has begun.
+/// The job queue; empty until the queue has started.
 pub type Jobs = OnceLock<Queue>;
 
 fn begun(jobs: &Jobs) -> Result<&Queue, Error> {

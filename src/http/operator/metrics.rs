@@ -1,5 +1,5 @@
-//! `/metrics`, in the OpenMetrics text format: gauges of the node, read when they are scraped, and
-//! the metrics that other modules count: requests in `edge`, live feeds in `live`.
+//! `/metrics`, in the OpenMetrics text format: gauges of the node, which are read at each scrape,
+//! and the metrics that other modules count (requests in `edge`, live feeds in `live`).
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -88,7 +88,7 @@ impl CacheMetrics {
     }
 }
 
-/// The metrics of the node that are not counted elsewhere.
+/// All metrics of the node; those that other modules count are only in `registry`.
 pub struct NodeMetrics {
     registry: Registry,
     cache: CacheMetrics,
@@ -229,7 +229,7 @@ pub async fn show_metrics(
     Ok(HttpResponse::Ok().content_type(kind).body(text))
 }
 
-/// Memory of the process, in bytes; 0 where that is not known.
+/// The resident memory of the process, in bytes; 0 if the system does not tell.
 #[must_use]
 pub fn rss_bytes() -> u64 {
     memory_stats::memory_stats().map_or(0, |stats| stats.physical_mem as u64)

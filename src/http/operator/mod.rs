@@ -1,7 +1,7 @@
-//! What an operator looks at and changes: nodes and shards, jobs, dead letters, settings, health and
-//! metrics, sessions, and the admin page.
+//! Routes for operators: nodes and shards, jobs, dead letters, settings, health and metrics,
+//! sessions, and the admin page.
 //!
-//! Orders, stock and products are in `api`, whoever calls.
+//! The routes of orders, stock and products are in `api`, also those for operators.
 
 use crate::http::docs::schemas::beside;
 use crate::http::edge::access::Access;
@@ -27,7 +27,7 @@ const SETTINGS: Access = Access::Key(Scope::SettingsWrite);
 const NODE: Access = Access::Signed("another node");
 
 routes! {
-    /// The routes alone.
+    /// The list of routes, which `ROUTES` completes.
     const TABLE =
     GET    "/v1/admin/sagas"                      OPS      Operate  entities::list_sagas;
     GET    "/v1/admin/dead-letters"               OPS      Operate  dead_letters::list_dead_letters;

@@ -1,5 +1,5 @@
-//! Calls of other nodes, while they do not come by NATS. Who may call is checked a floor below,
-//! by the call's signature; what it means, by the node.
+//! The route for calls from other nodes over HTTP, which are used without NATS or while NATS is
+//! down. `bus` checks the call's signature and passes the call to the node.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 
@@ -32,7 +32,8 @@ pub async fn answer_node(
     }
 }
 
-/// What the caller reads out of the status: of these, that nothing was done.
+/// The answer to a refused call. From each of these statuses the calling node knows that nothing
+/// was done.
 fn refused(refusal: CallRefusal) -> Error {
     let code = match refusal {
         CallRefusal::Unsigned | CallRefusal::Late => Code::Unauthorized,

@@ -1,4 +1,5 @@
-//! Signing in and out, and who is signed in. How a session is known again is in `edge::session`.
+//! Handlers that sign in, sign out, and show the current session. The session of later requests is
+//! found by `edge::session`.
 
 use std::sync::Arc;
 
@@ -20,8 +21,8 @@ use crate::http::operator::sign_in_schema::{self, SignInSecret};
 use crate::store::key;
 use crate::store::session::{LASTS, Row};
 
-/// The credentials of a sign-in: one of the two; the OpenAPI document has
-/// [`sign_in_schema::SignIn`] instead.
+/// The credentials of a sign-in: either `link` or `key`. The OpenAPI document has
+/// [`sign_in_schema::SignIn`] instead of this type.
 #[derive(Clone, Deserialize, garde::Validate)]
 #[serde(deny_unknown_fields)]
 pub struct SignIn {
@@ -43,7 +44,7 @@ pub struct Session {
     /// The name of the key or link that started the session.
     name: String,
     scopes: Vec<String>,
-    /// The latest end of the session; 12 hours without use end it earlier.
+    /// The latest end of the session; it ends earlier if it is not used for 12 hours.
     expires_at: String,
 }
 
@@ -75,7 +76,8 @@ pub async fn create_session(
     let begun = rate_limit::begin_try(cache, from).await;
     let counted = begun.is_ok();
     if let Err(too_many) = begun {
-        // What cannot be guessed is let in, however often others behind the same proxy guess.
+        // A valid link or key is accepted nevertheless: it cannot have been guessed, and the failed
+        // attempts may have been made by others behind the same proxy.
         let right = match &body.value {
             SignIn { link: Some(link), key: None } => store.link_works(link, call.now()).await?,
             SignIn { link: None, key: Some(text) } => found(&callers, text).await?.is_some(),

@@ -1,5 +1,5 @@
-//! Settings that change while it runs: looking at them, at how they came to be, and changing one.
-//! What each may be is `actors::engine::runtime`'s.
+//! Handlers of the settings that can change at run time: list, show and change them, and list their
+//! changes. `actors::engine::runtime` defines the settings and their ranges.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};

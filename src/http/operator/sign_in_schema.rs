@@ -1,4 +1,4 @@
-//! What the API's document says of signing in.
+//! The OpenAPI schema of a sign-in.
 
 use utoipa::openapi::schema::OneOfBuilder;
 
@@ -7,7 +7,7 @@ use utoipa::PartialSchema as _;
 use crate::http::docs::schemas::{closed, null, schemas};
 use crate::http::edge::input::Text;
 
-/// A link token or an API key.
+/// The token of a one-time link, or an API key, as text.
 pub type SignInSecret = Text<1, 200>;
 
 schemas! {

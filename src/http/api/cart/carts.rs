@@ -1,5 +1,5 @@
-//! Carts: making, reading and changing them. What a cart comes to is computed a floor below;
-//! checking it out is in `checkout`.
+//! Handlers that create, read and change carts. Prices and totals are computed in `actors`; the
+//! checkout is in `checkout`.
 
 use std::collections::BTreeSet;
 
@@ -194,7 +194,8 @@ async fn change(
     answer(call, StatusCode::OK, cart, changed).await
 }
 
-/// Lines whose SKUs can be sold in the currency, or all that is wrong with them.
+/// Checks that the SKU of each line can be sold in the currency. Refuses with all faults at once,
+/// at most 50.
 async fn checked_lines(
     call: &RequestParts,
     lines: Vec<NewLine>,
@@ -236,7 +237,8 @@ async fn checked_lines(
     }
 }
 
-/// Why a SKU cannot be put into a cart.
+/// The reason why a SKU cannot be put into a cart; `None` if it can. With an `agreed` price, the
+/// product only has to exist.
 async fn unsellable(
     call: &RequestParts,
     sku: &Sku,

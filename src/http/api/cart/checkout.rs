@@ -1,4 +1,4 @@
-//! The checkout: a cart becomes an order, and how that went is told in a status.
+//! The handler of the checkout, which turns a cart into an order, and the status of its answer.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use crate::http::edge::problem::{Code, FieldError};
 use crate::http::edge::read_your_writes;
 use crate::http::edge::secret::ServerSecret;
 
-/// The longest wait for an outcome, in seconds.
+/// The maximum wait for an outcome, in seconds.
 const WAIT_MAX_SECS: u64 = 30;
 
 /// How the buyer pays.
@@ -111,7 +111,8 @@ fn expected(total: MoneyInput) -> Result<Money, Error> {
     Ok(Money::new(total.amount.get(), currency))
 }
 
-/// A total that was expected in another currency cannot be right, whatever its amount.
+/// The error for a refused checkout. If the expected total is in another currency than the cart,
+/// the currency is reported as wrong, and not the amount.
 fn refused(refusal: CheckoutRefusal, expected: Option<Money>) -> Error {
     match (&refusal, expected) {
         (CheckoutRefusal::Changed { total }, Some(expected))
@@ -125,10 +126,10 @@ fn refused(refusal: CheckoutRefusal, expected: Option<Money>) -> Error {
     }
 }
 
-/// How long to wait, if the request asks for it.
+/// How long to wait for the outcome, from `Prefer: wait=N`; `None` without this preference.
 ///
 /// # Errors
-/// 422 for anything but 0 to 30 seconds.
+/// 422 if N is not a number of seconds from 0 to 30.
 pub fn wait(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
     for header in headers.get_all("prefer") {
         for preference in header.to_str().unwrap_or("").split([',', ';']) {
@@ -144,7 +145,7 @@ pub fn wait(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
     Ok(None)
 }
 
-/// What a buyer who waited is told.
+/// The status or the error for a buyer who has waited for the outcome.
 fn outcome(id: OrderId, placed: &PlacedOrder) -> Result<StatusCode, Error> {
     let order = &placed.order;
     let here =
@@ -167,8 +168,8 @@ fn outcome(id: OrderId, placed: &PlacedOrder) -> Result<StatusCode, Error> {
     }
 }
 
-/// The provider's word for why the last attempt was declined; `no_answer` if the provider never
-/// gave one and the attempt was taken back.
+/// The provider's code for why the last attempt was declined; `no_answer` if the provider did not
+/// answer and the attempt was reversed.
 fn declined(order: &Order) -> String {
     match order.attempts().last().map(|attempt| &attempt.state) {
         Some(AttemptState::Declined { code }) => code.clone(),

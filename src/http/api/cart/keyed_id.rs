@@ -1,14 +1,17 @@
-//! How a cart is found again by the idempotency key that it was made under.
+//! The id of a cart that is created with an idempotency key: it is derived from the key, so that a
+//! retry finds the cart.
 //!
-//! A cart has no entity before it is made, so its id follows from the key: the 74 random bits
-//! are a keyed digest of the key and the API key of its caller, if there is one, and the time in
-//! front is the first millisecond of the hour. A first request looks in one read whether there is
-//! a cart under the ids of the last 24 hours. Nothing is written but the cart, and a crash
-//! changes nothing. Without our secret such an id cannot be guessed.
+//! Other requests find an idempotency key in the events of their entity; a cart has no events
+//! before it is created. Its id is a UUIDv7: the 74 random bits are a keyed digest of the
+//! idempotency key and the id of the caller's API key or session, if there is one; the time is the
+//! beginning of the hour. A request looks, in one query, for a cart with the id of this hour or of
+//! one of the 24 hours before. Nothing but the cart is written, so a crash in between does no harm.
+//! Without the server's secret nobody can compute such an id.
 //!
-//! An id is the right to use a cart, and buyers have nothing but their keys to tell them apart:
-//! whoever sends a key again gets its cart. So a buyer's key must be long enough to be random.
-//! An address would not do: behind a proxy all buyers have one, and a telephone has many.
+//! Whoever knows a cart's id may use the cart, and buyers without an API key differ only in their
+//! idempotency keys: whoever sends the same key gets the same cart. So a buyer's key must be long
+//! enough to be random. The IP address cannot tell buyers apart: those behind one proxy share an
+//! address, and that of a phone changes.
 
 use crate::domain::id::{CartId, Key};
 use crate::domain::time::Timestamp;
@@ -17,15 +20,17 @@ use crate::http::edge::secret::ServerSecret;
 
 /// An hour, in milliseconds.
 const HOUR_MS: i64 = 3600 * 1000;
-/// For how many hours before the present one a cart is looked for.
+/// The number of hours before the current one for which a cart is looked for.
 const HOURS: i64 = 24;
-/// The shortest key under which a buyer makes a cart.
+/// The minimum length of the idempotency key with which a caller without an API key creates a cart,
+/// in bytes.
 const BUYERS_KEY_MIN: usize = 16;
 
-/// Checks a key under which a cart is made.
+/// Checks the idempotency key of a request that creates a cart; `by` is the id of the caller's API
+/// key or session.
 ///
 /// # Errors
-/// 422 for a buyer's key that is too short to be a secret.
+/// 422 if the caller has neither and the idempotency key is too short to be a secret.
 pub fn check_cart_key(key: &str, by: Option<&str>) -> Result<(), Error> {
     if by.is_some() || key.len() >= BUYERS_KEY_MIN {
         return Ok(());
@@ -37,8 +42,9 @@ pub fn check_cart_key(key: &str, by: Option<&str>) -> Result<(), Error> {
     Err(Error::field("Idempotency-Key", rule))
 }
 
-/// The ids of the cart that is made under a key by an API key or a buyer: if it is made in this
-/// hour, and if it was in one of the 24 before, the newest first.
+/// The possible ids of the cart of an idempotency key: the id that the cart gets if it is created
+/// in this hour, followed by the ids of the 24 hours before, newest first. `by` is the id of the
+/// caller's API key or session.
 #[must_use]
 pub fn cart_ids(secret: &ServerSecret, by: Option<&str>, key: &str, now: Timestamp) -> Vec<CartId> {
     let digest = match by {

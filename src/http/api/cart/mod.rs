@@ -1,4 +1,4 @@
-//! Carts: what a buyer fills, and how it becomes an order.
+//! Carts, and their checkout.
 
 use crate::http::docs::openapi::CONFLICTS;
 use crate::http::docs::schemas::beside;
@@ -13,7 +13,7 @@ mod rejection;
 pub mod schema;
 pub mod shape;
 
-/// Whoever knows the cart's id. A key may come along, and must be a good one then.
+/// Anybody who knows the cart's id. An API key is optional, but must be valid if it is sent.
 static BUYER: Proof = Proof {
     name: "anyone, or an API key",
     find: |request| Box::pin(key_if_sent(request)),
@@ -24,7 +24,7 @@ const CART: Access = Access::Proof(&BUYER);
 const PUBLIC: Access = Access::Public;
 
 routes! {
-    /// The routes alone.
+    /// The list of routes, which `ROUTES` completes.
     const TABLE =
     POST   "/v1/store/carts"                   CART   Cart     carts::create_cart;
     GET    "/v1/store/carts/{id}"              CART   Cart     carts::get_cart;

@@ -1,4 +1,4 @@
-//! What the API's document says of the lines that are added to a cart.
+//! The OpenAPI schema of the lines that are added to a cart.
 
 use utoipa::openapi::schema::OneOfBuilder;
 

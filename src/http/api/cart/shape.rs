@@ -1,4 +1,4 @@
-//! Carts on the wire: what requests may say, and what every answer shows.
+//! The request and answer types of carts.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -18,7 +18,8 @@ pub struct NewLine {
     /// The number of units.
     #[garde(dive)]
     pub quantity: Units,
-    /// A price agreed elsewhere. Requires a key with the scope `orders:write`.
+    /// An agreed price of one unit, instead of the product's price. Requires a key with the scope
+    /// `orders:write`.
     #[serde(default)]
     #[garde(dive)]
     pub unit_price: Option<PriceInput>,
@@ -104,7 +105,8 @@ pub struct NewLines {
     #[serde(default)]
     #[garde(dive)]
     pub quantity: Option<Units>,
-    /// An agreed price, for a single line. Requires a key with the scope `orders:write`.
+    /// An agreed price of one unit, for a single line. Requires a key with the scope
+    /// `orders:write`.
     #[serde(default)]
     #[garde(dive)]
     pub unit_price: Option<PriceInput>,
@@ -130,7 +132,8 @@ fn one_or_many(new: &NewLines, (): &()) -> garde::Result {
 }
 
 impl NewLines {
-    /// The lines, and before what their fields are named in a fault.
+    /// The lines; and `true` if a single line was given without `lines`, so that the names of its
+    /// fields have no prefix.
     #[must_use]
     pub fn list(self) -> (Vec<NewLine>, bool) {
         match (self.lines, self.sku, self.quantity) {
@@ -151,7 +154,7 @@ pub struct LinePatch {
     pub quantity: Units,
 }
 
-/// A line of a cart, at the current price.
+/// A line of a cart, at the current price or an agreed one.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct CartLine {
     pub id: String,

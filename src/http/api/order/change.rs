@@ -1,4 +1,4 @@
-//! What an operator does to an order: cancel, refund, capture, fulfill, retry, skip.
+//! Handlers with which an operator changes an order: cancel, refund, capture, fulfill, retry, skip.
 
 use std::borrow::Cow;
 
@@ -83,7 +83,7 @@ pub struct RefundInput {
     #[serde(default)]
     #[garde(dive)]
     delivery: Option<MoneyInput>,
-    /// A free amount, which belongs to no line.
+    /// An amount that belongs neither to a line nor to the delivery.
     #[serde(default)]
     #[garde(dive)]
     amount: Option<MoneyInput>,
@@ -135,7 +135,7 @@ pub struct TrackingInput {
     url: Option<WebAddress>,
 }
 
-/// The most characters of a web address.
+/// The maximum number of characters of a web address.
 const WEB_ADDRESS_MAX: usize = 500;
 
 /// A web address.
@@ -181,7 +181,7 @@ pub struct FulfillmentInput {
     tracking: Option<TrackingInput>,
 }
 
-/// The number of a line; 0, which none has, for one that was not checked.
+/// The number of a line; 0, which no line has, for an id that was not validated.
 fn number(line: &checked::LineId) -> u32 {
     line.read().map_or(0, |number| number.0)
 }
@@ -329,7 +329,7 @@ async fn currency(call: &RequestParts, path: &str) -> Result<Currency, Error> {
     Ok(placed.currency)
 }
 
-/// An amount that must be in the order's currency.
+/// The minor units of an amount. Refuses a currency other than the order's.
 fn minor(amount: &MoneyInput, currency: Currency, field: &str) -> Result<i64, Error> {
     amount.in_currency(currency).ok_or_else(|| {
         let field = format!("{field}.currency");

@@ -1,4 +1,4 @@
-//! Orders: what their buyers and the back office read, and what the back office changes.
+//! Orders: reading them, as a buyer or in the back office, and changing them in the back office.
 
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, OpenApi};
@@ -16,13 +16,13 @@ pub mod schema;
 pub mod shape;
 pub mod token;
 
-/// Who may read an order as its buyer.
+/// Access with the order's token, for the buyer.
 pub const BUYER: Access = Access::Proof(&token::TOKEN);
 const READ: Access = Access::Key(Scope::OrdersRead);
 const WRITE: Access = Access::Key(Scope::OrdersWrite);
 
 routes! {
-    /// The routes alone.
+    /// The list of routes, which `ROUTES` completes.
     const TABLE =
     GET    "/v1/store/orders/{id}"              BUYER Checkout read::get_my_order;
     GET    "/v1/admin/orders"                   READ  Operate  read::list_orders;
@@ -40,7 +40,7 @@ routes! {
 pub const ROUTES: RouteList =
     RouteList { document, links: LINKS, versioned: &["Order", "AdminOrder"], ..TABLE };
 
-/// What the document says of orders, with the two ways to send an order's token.
+/// The OpenAPI document of orders, with the two security schemes for sending an order's token.
 fn document() -> OpenApi {
     let mut document = beside((TABLE.document)(), schema::all());
     let components = document.components.get_or_insert_with(|| ComponentsBuilder::new().build());
@@ -53,7 +53,7 @@ fn document() -> OpenApi {
     document
 }
 
-/// What can be done with an order.
+/// The operations that take the id of an order.
 pub const TO_ORDER: &[&str] = &[
     "get_order",
     "list_order_events",

@@ -1,5 +1,5 @@
-//! Reading orders: the buyer's own, an operator's lists, one as it is or was, and its events.
-//! Changing them is in `change`.
+//! Handlers that read orders: for the buyer, one order; for an operator, lists, an order in its
+//! current or an earlier state, and its events. `change` has the handlers that change orders.
 
 use std::fmt;
 use std::str::FromStr;
@@ -28,10 +28,10 @@ use crate::http::edge::read_your_writes;
 use crate::store::journal::Record;
 use crate::store::order::Filter;
 
-/// The most events that are folded to show an order as it was.
+/// The maximum number of events that are folded to show an earlier state of an order.
 const FOLD_MAX: usize = 20_000;
 const PAGE: u32 = 500;
-/// The longest search, in characters: an email address has at most 254.
+/// The maximum length of a search text, in characters: that of an email address.
 const WORDS_MAX: usize = 254;
 
 /// An event of an order.
@@ -44,7 +44,7 @@ pub struct EventShape {
     #[schema(example = "confirmed")]
     kind: String,
     at: String,
-    /// The cause: who asked for it, and by which request.
+    /// The cause: the principal, the command and the request.
     #[schema(value_type = Object)]
     cause: Value,
     /// The event's data; payment tokens are masked.
@@ -117,7 +117,7 @@ pub async fn list_orders(call: RequestParts, request: HttpRequest) -> Result<Htt
     page(&call, filter, limit).await.map(|response| seen.mark(response))
 }
 
-/// What a person typed to find orders.
+/// The search text in `q`, trimmed; `None` if it is empty.
 fn words(query: &Query) -> Result<Option<String>, Error> {
     let words = query.text("q").map(str::trim).filter(|words| !words.is_empty());
     if words.is_some_and(|words| words.chars().count() > WORDS_MAX) {
@@ -126,15 +126,16 @@ fn words(query: &Query) -> Result<Option<String>, Error> {
     Ok(words.map(str::to_owned))
 }
 
-/// What a page of orders comes after, as the store takes it.
+/// The position of the page cursor `after` in the list of orders: when the order before the page
+/// was placed, and its id.
 ///
 /// # Errors
-/// 400 `invalid_cursor`.
+/// 400 `invalid_cursor` if it is not a page cursor of this list.
 pub fn after(query: &Query) -> Result<Option<(Timestamp, String)>, Error> {
     Ok(query.after("orders")?.map(|ListPosition(at, id)| (at, id)))
 }
 
-/// Where an order stands in lists: when it was placed, and its id.
+/// The position of an order in lists: when it was placed, and its id.
 #[derive(Debug, PartialEq, Eq)]
 struct ListPosition(Timestamp, String);
 
@@ -215,16 +216,17 @@ pub async fn list_order_events(
     Ok(HttpResponse::Ok().json(Page::<EventShape> { data, next_cursor: last.filter(|_| more) }))
 }
 
-/// The present state of an order and its version.
+/// The current state of an order, and its version.
 ///
 /// # Errors
-/// 404, or why there is no answer.
+/// 404 if there is no such order; the errors of its host.
 pub async fn read_order(call: &RequestParts, order: OrderId) -> Result<(Order, i64), Error> {
     let read = |view: View<'_, Order>| (view.state.clone(), view.seq);
     Ok(call.node().orders.read(&order::entity_id(order), read).await?)
 }
 
-/// Folds the events of an order up to a point.
+/// The state of an order, and its version, after the event `seq` or at the time `at`: folded from
+/// its events.
 async fn as_it_was(
     call: &RequestParts,
     id: OrderId,
@@ -263,7 +265,7 @@ async fn as_it_was(
     }
 }
 
-/// Statuses in a query, with commas between.
+/// The statuses in a query parameter, separated by commas.
 ///
 /// # Errors
 /// 422 with the field.
@@ -277,7 +279,7 @@ pub fn statuses<S: VariantArray + FromStr + Into<&'static str> + Copy>(
     text.split(',').map(|one| named::<S>(one.trim(), name, "must be a list of")).collect()
 }
 
-/// The one status that a filter names.
+/// The status in a query parameter that allows only one.
 fn status<S: VariantArray + FromStr + Into<&'static str> + Copy>(
     query: &Query,
     name: &str,
@@ -297,7 +299,7 @@ fn named<S: VariantArray + FromStr + Into<&'static str> + Copy>(
     })
 }
 
-/// A time in a query.
+/// The time in a query parameter.
 ///
 /// # Errors
 /// 422 with the field.

@@ -1,4 +1,4 @@
-//! What orders refuse, as problems.
+//! Converts the rejections of orders to errors of the API.
 
 use serde_json::{Value, json};
 
@@ -31,7 +31,7 @@ impl From<Rejection> for Error {
     }
 }
 
-/// The lines of a problem about stock.
+/// The member `lines` of an `out_of_stock` error: each SKU with too few units.
 #[must_use]
 pub fn shortages(shortages: &[Shortage]) -> Value {
     shortages

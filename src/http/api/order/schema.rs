@@ -1,4 +1,4 @@
-//! What the API's document says of single values of orders.
+//! The OpenAPI schemas of single values of orders.
 
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 

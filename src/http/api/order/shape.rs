@@ -1,4 +1,4 @@
-//! Orders on the wire: as their buyer sees them, as an operator does, and as a row of a list.
+//! The answer types of orders: for the buyer, for an operator, and as a row of a list.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -97,7 +97,7 @@ pub struct OrderShape {
     fulfillments: Vec<FulfillmentShape>,
     refunds: Vec<RefundShape>,
     placed_at: String,
-    /// The payment deadline.
+    /// The time until which the order must be paid.
     payment_deadline_at: String,
     version: i64,
     /// The token that permits reading the order; only in the answers to checkout.
@@ -212,7 +212,7 @@ impl OrderShape {
         })
     }
 
-    /// The same, with the right to read it.
+    /// Adds the token that permits reading the order.
     #[must_use]
     pub fn with_token(mut self, token: String) -> Self {
         self.token = Some(token);
@@ -253,7 +253,7 @@ impl OrderSummary {
     /// A row of a list.
     ///
     /// # Errors
-    /// An internal one for a row whose currency is none: its amounts would mean nothing.
+    /// An internal error for a row with an unknown currency.
     pub fn new(row: store::order::Row) -> Result<Self, Error> {
         let currency = parse_currency(&row.currency).map_err(Error::internal)?;
         let money = |amount| Money::new(amount, currency);
@@ -323,7 +323,7 @@ fn refund(one: &order::Refund, currency: Currency) -> RefundShape {
     });
     RefundShape {
         id: one.number.to_string(),
-        // The provider is not asked to give back nothing.
+        // A refund of 0 needs no call of the provider.
         status: done(one.operation.is_some() || one.amount == 0),
         amount: Money::new(one.amount, currency),
         lines: lines.collect(),

@@ -1,4 +1,4 @@
-//! The token of an order: the right of its buyer to read it.
+//! The token of an order: the permission to read this order, for its buyer.
 
 use actix_web::HttpRequest;
 use base64::Engine as _;
@@ -15,12 +15,13 @@ use crate::http::edge::principal::{Principal, unauthorized};
 use crate::http::edge::query::Query;
 use crate::http::edge::secret::ServerSecret;
 
-/// The security scheme of an order's token.
+/// The name of the security scheme with an order's token in `Authorization`.
 pub const SCHEME: &str = "order_token";
-/// The scheme of an order's token where a header cannot be sent.
+/// The name of the security scheme with an order's token in the query, for clients that cannot send
+/// the header.
 pub const SCHEME_QUERY: &str = "order_token_query";
 
-/// Whoever has the order's token, in `Authorization` or in the query.
+/// Admits callers with the order's token, in `Authorization` or in the query.
 pub static TOKEN: Proof = Proof {
     name: "the order's token",
     find: |request| Box::pin(std::future::ready(check(request))),
@@ -42,13 +43,14 @@ fn check(request: &HttpRequest) -> Result<Principal, Error> {
     }
 }
 
-/// The right of an order's buyer to read it.
+/// The token of an order, derived from the server's secret.
 #[must_use]
 pub fn order_token(secret: &ServerSecret, order: OrderId) -> String {
     URL_SAFE_NO_PAD.encode(secret.mac(&["order", &order.to_string()]))
 }
 
-/// Whether a text is the token of an order; how long that takes tells nothing of the token.
+/// Whether a text is the token of an order. The comparison takes constant time, so that the time
+/// reveals nothing about the token.
 #[must_use]
 pub fn order_token_matches(secret: &ServerSecret, order: OrderId, given: &str) -> bool {
     order_token(secret, order).as_bytes().ct_eq(given.as_bytes()).into()

@@ -1,5 +1,6 @@
-//! Importing products and stock, row by row: a faulty row never keeps the others out, and
-//! sending the same rows again changes nothing.
+//! The import of products and stock, row by row: a faulty row does not keep the others from being
+//! imported. Repeating an import changes nothing, provided that rows with `on_hand_change` are sent
+//! with the same idempotency key.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -30,9 +31,9 @@ use crate::http::edge::input::{List, ListItem, Text, Whole};
 use crate::http::edge::json_body::{Json, check};
 use crate::http::edge::problem::{Code, FieldError};
 
-/// The most rows of one import.
+/// The maximum number of rows in one import.
 const ROWS_MAX: usize = 500;
-/// How many SKUs are written at once.
+/// The number of SKUs that are written concurrently.
 const SKUS_AT_ONCE: usize = 64;
 
 /// Rows to import.
@@ -50,7 +51,8 @@ pub struct ImportInput {
 /// The rows of an import.
 pub type ImportRows = List<UnreadRow, 1, ROWS_MAX>;
 
-/// What is to be an [`ImportRow`]. It is read by itself, so that a faulty one keeps no other out.
+/// A JSON value that should be an [`ImportRow`]. It is deserialized separately, so that a faulty
+/// row does not refuse the whole request.
 #[derive(Clone, Debug, Deserialize, garde::Validate)]
 #[serde(transparent)]
 pub struct UnreadRow(#[garde(skip)] Value);
@@ -98,8 +100,8 @@ pub struct ImportRow {
     #[serde(default)]
     #[garde(dive)]
     on_hand: Option<Whole<0, { QUANTITY_MAX }>>,
-    /// The number of units that must be on hand before the change, unless `on_hand` is right
-    /// already.
+    /// The number of units that must be on hand before the change; not checked if there are already
+    /// `on_hand` units.
     #[serde(default)]
     #[garde(dive)]
     change_from: Option<Whole<0, { QUANTITY_MAX }>>,
@@ -109,7 +111,7 @@ pub struct ImportRow {
     on_hand_change: Option<UnitsChange>,
 }
 
-/// Why the stock changes, in the journal.
+/// The reason of stock changes by an import, for the journal.
 const REASON: &str = "import";
 
 /// The report of an import.
@@ -173,7 +175,8 @@ pub async fn import_products(
             let mut dry_run = dry.then(DryRun::default);
             for (number, row) in rows {
                 let field = row.stock.as_ref().map_or("on_hand", Units::field);
-                // A row of a request that comes again is known by its number.
+                // The idempotency key of a row is that of the request with the row's number: a
+                // retry has the same rows in the same order.
                 let idempotency = key.clone().map(|Idempotency { key, digest }| Idempotency {
                     key: format!("{key}#{number}"),
                     digest,
@@ -203,7 +206,7 @@ struct ParsedRow {
     stock: Option<Units>,
 }
 
-/// What a row says of the stock.
+/// The change of stock in a row.
 #[derive(Clone, Copy)]
 enum Units {
     Set { on_hand: i64, change_from: Option<i64> },
@@ -211,7 +214,7 @@ enum Units {
 }
 
 impl Units {
-    /// The field that says so.
+    /// The field of the row that contains the change.
     const fn field(&self) -> &'static str {
         match self {
             Self::Set { .. } => "on_hand",
@@ -266,7 +269,7 @@ fn read(call: &RequestParts, value: &Value) -> Result<(Sku, ParsedRow), Vec<Fiel
     Ok((sku, ParsedRow { product: row.product, price, location, stock }))
 }
 
-/// The price that a row has in major units; in the shop's currency if it names none.
+/// The price in a row's `price`, in `currency` or by default in the shop's currency.
 fn price(
     row: &ImportRow,
     shop: Currency,
@@ -281,7 +284,7 @@ fn price(
     Ok(Some((currency, price)))
 }
 
-/// What became of a row: the product's change, and whether stock was set.
+/// The outcome of a row: how the product was written, and whether stock was changed.
 type Outcome = Result<(WriteOutcome, bool), Error>;
 
 async fn apply(
@@ -292,7 +295,7 @@ async fn apply(
     idempotency: Option<Idempotency>,
 ) -> Outcome {
     let there = call.node().catalog.get(sku).await?;
-    // Refused before anything is written.
+    // Refuses a faulty product before the stock is changed.
     row.product(sku, there.map(|row| row.value.clone()))?;
     let stock_set = change_stock(call, sku, row, cause, idempotency).await?;
     let next = |there| row.product(sku, there);
@@ -300,7 +303,7 @@ async fn apply(
     Ok((outcome, stock_set))
 }
 
-/// Changes the stock as a row says; whether that was a change.
+/// Changes the stock as a row says; `false` if there was nothing to change.
 async fn change_stock(
     call: &RequestParts,
     sku: &Sku,
@@ -311,7 +314,7 @@ async fn change_stock(
     let (Some(units), location) = (row.stock, row.location.clone()) else { return Ok(false) };
     let (entity, host) = (stock::entity_id(sku), &call.node().stock);
     let command = units.command(&location);
-    // What is set is what was set last, whoever asked twice.
+    // Setting a number is idempotent, so only an added number needs the idempotency key.
     let idempotency = match units {
         Units::Set { on_hand, .. } => {
             let read = move |view: View<'_, Stock>| on_hand_at(view.state, &location);
@@ -330,7 +333,8 @@ fn on_hand_at(stock: &Stock, location: &Location) -> Option<i64> {
     stock.levels().get(location).map(|level| level.on_hand)
 }
 
-/// What the rows of one SKU would have made of it so far.
+/// The product and the stock of one SKU as the rows so far would have left them; `None` if no row
+/// has read them yet.
 #[derive(Default)]
 struct DryRun {
     product: Option<Product>,
@@ -385,7 +389,8 @@ impl DryRun {
 }
 
 impl ImportReport {
-    /// Counts a row. A fault of the row is reported; one of the store ends the import.
+    /// Adds the outcome of a row to the report. A fault of the row is reported there; any other
+    /// error ends the import.
     fn count(
         &mut self,
         row: usize,
@@ -415,7 +420,7 @@ impl ImportReport {
                 let faults = if error.fields().is_empty() { &whole } else { error.fields() };
                 self.errors.extend(faults.iter().cloned().map(|fault| RowError {
                     row,
-                    // Stock calls it so.
+                    // In the rejections of stock, the field is called `quantity`.
                     field: match fault.field.as_str() {
                         "quantity" => stock_field.to_owned(),
                         _ => fault.field,

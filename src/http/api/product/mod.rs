@@ -1,4 +1,4 @@
-//! Products: what is sold, one at a time or as an import.
+//! Products, one at a time or as an import.
 
 use utoipa::openapi::OpenApi;
 use utoipa::{PartialSchema as _, ToSchema as _};
@@ -20,7 +20,7 @@ const READ: Access = Access::Key(Scope::ProductsRead);
 const WRITE: Access = Access::Key(Scope::ProductsWrite);
 
 routes! {
-    /// The routes alone.
+    /// The list of routes, which `ROUTES` completes.
     const TABLE =
     GET   "/v1/store/products"       PUBLIC Browse  products::browse_products;
     GET   "/v1/store/products/{sku}" PUBLIC Browse  products::show_product;
@@ -36,7 +36,8 @@ routes! {
 pub const ROUTES: RouteList =
     RouteList { document, links: LINKS, versioned: &["Product"], ..TABLE };
 
-/// What the document says of products, with the rows of an import, which are read one by one.
+/// The OpenAPI document of products. The schema of import rows is added by hand, because the
+/// request type contains them as plain JSON values.
 fn document() -> OpenApi {
     let row = (import::ImportRow::name().into_owned(), import::ImportRow::schema());
     let mut schemas = schema::all();

@@ -1,4 +1,4 @@
-//! Products: the shop window, and editing them.
+//! Handlers that list, read and change products, for buyers and for the back office.
 
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -23,9 +23,9 @@ use crate::http::edge::query::{Query, cursor, cut};
 use crate::http::edge::read_your_writes::{self, Seen};
 use crate::store::product::{Filter, Row};
 
-/// How often a change is made again when another one was faster.
+/// The maximum number of tries of a change if other writers change the product in between.
 const TRIES_MAX: usize = 32;
-/// The longest key under which a page is kept.
+/// The maximum length of the cache key of a page, in bytes.
 const KEY_MAX: usize = 300;
 
 /// Lists the active products.
@@ -151,11 +151,11 @@ pub async fn update_product(
     Ok(wrote(versioned(StatusCode::OK, row.version, &ProductShape::from(&row)), &row))
 }
 
-/// Changes a product to what `next` makes of it, `None` being one that is not there. It is asked
-/// again if another writer was faster.
+/// Replaces a product by the one that `next` returns for the current one (`None` if there is no
+/// such product). If another writer changes the product in between, `next` is called again.
 ///
 /// # Errors
-/// 412 if it has another version than `if_match` names, what `next` refuses, and the store's.
+/// 412 if `if_match` does not allow the product's version; the errors of `next` and of the store.
 pub async fn change(
     call: &RequestParts,
     sku: &Sku,
@@ -191,13 +191,14 @@ fn wrote(response: HttpResponse, row: &Row) -> HttpResponse {
 /// A product by the SKU in a path.
 ///
 /// # Errors
-/// 404, or the store's.
+/// 404 if there is no such product; the store's errors.
 pub async fn find(call: &RequestParts, path: &str) -> Result<std::sync::Arc<Row>, Error> {
     let sku: Sku = id(path, "product")?;
     call.node().catalog.get(&sku).await?.ok_or_else(|| Error::not_found("product"))
 }
 
-/// Which page of products is asked for, once it shows what it is to show.
+/// Parses the query of a list of products, and waits until the rows contain the positions that the
+/// request names.
 async fn asked(
     call: &RequestParts,
     request: &HttpRequest,
@@ -208,7 +209,7 @@ async fn asked(
     Ok((wanted, read_your_writes::wait(call, request).await?))
 }
 
-/// Which page of products is asked for.
+/// The query of a page of products.
 struct Wanted {
     filter: Filter,
     currency: Option<Currency>,
@@ -248,7 +249,7 @@ impl Wanted {
         self.page(call.store().products(&self.filter).await?)
     }
 
-    /// Under which key the page is kept; none for what is too long to keep.
+    /// The cache key of the page; `None` if it would be too long: then the page is not cached.
     fn key(&self) -> Option<String> {
         let Filter { category, q, after, .. } = &self.filter;
         let currency = self.currency.map(|currency| currency.code());
@@ -256,7 +257,7 @@ impl Wanted {
         (key.len() <= KEY_MAX).then_some(key)
     }
 
-    /// The page of a shop window, from the cache if it is there.
+    /// The page of active products, from the cache if possible.
     async fn browse(&self, call: &RequestParts) -> Result<Vec<u8>, Error> {
         let lasts = call.node().runtime.current().products_cached;
         let key = self.key().filter(|_| !lasts.is_zero());

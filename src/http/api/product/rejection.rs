@@ -1,10 +1,10 @@
-//! What the catalog refuses, as problems.
+//! Converts the errors of the catalog to errors of the API.
 
 use crate::actors::catalog;
 use crate::http::edge::error::Error;
 use crate::http::edge::problem::Code;
 
-/// A refusal that names the product.
+/// The error of the API for an error of the catalog, with a text about products.
 #[must_use]
 pub fn refused(error: catalog::Error) -> Error {
     match error {

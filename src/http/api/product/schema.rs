@@ -1,4 +1,4 @@
-//! What the API's document says of a product that names its SKU.
+//! The OpenAPI schema of a new product, whose SKU is in the body.
 
 use utoipa::openapi::schema::{AllOfBuilder, ObjectBuilder, Type};
 

@@ -1,4 +1,4 @@
-//! What requests and answers say of products.
+//! The request and answer types of products.
 
 use std::collections::BTreeMap;
 
@@ -15,10 +15,10 @@ use crate::http::edge::input::{List, ListItem, Text};
 use crate::http::edge::problem::FieldError;
 use crate::store::product::Row;
 
-/// The most currencies that a product has prices in.
+/// The maximum number of currencies in which a product has prices.
 const PRICES_MAX: usize = 50;
 
-/// Prices, one a currency.
+/// Prices, one per currency.
 pub type Prices = List<PriceInput, 0, PRICES_MAX>;
 
 impl ListItem for PriceInput {
@@ -120,7 +120,7 @@ fn one_a_currency(prices: &Prices, (): &()) -> garde::Result {
     let mut codes: Vec<&str> = prices.iter().map(|price| &*price.currency).collect();
     codes.sort_unstable();
     codes.dedup();
-    // Of too many, only that is said.
+    // If there are too many prices, only their number is reported.
     if codes.len() == prices.len() || !prices.fits() {
         Ok(())
     } else {
@@ -164,7 +164,8 @@ impl From<&Row> for ProductShape {
 }
 
 impl ProductShape {
-    /// Where it is, as a path. Of what a SKU may have, all that a path may not is escaped.
+    /// The path of the product. Characters that a SKU may have, but a path segment may not, are
+    /// percent-encoded.
     #[must_use]
     pub fn place(&self) -> String {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
@@ -176,7 +177,7 @@ impl ProductShape {
 }
 
 impl ProductInput {
-    /// The product, once the SKU is known.
+    /// The product with this SKU, which is that of the body or the path.
     #[must_use]
     pub fn product(self, sku: Sku) -> Product {
         Product {
@@ -195,7 +196,7 @@ fn prices(list: &[PriceInput]) -> BTreeMap<Currency, UnitPrice> {
     list.iter().filter_map(PriceInput::read).collect()
 }
 
-/// A product with what a change says of it.
+/// A product after a change.
 #[must_use]
 pub fn patched(mut product: Product, patch: ProductPatch) -> Product {
     product.name = patch.name.map_or(product.name, Into::into);
@@ -216,10 +217,11 @@ pub fn patched(mut product: Product, patch: ProductPatch) -> Product {
 }
 
 impl ImportedProduct {
-    /// The product with what the import says of it; `there` is `None` for a new one.
+    /// The product after the import of a row. `there` is the current product, or `None`; `price` is
+    /// the row's additional price.
     ///
     /// # Errors
-    /// The field that it lacks, or has too much of.
+    /// A new product without a name, or a product with too many prices.
     pub fn merged(
         self,
         sku: Sku,

@@ -1,4 +1,4 @@
-//! Stock: levels, and the ways in which an operator changes them.
+//! Handlers that list, read and change stock levels, for operators.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -124,10 +124,10 @@ pub struct StockItem {
     sellable: i64,
     sold: i64,
     levels: Vec<LevelShape>,
-    /// Only in the answer for a single item; at most 1,000.
+    /// Only in the answer to `GET /v1/admin/stock/{sku}`; at most 1,000.
     #[serde(skip_serializing_if = "Option::is_none")]
     holds: Option<Vec<HoldShape>>,
-    /// Only in the answer for a single item; at most 1,000.
+    /// Only in the answer to `GET /v1/admin/stock/{sku}`; at most 1,000.
     #[serde(skip_serializing_if = "Option::is_none")]
     allocations: Option<Vec<AllocationShape>>,
 }

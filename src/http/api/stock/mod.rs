@@ -1,4 +1,4 @@
-//! Stock: levels, and the ways in which an operator changes them.
+//! Stock levels: reading them, and changing them as an operator.
 
 use crate::http::edge::access::Access;
 use crate::http::edge::principal::Scope;
@@ -13,7 +13,7 @@ const READ: Access = Access::Key(Scope::StockRead);
 const WRITE: Access = Access::Key(Scope::StockWrite);
 
 routes! {
-    /// The routes alone.
+    /// The list of routes, which `ROUTES` completes.
     const TABLE =
     GET  "/v1/admin/stock"                              READ  Operate levels::list_stock;
     GET  "/v1/admin/stock/{sku}"                        READ  Operate levels::get_stock;

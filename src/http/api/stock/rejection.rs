@@ -1,4 +1,4 @@
-//! What stock refuses, as problems.
+//! Converts the rejections of stock to errors of the API.
 
 use crate::domain::stock::Rejection;
 use crate::http::edge::error::Error;

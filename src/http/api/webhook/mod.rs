@@ -1,4 +1,4 @@
-//! What payment providers call.
+//! Webhooks, which payment providers call.
 
 use crate::http::edge::access::Access;
 use crate::routes;

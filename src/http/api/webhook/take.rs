@@ -1,5 +1,5 @@
-//! Webhooks of payment providers. What they say is checked and matched a floor below; an answer
-//! of 2xx means that it is kept.
+//! Handlers of the webhooks of payment providers. A webhook is verified and matched with an order
+//! in `actors::flows`; a status of 2xx means that it was carried out or stored.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 
@@ -50,7 +50,7 @@ async fn take(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// The request as it came: what of it proves that it is the provider's, the provider knows.
+/// All parts of the request: the provider's adapter decides which of them prove the sender.
 fn whole<'a>(request: &'a HttpRequest, body: &'a [u8]) -> WebhookRequest<'a> {
     let headers = request.headers().iter();
     WebhookRequest {
