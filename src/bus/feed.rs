@@ -1,5 +1,6 @@
-//! The in-process feed of committed events: this node's own come from its lanes, those of other
-//! nodes from the stream. It may lose events: a receiver that lags reads the journal.
+//! The in-process feed of committed events. The events of this node come from its lanes, those of
+//! other nodes from the stream. A receiver that lags too far misses events, and reads them from the
+//! journal.
 
 use std::sync::Arc;
 
@@ -7,10 +8,10 @@ use tokio::sync::broadcast;
 
 use crate::domain::entity::Record;
 
-/// The commits that a slow receiver may lag before it has to read the journal.
+/// The number of commits by which a receiver may lag before it misses some.
 const DEPTH: usize = 4_096;
 
-/// Broadcasts every commit.
+/// Broadcasts the records of every commit within this node.
 #[derive(Clone, Debug)]
 pub struct Feed {
     sender: broadcast::Sender<Arc<[Record]>>,
@@ -30,7 +31,7 @@ impl Feed {
         }
     }
 
-    /// Subscribes.
+    /// Subscribes to all commits from now on.
     #[must_use]
     pub fn listen(&self) -> broadcast::Receiver<Arc<[Record]>> {
         self.sender.subscribe()

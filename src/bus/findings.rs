@@ -1,5 +1,5 @@
-//! Problems found with the servers that connect nodes, for operators; above all, configuration that
-//! a server ignored silently.
+//! Problems with the NATS server, to be shown to operators; above all, requested configuration that
+//! a server has silently ignored.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 use serde_json::Value;
 
-/// All findings, each under its subject; clones share the same list.
+/// All findings, one per subject. Clones share the same list.
 #[derive(Clone, Debug, Default)]
 pub struct Findings(Arc<Mutex<BTreeMap<&'static str, String>>>);
 
@@ -31,7 +31,8 @@ impl Findings {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(about);
     }
 
-    /// Records whether a server applied the requested configuration.
+    /// Compares the requested configuration with the one that the server reports: sets the finding,
+    /// or clears it if they agree.
     pub(super) fn compare(
         &self,
         about: &'static str,

@@ -1,6 +1,7 @@
-//! Follows the stream and publishes other nodes' events in the feed. Events may come twice, out of
-//! order or not at all: receivers go by positions and read the journal where there is a gap. This
-//! node's own events come from its lanes; a node that owns all shards has nothing to follow.
+//! Reads the stream of committed events and publishes the events of other nodes in this node's
+//! feed. Events may come twice, out of order or not at all: receivers go by positions, and read the
+//! journal where there is a gap. This node's own events come from its lanes, so a node that owns
+//! all shards does not read the stream.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,17 +17,17 @@ use super::stream::Stream;
 use super::stream::wire::Heard;
 use crate::domain::entity::Record;
 
-/// The most messages that are processed at once.
+/// The most messages of the stream that are published together.
 const CHUNK: usize = 256;
-/// The pause before the stream is followed again after a failure.
+/// The pause after a failure, before the stream is read again.
 const AGAIN: Duration = Duration::from_millis(500);
 
 /// The shards that this node owns.
 type Owned = watch::Receiver<BTreeSet<u16>>;
 
-/// Follows the stream until stopped. At the start, and after every interruption, it first receives
-/// the last event of each kind and shard, from which receivers detect what they have missed. Shards
-/// count from 0 to `shards`.
+/// Starts to follow the stream, until stopped. At the start, and after every interruption, the
+/// stream first delivers the last event of each kind and shard: from its position, a receiver
+/// detects that it has missed events. `shards` is the number of shards of the store.
 pub fn start(
     stream: Arc<dyn Stream>,
     feed: Feed,
@@ -104,7 +105,7 @@ async fn follow(stream: &dyn Stream, feed: &Feed, owned: &Owned) {
     }
 }
 
-/// Publishes records, those of one shard together and in the order in which they arrived.
+/// Publishes records, grouped by shard; those of one shard in the order in which they arrived.
 fn publish(feed: &Feed, mut batch: Vec<Record>) {
     batch.sort_by_key(|record| record.shard);
     for of_shard in batch.chunk_by(|one, next| one.shard == next.shard) {

@@ -1,4 +1,4 @@
-//! The in-process bus: several nodes in one process, for tests and the simulator. Its users can
+//! The in-process bus, for several nodes in one process, in tests and the simulator. Tests can
 //! inject the failures of a network.
 
 use std::collections::{HashMap, HashSet};
@@ -12,10 +12,10 @@ use tokio_util::bytes::Bytes;
 use super::calls::{CallError, CallFailure, CallRefusal, Calls, IncomingCall};
 use super::notices::Notice;
 
-/// The notices that a slow receiver may lag before it misses some.
+/// The number of notices by which a receiver may lag before it misses some.
 const NOTICES: usize = 256;
 
-/// The delivery of a call; by default the call and its answer arrive at once.
+/// How a call is delivered. By default, the request and the answer arrive at once.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Fate {
     /// Delay of the request.
@@ -30,13 +30,13 @@ pub struct Fate {
     pub unanswered: bool,
 }
 
-/// The connection of a node.
+/// A simulated network connection of a node.
 #[async_trait]
 pub trait CallLink: Send + Sync + 'static {
-    /// The delivery of the node's next call.
+    /// How the node's next call is delivered.
     fn fate(&self) -> Fate;
 
-    /// Returns at once while the node runs, and never once it has stopped.
+    /// Returns at once while the node runs. After the node has stopped, never returns.
     async fn open(&self);
 }
 
@@ -47,7 +47,7 @@ pub struct Board {
     line: Option<Arc<dyn CallLink>>,
 }
 
-/// A node that serves calls, and the connection of its answers.
+/// A node that serves calls, and the connection over which it answers.
 #[derive(Clone)]
 struct Callee {
     calls: Calls,
@@ -78,14 +78,15 @@ impl Default for Board {
 }
 
 impl Board {
-    /// The same registry for one node, whose calls and answers use a connection.
+    /// The same registry for use by one node, whose calls and answers go over the connection
+    /// `line`.
     #[must_use]
     pub fn over(&self, line: Arc<dyn CallLink>) -> Self {
         Self { inner: self.inner.clone(), line: Some(line) }
     }
 
-    /// Disconnects a node from all others, or connects it again: while disconnected, it receives no
-    /// calls.
+    /// Disconnects a node from all others (`off`), or connects it again. While disconnected, it
+    /// neither makes nor receives calls.
     pub fn cut(&self, node: &str, off: bool) {
         let mut faults = self.faults();
         if off {
@@ -95,8 +96,7 @@ impl Board {
         }
     }
 
-    /// Makes a node's answers be lost, or no longer: it carries calls out, and nobody gets the
-    /// answers.
+    /// Loses all answers of a node from now on, or no longer. The node still carries calls out.
     pub fn mute(&self, node: &str, on: bool) {
         let mut faults = self.faults();
         if on {

@@ -1,9 +1,9 @@
-//! Floor 1: communication between nodes: calls from one node to another, notices to all nodes, and
-//! the stream of committed events. Each also has an in-process implementation, for several nodes in
-//! one process and for a single node.
+//! Floor 1: communication between nodes. There are calls from one node to another, notices to all
+//! nodes, job notices to any one node (`queue`), and the stream of committed events. All of them
+//! also have an in-process implementation, for several nodes in one process and for a single node.
 //!
-//! Nothing here is authoritative, and any message may be lost: a receiver that lags reads the
-//! journal.
+//! No message is authoritative, and any message may be lost: a receiver that has missed some reads
+//! the store.
 
 pub mod calls;
 mod feed;
@@ -28,7 +28,7 @@ pub use notices::{Notice, Notices};
 pub use options::{Options, masked};
 pub use relay::{EventSource, Relay};
 
-/// The store's clock.
+/// Returns the time by the store's clock.
 pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// A node's id as one token of a NATS subject: special characters are written as `=XX`.

@@ -1,6 +1,7 @@
-//! The connection to NATS: it reconnects without limit, and a node starts without it.
+//! The connection to NATS. It reconnects without limit, and a node can start while NATS is
+//! unavailable.
 //!
-//! Its messages are defined in `calls`, `notices` and the stream.
+//! The messages are defined in `calls`, `notices`, `queue` and `stream`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -40,8 +41,9 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// Connects, under the node's id; `None` if the options name no server. It waits for the server
-    /// at most as long as they say: the connection is then established later.
+    /// Connects, under the node's id; `None` if the options name no server. If the server does not
+    /// answer within the time that the options allow, returns anyway, and the connection is
+    /// established later.
     ///
     /// # Errors
     /// [`Error`]: an address is invalid.
@@ -50,7 +52,7 @@ impl Connection {
         let Some(first) = urls.first() else {
             return Ok(None);
         };
-        // TLS needs a crypto provider; one that is installed already will do.
+        // TLS needs a crypto provider. An error means that one is already installed.
         let _installed = rustls::crypto::ring::default_provider().install_default();
         let (told, state) = watch::channel(false);
         let trouble = Arc::new(Mutex::new(None));
@@ -97,19 +99,19 @@ impl Connection {
         Ok(Some(this))
     }
 
-    /// Whether it is established.
+    /// Whether the connection is established.
     #[must_use]
     pub fn is_up(&self) -> bool {
         *self.state.borrow()
     }
 
-    /// Watches whether it is established.
+    /// Watches whether the connection is established.
     #[must_use]
     pub fn connected(&self) -> watch::Receiver<bool> {
         self.state.clone()
     }
 
-    /// The last error, while it is not established.
+    /// The last error, while the connection is not established.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         if self.is_up() {
@@ -118,7 +120,7 @@ impl Connection {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Its addresses, without passwords.
+    /// The addresses of the servers, without passwords.
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
@@ -130,15 +132,15 @@ impl Connection {
         self.client.try_server_info()
     }
 
-    /// The most bytes of a message, with its headers.
+    /// The largest message that the server accepts, in bytes, including headers.
     #[must_use]
     pub fn message_bytes_max(&self) -> usize {
         self.client.max_payload()
     }
 
-    /// Waits until everything is sent, at most until the timeout.
+    /// Waits until all queued messages are sent, at most for `patience`.
     pub async fn flush(&self, patience: Duration) {
-        // A caller that needs certainty waits for an answer.
+        // A timeout is ignored: only an answer would prove that a message was received.
         let _late = tokio::time::timeout(patience, self.client.flush()).await;
     }
 
@@ -146,7 +148,7 @@ impl Connection {
         &self.client
     }
 
-    /// Waits until it breaks.
+    /// Waits until the connection breaks.
     pub(super) async fn broken(&self) {
         // The sender lives as long as the client.
         let mut state = self.state.clone();
@@ -154,7 +156,7 @@ impl Connection {
     }
 }
 
-/// Observations of a connection.
+/// Records the events of a connection: whether it is established, and its last error.
 struct Notes {
     told: watch::Sender<bool>,
     trouble: Arc<Mutex<Option<String>>>,

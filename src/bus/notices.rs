@@ -1,5 +1,5 @@
-//! Notices: short messages to all other nodes that something has changed. They may be lost, so a
-//! receiver reads the store, and reads it periodically even without a notice.
+//! Notices: short messages to all other nodes that something has changed. A receiver then reads the
+//! change from the store. Notices may be lost, so a receiver also reads the store periodically.
 
 use std::sync::Arc;
 
@@ -14,14 +14,14 @@ use super::nats::Connection;
 
 /// The NATS subject of notices.
 const SUBJECT: &str = "kontor.notices";
-/// The notices that a slow receiver may lag before it misses some.
+/// The number of notices by which a receiver may lag before it misses some.
 const DEPTH: usize = 256;
-/// Notices that wait to be sent; more are dropped.
+/// The most notices that wait to be sent; further ones are dropped.
 const QUEUE: usize = 1_024;
 /// The most bytes of a notice.
 const BYTES_MAX: usize = 64 << 10;
 
-/// A change that receivers should read.
+/// A change that receivers should read from the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "about", rename_all = "snake_case")]
 pub enum Notice {
@@ -29,12 +29,13 @@ pub enum Notice {
     Shards,
     /// Runtime settings were changed.
     Settings,
-    /// Cached things were changed.
+    /// Cached data was changed, so nodes drop it from their caches.
     CacheDrop {
-        /// Their keys; a key that ends in `*` is a prefix.
+        /// The cache keys; a key that ends in `*` stands for all keys with this prefix.
         keys: Vec<String>,
     },
-    /// Not sent by a node: notices may have been missed, so everything may have changed.
+    /// Notices may have been missed, so anything may have changed. This notice is not sent by a
+    /// node: a node reports it to itself.
     Missed,
 }
 
@@ -45,7 +46,7 @@ struct Told {
     notice: Notice,
 }
 
-/// Sends notices to all other nodes, and receives theirs; clones share the same state.
+/// Sends notices to all other nodes, and receives their notices. Clones share the same state.
 #[derive(Clone)]
 pub struct Notices {
     heard: broadcast::Sender<Notice>,
@@ -53,7 +54,7 @@ pub struct Notices {
 }
 
 impl Notices {
-    /// For nodes in separate processes; without NATS, nothing is sent or received.
+    /// Notices between nodes in separate processes. Without NATS, none are sent or received.
     #[must_use]
     pub fn new(nats: Option<Connection>, node: &str, stop: CancellationToken) -> Self {
         let (this, queue) = Self::empty();
@@ -65,7 +66,7 @@ impl Notices {
         this
     }
 
-    /// For nodes in one process.
+    /// Notices between nodes in one process.
     #[must_use]
     pub fn local(board: &Board, node: &str, stop: CancellationToken) -> Self {
         let (this, mut queue) = Self::empty();
@@ -107,14 +108,15 @@ impl Notices {
         }
     }
 
-    /// Subscribes to the notices of all other nodes. A receiver that lags has missed some.
+    /// Subscribes to the notices of all other nodes. If the receiver reports that it lagged, it has
+    /// missed some.
     #[must_use]
     pub fn listen(&self) -> broadcast::Receiver<Notice> {
         self.heard.subscribe()
     }
 }
 
-/// Sends waiting notices, while there is a connection.
+/// Sends waiting notices while there is a connection.
 async fn say(
     nats: Connection,
     node: Arc<str>,

@@ -1,4 +1,5 @@
-//! Options of communication between nodes. The address of each node is in the store, not here.
+//! Options of communication between nodes. The address of each node is not one of them: it is in
+//! the store.
 
 use std::fmt;
 
@@ -16,16 +17,18 @@ pub struct Options {
     /// for none. A secret if it contains a password.
     #[garde(custom(addresses))]
     pub url: String,
-    /// How long a start waits for NATS, in milliseconds; after that it goes on without it.
+    /// How long the start of a node waits for NATS, in milliseconds; after that it continues
+    /// without NATS.
     #[garde(custom(within(0..=60_000)))]
     pub start_wait_ms: u64,
-    /// Calls of other nodes that are served at once; more are refused as overload.
+    /// The most calls of other nodes that are served at once; further calls are refused as
+    /// overload.
     #[garde(custom(within(1..=1_000_000)))]
     pub calls_max: usize,
     /// How long events stay in the stream, in hours.
     #[garde(custom(within(1..=24 * 365)))]
     pub events_age_hours: u64,
-    /// The most bytes of the stream.
+    /// The largest size of the stream, in bytes.
     #[garde(custom(within(1 << 20..=1 << 44)))]
     pub events_bytes_max: u64,
     /// The number of replicas of the stream in a NATS cluster.
@@ -75,7 +78,7 @@ impl Options {
     /// The addresses of NATS.
     ///
     /// # Errors
-    /// What is wrong with one; it is shown without its password.
+    /// What is wrong with an address, which is shown without its password.
     pub fn urls(&self) -> Result<Vec<Url>, String> {
         read_urls(&self.url)
     }
@@ -97,7 +100,7 @@ fn url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// An address, or several, for logs: without passwords and tokens.
+/// One or several addresses, separated by commas, without user, password and token, for logs.
 #[must_use]
 pub fn masked(text: &str) -> String {
     let one = |text: &String| {
@@ -114,7 +117,8 @@ pub fn masked(text: &str) -> String {
     parts(text).iter().map(one).collect::<Vec<_>>().join(",")
 }
 
-/// The addresses of a list; a part after a comma that is no address belongs to the one before.
+/// Splits a list of addresses. A part after a comma that is no address belongs to the previous
+/// address, whose password may contain a comma.
 fn parts(text: &str) -> Vec<String> {
     let mut parts: Vec<String> = Vec::new();
     for part in text.split(',') {

@@ -1,6 +1,6 @@
-//! Relays the events of this node's shards to the stream. It asks the stream for its last position,
-//! and sends the rest from the journal: after a start, a hand-over or a connection loss, and
-//! whenever the stream has lost events.
+//! Relays the events of this node's shards to the stream. New events come from the feed. After a
+//! start, a hand-over or a connection loss, and whenever the stream has lost events, the relay asks
+//! the stream which positions it has, and sends the missing events from the journal.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,22 +28,22 @@ use crate::domain::entity::Record;
 use crate::domain::time::{Span, Timestamp};
 use crate::seeded_fault::{self, SeededFault};
 
-/// The most events that are sent and not acknowledged.
+/// The most events that are sent and not yet acknowledged.
 const WINDOW: usize = 512;
-/// The most events that are read at once.
+/// The most events that are read from the journal at once.
 const PAGE: u32 = 256;
-/// The largest difference between the clocks of nodes and the stream: events that will expire from
-/// the stream within this time are not sent to it again.
+/// The largest assumed difference between the clocks of the node and the NATS server. Events that
+/// will expire from the stream within this time are not sent again.
 const SKEW: Span = Span::from_secs(60);
-/// How often it is checked whether the stream has lost events.
+/// How often the relay checks whether the stream has lost events.
 const CHECK: Duration = Duration::from_secs(2);
-/// The first pause after a failure; it grows.
+/// The pause after the first failure. It doubles with each further failure, up to `PAUSE_MAX`.
 const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// How long a stop waits for acknowledgments.
+/// How long the relay waits for acknowledgments when it is stopped.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Reads the journal; it must be authoritative, not a replica that lags.
+/// Reads the journal: the journal itself, not a replica that may lag.
 #[async_trait]
 pub trait EventSource: Send + Sync + 'static {
     /// A shard's events after a position, in order, at most `limit`.
@@ -66,7 +66,7 @@ enum RelayOrder {
     Committed(Vec<(u16, i64)>),
 }
 
-/// Relays shards; clones share the same state.
+/// Relays shards. Clones share the same state.
 #[derive(Clone)]
 pub struct Relay {
     orders: mpsc::UnboundedSender<RelayOrder>,
@@ -74,8 +74,8 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Starts a relay without shards. It follows the feed until stopped; the returned task ends
-    /// when the events sent are acknowledged, or after 2 s.
+    /// Starts a relay that has no shards yet. It reads the feed until stopped. Then the returned
+    /// task ends when all sent events are acknowledged, at the latest after 2 s.
     pub fn start(
         stream: Arc<dyn Stream>,
         source: Arc<dyn EventSource>,
@@ -112,7 +112,7 @@ impl Relay {
 
     /// Relays a shard that this node owns from now on.
     pub fn own(&self, shard: u16, epoch: i64) {
-        // It has ended only if it was stopped.
+        // An error means that the relay was stopped.
         let _over = self.orders.send(RelayOrder::Own(shard, epoch));
     }
 
@@ -121,20 +121,20 @@ impl Relay {
         let _over = self.orders.send(RelayOrder::Disown(shard));
     }
 
-    /// Reports the last committed positions of shards, according to the store. Events that were
-    /// committed and missing in the feed, because their outcome was unknown, are relayed at the
-    /// second report.
+    /// Tells the relay the last committed positions of shards, by the store. The feed does not get
+    /// events whose commit had an unknown outcome. If such events were committed, the relay notices
+    /// when a second report comes and the feed has still not reached the position of the first.
     pub fn committed(&self, last: Vec<(u16, i64)>) {
         let _over = self.orders.send(RelayOrder::Committed(last));
     }
 
-    /// The number of committed events of a shard that are not in the stream, as far as is known.
+    /// The number of committed events of a shard that are not known to be in the stream.
     #[must_use]
     pub fn lag(&self, shard: u16) -> i64 {
         self.lag.get_or_create(&ShardLabels { shard }).get()
     }
 
-    /// Adds the lag to a registry.
+    /// Adds the metric of the lag to a registry.
     pub fn register(&self, to: &mut Registry) {
         let help = "Events committed but not yet in the stream, by shard of this node";
         to.register("relay_lag", help, self.lag.clone());
@@ -145,19 +145,21 @@ impl Relay {
 #[derive(Default)]
 struct Shard {
     epoch: i64,
-    /// Incremented at every restart: acknowledgments of former rounds are ignored.
+    /// Incremented whenever the shard is relayed anew; acknowledgments of earlier rounds are
+    /// ignored.
     round: u64,
-    /// Whether the stream's position is known.
+    /// Whether `next` was determined from the stream in this round.
     learned: bool,
     /// The next position to send.
     next: i64,
-    /// The last position in the stream.
+    /// The last position up to which the stream has acknowledged the events.
     kept: i64,
     /// The last position known to be committed.
     head: i64,
-    /// The last committed position according to the store; the feed may be about to report it.
+    /// The last committed position by the last report of the store; the feed may be about to
+    /// deliver its event.
     told: i64,
-    /// Whether the feed has a gap, so that the journal has to be read.
+    /// Whether events before those of the feed have to be sent first, from the journal.
     behind: bool,
 }
 
@@ -169,7 +171,8 @@ struct Done {
     kept: Result<(), Trouble>,
 }
 
-/// The stream and the journal, with the limits of what is sent.
+/// The two ends of the relay, the stream and the journal, with the limits of which events are sent
+/// again.
 struct Ends {
     stream: Arc<dyn Stream>,
     source: Arc<dyn EventSource>,
@@ -187,7 +190,7 @@ struct Task {
     /// Whether the stream exists with the right configuration.
     ready: bool,
     life: u64,
-    /// The shard that was served last.
+    /// The shard that [`Task::work`] returned last.
     turn: u16,
     paused_until: Option<Instant>,
     pause: Duration,
@@ -248,7 +251,7 @@ impl Task {
             }
         }
         let rest = async { while self.sent.next().await.is_some() {} };
-        // Events that are not acknowledged by then are relayed by the next owner.
+        // The next owner of a shard relays the events that are not acknowledged by then.
         let _late = tokio::time::timeout(LAST_WORDS, rest).await;
     }
 
@@ -281,15 +284,15 @@ impl Task {
         }
     }
 
-    /// The next shard with work, in turn, so that one that makes no progress does not block the
-    /// others.
+    /// The next shard that has to ask the stream or read the journal. Shards take turns, so that a
+    /// shard that makes no progress does not block the others.
     fn work(&self) -> Option<u16> {
         let waits = |(_, shard): &(&u16, &Shard)| !shard.learned || shard.behind;
         let after = self.shards.range(self.turn + 1..).find(waits);
         after.or_else(|| self.shards.iter().find(waits)).map(|(shard, _)| *shard)
     }
 
-    /// Discards the known positions of the stream.
+    /// Discards all knowledge of the stream: of every shard, its positions are determined again.
     fn begin_anew(&mut self) {
         self.ready = false;
         self.paused_until = None;
@@ -338,8 +341,8 @@ impl Task {
         }
     }
 
-    /// Sends a batch of the feed, if it continues the shard's position; else the journal is read
-    /// later.
+    /// Sends the events of a batch of the feed that continue their shard's position. For the
+    /// others, marks the shard as behind, so that the journal is read later.
     async fn hear(&mut self, batch: &[Record], free: bool) {
         for record in batch {
             let room = free && self.sent.len() < WINDOW;
@@ -376,7 +379,8 @@ impl Task {
         Ok(())
     }
 
-    /// Determines the stream's position of a shard, or reads the journal where the shard lags.
+    /// If the next position of a shard is not known, determines it; otherwise sends a page of
+    /// events from the journal.
     async fn go_on(&mut self, shard: u16) -> Result<(), Trouble> {
         if !self.ready {
             self.ends.stream.ready().await?;
@@ -408,7 +412,7 @@ impl Task {
             {
                 self.done(done);
             }
-            // Sending an event may have shown that the shard has to start over.
+            // An acknowledgment may have shown that the shard has to be relayed anew.
             if self.shards.get(&shard).is_none_or(|state| state.next != record.pos) {
                 break;
             }
@@ -443,10 +447,10 @@ impl Task {
 }
 
 impl Ends {
-    /// The next position to send, and the last committed one. A former owner's messages may have
-    /// been refused, and a stream that was recreated or lost its end may lack events that were sent
-    /// before that was noticed. So the next position is the first missing one that is recent
-    /// enough, even if later ones are in the stream.
+    /// The next position to send, and the last committed one. The next position is the first one
+    /// that is missing in the stream and recent enough, even if later ones are present. There can
+    /// be such gaps: a message of an earlier owner may have been refused, or events may have been
+    /// sent between a loss of the stream's end and its discovery.
     async fn learn(&self, shard: u16) -> Result<(i64, i64), Trouble> {
         let last = self.stream.last(shard).await?;
         let head = self.source.last_pos(shard).await.map_err(Trouble::Failed)?;
@@ -477,7 +481,8 @@ impl Ends {
         Ok(read.into_iter().next().filter(|record| record.pos == pos))
     }
 
-    /// The first position in a range whose event is not older than this.
+    /// The first position from `from` to before `to` whose event is not older than `oldest`, found
+    /// by binary search; `to` if there is none.
     async fn first_since(
         &self,
         shard: u16,

@@ -1,5 +1,5 @@
-//! The caller's side of calls over HTTP: they go to the node's own address, while NATS is
-//! unavailable or the node does not listen there.
+//! The caller's side of calls over HTTP. A call goes to the callee's own address, if NATS is
+//! unavailable or the callee does not answer there.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use tokio_util::bytes::{Bytes, BytesMut};
 use super::{ANSWER_BYTES_MAX, CallError, Calls, PATH, Peer, Way};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Shorter than the server's keep-alive, so that a pooled connection is seldom a closed one.
+/// Shorter than the server's keep-alive, so that the server has seldom closed a pooled connection.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// An HTTP client for calls.
 pub(super) fn client() -> Result<Client, String> {
-    // TLS needs a crypto provider; one that is installed already will do.
+    // TLS needs a crypto provider. An error means that one is already installed.
     let _installed = rustls::crypto::ring::default_provider().install_default();
     let build = || {
         Client::builder()
@@ -68,7 +68,7 @@ impl Calls {
             StatusCode::PAYLOAD_TOO_LARGE => {
                 return Err(unreachable("the call is too large".into()));
             }
-            // It was refused before anything was done.
+            // The call was refused before anything was done.
             status if status.is_client_error() => {
                 return Err(unreachable(format!("it answered {status}")));
             }
@@ -88,7 +88,7 @@ impl Calls {
     }
 }
 
-/// An error with its causes, without the address.
+/// An error with its causes, without the URL.
 fn describe_error(error: &reqwest::Error) -> String {
     let mut text = if error.is_timeout() { "no answer in time" } else { "it broke off" }.to_owned();
     let mut source = std::error::Error::source(error);

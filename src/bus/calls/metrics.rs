@@ -9,7 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-/// Upper bounds of the latencies, in seconds.
+/// Upper bounds of the buckets of latencies, in seconds.
 const BUCKETS: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0, 10.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -23,7 +23,7 @@ struct OfWay {
     way: &'static str,
 }
 
-/// Metrics of calls between nodes; clones share the same counters.
+/// Counters and latencies of calls between nodes. Clones share them.
 #[derive(Clone)]
 pub struct CallMetrics {
     calls: Family<Ended, Counter<u64, AtomicU64>>,
@@ -40,7 +40,7 @@ impl Default for CallMetrics {
 }
 
 impl CallMetrics {
-    /// Adds them to a registry.
+    /// Adds the metrics to a registry.
     pub fn register(&self, to: &mut Registry) {
         let help = "Calls to other nodes, by way and outcome";
         to.register("node_calls", help, self.calls.clone());

@@ -1,9 +1,9 @@
-//! Calls: a request to one node, and its answer. A call goes over NATS if it is connected and the
-//! other node listens there, else over HTTP to the node's own address; nodes in one process call
-//! each other in memory. The content of calls is opaque here.
+//! Calls: a request to one node, and its answer. A call goes over NATS if NATS is connected and the
+//! callee listens there, otherwise over HTTP to the callee's own address. Nodes in one process call
+//! each other in memory. The content of a call is opaque to this module.
 //!
-//! A call may be carried out twice (an answer that is too large for NATS is fetched over HTTP, and
-//! callers retry unknown outcomes), so handlers must be idempotent.
+//! A call may be carried out twice, so handlers must be idempotent: if an answer is too large for
+//! NATS, the call is repeated over HTTP, and callers retry calls with an unknown outcome.
 
 mod http;
 mod metrics;
@@ -36,13 +36,14 @@ pub const ANSWER_BYTES_MAX: usize = 8 << 20;
 /// The HTTP path of calls.
 pub const PATH: &str = "/v1/node/calls";
 
-/// How long a node that did not answer over NATS is called over HTTP instead.
+/// How long a node is called over HTTP first, after it did not answer over NATS.
 const SILENT_FOR: Duration = Duration::from_secs(15);
-/// NATS header with which a node reports that it cannot answer now.
+/// The NATS header of a reply that is not an answer but the reason why there is none.
 const OUTCOME: &str = "Kontor-Call-Outcome";
-/// The highest limit of calls that are served at once.
+/// The highest possible limit of calls that are served at once.
 const PLACES_MAX: u32 = 1_000_000;
-/// Calls that may wait, as a multiple of the calls that are served at once.
+/// The most calls that wait without a slot ([`CallSlot::wait`]), as a multiple of the calls that
+/// are served at once.
 const WAITS: u32 = 8;
 
 /// Another node.
@@ -69,11 +70,11 @@ pub struct IncomingCall {
     pub body: Bytes,
 }
 
-/// Answers calls. It may be called twice with the same request. The call occupies its slot as long
-/// as the handler keeps it.
+/// Answers a call. A handler may get the same request twice. The call occupies its slot until the
+/// handler drops the slot.
 pub type Handler = Arc<dyn Fn(IncomingCall, CallSlot) -> BoxFuture<'static, Bytes> + Send + Sync>;
 
-/// The slot of a call among those that are served at once.
+/// One of the slots for calls that are served at once, occupied by one call.
 #[derive(Debug)]
 pub struct CallSlot {
     taken: OwnedSemaphorePermit,
@@ -81,8 +82,8 @@ pub struct CallSlot {
 }
 
 impl CallSlot {
-    /// Frees the slot for other calls, because this one only waits from now on; `false` if too many
-    /// calls wait.
+    /// Frees the slot for other calls, because this call only waits from now on; `false` if too
+    /// many calls wait already.
     #[must_use]
     pub fn wait(&mut self) -> bool {
         let place = Arc::clone(&self.waits).try_acquire_owned();
@@ -95,7 +96,7 @@ impl CallSlot {
 /// Why a call has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// Nothing was delivered: the node is not reachable, or accepts no calls.
+    /// The node cannot be reached, or accepts no calls. Nothing was done.
     #[error("node {node} cannot be reached: {why}")]
     Unreachable {
         /// The node.
@@ -109,7 +110,7 @@ pub enum CallError {
     /// The request is larger than [`CALL_BYTES_MAX`]; nothing was sent.
     #[error("a call of {0} bytes is too large")]
     TooLarge(usize),
-    /// The request was sent and not answered: it may have been carried out, or may still be.
+    /// The request was sent and not answered. The call may have been carried out, or may still be.
     #[error("the outcome of a call to node {node} is unknown: {why}")]
     Unknown {
         /// The node.
@@ -130,19 +131,19 @@ impl CallError {
     }
 }
 
-/// Why a received call is refused. Nothing was done.
+/// Why a received call is refused, before anything was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallRefusal {
-    /// It is not signed by a node of this cluster for this node.
+    /// The call is not signed by a node of this cluster for this node.
     #[error("the call is not signed by a node of this cluster, to this node")]
     Unsigned,
-    /// It was written too long ago, or the clocks are too far apart.
+    /// The call was sent too long ago, or the clocks of the nodes differ too much.
     #[error("the clocks of the nodes differ by more than {} seconds: check them", SKEW.as_secs())]
     Late,
     /// This node is overloaded.
     #[error("the node is overloaded")]
     Busy,
-    /// It is too large.
+    /// The request is too large.
     #[error("the call is too large")]
     TooLarge,
     /// This node does not accept calls yet, or no longer.
@@ -168,12 +169,12 @@ pub enum CallFailure {
     /// Nothing was done.
     #[error(transparent)]
     Refused(#[from] CallRefusal),
-    /// It was started, and its caller's deadline passed.
+    /// The call was started, and the caller's deadline passed before it ended.
     #[error("the call was not answered in time")]
     Expired,
 }
 
-/// Sends and receives calls; clones share the same state.
+/// Sends and receives calls. Clones share the same state.
 #[derive(Clone)]
 pub struct Calls(Arc<Inner>);
 
@@ -188,8 +189,8 @@ struct Inner {
     places_max: u32,
     waits: Arc<Semaphore>,
     closed: CancellationToken,
-    /// Nodes that did not answer over NATS, and until when they are called over HTTP instead: NATS'
-    /// pings detect a connection that drops everything only much later.
+    /// Nodes that did not answer over NATS, and the time until which they are called over HTTP
+    /// first. Pings alone would detect a connection that drops all messages only much later.
     silent: Mutex<HashMap<String, Instant>>,
 }
 
@@ -199,10 +200,11 @@ enum Way {
 }
 
 impl Calls {
-    /// Calls between nodes in separate processes. `secret` is the cluster's.
+    /// Calls between nodes in separate processes. `secret` is the secret that all nodes of the
+    /// cluster share.
     ///
     /// # Errors
-    /// Why no HTTP client can be made.
+    /// The reason why the HTTP client cannot be created.
     pub fn new(
         nats: Option<Connection>,
         options: &Options,
@@ -254,8 +256,7 @@ impl Calls {
     /// Calls a node and waits for its answer until the timeout.
     ///
     /// # Errors
-    /// [`CallError`], which tells whether the call may be repeated at once, later, or only if it is
-    /// idempotent.
+    /// [`CallError`]. Only after [`CallError::Unknown`] the call may have been carried out.
     pub async fn call(
         &self,
         to: &Peer,
@@ -334,7 +335,8 @@ impl Calls {
         }
     }
 
-    /// The answer; `None` if it is too large for NATS and must be fetched over HTTP.
+    /// The answer; `None` if the call was carried out but the answer is too large for NATS, so that
+    /// the call must be repeated over HTTP.
     async fn by_nats(
         &self,
         nats: &Connection,

@@ -16,15 +16,15 @@ pub const FROM: &str = "Kontor-Call-From";
 pub const ID: &str = "Kontor-Call-Id";
 /// The time of sending, in milliseconds since 1970 by the caller's clock.
 pub const SENT: &str = "Kontor-Call-Sent";
-/// The caller's timeout from then, in milliseconds.
+/// The caller's timeout, counted from the time of sending, in milliseconds.
 pub const LEFT: &str = "Kontor-Call-Left";
-/// The keyed digest of all of these, the callee and the body.
+/// The signature (HMAC-SHA-256): it covers the headers above, the callee and the body.
 pub const MAC: &str = "Kontor-Call-Mac";
 /// The trace context (W3C).
 pub const TRACE: &str = "traceparent";
 
-/// The largest difference between two nodes' clocks. An intercepted call can be replayed for this
-/// long.
+/// The largest allowed difference between the time of sending and the callee's clock. An
+/// intercepted call can be replayed for this long.
 pub const SKEW: Duration = Duration::from_secs(60);
 
 /// The headers of a call.
@@ -58,8 +58,8 @@ impl Seal {
         ]
     }
 
-    /// Verifies and parses the headers of a call to this node. Its time and sender are trusted only
-    /// if a node of the cluster signed them recently.
+    /// Verifies and parses the headers of a call to this node. The headers are valid only if a node
+    /// of the cluster signed them, for this node, and recently.
     ///
     /// # Errors
     /// [`CallRefusal::Unsigned`] or [`CallRefusal::Late`].

@@ -1,4 +1,5 @@
-//! Received calls: admission, the limit of concurrent calls, and their timeout.
+//! Serves received calls: verifies them, limits how many are served at once, and applies the
+//! timeout.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,15 +17,15 @@ use super::{
 };
 use crate::bus::nats::Connection;
 
-/// The longest that a call is served, whatever its caller's timeout.
+/// The longest time for which a call is served, whatever its caller's timeout.
 pub const LONGEST: Duration = Duration::from_secs(60);
-/// Bytes of a message that are reserved for its headers.
+/// The number of bytes of a message that are reserved for its headers.
 const HEADERS: usize = 1_024;
 const SUBSCRIBE_AGAIN: Duration = Duration::from_secs(1);
 
 impl Calls {
-    /// Serves calls until stopped; then it accepts no more. The returned task ends when the calls
-    /// in progress are answered.
+    /// Accepts calls until stopped. Then the returned task ends when the calls in progress are
+    /// answered.
     pub fn serve(&self, handler: Handler, stop: CancellationToken) -> tokio::task::JoinHandle<()> {
         if self.0.handler.set(handler).is_err() {
             tracing::error!("a call handler is registered already");
@@ -48,7 +49,7 @@ impl Calls {
         })
     }
 
-    /// Whether there is a handler.
+    /// Whether calls are accepted: there is a handler, and serving was not stopped.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.0.handler.get().is_some() && !self.0.closed.is_cancelled()
@@ -81,7 +82,8 @@ impl Calls {
         let inner = &self.0;
         let now = (inner.now)();
         let seal = Seal::read(&inner.secret, &inner.node, header, &body, now)?;
-        // Clocks differ; it is certain that the caller waits at most its timeout from now.
+        // The deadline is computed by this node's clock, because clocks differ: the caller waits at
+        // most its timeout from now.
         let until = Instant::now() + seal.left.min(LONGEST);
         Ok(seal.into_call(body, until))
     }
@@ -89,7 +91,7 @@ impl Calls {
     /// Carries out an accepted call.
     ///
     /// # Errors
-    /// [`CallFailure`]: it was refused, or took longer than its caller waits.
+    /// [`CallFailure`]: the call was refused, or took longer than its caller waits.
     pub async fn answer(
         &self,
         way: &'static str,
@@ -159,7 +161,8 @@ impl Calls {
                 }
             }
             if stop.is_cancelled() {
-                // Messages that the server has sent already are answered; it sends no more.
+                // After the drain, the server sends no more messages; those that it has already
+                // sent are still answered.
                 if calls.drain().await.is_ok() && nats.is_up() {
                     while let Some(message) = calls.next().await {
                         self.take(nats, message);

@@ -1,8 +1,8 @@
-//! Job notices: they tell nodes that a job is due. They go over JetStream, as a work queue that
-//! delivers each notice to one node, or in process.
+//! Job notices: messages that a job is due. They go over JetStream, as a work queue that delivers
+//! each notice to one node, or in process.
 //!
-//! A lost notice is sent again by a node that polls the ledger; one that arrives twice finds that
-//! the job is already started.
+//! If a notice is lost, a node that polls the ledger sends it again. If a notice arrives twice, the
+//! second receiver finds the job already started, and does nothing.
 
 use std::time::Duration;
 
@@ -25,15 +25,18 @@ use crate::domain::background_job::Job;
 /// The JetStream stream of job notices.
 pub const NAME: &str = "KONTOR_JOBS";
 const SUBJECT: &str = "kontor.jobs";
-/// The consumer that all nodes share.
+/// The durable consumer that all nodes share.
 const WORKERS: &str = "workers";
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How long a node may work on a notice without reporting progress.
+/// How long a node may keep a notice without reporting progress; after that, the notice is
+/// delivered again.
 const ACK_WAIT: Duration = Duration::from_secs(30);
-/// How often a notice is delivered. After that a server stops silently, so the limit must never be
-/// reached: a node acknowledges a notice when it arrives, and the ledger counts the attempts.
+/// The most deliveries of a notice; after that many, the server silently stops delivering it. A
+/// node acknowledges a notice whatever the outcome of the job, because the ledger counts the
+/// attempts, so only failures to read or write the ledger use up deliveries. A poll of the ledger
+/// then sends a new notice.
 const DELIVERIES: i64 = 20;
-/// How long a notice is recognized by its id, and how long it is stored.
+/// How long a notice is recognized as a duplicate by its id; `AGE` is how long it is stored.
 const DUPLICATES: Duration = Duration::from_secs(30);
 const AGE: Duration = Duration::from_secs(3_600);
 const HEARTBEAT: Duration = Duration::from_secs(2);
@@ -47,7 +50,7 @@ pub struct Word {
 }
 
 impl Word {
-    /// Reports progress, so that the notice is not delivered to another node.
+    /// Reports progress, so that the notice is not delivered again.
     pub async fn hold(&self) {
         self.say(AckKind::Progress).await;
     }
@@ -61,7 +64,8 @@ impl Word {
         if let Some(message) = &self.taken
             && let Err(error) = message.ack_with(what).await
         {
-            // It comes again, and finds its job begun.
+            // The notice will be delivered again, and its receiver will find the job already
+            // started.
             tracing::debug!(job = self.job, %error, "cannot acknowledge the notice of a job");
         }
     }
@@ -70,13 +74,14 @@ impl Word {
 /// Sends and receives job notices.
 #[async_trait]
 pub trait QueueConnection: Send + Sync + 'static {
-    /// Announces a due job; `true` if the notice was accepted. It may still be lost.
+    /// Sends the notice of a due job; `true` if the notice was accepted. It may still be lost.
     async fn tell(&self, job: &Job) -> bool;
 
     /// The notices for this node, until an error.
     async fn words(&self) -> Result<BoxStream<'static, Word>, String>;
 
-    /// Whether notices work at the moment: if not, nodes poll the ledger.
+    /// Whether notices can be sent and received at the moment. If not, nodes find jobs by polling
+    /// the ledger.
     fn is_up(&self) -> bool;
 }
 
@@ -102,7 +107,7 @@ impl QueueConnection for TwinLine {
             loop {
                 match words.recv().await {
                     Ok(job) => return Some((Word { job, taken: None }, words)),
-                    // A missed notice is found in the ledger.
+                    // The job of a missed notice is found by polling the ledger.
                     Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => return None,
                 }
@@ -157,7 +162,7 @@ impl QueueConnection for JetLine {
             return false;
         }
         let mut headers = HeaderMap::new();
-        // Several nodes announce the same attempt; the id deduplicates the notices.
+        // Several nodes may send a notice of the same attempt; NATS deduplicates them by this id.
         let id = format!("{}-{}-{}", job.id, job.attempts, job.due_at.millis());
         headers.insert("Nats-Msg-Id", id);
         let word = PublishMessage::build().payload(job.id.clone().into()).headers(headers);
@@ -188,7 +193,8 @@ impl QueueConnection for JetLine {
         let consumer = consumer.map_err(|error| error.to_string())?;
         let got = &consumer.cached_info().config;
         self.findings.compare("consumer of KONTOR_JOBS", &asked.into_consumer_config(), got);
-        // Few are prefetched: a notice that one node holds is not delivered to another.
+        // Prefetches only one notice at a time: a prefetched notice is not delivered to another
+        // node, which might be free to work on it.
         let messages = consumer.stream().max_messages_per_batch(1).heartbeat(HEARTBEAT);
         let messages = messages.expires(EXPIRES).messages().await;
         let messages = messages.map_err(|error| error.to_string())?;

@@ -1,8 +1,9 @@
-//! The job queue: work that any node does once, retried after failures, and dead after too many.
-//! The job's row in the ledger is authoritative; nodes send each other only notices that a job is
-//! due, which may be lost, late or duplicated.
+//! The job queue: background work that any one node does. A job is retried after failures, and
+//! given up (dead) after too many. The job's row in the ledger, a table of the store, is
+//! authoritative. Nodes send each other only notices that a job is due, which may be lost, late or
+//! duplicated.
 //!
-//! The work of each kind of job is defined elsewhere.
+//! The callers define the work of each kind of job.
 
 mod connection;
 mod schedules;
@@ -31,20 +32,20 @@ pub trait JobLedger: Send + Sync + 'static {
     /// The time that all nodes use, whatever their own clocks say.
     async fn now(&self) -> Result<Timestamp, String>;
 
-    /// Adds a job; `false` if there is one with its key.
+    /// Adds a job; `false` if there is a job with the same idempotency key or id.
     async fn add_job(&self, job: &Job) -> Result<bool, String>;
 
     /// A job.
     async fn job(&self, id: &str) -> Result<Option<Job>, String>;
 
-    /// Updates a job, if it still has the state, node and start time of `was`; `false`, with
-    /// nothing written, if it has changed since.
+    /// Updates a job; `false`, with nothing written, if it does not have the state, attempts, node
+    /// and start time of `was` any more.
     async fn put_job(&self, was: &Job, job: &Job) -> Result<bool, String>;
 
     /// Waiting and running jobs that are due by a time, in order of their due times.
     async fn due_jobs(&self, until: Timestamp, limit: u32) -> Result<Vec<Job>, String>;
 
-    /// Removes jobs that were done before a time; returns how many.
+    /// Removes jobs that were done before a time; returns the number of removed jobs.
     async fn remove_done_jobs(&self, before: Timestamp) -> Result<u64, String>;
 
     /// All schedules, in order of their names.
@@ -53,26 +54,27 @@ pub trait JobLedger: Send + Sync + 'static {
     /// Writes a schedule.
     async fn put_schedule(&self, schedule: &Schedule) -> Result<(), String>;
 
-    /// Moves a schedule to its next time, if it still equals `was`; `false` if another node has
-    /// done so.
+    /// Moves a schedule from the time of `was` to its next time; `false` if another node has moved
+    /// it already.
     async fn move_schedule(&self, was: &Schedule, next_at: Timestamp) -> Result<bool, String>;
 }
 
-/// The work of a kind of job. It may be repeated after it was done, if its node died before it
-/// could record that.
+/// The work of a kind of job. It must be repeatable: if the node dies before it has recorded the
+/// result, another node does the work again.
 pub type JobWork =
     Arc<dyn Fn(JobRun) -> BoxFuture<'static, Result<serde_json::Value, JobFailure>> + Send + Sync>;
 
 /// Limits and periods of the queue.
 #[derive(Clone, Copy, Debug)]
 pub struct QueuePace {
-    /// Jobs that this node works on at once.
+    /// The most jobs that this node works on at once.
     pub at_once: usize,
-    /// The lease of a running job: after it, its node counts as dead.
+    /// The lease of a running job, which its node renews. If it ends, the node counts as dead, and
+    /// the job is started again.
     pub lease: Span,
     /// How often the ledger is polled.
     pub poll: std::time::Duration,
-    /// How long done jobs are stored.
+    /// How long a job is stored after it is done.
     pub keep: Span,
 }
 
@@ -93,9 +95,9 @@ pub struct QueueStart {
     pub ledger: Arc<dyn JobLedger>,
     /// The job notices.
     pub line: Arc<dyn QueueConnection>,
-    /// The kinds of jobs of this node.
+    /// The kinds of jobs that this node knows, with their work.
     pub kinds: BTreeMap<&'static str, JobWork>,
-    /// This node.
+    /// The id of this node.
     pub node: String,
     /// Limits and periods.
     pub pace: QueuePace,
@@ -107,7 +109,7 @@ pub enum Error {
     /// There is no such kind of job.
     #[error("there is no such kind of job")]
     UnknownKind,
-    /// Its pattern cannot be used.
+    /// The cron pattern of the schedule is invalid.
     #[error("the cron pattern is invalid: {0}")]
     Cron(String),
     /// The ledger failed.
@@ -115,7 +117,7 @@ pub enum Error {
     Ledger(String),
 }
 
-/// The job queue; clones share the same state.
+/// The job queue of a node. Clones share the same state.
 #[derive(Clone)]
 pub struct Queue(Arc<Inner>);
 
@@ -130,8 +132,8 @@ struct Inner {
 }
 
 impl Queue {
-    /// Works on jobs until stopped; the returned task ends when the jobs in progress have ended, or
-    /// were left to other nodes.
+    /// Starts to work on jobs, until stopped. Then the returned task ends when the jobs in progress
+    /// have ended, at the latest after 5 s; unfinished ones are left to other nodes.
     #[must_use]
     pub fn start(start: QueueStart, stop: CancellationToken) -> (Self, JoinHandle<()>) {
         let QueueStart { ledger, line, kinds, node, pace } = start;
@@ -146,10 +148,10 @@ impl Queue {
         self.0.kinds.keys().copied()
     }
 
-    /// Adds a job; `None` if there is one with this key.
+    /// Adds a job; `None` if there is a job with this idempotency key.
     ///
     /// # Errors
-    /// [`Error`]; after an error of the ledger it may have been added.
+    /// [`Error`]; after [`Error::Ledger`], the job may have been added.
     pub async fn add(
         &self,
         kind: &str,
@@ -171,8 +173,8 @@ impl Queue {
         Ok(Some(job))
     }
 
-    /// Retries a waiting or dead job at once; `None` if there is no such job, and `false` if it
-    /// runs or is done.
+    /// Retries a waiting or dead job at once; `None` if there is no such job, and `false` if the
+    /// job is running or done.
     ///
     /// # Errors
     /// [`Error::Ledger`].

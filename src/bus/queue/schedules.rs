@@ -1,4 +1,4 @@
-//! Schedules: jobs that are added periodically, by the first node that finds one due.
+//! Schedules: each adds a job periodically. The first node that finds a schedule due adds the job.
 
 use serde_json::Value;
 
@@ -14,7 +14,8 @@ impl Queue {
         self.0.ledger.schedules().await.map_err(Error::Ledger)
     }
 
-    /// Sets a schedule; times that were missed before are not made up for.
+    /// Creates or changes a schedule. Its next time is in the future: times that were missed before
+    /// are skipped.
     ///
     /// # Errors
     /// [`Error`].
@@ -40,9 +41,9 @@ impl Queue {
         Ok(schedule)
     }
 
-    /// Adds the jobs of all due schedules. The job is added before the schedule moves: the job's
-    /// key deduplicates it, however many nodes add it, and if a node dies in between, the next one
-    /// moves the schedule.
+    /// Adds the jobs of all due schedules. The job is added first, and then the schedule is moved
+    /// to its next time. If several nodes add the job, its idempotency key deduplicates it. If a
+    /// node dies in between, another node moves the schedule.
     pub(super) async fn fire(&self) {
         let found = async { Ok((self.0.ledger.schedules().await?, self.0.ledger.now().await?)) };
         let (all, now) = match found.await {
@@ -59,7 +60,7 @@ impl Queue {
             let by = format!("schedule:{name}");
             match self.add(&schedule.kind, &payload, &by, Some(key)).await {
                 Ok(_) => {}
-                // Another version of the program may know it.
+                // Nodes of another version may know this kind of job.
                 Err(Error::UnknownKind) => continue,
                 Err(error) => {
                     tracing::warn!(schedule = name, %error, "cannot add a job");

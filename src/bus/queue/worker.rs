@@ -1,5 +1,5 @@
-//! Workers: receive notices, start jobs, extend leases and store results; and poll the ledger for
-//! jobs without a notice.
+//! Workers: they receive notices, start jobs, renew leases and store results. They also poll the
+//! ledger for due jobs.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -13,15 +13,15 @@ use super::connection::Word;
 use super::{JobState, Queue};
 use crate::domain::background_job::Job;
 
-/// The most jobs of one poll.
+/// The most jobs that one poll reads.
 const LOOK: u32 = 100;
 /// The pause before notices are received again after an error.
 const AGAIN: Duration = Duration::from_secs(1);
 /// How often old done jobs are removed.
 const CLEAN: Duration = Duration::from_secs(600);
-/// How long a stop waits for jobs in progress.
+/// How long the queue waits for jobs in progress when it is stopped.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-/// The most characters stored of an error.
+/// An error message is truncated to this many characters when it is stored.
 const ERROR_CHARS_MAX: usize = 500;
 
 /// Why a job failed.
@@ -36,7 +36,7 @@ pub enum JobFailure {
 /// A job in progress.
 #[derive(Clone)]
 pub struct JobRun {
-    /// The job, as it was when it was started.
+    /// The job, as of its start.
     pub job: Job,
     progress: tokio::sync::watch::Sender<Option<Value>>,
 }
@@ -48,7 +48,7 @@ impl JobRun {
         serde_json::from_str(&self.job.payload).unwrap_or_default()
     }
 
-    /// Reports progress; operators see it a moment later.
+    /// Reports progress. It is stored at the next renewal of the lease, where operators can see it.
     pub fn progress(&self, how_far: Value) {
         self.progress.send_replace(Some(how_far));
     }
@@ -109,7 +109,7 @@ impl Queue {
                             self.clean().await;
                         }
                     };
-                    // Another node does the rest.
+                    // If the queue is stopped meanwhile, other nodes find the remaining jobs.
                     let _stopped = stop.run_until_cancelled(look).await;
                     if !stands {
                         words = None;
@@ -122,8 +122,8 @@ impl Queue {
         let _late = tokio::time::timeout(LAST_WORDS, tasks.wait()).await;
     }
 
-    /// Polls due jobs: announces them, or starts them if notices do not work; returns whether
-    /// notices are accepted.
+    /// Polls the ledger for due jobs. If notices work (`line`), sends their notices, otherwise
+    /// starts the jobs on this node. Returns whether notices still work.
     async fn look(&self, tasks: &TaskTracker, line: bool) -> bool {
         let ledger = &self.0.ledger;
         let due = match async { ledger.due_jobs(ledger.now().await?, LOOK).await }.await {
@@ -135,7 +135,8 @@ impl Queue {
         };
         for job in due {
             if line {
-                // If notices are not accepted, announcing the rest would only delay them.
+                // If a notice is not accepted, sending the others would only cost time. The next
+                // poll starts the jobs directly.
                 if !self.0.line.tell(&job).await {
                     return false;
                 }
@@ -162,12 +163,12 @@ impl Queue {
         }
     }
 
-    /// Starts a job, unless another node has, and completes it.
+    /// Starts a job and stores its outcome, unless another node has started it.
     async fn take(&self, id: &str, word: Option<Word>) {
         match self.begin(id).await {
             Ok(Some(job)) => self.run(job, word.as_ref()).await,
             Ok(None) => {}
-            // The word comes again, or the ledger is looked into.
+            // The job is not lost: its notice will be delivered again, or a poll will find it.
             Err(error) => return tracing::warn!(job = id, error, "cannot start a job"),
         }
         if let Some(word) = word {
@@ -199,7 +200,7 @@ impl Queue {
         };
         let (told, mut progress) = tokio::sync::watch::channel(None);
         let run = JobRun { job: job.clone(), progress: told };
-        // A panic fails the job, not its node.
+        // A panic of the work fails only the job.
         let mut work = AssertUnwindSafe(work(run)).catch_unwind();
         let pace = u64::try_from(self.0.pace.lease.millis() / 3).unwrap_or(1).max(1);
         let mut beat = tokio::time::interval(Duration::from_millis(pace));

@@ -1,6 +1,6 @@
-//! The stream on JetStream. A server acknowledges before it has synced, so the end of the stream
-//! may be lost. nats-server 2.9 silently ignores unknown configuration, so the reported
-//! configuration is compared with the requested one.
+//! The stream on JetStream. A server acknowledges a message before it has synced it, so the end of
+//! the stream may be lost in a crash. nats-server 2.9 silently ignores unknown configuration, so
+//! the reported configuration is compared with the requested one.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,19 +31,20 @@ use crate::domain::time::Timestamp;
 
 /// Timeout of a request to the server.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long a message is recognized by its id.
+/// How long a message is recognized as a duplicate by its id.
 const DUPLICATES: Duration = Duration::from_secs(120);
-/// The most unacknowledged messages, beyond those of a relay.
+/// The most unacknowledged messages that the client allows; more than the relay ever has.
 const UNACKNOWLEDGED: usize = 4_096;
-/// Period of the server's heartbeats; without one for twice as long, the consumer is made again.
+/// The period of the server's heartbeats. If none arrives for twice as long, the stream is followed
+/// anew.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 const EXPIRES: Duration = Duration::from_secs(30);
 const PAGE: usize = 512;
-/// Bytes of a message that are reserved for its headers.
+/// The number of bytes of a message that are reserved for its headers.
 const HEADERS: usize = 4_096;
 const ID: &str = "Nats-Msg-Id";
 
-/// The stream on JetStream; clones share the same state.
+/// The stream on JetStream. Clones share the same state.
 #[derive(Clone)]
 pub struct Jet(Arc<Inner>);
 
@@ -55,15 +56,16 @@ struct Inner {
     known: Mutex<Known>,
 }
 
-/// What was last seen of the stream, to detect losses.
+/// The last known state of the stream, with which losses are detected.
 #[derive(Default)]
 struct Known {
     life: u64,
     created: Option<OffsetDateTime>,
     last: u64,
     emptied_at: u64,
-    /// Suffixes of message ids, for shards whose events were purged: a server remembers the ids of
-    /// purged messages, and would treat a resent one as a duplicate.
+    /// Random suffixes of message ids, by shard, for shards whose messages were purged. The server
+    /// remembers the ids of purged messages, so without a suffix it would treat the same events,
+    /// sent again, as duplicates.
     salts: HashMap<u16, u32>,
 }
 
@@ -125,8 +127,8 @@ impl Jet {
         known.last = known.last.max(sequence);
     }
 
-    /// Handles a message that the server reports as a duplicate: a purged one is still known by its
-    /// id, and is sent again with another.
+    /// Handles a message that the server reports as a duplicate. If the stream does not have the
+    /// message any more, because it was purged, it is sent again with another id.
     async fn again(&self, message: &StreamMessage, sequence: u64) -> Result<(), Trouble> {
         let found = self.stream().await?.get_raw_message(sequence).await;
         match found.map_err(|error| (error.kind(), error.to_string())) {
@@ -171,7 +173,8 @@ impl Jet {
         let mut left = consumer.cached_info().num_pending;
         while left > 0 {
             let Ok(next) = tokio::time::timeout(PATIENCE, messages.next()).await else {
-                // The remaining messages may have expired before they arrived.
+                // The remaining messages may have expired from the stream before they were
+                // delivered.
                 left = consumer.info().await.map_err(failed)?.num_pending;
                 if left > 0 {
                     return Err(failed("the server does not report the stream's contents"));
@@ -283,8 +286,8 @@ impl Stream for Jet {
         let Some(first) = first else {
             return Ok(from);
         };
-        // In this order: messages that are added or expire meanwhile make the count too small,
-        // never equal.
+        // The first position is read before the count, and the last one after it. So if messages
+        // are added or expire meanwhile, the count is too small, and the comparison below fails.
         let mut counts = stream.info_with_subjects(of_shard(shard)).await.map_err(failed)?;
         let mut count = 0;
         while let Some((_, one)) = counts.try_next().await.map_err(failed)? {
@@ -299,11 +302,13 @@ impl Stream for Jet {
     }
 
     async fn horizon(&self) -> Result<Option<Timestamp>, Trouble> {
-        // The server may have applied less than was requested.
+        // The configuration is read from the server, which may have applied other limits than
+        // requested.
         let Info { config, state, .. } = self.info().await?;
         let old = (!config.max_age.is_zero()).then(|| OffsetDateTime::now_utc() - config.max_age);
-        // Whether the stream has been full: if it was not, missing messages were purged, with a
-        // shard.
+        // A stream that is at least 90 % full, and does not begin with its first message, has
+        // dropped its oldest messages by size. In a less full stream, the first messages are
+        // missing because they were purged, with their shard.
         let full = u64::try_from(config.max_bytes).unwrap_or(u64::MAX) / 10 * 9;
         let full = state.first_sequence > 1 && state.bytes >= full;
         let at = old.max(full.then_some(state.first_timestamp));
@@ -340,7 +345,8 @@ impl Stream for Jet {
     }
 
     async fn follow(&self) -> Result<BoxStream<'static, Result<Heard, Trouble>>, Trouble> {
-        // The stream is checked first, because the error of a consumer without a stream says less.
+        // Checks first that the stream exists, because the error of creating a consumer without a
+        // stream is less clear.
         self.info().await?;
         let asked = pull::Config {
             deliver_policy: DeliverPolicy::LastPerSubject,

@@ -1,7 +1,7 @@
 //! The stream of committed events, written by relays and read by followers: a trait with two
-//! implementations, JetStream and in process. It is a copy of the recent part of the journals and
-//! never authoritative: a server may lose the end of it, or all of it, and lost events are relayed
-//! again.
+//! implementations, JetStream and in process. The stream is a copy of the recent part of the
+//! journal and never authoritative. A server may lose its end, or all of it; lost events are
+//! relayed again.
 
 mod jet;
 mod twin;
@@ -26,51 +26,56 @@ pub const NAME: &str = "KONTOR_EVENTS";
 /// Why the stream cannot be used at the moment.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Trouble {
-    /// There is no such stream, at least no longer.
+    /// The stream does not exist (any more).
     #[error("the stream does not exist")]
     Missing,
-    /// It is unreachable, or refuses.
+    /// The server is unreachable, or has refused a request.
     #[error("{0}")]
     Failed(String),
 }
 
-/// The acknowledgment of a sent message: it is in the stream, or it may not be.
+/// Waits for the acknowledgment of a sent message: `Ok` if the message is in the stream, an error
+/// if it may not be.
 pub type PublishFuture = BoxFuture<'static, Result<(), Trouble>>;
 
 /// A stream of committed events.
 #[async_trait]
 pub trait Stream: Send + Sync + 'static {
-    /// Watches whether it is reachable.
+    /// Watches whether the stream is reachable.
     fn reachable(&self) -> watch::Receiver<bool>;
 
-    /// Creates it if it is missing, with the right configuration.
+    /// Creates the stream if it is missing, and updates its configuration if that is not the
+    /// requested one.
     async fn ready(&self) -> Result<(), Trouble>;
 
-    /// A number that changes when the stream has lost messages: it was recreated or emptied, or its
-    /// end is not what was acknowledged.
+    /// A number that changes when the stream has lost messages: it was recreated or emptied, or
+    /// lacks acknowledged messages at its end.
     async fn life(&self) -> Result<u64, Trouble>;
 
     /// The last message of a shard: its position and the checksum of its record.
     async fn last(&self, shard: u16) -> Result<Option<(i64, String)>, Trouble>;
 
-    /// The first missing position of a shard, from a given one, even if later ones are present.
+    /// The first position of a shard, from `from` on, that is missing in the stream, even if later
+    /// ones are present.
     async fn missing(&self, shard: u16, from: i64) -> Result<i64, Trouble>;
 
-    /// Events older than this have expired from the stream, by age or by size.
+    /// The time before which events have expired from the stream, by age or by size; `None` if none
+    /// have.
     async fn horizon(&self) -> Result<Option<Timestamp>, Trouble>;
 
     /// Removes all messages of a shard.
     async fn purge(&self, shard: u16) -> Result<(), Trouble>;
 
-    /// Sends a message after those sent before; the returned future is its acknowledgment. One that
-    /// is already in the stream counts as stored.
+    /// Sends a message, after those that were sent before; the returned future waits for its
+    /// acknowledgment. If the message is already in the stream, it is not stored again.
     async fn send(&self, message: StreamMessage) -> Result<PublishFuture, Trouble>;
 
-    /// The last message of each kind and shard, and then all new ones.
+    /// Reads the stream: first the last message of each kind of event and shard, and then all new
+    /// messages.
     async fn follow(&self) -> Result<BoxStream<'static, Result<Heard, Trouble>>, Trouble>;
 }
 
-/// The first missing position, from a given one.
+/// The first position from `from` on that is not in `positions`.
 fn missing_of(positions: &BTreeSet<i64>, from: i64) -> i64 {
     let in_order = positions.range(from..).zip(from..).take_while(|(pos, next)| *pos == next);
     in_order.last().map_or(from, |(pos, _)| pos + 1)

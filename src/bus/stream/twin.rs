@@ -1,4 +1,4 @@
-//! The stream in process. Tests can make it lose what JetStream can lose.
+//! The stream in process. Tests can make it lose messages as JetStream can.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,14 +12,15 @@ use super::wire::{Heard, StreamMessage, read};
 use super::{PublishFuture, Stream, Trouble, missing_of};
 use crate::domain::time::Timestamp;
 
-/// A stream in process; clones share it.
+/// A stream in process. Clones share its content.
 #[derive(Clone)]
 pub struct Twin(Arc<Inner>);
 
 struct Inner {
     kept: Mutex<Log>,
     reachable: watch::Sender<bool>,
-    /// Notified after each change, in the order in which the waiters subscribed.
+    /// Notifies the waiters after each change, in the order in which they began to wait, so that
+    /// simulated runs are deterministic.
     changed: Notify,
 }
 
@@ -47,7 +48,7 @@ impl Twin {
         self.tell();
     }
 
-    /// Loses the last messages, as a server that dies before it has synced.
+    /// Loses the last `count` messages, as a server does that dies before it has synced.
     pub fn lose(&self, count: usize) {
         let mut log = self.log();
         let left = log.messages.len().saturating_sub(count);
@@ -59,7 +60,7 @@ impl Twin {
         self.tell();
     }
 
-    /// Refuses an event once, and accepts later ones.
+    /// Refuses the next message of this event once; other events are accepted.
     pub fn refuse(&self, shard: u16, pos: i64) {
         self.log().refused.insert((shard, pos));
     }
@@ -79,7 +80,7 @@ impl Twin {
         of_shard.map(|one| one.subject.clone()).collect()
     }
 
-    /// Makes it unreachable, or reachable again.
+    /// Makes the stream reachable or unreachable.
     pub fn reach(&self, is: bool) {
         self.0.reachable.send_replace(is);
         self.tell();
@@ -89,7 +90,7 @@ impl Twin {
         self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The log, if it exists and is reachable.
+    /// The log, if the stream exists and is reachable.
     fn there(&self) -> Result<MutexGuard<'_, Log>, Trouble> {
         if !*self.0.reachable.borrow() {
             return Err(Trouble::Failed("the stream cannot be reached".into()));

@@ -1,8 +1,8 @@
 //! A committed event as a message: a CloudEvent in JSON with extension attributes, under a subject
 //! that names its shard. Decoded, it is the original record, byte for byte.
 //!
-//! Everything is in the body. As headers, the same attributes would cost a NATS client more than
-//! the rest of the message.
+//! All attributes are in the body: as headers, they would cost a NATS client more time than the
+//! rest of the message.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,25 +13,26 @@ use tokio_util::bytes::Bytes;
 use crate::domain::entity::{EntityId, Record};
 use crate::domain::time::Timestamp;
 
-/// Prefix of the subjects of all events.
+/// The subjects of all events, as a pattern.
 pub const SUBJECTS: &str = "kontor.events.>";
 
-/// The most bytes of a body; a larger event is only announced, and read from the journal.
+/// The most bytes of a body. A larger event is sent without its cause and data, and receivers read
+/// it from the journal.
 const BODY_BYTES_MAX: usize = 900 << 10;
 
-/// Approximate bytes of the attributes.
+/// The approximate size of the attributes, in bytes.
 const HEAD_BYTES: usize = 512;
 
 /// The media type of a message.
 pub const CONTENT_TYPE: &str = "application/cloudevents+json";
 
-/// Separates the attributes from the cause; it occurs in no attribute, because quotes are escaped
-/// there.
+/// Separates the attributes from the cause. It cannot occur in an attribute, because quotes are
+/// escaped there.
 const OPENING: &str = ",\"data\":{\"cause\":";
 const MIDDLE: &str = ",\"data\":";
 const END: &str = "}}";
 
-/// The attributes of a message: those of every CloudEvent, then the extensions.
+/// The attributes of a message: first those of every CloudEvent, then the extension attributes.
 #[derive(Serialize, Deserialize)]
 struct Attributes<'a> {
     specversion: &'a str,
@@ -49,13 +50,13 @@ struct Attributes<'a> {
     epoch: i64,
     /// Milliseconds since 1970.
     at: i64,
-    /// The kind of the event, as the journal has it.
+    /// The kind of the event, as in the journal.
     #[serde(borrow)]
     kind: std::borrow::Cow<'a, str>,
     /// The length of the cause, in bytes.
     causebytes: usize,
     sum: &'a str,
-    /// The length of the omitted data, in bytes.
+    /// If cause and data are omitted, their approximate length, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     omitted: Option<usize>,
 }
@@ -77,7 +78,8 @@ pub struct StreamMessage {
     pub body: Bytes,
 }
 
-/// The public names of nouns and rows, by the prefix of their ids. The default is the prefix.
+/// The public names of nouns and versioned rows, by the prefix of their ids. For a prefix without
+/// an entry, it is the prefix itself.
 pub type PublicNames = BTreeMap<&'static str, &'static str>;
 
 /// The subjects of one shard.
@@ -87,7 +89,7 @@ pub fn of_shard(shard: u16) -> String {
 }
 
 impl StreamMessage {
-    /// The message of a record, relayed by the owner of an epoch.
+    /// The message of a record, relayed by the owner of its shard in this epoch.
     #[must_use]
     pub fn of(record: &Record, epoch: i64, names: &PublicNames) -> Self {
         let (shard, pos, prefix) = (record.shard, record.pos, record.entity.prefix());
@@ -131,7 +133,7 @@ impl StreamMessage {
         Self { shard, pos, subject, id, sum, body: body.into() }
     }
 
-    /// The message without the event's data: a receiver reads them from the journal.
+    /// The message without the event's cause and data: receivers read the event from the journal.
     #[must_use]
     pub fn without_data(mut self) -> Self {
         let omitted = self.body.len();
@@ -157,7 +159,7 @@ pub struct Heard {
     pub record: Option<Record>,
 }
 
-/// The attributes of a message as JSON, and the rest, its data.
+/// Splits a body into the attributes, as JSON, and the rest: cause and data.
 fn parts(body: &[u8]) -> Option<(String, Option<&str>)> {
     let text = std::str::from_utf8(body).ok()?;
     Some(match text.split_once(OPENING) {
@@ -192,7 +194,7 @@ pub fn read(body: &[u8]) -> Option<Heard> {
     Some(Heard { shard: head.shard, pos: head.position, sum: head.sum.to_owned(), record })
 }
 
-/// A checksum of a record.
+/// A checksum of a record (CRC-32).
 #[must_use]
 pub fn sum(record: &Record) -> String {
     let mut sum = crc32fast::Hasher::new();
@@ -205,7 +207,8 @@ pub fn sum(record: &Record) -> String {
     format!("{:08x}", sum.finalize())
 }
 
-/// A text as one token of a subject.
+/// A text as one token of a NATS subject: other characters than letters, digits, `_` and `-` become
+/// `_`.
 fn word(text: &str) -> String {
     let good = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == '-';
     let word: String = text.chars().map(|c| if good(c) { c } else { '_' }).collect();
