@@ -1,9 +1,10 @@
-//! All settings: defaults, then `config.toml`, then the environment, then flags.
+//! All settings. The sources are defaults, `config.toml`, the environment and flags; a later source
+//! overrides an earlier one.
 //!
-//! Each floor owns its own `Options`; here they only meet. Secrets are made and kept by the
-//! store; a setting that names a file (`..._FILE` in the environment) is read from it. What each
-//! setting may be stands beside it, how all that is wrong is told is in `check`, and what is not
-//! shown of a setting in `mask`.
+//! Each floor defines its own `Options`; this file only combines them. If the name of an
+//! environment variable ends in `_FILE`, the value is read from the file that the variable names.
+//! Generated secrets are not settings: the store keeps them. The valid values of each setting are
+//! declared at its field; `check` reports all invalid values, and `mask` hides passwords.
 
 mod check;
 mod mask;
@@ -27,9 +28,9 @@ use crate::domain::limits::{holds, within};
 use crate::domain::pricing;
 use crate::{bus, cache, http, store, telemetry};
 
-/// What every variable of the environment begins with.
+/// The prefix of all environment variables.
 const PREFIX: &str = "KONTOR__";
-/// The file that is read when none is named.
+/// The file that is read by default; it may be missing.
 pub const FILE: &str = "config.toml";
 
 /// All settings of a server.
@@ -45,13 +46,13 @@ pub struct Config {
     /// The HTTP server.
     #[garde(dive)]
     pub http: http::server::Options,
-    /// How the shop is run.
+    /// Currency, locations, holds, deadlines and captures of the shop.
     #[garde(dive)]
     pub shop: node::ShopSettings,
     /// How prices are computed.
     #[garde(dive)]
     pub pricing: pricing::Rules,
-    /// How patient kontor is with payment providers.
+    /// Retries of calls to payment providers, and the sweep.
     #[garde(dive)]
     pub payments: payment::Options,
     /// The sandbox payment provider.
@@ -60,19 +61,19 @@ pub struct Config {
     /// The limits of entities.
     #[garde(dive)]
     pub entities: host::Options,
-    /// How a node lives among others.
+    /// The node's name and address, its leases, and the hand-over of shards.
     #[garde(dive)]
     pub cluster: cluster::Options,
-    /// How the store is opened.
+    /// The store: the PostgreSQL database and its replica, connections, lanes.
     #[garde(dive)]
     pub store: store::Options,
-    /// Where what nodes share is kept.
+    /// Redis, and the cache in this process.
     #[garde(dive)]
     pub cache: cache::Options,
-    /// How nodes reach each other.
+    /// NATS, calls between nodes, and the stream of events.
     #[garde(dive)]
     pub bus: bus::Options,
-    /// Logs.
+    /// The filter and the format of logs.
     #[garde(dive)]
     pub log: telemetry::Options,
 }
@@ -81,14 +82,14 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Use {
-    /// Trying things out.
+    /// A shop for tests.
     #[default]
     Development,
-    /// Real money: what is only for trying things out is refused.
+    /// A shop with real money: the sandbox payment provider is refused.
     Production,
 }
 
-/// Where the data is.
+/// The settings of the data folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Data {
@@ -107,17 +108,17 @@ impl Default for Data {
     }
 }
 
-/// The sandbox payment provider.
+/// The settings of the sandbox payment provider.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct SandboxConfig {
-    /// Where it listens; empty if there is none.
+    /// The provider's URL; empty for none.
     #[garde(custom(sandbox_address))]
     pub url: String,
-    /// How long to wait for an answer, in milliseconds.
+    /// The timeout of one call, in milliseconds.
     #[garde(custom(within(1..=600_000)))]
     pub timeout_ms: u64,
-    /// When to stop asking for a while.
+    /// The circuit breaker of calls to the provider.
     #[garde(dive)]
     pub breaker: crate::providers::payment::BreakerOptions,
 }
@@ -136,21 +137,22 @@ impl Default for SandboxConfig {
     }
 }
 
-/// Why there is no configuration.
+/// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A value is not what it should be; the message says which and where it came from.
+    /// A setting is unknown, or its value has the wrong type; the message names the setting and the
+    /// source of its value.
     #[error("the configuration is not valid: {0}")]
     Invalid(#[from] Box<figment::Error>),
-    /// Values that are read well and cannot be used; all of them.
+    /// All values that have the right type but are invalid.
     #[error("the configuration is not valid:{}", lines(.0))]
     Faults(Vec<SettingFault>),
-    /// A named file is not there or cannot be read.
+    /// A file is missing or cannot be read.
     #[error("{file} cannot be read: {error}")]
     File {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The cause.
         error: std::io::Error,
     },
 }
@@ -163,25 +165,26 @@ impl Config {
     /// Checks every setting.
     ///
     /// # Errors
-    /// [`Error::Faults`], with all that is wrong.
+    /// [`Error::Faults`], with all invalid values.
     pub fn check(&self) -> Result<(), Error> {
         let faults = check::faults(self);
         if faults.is_empty() { Ok(()) } else { Err(Error::Faults(faults)) }
     }
 }
 
-/// A configuration, and where each value came from.
+/// A configuration, with the source of each value.
 pub struct Loaded {
     /// The settings.
     pub config: Config,
     figment: Figment,
 }
 
-/// Reads the configuration: `file`, or `config.toml` here if there is one; then the environment;
-/// then `flags`, by their path (`http.listen`).
+/// Reads the configuration: first `file`, or `config.toml` in the working folder if it exists; then
+/// the environment; then `flags`, by path (such as `http.listen`). A later source overrides an
+/// earlier one. Valid values are checked later ([`Loaded::checked`]).
 ///
 /// # Errors
-/// [`Error`]: an unknown or wrong value, or a file that cannot be read.
+/// [`Error`]: a setting is unknown or of the wrong type, or a file cannot be read.
 pub fn load(
     file: Option<&Path>,
     environment: impl Iterator<Item = (String, String)>,
@@ -225,7 +228,7 @@ pub fn load(
 }
 
 impl Loaded {
-    /// Where a value came from, by its path.
+    /// The source of the value at a path: a file, the environment, a flag or the default.
     #[must_use]
     pub fn source(&self, path: &str) -> String {
         match self.figment.find_metadata(path) {
@@ -238,28 +241,28 @@ impl Loaded {
         }
     }
 
-    /// All that is wrong with the values, and where each came from.
+    /// All invalid values, each with its source.
     #[must_use]
     pub fn faults(&self) -> Vec<SettingFault> {
         let mut faults = check::faults(&self.config);
         for fault in &mut faults {
-            // A list is one value.
+            // An element of a list has the source of the whole list.
             let path = fault.path.split('[').next().unwrap_or_default();
             fault.source = Some(self.source(path));
         }
         faults
     }
 
-    /// The settings, if all of them are good.
+    /// The settings, if all of them are valid.
     ///
     /// # Errors
-    /// [`Error::Faults`], with all that is wrong and where it came from.
+    /// [`Error::Faults`], with all invalid values, each with its source.
     pub fn checked(self) -> Result<Config, Error> {
         let faults = self.faults();
         if faults.is_empty() { Ok(self.config) } else { Err(Error::Faults(faults)) }
     }
 
-    /// All values by path, without the passwords of addresses.
+    /// All values by path; passwords in URLs are hidden.
     ///
     /// # Errors
     /// Never, for a configuration that was loaded.
@@ -270,11 +273,12 @@ impl Loaded {
     }
 }
 
-/// A configuration as it may be shown: without the passwords of addresses.
+/// A configuration in which the passwords in URLs are hidden.
 fn masked_values(config: &Config) -> Result<serde_json::Value, serde_json::Error> {
     let mut values = serde_json::to_value(config)?;
     mask::passwords(&mut values);
-    // Several addresses, and what stands before the @ may be a token.
+    // `bus.url` may contain several URLs, and the text before the @ may be a token instead of a
+    // user.
     values["bus"]["url"] = bus::masked(&config.bus.url).into();
     Ok(values)
 }
@@ -293,7 +297,7 @@ fn flatten(path: &str, value: serde_json::Value, into: &mut BTreeMap<String, ser
     }
 }
 
-/// Variables of the environment, by path.
+/// Values of environment variables, by the path of their setting.
 #[derive(Default)]
 struct Variables(BTreeMap<String, String>);
 
@@ -311,7 +315,7 @@ impl Provider for Variables {
     }
 }
 
-/// A flag of the command line.
+/// A command-line flag: the path of its setting, and its value.
 struct Flag<'a>(&'a str, String);
 
 impl Provider for Flag<'_> {
@@ -326,8 +330,8 @@ impl Provider for Flag<'_> {
     }
 }
 
-/// Puts a text at a path: as a number, a truth value or a list where it reads as one, unless the
-/// setting is a text.
+/// Inserts a value at a path. The text is parsed as a number, a boolean or a list if possible,
+/// unless the setting is a text.
 fn insert(dict: &mut Dict, path: &str, text: &str) {
     static DEFAULTS: LazyLock<Option<Value>> =
         LazyLock::new(|| Value::serialize(Config::default()).ok());

@@ -1,40 +1,41 @@
-//! Points at which a test lets this process die as by `kill -9`: nothing is unwound, flushed or
-//! closed. They stand around the journal's transactions and around the calls to a provider, which
-//! are all the places where the outside world can tell one moment from the next.
+//! Crash points: places at which a test can kill this process as `kill -9` does, without unwinding,
+//! flushing or closing anything. They are before and after the journal's transactions and the calls
+//! to a provider, because only there does a crash leave a different state in the store or at the
+//! provider.
 //!
-//! `KONTOR_CRASH=before:ord.placed` dies just before the transaction that has such an event,
-//! `after:sku.reserved` just after its commit, `before:psp.capture` before a call is sent and
-//! `after:psp.capture` once it is answered and nothing of the answer is recorded; a number at the
-//! end (`after:sku.reserved:2`) asks for a later occurrence than the first.
+//! The environment variable `KONTOR_CRASH` selects a point: `before:ord.placed` is just before the
+//! transaction that contains an event of this kind, `after:sku.reserved` just after such a
+//! transaction, `before:psp.capture` just before a call to the provider is sent, and
+//! `after:psp.capture` when the call was answered but nothing of the answer is recorded. A number
+//! at the end selects a later occurrence: `after:sku.reserved:2` is the second.
 //!
-//! Only builds with debug assertions have this module and the lines that call it: a release build
-//! knows neither the variable nor the points. What must hold afterwards is in
-//! `tests/it/crashes.rs`.
+//! Only builds with debug assertions contain this module and its callers; a release build ignores
+//! the variable. `tests/it/crashes.rs` checks the state after a crash.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The variable of the environment that names the point.
+/// The environment variable that selects the point.
 pub const VARIABLE: &str = "KONTOR_CRASH";
 
 static POINT: LazyLock<Option<Point>> =
     LazyLock::new(|| std::env::var(VARIABLE).ok().as_deref().and_then(Point::parse));
 
-/// Which side of a deed is meant.
+/// Whether a point is before or after an operation (a transaction, or a call to a provider).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// It has not begun.
+    /// The operation has not begun.
     Before,
-    /// It is done, and nobody knows yet.
+    /// The operation is done, but its result is not recorded or reported yet.
     After,
 }
 
-/// Where to die.
+/// A crash point, as selected by [`VARIABLE`].
 struct Point {
     side: Side,
     noun: String,
     kind: String,
-    /// Occurrences that are still to come, this one included.
+    /// The number of occurrences until the crash, including the last one.
     left: AtomicU32,
 }
 
@@ -56,7 +57,7 @@ impl Point {
     }
 }
 
-/// Dies if this is the point that the environment names.
+/// Kills the process if this is the selected point and occurrence.
 pub fn reached(side: Side, noun: &str, kind: &str) {
     let Some(point) = POINT.as_ref().filter(|point| point.is(side, noun, kind)) else {
         return;

@@ -1,7 +1,7 @@
-//! The doctor: what is wrong with an installation, and what to do about it.
+//! The doctor: finds what is wrong with an installation, and suggests what to do about it.
 //!
-//! It looks and tells; it repairs nothing. What deliberately is not here: whether orders, money and
-//! stock are right, which is `verify`'s to say, and how findings are shown (`cli`).
+//! It repairs nothing. Deliberately not here: the invariants of orders, money and stock (`verify`),
+//! and the output of findings (`cli`).
 
 mod around;
 mod folder;
@@ -16,41 +16,41 @@ pub use self::inside::BACKUP_TAKEN_AT;
 use crate::store::{DatabaseUrl, Store};
 use crate::telemetry::chain;
 
-/// What is looked at.
+/// The installation to check.
 #[derive(Clone, Debug, Default)]
 pub struct Installation {
     /// The data folder.
     pub data: PathBuf,
     /// The PostgreSQL database that the store is in, instead of the folder.
     pub store: Option<DatabaseUrl>,
-    /// Where the server listens, or will.
+    /// The address on which the server listens, or will listen; `None` to skip this check.
     pub listen: Option<SocketAddr>,
-    /// The sandbox payment provider's address.
+    /// The URL of the sandbox payment provider; `None` to skip this check.
     pub sandbox_psp: Option<String>,
 }
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// As it should be.
+    /// Nothing is wrong.
     Ok,
-    /// Worth a look.
+    /// Something may become a problem, or needs an operator.
     Warn,
-    /// Something does not work, or will not for long.
+    /// Something does not work, or will soon stop working.
     Bad,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {
-    /// What was looked at.
+    /// The name of the check.
     pub check: &'static str,
-    /// How it is.
+    /// The severity.
     pub level: Severity,
-    /// How it is, in a sentence.
+    /// The result, in a sentence.
     pub message: String,
-    /// What to do; nothing if it is well.
+    /// What to do; `None` if nothing is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
 }
@@ -71,7 +71,7 @@ impl Finding {
     }
 }
 
-/// Everything that is looked at, in order.
+/// Makes all checks, and returns their results in a fixed order.
 pub async fn examine(installation: &Installation) -> Vec<Finding> {
     let Installation { data, store: database, .. } = installation;
     let mut findings = match database {

@@ -1,10 +1,11 @@
 //! kontor: a headless commerce and order platform.
 //!
-//! Four floors; an import runs only downwards. `domain` is true without IO. `store`, `cache`, `bus`
-//! and `providers` are next to each other above it. `actors` decides when, and who next. `http` is
-//! the API. `app` is where everything meets; `config`, `doctor`, `telemetry` and `verify` stand
-//! beside it. The command line is the binary's (`src/cli`). Not in a server: `simulate`, and `fuzz`,
-//! which says what decoders promise. ARCHITECTURE.md is the tour.
+//! The modules form four floors, and imports go only downwards. Floor 0 is `domain`, which has no
+//! IO. Floor 1 has `store`, `cache`, `bus` and `providers`. Floor 2 is `actors`, which runs the
+//! entities of the domain. Floor 3 is `http`, the API. `app` assembles a server from these modules.
+//! `config`, `doctor`, `telemetry` and `verify` are outside of the floors. The command line is part
+//! of the binary (`src/cli`). `simulate` and `fuzz` (the guarantees of decoders) are not part of a
+//! server. ARCHITECTURE.md has the details.
 
 pub mod actors;
 pub mod app;
@@ -26,7 +27,7 @@ pub mod store;
 pub mod telemetry;
 pub mod verify;
 
-/// A noun of somebody else, in the simulator: its files say `kontor` for `crate`.
+/// The noun of `docs/adding-a-noun.md` in the simulator; its files use `kontor::` for this crate.
 #[cfg(test)]
 #[path = "../tests/recipe/simulated.rs"]
 pub mod recipe;

@@ -1,12 +1,12 @@
-//! The kontor binary: the command line (`cli`), on the allocator that it runs with.
+//! The binary `kontor`: it sets the allocator and runs the command line (`cli`).
 
-// `println!` panics once nobody reads: commands print with `kontor_lab::stdout`.
+// `println!` panics if the output is a closed pipe: commands print with `kontor_lab::stdout`.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod cli;
 
-/// Many small things are made on one thread and dropped on another, and that for weeks: the
-/// system's allocator is slow at the first and keeps what it should give back after the second.
+/// Many small values are allocated on one thread and freed on another, for weeks. The system's
+/// allocator is slow in this case, and does not return all freed memory.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

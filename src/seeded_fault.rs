@@ -1,10 +1,10 @@
-//! Faults that are put into the code on purpose, to see whether the simulator finds them. A
-//! release build has none of them: there [`active`] is never true.
+//! Deliberate bugs (seeded faults): tests switch one on to check that the simulator finds it. A
+//! release build contains none of them: there, [`active`] is never true.
 //!
-//! Each stands where it would happen, in whichever room that is: so this room uses none, and all
-//! may use it. What a hunt for one is, is in `simulate`.
+//! The code of a fault is where the bug would occur, in any module. So every module may use this
+//! one, and this one uses no other. The search for faults is in `simulate`.
 
-/// A fault, named after what the code does wrong.
+/// A seeded fault, named after what the code then does wrong.
 #[derive(
     Clone,
     Copy,
@@ -19,71 +19,71 @@
 #[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
 pub enum SeededFault {
-    /// An answer goes out before its events are durable.
+    /// A command is answered before its events are durable.
     ReplyBeforeDurable,
     /// An effect begins before its events are durable.
     EffectBeforeDurable,
-    /// A commit of unknown outcome is taken for one that was written.
+    /// A commit whose outcome is unknown is treated as successful.
     UnknownCommitBelieved,
-    /// Who could not write its events goes on as if it had.
+    /// An entity whose events could not be written continues as if they were durable.
     StateKeptAfterRefusal,
     /// Idempotency keys are forgotten.
     KeysForgotten,
-    /// A snapshot of another version of the state is believed.
+    /// A snapshot in another version of the state's format is used.
     ForeignSnapshotBelieved,
-    /// A timer's row goes when its entity leaves memory.
+    /// The row of an entity's timer is deleted when the entity is passivated.
     TimerLostAtPassivation,
     /// The first timer of an entity is never set.
     TimerNeverSet,
-    /// Stock is reserved without a look at what is left.
+    /// Stock is reserved without checking the sellable quantity.
     ReservedUnseen,
-    /// A released order can reserve again.
+    /// Stock that was released for an order can be reserved again by a late command.
     ReleasedWithoutTombstone,
-    /// A later try at the stock is taken for the one before.
+    /// A reservation with a later generation is treated as a repetition of an earlier one.
     GenerationIgnored,
-    /// A hold past its time still counts.
+    /// An expired hold still counts as reserved.
     LapsedHoldCounted,
-    /// A hold past its time is still allocated.
+    /// An expired hold is still turned into an allocation.
     LapsedHoldAllocated,
-    /// Goods of one refund come back as often as they are sent.
+    /// A repeated command returns the goods of one refund to stock again.
     GoodsBackTwice,
     /// The last SKU of an order is not released.
     ReleaseForgetsSku,
-    /// A cart becomes an order without being spent.
+    /// A cart becomes an order without being marked as spent.
     CartNotSealed,
-    /// A cart is spent whatever has happened to it since it was priced.
+    /// A cart is spent even if it has changed since it was priced.
     CartSealedBlindly,
-    /// Another attempt is made while one is unknown.
+    /// Another payment attempt is made while the outcome of one is unknown.
     SecondAttemptWhileUnknown,
-    /// No answer of the provider is taken for a no.
+    /// A provider's missing answer is treated as a decline.
     TimeoutTakenForDecline,
-    /// An attempt that the provider has not heard of is given up without being blocked.
+    /// An attempt that the provider does not know is given up without blocking its reference.
     LateCallNotBlocked,
-    /// An attempt is taken back before its order has decided so.
+    /// An attempt is reversed at the provider before its order has decided to give it up.
     ReversedUndecided,
-    /// A call that is repeated gets a key of its own.
+    /// Each repetition of a call to the provider gets a new idempotency key.
     NewKeyAtEachCall,
-    /// Another amount than was asked for is as good.
+    /// An authorization of another amount than requested is accepted.
     AmountNotCompared,
-    /// A refund has no limit.
+    /// A refund may be larger than the captured amount.
     RefundNotCapped,
-    /// An order all of whose units were refunded before they were shipped is still to be picked.
+    /// An order whose units were all refunded before shipment is still listed as to be picked.
     RefundedStaysToPick,
-    /// A shipment after an earlier capture is not captured.
+    /// Under the policy `at_dispatch`, a shipment is not captured if there was an earlier capture.
     ShipmentNotCaptured,
-    /// A payment is requested for an order that costs nothing.
+    /// A payment is requested for an order whose total is 0.
     FreeOrderPaid,
-    /// Money that was set aside for a cancelled order stays there.
+    /// The authorization of a cancelled order is not voided.
     VoidForgotten,
-    /// A webhook that cannot be taken is answered and not kept.
+    /// A webhook that cannot be applied to an order yet is acknowledged but not stored.
     WebhookNotKept,
-    /// A projection takes what comes, gaps or not.
+    /// A projection does not notice gaps between events.
     CursorSkips,
-    /// Who writes to a shard that another node has is not refused.
+    /// Writes of a stale owner of a shard are not refused.
     FenceNotChecked,
-    /// A node serves its shards for longer than it may.
+    /// A node serves its shards even after their leases have expired.
     ZombieReplies,
-    /// What the stream has taken is believed to stay there.
+    /// A relay assumes that the stream never loses events that it has acknowledged.
     RelayBelieves,
 }
 
@@ -92,21 +92,21 @@ thread_local! {
     static SEEDED: std::cell::Cell<Option<&'static str>> = const { std::cell::Cell::new(None) };
 }
 
-/// Whether the code of this thread has the fault.
+/// Whether the fault is switched on in this thread.
 #[cfg(debug_assertions)]
 #[must_use]
 pub fn active(fault: SeededFault) -> bool {
     active_by_name(fault.into())
 }
 
-/// Whether the code of this thread has the fault: never.
+/// Whether the fault is switched on: never in a release build.
 #[cfg(not(debug_assertions))]
 #[must_use]
 pub const fn active(_: SeededFault) -> bool {
     false
 }
 
-/// Gives the code of this thread a fault, or takes it away again.
+/// Switches a fault on in this thread, and any other off; `None` switches all off.
 #[cfg(debug_assertions)]
 pub fn set_active(fault: Option<SeededFault>) {
     set_active_by_name(fault.map(Into::into));
@@ -116,21 +116,22 @@ pub fn set_active(fault: Option<SeededFault>) {
 #[cfg(not(debug_assertions))]
 pub const fn set_active(_: Option<SeededFault>) {}
 
-/// Whether the code of this thread has a fault that is not of this crate.
+/// Whether a fault with this name, which another crate may define, is switched on in this thread.
 #[cfg(debug_assertions)]
 #[must_use]
 pub fn active_by_name(fault: &str) -> bool {
     SEEDED.get() == Some(fault)
 }
 
-/// Whether the code of this thread has a fault that is not of this crate: never.
+/// Whether a fault with this name is switched on: never in a release build.
 #[cfg(not(debug_assertions))]
 #[must_use]
 pub const fn active_by_name(_: &str) -> bool {
     false
 }
 
-/// Gives the code of this thread a fault that is not of this crate, or takes it away again.
+/// Switches on the fault with this name, which another crate may define, in this thread, and any
+/// other off; `None` switches all off.
 #[cfg(debug_assertions)]
 pub fn set_active_by_name(fault: Option<&'static str>) {
     SEEDED.set(fault);
@@ -140,7 +141,7 @@ pub fn set_active_by_name(fault: Option<&'static str>) {
 #[cfg(not(debug_assertions))]
 pub const fn set_active_by_name(_: Option<&'static str>) {}
 
-/// Whether this build can have faults.
+/// Whether this build contains seeded faults.
 #[must_use]
 pub const fn possible() -> bool {
     cfg!(debug_assertions)

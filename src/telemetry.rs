@@ -1,5 +1,5 @@
-//! Logs: lines for a person on a terminal, JSON elsewhere; and errors as one line. What is counted
-//! is in `http::operator::metrics`.
+//! Logs, as text on a terminal and as JSON elsewhere, and the formatting of an error as one line.
+//! Metrics are in `http::operator::metrics`.
 
 use std::io::IsTerminal as _;
 
@@ -7,7 +7,7 @@ use garde::Validate;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
-/// How logs are written.
+/// Options of logs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 #[garde(allow_unvalidated)]
@@ -15,7 +15,7 @@ pub struct Options {
     /// What is logged: `error`, `warn`, `info`, `debug`, or `kontor::actors=debug,info`.
     #[garde(custom(log_filter))]
     pub filter: String,
-    /// Their shape.
+    /// The format.
     pub format: LogFormat,
 }
 
@@ -37,9 +37,9 @@ pub enum LogFormat {
     /// Text on a terminal, JSON elsewhere.
     #[default]
     Auto,
-    /// For a person.
+    /// Text.
     Text,
-    /// For a program.
+    /// JSON, one object per line.
     Json,
 }
 
@@ -47,10 +47,10 @@ pub enum LogFormat {
 pub struct LogFilter(Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>);
 
 impl LogFilter {
-    /// Logs by another filter from now on.
+    /// Replaces the filter.
     ///
     /// # Errors
-    /// What is wrong with it: the logs are filtered as before.
+    /// The filter is not valid, with the reason; the previous filter stays in use.
     pub fn set(&self, filter: &str) -> Result<(), String> {
         (self.0)(env_filter(filter)?)
     }
@@ -60,10 +60,10 @@ fn env_filter(filter: &str) -> Result<EnvFilter, String> {
     EnvFilter::try_new(filter).map_err(|error| format!("log.filter is not valid: {error}"))
 }
 
-/// Starts logging to standard error, once a process.
+/// Starts logging to standard error. Only the first call in a process has an effect.
 ///
 /// # Errors
-/// What is wrong with the filter.
+/// The filter is not valid, with the reason.
 pub fn start(options: &Options) -> Result<LogFilter, String> {
     let filter = env_filter(&options.filter)?;
     let json = match options.format {
@@ -71,12 +71,12 @@ pub fn start(options: &Options) -> Result<LogFilter, String> {
         LogFormat::Text => false,
         LogFormat::Auto => !std::io::stderr().is_terminal(),
     };
-    // A log that nobody can read any more ends nothing.
+    // If standard error is closed, the log is lost without a further message.
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .log_internal_errors(false);
-    // A second start, in a test, leaves the first as it is.
+    // In tests, logging may be started again: `try_init` then fails, and nothing changes.
     Ok(if json {
         let logs = logs.json().with_filter_reloading();
         let handle = logs.reload_handle();
@@ -90,7 +90,8 @@ pub fn start(options: &Options) -> Result<LogFilter, String> {
     })
 }
 
-/// An error with its causes, in one line; a cause that only repeats it is left out.
+/// Formats an error with its causes as one line. A cause whose text is already contained is left
+/// out.
 #[must_use]
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

@@ -1,4 +1,5 @@
-//! `kontor backup`: a copy of the whole store as it is at one moment, while it serves.
+//! `kontor backup`: copies the whole store, as it is at one moment, into one file. A server may be
+//! using the store meanwhile.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,7 +15,7 @@ use serde_json::json;
 
 use super::store_location;
 
-/// How often the bar looks at the growing file.
+/// How often the progress bar reads the size of the growing file.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Copy the whole store into one file, also while a server is running
@@ -33,7 +34,7 @@ pub struct Args {
     /// The data folder
     #[arg(long, value_name = "DIR", default_value = "data")]
     pub data: PathBuf,
-    /// Refused: back up a store in PostgreSQL with pg_dump
+    /// Always refused: use pg_dump to back up a store in PostgreSQL
     #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
     pub store: Option<DatabaseUrl>,
     /// The file to write; it must not exist
@@ -77,7 +78,8 @@ async fn back_up(args: &Args) -> Result<(u64, i64), String> {
 
 async fn copy(store: &Store, args: &Args) -> Result<(u64, i64), String> {
     let sizes = store.sizes().await.map_err(|error| chain(&error))?;
-    // Under another name until it is whole, so that a killed backup is not taken for one.
+    // Under another name until the backup is complete, so that an interrupted one is not mistaken
+    // for a complete one.
     let part = part_of(&args.to)?;
     let bar = if args.json { ProgressBar::hidden() } else { ProgressBar::new(0) };
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes}") {
@@ -109,7 +111,8 @@ async fn copy(store: &Store, args: &Args) -> Result<(u64, i64), String> {
     Ok((bytes, sizes.events))
 }
 
-/// Gives a finished backup its name, never over another file where the disk can refuse that.
+/// Gives a finished backup its name. An existing file is not overwritten, at least if the file
+/// system supports hard links.
 fn name_it(part: &Path, to: &Path) -> std::io::Result<()> {
     match std::fs::hard_link(part, to) {
         Ok(()) => std::fs::remove_file(part),
@@ -118,7 +121,7 @@ fn name_it(part: &Path, to: &Path) -> std::io::Result<()> {
     }
 }
 
-/// The name of an unfinished backup. What an earlier one left behind is taken away.
+/// Returns the name of an unfinished backup, and deletes the rest of an earlier interrupted backup.
 fn part_of(to: &Path) -> Result<PathBuf, String> {
     if to.exists() {
         return Err(format!("{} exists; choose another name", to.display()));

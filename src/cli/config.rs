@@ -1,4 +1,4 @@
-//! `kontor config`: all settings, and where each came from.
+//! `kontor config`: shows all settings, and the source of each value.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Error;
 use super::serve::SettingArgs;
 
-/// Show all settings and where each came from
+/// Show all settings and the source of each value
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -23,7 +23,7 @@ pub struct Args {
     pub json: bool,
 }
 
-/// Shows the settings, and after them what is wrong with them.
+/// Shows the settings, and then the invalid values.
 ///
 /// # Errors
 /// [`Error`]: a setting is unknown or of the wrong type.

@@ -1,5 +1,6 @@
-//! `kontor demo`: a shop with buyers, shopkeepers, a provider and nothing to set up, on data that
-//! is thrown away. The same on a cluster is in `cluster`; the people are `kontor_lab`'s.
+//! `kontor demo`: runs a shop with simulated buyers and shopkeepers and a payment provider, on
+//! temporary data and without any set-up. `cluster` runs the same demo on a cluster; the simulated
+//! people are in `kontor_lab`.
 
 mod cluster;
 
@@ -26,9 +27,9 @@ use super::Error;
 use super::serve::told_to_stop;
 use super::sign_in::{self, SignInLink};
 
-/// Where the demo listens if that is free.
+/// The port that the demo listens on if it is free; otherwise any free port.
 const PORT: u16 = 8080;
-/// The pause between two looks at the link.
+/// How often the demo checks whether its sign-in link was used.
 const TICK: Duration = Duration::from_millis(500);
 
 /// Run a demo shop with simulated buyers, on temporary data
@@ -122,12 +123,12 @@ async fn open(dir: &Path) -> Result<Shop, Error> {
     Ok(Shop { psp, app, config, key })
 }
 
-/// Shows a new link whenever the last one was used, so that the next visitor can come in.
+/// Shows a new sign-in link whenever the last one was used, so that another browser can sign in.
 async fn links(store: Store, url: String, mut link: SignInLink) {
     loop {
         tokio::time::sleep(TICK).await;
         let now = Clock::system().now();
-        // A store that is busy is asked again.
+        // If the store cannot be read, the link is checked again later.
         if store.link_works(&link.token, now).await.unwrap_or(true) {
             continue;
         }
@@ -139,7 +140,7 @@ async fn links(store: Store, url: String, mut link: SignInLink) {
     }
 }
 
-/// Shows a line above the figures.
+/// Prints a line above the status line.
 fn show_line(line: &str) {
     let end = if std::io::stdout().is_terminal() { "\r\x1b[K" } else { "" };
     stdout::notice(format!("{end}  {line}\n"));
@@ -170,7 +171,7 @@ async fn finish(shop: Shop, day: &Day, as_json: bool) -> Result<ExitCode, Error>
     show(day, &report, as_json)
 }
 
-/// Verifies a store that no server runs on, against the provider's ledger too.
+/// Verifies a store that no server is using, also against the provider's ledger.
 async fn proof(store: &Store, psp: &Running) -> Result<VerifyReport, Error> {
     let options = verify::provider::sandbox_options(store, &psp.url()).await?;
     let provider = kontor::providers::sandbox::Sandbox::new(options)
@@ -178,7 +179,7 @@ async fn proof(store: &Store, psp: &Running) -> Result<VerifyReport, Error> {
     Ok(verify::verify(store, Some(&provider), |_| {}).await?)
 }
 
-/// Lets people shop until it is time to close, and tells what they did.
+/// Runs the simulated people until the time is over or Ctrl-C is pressed; returns their totals.
 async fn day(url: &str, key: &str, args: &Args) -> Result<Day, Error> {
     let people = People::begin(url, key, args.rate, args.json)?;
     match args.time {
@@ -191,7 +192,7 @@ async fn day(url: &str, key: &str, args: &Args) -> Result<Day, Error> {
     Ok(people.end().await?)
 }
 
-/// The summary of a demo.
+/// Prints the summary of a demo. The exit code tells whether all invariants hold.
 fn show(day: &Day, report: &VerifyReport, as_json: bool) -> Result<ExitCode, Error> {
     if as_json {
         let Day { seconds, buyers, shopkeepers } = day;

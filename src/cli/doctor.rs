@@ -1,5 +1,5 @@
-//! `kontor doctor`: what is wrong with this installation. What is looked at is `kontor::doctor`'s;
-//! here is how it is asked for and shown.
+//! `kontor doctor`: reports what is wrong with an installation. The checks are in `kontor::doctor`;
+//! this file has the arguments and the output.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -42,7 +42,7 @@ pub struct Args {
     pub json: bool,
 }
 
-/// Looks at an installation.
+/// Checks an installation and prints the findings.
 pub async fn run(args: Args) -> ExitCode {
     let Args { data, store, listen, sandbox_psp, json } = args;
     let store = store_location::database(store.as_ref()).cloned();

@@ -1,4 +1,5 @@
-//! `kontor key`: API keys, straight in the store, whether or not a server runs on it.
+//! `kontor key`: creates, lists and revokes API keys directly in the store, whether or not a server
+//! is using it.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,12 +15,13 @@ use strum::VariantArray as _;
 
 use super::{Error, store_location};
 
-/// How long a folder that somebody else is making is waited for.
+/// How long to wait for a folder in which another process is creating a store.
 const MADE_WITHIN: Duration = Duration::from_secs(5);
-/// The pause between two looks at it.
+/// The pause between two attempts to open such a folder.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// The scopes that routes ask for, and `admin`, which has them all.
+/// The values of `--scope`: the scopes that routes require, and `admin`, which includes all of
+/// them.
 pub fn scopes() -> PossibleValuesParser {
     let each = Scope::VARIANTS.iter().map(|scope| scope.as_str());
     PossibleValuesParser::new(std::iter::once("admin").chain(each))
@@ -89,10 +91,11 @@ pub enum KeyCommand {
     },
 }
 
-/// Works on the keys of a data folder.
+/// Creates, lists or revokes API keys of a store.
 ///
 /// # Errors
-/// [`Error`]: the folder cannot be opened, or a name or scope is not valid.
+/// [`Error`]: the store cannot be opened, a name or scope is not valid, or there is no active key
+/// with the id.
 pub async fn run(args: Args) -> Result<ExitCode, Error> {
     match args.command {
         KeyCommand::Create { data, store, scopes, name, json } => {
@@ -149,9 +152,9 @@ fn show(key: &store::key::Row) -> serde_json::Value {
     })
 }
 
-/// Opens a store beside a server that may run on it. If there is none it is made first, and the
-/// folder let go before anything else happens, so that a server can start on it at once; one
-/// that is being made by somebody else this moment is waited for.
+/// Opens a store that a server may be using. If there is no store in the folder, this creates one
+/// and unlocks the folder at once, so that a server can start on it. If another process is creating
+/// the store, this waits for it.
 pub(super) async fn open(dir: &Path, store: Option<&DatabaseUrl>) -> Result<Store, OpenError> {
     if store_location::database(store).is_some() {
         return store_location::open_and_migrate(dir, store).await;
@@ -166,7 +169,7 @@ pub(super) async fn open(dir: &Path, store: Option<&DatabaseUrl>) -> Result<Stor
                         continue;
                     }
                     Err(error @ OpenError::InUse { .. }) => error,
-                    // It was made between two looks.
+                    // Another process created the folder between the two checks.
                     Err(error @ OpenError::NotADirectory(_)) if dir.is_dir() => error,
                     Err(other) => return Err(other),
                 }

@@ -1,7 +1,8 @@
-//! The command line: arguments, and what the commands do.
+//! The command line: the arguments and the code of the commands.
 //!
-//! Answers go to standard output, progress and complaints to standard error. What deliberately is not
-//! here: tools that know a server by its API only (`crates/lab`), but for their names.
+//! Results go to standard output, progress and errors to standard error. Deliberately not here: the
+//! commands that use a server only through its API, which are in `crates/lab`; this file only lists
+//! them.
 
 mod backup;
 mod config;
@@ -86,7 +87,7 @@ impl Default for CliCommand {
     }
 }
 
-/// Why a command could not do its work.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{0}")]
@@ -115,11 +116,11 @@ pub enum Error {
     Io(#[from] std::io::Error),
 }
 
-/// Does what the command line says; the exit code tells how it went.
+/// Parses the command line and runs the command; returns its exit code.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let command = arguments.command.unwrap_or_default();
-    // It brings a runtime of its own, with a time of its own.
+    // The simulator has its own runtimes, which run in simulated time.
     if let CliCommand::Simulate(args) = &command {
         return simulate::run(args).unwrap_or(ExitCode::FAILURE);
     }

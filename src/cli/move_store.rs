@@ -1,5 +1,5 @@
-//! `kontor move`: a store from a data folder to PostgreSQL, and the proof that it is whole there.
-//! How rows are copied is the store's; how they are made again, the projector's.
+//! `kontor move`: copies a store from a data folder to PostgreSQL and verifies the copy. Copying
+//! rows is in `store`; rebuilding projected rows is the projector's.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -22,8 +22,8 @@ use super::{Error, verify};
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Stop the server first. Everything is copied: events, open orders, products, keys, sessions, secrets,
-settings and parked webhooks; projections are rebuilt from the events. The copy is then checked like
-with `kontor verify`. The folder is not changed: keep it until you are sure.
+settings and parked webhooks; projections are rebuilt from the events. The copy is then checked as
+by `kontor verify`. The folder is not changed: keep it until you are sure.
 
 The database must be empty. An interrupted move leaves it empty, and can be started again.
 
@@ -54,9 +54,9 @@ pub struct Args {
 /// Moves a store.
 ///
 /// # Errors
-/// [`Error`]: one of the two cannot be opened, or the target is not empty.
+/// [`Error`]: the folder or the database cannot be opened, or the database is not empty.
 pub async fn run(args: Args) -> Result<ExitCode, Error> {
-    // With the folder's lock: no server runs on it, and none starts meanwhile.
+    // This takes the folder's lock, so no server is using the folder, and none can start meanwhile.
     let from = Store::open_existing(&args.data).await?;
     let options = Options { shards: args.shards, ..Options::default() };
     let to = match Store::connect(&args.to, &options).await {
@@ -87,7 +87,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Copies everything, and makes the rows of lists there.
+/// Copies everything and rebuilds the projected rows in the target; shows progress unless `quiet`.
 async fn transfer(from: &Store, to: &Store, quiet: bool) -> Result<u64, Error> {
     let hidden = quiet || !std::io::stderr().is_terminal();
     let bar = if hidden { ProgressBar::hidden() } else { ProgressBar::new(0) };

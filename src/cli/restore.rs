@@ -1,4 +1,5 @@
-//! `kontor restore`: a backup into an empty data folder, checked before and after.
+//! `kontor restore`: copies a backup into an empty data folder. The backup is checked before the
+//! copy and verified after it.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,13 +35,13 @@ pub struct Args {
     pub json: bool,
 }
 
-/// Restores a backup.
+/// Restores a backup and verifies the restored store.
 pub async fn run(args: Args) -> ExitCode {
     if let Err(error) = restore(&args.from, &args.data).await {
         stderr::line(format_args!("error: the restore failed: {}", chain(&error)));
         return ExitCode::FAILURE;
     }
-    // A backup may be of an older version.
+    // The backup may have been made by an older version: its tables are migrated.
     match Store::open_beside_up_to_date(&args.data).await {
         Ok(store) => store.close().await,
         Err(error) => {

@@ -1,4 +1,4 @@
-//! `kontor sandbox-psp`: the sandbox payment provider, as a program of its own.
+//! `kontor sandbox-psp`: runs the sandbox payment provider as a process of its own.
 
 use std::process::ExitCode;
 
@@ -9,10 +9,10 @@ use kontor_sandbox_psp::{Options, start};
 use super::Error;
 use super::serve::told_to_stop;
 
-/// Serves until told to stop.
+/// Serves until Ctrl-C or SIGTERM.
 ///
 /// # Errors
-/// [`Error`]: the ledger cannot be opened, or the address not be used.
+/// [`Error`]: the ledger cannot be opened, or the address cannot be used.
 pub async fn run(options: Options) -> Result<ExitCode, Error> {
     telemetry::start(&telemetry::Options::default()).map_err(Error::Usage)?;
     let running = start(options).await?;

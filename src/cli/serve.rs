@@ -1,4 +1,4 @@
-//! `kontor serve`: the server, until it is told to stop.
+//! `kontor serve`: runs the server until Ctrl-C or SIGTERM.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -18,9 +18,9 @@ use super::sign_in::{self, SignInLink};
 
 /// How long a graceful stop may take.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
-/// How long a data folder that is in use is waited for.
+/// How long to wait for a data folder that another process is using.
 const FOLDER_WITHIN: Duration = Duration::from_secs(2);
-/// The pause between two looks at it.
+/// The pause between two attempts to open such a folder.
 const FOLDER_EVERY: Duration = Duration::from_millis(50);
 
 /// Serve the shop
@@ -45,7 +45,7 @@ pub struct Args {
     pub settings: SettingArgs,
 }
 
-/// Where settings come from, and those that flags set.
+/// The configuration file, and the settings that flags override.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct SettingArgs {
     /// Read this file instead of ./config.toml
@@ -63,7 +63,7 @@ pub struct SettingArgs {
     /// The URL of the sandbox payment provider
     #[arg(long, value_name = "URL")]
     pub sandbox_psp: Option<String>,
-    /// development, or production: refuses the sandbox payment provider
+    /// development or production; production refuses the sandbox payment provider
     #[arg(long, value_name = "PROFILE")]
     pub profile: Option<String>,
 }
@@ -94,7 +94,7 @@ impl SettingArgs {
     }
 }
 
-/// Serves until told to stop.
+/// Serves until Ctrl-C or SIGTERM.
 ///
 /// # Errors
 /// [`Error`]: the settings are wrong, or the server cannot start.
@@ -120,8 +120,9 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Starts the server. A folder in use is waited for, briefly: `kontor key` holds a new one while
-/// it makes its tables, and a server that was told to stop a moment ago may still be closing it.
+/// Starts the server. If the data folder is in use, this waits up to [`FOLDER_WITHIN`]:
+/// `kontor key` locks a new folder while it creates the tables, and a server that is stopping may
+/// still have the folder open.
 async fn start(config: &config::Config) -> Result<App, app::Error> {
     let until = Instant::now() + FOLDER_WITHIN;
     loop {
@@ -182,9 +183,10 @@ pub(super) async fn told_to_stop() {
     }
 }
 
-/// Changes the filter of the logs whenever SIGHUP comes, until the terminal that they go to is closed.
+/// At each SIGHUP, reads the settings again and changes the log filter. If the logs go to a
+/// terminal, SIGHUP means that the terminal was closed: then the function returns.
 async fn hung_up(mut hang_ups: unix::Signal, settings: &SettingArgs, logs: &telemetry::LogFilter) {
-    // Asked now: a terminal that was closed is none.
+    // Checked before the signal: afterwards, a closed terminal is no longer a terminal.
     let terminal = std::io::stderr().is_terminal();
     while hang_ups.recv().await.is_some() && !terminal {
         let read = settings.load().and_then(Loaded::checked).map_err(|error| error.to_string());

@@ -1,6 +1,6 @@
 //! `kontor sign-in` and `kontor sign-out`: one-time links that sign a browser in to the admin page,
 //! and the end of sessions, directly in the store, whether or not a server is using it.
-//! `kontor serve` and `kontor demo` make their links here, too.
+//! `kontor serve` and `kontor demo` also create their links here.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::{Error, key, store_location};
 
-/// The stored value with the time at which the first link of a store was shown.
+/// The name of the stored value that contains the time at which a store's first link was shown.
 const SET_UP: &str = "set_up_link_shown";
 
 /// Print a one-time sign-in link for the admin page
@@ -48,10 +48,10 @@ pub struct Args {
     pub json: bool,
 }
 
-/// Makes a link and shows it.
+/// Creates a link and shows it.
 ///
 /// # Errors
-/// [`Error`]: the folder cannot be opened, or a name is not valid.
+/// [`Error`]: the store cannot be opened, or the name is not valid.
 pub async fn run(args: Args) -> Result<ExitCode, Error> {
     let Args { data, store, scopes, name, url, json } = args;
     let (store, now) = (key::open(&data, store.as_ref()).await?, Clock::system().now());
@@ -89,10 +89,10 @@ pub struct SignOutArgs {
     pub store: Option<DatabaseUrl>,
 }
 
-/// Ends sessions.
+/// Ends one session, or all sessions and unused links.
 ///
 /// # Errors
-/// [`Error`]: the folder cannot be opened, or there is no such session.
+/// [`Error`]: the store cannot be opened, or there is no session with the id.
 pub async fn run_sign_out(args: SignOutArgs) -> Result<ExitCode, Error> {
     let store = store_location::open_and_migrate(&args.data, args.store.as_ref()).await?;
     let said = match &args.id {
@@ -113,19 +113,19 @@ pub async fn run_sign_out(args: SignOutArgs) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A link to show, and for how long it works.
+/// A sign-in link to show.
 pub struct SignInLink {
-    /// Its address; the token is in the fragment, which no log ever sees.
+    /// The URL; the token is in its fragment, which browsers do not send to servers.
     pub address: String,
-    /// Its token.
+    /// The token in the URL.
     pub token: String,
     /// How often and for how long it works, in words.
     pub valid_for: &'static str,
 }
 
-/// The link that `kontor serve` shows. On a terminal, there is one at every start. Other outputs
-/// may be stored, so there is one only at the first start of a store without a key, to which nobody
-/// has access yet.
+/// Creates the link that `kontor serve` shows. If standard output is a terminal, there is a link at
+/// every start. Any other output may be stored, so there is a link only at the first start, and
+/// only if the store has no API key; otherwise the result is `None`.
 ///
 /// # Errors
 /// [`store::Error`].
@@ -144,7 +144,7 @@ pub async fn at_start(store: &Store, url: &str) -> Result<Option<SignInLink>, st
     Ok(Some(link))
 }
 
-/// A link with the scope `admin`.
+/// Creates a link with the scope `admin`.
 ///
 /// # Errors
 /// [`store::Error`].

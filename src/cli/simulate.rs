@@ -1,5 +1,5 @@
-//! `kontor simulate`: what it is called with. Only a build with the feature `simulate` has the
-//! simulator in it (`seeds`); another one says how to get it.
+//! `kontor simulate`: the arguments. Only a build with the feature `simulate` contains the
+//! simulator (`seeds`); in other builds, the command prints how to build it.
 
 #[cfg(feature = "simulate")]
 mod seeds;
@@ -41,7 +41,7 @@ pub struct Args {
     pub json: bool,
 }
 
-/// Says how to get the simulator.
+/// Prints how to build the simulator.
 ///
 /// # Errors
 /// None.

@@ -1,15 +1,15 @@
-//! Which store a command works on: the one in a data folder, or one in PostgreSQL.
+//! Opens the store that a command works on: in a data folder, or in PostgreSQL.
 
 use std::path::Path;
 
 use kontor::store::{DatabaseUrl, OpenError, Options, Store};
 
-/// The advice of `kontor backup` for a store in PostgreSQL.
+/// The message of `kontor backup` for a store in PostgreSQL.
 pub const PG_DUMP: &str = "back up a store in PostgreSQL with PostgreSQL's own tools: \
     pg_dump --format=custom --file kontor.dump URL; restore it into an empty database with \
     pg_restore --dbname URL kontor.dump, then kontor verify --store URL";
 
-/// The address, if the store is in PostgreSQL.
+/// The URL of the database, if the store is in PostgreSQL; an empty URL counts as none.
 #[must_use]
 pub fn database(store: Option<&DatabaseUrl>) -> Option<&DatabaseUrl> {
     store.filter(|address| !address.is_empty())

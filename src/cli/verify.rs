@@ -1,5 +1,5 @@
-//! `kontor verify`: does all hold? The checks are `verify`'s; here is how they are asked for and
-//! shown.
+//! `kontor verify`: checks all invariants of a store. The checks are in `kontor::verify`; this file
+//! has the arguments and the output.
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use kontor_lab::{stderr, stdout};
 
 use super::store_location;
 
-/// Something could not be read, so nothing is proven.
+/// The exit code if the store or the provider could not be read, so that the check is incomplete.
 const COULD_NOT_CHECK: u8 = 2;
 
 /// Replay the journal and check that nothing is oversold, unpaid or lost
@@ -54,7 +54,7 @@ pub struct Args {
     pub json: bool,
 }
 
-/// Checks a data folder.
+/// Checks a store and prints the report.
 pub async fn run(args: Args) -> ExitCode {
     match of_place(&args).await {
         Ok(report) => {
@@ -85,7 +85,7 @@ async fn of_place(args: &Args) -> Result<VerifyReport, String> {
     check_store(store, args.sandbox_psp.as_deref(), args.json).await
 }
 
-/// Checks a folder, with a bar where somebody looks at it.
+/// Checks the store in a data folder; shows a progress bar on a terminal, unless `quiet`.
 pub(super) async fn check(
     dir: &Path,
     psp: Option<&str>,
@@ -95,7 +95,7 @@ pub(super) async fn check(
     check_store(store, psp, quiet).await
 }
 
-/// Checks a store and closes it, with a bar where somebody looks at it.
+/// Checks a store and closes it; shows a progress bar on a terminal, unless `quiet`.
 pub(super) async fn check_store(
     store: Store,
     psp: Option<&str>,

@@ -1,9 +1,10 @@
-//! What is wrong with a configuration: all of it at once, by the setting's path, with what it is
-//! and what it must be.
+//! Finds all invalid settings of a configuration at once. Each is reported with its path, its value
+//! and the valid values.
 //!
-//! What each setting may be stands beside the setting, in garde's attributes of the `Options` that
-//! has it. Whether a value is of the right type was seen when it was read; what lies outside (a
-//! port that is taken, a folder that cannot be written) is seen when it is used.
+//! The valid values are declared in garde's attributes at the fields of each `Options`.
+//! Deliberately not here: wrong types, which are found when a value is read; and faults of the
+//! environment (a port that is in use, a folder that cannot be written), which are found when the
+//! setting is used.
 
 use std::fmt;
 
@@ -12,7 +13,7 @@ use serde_json::Value;
 
 use super::{Config, masked_values};
 
-/// The most entries of a list that are shown.
+/// Of a longer list, only the number of its entries is shown.
 const SHOWN_MAX: usize = 10;
 
 /// A setting with an invalid value.
@@ -20,11 +21,11 @@ const SHOWN_MAX: usize = 10;
 pub struct SettingFault {
     /// Its path, for example `shop.hold_secs`.
     pub path: String,
-    /// What it is.
+    /// The value, as text.
     pub found: String,
-    /// What it must be.
+    /// The condition that the value violates, such as `must be from 1 to 100`.
     pub wanted: String,
-    /// Where it came from, if that is known.
+    /// The source of the value, if known.
     pub source: Option<String>,
 }
 
@@ -39,7 +40,7 @@ impl fmt::Display for SettingFault {
     }
 }
 
-/// All that is wrong with a configuration.
+/// Returns all invalid settings of a configuration, without the sources of their values.
 #[must_use]
 pub fn faults(config: &Config) -> Vec<SettingFault> {
     let Err(report) = config.validate() else {
@@ -62,7 +63,7 @@ fn find<'a>(values: &'a Value, path: &str) -> Option<&'a Value> {
 
 fn shown(value: Option<&Value>) -> String {
     match value {
-        // JSON has no number for a float that is none.
+        // JSON has no NaN: it is serialized as null.
         None | Some(Value::Null) => "no value".to_owned(),
         Some(Value::Array(list)) if list.is_empty() => "empty".to_owned(),
         Some(Value::Array(list)) if list.len() > SHOWN_MAX => format!("a list of {}", list.len()),

@@ -1,12 +1,12 @@
-//! What of a setting is not shown: the password in an address.
+//! Hides the passwords in URLs among the settings.
 
-/// A text without the password, if it is an address that has one.
+/// Returns the text, with the password hidden if it is a URL with a password.
 fn password(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
         return text.to_owned();
     };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    // A password may hold what should have been escaped: the last @ ends it.
+    // A password may contain an @ that should have been escaped: the last @ ends it.
     let Some(at) = rest[..end].rfind('@').or_else(|| rest.rfind('@')) else {
         return text.to_owned();
     };
@@ -14,7 +14,7 @@ fn password(text: &str) -> String {
     format!("{scheme}://{user}:***{}", &rest[at..])
 }
 
-/// Takes the passwords out of all addresses among values.
+/// Hides the passwords in all URLs among the values.
 pub(super) fn passwords(value: &mut serde_json::Value) {
     match value {
         serde_json::Value::String(text) => *text = password(text),

@@ -1,4 +1,4 @@
-//! What is around the store: the port, and the payment provider.
+//! Checks of the store's surroundings: the server's port, and the payment provider.
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::store::Store;
 use crate::telemetry::chain;
 use crate::verify::provider::sandbox_options;
 
-/// How long an answer may take.
+/// The timeout of an answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 pub(super) async fn examine(installation: &Installation, store: Option<&Store>) -> Vec<Finding> {
@@ -44,7 +44,8 @@ async fn port(listen: SocketAddr) -> Finding {
     }
 }
 
-/// What a server there answers when asked whether it is ready.
+/// Asks the server at this address for `/readyz`; returns the status and the body, or `None`
+/// without an answer.
 async fn ready(listen: SocketAddr) -> Option<(u16, String)> {
     crate::providers::install_crypto();
     let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).timeout(PATIENCE);

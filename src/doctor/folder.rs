@@ -1,4 +1,5 @@
-//! The data folder: there, writable, private, with room on its disk, and who serves from it.
+//! Checks of the data folder: that it exists, is writable and private, and has free space, and
+//! which process is serving it.
 
 use std::fs::{self, File, TryLockError};
 use std::path::Path;
@@ -6,11 +7,11 @@ use std::path::Path;
 use super::Finding;
 use crate::store::startup_checks::DAMAGED_LOG;
 
-/// Free bytes below which writes will soon fail.
+/// Less free space, in bytes, is an error: writes will soon fail.
 const FREE_BAD_BYTES: u64 = 256 << 20;
-/// Free bytes below which somebody should look.
+/// Less free space, in bytes, is a warning.
 const FREE_WARN_BYTES: u64 = 2 << 30;
-/// Open files that a busy server needs.
+/// A lower limit on open files is a warning: a busy server needs one for each connection.
 const FILES_MIN: u64 = 4_096;
 
 pub(super) fn examine(dir: &Path) -> Vec<Finding> {
@@ -45,7 +46,8 @@ fn writable(dir: &Path) -> Finding {
     }
 }
 
-/// Logs that were damaged at a start, whose copies nobody has settled yet.
+/// Reports copies of damaged write-ahead logs, which an earlier start has kept, until an operator
+/// removes them.
 fn damaged_logs(dir: &Path) -> Option<Finding> {
     let names =
         fs::read_dir(dir).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
@@ -104,7 +106,7 @@ const fn free(_dir: &Path) -> Option<Finding> {
     None
 }
 
-/// Whether a server has the folder, by its lock.
+/// Reports whether a server has locked the folder.
 fn server(dir: &Path) -> Finding {
     let path = dir.join("kontor.lock");
     let Ok(file) = File::open(&path) else {

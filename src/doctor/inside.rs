@@ -1,4 +1,5 @@
-//! The store: whole, followed by its rows, backed up, and what in it waits for an operator.
+//! Checks of the store: that it is not damaged, that its projections are not far behind, that there
+//! is a recent backup, and what needs an operator.
 
 use super::Finding;
 use crate::actors::engine::clock::Clock;
@@ -8,15 +9,15 @@ use crate::store::maintenance::Check;
 use crate::store::{Error, LIST_MAX, Store, order};
 use crate::telemetry::chain;
 
-/// The setting in which a backup leaves when it was taken, in milliseconds since 1970.
+/// The name of the stored value with the time of the last backup, in milliseconds since 1970.
 pub const BACKUP_TAKEN_AT: &str = "backup_taken_at";
-/// Events that are read at once.
+/// The number of events in one read of the journal.
 const PAGE: u32 = 2_000;
-/// Events that rows may be behind while a server runs.
+/// A larger lag of the projections, in events, is a warning.
 const BEHIND_MAX: i64 = 10_000;
-/// How old the last backup may be.
+/// An older last backup is a warning.
 const BACKUP_AGE_MAX: Span = Span::from_secs(48 * 3600);
-/// How far in the future an event may be: clocks of one machine do not agree better.
+/// How far in the future an event's time may be, because the clocks of different machines differ.
 const AHEAD_MAX: Span = Span::from_secs(60);
 
 pub(super) async fn examine(store: &Store) -> Vec<Finding> {

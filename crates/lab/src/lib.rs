@@ -8,7 +8,7 @@
 //!
 //! Deliberately not here: the server, its store, and everything that needs them.
 
-// `println!` panics once nobody reads: commands print with `stdout`.
+// `println!` panics if the output is a closed pipe: commands print with `stdout`.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod args;

@@ -1,5 +1,5 @@
-//! `kontor demo --cluster`: the demo on three nodes behind a load balancer, with one screen of
-//! addresses, and nothing left at the end.
+//! `kontor demo --cluster`: runs the demo on three nodes behind a load balancer, prints all
+//! addresses, and deletes all data at the end.
 
 use std::convert::Infallible;
 use std::io::Write as _;
@@ -18,13 +18,13 @@ use super::{Args, day, links, proof, show, show_line};
 use crate::cli::sign_in::{self, SignInLink};
 use crate::cli::{Error, serve};
 
-/// How often nodes are looked after.
+/// How often the demo checks whether a node has ended.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Runs it in a folder.
+/// Runs the demo in a folder.
 ///
 /// # Errors
-/// [`Error`]: something does not start. Whatever was started is gone then.
+/// [`Error`]: a server does not start. All servers that were started are stopped then.
 pub async fn run(args: &Args, dir: &Path) -> Result<ExitCode, Error> {
     tokio::task::block_in_place(packages::install)?;
     if !args.json {
@@ -62,7 +62,7 @@ async fn open(args: &Args, mut cluster: Cluster, store: &Store) -> Result<ExitCo
     if let Some(watch) = watch {
         watch.abort();
     }
-    // A node that was started a moment ago does not listen to signals yet.
+    // A node that is still starting does not handle signals yet.
     cluster.settle();
     cluster.close()?;
     let report = proof(store, &cluster.psp).await?;
@@ -71,7 +71,7 @@ async fn open(args: &Args, mut cluster: Cluster, store: &Store) -> Result<ExitCo
     shown
 }
 
-/// Starts nodes again that were killed, so that people can see what that does.
+/// Restarts nodes that were killed, so that visitors can kill nodes and watch the effect.
 async fn keep_up(cluster: &mut Cluster, quiet: bool) -> Infallible {
     loop {
         tokio::time::sleep(LOOK).await;

@@ -1,5 +1,5 @@
-//! What `kontor simulate` does: many runs of the simulator, each from its own seed, and the story
-//! of the first that breaks a rule.
+//! The work of `kontor simulate`: runs the simulator once for each seed, on several threads, and
+//! prints the story of the first run that breaks a rule.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -14,10 +14,10 @@ use strum::VariantArray as _;
 
 use super::Args;
 
-/// Every so many seeds, one is run twice, and must give the same.
+/// One of this many seeds is run twice; both runs must be identical.
 const TWICE_EVERY: u64 = 10;
 
-/// What all runs came to.
+/// The summary of all runs.
 #[derive(Debug, Serialize)]
 struct Summary {
     ok: bool,
@@ -39,7 +39,7 @@ struct Failed {
     story: Vec<String>,
 }
 
-/// What is shared by the threads that run seeds.
+/// The state that the threads share.
 struct Work<'a> {
     args: &'a Args,
     next: AtomicU64,
@@ -52,7 +52,7 @@ struct Work<'a> {
 /// Runs the command.
 ///
 /// # Errors
-/// When standard output cannot be written.
+/// Standard output cannot be written.
 pub fn run(args: &Args) -> std::io::Result<std::process::ExitCode> {
     if args.flaws {
         return find_faults(args);
@@ -89,7 +89,7 @@ pub fn run(args: &Args) -> std::io::Result<std::process::ExitCode> {
     Ok(std::process::ExitCode::from(code))
 }
 
-/// Hunts for every fault.
+/// For each deliberate bug, runs seeds until one breaks a rule.
 fn find_faults(args: &Args) -> std::io::Result<std::process::ExitCode> {
     if !seeded_fault::possible() {
         stderr::line(
