@@ -1,9 +1,10 @@
-//! The guarantees of every decoder that reads external bytes: one function per target, which panics
-//! where a guarantee is broken.
+//! Fuzz targets: the guarantees of every decoder that reads external bytes. Each target has a
+//! function that panics if a guarantee is broken.
 //!
-//! Three callers share them: libFuzzer (`fuzz/`), a test over the stored inputs (`fuzz/corpus/`),
-//! and a test over random mutations of those. Built for tests and for libFuzzer only; nothing of it
-//! is released. Decoders that only one floor uses are tested in that floor's own `fuzz`.
+//! The functions are called by libFuzzer (`fuzz/`), and by tests with the stored inputs
+//! (`fuzz/corpus/`), with mutations of these, and with random bytes. They are built for tests and
+//! for libFuzzer only, and are not in a released binary. Decoders that are private to `http` or to
+//! `sandbox-psp` are called by the module `fuzz` there.
 
 mod files;
 mod stored;
@@ -15,7 +16,7 @@ mod tests;
 
 use crate::http;
 
-/// A decoder, or a few related ones.
+/// A fuzz target: a decoder, or a few related ones.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
 )]
@@ -25,7 +26,7 @@ pub enum Target {
     Body,
     /// `config.toml`, and one setting from an environment variable.
     Config,
-    /// Stored events of every noun, of any version, and snapshots.
+    /// Stored events of every noun, in any version, and snapshots.
     Events,
     /// Headers: idempotency keys, `Prefer`, `If-Match`, cookies, `Authorization`.
     Headers,
@@ -38,9 +39,9 @@ pub enum Target {
     Live,
     /// Requests to the sandbox payment provider.
     Psp,
-    /// Query strings: filters, pages and cursors.
+    /// Query strings: filters, page sizes and page cursors.
     Query,
-    /// Order tokens, and live tokens.
+    /// Order tokens, and the tokens of live clients.
     Tokens,
     /// Webhooks: signature and body.
     Webhook,
@@ -66,7 +67,7 @@ pub fn run(target: Target, bytes: &[u8]) {
     }
 }
 
-/// The first byte, which selects a variant, and the rest.
+/// Splits off the first byte, which selects a variant of the target.
 fn split(bytes: &[u8]) -> (u8, &[u8]) {
     bytes.split_first().map_or((0, bytes), |(first, rest)| (*first, rest))
 }

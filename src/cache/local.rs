@@ -1,5 +1,6 @@
-//! The cache in this process: instead of Redis for a single node, and the fallback for rate limits
-//! while Redis is unreachable. All of it is bounded; entries beyond the bounds are dropped.
+//! The cache in this process: for a single node without Redis, and for rate limits while Redis is
+//! unreachable. Everything is bounded: values are evicted, callers beyond the bound share one rate
+//! limit, locks beyond it are refused, and revocations beyond it are not stored.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,20 +13,21 @@ use tokio::time::Instant;
 use super::CacheSlot;
 use super::rate::{self, Limit, RateDecision};
 
-/// Callers that have rate limits of their own; all others share one.
+/// The maximum number of callers with a rate limit of their own; all others share one.
 const CALLERS_MAX: usize = 50_000;
-/// The most locks and the most revocations.
+/// The maximum number of locks, and of revocations.
 const NAMES_MAX: usize = 100_000;
-/// Approximate bytes of an entry beside its key and value.
+/// The approximate size of an entry without its key and value, in bytes.
 const ENTRY_BYTES: usize = 128;
-/// Approximate bytes of an average answer. The larger it is, the larger a single cached answer
-/// may be.
+/// The estimated size of a cached answer, in bytes. With a larger estimate the cache has fewer
+/// shards, so that a single answer may be larger.
 const ANSWER_BYTES: usize = 64 << 10;
 
 pub(super) struct Local {
     began: Instant,
     kept: Cache<Key, CachedValue, Bytes>,
-    /// Entries of a space are valid while the space has their generation.
+    /// The current generation of each space. An entry is valid only while its space has the
+    /// generation that is part of the entry's key.
     generations: Mutex<HashMap<&'static str, u64>>,
     /// The time at which each caller's allowance is full again, in microseconds since the start.
     callers: Mutex<HashMap<String, i64>>,
@@ -33,7 +35,7 @@ pub(super) struct Local {
     revoked: Mutex<HashMap<String, Instant>>,
 }
 
-/// A space, its generation, and a key in it.
+/// A space, its generation, and the cache key within the space.
 type Key = (&'static str, u64, String);
 /// A value and its expiry.
 type CachedValue = (Vec<u8>, Instant);
@@ -76,7 +78,7 @@ impl Local {
 
     pub(super) fn put(&self, place: CacheSlot, value: Vec<u8>, lasts: Duration) {
         let CacheSlot { space, generation, key } = place;
-        // A value that was read before its space was dropped could never be found.
+        // If the space was dropped since the slot was issued, the value could never be found.
         if generation == self.generation(space) {
             self.kept.insert((space, generation, key), (value, Instant::now() + lasts));
         }

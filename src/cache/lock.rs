@@ -1,5 +1,6 @@
-//! Short locks, which avoid doing the same work twice. A lock may expire while its holder works,
-//! and its state is unknown while Redis is unreachable, so correctness must never depend on one.
+//! Short locks, which usually prevent that two nodes do the same work. A lock may expire while its
+//! holder works, and its state is unknown while Redis is unreachable, so correctness must never
+//! depend on a lock.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -34,8 +35,9 @@ impl Cache {
         }
     }
 
-    /// Runs a future unless another caller holds the lock: then the result is `None`. It also runs
-    /// if the state of the lock is unknown. If a holder dies, its lock lasts until its TTL ends.
+    /// Runs a future, unless another caller holds the lock: then the result is `None`. The future
+    /// also runs if the state of the lock is unknown. The lock is extended while the future runs;
+    /// if the holder dies, the lock lasts until its TTL ends.
     pub async fn unless_taken<T>(
         &self,
         name: &str,
@@ -70,7 +72,8 @@ pub struct LockGuard {
 }
 
 impl LockGuard {
-    /// Extends it to a TTL from now; `false` if it is no longer held, or if that is unknown.
+    /// Lets the lock's TTL begin anew; `false` if the lock is no longer held, or its state is
+    /// unknown.
     pub async fn prolong(&self, lasts: Duration) -> bool {
         match &self.cache.inner.remote {
             None => self.cache.inner.local.prolong(&self.name, &self.token, lasts),
@@ -78,7 +81,7 @@ impl LockGuard {
         }
     }
 
-    /// Releases it. If that fails, its TTL ends it.
+    /// Releases the lock. If that fails, the lock lasts until its TTL ends.
     pub async fn release(self) {
         match &self.cache.inner.remote {
             None => self.cache.inner.local.release(&self.name, &self.token),

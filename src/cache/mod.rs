@@ -2,10 +2,9 @@
 //! limits, short locks and revocations. It is in Redis if one is configured, else in this process.
 //!
 //! Nothing here is authoritative. Redis may be unreachable, hang or be emptied; kontor then reads
-//! answers from the store, each node counts rate limits for itself, and nobody holds a lock.
+//! answers from the store, each node counts rate limits for itself, and work runs without a lock.
 //! `redis` is the connection to Redis, `local` the implementation in this process, `rate` the
-//! algorithm of rate limits, `lock` work that one node does. What is cached, and its TTL, is
-//! decided elsewhere.
+//! algorithm of rate limits, `lock` the locks. The callers decide what is cached, and for how long.
 
 mod local;
 mod lock;
@@ -34,7 +33,7 @@ pub struct Options {
     /// this process.
     #[garde(custom(redis_address))]
     pub url: String,
-    /// Prefix of all keys, so that several shops can share one server.
+    /// Prefix of all keys in Redis, so that several shops can share one server.
     #[garde(custom(key_prefix))]
     pub prefix: String,
     /// Timeout of one call, in milliseconds.
@@ -43,7 +42,7 @@ pub struct Options {
     /// The pause between two attempts to connect, in milliseconds.
     #[garde(custom(within(10..=60_000)))]
     pub retry_ms: u64,
-    /// How often the connection is checked and revocations are read, in milliseconds.
+    /// The interval at which the connection is checked and revocations are read, in milliseconds.
     #[garde(custom(within(10..=1_000)))]
     pub poll_ms: u64,
     /// The most bytes of cached answers in this process.
@@ -94,7 +93,7 @@ impl fmt::Debug for Options {
     }
 }
 
-/// Why there is no cache. The messages omit the address, which may contain a password.
+/// Why the cache could not be opened. The messages omit the address, which may contain a password.
 #[derive(Debug, thiserror::Error)]
 pub enum CacheOpenError {
     /// The address is invalid.
@@ -105,7 +104,7 @@ pub enum CacheOpenError {
 /// The status of the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheState {
-    /// It is in this process.
+    /// The cache is in this process.
     Local,
     /// The server answers.
     Ok,
@@ -124,8 +123,8 @@ pub enum CacheLookup {
     Away,
 }
 
-/// A slot for a value that was read after the slot was issued. If the space is dropped meanwhile,
-/// the stored value is never found.
+/// The permission to store a value that is read from the store after the slot was issued. If the
+/// space is dropped in between, the stored value is never found.
 #[derive(Debug, PartialEq, Eq)]
 pub struct CacheSlot {
     space: &'static str,
@@ -133,7 +132,7 @@ pub struct CacheSlot {
     key: String,
 }
 
-/// Counts since the start.
+/// Counts of the cache's calls since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheCounts {
     /// Lookups that found a value.
@@ -186,7 +185,7 @@ impl Cache {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// A cache in this process.
+    /// Creates a cache in this process.
     #[must_use]
     pub fn in_process() -> Self {
         let local = Local::new(Options::default().bytes_max);
@@ -244,8 +243,8 @@ impl Cache {
         }
     }
 
-    /// Drops a key of a space. A caller that read the value from the store before may still cache
-    /// it: where that matters, the whole space must be dropped.
+    /// Drops a key of a space. A caller that has already read the old value from the store may
+    /// still cache it: where that matters, the whole space must be dropped.
     pub async fn drop_key(&self, space: &'static str, key: &str) {
         match &self.inner.remote {
             None => self.inner.local.drop_key(space, key),
@@ -253,9 +252,9 @@ impl Cache {
         }
     }
 
-    /// Drops all keys of a space, including values that were read before and are not stored yet.
-    /// While the server is unreachable nobody finds a value; the space is then dropped before the
-    /// server is used again.
+    /// Drops all keys of a space; a value that was read before and is stored later is never found.
+    /// If the server is unreachable, this node uses no cached values until it has reconnected and
+    /// dropped the space.
     pub async fn drop_space(&self, space: &'static str) {
         match &self.inner.remote {
             None => self.inner.local.drop_space(space),
@@ -263,13 +262,13 @@ impl Cache {
         }
     }
 
-    /// Consumes from a rate limit, by the server's clock. While the server is unreachable each node
-    /// counts for itself.
+    /// Counts a call against a rate limit, by the clock of Redis. While Redis is unreachable, each
+    /// node counts for itself.
     pub async fn consume_limit(&self, key: &str, limit: Limit) -> RateDecision {
         self.count(key, limit, 1).await
     }
 
-    /// Returns what was consumed.
+    /// Takes back a call that was counted against a rate limit.
     pub async fn give_back(&self, key: &str, limit: Limit) {
         self.count(key, limit, -1).await;
     }
@@ -283,8 +282,9 @@ impl Cache {
         self.inner.local.count(key, limit, cost)
     }
 
-    /// Announces to all nodes that something is revoked, with a TTL that must be as long as any
-    /// node may rely on a cached value. `false` if the other nodes are not informed.
+    /// Announces to all nodes that something is revoked, such as a session. The TTL of the
+    /// revocation must be at least as long as nodes rely on what they have cached. `false` if the
+    /// other nodes could not be informed.
     pub async fn revoke(&self, what: &str, lasts: Duration) -> bool {
         self.inner.local.revoke(what, lasts);
         match &self.inner.remote {
@@ -293,7 +293,7 @@ impl Cache {
         }
     }
 
-    /// Whether something was revoked lately, as far as this node knows. It makes no call.
+    /// Whether something is revoked, as far as this node knows. Makes no call to Redis.
     #[must_use]
     pub fn revoked(&self, what: &str) -> bool {
         self.inner.local.revoked(what)

@@ -1,16 +1,16 @@
 //! The rate limit algorithm: one number per caller, the time at which its allowance is full again
 //! (the generic cell rate algorithm). There are no windows, so there are no bursts at their edges.
 //!
-//! The script in `redis` computes the same by the server's clock.
+//! The script `COUNT` in `redis` computes the same by the clock of Redis.
 
 use std::time::Duration;
 
-/// A rate limit: a burst of `count`, refilled evenly over `per`.
+/// A rate limit: a burst of `count` calls, whose allowance is refilled evenly over `per`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
-    /// The burst; at least one.
+    /// The number of calls in a burst; at least 1.
     pub count: u32,
-    /// The time in which it is refilled.
+    /// The time in which an empty allowance is refilled.
     pub per: Duration,
 }
 
@@ -26,7 +26,7 @@ impl Limit {
     }
 }
 
-/// The outcome of consuming from a limit.
+/// The outcome of counting a call against a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateDecision {
     /// Whether the call is allowed.
@@ -35,12 +35,12 @@ pub struct RateDecision {
     pub left: u32,
     /// The time until the allowance is full.
     pub whole_in: Duration,
-    /// The time until the next call is allowed; zero if one is allowed now.
+    /// The time until a retry is allowed; zero if this call is allowed.
     pub retry_in: Duration,
 }
 
-/// Consumes `cost`; `whole_at` is the time at which the allowance would be full, all in
-/// microseconds. Returns the new `whole_at` and the outcome.
+/// Counts `cost` calls (negative to take calls back). `whole_at` is the time at which the allowance
+/// is full again; times are in microseconds. Returns the new `whole_at` and the outcome.
 pub(super) fn count(whole_at: i64, now: i64, limit: Limit, cost: i64) -> (i64, RateDecision) {
     let (apart, per) = (limit.apart_micros(), limit.per_micros());
     let from = whole_at.max(now);
@@ -50,7 +50,7 @@ pub(super) fn count(whole_at: i64, now: i64, limit: Limit, cost: i64) -> (i64, R
     (whole_at, taken(allowed, whole_at - now, limit))
 }
 
-/// The outcome if the allowance is full in `debt` microseconds.
+/// The outcome if the allowance is full again in `debt` microseconds.
 pub(super) fn taken(allowed: bool, debt: i64, limit: Limit) -> RateDecision {
     let (apart, per) = (limit.apart_micros(), limit.per_micros());
     let micros = |span: i64| Duration::from_micros(u64::try_from(span).unwrap_or(0));

@@ -1,8 +1,8 @@
 //! The cache in Redis: one shared connection, scripts for atomic operations, and a circuit breaker,
 //! so that an unreachable or hanging server costs a few callers one timeout and all others nothing.
 //!
-//! While the server is unreachable, callers get that answer at once. A background task reconnects,
-//! drops the spaces that were to be dropped meanwhile, and only then lets the server be used again.
+//! While the server is unreachable, every call fails at once. A background task reconnects, drops
+//! the spaces that could not be dropped during the outage, and only then lets calls through again.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,13 +16,15 @@ use tokio::time::{Instant, sleep, timeout};
 use super::rate::{self, Limit, RateDecision};
 use super::{CacheOpenError, CacheSlot, CacheState, CacheTally, Options};
 
-/// Timeouts in a row that open the breaker; a broken connection opens it at once.
+/// The number of timeouts in a row that opens the circuit breaker; a broken connection opens it at
+/// once.
 const TIMEOUTS_MAX: u32 = 3;
-/// The most revocations that are read.
+/// The maximum number of revocations that are read.
 const REVOKED_MAX: usize = 10_000;
 
-/// The generation of a space is random, not counted: after the server was emptied no former
-/// generation comes back.
+/// Returns the generation of a space, and the value of a key in it. A space without a generation
+/// gets a random one; a counted one could be an earlier generation again after the server was
+/// emptied.
 static GET: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "local generation = redis.call('GET', KEYS[1]) \
@@ -35,7 +37,7 @@ static GET: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// `rate::count`, by the server's clock.
+/// Computes the same as `rate::count`, by the server's clock.
 static COUNT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "local time = redis.call('TIME') \
@@ -84,7 +86,8 @@ static REVOKE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// The current revocations. The script also writes, to find out whether the server accepts writes.
+/// Returns the current revocations. The script also writes, so that it fails if the server accepts
+/// no writes.
 static REVOKED: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "local time = redis.call('TIME') \
@@ -109,7 +112,7 @@ pub(super) struct Remote {
     retry: Duration,
     poll: Duration,
     link: Mutex<Link>,
-    /// Timeouts in a row.
+    /// The number of timeouts in a row.
     late: AtomicU32,
     revoked: Mutex<HashSet<String>>,
     tally: Arc<CacheTally>,
@@ -117,7 +120,7 @@ pub(super) struct Remote {
 
 struct Link {
     connection: Option<MultiplexedConnection>,
-    /// The time of the connection loss.
+    /// When the connection was lost.
     since: Instant,
     /// Spaces that must be dropped before the server is used again.
     owed: BTreeSet<&'static str>,
@@ -160,7 +163,7 @@ impl Remote {
         }
     }
 
-    /// Connects, drops the pending spaces, and lets the connection be used. The error omits the
+    /// Connects, drops the spaces in `owed`, and lets calls use the connection. The error omits the
     /// address.
     async fn connect(&self) -> Result<(), String> {
         let config = AsyncConnectionConfig::new()
@@ -329,7 +332,8 @@ impl Remote {
         }
     }
 
-    /// Marks a space as to be dropped. The server's values must not be found before that.
+    /// Records that a space must be dropped, and disconnects, so that no value is read from the
+    /// server before the space is dropped.
     fn owe(&self, space: &'static str) {
         self.link().owed.insert(space);
         self.lost("cannot invalidate a space of the cache");

@@ -1,4 +1,4 @@
-//! Files: settings and imports.
+//! The targets for files: settings and imports.
 
 use figment::Figment;
 use figment::providers::{Format as _, Serialized, Toml};
@@ -7,7 +7,8 @@ use kontor_lab::import::rows::{COLUMNS, FileFormat, read};
 use super::split;
 use crate::config::{Config, load};
 
-/// If the first byte is even, a file; else a path and a text for the environment.
+/// If the first byte is even, the rest is a `config.toml`. Otherwise it is `NAME=value`, for the
+/// environment variable `KONTOR__NAME`.
 pub(super) fn config(bytes: &[u8]) {
     let (way, bytes) = split(bytes);
     let Ok(text) = std::str::from_utf8(bytes) else { return };
@@ -37,7 +38,7 @@ pub(super) fn config(bytes: &[u8]) {
     }
 }
 
-/// The first byte selects the format.
+/// The first byte selects the format; the rest is the file.
 pub(super) fn import(bytes: &[u8]) {
     let (format, bytes) = split(bytes);
     let format = match format % 3 {
@@ -48,7 +49,7 @@ pub(super) fn import(bytes: &[u8]) {
     let Ok(rows) = read(bytes, format, "main") else { return };
     let mut last = 0;
     for row in rows.take(10_000) {
-        // A truncated file: no rows follow.
+        // The file itself cannot be read further, for example because it is truncated.
         let Ok(row) = row else { break };
         if format != FileFormat::OnlineRetail {
             assert!(row.line > last, "line {} comes after line {last}", row.line);

@@ -1,4 +1,5 @@
-//! Stored events and snapshots: each is decoded as what it claims to be, or refused.
+//! The target for stored events and snapshots: each is decoded as the kind that it claims to be,
+//! and to the same content when it is written and decoded again, or it is refused.
 
 use serde_json::Value;
 
@@ -8,8 +9,8 @@ use crate::actors::nouns;
 use crate::domain::entity::{EntityId, Record};
 use crate::domain::time::Timestamp;
 
-/// The first byte selects the noun, the second a kind of its events (or a snapshot), the third a
-/// version.
+/// The first byte selects the noun, the second a kind of its events, or a snapshot if there is no
+/// such kind, the third the version; the rest is the JSON.
 pub(super) fn events(bytes: &[u8]) {
     let (noun, bytes) = split(bytes);
     let (kind, bytes) = split(bytes);

@@ -1,4 +1,4 @@
-//! The targets, run on the stored inputs and on mutations of them.
+//! Runs the targets on the stored inputs, on mutations of these, and on random bytes.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ fn names(folder: &Path) -> BTreeSet<String> {
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// The stored inputs of a target, by file.
+/// The stored inputs of a target, with their files.
 fn corpus(target: Target) -> Vec<(PathBuf, Vec<u8>)> {
     let folder = folder().join("corpus").join(<&str>::from(target));
     let files = names(&folder).into_iter().map(|name| folder.join(name));
@@ -42,7 +42,7 @@ fn every_target_has_a_program_and_a_corpus() {
 fn stored_inputs_keep_the_guarantees() {
     for target in Target::VARIANTS {
         for (file, bytes) in corpus(*target) {
-            // The last file printed is the failing one.
+            // If the target panics, the last file printed is the one that it panicked on.
             println!("{}", file.display());
             run(*target, &bytes);
         }
@@ -127,7 +127,7 @@ fn edit() -> impl Strategy<Value = Edit> {
     ]
 }
 
-/// A target and its bytes, shown as text.
+/// A target and its input; the debug output shows the bytes as escaped text.
 struct Input(Target, Vec<u8>);
 
 impl std::fmt::Debug for Input {

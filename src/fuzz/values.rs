@@ -1,4 +1,5 @@
-//! Single values: a parsed value is displayed as its input, and parses to the same again.
+//! The target for single values: a parsed id is displayed exactly as its input, and any other
+//! parsed value as a text that parses to the same value.
 
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
@@ -8,14 +9,14 @@ use crate::domain::money::{Currency, TaxRate, UnitPrice, parse_currency, parse_m
 use crate::domain::stock::Location;
 use crate::domain::time::Timestamp;
 
-/// A name has one form only: two texts never name the same thing.
+/// Checks that an id is displayed as its input, so that two texts never name the same thing.
 fn one_form<T: FromStr + Display>(text: &str) {
     if let Ok(read) = text.parse::<T>() {
         assert_eq!(read.to_string(), text, "two texts name one thing");
     }
 }
 
-/// A parsed value parses from its own text.
+/// Checks that a parsed value, displayed and parsed again, is the same.
 fn survives<T: Display + PartialEq + Debug>(read: Option<T>, again: impl Fn(&str) -> Option<T>) {
     if let Some(read) = read {
         let text = read.to_string();
@@ -39,7 +40,7 @@ pub(super) fn ids(bytes: &[u8]) {
     survives(TaxRate::parse(text), TaxRate::parse);
     survives(Timestamp::parse(text), Timestamp::parse);
     for currency in [Currency::GBP, Currency::JPY, Currency::KWD] {
-        // In minor units it is the same number with its point moved.
+        // A price in major units is displayed, and parsed again, in minor units.
         survives(parse_major(text, currency).ok(), price);
     }
 }

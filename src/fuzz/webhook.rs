@@ -1,4 +1,4 @@
-//! Webhooks of the sandbox: only recent ones that its secret signed are accepted.
+//! The target for webhooks of the sandbox: only recent ones with a valid signature are accepted.
 
 use std::sync::OnceLock;
 
@@ -41,8 +41,9 @@ fn read(sandbox: &Sandbox, signature: &str, body: &[u8]) -> Result<PaymentNotice
     sandbox.read_webhook(&request, Timestamp::from_millis(NOW_SECS * 1000))
 }
 
-/// The first line is the header, the rest the body. If the first byte is even, the header is used
-/// unchanged; else it is the time of a valid signature.
+/// The first byte selects the variant. Of the rest, the first line is the signature header, and the
+/// other lines are the body. If the first byte is odd, the line is instead the time for which a
+/// valid signature is made.
 pub(super) fn webhook(bytes: &[u8]) {
     let (way, bytes) = split(bytes);
     let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
@@ -69,7 +70,8 @@ pub(super) fn webhook(bytes: &[u8]) {
         }
         Err(WebhookError::Malformed(why)) => assert!(!why.is_empty()),
         Err(WebhookError::Expired) => assert!(!fresh, "{line:?} is fresh"),
-        // A time with a comma in it is not the signed one.
+        // If the text of the time contains a comma or spaces, the sandbox reads another time from
+        // the header than the signed one.
         Err(error) => assert!(line.contains([',', ' ']) || line.trim() != line, "{error}"),
     }
     if let Some((last, rest)) = body.split_last() {

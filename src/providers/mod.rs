@@ -1,7 +1,7 @@
 //! Floor 1: protocols of external companies, behind one trait for each kind of company.
 //!
-//! [`payment`] defines what kontor needs of a payment provider; [`sandbox`] implements the protocol
-//! of `kontor sandbox-psp`. Reactions to answers, and retries, are decided in `actors`.
+//! [`payment`] defines what kontor needs of a payment provider; [`sandbox`] is the client of
+//! `kontor sandbox-psp`. `actors` decides on retries, and how to react to answers.
 
 pub mod payment;
 pub mod sandbox;
@@ -10,7 +10,7 @@ use std::sync::Once;
 
 /// Makes ring the process's one TLS crypto provider; every later call does nothing.
 ///
-/// An HTTP client cannot be built before it.
+/// No HTTP client can be built before the first call.
 pub fn install_crypto() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {

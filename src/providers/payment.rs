@@ -1,8 +1,7 @@
 //! The interface of payment providers, the meaning of their failures, and the circuit breaker.
 //!
-//! Not here: a provider's wire format, retries, and the steps of a checkout. A call without a clear
-//! answer may have been carried out; only [`Error::Unavailable`] and [`Error::Rejected`] say that
-//! it was not.
+//! Not here: a provider's wire format, retries, and the steps of an order. A call that fails may
+//! have been carried out; only [`Error::Unavailable`] and [`Error::Rejected`] say that it was not.
 
 use std::fmt;
 use std::future::Future;
@@ -19,25 +18,28 @@ use crate::domain::money::Money;
 use crate::domain::order::BuyerAction;
 use crate::domain::time::Timestamp;
 
-/// A payment provider, with one account. The requirements of every implementation:
+/// The client of an account at a payment provider. "Our reference" is a text that kontor chooses
+/// for a payment attempt or an operation. The requirements of every implementation:
 ///
 /// 1. A call that changes something has an idempotency key. A repeated key with the same content
 ///    has no further effect, and gets the same answer.
-/// 2. A decline is final for its reference: another attempt has another key and reference.
+/// 2. A decline is final for its reference: another attempt needs another idempotency key and
+///    reference.
 /// 3. A pending answer, whether or not the buyer must act, is decided later: `find` and a webhook
 ///    report the outcome.
 /// 4. [`Error::Rejected`] and [`Error::Unavailable`] say that nothing was done. Every other failure
 ///    is [`Error::Unknown`]: the outcome can be looked up by our reference.
 /// 5. No more is captured than was authorized, and no more is refunded than was captured.
 /// 6. After `reverse` nothing is authorized or captured under a reference, nor ever will be.
-/// 7. `find` and `list` change nothing, and contain everything that was answered before.
-/// 8. Every payment and operation is reported by webhook, at least once, in any order. A notice
-///    contains our reference. A request without a valid and recent signature is not trusted.
+/// 7. `find` and `list` change nothing, and their answers contain everything that earlier answers
+///    reported.
+/// 8. Every payment and operation is reported by webhook, at least once, in any order. The webhook
+///    contains our reference. A webhook without a valid and recent signature is refused.
 ///
-/// `tests/it/provider_contract.rs` tests each of these with a client.
+/// `tests/it/provider_contract.rs` tests an implementation against each requirement.
 #[async_trait]
 pub trait Provider: Send + Sync {
-    /// The provider and its account, by which a checkout selects it.
+    /// The provider and the account, by which a checkout selects this client.
     fn account(&self) -> ProviderAccount;
 
     /// Requests an authorization of an amount.
@@ -49,7 +51,7 @@ pub trait Provider: Send + Sync {
     /// Captures an authorized amount, or a part of it.
     ///
     /// # Errors
-    /// [`Error`]; `Rejected` for more than is left.
+    /// [`Error`]; `Rejected` if less is left to capture.
     async fn capture(&self, request: &Operation) -> Result<Receipt, Error>;
 
     /// Voids everything that is authorized and not captured; the request's amount is ignored.
@@ -61,7 +63,7 @@ pub trait Provider: Send + Sync {
     /// Refunds a captured amount, or a part of it.
     ///
     /// # Errors
-    /// [`Error`]; `Rejected` for more than was captured and not refunded.
+    /// [`Error`]; `Rejected` if less is left to refund.
     async fn refund(&self, request: &Operation) -> Result<Receipt, Error>;
 
     /// Undoes everything that was done with our reference, and blocks the reference if nothing was.
@@ -71,16 +73,17 @@ pub trait Provider: Send + Sync {
     /// [`Error`].
     async fn reverse(&self, reference: &str) -> Result<Reversal, Error>;
 
-    /// The payment with our reference, if there is one.
+    /// Looks up the payment with our reference.
     ///
     /// # Errors
-    /// [`Error`]; nothing is changed either way.
+    /// [`Error`].
     async fn find(&self, reference: &str) -> Result<Option<Payment>, Error>;
 
-    /// Payments in the order of their creation, after a cursor; at most `limit`, at most 200.
+    /// Lists payments in the order of their creation, after a page cursor; at most `limit`, and
+    /// never more than 200.
     ///
     /// # Errors
-    /// [`Error`]; nothing is changed either way.
+    /// [`Error`].
     async fn list(&self, after: Option<&str>, limit: u32) -> Result<PaymentPage, Error>;
 
     /// Registers the URL for webhooks.
@@ -89,25 +92,26 @@ pub trait Provider: Send + Sync {
     /// [`Error`].
     async fn subscribe(&self, webhook_url: &str) -> Result<(), Error>;
 
-    /// Verifies that a webhook is the provider's and recent, and parses it. Only the provider knows
-    /// where the signature is.
+    /// Verifies that a webhook was sent by the provider and is recent, and parses it. Where the
+    /// signature is found depends on the provider.
     ///
     /// # Errors
-    /// [`WebhookError`]; the request must not be trusted then.
+    /// [`WebhookError`]; the request must not be trusted.
     fn read_webhook(
         &self,
         request: &WebhookRequest<'_>,
         now: Timestamp,
     ) -> Result<PaymentNotice, WebhookError>;
 
-    /// Parses the body of a webhook that was verified and stored before, to the same notice.
+    /// Parses the body of a webhook that was verified and stored before; returns the same notice as
+    /// [`Provider::read_webhook`].
     ///
     /// # Errors
     /// [`WebhookError::Malformed`].
     fn reread_webhook(&self, body: &[u8]) -> Result<PaymentNotice, WebhookError>;
 }
 
-/// A whole webhook request: providers sign different parts of it.
+/// A webhook's whole HTTP request, because each provider signs other parts of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebhookRequest<'a> {
     /// The method.
@@ -123,7 +127,8 @@ pub struct WebhookRequest<'a> {
 }
 
 impl<'a> WebhookRequest<'a> {
-    /// The first header with a name, in any case, if it is text.
+    /// The value of the first header with this name, in upper or lower case; `None` if it is not
+    /// UTF-8.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&'a str> {
         let found = self.headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name));
@@ -131,8 +136,9 @@ impl<'a> WebhookRequest<'a> {
     }
 }
 
-/// An account at a provider. Its text, `sandbox` or `sandbox/eu`, is stored in orders, is part of
-/// the webhooks' path (with `%2F` for the `/`), and names its switch among the settings.
+/// An account at a provider. Its text, such as `sandbox` or `sandbox/eu`, is stored in orders, and
+/// is part of the path of webhooks (with `%2F` for the `/`) and of the name of the setting that
+/// switches the account on and off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProviderAccount {
     /// The provider's name.
@@ -160,7 +166,7 @@ pub struct AccountId(String);
 pub struct InvalidAccountId;
 
 impl Default for AccountId {
-    /// The account of a shop that has only one; it is not named.
+    /// The account of a shop that has only one account at this provider; its name is not shown.
     fn default() -> Self {
         Self("default".to_owned())
     }
@@ -219,27 +225,28 @@ pub struct Operation {
 pub enum Authorization {
     /// The money is authorized.
     Authorized {
-        /// The provider's id.
+        /// The provider's id of the payment.
         payment: String,
-        /// The authorized amount: to be compared with the requested one.
+        /// The authorized amount, which the caller compares with the requested one.
         amount: Money,
     },
-    /// It is declined, finally: another attempt needs another key and reference.
+    /// The request is declined, finally: another attempt needs another idempotency key and
+    /// reference.
     Declined {
-        /// The provider's id, if it has one.
+        /// The provider's id of the payment, if it has one.
         payment: Option<String>,
-        /// The provider's code.
+        /// The provider's code of the decline.
         code: String,
     },
     /// Not decided yet: a webhook or [`Provider::find`] will report the outcome.
     Pending {
-        /// The provider's id.
+        /// The provider's id of the payment.
         payment: String,
     },
     /// Pending until the buyer has taken an action. The same call with the same key returns the
     /// same action.
     ActionRequired {
-        /// The provider's id.
+        /// The provider's id of the payment.
         payment: String,
         /// The buyer's action.
         action: BuyerAction,
@@ -262,12 +269,12 @@ pub struct Receipt {
 /// The outcome of [`Provider::reverse`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reversal {
-    /// There was a payment; nothing of it is authorized or captured any more.
+    /// There was a payment; none of its money is authorized or captured any more.
     Reversed {
         /// The payment's current state.
         payment: Payment,
     },
-    /// There was none, and there will never be one with this reference.
+    /// There was no payment, and there will never be one with this reference.
     Blocked,
 }
 
@@ -277,7 +284,7 @@ pub enum Reversal {
 pub enum AuthorizationStatus {
     /// Not decided.
     Pending,
-    /// Granted; `captured`, `refunded` and `voided` say what followed.
+    /// Granted; the payment's `captured`, `refunded` and `voided` say what followed.
     Authorized,
     /// Declined.
     Declined,
@@ -292,13 +299,13 @@ pub struct Payment {
     pub reference: String,
     /// The status of its authorization.
     pub status: AuthorizationStatus,
-    /// The authorized amount, or the requested one while it is pending or declined.
+    /// The authorized amount; while the payment is pending or declined, the requested one.
     pub amount: Money,
     /// Minor units captured so far.
     pub captured: i64,
     /// Minor units refunded so far.
     pub refunded: i64,
-    /// Whether the rest was voided.
+    /// Whether the uncaptured part of the authorization was voided.
     pub voided: bool,
     /// The provider's code of a decline.
     pub decline_code: Option<String>,
@@ -325,7 +332,7 @@ pub struct PaymentOperation {
 pub enum OperationKind {
     /// Money was captured.
     Capture,
-    /// The rest was voided.
+    /// The uncaptured part of the authorization was voided.
     Void,
     /// Money was refunded.
     Refund,
@@ -336,11 +343,11 @@ pub enum OperationKind {
 pub struct PaymentPage {
     /// In the order of their creation.
     pub payments: Vec<Payment>,
-    /// The cursor of the next page; `None` on the last.
+    /// The cursor of the next page; `None` on the last page.
     pub next: Option<String>,
 }
 
-/// The content of a webhook. It may arrive twice, late and out of order.
+/// The content of a webhook. Webhooks may arrive twice, late and out of order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PaymentNotice {
     /// The provider's id of the event; the same when it is sent again.
@@ -349,7 +356,7 @@ pub struct PaymentNotice {
     pub kind: NoticeKind,
     /// The payment after the event.
     pub payment: Payment,
-    /// The operation that it reports, if any.
+    /// The operation that the webhook reports, if any.
     pub operation: Option<PaymentOperation>,
 }
 
@@ -362,24 +369,24 @@ pub enum NoticeKind {
     Declined,
     /// An amount was captured.
     Captured,
-    /// The rest was voided.
+    /// The uncaptured part of the authorization was voided.
     Voided,
     /// An amount was refunded.
     Refunded,
 }
 
-/// Why a call has no clear answer.
+/// Why a call failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// Certainly not executed: the breaker is open, no connection could be made, or the provider
-    /// asked to slow down.
+    /// The call was certainly not executed: the circuit breaker is open, no connection could be
+    /// made, or the provider asked to slow down.
     #[error("the payment provider cannot be reached")]
     Unavailable,
-    /// Possibly executed: it timed out, the connection broke, the provider failed or sent an
-    /// invalid answer.
+    /// The call may have been executed: it timed out, the connection broke, or the provider failed
+    /// or sent an invalid answer.
     #[error("the payment provider's answer is unknown: {0}")]
     Unknown(String),
-    /// Rejected finally, not executed.
+    /// The provider has rejected the call, finally and without executing it.
     #[error("the payment provider rejected the call: {code}: {message}")]
     Rejected {
         /// The provider's code.
@@ -390,7 +397,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the same call with the same key may succeed later.
+    /// Whether the same call with the same idempotency key may succeed later.
     #[must_use]
     pub const fn retryable(&self) -> bool {
         match self {
@@ -400,7 +407,7 @@ impl Error {
     }
 }
 
-/// Why a webhook is not trusted.
+/// Why a webhook is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WebhookError {
     /// It has no signature.
@@ -409,10 +416,10 @@ pub enum WebhookError {
     /// Its signature does not match our secret and this body.
     #[error("the webhook's signature is forged")]
     Forged,
-    /// It was signed more than 5 minutes from now.
+    /// The time in its signature is more than 5 minutes before or after the current time.
     #[error("the webhook's signature has expired")]
     Expired,
-    /// Signed, but malformed.
+    /// The header of its signature, or its body, is malformed.
     #[error("the webhook is malformed: {0}")]
     Malformed(String),
 }
@@ -421,16 +428,18 @@ pub enum WebhookError {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct BreakerOptions {
-    /// The window of latest calls, which must be full before the breaker can open; 1 to 10,000.
+    /// The number of latest calls whose failures are counted, 1 to 10,000. The breaker opens only
+    /// after at least this many calls.
     #[garde(custom(within(1..=10_000)))]
     pub calls: u32,
-    /// The share of failures among them, 0 to 1, that opens it.
+    /// The share of failures among these calls that opens the breaker; above 0, at most 1.
     #[garde(custom(share))]
     pub failure_rate: f32,
-    /// The calls that are let through when it is half open; 1 to 10,000.
+    /// The number of calls that are let through while the breaker is half open, 1 to 10,000; their
+    /// outcomes decide whether it closes or opens again.
     #[garde(custom(within(1..=10_000)))]
     pub probes: u32,
-    /// How long it stays open, in milliseconds.
+    /// How long the breaker stays open, in milliseconds.
     #[garde(custom(within(1..=3_600_000)))]
     pub wait_ms: u64,
 }
@@ -445,16 +454,16 @@ impl Default for BreakerOptions {
     }
 }
 
-/// The circuit breaker: stops calls to a failing provider, so that they fail at once and certainly
-/// unexecuted.
+/// The circuit breaker: while a provider fails, calls are not sent, so that they fail at once and
+/// have certainly not been executed.
 ///
-/// Only for calls that move money. Lookups bypass it: they settle unknown outcomes while the
-/// breaker is open, and their successes must not hide that payments fail.
+/// It is used only for calls that move money. Lookups bypass it: they settle unknown outcomes while
+/// the breaker is open, and their successes must not hide that payments fail.
 #[derive(Debug)]
 pub struct Breaker(AsyncRecloser);
 
 impl Breaker {
-    /// A closed breaker.
+    /// Creates a closed breaker.
     #[must_use]
     pub fn new(options: BreakerOptions) -> Self {
         let length = |calls: u32| usize::try_from(calls.clamp(1, 10_000)).unwrap_or(1);
@@ -467,10 +476,10 @@ impl Breaker {
         Self(AsyncRecloser::from(recloser))
     }
 
-    /// Makes a call unless it is open. A call whose future is dropped is not counted.
+    /// Makes a call, unless the breaker is open. A call whose future is dropped is not counted.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when it is open, else the call's own.
+    /// [`Error::Unavailable`] if the breaker is open; otherwise the error of the call.
     pub async fn call<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         match self.0.call_with(Error::retryable, call).await {
             Ok(answer) => Ok(answer),

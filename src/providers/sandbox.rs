@@ -1,7 +1,8 @@
 //! The client of `kontor sandbox-psp`.
 //!
 //! Calls that move money use the circuit breaker; lookups and the webhook registration bypass it
-//! (see [`Breaker`]). There are no retries here: the caller repeats with the same key.
+//! (see [`Breaker`]). There are no retries here: the caller repeats a call with the same
+//! idempotency key.
 
 use std::time::Duration;
 
@@ -30,22 +31,23 @@ const ANSWER_BYTES_MAX: usize = 8 << 20;
 /// The most payments on a page.
 const PAGE_MAX: u32 = 200;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Shorter than the server's keep-alive, so that a pooled connection is seldom a closed one.
+/// Shorter than the keep-alive timeout of the sandbox, so that the sandbox has seldom closed a
+/// pooled connection that is used again.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const IDLE_CONNECTIONS_MAX: usize = 512;
 
 /// Options of the sandbox's client.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Its URL.
+    /// The sandbox's URL.
     pub url: String,
     /// The shop's name for the account.
     pub account_id: AccountId,
-    /// The account, which is also the credential.
+    /// The name of the account at the sandbox, which is also the credential.
     pub account: SecretString,
     /// The secret that signs webhooks.
     pub webhook_secret: SecretString,
-    /// Timeout of a call, in milliseconds, after which its outcome counts as unknown.
+    /// Timeout of a call, in milliseconds; the outcome of a call that times out is unknown.
     pub timeout_ms: u64,
     /// Options of the circuit breaker.
     pub breaker: BreakerOptions,
@@ -76,7 +78,7 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// A client; nothing is sent yet.
+    /// Creates a client; nothing is sent yet.
     ///
     /// # Errors
     /// [`Error::Rejected`] with code `invalid_options` if the URL is invalid, the webhook secret is
@@ -299,7 +301,8 @@ async fn read_body(mut response: Response) -> Result<Vec<u8>, Error> {
     Ok(body)
 }
 
-/// The meaning of a failure to send or to receive; its text contains no address, token or secret.
+/// Maps a failure to send or to receive to an [`Error`] whose text contains no address, token or
+/// secret.
 fn meaning(error: &reqwest::Error) -> Error {
     if error.is_connect() {
         return Error::Unavailable;
@@ -314,7 +317,8 @@ fn meaning(error: &reqwest::Error) -> Error {
     Error::Unknown(what.into())
 }
 
-/// A rejection is final only in the provider's own format: a proxy's 404 is not one.
+/// Maps an answer with an error status to an [`Error`]. It is a final rejection only if its body
+/// has the format of the sandbox: the 404 of a proxy is not one.
 fn refusal(status: StatusCode, body: &[u8]) -> Error {
     if status == StatusCode::TOO_MANY_REQUESTS {
         return Error::Unavailable;

@@ -1,8 +1,8 @@
 //! The effects that the state of an order requires.
 //!
-//! Each effect has a step name, which is its identity: the idempotency keys of its calls are
-//! derived from it, so a repeated step is carried out once. Operators see, retry and skip steps by
-//! that name.
+//! Each effect has a step name, which is its identity: the calls of a repeated step have the same
+//! idempotency keys, so the step is carried out once. Operators see, retry and skip steps by that
+//! name.
 
 use std::collections::BTreeMap;
 

@@ -12,15 +12,15 @@ use crate::domain::time::Timestamp;
 /// Reserves units for an order.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Reserve {
-    /// The order, or the cart with the same key.
+    /// The order.
     pub order: OrderId,
-    /// The order's attempt to reserve; a repeated attempt has no effect.
+    /// The number of the order's attempt to reserve; a repeated attempt has no effect.
     pub generation: u32,
     /// Units, summed over the order's lines.
     pub quantity: i64,
-    /// The end of the hold.
+    /// When the hold expires.
     pub hold_until: Timestamp,
-    /// Locations in order of priority.
+    /// The locations to take units from first, in order of priority; all others follow by name.
     pub priority: Arc<[Location]>,
 }
 
@@ -35,7 +35,7 @@ pub enum Command {
         /// The order.
         order: OrderId,
     },
-    /// Releases all units of an order, and rejects its later commands.
+    /// Releases all units of an order, and rejects its later reservations.
     Release {
         /// The order.
         order: OrderId,
@@ -44,22 +44,23 @@ pub enum Command {
     Ship {
         /// The order.
         order: OrderId,
-        /// The fulfillment; a repeated one has no effect.
+        /// The number of the fulfillment; a repeated command for it has no effect.
         id: String,
         /// Units.
         quantity: i64,
     },
-    /// Takes units back for a refund.
+    /// Puts units of a refund back on sale, or writes them off.
     TakeBack {
         /// The order.
         order: OrderId,
-        /// The refund; a repeated one has no effect.
+        /// The number of the refund; a repeated command for it has no effect.
         id: String,
         /// Units that were not shipped.
         unshipped: i64,
         /// Units that were shipped.
         shipped: i64,
-        /// Whether they become available to sell.
+        /// Whether the units become sellable; if not, unshipped units are written off, and shipped
+        /// units stay sold.
         restock: bool,
     },
     /// Receives goods.
@@ -68,7 +69,7 @@ pub enum Command {
         location: Location,
         /// Units.
         quantity: i64,
-        /// Whether they were counted as incoming.
+        /// Whether the units were announced, so that they are subtracted from `incoming`.
         from_incoming: bool,
     },
     /// Announces incoming goods; a negative quantity withdraws them.
@@ -78,11 +79,11 @@ pub enum Command {
         /// Units.
         quantity: i64,
     },
-    /// Corrects a count, after counting, damage or finding.
+    /// Corrects the units on hand, for example after a count, or for damaged or found goods.
     Adjust {
         /// The location.
         location: Location,
-        /// Units, negative for losses.
+        /// The change in units, negative for losses.
         delta: i64,
         /// The reason.
         reason: String,
@@ -93,7 +94,7 @@ pub enum Command {
         location: Location,
         /// Units on hand.
         on_hand: i64,
-        /// The units on hand that the caller expects now.
+        /// The units on hand that the caller expects; the command is rejected if there are others.
         change_from: Option<i64>,
     },
     /// Moves units between locations.
@@ -136,26 +137,26 @@ pub enum Event {
     Lapsed { order: OrderId },
     /// A hold has become an allocation.
     Committed { order: OrderId },
-    /// All units of the order are released; its later reservations are rejected.
+    /// The hold and the allocation of an order are released; its later reservations are rejected.
     Released { order: OrderId },
-    /// Allocated units have left the house.
+    /// Allocated units were shipped.
     Shipped { order: OrderId, id: String, parts: Vec<LocationUnits> },
-    /// Units of a refund are on sale again.
+    /// Units of a refund are sellable again.
     Restocked {
         order: OrderId,
         id: String,
         unshipped: Vec<LocationUnits>,
         returned: Vec<LocationUnits>,
     },
-    /// Unshipped units of a refund are gone for good.
+    /// Unshipped units of a refund were written off.
     WrittenOff { order: OrderId, id: String, parts: Vec<LocationUnits> },
-    /// Goods have come in.
+    /// Goods were received.
     Received { location: Location, quantity: i64, from_incoming: bool },
     /// Incoming goods were announced.
     Expected { location: Location, quantity: i64 },
-    /// A count was corrected.
+    /// The units on hand were corrected.
     Adjusted { location: Location, delta: i64, reason: String },
-    /// Units were moved.
+    /// Units were moved between locations.
     Transferred { from: Location, to: Location, quantity: i64 },
 }
 
@@ -182,13 +183,13 @@ pub enum Rejection {
     /// The order's stock was released before.
     #[error("the stock of the order was already released")]
     Released,
-    /// The order has fewer units than are to be shipped or taken back.
+    /// The command ships or takes back more units than are allocated to the order.
     #[error("{missing} units are not allocated to the order")]
     NotAllocated {
-        /// Missing units.
+        /// The units beyond the allocated ones.
         missing: i64,
     },
-    /// The level would fall below the committed units.
+    /// The units on hand would fall below the reserved and allocated ones.
     #[error("there are {on_hand} units, of which {committed} are reserved or allocated")]
     Committed {
         /// Reserved and allocated units.
@@ -196,13 +197,13 @@ pub enum Rejection {
         /// Units on hand.
         on_hand: i64,
     },
-    /// The units on hand are not those of `change_from`.
+    /// The number of units on hand is not `change_from`.
     #[error("{on_hand} units are on hand")]
     Changed {
         /// Units on hand.
         on_hand: i64,
     },
-    /// A quantity out of bounds.
+    /// A quantity, or the resulting level, is out of bounds.
     #[error("must lead to a number of units from 0 to 1000000000")]
     TooMany,
 }

@@ -1,4 +1,5 @@
-//! The events that a command gives. Pure: the same stock, command and time give the same events.
+//! `decide` of a stock: the events of each command. Pure: the same stock, command and time give the
+//! same events.
 
 use std::borrow::Cow;
 
@@ -119,7 +120,7 @@ impl Stock {
         Err(Rejection::Committed { committed, on_hand: level.on_hand })
     }
 
-    /// The events of expired holds.
+    /// The events that drop expired holds, at most [`LAPSES_MAX`].
     pub(super) fn lapsed(&self, now: Timestamp) -> Vec<Event> {
         self.lapses
             .iter()
@@ -237,7 +238,7 @@ impl Stock {
         if left > 0 { Err(Rejection::NotAllocated { missing: left }) } else { Ok(parts) }
     }
 
-    /// The locations for returned goods: those from which most were sold.
+    /// The locations for returned goods: first the location from which most units were sold.
     fn return_to(&self, quantity: i64) -> Vec<LocationUnits> {
         let mut left = quantity;
         let mut by_sold: Vec<_> = self.levels.iter().collect();

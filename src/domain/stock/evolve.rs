@@ -1,4 +1,5 @@
-//! The effect of an event on a SKU's stock. An event has happened: nothing is rejected here.
+//! `evolve` of a stock: applies an event to the state. An event has already happened, so nothing is
+//! rejected here.
 
 use super::{Claim, Event, Hold, Level, LocationUnits, MEMORY, RETURNS_MEMORY, Stock};
 use crate::domain::id::OrderId;
@@ -74,7 +75,7 @@ impl Stock {
         }
     }
 
-    /// Goods that arrive, leave and move without an order.
+    /// Applies an event about goods that arrive, leave or move without an order.
     fn evolve_levels(&mut self, event: &Event) {
         match event {
             Event::Received { location, quantity, from_incoming } => {
@@ -134,7 +135,8 @@ impl Stock {
         claim
     }
 
-    /// Records that an order may be settled, and forgets those that have been settled for long.
+    /// If the order has neither hold nor allocation any more, schedules the removal of its claim;
+    /// and removes the claims whose time has come.
     fn remember(&mut self, order: OrderId, at: Timestamp) {
         if let Some(claim) = self.claims.get_mut(&order).filter(|claim| claim.settled()) {
             let memory = if claim.returned.is_empty() { MEMORY } else { RETURNS_MEMORY };

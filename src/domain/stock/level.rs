@@ -1,4 +1,4 @@
-//! The stock levels of a location. The claims of orders on them are elsewhere.
+//! Locations, and the stock level at a location. The claims of orders are in the parent module.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// A location: 1 to 32 of `a-z0-9-`.
+/// The name of a location: 1 to 32 characters of `a-z0-9-`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Location(Arc<str>);
@@ -63,7 +63,8 @@ pub struct Level {
     pub incoming: i64,
     /// Units that were shipped and did not come back.
     pub sold: i64,
-    /// All units ever received, less those written off: always `on_hand + sold`.
+    /// All units that came to the location (received, found or transferred), less those that were
+    /// lost, written off or transferred away: always `on_hand + sold`.
     pub received: i64,
 }
 
@@ -74,7 +75,7 @@ impl Level {
         self.on_hand - self.reserved - self.allocated
     }
 
-    /// Whether the numbers are consistent: none is negative, and `received` is their sum.
+    /// Whether the numbers are consistent: none is negative, and `received` is `on_hand + sold`.
     #[must_use]
     pub const fn sound(&self) -> bool {
         self.sellable() >= 0

@@ -1,7 +1,7 @@
 //! The stock of one SKU: levels by location, holds that expire, allocations, and shipments.
 //!
-//! Its entity is the only writer of these numbers, so the last unit is never sold twice. The name
-//! and price of a SKU belong to its product.
+//! The entity of a SKU is the only writer of these numbers, so the last unit is never sold twice.
+//! The name and price of a SKU belong to its product.
 
 mod command;
 mod decide;
@@ -26,18 +26,20 @@ use crate::seeded_fault::{self, SeededFault};
 /// The most units in one command or level.
 pub const QUANTITY_MAX: i64 = 1_000_000_000;
 
-/// The most holds, and the most allocations, that are shown of a SKU.
+/// The maximum number of holds, and of allocations, in an answer about a SKU.
 pub const CLAIMS_SHOWN_MAX: usize = 1_000;
 
-/// How long a settled order is remembered, so that late and repeated commands of its saga are
-/// recognized. Longer than any order may stay open.
+/// How long the claim of an order without hold and allocation is kept in the state, so that late
+/// and repeated commands of the order's saga are recognized.
 const MEMORY: Span = Span::from_secs(24 * 3600);
 
-/// The same for an order with returned goods, which must not be returned twice, however long the
-/// machine was down in between. Such orders are few.
+/// How long such a claim is kept if goods of the order were returned: the same goods must not be
+/// returned a second time, even if the command is repeated after a long outage. Such orders are
+/// few.
 const RETURNS_MEMORY: Span = Span::from_secs(90 * 24 * 3600);
 
-/// The most holds that expire at once.
+/// The maximum number of expired holds that a command or timer drops; a command that needs the
+/// units of more holds drops more.
 const LAPSES_MAX: usize = 500;
 
 /// The journal's id for a SKU's stock.
@@ -51,7 +53,7 @@ pub fn entity_id(sku: &Sku) -> entity::EntityId {
 pub struct Hold {
     /// The units.
     pub parts: Vec<LocationUnits>,
-    /// The order's attempt to reserve.
+    /// The number of the order's attempt to reserve.
     pub generation: u32,
     /// When it expires.
     pub hold_until: Timestamp,
@@ -66,19 +68,20 @@ pub struct Claim {
     /// Its allocated units.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allocated: Vec<LocationUnits>,
-    /// Whether its hold was once allocated: a late reservation or commit is a repetition.
+    /// Whether its hold was turned into an allocation: a later reservation or commit is a
+    /// repetition and has no effect.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     committed: bool,
-    /// Shipments that were carried out.
+    /// The numbers of the order's fulfillments that were shipped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     shipped: Vec<String>,
-    /// Refunds that were carried out.
+    /// The numbers of the order's refunds whose goods were taken back or written off.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     returned: Vec<String>,
-    /// Its stock was released: a late reservation is rejected.
+    /// Whether its stock was released: a later reservation is rejected.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     released: bool,
-    /// When it is forgotten, if it is still settled then.
+    /// When the claim is removed, if it still has neither hold nor allocation then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     forget_at: Option<Timestamp>,
 }
@@ -111,7 +114,7 @@ impl Stock {
         &self.levels
     }
 
-    /// The holds that have not expired, by order.
+    /// The holds, by order; an expired hold is included until its `Lapsed` event.
     pub fn holds(&self) -> impl Iterator<Item = (OrderId, &Hold)> {
         self.claims.iter().filter_map(|(order, claim)| Some((*order, claim.hold.as_ref()?)))
     }
@@ -142,7 +145,8 @@ impl Stock {
         self.levels.values().map(Level::sellable).sum::<i64>() + counted
     }
 
-    /// All levels, and as many of the claims as are shown.
+    /// A copy with all levels, and at most [`CLAIMS_SHOWN_MAX`] holds that have not expired and as
+    /// many allocations.
     fn shown(&self, now: Timestamp) -> Self {
         let live = self.holds().filter(|(_, hold)| hold.hold_until > now).map(|(order, _)| order);
         let allocated = self.allocations().map(|(order, _)| order);
@@ -152,7 +156,7 @@ impl Stock {
         Self { levels: self.levels.clone(), claims, ..Self::default() }
     }
 
-    /// The sum of all levels.
+    /// The sums over all locations.
     #[must_use]
     pub fn total(&self) -> Level {
         self.levels.values().fold(Level::default(), |sum, level| Level {

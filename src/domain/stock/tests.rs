@@ -1,5 +1,5 @@
-//! The stock of one SKU: what it reserves, recognizes as repeated, and forgets; it never sells a
-//! unit twice.
+//! Tests of the stock of one SKU: it never sells a unit twice, recognizes repeated commands, and
+//! removes old claims.
 
 mod model;
 
@@ -69,7 +69,7 @@ fn take_back(number: u32, id: &str, unshipped: i64, shipped: i64, restock: bool)
     Command::TakeBack { order: order(number), id: id.into(), unshipped, shipped, restock }
 }
 
-/// Runs a command; the events' names, or the rejection.
+/// Runs a command, and returns the kinds of its events, or the rejection.
 fn take(stock: &mut Stock, millis: i64, command: &Command) -> Result<Vec<&'static str>, Rejection> {
     let events = stock.decide(command, at(millis))?;
     apply(stock, millis, &events);
@@ -85,8 +85,8 @@ fn apply(stock: &mut Stock, millis: i64, events: &[Event]) {
     }
 }
 
-/// Runs commands at their times, each compared with the names of its events or its rejection. At
-/// the end: on hand, reserved, allocated, incoming, sold.
+/// Runs commands at their times, in ms, and compares the kinds of the events, or the rejection, of
+/// each. `end` is the final level: on hand, reserved, allocated, incoming, sold.
 #[track_caller]
 fn check(steps: &[(i64, Command, &str)], end: [i64; 5]) -> Stock {
     let mut stock = Stock::default();

@@ -1,7 +1,7 @@
 //! The sandbox's wire format, and its webhook signature.
 //!
-//! It is deliberately defined a second time in `crates/sandbox-psp`: a mistake on one side must
-//! show, not cancel out.
+//! The format is deliberately defined a second time in `crates/sandbox-psp`: with a shared
+//! definition, a mistake would be made on both sides, and no test would show it.
 
 use hmac::{Hmac, KeyInit, Mac};
 use serde::Deserialize;
@@ -13,7 +13,7 @@ use crate::providers::payment::{
     self, AuthorizationStatus, NoticeKind, OperationKind, PaymentNotice, WebhookError,
 };
 
-/// The largest difference between a signature's time and now.
+/// The largest difference between the time in a signature and the current time.
 const SIGNATURE_AGE_MAX: Span = Span::from_secs(300);
 
 #[derive(Deserialize)]
@@ -28,7 +28,7 @@ pub(super) struct WirePayment {
     voided: bool,
     decline_code: Option<String>,
     operations: Vec<WireOperation>,
-    /// Present while it waits for the buyer.
+    /// Present while the payment waits for the buyer.
     pub(super) redirect: Option<WireRedirect>,
 }
 

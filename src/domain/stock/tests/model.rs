@@ -1,5 +1,5 @@
-//! Random commands of several orders and operators, late, twice and out of order, compared with a
-//! model that is computed differently: maps of units, without events.
+//! Property test: random commands of several orders and operators, late, twice and out of order,
+//! are compared with a model that is computed differently: maps of units, without events.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -71,7 +71,7 @@ struct Entry {
     returned: BTreeSet<u32>,
 }
 
-/// The model.
+/// The model of a stock.
 #[derive(Clone, Debug)]
 struct Book {
     now: i64,
@@ -101,7 +101,7 @@ fn within(least: i64, units: i64) -> Result<(), Rejection> {
     if (least..=QUANTITY_MAX).contains(&units) { Ok(()) } else { Err(Rejection::TooMany) }
 }
 
-/// Takes units from the front; the error is the number of missing units.
+/// Takes units from the first locations; the error is the number of missing units.
 fn take_from(units: &mut Units, mut wanted: i64) -> Result<Units, i64> {
     let missing = wanted - sum(units);
     if missing > 0 {
@@ -119,7 +119,7 @@ fn take_from(units: &mut Units, mut wanted: i64) -> Result<Units, i64> {
 }
 
 impl Book {
-    /// Units at a location that are allocated, or reserved by holds that have not expired.
+    /// The units at a location that are allocated or held.
     fn promised(&self, at: Place) -> i64 {
         let here = |units: &Units| -> i64 {
             units.iter().filter(|(place, _)| *place == at).map(|(_, units)| units).sum()
@@ -138,7 +138,8 @@ impl Book {
         self.on_hand.keys().map(|at| self.free(at)).sum()
     }
 
-    /// `main` first, then by name: one location that has all units, or else what each has.
+    /// Chooses the locations of a reservation: the first one that has all units, or else what each
+    /// has. `main` comes first, the others follow by name.
     fn choose(&self, units: i64) -> Units {
         let others = self.on_hand.keys().filter(|at| **at != "main");
         let places: Vec<Place> = ["main"].into_iter().chain(others.copied()).collect();
@@ -151,7 +152,7 @@ impl Book {
         taken
     }
 
-    /// Whether units can leave a location.
+    /// Checks that this number of units can leave a location.
     fn can_leave(&self, at: Place, units: i64) -> Result<(), Rejection> {
         if self.free(at) >= units {
             return Ok(());
@@ -323,7 +324,7 @@ impl Book {
             }
             return Ok(());
         }
-        // To the locations from which most were sold.
+        // Goods are returned first to the location from which most units were sold.
         let mut sold: Units = self.sold.iter().map(|(at, units)| (*at, *units)).collect();
         sold.sort_by_key(|(_, units)| -units);
         let back = shipped.min(sum(&sold));
