@@ -1,6 +1,6 @@
-//! What a server is made of: its nouns, its plain rows, what is made of events, and what can be
-//! called. Each is a list that stands beside what it lists; here they are one value, so that
-//! somebody else's crate can start a server that has more.
+//! The parts of a server that can be extended: nouns, plain rows, projections, routes, live topics
+//! and books. Each is a list in the module that it belongs to; here the lists are one value, so
+//! that another crate can start a server with additional entries.
 
 use crate::actors::engine::projections::Projections;
 use crate::actors::engine::row_host::RowKinds;
@@ -10,24 +10,24 @@ use crate::http::Routes;
 use crate::http::live::Topics;
 use crate::verify::Books;
 
-/// What a server is made of.
+/// The extensible parts of a server.
 pub struct Assembly {
     /// The nouns that its node runs.
     pub nouns: Nouns,
     /// The plain rows with a version.
     pub rows: RowKinds,
-    /// The rows that are made of events.
+    /// The projections, which make rows from events.
     pub projections: Projections,
-    /// What can be called.
+    /// The routes of the HTTP API.
     pub routes: Routes,
-    /// The lists that can be followed live.
+    /// The lists that the live feed offers.
     pub topics: Topics,
-    /// What must hold of each noun, for the job that checks it.
+    /// The invariants of each noun, for the job `verify`.
     pub books: fn() -> Books,
 }
 
 impl Assembly {
-    /// What every server is made of.
+    /// The parts of a standard server.
     #[must_use]
     pub fn standard() -> Self {
         Self {

@@ -1,5 +1,5 @@
-//! What a node of a cluster is started with: its name, NATS if there is one, and the ways to the
-//! other nodes. A node has others only where they share its store.
+//! Prepares a node's membership of a cluster: its name, its address, NATS if it is configured, and
+//! calls and notices to the other nodes. Only a store in PostgreSQL can be used by several nodes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -17,11 +17,11 @@ use crate::bus::{Calls, Findings, Notices};
 use crate::config::Config;
 use crate::store::Store;
 
-/// The name of the secret that nodes know each other by.
+/// The name of the stored secret with which the nodes of a cluster authenticate calls.
 const SECRET: &str = "cluster";
 
-/// What a node is in a cluster with, and how it hears of jobs; nothing for one that has its store
-/// to itself.
+/// Returns the arguments of cluster membership, and the connection for job notices; `None` if only
+/// one node can use the store.
 pub(super) async fn start(
     config: &Config,
     store: &Store,
@@ -50,8 +50,9 @@ pub(super) async fn start(
     Ok(Some((start, line)))
 }
 
-/// Where the other nodes reach this one, as a URL: as it was told, or where it listens. If that is
-/// at every address of this machine, the one that the store is reached from.
+/// The URL at which other nodes reach this one: `cluster.url` if it is set, else the address on
+/// which the node listens. If it listens on all addresses of this machine, the address from which
+/// this machine reaches the store is used, or loopback if that is not known.
 pub(super) async fn address(config: &Config, listens: SocketAddr) -> String {
     if !config.cluster.url.is_empty() {
         return config.cluster.url.clone();
@@ -70,34 +71,35 @@ pub(super) async fn address(config: &Config, listens: SocketAddr) -> String {
     format!("http://{addr}")
 }
 
-/// This machine's address as another one sees it, if it has one there that is listened at.
+/// The local address from which this machine reaches a server; `None` if there is none. The
+/// server's IPv6 addresses are only considered with `by_ipv6`.
 async fn way_to(server: (String, u16), by_ipv6: bool) -> Option<IpAddr> {
     let mut found = tokio::net::lookup_host(server).await.ok()?;
     let to = found.find(|to| by_ipv6 || to.is_ipv4())?;
     let any: IpAddr =
         if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    // Nothing is sent: the system only says from where it would be.
+    // Nothing is sent: the operating system only chooses the local address that it would send from.
     let socket = UdpSocket::bind((any, 0)).await.ok()?;
     socket.connect(to).await.ok()?;
     Some(socket.local_addr().ok()?.ip())
 }
 
-/// The node's name: the one that it was given, or else made of where it listens, or if that is not
-/// known yet, by chance.
+/// The node's name: `cluster.node` if it is set, else made from the address on which the node
+/// listens. If the operating system is to choose the port, the name is random.
 fn name(config: &Config) -> String {
     let listen = config.http.listen;
     let address = listen.to_string().replace(['.', ':', '[', ']'], "-");
     match (config.cluster.node.as_str(), listen.port()) {
         ("", 0) => format!("node-{:08x}", rand::random::<u32>()),
         ("", port) if listen.ip().is_unspecified() => format!("{}-{port}", host()),
-        // Every machine has these.
+        // Every machine has loopback addresses, so the machine's name is added.
         ("", _) if listen.ip().is_loopback() => format!("{}-{address}", host()),
         ("", _) => address,
         (name, _) => name.to_owned(),
     }
 }
 
-/// This machine's name.
+/// This machine's host name, with `-` in place of all characters other than letters and digits.
 fn host() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     name.replace(|letter: char| !letter.is_ascii_alphanumeric(), "-")
@@ -112,7 +114,7 @@ mod tests {
         let everywhere: SocketAddr = "0.0.0.0:8080".parse().unwrap();
         let mut config = Config::default();
         assert_eq!(address(&config, everywhere).await, "http://127.0.0.1:8080");
-        // The way to the store begins at this machine's own address.
+        // A store on this machine is reached from a loopback address.
         config.store.url = "postgres://kontor@127.0.0.9:5432/kontor".into();
         assert_eq!(address(&config, everywhere).await, "http://127.0.0.1:8080");
         let one = "10.0.0.7:8080".parse().unwrap();

@@ -1,5 +1,5 @@
-//! The kinds of jobs that this server knows, and what each does: what an operator would do by
-//! hand, or by a schedule.
+//! The kinds of background jobs, each of which an operator can start by hand or by a schedule, and
+//! their work.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -17,7 +17,7 @@ use crate::bus::queue::{
 use crate::store::Store;
 use crate::verify::{Books, verify_with};
 
-/// Starts to work on jobs, until told to stop.
+/// Starts the job queue, which works on jobs until `stop` is cancelled.
 pub(super) fn start(
     node: &Arc<Node>,
     (store, books): (&Store, fn() -> Books),
@@ -35,7 +35,7 @@ pub(super) fn start(
     Queue::start(start, stop)
 }
 
-/// The kinds of jobs.
+/// The work of each kind of job.
 fn kinds(node: &Arc<Node>, store: &Store, books: fn() -> Books) -> BTreeMap<&'static str, JobWork> {
     let node = Arc::downgrade(node);
     let of_node = |what: fn(Arc<Node>) -> Done| -> JobWork {
@@ -56,8 +56,8 @@ fn kinds(node: &Arc<Node>, store: &Store, books: fn() -> Books) -> BTreeMap<&'st
 
 type Done = futures_util::future::BoxFuture<'static, Result<Value, JobFailure>>;
 
-/// Compares the providers' lists of payments with the journal, but those that are being compared
-/// already.
+/// Compares the providers' lists of payments with the journal, except for lists that are being
+/// compared already.
 async fn sweep_payments(node: Arc<Node>) -> Result<Value, JobFailure> {
     let swept = node
         .flows
@@ -68,7 +68,7 @@ async fn sweep_payments(node: Arc<Node>) -> Result<Value, JobFailure> {
     Ok(json!({"swept": swept}))
 }
 
-/// Tries all parked webhooks again that are due.
+/// Retries parked webhooks that are due.
 async fn retry_webhooks(node: Arc<Node>) -> Result<Value, JobFailure> {
     node.flows
         .webhooks
@@ -78,14 +78,15 @@ async fn retry_webhooks(node: Arc<Node>) -> Result<Value, JobFailure> {
     Ok(json!({}))
 }
 
-/// Makes all rows again; that goes on beside.
+/// Starts a rebuild of all projections, which continues in the background after the job has ended.
 async fn replay_rows(node: Arc<Node>) -> Result<Value, JobFailure> {
     node.replay_rows().await.map_err(|error| JobFailure::Again(error.to_string()))?;
     Ok(json!({"begun": true}))
 }
 
-/// Checks the promise of the store, as `kontor verify` does without a provider. What does not
-/// hold is no fault of the job: trying again would not mend it.
+/// Checks the invariants of the store, as `kontor verify` does without a provider. The job succeeds
+/// even if an invariant is violated, because a retry would not change that; its result has the
+/// violations.
 async fn check(store: Store, books: Books, run: JobRun) -> Result<Value, JobFailure> {
     let report = verify_with(books, &store, None, |now| {
         run.progress(json!({"stage": now.stage, "done": now.done, "total": now.total}));

@@ -1,8 +1,9 @@
-//! The only place where everything meets: what is started, in which order, and how it stops.
+//! Assembles, starts and stops a server: the only place where all parts of the program meet.
 //!
-//! Store, node, HTTP server, in this order; and back in the other: no new requests, those under
-//! way finish, the journal's queue is written, the store is closed. A node among others gives its
-//! shards away first, and goes on serving until balancers have noticed that it leaves.
+//! The store, the node and the HTTP server are started in this order, and stopped in the reverse
+//! order: new requests are refused, requests in progress finish, queued appends are written, and
+//! the store is closed. A node of a cluster first hands over its shards, and goes on serving for
+//! `cluster.leave_ms`, so that load balancers notice that it is leaving.
 
 mod assembly;
 mod cluster;
@@ -30,14 +31,14 @@ use crate::verify::provider::sandbox_options;
 
 pub use self::assembly::Assembly;
 
-/// The pause between two tries to tell the provider where its webhooks go.
+/// The pause before the next attempt to register the webhook URL at a payment provider.
 const SUBSCRIBE_AGAIN: Duration = Duration::from_secs(2);
 
 /// A running server.
 pub struct App {
     /// The node.
     pub node: Arc<Node>,
-    /// The data.
+    /// The store.
     pub store: Store,
     server: Server,
     jobs: JoinHandle<()>,
@@ -49,13 +50,13 @@ pub struct App {
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A setting cannot be used.
+    /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] config::Error),
-    /// The data folder cannot be opened.
+    /// The store cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// There can be no cache.
+    /// The cache cannot be opened.
     #[error(transparent)]
     Cache(#[from] cache::CacheOpenError),
     /// The store cannot be read.
@@ -67,16 +68,16 @@ pub enum Error {
     /// The HTTP server does not start.
     #[error(transparent)]
     Server(#[from] server::StartError),
-    /// NATS cannot be used as it is set up.
+    /// NATS cannot be used as it is configured.
     #[error(transparent)]
     Bus(#[from] crate::bus::nats::Error),
-    /// Other nodes cannot be called.
+    /// Calls to other nodes cannot be set up.
     #[error("cannot call other nodes: {0}")]
     Calls(String),
-    /// The sandbox provider cannot be used.
+    /// The sandbox payment provider cannot be used.
     #[error("the sandbox payment provider cannot be used: {0}")]
     Provider(#[from] payment::Error),
-    /// The sandbox is for trying things out.
+    /// The sandbox payment provider is configured, but the profile is `production`.
     #[error(
         "profile production does not allow the sandbox provider: remove sandbox.url (or --sandbox-psp), or \
          use profile development"
@@ -93,7 +94,7 @@ impl App {
         Self::start_at(config, Clock::system())
     }
 
-    /// Starts a server with a clock of the caller's.
+    /// Starts a server that uses the given clock.
     ///
     /// # Errors
     /// As [`App::start`].
@@ -101,7 +102,7 @@ impl App {
         Self::start_with(config, clock, Assembly::standard())
     }
 
-    /// Starts a server that is made of more than every other.
+    /// Starts a server that is made of the given parts.
     ///
     /// # Errors
     /// As [`App::start`].
@@ -110,7 +111,8 @@ impl App {
         clock: Clock,
         assembly: Assembly,
     ) -> BoxFuture<'_, Result<Self, Error>> {
-        // Boxed, it is compiled with this crate, and not again with each that starts a server.
+        // The future is boxed, so that it is compiled once, with this crate, and not again in every
+        // crate that starts a server.
         Box::pin(Self::assemble(config, clock, assembly))
     }
 
@@ -188,12 +190,13 @@ impl App {
         Ok(app)
     }
 
-    /// Waits until the HTTP server serves no more, because it was stopped or has failed.
+    /// Waits until the HTTP server has ended, because it was stopped or has failed.
     pub async fn server_ended(&self) {
         self.server.ended().await;
     }
 
-    /// Where it listens, as a URL.
+    /// The URL at which the server listens; with the loopback address if it listens at all
+    /// addresses.
     #[must_use]
     pub fn url(&self) -> String {
         let mut addr = self.server.addr();
@@ -203,7 +206,7 @@ impl App {
         format!("http://{addr}")
     }
 
-    /// Stops it: requests under way finish, and all that was acknowledged is on disk.
+    /// Stops the server: requests in progress finish, and queued appends are written.
     pub fn stop(self) -> BoxFuture<'static, ()> {
         Box::pin(self.wind_down())
     }
@@ -215,12 +218,12 @@ impl App {
         noticed.await;
         self.stop.cancel();
         self.server.stop().await;
-        // What a job had begun, and did not end in time, is begun again at the next start.
+        // A job that did not finish in time is started again after the next start.
         let _ended = self.jobs.await;
         self.node.stop().await;
     }
 
-    /// Tells every provider where its webhooks go, again and again until it has understood.
+    /// Registers the webhook URL at every payment provider, and retries until that succeeds.
     fn subscribe(&self) {
         for (name, provider) in self.node.payments.all() {
             let (name, provider) = (name.to_owned(), Arc::clone(provider));
@@ -242,7 +245,7 @@ impl App {
     }
 }
 
-/// What holds of the settings that may change while it runs, until somebody changes them.
+/// The defaults of the runtime settings, from the configuration.
 fn defaults(config: &Config, providers: &[Arc<dyn Provider>]) -> Defaults {
     Defaults {
         rates: config.http.rates,

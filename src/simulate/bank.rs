@@ -1,6 +1,6 @@
-//! The simulator's payment provider, with its own ledger, against which all money is checked. Its
-//! calls are lost, carried out without an answer, or refused at once; its webhooks arrive late,
-//! twice, in any order, or never.
+//! The simulator's payment provider, with its own ledger, against which all payments are checked.
+//! Calls to it are lost, carried out without an answer, or refused at once; its webhooks arrive
+//! late, twice, in any order, or never.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -32,9 +32,9 @@ const SIGNATURE: &str = "signed";
 pub struct WebhookDelivery {
     /// The time of its arrival, in simulated milliseconds.
     pub at: i64,
-    /// The notice.
+    /// The id of the notice.
     pub notice: String,
-    /// The number of attempts.
+    /// The number of earlier deliveries.
     pub tries: u32,
 }
 
@@ -56,12 +56,13 @@ struct Ledger {
     calls: u64,
     named: BTreeMap<&'static str, u64>,
     payments: Vec<Payment>,
-    /// The answer to each key.
+    /// The answer to each idempotency key.
     answers: BTreeMap<String, Answer>,
     blocked: BTreeSet<String>,
     /// Requests in transit, with the times of their arrival.
     late: Vec<(i64, Authorize)>,
-    /// Payments that are decided later: the time, and whether they are granted.
+    /// Payments that are decided later: the time, the index in `payments`, and whether they are
+    /// authorized.
     pending: Vec<(i64, usize, bool)>,
     notices: BTreeMap<String, PaymentNotice>,
     deliveries: Vec<WebhookDelivery>,
@@ -86,12 +87,12 @@ impl Bank {
         Self { world, ledger, faults, net, watch, process: None }
     }
 
-    /// The same provider, for calls of a process.
+    /// The same provider, as `process` calls it: over an unreliable connection.
     pub fn of(&self, process: SimulatedProcess) -> Self {
         Self { process: Some(process), ..self.clone() }
     }
 
-    /// The same ledger, for checks.
+    /// The same provider over a reliable connection, for checks of its ledger.
     pub fn ledger(&self) -> Self {
         Self { process: None, ..self.clone() }
     }
@@ -110,7 +111,8 @@ impl Bank {
         self.lock().payments.clone()
     }
 
-    /// Decides due payments, and takes the webhooks that arrive by now.
+    /// Carries out late requests, decides due payments, and returns the webhooks that arrive by
+    /// now.
     pub fn due(&self) -> Vec<WebhookDelivery> {
         let now = self.world.elapsed();
         let mut ledger = self.lock();
@@ -139,7 +141,7 @@ impl Bank {
         pending.chain(late).chain(ledger.deliveries.iter().map(|one| one.at)).min()
     }
 
-    /// Sends a webhook again that was not acknowledged.
+    /// Sends a webhook again, 5 seconds later, that was not acknowledged; at most 20 times.
     pub fn send_again(&self, delivery: WebhookDelivery) {
         let at = self.world.elapsed() + 5_000;
         if delivery.tries < 20 {
@@ -172,7 +174,7 @@ impl Bank {
         self.announce(ledger, index, kind, None);
     }
 
-    /// Sends webhooks about the last change of a payment.
+    /// Sends a webhook about a payment's last change, which may be lost, late or duplicated.
     fn announce(
         &self,
         ledger: &mut Ledger,
@@ -195,7 +197,7 @@ impl Bank {
         }
     }
 
-    /// Counts a call; returns its number, and its fault.
+    /// Counts a call; returns its number, and its fault if the plan has one for it.
     fn count(&self, name: &'static str) -> (u64, Option<Mishap>) {
         let mut ledger = self.lock();
         ledger.calls += 1;
@@ -211,7 +213,8 @@ impl Bank {
         (all + 1, met)
     }
 
-    /// Carries out a call over an unreliable connection.
+    /// Carries out a call over an unreliable connection. A call with `late` can arrive after its
+    /// sender has timed out.
     async fn call<T>(
         &self,
         (name, what): (&'static str, String),

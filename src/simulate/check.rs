@@ -1,5 +1,6 @@
 //! The checks: `verify` from time to time, and at the end that every saga has finished, that every
-//! acknowledgment is true, and that both ledgers agree.
+//! answer given to a buyer is still true, and that the journal and the provider's ledger agree on
+//! all money.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -34,7 +35,7 @@ pub struct Checks {
 }
 
 impl Checks {
-    /// No checks yet; these are the books to use.
+    /// No checks yet; `books` makes the books that `verify` uses.
     pub fn new(books: fn() -> Books) -> Self {
         Self { books, counts: Mutex::default() }
     }
@@ -58,13 +59,13 @@ impl Checks {
                     world.violate(&rule, format!("{}: {}", first.entity, first.message));
                 }
             }
-            // The disk may fail in the middle; at the end it is well.
+            // A read may fail by a planned fault during the run, but not at the end.
             Err(error) if last => world.violate("the store is readable", error.to_string()),
             Err(_) => {}
         }
     }
 
-    /// Looks at every order once nothing is under way any more.
+    /// Checks every order, once nothing is in progress any more.
     pub async fn at_rest(
         &self,
         world: &World,
@@ -103,7 +104,7 @@ impl Checks {
     }
 }
 
-/// What was answered to a buyer must remain true.
+/// Checks that what a buyer was told about an order is still true.
 fn kept(world: &World, id: &EntityId, order: &Order, told: &AcknowledgedOrder) {
     let same = order.placed().is_some()
         && order.total() == told.total
@@ -119,7 +120,7 @@ fn kept(world: &World, id: &EntityId, order: &Order, told: &AcknowledgedOrder) {
     }
 }
 
-/// A saga has finished, or is stuck with a reason.
+/// Checks that an order's saga has finished.
 fn over(world: &World, id: &EntityId, order: &Order) {
     let rest = matches!(order.phase(), Phase::Absent | Phase::Confirmed | Phase::Cancelled);
     if !rest || !order.effects().is_empty() {
@@ -129,7 +130,8 @@ fn over(world: &World, id: &EntityId, order: &Order) {
     }
 }
 
-/// The provider agrees with the order, and has no money of an order that does not exist.
+/// Checks that the provider's ledger agrees with the order, and holds no money for an order that is
+/// not confirmed.
 fn money(world: &World, id: &EntityId, order: &Order, payments: &[&Payment]) {
     let live = |payment: &&&Payment| {
         payment.status != AuthorizationStatus::Declined
@@ -155,13 +157,13 @@ fn money(world: &World, id: &EntityId, order: &Order, payments: &[&Payment]) {
     }
 }
 
-/// An acknowledged webhook is in its order or parked, on disk.
+/// Checks that an acknowledged webhook is stored: applied to its order, or parked.
 pub async fn notice_kept(clients: &Clients, bank: &Bank, body: &str) {
     let Clients { world, journal, tables, .. } = clients;
     let Some(notice) = bank.notice(body) else { return };
     let parked = tables.parked_webhooks(0, u32::MAX).await;
     let is_parked = |rows: &Vec<webhook::Row>| rows.iter().any(|row| row.webhook.notice_id == body);
-    // A failing table affects only this check here.
+    // If the table cannot be read, by a planned fault, the check is skipped.
     if parked.as_ref().is_ok_and(is_parked) || parked.is_err() {
         return;
     }
@@ -185,8 +187,9 @@ pub async fn notice_kept(clients: &Clients, bank: &Bank, body: &str) {
     }
 }
 
-/// The available units that any node answers must equal those of the books, when both are at the
-/// same event. Holds may have expired meanwhile, so any value since the request is accepted.
+/// Checks that the sellable units that each node answers equal those of the simulator's books, if
+/// both are at the same version. Holds may have expired between the request and the answer, so any
+/// value in between is accepted.
 pub async fn shelves(clients: &Clients, fleet: &Fleet, watch: &Mutex<BooksWatch>, skus: usize) {
     for One { process, node } in fleet.all() {
         for number in 0..skus {
@@ -215,7 +218,8 @@ pub async fn shelves(clients: &Clients, fleet: &Fleet, watch: &Mutex<BooksWatch>
     }
 }
 
-/// Reads stock and orders through any node, repeatedly, until a time.
+/// Reads stock and orders through any node, repeatedly, until the time `until`, and checks that no
+/// older version is answered than before.
 pub async fn look_around(clients: Clients, fleet: Fleet, skus: usize, until: i64) {
     let world = clients.world.clone();
     while world.elapsed() < until {
@@ -241,7 +245,8 @@ pub async fn look_around(clients: Clients, fleet: Fleet, skus: usize, until: i64
     }
 }
 
-/// All committed events are in the stream, once nothing is in progress any more.
+/// Checks that all committed events are in the stream. It is called once nothing is in progress any
+/// more.
 pub fn relayed(world: &World, journal: &Journal, stream: &Twin) {
     for shard in 0..journal.shards() {
         let (_, last) = journal.stands(shard);

@@ -1,6 +1,6 @@
-//! The clients: buyers who retry until they get an answer, operators, and the courier that delivers
-//! webhooks, each through any node. The answers that they got outlive the nodes, and all nodes are
-//! checked against them.
+//! The clients: buyers who retry until they get an answer, and the courier that delivers webhooks,
+//! each through any node. The answers that clients got outlive the nodes, and all nodes are checked
+//! against them. Operators (`operators`) use the same network.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -51,14 +51,14 @@ pub struct Clients {
 /// What a buyer knows.
 #[derive(Clone, Debug, Default)]
 pub struct BuyerKnowledge {
-    /// Its cart.
+    /// The id of its cart, chosen before the cart is created.
     pub cart: Option<CartId>,
     made: bool,
     edited: bool,
     attempt: usize,
     /// The last answer about its order.
     pub told: Option<AcknowledgedOrder>,
-    /// It sends no more requests.
+    /// The buyer sends no more requests.
     pub done: bool,
 }
 
@@ -82,7 +82,7 @@ pub fn sku(number: usize) -> Sku {
 }
 
 impl Clients {
-    /// Buyers who have not started.
+    /// The clients of a run that has not started, with this many buyers.
     pub fn new(world: World, net: Net, stored: (Journal, MemoryStore), buyers: usize) -> Self {
         let known = Arc::new(Mutex::new(vec![BuyerKnowledge::default(); buyers]));
         let (journal, tables) = stored;
@@ -122,7 +122,8 @@ impl Clients {
         *highest = seq.max(*highest);
     }
 
-    /// Sends a request over the network, perhaps twice; `None` if there is no answer.
+    /// Sends a request over the network, which may lose or duplicate it; `None` if there is no
+    /// answer.
     pub async fn request<T, F>(&self, patience: Duration, send: impl Fn() -> F) -> Option<T>
     where
         T: Send + 'static,
@@ -148,7 +149,7 @@ impl Clients {
         answer.filter(|_| !world.happens(self.net.unanswered))
     }
 
-    /// Sends a request until there is a definite answer.
+    /// Sends a request until there is a definite answer; `None` if there is none after 60 attempts.
     pub async fn insist<T, F>(&self, patience: Duration, send: impl Fn() -> F) -> Option<T>
     where
         T: Send + 'static,
@@ -206,7 +207,8 @@ impl Clients {
                 let ask = async |node: Arc<Node>| {
                     node.carts.ask(&cart::entity_id(cart), command, cause, |view| view.seq).await
                 };
-                // The order may exist already: a repeated checkout returns it.
+                // A rejection means that the cart exists already. It may even be spent: a repeated
+                // checkout returns its order.
                 let made = fleet.through(ask).await?;
                 matches!(made, Ok(_) | Err(host::Error::Rejected(_))).then_some(())
             }
@@ -236,7 +238,7 @@ impl Clients {
         if edit == 0 {
             let _answered = self.request(Duration::from_secs(5), send).await;
         } else {
-            // From another device, concurrently with the checkout.
+            // The buyer changes the cart from another device, concurrently with the checkout.
             tokio::spawn(send());
         }
     }
@@ -258,7 +260,7 @@ impl Clients {
                     patience: (!wait.is_zero()).then_some(wait),
                 };
                 let ask = async |node: Arc<Node>| {
-                    // Some try a checkout without a payment first.
+                    // Every fourth buyer first tries a checkout without a payment.
                     let free = me % 4 == 3;
                     let first = request((!free).then(|| card.clone()));
                     match node.flows.checkout.run(first).await {
@@ -409,7 +411,8 @@ impl Clients {
     }
 }
 
-/// A webhook that is sent again if its courier dies with the nodes.
+/// A webhook in delivery. If it is dropped without an acknowledgment, also because the courier died
+/// with the nodes, it is sent again.
 struct Undelivered {
     bank: Bank,
     delivery: Option<WebhookDelivery>,
@@ -429,7 +432,7 @@ enum Heard {
     No(String),
 }
 
-/// The meaning of an answer to a checkout; `None` if the request must be repeated.
+/// Interprets an answer to a checkout; `None` if the request must be repeated.
 fn heard(answer: Result<PlacedOrder, CheckoutRefusal>) -> Option<Heard> {
     match answer {
         Ok(placed) => Some(Heard::Placed(Box::new(placed))),
@@ -445,7 +448,7 @@ fn heard(answer: Result<PlacedOrder, CheckoutRefusal>) -> Option<Heard> {
     }
 }
 
-/// The cause of a request, with its idempotency key.
+/// The cause of a request by a principal, with an idempotency key.
 pub fn cause(by: &str, key: &str) -> Cause {
     let idempotency = Some(Idempotency { key: key.to_owned(), digest: 1 });
     Cause { by: by.to_owned(), idempotency, ..Cause::default() }

@@ -20,7 +20,7 @@ use crate::store::journal::{
     Append, AppendError, Fence, Journal, ReadError, Record, StateSnapshot, Timer,
 };
 
-/// The journal of a process. Clones are the same.
+/// The journal as a process sees it: on a disk with faults. Clones share the state.
 #[derive(Clone)]
 pub struct Disk {
     shared: Arc<Shared>,
@@ -33,7 +33,8 @@ struct Shared {
     faults: Vec<PlannedFault>,
     watch: Arc<Mutex<BooksWatch>>,
     appends: AtomicU64,
-    /// Events of each kind, and all appends, that were tried so far.
+    /// The number of events of each kind in the appends so far, and under `any` the number of
+    /// appends.
     seen: Mutex<BTreeMap<&'static str, u64>>,
     unreadable: AtomicU32,
     stale_snapshots: AtomicBool,
@@ -61,18 +62,18 @@ impl Disk {
         Self { shared: Arc::new(shared), process }
     }
 
-    /// The same disk, for a process.
+    /// The same disk, as `process` uses it.
     #[must_use]
     pub fn of(&self, process: SimulatedProcess) -> Self {
         Self { shared: self.shared.clone(), process }
     }
 
-    /// Makes the next reads fail.
+    /// Makes the next `count` reads fail.
     pub fn fail_reads(&self, count: u32) {
         self.shared.unreadable.store(count, Ordering::Relaxed);
     }
 
-    /// Changes the version of every snapshot from now on.
+    /// Makes every snapshot that is read from now on look like one of another state version.
     pub fn age_snapshots(&self) {
         self.shared.stale_snapshots.store(true, Ordering::Relaxed);
     }
@@ -294,7 +295,8 @@ impl Journal for Disk {
         if let Some(snapshot) = &mut found
             && self.shared.stale_snapshots.load(Ordering::Relaxed)
         {
-            // Another version wrote it: it can be decoded, and means something else.
+            // Simulates a snapshot of another state version, which can be decoded but has wrong
+            // values.
             snapshot.state_version += 1;
             snapshot.data = snapshot.data.replace("\"on_hand\":", "\"on_hand\":9");
         }

@@ -1,6 +1,6 @@
-//! Draws a plan from a seed. Most of it is drawn evenly; a theme makes combinations likely that are
-//! needed for rare faults: late refunds and their failures, or cancellations during the reservation
-//! of stock.
+//! Draws a plan from a seed. Some plans have a theme, which makes combinations likely that are
+//! needed to find rare faults: refunds after the sale and their failures, or cancellations during
+//! the reservation of stock.
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -44,7 +44,7 @@ impl Theme {
     }
 }
 
-/// Most kinds of events that there are.
+/// Most kinds of events; in a plan without a theme, faults occur at their appends.
 const KINDS: [&str; 36] = [
     "created",
     "lines_set",
@@ -102,7 +102,7 @@ impl SimulationPlan {
         if seed % 3 == 2 { alone.among_others(&mut rng, calm) } else { alone }
     }
 
-    /// The same on one node, whatever the seed.
+    /// The plan of a seed, always with one node.
     #[must_use]
     pub fn draw_alone(seed: u64) -> Self {
         Self::drawn(seed).0
@@ -135,21 +135,23 @@ impl SimulationPlan {
         (alone, drawn, calm)
     }
 
-    /// The same on several nodes, with faults that can only happen there.
+    /// Extends a plan to several nodes, with faults that only a cluster can have.
     fn among_others(mut self, rng: &mut StdRng, calm: bool) -> Self {
         self.nodes = rng.random_range(2..=3);
         self.shop.shards = rng.random_range(4..=8);
         // Polling every shard takes most of a run's time, and finds nothing more.
         self.shop.timer_poll_ms = self.shop.timer_poll_ms.max(1_000);
         self.bus = bus(rng, calm);
-        // If everything fails, little can be seen of what only several nodes can show.
+        // Faults that stop the whole machine are made rare, because they interrupt the work of the
+        // cluster.
         let rare = |rng: &mut StdRng| rng.random_ratio(1, 4);
         self.faults.retain(|fault| {
             !matches!(fault, PlannedFault::Crash { .. } | PlannedFault::Stop { .. }) || rare(rng)
         });
         for fault in &mut self.faults {
             if let PlannedFault::Clock { by, .. } = fault {
-                // Due times are waited for, and several nodes make idling expensive.
+                // A run waits until the latest due time, and waiting with several nodes takes much
+                // computing time.
                 *by /= 6;
             }
         }
@@ -158,7 +160,8 @@ impl SimulationPlan {
         let faults: Vec<PlannedFault> = faults.collect();
         self.faults.extend(faults);
         if rng.random_ratio(1, 3) {
-            // Longer than a lease: its appends arrive when its shards have another owner.
+            // The node is cut off for longer than a lease, so its appends arrive when its shards
+            // have another owner.
             let what = Mishap::CutOff(rng.random_range(11_000..50_000));
             self.faults.push(PlannedFault::Append { point: point(rng, &KINDS, 150), what });
         }
@@ -171,7 +174,7 @@ fn bus(rng: &mut StdRng, calm: bool) -> Bus {
     Bus { lost: bad(rng, 8), unanswered: bad(rng, 8), doubled: bad(rng, 20), late: bad(rng, 20) }
 }
 
-/// A fault of a node, or of the stream; often just after a buyer has arrived.
+/// Draws a fault of a node, or of the stream; often just after a buyer has arrived.
 fn blow(rng: &mut StdRng, nodes: usize, buyers: &[PlannedBuyer]) -> PlannedFault {
     let at = match buyers.get(rng.random_range(0..2 * buyers.len())) {
         Some(buyer) => buyer.at + rng.random_range(0..3_000),
@@ -182,7 +185,7 @@ fn blow(rng: &mut StdRng, nodes: usize, buyers: &[PlannedBuyer]) -> PlannedFault
     let what = match rng.random_range(0..12) {
         0 | 1 => Blow::Killed { steps: rng.random_range(0..200) },
         2 | 3 => Blow::Leaves,
-        // Longer than a lease.
+        // The node is cut off for longer than a lease.
         4..=6 => Blow::NoStore { ms: 10_000 + ms },
         7 => Blow::NoBus { ms },
         8 => Blow::Mute { ms },
@@ -234,7 +237,7 @@ fn buyer(rng: &mut StdRng, skus: usize, rush: bool) -> PlannedBuyer {
         .collect();
     let attempts = rng.random_range(1..=3);
     PlannedBuyer {
-        // Many at nearly the same time: that is where races happen.
+        // With `rush`, all buyers arrive within 30 ms, which makes races likely.
         at: if rush { 2_000 } else { 2_000 + rng.random_range(0..5) * 20_000 }
             + rng.random_range(0..if rush { 30 } else { 200 }),
         lines,
@@ -245,7 +248,7 @@ fn buyer(rng: &mut StdRng, skus: usize, rush: bool) -> PlannedBuyer {
     }
 }
 
-/// An operator's action and its time: any time, or just after a buyer has arrived.
+/// Draws an operator's action and its time: any time, or just after a buyer has arrived.
 fn deed(rng: &mut StdRng, skus: usize, buyers: &[PlannedBuyer], theme: Theme) -> (i64, Deed) {
     let (sku, order) = (rng.random_range(0..skus), rng.random_range(0..buyers.len()));
     let came = buyers[order].at;
@@ -264,7 +267,7 @@ fn deed(rng: &mut StdRng, skus: usize, buyers: &[PlannedBuyer], theme: Theme) ->
         2 => Deed::Adjust { sku, delta: rng.random_range(-2..=2) },
         3 => Deed::Set { sku, on_hand: rng.random_range(0..=4) },
         4 => Deed::Transfer { sku, quantity: rng.random_range(1..=2) },
-        // An order with total 0 is placed without a payment.
+        // One price in five is 0, because an order with total 0 is placed without a payment.
         5 => Deed::Reprice { sku, price: rng.random_range(-9_i64..=40).max(0) * 100 },
         6 | 7 => Deed::Cancel { order },
         8 => Deed::RefundAll { order, restock: rng.random_ratio(1, 2) },

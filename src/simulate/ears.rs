@@ -1,5 +1,5 @@
-//! Checks a node's feed of changes: gaps are announced, and the changes of an order are
-//! consecutive.
+//! Checks a node's feed of changes: that the changes of an order are consecutive, unless their
+//! `after_pos` shows that some are missing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use crate::actors::order_rows::OrderRows;
 /// The changes received from one node.
 #[derive(Default)]
 struct Ears {
-    /// The position of each shard.
+    /// The position up to which each shard was published.
     heads: BTreeMap<u16, i64>,
     /// The last published event of each order, by shard.
     orders: BTreeMap<u16, BTreeMap<String, i64>>,
 }
 
-/// Subscribes to a node as long as it lives.
+/// Subscribes to a node's feed of changes, and checks it as long as the node lives.
 pub fn listen(
     world: &World,
     name: &'static str,
@@ -38,7 +38,7 @@ pub fn listen(
     }
 }
 
-/// The next change, or a gap; `None` at the end.
+/// The next changes, or `Some(None)` if some were lost; `None` at the end.
 async fn next(feed: &mut Receiver<Arc<Changed>>) -> Option<Option<Arc<Changed>>> {
     match feed.recv().await {
         Ok(changed) => Some(Some(changed)),
@@ -52,7 +52,7 @@ impl Ears {
         let head = self.heads.entry(changed.shard).or_insert(changed.pos);
         let orders = self.orders.entry(changed.shard).or_default();
         if changed.after_pos > *head {
-            // A gap, which subscribers fill from the journal.
+            // There is a gap, which subscribers fill from the journal.
             orders.clear();
         }
         *head = changed.pos.max(*head);

@@ -1,5 +1,5 @@
-//! The live nodes, as clients find them: a request goes to any of them; if its process dies
-//! meanwhile, there is no answer.
+//! The live nodes, as clients find them: a request goes to a random one; if that node's process
+//! dies meanwhile, there is no answer.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -41,7 +41,7 @@ impl Fleet {
         }
     }
 
-    /// The node of a slot, if there is one.
+    /// The node of a slot, if one runs there.
     #[must_use]
     pub fn at(&self, place: usize) -> Option<One> {
         self.places().get(place).cloned().flatten()
@@ -59,15 +59,15 @@ impl Fleet {
         self.places().iter().all(Option::is_some)
     }
 
-    /// Any live node.
+    /// A random live node.
     fn any(&self) -> Option<One> {
         let all = self.all();
         let drawn = if all.len() > 1 { self.world.chance(all.len() as u64) } else { 0 };
         all.get(usize::try_from(drawn).unwrap_or(0)).cloned()
     }
 
-    /// Sends a request to any node; `None` if there is none. There is no answer if the node dies
-    /// first.
+    /// Sends a request to a random live node; `None` if there is no node, or if the node dies
+    /// before it answers.
     pub async fn through<T, F>(&self, work: impl FnOnce(Arc<Node>) -> F) -> Option<T>
     where
         F: Future<Output = T>,

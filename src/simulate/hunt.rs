@@ -1,5 +1,5 @@
-//! Tests the simulator: each seeded fault is put into the code, and seeds are run until one
-//! violates a rule.
+//! Tests the simulator: a hunt enables a seeded fault (a deliberate bug in the code), and runs
+//! seeds until one violates a rule.
 
 use serde::Serialize;
 
@@ -13,11 +13,11 @@ pub struct HuntOutcome {
     /// The fault.
     #[serde(rename = "flaw")]
     pub fault: SeededFault,
-    /// The number of seeds run; `None` if none of them found the fault.
+    /// The number of seeds until the fault was found; `None` if it was not.
     pub seeds: Option<u64>,
     /// The violated rule.
     pub rule: Option<String>,
-    /// The plan that found it.
+    /// The plan that found the fault.
     #[serde(skip)]
     pub plan: Option<SimulationPlan>,
 }
@@ -30,8 +30,9 @@ const fn needs_several(fault: SeededFault) -> bool {
     )
 }
 
-/// Runs seeds from `from` on, at most `max`, on code with a fault: on several nodes if the fault
-/// needs them, else on one.
+/// Runs seeds from `from` on, at most `max`, with a fault enabled: on several nodes if the fault
+/// needs them, else on one. Seeds whose plan has too few nodes for the fault are skipped, but
+/// counted.
 #[must_use]
 pub fn hunt(fault: SeededFault, from: u64, max: u64) -> HuntOutcome {
     seeded_fault::set_active(Some(fault));

@@ -48,7 +48,7 @@ use crate::actors::{nouns, read_models, row_kinds};
 use crate::verify::Books;
 
 impl Setup {
-    /// The standard shop. A noun with its own story is a line here.
+    /// The standard shop. To simulate a noun with clients of its own, add its story here.
     #[must_use]
     pub fn standard() -> Self {
         Self {

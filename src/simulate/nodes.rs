@@ -1,5 +1,5 @@
-//! Several nodes on one journal, all on one runtime: each is a process of its own to its
-//! environment, dies, restarts under its name, and is disconnected from the store or from other
+//! Several nodes on one journal, all on one tokio runtime. To its environment, each is a process of
+//! its own: it dies, restarts under the same name, and is disconnected from the store or from other
 //! nodes.
 
 use std::fmt::Write as _;
@@ -30,10 +30,10 @@ use crate::store::journal::lane;
 const DEADLINE_SECS: i64 = 300;
 /// The time until which each node's feed of changes is checked, in simulated milliseconds.
 const LISTEN_UNTIL: i64 = BUSY_MS + 120_000;
-/// The longest downtime of a node that died, in milliseconds.
+/// The longest downtime of a node that died, in milliseconds, in addition to half a second.
 const AWAY_MAX: u64 = 20_000;
 
-/// What nodes share: the bus and the stream.
+/// The connections between nodes: the bus and the stream.
 #[derive(Default)]
 pub struct Room {
     board: Board,
@@ -47,7 +47,7 @@ impl Room {
         &self.stream.twin
     }
 
-    /// Removes all nodes.
+    /// Removes all nodes from the bus, and makes the stream reachable.
     pub fn clear(&self) {
         for place in 0..NAMES.len() {
             self.forget(name(place));
@@ -70,7 +70,8 @@ fn name(place: usize) -> &'static str {
 }
 
 impl PlannedFault {
-    /// Whether it may happen between any two steps of any task.
+    /// Whether the fault may happen at any await point of any task. For plans with such faults, the
+    /// runtime looks for timed events after every poll of a task.
     #[must_use]
     pub const fn is_fine(&self) -> bool {
         matches!(self, Self::Crash { .. } | Self::Node { what: Blow::Killed { .. }, .. })
@@ -78,7 +79,7 @@ impl PlannedFault {
 }
 
 impl Outside {
-    /// The arguments of a node in a process.
+    /// The arguments to start a node in a process.
     pub(super) fn start(&self, process: &SimulatedProcess) -> NodeStart {
         self.lives.fetch_add(1, Ordering::Relaxed);
         let shop = &self.plan.shop;
@@ -145,7 +146,7 @@ impl Outside {
         }
     }
 
-    /// Runs a node in every slot, and restarts it.
+    /// Runs a node in every slot, and restarts it whenever it dies.
     pub(super) fn start_all(self: &Arc<Self>, fleet: &Fleet) {
         for place in 0..self.plan.nodes {
             tokio::spawn(self.clone().keep(place, fleet.clone()));
@@ -181,7 +182,7 @@ impl Outside {
         }
     }
 
-    /// Applies a fault to one of several nodes, if it is running.
+    /// Applies a fault to one of several nodes, if that node is running.
     pub(super) async fn strike(self: &Arc<Self>, fleet: &Fleet, place: usize, what: Blow) {
         let Some(One { process, node }) = fleet.at(place) else { return };
         if self.plan.nodes == 1 {
@@ -219,7 +220,7 @@ impl Outside {
         }
     }
 
-    /// Sets something, and resets it after some milliseconds.
+    /// Calls `set` with `true`, and after `ms` milliseconds with `false`.
     fn for_a_while(
         &self,
         place: usize,
@@ -237,7 +238,7 @@ impl Outside {
         });
     }
 
-    /// Makes the stream lose messages.
+    /// Applies a fault to the stream.
     pub(super) fn lose(&self, what: Loss) {
         let stream = self.room.stream.clone();
         self.world.tell("stream", |line| write!(line, "{what:?}"));

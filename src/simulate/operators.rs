@@ -1,5 +1,5 @@
 //! Operators: their commands to stock and orders have idempotency keys and are repeated until there
-//! is an answer. Each acknowledged action must have been done once.
+//! is an answer. An action that was answered must have been done exactly once.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -107,7 +107,8 @@ impl Operators {
         }
     }
 
-    /// Retries or skips everything that is stuck, at the end.
+    /// From `from` on, retries the steps of stuck orders once a minute; in every third round it
+    /// cancels these orders instead.
     pub async fn keep(self, fleet: Fleet, from: i64) {
         let mut round = 0;
         loop {
@@ -122,7 +123,8 @@ impl Operators {
                 };
                 let look = async |node: Arc<Node>| node.orders.read(&entity, stuck).await;
                 if fleet.through(look).await == Some(Ok(true)) {
-                    // A permanent difference can only be resolved by cancellation.
+                    // A permanent difference between the ledgers can only be resolved by cancelling
+                    // the order.
                     let reason = REASON.to_owned();
                     let command = match round % 3 {
                         2 => Command::Cancel { reason },
@@ -194,7 +196,7 @@ impl Operators {
         };
         let send = || {
             let (fleet, product) = (fleet.clone(), product.clone());
-            // A row is what was written last, even if a write is repeated.
+            // No idempotency key is needed: a repeated write sets the row to the same values.
             let cause = Cause { idempotency: None, ..self.cause(&name) };
             async move {
                 let put =
@@ -275,7 +277,7 @@ fn command_of(deed: &Deed) -> (usize, Command) {
         Deed::Capture { order, amount } => (*order, Command::Capture { amount: *amount }),
         Deed::Skip { order } => (*order, Command::Skip { step: None, reason }),
         Deed::Retry { order } => (*order, Command::Retry { reason }),
-        // Actions on the stock are handled elsewhere.
+        // Actions on stock, prices and rows do not get here; `act` performs them.
         _ => (usize::MAX, Command::Retry { reason }),
     }
 }

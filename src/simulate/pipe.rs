@@ -1,5 +1,5 @@
-//! The connection of one node to the stream: sent messages are lost, acknowledged late or never, or
-//! arrive twice, and requests fail at random.
+//! The connection of one node to the stream. At random, sent messages are lost, acknowledged late
+//! or never, or duplicated, and requests fail.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::domain::time::Timestamp;
 /// Timeout of an acknowledgment.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A stream that several processes use, or none. Clones share it.
+/// The stream that all processes use, with a switch that makes it unreachable. Clones share both.
 #[derive(Clone, Default)]
 pub struct Main {
     /// The stream.
@@ -56,7 +56,7 @@ impl Pipe {
         Self { main, process, world }
     }
 
-    /// A request succeeds or fails.
+    /// Simulates the transport of a request, which may time out.
     async fn ask(&self) -> Result<(), Trouble> {
         self.process.alive().await;
         tokio::time::sleep(Duration::from_millis(self.world.chance(5))).await;
@@ -74,7 +74,7 @@ fn no_answer() -> Trouble {
     Trouble::Failed("no answer in time".to_owned())
 }
 
-/// Makes a node wait until its timeout.
+/// An acknowledgment that never arrives: fails when its timeout is over.
 fn never() -> PublishFuture {
     tokio::time::sleep(PATIENCE).map(|()| Err(no_answer())).boxed()
 }

@@ -7,7 +7,7 @@ pub const BUSY_MS: i64 = 120_000;
 /// Everything that will happen in a run.
 #[derive(Clone, Debug)]
 pub struct SimulationPlan {
-    /// Its seed, which also determines all randomness of the run.
+    /// The seed, which also determines all randomness of the run.
     pub seed: u64,
     /// The shop.
     pub shop: Shop,
@@ -35,7 +35,7 @@ pub struct Shop {
     /// Units of the first SKU that are received one by one at the start, so that its history is
     /// long.
     pub history: i64,
-    /// 0 at once, 1 at dispatch, 2 by hand.
+    /// The capture policy: 0 at once, 1 at dispatch, 2 by hand.
     pub capture: u8,
     /// Seconds until an idle entity is passivated.
     pub idle_secs: u64,
@@ -43,7 +43,7 @@ pub struct Shop {
     pub timer_poll_ms: u64,
     /// Events after which a snapshot is written.
     pub snapshot_every: i64,
-    /// Whether all mailboxes and queues are so small that they fill up.
+    /// Whether the limits of the hosts and lanes are so low that they are often reached.
     pub small: bool,
 }
 
@@ -65,22 +65,22 @@ pub struct Net {
 /// The failure rates of the bus, in per cent of all calls and relayed messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bus {
-    /// Lost ones.
+    /// Lost calls and messages.
     pub lost: u32,
-    /// Ones whose answers are lost.
+    /// Calls and messages whose answers are lost.
     pub unanswered: u32,
-    /// Duplicated ones.
+    /// Duplicated calls and messages.
     pub doubled: u32,
-    /// Late ones.
+    /// Late calls and messages.
     pub late: u32,
 }
 
 /// A buyer.
 #[derive(Clone, Debug)]
 pub struct PlannedBuyer {
-    /// Its start, in milliseconds.
+    /// When the buyer starts, in milliseconds; negative if it does not take part.
     pub at: i64,
-    /// SKU and quantity.
+    /// The number of the SKU, and the quantity, of each cart line.
     pub lines: Vec<(usize, i64)>,
     /// The payment token of each attempt.
     pub tokens: Vec<&'static str>,
@@ -88,11 +88,12 @@ pub struct PlannedBuyer {
     pub edits: u32,
     /// Its timeout before it retries, in milliseconds.
     pub patience: i64,
-    /// Whether it tries the next card when the first takes long.
+    /// Whether it tries the next card if the outcome of the first takes long.
     pub hasty: bool,
 }
 
-/// An operator's action. Orders are counted in the order in which their carts were created.
+/// An operator's action. `order` is the number of the buyer whose order it is, and `sku` the number
+/// of a SKU.
 #[derive(Clone, Debug)]
 pub enum Deed {
     Receive { sku: usize, quantity: i64 },
@@ -115,9 +116,9 @@ pub enum Deed {
 /// A fault.
 #[derive(Clone, Debug)]
 pub enum PlannedFault {
-    /// The process dies at this time, some steps of its tasks later.
+    /// The process dies at this time, after its tasks have been given `steps` more turns.
     Crash { at: i64, steps: u32 },
-    /// The process is stopped in order.
+    /// The process is stopped in an orderly way.
     Stop { at: i64 },
     /// A fault of an append.
     Append { point: Point, what: Mishap },
@@ -129,7 +130,7 @@ pub enum PlannedFault {
     TablesFail { at: i64, count: u32 },
     /// The machine's clock jumps.
     Clock { at: i64, by: i64 },
-    /// Snapshots belong to another state version from then on.
+    /// From this time on, all stored snapshots appear to be of another state version.
     StaleSnapshots { at: i64 },
     /// A fault of one of several nodes; no effect if there is no such node.
     Node { at: i64, node: usize, what: Blow },
@@ -140,13 +141,13 @@ pub enum PlannedFault {
 /// A fault of a node in a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blow {
-    /// It dies, some steps later, and restarts after a while.
+    /// It dies, after its tasks have been given `steps` more turns, and restarts after a while.
     Killed { steps: u32 },
     /// It hands over its shards, stops, and restarts after a while.
     Leaves,
     /// It cannot reach the store for some milliseconds.
     NoStore { ms: u64 },
-    /// Its calls and notices do not reach the others, nor theirs it, for some milliseconds.
+    /// Calls and notices between it and the other nodes are lost for some milliseconds.
     NoBus { ms: u64 },
     /// Its answers to other nodes are lost for some milliseconds.
     Mute { ms: u64 },
@@ -163,19 +164,19 @@ pub enum Loss {
     Away { ms: u64 },
 }
 
-/// Selects appends or calls.
+/// Selects appends to the journal, or calls to the provider, by their number.
 #[derive(Clone, Copy, Debug)]
 pub struct Point {
     /// The kind of an event in the append, or the name of the call; `None` for any.
     pub kind: Option<&'static str>,
-    /// The first of them, counted from 1 and from the start of the run.
+    /// The number of the first selected one, counted from 1 since the start of the run.
     pub nth: u64,
-    /// How many from there on.
+    /// How many are selected, in a row.
     pub count: u64,
 }
 
 impl Point {
-    /// Whether it selects one of `now` items that follow `before` earlier ones.
+    /// Whether one of the next `now` items, after `before` earlier ones, is selected.
     #[must_use]
     pub const fn meets(&self, before: u64, now: u64) -> bool {
         before < self.nth + self.count - 1 && before + now >= self.nth
@@ -189,11 +190,11 @@ pub enum Mishap {
     CrashBefore,
     /// The process dies after it, before the outcome is known.
     CrashAfter,
-    /// It is refused, and certainly not done.
+    /// It is refused without being carried out, and the sender knows this.
     Refused,
-    /// It is done and not answered.
+    /// It is carried out, but the sender gets no answer.
     Unanswered,
-    /// It is lost, and the outcome is unknown.
+    /// It is lost, and the sender does not know whether it was carried out.
     Lost,
     /// It takes some milliseconds.
     Slow(u64),
@@ -204,13 +205,13 @@ pub enum Mishap {
 }
 
 impl PlannedBuyer {
-    /// Whether it takes part.
+    /// Whether the buyer takes part in the run.
     #[must_use]
     pub const fn comes(&self) -> bool {
         self.at >= 0
     }
 
-    /// Removes it from the run; the others keep their numbers.
+    /// Removes the buyer from the run; the other buyers keep their numbers.
     pub const fn stay_at_home(&mut self) {
         self.at = -1;
     }

@@ -1,5 +1,6 @@
-//! One life of one node, for its environment: whether it is dead, and until when it cannot reach
-//! the store. A dead process waits forever, so nothing of it has an effect any more.
+//! A simulated process, which runs one node from its start to its end. It records whether it is
+//! dead, and until when it cannot reach the store. All calls of a dead process to its environment
+//! wait forever, so it has no effect any more.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -15,19 +16,19 @@ use super::world::World;
 use crate::bus::local::{CallLink, Fate};
 use crate::store::memory::Way;
 
-/// A process. Clones are the same.
+/// A process. Clones are handles on the same process.
 #[derive(Clone)]
 pub struct SimulatedProcess(Arc<Inner>);
 
 struct Inner {
     world: World,
     name: String,
-    /// It is the only one: its death ends this life of the machine.
+    /// It is the only process of the machine: its death ends this life of the machine.
     alone: bool,
     dead: AtomicBool,
     ended: Notify,
     stop: CancellationToken,
-    /// In simulated milliseconds.
+    /// The end of its disconnection from the store, in simulated milliseconds.
     cut_off_until: AtomicI64,
     bus: Bus,
 }
@@ -39,7 +40,7 @@ impl SimulatedProcess {
         Self::with(world, "node", true, Bus::default())
     }
 
-    /// One of several, which call each other over a bus.
+    /// One of several processes, which call each other over a bus.
     #[must_use]
     pub fn among(world: &World, name: &str, bus: Bus) -> Self {
         Self::with(world, name, false, bus)
@@ -64,7 +65,7 @@ impl SimulatedProcess {
         &self.0.name
     }
 
-    /// Draws the delivery of its calls and relayed messages.
+    /// The failure rates of its calls and relayed messages.
     #[must_use]
     pub fn bus(&self) -> Bus {
         self.0.bus
@@ -101,17 +102,17 @@ impl SimulatedProcess {
         }
     }
 
-    /// The result of its work; `None` if it dies first.
+    /// The result of `work`; `None` if the process dies first.
     pub async fn answers<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         self.0.stop.run_until_cancelled(work).await
     }
 
-    /// Resolves when it is dead; for one task, once.
+    /// Resolves when the process dies; only once, for one waiting task.
     pub async fn ended(&self) {
         self.0.ended.notified().await;
     }
 
-    /// For some milliseconds it cannot reach the store, and gets no answers from it.
+    /// Disconnects the process from the store for `ms` milliseconds.
     pub fn cut_off(&self, ms: u64) {
         let until = self.0.world.elapsed() + i64::try_from(ms).unwrap_or(0);
         self.0.cut_off_until.fetch_max(until, Ordering::Relaxed);
@@ -124,7 +125,7 @@ impl SimulatedProcess {
         });
     }
 
-    /// Waits until it can reach the store.
+    /// Waits until the process can reach the store.
     pub async fn reach_store(&self) {
         loop {
             self.alive().await;

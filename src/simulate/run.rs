@@ -1,5 +1,7 @@
-//! One run: lives of a machine, one after the other, until everything has finished; then the final
-//! checks. In each life there is one node, or several that die and restart on their own (`nodes`).
+//! One run of a plan: a machine is started, crashes or is stopped, and is started again, until
+//! everything has finished; then come the final checks. The time from a start to the next end is a
+//! life. In each life the machine runs one node, or several that die and restart independently
+//! (`nodes`).
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,11 +25,12 @@ use crate::actors::node::Node;
 use crate::store::journal::memory::MemoryJournal as Journal;
 use crate::store::memory::MemoryStore;
 
-/// When operators start to handle stuck steps, in simulated milliseconds.
+/// When operators start to handle stuck orders, in simulated milliseconds.
 const KEEP_FROM: i64 = BUSY_MS + 120_000;
 /// When everything must have finished, in simulated milliseconds of a clock that never jumped.
 const END: i64 = 1_500_000;
-/// The same with several nodes, which are never idle and take most of a run's time.
+/// The same with several nodes. It is earlier, because nodes of a cluster are never idle, and
+/// simulating them takes much computing time.
 const END_OF_SEVERAL: i64 = 900_000;
 /// The period of full checks, during and after the activity, in simulated milliseconds.
 const CHECK_EVERY: (i64, i64) = (20_000, 300_000);
@@ -35,7 +38,7 @@ const CHECK_EVERY: (i64, i64) = (20_000, 300_000);
 const LIVES_MAX: u32 = 40;
 /// The longest time until all nodes run at the end, in simulated milliseconds.
 const BACK_MAX: i64 = 120_000;
-/// The longest overtime of a run, in simulated milliseconds.
+/// How long after its planned end a run may still go on, in simulated milliseconds.
 const LATE_MAX: i64 = 1_800_000;
 /// The longest time of an orderly stop.
 const STOP_MAX: Duration = Duration::from_secs(60);
@@ -49,7 +52,7 @@ pub struct RunOutcome {
     pub violation: Option<BrokenPromise>,
     /// The log of the run, line by line, if it was requested.
     pub story: Vec<String>,
-    /// Simulated milliseconds.
+    /// The simulated duration of the run, in milliseconds.
     pub simulated_ms: i64,
     /// The counts.
     pub counts: RunCounts,
@@ -87,7 +90,7 @@ impl RunCounts {
     }
 }
 
-/// The environment, which outlives a machine.
+/// The environment of the nodes, which outlives the lives of the machine.
 pub(super) struct Outside {
     pub plan: SimulationPlan,
     pub setup: Setup,
@@ -96,20 +99,20 @@ pub(super) struct Outside {
     pub tables: MemoryStore,
     pub disk: Disk,
     pub bank: Bank,
-    /// What several nodes share.
+    /// The connections between several nodes.
     pub room: Room,
-    /// Nodes that were started.
+    /// The number of node starts.
     pub lives: AtomicU64,
     clients: Clients,
     operators: Operators,
     stories: Vec<Arc<dyn Story>>,
     watch: Arc<Mutex<BooksWatch>>,
     checks: Checks,
-    /// The number of timed events that have happened.
+    /// The number of timed faults that have happened.
     came: AtomicUsize,
 }
 
-/// The end of a life.
+/// Why a life of the machine has ended.
 enum End {
     Killed,
     Stopped,
@@ -198,7 +201,8 @@ impl Outside {
                     End::Wrong
                 }
             };
-            // Time stands still from here on: everything is dropped at one moment.
+            // Simulated time stands still from here on, so everything is dropped at the same
+            // moment.
             let pause = 100 + i64::try_from(self.world.chance(3_000)).unwrap_or(0);
             self.world.end_life(pause);
             end
@@ -294,7 +298,7 @@ impl Outside {
         }
     }
 
-    /// Makes a timed event happen; returns the end of this life, if it is that.
+    /// Applies a timed fault; if that ends this life of the machine, returns why.
     async fn befall(self: &Arc<Self>, fleet: &Fleet, fault: &PlannedFault) -> Option<End> {
         match fault {
             PlannedFault::Crash { steps, .. } => {
@@ -327,7 +331,7 @@ impl Outside {
         None
     }
 
-    /// The end of the run: everything has finished, is stopped in order, and is verified.
+    /// Ends the run: stops all nodes in an orderly way, and makes the final checks.
     async fn finish(&self, fleet: &Fleet) {
         if self.plan.nodes > 1 {
             self.close_down(fleet).await;
@@ -346,7 +350,7 @@ impl Outside {
         }
     }
 
-    /// Makes all nodes but one leave, once all of them run and have been checked.
+    /// Waits until all nodes run, checks them, and makes all but the first leave.
     async fn close_down(&self, fleet: &Fleet) {
         let latest = self.world.elapsed() + BACK_MAX;
         while !fleet.is_whole() {
@@ -362,7 +366,7 @@ impl Outside {
         }
     }
 
-    /// Makes the node of a slot leave for good. One that dies meanwhile restarts, and is asked
+    /// Makes the node of a slot leave for good. If it dies meanwhile, it is restarted and asked
     /// again.
     async fn end_one(&self, fleet: &Fleet, place: usize) {
         let latest = self.world.elapsed() + BACK_MAX;
@@ -407,14 +411,15 @@ impl Outside {
 }
 
 impl Outside {
-    /// The number of claims of a shard.
+    /// The number of claims, over all shards.
     fn claims(&self) -> u64 {
         let epochs = (0..self.plan.shop.shards).map(|shard| self.journal.stands(shard).0);
         u64::try_from(epochs.sum::<i64>()).unwrap_or(0)
     }
 }
 
-/// When everything must have finished: deadlines that were set while the clock was ahead are later.
+/// When everything must have finished, in simulated milliseconds. If the plan sets the clock ahead,
+/// this is later, because deadlines that are set then are later.
 fn end(plan: &SimulationPlan) -> i64 {
     let ahead = plan.faults.iter().map(|fault| match fault {
         PlannedFault::Clock { by, .. } => (*by).max(0),
@@ -429,8 +434,8 @@ const fn after(now: i64) -> i64 {
     now + if now < KEEP_FROM + 60_000 { CHECK_EVERY.0 } else { CHECK_EVERY.1 }
 }
 
-/// The next timed event, after those that have happened. Events that were due while no node ran
-/// happen as soon as one does.
+/// The next timed fault, after the `came` faults that have happened. Faults that were due while no
+/// node ran happen as soon as one runs.
 fn next_event(plan: &SimulationPlan, came: usize) -> Option<(i64, &PlannedFault)> {
     let timed = plan.faults.iter().filter_map(|fault| match fault {
         PlannedFault::Crash { at, .. }

@@ -1,13 +1,13 @@
-//! Reduces a plan that violates a rule, as long as it violates the same rule: the remaining log is
-//! short enough to read.
+//! Reduces a plan that violates a rule: leaves out everything without which the run still violates
+//! the same rule, so that the run's log becomes short enough to read.
 
 use super::plan::{Bus, Net, SimulationPlan};
 use super::run::{RunOutcome, run};
 
-/// The most runs for one plan.
+/// The most runs to reduce one plan.
 const RUNS_MAX: u32 = 400;
 
-/// A plan that cannot be reduced further.
+/// A reduced plan.
 #[derive(Clone, Debug)]
 pub struct Shrunken {
     /// The plan.
@@ -45,7 +45,8 @@ fn steps(plan: &SimulationPlan) -> usize {
     plan.faults.len() + plan.deeds.len() + 4 * plan.buyers.len() + 16
 }
 
-/// A plan without one thing; `None` if it does not contain it.
+/// A plan after the reduction with the number `step`; `None` if the plan has nothing to leave out
+/// there.
 fn without(plan: &SimulationPlan, step: usize) -> Option<SimulationPlan> {
     let mut less = plan.clone();
     let Some(step) = step.checked_sub(plan.faults.len()) else {

@@ -1,7 +1,7 @@
-//! What a run has in addition to a shop's buyers and operators: clients of a single noun, driven by
-//! the seed, and checks of their answers.
+//! A story adds clients of a single noun to a run, beside the shop's buyers and operators. The
+//! clients act as the seed determines, and the story checks the answers that they get.
 //!
-//! What must always hold of a noun is checked by its book, in `verify`.
+//! The invariants of a noun are checked by its book, in `verify`.
 
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ use crate::verify::Books;
 /// time.
 #[async_trait]
 pub trait Story: Send + Sync {
-    /// Acts during one life of the machine, continuing where the last one ended. It is dropped when
-    /// the machine dies.
+    /// Acts during one life of the machine, continuing where the previous life ended. This future
+    /// is dropped when the machine dies.
     async fn act(&self, clients: &Clients, fleet: &Fleet);
 
     /// Checks the answers, once everything has finished and no node runs any more; reports
@@ -27,7 +27,7 @@ pub trait Story: Send + Sync {
     async fn check(&self, clients: &Clients);
 }
 
-/// What is simulated: the nouns of a shop, and their clients.
+/// The parts of a simulated shop: nouns, rows, projections and books, and the additional clients.
 #[derive(Clone)]
 pub struct Setup {
     /// The nouns.
@@ -36,7 +36,7 @@ pub struct Setup {
     pub rows: fn() -> RowKinds,
     /// The projections.
     pub projections: fn() -> Projections,
-    /// The books.
+    /// The books, which check the invariants of each noun in `verify`.
     pub books: fn() -> Books,
     /// Makes stories from a plan's seed; each draws numbers of its own, so a seed gives the same
     /// plan with and without them.

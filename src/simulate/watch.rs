@@ -1,5 +1,6 @@
-//! Checks every event when it is committed, with its own books: the stock, the payment requests of
-//! orders, and that nothing is confirmed without both. `verify` checks whole journals.
+//! Checks every event when it is committed, against books of its own: that stock adds up, that
+//! payments are requested for what was ordered, and that no order is confirmed without its stock
+//! and its payment. `verify`, in contrast, checks whole journals.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -13,7 +14,7 @@ use crate::domain::order::{self, Order};
 use crate::domain::stock::{self, Location, LocationUnits, Stock};
 use crate::domain::time::Timestamp;
 
-/// The books that are kept beside the shop, to check each event.
+/// The simulator's own books of stock and orders, against which each event is checked.
 #[derive(Default)]
 pub struct BooksWatch {
     stock: BTreeMap<EntityId, Shelf>,
@@ -44,19 +45,19 @@ struct Sale {
     total: i64,
     /// The requested amount, by attempt.
     asked: BTreeMap<u32, i64>,
-    /// Attempts of which it is unknown whether they have authorized money.
+    /// Attempts whose outcome is unknown.
     open: BTreeSet<u32>,
     authorized: BTreeMap<u32, i64>,
     captured: i64,
     refunds: BTreeMap<u32, i64>,
     confirmed: bool,
-    /// Abandoned attempts.
+    /// Attempts that the order has given up.
     given_up: BTreeSet<u32>,
     cancelling: bool,
 }
 
 impl BooksWatch {
-    /// Checks events that were committed together.
+    /// Checks events that were committed together, and enters them in the books.
     pub fn check_events(&mut self, world: &World, records: &[Record]) {
         for record in records {
             self.events += 1;
@@ -77,7 +78,8 @@ impl BooksWatch {
         }
     }
 
-    /// The provider was asked for an authorization.
+    /// Checks a request for an authorization that has reached the provider: its event must be
+    /// durable.
     pub fn asked(&self, world: &World, reference: &str, amount: i64) {
         let Some((order, _, attempt)) = parse_reference(reference) else { return };
         let asked = self.orders.get(&order).and_then(|sale| sale.asked.get(&attempt));
@@ -87,7 +89,8 @@ impl BooksWatch {
         }
     }
 
-    /// The provider was asked to reverse an attempt.
+    /// Checks a reversal that has reached the provider: the order must have given up the attempt
+    /// before.
     pub fn reversed(&self, world: &World, reference: &str) {
         let Some((order, _, attempt)) = parse_reference(reference) else { return };
         let Some(sale) = self.orders.get(&order) else { return };
@@ -97,7 +100,7 @@ impl BooksWatch {
         }
     }
 
-    /// A key is used once: all its events are in one append.
+    /// Checks that an idempotency key is used once: all its events are in one append.
     fn once(&mut self, record: &Record) -> Finding {
         let cause = record.cause();
         let Some(idempotency) = cause.idempotency else { return Ok(()) };
@@ -112,7 +115,8 @@ impl BooksWatch {
         }
     }
 
-    /// The available units of a SKU according to these books, and the version that they are at.
+    /// The sellable units of a SKU according to these books, and the version of the stock that the
+    /// books have.
     pub fn sellable(&self, sku: &Sku, now: Timestamp) -> (i64, i64) {
         let id = stock::entity_id(sku);
         let sellable = self.stock.get(&id).map_or(0, |shelf| {
@@ -168,7 +172,7 @@ impl BooksWatch {
         Ok(())
     }
 
-    /// The stock of an order is reserved when its payment is requested.
+    /// Checks that the stock of an order is on hold when its payment is requested.
     fn held(&self, record: &Record) -> Finding {
         let order: OrderId = record.entity.as_str().parse().map_err(|error| unreadable(&error))?;
         let skus = self.orders.get(&record.entity).map(|sale| sale.units.keys());

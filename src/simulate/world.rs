@@ -1,4 +1,5 @@
-//! What outlives a node: simulated time, randomness, the log and violations. All on one thread.
+//! The simulated world, which outlives the nodes: time, randomness, the log, and the first
+//! violation. Everything runs on one thread.
 
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hasher as _};
@@ -13,12 +14,12 @@ use tokio::time::Instant;
 use crate::actors::engine::clock::{Clock, TimeSource};
 use crate::domain::time::Timestamp;
 
-/// The time at which every run starts.
+/// The time at which every run starts, in milliseconds since 1970.
 const BEGINNING: i64 = 1_750_000_000_000;
 /// The most lines of a log.
 const LINES_MAX: usize = 20_000;
 
-/// The world. Clones share it.
+/// The world. Clones are handles on the same world.
 #[derive(Clone)]
 pub struct World {
     inner: Arc<Mutex<Inner>>,
@@ -30,9 +31,9 @@ struct Inner {
     before: i64,
     /// The start of this life, on its own runtime.
     began: Option<Instant>,
-    /// The machine clock's offset.
+    /// By how many milliseconds the machine's clock is ahead of the store's.
     skew: i64,
-    /// When it last jumped.
+    /// When the machine's clock last jumped.
     turned: i64,
     chance: StdRng,
     hash: DefaultHasher,
@@ -74,7 +75,7 @@ impl World {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The clock of the node.
+    /// The clock of the nodes, which jumps by planned faults.
     #[must_use]
     pub fn clock(&self) -> Clock {
         Clock::of(Arc::new(self.clone()))
@@ -112,7 +113,7 @@ impl World {
         inner.began = None;
     }
 
-    /// The process dies: nothing of it has an effect any more.
+    /// The process dies: from now on nothing that it does has an effect.
     pub fn die(&self, of: &str) {
         if !std::mem::replace(&mut self.lock().dead, true) {
             self.tell("machine", |line| write!(line, "the process is killed {of}"));
@@ -138,7 +139,7 @@ impl World {
         self.ended.notified().await;
     }
 
-    /// Moves the machine's clock.
+    /// Makes the machine's clock jump by `by` milliseconds.
     pub fn turn_clock(&self, by: i64) {
         let mut inner = self.lock();
         inner.skew += by;
@@ -169,7 +170,7 @@ impl World {
         if end == 0 { 0 } else { self.lock().chance.random_range(0..end) }
     }
 
-    /// True in this many of a hundred cases.
+    /// Returns `true` with this probability, in per cent.
     pub fn happens(&self, per_cent: u32) -> bool {
         self.lock().chance.random_range(0..100) < per_cent
     }
@@ -192,7 +193,7 @@ impl World {
         inner.line = line;
     }
 
-    /// Adds bytes to the digest that are not in the log.
+    /// Adds bytes to the run's digest that are not in its log.
     pub fn trace(&self, bytes: &[u8]) {
         self.lock().hash.write(bytes);
     }

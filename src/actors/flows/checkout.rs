@@ -57,7 +57,7 @@ pub struct PlacedOrder {
     pub order: Order,
     /// Its version.
     pub seq: i64,
-    /// Whether the order waits only for the buyer, for an operator, or for nothing
+    /// Whether the outcome of the checkout is known, so that the buyer can be answered
     /// ([`Order::settled`]).
     pub settled: bool,
     /// Whether it was placed before, under the same idempotency key.

@@ -1,9 +1,8 @@
 //! Flows: processes that touch more than one noun, or external systems; one file per flow, named
 //! after it.
 //!
-//! A flow is a struct that holds the services it needs and has one method per step; each step is
-//! next to its compensation. All flows are constructed here. `order_steps` lists the effects of an
-//! order.
+//! A flow is a struct that holds the services it needs. Its methods perform its steps, each next to
+//! its compensation. All flows are constructed here. `order_steps` lists the effects of an order.
 
 pub mod checkout;
 pub mod order_numbers;
