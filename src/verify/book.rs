@@ -1,7 +1,7 @@
-//! A book: folds the events of one prefix from the first one, and checks what must hold of each
-//! entity alone. Events of a prefix without a book are a violation.
+//! A book folds the events of all entities with the same id prefix, from the first event, and
+//! checks each entity by itself. Events of a prefix without a book are a violation.
 //!
-//! `books` and `cross` check what orders, carts, stock and the counter must agree on.
+//! `books` and `cross` check orders, carts, stock and the counter against each other.
 
 use std::collections::{HashMap, HashSet};
 use std::marker::PhantomData;
@@ -17,16 +17,16 @@ use crate::domain::entity::{EntityId, Noun, Record};
 use crate::domain::time::Timestamp;
 use crate::store::journal::{Journal, ReadError};
 
-/// Folds and checks the entities of one prefix.
+/// Folds and checks the entities with one id prefix.
 #[async_trait]
 pub trait EntityBook: Send + Sync {
-    /// The prefix.
+    /// The id prefix of the entities.
     fn prefix(&self) -> &'static str;
 
-    /// Folds an event; those of an entity arrive in order.
+    /// Folds an event. The events of an entity arrive in order.
     fn fold_event(&mut self, record: &Record, findings: &mut Violations);
 
-    /// Counts the entities, once all events are folded.
+    /// Adds the number of entities to the counts of the report, once all events are folded.
     fn count(&self, checked: &mut CheckedCounts);
 
     /// The entities that need a timer, once all events are folded.
@@ -34,7 +34,7 @@ pub trait EntityBook: Send + Sync {
         Vec::new()
     }
 
-    /// Whether an entity needs a timer by now.
+    /// Whether an entity needs a timer, by a new replay of its events.
     ///
     /// # Errors
     /// [`ReadError`] of the journal.
@@ -42,12 +42,12 @@ pub trait EntityBook: Send + Sync {
         Ok(false)
     }
 
-    /// The projection of its rows, if they have a cursor.
+    /// The name of the projection of its rows; `None` if it has no projected rows.
     fn projection(&self) -> Option<&'static str> {
         None
     }
 
-    /// Compares the projected rows with the fold of its events, and counts them.
+    /// Compares the rows of the entities with the folds of their events, and counts the rows.
     ///
     /// # Errors
     /// [`Error`]: something cannot be read.
@@ -66,15 +66,15 @@ pub trait EntityBook: Send + Sync {
 pub struct WantedTimer {
     /// The entity.
     pub entity: EntityId,
-    /// The latest time of its timer.
+    /// The latest time at which its timer may be due.
     pub due_at: Timestamp,
     /// The position of its last event.
     pub last_pos: i64,
 }
 
-/// The book of a noun: folds its events, and checks every step from one state to the next.
+/// The book of a noun: folds the events, and checks every change from one state to the next.
 ///
-/// It keeps all its entities in memory until the check is over.
+/// It keeps the states of all entities in memory until the check is over.
 pub struct NounBook<N: Noun> {
     name: &'static str,
     invariant: Invariant,
@@ -92,21 +92,21 @@ struct Entry<N> {
     at: Timestamp,
     first_pos: i64,
     last_pos: i64,
-    /// A violation was reported before: its consequences are not reported again.
+    /// Whether a violation was reported: its consequences are not reported again.
     faulty: bool,
-    /// Its history cannot be folded.
+    /// Whether its events cannot be folded.
     broken: bool,
 }
 
 impl<N: Noun> NounBook<N> {
-    /// A book whose entities are counted as `name`. A step that `check` rejects violates
-    /// `invariant`.
+    /// A book whose entities are counted as `name` in the report. An event that `check` rejects
+    /// violates `invariant`.
     #[must_use]
     pub fn new(name: &'static str, invariant: Invariant, check: StepCheck<N>) -> Self {
         Self { name, invariant, check, entries: HashMap::new() }
     }
 
-    /// The same book, of a noun with a list: its rows are compared, too.
+    /// The same book, which also compares the rows of the noun's list.
     #[must_use]
     pub fn with_rows<R: FoldedRow<State = N>>(self) -> ListedBook<R> {
         ListedBook::new(self)
@@ -232,7 +232,7 @@ impl<R: FoldedRow> EntityBook for ListedBook<R> {
     }
 }
 
-/// A book while its rows are read.
+/// A book while the rows of its entities are compared.
 struct Seen<'a, N: Noun> {
     book: &'a NounBook<N>,
     findings: &'a mut Violations,

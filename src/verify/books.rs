@@ -1,9 +1,9 @@
-//! All books, into which the journal's events are folded, noun by noun.
+//! All books, into which the journal's events are folded, one book per noun.
 //!
-//! `domain` defines what an event means; here each event is passed to its book, the sequence
-//! numbers of each entity are checked (I5), and so is what requires two nouns at one position (I1,
-//! I4). Orders, carts, stock and the counter depend on each other, so they are here; a check of one
-//! noun alone is a [`EntityBook`], and a new one is a line in [`Books::standard`].
+//! Each event is passed to the book of its noun, and the seqs of each entity are checked (I5).
+//! Checks that compare two nouns as of the same event are here, too (I1, I4). Orders, carts, stock
+//! and the counter depend on each other, so [`Books`] has their books as fields. A noun that is
+//! checked by itself has an [`EntityBook`], which is added in [`Books::standard`].
 
 use std::collections::HashMap;
 
@@ -22,32 +22,33 @@ use crate::domain::stock::{self, Stock};
 use crate::domain::time::Timestamp;
 use crate::store::journal::{Journal, ReadError};
 
-/// The books of all nouns, and the findings.
+/// The books of all nouns, and the violations found so far.
 #[derive(Default)]
 pub struct Books {
     pub(super) shards: u16,
     pub(super) orders: AllOrders,
     pub(super) carts: Carts,
     pub(super) stock: Items,
-    /// The number that each order has drawn, and its position.
+    /// For each order, the order number that the counter issued for it, and the position of that
+    /// event.
     pub(super) drawn: HashMap<Key, (i64, i64)>,
     pub(super) newest_at: Timestamp,
     pub(super) checked: CheckedCounts,
     pub(super) findings: Violations,
     pub(super) counters: HashMap<EntityId, (Counter, i64, bool)>,
-    /// The books of nouns that are checked alone.
+    /// The books of nouns that are checked by themselves.
     pub(super) others: Vec<Box<dyn EntityBook>>,
 }
 
 impl Books {
-    /// Adds a book.
+    /// Adds the book of a noun that is checked by itself.
     #[must_use]
     pub fn with(mut self, book: impl EntityBook + 'static) -> Self {
         self.others.push(Box::new(book));
         self
     }
 
-    /// Folds an event.
+    /// Folds an event into the book of its noun.
     pub(super) async fn fold_event(
         &mut self,
         journal: &dyn Journal,
@@ -144,9 +145,9 @@ impl Books {
         Ok(())
     }
 
-    /// Checks that an order is placed after its cart was spent on it, with the cart's lines.
+    /// Checks that an order was placed after its cart was spent, and with the cart's lines.
     fn check_placed(&mut self, key: Key, record: &Record, placed: &Placed) {
-        // An unreadable cart is reported elsewhere.
+        // That the cart cannot be read is reported with the event at fault.
         if self.carts.unreadable(key) {
             return;
         }

@@ -1,7 +1,8 @@
-//! All carts: the lines of an order must be those of its cart when it was spent (I1).
+//! The book of carts: the lines of an order must be those that its cart had when it was spent (I1).
 //!
-//! After its order is placed, only the seq of a spent cart is kept. When many carts are open, they
-//! are evicted too, and read from the journal again at their next event.
+//! After its order is placed, only the seq of a spent cart is kept in memory. When there are many
+//! open carts, their states are evicted too; at its next event, such a cart is read from the
+//! journal again.
 
 use std::collections::HashMap;
 
@@ -11,7 +12,7 @@ use crate::domain::entity::{Noun as _, Record};
 use crate::domain::id::{Key, OrderId};
 use crate::domain::order::Placed;
 
-/// Open carts in memory before they are evicted.
+/// The number of open carts in memory beyond which they are evicted.
 const AWAKE_MAX: usize = 100_000;
 
 #[derive(Default)]
@@ -22,12 +23,12 @@ pub(super) struct CartEntry {
     pub state: Option<Box<Cart>>,
 }
 
-/// All carts.
+/// The book of carts.
 #[derive(Default)]
 pub(super) struct Carts {
     pub all: HashMap<Key, CartEntry>,
-    /// Spent carts whose order was not placed yet: this may be permanent, if the buyer did not
-    /// retry after a crash.
+    /// Spent carts whose order is not placed yet. A cart may stay so forever, if a crash came
+    /// before the order and the buyer did not retry.
     pub sealed: HashMap<Key, Box<Cart>>,
     pub spent: u64,
     awake: usize,
@@ -95,7 +96,8 @@ impl Carts {
     }
 }
 
-/// Whether an order has a cart's lines: the same ids, SKUs and units, at the agreed prices, if any.
+/// Whether an order has a cart's lines: the same ids, SKUs and units, and the unit price where the
+/// cart's line has an agreed one.
 pub(super) fn same_lines(cart: &Cart, placed: &Placed) -> bool {
     cart.lines().len() == placed.lines.len()
         && cart.lines().iter().zip(&placed.lines).all(|(line, frozen)| {

@@ -1,4 +1,5 @@
-//! What orders, stock and the counter must agree on once all events are folded (I2, I4).
+//! Checks that orders, stock and the counter of order numbers agree, once all events are folded
+//! (I2, I4).
 
 use std::collections::HashMap;
 
@@ -11,7 +12,7 @@ use crate::domain::order;
 use crate::domain::stock;
 
 impl Books {
-    /// Compares the orders' units and numbers with stock and counter.
+    /// Compares the units of orders with the stock, and their order numbers with the counter.
     pub(super) fn compare_nouns(&mut self) {
         let mut allocated: HashMap<EntityId, i64> = HashMap::new();
         let mut faults = Vec::new();
@@ -46,7 +47,7 @@ impl Books {
         self.compare_totals(&allocated, broken);
     }
 
-    /// A confirmed order has the number that was drawn for it.
+    /// Checks that an order has the order number that the counter issued for it.
     fn compare_number(
         &self,
         key: Key,
@@ -104,7 +105,7 @@ impl Books {
         }
     }
 
-    /// No unit is allocated to, or reserved for, an order that does not exist.
+    /// Checks that no unit is allocated to, or held for, an order that does not exist.
     fn compare_totals(&mut self, allocated: &HashMap<EntityId, i64>, broken: bool) {
         for (item, entry) in &self.stock.all {
             let total = entry.state.total();

@@ -1,6 +1,7 @@
-//! The rows of orders and stock, and whether every entity has its rows (I6).
+//! Compares the rows of orders and stock with their events, and checks that every entity has its
+//! rows (I6).
 //!
-//! Rows are compared in `rows`.
+//! `rows` has the code that is the same for all kinds of rows.
 
 use super::books::Books;
 use super::order::row_digest;
@@ -92,7 +93,7 @@ impl RowKeeper<store::stock::Row> for Books {
 }
 
 impl RowComparison<'_> {
-    /// Compares all rows.
+    /// Compares all projected and versioned rows.
     pub(super) async fn compare(
         &self,
         books: &mut Books,
@@ -111,7 +112,8 @@ impl RowComparison<'_> {
         Ok(())
     }
 
-    /// Finds entities whose rows should exist by now.
+    /// Reports orders and SKUs without rows, if the cursor of the projection is beyond the event
+    /// that should have made the rows.
     fn look_for_missing(&self, books: &mut Books) {
         let why = "it has no rows";
         for (key, entry) in &books.orders.all {

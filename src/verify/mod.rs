@@ -1,11 +1,14 @@
-//! `verify`: folds the journal again from its first event, and compares the result with itself,
-//! with every row and timer, and with the payment provider's own ledger.
+//! `kontor verify`: folds the whole journal from its first event, checks the folded states against
+//! each other, and compares them with every projected row and timer, and with the payment
+//! provider's ledger.
 //!
-//! Nothing is written and nothing is repaired. It works while a server runs: the journal is read up
-//! to its position at the start, unfinished orders are checked for what must always hold, and
-//! differences that may come from concurrent changes are checked again.
+//! It writes and repairs nothing. It can run while a server runs: the journal is read up to its
+//! last position at the start, unfinished orders are only checked for what must hold at any time,
+//! and differences that may come from concurrent changes are checked again before they are
+//! reported.
 //!
-//! Memory: some 500 bytes per order, 150 per payment, 50 per spent cart, and the whole stock.
+//! It needs some 500 bytes of memory per order, 150 per payment and 50 per spent cart, and memory
+//! for the whole stock.
 
 mod book;
 mod books;
@@ -50,7 +53,7 @@ impl Books {
     }
 }
 
-/// Events that are read at once.
+/// The number of events that are read at once.
 const PAGE: u32 = 2_000;
 /// The most events that are shown for a violation.
 const EVIDENCE_MAX: u32 = 20;
@@ -60,9 +63,9 @@ const EVIDENCE_MAX: u32 = 20;
 pub struct VerifyProgress {
     /// The stage: `payments`, `events` or `rows`.
     pub stage: &'static str,
-    /// The number of processed items.
+    /// The number of payments, events or rows checked so far.
     pub done: u64,
-    /// The number of all items; 0 if it is unknown.
+    /// The number of all payments, events or rows; 0 if it is unknown.
     pub total: u64,
 }
 
@@ -80,10 +83,11 @@ pub enum Error {
     Provider(String),
 }
 
-/// Checks a store with all nouns and, given a provider, its ledger too.
+/// Checks a store with the books of all nouns and, if a provider is given, the provider's ledger
+/// too.
 ///
 /// # Errors
-/// [`Error`] when something cannot be read; violations are in the report.
+/// [`Error`] if something cannot be read. Violations are no errors: they are in the report.
 pub async fn verify(
     store: &dyn Tables,
     provider: Option<&dyn Provider>,
@@ -92,7 +96,7 @@ pub async fn verify(
     verify_with(Books::standard(), store, provider, progress).await
 }
 
-/// Checks a store with these unused books.
+/// Checks a store with these books, which must be empty.
 ///
 /// # Errors
 /// See [`verify`].
@@ -136,7 +140,8 @@ pub async fn verify_with(
     report(journal, books).await
 }
 
-/// A shard's row has the position of its last event, and no projection is ahead of it.
+/// Checks that a shard's row has the position of its last event, and that no projection's cursor is
+/// beyond that event.
 fn check_shards(shards: &[shard::Row], cursors: &Cursors, findings: &mut Violations) {
     for shard in shards {
         let name = shard_name(shard.id);
@@ -174,7 +179,7 @@ fn check_epochs(before: &[shard::Row], after: &[shard::Row], findings: &mut Viol
     }
 }
 
-/// Reads a shard up to its position at the start, and folds its events.
+/// Reads the events of a shard up to its last position at the start, and folds them.
 async fn read_shard(
     journal: &dyn Journal,
     shard: &shard::Row,
@@ -205,7 +210,8 @@ async fn read_shard(
     Ok(())
 }
 
-/// The report, with the positions of each violation, and the events of the first.
+/// Makes the report: adds missing positions to the violations, and the events of the first
+/// violation.
 async fn report(journal: &dyn Journal, books: Books) -> Result<VerifyReport, Error> {
     let Books { checked, findings: Violations { mut kept, total }, .. } = books;
     for violation in &mut kept {

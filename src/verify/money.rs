@@ -1,8 +1,9 @@
-//! Compares the provider's ledger with the journal's (I3).
+//! Compares the payments at the provider with those in the journal (I3).
 //!
-//! The list is read before the journal: the journal must have requested every payment in it.
-//! Differences are read again, the journal first and then the provider, because unfinished orders
-//! change on both sides; only a remaining difference is a violation.
+//! The provider's list is read before the journal, so the journal must contain a request for every
+//! payment in the list. If a payment differs, the order is read from the journal again, and then
+//! the payment from the provider, because unfinished orders change on both sides. Only a difference
+//! that remains is a violation.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -20,15 +21,16 @@ use crate::domain::order::{self, Attempt, AttemptState, Order};
 use crate::providers::payment::{AuthorizationStatus, OperationKind, Payment, Provider};
 use crate::store::journal::Journal;
 
-/// Payments that are read at once.
+/// The number of payments that are read at once.
 const PAGE: u32 = 200;
-/// How often a difference is checked again, and the pause before.
+/// How often a difference is checked again, and the pause before each check.
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(300);
-/// The most differences that are checked again; more cannot come from unfinished orders.
+/// The most differences that are checked again. If there are more, they do not come from unfinished
+/// orders alone, and the rest is reported at once.
 const SETTLED_MAX: usize = 500;
 
-/// A provider's payment, in compact form.
+/// A payment at the provider, in compact form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ListedPayment {
     id: Box<str>,
@@ -60,7 +62,7 @@ impl From<&Payment> for ListedPayment {
 }
 
 impl ListedPayment {
-    /// Whether money of the buyer is, or may become, authorized and not captured.
+    /// Whether money of the buyer is authorized and not captured, or may become so.
     const fn live(&self) -> bool {
         match self.status {
             AuthorizationStatus::Authorized => !self.voided && self.captured < self.amount,
@@ -75,13 +77,13 @@ impl ListedPayment {
     }
 }
 
-/// A provider's whole list.
+/// The provider's list of all payments.
 #[derive(Default)]
 pub(super) struct ProviderLedger {
     known: HashMap<(Key, u32), ListedPayment>,
-    /// Payments with foreign references.
+    /// Payments whose references are not those of an attempt: id and reference.
     strangers: Vec<(String, String)>,
-    /// Duplicate references.
+    /// Attempts that have two payments.
     twice: Vec<(Key, u32)>,
     count: u64,
 }
@@ -138,7 +140,7 @@ async fn ledger_page(
 }
 
 impl Books {
-    /// Compares the provider's ledger with the orders'.
+    /// Compares the provider's payments with the attempts of all orders.
     pub(super) async fn compare_money(
         &mut self,
         journal: &dyn Journal,
@@ -186,7 +188,7 @@ impl Books {
         self.settle(journal, provider, ledger, differences).await
     }
 
-    /// Checks differences again.
+    /// Checks differences again, and reports those that remain.
     async fn settle(
         &mut self,
         journal: &dyn Journal,
@@ -292,7 +294,7 @@ fn difference(
     })
 }
 
-/// The same for the attempt that pays an order.
+/// The difference between the attempt that pays an order and its payment, if any.
 fn paid_difference(
     entry: &OrderEntry,
     summary: &Summary,

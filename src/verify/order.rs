@@ -1,8 +1,9 @@
-//! All orders, and the checks of each order alone: its content (I1), that nothing is done twice
-//! (I2), and its own ledger (I3).
+//! The book of orders, and the checks of each order by itself: its content (I1), that nothing is
+//! done twice (I2), and that its amounts agree (I3).
 //!
-//! A whole order takes one to a few kilobytes. When there are many, finished ones are reduced to
-//! summaries of some 400 bytes, and are read from the journal again at their next event.
+//! A whole order takes one to a few kilobytes of memory. When there are many, finished orders are
+//! reduced to summaries of some 400 bytes; at its next event, such an order is read from the
+//! journal again.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Write as _};
@@ -20,17 +21,18 @@ use crate::domain::pricing::{QuotedLine, Totals};
 use crate::domain::time::Timestamp;
 use crate::store;
 
-/// Whole orders in memory before finished ones are reduced.
+/// The number of whole orders in memory beyond which finished ones are reduced to summaries.
 const AWAKE_MAX: usize = 100_000;
 
-/// An order with data beside its state.
+/// An order, and further data for its checks.
 pub(super) struct OrderEntry {
     pub seq: i64,
     pub first_pos: i64,
     pub last_pos: i64,
-    /// Its history cannot be folded: the consequences are not reported again.
+    /// Whether its events cannot be folded: the consequences are not reported.
     pub broken: bool,
-    /// An operator skipped a step or cleared an alert: its amounts need not be equal any more.
+    /// Whether an operator skipped a step or cleared an alert: then the amounts need not agree any
+    /// more.
     pub overruled: bool,
     pub row_seen: bool,
     pub life: OrderLife,
@@ -63,17 +65,18 @@ pub(super) struct Summary {
     pub due: i64,
     /// Money that is authorized and not captured.
     pub set_aside: i64,
-    /// Whether the policy requires that everything due is captured by now.
+    /// Whether the whole amount due must have been captured by now, by the capture policy.
     pub takes_all: bool,
-    /// The amount that must have been captured because it was shipped.
+    /// The amount that must have been captured by now because its goods were shipped.
     pub due_at_dispatch: i64,
-    /// Whether nothing may still be authorized, because everything to be shipped and captured was.
+    /// Whether no authorization may be left: the order is captured at dispatch, and nothing is left
+    /// to ship.
     pub released: bool,
     pub attempts: Box<[Attempt]>,
     pub operations: Box<[ConfirmedOperation]>,
-    /// Whether lists show it among the orders to be picked.
+    /// Whether lists show the order as to be picked.
     pub to_pick: bool,
-    /// Units of each of its SKUs that are still to be shipped.
+    /// The units of each SKU that are still to be shipped.
     pub unshipped: Box<[(Sku, i64)]>,
     pub timer: Option<Timestamp>,
     pub row: u128,
@@ -139,7 +142,7 @@ impl Summary {
         }
     }
 
-    /// What is wrong with its own ledger, once it has no pending work.
+    /// What is wrong with the amounts of an order that has no unfinished work, if anything.
     fn fault(&self, entry: &OrderEntry) -> Option<String> {
         let Self { total, captured, refunded, due, .. } = self;
         match self.standing {
@@ -171,7 +174,7 @@ impl Summary {
     }
 }
 
-/// All orders.
+/// The book of orders.
 #[derive(Default)]
 pub(super) struct AllOrders {
     pub all: HashMap<Key, OrderEntry>,
@@ -202,12 +205,12 @@ impl AllOrders {
         }
     }
 
-    /// Records that an order's history cannot be folded.
+    /// Records that an order's events cannot be folded.
     pub(super) fn give_up(&mut self, key: Key, pos: i64) {
         self.all.entry(key).or_insert_with(|| OrderEntry::new(pos)).broken = true;
     }
 
-    /// Folds an event; the order must be in memory.
+    /// Folds an event; the whole order must be in memory ([`AllOrders::asleep`]).
     pub(super) fn fold_event(
         &mut self,
         key: Key,
@@ -259,7 +262,7 @@ impl AllOrders {
         (entry.seq, entry.last_pos) = (record.seq, record.pos);
     }
 
-    /// Reduces finished orders, if there are many.
+    /// Reduces finished orders to summaries, if there are many whole ones.
     pub(super) fn shrink(&mut self) {
         if self.awake <= self.awake_max.max(AWAKE_MAX) {
             return;
@@ -278,7 +281,7 @@ impl AllOrders {
         self.awake_max = 2 * self.awake;
     }
 
-    /// Checks each order alone, after the last event.
+    /// Reduces all orders to summaries, and checks each by itself, after the last event.
     pub(super) fn finish(&mut self, findings: &mut Violations) {
         for (key, entry) in &mut self.all {
             let id = EntityId::new(&format!("ord_{key}"));
@@ -314,7 +317,7 @@ impl OrderEntry {
         }
     }
 
-    /// Its summary, after [`AllOrders::finish`].
+    /// The summary of the order; always there after [`AllOrders::finish`].
     pub(super) fn summary(&self) -> Option<&Summary> {
         match &self.life {
             OrderLife::Asleep(summary) => Some(summary),
@@ -323,7 +326,7 @@ impl OrderEntry {
     }
 }
 
-/// Why an event must not follow a state.
+/// Why an event must not follow the state before it, if so.
 fn unexpected(order: &Order, event: &Event, record: &Record) -> Option<(Invariant, String)> {
     let twice = |what: &str, number: u32| {
         Some((Invariant::I2, format!("{what} {number} is in its history twice, or out of order")))
@@ -389,7 +392,7 @@ fn unexpected(order: &Order, event: &Event, record: &Record) -> Option<(Invarian
     }
 }
 
-/// What is never allowed in an order, checked after events that may cause it.
+/// A fault in the amounts or units of an order after an event, if there is one.
 fn impossible(order: &Order, event: &Event) -> Option<String> {
     let (captured, refunded) = (order.captured(), order.refunded());
     match event {
@@ -412,7 +415,7 @@ fn impossible(order: &Order, event: &Event) -> Option<String> {
     }
 }
 
-/// Inconsistencies in the data of a placed order.
+/// Checks the content of a placed order; returns its faults.
 fn content_faults(placed: &Placed, entity: &EntityId) -> Vec<(Invariant, String)> {
     let mut faults = Vec::new();
     if placed.order.to_string() != entity.as_str() {
@@ -441,7 +444,8 @@ fn content_faults(placed: &Placed, entity: &EntityId) -> Vec<(Invariant, String)
     faults
 }
 
-/// Whether a line is its price times its units, under either rounding rule.
+/// Whether the amounts of a line follow from its unit price, units and tax rate, by either rounding
+/// rule.
 fn line_adds_up(line: &QuotedLine, included: bool) -> bool {
     [Rounding::HalfEven, Rounding::HalfUp].into_iter().any(|rounding| {
         let tax = if included {
@@ -455,7 +459,7 @@ fn line_adds_up(line: &QuotedLine, included: bool) -> bool {
     })
 }
 
-/// A digest for comparing values within one store; it need not resist attacks.
+/// A digest for comparing values of one store. It is not cryptographic.
 pub(super) fn digest(value: &(impl Hash + ?Sized)) -> u128 {
     let half = |seed: u8| {
         let mut hasher = DefaultHasher::new();

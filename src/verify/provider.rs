@@ -1,4 +1,5 @@
-//! A store's account at the sandbox payment provider. Its server and its checks must use the same.
+//! A store's account at the sandbox payment provider. `kontor serve` and `kontor verify` must use
+//! the same account.
 
 use crate::providers::sandbox;
 use crate::store::{self, Store};
@@ -7,7 +8,7 @@ use crate::store::{self, Store};
 /// derived from the store's own secrets.
 ///
 /// # Errors
-/// The store's, when its secrets cannot be read.
+/// [`store::Error`], if the secrets cannot be read.
 pub async fn sandbox_options(store: &Store, url: &str) -> Result<sandbox::Options, store::Error> {
     let account = hex::encode(store.secret("sandbox_account").await?);
     let account = format!("store_{}", account.get(..16).unwrap_or_default()).into();

@@ -1,6 +1,7 @@
-//! Reads one entity's events again: each must follow the one before, and all are folded.
+//! Decodes an entity's events, each of which must follow the previous one, and folds them from the
+//! first one.
 //!
-//! The books compare the results.
+//! The books compare the folded states.
 
 use super::report::{Invariant, Violations};
 use crate::actors::engine::fold::{self, Folded, Upto};
@@ -8,7 +9,8 @@ use crate::actors::engine::host::decode;
 use crate::domain::entity::{EntityId, Event, Noun, Record};
 use crate::store::journal::{Journal, ReadError};
 
-/// The event of a record, if it follows the one before; otherwise reports why not.
+/// The event of a record, if it follows event `seq` of its entity and can be decoded; otherwise
+/// reports a violation.
 pub(super) fn next<E: Event>(record: &Record, seq: i64, findings: &mut Violations) -> Option<E> {
     if record.seq != seq + 1 {
         let why = format!("its event {} follows event {seq}", record.seq);
@@ -35,7 +37,8 @@ pub(super) fn next<E: Event>(record: &Record, seq: i64, findings: &mut Violation
     }
 }
 
-/// Folds an entity's events up to `until`, never from a snapshot; `None` if they cannot be read.
+/// Folds an entity's events up to `until`, always from the first event, never from a snapshot;
+/// `None` if they cannot be decoded.
 pub(super) async fn replay<N: Noun>(
     journal: &dyn Journal,
     entity: &EntityId,

@@ -1,6 +1,4 @@
-//! The report of a check: counts, violations, and its text.
-//!
-//! No checks are here.
+//! The report of a verification: counts, violations, and its text form.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -9,25 +7,26 @@ use serde::Serialize;
 
 use crate::domain::entity::{EntityId, Record};
 
-/// The most violations in a report; all are counted.
+/// The most violations that a report describes; all are counted.
 pub const VIOLATIONS_MAX: usize = 100;
-/// How many events are printed below the first violation.
+/// The most events that are printed below the first violation.
 const EVENTS_PRINTED_MAX: usize = 20;
-/// How many bytes of an event's data are printed.
+/// The most characters of an event's data that are printed.
 const DATA_BYTES_MAX: usize = 1_000;
 
-/// The invariants.
+/// The invariants that are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum Invariant {
     /// Every acknowledged order exists with its content.
     I1,
-    /// Nothing is done twice: one order per key, one capture per number, one number per order.
+    /// Nothing is done twice: one order per idempotency key, one capture per capture number, one
+    /// order number per order.
     I2,
-    /// Money: journal and provider agree with what is due.
+    /// The amounts in the journal, the amounts at the provider, and the amount due agree.
     I3,
-    /// Stock is consistent after every event, and orders have their units.
+    /// Stock adds up after every event, and orders have their units.
     I4,
-    /// The journal has no gaps, and entities with pending work have timers.
+    /// The journal has no gaps, and every entity with unfinished work has a timer.
     I5,
     /// Every projected row equals the fold of its events.
     I6,
@@ -49,11 +48,11 @@ impl fmt::Display for Invariant {
 pub struct Violation {
     /// The violated invariant.
     pub invariant: Invariant,
-    /// The entity in the journal, the shard, or the provider's payment.
+    /// The id of the entity, or of the provider's payment, or the name of the shard.
     pub entity: String,
     /// A description, in a sentence.
     pub message: String,
-    /// The positions in its shard of the events that show it.
+    /// The positions, in the shard of the entity, of the events that show the violation.
     pub positions: Vec<i64>,
 }
 
@@ -82,11 +81,11 @@ pub struct CheckedCounts {
     pub order_rows: u64,
     pub stock_rows: u64,
     pub product_rows: u64,
-    /// The provider's payments; `null` if it was not asked.
+    /// The number of payments at the provider; `null` if the provider was not asked.
     pub payments: Option<u64>,
-    /// Differences that disappeared when both sides were read again.
+    /// The number of differences that disappeared when both sides were read again.
     pub settled: u64,
-    /// Entities and rows of nouns that are checked alone, by name.
+    /// The numbers of entities and rows of nouns that are checked by themselves, by name.
     #[serde(flatten)]
     pub others: BTreeMap<String, u64>,
 }
@@ -115,7 +114,7 @@ pub struct Violations {
 }
 
 impl Violations {
-    /// Adds a violation: its entity, and the positions of the events that show it.
+    /// Adds a violation of an entity. `positions` are those of the events that show it.
     pub fn add(
         &mut self,
         invariant: Invariant,
@@ -132,7 +131,8 @@ impl Violations {
 }
 
 impl VerifyReport {
-    /// The text: one line per invariant, or the first violation with its events.
+    /// The text form: one line per invariant if there are no violations, otherwise the first
+    /// violation with its events.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();
@@ -272,12 +272,12 @@ fn hide(value: &mut serde_json::Value) {
     }
 }
 
-/// The name of a shard, where a violation belongs to no entity.
+/// The name of a shard, for violations that belong to no entity.
 pub(super) fn shard_name(shard: u16) -> EntityId {
     EntityId::new(&format!("shard {shard}"))
 }
 
-/// A count for the report.
+/// A number of items, for the report.
 pub(super) fn count(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }

@@ -1,6 +1,7 @@
-//! The book of a kind of plain rows with a version: a row must equal its last event (I6).
+//! The book of one kind of versioned rows, such as products: each row must equal its last event
+//! (I6).
 //!
-//! Such a row is written with its event, so it never lags.
+//! A versioned row is written in the transaction of its event, so it never lags.
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,22 +19,22 @@ use crate::store::LIST_MAX;
 use crate::store::journal::ReadError;
 use crate::store::versioned::{Row, VersionedRow, list_behind};
 
-/// The book of a kind of rows.
+/// The book of one kind of versioned rows.
 ///
-/// It keeps all of them in memory until the check is over.
+/// It keeps the content of all these rows in memory until the check is over.
 pub struct RowBook<T> {
     entries: HashMap<EntityId, Entry<T>>,
     counted: ReportCounts,
 }
 
-/// Counts the entities and rows.
+/// Writes the numbers of entities and rows into the counts of the report.
 pub type ReportCounts = fn(checked: &mut CheckedCounts, entities: u64, rows: u64);
 
 /// A row according to its last event.
 struct Entry<T> {
     seq: i64,
     last_pos: i64,
-    /// One of its events cannot be read.
+    /// One of its events cannot be read, so its row is not checked.
     broken: bool,
     value: Option<T>,
 }
@@ -49,7 +50,7 @@ impl<T: VersionedRow> Default for RowBook<T> {
 }
 
 impl<T: VersionedRow> RowBook<T> {
-    /// A book with a count of its own.
+    /// A book whose numbers of entities and rows are reported by `counted`.
     #[must_use]
     pub fn counted_by(counted: ReportCounts) -> Self {
         Self { entries: HashMap::new(), counted }

@@ -1,9 +1,9 @@
-//! Compares every projected row with the fold of its events (I6), whatever the row; the kinds of
-//! rows are in `listed_rows` and in the books.
+//! Compares every projected row with the fold of its events (I6). This code is the same for all
+//! kinds of rows; what differs is in `listed_rows` and in the books.
 //!
-//! A row contains the version of its last event. It is compared with the fold up to exactly that
-//! event, so rows may be ahead of what was read, or lag; but no row may lag behind its projection's
-//! cursor.
+//! A row contains the seq of its last event, and is compared with the fold up to exactly that
+//! event. So a row may be newer than the events that were read at the start, and may lag behind the
+//! journal, but not behind its projection's cursor.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -18,13 +18,13 @@ use crate::store::list_row::{RowKey, key};
 use crate::store::row::{ColumnKind, TableRow, Value};
 use crate::store::{LIST_MAX, Tables};
 
-/// The cursors of each projection in each shard, before any row was read.
+/// The cursors of each projection in each shard, read before any row was.
 pub(super) type Cursors = BTreeMap<&'static str, BTreeMap<u16, i64>>;
 
-/// Rows of an entity that were possibly not all read before.
+/// The number of further rows of an entity that are read, in case that rows were added meanwhile.
 const MORE_ROWS: u32 = 16;
 
-/// What rows are compared with, and the store.
+/// The store whose rows are compared, its journal, and the cursors of its projections.
 pub struct RowComparison<'a> {
     pub(super) store: &'a dyn Tables,
     pub(super) journal: &'a dyn Journal,
@@ -33,35 +33,36 @@ pub struct RowComparison<'a> {
 
 /// A row that is projected from the events of one entity.
 pub trait FoldedRow: TableRow + PartialEq + std::fmt::Debug {
-    /// The fold.
+    /// The noun whose state is the fold.
     type State: Noun;
-    /// Its projection.
+    /// The name of its projection.
     const PROJECTION: &'static str;
 
     /// Its entity.
     fn entity(&self) -> EntityId;
 
-    /// The seq of the last event in it.
+    /// The seq of the last event that it contains.
     fn version(&self) -> i64;
 
     /// All rows of an entity, computed from its fold.
     fn fresh(entity: &EntityId, folded: &Folded<Self::State>) -> Vec<Self>;
 }
 
-/// A book with the entities whose rows are compared.
+/// A book of the entities whose rows are compared.
 pub(super) trait RowKeeper<R> {
-    /// What is known of an entity's rows, once these were read.
+    /// Compares the rows that were read with the state in the book.
     fn see(&mut self, entity: &EntityId, rows: &[R]) -> RowKnowledge;
 
     /// Reports wrong rows.
     fn report(&mut self, entity: &EntityId, positions: &[i64], message: String);
 }
 
-/// What is known of an entity's rows.
+/// The result of comparing an entity's rows with a book.
 pub(super) enum RowKnowledge {
-    /// They are right, or cannot be judged.
+    /// The rows are right, or cannot be checked.
     Settled,
-    /// They must be compared; the position of the entity's last event, if there is one.
+    /// The rows differ from the book, so they must be compared with a replay. Contains the position
+    /// of the entity's last event in the book, if there is one.
     Open(Option<i64>),
 }
 
@@ -96,8 +97,8 @@ impl RowComparison<'_> {
         }
     }
 
-    /// Compares the rows of one entity; if it may have several, and they differ from the books,
-    /// they are read once more in one snapshot.
+    /// Compares the rows of one entity. If they differ from the book, and the entity may have
+    /// several rows, all of them are read once more, by one query.
     async fn compare_entity<R: FoldedRow>(
         &self,
         keeper: &mut (impl RowKeeper<R> + Send),
@@ -131,7 +132,7 @@ impl RowComparison<'_> {
         Ok(())
     }
 
-    /// Whether a row should contain the next event by now.
+    /// Reports rows that lack an event up to their projection's cursor.
     async fn behind(
         &self,
         projection: &str,
@@ -148,8 +149,8 @@ impl RowComparison<'_> {
     }
 }
 
-/// A key before those of all rows with the same first column, which are the rows of an entity that
-/// may have several.
+/// The key before those of all rows of the entity of `row`, which have the same first column;
+/// `None` if an entity has only one row.
 fn before_all<R: FoldedRow>(row: &R) -> Option<RowKey> {
     let mut key = key(row);
     for (value, column) in key.iter_mut().zip(R::table().columns()).skip(1) {
@@ -163,10 +164,10 @@ fn before_all<R: FoldedRow>(row: &R) -> Option<RowKey> {
     (key.len() > 1).then_some(key)
 }
 
-/// The positions of the events that show it, and a description.
+/// A fault of a row: the positions of the events that show it, and a description.
 pub(super) type RowFault = Option<(Vec<i64>, String)>;
 
-/// The first difference between two texts, with the fields around it.
+/// Describes the first difference between two texts, with the fields around it.
 pub(super) fn difference(row: &str, fresh: &str) -> String {
     let same = row.char_indices().zip(fresh.chars()).find(|((_, a), b)| a != b);
     let at = same.map_or(row.len().min(fresh.len()), |((at, _), _)| at);

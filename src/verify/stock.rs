@@ -1,7 +1,8 @@
 //! The stock of every SKU, folded and checked after every event (I4).
 //!
-//! A tally beside the fold computes the numbers a second time, and an event must have the same
-//! effect on claims as on levels. `cross` checks the units of orders.
+//! A separate tally counts units from the events alone, and must agree with the folded state; and
+//! each event must have the same effect on the claims of orders as on the levels. `cross` compares
+//! the claims with the orders.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -18,30 +19,30 @@ struct Tally {
     sold: i64,
 }
 
-/// A SKU's stock and what is known beside it.
+/// A SKU's folded stock, and further data for its checks.
 #[derive(Default)]
 pub(super) struct StockEntry {
     pub state: Stock,
     pub seq: i64,
     pub last_pos: i64,
     pub at: Timestamp,
-    /// A violation was reported before: its consequences are not reported again.
+    /// Whether a violation was reported: its consequences are not reported again.
     pub faulty: bool,
-    /// Its history cannot be folded.
+    /// Whether its events cannot be folded.
     pub broken: bool,
-    /// It has rows.
+    /// Whether a row of it was read.
     pub rows_seen: bool,
     tally: BTreeMap<Location, Tally>,
 }
 
-/// All SKUs.
+/// The book of stock: all SKUs.
 #[derive(Default)]
 pub(super) struct Items {
     pub all: HashMap<EntityId, StockEntry>,
 }
 
 impl Items {
-    /// Folds an event and checks the totals.
+    /// Folds an event, and checks the totals after it.
     pub(super) fn fold_event(&mut self, record: &Record, event: &Event, findings: &mut Violations) {
         let entry = self.all.entry(record.entity.clone()).or_default();
         let order = order_of(event);
@@ -62,7 +63,7 @@ impl Items {
         }
     }
 
-    /// Units of a SKU that are allocated to an order.
+    /// The number of units of a SKU that are allocated to an order.
     pub(super) fn allocated(&self, sku: &EntityId, order: OrderId) -> i64 {
         let claim = self.all.get(sku).and_then(|entry| entry.state.claim(order));
         claim.map_or(0, |claim| claim.allocated.iter().map(|part| part.quantity).sum())
@@ -121,7 +122,7 @@ fn sum_at(parts: &[LocationUnits], location: &Location) -> i64 {
     parts.iter().filter(|part| part.location == *location).map(|part| part.quantity).sum()
 }
 
-/// The order of an event.
+/// The order that an event is about, if any.
 const fn order_of(event: &Event) -> Option<OrderId> {
     match event {
         Event::Reserved { order, .. }
@@ -139,7 +140,7 @@ const fn order_of(event: &Event) -> Option<OrderId> {
     }
 }
 
-/// Counts the units that an event brings in and takes out.
+/// Adds the units that an event receives and ships to the tally.
 fn count(tally: &mut BTreeMap<Location, Tally>, event: &Event) {
     let mut add = |location: &Location, received: i64, sold: i64| {
         let tally = tally.entry(location.clone()).or_default();

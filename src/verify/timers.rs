@@ -1,6 +1,6 @@
-//! Every entity with pending work must have a timer that wakes it (I5).
+//! Checks that every entity with unfinished work has a timer that wakes it (I5).
 //!
-//! A timer of a finished entity fires without effect and is no violation.
+//! A timer of an entity without unfinished work fires without effect and is no violation.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -16,22 +16,26 @@ use crate::domain::stock::Stock;
 use crate::domain::time::{Span, Timestamp};
 use crate::store::journal::{Journal, ReadError};
 
-/// Timers that are read at once.
+/// The number of timers that are read at once.
 const PAGE: u32 = 1_000;
-/// How late a timer may be: one that fired without effect is set again a little later.
+/// How much later than required a timer may be due: a timer that fired without effect is set again
+/// to a later time.
 const LATENESS: Span = Span::from_secs(3_600);
-/// How often an entity without a timer is checked again, and the pause before.
+/// How often an entity without a timer is checked, and the pause after each check, in case that it
+/// is just changing.
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Entities that need a timer: its latest time, and their last event's position.
+/// The entities that need a timer, each with the latest time of the timer, and the position of the
+/// entity's last event.
 type Wanted = HashMap<EntityId, (Timestamp, i64)>;
 
 impl Books {
     /// Checks the timers of all entities.
     pub(super) async fn check_timers(&mut self, journal: &dyn Journal) -> Result<(), ReadError> {
         let mut wanted = self.wanted();
-        // A timer that fires without effect, of a stuck order, is set to a time shortly after now.
+        // The timer of a stuck order fires without effect, and is then set to a time shortly after
+        // now.
         let present = self.newest_at.max(Clock::system().now());
         for shard in 0..self.shards {
             let mut after: Option<EntityId> = None;
@@ -76,7 +80,7 @@ impl Books {
         orders.chain(stock).chain(others).collect()
     }
 
-    /// Whether an entity still needs a timer and has none; checked again while it may be changing.
+    /// Whether an entity needs a timer and has none, at each of several checks.
     async fn misses_timer(
         &self,
         journal: &dyn Journal,

@@ -35,7 +35,7 @@ pub trait JobLedger: Send + Sync + 'static {
     /// Adds a job; `false` if there is a job with the same idempotency key or id.
     async fn add_job(&self, job: &Job) -> Result<bool, String>;
 
-    /// A job.
+    /// The job with this id.
     async fn job(&self, id: &str) -> Result<Option<Job>, String>;
 
     /// Updates a job; `false`, with nothing written, if it does not have the state, attempts, node
