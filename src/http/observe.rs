@@ -20,7 +20,7 @@ use super::edge::router::RoutedOperation;
 use super::edge::{connection, problem_body};
 use super::live::Live;
 
-/// What every request passes through.
+/// The middleware around all routes.
 pub async fn observe(
     request: ServiceRequest,
     next: Next<BoxBody>,

@@ -92,7 +92,7 @@ impl Authenticator {
     /// The session of a request's cookie, if it is valid.
     ///
     /// # Errors
-    /// The store's.
+    /// The errors of the store.
     pub async fn signed_in(&self, headers: &HeaderMap) -> Result<Option<Arc<Session>>, Error> {
         let Some(secret) = session::cookie(headers) else {
             return Ok(None);
@@ -104,7 +104,7 @@ impl Authenticator {
     /// Ends a session, and informs other nodes.
     ///
     /// # Errors
-    /// The store's.
+    /// The errors of the store.
     pub async fn sign_out(&self, row: &Session) -> Result<(), Error> {
         self.store.end_session(&row.id).await?;
         self.sessions.end(&self.node.cache, &row.id).await;

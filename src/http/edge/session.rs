@@ -48,7 +48,7 @@ impl Sessions {
     /// recorded.
     ///
     /// # Errors
-    /// The store's.
+    /// The errors of the store.
     pub async fn find(
         &self,
         store: &Store,

@@ -31,8 +31,7 @@ fn of_client() -> [Described; 2] {
     [
         described::<Subscribe>(
             "subscribe",
-            "Subscribes to a topic, from now on or from a token \
-                                             on",
+            "Subscribes to a topic: to the changes from now on, or to those since a token",
         ),
         described::<Unsubscribe>("unsubscribe", "Ends a subscription"),
     ]
@@ -51,7 +50,7 @@ fn of_server() -> [Described; 8] {
     ]
 }
 
-/// The message as one schema, its `type` included.
+/// The schema of a message, including the field `type`.
 fn payload(message: &Described) -> Result<Value, serde_json::Error> {
     let mut schema = serde_json::to_value(&message.schema)?;
     if let Some(fields) = schema.get_mut("properties").and_then(Value::as_object_mut) {
@@ -66,10 +65,10 @@ fn payload(message: &Described) -> Result<Value, serde_json::Error> {
     Ok(schema)
 }
 
-/// The document.
+/// The AsyncAPI document.
 ///
 /// # Errors
-/// When a schema cannot be written.
+/// A schema cannot be serialized.
 pub fn document() -> Result<Value, serde_json::Error> {
     let (mut messages, mut schemas) = (Map::new(), BTreeMap::new());
     let (client, server) = (of_client(), of_server());

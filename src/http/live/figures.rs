@@ -1,5 +1,5 @@
-//! Statistics and cluster state for live sockets: each message is made once for all, within the
-//! hub's byte budget.
+//! Sends statistics and the cluster state to live sockets, within the hub's budget of bytes. A
+//! message is serialized once for all subscriptions that need the same samples.
 
 use std::collections::HashMap;
 
@@ -11,15 +11,16 @@ use super::message::{ClusterNow, ServerMessage, Stats};
 use super::subscription::At;
 use crate::http::operator::entities::{self, Here};
 
-/// Statistics messages without a subscription id, by the number of the sample that they follow,
-/// with the number of the last.
+/// Statistics messages of this call, whose subscription id is empty: by the number of the last
+/// sample that a subscription has received, each with the number of the last sample that it
+/// contains.
 #[derive(Default)]
 struct Shown(HashMap<u64, Option<(ByteString, u64)>>);
 
-/// The beginning of a statistics message without a subscription id.
+/// The beginning of a statistics message whose subscription id is empty.
 const TO_NOBODY: &str = r#"{"type":"stats","id":"""#;
 
-/// A statistics message as a frame of one subscription.
+/// Inserts the id of a subscription into a statistics message.
 fn addressed(id: &str, message: &str) -> ByteString {
     let id = serde_json::to_string(id).unwrap_or_default();
     let rest = message.strip_prefix(TO_NOBODY).unwrap_or_default();
@@ -27,7 +28,8 @@ fn addressed(id: &str, message: &str) -> ByteString {
 }
 
 impl Hub {
-    /// Sends new samples to the subscribers, or to one socket only, until the budget is spent.
+    /// Sends new samples to all subscribers, or to those of one socket (`only`), until the budget
+    /// is spent.
     pub(super) fn show_figures(&mut self, only: Option<u64>) {
         let mut sockets = std::mem::take(&mut self.sockets);
         let mut shown = Shown::default();
@@ -78,8 +80,9 @@ impl Hub {
         socket.subscriptions = subscriptions;
     }
 
-    /// Sends the cluster state to subscribers that have an older one; with `new`, only if a
-    /// subscriber has none. At most as often as statistics.
+    /// Sends the cluster state to subscribers that have received another one; with `new`, only if
+    /// there is a subscriber that has received none. Does nothing if the last call was less than
+    /// 250 ms ago.
     pub(super) fn look_at_nodes(&mut self, ctx: &mut Context<Self>, new: bool) {
         if self.nodes_at.is_some_and(|at| at.elapsed() < LOOK_EVERY / 2) {
             return;

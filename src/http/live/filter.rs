@@ -1,5 +1,5 @@
-//! Parses a subscription: its topic and filter, its limit, and its starting token. Each list's
-//! topic defines its own filters.
+//! Parses the request of a subscription: topic, filter, limit, and the token to resume from. The
+//! topic of each list parses its own filters.
 
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ use super::topic::{TopicQuery, Topics};
 use crate::http::edge::principal::Scope;
 use crate::http::edge::query::LIMIT_MAX;
 
-/// Rows of a snapshot, unless the client asks for another number.
+/// The default of the maximum number of rows of a snapshot.
 const LIMIT: u32 = 50;
 const ID_MAX: usize = 64;
 
@@ -21,7 +21,7 @@ pub(in crate::http) struct Spec {
     pub(in crate::http) id: String,
     /// The topic.
     pub(in crate::http) subject: Subject,
-    /// Rows of a snapshot.
+    /// The maximum number of rows of a snapshot.
     pub(in crate::http) limit: u32,
 }
 
@@ -39,9 +39,9 @@ pub(in crate::http) enum Subject {
 /// A parsed subscription request.
 pub(in crate::http) struct Asked {
     pub(in crate::http) spec: Spec,
-    /// The scope that it requires.
+    /// The scope that the subscription requires.
     pub(in crate::http) scope: Scope,
-    /// The token that it resumes from.
+    /// The token that the subscription resumes from.
     pub(in crate::http) from: Option<LiveToken>,
 }
 

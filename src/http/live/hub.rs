@@ -1,10 +1,10 @@
 //! The hub of one HTTP worker: its sockets, their subscriptions and the order in which they are
 //! served.
 //!
-//! At most every `pause_ms` the hub makes a round: a socket that has sent its last frames gets the
-//! new changes; one that is too far behind gets a new snapshot instead. Frames for equal
-//! subscriptions are made once. The bytes of all frames are limited, so that at a high rate sockets
-//! are served less often, and requests keep their share of the machine.
+//! At most every `pause_ms` the hub makes a round: each socket whose last frames have been sent
+//! gets the new changes; a subscription that is too far behind gets a new snapshot instead. Equal
+//! subscriptions share frames. The bytes per second of all frames are limited, so that at a high
+//! rate of changes sockets are served less often, and requests are not slowed down.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
@@ -33,13 +33,14 @@ use crate::actors::engine::changes::Changed;
 use crate::http::edge::principal::Principal;
 use crate::http::edge::problem::Code;
 
-/// Period of statistics and cluster checks.
+/// The period of the hub's checks: each sends statistics, and the cluster state to new subscribers.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Checks after which the validity of principals is read again.
+/// Every 10th check (5 s) reads from the store whether the keys and sessions of the sockets are
+/// still valid.
 const ASK_AGAIN: u64 = 10;
-/// Checks after which the cluster state is sent again.
+/// Every 4th check (2 s) sends the cluster state to all subscribers, if it has changed.
 pub(super) const CLUSTER_AGAIN: u64 = 4;
-/// Time without subscribers after which the hub stops following the feed.
+/// How long there must be no sockets before the hub stops following the feed of changes.
 const LET_GO: Duration = Duration::from_secs(30);
 
 /// The worker's hub, if it has been started.
@@ -53,7 +54,7 @@ impl Slot {
     }
 }
 
-/// A number that no other socket of this process has.
+/// A new number for a socket of this process.
 pub fn next_id() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
@@ -63,23 +64,23 @@ pub fn next_id() -> u64 {
 pub enum HubMessage {
     /// The socket was opened.
     Open(Box<Opened>),
-    /// Its client sent a message, or something that cannot be parsed.
+    /// The client of the socket sent a message; an error if it cannot be parsed.
     Said(u64, Result<ClientMessage, String>),
-    /// It is to be closed.
+    /// The socket is to be closed.
     End(u64, Farewell),
-    /// It is closed.
+    /// The socket is closed.
     Gone(u64),
 }
 
 /// An opened socket.
 pub struct Opened {
-    /// Its number.
+    /// The number of the socket.
     pub socket: u64,
-    /// Its caller.
+    /// The caller who opened the socket.
     pub principal: Principal,
-    /// The channel of its frames.
+    /// Sends frames to the socket's writer.
     pub frames: mpsc::Sender<ByteString>,
-    /// The channel of the reason to close it.
+    /// Tells the socket's writer to close it, and why.
     pub farewell: oneshot::Sender<Farewell>,
 }
 
@@ -93,12 +94,12 @@ pub(super) struct Socket {
     pub(super) frames: mpsc::Sender<ByteString>,
     farewell: oneshot::Sender<Farewell>,
     pub(super) subscriptions: Vec<Subscription>,
-    /// The subscription that is served first.
+    /// The index of the subscription that is served first.
     pub(super) turn: usize,
 }
 
 impl Socket {
-    /// Whether all its frames have been passed to the connection.
+    /// Whether the queue of frames is empty.
     pub(super) fn idle(&self) -> bool {
         self.frames.capacity() == self.frames.max_capacity()
     }
@@ -111,7 +112,7 @@ pub struct Hub {
     pub(super) ring: Ring,
     listening: Option<SpawnHandle>,
     quiet_since: Instant,
-    /// The socket that is served first.
+    /// The number of the socket that is served first in the next round.
     pub(super) turn: u64,
     last_round: Instant,
     round: Option<SpawnHandle>,
@@ -120,13 +121,14 @@ pub struct Hub {
     pub(super) past: HashMap<Arc<[i64]>, Option<Past>>,
     stretches: Stretches,
     pub(super) looks: u64,
-    /// The socket that gets statistics first.
+    /// The number of the socket that gets statistics first.
     pub(super) figures_turn: u64,
     /// When the cluster state was last checked.
     pub(super) nodes_at: Option<Instant>,
 }
 
-/// What may still be sent now.
+/// The hub's budget of bytes, as a token bucket: it fills at `per_sec` bytes per second, up to
+/// `per_sec`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budget {
     left: i64,
@@ -134,9 +136,9 @@ pub(super) struct Budget {
     filled: Instant,
 }
 
-/// The cost of a frame beside its bytes.
+/// The cost of a frame in addition to its size, in bytes.
 const FRAME_COST: i64 = 2_048;
-/// The cost of a change that was examined.
+/// The cost of examining a change, in bytes.
 const LOOK_COST: i64 = 64;
 
 impl Budget {
@@ -189,7 +191,8 @@ impl Hub {
         }
     }
 
-    /// Makes a round soon, if none is due anyway.
+    /// Schedules the next round, at least `pause_ms` after the last one, unless it is scheduled
+    /// already.
     pub(super) fn wake(&mut self, ctx: &mut Context<Self>) {
         if self.round.is_some() {
             return;
@@ -205,19 +208,20 @@ impl Hub {
         }));
     }
 
-    /// Follows the feed of changes, if it does not yet.
+    /// Subscribes to the feed of changes, unless the hub already has.
     fn listen(&mut self, ctx: &mut Context<Self>) {
         if self.listening.is_some() {
             return;
         }
         let receiver = self.live.node.changes.listen();
-        // The next changes follow these positions, or leave a gap that is detected.
+        // The next batch of changes begins at these positions, or later; the ring detects such a
+        // gap.
         self.ring.begin_at(self.live.node.changes.heads());
         let changes = futures_util::stream::unfold(receiver, |mut receiver| async move {
             loop {
                 match receiver.recv().await {
                     Ok(changed) => return Some((changed, receiver)),
-                    // The next change shows the gap.
+                    // The next batch of changes begins after a gap, which the ring detects.
                     Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => return None,
                 }
@@ -228,7 +232,7 @@ impl Hub {
 
     fn say(&mut self, socket: u64, message: &ServerMessage<'_>) {
         if let Some(socket) = self.sockets.get(&socket) {
-            // A client that does not read does not get errors, either.
+            // If the queue is full, because the client does not read, the message is dropped.
             let _full = socket.frames.try_send(message.frame());
         }
     }
@@ -260,7 +264,7 @@ impl Hub {
                 self.listen(ctx);
                 match subject {
                     Subject::Stats => self.show_figures(Some(socket)),
-                    // A subscription between two checks gets the state at the next one.
+                    // If the state was read less than 250 ms ago, the next check sends it.
                     Subject::Cluster => self.look_at_nodes(ctx, true),
                     Subject::List(_) => self.wake(ctx),
                 }
@@ -292,7 +296,7 @@ impl Hub {
         Ok(subject)
     }
 
-    /// Closes a socket; its writer sends the reason.
+    /// Removes a socket, and tells its writer to send the reason and close it.
     pub(super) fn end(&mut self, socket: u64, why: Farewell) {
         if let Some(socket) = self.sockets.remove(&socket) {
             let gone = i64::try_from(socket.subscriptions.len()).unwrap_or(0);
@@ -303,8 +307,9 @@ impl Hub {
         }
     }
 
-    /// Sends statistics and cluster state, checks the validity of principals, and stops following
-    /// the feed when there are no subscribers.
+    /// The check that runs every [`LOOK_EVERY`]: sends statistics and the cluster state, closes
+    /// sockets whose key or session has ended, drops old snapshots, and stops following the feed
+    /// when there have been no sockets for [`LET_GO`].
     fn look(&mut self, ctx: &mut Context<Self>) {
         self.budget.fill();
         self.show_figures(None);
@@ -355,7 +360,7 @@ impl Hub {
         }));
     }
 
-    /// Takes a snapshot, unless one is being taken.
+    /// Reads a snapshot from the store, unless the same one is being read already.
     pub(super) fn take_snapshot(&mut self, asked: &SnapshotQuery, ctx: &mut Context<Self>) {
         if matches!(self.taken.get(asked), Some(None)) {
             return;
@@ -379,8 +384,9 @@ impl Hub {
         }));
     }
 
-    /// Starts to read the changes after some positions from the journal, unless that is in progress
-    /// or too many reads are; `false` if the range exceeds the limit of events in memory.
+    /// Starts to read from the journal the changes after the positions `from`, unless this is in
+    /// progress or there are already [`snapshot::READS_MAX`] such reads. `false` if the limit of
+    /// events in memory would be exceeded.
     pub(super) fn read_back(&mut self, from: &Arc<[i64]>, ctx: &mut Context<Self>) -> bool {
         if self.past.contains_key(from)
             || self.past.values().filter(|past| past.is_none()).count() >= snapshot::READS_MAX

@@ -1,4 +1,4 @@
-//! The messages of a socket, in both directions, in their wire format. `asyncapi` generates their
+//! The messages of a live socket, from the client and from the server. `asyncapi` generates their
 //! documentation from these types; docs/api.md explains them.
 
 use bytestring::ByteString;
@@ -43,7 +43,7 @@ pub struct FilterInput {
     pub sku: Option<String>,
 }
 
-/// Subscribes to a topic, from now on or from a token on.
+/// Subscribes to a topic: to the changes from now on, or to those since a token.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Subscribe {
@@ -59,7 +59,8 @@ pub struct Subscribe {
     /// The maximum number of rows of a snapshot, 1 to 200; 50 by default.
     #[serde(default)]
     pub limit: Option<u32>,
-    /// The last token that the client received: changes since then follow, without a snapshot.
+    /// The last token that the client received: the changes since then follow, without a snapshot
+    /// if possible.
     #[serde(default)]
     pub from: Option<String>,
 }
@@ -88,7 +89,7 @@ pub enum ClientMessage {
 /// The first message of a socket.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Hello {
-    /// The version of the server.
+    /// The version of kontor.
     pub version: &'static str,
     /// The node that serves this socket.
     pub node: String,
@@ -103,7 +104,7 @@ pub enum LiveRow {
     Stock(StockLevel),
 }
 
-/// The current rows of a subscription, newest first.
+/// The current rows of a subscription: orders newest first, stock by SKU.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Snapshot<'a, R = LiveRow> {
     /// The id of the subscription.
@@ -125,9 +126,9 @@ pub struct HappenedShape<'a> {
     /// The kind of the event.
     #[schema(example = "confirmed")]
     pub kind: &'a str,
-    /// The time of the decision.
+    /// The time of the event.
     pub at: String,
-    /// The principal that requested the job.
+    /// The principal that caused the event.
     pub by: &'a str,
 }
 
@@ -140,7 +141,7 @@ pub struct OrderChangeShape<'a> {
     pub after: i64,
     /// The order's version after the change, which is `after` of its next change.
     pub version: i64,
-    /// Whether the order matches the filter; `false` if it no longer does.
+    /// Whether the order matches the filter now; `false` if it no longer does.
     pub matches: bool,
     /// The events of the change, oldest first.
     pub events: Vec<HappenedShape<'a>>,
@@ -170,7 +171,7 @@ pub enum ChangeShape<'a> {
     Stock(StockChangeShape<'a>),
 }
 
-/// The changes since the previous token. Without data, only the token advances.
+/// The changes since the previous token. If `data` is empty, only the token is newer.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Changes<'a, C = ChangeShape<'a>> {
     /// The id of the subscription.
@@ -186,7 +187,7 @@ pub struct Changes<'a, C = ChangeShape<'a>> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
-    /// The client read too slowly, or there were too many changes for all clients.
+    /// The client read too slowly, or there were more changes than could be sent to all clients.
     Slow,
     /// The token is too old, or belongs to another store.
     TooOld,
@@ -228,7 +229,7 @@ pub struct ClusterNow<'a> {
 /// The refusal of an invalid or forbidden message. The socket stays open.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Refused<'a> {
-    /// The subscription, if the message named one.
+    /// The id of the subscription, if the message named one.
     pub id: Option<&'a str>,
     /// The error code; stable.
     pub code: &'a str,

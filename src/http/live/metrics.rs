@@ -9,24 +9,24 @@ use prometheus_client::registry::Registry;
 /// Metrics of live feeds.
 #[derive(Default)]
 pub struct LiveMetrics {
-    /// Sockets.
+    /// The number of open sockets.
     pub sockets: Gauge<i64, AtomicI64>,
-    /// Subscriptions of all sockets.
+    /// The number of subscriptions of all sockets.
     pub subscriptions: Gauge<i64, AtomicI64>,
-    /// Streams of single orders.
+    /// The number of open streams of single orders.
     pub streams: Gauge<i64, AtomicI64>,
-    /// Frames passed to sockets.
+    /// The number of frames queued for sockets.
     pub frames: Counter<u64, AtomicU64>,
-    /// Bytes of these frames.
+    /// The bytes of these frames.
     pub bytes: Counter<u64, AtomicU64>,
-    /// Snapshots that replaced changes.
+    /// The number of snapshots that were sent instead of changes.
     pub resyncs: Counter<u64, AtomicU64>,
-    /// Rounds in which a socket got nothing because it had not sent its last frames.
+    /// How often a socket got nothing in a round because its last frames had not been sent.
     pub skipped: Counter<u64, AtomicU64>,
 }
 
 impl LiveMetrics {
-    /// Adds them to a registry.
+    /// Adds the metrics to a registry.
     pub fn register(&self, to: &mut Registry) {
         to.register("live_sockets", "Live sockets", self.sockets.clone());
         let help = "Subscriptions of live sockets";

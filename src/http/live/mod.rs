@@ -1,11 +1,13 @@
 //! The live feed: sockets for operators, and a stream of each order for its buyer.
 //!
-//! Changes come from `actors::engine::changes`, one per step and shard. Each HTTP worker has a hub
-//! (`hub`) that keeps the latest in a ring buffer (`ring`), renders frames (`render`) as the topic
-//! defines (`topic`), and sends them to its sockets (`socket`), each through its own outbox
-//! (`outbox`). Equal subscriptions share frames, and a socket that does not read delays no other.
-//! No decisions are made here, and the feed is not authoritative: a client that is too far behind
-//! gets changes from the journal, or a snapshot of the rows.
+//! Changes come from `actors::engine::changes` in batches
+//! ([`Changed`](crate::actors::engine::changes::Changed)): each has the changes of one shard
+//! between two positions of the journal. Each HTTP worker has a hub (`hub`) that keeps the latest
+//! batches in a ring buffer (`ring`), makes frames from them (`render`) as the topic defines
+//! (`topic`), and sends these to its sockets (`socket`), each through an outbox of its own
+//! (`outbox`). Equal subscriptions share frames, and a socket whose client does not read does not
+//! delay the others. The feed may lose changes, because the journal has them all: a client that has
+//! missed changes gets them from the journal, or a snapshot of the rows.
 
 pub mod asyncapi;
 mod figures;
@@ -73,7 +75,7 @@ impl Topics {
 }
 
 routes! {
-    /// The table of routes.
+    /// The list of routes, which `ROUTES` completes.
     const TABLE =
     GET  "/v1/store/orders/{id}/live" BUYER   Checkout sse::watch_my_order;
     GET  "/v1/admin/live"             SOCKET  Operate  socket::open_live;
@@ -95,52 +97,55 @@ pub const ROUTES: RouteList = RouteList {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Origins of pages that may open sockets, beside this server's own: `https://…`.
+    /// Origins of pages that may open sockets, in addition to this server's own: `https://…`.
     #[garde(custom(web_origins))]
     pub origins: Vec<String>,
-    /// The most sockets of the node.
+    /// The maximum number of sockets of the node.
     #[garde(custom(within(0..=1_000_000)))]
     pub sockets_max: usize,
-    /// The most subscriptions of one socket.
+    /// The maximum number of subscriptions of one socket.
     #[garde(custom(within(1..=1_000)))]
     pub subscriptions_max: usize,
-    /// The largest message of a client, in bytes.
+    /// The maximum size of a client's message, in bytes.
     #[garde(custom(within(1_024..=1 << 20)))]
     pub message_bytes_max: usize,
-    /// The most messages of a client, per second.
+    /// The maximum number of messages of a client per second, including pings and pongs.
     #[garde(custom(within(1..=10_000)))]
     pub messages_per_sec: u32,
-    /// Approximate size of the largest frame, in bytes.
+    /// The approximate maximum size of a frame, in bytes.
     #[garde(custom(within(256 << 10..=16 << 20)))]
     pub frame_bytes_max: usize,
-    /// The shortest time between two frames of a socket, in milliseconds.
+    /// The minimum time between two rounds of a hub, in milliseconds: in a round each socket gets
+    /// its new changes.
     #[garde(custom(within(10..=10_000)))]
     pub pause_ms: u64,
-    /// Changes of orders and stock in each worker's ring buffer.
+    /// The number of changes of orders and stock that each worker keeps in its ring buffer.
     #[garde(custom(within(1..=10_000_000)))]
     pub ring_changes: usize,
-    /// Events that a socket may be behind before it gets a new snapshot.
+    /// The number of events that a subscription may be behind before it gets a new snapshot.
     #[garde(custom(within(1..=10_000_000)))]
     pub behind_max: i64,
-    /// Events that are read from the journal for a client that resumes.
+    /// The maximum number of events that are read from the journal for a client that resumes.
     #[garde(custom(within(0..=1_000_000)))]
     pub resume_events_max: usize,
-    /// Orders and SKUs that are read from the journal for a client that resumes.
+    /// The maximum number of orders and SKUs whose changes are read from the journal for a client
+    /// that resumes.
     #[garde(custom(within(0..=100_000)))]
     pub resume_entities_max: usize,
-    /// Bytes per second that each worker sends, over all sockets.
+    /// The maximum number of bytes per second that each worker sends to all its sockets together.
     #[garde(custom(within(64 << 10..=1 << 33)))]
     pub bytes_per_sec: usize,
-    /// Period of pings to each socket, in seconds.
+    /// The period of pings to each socket, in seconds.
     #[garde(custom(within(1..=3_600)), custom(before_silence(self.silence_secs)))]
     pub ping_secs: u64,
-    /// Seconds after which a socket is closed if nothing is received, or nothing could be sent.
+    /// A socket is closed if nothing was received, or nothing could be sent, for this number of
+    /// seconds.
     #[garde(custom(within(2..=3_600)))]
     pub silence_secs: u64,
-    /// The most streams of single orders.
+    /// The maximum number of streams of single orders.
     #[garde(custom(within(0..=1_000_000)))]
     pub streams_max: usize,
-    /// Duration of such a stream, in seconds; the browser reconnects.
+    /// The maximum duration of such a stream, in seconds; after it, the browser reconnects.
     #[garde(custom(within(1..=86_400)))]
     pub stream_secs: u64,
 }
@@ -191,9 +196,9 @@ impl Default for Options {
 
 /// State shared by all live feeds of the server.
 pub struct Live {
-    /// Stops all of them.
+    /// Stops all live feeds.
     pub stop: CancellationToken,
-    /// Their metrics.
+    /// The metrics of all live feeds.
     pub metrics: LiveMetrics,
     node: Arc<Node>,
     store: Store,

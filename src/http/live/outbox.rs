@@ -1,5 +1,6 @@
-//! The outbox of a socket: a few queued frames, and a writer that passes one at a time to the
-//! connection. It passes no frame before the connection has sent the previous one.
+//! The outbox of a socket: a queue of frames, and a writer that passes one frame at a time to the
+//! connection. The writer waits until the connection has taken a frame before it passes the next
+//! one.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -17,11 +18,12 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::message::{Bye, ServerMessage};
 use crate::http::edge::connection::ConnectionHandle;
 
-/// Frames that may be queued for a socket. The hub adds frames only when the queue is empty.
+/// The maximum number of frames that are queued for a socket. The hub adds changes only when the
+/// queue is empty.
 pub const WAITING_MAX: usize = 40;
-/// The longest time for closing a socket.
+/// How long closing a socket may take before its connection is cut.
 pub const GOING: Duration = Duration::from_secs(2);
-/// The longest time for closing a socket when the server stops.
+/// How long closing a socket may take when the server stops.
 pub const GOING_AT_STOP: Duration = Duration::from_millis(500);
 
 /// Why the server closes a socket.
@@ -31,7 +33,7 @@ pub enum Farewell {
     Stopping,
     /// The caller's key was revoked, or the session ended.
     Ended,
-    /// The client violates the protocol.
+    /// The client violated the protocol, in this way.
     Policy(&'static str),
     /// Nothing was received, or nothing could be sent.
     Silent,
@@ -51,7 +53,7 @@ impl Farewell {
     }
 }
 
-/// The part of a response that the connection has taken.
+/// Counts the chunks of a response's body that the connection has taken.
 #[derive(Default)]
 pub struct BodyGate {
     taken: Cell<u64>,
@@ -65,7 +67,7 @@ struct Watched {
     gate: Rc<BodyGate>,
 }
 
-/// Watches a response's body.
+/// Wraps a response's body so that the gate shows what the connection has taken of it.
 pub fn watch(body: BoxBody) -> (BoxBody, Rc<BodyGate>) {
     let gate = Rc::<BodyGate>::default();
     (BoxBody::new(Watched { body, gate: gate.clone() }), gate)
@@ -99,7 +101,8 @@ impl Drop for Watched {
 }
 
 impl BodyGate {
-    /// Waits until more than `seen` was taken, or the connection is closed.
+    /// Waits until more than `seen` chunks were taken, or the body was dropped because the
+    /// connection is closed.
     async fn past(&self, seen: u64) {
         loop {
             let changed = self.changed.notified();
@@ -126,19 +129,19 @@ impl BodyGate {
 pub struct SocketWriter {
     /// The socket.
     pub session: Session,
-    /// What its connection has taken.
+    /// Shows what the connection has taken.
     pub gate: Rc<BodyGate>,
     /// A handle to the connection.
     pub hold: Option<Rc<ConnectionHandle>>,
-    /// Queued frames.
+    /// The queue of frames.
     pub frames: mpsc::Receiver<ByteString>,
-    /// Pings of the client, to be answered.
+    /// Pings of the client, which are answered with pongs.
     pub pings: mpsc::Receiver<Bytes>,
-    /// The reason to close it.
+    /// Receives the reason to close the socket.
     pub farewell: oneshot::Receiver<Farewell>,
-    /// Period of pings.
+    /// The period of pings.
     pub ping_every: Duration,
-    /// How long the connection may take nothing.
+    /// How long the connection may take nothing of a frame before the socket is closed.
     pub patience: Duration,
 }
 
@@ -150,7 +153,7 @@ enum Next {
 }
 
 impl SocketWriter {
-    /// Sends frames until there are no more, or the socket is to be closed.
+    /// Sends frames, pings and pongs until the socket is to be closed.
     pub async fn run(mut self) {
         let mut pings = tokio::time::interval_at(Instant::now() + self.ping_every, self.ping_every);
         let farewell = loop {
@@ -185,7 +188,7 @@ impl SocketWriter {
         self.end(farewell).await;
     }
 
-    /// Sends the reason, and makes sure that the connection is closed.
+    /// Sends the reason and a close frame; cuts the connection if it is not closed in time.
     async fn end(mut self, farewell: Farewell) {
         let going = if farewell == Farewell::Stopping { GOING_AT_STOP } else { GOING };
         let until = Instant::now() + going;

@@ -1,9 +1,10 @@
-//! Limits of concurrent subscribers, in all and per owner, so that no owner can use all of them.
+//! Limits of concurrent sockets and streams, in all and per owner, so that no owner can use up all
+//! slots. The owner of a socket is an API key or a session; the owner of a stream is its order.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Why the limit refuses.
+/// The limit that is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SocketsFull {
     /// The limit of all owners is reached.
@@ -12,7 +13,7 @@ pub enum SocketsFull {
     Owner,
 }
 
-/// A bounded number of slots.
+/// A limited number of slots for sockets or streams.
 #[derive(Debug)]
 pub struct SocketSlots {
     taken: Arc<Mutex<Taken>>,

@@ -1,15 +1,15 @@
-//! Why a subscription is refused, and the parsing of the standard lists' filters.
+//! The refusal of a message on a live socket; and the parsing of filters of orders and stock.
 
 use serde_json::Value;
 
 use super::message::FilterInput;
 use crate::http::edge::problem::Code;
 
-/// Why a subscription is refused.
+/// The refusal of a message.
 pub struct Wrong {
     /// The error code.
     pub code: &'static str,
-    /// The description.
+    /// The reason for the refusal.
     pub detail: String,
 }
 

@@ -1,5 +1,5 @@
-//! Renders frames from changes, up to the size of a frame. The ring knows which changes a
-//! subscriber needs; the topic merges several changes of one entity.
+//! Makes frames from batches of changes, up to the maximum size of a frame. The ring determines
+//! which batches a subscriber needs; the topic merges several changes of one entity.
 
 use bytestring::ByteString;
 
@@ -9,13 +9,15 @@ use crate::actors::engine::changes::Changed;
 /// The changes of a frame.
 pub(super) struct Rendered<'a> {
     gathered: Box<dyn Gather<'a> + 'a>,
-    /// The number of its last step; `None` if the first one is larger than a frame.
+    /// The number of the last batch in the frame; `None` if the first batch is larger than a frame.
     pub(super) upto: Option<u64>,
-    /// The number of examined changes.
+    /// The number of changes that were examined, for the budget.
     pub(super) looked: usize,
 }
 
-/// Collects the changes of some steps, up to about `bytes_max`.
+/// Collects the changes of consecutive batches, up to about `bytes_max` bytes. `steps` are the
+/// numbers of the batches; `None` stands for a batch without changes that are new to the
+/// subscriber.
 #[must_use]
 pub(super) fn render<'a, 'c: 'a>(
     filter: &'a dyn AnyFilter,
@@ -40,7 +42,7 @@ pub(super) fn render<'a, 'c: 'a>(
 }
 
 impl Rendered<'_> {
-    /// The frame, with its token; `None` if it has no changes for the subscription.
+    /// The frame, with its token; `None` if there are no changes for the subscription.
     #[must_use]
     pub(super) fn frame(self, id: &str, token: &dyn Fn() -> String) -> Option<ByteString> {
         self.gathered.frame(id, token)

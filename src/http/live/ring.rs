@@ -1,39 +1,44 @@
-//! The latest changes of all shards, in the order in which they were published, and the positions
-//! of subscribers. `render` makes frames of them.
+//! A ring buffer with the latest batches of changes of all shards, numbered in the order in which
+//! they were published; and the positions of subscribers in it. `render` makes frames from the
+//! batches.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::actors::engine::changes::{Changed, distance};
 
-/// The position of a subscriber in the feed: the last examined entry of the ring, and one position
-/// per shard up to which it has received everything.
+/// The position of a subscriber in the feed: the number of the last batch that it has received
+/// (`index`), and for each shard the position of the journal up to which it has received everything
+/// (`seen`).
 #[derive(Clone, Debug)]
 pub struct FeedPosition {
     index: u64,
     seen: Arc<[i64]>,
-    /// The positions are those of the ring after the entry: all subscribers at this entry have
-    /// received the same. Otherwise some of the following changes may have been received already.
+    /// Whether `seen` equals the positions of the ring after batch `index`: then all subscribers
+    /// with this index have received the same. Otherwise the subscriber may have received some of
+    /// the later batches already, for example in a snapshot.
     aligned: bool,
 }
 
-/// The common key of positions that are followed by the same changes.
+/// What positions that are followed by the same changes have in common: the index, and `seen`
+/// unless it is aligned.
 pub type Same = (u64, Option<Arc<[i64]>>);
 
 impl FeedPosition {
-    /// A position in the feed, not at an entry.
+    /// The position of a subscriber that has received everything up to these positions, but no
+    /// batch of the ring.
     #[must_use]
     pub const fn of(seen: Arc<[i64]>) -> Self {
         Self { index: 0, seen, aligned: false }
     }
 
-    /// The positions by shard.
+    /// The position of each shard.
     #[must_use]
     pub const fn seen(&self) -> &Arc<[i64]> {
         &self.seen
     }
 
-    /// Equal for positions that are followed by the same changes.
+    /// A key that is equal for positions that are followed by the same changes.
     #[must_use]
     pub fn same(&self) -> Same {
         (self.index, (!self.aligned).then(|| Arc::clone(&self.seen)))
@@ -43,7 +48,7 @@ impl FeedPosition {
 /// An entry of the ring.
 #[derive(Debug)]
 struct RingEntry {
-    /// The number of its last step.
+    /// The number of the entry's last batch.
     index: u64,
     what: What,
 }
@@ -51,7 +56,7 @@ struct RingEntry {
 #[derive(Debug)]
 enum What {
     Told(Arc<Changed>),
-    /// Steps without changes, however many: shards, and the positions before and after.
+    /// Consecutive batches without changes, merged: for each shard, the positions before and after.
     Quiet(Vec<(u16, i64, i64)>),
 }
 
@@ -72,48 +77,48 @@ impl RingEntry {
     }
 }
 
-/// The latest changes of all shards, without a gap in any of them.
+/// The latest batches of all shards, without a gap in any shard.
 #[derive(Debug)]
 pub struct Ring {
     entries: VecDeque<RingEntry>,
-    /// The number of changed entities.
+    /// The number of changes in all entries.
     held: usize,
     held_max: usize,
-    /// The number of the last step, and of the last one before the first entry.
+    /// The number of the last batch; and (`first`) that of the last batch before the first entry.
     index: u64,
     first: u64,
-    /// The positions before the first entry, and after the last.
+    /// The position of each shard before the first entry; and (`heads`) after the last entry.
     base: Vec<i64>,
     heads: Arc<[i64]>,
 }
 
 impl Ring {
-    /// A ring of this many shards with about `held_max` changes.
+    /// A ring for this number of shards that keeps at most `held_max` changes.
     #[must_use]
     pub fn new(shards: usize, held_max: usize) -> Self {
         let (base, heads) = (vec![0; shards], vec![0; shards].into());
         Self { entries: VecDeque::new(), held: 0, held_max, index: 1, first: 1, base, heads }
     }
 
-    /// The positions of the feed.
+    /// The position of each shard after the last entry.
     #[must_use]
     pub const fn heads(&self) -> &Arc<[i64]> {
         &self.heads
     }
 
-    /// Clears the ring, and begins after these positions.
+    /// Clears the ring; the next batches must follow these positions.
     pub fn begin_at(&mut self, heads: Vec<i64>) {
         self.entries.clear();
         self.held = 0;
-        // No subscriber has received the step with this number.
+        // Takes a new number, which no subscriber has as its index.
         self.index += 1;
         self.first = self.index;
         self.heads = heads.as_slice().into();
         self.base = heads;
     }
 
-    /// Adds the next changes of a shard. Known changes are ignored; a gap clears the changes before
-    /// it.
+    /// Adds the next batch of a shard. A batch that the ring already contains is ignored; a gap
+    /// before the batch, or an overlap, clears the ring.
     pub fn push(&mut self, changed: Arc<Changed>) {
         let (shard, after, pos) = (changed.shard, changed.after_pos, changed.pos);
         let Some(head) = self.heads.get(usize::from(shard)).copied() else { return };
@@ -122,7 +127,8 @@ impl Ring {
         }
         if after != head {
             let mut heads = self.heads.to_vec();
-            // If it overlaps with known changes, it is not known which part is new.
+            // A batch that overlaps with the previous one is dropped, because its new part cannot
+            // be separated.
             let begin = if after > head { after } else { pos };
             heads[usize::from(shard)] = begin;
             self.begin_at(heads);
@@ -161,13 +167,13 @@ impl Ring {
         self.entries.push_back(RingEntry { index: self.index, what });
     }
 
-    /// The number of events that follow a position.
+    /// The number of events by which a subscriber is behind the feed.
     #[must_use]
     pub fn behind(&self, place: &FeedPosition) -> i64 {
         distance(&place.seen, &self.heads)
     }
 
-    /// Whether a subscriber has examined all entries.
+    /// Whether a subscriber has received all batches.
     #[must_use]
     pub const fn is_at_end(&self, place: &FeedPosition) -> bool {
         place.index == self.index
@@ -179,8 +185,10 @@ impl Ring {
         seen.iter().zip(self.heads.iter()).any(|(seen, head)| seen > head)
     }
 
-    /// The changes after a position, step by step, up to a last step without a change; `None` if
-    /// they are not all in the ring. A step without a change has none, or none that is new.
+    /// The batches after a position, each with its number; `None` if the ring does not have all of
+    /// them, or if the subscriber has received a part of one. An item without a batch stands for
+    /// batches without changes, or for one that the subscriber has already received. The last item
+    /// has no batch, but the number of the last one.
     #[must_use]
     pub fn since(
         &self,
@@ -209,7 +217,7 @@ impl Ring {
         Some(steps.chain(std::iter::once((self.index, None))))
     }
 
-    /// The position of a subscriber after it has received the steps up to this number.
+    /// The position of a subscriber after it has received the batches up to this number.
     #[must_use]
     pub fn place(&self, from: &FeedPosition, index: u64) -> FeedPosition {
         let mut seen = Arc::clone(&self.heads);

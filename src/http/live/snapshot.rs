@@ -1,5 +1,5 @@
-//! What the ring does not contain: snapshots, and older changes from the journal. Both are made
-//! once for all subscribers that need the same.
+//! Snapshots of the rows, and older changes from the journal, for subscribers whose changes the
+//! ring does not contain. Subscribers that need the same share them.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -9,49 +9,50 @@ use super::topic::{SnapshotPage, SnapshotRows, TopicQuery};
 use crate::actors::engine::changes::{self, Bounds, Changed, distance};
 use crate::http::edge::error::Error;
 
-/// How long a snapshot is shared by subscribers that need the same.
+/// How long a snapshot is shared.
 const FRESH: Duration = Duration::from_millis(200);
-/// How long a range of the journal is shared by subscribers at the same position.
+/// How long a range of the journal is shared.
 const KEPT: Duration = Duration::from_secs(2);
-/// Ranges of the journal that a hub reads at once.
+/// The maximum number of ranges of the journal that a hub reads concurrently.
 pub const READS_MAX: usize = 2;
-/// The most events in ranges that a hub holds at once, as a multiple of the longest range.
+/// The maximum number of events in all ranges that a hub has in memory, as a multiple of
+/// `resume_events_max`.
 const HELD_MAX: usize = 4;
 
 /// The query of a snapshot, and the maximum number of its rows: equal queries share a snapshot.
 pub(super) type SnapshotQuery = (TopicQuery, u32);
 
-/// A snapshot at some positions.
+/// A snapshot of a list's rows.
 pub(super) struct TakenSnapshot {
     /// The rows.
     pub rows: Box<dyn SnapshotRows>,
     /// Whether there are more rows.
     pub more: bool,
-    /// The positions, one per shard.
+    /// For each shard, the position up to which the rows contain all events.
     pub seen: Arc<[i64]>,
     at: Instant,
 }
 
 impl TakenSnapshot {
-    /// Whether it is recent enough to be shared.
+    /// Whether the snapshot is recent enough to be shared.
     #[must_use]
     pub fn fresh(&self) -> bool {
         self.at.elapsed() < FRESH
     }
 
-    /// Whether it contains everything up to these positions: rows of other nodes' shards may be
-    /// written after their changes are published.
+    /// Whether the snapshot contains all events up to these positions. It may lack some, because
+    /// the rows of other nodes' shards may be written after their changes were published.
     #[must_use]
     pub fn shows(&self, seen: &[i64]) -> bool {
         self.seen.iter().zip(seen).all(|(here, seen)| here >= seen)
     }
 }
 
-/// Takes a snapshot; `None` while rows are rebuilt, because they are stale then, or while they are
-/// far behind the published changes.
+/// Reads a snapshot; `None` while the rows are being rebuilt, or are more than half of `behind_max`
+/// behind the published changes.
 ///
 /// # Errors
-/// The store's.
+/// The errors of the store.
 pub(super) async fn take_snapshot(
     live: &Live,
     (ask, limit): &SnapshotQuery,
@@ -64,7 +65,7 @@ pub(super) async fn take_snapshot(
     Ok(seen.filter(near).map(|seen| TakenSnapshot { rows, more, seen, at }))
 }
 
-/// Older changes.
+/// A result of reading older changes from the journal.
 pub struct Past {
     /// The changes.
     pub found: StretchLookup,
@@ -73,26 +74,26 @@ pub struct Past {
 
 /// The result of reading the journal.
 pub enum StretchLookup {
-    /// All changes.
+    /// All changes of the range.
     All(Arc<Stretch>),
-    /// More than the limit.
+    /// The range has more events or entities than the limits allow.
     TooMuch,
-    /// Positions that the journal does not have.
+    /// The positions are not in this journal: the client's token is from another store.
     OfAnotherStore,
 }
 
-/// The changes between two sets of positions.
+/// A range of the journal: the changes between two positions of each shard.
 pub struct Stretch {
-    /// The changes, shard by shard, oldest first.
+    /// The batches of changes, shard by shard, oldest first.
     pub changed: Vec<Arc<Changed>>,
-    /// The positions before it.
+    /// The positions before the range.
     pub from: Arc<[i64]>,
-    /// The positions after it.
+    /// The positions after the range.
     pub upto: Arc<[i64]>,
 }
 
 impl Stretch {
-    /// The positions of a client that has received the first `shown` of the changes.
+    /// The positions of a client that has received the first `shown` batches.
     #[must_use]
     pub fn seen(&self, shown: usize) -> Arc<[i64]> {
         if shown >= self.changed.len() {
@@ -109,28 +110,28 @@ impl Stretch {
 }
 
 impl Past {
-    /// Whether it is still shared.
+    /// Whether the result may still be shared.
     #[must_use]
     pub fn fresh(&self) -> bool {
         self.at.elapsed() < KEPT
     }
 }
 
-/// The ranges of the journal that are being read or sent: the number of their events is limited,
-/// because a slow client may need a range for long.
+/// The ranges of the journal that are in memory, because they are being read or sent. The number of
+/// their events is limited, because a slow client may keep a range for long.
 #[derive(Default)]
 pub struct Stretches(Vec<Room>);
 
 struct Room {
     from: Arc<[i64]>,
     events: i64,
-    /// `None` while it is read.
+    /// `None` while the range is being read.
     held: Option<Weak<Stretch>>,
 }
 
 impl Stretches {
-    /// Registers the range between some positions; `false` if there are too many events in
-    /// progress.
+    /// Registers the range between these positions, which is going to be read; `false` if the
+    /// ranges would then have too many events.
     pub fn begin(&mut self, from: &Arc<[i64]>, until: &[i64], events_max: usize) -> bool {
         let held = |one: &Room| one.held.as_ref().is_none_or(|held| held.strong_count() > 0);
         self.0.retain(held);
@@ -144,7 +145,7 @@ impl Stretches {
         room
     }
 
-    /// Records a range that was read, or could not be.
+    /// Records the result of reading a range; `None` if it failed.
     pub fn end(&mut self, from: &[i64], past: Option<&Past>) {
         let held = past.and_then(|past| match &past.found {
             StretchLookup::All(stretch) => Some(Arc::downgrade(stretch)),
@@ -166,15 +167,16 @@ impl Stretches {
 /// Reads the changes after `from` up to `until`, shard by shard.
 ///
 /// # Errors
-/// The journal's.
+/// The errors of the journal.
 pub async fn past(live: &Live, from: Arc<[i64]>, until: Arc<[i64]>) -> Result<Past, Error> {
     let journal = live.node.store.journal();
     let options = &live.options;
     let (events, entities) = (options.resume_events_max, options.resume_entities_max);
     let found = |found| Ok(Past { found, at: Instant::now() });
     for (shard, (from, until)) in (0..).zip(from.iter().zip(until.iter())) {
-        // `from` may be ahead of `until` if another node showed it first; these changes will arrive
-        // here, too. A position that the journal does not have never will.
+        // `from` may be ahead of `until` if the client received these changes from another node;
+        // they will arrive here, too. But a position that the journal does not have belongs to
+        // another store.
         if from > until && *from > journal.last_pos(shard).await? {
             return found(StretchLookup::OfAnotherStore);
         }

@@ -1,5 +1,5 @@
-//! A socket: its authentication and origin check, and the messages of its client. The hub decides
-//! what it is sent.
+//! The handler that opens a live socket: authentication, the check of the origin, and receiving the
+//! client's messages. The hub decides what the socket sends.
 
 use std::time::Duration;
 
@@ -23,18 +23,19 @@ use crate::http::edge::problem::Code;
 use crate::http::edge::query::Query;
 use crate::http::edge::session::origin_is_host;
 
-/// The subprotocol.
+/// The WebSocket subprotocol of the live feed.
 const PROTOCOL: &str = "kontor.live.v1";
-/// Prefix of a subprotocol that contains a key.
+/// The prefix of a subprotocol that contains an API key, for browsers, which cannot set other
+/// headers.
 const BEARER: &str = "bearer.";
 
-/// The most sockets of one principal, of `max` in all: a quarter, but at least 16.
+/// The maximum number of sockets of one principal: a quarter of all, but at least 16.
 #[must_use]
 pub const fn each_max(sockets_max: usize) -> usize {
     if sockets_max / 4 > 16 { sockets_max / 4 } else { 16 }
 }
 
-/// Callers who may open a live socket: with any key, or a ticket.
+/// Admits callers with any API key or session, or with a ticket.
 pub static SOCKET: Proof = Proof {
     name: "any key, or a ticket",
     find: |request| Box::pin(principal_of_socket(request)),
@@ -42,11 +43,11 @@ pub static SOCKET: Proof = Proof {
     problems: &[],
 };
 
-/// The caller of a socket: by ticket, by a key among the subprotocols, or as with any other
-/// request.
+/// The caller who opens a socket: by a ticket, by an API key among the subprotocols, or by the same
+/// credentials as for any other request.
 ///
 /// # Errors
-/// 401 for an invalid ticket or key; 403 for a page of another origin.
+/// 401 without a valid ticket, key or session; 403 for a page of another origin.
 async fn principal_of_socket(request: &HttpRequest) -> Result<Principal, Error> {
     let live = data::<Live>(request)?;
     own_origin(request.headers(), &live.options.origins)?;
@@ -69,7 +70,7 @@ async fn principal_of_socket(request: &HttpRequest) -> Result<Principal, Error> 
     }
 }
 
-/// Refuses pages of other origins.
+/// Refuses a request from a page of another origin, unless it is one of `others`.
 fn own_origin(headers: &HeaderMap, others: &[String]) -> Result<(), Error> {
     let Some(origin) = headers.get(header::ORIGIN) else {
         return Ok(());
@@ -134,14 +135,14 @@ pub async fn open_live(
     }
     let node = live.node.name().to_owned();
     let hello = Hello { version: env!("CARGO_PKG_VERSION"), node };
-    // There is room: the queue is empty.
+    // This cannot fail: the queue is empty.
     let _room = frames.try_send(ServerMessage::Hello(hello).frame());
     let hub = slot.hub(&live);
     let socket = hub::next_id();
     hub.do_send(HubMessage::Open(Box::new(Opened { socket, principal, frames, farewell })));
     actix_web::rt::spawn(async move {
         writer.run().await;
-        // The connection is closed.
+        // Now the connection is closed, and its slot is free.
         drop(place);
         hub.do_send(HubMessage::Gone(socket));
     });
@@ -152,7 +153,8 @@ pub async fn open_live(
     Ok(response)
 }
 
-/// Receives messages until the client leaves, is silent for too long, or violates the protocol.
+/// Receives messages, and passes them to the hub, until the client leaves, is silent for too long,
+/// or violates the protocol.
 async fn listen(
     live: web::Data<Live>,
     hub: actix::Addr<Hub>,
@@ -185,7 +187,7 @@ async fn listen(
                 let said = said.map_err(|error| error.to_string());
                 hub.do_send(HubMessage::Said(socket, said));
             }
-            // One queued pong is enough.
+            // If a pong is queued already, this one is dropped.
             Message::Ping(bytes) => drop(pong.try_send(bytes)),
             Message::Pong(_) => {}
             Message::Close(_) => break Farewell::Left,

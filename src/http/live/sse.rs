@@ -1,5 +1,5 @@
-//! The stream of an order for its buyer: its current state, then each newer one, as server-sent
-//! events, until it changes no more.
+//! The stream of one order for its buyer, as server-sent events: its current state, and each newer
+//! state until the order is final or the stream reaches its maximum duration.
 
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -27,11 +27,11 @@ use crate::http::edge::connection::{self, ConnectionHandle};
 use crate::http::edge::error::Error;
 use crate::http::edge::problem::Code;
 
-/// The longest time without an event or a comment.
+/// How long the stream sends nothing before it sends a comment.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// The most streams of one order.
+/// The maximum number of concurrent streams of one order.
 pub const ORDER_MAX: usize = 8;
-/// The shortest time between two states: those in between are left out.
+/// The minimum time between two events; states in between are left out.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Streams the states of an order to its buyer, as server-sent events.
@@ -86,8 +86,9 @@ pub async fn watch_my_order(
     }))
 }
 
-/// Cuts a stream that is not over when it should be: nothing is asked of the body of one that
-/// does not read, so that it cannot see to its end by itself.
+/// Closes the connection of a stream that has not ended in time, at its deadline or when the server
+/// stops. The stream itself cannot do this if the client does not read: then actix does not poll
+/// its body.
 async fn see_off(
     gate: Rc<BodyGate>,
     hold: Option<Rc<ConnectionHandle>>,
@@ -111,7 +112,7 @@ async fn see_off(
     }
 }
 
-/// Whether an order changes no more: it is cancelled and has no pending work.
+/// Whether an order is final: cancelled, with no step left to do.
 fn over(order: &Order) -> bool {
     order.status() == OrderStatus::Cancelled
         && order.effects().is_empty()

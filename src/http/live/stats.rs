@@ -1,8 +1,8 @@
 //! Statistics of this server, sampled once a second as long as it runs; the last 300 samples are
 //! kept.
 //!
-//! Most are differences of counters that exist anyway; the durations are counted for them.
-//! `/metrics` is for scraping.
+//! Most numbers are differences of counters that other modules keep; only the durations of requests
+//! are counted here. `/metrics` has the numbers for monitoring systems.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,7 +53,7 @@ pub struct Awake {
 /// The statistics of one second.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Sample {
-    /// Its number, from 1; not on the wire.
+    /// The number of the sample, from 1; not sent to clients.
     #[serde(skip)]
     pub number: u64,
     /// The end of the second.
@@ -72,13 +72,13 @@ pub struct Sample {
     pub commits: u64,
     /// Requests answered in this second.
     pub requests: u64,
-    /// Requests answered with a status of 500 or more.
+    /// Requests answered in this second with a status of 500 or more.
     pub errors_5xx: u64,
     /// Durations of checkouts, including the wait for the outcome.
     pub checkout_ms: Took,
     /// Durations of all requests.
     pub request_ms: Took,
-    /// Appends that are queued or in flight.
+    /// Appends that are queued or in flight, at the end of the second.
     pub lane_queued: usize,
     /// The number of events by which projected rows are behind the journal.
     pub projection_lag: i64,
@@ -86,11 +86,11 @@ pub struct Sample {
     pub awake: Awake,
     /// Open live sockets.
     pub sockets: usize,
-    /// Memory of the process, in bytes; 0 where that is not known.
+    /// The resident memory of the process, in bytes; 0 if the system does not tell.
     pub rss_bytes: u64,
 }
 
-/// Buckets from 16 µs to 4.5 minutes; each bound is 2^(1/4) times the previous one.
+/// The number of buckets, from 16 µs to 4.5 minutes; each bound is 2^(1/4) times the previous one.
 const STEPS: usize = 96;
 const LAST_STEP: f64 = 95.0;
 
@@ -133,7 +133,7 @@ impl Window {
         self.longest_micros.fetch_max(micros, Ordering::Relaxed);
     }
 
-    /// Returns the durations since the last call, and starts anew.
+    /// Returns the durations since the last call, and resets the histogram.
     fn cut(&self) -> Took {
         let counts: Vec<u64> =
             self.steps.iter().map(|step| step.swap(0, Ordering::Relaxed)).collect();
@@ -195,7 +195,7 @@ impl Samples {
     }
 }
 
-/// Monotonic counters, as of the last sample.
+/// The values of monotonic counters at the time of a sample.
 #[derive(Clone, Copy, Default)]
 struct Totals {
     placed: u64,

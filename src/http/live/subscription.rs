@@ -1,4 +1,5 @@
-//! A subscription and its position; and the round, in which each subscription gets its new changes.
+//! A subscription and its position; and the hub's round, in which each subscription gets its new
+//! changes.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -16,9 +17,11 @@ use super::snapshot::{Stretch, StretchLookup};
 use super::token::LiveToken;
 use crate::actors::engine::changes::Changed;
 
-/// Events of other entities after which a client gets a newer token.
+/// The number of events that do not concern a subscription after which its client gets a newer
+/// token.
 const TOKEN_EVERY: i64 = 2_000;
-/// How often a client that resumes may fall out of the ring before it gets a snapshot.
+/// How often a subscription may need changes from the journal, without having caught up in between,
+/// before it gets a snapshot.
 const FALLS_MAX: u32 = 5;
 
 /// A subscription of a socket.
@@ -26,37 +29,40 @@ pub(super) struct Subscription {
     /// The request.
     pub(super) spec: Rc<Spec>,
     pub(super) at: At,
-    /// The sum of the positions of its last token.
+    /// The sum of the positions of the last token that was sent.
     told: i64,
-    /// The positions that it has received, if they are known to be of this store: no snapshot may
-    /// be older.
+    /// The positions up to which the client has received changes, if they are known to be of this
+    /// store: no snapshot may be older.
     seen: Option<Arc<[i64]>>,
-    /// It resumes from a token and has not caught up yet: it may be further behind than others.
+    /// Whether the client resumes from a token and has not caught up yet: then it may be more than
+    /// `behind_max` behind.
     returning: bool,
-    /// Its token belongs to this store, as far as can be determined.
+    /// Whether the token that the client resumes from is known to belong to this store; always
+    /// `true` without such a token.
     vouched: bool,
     falls: u32,
 }
 
 /// The position of a subscription.
 pub(super) enum At {
-    /// It waits for a snapshot.
+    /// It waits for a snapshot. With a reason and the number of skipped events, a `resync` message
+    /// is sent first.
     Wanting(Option<(Reason, i64)>),
     /// It has received everything up to this position.
     Here(FeedPosition),
     /// It waits for changes from the journal after these positions.
     Behind(Arc<[i64]>),
-    /// It gets changes from the journal, and has received this many of them.
+    /// It gets a range of changes from the journal, and has received this number of batches of it.
     Past(Arc<Stretch>, usize),
-    /// It has received all samples up to this.
+    /// It has received all samples of the statistics up to this number.
     Figures(u64),
-    /// It has received this cluster state.
+    /// It has received this cluster state, as JSON; empty for none.
     Nodes(String),
 }
 
 impl Subscription {
-    /// A subscription that has received everything up to `from`, or nothing, of a store with this
-    /// many shards.
+    /// A new subscription, of a client that has received everything up to `from`, or nothing.
+    /// `shards` is the store's number of shards.
     #[must_use]
     pub(super) fn new(spec: Spec, from: Option<LiveToken>, shards: usize) -> Self {
         let mut told = 0;
@@ -75,25 +81,27 @@ impl Subscription {
         Self { spec: Rc::new(spec), at, told, seen, returning, vouched, falls: 0 }
     }
 
-    /// It gets a snapshot, because it has missed this many events.
+    /// The position of a subscription that needs a snapshot because it has missed this number of
+    /// events.
     fn missed(&self, events: i64) -> At {
         let reason = if self.returning { Reason::TooOld } else { Reason::Slow };
         At::Wanting(Some((reason, events)))
     }
 
-    /// Its position after a number of changes of a range, of which `before` were sent before.
+    /// The position of a subscription that has received `shown` batches of a range, `before` of
+    /// them earlier than in this round.
     fn past(&self, stretch: Arc<Stretch>, (before, shown): (usize, usize), ring: &Ring) -> At {
         if shown >= stretch.changed.len() {
             At::Here(FeedPosition::of(Arc::clone(&stretch.upto)))
         } else if shown == before {
-            // One change of the range is larger than a frame.
+            // The next batch of the range is larger than a frame.
             self.missed(ring.behind(&FeedPosition::of(stretch.seen(before))))
         } else {
             At::Past(stretch, shown)
         }
     }
 
-    /// Whether it has changes to receive.
+    /// Whether the subscription must be served in the next round.
     fn due(&self, ring: &Ring) -> bool {
         match &self.at {
             At::Here(place) => self.returning || !ring.is_at_end(place),
@@ -102,7 +110,7 @@ impl Subscription {
         }
     }
 
-    /// It has received everything.
+    /// Records that the client has received everything and no longer counts as resuming.
     const fn is_up_to_date(&mut self) {
         (self.returning, self.vouched, self.falls) = (false, true, 0);
     }
@@ -116,31 +124,32 @@ fn sum(seen: &[i64]) -> i64 {
 #[derive(PartialEq, Eq, Hash)]
 enum From {
     Ring(Same),
-    /// A range of the journal, by its address while it is in use, and a number of its changes.
+    /// A range of the journal, by the address of its [`Stretch`], and the number of its batches
+    /// that were received.
     Past(usize, usize),
 }
 
 /// The frame for all subscriptions with the same starting point.
 struct Shown {
-    /// `None` if there is no change for the subscription.
+    /// The frame; `None` if there is no change for the subscription.
     frame: Option<ByteString>,
-    /// The number of its last step, and the position after it; `None` if the first step is larger
-    /// than a frame.
+    /// The number of the last batch in the frame, and the position after it; `None` if the first
+    /// batch is larger than a frame.
     upto: Option<(u64, FeedPosition)>,
 }
 
-/// The frames of this round.
+/// The frames that were made in this round.
 #[derive(Default)]
 struct Made {
     changes: HashMap<(Rc<Spec>, From), Shown>,
     snapshots: HashMap<Rc<Spec>, ByteString>,
-    /// Ranges that frames were made from: they must live until the end of the round, because frames
-    /// are keyed by their addresses.
+    /// The ranges that frames were made from. They are kept until the end of the round, because the
+    /// keys of `changes` contain their addresses.
     stretches: Vec<Arc<Stretch>>,
 }
 
 impl Hub {
-    /// Serves each socket, up to the budget; `true` if some still wait.
+    /// Serves all sockets until the budget is spent; `true` if another round is needed.
     pub(super) fn go_round(&mut self, ctx: &mut Context<Self>) -> bool {
         let mut sockets = std::mem::take(&mut self.sockets);
         let (mut made, mut waits) = (Made::default(), false);
@@ -182,14 +191,15 @@ impl Hub {
             waits |= self.step(one, made, &mut give, ctx);
             for frame in give {
                 bytes += frame.len();
-                // There is room, or its writer has ended.
+                // The queue has room for two frames; an error means that the socket's writer has
+                // ended.
                 let _gone = self.give(socket, frame);
             }
         }
         waits
     }
 
-    /// Sends a frame to a socket; `false` if there was no room.
+    /// Queues a frame for a socket; `false` if the queue is full or closed.
     pub(super) fn give(&mut self, socket: &Socket, frame: ByteString) -> bool {
         let bytes = frame.len();
         if socket.frames.try_send(frame).is_err() {
@@ -202,7 +212,8 @@ impl Hub {
         true
     }
 
-    /// Advances a subscription; `true` if it must be served again without being woken.
+    /// Serves a subscription once, and updates its position; `true` if it must be served again even
+    /// if no event wakes the hub.
     fn step(
         &mut self,
         one: &mut Subscription,
@@ -250,7 +261,7 @@ impl Hub {
                         }
                         !end
                     }
-                    // One step of the projector is larger than a frame.
+                    // The next batch is larger than a frame.
                     Some(None) => {
                         one.at = At::Wanting(Some((Reason::Slow, behind)));
                         self.step(one, made, give, ctx)
@@ -264,8 +275,9 @@ impl Hub {
         }
     }
 
-    /// Sends a subscription the changes after a position in the ring; returns the new position, if
-    /// any, or `None` if they are not all in the ring.
+    /// Sends a subscription the changes after a position in the ring, up to the size of a frame.
+    /// Returns the new position, or `Some(None)` if the next batch is larger than a frame, or
+    /// `None` if the changes are not all in the ring.
     fn show_ring(
         &mut self,
         one: &mut Subscription,
@@ -273,7 +285,7 @@ impl Hub {
         made: &mut Made,
         give: &mut Vec<ByteString>,
     ) -> Option<Option<FeedPosition>> {
-        // The ring is only read.
+        // Takes the ring out of `self` for the call of `show`, which borrows all of `self`.
         let ring = std::mem::replace(&mut self.ring, Ring::new(0, 0));
         let place = |number| ring.place(from, number);
         let key = From::Ring(from.same());
@@ -283,8 +295,8 @@ impl Hub {
         shown.map(|shown| shown.map(|(_, place)| place))
     }
 
-    /// Sends a subscription more of a range of the journal; returns the number of changes that it
-    /// has received then.
+    /// Sends a subscription the next batches of a range of the journal; returns the number of
+    /// batches that it has then received.
     fn show_past(
         &mut self,
         one: &mut Subscription,
@@ -303,8 +315,8 @@ impl Hub {
         shown.map_or(before, |(number, _)| count(number))
     }
 
-    /// Sends a subscription some steps, up to the size of a frame: returns the number of the last,
-    /// and the position after it; `None` if the first is larger than a frame.
+    /// Sends a subscription the next batches, up to the size of a frame. Returns the number of the
+    /// last one, and the position after it; `None` if the first one is larger than a frame.
     fn show<'a>(
         &mut self,
         one: &mut Subscription,
@@ -382,7 +394,8 @@ impl Hub {
         true
     }
 
-    /// Finds the changes after `from` in the journal.
+    /// Moves a subscription on to the changes after `from` in the journal, which are read first if
+    /// they are not in memory.
     fn find_past(
         &mut self,
         one: &mut Subscription,
@@ -396,7 +409,7 @@ impl Hub {
             Some(Some(past)) => &past.found,
             None => {
                 if !self.read_back(from, ctx) {
-                    // Other subscribers use all of the journal's budget.
+                    // The ranges of other subscribers use up the limit of events in memory.
                     one.seen = (!self.ring.is_ahead(from)).then(|| Arc::clone(from));
                     one.at = one.missed(behind);
                 }
@@ -415,7 +428,7 @@ impl Hub {
                 } else if behind == 0 {
                     At::Here(place)
                 } else {
-                    // It was read before the feed had advanced.
+                    // The range was read before the feed advanced: it must be read again.
                     self.past.remove(from);
                     At::Behind(Arc::clone(from))
                 };

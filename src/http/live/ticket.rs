@@ -1,5 +1,6 @@
-//! Tickets: each opens one socket, for clients that cannot send a header or a cookie with it. In
-//! memory only, with a TTL of 30 seconds, for single use.
+//! Tickets for clients that cannot send a header or a cookie when they open a socket. A ticket
+//! opens one socket within 30 seconds. Tickets are kept in memory, so a ticket is only valid at the
+//! node that issued it.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -20,9 +21,9 @@ use crate::http::edge::principal::Principal;
 use crate::http::edge::problem::Code;
 
 const LIFE_SECS: u32 = 30;
-/// The most unused tickets.
+/// The maximum number of unused tickets.
 const TICKETS_MAX: usize = 10_000;
-/// The most unused tickets of one key.
+/// The maximum number of unused tickets of one API key (with its sessions) or session.
 const KEY_TICKETS_MAX: usize = 100;
 
 /// Unused tickets, by a digest of their text.
@@ -30,7 +31,7 @@ const KEY_TICKETS_MAX: usize = 100;
 pub struct Tickets(Mutex<HashMap<[u8; 32], (Principal, Instant)>>);
 
 impl Tickets {
-    /// Issues a ticket; `None` if there are too many, in all or of the caller.
+    /// Issues a ticket; `None` if there are too many unused ones, in all or of this caller.
     fn give(&self, principal: Principal) -> Option<String> {
         let text = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
         let now = Instant::now();
@@ -45,7 +46,7 @@ impl Tickets {
         Some(text)
     }
 
-    /// Uses a ticket; returns its caller if it was valid.
+    /// Uses up a ticket; returns the caller to whom it was issued if it was valid.
     pub fn redeem(&self, text: &str) -> Option<Principal> {
         let digest: [u8; 32] = Sha256::digest(text.as_bytes()).into();
         let mut tickets = self.0.lock().unwrap_or_else(PoisonError::into_inner);

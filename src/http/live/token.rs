@@ -1,11 +1,12 @@
-//! A client's token: a position of the journal for each shard, as opaque text.
+//! The token of a client of the live feed: a position of the journal for each shard, as opaque
+//! text.
 
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-/// More shards than any store has.
+/// The maximum number of shards in a token; no store has more.
 const SHARDS_MAX: u64 = 4_096;
 
 /// Positions up to which the client has received everything, one per shard. A token with another
@@ -40,7 +41,7 @@ impl LiveToken {
         rest.is_empty().then_some(Self(positions?))
     }
 
-    /// Parses a token of the version that had one shard.
+    /// Parses a token of an earlier version of kontor, which had one shard.
     fn parse_old(text: &str) -> Option<Self> {
         let (shard, pos) = text.split_once(':')?;
         let (shard, pos): (u16, i64) = (shard.parse().ok()?, pos.parse().ok()?);
@@ -49,7 +50,7 @@ impl LiveToken {
     }
 }
 
-/// Appends a number, seven bits per byte, lowest first.
+/// Appends a number in LEB128: seven bits per byte, lowest first.
 fn put(bytes: &mut Vec<u8>, mut number: u64) {
     loop {
         let low = u8::try_from(number & 0x7f).unwrap_or(0);
@@ -61,7 +62,7 @@ fn put(bytes: &mut Vec<u8>, mut number: u64) {
     }
 }
 
-/// Reads a number.
+/// Reads a number that [`put`] has written.
 fn take(bytes: &mut &[u8]) -> Option<u64> {
     let mut number: u64 = 0;
     for place in 0..9 {

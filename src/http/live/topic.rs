@@ -1,5 +1,6 @@
-//! Topics of lists: the interface of a topic, and the topics of a server. Changes of one entity are
-//! merged here, whatever the list; the lists are defined elsewhere.
+//! The trait of a topic that is a list ([`ListTopic`]), and the topics of a server. This module
+//! merges several changes of one entity for all topics; the topics themselves are in `topic_orders`
+//! and `topic_stock`.
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
@@ -22,7 +23,7 @@ use crate::store::Store;
 /// A topic of the live feed for a list.
 #[async_trait]
 pub trait ListTopic: Send + Sync + 'static {
-    /// The list.
+    /// The list whose changes the topic shows.
     type List: LiveList;
     /// A parsed filter of the list.
     type Filter: Send + Sync + 'static;
@@ -31,10 +32,10 @@ pub trait ListTopic: Send + Sync + 'static {
     /// A change in its wire format.
     type Change<'a>: Serialize;
 
-    /// Its name on the wire.
+    /// The name of the topic, as clients send it.
     fn name(&self) -> &'static str;
 
-    /// The scope that it requires.
+    /// The scope that a subscription requires.
     fn scope(&self) -> Scope;
 
     /// Parses a filter; `{}` matches everything.
@@ -49,17 +50,18 @@ pub trait ListTopic: Send + Sync + 'static {
     /// Whether a filter matched an entity before a change.
     fn took(&self, filter: &Self::Filter, change: &Change<Self::List>) -> bool;
 
-    /// Approximate bytes of a change on the wire; `known` if its entity is in the frame already.
+    /// The approximate size of a change in its frame, in bytes. `known`: the frame already has a
+    /// change of this entity, with which this one is merged.
     fn bytes(&self, change: &Change<Self::List>, known: bool) -> usize;
 
-    /// Several changes of one entity as one; `None` if it cannot be shown.
+    /// The wire format of the merged changes of one entity; `None` if they cannot be shown.
     fn change<'a>(&self, merged: &Merged<'a, Self::List>) -> Option<Self::Change<'a>>;
 
-    /// The first rows that match a filter, at most `limit`, and the list's cursors in each shard,
-    /// both from one snapshot.
+    /// The first rows that match a filter, at most `limit`, and the cursor of the list's projection
+    /// in each shard, read in the same transaction.
     ///
     /// # Errors
-    /// The store's.
+    /// The errors of the store.
     async fn snapshot(
         &self,
         store: &Store,
@@ -68,19 +70,19 @@ pub trait ListTopic: Send + Sync + 'static {
     ) -> Result<(Vec<Self::Row>, Vec<(u16, i64)>), Error>;
 }
 
-/// Several changes of one entity.
+/// One or several changes of one entity.
 pub struct Merged<'a, L: LiveList> {
     /// The first of them.
     pub first: &'a Change<L>,
     /// The last of them.
     pub last: &'a Change<L>,
-    /// The events of the change, oldest first.
+    /// The events of these changes, oldest first.
     pub events: Vec<&'a [L::Happened]>,
     /// Whether the filter matches the entity now.
     pub matches: bool,
 }
 
-/// The topics of lists.
+/// The topics of a server that are lists.
 #[derive(Clone, Default)]
 pub struct Topics(Vec<Arc<dyn AnyTopic>>);
 
@@ -92,24 +94,24 @@ impl Topics {
         self
     }
 
-    /// Their names.
+    /// The names of the topics.
     pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
         self.0.iter().map(|topic| topic.name())
     }
 
-    /// The topic of this name.
+    /// The topic with this name.
     pub(super) fn find(&self, name: &str) -> Option<&dyn AnyTopic> {
         self.0.iter().map(AsRef::as_ref).find(|topic| topic.name() == name)
     }
 }
 
-/// A topic of any type.
+/// A [`ListTopic`] of any type.
 pub(super) trait AnyTopic: Send + Sync {
     fn name(&self) -> &'static str;
 
     fn scope(&self) -> Scope;
 
-    /// Parses a subscription.
+    /// Parses the filter of a subscription.
     fn ask(&self, filter: Value) -> Result<TopicQuery, Wrong>;
 }
 
@@ -131,11 +133,11 @@ impl<T: ListTopic> AnyTopic for Named<T> {
     }
 }
 
-/// The list and filter of a subscription. Equal ones get the same frames.
+/// The topic and filter of a subscription. Equal ones share frames and snapshots.
 #[derive(Clone)]
 pub(in crate::http) struct TopicQuery {
     topic: &'static str,
-    /// The filter as text.
+    /// The filter as JSON, for comparisons.
     text: String,
     pub(super) filter: Arc<dyn AnyFilter>,
 }
@@ -164,7 +166,7 @@ pub(super) trait AnyFilter: Send + Sync {
     async fn snapshot(&self, store: &Store, limit: u32) -> Result<SnapshotPage, Error>;
 }
 
-/// Rows of a snapshot, and their list's cursors in each shard.
+/// The rows of a snapshot, and the cursor of the list's projection in each shard.
 pub(super) struct SnapshotPage {
     pub(super) rows: Box<dyn SnapshotRows>,
     /// Whether there are more rows.
@@ -174,7 +176,7 @@ pub(super) struct SnapshotPage {
 
 /// Rows of a snapshot, of any type.
 pub(super) trait SnapshotRows: Send + Sync {
-    /// The message with them.
+    /// The snapshot message with these rows.
     fn frame(&self, id: &str, token: String, more: bool) -> ByteString;
 }
 
@@ -186,10 +188,10 @@ impl<R: Serialize + Send + Sync> SnapshotRows for Vec<R> {
 
 /// Changes that are collected for a frame.
 pub(super) trait Gather<'a> {
-    /// Approximate bytes that a step adds.
+    /// The approximate number of bytes that a batch adds.
     fn size(&self, changed: &Changed) -> usize;
 
-    /// Adds a step.
+    /// Adds the changes of a batch.
     fn take(&mut self, changed: &'a Changed);
 
     /// The message; `None` if there is no change for the subscription.
@@ -260,7 +262,8 @@ impl<'a, T: ListTopic> Gather<'a> for Gathered<'a, T> {
         let TopicFilter { topic, filter } = self.by;
         let shape = |merged: Merged<'a, T::List>| {
             let matches = topic.takes(filter, merged.last);
-            // An entity that matched only in between was never shown.
+            // An entity that matches neither before the first change nor after the last one is left
+            // out.
             if !matches && !topic.took(filter, merged.first) {
                 return None;
             }

@@ -20,11 +20,11 @@ use crate::http::edge::principal::Scope;
 use crate::store::Store;
 use crate::store::order::{self, Row, STATUSES_MAX};
 
-/// Approximate bytes of a change on the wire without its events.
+/// The approximate size of a change without its events, in bytes.
 const CHANGE_BYTES: usize = 700;
-/// Approximate bytes of an event.
+/// The approximate size of an event, in bytes.
 const EVENT_BYTES: usize = 100;
-/// The most characters of an email address.
+/// The maximum number of characters of an email address.
 const EMAIL_MAX: usize = 254;
 
 /// A topic of orders.
@@ -33,7 +33,7 @@ pub(super) struct OrdersTopic {
     pub(super) unfinished: bool,
 }
 
-/// The values that a filter uses and that can change.
+/// The values of an order that filters use and that can change.
 struct Seen<'a> {
     status: &'a str,
     payment_status: &'a str,
@@ -52,7 +52,8 @@ impl OrdersTopic {
     }
 }
 
-/// The part of a filter about what never changes in an order.
+/// Whether an order matches the part of a filter that is about values that never change: the id and
+/// the email address.
 fn is_about(filter: &FilterInput, row: &Row) -> bool {
     let FilterInput { order, email, .. } = filter;
     order.as_ref().is_none_or(|order| *order == row.id)

@@ -15,9 +15,9 @@ use crate::http::edge::error::Error;
 use crate::http::edge::principal::Scope;
 use crate::store::{Store, stock};
 
-/// Approximate bytes of a change on the wire without its rows.
+/// The approximate size of a change without its rows, in bytes.
 const CHANGE_BYTES: usize = 100;
-/// Approximate bytes of a row.
+/// The approximate size of a row, in bytes.
 const ROW_BYTES: usize = 250;
 
 /// The topic of stock.

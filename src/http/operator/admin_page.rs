@@ -122,7 +122,7 @@ pub struct AdminStart {
 
 /// Redirects browsers to the admin page; returns the main URLs to programs.
 #[utoipa::path(get, path = "/", tag = "docs",
-    responses((status = 200, description = "What is where", body = AdminStart),
+    responses((status = 200, description = "The main URLs", body = AdminStart),
         (status = 303, description = "To /admin, for a browser")))]
 pub async fn show_start(request: HttpRequest) -> HttpResponse {
     let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());

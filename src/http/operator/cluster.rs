@@ -374,7 +374,7 @@ pub async fn drain_node(
 /// Ends the draining of a node: it may own shards again.
 #[utoipa::path(post, path = "/v1/admin/cluster/nodes/{id}/undrain", tag = "ops",
     params(("id" = String, Path)),
-    responses((status = 202, description = "It takes its share within a few seconds")))]
+    responses((status = 202, description = "The node takes its share of the shards within a few seconds")))]
 pub async fn undrain_node(
     call: RequestParts,
     path: web::Path<String>,
@@ -436,7 +436,7 @@ pub async fn move_shard(
 /// Unpins a shard: any node may own it again.
 #[utoipa::path(delete, path = "/v1/admin/cluster/shards/{id}/pin", tag = "ops",
     params(("id" = u16, Path)),
-    responses((status = 204, description = "It is pinned to none")))]
+    responses((status = 204, description = "The shard is not pinned any more")))]
 pub async fn unpin_shard(
     call: RequestParts,
     path: web::Path<String>,

@@ -122,7 +122,7 @@ pub async fn get_dead_letter(
 
 /// Rebuilds all rows of orders and stock, which also retries all dead letters.
 #[utoipa::path(post, path = "/v1/admin/dead-letters/replay", tag = "ops",
-    responses((status = 202, description = "It has begun")))]
+    responses((status = 202, description = "The rebuild has started")))]
 pub async fn replay_dead_letters(call: RequestParts) -> Result<HttpResponse, Error> {
     call.node().replay_rows().await?;
     Ok(HttpResponse::Accepted().finish())

@@ -209,7 +209,7 @@ pub async fn discard_parked_webhook(
 /// Retries an entity in quarantine: it reads its history again.
 #[utoipa::path(post, path = "/v1/admin/quarantine/{entity}/retry", tag = "ops",
     params(("entity" = String, Path)),
-    responses((status = 200, description = "What came of it", body = QuarantineRetry)))]
+    responses((status = 200, description = "The result", body = QuarantineRetry)))]
 pub async fn retry_quarantined(
     call: RequestParts,
     path: web::Path<String>,
@@ -233,7 +233,7 @@ pub async fn retry_quarantined(
 /// The current state of this node, with the shards that it owns.
 ///
 /// # Errors
-/// The store's.
+/// The errors of the store.
 pub async fn here(node: &Node, ready: bool) -> Result<NodeShape, Error> {
     let own: BTreeSet<u16> = node.lanes.owned().iter().map(|fence| fence.shard).collect();
     let rows = node.store.shards().await?.into_iter().filter(|row| own.contains(&row.id));

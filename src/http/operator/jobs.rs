@@ -227,7 +227,7 @@ pub async fn retry_job(
 
 /// Discards a job that is not running.
 #[utoipa::path(delete, path = "/v1/admin/jobs/{id}", tag = "ops", params(("id" = String, Path)),
-    responses((status = 204, description = "It is gone")))]
+    responses((status = 204, description = "The job was discarded")))]
 pub async fn discard_job(
     call: RequestParts,
     path: web::Path<String>,

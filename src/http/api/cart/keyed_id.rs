@@ -1,12 +1,12 @@
 //! The id of a cart that is created with an idempotency key: it is derived from the key, so that a
 //! retry finds the cart.
 //!
-//! Other requests find an idempotency key in the events of their entity; a cart has no events
-//! before it is created. Its id is a UUIDv7: the 74 random bits are a keyed digest of the
-//! idempotency key and the id of the caller's API key or session, if there is one; the time is the
-//! beginning of the hour. A request looks, in one query, for a cart with the id of this hour or of
-//! one of the 24 hours before. Nothing but the cart is written, so a crash in between does no harm.
-//! Without the server's secret nobody can compute such an id.
+//! The idempotency keys of other requests are found in the events of their entity, but a cart has
+//! no events before it is created. Its id is a UUIDv7: the 74 random bits are a keyed digest of the
+//! idempotency key and the id of the caller's API key, if there is one; the time is the beginning
+//! of the hour. A request looks, in one query, for a cart with the id of this hour or of one of the
+//! 24 hours before. Nothing but the cart is written, so a crash in between does no harm. Without
+//! the server's secret nobody can compute such an id.
 //!
 //! Whoever knows a cart's id may use the cart, and buyers without an API key differ only in their
 //! idempotency keys: whoever sends the same key gets the same cart. So a buyer's key must be long
@@ -27,10 +27,10 @@ const HOURS: i64 = 24;
 const BUYERS_KEY_MIN: usize = 16;
 
 /// Checks the idempotency key of a request that creates a cart; `by` is the id of the caller's API
-/// key or session.
+/// key.
 ///
 /// # Errors
-/// 422 if the caller has neither and the idempotency key is too short to be a secret.
+/// 422 if the caller has no API key and the idempotency key is too short to be a secret.
 pub fn check_cart_key(key: &str, by: Option<&str>) -> Result<(), Error> {
     if by.is_some() || key.len() >= BUYERS_KEY_MIN {
         return Ok(());
@@ -44,7 +44,7 @@ pub fn check_cart_key(key: &str, by: Option<&str>) -> Result<(), Error> {
 
 /// The possible ids of the cart of an idempotency key: the id that the cart gets if it is created
 /// in this hour, followed by the ids of the 24 hours before, newest first. `by` is the id of the
-/// caller's API key or session.
+/// caller's API key.
 #[must_use]
 pub fn cart_ids(secret: &ServerSecret, by: Option<&str>, key: &str, now: Timestamp) -> Vec<CartId> {
     let digest = match by {

@@ -159,7 +159,7 @@ impl FromStr for ListPosition {
 /// Answers a page of orders.
 ///
 /// # Errors
-/// The store's.
+/// The errors of the store.
 pub async fn page(call: &RequestParts, filter: Filter, limit: u32) -> Result<HttpResponse, Error> {
     let mut rows = call.store().orders(&filter).await?;
     let more = cut(&mut rows, limit);

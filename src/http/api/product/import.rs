@@ -138,7 +138,7 @@ pub struct RowError {
 
 /// Imports products and stock.
 #[utoipa::path(post, path = "/v1/admin/imports", tag = "products", request_body = ImportInput,
-    responses((status = 200, description = "What was done", body = ImportReport)))]
+    responses((status = 200, description = "The report of the import", body = ImportReport)))]
 pub async fn import_products(
     call: RequestParts,
     body: Json<ImportInput>,

@@ -185,7 +185,7 @@ pub async fn list_stock(call: RequestParts, request: HttpRequest) -> Result<Http
 /// Returns the stock of a SKU, with its holds and allocations.
 #[utoipa::path(get, path = "/v1/admin/stock/{sku}", tag = "stock",
     params(("sku" = inline(checked::Sku), Path)),
-    responses((status = 200, description = "The item", body = StockItem)))]
+    responses((status = 200, description = "The stock of the SKU", body = StockItem)))]
 pub async fn get_stock(call: RequestParts, path: web::Path<String>) -> Result<HttpResponse, Error> {
     let sku = find(&call, &path).await?.value.sku.clone();
     let (now, named) = (call.now(), sku.clone());
@@ -197,7 +197,7 @@ pub async fn get_stock(call: RequestParts, path: web::Path<String>) -> Result<Ht
 /// Sets the number of units on hand.
 #[utoipa::path(put, path = "/v1/admin/stock/{sku}/{location}", tag = "stock", request_body = StockInput,
     params(("sku" = inline(checked::Sku), Path), ("location" = inline(LocationInput), Path)),
-    responses((status = 200, description = "The item", body = StockItem)))]
+    responses((status = 200, description = "The stock of the SKU", body = StockItem)))]
 pub async fn set_stock(
     call: RequestParts,
     path: web::Path<(String, String)>,
@@ -212,7 +212,7 @@ pub async fn set_stock(
 /// Receives goods: adds units on hand.
 #[utoipa::path(post, path = "/v1/admin/stock/{sku}/{location}/receipts", tag = "stock",
     request_body = ReceiptInput, params(("sku" = inline(checked::Sku), Path), ("location" = inline(LocationInput), Path)),
-    responses((status = 200, description = "The item", body = StockItem)))]
+    responses((status = 200, description = "The stock of the SKU", body = StockItem)))]
 pub async fn receive_stock(
     call: RequestParts,
     path: web::Path<(String, String)>,
@@ -227,7 +227,7 @@ pub async fn receive_stock(
 /// Adjusts the number of units on hand, with a reason.
 #[utoipa::path(post, path = "/v1/admin/stock/{sku}/{location}/adjustments", tag = "stock",
     request_body = AdjustmentInput, params(("sku" = inline(checked::Sku), Path), ("location" = inline(LocationInput), Path)),
-    responses((status = 200, description = "The item", body = StockItem)))]
+    responses((status = 200, description = "The stock of the SKU", body = StockItem)))]
 pub async fn adjust_stock(
     call: RequestParts,
     path: web::Path<(String, String)>,
@@ -243,7 +243,7 @@ pub async fn adjust_stock(
 /// Announces incoming goods.
 #[utoipa::path(post, path = "/v1/admin/stock/{sku}/{location}/incoming", tag = "stock",
     request_body = IncomingInput, params(("sku" = inline(checked::Sku), Path), ("location" = inline(LocationInput), Path)),
-    responses((status = 200, description = "The item", body = StockItem)))]
+    responses((status = 200, description = "The stock of the SKU", body = StockItem)))]
 pub async fn expect_stock(
     call: RequestParts,
     path: web::Path<(String, String)>,
@@ -257,7 +257,7 @@ pub async fn expect_stock(
 /// Transfers units between locations.
 #[utoipa::path(post, path = "/v1/admin/stock/{sku}/transfers", tag = "stock",
     request_body = TransferInput, params(("sku" = inline(checked::Sku), Path)),
-    responses((status = 200, description = "The item", body = StockItem)))]
+    responses((status = 200, description = "The stock of the SKU", body = StockItem)))]
 pub async fn transfer_stock(
     call: RequestParts,
     path: web::Path<String>,
