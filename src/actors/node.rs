@@ -156,7 +156,7 @@ impl Node {
     /// Claims all shards of a single-node store, starts everything, and resumes pending work.
     ///
     /// # Errors
-    /// [`Error`]: the store cannot be read, or an actor not be started.
+    /// [`Error`]: the store cannot be read, or an actor cannot be started.
     pub async fn start(start: NodeStart) -> Result<Arc<Self>, Error> {
         let NodeStart { nouns, store, clock, rules, settings, payments, cache, runtime, .. } =
             start;

@@ -21,7 +21,7 @@ use crate::store::journal::Journal;
 use crate::store::journal::lanes::Lanes;
 
 /// The nouns of a shop, in an order in which each may send commands to those after it. A new noun
-/// is a line here, or is added with [`Nouns::with`].
+/// is added here, or by the caller with [`Nouns::with`].
 #[must_use]
 pub fn all() -> Nouns {
     Nouns { entries: Vec::new() }

@@ -1,5 +1,5 @@
 //! The current prices of a cart: its lines with the products' current names and prices, delivery,
-//! totals, and the requirements that it does not meet yet for a checkout.
+//! totals, and the requirements for a checkout that the cart does not meet yet.
 
 use std::sync::Arc;
 

@@ -24,7 +24,7 @@ pub struct NodeReport {
     pub shards: BTreeMap<u16, ShardReport>,
     /// Entities in memory.
     pub awake: usize,
-    /// Commands in progress.
+    /// Commands and reads in progress.
     pub under_way: usize,
     /// Entities in quarantine.
     pub quarantined: usize,

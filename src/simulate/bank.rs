@@ -174,7 +174,7 @@ impl Bank {
         self.announce(ledger, index, kind, None);
     }
 
-    /// Sends a webhook about a payment's last change, which may be lost, late or duplicated.
+    /// Sends a webhook about a payment's last change. The webhook may be lost, late or duplicated.
     fn announce(
         &self,
         ledger: &mut Ledger,

@@ -130,8 +130,8 @@ fn over(world: &World, id: &EntityId, order: &Order) {
     }
 }
 
-/// Checks that the provider's ledger agrees with the order, and holds no money for an order that is
-/// not confirmed.
+/// Checks that the provider's ledger agrees with the order, holds no money for an order that is not
+/// confirmed, and holds only one payment for a confirmed one.
 fn money(world: &World, id: &EntityId, order: &Order, payments: &[&Payment]) {
     let live = |payment: &&&Payment| {
         payment.status != AuthorizationStatus::Declined

@@ -1,5 +1,5 @@
-//! Checks a node's feed of changes: that the changes of an order are consecutive, unless their
-//! `after_pos` shows that some are missing.
+//! Checks a node's feed of changes: that the changes of an order are consecutive, unless the
+//! `after_pos` of a message shows that changes are missing before it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! The plan of a seed: the shop, the buyers, the operators, and all faults. A plan is data, so a
 //! failing one can be reduced and run again.
 
-/// When the last buyer or operator starts, in milliseconds of simulated time.
+/// The busy time of a run, in simulated milliseconds from its start: all buyers arrive in it.
+/// Operators act, and timed faults happen, up to a minute later.
 pub const BUSY_MS: i64 = 120_000;
 
 /// Everything that will happen in a run.
@@ -47,7 +48,7 @@ pub struct Shop {
     pub small: bool,
 }
 
-/// The failure rates of the network, in per cent of all requests.
+/// The failure rates of the network, in per cent of all requests, answers or webhooks.
 #[derive(Clone, Copy, Debug)]
 pub struct Net {
     /// Requests that are lost.
@@ -124,11 +125,11 @@ pub enum PlannedFault {
     Append { point: Point, what: Mishap },
     /// A fault of a call to the provider.
     Call { point: Point, what: Mishap },
-    /// The next reads of the journal fail.
+    /// The next `count` reads of the journal fail.
     ReadsFail { at: i64, count: u32 },
-    /// The next uses of a table fail.
+    /// The next `count` accesses to tables other than the journal fail.
     TablesFail { at: i64, count: u32 },
-    /// The machine's clock jumps.
+    /// The machine's clock jumps by `by` milliseconds.
     Clock { at: i64, by: i64 },
     /// From this time on, all stored snapshots appear to be of another state version.
     StaleSnapshots { at: i64 },

@@ -38,7 +38,7 @@ pub struct Setup {
     pub projections: fn() -> Projections,
     /// The books, which check the invariants of each noun in `verify`.
     pub books: fn() -> Books,
-    /// Makes stories from a plan's seed; each draws numbers of its own, so a seed gives the same
-    /// plan with and without them.
+    /// Makes stories from a plan's seed; each has a random generator of its own, so a seed gives
+    /// the same plan with and without stories.
     pub stories: Vec<fn(seed: u64) -> Arc<dyn Story>>,
 }

@@ -6,7 +6,7 @@ use backon::BackoffBuilder as _;
 
 use super::clock::Clock;
 
-/// The default of the first delay.
+/// The usual first delay.
 pub(in crate::actors) const SHORTEST: Duration = Duration::from_millis(20);
 const LONGEST: Duration = Duration::from_secs(10);
 

@@ -3,9 +3,9 @@
 //! `placement`; running a shard is in `shards`.
 //!
 //! A lease is measured by two clocks. The store gives a shard to another node only after the lease
-//! has ended by the store's clock. This node serves the shard until slightly earlier, by its own
-//! monotonic clock, started when it sent the renewal. So a node that hangs, or cannot reach the
-//! store, stops before another one starts.
+//! has ended by the store's clock. This node serves the shard for only nine tenths of the lease, by
+//! its own monotonic clock, counted from when it sent the renewal. So a node that hangs, or cannot
+//! reach the store, stops before another one starts.
 
 mod leave;
 mod options;
@@ -63,7 +63,7 @@ struct HeldShard {
     lease: ShardLease,
     /// The shard is being handed over to another node.
     leaving: bool,
-    /// Held while the shard is opened or closed, so that these never overlap.
+    /// Locked while the shard is opened or handed over, so that these never overlap.
     turn: Arc<tokio::sync::Mutex<()>>,
     /// This node no longer runs the shard; its claim is about to be released.
     closed: bool,
@@ -88,7 +88,8 @@ pub struct ClusterMember {
     me: String,
     /// This node's row in the list of nodes, once it has joined.
     row: OnceLock<NodeRow>,
-    /// Whether it is listed under its name; `false` while another live process uses this name.
+    /// Whether this node is listed under its name; `false` while another live process uses this
+    /// name.
     listed: AtomicBool,
     calls: Calls,
     notices: Notices,

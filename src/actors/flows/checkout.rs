@@ -184,7 +184,7 @@ impl CheckoutFlow {
         };
         match self.orders.wait(&entity, patience, Until::Settled, read_placed).await {
             Ok(settled) => Ok(PlacedOrder { replayed: placed.replayed, ..settled }),
-            // The order is placed and continues; only its outcome is not known here and now.
+            // The order is placed, and its saga continues; only the outcome is not known yet.
             Err(error) => {
                 tracing::debug!(%error, entity = entity.for_log(), "cannot wait for the outcome \
                                                                     of a checkout");
@@ -247,7 +247,7 @@ impl CheckoutFlow {
     }
 
     /// Spends a cart at the version that was priced, so that the order equals the buyer's last view
-    /// of the cart. Before that there can be no order.
+    /// of the cart. Before the cart is spent, there can be no order.
     async fn seal(&self, request: &Request) -> Result<Spent, CheckoutRefusal> {
         let (entity, order) = (cart::entity_id(request.cart), OrderId(request.cart.0));
         for _ in 0..SEALS_MAX {
@@ -317,7 +317,8 @@ impl CheckoutFlow {
         })
     }
 
-    /// Checks the stock, so that the buyer keeps a cart that cannot be fulfilled.
+    /// Checks the stock before the cart is spent: a buyer whose order could not be fulfilled can
+    /// then still change the cart.
     async fn look_for_stock(&self, placed: &order::Placed) -> Result<(), CheckoutRefusal> {
         let mut units: BTreeMap<Sku, i64> = BTreeMap::new();
         for line in &placed.lines {

@@ -269,7 +269,8 @@ impl Reconciliation {
         }
     }
 
-    /// Compares a payment again whose order was not in the journal before.
+    /// Retries a notice that the sweep has parked, because a payment's order was not in the
+    /// journal: compares the payment with its order again.
     pub(super) async fn look_again(
         &self,
         provider: &dyn Provider,
@@ -312,7 +313,7 @@ pub(super) async fn tell_order(
 struct SweptOrder {
     /// The order exists.
     exists: bool,
-    /// It has this attempt, with the account and currency of the payment.
+    /// The order has the payment's attempt, with the same account and currency.
     known: bool,
     /// The attempt has ended, and does not pay the order.
     given_up: bool,

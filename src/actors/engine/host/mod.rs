@@ -5,7 +5,7 @@
 //! effects wait until the events are durable. The host does not know what the events mean.
 //!
 //! A node runs the entities of the shards that it owns (`places`); a command for another shard is
-//! sent to that shard's owner (`remote`). Placement of shards is decided elsewhere.
+//! sent to that shard's owner (`remote`). Placement of shards is in `placement`.
 
 mod entity;
 mod message;
@@ -67,7 +67,7 @@ pub struct Options {
     /// The longest wait of a command in the mailbox, in milliseconds.
     #[garde(custom(within(1..=600_000)))]
     pub command_timeout_ms: u64,
-    /// Events after which a snapshot is written.
+    /// The number of events after which a snapshot is written.
     #[garde(custom(within(1..=1_000_000)))]
     pub snapshot_every: i64,
     /// The pause before an effect that ended without a result is performed again, in milliseconds.
@@ -395,7 +395,7 @@ impl<N: Noun> Host<N> {
             };
             let again = match answer {
                 Err(Error::Moved | Error::TryAgain) => true,
-                // The entity accepted an earlier wait of this caller.
+                // The wait goes on if another node has already answered an earlier part of it.
                 Err(Error::Busy) => last.is_some(),
                 _ => false,
             };
@@ -467,8 +467,9 @@ impl<N: Noun> Host<N> {
                 Err(Error::Moved) if Instant::now() < deadline => {
                     remote.changed(self.pause(deadline)).await;
                 }
-                // The entity may have been created meanwhile; the command has an idempotency key,
-                // so a repetition is safe.
+                // The attempt without an answer may have created the entity, so its history has to
+                // be read from now on. The command has an idempotency key, or may be repeated
+                // without harm.
                 Err(Error::TryAgain) if !here && Instant::now() < deadline => {
                     asked.fresh = false;
                     remote.changed(self.pause(deadline)).await;

@@ -1,5 +1,5 @@
 //! The shards that this node runs. A shard is opened once it is claimed, closed when it is handed
-//! over, and abandoned when its lease was lost. Placement of shards is decided elsewhere.
+//! over, and abandoned when its lease was lost. Placement of shards is in `placement`.
 
 use std::sync::RwLock;
 

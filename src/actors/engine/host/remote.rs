@@ -109,8 +109,8 @@ type Answer<N> = Result<EntityAnswer<N>, Error<<N as Noun>::Rejection>>;
 
 /// Timeout of one attempt to reach an owner.
 const TRY: Duration = Duration::from_secs(3);
-/// The longest wait on behalf of another node per request: it is not noticed here when the other
-/// node's caller has disconnected.
+/// The longest wait on behalf of another node per request: this node does not notice when the
+/// caller on the other node has disconnected.
 pub(super) const WAIT: Duration = Duration::from_secs(5);
 
 /// The beginnings of the principals (`Cause::by`) whose commands may be repeated without harm.
