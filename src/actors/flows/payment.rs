@@ -167,8 +167,8 @@ impl PaymentSteps {
         self.ask_for_money(&step, attempt, (provider, &request), teller).await;
     }
 
-    /// Compensates [`PaymentSteps::authorize`] if its outcome is unknown. It becomes stuck if the
-    /// provider rejects the reversal, or has not answered `stuck_after` calls.
+    /// Compensates [`PaymentSteps::authorize`] if its outcome is unknown. The step becomes stuck if
+    /// the provider rejects the reversal, or has not answered `stuck_after` calls.
     pub(super) async fn reverse(
         &self,
         order: &EntityId,
