@@ -1,4 +1,4 @@
-//! Floor 3: routes, request and response shapes, status codes.
+//! The HTTP layer (floor 3 in ARCHITECTURE.md): routes, request and answer types, status codes.
 //!
 //! Five modules, each of which may import only the ones named before it: `edge` (what every request
 //! passes through; it knows no noun), `docs` (the documentation of the API), `api` (one folder per

@@ -27,7 +27,7 @@ pub trait TextKind: Sized {
     /// Parses a text of this format.
     ///
     /// # Errors
-    /// What the text must be.
+    /// The rule that the text breaks.
     fn read(text: &str) -> Result<Self, garde::Error>;
 
     /// The schema of the text. It should accept exactly what [`TextKind::read`] parses, as far as a
@@ -61,7 +61,7 @@ impl<T: TextKind> Checked<T> {
     /// The parsed value.
     ///
     /// # Errors
-    /// What the text must be; never for a validated text.
+    /// The rule that the text breaks; a validated text breaks none.
     pub fn read(&self) -> Result<T, garde::Error> {
         T::read(&self.text)
     }
@@ -195,7 +195,7 @@ impl TextKind for celes::Country {
     }
 }
 
-/// The most bytes of an email address.
+/// The maximum number of bytes of an email address.
 const EMAIL_MAX: usize = 254;
 
 impl ListItem for Country {

@@ -8,7 +8,7 @@ use super::problem::Code;
 /// The shared state of type `T`.
 ///
 /// # Errors
-/// 500 if the server was started without it.
+/// 500 if the server was started without this state.
 pub fn data<T: 'static>(request: &HttpRequest) -> Result<&web::Data<T>, Error> {
     let found = request.app_data::<web::Data<T>>();
     found.ok_or_else(|| Error::new(Code::Internal, "the request could not be carried out"))

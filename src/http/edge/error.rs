@@ -55,7 +55,7 @@ impl Error {
         Self::invalid(vec![FieldError { field: field.to_owned(), message: message.into() }])
     }
 
-    /// Invalid fields, for a reason that has its own code.
+    /// Invalid fields, with a code other than `invalid_request`.
     #[must_use]
     pub fn faulty(code: Code, fields: Vec<FieldError>) -> Self {
         let detail = match fields.as_slice() {
@@ -80,7 +80,7 @@ impl Error {
         error
     }
 
-    /// The method is not one of `allow`.
+    /// 405: the method is not one of `allow`.
     #[must_use]
     pub fn method_not_allowed(allow: &str) -> Self {
         let mut error =

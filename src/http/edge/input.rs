@@ -136,7 +136,7 @@ impl<const MIN: i64, const MAX: i64> ToSchema for Whole<MIN, MAX> {
 
 /// An item of a [`List`].
 pub trait ListItem: garde::Validate<Context = ()> + ToSchema {
-    /// The plural, for messages about too few or too many.
+    /// The plural of the item's name, for messages about too few or too many items.
     const PLURAL: &'static str;
 }
 

@@ -104,7 +104,7 @@ async fn read(request: &HttpRequest, payload: Payload) -> Result<web::Bytes, Err
     read_up_to(request, payload, limits.bytes_max, limits.timeout).await
 }
 
-/// Reads a body with a size limit of its own.
+/// Reads a body of at most `max` bytes, instead of the general limit.
 ///
 /// # Errors
 /// 413 if the body is larger, 408 if it is too slow, 400 if it is incomplete.

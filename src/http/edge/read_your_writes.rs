@@ -24,9 +24,9 @@ const AFTER: HeaderName = HeaderName::from_static("kontor-after");
 /// The header that marks a list which does not contain all positions.
 const STALE: HeaderName = HeaderName::from_static("kontor-stale");
 
-/// The longest wait of a list request.
+/// The maximum wait of a list request.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// The first and the longest pause between two reads.
+/// The first and the maximum pause between two reads of the rows.
 const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(80)];
 /// The maximum number of positions in a request.
 const POSITIONS_MAX: usize = 16;
@@ -105,7 +105,7 @@ async fn shown(call: &RequestParts, entity: &EntityId) -> Result<Option<i64>, Er
 /// Waits until rows contain all positions of a request, at most half a second.
 ///
 /// # Errors
-/// 422 for an invalid position, or the store's.
+/// 422 for an invalid position; the errors of the store.
 pub async fn wait(call: &RequestParts, request: &HttpRequest) -> Result<Seen, Error> {
     let mut left = named(request)?;
     if left.is_empty() {

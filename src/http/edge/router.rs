@@ -1,6 +1,6 @@
 //! The way of a request to its handler: route, load shedding, authentication and rate limits.
 //!
-//! The list of routes is passed in.
+//! The list of routes is an argument of [`configure`].
 
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};

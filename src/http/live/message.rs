@@ -109,7 +109,7 @@ pub enum LiveRow {
 pub struct Snapshot<'a, R = LiveRow> {
     /// The id of the subscription.
     pub id: &'a str,
-    /// The client's position in the feed.
+    /// The client's position in the feed, which it can later send as `from`.
     pub token: String,
     /// The rows, at most `limit`.
     #[schema(value_type = Vec<LiveRow>)]
@@ -176,7 +176,7 @@ pub enum ChangeShape<'a> {
 pub struct Changes<'a, C = ChangeShape<'a>> {
     /// The id of the subscription.
     pub id: &'a str,
-    /// The client's position in the feed.
+    /// The client's position in the feed, which it can later send as `from`.
     pub token: String,
     /// One entry per order or SKU.
     #[schema(value_type = Vec<ChangeShape<'a>>)]
@@ -198,9 +198,9 @@ pub enum Reason {
 pub struct Resync<'a> {
     /// The id of the subscription.
     pub id: &'a str,
-    /// The client's position in the feed.
+    /// The client's position in the feed, which it can later send as `from`.
     pub token: String,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
     /// The number of events that were skipped, over all topics.
     pub skipped: i64,
@@ -240,7 +240,7 @@ pub struct Refused<'a> {
 /// The last message of a socket.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Bye {
-    /// Why.
+    /// The reason.
     pub reason: &'static str,
 }
 

@@ -34,7 +34,7 @@ impl Wrong {
 /// Parses a filter of orders or stock.
 ///
 /// # Errors
-/// [`Wrong`] for an invalid one.
+/// [`Wrong`] for an invalid filter.
 pub(in crate::http) fn read_filter(input: Value) -> Result<FilterInput, Wrong> {
     serde_json::from_value(input).map_err(|error| Wrong::malformed(error.to_string()))
 }

@@ -329,7 +329,7 @@ mod tests {
         let (some, caught) = led(&ring, &ahead).unwrap();
         assert_eq!((some, caught.aligned), (vec![(2, 6)], true));
         assert_eq!(told(&ring, &place), Some(vec![(1, 24), (1, 25), (2, 6)]));
-        // A subscriber in the middle of a step has to read the journal.
+        // A subscriber that has received a part of a batch has to read the journal.
         assert_eq!(told(&ring, &at(&[11, 20, 0])), None);
         assert_eq!(told(&ring, &at(&[9, 20, 0])), None);
         assert_eq!(told(&ring, &at(&[12, 22, 0])), None);

@@ -41,7 +41,7 @@ pub trait ListTopic: Send + Sync + 'static {
     /// Parses a filter; `{}` matches everything.
     ///
     /// # Errors
-    /// [`Wrong`] for an invalid one.
+    /// [`Wrong`] for an invalid filter.
     fn filter(&self, input: Value) -> Result<Self::Filter, Wrong>;
 
     /// Whether a filter matches an entity after a change.

@@ -102,8 +102,8 @@ pub struct NodeShape {
     hosts: Vec<HostShape>,
     /// Entities in quarantine, the first 100 by noun and id.
     quarantine: Vec<QuarantineShape>,
-    /// The position up to which rows of orders and stock are projected, summed over the node's
-    /// shards.
+    /// The sum, over the node's shards, of the positions up to which rows of orders and stock are
+    /// projected.
     projected: i64,
 }
 
@@ -206,7 +206,7 @@ pub async fn discard_parked_webhook(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Retries an entity in quarantine: it reads its history again.
+/// Retries an entity in quarantine: reads its events again, and releases it if they can be read.
 #[utoipa::path(post, path = "/v1/admin/quarantine/{entity}/retry", tag = "ops",
     params(("entity" = String, Path)),
     responses((status = 200, description = "The result", body = QuarantineRetry)))]

@@ -208,7 +208,7 @@ pub async fn add_job(
     Ok(HttpResponse::Accepted().json(JobShape::from(job)))
 }
 
-/// Retries a job that is waiting or was given up, at once.
+/// Retries at once a job that is waiting or was given up (`dead`).
 #[utoipa::path(post, path = "/v1/admin/jobs/{id}/retry", tag = "ops", params(("id" = String, Path)),
     responses((status = 202, description = "The job will be retried", body = JobShape)))]
 pub async fn retry_job(

@@ -72,7 +72,8 @@ impl ListItem for RefundLineInput {
     const PLURAL: &'static str = "lines";
 }
 
-/// A refund of lines, of the delivery, of a free amount, or a combination of these.
+/// A refund of lines, of the delivery, of an amount that belongs to neither, or a combination of
+/// these.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RefundInput {

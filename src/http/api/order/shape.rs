@@ -181,7 +181,7 @@ impl OrderShape {
     /// An order at a version.
     ///
     /// # Errors
-    /// 404 for one that was not placed.
+    /// 404 if the order was not placed.
     pub fn new(id: OrderId, order: &Order, version: i64) -> Result<Self, Error> {
         let placed = order.placed().ok_or_else(|| Error::not_found("order"))?;
         let money = |amount| Money::new(amount, placed.currency);
@@ -224,7 +224,7 @@ impl AdminOrder {
     /// An order at a version.
     ///
     /// # Errors
-    /// 404 for one that was not placed.
+    /// 404 if the order was not placed.
     pub fn new(id: OrderId, order: &Order, version: i64) -> Result<Self, Error> {
         let shape = OrderShape::new(id, order, version)?;
         let currency = order.placed().ok_or_else(|| Error::not_found("order"))?.currency;

@@ -83,7 +83,7 @@ impl ToSchema for UnreadRow {
 pub struct ImportRow {
     #[garde(dive)]
     product: ImportedProduct,
-    /// One more price of the product, in major units of `currency`.
+    /// A further price of one unit of the product, in major units of `currency`, such as pounds.
     #[serde(default)]
     #[garde(dive)]
     #[schema(example = "2.55")]
